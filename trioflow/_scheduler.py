@@ -115,32 +115,31 @@ class Scheduler(BaseScheduler):
 
     Usually you set `jobs_window`, and of the outermost scheduler `journal` or `timeout`.
 
-    Build the graph, then call `run()`, or await `co_run()` in a trio or asyncio program. Nested, it takes one slot, and
-    has limits of its own. It can be changed and run again, until `close()`.
+    Build the graph, then call `run()`, or await `co_run()` in a trio or asyncio program. Run it again until `close()`.
 
     Args:
         jobs_or_sequences: the first members, as for `update`.
         label: its name for people.
-        jobs_window: how many of its jobs may run at once: a number, an `Adaptive`, or a `CapacityLimiter`, which counts
-            jobs at any depth.
-        pool: the resources that its jobs need, at any depth.
+        jobs_window: how many jobs may run at once: a number, an `Adaptive`, or a `CapacityLimiter`, which counts jobs
+            at any depth.
+        pool: the resources that its jobs need.
         backfill: how many jobs may overtake one that waits for a resource.
-        policy: which ready job starts first: "fifo", "critical-path", "auto", or a `trioflow.abc.Policy`.
+        policy: who starts first: "fifo", "critical-path", "auto", or a `trioflow.abc.Policy`.
         durations: the expected durations of its jobs: a mapping, a `Trace`, or a file to update.
-        timeout: seconds that a run may take.
+        timeout: seconds for a run.
         critical_jobs: the default `critical` of its jobs.
         instruments: watch its runs.
         journal: a `Journal` or its path; jobs that an earlier run recorded are restored.
         on_settled: a function that is called with each job that has settled.
         hold: pause instead of ending with failures.
         keep_jobs: False removes jobs that have settled.
-        processes: where its ProcessJobs run: a number of workers, an executor, or a cluster.
+        processes: for its ProcessJobs: a number of workers, an executor, or a cluster.
         shutdown_timeout: seconds for `co_shutdown`.
         cleanup_timeout: seconds for `run_if="failed"` jobs after the run stopped.
-        options: the options of every job, for a nested scheduler; see `JobOptions`.
+        options: of every job, for a nested scheduler; see `JobOptions`.
 
     Raises:
-        TypeError: an argument is not a job, or an option has the wrong type.
+        TypeError: an argument is no job, or an option has the wrong type.
         ValueError: a number is out of range, or a job is already in another scheduler.
 
     Example:

@@ -77,7 +77,17 @@ class Incident(NamedTuple):
     job: AbstractJob[Any] | None
     message: str
     exception: BaseException | None
-    is_steering: bool  # whether it is a word from outside, such as `trioflow look --pause`, so that nothing went wrong
+
+    @property
+    def is_steering(self) -> bool:
+        """Whether it is a word from outside, such as `trioflow look --pause`, so that nothing went wrong."""
+        return type(self) is SteeringIncident
+
+
+class SteeringIncident(Incident):
+    """A word from outside the program."""
+
+    __slots__ = ()
 
 
 class Run:
@@ -1049,5 +1059,5 @@ class Run:
         is_journal_error = isinstance(exception, _errors.JournalError)
         if not is_journal_error or self.scheduler.log:
             _logger.warn(message + advice, None if is_journal_error else exception)
-        self.scheduler._incidents.append(Incident(job, message, exception, is_steering))
+        self.scheduler._incidents.append((SteeringIncident if is_steering else Incident)(job, message, exception))
         self.notify("incident", job, message, exception)
