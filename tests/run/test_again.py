@@ -136,25 +136,47 @@ def test_what_cannot_be_tried_again_is_refused(virtual: Virtual) -> None:
                 job.try_again()
             refused.append(str(info.value).partition("': ")[2])
 
-    once, fine = Job(fail(), label="once"), Job(nap, label="fine")
+    once, fine, poor = Job(fail(), label="once"), Job(nap, label="fine"), Job(nap, needs={"usd": 2}, label="poor")
     blocked, value = Job(nap, required=once, label="blocked"), Job(nap, keep_result=False)
     user, inner = Job(Broken(1), value), Job(fail)
     first, group = First(inner, Job(anyio.sleep, 99)), Scheduler(Job(fail), ended := Job(nap))
-    everything: list[AbstractJob[Any]] = [once, fine, blocked, user, inner, ended]
+    everything: list[AbstractJob[Any]] = [once, fine, blocked, poor, user, inner, ended]
     scheduler = Scheduler(
-        once, fine, blocked, user, first, group, Job(after, 5, lambda: refuse(*everything), first.cancel)
+        *[once, fine, blocked, poor, user, first, group, Job(after, 5, lambda: refuse(*everything), first.cancel)],
+        pool=Pool(usd=Budget(3)),
     )
+    scheduler.add(Job(nap, needs={"usd": 2}, priority=1))
     assert not virtual(scheduler.co_run)
     assert refused == [
         "its coroutine object can run only once; give Job the async function",
         "it is succeeded, and only what has failed, or was cancelled alone, can be",
         "it is blocked, and only what has failed, or was cancelled alone, can be; try again what has blocked it",
+        "it is blocked, and only what has failed, or was cancelled alone, can be; for another run, enlarge the "
+        "Budget, or reduce the needs",
         "a result that it needs was dropped, because of keep_result=False",
         "'First' is a First, which has counted its failure; it can be tried again as a whole",
         "it is succeeded, and only what has failed, or was cancelled alone, can be",
     ]
     refuse(once)
     assert refused[-1] == "its scheduler is not running"
+
+
+@pytest.mark.parametrize("options", [{"timeout": 2}, {"idle_timeout": 2}])
+def test_the_next_try_may_take_longer(virtual: Virtual, options: dict[str, Any]) -> None:
+    """What a JobTimeout advises can be done: a job or group that has settled gets another timeout, and no other job."""
+    slow = Job(anyio.sleep, 5, label="slow", **options)
+    group = Scheduler(Job(anyio.sleep, 5), label="group", **options)
+    (name,) = options
+
+    def mend() -> None:
+        for job in (slow, group):
+            setattr(job, name, 9)
+            job.try_again()
+            with pytest.raises(RuntimeError, match=f"{name} of '{job.label}': not allowed while"):
+                setattr(job, name, 1)
+
+    assert virtual(Scheduler(slow, group, Job(after, 3, mend)).co_run)
+    assert [(job.attempts, getattr(job, name)) for job in (slow, group)] == [(2, 9), (2, 9)]
 
 
 @pytest.mark.parametrize("end", ["drain", "stop"])

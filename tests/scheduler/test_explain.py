@@ -236,7 +236,20 @@ def test_explain_reports_that_a_ready_job_is_about_to_start(virtual: Virtual) ->
     asking, job = Job(look), Job(nap, label="job")
     scheduler = Scheduler(asking, job)
     virtual(scheduler.co_run)
-    assert asking.result() == "'job' is ready, and starts in this iteration of the event loop or the next"
+    text = "is ready, and starts in this iteration of the event loop or the next, or after other ready jobs"
+    assert asking.result() == f"'job' {text}"
+
+
+def test_explain_promises_no_slot_to_more_jobs_than_there_are_slots(virtual: Virtual) -> None:
+    """While slots are being given to the first of many ready jobs, the last ones are told that others come first."""
+
+    async def look() -> str:
+        return scheduler.explain(last)
+
+    asking, last = Job(look, priority=1), Job(nap)
+    scheduler = Scheduler(asking, *(Job(nap) for _ in range(199)), last, jobs_window=100)
+    virtual(scheduler.co_run)
+    assert "or after other ready jobs" in asking.result()
 
 
 # --- running
@@ -580,4 +593,5 @@ def test_a_job_whose_backoff_is_over_waits_for_what_any_job_waits_for(virtual: V
     job = Job(fail, 1, retry=Retry(1, first=1, jitter=False), label="again")
     scheduler = Scheduler(job, Job(nap, 9, label="other"), Job(look, forever=True), jobs_window=1)
     virtual(scheduler.co_run)
-    assert told == ["'again' waits for a slot: the window is full, with 'other'"]
+    slot = "waits for a slot: the window is full, with 'other'"
+    assert told == [f"'again' {slot}; it is attempt 2 of 2, after OSError: broken"]

@@ -90,6 +90,17 @@ main()
     assert script(backend, end) == (["at work", "<module> main", ""], -signal.SIGINT)
 
 
+def test_traceback_of_a_ctrl_c_in_a_job_has_only_the_users_lines(backend: str) -> None:
+    """A second Ctrl-C is raised in a job: its traceback once had ten lines of trioflow and of the event loop."""
+
+    async def block() -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt) as raised:
+        Scheduler(Job(block)).run(backend=backend)
+    assert [entry.name for entry in raised.traceback[1:]] == ["block"]
+
+
 @pytest.mark.parametrize("backend", ["asyncio"])
 def test_exception_after_ctrl_c_has_its_traceback(backend: str) -> None:
     """An exception that a script raises after Ctrl-C is printed with its traceback, as usual."""
@@ -1050,7 +1061,7 @@ def test_exception_of_the_function_returned_by_handle_signals_is_logged(
 
     assert Scheduler(Job(send), label="night").run(backend=backend, handle_signals=lambda number: wrong)
     (record,) = caplog.records
-    assert "which handle_signals= of 'night' has returned, raised" in record.getMessage()
+    assert "which handle_signals= of 'night' returned, raised" in record.getMessage()
 
 
 @pytest.mark.parametrize(

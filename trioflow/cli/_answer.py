@@ -97,9 +97,7 @@ def read_secret() -> str:
         return str(click.prompt("answer", hide_input=True, err=True))
     text = sys.stdin.read(MAX_FILE_SIZE + 1)
     if len(text) > MAX_FILE_SIZE:
-        raise CliError(
-            "the answer on standard input has more than 1 MiB: give a shorter one, such as the name of a file"
-        )
+        raise CliError("the answer on standard input has more than 1 MiB: give a shorter one, such as a path")
     return text.removesuffix("\n")
 
 

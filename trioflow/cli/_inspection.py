@@ -69,9 +69,7 @@ def draw_graph(scheduler: Scheduler, output: Path | None, collapse: tuple[str, .
     from ..view.graph import _dot
 
     if output is None:
-        raise click.UsageError(
-            "give -o FILE, ending in .svg, .png, .dot or .mmd; `trioflow list` prints the jobs as text"
-        )
+        raise click.UsageError("give -o FILE, ending in .svg, .png, .dot or .mmd; `trioflow list` prints jobs as text")
     named = paths_of(scheduler)
     folded = [job for pattern in collapse for job in match_jobs(named, pattern)]
     if not _outputs.write_output(lambda path: save(scheduler, path, collapse=folded), output):

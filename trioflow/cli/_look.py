@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+import re
 import shutil
 import sys
 import threading
@@ -30,8 +31,8 @@ Examples:
   trioflow look 4242 --retry --reload
   trioflow look 4242 --answer approve yes
 """
-WHOLE_RUN = "\n"
-"""The value of `--cancel` without a path."""
+WHOLE_RUN = "\0"
+"""The value of `--cancel` without a path. It precedes a path with a dash, which click takes for another option."""
 
 
 class ProgramOrTrace(InputFile):
@@ -52,7 +53,15 @@ def parse_slots(value: str) -> int:
     return int(value)
 
 
-@click.command(name="look", epilog=EXAMPLES)
+class LookCommand(click.Command):
+    """The command, whose `--cancel=-x` and `--retry=-x` name a job; see click's `_get_value_from_state`."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        args = [re.sub("^(--(?:cancel|retry)=)(?=-)", rf"\1{WHOLE_RUN}", word) for word in args]
+        return super().parse_args(ctx, args)
+
+
+@click.command(name="look", cls=LookCommand, epilog=EXAMPLES)
 @click.argument("pid", required=False, type=ProgramOrTrace(dir_okay=False, path_type=Path))
 @click.option("--json", is_flag=True, help="Write everything as JSON, for programs.")
 @click.option("--web", is_flag=True, help="Serve a page that moves, with buttons that steer, until Ctrl-C.")
@@ -105,6 +114,8 @@ def command(pid: int | Path | None, label: str | None, **options: Any) -> int:
         if isinstance(pid, Path):
             raise click.UsageError(f"a trace is shown by --web alone: trioflow look {pid} --web")
         if word not in ("", "json"):
+            if isinstance(value, str) and value != WHOLE_RUN:
+                value = value.removeprefix(WHOLE_RUN)
             request = {"do": word, "value": None if value is True or value == WHOLE_RUN else value, "run": label}
             request["reload"] = len(given) > 1
             _outputs.echo(_client.ask(pid, request)["done"])

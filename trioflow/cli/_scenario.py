@@ -415,9 +415,7 @@ def _split(settings: Iterable[str]) -> dict[str, str]:
         if not equals:
             raise click.UsageError(f"--set {printable(setting)}: write --set name=value")
         if name in texts_by_name:
-            raise click.UsageError(
-                f"--set {printable(name)}= is given twice: give it once; a list is JSON, as in [1, 2]"
-            )
+            raise click.UsageError(f"--set {printable(name)}= is given twice: give it once; a list is [1, 2]")
         texts_by_name[name] = text
     return texts_by_name
 

@@ -161,10 +161,27 @@ def test_a_job_or_the_run_is_cancelled(backend: Any) -> None:
 @pytest.mark.parametrize("spelling", [str, printable])
 def test_a_path_steers_exactly_its_job(backend: Any, spelling: Callable[[str], str]) -> None:
     """Whatever the labels, `--cancel PATH` cancels the job with this path, as it is or as it is printed."""
-    labels = ["db", "eu/db", r"eu\/db", "a", "a", "a#2", "a\n", r"a\n", r"a\\n", "é ", "é\u2003", "/", "\\", ""]
+    labels = [
+        "db",
+        "eu/db",
+        r"eu\/db",
+        "a",
+        "a",
+        "a#2",
+        "a\n",
+        r"a\n",
+        r"a\\n",
+        "é ",
+        "é\u2003",
+        "/",
+        "\\",
+        "",
+        "-x",
+        "--web",
+    ]
     jobs: list[Any] = [Job(anyio.sleep_forever, label=label) for label in (*labels, "db", "/")]
     members = *jobs[:-2], Scheduler(jobs[-2], label="eu"), Scheduler(jobs[-1], label="\\")
-    words = (("--cancel", spelling(job.path)) for job in jobs)  # read in the run, when the jobs have their places
+    words = ((f"--cancel={spelling(job.path)}",) for job in jobs)  # read in the run, when the jobs have their places
     scheduler, outputs = steered(backend, words, *members)
     assert outputs == [f"'{printable(job.path)}': cancelled" for job in jobs]
     assert [incident.job for incident in incidents_of(scheduler)] == jobs

@@ -13,7 +13,7 @@ import os
 import sys
 import sysconfig
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import FunctionType, TracebackType
 from typing import TYPE_CHECKING, Any, Final
 
@@ -120,17 +120,20 @@ def describe_line(file: str, number: int) -> str:
     return f"{os.path.basename(file)}:{number}" + (f": {text}" if text else "")
 
 
-def innermost_own(traceback: TracebackType | None) -> TracebackType | None:
-    """Return the innermost entry of a traceback that is the user's own code; None if there is none.
+def own_entries(traceback: TracebackType | None) -> Iterator[TracebackType]:
+    """Yield the entries of a traceback that are the user's own code.
 
     Code of the standard library and of installed packages is not the user's own, even if the user's code has called it.
     """
-    innermost = None
     while traceback is not None:
         if not traceback.tb_frame.f_code.co_filename.startswith(library_prefixes()):
-            innermost = traceback
+            yield traceback
         traceback = traceback.tb_next
-    return innermost
+
+
+def innermost_own(traceback: TracebackType | None) -> TracebackType | None:
+    """Return the innermost entry of a traceback that is the user's own code; None if there is none."""
+    return [None, *own_entries(traceback)][-1]
 
 
 def innermost_line(traceback: TracebackType | None) -> str | None:

@@ -190,7 +190,8 @@ class AbstractJob(Generic[T]):
     that is not an attribute, method or option of this class.
 
     Each option is also an attribute. It can be set while no run is in progress, and takes effect in the next run;
-    `label` can be set at any time, and `required` and `scheduler` only by methods.
+    `label` can be set at any time, `timeout` and `idle_timeout` of a settled job also during a run, for `try_again()`,
+    and `required` and `scheduler` only by methods.
 
     Args:
         **Place.** Usually you set `label`, and `required` where no result is passed on.

@@ -119,9 +119,7 @@ def _format_argument(value: Any, depth: int = MAX_DEPTH) -> str:
         return f"{kind.__name__}.{value._name_}"
     if kind.__module__.partition(".")[0] == "pathlib":
         return repr(_shorten_argument(str(value)))
-    if kind is type or issubclass(kind, NAMED_TYPES):
-        return str(value.__name__)
-    return f"<{kind.__name__}>"
+    return str(value.__name__) if kind is type or issubclass(kind, NAMED_TYPES) else f"<{kind.__name__}>"
 
 
 def _format_float(value: float) -> str:

@@ -79,7 +79,7 @@ class Option(Generic[GetType, SetType]):
             TypeError, ValueError: the value is invalid.
 
         """
-        if not self.settable_in_run:
+        if not (self.settable_in_run or (self.name in NEXT_TRY and job._state.is_settled)):
             job._reject_during_run(self.name)
         previous = getattr(job, self.attribute)
         self.store(job, value)
@@ -118,6 +118,8 @@ class SharedOption(Option[GetType, SetType]):
         job._use_options(record.replace(self.name, self.check(value, self.name, job._name_for_errors)))
 
 
+# A settled job may get these during a run, for its next try: each call reads them as it begins.
+NEXT_TRY: Final = ("timeout", "idle_timeout")
 CACHEABLE_TYPES: Final = frozenset({float, int, bool, str, type(None)})
 """The types of values whose records are cached. Other values may be mutable, so that their equality may change."""
 CACHE_SIZE: Final = 256

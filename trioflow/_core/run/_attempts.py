@@ -201,8 +201,7 @@ def judge(worker: Worker, job: AbstractJob[Any], error: BaseException) -> Verdic
     if failure is None:
         is_end = worker.cause is CancelCause.END_OF_RUN
         if is_end or was_cancelled:
-            is_good = is_end and job._is_ready()
-            return Verdict(SUCCEEDED if is_good else CANCELLED, error)
+            return Verdict(SUCCEEDED if is_end and job._is_ready() else CANCELLED, error)
         found = f"{job.label!r} raised a cancellation that was not requested"
         failure = _errors.JobCancelled(f"{found}: to end a job, call its cancel()")
     if ends_with_run(run, job, failure):

@@ -120,8 +120,7 @@ async def _end_forever_jobs(run: Run, cancels: bool) -> None:
     if cancels:
         await run.backend.yield_to_loop()  # what ends in this instant settles first
         _end_workers(run, _forever_workers(run))
-    deadline = run.deadline_in(run.scheduler.shutdown_timeout)
-    await _wait_until_left(run, _forever_workers(run), repeat_at=deadline)
+    await _wait_until_left(run, _forever_workers(run), repeat_at=run.deadline_in(run.scheduler.shutdown_timeout))
 
 
 async def _end_services(run: Run) -> None:
@@ -338,8 +337,7 @@ class CleanUp(Lane):
         super().__init__(run, Line(run, None, behind=run.line))
         self.deadline: Final = run.deadline_in(run.scheduler.cleanup_timeout)
         self.bounded_by = self
-        group_class = run.backend.isolation.group_class
-        self.group = group_class(run.backend, self.deadline, run.context, run.group.variables)
+        self.group = run.backend.isolation.group_class(run.backend, self.deadline, run.context, run.group.variables)
         self._jobs: Final = {job: run.members.all_requirements(job) for job in run.scheduler if may_clean_up(run, job)}
 
     async def execute(self) -> None:

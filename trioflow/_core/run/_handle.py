@@ -396,8 +396,7 @@ class RunHandle:
             until: the end of the wait; None for now.
 
         """
-        extras = job._ensure_extras()
-        extras.machine_waits += ((since, self.clock() if until is None else until),)
+        job._ensure_extras().machine_waits += ((since, self.clock() if until is None else until),)
 
     def stores(self, job: AbstractJob[Any]) -> bool:
         """Return whether a journal will store the result of `job`. If so, this process needs the result."""

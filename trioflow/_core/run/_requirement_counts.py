@@ -37,7 +37,7 @@ from typing import TYPE_CHECKING, Any, Final
 from ..admission._resource import budgets_used
 from ..base._states import CANCELLED, FAILED, IDLE, REOPENABLE, SCHEDULED, JobState, RunPhase
 from ..base._text_forms import join_names, plural
-from ..job._errors import DROPPED, Failure, no_result_error, one_line_error
+from ..job._errors import DROPPED, BudgetSpent, Failure, no_result_error, one_line_error, remedy_of
 from ..job._job import DEFAULT_OPTIONS, AbstractJob, is_scheduler
 from ..job._requirements import certainly_runs, decide
 from ._instruments import Part
@@ -211,6 +211,8 @@ def why_not(run: Run, job: AbstractJob[Any] | None) -> str:
     state = job.state  # its own `on_settled` may ask
     if not (state is FAILED or (state is CANCELLED and job._outcome.is_alone)):
         cause = "; try again what has blocked it" if state is JobState.BLOCKED else ""
+        if isinstance(error := job.raised_exception(), BudgetSpent):
+            cause = f"; for another run, {remedy_of(error)}"
         return f"it is {state.value}, and only what has failed, or was cancelled alone, can be{cause}"
     if not job._state.is_settled and job._criticality():
         return "it is critical, so its failure is about to stop the run"

@@ -261,8 +261,7 @@ class Run:
         Return None if there is no such run, or if no limit applies, because the scheduler is a forever or clean-up job.
         """
         worker = self.outer_worker
-        is_unlimited = worker is None or worker.is_shielded or worker.lane.is_clean_up
-        return None if is_unlimited else worker
+        return None if worker is None or worker.is_shielded or worker.lane.is_clean_up else worker
 
     def is_shown(self, subject: str) -> bool:
         """Return whether an instrument shows the log records about a subject itself."""

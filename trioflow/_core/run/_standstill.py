@@ -29,6 +29,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 from ..base._states import RunPhase
+from ..base._user_code import library_prefixes
 
 if TYPE_CHECKING:
     from ..job._job import AbstractJob
@@ -209,10 +210,12 @@ class StuckJobs:
 
 
 def _advice(worker: Worker, job: AbstractJob[Any]) -> str:
-    """Return advice about a stuck job: the remedy for its kind if that cannot be interrupted, otherwise its stack."""
+    """Return advice about a stuck job: the remedy for its kind if that cannot be interrupted, or its user's lines."""
     if job._cannot_be_interrupted is not None:
         return f", and the run waits for it: {job._cannot_be_interrupted}"
     import traceback  # imported late: few runs need it
 
-    stack = "".join(traceback.StackSummary.extract(iter(worker.run.backend.frames(worker))).format())
+    frames = [*worker.run.backend.frames(worker)]
+    own = [frame for frame in frames if not frame[0].f_code.co_filename.startswith(library_prefixes())]
+    stack = "".join(traceback.StackSummary.extract(iter(own or frames)).format())
     return f"; it must let the cancellation propagate, not swallow it or wait in a shielded scope:\n{stack}"

@@ -121,9 +121,7 @@ class Members:
             requirements: the requirements of each member.
 
         """
-        needed = {
-            required for job, jobs in requirements.items() if job._options.run_if != "failed" for required in jobs
-        }
+        needed = {each for job, jobs in requirements.items() if job._options.run_if != "failed" for each in jobs}
         return [job for job in self.jobs if not job._options.forever and job not in needed]
 
     def member_requirements(self, job: AbstractJob[Any]) -> list[AbstractJob[Any]]:
@@ -352,9 +350,7 @@ class Members:
             if other_scheduler is None:
                 may_contain = is_scheduler(job) and job._members.nested_schedulers
                 if self.owner is job or (may_contain and is_inside(self.owner, job)):
-                    raise ValueError(
-                        f"the scheduler {job.label!r} cannot be inside itself: it contains {self.owner.label!r}"
-                    )
+                    raise ValueError(f"{job.label!r} cannot be inside itself: it contains {self.owner.label!r}")
                 continue
             if other_scheduler not in users:
                 users[other_scheduler] = {input_job: user for user in other_scheduler for input_job in inputs_of(user)}

@@ -11,6 +11,7 @@ one of the run. If a job is executing, the exception is raised in the job's code
 
 The KeyboardInterrupt that `run()` raises for the first Ctrl-C has no meaningful traceback, so `run()` removes the
 traceback. If the exception is not caught, Python prints one line, and is still terminated by SIGINT, as shells expect.
+A KeyboardInterrupt that was raised in a job keeps only the user's own lines.
 If the program has set its own `sys.excepthook`, this is kept, and may print more.
 
 In a notebook cell an event loop is running already, so the run gets a thread of its own.
@@ -35,7 +36,7 @@ from ..backend import SIGNALS, is_in_job_body
 from ..base import _logger
 from ..base._states import CHECKING, STOPPING
 from ..base._text_forms import short_repr
-from ..base._user_code import signature_of
+from ..base._user_code import own_entries, signature_of
 from ..run import _ending
 
 if TYPE_CHECKING:
@@ -157,6 +158,11 @@ class SignalHandler:
         if error is not None and error is self._interruption and hasattr(error, "_trioflow_run"):
             error.__traceback__ = None
             _show_in_one_line()
+        elif isinstance(error, KeyboardInterrupt):  # raised in a job, between frames of the engine and of the loop
+            error.__traceback__ = None
+            for entry in reversed([*own_entries(trace)]):
+                entry.tb_next = error.__traceback__
+                error.__traceback__ = entry
         if not self._should_end_run:
             return
         if self._interruption is None:
@@ -192,9 +198,7 @@ class SignalHandler:
             try:
                 call()
             except Exception as error:  # an exception must not end the loop
-                _logger.warn(
-                    f"{call!r}, which handle_signals= of {self._scheduler.label!r} has returned, raised", error
-                )
+                _logger.warn(f"{call!r}, which handle_signals= of {self._scheduler.label!r} returned, raised", error)
         if self._should_end_run:
             self._should_end_run = not self._scheduler._interrupt(self._interruption)
 

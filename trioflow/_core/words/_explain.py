@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from ..scheduler._base_scheduler import BaseScheduler
 
 MAX_NAMED_JOBS = 5
-READY_TEXT: Final = "is ready, and starts in this iteration of the event loop or the next"
+READY_TEXT: Final = "is ready, and starts in this iteration of the event loop or the next, or after other ready jobs"
 
 
 def explain(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
@@ -395,8 +395,7 @@ def _explain_succeeded(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
     if skip_reason := job._skip_reason():
         return f"was skipped, and has the result None: {skip_reason}"
     timeout_text = ": its timeout cancelled it, which counts as success with on_timeout='move_on'"
-    duration = duration_text(job.took or 0.0)
-    return f"succeeded after {duration}{timeout_text if has_moved_on(job) else ''}"
+    return f"succeeded after {duration_text(job.took or 0.0)}{timeout_text if has_moved_on(job) else ''}"
 
 
 def _explain_failed(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:

@@ -112,7 +112,7 @@ def _describe_run(in_progress: RunInProgress, blocking: dict[AnyJob, int]) -> Re
                 "paths": [path_in(paths, job) for job in group.jobs],
                 "scheduler": paths.get(group.jobs[0].scheduler, ""),
                 "cause": group.cause.value,
-                "seconds": None if group.since is None else now - group.since,
+                "seconds": _age(group.since, now),
                 "explanation": group.explanation,
             }
             for group in group_waits(waiters[:MAX_JOBS], now, blocker)
@@ -123,13 +123,18 @@ def _describe_run(in_progress: RunInProgress, blocking: dict[AnyJob, int]) -> Re
     }
 
 
+def _age(since: float | None, now: float) -> float | None:
+    """Return the seconds until `now`: 0 for what has begun since the record was begun; None if it is not known."""
+    return None if since is None else max(0.0, now - since)
+
+
 def _describe_running(jobs: list[AnyJob], paths: Any, now: float, blocker: AnyJob | None) -> Iterator[Record]:
     for job in jobs:
         started_at = _job_queries.latest_start(job)
         record = {
             "path": path_in(paths, job),
             "kind": type(job).__name__,
-            "seconds": None if started_at is None else now - started_at,
+            "seconds": _age(started_at, now),
             "attempt": job.attempts,
             "forever": job.forever,
             "blocks_loop": job is blocker,
