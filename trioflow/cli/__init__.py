@@ -15,6 +15,8 @@ INTERRUPTED_CODE: Final = 130
 OTHER_ERROR_CODE: Final = 255
 """The exit code of `batch` and `ssh` if they could not run, as in GNU parallel."""
 
+# \b keeps click from wrapping the lines of a paragraph anew:
+# https://click.palletsprojects.com/en/8.1.x/documentation/#preventing-rewrapping.
 EXIT_CODES_HELP: Final = """\b
 Exit codes:
   0    success

@@ -77,7 +77,8 @@ def echo(text: str = "", *, err: bool = False, nl: bool = True) -> None:
 
     is_forced = bool(os.environ.get("FORCE_COLOR")) and not os.environ.get("NO_COLOR")
     shown = terminal_text(text, sys.stderr if err else sys.stdout)
-    click.echo(shown, err=err, nl=nl, color=True if is_forced else None)  # None: click removes them for a file
+    # With None, click removes colors for a file: https://click.palletsprojects.com/en/stable/api/#click.echo.
+    click.echo(shown, err=err, nl=nl, color=True if is_forced else None)
 
 
 def echo_address(url: str, *, err: bool = False) -> None:

@@ -109,7 +109,8 @@ class VirtualTimeEventLoop(asyncio.SelectorEventLoop):
     """
 
     # Private attributes of asyncio, unchanged since Python 3.4. There is no public way to get the next deadline (the
-    # timeout of select() is rounded, and limited to a day), to set the resolution, or to reorder the ready callbacks.
+    # timeout of select() is rounded, and limited to a day), to set the resolution, or to reorder the ready callbacks:
+    # https://github.com/python/cpython/blob/v3.11.7/Lib/asyncio/base_events.py#L1882.
     _scheduled: list[asyncio.TimerHandle]  # a heap; when select() is called, the first timer is not cancelled
     _clock_resolution: float  # a timer fires when its time is less than now + this
     _ready: Any  # a deque of the handles that are called in the next iteration

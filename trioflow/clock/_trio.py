@@ -37,6 +37,7 @@ def make_clock() -> MockClock:
     return clock  # type: ignore[no-any-return]
 
 
+# See https://github.com/python-trio/trio/blob/v0.35.0/src/trio/_core/_run.py#L2827.
 class _FifoRunQueue(deque[Any]):
     """A replacement for trio's run queue, which fixes the order of tasks.
 
@@ -53,6 +54,7 @@ class _FifoRunQueue(deque[Any]):
             self.popleft()
 
 
+# trio's own compares memory addresses: https://github.com/python-trio/trio/blob/v0.35.0/src/trio/_core/_run.py#L268.
 class _NumberedDeadlines(trio_run.Deadlines):
     """The deadlines of cancel scopes; equal deadlines expire in the order in which they were set."""
 

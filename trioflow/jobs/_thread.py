@@ -251,7 +251,9 @@ class ThreadJob(
                         if interruption := call.exception():  # not dropped: a SystemExit of the function
                             raise interruption from None
                     else:
-                        abandoned_scope.cancel()  # on asyncio, for `check_cancelled` in the thread
+                        # On asyncio, for `check_cancelled` in the thread:
+                        # https://github.com/agronholm/anyio/blob/4.16.0/src/anyio/_backends/_asyncio.py#L2782.
+                        abandoned_scope.cancel()
                 raise
         # The wait for the thread was shielded. A cancellation that arrived meanwhile takes precedence over the value.
         await anyio.lowlevel.checkpoint_if_cancelled()

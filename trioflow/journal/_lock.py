@@ -54,6 +54,7 @@ WRITER_BYTE: Final = 1 << 62
 """The byte of the database to lock while a run writes. No database is that long, and SQLite locks other bytes."""
 SQLITE_READ_LOCK_RANGE: Final = (0x40000002, 510)
 """The bytes (start, length) of an open database that SQLite locks for reading, as its file format defines them."""
+# See https://www.sqlite.org/walformat.html.
 LOG_IN_USE_BYTE: Final = (128, 1)
 """The byte (start, length) of the `-shm` file that is locked while the log is in use. If a program opens the database
 and finds this byte unlocked, it resets the log."""
@@ -107,7 +108,9 @@ class JournalLock:
         self._descriptors: Final[list[int]] = []
         self._read_locks: Final[list[tuple[int, tuple[int, int]]]] = []
         self._database_id: tuple[int, int] | None = None
-        if is_own_journal(path):  # opening and closing the file would release the locks of SQLite
+        # Opening and closing the file would release the locks of SQLite:
+        # https://www.sqlite.org/howtocorrupt.html#_posix_advisory_locks_canceled_by_a_separate_thread_doing_close_.
+        if is_own_journal(path):
             raise JournalError(
                 f"{subject}: another run in this process ({self._owner_pid}) is using it; "
                 f"wait until that one ends, or use another path"
@@ -206,10 +209,13 @@ class JournalLock:
             if _is_same_file(self._path, self._lock_descriptor):
                 with contextlib.suppress(OSError):
                     os.unlink(self._path)
-            if SET_LOCK_COMMAND is not None:  # closing is not enough if a forked child still has the descriptor
+            # Closing is not enough if a forked child still has the descriptor:
+            # https://man7.org/linux/man-pages/man2/fcntl_locking.2.html.
+            if SET_LOCK_COMMAND is not None:
                 set_lock(self.database_descriptor, WRITER_BYTE, 1, UNLOCKED)
         self.close_descriptors()
-        if not posix.IS_POSIX:  # Windows does not remove a file that a process has open
+        # Windows does not remove a file that a process has open: https://docs.python.org/3/library/os.html#os.remove.
+        if not posix.IS_POSIX:
             with contextlib.suppress(OSError):
                 os.unlink(self._path)
 
@@ -329,8 +335,9 @@ def _is_alive(holder: str) -> bool:
     The lock of a killed process may outlive it for a moment, until its forked children execute their programs.
     """
     match = HOLDER_PATTERN.match(holder)
+    # On Windows, os.kill(pid, 0) would end the process: https://docs.python.org/3/library/os.html#os.kill.
     if sys.platform == "win32" or match is None or match[2] != socket.gethostname():
-        return True  # on Windows, os.kill(pid, 0) would end the process
+        return True
     try:
         os.kill(int(match[1]), 0)
         return b") Z " not in Path(f"/proc/{match[1]}/stat").read_bytes()

@@ -100,6 +100,7 @@ FILE_SUFFIXES: Final = ("", "-wal", "-shm", "-lock")
 """The suffixes of the names of a journal's files, which are appended to the name of the database."""
 COMPANION_SUFFIXES: Final = (*FILE_SUFFIXES[1:], "-journal")
 """The suffixes of the names of all files that SQLite or a run looks for beside a database."""
+# See https://www.sqlite.org/fileformat2.html#file_format_version_numbers.
 WAL_MODE_BYTE: Final = b"\2"
 """The byte at offset 18 of the header of an SQLite file with a write-ahead log."""
 HEADER_SIZE: Final = 100
@@ -255,6 +256,7 @@ class JournalStore:
         connection = sqlite3.connect(
             f"{self.file.as_uri()}?mode={mode}", uri=True, isolation_level=None, check_same_thread=False, timeout=5.0
         )
+        # The file may be a stranger's: https://www.sqlite.org/security.html#untrusted_sqlite_database_files.
         connection.execute("PRAGMA trusted_schema = OFF")
         connection.execute("PRAGMA cell_size_check = ON")
         # Text that is not UTF-8 raises no error here: the checksum of its row detects the damage.
@@ -353,7 +355,9 @@ class JournalStore:
         start = self._read_header()
         if start is None:
             return
-        if not start and self._log_exists():  # SQLite would remove the log
+        # SQLite would remove the log of an empty file: pagerOpenWalIfPresent() in
+        # https://github.com/sqlite/sqlite/blob/version-3.46.0/src/pager.c.
+        if not start and self._log_exists():
             raise JournalError(
                 f"{self._subject}: it is empty, but has a log {self.file.name + '-wal'!r}; restore an earlier copy, "
                 f"or remove the log"
@@ -448,6 +452,7 @@ class JournalStore:
         )
 
     def _prepare_for_writing(self, lock: JournalLock) -> None:
+        # In WAL mode, NORMAL syncs no commit: https://www.sqlite.org/pragma.html#pragma_synchronous.
         self._fetch_row(f"PRAGMA synchronous = {'FULL' if self._syncs_commits else 'NORMAL'}")
         self._enter_wal_mode()
         if self._fetch_row("SELECT 1 FROM sqlite_master") is None:

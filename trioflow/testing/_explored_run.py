@@ -434,7 +434,8 @@ class ExploredRun:
 
         A failure is injected only after a sleep, and only if the loop raised nothing, or a `Cancelled` of trio.
         """
-        # trio ends even a sleep with `Cancelled` when the sleep's time is up.
+        # trio ends even a sleep with `Cancelled` when the sleep's time is up:
+        # https://github.com/python-trio/trio/blob/v0.35.0/src/trio/_timeouts.py#L91.
         is_trio = self.plan.backend == "trio"
         if error is not None and not (is_trio and isinstance(error, anyio.get_cancelled_exc_class())):
             return error

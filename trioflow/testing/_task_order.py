@@ -72,6 +72,8 @@ class TaskOrder:
 
     # ---- the interface that trio calls in place of its `random.Random`
 
+    # See https://github.com/python-trio/trio/blob/v0.35.0/src/trio/_core/_run.py#L2836.
+
     def shuffle(self, tasks: list[Any]) -> None:
         """Sort the ready tasks of trio, if there are several."""
         if len(tasks) > 1:
@@ -147,7 +149,8 @@ def timers_before(limit: float, backend: str) -> frozenset[tuple[object, float]]
     """Return the pending timers and cancel scopes of the event loop that expire before `limit`, with their times."""
     if backend == "trio":
         deadlines: Any = _trio_internals().GLOBAL_RUN_CONTEXT.runner.deadlines
-        # Removes the deadlines of closed scopes, as trio does from time to time.
+        # Removes the deadlines of closed scopes, as trio does from time to time:
+        # https://github.com/python-trio/trio/blob/v0.35.0/src/trio/_core/_run.py#L318.
         deadlines._prune()
         return frozenset((scope, at) for at, _, scope in deadlines._heap if at < limit)
     loop: Any = asyncio.get_running_loop()

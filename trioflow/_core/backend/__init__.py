@@ -108,7 +108,8 @@ def _load_and_cache(name: str) -> Backend:
         try:
             backend: Backend = import_module(f"._{name}", __name__).LOOP_CLASS()
             if name == "trio" and "anyio" in sys.modules:
-                # Now, because anyio would import it later and block the loop.
+                # Now, because anyio would import it later and block the loop:
+                # https://github.com/agronholm/anyio/blob/4.16.0/src/anyio/_core/_eventloop.py#L210.
                 import_module("anyio._backends._trio")
         except Exception as error:
             raise ImportError(

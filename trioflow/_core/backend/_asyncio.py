@@ -41,6 +41,7 @@ SHARED_OBJECTS: Final[weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Any]]
 """For each event loop, the object that all runs in the loop share."""
 WAKE_DELAY: Final = 0.05
 """Seconds after which signals wake the loop of a run; most short runs do without, as this takes a fifth of theirs."""
+# See https://docs.python.org/3/library/asyncio-graph.html#asyncio.future_add_to_awaited_by.
 add_awaiter: Any = getattr(asyncio, "future_add_to_awaited_by", None)
 """The function of Python 3.14 that tells asyncio's tools, such as `python -m asyncio pstree`, which task awaits one."""
 discard_awaiter: Any = getattr(asyncio, "future_discard_from_awaited_by", None)
@@ -58,7 +59,7 @@ class AsyncioHost(HostTask):
         # The last native cancellation of the task, which is raised again at the end of the run.
         self._cancellation: BaseException | None = None
         self._context = context
-        # Stored because `get_running_loop` is slow before Python 3.12: it calls getpid().
+        # Stored because `get_running_loop` is slow before Python 3.12: it calls getpid() (python/cpython#100363).
         self.loop: asyncio.AbstractEventLoop = task.get_loop()
 
     async def run(self, body: Callable[[], Coroutine[Any, Any, None]]) -> None:
@@ -95,6 +96,8 @@ class AsyncioHost(HostTask):
         while True:
             task = self.loop.create_task(function(), context=self._context.copy())
             while not task.done():
+                # anyio repeats the cancellation in each turn of the loop:
+                # https://github.com/agronholm/anyio/blob/4.16.0/src/anyio/_backends/_asyncio.py#L642.
                 with anyio.CancelScope(shield=anyio.get_current_task().has_pending_cancellation()):
                     try:
                         await asyncio.wait([task])
@@ -162,12 +165,15 @@ class AsyncioLoop(Backend):
     def run(self, main: Callable[[], Coroutine[Any, Any, T]], options: Mapping[str, Any]) -> T:
         context, sniffio = contextvars.copy_context(), sys.modules.get("sniffio")
         if sniffio is not None:
-            # anyio asks it; a thread of `asyncio.to_thread` has inherited the name of a loop.
+            # anyio asks it (https://github.com/agronholm/anyio/blob/4.16.0/src/anyio/_core/_eventloop.py#L215).
+            # A thread of `asyncio.to_thread` has inherited the name of a loop:
+            # https://docs.python.org/3/library/asyncio-task.html#asyncio.to_thread.
             context.run(sniffio.current_async_library_cvar.set, None if options else self.name)
         if options:
             run = functools.partial(anyio.run, main, backend=self.name, backend_options=dict(options))
             return context.run(run)
-        # As `anyio.run`, which takes 20 µs more: a sixteenth of a small run.
+        # As `anyio.run` (https://github.com/agronholm/anyio/blob/4.16.0/src/anyio/_backends/_asyncio.py#L2590),
+        # which takes 20 µs more: a sixteenth of a small run.
         with asyncio.Runner() as runner:
             return runner.run(main(), context=context)
 
@@ -175,7 +181,8 @@ class AsyncioLoop(Backend):
     def woken_by_signals(self) -> Generator[None]:
         loop = asyncio.get_running_loop()
         if not isinstance(loop, asyncio.SelectorEventLoop):
-            # Others do so themselves.
+            # Other loops do so themselves:
+            # https://github.com/python/cpython/blob/v3.11.7/Lib/asyncio/proactor_events.py#L642.
             yield
             return
         with contextlib.ExitStack() as stack:
@@ -190,7 +197,8 @@ class AsyncioLoop(Backend):
     def clock(self) -> Callable[[], float]:
         loop_time = asyncio.get_running_loop().time
         if getattr(loop_time, "__func__", None) is asyncio.BaseEventLoop.time:
-            # What `loop.time` itself calls.
+            # `loop.time` itself calls it:
+            # https://github.com/python/cpython/blob/v3.11.7/Lib/asyncio/base_events.py#L707.
             return time.monotonic
         return loop_time
 

@@ -5,7 +5,8 @@ happens before a job enters a scope. anyio notifies this scope when a job leaves
 workers are cancelled directly.
 """
 
-# anyio annotates tasks as `asyncio.Task`, without the type of their results.
+# anyio annotates tasks as `asyncio.Task`, without the type of their results:
+# https://github.com/agronholm/anyio/blob/4.16.0/src/anyio/_backends/_asyncio.py#L763.
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
 
 from __future__ import annotations
@@ -88,7 +89,8 @@ class FastAsyncioGroup(EdgeGroup):
     def forget(self, worker: WorkerTask) -> None:
         if worker.scope is not None:
             worker.scope.close()
-        # The key is only a weak reference to the task, but the value refers to the task, and would keep it alive.
+        # The key is only a weak reference to the task, but the value refers to the task, and would keep it alive:
+        # https://docs.python.org/3/library/weakref.html#weakref.WeakKeyDictionary.
         STATES_BY_REF.pop(weakref.ref(worker.task), None)
         # `super` would cost as much as all else here.
         EdgeGroup.forget(self, worker)
@@ -118,7 +120,8 @@ class WorkerScope(anyio_asyncio.CancelScope):
         return object.__new__(cls)
 
     def __init__(self, worker: WorkerTask) -> None:
-        # Whether the task is cancelled at each await, as by scopes of anyio.
+        # Whether the task is cancelled at each await, as by scopes of anyio:
+        # https://github.com/agronholm/anyio/blob/4.16.0/src/anyio/_backends/_asyncio.py#L642.
         self.is_repeated = False
         self._worker = worker
         super().__init__()
@@ -162,7 +165,8 @@ class WorkerScope(anyio_asyncio.CancelScope):
             scopes = self._scopes_outside_shields()
             for other in [other for scope in scopes for other in scope._tasks]:
                 if other is not task and TASK_STATES[other].parent_id is None:
-                    # Begun by a function in a thread.
+                    # Begun by a function in a thread:
+                    # https://github.com/agronholm/anyio/blob/4.16.0/src/anyio/_backends/_asyncio.py#L2804.
                     other.cancel()
             if self._worker.group._backend.current_task() is task:
                 self._cancel_handle = task.get_loop().call_soon(self._deliver_cancellation, self)

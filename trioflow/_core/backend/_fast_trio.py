@@ -19,7 +19,7 @@ from ._shared import IDLE_TASK_NAME, await_chain, expect, expect_attributes, get
 from ._trio import CANCELLATION_REFERENCE_COUNT, DirectTrioGroup, DirectTrioSnapshot, TrioHost
 
 TRIO_RUN_MODULE: Final = cast(Any, trio)._core._run
-# A node in trio's tree of cancel scopes.
+# A node in trio's tree of cancel scopes: https://github.com/python-trio/trio/blob/v0.35.0/src/trio/_core/_run.py#L337.
 CancelStatus: Final = TRIO_RUN_MODULE.CancelStatus
 NURSERY_CLASS: Final[Any] = trio.Nursery
 TASK_CLASS: Final[Any] = trio.lowlevel.Task
@@ -140,6 +140,7 @@ class _Inheritable:
 
     __slots__ = ()
 
+    # trio's own raises an error: https://github.com/python-trio/trio/blob/v0.35.0/src/trio/_util.py#L253.
     def __init_subclass__(cls) -> None:
         pass
 
@@ -237,7 +238,8 @@ class Timer:
         if self._registered_deadline != math.inf:
             self._deadlines.remove(self._registered_deadline, self)
             self._registered_deadline = math.inf
-            # trio is about to end, and calls nothing any more.
+            # trio is about to end, and calls nothing any more:
+            # https://github.com/python-trio/trio/blob/v0.35.0/src/trio/_core/_entry_queue.py#L138.
             with suppress(trio.RunFinishedError):
                 self._call_soon(lambda: self._action())
 
@@ -337,7 +339,8 @@ async def _close_nursery(nursery: Any) -> BaseException | None:
     task would wait forever, because a nursery wakes only the task that opened it. So this function wakes it.
     """
     if nursery._nested_child_running:
-        # If a generator opened the nursery, its finalizer calls this.
+        # If a generator opened the nursery, its finalizer calls this:
+        # https://github.com/python-trio/trio/blob/v0.35.0/src/trio/_core/_run.py#L1104.
         nursery._nested_child_finished = _return_error
         finished: Any = cast(Any, type(nursery))._nested_child_finished
         error: BaseException | None = await finished(nursery, None)
@@ -345,6 +348,8 @@ async def _close_nursery(nursery: Any) -> BaseException | None:
     if not nursery._closed:
         nursery._parent_waiting_in_aexit = True
         await trio.lowlevel.wait_task_rescheduled(lambda _: trio.lowlevel.Abort.FAILED)
+        # trio wakes only the task that opened the nursery:
+        # https://github.com/python-trio/trio/blob/v0.35.0/src/trio/_core/_run.py#L1251.
         for task in _system_tasks():
             if any(frame.f_locals.get("self") is nursery for frame, _ in await_chain(task.coro)):
                 trio.lowlevel.reschedule(task)

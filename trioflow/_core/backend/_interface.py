@@ -60,7 +60,8 @@ class WorkerTask:
     # The cancel scope around this task alone; None if the task needs none.
     scope: Any
     task: Any
-    # asyncio: the context of the task, which Python 3.11 does not tell.
+    # asyncio: the context of the task, which Python tells since 3.12:
+    # https://docs.python.org/3/library/asyncio-task.html#asyncio.Task.get_context.
     context: Any
     # Why the engine has cancelled the worker, other than at its deadline; it sets this before it calls the group.
     cause: CancelCause | None
@@ -357,7 +358,8 @@ class Backend(Protocol):
                 try:
                     return await wait()
                 except self.cancellation_type:
-                    # A native cancellation, which a shield does not block.
+                    # A native cancellation, which a shield does not block:
+                    # https://anyio.readthedocs.io/en/stable/cancellation.html#shielding.
                     continue
 
     async def call_apart(self, function: Callable[[], Awaitable[object]]) -> None:
@@ -380,7 +382,9 @@ class Backend(Protocol):
             try:
                 scope.__exit__(None, None, None)
             except RuntimeError:
-                # The error of trio or anyio for a scope that is not the innermost one.
+                # The error of trio or anyio for a scope that is not the innermost one:
+                # https://github.com/python-trio/trio/blob/v0.35.0/src/trio/_core/_run.py#L635,
+                # https://github.com/agronholm/anyio/blob/4.16.0/src/anyio/_backends/_asyncio.py#L481.
                 kind = await self.end_tasks_in(self.current_task(), scope)
                 error = error or RuntimeError(f"it has left a {kind} open: close it with a with statement")
 

@@ -25,10 +25,12 @@ BODY_CALLER_MODULES: Final = frozenset(
 """The modules that call the bodies of jobs, and handle every exception that these calls raise."""
 CHECK_BEFORE_RUN: Final = (f"{ENGINE_PACKAGE}.scheduler._checks", "check_members")
 """The module and the name of the function that checks a scenario before it runs."""
-# The module below `signal`, whose own functions take 10 and 20 µs to look for a handler in an enum.
+# The module below `signal`, whose own functions take 10 and 20 µs to look for a handler in an enum:
+# https://github.com/python/cpython/blob/v3.11.7/Lib/signal.py#L55.
 SIGNALS: Final[Any] = sys.modules.get("_signal", signal)
 ContextVariables = tuple[tuple[contextvars.ContextVar[Any], Any], ...]
-# Other implementations of Python than CPython may have no reference counts.
+# Other implementations of Python than CPython may have no reference counts:
+# https://docs.python.org/3/library/sys.html#sys.getrefcount.
 getrefcount: Final[Callable[[object], int]] = getattr(sys, "getrefcount", lambda _: 1)
 IDLE_TASK_NAME: Final = "trioflow worker"
 OPAQUE_AWAITABLES: Final = ("async_generator_asend", "async_generator_athrow", "anext_awaitable", "coroutine_wrapper")

@@ -29,7 +29,8 @@ SignalFunction = Callable[[int, FrameType | None], Any]
 
 SHARED_OBJECT: Final[trio.lowlevel.RunVar[Any]] = trio.lowlevel.RunVar("shared by the runs of trioflow")
 """The object that all runs in an event loop share. trio keeps a separate value for each loop."""
-# A value of `Task.custom_sleep_data`, which trio sets to None whenever it reschedules the task.
+# A value of `Task.custom_sleep_data`, which trio sets to None whenever it reschedules the task:
+# https://github.com/python-trio/trio/blob/v0.35.0/src/trio/_core/_run.py#L1926.
 NOT_RESCHEDULED: Final = "in the turn of trioflow's worker"
 CANCELLATION_REFERENCE_COUNT: Final = 3
 """The number of references to a task that trio's own frames keep after a wait of the task was cancelled.
@@ -105,6 +106,8 @@ class CtrlC:
             _shared.SIGNALS.signal(signal.SIGINT, self.trio_handler)
 
 
+# trio looks in the stack for the nearest function that it knows to be protected or not:
+# https://github.com/python-trio/trio/blob/v0.35.0/src/trio/_core/_ki.py#L170.
 @trio.lowlevel.disable_ki_protection
 def _unprotected_frame() -> FrameType | None:
     return inspect.currentframe()
@@ -168,7 +171,8 @@ class TrioLoop(Backend):
         tasks = [main_task]
         for task in tasks:
             tasks += [child for nursery in task.child_nurseries for child in nursery.child_tasks]
-        # Those of trio itself, in whose nurseries the main task is.
+        # The tasks of trio itself, in whose nurseries the main task is:
+        # https://github.com/python-trio/trio/blob/v0.35.0/src/trio/_core/_run.py#L2144.
         root = main_task
         while root.parent_nursery is not None:
             root = root.parent_nursery.parent_task
@@ -223,7 +227,7 @@ class TrioLoop(Backend):
             (RuntimeError, "no running event loop"),
             (RuntimeError, f"no current event loop in thread {thread_name!r}"),
             (TypeError, "unrecognized yield message"),
-            # Raised by asyncio's locks, events and queues.
+            # By asyncio's locks, events and queues: https://github.com/python/cpython/blob/v3.11.7/Lib/asyncio/mixins.py#L12.
             (AttributeError, "'NoneType' object has no attribute 'create_future'"),
         )
         return "asyncio" if is_foreign else None

@@ -326,7 +326,9 @@ def _without_engine_frames(traceback: TracebackType | None) -> TracebackType | N
             if last is not None:
                 last.tb_next = traceback
             last = traceback
-        else:  # since CPython 3.12, the user's frames refer to their callers, which would keep the run in memory, too
+        else:
+            # Since CPython 3.12, the user's frames may refer to their callers, which would keep the run in memory, too
+            # (python/cpython#100964).
             _clear_frame(traceback.tb_frame)
         traceback = traceback.tb_next
     if last is not None:
@@ -341,6 +343,7 @@ def _clear_frame(frame: FrameType) -> None:
     still run, for example the frame of a job that makes another attempt. Before CPython 3.13, `frame.clear()` would
     close such a frame. The garbage collector sees the reference from a frame to its code only when the frame has ended.
     """
+    # Only then may it be cleared (python/cpython#79932).
     if any(value is frame.f_code for value in gc.get_referents(frame)):
         frame.clear()
 

@@ -44,7 +44,8 @@ COPIED_TYPES: Final = frozenset[Any]({list, dict, deque, UserList, UserDict, Ord
 """Types of containers that have `copy`, and in whose copy items can be replaced."""
 MAPPINGS: Final[Any] = ({}, OrderedDict[Any, Any](), UserDict[Any, Any]())
 VIEW_TYPES: Final = frozenset[Any]({*map(type, (view for each in MAPPINGS for view in (each.values(), each.items())))})
-FROZEN_DICT: Final[Any] = getattr(builtins, "frozendict", dict)  # since Python 3.15
+# A type of Python 3.15: https://peps.python.org/pep-0814/.
+FROZEN_DICT: Final[Any] = getattr(builtins, "frozendict", dict)
 FILLED_TYPES: Final[frozenset[Any]] = (
     COPIED_TYPES | {tuple, FROZEN_DICT, functools.partial, MappingProxyType} | VIEW_TYPES
 )
@@ -66,10 +67,12 @@ ITERATOR_TYPES: Final = frozenset[Any](
 """Python's own types of iterators, which refer to what they iterate over."""
 REFERRING_TYPES: Final = ITERATOR_TYPES | {functools.partial, CoroutineType}
 EXACT_TYPES: Final[frozenset[Any]] = FILLED_TYPES | ITERATOR_TYPES | {type(mapping.keys()) for mapping in MAPPINGS}
+# See https://docs.python.org/3/c-api/typeobj.html#c.Py_TPFLAGS_SEQUENCE.
 COLLECTION_FLAGS: Final = 1 << 5 | 1 << 6
 """Flags of types that are sequences or mappings, including subclasses: `Py_TPFLAGS_SEQUENCE` and `Py_TPFLAGS_MAPPING`.
 To read them takes a tenth of `isinstance` with an ABC."""
-PLACEHOLDER: Final[object] = getattr(functools, "Placeholder", object())  # since Python 3.14
+# An object of Python 3.14: https://docs.python.org/3/library/functools.html#functools.Placeholder.
+PLACEHOLDER: Final[object] = getattr(functools, "Placeholder", object())
 JOB_CURE: Final = (
     "give the job itself, as in Job(f, job); for its name write job.label, and ref(job) to pass the job as it is"
 )

@@ -173,7 +173,8 @@ def set_docs_and_signature(kind: type[AbstractJob[Any]], constructor: Callable[.
 
     """
     doc = kind.__doc__ or ""
-    heading = re.search(r"^( *)Args:", doc, re.MULTILINE)  # Python 3.13 and later strip the indentation of docstrings
+    # Python 3.13 and later strip the indentation of docstrings (python/cpython#81283).
+    heading = re.search(r"^( *)Args:", doc, re.MULTILINE)
     indent = "    " if heading is None else f"{heading[1]}    "
     descriptions = dict(re.findall(rf"^{indent}(\w+): (.+(?:\n{indent}    .+)*)", doc, re.MULTILINE))
     for option in kind._declared_options.values():

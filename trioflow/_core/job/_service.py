@@ -24,8 +24,9 @@ T_contra = TypeVar("T_contra", contravariant=True)
 
 # For type checkers only. They infer the result of a service from the annotation of `task_status`, which is
 # `trio.TaskStatus[T]` or `anyio.abc.TaskStatus[T]`; so the type of the argument inherits from both. No type can express
-# "a function with any parameters, and a parameter task_status of this type". So there is one Protocol for each number
-# of positional parameters.
+# "a function with any parameters, and a parameter task_status of this type"
+# (https://peps.python.org/pep-0612/#concatenating-keyword-parameters). So there is one Protocol for each number of
+# positional parameters.
 if TYPE_CHECKING:
 
     class AnyTaskStatus(anyio.abc.TaskStatus[T_contra], trio.TaskStatus[T_contra], Protocol[T_contra]):

@@ -158,7 +158,8 @@ class OpenBlock(Part):
         try:
             await self._task_group.__aexit__(kind, cancellation, traceback)
         except BaseExceptionGroup as group:
-            # trio raises KeyboardInterrupt in this task, not in that of the run
+            # trio raises KeyboardInterrupt in this task, not in the task of the run:
+            # https://github.com/python-trio/trio/blob/v0.35.0/src/trio/_core/_run.py#L2228.
             interruption = find_interruption(group)
             if interruption is None:
                 raise

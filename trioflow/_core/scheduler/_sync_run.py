@@ -106,7 +106,7 @@ class SignalHandler:
         if isinstance(handle_signals, Mapping):
             callbacks = dict(handle_signals)  # pyright: ignore[reportUnknownArgumentType]
         else:
-            # Windows has no SIGHUP.
+            # Windows has no SIGHUP: https://docs.python.org/3/library/signal.html#signal.SIGHUP.
             numbers = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
             callbacks = {} if handle_signals is False else dict.fromkeys(numbers, handle_signals)
         for number, callback in callbacks.items():
@@ -286,8 +286,12 @@ def end_after_crash(run: Run, main_task: Any, error: BaseException) -> None:
     import traceback  # imported late: few runs need it
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # trio's, that its loop was abandoned
-        traceback.clear_frames(error.__traceback__)  # one of them keeps the loop of trio, which allows no other one
+        # trio warns that its loop was abandoned:
+        # https://github.com/python-trio/trio/blob/v0.35.0/src/trio/_core/_run.py#L2935.
+        warnings.simplefilter("ignore", RuntimeWarning)
+        # One of the frames keeps the loop of trio, which allows no other loop in this thread:
+        # https://github.com/python-trio/trio/blob/v0.35.0/src/trio/_core/_run.py#L2396.
+        traceback.clear_frames(error.__traceback__)
     _ending.end_after_crash(run, main_task)
     if error.__cause__ is not None and not isinstance(error.__cause__, Exception):
         raise error.__cause__ from None

@@ -225,6 +225,6 @@ def _attributes(job: AbstractJob) -> str:
 
 
 def _quote(text: str) -> str:
-    # Keeps \n, \l and \r, the line breaks of Graphviz.
+    # Keeps \n, \l and \r, the line breaks of Graphviz: https://graphviz.org/docs/attr-types/escString/.
     text = re.sub(r"\\(?![nlr])", r"\\\\", text)
     return '"' + text.replace('"', r"\"").replace("\n", r"\n") + '"'

@@ -232,7 +232,8 @@ def living_groups() -> Iterator[int]:
     for name in os.listdir("/proc"):
         if name.isdigit():
             with contextlib.suppress(OSError), open(f"/proc/{name}/stat", "rb") as stat:
-                # The second field is the program's name in parentheses. It may contain any character.
+                # The second field is the program's name in parentheses. It may contain any character:
+                # https://man7.org/linux/man-pages/man5/proc_pid_stat.5.html.
                 state, _, group, *_ = stat.read().rpartition(b")")[2].split()
                 if state not in DEAD_STATES:
                     yield int(group)

@@ -71,7 +71,8 @@ class Process:
         self.returncode: int | None = None
         self.usage: Rusage | None = None
         # Until its exec, the process is a copy of this program. The kernel includes the memory of this copy in
-        # `usage.ru_maxrss`, which is therefore never less than this value.
+        # `usage.ru_maxrss`, which is therefore never less than this value: exec_mmap() in
+        # https://github.com/torvalds/linux/blob/v6.6/fs/exec.c.
         self.rss_before_exec: Final = (
             posix.resource.getrusage(posix.resource.RUSAGE_SELF).ru_maxrss if sys.platform == "linux" else 0
         )
@@ -222,7 +223,9 @@ def spawn(
         guard.table.note_start(False)
     if _original_limit is not None:
         with contextlib.suppress(OSError):  # the process may have ended already
-            limits: Any = posix.resource  # typed as Any, because `prlimit` exists on Linux only
+            # Typed as Any, because `prlimit` exists on Linux only:
+            # https://docs.python.org/3/library/resource.html#resource.prlimit.
+            limits: Any = posix.resource
             limits.prlimit(popen.pid, posix.resource.RLIMIT_NOFILE, _original_limit)
     return process
 

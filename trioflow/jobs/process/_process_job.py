@@ -41,7 +41,8 @@ if TYPE_CHECKING:
 
 D = TypeVar("D")
 
-# Of Python 3.14; it is a ThreadPoolExecutor, too.
+# An executor of Python 3.14, which is a ThreadPoolExecutor, too:
+# https://docs.python.org/3/library/concurrent.futures.html#concurrent.futures.InterpreterPoolExecutor.
 INTERPRETER_POOL: Final = "InterpreterPoolExecutor"
 
 
@@ -478,7 +479,7 @@ def _calls_in_threads(executor: Executor) -> bool:
 
 def _uses_cloudpickle(executor: Executor) -> bool:
     """Return whether an executor is one of loky, whose cloudpickle can also pickle lambdas and local functions."""
-    # joblib has a copy of loky.
+    # joblib has a copy of loky: https://github.com/joblib/joblib/tree/1.4.2/joblib/externals/loky.
     return is_made_by(executor, "loky", "joblib")
 
 

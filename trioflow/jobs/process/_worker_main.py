@@ -129,7 +129,8 @@ def prepare_process(preparation: Any) -> None:
 
     """
     process: Any = multiprocessing.current_process()
-    # As multiprocessing does in its own workers.
+    # As multiprocessing does in its own workers:
+    # https://github.com/python/cpython/blob/v3.11.7/Lib/multiprocessing/spawn.py#L128.
     process._inheriting = True
     try:
         spawn.prepare(preparation)

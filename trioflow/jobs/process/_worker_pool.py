@@ -409,8 +409,10 @@ def _preparation_data() -> dict[str, Any]:
         advice = "the working directory of this program has been removed: change to another one with os.chdir"
         raise FileNotFoundError(error.errno, f"a worker process could not be started: {advice}") from None
     if not os.path.exists(preparation.get("init_main_from_path", "")):
-        # The program was read from a pipe.
+        # The program was read from a pipe:
+        # https://github.com/python/cpython/blob/v3.11.7/Lib/multiprocessing/spawn.py#L202.
         preparation.pop("init_main_from_path", None)
-    # Proxies of a `multiprocessing.Manager` need the key. It is sent as bytes, because it refuses to be pickled itself.
+    # Proxies of a `multiprocessing.Manager` need the key. It is sent as bytes, because it refuses to be pickled itself:
+    # https://github.com/python/cpython/blob/v3.11.7/Lib/multiprocessing/process.py#L349.
     preparation["authkey"] = bytes(preparation["authkey"])
     return {**preparation, "main_name": main.__name__}

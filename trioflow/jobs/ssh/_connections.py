@@ -77,6 +77,7 @@ REMOVE_SCRIPT: Final = (
 It tries repeatedly, because a starting ssh may still create its socket in the directory. If it reads the line `removed`
 first, the program has removed the directory itself, and the script does nothing.
 """
+# See `sun_path` in https://man7.org/linux/man-pages/man7/unix.7.html.
 MAX_DIRECTORY_BYTES: Final = 70
 """The maximum length, in bytes, of the path of the directory for sockets.
 

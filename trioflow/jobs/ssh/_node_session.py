@@ -275,6 +275,7 @@ class _RetryPolicy:
 
 KILL_MARGIN: Final = 5.0
 """The time, in seconds, from the end of a command's grace period until this program kills its side of the session."""
+# See https://man7.org/linux/man-pages/man2/execve.2.html.
 MAX_LINE_BYTES: Final = 131_071
 """The maximum length of a command line for a node, in bytes. It is Linux's limit for one argument (MAX_ARG_STRLEN)."""
 MAX_VARIABLE_BYTES: Final = 100_000

@@ -158,6 +158,7 @@ async def _local_temporary_file() -> AsyncGenerator[tuple[Any, str]]:
 
     On Linux, the file has no directory entry, and so disappears even if this program is killed.
     """
+    # See https://docs.python.org/3/library/tempfile.html#tempfile.TemporaryFile.
     file: Any = tempfile.TemporaryFile()  # noqa: SIM115 - closed below
     name = f"/proc/{os.getpid()}/fd/{file.fileno()}"
     if not os.path.exists(name):  # noqa: ASYNC240 - in /proc

@@ -67,7 +67,7 @@ class OpenSsh:
             *("-N", "-M", "-S", _escape_percent(socket)),
             *_setting_options(
                 ControlPersist="no",
-                # Never prompt: there is no terminal.
+                # Never prompt, because there is no terminal: https://man.openbsd.org/ssh_config#BatchMode.
                 BatchMode="yes",
                 ConnectTimeout=str(max(1, round(node.connect_timeout))),
                 PermitLocalCommand="yes",
@@ -77,7 +77,7 @@ class OpenSsh:
             ),
             *self._new_options(),
         ]
-        # a connection that hangs would block all its sessions
+        # A connection that hangs would block all its sessions: https://man.openbsd.org/ssh_config#ServerAliveInterval.
         options += _setting_options(ServerAliveInterval="15", ServerAliveCountMax="3")
         if gateway is not None:
             options += _setting_options(ProxyCommand=self._proxy_command(gateway))
@@ -154,6 +154,7 @@ class OpenSsh:
         return Diagnostics(last or "ssh exited without an error message", is_crowded=crowded)
 
 
+# See https://www.openssh.com/txt/release-8.7.
 NEW_SETTINGS: Final = {"StdinNull": "no", "ForkAfterAuthentication": "no"}
 """Settings that sessions need against any configuration, such as the SessionType of a command since OpenSSH 8.7."""
 BAD_SETTINGS_MESSAGES: Final = (
@@ -316,6 +317,7 @@ class Get:
 
 
 Operation = MakeDirectory | Put | Get
+# See https://man.openbsd.org/sftp#b.
 LISTING_COMMAND: Final = "-ls -1 "
 """The sftp command that lists files. Because of the leading "-", sftp continues if the command fails."""
 

@@ -43,7 +43,7 @@ LINE_COLOR: Final = "#757575"
 FONT_FAMILIES: Final = "Helvetica,Arial,sans-serif"
 GRAPH_DEFAULTS: Final[DotAttributes] = {
     "compound": "true",
-    # Otherwise dot may give the two ends of an edge between frames the same rank.
+    # Otherwise the two ends of an edge between frames may get the same rank: https://graphviz.org/docs/attrs/newrank/.
     "newrank": "true",
     "fontname": FONT_FAMILIES,
     "fontsize": "11",
@@ -120,7 +120,7 @@ class Statement:
             else:
                 texts["label"] = _html_label(self.label, self.remarks) if self.remarks else plain_label(self.label)
         if self.tooltip:
-            # dot unescapes tooltips twice.
+            # dot unescapes tooltips twice, once as https://graphviz.org/docs/attr-types/escString/.
             texts["tooltip"] = escape_line(self.tooltip).replace("\\", "\\\\")
         return {**self.attributes, **texts}
 
@@ -189,7 +189,7 @@ def _html_label(label: str, remarks: Sequence[str], tag: str = "", line_end: str
 
 def _tag_line(line: str, tag: str) -> str:
     escaped = escape_line(line)
-    # dot rejects an empty element.
+    # dot rejects an empty element: https://graphviz.org/doc/info/shapes.html#html.
     return f"<{tag}>{escaped}</{tag}>" if tag and escaped else escaped
 
 
@@ -275,7 +275,8 @@ class DotWriter(ABC, Generic[Key]):
         self.direction: Final = direction
         self._members: Final = members
         self._grid_ratio: Final = grid_ratio
-        # Invisible edges are written last, because dot puts a box into the frame where an edge first mentions it.
+        # Invisible edges are written last, because dot puts a box into the frame where an edge first mentions it:
+        # https://graphviz.org/doc/info/lang.html#subgraphs-and-clusters.
         self._invisible_edges: Final[list[tuple[Anchor[Key], Anchor[Key]]]] = []
         # The boxes of grids, without those of the first rank.
         self._below_first_rank: Final[set[Anchor[Key]]] = set()
@@ -448,7 +449,7 @@ def render(source: str, image_format: Literal["svg", "png"], subject: str, secon
 
     """
     seconds = min(seconds, MAX_DOT_SECONDS)
-    # At dot's default of 96 dots per inch, a PNG would look blurred in print.
+    # At dot's default of 96 dots per inch, a PNG would look blurred in print: https://graphviz.org/docs/attrs/dpi/.
     command = ["dot", f"-T{image_format}", *(["-Gdpi=144"] if image_format == "png" else [])]
     try:
         done = subprocess.run(command, input=source.encode(), capture_output=True, check=True, timeout=seconds)

@@ -92,7 +92,8 @@ def _format_with_related(error: BaseException, tb: TracebackType | None, librari
     while todo:
         exception = todo.pop()
         frames = _user_frames(exception.stack, libraries)
-        # If the stack is None, `format` also omits the line "Traceback (most recent call last):".
+        # If the stack is None, `format` also omits the line "Traceback (most recent call last):":
+        # https://github.com/python/cpython/blob/v3.11.7/Lib/traceback.py#L952.
         exception.stack = traceback.StackSummary.from_list(frames) if frames else cast(Any, None)
         todo += [related for related in (exception.__cause__, exception.__context__) if related is not None]
         todo += exception.exceptions or ()

@@ -131,7 +131,8 @@ def terminal_text(text: str, stream: object) -> str:
 
     escaped = "\n".join(map(escape, text.split("\n")))
     if os.environ.get("GITHUB_ACTIONS") and WORKFLOW_COMMAND.search(escaped):
-        # See "Workflow commands for GitHub Actions". The token is random, so that no text can contain it.
+        # The token is random, so that no text can contain it. See "Stopping and starting workflow commands" in
+        # https://docs.github.com/en/actions/reference/workflows-and-actions/workflow-commands.
         resume_token = secrets.token_hex(16)
         return f"::stop-commands::{resume_token}\n{escaped}\n::{resume_token}::"
     return escaped
