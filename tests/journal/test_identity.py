@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import os
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -329,6 +330,18 @@ def test_a_program_is_known_by_its_file_whatever_the_way_it_is_started(tmp_path:
             done = python(*words, "trio", cwd=tmp_path, text=True)
             seen.append(done.stdout.strip() or done.stderr)
     assert seen == ["('A', 'ran')", "('A', 'restored')", "('B', 'ran')", "('B', 'restored')"]
+
+
+def test_imported_modules_of_one_name_are_one_and_the_verdict_says_so(tmp_path: Path) -> None:
+    """A module has its name wherever it lies, so that a project may move; a result of another one is not silent."""
+    seen: list[tuple[str, bool]] = []
+    for name in ("x", "y"):
+        module, _, program = PLAIN.replace("NAME", name).partition("scenario = ")
+        os.utime(write_program(tmp_path / name / "steps.py", module), (1, 1))  # older than the program that imports it
+        main = write_program(tmp_path / name / "main.py", f"import sys\nfrom steps import *\nscenario = {program}")
+        done = python(main, "trio", cwd=tmp_path, text=True)
+        seen.append((done.stdout.strip(), "the code of 1 restored job has changed since, 'load'" in done.stderr))
+    assert seen == [("('x', 'ran')", False), ("('x', 'restored')", True)]
 
 
 @pytest.mark.parametrize("way", WITHOUT_FILE)

@@ -310,11 +310,11 @@ def test_instruments_and_trace_see_a_throttle(virtual: Virtual) -> None:
 @pytest.mark.parametrize(
     ("make", "error", "message"),
     [
-        (lambda: Throttled("api", -1), ValueError, r"Throttled\('api', after=-1\): give a number of seconds above 0"),
-        (lambda: Throttled("api", 0), ValueError, r"after=0\): give a number of seconds above 0"),
+        (lambda: Throttled("api", -1), ValueError, r"Throttled\('api', after=-1\): give seconds above 0"),
+        (lambda: Throttled("api", 0), ValueError, r"after=0\): give seconds above 0"),
         (lambda: Throttled("api", math.nan), ValueError, r"after=nan"),
         (lambda: Throttled("api", math.inf), ValueError, r"after=inf"),
-        (lambda: Throttled("api", 10**400), ValueError, r"give a number of seconds above 0"),
+        (lambda: Throttled("api", 10**400), ValueError, r"give seconds above 0"),
         (lambda: Throttled("api", True), TypeError, r"after=True\): give a number of seconds"),
         (lambda: Throttled("api", "20"), TypeError, r"after='20'\): give a number of seconds"),  # type: ignore[arg-type]
         (lambda: Throttled(5), TypeError, r"Throttled\(5\): give the name of a resource"),  # type: ignore[arg-type]

@@ -91,11 +91,11 @@ def test_whoever_learns_how_long_jobs_take_leaves_out_waits_between_attempts(vir
     [
         ('{"trioflow durations": 2, "seconds": {}}', "format version 2"),
         ('{"trioflow durations": 2, "jobs": []}', "format version 2"),
-        ("# ninja log v5\n", "is not a durations file"),
-        ("import anyio\n", "is not a durations file"),
-        ('{"trioflow durations": 1, "sec', "is not a durations file"),
-        ('{"name": "some package"}', "is not a durations file"),
-        ('{"trioflow durations": 1, "seconds": [3]}', "is not a durations file"),
+        ("# ninja log v5\n", "is no durations file"),
+        ("import anyio\n", "is no durations file"),
+        ('{"trioflow durations": 1, "sec', "is no durations file"),
+        ('{"name": "some package"}', "is no durations file"),
+        ('{"trioflow durations": 1, "seconds": [3]}', "is no durations file"),
         ('{"trioflow durations": 1, "seconds": {"a": -1}}', "'a'"),
     ],
 )

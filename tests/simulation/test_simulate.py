@@ -460,7 +460,7 @@ def test_simulate_refuses_a_running_scheduler(virtual: Virtual, part: str) -> No
     refused: list[str] = []
 
     async def look() -> None:
-        with pytest.raises(RuntimeError, match="is running; simulate before or after the run") as caught:
+        with pytest.raises(RuntimeError, match="is running; simulate before or after") as caught:
             simulate({"whole": scheduler, "around": idle, "inside": around}[part])
         refused.append(str(caught.value))
 

@@ -63,6 +63,18 @@ def test_none_of_the_six_faults_shows_in_a_plain_run(scenario: Make, backend: st
     assert explore(scenario, check=check, seed=backend).tried == {}
 
 
+def test_a_scenario_is_not_held_in_an_exploration(backend: str) -> None:
+    """With `hold=True` a run waits for somebody where it would end with failures; in virtual time nobody can come."""
+
+    def held() -> Scheduler:
+        scheduler = plain()
+        scheduler.hold = True
+        return scheduler
+
+    explored = explore(held, backends=[backend], runs=20, seed=1)
+    assert "failures" in explored.tried
+
+
 @pytest.mark.parametrize("scenario", MENDED, ids=lambda scenario: scenario.__name__)
 def test_a_scenario_without_its_fault_passes_exploration(scenario: Make) -> None:
     """No injected fault breaks the corrected scenarios of the six faults."""

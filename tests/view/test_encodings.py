@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import json
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,7 +12,7 @@ import anyio
 import pytest
 from click.testing import CliRunner
 
-from trioflow import Job, Monitor, Scheduler
+from trioflow import Job, Monitor, Scheduler, ThreadJob
 from trioflow._core.base._text_forms import UNITS, duration_text
 from trioflow.cli._commands import command
 from trioflow.view.text._symbols import Symbols, durations_in_column
@@ -115,3 +117,32 @@ def test_each_command_says_all_in_each_encoding(tmp_path: Path, monkeypatch: pyt
     assert "bad" in output("compare", "a.json", "b.json")
     assert "a\n" in output("batch", "echo {}", ":::", "a", "µs é 漢")
     assert "failed" in output("batch", "false {}", ":::", "é 漢", code=1)
+
+
+@pytest.mark.usefixtures("answers")
+@pytest.mark.parametrize("encoding", ["ascii", "koi8-r", "utf-8"])
+def test_a_look_says_all_in_each_encoding(encoding: str) -> None:
+    """A look, and each word that steers, reaches its end; JSON is JSON, whatever a label has and a stream lacks."""
+    label, other = "漢 é µs", "a\x7f\x9b \u202e"
+    shown = Symbols(encoding).escape(label)
+
+    def look(*words: str, code: int = 0) -> str:
+        words = ("look", str(os.getpid()), *words)
+        done = CliRunner(catch_exceptions=False, charset=encoding).invoke(command, words, prog_name="trioflow")
+        assert done.exit_code == code, done.output
+        return done.output
+
+    def steer() -> None:
+        (found,) = json.loads(look("--json"))["runs"]
+        assert [path for failure in found["failures"] for path in failure["paths"]] == [label]
+        assert other in {path for group in found["waiting"] for path in group["paths"]}
+        assert shown in look()
+        for words in (["--pause"], ["--resume"], ["--retry", label]):
+            assert f"'{shown}': " in look(*words)
+        assert shown in look("--cancel", "漢 é", code=2)  # which it proposes
+        assert r"'a\x7f\x9b \u202e': cancelled" in look("--cancel", other)
+
+    steering = ThreadJob(steer, label="steering")
+    steering.requires(failed := Job(fail, label=label), settled=True)
+    Scheduler(failed, steering, Job(nap, 0, required=steering, label=other), label=label).run()
+    steering.result()

@@ -265,8 +265,7 @@ class Printer:
             return
         stream = self.streams[stream_index]
         if self._prints_in_order and number != self.next_printed_number:
-            item = self._backlog.store(io.BytesIO(data))
-            self._early_outputs.setdefault(number, []).append((stream, item))
+            self._early_outputs.setdefault(number, []).append((stream, self._backlog.store(io.BytesIO(data))))
         else:
             self._write_blocking(iter([(stream, data)]))
 

@@ -342,9 +342,7 @@ def parse_column_separator(text: str) -> re.Pattern[str]:
     try:
         pattern = re.compile(text)
     except re.error as error:
-        raise ValueError(
-            f"{text!r} is not a regular expression: {error}; write a literal | or . as \\| or \\."
-        ) from None
+        raise ValueError(f"{text!r} is not a regular expression: {error}; write | or . as \\| or \\.") from None
     if pattern.match(""):
         hint = f"; write a literal | as '\\{text}'" if text == "|" else ""
         raise ValueError(

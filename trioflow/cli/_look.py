@@ -128,7 +128,7 @@ def command(pid: int | Path | None, label: str | None, **options: Any) -> int:
         if not record["runs"]:
             raise CliError(f"process {pid}: no run {label!r} is in progress")
     if word == "json":
-        _outputs.echo(json.dumps(record, indent=1, ensure_ascii=False))
+        _outputs.echo_data(json.dumps(record, indent=1).encode())
     else:
         columns, height = shutil.get_terminal_size() if sys.stdout.isatty() else (None, math.inf)
         for line in _client.text_lines(pid, record, columns, height - 1):  # the last line is for the prompt

@@ -134,11 +134,8 @@ class FingerprintBuilder:
         self.is_by_name_only, self._is_without_file, self.function = False, False, None
         self._hashes_all_values = options.redact
         self._current_job = job
-        if (
-            self._file_stamper.compares_contents
-            and work is not None
-            and (work.reads or work.writes or work.appends or work.begins_anew)
-        ):
+        has_files = work is not None and (work.reads or work.writes or work.appends or work.begins_anew)
+        if has_files and self._file_stamper.compares_contents:
             parts["h"] = True
         if options.key is not None:
             return msgspec.json.encode({**parts, "key": self._value_form(options.key, "its key")}).decode()
@@ -186,9 +183,7 @@ class FingerprintBuilder:
     def _add_call(self, job: FunctionJob[Any], parts: dict[str, Any]) -> None:
         call = call_parts(job, self._make_placeholder)
         if call is None:
-            raise NotSerializable(
-                "its arguments, because it was created from a coroutine object: give Job the function, or key="
-            )
+            raise NotSerializable("its arguments: it was created from a coroutine object; give the function, or key=")
         function, args, values = call
         if values:
             parts["k"] = {name: self._value_form(values[name], f"argument {name!r}") for name in sorted(values)}
@@ -306,13 +301,8 @@ class FingerprintBuilder:
 
     def _add_class(self, job: AbstractJob[Any], parts: dict[str, Any]) -> None:
         parts["c"] = self._class_identity(type(job))
-        slots = [
-            name
-            for base in type(job).__mro__
-            if not is_from_package(base)
-            for name in own_slots(base)
-            if hasattr(job, name)
-        ]
+        bases = [base for base in type(job).__mro__ if not is_from_package(base)]
+        slots = [name for base in bases for name in own_slots(base) if hasattr(job, name)]
         values = {name: getattr(job, name) for name in slots} | getattr(job, "__dict__", {})
         values = {name: value for name, value in values.items() if not name.startswith("_")}
         if values:
@@ -445,9 +435,7 @@ def _describe_changed_options(old: Any, new: Any, what: Any) -> str:
 def _describe_argument(number: int, job: AbstractJob[Any]) -> str:
     """Return a text that names an argument by its number and, if the argument is an input, by its label."""
     source = input_at(job, number)
-    if source is not None:
-        return f"argument {number}, the result of {source.label!r},"
-    return f"argument {number}"
+    return f"argument {number}" if source is None else f"argument {number}, the result of {source.label!r},"
 
 
 def _change_text(old: Any, new: Any) -> str:

@@ -713,8 +713,7 @@ class JournalSession:
         if previous_stamps:
             others = {*map(os.path.realpath, self.store.outputs_of_other_jobs(path))}
             if moved := self._file_stamper.set_aside_partial_files(job, work, previous_stamps, others):
-                shown = HIDDEN_TEXT if job.redact else moved
-                warn(f"{job.label!r} did not succeed in the run before: {shown}")
+                warn(f"{job.label!r} did not succeed in the run before: {HIDDEN_TEXT if job.redact else moved}")
         try:
             stamps = self._file_stamper.stamps_of_writes(work.writes, job.redact)
         except NotSerializable:

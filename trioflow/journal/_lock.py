@@ -113,7 +113,7 @@ class JournalLock:
         if is_own_journal(path):
             raise JournalError(
                 f"{subject}: another run in this process ({self._owner_pid}) is using it; "
-                f"wait until that one ends, or use another path"
+                f"wait until it ends, or use another path"
             )
         try:
             self._lock_descriptor: Final = self._open_lock_file(subject)
@@ -357,9 +357,7 @@ def _is_same_file(path: Path, descriptor: int) -> bool:
 def _lock_error(subject: str, error: OSError, holder: str) -> JournalError:
     if error.errno in (errno.EACCES, errno.EAGAIN):
         name = holder or "an unknown process"
-        return JournalError(
-            f"{subject}: another run is using it: {name}; wait until that one ends, or use another path"
-        )
+        return JournalError(f"{subject}: another run is using it: {name}; wait until it ends, or use another path")
     return JournalError(
         f"{subject}: its file system cannot lock files ({error.strerror}), so two runs could corrupt it; "
         f"use a path on a local disk"

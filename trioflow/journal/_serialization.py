@@ -263,11 +263,8 @@ class _JsonConverter:
         if dataclasses.is_dataclass(class_):
             names = _field_names(class_)
             _reject_extra_attributes(value, class_, names)
-            return {
-                TYPE_KEY: "dataclass",
-                "t": self._name_importable(class_),
-                "v": {name: self.convert(getattr(value, name)) for name in names},
-            }
+            fields = {name: self.convert(getattr(value, name)) for name in names}
+            return {TYPE_KEY: "dataclass", "t": self._name_importable(class_), "v": fields}
         if isinstance(value, tuple) and hasattr(class_, "_fields"):
             _reject_finalizer(cast(Any, class_))
             _reject_extra_attributes(value, class_, ())
@@ -331,14 +328,12 @@ def _field_names(class_: Any) -> tuple[str, ...]:
     try:
         object.__new__(class_)
     except TypeError:
-        bases = (base.__qualname__ for base in class_.__mro__[1:-1] if "__new__" in base.__dict__)
-        base_name = next(bases, "something else")
-        raise NotSerializable(f"a value of type {type_name(class_)}, a dataclass that is also a {base_name}") from None
+        base = next((base.__qualname__ for base in class_.__mro__[1:-1] if "__new__" in vars(base)), "something else")
+        raise NotSerializable(f"a value of type {type_name(class_)}, a dataclass that is also a {base}") from None
     names = tuple(field.name for field in dataclasses.fields(class_))
     for name in names:
-        attribute: Any = inspect.getattr_static(class_, name, None)
-        candidate: object = attribute
-        if hasattr(type(candidate), "__set__") and not isinstance(candidate, types.MemberDescriptorType):
+        attribute: object = inspect.getattr_static(class_, name, None)
+        if hasattr(type(attribute), "__set__") and not isinstance(attribute, types.MemberDescriptorType):
             raise NotSerializable(f"a value of type {type_name(class_)}, whose field {name!r} is set by its own code")
     return names
 

@@ -550,8 +550,7 @@ class JournalStore:
     def last_run(self, path: str) -> int:
         """Return the number of the last run that ran the job with this path, or one nested in it; 0 if none did."""
         statement = "SELECT max(run) FROM jobs WHERE typeof(run) = 'integer' AND (path = ? OR substr(path, 1, ?) = ?)"
-        row = self._fetch_row(statement, (path, len(path) + 1, f"{path}/"))
-        return int(row[0] or 0)
+        return int(self._fetch_row(statement, (path, len(path) + 1, f"{path}/"))[0] or 0)
 
     def count_kept_jobs(self) -> int:
         """Return the number of jobs that ran or were restored in the last run, and have a stored result."""

@@ -125,9 +125,7 @@ def _parse_file(path: Path) -> dict[str, float]:
         version = content[VERSION_KEY]
         durations: dict[Any, Any] = dict(content["seconds"]) if version == FORMAT_VERSION else {}
     except (KeyError, TypeError, ValueError, RecursionError):
-        raise ValueError(
-            f"{path} is not a durations file, and is left unchanged: give one that a Scheduler has written"
-        ) from None
+        raise ValueError(f"{path} is no durations file, and stays as it is: give one of a Scheduler") from None
     if version != FORMAT_VERSION:
         raise ValueError(
             f"{path} has format version {version!r}, but this trioflow writes version {FORMAT_VERSION}: "

@@ -123,9 +123,7 @@ def simulate(
     subject = repr(scheduler.label)
     for current in (scheduler, *enclosing_schedulers(scheduler), *filter(is_scheduler, scheduler.iterate_jobs())):
         if current_run(current) is not None:
-            raise RuntimeError(
-                f"simulate({scheduler.label!r}): {current.label!r} is running; simulate before or after the run"
-            )
+            raise RuntimeError(f"simulate({scheduler.label!r}): {current.label!r} is running; simulate before or after")
     window = scheduler.jobs_window if jobs_window is KEEP_WINDOW else check_window(jobs_window, "jobs_window", subject)
     if policy is not None:
         check_policy(policy, "policy", subject)

@@ -548,9 +548,7 @@ class Rate:
                 raise ValueError(f"{shown}: the rate is too high or too low")
         first = next(iter(limits))
         if burst is not None and not isinstance(burst, Mapping) and len(limits) > 1:
-            raise TypeError(
-                f"Rate(burst={short_repr(burst)}): the rate has several keys; give a dict, such as {{{first!r}: 10}}"
-            )
+            raise TypeError(f"Rate(burst={short_repr(burst)}): for several keys give a dict, such as {{{first!r}: 10}}")
         prefix = f"Rate(burst={short_repr(burst)})"
         own = burst if isinstance(burst, Mapping) else {} if burst is None else {first: burst}
         if unknown := [name for name in own if name not in self._limits]:

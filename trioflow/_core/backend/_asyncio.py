@@ -191,16 +191,12 @@ class AsyncioLoop(Backend):
             yield
 
     def abandoned_coroutines(self, main_task: Any) -> list[Any]:
-        others = asyncio.all_tasks(main_task.get_loop()) - {main_task}
-        return [task.get_coro() for task in (*others, main_task)]
+        return [task.get_coro() for task in (*asyncio.all_tasks(main_task.get_loop()) - {main_task}, main_task)]
 
     def clock(self) -> Callable[[], float]:
         loop_time = asyncio.get_running_loop().time
-        if getattr(loop_time, "__func__", None) is asyncio.BaseEventLoop.time:
-            # `loop.time` itself calls it:
-            # https://github.com/python/cpython/blob/v3.11.7/Lib/asyncio/base_events.py#L707.
-            return time.monotonic
-        return loop_time
+        # `loop.time` itself calls it: https://github.com/python/cpython/blob/v3.11.7/Lib/asyncio/base_events.py#L707.
+        return time.monotonic if getattr(loop_time, "__func__", None) is asyncio.BaseEventLoop.time else loop_time
 
     def get_or_create_in_loop(self, make: Callable[[], T]) -> T:
         loop = asyncio.get_running_loop()

@@ -239,9 +239,7 @@ class Throttled(TrioflowError):
         if isinstance(arguments[1], bool) or not isinstance(arguments[1], (int, float)):
             raise TypeError(f"Throttled({short_repr(key)}, after={short_repr(after)}): give a number of seconds")
         if not (_amounts.is_finite(after) and after > 0):
-            raise ValueError(
-                f"Throttled({short_repr(key)}, after={short_repr(after)}): give a number of seconds above 0"
-            )
+            raise ValueError(f"Throttled({short_repr(key)}, after={short_repr(after)}): give seconds above 0")
         self.key: str = key
         self.after: float = after
         super().__init__(f"{short_repr(key)} is throttled for {after:g} s")

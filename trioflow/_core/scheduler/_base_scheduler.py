@@ -1314,9 +1314,7 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
         for scheduler, member in zip(schedulers, (job or self, *schedulers), strict=False):
             scheduler._was_awaited = True
             if (run := scheduler._run) is not None:
-                if job is None or not run.is_ending:
-                    return is_over
-                return _ending.will_not_start(run, job, member)
+                return is_over if job is None or not run.is_ending else _ending.will_not_start(run, job, member)
             is_over = scheduler._state.is_settled or scheduler._is_closed  # but one around it may have another attempt
         return is_over or schedulers[-1]._fate.reason is not None  # between two attempts one has one, too
 

@@ -93,8 +93,7 @@ def groups_of_run(scheduler: BaseScheduler) -> list[BaseScheduler]:
 
 def is_in_first(job: AnyJob, root: BaseScheduler) -> bool:
     """Return whether a job in `root` is in a nested `First`, at any depth, so that `jobs_of_run(root)` omits it."""
-    schedulers = takewhile(lambda enclosing: enclosing is not root, enclosing_schedulers(job))
-    return any(map(is_one_job, schedulers))
+    return any(map(is_one_job, takewhile(lambda enclosing: enclosing is not root, enclosing_schedulers(job))))
 
 
 def failed_through_member(job: AnyJob) -> bool:

@@ -50,9 +50,7 @@ def check_arguments(command: Any, shell: bool, subject: str) -> tuple[Any, ...]:
     """
     if flag(shell, "shell", subject):
         if not isinstance(command, (str, bytes, JOB_TYPE, Template)):
-            raise TypeError(
-                f"{subject}: with shell=True give the command as one string, not {shown_value(command, subject)}"
-            )
+            raise TypeError(f"{subject}: with shell=True give one string, not {shown_value(command, subject)}")
         parts = line_parts(command, subject)
         if len(parts) == 1 and isinstance(parts[0], (str, bytes)) and not parts[0].strip():
             raise ValueError(f"{subject}: the command is empty: give a command line")

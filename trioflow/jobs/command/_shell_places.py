@@ -218,8 +218,7 @@ class _Reader:
                     _check_command(words, self._number, self._is_fed)
                     self._is_fed = self._is_fed or (found[0] == "|" and VALUE in self._line[: self.position])
                     words = []
-                case _:  # blanks, and duplications of descriptors
-                    pass
+                # The other kinds are blanks and duplications of descriptors.
         if self.position == len(self._line) and closer:
             raise _Unknown("after (")
         self.position += len(closer)
@@ -254,8 +253,7 @@ class _Reader:
                         raise _Unknown(f"directly before {after}", f"put a blank before {after}")
                 case "escaped" | "single":
                     word += found[kind]
-                case _:  # a mark
-                    pass
+                # The other kind is a mark.
         if self.position == start or self._line[self.position :][:1] in ("\\", "'", '"', "`", "$", "("):
             self._refuse()
         return word

@@ -64,9 +64,7 @@ class CommandOptions:
             choices = " or ".join(map(repr, get_args(LeftoversOption)))
             raise ValueError(f"leftovers={shown_value(self.leftovers, subject)} of {subject}: choose {choices}")
         if self.pin is not None and not hasattr(os, "sched_setaffinity"):
-            raise ValueError(
-                f"pin={shown_value(self.pin, subject)} of {subject}: this system cannot bind a process to a CPU"
-            )
+            raise ValueError(f"pin={shown_value(self.pin, subject)} of {subject}: this system binds no process to CPUs")
         flag(self.append, "append", subject)
         if not isinstance(self.tag, (bool, str)):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise TypeError(

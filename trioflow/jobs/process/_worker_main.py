@@ -62,9 +62,7 @@ class WorkerCall:
                 raise ValueError(f"fraction={fraction!r}: give a fraction from 0 to 1, such as 0.4 for 40 %")
         with self._lock:
             if self._is_over:
-                raise RuntimeError(
-                    "progress(): the function of the ProcessJob has ended; call it while the function runs"
-                )
+                raise RuntimeError("progress(): the function of the ProcessJob has ended; call it while it runs")
             now = time.monotonic()
             if now < self._next_report_at and fraction != 1:
                 return

@@ -111,9 +111,7 @@ class AnswerThread:
                 os.chmod(address, 0o600)  # nobody can connect yet
             listener.listen(BACKLOG)
             self._listener, self._pid = listener, os.getpid()
-            self._thread = threading.Thread(
-                target=self._answer_all, args=(listener,), name="trioflow look", daemon=True
-            )
+            self._thread = threading.Thread(target=self._answer_all, args=[listener], name="trioflow look", daemon=True)
             try:
                 self._thread.start()
             except RuntimeError as error:  # there are too many processes

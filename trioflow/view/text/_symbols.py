@@ -76,16 +76,11 @@ class Symbols:
 
     def legend(self) -> str:
         """Return the legend of a listing, on two lines."""
-        entries = {state: f"{symbol} {state.value}" for state, symbol in self.symbol_set.state_symbols.items()}
+        symbols = self.symbol_set
+        entries = {state: f"{symbol} {state.value}" for state, symbol in symbols.state_symbols.items()}
         moved_on = entries.pop(MOVED_ON)  # on the first line, it would not fit into 100 columns
-        states = "   ".join(entries.values())
-        properties = (
-            moved_on,
-            f"{self.symbol_set.critical_symbol} critical",
-            f"{self.symbol_set.forever_symbol} forever",
-            "?n requires n, from elsewhere",
-        )
-        return f"{states}\n{'   '.join(properties)}"
+        kinds = f"{symbols.critical_symbol} critical   {symbols.forever_symbol} forever"
+        return f"{'   '.join(entries.values())}\n{moved_on}   {kinds}   ?n requires n, from elsewhere"
 
     def escape(self, text: str) -> str:
         """Escape control characters, including newlines, and characters that the encoding cannot represent."""
@@ -156,9 +151,7 @@ def escape_formula(text: str) -> str:
 
 def display_width(line: str) -> int:
     """Return the number of terminal columns that `line` takes. All of its characters must be printable."""
-    if line.isascii():
-        return len(line)
-    return sum(map(_character_width, line))
+    return len(line) if line.isascii() else sum(map(_character_width, line))
 
 
 @functools.cache
@@ -183,9 +176,7 @@ def output_stream(file: TextIO | None, caller: str) -> TextIO:
     if file is None:
         return sys.stdout
     if not hasattr(file, "write"):
-        raise TypeError(
-            f"{caller}: file={short_repr(file)} is not a stream; options are keyword-only, as in list(details=True)"
-        )
+        raise TypeError(f"{caller}: file={short_repr(file)} is not a stream; options have names: list(details=True)")
     return file
 
 
@@ -214,8 +205,7 @@ HOUR: Final = 3600.0
 
 def listed_lines(items: Sequence[str], max_items: int = MAX_LISTED_NAMES) -> list[str]:
     """Return the first `max_items` items, and a line with the number of the others, e.g. "and 3 more"."""
-    more = [f"and {len(items) - max_items} more"] if len(items) > max_items else []
-    return [*items[:max_items], *more]
+    return [*items[:max_items], *[f"and {len(items) - max_items} more"] * (len(items) > max_items)]
 
 
 def durations_in_column(seconds: Iterable[float | None]) -> tuple[str, list[str]]:
