@@ -276,7 +276,7 @@ def test_a_pool_shows_its_rates() -> None:
             r"Rate\(requests=1e\+300, per=1e-300\): the rate is too h",
         ),
         (lambda: Rate(requests=1e-300, per=1e300), ValueError, r"the rate is too high or too low"),
-        (lambda: Rate(requests=5, tokens=5, per=1, burst=2), TypeError, r"for several keys give a dict, such as \{'requ"),
+        (lambda: Rate(requests=5, tokens=5, per=1, burst=2), TypeError, r"several keys give a dict, such as \{'requ"),
         (
             lambda: Rate(requests=5, per=1, burst={"token": 2}),
             ValueError,
