@@ -99,7 +99,7 @@ def _find_rejections(
         yield from _check_errors(job, _checks.check_one_shot, job, can_repeat)
 
 
-def _check_errors(job: AnyJob, check: Callable[..., None], *arguments: Any) -> Iterator[tuple[AnyJob, str]]:
+def _check_errors(job: AnyJob, check: Callable[..., None], *arguments: object) -> Iterator[tuple[AnyJob, str]]:
     try:
         check(*arguments)
     except (ValueError, RuntimeError) as error:
@@ -272,7 +272,7 @@ def _described_files(job: AnyJob) -> tuple[list[Any], list[Any]]:
     return anew, [path for path in read if _is_path(path)]
 
 
-def _is_path(value: Any) -> bool:
+def _is_path(value: object) -> bool:
     return isinstance(value, str | os.PathLike)
 
 

@@ -17,7 +17,7 @@ RESERVED_DESCRIPTORS: Final = 40
 MAX_CONCURRENT_COMMANDS: Final = 4000
 
 
-def option(*flags: str, **settings: Any) -> Any:
+def option(*flags: str, **settings: object) -> Any:
     """Declare the option of a field.
 
     Args:

@@ -150,7 +150,7 @@ def explain_form(function: F) -> F:
     name = function.__qualname__.removesuffix(".__init__")
 
     @functools.wraps(function)
-    def call(*args: Any, **kwargs: Any) -> Any:
+    def call(*args: object, **kwargs: object) -> Any:
         try:
             return function(*args, **kwargs)
         except TypeError as error:

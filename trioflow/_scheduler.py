@@ -58,7 +58,7 @@ class SchedulerOptions(JobOptions, total=False):
     processes: ProcessesOption
 
 
-def _check_durations(value: Any, name: str, subject: Subject) -> Any:
+def _check_durations(value: object, name: str, subject: Subject) -> Any:
     """Validate the option `durations`. It is kept as it is, because each run reads the durations when it starts."""
     from .simulation import _duration_sources
 
@@ -66,7 +66,7 @@ def _check_durations(value: Any, name: str, subject: Subject) -> Any:
     return value
 
 
-def _check_processes(value: Any, name: str, subject: Subject) -> Any:
+def _check_processes(value: object, name: str, subject: Subject) -> Any:
     if value is None:
         return None
     from .jobs.process._process_job import check_processes
@@ -201,7 +201,7 @@ class Scheduler(BaseScheduler):
 
         return {WORKER_PROCESSES_RESOURCE: self._processes}
 
-    def _make_run(self, backend: Backend, timeout: Any, jobs_window: Any, instruments: Iterable[Instrument]) -> Run:
+    def _make_run(self, backend: Backend, timeout: Any, jobs_window: object, instruments: Iterable[Instrument]) -> Run:
         run = super()._make_run(backend, timeout, jobs_window, instruments)
         if begin_refusal is not None and run.outer_worker is None:
             begin_refusal(self)
@@ -460,7 +460,7 @@ class Scheduler(BaseScheduler):
 
         return _drawing.graph(self, find_critical_path(self), collapse)
 
-    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
+    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:
         """Return the representations that Jupyter chooses from: the graph, and the listing as plain text."""
         from .view import _save
 
@@ -474,7 +474,7 @@ set_docs_and_signature(Scheduler, Scheduler.__init__)
 BaseScheduler.co_run.__qualname__ = f"{Scheduler.__name__}.co_run"
 
 
-def _check_enough(value: Any, name: str, subject: Subject) -> int:
+def _check_enough(value: object, name: str, subject: Subject) -> int:
     """Check the option `enough`: a whole number, 1 or more."""
     number = check_number(value, name, subject)
     if not number:
@@ -572,7 +572,7 @@ class First(Scheduler, Generic[T_co]):
 
     if TYPE_CHECKING:  # the result of a `Scheduler` is a bool
 
-        def result(self, *, default: Any = None) -> T_co:  # type: ignore[override]
+        def result(self, *, default: object = None) -> T_co:  # type: ignore[override]
             """Return the result of the job that was first; see `AbstractJob.result`."""
             raise NotImplementedError
 

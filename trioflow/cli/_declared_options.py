@@ -23,7 +23,7 @@ def takes_options(declared: type[Any]) -> Callable[[Callable[..., T]], Callable[
 
     def decorate(function: Callable[..., T]) -> Callable[..., T]:
         @functools.wraps(function)
-        def call_with_options(*arguments: Any, **values: Any) -> T:
+        def call_with_options(*arguments: object, **values: object) -> T:
             options = declared(**{field.name: values.pop(field.name) for field in fields})
             return function(*arguments, options, **values)
 

@@ -301,7 +301,7 @@ def short_result(record: StoredJob) -> str:
     return fit(text, MAX_RESULT_LENGTH, ellipsis="...")
 
 
-def _readable(value: Any) -> str:
+def _readable(value: object) -> str:
     """Return a JSON value as text, with short floats, and with the types that JSON does not have as in Python."""
     if isinstance(value, float):
         return min(repr(value), f"{value:.9g}", key=len)

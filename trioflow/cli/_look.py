@@ -79,7 +79,7 @@ class LookCommand(click.Command):
 @click.option("--reload", is_flag=True, help="Take the code that was mended in the program's files, before a --retry.")
 @click.option("--answer", nargs=2, metavar="PATH VALUE", help="Answer the question of the job at PATH.")
 @click.option("--run", "label", metavar="LABEL", help="The run, if there are several; for --window also a path.")
-def command(pid: int | Path | None, label: str | None, **options: Any) -> int:
+def command(pid: int | Path | None, label: str | None, **options: object) -> int:
     """Show what a program that runs is doing: what runs, since when and where; what waits, and why; what has failed.
 
     PID is the number of its process; without it, the programs that answer are listed. `trioflow run` and `batch`

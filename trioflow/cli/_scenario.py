@@ -283,7 +283,7 @@ def scenario_command(function: Callable[..., int | None]) -> Callable[..., int |
 
     @functools.wraps(function)
     def call_with_scheduler(
-        file: tuple[Path, str | None], settings: tuple[str, ...], only: tuple[str, ...], **options: Any
+        file: tuple[Path, str | None], settings: tuple[str, ...], only: tuple[str, ...], **options: object
     ) -> int | None:
         scheduler = build_scheduler(*file, settings)
         translate_errors(scheduler, lambda: keep_selected_jobs(scheduler, only))

@@ -148,7 +148,7 @@ class Answer(JobKind[T], box=BoxStyle("question", "note", (">", "]")), takes_slo
         if event is not None:
             event.set()
 
-    def _read(self, value: Any) -> Any:
+    def _read(self, value: object) -> Any:
         """Return the value that an answer stands for.
 
         Raises:
@@ -227,7 +227,7 @@ class Answer(JobKind[T], box=BoxStyle("question", "note", (">", "]")), takes_slo
             rejects=self._reason_against,
         )
 
-    def _reason_against(self, value: Any) -> str | None:
+    def _reason_against(self, value: object) -> str | None:
         """Return why an answer in the journal does not count; None if it does, or is that of `answer()`."""
         if self._given is NOTHING or is_among(self._given, (value,)):
             self._given = NOTHING

@@ -23,7 +23,7 @@ LOCAL_FUNCTION_ADVICE: Final = "define it at the top level of a module"
 class MainRejectingPickler(pickle.Pickler):
     """A pickler that rejects functions and types of a main module that other processes cannot import."""
 
-    def reducer_override(self, value: Any) -> Any:
+    def reducer_override(self, value: object) -> Any:
         """Reject a function or a type of the main module, and leave all other values to the default pickling."""
         if getattr(value, "__module__", None) == "__main__" and isinstance(value, (type, types.FunctionType)):
             raise pickle.PicklingError(
@@ -145,7 +145,7 @@ def _keep_apart(_: object) -> None:
     """Leave a large buffer out of the pickle, uncopied."""
 
 
-def _pickling_error(value: Any, make_pickler: PicklerFactory) -> Exception | None:
+def _pickling_error(value: object, make_pickler: PicklerFactory) -> Exception | None:
     try:
         make_pickler(NULL_FILE, pickle.HIGHEST_PROTOCOL, True, _keep_apart).dump(value)
     except Exception as error:
@@ -157,7 +157,7 @@ def _pickling_error(value: Any, make_pickler: PicklerFactory) -> Exception | Non
 
 
 def call_with_variables(
-    variables: Mapping[str, str], function: Callable[..., Any], /, *args: Any, **kwargs: Any
+    variables: Mapping[str, str], function: Callable[..., Any], /, *args: object, **kwargs: object
 ) -> Any:
     """Call a function with environment variables set. Unlike a closure, this function can be pickled by reference."""
     return wrap_with_variables(function, variables)(*args, **kwargs)
@@ -170,7 +170,7 @@ def wrap_with_variables(function: Callable[..., Any], variables: Mapping[str, st
     overlap in one process share the environment: each call removes only those variables that still have its values.
     """
 
-    def wrapper(*args: Any, **kwargs: Any) -> Any:
+    def wrapper(*args: object, **kwargs: object) -> Any:
         import os
 
         os.environ.update(variables)

@@ -95,7 +95,7 @@ class ThreadJob(
         self,
         function: type[T],
         /,
-        *args: Any,
+        *args: object,
         kwargs: Mapping[str, Any] | None = None,
         **options: Unpack[ThreadOptions],
     ) -> None: ...
@@ -127,23 +127,23 @@ class ThreadJob(
     def __init__(
         self,
         function: Callable[..., T],
-        a: Any,
-        b: Any,
-        c: Any,
-        d: Any,
+        a: object,
+        b: object,
+        c: object,
+        d: object,
         /,
-        *args: Any,
+        *args: object,
         **options: Unpack[ThreadOptions],
     ) -> None: ...
     @overload
     def __init__(
-        self, function: Callable[..., T], /, *args: Any, kwargs: Mapping[str, Any], **options: Unpack[ThreadOptions]
+        self, function: Callable[..., T], /, *args: object, kwargs: Mapping[str, Any], **options: Unpack[ThreadOptions]
     ) -> None: ...
     def __init__(
         self,
         function: Callable[..., T],
         /,
-        *args: Any,
+        *args: object,
         kwargs: Mapping[str, Any] | None = None,
         abandon_on_cancel: bool = False,
         on_cancel: Callable[[], object] | None = None,

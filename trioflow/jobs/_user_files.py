@@ -61,7 +61,7 @@ def _writer(place: str) -> Any:
     return owner if owner.attempts and top.is_running() else None
 
 
-def claim(owner: Any, paths: Iterable[Any]) -> None:
+def claim(owner: object, paths: Iterable[Any]) -> None:
     """Note who writes these files, so that they stay where they are when another job fails."""
     for place in (os.path.realpath(os.fsdecode(path)) for path in paths):
         if _writer(place) not in (None, owner):
@@ -173,7 +173,7 @@ def set_aside(path: Any, place: str, before: Snapshot, job: Any, began: int, oth
     return ", ".join(moved[:MAX_NAMED_FILES]) + more
 
 
-def _rename_aside(entry: str, target: str, job: Any, began: int) -> str:
+def _rename_aside(entry: str, target: str, job: object, began: int) -> str:
     """Rename an entry, and return its new name. What has the name already stays, unless this job has made it.
 
     If the target cannot be, such as on another file system that is mounted there, or below a file, its name is that of
@@ -246,7 +246,7 @@ def open_output_file(path: Any, owner: Any, *, truncate: bool = False) -> int:
         return os.open(path, flags, 0o666)
 
 
-def set_aside_older(path: str, content: BinaryIO, owner: Any) -> str:
+def set_aside_older(path: str, content: BinaryIO, owner: object) -> str:
     """Rename a file whose name `owner` needs to NAME.before, unless it has this content already; return how."""
     if not os.path.lexists(path):
         return ""

@@ -170,7 +170,7 @@ class FileStamper:
                 if not link or os.path.realpath(path) not in entered:
                     todo.append((path, f"{below}{name}/"))
 
-    def _stamp_appended_file(self, path: Any) -> str:
+    def _stamp_appended_file(self, path: object) -> str:
         stamp = self._stamp(path)
         return stamp if not stamp[:1].isdigit() else f"{stamp} {_hash_before(path, int(stamp.split()[0]))}"
 

@@ -236,7 +236,7 @@ class FingerprintBuilder:
             self._identities_by_function[function] = identity, self.function
         return identity
 
-    def _object_form(self, value: Any) -> str:
+    def _object_form(self, value: object) -> str:
         """Return the form of an object that belongs to a function; "" if it cannot be stored."""
         if inspect.isclass(value):
             return f" of {self._class_identity(value)}"
@@ -253,7 +253,7 @@ class FingerprintBuilder:
     def _type_name(self, class_: type[Any]) -> str:
         return f"{self._module_name(class_)}:{class_.__qualname__}"
 
-    def _module_name(self, value: Any) -> str:
+    def _module_name(self, value: object) -> str:
         """Return the name of the module of a function or class; for the program itself, its file.
 
         A function knows the file of its own program, which `python -m cProfile FILE` does not set as the main module.
@@ -310,7 +310,7 @@ class FingerprintBuilder:
 
     # ---- values
 
-    def _value_form(self, value: Any, description: str) -> str:
+    def _value_form(self, value: object, description: str) -> str:
         if type(value) is InputPlaceholder:
             return value.form
         try:
@@ -325,7 +325,7 @@ class FingerprintBuilder:
     def _make_placeholder(self, job: AbstractJob[Any]) -> InputPlaceholder:
         return InputPlaceholder(self._result_form(job))
 
-    def _convert_unknown(self, value: Any) -> Any:
+    def _convert_unknown(self, value: object) -> Any:
         value_class = cast(Any, type(value))
         if type(value) is InputPlaceholder:
             return {"$": "result", "v": value.form}
@@ -421,7 +421,7 @@ def _describe_changed_part(old_parts: dict[str, Any], new_parts: dict[str, Any],
     return "its fingerprint has changed"
 
 
-def _describe_changed_options(old: Any, new: Any, what: Any) -> str:
+def _describe_changed_options(old: object, new: object, what: object) -> str:
     if not isinstance(old, dict) or not isinstance(new, dict):
         return f"the options of the {what} have changed"
     before, after = cast("tuple[dict[str, Any], dict[str, Any]]", (old, new))
@@ -438,7 +438,7 @@ def _describe_argument(number: int, job: AbstractJob[Any]) -> str:
     return f"argument {number}" if source is None else f"argument {number}, the result of {source.label!r},"
 
 
-def _change_text(old: Any, new: Any) -> str:
+def _change_text(old: object, new: object) -> str:
     """Return " from OLD to NEW"; "" if one of the values is missing or stored as a hash."""
     if not isinstance(old, str) or not isinstance(new, str) or "~" in (old[:1], new[:1]):
         return ""

@@ -484,7 +484,7 @@ class JournalSession:
             ran = max(ran, (found.run, found.settled))
             return restored.value
 
-        def add_result(first: AbstractJob[Any], value: Any) -> None:
+        def add_result(first: AbstractJob[Any], value: object) -> None:
             self._result_forms[first] = comparison_form(dumps(value))
 
         try:
@@ -747,14 +747,14 @@ class JournalSession:
                 spools[-1].write(piece)
         return large, self.store.read_result(record), spools
 
-    def prepare(self, job: AbstractJob[Any], value: Any) -> None:
+    def prepare(self, job: AbstractJob[Any], value: object) -> None:
         """Write a result that is about to be recorded, if it is large. This may be called in a thread."""
         running = self._running_jobs.get(job)
         if running is not None:
             with contextlib.suppress(NotSerializable):  # `record` reports it
                 self._prepared[job] = value, self._store_result(running.save, value, in_thread=True)
 
-    def _store_result(self, save: Save, value: Any, *, in_thread: bool = False) -> StoredResult:
+    def _store_result(self, save: Save, value: object, *, in_thread: bool = False) -> StoredResult:
         """Serialize a result, and write what is large in it.
 
         Raises:
@@ -769,7 +769,7 @@ class JournalSession:
         large = " ".join(self.store.write_large(part, in_thread=in_thread) for part in parts)
         return StoredResult(sum(map(len, parts)), large, f"~{large}")
 
-    def record(self, job: AbstractJob[Any], value: Any) -> None:
+    def record(self, job: AbstractJob[Any], value: object) -> None:
         """Buffer the result of a job for the next commit."""
         running = self._take_running(job)
         if running is None:
@@ -1050,7 +1050,7 @@ def _call_for_journal(job: AbstractJob[Any]) -> Work | None:
     return dataclasses.replace(work, reads=[*options.reads, *work.reads], writes=[*options.writes, *work.writes])
 
 
-def _serialize_result(save: Save, value: Any, spools: Spools) -> str | bytes:
+def _serialize_result(save: Save, value: object, spools: Spools) -> str | bytes:
     if save == "json":
         return dumps(value, spools=spools)
     try:

@@ -89,7 +89,7 @@ class NotSerializable(Exception):
 
 
 def dumps(
-    value: Any,
+    value: object,
     convert_unknown: ConvertUnknown | None = None,
     spools: Spools | None = None,
     name_class: NameClass | None = None,
@@ -171,7 +171,7 @@ def type_name(class_: type[Any]) -> str:
     return f"{stored_module(class_.__module__)}:{class_.__qualname__}"
 
 
-def stored_module(name: Any) -> Any:
+def stored_module(name: object) -> Any:
     """Return the name of a module in results; for `__main__`, the name that its program has when it is imported.
 
     So `python a.py` reads the results of `trioflow run a.py`.
@@ -257,7 +257,7 @@ class _JsonConverter:
             encoded["zone"] = _encode_zone(value.tzinfo)
         return encoded
 
-    def _encode_instance(self, value: Any, class_: type[Any]) -> Any:
+    def _encode_instance(self, value: object, class_: type[Any]) -> Any:
         if isinstance(value, enum.Enum) and class_.__members__.get(value.name) is value:
             return {TYPE_KEY: "enum", "t": self._name_importable(class_), "v": value.name}
         if dataclasses.is_dataclass(class_):
@@ -385,7 +385,7 @@ def _find_class(name: str) -> type[Any]:
     return cast("type[Any]", current)
 
 
-def _restore(json_value: Any, spools: Sequence[OutputSpool]) -> Any:
+def _restore(json_value: object, spools: Sequence[OutputSpool]) -> Any:
     if isinstance(json_value, list):
         return [_restore(item, spools) for item in json_value]  # pyright: ignore[reportUnknownVariableType]
     if not isinstance(json_value, dict):
@@ -423,7 +423,7 @@ def _read_command_result(value: list[Any], _: str, spools: Sequence[OutputSpool]
     return CommandResult(returncode, elapsed, usage, out, err, bound)
 
 
-def _read_enum(value: str, name: str, _: Any) -> Any:
+def _read_enum(value: str, name: str, _: object) -> Any:
     class_ = _find_class(name)
     if not issubclass(class_, enum.Enum) or value not in class_.__members__:
         raise NotSerializable(f"a member of {name} that no longer exists:", value)

@@ -33,7 +33,7 @@ FORMAT_VERSION: Final = 1
 VERSION_KEY: Final = "trioflow durations"
 
 
-def resolve_durations(value: Any, scheduler: BaseScheduler) -> dict[AnyJob, float]:
+def resolve_durations(value: object, scheduler: BaseScheduler) -> dict[AnyJob, float]:
     """Return the durations that `value` gives for the jobs of an outermost scheduler, in O(V) time.
 
     If it has durations for both the path and the label of a job, the duration for the path is used.
@@ -55,7 +55,7 @@ def resolve_durations(value: Any, scheduler: BaseScheduler) -> dict[AnyJob, floa
     return durations
 
 
-def read_durations(value: Any, description: str) -> dict[str, float]:
+def read_durations(value: object, description: str) -> dict[str, float]:
     """Return durations in seconds, keyed by the path or label of the job.
 
     From a trace, take the jobs that succeeded, except forever jobs. The time that a job waited for its machine, or for

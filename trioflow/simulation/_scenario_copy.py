@@ -113,7 +113,7 @@ class SchedulerCopy(BaseScheduler):
     # Only a `First` is an input in the original scenario.
     _can_be_input = True
 
-    def __init__(self, original: BaseScheduler, **options: Any) -> None:
+    def __init__(self, original: BaseScheduler, **options: object) -> None:
         # The totals of a run's own resources, such as worker processes.
         self.resource_totals: dict[str, int] = {}
         self._enough, self._stagger = first_options(original)
@@ -255,6 +255,6 @@ class ScenarioCopy:
         return self._limiter_copies_by_id[id(window)]
 
 
-def is_limiter(window: Any) -> bool:
+def is_limiter(window: object) -> bool:
     """Return whether a window is a limiter, whose tokens are taken by jobs at any depth."""
     return window is not None and not isinstance(window, (int, Adaptive))

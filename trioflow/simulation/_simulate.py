@@ -303,7 +303,7 @@ def _peak_results(starts: Mapping[AnyJob, float], ends: Mapping[AnyJob, float]) 
 # ---- the critical path method: longest paths, slack, a lower bound of the makespan
 
 
-def slot_users(scheduler: BaseScheduler, window: Any) -> list[AnyJob]:
+def slot_users(scheduler: BaseScheduler, window: object) -> list[AnyJob]:
     """Return the jobs that take slots of a scheduler's window, which are never forever jobs.
 
     If the window is a limiter, these are the jobs at any depth that are not schedulers, except those in a nested
@@ -350,7 +350,7 @@ class PathAnalysis:
 
     """
 
-    def __init__(self, scheduler: BaseScheduler, work: Mapping[AnyJob, float], window: Any) -> None:
+    def __init__(self, scheduler: BaseScheduler, work: Mapping[AnyJob, float], window: object) -> None:
         self._scheduler: Final = scheduler
         # Of schedulers, too, nested ones before those around them.
         self._seconds: Final = dict(work)

@@ -475,7 +475,7 @@ class _StepInstrument(Instrument):
     def __init__(self, explored_run: ExploredRun) -> None:
         self._explored_run: Final = explored_run
 
-    def job_added(self, scheduler: Any, job: AnyJob) -> None:
+    def job_added(self, scheduler: object, job: AnyJob) -> None:
         """Step the calls of the new job. If it works in real time, reject the scenario."""
         try:
             self._explored_run.step_calls(job, job.path)
@@ -483,7 +483,7 @@ class _StepInstrument(Instrument):
             self._explored_run.reject_scenario(error)
 
 
-def _check_scheduler(scheduler: Any) -> Any:
+def _check_scheduler(scheduler: object) -> Any:
     if inspect.iscoroutine(scheduler):
         scheduler.close()
         raise TypeError("make_scheduler is async: make it a plain function that returns a Scheduler")
@@ -493,7 +493,7 @@ def _check_scheduler(scheduler: Any) -> Any:
     return scheduler
 
 
-def _as_coroutine(awaitable: Any) -> Any:
+def _as_coroutine(awaitable: object) -> Any:
     return awaitable if inspect.iscoroutine(awaitable) else _await_result(awaitable)
 
 

@@ -244,7 +244,7 @@ def count_arguments(function: Callable[..., object], name: str, max_count: int) 
     raise TypeError(f"{name}={name_of(function)}{signature}: let it take {expected}")
 
 
-def call_user_function(function: Callable[..., Any], name: str, scheduler: Any, world: dict[Any, Any]) -> Any:
+def call_user_function(function: Callable[..., Any], name: str, scheduler: object, world: dict[Any, Any]) -> Any:
     """Call a function of the user with the arguments that it takes."""
     if scheduler is None:
         return function(world) if count_arguments(function, name, 1) else function()
@@ -421,7 +421,7 @@ def _iterate_trio_tasks() -> list[Any]:
 # ---- where a job waits
 
 
-def waiting_line(coroutine: Any) -> str:
+def waiting_line(coroutine: object) -> str:
     """Return the file, number and text of the innermost line of user code in which a coroutine waits.
 
     If it waits in no such line, return a text that says so.
@@ -435,7 +435,7 @@ def waiting_line(coroutine: Any) -> str:
     return describe_line(innermost.f_code.co_filename, innermost.f_lineno)
 
 
-def is_sleeping(coroutine: Any, *, endless: bool = False) -> bool:
+def is_sleeping(coroutine: object, *, endless: bool = False) -> bool:
     """Return whether a coroutine of user code waits in a direct call of a sleep or a checkpoint.
 
     Args:
@@ -452,7 +452,7 @@ def is_sleeping(coroutine: Any, *, endless: bool = False) -> bool:
     return False
 
 
-def is_waiting_for_thread(coroutine: Any) -> bool:
+def is_waiting_for_thread(coroutine: object) -> bool:
     """Return whether a coroutine waits for a thread that anyio, trio or asyncio has started."""
     return any(
         frame.f_code.co_name in ("run_sync", "to_thread_run_sync", "to_thread")

@@ -138,7 +138,7 @@ class AsyncioLoop(Backend):
             # This thread has no loop.
             return None
 
-    def ancestry(self, task: Any) -> Iterator[object]:
+    def ancestry(self, task: object) -> Iterator[object]:
         parents = {info.id: info.parent_id for info in anyio.get_running_tasks()}
         task_id: int | None = id(task)
         while task_id is not None:
@@ -305,7 +305,7 @@ def _set_result(future: asyncio.Future[bool], value: bool) -> None:
         future.set_result(value)
 
 
-def tasks_inside(task: Any) -> list[asyncio.Task[Any]]:
+def tasks_inside(task: object) -> list[asyncio.Task[Any]]:
     """Return the tasks in the anyio task groups that `task` has opened."""
     child_ids = {info.id for info in anyio.get_running_tasks() if info.parent_id == id(task)}
     return [child for child in asyncio.all_tasks() if id(child) in child_ids]
@@ -472,7 +472,7 @@ class EdgeIsolation(Isolation):
 class DirectAsyncioGroup(EdgeGroup):
     """The tasks of one run, each of which runs one job."""
 
-    def prepare(self, outer: Any) -> None:
+    def prepare(self, outer: object) -> None:
         task, is_cancelled = asyncio.current_task(), anyio.get_current_task().has_pending_cancellation()
         self.host = self._host = AsyncioHost(self._backend, task, is_cancelled, self._context)
         self._loop = self._host.loop

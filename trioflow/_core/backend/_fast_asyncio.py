@@ -96,7 +96,7 @@ class FastAsyncioGroup(EdgeGroup):
         EdgeGroup.forget(self, worker)
 
 
-def _innermost_scope(task: Any) -> Any:
+def _innermost_scope(task: object) -> Any:
     """Return the innermost scope of a task, except the one that a worker's task has between its jobs."""
     state = STATES_BY_REF.get(weakref.ref(task))
     if isinstance(state, WorkerState):
@@ -137,7 +137,7 @@ class WorkerScope(anyio_asyncio.CancelScope):
     def _cancel_called(self, is_called: bool) -> None:
         self.is_pending = is_called
 
-    def is_shown_to(self, task: Any) -> bool:
+    def is_shown_to(self, task: object) -> bool:
         """Return whether a pending request is shown to code in a task; None stands for a function in a thread."""
         return bool(self.is_pending and (self.is_repeated or task in (self._host_task, None)))
 
@@ -271,7 +271,7 @@ class WorkerState(anyio_asyncio.TaskState):
         return self.innermost_scope or self.get_or_create_base_scope()
 
     @cancel_scope.setter
-    def cancel_scope(self, scope: Any) -> None:
+    def cancel_scope(self, scope: object) -> None:
         self.innermost_scope = scope
 
     def scopes_of_job(self) -> Iterator[Any]:
@@ -346,7 +346,7 @@ class _RecordingScope(WorkerScope):
 
     __slots__ = ()
 
-    def _deliver_cancellation(self, origin: Any) -> bool:
+    def _deliver_cancellation(self, origin: object) -> bool:
         self.is_pending = False
         return False
 

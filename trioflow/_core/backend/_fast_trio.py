@@ -190,7 +190,7 @@ class _CallScope(_Inheritable, cast(Any, trio).CancelScope):  # type: ignore[mis
             run_context.runner.deadlines.add(self._deadline, self)
         return self
 
-    def __exit__(self: Any, kind: Any, error: Any, traceback: Any) -> bool:
+    def __exit__(self: Any, kind: object, error: object, traceback: object) -> bool:
         """Leave the scope. What the job has left open is then outside of it, for `close_leftovers`."""
         run_context = TRIO_RUN_MODULE.GLOBAL_RUN_CONTEXT
         task, status = run_context.task, self._cancel_status
@@ -244,7 +244,7 @@ class Timer:
                 self._call_soon(lambda: self._action())
 
 
-def _make_nested_scope(parent_status: Any) -> Any:
+def _make_nested_scope(parent_status: object) -> Any:
     """Return a new scope inside that of `parent_status`, a `CancelStatus`, in a state as if a task had entered it.
 
     `CancelScope.__enter__` cannot be used, because it makes the scope the innermost one of the calling task.

@@ -75,7 +75,7 @@ class WorkerTask:
     async def work(self) -> None:
         """Run jobs in the current task, until it leaves the run."""
 
-    def leave_unstarted(self, _task: Any = None) -> None:
+    def leave_unstarted(self, _task: object = None) -> None:
         """Leave the run if the task has ended before its first step. It is then cancelled, which only asyncio does."""
 
 
@@ -429,7 +429,7 @@ class Backend(Protocol):
         """Return a context manager in which a signal wakes the loop, even one that comes just before the loop waits."""
         return NO_HANDLER
 
-    def name_task(self, task: Any, name: str) -> None: ...
+    def name_task(self, task: object, name: str) -> None: ...
 
     def ancestry(self, task: Any) -> Iterator[object]:
         """Yield a task and its ancestors, or the ids of these tasks.
@@ -506,7 +506,7 @@ class Backend(Protocol):
             return f"this CapacityLimiter was created or used on {other}; create a new one"
         return None
 
-    def try_acquire(self, limiter: Any, borrower: object) -> bool:
+    def try_acquire(self, limiter: object, borrower: object) -> bool:
         """Take a token for `borrower` if one is free and no task waits for it. Return whether a token was taken."""
         ...
 

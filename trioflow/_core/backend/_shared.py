@@ -106,7 +106,7 @@ def matches_any(exception: BaseException, *patterns: tuple[type[BaseException], 
     return type(message) is str and any(isinstance(exception, kind) and text in message for kind, text in patterns)
 
 
-def await_chain(coroutine: Any) -> Iterator[tuple[FrameType, int]]:
+def await_chain(coroutine: object) -> Iterator[tuple[FrameType, int]]:
     """Yield the frames, with line numbers, of a suspended coroutine, of the coroutine that it awaits, and so on."""
     inner: Any
     while coroutine is not None:
@@ -125,7 +125,7 @@ def await_chain(coroutine: Any) -> Iterator[tuple[FrameType, int]]:
         coroutine = inner
 
 
-def _find_resumed(awaitable: Any) -> Any:
+def _find_resumed(awaitable: object) -> Any:
     """Return the coroutine, generator or awaitable that an opaque awaitable or generator resumes, or None."""
     type_names = ("coroutine", "generator", "async_generator", *OPAQUE_AWAITABLES)
     return next((value for value in gc.get_referents(awaitable) if type(value).__name__ in type_names), None)

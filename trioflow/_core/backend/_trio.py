@@ -45,7 +45,7 @@ class TrioHost(HostTask):
 
     __slots__ = ("_backend", "_context", "nursery")
 
-    def __init__(self, backend: Backend, context: contextvars.Context, nursery: Any = None) -> None:
+    def __init__(self, backend: Backend, context: contextvars.Context, nursery: object = None) -> None:
         self._backend = backend
         self._context = context
         # None until the outermost run opens it.

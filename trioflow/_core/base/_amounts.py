@@ -72,7 +72,7 @@ def plain_number(value: Any) -> Any:
         return value
 
 
-def is_number(value: Any) -> bool:
+def is_number(value: object) -> bool:
     """Return whether `value` is an `int`, a `float` or a `Fraction`; a `bool` is not a number here."""
     if isinstance(value, (int, float)):
         return not isinstance(value, bool)
@@ -121,7 +121,7 @@ def amount_text(number: Amount) -> str:
     return str(number) if isinstance(number, int) else f"{float(number):g}"
 
 
-def is_size(value: Any) -> bool:
+def is_size(value: object) -> bool:
     """Return whether the user's amount is text with a unit, such as "24 GiB", and so counts bytes."""
     return isinstance(value, str) and any(character.isalpha() for character in value)
 

@@ -51,7 +51,7 @@ def name_in_errors(name: str, redact: bool) -> str:
     return RedactedName(name) if redact else name
 
 
-def shown_value(value: Any, subject: str) -> str:
+def shown_value(value: object, subject: str) -> str:
     """Return the user's value for an error about `subject`: its short repr, or only its type if the job is redacted.
 
     Example:
@@ -110,7 +110,7 @@ def headline(text: str) -> str:
     return re.sub(r"\. [^.]*:$", "", first) if more else first
 
 
-def is_among(value: Any, choices: tuple[object, ...]) -> bool:
+def is_among(value: object, choices: tuple[object, ...]) -> bool:
     """Return whether a value equals one of `choices`; False if the comparison raises.
 
     Example:
@@ -134,7 +134,7 @@ class _ShortRepr(reprlib.Repr):
         self.maxdict = 10
         self.maxstring = self.maxlong = MAX_LENGTH
 
-    def repr_instance(self, x: Any, level: int) -> str:
+    def repr_instance(self, x: object, level: int) -> str:
         try:
             return repr(x)
         except Exception as error:

@@ -51,7 +51,7 @@ def leaf_exceptions(error: BaseException) -> list[BaseException]:
     return leaves
 
 
-def is_from_package(definition: Any) -> bool:
+def is_from_package(definition: object) -> bool:
     """Return whether a class or function is defined in trioflow; a package with a similar name does not count."""
     return str(definition.__module__).partition(".")[0] == PACKAGE_NAME
 
@@ -157,7 +157,7 @@ IS_ITERABLE_COROUTINE: Final = 0x100
 """`inspect.CO_ITERABLE_COROUTINE`: the flag of a generator decorated with `types.coroutine`."""
 
 
-def is_async(function: Any) -> bool:
+def is_async(function: object) -> bool:
     """Return whether `function` is marked as async; a lambda that returns an awaitable, for example, is not."""
     if type(function) is FunctionType and not function.__dict__:
         return bool(function.__code__.co_flags & IS_COROUTINE)
@@ -166,20 +166,20 @@ def is_async(function: Any) -> bool:
     return inspect.iscoroutinefunction(function)
 
 
-def is_async_generator(function: Any) -> bool:
+def is_async_generator(function: object) -> bool:
     import inspect
 
     return inspect.isasyncgenfunction(function)
 
 
-def is_generator(function: Any) -> bool:
+def is_generator(function: object) -> bool:
     """Return whether calling `function` runs nothing, because it is a generator function, async or not."""
     import inspect
 
     return inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function)
 
 
-def is_surely_sync(function: Any) -> bool:
+def is_surely_sync(function: object) -> bool:
     """Return whether `function` is a function or method that certainly returns no awaitable.
 
     A lambda may return one, which only its call shows.

@@ -131,7 +131,7 @@ class Template:
 
     def __init__(
         self,
-        items: Any,
+        items: object,
         finish: Callable[[Any], Any] | None,
         jobs: list[tuple[Any, AbstractJob[Any]]],
         nested: list[tuple[Any, Template | Ref]],
@@ -275,7 +275,7 @@ class Call:
     def substitute_inputs(self, value_of: ValueOf) -> dict[str, Any]:
         return self.original if self._template is None else self._template.substitute_inputs(value_of)
 
-    def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, /, *args: object, **kwargs: object) -> Any:
         return self.func(*args, **self.substitute_inputs(result_of), **kwargs)
 
 
@@ -325,7 +325,7 @@ class ArgumentSearch:
         plain = check_keywords(values, "kwargs", self._subject)
         return Call(function, plain, self._root_template(plain))
 
-    def _root_template(self, container: Any) -> Template | None:
+    def _root_template(self, container: object) -> Template | None:
         try:
             return self._template(container, {})
         except RecursionError:
@@ -390,7 +390,7 @@ class ArgumentSearch:
             )
         return template
 
-    def _reject_jobs_inside(self, value: Any, where: str) -> None:
+    def _reject_jobs_inside(self, value: object, where: str) -> None:
         """Reject a value that is or contains a job, at any depth, because no result can be filled in there."""
         for item in _contents(value):
             passed = without_ref(item)
@@ -423,7 +423,7 @@ def _contents(value: Any) -> Iterator[Any]:
             todo += [*value, *value.values()] if kind is not tuple and isinstance(value, Mapping) else value
 
 
-def reject_text(values: Any, subject: str) -> None:
+def reject_text(values: object, subject: str) -> None:
     """Reject values that have the text of a job that has not settled, at any depth.
 
     Args:
@@ -617,18 +617,18 @@ def input_at(job: AbstractJob[Any], position: int) -> AbstractJob[Any] | None:
     return args.original[position - 1] if is_input else None
 
 
-def _reject_text(function: Any, args: Any, kwargs: Any, options: Mapping[str, Any]) -> None:
+def _reject_text(function: object, args: object, kwargs: object, options: Mapping[str, Any]) -> None:
     values = function, args, kwargs, *map(options.get, _job_options.OPTIONS_IN_FINGERPRINTS)
     reject_text(values, repr(options.get("label") or name_of(function)))
 
 
-def unwrap_partial(function: Any) -> Any:
+def unwrap_partial(function: object) -> Any:
     while isinstance(function, (functools.partial, Call)):
         function = function.func
     return function
 
 
-def is_found_by_name(value: Any) -> bool:
+def is_found_by_name(value: object) -> bool:
     """Return whether looking up the name of a function or class gives this very object, as pickle demands.
 
     Otherwise, others may have the same name: closures, lambdas, functions of a decorator that was called elsewhere.
@@ -639,14 +639,14 @@ def is_found_by_name(value: Any) -> bool:
     return (found.function if hasattr(cast(Any, type(found)), "_builds_jobs") else found) is value
 
 
-def name_of(function: Any) -> str:
+def name_of(function: object) -> str:
     """Return the name of a function for an error message, without calling a user-defined `__repr__`."""
     called = unwrap_partial(function)
     return getattr(called, "__qualname__", None) or f"{type(called).__qualname__} object"
 
 
 def check_function(
-    function: Any, kind: str, wanted: str = "a plain function and its arguments", *, place: str | None = None
+    function: object, kind: str, wanted: str = "a plain function and its arguments", *, place: str | None = None
 ) -> None:
     """Reject a function that a kind of job cannot call.
 
@@ -684,7 +684,7 @@ def check_function(
         )
 
 
-def check_kind(kind: Any, subject: str) -> None:
+def check_kind(kind: object, subject: str) -> None:
     """Reject a value of `kind=` that cannot build jobs that call a function.
 
     Raises:
@@ -772,7 +772,7 @@ class Job(FunctionJob[T]):
         self,
         function: Callable[..., Awaitable[T]],
         /,
-        *args: Any,
+        *args: object,
         kwargs: Mapping[str, Any],
         **options: Unpack[JobOptions],
     ) -> None: ...
@@ -780,19 +780,19 @@ class Job(FunctionJob[T]):
     def __init__(
         self,
         function: Callable[..., Awaitable[T]],
-        a: Any,
-        b: Any,
-        c: Any,
-        d: Any,
+        a: object,
+        b: object,
+        c: object,
+        d: object,
         /,
-        *args: Any,
+        *args: object,
         **options: Unpack[JobOptions],
     ) -> None: ...
     def __init__(
         self,
         function: Callable[..., Awaitable[T]] | Coroutine[Any, Any, T],
         /,
-        *args: Any,
+        *args: object,
         kwargs: Mapping[str, Any] | None = None,
         **options: Unpack[JobOptions],
     ) -> None:

@@ -411,7 +411,7 @@ class AbstractJob(Generic[T]):
         keeps_time: bool | None = None,
         cannot_be_interrupted: str | None = None,
         takes_slot: bool | None = None,
-        **kwargs: Any,
+        **kwargs: object,
     ) -> None:
         """Record the class arguments. An argument that is None is inherited.
 

@@ -122,7 +122,7 @@ class OptionRecord:
         # Whether the order in which ready jobs start may depend on these options.
         self.affects_order: Final = self.expected_duration is not None or bool(self.priority or self.needs)
 
-    def replace(self, name: str, value: Any, is_shared: bool = False) -> OptionRecord:
+    def replace(self, name: str, value: object, is_shared: bool = False) -> OptionRecord:
         values = list(_values_of(self))
         values[OPTION_FIELDS.index(name)] = value
         return OptionRecord(values, is_shared)
@@ -178,10 +178,10 @@ NO_CONDITION: Final = (
 """The advice for a function as `run_if=`."""
 
 
-def choice_of(literal: Any, instead_of_function: str = "") -> Callable[[Any, str, Subject], Any]:
+def choice_of(literal: object, instead_of_function: str = "") -> Callable[[Any, str, Subject], Any]:
     """Return the check that a value belongs to a `Literal` type; a function gets more advice."""
 
-    def check(value: Any, name: str, subject: Subject) -> Any:
+    def check(value: object, name: str, subject: Subject) -> Any:
         if is_among(value, get_args(literal)):
             return value
         advice = f"choose one of {', '.join(get_args(literal))}{instead_of_function if callable(value) else ''}"
@@ -190,7 +190,7 @@ def choice_of(literal: Any, instead_of_function: str = "") -> Callable[[Any, str
     return check
 
 
-def accept_any(value: Any, name: str, subject: Subject) -> Any:
+def accept_any(value: object, name: str, subject: Subject) -> Any:
     return value
 
 
@@ -200,7 +200,7 @@ def or_none(check: Callable[[Any, str, Subject], Any]) -> Callable[[Any, str, Su
 
 
 def check_save(
-    value: Any, name: str, subject: Subject, names: tuple[str, ...] = ("default", *get_args(SaveName))
+    value: object, name: str, subject: Subject, names: tuple[str, ...] = ("default", *get_args(SaveName))
 ) -> JobSave:
     is_pair = isinstance(value, tuple) and len(value) == 2 and all(map(callable, value))  # pyright: ignore[reportUnknownArgumentType]
     if not is_pair and not is_among(value, (*names, None)):
@@ -209,7 +209,7 @@ def check_save(
     return cast("JobSave", value)
 
 
-def check_priority(value: Any, name: str, subject: Subject) -> int:
+def check_priority(value: object, name: str, subject: Subject) -> int:
     value = _amounts.plain_number(value)
     if isinstance(value, bool) or not isinstance(value, int):
         raise bad_value_error(TypeError, value, name, subject, "give a whole number; the higher one starts first")
@@ -222,7 +222,7 @@ NEED_ADVICE: Final = (
 )
 
 
-def check_needs(value: Any, name: str, subject: Subject) -> dict[str, CheckedNeed]:
+def check_needs(value: object, name: str, subject: Subject) -> dict[str, CheckedNeed]:
     """Check the needs of a job, and return them in exact form, without needs of 0."""
     result: dict[str, CheckedNeed] = {}
     if value is None:
@@ -241,21 +241,21 @@ def check_needs(value: Any, name: str, subject: Subject) -> dict[str, CheckedNee
     return {key: number for key, number in result.items() if number != 0}
 
 
-def flag(value: Any, name: str, subject: Subject) -> bool:
+def flag(value: object, name: str, subject: Subject) -> bool:
     """Check that a value equals True or False. Text such as "no" is rejected, because it would count as true."""
     if not is_among(value, (True, False)):
         raise bad_value_error(TypeError, value, name, subject, "give True or False")
     return bool(value)
 
 
-def check_text(value: Any, name: str, subject: Subject) -> str:
+def check_text(value: object, name: str, subject: Subject) -> str:
     """Check that a value is text, and return it as a plain `str`, even if it is a member of a `StrEnum`."""
     if not isinstance(value, str):
         raise bad_value_error(TypeError, value, name, subject, f"give text, such as {name}={short_repr(value)!r}")
     return str(value)
 
 
-def file_path(value: Any, name: str, subject: Subject) -> str:
+def file_path(value: object, name: str, subject: Subject) -> str:
     """Check a path, and return it as text. Reject an empty path, which is usually from an unset variable."""
     path = os.fspath(value) if isinstance(value, (str, os.PathLike)) else value  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
     if not isinstance(path, str):
@@ -265,7 +265,7 @@ def file_path(value: Any, name: str, subject: Subject) -> str:
     return path
 
 
-def check_paths(value: Any, name: str, subject: Subject) -> tuple[AnyPath, ...]:
+def check_paths(value: object, name: str, subject: Subject) -> tuple[AnyPath, ...]:
     """Check a path, or several, and return them as a tuple. The errors show no values, which may be secret."""
     paths: Any = (value,) if isinstance(value, (str, os.PathLike)) or not isinstance(value, Iterable) else value
     result = tuple(paths) if not isinstance(paths, bytes) else (paths,)
@@ -302,12 +302,12 @@ def check_fraction(value: float, name: str, subject: Subject) -> float:
     return number
 
 
-def whole_number(value: Any, name: str, subject: Subject, otherwise: str = "or None for no limit") -> int | None:
+def whole_number(value: object, name: str, subject: Subject, otherwise: str = "or None for no limit") -> int | None:
     """Check that a value is a whole number, 0 or more, or None. The advice in the error ends with `otherwise`."""
     return None if value is None else check_number(value, name, subject, otherwise)
 
 
-def check_number(value: Any, name: str, subject: Subject, otherwise: str = "") -> int:
+def check_number(value: object, name: str, subject: Subject, otherwise: str = "") -> int:
     """Check that a value is a whole number, 0 or more. The advice in the error ends with `otherwise`."""
     advice = f"give a whole number, 0 or more{otherwise and ', '}{otherwise}"
     value = _amounts.plain_number(value)
@@ -349,7 +349,7 @@ def check_box(box: BoxStyle, subject: str) -> BoxStyle:
     return BoxStyle(name, shape, box.brackets, flag(box.rounded, "rounded", subject))
 
 
-def check_keywords(value: Any, name: str, subject: Subject) -> dict[str, Any]:
+def check_keywords(value: object, name: str, subject: Subject) -> dict[str, Any]:
     """Check keyword arguments, and return a copy of the dict; return an empty dict for None.
 
     The errors show no values, which may be secret.
@@ -365,7 +365,7 @@ def check_keywords(value: Any, name: str, subject: Subject) -> dict[str, Any]:
     return {**value}
 
 
-def callback(value: Any, name: str, subject: Subject) -> None:
+def callback(value: object, name: str, subject: Subject) -> None:
     """Check that a value is a plain function, or None."""
     if value is not None and not callable(value):
         raise bad_value_error(TypeError, value, name, subject, "give a plain function, or None")
@@ -374,7 +374,7 @@ def callback(value: Any, name: str, subject: Subject) -> None:
         raise bad_value_error(TypeError, value, name, subject, advice)
 
 
-def bad_value_error(error: type[E], value: Any, name: str, subject: Subject, advice: str) -> E:
+def bad_value_error(error: type[E], value: object, name: str, subject: Subject, advice: str) -> E:
     """Create the error for an invalid value of an option.
 
     Args:

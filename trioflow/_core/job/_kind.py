@@ -64,7 +64,7 @@ class JobKind(AbstractJob[T]):
 
     def __init__(
         self,
-        *arguments: Any,
+        *arguments: object,
         on_done: Callback | None = None,
         on_settled: Callback | None = None,
         **options: Unpack[JobOptions],

@@ -58,7 +58,7 @@ class Ref:
 
     __slots__ = ("value",)
 
-    def __init__(self, value: Any) -> None:
+    def __init__(self, value: object) -> None:
         self.value: Final = value
 
     def substitute_inputs(self, *_: object) -> Any:
@@ -68,7 +68,7 @@ class Ref:
         return f"ref({_format_argument(self.value)})"
 
 
-def without_ref(argument: Any) -> Any:
+def without_ref(argument: object) -> Any:
     return argument.value if type(argument) is Ref else argument
 
 

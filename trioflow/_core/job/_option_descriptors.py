@@ -89,7 +89,7 @@ class Option(Generic[GetType, SetType]):
             setattr(job, self.attribute, previous)
             raise
 
-    def store(self, job: AbstractJob[Any], value: Any) -> None:
+    def store(self, job: AbstractJob[Any], value: object) -> None:
         """Check and store a value, even during a run."""
         setattr(job, self.attribute, self.check(value, self.name, job._name_for_errors))
 
@@ -106,7 +106,7 @@ class SharedOption(Option[GetType, SetType]):
         self.getter = self.getter or operator.attrgetter(f"_options.{name}")
         super().__set_name__(kind, name)
 
-    def store(self, job: AbstractJob[Any], value: Any) -> None:
+    def store(self, job: AbstractJob[Any], value: object) -> None:
         """Check a value, and give the job a record with it, from the cache if possible."""
         record = job._options
         if record.is_shared and type(value) in CACHEABLE_TYPES and self.check is not _job_options.accept_any:
@@ -126,7 +126,7 @@ CACHE_SIZE: Final = 256
 
 
 @functools.lru_cache(maxsize=CACHE_SIZE, typed=True)  # typed, because True == 1, and True is not a valid number
-def _cached_record(record: OptionRecord, option: SharedOption[Any, Any], value: Any) -> OptionRecord:
+def _cached_record(record: OptionRecord, option: SharedOption[Any, Any], value: object) -> OptionRecord:
     return record.replace(option.name, option.check(value, option.name, ""), is_shared=True)
 
 

@@ -70,7 +70,7 @@ class Requirements(AbstractSet[Any]):
         return set(it)  # `&`, `|` and `-` return plain sets
 
 
-def flatten_simple(value: Any, state_of: Callable[[Any], Any]) -> tuple[Any, ...] | None:
+def flatten_simple(value: object, state_of: Callable[[Any], Any]) -> tuple[Any, ...] | None:
     """Return the jobs if `value` is a job, or a list or tuple of jobs; otherwise None.
 
     This is several times as fast as `flatten`, which accepts all other forms.

@@ -171,7 +171,7 @@ def _check_condition(on: Any) -> RetryCondition:
     return on  # type: ignore[no-any-return]
 
 
-def check_retry(value: Any, name: str, subject: Subject) -> Retry | None:
+def check_retry(value: object, name: str, subject: Subject) -> Retry | None:
     """Check a value of `retry`: a `Retry` or a number of retries. Return None for 0 retries."""
     if isinstance(value, Retry):
         return value if value.times != 0 else None

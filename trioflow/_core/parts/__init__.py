@@ -28,7 +28,7 @@ ASYNC_ADVICE: Final = (
 )
 
 
-def make_parts(run: Run, window: Any) -> tuple[Part, ...]:
+def make_parts(run: Run, window: object) -> tuple[Part, ...]:
     """Return the parts that the options of a run ask for, in the order in which the run asks them."""
     scheduler = run.scheduler
     parts: list[Part] = []
@@ -95,7 +95,7 @@ class FirstRule(Part, Instrument):
 
     # ---- the steps of a job
 
-    def job_started(self, scheduler: Any, job: AbstractJob[Any]) -> None:
+    def job_started(self, scheduler: object, job: AbstractJob[Any]) -> None:
         """Let the next turn be due in time, if this is the first start in the last one that is open."""
         if self._turn_started_at is None and job in self._turns and self._turns[job] is self._last_open:
             self._turn_started_at = job._started_at
@@ -292,13 +292,13 @@ class AdaptiveWindow(Part, Instrument):
         if phase is LINKING:
             self._run.steering.resize(self._run, self.controller.size)
 
-    def job_scheduled(self, scheduler: Any, job: AbstractJob[Any]) -> None:
+    def job_scheduled(self, scheduler: object, job: AbstractJob[Any]) -> None:
         """If the job was put back into the ready queue after an attempt that shows overload, count that attempt."""
         attempt = None if job._extras is None else job._extras.ended_attempt
         if attempt is not None:
             self._count(scheduler, job, *attempt)
 
-    def job_finished(self, scheduler: Any, job: AbstractJob[Any]) -> None:
+    def job_finished(self, scheduler: object, job: AbstractJob[Any]) -> None:
         """Count the last attempt of a job as a success or as overload; other failures do not count.
 
         Clean-up jobs have no slot, so they are not counted.
@@ -308,7 +308,7 @@ class AdaptiveWindow(Part, Instrument):
             self._count(scheduler, job, began, ended, job.raised_exception())
 
     def _count(
-        self, scheduler: Any, job: AbstractJob[Any], began: float, ended: float, error: BaseException | None
+        self, scheduler: object, job: AbstractJob[Any], began: float, ended: float, error: BaseException | None
     ) -> None:
         run, leaves = self._run, () if error is None else _user_code.leaf_exceptions(error)
         if scheduler is not run.scheduler or not takes_slot(job):
@@ -346,7 +346,7 @@ class IdleTimeout(Part, Instrument):
         self.has_stopped_run = self._run.fate.reason is None
         self._run.stop(StopReason.TIMEOUT)
 
-    def _renew(self, scheduler: Any, job: AbstractJob[Any]) -> None:
+    def _renew(self, scheduler: object, job: AbstractJob[Any]) -> None:
         if self._limit is not None:
             self._limit._renew()
 

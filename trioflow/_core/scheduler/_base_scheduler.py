@@ -840,7 +840,7 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
             return run.fate.culprit.result()
         return True
 
-    def _make_run(self, backend: Backend, timeout: Any, jobs_window: Any, instruments: Iterable[Instrument]) -> Run:
+    def _make_run(self, backend: Backend, timeout: Any, jobs_window: object, instruments: Iterable[Instrument]) -> Run:
         _checks.check_may_run(self)
         subject = self._name_for_errors
         if self._worker is None and self._scheduler is not None and self._scheduler._run is not None:
@@ -864,7 +864,7 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
             all_instruments = (*all_instruments, *check_instruments(instruments, "instruments", subject))
         return Run(self, backend, all_instruments, seconds, window, make_parts)
 
-    def _checked(self, name: str, argument: Any) -> Any:
+    def _checked(self, name: str, argument: object) -> Any:
         """Return the value of an argument of `run`, checked as the option of the same name."""
         return self._declared_options[name].check(argument, name, self._name_for_errors)
 
@@ -879,7 +879,7 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
         """Return the files of the program that have been mended. `trioflow.Scheduler` overrides this method."""
         return []
 
-    def _open_journal(self, journal: Any) -> RunJournal:
+    def _open_journal(self, journal: object) -> RunJournal:
         """Open the journal of a run. `trioflow.Scheduler` overrides this method."""
         raise NotImplementedError(f"{type(self).__name__} has no journals")
 

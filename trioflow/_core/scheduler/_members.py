@@ -178,7 +178,7 @@ class Members:
         has_needs = bool(self.jobs_with_scheduling_options) or self.owner._pool is not None
         return self.is_unchecked or self.needs_recheck or has_needs
 
-    def add(self, argument: Any, call_text: str) -> None:
+    def add(self, argument: object, call_text: str) -> None:
         """Add jobs, and those of their inputs that belong to no scheduler. If any job is rejected, add none of them.
 
         Args:

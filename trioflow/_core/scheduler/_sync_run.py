@@ -100,7 +100,7 @@ class SignalHandler:
             if number in self._ending_signals or callable(SIGNALS.getsignal(number))
         ]
 
-    def _check_callbacks(self, handle_signals: Any) -> dict[int, SignalCallback | None]:
+    def _check_callbacks(self, handle_signals: object) -> dict[int, SignalCallback | None]:
         """Return the signals that `handle_signals` names, each with the user's callback, if it has one."""
         callbacks: dict[Any, Any]
         if isinstance(handle_signals, Mapping):
@@ -274,7 +274,7 @@ def _excepthook(kind: type[BaseException], error: BaseException, trace: Tracebac
         print(f"{kind.__name__}: Ctrl-C ended the run of {label!r} cleanly", file=sys.stderr)
 
 
-def end_after_crash(run: Run, main_task: Any, error: BaseException) -> None:
+def end_after_crash(run: Run, main_task: object, error: BaseException) -> None:
     """End a run, if this thread runs it, whose event loop has crashed with `error`; see `_ending.end_after_crash`.
 
     Raises:

@@ -354,7 +354,7 @@ Question = tuple[str, list[str] | None, bool, str]
 """A question to a person, the texts that it accepts (None for any), whether it is secret, and the last refusal."""
 
 
-def question_of(job: Any) -> Question | None:
+def question_of(job: object) -> Question | None:
     """Return what a job asks while it waits for the answer; None for other jobs. Any thread may call this."""
     return getattr(job, "_open_question", lambda: None)()
 

@@ -7,7 +7,7 @@ import os
 import shutil
 import sys
 from collections.abc import Generator, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import click
 
@@ -116,7 +116,7 @@ def raise_as_usage_errors() -> Generator[None]:
         raise click.UsageError(printable(str(error))) from None
 
 
-def make_nodes(nodes: Sequence[str], **options: Any) -> list[SshNode | LocalNode]:
+def make_nodes(nodes: Sequence[str], **options: object) -> list[SshNode | LocalNode]:
     """Create the nodes that the user named, each once.
 
     Args:

@@ -96,7 +96,7 @@ class VerbosePrinter(Instrument):
     def __init__(self, scheduler: PureScheduler) -> None:
         self.scheduler: PureScheduler = scheduler
 
-    def job_started(self, scheduler: Any, job: Any) -> None:
+    def job_started(self, scheduler: object, job: object) -> None:
         self._print(job, "STARTING")
 
     def job_finished(self, scheduler: Any, job: Any) -> None:

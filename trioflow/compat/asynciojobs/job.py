@@ -74,7 +74,7 @@ class AbstractJob:
         forever: bool = False,
         critical: bool | None = True,
         label: str | None = None,
-        required: Any = None,
+        required: object = None,
         scheduler: PureScheduler | None = None,
     ) -> None:
         self._trioflow = JobFields()
@@ -106,7 +106,7 @@ class AbstractJob:
 
     # ---- requirements
 
-    def requires(self, *requirements: Any, remove: bool = False) -> Self:
+    def requires(self, *requirements: object, remove: bool = False) -> Self:
         """Add requirements. The job starts when they are done, even if they failed.
 
         Args:

@@ -81,13 +81,13 @@ class PureScheduler:
 
     def __init__(
         self,
-        *jobs_or_sequences: Any,
+        *jobs_or_sequences: object,
         jobs_window: int | None = None,
         timeout: float | None = None,
         shutdown_timeout: float | None = 1,
         watch: Watch | None = None,
         verbose: bool = False,
-        **kwds: Any,
+        **kwds: object,
     ) -> None:
         self.jobs = set()
         self.jobs_window = jobs_window
@@ -116,7 +116,7 @@ class PureScheduler:
         self.jobs.update(flatten_members(jobs, type(self).__name__))
         return self
 
-    def add(self, job: Any) -> Any:
+    def add(self, job: object) -> Any:
         """Add a job, or the jobs of a Sequence.
 
         Returns:

@@ -60,7 +60,7 @@ class Job(asynciojobs.Job, AbstractJob):
 
     """
 
-    def __init__(self, corun: Any, coshutdown: Any = None, **kwds: Any) -> None:
+    def __init__(self, corun: object, coshutdown: object = None, **kwds: object) -> None:
         super().__init__(corun, coshutdown=coshutdown, **kwds)
 
 
@@ -167,7 +167,7 @@ class Scheduler(asynciojobs.PureScheduler):
         finally:
             self._trioflow_instruments = ()
 
-    async def co_run(self, timeout: float | None = None, jobs_window: int | None = None, loop: Any = None) -> bool:
+    async def co_run(self, timeout: float | None = None, jobs_window: int | None = None, loop: object = None) -> bool:
         """Run the jobs in the running event loop, and shut them all down.
 
         Args:
@@ -195,7 +195,7 @@ class Scheduler(asynciojobs.PureScheduler):
         return self.run(timeout, jobs_window, loop, **kwds)
 
     async def co_orchestrate(
-        self, loop: Any = None, timeout: float | None = None, jobs_window: int | None = None
+        self, loop: object = None, timeout: float | None = None, jobs_window: int | None = None
     ) -> bool:
         """Call `co_run`; `loop` has no effect."""
         return await self.co_run(timeout, jobs_window)

@@ -109,7 +109,7 @@ class CallbackThread:
 
     # ---- from the event loop
 
-    async def call(self, callback: Callable[[Any], object] | None, owner: Any, name: str) -> Exception | None:
+    async def call(self, callback: Callable[[Any], object] | None, owner: object, name: str) -> Exception | None:
         """Call a callback, and wait until it returns, even if the caller is cancelled.
 
         If it raises an `Exception`, log and return it; otherwise return None.

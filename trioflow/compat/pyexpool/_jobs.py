@@ -35,7 +35,7 @@ The lock is reentrant, because a signal handler may interrupt its holder and cre
 """
 
 
-def check_name(value: Any, kind: str) -> str:
+def check_name(value: object, kind: str) -> str:
     """Check the name of a job, task or pool, and return it.
 
     Raises:
@@ -50,7 +50,7 @@ def check_name(value: Any, kind: str) -> str:
     return value
 
 
-def warn_if_ineffective(value: Any, default: Any, option: str, subject: str) -> None:
+def warn_if_ineffective(value: object, default: object, option: str, subject: str) -> None:
     """Log that an argument has no effect, unless it has its default value. Log this only once for each option."""
     if value != default and option not in _warned_options:
         _warned_options.add(option)
@@ -61,7 +61,7 @@ def warn_if_ineffective(value: Any, default: Any, option: str, subject: str) -> 
         )  # fmt: skip
 
 
-def reject_unsupported(value: Any, default: Any, option: str, subject: str, hint: str) -> None:
+def reject_unsupported(value: object, default: object, option: str, subject: str, hint: str) -> None:
     """Reject an option that is not supported, because a limit must not be ignored silently.
 
     Raises:
@@ -83,7 +83,7 @@ class Unit:
         onstart: Callback | None,
         ondone: Callback | None,
         onfinish: Callback | None,
-        params: Any,
+        params: object,
         task: Task | None,
         stdout: StreamTargetOption,
         stderr: StreamTargetOption,
@@ -157,7 +157,7 @@ class Task(Unit):
         timeout: float = 0,
         onstart: Callback | None = None,
         ondone: Callback | None = None,
-        params: Any = None,
+        params: object = None,
         stdout: StreamTargetOption = ...,
         stderr: StreamTargetOption = ...,
         *,
@@ -304,13 +304,13 @@ class Job(Unit):
         startdelay: float = 0.0,
         onstart: Callback | None = None,
         ondone: Callback | None = None,
-        params: Any = None,
+        params: object = None,
         stdout: StreamTargetOption = ...,
         stderr: StreamTargetOption = ...,
         *,
         rsrtonto: bool | None = None,
         onfinish: Callback | None = None,
-        category: Any = None,
+        category: object = None,
         size: float = 0,
         slowdown: float = 1.0,
         omitafn: bool = False,

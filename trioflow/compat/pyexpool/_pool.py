@@ -9,7 +9,7 @@ import threading
 import time
 import weakref
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Final, Self
 
 from ...abc import duration
 from . import _jobs
@@ -60,11 +60,11 @@ class ExecPool:
     def __init__(
         self,
         workers: int | None = None,
-        afnmask: Any = None,
+        afnmask: object = None,
         memlimit: float = 0.0,
         latency: float = 0.0,
         name: str | None = None,
-        webuiapp: Any = None,
+        webuiapp: object = None,
         *,
         wksnum: int | None = None,
     ) -> None:
@@ -234,7 +234,7 @@ class ExecPool:
         return f"<ExecPool {self.name or ''}{' ' if self.name else ''}{shown}>"
 
 
-def _check_workers(workers: Any, subject: str) -> int:
+def _check_workers(workers: object, subject: str) -> int:
     if workers is None:
         return os.cpu_count() or 1
     if isinstance(workers, bool) or not isinstance(workers, int):
@@ -251,7 +251,7 @@ def _is_concurrent(concur: bool, older: dict[str, bool]) -> bool:
     return bool(concurrent)
 
 
-def _mark_executed(job: Any) -> Job:
+def _mark_executed(job: object) -> Job:
     if not isinstance(job, Job):
         raise TypeError(f"execute({job!r}): give a Job")
     if job._was_executed:

@@ -40,7 +40,7 @@ MAX_LABEL_ARGUMENTS_PER_END: Final = 20
 """The maximum number of arguments from the start of a command, and also from its end, in a default label."""
 
 
-def check_arguments(command: Any, shell: bool, subject: str) -> tuple[Any, ...]:
+def check_arguments(command: object, shell: bool, subject: str) -> tuple[Any, ...]:
     """Check the user's command, and return its arguments, with jobs and placeholders unchanged.
 
     Raises:
@@ -74,7 +74,7 @@ def check_arguments(command: Any, shell: bool, subject: str) -> tuple[Any, ...]:
     return arguments
 
 
-def convert_argument(argument: Any, number: int | str, subject: str) -> str | bytes:
+def convert_argument(argument: object, number: int | str, subject: str) -> str | bytes:
     """Convert an argument to a string or bytes. A `CommandResult` becomes its output, as in a shell's `$(...)`.
 
     Args:
@@ -175,12 +175,12 @@ def shorten_command_line(text: str) -> str:
     return fit(" ".join(text.split()), MAX_LABEL_LENGTH, keep="ends")
 
 
-def _quoted_text(argument: Any, depth: int | None = None) -> str:
+def _quoted_text(argument: object, depth: int | None = None) -> str:
     text = display_text(argument, depth)
     return text if isinstance(argument, (JOB_TYPE, granted)) or text == "…" else shlex.quote(text)
 
 
-def display_text(argument: Any, depth: int | None = None) -> str:
+def display_text(argument: object, depth: int | None = None) -> str:
     """Return an argument as text for display. A job is shown by its label in angle brackets.
 
     If `depth` is given, the text is for a default label, in which labels of jobs are nested at most `depth` deep.
@@ -317,7 +317,7 @@ def propagated_variables(get_command_variable: Callable[[str], str | None]) -> M
     }
 
 
-def check_mapping(value: Any, name: str, subject: str) -> None:
+def check_mapping(value: object, name: str, subject: str) -> None:
     """Check that the value of the option `name` is a mapping.
 
     Raises:
@@ -352,7 +352,7 @@ def variables_with_placeholders(env: Mapping[Any, Any] | None) -> dict[bytes, gr
 CONVERSIONS: Final = {"r": repr, "s": str, "a": ascii}
 
 
-def line_parts(line: Any, subject: str) -> tuple[Any, ...]:
+def line_parts(line: object, subject: str) -> tuple[Any, ...]:
     """Return the parts of a line, which is a t-string, or anything else as the only part.
 
     Raises:
@@ -405,7 +405,7 @@ def check_line(parts: Sequence[Any], names: Sequence[str], subject: str) -> None
         ) from None
 
 
-def _known_text(value: Any) -> str:
+def _known_text(value: object) -> str:
     """Return the text of a value that is known, and otherwise the empty text, which needs quotes."""
     if isinstance(value, (int, float)):
         return str(value)

@@ -206,7 +206,7 @@ class CommandJob(JobKind[CommandResult], box=BoxStyle("command", "note", ("[/", 
         """
         return await ProcessRun(self, run_of(self)).run()
 
-    def _stdin_value(self, stdin: Any) -> Any:
+    def _stdin_value(self, stdin: object) -> Any:
         """Return the value to use as the standard input of the command.
 
         Args:

@@ -132,7 +132,7 @@ class PortOpen(Readiness):
                 f"that uses it, or give the service another port"
             )
 
-    async def _wait(self, run: RunHandle, output_files: Any) -> int:
+    async def _wait(self, run: RunHandle, output_files: object) -> int:
         """Try to connect until a connection succeeds, and return the number of the port."""
         return await poll_until(run, self._try_connect)  # type: ignore[no-any-return]
 
@@ -274,7 +274,7 @@ class CommandSucceeds(Readiness):
     def _redact(self) -> None:
         self._job.redact = True
 
-    async def _wait(self, run: RunHandle, output_files: Any) -> Any:
+    async def _wait(self, run: RunHandle, output_files: object) -> Any:
         """Run the command repeatedly until it succeeds, and return its result."""
         return await poll_until(run, self._try_command)
 
@@ -313,7 +313,7 @@ class FileExists(Readiness):
             return None
         return status.st_ino, status.st_mtime_ns
 
-    async def _wait(self, run: RunHandle, output_files: Any) -> Path:
+    async def _wait(self, run: RunHandle, output_files: object) -> Path:
         return await poll_until(run, self._find_file)  # type: ignore[no-any-return]
 
     async def _find_file(self) -> Path | None:
@@ -332,7 +332,7 @@ class FileExists(Readiness):
         return self._path
 
 
-def make_readiness(value: Any, subject: str) -> Readiness:
+def make_readiness(value: object, subject: str) -> Readiness:
     """Return the `Readiness` of one service for its argument `ready`.
 
     Raises:

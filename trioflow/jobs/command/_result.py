@@ -264,7 +264,7 @@ def describe_failure(success_codes: frozenset[int] | None, returncode: int) -> s
     return describe_exit(returncode) if returncode else "exit code 0, which is not in check="
 
 
-def _parse_exit_code(value: Any, subject: str) -> int:
+def _parse_exit_code(value: object, subject: str) -> int:
     if isinstance(value, signal.Signals):
         return -value
     if isinstance(value, str):

@@ -129,7 +129,7 @@ class CommandOptions:
             rejects=self._describe_failure_now,
         )
 
-    def _describe_failure_now(self, result: Any) -> str | None:
+    def _describe_failure_now(self, result: object) -> str | None:
         """Return how a stored result, or one of the results of several commands, fails by the present `check`."""
         results: list[Any] = result if type(result) is list else [result]  # pyright: ignore[reportUnknownVariableType]
         for returncode in (getattr(item, "returncode", None) for item in results):
@@ -138,7 +138,7 @@ class CommandOptions:
                 return f"by check=, it would have failed now: {failure}"
         return None
 
-    def _check_output(self, name: str, value: Any, subject: str) -> None:
+    def _check_output(self, name: str, value: object, subject: str) -> None:
         if isinstance(value, (bytes, bool)) or not (
             value is None or is_path(value) or isinstance(value, int) or hasattr(value, "write")
         ):
@@ -160,7 +160,7 @@ class CommandOptions:
             )
 
 
-def path_tuple(value: Any, name: str, subject: str) -> tuple[Any, ...]:
+def path_tuple(value: object, name: str, subject: str) -> tuple[Any, ...]:
     """Return the value of the option `name`, which is a path or an iterable of paths, as a tuple.
 
     Raises:
@@ -174,11 +174,11 @@ def path_tuple(value: Any, name: str, subject: str) -> tuple[Any, ...]:
     return tuple(value)  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
 
 
-def is_path(value: Any) -> bool:
+def is_path(value: object) -> bool:
     return isinstance(value, (str, os.PathLike))
 
 
-def _output_kind(value: Any) -> str | None:
+def _output_kind(value: object) -> str | None:
     if value is None:
         return None
     if isinstance(value, int) and value in SUBPROCESS_CONSTANTS:

@@ -44,7 +44,7 @@ class ProcessStreams:
 
     """
 
-    def __init__(self, job: CommandJob, stdin: Any, on_output: Callable[[], None] | None) -> None:
+    def __init__(self, job: CommandJob, stdin: object, on_output: Callable[[], None] | None) -> None:
         """Open the streams.
 
         Args:
@@ -90,7 +90,7 @@ class ProcessStreams:
             return self._close_after_start(os.open(value, os.O_RDONLY))
         return int(value.fileno())
 
-    def _open_output(self, name: str, value: Any) -> int | None:
+    def _open_output(self, name: str, value: object) -> int | None:
         options = self._job._command_options
         if value == subprocess.STDOUT:
             if any(operator == ">>" for operator, _ in self._redirections):

@@ -17,7 +17,7 @@ from ...abc import ThreadEvent
 T = TypeVar("T")
 
 
-async def call_in_thread(function: Callable[..., T], *arguments: Any) -> T:
+async def call_in_thread(function: Callable[..., T], *arguments: object) -> T:
     """Call a function that would block the event loop in a thread, and wait for its end, despite a cancellation."""
     ended_event, outcome = ThreadEvent(), Future[T]()
     outcome.add_done_callback(lambda _: ended_event.set())

@@ -137,7 +137,7 @@ class ProcessJob(
         self,
         function: type[T],
         /,
-        *args: Any,
+        *args: object,
         kwargs: Mapping[str, Any] | None = None,
         **options: Unpack[ProcessOptions],
     ) -> None: ...
@@ -178,23 +178,23 @@ class ProcessJob(
     def __init__(
         self,
         function: Callable[..., T],
-        a: Any,
-        b: Any,
-        c: Any,
-        d: Any,
+        a: object,
+        b: object,
+        c: object,
+        d: object,
         /,
-        *args: Any,
+        *args: object,
         **options: Unpack[ProcessOptions],
     ) -> None: ...
     @overload
     def __init__(
-        self, function: Callable[..., T], /, *args: Any, kwargs: Mapping[str, Any], **options: Unpack[ProcessOptions]
+        self, function: Callable[..., T], /, *args: object, kwargs: Mapping[str, Any], **options: Unpack[ProcessOptions]
     ) -> None: ...
     def __init__(
         self,
         function: Callable[..., T],
         /,
-        *args: Any,
+        *args: object,
         kwargs: Mapping[str, Any] | None = None,
         memory_limit: int | None = None,
         nice: int | None = None,
@@ -253,7 +253,7 @@ class ProcessJob(
     def result(self) -> T: ...
     @overload
     def result(self, *, default: D) -> T | D: ...
-    def result(self, **options: Any) -> Any:
+    def result(self, **options: object) -> Any:
         """Return the result of the job, or raise an exception if it has none, like `AbstractJob.result`.
 
         A value kept on a cluster is transferred on each call.
@@ -537,7 +537,7 @@ class RemoteValue(abc.ABC):
         """
 
 
-def check_processes(value: Any, subject: str) -> ProcessesOption:
+def check_processes(value: object, subject: str) -> ProcessesOption:
     """Check a value of `processes=`, and return it.
 
     Args:

@@ -153,7 +153,7 @@ def take_over_stdin() -> Any:
     return os.fdopen(socket_descriptor, "r+b", buffering=0)
 
 
-def receive_request(stream: Any) -> tuple[bytearray, int]:
+def receive_request(stream: object) -> tuple[bytearray, int]:
     """Receive the next message, and return it with the memory limit of its call.
 
     If the other end has closed the connection, return an empty message and 0.
@@ -268,7 +268,7 @@ def call_and_pickle(request: bytes | bytearray, memory_limit: int = 0) -> bytes:
     return pickle_return_value(value, function)
 
 
-def pickle_return_value(value: Any, function: Callable[..., Any]) -> bytes:
+def pickle_return_value(value: object, function: Callable[..., Any]) -> bytes:
     """Return the pickled answer with a function's return value, or with an error if the value cannot be pickled."""
     try:
         return pickle.dumps((True, value, ""), pickle.HIGHEST_PROTOCOL)
@@ -346,7 +346,7 @@ def attributes_of(error: BaseException) -> dict[str, Any]:
     return {**{name: getattr(error, name) for name in slots if hasattr(error, name)}, **vars(error)}
 
 
-def safe_text(convert: Callable[[Any], str], value: Any) -> str:
+def safe_text(convert: Callable[[Any], str], value: object) -> str:
     """Return `str` or `repr` of a value, or, if that raises an exception, a note that says so."""
     try:
         return convert(value)
@@ -354,7 +354,7 @@ def safe_text(convert: Callable[[Any], str], value: Any) -> str:
         return f"<its __{convert.__name__}__ raised {type(error).__name__}>"
 
 
-def is_sendable(value: Any, description: str, omitted_parts: list[str]) -> bool:
+def is_sendable(value: object, description: str, omitted_parts: list[str]) -> bool:
     """Return whether a value can be pickled and unpickled; if not, append its description to `omitted_parts`."""
     try:
         pickle_verified(value)
@@ -364,7 +364,7 @@ def is_sendable(value: Any, description: str, omitted_parts: list[str]) -> bool:
     return True
 
 
-def pickle_verified(value: Any) -> bytes:
+def pickle_verified(value: object) -> bytes:
     """Pickle a value, and unpickle it once as a check, because some values can be pickled but not unpickled."""
     pickled = pickle.dumps(value, pickle.HIGHEST_PROTOCOL)
     pickle.loads(pickled)

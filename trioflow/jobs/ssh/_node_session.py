@@ -462,7 +462,7 @@ class _LocalEnd(CommandJob):
         finally:
             self._close_input()
 
-    def _stdin_value(self, stdin: Any) -> int:
+    def _stdin_value(self, stdin: object) -> int:
         return self._other_end.fileno()
 
     def _terminate(self, process: Process) -> None:
@@ -480,7 +480,7 @@ class _LocalOutput:
     every process that shares it.
     """
 
-    def __init__(self, name: str, stdio: Stdio, job: Any) -> None:
+    def __init__(self, name: str, stdio: Stdio, job: object) -> None:
         """Open the destination.
 
         Raises:
@@ -591,7 +591,7 @@ class _StartBuffer:
             self._output.flush()
 
 
-def _make_sinks(file: Any) -> list[OutputSink]:
+def _make_sinks(file: object) -> list[OutputSink]:
     """Return the sinks for an open file or a descriptor; none for None."""
     if isinstance(file, int):
         file = open(file, "wb", buffering=0, closefd=False)  # noqa: SIM115 - the caller closes it

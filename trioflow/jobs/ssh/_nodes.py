@@ -192,7 +192,7 @@ class SshNodes(Sequence[Node]):
 
     __slots__ = ("_nodes",)
 
-    def __init__(self, nodes: str | os.PathLike[str] | Iterable[str | Node], **options: Any) -> None:
+    def __init__(self, nodes: str | os.PathLike[str] | Iterable[str | Node], **options: object) -> None:
         entries: list[Node] = []
         for entry in _iterate_entries(nodes):
             if isinstance(entry, Node):
@@ -239,7 +239,7 @@ _NODE_PATTERN: Final = re.compile(
 )
 
 
-def _check_word(word: Any, name: str, subject: str) -> None:
+def _check_word(word: object, name: str, subject: str) -> None:
     """Check that a name is a string that neither ssh nor a shell would misread."""
     if not isinstance(word, str):
         raise TypeError(f"{name}={short_repr(word)} of {subject}: give a string")
@@ -253,7 +253,7 @@ def _check_word(word: Any, name: str, subject: str) -> None:
         raise ValueError(f"{name}={short_repr(word)} of {subject}: give a name that is not a path")
 
 
-def _iterate_entries(nodes: Any) -> Iterator[Any]:
+def _iterate_entries(nodes: object) -> Iterator[Any]:
     if isinstance(nodes, os.PathLike) or (isinstance(nodes, str) and os.path.isfile(nodes)):
         path = Path(cast(Any, nodes))
         try:

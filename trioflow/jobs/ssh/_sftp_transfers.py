@@ -106,7 +106,7 @@ def _placing_commands(copies: Sequence[tuple[str, str, str]]) -> Iterator[list[s
 
 
 @contextlib.asynccontextmanager
-async def temporary_file(session: NodeSession, content: Any) -> AsyncGenerator[str]:
+async def temporary_file(session: NodeSession, content: object) -> AsyncGenerator[str]:
     """Write content to a temporary file on the node that only its owner can read, yield its path, and remove it.
 
     Raises:

@@ -309,7 +309,7 @@ class _StepRunner:
     # Set when the connection is open.
     session: NodeSession
 
-    def __init__(self, job: SshJob, values: PlaceholderValues, stdin: Any) -> None:
+    def __init__(self, job: SshJob, values: PlaceholderValues, stdin: object) -> None:
         job._command_options.check_files_open(repr(job.label))
         self._options: Final = job._command_options
         self._job: Final = job

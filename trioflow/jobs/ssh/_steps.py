@@ -90,7 +90,7 @@ class Program(Step):
 
     __slots__ = ("_include_count",)
 
-    def __init__(self, script: Any, args: Iterable[Any], includes: Any) -> None:
+    def __init__(self, script: object, args: Iterable[Any], includes: object) -> None:
         """Store the script, its arguments and the included files as words."""
         is_one = is_job(includes) or isinstance(includes, bytes)
         include_words = (includes,) if is_one else path_tuple(includes, "includes", type(self).__name__)
@@ -141,7 +141,7 @@ class Script(Program):
     __slots__ = ()
 
     def __init__(
-        self, path: Path | AbstractJob[Any], /, *args: Any, includes: Iterable[Path | AbstractJob[Any]] = ()
+        self, path: Path | AbstractJob[Any], /, *args: object, includes: Iterable[Path | AbstractJob[Any]] = ()
     ) -> None:
         super().__init__(path, args, includes)
 
@@ -172,7 +172,7 @@ class ScriptText(Program):
     __slots__ = ()
 
     def __init__(
-        self, text: str | AbstractJob[Any], /, *args: Any, includes: Iterable[Path | AbstractJob[Any]] = ()
+        self, text: str | AbstractJob[Any], /, *args: object, includes: Iterable[Path | AbstractJob[Any]] = ()
     ) -> None:
         super().__init__(text, args, includes)
 
@@ -282,7 +282,7 @@ def is_directory(to: str, source_count: int) -> bool:
     return to.endswith("/") or to == "~" or source_count > 1
 
 
-def parse_steps(value: Any, subject: str) -> tuple[Step, ...]:
+def parse_steps(value: object, subject: str) -> tuple[Step, ...]:
     """Parse the `command` of an `SshJob` into its steps.
 
     Raises:
@@ -304,7 +304,7 @@ def parse_steps(value: Any, subject: str) -> tuple[Step, ...]:
     return tuple(_parse_step(step, subject) for step in step_list)
 
 
-def _parse_step(value: Any, subject: str) -> Step:
+def _parse_step(value: object, subject: str) -> Step:
     if isinstance(value, Step):
         return value
     if isinstance(value, (str, tuple, Template)):
@@ -355,11 +355,11 @@ def _expand_home(word: Any) -> Any:
     return os.path.expanduser(word) if is_path(word) else word
 
 
-def _decode_path(value: Any) -> Any:
+def _decode_path(value: object) -> Any:
     return os.fsdecode(value) if isinstance(value, bytes) else value
 
 
-def fill_word(value: Any, place: int | str, job: AbstractJob[Any]) -> str:
+def fill_word(value: object, place: int | str, job: AbstractJob[Any]) -> str:
     """Return a word, or the value of a placeholder, as text. Replace `granted()` with the resources granted to the job.
 
     Errors name `place`: the number of the word, or the name of the placeholder.

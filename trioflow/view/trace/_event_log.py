@@ -117,7 +117,7 @@ def _read_outputs(result: Any, max_bytes: int) -> Iterator[CommandOutput]:
                 yield CommandOutput(stream, text, skipped_bytes)
 
 
-def _output_files(job: Any) -> Iterator[tuple[str, str]]:
+def _output_files(job: object) -> Iterator[tuple[str, str]]:
     for stream in OUTPUT_STREAMS:
         # A user-defined job class may have no `_options`.
         file: Any = getattr(getattr(job, "_command_options", None), stream, None)

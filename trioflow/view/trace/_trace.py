@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, final
+from typing import TYPE_CHECKING, final
 
 from ..._core.base._text_forms import plural
 from ..._core.job._job import AnyJob
@@ -103,7 +103,7 @@ class Trace(EventRecorder):
 
         return _time_spent.compute_time_spent(self._get_record())
 
-    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
+    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:
         """Return the timeline for a notebook."""
         from . import _timeline
 

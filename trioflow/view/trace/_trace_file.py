@@ -59,7 +59,7 @@ def record_json(record: TraceRecord) -> str:
     return json.dumps(plain, ensure_ascii=True, separators=(",", ":"))
 
 
-def to_plain(value: Any) -> Any:
+def to_plain(value: object) -> Any:
     """Return a record, or facts of which one is built, as data that JSON has."""
     if isinstance(value, enum.Enum):
         return value.value

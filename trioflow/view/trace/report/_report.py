@@ -117,7 +117,7 @@ def _template() -> Any:
     def join_isolated(names: Iterable[str], max_names: int = MAX_LISTED_NAMES) -> Markup:
         return Markup(join_names([f"<bdi>{escape(printable(name))}</bdi>" for name in names], max_names))
 
-    def finalize(value: Any) -> Any:
+    def finalize(value: object) -> Any:
         return printable(value) if type(value) is str else value
 
     environment = Environment(
