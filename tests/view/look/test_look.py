@@ -537,3 +537,8 @@ def test_enable_twice_starts_one_thread() -> None:
     with _answers.answering():
         assert not _answers.answer_thread.start()
         assert sum(thread.name == "trioflow look" for thread in threading.enumerate()) == 1
+
+
+def test_no_age_is_below_zero() -> None:
+    """While thousands of jobs were described, some started after the time of the record: they ran for "-0.03 s"."""
+    assert [_process_record._age(since, 4.0) for since in (None, 3.0, 5.0)] == [None, 1.0, 0.0]
