@@ -321,7 +321,7 @@ class JournalSession:
         if path is None:
             name = name_of_added_job(job, own, by_name_only)
             path = None if name is None else paths.prefix + name
-        elif paths.is_interchangeable(job):
+        elif job in paths.interchangeable:
             path = None
         if path is None:
             self._count_as_run(job, own)
@@ -512,7 +512,7 @@ class JournalSession:
     def record_winners(self, first: AbstractJob[Any], winners: Sequence[AbstractJob[Any]]) -> None:
         """Buffer the winners of a `First` for the next commit."""
         members, fingerprint = self._undecided_firsts.pop(first, (None, ""))
-        self.requirement_forms.add_winners(first, winners)
+        self.requirement_forms.winners[first] = winners
         described = {} if members is None else describe_winners(winners, members)
         if members is not None and described:
             path = members.prefix[:-1]
@@ -853,8 +853,6 @@ class JournalSession:
 
     def _discard_answered_questions(self) -> None:
         """Remove the files of questions whose answers are in the journal: a killed run has left them."""
-        if not self._question_files.exists():
-            return
         for found in (*self._question_files.read_all("question"), *self._question_files.read_all("taken")):
             with contextlib.suppress(DamagedRow):
                 record = self.store.find_job(found.path)
@@ -1014,10 +1012,7 @@ class RunJournalView:
         self.open_question: Final = session.open_question
         self.commit: Final = session.commit
         self.close: Final = session.close
-
-    @property
-    def commits_each(self) -> bool:
-        return self._session.journal.durable == "each"
+        self.commits_each: Final = session.journal.durable == "each"
 
     def nested(self, scheduler: AbstractJob[Any]) -> RunJournalView:
         self._session.requirement_forms.begin(scheduler)
@@ -1051,13 +1046,10 @@ def _call_for_journal(job: AbstractJob[Any]) -> Work | None:
 
 
 def _serialize_result(save: Save, value: object, spools: Spools) -> str | bytes:
-    if save == "json":
-        return dumps(value, spools=spools)
     try:
         if save == "pickle":
             return pickle.dumps(value)
-        assert isinstance(save, tuple)
-        return dumps(save[0](value), spools=spools)
+        return dumps(save[0](value) if isinstance(save, tuple) else value, spools=spools)
     except NotSerializable:
         raise
     except Exception as error:

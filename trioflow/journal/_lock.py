@@ -310,17 +310,10 @@ def is_own_journal(path: Path) -> bool:
 
 def find_holder(path: Path) -> str | None:
     """Return the description of the process that uses a journal; "" if it is unknown, None if no process uses it."""
-    try:
-        file = posix.open_regular(path.with_name(path.name + "-lock"), os.O_RDONLY)
-    except OSError:
-        return None
-    try:
-        try:
-            return _read_holder(file) if _is_locked(file) else None
-        except OSError:
-            return None
-    finally:
-        os.close(file)
+    lock_file = path.with_name(path.name + "-lock")
+    with contextlib.suppress(OSError), open(posix.open_regular(lock_file, os.O_RDONLY), "rb") as file:
+        return _read_holder(file.fileno()) if _is_locked(file.fileno()) else None
+    return None
 
 
 def describe_this_process() -> str:

@@ -58,7 +58,7 @@ class RecordPaths:
         prefix: the beginning of each path.
         is_added: whether the scheduler, or one around it, was added during the run.
         used: the attribute of the same name.
-        interchangeable: the jobs that `is_interchangeable` knows from the enclosing schedulers.
+        interchangeable: the set of the enclosing schedulers, which this view adds to.
 
     Attributes:
         scheduler: the scheduler.
@@ -86,22 +86,16 @@ class RecordPaths:
         # The jobs that were members before the run; None until the first look-up. They are named together, because the
         # name of each depends on those before it.
         self._paths: dict[AbstractJob[Any], str] | None = None
-        self._interchangeable: Final = set[AbstractJob[Any]]() if interchangeable is None else interchangeable
+        # The jobs that only the order of the jobs, or of the schedulers around them, tells from others.
+        self.interchangeable: Final = set[AbstractJob[Any]]() if interchangeable is None else interchangeable
 
     def find(self, job: AbstractJob[Any]) -> str | None:
         """Return the path of a member; None if it was added during the run."""
         if self._paths is None:
-            self._paths = self._name_members()
+            members = [job for job in self.scheduler if not was_added_during_run(job)]
+            self.interchangeable.update(_find_interchangeable(self.scheduler, self._find_identity))
+            self._paths = paths_of_siblings(members, self.prefix)
         return self._paths.get(job)
-
-    def _name_members(self) -> dict[AbstractJob[Any], str]:
-        """Name the jobs that were members before the run, and find those that only the order distinguishes."""
-        self._interchangeable.update(_find_interchangeable(self.scheduler, self._find_identity))
-        return paths_of_siblings([job for job in self.scheduler if not was_added_during_run(job)], self.prefix)
-
-    def is_interchangeable(self, job: AbstractJob[Any]) -> bool:
-        """Return whether only the order of the jobs, or of the schedulers around them, tells this job from another."""
-        return job in self._interchangeable
 
     def nested(self, scheduler: BaseScheduler) -> RecordPaths:
         path = self.find(scheduler)
@@ -115,12 +109,12 @@ class RecordPaths:
                     raise NotSerializable(f"the key of {scheduler.label!r} ({error})") from None
             path = self.prefix + escape_label(name)
         used = dict[str, AbstractJob[Any]]() if scheduler.attempts > 1 else self.used
-        return RecordPaths(scheduler, self._find_identity, f"{path}/", is_added, used, self._interchangeable)
+        return RecordPaths(scheduler, self._find_identity, f"{path}/", is_added, used, self.interchangeable)
 
     def forget(self, job: AbstractJob[Any]) -> None:
         if self._paths is not None:
             self._paths.pop(job, None)
-            self._interchangeable.discard(job)
+            self.interchangeable.discard(job)
 
 
 def _find_interchangeable(scheduler: BaseScheduler, find_identity: FindIdentity) -> Iterator[AbstractJob[Any]]:

@@ -104,7 +104,8 @@ class RequirementForms:
         self._known: Final[weakref.WeakKeyDictionary[AbstractJob[Any], Counted]] = weakref.WeakKeyDictionary()
         self._dropped: Final[dict[AbstractJob[Any], Counted]] = {}  # the jobs that nested schedulers have dropped
         self._around: Final[dict[AbstractJob[Any], Counted]] = {}  # see `_of_surroundings`
-        self._winners: Final[weakref.WeakKeyDictionary[AbstractJob[Any], Sequence[AbstractJob[Any]]]] = (
+        # The winners of each `First` that was not restored as a whole: it has run when they have.
+        self.winners: Final[weakref.WeakKeyDictionary[AbstractJob[Any], Sequence[AbstractJob[Any]]]] = (
             weakref.WeakKeyDictionary()
         )
 
@@ -124,13 +125,9 @@ class RequirementForms:
         if (known := self._known.get(job)) is not None:
             known.ran = ran
 
-    def add_winners(self, first: AbstractJob[Any], winners: Sequence[AbstractJob[Any]]) -> None:
-        """Note the winners of a `First` that was not restored as a whole: it has run when they have."""
-        self._winners[first] = winners
-
     def begin(self, scheduler: AbstractJob[Any]) -> None:
         """Forget what is known of the jobs in a nested scheduler, because a run of it begins."""
-        for known in (self._dropped, self._around, self._winners):
+        for known in (self._dropped, self._around, self.winners):
             known.pop(scheduler, None)
         if not is_one_job(scheduler):  # a `First` has been looked up
             self._known.pop(scheduler, None)
@@ -151,7 +148,7 @@ class RequirementForms:
         known = self._known.get(job)
         if known is None:
             known = self._of_idle(job)
-        for winner in self._winners.pop(job, ()):
+        for winner in self.winners.pop(job, ()):
             known.note_run(self.of(winner))
         state = JobState.SUCCEEDED if job.forever else reported_state(job)
         if state is JobState.SUCCEEDED:

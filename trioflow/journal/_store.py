@@ -233,12 +233,10 @@ class JournalStore:
                     self.other_writers = self.other_writers or self._find_other_writers()
                     if is_new:
                         self._sync_directory(self.file.parent)
-        except JournalError:
+        except BaseException as error:
             self.close()
-            self.check_undisturbed()
-            raise
-        except BaseException:
-            self.close()
+            if isinstance(error, JournalError):
+                self.check_undisturbed()
             raise
 
     @property
@@ -912,14 +910,12 @@ def read_with_retry(path: Path, read: Callable[[JournalStore], T]) -> T:
 
 
 def _read_once(path: Path, read: Callable[[JournalStore], T]) -> T:
-    store = JournalStore(path, writes=False)
-    try:
-        value = read(store)
-    except JournalError:
-        store.check_undisturbed()
-        raise
-    finally:
-        store.close()
+    with contextlib.closing(JournalStore(path, writes=False)) as store:
+        try:
+            value = read(store)
+        except JournalError:
+            store.check_undisturbed()
+            raise
     store.check_undisturbed()
     return value
 
