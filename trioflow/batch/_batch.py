@@ -218,7 +218,7 @@ class Batch:
     def count_commands(self) -> dict[JobState, int]:
         """Return the number of commands by state. Those to come are IDLE; this key is missing if they are unknown."""
         tally = self.reporter.tally
-        counts = Counter(command.state for command in self.reporter.unreported)
+        counts = Counter(command.state for command in list(self.reporter.unreported))
         counts[JobState.SCHEDULED] += counts.pop(JobState.IDLE, 0)
         counts.update({JobState.SUCCEEDED: tally.succeeded_count, JobState.FAILED: tally.failed_count})
         if self.expected_count is not None:

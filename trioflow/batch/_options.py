@@ -138,10 +138,6 @@ class Options:
     items_per_command: int | None = option("-N", parse=parse_count, metavar="N", help="Give each command N arguments.")
     fills_lines: bool = option("-X", "-m", "--xargs", help="Give each command as many arguments as a line holds.")
 
-    @property
-    def has_table(self) -> bool:
-        return self.results is not None and self.results.endswith(TABLE_SUFFIXES)
-
     def check_conflicts(self) -> None:
         """Reject conflicting options.
 

@@ -125,6 +125,7 @@ class Reporter:
 
     Attributes:
         printer: the printer of all output of the batch.
+        unreported: the commands that wait, run, or have ended and are about to be reported.
         tally: the numbers of commands that succeeded and failed.
         kept_count: the number of commands whose outcome a journal keeps, with `--keep all`.
         restored_count: the number of commands that were restored from the journal.
@@ -163,7 +164,7 @@ class Reporter:
         self._records: Final = records
         self._directory: Final = directory
         self._on_progress: Final = on_progress
-        self._unreported: Final[dict[BatchCommandJob, None]] = {}
+        self.unreported: Final[dict[BatchCommandJob, None]] = {}
 
     def add(self, command: BatchCommandJob) -> None:
         """Expect the end of a command, which is about to start.
@@ -174,12 +175,7 @@ class Reporter:
         """
         if self._directory is not None:
             self._directory.claim(command.sequence, command.arguments)
-        self._unreported[command] = None
-
-    @property
-    def unreported(self) -> list[BatchCommandJob]:
-        """The commands that wait, run, or have ended and are about to be reported."""
-        return list(self._unreported)
+        self.unreported[command] = None
 
     async def report(self, command: BatchCommandJob) -> bool:
         """Print or save the output of a command, log its outcome, and count it. Return whether `--halt` is met.
@@ -245,7 +241,7 @@ class Reporter:
             only_ended: whether to leave out the commands that were cancelled.
 
         """
-        for command in self.unreported:
+        for command in list(self.unreported):
             if command.last_result is not None and (command.is_done() or not only_ended):
                 outputs = open_outputs(command.last_result)
                 if self._directory is not None:
@@ -261,6 +257,6 @@ class Reporter:
     def _keep_output(
         self, command: BatchCommandJob, outputs: tuple[BinaryIO, BinaryIO], *, is_restored: bool = False
     ) -> None:
-        del self._unreported[command]
+        del self.unreported[command]
         if not self._saves_results:
             self.printer.keep_output(command.sequence, outputs, command.tag, is_restored=is_restored)

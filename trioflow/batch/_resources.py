@@ -155,23 +155,21 @@ def detect_resource(name: str) -> Any:
     For `gpu`, return the list in the variable `CUDA_VISIBLE_DEVICES`. If this variable is not set, return the numbers
     of the NVIDIA devices.
     """
-    match name:
-        case "cpu":
-            return count_usable_cpus()
-        case "mem":
-            return _read_meminfo("MemTotal")
-        case "gpu":
-            visible_devices = os.environ.get("CUDA_VISIBLE_DEVICES")
-            if visible_devices is not None:
-                # Like CUDA, ignore an invalid entry and all entries after it.
-                cards = itertools.takewhile(lambda card: not card.startswith("-"), visible_devices.split(","))
-                return [card for card in cards if card]
-            import glob  # imported late: few batches need it
+    if name == "cpu":
+        return count_usable_cpus()
+    if name == "mem":
+        return _read_meminfo("MemTotal")
+    if name != "gpu":
+        return None
+    visible_devices = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible_devices is not None:
+        # Like CUDA, ignore an invalid entry and all entries after it.
+        cards = itertools.takewhile(lambda card: not card.startswith("-"), visible_devices.split(","))
+        return [card for card in cards if card]
+    import glob  # imported late: few batches need it
 
-            numbers = (path.removeprefix("/dev/nvidia") for path in glob.glob("/dev/nvidia[0-9]*"))
-            return sorted(numbers, key=int) or None
-        case _:
-            return None
+    numbers = (path.removeprefix("/dev/nvidia") for path in glob.glob("/dev/nvidia[0-9]*"))
+    return sorted(numbers, key=int) or None
 
 
 def make_pool(needs: Mapping[str, Amount], user_totals: Mapping[str, Any]) -> tuple[Pool | None, int | None]:

@@ -225,13 +225,11 @@ class CommandTemplate:
         """
 
         def fill_piece(piece: TemplatePiece) -> str:
-            match piece:
-                case Placeholder():
-                    return piece.fill(arguments, sequence, slot, self._is_quoted)
-                case ResourcePlaceholder(name):
-                    return quote(granted[name]) if name in granted else f"{{{name}}}"
-                case _:
-                    return piece
+            if isinstance(piece, Placeholder):
+                return piece.fill(arguments, sequence, slot, self._is_quoted)
+            if isinstance(piece, ResourcePlaceholder):
+                return quote(granted[piece.name]) if piece.name in granted else f"{{{piece.name}}}"
+            return piece
 
         return "".join(map(fill_piece, self._pieces))
 

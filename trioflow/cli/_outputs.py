@@ -141,11 +141,9 @@ def try_echo(text: str, *, err: bool = False, nl: bool = True) -> bool:
     """Print text as `echo` does. Report an error other than a closed pipe. Return False if one was reported."""
     try:
         echo(text, err=err, nl=nl)
-    except BrokenPipeError:
-        discard_buffers()
     except OSError as error:
         report_output_error(error)
-        return False
+        return isinstance(error, BrokenPipeError)
     return True
 
 

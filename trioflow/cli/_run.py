@@ -163,7 +163,7 @@ def command(scheduler: Scheduler, options: RunOptions) -> int:
             if options.monitor
             else "--tag needs the monitor: leave out --no-monitor"
         )
-    instruments = [*monitors, *files.reports, *files.tracers]
+    instruments = [*monitors, *(report for report, _ in files.reports), *files.tracers]
     is_drawing = bool(monitors) and can_move_cursor(sys.stdout)
     has_monitors_streams = options.tag or is_drawing or any(isinstance(one, Monitor) for one in scheduler.instruments)
     if (options.web or options.hold) and not has_monitors_streams:
@@ -182,10 +182,10 @@ def command(scheduler: Scheduler, options: RunOptions) -> int:
     context = contextvars.copy_context()
     context.run(WRONG_BACKEND_REMEDY.set, "give --backend {}")
     with (
-        run_on_cluster(scheduler, options.dask),
+        contextlib.nullcontext() if options.dask is None else run_on_cluster(scheduler, options.dask),
         show_engine_log(hidden_subjects),
         answering(),
-        page_of_run(options.web),
+        page_of_run() if options.web else contextlib.nullcontext(),
     ):
         try:
             translate_errors(
@@ -247,21 +247,17 @@ class RunFiles:
 
             make_instrument("--report" if options.report else "--web", require_jinja)
         self.tracers: list[Trace] = [Trace()] if options.trace or options.report else []
-        self._reports: list[tuple[Events | JUnit, Path | IO[bytes]]] = [
+        self.reports: Final[list[tuple[Events | JUnit, Path | IO[bytes]]]] = [
             *((make_instrument("Events", functools.partial(Events, file)), file) for file in options.events),
             *((JUnit(path), path) for path in options.junit),
         ]
-
-    @property
-    def reports(self) -> list[Events | JUnit]:
-        return [report for report, _ in self._reports]
 
     def write(self) -> list[tuple[str, Path]]:
         """Write the files that are made of the trace, and return each written file with its option."""
         results: list[tuple[str, Path | IO[bytes], bool]] = [
             (option, path, _outputs.write_output(write, path)) for option, write, path in self._trace_exports()
         ]
-        results += [(type(report).__name__.lower(), file, report.is_written) for report, file in self._reports]
+        results += [(type(report).__name__.lower(), file, report.is_written) for report, file in self.reports]
         self.has_failed = not all(is_written for _, _, is_written in results)
         return [(option, file) for option, file, done in results if done and isinstance(file, Path) and file.is_file()]
 
@@ -277,7 +273,7 @@ class RunFiles:
 
 
 @contextlib.contextmanager
-def page_of_run(is_wanted: bool) -> Generator[None]:
+def page_of_run() -> Generator[None]:
     """During the body of the `with` statement, let another process serve a page of the run.
 
     Print its address when the run begins: what is refused has no page.
@@ -285,9 +281,6 @@ def page_of_run(is_wanted: bool) -> Generator[None]:
     At the end, wait a second at most until browsers that show the page have its end. A large page takes longer: its
     process then goes on for a while.
     """
-    if not is_wanted:
-        yield
-        return
     key = secrets.token_hex(8)
     words = [sys.executable, "-P", "-c", f"from trioflow.view.look import _page; _page.serve_parent('{key}')"]
     server = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
@@ -387,22 +380,19 @@ def show_engine_log(hidden_subjects: Collection[str]) -> Generator[None]:
 
 
 @contextlib.contextmanager
-def run_on_cluster(scheduler: Scheduler, address: str | None) -> Generator[None]:
+def run_on_cluster(scheduler: Scheduler, address: str) -> Generator[None]:
     """During the body of the `with` statement, let the ProcessJobs of a scheduler run on a Dask cluster.
 
     Functions of the user's file are pickled by value, because the workers do not have the file.
 
     Args:
         scheduler: the outermost scheduler.
-        address: the address of Dask's scheduler; None to use no cluster.
+        address: the address of Dask's scheduler.
 
     Raises:
         CliError: Dask is not installed, or its scheduler does not answer.
 
     """
-    if address is None:
-        yield
-        return
     try:
         cloudpickle: Any = importlib.import_module("cloudpickle")
         distributed: Any = importlib.import_module("distributed")

@@ -15,7 +15,7 @@ from ... import JournalError, StopReason
 from ..._command_options import parse_slots
 from ...abc import fit, join_names, printable
 from ...batch import BatchError, _batch, _sources
-from ...batch._options import Options
+from ...batch._options import TABLE_SUFFIXES, Options
 from ...batch._reporter import CommandFailures, Reporter
 from ...batch._template import CommandTemplate, Shell
 from ...view.look._answers import answering
@@ -93,7 +93,7 @@ def open_records(options: Options) -> tuple[list[Record], OutputDirectory | None
     resumes = options.journal is not None
     records: list[Record] = []
     directory = None
-    if options.results is not None and options.has_table:
+    if options.results is not None and options.results.endswith(TABLE_SUFFIXES):
         row_format = _record_files.CsvFormat() if options.results.endswith(".csv") else _record_files.JsonLinesFormat()
         records.append(_record_files.RecordFile(options.results, row_format, resumes=resumes))
     elif options.results is not None:
@@ -227,12 +227,10 @@ def exit_on_broken_output() -> Generator[None]:
     """Exit with the appropriate code if the body of the `with` statement cannot write the output."""
     try:
         yield
-    except BrokenPipeError:
-        _outputs.discard_buffers()
-        raise click.exceptions.Exit(SIGPIPE_EXIT_CODE) from None
     except OSError as error:
         _outputs.report_output_error(error)
-        raise click.exceptions.Exit(OTHER_ERROR_CODE) from None
+        code = SIGPIPE_EXIT_CODE if isinstance(error, BrokenPipeError) else OTHER_ERROR_CODE
+        raise click.exceptions.Exit(code) from None
 
 
 def make_progress_bar(options: Options) -> ProgressBar | None:
