@@ -146,7 +146,7 @@ class ProcessRun:
         command = streams.wrap_command(_resource_limits.wrap_command(self._command, options))
         if command is not self._command:
             _resource_limits.check_program(os.fsdecode(self._command[0]), options)
-        with _resource_limits.pinned_to_cpu(cpu):
+        with contextlib.nullcontext() if cpu is None else _resource_limits.pinned_to_cpu(cpu):
             return spawn(
                 self._run.shared(Guard),
                 command,

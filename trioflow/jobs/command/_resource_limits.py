@@ -190,14 +190,8 @@ class PinnedCommands:
 
 
 @contextlib.contextmanager
-def pinned_to_cpu(cpu: int | None) -> Generator[None]:
-    """Pin the processes started in the body to a CPU; if it is None, do nothing.
-
-    This sets the affinity of this thread, which child processes inherit.
-    """
-    if cpu is None:
-        yield
-        return
+def pinned_to_cpu(cpu: int) -> Generator[None]:
+    """Pin the processes started in the body to a CPU: child processes inherit the affinity of this thread."""
     original_affinity = posix.sched_getaffinity(0)
     posix.sched_setaffinity(0, {cpu})
     try:

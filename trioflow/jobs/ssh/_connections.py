@@ -211,8 +211,6 @@ class Connection:
 
     parse_listing = staticmethod(_transport.parse_fetched)
     explain_errors = staticmethod(_transport.filter_errors)
-    never_started = staticmethod(_transport.never_started)
-    is_session_limit_error = staticmethod(_transport.is_session_limit_error)
 
     def node_path(self, path: str) -> str:
         """Replace a leading `~` in a path on the node, because relative paths start at the home directory.
@@ -485,14 +483,6 @@ class LocalConnection:
 
     def explain_errors(self, output: bytes) -> tuple[bytes, str]:
         return output.strip(), ""
-
-    def never_started(self, text: str) -> bool:
-        """Return False: a local command never fails because of the connection."""
-        return False
-
-    def is_session_limit_error(self, text: str) -> bool:
-        """Return False: the number of local commands is unlimited."""
-        return False
 
     def node_path(self, path: str) -> str:
         return os.path.expanduser(path)

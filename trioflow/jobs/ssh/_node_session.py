@@ -32,6 +32,7 @@ from ..command._output_sinks import MAX_TAIL_BYTES, CaptureSink, DescriptorSink,
 from ..command._result import REDACTED_COMMAND, ZERO_ONLY, CommandError, CommandResult, describe_failure
 from ..command._spawn_options import is_path
 from ..posix._processes import Process, ReportedUsage
+from . import _transport
 from ._connections import Connection, LocalConnection
 from ._nodes import LocalNode, Node
 from ._ssh_errors import SshError
@@ -255,7 +256,9 @@ class _RetryPolicy:
 
         """
         connection, text = self._connection, message.decode(errors="backslashreplace")
-        if connection.is_session_limit_error(text) and self._refusal_count < MAX_REFUSALS:
+        # A local command never fails because of a connection, and there may be any number of local commands.
+        text_of_ssh = text if isinstance(connection, Connection) else ""
+        if _transport.is_session_limit_error(text_of_ssh) and self._refusal_count < MAX_REFUSALS:
             self._refusal_count += 1
             # Of the number that the node has accepted, but not below one.
             limiter = connection.sessions
@@ -263,7 +266,7 @@ class _RetryPolicy:
             await anyio.sleep(min(1.0, 0.01 * 2**self._refusal_count))
             return
         self._lost_count += 1
-        never_started = connection.never_started(text)
+        never_started = _transport.never_started(text_of_ssh)
         if not never_started or self._lost_count >= MAX_ATTEMPTS:
             what = text.strip() or "the connection was lost"
             if text.strip() and self._redact:

@@ -323,15 +323,13 @@ class _StepRunner:
 
     async def run(self, step: Step, words: list[str]) -> Any:
         """Run one step, whose words have been filled in, and return its result."""
-        match step:
-            case Command():
-                return await self._command(step, words)
-            case Program():
-                return await self._script(step, words)
-            case _:
-                copy: Any = _sftp_transfers.push if isinstance(step, Push) else _sftp_transfers.pull
-                *sources, to = words
-                return await copy(self.session, sources, self._values.fill(to), repr(step))
+        if isinstance(step, Command):
+            return await self._command(step, words)
+        if isinstance(step, Program):
+            return await self._script(step, words)
+        copy: Any = _sftp_transfers.push if isinstance(step, Push) else _sftp_transfers.pull
+        *sources, to = words
+        return await copy(self.session, sources, self._values.fill(to), repr(step))
 
     async def _command(self, step: Command, words: list[str]) -> CommandResult:
         if not step.is_shell_line:
