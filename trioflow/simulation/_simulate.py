@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import logging
 import sys
 from collections.abc import Generator, Mapping
@@ -292,12 +293,8 @@ def _peak_results(starts: Mapping[AnyJob, float], ends: Mapping[AnyJob, float]) 
         changes.append((end, 1))
         if not job.keep_result and job in last_use:
             changes.append((last_use[job], -1))
-    peak = kept = 0
     # At equal times, dropped results (-1) are sorted before new ones (+1).
-    for _, change in sorted(changes):
-        kept += change
-        peak = max(peak, kept)
-    return peak
+    return max(itertools.accumulate(change for _, change in sorted(changes)), default=0)
 
 
 # ---- the critical path method: longest paths, slack, a lower bound of the makespan

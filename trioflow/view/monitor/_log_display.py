@@ -109,9 +109,6 @@ class LogDisplay(Display):
             get_name = functools.partial(name_of, model=self._model, symbols=self._symbols)
             self._captured = [FoldedOutput(names, self._fold, get_name)]
 
-    def wake(self) -> None:
-        """Do nothing, because lines are written only for the events that have methods of their own."""
-
     def job_started(self, job: JobRecord) -> None:
         """Write a line for the start of a job, if there are few jobs.
 

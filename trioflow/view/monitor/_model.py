@@ -187,8 +187,9 @@ class RunModel:
         if isinstance(job, SchedulerRecord):
             job.counts.count_waiting_as_unreached()
             job.counts.of_first = None
-        if job.is_one_job:
-            self._count_settled_job(job, previous_state)
+        if job.is_one_job and enclosing is not None:
+            enclosing.counts.move(tally_key(previous_state, job.forever), job.tally_key)
+            self._add_journal_facts(job, 1)
         elif enclosing is not None and _job_queries.is_failed_group(settled_job) and job.first is None:
             for counts in enclosing.counts.iterate_outwards():
                 counts.failed_groups += _job_queries.criticality(settled_job) is not False
@@ -198,11 +199,6 @@ class RunModel:
             key = _job_queries.criticality(settled_job), kind
             self.failed_jobs_by_kind.setdefault(key, FailedJobs()).jobs[job] = None
         self.display.job_finished(job)
-
-    def _count_settled_job(self, job: JobRecord, previous_state: JobState) -> None:
-        assert job.enclosing is not None
-        job.enclosing.counts.move(tally_key(previous_state, job.forever), job.tally_key)
-        self._add_journal_facts(job, 1)
 
     def _add_journal_facts(self, job: JobRecord, number: int) -> None:
         if (facts := job.outcome) is not PLAIN_OUTCOME and job.enclosing is not None:

@@ -146,13 +146,6 @@ class Comparison:
         first, second = self.first_run, self.second_run
         return sum(map(first.was_restored, second.jobs)) + sum(map(second.was_restored, first.jobs))
 
-    @property
-    def relative_change(self) -> float:
-        """`added_seconds` as a share of the first run's duration, or 0 if neither run took any time."""
-        if self.first_run.seconds == 0:
-            return float("inf") if self.second_run.seconds else 0.0
-        return self.added_seconds / self.first_run.seconds
-
 
 def compare(first_run: RunTimes, second_run: RunTimes) -> Comparison:
     """Compare two runs, in O(n log n) time for n jobs."""
@@ -207,12 +200,13 @@ def _describe_change(first_run: RunTimes, second_run: RunTimes, part: PartKey, m
 def comparison_headline(comparison: Comparison) -> str:
     """Return a line with the durations of both runs: `build: 16.3 s, before 14.2 s: 2.1 s longer (+15 %)`."""
     old_text, new_text = (duration_text(run.seconds) for run in (comparison.first_run, comparison.second_run))
-    direction = "longer" if comparison.added_seconds > 0 else "less"
-    share = f" ({100 * comparison.relative_change:+.0f} %)" if comparison.first_run.seconds else ""
+    added_seconds, seconds_before = comparison.added_seconds, comparison.first_run.seconds
+    direction = "longer" if added_seconds > 0 else "less"
+    share = f" ({100 * added_seconds / seconds_before:+.0f} %)" if seconds_before else ""
     if comparison.restored_count:  # a share of a run that restored what the other one ran says nothing
         restored = plural(comparison.restored_count, "job")
         share = f"; {restored} ran in one of them, and not in the other, which had a journal"
-    added = f"{duration_text(abs(comparison.added_seconds))} {direction}{share}"
+    added = f"{duration_text(abs(added_seconds))} {direction}{share}"
     change = "as long as before" if old_text == new_text else added
     return f"{comparison.second_run.name}: {new_text}, before {old_text}: {change}"
 
