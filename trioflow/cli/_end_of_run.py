@@ -20,7 +20,7 @@ from .. import JobState, JournalError, Scheduler, StopReason
 from ..abc import duration_text, fit, is_scheduler, printable
 from ..view.monitor._monitor import can_move_cursor, has_colors
 from ..view.text import _debrief, _symbols, _verdict
-from ..view.text._verdict import Tally, Verdict
+from ..view.text._verdict import Tally
 from . import SUCCESS_CODE, _outputs
 from ._commands import CommandLine
 
@@ -76,14 +76,11 @@ class RunSummaryText:
         """
         reason = self._scheduler.stop_reason or StopReason.INTERRUPTED
         verdict = _verdict.run_verdict(self._scheduler, reason, has_duration=True)
-        yield self._format(verdict)
-        if self._tally.has_several_counts or not verdict.is_good:
-            yield self._tally.describe()
-
-    def _format(self, verdict: Verdict) -> str:
         line = verdict.format_line(self._scheduler.label, self._symbols)
         color = "green" if verdict.is_good else "red"
-        return click.style(line, fg=color, bold=True) if has_colors(sys.stdout) else line
+        yield click.style(line, fg=color, bold=True) if has_colors(sys.stdout) else line
+        if self._tally.has_several_counts or not verdict.is_good:
+            yield self._tally.describe()
 
     def footer_lines(self, written: Sequence[tuple[str, Path]], journal: Path | None) -> Iterator[str]:
         """Yield lines about the jobs that a timeout cancelled, the slowest chain, and each written file.

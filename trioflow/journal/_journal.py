@@ -871,14 +871,12 @@ class JournalSession:
 
     def _discard_unasked(self) -> None:
         """At the end of a run that has completed, remove questions and answers that belong to none of its jobs."""
-        for kind in ("question", "taken", "refused"):
-            for found in self._question_files.read_all(kind):
-                if found.path not in self._open_questions:
-                    self._question_files.remove(found.path, kind)
-        for answer in self._question_files.read_all("answer"):
-            if answer.path not in self._open_questions:
-                self._question_files.remove(answer.path, "answer")
-                warn(f"the answer to '{printable(answer.path)}' was not used, and is removed: no job has asked that")
+        for kind in ("question", "taken", "refused", "answer"):
+            found_paths = {found.path for found in self._question_files.read_all(kind)}
+            for path in sorted(found_paths - self._open_questions.keys()):
+                self._question_files.remove(path, kind)
+                if kind == "answer":
+                    warn(f"the answer to '{printable(path)}' was not used, and is removed: no job has asked that")
 
     def _record_unstorable(self, job: AbstractJob[Any], reason: str) -> None:
         """Record that a job cannot be stored, for the report at the end of the run."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import collections
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 import anyio
 
-from .._core.admission._limits import Pool, copy_pool
+from .._core.admission._limits import copy_pool
 from .._core.admission._policies import Outlook, Policy
 from .._core.admission._window import Adaptive, max_slots
 from .._core.base._graph_algorithms import topological_order
@@ -35,19 +36,8 @@ MAX_CALLS: Final = 10_000
 Its expected duration never changes, so a job that exceeds its timeout does so in each call."""
 
 
-class CallCount:
-    def __init__(self, job: AnyJob) -> None:
-        self._job: Final = job
-        self.count = 0
-
-    def add_call(self) -> None:
-        if self.count == MAX_CALLS:
-            raise NeverSettles(self._job, self.count)
-        self.count += 1
-
-
-async def sleep_for_duration(calls: CallCount, seconds: float, *_: object) -> None:
-    calls.add_call()
+async def sleep_for_duration(add_call: Callable[[], None], seconds: float, *_: object) -> None:
+    add_call()
     await anyio.sleep(seconds)
 
 
@@ -55,8 +45,8 @@ async def sleep_forever(*_: object) -> None:
     await anyio.sleep_forever()
 
 
-async def serve_after_duration(calls: CallCount, seconds: float, *_: object, task_status: Any) -> None:
-    calls.add_call()
+async def serve_after_duration(add_call: Callable[[], None], seconds: float, *_: object, task_status: Any) -> None:
+    add_call()
     await anyio.sleep(seconds)
     task_status.started()
     await anyio.sleep_forever()
@@ -163,10 +153,11 @@ class ScenarioCopy:
         self._durations: Final = durations
         self._known_durations: Final = known_durations
         self._limiter_copies_by_id: Final[dict[int, Any]] = {}
-        self._pool_copies: Final[dict[Pool, Pool]] = {}
+        # All schedulers that share a pool share its copy.
+        self._copy_pool: Final = functools.cache(copy_pool)
         self._policy: Final = policy
         self.copies: Final[dict[AnyJob, Any]] = {}
-        self.call_counts: Final[dict[AnyJob, CallCount]] = {}
+        self.call_counts: Final = collections.Counter[AnyJob]()
         self.scheduler: Final = self._copy_scheduler(scheduler, window, OUTERMOST_OPTIONS)
         originals = dict.fromkeys(scheduler.iterate_jobs())
         for job in topological_order(
@@ -174,7 +165,6 @@ class ScenarioCopy:
         ):
             if is_scheduler(job):
                 copy: AnyJob = self._copy_scheduler(job, job.jobs_window, {})
-                self._new_call_count(job)
             else:
                 copy = self._copy_job(job)
             settled_only = [self.copies[other] for other in _job_queries.settled_only_for(job) if other in self.copies]
@@ -201,7 +191,7 @@ class ScenarioCopy:
             original,
             jobs_window=self._copy_window(window),
             cleanup_timeout=original.cleanup_timeout,
-            pool=self._copy_pool(original.pool),
+            pool=None if original.pool is None else self._copy_pool(original.pool),
             backfill=original.backfill,
             policy=policy if isinstance(policy, str) else PolicyForCopies(policy, self.copies),
             **(self._copy_options(original) | options),
@@ -211,15 +201,21 @@ class ScenarioCopy:
         """Copy a job. The arguments of the copy are the duration and the copies of the job's inputs."""
         options = self._copy_options(job)
         inputs = [self.copies[source] for source in _job_queries.inputs_of(job) if source in self.copies]
+
+        def add_call() -> None:
+            self.add_call(job)
+
         if _job_queries.is_service(job):
-            return Service(serve_after_duration, self._new_call_count(job), self._durations[job], *inputs, **options)
+            return Service(serve_after_duration, add_call, self._durations[job], *inputs, **options)
         if job.forever:
             return Job(sleep_forever, *inputs, **options)
-        return Job(sleep_for_duration, self._new_call_count(job), self._durations[job], *inputs, **options)
+        return Job(sleep_for_duration, add_call, self._durations[job], *inputs, **options)
 
-    def _new_call_count(self, job: AnyJob) -> CallCount:
-        count = self.call_counts[job] = CallCount(job)
-        return count
+    def add_call(self, job: AnyJob) -> None:
+        """Count a call of the user's job, or a run of a nested scheduler."""
+        if self.call_counts[job] == MAX_CALLS:
+            raise NeverSettles(job, MAX_CALLS)
+        self.call_counts[job] += 1
 
     def _copy_options(self, job: AnyJob) -> dict[str, Any]:
         retry = job.retry
@@ -238,21 +234,12 @@ class ScenarioCopy:
         on: Any = Exception if callable(retry.on) and not isinstance(retry.on, type) else retry.on
         return Retry(retry.times, first=retry.first, factor=retry.factor, cap=retry.cap, jitter=False, on=on)
 
-    def _copy_pool(self, pool: Pool | None) -> Pool | None:
-        """Return the copy of a pool. All schedulers that share the pool share the copy."""
-        if pool is None:
-            return None
-        if pool not in self._pool_copies:
-            self._pool_copies[pool] = copy_pool(pool)
-        return self._pool_copies[pool]
-
     def _copy_window(self, window: Any) -> Any:
         """Return the window, or its copy if it is a limiter. All schedulers that share the limiter share the copy."""
         if not is_limiter(window):
             return window
-        if id(window) not in self._limiter_copies_by_id:
-            self._limiter_copies_by_id[id(window)] = anyio.CapacityLimiter(max_slots(window) or float("inf"))
-        return self._limiter_copies_by_id[id(window)]
+        copy = anyio.CapacityLimiter(max_slots(window) or float("inf"))
+        return self._limiter_copies_by_id.setdefault(id(window), copy)
 
 
 def is_limiter(window: object) -> bool:

@@ -174,7 +174,8 @@ class RunWatch(Instrument):
 
     def __init__(self, copy: ScenarioCopy) -> None:
         self._scheduler = copy.scheduler
-        self._call_counts = {copy.copies[job]: count for job, count in copy.call_counts.items()}
+        self._add_call = copy.add_call
+        self._originals = {job_copy: job for job, job_copy in copy.copies.items()}
         self.stall_reason = ""
         self.ended_at = 0.0
         self.clean_up_copies: Final[set[AnyJob]] = set()
@@ -182,7 +183,7 @@ class RunWatch(Instrument):
     def before_run(self, scheduler: BaseScheduler) -> None:
         """Set the timer at the beginning of the outermost run; count the runs of a nested scheduler."""
         if scheduler is not self._scheduler:
-            self._call_counts[scheduler].add_call()
+            self._add_call(self._originals[scheduler])
         else:
             asyncio.get_running_loop().call_at(STALL_TIMEOUT, self._stop)
 

@@ -155,7 +155,8 @@ class Judge:
 
         """
         if raised is not None and raised is not self.allowed_error and not isinstance(raised, EndlessRun):
-            if self._outcome.violated_invariant is None and not self._has_run_jobs():
+            has_run_jobs = any(stepped.call_count for stepped in self._story.stepped_jobs.values())
+            if self._outcome.violated_invariant is None and not has_run_jobs:
                 # The scenario cannot start.
                 raise raised
             name = type(raised).__name__
@@ -178,9 +179,6 @@ class Judge:
             self.record_violation(f"check raises {type(error).__name__}", text, error)
             return None
         return None if result is None else _make_check_result_error(result)
-
-    def _has_run_jobs(self) -> bool:
-        return any(stepped.call_count for stepped in self._story.stepped_jobs.values())
 
     def _find_leftovers(self, scheduler: Scheduler, leftover_tasks: list[str]) -> Iterable[tuple[str, str]]:
         """Yield the violated invariant, and a line for the story, for each task, job, resource or token left behind.

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import weakref
 from collections.abc import Generator, Sequence
 from typing import Any, Final
@@ -168,7 +169,7 @@ class _ReadyQueueSorter:
     def __init__(self, task_order: TaskOrder) -> None:
         self._task_order: Final = task_order
         self._numbers: Final[weakref.WeakKeyDictionary[Any, int]] = weakref.WeakKeyDictionary()
-        self._next_number = 0
+        self._next_number: Final = itertools.count()
 
     def sort_handles(self, ready: Any) -> None:
         """Sort the handles that are steps of tasks among each other; all other handles keep their positions."""
@@ -180,9 +181,7 @@ class _ReadyQueueSorter:
         for index, handle in enumerate(ready):
             task = getattr(handle._callback, "__self__", None)
             if isinstance(task, asyncio.Task) and task not in handles:
-                if task not in numbers:
-                    numbers[task] = self._next_number
-                    self._next_number += 1
+                numbers.setdefault(task, next(self._next_number))
                 indices.append(index)
                 handles[task] = handle
         if len(indices) > 1:

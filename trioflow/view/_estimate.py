@@ -13,6 +13,7 @@ is a lower bound. If the longer times more than double the rest of the run, ther
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
 import time
 from collections.abc import Iterable
@@ -56,7 +57,7 @@ class Estimate:
 
     def __init__(self, scheduler: BaseScheduler) -> None:
         self._scheduler: Final = scheduler
-        self._families: Final[dict[AnyJob, str]] = {}
+        self._family: Final = functools.cache(_family)
         self._next_at = -math.inf
         self._last: tuple[TimeLeft | None, float] = None, 0.0
         """The last estimate, and when it was made on the clock of the run."""
@@ -124,11 +125,9 @@ class Estimate:
             return None
         return TimeLeft(shortest, is_least=True) if unknown else TimeLeft((shortest + most_left) / 2, is_least=False)
 
-    def _family(self, job: AnyJob) -> str:
-        if (family := self._families.get(job)) is None:
-            family = family_from_label(job.label, _job_queries.explicit_label(job) is not None)
-            self._families[job] = family
-        return family
+
+def _family(job: AnyJob) -> str:
+    return family_from_label(job.label, _job_queries.explicit_label(job) is not None)
 
 
 def _bound(groups: list[BaseScheduler], seconds: dict[AnyJob, float]) -> float:

@@ -341,7 +341,8 @@ class Connection:
         await self.end(0.0)
         if timed_out:
             return Diagnostics(f"no answer in {self.node.connect_timeout:g} s"), clock() - began
-        return transport.diagnose(self.node, self._read_log()), clock() - began
+        log = file_tail(self._log_file, MAX_TAIL_BYTES) or b""  # it has the banner of the server, too
+        return transport.diagnose(self.node, log.decode(errors="backslashreplace")), clock() - began
 
     def _start(self, gateway: Gateway | None) -> int:
         """Start the ssh that holds the connection, and return the descriptor of its output."""
@@ -366,11 +367,6 @@ class Connection:
     @property
     def _log_file(self) -> str:
         return self.socket + ".log"
-
-    def _read_log(self) -> str:
-        # It has the banner of the server, too.
-        log = file_tail(self._log_file, MAX_TAIL_BYTES) or b""
-        return log.decode(errors="backslashreplace")
 
     async def _wait_until_ready(self, descriptor: int, deadline: float) -> bool:
         wait, output = self.run.wait_readable, b""

@@ -254,11 +254,9 @@ def _copy_content(file: Any, content: Any) -> None:
                 shutil.copyfileobj(source, file)
         elif isinstance(content, BYTES_TYPES):
             file.write(content)
-        elif is_path(content):
-            with open(content, "rb") as source:
-                shutil.copyfileobj(source, file)
         else:
-            with open(content if isinstance(content, int) else content.fileno(), "rb", closefd=False) as source:
+            source_file = content if is_path(content) or isinstance(content, int) else content.fileno()
+            with open(source_file, "rb", closefd=is_path(content)) as source:
                 shutil.copyfileobj(source, file)
         file.flush()
     except OSError as error:

@@ -183,12 +183,13 @@ class Monitor(Instrument):
 
     # ---- runs
 
-    def _show_run(self, scheduler: BaseScheduler) -> None:
+    def _show_run(self, scheduler: BaseScheduler) -> RunModel:
         model = RunModel(scheduler, self._are_failures_shown_elsewhere)
         model.display = self._new_display(model)
         model.display.is_beside_log = self._file is None and are_at_one_place(sys.stdout, sys.stderr)
         self._model = model
         model.display.start()
+        return model
 
     def _new_display(self, model: RunModel) -> Display:
         """Return a new display, which draws pictures on a terminal, and otherwise writes log lines."""

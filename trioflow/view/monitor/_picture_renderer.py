@@ -269,7 +269,10 @@ class PictureRenderer:
         self._label_width = max(0, min(max_label_width, max(self._label_width, widest_label)))
         lines = [self._job_line(*cells, columns) for cells in zip(rows, times, styled_labels, strict=True)]
         if selected.hidden_counts is not None:
-            lines.insert(len(selected.rows), self._hidden_jobs_line(selected.hidden_counts, label_column, columns))
+            counts = ", ".join(f"{number} {word}" for word, number in selected.hidden_counts.items())
+            text = f"{self._symbols.ellipsis} and {counts}" if counts else ""
+            hidden_jobs: StyledLine = [(self._truncate(" " * label_column + text, columns), "label")]
+            lines.insert(len(selected.rows), hidden_jobs)
         return lines
 
     def _wait_causes_text(self, separator: str) -> str:
@@ -395,11 +398,6 @@ class PictureRenderer:
         """Return the counts of a scheduler's jobs with the symbols of their states, e.g. `2 ✓  1 ✗  1 ▸  3 ·`."""
         counts, symbols = dict(scheduler.counts.states()), self._symbols.symbol_set.state_symbols
         return "  ".join(f"{counts[state]} {symbols[state]}" for state in COUNTED_STATES if state in counts)
-
-    def _hidden_jobs_line(self, hidden_counts: dict[str, int], label_column: int, columns: int) -> StyledLine:
-        counts = ", ".join(f"{number} {word}" for word, number in hidden_counts.items())
-        text = f"{self._symbols.ellipsis} and {counts}" if counts else ""
-        return [(self._truncate(" " * label_column + text, columns), "label")]
 
     # ---- cutting to the width
 

@@ -78,13 +78,6 @@ class Screen:
         self._picture: list[StyledLine] = []
         self._terminal_size = (0, 0)
 
-    def hide_cursor(self) -> None:
-        self._write(HIDE_CURSOR)
-
-    def show_cursor(self) -> None:
-        """Show the cursor, which is below the picture."""
-        self._write(SHOW_CURSOR)
-
     def update(
         self,
         picture: list[StyledLine],
@@ -108,9 +101,9 @@ class Screen:
             text = self._change_sequence(picture)
         self._picture, self._terminal_size = picture, size
         if text:
-            self._write(SYNCHRONIZED_OUTPUT.format(text))
+            self.write(SYNCHRONIZED_OUTPUT.format(text))
 
-    def _write(self, text: str) -> None:
+    def write(self, text: str) -> None:
         self._file.write(Symbols.for_stream(self._file).encodable(text))
         self._file.flush()
 
@@ -213,7 +206,7 @@ class TerminalDisplay(Display):
     def start(self) -> None:
         """Hide the cursor, replace the standard streams, and start drawing."""
         atexit.register(self._release_terminal)
-        self._call_safely(self._screen.hide_cursor)
+        self._call_safely(lambda: self._screen.write(HIDE_CURSOR))
         if self._file.isatty():
             self._buffer.open_capture(self._file)
         self._buffer.replace_terminal_streams()
@@ -266,7 +259,7 @@ class TerminalDisplay(Display):
         self._handle_stop_key(self._stop_program, signal.SIG_DFL)
         with self._lock:
             self._has_failed = False  # so that the cursor is shown even after an error
-            self._call_safely(self._screen.show_cursor)
+            self._call_safely(lambda: self._screen.write(SHOW_CURSOR))
             self._call_safely(lambda: self._buffer.write_lines(self._file))
 
     @contextlib.contextmanager
@@ -280,13 +273,13 @@ class TerminalDisplay(Display):
         finally:
             with self._lock:
                 self._pause_count -= 1
-                self._call_safely(self._screen.hide_cursor)
+                self._call_safely(lambda: self._screen.write(HIDE_CURSOR))
                 self._call_safely(self._draw_picture)
 
     def _show_prompt(self) -> None:
         lines = self._take_lines_above()
         self._screen.update([], self._terminal_size(), lines, strip_controls(self._buffer.take_partial_line()))
-        self._screen.show_cursor()
+        self._screen.write(SHOW_CURSOR)  # below the picture
 
     def _redraw(self) -> None:
         with self._lock:

@@ -292,10 +292,8 @@ def create_verdict(
             parts.append(restored)
     elif not tally.job_count:
         parts.append("nothing to do" if reason in RAN_TO_END else f"no {noun} succeeded")
-    elif moved_on == tally.job_count:
-        pass
     elif moved_on and finished_count == tally.job_count:
-        parts.append(f"{succeeded} succeeded{remark}")
+        parts += [f"{succeeded} succeeded{remark}"] * bool(succeeded)
     elif succeeded < tally.job_count:
         parts.append(f"{succeeded} of {jobs} succeeded{remark}")
         counts = [
