@@ -183,8 +183,6 @@ class CommandTemplate:
 
     """
 
-    __slots__ = ("_is_quoted", "_pieces")
-
     def __init__(
         self,
         words: Iterable[str],
@@ -197,7 +195,8 @@ class CommandTemplate:
     ) -> None:
         line = " ".join(words)
         pieces = list(parse_pieces(line, resources))
-        if is_command and not _has_placeholders(pieces):
+        has_placeholders = any(isinstance(piece, Placeholder) for piece in pieces)
+        if is_command and not has_placeholders:
             pieces += [*[" "] * bool(line), Placeholder(None, 0, "")]
         command = _command_of_arguments(pieces)
         if is_command:
@@ -205,11 +204,8 @@ class CommandTemplate:
             pieces = [*command, *_check_places(pieces[len(command) :], line, shell, *marks)]
         self._pieces: Final = _repeat_words(pieces, line) if repeats_words else pieces
         self._is_quoted: Final = is_command and not command
-
-    @property
-    def has_placeholders(self) -> bool:
+        self.has_placeholders: Final = is_command or has_placeholders
         """Whether the template has a replacement string for an argument or a number, also an appended one."""
-        return _has_placeholders(self._pieces)
 
     def fill(
         self, arguments: Sequence[str], sequence: int, slot: int, granted: Mapping[str, str] = NO_RESOURCES
@@ -232,10 +228,6 @@ class CommandTemplate:
             return piece
 
         return "".join(map(fill_piece, self._pieces))
-
-
-def _has_placeholders(pieces: Iterable[TemplatePiece]) -> bool:
-    return any(isinstance(piece, Placeholder) for piece in pieces)
 
 
 def _check_places(

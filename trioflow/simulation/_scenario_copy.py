@@ -74,8 +74,6 @@ class PolicyForCopies(Policy):
 class OutlookOnCopies(Outlook):
     """An outlook that takes original jobs, and returns the values of their copies."""
 
-    __slots__ = ("_copies", "_outlook", "starts")
-
     def __init__(self, outlook: Outlook, copies: Mapping[AnyJob, AnyJob]) -> None:
         self._outlook: Final = outlook
         self._copies: Final = copies

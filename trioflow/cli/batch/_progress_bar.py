@@ -41,6 +41,8 @@ class ProgressBar:
         self._started_at = 0.0
         self._header: Final = RunHeader(Symbols.for_stream(sys.stderr))
         self._display: Final = TerminalDisplay(sys.stderr, self._draw)
+        self.update: Final = self._display.wake
+        """Redraws the bar soon, because a command has ended."""
 
     @contextlib.contextmanager
     def show(self, batch: Batch) -> Generator[None]:
@@ -51,10 +53,6 @@ class ProgressBar:
         finally:
             self._batch = None
             self._display.stop()
-
-    def update(self) -> None:
-        """Redraw the bar soon, because a command has ended."""
-        self._display.wake()
 
     @contextlib.contextmanager
     def hide_for_print(self) -> Generator[bool]:

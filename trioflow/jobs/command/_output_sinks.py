@@ -107,8 +107,6 @@ class SpoolReader(io.RawIOBase):
 class CaptureSink(OutputSink):
     """A sink that stores the whole output, in memory up to `SPOOL_LIMIT_BYTES` bytes, otherwise on disk."""
 
-    __slots__ = ("_buffer", "_spool")
-
     def __init__(self) -> None:
         self._buffer = bytearray()
         self._spool: OutputSpool | None = None
@@ -135,8 +133,6 @@ class CaptureSink(OutputSink):
 
 class TailSink(OutputSink):
     """A sink that keeps the last `MAX_KEPT_TAIL_BYTES` bytes of the output."""
-
-    __slots__ = ("_end",)
 
     def __init__(self) -> None:
         self._end = b""
@@ -257,8 +253,6 @@ class DescriptorSink:
 
 class ActivitySink(OutputSink):
     """A sink that calls a function whenever output arrives. The function restarts an `idle_timeout`."""
-
-    __slots__ = ("_on_output",)
 
     def __init__(self, on_output: Callable[[], None]) -> None:
         self._on_output: Final = on_output

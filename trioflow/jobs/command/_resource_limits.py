@@ -142,8 +142,6 @@ ULIMIT_SCRIPT: Final = 'ulimit -v "$0" && exec "$@"'
 class NumberedSlots:
     """The numbers of a window's slots, counted from 1. Each pinned command takes the lowest free number."""
 
-    __slots__ = ("_taken_numbers",)
-
     def __init__(self) -> None:
         self._taken_numbers: Final[set[int]] = set()
 

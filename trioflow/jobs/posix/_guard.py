@@ -209,8 +209,6 @@ class LivenessScan:
     still exists, although none of its members is alive. One scan serves all groups that are being ended.
     """
 
-    __slots__ = ("_living_groups", "_next_scan_at", "_scan_started_at")
-
     def __init__(self) -> None:
         self._scan_started_at = self._next_scan_at = 0.0
         self._living_groups: set[int] = set()

@@ -316,10 +316,8 @@ class _StepRunner:
         self._values: Final = values
         subject = name_in_errors(repr(job.label), job.redact)
         self._stdin: Final = _argv.check_stdin(self._options.stdin if stdin is None else stdin, subject)
-        # Whether the next command empties its output files.
-        self._truncates = not job._command_options.append
-        # None once the first command has begun.
-        self._on_start: Any = job._command_options.on_start
+        # Whether the next command is the first, for which `append` and `on_start` are.
+        self._is_first = True
 
     async def run(self, step: Step, words: list[str]) -> Any:
         """Run one step, whose words have been filled in, and return its result."""
@@ -358,11 +356,6 @@ class _StepRunner:
             words = ["/bin/sh", "-c", from_directory, "trioflow", directory, name, self._directory() or "", *arguments]
             return await self._run(words, description, enters_directory=False)
 
-    def _report_start(self) -> None:
-        on_start, self._on_start = self._on_start, None
-        if on_start is not None:
-            on_start(self._job)
-
     def _directory(self) -> str | None:
         cwd = self._options.cwd
         return None if cwd is None else self.session.connection.node_path(self._values.fill(os.fsdecode(cwd)))
@@ -381,17 +374,17 @@ class _StepRunner:
         directory = self._directory()
         if directory is not None and enters_directory:
             words = ["/bin/sh", "-c", CHANGE_DIRECTORY_SCRIPT, "trioflow", directory, *words]
-        on_line = options.on_line
+        on_start, on_line = options.on_start if self._is_first else None, options.on_line
         stdio = Stdio(
             stdout=self._fill_path(options.stdout),
             stderr=self._fill_path(options.stderr),
-            on_start=None if self._on_start is None else self._report_start,
+            on_start=None if on_start is None else lambda: on_start(job),
             on_line=None if on_line is None else lambda line: on_line(job, line),
             tag=make_tag_function(options.tag, job._node.name, {"label": str(job.label), **self._values.by_name}),
-            truncate=self._truncates,
+            truncate=self._is_first and not options.append,
             env={**self._variables(), **variables},
         )
-        self._truncates = False
+        self._is_first = False
         if self._stdin is None:
             return await self.session.run(words, stdio, description, allowed=options.success_codes)
         async with _sftp_transfers.temporary_file(self.session, self._stdin) as path:

@@ -585,15 +585,13 @@ class FdCapture:
 
     def _run_thread(self) -> None:
         """Read the pipes until `restore` has been called and all writers have closed their pipes."""
-        is_restored = False
-        while self._pipes or not is_restored:
+        while self._pipes or self._is_buffering:
             has_partial_line = any(pipe._partial_line for pipe in list(self._pipes.values()))
             ready = self._selector.select(PROMPT_DELAY if has_partial_line else None)
             if not ready:
                 self._show_partial_lines()
             for key, _ in ready:
                 if key.data is None:
-                    is_restored = True
                     self._selector.unregister(self._wake_read_end)
                 else:
                     self._read_pipe(key.data)
