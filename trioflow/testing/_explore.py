@@ -57,8 +57,6 @@ class Shrinker:
     """
 
     def __init__(self, broken: RunOutcome, order_seed: int | None, run: Callable[[Plan], RunOutcome]) -> None:
-        self._law: Final = broken.violated_invariant
-        self._backend: Final = broken.plan.backend
         self._run_plan: Final = run
         self.smallest = broken
         self.run_count = 0
@@ -94,8 +92,8 @@ class Shrinker:
         if self.run_count >= MAX_SHRINK_RUNS:
             return False
         self.run_count += 1
-        outcome = self._run_plan(Plan(self._backend, tuple(changes)))
-        if outcome.violated_invariant != self._law:
+        outcome = self._run_plan(Plan(self.smallest.plan.backend, tuple(changes)))
+        if outcome.violated_invariant != self.smallest.violated_invariant:
             return False
         self.smallest = outcome
         return True
