@@ -53,7 +53,7 @@ class Run:
             if self.scheduler.is_running():
                 sys.setprofile(None)  # what is said from now on is no early word
                 return
-            if event != "return" or not (calls or frame.f_code.co_name == "_expect_run"):
+            if event != "return" or not (calls or frame.f_code.co_name == "_expected_run"):
                 return
             calls += 1
             if calls == instant:
@@ -152,7 +152,7 @@ def test_a_window_that_is_set_early_is_that_of_the_run(backend: Any) -> None:
             most = max(most, sum(job.is_running() for job in scheduler))
 
     def shrink(frame: Any, event: str, _: Any) -> None:
-        if event == "return" and frame.f_code.co_name == "_expect_run":
+        if event == "return" and frame.f_code.co_name == "_expected_run":
             sys.setprofile(None)
             thread = threading.Thread(target=setattr, args=(scheduler, "jobs_window", 1))
             thread.start()

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from ..admission._line import ask_in_order
 from ..admission._policies import reject_call_from_policy
@@ -180,14 +180,12 @@ class Steering:
 
     def resize(self, run: Run, size: int) -> None:
         """Give a run another number of slots, in the step of a job that leaves: its worker then admits others."""
-        has_changed = size != run.line.size
+        if size == run.line.size:
+            return
         if run.phase is not CHECKING:  # otherwise, the run will have had no other number
-            sizes: tuple[Any, ...] = run.changes.window_sizes or ((run.began_at, run.line.size),)
-            if has_changed:
-                sizes = (*sizes, (run.clock(), size))
-            run.changes = run.changes._replace(window_sizes=sizes[-MAX_RECORDED:])
-        if has_changed:
-            run.line.resize(size)
+            sizes = run.changes.window_sizes or ((run.began_at, run.line.size),)
+            run.changes = run.changes._replace(window_sizes=(*sizes, (run.clock(), size))[-MAX_RECORDED:])
+        run.line.resize(size)
 
     def _let_search(self, run: Run) -> None:
         for each in run.with_nested():

@@ -6,7 +6,7 @@ import contextlib
 import functools
 import threading
 import weakref
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Generator, Iterable, Iterator, Mapping
 from types import EllipsisType, TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, Never, Self, TypeVar, Unpack, cast, overload
 
@@ -550,7 +550,7 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
         The iteration ends when the run ends, or earlier if all jobs have settled, apart from forever jobs and the jobs
         that iterate over all jobs. It includes jobs that are added during the iteration. A job that is tried again is
         yielded when it ends again; with `hold=True`, the iteration ends before the run is held. If the scheduler has
-        not run yet, the iteration waits for the first run.
+        not run yet, the iteration waits for the first run; if that is refused, it ends.
 
         Args:
             jobs: the members to iterate over, such as the list that `map` has returned, or the keys of a dict; None
@@ -691,7 +691,6 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
         """
         if unknown:
             raise _job_options.unknown_option_error(self.label, "run()", unknown, BaseScheduler.run)
-        self._expect_run()
         main_task: Any = None
 
         async def main() -> bool:
@@ -714,7 +713,7 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
                     _sync_run.end_after_crash(self._run, main_task, error)
                 raise
 
-        try:
+        with self._expected_run():
             backend_object = _backend.get_backend(backend)
             options = _job_options.check_keywords(backend_options, "backend_options", self._name_for_errors)
             if _backend.loop_running() and not _sync_run.is_in_notebook_cell():
@@ -725,8 +724,6 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
                 if _backend.loop_running():
                     return _sync_run.run_in_thread(run_loop, signal_handler.interrupt)
                 return run_loop()
-        finally:
-            self._record_end()
 
     async def co_run(
         self,
@@ -774,64 +771,63 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
             True
 
         """
-        if unknown:
-            raise _job_options.unknown_option_error(self.label, "co_run()", unknown, BaseScheduler.co_run)
-        if check is not False and not is_among(check, (True, False, "first")):
-            advice = "give True, False or 'first'"
-            raise _job_options.bad_value_error(TypeError, check, "check", self._name_for_errors, advice)
-        backend = _backend.current_backend() if self._worker is None else self._worker.run.backend
-        run = self._make_run(backend, timeout, jobs_window, instruments)
-        self._expect_run()
-        outer_worker, pool = run.outer_worker, None
-        ctrl_c = backend.install_ctrl_c_handler() if outer_worker is None else contextlib.nullcontext()
-        try:
-            ctrl_c.__enter__()
-            journal = self._journal if journal is OWN_SETTING else self._checked("journal", journal)
-            if outer_worker is None and journal is not None:
-                run.journal_writer = JournalWriter(run, self._open_journal(journal))
-            if _open_block is not None:
-                _open_block.attach(run)
-            if self._pool is not None:
-                self._pool._enter(self, run.pools.resource_holder, run.time_slice, run.clock)
-                pool = self._pool
-            if outer_worker is None and current_worker_var in run.context:
-                watch = _awaiting.watch_of(_awaiting.waiting_job(), [self], _explain.RUNS)
-                if watch is not None:
-                    run.join(watch)
-            self._run, self._is_beginning = run, False
-            while self._early_calls:
-                self._early_calls.pop(0)()
-            for _ in self._prepare(run):
-                await backend.checkpoint()
-            await run.execute()
-        except Exception as error:  # raised by the checks in `_prepare`
-            if run.interruption not in (None, error):
-                raise run.interruption from error
-            raise
-        except BaseException as error:
-            if run.phase is CHECKING and isinstance(error, KeyboardInterrupt):
-                run.fate.give(StopReason.INTERRUPTED)
-                self._fate = run.fate
-            if check and outer_worker is None and backend.split_cancellations(error) == (True, None):
-                _failures.raise_failures(self, check == "first")  # as a nursery does
-            raise
-        finally:
-            self._run = None
-            self._record_end()
-            if pool is not None:
-                pool._leave(self)
+        with self._expected_run():
+            if unknown:
+                raise _job_options.unknown_option_error(self.label, "co_run()", unknown, BaseScheduler.co_run)
+            if check is not False and not is_among(check, (True, False, "first")):
+                advice = "give True, False or 'first'"
+                raise _job_options.bad_value_error(TypeError, check, "check", self._name_for_errors, advice)
+            backend = _backend.current_backend() if self._worker is None else self._worker.run.backend
+            run = self._make_run(backend, timeout, jobs_window, instruments)
+            outer_worker, pool = run.outer_worker, None
+            ctrl_c = backend.install_ctrl_c_handler() if outer_worker is None else contextlib.nullcontext()
+            try:
+                ctrl_c.__enter__()
+                journal = self._journal if journal is OWN_SETTING else self._checked("journal", journal)
+                if outer_worker is None and journal is not None:
+                    run.journal_writer = JournalWriter(run, self._open_journal(journal))
+                if _open_block is not None:
+                    _open_block.attach(run)
+                if self._pool is not None:
+                    self._pool._enter(self, run.pools.resource_holder, run.time_slice, run.clock)
+                    pool = self._pool
+                if outer_worker is None and current_worker_var in run.context:
+                    watch = _awaiting.watch_of(_awaiting.waiting_job(), [self], _explain.RUNS)
+                    if watch is not None:
+                        run.join(watch)
+                self._run, self._is_beginning = run, False
+                while self._early_calls:
+                    self._early_calls.pop(0)()
+                for _ in self._prepare(run):
+                    await backend.checkpoint()
+                await run.execute()
+            except Exception as error:  # raised by the checks in `_prepare`
+                if run.interruption not in (None, error):
+                    raise run.interruption from error
+                raise
+            except BaseException as error:
+                if run.phase is CHECKING and isinstance(error, KeyboardInterrupt):
+                    run.fate.give(StopReason.INTERRUPTED)
+                    self._fate = run.fate
+                if check and outer_worker is None and backend.split_cancellations(error) == (True, None):
+                    _failures.raise_failures(self, check == "first")  # as a nursery does
+                raise
+            finally:
+                self._run = None
+                if pool is not None:
+                    pool._leave(self)
+                if outer_worker is not None:
+                    outer_worker.run.failures.total += run.failures.total
+                elif run.journal_writer is not None:
+                    run.journal_writer.close()
+                ctrl_c.__exit__(None, None, None)
             if outer_worker is not None:
-                outer_worker.run.failures.total += run.failures.total
-            elif run.journal_writer is not None:
-                run.journal_writer.close()
-            ctrl_c.__exit__(None, None, None)
-        if outer_worker is not None:
-            return cast(bool, self._nested_result(run))
-        if run.failures.total or run.fate.reason is not COMPLETED:
-            _failures.log_run_end(run)
-        if check:
-            _failures.raise_unless_completed(run, run.fate.reason, check == "first")
-        return run.fate.reason is COMPLETED
+                return cast(bool, self._nested_result(run))
+            if run.failures.total or run.fate.reason is not COMPLETED:
+                _failures.log_run_end(run)
+            if check:
+                _failures.raise_unless_completed(run, run.fate.reason, check == "first")
+            return run.fate.reason is COMPLETED
 
     def _nested_result(self, run: Run) -> Any:
         """Return the result as a job, after a run inside another one, or raise the exception that it fails with."""
@@ -1073,10 +1069,16 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
         has_settled = self._state.is_settled and run is not None and run.phase is not CHECKING  # which resets the state
         return None if has_settled else run
 
-    def _expect_run(self) -> None:
-        """Record that a run is about to begin: from now on, each call of steering means this run."""
-        if self._run is None and self._worker is None:
+    @contextlib.contextmanager
+    def _expected_run(self) -> Generator[None]:
+        """Let each call of steering during the block mean the run that begins in it, or is refused."""
+        if self._innermost_run() is None:
             self._is_beginning, self._run_thread = True, None
+        try:
+            yield
+        finally:
+            if self._innermost_run() is None:
+                self._record_end()
 
     def _keeps(self, call: Callable[[], None], before_first_run: bool = False) -> bool:
         """Keep a call of steering if a run is about to begin, which makes the call; return whether that is so.
@@ -1297,14 +1299,23 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
         return self._run_thread not in (None, threading.current_thread())
 
     def _record_end(self) -> None:
-        """Record that a run has ended, or could not begin, so that steering from another thread comes too late."""
-        if self._run is None:
-            self._is_beginning = False
-            self._early_calls.clear()
-            self._run_thread = self._run_thread or threading.current_thread()
+        """Record that a run has ended, or was refused, and wake all that still wait for its jobs.
+
+        From now on, steering from another thread comes too late.
+        """
+        self._is_beginning = False
+        self._early_calls.clear()
+        if self._run_thread is None:
+            self._run_thread = threading.current_thread()
+            self._notify_unreached()
+            for iterator in tuple(self._settled_iterators or ()):
+                iterator.end_iteration()
+            self._settled_iterators = None
 
     def _will_not_reach(self, job: AbstractJob[Any] | None = None) -> bool:
-        """Return whether the run has ended, or will not start `job`, as it drains or stops. False before the first run.
+        """Return whether the run has ended or was refused, or will not start `job`, as it drains or stops.
+
+        False before the first call of `run()` or `co_run()`.
 
         A closed scheduler runs no more.
 
@@ -1316,7 +1327,7 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
             if (run := scheduler._run) is not None:
                 return is_over if job is None or not run.is_ending else _ending.will_not_start(run, job, member)
             is_over = scheduler._state.is_settled or scheduler._is_closed  # but one around it may have another attempt
-        return is_over or schedulers[-1]._fate.reason is not None  # between two attempts one has one, too
+        return is_over or schedulers[-1]._run_thread is not None  # a nested one has one between two attempts, too
 
     def _notify_unreached(self) -> None:
         """Wake all jobs that await an IDLE job, which no run will reach."""
@@ -1332,13 +1343,10 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
             if run.fate.reason is StopReason.FAILED:
                 run.fate.culprit = self._counted_failures.first_member
         self._fate = run.fate
-        self._run_times, self._run_thread = (run.began_at, run.clock()), threading.current_thread()
+        self._run_times = run.began_at, run.clock()
         self._run_steering = run.changes
         self._run = None
-        self._notify_unreached()
-        for iterator in tuple(self._settled_iterators or ()):
-            iterator.end_iteration()
-        self._settled_iterators = None
+        self._record_end()
 
     def _extend_settled_iterators(self, jobs: list[AbstractJob[Any]]) -> None:
         for iterator in tuple(self._settled_iterators or ()):
