@@ -1,0 +1,124 @@
+"""What a word of steering has made, its opposite unmakes, in cost, too: calls of functions are counted, not time.
+
+The words come from the first job of a run, on which all others wait, so that nothing else has begun.
+"""
+
+from __future__ import annotations
+
+import itertools
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import anyio
+import pytest
+from anyio.lowlevel import checkpoint
+
+from trioflow import Job, Scheduler
+
+from ..bodies import nothing
+
+Word = Callable[[Scheduler], None]
+SETTINGS = 2_000
+"""More than the record of a run keeps."""
+
+
+def pause_and_resume(scheduler: Scheduler) -> None:
+    scheduler.pause()
+    scheduler.resume()
+
+
+def shrink_and_grow(scheduler: Scheduler) -> None:
+    size = scheduler.jobs_window
+    assert isinstance(size, int)
+    scheduler.jobs_window = 1
+    scheduler.jobs_window = size
+
+
+def set_often(scheduler: Scheduler) -> None:
+    size = scheduler.jobs_window
+    assert isinstance(size, int)
+    for number in range(1, SETTINGS):
+        scheduler.jobs_window = size + number % 2
+    scheduler.jobs_window = size
+
+
+class Calls:
+    """A context manager that counts the calls of functions in this thread, of Python and of C."""
+
+    def __enter__(self) -> Calls:
+        self.number = 0
+        self._profile = sys.getprofile()
+        sys.setprofile(self._on_call)
+        return self
+
+    def _on_call(self, _: object, event: str, __: object) -> None:
+        self.number += event in ("call", "c_call")
+
+    def __exit__(self, *_: object) -> None:
+        sys.setprofile(self._profile)
+
+
+def calls_of_a_run(backend: str, words: tuple[Word, ...], number: int, body: Any, **options: Any) -> int:
+    """Return how many calls a run makes from the moment at which its first job has steered it."""
+    calls = Calls()
+
+    async def steer() -> None:
+        for word in words:
+            word(scheduler)
+        calls.__enter__()
+
+    first = Job(steer)
+    jobs = [Job(body, required=first) for _ in range(number)]
+    for before, job in itertools.pairwise(jobs[number // 2 :]):
+        job.requires(before)
+    scheduler = Scheduler(first, jobs, **options)
+
+    async def main() -> None:
+        try:
+            assert await scheduler.co_run()
+        finally:
+            calls.__exit__()
+
+    anyio.run(main, backend=backend)
+    return calls.number
+
+
+@pytest.mark.parametrize("body", [nothing, checkpoint])
+@pytest.mark.parametrize(
+    ("words", "options"),
+    [
+        ((pause_and_resume,), {}),
+        ((pause_and_resume,), {"jobs_window": 3}),
+        ((shrink_and_grow,), {"jobs_window": 3}),
+        ((set_often,), {"jobs_window": 3}),
+        ((pause_and_resume, shrink_and_grow, pause_and_resume), {"jobs_window": 3}),
+    ],
+)
+def test_after_a_word_and_its_opposite_a_job_costs_what_it_costs_in_a_fresh_run(
+    backend: str, words: tuple[Word, ...], options: dict[str, Any], body: Any
+) -> None:
+    """After one pause, each job of a run without limits cost 2.3 times as much until the run ended."""
+
+    def calls_per_job(words: tuple[Word, ...]) -> float:
+        few, many = (calls_of_a_run(backend, words, number, body, **options) for number in (20, 120))
+        return (many - few) / 100
+
+    assert calls_per_job(()) > 0  # the first run makes what is made at first use
+    # The run gives way to the loop by the clock, which takes some calls.
+    assert calls_per_job(words) == pytest.approx(calls_per_job(()), rel=0.15)
+
+
+def test_a_window_that_was_set_often_is_set_at_the_cost_of_the_first_time(backend: str) -> None:
+    """Each `jobs_window = n` cost time in proportion to those before."""
+    found: list[int] = []
+
+    async def steer() -> None:
+        for number in range(SETTINGS):
+            with Calls() as calls:
+                scheduler.jobs_window = 3 + number % 2
+            found.append(calls.number)
+
+    scheduler = Scheduler(Job(steer), jobs_window=4)
+    assert scheduler.run(backend=backend)
+    assert {*found[2:]} == {found[1]}
