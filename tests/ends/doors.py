@@ -8,7 +8,7 @@ from typing import Any
 
 import anyio
 
-from trioflow import JobState, Scheduler
+from trioflow import JobNotDone, JobState, Scheduler
 from trioflow._core.words._run_view import runs_in_progress
 from trioflow.abc import is_scheduler
 from trioflow.view.look import _steering
@@ -125,6 +125,7 @@ class Loops:
             self.chosen["some"] = [job for job in members if random.random() < 0.6]
         self._tries_again = {name: random.random() < 0.4 for name in self.chosen}
         self.awaited = [job for job in world.jobs if not job.forever and random.random() < 0.1]
+        self._takes_result = {job: random.random() < 0.5 for job in self.awaited}
         self.yielded: dict[str, dict[Any, list[tuple[int, str]]]] = {name: {} for name in self.chosen}
         """For each iteration and job, which of its ends was yielded, counted from 1, and in which state."""
         self.numbers_at_end: dict[str, dict[Any, int]] = {}
@@ -148,12 +149,21 @@ class Loops:
         self.numbers_at_end[name] = {job: len(story.ends(job)) for job in story.by_job}
 
     async def _wait(self, job: Any) -> None:
+        name, outcome = ("await", "") if self._takes_result[job] else ("wait_settled()", None)
         try:
-            await job.wait_settled()
-        except RuntimeError:  # no run will reach it
+            if self._takes_result[job]:
+                outcome = repr(await job)
+            else:
+                await job.wait_settled()
+        except JobNotDone:  # no run will reach it
             return
-        if not job.is_settled():
-            self._world.problems.append(f"wait_settled() of {job.label} has returned, and it is {job.state.value}")
+        except Exception as error:
+            outcome = repr(error)
+        last = self._world.story.last(job)
+        if not job.is_settled() or last is None:
+            self._world.problems.append(f"{name} of {job.label} has returned, and it is {job.state.value}")
+        elif outcome is not None and last.outcome not in ("", outcome):
+            self._world.problems.append(f"await of {job.label} has {outcome}, and it has ended as {last}")
 
 
 async def run(world: World, doors: Doors | None, loops: Loops | None, instruments: list[Any]) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 from trioflow import First, JobState, Scheduler
 from trioflow._core.words._run_view import runs_in_progress
-from trioflow.abc import Instrument, enclosing_schedulers, is_scheduler
+from trioflow.abc import Instrument, enclosing_schedulers, is_scheduler, reported_state
 from trioflow.view.look import _process_record
 from trioflow.view.look._console import WatchedRun, console
 from trioflow.view.look._watch import Watch
@@ -45,11 +45,20 @@ class Told(Instrument):
     def __init__(self, world: World, scheduler: Scheduler) -> None:
         self.scheduler = scheduler
         self.problems: list[str] = []
+        self.seconds: Counter[str] = Counter()
+        """The seconds of the attempts of all jobs, by the state in which they have ended."""
         self._world, self._heard = world, dict[Any, list[End]]()
+        self._started: set[Any] = set()
+
+    def job_started(self, scheduler: Any, job: Any) -> None:
+        self._started.add(job)
 
     def job_finished(self, scheduler: Any, job: Any) -> None:
         self._world.story.path(job)
         self._heard.setdefault(job, []).append(end_of(job))
+        if job in self._started:
+            self._started.remove(job)
+            self.seconds[reported_state(job).value] += job.took
         worked = self._world.bodies.worked.get(job.label)
         if job.started_at is not None and worked is not None and abs((job.took or 0) - worked) > SAME:
             self.problems.append(f"{job.label} has run for {worked} s, and says that it took {job.took}")
@@ -225,6 +234,9 @@ class Readers:
             expected = [end for end in story.ends(job) if end.attempts and end.state not in ("SKIPPED", "BLOCKED")]
             if told != expected:
                 yield f"on_settled of {job.label}: {[*_first_difference(told, expected)]}"
+            done, expected = self.world.done.get(job, []), [end for end in expected if end.state == "SUCCEEDED"]
+            if done != expected:
+                yield f"on_done of {job.label}: {[*_first_difference(done, expected)]}"
 
     def _loops(self, story: Story, loops: Loops) -> Iterator[str]:
         for name, yielded in loops.yielded.items():
@@ -237,8 +249,9 @@ class Readers:
                     yield f"the iteration over {name} yields {job.label} as {told}"
                 if any(story.ends(job)[number - 1].state != state for number, state in told):
                     yield f"the iteration over {name} yields {job.label} as {told}, of {story.ends(job)}"
+            members = [job for job, around in story.around.items() if around[0] is self.world.scheduler]
             chosen = loops.chosen[name]
-            for job in list(self.world.scheduler) if chosen is None else chosen:
+            for job in members if chosen is None else chosen:
                 number = loops.numbers_at_end[name].get(job, 0)
                 is_due = number and not job.forever and story.last(job) is not None
                 if is_due and (job not in yielded or yielded[job][-1][0] != number):
@@ -310,6 +323,12 @@ class Readers:
             said = ["succeeded" if state == "moved on" else state for state in told[label]]
             if said != expected[label]:
                 yield f"OpenTelemetry: {label}: {said} instead of {expected[label]}"
+        measured = {str(point.attributes["state"]): point.sum for point in self.recorded.durations()}
+        for state, seconds in self.told[0].seconds.items():
+            if abs(measured.pop(state, -1) - seconds) > SAME:
+                yield f"OpenTelemetry: other seconds than {seconds} of what is {state}: {measured}"
+        if measured:
+            yield f"OpenTelemetry: seconds of what has not ended: {measured}"
 
 
 def _first_difference(told: list[Any], expected: list[Any]) -> Iterator[str]:

@@ -114,6 +114,8 @@ class World:
         """What `on_settled` of each scheduler was told."""
         self.own: dict[Any, list[End]] = {}
         """What `on_settled` of each job was told."""
+        self.done: dict[Any, list[End]] = {}
+        """What `on_done` of each job was told."""
         self.groups_with_instruments: list[Scheduler] = []
         self.problems: list[str] = []
         self.scheduler = Scheduler(
@@ -182,7 +184,7 @@ class World:
         body = self._body(label, self._seconds(2), 0 if self.is_mended else fails)
         if self._draws("kind"):
             told = self._own_teller(label)
-            return Probe(body, on_settled=told, **options)
+            return Probe(body, on_done=self._note_done, on_settled=told, **options)
         inputs = [other for other in made if type(other) is Job and self.random.random() < 0.25]
         return Job(body, *inputs, **options)
 
@@ -253,6 +255,9 @@ class World:
                 self.try_again(job, sum(known is job for known, _ in told))
 
         scheduler.on_settled = on_settled
+
+    def _note_done(self, job: Any) -> None:
+        self.done.setdefault(job, []).append(end_of(job))
 
     def _own_teller(self, label: str) -> Callable[[Any], None]:
         tries_again = self._draws("again")

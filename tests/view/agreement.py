@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
@@ -66,7 +68,16 @@ class Recorded:
         self.spans = InMemorySpanExporter()
         provider = TracerProvider(shutdown_on_exit=False)
         provider.add_span_processor(SimpleSpanProcessor(self.spans))
-        self.instruments: list[Any] = [self.trace, self.junit, Tracing(provider)]
+        self._metrics = InMemoryMetricReader()
+        meters = MeterProvider([self._metrics], shutdown_on_exit=False)
+        self.instruments: list[Any] = [self.trace, self.junit, Tracing(provider, meters)]
+
+    def durations(self) -> list[Any]:
+        """Return the points of the metric of durations."""
+        data = self._metrics.get_metrics_data()
+        scopes = [scope for resource in data.resource_metrics for scope in resource.scope_metrics] if data else []
+        metrics = [metric for scope in scopes for metric in scope.metrics if metric.name == "trioflow.job.duration"]
+        return [point for metric in metrics for point in metric.data.data_points]
 
 
 def disagreements(recorded: Recorded, scheduler: Scheduler) -> Iterator[str]:
