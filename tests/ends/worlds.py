@@ -17,7 +17,7 @@ from .story import End, Story, end_of
 
 DEPTH = 2
 STEP = 0.25
-"""All times of a run are multiples of this, in seconds, and those of what is done to it lie between them."""
+"""All times of a run are multiples of this, in seconds, 0 among them; those of what is done to it lie between them."""
 TRIES = 4
 """How often a function that is told of a failure has the same job tried again."""
 
@@ -181,7 +181,7 @@ class World:
             options["key"] = label
         if not is_simple:
             self._draw_options(options)
-        body = self._body(label, self._seconds(2), 0 if self.is_mended else fails)
+        body = self._body(label, self._seconds(0), 0 if self.is_mended else fails)
         if self._draws("kind"):
             told = self._own_teller(label)
             return Probe(body, on_done=self._note_done, on_settled=told, **options)
@@ -230,7 +230,7 @@ class World:
         async def serve(*, task_status: Any) -> None:
             bodies.begin(label)
             try:
-                await anyio.sleep(STEP)  # what takes no time cannot be told apart by its times
+                await anyio.sleep(0)
                 if not self.is_mended and bodies.calls[label] <= fails:
                     raise Broken(label)
                 task_status.started(label)

@@ -135,6 +135,32 @@ def test_the_log_has_what_happened_and_not_what_went_well(backend: Any) -> None:
     paged(backend, use, late, inner, Job(bad, critical=False, label="bad"), Job(nothing, label="fine"))
 
 
+def test_the_log_tells_the_failure_of_a_member_once(backend: Any) -> None:
+    """A group that is tried again has failed through its member, which has the line; its own failures have theirs."""
+    tries = iter([True, False])
+
+    async def once() -> None:
+        if next(tries):
+            raise OSError("not yet")
+
+    inner = Scheduler(Job(once, label="flaky"), Job(nothing, label="fine"), label="inner")
+    slow = Scheduler(Job(anyio.sleep_forever, label="asleep"), label="slow", timeout=0.01)
+
+    def use(page: Page) -> None:
+        assert until(page, lambda state: state["settled"] == 3)
+        page.steer({"do": "retry", "seen": page._run.answer["seen"]})
+        until(page, lambda state: len(retried(page)) > 1)
+        told = retried(page)
+        assert told["inner/flaky"] == "attempt 1 failed: OSError: not yet"
+        assert "inner" not in told
+        assert told["slow"].startswith("attempt 1 failed: ")
+
+    def retried(page: Page) -> dict[str, str]:
+        return {name: text for _, kind, _, name, _, text in page.log("")["lines"] if kind == "retried"}
+
+    paged(backend, use, inner, slow)
+
+
 def test_equal_lines_of_the_log_are_one_that_opens(backend: Any) -> None:
     """Ten jobs that fail alike were twenty lines; with words, the line has only the jobs that are meant."""
 

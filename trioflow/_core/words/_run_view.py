@@ -111,6 +111,12 @@ def run_times(scheduler: BaseScheduler) -> tuple[float, float | None] | None:
     return scheduler._run_times if scheduler._run is None else (scheduler._run.began_at, None)
 
 
+def last_run(scheduler: BaseScheduler) -> object:
+    """Return what only the last run of a scheduler has, so that two runs are told apart that begin in one instant."""
+    run = scheduler._run
+    return scheduler._fate if run is None else run.fate
+
+
 def run_steering(scheduler: BaseScheduler) -> SteeringRecord:
     """Return when the last run of a scheduler was paused, and its numbers of slots if they have changed."""
     run = scheduler._run

@@ -7,6 +7,7 @@ lines of several jobs are one line. That a job has started or succeeded is no ne
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator
 from heapq import nlargest
 from typing import Any, Final, NamedTuple
@@ -69,9 +70,12 @@ def _name(run: WatchedRun, key: int | None) -> str:
 
 
 def _lines(run: WatchedRun) -> Iterator[Line]:
+    errors = defaultdict[int | None, list[str]](list)  # of the attempts of members, by the keys of their groups
     for _, facts in run.jobs.values():
+        errors[facts.span.parent] += filter(None, (error for number, _, error in facts.span.failed_attempts if number))
+    for key, (_, facts) in run.jobs.items():
         if facts.failure is not None or facts.span.failed_attempts or facts.span.throttled or facts.span.moved_on:
-            yield from _lines_of_job(facts)
+            yield from _lines_of_job(facts, tuple(errors[key]))
     for (key, at), question in run.questions.items():
         yield Line(at, key, printable(f"asks: {question}"), ("asks", key, at))
     for number, mark in enumerate(run.incidents):
@@ -79,10 +83,11 @@ def _lines(run: WatchedRun) -> Iterator[Line]:
         yield Line(mark.occurred_at, job if job in run.jobs else None, printable(mark.message), (kind, number))
 
 
-def _lines_of_job(facts: JobFacts) -> Iterator[Line]:
+def _lines_of_job(facts: JobFacts, told: tuple[str, ...]) -> Iterator[Line]:
+    """Yield the lines of a job; of a group, without the failures of members, which are `told` by these."""
     span, failure = facts.span, facts.failure
     for number, ended, error in span.failed_attempts:
-        if number:  # otherwise it was blocked, by what has a line of its own
+        if number and not error.startswith(told):  # a job that was blocked has the number 0
             text = f"attempt {number} failed: {error}" if error else f"attempt {number} succeeded"
             yield Line(ended, span.number, printable(text), ("retried", number, error.partition(":")[0]))
     for began, ended in span.throttled:

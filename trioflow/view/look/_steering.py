@@ -9,7 +9,7 @@ from typing import Any, Final
 from ..._core.base._states import RunPhase
 from ..._core.base._text_forms import join_names, short_repr
 from ..._core.job._ancestors import outermost_ended
-from ..._core.job._job import AnyJob, is_scheduler
+from ..._core.job._job import AnyJob, is_job, is_scheduler
 from ..._core.job._labels import paths_of, printable
 from ..._core.words._job_queries import is_one_job, question_of
 from ..._core.words._run_view import RunInProgress, why_not_again
@@ -52,7 +52,7 @@ def steer(
         run: the run. The call comes from another thread.
         action: one of `ACTIONS`.
         value: the number of slots for "window"; the path of a job for "cancel" and "retry", or None for the run; for
-            "retry" also a list of jobs; for "answer" the text, or the path and the text.
+            "retry" also a list of paths, or of jobs; for "answer" the text, or the path and the text.
         by: who asks, for the log.
         target: the path of the nested scheduler that gets the window; None or the run's own label for the run.
         job: the job to cancel or to answer, or the nested scheduler that gets the window, in place of a path.
@@ -120,9 +120,8 @@ def _act(
         resized.jobs_window = value
         note = _groups_text(resized)
     elif action == "retry":
-        jobs: list[Any] = value if type(value) is list else [None]  # pyright: ignore[reportUnknownVariableType]
-        if jobs == [None]:
-            jobs = [scheduler if value is None else _find(scheduler, value, has_settled=True)]
+        wanted: list[Any] = value if type(value) is list else [value or scheduler]  # pyright: ignore[reportUnknownVariableType]
+        jobs = [each if is_job(each) else _find(scheduler, each, has_settled=True) for each in wanted]
         settled = [each for each in scheduler.iterate_jobs() if each.is_settled()]
         if problem := next(filter(None, map(why_not_again, jobs)), ""):
             raise ValueError(problem)

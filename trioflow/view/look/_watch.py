@@ -25,7 +25,7 @@ from ..._core.run._run import Incident
 from ..._core.scheduler._base_scheduler import BaseScheduler
 from ..._core.scheduler._members import collect_dropped, stop_collecting
 from ..._core.words import _job_queries
-from ..._core.words._run_view import RunInProgress, current_run, run_steering, run_times, slots_in_use
+from ..._core.words._run_view import RunInProgress, current_run, last_run, run_steering, run_times, slots_in_use
 from .._estimate import Estimate
 from .._outcome import PLAIN_OUTCOME, Outcome
 from .._print_ends import end_of_prints
@@ -160,13 +160,16 @@ class Watch:
         scheduler, times = run.scheduler, (run.started_at, run.ended_at)
         run.started_at, run.ended_at = run_times(scheduler) or (None, None)
         view = self._view if index == 0 else current_run(scheduler)
-        if (run.started_at, run.ended_at) == times and view is None and len(scheduler) == len(run.jobs):
+        this_run = None if run.started_at is None else last_run(scheduler)
+        has_begun = this_run is not run.identity
+        if times == (run.started_at, run.ended_at) and view is None and not has_begun and len(scheduler) == len(run.jobs):
             return
         self._changed_runs[index] = None
-        if run.started_at != times[0] or (view is not None and not run.number):
+        if has_begun:
             # While its instruments are told, the begin of a run is not final yet.
-            run.number += view is None or view.phase is not RunPhase.LINKING
-            if run.started_at != times[0] and _job_queries.keeps_succeeded(scheduler):
+            if view is None or view.phase is not RunPhase.LINKING:
+                run.number, run.identity = run.number + 1, this_run
+            if _job_queries.keeps_succeeded(scheduler):
                 for live in run.jobs.values():
                     if live.finished_at is not None and live.finished_at != live.job.finished_at:
                         live.reopen()

@@ -284,6 +284,7 @@ class LiveRun:
     window_sizes: tuple[tuple[float, int], ...] = ()
     own_pauses: tuple[tuple[float, float], ...] = ()
     is_continued: bool = False  # whether the scheduler was tried again, so that its next run is a part of this one
+    identity: object = None  # in a `Watch`: what only this run of the scheduler has
 
     @property
     def pauses(self) -> tuple[tuple[float, float], ...]:
