@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import re
@@ -329,6 +330,28 @@ REQUESTS = [b"{", b"[]", b"{}", b"7", b'{"detail":0}', b'{"do":"pause","seen":0}
 def test_a_request_that_is_none_is_refused(data: bytes) -> None:
     """What a program does not understand does nothing, and the answer says so."""
     assert ask(data) == b' {"error":"it does not understand the request"}'
+
+
+def test_a_request_names_several_jobs_that_are_tried_again(backend: str) -> None:
+    """A path that no job has is refused, as any other value, and nothing else is done."""
+    answers: list[bytes] = []
+
+    def say() -> None:
+        for value in (["one", "two", "no path"], [5], ["one", "two"]):
+            answers.append(ask(json.dumps({"do": "retry", "value": value}).encode() + b"\n").strip())
+
+    tries: list[None] = []
+
+    async def fail() -> None:
+        tries.append(None)
+        raise ValueError
+
+    failing = [Job(fail, label=label) for label in ("one", "two")]
+    Scheduler(*failing, ThreadJob(say, required=failing, label="says", run_if="settled"), label="night").run(
+        backend=backend
+    )
+    assert [b"no job with the path" in answer for answer in answers] == [True, True, False]
+    assert len(tries) == 4
 
 
 def test_a_program_that_closes_the_connection_is_not_said_to_have_no_socket(monkeypatch: pytest.MonkeyPatch) -> None:
