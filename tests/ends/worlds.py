@@ -9,6 +9,7 @@ from random import Random
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 
 from trioflow import First, Job, JobState, Retry, Scheduler, Service, current_job
 from trioflow.abc import JobKind, Work
@@ -230,7 +231,7 @@ class World:
         async def serve(*, task_status: Any) -> None:
             bodies.begin(label)
             try:
-                await anyio.sleep(0)
+                await anyio.lowlevel.checkpoint()
                 if not self.is_mended and bodies.calls[label] <= fails:
                     raise Broken(label)
                 task_status.started(label)

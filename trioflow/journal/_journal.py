@@ -36,21 +36,8 @@ from .._core.job._job_options import SaveName, check_save, file_path, flag
 from .._core.job._labels import escape_label, printable
 from .._core.job._work_spec import Work
 from .._core.run._journaling import NOT_IN_JOURNAL_REASON, NOT_SAVED_REASON, NotStored, Restored, RunJournal
-from .._core.words._job_queries import (
-    SERVICE,
-    always_runs,
-    budget_use,
-    counted_state,
-    cut_requirements,
-    has_cut_requirements,
-    has_skipped_itself,
-    is_in_first,
-    is_member,
-    is_one_job,
-    options_of,
-    result_for_journal,
-    worked_seconds,
-)
+from .._core.words import _job_queries
+from .._core.words._job_queries import has_cut_requirements, is_in_first, is_one_job
 from .._core.words._run_view import run_times
 from ..jobs._user_files import HIDDEN_TEXT, claim
 from ..jobs.command._output_sinks import OutputSpool
@@ -297,12 +284,12 @@ class JournalSession:
         The `NotStored` has the reason, unless the job always runs.
         """
         forms = self.requirement_forms
-        if always_runs(job):
+        if _job_queries.always_runs(job):
             if is_scheduler(job):
                 return self._look_up_first(job, paths) if is_one_job(job) and not job.forever else ALWAYS_RUNS
             forms.pass_on(job)
             return ALWAYS_RUNS
-        options, save = options_of(job), self._save_of(job)
+        options, save = _job_queries.options_of(job), self._save_of(job)
         if save is None:
             forms.pass_on(job)
             return RESULT_NOT_SAVED
@@ -371,12 +358,12 @@ class JournalSession:
         return found
 
     def _save_of(self, job: AbstractJob[Any]) -> Save:
-        save = options_of(job).save
+        save = _job_queries.options_of(job).save
         return self.journal.save if save == "default" else save
 
     def _work_and_fingerprint(self, job: AbstractJob[Any]) -> tuple[Work | None, str]:
         work = _call_for_journal(job)
-        return work, self.fingerprint_builder.compute(job, work, options_of(job))
+        return work, self.fingerprint_builder.compute(job, work, _job_queries.options_of(job))
 
     def _now(self) -> float:
         """Return the time, in seconds since 1970; never less than before, even if the clock was set back."""
@@ -432,7 +419,7 @@ class JournalSession:
         for level in (job, *enclosing_schedulers(job))[:-1]:
             outer = cast("BaseScheduler", level.scheduler)
             prefix = "" if outer.scheduler is None else f"{outer.path}/"
-            for cut in cut_requirements(level):
+            for cut in _job_queries.cut_requirements(level):
                 if self.store.last_run(prefix + escape_label(cut.label)) > run:
                     return f"{cut.label!r} has run since"
         return None
@@ -502,7 +489,7 @@ class JournalSession:
         required = self.requirement_forms.of_requirements(first)
         texts: list[str] = []
         for job in cast("BaseScheduler", first).iterate_jobs():
-            if not always_runs(job) and self._save_of(job) is not None:
+            if not _job_queries.always_runs(job) and self._save_of(job) is not None:
                 with contextlib.suppress(NotSerializable):  # reported when the job is looked up
                     texts.append(self._work_and_fingerprint(job)[1])
         counted = Counted(" ".join(sorted(texts)), 1, required.ran, required.cause)
@@ -680,7 +667,7 @@ class JournalSession:
             while todo:
                 job, record = todo.pop()
                 own = self._work_and_fingerprint(job)[1]
-                text = own if options_of(job).key is None else f"{job.label} {own}"
+                text = own if _job_queries.options_of(job).key is None else f"{job.label} {own}"
                 restored[job] = Counted(text, 1, (record.run, record.settled))
                 takers = [each for each in records if each not in restored and job in each.required]
                 takers = [each for each in takers if self._is_restored_after(each, records[each], restored, path)]
@@ -786,7 +773,7 @@ class JournalSession:
         settled = self._now()
         if moves_on and job.timed_out:
             why = CUT_SHORT_REASON
-        elif has_skipped_itself(job):
+        elif _job_queries.has_skipped_itself(job):
             why = SKIPPED_REASON
         else:
             self.requirement_forms.set_ran(job, (self.run_number, settled))
@@ -794,7 +781,7 @@ class JournalSession:
                 if prepared is None or prepared_value is not value:
                     prepared = self._store_result(save, value)
                 stamps = {} if work is None else self._file_stamper.output_stamps(work, job.redact)
-                used = budget_use(job)
+                used = _job_queries.budget_use(job)
                 if used or stamps or job.redact:
                     facts = JobFacts(stamps, used, redacted=job.redact)
                 saved, (data, large, self._result_forms[job]) = _save_format(save), prepared
@@ -803,7 +790,7 @@ class JournalSession:
                 self._record_unstorable(job, f"its result, {why}")
         self._pending_records[path] = StoredJob(
             path, fingerprint, saved, data, large, facts.to_json(), self.run_number, None, settled,
-            worked_seconds(job), why,
+            _job_queries.worked_seconds(job), why,
         )  # fmt: skip
         if facts.stamps:
             self._pending_finished_writers.append((path,))
@@ -892,8 +879,8 @@ class JournalSession:
         """
         form = self._result_forms.get(job)
         if form is None:
-            value = result_for_journal(job)
-            if value is SERVICE:
+            value = _job_queries.result_for_journal(job)
+            if value is _job_queries.SERVICE:
                 return "service"
             if not job.is_settled():  # in a `First` that is looked up
                 return UNSTORED_FORM
@@ -905,7 +892,7 @@ class JournalSession:
                 if self._save_of(job) is not None:
                     raise NotSerializable(f"the result of {job.label!r}, {error.shown(job.redact)}") from None
                 form = UNSTORED_FORM
-            if is_member(job):  # otherwise, `forget` has been called already
+            if _job_queries.is_member(job):  # otherwise, `forget` has been called already
                 self._result_forms[job] = form
         return f"~{digest(form.encode())}" if job.redact and not form.startswith("~") else form
 
@@ -927,7 +914,7 @@ class JournalSession:
     def _tally_outcome(self, job: AbstractJob[Any]) -> RunningJob | None:
         """Add the outcome of a job to the summary of the run; return the facts if its result was not recorded."""
         running = self._take_running(job)
-        state = None if is_in_first(job, self._scheduler) else counted_state(self._scheduler, job)
+        state = None if is_in_first(job, self._scheduler) else _job_queries.counted_state(self._scheduler, job)
         if state is not None:
             self._tally.add_outcome(job, state, ALWAYS_RUNS_REASON if running is None else running.why)
         return running
@@ -1036,7 +1023,7 @@ def _call_for_journal(job: AbstractJob[Any]) -> Work | None:
         work = describe(job) if callable(describe) else None
     except Exception as error:  # a user-defined class can raise anything
         raise NotSerializable("its work, because for_journal() raised", error) from None
-    options = options_of(job)
+    options = _job_queries.options_of(job)
     if not options.has_files:
         return work
     work = work or Work(what="")

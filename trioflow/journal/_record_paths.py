@@ -29,16 +29,8 @@ from .._core.job._job import AbstractJob, is_scheduler
 from .._core.job._labels import escape_label, paths_of_siblings
 from .._core.scheduler._base_scheduler import BaseScheduler
 from .._core.scheduler._members import first_options
-from .._core.words._job_queries import (
-    budget_use,
-    explicit_label,
-    inputs_of,
-    is_known_by_call,
-    is_one_job,
-    jobs_of_run,
-    needs_as_given,
-    was_added_during_run,
-)
+from .._core.words import _job_queries
+from .._core.words._job_queries import is_one_job, was_added_during_run
 from ._serialization import NotSerializable, comparison_form, digest, dumps, msgspec
 
 FindIdentity = Callable[[AbstractJob[Any]], tuple[str, object] | None]
@@ -149,7 +141,7 @@ def name_of_added_job(job: AbstractJob[Any], fingerprint: str, is_by_name_only: 
         is_by_name_only: whether the fingerprint identifies the function by its name alone.
 
     """
-    label = explicit_label(job)
+    label = _job_queries.explicit_label(job)
     if label is None:
         stem = job.label.partition("(")[0] if isinstance(job, FunctionJob) else type(job).__name__
     else:
@@ -157,7 +149,7 @@ def name_of_added_job(job: AbstractJob[Any], fingerprint: str, is_by_name_only: 
     parts = msgspec.json.decode(fingerprint)
     if "key" in parts:
         return escape_label(f"{stem}[{parts['key']}]")
-    if not is_known_by_call(job):
+    if not _job_queries.is_known_by_call(job):
         return escape_label(stem)
     forms = [*parts.get("a", ()), *(f"{name}={form}" for name, form in parts.get("k", {}).items())]
     if label is None and is_by_name_only and not forms:
@@ -218,7 +210,7 @@ def stored_result(
     def find_parts(job: AbstractJob[Any]) -> list[AbstractJob[Any]]:
         """Return the jobs on which the result of a job depends."""
         if not is_scheduler(job):
-            inputs = [item for item in inputs_of(job) if not item.forever]
+            inputs = [item for item in _job_queries.inputs_of(job) if not item.forever]
             return [item for item in inputs if any(scheduler is first for scheduler in enclosing_schedulers(item))]
         jobs = paths.jobs_in(job)
         if not is_one_job(job):
@@ -277,7 +269,7 @@ def used_by_losers(first: AbstractJob[Any]) -> Counter[str]:
     used = Counter[str]()
     for job, needed in budgets_needed_around(first):
         if not is_scheduler(job) and not job.is_succeeded():
-            used.update({name: amount for name, amount in budget_use(job).items() if name in needed})
+            used.update({name: amount for name, amount in _job_queries.budget_use(job).items() if name in needed})
     return used
 
 
@@ -286,7 +278,7 @@ def budgets_needed_around(first: AbstractJob[Any]) -> Iterator[tuple[AbstractJob
     for job in cast(BaseScheduler, first).iterate_jobs():
         inside = {*enclosing_schedulers(job)} - {*enclosing_schedulers(first)}
         theirs = {name for scheduler in inside if scheduler.pool is not None for name in scheduler.pool.budgets}
-        if needed := needs_as_given(job).keys() - theirs:
+        if needed := _job_queries.needs_as_given(job).keys() - theirs:
             yield job, needed
 
 
@@ -312,4 +304,4 @@ class PathsInside:
 
     def jobs_in(self, scheduler: Any) -> dict[str, AbstractJob[Any]]:
         """Return the jobs in a scheduler by path, without those in a nested `First`."""
-        return {self.of_job(job): job for job in jobs_of_run(scheduler)}
+        return {self.of_job(job): job for job in _job_queries.jobs_of_run(scheduler)}

@@ -10,16 +10,8 @@ from .._core.base._states import JobState, ReportedState, parse_reported_state
 from .._core.base._text_forms import headline, truncate
 from .._core.job._job import AbstractJob
 from .._core.scheduler._base_scheduler import BaseScheduler
+from .._core.words import _job_queries
 from .._core.words._failures import culprit_text
-from .._core.words._job_queries import (
-    always_runs,
-    count_key,
-    criticality,
-    failure_of,
-    is_failed_group,
-    is_one_job,
-    rerun_cause,
-)
 from ._serialization import escape_surrogates, msgspec
 
 SUCCEEDED_STATE: Final = JobState.SUCCEEDED
@@ -74,21 +66,21 @@ class JobTally:
             why: the reason why the job was not restored, as in `FailedJob`.
 
         """
-        if (cause := rerun_cause(job)) is not None:
+        if (cause := _job_queries.rerun_cause(job)) is not None:
             self._reruns[cause] += 1
         # This common case takes a fifth of the time of the code below.
-        if state is SUCCEEDED_STATE and not always_runs(job):
+        if state is SUCCEEDED_STATE and not _job_queries.always_runs(job):
             self._succeeded_count += 1
             return
-        if is_one_job(job):
-            self._counts[state.value, *count_key(job)[1:]] += 1
-        elif not is_failed_group(job):
+        if _job_queries.is_one_job(job):
+            self._counts[state.value, *_job_queries.count_key(job)[1:]] += 1
+        elif not _job_queries.is_failed_group(job):
             return
         else:
-            self._failed_groups += criticality(job) is not False
+            self._failed_groups += _job_queries.criticality(job) is not False
         if job.state is JobState.FAILED and len(self._failures) < MAX_FAILURES:
             texts = escape_surrogates(job.path), job.elapsed, why, escape_surrogates(_error_text(job))
-            critical, failure = criticality(job), failure_of(job)
+            critical, failure = _job_queries.criticality(job), _job_queries.failure_of(job)
             place = critical is False, critical is None, 0 if failure is None else failure.number
             self._failures.append((place, FailedJob(*texts, critical is False)))
 

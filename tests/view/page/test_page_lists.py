@@ -149,7 +149,7 @@ def test_the_log_tells_the_failure_of_a_member_once(backend: Any) -> None:
     def use(page: Page) -> None:
         assert until(page, lambda state: state["settled"] == 3)
         page.steer({"do": "retry", "seen": page._run.answer["seen"]})
-        until(page, lambda state: len(retried(page)) > 1)
+        assert until(page, lambda state: len(retried(page)) > 1)
         told = retried(page)
         assert told["inner/flaky"] == "attempt 1 failed: OSError: not yet"
         assert "inner" not in told

@@ -17,15 +17,13 @@ from ..base import _user_code
 from ..base._states import COMPLETED, LINKING, STOPPING, JobState, RunPhase, StopReason
 from ..base._text_forms import duration_text, plural
 from ..job import _errors, _job_options
-from ..job._job import AbstractJob, has_moved_on, takes_slot
+from ..job._job import AbstractJob, AnyJob, has_moved_on, takes_slot
 from ..run._handle import JOB_EVENTS_NOUN, TimeLimit
 from ..run._instruments import Instrument, Part
 from ..run._run import Run
 
 SettledFunction = Callable[[AbstractJob[Any]], object]
-ASYNC_ADVICE: Final = (
-    "to await something for each, let a job iterate: async for job in current_scheduler().as_settled()"
-)
+ASYNC_ADVICE: Final = "to await something, let a job iterate: async for job in current_scheduler().as_settled()"
 
 
 def make_parts(run: Run, window: object) -> tuple[Part, ...]:
@@ -307,9 +305,7 @@ class AdaptiveWindow(Part, Instrument):
         if began is not None and ended is not None and job in self._run.line.holders:
             self._count(scheduler, job, began, ended, job.raised_exception())
 
-    def _count(
-        self, scheduler: object, job: AbstractJob[Any], began: float, ended: float, error: BaseException | None
-    ) -> None:
+    def _count(self, scheduler: object, job: AnyJob, began: float, ended: float, error: BaseException | None) -> None:
         run, leaves = self._run, () if error is None else _user_code.leaf_exceptions(error)
         if scheduler is not run.scheduler or not takes_slot(job):
             return
@@ -373,10 +369,8 @@ class Hold(Part):
     def is_busy(self) -> bool:
         """Return whether all jobs have settled, with failures that count; a spent budget alone holds nothing."""
         run = self._run
-        has_failed = run.failures.unblocked_number > 0 and run.phase is RunPhase.RUNNING and not self._is_released
-        return has_failed and not (
-            run.waits_for_jobs() or any(part.is_busy() for part in run.parts if part is not self)
-        )
+        failed = run.failures.unblocked_number > 0 and run.phase is RunPhase.RUNNING and not self._is_released
+        return failed and not (run.waits_for_jobs() or any(part.is_busy() for part in run.parts if part is not self))
 
     def _is_holding(self) -> bool:
         return self._run.steering.hold is not None

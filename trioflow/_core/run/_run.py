@@ -26,23 +26,14 @@ from ..job import _errors, _requirements
 from ..job._ancestors import enclosing_schedulers
 from ..job._errors import CancelledOutcome, Failure, add_remedy_notes, find_interruption, one_line_error
 from ..job._job import AbstractJob, Throttling
-from . import _ending
+from . import _ending, _requirement_counts
 from ._attempts import BackoffTimer, Verdict, drain_backoffs, judge, report_unrepeated
 from ._current import current_worker_var
 from ._failure_counts import FailureCounts
 from ._fate import Fate
 from ._instruments import Hook, Instrument, InstrumentSet, Part, overrides, with_parts
 from ._journaling import JournalWriter
-from ._requirement_counts import (
-    RequirementCounts,
-    count_consumer,
-    is_about_to_reopen,
-    link,
-    put_back,
-    reopen,
-    reopen_all,
-    why_not,
-)
+from ._requirement_counts import RequirementCounts, reopen, reopen_all
 from ._run_pools import RunPools
 from ._standstill import Standstill, StuckJobs
 from ._start_order import StartOrder, may_need_order
@@ -641,7 +632,7 @@ class Run:
         """
         has_settled = job._state.is_settled
         if is_tried_again:
-            put_back(job, self.clock())
+            _requirement_counts.put_back(job, self.clock())
         else:
             job._reset()
         if has_settled and watchers is not None:
@@ -685,7 +676,7 @@ class Run:
 
     def drop(self, job: AbstractJob[Any]) -> None:
         """Remove a settled job from the scheduler, which keeps no jobs, unless the job is still needed."""
-        if self.members.can_be_dropped(job) and not is_about_to_reopen(self, job):
+        if self.members.can_be_dropped(job) and not _requirement_counts.is_about_to_reopen(self, job):
             if self.journal_writer is not None:
                 self.journal_writer.journal.forget(job)
             if self._start_order is not None:
@@ -963,7 +954,7 @@ class Run:
     def why_not_again(self, job: AbstractJob[Any] | None, wanted: AbstractJob[Any] | None = None) -> str:
         """Return why a member, or for None all, cannot be tried again for the sake of `wanted` in it; "" if it can."""
         wanted = wanted or job or self.scheduler
-        reason = why_not(self, job)
+        reason = _requirement_counts.why_not(self, job)
         if wanted._state in (SUCCEEDED, JobState.SKIPPED):
             reason = f"it is {wanted._state.value}, and only what has failed, or was cancelled alone, can be"
         elif reason and job is not None and wanted is not job:
@@ -1007,8 +998,8 @@ class Run:
                 job._ensure_extras().context = context
                 job._is_plain = False  # only for other jobs do workers apply a context
             self.add_unsettled(not job._options.forever, job._options.forever)
-            link(job, self.members.all_requirements(job))
-            count_consumer(job)
+            _requirement_counts.link(job, self.members.all_requirements(job))
+            _requirement_counts.count_consumer(job)
             self.notify("job_added", job)
         for part in self.parts:
             part.on_added()

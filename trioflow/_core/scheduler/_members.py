@@ -112,9 +112,7 @@ class Members:
                 todo += users.get(job, ())
         return again
 
-    def competitors(
-        self, requirements: Mapping[AbstractJob[Any], Iterable[AbstractJob[Any]]]
-    ) -> list[AbstractJob[Any]]:
+    def competitors(self, requirements: Mapping[AnyJob, Iterable[AnyJob]]) -> list[AnyJob]:
         """Return the members that decide a `First`: those that no other member requires, except for a fallback.
 
         Args:
@@ -225,9 +223,7 @@ class Members:
         else:
             run.steering.check_growing(run, f"{call_text} of {owner.label!r}")
             if owner._run is None and owner._state.is_settled:
-                raise RuntimeError(
-                    f"{call_text}: {owner.label!r} has settled already in the run of {run.scheduler.label!r}"
-                )
+                raise RuntimeError(f"{call_text}: {owner.label!r} has settled in the run of {run.scheduler.label!r}")
         return run
 
     def _add_during_run(self, new_jobs: list[AbstractJob[Any]], run: Run) -> None:
@@ -378,10 +374,8 @@ class Members:
         """Drop requirements that are neither members nor inputs. Return them, as pairs of a job and its requirement."""
         return self._drop_requirements(lambda job: job._scheduler is not self.owner)
 
-    def _drop_requirements(
-        self, is_dropped: Callable[[AbstractJob[Any]], bool]
-    ) -> list[tuple[AbstractJob[Any], AbstractJob[Any]]]:
-        dropped_pairs: list[tuple[AbstractJob[Any], AbstractJob[Any]]] = []
+    def _drop_requirements(self, is_dropped: Callable[[AnyJob], bool]) -> list[tuple[AnyJob, AnyJob]]:
+        dropped_pairs: list[tuple[AnyJob, AnyJob]] = []
         for job in self.jobs:
             dropped = [other for other in job._required if is_dropped(other) and other not in inputs_of(job)]
             if dropped:

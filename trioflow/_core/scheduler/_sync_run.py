@@ -89,9 +89,7 @@ class SignalHandler:
         # nohup and a shell's `&` rely on this.
         self._ending_signals: set[int] = set()
         if is_main_thread:
-            self._ending_signals = {
-                number for number in self._callbacks if signal.getsignal(number) is not signal.SIG_IGN
-            }
+            self._ending_signals = {each for each in self._callbacks if signal.getsignal(each) is not signal.SIG_IGN}
             if SIGNALS.getsignal(signal.SIGINT) is signal.default_int_handler:
                 self._ending_signals.add(signal.SIGINT)
         self._handled_signals = [

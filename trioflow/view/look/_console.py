@@ -73,10 +73,8 @@ class WatchedRun:
             self.jobs[facts.span.number] = index, facts
         for key, state, started_at, finished_at in answer["steps"]:
             index, facts = self.jobs[key]
-            span = dataclasses.replace(
-                facts.span, state=JobState(state), started_at=started_at, finished_at=finished_at
-            )
-            self.jobs[key] = index, dataclasses.replace(facts, span=span)
+            new = dataclasses.replace(facts.span, state=JobState(state), started_at=started_at, finished_at=finished_at)
+            self.jobs[key] = index, dataclasses.replace(facts, span=new)
         self.incidents.extend(IncidentMark(answer["now"], *details) for details in answer["incidents"])
         for key, question, *_ in self.answer["questions"]:
             self.questions[key, self.jobs[key][1].span.attempt_started_at or answer["now"]] = question

@@ -67,7 +67,7 @@ def steer(
     def act() -> None:
         taken = ""
         try:
-            taken = f"{_act(run, 'reload', None, by)}; " if reload else ""
+            taken = f"{_act(run, 'reload', None, by, None, None)}; " if reload else ""
             answer.set_result(taken + _act(run, action, value, by, target, job))
         except (TypeError, ValueError, RuntimeError) as error:
             answer.set_exception(ValueError(f"{taken}{error}"))
@@ -87,9 +87,7 @@ def steer(
         return f"{action}: takes effect as soon as no job blocks the event loop"
 
 
-def _act(
-    run: RunInProgress, action: str, value: Any, by: str, target: str | None = None, job: AnyJob | None = None
-) -> str:
+def _act(run: RunInProgress, action: str, value: Any, by: str, target: str | None, job: AnyJob | None) -> str:
     scheduler, phase, note = run.scheduler, run.view.phase, ""
     subject = scheduler.label
     if action not in ACTIONS:

@@ -160,15 +160,15 @@ class Watch:
         scheduler, times = run.scheduler, (run.started_at, run.ended_at)
         run.started_at, run.ended_at = run_times(scheduler) or (None, None)
         view = self._view if index == 0 else current_run(scheduler)
-        this_run = None if run.started_at is None else last_run(scheduler)
-        has_begun = this_run is not run.identity
-        if times == (run.started_at, run.ended_at) and view is None and not has_begun and len(scheduler) == len(run.jobs):
+        identity = None if run.started_at is None else last_run(scheduler)
+        is_same = identity is run.identity
+        if is_same and (run.started_at, run.ended_at) == times and view is None and len(scheduler) == len(run.jobs):
             return
         self._changed_runs[index] = None
-        if has_begun:
+        if not is_same:
             # While its instruments are told, the begin of a run is not final yet.
             if view is None or view.phase is not RunPhase.LINKING:
-                run.number, run.identity = run.number + 1, this_run
+                run.number, run.identity = run.number + 1, identity
             if _job_queries.keeps_succeeded(scheduler):
                 for live in run.jobs.values():
                     if live.finished_at is not None and live.finished_at != live.job.finished_at:

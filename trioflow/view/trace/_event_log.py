@@ -619,10 +619,9 @@ def _waits_between_attempts(outcome: Outcome) -> Iterator[tuple[WaitCause, float
 
 @functools.cache
 def host_facts() -> HostFacts:
-    versions = (f"{name} {version}" for name in ("trioflow", "trio", "anyio") if (version := _package_version(name)))
-    return HostFacts(
-        platform.node(), platform.platform(), ", ".join([f"Python {platform.python_version()}", *versions])
-    )
+    others = (f"{name} {version}" for name in ("trioflow", "trio", "anyio") if (version := _package_version(name)))
+    versions = ", ".join([f"Python {platform.python_version()}", *others])
+    return HostFacts(platform.node(), platform.platform(), versions)
 
 
 def _package_version(package: str) -> str:

@@ -21,15 +21,8 @@ from ..._core.base._states import WaitCause
 from ..._core.base._text_forms import duration_text, plural
 from ..._core.job._labels import printable
 from .._state_styles import CAUSE_WORDS
-from ._spans import (
-    Span,
-    assign_lanes,
-    settled_at,
-    throttled_before_start,
-    waits_after_start,
-    waits_before_start,
-    without_intervals,
-)
+from . import _spans
+from ._spans import Span, waits_after_start, without_intervals
 from ._trace_record import TraceRecord, once_for_each_record
 from ._waits import count_overlaps
 
@@ -174,7 +167,7 @@ def activity_intervals(record: TraceRecord, span: Span) -> dict[Activity, list[t
     intervals: dict[Activity, list[tuple[float, float]]] = {}
     inner_waits = [(wait.since, wait.until) for wait in waits_after_start(span)]
     if span.number not in record.scheduler_numbers:
-        work_intervals = throttled_before_start(span)
+        work_intervals = _spans.throttled_before_start(span)
         if span.started_at is not None:
             work_intervals += without_intervals(span.started_at, record.end_of(span), inner_waits)
         intervals[WORK] = [(since, until) for since, until in work_intervals if until > since]
@@ -259,7 +252,7 @@ def compute_slot_use(record: TraceRecord) -> SlotUse:
     rows: dict[int, list[SlotBar]] = {}
     ready_times = (bar.span.scheduled_at for bar in bars)
     intervals = ((bar.start, max(bar.start, bar.end - HANDOVER_SECONDS)) for bar in bars)
-    for bar, row in zip(bars, assign_lanes(intervals, ready_times), strict=True):
+    for bar, row in zip(bars, _spans.assign_lanes(intervals, ready_times), strict=True):
         rows.setdefault(row, []).append(bar)
     activities_by_span = [activity_intervals(record, span) for span in spans]
     wait_intervals = [
@@ -291,7 +284,7 @@ def _slot_bars(record: TraceRecord, spans: Iterable[Span]) -> Iterator[SlotBar]:
     for span in spans:
         if span.number in record.scheduler_numbers:
             continue
-        for start, end in throttled_before_start(span):
+        for start, end in _spans.throttled_before_start(span):
             yield SlotBar(start, end, span)
         if span.started_at is not None:
             pauses = {wait.since: wait.until for wait in waits_after_start(span) if wait.cause is not WaitCause.MACHINE}
@@ -411,7 +404,7 @@ def critical_path_steps(record: TraceRecord) -> Iterator[CriticalPathPart]:
         covered_until = max(covered_until, span.started_at)
         if span.number in record.scheduler_numbers:  # its jobs work
             continue
-        end = min(settled_at(span), record.end_time)
+        end = min(_spans.settled_at(span), record.end_time)
         waits = [(wait.since, min(wait.until, end), wait.words) for wait in waits_after_start(span) if wait.since < end]
         yield from _parts_of_job(span, covered_until, [*waits, (end, end, "")])
         covered_until = max(covered_until, end)
@@ -428,7 +421,7 @@ def critical_path_steps(record: TraceRecord) -> Iterator[CriticalPathPart]:
 def _parts_before_start(span: Span, since: float) -> Iterator[CriticalPathPart]:
     """Yield the waits of a job from a time until its start, and its throttled attempts, which worked, between them."""
     assert span.started_at is not None
-    waits = [(wait.since, wait.until, wait.words) for wait in waits_before_start(span)]
+    waits = [(wait.since, wait.until, wait.words) for wait in _spans.waits_before_start(span)]
     last_words = waits[-1][2] if waits else CAUSE_WORDS[WaitCause.LOOP].awaited_phrase
     waits.append((span.started_at, span.started_at, last_words))
     waits.insert(0, (since, span.started_at if span.scheduled_at is None else span.scheduled_at, NOT_ADDED))
