@@ -189,7 +189,7 @@ class FetchedFutures:
     def __init__(self, _: RunHandle) -> None:
         self._futures_by_job: Final[dict[AnyJob, tuple[Any, Any]]] = {}
 
-    def keep_future(self, job: AnyJob, client: Any, future: Any) -> None:
+    def keep_future(self, job: AnyJob, client: object, future: object) -> None:
         """Keep the future of a job's result until the run ends, if the job itself keeps its result."""
         if job.keep_result:
             self._futures_by_job[job] = client, future

@@ -136,7 +136,7 @@ def cloudpickle_pickler() -> PicklerFactory | None:
 
 
 def _new_cloudpickle_pickler(
-    cloudpickle: Any, file: Any, protocol: int, _fix_imports: bool, buffer_callback: Any
+    cloudpickle: Any, file: object, protocol: int, _fix_imports: bool, buffer_callback: object
 ) -> Any:
     return cloudpickle.Pickler(file, protocol, buffer_callback)
 

@@ -72,7 +72,7 @@ def claim(owner: object, paths: Iterable[Any]) -> None:
 # ---- outputs
 
 
-async def begin_outputs(job: Any) -> Callable[[bool], Awaitable[str]]:
+async def begin_outputs(job: AbstractJob[Any]) -> Callable[[bool], Awaitable[str]]:
     """Note who writes the files that a job names, and what there is, and return what ends the attempt.
 
     That is called with whether the job has succeeded. If so, it checks that the job has written its files. Otherwise it
@@ -92,7 +92,7 @@ async def begin_outputs(job: Any) -> Callable[[bool], Awaitable[str]]:
     return end_attempt
 
 
-def _claim_outputs(job: Any) -> tuple[list[tuple[Any, str, Snapshot]], int]:
+def _claim_outputs(job: AbstractJob[Any]) -> tuple[list[tuple[Any, str, Snapshot]], int]:
     if job.attempts == 1:  # what it took over in an earlier run does not count
         _taken_over.pop(job, None)
     claim(job, job.writes)
@@ -100,7 +100,7 @@ def _claim_outputs(job: Any) -> tuple[list[tuple[Any, str, Snapshot]], int]:
     return [(path, place, take_snapshot(place)) for path, place in places], _file_time()
 
 
-def describe_missing_output(job: Any) -> str | None:
+def describe_missing_output(job: AbstractJob[Any]) -> str | None:
     """Return a message about the first missing file among the outputs of a job, or None if all exist."""
     for path in job.writes:
         if not os.path.exists(path):
@@ -221,11 +221,11 @@ def _file_time() -> int:
     return time.time_ns()
 
 
-def _clean(path: Any) -> str:
+def _clean(path: str | bytes | os.PathLike[Any]) -> str:
     return os.fsdecode(path).rstrip("/") or "/"
 
 
-def open_output_file(path: Any, owner: Any, *, truncate: bool = False) -> int:
+def open_output_file(path: Any, owner: object, *, truncate: bool = False) -> int:
     """Open a file for appending, create it and its parent directories if needed, and return the descriptor.
 
     If `truncate` is true, the previous content is removed: the user has asked for that by `append=False`.

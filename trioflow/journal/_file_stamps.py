@@ -30,7 +30,7 @@ END_BYTES: Final = 4096
 """The number of bytes at the end of a file to hash if a job appends to the file."""
 
 
-def path_text(path: Any, redact: bool) -> str:
+def path_text(path: str | bytes | os.PathLike[Any], redact: bool) -> str:
     """Return the name of a file in a journal; its hash if the job is redacted."""
     text = escape_surrogates(os.fsdecode(path))
     return f"~{digest(text.encode())}" if redact else text
@@ -136,7 +136,7 @@ class FileStamper:
         with open(path, "rb") as file:
             return f"{status.st_size} {hashlib.file_digest(file, 'sha256').hexdigest()[:HASH_DIGITS]}"
 
-    def _stamp_pattern(self, pattern: Any) -> str:
+    def _stamp_pattern(self, pattern: str | bytes | os.PathLike[Any]) -> str:
         paths = sorted(glob.glob(os.fsdecode(pattern), recursive=True))
         stamps = [f"{path} {self._stamp(path)}" for path in paths if os.path.realpath(path) not in self._journal_files]
         return f"pattern {_digest(stamps)}" if stamps else ABSENT_STAMP
@@ -174,7 +174,7 @@ class FileStamper:
         stamp = self._stamp(path)
         return stamp if not stamp[:1].isdigit() else f"{stamp} {_hash_before(path, int(stamp.split()[0]))}"
 
-    def _was_only_appended_to(self, path: Any, old_stamp: str | None) -> bool:
+    def _was_only_appended_to(self, path: str | bytes | os.PathLike[Any], old_stamp: str | None) -> bool:
         """Return whether a file has only been appended to since this stamp, judging by its size and its old end."""
         with contextlib.suppress(OSError, ValueError):  # not every stamp has a size, and a forged one may have anything
             size, *_, end = (old_stamp or ABSENT_STAMP).split()

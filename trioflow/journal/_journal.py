@@ -795,13 +795,13 @@ class JournalSession:
         if facts.stamps:
             self._pending_finished_writers.append((path,))
 
-    def _record_code(self, function: Any) -> None:
+    def _record_code(self, function: Callable[..., Any]) -> None:
         """Record the digest of a function that has run; none if its code was replaced during the run."""
         found = "" if function in self._codes else code_digest(function.__code__)
         self._codes[function] = function.__code__
         self.store.write_code_digest(self.run_number, digest_name(function), found)
 
-    def _compare_code(self, function: Any, run: int) -> bool:
+    def _compare_code(self, function: Callable[..., Any], run: int) -> bool:
         """Return whether the code of a function has changed since a run; False if nothing tells."""
         before, now = self.store.read_code_digest(run, digest_name(function)), code_digest(function.__code__)
         return bool(before and now) and before != now

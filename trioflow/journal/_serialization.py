@@ -339,7 +339,7 @@ def _field_names(class_: Any) -> tuple[str, ...]:
 
 
 @functools.lru_cache
-def _reject_finalizer(class_: Any) -> None:
+def _reject_finalizer(class_: type[Any]) -> None:
     """Reject a class with a finalizer, which would run for each restored instance, with the values of the journal.
 
     Raises:
@@ -366,7 +366,7 @@ def _reject_extra_attributes(value: Any, class_: Any, fields: tuple[str, ...]) -
 
 
 @functools.lru_cache
-def _slot_names(class_: Any) -> tuple[str, ...]:
+def _slot_names(class_: type[Any]) -> tuple[str, ...]:
     return tuple(name for base in class_.__mro__ for name in own_slots(base))
 
 
@@ -385,7 +385,7 @@ def _find_class(name: str) -> type[Any]:
     return cast("type[Any]", current)
 
 
-def _restore(json_value: object, spools: Sequence[OutputSpool]) -> Any:
+def _restore(json_value: Any, spools: Sequence[OutputSpool]) -> Any:
     if isinstance(json_value, list):
         return [_restore(item, spools) for item in json_value]  # pyright: ignore[reportUnknownVariableType]
     if not isinstance(json_value, dict):
@@ -406,7 +406,7 @@ def _restore(json_value: object, spools: Sequence[OutputSpool]) -> Any:
     return DECODERS_BY_TYPE[name](value, mapping.get("t", ""), spools)
 
 
-def _read_zone(zone: Any) -> datetime.tzinfo:
+def _read_zone(zone: list[Any]) -> datetime.tzinfo:
     if isinstance(zone, str):
         return zoneinfo.ZoneInfo(zone)
     seconds, microseconds, *name = zone

@@ -179,7 +179,7 @@ class ScenarioCopy:
                 # An input may be in another scheduler.
                 insert_members(copy, [self.copies[member] for member in job])
 
-    def _copy_scheduler(self, original: BaseScheduler, window: Any, options: dict[str, Any]) -> SchedulerCopy:
+    def _copy_scheduler(self, original: BaseScheduler, window: object, options: dict[str, Any]) -> SchedulerCopy:
         """Copy a scheduler without its jobs; `options` replace its own.
 
         A built-in policy stays as it is, and a user-defined one is called with the original jobs.

@@ -237,7 +237,7 @@ def _make_simulation(
     copy: ScenarioCopy,
     durations: dict[AnyJob, float],
     known_durations: dict[AnyJob, float],
-    window: Any,
+    window: Window | None,
     trace: Trace,
     watch: RunWatch,
 ) -> Simulation:

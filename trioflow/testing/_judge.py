@@ -345,7 +345,7 @@ class ProgressWatch:
                 if id(task) in self._task_order.job_names and task is not trio.lowlevel.current_task():
                     trio.lowlevel.reschedule(task, outcome.Error(EndlessRun()))
 
-    def watch_timeout(self, scheduler: AnyJob, task_group: Any) -> None:
+    def watch_timeout(self, scheduler: AnyJob, task_group: anyio.abc.TaskGroup) -> None:
         """If a scheduler that starts has a timeout, schedule a check of the pending timers just before it."""
         if scheduler.timeout is not None and scheduler.timeout < STALL_LIMIT:
             self._timeout_deadlines[scheduler] = end = anyio.current_time() + scheduler.timeout

@@ -991,7 +991,7 @@ class Key(Resource):
         super().throttle(seconds)
         self.family.keep(self)
 
-    def public_share(self, need: Any, share: Any) -> Any:
+    def public_share(self, need: object, share: object) -> Any:
         return self.key
 
     @abstractmethod

@@ -577,14 +577,14 @@ def ask_in_order(runs: Iterable[Any]) -> None:
             each.line.run.lane.spawn_searcher()
 
 
-def token_holder(workers: Iterable[Any], limiter: Any) -> AbstractJob[Any] | None:
+def token_holder(workers: Iterable[Any], limiter: object) -> AbstractJob[Any] | None:
     """Return the first job of these workers that holds a token of `limiter`; None if none does."""
     working = [worker for worker in workers if worker.job is not None]
     holders = {*token_holders((worker.run for worker in working), limiter)}
     return next((worker.job for worker in working if worker.job in holders), None)
 
 
-def token_holders(runs: Iterable[Any], limiter: Any) -> Iterator[AbstractJob[Any]]:
+def token_holders(runs: Iterable[Any], limiter: object) -> Iterator[AbstractJob[Any]]:
     """Yield the jobs of these runs that hold a token of `limiter`, also those that have not begun. Any thread may ask.
 
     A running job may have the limiter itself, in place of the window's.

@@ -115,7 +115,7 @@ POLICY_NAMES: Final[tuple[PolicyName, ...]] = get_args(PolicyName)
 class Fifo(Policy):
     """The policy "fifo": the job that became ready first starts first, so that no line has to be ordered."""
 
-    def key(self, job: AbstractJob[Any], outlook: Any) -> float:
+    def key(self, job: AbstractJob[Any], outlook: object) -> float:
         return 0.0
 
 
@@ -128,7 +128,7 @@ class CriticalPath(Policy):
         rank: float = outlook.ranks[job]
         return -rank
 
-    def reason(self, job: AbstractJob[Any], outlook: Any) -> str:
+    def reason(self, job: AbstractJob[Any], outlook: Outlook) -> str:
         return f"critical path: the longest path from {job.label!r} takes {outlook.rank(job):.4g} s"
 
 
@@ -265,7 +265,7 @@ def check_policy(policy: Any, name: str, subject: _job_options.Subject) -> Polic
     return instance
 
 
-def _check_method(method: Any, what: str) -> None:
+def _check_method(method: object, what: str) -> None:
     if not callable(method):
         raise TypeError(f"{what} is {short_repr(method)}: make it a method that takes a job and an outlook")
     if is_async(method):

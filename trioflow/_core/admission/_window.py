@@ -170,7 +170,7 @@ class WindowController:
         self._latency_ratio = 1.0
 
 
-def check_window(value: Any, name: str, subject: _job_options.Subject) -> Window | None:
+def check_window(value: object, name: str, subject: _job_options.Subject) -> Window | None:
     """Check the value of a window option, and return it. For 0, return None, which means no limit.
 
     Raises:

@@ -152,7 +152,7 @@ class AsyncioLoop(Backend):
     create_task_group = staticmethod(anyio.create_task_group)  # pyright: ignore[reportAssignmentType]
     checkpoint = staticmethod(functools.partial(asyncio.sleep, 0))  # pyright: ignore[reportAssignmentType]
 
-    async def end_tasks_in(self, task: Any, scope: Any) -> str:
+    async def end_tasks_in(self, task: asyncio.Task[Any], scope: Any) -> str:
         """Cancel the tasks in task groups that were left open, and wait for them; see `Backend`."""
         kind = "cancel scope"
         scope.cancel()

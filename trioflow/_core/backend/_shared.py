@@ -125,7 +125,7 @@ def await_chain(coroutine: object) -> Iterator[tuple[FrameType, int]]:
         coroutine = inner
 
 
-def _find_resumed(awaitable: object) -> Any:
+def _find_resumed(awaitable: Any) -> Any:
     """Return the coroutine, generator or awaitable that an opaque awaitable or generator resumes, or None."""
     type_names = ("coroutine", "generator", "async_generator", *OPAQUE_AWAITABLES)
     return next((value for value in gc.get_referents(awaitable) if type(value).__name__ in type_names), None)

@@ -110,7 +110,7 @@ def headline(text: str) -> str:
     return re.sub(r"\. [^.]*:$", "", first) if more else first
 
 
-def is_among(value: object, choices: tuple[object, ...]) -> bool:
+def is_among(value: Any, choices: tuple[object, ...]) -> bool:
     """Return whether a value equals one of `choices`; False if the comparison raises.
 
     Example:

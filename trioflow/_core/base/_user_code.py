@@ -51,7 +51,7 @@ def leaf_exceptions(error: BaseException) -> list[BaseException]:
     return leaves
 
 
-def is_from_package(definition: object) -> bool:
+def is_from_package(definition: Any) -> bool:
     """Return whether a class or function is defined in trioflow; a package with a similar name does not count."""
     return str(definition.__module__).partition(".")[0] == PACKAGE_NAME
 
@@ -205,7 +205,7 @@ def signature_of(function: Callable[..., Any]) -> inspect.Signature:
     return inspect.signature(function)
 
 
-def find_by_name(module: Any, qualified_name: Any) -> Any:
+def find_by_name(module: Any, qualified_name: str) -> Any:
     """Return what a qualified name refers to in an imported module; None if it refers to nothing. No user code runs."""
     found: Any = sys.modules.get(module)
     for part in qualified_name.split("."):

@@ -139,7 +139,7 @@ def job(function: Callable[P, Awaitable[T]], /) -> JobFunction[P, T]: ...
 def job(**options: Unpack[JobOptions]) -> Callable[[Callable[P, Awaitable[T]]], JobFunction[P, T]]: ...
 @overload
 def job(*, kind: Kind, **options: Any) -> Callable[[Callable[..., T]], KindFunction[T]]: ...
-def job(function: Any = None, /, *, kind: Kind = Job, **options: Any) -> Any:
+def job(function: Any = None, /, *, kind: Kind = Job, **options: object) -> Any:
     """Decorate an async function so that each call of it builds a job: `@job`, or `@job(timeout=5, ...)`.
 
     Args:
@@ -172,7 +172,7 @@ def job(function: Any = None, /, *, kind: Kind = Job, **options: Any) -> Any:
     return _make_job_function(function, cast(JobOptions, options), kind)
 
 
-def _make_job_function(function: Any, options: JobOptions, kind: Kind) -> JobFunction[Any, Any]:
+def _make_job_function(function: Callable[..., Any], options: JobOptions, kind: Kind) -> JobFunction[Any, Any]:
     if isinstance(function, Coroutine):
         raise TypeError(f"job({short_repr(function)}): found a coroutine object; decorate its async function")
     check_kind(kind, "job()")

@@ -390,7 +390,7 @@ class ArgumentSearch:
             )
         return template
 
-    def _reject_jobs_inside(self, value: object, where: str) -> None:
+    def _reject_jobs_inside(self, value: Any, where: str) -> None:
         """Reject a value that is or contains a job, at any depth, because no result can be filled in there."""
         for item in _contents(value):
             passed = without_ref(item)
@@ -617,7 +617,7 @@ def input_at(job: AbstractJob[Any], position: int) -> AbstractJob[Any] | None:
     return args.original[position - 1] if is_input else None
 
 
-def _reject_text(function: object, args: object, kwargs: object, options: Mapping[str, Any]) -> None:
+def _reject_text(function: Any, args: object, kwargs: object, options: Mapping[str, Any]) -> None:
     values = function, args, kwargs, *map(options.get, _job_options.OPTIONS_IN_FINGERPRINTS)
     reject_text(values, repr(options.get("label") or name_of(function)))
 
@@ -646,7 +646,7 @@ def name_of(function: object) -> str:
 
 
 def check_function(
-    function: object, kind: str, wanted: str = "a plain function and its arguments", *, place: str | None = None
+    function: Any, kind: str, wanted: str = "a plain function and its arguments", *, place: str | None = None
 ) -> None:
     """Reject a function that a kind of job cannot call.
 

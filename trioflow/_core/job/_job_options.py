@@ -265,7 +265,7 @@ def file_path(value: object, name: str, subject: Subject) -> str:
     return path
 
 
-def check_paths(value: object, name: str, subject: Subject) -> tuple[AnyPath, ...]:
+def check_paths(value: Any, name: str, subject: Subject) -> tuple[AnyPath, ...]:
     """Check a path, or several, and return them as a tuple. The errors show no values, which may be secret."""
     paths: Any = (value,) if isinstance(value, (str, os.PathLike)) or not isinstance(value, Iterable) else value
     result = tuple(paths) if not isinstance(paths, bytes) else (paths,)
@@ -374,7 +374,7 @@ def callback(value: object, name: str, subject: Subject) -> None:
         raise bad_value_error(TypeError, value, name, subject, advice)
 
 
-def bad_value_error(error: type[E], value: object, name: str, subject: Subject, advice: str) -> E:
+def bad_value_error(error: type[E], value: Any, name: str, subject: Subject, advice: str) -> E:
     """Create the error for an invalid value of an option.
 
     Args:

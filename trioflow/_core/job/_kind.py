@@ -139,7 +139,7 @@ class JobKind(AbstractJob[T]):
 
     # ---- for the engine
 
-    def _run_callback(self, function: Callback | None, run: Any, state: JobState, outcome: Any) -> None:
+    def _run_callback(self, function: Callback | None, run: Any, state: JobState, outcome: object) -> None:
         """Call `on_done` or `on_settled`, if it is not None, with the end that the job is about to have in this run."""
         if function is None:
             return

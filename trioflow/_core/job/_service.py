@@ -48,7 +48,7 @@ class ServiceFunction2(Protocol[T_co]):
 
 
 class ServiceFunction3(Protocol[T_co]):
-    def __call__(self, a: Any, b: Any, c: Any, /, *, task_status: AnyTaskStatus[T_co]) -> Awaitable[Any]: ...
+    def __call__(self, a: Any, b: Any, c: object, /, *, task_status: AnyTaskStatus[T_co]) -> Awaitable[Any]: ...
 
 
 class ServiceOptions(JobOptions, total=False):

@@ -82,7 +82,7 @@ async def _call_with_callbacks(worker: Worker, job: Any, options: _job_options.O
     return value
 
 
-def _run_last_callback(worker: Worker, job: Any, callback: Any, state: JobState, outcome: Any) -> None:
+def _run_last_callback(worker: Worker, job: Any, callback: object, state: JobState, outcome: object) -> None:
     """Run a callback after the last attempt of a job; what it raises is the job's failure, and final."""
     try:
         job._run_callback(callback, worker.run, state, outcome)
@@ -91,7 +91,7 @@ def _run_last_callback(worker: Worker, job: Any, callback: Any, state: JobState,
         raise
 
 
-def report_unrepeated(run: Run, job: Any, state: JobState, outcome: Any) -> BaseException | None:
+def report_unrepeated(run: Run, job: Any, state: JobState, outcome: object) -> BaseException | None:
     """Call `on_settled` of a job that waits for another attempt, if it does: no other will come.
 
     Args:

@@ -188,7 +188,7 @@ async def _wait_until_left(
             _end_workers(run, remaining, repeatedly=True)
 
 
-def end_after_crash(run: Run, main_task: Any) -> None:
+def end_after_crash(run: Run, main_task: object) -> None:
     """End a run whose event loop has crashed, so that none of its tasks will be resumed.
 
     The cause is a fault of the loop, a lack of memory in a function with which trio aborts a wait, or a signal handler

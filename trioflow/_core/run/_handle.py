@@ -414,7 +414,7 @@ class RunHandle:
         writer = self._run.journal_writer
         return None if writer is None else writer.journal.prefetch(path)
 
-    def prepare_result(self, job: AbstractJob[Any], value: Any) -> None:
+    def prepare_result(self, job: AbstractJob[Any], value: object) -> None:
         """Have the journal, if there is one, write what is large in a result that `job` is about to return.
 
         A kind whose results may have 100 MB calls this in a thread: otherwise the event loop stands still meanwhile.

@@ -50,7 +50,7 @@ class Instrument:
 
     """
 
-    def __init_subclass__(cls, **kwargs: Any) -> None:
+    def __init_subclass__(cls, **kwargs: object) -> None:
         """Reject async hooks, because nothing would await them."""
         super().__init_subclass__(**kwargs)
         for name in HOOK_NAMES:
@@ -137,7 +137,7 @@ class InstrumentSet:
         """Drop the reference to the run, which has ended. From now on, interruptions propagate from hooks."""
         self.interrupt = None
 
-    def notify(self, hook: str, *details: Any) -> None:
+    def notify(self, hook: str, *details: object) -> None:
         """Call `hook` of each instrument; remove an instrument that raises an `Exception`."""
         if (call := self.fast_hook(hook)) is not None:
             call(*details)
@@ -156,7 +156,7 @@ class InstrumentSet:
         methods = [method for hook in hooks for method in self._hooks[hook]]
         removed = self._removed
 
-        def notify(*details: Any) -> None:
+        def notify(*details: object) -> None:
             began = time.monotonic()
             for method, hook in methods:
                 if removed and id(getattr(method, "__self__", method)) in removed:
@@ -202,7 +202,7 @@ def _overrides(instrument: Instrument, hook: str) -> bool:
     return is_defined or hook in getattr(instrument, "__dict__", {})
 
 
-def check_instruments(instruments: Any, name: str, subject: _job_options.Subject) -> tuple[Instrument, ...]:
+def check_instruments(instruments: object, name: str, subject: _job_options.Subject) -> tuple[Instrument, ...]:
     """Check an argument that is a collection of instruments, and return it as a tuple.
 
     Args:
@@ -269,7 +269,7 @@ def with_parts(parts: tuple[Part, ...], notify_end: Hook | None) -> Hook | None:
     if not calls:
         return notify_end
 
-    def notify_all(scheduler: Any, job: AbstractJob[Any]) -> None:
+    def notify_all(scheduler: BaseScheduler, job: AbstractJob[Any]) -> None:
         for settled in calls:
             settled(job)
         if notify_end is not None:

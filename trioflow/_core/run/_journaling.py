@@ -48,7 +48,7 @@ NOT_SAVED_REASON: Final = "save=None: its result is not stored"
 class JournalProtocol(Protocol):
     """The interface of the argument `journal` of `Scheduler.run`; `trioflow.Journal` implements it."""
 
-    def open_for(self, scheduler: Any) -> RunJournal:
+    def open_for(self, scheduler: object) -> RunJournal:
         """Open the journal for a run of the outermost scheduler, before anything starts.
 
         Raises:
@@ -115,10 +115,10 @@ class RunJournal(Protocol):
         """Return what reads the large result at this path, in a thread, for the next `look_up`; None if it has none."""
         ...
 
-    def prepare(self, job: AbstractJob[Any], value: Any) -> None:
+    def prepare(self, job: AbstractJob[Any], value: object) -> None:
         """Write what is large in a result that a running job is about to return. This may be called in a thread."""
 
-    def record(self, job: AbstractJob[Any], value: Any) -> None:
+    def record(self, job: AbstractJob[Any], value: object) -> None:
         """Record the result of a job that has succeeded; the next `commit` writes it."""
 
     def record_winners(self, first: AbstractJob[Any], winners: Sequence[AbstractJob[Any]]) -> None:
@@ -189,7 +189,7 @@ class JournalWriter:
                 run.pools.charge(job, found.restoration.used)
             run.settle(job, JobState.SUCCEEDED, found.value, run.clock())
 
-    def record(self, job: AbstractJob[Any], value: Any) -> None:
+    def record(self, job: AbstractJob[Any], value: object) -> None:
         """Record the result of a job. It is committed in the next turn of the loop, or at once with `commits_each`.
 
         A job that has added other jobs is not recorded: in a later run, it must run again to add them. Nor is one of a
@@ -203,7 +203,7 @@ class JournalWriter:
         """Record which jobs have decided the `First` whose run this is."""
         self._record(self.journal.record_winners, self._run.scheduler, winners)
 
-    def _record(self, record: Callable[..., None], *args: Any) -> None:
+    def _record(self, record: Callable[..., None], *args: object) -> None:
         outermost = self._outermost
         self._ask(record, *args)
         if outermost.fault is not None:
@@ -264,7 +264,7 @@ class JournalWriter:
             run.requirement_counts.count_down_queued()
         self.commit()
 
-    def _ask(self, method: Callable[..., T], *args: Any) -> T | None:
+    def _ask(self, method: Callable[..., T], *args: object) -> T | None:
         """Call a method of the journal. If it fails, stop the outermost run and this one, and return None."""
         try:
             return method(*args)

@@ -153,7 +153,7 @@ class Run:
         backend: Backend,
         instruments: tuple[Instrument, ...],
         timeout: float | None,
-        window: Any,
+        window: object,
         make_parts: Callable[[Run, Any], tuple[Part, ...]],
     ) -> None:
         """Prepare a run, which is nested in another run if a worker is running `scheduler` as a job."""
@@ -580,7 +580,7 @@ class Run:
         if not self.has_crashed:
             self.open_lane.ensure_searcher()
 
-    def settle(self, job: AbstractJob[Any], state: JobState, outcome: Any, now: float) -> None:
+    def settle(self, job: AbstractJob[Any], state: JobState, outcome: object, now: float) -> None:
         """Give a job its final state and outcome, and make ready any jobs that were waiting only for it.
 
         Workers call this: they pass on what the job has had, when they look for the next job, or leave.
@@ -729,7 +729,7 @@ class Run:
             for limit in job._worker.time_limits():
                 limit._renew()
 
-    def on_service_ready(self, job: AbstractJob[Any], value: Any) -> None:
+    def on_service_ready(self, job: AbstractJob[Any], value: object) -> None:
         """Record that a service is ready, and count down the jobs that require it."""
         extras = job._ensure_extras()
         extras.ready_at = self.clock()
@@ -743,7 +743,7 @@ class Run:
         self.lane.ensure_searcher()
 
     def settle_error(
-        self, worker: Worker, job: AbstractJob[Any], error: BaseException, awaitable: Any, now: float
+        self, worker: Worker, job: AbstractJob[Any], error: BaseException, awaitable: object, now: float
     ) -> None:
         """Settle a job that raised `error`, or queue it for another attempt, as its verdict says.
 
@@ -775,7 +775,7 @@ class Run:
         else:
             self._requeue(job, verdict, now)
 
-    def _fail(self, job: AbstractJob[Any], failure: BaseException, awaitable: Any, now: float) -> None:
+    def _fail(self, job: AbstractJob[Any], failure: BaseException, awaitable: object, now: float) -> None:
         """Settle a job as FAILED; stop the run if the job is critical, or if the failure is an interruption."""
         hint = add_remedy_notes(failure, job, awaitable, self.backend.needed_backend(failure))
         outcome = Failure(failure)  # made now, so that it is the first cause of what the stop cancels and blocks
@@ -876,7 +876,7 @@ class Run:
         """Call a function in the next turn of the loop. Any thread may use this."""
         self.time_slice.reports.call_in_loop(partial(self.guard, function))
 
-    def guard(self, function: Callable[..., None], *arguments: Any) -> None:
+    def guard(self, function: Callable[..., None], *arguments: object) -> None:
         """Call a function for the loop. An error in it ends the run; asyncio would only log it, and trio crash."""
         try:
             function(*arguments)
@@ -1028,7 +1028,7 @@ class Run:
 
     # ---- notifying
 
-    def notify(self, hook: str, *details: Any) -> None:
+    def notify(self, hook: str, *details: object) -> None:
         if self.instrument_set is not None:
             self.instrument_set.notify(hook, self.scheduler, *details)
 

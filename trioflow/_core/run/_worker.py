@@ -228,7 +228,7 @@ class Worker(WorkerTask):
         extras = [job._extras for job in (self.job, scheduler, *enclosing_schedulers(scheduler)) if job is not None]
         return [each.time_limit for each in extras if each is not None and each.time_limit is not None]
 
-    def leave_unstarted(self, _task: Any = None) -> None:
+    def leave_unstarted(self, _task: object = None) -> None:
         """Leave if the task has ended before its first step, so that `work` will never run."""
         if self in self.lane.alive:
             self.run.guard(self.run.notice_cancellation, self)
@@ -407,7 +407,7 @@ class Worker(WorkerTask):
         return True
 
     async def _settle_other(
-        self, job: AbstractJob[Any], awaitable: Any, value: Any, error: BaseException | None, now: float
+        self, job: AbstractJob[Any], awaitable: object, value: object, error: BaseException | None, now: float
     ) -> None:
         """Settle a job, which ended at the time `now`, by the methods of its run; check whether it changed the task."""
         run, snapshot, isolation = self.run, self.task_snapshot, self.run.backend.isolation

@@ -83,7 +83,7 @@ class MapOptions(OptionsExceptLabel, total=False):
 class WindowOption(Option[Any, Any]):
     """The option `jobs_window`: during a run a number may be replaced by another one."""
 
-    def __set__(self, job: Any, value: Any) -> None:
+    def __set__(self, job: Any, value: object) -> None:
         run: Run | None = job._run
         around: Run | None = job._run_around()  # the run itself, or the innermost one around it
         if around is None:
@@ -468,7 +468,7 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
         *iterables: Iterable[Any],
         kind: Kind = Job,
         label: MapLabel = None,
-        key: Any = None,
+        key: object = None,
         **options: Any,
     ) -> list[Any]:
         """Add one job for each set of arguments from the iterables, as the built-in `map` calls a function.

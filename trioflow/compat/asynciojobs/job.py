@@ -349,7 +349,7 @@ def last_jobs(requirements: Any, subject: object) -> Iterable[AbstractJob]:
             yield from jobs
 
 
-def flatten_members(items: Any, subject: object) -> Iterable[AbstractJob]:
+def flatten_members(items: Iterable[Any], subject: object) -> Iterable[AbstractJob]:
     """Yield the jobs among some items, and all jobs of the Sequences among them; skip None.
 
     Raises:

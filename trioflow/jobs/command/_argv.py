@@ -40,7 +40,7 @@ MAX_LABEL_ARGUMENTS_PER_END: Final = 20
 """The maximum number of arguments from the start of a command, and also from its end, in a default label."""
 
 
-def check_arguments(command: object, shell: bool, subject: str) -> tuple[Any, ...]:
+def check_arguments(command: Any, shell: bool, subject: str) -> tuple[Any, ...]:
     """Check the user's command, and return its arguments, with jobs and placeholders unchanged.
 
     Raises:
@@ -180,7 +180,7 @@ def _quoted_text(argument: object, depth: int | None = None) -> str:
     return text if isinstance(argument, (JOB_TYPE, granted)) or text == "…" else shlex.quote(text)
 
 
-def display_text(argument: object, depth: int | None = None) -> str:
+def display_text(argument: Any, depth: int | None = None) -> str:
     """Return an argument as text for display. A job is shown by its label in angle brackets.
 
     If `depth` is given, the text is for a default label, in which labels of jobs are nested at most `depth` deep.

@@ -270,14 +270,14 @@ def stream_sink(file: Any, *, flush_each_write: bool = False) -> OutputSink:
     return LineSink(lambda line: file.write(line.encode(encoding, "backslashreplace").decode(encoding) + "\n"))
 
 
-def file_size(path: Any) -> int:
+def file_size(path: str | bytes | os.PathLike[Any]) -> int:
     try:
         return os.stat(path).st_size
     except OSError:
         return 0
 
 
-def file_tail(path: Any, size: int, start: int = 0) -> bytes | None:
+def file_tail(path: str | bytes | os.PathLike[Any], size: int, start: int = 0) -> bytes | None:
     """Return up to `size` bytes from the end of a file; nothing of a pipe, and None if the file cannot be read.
 
     Bytes before position `start` are left out.

@@ -113,7 +113,7 @@ class ProgramService(Service[Any], keeps_time=True):
 
     # ---- the output of the program
 
-    def _record_line(self, job: Any, line: str) -> None:
+    def _record_line(self, job: AbstractJob[Any], line: str) -> None:
         self._latest_lines.append(line[-MAX_TAIL_BYTES:])
         self._readiness._process_line(line)
         if self._on_line is not None:
@@ -134,7 +134,7 @@ class ProgramService(Service[Any], keeps_time=True):
     def _output_paths(self) -> Sequence[Any]:
         """Return the paths of the files to which the output of this attempt goes."""
 
-    async def _run(self, task_status: Any) -> None:
+    async def _run(self, task_status: anyio.abc.TaskStatus[None]) -> None:
         """Run the program, and call `task_status.started()` when it is ready. The program must not end by itself.
 
         Raises:
@@ -210,7 +210,7 @@ class ProgramService(Service[Any], keeps_time=True):
         return CommandError(self, line, message, result, output.encode(), "output", advice)
 
 
-async def _serve(*_: Any, task_status: Any) -> None:
+async def _serve(*_: object, task_status: anyio.abc.TaskStatus[None]) -> None:
     """Run the command of the current service.
 
     This is not a method, because a service that stores its own bound method would be in a reference cycle.
@@ -299,7 +299,7 @@ class CommandService(ProgramService):
         callback(on_start, "on_start", subject)
         self._on_start: Final = on_start
 
-        def make_job(record_line: Any) -> CommandJob:
+        def make_job(record_line: Callable[[object, str], None]) -> CommandJob:
             return CommandJob(
                 command, shell=shell, cwd=cwd, env=env, stdin=stdin, stdout=stdout, stderr=stderr,
                 terminate_grace=terminate_grace, on_start=self._report_start, on_line=record_line,

@@ -176,7 +176,7 @@ def spawn(
     *,
     environment: Mapping[bytes, bytes] | None = None,
     overrides: Mapping[str, str] | None = None,
-    cwd: Any = None,
+    cwd: str | bytes | os.PathLike[Any] | None = None,
     stdin: int | None = None,
     stdout: int | None = None,
     stderr: int | None = None,
@@ -374,7 +374,7 @@ MEMORY_LIMIT_BOUND: Final = 1 << 63
 """Memory limits must be less than this, in bytes. A shell's `ulimit` misreads larger numbers as small ones."""
 
 
-def check_limits(nice: Any, memory_limit: Any, subject: str) -> None:
+def check_limits(nice: object, memory_limit: Any, subject: str) -> None:
     """Check the options `nice` and `memory_limit` of a job.
 
     Args:

@@ -118,7 +118,7 @@ def main() -> None:
     gc.freeze()
 
 
-def prepare_process(preparation: Any) -> None:
+def prepare_process(preparation: dict[str, Any]) -> None:
     """Copy sys.path, sys.argv, the directory and the main module of the controlling program to this process.
 
     Args:

@@ -93,7 +93,7 @@ class SshService(ProgramService):
                 f"echo ready; wait'"
             )
 
-        def make_job(record_line: Any) -> SshJob:
+        def make_job(record_line: Callable[[object, str], None]) -> SshJob:
             return _ServedCommand(
                 node, command, values=values, cwd=cwd, env=env, stdin=stdin, stdout=stdout, stderr=stderr, check=False,
                 terminate_grace=terminate_grace, on_line=record_line, tag=tag, append=append,

@@ -252,7 +252,7 @@ def _try_again(make: Callable[[], Record]) -> Record:
     return {"error": problem}
 
 
-def _handle(received: Any, pid: int | None) -> Record:
+def _handle(received: object, pid: int | None) -> Record:
     request: Record = received if isinstance(received, dict) else {}  # pyright: ignore[reportUnknownVariableType]
     atexit.unregister(answer_thread.finish)  # it has to be the first of all that is done at the end
     atexit.register(answer_thread.finish)
@@ -368,7 +368,7 @@ def _tell_changes(request: Record) -> Record:
     return {**answer, "may_steer": answer_thread.may_steer}
 
 
-def expect_page(key: str, label: Any = None) -> None:
+def expect_page(key: str, label: object = None) -> None:
     """Let a page watch the next run from its begin: a short one would be over before the page asks again."""
     importlib.import_module("._watch", __package__)  # no run has to wait for it then
 
@@ -428,7 +428,7 @@ def user_name(number: int) -> str:
         return str(number)
 
 
-def answer_in_file(path: str, request: Any = None) -> None:
+def answer_in_file(path: str, request: object = None) -> None:
     """Write the answer to a file, which appears when it is complete. A page then asks at the socket."""
     if isinstance(request, dict) and "watch" in request:
         start_or_warn()

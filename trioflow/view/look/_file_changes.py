@@ -164,7 +164,7 @@ class FileChange:
                 return
             yield before, after
 
-    def _add(self, node: Any, before: Any) -> None:
+    def _add(self, node: ast.stmt, before: ast.stmt | None) -> None:
         """Add a new statement to those that are to run, or refuse it.
 
         Args:
@@ -185,7 +185,7 @@ class FileChange:
         problem = "has changed" if before else again
         self._refuse(place.lineno, f"{title_of(place)} {problem}, and what has run does not run again")
 
-    def _compare_defaults(self, old: Any, new: Any) -> None:
+    def _compare_defaults(self, old: Any, new: ast.FunctionDef | ast.AsyncFunctionDef) -> None:
         """Note the new defaults of a function in a module or a class."""
         if _defaults(old.args, ast.dump) != _defaults(new.args, ast.dump):
             try:
@@ -255,7 +255,7 @@ def _outline(node: Any, is_in_function: bool = False) -> str:
     return f"{type(node).__name__}({', '.join(parts)})"
 
 
-def _is_docstring(node: Any) -> bool:
+def _is_docstring(node: object) -> bool:
     return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
 
 
@@ -267,7 +267,7 @@ def _parts(node: ast.stmt) -> list[Any]:
     return [ast.copy_location(type(node)(**{**fields, "names": [name]}), node) for name in node.names]
 
 
-def _nodes_in(node: ast.AST, kinds: Any) -> Iterator[Any]:
+def _nodes_in(node: ast.AST, kinds: type[ast.AST] | tuple[type[ast.AST], ...]) -> Iterator[Any]:
     """Yield the nodes of some types in a node, but for those that are in functions."""
     if isinstance(node, kinds):
         yield node
@@ -287,7 +287,7 @@ def _defaults(args: ast.arguments, read: Callable[[ast.expr], Any]) -> dict[str,
     return {"__defaults__": tuple(map(read, args.defaults)), "__kwdefaults__": of_keywords}
 
 
-def name_bound(node: Any) -> str:
+def name_bound(node: object) -> str:
     """Return the name that a node binds, if this is all that it does; otherwise "". Imports have one name here."""
     match node:
         case ast.alias():
@@ -304,7 +304,7 @@ def name_bound(node: Any) -> str:
             return ""
 
 
-def title_of(node: Any) -> str:
+def title_of(node: ast.stmt) -> str:
     name = getattr(node, "name", "")
     if isinstance(node, ast.ClassDef):
         return f"class {name}"

@@ -296,7 +296,7 @@ class PageServer(ThreadingHTTPServer):
         if time.monotonic() < self.asked_at + END_TIMEOUT:
             self.has_saved_end.wait(END_TIMEOUT)
 
-    def process_request(self, request: Any, client_address: Any) -> None:
+    def process_request(self, request: Any, client_address: object) -> None:
         """Answer in a thread of its own, and cut off the oldest of too many strangers."""
         with self._connections_lock:
             self._connections[request] = False
@@ -306,7 +306,7 @@ class PageServer(ThreadingHTTPServer):
                 _cut_off(strangers[0])
         super().process_request(request, client_address)
 
-    def trust(self, connection: Any) -> None:
+    def trust(self, connection: object) -> None:
         """Take a connection for that of a browser, which has the token."""
         with self._connections_lock:
             self._connections[connection] = True
@@ -322,11 +322,11 @@ class PageServer(ThreadingHTTPServer):
             for connection in self._connections:
                 _cut_off(connection)
 
-    def handle_error(self, request: Any, client_address: Any) -> None:
+    def handle_error(self, request: object, client_address: object) -> None:
         """Keep silent: a browser has closed the connection."""
 
 
-def _cut_off(connection: Any) -> None:
+def _cut_off(connection: socket.socket) -> None:
     with contextlib.suppress(OSError):
         connection.shutdown(socket.SHUT_RDWR)
 
@@ -418,7 +418,7 @@ class PageHandler(BaseHTTPRequestHandler):
                 size -= len(part)
             self.close_connection = size > 0  # it has become shorter
 
-    def _send_data(self, data: Any) -> None:
+    def _send_data(self, data: object) -> None:
         self._send(200, json.dumps(data, separators=(",", ":")), {"Content-Type": "application/json"})
 
     def _send(self, code: int, text: str, headers: dict[str, str] | None = None) -> None:
@@ -434,7 +434,7 @@ class PageHandler(BaseHTTPRequestHandler):
             self.send_header(name, value)
         self.end_headers()
 
-    def log_message(self, format: str, *args: Any) -> None:
+    def log_message(self, format: str, *args: object) -> None:
         """Log nothing, because addresses have the token."""
 
 

@@ -248,7 +248,7 @@ def describe_progress(run: RunView, estimate: Estimate) -> Record:
     return progress | {"left": seconds, "left_is_least": is_least}
 
 
-def _describe_failures(jobs: list[AnyJob], paths: Any) -> Iterator[Record]:
+def _describe_failures(jobs: list[AnyJob], paths: dict[AnyJob, str]) -> Iterator[Record]:
     """Describe failed jobs, similar failures together."""
     failures = {job: failure for job in jobs if (failure := _job_queries.failure_of(job)) is not None}
     texts = {job: _failure_text.describe_failure(job, failure) for job, failure in failures.items()}
@@ -265,7 +265,7 @@ def _describe_failures(jobs: list[AnyJob], paths: Any) -> Iterator[Record]:
         }
 
 
-def _describe_resources(jobs: list[AnyJob], paths: Any) -> Iterator[Record]:
+def _describe_resources(jobs: list[AnyJob], paths: dict[AnyJob, str]) -> Iterator[Record]:
     for job in jobs:
         for resource in resource_views(job.pool) if is_scheduler(job) and job.pool is not None else ():
             yield {"scheduler": paths.get(job, job.label), "name": resource.name, "text": resource.describe()}

@@ -37,7 +37,7 @@ MAX_GROUPS: Final = 5
 def steer(
     run: RunInProgress,
     action: str,
-    value: Any,
+    value: object,
     by: str,
     target: str | None = None,
     job: AnyJob | None = None,

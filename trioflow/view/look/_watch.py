@@ -16,7 +16,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import Final
 
 from ..._core.base._states import JobState, RunPhase
 from ..._core.job._job import AnyJob, is_scheduler, state_of
@@ -283,7 +283,7 @@ class Watch:
         ]
         return told, len(scheduled) - sum(count for _, _, count, _ in told)
 
-    def find(self, key: Any, has_settled: bool = False) -> AnyJob:
+    def find(self, key: object, has_settled: bool = False) -> AnyJob:
         """Return the job with a key, which runs or waits, or which has settled. Any thread may call this.
 
         Raises:
@@ -295,7 +295,7 @@ class Watch:
                 return job
         raise ValueError("this job runs or waits again" if has_settled else "this job has ended")
 
-    def describe_one(self, key: Any) -> Record:
+    def describe_one(self, key: object) -> Record:
         """Describe what a page shows of this job alone: why it waits, where it is, the ends of its outputs.
 
         Raises:

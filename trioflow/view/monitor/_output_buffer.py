@@ -85,7 +85,7 @@ class StreamProxy(io.TextIOBase):
         return getattr(self._real_stream, name)
 
 
-def is_terminal(stream: Any) -> bool:
+def is_terminal(stream: TextIO | None) -> bool:
     """Return whether a stream is a terminal on which no monitor is drawing."""
     if stream is None or isinstance(stream, StreamProxy):
         return False

@@ -216,7 +216,7 @@ class TerminalDisplay(Display):
         self._handle_stop_key(signal.SIG_DFL, self._stop_program)
         self._ticker.start()
 
-    def _handle_stop_key(self, current: Any, handler: Any) -> None:
+    def _handle_stop_key(self, current: object, handler: Any) -> None:
         """Replace the handler for Ctrl-Z, unless it is not `current`, such as one of the program."""
         if sys.platform == "win32" or threading.current_thread() is not threading.main_thread():
             return

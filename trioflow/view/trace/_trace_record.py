@@ -44,7 +44,7 @@ class GraphDescription:
     """Remarks on the picture or, without one, the reason."""
 
 
-def describe_graph(scheduler: Any, critical_path: CriticalPath) -> GraphDescription:
+def describe_graph(scheduler: BaseScheduler, critical_path: CriticalPath) -> GraphDescription:
     """Return the graph of a scheduler; with more boxes than can be read, each nested scheduler is one box."""
     drawing = Drawing(scheduler, False, critical_path)
     collapse = drawing.box_count > MAX_READABLE_BOXES and any(map(is_scheduler, scheduler))
