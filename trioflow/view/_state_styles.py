@@ -161,6 +161,7 @@ CAUSE_WORDS: Final[Mapping[WaitCause, CauseWords]] = {
     WaitCause.RATE: CauseWords("rate of {}", "the rate of {} was used up", "for {}"),
     WaitCause.PAUSE: CauseWords("a resume", "the run was paused", "for a resume"),
     WaitCause.RETRY: CauseWords("a retry", "failed attempts were to be repeated", "for a retry"),
+    WaitCause.HELD: CauseWords("another try", "what had failed was not tried again yet", "for another try"),
     WaitCause.THROTTLED: CauseWords("the throttle of {}", "{} throttled", "{} throttled"),
     WaitCause.MACHINE: CauseWords(
         "room on the machine", "the machine or the cluster had no room", "for room on the machine"

@@ -10,7 +10,7 @@ from typing import Any
 import anyio
 import pytest
 
-from trioflow import Job, Pool, Rate, Scheduler, ThreadJob, Trace
+from trioflow import Job, Pool, Rate, Retry, Scheduler, ThreadJob, Trace
 from trioflow.abc import WaitCause
 from trioflow.view import save
 from trioflow.view.look import _answers
@@ -52,6 +52,28 @@ def test_a_pause_is_what_jobs_have_waited_for(
     assert {run.pauses for run in record.runs} == {((record.start_time, record.start_time + 4),)}
     [wait] = [part for part in _time_spent.critical_path_parts(record) if part.is_wait]
     assert (wait.name, wait.seconds) == ("a resume", 3)
+
+
+def test_what_was_held_has_waited_for_another_try(virtual: Any) -> None:
+    """The time in which a failed job lay until somebody tried it again is neither work nor a backoff."""
+
+    async def work() -> None:
+        await anyio.sleep(1)
+        if job.attempts < 3:
+            raise OSError("not yet")
+
+    async def try_again() -> None:
+        await anyio.sleep(20)
+        scheduler.try_again()
+
+    job = Job(work, label="work", retry=Retry(1, first=2, jitter=False))
+    scheduler = Scheduler(job, Job(try_again, forever=True), hold=True, log=False)
+    trace = Trace()
+    virtual(partial(scheduler.co_run, instruments=[trace]))
+    span = next(span for span in trace.spans if span.label == "work")
+    assert [(wait.cause, wait.seconds) for wait in span.waits] == [(WaitCause.RETRY, 2), (WaitCause.HELD, 16)]
+    assert span.took == 3
+    assert trace.time_spent().waits["another try"] == 16
 
 
 @pytest.mark.parametrize(("is_paused", "words"), [(True, "a resume"), (False, "the next start")])

@@ -183,6 +183,8 @@ class WaitCause(enum.StrEnum):
     """The run is paused."""
     RETRY = "retry"
     """The backoff before the next attempt is not over."""
+    HELD = "held"
+    """The job had failed, or was blocked, and nobody had tried it again yet."""
     RATE = "rate"
     """A `Rate` has not yet refilled to the needed amount."""
     SLOT = "slot"

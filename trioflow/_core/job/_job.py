@@ -64,6 +64,8 @@ class FailedAttempt(NamedTuple):
     """The type and the text of the exception, on one line; "" if it succeeded, and its group was tried again."""
     backed_off_until: float
     """The end of the backoff after it, from which the next attempt could begin."""
+    had_settled: bool
+    """Whether the job had settled, and waited for somebody to try it again, not for a backoff."""
 
 
 MAX_FAILED_ATTEMPTS: Final = 64
@@ -121,12 +123,14 @@ class RunExtras:
         counts, reasons = (self.retry_count, self.consumer_count), (self.restoration, self.not_restored_reason)
         return not (any(counts) or any(reasons) or self.has_timed_out) and self.fraction is self.ready_at is None
 
-    def add_retry(self, began: float, ended: float, error: BaseException | None, backoff: float) -> None:
+    def add_retry(
+        self, began: float, ended: float, error: BaseException | None, backoff: float, *, had_settled: bool = False
+    ) -> None:
         """Count another attempt, after a backoff. The one before ended with `error`; with None, it succeeded."""
         self.retry_count += 1
         self.earlier_seconds += ended - began
         text = "" if error is None else _errors.one_line_error(error)
-        attempt = FailedAttempt(self.retry_count, began, ended, text, ended + backoff)
+        attempt = FailedAttempt(self.retry_count, began, ended, text, ended + backoff, had_settled)
         self.failed_attempts = (*self.failed_attempts[1 - MAX_FAILED_ATTEMPTS :], attempt)
 
     def add_listener(self, listener: Callable[[AbstractJob[Any]], None]) -> None:

@@ -238,7 +238,7 @@ def put_back(job: AbstractJob[Any], now: float) -> None:
         extras = job._ensure_extras()
         error = None if job._state is JobState.SUCCEEDED else no_result_error(job)
         extras.earlier_use, extras.first_started_at = budgets_used(job), job.started_at
-        extras.add_retry(job._started_at, job._finished_at, error, now - job._finished_at)
+        extras.add_retry(job._started_at, job._finished_at, error, now - job._finished_at, had_settled=True)
         extras.keeps_succeeded = is_scheduler(job)
     if extras is not None:
         extras.earlier_retries, extras.is_untold = extras.retry_count, False

@@ -602,18 +602,20 @@ def describe_job(run: LiveRun, live: LiveJob, path: str | None, position: int, o
 
 
 def _waits_between_attempts(outcome: Outcome) -> Iterator[tuple[WaitCause, float, float]]:
-    """Yield the waits between two attempts: the backoffs, and what `WaitAnalysis` has to explain.
+    """Yield the waits between two attempts: for a retry or another try, and what `WaitAnalysis` has to explain.
 
     A job that is ready for its next attempt waits as others do, and so does one that was throttled.
     """
-    backoffs = {attempt.ended: attempt.backed_off_until for attempt in outcome.failed_attempts}
+    backoffs = {attempt.ended: (attempt.backed_off_until, attempt.had_settled) for attempt in outcome.failed_attempts}
     for since, until in outcome.retry_waits:
-        ready = min(backoffs.get(since, since), until)
+        backed_off_until, had_settled = backoffs.get(since, (since, False))
+        ready = min(backed_off_until, until)
+        cause = WaitCause.HELD if had_settled else WaitCause.RETRY
         if until - ready < MIN_GAP_SECONDS:
-            yield WaitCause.RETRY, since, until
+            yield cause, since, until
             continue
         if ready > since:
-            yield WaitCause.RETRY, since, ready
+            yield cause, since, ready
         yield WaitCause.LOOP, ready, until
 
 
