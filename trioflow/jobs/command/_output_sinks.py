@@ -10,7 +10,7 @@ import os
 import re
 import sys
 import weakref
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime
 from typing import Any, Final, Protocol
 
@@ -152,6 +152,11 @@ class OutputEnds(dict[str, TailSink]):
         """Yield the end of each stream. Any thread may call this."""
         for name, sink in list(self.items()):
             yield name, sink.tail(size)
+
+    def forget(self, streams: Iterable[str]) -> None:
+        """Forget the ends of streams that are elsewhere when the command has ended: in its result, or in a file."""
+        for name in streams:
+            self.pop(name, None)
 
 
 class LineSink:

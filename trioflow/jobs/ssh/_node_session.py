@@ -17,7 +17,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, cast
 
@@ -28,7 +28,7 @@ from ...abc import AbstractJob, TimeLimit, run_of
 from .._user_files import open_output_file
 from ..command import _output_sinks
 from ..command._command_job import CommandJob
-from ..command._output_sinks import MAX_TAIL_BYTES, CaptureSink, DescriptorSink, OutputSink, OutputSpool, file_tail
+from ..command._output_sinks import MAX_TAIL_BYTES, CaptureSink, DescriptorSink, OutputSink, OutputSpool
 from ..command._result import REDACTED_COMMAND, ZERO_ONLY, CommandError, CommandResult, describe_failure
 from ..command._spawn_options import is_path
 from ..posix._processes import Process, ReportedUsage
@@ -123,11 +123,11 @@ class NodeSession:
     async def _attempt(self, words: Sequence[str], stdio: Stdio, description: str) -> RemoteCommand:
         with self.hidden_paths():
             attempt = RemoteCommand(self, words, stdio, description)
-        self.job._open_streams = attempt
+        self.job._open_streams = attempt.ends
         try:
             await attempt.run()
         finally:
-            self.job._open_streams = None
+            attempt.ends.forget(attempt.recorded_streams)
             if attempt.report.returncode is not None:
                 self.latest_result = attempt.result()
         return attempt
@@ -334,16 +334,19 @@ class RemoteCommand:
             "its command line, including the wrapper of trioflow, takes", len(os.fsencode(command)), MAX_LINE_BYTES
         )
         self._check_size("its variables (env=) take", len(initial_input), MAX_VARIABLE_BYTES)
+        self.ends: Final = _output_sinks.OutputEnds()
         self._tail: Final = _output_sinks.TailSink()
         self._login_tail: Final = _output_sinks.TailSink()
-        self._stdout: Final = _LocalOutput("stdout", stdio, job)
+        self._stdout: Final = _LocalOutput("stdout", stdio, job, self.ends)
         if stdio.is_merged:
             self._stdout.sinks.append(self._tail)
         try:
-            self._stderr: Final = _LocalOutput("stderr", stdio, job)
+            self._stderr: Final = _LocalOutput("stderr", stdio, job, self.ends)
         except BaseException:
             self._stdout.close()
             raise
+        outputs = {"stdout": self._stdout, "stderr": self._stderr}
+        self.recorded_streams: Final = [name for name, output in outputs.items() if output.is_recorded]
         self._start_buffer: Final = _StartBuffer(self._stdout.sinks, connection.node)
         stderr_sinks = [self._tail, *self._stderr.sinks]
         report_filter = ReportFilter(token, stderr_sinks, self._login_tail, self._report_start)
@@ -389,12 +392,6 @@ class RemoteCommand:
         If standard error is merged into standard output, these are the last bytes of both.
         """
         return (self._tail if self.report.started else self._login_tail).tail(MAX_TAIL_BYTES)
-
-    def tails(self, size: int) -> Iterator[tuple[str, bytes]]:
-        """Yield the end of each stream that is captured or goes to a file. Any thread may call this."""
-        for name, output in (("stdout", self._stdout), ("stderr", self._stderr)):
-            if (tail := output.tail(size)) is not None:
-                yield name, tail
 
     def check_login(self) -> None:
         """Raise an error if the login shell ended the session before the command started.
@@ -483,16 +480,16 @@ class _LocalOutput:
     every process that shares it.
     """
 
-    def __init__(self, name: str, stdio: Stdio, job: object) -> None:
-        """Open the destination.
+    def __init__(self, name: str, stdio: Stdio, job: object, ends: _output_sinks.OutputEnds) -> None:
+        """Open the destination, and let `ends` keep the end of what goes there.
 
         Raises:
             OSError: a file cannot be opened.
 
         """
         target = getattr(stdio, name)
-        self._path: Final = target if is_path(target) else None
         self._capture: Final = CaptureSink() if target == subprocess.PIPE else None
+        self.is_recorded: Final = self._capture is not None or is_path(target)
         self.sinks: list[OutputSink] = [] if self._capture is None else [self._capture]
         lines = _output_sinks.make_line_sinks(name, stdio.on_line, stdio.tag)
         self.sinks += lines
@@ -500,12 +497,8 @@ class _LocalOutput:
             self.sinks.append(DescriptorSink(open_output_file(target, job, truncate=stdio.truncate)))
         elif not (lines or target in (subprocess.PIPE, subprocess.DEVNULL, subprocess.STDOUT)):
             self.sinks += _make_sinks(getattr(sys, name) if target is None else target)
-
-    def tail(self, size: int) -> bytes | None:
-        """Return the end of the output so far; None if it is neither captured nor goes to a file."""
-        if self._capture is not None:
-            return self._capture.tail(size)
-        return None if self._path is None else file_tail(self._path, size) or b""
+        if self.sinks:  # otherwise nobody wants it, or it is merged into the other stream
+            self.sinks.append(ends.setdefault(name, _output_sinks.TailSink()))
 
     def captured(self) -> bytes | OutputSpool | None:
         return None if self._capture is None else self._capture.output()

@@ -32,12 +32,12 @@ from ...abc import (
 )
 from ..command import _argv
 from ..command._argv import Template, check_line, granted, join_line
-from ..command._output_sinks import make_tag_function
+from ..command._output_sinks import OutputEnds, make_tag_function
 from ..command._result import REDACTED_COMMAND, CheckOption, CommandResult, parse_check, with_output
 from ..command._spawn_options import CommandOptions, is_path
 from . import _sftp_transfers
 from ._connections import Connections, need_session
-from ._node_session import NodeSession, RemoteCommand, Stdio
+from ._node_session import NodeSession, Stdio
 from ._nodes import LocalNode, Node, SshNode, make_node
 from ._ssh_errors import Unreachable
 from ._steps import Command, PlaceholderValues, Program, Pull, Push, Script, Step, fill_word, interpreter, parse_steps
@@ -146,7 +146,7 @@ class SshJob(JobKind[Any], box=BoxStyle("ssh", "cylinder", ("[(", ")]")), keeps_
     )  # fmt: skip
     _last_result: CommandResult | None
     # The command that runs, for who looks at the end of its output.
-    _open_streams: RemoteCommand | None
+    _open_streams: OutputEnds | None
     _unreachable: Unreachable | None
 
     @explain_form
