@@ -4,34 +4,37 @@ from __future__ import annotations
 
 import threading
 import weakref
-from typing import Final
+from typing import Any, Final
 
 from .._core.job._job import AnyJob
 
 MAX_LENGTH: Final = 4000
 MAX_JOBS: Final = 10_000
 """The number of jobs whose ends are kept: the last jobs that have begun to print."""
-_ends: Final[weakref.WeakKeyDictionary[AnyJob, tuple[int, list[str]]]] = weakref.WeakKeyDictionary()
-"""The attempt in which a job has printed last, and the end of what it has printed."""
+_ends: Final[weakref.WeakKeyDictionary[AnyJob, list[Any]]] = weakref.WeakKeyDictionary()
+"""The attempt in which a job has printed last, and what it has printed, up to twice the end that is shown."""
 _lock: Final = threading.RLock()  # reentrant, because a signal handler may print while its thread holds the lock
 
 
 def keep_end(job: AnyJob | None, text: str) -> None:
     """Keep the end of what a job prints; a line stands between two attempts. Any thread may call this."""
-    if job is None or not text or job.redact:
+    if job is None or not text:
         return
-    attempt = job.attempts
     with _lock:
         kept = _ends.get(job)
-        if kept is None or kept[0] != attempt:
-            line = f"{kept[1][0].rstrip()}\n---- attempt {attempt}\n" if kept is not None else ""
-            _ends[job] = kept = attempt, [line]
+        if kept is None or kept[0] != job.attempts:
+            if job.redact:
+                return
+            line = f"{kept[1].rstrip()}\n---- attempt {job.attempts}\n" if kept is not None else ""
+            _ends[job] = kept = [job.attempts, line]
             if len(_ends) > MAX_JOBS:
                 del _ends[next(iter(_ends))]
-        kept[1][0] = (kept[1][0] + text)[-MAX_LENGTH:]
+        kept[1] += text
+        if len(kept[1]) > 2 * MAX_LENGTH:  # not at each print
+            kept[1] = kept[1][-MAX_LENGTH:]
 
 
 def end_of_prints(job: AnyJob) -> str:
     """Return the end of what a job has printed; "" if no monitor has seen it, or for a job with `redact=True`."""
-    kept = _ends.get(job)
-    return "" if kept is None else kept[1][0]
+    text: str = _ends.get(job, ["", ""])[1]
+    return text[-MAX_LENGTH:]
