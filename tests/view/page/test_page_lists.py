@@ -255,6 +255,17 @@ def test_jobs_are_found_by_state_group_row_and_name(backend: Any) -> None:
     paged(backend, use, first, blocked, inner)
 
 
+def test_a_name_is_shown_as_it_was_given(backend: Any) -> None:
+    """The escapes of a path are for who writes one: most commands of a batch have a slash, or a backslash."""
+
+    def use(page: Page) -> None:
+        until(page, lambda state: state["running_count"] == 2)
+        found = page.find_jobs(page._run.answer["seen"], "", r"/tmp \.log")
+        assert [name for _, name, *_ in found["jobs"]] == [r"grep /tmp/a \.log"]
+
+    paged(backend, use, Job(anyio.sleep_forever, label=r"grep /tmp/a \.log"))
+
+
 def test_a_running_command_has_its_line_and_says_where_its_output_goes(backend: Any) -> None:
     """What passes through this program is kept at its end; of the rest, the page says that it cannot show it."""
     script = "echo one; echo two >&2; sleep 60"
@@ -270,7 +281,7 @@ def test_a_running_command_has_its_line_and_says_where_its_output_goes(backend: 
         assert told["command"].startswith("sh -c 'echo one")
         assert ["stdout so far", "one"] in told["outputs"]
         assert told["unkept"] == ""
-        assert page.job(seen, keys["looking"])["unkept"].startswith("What it prints goes to the terminal")
+        assert page.job(seen, keys["looking"])["unkept"].startswith("what it prints goes to the terminal")
 
     paged(backend, use, through, by)
 

@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from ..._core.base._states import JobState
 from ..._core.base._text_forms import duration_text, join_names
-from ..._core.job._labels import printable, shorten
+from ..._core.job._labels import printable, shorten, unescape_path
 from .._state_styles import STATE_PRECEDENCE, STATE_STYLES, recorded_state, state_class
 from ..monitor._run_header import elapsed_text, estimate_text
 from ..text._failure_text import FailureText, group_failures
@@ -165,7 +165,7 @@ job requires, and of names in a line."""
 
 
 def name_of(path: str) -> str:
-    return printable(shorten(path)) if path.strip() else "(empty label)"
+    return printable(shorten(unescape_path(path))) if path.strip() else "(empty label)"
 
 
 def names_of(run: WatchedRun, keys: list[int], count: int) -> str:
@@ -194,8 +194,7 @@ def console(run: WatchedRun, problem: str, has_ended: bool) -> Record:
     asking = {key for key, *_ in answer["questions"]}
     running = [one.span for one in counted if one.span.state is JobState.RUNNING and one.span.number not in asking]
     running.sort(key=lambda span: (span.forever, span.attempt_started_at or now, span.number))
-    failed = _own_failures(counted, failed_groups)
-    groups = _group_failures(failed)
+    groups = failure_groups(counted, failed_groups)
     elapsed = None if root is None or root.started_at is None else now - root.started_at
     return head(tally) | {
         "title": "" if root is None else name_of(root.label),
@@ -234,7 +233,7 @@ def console(run: WatchedRun, problem: str, has_ended: bool) -> Record:
         "running_forever": sum(span.forever for span in running),
         "failed": [_failure_row(group) for group in groups[:MAX_FAILED]],
         "failed_more": sum(map(len, groups[MAX_FAILED:])),
-        "failed_count": len(failed),
+        "failed_count": sum(map(len, groups)),
         "waiting": [
             [name, keys[0], count, names_of(run, keys[:MAX_NAMED], count), _in_plural(text, count)]
             for name, keys, count, text in answer["waiting"]
@@ -253,17 +252,10 @@ def ending(record: TraceRecord) -> Record:
     }
 
 
-def _own_failures(counted: list[JobFacts], failed_groups: list[JobFacts]) -> list[JobFacts]:
-    return [*(one for one in counted if one.failure is not None), *failed_groups]
-
-
-def _group_failures(failed: list[JobFacts]) -> list[list[JobFacts]]:
-    return group_failures((one, one.span.critical, one.failure.number, one.failure.kind) for one in failed)  # type: ignore[union-attr]
-
-
-def failure_groups(run: WatchedRun) -> list[list[JobFacts]]:
+def failure_groups(counted: list[JobFacts], failed_groups: list[JobFacts]) -> list[list[JobFacts]]:
     """Return what has failed, similar failures together, as the rows of the page have them."""
-    return _group_failures(_own_failures(*run.counted()[1:]))
+    failed = ((one, one.failure) for one in (*counted, *failed_groups) if one.failure is not None)
+    return group_failures((one, one.span.critical, failure.number, failure.kind) for one, failure in failed)
 
 
 def place_text(failure: FailureText) -> str:
@@ -303,8 +295,9 @@ def describe_job(run: WatchedRun, key: int, told: Record) -> Record:
     """
     index, facts = run.jobs[key]
     span, failure, command = facts.span, facts.failure, facts.command
-    outputs = list(_report.command_outputs(command)) if command else []
+    outputs = list(map(list, _report.command_outputs(command))) if command else []
     so_far = "" if span.state.is_settled else " so far"
+    outputs += [[name + so_far, _report.printable_lines(text)] for name, text in told.get("output", ())]
     required_by = [one.span.number for at, one in run.jobs.values() if at == index and key in one.span.required]
     return {
         "key": key,
@@ -326,10 +319,7 @@ def describe_job(run: WatchedRun, key: int, told: Record) -> Record:
         "command": printable(str(told.get("command") or "") if command is None else command.line),
         "command_facts": "" if command is None else " · ".join(_report.command_fact_texts(command)),
         "files": [] if command is None else list(_report.file_links(command, None)),
-        "outputs": [
-            *([title, text] for title, text in outputs),
-            *([name + so_far, _report.printable_lines(text)] for name, text in told.get("output", ())),
-        ],
+        "outputs": outputs,
         "unkept": _unkept_text(list(told.get("unkept", ())), span, told),
     }
 
@@ -374,13 +364,11 @@ def states_text(spans: Iterable[Span]) -> str:
 
 def _unkept_text(streams: list[str], span: Span, told: Record) -> str:
     """Say of a job that runs what of its output the page cannot show."""
-    if streams:
-        return (
-            f"{join_names(streams)}: {'goes' if len(streams) == 1 else 'go'} to the terminal or the log of the program"
-        )
-    if span.state is JobState.RUNNING and told.get("line") is not None and not told["output"]:
-        return "What it prints goes to the terminal or the log of the program."
-    return ""
+    is_python = span.state is JobState.RUNNING and told.get("line") is not None and not told["output"]
+    if not (streams or is_python):
+        return ""
+    subject = "what it prints" if is_python else join_names(streams)
+    return f"{subject} {'go' if len(streams) > 1 else 'goes'} to the terminal or the log of the program"
 
 
 def _links(run: WatchedRun, keys: list[int]) -> list[Any]:

@@ -49,7 +49,7 @@ def _find_keys(run: WatchedRun, picture: Picture, kind: str, value: str) -> tupl
     if kind == "in":
         return [facts.span.number for facts in jobs_in(run, int(value))], name_of(run.jobs[int(value)][1].span.path)
     if kind == "failure":
-        group = next((group for group in failure_groups(run) if str(group[0].span.number) == value), [])
+        group = next((group for group in failure_groups(*run.counted()[1:]) if str(group[0].span.number) == value), [])
         title = "".join(facts.failure.headline for facts in group[:1] if facts.failure is not None)
         return [facts.span.number for facts in group], title
     if kind == "wait":
