@@ -438,6 +438,7 @@ def test_the_keyboard_finds_a_job_and_answers_a_question(browser: Browser) -> No
         assert browser.evaluate("document.activeElement.innerText") == "inner/step 7"
         keys(Keys.ESCAPE)
         until(browser, lambda: not browser.first("#found").is_displayed())
+        assert browser.evaluate("document.activeElement.id") == "find"
         click(browser, "#waiting .pick")
         until(browser, lambda: len(browser.all("#waiting li #found li")) == 7)
         time.sleep(1)

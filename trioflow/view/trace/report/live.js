@@ -295,7 +295,7 @@
 
   function find(which, row) {
     const isSame = wanted !== null && which === wanted.which && row !== undefined;
-    if (found.contains(document.activeElement)) found.closest("li")?.querySelector(".pick").focus();
+    if (found.contains(document.activeElement)) (found.closest("li")?.querySelector(".pick") ?? finder).focus();
     wanted = which === null || isSame ? null : { which };
     if (row && wanted) row.append(found);
     else $("#asks").after(found);
