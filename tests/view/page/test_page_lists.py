@@ -259,8 +259,8 @@ def test_a_name_is_shown_as_it_was_given(backend: Any) -> None:
     """The escapes of a path are for who writes one: most commands of a batch have a slash, or a backslash."""
 
     def use(page: Page) -> None:
-        until(page, lambda state: state["running_count"] == 2)
-        found = page.find_jobs(page._run.answer["seen"], "", r"/tmp \.log")
+        state = until(page, lambda state: state["running_count"] == 2)
+        found = page.find_jobs(state["seen"], "", r"/tmp \.log")
         assert [name for _, name, *_ in found["jobs"]] == [r"grep /tmp/a \.log"]
 
     paged(backend, use, Job(anyio.sleep_forever, label=r"grep /tmp/a \.log"))
