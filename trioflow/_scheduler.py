@@ -217,18 +217,16 @@ class Scheduler(BaseScheduler):
         return run
 
     def _begin_hold(self) -> None:
-        from .view.look import _loaded_files
-        from .view.look._answers import start_or_warn
+        from .view.look import _answers, _loaded_files
 
-        start_or_warn()  # who is to mend something can look
+        _answers.start_or_warn()  # who is to mend something can look
         _loaded_files.remember()
 
     def _hold_advice(self) -> str:
-        from .view.look import _loaded_files
-        from .view.look._answers import answer_thread
+        from .view.look import _answers, _loaded_files
 
         _loaded_files.remember()  # what jobs have imported
-        if not answer_thread.is_running():
+        if not _answers.answer_thread.is_running():
             return super()._hold_advice()
         look = f"trioflow look {os.getpid()}"
         reload = " --reload" if self._changed_files() else ""

@@ -96,7 +96,8 @@ def command(pid: int | Path | None, label: str | None, **options: object) -> int
     given = {name: value for name, value in options.items() if value not in (None, False)}
     if len(given) > 1 and {*given} != {"retry", "reload"}:
         raise click.UsageError(f"give only one of {', '.join(f'--{name}' for name in given)}")
-    word, value = next(iter(given.items()), ("", None))
+    word = " and ".join(sorted(given))
+    value = next((each for each in given.values() if each is not True and each != WHOLE_RUN), None)
     if pid is None:
         if given:
             raise click.UsageError("give the PID of the program; trioflow look lists those that answer")
@@ -114,11 +115,9 @@ def command(pid: int | Path | None, label: str | None, **options: object) -> int
         if isinstance(pid, Path):
             raise click.UsageError(f"a trace is shown by --web alone: trioflow look {pid} --web")
         if word not in ("", "json"):
-            if isinstance(value, str) and value != WHOLE_RUN:
+            if isinstance(value, str):
                 value = value.removeprefix(WHOLE_RUN)
-            request = {"do": word, "value": None if value is True or value == WHOLE_RUN else value, "run": label}
-            request["reload"] = len(given) > 1
-            _outputs.echo(_client.ask(pid, request)["done"])
+            _outputs.echo(_client.ask(pid, {"do": word, "value": value, "run": label})["done"])
             return SUCCESS_CODE
         record = _client.ask(pid)
     except _client.NoAnswer as error:

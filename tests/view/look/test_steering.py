@@ -433,7 +433,7 @@ def test_another_program_takes_its_mended_code(backend: str, tmp_path: Path) -> 
         assert program.stdout is not None
         assert program.stderr is not None
         held = next(line for line in program.stderr if "is held" in line)
-        again = ["look", str(program.pid), "--retry", "--reload"]
+        again = ["look", str(program.pid), "--reload", "--retry"]  # in any order
         answers = [command(*again).output]
         for old, new in (
             ("return missing", "return (missing"),

@@ -290,8 +290,7 @@ def _steer(request: Record, pid: int | None) -> str:
             value = [watch.find(each, has_settled=True) for each in keys]
         else:
             job = None if key is None else watch.find(key)
-    run, action = run or _choose_run(request), str(request.get("do"))
-    done = steer(run, action, value, by, target, job, reload=request.get("reload") is True)
+    done = steer(run or _choose_run(request), str(request.get("do")), value, by, target, job)
     with watching:
         steered_count += 1
         watching.notify_all()

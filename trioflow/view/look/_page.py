@@ -222,7 +222,7 @@ class Page:
 
     def steer(self, request: Record) -> Record:
         """Steer the run and the job that the page has shown; return what was done, or the error."""
-        words = {name: request.get(name) for name in ("do", "value", "seen", "job", "reload")}
+        words = {name: request.get(name) for name in ("do", "value", "seen", "job")}
         try:
             return self._request({**words, "page": True})
         except _client.NoAnswer as error:

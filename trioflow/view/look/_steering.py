@@ -35,14 +35,7 @@ MAX_GROUPS: Final = 5
 
 
 def steer(
-    run: RunInProgress,
-    action: str,
-    value: object,
-    by: str,
-    target: str | None = None,
-    job: AnyJob | None = None,
-    *,
-    reload: bool = False,
+    run: RunInProgress, action: str, value: object, by: str, target: str | None = None, job: AnyJob | None = None
 ) -> str:
     """Steer an outermost run in the next turn of its loop, and return what was done, as words.
 
@@ -50,13 +43,12 @@ def steer(
 
     Args:
         run: the run. The call comes from another thread.
-        action: one of `ACTIONS`.
+        action: one of `ACTIONS`, or "reload and retry": if the mended code is refused, nothing is tried again.
         value: the number of slots for "window"; the path of a job for "cancel" and "retry", or None for the run; for
             "retry" also a list of paths, or of jobs; for "answer" the text, or the path and the text.
         by: who asks, for the log.
         target: the path of the nested scheduler that gets the window; None or the run's own label for the run.
         job: the job to cancel or to answer, or the nested scheduler that gets the window, in place of a path.
-        reload: whether to take the mended code of the program before. If it is refused, nothing else is done.
 
     Raises:
         ValueError: it cannot be done. The message says why.
@@ -65,12 +57,13 @@ def steer(
     answer, is_late = Future[str](), threading.Event()
 
     def act() -> None:
-        taken = ""
+        done = list[str]()
         try:
-            taken = f"{_act(run, 'reload', None, by, None, None)}; " if reload else ""
-            answer.set_result(taken + _act(run, action, value, by, target, job))
+            for each in action.split(" and "):
+                done.append(_act(run, each, value, by, target, job))
+            answer.set_result("; ".join(done))
         except (TypeError, ValueError, RuntimeError) as error:
-            answer.set_exception(ValueError(f"{taken}{error}"))
+            answer.set_exception(ValueError("; ".join([*done, str(error)])))
             if is_late.is_set():  # who asked does not wait any more
                 run.report(job, f"{action} by {by} has no effect: {error}", is_steering=True)
 

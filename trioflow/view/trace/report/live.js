@@ -512,7 +512,6 @@
     if (button.dataset.question && armed?.button !== button) return arm(button, owner);
     const request = { do: action, seen: armed?.seen ?? owner?.dataset.seen ?? seen, job: key };
     disarm();
-    if (button.classList.contains("reload")) request.reload = true;
     if (action === "retry" && owner) request.value = (owner.dataset.keys || owner.dataset.key).split(",").map(Number);
     if (action === "answer") request.value = button.dataset.value ?? owner.querySelector("input").value;
     if (action === "window") {
