@@ -9,6 +9,7 @@ import linecache
 import os
 import sys
 import threading
+import time
 import traceback
 from concurrent.futures import ProcessPoolExecutor
 from typing import TYPE_CHECKING, Any
@@ -173,7 +174,7 @@ def test_all_that_refers_to_a_function_calls_its_new_code(program: Program, back
 
     assert run(backend, jobs, mend) == [
         "reloaded helpers.py, steps.py: scale, made, Store.put, decorated, wrapped and 4 more; "
-        "functools.cache keeps the results of cached() until its cache_clear()"
+        "functools.cache keeps the results of cached() until cache_clear()"
     ]
     assert [job.result() for job in jobs] == [11, 11, 11, 7, 11, 11, 11]
     assert steps.has_local.__code__.co_firstlineno == STEPS.splitlines().index("async def has_local(x):") + 2
@@ -183,20 +184,26 @@ def test_all_that_refers_to_a_function_calls_its_new_code(program: Program, back
     ("old", "new", "reason"),
     [
         ("LIMIT = 3", "LIMIT = 4", "steps.py:23: 'LIMIT = 4' has changed, and what has run does not run again"),
-        ("class Store", "class Store(dict)", "steps.py:22: class Store has changed, and"),
+        ("class Store", "class Store(dict)", "steps.py:22: 'class Store(dict)' has changed, and"),
         (
             "async def put(",
             "def more(self): ...\n\n    async def put(",
-            "def more has changed",
+            "'def more(self)' has changed",
         ),
         ("store = Store()", "store = None", "steps.py:28: 'store = None' has changed"),
         ("store = Store()", "made(2)\nstore = Store()", "'made(2)' does more than bind a new name"),
-        ("@logged", "@functools.cache", ": the decorated def wrapped has changed"),
-        ("wrapped(x, more=0)", "wrapped(x, most=0)", "the decorated def wrapped has changed"),
-        ("async def good", "def good", "def good has changed"),
+        ("@logged", "@functools.cache", ": 'async def wrapped(x, more=0)' has changed"),
+        ("wrapped(x, more=0)", "wrapped(x, most=0)", "'async def wrapped(x, most=0)' has changed"),
+        ("async def good", "def good", "'def good()' has changed"),
+        ("return 5", f"return {'+'.join('a' * 3000)}", "steps.py: RecursionError: maximum recursion depth exceeded"),
+        ("import os", "import os\nfrom os import *", "steps.py:4: 'from os import *' does more than bind a new name"),
         ("return 5", "yield 5", "steps.py: good() has become a generator, or is no generator any more"),
         ("more=0", "more=store", "the defaults of wrapped() have changed, and not all of them are literals"),
-        ("async def good():\n    return 5\n", "", "steps.py: def good is gone, and what has run cannot be undone"),
+        (
+            "async def good():\n    return 5\n",
+            "",
+            "steps.py: 'async def good()' is gone, and what has run cannot be undone",
+        ),
         (
             "async def inner",
             "number += 1\n    async def inner",
@@ -284,6 +291,53 @@ def test_what_runs_goes_on_with_its_code(program: Program) -> None:
     assert ([*running], [*program.steps.numbers()]) == ([2], [1, 3])
 
 
+def test_what_a_call_makes_of_old_code_is_mended_by_the_next_reload(program: Program) -> None:
+    """The call has begun before the first one, and so it goes on to make functions of the code that it knows."""
+    makes = STEPS.replace("def numbers():", "def makes():\n    while True:\n        yield lambda: 1\n\ndef numbers():")
+    program.write("makes", makes)
+    calls = importlib.import_module("makes").makes()
+    _loaded_files.remember()
+    functions = []
+    for number in (2, 3):
+        program.write("makes", makes.replace("lambda: 1", f"lambda: {number}"))
+        functions.append(next(calls))
+        assert answer_of_reload().startswith("reloaded makes.py: makes")
+        functions.append(next(calls))
+        assert [function() for function in functions] == [number] * (2 * number - 3) + [1]
+    del sys.modules["makes"]
+
+
+def test_a_file_that_a_new_import_has_loaded_can_be_mended(program: Program, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Though it was saved after the program had started: it was not loaded before the first reload."""
+    saved, mended = time.time() - 60, time.time() + 60
+    monkeypatch.setattr(_loaded_files, "_remembered_at", saved - 60)
+    later = program.directory / "later.py"
+    for text, moment in (("TEN = 10", saved), ("TEN = 10\n\ndef ten(): return TEN", mended)):
+        later.write_text(text)
+        os.utime(later, (moment, moment))
+        program.mend(("import helpers", "import helpers\nimport later"), ("return 5", f"return {moment}"))
+        assert answer_of_reload().startswith("reloaded ")
+    assert program.steps.later.ten() == 10
+    del sys.modules["later"]
+
+
+def test_a_file_that_is_gone_is_named(program: Program) -> None:
+    """What it has defined goes on, and hinders no other file."""
+    (program.directory / "helpers.py").unlink()
+    gone = "; helpers.py is no file any more, and stays as it was loaded"
+    assert answer_of_reload() == f"no file of the program has changed since it was loaded{gone}"
+    program.mend(("return 5", "return 6"))
+    assert answer_of_reload().startswith(f"reloaded steps.py: good{gone}")
+
+
+def test_caches_share_a_remark(program: Program) -> None:
+    """It names some of them."""
+    cached = "".join(f"\n@functools.cache\ndef cached_{number}(): ...\n" for number in range(9))
+    program.mend(("return 5", "return 6"), ("def plain", f"{cached}\ndef plain"))
+    names = "cached(), cached_0(), cached_1(), cached_2(), cached_3() and 5 more"
+    assert answer_of_reload().endswith(f"; functools.cache keeps the results of {names} until cache_clear()")
+
+
 def test_workers_that_have_imported_the_old_code_end(program: Program, backend: BackendName) -> None:
     """The next call gets a worker that imports the new one."""
     before = ProcessJob(program.steps.where)
@@ -301,7 +355,7 @@ def test_the_answer_names_what_keeps_old_code(program: Program) -> None:
         executor.submit(os.getpid).result()
         program.mend(("return 1", "return 2"))
         assert trioflow.look.reload() == (
-            "reloaded steps.py: cached; functools.cache keeps the results of cached() until its cache_clear(); "
+            "reloaded steps.py: cached; functools.cache keeps the results of cached() until cache_clear(); "
             "the processes of an executor keep the old code"
         )
 
@@ -317,8 +371,8 @@ def test_a_file_that_was_loaded_from_another_text_is_not_taken(program: Program)
 
 def test_a_file_that_was_saved_after_the_start_is_not_taken(program: Program) -> None:
     """Its statements may be others than those that have run, which nothing shows."""
-    path = program.directory / "steps.py"
-    path.touch()
+    later = time.time() + 60
+    os.utime(program.directory / "steps.py", (later, later))
     _loaded_files.loaded.clear()
     _loaded_files.remember()
     program.mend(("+ missing", "+ 10"))

@@ -28,38 +28,33 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from itertools import zip_longest
 from types import CodeType
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from ..._core.base._text_forms import short_repr
 from ._loaded_files import LoadedFile
 
 FUNCTIONS: Final = (ast.FunctionDef, ast.AsyncFunctionDef)
+SCOPES: Final = (ast.Lambda, *FUNCTIONS)
 IMPORTS: Final = (ast.Import, ast.ImportFrom)
 GENERATOR_FLAGS: Final = inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR
 # The one future import that is left: https://docs.python.org/3/library/__future__.html.
 FUTURE_FLAGS: Final[int] = annotations.compiler_flag
 OF_CHANGED_FUNCTION: Final = "was made by a function that has itself changed"
 AMBIGUOUS: Final = "cannot be told from others on its line: put it on a line of its own, and start the program again"
-
-
-class Statement(NamedTuple):
-    """A statement of a module, or one name of an import: its node, its outline, and its own code."""
-
-    node: Any
-    outline: str
-    code: CodeType
+OTHER_VARIABLES: Final = "uses other variables of the functions around it, or super() or __class__ anew"
+OTHER_KIND: Final = "has become a generator, or is no generator any more"
 
 
 class Source:
     """A text of a file, taken apart.
 
     Attributes:
-        statements: the statements, first those whose order matters.
-        scopes: the outlines and the texts of the functions, by the names and first lines that their codes have. Only
-            lambdas share both.
+        statements: the outlines and the nodes of its statements, and of each name of an import; first those whose order
+            matters.
+        scopes: the functions, by the names and first lines that their codes have. Only lambdas share both.
 
     Raises:
-        SyntaxError, ValueError: the text cannot be compiled.
+        SyntaxError, ValueError, RecursionError, MemoryError: the text cannot be compiled.
 
     """
 
@@ -68,17 +63,16 @@ class Source:
         self._flags: Final = compile(text, file, "exec", dont_inherit=True).co_flags & FUTURE_FLAGS
         nodes = [*ast.walk(tree := ast.parse(text))]
         imports = [node for node in _nodes_in(tree, IMPORTS) if getattr(node, "module", "") != "__future__"]
-        self._imports: Final = [ast.If(ast.Constant(value=False), imports, []) for _ in imports[:1]]
+        self._imports: Final = ast.If(ast.Constant(value=False), [*imports, ast.Pass()], [])
         binding = (ast.alias, ast.Name, ast.ClassDef, *FUNCTIONS)
         self._bound: Final = Counter(name_bound(node) for node in nodes if isinstance(node, binding))
         parts = [part for node in tree.body if not _is_docstring(node) for part in _parts(node)]
-        statements = [Statement(node, _outline(node), self.compile(node)) for node in parts]
-        self.statements: Final = sorted(statements, key=lambda each: each.outline * self._is_movable(each.node))
-        self.scopes: Final = defaultdict[tuple[str, int], list[tuple[str, str]]](list)
+        self.statements: Final = sorted(((_outline(node), node) for node in parts), key=self._order)
+        self.scopes: Final = defaultdict[tuple[str, int], list[Any]](list)
         for node in nodes:
-            if isinstance(node, (ast.Lambda, *FUNCTIONS)):
-                outline = ast.dump(node.args) + _outline(node.body, is_in_function=True)
-                self.scopes[_place_of(node)].append((outline, ast.dump(node)))
+            if isinstance(node, SCOPES):
+                line = min(each.lineno for each in (node, *getattr(node, "decorator_list", [])))
+                self.scopes[getattr(node, "name", "<lambda>"), line].append(node)
 
     def compile(self, node: ast.stmt) -> CodeType:
         """Compile a statement alone, with the future imports of its file, and none of this module.
@@ -87,18 +81,15 @@ class Source:
         a function that calls `os.getpid()` has other bytecode if the module imports `os`. See is_import_originated() in
         https://github.com/python/cpython/blob/v3.14.0/Python/codegen.c.
         """
-        module = ast.fix_missing_locations(ast.Module([node, *self._imports], []))
+        module = ast.fix_missing_locations(ast.Module([node, self._imports], []))
         code: CodeType = compile(module, self._file, "exec", self._flags, dont_inherit=True)
         return code
 
-    def scopes_of(self, code: CodeType) -> list[tuple[str, str]]:
-        """Return the functions that a code may be of. Classes and comprehensions belong to the scope around them."""
-        return self.scopes.get((code.co_name, code.co_firstlineno), [])
-
-    def _is_movable(self, node: ast.stmt) -> bool:
-        """Return whether the place of a statement does not matter: nothing else binds its name, or sees it begin."""
+    def _order(self, statement: tuple[str, Any]) -> str:
+        """Return "" if the place of a statement matters: something else binds its name, or sees it begin."""
+        outline, node = statement
         is_quiet = isinstance(node, IMPORTS) or (isinstance(node, FUNCTIONS) and not node.decorator_list)
-        return is_quiet and self._bound[name_bound(node)] == 1
+        return outline * (is_quiet and self._bound[name_bound(node)] == 1)
 
 
 class FileChange:
@@ -112,8 +103,8 @@ class FileChange:
     Attributes:
         name: the name of the file, without its folder.
         reasons: why the change cannot be taken.
-        successors: the new code of functions, by their old code, or why they can have none.
-        defaults: the new defaults of functions, if they have changed, by the name and the first line of the new code.
+        successors: the new attributes of functions, by their old code, or why they can have none.
+        mended: the new codes that differ from the old ones in more than their lines.
         additions: the new statements, with the name that each of them binds.
 
     """
@@ -122,47 +113,44 @@ class FileChange:
         self.name: Final = os.path.basename(file)
         self.namespaces: Final = now.namespaces
         self.reasons: Final[list[str]] = []
-        self.successors: Final[dict[CodeType, CodeType | str]] = {}
-        self.defaults: Final[dict[tuple[str, int], dict[str, Any]]] = {}
+        self.successors: Final[dict[CodeType, dict[str, Any] | str]] = {}
+        self.mended: Final = set[CodeType]()
         self.additions: Final[list[tuple[ast.stmt, str, CodeType]]] = []
         if before.text != now.text and not before.is_certain:
             self._refuse(None, "it was saved after the program had started, so what was loaded is not known")
             return
         try:
             self._old, self._new = Source(before.text, file), Source(now.text, file)
-        except (SyntaxError, ValueError) as error:
-            self._refuse(getattr(error, "lineno", None), f"{type(error).__name__}: {getattr(error, 'msg', error)}")
+        except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+            self._refuse(error, f"{type(error).__name__}: {getattr(error, 'msg', error)}")
             return
-        for old, new in self._match_statements():
-            for functions in zip(_nodes_in(old.node, FUNCTIONS), _nodes_in(new.node, FUNCTIONS), strict=True):
-                self._compare_defaults(*functions)
-            self._pair(old.code, new.code)
+        self._compare_statements()
+        for old, code in before.successors.items():
+            self.successors.setdefault(old, self.successors.get(code, OF_CHANGED_FUNCTION))
 
-    def is_mended(self, old: CodeType, new: CodeType) -> bool:
-        """Return whether two codes of a function differ in more than its lines."""
-        return self._old.scopes_of(old) != self._new.scopes_of(new)
-
-    def _refuse(self, line: int | None, reason: str) -> None:
+    def _refuse(self, place: Any, reason: str) -> None:
+        """Note why the change cannot be taken, with the line of a node or of an error."""
+        line = getattr(place, "lineno", None)
         self.reasons.append(f"{self.name}:{line}: {reason}" if line else f"{self.name}: {reason}")
 
-    def _match_statements(self) -> Iterator[tuple[Statement, Statement]]:
-        """Yield each statement that has run, as it was and as it is; add the new statements, or refuse them."""
-        old, new = self._old.statements, self._new.statements
-        were, are = {each.outline for each in old}, {each.outline for each in new}
-        gone = [each.node for each in old if each.outline not in are]
+    def _compare_statements(self) -> None:
+        """Pair the statements that have run with what they are now; add the new statements, or refuse them."""
+        were, are = dict(self._old.statements), dict(self._new.statements)
+        gone = [were[outline] for outline in were if outline not in are]
         by_name = {name_bound(node): node for node in gone}
-        for node in sorted((each.node for each in new if each.outline not in were), key=lambda node: node.lineno):
+        for node in sorted((are[outline] for outline in are if outline not in were), key=lambda node: node.lineno):
             self._add(node, by_name.get(name_bound(node)))
         for node in gone:
             if not isinstance(node, IMPORTS) and not self.reasons:
                 self._refuse(None, f"{title_of(node)} is gone, and what has run cannot be undone")
-        left = [each for each in old if each.outline in are], [each for each in new if each.outline in were]
-        for before, after in zip_longest(*left):
-            if before is None or after is None or before.outline != after.outline:
-                node = (after or before).node
-                self._refuse(node.lineno, f"{title_of(node)} has moved, or is there twice")
+        olds = [each for each in self._old.statements if each[0] in are]
+        news = [each for each in self._new.statements if each[0] in were]
+        none: tuple[str, Any] = ("", None)
+        for (outline, old), (new_outline, new) in zip_longest(olds, news, fillvalue=none):
+            if outline != new_outline:
+                self._refuse(new or old, f"{title_of(new or old)} has moved, or is there twice")
                 return
-            yield before, after
+            self._pair(self._old.compile(old), self._new.compile(new))
 
     def _add(self, node: ast.stmt, before: ast.stmt | None) -> None:
         """Add a new statement to those that are to run, or refuse it.
@@ -173,7 +161,7 @@ class FileChange:
 
         """
         name, place = name_bound(node), node
-        if before is None and name.isidentifier() and not any(name in each for each in self.namespaces.values()):
+        if before is None and name and not any(name in each for each in self.namespaces.values()):
             if isinstance(node, ast.AnnAssign):  # whose annotation would take the place of all others of the module
                 node = ast.copy_location(ast.Assign([node.target], node.value or node.target), node)
             self.additions.append((node, name, self._new.compile(node)))
@@ -183,47 +171,46 @@ class FileChange:
             place = next((each for each in node.body if _outline(each) not in known), node)
         again = f"binds {name!r} again" if name else "does more than bind a new name"
         problem = "has changed" if before else again
-        self._refuse(place.lineno, f"{title_of(place)} {problem}, and what has run does not run again")
-
-    def _compare_defaults(self, old: Any, new: ast.FunctionDef | ast.AsyncFunctionDef) -> None:
-        """Note the new defaults of a function in a module or a class."""
-        if _defaults(old.args, ast.dump) != _defaults(new.args, ast.dump):
-            try:
-                self.defaults[_place_of(new)] = _defaults(new.args, ast.literal_eval)
-            except ValueError:
-                self._refuse(new.lineno, f"the defaults of {new.name}() have changed, and not all of them are literals")
+        self._refuse(place, f"{title_of(place)} {problem}, and what has run does not run again")
 
     def _pair(self, old: CodeType, new: CodeType, reason: str = "") -> None:
-        """Pair the codes in an old code with the codes in a new one, at any depth, unless there is a reason not to."""
-        olds, news = [*_codes_in(old)], [*_codes_in(new)]
+        """Pair the codes in an old code with the codes in a new one, at any depth, unless there is a reason not to.
+
+        They are constants, in the order of the text: https://docs.python.org/3/reference/datamodel.html#codeobject.co_consts.
+        """
+        olds, news = ([each for each in code.co_consts if isinstance(each, CodeType)] for code in (old, new))
         # Equal lambdas on one line are one constant on some versions: merge_const_one() in
         # https://github.com/python/cpython/blob/v3.12.1/Python/compile.c.
         if [code.co_name for code in olds] != [code.co_name for code in news]:
             reason = reason or AMBIGUOUS
         for code, successor in zip(olds, olds if reason else news, strict=True):
-            before, after = self._old.scopes_of(code), self._new.scopes_of(successor)
-            unclear = AMBIGUOUS if len(before) > 1 and before != after else ""
-            self.successors[code] = reason or unclear or _difference(code, successor) or successor
-            is_same = [outline for outline, _ in before] == [outline for outline, _ in after]
+            # There are none for classes and comprehensions, which belong to the scope around them.
+            before = self._old.scopes[code.co_name, code.co_firstlineno]
+            after = self._new.scopes[successor.co_name, successor.co_firstlineno]
+            is_mended = [*map(ast.dump, before)] != [*map(ast.dump, after)]
+            # A function keeps the cells of its free variables, in the order of their names in its code:
+            # https://docs.python.org/3/reference/datamodel.html#codeobject.co_freevars.
+            problem = (
+                reason
+                or AMBIGUOUS * (len(before) > 1 and is_mended)
+                or OTHER_VARIABLES * (code.co_freevars != successor.co_freevars)
+                or OTHER_KIND * bool((code.co_flags ^ successor.co_flags) & GENERATOR_FLAGS)
+            )
+            defaults = self._new_defaults(before[0], after[0]) if is_mended and not problem else {}
+            self.successors[code] = problem or {"__code__": successor, **defaults}
+            self.mended.update([successor] * is_mended)
+            is_same = [*map(_inner_outline, before)] == [*map(_inner_outline, after)]
             self._pair(code, successor, reason or OF_CHANGED_FUNCTION * (not is_same))
 
-
-def _codes_in(code: CodeType) -> Iterator[CodeType]:
-    """Yield the codes directly in a code, in the order of the text.
-
-    They are constants: https://docs.python.org/3/reference/datamodel.html#codeobject.co_consts.
-    """
-    return (each for each in code.co_consts if isinstance(each, CodeType))
-
-
-def _difference(old: CodeType, new: CodeType) -> str:
-    """Return what keeps a function from getting a new code in place of an old one; "" if nothing does."""
-    # A function keeps the cells of its free variables, in the order of their names in its code:
-    # https://docs.python.org/3/reference/datamodel.html#codeobject.co_freevars.
-    if old.co_freevars != new.co_freevars:
-        return "uses other variables of the functions around it, or super() or __class__ anew"
-    is_other_kind = (old.co_flags ^ new.co_flags) & GENERATOR_FLAGS
-    return "has become a generator, or is no generator any more" if is_other_kind else ""
+    def _new_defaults(self, old: Any, new: Any) -> dict[str, Any]:
+        """Return the attributes of a function for its defaults, if they have changed."""
+        if _defaults(old.args, ast.dump) == _defaults(new.args, ast.dump):
+            return {}
+        try:
+            return _defaults(new.args, ast.literal_eval)
+        except ValueError:
+            self._refuse(new, f"the defaults of {new.name}() have changed, and not all of them are literals")
+            return {}
 
 
 # ---- nodes
@@ -244,15 +231,19 @@ def _outline(node: Any, is_in_function: bool = False) -> str:
         return f"[{', '.join(_outline(each, is_in_function) for each in nodes if not _is_docstring(each))}]"
     if not isinstance(node, ast.AST):
         return repr(node)
-    if isinstance(node, ast.Lambda):
-        return f"Lambda({_outline(node.args, is_in_function=True)})"
     fields = node._fields
-    if isinstance(node, FUNCTIONS):
-        fields = ("name", "type_params", "decorator_list", "args")[: 4 if is_in_function or node.decorator_list else 2]
+    if isinstance(node, SCOPES):
+        is_in_function |= isinstance(node, ast.Lambda)
+        has_parameters = is_in_function or getattr(node, "decorator_list", [])
+        fields = ("name", "type_params", "decorator_list", "args")[: 4 if has_parameters else 2]
     elif isinstance(node, ast.arguments) and not is_in_function:
         fields = ("posonlyargs", "args", "vararg", "kwonlyargs", "kwarg")
     parts = [_outline(getattr(node, field, None), is_in_function) for field in fields]
     return f"{type(node).__name__}({', '.join(parts)})"
+
+
+def _inner_outline(function: Any) -> str:
+    return ast.dump(function.args) + _outline(function.body, is_in_function=True)
 
 
 def _is_docstring(node: object) -> bool:
@@ -261,24 +252,16 @@ def _is_docstring(node: object) -> bool:
 
 def _parts(node: ast.stmt) -> list[Any]:
     """Return a statement, or an import for each name of an import."""
-    if not isinstance(node, IMPORTS):
-        return [node]
-    fields = dict(ast.iter_fields(node))
-    return [ast.copy_location(type(node)(**{**fields, "names": [name]}), node) for name in node.names]
+    return [type(node)(**{**vars(node), "names": [name]}) for name in getattr(node, "names", [])] or [node]
 
 
 def _nodes_in(node: ast.AST, kinds: type[ast.AST] | tuple[type[ast.AST], ...]) -> Iterator[Any]:
     """Yield the nodes of some types in a node, but for those that are in functions."""
     if isinstance(node, kinds):
         yield node
-    elif not isinstance(node, (ast.Lambda, *FUNCTIONS)):
+    elif not isinstance(node, SCOPES):
         for child in ast.iter_child_nodes(node):
             yield from _nodes_in(child, kinds)
-
-
-def _place_of(node: Any) -> tuple[str, int]:
-    decorators = getattr(node, "decorator_list", [])
-    return getattr(node, "name", "<lambda>"), min(each.lineno for each in (node, *decorators))
 
 
 def _defaults(args: ast.arguments, read: Callable[[ast.expr], Any]) -> dict[str, Any]:
@@ -291,23 +274,20 @@ def name_bound(node: object) -> str:
     """Return the name that a node binds, if this is all that it does; otherwise "". Imports have one name here."""
     match node:
         case ast.alias():
-            return node.asname or node.name.partition(".")[0]
-        case ast.Name(ctx=ast.Store()):
-            return node.id
-        case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.ClassDef():
-            return node.name
-        case ast.Import(names=[part]) | ast.ImportFrom(names=[part]) | ast.Assign(targets=[part]):
+            return (node.asname or node.name.partition(".")[0]).strip("*")
+        case (
+            ast.Import(names=[part])
+            | ast.ImportFrom(names=[part])
+            | ast.Assign(targets=[part])
+            | ast.AnnAssign(target=part, value=ast.expr())
+        ):
             return name_bound(part)
-        case ast.AnnAssign(value=ast.expr()):
-            return name_bound(node.target)
+        case ast.Name(ctx=ast.Store(), id=name) | ast.ClassDef(name=name):
+            return name
         case _:
-            return ""
+            return node.name if isinstance(node, FUNCTIONS) else ""
 
 
-def title_of(node: ast.stmt) -> str:
-    name = getattr(node, "name", "")
-    if isinstance(node, ast.ClassDef):
-        return f"class {name}"
-    if isinstance(node, FUNCTIONS):
-        return f"the decorated def {name}" if node.decorator_list else f"def {name}"
-    return short_repr(ast.unparse(node).partition("\n")[0])
+def title_of(node: Any) -> str:
+    """Return the first line of a node, without its decorators."""
+    return short_repr(next(line for line in ast.unparse(node).splitlines() if line[0] != "@").removesuffix(":"))

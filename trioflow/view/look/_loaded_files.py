@@ -8,6 +8,8 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+import time
+from types import CodeType
 from typing import Any, Final, NamedTuple
 
 from ... import _posix as posix
@@ -20,8 +22,10 @@ class LoadedFile(NamedTuple):
     Attributes:
         text: the text of the file.
         saved_at: the time of its last modification, in nanoseconds.
-        is_certain: whether the text is what was loaded. It is not if the file was saved after the program had started.
+        is_certain: whether the text is what was loaded. It is not if it may have been loaded before it was saved.
         namespaces: the namespaces of its modules, by their identities. A script that is imported again has two modules.
+        successors: the codes of functions that have got new ones, and the latest of these. Calls that have begun before
+            go on to make functions of the old codes.
 
     """
 
@@ -29,14 +33,19 @@ class LoadedFile(NamedTuple):
     saved_at: int
     is_certain: bool
     namespaces: dict[int, dict[str, Any]]
+    successors: dict[CodeType, CodeType]
 
 
 loaded: Final[dict[str, LoadedFile]] = {}
 """The files that are known, by their names."""
+_remembered_at = STARTED_AT
+"""When all files were known that had been loaded."""
 
 
 def remember() -> None:
     """Read the files of the program's own modules that are not known yet."""
+    global _remembered_at
+    since, _remembered_at = _remembered_at, time.time()
     for module in [*sys.modules.values()]:
         namespace = getattr(module, "__dict__", {})
         file = namespace.get("__file__")  # not getattr(), which could call a `__getattr__`
@@ -46,19 +55,10 @@ def remember() -> None:
             and not file.startswith(library_prefixes())
         ):
             with contextlib.suppress(OSError):
-                loaded[file] = loaded.get(file) or _read(file, {})
+                if file not in loaded:
+                    saved_at = os.stat(file).st_mtime_ns
+                    loaded[file] = LoadedFile(posix.read_named(file), saved_at, saved_at < since * 1e9, {}, {})
                 loaded[file].namespaces[id(namespace)] = namespace
-
-
-def _read(file: str, namespaces: dict[int, dict[str, Any]]) -> LoadedFile:
-    """Return a file as it is now.
-
-    Raises:
-        OSError: the file cannot be read.
-
-    """
-    saved_at = os.stat(file).st_mtime_ns
-    return LoadedFile(posix.read_named(file), saved_at, saved_at < STARTED_AT * 1e9, namespaces)
 
 
 def changed_files() -> dict[str, LoadedFile]:
@@ -66,7 +66,7 @@ def changed_files() -> dict[str, LoadedFile]:
     changed: dict[str, LoadedFile] = {}
     for file, before in loaded.copy().items():
         with contextlib.suppress(OSError):
-            if os.stat(file).st_mtime_ns != before.saved_at:
-                now = _read(file, before.namespaces)
-                changed |= {file: now} if now.text != before.text else {}
+            saved_at = os.stat(file).st_mtime_ns
+            if saved_at != before.saved_at and (text := posix.read_named(file)) != before.text:
+                changed[file] = before._replace(text=text, saved_at=saved_at)
     return changed

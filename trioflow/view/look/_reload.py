@@ -29,14 +29,15 @@ MAX_NAMED: Final = 5
 NOTHING_KNOWN: Final = (
     "what was loaded is not known: `trioflow run` remembers it, and a run with hold=True as it begins"
 )
+NOT_LOADED: Final = "is not what the file said as it was loaded; an import hook may have made it"
 NOTHING_CHANGED: Final = "no file of the program has changed since it was loaded"
 # What refers to the variables of a call, and in what a call may keep functions.
 CALLS: Final = (FrameType, CoroutineType, GeneratorType, AsyncGeneratorType)
 CONTAINERS: Final = (CellType, FunctionType, MethodType, functools.partial, tuple, list, dict, set)
 MAX_CONTAINERS: Final = 100  # as all functions of a module refer to its namespace
 KEEPERS: Final = {
-    ("functools", "_lru_cache_wrapper"): "functools.cache keeps the results of {}() until its cache_clear()",
-    ("numba.core.registry", "CPUDispatcher"): "numba keeps the machine code of {}() until its recompile()",
+    ("functools", "_lru_cache_wrapper"): "functools.cache keeps the results of {} until cache_clear()",
+    ("numba.core.registry", "CPUDispatcher"): "numba keeps the machine code of {} until recompile()",
     ("concurrent.futures.process", "ProcessPoolExecutor"): "the processes of an executor keep the old code",
     ("concurrent.futures.interpreter", "InterpreterPoolExecutor"): "the interpreters of an executor keep the old code",
     ("loky.process_executor", "ProcessPoolExecutor"): "the processes of loky keep the old code",
@@ -58,7 +59,7 @@ def reload(by: str = "") -> str:
     """
     with _lock:
         done, remarks = _take_changes()
-    message = (f"{done} by {by}" if by else done) + remarks
+    message = f"{done} by {by}{remarks}" if by else done + remarks
     for run in runs_in_progress():
         with contextlib.suppress(RuntimeError):  # its loop has ended
             run.call_in_loop(functools.partial(run.report, None, message, is_steering=True))
@@ -67,30 +68,37 @@ def reload(by: str = "") -> str:
 
 def _take_changes() -> tuple[str, str]:
     """Take all changes, or none. Return what was done, and what stays as it was."""
-    if not _loaded_files.loaded:
+    loaded, known = _loaded_files.loaded, {*_loaded_files.loaded}
+    if not known:
         raise RuntimeError(NOTHING_KNOWN)
-    known, files = {*_loaded_files.loaded}, _loaded_files.changed_files()
-    if not files:
-        raise RuntimeError(NOTHING_CHANGED)
     _loaded_files.remember()
+    changed = _loaded_files.changed_files()
     # A file that is seen for the first time may have been mended since it was loaded: then its functions show it.
-    files |= {file: now for file, now in _loaded_files.loaded.items() if file not in known}
-    changes = [FileChange(file, _loaded_files.loaded[file], now) for file, now in files.items()]
-    _refuse([reason for change in changes for reason in change.reasons])
-    replacements, names = _find_functions(changes)
+    files = {file: now for file, now in loaded.items() if file not in known and not now.is_certain} | changed
+    changes = {file: FileChange(file, loaded[file], now) for file, now in files.items()}
+    _refuse([reason for change in changes.values() for reason in change.reasons])
+    replacements, names = _find_functions([*changes.values()])
+    gone = [os.path.basename(file) for file in loaded if not os.path.isfile(file)]
+    remarks = [f"{join_names(gone, MAX_NAMED)} is no file any more, and stays as it was loaded"] * bool(gone)
+    if not changed:
+        raise RuntimeError("; ".join([NOTHING_CHANGED, *remarks]))
     with contextlib.ExitStack() as undoing:
         for function, attributes in replacements:
             for name, value in attributes.items():
                 undoing.callback(setattr, function, name, getattr(function, name))
                 setattr(function, name, value)
-        names += [name for change in changes for name in _run_additions(change, undoing)]
+        names += [name for change in changes.values() for name in _run_additions(change, undoing)]
+        remarks += _find_keepers()
         undoing.pop_all()
-    _loaded_files.loaded.update({file: now._replace(is_certain=True) for file, now in files.items()})
+    for file, change in changes.items():
+        codes = {old: new["__code__"] for old, new in change.successors.items() if isinstance(new, dict)}
+        loaded[file] = files[file]._replace(is_certain=True, successors=codes)
+    _loaded_files.remember()  # what the new imports have loaded
     _user_code.reload_count += 1
     linecache.checkcache()  # tracebacks do so by themselves, and the lines of views do not
     done = join_names([*dict.fromkeys(names)], MAX_NAMED) or "nothing but lines has changed"
-    remarks = "".join(f"; {remark}" for remark in dict.fromkeys(_find_keepers()))
-    return f"reloaded {join_names([*map(os.path.basename, files)], MAX_NAMED)}: {done}", remarks
+    files_text = join_names([*map(os.path.basename, changed)], MAX_NAMED)
+    return f"reloaded {files_text}: {done}", "".join(f"; {remark}" for remark in remarks)
 
 
 def _refuse(reasons: list[str]) -> None:
@@ -145,14 +153,13 @@ def _find_functions(changes: list[FileChange]) -> tuple[list[tuple[FunctionType,
         # which stay as they were: https://docs.python.org/3/reference/datamodel.html#function.__annotate__.
         if change is None or function.__code__.co_filename.startswith("<") or function.__name__ == "__annotate__":
             continue
-        code = function.__code__
-        new = change.successors.get(code, "is not what the file said as it was loaded; an import hook may have made it")
+        new = change.successors.get(function.__code__, NOT_LOADED)
         if isinstance(new, str):
             stale.setdefault(f"{change.name}: {function.__qualname__}() {new}", []).append(function)
             continue
-        found.append((function, {"__code__": new, **change.defaults.get((new.co_name, new.co_firstlineno), {})}))
-        if change.is_mended(code, new):
-            names.add((new.co_firstlineno, function.__qualname__.partition(".<locals>")[0]))
+        found.append((function, new))
+        if new["__code__"] in change.mended:
+            names.add((new["__code__"].co_firstlineno, function.__qualname__.partition(".<locals>")[0]))
     others.difference_update(id(function) for functions in stale.values() for function in functions)
     _refuse([reason for reason, functions in stale.items() if _is_kept(functions, others)])
     return found, [name for _, name in sorted(names)]
@@ -181,10 +188,12 @@ def _is_kept(functions: list[Any], others: set[int]) -> bool:
 
 def _find_keepers() -> Iterator[str]:
     """Yield what keeps old code of the program, or what it has returned."""
-    own = {key for file in _loaded_files.loaded.values() for key in file.namespaces}
+    objects = gc.get_objects()
+    # An executor has no globals.
+    own = {id(None), *(key for file in _loaded_files.loaded.values() for key in file.namespaces)}
     for (module, name), remark in KEEPERS.items():
-        if kind := getattr(sys.modules.get(module), name, None):
-            for each in [each for each in gc.get_objects() if kind in type(each).__mro__]:
-                function = inspect.unwrap(each)
-                if function is each or id(getattr(function, "__globals__", None)) in own:
-                    yield remark.format(getattr(function, "__qualname__", ""))
+        kind = getattr(sys.modules.get(module), name, None)
+        found = [inspect.unwrap(each) for each in objects if kind in type(each).__mro__]
+        keepers = [each for each in found if id(getattr(each, "__globals__", None)) in own]
+        if names := sorted({f"{getattr(each, '__qualname__', '')}()" for each in keepers}):
+            yield remark.format(join_names(names, MAX_NAMED))
