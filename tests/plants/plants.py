@@ -43,6 +43,7 @@ class Plant:
 
 
 RUN: Final = "trioflow/_core/run"
+ADAPTIVE: Final = "trioflow/_adaptive.py"
 ADMISSION: Final = "trioflow/_core/admission"
 PARTS: Final = "trioflow/_core/parts"
 JOB: Final = "trioflow/_core/job"
@@ -279,10 +280,10 @@ PLANTS: Final = (
         f"{RUN}/_attempts.py",
         "a ready service that cancel() ends counts as SUCCEEDED",
         """\
-            is_good = is_end and job._is_ready()
+            return Verdict(SUCCEEDED if is_end and job._is_ready() else CANCELLED, error)
 """,
         """\
-            is_good = job._is_ready()
+            return Verdict(SUCCEEDED if job._is_ready() else CANCELLED, error)
 """,
     ),
     Plant(
@@ -503,7 +504,7 @@ PLANTS: Final = (
     ),
     Plant(
         "window-shrunk",
-        f"{ADMISSION}/_window.py",
+        ADAPTIVE,
         "<= for <: jobs that start in the instant of the shrink do not count",
         """\
         if started_at < self._shrunk_at:
@@ -518,7 +519,7 @@ PLANTS: Final = (
     ),
     Plant(
         "window-ratio",
-        f"{ADMISSION}/_window.py",
+        ADAPTIVE,
         "the ratio is not reset when the window shrinks",
         """\
         self._latencies.clear()
@@ -548,7 +549,7 @@ PLANTS: Final = (
     ),
     Plant(
         "adaptive-cleanup",
-        f"{PARTS}/__init__.py",
+        ADAPTIVE,
         "an Adaptive counts clean-up jobs",
         """\
         if began is not None and ended is not None and job in self._run.line.holders:
@@ -1185,8 +1186,8 @@ if run is not None:
         "forever-once",
         f"{RUN}/_ending.py",
         "a forever job that goes on after its cancellation is not cancelled again",
-        "    await _wait_until_left(run, _forever_workers(run), repeat_at=deadline)",
-        "    await _wait_until_left(run, _forever_workers(run))",
+        "_forever_workers(run), repeat_at=run.deadline_in(run.scheduler.shutdown_timeout))",
+        "_forever_workers(run))",
     ),
     Plant(
         "retry-first-start",

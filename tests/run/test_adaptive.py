@@ -23,7 +23,7 @@ from trioflow import (
     Trace,
     simulate,
 )
-from trioflow._core.admission._window import WindowController
+from trioflow._adaptive import WindowController
 from trioflow.abc import AbstractJob, Instrument
 from trioflow.view import save
 from trioflow.view.monitor._model import RunModel
@@ -208,8 +208,8 @@ def test_window_size_of_fixed_windows_and_attributes_of_adaptive_ones() -> None:
         (lambda: Adaptive(1, 4.5), TypeError, r"maximum=4.5 of Adaptive"),  # type: ignore[arg-type]
         (lambda: Adaptive(True, 4), TypeError, r"minimum=True of Adaptive"),
         (lambda: Adaptive("1", 4), TypeError, r"minimum='1' of Adaptive: give a whole number, 0 or more$"),  # type: ignore[arg-type]
-        (lambda: Adaptive(1, 4, slower_on=None), TypeError, r"None is not an exception type"),  # type: ignore[arg-type]
-        (lambda: Adaptive(1, 4, slower_on=("no",)), TypeError, r"'no' is not an exception type"),  # type: ignore[arg-type]
+        (lambda: Adaptive(1, 4, slower_on=None), TypeError, r"None is no exception type"),  # type: ignore[arg-type]
+        (lambda: Adaptive(1, 4, slower_on=("no",)), TypeError, r"'no' is no exception type"),  # type: ignore[arg-type]
         (
             lambda: Scheduler(label="s", jobs_window=Adaptive),
             TypeError,

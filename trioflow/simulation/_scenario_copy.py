@@ -11,7 +11,7 @@ import anyio
 
 from .._core.admission._limits import copy_pool
 from .._core.admission._policies import Outlook, Policy
-from .._core.admission._window import Adaptive, max_slots
+from .._core.admission._window import is_limiter, max_slots
 from .._core.base._graph_algorithms import topological_order
 from .._core.job._function import Job
 from .._core.job._job import AnyJob, is_scheduler
@@ -238,8 +238,3 @@ class ScenarioCopy:
             return window
         copy = anyio.CapacityLimiter(max_slots(window) or float("inf"))
         return self._limiter_copies_by_id.setdefault(id(window), copy)
-
-
-def is_limiter(window: object) -> bool:
-    """Return whether a window is a limiter, whose tokens are taken by jobs at any depth."""
-    return window is not None and not isinstance(window, (int, Adaptive))

@@ -17,7 +17,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final, final
 
 from .._core.admission._policies import check_policy, median_duration
-from .._core.admission._window import check_window, max_slots
+from .._core.admission._window import check_window, is_limiter, max_slots
 from .._core.base._graph_algorithms import longest_path_lengths
 from .._core.base._states import StopReason
 from .._core.base._text_forms import duration_text, plural, short_repr
@@ -32,7 +32,7 @@ from .._core.words._run_view import current_run
 from ..clock import virtual_options
 from ..view.trace._trace import Trace
 from . import _duration_sources
-from ._scenario_copy import NeverSettles, ScenarioCopy, is_limiter
+from ._scenario_copy import NeverSettles, ScenarioCopy
 
 if TYPE_CHECKING:
     from types import EllipsisType

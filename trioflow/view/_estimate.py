@@ -22,7 +22,7 @@ from statistics import fmean
 from typing import Final, NamedTuple
 
 from .._core.admission._limits import ResourceView, resource_views
-from .._core.admission._window import Adaptive, max_slots
+from .._core.admission._window import is_limiter, max_slots
 from .._core.base._graph_algorithms import longest_path_lengths
 from .._core.base._states import JobState, RunPhase
 from .._core.job._job import AnyJob, is_scheduler, takes_slot
@@ -148,10 +148,9 @@ def _bound(groups: list[BaseScheduler], seconds: dict[AnyJob, float]) -> float:
         work[group] = sum(work[job] if job in work else seconds.get(job, 0.0) for job in order)
         # Of an adaptive window, the current size is known of the outermost scheduler, and further in the largest one.
         slots = group.window_size if group is groups[0] else max_slots(group.jobs_window)
-        has_limiter = not isinstance(group.jobs_window, int | Adaptive | None)
         bounds = [_resource_bound(*demand, seconds) for demand in demands[group]]
         if slots is not None:
-            bounds.append((work[group] if has_limiter else sum(members)) / max(1, slots))
+            bounds.append((work[group] if is_limiter(group.jobs_window) else sum(members)) / max(1, slots))
         seconds[group] = max([0.0, *chains.values(), *bounds])
     return seconds[groups[0]]
 

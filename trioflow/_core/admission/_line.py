@@ -75,7 +75,7 @@ from ..base._states import SCHEDULED
 from ..job._job import AbstractJob, is_scheduler, takes_slot
 from ._admission import MAX_ADMITTED, OrderedPlaces
 from ._policies import LOWEST_KEY, HeapEntry, StartKeys, ready_numbers, returned_numbers, throttled_numbers
-from ._window import Adaptive
+from ._window import VariableWindow
 
 if TYPE_CHECKING:
     from ..backend import Backend, Scope
@@ -153,8 +153,9 @@ class Line:
     def __init__(self, run: Any, window: Any, behind: Line | None = None) -> None:  # `run`: a `Run`, of a room above
         self.run = run
         self.window: Final = window
-        # The number of slots now, if the window is a number or an `Adaptive`; see `Steering.set_window`.
-        self.size = window.minimum if isinstance(window, Adaptive) else window if isinstance(window, int) else None
+        # The number of slots now; None without a limit, or if a limiter has it; see `Steering.set_window`.
+        first_size = window.minimum if isinstance(window, VariableWindow) else window
+        self.size: int | None = first_size if isinstance(first_size, int) else None
         self.startable: Final[deque[AbstractJob[Any]]] = deque()  # in start order, with some that were cancelled
         self.holders: Final[set[AbstractJob[Any]]] = set()  # the jobs that have a slot
         self.order: StartKeys | None = None if behind is None else behind.order  # None for first in, first out

@@ -100,8 +100,6 @@ class RunExtras:
     is_untold = False  # whether `on_settled` was not called with its end, or has raised
     earlier_seconds = 0.0  # in which the attempts before the current one ran
     backoff_until: float | None = None  # when the next attempt may start, while the job waits for that
-    # While instruments learn that the job is queued again: its attempt's start, end and error.
-    ended_attempt: tuple[float, float, BaseException] | None = None
     earlier_use: dict[str, Any] | None = None  # what ended attempts have used of budgets, by name
     failed_attempts: tuple[FailedAttempt, ...] = ()  # the last ones
     fraction: float | None = None  # the fraction of its work that the job has reported as done

@@ -1,7 +1,7 @@
 """The parts that a run may have; see `Part` in `run/_instruments`.
 
-A run gets them when it is made, and knows none by name: the rule of a `First`, windows that adapt, the `idle_timeout`
-of a scheduler, the hold of a run with `hold=True`, and the calls of `on_settled`.
+A run gets them when it is made, and knows none by name: the rule of a `First`, the `idle_timeout` of a scheduler, the
+hold of a run with `hold=True`, and the calls of `on_settled`. A `VariableWindow` makes its own.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 from ..admission._resource import TIME_TOLERANCE
-from ..admission._window import Adaptive, WindowController
+from ..admission._window import VariableWindow
 from ..base import _user_code
 from ..base._states import COMPLETED, LINKING, STOPPING, JobState, RunPhase, StopReason
 from ..base._text_forms import duration_text, plural
 from ..job import _errors, _job_options
-from ..job._job import AbstractJob, AnyJob, has_moved_on, takes_slot
+from ..job._job import AbstractJob
 from ..run._handle import JOB_EVENTS_NOUN, TimeLimit
 from ..run._instruments import Instrument, Part
 from ..run._run import Run
@@ -30,8 +30,8 @@ def make_parts(run: Run, window: object) -> tuple[Part, ...]:
     """Return the parts that the options of a run ask for, in the order in which the run asks them."""
     scheduler = run.scheduler
     parts: list[Part] = []
-    if isinstance(window, Adaptive):  # it comes first, so that the others see the new size
-        parts.append(AdaptiveWindow(run, window))
+    if isinstance(window, VariableWindow):  # it comes first, so that the others see the new size
+        parts.append(window._make_part(run))
     if scheduler._enough is not None:
         parts.append(FirstRule(run, scheduler._enough, scheduler._stagger))
     if scheduler._on_settled is not None:
@@ -275,47 +275,6 @@ def too_few_jobs_error(scheduler: AbstractJob[Any], number: int, enough: int) ->
         f"{scheduler.label!r} has {plural(number, 'job')} that no other one requires, and could never succeed with "
         f"enough={enough}: add jobs"
     )
-
-
-class AdaptiveWindow(Part, Instrument):
-    """Sets the number of slots of one run, by its `Adaptive` window, after each attempt of a job that has a slot."""
-
-    def __init__(self, run: Run, settings: Adaptive) -> None:
-        self._run = run
-        self._settings = settings
-        self.controller = WindowController(settings)
-
-    def enter(self, phase: RunPhase) -> None:
-        """Record the first size, so that the record has all of them."""
-        if phase is LINKING:
-            self._run.steering.resize(self._run, self.controller.size)
-
-    def job_scheduled(self, scheduler: object, job: AbstractJob[Any]) -> None:
-        """If the job was put back into the ready queue after an attempt that shows overload, count that attempt."""
-        attempt = None if job._extras is None else job._extras.ended_attempt
-        if attempt is not None:
-            self._count(scheduler, job, *attempt)
-
-    def job_finished(self, scheduler: object, job: AbstractJob[Any]) -> None:
-        """Count the last attempt of a job as a success or as overload; other failures do not count.
-
-        Clean-up jobs have no slot, so they are not counted.
-        """
-        began, ended = job._started_at, job._finished_at
-        if began is not None and ended is not None and job in self._run.line.holders:
-            self._count(scheduler, job, began, ended, job.raised_exception())
-
-    def _count(self, scheduler: object, job: AnyJob, began: float, ended: float, error: BaseException | None) -> None:
-        run, leaves = self._run, () if error is None else _user_code.leaf_exceptions(error)
-        if scheduler is not run.scheduler or not takes_slot(job):
-            return
-        slower_on = self._settings.slower_on
-        has_timed_out = has_moved_on(job) and issubclass(_errors.JobTimeout, slower_on)
-        if has_timed_out or any(isinstance(leaf, slower_on) for leaf in leaves):
-            self.controller.record_overload(began, ended)
-        elif job._state is JobState.SUCCEEDED:
-            self.controller.record_success(began, ended, is_full=run.line.is_full())
-        run.steering.resize(run, self.controller.size)
 
 
 class IdleTimeout(Part, Instrument):

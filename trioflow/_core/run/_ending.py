@@ -74,8 +74,8 @@ async def end(run: Run) -> None:
         run.fate.forget_drain()
         run.fate.give(COMPLETED)
     # Only now, because forever jobs and services may have failed last.
-    if run.failures.number:
-        run.fate.fail()
+    if run.failures.number and run.fate.reason is COMPLETED:
+        run.fate.stop(StopReason.FAILED, None)
     run.scheduler._store_outcome(run)
     run.notify("after_run")
 

@@ -42,8 +42,3 @@ class Fate:
         """Take back the word of a drain that has kept no job from its end."""
         if self.reason is StopReason.DRAINED:
             self.reason = None
-
-    def fail(self) -> None:
-        """Let failures count in a run that has completed, now that no more can come."""
-        if self.reason is COMPLETED:
-            self.stop(StopReason.FAILED, None)

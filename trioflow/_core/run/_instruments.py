@@ -244,6 +244,9 @@ class Part:
     def settled(self, job: AbstractJob[Any]) -> None:
         """A job has settled; its successors have not been counted down."""
 
+    def attempt_ended(self, job: AbstractJob[Any], began: float, ended: float, error: BaseException | None) -> None:
+        """An attempt of a job has ended with an exception, and another one will follow."""
+
     def is_busy(self) -> bool:
         """Return whether the run must go on, even if all its jobs have settled: the part may start or add others."""
         return False

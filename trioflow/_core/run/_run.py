@@ -192,9 +192,12 @@ class Run:
         self.parts = ()
         parts = make_parts(self, window)
         self.notify_start = self.notify_end = self.notify_scheduled = None
-        if parts or instruments or (outer is not None and outer.instrument_set is not None):
-            instruments = (*[part for part in parts if isinstance(part, Instrument)], *instruments)
-            self._set_hooks(instruments, None if outer is None else outer.instrument_set)
+        watching = None if outer is None else outer.instrument_set
+        instruments = (*[part for part in parts if isinstance(part, Instrument)], *instruments)
+        if instruments or watching is not None:
+            self.instrument_set = watchers = InstrumentSet(instruments, watching, self.interrupt)
+            self.notify_start = watchers.fast_hook("job_started", "job_attempt")
+            self.notify_scheduled, self.notify_end = map(watchers.fast_hook, ("job_scheduled", "job_finished"))
         if outer is not None and outer.journal_writer is not None:
             self.journal_writer = outer.journal_writer.nested(self)
         self.line = Line(self, window)
@@ -219,13 +222,6 @@ class Run:
             watchers = self.instrument_set
             self.notify_end = with_parts(self.parts, None if watchers is None else watchers.fast_hook("job_finished"))
         return part
-
-    def _set_hooks(self, instruments: tuple[Instrument, ...], outer: InstrumentSet | None) -> None:
-        """Set the functions to call at the steps of a job, of its own instruments and of the outer run's."""
-        if instruments or outer:
-            self.instrument_set = watchers = InstrumentSet(instruments, outer, self.interrupt)
-            self.notify_start = watchers.fast_hook("job_started", "job_attempt")
-            self.notify_scheduled, self.notify_end = map(watchers.fast_hook, ("job_scheduled", "job_finished"))
 
     def _use_limiter(self) -> None:
         """Let jobs take tokens of the run's limiter, or else of the one that counts them further out, if any."""
@@ -548,15 +544,15 @@ class Run:
         else:
             extras.add_retry(began, now, error, verdict.backoff)
             extras.first_started_at = began if extras.first_started_at is None else extras.first_started_at
-        extras.ended_attempt = began, now, error
         extras.fraction = job._worker = job._started_at = None
         extras.keeps_succeeded = False
         job._state = SCHEDULED
         self.line.give_back(job)
         if until > now:
             (self.part(BackoffTimer) or self.join(BackoffTimer(self))).add(job, until)
-        self.notify("job_scheduled", job)  # an `Adaptive` window may shrink, before the job takes a slot again
-        extras.ended_attempt = None  # the traceback of an exception refers to much
+        for part in self.parts:
+            part.attempt_ended(job, began, now, error)
+        self.notify("job_scheduled", job)
         if until <= now and job._state is SCHEDULED:  # no hook has cancelled it
             push(job)
             if self.is_ending and not self.open_lane.is_clean_up:  # a hook has ended the run meanwhile

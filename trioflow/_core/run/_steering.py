@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from ..admission._line import ask_in_order
 from ..admission._policies import reject_call_from_policy
 from ..base._states import CHECKING, DRAINING, RunPhase, StopReason
+from ..job._ancestors import enclosing_schedulers
 from ..job._errors import GrowingError
 
 if TYPE_CHECKING:
@@ -163,13 +164,8 @@ class Steering:
         """Return the pause of a run, or else of the innermost paused run around it. Any thread may ask."""
         if run.is_ending:
             return None
-        around: Run | None = run if run.line.is_paused else None
-        while around is not None and around.scheduler not in self.pauses:
-            around = None if around.outer_worker is None else around.outer_worker.run
-        return self._hold_of(run) if around is None else self.pauses.get(around.scheduler)
-
-    def _hold_of(self, run: Run) -> Pause | None:
-        return self.hold if run.outer_worker is None else None
+        levels = (run.scheduler, *enclosing_schedulers(run.scheduler)) if run.line.is_paused else ()
+        return next(filter(None, map(self.pauses.get, levels)), self.hold if run.outer_worker is None else None)
 
     # ---- the number of slots
 
@@ -216,7 +212,7 @@ class Steering:
 
     def _record_pause(self, run: Run) -> None:
         """Record that a run begins or ceases to be paused by itself, or held."""
-        is_open = run.scheduler in self.pauses or self._hold_of(run) is not None
+        is_open = run.scheduler in self.pauses or (self.hold is not None and run.outer_worker is None)
         pauses = run.changes.pauses
         if is_open is not (bool(pauses) and pauses[-1][1] == math.inf):
             now = run.clock()

@@ -184,10 +184,6 @@ class SettledJobs(Generic[J]):
             self._unsettled_jobs.add(job)
         job._ensure_extras().add_listener(self._listener)
 
-    @property
-    def includes_added_jobs(self) -> bool:
-        return self._chosen is None
-
     def watch_new(self, jobs: Iterable[Any]) -> None:
         """Watch jobs that were added, or that are tried again and will settle anew: it yields that end, not this."""
         for job in jobs:
@@ -242,8 +238,8 @@ class SettledJobs(Generic[J]):
 
     def _askers(self) -> set[Any]:
         """Return the jobs that iterate over all jobs, if this iterator does, too: none may wait for the others."""
-        iterators = (self._scheduler._settled_iterators or ()) if self.includes_added_jobs else ()
-        return {job for iterator in iterators if iterator.includes_added_jobs for job in iterator._iterating_jobs}
+        iterators = (self._scheduler._settled_iterators or ()) if self._chosen is None else ()
+        return {job for iterator in iterators if iterator._chosen is None for job in iterator._iterating_jobs}
 
 
 def _weak_listener(iterator: SettledJobs[Any]) -> Callable[[AbstractJob[Any]], None]:

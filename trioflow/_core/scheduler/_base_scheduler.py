@@ -15,7 +15,6 @@ from .. import backend as _backend
 from ..admission import _policies, _window
 from ..admission._limits import check_pool
 from ..admission._line import token_holder
-from ..admission._window import Adaptive
 from ..backend import BackendName
 from ..base import _graph_algorithms
 from ..base._states import CHECKING, COMPLETED, REOPENABLE, JobState, ReportedState, StopReason
@@ -233,7 +232,7 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
         if self._run is not None and (size := self._run.line.size) is not None:
             return size
         window = self.jobs_window
-        return window.minimum if isinstance(window, Adaptive) else _window.max_slots(window)
+        return window.minimum if isinstance(window, _window.VariableWindow) else _window.max_slots(window)
 
     # ---- adding and removing jobs
 
@@ -843,7 +842,7 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
             raise RuntimeError(f"{subject()} is a job of {self._scheduler.label!r}, which is running, and will run it")
         seconds = self._options.timeout if timeout is OWN_SETTING else self._checked("timeout", timeout)
         window = self._jobs_window if jobs_window is OWN_SETTING else self._checked("jobs_window", jobs_window)
-        if window is not None and not isinstance(window, (int, Adaptive)):
+        if _window.is_limiter(window):
             problem = backend.limiter_problem(window)
             if problem is not None:
                 raise TypeError(f"jobs_window={short_repr(window)} of {subject()}: {problem}")
@@ -897,7 +896,8 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
             is_fresh = not members.jobs_added_during_run
             run.keeps_succeeded = self._extras.keeps_succeeded = is_fresh
             if is_fresh:
-                yield from self._reset_others(run)
+                self._reset_outcome()
+                yield from self._reset_members(run, members.jobs_to_repeat())
         if not is_fresh and (members.jobs_added_during_run or members.nested_schedulers):
             for scheduler in iterate_schedulers(self):
                 scheduler._members.remove_jobs_added_during_runs()
@@ -910,26 +910,20 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
     def _reset_jobs(self, run: Run) -> Iterator[None]:
         """Reset all jobs, at any depth, that the last run has changed. Yield whenever other tasks should get a turn."""
         for scheduler in iterate_schedulers(self):
-            members = scheduler._members
             scheduler._reset_outcome()
-            jobs, watchers = members.jobs if members.needs_reset else (), run.watchers_of(scheduler)
-            for chunk, pause_is_due in _graph_algorithms.chunks_with_pauses(jobs):
-                for job in chunk:
-                    run.reset(job, watchers, False)
-                if pause_is_due:
-                    yield
-            members.needs_reset = False
+            if scheduler._members.needs_reset:
+                yield from scheduler._reset_members(run, None)
+            scheduler._members.needs_reset = False
 
-    def _reset_others(self, run: Run) -> Iterator[None]:
-        """Reset the members that run again, because the scheduler is tried again. Yield as above."""
-        self._reset_outcome()
-        again, watchers = self._members.jobs_to_repeat(), run.watchers_of(self)
+    def _reset_members(self, run: Run, again: set[AbstractJob[Any]] | None) -> Iterator[None]:
+        """Reset the members, or only those that run `again`, because the scheduler is tried again. Yield as above."""
+        watchers = run.watchers_of(self)
         for chunk, pause_is_due in _graph_algorithms.chunks_with_pauses(self._members.jobs):
             for job in chunk:
-                if job._extras is not None:
+                if again is not None and job._extras is not None:
                     job._extras.consumer_count = 0
-                if job in again:
-                    run.reset(job, watchers, True)
+                if again is None or job in again:
+                    run.reset(job, watchers, again is not None)
             if pause_is_due:
                 yield
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, final
 
-from ..admission._window import Adaptive, max_slots
+from ..admission._window import VariableWindow, max_slots
 from ..base._states import JobState, RunPhase, StopReason
 from ..job._ancestors import outermost_ended
 from ..job._job import AbstractJob, is_scheduler, takes_slot
@@ -82,7 +82,7 @@ class RunView:
     @property
     def has_adaptive_window(self) -> bool:
         """Whether the window is an `Adaptive`, whose size changes during the run."""
-        return isinstance(self._run.line.window, Adaptive)
+        return isinstance(self._run.line.window, VariableWindow)
 
 
 def current_run(scheduler: BaseScheduler) -> RunView | None:
