@@ -138,7 +138,7 @@ def test_ignored_signals_stay_ignored(tmp_path: Path) -> None:
 def test_the_second_signal_ends_the_batch_at_once(tmp_path: Path, watched: Watched) -> None:
     """At a second signal, commands that ignore SIGTERM are killed, with all processes that they started."""
     here = tmp_path / "here"
-    with running("sh -c", ":::", f"touch {here}; {STUBBORN}") as process:
+    with running(":::", f"touch {here}; {STUBBORN}") as process:
         until_there(here)
         process.send_signal(signal.SIGINT)
         assert process.stderr is not None

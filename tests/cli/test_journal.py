@@ -183,7 +183,7 @@ def test_the_journal_list_has_failures_with_their_errors(tmp_path: Path, file: P
     assert {row[0]: row[-1] for row in table[1:-1]} == {
         "f": "no result in the journal; CommandError: exit code 3: echo broken >&2; exit 3",
         "late": "JobTimeout: 'late' did not end within its timeout of 0.001 s",
-        "once": "its function has changed from flow:work to flow:fail; OSError: broken",
+        "once": "its function has changed from flow.py:work to flow.py:fail; OSError: broken",
     }
     assert table[-1] == ["3 ran (3 of them failed), 1 restored"]
     listed = lines(file)

@@ -111,7 +111,7 @@ class Answer(JobKind[T], box=BoxStyle("question", "note", (">", "]")), takes_slo
         if choices is not None and (isinstance(choices, (str, bytes)) or not isinstance(choices, Sequence)):
             raise TypeError(f"choices={shown_value(choices, subject)} of {subject}: give a list of values")
         if choices is not None and not choices:
-            raise ValueError(f"choices={shown_value(choices, subject)} of {subject}: give at least one value")
+            raise ValueError(f"choices={shown_value(choices, subject)} of {subject}: give at least one value")  # pyright: ignore[reportUnknownArgumentType]
         self._choices: Final[tuple[Any, ...] | None] = None if choices is None else tuple(choices)  # pyright: ignore[reportUnknownArgumentType]
         self._parse: Final = parse
         self._question = question if isinstance(question, str) else ""

@@ -53,11 +53,11 @@ _taken_over: Final[weakref.WeakKeyDictionary[Any, set[str]]] = weakref.WeakKeyDi
 def _writer(place: str) -> Any:
     """Return who writes a file in a run that goes on; None if nobody does. Earlier runs of a scheduler do not count."""
     owner: Any = _claimed.get(place)
-    if not isinstance(owner, AbstractJob):
-        return owner
     top: Any = owner
-    while top.scheduler is not None:
-        top = top.scheduler
+    if not isinstance(top, AbstractJob):
+        return owner
+    while (outer := top.scheduler) is not None:
+        top = outer
     return owner if owner.attempts and top.is_running() else None
 
 

@@ -231,7 +231,7 @@ class FingerprintBuilder:
             if any(defaults):
                 identity += self._object_form(defaults)
         elif bound is None and not self._is_without_file and len(self._identities_by_function) < MAX_FUNCTIONS:
-            original = inspect.unwrap(function)
+            original = inspect.unwrap(cast("Any", function))
             self.function = original if inspect.isfunction(original) else None
             self._identities_by_function[function] = identity, self.function
         return identity

@@ -77,7 +77,7 @@ def read_durations(value: Any, description: str) -> dict[str, float]:
         mapping = cast("Mapping[Any, Any]", value)  # type: ignore[redundant-cast]  # pyright needs it
         return {str(name): duration(number, f"{description}: {name!r}", "a job") for name, number in mapping.items()}
     if isinstance(value, (str, os.PathLike)):
-        return _parse_file(Path(file_path(value, description, "a scheduler")))
+        return _parse_file(Path(file_path(value, description, "a scheduler")))  # pyright: ignore[reportUnknownArgumentType]
     if isinstance(value, Trace):
         return {
             span.path: span.elapsed - sum(wait.seconds for wait in waits_after_start(span))

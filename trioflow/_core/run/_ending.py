@@ -233,7 +233,7 @@ def _close(coroutine: Any) -> None:
     close within the loop of a later run.
     """
     for _ in range(MAX_CLOSES):
-        innermost = coroutine
+        innermost: Any = coroutine
         while getattr(awaited := getattr(innermost, "cr_await", None), "cr_frame", None) is not None:
             innermost = awaited
         with contextlib.suppress(BaseException):  # it awaits something else, or has raised this exception

@@ -62,7 +62,7 @@ def check_journal(value: Any, name: str, subject: Subject) -> JournalProtocol | 
     if value is None or hasattr(value, "open_for"):
         return cast("JournalProtocol | None", value)
     if isinstance(value, (str, os.PathLike)):
-        return file_path(value, name, subject)
+        return file_path(value, name, subject)  # pyright: ignore[reportUnknownArgumentType]
     raise bad_value_error(TypeError, value, name, subject, "give a Journal, or the path of one")
 
 

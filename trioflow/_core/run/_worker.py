@@ -370,7 +370,7 @@ class Worker(WorkerTask):
             worker = worker or self.run.time_slice.take_unstarted(self)
             worker.run.abandon(worker, fault)
         finally:
-            worker.lane.leave(worker)
+            worker.lane.leave(worker)  # pyright: ignore[reportOptionalMemberAccess]
             # A job's exception may keep this frame alive, which must not keep the run alive.
             nothing: Any = None
             self = worker = run = lane = scheduler = line = startable = notify_start = nothing

@@ -205,7 +205,7 @@ class _Reader:
             if kind == "bracket" and words:
                 raise _Unknown("after (")
             self.position = found.end()
-            match kind:
+            match kind:  # pyright: ignore[reportMatchNotExhaustive]
                 case "comment":
                     self.spans.append((COMMENT, *found.span()))
                 case "bracket":
@@ -235,7 +235,7 @@ class _Reader:
                 self._check_mark(word)
                 word += found[0]
             self.position = found.end()
-            match kind:
+            match kind:  # pyright: ignore[reportMatchNotExhaustive]
                 case "open" if found[0] == '"':
                     word += self._read_quoted()
                 case "open":

@@ -145,8 +145,8 @@ class FileChange:
                 self._refuse(None, f"{title_of(node)} is gone, and what has run cannot be undone")
         olds = [each for each in self._old.statements if each[0] in are]
         news = [each for each in self._new.statements if each[0] in were]
-        none: tuple[str, Any] = ("", None)
-        for (outline, old), (new_outline, new) in zip_longest(olds, news, fillvalue=none):
+        pairs: Any = zip_longest(olds, news, fillvalue=("", None))
+        for (outline, old), (new_outline, new) in pairs:
             if outline != new_outline:
                 self._refuse(new or old, f"{title_of(new or old)} has moved, or is there twice")
                 return
@@ -227,7 +227,7 @@ def _outline(node: Any, is_in_function: bool = False) -> str:
 
     """
     if isinstance(node, list):
-        nodes: list[Any] = node
+        nodes: list[Any] = node  # pyright: ignore[reportUnknownVariableType]
         return f"[{', '.join(_outline(each, is_in_function) for each in nodes if not _is_docstring(each))}]"
     if not isinstance(node, ast.AST):
         return repr(node)
@@ -252,7 +252,8 @@ def _is_docstring(node: object) -> bool:
 
 def _parts(node: ast.stmt) -> list[Any]:
     """Return a statement, or an import for each name of an import."""
-    return [type(node)(**{**vars(node), "names": [name]}) for name in getattr(node, "names", [])] or [node]
+    kind: Any = type(node)
+    return [kind(**{**vars(node), "names": [name]}) for name in getattr(node, "names", [])] or [node]
 
 
 def _nodes_in(node: ast.AST, kinds: type[ast.AST] | tuple[type[ast.AST], ...]) -> Iterator[Any]:

@@ -14,7 +14,7 @@ from ._process_record import Record
 from ._run_log import group_lines
 
 MAX_FOUND: Final = 200
-ORDER: Final = {state: number for number, state in enumerate(STATE_PRECEDENCE)}
+ORDER: Final[dict[Any, int]] = {state: number for number, state in enumerate(STATE_PRECEDENCE)}
 
 
 def find_jobs(run: WatchedRun, picture: Picture, which: str, words: str) -> Record:
@@ -49,7 +49,9 @@ def _find_keys(run: WatchedRun, picture: Picture, kind: str, value: str) -> tupl
     if kind == "in":
         return [facts.span.number for facts in jobs_in(run, int(value))], name_of(run.jobs[int(value)][1].span.path)
     if kind == "failure":
-        group = next((group for group in failure_groups(*run.counted()[1:]) if str(group[0].span.number) == value), [])
+        empty: list[Any] = []
+        groups = (group for group in failure_groups(*run.counted()[1:]) if str(group[0].span.number) == value)
+        group = next(groups, empty)
         title = "".join(facts.failure.headline for facts in group[:1] if facts.failure is not None)
         return [facts.span.number for facts in group], title
     if kind == "wait":

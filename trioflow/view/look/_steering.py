@@ -112,10 +112,11 @@ def _act(run: RunInProgress, action: str, value: Any, by: str, target: str | Non
         note = _groups_text(resized)
     elif action == "retry":
         wanted: list[Any] = value if type(value) is list else [value or scheduler]  # pyright: ignore[reportUnknownVariableType]
-        jobs = [each if is_job(each) else _find(scheduler, each, has_settled=True) for each in wanted]
+        jobs: list[AnyJob] = [each if is_job(each) else _find(scheduler, each, has_settled=True) for each in wanted]
         settled = [each for each in scheduler.iterate_jobs() if each.is_settled()]
-        if problem := next(filter(None, map(why_not_again, jobs)), ""):
-            raise ValueError(problem)
+        problems: list[str] = [problem for each in jobs if (problem := why_not_again(each))]
+        if problems:
+            raise ValueError(problems[0])
         jobs = [*dict.fromkeys(map(outermost_ended, jobs))]
         for each in jobs:
             each.try_again()
