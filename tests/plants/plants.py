@@ -677,7 +677,7 @@ PLANTS: Final = (
         f"{JOURNAL}/_journal.py",
         "what a job has used of budgets is not recorded",
         """\
-                used = budget_use(job)
+                used = _job_queries.budget_use(job)
 """,
         """\
                 used = {}
@@ -977,7 +977,7 @@ PLANTS: Final = (
         "added-consumer",
         f"{RUN}/_run.py",
         "a job that is added does not count as a consumer of its inputs",
-        "            count_consumer(job)\n            self.notify(",
+        "            _requirement_counts.count_consumer(job)\n            self.notify(",
         "            self.notify(",
     ),
     Plant(
