@@ -90,7 +90,8 @@ def _set_module(names: _typing.Mapping[str, object], home: str) -> None:
 
 _set_module(vars(abc), abc.__name__)
 _set_module(vars(graph), graph.__name__)
-_set_module(dict(globals()), __name__)  # second, because this also sets the module of `AbstractJob`, which is in both
+# Second, because this also sets the module of `AbstractJob`, which is in both.
+_set_module(dict(globals()), __name__)
 
 _LAZY_NAMES = {
     name: module

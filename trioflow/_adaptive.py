@@ -123,8 +123,10 @@ class WindowController:
         self._was_full = False  # whether all slots were taken when one of these jobs succeeded
         self._latencies: list[float] = []  # those for the next mean
         self._lowest_mean = math.inf
-        self._lowest_age = 0  # the number of higher means after the lowest one
-        self._latency_ratio = 1.0  # the latest mean divided by the lowest one
+        # The number of higher means after the lowest one.
+        self._lowest_age = 0
+        # The latest mean divided by the lowest one.
+        self._latency_ratio = 1.0
 
     def record_success(self, started_at: float, now: float, is_full: bool) -> None:
         """Record that a job has succeeded. `is_full` tells whether all slots were taken."""

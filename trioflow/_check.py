@@ -64,7 +64,8 @@ def _most_at_once(scheduler: BaseScheduler) -> int:
     for level, _ in reversed(list(_iterate_schedulers(scheduler))):
         members = [most.get(job, 1) for job in level if not job.forever and (takes_slot(job) or job in most)]
         members.sort(reverse=True)
-        is_number = isinstance(level.jobs_window, int)  # a limiter counts the jobs that work, also in nested schedulers
+        # A limiter counts the jobs that work, also in nested schedulers.
+        is_number = isinstance(level.jobs_window, int)
         total = sum(members[: level.window_size] if is_number else members)
         most[level] = total if is_number or level.window_size is None else min(total, level.window_size)
     return most[scheduler]
@@ -158,7 +159,8 @@ class FileUses:
         for job in (job for job in scheduler.iterate_jobs() if type(job) in kinds or job.reads or job.writes):
             writes, reads = declared_files(job)
             for path in {os.path.abspath(os.fsdecode(path)) for path in writes}:
-                if not path.startswith("/dev/") or path.startswith("/dev/shm/"):  # files, in memory
+                if not path.startswith("/dev/") or path.startswith("/dev/shm/"):
+                    # Files, in memory.
                     self._writers[path].append(job)
             self._readers.extend((os.path.abspath(os.fsdecode(path)), job) for path in reads)
         self._sorted_paths: list[str] = []
@@ -222,8 +224,10 @@ class FileUses:
     def _compute_order(self) -> None:
         """Number the jobs that use files, each after those that it waits for, and compute the bits of these."""
         users = {job for jobs in self._writers.values() for job in jobs} | {job for _, job in self._readers}
-        reached: dict[AnyJob, int] = {}  # for each job, the bits of itself or its members, and of what these wait for
-        earlier: dict[AnyJob, tuple[AnyJob]] = {}  # what begins only when the one before has failed
+        # For each job, the bits of itself or its members, and of what these wait for.
+        reached: dict[AnyJob, int] = {}
+        # What begins only when the one before has failed.
+        earlier: dict[AnyJob, tuple[AnyJob]] = {}
         self._waits[self._scheduler] = 0
         todo = [(self._scheduler, iter(members_in_order(self._scheduler)))]
         while todo:
@@ -259,7 +263,8 @@ def _described_files(job: AnyJob) -> tuple[list[Any], list[Any]]:
         describe = getattr(type(job), "for_journal", None)
         if describe is None or is_from_package(describe):
             return [], []
-        with contextlib.suppress(Exception):  # of a user's kind: a journal reports it
+        with contextlib.suppress(Exception):
+            # An error of a user's kind is reported by the journal.
             work = describe(job)
             return [*work.writes, *work.begins_anew], [*work.reads]
         return [], []

@@ -140,7 +140,8 @@ class MissingAttribute:
 
 def nearest_name(name: str, known: Iterable[str]) -> str | None:
     """Return the known name that is most like an unknown one; None if none is similar."""
-    import difflib  # only needed for errors
+    # Only needed for errors.
+    import difflib
 
     return next(iter(difflib.get_close_matches(name, list(known), n=1, cutoff=0.65)), None)
 
@@ -154,7 +155,8 @@ def explain_form(function: F) -> F:
         try:
             return function(*args, **kwargs)
         except TypeError as error:
-            if error.__traceback__ is None or error.__traceback__.tb_next is not None:  # raised inside of the call
+            if error.__traceback__ is None or error.__traceback__.tb_next is not None:
+                # Raised inside of the call.
                 raise
             raise TypeError(f"{error}; {CALL_HINTS[name]}") from None
 

@@ -70,8 +70,10 @@ def has_exited(pid: int, waits: bool = False) -> bool:
     info, by_pid = ctypes.create_string_buffer(SIGINFO_SIZE), 1
     while ctypes.CDLL(None, use_errno=True).waitid(by_pid, pid, info, options) < 0:
         if (number := ctypes.get_errno()) != errno.EINTR:
-            raise OSError(number, os.strerror(number))  # Python chooses the subclass by the number
-    return any(info.raw)  # all bytes are zero if the child has not exited
+            # Python chooses the subclass by the number.
+            raise OSError(number, os.strerror(number))
+    # All bytes are zero if the child has not exited.
+    return any(info.raw)
 
 
 KINDS: Final = {
@@ -110,7 +112,8 @@ def open_regular(path: str | os.PathLike[str], flags: int, mode: int = 0o666) ->
 
     """
     with contextlib.suppress(FileNotFoundError):
-        _check(os.lstat(path), flags)  # opening a device can have effects
+        # Opening a device can have effects.
+        _check(os.lstat(path), flags)
     descriptor = os.open(path, flags | NO_FOLLOW, mode)
     try:
         _check(os.fstat(descriptor), flags)
@@ -163,7 +166,8 @@ class MissingName:
         return f"<{self._name}, which {sys.platform} lacks>"
 
     def __getattr__(self, name: str) -> MissingName:
-        if name.startswith("__"):  # Python, `inspect` and `copy` probe for special methods
+        if name.startswith("__"):
+            # Python, `inspect` and `copy` probe for special methods.
             raise AttributeError(name)
         return MissingName(f"{self._name}.{name}")
 
@@ -181,7 +185,8 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(name)
     if name in POSIX_MODULES:
         try:
-            return globals().setdefault(name, importlib.import_module(name))  # asked for before and after each command
+            # Asked for before and after each command.
+            return globals().setdefault(name, importlib.import_module(name))
         except ImportError:
             return MissingName(name)
     for module in (os, select, signal, socket):

@@ -94,8 +94,10 @@ class EndsOfJobs(Instrument):
     def __init__(self, scheduler: Scheduler, queue: Any) -> None:
         self._scheduler: Final = scheduler
         self._queue: Final = queue
-        self.is_unwanted = False  # whether the iteration has ended before the run
-        self.thread_id: int | None = None  # that of the run, once there is one to cancel
+        # Whether the iteration has ended before the run.
+        self.is_unwanted = False
+        # The thread of the run, once there is a run to cancel.
+        self.thread_id: int | None = None
 
     def before_run(self, scheduler: Scheduler) -> None:
         """Cancel the run if the iteration has ended before. Each thread writes first, and then asks the other one."""
@@ -219,13 +221,15 @@ class Scheduler(BaseScheduler):
     def _begin_hold(self) -> None:
         from .view.look import _answers, _loaded_files
 
-        _answers.start_or_warn()  # who is to mend something can look
+        # Who is to mend something can look.
+        _answers.start_or_warn()
         _loaded_files.remember()
 
     def _hold_advice(self) -> str:
         from .view.look import _answers, _loaded_files
 
-        _loaded_files.remember()  # what jobs have imported
+        # What jobs have imported.
+        _loaded_files.remember()
         if not _answers.answer_thread.is_running():
             return super()._hold_advice()
         look = f"trioflow look {os.getpid()}"
@@ -306,12 +310,14 @@ class Scheduler(BaseScheduler):
         queue: SimpleQueue[Any] = SimpleQueue()
         ends = EndsOfJobs(self, queue)
         options["instruments"] = [*options.get("instruments", ()), ends]
-        threads = ThreadPoolExecutor(2, "trioflow run")  # the second one cancels
+        # The second one cancels.
+        threads = ThreadPoolExecutor(2, "trioflow run")
         try:
             run = threads.submit(contextvars.copy_context().run, lambda: self.run(**options))
             run.add_done_callback(lambda _: queue.put(None))
             for job, finished_at in iter(queue.get, None):
-                if job.finished_at == finished_at:  # otherwise, it is tried again
+                if job.finished_at == finished_at:
+                    # Otherwise, it is tried again.
                     yield job
         except BaseException:
             ends.is_unwanted = True
@@ -369,7 +375,8 @@ class Scheduler(BaseScheduler):
             4    ✓    <Job last>            -> 1.0
 
         """
-        from .view.text import _symbols  # imported late, like all views, because many programs display nothing
+        # Imported late, like all views, because many programs display nothing.
+        from .view.text import _symbols
         from .view.text._listing import Listing
 
         stream = _symbols.output_stream(file, f"list() of {self.label!r}")
@@ -568,7 +575,8 @@ class First(Scheduler, Generic[T_co]):
         all_options: Any = {**options, "enough": enough, "stagger": stagger}
         super().__init__(*jobs_or_sequences, **all_options)
 
-    if TYPE_CHECKING:  # the result of a `Scheduler` is a bool
+    if TYPE_CHECKING:
+        # The result of a `Scheduler` is a bool.
 
         def result(self, *, default: object = None) -> T_co:  # type: ignore[override]
             """Return the result of the job that was first; see `AbstractJob.result`."""

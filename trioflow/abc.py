@@ -85,7 +85,8 @@ from ._core.words._job_queries import stored_result as stored_result
 from ._core.words._run_view import RunView as RunView
 from ._core.words._run_view import current_run as current_run
 
-if _TYPE_CHECKING:  # at run time it would be `int`, because `fractions` is slow to import
+if _TYPE_CHECKING:
+    # At run time it would be `int`, because `fractions` is slow to import.
     from ._core.base._amounts import Amount as Amount
     from ._core.job._work_spec import HashOnly as HashOnly
     from ._core.job._work_spec import LocalDirectory as LocalDirectory

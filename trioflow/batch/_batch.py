@@ -37,7 +37,8 @@ from ._resources import make_pool
 from ._sources import Arguments, SourceProduct
 from ._template import CommandTemplate, Shell
 
-if TYPE_CHECKING:  # imported on demand at run time, because importing them would double the import time
+if TYPE_CHECKING:
+    # Imported on demand at run time, because importing them would double the import time.
     from .. import LocalNode, SshJob, SshNode
 
     Node = SshNode | LocalNode
@@ -165,7 +166,8 @@ class Batch:
         self._is_ended_from_outside = False
         for stream in reporter.printer.streams:
             stream.on_broken = self._stop
-        self._line_counts: Final = Counter[str]()  # with a journal, how often each command line has occurred
+        # With a journal, how often each command line has occurred.
+        self._line_counts: Final = Counter[str]()
         self._slots: Final = NumberedSlots()
         self._slots_of_nodes = slots
         self._node_pool: Final = NodePool(nodes, slots_per_node, reporter.printer.print_message)
@@ -279,18 +281,21 @@ class Batch:
         for job in commands:
             if job.state is JobState.FAILED:
                 with contextlib.suppress(*COMMAND_ERRORS):
-                    await job  # its failure no longer counts, so the scheduler drops it, and its label is free
+                    # Its failure no longer counts, so the scheduler drops it, and its label is free.
+                    await job
         for sequence, failed in self.reporter.take_failed(sequences).items():
             if not await self._start(sequence, failed.arguments, failed.label):
                 return
 
     def _release_node(self, node: Node | None) -> None:
-        if node is not None:  # otherwise the command was on this machine, where only the window limits the commands
+        if node is not None:
+            # Otherwise the command was on this machine, where only the window limits the commands.
             self._node_pool.release(node)
 
     async def _add_slots(self, node: Node) -> None:
         """Add the slots of a node, also to the window, unless who looks at the batch has set another one."""
-        more = await self._node_pool.add_slots_for_cpus(node) - 1  # the window had one for each node
+        # The window had one for each node.
+        more = await self._node_pool.add_slots_for_cpus(node) - 1
         is_own = self.scheduler.jobs_window == self._slots_of_nodes
         self._slots_of_nodes += more
         if is_own:
@@ -399,7 +404,8 @@ class Batch:
     def _stop(self) -> None:
         """Start no more commands, and end with those that run."""
         self.is_stopped = True
-        with contextlib.suppress(RuntimeError):  # the run has ended
+        with contextlib.suppress(RuntimeError):
+            # The run has ended.
             self.scheduler.drain()
 
     def end_feed(self) -> None:
@@ -424,7 +430,8 @@ class NodePool:
         self, nodes: Sequence[Node], slots_per_node: int | None, print_message: Callable[[str], Awaitable[Any]]
     ) -> None:
         self._print_message: Final = print_message
-        self._reachable_nodes: Final = set(nodes)  # all nodes, until one proves to be unreachable
+        # All nodes, until one proves to be unreachable.
+        self._reachable_nodes: Final = set(nodes)
         self._free_slots: Final = deque(list(nodes) * (slots_per_node or 0))
         self._semaphore: Final = anyio.Semaphore(len(self._free_slots), fast_acquire=True)
 

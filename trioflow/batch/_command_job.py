@@ -138,7 +138,8 @@ class CommandOutcome:
         if isinstance(self.error, JobTimeout | JobCancelled):
             return f"{self.reason}: {shorten_line(self.command)}"
         if isinstance(self.error, Unreachable):
-            return ""  # the batch reports each unreachable node once
+            # The batch reports each unreachable node once.
+            return ""
         if isinstance(self.error, CommandError) and self.result is not None:
             return ""
         if isinstance(self.error, (CommandError, SshError)):
@@ -175,7 +176,8 @@ def open_outputs(result: CommandResult | None) -> tuple[BinaryIO, BinaryIO]:
 def _open_output(result: CommandResult | None, stream: Literal["stdout", "stderr"]) -> BinaryIO:
     try:
         return io.BytesIO() if result is None else result.open(stream)
-    except ValueError:  # the stream was not captured
+    except ValueError:
+        # The stream was not captured.
         return io.BytesIO()
 
 
@@ -214,8 +216,10 @@ class KeptFailure:
 
 
 class BatchCommandJob(
-    AbstractJob[CommandResult | KeptFailure], keeps_time=True
-):  # the timeout applies to the job of each attempt
+    AbstractJob[CommandResult | KeptFailure],
+    keeps_time=True,
+    # The timeout applies to the job of each attempt.
+):
     """The job of one command of a batch. If the command's node is unreachable, the job tries another node.
 
     Args:
@@ -245,8 +249,10 @@ class BatchCommandJob(
         self.arguments: Final = arguments
         self.line: Final = line
         self.node = node
-        self.live_outputs: tuple[TaggedLineStream, TaggedLineStream] | None = None  # set with `--line-buffer`
-        self._attempt_job: CommandJob | SshJob | None = None  # the job of the latest attempt
+        # Set with `--line-buffer`.
+        self.live_outputs: tuple[TaggedLineStream, TaggedLineStream] | None = None
+        # The job of the latest attempt.
+        self._attempt_job: CommandJob | SshJob | None = None
         self._start_timestamp, self._start_time = time.time(), time.monotonic()
         super().__init__(label=label or batch.unique_label(line), needs=batch.options.needs, save=(_dump, batch.load))
 
@@ -263,7 +269,8 @@ class BatchCommandJob(
             ValueError: the command line contains a NUL.
 
         """
-        batch, attempts_left = self._batch, self._batch.options.retries  # from 0, it goes below 0: there is no limit
+        # From 0, it goes below 0: there is no limit.
+        batch, attempts_left = self._batch, self._batch.options.retries
         while True:
             attempts_left -= 1
             try:

@@ -98,7 +98,8 @@ class Options:
         parse=_resources.parse_needs, multiple=True, metavar="NAME=AMOUNT,...",
         help="Resources that each command needs, as in gpu=1,mem=4G; it starts when they are free.",
     )  # fmt: skip
-    pool: Mapping[str, Any] = option(  # the arguments of `Pool`
+    # The arguments of `Pool`.
+    pool: Mapping[str, Any] = option(
         parse=_resources.parse_pool, multiple=True, metavar="NAME=...,...",
         help="Total resources for --needs, as in gpu=0,1,mem=24G; gpu=0, with a comma is one unit named 0.  "
         "[default: cpu, mem and gpu of this machine]",

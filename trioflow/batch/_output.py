@@ -63,7 +63,8 @@ class StdStream:
             await anyio.wait_writable(self._descriptor)
 
     def write_blocking(self, data: bytes) -> None:
-        if self._stream is None or self.is_broken:  # None: the program was started without this stream
+        if self._stream is None or self.is_broken:
+            # None: the program was started without this stream.
             return
         try:
             self._stream.flush()
@@ -171,7 +172,8 @@ class Backlog:
         """Yield a stored output in chunks, then free its space. Space on disk is freed when no output is left there."""
         if isinstance(item, bytes):
             self._bytes_in_memory -= len(item)
-            if item:  # `tag_lines` would put a tag before an empty chunk
+            if item:
+                # `tag_lines` would put a tag before an empty chunk.
                 yield item
             return
         assert self._descriptor is not None
@@ -209,13 +211,14 @@ class Printer:
         self.streams: Final = (StdStream("stdout"), StdStream("stderr"))
         self._prints_in_order: Final = in_order
         self._print_guard: Final = print_guard
-        self._lock: Final = anyio.Lock(fast_acquire=True)  # fast, to save an iteration of the event loop per command
+        # Fast, to save an iteration of the event loop per command.
+        self._lock: Final = anyio.Lock(fast_acquire=True)
         self._backlog: Final = Backlog()
         self._waiting_outputs: Final[dict[int, OutputChunks]] = {}
-        self._early_outputs: Final[
-            dict[int, list[tuple[StdStream, BacklogItem]]]
-        ] = {}  # the output of commands that still run
-        self._unwritten_chunks: OutputChunks = iter(())  # what `_write` has not written yet
+        # The output of commands that still run.
+        self._early_outputs: Final[dict[int, list[tuple[StdStream, BacklogItem]]]] = {}
+        # What `_write` has not written yet.
+        self._unwritten_chunks: OutputChunks = iter(())
 
     def keep_output(
         self, number: int, outputs: tuple[BinaryIO, BinaryIO], tag: bytes | None, *, is_restored: bool = False
@@ -239,7 +242,8 @@ class Printer:
                 io.BytesIO() if stream.is_appended else output
                 for stream, output in zip(self.streams, outputs, strict=True)
             )
-        if self._prints_in_order:  # copy the output: it may have to wait for long, and would keep its files open
+        if self._prints_in_order:
+            # Copy the output: it may have to wait for long, and would keep its files open.
             kept_chunks: list[Iterator[bytes]] = [self._backlog.take(self._backlog.store(output)) for output in outputs]
         else:
             kept_chunks = [read_chunks(output) for output in outputs]
@@ -299,7 +303,8 @@ class Printer:
     def shown_bytes(self, text: str) -> bytes:
         """Return a tag as bytes to print: for programs as it is, and for a terminal as text."""
         if any(stream.is_terminal for stream in self.streams):
-            from ..view.text._symbols import terminal_text  # imported late, like all views
+            # Imported late, like all views.
+            from ..view.text._symbols import terminal_text
 
             text = terminal_text(text, sys.stdout)
         return os.fsencode(text)
@@ -332,7 +337,8 @@ class Printer:
             for stream, chunk in chunks:
                 for start in range(0, len(chunk), PIPE_WRITE_SIZE):
                     self._unwritten_chunks = itertools.chain([(stream, chunk[start:])], chunks)
-                    if time.perf_counter() > turn_ends_at:  # let timeouts fire, and other commands start
+                    if time.perf_counter() > turn_ends_at:
+                        # Let timeouts fire, and other commands start.
                         await anyio.lowlevel.checkpoint()
                         turn_ends_at = time.perf_counter() + MAX_WRITING_SECONDS
                     await stream.wait_writable()

@@ -55,8 +55,10 @@ class RecordFile:
         self._format: Final = row_format
         self._appends: Final = append
         self._is_begun = False
-        self._failed_rows: Final[dict[int, tuple[int, int]]] = {}  # by the numbers of the commands: from where to where
-        self._superseded: Final[list[tuple[int, int]]] = []  # the rows of commands that were tried again
+        # The bounds of each failed command's rows, by the command's number.
+        self._failed_rows: Final[dict[int, tuple[int, int]]] = {}
+        # The rows of commands that were tried again.
+        self._superseded: Final[list[tuple[int, int]]] = []
         try:
             flags = (os.O_RDWR if append else os.O_WRONLY) | os.O_CREAT | os.O_APPEND
             self._descriptor: Final = os.open(path, flags, 0o666)
@@ -122,7 +124,8 @@ class RecordFile:
 
     def _begin(self, arguments: Sequence[str] | None) -> None:
         """Empty the file, and write the header, as soon as the arguments of a command are known if it needs them."""
-        with contextlib.suppress(OSError):  # a pipe or a device
+        with contextlib.suppress(OSError):
+            # A pipe or a device.
             os.ftruncate(self._descriptor, 0)
         header = self._format.header(arguments)
         self._is_begun = header is not None
@@ -218,7 +221,8 @@ class CsvFormat:
     description = "the results in"
 
     def __init__(self) -> None:
-        self._count = 0  # of the columns of arguments
+        # The number of columns of arguments.
+        self._count = 0
 
     def header(self, arguments: Sequence[str] | None) -> bytes | None:
         """Return the row with the names of the columns, of which arguments have `arg1`, `arg2` and so on."""
@@ -268,7 +272,8 @@ def _facts(outcome: CommandOutcome) -> dict[str, Any]:
 
 def _csv_row(cells: Any) -> bytes:
     stream = io.StringIO()
-    csv.writer(stream, lineterminator="\r\n").writerow(cells)  # before 3.13, it quotes the characters of this alone
+    # Before 3.13, it quotes the characters of this alone.
+    csv.writer(stream, lineterminator="\r\n").writerow(cells)
     return (stream.getvalue().removesuffix("\r\n") + "\n").encode()
 
 
@@ -280,7 +285,8 @@ def escape_invalid_utf8(text: str) -> str:
 def _csv_cell(output: BinaryIO) -> Iterator[bytes]:
     last = ""
     for text in _decoded(output, "backslashreplace"):
-        before = "" if last in ("", ";", "\t") else "x"  # the middle of a cell begins no formula
+        # The middle of a cell begins no formula.
+        before = "" if last in ("", ";", "\t") else "x"
         yield (b"" if last else b'"') + escape_formula(before + text).removeprefix(before).replace('"', '""').encode()
         last = text[-1]
     yield b'"' if last else b""
@@ -336,8 +342,10 @@ class OutputDirectory:
 
     def __init__(self, template: CommandTemplate) -> None:
         self._template: Final = template
-        self._owners: Final[dict[str, tuple[int, str]]] = {}  # for each file, the number and arguments of its command
-        self._saved: Final[set[int]] = set()  # the numbers of commands whose files this batch has written
+        # For each file, the number and arguments of its command.
+        self._owners: Final[dict[str, tuple[int, str]]] = {}
+        # The numbers of commands whose files this batch has written.
+        self._saved: Final[set[int]] = set()
         self._moved: Final[list[str]] = []
 
     def claim(self, sequence: int, arguments: Sequence[str]) -> None:
@@ -384,7 +392,8 @@ class OutputDirectory:
                 with open(posix.open_regular(path, flags), "wb") as target:
                     shutil.copyfileobj(content, target)
             self._saved.add(sequence)
-        except ValueError:  # an argument contains a NUL, so its command has not started
+        except ValueError:
+            # An argument contains a NUL, so its command has not started.
             return
         except OSError as error:
             raise BatchError(f"cannot write the results in {output!r}: {error.strerror}") from None

@@ -16,7 +16,8 @@ from ._options import HaltRule, Options
 from ._output import Printer, PrintGuard
 from ._sources import Arguments
 
-if TYPE_CHECKING:  # imported on demand at run time, because few batches need it
+if TYPE_CHECKING:
+    # Imported on demand at run time, because few batches need it.
     from ._record_files import OutputDirectory, Record
 
 MAX_EXIT_CODE: Final = 101
@@ -187,11 +188,13 @@ class Reporter:
         outcome = command.outcome()
         if outcome.has_failed:
             await self._report_failure(outcome)
-        if outcome.has_large_output:  # timeouts fire, and commands end and write, meanwhile
+        if outcome.has_large_output:
+            # Timeouts fire, and commands end and write, meanwhile.
             await anyio.to_thread.run_sync(self._save, command, outcome)
         else:
             self._save(command, outcome)
-        if not self._saves_results:  # otherwise an interruption here would leave a row whose command is not counted
+        if not self._saves_results:
+            # Otherwise an interruption here would leave a row whose command is not counted.
             await self.printer.print_kept(command.sequence)
         self.kept_count += outcome.is_kept
         self.run_count += 1

@@ -145,7 +145,8 @@ def parse_pool(text: str) -> dict[str, Any]:
         name: values[0] if len(values) == 1 else [value for value in values if value]
         for name, values in resources.items()
     }
-    Pool(**arguments)  # raises for invalid amounts
+    # Raises for invalid amounts.
+    Pool(**arguments)
     return arguments
 
 
@@ -166,7 +167,8 @@ def detect_resource(name: str) -> Any:
         # Like CUDA, ignore an invalid entry and all entries after it.
         cards = itertools.takewhile(lambda card: not card.startswith("-"), visible_devices.split(","))
         return [card for card in cards if card]
-    import glob  # imported late: few batches need it
+    # Imported late: few batches need it.
+    import glob
 
     numbers = (path.removeprefix("/dev/nvidia") for path in glob.glob("/dev/nvidia[0-9]*"))
     return sorted(numbers, key=int) or None

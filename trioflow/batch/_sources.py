@@ -58,9 +58,11 @@ class LineFilling:
             if item is None:
                 yield None
                 continue
-            item_size = self.measure(item) - empty_size + len(item)  # with blanks between arguments
+            # With blanks between arguments.
+            item_size = self.measure(item) - empty_size + len(item)
             if chosen and size + item_size > self.max_size:
-                yield tuple(itertools.chain.from_iterable(chosen))  # their sum takes time in proportion to the square
+                # Their sum takes time in proportion to the square.
+                yield tuple(itertools.chain.from_iterable(chosen))
                 chosen, size = [], empty_size
             chosen.append(item)
             size += item_size
@@ -93,7 +95,8 @@ class ReadingRules:
         for item in items:
             if item is None or self.column_pattern is None:
                 yield None if item is None else (item,)
-            else:  # if the pattern has groups, `split` returns them, too; a group that did not match is None
+            else:
+                # If the pattern has groups, `split` returns them, too; a group that did not match is None.
                 yield tuple((column or "").strip() for column in self.column_pattern.split(item))
 
 
@@ -146,7 +149,8 @@ class LineSource:
             BatchError: the file cannot be read, or is a pipe or a device of which too much would have to be kept.
 
         """
-        unfinished_parts: list[bytes] = []  # the parts of a line whose end has not been read yet
+        # The parts of a line whose end has not been read yet.
+        unfinished_parts: list[bytes] = []
         max_size = math.inf if self._is_regular() else posix.MAX_STREAM_SIZE
         kept_size = 0
         while True:

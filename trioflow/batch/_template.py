@@ -88,7 +88,8 @@ class Placeholder:
         modified = map(modify, self._select(arguments))
         words = (quote(argument, self.place) if is_quoted else argument for argument in modified)
         text = " ".join(f"{self.prefix}{word}{self.suffix}" for word in words)
-        return text.replace("\n", " ") if self.place == COMMENT else text  # a newline would end the comment
+        # A newline would end the comment.
+        return text.replace("\n", " ") if self.place == COMMENT else text
 
     def _select(self, arguments: Sequence[str]) -> Sequence[str]:
         if self.index == 0:

@@ -38,7 +38,8 @@ def _open_closed_streams() -> None:
         try:
             os.fstat(number)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # gets the lowest number that is free
+            # Gets the lowest number that is free.
+            os.open(os.devnull, os.O_RDWR)
     sys.stdout = sys.stdout or open(1, "w", errors="replace", closefd=False)  # noqa: SIM115 - until the end
     sys.stderr = sys.stderr or open(2, "w", errors="replace", closefd=False)  # noqa: SIM115
 

@@ -68,11 +68,13 @@ def command(path: Path, name: str | None, value: str | None, early: bool) -> int
         with translated_journal_errors():
             files.check()
     question = None if name is None else find_question(files, name)
-    if not is_new:  # after the question, since it is withdrawn when its answer is in the journal
+    if not is_new:
+        # After the question, since it is withdrawn when its answer is in the journal.
         record, is_running = read_journal(path, name)
     if name is None or value is None:
         return list_questions(files)
-    if not is_running:  # the run may have ended in the meantime
+    if not is_running:
+        # The run may have ended in the meantime.
         question = find_question(files, name)
     if question is not None:
         if is_secret and not question.redact:

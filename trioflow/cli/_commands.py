@@ -33,7 +33,8 @@ class CommandLine(NamedTuple):
         """Save the arguments and the working directory, because the user's file may change the directory."""
         try:
             return cls(tuple(arguments), os.getcwd())
-        except OSError:  # the directory was removed
+        except OSError:
+            # The directory was removed.
             return cls(tuple(arguments), "")
 
     @classmethod
@@ -102,7 +103,8 @@ class CommandGroup(click.Group):
             code = error.exit_code
         except (click.Abort, KeyboardInterrupt):
             code = INTERRUPTED_CODE
-        except OSError as error:  # of an output; errors of input files are reported where they are read
+        except OSError as error:
+            # The error is an output's; errors of input files are reported where they are read.
             code = report_output_error(error)
         sys.exit(code or SUCCESS_CODE)
 
@@ -125,7 +127,8 @@ def option_error_text(error: click.NoSuchOption | click.BadParameter, hint: str 
     flags = {flag for one in (context.command.get_params(context) if context else ()) for flag in one.opts}
     words = {word.partition("=")[0] for word in getattr(context and context.find_root().obj, "arguments", ())}
     wrong = [error.option_name] if isinstance(error, click.NoSuchOption) else error.param.opts if error.param else []
-    for flag in sorted(flags):  # with one dash, the letters of its name were taken for options
+    # With one dash, the letters of its name were taken for options.
+    for flag in sorted(flags):
         if flag.startswith("--") and flag[1:] in words and any(name[1:] in flag[2:] for name in wrong):
             hint = f"do you mean {flag}?"
     if isinstance(error, click.BadParameter):

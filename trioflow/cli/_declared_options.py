@@ -39,14 +39,16 @@ def _click_option(field: dataclasses.Field[Any]) -> Callable[[Callable[..., T]],
     settings = dict(field.metadata)
     flags = settings.pop("flags") or [f"--{field.name.replace('_', '-')}"]
     parse = settings.pop("parse", None)
-    if field.type in (bool, "bool"):  # text, if its module postpones annotations
+    if field.type in (bool, "bool"):
+        # Text, if its module postpones annotations.
         settings["is_flag"] = True
     elif parse is not None:
         settings["type"] = option_type(parse)
         if settings.get("multiple"):
             settings["callback"] = merge_values
     elif settings.get("metavar") == "FILE":
-        settings.setdefault("type", click.Path())  # for completions of the shell
+        # For completions of the shell.
+        settings.setdefault("type", click.Path())
     return click.option(*flags, field.name, **settings)
 
 

@@ -107,7 +107,8 @@ class RunSummaryText:
         is_cheap = self._trace is not None or job_count * SEARCH_SECONDS_PER_JOB <= elapsed * MAX_SEARCH_SHARE
         if job_count < 2 or elapsed < MIN_SECONDS_FOR_CHAIN or not is_cheap:
             return ""
-        from ..view.trace._trace import find_critical_path_parts  # imported here, because most runs are shorter
+        # Imported here, because most runs are shorter.
+        from ..view.trace._trace import find_critical_path_parts
 
         shown: list[tuple[float, str]] = []
         for part in find_critical_path_parts(self._scheduler, self._trace):
@@ -171,7 +172,8 @@ def count_restorable_jobs(journal: Path) -> int:
 
     try:
         return read_with_retry(journal, lambda store: store.count_kept_jobs())
-    except JournalError:  # the run has logged the error already
+    except JournalError:
+        # The run has logged the error already.
         return 0
 
 

@@ -37,7 +37,8 @@ NOT_IN_JOURNAL_TEXT: Final = "no result in the journal"
 MAX_RESULT_LENGTH: Final = 60
 BRACKETS: Final = {"tuple": "()", "set": "{}"}
 COMMAND_RESULT_PREFIX: Final = '{"$":"CommandResult",'
-KEPT_FAILURE_PREFIX: Final = f'{{"result":{COMMAND_RESULT_PREFIX}'  # of `batch --keep all`
+# `batch --keep all` stores failures so.
+KEPT_FAILURE_PREFIX: Final = f'{{"result":{COMMAND_RESULT_PREFIX}'
 
 
 HELP_EPILOG: Final = """\b
@@ -122,7 +123,8 @@ def show(path: Path, pattern: str) -> int:
 @click.pass_obj
 def forget(path: Path, pattern: str) -> int:
     """Remove the jobs that match PATTERN. The next run runs them again."""
-    read_runs_and_jobs(path)  # raises if the file is not a journal; opening it for changes would turn it into one
+    # Raises if the file is not a journal; opening it for changes would turn it into one.
+    read_runs_and_jobs(path)
     with translated_journal_errors(), contextlib.closing(JournalStore(path, writes=True)) as store:
         records = match_records(list(store.job_records()), pattern, path)
         store.forget(record.path for record in records)
@@ -245,7 +247,8 @@ def run_verdict_text(run: RunRecord, records: list[StoredJob]) -> str:
         if run.outcome:
             return printable(run.outcome)
         return f"{'is running' if run.is_running else 'was killed'} ({printable(run.process)})"
-    if summary is None:  # another program changed it
+    if summary is None:
+        # Another program changed it.
         return reason.name.lower()
     tally = Tally()
     for count in summary.counts:
@@ -256,7 +259,8 @@ def run_verdict_text(run: RunRecord, records: list[StoredJob]) -> str:
         if record.restored == run.id:
             tally.restored.add(record.settled, record.elapsed)
     if reason is StopReason.COMPLETED and tally.failure_count > len(summary.failures):
-        reason = StopReason.FAILED  # jobs of a batch have results that count as failures
+        # Jobs of a batch have results that count as failures.
+        reason = StopReason.FAILED
     elapsed = math.nan if run.ended is None else run.ended - run.started
     verdict = create_verdict(reason, tally, max(0.0, elapsed) if math.isfinite(elapsed) else None, summary.culprit)
     symbols = Symbols.for_stream(sys.stdout)
@@ -296,7 +300,8 @@ def short_result(record: StoredJob) -> str:
         return REDACTED_TEXT
     try:
         text = _readable(json.loads(record.result))
-    except Exception:  # another program may have written anything
+    except Exception:
+        # Another program may have written anything.
         text = record.result
     return fit(text, MAX_RESULT_LENGTH, ellipsis="...")
 
@@ -331,7 +336,8 @@ def _short_command_result(text: str) -> str:
         outputs = [(name, getattr(result, name)) for name in ("stdout", "stderr")]
         shown = [f"{name} of {len(output)} bytes" for name, output in outputs if output]
         return ", ".join([describe_exit(result.returncode), duration_text(result.elapsed), *shown])
-    except Exception:  # another program may have written anything
+    except Exception:
+        # Another program may have written anything.
         return text[:MAX_RESULT_LENGTH]
 
 
@@ -363,5 +369,6 @@ def timestamp_text(seconds: float) -> str:
     """
     try:
         return datetime.datetime.fromtimestamp(seconds).astimezone().isoformat(sep=" ", timespec="seconds")
-    except (ValueError, OverflowError, OSError):  # another program changed the file
+    except (ValueError, OverflowError, OSError):
+        # Another program changed the file.
         return "unknown time"

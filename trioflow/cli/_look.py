@@ -130,7 +130,8 @@ def command(pid: int | Path | None, label: str | None, **options: object) -> int
         _outputs.echo_data(json.dumps(record, indent=1).encode())
     else:
         columns, height = shutil.get_terminal_size() if sys.stdout.isatty() else (None, math.inf)
-        for line in _client.text_lines(pid, record, columns, height - 1):  # the last line is for the prompt
+        # The last line is for the prompt.
+        for line in _client.text_lines(pid, record, columns, height - 1):
             _outputs.echo(line)
     return SUCCESS_CODE
 

@@ -80,7 +80,8 @@ class NodeRun:
         except KeyboardInterrupt:
             return INTERRUPTED_CODE
         if scheduler.culprit is not None and (error := scheduler.culprit.raised_exception()) is not None:
-            raise error  # raised when the output of a node could not be printed
+            # Raised when the output of a node could not be printed.
+            raise error
         if scheduler.stop_reason is StopReason.INTERRUPTED:
             return on_signal.exit_code
         return min(MAX_EXIT_CODE, sum(outcome.is_failure for outcome in self._outcomes.values())) or SUCCESS_CODE
@@ -90,7 +91,8 @@ class NodeRun:
 
         If a copy fails, it is the last step. If the command exits with an error, the files are still pulled.
         """
-        self._outcomes[node] = NodeOutcome("interrupted")  # replaced at the end of the task
+        # Replaced at the end of the task.
+        self._outcomes[node] = NodeOutcome("interrupted")
         outcome = NodeOutcome("copied", is_failure=False)
         result: CommandResult | None = None
         error: Exception | None = None
@@ -162,7 +164,8 @@ def _print_output(node: Node, outcome: NodeOutcome, result: CommandResult | None
 
 def _format_hostlist(nodes: Sequence[Node]) -> str:
     """Return the names of nodes in a short form, with numbers as ranges: `node[01-03,07]`."""
-    numbers_by_stem: dict[tuple[str, int], list[int]] = {}  # the keys are a stem and a number of digits
+    # The keys are a stem and a number of digits.
+    numbers_by_stem: dict[tuple[str, int], list[int]] = {}
     for node in nodes:
         stem = node.name if isinstance(node, SshNode) and node.port is not None else node.name.rstrip("0123456789")
         digits = node.name[len(stem) :]

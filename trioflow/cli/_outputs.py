@@ -32,7 +32,8 @@ class OutputFile(click.Path):
 
     def convert(self, value: str | os.PathLike[str], param: click.Parameter | None, ctx: click.Context | None) -> Path:
         """Check the path, and return it as absolute, because the user's file may change the working directory."""
-        from pathlib import Path  # imported here, because a batch without such an option does not need it
+        # Imported here, because a batch without such an option does not need it.
+        from pathlib import Path
 
         problem = _find_path_problem(Path(value), self._suffixes)
         if problem:
@@ -59,7 +60,8 @@ def write_output(write: Callable[[str], Any], path: Path) -> bool:
     """Call `write` with the path; on failure, report it on standard error and return False."""
     try:
         write(str(path))
-    except (OSError, RuntimeError) as error:  # RuntimeError: Graphviz is missing or has failed
+    except (OSError, RuntimeError) as error:
+        # RuntimeError: Graphviz is missing or has failed.
         reason = printable(getattr(error, "strerror", None) or str(error))
         echo(f"Error: cannot write {printable(str(path))!r}: {reason}", err=True)
         return False
@@ -73,7 +75,8 @@ def echo(text: str = "", *, err: bool = False, nl: bool = True) -> None:
         OSError: the stream cannot be written.
 
     """
-    from ..view.text._symbols import terminal_text  # imported here, because most batches do not need it
+    # Imported here, because most batches do not need it.
+    from ..view.text._symbols import terminal_text
 
     is_forced = bool(os.environ.get("FORCE_COLOR")) and not os.environ.get("NO_COLOR")
     shown = terminal_text(text, sys.stderr if err else sys.stdout)
@@ -159,7 +162,8 @@ def report_output_error(error: OSError) -> int:
 def discard_buffers() -> None:
     """Discard buffered output that cannot be written, because Python would print an error about it at exit."""
     null_descriptor = os.open(os.devnull, os.O_WRONLY)
-    for stream in filter(None, (sys.stdout, sys.stderr)):  # None for a stream that was closed at the start
+    # None for a stream that was closed at the start.
+    for stream in filter(None, (sys.stdout, sys.stderr)):
         try:
             stream.flush()
         except OSError:

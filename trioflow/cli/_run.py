@@ -61,7 +61,8 @@ def _redirect_stdout(ctx: click.Context) -> IO[bytes]:
     """Return a stream to standard output, and redirect all other output to standard error until `ctx` is closed."""
     sys.stdout.flush()
     saved_stdout = os.dup(1)
-    os.dup2(2, 1)  # so that the output of jobs, commands and this program does not mix with the events
+    # So that the output of jobs, commands and this program does not mix with the events.
+    os.dup2(2, 1)
     # The path is only the name of the file in messages.
     events = io.FileIO("standard output", "wb", opener=lambda path, flags: os.dup(saved_stdout))
 
@@ -175,7 +176,8 @@ def command(scheduler: Scheduler, options: RunOptions) -> int:
     hidden_subjects = {"failure", "end"} if is_drawing else {"end"}
 
     def drain() -> None:
-        hidden_subjects.add("drain")  # the message on the signal says it
+        # The message on the signal says it.
+        hidden_subjects.add("drain")
         scheduler.drain()
 
     on_signal = ExitOnSecondSignal(drain if options.drain_on_term else None)
@@ -217,7 +219,8 @@ def print_end(
 
     """
     details = run_summary.details()
-    results = [_outputs.try_echo("", nl=False)]  # flushes the output of jobs before the summary
+    # Flushes the output of jobs before the summary.
+    results = [_outputs.try_echo("", nl=False)]
     results += [_outputs.try_echo(f"\n{details}", err=True)] if details else []
     written = files.write()
     lines: list[str] = []
@@ -241,7 +244,8 @@ class RunFiles:
 
     def __init__(self, options: RunOptions) -> None:
         self._options: Final = options
-        self.has_failed = False  # whether a file could not be written
+        # Whether a file could not be written.
+        self.has_failed = False
         if options.report or options.web:
             from ..view.trace.report._report import require_jinja
 
@@ -355,7 +359,8 @@ class EngineLogHandler(logging.Handler):
         """Print a record, unless its subject is hidden, or the user's code has configured logging in the meantime."""
         if logging.root.handlers or getattr(record, "about", None) in self._hidden_subjects:
             return
-        if isinstance(record.args, tuple) and len(record.args) == 2:  # leave out the advice, which is for programs
+        if isinstance(record.args, tuple) and len(record.args) == 2:
+            # Leave out the advice, which is for programs.
             record = logging.makeLogRecord({**record.__dict__, "args": (record.args[0], "")})
         with contextlib.suppress(OSError):
             _outputs.echo(self.format(record), err=True)

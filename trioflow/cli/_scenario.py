@@ -139,7 +139,8 @@ def load_file(path: Path) -> ModuleType:
         lambda: exec(compile(source, str(path), "exec", dont_inherit=True), module.__dict__),
         f"{path} raised an exception while it was being loaded",
     )
-    _loaded_files.remember()  # what it has imported
+    # What it has imported.
+    _loaded_files.remember()
     loaded_modules[:] = [module]
     return module
 
@@ -308,7 +309,8 @@ def build_scheduler(path: Path, name: str | None, settings: tuple[str, ...] = ()
         ClickException: the user's code raises an exception.
 
     """
-    sys.argv = [str(path)]  # as in a script that was started without arguments
+    # As in a script that was started without arguments.
+    sys.argv = [str(path)]
     target = find_scheduler(load_file(path), path, name)
     if isinstance(target, Scheduler):
         if settings:
@@ -339,7 +341,8 @@ def make_window(scheduler: Scheduler, slots: int | None) -> int | anyio.Capacity
     """
     if not slots or not any(isinstance(job, Scheduler) for job in scheduler):
         return slots
-    import anyio  # imported here, because --help does not need it
+    # Imported here, because --help does not need it.
+    import anyio
 
     return anyio.CapacityLimiter(slots)
 
@@ -400,11 +403,13 @@ def bind_settings(function: Callable[..., Any], settings: Iterable[str]) -> insp
 def _signature(function: Callable[..., Any]) -> inspect.Signature:
     try:
         return inspect.signature(function, eval_str=True)
-    except Exception:  # only type checkers can evaluate some annotations
+    except Exception:
+        # Only type checkers can evaluate some annotations.
         pass
     try:
         return inspect.signature(function)
-    except (ValueError, TypeError) as error:  # some functions written in C have no signature
+    except (ValueError, TypeError) as error:
+        # Some functions written in C have no signature.
         raise click.UsageError(f"the scenario's parameters cannot be read: {error}") from None
 
 
@@ -422,7 +427,8 @@ def _split(settings: Iterable[str]) -> dict[str, str]:
 
 def _convert(parameter: inspect.Parameter, text: str) -> Any:
     """Convert a text to a parameter's type. A list or dict is JSON."""
-    import msgspec  # imported here, because --help does not need it
+    # Imported here, because --help does not need it.
+    import msgspec
 
     name: str = parameter.name
     default: Any = parameter.default

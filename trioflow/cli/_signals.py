@@ -47,13 +47,15 @@ class ExitOnSecondSignal:
 
 
 def _print_to_stderr(text: str) -> None:
-    with contextlib.suppress(OSError, RuntimeError):  # RuntimeError: the signal interrupted another print
+    with contextlib.suppress(OSError, RuntimeError):
+        # RuntimeError: the signal interrupted another print.
         print(text, file=sys.stderr)
 
 
 def exit_at_once(exit_code: int) -> None:
     """Exit immediately, without cleanup except showing the terminal's cursor."""
-    for descriptor in (1, 2, 0):  # while a monitor draws, descriptors 1 and 2 are pipes
+    # While a monitor draws, descriptors 1 and 2 are pipes.
+    for descriptor in (1, 2, 0):
         with contextlib.suppress(OSError):
             if os.isatty(descriptor):
                 os.write(descriptor, SHOW_CURSOR)

@@ -70,7 +70,8 @@ class SshOptions:
     name="ssh",
     cls=BatchCommand,
     epilog=HELP_EPILOG,
-    context_settings={"allow_interspersed_args": False},  # after the first word, options belong to the command
+    # After the first word, options belong to the command.
+    context_settings={"allow_interspersed_args": False},
 )
 @click.argument("words", nargs=-1, type=click.UNPROCESSED, metavar="[COMMAND...]")
 @takes_options(SshOptions)
@@ -85,13 +86,15 @@ def command(options: SshOptions) -> int:
         raise click.UsageError("--include needs --script")
     if not (options.words or options.script or options.push or options.pull):
         raise click.UsageError("Missing argument 'COMMAND...', or --script, --push or --pull")
-    from . import _node_runner  # imported here, because --help does not need it
+    # Imported here, because --help does not need it.
+    from . import _node_runner
     from .batch._batch_run import make_nodes
 
     names = ("username", "identity", "config", "gateway", "accept_new", "connect_timeout")
     nodes = make_nodes(options.nodes, **{name: getattr(options, name) for name in names})
     script = [] if options.script is None else [options.script]
-    for file in [*script, *options.include, *options.push]:  # with {node} in its name, it is another for each node
+    # With {node} in its name, it is another for each node.
+    for file in [*script, *options.include, *options.push]:
         if _node_runner.NODE_PLACEHOLDER not in file and not os.path.exists(file):
             raise click.UsageError(f"there is no file {file!r}")
     return _node_runner.NodeRun(options, nodes).run()

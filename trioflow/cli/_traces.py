@@ -45,7 +45,8 @@ def report_run(trace: Path, report: Sequence[Path], junit: Sequence[Path]) -> in
 
     if not (report or junit):
         report = [default := trace.absolute().with_suffix(".html")]
-        with contextlib.suppress(FileNotFoundError):  # whoever has sent the trace may have sent a link, too
+        with contextlib.suppress(FileNotFoundError):
+            # Whoever has sent the trace may have sent a link, too.
             status = default.lstat()
             is_others = posix.IS_POSIX and status.st_uid != posix.geteuid()
             if what := posix.describe_irregularity(status) or ("the file of another user" if is_others else ""):

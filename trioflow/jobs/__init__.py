@@ -2,7 +2,8 @@
 
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:  # the default makes a bare `ThreadJob` mean `ThreadJob[Any]`
+if TYPE_CHECKING:
+    # The default makes a bare `ThreadJob` mean `ThreadJob[Any]`.
     from typing_extensions import TypeVar
 
     T = TypeVar("T", default=Any)

@@ -166,7 +166,8 @@ class Answer(JobKind[T], box=BoxStyle("question", "note", (">", "]")), takes_slo
             try:
                 value = self._parse(value)
             except Exception as error:
-                if self.redact:  # the message may quote the answer
+                if self.redact:
+                    # The message may quote the answer.
                     raise ValueError(f"{subject} does not parse: {type(error).__name__}") from None
                 raise ValueError(f"{subject} does not parse: {type(error).__name__}: {error}") from error
         if self._choices is not None and not is_among(value, self._choices):
@@ -218,7 +219,8 @@ class Answer(JobKind[T], box=BoxStyle("question", "note", (">", "]")), takes_slo
 
     def for_journal(self) -> Work:
         """Return the question, the choices, and the function that reads the answer."""
-        from ..abc import Work  # imported late, because few runs have a journal, and the import is slow
+        # Imported late, because few runs have a journal, and the import is slow.
+        from ..abc import Work
 
         return Work(
             what="question",

@@ -72,7 +72,8 @@ def unpicklable_error(
     The message of the cause may quote the argument.
     """
     message = f"{job.label!r}: {_describe_unpicklable(call, place, make_pickler)}"
-    says_all = job.redact or message.endswith(LOCAL_FUNCTION_ADVICE)  # a log line would cut the advice off
+    # A log line would cut the advice off.
+    says_all = job.redact or message.endswith(LOCAL_FUNCTION_ADVICE)
     found = TypeError(message if says_all else f"{message}: {error}")
     found.__cause__ = None if job.redact else error
     return found
@@ -115,7 +116,8 @@ class PicklableFunctionProxy:
     """
 
     def __init__(self, decorated: Any) -> None:
-        self._decorated: Final = decorated  # the object that `@job` has put in the function's place
+        # The object that `@job` has put in the function's place.
+        self._decorated: Final = decorated
 
     def __reduce__(self) -> Any:
         """Pickle the function as an attribute of the object that `@job` has put in its place."""
@@ -181,5 +183,6 @@ def wrap_with_variables(function: Callable[..., Any], variables: Mapping[str, st
                 if os.environ.get(name) == value:
                     del os.environ[name]
 
-    wrapper.__name__ = getattr(function, "__name__", "call")  # Dask shows this name
+    # Dask shows this name.
+    wrapper.__name__ = getattr(function, "__name__", "call")
     return wrapper

@@ -176,7 +176,8 @@ class ThreadJob(
             with run.time_limit(self, cancels=True):
                 return await (self._await_thread(call) if self._on_cancel is None else self._await_beside(call))
         finally:
-            call.cancel()  # if no thread has begun it
+            # If no thread has begun it.
+            call.cancel()
 
     async def _await_beside(self, call: Future[None]) -> T:
         """Await the thread in a child task, so that this task can be cancelled meanwhile, and then call `on_cancel`."""
@@ -193,7 +194,8 @@ class ThreadJob(
                 value = await self._await_thread(call)
             except cancellation_type:
                 raise
-            except BaseException as error:  # the task group would put it into a group
+            except BaseException as error:
+                # The task group would put it into a group.
                 errors.append(error)
             finally:
                 has_ended.set()
@@ -203,7 +205,8 @@ class ThreadJob(
                 tasks.start_soon(await_thread)
                 try:
                     await has_ended.wait()
-                except cancellation_type as raised:  # not the context of what on_cancel may raise
+                except cancellation_type as raised:
+                    # Not the context of what on_cancel may raise.
                     cancellation = raised
                 if cancellation is not None:
                     if not call.cancel() and call.running():
@@ -213,11 +216,13 @@ class ThreadJob(
                 raise errors[0]
             return cast(T, value)
         except cancellation_type:
-            if errors and not isinstance(errors[0], Exception):  # not dropped: a SystemExit of the function
+            if errors and not isinstance(errors[0], Exception):
+                # Not dropped: a SystemExit of the function.
                 raise errors[0] from None
             raise
         finally:
-            errors.clear()  # break reference cycles
+            # Break reference cycles.
+            errors.clear()
             value = cancellation = None
 
     def _call_on_cancel(self, on_cancel: Callable[[], object], interruptions: list[BaseException]) -> None:
@@ -225,7 +230,8 @@ class ThreadJob(
             on_cancel()
         except Exception as error:
             run_of(self).report(f"on_cancel of {self.label!r} raised {type(error).__name__}: {error}", self, error)
-        except BaseException as interruption:  # the task group would put it into a group
+        except BaseException as interruption:
+            # The task group would put it into a group.
             interruptions.append(interruption)
 
     async def _await_thread(self, call: Future[None]) -> T:
@@ -248,7 +254,8 @@ class ThreadJob(
                 if not call.cancel() and call.running():
                     if abandoned_scope is None:
                         await _wait_until_ended(call)
-                        if interruption := call.exception():  # not dropped: a SystemExit of the function
+                        if interruption := call.exception():
+                            # Not dropped: a SystemExit of the function.
                             raise interruption from None
                     else:
                         # On asyncio, for `check_cancelled` in the thread:

@@ -93,7 +93,8 @@ async def begin_outputs(job: AbstractJob[Any]) -> Callable[[bool], Awaitable[str
 
 
 def _claim_outputs(job: AbstractJob[Any]) -> tuple[list[tuple[Any, str, Snapshot]], int]:
-    if job.attempts == 1:  # what it took over in an earlier run does not count
+    if job.attempts == 1:
+        # What it took over in an earlier run does not count.
         _taken_over.pop(job, None)
     claim(job, job.writes)
     places = [(path, os.path.realpath(_clean(path))) for path in job.writes]
@@ -155,11 +156,13 @@ def set_aside(path: Any, place: str, before: Snapshot, job: Any, began: int, oth
     parent, name = os.path.split(os.path.abspath(_clean(path)))
     link = os.path.join(os.path.realpath(parent), name)
     todo = [(place, place + PARTIAL_SUFFIX)]
-    if link != place and place not in before and not os.path.islink(link):  # the job has put its output in its place
+    if link != place and place not in before and not os.path.islink(link):
+        # The job has put its output in its place.
         todo.append((link, link + PARTIAL_SUFFIX))
     while todo:
         entry, target = todo.pop()
-        with contextlib.suppress(OSError):  # the failure of the job is reported
+        with contextlib.suppress(OSError):
+            # The failure of the job is reported.
             if not os.path.lexists(entry) or is_foreign(entry):
                 continue
             is_directory = os.path.isdir(entry) and not os.path.islink(entry)
@@ -203,7 +206,8 @@ def _rename_aside(entry: str, target: str, job: object, began: int) -> str:
 def _is_younger(path: str, began: int) -> bool:
     """Return whether all files at and below a path were written since then: a command may move older ones there."""
     for entry, stamp in take_snapshot(path).items():
-        changed = os.lstat(entry).st_ctime_ns  # later than the last write, if the file was moved
+        # Later than the last write, if the file was moved.
+        changed = os.lstat(entry).st_ctime_ns
         if stamp and not (stamp[2] >= began and (changed == stamp[2] or stamp[2] > began + CLOCK_TICK)):
             return False
     return True
@@ -271,7 +275,8 @@ def remove_own(path: str) -> None:
         return
     for parent, names, _ in os.walk(path):
         for name in names:
-            with contextlib.suppress(OSError, NotImplementedError):  # the system cannot do this with a link
+            with contextlib.suppress(OSError, NotImplementedError):
+                # The system cannot do this with a link.
                 os.chmod(os.path.join(parent, name), stat.S_IRWXU, follow_symlinks=False)
     shutil.rmtree(path, ignore_errors=True)
 

@@ -130,7 +130,8 @@ class FileStamper:
         except (FileNotFoundError, NotADirectoryError):
             return self._stamp_pattern(path) if may_be_pattern and glob.has_magic(os.fsdecode(path)) else ABSENT_STAMP
         if not stat.S_ISREG(status.st_mode):
-            return f"special {stat.S_IFMT(status.st_mode):o}"  # reading a pipe or a device might block forever
+            # Reading a pipe or a device might block forever.
+            return f"special {stat.S_IFMT(status.st_mode):o}"
         if not self.compares_contents:
             return f"{status.st_size} {status.st_mtime_ns}"
         with open(path, "rb") as file:
@@ -176,7 +177,8 @@ class FileStamper:
 
     def _was_only_appended_to(self, path: str | bytes | os.PathLike[Any], old_stamp: str | None) -> bool:
         """Return whether a file has only been appended to since this stamp, judging by its size and its old end."""
-        with contextlib.suppress(OSError, ValueError):  # not every stamp has a size, and a forged one may have anything
+        with contextlib.suppress(OSError, ValueError):
+            # Not every stamp has a size, and a forged one may have anything.
             size, *_, end = (old_stamp or ABSENT_STAMP).split()
             return size.isdigit() and os.path.getsize(path) > int(size) and _hash_before(path, int(size)) == end
         return False

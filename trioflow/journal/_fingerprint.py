@@ -106,13 +106,15 @@ class FingerprintBuilder:
         self._file_stamper: Final = files
         self._directory: Final = directory
         self._relative_path: Final = functools.lru_cache(MAX_FUNCTIONS)(self._find_relative_path)
-        self._hashes_all_values = False  # whether to hash all values of the current job
+        # Whether to hash all values of the current job.
+        self._hashes_all_values = False
         self._current_job: AbstractJob[Any] | None = None
         self._identities_by_function: Final[dict[Any, tuple[str, Any]]] = {}
         self.is_by_name_only = False
         """Whether the last fingerprint identifies a function by its name alone, such as a closure: another function may
         have the same fingerprint."""
-        self._is_without_file = False  # whether the current job is named by a program that has no file of its own
+        # Whether the current job is named by a program that has no file of its own.
+        self._is_without_file = False
         self.function: Any = None
         """The function of the last fingerprint, without its decorators, if its name alone identifies it."""
         self.identified_by_name_only: Final[dict[str, None]] = {}
@@ -217,16 +219,20 @@ class FingerprintBuilder:
         function that is not found by its name.
         """
         name = getattr(function, "__qualname__", None)
-        if name is None:  # the function is an object with __call__
+        if name is None:
+            # The function is an object with __call__.
             return self._type_name(cast(Any, type(function))) + self._object_form(function)
         identity = f"{self._module_name(function)}:{name}"
         bound = getattr(function, "__self__", None)
-        if bound is not None and not inspect.ismodule(bound):  # a built-in function is bound to its module
+        if bound is not None and not inspect.ismodule(bound):
+            # A built-in function is bound to its module.
             identity += self._object_form(bound)
-            function = getattr(function, "__func__", None)  # a built-in method has none
+            # A built-in method has none.
+            function = getattr(function, "__func__", None)
         if function is not None and not is_found_by_name(function):
             self.is_by_name_only = True
-            identity += " (by name)"  # so that it never has the text of the function that the name gives
+            # So that it never has the text of the function that the name gives.
+            identity += " (by name)"
             defaults = getattr(function, "__defaults__", None), getattr(function, "__kwdefaults__", None)
             if any(defaults):
                 identity += self._object_form(defaults)
@@ -259,7 +265,8 @@ class FingerprintBuilder:
         A function knows the file of its own program, which `python -m cProfile FILE` does not set as the main module.
         """
         name, main = getattr(value, "__module__", None), sys.modules[MAIN]
-        if name not in (MAIN, main.__name__):  # `trioflow run FILE` has its module as the main module, too
+        if name not in (MAIN, main.__name__):
+            # `trioflow run FILE` has its module as the main module, too.
             return str(name)
         file = str(getattr(value, "__globals__", vars(main)).get("__file__") or "")
         self._is_without_file = self._is_without_file or NO_FILE_PATTERN.fullmatch(file) is not None
@@ -296,7 +303,8 @@ class FingerprintBuilder:
         path = os.path.realpath(path)
         try:
             return escape_surrogates(os.path.relpath(path, self._directory))
-        except ValueError:  # it is on another drive
+        except ValueError:
+            # It is on another drive.
             return escape_surrogates(path)
 
     def _add_class(self, job: AbstractJob[Any], parts: dict[str, Any]) -> None:
@@ -319,7 +327,8 @@ class FingerprintBuilder:
             return f"~{digest(text.encode())}" if self._hashes_all_values else comparison_form(text)
         except NotSerializable as error:
             raise NotSerializable(f"{description} ({error.shown(self._hashes_all_values)})") from None
-        except Exception as error:  # raised by an attribute of a user-defined class
+        except Exception as error:
+            # Raised by an attribute of a user-defined class.
             raise NotSerializable(f"{description}, which raised", error) from None
 
     def _make_placeholder(self, job: AbstractJob[Any]) -> InputPlaceholder:
@@ -329,7 +338,8 @@ class FingerprintBuilder:
         value_class = cast(Any, type(value))
         if type(value) is InputPlaceholder:
             return {"$": "result", "v": value.form}
-        if is_job(value):  # passed as an object, not as an input
+        if is_job(value):
+            # Passed as an object, not as an input.
             job: AbstractJob[Any] = value  # pyright: ignore[reportUnknownVariableType]
             outcome = {"r": self._outcome_form(job)} if self._has_settled(job) else {}
             return {"$": "job", "v": job.path, **outcome}
@@ -372,7 +382,8 @@ def read_parts(fingerprint: str) -> HeadParts:
     try:
         parts = msgspec.json.decode(fingerprint)
         return HeadParts(parts.get("q"), parts.get("w"))
-    except Exception:  # another program has changed the file
+    except Exception:
+        # Another program has changed the file.
         return HeadParts()
 
 
@@ -393,7 +404,8 @@ def describe_difference(old: str, new: str, job: AbstractJob[Any]) -> str | None
         old_parts, new_parts = (msgspec.json.decode(text) for text in (old, new))
         old_parts["q"] = new_parts["q"] = None
         return None if old_parts == new_parts else _describe_changed_part(old_parts, new_parts, job)
-    except Exception:  # another program has changed the file
+    except Exception:
+        # Another program has changed the file.
         return "its fingerprint in the journal cannot be read"
 
 
@@ -426,7 +438,8 @@ def _describe_changed_options(old: object, new: object, what: object) -> str:
         return f"the options of the {what} have changed"
     before, after = cast("tuple[dict[str, Any], dict[str, Any]]", (old, new))
     names = [name for name in before | after if before.get(name) != after.get(name)]
-    names = [name for name in names if name != "set of variables"] or names  # those that are named say it better
+    # Named variables say it better.
+    names = [name for name in names if name != "set of variables"] or names
     if len(names) == 1:
         return f"its {names[0]} has changed{_change_text(before.get(names[0]), after.get(names[0]))}"
     return f"its {join_names(names, MAX_NAMED_OPTIONS)} have changed"

@@ -249,7 +249,8 @@ class JournalSession:
         self.fingerprint_builder: Final = FingerprintBuilder(self._result_form, self._file_stamper, directory)
         self.requirement_forms: Final = RequirementForms()
         self._last_time = 0.0  # see `_now`
-        self._writers: dict[str, list[AbstractJob[Any]]] | None = None  # by output, once one has changed
+        # The writers of each output, once an output has changed.
+        self._writers: dict[str, list[AbstractJob[Any]]] | None = None
         # For each job, the text that represents its result in the fingerprints of jobs that take the result as input.
         self._result_forms: Final[dict[AbstractJob[Any], str]] = {}
         # The result that `prefetch` has read: `StoredJob.large`, the result, and the outputs that are stored apart.
@@ -258,18 +259,25 @@ class JournalSession:
         self._prepared: Final[dict[AbstractJob[Any], tuple[Any, StoredResult]]] = {}
         # The jobs that run or are about to run, if their results will be recorded.
         self._running_jobs: Final[dict[AbstractJob[Any], RunningJob]] = {}
-        self._running_paths: Final[dict[str, AbstractJob[Any]]] = {}  # these jobs by path
-        self._has_added_jobs = False  # whether paths may be used twice, because jobs were added during the run
+        # The running jobs by path.
+        self._running_paths: Final[dict[str, AbstractJob[Any]]] = {}
+        # Whether paths may be used twice, because jobs were added during the run.
+        self._has_added_jobs = False
         # The paths of their members, and their own fingerprints.
         self._undecided_firsts: Final[dict[AbstractJob[Any], tuple[RecordPaths, str]]] = {}
-        self._ambiguous_records: Final[dict[str, StoredJob]] = {}  # by path, if one of the jobs is running
+        # The record of each ambiguous path of which a job is running.
+        self._ambiguous_records: Final[dict[str, StoredJob]] = {}
         self._reported_reasons: Final[set[str]] = set()
-        self._open_questions: Final[dict[str, bool]] = {}  # by path, whether the question has been answered
+        # Whether each question has been answered, by path.
+        self._open_questions: Final[dict[str, bool]] = {}
         self._unstorable_reasons_by_label: Final[dict[str, str]] = {}
-        self._codes: Final[dict[Any, Any]] = {}  # of each function that has run, its code
+        # The code of each function that has run.
+        self._codes: Final[dict[Any, Any]] = {}
         self._has_other_code: Final = functools.lru_cache(MAX_DIGESTS)(self._compare_code)
-        self._changed_code: Final[dict[str, None]] = {}  # labels of restored jobs whose functions have changed since
-        self._changed_arguments: Final[dict[str, None]] = {}  # labels of the first jobs that have changed theirs
+        # Labels of restored jobs whose functions have changed since.
+        self._changed_code: Final[dict[str, None]] = {}
+        # Labels of the first jobs that have changed theirs.
+        self._changed_arguments: Final[dict[str, None]] = {}
         self._tally: Final = JobTally()
         # ---- changes that the next commit writes
         self._pending_records: dict[str, StoredJob] = {}
@@ -435,7 +443,8 @@ class JournalSession:
         """Return the stored result of a `First`; if there is none, prepare to record its winners."""
         try:
             members = paths.nested(cast("BaseScheduler", first))
-        except NotSerializable:  # its own run reports that
+        except NotSerializable:
+            # Its own run reports that.
             return ALWAYS_RUNS
         path = members.prefix[:-1]
         record = self._find_record(path)
@@ -490,7 +499,8 @@ class JournalSession:
         texts: list[str] = []
         for job in cast("BaseScheduler", first).iterate_jobs():
             if not _job_queries.always_runs(job) and self._save_of(job) is not None:
-                with contextlib.suppress(NotSerializable):  # reported when the job is looked up
+                with contextlib.suppress(NotSerializable):
+                    # Reported when the job is looked up.
                     texts.append(self._work_and_fingerprint(job)[1])
         counted = Counted(" ".join(sorted(texts)), 1, required.ran, required.cause)
         self.requirement_forms.add(first, counted)
@@ -533,7 +543,8 @@ class JournalSession:
         if paths.used is not None:
             return paths.used.setdefault(path, job) is not job
         earlier = self._running_paths.get(path)
-        if earlier is job:  # it is tried again
+        if earlier is job:
+            # It is tried again.
             return False
         if earlier is None:
             return self._was_used_in_run(path, record)
@@ -610,7 +621,8 @@ class JournalSession:
             changed = self._file_stamper.describe_changed_output(work, stamps, job.redact, find_taker)
             if changed is not None:
                 return NotStored(changed, f"{job.label!r} has run since")
-        if save == "pickle" and self.store.other_writers is not None:  # they could have it run any code
+        if save == "pickle" and self.store.other_writers is not None:
+            # They could have it run any code.
             return NotStored(f"its stored result is a pickle, which is not loaded because {self.store.other_writers}")
         try:
             spools: list[OutputSpool] = []
@@ -622,7 +634,8 @@ class JournalSession:
         except (TypeError, ValueError, MemoryError) as error:
             return NotStored(f"its stored result cannot be used: {error}")
         try:
-            if save == "pickle":  # the job decides whether to unpickle, not the record, because a journal may be forged
+            if save == "pickle":
+                # The job decides whether to unpickle, not the record, because a journal may be forged.
                 value = pickle.loads(cast(bytes, data))
             else:
                 value = loads(data, spools)
@@ -630,7 +643,8 @@ class JournalSession:
                     value = save[1](value)
         except NotSerializable as error:
             return NotStored(f"its stored result cannot be restored: {error.shown(job.redact)}")
-        except Exception as error:  # raised by user code
+        except Exception as error:
+            # Raised by user code.
             shown = type(error).__name__ if job.redact else repr(error)
             return NotStored(f"its stored result cannot be restored: {shown}")
         if work is not None and work.rejects is not None and (why := work.rejects(value)) is not None:
@@ -685,7 +699,8 @@ class JournalSession:
         work, own = self._work_and_fingerprint(job)
         required = self.requirement_forms.of_requirements(job, restored)
         if record.fingerprint != with_requirements(own, required.part) or required.ran > (record.run, record.settled):
-            return False  # this is so with a key, too, since only a fingerprint without one has requirements
+            # This is so with a key, too, since only a fingerprint without one has requirements.
+            return False
         stamps = JobFacts.parse(record.outputs).stamps
         return not self._file_stamper.describe_changed_output(
             cast(Work, work), stamps, job.redact, lambda output, _: "" if output == path else None
@@ -695,7 +710,8 @@ class JournalSession:
         """Set aside what a killed attempt has written, then record that the job is about to write files."""
         try:
             previous_stamps = JobFacts.parse(self.store.find_stamps_before_start(path)).stamps
-        except DamagedRow:  # the stamps from the previous start are lost
+        except DamagedRow:
+            # The stamps from the previous start are lost.
             previous_stamps = {}
         if previous_stamps:
             others = {*map(os.path.realpath, self.store.outputs_of_other_jobs(path))}
@@ -720,7 +736,8 @@ class JournalSession:
             return None
 
         def read() -> None:
-            with contextlib.suppress(ValueError):  # `look_up` reports it
+            with contextlib.suppress(ValueError):
+                # `look_up` reports it.
                 self._prefetched = self._read_large(record)
 
         return read
@@ -738,7 +755,8 @@ class JournalSession:
         """Write a result that is about to be recorded, if it is large. This may be called in a thread."""
         running = self._running_jobs.get(job)
         if running is not None:
-            with contextlib.suppress(NotSerializable):  # `record` reports it
+            with contextlib.suppress(NotSerializable):
+                # `record` reports it.
                 self._prepared[job] = value, self._store_result(running.save, value, in_thread=True)
 
     def _store_result(self, save: Save, value: object, *, in_thread: bool = False) -> StoredResult:
@@ -760,7 +778,8 @@ class JournalSession:
         """Buffer the result of a job for the next commit."""
         running = self._take_running(job)
         if running is None:
-            return  # the job was restored, or it is never recorded
+            # The job was restored, or it is never recorded.
+            return
         path, fingerprint, save, why, work, moves_on, _, function = running
         self._note_changed_arguments(job, fingerprint)
         if function is not None and self._codes.get(function) is not function.__code__:
@@ -813,7 +832,8 @@ class JournalSession:
             and MUTABLE_FORM.search(fingerprint)
             and len(self._changed_arguments) < MAX_NAMED_JOBS
         ):
-            with contextlib.suppress(Exception):  # such as of attributes of a user's class
+            with contextlib.suppress(Exception):
+                # Such as of attributes of a user's class.
                 own = self._work_and_fingerprint(job)[1]
                 if describe_difference(fingerprint, own, job) is not None:
                     self._changed_arguments[job.label] = None
@@ -882,7 +902,8 @@ class JournalSession:
             value = _job_queries.result_for_journal(job)
             if value is _job_queries.SERVICE:
                 return "service"
-            if not job.is_settled():  # in a `First` that is looked up
+            if not job.is_settled():
+                # In a `First` that is looked up.
                 return UNSTORED_FORM
             if value is DROPPED:
                 raise NotSerializable(f"the result of {job.label!r}, which has been dropped")
@@ -892,7 +913,8 @@ class JournalSession:
                 if self._save_of(job) is not None:
                     raise NotSerializable(f"the result of {job.label!r}, {error.shown(job.redact)}") from None
                 form = UNSTORED_FORM
-            if _job_queries.is_member(job):  # otherwise, `forget` has been called already
+            if _job_queries.is_member(job):
+                # Otherwise, `forget` has been called already.
                 self._result_forms[job] = form
         return f"~{digest(form.encode())}" if job.redact and not form.startswith("~") else form
 
@@ -1021,7 +1043,8 @@ def _call_for_journal(job: AbstractJob[Any]) -> Work | None:
     describe: Callable[[Any], Work | None] | None = getattr(type(job), "for_journal", None)
     try:
         work = describe(job) if callable(describe) else None
-    except Exception as error:  # a user-defined class can raise anything
+    except Exception as error:
+        # A user-defined class can raise anything.
         raise NotSerializable("its work, because for_journal() raised", error) from None
     options = _job_queries.options_of(job)
     if not options.has_files:

@@ -132,7 +132,8 @@ class JournalLock:
             from ..jobs.posix._guard import INHERITED_DESCRIPTORS
 
             INHERITED_DESCRIPTORS.add(self._guard_descriptor)
-        with contextlib.suppress(OSError):  # if the disk is full, lock without writing the name
+        with contextlib.suppress(OSError):
+            # If the disk is full, lock without writing the name.
             os.ftruncate(self._lock_descriptor, 0)
             os.lseek(self._lock_descriptor, 0, os.SEEK_SET)
             os.write(self._lock_descriptor, self.process_description.encode())
@@ -151,7 +152,8 @@ class JournalLock:
                 set_lock(file, LOCK_FILE_BYTE, 1)
                 if _is_same_file(self._path, file):
                     return self._keep_open(file)
-                os.close(file)  # the previous holder has just removed the file
+                # The previous holder has just removed the file.
+                os.close(file)
             except OSError as error:
                 holder = _read_holder(file)
                 os.close(file)
@@ -171,7 +173,8 @@ class JournalLock:
         except OSError as error:
             raise JournalError(f"{subject}: it cannot be opened: {error.strerror}") from error
         if SET_LOCK_COMMAND is not None:
-            holder = _read_holder(self._lock_descriptor)  # the previous holder, if it was killed
+            # The previous holder, if it was killed.
+            holder = _read_holder(self._lock_descriptor)
             release_wait = ReleaseWait(subject, holder)
             while True:
                 try:
@@ -189,7 +192,8 @@ class JournalLock:
     def _wait_for_guard(self, subject: str) -> None:
         """Wait until the commands of a killed run have ended; after the timeout, log a warning instead."""
         if not posix.IS_POSIX:
-            return  # commands need POSIX
+            # Commands need POSIX.
+            return
         release_wait = ReleaseWait(subject, "its commands are being killed")
         while True:
             try:
@@ -198,7 +202,8 @@ class JournalLock:
                 if not release_wait.wait():
                     break
             except OSError:
-                return  # the file system does not support flock()
+                # The file system does not support flock().
+                return
             else:
                 return
         warn(f"{subject}: commands of a run that was killed may still be running; the new run starts anyway")
@@ -336,7 +341,8 @@ def _is_alive(holder: str) -> bool:
         return b") Z " not in Path(f"/proc/{match[1]}/stat").read_bytes()
     except ProcessLookupError:
         return False
-    except OSError:  # the process is another user's, or the system has no /proc
+    except OSError:
+        # The process is another user's, or the system has no /proc.
         return True
 
 

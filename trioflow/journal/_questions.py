@@ -187,7 +187,8 @@ class QuestionFiles:
         try:
             os.rename(self._file("answer", path), self._file("taken", path))
         except OSError:
-            return os.path.exists(self._file("taken", path))  # a run that was killed may have left it
+            # A run that was killed may have left it.
+            return os.path.exists(self._file("taken", path))
         return True
 
     def remove(self, path: str, *kinds: str) -> None:
@@ -206,7 +207,8 @@ class QuestionFiles:
                     return None
                 data = stream.read(MAX_FILE_SIZE + 1)
             return msgspec.json.decode(data, type=FILE_TYPES[file.suffix]) if len(data) <= MAX_FILE_SIZE else None
-        except Exception:  # it is missing, or another program has changed it
+        except Exception:
+            # It is missing, or another program has changed it.
             return None
 
 

@@ -115,7 +115,8 @@ def _find_interchangeable(scheduler: BaseScheduler, find_identity: FindIdentity)
     In a nested scheduler whose label no other member has, only ordinals of its own members would differ: they are left
     out here, because they are found when its jobs are named.
     """
-    groups: list[list[BaseScheduler]] = [[scheduler]]  # schedulers whose paths differ only in ordinals
+    # Schedulers whose paths differ only in ordinals.
+    groups: list[list[BaseScheduler]] = [[scheduler]]
     while groups:
         labels = [(job, job.label) for group in groups.pop() for job in group if not was_added_during_run(job)]
         counts = Counter(label for _, label in labels)
@@ -171,7 +172,8 @@ def describe_winners(winners: Sequence[AbstractJob[Any]], members: RecordPaths) 
         members: the paths of the members of the `First`.
 
     """
-    if any(winner.timed_out for winner in winners):  # it has no whole result
+    if any(winner.timed_out for winner in winners):
+        # It has no whole result.
         return {}
     paths = PathsInside(members)
     try:
@@ -205,7 +207,8 @@ def stored_result(
 
     """
     paths = PathsInside(members)
-    groups: dict[AbstractJob[Any], dict[str, bool]] = {}  # of each winner: see `Winners`
+    # The groups of each winner: see `Winners`.
+    groups: dict[AbstractJob[Any], dict[str, bool]] = {}
 
     def find_parts(job: AbstractJob[Any]) -> list[AbstractJob[Any]]:
         """Return the jobs on which the result of a job depends."""
@@ -226,7 +229,8 @@ def stored_result(
     parts: dict[AbstractJob[Any], list[AbstractJob[Any]]] = {}
     values: dict[AbstractJob[Any], Any] = {}
     todo = [first]
-    while todo:  # each job after its parts
+    # Each job after its parts.
+    while todo:
         job = todo[-1]
         if job not in parts:
             parts[job] = find_parts(job)

@@ -61,7 +61,8 @@ class Counted:
     __slots__ = ("_text", "_total", "cause", "number", "ran")
 
     def __init__(self, text: str = "", number: int = 0, ran: RunTime = NEVER, cause: str | None = None) -> None:
-        self._text = text  # "" once it is in the total: most jobs are required by none
+        # "" once it is in the total: most jobs are required by none.
+        self._text = text
         self._total = 0
         self.number = number
         self.ran = ran
@@ -102,8 +103,10 @@ class RequirementForms:
     def __init__(self) -> None:
         # Weak, because with keep_jobs=False a job is dropped before those that require it are looked up.
         self._known: Final[weakref.WeakKeyDictionary[AbstractJob[Any], Counted]] = weakref.WeakKeyDictionary()
-        self._dropped: Final[dict[AbstractJob[Any], Counted]] = {}  # the jobs that nested schedulers have dropped
-        self._around: Final[dict[AbstractJob[Any], Counted]] = {}  # see `_of_surroundings`
+        # The jobs that nested schedulers have dropped.
+        self._dropped: Final[dict[AbstractJob[Any], Counted]] = {}
+        # See `_of_surroundings`.
+        self._around: Final[dict[AbstractJob[Any], Counted]] = {}
         # The winners of each `First` that was not restored as a whole: it has run when they have.
         self.winners: Final[weakref.WeakKeyDictionary[AbstractJob[Any], Sequence[AbstractJob[Any]]]] = (
             weakref.WeakKeyDictionary()
@@ -129,7 +132,8 @@ class RequirementForms:
         """Forget what is known of the jobs in a nested scheduler, because a run of it begins."""
         for known in (self._dropped, self._around, self.winners):
             known.pop(scheduler, None)
-        if not is_one_job(scheduler):  # a `First` has been looked up
+        if not is_one_job(scheduler):
+            # A `First` has been looked up.
             self._known.pop(scheduler, None)
 
     def forget(self, job: AbstractJob[Any]) -> None:

@@ -52,10 +52,12 @@ class JobTally:
 
     def __init__(self) -> None:
         self._counts: Final[Counter[tuple[str, bool, bool]]] = Counter()
-        self._failures: Final[list[tuple[tuple[bool, bool, int], FailedJob]]] = []  # with their places in all views
+        # With their places in all views.
+        self._failures: Final[list[tuple[tuple[bool, bool, int], FailedJob]]] = []
         self._reruns: Final[Counter[str]] = Counter()
         self._failed_groups = 0
-        self._succeeded_count = 0  # the number of successful jobs that may be restored
+        # The number of successful jobs that may be restored.
+        self._succeeded_count = 0
 
     def add_outcome(self, job: AbstractJob[Any], state: ReportedState, why: str | None) -> None:
         """Count the outcome of a job, and store its failure.
@@ -99,7 +101,8 @@ def parse_summary(text: str | None) -> RunSummary | None:
         summary = msgspec.json.decode(text or "", type=RunSummary)
         counts = [(parse_reported_state(count[0]), *count[1:]) for count in summary.counts]
         return summary._replace(counts=counts)
-    except Exception:  # the run was killed, or another program changed it
+    except Exception:
+        # The run was killed, or another program changed it.
         return None
 
 
@@ -107,5 +110,6 @@ def _error_text(job: AbstractJob[Any]) -> str:
     error = job.raised_exception()
     try:
         return truncate(f"{type(error).__name__}: {headline(str(error))}", MAX_ERROR_LENGTH)
-    except Exception:  # raised by a user-defined exception class
+    except Exception:
+        # Raised by a user-defined exception class.
         return type(error).__name__

@@ -40,7 +40,8 @@ if TYPE_CHECKING:
 else:
     try:
         import msgspec
-    except ModuleNotFoundError:  # `trioflow` must be importable without it
+    except ModuleNotFoundError:
+        # `trioflow` must be importable without it.
         msgspec = None
 
 IS_INSTALLED: Final = msgspec is not None  # pyright: ignore[reportUnnecessaryComparison]
@@ -113,7 +114,8 @@ def dumps(
         return msgspec.json.encode(
             value if type(value) in PLAIN_TYPES else _JsonConverter(convert_unknown, spools, name_class).convert(value)
         ).decode()
-    except UnicodeEncodeError:  # a string has a lone surrogate, which comes from a file name that is not UTF-8
+    except UnicodeEncodeError:
+        # A string has a lone surrogate, which comes from a file name that is not UTF-8.
         if spools is not None:
             spools.clear()
         converter = _JsonConverter(convert_unknown, spools, name_class, has_surrogates=True)
@@ -122,7 +124,8 @@ def dumps(
         raise NotSerializable("a value that contains itself, or is nested too deeply") from None
     except NotSerializable:
         raise
-    except Exception as error:  # an integer has too many digits, or an attribute of a user-defined class raises
+    except Exception as error:
+        # An integer has too many digits, or an attribute of a user-defined class raises.
         raise NotSerializable(f"a value of type {type_name(cast(Any, type(value)))}, which raised", error) from None
 
 
@@ -139,7 +142,8 @@ def loads(text: str | bytes, spools: Sequence[OutputSpool] = ()) -> Any:
         return json_value if is_plain else _restore(json_value, spools)
     except NotSerializable:
         raise
-    except Exception as error:  # a damaged text can raise anything
+    except Exception as error:
+        # A damaged text can raise anything.
         raise NotSerializable("a stored value that cannot be read:", error) from None
 
 
@@ -434,7 +438,8 @@ def _read_dataclass(value: dict[str, Any], name: str, spools: Sequence[OutputSpo
     class_ = _find_class(name)
     if not dataclasses.is_dataclass(class_) or set(_field_names(class_)) != set(value):
         raise NotSerializable(f"a value of type {name}, whose fields have changed")
-    instance = object.__new__(class_)  # runs no code of the class, which a forged journal may have chosen
+    # Runs no code of the class, which a forged journal may have chosen.
+    instance = object.__new__(class_)
     for name, item in value.items():
         object.__setattr__(instance, name, _restore(item, spools))
     return instance

@@ -263,7 +263,8 @@ class JournalStore:
 
     def _check_exists(self) -> None:
         """Check that the file exists, if it is only read; a run may create it, but not beside the log of a lost one."""
-        if self._log_exists() and not os.path.lexists(self.file):  # asked last, because a run creates it before the log
+        if self._log_exists() and not os.path.lexists(self.file):
+            # Asked last, because a run creates it before the log.
             log, memory = (self.file.name + suffix for suffix in ("-wal", "-shm"))
             raise JournalError(
                 f"{self._subject}: the file is missing, but its log {log!r} is there; restore the file, or remove "
@@ -275,7 +276,8 @@ class JournalStore:
             os.stat(self.file)
         except (FileNotFoundError, NotADirectoryError):
             raise JournalError(f"there is no file {os.fspath(self.path)!r}") from None
-        except OSError as error:  # a directory that this user may not enter, or a name that is too long
+        except OSError as error:
+            # A directory that this user may not enter, or a name that is too long.
             raise JournalError(f"{self._subject}: it cannot be read: {error.strerror}") from error
 
     def _choose_read_mode(self) -> str:
@@ -326,7 +328,8 @@ class JournalStore:
         for suffix in FILE_SUFFIXES:
             try:
                 irregularity = posix.describe_irregularity(os.lstat(f"{self.file}{suffix}"))
-            except OSError:  # it is missing, or the error is raised when it is opened
+            except OSError:
+                # It is missing, or the error is raised when it is opened.
                 continue
             if irregularity is not None:
                 own = f"it is {irregularity}; give the path of a regular file with one name"
@@ -392,7 +395,8 @@ class JournalStore:
         def fetch_value(statement: str) -> Any:
             return connection.execute(statement).fetchone()[0]
 
-        connection.execute("BEGIN")  # reads all values from one snapshot, even while a run creates the file
+        # Reads all values from one snapshot, even while a run creates the file.
+        connection.execute("BEGIN")
         application, version = fetch_value("PRAGMA application_id"), fetch_value("PRAGMA user_version")
         if application != APPLICATION_ID and (application or version):
             raise self._foreign_file_error()
@@ -457,7 +461,8 @@ class JournalStore:
             for statement in SCHEMA_STATEMENTS:
                 self._write(statement)
             self.commit()
-        self._fetch_row("SELECT count(*) FROM runs")  # makes SQLite create its log
+        # Makes SQLite create its log.
+        self._fetch_row("SELECT count(*) FROM runs")
         lock.take_read_locks(self.file.with_name(self.file.name + "-shm"))
         for path in (self.file, self.file.with_name(self.file.name + "-wal")):
             self._open_files[path] = os.stat(path)
@@ -468,7 +473,8 @@ class JournalStore:
         SQLite writes only the first page until then, so it needs no rollback journal, and a killed run leaves none.
         """
         (mode,) = self._fetch_row("PRAGMA journal_mode")
-        if mode != "wal":  # a new file, or a copy
+        if mode != "wal":
+            # A new file, or a copy.
             self._fetch_row("PRAGMA journal_mode = MEMORY")
             self._write(f"PRAGMA application_id = {APPLICATION_ID}")
             self._write(f"PRAGMA user_version = {FORMAT_VERSION}")
@@ -479,7 +485,8 @@ class JournalStore:
 
     def _sync_directory(self, directory: Path) -> None:
         """If commits are synced, sync a directory, too: new entries then survive a power cut."""
-        if not self._syncs_commits or not posix.IS_POSIX:  # on Windows, a directory cannot be opened
+        if not self._syncs_commits or not posix.IS_POSIX:
+            # On Windows, a directory cannot be opened.
             return
         descriptor = os.open(directory, os.O_RDONLY)
         try:
@@ -499,7 +506,8 @@ class JournalStore:
             DamagedRow: the row does not match its checksum or the path, or has values of a wrong type.
 
         """
-        self._begin_transaction()  # one for all reads until the next commit, because each transaction locks the file
+        # One for all reads until the next commit, because each transaction locks the file.
+        self._begin_transaction()
         row = self._fetch_row(SELECT_JOB_STATEMENT, (path,))
         if row is None:
             return None
@@ -535,7 +543,8 @@ class JournalStore:
         names: list[str] = []
         for other_path, outputs in rows:
             if other_path != escape_row((path,))[0]:
-                with contextlib.suppress(Exception):  # another program has changed the file
+                with contextlib.suppress(Exception):
+                    # Another program has changed the file.
                     names += msgspec.json.decode(outputs)["stamps"]
         return names
 
@@ -576,7 +585,8 @@ class JournalStore:
         """
         if record.large is not None:
             return b"".join(self.read_large(record.large.split(" ")[0]))
-        if not isinstance(record.result, (str, bytes)):  # another program has changed the file
+        if not isinstance(record.result, (str, bytes)):
+            # Another program has changed the file.
             raise TypeError(f"it is {record.result!r}")
         return record.result
 
@@ -605,7 +615,8 @@ class JournalStore:
         """Return the digest that `write_code_digest` has stored; "" if there is none."""
         statement = "SELECT CAST(substr(data, 1, 99) AS TEXT) FROM results WHERE hash = 'code ' || ? AND piece = ?"
         (found,) = self._fetch_row(statement, (name, run)) or [""]
-        return found or ""  # SQLite makes NULL of an empty text
+        # SQLite makes NULL of an empty text.
+        return found or ""
 
     # ---- writing
 
@@ -731,10 +742,13 @@ class JournalStore:
             new_file = Path(directory, "journal")
             with contextlib.closing(sqlite3.connect(new_file)) as copy:
                 self._database.backup(copy)
-                copy.execute("PRAGMA journal_mode = DELETE")  # leaves WAL mode: the copy is then a single file
+                # Leaves WAL mode: the copy is then a single file.
+                copy.execute("PRAGMA journal_mode = DELETE")
             self.check_undisturbed()
-            self._state_before_read = None  # what was read is correct, and must not be copied again
-            os.link(new_file, target)  # unlike a rename, a link fails if the target exists
+            # What was read is correct, and must not be copied again.
+            self._state_before_read = None
+            # Unlike a rename, a link fails if the target exists.
+            os.link(new_file, target)
 
     def forget(self, paths: Iterable[str]) -> None:
         rows = [(path,) for path in paths]
@@ -758,7 +772,8 @@ class JournalStore:
         (unused,), (total,) = self._fetch_row("PRAGMA freelist_count"), self._fetch_row("PRAGMA page_count")
         if unused < MIN_UNUSED_PAGES or unused < total * UNUSED_SHARE:
             return
-        with contextlib.suppress(sqlite3.Error):  # there is no space for the copy: the next run tries again
+        with contextlib.suppress(sqlite3.Error):
+            # There is no space for the copy: the next run tries again.
             self._database.execute("VACUUM")
 
     def commit(self) -> None:
@@ -770,7 +785,8 @@ class JournalStore:
                 self._database.execute("COMMIT" if change is None else "ROLLBACK")
             self._is_in_transaction = False
             if change is not None:
-                with contextlib.suppress(sqlite3.Error):  # a file that was renamed gets what its log has
+                with contextlib.suppress(sqlite3.Error):
+                    # A file that was renamed gets what its log has.
                     self._database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
                 raise JournalError(f"{self._subject}: {change}")
 
@@ -796,7 +812,8 @@ class JournalStore:
             if self._lock is not None:
                 self._lock.release_read_locks()
             if connection is not None:
-                with contextlib.suppress(sqlite3.Error):  # a commit has already reported the error
+                with contextlib.suppress(sqlite3.Error):
+                    # A commit has already reported the error.
                     connection.close()
             if self._lock is not None:
                 self._lock.release()
@@ -825,7 +842,8 @@ class JournalStore:
             rows = list(rows)
             try:
                 self._database.executemany(statement, rows)
-            except UnicodeEncodeError:  # write all rows again, which is harmless
+            except UnicodeEncodeError:
+                # Write all rows again, which is harmless.
                 self._database.executemany(statement, [escape_row(row) for row in rows])
 
     def _fetch_row(self, statement: str, parameters: tuple[Any, ...] = ()) -> Any:
@@ -930,7 +948,8 @@ def checksum(row: Sequence[Any]) -> int:
         try:
             return zlib.crc32("\0".join(row[:4]).encode(errors="backslashreplace"))
         except TypeError:
-            pass  # some values are not text
+            # Some values are not text.
+            pass
     total = 0
     for value in row[:6]:
         raw = value if isinstance(value, bytes) else f"{type(value).__name__} {value}".encode(errors="backslashreplace")

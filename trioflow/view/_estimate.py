@@ -75,7 +75,8 @@ class Estimate:
         now = run.clock()
         if time.monotonic() >= self._next_at:
             began, left = time.thread_time(), None
-            with contextlib.suppress(RuntimeError):  # the thread of the run has changed the graph
+            with contextlib.suppress(RuntimeError):
+                # The thread of the run has changed the graph.
                 left = self._estimate(now)
             self._last = left, now
             self._next_at = time.monotonic() + PAUSE_FACTOR * (time.thread_time() - began)
@@ -85,16 +86,19 @@ class Estimate:
 
     def _estimate(self, now: float) -> TimeLeft | None:
         groups = [self._scheduler]
-        for group in _job_queries.groups_of_run(self._scheduler)[1:]:  # those around a group come before it
+        # Enclosing groups come before the group itself.
+        for group in _job_queries.groups_of_run(self._scheduler)[1:]:
             groups += [group] if group.scheduler in groups and not group.forever else []
         if not all(group.keep_jobs for group in groups):
-            return None  # it is unknown how many are to come, and how long those took that were dropped
+            # It is unknown how many are to come, and how long those took that were dropped.
+            return None
         expected: dict[AnyJob, float] = {}
         for group in groups:
             expected |= _job_queries.expected_durations(group)
         jobs = [job for group in groups for job in group if _job_queries.is_one_job(job) and not job.forever]
         seconds_by_family: dict[str, list[float]] = {}
-        ended: list[tuple[float, float]] = []  # with an expected duration: this, and the seconds that it took
+        # With an expected duration: this, and the seconds that it took.
+        ended: list[tuple[float, float]] = []
         for job in jobs:
             if job.state is JobState.SUCCEEDED and (seconds := _job_queries.worked_seconds(job)) is not None:
                 seconds -= (_working_job(job).started_at or job.started_at or 0.0) - (job.started_at or 0.0)
@@ -114,7 +118,8 @@ class Estimate:
                 continue
             seconds = expected[job] * (ratio if len(ended) >= MIN_ENDED else 1.0) if job in expected else None
             if seconds is None and (not takes_slot(job) or (seconds := means.get(self._family(job))) is None):
-                unknown += 1  # nobody knows how long it takes, least of all a person who is asked
+                # Nobody knows how long it takes, least of all a person who is asked.
+                unknown += 1
                 if not (means or expected) or unknown > max(1, len(jobs) // FEW):
                     return None
                 least[job], most[job] = 0.0, max(ran, UNLIKE_FACTOR * longest)

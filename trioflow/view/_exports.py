@@ -22,7 +22,8 @@ def write_atomically(path: str | os.PathLike[str], contents: str | bytes) -> Non
 
     """
     data = contents.encode() if isinstance(contents, str) else contents
-    target = Path(path).resolve()  # replaces the target of a symbolic link, not the link
+    # Replaces the target of a symbolic link, not the link.
+    target = Path(path).resolve()
     if (target.exists() and not target.is_file()) or not os.access(target.parent, os.W_OK):
         target.write_bytes(data)
         return
@@ -31,7 +32,8 @@ def write_atomically(path: str | os.PathLike[str], contents: str | bytes) -> Non
     try:
         with open(descriptor, "wb") as file:
             file.write(data)
-            with contextlib.suppress(FileNotFoundError):  # by its number: others may have put a link under its name
+            with contextlib.suppress(FileNotFoundError):
+                # The descriptor names the file: others may have put a link under its name.
                 os.chmod(file.fileno() if posix.IS_POSIX else temporary_file, target.stat().st_mode)
         temporary_file.replace(target)
     except BaseException:

@@ -100,7 +100,8 @@ def xml_lines(record: TraceRecord) -> Iterator[str]:
     cases = sorted(record.counted_spans, key=lambda span: or_infinity(span.finished_at))
     root_label = record.root_runs[0].label
     names: dict[int | None, str] = {None: root_label}
-    for outer in (record.spans[run.parent] for run in record.runs if run.parent is not None):  # enclosing ones first
+    # Enclosing ones first.
+    for outer in (record.spans[run.parent] for run in record.runs if run.parent is not None):
         names[outer.number] = fit(f"{root_label}/{outer.path}", MAX_SUITE_NAME_LENGTH, "ends")
     suites: dict[str, list[Span]] = {root_label: []}
     for span in cases:
@@ -119,7 +120,8 @@ def xml_lines(record: TraceRecord) -> Iterator[str]:
             yield from _case_lines(record, suite_name, span)
         yield from errors
         yield "</testsuite>\n"
-        errors = []  # the suite of the outermost scheduler comes first
+        # The suite of the outermost scheduler comes first.
+        errors = []
     yield "</testsuites>\n"
 
 
@@ -161,7 +163,8 @@ def _case_lines(record: TraceRecord, suite_name: str, span: Span) -> Iterator[st
         yield f"\n<{element} type={_quote(kind)} message={_quote(message)}>{_escape(details)}</{element}>\n"
     elif reason := _unfinished_reason(record, span):
         yield f"\n<skipped message={_quote(reason)}/>\n"
-    if span.state in (JobState.SUCCEEDED, JobState.FAILED):  # the elements of Maven's Surefire for repeated tests
+    if span.state in (JobState.SUCCEEDED, JobState.FAILED):
+        # The elements of Maven's Surefire for repeated tests.
         element = "flakyFailure" if span.state is JobState.SUCCEEDED else "rerunFailure"
         for error in (error for number, _, error in span.failed_attempts if number and error):
             stack = f"<stackTrace>{_escape(error)}</stackTrace>"

@@ -13,16 +13,20 @@ class Outcome(NamedTuple):
     """The facts about the end of a job, besides its state and its times. The defaults describe a plain success."""
 
     attempts: int = 1
-    failure: Failure | None = None  # also that of a BLOCKED job
-    failed_through_member: bool = False  # whether it is a scheduler that failed because one of its jobs failed
+    # Also that of a BLOCKED job.
+    failure: Failure | None = None
+    # Whether it is a scheduler that failed because one of its jobs failed.
+    failed_through_member: bool = False
     timed_out: bool = False
     moved_on: bool = False  # whether it SUCCEEDED only because its timeout ended it
     restoration: Restoration | None = None  # if the result was restored from a journal, the facts that it has
     rerun_cause: str | None = None  # if the job ran again though the journal has it, the first change that is the cause
     ready_at: float | None = None  # for a service, the time when it became ready
     throttled_attempts: tuple[Throttling, ...] = ()
-    machine_waits: tuple[tuple[float, float], ...] = ()  # the start and end of each wait for capacity of the machine
-    retry_waits: tuple[tuple[float, float], ...] = ()  # the start and end of each wait between two attempts
+    # The start and end of each wait for capacity of the machine.
+    machine_waits: tuple[tuple[float, float], ...] = ()
+    # The start and end of each wait between two attempts.
+    retry_waits: tuple[tuple[float, float], ...] = ()
     failed_attempts: tuple[FailedAttempt, ...] = ()
 
     @property

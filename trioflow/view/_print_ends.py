@@ -13,7 +13,8 @@ MAX_JOBS: Final = 10_000
 """The number of jobs whose ends are kept: the last jobs that have begun to print."""
 _ends: Final[weakref.WeakKeyDictionary[AnyJob, list[Any]]] = weakref.WeakKeyDictionary()
 """The attempt in which a job has printed last, and what it has printed, up to twice the end that is shown."""
-_lock: Final = threading.RLock()  # reentrant, because a signal handler may print while its thread holds the lock
+# Reentrant, because a signal handler may print while its thread holds the lock.
+_lock: Final = threading.RLock()
 
 
 def keep_end(job: AnyJob | None, text: str) -> None:
@@ -31,7 +32,8 @@ def keep_end(job: AnyJob | None, text: str) -> None:
             if len(_ends) > MAX_JOBS:
                 del _ends[next(iter(_ends))]
         kept[1] += text
-        if len(kept[1]) > 2 * MAX_LENGTH:  # not at each print
+        if len(kept[1]) > 2 * MAX_LENGTH:
+            # Not at each print.
             kept[1] = kept[1][-MAX_LENGTH:]
 
 

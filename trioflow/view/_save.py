@@ -62,7 +62,8 @@ def save(source: BaseScheduler | Trace, path: str | os.PathLike[str], *, collaps
         ValueError: save(): 'graph.doc' must end in .svg, .png, .dot, .mmd (a Trace: .svg, .html, .json, .csv)
 
     """
-    from pathlib import Path  # imported here, like all views, because many programs save nothing
+    # Imported here, like all views, because many programs save nothing.
+    from pathlib import Path
 
     from ._exports import write_atomically
     from .trace._trace import Trace

@@ -184,8 +184,10 @@ class OrderedPlaces:
         self.line = line
         self.run = line.run
         self._heap: Final[list[HeapEntry]] = []
-        self._slotless_heap: Final[list[HeapEntry]] = []  # jobs that take no slot, so they wait for none
-        self.admission: Any = None  # an `Admission`; None as long as no job of the run needs resources
+        # Jobs that take no slot, so they wait for none.
+        self._slotless_heap: Final[list[HeapEntry]] = []
+        # An `Admission`; None as long as no job of the run needs resources.
+        self.admission: Any = None
         self.backfill: Final[int] = line.run.scheduler.backfill
         self.groups_by_needs: Final[dict[Any, WaitingGroup]] = {}  # the groups that have waiting jobs, by `_group_key`
         self.group_entries: Final[list[GroupEntry]] = []  # those of them with jobs in `heap`, by their first jobs
@@ -226,7 +228,8 @@ class OrderedPlaces:
         if group is None:
             found = [(self.run.pools.find(name), amount) for name, amount in job._options.needs.items()]
             needs = [entry.resolve(amount, job) for entry, amount in found if not entry.has_keys]
-            family = next((entry for entry, _ in found if entry.has_keys), None)  # there is one at most
+            # There is one at most.
+            family = next((entry for entry, _ in found if entry.has_keys), None)
             group = WaitingGroup(self, key, needs, takes_slot(job), family)
             join_admission(self, group.kind)
             self.count_group(group, 1)
@@ -254,7 +257,8 @@ class OrderedPlaces:
         if self.admission is None:
             heapq.heappush(self._heap if takes_slot(entry[2]) else self._slotless_heap, entry)
             return
-        self.overtaken.setdefault(entry[2], 0)  # a new order of the waiting jobs keeps their counts
+        # A new order of the waiting jobs keeps their counts.
+        self.overtaken.setdefault(entry[2], 0)
         group = self._get_or_create_group(entry[2])
         heapq.heappush(group.heap, entry)
         group.update()
@@ -283,7 +287,8 @@ class OrderedPlaces:
     def _grant_at_once(self, job: AbstractJob[Any]) -> None:
         """Grant a clean-up job its needs, even beyond the free amounts."""
         found = [(self.run.pools.find(name), amount) for name, amount in job._options.needs.items()]
-        join_admission(self.run.line.places, [entry for entry, _ in found])  # which passes on what the job gives back
+        # The merge passes on what the job gives back.
+        join_admission(self.run.line.places, [entry for entry, _ in found])
         Grant(job, [entry.resolve(amount, job) for entry, amount in found]).let_accrue()
 
     def admit_first(self, group: WaitingGroup) -> None:
@@ -311,7 +316,8 @@ class OrderedPlaces:
         """Take back the grant of a job, or remove the job if it still waits. Amounts of rates are not taken back."""
         if job._extras is not None and job._extras.grant is not None:
             used = budgets_used(job) or None
-            job._extras.grant.give_back()  # a budget sees whether an earlier attempt has used some
+            # A budget sees whether an earlier attempt has used some.
+            job._extras.grant.give_back()
             job._extras.earlier_use, job._extras.grant = used, None
         elif (group := self.find_group(job)) is not None:
             group.forget(job)
@@ -381,8 +387,10 @@ class Admission:
     """The places of all runs that share resources, and the rounds in which their jobs are admitted."""
 
     def __init__(self) -> None:
-        self.places_in_order: list[PlacesEntry] = []  # those that have joined, in the order in which they are served
-        self.all_places: Final[WeakSet[OrderedPlaces]] = WeakSet()  # those of all runs in progress
+        # The places that have joined, in the order in which they are served.
+        self.places_in_order: list[PlacesEntry] = []
+        # The places of all runs in progress.
+        self.all_places: Final[WeakSet[OrderedPlaces]] = WeakSet()
         self.resources: Final[WeakSet[PoolEntry]] = WeakSet()
         # A heap of the times at which keys with parked jobs may be free by time alone, each with a sequence number.
         self.timed_keys: list[tuple[float, int, Key]] = []
@@ -432,7 +440,8 @@ class Admission:
 
     def _admit(self, caller: OrderedPlaces | None) -> None:
         served: dict[OrderedPlaces, None] = {}
-        parked: dict[Any, None] = {}  # the keys and gates with which jobs have been parked in this round
+        # The keys and gates with which jobs have been parked in this round.
+        parked: dict[Any, None] = {}
         while True:
             self._wake_timed_keys()
             found = self.scan()
@@ -451,7 +460,8 @@ class Admission:
                 group.places.admit_first(group)
                 served[group.places] = None
         for key in parked:
-            key.wake()  # at the time at which it will be free; at once, if it was only reserved; a gate is opened
+            # At the time at which it will be free; at once, if it was only reserved; a gate is opened.
+            key.wake()
         self.is_current = True
         self._set_timer()
         for places in served:
@@ -517,7 +527,8 @@ class Admission:
                 first = group.heap[0][2]
                 gated: Any = next((resource for resource in resources if resource.is_closed_to(first)), None)
                 if gated is not None and group.needs_slot and places.line.free < 1 and first not in gated.due:
-                    return group, None  # it waits for a token next
+                    # It waits for a token next.
+                    return group, None
                 if gated is not None and gated.is_crowded():
                     continue
                 return group, gated
@@ -601,7 +612,8 @@ def join_admission(places: OrderedPlaces, resources: Iterable[PoolEntry]) -> Non
             places.admission.resources.add(resource)
             places.admission.has_budgets |= resource.is_budget
         elif resource.admission is not places.admission:
-            resource.admission.merge(places.admission)  # of a new run, most often, which has no other resources
+            # Most often, this admission is a new run's and has no other resources.
+            resource.admission.merge(places.admission)
 
 
 def _drop_settled(entries: list[HeapEntry]) -> None:

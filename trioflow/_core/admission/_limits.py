@@ -109,8 +109,10 @@ class BudgetShare:
 
     def __init__(self, amount: Amount, members: BudgetResource | None) -> None:
         self.amount = amount
-        self.is_reported = False  # whether `used` has been called
-        self.members: Final = members  # the budget of the members, if the job is a scheduler
+        # Whether `used` has been called.
+        self.is_reported = False
+        # The budget of the members, if the job is a scheduler.
+        self.members: Final = members
 
     @property
     def used(self) -> Amount:
@@ -126,7 +128,8 @@ class BudgetResource(CountedResource):
 
     def __init__(self, name: str, total: Amount, settings: Any, format_amount: Callable[[Amount], str]) -> None:
         super().__init__(name, total, None, format_amount, settings)
-        self.reserved: Amount = 0  # the amounts of running jobs, which are not in `free`
+        # The amounts of running jobs, which are not in `free`.
+        self.reserved: Amount = 0
         self.shares: Final[dict[AbstractJob[Any], BudgetShare]] = {}
         # The amounts that jobs have used, by label, each with the number of these jobs.
         self._used_by_label: dict[str, tuple[Amount, int]] = {}
@@ -535,7 +538,8 @@ class Rate:
             raise TypeError(f"Rate({shown}): give each amount with its key, such as Rate(requests=500, per=60)")
         ungiven = [name for name, lacks in (("burst", burst is None), ("give_up", give_up == DEFAULT_GIVE_UP)) if lacks]
         for name in limits:
-            if near := nearest_name(name, ungiven):  # `per` is always given
+            if near := nearest_name(name, ungiven):
+                # `per` is always given.
                 raise TypeError(f"Rate({name}={short_repr(limits[name])}): did you mean {near}?")
         self._limits: Final = {
             name: _check_positive(value, f"Rate({name}={short_repr(value)})") for name, value in limits.items()
@@ -592,7 +596,8 @@ class TokenBucket:
         self.burst: Final = burst
         self.seconds_each: Final = seconds_each
         self.full_at = -math.inf
-        self.unstarted_amount: Amount = 0  # taken by jobs that have not started; it accrues again from their start
+        # Taken by jobs that have not started; it accrues again from their start.
+        self.unstarted_amount: Amount = 0
 
     def available_at(self, amount: Amount) -> float:
         """Return the time, which may be in the past, from which this amount is available.
@@ -640,8 +645,10 @@ class SlidingWindow(TokenBucket):
     def __init__(self, limit: Amount, period: float) -> None:
         super().__init__(limit, period / float(limit))
         self._period: Final = period
-        self._started: OrderedDict[float, Amount] = OrderedDict()  # by the time of the start, in order
-        self._started_amount: Amount = 0  # the sum of these
+        # The amounts by the time of the start, in order.
+        self._started: OrderedDict[float, Amount] = OrderedDict()
+        # The sum of these amounts.
+        self._started_amount: Amount = 0
 
     def accrued_at(self, amount: Amount, begins_at: float) -> float:
         excess = self._started_amount + self.unstarted_amount + amount - self.burst
@@ -831,7 +838,8 @@ class RateResource(Resource):
         share.started_at = now = self.clock() if now is None else now
         for key, amount in share.items():
             self.buckets[key].let_accrue(amount, now)
-        if self.admission is not None:  # a need may have waited for this
+        if self.admission is not None:
+            # A need may have waited for this.
             self.admission.is_current = False
 
     # ---- clock and views
@@ -961,8 +969,10 @@ class Key(Resource):
         super().__init__(family.name, family.settings.limit_of(key))
         self.family: Final = family
         self.key: Final = key
-        self.parked: Final[dict[WaitingGroup, None]] = {}  # the groups with jobs that are parked with this key
-        self.timed_at = math.inf  # the time for which `Admission.timed_keys` has this key; infinity for none
+        # The groups with jobs that are parked with this key.
+        self.parked: Final[dict[WaitingGroup, None]] = {}
+        # The time for which `Admission.timed_keys` has this key; infinity for none.
+        self.timed_at = math.inf
         self.clock = family.clock
         if family.outer_key is not None:
             self.cooldown = family.outer_key.cooldown
@@ -976,7 +986,8 @@ class Key(Resource):
         if not self.parked:
             return
         admission = self.family.admission
-        assert admission is not None  # of the jobs that are parked
+        # Some of the parked jobs may fit now.
+        assert admission is not None
         when = self.available_at(self.family.unit_need)
         if when == -math.inf:
             for group in list(self.parked):
@@ -1004,8 +1015,10 @@ class CountedKey(Key, CountedResource):
 
     def __init__(self, family: PerKeyResource, key: str) -> None:
         super().__init__(family, key)
-        self.rest_ends: Final[deque[float]] = deque()  # when the places of ended jobs are free again, ascending
-        self.unused_by: AbstractJob[Any] | None = None  # a job that gives back its place without having started
+        # When the places of ended jobs are free again, ascending.
+        self.rest_ends: Final[deque[float]] = deque()
+        # A job that gives back its place without having started.
+        self.unused_by: AbstractJob[Any] | None = None
 
     def free_at(self, need: Amount) -> float:
         """Return the time at which enough pauses are over; infinity if too few jobs have ended."""
@@ -1056,7 +1069,8 @@ class CountedKey(Key, CountedResource):
 class RateKey(Key, RateResource):
     def take(self, job: AbstractJob[Any], need: RateNeed) -> RateShare:
         share = super().take(job, need)
-        self.wake()  # for the next job, which need not wait until this one starts
+        # For the next job, which need not wait until this one starts.
+        self.wake()
         return share
 
     def correct(self, share: RateShare, used: RateNeed) -> None:
@@ -1093,7 +1107,8 @@ class PerKeyResource(PoolEntry):
         self.outer_key: Final = outer_key
         self.is_returnable = not isinstance(limit, Rate)
         self.unit_need: Final[Any] = RateResource(name, limit).parse_amounts(1, name) if isinstance(limit, Rate) else 1
-        self.keys: Final[WeakValueDictionary[str, Key]] = WeakValueDictionary()  # those that are in use
+        # The keys that are in use.
+        self.keys: Final[WeakValueDictionary[str, Key]] = WeakValueDictionary()
         # Those that may be in use although no job refers to them, that which was checked last at the end.
         self._kept: Final[OrderedDict[Key, None]] = OrderedDict()
         if outer_key is not None:

@@ -104,9 +104,11 @@ class FifoPlaces:
     def admit(self, number: float) -> None:
         """Admit jobs while slots are free; because no job can overtake them, also more than `number`."""
         jobs, line = self._jobs, self._line
-        size: Any = line.size  # a number, or no job waits
+        # A number, or no job waits.
+        size: Any = line.size
         tokens, startable, holders = line.tokens, line.startable, line.holders
-        while jobs and len(holders) < size:  # `admit_job` would do the same, but take four times as long
+        # `admit_job` would do the same, but take four times as long.
+        while jobs and len(holders) < size:
             job = jobs.popleft()
             if job._state is SCHEDULED:
                 holders.add(job)
@@ -148,9 +150,11 @@ class Line:
 
     """
 
-    places: Any  # `FifoPlaces` or `OrderedPlaces`; None if no job has to wait
+    # `FifoPlaces` or `OrderedPlaces`; None if no job has to wait.
+    places: Any
 
-    def __init__(self, run: Any, window: Any, behind: Line | None = None) -> None:  # `run`: a `Run`, of a room above
+    # `run`: a `Run`, of a room above.
+    def __init__(self, run: Any, window: Any, behind: Line | None = None) -> None:
         self.run = run
         self.window: Final = window
         # The number of slots now; None without a limit, or if a limiter has it; see `Steering.set_window`.
@@ -219,7 +223,8 @@ class Line:
         Until then, ordered places have kept the jobs that were taken back in their order.
         """
         if isinstance(self.places, OrderedPlaces) and not self.is_paused and self.order is self.admission is None:
-            self.places.admit(math.inf)  # now only jobs that wait for a slot are left, first in, first out
+            # Now only jobs that wait for a slot are left, first in, first out.
+            self.places.admit(math.inf)
             is_limited = self.size is not None or self.tokens is not None
             self.places = FifoPlaces(self, self.in_order()) if is_limited else None
 
@@ -293,7 +298,8 @@ class Line:
     def take(self) -> AbstractJob[Any] | None:
         startable = self.startable
         while True:
-            if self.passes_on or not startable:  # what is shared must be passed on, even if other jobs are startable
+            if self.passes_on or not startable:
+                # What is shared must be passed on, even if other jobs are startable.
                 self.admit(1)
                 if not startable:
                     return None
@@ -380,7 +386,8 @@ class Tokens:
     def __init__(self, backend: Backend, limiter: Any) -> None:
         self._backend: Final = backend
         self.limiter: Final = limiter
-        if backend.try_acquire(limiter, self):  # anyio needs a task at the first use, which may be in a callback
+        if backend.try_acquire(limiter, self):
+            # anyio needs a task at the first use, which may be in a callback.
             limiter.release_on_behalf_of(self)
         # The runs that have asked, in order, each as often as it has; None for a job that waits no longer.
         self.tickets: Final[deque[list[RunTokens | None]]] = deque()
@@ -438,7 +445,8 @@ class Tokens:
         waiting: int = statistics.tasks_waiting
         if waiting != 1 or self.request is None:
             return waiting > 0
-        return self.request in statistics.borrowers  # it was granted and has left the queue, so another one waits
+        # It was granted and has left the queue, so another one waits.
+        return self.request in statistics.borrowers
 
     # ---- the request in the limiter's queue
 
@@ -450,7 +458,8 @@ class Tokens:
                 self._request_scope.cancel()
         elif self.requester is None:
             run = self._first_run()
-            home = run.outermost()  # it may have stopped, while its forever jobs and clean-up jobs go on
+            # It may have stopped, while its forever jobs and clean-up jobs go on.
+            home = run.outermost()
             self.requester = (run if home.lane.is_closed else home).lane.spawn(self)
 
     def _first_run(self) -> Any:
@@ -461,7 +470,8 @@ class Tokens:
         worker = self.requester
         while self.waiting_count and not worker.must_leave and await self._acquire(worker.run.standstill):
             if self.waiting_count:
-                self._serve(None)  # also if other tasks wait: they have asked later
+                # Also if other tasks wait: they have asked later.
+                self._serve(None)
             while self.waiting_count and self._acquire_free():
                 self._serve(None)
             self.pass_on(None)
@@ -482,14 +492,16 @@ class Tokens:
 
     def end_errand(self) -> None:
         self.requester = None
-        self.update_request()  # if the run of the worker has stopped, or jobs have asked while it left
+        # If the run of the worker has stopped, or jobs have asked while it left.
+        self.update_request()
 
 
 class RunTokens:
     """The jobs of one run that have a token of a limiter, and those that wait for one."""
 
     def __init__(self, line: Line, limit: Tokens) -> None:
-        self.line = line  # deleted when the run has ended
+        # Deleted when the run has ended.
+        self.line = line
         self.limit: Final = limit
         self.limiter: Final = limit.limiter
         # For each job that has a token, the object that is its borrower in the limiter.
@@ -497,8 +509,10 @@ class RunTokens:
         # The jobs that wait for a token, with their entries; and these, with some obsolete ones, as a heap.
         self.waiting: Final[dict[AbstractJob[Any], HeapEntry]] = {}
         self._heap: Final[list[HeapEntry]] = []
-        self._tickets: Final[deque[list[RunTokens | None]]] = deque()  # as many as jobs wait
-        self.is_held_back = False  # whether all jobs wait until they ask again, in `ask_in_order`
+        # As many as jobs wait.
+        self._tickets: Final[deque[list[RunTokens | None]]] = deque()
+        # Whether all jobs wait until they ask again, in `ask_in_order`.
+        self.is_held_back = False
 
     def ask(self, entry: HeapEntry) -> bool:
         """Return whether a job may start, because it needs no token or gets one at once; otherwise, let it wait."""

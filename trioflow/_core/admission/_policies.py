@@ -185,7 +185,8 @@ class StartKeys(Outlook):
         self.starts = starts
         self._known: Final = known
         self._assumed_duration: Final = median_duration(known.values())
-        self.ranks: Final[dict[AbstractJob[Any], float]] = {}  # by job; empty if the policy does not need them
+        # The rank of each job; empty if the policy does not need ranks.
+        self.ranks: Final[dict[AbstractJob[Any], float]] = {}
 
     def key(self, job: AbstractJob[Any]) -> Any:
         return (-job._options.priority, self.policy.key(job, self))
@@ -272,7 +273,8 @@ def _check_method(method: object, what: str) -> None:
         raise TypeError(f"{what} is an async function: make it a plain function")
     try:
         signature = signature_of(method)
-    except (TypeError, ValueError):  # some functions implemented in C have no signature
+    except (TypeError, ValueError):
+        # Some functions implemented in C have no signature.
         return
     try:
         signature.bind(None, None)

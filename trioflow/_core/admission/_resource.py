@@ -125,7 +125,8 @@ class Resource(PoolEntry):
 
     def __init__(self, name: str, settings: Any) -> None:
         super().__init__(name, settings)
-        self.cooldown: Cooldown = Cooldown()  # shared with the resources that `make_member_resource` returns
+        # Shared with the resources that `make_member_resource` returns.
+        self.cooldown: Cooldown = Cooldown()
 
     @property
     def shown_name(self) -> str:
@@ -240,9 +241,11 @@ class CountedResource(Resource):
         super().__init__(name, total if settings is None else settings)
         self.total: Final = total
         self.format_amount: Final = format_amount
-        self.free: Amount = total  # negative only while clean-up jobs, which do not wait, exceed the total
+        # Negative only while clean-up jobs, which do not wait, exceed the total.
+        self.free: Amount = total
         self.holders: Final[dict[AbstractJob[Any], Amount]] = {}
-        self.wanted_amounts: Final[list[Amount]] = []  # the need of each group of waiting jobs, ascending
+        # The need of each group of waiting jobs, ascending.
+        self.wanted_amounts: Final[list[Amount]] = []
         # The free named units by their index in the user's list; None for a resource that is only an amount.
         self.free_units: dict[int, Any] | None = None if named_units is None else dict(enumerate(named_units))
 
@@ -390,7 +393,8 @@ class GatedResource(CountedResource):
         self._early.pop(job, None)
         self._tell_gate("leave", job)
         self._let_in()
-        for group in list(self.parked):  # what the job had behind the gate may be free for one that is parked
+        # What the job had behind the gate may be free for one that is parked.
+        for group in list(self.parked):
             if not self.is_closed_to(group.parked[self][0][2]):
                 group.unpark(self)
                 self.wake()
@@ -418,8 +422,10 @@ class GatedResource(CountedResource):
                 if self._gate is None:
                     self._gate = self._find_gate(jobs[0])
                 await self._gate.open(jobs)
-                self._has_gate = not self._gate.is_closed_to(jobs[0])  # otherwise, it would be opened without end
-        except self._run.backend.cancellation_type:  # no job is parked any more, or the run of the worker stops
+                # Otherwise, it would be opened without end.
+                self._has_gate = not self._gate.is_closed_to(jobs[0])
+        except self._run.backend.cancellation_type:
+            # No job is parked any more, or the run of the worker stops.
             pass
         except Exception:
             self._gate, self._has_gate = None, False
@@ -429,7 +435,8 @@ class GatedResource(CountedResource):
         self._let_in()
         for group in list(self.parked):
             group.unpark(self, len(group.parked[self]))
-        cast("Any", self.admission).begin_round()  # it may have been merged with another one
+        # It may have been merged with another one.
+        cast("Any", self.admission).begin_round()
 
     def _next_jobs(self) -> list[AbstractJob[Any]]:
         """Return the parked jobs, in order, that could start together if the gate were open; at least the first."""
@@ -459,10 +466,12 @@ class Grant:
     __slots__ = ("_accrues", "_job", "_parts", "entry")
 
     def __init__(self, job: AbstractJob[Any], needs: Needs, entry: HeapEntry | None = None) -> None:
-        self.entry: Final = entry  # the entry with which the job waited; None for a clean-up job
+        # The entry with which the job waited; None for a clean-up job.
+        self.entry: Final = entry
         self._job: Final = job
         self._parts: Final[list[tuple[Resource, Any, Any]]] = []
-        self._accrues = False  # whether `let_accrue` has been called
+        # Whether `let_accrue` has been called.
+        self._accrues = False
         job._ensure_extras().grant = self
         for resource, need in needs:
             self._parts.append((resource, need, resource.take(job, need)))

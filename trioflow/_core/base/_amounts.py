@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     SingleNeed: TypeAlias = float | str | Fraction
     Need: TypeAlias = SingleNeed | Mapping[str, SingleNeed]
     """The user's value for one name of `needs`: an amount, or amounts by key."""
-else:  # `fractions` is slow to import, and few programs need it
+else:
+    # `fractions` is slow to import, and few programs need it.
     Amount = int
 KeyedAmounts = tuple[tuple[str, Amount], ...]
 """Pairs of a key of a `Rate` and the amount for this key."""
@@ -27,7 +28,8 @@ CheckedNeed = ExactNeed | str
 """The checked form of a `Need`. Text is a size or a key; only the resource tells which."""
 
 SIZE_UNITS: Final = {"": 1, "B": 1}
-for _power, _prefix in enumerate("kMGTP", start=1):  # "4G" is 4 GiB, as for ulimit and Slurm
+# "4G" is 4 GiB, as for ulimit and Slurm.
+for _power, _prefix in enumerate("kMGTP", start=1):
     SIZE_UNITS[f"{_prefix}B"] = 1000**_power
     SIZE_UNITS[f"{_prefix.upper()}iB"] = SIZE_UNITS[_prefix.upper()] = 1024**_power
 SIZE_PATTERN: Final = re.compile(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*([a-zA-Z]*)\s*")
@@ -68,7 +70,8 @@ def plain_number(value: Any) -> Any:
         return value
     try:
         return operator.index(value)
-    except Exception:  # from the code of its class
+    except Exception:
+        # From the code of its class.
         return value
 
 

@@ -42,9 +42,11 @@ def warn(
             configured.
 
     """
-    import logging  # not at the top: the import takes 6 ms
+    # Not at the top: the import takes 6 ms.
+    import logging
 
-    with contextlib.suppress(Exception):  # from the user's handler or filter: it cannot be reported by a log
+    with contextlib.suppress(Exception):
+        # From the user's handler or filter: it cannot be reported by a log.
         extra = {"about": about, "kind": kind, "count": count, "place": place}
         logger, exception_info = logging.getLogger("trioflow"), None
         if exception is not None:

@@ -33,10 +33,12 @@ def short_repr(value: Any) -> str:
     kind = cast(Any, type(value))
     is_short = (kind is int and -LARGE_INT < value < LARGE_INT) or (kind is str and len(value) < MAX_LENGTH // 2)
     if is_short or kind is float:
-        return repr(value)  # a shortcut at a tenth of the cost
+        # A shortcut at a tenth of the cost.
+        return repr(value)
     try:
         return truncate(_SHORT_REPR.repr(value))
-    except Exception:  # reprlib dispatches on the name of the type, so a user's class called "list" misleads it
+    except Exception:
+        # reprlib dispatches on the name of the type, so a user's class called "list" misleads it.
         return truncate(_SHORT_REPR.repr_instance(value, 0))
 
 
@@ -129,7 +131,8 @@ class _ShortRepr(reprlib.Repr):
 
     def __init__(self) -> None:
         super().__init__()
-        self.maxlevel = 3  # with ten items a level, a repr has at most a thousand items
+        # With ten items a level, a repr has at most a thousand items.
+        self.maxlevel = 3
         self.maxlist = self.maxtuple = self.maxset = self.maxfrozenset = self.maxdeque = self.maxarray = 10
         self.maxdict = 10
         self.maxstring = self.maxlong = MAX_LENGTH
@@ -217,7 +220,8 @@ def duration_text(seconds: float, *, in_column: bool = False) -> str:
     """
     if seconds < 0:
         return "-" + duration_text(-seconds, in_column=in_column)
-    if seconds < 59.95:  # from here on rounding gives 60 s, which is a minute
+    if seconds < 59.95:
+        # From here on rounding gives 60 s, which is a minute.
         form = _one_decimal if in_column else _three_digits
         for unit, name in UNITS[:-1]:
             if seconds >= unit * 0.9995:

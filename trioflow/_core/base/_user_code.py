@@ -73,7 +73,8 @@ def wrong_backend_remedy(error: BaseException) -> str:
     try:
         notes = getattr(error, "__notes__", ())
         return next((note.remedy for note in notes if isinstance(note, WrongBackendNote)), "")
-    except Exception:  # from the code of the exception's class
+    except Exception:
+        # From the code of the exception's class.
         return ""
 
 
@@ -209,5 +210,6 @@ def find_by_name(module: Any, qualified_name: str) -> Any:
     """Return what a qualified name refers to in an imported module; None if it refers to nothing. No user code runs."""
     found: Any = sys.modules.get(module)
     for part in qualified_name.split("."):
-        found = getattr(found, "__dict__", {}).get(part)  # not getattr(), which could call a `__getattr__`
+        # Not getattr(), which could call a `__getattr__`.
+        found = getattr(found, "__dict__", {}).get(part)
     return found

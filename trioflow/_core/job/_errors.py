@@ -61,12 +61,14 @@ def _restore(error_type: type[E], args: tuple[Any, ...], attributes: Mapping[str
     error.args = args
     vars(error).update(attributes)
     if notes := getattr(error, "__notes__", None):
-        error.__notes__ = list(notes)  # otherwise, a note added to a copy would be added to the original, too
+        # Otherwise, a note added to a copy would be added to the original, too.
+        error.__notes__ = list(notes)
     return error
 
 
 def _is_picklable(value: object) -> bool:
-    import pickle  # imported late: few programs need it
+    # Imported late: few programs need it.
+    import pickle
 
     try:
         pickle.dumps(value)
@@ -364,7 +366,8 @@ DROPPED: Final = object()
 
 
 MAX_ERROR_LENGTH: Final = 200
-UNCALLED: Final = object()  # in place of the return value of a function that was not called
+# In place of the return value of a function that was not called.
+UNCALLED: Final = object()
 
 
 def no_result_error(job: AbstractJob[Any]) -> BaseException:
@@ -409,7 +412,8 @@ def not_awaitable_message(job: AbstractJob[Any], value: object) -> str:
 def unawaited_coroutine_error(label: str, coroutine: CoroutineType[Any, Any, Any]) -> TypeError:
     """Close a coroutine that a job has returned as its result, and return the error for it."""
     name = coroutine.__name__
-    with contextlib.suppress(Exception):  # a coroutine that has started may raise or ignore its GeneratorExit
+    with contextlib.suppress(Exception):
+        # A coroutine that has started may raise or ignore its GeneratorExit.
         coroutine.close()
     return TypeError(
         f"{label!r}: its function returned the coroutine of {name}(), which was never awaited; "
@@ -448,10 +452,12 @@ def add_note(error: BaseException, note: str) -> None:
 
 def is_awaitable(value: object) -> TypeGuard[Awaitable[Any]]:
     """Return whether a value can be awaited; return False if its inspection raises an exception."""
-    if type(value) is CoroutineType:  # the usual case; `isinstance` with an ABC is ten times as slow
+    if type(value) is CoroutineType:
+        # The usual case; `isinstance` with an ABC is ten times as slow.
         return True
     try:
-        import inspect  # imported late: it takes 5 ms
+        # Imported late: it takes 5 ms.
+        import inspect
 
         return inspect.isawaitable(value)
     except Exception:
@@ -461,7 +467,8 @@ def is_awaitable(value: object) -> TypeGuard[Awaitable[Any]]:
 def error_text(error: BaseException) -> str:
     """Return `str(error)`; if that raises an exception, return a replacement."""
     try:
-        return str.__str__(str(error))  # without the methods of a subclass of `str`
+        # Without the methods of a subclass of `str`.
+        return str.__str__(str(error))
     except Exception as str_error:
         return f"<its __str__ raised {type(str_error).__name__}>"
 

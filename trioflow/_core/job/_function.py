@@ -268,7 +268,8 @@ class Call:
     __slots__ = ("_template", "func", "original")
 
     def __init__(self, function: Callable[..., Any], values: dict[str, Any], template: Template | None) -> None:
-        self.func: Final = function  # called `func` as in `functools.partial`
+        # Called `func` as in `functools.partial`.
+        self.func: Final = function
         self.original = values
         self._template = template
 
@@ -415,11 +416,13 @@ def _contents(value: Any) -> Iterator[Any]:
         kind = cast(Any, type(value))
         if kind not in LEAF_TYPES and id(value) in visited:
             continue
-        visited[id(value)] = value  # kept alive, because another object could get the `id` of a temporary one
+        # Kept alive, because another object could get the `id` of a temporary one.
+        visited[id(value)] = value
         yield value
         if kind in REFERRING_TYPES:
             todo += gc.get_referents(value)
-        elif kind is tuple or (kind not in LEAF_TYPES and issubclass(kind, SEARCHED_TYPES)):  # which takes longer
+        elif kind is tuple or (kind not in LEAF_TYPES and issubclass(kind, SEARCHED_TYPES)):
+            # A mapping takes longer.
             todo += [*value, *value.values()] if kind is not tuple and isinstance(value, Mapping) else value
 
 
@@ -511,7 +514,8 @@ class FunctionJob(AbstractJob[T]):
         function: Callable[..., Any],
         args: tuple[Any, ...],
         kwargs: Mapping[str, Any] | None,
-        options: Mapping[str, Any],  # not JobOptions: a kind of one's own may take `**options` without types
+        # Not JobOptions: a kind of one's own may take `**options` without types.
+        options: Mapping[str, Any],
     ) -> None:
         if self._calls_in is not None:
             check_function(function, type(self).__name__, place=self._calls_in)
@@ -542,7 +546,8 @@ class FunctionJob(AbstractJob[T]):
         if self._function is not None and not isinstance(self._function, Coroutine):
             self._label = sys.intern(self.label)
             self._function, self._args = None, ()
-            self._is_plain = False  # before a run, plain jobs are not checked for whether they can run again
+            # Before a run, plain jobs are not checked for whether they can run again.
+            self._is_plain = False
 
     def _is_spent(self) -> bool:
         return self._function is None
@@ -578,7 +583,8 @@ def call_of(job: FunctionJob[T], value_of: ValueOf | None = None) -> functools.p
 
     """
     call = call_parts(job, value_of or result_of)
-    assert call is not None  # None only for a `Job` made from a coroutine object, which does not use `call_of`
+    # None only for a `Job` made from a coroutine object, which does not use `call_of`.
+    assert call is not None
     function, args, keywords = call
     job._release_inputs()
     return functools.partial(function, *args, **keywords)
@@ -676,7 +682,8 @@ def check_function(
         if place is not None and _user_code.is_async(candidate):
             short = getattr(called, "__name__", "function")
             raise TypeError(f"{kind}({name}): an async function cannot run in {place}; write Job({short}, ...)")
-    is_checked = place is None and called is function  # the return value of a partial is not known
+    # The return value of a partial is not known.
+    is_checked = place is None and called is function
     if is_checked and (isinstance(function, type) or _user_code.is_surely_sync(function)):
         advice = f", or run it in a thread: ThreadJob({getattr(function, '__name__', name)}, ...)"
         raise TypeError(
@@ -819,7 +826,8 @@ class Job(FunctionJob[T]):
         # This skips `FunctionJob.__init__`: the code above is a faster form of it.
         AbstractJob.__init__(self, **options)  # pyright: ignore[reportUnknownMemberType]
         if not is_async_function and isinstance(function, Coroutine):
-            if self._label is None:  # set now, because `_function` becomes None when the job starts
+            if self._label is None:
+                # Set now, because `_function` becomes None when the job starts.
                 self._label = f"{self._function_name()}(…)"
             self._is_plain = False
             # A finalizer instead of `__del__`, which is called too late in a reference cycle; see docs/design.md.
@@ -840,7 +848,8 @@ class Job(FunctionJob[T]):
     def _call_once(self) -> Awaitable[T]:
         """Return the awaitable of a call of the function, or the coroutine object, with no coroutine around it."""
         function: Any = self._function
-        if type(function) is not FunctionType and isinstance(function, Coroutine):  # `isinstance` with an ABC is slow
+        if type(function) is not FunctionType and isinstance(function, Coroutine):
+            # `isinstance` with an ABC is slow.
             coroutine = cast("Coroutine[Any, Any, T]", function)
             self._release_coroutine()
             return coroutine

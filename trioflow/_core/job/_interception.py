@@ -43,5 +43,6 @@ def _intercepted_class(kind: type[Any], on_call: CallInterceptor, on_shutdown: C
     methods = {"co_shutdown": co_shutdown} if kind._has_own_shutdown else {}
     metaclass: Any = type(kind)
     subclass = metaclass(kind.__name__, (kind,), attributes | methods)
-    subclass._call_once = call_once  # last, because `__init_subclass__` may set it
+    # Last, because `__init_subclass__` may set it.
+    subclass._call_once = call_once
     return cast("type[Any]", subclass)

@@ -37,7 +37,8 @@ if TYPE_CHECKING:
     from ._job_options import AnyPath, JobOptions, JobSave, RetryOption
     from ._requirements import Required, StoredRequirements
 
-    T = TypeVarWithDefault("T", default=Any)  # the default lets a bare `AbstractJob` stand for a job with any result
+    # The default lets a bare `AbstractJob` stand for a job with any result.
+    T = TypeVarWithDefault("T", default=Any)
 else:
     T = TypeVar("T")
 D = TypeVar("D")
@@ -156,7 +157,8 @@ def _reject_hiding_attributes(kind: type[AbstractJob[Any]]) -> None:
         hidden, is_option = vars(base).get(name), name in kind._declared_options
         if not hasattr(hidden, "__set__"):
             is_rejected = callable(hidden) and not callable(value)
-        else:  # properties that only some kinds have, such as `last_result`, may be overridden
+        else:
+            # Properties that only some kinds have, such as `last_result`, may be overridden.
             is_override = isinstance(value, property) or not kind._is_scheduler
             is_rejected = is_option or name in vars(AbstractJob) or not is_override
         if is_rejected:
@@ -170,7 +172,8 @@ def _get_label(job: AbstractJob[Any]) -> str:
         return job._label
     try:
         return job._default_label()
-    except Exception:  # raised by a user-defined `default_label`, or by an attribute of a user-supplied object
+    except Exception:
+        # Raised by a user-defined `default_label`, or by an attribute of a user-supplied object.
         return type(job).__name__
 
 
@@ -291,7 +294,8 @@ class AbstractJob(Generic[T]):
     # If SUCCEEDED, the result or DROPPED; if FAILED or BLOCKED, a Failure; if CANCELLED, a CancelledOutcome. The result
     # of a service is already here when it is ready. Otherwise None.
     _outcome: Any
-    _started_at: float | None  # when the last attempt started; None while the job waits for another one
+    # When the last attempt started; None while the job waits for another one.
+    _started_at: float | None
     _finished_at: float | None
     _extras: RunExtras | None
     # The number of requirements that have not settled and are not ready services, while a run counts them; otherwise 0.
@@ -299,7 +303,8 @@ class AbstractJob(Generic[T]):
     # The jobs whose `_pending` counts this job: a single job as an object, more in a list. A list for each job would
     # keep the garbage collector busy.
     _successors: AbstractJob[Any] | list[AbstractJob[Any]] | None
-    _worker: Worker | None  # the worker that runs the job, while it is RUNNING
+    # The worker that runs the job, while it is RUNNING.
+    _worker: Worker | None
     __slots__ = ("__weakref__", *__annotations__)
 
     # Whether a worker may call `_function(*_args)` itself, without the coroutine of `co_run`, if the job `_is_plain`.
@@ -399,7 +404,8 @@ class AbstractJob(Generic[T]):
             jobs = _requirements.flatten_simple(required, state_of)
             if jobs is None or self._required:
                 self.requires(required)
-            else:  # without the checks of `requires`, because a new job is in no cycle and no scheduler
+            else:
+                # Without the checks of `requires`, because a new job is in no cycle and no scheduler.
                 self._required = _requirements.extend_requirements((), jobs)
         if scheduler is not None:
             if not is_scheduler(scheduler):
@@ -963,13 +969,15 @@ class AbstractJob(Generic[T]):
         extras, options = self._extras, self._options
         if extras is None or not extras.drops_results:
             return
-        if not last_call and (options.retry is not None or options.needs):  # a job with needs may be throttled
+        if not last_call and (options.retry is not None or options.needs):
+            # A job with needs may be throttled.
             return
         extras.drops_results = False
         for job in self._inputs:
             input_extras = job._extras
             if job._scheduler is None or job in job._scheduler._members.members_used_outside:
-                continue  # a job in a nested scheduler needs the result, and that scheduler may run again
+                # A job in a nested scheduler needs the result, and that scheduler may run again.
+                continue
             if input_extras is not None and input_extras.consumer_count:
                 input_extras.consumer_count -= 1
                 if not input_extras.consumer_count and (job._state is JobState.SUCCEEDED or job._is_ready()):
@@ -992,7 +1000,8 @@ class AbstractJob(Generic[T]):
         self._state = IDLE
         self._outcome = self._started_at = self._finished_at = self._extras = self._successors = self._worker = None
         self._pending = 0
-        if listeners:  # these wait for the job to settle, whichever run reaches it
+        if listeners:
+            # These wait for the job to settle, whichever run reaches it.
             self._ensure_extras().listeners = listeners
 
     def _release_call(self) -> None:

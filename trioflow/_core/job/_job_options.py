@@ -399,8 +399,10 @@ def _to_float(value: float, name: str, subject: Subject, wanted: str = "a number
     try:
         if isinstance(value, (bool, str, bytes)):
             raise TypeError
-        return float(value)  # accepts fractions, decimals and numpy's numbers, too
-    except OverflowError:  # a whole number with hundreds of digits
+        # Accepts fractions, decimals and numpy's numbers, too.
+        return float(value)
+    except OverflowError:
+        # A whole number with hundreds of digits.
         return math.inf if value > 0 else -math.inf
     except (TypeError, ValueError):
         raise bad_value_error(TypeError, value, name, subject, f"give {wanted}") from None

@@ -130,7 +130,8 @@ class JobKind(AbstractJob[T]):
 
         The journal adds the job's public attributes.
         """
-        from ..job._work_spec import Work  # imported here, because only journals need it
+        # Imported here, because only journals need it.
+        from ..job._work_spec import Work
 
         return Work(what=self._box.name, arguments=original_arguments_of(self))
 

@@ -272,7 +272,8 @@ class PathCache:
         self._scheduler: Final = scheduler
         self._prefix: Final = prefix
         self._paths: Final[dict[AbstractJob[Any], str]] = {}
-        self._counts: Final = Counter[str]()  # of the labels of the members that have a path
+        # The count of each label among the members that have a path.
+        self._counts: Final = Counter[str]()
 
     def nested(self, scheduler: AbstractJob[Any]) -> PathCache:
         """Return a new cache for the members of a nested scheduler, which is a member of this scheduler."""
@@ -294,7 +295,8 @@ class PathCache:
 
     def forget(self, job: AbstractJob[Any]) -> None:
         """Remove a member that the scheduler drops, or has dropped. No other member gets the same name."""
-        self.path_of(job)  # names the job, so that the names of later members do not depend on earlier calls
+        # Names the job, so that the names of later members do not depend on earlier calls.
+        self.path_of(job)
         self._paths.pop(job, None)
 
 

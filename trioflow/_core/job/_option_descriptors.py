@@ -114,7 +114,8 @@ class SharedOption(Option[GetType, SetType]):
                 job._use_options(_cached_record(record, self, value))
                 return
             except (TypeError, ValueError):
-                pass  # the next line raises the error again, with the name of the job
+                # The next line raises the error again, with the name of the job.
+                pass
         job._use_options(record.replace(self.name, self.check(value, self.name, job._name_for_errors)))
 
 
@@ -125,7 +126,8 @@ CACHEABLE_TYPES: Final = frozenset({float, int, bool, str, type(None)})
 CACHE_SIZE: Final = 256
 
 
-@functools.lru_cache(maxsize=CACHE_SIZE, typed=True)  # typed, because True == 1, and True is not a valid number
+# Typed, because True == 1, and True is not a valid number.
+@functools.lru_cache(maxsize=CACHE_SIZE, typed=True)
 def _cached_record(record: OptionRecord, option: SharedOption[Any, Any], value: object) -> OptionRecord:
     return record.replace(option.name, option.check(value, option.name, ""), is_shared=True)
 
@@ -191,7 +193,8 @@ class _Signature:
 
     def __get__(self, job: AbstractJob[Any] | None, kind: type[AbstractJob[Any]]) -> Signature:
         if job is not None or kind.__init__ is not self._constructor:
-            raise AttributeError("__signature__")  # a subclass with its own `__init__` has another signature
+            # A subclass with its own `__init__` has another signature.
+            raise AttributeError("__signature__")
         import inspect
 
         parameters = list(inspect.signature(self._constructor).parameters.values())[1:]  # without `self`

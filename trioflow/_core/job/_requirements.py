@@ -67,7 +67,8 @@ class Requirements(AbstractSet[Any]):
 
     @classmethod
     def _from_iterable(cls, it: Iterable[Any]) -> set[Any]:
-        return set(it)  # `&`, `|` and `-` return plain sets
+        # `&`, `|` and `-` return plain sets.
+        return set(it)
 
 
 def flatten_simple(value: object, state_of: Callable[[Any], Any]) -> tuple[Any, ...] | None:
@@ -150,7 +151,8 @@ def extend_requirements(required: StoredRequirements, new: Sequence[AbstractJob[
     if isinstance(required, dict):
         required.update(dict.fromkeys(new, 0))
         return required
-    extended = (*required, *new) if required else tuple(new)  # `tuple` returns a tuple unchanged
+    # `tuple` returns a tuple unchanged.
+    extended = (*required, *new) if required else tuple(new)
     return extended if len(extended) < MANY_REQUIREMENTS else dict.fromkeys(extended, 0)
 
 

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
     from ..run._run import Run
 
-T = TypeVar("T")  # without a default: with one, mypy would not infer it from the annotation of task_status
+# Without a default: with one, mypy would not infer it from the annotation of task_status.
+T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 T_contra = TypeVar("T_contra", contravariant=True)
 
@@ -190,7 +191,8 @@ def _check_parameters(function: Callable[..., Any]) -> None:
     """
     try:
         parameters = signature_of(function).parameters
-    except (TypeError, ValueError):  # the signature is unknown; the call will fail if it is wrong
+    except (TypeError, ValueError):
+        # The signature is unknown; the call will fail if it is wrong.
         return
     if "task_status" not in parameters and all(p.kind is not p.VAR_KEYWORD for p in parameters.values()):
         raise TypeError(

@@ -30,7 +30,8 @@ def make_parts(run: Run, window: object) -> tuple[Part, ...]:
     """Return the parts that the options of a run ask for, in the order in which the run asks them."""
     scheduler = run.scheduler
     parts: list[Part] = []
-    if isinstance(window, VariableWindow):  # it comes first, so that the others see the new size
+    if isinstance(window, VariableWindow):
+        # It comes first, so that the others see the new size.
         parts.append(window._make_part(run))
     if scheduler._enough is not None:
         parts.append(FirstRule(run, scheduler._enough, scheduler._stagger))
@@ -73,11 +74,14 @@ class FirstRule(Part, Instrument):
         self._closed_turns: deque[AbstractJob[Any]] = deque()  # the other competitors, if there is a `stagger`
         self._unsettled: dict[AbstractJob[Any], None] = {}  # the competitors that have not settled
         self._losers: list[AbstractJob[Any]] = []
-        self._restored: list[AbstractJob[Any]] = []  # competitors that the journal has restored, not yet winners
+        # Competitors that the journal has restored, not yet winners.
+        self._restored: list[AbstractJob[Any]] = []
         # Ready jobs that may not start yet, by the turns that have to open; those that wait for the journal by None.
         self._held: Final[defaultdict[AbstractJob[Any] | None, list[AbstractJob[Any]]]] = defaultdict(list)
-        self._turn_started_at: float | None = None  # when the first job of the last open turn started
-        self.winners: Final[list[AbstractJob[Any]]] = []  # the jobs whose results are that of the `First`
+        # When the first job of the last open turn started.
+        self._turn_started_at: float | None = None
+        # The jobs whose results are that of the `First`.
+        self.winners: Final[list[AbstractJob[Any]]] = []
         self.is_decided = False
 
     def enter(self, phase: RunPhase) -> None:
@@ -101,7 +105,8 @@ class FirstRule(Part, Instrument):
 
     def settled(self, job: AbstractJob[Any]) -> None:
         """Decide the result if it no longer depends on other jobs; open the next turn if nothing is in its way."""
-        if self.is_decided or self._run.phase is RunPhase.STOPPING:  # a timeout or a cancellation has decided
+        if self.is_decided or self._run.phase is RunPhase.STOPPING:
+            # A timeout or a cancellation has decided.
             return
         if job in self._unsettled:
             del self._unsettled[job]
@@ -181,7 +186,8 @@ class FirstRule(Part, Instrument):
         self._release_held()
         if self._stagger is not None:
             self._open_due_turns()
-            self._run.wake()  # the next turn may be due in time, and was not if there was none
+            # The next turn may be due in time, and was not if there was none.
+            self._run.wake()
 
     def _is_looking_up(self) -> bool:
         run = self._run
@@ -235,7 +241,8 @@ class FirstRule(Part, Instrument):
             return
         run, count, total = self._run, len(self._losers), len(self._competitors)
         if run.phase is RunPhase.DRAINING and any(job._state is JobState.CANCELLED for job in self._losers):
-            return  # the drain, not the losers, has kept it from its result
+            # The drain, not the losers, has kept it from its result.
+            return
         needed = f"{self._enough} had to succeed" if self._enough > 1 else "one had to succeed"
         # Cancelled and skipped jobs have no exception of their own: these are those that `result()` raises for them.
         errors = [_errors.no_result_error(job) for job in self._losers]
@@ -323,7 +330,8 @@ class Hold(Part):
     def __init__(self, run: Run) -> None:
         run.scheduler._begin_hold()
         self._run = run
-        self._is_released = False  # whether `resume()` was called, since when no job has been added or tried again
+        # Whether `resume()` was called, since when no job has been added or tried again.
+        self._is_released = False
 
     def is_busy(self) -> bool:
         """Return whether all jobs have settled, with failures that count; a spent budget alone holds nothing."""

@@ -134,7 +134,8 @@ async def _call_with_timeouts(worker: Worker, job: AbstractJob[Any], options: _j
         if timeout is None or idle_timeout is not None or job._is_service:
             with TimeLimit(run, job, timeout=timeout, idle_timeout=idle_timeout, cancels=True):
                 return await call()
-        with run.backend.isolation.create_call_scope(worker, now + timeout):  # a `TimeLimit` would cost 1 µs
+        # A `TimeLimit` would cost 1 µs.
+        with run.backend.isolation.create_call_scope(worker, now + timeout):
             try:
                 return await call()
             except BaseException as error:
@@ -150,7 +151,8 @@ async def _call_with_timeouts(worker: Worker, job: AbstractJob[Any], options: _j
             worker.cancelled_at = math.inf
         if run.clock() > now + LONG_CALL_SECONDS:
             worker.must_leave = True
-        traceback = None  # break the reference cycle: the traceback refers to this frame
+        # Break the reference cycle: the traceback refers to this frame.
+        traceback = None
 
 
 async def _call_with_outputs(worker: Worker, job: AbstractJob[Any]) -> Any:
@@ -197,7 +199,8 @@ def judge(worker: Worker, job: AbstractJob[Any], error: BaseException) -> Verdic
     run = worker.run
     _, failure = run.backend.split_all_cancellations(error)
     was_cancelled = run.backend.isolation.was_cancelled(worker)
-    ends = run.is_ending and not worker.lane.is_clean_up  # a clean-up job goes on
+    # A clean-up job goes on.
+    ends = run.is_ending and not worker.lane.is_clean_up
     if failure is None:
         is_end = worker.cause is CancelCause.END_OF_RUN
         if is_end or was_cancelled:
@@ -212,7 +215,8 @@ def judge(worker: Worker, job: AbstractJob[Any], error: BaseException) -> Verdic
         return Verdict(state, error, fault or failure, throttles=throttles)
     try:
         backoff = _backoff(worker, job, failure, was_cancelled)
-    except BaseException as fault:  # raised by the user's function `on`
+    except BaseException as fault:
+        # Raised by the user's function `on`.
         return Verdict(FAILED, error, fault)
     if backoff is None:
         return Verdict(FAILED, error, failure)
@@ -226,7 +230,8 @@ def _backoff(worker: Worker, job: AbstractJob[Any], failure: BaseException, was_
         return None
     # A forever job goes on while the other jobs of a cancelled run unwind.
     cancelled = worker.cause is not None if worker.is_shielded else was_cancelled
-    if cancelled or job._is_ready() or run.backend.needed_backend(failure):  # which would fail each time
+    if cancelled or job._is_ready() or run.backend.needed_backend(failure):
+        # It would fail each time.
         return None
     extras = job._ensure_extras()
     return retry._next_backoff(extras.retry_count - extras.earlier_retries + 1, failure, job._name_for_errors)

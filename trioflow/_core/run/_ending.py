@@ -52,7 +52,8 @@ async def end(run: Run) -> None:
     run.guard(run.stop, COMPLETED)
     for worker in [each for each in run.lane.alive if each in run.time_slice.queue]:
         run.time_slice.call_up(worker)  # it leaves
-    ends_forever_jobs = run.fate.reason is COMPLETED  # no clean-up job needs them, so they leave in these turns, too
+    # No clean-up job needs them, so they leave in these turns, too.
+    ends_forever_jobs = run.fate.reason is COMPLETED
     if ends_forever_jobs and (forever := _forever_workers(run)):
         _end_workers(run, forever)
     for _ in range(MAX_LEAVING_TURNS if run.lane.alive else 0):
@@ -64,7 +65,8 @@ async def end(run: Run) -> None:
     if run.lane.alive or has_more or (run.fate.cancel_reason is not COMPLETED and needs_clean_up(run)):
         wind_up, on_interrupt = partial(_wind_up, run, not ends_forever_jobs), partial(run.stop, StopReason.CANCELLED)
         await take_step(run, partial(run.group.host.run_uninterrupted, wind_up, on_interrupt))
-    run.check_policy()  # for clean-up jobs
+    # This checks the policy for clean-up jobs.
+    run.check_policy()
     if run.unsettled or run.forever_unsettled or run.interruption is not None:
         run.settle_leftovers()
     is_stopped_inside = run.fate.cancel_reason not in (COMPLETED, StopReason.CANCELLED)
@@ -97,7 +99,8 @@ async def take_step(run: Run, step: Callable[[], Awaitable[None]]) -> None:
             await step()
             break
         except BaseException as error:
-            if run.backend.split_cancellations(error)[1] is None:  # asyncio cancels all tasks of a loop at its end
+            if run.backend.split_cancellations(error)[1] is None:
+                # asyncio cancels all tasks of a loop at its end.
                 raise
             run.interrupt(error)
 
@@ -118,7 +121,8 @@ async def _shut_down_all(run: Run) -> None:
 async def _end_forever_jobs(run: Run, cancels: bool) -> None:
     """Cancel the forever jobs that are not services, unless `end` has done so, and wait until they have left."""
     if cancels:
-        await run.backend.yield_to_loop()  # what ends in this instant settles first
+        # What ends in this instant settles first.
+        await run.backend.yield_to_loop()
         _end_workers(run, _forever_workers(run))
     await _wait_until_left(run, _forever_workers(run), repeat_at=run.deadline_in(run.scheduler.shutdown_timeout))
 
@@ -144,10 +148,12 @@ def _end_workers(run: Run, workers: Iterable[Worker], repeatedly: bool = False) 
     for worker in workers:
         worker.mark_cancelled(CancelCause.END_OF_RUN)
     if not repeatedly and run.lane.alive.keys() <= set(workers):
-        group.cancel_shielded(workers)  # on trio, one call for all costs a fifth of a call for each
+        # On trio, one call for all costs a fifth of a call for each.
+        group.cancel_shielded(workers)
     else:
         for worker in workers:
-            group.cancel_worker(worker, repeatedly and worker.nested_run() is None)  # a run ends in its own time
+            # A run ends in its own time.
+            group.cancel_worker(worker, repeatedly and worker.nested_run() is None)
 
 
 def _shutdown_waves(run: Run, workers: list[Worker]) -> list[list[Worker]]:
@@ -155,7 +161,8 @@ def _shutdown_waves(run: Run, workers: list[Worker]) -> list[list[Worker]]:
     if not workers:
         return []
     by_service = {worker.job: worker for worker in workers}
-    levels: dict[AbstractJob[Any], int] = {}  # the maximum number of live services on a path to each job
+    # The maximum number of live services on a path to each job.
+    levels: dict[AbstractJob[Any], int] = {}
     requirements = run.members.all_requirements
     for job in topological_order(run.members.jobs, requirements):
         depth = max((levels[requirement] for requirement in requirements(job)), default=0)
@@ -236,7 +243,8 @@ def _close(coroutine: Any) -> None:
         innermost: Any = coroutine
         while getattr(awaited := getattr(innermost, "cr_await", None), "cr_frame", None) is not None:
             innermost = awaited
-        with contextlib.suppress(BaseException):  # it awaits something else, or has raised this exception
+        with contextlib.suppress(BaseException):
+            # It awaits something else, or has raised this exception.
             innermost.close()
         if coroutine.cr_frame is None:
             return
@@ -305,7 +313,8 @@ async def _close_shared(run: Run) -> None:
 
 
 async def _close_each(run: Run) -> None:
-    async with contextlib.AsyncExitStack() as stack:  # calls all callbacks, even after the deadline
+    # Calls all callbacks, even after the deadline.
+    async with contextlib.AsyncExitStack() as stack:
         for resource in run.shared.values():
             if getattr(resource, "close", None) is not None:
                 stack.push_async_callback(_call_apart, run, resource.close, None, "closing a shared object of the jobs")
@@ -345,7 +354,8 @@ class CleanUp(Lane):
         run, run.open_lane = self.run, self
         try:
             await self.group.run(self._wait_until_settled)
-        finally:  # also if asyncio cancels all tasks of the loop
+        finally:
+            # Also if asyncio cancels all tasks of the loop.
             self.stop()
             run.open_lane = run.lane
             self.detach()
@@ -356,17 +366,20 @@ class CleanUp(Lane):
         self.start(self._jobs)
         stop_timer = None if self.deadline == math.inf else run.call_at(self.deadline, self.stop)
         with run.backend.create_scope() as scope:
-            scope.shield = True  # at the deadline, only the jobs are cancelled
+            # At the deadline, only the jobs are cancelled.
+            scope.shield = True
             try:
                 while self.alive or self._backoff_until() < math.inf:
-                    if not await run.wait_for_change(self._backoff_until()):  # asyncio cancels all tasks of the loop
+                    if not await run.wait_for_change(self._backoff_until()):
+                        # asyncio cancels all tasks of the loop.
                         self.stop()
                     run.call_parts()
                     self.ensure_searcher()
             finally:
                 if stop_timer is not None:
                     stop_timer()
-        self.is_closed = True  # a forever job that settles from now on starts no other
+        # A forever job that settles from now on starts no other.
+        self.is_closed = True
 
     def _backoff_until(self) -> float:
         backoffs = self.run.part(BackoffTimer)

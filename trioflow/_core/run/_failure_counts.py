@@ -27,10 +27,12 @@ class FailureCounts:
 
     def __init__(self, run: Run) -> None:
         self._scheduler: Final = run.scheduler
-        self.total = 0  # how many jobs have failed, those of nested runs included
+        # How many jobs have failed, those of nested runs included.
+        self.total = 0
         # How many failures of members count, and how many of these members are not BLOCKED.
         self.number = self.unblocked_number = 0
-        self._kept: Final[list[AbstractJob[Any]]] = []  # the first ones, with `keep_jobs=False`
+        # The first ones, with `keep_jobs=False`.
+        self._kept: Final[list[AbstractJob[Any]]] = []
 
     def count(self, job: AbstractJob[Any], failure: Failure) -> None:
         """Count the failure of a member, unless it belongs to others or is tolerated."""

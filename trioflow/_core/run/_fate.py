@@ -24,9 +24,11 @@ class Fate:
     __slots__ = ("cancel_reason", "culprit", "reason")
 
     def __init__(self) -> None:
-        self.reason: StopReason | None = None  # why the run first stopped or drained
+        # Why the run first stopped or drained.
+        self.reason: StopReason | None = None
         self.culprit: AbstractJob[Any] | None = None
-        self.cancel_reason: StopReason | None = None  # why the running jobs were cancelled
+        # Why the running jobs were cancelled.
+        self.cancel_reason: StopReason | None = None
 
     def give(self, reason: StopReason, culprit: AbstractJob[Any] | None = None) -> None:
         """Give a word about the end of the run, which counts unless an earlier one is kept."""

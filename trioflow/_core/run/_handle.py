@@ -93,18 +93,22 @@ class TimeLimit:
 
     end: float
     """The time at which the job's `timeout` expires; infinity if it has none. Signs of life do not change this."""
-    _scope: Scope | None = None  # the scope around the body of `with limit:`, which is cancelled at the deadline
+    # The scope around the body of `with limit:`, which is cancelled at the deadline.
+    _scope: Scope | None = None
     # The extras in which `Worker.time_limits` finds the limit, and a service that becomes ready. None if neither needs
     # it, or if the run did not call this job itself.
     _extras: RunExtras | None = None
     _has_fired = False
-    _turns_after_deadline = 0  # how many turns of the loop have begun since the deadline passed
+    # How many turns of the loop have begun since the deadline passed.
+    _turns_after_deadline = 0
     _stop_timer: Callable[[], None] | None = None
-    _late_deadline = math.inf  # the last deadline after which `wait_readable` still found data
+    # The last deadline after which `wait_readable` still found data.
+    _late_deadline = math.inf
 
     def __init__(
         self,
-        run: Any,  # a `Run`, which is not public
+        # A `Run`, which is not public.
+        run: Any,
         job: AbstractJob[Any],
         missing: str = PROGRESS_NOUN,
         *,
@@ -241,7 +245,8 @@ class TimeLimit:
             return True
         if self._late_deadline == self.deadline or self.deadline == self.end:
             return False
-        self._late_deadline = self.deadline  # the data may have arrived before the deadline, while the loop was blocked
+        # The data may have arrived before the deadline, while the loop was blocked.
+        self._late_deadline = self.deadline
         return await wait(descriptor, self._run.clock() + TIMER_TOLERANCE)
 
     async def wait(self, event: ThreadEvent) -> bool:
@@ -296,7 +301,8 @@ class TimeLimit:
             try:
                 raise timeout
             finally:
-                timeout.__context__ = None  # the cancellation, which must not be stored
+                # The cancellation, which must not be stored.
+                timeout.__context__ = None
 
 
 V = TypeVar("V")
@@ -325,7 +331,8 @@ class RunHandle:
     clock: Final[Callable[[], float]]
     """A function that returns the time in seconds, on the clock of the event loop, which may be virtual."""
 
-    def __init__(self, run: Any) -> None:  # a `Run`, which is not public
+    # A `Run`, which is not public.
+    def __init__(self, run: Any) -> None:
         self._run: Final[Run] = run
         self.clock = run.clock
 

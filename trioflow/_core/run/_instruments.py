@@ -123,7 +123,8 @@ class InstrumentSet:
         self.interrupt: Callable[[BaseException], None] | None = interrupt
         # The ids of the instruments that were removed, in the outermost run and all runs nested in it.
         self._removed: Final[set[int]] = set() if outer is None else outer._removed
-        self._slow_hooks: Final[set[tuple[str, ...]]] = set()  # those that have blocked the loop
+        # The hooks that have blocked the loop.
+        self._slow_hooks: Final[set[tuple[str, ...]]] = set()
         by_id = {id(instrument): instrument for instrument in (*instruments, *(outer.instruments if outer else ()))}
         left = [instrument for identity, instrument in by_id.items() if identity not in self._removed]
         self.instruments: Final[tuple[Instrument, ...]] = tuple(left)
@@ -144,7 +145,8 @@ class InstrumentSet:
 
     def shows(self, subject: str) -> bool:
         """Return whether one of the instruments shows the log records about a subject itself."""
-        with contextlib.suppress(Exception):  # from the user's property: the record is then printed
+        with contextlib.suppress(Exception):
+            # From the user's property: the record is then printed.
             return any(subject in one.shown_subjects for one in self.instruments if id(one) not in self._removed)
         return False
 
@@ -229,7 +231,8 @@ def check_instruments(instruments: object, name: str, subject: _job_options.Subj
 class Part:
     """The base class of the parts of a run. A part overrides the methods that it needs."""
 
-    _run: Run  # deleted when the run has ended, to break a reference cycle
+    # Deleted when the run has ended, to break a reference cycle.
+    _run: Run
 
     def enter(self, phase: RunPhase) -> None:
         """The run enters the phase LINKING or RUNNING, or, for STOPPING, its ending."""

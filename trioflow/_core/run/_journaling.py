@@ -165,12 +165,15 @@ class JournalWriter:
         self._outermost: Final[JournalWriter] = self if outer is None else outer._outermost
         # Whether recorded results have to be committed in the next turn. Used only in the outermost run's writer.
         self._commit_is_due = False
-        self.records_results = True  # False after a `First` has decided
-        self._is_deferred = False  # whether the remaining look-ups were deferred to the next turn of the loop
+        # False after a `First` has decided.
+        self.records_results = True
+        # Whether the remaining look-ups were deferred to the next turn of the loop.
+        self._is_deferred = False
         # The jobs that were restored in this turn of the loop, while they were added, and that were removed at once,
         # because of `keep_jobs=False`. `as_settled()` yields them, as if they had settled in the next turn.
         self.restored_by_add: Final[list[AbstractJob[Any]]] = []
-        self.fault: Exception | None = None  # the first error of the journal; used only in the outermost run's writer
+        # The first error of the journal; used only in the outermost run's writer.
+        self.fault: Exception | None = None
 
     def nested(self, run: Run) -> JournalWriter:
         """Return the writer for `run`, which is nested in this writer's run."""
@@ -179,7 +182,8 @@ class JournalWriter:
     def restore(self, job: AbstractJob[Any]) -> None:
         """Settle a ready job if the journal has its result. If the journal cannot be read, stop the run."""
         run = self._run
-        extras = job._ensure_extras()  # in a run with a journal, every scheduled job has extras
+        # In a run with a journal, every scheduled job has extras.
+        extras = job._ensure_extras()
         found = self._ask(self.journal.look_up, job)
         if isinstance(found, NotStored):
             extras.not_restored_reason, extras.rerun_cause = found
@@ -219,7 +223,8 @@ class JournalWriter:
         worker = current_worker_var.get(None)
         if worker is None or worker.job is None:
             return
-        if worker.run.outermost() is self._outermost._run:  # not a job of a run around this one
+        if worker.run.outermost() is self._outermost._run:
+            # Not a job of a run around this one.
             worker.job._ensure_extras().has_added_jobs = True
 
     def open_question(self, job: AbstractJob[Any], facts: Mapping[str, Any]) -> OpenQuestion | None:
@@ -273,7 +278,8 @@ class JournalWriter:
             if outermost.fault is None:
                 outermost.fault = error
                 outermost._run.stop_with_error(error, None, str(error))
-            self._run.stop_cancelled()  # if this run is nested in a forever job, the outermost one does not stop it yet
+            # If this run is nested in a forever job, the outermost one does not stop it yet.
+            self._run.stop_cancelled()
             return None
 
     def close(self) -> None:

@@ -72,7 +72,8 @@ def count_consumer(job: AbstractJob[Any]) -> None:
         if not requirement._options.keep_result:
             requirement._ensure_extras().consumer_count += 1
             job._ensure_extras().drops_results = True
-            job._is_plain = False  # `_call_once` drops the results
+            # `_call_once` drops the results.
+            job._is_plain = False
 
 
 def successors_of(job: AbstractJob[Any]) -> Iterable[AbstractJob[Any]]:
@@ -98,7 +99,8 @@ class RequirementCounts:
         self.counting_down = False
         # Whether all members that have settled so far SUCCEEDED. While this holds, only inputs have to be looked at.
         self.all_succeeded = True
-        self.is_undecided = False  # whether a journal may restore each job, or a part hold it back
+        # Whether a journal may restore each job, or a part hold it back.
+        self.is_undecided = False
 
     def link(self, jobs: Collection[AbstractJob[Any]], undecided: list[AbstractJob[Any]]) -> None:
         """Count each job's requirements, add the job to their successors, and schedule the jobs that have none.
@@ -111,7 +113,8 @@ class RequirementCounts:
                 job._ensure_extras().runs_once = True
         elif run.keeps_succeeded:
             settled, jobs = [job for job in jobs if job._state is not IDLE], [job for job in jobs if job._state is IDLE]
-            run.had_ordinary_jobs |= bool(settled)  # their ends were told when they settled
+            # Their ends were told when they settled.
+            run.had_ordinary_jobs |= bool(settled)
         requires_members_only = not members.implied_requirements and not members.has_outside_requirements
         self.is_undecided |= run.journal_writer is not None
         is_undecided = self.is_undecided
@@ -128,14 +131,16 @@ class RequirementCounts:
                 required = [requirement for requirement in required if requirement._holds_back()]
             if not required:
                 job._pending = 0
-                may_settle = job._required or job._options.run_if == "failed"  # some have settled, outside of the run
+                # Some have settled, outside of the run.
+                may_settle = job._required or job._options.run_if == "failed"
                 if is_undecided or (may_settle and decide(job)[0] is not SCHEDULED):
                     undecided.append(job)
                 else:
                     entries.append(job)
                 continue
             job._pending = len(required)
-            for requirement in required:  # as in the function `link`: a call would cost a tenth of an empty job
+            # As in the function `link`: a call would cost a tenth of an empty job.
+            for requirement in required:
                 successors = requirement._successors
                 if successors is None:
                     requirement._successors = job
@@ -175,7 +180,8 @@ class RequirementCounts:
                 continue
             run.ready(successor, run.line)
             if run.is_ending:
-                return  # an instrument has drained or cancelled the run
+                # An instrument has drained or cancelled the run.
+                return
         if queued and not self.counting_down:
             self.count_down_queued()
 
@@ -189,7 +195,8 @@ class RequirementCounts:
             if run.journal_writer is not None and run.journal_writer.defer_lookups_if_late(number):
                 return
             job = self.queued.popleft()
-            if not job._pending:  # it may have got a new requirement
+            if not job._pending:
+                # It may have got a new requirement.
                 run.make_ready(job)
         self.queued.clear()
         self.counting_down = False
@@ -208,7 +215,8 @@ def why_not(run: Run, job: AbstractJob[Any] | None) -> str:
         return f"{run.scheduler.label!r} {run.phase.value}"
     if job is None:
         return ""
-    state = job.state  # its own `on_settled` may ask
+    # Its own `on_settled` may ask.
+    state = job.state
     if not (state is FAILED or (state is CANCELLED and job._outcome.is_alone)):
         cause = "; try again what has blocked it" if state is JobState.BLOCKED else ""
         if isinstance(error := job.raised_exception(), BudgetSpent):
@@ -275,14 +283,17 @@ class Reopening(Part):
     def __init__(self, run: Run) -> None:
         self._run = run
         self._todo: Final[deque[AbstractJob[Any]]] = deque()
-        self.failed: Final[set[AbstractJob[Any]]] = set()  # those of them that are tried again
+        # The failed jobs among them.
+        self.failed: Final[set[AbstractJob[Any]]] = set()
         self._is_working = False
         self._clear_report()
 
     def _clear_report(self) -> None:
-        self._errors: dict[AbstractJob[Any], str] = {}  # of the jobs that are tried again, by name
+        # The errors of the jobs that are tried again.
+        self._errors: dict[AbstractJob[Any], str] = {}
         self._blocked_count = 0
-        self._ran: dict[AbstractJob[Any], None] = {}  # the jobs that require a reopened one, and stay as they are
+        # The jobs that require a reopened one, and stay as they are.
+        self._ran: dict[AbstractJob[Any], None] = {}
 
     def is_busy(self) -> bool:
         return bool(self._todo) and self._run.phase is RunPhase.RUNNING
@@ -290,7 +301,8 @@ class Reopening(Part):
     def add(self, failed: list[AbstractJob[Any]]) -> None:
         self.failed.update(failed)
         self._todo.extend(failed)
-        if self._run.is_settling:  # a function that is told so asks for this: it takes effect when this is done
+        if self._run.is_settling:
+            # A function that is told so asks for this: it takes effect when this is done.
             self._run.call_in_loop(self._work)
         else:
             self._work()
@@ -299,7 +311,8 @@ class Reopening(Part):
         """Reopen jobs for the time of a turn, and let the loop call this again for the others."""
         run, todo = self._run, self._todo
         reopened: list[AbstractJob[Any]] = []
-        if self._is_working or not todo:  # a hook has called `add`, or another call was faster
+        if self._is_working or not todo:
+            # A hook has called `add`, or another call was faster.
             return
         self._is_working, until = True, run.clock() + TURN_SECONDS
         is_line_clean = False
@@ -311,7 +324,8 @@ class Reopening(Part):
                     self._errors[job] = f"{job.label!r} ({one_line_error(no_result_error(job))})"
                 else:
                     self._blocked_count += 1
-                if job._started_at is None and not is_line_clean:  # it may have settled while it waited
+                if job._started_at is None and not is_line_clean:
+                    # It may have settled while it waited.
                     run.line.drop_settled()
                     is_line_clean = True
                 self._reopen(job)
@@ -325,7 +339,8 @@ class Reopening(Part):
         for job in reopened:
             if not job._pending:
                 run.make_ready(job)
-        run.wake()  # its own task lets a worker search
+        # Its own task lets a worker search.
+        run.wake()
         self._is_working = False
         if todo:
             run.call_in_loop(self._work)
@@ -354,7 +369,8 @@ class Reopening(Part):
         run.notify("job_reopened", job)
 
     def _report(self) -> None:
-        if not self._errors:  # the run has begun to stop before this could take effect
+        if not self._errors:
+            # The run has begun to stop before this could take effect.
             return
         text = f"tried again: {join_names([*self._errors.values()], MAX_NAMED_JOBS)}"
         if self._blocked_count:

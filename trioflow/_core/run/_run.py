@@ -90,12 +90,15 @@ class Run:
     thread_id: Final[int]
     context: Final[contextvars.Context]
     outer_worker: Final[Worker | None]
-    _outermost: Final[Run | None]  # None if it is this run itself
+    # None if it is this run itself.
+    _outermost: Final[Run | None]
     time_slice: TimeSlice
     standstill: Standstill
-    limits: dict[Any, Tokens]  # by limiter; an outermost run shares them with those nested in it
+    # The tokens by limiter; an outermost run shares them with the runs nested in it.
+    limits: dict[Any, Tokens]
     clock: Final[Callable[[], float]]
-    needs_own_tasks: bool  # whether each job needs its own task: the scheduler, or one around it, has `own_task`
+    # Whether each job needs its own task: the scheduler, or one around it, has `own_task`.
+    needs_own_tasks: bool
     # ---- its time
     phase: RunPhase
     is_ending: bool
@@ -118,8 +121,10 @@ class Run:
     changes: SteeringRecord  # replaced by each change, so that any thread may read it
     requirement_counts: RequirementCounts
     failures: Final[FailureCounts]
-    members_critical: bool | None  # the criticality of members without a value of their own
-    unsettled: int  # how many ordinary jobs have not settled
+    # The criticality of members without a value of their own.
+    members_critical: bool | None
+    # How many ordinary jobs have not settled.
+    unsettled: int
     forever_unsettled: int
     had_ordinary_jobs: bool  # whether the run has had jobs other than forever jobs
     cancelled_count: int  # how many of these have ended CANCELLED; `keep_jobs=False` may drop them
@@ -133,17 +138,21 @@ class Run:
     # ---- what few runs need: see the properties
     _start_order: StartOrder | None
     _pools: RunPools | None
-    _failure_log: Any  # a `FailureLog`, which is above this room, as all that only words things
+    # A `FailureLog`, which is above this room, as all that only words things.
+    _failure_log: Any
     _stuck_jobs: StuckJobs | None
     # ---- its end
     fate: Final[Fate]  # why the run stops or drains, and whose fault it is
-    waits_at_timeout: str  # what the jobs waited for when a timeout stopped the run
+    # What the jobs waited for when a timeout stopped the run.
+    waits_at_timeout: str
     # What `execute` raises: a KeyboardInterrupt or the like, or an error of the engine itself; the first one.
     interruption: BaseException | None
-    has_crashed: bool  # whether the event loop has crashed, so that no task of the run will be resumed
+    # Whether the event loop has crashed, so that no task of the run will be resumed.
+    has_crashed: bool
     # The jobs whose `co_shutdown` has not been called yet; None before the ending.
     pending_shutdowns: dict[AbstractJob[Any], None] | None
-    change_event: TaskEvent | None  # wakes `execute`, or the ending, to check its condition again
+    # Wakes `execute`, or the ending, to check its condition again.
+    change_event: TaskEvent | None
     # Tests check that a run is freed. The type of `members` is above this room.
     __slots__ = ("__weakref__", "members", *__annotations__)
 
@@ -227,7 +236,8 @@ class Run:
         """Let jobs take tokens of the run's limiter, or else of the one that counts them further out, if any."""
         limiter, host = self.line.limiter, self.limiting_worker()
         if limiter is None and host is not None and host.run.line.tokens is not None:
-            limiter = host.run.line.tokens.limiter  # it counts the jobs at any depth
+            # It counts the jobs at any depth.
+            limiter = host.run.line.tokens.limiter
         if limiter is not None:
             if limiter not in self.limits:
                 self.limits[limiter] = Tokens(self.backend, limiter)
@@ -313,11 +323,13 @@ class Run:
         try:
             has_timer = self.deadline < math.inf and not group_class.ends_at_deadline
             await self.group.run(self._run_until_deadline if has_timer else self._run_jobs)
-        finally:  # a run that was cancelled from outside raises the cancellation
+        finally:
+            # A run that was cancelled from outside raises the cancellation.
             RUNS_IN_PROGRESS.pop(self, None)
             if self._stuck_jobs is not None:
                 self._stuck_jobs.stop()
-            if not (self.lane.alive or self.has_crashed):  # after a crash, `_ending` still settles what is left
+            if not (self.lane.alive or self.has_crashed):
+                # After a crash, `_ending` still settles what is left.
                 self._break_reference_cycles()
         if self.interruption is not None:
             raise self.interruption
@@ -351,7 +363,8 @@ class Run:
                 part.enter(_states.LINKING)
             if self.instrument_set is not None:
                 self.notify("before_run")
-                self.began_at = self.clock()  # set again, because an instrument may have taken its time
+                # Set again, because an instrument may have taken its time.
+                self.began_at = self.clock()
             self.stop_if_over()
             for _ in self._make_entries_ready() if self.phase is not STOPPING else ():
                 if not await self.group.host.yield_to_loop():
@@ -366,11 +379,13 @@ class Run:
                 await self._wait_until_over()
             if self.journal_writer is not None:
                 self.journal_writer.commit()
-        except BaseException as interruption:  # a KeyboardInterrupt, or an error of the engine
+        except BaseException as interruption:
+            # A KeyboardInterrupt, or an error of the engine.
             self.interrupt(interruption)
         try:
             await _ending.take_step(self, self._end)
-        except Exception as fault:  # a lack of memory at this very call
+        except Exception as fault:
+            # A lack of memory at this very call.
             self.interrupt(fault)
             await _ending.take_step(self, self._end)
         if self._failure_log is not None:
@@ -386,7 +401,8 @@ class Run:
 
     def _make_entries_ready(self) -> Iterator[None]:
         """Link all jobs, and make the entry jobs ready; yield whenever a pause is due. O(V + E)."""
-        undecided: list[AbstractJob[Any]] = []  # entry jobs that may settle at once, but only after all are linked
+        # Entry jobs that may settle at once, but only after all are linked.
+        undecided: list[AbstractJob[Any]] = []
         if may_need_order(self):
             yield from self.start_order.prepare()
         for chunk, pause_is_due in _graph_algorithms.chunks_with_pauses(self.members.jobs):
@@ -396,10 +412,12 @@ class Run:
         if self.phase is _states.LINKING:
             self.phase = _states.ENTERING
         for job in self.cancelled_before_linking:
-            if not job._state.is_settled:  # nothing has been admitted yet
+            if not job._state.is_settled:
+                # Nothing has been admitted yet.
                 self.settle(job, _states.CANCELLED, CancelledOutcome(is_alone=True), self.clock())
         self.requirement_counts.queued.extend(undecided)
-        if self.journal_writer is not None:  # looking the entry jobs up may take several turns of the loop
+        if self.journal_writer is not None:
+            # Looking the entry jobs up may take several turns of the loop.
             self.requirement_counts.counting_down = True
             self.journal_writer.defer_lookups()
         elif self.requirement_counts.queued or self.parts:
@@ -431,7 +449,8 @@ class Run:
                 await self._wait_while_running()
             elif self.phase is _states.DRAINING or not self.forever_unsettled or await self._flush_forever_jobs():
                 return
-            self.lane.ensure_searcher()  # for jobs that have become ready in a turn of a part or of the journal
+            # For jobs that have become ready in a turn of a part or of the journal.
+            self.lane.ensure_searcher()
 
     async def wait_for_change(self, deadline: float) -> bool:
         """Wait for `wake`, or until the deadline, and return True. If the task is cancelled, return False at once."""
@@ -517,7 +536,8 @@ class Run:
     def ready(self, job: AbstractJob[Any], line: Line) -> None:
         """Put a job that is IDLE into a ready queue."""
         job._state = SCHEDULED
-        if line.places is None:  # as `Line.push` does: a call would cost a twentieth of an empty job
+        if line.places is None:
+            # As `Line.push` does: a call would cost a twentieth of an empty job.
             line.startable.append(job)
         else:
             line.places.push(job)
@@ -553,9 +573,11 @@ class Run:
         for part in self.parts:
             part.attempt_ended(job, began, now, error)
         self.notify("job_scheduled", job)
-        if until <= now and job._state is SCHEDULED:  # no hook has cancelled it
+        if until <= now and job._state is SCHEDULED:
+            # No hook has cancelled it.
             push(job)
-            if self.is_ending and not self.open_lane.is_clean_up:  # a hook has ended the run meanwhile
+            if self.is_ending and not self.open_lane.is_clean_up:
+                # A hook has ended the run meanwhile.
                 self.cancel_scheduled()
 
     def settle_apart(
@@ -571,7 +593,8 @@ class Run:
             outcome = failure or self._cancelled_outcome(cause)
             error = report_unrepeated(self, job, state, outcome)
             self.settle(job, state, outcome, self.clock())
-            if error is not None:  # the job does not run, so it cannot fail with it
+            if error is not None:
+                # The job does not run, so it cannot fail with it.
                 self.stop_with_error(error, job, f"on_settled of {job.label!r} raised {one_line_error(error)}")
         if not self.has_crashed:
             self.open_lane.ensure_searcher()
@@ -592,7 +615,8 @@ class Run:
         if self.journal_writer is not None and state is SUCCEEDED:
             self.journal_writer.record(job, outcome)
         if self.notify_end is not None:
-            was_settling, self.is_settling = self.is_settling, True  # of another job, of which a hook cancels this one
+            # A hook of another job may settle this one.
+            was_settling, self.is_settling = self.is_settling, True
             self.notify_end(self.scheduler, job)
             self.is_settling, extras = was_settling, job._extras
         if self.line.places is not None:
@@ -608,7 +632,8 @@ class Run:
             self.cancelled_count += state is _states.CANCELLED and not job._options.forever
             if type(outcome) is Failure:
                 self.failures.count(job, outcome)
-            if self.scheduler.keep_jobs:  # hooks may extend the list while the jobs of this one are counted down
+            if self.scheduler.keep_jobs:
+                # Hooks may extend the list while the jobs of this one are counted down.
                 job._successors = [*successors] if isinstance(successors, list) else successors
         if job._is_plain or not job._options.forever:
             self.unsettled -= 1
@@ -699,14 +724,17 @@ class Run:
         for part in self.parts:
             if not part.may_start(job):
                 return
-        self.schedule((job,))  # this does nothing if the job was restored
+        # This does nothing if the job was restored.
+        self.schedule((job,))
 
     def block(self, job: AbstractJob[Any], error: Exception) -> None:
         """Settle as BLOCKED a job that waits for a budget which cannot meet its need any more."""
-        failure = Failure(error)  # the first cause of what the stop cancels
+        # The first cause of what the stop cancels.
+        failure = Failure(error)
         if job._criticality():
             self.stop(StopReason.CRITICAL, job)
-        if job._state is SCHEDULED:  # otherwise, the deadline of the run has passed, and the stop has cancelled the job
+        if job._state is SCHEDULED:
+            # Otherwise, the deadline of the run has passed, and the stop has cancelled the job.
             self.failures.total += 1
             self.settle_apart((job,), failure)
             self.failure_log.add(self, job, failure)
@@ -751,14 +779,16 @@ class Run:
             now: the time at which the job ended.
 
         """
-        verdict, worker.verdict = worker.verdict, None  # callbacks may have asked for it before
+        # Callbacks may have asked for it before.
+        verdict, worker.verdict = worker.verdict, None
         if verdict is None or verdict.judged is not error:
             verdict = judge(worker, job, error)
         state, failure, throttles = verdict.state, verdict.failure, verdict.throttles
         if throttles:
             self.pools.close(job, throttles)
             if state is not JobState.FAILED:
-                job._grant().refund_budgets()  # the attempt does not count, whether there is another or not
+                # The attempt does not count, whether there is another or not.
+                job._grant().refund_budgets()
         if state is JobState.FAILED:
             assert failure is not None
             self._fail(job, failure, awaitable, now)
@@ -774,12 +804,14 @@ class Run:
     def _fail(self, job: AbstractJob[Any], failure: BaseException, awaitable: object, now: float) -> None:
         """Settle a job as FAILED; stop the run if the job is critical, or if the failure is an interruption."""
         hint = add_remedy_notes(failure, job, awaitable, self.backend.needed_backend(failure))
-        outcome = Failure(failure)  # made now, so that it is the first cause of what the stop cancels and blocks
+        # Made now, so that it is the first cause of what the stop cancels and blocks.
+        outcome = Failure(failure)
         self.failures.total += 1
         interruption = find_interruption(failure)
         if interruption is None and job._criticality():
             self.stop(StopReason.CRITICAL, job)
-        elif interruption is not None and interruption is not self.interruption:  # it may have stopped the run already
+        elif interruption is not None and interruption is not self.interruption:
+            # It may have stopped the run already.
             self.interrupt(interruption, job)
         if interruption is None:
             self.failure_log.add(self, job, outcome, hint)
@@ -811,11 +843,13 @@ class Run:
         """
         stopped: list[Run] = []
         runs = [self]
-        for run in runs:  # a loop without recursion, because schedulers may be nested to any depth
+        # A loop without recursion, because schedulers may be nested to any depth.
+        for run in runs:
             if run.phase is not STOPPING:
                 stopped.append(run)
             runs += run._stop_alone(*((reason, culprit) if run is self else (StopReason.CANCELLED, None)))
-        for run in stopped:  # only now, because they pass on what their jobs had
+        # Only now, because they pass on what their jobs had.
+        for run in stopped:
             run.cancel_scheduled()
 
     def stop_once(self, reason: StopReason) -> None:
@@ -859,7 +893,8 @@ class Run:
         line = self.line
         if line.startable or line.places is not None or self.parts:
             jobs = (*line.drain(), *drain_backoffs(self))
-            self.settle_apart(job for job in jobs if job is not self.fate.culprit)  # which is about to be BLOCKED
+            # The culprit is about to be BLOCKED.
+            self.settle_apart(job for job in jobs if job is not self.fate.culprit)
 
     def call_at(self, when: float, function: Callable[[], None]) -> Callable[[], None]:
         """Call a function when the clock shows `when`; return a function that cancels the call.
@@ -901,7 +936,8 @@ class Run:
 
     def stop_cancelled(self) -> None:
         """Stop because a scope around the run was cancelled; if the deadline has passed, the reason is TIMEOUT."""
-        if self.phase is not STOPPING:  # otherwise, this is no further cause: the stop has come before the cancellation
+        if self.phase is not STOPPING:
+            # Otherwise, this is no further cause: the stop has come before the cancellation.
             self.stop(StopReason.CANCELLED)
 
     def check_policy(self) -> None:
@@ -935,7 +971,8 @@ class Run:
 
     def settle_leftovers(self) -> None:
         """Settle as CANCELLED the jobs whose steps an error of the engine or a crash has interrupted in the middle."""
-        for job in [job for job in self.members.jobs if job._state.is_settled]:  # perhaps not by all of `settle`
+        # Perhaps not by all of `settle`.
+        for job in [job for job in self.members.jobs if job._state.is_settled]:
             self.line.give_back(job)
         self.settle_apart([job for job in self.members.jobs if job._state in (SCHEDULED, JobState.RUNNING)])
 
@@ -984,7 +1021,8 @@ class Run:
     def add_jobs(self, jobs: list[AbstractJob[Any]]) -> None:
         """Link jobs that were just added and checked, and make those without open requirements ready."""
         self.added_count += len(jobs)
-        run_once = self.closes_scheduler or not self.scheduler.keep_jobs  # whether no later run can reach the jobs
+        # Whether no later run can reach the jobs.
+        run_once = self.closes_scheduler or not self.scheduler.keep_jobs
         self.start_order.add_jobs(jobs)
         context = self._caller_context()
         for job in jobs:
@@ -992,7 +1030,8 @@ class Run:
                 job._ensure_extras().runs_once = True
             if context is not None:
                 job._ensure_extras().context = context
-                job._is_plain = False  # only for other jobs do workers apply a context
+                # Only for other jobs do workers apply a context.
+                job._is_plain = False
             self.add_unsettled(not job._options.forever, job._options.forever)
             _requirement_counts.link(job, self.members.all_requirements(job))
             _requirement_counts.count_consumer(job)

@@ -51,7 +51,8 @@ class RunPools:
             total = run.scheduler._run_resource_totals().get(name)
             if run.outer_worker is not None and total is None:
                 run = run.outer_worker.run
-            else:  # one of `RUN_RESOURCES`, because unknown names were rejected before the run
+            else:
+                # One of `RUN_RESOURCES`, because unknown names were rejected before the run.
                 declared = RUN_RESOURCES[name]
                 total = declared.total() if total is None else total
                 has_gate = declared.find_gate is not None and run.scheduler._opens_gates
@@ -105,7 +106,8 @@ class RunPools:
     def _correct(self, resource: RateResource | BudgetResource, taken_amount: Any, used: Any) -> None:
         """Let waiting jobs of all runs take what has become available. The run itself may have ended meanwhile."""
         resource.correct(taken_amount, used)
-        self._run.line.admission.begin_round()  # only jobs with needs have a grant
+        # Only jobs with needs have a grant.
+        self._run.line.admission.begin_round()
 
     def close(self, job: AbstractJob[Any], throttles: Iterable[Throttled]) -> None:
         """Delay the starts of all jobs that need the throttled resources."""

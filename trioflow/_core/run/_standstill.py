@@ -51,8 +51,10 @@ class Standstill:
         # The number of workers in `Lane.alive`, in all runs, without those that host a nested run, while it waits,
         # that wait for a token, or that run a forever job.
         self._active_count = 0
-        self._turns_left = 0  # the number of checks that still have to confirm a suspicion; 0 if there is none
-        self._stop_timer: Callable[[], None] | None = None  # of the report of a wait for something outside
+        # The number of checks that still have to confirm a suspicion; 0 if there is none.
+        self._turns_left = 0
+        # Stops the timer of the report of a wait for something outside.
+        self._stop_timer: Callable[[], None] | None = None
 
     def count_worker(self, number: int) -> None:
         """Count one worker more that is active (1), or one fewer (-1); with 0, none."""
@@ -87,7 +89,8 @@ class Standstill:
         if (pause := run.steering.pauses.get(run.scheduler)) is not None and pause.by:  # the log says so
             return
         message = "" if any(map(_has_timer, run.with_nested())) else run.scheduler._describe_outside_wait()
-        told = message.partition(" was paused ")[0]  # without the time, which differs
+        # Without the time, which differs.
+        told = message.partition(" was paused ")[0]
         if message and not any(incident.message.startswith(told) for incident in run.scheduler._incidents):
             run.report(None, message)
 
@@ -213,7 +216,8 @@ def _advice(worker: Worker, job: AbstractJob[Any]) -> str:
     """Return advice about a stuck job: the remedy for its kind if that cannot be interrupted, or its user's lines."""
     if job._cannot_be_interrupted is not None:
         return f", and the run waits for it: {job._cannot_be_interrupted}"
-    import traceback  # imported late: few runs need it
+    # Imported late: few runs need it.
+    import traceback
 
     frames = [*worker.run.backend.frames(worker)]
     own = [frame for frame in frames if not frame[0].f_code.co_filename.startswith(library_prefixes())]

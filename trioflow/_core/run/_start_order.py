@@ -138,7 +138,8 @@ class StartOrder:
         self._nested_durations = {}
         knows_durations = self._scheduler._knows_durations()
         all_nested: list[BaseScheduler] = list(self._members.nested_schedulers)
-        for nested in all_nested:  # enclosing schedulers come first
+        # Enclosing schedulers come first.
+        for nested in all_nested:
             all_nested.extend(nested._members.nested_schedulers)
         if not (knows_durations or any(nested._members.jobs_with_scheduling_options for nested in all_nested)):
             return

@@ -55,8 +55,10 @@ class Steering:
     __slots__ = ("hold", "pauses")
 
     def __init__(self) -> None:
-        self.pauses: Final[dict[BaseScheduler, Pause]] = {}  # of all schedulers in the run, whatever their phase
-        self.hold: Pause | None = None  # since when the outermost run is held, because failures count; see `Hold`
+        # The pauses of all schedulers in the run, whatever their phase.
+        self.pauses: Final[dict[BaseScheduler, Pause]] = {}
+        # Since when the outermost run is held, because failures count; see `Hold`.
+        self.hold: Pause | None = None
 
     # ---- who may call
 
@@ -137,7 +139,8 @@ class Steering:
         if not takes_it and (is_paused or scheduler is not run.scheduler):
             return
         self._record_pause(run)
-        for each in run.with_nested():  # enclosing runs come first
+        # Enclosing runs come first.
+        for each in run.with_nested():
             self._take_pause(each)
         if not is_paused:
             ask_in_order(run.with_nested())
@@ -178,7 +181,8 @@ class Steering:
         """Give a run another number of slots, in the step of a job that leaves: its worker then admits others."""
         if size == run.line.size:
             return
-        if run.phase is not CHECKING:  # otherwise, the run will have had no other number
+        if run.phase is not CHECKING:
+            # Otherwise, the run will have had no other number.
             sizes = run.changes.window_sizes or ((run.began_at, run.line.size),)
             run.changes = run.changes._replace(window_sizes=(*sizes, (run.clock(), size))[-MAX_RECORDED:])
         run.line.resize(size)
@@ -198,7 +202,8 @@ class Steering:
             if each.is_ending:
                 continue
             if each.phase is not RunPhase.RUNNING:
-                each.stop(StopReason.DRAINED)  # there are no running jobs to wait for
+                # There are no running jobs to wait for.
+                each.stop(StopReason.DRAINED)
                 continue
             if each.stop_if_over():
                 continue

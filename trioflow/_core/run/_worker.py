@@ -74,8 +74,10 @@ class ThreadReports:
 
     def __init__(self, backend: Backend) -> None:
         self.call_in_loop: Final = backend.threadsafe_caller()
-        self._lock: Final = threading.Lock()  # guards what follows
-        self._latest_fractions: dict[AbstractJob[Any], float | None] = {}  # while there are any, a delivery is due
+        # Guards what follows.
+        self._lock: Final = threading.Lock()
+        # While there are any, a delivery is due.
+        self._latest_fractions: dict[AbstractJob[Any], float | None] = {}
 
     def add(self, job: AbstractJob[Any], fraction: float | None) -> None:
         """Store the report of a job, and schedule its delivery. Call this in the job's thread.
@@ -92,7 +94,8 @@ class ThreadReports:
         with self._lock:
             fractions, self._latest_fractions = self._latest_fractions, {}
         for job, fraction in fractions.items():
-            if job._worker is not None:  # None if the job has settled meanwhile
+            if job._worker is not None:
+                # None if the job has settled meanwhile.
                 run = job._worker.run
                 run.guard(run.record_progress, job, fraction)
 
@@ -118,8 +121,10 @@ class TimeSlice:
 
     def __init__(self, backend: Backend) -> None:
         self.clock: Final = backend.clock()
-        self.turn_number = 0  # the number of times that the time was renewed, at most once per turn of the loop
-        self.reports: Final = ThreadReports(backend)  # about jobs of all runs in the loop
+        # The number of times that the time was renewed, at most once per turn of the loop.
+        self.turn_number = 0
+        # About jobs of all runs in the loop.
+        self.reports: Final = ThreadReports(backend)
         self.ends_at = self.clock() + TURN_SECONDS
         self.waiting_count = 0
         self.max_waiting = MAX_WORKERS_IN_TURN
@@ -150,10 +155,12 @@ class TimeSlice:
             return worker
         if first is worker or worker.group.is_interchangeable(first.group):
             if now <= self.ends_at or self.begin(worker.woken_in_turn, now):
-                first.woken_in_turn = self.turn_number  # its first job waits for no other turn
+                # Its first job waits for no other turn.
+                first.woken_in_turn = self.turn_number
                 return spawned.popleft()
             if len(spawned) > MAX_WORKERS_IN_TURN or not first.lane.has_work():
-                return spawned.popleft()  # without time, because it waits in `queue`, or leaves at once
+                # Without time, because it waits in `queue`, or leaves at once.
+                return spawned.popleft()
         worker.woken_in_turn = self.turn_number
         return None
 
@@ -172,7 +179,8 @@ class TimeSlice:
         else:
             self.queue[worker] = None
             await worker.run.backend.wait_until_woken(worker)
-            if worker in self.queue:  # the worker was woken because its run was cancelled
+            if worker in self.queue:
+                # The worker was woken because its run was cancelled.
                 self._call_up(worker)
         self.waiting_count -= 1
         while self.queue and self.waiting_count < self.max_waiting:
@@ -214,13 +222,17 @@ class Worker(WorkerTask):
         self.task_snapshot = self.wake_handle = self.scope = self.task = self.timer = None
         self.deadline = self.timer_fires_at = math.inf
         self.cause, self.is_shielded = None, False
-        self.cancelled_at = math.inf  # when the engine cancelled the job, or will at the end of its timeout
-        self.is_searching = True  # whether the worker is counted in `Lane.searchers`
+        # When the engine cancelled the job, or will at the end of its timeout.
+        self.cancelled_at = math.inf
+        # Whether the worker is counted in `Lane.searchers`.
+        self.is_searching = True
         self.must_leave = False
         self.woken_in_turn = run.time_slice.turn_number
         self.job: AbstractJob[Any] | None = None
-        self.verdict: Verdict | None = None  # on an attempt that has ended, but whose job has not settled
-        self.errand: Errand | None = None  # what the worker does instead of running jobs
+        # On an attempt that has ended, but whose job has not settled.
+        self.verdict: Verdict | None = None
+        # What the worker does instead of running jobs.
+        self.errand: Errand | None = None
 
     def time_limits(self) -> list[TimeLimit]:
         """Return the time limits that progress of the current job postpones: its own, and those of its schedulers."""
@@ -247,7 +259,8 @@ class Worker(WorkerTask):
     def cancel_alone(self) -> None:
         self.mark_cancelled(CancelCause.JOB)
         self.group.cancel_worker(self)
-        if (nested := self.nested_run()) is not None:  # it would start jobs until the loop delivers the cancellation
+        if (nested := self.nested_run()) is not None:
+            # It would start jobs until the loop delivers the cancellation.
             nested.stop(StopReason.CANCELLED)
 
     async def work(self) -> None:
@@ -271,10 +284,12 @@ class Worker(WorkerTask):
             needs_own_tasks, time_slice, clock = run.needs_own_tasks, run.time_slice, run.clock
             needs_own_tasks |= run.backend.isolation.gives_own_tasks
             snapshot: Any = None
-            job: Any = None  # an AbstractJob; the hot path also reads fields of Job
+            # An AbstractJob; the hot path also reads fields of Job.
+            job: Any = None
             jobs_left, has_run_jobs = MAX_JOBS_IN_TURN, False
             snapshot = run.backend.isolation.attach_current_task(worker)
-            if snapshot and now >= lane.bounded_by.deadline:  # the loop has not yet said so
+            if snapshot and now >= lane.bounded_by.deadline:
+                # The loop has not yet said so.
                 lane.bounded_by.stop(StopReason.TIMEOUT)
             worker.must_leave |= not snapshot or lane.is_closed
             if worker.errand is not None:
@@ -286,7 +301,8 @@ class Worker(WorkerTask):
                 # ---- yield to the loop, if the turn is used up
                 if (now > time_slice.ends_at or not jobs_left) and (
                     startable or line.places is not None or run.unsettled >= len(lane.alive)
-                ):  # otherwise, workers run all jobs that are left, and this one leaves at once
+                    # Otherwise, workers run all jobs that are left, and this one leaves at once.
+                ):
                     awaitable = value = None
                     has_time = await worker._get_time(job if has_run_jobs else None, now)
                     now = clock()
@@ -302,15 +318,18 @@ class Worker(WorkerTask):
                 elif startable:
                     job = startable.popleft()
                     if job._state is not SCHEDULED:
-                        continue  # the job was cancelled
+                        # The job was cancelled.
+                        continue
                 else:
                     break
                 is_plain = job._is_plain
                 if not is_plain and not worker._fits(job, has_run_jobs):
-                    startable.appendleft(job)  # a new worker takes it
+                    # A new worker takes it.
+                    startable.appendleft(job)
                     break
                 if is_limited and job._extras is not None and job._extras.grant is not None:
-                    now = clock()  # admitting jobs may have taken long
+                    # Admitting jobs may have taken long.
+                    now = clock()
                     job._extras.grant.let_accrue(now)
                 if worker.is_searching:
                     worker.stop_searching()
@@ -330,7 +349,8 @@ class Worker(WorkerTask):
                 job._state = RUNNING
                 if needs_own_tasks or (not is_plain and job._options.own_task):
                     worker.name_task(job)
-                value = error = None  # this frame must not keep a result alive
+                # This frame must not keep a result alive.
+                value = error = None
                 awaitable = UNCALLED
                 try:
                     if notify_start is not None:
@@ -339,7 +359,8 @@ class Worker(WorkerTask):
                     value = await awaitable
                     if value is not None and type(value) is CoroutineType:
                         error = unawaited_coroutine_error(job.label, value)  # pyright: ignore[reportUnknownArgumentType]
-                        worker.verdict = Verdict(FAILED, error, error)  # it would fail each time
+                        # It would fail each time.
+                        worker.verdict = Verdict(FAILED, error, error)
                 except BaseException as raised:
                     error = raised
                 # ---- settle it
@@ -366,7 +387,8 @@ class Worker(WorkerTask):
             is_changed = worker.must_leave and not (snapshot and snapshot.is_task_unchanged())
             if (is_changed or worker.errand is not None) and run.phase is not STOPPING:
                 run.notice_cancellation(worker)
-        except BaseException as fault:  # an error of the engine itself, because errors of jobs are handled above
+        except BaseException as fault:
+            # An error of the engine itself, because errors of jobs are handled above.
             worker = worker or self.run.time_slice.take_unstarted(self)
             worker.run.abandon(worker, fault)
         finally:
@@ -390,7 +412,8 @@ class Worker(WorkerTask):
             self.must_leave |= lane.is_closed or not snapshot.is_task_unchanged()
             if self.must_leave or not time_slice.begin(self.woken_in_turn, now):
                 return False
-        if now >= lane.bounded_by.deadline:  # the loop has not yet said so
+        if now >= lane.bounded_by.deadline:
+            # The loop has not yet said so.
             lane.bounded_by.stop(StopReason.TIMEOUT)
             self.must_leave = True
             return False
@@ -416,7 +439,8 @@ class Worker(WorkerTask):
             run.settle(job, CANCELLED, CancelledOutcome(), now)
             return
         error = await self.with_leftovers(error)
-        now = run.clock()  # closing what the job left open may take long
+        # Closing what the job left open may take long.
+        now = run.clock()
         self.must_leave |= isolation.gives_own_tasks or self.lane.is_closed or not snapshot.is_task_unchanged()
         if self.must_leave and not self.lane.is_closed:
             run.notice_cancellation(self)
@@ -424,7 +448,8 @@ class Worker(WorkerTask):
             run.settle(job, SUCCEEDED, value, now)
         else:
             run.settle_error(self, job, error, awaitable, now)
-        error = None  # break the reference cycle: the traceback refers to the frames of the callers
+        # Break the reference cycle: the traceback refers to the frames of the callers.
+        error = None
 
     def name_task(self, job: AbstractJob[Any]) -> None:
         """Give the job's label to the task, on asyncio only if its own task was asked for. Then the worker leaves."""
@@ -475,7 +500,8 @@ class Lane:
     A run has one for all its jobs but clean-up jobs, and one for these.
     """
 
-    is_clean_up = False  # whether it is that of the clean-up jobs; the phase `CleanUp` is one
+    # Whether it is that of the clean-up jobs; the phase `CleanUp` is one.
+    is_clean_up = False
     group: WorkerGroup
     # Has the deadline of these workers: the clean-up phase, or the run with the earliest deadline among this run and
     # the runs that limit it.
@@ -484,7 +510,8 @@ class Lane:
     def __init__(self, run: Run, line: Line) -> None:
         self.run = run
         self.line: Final = line
-        self.is_closed = False  # whether no worker may take another job
+        # Whether no worker may take another job.
+        self.is_closed = False
         self.searchers = 0
         self.alive: Final[dict[Worker, None]] = {}
 
@@ -506,7 +533,8 @@ class Lane:
         if self.searchers or self.is_closed:
             return
         while startable and startable[0]._state is not SCHEDULED:
-            startable.popleft()  # the job was cancelled
+            # The job was cancelled.
+            startable.popleft()
         if startable:
             self.spawn()
 
@@ -538,7 +566,8 @@ class Lane:
             run.standstill.count_worker(1)
             run.time_slice.spawned.append(worker)
             group.spawn(worker)
-        except BaseException as fault:  # of the program's task factory, or a lack of memory: no task will leave
+        except BaseException as fault:
+            # The program's task factory raised, or memory lacks: no task will leave.
             run.interrupt(fault)
             self.leave(worker)
         return worker
@@ -546,7 +575,8 @@ class Lane:
     def cancel(self) -> list[Run]:
         """Cancel all workers except those that run forever jobs; return the nested runs that they host."""
         workers = [worker for worker in self.alive if not worker.is_shielded]
-        if workers:  # a run that is stopped during its check has no group yet
+        if workers:
+            # A run that is stopped during its check has no group yet.
             for worker in workers:
                 worker.mark_cancelled(CancelCause.STOP)
             self.group.cancel(workers)
@@ -563,7 +593,8 @@ class Lane:
             run, time_slice, line = self.run, self.run.time_slice, self.line
             if worker.is_searching:
                 worker.stop_searching()
-            if worker.task_snapshot is None and worker in time_slice.spawned:  # it has not begun
+            if worker.task_snapshot is None and worker in time_slice.spawned:
+                # It has not begun.
                 time_slice.spawned.remove(worker)
             del self.alive[worker]
             run.standstill.count_worker(worker.is_shielded - 1)

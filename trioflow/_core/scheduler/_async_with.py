@@ -33,10 +33,12 @@ class OpenBlock(Part):
         self._ctrl_c = backend.install_ctrl_c_handler()
         self._can_begin_event = backend.create_event()
         self._has_run_ended = False
-        self._is_open = True  # whether the body may add jobs
+        # Whether the body may add jobs.
+        self._is_open = True
         self._is_cancelled_by_body = False
         self.run: Run | None = None  # set by `co_run`
-        self._run_error: BaseException | None = None  # raised by `co_run`, and raised again at the end of the block
+        # Raised by `co_run`, and raised again at the end of the block.
+        self._run_error: BaseException | None = None
 
     async def begin(self) -> None:
         """Start the run, and return as soon as jobs can be added."""
@@ -113,16 +115,19 @@ class OpenBlock(Part):
             if not self._is_cancellation(exit_error):
                 raise
             if failure is None:
-                _failures.raise_failures(self._scheduler)  # as a nursery does
+                # A nursery does the same.
+                _failures.raise_failures(self._scheduler)
             if error is None:
                 raise
             if failure is None:
-                return False  # a scope around the block was cancelled, so Python raises `error` again
+                # A scope around the block was cancelled, so Python raises `error` again.
+                return False
         if failure is None:
             self._raise_if_failed()
             return True
         self._raise_with(failure, was_ending)
-        if is_cancelled and self._tasks.cancel_scope.cancel_called:  # the run was cancelling the body when it failed
+        if is_cancelled and self._tasks.cancel_scope.cancel_called:
+            # The run was cancelling the body when it failed.
             raise failure
         return False
 

@@ -56,8 +56,10 @@ async def wait_settled(scheduler: BaseScheduler, job: AbstractJob[Any], takes_fa
             scheduler._run.failures.give_back(job, job._outcome)
         raise
     if job._state is JobState.CANCELLED:
-        await _backend.current_backend().checkpoint()  # the waiting job may have been cancelled by the same scope
-        if not job._state.is_settled:  # it is tried again
+        # The waiting job may have been cancelled by the same scope.
+        await _backend.current_backend().checkpoint()
+        if not job._state.is_settled:
+            # It is tried again.
             await wait_settled(scheduler, job, takes_failure)
 
 
@@ -158,15 +160,18 @@ class SettledJobs(Generic[J]):
         # The job that iterates and its enclosing schedulers, which cannot settle before the iteration ends.
         self._iterating_jobs = {worker.job for worker in enclosing_workers()}
         self._waiter = waiting_job()
-        self._is_reported = False  # whether it was reported that the iteration cannot go on
+        # Whether it was reported that the iteration cannot go on.
+        self._is_reported = False
         self._listener = _weak_listener(self)
-        self._unsettled_jobs: set[J] = set()  # the jobs that the iteration waits for
+        # The jobs that the iteration waits for.
+        self._unsettled_jobs: set[J] = set()
         self._change_event: _backend.TaskEvent | None = None
         self._has_run_ended = scheduler._will_not_reach()
         writer = None if scheduler._run is None else scheduler._run.journal_writer
         restored = () if writer is None else writer.restored_by_add
         watched: Collection[Any] = [*restored, *scheduler] if jobs is None else jobs
-        self._settled_jobs: OrderedDict[J, None] = OrderedDict()  # the first of a dict that shrank is found slowly
+        # The first of a dict that shrank is found slowly.
+        self._settled_jobs: OrderedDict[J, None] = OrderedDict()
         for job in sorted(watched, key=lambda job: job.finished_at if job.is_settled() else math.inf):
             self.watch(job)
         if scheduler._settled_iterators is None:
@@ -177,7 +182,8 @@ class SettledJobs(Generic[J]):
 
     def watch(self, job: J) -> None:
         """Watch a job until it settles. The iteration waits for it, unless it is a forever job or the iterating job."""
-        if job.is_settled():  # a job that is added to a running scheduler may be BLOCKED or SKIPPED at once
+        if job.is_settled():
+            # A job that is added to a running scheduler may be BLOCKED or SKIPPED at once.
             self._on_settled(job)
             return
         if not job.forever and job not in self._iterating_jobs:
@@ -200,7 +206,8 @@ class SettledJobs(Generic[J]):
         self._unsettled_jobs.discard(job)
         if job.is_settled():
             self._settled_jobs[job] = None
-        else:  # the run drains, and will not start it; it may still be cancelled
+        else:
+            # The run drains, and will not start it; it may still be cancelled.
             job._ensure_extras().add_listener(self._listener)
         self._wake()
 
@@ -214,7 +221,8 @@ class SettledJobs(Generic[J]):
     async def __anext__(self) -> J:
         """Return the next job that has settled. This is a checkpoint."""
         backend = _backend.current_backend()
-        if self._settled_jobs or self._is_exhausted():  # otherwise, the wait below is the checkpoint
+        if self._settled_jobs or self._is_exhausted():
+            # Otherwise, the wait below is the checkpoint.
             await backend.checkpoint()
         while not self._settled_jobs:
             if self._is_exhausted():

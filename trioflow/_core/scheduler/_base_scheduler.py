@@ -84,7 +84,8 @@ class WindowOption(Option[Any, Any]):
 
     def __set__(self, job: Any, value: object) -> None:
         run: Run | None = job._run
-        around: Run | None = job._run_around()  # the run itself, or the innermost one around it
+        # The run itself, or the innermost one around it.
+        around: Run | None = job._run_around()
         if around is None:
             super().__set__(job, value)
             return
@@ -149,7 +150,8 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
     _is_closed: bool
     # ---- for the run in progress
     _run: Run | None
-    _open_block: OpenBlock | None  # None outside of `async with`
+    # None outside of `async with`.
+    _open_block: OpenBlock | None
     # The calls that the event loop will make, while the function given as `handle_signals` runs; otherwise None.
     _calls_after_signal: Any
     # ---- from the last run
@@ -164,7 +166,8 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
     _incidents: list[Incident]
     # Whether a job was awaited, or `as_settled()` was called. If so, the end of the run must wake all that still wait.
     _was_awaited: bool
-    _settled_iterators: weakref.WeakSet[SettledJobs[Any]] | None  # of `as_settled()`; None in most schedulers
+    # The iterators of `as_settled()`; None in most schedulers.
+    _settled_iterators: weakref.WeakSet[SettledJobs[Any]] | None
     # ---- the settings; the descriptors below, which read these attributes, take five times as long
     _jobs_window: Window | None
     _shutdown_timeout: float | None
@@ -182,7 +185,8 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
 
     _is_scheduler: ClassVar[bool] = True
     _can_be_input: ClassVar[bool] = False
-    _opens_gates: ClassVar[bool] = True  # whether its jobs wait for gates; see `declare_run_resource`
+    # Whether its jobs wait for gates; see `declare_run_resource`.
+    _opens_gates: ClassVar[bool] = True
 
     # The number of its jobs that have to succeed, after which the others are cancelled, and the seconds between their
     # starts; only a `First` has these options.
@@ -213,7 +217,8 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
         self._settled_iterators = None
         for attribute, default in SETTING_DEFAULTS:
             setattr(self, attribute, default)
-        super().__init__(**options)  # `AbstractJob` takes all options that the class declares
+        # `AbstractJob` takes all options that the class declares.
+        super().__init__(**options)
         try:
             self.update(jobs_or_sequences)
         except BaseException:
@@ -345,7 +350,8 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
         self._is_closed = True
         for job in self._members.jobs:
             job.close()
-            if job._state in REOPENABLE:  # it might have been tried again
+            if job._state in REOPENABLE:
+                # It might have been tried again.
                 job._release_call()
                 if job._extras is not None:
                     job._extras.context = None
@@ -732,7 +738,8 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
         instruments: Iterable[Instrument] = (),
         check: CheckSetting = False,
         journal: JournalSetting | EllipsisType = OWN_SETTING,
-        _open_block: Any = None,  # an `OpenBlock`; the annotation is `Any` because that class is not public
+        # An `OpenBlock`; the annotation is `Any` because that class is not public.
+        _open_block: Any = None,
         **unknown: Never,
     ) -> bool:
         """Run the scenario in the running event loop of trio or asyncio.
@@ -800,7 +807,8 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
                 for _ in self._prepare(run):
                     await backend.checkpoint()
                 await run.execute()
-            except Exception as error:  # raised by the checks in `_prepare`
+            except Exception as error:
+                # Raised by the checks in `_prepare`.
                 if run.interruption not in (None, error):
                     raise run.interruption from error
                 raise
@@ -809,7 +817,8 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
                     run.fate.give(StopReason.INTERRUPTED)
                     self._fate = run.fate
                 if check and outer_worker is None and backend.split_cancellations(error) == (True, None):
-                    _failures.raise_failures(self, check == "first")  # as a nursery does
+                    # A nursery does the same.
+                    _failures.raise_failures(self, check == "first")
                 raise
             finally:
                 self._run = None
@@ -831,7 +840,8 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
     def _nested_result(self, run: Run) -> Any:
         """Return the result as a job, after a run inside another one, or raise the exception that it fails with."""
         _failures.raise_unless_completed(run, run.fate.reason)
-        if run.fate.reason is StopReason.CRITICAL and run.fate.culprit is not None:  # its exception can be in no group
+        if run.fate.reason is StopReason.CRITICAL and run.fate.culprit is not None:
+            # Its exception can be in no group.
             return run.fate.culprit.result()
         return True
 
@@ -891,7 +901,8 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
     def _prepare(self, run: Run) -> Iterator[None]:
         """Check the scenario and reset its jobs; yield whenever other tasks of the program should get a turn."""
         members = self._members
-        is_fresh = run.outer_worker is not None and not members.needs_reset  # the outermost run has reset all in it
+        # The outermost run has reset all in it.
+        is_fresh = run.outer_worker is not None and not members.needs_reset
         if self._extras is not None and self._extras.keeps_succeeded:
             is_fresh = not members.jobs_added_during_run
             run.keeps_succeeded = self._extras.keeps_succeeded = is_fresh
@@ -998,13 +1009,15 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
             (False, 'DRAINED', 'done', 'IDLE')
 
         """
-        if self._calls_after_signal is not None:  # a function of `handle_signals` calls this
+        if self._calls_after_signal is not None:
+            # A function of `handle_signals` calls this.
             self._calls_after_signal.append(self.drain)
         else:
             self._steer(self.drain, self._scheduler or self, self._drain)
 
     def _drain(self, run: Run) -> None:
-        run = self._run or run  # it may have begun since another thread has asked
+        # It may have begun since another thread has asked.
+        run = self._run or run
         if run.scheduler is not self:
             run.cancel_job(self)
             return
@@ -1060,7 +1073,8 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
     def _run_around(self) -> Run | None:
         """Return the run in progress, or the innermost one around this scheduler, which may begin in it; or None."""
         run = self._innermost_run()
-        has_settled = self._state.is_settled and run is not None and run.phase is not CHECKING  # which resets the state
+        # The run resets the state while it is CHECKING.
+        has_settled = self._state.is_settled and run is not None and run.phase is not CHECKING
         return None if has_settled else run
 
     @contextlib.contextmanager
@@ -1250,7 +1264,8 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
 
         """
         if jobs is None:
-            jobs = self._members.jobs_with_scheduling_options  # no other member has an `expected_duration`
+            # No other member has an `expected_duration`.
+            jobs = self._members.jobs_with_scheduling_options
         return {job: seconds for job in jobs if (seconds := job.expected_duration) is not None}
 
     def _add_requirements(self, job: AbstractJob[Any], requirements: list[AbstractJob[Any]]) -> None:
@@ -1266,7 +1281,8 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
 
     def _innermost_run(self) -> Run | None:
         scheduler: BaseScheduler | None = self
-        while scheduler is not None:  # not `enclosing_schedulers`, which would take 1 µs more in each `add`
+        # Not `enclosing_schedulers`, which would take 1 µs more in each `add`.
+        while scheduler is not None:
             if scheduler._run is not None:
                 return scheduler._run
             scheduler = scheduler._scheduler
@@ -1320,8 +1336,10 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
             scheduler._was_awaited = True
             if (run := scheduler._run) is not None:
                 return is_over if job is None or not run.is_ending else _ending.will_not_start(run, job, member)
-            is_over = scheduler._state.is_settled or scheduler._is_closed  # but one around it may have another attempt
-        return is_over or schedulers[-1]._run_thread is not None  # a nested one has one between two attempts, too
+            # But one around it may have another attempt.
+            is_over = scheduler._state.is_settled or scheduler._is_closed
+        # A nested one has one between two attempts, too.
+        return is_over or schedulers[-1]._run_thread is not None
 
     def _notify_unreached(self) -> None:
         """Wake all jobs that await an IDLE job, which no run will reach."""
@@ -1358,7 +1376,8 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
 
     def _needs_shutdown(self) -> bool:
         todo: list[AbstractJob[Any]] = [self]
-        for job in todo:  # a loop without recursion, because schedulers may be nested to any depth
+        # A loop without recursion, because schedulers may be nested to any depth.
+        for job in todo:
             if not is_scheduler(job):
                 if job._needs_shutdown():
                     return True

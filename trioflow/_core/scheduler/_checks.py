@@ -44,7 +44,8 @@ def check_members(members: Members, grown: BaseScheduler | None = None) -> Itera
     todo: list[tuple[Members, bool]] = [(members, False)]
     checked_members: dict[BaseScheduler, Members] = {}
     while todo:
-        level, may_repeat = todo.pop()  # each level is the members of one scheduler
+        # Each level is the members of one scheduler.
+        level, may_repeat = todo.pop()
         checked_members[level.owner] = level
         level.implied_requirements = {}
         yield from _check_jobs(level, may_repeat)
@@ -79,7 +80,8 @@ def _check_jobs(members: Members, may_repeat: bool) -> Iterator[None]:
 
     """
     owner = members.owner
-    checked: set[AbstractJob[Any]] = set()  # without forever jobs
+    # Without forever jobs.
+    checked: set[AbstractJob[Any]] = set()
     members.needs_recheck, members.is_ordered = bool(members.nested_schedulers), True
     members.has_outside_requirements = False
     for chunk, pause_is_due in _graph_algorithms.chunks_with_pauses(members.jobs):
@@ -181,16 +183,19 @@ class AvailableResources:
     """
 
     def __init__(self, scheduler: BaseScheduler, outermost: BaseScheduler) -> None:
-        levels = [scheduler]  # from the inside to the outside
+        # From the inside to the outside.
+        levels = [scheduler]
         is_inside = scheduler is not outermost
         while (outer := levels[-1]._scheduler) is not None and (is_inside or outer._run is not None):
             levels.append(outer)
             is_inside = is_inside and outer is not outermost
         self.resources_by_name: dict[str, PoolEntry] = {}
-        self.resource_holder: BaseScheduler | None = None  # the innermost enclosing scheduler with needs
+        # The innermost enclosing scheduler with needs.
+        self.resource_holder: BaseScheduler | None = None
         # By the name of the resource: the services that hold some of it until the run ends.
         self._services_by_resource: dict[str, list[AbstractJob[Any]]] = {}
-        self._outside_resource_names: set[str] = set()  # in pools outside of `resource_holder`
+        # In pools outside of `resource_holder`.
+        self._outside_resource_names: set[str] = set()
         for level in reversed(levels):
             if level is not levels[-1]:
                 self._enter_nested(level)

@@ -74,7 +74,8 @@ class Members:
         # The members whose results are used by jobs in other schedulers.
         self.members_used_outside: Final[set[AbstractJob[Any]]] = set()
         self.has_outside_requirements = False
-        self.has_kinds = False  # whether there may be jobs of kinds that declare files
+        # Whether there may be jobs of kinds that declare files.
+        self.has_kinds = False
 
     # ---- look-up
 
@@ -85,7 +86,8 @@ class Members:
         """
         members = self.member_requirements(job)
         for other in job._required if self.services and not self.owner.keep_jobs else ():
-            if other not in self.jobs:  # it was dropped, but not the services that it has used
+            if other not in self.jobs:
+                # It was dropped, but not the services that it has used.
                 members += self.member_requirements(other)
         implied = self.implied_requirements.get(job)
         return members if implied is None else list(dict.fromkeys([*members, *filter(self.jobs.__contains__, implied)]))
@@ -243,7 +245,8 @@ class Members:
             if job._has_run_state():
                 job._reset()
         for members in (self, *(job._members for job in new_jobs if is_scheduler(job))):
-            members.needs_reset = True  # the outermost run has reset none of these
+            # The outermost run has reset none of these.
+            members.needs_reset = True
         self.is_unchecked = True
         self.jobs_added_during_run.update(dict.fromkeys(new_jobs, run))
         if owner._run is not None:

@@ -76,7 +76,8 @@ class SignalHandler:
         self._callbacks = self._check_callbacks(handle_signals)
         self._process_id = os.getpid()
         self._is_over = False
-        self._previous_handlers: dict[int, Any] = {}  # what `signal.signal` returned
+        # What `signal.signal` returned.
+        self._previous_handlers: dict[int, Any] = {}
         self._call_in_loop: Callable[[Callable[[], None]], None] | None = None
         # The time of the first signal that the event loop has not processed yet; infinity if there is none.
         self._pending_since = math.inf
@@ -112,7 +113,8 @@ class SignalHandler:
                 fits = number in SIGNALS.valid_signals() - UNCATCHABLE and (
                     callback is True or signature_of(callback).bind(0)
                 )
-            except Exception:  # no function, or a user's object
+            except Exception:
+                # No function, or a user's object.
                 fits = None
             if not fits:
                 raise TypeError(
@@ -141,7 +143,8 @@ class SignalHandler:
         try:
             for number in self._handled_signals:
                 self._previous_handlers[number] = SIGNALS.signal(number, self._handle_signal)
-        except BaseException:  # raised by a handler of the program
+        except BaseException:
+            # Raised by a handler of the program.
             self._is_over = True
             self._restore_handlers()
             raise
@@ -156,7 +159,8 @@ class SignalHandler:
         if error is not None and error is self._interruption and hasattr(error, "_trioflow_run"):
             error.__traceback__ = None
             _show_in_one_line()
-        elif isinstance(error, KeyboardInterrupt):  # raised in a job, between frames of the engine and of the loop
+        elif isinstance(error, KeyboardInterrupt):
+            # Raised in a job, between frames of the engine and of the loop.
             error.__traceback__ = None
             for entry in reversed([*own_entries(trace)]):
                 entry.tb_next = error.__traceback__
@@ -195,14 +199,16 @@ class SignalHandler:
             call = self._pending_calls.popleft()
             try:
                 call()
-            except Exception as error:  # an exception must not end the loop
+            except Exception as error:
+                # An exception must not end the loop.
                 _logger.warn(f"{call!r}, which handle_signals= of {self._scheduler.label!r} returned, raised", error)
         if self._should_end_run:
             self._should_end_run = not self._scheduler._interrupt(self._interruption)
 
     def _handle_signal(self, number: int, frame: FrameType | None) -> None:
         """Handle a signal. Python may call this between any two instructions of the program."""
-        if self._is_over or os.getpid() != self._process_id:  # code of a job has kept this handler, or has forked
+        if self._is_over or os.getpid() != self._process_id:
+            # Code of a job has kept this handler, or has forked.
             self._restore_handlers()
             signal.raise_signal(number)
             return
@@ -214,7 +220,8 @@ class SignalHandler:
             self._scheduler._calls_after_signal, earlier_count = self._pending_calls, len(self._pending_calls)
             try:
                 callback = user_callback(number)
-            except BaseException as error:  # not raised here, because it would interrupt the program at any point
+            except BaseException as error:
+                # Not raised here, because it would interrupt the program at any point.
                 self.interrupt(error)
                 return
             finally:
@@ -238,7 +245,8 @@ class SignalHandler:
             self._previous_handlers[number](number, frame)
         except BaseException as error:
             if self._is_in_job(frame):
-                self._scheduler._interrupt(error)  # as the job could do by `cancel()`
+                # As the job could do by `cancel()`.
+                self._scheduler._interrupt(error)
                 raise
             self.interrupt(error)
 
@@ -268,7 +276,8 @@ def _excepthook(kind: type[BaseException], error: BaseException, trace: Tracebac
     label = getattr(error, "_trioflow_run", None)
     if label is None or error.__cause__ is not None:
         sys.__excepthook__(kind, error, trace)
-    elif sys.stderr is not None:  # None in a program without a console
+    elif sys.stderr is not None:
+        # None in a program without a console.
         print(f"{kind.__name__}: Ctrl-C ended the run of {label!r} cleanly", file=sys.stderr)
 
 
@@ -281,7 +290,8 @@ def end_after_crash(run: Run, main_task: object, error: BaseException) -> None:
     """
     if run.thread_id != threading.get_ident():
         return
-    import traceback  # imported late: few runs need it
+    # Imported late: few runs need it.
+    import traceback
 
     with warnings.catch_warnings():
         # trio warns that its loop was abandoned:
@@ -310,13 +320,15 @@ def run_in_thread(function: Callable[[], T], interrupt: Callable[[BaseException]
         BaseException: `function()` has raised this exception.
 
     """
-    from concurrent.futures import ThreadPoolExecutor, wait  # imported late: only cells of notebooks need it
+    # Imported late: only cells of notebooks need it.
+    from concurrent.futures import ThreadPoolExecutor, wait
 
     with ThreadPoolExecutor(1, "trioflow run") as executor:
         outcome = executor.submit(contextvars.copy_context().run, function)
         while True:
             try:
-                if wait([outcome], 1.0).done:  # Python handles a signal just before a wait when it ends
+                if wait([outcome], 1.0).done:
+                    # Python handles a signal just before a wait when it ends.
                     return outcome.result()
             except KeyboardInterrupt as interruption:
                 if outcome.done():

@@ -227,11 +227,13 @@ def get_status_text(job: AbstractJob[Any]) -> str:
     if not job._has_status_text or job.redact:
         wait = waiting(job)
         return "" if wait is None else wait.text
-    kind: Any = job  # only kinds with a status define `status_text`
+    # Only kinds with a status define `status_text`.
+    kind: Any = job
     try:
         return shorten(str(kind.status_text()))
     except Exception:
-        return ""  # an error in a user's method must not stop a view
+        # An error in a user's method must not stop a view.
+        return ""
 
 
 def _cancellation_text(job: AbstractJob[Any]) -> str | None:
@@ -247,7 +249,8 @@ def _cancellation_text(job: AbstractJob[Any]) -> str | None:
 def _find_wait(run: Run, job: AbstractJob[Any]) -> Waiting:
     """Return the wait of a SCHEDULED job; if there are several causes, the one that is checked first."""
     line, until = run.line, None if job._extras is None else job._extras.backoff_until
-    if line.is_paused and (paused := pause_text(run)):  # a hold keeps no job from its start
+    if line.is_paused and (paused := pause_text(run)):
+        # A hold keeps no job from its start.
         return Waiting(WaitCause.PAUSE, text=paused)
     if until is not None:
         seconds = duration_text(max(0.0, until - run.clock()))
@@ -364,7 +367,8 @@ def _explain_running(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
     cancellation = _cancellation_text(job)
     has_status = cancellation is None and (job._has_status_text or is_scheduler(job))
     status = get_status_text(job) if has_status else ""
-    now, since = job.started_at, job._started_at  # that of its attempt, as what runs now does so since then
+    # A job has been running since its attempt started.
+    now, since = job.started_at, job._started_at
     seconds = 0.0 if since is None or now is None else (job.elapsed or 0.0) - (since - now)
     parts = [f"has been running for {duration_text(seconds)}"]
     if cancellation is not None:
@@ -501,7 +505,8 @@ class WaitWatch(Part):
         self._seconds *= 2
         self._due_at = math.inf if path else run.clock() + self._seconds
         text = deadlock_text(self.waiter, self._verb, path) if path else None
-        if text and all(text != incident.message for incident in run.scheduler._incidents):  # it may wait repeatedly
+        if text and all(text != incident.message for incident in run.scheduler._incidents):
+            # It may wait repeatedly.
             run.report(self.waiter, text)
 
 

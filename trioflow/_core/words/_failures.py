@@ -59,7 +59,8 @@ def failure_kind(job: AbstractJob[Any], failure: _errors.Failure) -> tuple[objec
     types = tuple(f"{type(exception).__module__}.{type(exception).__qualname__}" for exception in related)
     try:
         code = getattr(error, "returncode", None)
-    except Exception:  # from the code of the exception's class
+    except Exception:
+        # From the code of the exception's class.
         code = None
     positions: list[tuple[str, int]] = []
     tb = failure.traceback
@@ -74,7 +75,8 @@ class SimilarFailures:
     """A failure that was logged, and the count of similar failures after it."""
 
     def __init__(self, job: AbstractJob[Any], error: BaseException, expires_at: float, failed: str) -> None:
-        self._path: Final = _job_path(job)  # the path of the job whose failure was logged
+        # The path of the job whose failure was logged.
+        self._path: Final = _job_path(job)
         self._message: Final = _message(job, error)
         self._failed: Final = failed
         self._error_name: Final = type(error).__name__
@@ -95,7 +97,8 @@ class SimilarFailures:
         number, failures = self.count_since_report, self._first_failures.copy()
         self.count_since_report = 0
         self._first_failures.clear()
-        if {path for path, _ in failures} == {self._path}:  # it failed in several attempts of a nested scheduler
+        if {path for path, _ in failures} == {self._path}:
+            # It failed in several attempts of a nested scheduler.
             times = "once more" if number == 1 else f"{number} more times"
             return f"'{self._path}' failed {times} with {self._error_name}{failures[-1][1]}"
         jobs = "one more job" if number == 1 else f"{number} more jobs"
@@ -107,7 +110,8 @@ class FailureLog:
     """The log of the failures in an outermost run and in all runs nested in it."""
 
     def __init__(self, run: Run) -> None:
-        self._run: Final = run  # the outermost run
+        # The outermost run.
+        self._run: Final = run
         # The logged failures by their kind, the oldest first.
         self._recent_failures: Final[OrderedDict[tuple[object, ...], SimilarFailures]] = OrderedDict()
         self._cancel_timer: Callable[[], None] | None = None
@@ -279,7 +283,8 @@ def counted_failures(scheduler: BaseScheduler) -> CountedFailures:
     causes = {id(job._outcome.exception) for job in (*own, *jobs)}
     jobs = [job for job in jobs if not _is_blocked_by(job, causes, scheduler)]
     if not jobs:
-        rest = rest or counts.number  # all that is left was BLOCKED by failures that were awaited
+        # All that is left was BLOCKED by failures that were awaited.
+        rest = rest or counts.number
     first = min(own, key=_settling_number, default=None)
     return CountedFailures(tuple(sorted(jobs, key=_settling_number)), first, rest)
 
@@ -355,7 +360,8 @@ def log_run_end(run: Run) -> None:
     unpaid = list(filter(_job_queries.lacked_budget, failed))
     groups = sum(not (_job_queries.is_one_job(job) or job in unpaid) for job in failed) + dropped[False]
     failures_text = _failures_text(scheduler, count - groups - len(unpaid), groups, unpaid)
-    is_shown = run.is_shown("end") and not has_idled(run) and not unpaid  # no display has the reasons
+    # No display has the reasons.
+    is_shown = run.is_shown("end") and not has_idled(run) and not unpaid
     if tolerated_count:
         failures_text += f", {tolerated_count} more {'was' if tolerated_count == 1 else 'were'} tolerated"
     if run.fate.reason in (StopReason.TIMEOUT, StopReason.DRAINED, StopReason.INTERRUPTED):
@@ -368,7 +374,8 @@ def log_run_end(run: Run) -> None:
             how = f"{STOP_REASON_TEXTS[run.fate.reason]}: {how}"
         texts = filter(None, (f"the run of {shorten(scheduler.label)!r} {how}", failures_text))
         _logger.warn("; ".join(texts), advice=LISTING_ADVICE, about="end", kind=run.fate.reason, is_shown=is_shown)
-    elif count > (run.fate.reason is StopReason.CRITICAL):  # a single critical failure has been logged already
+    elif count > (run.fate.reason is StopReason.CRITICAL):
+        # A single critical failure has been logged already.
         advice = "; debrief() shows the tracebacks" if scheduler.keep_jobs else ""
         end_text = "the run has failed" if run.fate.reason is StopReason.FAILED else "the run stopped"
         if run.fate.reason is COMPLETED:
@@ -409,7 +416,8 @@ def raise_failures(scheduler: BaseScheduler, only_first: bool = False) -> None:
         return
     errors = _exceptions_of(scheduler, failures.jobs[:1] if only_first else failures.jobs)
     rest_text = f", and {failures.rest} more" if failures.rest else ""
-    if not errors:  # those of the jobs that were kept were all awaited
+    if not errors:
+        # The failures of the jobs that were kept were all awaited.
         text = f"{plural(failures.rest, 'job')} of {scheduler.label!r} failed, which keep_jobs=False has dropped"
         errors, rest_text = [_errors.TrioflowError(text, "the log has their errors")], ""
     if only_first:
@@ -417,7 +425,8 @@ def raise_failures(scheduler: BaseScheduler, only_first: bool = False) -> None:
         try:
             raise errors[0]
         finally:
-            errors[0].__context__ = context  # and not a cancellation of the caller
+            # And not a cancellation of the caller.
+            errors[0].__context__ = context
     raise ExceptionGroup(f"jobs of {scheduler.label!r} failed{rest_text}", errors) from None
 
 
@@ -426,7 +435,8 @@ def _exceptions_of(scheduler: BaseScheduler, jobs: tuple[AbstractJob[Any], ...])
     failures: list[_errors.Failure] = [job._outcome for job in jobs]
     paths: dict[AbstractJob[Any], str] = {}
     for job, failure in zip(jobs, failures, strict=True):
-        if not failure.has_note:  # otherwise, the scheduler further in has added it
+        if not failure.has_note:
+            # Otherwise, the scheduler further in has added it.
             failure.has_note, paths = True, paths or paths_of(scheduler, _prefix_of(scheduler))
             home = "" if job._scheduler is None else f" of {outermost_scheduler(scheduler).label!r}"
             name = printable(unescape_path(paths[job]) if job in paths else job.label)

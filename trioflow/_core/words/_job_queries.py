@@ -331,7 +331,8 @@ def runs_commands(job: AnyJob) -> bool:
 
 def command_line_of(job: AnyJob) -> str:
     """Return the command line of a job that runs commands; for a job with `redact=True`, the text that replaces it."""
-    command: Any = job  # only kinds that run commands have this method
+    # Only kinds that run commands have this method.
+    command: Any = job
     return str(command._command_line())
 
 
@@ -340,7 +341,8 @@ def output_tails(job: AnyJob, size: int) -> Iterable[tuple[str, bytes]]:
 
     Any thread may call this. For a job with `redact=True`, return nothing.
     """
-    streams: Any = getattr(job, "_open_streams", None)  # only kinds that run commands have it, while one runs
+    # Only kinds that run commands have it, while one runs.
+    streams: Any = getattr(job, "_open_streams", None)
     return () if streams is None or job.redact else streams.tails(size)
 
 

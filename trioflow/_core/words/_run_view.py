@@ -27,7 +27,8 @@ class RunView:
 
     __slots__ = ("_run",)
 
-    def __init__(self, run: Any) -> None:  # a `Run`, which is not public
+    # A `Run`, which is not public.
+    def __init__(self, run: Any) -> None:
         self._run: Final[Run] = run
 
     @property
@@ -76,7 +77,8 @@ class RunView:
     def slots_taken(self) -> int:
         """The number of slots of the window that are taken; for a limiter, by any user. Takes O(members) time."""
         tokens = self.tokens_taken
-        members = list(self._run.scheduler)  # another thread may add some
+        # Another thread may add some.
+        members = list(self._run.scheduler)
         return sum(job._state is JobState.RUNNING and takes_slot(job) for job in members) if tokens is None else tokens
 
     @property
@@ -132,7 +134,8 @@ class RunInProgress:
         self.scheduler: Final = run.scheduler
         self.view: Final = RunView(run)
         self.began_at: Final = run.began_at
-        self.thread_id: Final = run.thread_id  # the identifier of the thread of its event loop
+        # The identifier of the thread of its event loop.
+        self.thread_id: Final = run.thread_id
         # Any thread may use the first of these; the others, only that of the loop.
         self.call_in_loop, self.report = run.call_in_loop, run.report
         self.set_pause = partial(run.steering.set_pause, run, run.scheduler)

@@ -71,7 +71,8 @@ def translate_usage_errors() -> Generator[None]:
     name="batch",
     cls=BatchCommand,
     epilog=EXIT_CODES_HELP,
-    context_settings={"allow_interspersed_args": False},  # after the first word, options belong to the command
+    # After the first word, options belong to the command.
+    context_settings={"allow_interspersed_args": False},
 )
 @click.argument("words", nargs=-1, type=click.UNPROCESSED, metavar="[COMMAND]... [::: ARGUMENT...]...")
 @takes_options(Options)
@@ -100,7 +101,8 @@ def command(options: Options) -> int:
     if os.environ.get("PARALLEL"):
         note = "the options in the environment variable PARALLEL are ignored; give those you need on the command line"
         _outputs.echo(f"trioflow batch: {note}: {printable(os.environ['PARALLEL'])}", err=True)
-    from . import _batch_run  # imported here, because --help does not need it
+    # Imported here, because --help does not need it.
+    from . import _batch_run
 
     return _batch_run.run(options)
 

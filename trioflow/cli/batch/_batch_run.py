@@ -55,7 +55,8 @@ def run(options: Options) -> int:
             for record in records:
                 files.callback(record.close)
             files.callback(show_notice, directory)
-            if directory is not None and product.total is not None:  # otherwise, as the arguments are read
+            if directory is not None and product.total is not None:
+                # Otherwise, as the arguments are read.
                 for sequence, arguments in enumerate(product.iter_arguments(blocking=True), 1):
                     directory.claim(sequence, arguments or ())
             progress_bar = make_progress_bar(options)
@@ -88,7 +89,8 @@ def open_records(options: Options) -> tuple[list[Record], OutputDirectory | None
     """Open the records of a batch, and return the one among them, if any, that is a directory of outputs."""
     if options.joblog is None and options.results is None:
         return [], None
-    from ...batch import _record_files  # imported here, because few batches need it
+    # Imported here, because few batches need it.
+    from ...batch import _record_files
 
     resumes = options.journal is not None
     records: list[Record] = []
@@ -129,7 +131,8 @@ def make_nodes(nodes: Sequence[str], **options: object) -> list[SshNode | LocalN
     """
     if not nodes:
         return []
-    from ... import SshNodes  # imported here, because most batches have no nodes
+    # Imported here, because most batches have no nodes.
+    from ... import SshNodes
 
     with raise_as_usage_errors():
         return list(dict.fromkeys(node for text in nodes for node in SshNodes(text, **options)))
@@ -185,7 +188,8 @@ def summary_lines(batch: _batch.Batch, options: Options) -> Iterator[str]:
     tally = batch.reporter.tally
     if not (tally.failed_count or batch.was_cut_short):
         return
-    from ...view.monitor._monitor import has_colors  # imported here, because most batches do not need it
+    # Imported here, because most batches do not need it.
+    from ...view.monitor._monitor import has_colors
     from ...view.text._symbols import Symbols
     from ...view.text._verdict import Tally, create_verdict, run_seconds
 
@@ -237,7 +241,8 @@ def make_progress_bar(options: Options) -> ProgressBar | None:
     """Return a progress bar; None without `--bar`, or if the terminal cannot draw it."""
     if not options.bar:
         return None
-    from ...view.monitor._monitor import can_move_cursor  # imported here, because most batches do not need it
+    # Imported here, because most batches do not need it.
+    from ...view.monitor._monitor import can_move_cursor
     from ._progress_bar import ProgressBar
 
     return ProgressBar() if can_move_cursor(sys.stderr) else None

@@ -37,7 +37,8 @@ class ProgressBar:
     """A progress bar on standard error. It is hidden while other output is printed."""
 
     def __init__(self) -> None:
-        self._batch: Batch | None = None  # None while the bar is not shown
+        # None while the bar is not shown.
+        self._batch: Batch | None = None
         self._started_at = 0.0
         self._header: Final = RunHeader(Symbols.for_stream(sys.stderr))
         self._display: Final = TerminalDisplay(sys.stderr, self._draw)

@@ -140,7 +140,8 @@ def check_stdin(value: Any, subject: str) -> Any:
         if value is None or isinstance(value, (*BYTES_TYPES, OutputSpool, int, str, PATH_LIKE_TYPE)):
             return value
         with contextlib.suppress(AttributeError, OSError, ValueError):
-            value.fileno()  # raises an error for an io.BytesIO, which has this method but no descriptor
+            # Raises an error for an io.BytesIO, which has this method but no descriptor.
+            value.fileno()
             return value
     raise TypeError(
         f"stdin of {subject}: {shown_value(value, subject)}, a {type(value).__name__}: "
@@ -289,7 +290,8 @@ def counted_variables(env: Mapping[bytes, bytes] | None, redact: bool) -> dict[s
 
     What is as there differs between any two terminals. If variables of this program are missing, the names count, too.
     """
-    from ...abc import HashOnly  # imported late, as `Work` in `CommandOptions.work`
+    # Imported late, as `Work` in `CommandOptions.work`.
+    from ...abc import HashOnly
 
     own: Mapping[bytes, bytes] = getattr(os, "environb", {})
     counted = {name: value for name, value in (env or {}).items() if own.get(name) != value}

@@ -104,7 +104,8 @@ class CommandJob(JobKind[CommandResult], box=BoxStyle("command", "note", ("[/", 
 
     __slots__ = ("_command", "_command_options", "_env_placeholders", "_latest_result", "_open_streams", "_process")
     _latest_result: CommandResult | None
-    _process: Process | None  # set while the process runs
+    # Set while the process runs.
+    _process: Process | None
     # The outputs of the latest process, of which a page shows the ends.
     _open_streams: ProcessStreams | OutputEnds | None
 
@@ -181,7 +182,8 @@ class CommandJob(JobKind[CommandResult], box=BoxStyle("command", "note", ("[/", 
 
     def for_journal(self) -> Work:
         """Return the command, its options, and its input and output files, including the files of its streams."""
-        from ...abc import LocalDirectory  # imported late, as in `work`
+        # Imported late, as in `work`.
+        from ...abc import LocalDirectory
 
         options = self._command_options
         *arguments, stdin_job = original_arguments_of(self)

@@ -271,7 +271,8 @@ def stream_sink(file: Any, *, flush_each_write: bool = False) -> OutputSink:
     """Return the sink for an open file; on a stream where a monitor draws, one that prints lines above the picture."""
     if not getattr(file, "has_picture", None):
         return FileSink(file, flush_each_write=flush_each_write)
-    encoding = file.encoding or "utf-8"  # what the stream cannot encode is escaped
+    # What the stream cannot encode is escaped.
+    encoding = file.encoding or "utf-8"
     return LineSink(lambda line: file.write(line.encode(encoding, "backslashreplace").decode(encoding) + "\n"))
 
 
@@ -297,7 +298,8 @@ def file_tail(path: str | bytes | os.PathLike[Any], size: int, start: int = 0) -
 
 
 def _open_at_once(path: str, flags: int) -> int:
-    return os.open(path, flags | posix.O_NONBLOCK)  # a command may have put a pipe there just now
+    # A command may have put a pipe there just now.
+    return os.open(path, flags | posix.O_NONBLOCK)
 
 
 def make_tag_function(template: bool | str, name: str, values: Mapping[str, str]) -> Callable[[], str] | None:

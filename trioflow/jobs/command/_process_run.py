@@ -63,7 +63,8 @@ class ProcessRun:
         self._run: Final = run
         self._clock: Final = run.clock
         self._wait_readable: Final = run.wait_readable
-        self._job_timeout: JobTimeout | None = None  # set if the timeout has ended the process or the rest of its group
+        # Set if the timeout has ended the process or the rest of its group.
+        self._job_timeout: JobTimeout | None = None
 
     async def run(self) -> CommandResult:
         """Start the command, wait until its whole process group has ended, and return the result.
@@ -83,13 +84,15 @@ class ProcessRun:
             requested_at = self._clock()
             if await spawn_queue.start_when_possible(lambda: self._start(cpu)):
                 self._run.record_machine_wait(job, requested_at)
-            self._stdin = None  # closed before the command closes it: whoever is last frees the file, which takes long
+            # Closed before the command closes it: whoever is last frees the file, which takes long.
+            self._stdin = None
             with spawn_queue.count_as_running(), self._time_limit:
                 await self._wait_for_end()
         if self._streams.pipes.sink_error is not None:
             raise self._streams.pipes.sink_error
         if self._job_timeout is not None:
-            if self._process.returncode is not None:  # it belongs to no other user
+            if self._process.returncode is not None:
+                # It belongs to no other user.
                 is_merged = self._options.stderr == subprocess.STDOUT
                 with_output(self._job_timeout, self._result, None if is_merged else self._stderr_tail())
             raise self._job_timeout
@@ -121,7 +124,8 @@ class ProcessRun:
         self._started_at = self._clock()
         self._time_limit = limit = self._run.time_limit(job, "output")
         try:
-            self._run.shared(Guard)  # here, so that its errors do not pass for those of the program
+            # Here, so that its errors do not pass for those of the program.
+            self._run.shared(Guard)
             self._streams = ProcessStreams(job, self._stdin, limit.heartbeat if limit.needs_signs else None)
         except OSError as error:
             failure = self._failure(f"not started: {self._stream_error_reason(error)}")
@@ -236,7 +240,8 @@ class ProcessRun:
         self._streams.pipes.is_ending = True
         self._job_timeout = self._timeout_error()
         self._job._terminate(process)
-        process.signal_group(posix.SIGCONT)  # a stopped process would not handle SIGTERM
+        # A stopped process would not handle SIGTERM.
+        process.signal_group(posix.SIGCONT)
         has_ended = process.returncode is not None or await self._kill_after_grace(grace_deadline)
         if has_ended and process.returncode is None:
             self._reap()
@@ -276,7 +281,8 @@ class ProcessRun:
 
     async def _forward_output_until(self, deadline: float) -> None:
         await self._streams.pipes.forward_remaining(self._wait_readable, deadline)
-        await self._run.sleep_until(deadline)  # all pipes may have ended before the deadline
+        # All pipes may have ended before the deadline.
+        await self._run.sleep_until(deadline)
 
     def _finish_process(self) -> None:
         self._process.unregister()
@@ -308,7 +314,8 @@ class ProcessRun:
         options = self._options
         stream = options.stdout if options.stderr == subprocess.STDOUT else options.stderr
         name = stream if is_path(stream) else getattr(stream, "name", None)
-        return name if is_path(name) else None  # the `name` of a file opened from a descriptor is a number
+        # The `name` of a file opened from a descriptor is a number.
+        return name if is_path(name) else None
 
     # ---- errors
 

@@ -145,7 +145,8 @@ class ProgramService(Service[Any], keeps_time=True):
         self._latest_lines.clear()
         self._readiness._check_before_start()
         initial_sizes = {path: file_size(path) for path in self._output_paths()}
-        readiness_errors: list[Exception] = []  # the exception raised while waiting for readiness, if there was one
+        # The exception raised while waiting for readiness, if there was one.
+        readiness_errors: list[Exception] = []
         is_ready = False
 
         async def report_readiness() -> None:
@@ -169,13 +170,16 @@ class ProgramService(Service[Any], keeps_time=True):
             task_group.cancel_scope.cancel()
         if readiness_errors:
             raise readiness_errors[0]
-        if outcome is None:  # the node is unreachable, and so is skipped
+        if outcome is None:
+            # The node is unreachable, and so is skipped.
             if not is_ready:
                 task_status.started()
             await anyio.sleep_forever()
         if isinstance(outcome, Exception) and not isinstance(outcome, CommandError):
-            raise outcome  # the error of a callback, for example
-        assert outcome is not None  # a cancellation would have left the task group as an exception
+            # The error of a callback, for example.
+            raise outcome
+        # A cancellation would have left the task group as an exception.
+        assert outcome is not None
         raise self._early_end_error(outcome, is_ready, self._output_tail(initial_sizes))
 
     async def _wait_until_ready(self, initial_sizes: Mapping[Any, int]) -> Any:
@@ -199,7 +203,8 @@ class ProgramService(Service[Any], keeps_time=True):
 
     def _early_end_error(self, outcome: CommandError | CommandResult, was_ready: bool, output: str) -> Exception:
         if isinstance(outcome, CommandError) and outcome.result is None:
-            return outcome  # the command was not started
+            # The command was not started.
+            return outcome
         result = outcome.result if isinstance(outcome, CommandError) else outcome
         assert result is not None
         cause = f"exit code {result.returncode}" if result.signal is None else f"signal {result.signal}"

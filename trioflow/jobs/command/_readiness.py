@@ -217,7 +217,8 @@ class OutputLine(Readiness):
                     file.seek(position)
                     *lines, rest = file.read(POLLED_BYTES).split(b"\n")
                     positions[path] += sum(len(line) + 1 for line in lines)
-                    if len(rest) == POLLED_BYTES:  # a line without an end
+                    if len(rest) == POLLED_BYTES:
+                        # A line without an end.
                         positions[path] += len(rest)
                     for line in lines:
                         self._process_line(line.decode(errors="backslashreplace"))
@@ -283,7 +284,8 @@ class CommandSucceeds(Readiness):
             return await self._job.co_run()
         except CommandError as error:
             if error.returncode is None:
-                raise  # the command could not be started
+                # The command could not be started.
+                raise
             self._latest_error = error
             return None
 
@@ -327,7 +329,8 @@ class FileExists(Readiness):
             client.setblocking(False)
             try:
                 client.connect(str(self._path))
-            except OSError:  # the socket exists, but no program listens on it
+            except OSError:
+                # The socket exists, but no program listens on it.
                 return None
         return self._path
 

@@ -76,7 +76,8 @@ class SpawnQueue:
                 self._warn_once(shortage)
                 await self._wait_in_queue(at_end=False)
         finally:
-            self._wake_next()  # the next command tries to start, because there may be resources for it
+            # The next command tries to start, because there may be resources for it.
+            self._wake_next()
         return has_waited
 
     def _try_start(self, start_process: Callable[[], None]) -> str | None:
@@ -128,7 +129,8 @@ def has_spare_descriptors() -> bool:
     try:
         lowest_free_descriptor = os.dup(0)
     except OSError as error:
-        return error.errno == errno.EBADF  # descriptor 0 is closed; other errors mean that no descriptor is free
+        # Descriptor 0 is closed; other errors mean that no descriptor is free.
+        return error.errno == errno.EBADF
     os.close(lowest_free_descriptor)
     return bool(lowest_free_descriptor + SPARE_DESCRIPTORS <= posix.resource.getrlimit(posix.resource.RLIMIT_NOFILE)[0])
 
@@ -218,7 +220,8 @@ def check_program(program: str, options: CommandOptions) -> None:
     if "/" in program:
         path: str | None = os.path.join(os.fsdecode(options.cwd or "."), program)
     else:
-        environment: Any = options.env  # the function takes bytes, too
+        # The function takes bytes, too.
+        environment: Any = options.env
         path = shutil.which(program, path=os.pathsep.join(os.get_exec_path(environment)))
     if path is None or not os.path.exists(path):
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), program)

@@ -72,7 +72,8 @@ class CommandResult:
         self.pid: Final = pid
         self.user_time: Final = usage.ru_utime
         self.system_time: Final = usage.ru_stime
-        is_own = usage.ru_maxrss > rss_before_exec  # otherwise it may be that of the copy before exec
+        # Otherwise it may be that of the copy before exec.
+        is_own = usage.ru_maxrss > rss_before_exec
         self.max_rss: Final = usage.ru_maxrss * RSS_UNIT_BYTES if is_own else None
         self.max_rss_bound: Final = None if is_own else rss_before_exec * RSS_UNIT_BYTES or None
         self._stdout: Final = stdout
@@ -179,9 +180,11 @@ class CommandError(TrioflowError):
         self.returncode: int | None = None if result is None else result.returncode
         self.stderr: bytes | None = stderr
         shown = self.command if len(self.command) <= MAX_COMMAND_LENGTH else self.command[:MAX_COMMAND_LENGTH] + "..."
-        shown = "\n".join(map(printable, shown.split("\n")))  # it may contain names of files
+        # It may contain names of files.
+        shown = "\n".join(map(printable, shown.split("\n")))
         message = f"{failure}: {shown}" if result is not None else f"{failure}. The command: {shown}"
-        if stderr and stderr.strip() and not job.redact:  # the output may quote redacted arguments
+        if stderr and stderr.strip() and not job.redact:
+            # The output may quote redacted arguments.
             message += f". Its {stream_name} ended with:\n" + stderr.strip().decode(errors="backslashreplace")
         super().__init__(message, advice)
 
@@ -212,7 +215,8 @@ def with_output(error: JobTimeout, result: CommandResult, stderr: bytes | None =
     """
     outputs = {"output": captured_tail(result, "stdout"), "error": captured_tail(result, "stderr") or stderr}
     for name, tail in outputs.items():
-        if tail and tail.strip() and not error.job.redact:  # the output may quote redacted arguments
+        if tail and tail.strip() and not error.job.redact:
+            # The output may quote redacted arguments.
             error.add_note(f"Its standard {name} ended with:\n{tail.strip().decode(errors='backslashreplace')}")
 
 

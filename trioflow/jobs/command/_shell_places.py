@@ -66,7 +66,8 @@ def quote(value: str, place: str = "") -> str:
         ("'a b'", 'a/b.c', "''", '/./dev/null')
 
     """
-    if place == FILE and value and "/dev".startswith(value[:4]):  # also a part of it, before another value
+    if place == FILE and value and "/dev".startswith(value[:4]):
+        # Also a part of it, before another value.
         value = f"/.{value}"
     if not value or PLAIN_VALUE.fullmatch(value):
         return value or "''"
@@ -176,7 +177,8 @@ class _Reader:
 
     def __init__(self, line: str, number: str) -> None:
         self.position = 0
-        self._is_fed = False  # whether a pipe may bring a value here
+        # Whether a pipe may bring a value here.
+        self._is_fed = False
         self._number: Final = number
         self.spans: Final[list[tuple[str, int, int]]] = []
         self._line: Final = line
@@ -194,7 +196,8 @@ class _Reader:
             if found is None:
                 start = self.position
                 words.append(self._read_word())
-                if self._line[start : self.position] == "}" and len(words) > 1:  # zsh ends a group there
+                if self._line[start : self.position] == "}" and len(words) > 1:
+                    # zsh ends a group there.
                     raise _Unknown("beside a }", "write ; before the }, or quotes around it")
                 if len(words) == 1 and words[0] in _RESERVED:
                     words.clear()
@@ -243,13 +246,15 @@ class _Reader:
                     word += _UNQUOTED
                 case "name" | "braced":
                     word += self._expansion(found[0], _UNQUOTED)
-                case "literal":  # braces and patterns may become several words
+                case "literal":
+                    # Braces and patterns may become several words.
                     after = self._line[self.position :][:1]
                     is_word = found[0] in ("{", "{}", "}", "[", "[[") and not word and after <= " "
                     word += found[0]
                     if not is_word:
                         word += _UNQUOTED * ("{" in found[0]) + _PATTERN * any(map(found[0].__contains__, "*?["))
-                    if found[0].endswith("}") and after in ("<", ">"):  # bash sets a variable, as in: x {a[1]}>f
+                    if found[0].endswith("}") and after in ("<", ">"):
+                        # bash sets a variable, as in: x {a[1]}>f.
                         raise _Unknown(f"directly before {after}", f"put a blank before {after}")
                 case "escaped" | "single":
                     word += found[kind]

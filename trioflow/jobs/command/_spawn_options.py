@@ -35,10 +35,12 @@ class CommandOptions:
     stdin: Any = None
     stdout: Any = None
     stderr: Any = None
-    success_codes: frozenset[int] | None = ZERO_ONLY  # None: any exit code counts as success
+    # None: any exit code counts as success.
+    success_codes: frozenset[int] | None = ZERO_ONLY
     terminate_grace: float = 5.0
     on_start: Callable[[Any], object] | None = None  # the job
-    on_line: Callable[[Any, str], object] | None = None  # the job and a line
+    # The job and a line.
+    on_line: Callable[[Any, str], object] | None = None
     tag: bool | str = False
     nice: int | None = None
     memory_limit: int | None = None
@@ -109,7 +111,8 @@ class CommandOptions:
             reads: files that the job reads, besides the files of these options.
 
         """
-        from ...abc import Work  # imported late, because few runs have a journal, and the import is slow
+        # Imported late, because few runs have a journal, and the import is slow.
+        from ...abc import Work
 
         has_input_file = is_path(self.stdin)
         stdin = stdin_job if stdin_job is not None else None if has_input_file else self.stdin

@@ -59,7 +59,8 @@ class ProcessStreams:
         self.pipes: Final = OutputPipes()
         self.ends: Final = _output_sinks.OutputEnds()
         self._write_ends: Final[set[int]] = set()
-        self._inherited_descriptors: Final[list[int]] = []  # descriptors to close once the process has inherited them
+        # Descriptors to close once the process has inherited them.
+        self._inherited_descriptors: Final[list[int]] = []
         self._captures_by_stream: Final[dict[str, CaptureSink]] = {}
         # What a shell in front of the program redirects: opening a named pipe waits for the program at its other end.
         self._redirections: Final[list[tuple[str, str]]] = []
@@ -136,11 +137,13 @@ class ProcessStreams:
         descriptor is not used either, because the output would overwrite the picture.
         """
         file = getattr(sys, name) if value is None else value
-        if file is None:  # there are no standard streams, as under pythonw
+        if file is None:
+            # There are no standard streams, as under pythonw.
             return subprocess.DEVNULL
         if value is None and file is getattr(sys, f"__{name}__"):
             return None
-        has_picture = getattr(file, "has_picture", None)  # None if `file` is not the stream of a monitor
+        # None if `file` is not the stream of a monitor.
+        has_picture = getattr(file, "has_picture", None)
         if not has_picture and (value is not None or has_picture is not None or isinstance(file, io.TextIOWrapper)):
             with contextlib.suppress(OSError, AttributeError, ValueError):
                 return int(file.fileno())

@@ -40,7 +40,8 @@ def _quotas() -> Iterator[float]:
     pairs.append([_read(CGROUP_ROOT, "cpu", f"cpu.cfs_{name}_us").strip() for name in ("quota", "period")])
     for pair in pairs:
         if len(pair) == 2 and all(text.isdecimal() for text in pair) and int(pair[1]):
-            yield int(pair[0]) / int(pair[1])  # without a limit, the first is "max" or -1
+            # Without a limit, the first is "max" or -1.
+            yield int(pair[0]) / int(pair[1])
 
 
 def _read(*names: str) -> str:

@@ -26,7 +26,8 @@ async def call_in_thread(function: Callable[..., T], *arguments: object) -> T:
     try:
         return outcome.result()
     finally:
-        del outcome  # breaks a reference cycle: it refers to the exception, whose traceback refers to this frame
+        # Breaks a reference cycle: it refers to the exception, whose traceback refers to this frame.
+        del outcome
 
 
 def _call(outcome: Future[T], function: Callable[..., T], arguments: tuple[Any, ...]) -> None:
@@ -52,7 +53,8 @@ def is_named_pipe(path: Any) -> bool:
     """Return whether opening this file waits until another program opens the other end."""
     try:
         return stat.S_ISFIFO(os.stat(path).st_mode)
-    except OSError:  # opening it raises an error with the path
+    except OSError:
+        # Opening it raises an error with the path.
         return False
 
 
@@ -63,7 +65,8 @@ def write_all(descriptor: int, data: bytes | bytearray | memoryview) -> None:
         try:
             view = view[os.write(descriptor, view) :]
         except BlockingIOError:
-            poll = posix.poll()  # unlike select(), poll() accepts descriptors above 1,023
+            # Unlike select(), poll() accepts descriptors above 1,023.
+            poll = posix.poll()
             poll.register(descriptor, posix.POLLOUT)
             poll.poll()
 

@@ -71,7 +71,8 @@ class ProcessGroupTable:
         size = _table_size()
         try:
             os.truncate(self.descriptor, size)
-            self._memory_map: Final = mmap.mmap(self.descriptor, size)  # has its own duplicate of the descriptor
+            # Has its own duplicate of the descriptor.
+            self._memory_map: Final = mmap.mmap(self.descriptor, size)
         except BaseException:
             os.close(self.descriptor)
             raise
@@ -123,11 +124,14 @@ class Guard:
         self._run: Final = run
         self.mark: Final = f"{os.getpid()}-{os.urandom(8).hex()}"
         self.joined_marks: Final = b":".join(filter(None, [posix.environb.get(MARK_VARIABLE), self.mark.encode()]))
-        self._controller_environment: Any = None  # the environment of this program when it was last copied
-        self._marked_copy: dict[bytes, bytes] = {}  # the latest copy of that environment, with the marks added
+        # The environment of this program when it was last copied.
+        self._controller_environment: Any = None
+        # The latest copy of that environment, with the marks added.
+        self._marked_copy: dict[bytes, bytes] = {}
         self.has_terminal: Final = _has_terminal()
         self.liveness_scan: Final = LivenessScan()
-        with contextlib.ExitStack() as resources:  # closes what was opened if a later step fails
+        # Closes what was opened if a later step fails.
+        with contextlib.ExitStack() as resources:
             self.null_descriptor: Final = os.open(os.devnull, os.O_RDWR)
             resources.callback(os.close, self.null_descriptor)
             self.table: Final = ProcessGroupTable()
@@ -145,7 +149,8 @@ class Guard:
 
     def _start(self, read_end: int) -> subprocess.Popen[bytes]:
         environment = dict(posix.environb)
-        environment.pop(MARK_VARIABLE, None)  # so that the guard of an enclosing run does not kill this guard
+        # So that the guard of an enclosing run does not kill this guard.
+        environment.pop(MARK_VARIABLE, None)
         script = _guard_script.__file__
         return subprocess.Popen(
             ["/bin/sh", "-c", SHELL_SCRIPT, sys.executable or "python3", script, str(self.table.descriptor)],
@@ -178,10 +183,12 @@ class Guard:
             await self._sweep()
             message = END_LINE
         finally:
-            with contextlib.suppress(BrokenPipeError):  # the guard was killed
+            with contextlib.suppress(BrokenPipeError):
+                # The guard was killed.
                 os.write(self.pipe_write_end, message)
             self._exit_stack.close()
-            self._process.wait()  # the guard exits once it has read the message and killed any remaining processes
+            # The guard exits once it has read the message and killed any remaining processes.
+            self._process.wait()
 
     async def _sweep(self) -> None:
         """End all processes with the mark, with SIGTERM and then with SIGKILL, until none is left or time is up."""

@@ -67,7 +67,8 @@ class Process:
         """
         self._guard: Final = guard
         self.pid: Final = pid
-        self._index = guard.table.add_group(pid)  # in the guard's table; 0 if it is in none
+        # In the guard's table; 0 if it is in none.
+        self._index = guard.table.add_group(pid)
         self.returncode: int | None = None
         self.usage: Rusage | None = None
         # Until its exec, the process is a copy of this program. The kernel includes the memory of this copy in
@@ -76,10 +77,12 @@ class Process:
         self.rss_before_exec: Final = (
             posix.resource.getrusage(posix.resource.RUSAGE_SELF).ru_maxrss if sys.platform == "linux" else 0
         )
-        self.exit_descriptor = -1  # a descriptor that becomes readable when the process has exited
+        # A descriptor that becomes readable when the process has exited.
+        self.exit_descriptor = -1
         try:
             self.exit_descriptor = _exit_descriptor(pid)
-        except BaseException:  # no descriptor could be opened
+        except BaseException:
+            # No descriptor could be opened.
             self.signal_group(posix.SIGKILL)
             is_reaped_elsewhere = not self.reap()
             self.unregister()
@@ -96,7 +99,8 @@ class Process:
             posix.killpg(self.pid, number)
         except ProcessLookupError:
             pass
-        except PermissionError:  # the whole group belongs to another user, e.g. because of sudo
+        except PermissionError:
+            # The whole group belongs to another user, e.g. because of sudo.
             return False
         return True
 
@@ -217,7 +221,8 @@ def spawn(
             start_new_session=guard.has_terminal,
             process_group=None if guard.has_terminal else 0,
         )
-        popen.returncode = 0  # so that Popen never waits for the process
+        # So that Popen never waits for the process.
+        popen.returncode = 0
         process = Process(guard, popen.pid)
     finally:
         guard.table.note_start(False)
@@ -248,7 +253,8 @@ def raise_file_limit() -> bool:
         return False
     try:
         posix.resource.setrlimit(posix.resource.RLIMIT_NOFILE, (hard, hard))
-    except (OSError, ValueError):  # the hard limit exceeds the system's current limit
+    except (OSError, ValueError):
+        # The hard limit exceeds the system's current limit.
         return False
     _original_limit = soft, hard
     return True

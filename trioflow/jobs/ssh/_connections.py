@@ -341,7 +341,8 @@ class Connection:
         await self.end(0.0)
         if timed_out:
             return Diagnostics(f"no answer in {self.node.connect_timeout:g} s"), clock() - began
-        log = file_tail(self._log_file, MAX_TAIL_BYTES) or b""  # it has the banner of the server, too
+        # It has the banner of the server, too.
+        log = file_tail(self._log_file, MAX_TAIL_BYTES) or b""
         return transport.diagnose(self.node, log.decode(errors="backslashreplace")), clock() - began
 
     def _start(self, gateway: Gateway | None) -> int:

@@ -106,15 +106,18 @@ class Events(Instrument):
         )
         self.is_written: bool = False
         self._had_earlier_run = False
-        self._line_count = 0  # the number of lines that hooks have written in this run, including dropped lines
+        # The number of lines that hooks have written in this run, including dropped lines.
+        self._line_count = 0
         # The fields below belong to the current run: `_begin_outermost_run` and `_finish_run` reset them.
         self._root: BaseScheduler | None = None
         self._writer: NonBlockingWriter | None = None
         self._clock = time.monotonic
         self._run_started_at = self._wall_clock_offset = 0.0
         self._path_caches: Final[dict[BaseScheduler, PathCache]] = {}
-        self._dropped_jobs: Final = deque[AnyJob](maxlen=MAX_DROPPED)  # those whose paths are not forgotten yet
-        self._written_job_counts: Final[dict[BaseScheduler, int]] = {}  # the number of `JobAdded` events written
+        # The dropped jobs whose paths are not forgotten yet.
+        self._dropped_jobs: Final = deque[AnyJob](maxlen=MAX_DROPPED)
+        # The number of `JobAdded` events written.
+        self._written_job_counts: Final[dict[BaseScheduler, int]] = {}
         # The SCHEDULED jobs and the RUNNING jobs. Only hooks change these dicts.
         self._waiting_jobs: Final[dict[AnyJob, _PolledJob]] = {}
         self._running_jobs: Final[dict[AnyJob, _PolledJob]] = {}
@@ -131,7 +134,8 @@ class Events(Instrument):
         For a nested run, write `JobAdded` events only if the number of jobs has changed since they were written.
         """
         if self._root is not None and current_run(self._root) is None:
-            self._finish_run()  # the previous run crashed before it called `after_run`
+            # The previous run crashed before it called `after_run`.
+            self._finish_run()
         if self._root is None:
             self._begin_outermost_run(scheduler)
         elif scheduler not in self._path_caches:
@@ -269,7 +273,8 @@ class Events(Instrument):
                 event.failure_kind = _failure_text.kind_text(job, failure)
             event.returncode = None if result is None else result.returncode
         self._write_event(event)
-        while self._dropped_jobs:  # no later event needs the paths of these, and of the jobs nested in them
+        # No later event needs the paths of these, and of the jobs nested in them.
+        while self._dropped_jobs:
             todo = [self._dropped_jobs.popleft()]
             if (path_cache := self._path_caches.get(todo[0].scheduler)) is not None:  # type: ignore[arg-type]
                 path_cache.forget(todo[0])
@@ -322,7 +327,8 @@ class Events(Instrument):
 
     def _write_event(self, event: Event) -> None:
         self._line_count += 1
-        if self._writer is not None:  # otherwise, the file could not be opened
+        if self._writer is not None:
+            # Otherwise, the file could not be opened.
             self._writer.write_line(self._encode(event))
 
     def _scheduler_path(self, scheduler: BaseScheduler) -> str:

@@ -182,7 +182,8 @@ def encode(event: Event) -> bytes:
         line = _encode(_escape_surrogates(msgspec.to_builtins(event, enc_hook=str)))
     if not line.isascii() or b"\x7f" in line:
         line = "".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in line.decode()).encode()
-        line = line.replace(b"\x7f", b"\\u007f")  # json.dumps keeps it
+        # json.dumps keeps it.
+        line = line.replace(b"\x7f", b"\\u007f")
     return line + b"\n"
 
 

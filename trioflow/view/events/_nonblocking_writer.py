@@ -73,16 +73,20 @@ class NonBlockingWriter:
         self._encode_dropped_count: Final = encode_dropped_count
         self._poll_jobs: Final = poll_jobs
         self.has_failed = False
-        self.error: Exception | None = None  # why writing has failed; None if the reader has closed the pipe
+        # Why writing has failed; None if the reader has closed the pipe.
+        self.error: Exception | None = None
         self._wake_event: Final = threading.Event()
         self._close_event: Final = threading.Event()
         # The lock guards the fields below.
         self._lock: Final = threading.Lock()
         self._lines: list[bytes] = []
-        self._unwritten_batch = memoryview(b"")  # bytes that were taken from `_lines` but are not written yet
-        self._partial_line_bytes = 0  # the size of an incomplete line at the end of the file
+        # Bytes that were taken from `_lines` but are not written yet.
+        self._unwritten_batch = memoryview(b"")
+        # The size of an incomplete line at the end of the file.
+        self._partial_line_bytes = 0
         self._buffered_bytes = 0
-        self._new_bytes = 0  # the bytes that were buffered since the thread of the run last tried to write
+        # The bytes that were buffered since the thread of the run last tried to write.
+        self._new_bytes = 0
         self._dropped_line_count = 0
         self._target: Final = _open_target(target, truncate)
         self._thread: Final = threading.Thread(target=self._run_thread, name="trioflow events", daemon=True)
@@ -92,7 +96,8 @@ class NonBlockingWriter:
 
     def write_line(self, line: bytes) -> None:
         """Buffer a line, which must end in a newline. If the buffer is full, drop the line."""
-        if self.has_failed:  # also if a handler of the log calls this while `_give_up`, with the lock, logs the error
+        if self.has_failed:
+            # Also if a handler of the log calls this while `_give_up`, with the lock, logs the error.
             return
         with self._lock:
             if self._buffered_bytes + len(line) > MAX_BUFFERED_BYTES:
@@ -237,7 +242,8 @@ class _DescriptorTarget:
         try:
             self._use_descriptor(os.open(self._path, os.O_WRONLY | posix.O_NONBLOCK))
         except OSError as error:
-            if error.errno == errno.ENXIO:  # the FIFO has no reader yet
+            if error.errno == errno.ENXIO:
+                # The FIFO has no reader yet.
                 return False
             raise
         return True
@@ -247,7 +253,8 @@ class _DescriptorTarget:
         if self._descriptor is None or self._poller is None:
             time.sleep(seconds)
         else:
-            poller = posix.poll()  # another one, because the other thread may use `_poller` at the same time
+            # Another one, because the other thread may use `_poller` at the same time.
+            poller = posix.poll()
             poller.register(self._descriptor, posix.POLLOUT)
             poller.poll(seconds * 1000)
 

@@ -30,7 +30,8 @@ from ..._core.base._logger import warn
 from ..._core.run._run import BEGIN_HOOKS, Run
 from ..._core.words._run_view import RunInProgress, runs_in_progress
 
-if TYPE_CHECKING:  # imported at the first question, which few programs are asked
+if TYPE_CHECKING:
+    # Imported at the first question, which few programs are asked.
     from ._process_record import Record
 
 SEND_TIMEOUT: Final = 10.0
@@ -89,7 +90,8 @@ class AnswerThread:
 
     def __init__(self) -> None:
         self._lock: Final = threading.Lock()
-        self._pid = 0  # the process that has the thread
+        # The process that has the thread.
+        self._pid = 0
         self.may_steer = True
 
     def start(self) -> bool:
@@ -108,20 +110,23 @@ class AnswerThread:
             address = _free_address()
             listener.bind(address)
             if not address.startswith("\0"):
-                os.chmod(address, 0o600)  # nobody can connect yet
+                # Nobody can connect yet.
+                os.chmod(address, 0o600)
             listener.listen(BACKLOG)
             self._listener, self._pid = listener, os.getpid()
             self._thread = threading.Thread(target=self._answer_all, args=[listener], name="trioflow look", daemon=True)
             try:
                 self._thread.start()
-            except RuntimeError as error:  # there are too many processes
+            except RuntimeError as error:
+                # There are too many processes.
                 self._pid = 0
                 listener.close()
                 raise OSError(errno.EAGAIN, str(error)) from None
             return True
 
     def is_running(self) -> bool:
-        return self._pid == os.getpid()  # a forked process has the socket, but not the thread, of its parent
+        # A forked process has the socket, but not the thread, of its parent.
+        return self._pid == os.getpid()
 
     def stop(self) -> None:
         """Stop to answer, and wait until the thread has ended."""
@@ -131,7 +136,8 @@ class AnswerThread:
                 return
             self._pid = 0
             with contextlib.suppress(OSError):
-                self._listener.shutdown(socket.SHUT_RDWR)  # lets `accept` raise
+                # Lets `accept` raise.
+                self._listener.shutdown(socket.SHUT_RDWR)
             self._listener.close()
             self._thread.join()
             _free_address()
@@ -144,20 +150,24 @@ class AnswerThread:
                 listener.settimeout(forget_abandoned())
                 continue
             except OSError:
-                if self._pid == 0:  # `stop` has closed the listener
+                if self._pid == 0:
+                    # `stop` has closed the listener.
                     return
-                time.sleep(FIRST_INTERVAL)  # the process has too many files open
+                # The process has too many files open.
+                time.sleep(FIRST_INTERVAL)
                 continue
             if peer_of(connection)[1] not in (None, posix.geteuid()):
                 connection.close()
                 time.sleep(STRANGER_PAUSE)
                 continue
-            listener.settimeout(forget_abandoned() or ABANDONED_AFTER)  # this client may be a page
+            # This client may be a page.
+            listener.settimeout(forget_abandoned() or ABANDONED_AFTER)
             # Each has its own thread, so that none waits while a job blocks the loop that another one wants to steer.
             thread = threading.Thread(target=_answer_client, args=(connection,), name=CLIENT_THREAD, daemon=True)
             try:
                 thread.start()
-            except RuntimeError:  # there are too many processes
+            except RuntimeError:
+                # There are too many processes.
                 connection.close()
 
     def finish(self) -> None:
@@ -175,8 +185,10 @@ class AnswerThread:
                 watch.close()
             watches.clear()
         for thread in threading.enumerate():
-            if thread.name == CLIENT_THREAD:  # it sends its answer
-                with contextlib.suppress(RuntimeError):  # `enumerate` has threads that have not started yet, too
+            if thread.name == CLIENT_THREAD:
+                # It sends its answer.
+                with contextlib.suppress(RuntimeError):
+                    # `enumerate` has threads that have not started yet, too.
                     thread.join(max(0.0, deadline - time.monotonic()))
 
 
@@ -201,7 +213,8 @@ def _read_request(connection: socket.socket) -> Any:
     data = bytearray()
     while len(data) < MAX_REQUEST_SIZE and (part := connection.recv(MAX_REQUEST_SIZE)):
         data += part
-    import json  # at the first question, as what makes the answer
+    # At the first question, as what makes the answer.
+    import json
 
     try:
         return json.loads(data) if data else None
@@ -247,14 +260,16 @@ def _try_again(make: Callable[[], Record]) -> Record:
     for _ in range(MAX_TRIES):
         try:
             return make()
-        except Exception as error:  # the run may have changed a dict during an iteration
+        except Exception as error:
+            # The run may have changed a dict during an iteration.
             problem = f"{type(error).__name__}: {error}"
     return {"error": problem}
 
 
 def _handle(received: object, pid: int | None) -> Record:
     request: Record = received if isinstance(received, dict) else {}  # pyright: ignore[reportUnknownVariableType]
-    atexit.unregister(answer_thread.finish)  # it has to be the first of all that is done at the end
+    # It has to be the first of all that is done at the end.
+    atexit.unregister(answer_thread.finish)
     atexit.register(answer_thread.finish)
     try:
         if "do" in request:
@@ -280,12 +295,14 @@ def _steer(request: Record, pid: int | None) -> str:
     by = f"trioflow look, pid {pid or request.get('pid')}, user {user_name(posix.geteuid())}"
     by += ", on its page" * (request.get("page") is True)
     run, target, job, value = None, request.get("run"), None, request.get("value")
-    if "seen" in request:  # a page names what it shows
+    if "seen" in request:
+        # A page names what it shows.
         watch = _seen_watch(request)
         run, target, key = watch.in_progress, None, request.get("job")
         if watch.in_progress.has_ended():
             raise ValueError("the run that the page shows has ended")
-        if isinstance(value, list):  # of jobs that have failed
+        if isinstance(value, list):
+            # The keys are those of failed jobs.
             keys: list[Any] = value  # pyright: ignore[reportUnknownVariableType]
             value = [watch.find(each, has_settled=True) for each in keys]
         else:
@@ -310,9 +327,11 @@ def _choose_run(request: Record) -> RunInProgress:
         if not runs:
             raise ValueError("the run has ended")
     chosen = [run for run in runs if label in (None, run.scheduler.label)]
-    if not chosen and request.get("do") == "window":  # of a nested scheduler, at this path in the only run
+    if not chosen and request.get("do") == "window":
+        # The window may be a nested scheduler's, at this path in the only run.
         chosen = runs
-    if request.get("do") == "reload":  # of the process: the loop of any run will do
+    if request.get("do") == "reload":
+        # A reload is of the process, so the loop of any run will do.
         chosen = runs[:1]
     if len(chosen) != 1:
         labels = ", ".join(repr(run.scheduler.label) for run in runs)
@@ -341,16 +360,19 @@ def _tell_changes(request: Record) -> Record:
         ValueError: there is not one such run.
 
     """
-    from ._watch import Watch  # the trace, of which only pages need anything
+    # The trace, of which only pages need anything.
+    from ._watch import Watch
 
     with watching:
         key = str(request["watch"])
         watch: Watch | None = watches.get(key)
-        if watch is None and not request.get("number") and not runs_in_progress():  # who looks has come first
+        if watch is None and not request.get("number") and not runs_in_progress():
+            # Who looks has come first.
             expect_page(key, request.get("run"))
             watching.wait(FIRST_INTERVAL)
             return {"number": 0}
-        if watch is not None and watch.number != request.get("number"):  # an answer was lost
+        if watch is not None and watch.number != request.get("number"):
+            # An answer was lost.
             watch.close()
             watch = watches[key] = Watch(watch.in_progress)
         elif watch is None:
@@ -359,7 +381,8 @@ def _tell_changes(request: Record) -> Record:
             watch.asked_at, count = time.monotonic(), steered_count
             watching.wait_for(lambda: is_ending or steered_count != count, WATCH_INTERVAL)
         watch.asked_at = time.monotonic()
-    with watch.lock:  # not `watching`, which the end of the program and those who steer take
+    # Not `watching`, which the end of the program and those who steer take.
+    with watch.lock:
         answer = _try_again(watch.answer)
     with watching:
         watch.asked_at = time.monotonic()
@@ -369,7 +392,8 @@ def _tell_changes(request: Record) -> Record:
 
 def expect_page(key: str, label: object = None) -> None:
     """Let a page watch the next run from its begin: a short one would be over before the page asks again."""
-    importlib.import_module("._watch", __package__)  # no run has to wait for it then
+    # No run has to wait for it then.
+    importlib.import_module("._watch", __package__)
 
     expected[key] = label, time.monotonic()
     BEGIN_HOOKS[_watch_for_pages] = None

@@ -94,7 +94,8 @@ def ask(pid: int, request: Record | None = None) -> Record:
     data = _ask_at_socket(pid, request)
     try:
         answer: Record = json.loads(_ask_remotely(pid, request) if data is None else data)
-    except ValueError:  # the answer is incomplete
+    except ValueError:
+        # The answer is incomplete.
         if data and data.startswith(RECEIVED) and request is not None and request.get("do") in ("cancel", "drain"):
             return {"done": f"process {pid} has ended"}
         raise NoAnswer(f"process {pid} ends, or can start no thread: it has not answered") from None
@@ -109,7 +110,8 @@ def answering_programs() -> Iterator[tuple[int, Record]]:
         names = Path("/proc/net/unix").read_text() if sys.platform == "linux" else os.listdir(tempfile.gettempdir())
         pids = {int(pid) for pid in re.findall(r"trioflow-look-(\d+)(?=\n|\.sock\b)", f"{names}\n")}
         for pid in sorted(pids):
-            with contextlib.suppress(NoAnswer, ValueError):  # it may end meanwhile
+            with contextlib.suppress(NoAnswer, ValueError):
+                # It may end meanwhile.
                 _check_process(pid)
                 if (data := _ask_at_socket(pid, None)) and "runs" in (record := json.loads(data)):
                     yield pid, record
@@ -126,7 +128,8 @@ def is_there(pid: int) -> bool:
 
 def _check_process(pid: int) -> None:
     if posix.IS_POSIX:
-        with contextlib.suppress(PermissionError):  # it belongs to another user
+        with contextlib.suppress(PermissionError):
+            # It belongs to another user.
             try:
                 os.kill(pid, 0)
             except ProcessLookupError:
@@ -153,7 +156,8 @@ def _ask_at_socket(pid: int, request: Record | None) -> bytes | None:
         try:
             connection.connect(socket_address(pid))
             if peer_of(connection) not in ((None, None), (pid, posix.geteuid())):
-                return None  # another process has taken the name
+                # Another process has taken the name.
+                return None
         except BlockingIOError:
             raise _too_slow(pid) from None
         except OSError:
@@ -167,7 +171,8 @@ def _ask_at_socket(pid: int, request: Record | None) -> bytes | None:
                 data += part
         except TimeoutError:
             raise _too_slow(pid) from None
-        except OSError:  # the program has ended
+        except OSError:
+            # The program has ended.
             pass
     return bytes(data)
 
@@ -223,7 +228,8 @@ def _ask_remotely(pid: int, request: Record | None) -> bytes:
     if data is not None:
         shutil.rmtree(folder)
         return data
-    Path(folder, "abandoned").touch()  # the script, if it still runs, removes the folder
+    # The script, if it still runs, removes the folder.
+    Path(folder, "abandoned").touch()
     raise NoAnswer(
         f"process {pid} does not answer within {REMOTE_TIMEOUT:g} s, because its main thread runs no Python code; "
         f"to look into it then, {HOW_TO_ASK}; {HOW_TO_SEE.format(pid)}"
@@ -236,7 +242,8 @@ def _looking_alone(pid: int) -> Generator[None]:
     if sys.platform != "linux":
         yield
         return
-    with open(f"/proc/{pid}/environ", "rb") as lock:  # only who may trace the process can open this, and so lock it
+    # Only who may trace the process can open this, and so lock it.
+    with open(f"/proc/{pid}/environ", "rb") as lock:
         posix.fcntl.flock(lock, posix.fcntl.LOCK_EX)
         yield
 
@@ -351,7 +358,8 @@ def _section(name: str, rows: Rows, run: Record, columns: int | None, limit: int
     name_width = math.inf if columns is None or len(rows[0][1]) == 2 else columns // 2
     shown_rows = [[*map(printable, row)] for _, row in rows[:limit]]
     cells = [[fit(name, name_width, "ends", display_width), *others] for name, *others in shown_rows]
-    left_aligned = (0, len(cells[0]) - 1)  # any others are numbers
+    # Any others are numbers.
+    left_aligned = (0, len(cells[0]) - 1)
     lines = list(align_columns(cells, left_aligned))
     if columns is not None and max(map(display_width, lines)) + 2 > columns:
         heads = align_columns([row[:-1] for row in cells], left_aligned)

@@ -59,7 +59,8 @@ class WatchedRun:
 
     def update(self, answer: Record) -> None:
         """Merge an answer with those before it. The first one begins anew."""
-        if answer["number"] == 0:  # no run is in progress yet
+        if answer["number"] == 0:
+            # No run is in progress yet.
             return
         if answer["number"] == 1:
             for known in (self.runs, self.jobs, self.incidents, self.questions):
@@ -84,9 +85,11 @@ class WatchedRun:
 
     def take_record(self, record: TraceRecord) -> None:
         """Take over the last run of each scheduler in the record of a run that has ended."""
-        for run in {(run.parent, run.scheduler_number): run for run in record.runs}.values():  # enclosing ones first
+        # Enclosing ones first.
+        for run in {(run.parent, run.scheduler_number): run for run in record.runs}.values():
             if run.parent is not None and run.parent not in self.jobs:
-                continue  # it was a part of an earlier run
+                # It was a part of an earlier run.
+                continue
             index = len(self.runs)
             self.runs[index] = RunFacts(run, (), ())
             for number in run.member_numbers:
@@ -111,9 +114,11 @@ class WatchedRun:
 
         Neither groups nor the jobs in a `First` count, which is one job.
         """
-        firsts = dict[int, int]()  # for each run in a `First`, the key of the outermost one
+        # For each run in a `First`, the key of the outermost one.
+        firsts = dict[int, int]()
         schedulers = {key for facts in self.runs.values() if (key := facts.span.parent) is not None}
-        for index, facts in sorted(self.runs.items()):  # enclosing runs come first
+        # Enclosing runs come first.
+        for index, facts in sorted(self.runs.items()):
             if (parent := facts.span.parent) is not None:
                 outer, scheduler = self.jobs[parent]
                 if outer in firsts or scheduler.span.is_first:
@@ -327,7 +332,8 @@ def describe_job(run: WatchedRun, key: int, told: Record) -> Record:
 def jobs_in(run: WatchedRun, key: int | None) -> list[JobFacts]:
     """Return the jobs that count in a group, or the members of a `First`; for None, all jobs and members."""
     groups, outer = {key}, {facts.span.parent for facts in run.runs.values()}
-    for _, facts in sorted(run.runs.items()):  # enclosing runs come first
+    # Enclosing runs come first.
+    for _, facts in sorted(run.runs.items()):
         parent = facts.span.parent
         span = run.jobs[parent][1].span if parent in run.jobs else None
         if span is not None and span.parent in groups and (key is None or not span.is_first):
@@ -393,7 +399,8 @@ def _job_facts(run: WatchedRun, facts: JobFacts) -> Iterator[tuple[str, str]]:
         yield "a failure", "ends the run" if span.critical else "is tolerated"
     if span.started_at is not None and (began := span.attempt_started_at) is not None:
         end = "" if span.finished_at is None else f", until {run.clock_time(span.finished_at)}"
-        if span.attempts:  # two ages: that of the attempt, and that of the job
+        if span.attempts:
+            # Two ages: that of the attempt, and that of the job.
             yield "first started", run.clock_time(span.started_at)
         yield "started", run.clock_time(began)
         if end or span.state is JobState.RUNNING:

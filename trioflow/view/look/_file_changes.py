@@ -162,7 +162,8 @@ class FileChange:
         """
         name, place = name_bound(node), node
         if before is None and name and not any(name in each for each in self.namespaces.values()):
-            if isinstance(node, ast.AnnAssign):  # whose annotation would take the place of all others of the module
+            if isinstance(node, ast.AnnAssign):
+                # Its annotation would take the place of all others of the module.
                 node = ast.copy_location(ast.Assign([node.target], node.value or node.target), node)
             self.additions.append((node, name, self._new.compile(node)))
             return

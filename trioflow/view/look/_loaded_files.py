@@ -48,7 +48,8 @@ def remember() -> None:
     since, _remembered_at = _remembered_at, time.time()
     for module in [*sys.modules.values()]:
         namespace = getattr(module, "__dict__", {})
-        file = namespace.get("__file__")  # not getattr(), which could call a `__getattr__`
+        # Not getattr(), which could call a `__getattr__`.
+        file = namespace.get("__file__")
         if (
             isinstance(file, str)
             and not file.endswith((".so", ".pyd", ".pyc"))

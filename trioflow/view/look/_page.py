@@ -102,7 +102,8 @@ class Page:
             try:
                 self.ask()
             except _client.NoAnswer as error:
-                time.sleep(RETRY_INTERVAL)  # a process that was killed takes a moment to end
+                # A process that was killed takes a moment to end.
+                time.sleep(RETRY_INTERVAL)
                 with self._lock:
                     self._set_problem(str(error) if _client.is_there(self._pid) else GONE)
 
@@ -145,7 +146,8 @@ class Page:
         """Return the console of the run so far as data, when it is not that of a query any more, such as `have=7`."""
         with self._lock:
             self._lock.wait_for(lambda: query != f"have={self.version}", _answers.WATCH_INTERVAL)
-            if self.has_ended:  # a browser asks no more
+            if self.has_ended:
+                # A browser asks no more.
                 self._lock.wait_for(lambda: not self._is_drawing, _answers.WATCH_INTERVAL)
             if self._shown["version"] != self.version and not self._run.answer["more"]:
                 self._shown = {"version": self.version, **self._make_state(), "own": self._is_own}
@@ -168,7 +170,8 @@ class Page:
             if seen != self._run.answer["seen"] or key not in self._run.jobs:
                 return {}
         if not self.has_ended:
-            with contextlib.suppress(_client.NoAnswer):  # it has just ended
+            with contextlib.suppress(_client.NoAnswer):
+                # It has just ended.
                 told = self._request({"seen": seen, "detail": key})
         with self._lock:
             return _console.describe_job(self._run, key, told) if key in self._run.jobs else {}
@@ -288,7 +291,8 @@ class PageServer(ThreadingHTTPServer):
         """When a browser has asked for the page for the last time."""
         self.has_saved_end = threading.Event()
         """Whether a browser has got the report after the end of the run."""
-        self._connections: Final[dict[Any, bool]] = {}  # and whether they have had the token
+        # And whether they have had the token.
+        self._connections: Final[dict[Any, bool]] = {}
         self._connections_lock: Final = threading.Lock()
 
     def show_end(self) -> None:
@@ -336,7 +340,8 @@ class PageHandler(BaseHTTPRequestHandler):
 
     server: PageServer  # pyright: ignore[reportIncompatibleVariableOverride]
     server_version, sys_version = "trioflow", ""
-    protocol_version = "HTTP/1.1"  # the connection that has had the token is used again
+    # The connection that has had the token is used again.
+    protocol_version = "HTTP/1.1"
     timeout = REQUEST_TIMEOUT
 
     def do_GET(self) -> None:
@@ -416,7 +421,8 @@ class PageHandler(BaseHTTPRequestHandler):
             while size and (part := file.read(min(size, CHUNK_SIZE))):
                 self.wfile.write(part)
                 size -= len(part)
-            self.close_connection = size > 0  # it has become shorter
+            # It has become shorter.
+            self.close_connection = size > 0
 
     def _send_data(self, data: object) -> None:
         self._send(200, json.dumps(data, separators=(",", ":")), {"Content-Type": "application/json"})
@@ -453,9 +459,11 @@ def serve_parent(key: str) -> None:
 
     The parent expects the page under the key.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # which the parent gets, too
+    # The parent gets SIGINT, too.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     with serving(Page(os.getppid(), None, key)) as server:
         print(server.url, flush=True)
         sys.stdin.buffer.read()
-        os.dup2(1, 2)  # so that who reads the errors of the parent does not wait for the end of this process, too
+        # So that who reads the errors of the parent does not wait for the end of this process, too.
+        os.dup2(1, 2)
         server.show_end()

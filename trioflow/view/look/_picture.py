@@ -99,11 +99,13 @@ class Plan:
         self.owners: Final[dict[Place, int]] = {}
         groups = {facts.span.parent for facts in run.runs.values()}
         places: dict[int | None, Place] = {None: ()}
-        for key, (_, facts) in sorted(run.jobs.items(), key=lambda item: item[1][0]):  # enclosing groups come first
+        # Enclosing groups come first.
+        for key, (_, facts) in sorted(run.jobs.items(), key=lambda item: item[1][0]):
             span, outer = facts.span, places[facts.span.parent]
             places[key] = outer
             if outer not in self.members:
-                continue  # in a `First`, which is one job, or in a group that is a box
+                # In a `First`, which is one job, or in a group that is a box.
+                continue
             is_group = key in groups and not span.is_first
             is_named = placing.names_groups if is_group else placing.names_jobs
             places[key] = place = (*outer, key if is_named else (families[key], is_group))
@@ -165,7 +167,8 @@ class Picture:
             for placing, has_labels in self._forms:
                 if (plan := self._plans[placing]).can_be_read(has_labels):
                     names = {place: f"g{number}n{index}" for index, place in enumerate(plan.titles)}
-                    ways = DIRECTIONS if plan.edges else DIRECTIONS[:1]  # without edges, a grid reads like a text
+                    # Without edges, a grid reads like a text.
+                    ways = DIRECTIONS if plan.edges else DIRECTIONS[:1]
                     sources = (PictureWriter(plan, names, has_labels, way).source() for way in ways)
                     fitted = _dot.render_to_fit(sources, "", PLACE, DOT_SECONDS)
                     drawn.append((fitted.scale - MIN_SCALES[has_labels], plan, names, has_labels, fitted.svg))
@@ -232,7 +235,8 @@ class PictureWriter(_dot.DotWriter[Place]):
         if self._plan.placing is JOBS:
             remarks = ()
         elif remarks:
-            attributes["margin"] = "0.1,0.09"  # with a bar below the text
+            # With a bar below the text.
+            attributes["margin"] = "0.1,0.09"
         return _dot.Statement("node", (self.names[key],), attributes, label, remarks)
 
     def frame(self, key: Place) -> _dot.Statement:

@@ -66,7 +66,8 @@ def _executing_jobs() -> Iterator[tuple[AnyJob, int]]:
 
 def _jobs_of(scheduler: BaseScheduler) -> Iterator[AnyJob]:
     """Yield the user's jobs of a scheduler, nested ones after their schedulers, while other threads may add jobs."""
-    todo = list(scheduler)[::-1]  # a loop without recursion, because schedulers may be nested to any depth
+    # A loop without recursion, because schedulers may be nested to any depth.
+    todo = list(scheduler)[::-1]
     while todo:
         job = todo.pop()
         if job.scheduler is None or _job_queries.counted_state(job.scheduler, job) is not None:
@@ -83,8 +84,10 @@ def _describe_run(in_progress: RunInProgress, blocking: dict[AnyJob, int]) -> Re
     tally = Tally.for_scheduler(scheduler)
     running = [job for job in jobs if job.state is JobState.RUNNING and not is_scheduler(job)]
     scheduled = [job for job in jobs if job.state is JobState.SCHEDULED]
-    ended: set[AnyJob | None] = set()  # the nested schedulers whose IDLE jobs will not be reached any more
-    for job in jobs:  # schedulers come before their jobs
+    # The nested schedulers whose IDLE jobs will not be reached any more.
+    ended: set[AnyJob | None] = set()
+    # Schedulers come before their jobs.
+    for job in jobs:
         if is_scheduler(job) and (job.is_settled() or job.scheduler in ended):
             ended.add(job)
     idle = [job for job in jobs if job.state is JobState.IDLE and job.scheduler not in ended]
@@ -140,7 +143,8 @@ def _describe_running(jobs: list[AnyJob], paths: Any, now: float, blocker: AnyJo
             "blocks_loop": job is blocker,
             **describe_place(job),
         }
-        if job.state is JobState.RUNNING:  # otherwise it has settled meanwhile, and the record is about both states
+        if job.state is JobState.RUNNING:
+            # Otherwise it has settled meanwhile, and the record is about both states.
             yield record
 
 
@@ -148,7 +152,8 @@ def describe_place(job: AnyJob) -> Record:
     """Describe where a job stands, and why."""
     frames, is_executing = job_frames(job)
     thread_frames = None if is_executing else _frames_in_thread(job)
-    has_command = _job_queries.runs_commands(job)  # it is at its command line, not in the loop that awaits the process
+    # It is at its command line, not in the loop that awaits the process.
+    has_command = _job_queries.runs_commands(job)
     return {
         "line": None
         if has_command or is_scheduler(job)
@@ -175,7 +180,8 @@ def _frames_in_thread(job: AnyJob) -> list[tuple[FrameType, int]] | None:
 def _describe_line(frames: Iterable[tuple[FrameType, int]]) -> Record | None:
     """Describe the innermost line of the user's own code, or else the line in the function that the job calls."""
     place: tuple[FrameType, int] | None = None
-    has_kind = False  # a library that a kind of trioflow's calls is at no line of the user
+    # A library that a kind of trioflow's calls is at no line of the user.
+    has_kind = False
     for frame, number in frames:
         file = frame.f_code.co_filename
         has_kind |= file.startswith(KINDS_PREFIX)
@@ -221,7 +227,8 @@ def group_waits(jobs: Iterable[AnyJob], now: float = 0.0, blocker: AnyJob | None
     """
     groups: dict[tuple[WaitCause, str, int], list[AnyJob]] = {}
     for job in jobs:
-        cause, resource, _ = waiting(job) or Waiting(WaitCause.JOBS)  # an IDLE job waits for others
+        # An IDLE job waits for others.
+        cause, resource, _ = waiting(job) or Waiting(WaitCause.JOBS)
         line = 0 if cause is WaitCause.PAUSE else id(job.scheduler)
         groups.setdefault((cause, resource, line), []).append(job)
     for (cause, resource, line), members in groups.items():
@@ -231,7 +238,8 @@ def group_waits(jobs: Iterable[AnyJob], now: float = 0.0, blocker: AnyJob | None
             text = "" if since is None else f"; it has been ready for {duration_text(now - since)}"
             text = f"is ready, but {blocker.label!r} blocks the event loop{text}"
             explanation = explanation.replace(READY_TEXT, text)
-        if state is job.state and state in WAITING_STATES:  # otherwise, it has started meanwhile
+        if state is job.state and state in WAITING_STATES:
+            # Otherwise, it has started meanwhile.
             yield WaitGroup(f"{cause.value} {resource} {line}", cause, members, since, explanation)
 
 

@@ -34,7 +34,8 @@ NOTHING_CHANGED: Final = "no file of the program has changed since it was loaded
 # What refers to the variables of a call, and in what a call may keep functions.
 CALLS: Final = (FrameType, CoroutineType, GeneratorType, AsyncGeneratorType)
 CONTAINERS: Final = (CellType, FunctionType, MethodType, functools.partial, tuple, list, dict, set)
-MAX_CONTAINERS: Final = 100  # as all functions of a module refer to its namespace
+# As all functions of a module refer to its namespace.
+MAX_CONTAINERS: Final = 100
 KEEPERS: Final = {
     ("functools", "_lru_cache_wrapper"): "functools.cache keeps the results of {} until cache_clear()",
     ("numba.core.registry", "CPUDispatcher"): "numba keeps the machine code of {} until recompile()",
@@ -44,7 +45,8 @@ KEEPERS: Final = {
     ("distributed.client", "Client"): "Dask workers keep the old code of modules that they have imported",
 }
 """The types of objects that keep old code, or what it has returned, and what the answer says if there are some."""
-_lock: Final = threading.RLock()  # of those who reload at once, one comes after the other
+# Reloads that are asked for at once come one after the other.
+_lock: Final = threading.RLock()
 
 
 def reload(by: str = "") -> str:
@@ -61,7 +63,8 @@ def reload(by: str = "") -> str:
         done, remarks = _take_changes()
     message = f"{done} by {by}{remarks}" if by else done + remarks
     for run in runs_in_progress():
-        with contextlib.suppress(RuntimeError):  # its loop has ended
+        with contextlib.suppress(RuntimeError):
+            # Its loop has ended.
             run.call_in_loop(functools.partial(run.report, None, message, is_steering=True))
     return done + remarks
 
@@ -93,9 +96,11 @@ def _take_changes() -> tuple[str, str]:
     for file, change in changes.items():
         codes = {old: new["__code__"] for old, new in change.successors.items() if isinstance(new, dict)}
         loaded[file] = files[file]._replace(is_certain=True, successors=codes)
-    _loaded_files.remember()  # what the new imports have loaded
+    # What the new imports have loaded.
+    _loaded_files.remember()
     _user_code.reload_count += 1
-    linecache.checkcache()  # tracebacks do so by themselves, and the lines of views do not
+    # Tracebacks do so by themselves, and the lines of views do not.
+    linecache.checkcache()
     done = join_names([*dict.fromkeys(names)], MAX_NAMED) or "nothing but lines has changed"
     files_text = join_names([*map(os.path.basename, changed)], MAX_NAMED)
     return f"reloaded {files_text}: {done}", "".join(f"; {remark}" for remark in remarks)

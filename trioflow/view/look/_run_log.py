@@ -70,7 +70,8 @@ def _name(run: WatchedRun, key: int | None) -> str:
 
 
 def _lines(run: WatchedRun) -> Iterator[Line]:
-    errors = defaultdict[int | None, list[str]](list)  # of the attempts of members, by the keys of their groups
+    # Of the attempts of members, by the keys of their groups.
+    errors = defaultdict[int | None, list[str]](list)
     for _, facts in run.jobs.values():
         errors[facts.span.parent] += filter(None, (error for number, _, error in facts.span.failed_attempts if number))
     for key, (_, facts) in run.jobs.items():
@@ -87,7 +88,8 @@ def _lines_of_job(facts: JobFacts, told: tuple[str, ...]) -> Iterator[Line]:
     """Yield the lines of a job; of a group, without the failures of members, which are `told` by these."""
     span, failure = facts.span, facts.failure
     for number, ended, error in span.failed_attempts:
-        if number and not error.startswith(told):  # a job that was blocked has the number 0
+        if number and not error.startswith(told):
+            # A job that was blocked has the number 0.
             text = f"attempt {number} failed: {error}" if error else f"attempt {number} succeeded"
             yield Line(ended, span.number, printable(text), ("retried", number, error.partition(":")[0]))
     for began, ended in span.throttled:

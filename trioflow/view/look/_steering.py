@@ -64,12 +64,14 @@ def steer(
             answer.set_result("; ".join(done))
         except (TypeError, ValueError, RuntimeError) as error:
             answer.set_exception(ValueError("; ".join([*done, str(error)])))
-            if is_late.is_set():  # who asked does not wait any more
+            if is_late.is_set():
+                # Who asked does not wait any more.
                 run.report(job, f"{action} by {by} has no effect: {error}", is_steering=True)
 
     try:
         run.call_in_loop(act)
-    except RuntimeError:  # the loop has ended
+    except RuntimeError:
+        # The loop has ended.
         raise ValueError("the run has ended") from None
     try:
         return answer.result(STEER_TIMEOUT)
@@ -148,7 +150,8 @@ def _act(run: RunInProgress, action: str, value: Any, by: str, target: str | Non
             raise ValueError(f"'{printable(subject)}' has ended")
         job.cancel()
     done = f"'{printable(subject)}': {ACTIONS[action].format(value)}"  # pyright: ignore[reportUnknownArgumentType]
-    if action == "answer":  # not only who, also what
+    if action == "answer":
+        # Not only who, also what.
         done, note = done + note, ""
     run.report(job, f"{done} by {by}", is_steering=True)
     return done + note

@@ -60,7 +60,8 @@ class Watch:
         self.in_progress: Final = in_progress
         self.identity: Final = secrets.token_hex(8)
         """The run that the keys of jobs belong to. Who steers names it, to meet no run that was not seen."""
-        self.lock: Final = threading.Lock()  # of `answer`; the end of the program does not take it
+        # Guards `answer`; the end of the program does not take it.
+        self.lock: Final = threading.Lock()
         self.has_more = False
         """Whether there is more to tell than the last answer has."""
         self.number = 0
@@ -77,17 +78,20 @@ class Watch:
         self._paths: Final[dict[AnyJob, str]] = {}
         self._owners: Final[dict[object, int]] = {}
         self._keys: Final[dict[str, dict[str, str]]] = {}
-        self._changed_runs: Final[dict[int, None]] = {}  # those that may have changed since they were told
+        # The jobs that may have changed since they were told.
+        self._changed_runs: Final[dict[int, None]] = {}
         self._dropped: Final[dict[BaseScheduler, deque[AnyJob]]] = {}
         self._last_incidents: Final[dict[BaseScheduler, Incident]] = {}
-        self._asking: Final[dict[AnyJob, None]] = {}  # those that may ask a person
+        # The jobs that may ask a person.
+        self._asking: Final[dict[AnyJob, None]] = {}
         self._new_keys: Final = itertools.count()
         self._estimate: Final = Estimate(self._scheduler)
         self._add_run(self._scheduler, None)
 
     def close(self) -> None:
         """Let the schedulers keep no jobs for this looking process any more."""
-        for scheduler, dropped in list(self._dropped.items()):  # another thread may be answering
+        # Another thread may be answering.
+        for scheduler, dropped in list(self._dropped.items()):
             stop_collecting(scheduler, dropped)
 
     def answer(self) -> Record:
@@ -95,23 +99,28 @@ class Watch:
         view = current_run(self._scheduler)
         self._view = self._view if view is None else view
         found_dropped = [(dropped, job) for dropped in self._dropped.values() for job in dropped.copy()]
-        for index, run in enumerate(self._runs):  # the loop appends the runs of nested schedulers
+        # The loop appends the runs of nested schedulers.
+        for index, run in enumerate(self._runs):
             self._update_run(index, run)
         graphs = None
         incidents = [(index, new) for index, run in enumerate(self._runs) for new in self._new_incidents(run.scheduler)]
-        if incidents:  # one may be that jobs are tried again
+        if incidents:
+            # One may be that jobs are tried again.
             known = ((job, live) for job, live in self._jobs.items() if job not in self._unsettled)
             anew = (job for job, live in known if (live.state, live.finished_at) != (job.state, job.finished_at))
             self._unsettled.update(dict.fromkeys([*anew], (None, 0)))
         told, steps, jobs, has_more = self._describe_changed_jobs()
-        is_last = view is not None and not has_more  # of a run that goes on: who looks shows what it says
+        # Of a run that goes on: who looks shows what it says.
+        is_last = view is not None and not has_more
         waiting, unexplained = self._describe_waiting() if is_last else ([], 0)
         is_over = view is None and not has_more
-        if is_over and self._scheduler.keep_jobs:  # otherwise, a graph would show some of the jobs
+        if is_over and self._scheduler.keep_jobs:
+            # Otherwise, a graph would show some of the jobs.
             critical_path = find_critical_path(self._scheduler) if len(self._jobs) <= MAX_BOXES else {}
             graphs = [to_plain(describe_graph(self._scheduler, critical_path))]
         keeps_jobs = all(run.scheduler.keep_jobs for run in self._runs)
-        tally = None if keeps_jobs else Tally.for_scheduler(self._scheduler)  # of all jobs, also of those dropped
+        # Of all jobs, also of those dropped.
+        tally = None if keeps_jobs else Tally.for_scheduler(self._scheduler)
         answer: Record = {
             "number": self.number + 1,
             "seen": self.identity,
@@ -141,7 +150,8 @@ class Watch:
             if state is not None and state.is_settled:
                 del self._unsettled[job]
         for dropped, job in found_dropped:
-            if dropped and dropped[0] is job and job not in self._unsettled:  # the loop appends others meanwhile
+            if dropped and dropped[0] is job and job not in self._unsettled:
+                # The loop appends others meanwhile.
                 dropped.popleft()
         self._last_incidents.update((self._runs[index].scheduler, new) for index, new in incidents)
         self.number, self.is_over, self.has_more = self.number + 1, is_over, has_more
@@ -192,7 +202,8 @@ class Watch:
         for job in new:
             self._paths.setdefault(job, prefix + escape_label(job.label))
             self._jobs[job] = run.jobs[job] = live = _event_log.LiveJob(next(self._new_keys), job, run_index=index)
-            if self.number or not scheduler.keep_jobs:  # it was added since the last answer, or since the run began
+            if self.number or not scheduler.keep_jobs:
+                # It was added since the last answer, or since the run began.
                 live.added_at = self._view.clock()
             self._unsettled[job] = None, 0
             _event_log.add_keys(job, self._owners, self._keys)
@@ -240,7 +251,8 @@ class Watch:
             live = self._jobs[job]
             live.read()
             told[job] = _shared_state(live.state, attempts)
-            is_plain = live.outcome[1:] == PLAIN_OUTCOME[1:] and attempts < 2  # those that have not begun have none
+            # Groups that have not begun have none.
+            is_plain = live.outcome[1:] == PLAIN_OUTCOME[1:] and attempts < 2
             if state is not None and is_plain and live.command is None:
                 steps.append((live.key, live.state.value, live.started_at, live.finished_at))
                 continue
@@ -275,7 +287,8 @@ class Watch:
         lines: dict[BaseScheduler | None, list[AnyJob]] = {}
         for job in scheduled:
             lines.setdefault(job.scheduler, []).append(job)
-        share = max(1, MAX_EXPLAINED // max(1, len(lines)))  # so that none waits unseen behind a long line of another
+        # So that none waits unseen behind a long line of another.
+        share = max(1, MAX_EXPLAINED // max(1, len(lines)))
         asked = [job for line in lines.values() for job in line[:share]][:MAX_EXPLAINED]
         told = [
             (group.name, [self._jobs[job].key for job in group.jobs], len(group.jobs), group.explanation)

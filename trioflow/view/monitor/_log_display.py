@@ -84,7 +84,8 @@ class LogDisplay(Display):
         self._lock: Final = threading.Lock()
         self._has_failed = stream is None
         self._last_line_at = time.monotonic()
-        self._progress_step = 0  # the step, out of `PROGRESS_LINE_COUNT`, that the latest progress line showed
+        # The step, out of `PROGRESS_LINE_COUNT`, that the latest progress line showed.
+        self._progress_step = 0
         self._ticker: Final = Ticker(self._report_if_silent, 0, SILENCE_CHECK_INTERVAL)
         self._get_tag: Final = get_tag
         self._fold: Final = fold
@@ -159,7 +160,8 @@ class LogDisplay(Display):
     def _apply_style(self, text: str, style: str) -> str:
         if not self._has_colors:
             return text
-        from ._terminal import render_style  # imported here, because importing rich takes a long time
+        # Imported here, because importing rich takes a long time.
+        from ._terminal import render_style
 
         return render_style(text, style)
 

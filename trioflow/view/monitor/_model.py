@@ -81,10 +81,12 @@ class RunModel:
         self.estimate: Final = Estimate(scheduler)
         self.are_failures_shown_elsewhere: Final = are_failures_shown_elsewhere
         self._dropped_jobs: Final = deque[AnyJob](maxlen=MAX_DROPPED)
-        self.graph_revision = 0  # incremented when jobs are added or replaced
+        # Incremented when jobs are added or replaced.
+        self.graph_revision = 0
         # The following dicts are ordered sets: their keys are jobs.
         self.running_jobs: Final[dict[JobRecord, None]] = {}  # without forever jobs and the jobs nested in them
-        self.forever_jobs: Final[dict[JobRecord, None]] = {}  # omits forever jobs nested in another forever job
+        # Omits forever jobs nested in another forever job.
+        self.forever_jobs: Final[dict[JobRecord, None]] = {}
         self.failed_jobs_by_kind: Final[dict[tuple[bool | None, str], FailedJobs]] = {}
         """The failed jobs of one kind that count alike, as in `group_failures`."""
         self._begin_records(self.root)
@@ -124,7 +126,8 @@ class RunModel:
         collect_dropped(scheduler, self._dropped_jobs)
         record = cast(SchedulerRecord, self.records[scheduler])
         if [*scheduler] == [job.job for job in record.members]:
-            return  # what had settled, and runs again, was reopened
+            # What had settled, and runs again, was reopened.
+            return
         record.counts.subtract_from_enclosing()
         failed_jobs = (failures.jobs for failures in self.failed_jobs_by_kind.values())
         for jobs in (self.running_jobs, self.forever_jobs, *failed_jobs):
@@ -208,7 +211,8 @@ class RunModel:
     def job_reopened(self, reopened_job: AnyJob) -> None:
         """Record that a job that had settled is IDLE again."""
         job = self.records.get(reopened_job)
-        if job is None:  # its scheduler has dropped it
+        if job is None:
+            # Its scheduler has dropped it.
             return
         assert job.enclosing is not None
         if isinstance(job, SchedulerRecord):

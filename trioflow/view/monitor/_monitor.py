@@ -104,7 +104,8 @@ class Monitor(Instrument):
         self._are_failures_shown_elsewhere = False
         self._should_fold = False
         self._shown_subjects: Collection[str] = ()  # in the last run
-        self._model: RunModel | None = None  # None unless a run is shown
+        # None unless a run is shown.
+        self._model: RunModel | None = None
 
     def __repr__(self) -> str:
         """Show the label of the current run, if there is one."""
@@ -197,7 +198,8 @@ class Monitor(Instrument):
         symbols = _symbols.Symbols.for_stream(stream)
         get_tag = functools.partial(name_of, model=model, symbols=symbols) if self._should_tag_lines else None
         if can_move_cursor(stream):
-            from ._terminal import TerminalDisplay  # imported here, because importing rich takes a long time
+            # Imported here, because importing rich takes a long time.
+            from ._terminal import TerminalDisplay
 
             draw = PictureRenderer(model, symbols).draw
             return TerminalDisplay(stream, draw, self._should_capture_child_output, get_tag)
@@ -218,7 +220,8 @@ def can_move_cursor(stream: TextIO | None) -> bool:
 
 def are_at_one_place(stream: TextIO, other: TextIO) -> bool:
     """Return whether two streams write to one file or terminal, or into the cell of a notebook."""
-    with contextlib.suppress(Exception):  # raised if one is None, closed, or not a file
+    with contextlib.suppress(Exception):
+        # Raised if one is None, closed, or not a file.
         return type(stream).__module__ == "ipykernel.iostream" or os.path.sameopenfile(stream.fileno(), other.fileno())
     return False
 

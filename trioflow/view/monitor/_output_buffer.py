@@ -89,7 +89,8 @@ def is_terminal(stream: TextIO | None) -> bool:
     """Return whether a stream is a terminal on which no monitor is drawing."""
     if stream is None or isinstance(stream, StreamProxy):
         return False
-    with contextlib.suppress(Exception):  # raised if the stream is closed, or is not a stream
+    with contextlib.suppress(Exception):
+        # Raised if the stream is closed, or is not a stream.
         return bool(stream.isatty())
     return False
 
@@ -161,10 +162,12 @@ class OutputBuffer:
         self._lock: Final = threading.RLock()
         self._lines: list[str] = []
         self._character_count = 0
-        self._partial_lines: Final[dict[tuple[AnyJob | None, int], str]] = {}  # by job and thread id
+        # By job and thread id.
+        self._partial_lines: Final[dict[tuple[AnyJob | None, int], str]] = {}
         self._replaced_streams: list[tuple[str, TextIO, BufferedStream]] = []
         self._replaced_handlers: list[tuple[logging.StreamHandler[Any], TextIO, BufferedStream]] = []
-        self._owner_pid: int | None = None  # the process that draws; its forks have no drawing thread
+        # The process that draws; its forks have no drawing thread.
+        self._owner_pid: int | None = None
         self.fd_capture: FdCapture | None = None
         self.before_print: Callable[[], None] = lambda: None
         """A function that is called before `write` adds lines. It adds the earlier output of other processes."""
@@ -182,7 +185,8 @@ class OutputBuffer:
         job = _find_current_job()
         key = job, threading.get_ident()
         with self._lock:
-            lines, partial = split_lines(self._partial_lines.get(key, "") + text)  # raises if `text` is bytes
+            # Raises if `text` is bytes.
+            lines, partial = split_lines(self._partial_lines.get(key, "") + text)
             self._partial_lines.pop(key, None)
             if partial:
                 self._partial_lines[key] = partial
@@ -239,7 +243,8 @@ class OutputBuffer:
 
     def open_capture(self, stream: TextIO) -> None:
         """Capture output to `stream` that bypasses it, if it has a descriptor, on systems that can poll pipes."""
-        with contextlib.suppress(OSError, ValueError):  # raised if the stream has no descriptor
+        with contextlib.suppress(OSError, ValueError):
+            # Raised if the stream has no descriptor.
             self.fd_capture = FdCapture(self, stream.fileno(), stream.encoding) if posix.IS_POSIX else None
 
     def replace_terminal_streams(self) -> None:
@@ -328,7 +333,8 @@ def split_lines(text: str) -> tuple[list[str], str]:
     """
     *lines, partial = text.split("\n")
     if len(partial) > MAX_PARTIAL_LINE_CHARACTERS:
-        if "\r" in partial[:-1]:  # drop the text that a carriage return overwrites
+        if "\r" in partial[:-1]:
+            # Drop the text that a carriage return overwrites.
             partial = visible_text(partial) + "\r" * partial.endswith("\r")
         if len(partial) > MAX_PARTIAL_LINE_CHARACTERS:
             lines, partial = [*lines, partial], ""
@@ -410,11 +416,13 @@ class LogOutput(OutputBuffer):
     def restore(self) -> None:
         """Restore the real streams, and write incomplete lines."""
         self.restore_streams()
-        self.finish_partial_lines()  # and what the descriptors had
+        # And what the descriptors had.
+        self.finish_partial_lines()
         self._write_buffered_lines()
 
     def _write_buffered_lines(self) -> None:
-        with self._stream_lock, contextlib.suppress(OSError, ValueError):  # raised if the stream is broken or closed
+        # Raised if the stream is broken or closed.
+        with self._stream_lock, contextlib.suppress(OSError, ValueError):
             self.write_lines(self._real_stream)
 
 
@@ -504,7 +512,8 @@ class CapturePipe:
         """Decode output from the pipe, and return the lines that this output completes."""
         text = self._decoder.decode(data)
         if not self._owner.encoding.lower().startswith("utf"):
-            text = text.replace("\ufffd", "?")  # the encoding has no replacement character
+            # The encoding has no replacement character.
+            text = text.replace("\ufffd", "?")
         lines, self._partial_line = split_lines(self._partial_line + text)
         return lines
 
@@ -529,7 +538,8 @@ class FdCapture:
         self.encoding: Final = encoding
         self._buffer: Final = buffer
         self._terminal_descriptor: Final = os.dup(terminal)
-        self._lock: Final = threading.RLock()  # not held while the picture is drawn
+        # Not held while the picture is drawn.
+        self._lock: Final = threading.RLock()
         self._selector: Final = selectors.DefaultSelector()
         self._wake_read_end, self._wake_write_end = os.pipe()
         self._selector.register(self._wake_read_end, selectors.EVENT_READ)
@@ -545,7 +555,8 @@ class FdCapture:
         pipe = self.open_pipe()
         device = _device_number(self._terminal_descriptor)
         for number, stream in ((1, sys.__stdout__), (2, sys.__stderr__)):
-            with contextlib.suppress(OSError):  # raised if the descriptor is not open
+            with contextlib.suppress(OSError):
+                # Raised if the descriptor is not open.
                 if os.isatty(number) and _device_number(number) == device:
                     _flush(stream)
                     os.dup2(pipe.write_end, number)
@@ -577,7 +588,8 @@ class FdCapture:
                 self._read_pipe(pipe)
                 self._forward_lines(pipe, pipe.take_partial_line())
             self._is_buffering = False
-            os.close(self._wake_write_end)  # wakes the thread, which ends once all pipes have been closed
+            # Wakes the thread, which ends once all pipes have been closed.
+            os.close(self._wake_write_end)
             if self._thread is None:
                 self._close()
 
@@ -640,7 +652,8 @@ class FdCapture:
             self._copy_to_terminal("\n".join([*lines, ""]).encode(self.encoding, "replace"))
 
     def _copy_to_terminal(self, data: bytes) -> None:
-        with contextlib.suppress(OSError):  # raised if the terminal has been closed
+        with contextlib.suppress(OSError):
+            # Raised if the terminal has been closed.
             while data:
                 data = data[os.write(self._terminal_descriptor, data) :]
 
@@ -662,10 +675,12 @@ posix.on_fork(_close_in_fork)
 
 
 def _device_number(descriptor: int) -> int:
-    status: Any = os.fstat(descriptor)  # not all systems have `st_rdev`
+    # Not all systems have `st_rdev`.
+    status: Any = os.fstat(descriptor)
     return int(status.st_rdev)
 
 
 def _flush(stream: Any) -> None:
-    with contextlib.suppress(OSError, ValueError, AttributeError):  # raised if the stream is closed, or is None
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        # Raised if the stream is closed, or is None.
         stream.flush()

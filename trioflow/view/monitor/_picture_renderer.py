@@ -104,7 +104,8 @@ class RowSelector:
 
     def _count_hidden_jobs(self, rows: Iterable[JobRow]) -> dict[str, int]:
         """Return the number of jobs without a row, by state."""
-        counts = collections.Counter(running=0, failed=0, waiting=0, settled=0)  # in the order shown
+        # In the order shown.
+        counts = collections.Counter(running=0, failed=0, waiting=0, settled=0)
         for state, number in self._model.root.counts.states():
             counts[_count_word(state)] += number
         for row in rows:
@@ -116,7 +117,8 @@ class RowSelector:
 
     def _select_flat(self, height: int, forever_jobs: list[JobRecord]) -> SelectedRows:
         """Return rows for as many running jobs, failures and forever jobs as fit, without a tree."""
-        row_limit = max(1, height - 1)  # one line shows the number of hidden jobs
+        # One line shows the number of hidden jobs.
+        row_limit = max(1, height - 1)
         if height < 3:
             forever_jobs = []
         forever_count = min(len(forever_jobs), max(1, row_limit // FOREVER_DIVISOR))
@@ -160,7 +162,8 @@ class RowSelector:
         jobs = [job if job.state is JobState.RUNNING else next(unassigned_jobs, job) for job in jobs]
         jobs += itertools.islice(unassigned_jobs, number - len(jobs))
         if jobs and (slowest := self._find_slowest_job()) is not None:
-            position = jobs.index(slowest) if slowest in jobs else 0  # it changes places with the first, if it has one
+            # It changes places with the first, if it has one.
+            position = jobs.index(slowest) if slowest in jobs else 0
             jobs[position], jobs[0] = jobs[0], slowest
         self._jobs_on_running_lines = jobs
         return jobs
@@ -187,7 +190,8 @@ def _count_word(state: ReportedState) -> str:
 
 def full_name(job: JobRecord, symbols: Symbols) -> str:
     """Return the labels of a job's enclosing schedulers and of the job, separated by slashes: `tests/unit/parser`."""
-    outer_labels = [scheduler.job.label for scheduler in job.enclosing_schedulers()][:-1]  # without the outermost one
+    # Without the outermost one.
+    outer_labels = [scheduler.job.label for scheduler in job.enclosing_schedulers()][:-1]
     return symbols.escape("/".join([*outer_labels[::-1], job.job.label]))
 
 
@@ -413,7 +417,8 @@ class PictureRenderer:
             return [*label, (" " * (-excess if should_pad else 0), "")]
         free_columns = columns - display_width(name)
         path = "".join(text for text, _ in outer_labels)
-        if not path.isspace():  # blanks are the indentation of a tree, which every row keeps
+        if not path.isspace():
+            # Blanks are the indentation of a tree, which every row keeps.
             path = self._truncate(path, free_columns - 1) + " " if free_columns >= MIN_COLUMNS_FOR_PATH else ""
         name = self._truncate(name, columns - display_width(path), "ends")
         return [(path, "label"), (name, style), (" " * (columns - display_width(path) - display_width(name)), "")]

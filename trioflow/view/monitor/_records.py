@@ -39,7 +39,8 @@ IDLE_INTERVAL: Final = 1.0
 class Display:
     """The output of a monitor. This base class shows nothing. The thread of the run calls the methods."""
 
-    is_beside_log = False  # whether it is where log records are printed if logging is not configured
+    # Whether it is where log records are printed if logging is not configured.
+    is_beside_log = False
 
     @property
     def shown_subjects(self) -> Collection[str]:
@@ -126,10 +127,13 @@ class JobCounts(Tally):
     def __init__(self, enclosing: JobCounts | None = None, of_first: JobCounts | None = None) -> None:
         super().__init__()
         self.enclosing: Final = enclosing
-        self.of_first: JobCounts | None = of_first  # None also when the `First` has settled
+        # None also when the `First` has settled.
+        self.of_first: JobCounts | None = of_first
         self.is_running = False
-        self.row_count = 0  # the number of direct members, including schedulers, that are not forever jobs
-        self.unreached_count = 0  # of the IDLE jobs, those that never start because their scheduler has ended
+        # The number of direct members, including schedulers, that are not forever jobs.
+        self.row_count = 0
+        # Of the IDLE jobs, those that never start because their scheduler has ended.
+        self.unreached_count = 0
 
     @property
     def waiting_count(self) -> int:
@@ -277,7 +281,8 @@ class SchedulerRecord(JobRecord):
         )
         # These dicts are ordered sets: their keys are records.
         self.members: dict[JobRecord, None] = {}
-        self.nested_schedulers: dict[SchedulerRecord, None] = {}  # the members that are schedulers
+        # The members that are schedulers.
+        self.nested_schedulers: dict[SchedulerRecord, None] = {}
         # The ready jobs, without forever jobs and schedulers, by the text of their needs.
         self.ready_jobs_by_needs: dict[str, dict[JobRecord, None]] = {}
         self.counts = JobCounts()

@@ -94,7 +94,8 @@ class RunHeader:
     def has_counts_beyond_verdict(self, progress: RunProgress) -> bool:
         """Return whether the counts say more than the verdict, which counts the failed and the blocked of all jobs."""
         known = {JobState.SUCCEEDED.value, JobState.FAILED.value, JobState.BLOCKED.value, MOVED_ON.value, *GROUP_WORDS}
-        counts = self._state_counts(progress)  # the verdict has the remark on restored jobs, too
+        # The verdict has the remark on restored jobs, too.
+        counts = self._state_counts(progress)
         return any(count.number and count.word.partition(" (")[0] not in known for count in counts)
 
     # ---- the first line
@@ -160,7 +161,8 @@ class RunHeader:
         """Return the second line. In a narrow terminal, omit the budgets, the slots, the words, or the last counts."""
         state_counts, digits = self._state_counts(progress), len(str(progress.tally.job_count))
         slot_counts, budgets = list[DisplayedCount](), StyledLine()
-        if progress.verdict is None:  # after the run, neither slots nor budgets are of interest
+        if progress.verdict is None:
+            # After the run, neither slots nor budgets are of interest.
             budgets = [(self._symbols.escape(text), "figures") for text in progress.budget_texts]
             if progress.slots is not None:
                 symbol, (used, total) = "▪" if self._symbols.is_unicode else "=", progress.slots
@@ -191,7 +193,8 @@ class RunHeader:
     def _state_counts(self, progress: RunProgress) -> list[DisplayedCount]:
         tally, symbols, unreached = progress.tally, self._symbols.symbol_set, progress.unreached_count
         succeeded = self._state_count(JobState.SUCCEEDED, tally.count(JobState.SUCCEEDED))
-        if tally.restored.number:  # the succeeded jobs include the restored jobs
+        if tally.restored.number:
+            # The succeeded jobs include the restored jobs.
             succeeded = succeeded._replace(word=f"{succeeded.word} ({tally.restored.number} restored)")
         failed = self._state_count(JobState.FAILED, tally.count(JobState.FAILED))
         tolerated = self._state_count(JobState.FAILED, tally.count(TOLERATED_KEY))._replace(word="tolerated")

@@ -127,7 +127,8 @@ class Screen:
 
     def _change_sequence(self, new_picture: list[StyledLine]) -> str:
         sequences: list[str] = []
-        row = len(self._picture)  # the current row of the cursor
+        # The current row of the cursor.
+        row = len(self._picture)
         for number, (old, new) in enumerate(zip(self._picture, new_picture, strict=False)):
             if old != new:
                 sequences += [_vertical_move_sequence(number - row), "\r" + ERASE_LINE + self._render_line(new)]
@@ -198,10 +199,13 @@ class TerminalDisplay(Display):
         self._buffer: Final = OutputBuffer(self._ticker.wake, self._redraw, get_tag)
         self._should_capture_child_output: Final = should_capture_child_output
         self._input_proxy: InputProxy | None = None
-        self._pause_count = 0  # the number of `pause` contexts entered; while it is not 0, the picture is hidden
-        self._lock: Final = threading.RLock()  # held while drawing
+        # The number of `pause` contexts entered; while it is not 0, the picture is hidden.
+        self._pause_count = 0
+        # Held while drawing.
+        self._lock: Final = threading.RLock()
         self._owner_pid: Final = os.getpid()
-        self._has_failed = False  # whether drawing has failed, e.g. because the terminal was closed
+        # Whether drawing has failed, e.g. because the terminal was closed.
+        self._has_failed = False
 
     def start(self) -> None:
         """Hide the cursor, replace the standard streams, and start drawing."""
@@ -254,11 +258,13 @@ class TerminalDisplay(Display):
     def _release_terminal(self) -> None:
         """Restore the streams and the cursor. If `stop` was not called, `atexit` calls this method."""
         if self._owner_pid != os.getpid():
-            return  # this process is a fork, which must not change the terminal
+            # This process is a fork, which must not change the terminal.
+            return
         self._restore_streams()
         self._handle_stop_key(self._stop_program, signal.SIG_DFL)
         with self._lock:
-            self._has_failed = False  # so that the cursor is shown even after an error
+            # So that the cursor is shown even after an error.
+            self._has_failed = False
             self._call_safely(lambda: self._screen.write(SHOW_CURSOR))
             self._call_safely(lambda: self._buffer.write_lines(self._file))
 
@@ -279,7 +285,8 @@ class TerminalDisplay(Display):
     def _show_prompt(self) -> None:
         lines = self._take_lines_above()
         self._screen.update([], self._terminal_size(), lines, strip_controls(self._buffer.take_partial_line()))
-        self._screen.write(SHOW_CURSOR)  # below the picture
+        # Below the picture.
+        self._screen.write(SHOW_CURSOR)
 
     def _redraw(self) -> None:
         with self._lock:
@@ -309,11 +316,13 @@ class TerminalDisplay(Display):
     def _terminal_size(self) -> tuple[int, int]:
         """Return the columns and lines of the terminal. If COLUMNS and LINES are both set, they take precedence."""
         if not {"COLUMNS", "LINES"} <= os.environ.keys():
-            with contextlib.suppress(OSError, ValueError):  # raised if the file has no descriptor
+            with contextlib.suppress(OSError, ValueError):
+                # Raised if the file has no descriptor.
                 columns, lines = os.get_terminal_size(self._file.fileno())
                 if columns and lines:
                     return columns, lines
-        return shutil.get_terminal_size()  # if the size is unknown, it returns 24 lines, while rich would return 25
+        # If the size is unknown, it returns 24 lines, while rich would return 25.
+        return shutil.get_terminal_size()
 
     def _apply_style(self, text: str, style: str) -> str:
         if not text or self._rich_console.color_system is None:

@@ -69,7 +69,8 @@ class Debrief:
             yield f"stop reason: {reason.name}"
         chain = _job_queries.culprit_chain(self._scheduler)
         culprits = [self._displayed_path(job) + _stop_reason_suffix(job) for job in chain]
-        if culprits and reason is not StopReason.FAILED:  # the failures below are those that count
+        if culprits and reason is not StopReason.FAILED:
+            # The failures below are those that count.
             yield f"culprit: {' -> '.join(culprits)}"
         yield Tally.for_scheduler(self._scheduler).describe()
 

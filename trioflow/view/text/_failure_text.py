@@ -54,7 +54,8 @@ def first_line_text(error: BaseException) -> str:
 def safe_message(error: BaseException) -> str:
     """Return `str(error)`, or a placeholder if `str` raises."""
     try:
-        return str.__str__(str(error))  # without the methods of a subclass of `str`
+        # Without the methods of a subclass of `str`.
+        return str.__str__(str(error))
     except Exception as broken:
         return f"<its str() raised {type(broken).__name__}>"
 
@@ -80,7 +81,8 @@ def format_traceback(error: BaseException, tb: TracebackType | None = None) -> s
     tb = tb or get_traceback(error)
     try:
         return _format_with_related(error, tb, libraries)
-    except Exception:  # from the code of the exception's class, or of that of a related exception
+    except Exception:
+        # From the code of the exception's class, or of that of a related exception.
         lines = traceback.format_list(_user_frames(traceback.extract_tb(tb), libraries))
         heading = ["Traceback (most recent call last):\n"] if lines else []
         return "".join([*heading, *lines, one_line_text(error), "\n"])

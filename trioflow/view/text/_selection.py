@@ -32,7 +32,8 @@ def select_jobs(scheduler: BaseScheduler, selection: JobSelection) -> set[AnyJob
         ValueError: a job is not in `scheduler`, or a string matches no path.
 
     """
-    try:  # strings and schedulers are iterable
+    # Strings and schedulers are iterable.
+    try:
         items = (selection,) if isinstance(selection, (str, AbstractJob)) else tuple(selection)
     except TypeError:
         raise TypeError(f"collapse={short_repr(selection)}: {SELECTION_ADVICE}") from None
@@ -79,7 +80,8 @@ def glob_pattern(glob: str) -> re.Pattern[str]:
 
 def suggest_paths(paths: Mapping[AnyJob, str], pattern: str) -> str:
     """Return a hint that names paths similar to `pattern`; an empty string if no path is similar."""
-    import difflib  # imported here, because it is seldom needed
+    # Imported here, because it is seldom needed.
+    import difflib
 
     similar = difflib.get_close_matches(pattern, map(printable, paths.values()), n=3)
     names = " or ".join(f"'{path}'" for path in similar)

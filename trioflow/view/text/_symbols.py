@@ -50,7 +50,8 @@ class Symbols:
     the encoding cannot represent is escaped, e.g. as `\u6f22`.
     """
 
-    job_symbols_width: Final = 5  # the width of the result of `job_symbols`: three symbols, separated by blanks
+    # The width of the result of `job_symbols`: three symbols, separated by blanks.
+    job_symbols_width: Final = 5
 
     def __init__(self, encoding: str | None = None) -> None:
         """Choose the symbols for an encoding. None stands for all of Unicode. An unknown encoding counts as ASCII."""
@@ -78,7 +79,8 @@ class Symbols:
         """Return the legend of a listing, on two lines."""
         symbols = self.symbol_set
         entries = {state: f"{symbol} {state.value}" for state, symbol in symbols.state_symbols.items()}
-        moved_on = entries.pop(MOVED_ON)  # on the first line, it would not fit into 100 columns
+        # On the first line, it would not fit into 100 columns.
+        moved_on = entries.pop(MOVED_ON)
         kinds = f"{symbols.critical_symbol} critical   {symbols.forever_symbol} forever"
         return f"{'   '.join(entries.values())}\n{moved_on}   {kinds}   ?n requires n, from elsewhere"
 

@@ -55,7 +55,8 @@ class RestoredJobs:
     def __init__(self) -> None:
         self.number = 0
         self.seconds = 0.0
-        self._first_date, self._last_date = "", ""  # in ISO 8601, of the jobs whose time is known
+        # In ISO 8601, of the jobs whose time is known.
+        self._first_date, self._last_date = "", ""
 
     def add(self, settled_at: float | None, elapsed: float | None, number: int = 1) -> None:
         """Count a restored job, or with `number=-1` no more; its date stays.
@@ -68,7 +69,8 @@ class RestoredJobs:
         """
         self.number += number
         self.seconds += number * (elapsed or 0.0)
-        with contextlib.suppress(OverflowError, ValueError, OSError):  # the journal may be damaged
+        with contextlib.suppress(OverflowError, ValueError, OSError):
+            # The journal may be damaged.
             if settled_at is not None:
                 date = time.strftime("%Y-%m-%d", time.localtime(settled_at))
                 self._first_date = min(self._first_date or date, date)
@@ -283,7 +285,8 @@ def create_verdict(
     finished_count = succeeded + moved_on
     failed_count, tolerated_count = tally.count(JobState.FAILED), tally.count(TOLERATED_KEY)
     if (failed_count or blocked) and reason is not StopReason.COMPLETED:
-        idle_count = tally.count(JobState.IDLE) if reason in RAN_TO_END else 0  # in groups that have not run
+        # In groups that have not run.
+        idle_count = tally.count(JobState.IDLE) if reason in RAN_TO_END else 0
         parts.append(failures_text(failed_count, blocked, tolerated_count, tally.job_count, failed_groups, idle_count))
         failed_groups = 0
         if reason is StopReason.INTERRUPTED and succeeded:
@@ -303,7 +306,8 @@ def create_verdict(
             (tally.count(JobState.SKIPPED), "skipped"),
         ]
         parts += [f"{number} {word}" for number, word in counts if number]
-    elif tally.job_count == 1 or reason not in RAN_TO_END:  # a run that was cut short may have had more to do
+    elif tally.job_count == 1 or reason not in RAN_TO_END:
+        # A run that was cut short may have had more to do.
         parts.append(f"{jobs} succeeded{remark}")
     else:
         parts.append(f"all {jobs} succeeded{remark}")

@@ -203,7 +203,8 @@ def comparison_headline(comparison: Comparison) -> str:
     added_seconds, seconds_before = comparison.added_seconds, comparison.first_run.seconds
     direction = "longer" if added_seconds > 0 else "less"
     share = f" ({100 * added_seconds / seconds_before:+.0f} %)" if seconds_before else ""
-    if comparison.restored_count:  # a share of a run that restored what the other one ran says nothing
+    if comparison.restored_count:
+        # A share of a run that restored what the other one ran says nothing.
         restored = plural(comparison.restored_count, "job")
         share = f"; {restored} ran in one of them, and not in the other, which had a journal"
     added = f"{duration_text(abs(added_seconds))} {direction}{share}"
@@ -214,7 +215,8 @@ def comparison_headline(comparison: Comparison) -> str:
 def comparison_lines(comparison: Comparison, symbols: _symbols.Symbols) -> Iterator[str]:
     """Yield the lines of the comparison: the durations, changes of states, then those along the critical paths."""
     yield symbols.escape(comparison_headline(comparison))
-    if comparison.state_changes:  # first, because it may explain all other changes
+    if comparison.state_changes:
+        # First, because it may explain all other changes.
         yield ""
         yield "Ended in another state:"
         texts = [f"{_short(path)}: {old}, now {new}" for path, old, new in comparison.state_changes]

@@ -94,7 +94,8 @@ PATH_TYPES: Final[Any] = (str, bytes, os.PathLike)
 def record_command(job: Any, max_bytes: int) -> CommandRecord | None:
     """Return the record of the last process of a job that runs commands, or None if none has ended."""
     result = _job_queries.stored_result(job) if job.restored else job.last_result
-    if not hasattr(result, "max_rss"):  # there was no process; or the journal of a restored job has been changed
+    if not hasattr(result, "max_rss"):
+        # There was no process; or the journal of a restored job has been changed.
         return None
     return CommandRecord(
         _job_queries.command_line_of(job),
@@ -111,7 +112,8 @@ def record_command(job: Any, max_bytes: int) -> CommandRecord | None:
 def _read_outputs(result: Any, max_bytes: int) -> Iterator[CommandOutput]:
     """Yield the ends of the captured outputs of a command, without reading all of them into memory."""
     for stream in OUTPUT_STREAMS:
-        with contextlib.suppress(ValueError), result.open(stream) as file:  # ValueError: it was not captured
+        with contextlib.suppress(ValueError), result.open(stream) as file:
+            # ValueError: it was not captured.
             skipped_bytes = file.seek(max(0, file.seek(0, os.SEEK_END) - max_bytes))
             if text := file.read().decode("utf-8", errors="backslashreplace"):
                 yield CommandOutput(stream, text, skipped_bytes)
@@ -141,7 +143,8 @@ class EventRecorder(Instrument):
         self._append_event = self._log.extend
         self._clock = time.monotonic
         self._running_schedulers: dict[BaseScheduler, RunView] = {}
-        self._path_caches: dict[BaseScheduler, PathCache] = {}  # contains only schedulers with keep_jobs=False
+        # Contains only schedulers with keep_jobs=False.
+        self._path_caches: dict[BaseScheduler, PathCache] = {}
 
     # ---- hooks
 
@@ -240,8 +243,10 @@ class LiveJob:
     added_at: float = -math.inf
     ready_at: float | None = None
     later_attempt_starts: tuple[float, ...] = ()
-    blocked_ends: tuple[tuple[int, float, str], ...] = ()  # when and why it was BLOCKED; the number is 0
-    run_index: int = 0  # that of its run in a `Watch`
+    # When and why it was BLOCKED; the number is 0.
+    blocked_ends: tuple[tuple[int, float, str], ...] = ()
+    # The key of its run in a `Watch`.
+    run_index: int = 0
 
     def reopen(self) -> None:
         """Record that the job is IDLE again. It still knows what it has attempted, but not that it was BLOCKED."""
@@ -258,7 +263,8 @@ class LiveJob:
     def read(self) -> None:
         """Take over the current state of the job, and what it knows about its end. Any thread may call this."""
         job, state = self.job, None
-        while state is not job.state:  # it has changed while it was read
+        # It has changed while it was read.
+        while state is not job.state:
             state = job.state
             self.state, self.started_at, self.finished_at, is_plain_success = _job_queries.end_facts(job)
             if state.is_settled and not is_plain_success:
@@ -283,8 +289,10 @@ class LiveRun:
     jobs: dict[AnyJob, LiveJob] = field(default_factory=dict[AnyJob, LiveJob])
     window_sizes: tuple[tuple[float, int], ...] = ()
     own_pauses: tuple[tuple[float, float], ...] = ()
-    is_continued: bool = False  # whether the scheduler was tried again, so that its next run is a part of this one
-    identity: object = None  # in a `Watch`: what only this run of the scheduler has
+    # Whether the scheduler was tried again, so that its next run is a part of this one.
+    is_continued: bool = False
+    # In a `Watch`: what only this run of the scheduler has.
+    identity: object = None
 
     @property
     def pauses(self) -> tuple[tuple[float, float], ...]:
@@ -319,8 +327,10 @@ class LogReader:
         self._latest_runs: Final[dict[BaseScheduler, LiveRun]] = {}
         # Only with keep_jobs=False: the scheduler may already have dropped the job when its path is needed.
         self._recorded_paths: Final[dict[LiveJob | None, str]] = {}
-        self._reopened: Final[set[LiveJob]] = set()  # among them schedulers, whose next run continues the last one
-        self._reset: Final[dict[LiveRun, list[LiveJob]]] = {}  # by their last run, those that the next one will repeat
+        # Among them schedulers, whose next run continues the last one.
+        self._reopened: Final[set[LiveJob]] = set()
+        # By their last run, those that the next one will repeat.
+        self._reset: Final[dict[LiveRun, list[LiveJob]]] = {}
         self._last_start = NO_START
         items = iter(log)
         for event in zip(*[items] * ITEMS_PER_EVENT, strict=True):
@@ -399,7 +409,8 @@ class LogReader:
     def add_last_run(self, scheduler: BaseScheduler) -> None:
         """Add the last run of an outermost scheduler, and of all schedulers in it."""
         todo: list[tuple[BaseScheduler, LiveRun | None]] = [(scheduler, None)]
-        for current, enclosing in todo:  # the loop appends nested schedulers to the list
+        # The loop appends nested schedulers to the list.
+        for current, enclosing in todo:
             start = RunStart(time.monotonic, 0.0, current.window_size, pool=current.pool)
             run = self._add_run(LiveRun(current, enclosing, 1, start, *(run_times(current) or (0.0, None))))
             run.stop_reason, run.culprit = current.stop_reason, current.culprit
@@ -457,7 +468,8 @@ class LogReader:
 
     def _add_unstarted_schedulers(self) -> None:
         begun_runs = {(run.enclosing, run.scheduler) for run in self.runs}
-        for run in self.runs:  # the loop appends to this list
+        # The loop appends to this list.
+        for run in self.runs:
             for job in run.jobs:
                 if is_scheduler(job) and (run, job) not in begun_runs:
                     unstarted_run = self._add_run(LiveRun(job, run, 0, NO_START))
@@ -468,7 +480,8 @@ class LogReader:
         roots = dict.fromkeys(run.scheduler for run in self.runs if run.enclosing is None)
         root_paths = paths_of_siblings(roots)
         paths: dict[LiveRun, dict[AnyJob, str]] = {}
-        for run in self.runs:  # enclosing runs come first
+        # Enclosing runs come first.
+        for run in self.runs:
             if run.enclosing is None:
                 is_one_of_several = len(roots) > 1 and run.scheduler.scheduler is None
                 prefix = f"{root_paths[run.scheduler]}/" if is_one_of_several else None

@@ -25,12 +25,16 @@ from ._waits import ResolvedNeeds, ResourceUse, WaitAnalysis
 class ResourceFacts:
     """A resource of a pool, or of a run itself."""
 
-    owner: int  # differs for each pool, and for each scheduler with resources of its run
+    # Differs for each pool, and for each scheduler with resources of its run.
+    owner: int
     name: str
-    total: float | None  # None for a rate, which no job holds, and for a `PerKey`
+    # None for a rate, which no job holds, and for a `PerKey`.
+    total: float | None
     is_per_key: bool = False
-    key_totals: dict[str, float | None] = field(default_factory=dict[str, "float | None"])  # of the keys of a `PerKey`
-    has_gate: bool = False  # whether jobs may have to wait although enough is free
+    # Of the keys of a `PerKey`.
+    key_totals: dict[str, float | None] = field(default_factory=dict[str, "float | None"])
+    # Whether jobs may have to wait although enough is free.
+    has_gate: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +102,8 @@ class RecordBuilder:
             {number: _clip(facts, end_time) for number, facts in enumerate(self.jobs)},
         )
         for span, waits in zip(spans, [tuple(analysis.find_waits(span)) for span in spans], strict=True):
-            object.__setattr__(span, "waits", waits)  # not shared yet; `replace` takes forty times as long
+            # Not shared yet; `replace` takes forty times as long.
+            object.__setattr__(span, "waits", waits)
         return TraceRecord(
             spans=tuple(spans),
             runs=runs,
@@ -184,7 +189,8 @@ def _sort_jobs(runs: Iterable[RunFacts]) -> list[JobFacts]:
     """Return the jobs of all runs by start, nesting depth and order of addition."""
     depths: dict[int | None, int] = {None: -1}
     entries: list[tuple[float, int, int, int, JobFacts]] = []
-    for run in runs:  # enclosing runs come first
+    # Enclosing runs come first.
+    for run in runs:
         for facts in run.jobs:
             depths[facts.span.number] = depth = depths[run.span.parent] + 1
             entries.append((or_infinity(facts.span.started_at), depth, facts.position, len(entries), facts))
@@ -221,12 +227,14 @@ def find_needs(runs: Iterable[RunFacts], numbers: Mapping[int, int]) -> dict[int
 
     """
     resources: dict[tuple[int, str], ResourceUse] = {}
-    scopes: dict[int | None, dict[str, ResourceUse]] = {None: {}}  # the resources that each job can name, by its key
+    # The resources that each job can name, by its key.
+    scopes: dict[int | None, dict[str, ResourceUse]] = {None: {}}
     all_needs: dict[int, ResolvedNeeds] = {}
     for run in runs:
         scope = dict(scopes[run.span.parent])
         for resource, amount in () if run.span.parent is None else all_needs.get(numbers[run.span.parent], ()):
-            if resource.total_amount is not None:  # the scheduler reserves it for its members
+            if resource.total_amount is not None:
+                # The scheduler reserves it for its members.
                 scope[resource.name] = ResourceUse(resource.name, amount, resource.cooldowns)
         scope.update((facts.name, _get_or_create(resources, facts)) for facts in run.resources)
         for job in run.jobs:

@@ -220,11 +220,14 @@ class RunSpan:
     label: str
     started_at: float | None
     finished_at: float | None
-    window_size: int | None  # the number of slots, or None if unlimited; the largest one, if it changed
+    # The number of slots, or None if unlimited; the largest one, if it changed.
+    window_size: int | None
     stop_reason: StopReason | None
-    culprit_number: int | None  # the number of the span of the job that stopped the run; None if no job stopped it
+    # The number of the span of the job that stopped the run; None if no job stopped it.
+    culprit_number: int | None
     member_numbers: tuple[int, ...]
-    has_limiter: bool = False  # whether the window is a `CapacityLimiter`
+    # Whether the window is a `CapacityLimiter`.
+    has_limiter: bool = False
     backend: str = ""
     window_sizes: tuple[tuple[float, int], ...] = ()  # the time and new size of each change; empty if there was none
     has_own_label: bool = True  # whether the user chose the label
@@ -237,10 +240,12 @@ class IncidentMark:
     """An incident during a run, such as an exception raised by a job's `co_shutdown`."""
 
     occurred_at: float
-    run_index: int  # the index of the run in `TraceRecord.runs`
+    # The index of the run in `TraceRecord.runs`.
+    run_index: int
     message: str
     is_steering: bool = False
-    job_number: int | None = None  # that of the span of its job, if it is about one
+    # The number of the span of its job, if it is about a job.
+    job_number: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,7 +254,8 @@ class CommandOutput:
 
     stream: Literal["stdout", "stderr"]
     text: str
-    skipped_bytes: int  # the number of bytes before the text
+    # The number of bytes before the text.
+    skipped_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,7 +269,8 @@ class CommandRecord:
     system_time: float  # seconds of CPU time in the kernel
     max_rss: int | None  # the peak memory in bytes, if known
     outputs: tuple[CommandOutput, ...] = ()
-    files: tuple[tuple[str, str], ...] = ()  # the stream and the absolute path of each file with output
+    # The stream and the absolute path of each file with output.
+    files: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -309,12 +316,14 @@ def assign_lanes(intervals: Iterable[tuple[float, float]], waiting_since: Iterab
             begun to wait. Any other interval gets the lowest free row.
 
     """
-    free_rows: dict[int, float] = {}  # each row that was used and is free again, with the time when it became free
+    # Each row that was used and is free again, with the time when it became free.
+    free_rows: dict[int, float] = {}
     # Both lists contain the rows of `free_rows`: the first is a heap by number, the second is sorted by time. They may
     # also contain rows that are in use again, which are removed lazily.
     free_row_heap: list[int] = []
     free_rows_by_time: list[tuple[float, int]] = []
-    busy_row_heap: list[tuple[float, int]] = []  # a heap of the rows in use, by the end of their intervals
+    # A heap of the rows in use, by the end of their intervals.
+    busy_row_heap: list[tuple[float, int]] = []
     new_rows = itertools.count()
     for (beginning, end), wait_start in zip(intervals, itertools.chain(waiting_since, itertools.repeat(None))):  # noqa: B905 - endless
         while busy_row_heap and busy_row_heap[0][0] <= beginning:

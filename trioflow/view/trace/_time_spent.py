@@ -109,7 +109,8 @@ def compute_family_times(record: TraceRecord) -> dict[str, FamilyTime]:
 
 def _compute_family_time(record: TraceRecord, family: str, spans: Sequence[Span]) -> FamilyTime:
     waits: dict[str, float] = {}
-    work_by_job: dict[int, float] = {}  # of the jobs that had a slot
+    # Of the jobs that had a slot.
+    work_by_job: dict[int, float] = {}
     for span in spans:
         for (cause, name), intervals in activity_intervals(record, span).items():
             seconds = sum(until - since for since, until in intervals)
@@ -149,7 +150,8 @@ def measured_spans(record: TraceRecord) -> list[Span]:
     included only if it waited, because its members do its work.
     """
     forever_numbers: set[int] = set()
-    for run in record.runs:  # enclosing runs come first
+    # Enclosing runs come first.
+    for run in record.runs:
         is_forever = run.parent in forever_numbers
         forever_numbers.update(number for number in run.member_numbers if is_forever or record.spans[number].forever)
     return [
@@ -288,7 +290,8 @@ def _slot_bars(record: TraceRecord, spans: Iterable[Span]) -> Iterator[SlotBar]:
             yield SlotBar(start, end, span)
         if span.started_at is not None:
             pauses = {wait.since: wait.until for wait in waits_after_start(span) if wait.cause is not WaitCause.MACHINE}
-            failures = {ended: ended for _, ended, _ in span.failed_attempts}  # without a pause, an attempt ends here
+            # Without a pause, an attempt ends here.
+            failures = {ended: ended for _, ended, _ in span.failed_attempts}
             for since, until in without_intervals(span.started_at, record.end_of(span), (failures | pauses).items()):
                 yield SlotBar(since, until, span, until in failures)
 
@@ -304,15 +307,18 @@ def _empty_seconds(
     Slots that were empty because no job was ready are not included. The number of slots that are empty for a reason
     never exceeds the number of jobs that wait for that reason.
     """
-    waits = [wait for wait in wait_intervals if wait[0][0] is not WaitCause.MACHINE]  # such a job has a slot
+    # Such a job has a slot.
+    waits = [wait for wait in wait_intervals if wait[0][0] is not WaitCause.MACHINE]
     waits.sort(key=lambda wait: (CAUSE_ORDER.index(wait[0][0]), wait[0][1]))
     # At each time: the change in the number of empty slots, or the wait that begins or ends, as its index.
     changes = [change for bar in bars for change in ((bar.start, -1, -1), (bar.end, 1, -1))]
     changes += [(time, 0, index) for index, (_, *times) in enumerate(waits) for time in times]
     seconds: dict[EmptySlotReason, float] = {}
-    counted_since: dict[int, float] = {}  # the waits that are counted, at most as many as slots are empty
+    # The waits that are counted, at most as many as slots are empty.
+    counted_since: dict[int, float] = {}
     going_on: set[int] = set()
-    last_counted, others = list[int](), list[int]()  # two heaps, which may also contain waits that are over
+    # Two heaps, which may also contain waits that are over.
+    last_counted, others = list[int](), list[int]()
 
     def count(index: int, time: float) -> None:
         counted_since[index] = time

@@ -56,7 +56,8 @@ def _new_picture() -> Tree.Element:
     add_element(definitions, "style").text = read_resource("timeline.css")
     size = {"width": "6", "height": "6"}
     pattern = add_element(definitions, "pattern", id="trioflow-hatch", patternUnits="userSpaceOnUse", **size)
-    pattern.set("patternTransform", "rotate(45)")  # slanted stripes on a background
+    # Slanted stripes on a background.
+    pattern.set("patternTransform", "rotate(45)")
     add_element(pattern, "rect", css="hatched", **size)
     add_element(pattern, "line", css="hatching", x1=1, y1=0, x2=1, y2=6)
     add_element(picture, "rect", css="paper", width="100%", height="100%")
@@ -168,10 +169,12 @@ LINE_HEIGHT: Final = 18.0
 def tooltip_lines(record: TraceRecord, span: Span) -> Iterator[str]:
     yield span.name
     yield f"{span.kind}, {recorded_state(span).value}{', critical' * bool(span.critical)}"
-    if span.started_at is not None:  # a job of which each attempt was throttled has bars, but never started
+    if span.started_at is not None:
+        # A job of which each attempt was throttled has bars, but never started.
         duration = "still running" if span.took is None else f"took {duration_text(span.took)}"
         yield f"started at {duration_text(span.started_at - record.start_time)}, {duration}"
-    for wait in sorted(span.waits, key=lambda wait: wait.cause is WaitCause.JOBS):  # waits for jobs come last
+    # Waits for jobs come last.
+    for wait in sorted(span.waits, key=lambda wait: wait.cause is WaitCause.JOBS):
         yield wait_text(record.spans, wait)
     if len(span.attempts) > 1:
         yield f"{len(span.attempts)} attempts"
@@ -187,7 +190,8 @@ class MergedBar:
 
     start: float
     end: float
-    spans_by_number: dict[int, Span]  # a job that paused between attempts had the slot several times
+    # A job that paused between attempts had the slot several times.
+    spans_by_number: dict[int, Span]
     css_class: str
     family: str
 

@@ -141,7 +141,8 @@ def read_plain(data: object, kind: type[Plain]) -> Plain:
 
 def _parse_number(text: str, kind: type[float] = float) -> float:
     number = kind(text)
-    if not -LARGEST_NUMBER <= number <= LARGEST_NUMBER:  # also if it is NaN
+    if not -LARGEST_NUMBER <= number <= LARGEST_NUMBER:
+        # Also if it is NaN.
         raise ValueError(f"the number {text} is too large")
     return number
 
@@ -385,7 +386,8 @@ def _restored_start_time(span: Span) -> str:
         return ""
     try:
         return _iso_text(span.restored_at - span.restored_elapsed)
-    except (OverflowError, ValueError, OSError):  # the journal has been changed
+    except (OverflowError, ValueError, OSError):
+        # The journal has been changed.
         return ""
 
 

@@ -141,7 +141,8 @@ class TraceRecord:
     def numbers_in_first(self) -> frozenset[int]:
         """The numbers of the spans of jobs in a nested `First`, at any depth. The `First` counts, and they do not."""
         inside: set[int] = set()
-        for run in self.runs:  # enclosing runs come first
+        # Enclosing runs come first.
+        for run in self.runs:
             if run.parent is not None and (run.parent in inside or self.spans[run.parent].is_first):
                 inside.update(run.member_numbers)
         return frozenset(inside)
@@ -150,7 +151,8 @@ class TraceRecord:
     def counted_spans(self) -> tuple[Span, ...]:
         """The last span of each job that a `Tally` counts, and of each nested scheduler that failed by itself."""
         members: set[int] = set()
-        for run in {(run.parent, run.scheduler_number): run for run in self.runs}.values():  # enclosing runs come first
+        # Enclosing runs come first.
+        for run in {(run.parent, run.scheduler_number): run for run in self.runs}.values():
             if run.parent is None or run.parent in members:
                 members.update(run.member_numbers)
         schedulers = {number for number in self.scheduler_numbers - self.failures.keys() if self.is_group(number)}
@@ -199,7 +201,8 @@ class TraceRecord:
     def outermost_runs(self) -> dict[int, RunSpan]:
         """For each span number, the outermost run that the span belongs to, at any depth."""
         found: dict[int, RunSpan] = {}
-        for run in self.runs:  # enclosing runs come first
+        # Enclosing runs come first.
+        for run in self.runs:
             outermost = run if run.parent is None else found.get(run.parent, run)
             found.update(dict.fromkeys(run.member_numbers, outermost))
         return found
@@ -282,8 +285,10 @@ class CriticalPathLink:
     """One job on the critical path, and the reason why it did not start earlier."""
 
     span_number: int
-    predecessor_number: int | None  # the number of the predecessor's span; None for the first job of a run
-    wait_cause: WaitCause | None  # why the job waited for its predecessor, e.g. JOBS; None for the first job of a run
+    # The number of the predecessor's span; None for the first job of a run.
+    predecessor_number: int | None
+    # Why the job waited for its predecessor, e.g. JOBS; None for the first job of a run.
+    wait_cause: WaitCause | None
 
 
 def compute_critical_path(runs: Iterable[RunSpan], spans: tuple[Span, ...]) -> tuple[CriticalPathLink, ...]:
@@ -308,7 +313,8 @@ def compute_critical_path(runs: Iterable[RunSpan], spans: tuple[Span, ...]) -> t
         for link in _iterate_links(pending_runs.pop(), spans, visited_numbers):
             links.append(link)
             pending_runs += runs_by_parent.get(link.span_number, [])
-    return tuple(sorted(links, key=lambda link: link.span_number))  # spans are in the order of their starts
+    # Spans are in the order of their starts.
+    return tuple(sorted(links, key=lambda link: link.span_number))
 
 
 def _iterate_links(run: RunSpan, spans: tuple[Span, ...], visited_numbers: set[int]) -> Iterator[CriticalPathLink]:
@@ -317,7 +323,8 @@ def _iterate_links(run: RunSpan, spans: tuple[Span, ...], visited_numbers: set[i
     The links of nested runs are left out. A wait for a resource may lead to a job of another run.
     """
     span = _find_last_job(run, spans)
-    while span is not None and span.number not in visited_numbers:  # jobs that took no time may form a cycle
+    # Jobs that took no time may form a cycle.
+    while span is not None and span.number not in visited_numbers:
         visited_numbers.add(span.number)
         predecessor, wait_cause = _find_predecessor(span, spans)
         if span.started_at is not None:

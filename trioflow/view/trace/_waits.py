@@ -201,7 +201,8 @@ class WaitAnalysis:
         if until > since and (ready_since is not None or span.state is not JobState.RUNNING):
             last = max(span.required, key=lambda number: (settled_at(self._spans[number]), number), default=None)
             yield Wait(WaitCause.JOBS, "", since, until, None if ready_since is None else last)
-        if ready_since is None or span.restored:  # what a restored job needs, it did not wait for
+        if ready_since is None or span.restored:
+            # What a restored job needs, it did not wait for.
             return
         last_start = end_of_life if span.started_at is None else span.started_at
         throttled = throttled_before_start(span)
@@ -239,9 +240,11 @@ class WaitAnalysis:
     def _fallback_shortage(self, span: Span) -> Shortage:
         """Return the shortage to assume in a gap if there is no shortage before it."""
         index, needs = self._run_indices[span.number], self._needs.get(span.number)
-        if self._is_first[index]:  # its turn came after that of another job
+        if self._is_first[index]:
+            # Its turn came after that of another job.
             return WaitCause.JOBS, None
-        if needs:  # the resource must have been reserved, or used by a run that is not in the trace
+        if needs:
+            # The resource must have been reserved, or used by a run that is not in the trace.
             return WaitCause.RESOURCE, needs[0][0]
         has_limiter = self._runs[index].has_limiter and span.takes_slot
         return (WaitCause.SLOT, self._slots[index]) if has_limiter else (WaitCause.LOOP, None)

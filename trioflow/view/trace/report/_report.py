@@ -108,7 +108,8 @@ def report_html(record: TraceRecord, folder: Path | None, *, lacks: str = "") ->
     return page
 
 
-@cache  # to compile it takes longer than all else of a small report
+# To compile it takes longer than all else of a small report.
+@cache
 def _template() -> Any:
     """Return the template of the page, in which every text is escaped, and made printable."""
     from jinja2 import DictLoader, Environment, StrictUndefined
@@ -282,7 +283,8 @@ class FailureGroup:
 
 def failure_groups(record: TraceRecord) -> list[FailureGroup]:
     """Return the groups of failures: critical first, tolerated last, then those that stopped the most jobs."""
-    spans = [span for span in record.counted_spans if span.number in record.failures]  # not of earlier attempts
+    # Not of earlier attempts.
+    spans = [span for span in record.counted_spans if span.number in record.failures]
     stopped_jobs = find_stopped_jobs(record)
     groups = group_failures(
         (span, span.critical, record.failures[span.number].number, record.failures[span.number].kind) for span in spans
@@ -339,17 +341,22 @@ def find_stopped_jobs(record: TraceRecord) -> dict[int, list[Span]]:
     jobs in it that had not settled by then are included, too; others were cancelled by the user or by a timeout. For V
     jobs and E requirements, this takes O(V + E) time.
     """
-    first_failures: dict[int, int] = {}  # the first failure in each nested scheduler
+    # The first failure in each nested scheduler.
+    first_failures: dict[int, int] = {}
     failures = record.failures.keys() - record.numbers_in_first
     for number in sorted(failures, key=lambda number: (record.spans[number].finished_at or 0.0, number)):
         for enclosing in record.enclosing_spans(record.spans[number]):
-            if enclosing.number in first_failures:  # and so are those around it
+            if enclosing.number in first_failures:
+                # And so are those around it.
                 break
             first_failures[enclosing.number] = number
-    blocked_spans: dict[int | None, Span | None] = {None: None}  # of each job: the innermost one around it, or its own
-    stops: dict[int | None, tuple[int, float] | None] = {None: None}  # for each job: the failure that stopped its run
+    # Of each job: the innermost one around it, or its own.
+    blocked_spans: dict[int | None, Span | None] = {None: None}
+    # For each job: the failure that stopped its run.
+    stops: dict[int | None, tuple[int, float] | None] = {None: None}
     passed_on = {run.culprit_number for run in record.runs if run.stop_reason is StopReason.CRITICAL}
-    for run in record.runs:  # enclosing runs come first
+    # Enclosing runs come first.
+    for run in record.runs:
         stop = stops[run.parent]
         if run.stop_reason is StopReason.CRITICAL and (stop is None or run.parent not in passed_on):
             culprit = record.find_culprit(run)
@@ -623,7 +630,8 @@ def _link_boxes(svg: str, paths: Mapping[str, str]) -> str:
     """Link each box and frame to the details of its job. A box for several jobs is linked to the first of them."""
 
     def add_link(match: re.Match[str]) -> str:
-        path = paths.get(match["number"])  # the file of a stranger may lack it
+        # The file of a stranger may lack it.
+        path = paths.get(match["number"])
         return match[0] if path is None else f'{match[0]}href="#job={quote(path, "", errors="backslashreplace")}" '
 
     return re.sub(r'<title>(?:cluster )?(?P<number>\d+)</title>\n<g id="\w+"><a ', add_link, svg)
