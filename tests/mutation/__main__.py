@@ -58,6 +58,7 @@ ROOMS: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
         "trioflow/_core/run",
         (*ENGINE, *VIEWS, *KINDS, "tests/journal/test_restoring.py", "tests/journal/test_budgets.py"),
     ),
+    "adaptive": ("trioflow/_adaptive.py", ("tests/run/test_adaptive.py", "tests/laws")),
     "admission": ("trioflow/_core/admission", (*ENGINE, *VIEWS, "tests/journal/test_budgets.py")),
     "base": ("trioflow/_core/base", (*ENGINE, *VIEWS, "tests/view/test_units.py")),
     "batch": ("trioflow/batch", ("tests/batch",)),

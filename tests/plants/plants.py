@@ -215,13 +215,15 @@ PLANTS: Final = (
         if self.journal_writer is not None and state is SUCCEEDED:
             self.journal_writer.record(job, outcome)
         if self.notify_end is not None:
-            was_settling, self.is_settling = self.is_settling, True  # of another job, of which a hook cancels this one
+            # A hook of another job may settle this one.
+            was_settling, self.is_settling = self.is_settling, True
             self.notify_end(self.scheduler, job)
             self.is_settling, extras = was_settling, job._extras
 """,
         """\
         if self.notify_end is not None:
-            was_settling, self.is_settling = self.is_settling, True  # of another job, of which a hook cancels this one
+            # A hook of another job may settle this one.
+            was_settling, self.is_settling = self.is_settling, True
             self.notify_end(self.scheduler, job)
             self.is_settling, extras = was_settling, job._extras
         if self.journal_writer is not None and state is SUCCEEDED:
@@ -258,7 +260,7 @@ PLANTS: Final = (
         f"{ADMISSION}/_admission.py",
         "a clean-up job takes from an admission that its run does not belong to",
         """\
-        join_admission(self.run.line.places, [entry for entry, _ in found])  # which passes on what the job gives back
+        join_admission(self.run.line.places, [entry for entry, _ in found])
 """,
     ),
     Plant(
@@ -346,10 +348,16 @@ PLANTS: Final = (
         f"{RUN}/_worker.py",
         "a worker of a nested run looks only at its own deadline",
         """\
-        if now >= lane.bounded_by.deadline:  # the loop has not yet said so
+        if now >= lane.bounded_by.deadline:
+            # The loop has not yet said so.
+            lane.bounded_by.stop(StopReason.TIMEOUT)
+            self.must_leave = True
 """,
         """\
-        if now >= run.deadline:  # the loop has not yet said so
+        if now >= run.deadline:
+            # The loop has not yet said so.
+            lane.bounded_by.stop(StopReason.TIMEOUT)
+            self.must_leave = True
 """,
     ),
     Plant(
@@ -441,7 +449,8 @@ PLANTS: Final = (
         f"{ADMISSION}/_limits.py",
         "a wake-up forgotten: amounts that accrue again after a start",
         """\
-        if self.admission is not None:  # a need may have waited for this
+        if self.admission is not None:
+            # A need may have waited for this.
             self.admission.is_current = False
 """,
     ),
@@ -843,10 +852,10 @@ PLANTS: Final = (
         f"{RUN}/_attempts.py",
         "a service that was ready and raises is tried again",
         """\
-    if cancelled or job._is_ready() or run.backend.needed_backend(failure):  # which would fail each time
+    if cancelled or job._is_ready() or run.backend.needed_backend(failure):
 """,
         """\
-    if cancelled or run.backend.needed_backend(failure):  # which would fail each time
+    if cancelled or run.backend.needed_backend(failure):
 """,
     ),
     Plant(
@@ -903,7 +912,8 @@ PLANTS: Final = (
         "a First that has too few jobs left when it drains fails",
         """\
         if run.phase is RunPhase.DRAINING and any(job._state is JobState.CANCELLED for job in self._losers):
-            return  # the drain, not the losers, has kept it from its result
+            # The drain, not the losers, has kept it from its result.
+            return
 """,
     ),
     Plant(
@@ -1228,6 +1238,7 @@ if run is not None:
         "a throttled attempt, after which there is none, uses up what it had reserved of a budget",
         """\
             if state is not JobState.FAILED:
+                # The attempt does not count, whether there is another or not.
                 job._grant().refund_budgets()""",
         """\
             if state is SCHEDULED:
@@ -1259,7 +1270,8 @@ if run is not None:
         f"{RUN}/_journaling.py",
         "a job that adds jobs to a run of its own with a journal is not recorded",
         """\
-        if worker.run.outermost() is self._outermost._run:  # not a job of a run around this one
+        if worker.run.outermost() is self._outermost._run:
+            # Not a job of a run around this one.
             worker.job._ensure_extras().has_added_jobs = True
 """,
         """\
@@ -1324,7 +1336,7 @@ if run is not None:
         "again-forever-alone",
         f"{RUN}/_requirement_counts.py",
         "a group of which only a forever job is tried again does not know that it had other jobs, and goes on for ever",
-        "            run.had_ordinary_jobs |= bool(settled)  # their ends were told when they settled\n",
+        "            run.had_ordinary_jobs |= bool(settled)\n",
     ),
     Plant(
         "window-one-more",
