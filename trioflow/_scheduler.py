@@ -300,7 +300,7 @@ class Scheduler(BaseScheduler):
             ...     return 2 * number
             >>> scheduler = Scheduler()
             >>> jobs = scheduler.map(double, [1, 2, 3])
-            >>> sorted(job.result() for job in scheduler.iterate())
+            >>> sorted(job.result() for job in scheduler.iterate(backend="asyncio"))
             [2, 4, 6]
 
         """

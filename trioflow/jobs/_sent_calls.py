@@ -27,9 +27,8 @@ class MainRejectingPickler(pickle.Pickler):
         """Reject a function or a type of the main module, and leave all other values to the default pickling."""
         if getattr(value, "__module__", None) == "__main__" and isinstance(value, (type, types.FunctionType)):
             raise pickle.PicklingError(
-                f"{value.__qualname__} is defined in a notebook, at a prompt, in __main__.py, or in a program that was "
-                f"read from a pipe or is run by another one, such as cProfile: move it to a module, "
-                f"or give processes=loky.get_reusable_executor()"
+                f"{value.__qualname__} is in a notebook, __main__.py or a pipe, or under cProfile: "
+                f"move it to a module, or give processes=loky.get_reusable_executor()"
             )
         return NotImplemented
 

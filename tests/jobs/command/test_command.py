@@ -154,7 +154,7 @@ def test_uncaptured_output_as_an_argument_or_input_fails_the_job(backend: str) -
             r"such as CommandJob\(\['sh', '-c', 'ls \| wc -l'\]\), or a string with shell=True",
         ),
         ("echo a", {}, TypeError, r"give a list, such as CommandJob\(\['echo', 'a'\]\), or a string with shell=True"),
-        (["echo"], {"shell": True}, TypeError, "as one string"),
+        (["echo"], {"shell": True}, TypeError, "give one string"),
         ([], {}, ValueError, "the command is empty"),
         (" \n", {"shell": True}, ValueError, "the command is empty: give a command line"),
         (5, {}, TypeError, "give a list"),

@@ -35,7 +35,7 @@ def jump(text):
     Path(os.environ["FAKETIME_TIMESTAMP_FILE"]).write_text(text)
     return time.time() - before
 
-days = [ThreadJob(jump, text, label=text) for text in ("-2d", "+2d", "-400d")]
+days = [ThreadJob(jump, text, label=text, key=text) for text in ("-2d", "+2d", "-400d")]
 jobs = [Scheduler(CommandJob(["sleep", 0.05], timeout=30), day, timeout=30, idle_timeout=30) for day in days]
 late = CommandJob(["sleep", 1000], timeout=0.2, terminate_grace=0.1)
 trace = Trace()

@@ -194,11 +194,11 @@ def _is_kept(functions: list[Any], others: set[int]) -> bool:
 def _find_keepers() -> Iterator[str]:
     """Yield what keeps old code of the program, or what it has returned."""
     objects = gc.get_objects()
-    # An executor has no globals.
-    own = {id(None), *(key for file in _loaded_files.loaded.values() for key in file.namespaces)}
+    own = {key for file in _loaded_files.loaded.values() for key in file.namespaces}
     for (module, name), remark in KEEPERS.items():
         kind = getattr(sys.modules.get(module), name, None)
         found = [inspect.unwrap(each) for each in objects if kind in type(each).__mro__]
-        keepers = [each for each in found if id(getattr(each, "__globals__", None)) in own]
+        # Executors and clients, which the remark does not name, may have any function of the program.
+        keepers = [each for each in found if "{}" not in remark or id(getattr(each, "__globals__", None)) in own]
         if names := sorted({f"{getattr(each, '__qualname__', '')}()" for each in keepers}):
             yield remark.format(join_names(names, MAX_NAMED))
