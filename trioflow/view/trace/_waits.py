@@ -197,7 +197,8 @@ class WaitAnalysis:
         """Yield the waits of one span in chronological order."""
         since, end_of_life = self._lifetimes[span.number]
         ready_since = span.scheduled_at
-        until = end_of_life if ready_since is None else ready_since
+        # A job that has run may have no `scheduled_at`: what it requires was tried again meanwhile.
+        until = next(time for time in (ready_since, span.started_at, end_of_life) if time is not None)
         if until > since and (ready_since is not None or span.state is not JobState.RUNNING):
             last = max(span.required, key=lambda number: (settled_at(self._spans[number]), number), default=None)
             yield Wait(WaitCause.JOBS, "", since, until, None if ready_since is None else last)
