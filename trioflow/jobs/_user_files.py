@@ -220,8 +220,9 @@ def _shown(path: str) -> str:
 
 def _file_time() -> int:
     """Return the time that a file would get that is written now, on this machine, in nanoseconds."""
-    with contextlib.suppress(OSError):
-        return time.clock_gettime_ns(CLOCK_REALTIME_COARSE) if sys.platform == "linux" else time.time_ns()
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError):
+            return time.clock_gettime_ns(CLOCK_REALTIME_COARSE)
     return time.time_ns()
 
 
