@@ -202,20 +202,24 @@ class WaitAnalysis:
         if until > since and (ready_since is not None or span.state is not JobState.RUNNING):
             last = max(span.required, key=lambda number: (settled_at(self._spans[number]), number), default=None)
             yield Wait(WaitCause.JOBS, "", since, until, None if ready_since is None else last)
-        if ready_since is None or span.restored:
-            # What a restored job needs, it did not wait for.
-            return
-        last_start = end_of_life if span.started_at is None else span.started_at
-        throttled = throttled_before_start(span)
-        starts = [*(began for began, _ in throttled), last_start]
-        ends = [*(ended for _, ended in throttled), None]
-        for start, end in zip(starts, ends, strict=True):
-            if start > ready_since:
-                yield from self._waits_between(span, ready_since, start)
-            ready_since = start if end is None else end
+        # What a restored job needs, it did not wait for.
+        if ready_since is not None and not span.restored:
+            yield from self._waits_until_start(span, ready_since)
         for cause, began, ended in self._inner_waits.get(span.number, ()):
             found = self._waits_between(span, began, ended) if cause is WaitCause.LOOP else ()
             yield from list(found) or [Wait(cause, "", began, ended)]
+
+    def _waits_until_start(self, span: Span, ready_since: float) -> Iterator[Wait]:
+        """Yield the waits from the time when a job was ready, without its throttled attempts, until it started."""
+        throttled = throttled_before_start(span)
+        last_start = self._lifetimes[span.number][1] if span.started_at is None else span.started_at
+        starts = [*(began for began, _ in throttled), last_start]
+        # Nothing follows the last start.
+        ends = [*(ended for _, ended in throttled), last_start]
+        for start, end in zip(starts, ends, strict=True):
+            if start > ready_since:
+                yield from self._waits_between(span, ready_since, start)
+            ready_since = end
 
     def _waits_between(self, span: Span, since: float, until: float) -> Iterator[Wait]:
         """Yield the waits that fill, without gaps, an interval during which a job was ready."""
