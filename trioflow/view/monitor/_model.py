@@ -194,8 +194,9 @@ class RunModel:
             enclosing.counts.move(tally_key(previous_state, job.forever), job.tally_key)
             self._add_journal_facts(job, 1)
         elif enclosing is not None and _job_queries.is_failed_group(settled_job) and job.first is None:
+            job.is_failed_group = _job_queries.criticality(settled_job) is not False
             for counts in enclosing.counts.iterate_outwards():
-                counts.failed_groups += _job_queries.criticality(settled_job) is not False
+                counts.failed_groups += job.is_failed_group
         if job.failed_by_itself:
             failure = job.outcome.failure
             kind = "" if failure is None else _failure_text.kind_text(settled_job, failure)
@@ -221,9 +222,9 @@ class RunModel:
         if job.is_one_job:
             job.enclosing.counts.move(job.tally_key, tally_key(JobState.IDLE, job.forever))
             self._add_journal_facts(job, -1)
-        elif job.failed_by_itself and job.first is None:
+        else:
             for counts in job.enclosing.counts.iterate_outwards():
-                counts.failed_groups -= _job_queries.criticality(reopened_job) is not False
+                counts.failed_groups -= job.is_failed_group
         for failures in self.failed_jobs_by_kind.values():
             failures.jobs.pop(job, None)
         job.reset_run_fields()

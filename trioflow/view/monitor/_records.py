@@ -199,6 +199,8 @@ class JobRecord:
     """How long its attempts have run, once it has settled."""
     outcome = PLAIN_OUTCOME
     """The outcome of the job, once it has settled."""
+    is_failed_group = False
+    """Whether it counts as a failed group: its failure is in no member, and fails its scheduler."""
     ready_group: dict[JobRecord, None] | None = None
     """The group of `SchedulerRecord.ready_jobs_by_needs` that the job is in; None if it is in none."""
 
@@ -229,7 +231,7 @@ class JobRecord:
 
     def reset_run_fields(self) -> None:
         """Reset the fields that describe the current run to their values before a run."""
-        for name in ("state", "started_at", "finished_at", "seconds", "outcome", "ready_group"):
+        for name in ("state", "started_at", "finished_at", "seconds", "outcome", "is_failed_group", "ready_group"):
             vars(self).pop(name, None)
 
     @property
