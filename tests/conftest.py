@@ -96,9 +96,8 @@ SLOW = (
     "view/monitor/test_child_output.py",
     "view/monitor/test_real_programs.py",
     "view/test_jupyter.py",
-    "view/trace/test_report_browser.py",
 )
-"""Folders and files of tests that start processes, browsers or notebooks, or take long: all others are fast.
+"""Folders and files of tests that start processes, or take long: all others are fast.
 
 Plain `pytest` runs the fast ones; `python -m tests` runs all.
 """
@@ -114,6 +113,9 @@ CI_ALONE = (
     "libraries",
     "mutation",
     "plants",
+    "view/page/test_page_browser.py",
+    "view/test_notebook.py",
+    "view/trace/test_report_browser.py",
 )
 """Folders and files that take a sixth of the time of all tests, and seldom find what the others do not.
 
@@ -123,9 +125,7 @@ SAMPLED = (
     "laws/test_growth.py",
     "model/test_ties.py",
     "test_doors.py",
-    "view/page/test_page_browser.py",
     "view/test_cost_of_reading.py",
-    "view/trace/test_report_browser.py",
 )
 """Files of many slow tests about one thing: the test command has every seventh, CI a fifth of the others each day.
 
@@ -185,16 +185,15 @@ def is_slow(file: Path) -> bool:
 
 
 LONGEST = {
-    "model/test_model.py": 4, "jobs/ssh/test_connections.py": 4, "testing/test_check_kind.py": 3,
-    "laws/test_words.py": 3, "docs/test_sessions.py": 3, "laws/test_growth.py": 2, "test_dask.py": 2,
-    "jobs/process/test_process_job.py": 2, "jobs/ssh/test_ssh_job.py": 2, "view/test_estimate.py": 2,
-    "run/test_each_line.py": 2, "cli/test_bad_input.py": 2, "test_structure.py": 2,
+    "ends/test_ends.py": 4, "model/test_model.py": 4, "jobs/ssh/test_connections.py": 4,
+    "testing/test_check_kind.py": 3, "laws/test_words.py": 3, "docs/test_sessions.py": 3, "laws/test_growth.py": 2,
+    "test_dask.py": 2, "jobs/process/test_process_job.py": 2, "jobs/ssh/test_ssh_job.py": 2,
+    "view/test_estimate.py": 2, "run/test_each_line.py": 2, "cli/test_bad_input.py": 2,
     "jobs/command/test_shell_places.py": 2, "journal/test_commands.py": 2, "cli/test_ssh.py": 2,
-    "view/test_redaction.py": 2, "model/test_found.py": 1, "jobs/test_user_files.py": 1,
-    "jobs/ssh/test_copying.py": 1, "batch/test_journal.py": 1, "jobs/process/test_worker_pool.py": 1,
-    "view/page/test_page.py": 1, "scheduler/test_signals.py": 1, "run/test_again.py": 1,
-    "journal/test_requirements.py": 1, "examples/test_examples.py": 1, "jobs/command/test_ending.py": 1,
-    "jobs/command/test_command.py": 1, "test_elsewhere.py": 1,
+    "view/test_redaction.py": 2, "jobs/test_user_files.py": 1, "jobs/ssh/test_copying.py": 1,
+    "batch/test_journal.py": 1, "jobs/process/test_worker_pool.py": 1, "view/page/test_page.py": 1,
+    "scheduler/test_signals.py": 1, "run/test_again.py": 1, "journal/test_requirements.py": 1,
+    "examples/test_examples.py": 1, "jobs/command/test_ending.py": 1, "jobs/command/test_command.py": 1,
 }  # fmt: skip
 """Files that take longest, mostly to wait for programs: they begin first, each in so many parts.
 
@@ -260,6 +259,16 @@ def pytest_itemcollected(item: pytest.Item) -> None:
             item.add_marker(pytest.mark.skip(reason="needs fast isolation"))
 
 
+def leaves_out_ci(config: pytest.Config) -> bool:
+    """Return whether the tests of CI alone are left out."""
+    return "not ci" in config.option.markexpr
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Import no file of CI alone to leave out its tests: six processes would."""
+    return True if leaves_out_ci(config) and is_among(collection_path, CI_ALONE) else None
+
+
 def import_from_own_place(config: pytest.Config) -> None:
     """Import the files of tests in an order of this process, of several: what one has compiled, the others read.
 
@@ -268,6 +277,8 @@ def import_from_own_place(config: pytest.Config) -> None:
     number, count = os.environ.get("PYTEST_XDIST_WORKER", "gw0"), os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")
     asked = [config.invocation_params.dir / argument.partition("::")[0] for argument in config.args]
     files = [file for file in sorted(TESTS.rglob("test_*.py")) if any(map(file.is_relative_to, asked))]
+    if leaves_out_ci(config):
+        files = [file for file in files if not is_among(file, CI_ALONE)]
     first = len(files) * int(number.removeprefix("gw")) // int(count)
     for file in (*files[first:], *files[:first]) if count != "1" else ():
         # What fails, or skips the whole file, does so again when pytest imports it, and is reported then.

@@ -88,7 +88,7 @@ scheduler = Scheduler(ThreadJob(sorted, Job(fetch, "ba", label="fetch"), label="
 """
 
 
-@pytest.mark.slow
+@pytest.mark.ci
 def test_what_needs_posix_is_rejected_and_all_else_works_without_it(tmp_path: Path) -> None:
     """Without POSIX, jobs that need it are rejected with advice what to use; a journal has a lock; commands work."""
     (tmp_path / "s.py").write_text(SCENARIO)

@@ -6,7 +6,7 @@ import pytest
 
 from .law import broken_by
 
-SEEDS = 200
+SEEDS = 100
 PARTS = 4
 """Each has one of the loops, in turn."""
 

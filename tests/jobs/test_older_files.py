@@ -36,7 +36,7 @@ from trioflow import (
 from ..places import ROOT
 from ..pythons import python
 
-DRAWS = 25
+DRAWS = 12
 """How many draws the short test takes; the soak test takes two thousand."""
 PLACES = {
     "out": "out", "dir/out": "dir/out", "dir": "dir", "to file": "data/file", "to tree": "far", "far/out": "far/out",

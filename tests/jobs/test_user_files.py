@@ -10,7 +10,7 @@ import pytest
 from .user_files import compare_all
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the commands are those of a POSIX shell")
-DRAWS = 20
+DRAWS = 10
 """How many draws the short test takes; the soak test takes two thousand."""
 
 

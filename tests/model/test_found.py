@@ -1010,6 +1010,7 @@ SCENARIOS = {
             ),
             adaptive=(1, 1),
         ),
+        cut_at=20.0625,  # a question in a journal is looked for twice a second
         killed_at=0.3125,
     ),
     "a job that time has let start needs what another run has, as it becomes ready": Scenario(

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
@@ -66,10 +67,11 @@ class Recorded:
         self.monitor = RememberingMonitor(file=self.log)
         self.events = Events(self.lines)
         self.spans = InMemorySpanExporter()
-        provider = TracerProvider(shutdown_on_exit=False)
+        nothing = Resource.get_empty()  # to ask the machine takes longer than a run
+        provider = TracerProvider(shutdown_on_exit=False, resource=nothing)
         provider.add_span_processor(SimpleSpanProcessor(self.spans))
         self._metrics = InMemoryMetricReader()
-        meters = MeterProvider([self._metrics], shutdown_on_exit=False)
+        meters = MeterProvider([self._metrics], shutdown_on_exit=False, resource=nothing)
         self.instruments: list[Any] = [self.trace, self.junit, Tracing(provider, meters)]
 
     def durations(self) -> list[Any]:
