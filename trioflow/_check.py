@@ -37,11 +37,11 @@ MAX_NAMED_READERS: Final = 3
 def findings(scheduler: BaseScheduler) -> list[tuple[AnyJob, str]]:
     """Return why a run would not start: each job concerned, with the problem and the remedy. Takes O(V + E) time."""
     unreachable = set(_checks.store_implied_requirements(scheduler))
-    levels = list(_iterate_schedulers(scheduler))
-    found = [finding for level in levels for finding in _find_rejections(*level, unreachable, scheduler)]
-    found += _check_errors(scheduler, _checks.reject_shared_pools, dict(levels), scheduler)
-    if not found:
-        found = list(FileUses(scheduler).unordered_writers())
+    found: list[tuple[AnyJob, str]] = []
+    for level, can_repeat in _iterate_schedulers(scheduler):
+        found += _find_rejections(level, can_repeat, unreachable, scheduler)
+    found += _check_errors(scheduler, _checks.reject_shared_pools, dict(_iterate_schedulers(scheduler)), scheduler)
+    found = found or list(FileUses(scheduler).unordered_writers())
     # If nothing is found, make the check that a run makes, for problems that the checks above do not find.
     return found or list(_check_errors(scheduler, _checks.check_scenario, scheduler))
 
@@ -180,21 +180,28 @@ class FileUses:
                     yield second, f"{text}, and neither requires the other: {advice}"
 
     def unordered_readers(self) -> Iterator[str]:
-        """Yield what is wrong with each job that reads a file beside one that writes it."""
+        """Yield a warning for each reader and each writer of a file that have no order."""
+        for reader, writer, path in self._unordered_pairs():
+            text = f"{reader.label!r} reads {_shown(path, reader, writer)}, which {writer.label!r} writes"
+            yield f"{text}, without an order: it may get an old file, or half of one; give it required="
+
+    def _unordered_pairs(self) -> Iterator[tuple[AnyJob, AnyJob, str]]:
+        """Yield each reader and each writer of a file that have no order, and the file."""
         if not self._writers:
             return
         for path, reader in self._readers:
             for written in self._written_at(path):
-                jobs = self._writers[written]
-                if reader in jobs or (len(jobs) == 1 and jobs[0] in reader.required):
-                    continue
-                self._sort(jobs)
-                place = bisect.bisect(jobs, self._positions[reader], key=self._positions.__getitem__)
-                for writer in jobs[max(0, place - 1) : place + 1]:
+                for writer in self._neighbors(reader, self._writers[written]):
                     if not self._is_ordered(reader, writer):
-                        shown = _shown(written, reader, writer)
-                        text = f"{reader.label!r} reads {shown}, which {writer.label!r} writes"
-                        yield f"{text}, without an order: it may get an old file, or half of one; give it required="
+                        yield reader, writer, written
+
+    def _neighbors(self, reader: AnyJob, writers: list[AnyJob]) -> list[AnyJob]:
+        """Return the writers before and after a reader in the order of all jobs. The other writers need no check."""
+        if reader in writers or (len(writers) == 1 and writers[0] in reader.required):
+            return []
+        self._sort(writers)
+        place = bisect.bisect(writers, self._positions[reader], key=self._positions.__getitem__)
+        return writers[max(0, place - 1) : place + 1]
 
     def _written_at(self, path: str) -> Iterable[str]:
         """Return the written files that a path in `reads=` stands for: a file, a directory, or a pattern."""
@@ -261,12 +268,11 @@ def _described_files(job: AnyJob) -> tuple[list[Any], list[Any]]:
     options: Any = getattr(job, "_command_options", None)
     if options is None:
         describe = getattr(type(job), "for_journal", None)
-        if describe is None or is_from_package(describe):
-            return [], []
-        with contextlib.suppress(Exception):
-            # An error of a user's kind is reported by the journal.
-            work = describe(job)
-            return [*work.writes, *work.begins_anew], [*work.reads]
+        if describe is not None and not is_from_package(describe):
+            with contextlib.suppress(Exception):
+                # An error of a user's kind is reported by the journal.
+                work = describe(job)
+                return [*work.writes, *work.begins_anew], [*work.reads]
         return [], []
     outputs: tuple[Any, ...] = () if options.append else (options.stdout, options.stderr)
     steps: tuple[Any, ...] = getattr(job, "_steps", ())

@@ -260,8 +260,7 @@ class Scheduler(BaseScheduler):
 
     def _expected_durations(self, jobs: Iterable[AnyJob] | None = None) -> dict[AnyJob, float]:
         durations = super()._expected_durations(jobs)
-        resolved = self._find_resolved_durations()
-        if resolved:
+        if resolved := self._find_resolved_durations():
             members = self if jobs is None else jobs
             durations.update({job: resolved[job] for job in members if job in resolved})
         return durations
@@ -381,8 +380,7 @@ class Scheduler(BaseScheduler):
 
         stream = _symbols.output_stream(file, f"list() of {self.label!r}")
         symbols = _symbols.Symbols.for_stream(stream)
-        text = Listing(self, symbols).text(details, silence_done_jobs, legend)
-        if text:
+        if text := Listing(self, symbols).text(details, silence_done_jobs, legend):
             print(_symbols.terminal_text(text, stream), file=stream)
 
     def debrief(self, file: TextIO | None = None, listing: bool = False) -> None:

@@ -137,8 +137,7 @@ class ResultUses:
         """Return whether the result of a running job is used, and only by jobs on its cluster."""
         if not self._has_searched_graph:
             self._has_searched_graph = True
-            enclosing = [*enclosing_schedulers(job)]
-            for user in enclosing[-1].iterate_jobs() if enclosing else ():
+            for user in (user for level in [*enclosing_schedulers(job)][-1:] for user in level.iterate_jobs()):
                 user_client = _find_client(user) if inputs_of(user) else None
                 for input_job in inputs_of(user):
                     if self._sole_client_by_job.setdefault(input_job, user_client) is not user_client:
@@ -285,8 +284,10 @@ def _submit_call(job: FunctionJob[Any], client: Any, call: partial[Any], options
         make_pickler = _sent_calls.cloudpickle_pickler()
         if make_pickler is None or _sent_calls.is_picklable(call, make_pickler):
             raise
-        place, cause = "a worker of the Dask cluster", error.__cause__ or error
-        raise _sent_calls.unpicklable_error(call, job, place, make_pickler, cause)  # noqa: B904 - it has its cause
+        cause = error.__cause__ or error
+        raise _sent_calls.unpicklable_error(  # noqa: B904 - it has its cause
+            call, job, "a worker of the Dask cluster", make_pickler, cause
+        )
 
 
 async def _cancel_call(future: Any, run: RunHandle) -> None:

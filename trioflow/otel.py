@@ -124,8 +124,7 @@ class Tracing(Instrument):
         if scheduler.is_running() or (span := self._spans.pop(scheduler, None)) is None:
             # The run is nested: `job_finished` ends its span.
             return
-        reason = scheduler.stop_reason
-        if reason is not None:
+        if (reason := scheduler.stop_reason) is not None:
             span.set_attribute("trioflow.stop_reason", reason.value)
         span.set_attribute("trioflow.failures", Tally.for_scheduler(scheduler).failure_count)
         verdict = run_verdict(scheduler, reason)
@@ -245,8 +244,7 @@ def _span_name(job: AnyJob) -> str:
 
     Arguments are left out, so that similar jobs have the same name.
     """
-    label = explicit_label(job)
-    if label is not None:
+    if (label := explicit_label(job)) is not None:
         return label
     program = _program_name(job)
     return job.label.partition("(")[0] if program is None else program
@@ -280,8 +278,7 @@ def _span_attributes(job: AnyJob) -> dict[str, Any]:
 
 def _process_attributes(job: JobKind[Any]) -> dict[str, int]:
     """Return the attributes of a command's process, named as in OpenTelemetry's conventions; {} without a process."""
-    result = job.last_result
-    if result is None:
+    if (result := job.last_result) is None:
         return {}
     pid = {} if result.pid is None else {"process.pid": result.pid}
     return {"process.exit.code": result.returncode, **pid}

@@ -267,8 +267,8 @@ PLANTS: Final = (
         "verdict-throttled",
         f"{RUN}/_attempts.py",
         "a throttled job is queued again although its run drains",
-        "state = FAILED if fault is not None else CANCELLED if ends or was_cancelled else SCHEDULED",
-        "state = FAILED if fault is not None else SCHEDULED",
+        "return Verdict(CANCELLED if ends or was_cancelled else SCHEDULED, error, failure, throttles=throttles)",
+        "return Verdict(SCHEDULED, error, failure, throttles=throttles)",
     ),
     Plant(
         "verdict-clean-up",
@@ -395,8 +395,8 @@ PLANTS: Final = (
         "job-release-inputs",
         f"{JOB}/_job.py",
         "a throttled job has lost the results of its inputs",
-        "        if not last_call and (options.retry is not None or options.needs):",
-        "        if not last_call and options.retry is not None:",
+        "        if not last_call and (self._options.retry is not None or self._options.needs):",
+        "        if not last_call and self._options.retry is not None:",
     ),
     Plant(
         "rules-cancelled",
@@ -852,10 +852,10 @@ PLANTS: Final = (
         f"{RUN}/_attempts.py",
         "a service that was ready and raises is tried again",
         """\
-    if cancelled or job._is_ready() or run.backend.needed_backend(failure):
+    if cancelled or job._is_ready() or worker.run.backend.needed_backend(failure):
 """,
         """\
-    if cancelled or run.backend.needed_backend(failure):
+    if cancelled or worker.run.backend.needed_backend(failure):
 """,
     ),
     Plant(

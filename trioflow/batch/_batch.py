@@ -325,8 +325,8 @@ class Batch:
         limit = self.options.idle_timeout if failure.is_idle else self.options.timeout
         if failure.limit not in (None, limit):
             raise ValueError(f"it was ended at a limit of {failure.limit} s, which is now another")
-        old, new = failure.options, self.outcome_options
-        changed = [name for name in OUTCOME_OPTIONS if old.get(name) != new.get(name)]
+        new = self.outcome_options
+        changed = [name for name in OUTCOME_OPTIONS if failure.options.get(name) != new.get(name)]
         if changed:
             raise ValueError(f"it failed with another --{changed[0].replace('_', '-')}")
         return failure

@@ -49,8 +49,7 @@ class HaltRule:
     def parse(cls, text: str) -> HaltRule | None:
         if text == "never":
             return None
-        match = HALT_RULE_PATTERN.fullmatch(text)
-        if match is None:
+        if (match := HALT_RULE_PATTERN.fullmatch(text)) is None:
             raise ValueError(
                 f"{text!r} is not a rule: write never, or WHEN,WHY=N or WHEN,WHY=N%, "
                 f"where WHEN is now or soon, and WHY is fail, success or done"

@@ -162,8 +162,7 @@ def detect_resource(name: str) -> Any:
         return _read_meminfo("MemTotal")
     if name != "gpu":
         return None
-    visible_devices = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if visible_devices is not None:
+    if (visible_devices := os.environ.get("CUDA_VISIBLE_DEVICES")) is not None:
         # Like CUDA, ignore an invalid entry and all entries after it.
         cards = itertools.takewhile(lambda card: not card.startswith("-"), visible_devices.split(","))
         return [card for card in cards if card]

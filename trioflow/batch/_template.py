@@ -135,8 +135,7 @@ def parse_pieces(text: str, resources: Collection[str]) -> Iterable[TemplatePiec
     patterns = [*map(re.escape, placeholders), INDEXED_PLACEHOLDER_PATTERN.pattern]
     position = 0
     for match in re.finditer("|".join(patterns), text):
-        placeholder = placeholders.get(match[0])
-        if placeholder is None:
+        if (placeholder := placeholders.get(match[0])) is None:
             placeholder = Placeholder(None, int(match["index"]), match["modifier"] or "")
         if match.start() > position:
             yield text[position : match.start()]

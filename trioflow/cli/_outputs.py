@@ -35,8 +35,7 @@ class OutputFile(click.Path):
         # Imported here, because a batch without such an option does not need it.
         from pathlib import Path
 
-        problem = _find_path_problem(Path(value), self._suffixes)
-        if problem:
+        if problem := _find_path_problem(Path(value), self._suffixes):
             self.fail(printable(problem), param, ctx)
         return Path(value).absolute()
 
@@ -94,9 +93,12 @@ def echo_address(url: str, *, err: bool = False) -> None:
     echo(url, err=err)
     words = os.environ.get("SSH_CONNECTION", "").split()
     if len(words) == 4:
-        port, host = url.split(":")[2].partition("/")[0], words[2]
+        port = url.split(":")[2].partition("/")[0]
         flag = "" if words[3] == "22" else f"-p {words[3]} "
-        echo(f"From your own machine, first: ssh -L {port}:127.0.0.1:{port} {flag}{getpass.getuser()}@{host}", err=err)
+        echo(
+            f"From your own machine, first: ssh -L {port}:127.0.0.1:{port} {flag}{getpass.getuser()}@{words[2]}",
+            err=err,
+        )
 
 
 def echo_data(data: bytes) -> None:

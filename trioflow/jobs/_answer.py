@@ -144,8 +144,7 @@ class Answer(JobKind[T], box=BoxStyle("question", "note", (">", "]")), takes_slo
         if self.is_settled() and any(current_run(scheduler) for scheduler in enclosing_schedulers(self)):
             raise RuntimeError(f"answer() of {self.label!r}: it is {self.state.value}, and waits for no answer")
         self._given = self._read(value)
-        event = self._event
-        if event is not None:
+        if (event := self._event) is not None:
             event.set()
 
     def _read(self, value: object) -> Any:

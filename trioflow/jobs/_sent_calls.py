@@ -58,8 +58,7 @@ def check_picklable(
         TypeError: a part of the call cannot be pickled; the error names the job and the part.
 
     """
-    error = _pickling_error((call.func, call.args, call.keywords), make_pickler)
-    if error is not None:
+    if (error := _pickling_error((call.func, call.args, call.keywords), make_pickler)) is not None:
         raise unpicklable_error(call, job, destination, make_pickler, error)
 
 

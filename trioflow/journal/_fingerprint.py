@@ -169,8 +169,7 @@ class FingerprintBuilder:
         if options.key is None:
             name, work = self._class_identity(type(job)), [id(type(job))]
             if isinstance(job, FunctionJob):
-                call = call_parts(job, lambda _: None)
-                if call is None:
+                if (call := call_parts(job, lambda _: None)) is None:
                     return None
                 function = unwrap_partial(call[0])
                 name += self._function_identity(function)
@@ -183,8 +182,7 @@ class FingerprintBuilder:
     # ---- the kinds of jobs
 
     def _add_call(self, job: FunctionJob[Any], parts: dict[str, Any]) -> None:
-        call = call_parts(job, self._make_placeholder)
-        if call is None:
+        if (call := call_parts(job, self._make_placeholder)) is None:
             raise NotSerializable("its arguments: it was created from a coroutine object; give the function, or key=")
         function, args, values = call
         if values:
@@ -218,8 +216,7 @@ class FingerprintBuilder:
         The text has the name of the function, the object or class that a method is bound to, and the defaults of a
         function that is not found by its name.
         """
-        name = getattr(function, "__qualname__", None)
-        if name is None:
+        if (name := getattr(function, "__qualname__", None)) is None:
             # The function is an object with __call__.
             return self._type_name(cast(Any, type(function))) + self._object_form(function)
         identity = f"{self._module_name(function)}:{name}"

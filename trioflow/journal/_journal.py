@@ -31,7 +31,7 @@ from .._core.base._text_forms import is_among, join_names, plural, short_repr
 from .._core.job._ancestors import enclosing_schedulers
 from .._core.job._errors import DROPPED, JournalError
 from .._core.job._function import FunctionJob
-from .._core.job._job import AbstractJob, Restoration, is_scheduler
+from .._core.job._job import AbstractJob, Restoration, is_scheduler, with_members
 from .._core.job._job_options import SaveName, check_save, file_path, flag
 from .._core.job._labels import escape_label, printable
 from .._core.job._work_spec import Work
@@ -455,8 +455,7 @@ class JournalSession:
         self._undecided_firsts[first] = members, fingerprint
         if record is None or self._was_used_in_run(path, record):
             return ALWAYS_RUNS
-        changed = self._find_change(first, record, FIRST_FINGERPRINT, required)
-        if changed is not None:
+        if (changed := self._find_change(first, record, FIRST_FINGERPRINT, required)) is not None:
             counted.cause = changed.cause
             return ALWAYS_RUNS
         ran = NEVER
@@ -753,8 +752,7 @@ class JournalSession:
 
     def prepare(self, job: AbstractJob[Any], value: object) -> None:
         """Write a result that is about to be recorded, if it is large. This may be called in a thread."""
-        running = self._running_jobs.get(job)
-        if running is not None:
+        if (running := self._running_jobs.get(job)) is not None:
             with contextlib.suppress(NotSerializable):
                 # `record` reports it.
                 self._prepared[job] = value, self._store_result(running.save, value, in_thread=True)
@@ -776,8 +774,7 @@ class JournalSession:
 
     def record(self, job: AbstractJob[Any], value: object) -> None:
         """Buffer the result of a job for the next commit."""
-        running = self._take_running(job)
-        if running is None:
+        if (running := self._take_running(job)) is None:
             # The job was restored, or it is never recorded.
             return
         path, fingerprint, save, why, work, moves_on, _, function = running
@@ -841,8 +838,7 @@ class JournalSession:
     # ---- questions
 
     def open_question(self, job: AbstractJob[Any], facts: Mapping[str, Any]) -> PublishedQuestion | None:
-        running = self._running_jobs.get(job)
-        if running is None:
+        if (running := self._running_jobs.get(job)) is None:
             return None
         path, files = running.path, self._question_files
         self._open_questions[path] = False
@@ -897,8 +893,7 @@ class JournalSession:
             NotSerializable: the result has been dropped, or cannot be stored.
 
         """
-        form = self._result_forms.get(job)
-        if form is None:
+        if (form := self._result_forms.get(job)) is None:
             value = _job_queries.result_for_journal(job)
             if value is _job_queries.SERVICE:
                 return "service"
@@ -924,7 +919,7 @@ class JournalSession:
         Their outcomes are counted first. Their results stay stored.
         """
         self.requirement_forms.forget(job)
-        for dropped in (job, *job.iterate_jobs()) if is_scheduler(job) else (job,):
+        for dropped in with_members(job):
             running = self._tally_outcome(dropped)
             self._result_forms.pop(dropped, None)
             self._undecided_firsts.pop(dropped, None)
@@ -995,8 +990,7 @@ class JournalSession:
                 f"the code of {plural(len(self._changed_code), 'restored job')} has changed since, {changed}: that "
                 f"counts only with version=, or after trioflow journal {self.store.path} forget NAME"
             )
-        by_name_only = list(self.fingerprint_builder.identified_by_name_only)
-        if by_name_only:
+        if by_name_only := list(self.fingerprint_builder.identified_by_name_only):
             warn(
                 f"the journal knows the functions of these jobs by name only, because looking up the name does not "
                 f"give them (lambdas, closures, functions in functions, results of decorators, methods of objects): "

@@ -142,8 +142,7 @@ def name_of_added_job(job: AbstractJob[Any], fingerprint: str, is_by_name_only: 
         is_by_name_only: whether the fingerprint identifies the function by its name alone.
 
     """
-    label = _job_queries.explicit_label(job)
-    if label is None:
+    if (label := _job_queries.explicit_label(job)) is None:
         stem = job.label.partition("(")[0] if isinstance(job, FunctionJob) else type(job).__name__
     else:
         stem = label
@@ -258,7 +257,8 @@ def used_around(
     Losers and their requirements count, too. `find_used` returns the amounts that the job with this path, or the losers
     of the `First` with this path, had used.
     """
-    paths, used = PathsInside(members), Counter[str]()
+    paths = PathsInside(members)
+    used = Counter[str]()
     lost, needed_by_any = find_used(members.prefix[:-1]), set[str]()
     for job, needed in budgets_needed_around(first):
         needed_by_any |= needed
@@ -297,8 +297,8 @@ class PathsInside:
         while enclosing[-1] not in self._views:
             enclosing.append(enclosing[-1].scheduler)
         while len(enclosing) > 1:
-            outer, inner = enclosing.pop(), enclosing[-1]
-            self._views[inner] = self._views[outer].nested(inner)
+            outer = enclosing.pop()
+            self._views[enclosing[-1]] = self._views[outer].nested(enclosing[-1])
         return self._views[scheduler]
 
     def of_job(self, job: AbstractJob[Any]) -> str:

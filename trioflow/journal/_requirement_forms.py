@@ -28,7 +28,7 @@ from typing import Any, Final, cast
 
 from .._core.base._states import JobState
 from .._core.job._ancestors import enclosing_schedulers
-from .._core.job._job import AbstractJob, is_scheduler
+from .._core.job._job import AbstractJob, is_scheduler, with_members
 from .._core.scheduler._base_scheduler import BaseScheduler
 from .._core.words._job_queries import counted_requirements, is_one_job, jobs_of_run, reported_state
 from ._serialization import digest
@@ -141,7 +141,7 @@ class RequirementForms:
         scheduler = job.scheduler
         if scheduler is not None and scheduler.scheduler is not None:
             self._dropped.setdefault(scheduler, Counted()).add(self.of(job))
-        for dropped in (job, *job.iterate_jobs()) if is_scheduler(job) else ():
+        for dropped in with_members(job):
             self._dropped.pop(dropped, None)
             self._around.pop(dropped, None)
 
@@ -149,8 +149,7 @@ class RequirementForms:
 
     def of(self, job: AbstractJob[Any]) -> Counted:
         """Return what a requirement counts, which has settled or is a ready service."""
-        known = self._known.get(job)
-        if known is None:
+        if (known := self._known.get(job)) is None:
             known = self._of_idle(job)
         for winner in self.winners.pop(job, ()):
             known.note_run(self.of(winner))

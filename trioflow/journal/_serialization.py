@@ -419,12 +419,11 @@ def _read_zone(zone: list[Any]) -> datetime.tzinfo:
 
 def _read_command_result(value: list[Any], _: str, spools: Sequence[OutputSpool]) -> CommandResult:
     returncode, elapsed, user, system, rss, *outputs = value
-    usage, bound = ReportedUsage(user, system, max(rss or 0, 0) // RSS_UNIT_BYTES), -min(rss or 0, 0) // RSS_UNIT_BYTES
-    out, err = (
-        None if output is None else spools[output] if isinstance(output, int) else base64.b64decode(output)
-        for output in outputs
-    )  # fmt: skip
-    return CommandResult(returncode, elapsed, usage, out, err, bound)
+    rss = rss or 0
+    usage = ReportedUsage(user, system, max(rss, 0) // RSS_UNIT_BYTES)
+    captured: list[Any] = [spools[output] if isinstance(output, int) else output for output in outputs]
+    out, err = (base64.b64decode(output) if isinstance(output, str) else output for output in captured)
+    return CommandResult(returncode, elapsed, usage, out, err, -min(rss, 0) // RSS_UNIT_BYTES)
 
 
 def _read_enum(value: str, name: str, _: object) -> Any:

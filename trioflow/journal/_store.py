@@ -353,8 +353,7 @@ class JournalStore:
         return os.path.exists(f"{self.file}-wal")
 
     def _check_file(self) -> None:
-        start = self._read_header()
-        if start is None:
+        if (start := self._read_header()) is None:
             return
         # SQLite would remove the log of an empty file: pagerOpenWalIfPresent() in
         # https://github.com/sqlite/sqlite/blob/version-3.46.0/src/pager.c.
@@ -508,8 +507,7 @@ class JournalStore:
         """
         # One for all reads until the next commit, because each transaction locks the file.
         self._begin_transaction()
-        row = self._fetch_row(SELECT_JOB_STATEMENT, (path,))
-        if row is None:
+        if (row := self._fetch_row(SELECT_JOB_STATEMENT, (path,))) is None:
             return None
         is_right = row[-1] == checksum(row) and (row[0] == path or row[0] == escape_row((path,))[0])
         if not is_right or not all(map(isinstance, row, JOB_COLUMN_TYPES)):
@@ -717,7 +715,7 @@ class JournalStore:
                 try:
                     if record.large is None:
                         self.read_result(record)
-                    for name in () if record.large is None else record.large.split(" "):
+                    for name in (record.large or "").split():
                         collections.deque(self.read_large(name), maxlen=0)
                 except (TypeError, ValueError) as error:
                     damage.append((record.path, f"its stored result cannot be used: {error}"))

@@ -46,9 +46,10 @@ def resolve_durations(value: object, scheduler: BaseScheduler) -> dict[AnyJob, f
     """
     known = read_durations(value, f"durations of {scheduler.label!r}")
     durations: dict[AnyJob, float] = {}
-    for job, path in paths_of(scheduler).items() if known else ():
-        duration = known.get(path)
-        if duration is None:
+    if not known:
+        return durations
+    for job, path in paths_of(scheduler).items():
+        if (duration := known.get(path)) is None:
             duration = known.get(job.label)
         if duration is not None:
             durations[job] = duration

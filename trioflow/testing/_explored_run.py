@@ -422,8 +422,8 @@ class ExploredRun:
         for change in changes:
             if change.kind == "late":
                 place = _judge.describe_place(stepped, change)
-                delay, holders = _judge.describe_delay(change.value), self._story.describe_holders(stepped)
-                self._apply(change, f"{stepped.name!r} resumes {delay} {place}{holders}")
+                holders = self._story.describe_holders(stepped)
+                self._apply(change, f"{stepped.name!r} resumes {_judge.describe_delay(change.value)} {place}{holders}")
                 with anyio.CancelScope(shield=self.plan.backend == "trio"):
                     await anyio.sleep(change.value)
 

@@ -67,7 +67,9 @@ class Change:
 
     def __str__(self) -> str:
         at = "end" if self.at == END_PLACE else str(self.at)
-        value = "=moment" if self.value == SHORT_DELAY else f"={self.value!r}".removesuffix(".0") if self.value else ""
+        value = "=moment"
+        if self.value != SHORT_DELAY:
+            value = f"={self.value!r}".removesuffix(".0") if self.value else ""
         return f"{self.kind}@{at}:{quote(self.name, safe='/()#,[]')}{value}"
 
 

@@ -164,8 +164,7 @@ class Judge:
         if self._outcome.violated_invariant is not None:
             return None
         for job, error in scheduler.failures().items():
-            broken = _find_assertion(error)
-            if broken is not None:
+            if (broken := _find_assertion(error)) is not None:
                 text = f"an assert in '{printable(job.path)}' fails: {describe_error(broken)}"
                 self.record_violation("an assert in a job fails", text, broken, job.finished_at)
                 return None
@@ -208,8 +207,7 @@ class Judge:
                     free = level.pool.free[name]
                     if not (isinstance(total, dict) or name in level.pool.budgets or free == total):
                         yield "a resource was not returned", f"after the run, {free} of {name}={total} are free"
-            borrowed = getattr(level.jobs_window, "borrowed_tokens", 0)
-            if borrowed:
+            if borrowed := getattr(level.jobs_window, "borrowed_tokens", 0):
                 yield "a token was not returned", f"after the run, {borrowed} tokens of {level.label!r} are borrowed"
 
 

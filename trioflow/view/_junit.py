@@ -150,8 +150,8 @@ def _pardon(record: TraceRecord, span: Span) -> str:
 
 
 def _case_lines(record: TraceRecord, suite_name: str, span: Span) -> Iterator[str]:
-    name, time = _quote(span.label), _format_time(span.took or 0.0)
-    yield f"<testcase classname={_quote(suite_name)} name={name} time={time}>"
+    time = _format_time(span.took or 0.0)
+    yield f"<testcase classname={_quote(suite_name)} name={_quote(span.label)} time={time}>"
     if span.state is JobState.FAILED:
         # The output is part of the failure's text, because some programs show nothing else of a test case.
         outputs = _command_outputs(record, span)
@@ -213,8 +213,8 @@ def _unfinished_reason(record: TraceRecord, span: Span) -> str:
 
 def _format_counts(record: TraceRecord, spans: list[Span], errors: list[str]) -> str:
     elements = Counter(_element(record, span) for span in spans)
-    tests, failures, skipped = len(spans) + len(errors), elements["failure"], elements["skipped"]
-    return f'tests="{tests}" failures="{failures}" errors="{len(errors)}" skipped="{skipped}"'
+    counts = f'failures="{elements["failure"]}" errors="{len(errors)}" skipped="{elements["skipped"]}"'
+    return f'tests="{len(spans) + len(errors)}" {counts}'
 
 
 def _format_time(seconds: float) -> str:

@@ -186,8 +186,11 @@ def test_a_command_that_lacks_resources_while_no_other_runs_fails(
     assert with_notes(error).endswith("\nrun fewer commands at once")
 
 
-def test_a_start_that_waits_for_resources_can_be_cancelled(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Commands that wait for resources start in their order, and a cancelled one holds up no other."""
+@pytest.mark.parametrize("redact", [False, True])
+def test_a_start_that_waits_for_resources_can_be_cancelled(
+    backend: str, monkeypatch: pytest.MonkeyPatch, redact: bool
+) -> None:
+    """Commands that wait for resources, redacted or not, start in order, and a cancelled one holds up no other."""
     real, started = _process_run.spawn, list[str]()
 
     def spawn(guard: Any, command: Any, **options: Any) -> Any:
@@ -197,7 +200,7 @@ def test_a_start_that_waits_for_resources_can_be_cancelled(backend: str, monkeyp
         return real(guard, ["sleep", "0.1"], **options)
 
     monkeypatch.setattr(_process_run, "spawn", spawn)
-    jobs = [CommandJob(["sleep", str(number)]) for number in range(5)]
+    jobs = [CommandJob(["sleep", str(number)], redact=redact) for number in range(5)]
 
     async def cancel() -> None:
         jobs[2].cancel()

@@ -219,13 +219,13 @@ class OrderedPlaces:
 
     def _group_key(self, job: AbstractJob[Any]) -> Any:
         """Return the key of a job's group: jobs with equal needs, of which a slot is one, have equal keys."""
-        pools, needs = self.run.pools, job._options.needs.items()
-        return (takes_slot(job), *sorted((name, "" if pools.find(name).has_keys else need) for name, need in needs))
+        find = self.run.pools.find
+        needs = [(name, "" if find(name).has_keys else need) for name, need in job._options.needs.items()]
+        return (takes_slot(job), *sorted(needs))
 
     def _get_or_create_group(self, job: AbstractJob[Any]) -> WaitingGroup:
         key = self._group_key(job)
-        group = self.groups_by_needs.get(key)
-        if group is None:
+        if (group := self.groups_by_needs.get(key)) is None:
             found = [(self.run.pools.find(name), amount) for name, amount in job._options.needs.items()]
             needs = [entry.resolve(amount, job) for entry, amount in found if not entry.has_keys]
             # There is one at most.
@@ -306,7 +306,9 @@ class OrderedPlaces:
 
         With each comes the number that says in which order they became ready.
         """
-        for group in () if self.run.is_ending else self.groups_by_needs.values():
+        if self.run.is_ending:
+            return
+        for group in self.groups_by_needs.values():
             budget: Any
             for budget, need in group.common_needs:
                 if not budget.can_ever_meet(need):

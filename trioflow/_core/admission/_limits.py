@@ -42,7 +42,7 @@ from ..base._states import WaitCause
 from ..base._text_forms import short_repr, size_text
 from ..job import _job_options
 from ..job._errors import BudgetSpent
-from ..job._job import AbstractJob, AnyJob, is_scheduler
+from ..job._job import AbstractJob, AnyJob, RunExtras, is_scheduler
 from ..job._labels import printable
 from ._admission import WaitingGroup
 from ._policies import ready_numbers
@@ -214,7 +214,7 @@ class BudgetResource(CountedResource):
 
     def spent_error(self, job: AbstractJob[Any], need: Amount) -> BudgetSpent:
         """Return the error of a job whose need can never be met, with why its last attempt has failed."""
-        attempts = () if job._extras is None else job._extras.failed_attempts[-1:]
+        attempts = (job._extras or RunExtras).failed_attempts[-1:]
         facts = [self.top_user(), *(f"attempt {attempt.number} failed: {attempt.error}" for attempt in attempts)]
         return BudgetSpent(job, self.name, self.format_amount(need), self.describe_left(), *filter(None, facts))
 
@@ -554,7 +554,9 @@ class Rate:
         if burst is not None and not isinstance(burst, Mapping) and len(limits) > 1:
             raise TypeError(f"Rate(burst={short_repr(burst)}): for several keys give a dict, such as {{{first!r}: 10}}")
         prefix = f"Rate(burst={short_repr(burst)})"
-        own = burst if isinstance(burst, Mapping) else {} if burst is None else {first: burst}
+        own = burst
+        if not isinstance(own, Mapping):
+            own = {} if own is None else {first: own}
         if unknown := [name for name in own if name not in self._limits]:
             raise ValueError(f"{prefix}: unknown key {unknown[0]!r}; the keys are {', '.join(limits)}")
         self._bursts: Final = {name: _check_positive(value, prefix) for name, value in own.items()}
@@ -1130,8 +1132,7 @@ class PerKeyResource(PoolEntry):
 
     def key(self, key: str) -> Key:
         """Return the resource of a key. Only the thread of the event loop may call this."""
-        resource = self.keys.get(key)
-        if resource is None:
+        if (resource := self.keys.get(key)) is None:
             self.keys[key] = resource = CountedKey(self, key) if self.is_returnable else RateKey(self, key)
         return resource
 

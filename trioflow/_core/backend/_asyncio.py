@@ -82,7 +82,7 @@ class AsyncioHost(HostTask):
             # Otherwise, it is the task of the ending, which nobody awaits.
             self._cancellation = cancellation
 
-    async def yield_in_ending(self, is_unwinding: bool) -> bool:
+    async def yield_in_ending(self, *, is_unwinding: bool) -> bool:
         return not is_unwinding and await self.yield_to_loop()
 
     async def run_uninterrupted(
@@ -200,8 +200,7 @@ class AsyncioLoop(Backend):
 
     def get_or_create_in_loop(self, make: Callable[[], T]) -> T:
         loop = asyncio.get_running_loop()
-        shared = SHARED_OBJECTS.get(loop)
-        if shared is None:
+        if (shared := SHARED_OBJECTS.get(loop)) is None:
             SHARED_OBJECTS[loop] = shared = make()
         return shared
 

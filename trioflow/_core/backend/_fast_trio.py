@@ -318,8 +318,8 @@ class FastTrio(Isolation):
                 kind = "nursery"
                 scope.cancel()
                 error = await _close_nursery(nurseries[-1])
-                error = None if error is None else self._loop.split_cancellations(error)[1]
-                errors += [] if error is None else [error]
+                if error is not None and (rest := self._loop.split_cancellations(error)[1]) is not None:
+                    errors.append(rest)
             if task._cancel_status is scope._cancel_status:
                 kind = kind or "cancel scope"
                 scope.__exit__(None, None, None)

@@ -121,7 +121,7 @@ class HostTask(Protocol):
     def keep(self, cancellation: BaseException) -> None:
         """Keep a cancellation of the task, which has to be raised again at the end of the run."""
 
-    async def yield_in_ending(self, is_unwinding: bool) -> bool:
+    async def yield_in_ending(self, *, is_unwinding: bool) -> bool:
         """Yield to the event loop once, and return True; return False if only `run_uninterrupted` may wait.
 
         On asyncio, that is so after a cancellation of the task, and while jobs unwind: it has to cancel them again.

@@ -54,7 +54,8 @@ class TrioHost(HostTask):
     def keep(self, cancellation: BaseException) -> None:
         """Do nothing: trio raises it again at the next checkpoint."""
 
-    async def yield_in_ending(self, is_unwinding: bool) -> bool:
+    async def yield_in_ending(self, *, is_unwinding: bool) -> bool:
+        # A scope cancels jobs that unwind at each checkpoint, so nothing has to cancel them again.
         await trio.lowlevel.cancel_shielded_checkpoint()
         return True
 

@@ -57,5 +57,5 @@ def warn(
             code = own.tb_frame.f_code
             file, line, function = code.co_filename, own.tb_lineno, code.co_name
         if logger.isEnabledFor(logging.WARNING) and (logger.hasHandlers() or not is_shown):
-            origin, text = (logger.name, logging.WARNING, file, line), ("%s%s", (message, advice))
-            logger.handle(logger.makeRecord(*origin, *text, exception_info, function, extra))
+            origin = (logger.name, logging.WARNING, file, line)
+            logger.handle(logger.makeRecord(*origin, "%s%s", (message, advice), exception_info, function, extra))

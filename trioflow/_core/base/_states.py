@@ -208,3 +208,7 @@ class Waiting(NamedTuple):
     """The name of the missing resource; empty for causes without one."""
     text: str = ""
     """A short description, such as "gpu: 1 of 1 taken by 'train'"; empty if the job is about to start."""
+
+
+NO_WAIT: Final = Waiting(WaitCause.LOOP)
+"""The wait of a job that is about to start."""

@@ -187,6 +187,17 @@ def plural(number: int, noun: str) -> str:
     return f"{number} {noun}{'s' * (number != 1)}"
 
 
+def clause(form: str, value: object) -> str:
+    """Return a part of a sentence with its value; "" if there is no value: None, "", 0 or an empty collection.
+
+    Example:
+        >>> clause(" by {}", "ann"), clause(" by {}", None)
+        (' by ann', '')
+
+    """
+    return form.format(value) if value else ""
+
+
 def join_names(names: Sequence[str], max_names: int = MAX_LISTED_NAMES, total: int | None = None) -> str:
     """Return the first `max_names` names, separated by commas, and the number of the others.
 
@@ -200,8 +211,7 @@ def join_names(names: Sequence[str], max_names: int = MAX_LISTED_NAMES, total: i
         ('a, b and 1 more', 'a')
 
     """
-    total = len(names) if total is None else total
-    return ", ".join(names[:max_names]) + (f" and {total - max_names} more" if total > max_names else "")
+    return ", ".join(names[:max_names]) + clause(" and {} more", max(0, (total or len(names)) - max_names))
 
 
 MINUTE, HOUR, DAY = 60.0, 3600.0, 86400.0
@@ -222,11 +232,10 @@ def duration_text(seconds: float, *, in_column: bool = False) -> str:
         return "-" + duration_text(-seconds, in_column=in_column)
     if seconds < 59.95:
         # From here on rounding gives 60 s, which is a minute.
-        form = _one_decimal if in_column else _three_digits
-        for unit, name in UNITS[:-1]:
+        for unit, name in UNITS:
             if seconds >= unit * 0.9995:
-                return f"{form(seconds / unit)} {name}"
-        return "0 s" if seconds < 1e-9 else f"{form(seconds * 1e9)} ns"
+                return f"{_number_text(seconds / unit, in_column=in_column)} {name}"
+        return "0 s"
     if round(seconds) < HOUR:
         return _two_unit_text(round(seconds), MINUTE, "min", 1.0, "s")
     if round(seconds / MINUTE) * MINUTE < DAY:
@@ -234,15 +243,11 @@ def duration_text(seconds: float, *, in_column: bool = False) -> str:
     return _two_unit_text(round(seconds / HOUR) * HOUR, DAY, "d", HOUR, "h")
 
 
-def _one_decimal(number: float) -> str:
+def _number_text(number: float, *, in_column: bool) -> str:
+    """Return a number from 1 to 1000 with one decimal below 100, or with three digits and no trailing zeros."""
+    if not in_column:
+        return f"{number:.3g}"
     return f"{number:.1f}" if number < 99.95 else f"{number:.0f}"
-
-
-def _three_digits(number: float) -> str:
-    """Return a number from 1 to 1000 with three digits, without trailing zeros."""
-    decimals = 2 if number < 9.995 else 1 if number < 99.95 else 0
-    text = f"{number:.{decimals}f}"
-    return text.rstrip("0").rstrip(".") if decimals else text
 
 
 def _two_unit_text(seconds: float, unit: float, name: str, smaller_unit: float, smaller_name: str) -> str:

@@ -142,8 +142,7 @@ def innermost_line(traceback: TracebackType | None) -> str | None:
 
     The traceback of a job that awaits tasks of its own ends at the line that awaits them.
     """
-    innermost = innermost_own(traceback)
-    if innermost is None:
+    if (innermost := innermost_own(traceback)) is None:
         return None
     code = innermost.tb_frame.f_code
     place, _, text = describe_line(code.co_filename, innermost.tb_lineno).partition(": ")

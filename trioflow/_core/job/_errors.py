@@ -110,8 +110,7 @@ class MissingRequirement(TrioflowError, ValueError):
         home = requirement.scheduler
         where = "in no scheduler" if home is None else f"in {home.label!r}"
         job_name, required_name = map(repr, _labels.distinct_names([job, requirement]))
-        common = find_common_scheduler(job, requirement)
-        if common is not None:
+        if (common := find_common_scheduler(job, requirement)) is not None:
             _, waits, waited_for = common
             advice = f"let {waits.label!r} require {waited_for.label!r}"
             if waits is waited_for:

@@ -437,10 +437,11 @@ def reject_text(values: object, subject: str) -> None:
         TypeError: a value has such a text.
 
     """
-    for value in _contents(values) if TEXTS else ():
+    if not TEXTS:
+        return
+    for value in _contents(values):
         is_text = type(value) is str or (value is not None and issubclass(type(value), (str, bytes, PATH_LIKE)))
-        job = job_in(os.fsdecode(cast(Any, value))) if is_text else None
-        if job is not None:
+        if is_text and (job := job_in(os.fsdecode(cast(Any, value)))) is not None:
             cure = JOB_CURE if job._can_be_input else SCHEDULER_CURE
             raise TypeError(f"{subject} is given the text of {job.label!r}, which is not its result: {cure}")
 
@@ -815,9 +816,8 @@ class Job(FunctionJob[T]):
             _reject_text(function, args, kwargs, options)
         self._function = function
         self._args = args
-        if args or kwargs:
-            is_simple = not kwargs and ATOMIC_TYPES.issuperset(map(type, args))
-            indices = () if is_simple else None if kwargs else direct_input_indices(args)
+        if kwargs or (args and not ATOMIC_TYPES.issuperset(map(type, args))):
+            indices = None if kwargs else direct_input_indices(args)
             if indices is None:
                 options["_inputs"] = self._bind_arguments(args, kwargs, options.get("label"))  # type: ignore[typeddict-unknown-key]
             elif indices:

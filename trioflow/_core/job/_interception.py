@@ -31,7 +31,8 @@ def intercept_calls(job: AnyJob, on_call: CallInterceptor, on_shutdown: CallInte
 @functools.cache
 def _intercepted_class(kind: type[Any], on_call: CallInterceptor, on_shutdown: CallInterceptor) -> type[Any]:
     """Return a subclass of `kind`, with the same name, whose objects call the interceptors."""
-    own_call, own_shutdown = kind._call_once, kind.co_shutdown
+    own_call = kind._call_once
+    own_shutdown = kind.co_shutdown
 
     def call_once(job: AnyJob) -> Awaitable[Any]:
         return on_call(job, functools.partial(own_call, job))

@@ -6,7 +6,7 @@ Runs write the private attributes below the line "for a run"; `_reset` resets th
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Generator, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Generator, Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, NamedTuple, Self, TypeVar, Unpack, cast, overload
@@ -85,7 +85,11 @@ class Restoration(NamedTuple):
 
 
 class RunExtras:
-    """The part of a job's state in a run that few jobs need, created on demand. Class attributes hold the defaults."""
+    """The part of a job's state in a run that few jobs need, created on demand.
+
+    Class attributes hold the defaults, so `(job._extras or RunExtras).fraction` has a value for each job. Any thread
+    may read it.
+    """
 
     has_timed_out = False  # whether a timeout ended a call of the job
     coming_state: JobState | None = None  # while its `on_done` or `on_settled` runs, the state that the job will have
@@ -119,8 +123,8 @@ class RunExtras:
 
     def is_empty(self) -> bool:
         """Return whether all attributes that a settled job needs have their defaults."""
-        counts, reasons = (self.retry_count, self.consumer_count), (self.restoration, self.not_restored_reason)
-        return not (any(counts) or any(reasons) or self.has_timed_out) and self.fraction is self.ready_at is None
+        facts = (self.retry_count, self.consumer_count, self.restoration, self.not_restored_reason, self.has_timed_out)
+        return not any(facts) and self.fraction is self.ready_at is None
 
     def add_retry(
         self, began: float, ended: float, error: BaseException | None, backoff: float, *, had_settled: bool = False
@@ -179,8 +183,8 @@ def _get_label(job: AbstractJob[Any]) -> str:
 
 def _get_needs(job: AbstractJob[Any]) -> dict[str, Any]:
     """Return the amounts that a job needs from pools, as numbers by name; this is the getter of `needs`."""
-    needs, hidden = job._options.needs, _job_options.RUN_RESOURCES
-    return {name: _amounts.need_as_numbers(amount) for name, amount in needs.items() if name not in hidden}
+    hidden = _job_options.RUN_RESOURCES
+    return {name: _amounts.need_as_numbers(amount) for name, amount in job._options.needs.items() if name not in hidden}
 
 
 class AbstractJob(Generic[T]):
@@ -390,10 +394,9 @@ class AbstractJob(Generic[T]):
         if remaining:
             if remaining.get("redact"):
                 self._options = REDACTED_OPTIONS
-            declared, changed = self._declared_options, False
+            changed = False
             for name, value in remaining.items():
-                option = declared.get(name)
-                if option is None:
+                if (option := self._declared_options.get(name)) is None:
                     raise self._unknown_option(name)
                 if value is not option.default:
                     option.store(self, value)
@@ -510,8 +513,7 @@ class AbstractJob(Generic[T]):
 
     def _run_while_running(self, call_text: str) -> Run:
         """Return the run of the job for a public method; raise RuntimeError if the job is not RUNNING."""
-        worker = self._worker
-        if worker is None:
+        if (worker := self._worker) is None:
             raise RuntimeError(f"{call_text} of {self.label!r}: it is {self._state.value}; call it while the job runs")
         return worker.run
 
@@ -597,8 +599,7 @@ class AbstractJob(Generic[T]):
         new = [job for job in jobs if job not in required]
         if self in new:
             raise _errors.CycleError([self])
-        scheduler = self._scheduler
-        if scheduler is not None:
+        if (scheduler := self._scheduler) is not None:
             scheduler._add_requirements(self, new)
         self._required = _requirements.extend_requirements(required, new)
         if (settled or order_only) and jobs:
@@ -607,8 +608,7 @@ class AbstractJob(Generic[T]):
         return self
 
     def _flatten(self, requirements: tuple[Any, ...]) -> Iterable[AbstractJob[Any]]:
-        jobs = _requirements.flatten_simple(requirements, state_of)
-        if jobs is not None:
+        if (jobs := _requirements.flatten_simple(requirements, state_of)) is not None:
             return jobs
         return _requirements.flatten(requirements, f"requires() of {self._name_for_errors()}", "_last_jobs")
 
@@ -635,8 +635,7 @@ class AbstractJob(Generic[T]):
     @property
     def state(self) -> JobState:
         """The state of the job; while its own `on_done` or `on_settled` is called, the one that it is about to have."""
-        extras = self._extras
-        return self._state if extras is None or extras.coming_state is None else extras.coming_state
+        return (self._extras or RunExtras).coming_state or self._state
 
     def is_idle(self) -> bool:
         """Return whether the job is IDLE: it waits for its requirements or for a run to begin."""
@@ -668,8 +667,8 @@ class AbstractJob(Generic[T]):
 
         Retries do not change it. After an attempt that raised `Throttled`, the job has not started.
         """
-        extras = self._extras
-        return self._started_at if extras is None or extras.first_started_at is None else extras.first_started_at
+        first = (self._extras or RunExtras).first_started_at
+        return self._started_at if first is None else first
 
     @property
     def finished_at(self) -> float | None:
@@ -682,9 +681,8 @@ class AbstractJob(Generic[T]):
 
         For a job restored from a journal, those in which its attempts ran, in the run that ran it; None if unknown.
         """
-        started_at = self.started_at
-        if started_at is None:
-            restoration = None if self._extras is None else self._extras.restoration
+        if (started_at := self.started_at) is None:
+            restoration = (self._extras or RunExtras).restoration
             return None if restoration is None else restoration.elapsed
         if self._finished_at is not None:
             return self._finished_at - started_at
@@ -696,18 +694,18 @@ class AbstractJob(Generic[T]):
 
         `elapsed` also has the time between attempts: backoffs, waits for a slot, and the wait until `try_again()`.
         """
-        extras = self._extras
-        if extras is None or not extras.retry_count:
+        extras = self._extras or RunExtras
+        if not extras.retry_count:
             return self.elapsed
-        began, ended, worker = self._started_at, self._finished_at, self._worker
-        if ended is None and worker is not None:
-            ended = worker.run.clock()
-        return extras.earlier_seconds + (0.0 if began is None or ended is None else ended - began)
+        ended = self._finished_at
+        if ended is None and self._worker is not None:
+            ended = self._worker.run.clock()
+        return extras.earlier_seconds + (0.0 if self._started_at is None or ended is None else ended - self._started_at)
 
     @property
     def attempts(self) -> int:
         """The number of attempts started in this run. An attempt that raised `Throttled` does not count."""
-        return (self._started_at is not None) + (self._extras.retry_count if self._extras is not None else 0)
+        return (self._started_at is not None) + (self._extras or RunExtras).retry_count
 
     @property
     def timed_out(self) -> bool:
@@ -716,7 +714,7 @@ class AbstractJob(Generic[T]):
         It has not if the call that it cancelled has returned a value, or raised another exception: the outcome follows
         what leaves the body.
         """
-        return self._extras is not None and self._extras.has_timed_out
+        return (self._extras or RunExtras).has_timed_out
 
     def progress(self, fraction: float | None = None) -> None:
         """Report a sign of life, and the fraction of the work that is done.
@@ -799,8 +797,7 @@ class AbstractJob(Generic[T]):
         scheduler = self._scheduler
         if scheduler is not None and scheduler._keeps(self.cancel):
             return
-        run = None if scheduler is None else scheduler._run
-        if run is not None:
+        if (run := self._enclosing_run()) is not None:
             run.steering.call(run, partial(run.cancel_job, self), f"cancel() of {self.label!r}")
         elif not (self._state.is_settled if scheduler is None else scheduler._has_ended_elsewhere()):
             raise RuntimeError(f"cancel() of {self.label!r}: its scheduler is not running")
@@ -838,11 +835,9 @@ class AbstractJob(Generic[T]):
 
         """
         wanted = outermost_ended(self)
-        scheduler = wanted._scheduler
-        run = None if scheduler is None else scheduler._run
-        if run is not None:
+        if (run := wanted._enclosing_run()) is not None:
             run.try_again(wanted, self)
-        elif scheduler is None or not scheduler._has_ended_elsewhere():
+        elif wanted._scheduler is None or not wanted._scheduler._has_ended_elsewhere():
             raise RuntimeError(f"try_again() of {self.label!r}: its scheduler is not running")
 
     async def wait_settled(self) -> None:
@@ -926,9 +921,13 @@ class AbstractJob(Generic[T]):
             action: the call, for the error.
 
         """
-        run = self._innermost_run()
-        if run is not None:
+        if (run := self._innermost_run()) is not None:
             raise RuntimeError(f"{action} of {self.label!r}: not allowed while {run.scheduler.label!r} is running")
+
+    def _enclosing_run(self) -> Run | None:
+        """Return the run in progress of the scheduler that has the job; None if there is none. Any thread may call."""
+        scheduler = self._scheduler
+        return None if scheduler is None else scheduler._run
 
     def _innermost_run(self) -> Run | None:
         """Return the innermost run in progress that contains the job; None if there is none."""
@@ -966,10 +965,10 @@ class AbstractJob(Generic[T]):
         Call this when the arguments have been filled in. If the job may be called again, the results are kept, unless
         this is the `last_call`.
         """
-        extras, options = self._extras, self._options
+        extras = self._extras
         if extras is None or not extras.drops_results:
             return
-        if not last_call and (options.retry is not None or options.needs):
+        if not last_call and (self._options.retry is not None or self._options.needs):
             # A job with needs may be throttled.
             return
         extras.drops_results = False
@@ -984,7 +983,7 @@ class AbstractJob(Generic[T]):
                     job._outcome = _errors.DROPPED
 
     def _grant(self) -> Any:
-        return None if self._extras is None else self._extras.grant
+        return (self._extras or RunExtras).grant
 
     def _ensure_extras(self) -> RunExtras:
         self._extras = self._extras or RunExtras()
@@ -996,7 +995,7 @@ class AbstractJob(Generic[T]):
 
     def _reset(self) -> None:
         """Reset the attributes that a run has changed to their state before the first run."""
-        listeners = None if self._extras is None else self._extras.listeners
+        listeners = (self._extras or RunExtras).listeners
         self._state = IDLE
         self._outcome = self._started_at = self._finished_at = self._extras = self._successors = self._worker = None
         self._pending = 0
@@ -1076,6 +1075,13 @@ def is_scheduler(job: object) -> TypeIs[BaseScheduler]:
     Do not test for attributes instead: a user-defined class may have any attribute.
     """
     return is_job(job) and job._is_scheduler
+
+
+def with_members(job: AbstractJob[Any]) -> Iterator[AbstractJob[Any]]:
+    """Yield a job and, if it is a scheduler, the jobs in it, at any depth."""
+    yield job
+    if is_scheduler(job):
+        yield from job.iterate_jobs()
 
 
 def takes_slot(job: AbstractJob[Any]) -> bool:

@@ -345,7 +345,8 @@ def check_box(box: BoxStyle, subject: str) -> BoxStyle:
     if not is_tuple or [type(bracket) for bracket in box.brackets] != [str, str]:
         advice = "give two texts, such as brackets=('[', ']')"
         raise bad_value_error(TypeError, box.brackets, "brackets", subject, advice)
-    name, shape = check_text(box.name, "name", subject), check_text(box.shape, "shape", subject)
+    name = check_text(box.name, "name", subject)
+    shape = check_text(box.shape, "shape", subject)
     return BoxStyle(name, shape, box.brackets, flag(box.rounded, "rounded", subject))
 
 

@@ -284,8 +284,7 @@ class PathCache:
 
         A job that was forgotten has its label in place of its name.
         """
-        path = self._paths.get(job)
-        if path is None:
+        if (path := self._paths.get(job)) is None:
             latest_first = reversed(self._scheduler._members.jobs)
             new = list(itertools.takewhile(lambda sibling: sibling not in self._paths, latest_first))
             for sibling in reversed(new):
@@ -331,7 +330,9 @@ def text_of(job: AbstractJob[Any], status: str) -> str:
 
 def job_in(text: str) -> AbstractJob[Any] | None:
     """Return a job that has not settled and whose text is part of this text; None if there is none."""
-    for end in (match.end() for match in itertools.islice(TEXT_END.finditer(text), MAX_ENDS)) if "<" in text else ():
+    if "<" not in text:
+        return None
+    for end in (match.end() for match in itertools.islice(TEXT_END.finditer(text), MAX_ENDS)):
         for start in (index for index in range(max(0, end - MAX_TEXT_LENGTH), end) if text[index] == "<"):
             job = _JOBS.get(text[start:end])
             if job is not None and not job.is_settled():

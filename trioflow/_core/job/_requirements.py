@@ -172,9 +172,11 @@ def decide(job: AbstractJob[Any]) -> tuple[JobState, _errors.Failure | None]:
     run_if = job._options.run_if
     if run_if == "failed" and not any(map(has_failed, job._required)):
         return JobState.SKIPPED, None
-    essential, inputs = essential_requirements(job), job._inputs
+    inputs = job._inputs
     failed = [
-        other for other in essential if has_failed(other) and (other in inputs or other._criticality() is not False)
+        other
+        for other in essential_requirements(job)
+        if has_failed(other) and (other in inputs or other._criticality() is not False)
     ]
     if failed:
         error = _requirement_failed_error(job, min(failed, key=_settle_position))

@@ -17,7 +17,7 @@ from ..base import _user_code
 from ..base._states import COMPLETED, LINKING, STOPPING, JobState, RunPhase, StopReason
 from ..base._text_forms import duration_text, plural
 from ..job import _errors, _job_options
-from ..job._job import AbstractJob
+from ..job._job import AbstractJob, RunExtras
 from ..run._handle import JOB_EVENTS_NOUN, TimeLimit
 from ..run._instruments import Instrument, Part
 from ..run._run import Run
@@ -154,8 +154,7 @@ class FirstRule(Part, Instrument):
 
     def explain(self, job: AbstractJob[Any]) -> str:
         """Explain why a job that has no open requirements is held back."""
-        before = self.turn_before(job)
-        if before is None:
+        if (before := self.turn_before(job)) is None:
             return "waits until the journal has been asked about the other jobs"
         assert self._stagger is not None
         turn = f"waits for its turn: until {before.label!r} has"
@@ -173,13 +172,12 @@ class FirstRule(Part, Instrument):
         self._closed_turns = deque(job for job in self._competitors if job not in self._open_turns)
         self._unsettled = dict.fromkeys(job for job in self._competitors if not job._state.is_settled)
         self._turns = {}
-        for competitor in self._competitors if self._stagger is not None else ():
-            todo = [competitor]
-            while todo:
-                job = todo.pop()
-                if job not in self._turns:
-                    self._turns[job] = competitor
-                    todo += requirements[job]
+        todo = [(competitor, competitor) for competitor in self._competitors if self._stagger is not None][::-1]
+        while todo:
+            job, competitor = todo.pop()
+            if job not in self._turns:
+                self._turns[job] = competitor
+                todo += [(required, competitor) for required in requirements[job]]
         held = [job for jobs in self._held.values() for job in jobs]
         self._held.clear()
         self._hold(held)
@@ -261,8 +259,7 @@ class FirstRule(Part, Instrument):
     def _decide(self, reason: StopReason) -> None:
         """Stop the run. The running jobs decide its result, even if the run drains."""
         self.is_decided = True
-        writer = self._run.journal_writer
-        if writer is not None:
+        if (writer := self._run.journal_writer) is not None:
             if reason is COMPLETED:
                 writer.record_winners(self.winners)
             writer.records_results = False
@@ -272,7 +269,7 @@ class FirstRule(Part, Instrument):
 
 def _recorded_at(job: AbstractJob[Any]) -> float:
     """Return the time at which the result of a restored job was recorded; infinity if it is unknown."""
-    restoration = None if job._extras is None else job._extras.restoration
+    restoration = (job._extras or RunExtras).restoration
     return math.inf if restoration is None or restoration.settled_at is None else restoration.settled_at
 
 

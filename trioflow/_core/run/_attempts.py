@@ -209,10 +209,10 @@ def judge(worker: Worker, job: AbstractJob[Any], error: BaseException) -> Verdic
         failure = _errors.JobCancelled(f"{found}: to end a job, call its cancel()")
     if ends_with_run(run, job, failure):
         return Verdict(CANCELLED, error, failure)
-    if throttles := () if is_scheduler(job) else find_throttles(failure):
-        fault = run.pools.why_not_throttled(job, throttles, failure)
-        state = FAILED if fault is not None else CANCELLED if ends or was_cancelled else SCHEDULED
-        return Verdict(state, error, fault or failure, throttles=throttles)
+    if not is_scheduler(job) and (throttles := find_throttles(failure)):
+        if (fault := run.pools.why_not_throttled(job, throttles, failure)) is not None:
+            return Verdict(FAILED, error, fault, throttles=throttles)
+        return Verdict(CANCELLED if ends or was_cancelled else SCHEDULED, error, failure, throttles=throttles)
     try:
         backoff = _backoff(worker, job, failure, was_cancelled)
     except BaseException as fault:
@@ -225,12 +225,12 @@ def judge(worker: Worker, job: AbstractJob[Any], error: BaseException) -> Verdic
 
 def _backoff(worker: Worker, job: AbstractJob[Any], failure: BaseException, was_cancelled: bool) -> float | None:
     """Return the backoff before another attempt; None if there is none."""
-    retry, run = job._options.retry, worker.run
+    retry = job._options.retry
     if retry is None or not isinstance(failure, Exception) or find_interruption(failure) is not None:
         return None
     # A forever job goes on while the other jobs of a cancelled run unwind.
     cancelled = worker.cause is not None if worker.is_shielded else was_cancelled
-    if cancelled or job._is_ready() or run.backend.needed_backend(failure):
+    if cancelled or job._is_ready() or worker.run.backend.needed_backend(failure):
         # It would fail each time.
         return None
     extras = job._ensure_extras()
@@ -274,13 +274,13 @@ class BackoffTimer(Part):
         return self._heap[0][0] if self._heap else math.inf
 
     def act(self) -> None:
-        run, heap = self._run, self._heap
-        now = run.clock() + TIME_TOLERANCE
+        heap = self._heap
+        now = self._run.clock() + TIME_TOLERANCE
         while heap and heap[0][0] <= now:
             until, _, job = heapq.heappop(heap)
             if _waits_until(job, until):
                 job._ensure_extras().backoff_until = None
-                run.open_lane.line.push(job)
+                self._run.open_lane.line.push(job)
 
 
 def _waits_until(job: AbstractJob[Any], until: float) -> bool:

@@ -82,8 +82,7 @@ def current_scheduler() -> Scheduler:
         (True, 2)
 
     """
-    scheduler = getattr(current_job(), "scheduler", None)
-    if scheduler is None:
+    if (scheduler := getattr(current_job(), "scheduler", None)) is None:
         raise RuntimeError("current_scheduler(): this code runs in another process; add jobs where the scheduler is")
     return cast("Scheduler", scheduler)
 

@@ -59,11 +59,12 @@ async def end(run: Run) -> None:
     for _ in range(MAX_LEAVING_TURNS if run.lane.alive else 0):
         leaving = [worker for worker in run.lane.alive if not worker.is_shielded or worker.cause is not None]
         is_unwinding = any(worker.job is not None and not worker.is_shielded for worker in leaving)
-        if not (leaving and await run.group.host.yield_in_ending(is_unwinding)):
+        if not (leaving and await run.group.host.yield_in_ending(is_unwinding=is_unwinding)):
             break
     has_more = run.shared or run.pending_shutdowns
     if run.lane.alive or has_more or (run.fate.cancel_reason is not COMPLETED and needs_clean_up(run)):
-        wind_up, on_interrupt = partial(_wind_up, run, not ends_forever_jobs), partial(run.stop, StopReason.CANCELLED)
+        wind_up = partial(_wind_up, run, not ends_forever_jobs)
+        on_interrupt = partial(run.stop, StopReason.CANCELLED)
         await take_step(run, partial(run.group.host.run_uninterrupted, wind_up, on_interrupt))
     # This checks the policy for clean-up jobs.
     run.check_policy()
@@ -144,16 +145,16 @@ async def _end_services(run: Run) -> None:
 
 def _end_workers(run: Run, workers: Iterable[Worker], repeatedly: bool = False) -> None:
     """Cancel those of these workers that have not left."""
-    group, workers = run.group, [worker for worker in workers if worker in run.lane.alive]
+    workers = [worker for worker in workers if worker in run.lane.alive]
     for worker in workers:
         worker.mark_cancelled(CancelCause.END_OF_RUN)
     if not repeatedly and run.lane.alive.keys() <= set(workers):
         # On trio, one call for all costs a fifth of a call for each.
-        group.cancel_shielded(workers)
+        run.group.cancel_shielded(workers)
     else:
         for worker in workers:
             # A run ends in its own time.
-            group.cancel_worker(worker, repeatedly and worker.nested_run() is None)
+            run.group.cancel_worker(worker, repeatedly and worker.nested_run() is None)
 
 
 def _shutdown_waves(run: Run, workers: list[Worker]) -> list[list[Worker]]:
@@ -297,8 +298,7 @@ async def _call_apart(run: Run, call: Callable[[], Awaitable[object]], job: Abst
     try:
         await run.backend.call_apart(call)
     except BaseException as error:
-        failure = run.backend.split_cancellations(error)[1]
-        if failure is None:
+        if (failure := run.backend.split_cancellations(error)[1]) is None:
             raise
         run.report(job, f"{what} raised {one_line_error(failure)}", failure)
         run.interruption = run.interruption or find_interruption(failure)

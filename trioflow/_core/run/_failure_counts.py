@@ -38,8 +38,8 @@ class FailureCounts:
         """Count the failure of a member, unless it belongs to others or is tolerated."""
         if failure.is_from_cancel or not isinstance(failure.exception, Exception):
             return
-        scheduler, criticality = self._scheduler, job._criticality()
-        if criticality or not (failure.is_taken or criticality is False or scheduler._enough is not None):
+        criticality = job._criticality()
+        if criticality or not (failure.is_taken or criticality is False or self._scheduler._enough is not None):
             self._add(job, failure)
 
     def count_cut_off(self, job: AbstractJob[Any], outcome: CancelledOutcome) -> None:

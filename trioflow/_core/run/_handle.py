@@ -316,8 +316,7 @@ def run_of(job: AbstractJob[Any]) -> RunHandle:
         RuntimeError: no run has called the job.
 
     """
-    worker = current_worker_var.get(None)
-    if worker is None:
+    if (worker := current_worker_var.get(None)) is None:
         raise _errors.no_run_error(job)
     return RunHandle(worker.run)
 
@@ -430,8 +429,7 @@ class RunHandle:
             JournalError: the journal cannot be written.
 
         """
-        writer = self._run.journal_writer
-        if writer is not None:
+        if (writer := self._run.journal_writer) is not None:
             writer.journal.prepare(job, value)
 
     def open_question(self, job: AbstractJob[Any], facts: Mapping[str, Any]) -> OpenQuestion | None:
@@ -507,5 +505,5 @@ class RunHandle:
                 f"give a CapacityLimiter of anyio that was created in this run, or, on trio, one of trio"
             )
         await limiter.acquire_on_behalf_of(call)
-        call_in_loop, give_back = backend.threadsafe_caller(), partial(limiter.release_on_behalf_of, call)
-        call.add_done_callback(lambda _: call_in_loop(give_back))
+        call_in_loop = backend.threadsafe_caller()
+        call.add_done_callback(lambda _: call_in_loop(partial(limiter.release_on_behalf_of, call)))

@@ -33,7 +33,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, TypeVar, cas
 
 from ..base._states import RAN_TO_END, JobState, StopReason
 from ..job._errors import JournalError
-from ..job._job import AbstractJob, Restoration
+from ..job._job import AbstractJob, Restoration, RunExtras
 from ..job._job_options import Subject, bad_value_error, file_path
 from ._current import current_worker_var
 
@@ -199,7 +199,7 @@ class JournalWriter:
         A job that has added other jobs is not recorded: in a later run, it must run again to add them. Nor is one of a
         `First` that has its result.
         """
-        has_added_jobs = job._extras is not None and job._extras.has_added_jobs
+        has_added_jobs = (job._extras or RunExtras).has_added_jobs
         if self.records_results and not has_added_jobs:
             self._record(self.journal.record, job, value)
 

@@ -38,7 +38,7 @@ from ..admission._resource import budgets_used
 from ..base._states import CANCELLED, FAILED, IDLE, REOPENABLE, SCHEDULED, JobState, RunPhase
 from ..base._text_forms import join_names, plural
 from ..job._errors import DROPPED, BudgetSpent, Failure, no_result_error, one_line_error, remedy_of
-from ..job._job import DEFAULT_OPTIONS, AbstractJob, is_scheduler
+from ..job._job import DEFAULT_OPTIONS, AbstractJob, is_scheduler, with_members
 from ..job._requirements import certainly_runs, decide
 from ._instruments import Part
 from ._worker import TURN_SECONDS
@@ -57,8 +57,7 @@ def link(job: AbstractJob[Any], requirements: Iterable[AbstractJob[Any]]) -> Non
         holds_back = requirement._holds_back()
         if holds_back or (requirement._state in REOPENABLE and keep_jobs):
             job._pending += holds_back
-            successors = requirement._successors
-            if successors is None:
+            if (successors := requirement._successors) is None:
                 requirement._successors = job
             elif isinstance(successors, list):
                 successors.append(job)
@@ -77,8 +76,7 @@ def count_consumer(job: AbstractJob[Any]) -> None:
 
 
 def successors_of(job: AbstractJob[Any]) -> Iterable[AbstractJob[Any]]:
-    successors = job._successors
-    if successors is None:
+    if (successors := job._successors) is None:
         return ()
     return successors if isinstance(successors, list) else (successors,)
 
@@ -230,7 +228,7 @@ def why_not(run: Run, job: AbstractJob[Any] | None) -> str:
         return f"{run.scheduler.label!r} has keep_jobs=False, and has dropped it; add another job"
     if _lacks_input(job):
         return "a result that it needs was dropped, because of keep_result=False"
-    everything = (job, *job.iterate_jobs()) if is_scheduler(job) else (job,)
+    everything = with_members(job)
     is_spent = any(each._is_spent() and each._state is not JobState.SUCCEEDED for each in everything)
     return "its coroutine object can run only once; give Job the async function" if is_spent else ""
 

@@ -485,10 +485,15 @@ class Run:
         while turns < PENDING_INPUT_TURNS and quiet < QUIET_TURNS and self.phase is not STOPPING and not self.unsettled:
             if not await self.group.host.yield_to_loop():
                 self.stop_cancelled()
-            before, positions = positions, self._forever_positions()
-            turns, quiet = turns + 1, quiet + 1 if positions == before and not self.line.startable else 0
+            before = positions
+            positions = self._forever_positions()
+            turns += 1
+            quiet += 1
+            if positions != before or self.line.startable:
+                quiet = 0
             if self.added_count != added_count:
-                added_count, turns = self.added_count, 0
+                added_count = self.added_count
+                turns = 0
         return not self._must_wait()
 
     def _forever_positions(self) -> list[Any]:
@@ -950,8 +955,7 @@ class Run:
 
         In a run that is stopping already, report the error; it then counts only if nothing else has gone wrong.
         """
-        interruption = find_interruption(error)
-        if interruption is not None:
+        if (interruption := find_interruption(error)) is not None:
             self.interrupt(interruption)
             return
         if self.phase is not STOPPING or self.fate.reason is _states.COMPLETED:

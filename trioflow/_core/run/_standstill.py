@@ -122,18 +122,18 @@ def _may_act(run: Run, outermost: Run) -> bool:
 
 def _has_timer(run: Run) -> bool:
     """Return whether a turn of a part is due at some time, or time alone may let a job of a run start: in no pause."""
-    admission, is_due = run.line.admission, any(part.due_at() < math.inf for part in run.parts)
-    return not run.line.is_paused and (is_due or (admission is not None and admission.has_timer()))
+    is_due = any(part.due_at() < math.inf for part in run.parts)
+    return not run.line.is_paused and (is_due or (run.line.admission is not None and run.line.admission.has_timer()))
 
 
 def _waits_outside(run: Run, outermost: Run) -> bool:
     """Return whether something outside of a run may let its jobs start: a resume, a token, or another run."""
-    line, tokens = run.line, run.line.tokens
+    tokens = run.line.tokens
     if not run.unsettled:
         return False
-    if line.is_paused or (tokens is not None and tokens.waiting and tokens.limit.request is not None):
+    if run.line.is_paused or (tokens is not None and tokens.waiting and tokens.limit.request is not None):
         return True
-    admission = line.admission
+    admission = run.line.admission
     return admission is not None and any(each.run.outermost() is not outermost for each in admission.all_places)
 
 

@@ -25,8 +25,8 @@ def may_need_order(run: Run) -> bool:
 
     Most small runs do not, so they have no `StartOrder`.
     """
-    members, policy = run.members, run.scheduler._policy
-    if members.jobs_with_scheduling_options or members.nested_schedulers or run.scheduler._knows_durations():
+    policy = run.scheduler._policy
+    if run.members.jobs_with_scheduling_options or run.members.nested_schedulers or run.scheduler._knows_durations():
         return True
     return not isinstance(policy, str) or _policies.BUILTIN_POLICIES[policy][False] is not _policies.FIFO_POLICY
 
@@ -103,9 +103,9 @@ class StartOrder:
             in_order: whether each member comes after all jobs that it requires.
 
         """
-        scheduler, members = self._scheduler, self._members
+        members = self._members
         options = [job._options for job in members.jobs_with_scheduling_options]
-        known = self._known_durations(scheduler) if self._policies[True] is not _policies.FIFO_POLICY else {}
+        known = self._known_durations(self._scheduler) if self._policies[True] is not _policies.FIFO_POLICY else {}
         policy = self._policies[bool(known)]
         earlier = self._queue.order
         has_needs = self._queue.admission is not None or any(own.needs for own in options)
@@ -123,8 +123,8 @@ class StartOrder:
         own = self._scheduler._expected_durations(None if scheduler is self._scheduler else scheduler._members.jobs)
         if not self._nested_durations:
             return own
-        estimated, nested = self._nested_durations, scheduler._members.nested_schedulers
-        return {**{each: estimated[each] for each in nested if each in estimated}, **own}
+        estimated = self._nested_durations
+        return {**{each: estimated[each] for each in scheduler._members.nested_schedulers if each in estimated}, **own}
 
     def _estimate_nested(self) -> Iterator[None]:
         """Estimate the durations of nested schedulers as the length of the longest path through their jobs.
@@ -145,8 +145,7 @@ class StartOrder:
             return
         for nested in reversed(all_nested):
             members = nested._members
-            known = self._known_durations(nested)
-            if known:
+            if known := self._known_durations(nested):
                 order = _policies.StartKeys(_policies.CRITICAL_PATH_POLICY, known)
                 jobs = _graph_algorithms.topological_order(members.jobs, members.all_requirements)
                 yield from order.compute_ranks(jobs, members.all_requirements)

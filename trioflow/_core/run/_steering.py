@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from ..admission._line import ask_in_order
 from ..admission._policies import reject_call_from_policy
 from ..base._states import CHECKING, DRAINING, RunPhase, StopReason
+from ..base._text_forms import clause
 from ..job._ancestors import enclosing_schedulers
 from ..job._errors import GrowingError
 
@@ -90,11 +91,10 @@ class Steering:
         """
         self.check_thread(run, call_text)
         if run.phase is not RunPhase.RUNNING or run.stop_if_over():
-            label, state = run.scheduler.label, "has not started yet"
+            state = "has not started yet"
             if run.fate.reason is not None and run.is_ending:
-                culprit = "" if run.fate.culprit is None else f": {run.fate.culprit.label!r}"
-                state = f"{run.phase.value} ({run.fate.reason.value}{culprit})"
-            raise GrowingError(f"{call_text}: {label!r} {state}; add jobs before a run or while it runs")
+                state = f"{run.phase.value} ({run.fate.reason.value}{clause(': {.label!r}', run.fate.culprit)})"
+            raise GrowingError(f"{call_text}: {run.scheduler.label!r} {state}; add jobs before a run or while it runs")
 
     def call(self, run: Run, function: Callable[[], None], call_text: str) -> None:
         """Call a function that ends, pauses or resumes a run, or ends a job, from any thread, but not from a policy.
@@ -128,8 +128,9 @@ class Steering:
         """
         takes_it = scheduler is run.scheduler and not run.is_ending
         if is_paused is (scheduler in self.pauses):
-            for part in run.parts if takes_it and not is_paused else ():
-                part.on_resumed()
+            if takes_it and not is_paused:
+                for part in run.parts:
+                    part.on_resumed()
             return
         if is_paused:
             self.pauses[scheduler] = Pause(run.clock(), by)
@@ -167,8 +168,9 @@ class Steering:
         """Return the pause of a run, or else of the innermost paused run around it. Any thread may ask."""
         if run.is_ending:
             return None
-        levels = (run.scheduler, *enclosing_schedulers(run.scheduler)) if run.line.is_paused else ()
-        return next(filter(None, map(self.pauses.get, levels)), self.hold if run.outer_worker is None else None)
+        levels = (run.scheduler, *enclosing_schedulers(run.scheduler))
+        pauses = (self.pauses.get(level) for level in levels if run.line.is_paused)
+        return next(filter(None, pauses), self.hold if run.outer_worker is None else None)
 
     # ---- the number of slots
 
@@ -197,8 +199,10 @@ class Steering:
     def drain(self, run: Run) -> None:
         """Start no more jobs, in a run and those nested in it, and end it when the running jobs have ended."""
         drained: list[Run] = []
-        # While this run stops, its forever jobs and clean-up jobs may have runs inside, which go on.
-        for each in () if run.is_ending else run.with_nested():
+        if run.is_ending:
+            # Its forever jobs and clean-up jobs may have runs inside, which go on.
+            return
+        for each in run.with_nested():
             if each.is_ending:
                 continue
             if each.phase is not RunPhase.RUNNING:

@@ -48,7 +48,7 @@ from ..backend import WorkerTask
 from ..base._states import CANCELLED, FAILED, RUNNING, SCHEDULED, STOPPING, SUCCEEDED, CancelCause, StopReason
 from ..job._ancestors import enclosing_schedulers
 from ..job._errors import UNCALLED, CancelledOutcome, JobCancelled, unawaited_coroutine_error
-from ..job._job import AbstractJob, is_scheduler
+from ..job._job import AbstractJob, RunExtras, is_scheduler
 from ._attempts import Verdict, call_job
 from ._current import apply_context, current_worker_var
 from ._instruments import MIN_BLOCKING_SECONDS
@@ -312,8 +312,7 @@ class Worker(WorkerTask):
                 # ---- take the next job that may start
                 is_limited = line.places is not None
                 if is_limited and (line.passes_on or not startable):
-                    job = line.take()
-                    if job is None:
+                    if (job := line.take()) is None:
                         break
                 elif startable:
                     job = startable.popleft()
@@ -422,7 +421,7 @@ class Worker(WorkerTask):
 
     def _fits(self, job: AbstractJob[Any], has_run_jobs: bool) -> bool:
         """Return whether the task of the worker fits a job with options; if it does, apply the context of the job."""
-        context = None if job._extras is None else job._extras.context
+        context = (job._extras or RunExtras).context
         if has_run_jobs and (job._options.own_task or context is not None):
             return False
         if context is not None:

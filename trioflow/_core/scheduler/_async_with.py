@@ -165,8 +165,7 @@ class OpenBlock(Part):
         except BaseExceptionGroup as group:
             # trio raises KeyboardInterrupt in this task, not in the task of the run:
             # https://github.com/python-trio/trio/blob/v0.35.0/src/trio/_core/_run.py#L2228.
-            interruption = find_interruption(group)
-            if interruption is None:
+            if (interruption := find_interruption(group)) is None:
                 raise
             raise interruption from None
 

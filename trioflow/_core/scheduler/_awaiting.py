@@ -23,7 +23,7 @@ from ..base import _logger
 from ..base._states import JobState
 from ..job import _errors
 from ..job._ancestors import enclosing_schedulers, outermost_scheduler
-from ..job._job import AbstractJob
+from ..job._job import AbstractJob, RunExtras
 from ..run._current import current_worker_var, enclosing_workers
 from ..words import _explain
 
@@ -110,7 +110,7 @@ async def _wait_for_change(waiter: AbstractJob[Any] | None, job: AbstractJob[Any
         await event.wait()
     finally:
         for watched in watched_jobs:
-            listeners = None if watched._extras is None else watched._extras.listeners
+            listeners = (watched._extras or RunExtras).listeners
             if listeners and listener in listeners:
                 listeners.remove(listener)
 
@@ -138,8 +138,7 @@ async def wait_or_report(
         Whether the wait was reported.
 
     """
-    watch = watch_of(waiter, jobs, verb)
-    if watch is None:
+    if (watch := watch_of(waiter, jobs, verb)) is None:
         return False
     while not event.is_set() and watch.due_at() < math.inf:
         with _backend.current_backend().create_scope(watch.due_at()):

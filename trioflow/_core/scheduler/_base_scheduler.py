@@ -853,11 +853,9 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
         seconds = self._options.timeout if timeout is OWN_SETTING else self._checked("timeout", timeout)
         window = self._jobs_window if jobs_window is OWN_SETTING else self._checked("jobs_window", jobs_window)
         if _window.is_limiter(window):
-            problem = backend.limiter_problem(window)
-            if problem is not None:
+            if (problem := backend.limiter_problem(window)) is not None:
                 raise TypeError(f"jobs_window={short_repr(window)} of {subject()}: {problem}")
-            holder = token_holder(enclosing_workers(), window)
-            if holder is not None:
+            if (holder := token_holder(enclosing_workers(), window)) is not None:
                 owner_text = "its scheduler" if holder._scheduler is None else repr(holder._scheduler.label)
                 raise RuntimeError(
                     f"{subject()} is run by the body of {holder.label!r}, which holds a token of its limiter: "
@@ -1300,8 +1298,7 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
 
     def _reject_wait_cycle(self) -> None:
         """Raise an error if this scheduler, which is outermost, is awaited by one of its own jobs."""
-        waiter = _awaiting.waiting_job()
-        if waiter is not None:
+        if (waiter := _awaiting.waiting_job()) is not None:
             _explain.reject_wait_cycle(waiter, self)
 
     def _has_ended_elsewhere(self) -> bool:

@@ -16,7 +16,7 @@ from ..base._states import CHECKING, JobState
 from ..base._text_forms import join_names
 from ..job import _errors, _job_options, _labels
 from ..job._ancestors import ancestors_with_members, enclosing_schedulers, find_common_scheduler
-from ..job._job import DEFAULT_OPTIONS, AbstractJob, is_scheduler
+from ..job._job import DEFAULT_OPTIONS, AbstractJob, is_scheduler, with_members
 from ..parts import too_few_jobs_error
 from ..run import _requirement_counts
 from ..words._explain import reject_wait_cycle
@@ -205,8 +205,9 @@ class AvailableResources:
                     self._services_by_resource.pop(name, None)
             has_begun = level._run is not None and level._run.phase is not CHECKING
             for service in level._members.services:
-                for name in () if has_begun and service._state.is_settled else service._options.needs:
-                    self._services_by_resource.setdefault(name, []).append(service)
+                if not (has_begun and service._state.is_settled):
+                    for name in service._options.needs:
+                        self._services_by_resource.setdefault(name, []).append(service)
 
     def _enter_nested(self, scheduler: BaseScheduler) -> None:
         """If a nested scheduler has needs, leave only rates and the resources that the scheduler takes."""
@@ -420,8 +421,7 @@ def reject_cycle(members: Members, jobs: Iterable[AbstractJob[Any]]) -> None:
         CycleError: the graph has a cycle.
 
     """
-    cycle = _graph_algorithms.find_cycle(jobs, members.all_requirements)
-    if cycle is not None:
+    if (cycle := _graph_algorithms.find_cycle(jobs, members.all_requirements)) is not None:
         raise _errors.CycleError(cycle)
 
 
@@ -489,7 +489,7 @@ def check_new_needs(scheduler: BaseScheduler, new_jobs: Iterable[AbstractJob[Any
     """
     to_check: list[AbstractJob[Any]] = []
     for job in new_jobs:
-        to_check += [job, *job.iterate_jobs()] if is_scheduler(job) else [job]
+        to_check += with_members(job)
     if any(job._is_service and job._options.needs for job in new_jobs):
         to_check += [job for job in scheduler.iterate_jobs() if job._state in (JobState.IDLE, JobState.SCHEDULED)]
     for job in to_check:
@@ -525,5 +525,6 @@ def check_new_requirements(members: Members, job: AbstractJob[Any], new_requirem
 
         waited_for = _graph_algorithms.reachable([*new_requirements, job], requirements)
         raise _errors.CycleError(_graph_algorithms.find_cycle(waited_for, requirements) or [job])
-    for requirement in new_requirements if members.owner._was_awaited else ():
-        reject_wait_cycle(job, requirement, "requires")
+    if members.owner._was_awaited:
+        for requirement in new_requirements:
+            reject_wait_cycle(job, requirement, "requires")

@@ -85,10 +85,10 @@ class Members:
         A job that was dropped because of `keep_jobs=False` is no longer a member.
         """
         members = self.member_requirements(job)
-        for other in job._required if self.services and not self.owner.keep_jobs else ():
-            if other not in self.jobs:
-                # It was dropped, but not the services that it has used.
-                members += self.member_requirements(other)
+        if self.services and not self.owner.keep_jobs:
+            # The others were dropped, but not the services that they have used.
+            for dropped in (other for other in job._required if other not in self.jobs):
+                members += self.member_requirements(dropped)
         implied = self.implied_requirements.get(job)
         return members if implied is None else list(dict.fromkeys([*members, *filter(self.jobs.__contains__, implied)]))
 
@@ -103,7 +103,9 @@ class Members:
         }
         users: dict[AbstractJob[Any], list[AbstractJob[Any]]] = {}
         todo: list[AbstractJob[Any]] = []
-        for job in self.jobs if any(job._options.run_if == "failed" for job in self.jobs) else ():
+        if not any(job._options.run_if == "failed" for job in self.jobs):
+            return again
+        for job in self.jobs:
             for requirement in self.all_requirements(job):
                 users.setdefault(requirement, []).append(job)
                 if job not in again and job._options.run_if == "failed" and requirement in again:
@@ -186,14 +188,13 @@ class Members:
             call_text: the name of the public method, such as "add()", for error messages.
 
         """
-        owner, members = self.owner, self.jobs
-        jobs = flatten_simple(argument, state_of)
-        if jobs is None:
-            jobs = tuple(flatten((argument,), f"{call_text} of {owner.label!r}", "_all_jobs"))
+        members = self.jobs
+        if (jobs := flatten_simple(argument, state_of)) is None:
+            jobs = tuple(flatten((argument,), f"{call_text} of {self.owner.label!r}", "_all_jobs"))
         run = self.check_open(call_text)
         to_check = [job for job in jobs if (job._scheduler is not None or job._is_scheduler) and job not in members]
         if to_check:
-            self._reject_foreign_jobs(to_check, {owner, *jobs} if run is None else set())
+            self._reject_foreign_jobs(to_check, {self.owner, *jobs} if run is None else set())
         for job in to_check:
             if job._scheduler is not None:
                 job._scheduler._members.release_inputs(job)
@@ -216,8 +217,7 @@ class Members:
         owner = self.owner
         if owner._is_closed:
             raise RuntimeError(f"{call_text}: {owner.label!r} is closed; make a new Scheduler")
-        run = owner._innermost_run()
-        if run is None:
+        if (run := owner._innermost_run()) is None:
             outermost = owner if owner._scheduler is None else outermost_scheduler(owner)
             if outermost._open_block is not None:
                 why = "" if outermost.stop_reason is None else f" ({outermost.stop_reason.value})"
@@ -241,8 +241,8 @@ class Members:
             for job in new_jobs:
                 self.remove(job)
             raise
-        for job in new_jobs if is_running else ():
-            if job._has_run_state():
+        for job in new_jobs:
+            if is_running and job._has_run_state():
                 job._reset()
         for members in (self, *(job._members for job in new_jobs if is_scheduler(job))):
             # The outermost run has reset none of these.
@@ -255,10 +255,10 @@ class Members:
 
     def insert(self, jobs: Iterable[AbstractJob[Any]]) -> None:
         """Add jobs that belong to no scheduler, without any checks."""
-        owner, members = self.owner, self.jobs
+        members = self.jobs
         for job in jobs:
             members[job] = None
-            job._scheduler = owner
+            job._scheduler = self.owner
             if job._has_own_shutdown:
                 self.jobs_with_shutdown[job] = None
             if job._options.affects_order:
@@ -296,7 +296,7 @@ class Members:
     def drop_settled(self, job: AbstractJob[Any]) -> None:
         """Remove a settled job that will never run again. Drop its references to requirements; keep `job.scheduler`."""
         groups = [] if is_one_job(job) else groups_of_run(cast(Any, job))
-        for each in (job, *(jobs_of_run(groups[0]) if groups else ())):
+        for each in (job, *(each for group in groups[:1] for each in jobs_of_run(group))):
             is_job, has_failed = is_one_job(each), has_own_failure(each)
             self.dropped_failures[is_job] += has_failed and is_logged(each)
             if is_job:
@@ -345,8 +345,7 @@ class Members:
         """
         users: dict[BaseScheduler, dict[AbstractJob[Any], AbstractJob[Any]]] = {}
         for job in jobs:
-            other_scheduler = job._scheduler
-            if other_scheduler is None:
+            if (other_scheduler := job._scheduler) is None:
                 may_contain = is_scheduler(job) and job._members.nested_schedulers
                 if self.owner is job or (may_contain and is_inside(self.owner, job)):
                     raise ValueError(f"{job.label!r} cannot be inside itself: it contains {self.owner.label!r}")

@@ -89,15 +89,14 @@ class SignalHandler:
         # The signals that end the run, or are passed to the user's callbacks. Ignored signals stay ignored, because
         # nohup and a shell's `&` rely on this.
         self._ending_signals: set[int] = set()
+        self._handled_signals: list[int] = []
         if is_main_thread:
             self._ending_signals = {each for each in self._callbacks if signal.getsignal(each) is not signal.SIG_IGN}
             if SIGNALS.getsignal(signal.SIGINT) is signal.default_int_handler:
                 self._ending_signals.add(signal.SIGINT)
-        self._handled_signals = [
-            number
-            for number in (SIGNALS.valid_signals() if is_main_thread else ())
-            if number in self._ending_signals or callable(SIGNALS.getsignal(number))
-        ]
+            for number in SIGNALS.valid_signals():
+                if number in self._ending_signals or callable(SIGNALS.getsignal(number)):
+                    self._handled_signals.append(number)
 
     def _check_callbacks(self, handle_signals: object) -> dict[int, SignalCallback | None]:
         """Return the signals that `handle_signals` names, each with the user's callback, if it has one."""
@@ -215,8 +214,7 @@ class SignalHandler:
         if number not in self._ending_signals:
             self._call_previous_handler(number, frame)
             return
-        user_callback = self._callbacks.get(number)
-        if user_callback is not None:
+        if (user_callback := self._callbacks.get(number)) is not None:
             self._scheduler._calls_after_signal, earlier_count = self._pending_calls, len(self._pending_calls)
             try:
                 callback = user_callback(number)

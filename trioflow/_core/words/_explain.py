@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any, Final
 from ..admission._line import token_holders
 from ..admission._policies import FIFO_POLICY
 from ..admission._resource import CountedResource
-from ..base._states import RAN_TO_END, JobState, RunPhase, StopReason, WaitCause, Waiting
-from ..base._text_forms import duration_text, join_names, percent_text
+from ..base._states import NO_WAIT, RAN_TO_END, JobState, RunPhase, StopReason, WaitCause, Waiting
+from ..base._text_forms import clause, duration_text, join_names, percent_text
 from ..job._ancestors import ancestors_with_members, enclosing_schedulers
 from ..job._errors import BudgetSpent, one_line_error, remedy_of
-from ..job._job import AbstractJob, has_moved_on, is_scheduler
+from ..job._job import AbstractJob, RunExtras, has_moved_on, is_scheduler
 from ..job._labels import distinct_names, printable, shorten
 from ..job._requirements import decide, has_failed
 from ..parts import FirstRule
@@ -38,23 +38,23 @@ READY_TEXT: Final = "is ready, and starts in this iteration of the event loop or
 
 
 def explain(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
-    # A job that waits is told what it waits for; why it was not restored is no part of that.
-    reason = None if job._state is JobState.SCHEDULED else reason_not_restored(job)
-    not_restored_text = "" if reason is None else f"; it was not restored: {reason}"
-    text = EXPLAIN_FUNCTIONS[job._state](job._scheduler or scheduler, job)
-    return f"{job.label!r} {_without_keys(text, job)}{not_restored_text}"
+    text = f"{job.label!r} {_without_keys(EXPLAIN_FUNCTIONS[job._state](job._scheduler or scheduler, job), job)}"
+    if job._state is JobState.SCHEDULED:
+        # The reason for a wait has nothing to do with the journal.
+        return text
+    return text + clause("; it was not restored: {}", reason_not_restored(job))
 
 
 def _without_keys(text: str, job: AbstractJob[Any]) -> str:
     """Return what is said of a job, without the keys of resources that it needs if it has `redact=True`."""
-    for need in job._options.needs.values() if job.redact else ():
-        text = text.replace(f"'{printable(need)}'", "(redacted)") if isinstance(need, str) else text
+    keys = [need for need in job._options.needs.values() if job.redact and isinstance(need, str)]
+    for key in keys:
+        text = text.replace(f"'{printable(key)}'", "(redacted)")
     return text
 
 
 def _explain_idle(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
-    run = scheduler._run
-    if run is None:
+    if (run := scheduler._run) is None:
         return _explain_without_run(scheduler)
     if run.phase in (RunPhase.CHECKING, RunPhase.LINKING, RunPhase.ENTERING):
         return f"waits for the start of {scheduler.label!r}, which {run.phase.value}"
@@ -65,7 +65,7 @@ def _explain_idle(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
         reason = run.fate.reason or StopReason.TIMEOUT
         return f"will not be reached: {scheduler.label!r} is stopping ({reason.value})"
     if run.phase is RunPhase.DRAINING:
-        exception = ", but for clean-up after a critical failure or a timeout" if job.run_if == "failed" else ""
+        exception = clause(", but for clean-up after a critical failure or a timeout", job.run_if == "failed")
         return f"will not be reached: {scheduler.label!r} is draining, and starts no more jobs{exception}"
     rule = run.part(FirstRule)
     if not unsettled and rule is not None:
@@ -98,8 +98,7 @@ def _explain_without_run(scheduler: BaseScheduler) -> str:
 
 
 def _explain_scheduled(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
-    run = scheduler._run
-    if run is None:
+    if (run := scheduler._run) is None:
         return "is scheduled"
     wait = _find_wait(run, job)
     if wait.cause is WaitCause.PAUSE:
@@ -119,8 +118,9 @@ def _attempt_text(job: AbstractJob[Any], has_limit: bool = True) -> str:
 
     The attempts before it was tried again are among these, but its `retry` does not count them.
     """
-    times = job.retry.times if has_limit and job.retry is not None else None
-    limit = "" if times is None or job._extras is None else f" of {job._extras.earlier_retries + times + 1}"
+    limit = ""
+    if has_limit and job.retry is not None and job.retry.times is not None:
+        limit = f" of {(job._extras or RunExtras).earlier_retries + job.retry.times + 1}"
     errors = [f", after {attempt.error}" for attempt in failed_attempts(job)[-1:]]
     return f"attempt {job.attempts + 1}{limit}{''.join(errors)}"
 
@@ -142,9 +142,9 @@ def waiting(job: AbstractJob[Any]) -> Waiting | None:
         'no free slot'
 
     """
-    run = None if job._scheduler is None else job._scheduler._run
+    run = job._enclosing_run()
     if run is not None and job._state is JobState.RUNNING:
-        awaited_jobs = job._extras.awaited_jobs if job._extras is not None else ()
+        awaited_jobs = (job._extras or RunExtras).awaited_jobs
         return Waiting(WaitCause.JOBS, text=f"awaits {_job_names(list(awaited_jobs))}") if awaited_jobs else None
     if run is None or job._state is not JobState.SCHEDULED:
         return None
@@ -172,7 +172,7 @@ def describe_standstill(scheduler: BaseScheduler) -> str:
     jobs = scheduler.iterate_jobs()
     waiting = [job for job in jobs if not (job._state.is_settled or job._worker or job._options.forever)]
     explained = "; ".join(explain(job._scheduler or scheduler, job) for job in waiting[:MAX_NAMED_JOBS])
-    more = f"; and {len(waiting) - MAX_NAMED_JOBS} more" if len(waiting) > MAX_NAMED_JOBS else ""
+    more = clause("; and {} more", len(waiting[MAX_NAMED_JOBS:]))
     return (
         f"{scheduler.label!r} stands still: no job runs, and nothing can start one ({explained}{more}); "
         f"this is a fault of trioflow: please report it, with this message and the scenario"
@@ -225,8 +225,7 @@ def get_status_text(job: AbstractJob[Any]) -> str:
     if (cancellation := _cancellation_text(job)) is not None:
         return f"{cancellation}, still running"
     if not job._has_status_text or job.redact:
-        wait = waiting(job)
-        return "" if wait is None else wait.text
+        return (waiting(job) or NO_WAIT).text
     # Only kinds with a status define `status_text`.
     kind: Any = job
     try:
@@ -239,8 +238,9 @@ def get_status_text(job: AbstractJob[Any]) -> str:
 def _cancellation_text(job: AbstractJob[Any]) -> str | None:
     """Return how long ago a RUNNING job was cancelled, such as "cancelled 3 s ago"; None if it was not."""
     worker = job._worker
-    seconds = -math.inf if worker is None else worker.run.clock() - worker.cancelled_at
-    return f"cancelled {duration_text(seconds)} ago" if seconds >= 0 else None
+    if worker is None or worker.cancelled_at == math.inf:
+        return None
+    return f"cancelled {duration_text(worker.run.clock() - worker.cancelled_at)} ago"
 
 
 # ---- why a SCHEDULED job waits
@@ -248,7 +248,7 @@ def _cancellation_text(job: AbstractJob[Any]) -> str | None:
 
 def _find_wait(run: Run, job: AbstractJob[Any]) -> Waiting:
     """Return the wait of a SCHEDULED job; if there are several causes, the one that is checked first."""
-    line, until = run.line, None if job._extras is None else job._extras.backoff_until
+    line, until = run.line, (job._extras or RunExtras).backoff_until
     if line.is_paused and (paused := pause_text(run)):
         # A hold keeps no job from its start.
         return Waiting(WaitCause.PAUSE, text=paused)
@@ -266,7 +266,7 @@ def _find_wait(run: Run, job: AbstractJob[Any]) -> Waiting:
     if line.is_full() and not job._options.forever and job not in line.holders:
         return Waiting(WaitCause.SLOT, text="no free slot")
     waits = [resource.describe_wait(need) for resource, need in _unmet(needs)]
-    return waits[0]._replace(text="; ".join(wait.text for wait in waits)) if waits else Waiting(WaitCause.LOOP)
+    return (waits or [NO_WAIT])[0]._replace(text="; ".join(wait.text for wait in waits))
 
 
 def group_of(run: Run | None, job: AbstractJob[Any]) -> WaitingGroup | None:
@@ -284,19 +284,17 @@ def _unmet(needs: Needs) -> Needs:
 
 def _explain_needs(run: Run, job: AbstractJob[Any]) -> str | None:
     """Explain why a ready job waits for resources: too little is free, or another job comes first; else None."""
-    group = group_of(run, job)
-    if group is None:
+    if (group := group_of(run, job)) is None:
         return None
-    needs, own = group.needs_of(job), job._options.needs
+    needs = group.needs_of(job)
     if (gated := _opening(needs, job)) is not None:
         return f"waits for {gated.shown_name}: {gated.opening}"
-    alike = [other for *_, other in group.entries() if other._options.needs == own]
+    alike = [other for *_, other in group.entries() if other._options.needs == job._options.needs]
     before = alike.index(job) if job in alike else 0
     missing = _unmet(needs) or [each for each in needs if each[0].is_used_up_by(each[1], before)]
     if missing:
         return f"waits for {'; '.join(resource.describe_wait(need, before).text for resource, need in missing)}"
-    blocker = group.find_blocker(job)
-    if blocker is None:
+    if (blocker := group.find_blocker(job)) is None:
         return None
     backfill = 0 if blocker.scheduler is None else blocker.scheduler.backfill
     names = " and ".join(sorted(resource.shown_name for resource, _ in needs))
@@ -313,7 +311,7 @@ def _explain_token_wait(run: Run, job: AbstractJob[Any]) -> str:
     owner = next(level for level, line in lines if line.limiter is not None)
     named = [each for each in token_holders(run.outermost().with_nested(), tokens.limiter) if each._own_limiter is None]
     elsewhere = tokens.limiter.borrowed_tokens - len(named)
-    holders = ([_job_names(named)] if named else []) + ([f"{elsewhere} elsewhere"] if elsewhere else [])
+    holders = filter(None, [_job_names(named), clause("{} elsewhere", elsewhere)])
     return (
         f"waits for a token of the window of {owner.label!r}: its limiter is exhausted, with {', and '.join(holders)}"
         f"{_earlier_jobs_text(run, job, tokens.in_order())}"
@@ -323,21 +321,20 @@ def _explain_token_wait(run: Run, job: AbstractJob[Any]) -> str:
 def _explain_slot_wait(run: Run, job: AbstractJob[Any]) -> str:
     holders = sorted(run.line.holders.copy(), key=lambda holder: holder._started_at or math.inf)
     before_text = _earlier_jobs_text(run, job, run.line.in_order())
-    attempt_text = f"; it is {_attempt_text(job)}" if job.attempts else ""
+    attempt_text = clause("; it is {}", job.attempts and _attempt_text(job))
     return f"waits for a slot: the window is full, with {_job_names(holders)}{before_text}{attempt_text}"
 
 
 def pause_text(run: Run) -> str:
     """Return since when a run is paused, and by whom, or why it is held; "" if it is neither."""
-    pause = run.steering.current_pause(run)
-    if pause is None:
+    if (pause := run.steering.current_pause(run)) is None:
         return ""
     if pause is run.steering.hold:
         files = join_names(run.scheduler._changed_files(), MAX_NAMED_JOBS)
         mended = files and f"; {files} changed since it was loaded, which --reload takes"
         return f"held: {failure_count(run.outermost().scheduler)} failed; try again, or resume to end{mended}"
     since = duration_text(max(0.0, run.clock() - pause.since))
-    return f"paused {since} ago{f' by {pause.by}' if pause.by else ''}"
+    return f"paused {since} ago{clause(' by {}', pause.by)}"
 
 
 def _earlier_jobs_text(run: Run, job: AbstractJob[Any], queued_jobs: list[AbstractJob[Any]]) -> str:
@@ -349,8 +346,7 @@ def _earlier_jobs_text(run: Run, job: AbstractJob[Any], queued_jobs: list[Abstra
         queued_jobs: all jobs that wait for the same thing as `job`, in the order in which they will start.
 
     """
-    order = run.line.order
-    if order is None:
+    if (order := run.line.order) is None:
         return ""
     scheduled_jobs = (other for other in queued_jobs if other._state is JobState.SCHEDULED)
     earlier_jobs = list(itertools.takewhile(lambda other: other is not job, scheduled_jobs))
@@ -365,8 +361,9 @@ def _earlier_jobs_text(run: Run, job: AbstractJob[Any], queued_jobs: list[Abstra
 
 def _explain_running(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
     cancellation = _cancellation_text(job)
-    has_status = cancellation is None and (job._has_status_text or is_scheduler(job))
-    status = get_status_text(job) if has_status else ""
+    status = ""
+    if cancellation is None and (job._has_status_text or is_scheduler(job)):
+        status = get_status_text(job)
     # A job has been running since its attempt started.
     now, since = job.started_at, job._started_at
     seconds = 0.0 if since is None or now is None else (job.elapsed or 0.0) - (since - now)
@@ -386,9 +383,9 @@ def _explain_running(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
             parts.append(f"and is {percent_text(fraction)} done")
         if status and not job._takes_slot:
             parts.append(f"and {status}")
-    for awaited in () if job._extras is None else job._extras.awaited_jobs[:MAX_NAMED_JOBS]:
+    for awaited in (job._extras or RunExtras).awaited_jobs[:MAX_NAMED_JOBS]:
         explanation = EXPLAIN_FUNCTIONS[awaited._state](awaited._scheduler or scheduler, awaited)
-        kind = "the forever job " if awaited._options.forever else ""
+        kind = clause("the forever job ", awaited._options.forever)
         parts.append(f"and awaits {kind}{awaited.label!r}, which {explanation}")
     return ", ".join(parts)
 
@@ -399,7 +396,7 @@ def _explain_succeeded(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
     if skip_reason := job._skip_reason():
         return f"was skipped, and has the result None: {skip_reason}"
     timeout_text = ": its timeout cancelled it, which counts as success with on_timeout='move_on'"
-    return f"succeeded after {duration_text(job.took or 0.0)}{timeout_text if has_moved_on(job) else ''}"
+    return f"succeeded after {duration_text(job.took or 0.0)}{clause(timeout_text, has_moved_on(job))}"
 
 
 def _explain_failed(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
@@ -420,7 +417,7 @@ def _explain_cancelled(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
         return f"ran alongside the others for {duration_text(job.elapsed or 0.0)}, and was then cancelled"
     if reason is StopReason.COMPLETED and scheduler._enough is not None:
         return f"was cancelled {when}: enough other jobs of {scheduler.label!r} had succeeded"
-    return f"was cancelled {when}{'' if reason is None else f'; the run stopped: {reason.value}'}"
+    return f"was cancelled {when}{clause('; the run stopped: {.value}', reason)}"
 
 
 def _explain_blocked(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
@@ -503,22 +500,20 @@ class WaitWatch(Part):
             return
         path = find_path_from_each(self._jobs, self.waiter)
         self._seconds *= 2
-        self._due_at = math.inf if path else run.clock() + self._seconds
-        text = deadlock_text(self.waiter, self._verb, path) if path else None
-        if text and all(text != incident.message for incident in run.scheduler._incidents):
-            # It may wait repeatedly.
-            run.report(self.waiter, text)
+        self._due_at = run.clock() + self._seconds
+        if path:
+            self._due_at = math.inf
+            text = deadlock_text(self.waiter, self._verb, path)
+            if all(text != incident.message for incident in run.scheduler._incidents):
+                # It may wait repeatedly.
+                run.report(self.waiter, text)
 
 
 def find_path_from_each(jobs: Collection[AbstractJob[Any]], waiter: AbstractJob[Any]) -> list[Step] | None:
     """Return a path from one of the jobs to one that settles only after `waiter`, if there is one from each job."""
-    targets, first_path = _jobs_that_wait_for(waiter), None
-    for job in tuple(jobs):
-        path = _find_path(targets, job, _jobs_that_delay)
-        if path is None:
-            return None
-        first_path = first_path or path
-    return first_path
+    targets = _jobs_that_wait_for(waiter)
+    paths = list(itertools.takewhile(bool, (_find_path(targets, job, _jobs_that_delay) for job in tuple(jobs))))
+    return paths[0] if paths and len(paths) == len(jobs) else None
 
 
 def deadlock_text(waiter: AbstractJob[Any], verb: str, path: list[Step]) -> str:
@@ -537,7 +532,7 @@ def deadlock_text(waiter: AbstractJob[Any], verb: str, path: list[Step]) -> str:
     for (_, job), (link, _) in itertools.pairwise(path):
         if link in (LASTS, ITERATES):
             end = "ends by itself" if link == LASTS else "leaves its loop"
-            advice = "; to use a service when it is ready, require it" if job._is_service else ""
+            advice = clause("; to use a service when it is ready, require it", job._is_service)
             return f"{text}: unless {job.label!r} {end}, this wait does not end{advice}"
     return text
 
@@ -589,24 +584,27 @@ def _find_path(
     came_from: dict[AbstractJob[Any], tuple[AbstractJob[Any] | None, str]] = {job: (None, "")}
     todo = [job]
     for reached in todo:
-        step: AbstractJob[Any] | None = reached if reached in targets else None
-        for verb, others in links_from(reached) if step is None else ():
+        if reached in targets:
+            return [*_steps_back(reached, came_from)][::-1]
+        for verb, others in links_from(reached):
             # A thousand jobs may hold what one lacks for which each of them waits.
-            if (step := next((target for target in targets if target in others), None)) is not None:
-                came_from[step] = reached, verb
-                break
+            if (target := next((target for target in targets if target in others), None)) is not None:
+                came_from[target] = reached, verb
+                return [*_steps_back(target, came_from)][::-1]
             for other in others:
                 if other not in came_from:
                     came_from[other] = reached, verb
                     todo.append(other)
-        if step is not None:
-            path: list[Step] = []
-            while step is not None:
-                previous, verb = came_from[step]
-                path.append((verb, step))
-                step = previous
-            return path[::-1]
     return None
+
+
+def _steps_back(
+    job: AbstractJob[Any] | None, came_from: dict[AbstractJob[Any], tuple[AbstractJob[Any] | None, str]]
+) -> Iterator[Step]:
+    while job is not None:
+        previous, verb = came_from[job]
+        yield verb, job
+        job = previous
 
 
 def _path_text(waiter: AbstractJob[Any], verb: str, path: list[Step]) -> str:
@@ -619,7 +617,7 @@ def _path_text(waiter: AbstractJob[Any], verb: str, path: list[Step]) -> str:
 def _jobs_that_settle_before(job: AbstractJob[Any]) -> Links:
     """Yield the jobs that must settle before `job`."""
     if job._state is JobState.RUNNING or (is_scheduler(job) and job._run is not None):
-        yield "awaits", job._extras.awaited_jobs if job._extras is not None else ()
+        yield "awaits", (job._extras or RunExtras).awaited_jobs
         members = job._members.jobs if is_scheduler(job) else ()
         ordinary = (member for member in members if not (member._options.forever or member._state.is_settled))
         yield "waits for its job", dict.fromkeys(ordinary)
@@ -638,17 +636,17 @@ def _jobs_that_delay(job: AbstractJob[Any]) -> Links:
         yield LASTS, [scheduler]
     if job._state is JobState.SCHEDULED:
         yield HELD_BY, _holders(job)
-    run = None if scheduler is None else scheduler._run
+    run = job._enclosing_run()
     group = group_of(run, job)
     if group is not None and (blocker := group.find_blocker(job)) is not None:
         yield "may not overtake", [blocker]
-    rule = None if run is None else run.part(FirstRule)
-    before = None if rule is None else rule.turn_before(job)
-    if before is not None and before._state is not JobState.RUNNING:
-        yield "has its turn after", [before]
-    for inner in tuple(RUNS_IN_PROGRESS) if job._state is JobState.RUNNING else ():
+    if run is not None and (rule := run.part(FirstRule)) is not None:
+        before = rule.turn_before(job)
+        if before is not None and before._state is not JobState.RUNNING:
+            yield "has its turn after", [before]
+    for inner in tuple(RUNS_IN_PROGRESS):
         watch = inner.part(WaitWatch)
-        if watch is not None and watch.waiter is job:
+        if watch is not None and watch.waiter is job and job._state is JobState.RUNNING:
             yield RUNS, [inner.scheduler]
     for enclosing in enclosing_schedulers(job):
         for iterator in enclosing._settled_iterators or ():
@@ -657,7 +655,8 @@ def _jobs_that_delay(job: AbstractJob[Any]) -> Links:
 
 def _holders(job: AbstractJob[Any]) -> Collection[AbstractJob[Any]]:
     """Return the jobs, in whatever state, that have the slots, tokens or resources for which a SCHEDULED job waits."""
-    wait, run = waiting(job), None if job._scheduler is None else job._scheduler._run
+    wait = waiting(job)
+    run = job._enclosing_run()
     if wait is None or run is None:
         return ()
     if wait.cause is WaitCause.SLOT:

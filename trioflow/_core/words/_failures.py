@@ -264,8 +264,7 @@ def counted_failures(scheduler: BaseScheduler) -> CountedFailures:
     If a nested scheduler failed because of its own jobs, these jobs take its place. So do those that failed in one that
     was cut off with its run, not alone. A job that another failure among these has BLOCKED is left out.
     """
-    run = scheduler._run
-    if run is None:
+    if (run := scheduler._run) is None:
         return scheduler._counted_failures
     if not ((counts := run.failures).number or counts.total):
         return NO_FAILURES

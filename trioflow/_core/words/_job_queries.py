@@ -19,7 +19,16 @@ from ..job import _requirements
 from ..job._ancestors import enclosing_schedulers
 from ..job._errors import BudgetSpent, Failure, RequirementFailed
 from ..job._function import FunctionJob
-from ..job._job import AbstractJob, AnyJob, FailedAttempt, Restoration, Throttling, has_moved_on, is_scheduler
+from ..job._job import (
+    AbstractJob,
+    AnyJob,
+    FailedAttempt,
+    Restoration,
+    RunExtras,
+    Throttling,
+    has_moved_on,
+    is_scheduler,
+)
 from ..job._job_options import RUN_RESOURCES, BoxStyle, OptionRecord
 from ..run._run import Incident
 
@@ -42,7 +51,7 @@ def explicit_label(job: AnyJob) -> str | None:
 
 def fraction_done(job: AnyJob) -> float | None:
     """Return the last fraction, from 0 to 1, that a job's latest call passed to `progress()`; None if there is none."""
-    return None if job._extras is None else job._extras.fraction
+    return (job._extras or RunExtras).fraction
 
 
 def inputs_of(job: AnyJob) -> tuple[AnyJob, ...]:
@@ -175,12 +184,12 @@ def count_key(job: AnyJob) -> CountKey:
 
 def failed_attempts(job: AnyJob) -> tuple[FailedAttempt, ...]:
     """Return the last attempts that failed, and after which the job was or will be attempted again."""
-    return () if job._extras is None else job._extras.failed_attempts
+    return (job._extras or RunExtras).failed_attempts
 
 
 def throttled_attempts(job: AnyJob) -> tuple[Throttling, ...]:
     """Return the attempts that raised `Throttled`, each with the keys of the resources that it throttled."""
-    return () if job._extras is None else job._extras.throttlings
+    return (job._extras or RunExtras).throttlings
 
 
 def box_of(job: AnyJob) -> BoxStyle:
@@ -223,7 +232,7 @@ def is_ready(job: AnyJob) -> bool:
 
 def ready_at(job: AnyJob) -> float | None:
     """Return the time at which a service became ready in its last run; None for other jobs, or if it never was."""
-    return None if job._extras is None else job._extras.ready_at
+    return (job._extras or RunExtras).ready_at
 
 
 def end_facts(job: AnyJob) -> tuple[JobState, float | None, float | None, bool]:
@@ -265,7 +274,7 @@ def latest_start(job: AnyJob) -> float | None:
 
 def keeps_succeeded(scheduler: BaseScheduler) -> bool:
     """Return whether a nested scheduler is tried again, and its run keeps what has succeeded in the one before."""
-    return scheduler._extras is not None and scheduler._extras.keeps_succeeded
+    return (scheduler._extras or RunExtras).keeps_succeeded
 
 
 def retry_waits(job: AnyJob) -> list[tuple[float, float]]:
@@ -286,7 +295,7 @@ def retry_waits(job: AnyJob) -> list[tuple[float, float]]:
 
 def machine_waits(job: AnyJob) -> tuple[tuple[float, float], ...]:
     """Return the beginning and end of each wait of a RUNNING job for its machine."""
-    return () if job._extras is None else job._extras.machine_waits
+    return (job._extras or RunExtras).machine_waits
 
 
 def worked_seconds(job: AnyJob) -> float | None:
@@ -457,12 +466,12 @@ def all_counts(scheduler: BaseScheduler) -> Mapping[JobState, int] | None:
 
 def reason_not_restored(job: AnyJob) -> str | None:
     """Return the reason why the journal did not restore a job; None if it was restored, or there is no journal."""
-    return None if job._extras is None else job._extras.not_restored_reason
+    return (job._extras or RunExtras).not_restored_reason
 
 
 def rerun_cause(job: AnyJob) -> str | None:
     """Return the first change because of which a job runs again, though the journal has it; None if there is none."""
-    return None if job._extras is None else job._extras.rerun_cause
+    return (job._extras or RunExtras).rerun_cause
 
 
 def restoration_of(job: AnyJob) -> Restoration | None:
@@ -481,7 +490,7 @@ def restoration_of(job: AnyJob) -> Restoration | None:
         (True, False)
 
     """
-    restoration = None if job._extras is None else job._extras.restoration
+    restoration = (job._extras or RunExtras).restoration
     return _restoration_of_first(job) if restoration is None and is_scheduler(job) else restoration
 
 
@@ -520,7 +529,7 @@ def was_added_during_run(job: AbstractJob[Any]) -> bool:
 
 def is_known_by_call(job: AbstractJob[Any]) -> bool:
     """Return whether a job added during a run is identified by its call: it has no label, or `map` made the label."""
-    return job._label is None or (job._extras is not None and job._extras.is_known_by_call)
+    return job._label is None or (job._extras or RunExtras).is_known_by_call
 
 
 def is_member(job: AbstractJob[Any]) -> bool:

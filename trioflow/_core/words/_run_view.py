@@ -155,8 +155,7 @@ def job_frames(job: AbstractJob[Any]) -> tuple[list[tuple[FrameType, int]], bool
     A job that is executing keeps the event loop from running anything else until its next `await`. The frames include
     the worker's own. They are empty if the worker is not known. Any thread may call this function.
     """
-    worker = job._worker
-    if worker is None:
+    if (worker := job._worker) is None:
         return [], False
     suspended = list(worker.run.backend.frames(worker))
     executing: list[tuple[FrameType, int]] = []

@@ -41,8 +41,7 @@ def label_text(job: AbstractJob) -> str:
 
 
 def format_result(job: AbstractJob) -> str:
-    exception = job.raised_exception()
-    if exception:
+    if exception := job.raised_exception():
         critical = "CRIT. EXC." if job.is_critical() else "exception"
         return f"!! {critical} => {type(exception).__name__}:{exception}!!"
     if job._trioflow_was_cancelled():
@@ -100,8 +99,7 @@ def walk_jobs(
     ]
     while stack:
         jobs, outer = stack[-1]
-        job = next(jobs, None)
-        if job is None:
+        if (job := next(jobs, None)) is None:
             stack.pop()
             if outer is not None:
                 yield outer, len(stack), True
@@ -144,8 +142,7 @@ def print_lines(lines: Iterable[str]) -> None:
 
 
 def default_dot_style(job: AbstractJob) -> dict[str, str]:
-    label = job.graph_label()
-    if label is None:
+    if (label := job.graph_label()) is None:
         label = f"{job.repr_id()}: {label_text(job)}"
     nested = job._trioflow_as_scheduler() is not None
     style = ([] if nested else ["rounded"]) + (["dashed"] if job.forever else [])

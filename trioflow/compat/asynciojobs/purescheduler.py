@@ -159,8 +159,7 @@ class PureScheduler:
         if scan_schedulers:
             yield self  # type: ignore[misc]  # a PureScheduler is not a job; asynciojobs yields it all the same
         for job in self:
-            nested = job._trioflow_as_scheduler()
-            if nested is None:
+            if (nested := job._trioflow_as_scheduler()) is None:
                 yield job
             else:
                 yield from nested.iterate_jobs(scan_schedulers)
@@ -227,8 +226,7 @@ class PureScheduler:
                 is_clean = False
                 if self.verbose if verbose is None else verbose:
                     print(f"WARNING: {len(missing)} requirement(s) of {job!r} are not in {self!r}: dropped")
-            nested = job._trioflow_as_scheduler()
-            if nested is not None:
+            if (nested := job._trioflow_as_scheduler()) is not None:
                 is_clean = nested.sanitize(verbose) and is_clean
         return is_clean
 
@@ -467,8 +465,7 @@ class PureScheduler:
         self._trioflow_is_shut_down = False
         for job in self.jobs:
             job._trioflow.adapter = None
-            nested = job._trioflow_as_scheduler()
-            if nested is not None:
+            if (nested := job._trioflow_as_scheduler()) is not None:
                 nested._trioflow_reset()
 
     def _trioflow_print(self, text: str) -> None:

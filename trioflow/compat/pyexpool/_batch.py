@@ -102,11 +102,11 @@ class JobRun(AbstractJob[None], keeps_time=True):
 
     async def _run_once(self) -> bool:
         """Run the job once; return False if it must be restarted."""
-        job, call = self.job, self.batch.callbacks.call
+        job = self.job
         job.tstart = job.tstop = job.proc = None
         try:
             await self._run_process()
-            await call(job.ondone, job, "ondone")
+            await self.batch.callbacks.call(job.ondone, job, "ondone")
             return True
         except JobTimeout:
             if not job.rsrtonto:
@@ -116,7 +116,7 @@ class JobRun(AbstractJob[None], keeps_time=True):
             if job.tstart is not None:
                 job.tstop = time.time()
                 with trio.CancelScope(shield=True):
-                    await call(job.onfinish, job, "onfinish")
+                    await self.batch.callbacks.call(job.onfinish, job, "onfinish")
 
     async def _run_process(self) -> None:
         """Call `onstart`, and run the process until it ends."""
@@ -460,7 +460,9 @@ class Batch(Instrument):
 
     def _close_ended_tasks(self, tasks: Any) -> None:
         """If `join` was called, close the tasks that are over, and then the outer tasks that are over as a result."""
-        for task in tuple(tasks) if self._is_joining else ():
+        if not self._is_joining:
+            return
+        for task in tuple(tasks):
             for closed in with_outer_tasks(task):
                 if not closed._close_if_over():
                     break

@@ -117,8 +117,7 @@ class ExecPool:
         if not self.alive:
             return errno.EINTR
         run = JobRun(_mark_executed(job), concurrent)
-        batch = self._submit(run)
-        if batch is None:
+        if (batch := self._submit(run)) is None:
             return errno.EINTR
         if not concurrent:
             return run.exit_code
@@ -172,8 +171,7 @@ class ExecPool:
 
         """
         seconds = duration(timeout, "timeout", "join()")
-        batch = self._current_batch()
-        if batch is None:
+        if (batch := self._current_batch()) is None:
             return False
         if batch.owns_current_thread():
             raise RuntimeError("join() in a callback would wait for itself: call it where execute() was called")
@@ -196,8 +194,7 @@ class ExecPool:
         self.alive = True
 
     def _terminate(self) -> None:
-        batch = self._current_batch()
-        if batch is not None:
+        if (batch := self._current_batch()) is not None:
             batch.terminate()
             self._detach(batch)
 

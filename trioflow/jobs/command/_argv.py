@@ -338,8 +338,8 @@ def _is_encoded(env: Mapping[Any, Any]) -> bool:
     """
     if not {*map(type, env), *map(type, env.values())} <= {bytes} or b"" in env:
         return False
-    names, values = b"".join(env), b"".join(env.values())
-    return b"=" not in names and b"\0" not in names and b"\0" not in values
+    names = b"".join(env)
+    return b"=" not in names and b"\0" not in names and b"\0" not in b"".join(env.values())
 
 
 def variables_with_placeholders(env: Mapping[Any, Any] | None) -> dict[bytes, granted]:

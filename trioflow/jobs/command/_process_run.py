@@ -8,18 +8,17 @@ start ──► wait and read its pipes ──► the process has exited: reap i
           SIGTERM to the group ──► terminate_grace seconds ──► SIGKILL to the group ──► empty the pipes
 ```
 
-The errors of a command that cannot be started, or fails, are here, too; errors of failures show the end of standard
-error.
+The error of a command that failed shows the end of standard error. `_start_errors` knows why a command cannot start.
 """
 
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import subprocess
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Final
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from ... import _posix as posix
 from ..._core.job._errors import JobTimeout
@@ -31,16 +30,17 @@ from ..posix._guard import Guard
 from ..posix._processes import REAPED_MESSAGE, Process, spawn
 from . import _argv, _resource_limits
 from ._output_sinks import MAX_TAIL_BYTES, SPOOL_LIMIT_BYTES, OutputSpool, file_size, file_tail
-from ._resource_limits import RESOURCE_ADVICE, RESOURCE_ERROR_MESSAGES, PinnedCommands, SpawnQueue
+from ._resource_limits import PinnedCommands, SpawnQueue
 from ._result import CommandError, CommandResult, captured_tail, describe_failure, with_output
 from ._spawn_options import is_path
+from ._start_errors import Reason, reason_before_start, reason_for_failed_start
 from ._streams import ProcessStreams
 
 if TYPE_CHECKING:
     from ._command_job import CommandJob
 
 
-REAPED_TEXT: Final = f"{REAPED_MESSAGE}\nother code must wait for its own children only"
+REAPED: Final = Reason(REAPED_MESSAGE, "other code must wait for its own children only")
 
 
 class ProcessRun:
@@ -84,7 +84,7 @@ class ProcessRun:
             requested_at = self._clock()
             if await spawn_queue.start_when_possible(lambda: self._start(cpu)):
                 self._run.record_machine_wait(job, requested_at)
-            # Closed before the command closes it: whoever is last frees the file, which takes long.
+            # Who closes a file without a name last has to free it, which takes 0.1 s per GiB on tmpfs: the command.
             self._stdin = None
             with spawn_queue.count_as_running(), self._time_limit:
                 await self._wait_for_end()
@@ -128,8 +128,7 @@ class ProcessRun:
             self._run.shared(Guard)
             self._streams = ProcessStreams(job, self._stdin, limit.heartbeat if limit.needs_signs else None)
         except OSError as error:
-            failure = self._failure(f"not started: {self._stream_error_reason(error)}")
-            raise failure from None if job.redact else error
+            self._fail_start(error, reason_before_start(error, self._show))
         path = self._stderr_path() if self._options.success_codes is not None else None
         self._initial_stderr_size = 0 if path is None else file_size(path)
         try:
@@ -139,11 +138,11 @@ class ProcessRun:
             self._streams.close()
             if not isinstance(error, OSError):
                 raise
-            is_reaped = isinstance(error, ChildProcessError)
-            failure = self._failure(REAPED_TEXT if is_reaped else f"not started: {self._start_error_reason(error)}")
-            # The cause names the program, so the error of a redacted job has no cause. The traceback of the cause is
-            # dropped, because it has only frames of `subprocess`.
-            raise failure from None if job.redact else error.with_traceback(None)
+            if isinstance(error, ChildProcessError):
+                raise self._failure(*REAPED) from error
+            environment = posix.environb if self._options.env is None else self._options.env
+            reason = reason_for_failed_start(error, self._command, self._options.cwd, environment, self._show)
+            self._fail_start(error, reason)
 
     def _spawn(self, cpu: int | None) -> Process:
         options, streams = self._options, self._streams
@@ -269,7 +268,7 @@ class ProcessRun:
     async def _kill_after_grace(self, grace_deadline: float) -> bool:
         """Wait for the process, kill it when the grace period ends, and return False if that is not permitted."""
         deadline = grace_deadline
-        while not await self._run.outlast(lambda deadline=deadline: self._wait_for_exit(deadline)):  # type: ignore[misc]
+        while not await self._run.outlast(partial(self._wait_for_exit, deadline)):
             if not self._process.signal_group(posix.SIGKILL):
                 return False
             deadline = self._clock() + _processes.KILL_INTERVAL
@@ -277,7 +276,7 @@ class ProcessRun:
 
     def _reap(self) -> None:
         if not self._process.reap():
-            raise self._failure(REAPED_TEXT) from ChildProcessError()
+            raise self._failure(*REAPED) from ChildProcessError()
 
     async def _forward_output_until(self, deadline: float) -> None:
         await self._streams.pipes.forward_remaining(self._wait_readable, deadline)
@@ -294,11 +293,11 @@ class ProcessRun:
     # ---- the result
 
     def _make_result(self) -> CommandResult:
-        process, streams = self._process, self._streams
+        process = self._process
         assert process.returncode is not None
         assert process.usage is not None
         elapsed = self._clock() - self._started_at
-        output = streams.captured_output("stdout"), streams.captured_output("stderr")
+        output = self._streams.captured_output("stdout"), self._streams.captured_output("stderr")
         return CommandResult(process.returncode, elapsed, process.usage, *output, process.rss_before_exec, process.pid)
 
     def _stderr_tail(self) -> bytes | None:
@@ -319,53 +318,15 @@ class ProcessRun:
 
     # ---- errors
 
-    def _failure(self, text: str) -> CommandError:
-        """Return the error of a command without a result. If there is advice, it is the second line of the text."""
-        message, _, advice = text.partition("\n")
-        return CommandError(self._job, self._command_line, message, advice=advice)
+    def _failure(self, problem: str, remedy: str = "") -> CommandError:
+        """Return the error of a command without a result."""
+        return CommandError(self._job, self._command_line, problem, advice=remedy)
 
-    def _stream_error_reason(self, error: OSError) -> str:
-        """Return why something that the command needs before its program starts was not there."""
-        if error.errno in RESOURCE_ERROR_MESSAGES:
-            return f"{RESOURCE_ERROR_MESSAGES[error.errno]}\n{RESOURCE_ADVICE}"
-        if error.filename is None:
-            return error.strerror or str(error)
-        return f"cannot open {'a file' if self._job.redact else repr(error.filename)}: {error.strerror}"
+    def _fail_start(self, error: OSError, reason: Reason) -> NoReturn:
+        # `SpawnQueue` decides by the number of the cause, which may name the program: a redacted job has another cause.
+        # The traceback is dropped, because it has only frames of `subprocess`.
+        cause = OSError(error.errno, error.strerror) if self._job.redact else error.with_traceback(None)
+        raise self._failure(f"not started: {reason.problem}", reason.remedy) from cause
 
-    def _start_error_reason(self, error: OSError) -> str:
-        """Return the reason for a failed start; for a redacted job, without names of the program or of variables."""
-        program, cwd, redact = os.fsdecode(self._command[0]), self._options.cwd, self._job.redact
-        shown_name, missing_name = ("the program", "program") if redact else (repr(program), f"program {program!r}")
-        path = os.path.join(os.fsdecode(cwd or "."), program) if "/" in program else None
-        if not program:
-            return "the name of the program is empty"
-        if error.errno in RESOURCE_ERROR_MESSAGES:
-            return f"{RESOURCE_ERROR_MESSAGES[error.errno]}\n{RESOURCE_ADVICE}"
-        if error.errno == errno.E2BIG:
-            return self._too_long_reason()
-        if cwd is not None and error.filename is not None and os.fsdecode(error.filename) == os.fsdecode(cwd):
-            return f"{'cwd' if redact else f'cwd={os.fsdecode(cwd)!r}'}: {error.strerror}"
-        if error.errno == errno.ENOENT:
-            if path is not None and os.path.exists(path):
-                return f"{shown_name} exists, but the interpreter in its first line (#!) does not"
-            return f"{missing_name} not found\ncheck its spelling" + (", and PATH" if path is None else "")
-        if error.errno == errno.EACCES and path is not None and os.path.isdir(path):
-            return f"{shown_name} is a directory, not a program"
-        if error.errno == errno.EACCES:
-            return f"{shown_name} is not executable\nrun chmod +x, or put its interpreter in front of it"
-        if error.errno == errno.ENOEXEC:
-            return (
-                f"{'it' if redact else shown_name} is not a program\na script must begin with a line such as #!/bin/sh"
-            )
-        return f"{error.strerror}"
-
-    def _too_long_reason(self) -> str:
-        variables = posix.environb if self._options.env is None else self._options.env
-        sizes = {f"argument {number}": len(os.fsencode(argument)) for number, argument in enumerate(self._command)}
-        sizes |= {f"variable {os.fsdecode(name)!r}": len(name) + len(value) for name, value in variables.items()}
-        longest = max(sizes, key=sizes.__getitem__)
-        shown_name = "a variable" if self._job.redact and longest.startswith("variable") else longest
-        return (
-            f"its arguments and environment are too long: {sum(sizes.values())} bytes, {sizes[longest]} of them in "
-            f"{shown_name}\npass large data in a file, or through stdin="
-        )
+    def _show(self, text: str, hidden: str) -> str:
+        return hidden if self._job.redact else text

@@ -67,8 +67,7 @@ class SpawnQueue:
                 resources.
 
         """
-        has_waited = bool(self._waiting_events)
-        if has_waited:
+        if has_waited := bool(self._waiting_events):
             await self._wait_in_queue(at_end=True)
         try:
             while (shortage := self._try_start(start_process)) is not None:

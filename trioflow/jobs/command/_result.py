@@ -110,8 +110,7 @@ class CommandResult:
             [6, 7]
 
         """
-        output = self.stdout
-        if output is None:
+        if (output := self.stdout) is None:
             raise _not_captured_error("stdout")
         return output.decode(errors="replace")
 
@@ -125,8 +124,7 @@ class CommandResult:
             ValueError: the stream was not captured.
 
         """
-        output = {"stdout": self._stdout, "stderr": self._stderr}.get(stream)
-        if output is None:
+        if (output := {"stdout": self._stdout, "stderr": self._stderr}.get(stream)) is None:
             raise _not_captured_error(stream)
         return output.open() if isinstance(output, OutputSpool) else io.BytesIO(output)
 

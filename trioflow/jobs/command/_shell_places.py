@@ -192,8 +192,7 @@ class _Reader:
         """
         words: list[str] = []
         while self.position < len(self._line) and not (closer and self._line.startswith(closer, self.position)):
-            found = _TOKEN.match(self._line, self.position)
-            if found is None:
+            if (found := _TOKEN.match(self._line, self.position)) is None:
                 start = self.position
                 words.append(self._read_word())
                 if self._line[start : self.position] == "}" and len(words) > 1:
@@ -202,7 +201,8 @@ class _Reader:
                 if len(words) == 1 and words[0] in _RESERVED:
                     words.clear()
                 continue
-            kind, before = found.lastgroup, self._line[: self.position][-1:]
+            before = self._line[: self.position][-1:]
+            kind = found.lastgroup
             if kind == "comment" and before not in ("", " ", "\t", "\n", ";"):
                 raise _Unknown("beside a #")
             if kind == "bracket" and words:

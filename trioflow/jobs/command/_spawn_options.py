@@ -114,8 +114,10 @@ class CommandOptions:
         # Imported late, because few runs have a journal, and the import is slow.
         from ...abc import Work
 
-        has_input_file = is_path(self.stdin)
-        stdin = stdin_job if stdin_job is not None else None if has_input_file else self.stdin
+        input_files = [stream for stream in (self.stdin,) if is_path(stream)]
+        stdin: object = stdin_job
+        if stdin_job is None and not input_files:
+            stdin = self.stdin
         files_written = [stream for stream in (self.stdout, self.stderr) if is_path(stream)]
         return Work(
             what=what,
@@ -126,7 +128,7 @@ class CommandOptions:
                 "option stdout=": _output_kind(self.stdout),
                 "option stderr=": _output_kind(self.stderr),
             },
-            reads=[*([self.stdin] if has_input_file else ()), *reads],
+            reads=[*input_files, *reads],
             appends=files_written if self.append else (),
             begins_anew=() if self.append else files_written,
             rejects=self._describe_failure_now,
@@ -135,10 +137,9 @@ class CommandOptions:
     def _describe_failure_now(self, result: object) -> str | None:
         """Return how a stored result, or one of the results of several commands, fails by the present `check`."""
         results: list[Any] = result if type(result) is list else [result]  # pyright: ignore[reportUnknownVariableType]
-        for returncode in (getattr(item, "returncode", None) for item in results):
-            failure = None if returncode is None else describe_failure(self.success_codes, returncode)
-            if failure is not None:
-                return f"by check=, it would have failed now: {failure}"
+        codes = [item.returncode for item in results if getattr(item, "returncode", None) is not None]
+        for failure in filter(None, (describe_failure(self.success_codes, code) for code in codes)):
+            return f"by check=, it would have failed now: {failure}"
         return None
 
     def _check_output(self, name: str, value: object, subject: str) -> None:

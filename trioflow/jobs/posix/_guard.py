@@ -195,8 +195,8 @@ class Guard:
         clock = self._run.clock
         began = clock()
         signal_number = signal.SIGTERM
-        mark, signaled_pids = self.mark.encode(), set[int]()
-        while pids := _guard_script.find_marked_pids(mark):
+        signaled_pids = set[int]()
+        while pids := _guard_script.find_marked_pids(self.mark.encode()):
             new_pids = set(pids) - signaled_pids
             _guard_script.signal_all(pids if signal_number == posix.SIGKILL else new_pids, signal_number)
             signaled_pids.update(pids)

@@ -238,8 +238,7 @@ class ProcessJob(
             NotImplementedError: a worker process on this machine should make the call, but this is not a POSIX system.
 
         """
-        executor = find_executor(self)
-        if executor is None:
+        if (executor := find_executor(self)) is None:
             posix.require(f"{self.label!r}, a ProcessJob without processes=,", posix.WORKER_PROCESSES_HINT)
         set_run_need(self, WORKER_PROCESSES_RESOURCE, 0 if self.forever or executor is not None else 1)
         option_value = f"memory_limit={self._memory_limit}" if self._memory_limit is not None else f"nice={self._nice}"
@@ -420,8 +419,7 @@ def _submit_call(executor: Executor, job: FunctionJob[T], started_event: ThreadE
         started_event.set()
     else:
         call = functools.partial(_call_and_report_start, started_event, call)
-    make_pickler = _executor_pickler(executor)
-    if make_pickler is not None:
+    if (make_pickler := _executor_pickler(executor)) is not None:
         if not _uses_cloudpickle(executor):
             call = functools.partial(make_picklable(call.func), *call.args, **call.keywords)
         _sent_calls.check_picklable(call, job, f"a worker of {type(executor).__name__}", make_pickler)

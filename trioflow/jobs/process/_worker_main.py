@@ -274,8 +274,8 @@ def pickle_return_value(value: object, function: Callable[..., Any]) -> bytes:
         return pickle.dumps((True, value, ""), pickle.HIGHEST_PROTOCOL)
     except Exception as error:
         name = getattr(function, "__qualname__", repr(function))
-        type_name, reason = type(value).__qualname__, safe_text(str, error)
-        message = f"{name} returned a {type_name}, which cannot be pickled to be sent back: {reason}"
+        message = f"{name} returned a {type(value).__qualname__}, which cannot be pickled to be sent back: "
+        message += safe_text(str, error)
         return pickle_error(TypeError(message), "")
 
 

@@ -317,7 +317,7 @@ class WorkerPool:
             await worker.end(max(0.0, deadline - self._run.clock()))
 
     def _start_worker(self, nice: int) -> WorkerProcess:
-        preparation, command = _preparation_data(), _worker_command()
+        preparation = _preparation_data()
         controller_end, worker_end = socket.socketpair()
         controller_end.setblocking(False)
         # A live monitor has a channel for the output, so that it can show which job has printed a line.
@@ -327,7 +327,7 @@ class WorkerPool:
         try:
             process = spawn(
                 self._run.shared(Guard),
-                command,
+                _worker_command(),
                 stdin=worker_end.fileno(),
                 stdout=stdout,
                 stderr=stdout if getattr(sys.stderr, "has_picture", True) else None,
@@ -378,8 +378,7 @@ def is_main_imported() -> bool:
     They do not in a notebook, at a prompt, of a package, or of a program from a pipe.
     """
     main = sys.modules["__main__"]
-    spec = getattr(main, "__spec__", None)
-    if spec is not None:
+    if (spec := getattr(main, "__spec__", None)) is not None:
         return not (spec.name in PROGRAM_RUNNERS or spec.name.endswith(".__main__"))
     file = getattr(main, "__file__", None) or ""
     return os.path.exists(file) and not re.match(r"/dev/(stdin|fd/)|/proc/", file)

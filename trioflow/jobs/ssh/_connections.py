@@ -318,7 +318,7 @@ class Connection:
             The diagnostics of a failure, or None on success; and the number of seconds taken.
 
         """
-        clock, transport = self.run.clock, self.transport
+        clock = self.run.clock
         output = -1
         try:
             async with self._connections.start_limiter:
@@ -343,7 +343,7 @@ class Connection:
             return Diagnostics(f"no answer in {self.node.connect_timeout:g} s"), clock() - began
         # It has the banner of the server, too.
         log = file_tail(self._log_file, MAX_TAIL_BYTES) or b""
-        return transport.diagnose(self.node, log.decode(errors="backslashreplace")), clock() - began
+        return self.transport.diagnose(self.node, log.decode(errors="backslashreplace")), clock() - began
 
     def _start(self, gateway: Gateway | None) -> int:
         """Start the ssh that holds the connection, and return the descriptor of its output."""
@@ -397,7 +397,8 @@ class Connection:
     async def _query_settings(self) -> dict[str, str]:
         """Return ssh's settings for the node as a dict, which is empty if the query fails."""
         if self._settings is None:
-            command, output = self.transport.settings(self.node), ""
+            output = ""
+            command = self.transport.settings(self.node)
             query = CommandJob(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=CLOSE_TIMEOUT)
             with contextlib.suppress(CommandError, JobTimeout):
                 async with self._connections.start_limiter:

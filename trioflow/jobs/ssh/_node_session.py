@@ -117,8 +117,7 @@ class NodeSession:
         job = CommandJob(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, check=False, redact=self.job.redact)
         with anyio.CancelScope(shield=True):
             result = await job.co_run()
-            stderr, subject = result.stderr or b"", self.redact(description)
-            self._check_result(result, stderr, "standard error", subject, ZERO_ONLY)
+            self._check_result(result, result.stderr or b"", "standard error", self.redact(description), ZERO_ONLY)
 
     async def _attempt(self, words: Sequence[str], stdio: Stdio, description: str) -> RemoteCommand:
         with self.hidden_paths():
@@ -225,8 +224,7 @@ class NodeSession:
     def _check_result(
         self, result: CommandResult, stderr_tail: bytes, written: str, description: str, allowed: frozenset[int] | None
     ) -> CommandResult:
-        failure = describe_failure(allowed, result.returncode)
-        if failure is not None:
+        if (failure := describe_failure(allowed, result.returncode)) is not None:
             command = f"{self.connection.node.name}: {description}"
             raise CommandError(self.job, command, failure, result, stderr_tail, written)
         return result

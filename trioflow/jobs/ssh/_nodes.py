@@ -84,8 +84,7 @@ class SshNode:
         if not is_among(self.on_unreachable, get_args(OnUnreachable)):
             raise ValueError(f"on_unreachable={short_repr(self.on_unreachable)} of {subject}: choose 'fail' or 'skip'")
         for name in ("identity", "config", "known_hosts"):
-            value = getattr(self, name)
-            if value is not None:
+            if (value := getattr(self, name)) is not None:
                 object.__setattr__(self, name, file_path(value, name, subject))
         flag(self.accept_new, "accept_new", subject)
         if isinstance(self.gateway, str):
@@ -322,8 +321,7 @@ def _parse_node(text: str, options: dict[str, Any]) -> Node:
     """Parse "user@host:port", or ":" for this machine. The user and the port take precedence over the options."""
     if text == LOCAL_NAME:
         return LocalNode()
-    match = _NODE_PATTERN.fullmatch(text)
-    if match is None:
+    if (match := _NODE_PATTERN.fullmatch(text)) is None:
         raise ValueError(f"{text!r} is not a node: write host, user@host, or user@host:port")
     own: dict[str, Any] = {}
     if match["user"]:

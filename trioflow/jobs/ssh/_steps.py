@@ -296,7 +296,8 @@ def parse_steps(value: object, subject: str) -> tuple[Step, ...]:
     if not step_list:
         raise ValueError(f"{subject}: the list of commands is empty: give at least one")
     if any(isinstance(step, str) and step.startswith("-") for step in step_list[1:]):
-        line, words = shown_value(shlex.join(map(str, step_list)), subject), shown_value(tuple(step_list), subject)
+        line = shown_value(shlex.join(map(str, step_list)), subject)
+        words = shown_value(tuple(step_list), subject)
         raise ValueError(
             f"{subject}: a list contains several commands, which run one after another; "
             f"for one command with arguments write a string, {line}, or a tuple: {words}"

@@ -301,10 +301,10 @@ class Events(Instrument):
 
     def after_run(self, scheduler: BaseScheduler) -> None:
         """Write a `RunEnded` event. For the outermost run, also flush the remaining lines."""
-        reason, culprit = scheduler.stop_reason, scheduler.culprit
+        culprit = scheduler.culprit
         event = self._format.RunEnded(
             *self._common_fields(self._scheduler_path(scheduler)),
-            reason,
+            scheduler.stop_reason,
             None if culprit is None else self._path_caches[scheduler].path_of(culprit),
         )
         if scheduler is not self._root:

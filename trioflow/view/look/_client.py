@@ -209,8 +209,7 @@ def _ask_remotely(pid: int, request: Record | None) -> bytes:
     try:
         with _looking_alone(pid):
             remote_exec(pid, str(script))
-            data = _wait_for_file(pid, Path(folder, "answer"), IDLE_TIMEOUT)
-            if data is None:
+            if (data := _wait_for_file(pid, Path(folder, "answer"), IDLE_TIMEOUT)) is None:
                 _interrupt_wait(pid)
                 data = _wait_for_file(pid, Path(folder, "answer"), REMOTE_TIMEOUT)
     except PermissionError as error:

@@ -94,8 +94,8 @@ class WatchedRun:
             self.runs[index] = RunFacts(run, (), ())
             for number in run.member_numbers:
                 span = dataclasses.replace(record.spans[number], attempts=record.spans[number].attempts[1:])
-                failure, command = record.failures.get(number), record.commands.get(number)
-                self.jobs[number] = index, JobFacts(span, 0, failure=failure, command=command)
+                facts = JobFacts(span, 0, failure=record.failures.get(number), command=record.commands.get(number))
+                self.jobs[number] = index, facts
         self.incidents.extend(record.incidents)
         self.answer = NO_ANSWER | {"is_over": True, "phase": "", "now": record.end_time}
         self._constant_fields["wall_offset"] = record.wall_offset
@@ -331,7 +331,8 @@ def describe_job(run: WatchedRun, key: int, told: Record) -> Record:
 
 def jobs_in(run: WatchedRun, key: int | None) -> list[JobFacts]:
     """Return the jobs that count in a group, or the members of a `First`; for None, all jobs and members."""
-    groups, outer = {key}, {facts.span.parent for facts in run.runs.values()}
+    groups = {key}
+    outer = {facts.span.parent for facts in run.runs.values()}
     # Enclosing runs come first.
     for _, facts in sorted(run.runs.items()):
         parent = facts.span.parent
@@ -393,7 +394,7 @@ def _seconds_of(span: Span, now: float) -> float:
 
 
 def _job_facts(run: WatchedRun, facts: JobFacts) -> Iterator[tuple[str, str]]:
-    span, now = facts.span, run.answer["now"]
+    span = facts.span
     yield "kind", span.kind + ", forever" * span.forever
     if span.critical is not None:
         yield "a failure", "ends the run" if span.critical else "is tolerated"
@@ -404,7 +405,7 @@ def _job_facts(run: WatchedRun, facts: JobFacts) -> Iterator[tuple[str, str]]:
             yield "first started", run.clock_time(span.started_at)
         yield "started", run.clock_time(began)
         if end or span.state is JobState.RUNNING:
-            yield "took" if end else "has run for", duration_text(_seconds_of(span, now)) + end
+            yield "took" if end else "has run for", duration_text(_seconds_of(span, run.answer["now"])) + end
         yield "attempts", str(len(span.attempts) + 1)
     for number, ended, error in span.failed_attempts:
         yield f"attempt {number}" if number else "was blocked", f"{error or 'succeeded'}, at {run.clock_time(ended)}"

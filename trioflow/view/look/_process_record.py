@@ -43,8 +43,7 @@ Record = dict[str, Any]
 
 def describe_process() -> Record:
     """Return the record of this process. It takes `STALL_SECONDS` and O(V + E)."""
-    blocking = dict(_executing_jobs())
-    if blocking:
+    if blocking := dict(_executing_jobs()):
         time.sleep(STALL_SECONDS)
         blocking = {job: thread_id for job, thread_id in _executing_jobs() if job in blocking}
     return {

@@ -80,7 +80,8 @@ def _lines(run: WatchedRun) -> Iterator[Line]:
     for (key, at), question in run.questions.items():
         yield Line(at, key, printable(f"asks: {question}"), ("asks", key, at))
     for number, mark in enumerate(run.incidents):
-        kind, job = "steered" if mark.is_steering else "incident", mark.job_number
+        kind = "steered" if mark.is_steering else "incident"
+        job = mark.job_number
         yield Line(mark.occurred_at, job if job in run.jobs else None, printable(mark.message), (kind, number))
 
 

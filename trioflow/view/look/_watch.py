@@ -214,9 +214,9 @@ class Watch:
 
     def _new_incidents(self, scheduler: BaseScheduler) -> tuple[Incident, ...]:
         """Return the incidents of the last run of a scheduler after the last one that was told."""
-        incidents, last = _job_queries.incidents_of(scheduler), self._last_incidents.get(scheduler)
-        told = next((number for number, each in enumerate(incidents, 1) if each is last), 0)
-        return incidents[told:]
+        incidents = _job_queries.incidents_of(scheduler)
+        last = self._last_incidents.get(scheduler)
+        return incidents[next((number for number, each in enumerate(incidents, 1) if each is last), 0) :]
 
     def _describe_incident(self, index: int, incident: Incident) -> tuple[int, str, bool, int | None]:
         live = None if incident.job is None else self._jobs.get(incident.job)

@@ -49,8 +49,8 @@ def _failures_text(job: JobRecord) -> str:
     """Return what failed in a nested scheduler, in the words of a verdict; "" if nothing did, or for a job."""
     if not isinstance(job, SchedulerRecord) or job.is_first:
         return ""
-    counts, failed = job.counts, job.counts.count(JobState.FAILED)
-    blocked, tolerated = counts.count(JobState.BLOCKED), counts.count(TOLERATED_KEY)
+    counts = job.counts
+    failed, blocked, tolerated = (counts.count(key) for key in (JobState.FAILED, JobState.BLOCKED, TOLERATED_KEY))
     return failures_text(failed, blocked, tolerated, counts.job_count, counts.failed_groups)
 
 

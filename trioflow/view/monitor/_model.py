@@ -211,8 +211,7 @@ class RunModel:
 
     def job_reopened(self, reopened_job: AnyJob) -> None:
         """Record that a job that had settled is IDLE again."""
-        job = self.records.get(reopened_job)
-        if job is None:
+        if (job := self.records.get(reopened_job)) is None:
             # Its scheduler has dropped it.
             return
         assert job.enclosing is not None
@@ -243,11 +242,11 @@ class RunModel:
         todo = [top_record]
         while todo:
             record = todo.pop()
-            scheduler, old_members = record.scheduler, record.members
-            collect_dropped(scheduler, self._dropped_jobs)
+            old_members = record.members
+            collect_dropped(record.scheduler, self._dropped_jobs)
             record.members, record.nested_schedulers = {}, {}
             record.reset_counts()
-            for job in scheduler:
+            for job in record.scheduler:
                 self._add_record(record, job)
             for removed in old_members.keys() - record.members.keys():
                 self._drop_records(removed)
@@ -256,8 +255,7 @@ class RunModel:
 
     def _add_record(self, record: SchedulerRecord, job: AnyJob) -> JobRecord:
         """Create or reset the record of a job, add it to the record and the counts of its scheduler, and return it."""
-        member = self.records.get(job)
-        if member is None:
+        if (member := self.records.get(job)) is None:
             record_class = SchedulerRecord if is_scheduler(job) else JobRecord
             member = self.records[job] = record_class(job, record, job.forever)
             member.is_first = is_scheduler(job) and _job_queries.is_one_job(job)

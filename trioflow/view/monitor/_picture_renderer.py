@@ -203,9 +203,9 @@ def name_of(job: AnyJob, model: RunModel, symbols: Symbols) -> str:
 
 def attempt_text(job: JobRecord) -> str:
     """Return the number of the current attempt, with the maximum number if known, as text: `attempt 2 of 3`."""
-    attempts, retry = job.job.attempts, job.job.retry
+    retry = job.job.retry
     limit = 1 + (0 if retry is None else retry.times or 0)
-    return f"attempt {attempts}{f' of {limit}' if limit >= attempts else ''}"
+    return f"attempt {job.job.attempts}{f' of {limit}' if limit >= job.job.attempts else ''}"
 
 
 NARROW_WIDTH: Final = 40
@@ -374,10 +374,10 @@ class PictureRenderer:
         return label
 
     def _time_text(self, job: JobRecord) -> str:
-        started, seconds = job.started_at, job.seconds
+        seconds = job.seconds
         if seconds is not None and not job.restored:
             return duration_text(seconds, in_column=True)
-        return "" if started is None else elapsed_text(self._model.clock() - started)
+        return "" if job.started_at is None else elapsed_text(self._model.clock() - job.started_at)
 
     def _detail_text(self, job: JobRecord) -> str:
         """Return the details of a job: its exception, or else its attempt, counts, expected duration and status."""
@@ -400,7 +400,8 @@ class PictureRenderer:
 
     def _counts_by_symbol(self, scheduler: SchedulerRecord) -> str:
         """Return the counts of a scheduler's jobs with the symbols of their states, e.g. `2 ✓  1 ✗  1 ▸  3 ·`."""
-        counts, symbols = dict(scheduler.counts.states()), self._symbols.symbol_set.state_symbols
+        symbols = self._symbols.symbol_set.state_symbols
+        counts = dict(scheduler.counts.states())
         return "  ".join(f"{counts[state]} {symbols[state]}" for state in COUNTED_STATES if state in counts)
 
     # ---- cutting to the width

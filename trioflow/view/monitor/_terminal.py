@@ -344,6 +344,5 @@ def _duplicate_file(stream: TextIO) -> TextIO:
         return stream
     with contextlib.suppress(OSError, ValueError):
         stream.flush()
-        descriptor, encoding = os.dup(stream.fileno()), str(stream.encoding)
-        return open(descriptor, "w", encoding=encoding, errors="backslashreplace")
+        return open(os.dup(stream.fileno()), "w", encoding=str(stream.encoding), errors="backslashreplace")
     return stream

@@ -60,8 +60,7 @@ class Debrief:
 
     def verdict_lines(self) -> Iterator[str]:
         """Yield the lines of the verdict: how and why the run ended, the job that ended it, and the counts."""
-        reason = self._scheduler.stop_reason
-        if reason is None:
+        if (reason := self._scheduler.stop_reason) is None:
             yield "no run has ended"
         else:
             yield _verdict.run_verdict(self._scheduler, reason).format_line(self._scheduler.label, self._symbols)

@@ -157,8 +157,7 @@ class Listing:
         return f"requires={self._reference_set(job.required, job.scheduler, _job_queries.inputs_of(job))}{condition}"
 
     def _outcome_text(self, job: AnyJob) -> str:
-        error = job.raised_exception()
-        if error is not None:
+        if (error := job.raised_exception()) is not None:
             return f"!! {self._symbols.escape(_failure_text.one_line_text(error))}"
         if job.state is JobState.SUCCEEDED:
             result = _job_queries.stored_result(job)
@@ -189,8 +188,7 @@ class Listing:
         The number has a question mark, e.g. "?3", if the job is neither in `scheduler` nor among `inputs`, because a
         member of `scheduler` may not require such a job.
         """
-        number = self._numbers.get(job)
-        if number is None:
+        if (number := self._numbers.get(job)) is None:
             return "?" + self._symbols.escape(job.label)
         return number if job.scheduler is scheduler or job in inputs else "?" + number
 

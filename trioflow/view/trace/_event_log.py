@@ -400,8 +400,7 @@ class LogReader:
         return None if run is None or job is None else run.find_key(job)
 
     def _get_or_create(self, run: LiveRun, job: AnyJob) -> LiveJob:
-        live = run.jobs.get(job)
-        if live is None:
+        if (live := run.jobs.get(job)) is None:
             live = run.jobs[job] = LiveJob(len(self._jobs), job)
             self._jobs.append(job)
         return live
@@ -430,9 +429,9 @@ class LogReader:
     # ---- the record
 
     def build(self) -> TraceRecord:
-        clock, facts = self._last_start.clock, self.read_facts()
+        facts = self.read_facts()
         started_runs = [run for run in self.runs if run.started_at is not None]
-        end_time = max(clock() if run.ended_at is None else run.ended_at for run in started_runs)
+        end_time = max(self._last_start.clock() if run.ended_at is None else run.ended_at for run in started_runs)
         builder, indices = RecordBuilder(facts), {run: index for index, run in enumerate(self.runs)}
         return builder.build(
             [IncidentMark(time, indices[run], *details) for run, time, details in self._incidents],

@@ -356,7 +356,7 @@ def _draw_labels(svg: Tree.Element, geometry: SlotGeometry, merged_bars: Sequenc
     If a failed bar is too narrow for its label, the label is beside the bar, as far as the row is empty there.
     """
     top, height = geometry.row_bounds(row)
-    baseline, font_size = top + height / 2 + geometry.font_size * 0.36, geometry.font_size
+    font_size = geometry.font_size
     for bar, next_bar in zip(merged_bars, [*merged_bars[1:], None], strict=True):
         left, right = geometry.time_to_x(bar.start), geometry.time_to_x(bar.end)
         is_failed, job_count = bar.css_class == JobState.FAILED.value, len(bar.spans)
@@ -373,7 +373,9 @@ def _draw_labels(svg: Tree.Element, geometry: SlotGeometry, merged_bars: Sequenc
             free_until = geometry.time_to_x(next_bar.start) if next_bar is not None else geometry.width - MARGIN
             label = clip_text(name, min(MAX_SIDE_LABEL_WIDTH, free_until - x - 3), font_size, is_failed, keep)
         if label:
-            add_element(svg, "text", label, css=css_class, x=x, y=baseline, font_size=font_size)
+            add_element(
+                svg, "text", label, css=css_class, x=x, y=top + height / 2 + font_size * 0.36, font_size=font_size
+            )
 
 
 def _draw_forever_jobs(svg: Tree.Element, geometry: SlotGeometry) -> None:

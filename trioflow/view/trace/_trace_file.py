@@ -320,7 +320,8 @@ class _EventBuilder:
         for incident in self._record.incidents:
             message = printable(incident.message)
             mark: TraceEvent = {"ph": "i", "name": message.partition("\\n")[0], "cat": "incident", "s": "p"}
-            time, pid = self._to_microseconds(incident.occurred_at), self._process_numbers[incident.run_index]
+            time = self._to_microseconds(incident.occurred_at)
+            pid = self._process_numbers[incident.run_index]
             yield {**mark, "ts": time, "pid": pid, "tid": 0, "args": {"message": message}}
 
     def _to_microseconds(self, time: float) -> float:

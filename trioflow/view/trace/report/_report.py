@@ -242,8 +242,8 @@ def _critical_path_rows(record: TraceRecord) -> Iterator[PathRow]:
     max_seconds = max(part.seconds for part in parts)
 
     def numbers(seconds: float) -> tuple[str, str, str]:
-        width, share = 100 * min(1.0, seconds / max_seconds), 100 * seconds / total_seconds
-        return duration_text(seconds, in_column=True), f"{width:.1f}", f"{share:.0f}"
+        width = f"{100 * min(1.0, seconds / max_seconds):.1f}"
+        return duration_text(seconds, in_column=True), width, f"{100 * seconds / total_seconds:.0f}"
 
     for part in shown_parts:
         if part.is_wait:
@@ -295,8 +295,8 @@ def failure_groups(record: TraceRecord) -> list[FailureGroup]:
         stopped = [stopped for span in group for stopped in stopped_jobs.get(span.number, ())]
         blocked = [span for span in stopped if span.started_at is None]
         cancelled = [span for span in stopped if span.started_at is not None]
-        failure, is_on_path = record.failures[group[0].number], bool(record.critical_path_numbers & numbers)
-        made.append(FailureGroup(group, blocked, cancelled, failure, is_on_path))
+        is_on_path = bool(record.critical_path_numbers & numbers)
+        made.append(FailureGroup(group, blocked, cancelled, record.failures[group[0].number], is_on_path))
     made.sort(key=lambda group: (FAILURE_ORDER.index(group.spans[0].critical), -len(group.blocked + group.cancelled)))
     return made
 

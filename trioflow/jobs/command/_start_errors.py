@@ -1,0 +1,75 @@
+"""The reasons for which a command cannot be started, each with its remedy.
+
+An error of a redacted job names neither programs nor files nor variables. So each function here gets `show`, which
+returns the text that an error may show: `show("'/opt/tool'", "the program")` is "the program" for a redacted job.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+from ._resource_limits import RESOURCE_ADVICE, RESOURCE_ERROR_MESSAGES
+
+Show = Callable[[str, str], str]
+Words = Sequence[str | bytes]
+
+
+class Reason(NamedTuple):
+    """The reason for an error, and what to do."""
+
+    problem: str
+    remedy: str = ""
+
+
+def reason_before_start(error: OSError, show: Show) -> Reason:
+    """Return why something that the command needs before its program starts was not there."""
+    if error.errno in RESOURCE_ERROR_MESSAGES:
+        return Reason(RESOURCE_ERROR_MESSAGES[error.errno], RESOURCE_ADVICE)
+    if error.filename is None:
+        return Reason(error.strerror or str(error))
+    return Reason(f"cannot open {show(repr(error.filename), 'a file')}: {error.strerror}")
+
+
+def reason_for_failed_start(
+    error: OSError, command: Words, cwd: str | bytes | None, environment: Mapping[bytes, bytes], show: Show
+) -> Reason:
+    """Return why a program could not be started."""
+    program = os.fsdecode(command[0])
+    is_searched = "/" not in program
+    path = os.path.join(os.fsdecode(cwd or "."), program)
+    shown = show(repr(program), "the program")
+    if not program:
+        return Reason("the name of the program is empty")
+    if error.errno in RESOURCE_ERROR_MESSAGES:
+        return Reason(RESOURCE_ERROR_MESSAGES[error.errno], RESOURCE_ADVICE)
+    if error.errno == errno.E2BIG:
+        return _reason_for_length(command, environment, show)
+    if cwd is not None and error.filename is not None and os.fsdecode(error.filename) == os.fsdecode(cwd):
+        return Reason(f"{show(f'cwd={os.fsdecode(cwd)!r}', 'cwd')}: {error.strerror}")
+    if error.errno == errno.ENOENT and not is_searched and os.path.exists(path):
+        return Reason(f"{shown} exists, but the interpreter in its first line (#!) does not")
+    if error.errno == errno.ENOENT:
+        remedy = "check its spelling, and PATH" if is_searched else "check its spelling"
+        return Reason(f"{show(f'program {program!r}', 'program')} not found", remedy)
+    if error.errno == errno.EACCES and not is_searched and os.path.isdir(path):
+        return Reason(f"{shown} is a directory, not a program")
+    if error.errno == errno.EACCES:
+        return Reason(f"{shown} is not executable", "run chmod +x, or put its interpreter in front of it")
+    if error.errno == errno.ENOEXEC:
+        return Reason(f"{show(shown, 'it')} is not a program", "a script must begin with a line such as #!/bin/sh")
+    return Reason(str(error.strerror))
+
+
+def _reason_for_length(command: Words, environment: Mapping[bytes, bytes], show: Show) -> Reason:
+    sizes = [(len(os.fsencode(word)), f"argument {number}") for number, word in enumerate(command)]
+    for name, value in environment.items():
+        sizes.append((len(name) + len(value), show(f"variable {os.fsdecode(name)!r}", "a variable")))
+    longest, place = max(sizes)
+    total = sum(size for size, _ in sizes)
+    return Reason(
+        f"its arguments and environment are too long: {total} bytes, {longest} of them in {place}",
+        "pass large data in a file, or through stdin=",
+    )
