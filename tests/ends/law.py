@@ -53,7 +53,7 @@ def _broken_by(seed: int, backend: str, folder: Path) -> Iterator[str]:
     yield from readers.differences(loops)
     if world.plan.keeps_jobs:
         yield from duration_differences(world, durations)
-    if world.plan.has_journal and world.plan.keeps_jobs:
+    if world.plan.has_journal:
         after = World(str(seed), journal, is_mended=True, results=world.bodies.results)
         with logged(), after.story.recorded():
             run_virtual(run, after, None, None, [], backend=backend)

@@ -190,8 +190,8 @@ class Readers:
             yield from self._loops(story, loops)
         if world.scheduler.keep_jobs:
             yield from self._failures(story)
-            yield from self._trace(story)
-            yield from self._junit(story)
+        yield from self._trace(story)
+        yield from self._junit(story)
         yield from disagreements(self.recorded, world.scheduler)
         if self.has_report:
             record = self.recorded.trace._get_record()
