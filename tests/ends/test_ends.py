@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
+from pathlib import Path
+from typing import Any
+
+import anyio
 import pytest
 
-from .law import broken_by
+from trioflow.testing import run_virtual
+
+from .law import broken_by, logged
+from .worlds import World
 
 SEEDS = 100
 PARTS = 4
@@ -16,3 +25,21 @@ def test_each_end_is_told_once_to_each_reader(part: int, backend: str) -> None:
     """What fails in random runs is tried again by each door, and each reader has the story that the run itself has."""
     for seed in range(part, SEEDS, PARTS):
         assert (seed, broken_by(seed, backend)) == (seed, [])
+
+
+def test_no_run_is_kept_by_what_has_happened_in_it(backend: str, tmp_path: Path) -> None:
+    """Failures refer to jobs, tracebacks to runs, and nothing that outlives a run to any of them."""
+
+    async def run(seed: int) -> weakref.ref[Any]:
+        scheduler = World(f"{seed}", str(tmp_path / f"{seed}.db")).scheduler
+        # A held run waits for somebody.
+        with anyio.move_on_after(99):
+            await scheduler.co_run()
+        return weakref.ref(scheduler)
+
+    with logged():
+        runs = {seed: run_virtual(run, seed, backend=backend) for seed in range(80)}
+    # What has a finalizer goes in a later pass than what refers to it.
+    for _ in range(4):
+        gc.collect()
+    assert [seed for seed, scheduler in runs.items() if scheduler() is not None] == []

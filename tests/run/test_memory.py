@@ -70,6 +70,25 @@ def test_exception_that_is_kept_keeps_no_run_alive(virtual: Virtual, options: di
     assert not any("_core" in frame.filename for frame in frames)
 
 
+@pytest.mark.parametrize("depth", range(3))
+def test_no_failure_keeps_a_run_alive_that_it_refers_to(virtual: Virtual, depth: int) -> None:
+    """A service that fails has `task_status`, which refers to the run, in a frame of its traceback."""
+
+    async def serve(*, task_status: anyio.abc.TaskStatus[None]) -> None:
+        raise OSError(task_status)
+
+    async def run() -> weakref.ref[Scheduler]:
+        scheduler = Scheduler(Service(serve))
+        for _ in range(depth):
+            scheduler = Scheduler(scheduler)
+        await scheduler.co_run()
+        return weakref.ref(scheduler)
+
+    gone = virtual(run)
+    gc.collect()
+    assert gone() is None
+
+
 # --- arguments, and jobs
 
 

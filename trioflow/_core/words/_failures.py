@@ -12,7 +12,6 @@ from __future__ import annotations
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
-from weakref import WeakKeyDictionary
 
 from ..base import _logger, _user_code
 from ..base._states import COMPLETED, STOP_REASON_TEXTS, JobState, StopReason
@@ -112,6 +111,8 @@ class FailureLog:
     def __init__(self, run: Run) -> None:
         # The outermost run.
         self._run: Final = run
+        # The paths of the members of schedulers, as the notes of failures have them. It is freed with the run.
+        self.paths: Final[dict[BaseScheduler, PathCache]] = {}
         # The logged failures by their kind, the oldest first.
         self._recent_failures: Final[OrderedDict[tuple[object, ...], SimilarFailures]] = OrderedDict()
         self._cancel_timer: Callable[[], None] | None = None
@@ -224,8 +225,6 @@ def _job_path(job: AbstractJob[Any]) -> str:
     return printable(shorten(unescape_path(job.path)))
 
 
-_PATHS: Final[WeakKeyDictionary[Run, PathCache]] = WeakKeyDictionary()
-"""The paths of the members of schedulers in runs, as the notes of failures have them."""
 LISTING_ADVICE: Final = "; debrief(listing=True) shows where each job was"
 
 
@@ -449,8 +448,7 @@ def _prefix_of(scheduler: BaseScheduler) -> str:
     for inner in reversed((scheduler, *enclosing_schedulers(scheduler))[:-1]):
         if outer._run is None or inner not in outer._members.jobs:
             return f"{path_of_job(scheduler)}/"
-        if (cache := _PATHS.get(outer._run)) is None:
-            _PATHS[outer._run] = cache = PathCache(outer, prefix)
+        cache = outer._run.failure_log.paths.setdefault(outer, PathCache(outer, prefix))
         prefix, outer = f"{cache.path_of(inner)}/", inner
     return prefix
 
