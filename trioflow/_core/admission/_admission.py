@@ -229,7 +229,7 @@ class OrderedPlaces:
             found = [(self.run.pools.find(name), amount) for name, amount in job._options.needs.items()]
             needs = [entry.resolve(amount, job) for entry, amount in found if not entry.has_keys]
             # There is one at most.
-            family = next((entry for entry, _ in found if entry.has_keys), None)
+            family: Any = next((entry for entry, _ in found if entry.has_keys), None)
             group = WaitingGroup(self, key, needs, takes_slot(job), family)
             join_admission(self, group.kind)
             self.count_group(group, 1)
@@ -287,8 +287,8 @@ class OrderedPlaces:
     def _grant_at_once(self, job: AbstractJob[Any]) -> None:
         """Grant a clean-up job its needs, even beyond the free amounts."""
         found = [(self.run.pools.find(name), amount) for name, amount in job._options.needs.items()]
-        # The merge passes on what the job gives back.
-        join_admission(self.run.line.places, [entry for entry, _ in found])
+        # The merge passes on what the job gives back. A run with needs has ordered places.
+        join_admission(self.run.line.places, [entry for entry, _ in found])  # type: ignore[arg-type]
         Grant(job, [entry.resolve(amount, job) for entry, amount in found]).let_accrue()
 
     def admit_first(self, group: WaitingGroup) -> None:

@@ -79,6 +79,9 @@ from ._window import VariableWindow
 
 if TYPE_CHECKING:
     from ..backend import Backend, Scope
+    from ..run._run import Run
+    from ..run._worker import Worker
+    from ._admission import Admission
 
 
 class FifoPlaces:
@@ -150,11 +153,10 @@ class Line:
 
     """
 
-    # `FifoPlaces` or `OrderedPlaces`; None if no job has to wait.
-    places: Any
+    places: FifoPlaces | OrderedPlaces | None
+    """The places of the jobs that wait; None if no job has to wait."""
 
-    # `run`: a `Run`, of a room above.
-    def __init__(self, run: Any, window: Any, behind: Line | None = None) -> None:
+    def __init__(self, run: Run, window: Any, behind: Line | None = None) -> None:
         self.run = run
         self.window: Final = window
         # The number of slots now; None without a limit, or if a limiter has it; see `Steering.set_window`.
@@ -163,7 +165,7 @@ class Line:
         self.startable: Final[deque[AbstractJob[Any]]] = deque()  # in start order, with some that were cancelled
         self.holders: Final[set[AbstractJob[Any]]] = set()  # the jobs that have a slot
         self.order: StartKeys | None = None if behind is None else behind.order  # None for first in, first out
-        self.tokens: Any = None  # the `RunTokens`, if a limiter counts the jobs
+        self.tokens: RunTokens | None = None  # if a limiter counts the jobs
         self.is_paused = False  # whether the run, or one around it, is paused, so that no job is admitted
         self.passes_on = behind is not None  # whether jobs have something to pass on to other lines
         self._behind = behind
@@ -222,7 +224,7 @@ class Line:
 
         Until then, ordered places have kept the jobs that were taken back in their order.
         """
-        if isinstance(self.places, OrderedPlaces) and not self.is_paused and self.order is self.admission is None:
+        if isinstance(self.places, OrderedPlaces) and not self.is_paused and self.order is None is self.admission:
             # Now only jobs that wait for a slot are left, first in, first out.
             self.places.admit(math.inf)
             is_limited = self.size is not None or self.tokens is not None
@@ -251,14 +253,14 @@ class Line:
         self._ordered_places().insert(entry)
 
     @property
-    def admission(self) -> Any:
-        """The `Admission` in which jobs wait for resources; None if no job of the run needs any."""
+    def admission(self) -> Admission | None:
+        """The admission in which jobs wait for resources; None if no job of the run needs any."""
         return None if self.places is None else self.places.admission
 
     def on_change(self) -> None:
         """Require a new round of the admission, because what jobs can take has changed."""
         if self.admission is not None:
-            self.places.on_change()
+            self.places.on_change()  # type: ignore[union-attr]  # only `OrderedPlaces` have an admission
 
     # ---- the steps of a job
 
@@ -314,7 +316,7 @@ class Line:
             if self.tokens is not None:
                 self.tokens.give_back(job)
             if self.places is not None and self.places.admission is not None:
-                self.places.give_back(job)
+                self.places.give_back(job)  # type: ignore[union-attr]
 
     def refund(self, job: AbstractJob[Any]) -> None:
         """Put back the amounts of rates and budgets of a job that does not start. Call `give_back` afterwards."""
@@ -393,7 +395,7 @@ class Tokens:
         self.tickets: Final[deque[list[RunTokens | None]]] = deque()
         self.waiting_count = 0  # how many jobs wait, which is the number of valid tickets
         self.unused: Final[list[object]] = []  # the borrowers of tokens that were given back, until these are passed on
-        self.requester: Any = None  # the `Worker` that waits in the limiter's queue, or will
+        self.requester: Worker | None = None  # the worker that waits in the limiter's queue, or will
         self.request: object = None  # its borrower, as soon as it waits
         self._request_scope: Scope | None = None
 
@@ -462,12 +464,12 @@ class Tokens:
             home = run.outermost()
             self.requester = (run if home.lane.is_closed else home).lane.spawn(self)
 
-    def _first_run(self) -> Any:
+    def _first_run(self) -> Run:
         return next(ticket[0] for ticket in self.tickets if ticket[0] is not None).line.run
 
     async def do_errand(self) -> None:
         """Wait in the limiter's queue for tokens, one at a time, as long as any job waits."""
-        worker = self.requester
+        worker: Any = self.requester
         while self.waiting_count and not worker.must_leave and await self._acquire(worker.run.standstill):
             if self.waiting_count:
                 # Also if other tasks wait: they have asked later.
@@ -573,7 +575,7 @@ class RunTokens:
         self._heap[:] = sorted(self.waiting.values())
 
 
-def ask_in_order(runs: Iterable[Any]) -> None:
+def ask_in_order(runs: Iterable[Run]) -> None:
     """Let the jobs of runs whose pause is over ask for tokens in the order in which they became ready.
 
     As in a round of the admission, each run keeps its own order, and between runs a higher priority comes first.
@@ -592,14 +594,14 @@ def ask_in_order(runs: Iterable[Any]) -> None:
             each.line.run.lane.spawn_searcher()
 
 
-def token_holder(workers: Iterable[Any], limiter: object) -> AbstractJob[Any] | None:
+def token_holder(workers: Iterable[Worker], limiter: object) -> AbstractJob[Any] | None:
     """Return the first job of these workers that holds a token of `limiter`; None if none does."""
     working = [worker for worker in workers if worker.job is not None]
     holders = {*token_holders((worker.run for worker in working), limiter)}
     return next((worker.job for worker in working if worker.job in holders), None)
 
 
-def token_holders(runs: Iterable[Any], limiter: object) -> Iterator[AbstractJob[Any]]:
+def token_holders(runs: Iterable[Run], limiter: object) -> Iterator[AbstractJob[Any]]:
     """Yield the jobs of these runs that hold a token of `limiter`, also those that have not begun. Any thread may ask.
 
     A running job may have the limiter itself, in place of the window's.

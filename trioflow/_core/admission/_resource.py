@@ -22,6 +22,8 @@ from ..job._labels import printable
 
 if TYPE_CHECKING:
     from ..base._amounts import Amount, CheckedNeed, ExactNeed
+    from ..run._run import Run
+    from ..run._worker import Worker
     from ._admission import Admission, WaitingGroup
     from ._policies import HeapEntry
 
@@ -347,14 +349,14 @@ class GatedResource(CountedResource):
 
     __slots__ = ("_early", "_find_gate", "_gate", "_has_gate", "_opener", "_opening_text", "_run", "due", "parked")
 
-    def __init__(self, name: str, declared: RunResource, total: int, run: Any) -> None:
+    def __init__(self, name: str, declared: RunResource, total: int, run: Run) -> None:
         super().__init__(name, total)
         self._find_gate: Final[Any] = declared.find_gate
         self._opening_text: Final = declared.opening
         self._run: Final = run
         self._gate: Any = None
         self._has_gate = True  # whether `_gate` can be found; otherwise, the jobs fail with the error themselves
-        self._opener: Any = None  # the worker that opens the gate
+        self._opener: Worker | None = None  # the worker that opens the gate
         self.parked: Final[dict[WaitingGroup, None]] = {}  # the groups with jobs that are parked here
         self._early: Final[dict[AbstractJob[Any], None]] = {}  # those that have the resource, but not passed the gate
         # The jobs that came early, and then got a token in vain: now they wait here also while no token is free.
@@ -417,7 +419,7 @@ class GatedResource(CountedResource):
         """Open the gate for a job that is parked here."""
         groups = self.parked
         try:
-            if groups and not self._opener.must_leave:
+            if groups and self._opener is not None and not self._opener.must_leave:
                 jobs = self._next_jobs()
                 if self._gate is None:
                     self._gate = self._find_gate(jobs[0])

@@ -107,7 +107,7 @@ class RunPools:
         """Let waiting jobs of all runs take what has become available. The run itself may have ended meanwhile."""
         resource.correct(taken_amount, used)
         # Only jobs with needs have a grant.
-        self._run.line.admission.begin_round()
+        self._run.line.admission.begin_round()  # type: ignore[union-attr]
 
     def close(self, job: AbstractJob[Any], throttles: Iterable[Throttled]) -> None:
         """Delay the starts of all jobs that need the throttled resources."""

@@ -270,7 +270,10 @@ def _find_wait(run: Run, job: AbstractJob[Any]) -> Waiting:
 
 
 def group_of(run: Run | None, job: AbstractJob[Any]) -> WaitingGroup | None:
-    return None if run is None or run.line.admission is None else run.line.places.find_group(job)
+    if run is None or run.line.admission is None:
+        return None
+    # Only `OrderedPlaces` have an admission.
+    return run.line.places.find_group(job)  # type: ignore[union-attr]
 
 
 def _opening(needs: Needs, job: AbstractJob[Any]) -> Resource | None:
@@ -306,7 +309,7 @@ def _explain_needs(run: Run, job: AbstractJob[Any]) -> str | None:
 
 def _explain_token_wait(run: Run, job: AbstractJob[Any]) -> str:
     """Name the jobs of the scenario that have the tokens of a limiter, and count the other tasks that have some."""
-    tokens = run.line.tokens
+    tokens: Any = run.line.tokens
     lines = ((level, level._run.line) for level in enclosing_schedulers(job) if level._run is not None)
     owner = next(level for level, line in lines if line.limiter is not None)
     named = [each for each in token_holders(run.outermost().with_nested(), tokens.limiter) if each._own_limiter is None]
@@ -667,7 +670,7 @@ def _holders(job: AbstractJob[Any]) -> Collection[AbstractJob[Any]]:
     # A limiter or a pool may be shared with other runs, also with those in the bodies of jobs.
     runs = [other for each in list(RUNS_IN_PROGRESS) if each.thread_id == run.thread_id for other in each.with_nested()]
     if wait.cause is WaitCause.TOKEN:
-        return list(token_holders(runs, run.line.tokens.limiter))
+        return [] if run.line.tokens is None else list(token_holders(runs, run.line.tokens.limiter))
     # What jobs have of a rate accrues again from their start.
     unstarted = [other for each in runs if each.line.tokens is not None for other in each.line.tokens.waiting]
     grants = [(other, grant.find(wait.resource)) for other in unstarted if (grant := other._grant()) is not None]
