@@ -65,7 +65,7 @@ def parse_slots(text: str, cpus: int | None = None) -> int:
     Args:
         text: a number; `0` for as many as the system allows; `N%` for a percentage of the number of CPUs; `+N` or `-N`
             for N more or fewer than the number of CPUs.
-        cpus: the number of CPUs; None for the number that this process may use.
+        cpus: the number of CPUs, or None for the number that this process may use.
 
     Raises:
         ValueError: the text has none of these forms.

@@ -87,7 +87,7 @@ KINDS: Final = {
 
 
 def describe_irregularity(status: os.stat_result) -> str | None:
-    """Describe what a file is if a run would not write to it; None if it is a regular file with one name.
+    """Describe what a file is if a run would not write to it, or None if it is a regular file with one name.
 
     A file that has just been removed has no name, and is regular, too.
     """

@@ -349,7 +349,7 @@ class Scheduler(BaseScheduler):
         question mark before its number, or before its label if it is not listed.
 
         Args:
-            file: a text stream; None for standard output.
+            file: a text stream, or None for standard output.
             details: shows results, as `-> 42`, and exceptions, as `!! KeyError: 'x'`, shortened to 100 characters; also
                 the progress and status of running jobs, and the reason why ready jobs wait.
             silence_done_jobs: leaves out done jobs, successful or not: those whose `is_done()` is true, and nested
@@ -395,7 +395,7 @@ class Scheduler(BaseScheduler):
         by their paths.
 
         Args:
-            file: a text stream; None for standard output.
+            file: a text stream, or None for standard output.
             listing: adds the listing at the end.
 
         Raises:

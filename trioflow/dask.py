@@ -149,7 +149,7 @@ class ResultUses:
 
 
 def _find_client(job: AnyJob) -> Any:
-    """Return the client of the cluster on which a job is called; None if it is not called on a cluster."""
+    """Return the client of the cluster on which a job is called, or None if it is not called on a cluster."""
     executor = find_executor(job) if isinstance(job, ProcessJob) else None
     return executor.client if isinstance(executor, Cluster) else None
 

@@ -54,8 +54,8 @@ class Tracing(Instrument):
     Jobs do not wait for a collector if the SDK's exporters send in batches, which they do in threads of their own.
 
     Args:
-        tracer_provider: the provider of the tracer; None for the global one.
-        meter_provider: the provider of the meter; None for the global one.
+        tracer_provider: the provider of the tracer, or None for the global one.
+        meter_provider: the provider of the meter, or None for the global one.
 
     Raises:
         ModuleNotFoundError: OpenTelemetry is not installed; the import of this module raises it.
@@ -215,7 +215,7 @@ def remote_context(environment: Mapping[str, str] | None = None) -> otel_context
     A span with this context as its parent is inside the span of the job.
 
     Args:
-        environment: the variables, such as `TRACEPARENT`; None for the environment of this process.
+        environment: the variables, such as `TRACEPARENT`, or None for the environment of this process.
 
     Example:
         >>> parent = remote_context({"TRACEPARENT": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"})

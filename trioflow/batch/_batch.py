@@ -115,12 +115,12 @@ class Batch:
         options: the options of the command line.
         template: the template of the command lines.
         product: the arguments of all commands.
-        nodes: the nodes to run the commands on; empty for this machine. Each node runs `options.jobs` commands at the
-            same time, by default as many as it has CPUs.
+        nodes: the nodes to run the commands on, or empty for this machine. Each node runs `options.jobs` commands at
+            the same time, by default as many as it has CPUs.
         reporter: reports the commands that have ended.
 
     Attributes:
-        expected_count: the number of all commands; None while it is unknown.
+        expected_count: the number of all commands, or None while it is unknown.
         unreported: has a token for each command that may run, or is being reported.
 
     Raises:
@@ -420,7 +420,7 @@ class NodePool:
 
     Args:
         nodes: the nodes.
-        slots_per_node: the number of slots on each; None for a slot for each of its CPUs, which `add_slots_for_cpus`
+        slots_per_node: the number of slots on each, or None for a slot for each of its CPUs, which `add_slots_for_cpus`
             adds.
         print_message: prints a message to the user.
 

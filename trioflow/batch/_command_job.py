@@ -58,8 +58,8 @@ class CommandOutcome:
     Attributes:
         sequence: the number of the command, from 1.
         command: the command line.
-        result: the result of the process; None if no process was started.
-        error: the error that the command failed with; None if it succeeded.
+        result: the result of the process, or None if no process was started.
+        error: the error that the command failed with, or None if it succeeded.
         start_timestamp: the time of the start, in seconds since 1970.
         runtime: the duration in seconds.
         is_restored: whether the outcome was restored from a journal instead of running the command.
@@ -132,7 +132,7 @@ class CommandOutcome:
 
     @property
     def message(self) -> str:
-        """The message to print about a new failure; "" if there is none, or if other output explains it."""
+        """The message to print about a new failure, or "" if there is none, or if other output explains it."""
         if self.is_restored or self.error is None:
             return ""
         if isinstance(self.error, JobTimeout | JobCancelled):
@@ -201,7 +201,7 @@ class KeptFailure:
 
     @classmethod
     def of(cls, error: Exception, result: CommandResult | None, options: dict[str, str]) -> KeptFailure | None:
-        """Return what to keep of a failure; None if the command was not started, or its node was lost."""
+        """Return what to keep of a failure, or None if the command was not started, or its node was lost."""
         is_started = result is not None and result.returncode not in NOT_STARTED_CODES
         if result is None or not is_started or not isinstance(error, CommandError | JobTimeout):
             return None
@@ -228,7 +228,7 @@ class BatchCommandJob(
         slot: the number of the command's slot, which is the lowest free number from 1.
         arguments: the arguments of the command, one from each source.
         line: the command line, which may still contain the placeholders of resources.
-        node: the node to run the command on; None for this machine.
+        node: the node to run the command on, or None for this machine.
         label: the label of its failed try, if this is another one.
 
     """
@@ -312,7 +312,7 @@ class BatchCommandJob(
 
     @property
     def last_result(self) -> CommandResult | None:
-        """The result of the latest attempt, even a failed one; None if no process was started."""
+        """The result of the latest attempt, even a failed one, or None if no process was started."""
         return None if self._attempt_job is None else self._attempt_job.last_result
 
     def outcome(self) -> CommandOutcome:

@@ -230,7 +230,7 @@ class Printer:
         Args:
             number: the number of the command. Commands are numbered from 1, without gaps.
             outputs: the standard output and standard error of the command.
-            tag: the tag to print before each line; None for no tag.
+            tag: the tag to print before each line, or None for no tag.
             is_restored: whether a journal has restored the command.
 
         Raises:

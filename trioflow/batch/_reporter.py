@@ -29,11 +29,11 @@ class CommandTally:
     """The numbers of commands that failed and succeeded, and whether the rule of `--halt` is met.
 
     Attributes:
-        rule: the rule; None if the batch never stops early.
-        total: the number of all commands; None if it is unknown. If the rule has a percentage, it is always known.
+        rule: the rule, or None if the batch never stops early.
+        total: the number of all commands, or None if it is unknown. If the rule has a percentage, it is always known.
         failed_count: the number of commands that failed.
         succeeded_count: the number of commands that succeeded.
-        decisive_exit_code: the exit code of the command that first met the rule; None until the rule is met.
+        decisive_exit_code: the exit code of the command that first met the rule, or None until the rule is met.
 
     Example:
         >>> tally = CommandTally(HaltRule.parse("soon,fail=2"))
@@ -118,7 +118,7 @@ class Reporter:
 
     Args:
         options: the options of the command line.
-        total: the number of all commands, if a percentage in `--halt` needs it; None if it is unknown.
+        total: the number of all commands, if a percentage in `--halt` needs it, or None if it is unknown.
         print_guard: called for each print; returns the context manager around it.
         records: the records of the batch.
         directory: the one of them that is a directory of outputs, if there is one.
@@ -132,9 +132,9 @@ class Reporter:
         restored_count: the number of commands that were restored from the journal.
         restored_seconds: the time that these took when they ran.
         restored_failure_count: the number of these that had failed.
-        last_restored_at: the time, on the monotonic clock, of the report on the last of these; 0 if there was none.
+        last_restored_at: the time, on the monotonic clock, of the report on the last of these, or 0 if there was none.
         run_count: the number of commands that were reported since then, all of which have run.
-        restored_times: the times, in seconds since 1970, when the first and the last of these ended; empty if none.
+        restored_times: the times, in seconds since 1970, when the first and the last of these ended, or empty if none.
         failures: the failures by their kind.
         failed: the commands that have failed in this batch, by their numbers.
 

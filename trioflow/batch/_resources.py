@@ -82,7 +82,7 @@ def parse_memfree(text: str) -> StartCondition:
 
 
 def _read_meminfo(name: str) -> int | None:
-    """Return a value of /proc/meminfo in bytes; None if the file or the line is missing."""
+    """Return a value of /proc/meminfo in bytes, or None if the file or the line is missing."""
     try:
         with open(MEMINFO_PATH, encoding="ascii") as file:
             match = re.search(rf"^{name}: *(\d+) kB$", file.read(), re.MULTILINE)
@@ -151,7 +151,7 @@ def parse_pool(text: str) -> dict[str, Any]:
 
 
 def detect_resource(name: str) -> Any:
-    """Return the total amount of a resource on this machine; None if it is unknown.
+    """Return the total amount of a resource on this machine, or None if it is unknown.
 
     For `gpu`, return the list in the variable `CUDA_VISIBLE_DEVICES`. If this variable is not set, return the numbers
     of the NVIDIA devices.
@@ -181,7 +181,7 @@ def make_pool(needs: Mapping[str, Amount], user_totals: Mapping[str, Any]) -> tu
         user_totals: the total amounts that the user gave. The totals of other resources are detected on this machine.
 
     Returns:
-        The pool and the number of commands; None for both if commands need no resources.
+        The pool and the number of commands, or None for both if commands need no resources.
 
     Raises:
         ValueError: a single command needs more than the total amount of a resource.

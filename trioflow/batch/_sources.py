@@ -79,9 +79,9 @@ class ReadingRules:
         delimiter: the bytes after each item of a file.
         column_pattern: the separator of columns. It splits each item into several arguments, and spaces around them are
             removed. If it is None, each item is one argument.
-        items_per_command: the number of items for each command; None for 1. If it is 0, a command without arguments
+        items_per_command: the number of items for each command, or None for 1. If it is 0, a command without arguments
             runs for each item.
-        line_filling: the rule by which each command gets as many items as its line holds; None for no such rule.
+        line_filling: the rule by which each command gets as many items as its line holds, or None for no such rule.
 
     """
 
@@ -107,7 +107,7 @@ class LineSource:
     Attributes:
         path: the file; `-` for standard input.
         delimiter: the bytes after each line.
-        descriptor: the descriptor of the open file; -1 while the file is closed.
+        descriptor: the descriptor of the open file, or -1 while the file is closed.
         is_blocking: whether reading blocks until data is available.
         is_kept: whether all lines are read before the first command starts.
 
@@ -237,7 +237,7 @@ class SourceProduct:
     """All combinations of items, one from each group of sources. The item of the last group varies fastest.
 
     Attributes:
-        total: the number of commands; None if it is unknown, because not all lines have been read.
+        total: the number of commands, or None if it is unknown, because not all lines have been read.
 
     """
 
@@ -294,7 +294,7 @@ class SourceProduct:
 
     @property
     def descriptor(self) -> int:
-        """The descriptor that becomes readable when another item may be available; -1 if all items have been read."""
+        """The descriptor that becomes readable when another item may be available, or -1 if all items have been read."""
         return -1 if self._lazy_source is None else self._lazy_source.descriptor
 
     def iter_arguments(self, *, blocking: bool) -> Iterator[Arguments | None]:

@@ -64,9 +64,9 @@ class Placeholder:
     """A replacement string for a number or for arguments.
 
     Attributes:
-        number_symbol: "#" for the number of the job, "%" for the number of its slot; None for arguments.
-        index: the number of the argument: 1 for the first, -1 for the last; 0 for all arguments.
-        modifier: the modifier to apply to each argument; "" for none.
+        number_symbol: "#" for the number of the job, "%" for the number of its slot, or None for arguments.
+        index: the number of the argument: 1 for the first, -1 for the last, or 0 for all arguments.
+        modifier: the modifier to apply to each argument, or "" for none.
         place: where the replacement string is: COMMENT, FILE, or "".
         prefix: the text that is repeated before each argument.
         suffix: the text that is repeated after each argument.
@@ -168,7 +168,7 @@ class CommandTemplate:
         is_command: whether the words are a command line. In other texts, such as the name of a file, arguments are
             neither appended nor quoted.
         repeats_words: whether each argument gets the text around `{}` in its word, as in `dir/{}.txt`.
-        shell: the path of the shell that will run the line; "" for the shell of a node, which may be any.
+        shell: the path of the shell that will run the line, or "" for the shell of a node, which may be any.
         has_several: whether a command may get several arguments.
 
     Raises:
@@ -349,7 +349,7 @@ def _default_shell(environment: Mapping[str, str]) -> str:
 
 
 def _parent_program() -> str:
-    """Return the path of the parent process's program; "" if the system has no /proc."""
+    """Return the path of the parent process's program, or "" if the system has no /proc."""
     try:
         return os.readlink(f"/proc/{os.getppid()}/exe")
     except OSError:

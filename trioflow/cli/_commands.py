@@ -21,7 +21,7 @@ class CommandLine(NamedTuple):
 
     Attributes:
         arguments: the words after `trioflow`.
-        directory: the working directory at the start; empty if it has been removed.
+        directory: the working directory at the start, or empty if it has been removed.
 
     """
 

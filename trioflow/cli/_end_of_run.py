@@ -45,7 +45,7 @@ class RunSummaryText:
     Args:
         scheduler: the outermost scheduler of the run.
         code: the exit code.
-        trace: the trace of the run; None if the run was not traced.
+        trace: the trace of the run, or None if the run was not traced.
 
     """
 
@@ -120,7 +120,7 @@ class RunSummaryText:
         return self._fit_items(shown)
 
     def running_at_timeout(self) -> str:
-        """Return the jobs that the run's timeout has cancelled, longest-running first; "" if it did not time out."""
+        """Return the jobs that the run's timeout has cancelled, longest-running first, or "" if it did not time out."""
         if self._scheduler.stop_reason is not StopReason.TIMEOUT:
             return ""
         ended = [
@@ -167,7 +167,7 @@ class RunSummaryText:
 
 
 def count_restorable_jobs(journal: Path) -> int:
-    """Return how many jobs the next run can restore from the journal; 0 if the journal cannot be read."""
+    """Return how many jobs the next run can restore from the journal, or 0 if the journal cannot be read."""
     from ..journal._store import read_with_retry
 
     try:

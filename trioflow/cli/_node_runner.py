@@ -36,7 +36,7 @@ class NodeOutcome:
 
     Attributes:
         description: a short text, such as "timeout". Nodes with the same description are grouped in the table.
-        elapsed: the duration of the command or the script in seconds; None if there is none.
+        elapsed: the duration of the command or the script in seconds, or None if there is none.
         is_failure: whether the task failed.
 
     """

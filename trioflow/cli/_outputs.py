@@ -41,7 +41,7 @@ class OutputFile(click.Path):
 
 
 def _find_path_problem(path: Path, suffixes: tuple[str, ...]) -> str:
-    """Return why a file cannot be written; "" if it probably can. Nothing is written."""
+    """Return why a file cannot be written, or "" if it probably can. Nothing is written."""
     if path.is_dir():
         return f"'{path}' is a directory: give a file in it"
     if not path.parent.is_dir():
@@ -122,8 +122,8 @@ def kept_note(kept: int | None, total: int | None, noun: str) -> str:
     """Return how much of a run its journal keeps for the next one, such as "(3 of 4 jobs kept)".
 
     Args:
-        kept: the number of jobs that it keeps; None without a journal, which is suggested.
-        total: the number of all jobs; None if it is unknown.
+        kept: the number of jobs that it keeps, or None without a journal, which is suggested.
+        total: the number of all jobs, or None if it is unknown.
         noun: "job", or another word for it.
 
     """

@@ -305,7 +305,7 @@ def page_of_run() -> Generator[None]:
 
 
 def make_monitors(scheduler: Scheduler, tag: bool) -> list[Any]:
-    """Return a list with a new monitor; an empty list if the scheduler has a monitor already.
+    """Return a list with a new monitor, or an empty list if the scheduler has a monitor already.
 
     Two monitors would overwrite each other.
     """

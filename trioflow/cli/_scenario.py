@@ -107,7 +107,7 @@ def check_file_exists(path: Path) -> None:
 
 
 loaded_modules: Final[list[ModuleType]] = []
-"""The module of the user's file; empty until the file is loaded."""
+"""The module of the user's file, or empty until the file is loaded."""
 
 
 def load_file(path: Path) -> ModuleType:
@@ -300,7 +300,7 @@ def build_scheduler(path: Path, name: str | None, settings: tuple[str, ...] = ()
 
     Args:
         path: the file.
-        name: the name of the scheduler or function; None for the default.
+        name: the name of the scheduler or function, or None for the default.
         settings: the values of `--set`, which are the arguments of the function.
 
     Raises:

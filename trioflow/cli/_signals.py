@@ -33,7 +33,7 @@ class ExitOnSecondSignal:
         self.exit_code = INTERRUPTED_CODE
 
     def __call__(self, signal_number: int) -> Callable[[], object] | None:
-        """Handle a signal. Return the function to call instead of ending the run; None to end the run."""
+        """Handle a signal. Return the function to call instead of ending the run, or None to end the run."""
         if self._was_signaled:
             exit_at_once(128 + signal_number)
         drain, self._drain = self._drain, self._drain if signal_number != signal.SIGTERM else None

@@ -61,7 +61,8 @@ class Answer(JobKind[T], box=BoxStyle("question", "note", (">", "]")), takes_slo
 
     Args:
         question: the text of the question, or a job whose result is the text.
-        choices: the values that are accepted; None for any. A text that is the `str` of a choice stands for the choice.
+        choices: the values that are accepted, or None for any. A text that is the `str` of a choice stands for the
+            choice.
         parse: called with a text that is no choice; returns the value, or raises an exception.
         options: the options of every job; see `AbstractJob`. `timeout` limits the wait.
 
@@ -209,7 +210,7 @@ class Answer(JobKind[T], box=BoxStyle("question", "note", (">", "]")), takes_slo
         return f"asks: {self._question}{choices}"
 
     def _open_question(self) -> tuple[str, list[str] | None, bool, str] | None:
-        """Return the question, the choices, whether it is secret, and the last refusal; None if it does not wait."""
+        """Return the question, the choices, whether it is secret, and the last refusal, or None if it does not wait."""
         if self._event is None or self._given is not NOTHING:
             return None
         if self.redact:
@@ -229,7 +230,7 @@ class Answer(JobKind[T], box=BoxStyle("question", "note", (">", "]")), takes_slo
         )
 
     def _reason_against(self, value: object) -> str | None:
-        """Return why an answer in the journal does not count; None if it does, or is that of `answer()`."""
+        """Return why an answer in the journal does not count, or None if it does, or is that of `answer()`."""
         if self._given is NOTHING or is_among(self._given, (value,)):
             self._given = NOTHING
             return None

@@ -130,7 +130,7 @@ def is_picklable(call: functools.partial[Any], make_pickler: PicklerFactory) -> 
 
 
 def cloudpickle_pickler() -> PicklerFactory | None:
-    """Return cloudpickle's pickler, which sends functions by value; None if cloudpickle is not imported."""
+    """Return cloudpickle's pickler, which sends functions by value, or None if cloudpickle is not imported."""
     cloudpickle: Any = sys.modules.get("cloudpickle")
     return None if cloudpickle is None else functools.partial(_new_cloudpickle_pickler, cloudpickle)
 

@@ -30,7 +30,7 @@ def digest_name(function: Any) -> str:
 
 @functools.lru_cache(MAX_DIGESTS)
 def code_digest(code: Any) -> str:
-    """Return the digest of the function that has this code object; "" if it has none."""
+    """Return the digest of the function that has this code object, or "" if it has none."""
     try:
         if os.stat(code.co_filename).st_mtime > STARTED_AT:
             return ""

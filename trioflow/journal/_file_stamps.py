@@ -74,7 +74,7 @@ class FileStamper:
             old_stamps: the stored stamps of the outputs, keyed by path.
             redact: whether the names of the files are secret.
             find_taker: called with the path of a changed output, and its stamp: "" if another job that writes it has
-                left it so, and need not run again; the name of one that must; None if there is none.
+                left it so, and need not run again; the name of one that must, or None if there is none.
 
         """
         try:

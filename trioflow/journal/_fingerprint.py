@@ -125,7 +125,7 @@ class FingerprintBuilder:
 
         Args:
             job: the job.
-            work: the result of the job's `for_journal`; None if the job has none.
+            work: the result of the job's `for_journal`, or None if the job has none.
             options: the options of the job.
 
         Raises:
@@ -240,7 +240,7 @@ class FingerprintBuilder:
         return identity
 
     def _object_form(self, value: object) -> str:
-        """Return the form of an object that belongs to a function; "" if it cannot be stored."""
+        """Return the form of an object that belongs to a function, or "" if it cannot be stored."""
         if inspect.isclass(value):
             return f" of {self._class_identity(value)}"
         try:
@@ -369,7 +369,7 @@ def with_requirements(fingerprint: str, part: str) -> str:
 
 
 class HeadParts(NamedTuple):
-    """The parts `q` and `w` of a fingerprint; None for one that it does not have."""
+    """The parts `q` and `w` of a fingerprint, or None for one that it does not have."""
 
     q: str | None = None
     w: str | None = None
@@ -449,7 +449,7 @@ def _describe_argument(number: int, job: AbstractJob[Any]) -> str:
 
 
 def _change_text(old: object, new: object) -> str:
-    """Return " from OLD to NEW"; "" if one of the values is missing or stored as a hash."""
+    """Return " from OLD to NEW", or "" if one of the values is missing or stored as a hash."""
     if not isinstance(old, str) or not isinstance(new, str) or "~" in (old[:1], new[:1]):
         return ""
     return f" from {old} to {new}"

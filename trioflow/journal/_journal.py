@@ -200,14 +200,14 @@ class RunningJob(NamedTuple):
     fingerprint: str
     save: Save
     why: str | None
-    """The reason why the job was not restored; None if it had no record."""
+    """The reason why the job was not restored, or None if it had no record."""
     work: Work | None
     moves_on: bool
     """Whether a timeout counts as success."""
     by_name_only: bool
     """Whether the fingerprint identifies the function by its name alone."""
     function: Any
-    """The function whose code is part of the work; None if there is none, or `version=` or `key=` stand for it."""
+    """The function whose code is part of the work, or None if there is none, or `version=` or `key=` stand for it."""
 
 
 class StoredResult(NamedTuple):
@@ -400,13 +400,13 @@ class JournalSession:
     def _find_change(
         self, job: AbstractJob[Any], record: StoredJob, own: str, required: Counted | None
     ) -> NotStored | None:
-        """Return the reason why a record does not match; None if it does.
+        """Return the reason why a record does not match, or None if it does.
 
         Args:
             job: the job.
             record: the record.
             own: the job's fingerprint, without what it requires.
-            required: what its requirements count; None if they do not.
+            required: what its requirements count, or None if they do not.
 
         """
         changed, old_part = describe_difference(record.fingerprint, own, job), read_parts(record.fingerprint).q
@@ -594,7 +594,7 @@ class JournalSession:
         )  # fmt: skip
 
     def _take_running(self, job: AbstractJob[Any]) -> RunningJob | None:
-        """Remove and return the facts about a job that no longer runs; None if its result will not be recorded."""
+        """Remove and return the facts about a job that no longer runs, or None if its result will not be recorded."""
         running = self._running_jobs.pop(job, None)
         if running is not None and self._running_paths.get(running.path) is job:
             del self._running_paths[running.path]
@@ -659,8 +659,8 @@ class JournalSession:
 
         Returns:
             "" if that job requires `job`, or others between them do so and write the output, too, and all of these will
-            be restored if `job` is: then all is as it was. Otherwise its label, because it would change the file twice;
-            None if there is no such job.
+            be restored if `job` is: then all is as it was. Otherwise its label, because it would change the file twice,
+            or None if there is no such job.
 
         """
         if self._writers is None:
@@ -726,7 +726,7 @@ class JournalSession:
     # ---- after a job
 
     def prefetch(self, path: str) -> Callable[[], None] | None:
-        """Return what reads the large result at this path, for the next `look_up`; None if it has no large one.
+        """Return what reads the large result at this path, for the next `look_up`, or None if it has no large one.
 
         It may be called in a thread.
         """

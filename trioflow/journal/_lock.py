@@ -314,7 +314,7 @@ def is_own_journal(path: Path) -> bool:
 
 
 def find_holder(path: Path) -> str | None:
-    """Return the description of the process that uses a journal; "" if it is unknown, None if no process uses it."""
+    """Return the description of the process that uses a journal, or "" if it is unknown, None if no process uses it."""
     lock_file = path.with_name(path.name + "-lock")
     with contextlib.suppress(OSError), os.fdopen(posix.open_regular(lock_file, os.O_RDONLY), "rb") as file:
         return _read_holder(file.fileno()) if _is_locked(file.fileno()) else None

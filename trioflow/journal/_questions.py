@@ -49,7 +49,7 @@ class Question(NamedTuple):
     label: str
     question: str
     choices: list[str] | None
-    """The texts that are accepted; None for any."""
+    """The texts that are accepted, or None for any."""
     parse: str
     """The name of the function that reads the answer, such as "int"."""
     fingerprint: str
@@ -68,7 +68,7 @@ class GivenAnswer(NamedTuple):
     id: str
     path: str
     fingerprint: str | None
-    """The question's; None if the question had not been asked."""
+    """The question's, or None if the question had not been asked."""
     text: str
     created_at: float
     """In seconds since 1970."""
@@ -138,7 +138,7 @@ class QuestionFiles:
         self.check()
 
     def read(self, kind: str, path: str) -> Any:
-        """Return the contents of a file about the job at `path`; None if there is no such file, or it is damaged."""
+        """Return the contents of a file about the job at `path`, or None if there is no such file, or it is damaged."""
         return self._read_file(self._file(kind, path))
 
     def read_all(self, kind: str) -> Iterator[Any]:

@@ -82,7 +82,7 @@ class RecordPaths:
         self.interchangeable: Final = set[AbstractJob[Any]]() if interchangeable is None else interchangeable
 
     def find(self, job: AbstractJob[Any]) -> str | None:
-        """Return the path of a member; None if it was added during the run."""
+        """Return the path of a member, or None if it was added during the run."""
         if self._paths is None:
             members = [job for job in self.scheduler if not was_added_during_run(job)]
             self.interchangeable.update(_find_interchangeable(self.scheduler, self._find_identity))
@@ -134,7 +134,7 @@ def _find_interchangeable(scheduler: BaseScheduler, find_identity: FindIdentity)
 
 
 def name_of_added_job(job: AbstractJob[Any], fingerprint: str, is_by_name_only: bool) -> str | None:
-    """Return the last part of the path of a job that was added during the run; None if nothing identifies the job.
+    """Return the last part of the path of a job that was added during the run, or None if nothing identifies the job.
 
     Args:
         job: the job, which is no scheduler.

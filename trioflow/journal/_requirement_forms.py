@@ -221,11 +221,11 @@ class RequirementForms:
     def describe_change(
         self, job: AbstractJob[Any], old_part: str | None, required: Counted, ran: RunTime
     ) -> str | None:
-        """Return the first change that makes a job run again, in what it requires; None if there is none.
+        """Return the first change that makes a job run again, in what it requires, or None if there is none.
 
         Args:
             job: the job.
-            old_part: the part `q` of its record; None if it has none, because another program wrote it.
+            old_part: the part `q` of its record, or None if it has none, because another program wrote it.
             required: what its requirements count now.
             ran: when it last ran.
 

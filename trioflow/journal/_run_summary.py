@@ -37,7 +37,7 @@ class RunSummary(NamedTuple):
     """Each `ReportedState`, or its value in the file; whether these jobs are forever, and tolerated; their number."""
     failures: list[FailedJob]
     culprit: str | None
-    """The failure that stopped the run, in the words of the verdict; None if no job stopped it."""
+    """The failure that stopped the run, in the words of the verdict, or None if no job stopped it."""
     reruns: tuple[tuple[str, int], ...] = ()
     """The number of jobs that ran again though the journal had them, by the first change that was the cause."""
     failed_groups: int = 0

@@ -76,7 +76,7 @@ class NotSerializable(Exception):
 
     Args:
         reason: the reason.
-        quoted: what the message ends with, which may contain the value; None for nothing.
+        quoted: what the message ends with, which may contain the value, or None for nothing.
 
     """
 
@@ -100,8 +100,8 @@ def dumps(
     Args:
         value: the value to serialize.
         convert_unknown: a function that converts a value of an unknown type to JSON types, or raises NotSerializable.
-        spools: gets the outputs of commands that are on disk, with the numbers that the text has for them; None to have
-            these outputs in the text.
+        spools: gets the outputs of commands that are on disk, with the numbers that the text has for them, or None to
+            have these outputs in the text.
         name_class: a function that names a class in the text; by default `type_name`, whose names `loads` knows.
 
     Raises:

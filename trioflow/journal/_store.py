@@ -114,14 +114,14 @@ class StoredJob(NamedTuple):
     result: str | bytes | int | None
     """The result, or the size of a large one in bytes; None if it could not be stored."""
     large: str | None
-    """The hash of a large result, and after spaces those of the outputs in it that are stored apart; None if the result
-    is in `result`."""
+    """The hash of a large result, and after spaces those of the outputs in it that are stored apart, or None if the
+    result is in `result`."""
     outputs: str | None
-    """The `JobFacts` of `_journal` as JSON: stamps of the files that the job wrote, and so on; None without any."""
+    """The `JobFacts` of `_journal` as JSON: stamps of the files that the job wrote, and so on, or None without any."""
     run: int
     """The number of the last run that ran the job."""
     restored: int | None
-    """The number of the last run that restored the job; None if it has not been restored since it ran."""
+    """The number of the last run that restored the job, or None if it has not been restored since it ran."""
     settled: float
     """The time when the job settled, in seconds since 1970. It may be in the future if the clock was set back."""
     elapsed: float | None
@@ -211,7 +211,7 @@ class JournalStore:
         self._state_before_read: tuple[int, ...] | None = None
         self._syncs_commits: Final = syncs
         self.other_writers: str | None = None
-        """Who else may have written to the open journal, for a message; None if only this user may."""
+        """Who else may have written to the open journal, for a message, or None if only this user may."""
         is_new = not os.path.lexists(self.file)
         try:
             self._reject_irregular_files()
@@ -337,7 +337,7 @@ class JournalStore:
                 raise JournalError(f"{self._subject}: {other if suffix else own}")
 
     def _find_other_writers(self) -> str | None:
-        """Return who else may have written to the database or its log, for a message; None if only this user may."""
+        """Return who else may have written to the database or its log, for a message, or None if only this user may."""
         if not posix.IS_POSIX:
             return None
         for suffix in ("", "-wal"):
@@ -376,7 +376,7 @@ class JournalStore:
             raise JournalError(f"{self._subject}: the file is read-only; a run must be able to write to it")
 
     def _read_header(self) -> bytes | None:
-        """Return the header of the file; None if another store in this process writes the journal.
+        """Return the header of the file, or None if another store in this process writes the journal.
 
         In that case, opening and closing the file could release the locks of the other store.
         """
@@ -499,7 +499,7 @@ class JournalStore:
         return self._fetch_row("SELECT 1 FROM jobs LIMIT 1") is None
 
     def find_job(self, path: str) -> StoredJob | None:
-        """Return the record of the job with this path; None if there is none.
+        """Return the record of the job with this path, or None if there is none.
 
         Raises:
             DamagedRow: the row does not match its checksum or the path, or has values of a wrong type.
@@ -610,7 +610,7 @@ class JournalStore:
             raise ValueError(CHANGED_RESULT_TEXT)
 
     def read_code_digest(self, run: int, name: str) -> str:
-        """Return the digest that `write_code_digest` has stored; "" if there is none."""
+        """Return the digest that `write_code_digest` has stored, or "" if there is none."""
         statement = "SELECT CAST(substr(data, 1, 99) AS TEXT) FROM results WHERE hash = 'code ' || ? AND piece = ?"
         (found,) = self._fetch_row(statement, (name, run)) or [""]
         # SQLite makes NULL of an empty text.

@@ -131,7 +131,7 @@ class ScenarioCopy:
         durations: the duration of each job. Durations of nested schedulers are not used.
         known_durations: the durations that policies may use to order jobs.
         window: the window of the copy of the outermost scheduler.
-        policy: the policy of all schedulers; None to keep their policies.
+        policy: the policy of all schedulers, or None to keep their policies.
 
     Attributes:
         scheduler: the copy of the user's scheduler.

@@ -98,12 +98,13 @@ def simulate(
 
     Args:
         scheduler: the scenario.
-        durations: the durations of jobs, keyed by path or label: a mapping, a `Trace`, or a file, as for `Scheduler`;
-            None for the scheduler's own `durations`. Other jobs take their `expected_duration`. If that is unknown,
+        durations: the durations of jobs, keyed by path or label: a mapping, a `Trace`, or a file, as for `Scheduler`,
+            or None for the scheduler's own `durations`. Other jobs take their `expected_duration`. If that is unknown,
             they take the median of the known durations, or 1 second if none is known.
         jobs_window: the window for this simulation; None or 0 for no window; by default, the scheduler's own window.
-        policy: the policy of all schedulers in this simulation; None to keep the policy of each scheduler. If you give
-            a `Policy` of your own, it is called with the scenario's own jobs, which are idle during the simulation.
+        policy: the policy of all schedulers in this simulation, or None to keep the policy of each scheduler. If you
+            give a `Policy` of your own, it is called with the scenario's own jobs, which are idle during the
+            simulation.
 
     Raises:
         RuntimeError: the scheduler, or one in it or around it, is running.
@@ -166,7 +167,7 @@ class RunWatch(Instrument):
     advances to this one.
 
     Attributes:
-        stall_reason: why the run stalled; "" if it did not.
+        stall_reason: why the run stalled, or "" if it did not.
         ended_at: the virtual time at which the run ended, in seconds from its start.
         clean_up_copies: the copies of the jobs that started as clean-up jobs, which take no slots.
 

@@ -47,7 +47,7 @@ class Shrinker:
 
     Args:
         broken: the outcome of the run.
-        order_seed: the seed of the order of tasks in its iterations; None for the usual order.
+        order_seed: the seed of the order of tasks in its iterations, or None for the usual order.
         run: a function that runs a plan and returns the outcome.
 
     Attributes:
@@ -209,7 +209,7 @@ def explore(
             builds is lost in a crash.
         runs: the number of runs, at least 1.
         seed: a whole number, with which all runs can be repeated; or the `seed` of a `BrokenRun`, a string that repeats
-            that run; None for a random number.
+            that run, or None for a random number.
         check: called with the scheduler after each run, in the event loop. It raises an exception, usually by `assert`,
             if an invariant of the scenario is violated, and returns None. The invariant must hold after any faults; for
             example, a cancelled job has no result. If `check` takes two arguments, the second is the world.

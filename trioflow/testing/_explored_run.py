@@ -73,10 +73,11 @@ class ExploredRun:
 
     Args:
         make: creates the scheduler. If it takes an argument, it is called with the world.
-        check: called with the scheduler after the run, and with the world if it takes two arguments; None for no check.
+        check: called with the scheduler after the run, and with the world if it takes two arguments, or None for no
+            check.
         plan: the changes of the run.
         round_size: the number of waits in a round; see `PLAIN_ROUND_WAITS`.
-        order_seed: a seed for the order of tasks in all iterations; None for the usual order.
+        order_seed: a seed for the order of tasks in all iterations, or None for the usual order.
 
     """
 

@@ -54,7 +54,7 @@ class Change:
 
     Attributes:
         kind: a key of `FAULT_OF_KIND`.
-        name: the path of the job; empty for `turn`.
+        name: the path of the job, or empty for `turn`.
         at: the place in the job; for `turn` and `first`, the number of the iteration of the event loop.
         value: a number whose meaning depends on the kind. The comments in `FAULT_OF_KIND` explain it.
 
@@ -156,14 +156,14 @@ class RunOutcome:
     Attributes:
         plan: the plan of the run.
         task_order: the order of tasks in the run.
-        violated_invariant: the violated invariant; None if all invariants held.
+        violated_invariant: the violated invariant, or None if all invariants held.
         error: the exception that violated the invariant, if there is one.
         event_lines: the events of the run, as lines of text.
         applied_changes: the changes of the plan that were applied.
         wait_counts: the number of waits of each job, by name.
         jobs_with_timeout: the names of the jobs that have a timeout, or are in a scheduler that has one.
         jobs_with_retries: the names of the jobs that have retries, or are in a scheduler that has them.
-        make_error: the error that `make_scheduler` raised before any job had waited; None if there is none.
+        make_error: the error that `make_scheduler` raised before any job had waited, or None if there is none.
         total_wait_count: the number of waits of all jobs.
         end_time: the virtual time at the end.
 

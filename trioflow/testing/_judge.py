@@ -76,7 +76,7 @@ class Story:
         return f" while {' and '.join(holds)}" if holds else ""
 
     def last_activity_time(self) -> float:
-        """Return the last time at which a job began its current wait or finished; 0 if there is none."""
+        """Return the last time at which a job began its current wait or finished, or 0 if there is none."""
         times = [stepped.wait_start for stepped in self.stepped_jobs.values() if stepped.waiting_coroutine is not None]
         return max(times + [job.finished_at for job in self.stepped_jobs if job.finished_at is not None], default=0.0)
 

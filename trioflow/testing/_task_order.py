@@ -31,7 +31,8 @@ class TaskOrder:
 
     Args:
         changes: the changes of the order in a plan.
-        order_seed: a seed for a random order in all iterations; None for the usual order in iterations without a seed.
+        order_seed: a seed for a random order in all iterations, or None for the usual order in iterations without a
+            seed.
 
     Attributes:
         iteration: the number of the last iteration. Only iterations with several ready tasks are counted.
@@ -160,7 +161,7 @@ def timers_before(limit: float, backend: str) -> frozenset[tuple[object, float]]
 
 
 def _timer_scope(timer: Any) -> object:
-    """Return the cancel scope that an asyncio timer belongs to; None for any other timer."""
+    """Return the cancel scope that an asyncio timer belongs to, or None for any other timer."""
     owner = getattr(timer._callback, "__self__", None)
     return owner if isinstance(owner, anyio.CancelScope) else None
 

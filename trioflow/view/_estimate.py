@@ -63,7 +63,7 @@ class Estimate:
         """The last estimate, and when it was made on the clock of the run."""
 
     def seconds_left(self) -> float | None:
-        """Return about how long the run goes on; None if that is unknown, or if no further jobs may start."""
+        """Return about how long the run goes on, or None if that is unknown, or if no further jobs may start."""
         left = self.time_left()
         return None if left is None or left.is_least else left.seconds
 

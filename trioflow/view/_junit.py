@@ -136,14 +136,14 @@ def _run_errors(record: TraceRecord) -> Iterator[str]:
 
 
 def _element(record: TraceRecord, span: Span) -> str:
-    """Return the name of the element that says how a job ended; "" if it passed."""
+    """Return the name of the element that says how a job ended, or "" if it passed."""
     if span.state is JobState.FAILED and not _pardon(record, span):
         return "failure"
     return "skipped" if span.state is JobState.FAILED or _unfinished_reason(record, span) else ""
 
 
 def _pardon(record: TraceRecord, span: Span) -> str:
-    """Return why the failure of a job does not count; "" if it does."""
+    """Return why the failure of a job does not count, or "" if it does."""
     run = record.outermost_runs[span.number]
     is_pardoned = span.critical is False or run.stop_reason is StopReason.COMPLETED
     return ("tolerated" if span.critical is False else "awaited") if is_pardoned else ""

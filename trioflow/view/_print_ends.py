@@ -38,6 +38,6 @@ def keep_end(job: AnyJob | None, text: str) -> None:
 
 
 def end_of_prints(job: AnyJob) -> str:
-    """Return the end of what a job has printed; "" if no monitor has seen it, or for a job with `redact=True`."""
+    """Return the end of what a job has printed, or "" if no monitor has seen it, or for a job with `redact=True`."""
     text: str = _ends.get(job, ["", ""])[1]
     return text[-MAX_LENGTH:]

@@ -77,7 +77,7 @@ class WaitingGroup:
         key: the group's key in `OrderedPlaces.groups_by_needs`.
         needs: the needs that all jobs of the group have in common.
         needs_slot: whether they need a slot.
-        family: the `PerKeyResource` of which each of them needs a key; None if there is none.
+        family: the `PerKeyResource` of which each of them needs a key, or None if there is none.
 
     """
 
@@ -247,7 +247,7 @@ class OrderedPlaces:
             del counts[group.kind]
 
     def find_group(self, job: AbstractJob[Any]) -> WaitingGroup | None:
-        """Return the group of a waiting job; None if the job does not wait here. Any thread may call this."""
+        """Return the group of a waiting job, or None if the job does not wait here. Any thread may call this."""
         return self.groups_by_needs.get(self._group_key(job)) if job in self.overtaken else None
 
     def push(self, job: AbstractJob[Any]) -> None:

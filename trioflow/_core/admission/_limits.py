@@ -436,12 +436,12 @@ class ResourceView:
 
     @property
     def budget_text(self) -> str:
-        """The spent part of a `Budget` as text, such as "usd 4.5 of 5 spent"; empty for other resources."""
+        """The spent part of a `Budget` as text, such as "usd 4.5 of 5 spent", or empty for other resources."""
         return f"{self.name} {self._resource.describe_spent()}" if isinstance(self._resource, BudgetResource) else ""
 
     @property
     def total(self) -> float | None:
-        """The total amount; None for a `Rate` or a `PerKey`."""
+        """The total amount, or None for a `Rate` or a `PerKey`."""
         return self._resource.public_total() if isinstance(self._resource, CountedResource) else None
 
     @property
@@ -449,7 +449,7 @@ class ResourceView:
         return isinstance(self._resource, PerKeyResource)
 
     def key_total(self, key: str) -> float | None:
-        """Return the total of a key of a `PerKey`; None for rates, and for other resources."""
+        """Return the total of a key of a `PerKey`, or None for rates, and for other resources."""
         return self._resource.settings.limit_of(key) if self.is_per_key and self._resource.is_returnable else None
 
     def start_delay(self, jobs: Iterable[AnyJob]) -> float:
@@ -578,7 +578,7 @@ class Rate:
 
     @property
     def give_up(self) -> float | None:
-        """The number of seconds after which a job that has only been throttled fails; None for no limit."""
+        """The number of seconds after which a job that has only been throttled fails, or None for no limit."""
         return self._give_up
 
     def __repr__(self) -> str:
@@ -1023,7 +1023,7 @@ class CountedKey(Key, CountedResource):
         self.unused_by: AbstractJob[Any] | None = None
 
     def free_at(self, need: Amount) -> float:
-        """Return the time at which enough pauses are over; infinity if too few jobs have ended."""
+        """Return the time at which enough pauses are over, or infinity if too few jobs have ended."""
         when = super().free_at(need)
         return when if when < math.inf else next(iter(list(self.rest_ends)[int(need - self.free) - 1 :]), math.inf)
 
@@ -1137,7 +1137,7 @@ class PerKeyResource(PoolEntry):
         return resource
 
     def find_key(self, job: AbstractJob[Any]) -> Key | None:
-        """Return the key that a job needs; None if nothing uses it. Any thread may call this."""
+        """Return the key that a job needs, or None if nothing uses it. Any thread may call this."""
         return self.keys.get(str(job._options.needs[self.name]))
 
     def resolve(self, amount: CheckedNeed, job: AbstractJob[Any]) -> tuple[Resource, Any]:

@@ -154,7 +154,7 @@ class Line:
     """
 
     places: FifoPlaces | OrderedPlaces | None
-    """The places of the jobs that wait; None if no job has to wait."""
+    """The places of the jobs that wait, or None if no job has to wait."""
 
     def __init__(self, run: Run, window: Any, behind: Line | None = None) -> None:
         self.run = run
@@ -189,12 +189,12 @@ class Line:
 
     @property
     def limiter(self) -> Any:
-        """The limiter that is the window; None if the window is not a limiter."""
+        """The limiter that is the window, or None if the window is not a limiter."""
         return self.window if self.size is None else None
 
     @property
     def free(self) -> float:
-        """The number of free slots; infinity if there is no limit."""
+        """The number of free slots, or infinity if there is no limit."""
         if self.tokens is not None:
             return float(self.tokens.limiter.available_tokens)
         return math.inf if self.size is None else self.size - len(self.holders)
@@ -254,7 +254,7 @@ class Line:
 
     @property
     def admission(self) -> Admission | None:
-        """The admission in which jobs wait for resources; None if no job of the run needs any."""
+        """The admission in which jobs wait for resources, or None if no job of the run needs any."""
         return None if self.places is None else self.places.admission
 
     def on_change(self) -> None:
@@ -595,7 +595,7 @@ def ask_in_order(runs: Iterable[Run]) -> None:
 
 
 def token_holder(workers: Iterable[Worker], limiter: object) -> AbstractJob[Any] | None:
-    """Return the first job of these workers that holds a token of `limiter`; None if none does."""
+    """Return the first job of these workers that holds a token of `limiter`, or None if none does."""
     working = [worker for worker in workers if worker.job is not None]
     holders = {*token_holders((worker.run for worker in working), limiter)}
     return next((worker.job for worker in working if worker.job in holders), None)

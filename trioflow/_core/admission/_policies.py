@@ -37,7 +37,7 @@ class Outlook(Protocol):
     """The number of job starts in this run so far. A job that was throttled counts again when it starts again."""
 
     def expected_duration(self, job: AbstractJob[Any]) -> float | None:
-        """Return the expected duration of a job in seconds; None if unknown.
+        """Return the expected duration of a job in seconds, or None if unknown.
 
         `Scheduler(durations=...)` takes precedence over the job's own `expected_duration`. A nested scheduler without
         either is expected to take as long as the longest path through its jobs, if any of their durations is known.

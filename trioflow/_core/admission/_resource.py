@@ -292,7 +292,7 @@ class CountedResource(Resource):
         return f" by {join_names(names, MAX_NAMED_HOLDERS, len(holders))}" if names else ""
 
     def take(self, job: AbstractJob[Any], need: Amount) -> dict[int, Any] | None:
-        """Take the need of a job. Return the named units by their index; None if the resource has no named units."""
+        """Take the need of a job. Return the named units by their index, or None if the resource has no named units."""
         self.free -= need
         self.holders[job] = need
         if self.free_units is None:
@@ -312,7 +312,7 @@ class CountedResource(Resource):
 
         Args:
             need: the need of the scheduler.
-            share: the named units that were granted to the scheduler; None if there are none, or for a check before
+            share: the named units that were granted to the scheduler, or None if there are none, or for a check before
                 the run.
 
         """

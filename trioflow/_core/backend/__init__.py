@@ -177,5 +177,5 @@ def _asyncio_loop() -> Any:
 
 
 def _trio_lowlevel() -> Any:
-    """Return `trio.lowlevel`; None if trio has not been imported, or if another thread is still importing it."""
+    """Return `trio.lowlevel`, or None if trio has not been imported, or if another thread is still importing it."""
     return getattr(sys.modules.get("trio"), "lowlevel", None)

@@ -238,7 +238,7 @@ class Isolation(Protocol):
         """Record the current task, in its first step, as the task of `worker`.
 
         Returns:
-            A `TaskSnapshot` of the task; None if the task is cancelled.
+            A `TaskSnapshot` of the task, or None if the task is cancelled.
 
         """
         ...
@@ -418,7 +418,7 @@ class Backend(Protocol):
     # ---- tasks
 
     def current_task(self) -> Any:
-        """Return the task that is running in this thread; None if there is none."""
+        """Return the task that is running in this thread, or None if there is none."""
         ...
 
     def install_ctrl_c_handler(self) -> AbstractContextManager[None]:
@@ -494,7 +494,7 @@ class Backend(Protocol):
     # ---- limiters
 
     def limiter_problem(self, limiter: object) -> str | None:
-        """Return why a limiter cannot be used as a window on this backend, as text for an error; None if it can."""
+        """Return why a limiter cannot be used as a window on this backend, as text for an error, or None if it can."""
         import anyio
 
         if not isinstance(limiter, anyio.CapacityLimiter):

@@ -36,7 +36,7 @@ def warn(
         kind: a key that is equal for similar failures, and for runs that ended alike; stored in the record.
         count: the number of failures that the message reports; stored in the record.
         place: the line of the user's code in which it failed, if it is known; stored in the record.
-        traceback: the traceback of a failure; None for the traceback of `exception`. The record is at its innermost
+        traceback: the traceback of a failure, or None for the traceback of `exception`. The record is at its innermost
             line of the user's code, or at no line, but not at a line of trioflow.
         is_shown: whether an instrument shows this on the terminal, so that it is not printed if logging is not
             configured.

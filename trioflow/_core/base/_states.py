@@ -205,9 +205,9 @@ class Waiting(NamedTuple):
     cause: WaitCause
     """The cause; if there are several, the one that is checked first."""
     resource: str = ""
-    """The name of the missing resource; empty for causes without one."""
+    """The name of the missing resource, or empty for causes without one."""
     text: str = ""
-    """A short description, such as "gpu: 1 of 1 taken by 'train'"; empty if the job is about to start."""
+    """A short description, such as "gpu: 1 of 1 taken by 'train'", or empty if the job is about to start."""
 
 
 NO_WAIT: Final = Waiting(WaitCause.LOOP)

@@ -188,7 +188,7 @@ def plural(number: int, noun: str) -> str:
 
 
 def clause(form: str, value: object) -> str:
-    """Return a part of a sentence with its value; "" if there is no value: None, "", 0 or an empty collection.
+    """Return a part of a sentence with its value, or "" if there is no value: None, "", 0 or an empty collection.
 
     Example:
         >>> clause(" by {}", "ann"), clause(" by {}", None)

@@ -36,7 +36,7 @@ _get_members: Final[Callable[[BaseException], tuple[BaseException, ...]]] = _gro
 
 
 def get_group_members(error: BaseException) -> tuple[BaseException, ...]:
-    """Return the exceptions in a group; an empty tuple if `error` is not a group."""
+    """Return the exceptions in a group, or an empty tuple if `error` is not a group."""
     return _get_members(error) if BaseExceptionGroup in type(error).__mro__ else ()
 
 
@@ -133,7 +133,7 @@ def own_entries(traceback: TracebackType | None) -> Iterator[TracebackType]:
 
 
 def innermost_own(traceback: TracebackType | None) -> TracebackType | None:
-    """Return the innermost entry of a traceback that is the user's own code; None if there is none."""
+    """Return the innermost entry of a traceback that is the user's own code, or None if there is none."""
     return [None, *own_entries(traceback)][-1]
 
 

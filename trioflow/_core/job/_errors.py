@@ -430,7 +430,8 @@ def add_remedy_notes(error: BaseException, job: AbstractJob[Any], awaitable: obj
         backend: the backend that the job needs, if it ran on the other one; otherwise None.
 
     Returns:
-        The remedy to add to the error in the log: the advice on a return value that is not awaitable; None if there is
+        The remedy to add to the error in the log: the advice on a return value that is not awaitable, or None if there
+        is
             none.
 
     """
@@ -473,7 +474,7 @@ def error_text(error: BaseException) -> str:
 
 
 def remedy_of(error: BaseException) -> str:
-    """Return the advice of an exception of trioflow; "" if there is none."""
+    """Return the advice of an exception of trioflow, or "" if there is none."""
     return error._advice if isinstance(error, TrioflowError) else ""
 
 

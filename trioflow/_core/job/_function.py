@@ -121,7 +121,7 @@ class Template:
 
     Args:
         items: a copy of the container, or a list or dict with its items.
-        finish: makes the object to pass of such a copy; None if it is the copy.
+        finish: makes the object to pass of such a copy, or None if it is the copy.
         jobs: for each item that is an input, its key or index, and the input.
         nested: for each item that is itself such a container, or a `Ref`, its key or index, and its template.
 
@@ -336,7 +336,7 @@ class ArgumentSearch:
             ) from None
 
     def _template(self, container: Any, known: dict[int, Any]) -> Template | None:
-        """Return the template of one container; None if it contains no job.
+        """Return the template of one container, or None if it contains no job.
 
         Args:
             container: the container to search.
@@ -375,7 +375,7 @@ class ArgumentSearch:
         return found
 
     def _inner_template(self, container: Any, known: dict[int, Any]) -> Template | None:
-        """Return the template of a nested container; None if it contains no job.
+        """Return the template of a nested container, or None if it contains no job.
 
         This additional frame makes the search recurse deeper than `substitute_inputs`, so that only the search can
         reach the recursion limit.
@@ -580,7 +580,7 @@ def call_of(job: FunctionJob[T], value_of: ValueOf | None = None) -> functools.p
 
     Args:
         job: the job.
-        value_of: a function that returns the value for an input; None for the input's result.
+        value_of: a function that returns the value for an input, or None for the input's result.
 
     """
     call = call_parts(job, value_of or result_of)
@@ -661,7 +661,8 @@ def check_function(
         function: the user's function; if it is a partial, the function inside it is checked.
         kind: the name of the kind, for errors.
         wanted: the arguments that the kind accepts, for errors.
-        place: the place in which the kind calls plain functions, such as "a thread"; None if it calls async functions.
+        place: the place in which the kind calls plain functions, such as "a thread", or None if it calls async
+            functions.
 
     Raises:
         TypeError: the kind cannot call the function; the message has the remedy.

@@ -62,7 +62,7 @@ class FailedAttempt(NamedTuple):
     began: float
     ended: float
     error: str
-    """The type and the text of the exception, on one line; "" if it succeeded, and its group was tried again."""
+    """The type and the text of the exception, on one line, or "" if it succeeded, and its group was tried again."""
     backed_off_until: float
     """The end of the backoff after it, from which the next attempt could begin."""
     had_settled: bool
@@ -77,9 +77,9 @@ class Restoration(NamedTuple):
     """The facts that a journal has about a job that it restored."""
 
     settled_at: float | None = None
-    """The time when the job settled in the run that ran it, in seconds since 1970; None if unknown."""
+    """The time when the job settled in the run that ran it, in seconds since 1970, or None if unknown."""
     elapsed: float | None = None
-    """The seconds in which its attempts ran in that run; None if unknown."""
+    """The seconds in which its attempts ran in that run, or None if unknown."""
     used: tuple[tuple[str, float], ...] = ()
     """The amounts of budgets that the job used in that run, each with the name of the budget."""
 
@@ -205,8 +205,8 @@ class AbstractJob(Generic[T]):
     Args:
         **Place.** Usually you set `label`, and `required` where no result is passed on.
 
-        label: the name of the job for people; None for a default label made from its work. It may also be set during a
-            run.
+        label: the name of the job for people, or None for a default label made from its work. It may also be set during
+            a run.
         redact: whether the job's arguments are secret. True keeps them (of a command, its command line and environment)
             out of labels, logs, traces and reports.
         required: the job's requirements: jobs, Sequences, None, or collections of these; see `requires`.
@@ -235,7 +235,7 @@ class AbstractJob(Generic[T]):
             sign.
         on_timeout: the consequence of a timeout: "fail" with `JobTimeout`, which `retry` may see, or "move_on", which
             makes the job SUCCEEDED with the result None.
-        expected_duration: the expected duration in seconds, finite, 0 or more; None if unknown. The policy of the
+        expected_duration: the expected duration in seconds, finite, 0 or more, or None if unknown. The policy of the
             scheduler and the monitor's estimate use it.
 
         **Limits.** Usually you set `needs`; the window is the scheduler's.
@@ -663,7 +663,7 @@ class AbstractJob(Generic[T]):
 
     @property
     def started_at(self) -> float | None:
-        """The time when the job started, in seconds on the backend's clock; None if it has not started.
+        """The time when the job started, in seconds on the backend's clock, or None if it has not started.
 
         Retries do not change it. After an attempt that raised `Throttled`, the job has not started.
         """
@@ -672,14 +672,14 @@ class AbstractJob(Generic[T]):
 
     @property
     def finished_at(self) -> float | None:
-        """The time when the job settled, in seconds on the backend's clock; None if it has not settled."""
+        """The time when the job settled, in seconds on the backend's clock, or None if it has not settled."""
         return self._finished_at
 
     @property
     def elapsed(self) -> float | None:
         """The seconds from the job's start to its end, or until now while it runs; None if it never started.
 
-        For a job restored from a journal, those in which its attempts ran, in the run that ran it; None if unknown.
+        For a job restored from a journal, those in which its attempts ran, in the run that ran it, or None if unknown.
         """
         if (started_at := self.started_at) is None:
             restoration = (self._extras or RunExtras).restoration
@@ -690,7 +690,7 @@ class AbstractJob(Generic[T]):
 
     @property
     def took(self) -> float | None:
-        """The seconds in which the attempts of the job have run; None if it never started.
+        """The seconds in which the attempts of the job have run, or None if it never started.
 
         `elapsed` also has the time between attempts: backoffs, waits for a slot, and the wait until `try_again()`.
         """
@@ -724,7 +724,7 @@ class AbstractJob(Generic[T]):
         fraction may also decrease.
 
         Args:
-            fraction: the fraction, from 0 to 1; None to report only a sign of life.
+            fraction: the fraction, from 0 to 1, or None to report only a sign of life.
 
         Raises:
             TypeError, ValueError: `fraction` is not a number from 0 to 1.
@@ -930,7 +930,7 @@ class AbstractJob(Generic[T]):
         return None if scheduler is None else scheduler._run
 
     def _innermost_run(self) -> Run | None:
-        """Return the innermost run in progress that contains the job; None if there is none."""
+        """Return the innermost run in progress that contains the job, or None if there is none."""
         return None if self._scheduler is None else self._scheduler._innermost_run()
 
     def _use_options(self, options: _job_options.OptionRecord) -> None:

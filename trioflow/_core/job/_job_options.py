@@ -154,11 +154,11 @@ def declare_run_resource(
         name: the name of the resource, which no resource of a pool may have.
         total: returns the total of the resource; called once in each run that needs it.
         opening: a text for jobs that wait until the gate is open, such as "connecting to n".
-        find_gate: returns the gate of the resource in a run, given a job that could start but for the gate; None if the
-            resource has none. A gate has two methods. `is_closed_to(job)` returns whether a job has to wait; any thread
-            may call it. `await open(jobs)` opens the gate for these jobs, which could start together but for it; on its
-            return, it must be open to the first of them, which finds out itself what is wrong, if it could not be
-            opened. If the gate has the methods `enter(job)` and `leave(job)`, they are called when a job takes the
+        find_gate: returns the gate of the resource in a run, given a job that could start but for the gate, or None if
+            the resource has none. A gate has two methods. `is_closed_to(job)` returns whether a job has to wait; any
+            thread may call it. `await open(jobs)` opens the gate for these jobs, which could start together but for it;
+            on its return, it must be open to the first of them, which finds out itself what is wrong, if it could not
+            be opened. If the gate has the methods `enter(job)` and `leave(job)`, they are called when a job takes the
             resource, and when it gives it back.
 
     """

@@ -110,7 +110,7 @@ class JobKind(AbstractJob[T]):
 
     @property
     def last_result(self) -> Any:
-        """The `CommandResult` of the job's latest process, for traces and reports; None if there was none."""
+        """The `CommandResult` of the job's latest process, for traces and reports, or None if there was none."""
         return None
 
     def status_text(self) -> str:

@@ -221,7 +221,7 @@ def paths_of(scheduler: BaseScheduler, prefix: str | None = None) -> dict[Abstra
 
     Args:
         scheduler: the scheduler.
-        prefix: the beginning of each path; None for the path of `scheduler` itself, which is left out if it is the
+        prefix: the beginning of each path, or None for the path of `scheduler` itself, which is left out if it is the
             outermost scheduler.
 
     """
@@ -329,7 +329,7 @@ def text_of(job: AbstractJob[Any], status: str) -> str:
 
 
 def job_in(text: str) -> AbstractJob[Any] | None:
-    """Return a job that has not settled and whose text is part of this text; None if there is none."""
+    """Return a job that has not settled and whose text is part of this text, or None if there is none."""
     if "<" not in text:
         return None
     for end in (match.end() for match in itertools.islice(TEXT_END.finditer(text), MAX_ENDS)):

@@ -39,7 +39,7 @@ class Option(Generic[GetType, SetType]):
         default: the value for jobs without the option.
         check: called with the user's value, the name of the option and the name of the job. It returns the value to
             store, or raises an error.
-        getter: returns the value to read for a job; None to read the stored value.
+        getter: returns the value to read for a job, or None to read the stored value.
         settable_in_run: whether the option may also be set during a run.
 
     """
@@ -138,7 +138,7 @@ def set_run_need(job: AbstractJob[Any], name: str, amount: int) -> None:
     Args:
         job: the job.
         name: the name passed to `declare_run_resource`.
-        amount: a whole number; 0 if the job does not need the resource.
+        amount: a whole number, or 0 if the job does not need the resource.
 
     """
     options = job._options

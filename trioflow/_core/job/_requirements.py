@@ -227,7 +227,7 @@ def _was_cancelled(job: AbstractJob[Any]) -> bool:
 
 
 def _settle_position(job: AbstractJob[Any]) -> float:
-    """Return the position of a failed requirement in the order of settling; infinity if it never settled."""
+    """Return the position of a failed requirement in the order of settling, or infinity if it never settled."""
     return job._outcome.number if type(job._outcome) in (_errors.Failure, _errors.CancelledOutcome) else float("inf")
 
 

@@ -32,7 +32,7 @@ class Retry:
     jobs that were ready before.
 
     Args:
-        times: the maximum number of retries, 0 or more; None for no limit.
+        times: the maximum number of retries, 0 or more, or None for no limit.
         first: the seconds before the first retry, 0 or more.
         factor: each further backoff is this many times as long as the one before, 1 or more.
         cap: the longest backoff in seconds.
@@ -61,7 +61,7 @@ class Retry:
     __slots__ = ("cap", "factor", "first", "jitter", "on", "times")
 
     times: int | None
-    """The maximum number of retries; None for no limit."""
+    """The maximum number of retries, or None for no limit."""
     first: float
     """The seconds before the first retry."""
     factor: float

@@ -27,8 +27,8 @@ class LocalDirectory:
     """The local directory in which work is done, among its options: it counts relative to that of the journal.
 
     Args:
-        path: the directory; None for `within`.
-        within: the directory to which a relative `path` belongs; None for the current one.
+        path: the directory, or None for `within`.
+        within: the directory to which a relative `path` belongs, or None for the current one.
 
     """
 

@@ -131,7 +131,7 @@ class FirstRule(Part, Instrument):
         return False
 
     def due_at(self) -> float:
-        """Return when the next turn opens because of the time; infinity if it waits for something else."""
+        """Return when the next turn opens because of the time, or infinity if it waits for something else."""
         started_at = self._turn_started_at
         if started_at is None or self._stagger is None or not self._closed_turns or self._run.is_ending:
             return math.inf
@@ -148,7 +148,7 @@ class FirstRule(Part, Instrument):
             self._open_due_turns()
 
     def turn_before(self, job: AbstractJob[Any]) -> AbstractJob[Any] | None:
-        """Return the competitor after whose failure or start the turn of a job opens; None if it is open."""
+        """Return the competitor after whose failure or start the turn of a job opens, or None if it is open."""
         competitors = list(self._competitors)
         return None if self._is_open(job) else competitors[competitors.index(self._turns[job]) - 1]
 
@@ -268,7 +268,7 @@ class FirstRule(Part, Instrument):
 
 
 def _recorded_at(job: AbstractJob[Any]) -> float:
-    """Return the time at which the result of a restored job was recorded; infinity if it is unknown."""
+    """Return the time at which the result of a restored job was recorded, or infinity if it is unknown."""
     restoration = (job._extras or RunExtras).restoration
     return math.inf if restoration is None or restoration.settled_at is None else restoration.settled_at
 

@@ -224,7 +224,7 @@ def judge(worker: Worker, job: AbstractJob[Any], error: BaseException) -> Verdic
 
 
 def _backoff(worker: Worker, job: AbstractJob[Any], failure: BaseException, was_cancelled: bool) -> float | None:
-    """Return the backoff before another attempt; None if there is none."""
+    """Return the backoff before another attempt, or None if there is none."""
     retry = job._options.retry
     if retry is None or not isinstance(failure, Exception) or find_interruption(failure) is not None:
         return None

@@ -92,7 +92,7 @@ class TimeLimit:
     """
 
     end: float
-    """The time at which the job's `timeout` expires; infinity if it has none. Signs of life do not change this."""
+    """The time at which the job's `timeout` expires, or infinity if it has none. Signs of life do not change this."""
     # The scope around the body of `with limit:`, which is cancelled at the deadline.
     _scope: Scope | None = None
     # The extras in which `Worker.time_limits` finds the limit, and a service that becomes ready. None if neither needs
@@ -125,8 +125,8 @@ class TimeLimit:
             run: the run that makes the call.
             job: the job.
             missing: a noun for the job's signs of life, for the error.
-            timeout: the maximum duration of the whole call, in seconds; None for no limit.
-            idle_timeout: the maximum time without a sign of life, in seconds; None for no limit.
+            timeout: the maximum duration of the whole call, in seconds, or None for no limit.
+            idle_timeout: the maximum time without a sign of life, in seconds, or None for no limit.
             cancels: whether the body of `with limit:` is cancelled at the deadline.
             end_call: if not, called once, when the `idle_timeout` has expired; the caller enforces the `timeout`.
             counts: whether the `idle_timeout` counts from now on, not only in the body of `with limit.counting():`.
@@ -152,7 +152,7 @@ class TimeLimit:
 
     @property
     def deadline(self) -> float:
-        """The time on the run's clock at which the call ends without another sign of life; infinity for no limit."""
+        """The time on the run's clock at which the call ends without another sign of life, or infinity for no limit."""
         return min(self.end, self._last_sign + self._idle_timeout)
 
     @property
@@ -399,7 +399,7 @@ class RunHandle:
         Args:
             job: the job.
             since: the start of the wait, on the run's clock.
-            until: the end of the wait; None for now.
+            until: the end of the wait, or None for now.
 
         """
         job._ensure_extras().machine_waits += ((since, self.clock() if until is None else until),)
@@ -409,7 +409,7 @@ class RunHandle:
         return self._run.journal_writer is not None and job.save is not None
 
     def prefetch_result(self, path: str) -> Callable[[], None] | None:
-        """Return what reads the large result that a journal has of the next job to be added; None if it has none.
+        """Return what reads the large result that a journal has of the next job to be added, or None if it has none.
 
         Whoever adds jobs whose results may have 100 MB calls it in a thread, just before.
 
@@ -433,7 +433,7 @@ class RunHandle:
             writer.journal.prepare(job, value)
 
     def open_question(self, job: AbstractJob[Any], facts: Mapping[str, Any]) -> OpenQuestion | None:
-        """Have the journal publish a question, which another process may answer; None if it cannot.
+        """Have the journal publish a question, which another process may answer, or None if it cannot.
 
         There is no journal, or it will not record the job.
 

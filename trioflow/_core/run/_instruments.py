@@ -116,7 +116,7 @@ class InstrumentSet:
 
         Args:
             instruments: the instruments of the run.
-            outer: the instruments of the enclosing run, which are called last; None if there is none.
+            outer: the instruments of the enclosing run, which are called last, or None if there is none.
             interrupt: called with an exception from a hook that is not an `Exception`, such as `KeyboardInterrupt`.
 
         """
@@ -151,7 +151,7 @@ class InstrumentSet:
         return False
 
     def fast_hook(self, *hooks: str) -> Callable[..., None] | None:
-        """Return a function that calls these hooks in order; None if no instrument overrides any of them.
+        """Return a function that calls these hooks in order, or None if no instrument overrides any of them.
 
         Workers call the function on their hot path, where looking the hooks up would double the cost.
         """

@@ -70,7 +70,7 @@ class NotStored(NamedTuple):
     """The value that `look_up` returns if the journal has no result for a job."""
 
     reason: str | None = None
-    """The reason; None if there is nothing to explain."""
+    """The reason, or None if there is nothing to explain."""
     cause: str | None = None
     """If the job has run before: the first change because of which it runs again, for the verdict."""
 
@@ -125,7 +125,7 @@ class RunJournal(Protocol):
         """Record which jobs of a `First` have decided its result, for a later `look_up` of the `First`."""
 
     def open_question(self, job: AbstractJob[Any], facts: Mapping[str, Any]) -> OpenQuestion | None:
-        """Publish the question of a job that runs; None if its answer can only be given in this process."""
+        """Publish the question of a job that runs, or None if its answer can only be given in this process."""
         ...
 
     def forget(self, job: AbstractJob[Any]) -> None:

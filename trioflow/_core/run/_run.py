@@ -280,7 +280,7 @@ class Run:
         return runs
 
     def part(self, kind: type[P]) -> P | None:
-        """Return the part of this kind; None if the run has none."""
+        """Return the part of this kind, or None if the run has none."""
         return next((part for part in self.parts if isinstance(part, kind)), None)
 
     @property
@@ -522,7 +522,7 @@ class Run:
         return bool(self.unsettled or (self.forever_unsettled and not self.had_ordinary_jobs))
 
     def deadline_in(self, seconds: float | None) -> float:
-        """Return the time in so many seconds from now; infinity for None."""
+        """Return the time in so many seconds from now, or infinity for None."""
         return math.inf if seconds is None else self.clock() + seconds
 
     def add_unsettled(self, ordinary: int, forever: int) -> None:
@@ -920,7 +920,7 @@ class Run:
             self.interrupt(fault)
 
     def interrupt(self, interruption: BaseException | None, culprit: AbstractJob[Any] | None = None) -> None:
-        """Stop because of an interruption, which the run will raise; None for a signal.
+        """Stop because of an interruption, which the run will raise, or None for a signal.
 
         An interruption is a KeyboardInterrupt or the like, or an error of the engine itself.
         """
@@ -1054,7 +1054,7 @@ class Run:
         self.lane.ensure_searcher()
 
     def _caller_context(self) -> contextvars.Context | None:
-        """Return the context of the code that adds jobs, for the jobs to use; None if they use that of the run.
+        """Return the context of the code that adds jobs, for the jobs to use, or None if they use that of the run.
 
         Jobs use their own context only if an `async with` opened the outermost scheduler, and the contexts differ.
         """

@@ -119,7 +119,7 @@ class RunPools:
     def why_not_throttled(
         self, job: AbstractJob[Any], throttles: Iterable[Throttled], failure: BaseException
     ) -> BaseException | None:
-        """Return the exception with which a throttled job fails; None if it can be called again later.
+        """Return the exception with which a throttled job fails, or None if it can be called again later.
 
         Args:
             job: the job that was throttled.
@@ -150,7 +150,7 @@ class RunPools:
 
 
 def _find_taken(job: AbstractJob[Any], name: str) -> tuple[Resource, Any] | None:
-    """Return the resource of this name that a job has, and its share; None if it has none."""
+    """Return the resource of this name that a job has, and its share, or None if it has none."""
     grant = job._grant()
     return None if grant is None else grant.find(name)
 

@@ -28,7 +28,7 @@ MAX_RECORDED: Final = 1000
 
 
 class Pause(NamedTuple):
-    """The pause of a run: since when, on the run's clock, and who paused it; "" for the program itself."""
+    """The pause of a run: since when, on the run's clock, and who paused it, or "" for the program itself."""
 
     since: float
     by: str
@@ -40,7 +40,7 @@ class SteeringRecord(NamedTuple):
     pauses: tuple[tuple[float, float], ...] = ()
     """The start and the end of each pause of the run itself; infinity is the end of one that goes on."""
     window_sizes: tuple[tuple[float, int], ...] = ()
-    """Since when the run has had which number of slots; empty if it has always been the same."""
+    """Since when the run has had which number of slots, or empty if it has always been the same."""
 
 
 NOT_STEERED: Final = SteeringRecord()
@@ -123,7 +123,7 @@ class Steering:
             run: that of the scheduler, or the innermost one around it, if it is not running now.
             scheduler: the scheduler.
             is_paused: False ends the scheduler's own pause.
-            by: who asks, in words for views and the log; "" for the program itself.
+            by: who asks, in words for views and the log, or "" for the program itself.
 
         """
         takes_it = scheduler is run.scheduler and not run.is_ending

@@ -145,7 +145,7 @@ class TimeSlice:
         return True
 
     def next_to_begin(self, worker: Worker, now: float) -> Worker | None:
-        """Return the worker that the new task of `worker` has to be; None if the task has to wait for the next turn.
+        """Return the worker that the new task of `worker` has to be, or None if the task has to wait for the next turn.
 
         That is the one that was spawned first, if the task can be that, and if time is left for its first job.
         """

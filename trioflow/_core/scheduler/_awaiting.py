@@ -118,7 +118,7 @@ async def _wait_for_change(waiter: AbstractJob[Any] | None, job: AbstractJob[Any
 def watch_of(
     waiter: AbstractJob[Any] | None, jobs: Collection[AbstractJob[Any]], verb: str
 ) -> _explain.WaitWatch | None:
-    """Return the watch of a wait of a job; None if no run goes on while it waits."""
+    """Return the watch of a wait of a job, or None if no run goes on while it waits."""
     worker = None if waiter is None else waiter._worker
     return None if waiter is None or worker is None else _explain.WaitWatch(worker.run, waiter, jobs, verb)
 

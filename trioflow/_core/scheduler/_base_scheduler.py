@@ -233,7 +233,7 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
 
     @property
     def window_size(self) -> int | None:
-        """The current size of the window; None for no limit. During a run, an `Adaptive` window changes its size."""
+        """The current size of the window, or None for no limit. During a run, an `Adaptive` window changes its size."""
         if self._run is not None and (size := self._run.line.size) is not None:
             return size
         window = self.jobs_window
@@ -657,8 +657,8 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
         Args:
             backend: "trio" or "asyncio".
             backend_options: keyword arguments of `trio.run`, or the backend options of `anyio.run` for asyncio.
-            timeout: the seconds that the whole run may take, more than 0; None for no limit. The default is the option
-                of the scheduler.
+            timeout: the seconds that the whole run may take, more than 0, or None for no limit. The default is the
+                option of the scheduler.
             jobs_window: the limit on the number of jobs that run concurrently; see `Scheduler`. The default is the
                 option of the scheduler.
             instruments: instruments that watch this run, in addition to those of the scheduler.
@@ -748,8 +748,8 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
         `check`, the failures of jobs are raised in its place, as by a nursery.
 
         Args:
-            timeout: the seconds that the whole run may take, more than 0; None for no limit. The default is the option
-                of the scheduler.
+            timeout: the seconds that the whole run may take, more than 0, or None for no limit. The default is the
+                option of the scheduler.
             jobs_window: the limit on the number of jobs that run concurrently; see `Scheduler`. The default is the
                 option of the scheduler.
             instruments: instruments that watch this run, in addition to those of the scheduler.
@@ -1166,7 +1166,7 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
 
     @property
     def stop_reason(self) -> StopReason | None:
-        """The reason why the last run stopped; None before the end of the first run."""
+        """The reason why the last run stopped, or None before the end of the first run."""
         return self._fate.reason
 
     @property
@@ -1237,7 +1237,7 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
     # ---- for the rest of the package
 
     def _counted_state(self, job: AbstractJob[Any]) -> ReportedState | None:
-        """Return the state as which a journal and a look count a job; None for what is no job of the user's."""
+        """Return the state as which a journal and a look count a job, or None for what is no job of the user's."""
         return reported_state(job)
 
     def _all_counts(self) -> Mapping[JobState, int] | None:
@@ -1258,7 +1258,7 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
         """Return the known expected durations of members, in seconds. Policies use them.
 
         Args:
-            jobs: the members to look up; None for all members.
+            jobs: the members to look up, or None for all members.
 
         """
         if jobs is None:

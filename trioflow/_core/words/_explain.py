@@ -180,7 +180,7 @@ def describe_standstill(scheduler: BaseScheduler) -> str:
 
 
 def describe_outside_wait(scheduler: BaseScheduler) -> str:
-    """Describe what the ready jobs wait for when no job runs; "" if no job is ready."""
+    """Describe what the ready jobs wait for when no job runs, or "" if no job is ready."""
     # Jobs further out may wait for what a nested scheduler holds.
     its_lines = [] if scheduler._run is None else [run.line for run in scheduler._run.with_nested()[::-1]]
     lines = (job for line in its_lines for job in [*(line.tokens.waiting if line.tokens else ()), *line.in_order()])
@@ -236,7 +236,7 @@ def get_status_text(job: AbstractJob[Any]) -> str:
 
 
 def _cancellation_text(job: AbstractJob[Any]) -> str | None:
-    """Return how long ago a RUNNING job was cancelled, such as "cancelled 3 s ago"; None if it was not."""
+    """Return how long ago a RUNNING job was cancelled, such as "cancelled 3 s ago", or None if it was not."""
     worker = job._worker
     if worker is None or worker.cancelled_at == math.inf:
         return None
@@ -277,7 +277,7 @@ def group_of(run: Run | None, job: AbstractJob[Any]) -> WaitingGroup | None:
 
 
 def _opening(needs: Needs, job: AbstractJob[Any]) -> Resource | None:
-    """Return the resource whose gate is being opened for a job; None if there is none."""
+    """Return the resource whose gate is being opened for a job, or None if there is none."""
     return next((resource for resource, _ in needs if resource.opening and resource.is_closed_to(job)), None)
 
 
@@ -341,7 +341,7 @@ def pause_text(run: Run) -> str:
 
 
 def _earlier_jobs_text(run: Run, job: AbstractJob[Any], queued_jobs: list[AbstractJob[Any]]) -> str:
-    """Return a text about the queued jobs that priorities or the policy put before `job`; "" if there are none.
+    """Return a text about the queued jobs that priorities or the policy put before `job`, or "" if there are none.
 
     Args:
         run: the run of the jobs.
@@ -576,7 +576,7 @@ def _jobs_that_wait_for(waiter: AbstractJob[Any]) -> set[AbstractJob[Any]]:
 def _find_path(
     targets: set[AbstractJob[Any]], job: AbstractJob[Any], links_from: Callable[[AbstractJob[Any]], Links]
 ) -> list[Step] | None:
-    """Return a path from `job` to one of the `targets`; None if there is none.
+    """Return a path from `job` to one of the `targets`, or None if there is none.
 
     Args:
         targets: the jobs that settle only after the one that waits for `job`.

@@ -125,7 +125,7 @@ class FailureLog:
             run: the run of the job.
             job: the job.
             failure: its exception.
-            hint: advice to add to the log line; None if there is none.
+            hint: advice to add to the log line, or None if there is none.
 
         """
         stopped = run.fate.culprit is job and run.fate.reason is StopReason.CRITICAL
@@ -300,7 +300,7 @@ def _is_blocked_by(job: AbstractJob[Any], causes: set[int], scheduler: BaseSched
 
 
 def culprit_text(scheduler: BaseScheduler) -> str | None:
-    """Return the failure that stopped a run, in the words of `failure_text`; None if no job stopped it."""
+    """Return the failure that stopped a run, in the words of `failure_text`, or None if no job stopped it."""
     member = scheduler.culprit
     if member is None or scheduler.stop_reason is not StopReason.CRITICAL:
         return None

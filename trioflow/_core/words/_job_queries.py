@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 
 def explicit_label(job: AnyJob) -> str | None:
-    """Return the label that the user set; None if the job has a default label, which shows its arguments.
+    """Return the label that the user set, or None if the job has a default label, which shows its arguments.
 
     Example:
         >>> explicit_label(ThreadJob(print, 1, label="shown")), explicit_label(CommandJob(["echo", "1"]))
@@ -231,7 +231,7 @@ def is_ready(job: AnyJob) -> bool:
 
 
 def ready_at(job: AnyJob) -> float | None:
-    """Return the time at which a service became ready in its last run; None for other jobs, or if it never was."""
+    """Return the time at which a service became ready in its last run, or None for other jobs, or if it never was."""
     return (job._extras or RunExtras).ready_at
 
 
@@ -251,7 +251,7 @@ def end_facts(job: AnyJob) -> tuple[JobState, float | None, float | None, bool]:
 
 
 def failure_of(job: AnyJob) -> Failure | None:
-    """Return the exception of a FAILED or BLOCKED job with its first traceback; None for other jobs.
+    """Return the exception of a FAILED or BLOCKED job with its first traceback, or None for other jobs.
 
     The traceback that the exception itself holds grows with each call of `result()`.
     """
@@ -268,7 +268,7 @@ def stored_result(job: AnyJob) -> Any:
 
 
 def latest_start(job: AnyJob) -> float | None:
-    """Return when the last attempt of a job started; None if it waits for the next one, or has not started."""
+    """Return when the last attempt of a job started, or None if it waits for the next one, or has not started."""
     return job._started_at
 
 
@@ -311,7 +311,7 @@ def needs_as_given(job: AnyJob) -> dict[str, Any]:
 
 
 def run_needs(job: AnyJob) -> dict[str, Any]:
-    """Return a job's needs for resources of the run itself, as opposed to a pool, by name; empty for most kinds."""
+    """Return a job's needs for resources of the run itself, as opposed to a pool, by name, or empty for most kinds."""
     return {name: amount for name, amount in job._options.needs.items() if name in RUN_RESOURCES}
 
 
@@ -366,7 +366,7 @@ Question = tuple[str, list[str] | None, bool, str]
 
 
 def question_of(job: object) -> Question | None:
-    """Return what a job asks while it waits for the answer; None for other jobs. Any thread may call this."""
+    """Return what a job asks while it waits for the answer, or None for other jobs. Any thread may call this."""
     return getattr(job, "_open_question", lambda: None)()
 
 
@@ -452,7 +452,7 @@ def ranks_of(scheduler: BaseScheduler) -> dict[AnyJob, float]:
 
 
 def counted_state(scheduler: BaseScheduler, job: AbstractJob[Any]) -> ReportedState | None:
-    """Return the state as which a journal and a look count a job; None for what is no job of the user's."""
+    """Return the state as which a journal and a look count a job, or None for what is no job of the user's."""
     return scheduler._counted_state(job)
 
 
@@ -465,7 +465,7 @@ def all_counts(scheduler: BaseScheduler) -> Mapping[JobState, int] | None:
 
 
 def reason_not_restored(job: AnyJob) -> str | None:
-    """Return the reason why the journal did not restore a job; None if it was restored, or there is no journal."""
+    """Return the reason why the journal did not restore a job, or None if it was restored, or there is no journal."""
     return (job._extras or RunExtras).not_restored_reason
 
 
@@ -475,7 +475,7 @@ def rerun_cause(job: AnyJob) -> str | None:
 
 
 def restoration_of(job: AnyJob) -> Restoration | None:
-    """Return the facts that the journal has about a job that it restored; None if it did not restore the job.
+    """Return the facts that the journal has about a job that it restored, or None if it did not restore the job.
 
     Example:
         >>> import tempfile

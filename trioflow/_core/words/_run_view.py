@@ -43,7 +43,7 @@ class RunView:
 
     @property
     def reason(self) -> StopReason | None:
-        """The reason why the run drains or stops; None if it does neither."""
+        """The reason why the run drains or stops, or None if it does neither."""
         return self._run.fate.reason
 
     @property
@@ -53,7 +53,7 @@ class RunView:
 
     @property
     def window(self) -> int | None:
-        """The maximum size of the window; None for no limit. `scheduler.window_size` is the current size."""
+        """The maximum size of the window, or None for no limit. `scheduler.window_size` is the current size."""
         line = self._run.line
         return line.size if isinstance(line.window, int) else max_slots(line.window)
 
@@ -69,7 +69,7 @@ class RunView:
 
     @property
     def tokens_taken(self) -> int | None:
-        """The number of the limiter's tokens that are taken, by any user; None if the window is not a limiter."""
+        """The number of the limiter's tokens that are taken, by any user, or None if the window is not a limiter."""
         limiter: Any = self._run.line.limiter
         return None if limiter is None else limiter.borrowed_tokens
 
@@ -88,7 +88,7 @@ class RunView:
 
 
 def current_run(scheduler: BaseScheduler) -> RunView | None:
-    """Return a view of the scheduler's run in progress; None if the scheduler is not running."""
+    """Return a view of the scheduler's run in progress, or None if the scheduler is not running."""
     run = scheduler._run
     return None if run is None else RunView(run)
 
@@ -169,6 +169,6 @@ def job_frames(job: AbstractJob[Any]) -> tuple[list[tuple[FrameType, int]], bool
 
 
 def slots_in_use(scheduler: BaseScheduler) -> tuple[int, int | None]:
-    """Return how many slots of a scheduler in progress are taken, and how many it has now; None for no limit."""
+    """Return how many slots of a scheduler in progress are taken, and how many it has now, or None for no limit."""
     run = current_run(scheduler)
     return 0 if run is None else run.slots_taken, scheduler.window_size

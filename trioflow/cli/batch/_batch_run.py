@@ -238,7 +238,7 @@ def exit_on_broken_output() -> Generator[None]:
 
 
 def make_progress_bar(options: Options) -> ProgressBar | None:
-    """Return a progress bar; None without `--bar`, or if the terminal cannot draw it."""
+    """Return a progress bar, or None without `--bar`, or if the terminal cannot draw it."""
     if not options.bar:
         return None
     # Imported here, because most batches do not need it.

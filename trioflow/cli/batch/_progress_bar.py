@@ -25,7 +25,7 @@ def batch_progress(batch: Batch, started_at: float) -> RunProgress:
 
 
 def remaining_seconds(batch: Batch, started_at: float) -> float | None:
-    """Return about how long the batch goes on, at the pace since the last restored command; None if unknown."""
+    """Return about how long the batch goes on, at the pace since the last restored command, or None if unknown."""
     reporter, elapsed = batch.reporter, time.monotonic() - max(started_at, batch.reporter.last_restored_at)
     if batch.expected_count is None or reporter.run_count < MIN_ENDED:
         return None

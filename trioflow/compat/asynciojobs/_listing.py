@@ -86,7 +86,7 @@ def walk_jobs(
 
     Args:
         scheduler: the scheduler.
-        jobs: the direct members of the scheduler in topological order; None to compute the order.
+        jobs: the direct members of the scheduler in topological order, or None to compute the order.
         is_valid: whether there is such an order; otherwise, take the order of creation.
 
     """
@@ -117,7 +117,7 @@ def assign_numbers(
 
     Args:
         scheduler: the scheduler.
-        jobs: the direct members of the scheduler in topological order; None to compute the order.
+        jobs: the direct members of the scheduler in topological order, or None to compute the order.
         is_valid: whether there is such an order; otherwise, take the order of creation.
 
     Raises:

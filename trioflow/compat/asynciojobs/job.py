@@ -42,7 +42,7 @@ class AbstractJob:
     Args:
         forever: whether the run does not wait for the job, and cancels it at the end.
         critical: whether an exception in the job ends the run at once.
-        label: the label in listings; None for the result of `text_label()`.
+        label: the label in listings, or None for the result of `text_label()`.
         required: the requirements: jobs, Sequences, None, and collections of these. A Sequence stands for its last job.
         scheduler: a scheduler to add the job to.
 
@@ -136,7 +136,7 @@ class AbstractJob:
         return [self]
 
     def _trioflow_as_scheduler(self) -> Scheduler | None:
-        """Return the job itself if it is a scheduler; None if it is another job."""
+        """Return the job itself if it is a scheduler, or None if it is another job."""
         return None
 
     # ---- state and outcome
@@ -170,12 +170,12 @@ class AbstractJob:
         return self.critical
 
     def raised_exception(self) -> Any:
-        """Return the exception that the job raised; None if it has raised none; False if it is idle."""
+        """Return the exception that the job raised, or None if it has raised none, or False if it is idle."""
         adapter = self._trioflow.adapter
         return False if adapter is None or self.is_idle() else adapter.raised_exception()
 
     def result(self) -> Any:
-        """Return the job's result; None if it raised an exception.
+        """Return the job's result, or None if it raised an exception.
 
         Raises:
             ValueError: the job has not run to its end.
@@ -193,7 +193,7 @@ class AbstractJob:
         return "NOLABEL"
 
     def graph_label(self) -> str | None:
-        """Return the text of the job in graphs; None for its number and label."""
+        """Return the text of the job in graphs, or None for its number and label."""
         return None
 
     def dot_style(self) -> dict[str, str]:
@@ -201,7 +201,7 @@ class AbstractJob:
         return _listing.default_dot_style(self)
 
     def details(self) -> str | None:
-        """Return the text below the job's line in a listing with details; None for no text."""
+        """Return the text below the job's line in a listing with details, or None for no text."""
         return None
 
     def repr_id(self) -> str:

@@ -41,10 +41,11 @@ class PureScheduler:
     Args:
         jobs_or_sequences: jobs, Sequences and None.
         jobs_window: the maximum number of jobs that run at once; None or 0 for no limit.
-        timeout: the time limit for a run in seconds; None for no limit.
+        timeout: the time limit for a run in seconds, or None for no limit.
         shutdown_timeout: the time limit in seconds for all `co_shutdown` calls together at the end of a run, and for a
-            cancelled job to end; None for no limit.
-        watch: the watch whose elapsed time begins each line that the scheduler prints; None to print the time of day.
+            cancelled job to end, or None for no limit.
+        watch: the watch whose elapsed time begins each line that the scheduler prints, or None to print the time of
+            day.
         verbose: whether to print a line when a job starts and when it is done.
         kwds: the arguments of `AbstractJob`, of a `Scheduler`.
 
@@ -212,7 +213,7 @@ class PureScheduler:
         """Drop requirements on jobs outside the scheduler. Do the same in nested schedulers.
 
         Args:
-            verbose: whether to print the dropped requirements; None for the scheduler's own `verbose`.
+            verbose: whether to print the dropped requirements, or None for the scheduler's own `verbose`.
 
         Returns:
             Whether the graph was already clean: False if a requirement was dropped.
@@ -314,8 +315,8 @@ class PureScheduler:
         """Remove all jobs except those that come after any of `starts` and before any of `ends`.
 
         Args:
-            starts: jobs and Sequences; None for the beginning of the graph.
-            ends: jobs and Sequences; None for the end of the graph.
+            starts: jobs and Sequences, or None for the beginning of the graph.
+            ends: jobs and Sequences, or None for the end of the graph.
             keep_starts: whether to keep `starts` themselves.
             keep_ends: whether to keep `ends` themselves.
 
@@ -342,7 +343,7 @@ class PureScheduler:
             instruments: instruments of the run, such as `trioflow.Monitor()`; they see a nested scheduler as one job.
 
         Returns:
-            True, or False after a timeout or the exception of a critical job.
+            True; False after a timeout or the exception of a critical job.
 
         Raises:
             Exception: requirements form a cycle, or are not in the scheduler.
@@ -368,7 +369,7 @@ class PureScheduler:
         """Run the jobs in the running event loop, and shut them all down.
 
         Returns:
-            True, or False after a timeout or the exception of a critical job.
+            True; False after a timeout or the exception of a critical job.
 
         Raises:
             Exception: requirements form a cycle, or are not in the scheduler.
@@ -477,7 +478,7 @@ class PureScheduler:
         """Shut all jobs down, unless a run has already shut them down.
 
         Returns:
-            Whether all ended in time; None if the jobs were already shut down.
+            Whether all ended in time, or None if the jobs were already shut down.
 
         Raises:
             RuntimeError: an event loop is running in this thread: use `await scheduler.co_shutdown()`.
@@ -492,7 +493,7 @@ class PureScheduler:
         """Shut all jobs down within `shutdown_timeout`, unless a run has already shut them down.
 
         Returns:
-            Whether all ended in time; None if the jobs were already shut down.
+            Whether all ended in time, or None if the jobs were already shut down.
 
         """
         if self._trioflow_is_shut_down:

@@ -141,15 +141,15 @@ class Scheduler(asynciojobs.PureScheduler):
         """Run the jobs, and shut them all down.
 
         Args:
-            timeout: the time limit for the run in seconds; None for the scheduler's own `timeout`.
-            jobs_window: the maximum number of jobs that run at once; None for the scheduler's own `jobs_window`.
-            loop: the asyncio event loop to run in; None for a new one. If it is already running, as in a notebook, a
+            timeout: the time limit for the run in seconds, or None for the scheduler's own `timeout`.
+            jobs_window: the maximum number of jobs that run at once, or None for the scheduler's own `jobs_window`.
+            loop: the asyncio event loop to run in, or None for a new one. If it is already running, as in a notebook, a
                 new one is used.
             backend: "asyncio", or "trio" for jobs that are written for trio.
             instruments: instruments of the run.
 
         Returns:
-            True, or False after a timeout or the exception of a critical job.
+            True; False after a timeout or the exception of a critical job.
 
         Raises:
             Exception: requirements form a cycle, or are not in the scheduler.
@@ -171,12 +171,12 @@ class Scheduler(asynciojobs.PureScheduler):
         """Run the jobs in the running event loop, and shut them all down.
 
         Args:
-            timeout: the time limit for the run in seconds; None for the scheduler's own `timeout`.
-            jobs_window: the maximum number of jobs that run at once; None for the scheduler's own `jobs_window`.
+            timeout: the time limit for the run in seconds, or None for the scheduler's own `timeout`.
+            jobs_window: the maximum number of jobs that run at once, or None for the scheduler's own `jobs_window`.
             loop: has no effect.
 
         Returns:
-            True, or False after a timeout or the exception of a critical job.
+            True; False after a timeout or the exception of a critical job.
 
         Raises:
             Exception: requirements form a cycle, or are not in the scheduler.

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ... import CommandResult
 
 StreamTarget = str | os.PathLike[str] | int | IO[Any] | None
-"""The target of output: a file name, `PIPE`, `STDOUT`, `DEVNULL` or an open file; None for the target of `print`."""
+"""The target of output: a file name, `PIPE`, `STDOUT`, `DEVNULL` or an open file, or None for the target of `print`."""
 StreamTargetOption = StreamTarget | EllipsisType
 """The target of output as an option: a target, or `...` if the user gave none."""
 Callback = Callable[[Any], object]
@@ -116,7 +116,7 @@ class Task(Unit):
 
     Args:
         name: the name of the task.
-        timeout: the time limit in seconds for the whole task, from the first `execute` of one of its jobs; 0 for no
+        timeout: the time limit in seconds for the whole task, from the first `execute` of one of its jobs, or 0 for no
             limit. After the timeout, its jobs are terminated, and no more are started.
         onstart: called with the task when its first job or subtask is created, in the thread that creates it.
         ondone: called with the task when it is over, if all jobs and subtasks succeeded.
@@ -128,8 +128,8 @@ class Task(Unit):
         latency: has no effect; it is accepted for compatibility.
 
     Attributes:
-        tstart: the time of the start, as returned by `time.time`; None before the start.
-        tstop: the time of the end, after `ondone`; None before the end.
+        tstart: the time of the start, as returned by `time.time`, or None before the start.
+        tstop: the time of the end, after `ondone`, or None before the end.
         numadded: the number of jobs and subtasks that were added directly.
         numdone: the number of direct jobs and subtasks that have succeeded.
         numterm: the number of direct jobs and subtasks that have failed or were terminated.
@@ -245,10 +245,10 @@ class Job(Unit):
 
     Args:
         name: the name of the job.
-        workdir: the working directory of the process; None for this program's directory.
+        workdir: the working directory of the process, or None for this program's directory.
         args: the program and its arguments. If this is None or empty, the job starts no process, but its callbacks are
             called.
-        timeout: the time limit of the process in seconds, after which it is terminated; 0 for no limit. A restarted
+        timeout: the time limit of the process in seconds, after which it is terminated, or 0 for no limit. A restarted
             process has the full time again.
         ontimeout: whether to start the job again after its timeout, instead of letting it fail.
         task: the task that the job belongs to.
@@ -274,9 +274,9 @@ class Job(Unit):
         perrlog: not supported; see `poutlog`.
 
     Attributes:
-        proc: the `Process`; None until it has started.
-        tstart: the time of the start, as returned by `time.time`, before `onstart`; None before the start.
-        tstop: the time of the end, after `ondone`; None before the end.
+        proc: the `Process`, or None until it has started.
+        tstart: the time of the start, as returned by `time.time`, before `onstart`, or None before the start.
+        tstop: the time of the end, after `ondone`, or None before the end.
 
     Raises:
         TypeError, ValueError: an argument is invalid.
@@ -351,12 +351,12 @@ class Job(Unit):
 
     @property
     def pipedout(self) -> str | None:
-        """Standard output as text; None until the job has ended, or if the output is not a PIPE."""
+        """Standard output as text, or None until the job has ended, or if the output is not a PIPE."""
         return self._piped_text("stdout")
 
     @property
     def pipederr(self) -> str | None:
-        """Standard error as text; None until the job has ended, or if the output is not a PIPE."""
+        """Standard error as text, or None until the job has ended, or if the output is not a PIPE."""
         return self._piped_text("stderr")
 
     def _piped_text(self, name: str) -> str | None:
@@ -380,7 +380,8 @@ class Process:
 
     Attributes:
         args: the program and its arguments.
-        pid: the process id; None if it is unknown, because this program ignores SIGCHLD and the process ended at once.
+        pid: the process id, or None if it is unknown, because this program ignores SIGCHLD and the process ended at
+            once.
         returncode: None while the process runs; then the exit code, negative for a signal.
 
     """
@@ -398,7 +399,7 @@ class Process:
         """Record that the process has ended.
 
         Args:
-            result: the result; None if it is unknown, which counts as exit code 0, as in `subprocess`.
+            result: the result, or None if it is unknown, which counts as exit code 0, as in `subprocess`.
             piped: the streams that were captured.
 
         """
@@ -418,25 +419,25 @@ class Process:
 
     @property
     def stdout(self) -> BinaryIO | None:
-        """Standard output as a binary file; None if it is not a PIPE. Waits until the process has ended."""
+        """Standard output as a binary file, or None if it is not a PIPE. Waits until the process has ended."""
         self._ended_latch.wait()
         return self._files_by_stream.get("stdout")
 
     @property
     def stderr(self) -> BinaryIO | None:
-        """Standard error as a binary file; None if it is not a PIPE. Waits until the process has ended."""
+        """Standard error as a binary file, or None if it is not a PIPE. Waits until the process has ended."""
         self._ended_latch.wait()
         return self._files_by_stream.get("stderr")
 
     def poll(self) -> int | None:
-        """Return the exit code; None while the process runs."""
+        """Return the exit code, or None while the process runs."""
         return self.returncode
 
     def wait(self, timeout: float | None = None) -> int:
         """Wait until the process has ended, and return the exit code.
 
         Args:
-            timeout: the time limit in seconds; None for no limit.
+            timeout: the time limit in seconds, or None for no limit.
 
         Raises:
             subprocess.TimeoutExpired: the process has not ended in time; it continues to run.
@@ -485,12 +486,12 @@ class JobInfo:
 
     Attributes:
         name: the name of the job.
-        pid: the process id; None if there was no process.
-        code: the exit code, negative for a signal; None if there was no process.
-        tstart: the time of the start, as returned by `time.time`; None if the job was not started.
-        tstop: the time of the end, as returned by `time.time`; None if it is unknown.
-        duration: the seconds from the start to the end; None if one of these times is unknown.
-        task: the name of the task; None if the job belongs to no task.
+        pid: the process id, or None if there was no process.
+        code: the exit code, negative for a signal, or None if there was no process.
+        tstart: the time of the start, as returned by `time.time`, or None if the job was not started.
+        tstop: the time of the end, as returned by `time.time`, or None if it is unknown.
+        duration: the seconds from the start to the end, or None if one of these times is unknown.
+        task: the name of the task, or None if the job belongs to no task.
         category: the category of the job.
 
     Args:

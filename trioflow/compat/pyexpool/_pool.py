@@ -157,8 +157,8 @@ class ExecPool:
         """Wait until all jobs have ended, including jobs that callbacks add.
 
         Args:
-            timeout: the time limit in seconds, counted from the first `execute`; 0 for no limit. After this time, the
-                remaining jobs are terminated.
+            timeout: the time limit in seconds, counted from the first `execute`, or 0 for no limit. After this time,
+                the remaining jobs are terminated.
 
         Returns:
             True if all jobs ended by themselves, whether they succeeded or failed. False if jobs were terminated, or if

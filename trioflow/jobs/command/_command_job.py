@@ -49,11 +49,11 @@ class CommandJob(JobKind[CommandResult], box=BoxStyle("command", "note", ("[/", 
         shell: whether the command is a single string that `/bin/sh` executes. In a t-string (Python 3.14), such as
             `t"tar xf {path} | wc -l"`, each value is what an argument may be, and is quoted: the shell takes it for one
             word, whatever is in it.
-        cwd: the working directory of the command; None for this program's directory.
-        env: a mapping with the complete environment; None for this program's environment. A value may be
+        cwd: the working directory of the command, or None for this program's directory.
+        env: a mapping with the complete environment, or None for this program's environment. A value may be
             `granted("gpu")`.
-        stdin: standard input: bytes, a path, an open file, or a job whose result is bytes or a `CommandResult`;
-            None for an empty input.
+        stdin: standard input: bytes, a path, an open file, or a job whose result is bytes or a `CommandResult`,
+            or None for an empty input.
         stdout: the destination of standard output: the path of a file, an open file, `subprocess.PIPE` to capture
             the output, `subprocess.DEVNULL`, or None for the place where `print` writes. A file given by its path is
             appended to, and missing parent directories are created. A named pipe is opened by a shell in front of the
@@ -160,7 +160,7 @@ class CommandJob(JobKind[CommandResult], box=BoxStyle("command", "note", ("[/", 
 
     @property
     def pid(self) -> int | None:
-        """The id of the command's process and process group while it runs; None before and afterwards."""
+        """The id of the command's process and process group while it runs, or None before and afterwards."""
         return None if self._process is None else self._process.pid
 
     @property
@@ -212,7 +212,7 @@ class CommandJob(JobKind[CommandResult], box=BoxStyle("command", "note", ("[/", 
         """Return the value to use as the standard input of the command.
 
         Args:
-            stdin: the result of the job that was given as the option `stdin`; None if the option is not a job.
+            stdin: the result of the job that was given as the option `stdin`, or None if the option is not a job.
 
         """
         return self._command_options.stdin if stdin is None else stdin

@@ -301,7 +301,7 @@ class ProcessRun:
         return CommandResult(process.returncode, elapsed, process.usage, *output, process.rss_before_exec, process.pid)
 
     def _stderr_tail(self) -> bytes | None:
-        """Return the last bytes of standard error; None if it was neither captured nor written to a file."""
+        """Return the last bytes of standard error, or None if it was neither captured nor written to a file."""
         tail = captured_tail(self._result, "stdout" if self._options.stderr == subprocess.STDOUT else "stderr")
         if tail is not None:
             return tail
@@ -309,7 +309,7 @@ class ProcessRun:
         return None if path is None else file_tail(path, MAX_TAIL_BYTES, self._initial_stderr_size)
 
     def _stderr_path(self) -> Any:
-        """Return the path of the file that receives standard error; None if there is none."""
+        """Return the path of the file that receives standard error, or None if there is none."""
         options = self._options
         stream = options.stdout if options.stderr == subprocess.STDOUT else options.stderr
         name = stream if is_path(stream) else getattr(stream, "name", None)

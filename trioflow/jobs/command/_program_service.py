@@ -93,7 +93,7 @@ class ProgramService(Service[Any], keeps_time=True):
 
     @property
     def last_result(self) -> CommandResult | None:
-        """The result of the latest process, however it ended; None before the first process has ended."""
+        """The result of the latest process, however it ended, or None before the first process has ended."""
         return self._job.last_result  # type: ignore[no-any-return]
 
     def command_line(self) -> str:
@@ -326,7 +326,7 @@ class CommandService(ProgramService):
 
     @property
     def pid(self) -> int | None:
-        """The id of the program's process and process group while it runs; None before and afterwards."""
+        """The id of the program's process and process group while it runs, or None before and afterwards."""
         return self._job.pid
 
     def _report_start(self, job: CommandJob) -> None:

@@ -64,7 +64,7 @@ class Readiness(ABC):
         """
 
     def _latest_failure(self) -> str:
-        """Return a space and a sentence about the latest failed test; "" if there is nothing to report."""
+        """Return a space and a sentence about the latest failed test, or "" if there is nothing to report."""
         return ""
 
 
@@ -290,7 +290,7 @@ class CommandSucceeds(Readiness):
             return None
 
     def _latest_failure(self) -> str:
-        """Return a space and a sentence about the latest failure of the command; "" if there was none."""
+        """Return a space and a sentence about the latest failure of the command, or "" if there was none."""
         return "" if self._latest_error is None else f" The last attempt failed: {self._latest_error}."
 
 

@@ -25,10 +25,10 @@ class CommandResult:
         signal: the signal that ended the process, as a `signal.Signals`, or as an int if the signal has no name; None
             if the process exited by itself.
         elapsed: seconds from the start of the process until its whole group had ended.
-        pid: the id of the process; None for a command on a node, and for a result restored from a journal.
+        pid: the id of the process, or None for a command on a node, and for a result restored from a journal.
         user_time: CPU seconds in user mode, of the process and the children that it waited for.
         system_time: CPU seconds in the kernel, of the same processes.
-        max_rss: the peak resident memory, in bytes, of the largest of these processes; None if unknown. On Linux the
+        max_rss: the peak resident memory, in bytes, of the largest of these processes, or None if unknown. On Linux the
             peak is unknown if it does not exceed the peak of this program itself when the command was started, because
             the kernel includes the moment before exec, when the process is a copy of this program.
         max_rss_bound: if `max_rss` is None, a number of bytes that the peak has not exceeded, if known; otherwise None.
@@ -81,7 +81,7 @@ class CommandResult:
 
     @property
     def stdout(self) -> bytes | None:
-        """The bytes of standard output; None if it was not captured.
+        """The bytes of standard output, or None if it was not captured.
 
         Output of more than 1 MiB is on disk, and each access reads it into memory; for large output use `open`.
         """
@@ -89,7 +89,7 @@ class CommandResult:
 
     @property
     def stderr(self) -> bytes | None:
-        """The bytes of standard error; None if it was not captured. See `stdout`."""
+        """The bytes of standard error, or None if it was not captured. See `stdout`."""
         return self._stderr.read() if isinstance(self._stderr, OutputSpool) else self._stderr
 
     @property
@@ -153,7 +153,7 @@ class CommandError(TrioflowError):
         job: the job that ran the command.
         command: the command line, quoted as for a shell; "command …" for a job with `redact=True`.
         returncode: the exit code, or the negative number of a signal; None if there is no result.
-        result: the `CommandResult`; None if the command was not started, if it was ended because `nice` could not be
+        result: the `CommandResult`, or None if the command was not started, if it was ended because `nice` could not be
             set, or if its exit code could not be collected.
         stderr: the end of standard error, if it was captured or written to a file; otherwise None.
 
@@ -193,7 +193,7 @@ def text_with_notes(error: BaseException) -> str:
 
 
 def captured_tail(result: CommandResult, stream: Literal["stdout", "stderr"]) -> bytes | None:
-    """Return the last bytes of a stream of an ended command; None if it was not captured."""
+    """Return the last bytes of a stream of an ended command, or None if it was not captured."""
     output = result._stdout if stream == "stdout" else result._stderr
     if output is None:
         return None

@@ -82,7 +82,7 @@ def check_places(texts: Sequence[str], marks: Sequence[str], shell: str = "") ->
     Args:
         texts: the texts around the values, one more than these.
         marks: the marks of the values.
-        shell: the path of the shell that will run the line; "" if it may be any.
+        shell: the path of the shell that will run the line, or "" if it may be any.
 
     Raises:
         UnsafePlaceError: a value is somewhere else.

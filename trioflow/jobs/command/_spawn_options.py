@@ -106,7 +106,7 @@ class CommandOptions:
         Args:
             what: the kind of the work.
             arguments: the arguments of the work.
-            stdin_job: the job whose result is standard input; None if it is no job.
+            stdin_job: the job whose result is standard input, or None if it is no job.
             options: the other options that count, by name.
             reads: files that the job reads, besides the files of these options.
 

@@ -37,7 +37,7 @@ class ProcessStreams:
 
     Attributes:
         pipes: the pipes for output that passes through this program.
-        stdin: the descriptor that the process inherits; None for an empty input.
+        stdin: the descriptor that the process inherits, or None for an empty input.
         stdout: the descriptor that the process inherits, or `subprocess.DEVNULL`; None for this program's input.
         stderr: likewise for standard error, or `subprocess.STDOUT`.
         ends: the ends of the outputs that pass through this program and are not captured.

@@ -194,10 +194,10 @@ def spawn(
     Args:
         guard: the guard of the run.
         command: the program and its arguments.
-        environment: the environment of the program; None for this program's environment.
+        environment: the environment of the program, or None for this program's environment.
         overrides: variables that take precedence over the environment.
-        cwd: the directory to run the program in; None for this program's directory.
-        stdin: the descriptor for standard input; None for an empty input.
+        cwd: the directory to run the program in, or None for this program's directory.
+        stdin: the descriptor for standard input, or None for an empty input.
         stdout: the descriptor for standard output, or `subprocess.DEVNULL`; None for that of this program.
         stderr: the descriptor for standard error, `subprocess.DEVNULL`, or `subprocess.STDOUT`; None for that of this
             program.
@@ -238,7 +238,7 @@ def spawn(
 # ---- the limit on open files, which is raised for this program and restored for its commands
 
 _original_limit: tuple[int, int] | None = None
-"""The soft and the hard limit on open files before the soft limit was raised; None while it is not raised."""
+"""The soft and the hard limit on open files before the soft limit was raised, or None while it is not raised."""
 
 
 def raise_file_limit() -> bool:

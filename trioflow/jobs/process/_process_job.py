@@ -100,8 +100,8 @@ class ProcessJob(
             may need a few hundred million bytes.
         nice: the number to add to this program's niceness, up to 19; only root may give less than 0. A process with a
             changed niceness serves only jobs with the same `nice`.
-        processes: the executor or the cluster that makes this call, or "local" for a worker process on this machine;
-            None for the one of its scheduler.
+        processes: the executor or the cluster that makes this call, or "local" for a worker process on this machine,
+            or None for the one of its scheduler.
         options: the options of every job; see `AbstractJob`. A timeout counts from the call, for which a worker is
             ready. Starting the first one of a run takes about 100 ms, plus the time to import the main module. In a
             `ThreadPoolExecutor`, a timeout counts from the start of the call, and in other executors and on a cluster,
@@ -217,12 +217,12 @@ class ProcessJob(
 
     @property
     def pid(self) -> int | None:
-        """The id of the job's process while the job runs; None before and afterwards."""
+        """The id of the job's process while the job runs, or None before and afterwards."""
         return self._pid
 
     @property
     def processes(self) -> JobProcesses:
-        """The executor, cluster or number of workers that makes the call; None if the scheduler decides."""
+        """The executor, cluster or number of workers that makes the call, or None if the scheduler decides."""
         return self._processes
 
     def status_text(self) -> str:

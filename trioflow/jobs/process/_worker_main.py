@@ -199,7 +199,7 @@ class MemoryLimit:
     for exceptions of a frozen type.
 
     Args:
-        byte_count: the limit in bytes; 0 for no limit.
+        byte_count: the limit in bytes, or 0 for no limit.
 
     """
 
@@ -241,7 +241,7 @@ def call_and_pickle(request: bytes | bytearray, memory_limit: int = 0) -> bytes:
 
     Args:
         request: a pickle of the function, its arguments, and the environment variables for the call.
-        memory_limit: the limit on the address space during the call, in bytes; 0 for no limit.
+        memory_limit: the limit on the address space during the call, in bytes, or 0 for no limit.
 
     """
     try:

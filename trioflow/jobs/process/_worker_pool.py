@@ -56,12 +56,12 @@ class WorkerProcess:
         socket: the controller's end of the socket.
         process: the process.
         preparation: the data for `_worker_main.prepare_process`.
-        output: the channel for the worker's output; None if the worker inherits the streams of this program.
+        output: the channel for the worker's output, or None if the worker inherits the streams of this program.
 
     Attributes:
         nice: the number that was added to this program's niceness for the worker.
         reload_count: how many times mended code was taken before the worker imported the program.
-        problem: the error because of which it cannot be used; None if there is none.
+        problem: the error because of which it cannot be used, or None if there is none.
 
     """
 
@@ -125,7 +125,7 @@ class WorkerProcess:
 
         Args:
             request: a pickle of the call.
-            memory_limit: the limit on the address space during the call, in bytes; 0 for no limit.
+            memory_limit: the limit on the address space during the call, in bytes, or 0 for no limit.
             on_progress: a function that takes a pickled progress report.
 
         Raises:

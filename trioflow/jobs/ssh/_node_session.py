@@ -84,7 +84,7 @@ class NodeSession:
             words: the program and its arguments.
             stdio: its standard streams and environment variables.
             description: the command as it appears in errors.
-            allowed: the exit codes that count as success; None for all.
+            allowed: the exit codes that count as success, or None for all.
 
         Raises:
             CommandError: the program has failed, or its command line is too long.
@@ -541,7 +541,7 @@ class _StartBuffer:
 
     Args:
         sinks: the destinations of the output.
-        node: the node, for errors; None for this machine.
+        node: the node, for errors, or None for this machine.
 
     """
 

@@ -30,8 +30,8 @@ class SshNode:
     Args:
         hostname: the name or address of the machine, or an alias in the user's configuration; not empty, without a
             leading "-".
-        username: the user to log in as; None for the user in the configuration.
-        port: the port of the server, 1 to 65535; None for the port in the configuration.
+        username: the user to log in as, or None for the user in the configuration.
+        port: the port of the server, 1 to 65535, or None for the port in the configuration.
         identity: a file with a private key, which is tried before all others.
         config: a configuration file to use instead of the user's and the system's.
         known_hosts: a file of host keys to use instead of the user's.

@@ -94,7 +94,7 @@ class SshJob(JobKind[Any], box=BoxStyle("ssh", "cylinder", ("[(", ")]")), keeps_
         values: the values for `{name}` in a command line, in `to=` of Push and Pull, and in the paths of `stdout` and
             `stderr`: a mapping from names to strings, numbers, paths, jobs or `granted("gpu")`. `{node}` is the
             hostname. In a command line they are quoted for the shell. Other braces are kept.
-        cwd: the directory on the node; None for the home directory.
+        cwd: the directory on the node, or None for the home directory.
         env: environment variables on the node: a mapping from names to `granted("gpu")` or to strings, in which
             `{name}` is filled in; at most 100,000 bytes in total. They do not appear in command lines, so other users
             of the node cannot read them.
@@ -209,7 +209,7 @@ class SshJob(JobKind[Any], box=BoxStyle("ssh", "cylinder", ("[(", ")]")), keeps_
 
     @property
     def last_result(self) -> CommandResult | None:
-        """The result of the last command that has ended, even if it failed; None if there is none."""
+        """The result of the last command that has ended, even if it failed, or None if there is none."""
         return self._last_result
 
     @property

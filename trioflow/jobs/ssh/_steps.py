@@ -41,7 +41,7 @@ class Step:
         """Return the step as text, roughly as the user wrote it.
 
         Args:
-            depth: the number of levels of nested calls to show for jobs among the words; None for all.
+            depth: the number of levels of nested calls to show for jobs among the words, or None for all.
 
         """
         return f"{type(self).__name__}({', '.join(_argv.display_text(word, depth) for word in self.words)})"

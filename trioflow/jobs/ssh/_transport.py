@@ -35,7 +35,7 @@ class Diagnostics:
 
     Attributes:
         problem: the problem.
-        advice: advice on it; "" if there is none.
+        advice: advice on it, or "" if there is none.
         is_final: whether another attempt would be useless, because the login or the settings were rejected.
         is_crowded: whether the node closed the connection before authentication, perhaps because it has too many.
         has_keys_placeholder: whether `problem` contains `{keys}`, which stands for the names of the known_hosts files.
@@ -229,7 +229,7 @@ def _add_brackets(hostname: str) -> str:
 
 
 def _offending_place(text: str) -> str | None:
-    """Return the file and the line of the last key that ssh names as offending; None if it names none."""
+    """Return the file and the line of the last key that ssh names as offending, or None if it names none."""
     for line in reversed(text.splitlines()):
         if line.startswith("Offending "):
             path, colon, number = line.partition(" in ")[2].rstrip().rpartition(":")
@@ -257,7 +257,7 @@ CONSEQUENCES: Final = (": terminating, ", "UNKNOWN port 65535")
 
 
 def _cause_line(text: str) -> str:
-    """Return the message of ssh that names the cause of a problem; "" if there is none.
+    """Return the message of ssh that names the cause of a problem, or "" if there is none.
 
     This is the last message that may report a problem; before a consequence, the first. What precedes the last message
     may be from the server, but no server has answered if a ProxyCommand could not be started.

@@ -24,7 +24,7 @@ class Event(msgspec.Struct, tag_field="event", omit_defaults=True, gc=False):
     at: float
     """The number of seconds since the outermost run began, on the clock of the run."""
     path: str
-    """The path of the job or scheduler that the event is about; "" for the outermost scheduler."""
+    """The path of the job or scheduler that the event is about, or "" for the outermost scheduler."""
 
 
 class RunStarted(Event, tag="run_started"):
@@ -50,7 +50,7 @@ class JobAdded(Event, tag="job_added"):
     label: str
     kind: str
     inside: str = ""
-    """The path of the nested scheduler that the job belongs to; "" for a job of the outermost scheduler."""
+    """The path of the nested scheduler that the job belongs to, or "" for a job of the outermost scheduler."""
     requires: list[str] = []
     scheduler: bool = False
     service: bool = False
@@ -60,7 +60,7 @@ class JobAdded(Event, tag="job_added"):
     expected: float | None = None
     """The expected duration in seconds."""
     retry: int = 0
-    """The maximum number of retries; 0 if a decorator decides whether the job is retried."""
+    """The maximum number of retries, or 0 if a decorator decides whether the job is retried."""
     takes_slot: bool = True
     """Whether the job takes a slot of its scheduler's window while it runs."""
     first: bool = False

@@ -84,7 +84,7 @@ class Statement:
         kind: a box or a point, an edge, the begin or the end of a frame, or boxes in one rank, in this order.
         names: the name of the box or of the frame, the two ends of an edge, or the boxes.
         attributes: what dot is told about it, apart from texts.
-        label: its label; None if it has none.
+        label: its label, or None if it has none.
         remarks: the lines below the label.
         tooltip: its tooltip.
 

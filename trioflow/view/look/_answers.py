@@ -78,7 +78,7 @@ def _free_address() -> str:
 
 
 def peer_of(connection: socket.socket) -> tuple[int | None, int | None]:
-    """Return the process and the user at the other end of a connection; None for what the system does not tell."""
+    """Return the process and the user at the other end of a connection, or None for what the system does not tell."""
     if sys.platform != "linux":
         return None, None
     pid, user, _ = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
@@ -203,7 +203,7 @@ def _answer_client(connection: socket.socket) -> None:
 
 
 def _read_request(connection: socket.socket) -> Any:
-    """Return the request of a client; None if it sends none.
+    """Return the request of a client, or None if it sends none.
 
     Raises:
         OSError: it takes too long.
@@ -226,7 +226,7 @@ def answer(request: Any = None, pid: int | None = None) -> Iterator[bytes]:
     """Yield the answer to a client of the same user as JSON, which is an object with the error if there is one.
 
     Args:
-        request: what the client asks for; None for the record of this process.
+        request: what the client asks for, or None for the record of this process.
         pid: the process that asks, if the system tells.
 
     """
@@ -412,7 +412,7 @@ def _watch_for_pages(run: Run) -> None:
 
 
 def forget_abandoned() -> float | None:
-    """Forget the runs of pages that do not ask any more; return when to look again, in seconds; None for never."""
+    """Forget the runs of pages that do not ask any more; return when to look again, in seconds, or None for never."""
     with watching:
         now, remaining = time.monotonic(), list[float]()
         for key, watch in list(watches.items()):

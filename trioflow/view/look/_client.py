@@ -146,7 +146,7 @@ def _check_process(pid: int) -> None:
 
 
 def _ask_at_socket(pid: int, request: Record | None) -> bytes | None:
-    """Return the answer at the socket of a process, as far as it came; None if it has no socket."""
+    """Return the answer at the socket of a process, as far as it came, or None if it has no socket."""
     if not posix.IS_POSIX:
         return None
     data = bytearray()
@@ -248,7 +248,7 @@ def _looking_alone(pid: int) -> Generator[None]:
 
 
 def _wait_for_file(pid: int, path: Path, timeout: float) -> bytes | None:
-    """Return the content of a file as soon as it exists; None if it does not exist after `timeout` seconds."""
+    """Return the content of a file as soon as it exists, or None if it does not exist after `timeout` seconds."""
     deadline = time.monotonic() + timeout
     while time.monotonic() < deadline:
         with contextlib.suppress(FileNotFoundError):

@@ -142,7 +142,7 @@ class WatchedRun:
         return time.strftime("%H:%M:%S", time.localtime(moment + self._constant_fields["wall_offset"]))
 
     def lacks(self, tally: Tally, counted: list[JobFacts]) -> str:
-        """Say what is not known of a run that drops its jobs; "" if nothing is lacking."""
+        """Say what is not known of a run that drops its jobs, or "" if nothing is lacking."""
         if self.answer["keeps_jobs"]:
             return ""
         known = sum(facts.span.state.is_settled and not facts.span.forever for facts in counted)

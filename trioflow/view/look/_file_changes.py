@@ -157,7 +157,7 @@ class FileChange:
 
         Args:
             node: the statement.
-            before: a statement that has bound the same name, and is no more; None if there is none.
+            before: a statement that has bound the same name, and is no more, or None if there is none.
 
         """
         name, place = name_bound(node), node

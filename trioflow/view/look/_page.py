@@ -52,7 +52,7 @@ class Page:
 
     Args:
         pid: the process of the program.
-        label: the label of the run; None if only one run is in progress.
+        label: the label of the run, or None if only one run is in progress.
         own_key: the key under which the program expects the page, if it has started its server, which ends with it.
 
     """
@@ -398,7 +398,7 @@ class PageHandler(BaseHTTPRequestHandler):
         self._send_data(answer)
 
     def _requested_name(self) -> str | None:
-        """Return what follows the token in the address; None if the token or the host is wrong."""
+        """Return what follows the token in the address, or None if the token or the host is wrong."""
         _, token, name = [*self.path.split("/", 2), "-", "-"][:3]
         is_right = hmac.compare_digest(token.encode(), self.server.token.encode())
         return name if is_right and LOCAL_HOST.fullmatch(self.headers.get("Host", "")) else None

@@ -135,8 +135,8 @@ class Picture:
     Attributes:
         plan: what it shows.
         names: the names of its boxes and frames; none if nothing could be read.
-        svg: the picture; "" if there is none.
-        number: the number of its layout; 0 if there is none.
+        svg: the picture, or "" if there is none.
+        number: the number of its layout, or 0 if there is none.
         note: what is to be said of it.
 
     """

@@ -126,7 +126,7 @@ def _describe_run(in_progress: RunInProgress, blocking: dict[AnyJob, int]) -> Re
 
 
 def _age(since: float | None, now: float) -> float | None:
-    """Return the seconds until `now`: 0 for what has begun since the record was begun; None if it is not known."""
+    """Return the seconds until `now`: 0 for what has begun since the record was begun, or None if it is not known."""
     return None if since is None else max(0.0, now - since)
 
 
@@ -199,7 +199,7 @@ def _describe_line(frames: Iterable[tuple[FrameType, int]]) -> Record | None:
 
 
 def line_text(line: Record | None) -> str:
-    """Return a line of code that was described, with its function; "" for None."""
+    """Return a line of code that was described, with its function, or "" for None."""
     return "" if line is None else f"{line['text']} (in {line['function']})"
 
 

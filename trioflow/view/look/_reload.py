@@ -53,7 +53,7 @@ def reload(by: str = "") -> str:
     """Take the code that has changed in the program's own files, and return what it is, as words.
 
     Args:
-        by: who asks, for the logs of the runs in progress; "" for the program itself.
+        by: who asks, for the logs of the runs in progress, or "" for the program itself.
 
     Raises:
         RuntimeError: it cannot be taken, and nothing has changed. The message says why.

@@ -46,7 +46,7 @@ def _outcome_word(job: JobRecord) -> str:
 
 
 def _failures_text(job: JobRecord) -> str:
-    """Return what failed in a nested scheduler, in the words of a verdict; "" if nothing did, or for a job."""
+    """Return what failed in a nested scheduler, in the words of a verdict, or "" if nothing did, or for a job."""
     if not isinstance(job, SchedulerRecord) or job.is_first:
         return ""
     counts = job.counts
@@ -62,8 +62,8 @@ class LogDisplay(Display):
         model: the run.
         symbols: the symbols that the stream can show.
         has_colors: whether to color the outcomes of the jobs, and the verdict.
-        get_tag: a function that returns the tag before each line of a job; None for no tags.
-        fold: what folds the lines of each job; None to leave them as they are.
+        get_tag: a function that returns the tag before each line of a job, or None for no tags.
+        fold: what folds the lines of each job, or None to leave them as they are.
 
     """
 

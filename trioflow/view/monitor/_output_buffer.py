@@ -148,7 +148,7 @@ class OutputBuffer:
     Args:
         wake: a function that is called when lines have been added.
         write_out: a function that is called when the buffer is full. It must write all lines.
-        get_tag: a function that returns the tag before each line of a job; None for no tags.
+        get_tag: a function that returns the tag before each line of a job, or None for no tags.
 
     """
 
@@ -396,7 +396,7 @@ class LogOutput(OutputBuffer):
 
     Args:
         names: the streams to replace, "stdout" or "stderr". The lines are written to the first one.
-        get_tag: a function that returns the tag before each line of a job; None for no tags.
+        get_tag: a function that returns the tag before each line of a job, or None for no tags.
 
     """
 

@@ -50,7 +50,7 @@ class JobRow:
 
     job: JobRecord
     depth: int | None = None
-    """The number of levels by which the line is indented in the tree of jobs; None if it is not part of a tree."""
+    """The number of levels by which the line is indented in the tree of jobs, or None if it is not part of a tree."""
     failure_count: int = 1
     """The number of jobs with failures of one kind, including this job."""
     has_other_messages: bool = False
@@ -63,7 +63,7 @@ class SelectedRows:
 
     rows: list[JobRow]
     hidden_counts: dict[str, int] | None = None
-    """The number of jobs without a row, by state; None if the picture does not show this number."""
+    """The number of jobs without a row, by state, or None if the picture does not show this number."""
     forever_rows: list[JobRow] = field(default_factory=list[JobRow])
     """The rows of forever jobs, which are shown below all other rows."""
 
@@ -280,7 +280,7 @@ class PictureRenderer:
         return lines
 
     def _wait_causes_text(self, separator: str) -> str:
-        """Return the number of waiting jobs by cause, as in `waiting: 41 for jobs · 5 for gpu`; "" if none waits.
+        """Return the number of waiting jobs by cause, as in `waiting: 41 for jobs · 5 for gpu`, or "" if none waits.
 
         Ready jobs of one scheduler with equal needs have the same cause, so only one of these jobs is queried.
         """

@@ -119,7 +119,7 @@ class JobCounts(Tally):
     is, because otherwise it only waits.
 
     Args:
-        enclosing: the counts of the enclosing scheduler; None for the outermost scheduler, and for a `First`.
+        enclosing: the counts of the enclosing scheduler, or None for the outermost scheduler, and for a `First`.
         of_first: for a `First`, the counts of the enclosing scheduler.
 
     """
@@ -184,7 +184,7 @@ class JobRecord:
 
     Args:
         job: the job itself.
-        enclosing: the enclosing scheduler; None for the outermost scheduler.
+        enclosing: the enclosing scheduler, or None for the outermost scheduler.
         forever: whether the job is a forever job.
 
     """
@@ -202,7 +202,7 @@ class JobRecord:
     is_failed_group = False
     """Whether it counts as a failed group: its failure is in no member, and fails its scheduler."""
     ready_group: dict[JobRecord, None] | None = None
-    """The group of `SchedulerRecord.ready_jobs_by_needs` that the job is in; None if it is in none."""
+    """The group of `SchedulerRecord.ready_jobs_by_needs` that the job is in, or None if it is in none."""
 
     def __init__(self, job: AnyJob, enclosing: SchedulerRecord | None, forever: bool = False) -> None:
         self.job: Final = job
@@ -241,7 +241,7 @@ class JobRecord:
 
     @property
     def first(self) -> SchedulerRecord | None:
-        """The outermost `First` that contains the job, and counts in its place; None if there is none."""
+        """The outermost `First` that contains the job, and counts in its place, or None if there is none."""
         return next((outer for outer in [*self.enclosing_schedulers()][::-1] if outer.is_first), None)
 
     @property

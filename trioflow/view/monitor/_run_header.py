@@ -42,12 +42,12 @@ class RunProgress:
     unreached_count: int = 0
     """The number of jobs that never start, because their scheduler has ended."""
     slots: tuple[int, int] | None = None
-    """The number of slots in use, and of all slots; None if there is no limit."""
+    """The number of slots in use, and of all slots, or None if there is no limit."""
     budget_texts: Sequence[str] = ()
     phase_text: str = ""
     """The word "ending" or "draining" if the run is about to end, or since when it is paused."""
     verdict: Verdict | None = None
-    """The verdict on the run; None if it has not ended."""
+    """The verdict on the run, or None if it has not ended."""
 
 
 class DisplayedCount(NamedTuple):
@@ -75,7 +75,7 @@ class RunHeader:
         Args:
             progress: the progress of the run.
             columns: the width of the terminal.
-            remaining: the remaining seconds of the run; None if unknown.
+            remaining: the remaining seconds of the run, or None if unknown.
 
         """
         if progress.verdict is None:
@@ -239,7 +239,7 @@ def estimate_text(seconds: float, is_least: bool = False) -> str:
 
 
 def estimate_words(left: TimeLeft | None, about: str = "about") -> str:
-    """Return how long a run goes on, such as "more than 9 s left"; "" if that is unknown."""
+    """Return how long a run goes on, such as "more than 9 s left", or "" if that is unknown."""
     return "" if left is None else f"{'more than' if left.is_least else about} {estimate_text(*left)} left"
 
 

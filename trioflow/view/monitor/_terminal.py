@@ -178,7 +178,7 @@ class TerminalDisplay(Display):
         draw: a function that returns a picture for a number of columns and lines.
         should_capture_child_output: whether output to descriptors 1 and 2, e.g. that of child processes, appears above
             the picture.
-        get_tag: a function that returns the tag before each line of a job; None for no tags.
+        get_tag: a function that returns the tag before each line of a job, or None for no tags.
 
     """
 

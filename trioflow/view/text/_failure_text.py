@@ -69,7 +69,7 @@ def format_traceback(error: BaseException, tb: TracebackType | None = None) -> s
 
     Args:
         error: the exception.
-        tb: the traceback to format; None for the traceback of the exception.
+        tb: the traceback to format, or None for the traceback of the exception.
 
     Returns:
         The text, which ends with a newline. If no frame belongs to the user's code, the text is only the type and

@@ -62,8 +62,8 @@ class RestoredJobs:
         """Count a restored job, or with `number=-1` no more; its date stays.
 
         Args:
-            settled_at: the time when it settled in the run that ran it, in seconds since 1970; None if unknown.
-            elapsed: the seconds that it took in that run; None if unknown.
+            settled_at: the time when it settled in the run that ran it, in seconds since 1970, or None if unknown.
+            elapsed: the seconds that it took in that run, or None if unknown.
             number: how many such jobs.
 
         """
@@ -228,7 +228,7 @@ def failed_groups_text(number: int) -> str:
 
 
 def failures_text(failed: int, blocked: int, tolerated: int, total: int, failed_groups: int = 0, idle: int = 0) -> str:
-    """Return what failed of all jobs, e.g. `2 failed, 3 blocked of 30, 1 group failed`; "" if nothing did."""
+    """Return what failed of all jobs, e.g. `2 failed, 3 blocked of 30, 1 group failed`, or "" if nothing did."""
     counts = [(failed, "failed"), (blocked, "blocked"), (tolerated, "tolerated"), (idle, "never started")]
     text = ", ".join(f"{number} {word}" for number, word in counts if number)
     return ((text and f"{text} of {total}") + failed_groups_text(failed_groups)).removeprefix(", ")
@@ -264,10 +264,10 @@ def create_verdict(
     """Return the verdict on a run.
 
     Args:
-        reason: why the run ended; None if it is still in progress, or if the reason is unknown.
+        reason: why the run ended, or None if it is still in progress, or if the reason is unknown.
         tally: the number of jobs in each state.
-        seconds: the duration of the run; None if unknown.
-        culprit: the failure that stopped the run, in the words of `failure_text`; None if no job stopped it.
+        seconds: the duration of the run, or None if unknown.
+        culprit: the failure that stopped the run, in the words of `failure_text`, or None if no job stopped it.
         noun: the word for a job in the sentence, e.g. "command" for a batch.
 
     """
@@ -324,7 +324,7 @@ def create_verdict(
 
 
 def run_seconds(scheduler: BaseScheduler) -> float | None:
-    """Return the duration of the last run of a scheduler in seconds; None if none has ended."""
+    """Return the duration of the last run of a scheduler in seconds, or None if none has ended."""
     began, ended = run_times(scheduler) or (0.0, None)
     return None if ended is None else ended - began
 

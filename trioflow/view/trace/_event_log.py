@@ -306,11 +306,11 @@ class LiveRun:
 
     @property
     def parent(self) -> LiveJob | None:
-        """The scheduler as a job in the enclosing run; None for an outermost scheduler."""
+        """The scheduler as a job in the enclosing run, or None for an outermost scheduler."""
         return None if self.enclosing is None else self.enclosing.jobs[self.scheduler]
 
     def find_key(self, job: AnyJob | None) -> int | None:
-        """Return the key of a job in this run or in an enclosing one; None if the job is in none of them."""
+        """Return the key of a job in this run or in an enclosing one, or None if the job is in none of them."""
         run: LiveRun | None = self
         while run is not None and job not in run.jobs:
             run = run.enclosing

@@ -44,9 +44,9 @@ class FamilyTime:
     waits: Mapping[str, float]
     """The total time for which the jobs waited, by cause, the longest first."""
     p50: float | None
-    """The median of the times for which the jobs worked; None if none did."""
+    """The median of the times for which the jobs worked, or None if none did."""
     p95: float | None
-    """The 95th percentile of the times for which the jobs worked; None if none did."""
+    """The 95th percentile of the times for which the jobs worked, or None if none did."""
 
 
 @final
@@ -213,7 +213,7 @@ class SlotUse:
     slot_count: int
     """The number of slots, as defined at the top of this module."""
     window_size: int | None
-    """The number of slots of the window; None if they are not counted by a window."""
+    """The number of slots of the window, or None if they are not counted by a window."""
     bars_by_slot: tuple[tuple[SlotBar, ...], ...]
     """For each slot that was used, the jobs in it in chronological order."""
     work_seconds: float

@@ -382,7 +382,7 @@ def _csv_row(record: TraceRecord, span: Span) -> Iterator[str]:
 
 
 def _restored_start_time(span: Span) -> str:
-    """Return the date and time at which a restored job started in the run that ran it; "" if they are unknown."""
+    """Return the date and time at which a restored job started in the run that ran it, or "" if they are unknown."""
     if span.restored_at is None or span.restored_elapsed is None:
         return ""
     try:

@@ -172,7 +172,7 @@ class TraceRecord:
         return {run.parent: run.culprit_number for run in self.runs}
 
     def find_culprit(self, run: RunSpan) -> Span | None:
-        """Return the span of the job whose failure stopped a run, at any depth; None if no job stopped it."""
+        """Return the span of the job whose failure stopped a run, at any depth, or None if no job stopped it."""
         number, cause = run.culprit_number, None
         while number is not None:
             cause = self.find_root_failure(self.spans[number])

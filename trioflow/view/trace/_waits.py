@@ -63,9 +63,9 @@ class ResourceUse:
     """The total amount. It is None for a rate, because jobs take from a rate without holding an amount of it."""
     cooldowns: Cooldowns
     uses_by_key: dict[str, ResourceUse] | None = None
-    """The use of each key; None if the resource is not a `PerKey`."""
+    """The use of each key, or None if the resource is not a `PerKey`."""
     key_totals: dict[str, float | None] = field(default_factory=dict[str, "float | None"])
-    """The total amount of each key; None for rates."""
+    """The total amount of each key, or None for rates."""
     has_gate: bool = False
     """Whether jobs may have had to wait although enough was free."""
     uses: list[tuple[float, float, float, int]] = field(default_factory=list[tuple[float, float, float, int]])
@@ -288,7 +288,7 @@ class WaitAnalysis:
 def _find_releasing(
     span: Span, cause: WaitCause, resource: ResourceUse | None, since: float, until: float
 ) -> int | None:
-    """Return the number of the span that ended a wait; None if there is none."""
+    """Return the number of the span that ended a wait, or None if there is none."""
     if resource is None:
         return None
     if cause is WaitCause.THROTTLED:

@@ -60,7 +60,7 @@ def report_html(record: TraceRecord, folder: Path | None, *, lacks: str = "") ->
 
     Args:
         record: the record of the runs.
-        folder: the directory of the report, to which links to files are relative; None if it is part of a page that
+        folder: the directory of the report, to which links to files are relative, or None if it is part of a page that
             moves, whose console is above it.
         lacks: which jobs it lacks, because they were dropped; it then leaves out what would be false without them.
 
