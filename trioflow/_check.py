@@ -168,7 +168,7 @@ class FileUses:
         self._waits: dict[AnyJob, int] = {}
 
     def unordered_writers(self) -> Iterator[tuple[AnyJob, str]]:
-        """Yield each job that writes a file beside another one, and what is wrong."""
+        """Yield each job that writes the same file as another job, with the problem and the remedy."""
         for path, jobs in self._writers.items():
             if len(jobs) > 1:
                 self._sort(jobs)

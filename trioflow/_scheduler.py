@@ -498,7 +498,7 @@ class First(Scheduler, Generic[T_co]):
     Its result, which another job gets if the `First` is among its arguments, is the result of the first job that
     succeeded; with `enough` > 1, it is the list of their results, in the order in which they succeeded. The jobs that
     were cancelled have unwound when the `First` settles. Each job takes needs, rates and tokens like any other. The
-    `First` takes one slot of the window in which it stands, as any nested scheduler does.
+    `First` takes a slot of its scheduler's window, as any nested scheduler does.
 
     A member that another member requires does not compete: `First(Sequence(connect, ask), other)` waits for `ask` or
     `other`. With `run_if="failed"`, a member is a fallback of those that it requires, and competes with them.

@@ -1,4 +1,4 @@
-"""A running batch: a scheduler in which one job adds a job for each command, and another reports the outcomes.
+"""A running batch: a scheduler with a job that adds a job for each command, and another job that reports the outcomes.
 
 ```
 arguments ──► feed: is a slot free? is it time? ──► a BatchCommandJob, restored or run ──► report ──► printer

@@ -1,4 +1,4 @@
-"""`BatchCommandJob`: the job of one command, its outcome, and what a journal keeps of its failure.
+"""`BatchCommandJob`: the job of a command, its outcome, and the part of its failure that a journal keeps.
 
 The outcome is in the terms of a shell, of GNU parallel, and of the summary of the batch.
 """

@@ -119,9 +119,9 @@ class Reporter:
     Args:
         options: the options of the command line.
         total: the number of all commands, if a percentage in `--halt` needs it, or None if it is unknown.
-        print_guard: called for each print; returns the context manager around it.
+        print_guard: called for each print. It returns the context manager around the print.
         records: the records of the batch.
-        directory: the one of them that is a directory of outputs, if there is one.
+        directory: the record that is a directory of outputs, if there is such a record.
         on_progress: called after the end of each command.
 
     Attributes:

@@ -237,7 +237,7 @@ class SourceProduct:
     """All combinations of items, one from each group of sources. The item of the last group varies fastest.
 
     Attributes:
-        total: the number of commands, or None if it is unknown, because not all lines have been read.
+        total: the number of commands; None if it is unknown, because not all lines have been read.
 
     """
 
@@ -294,7 +294,7 @@ class SourceProduct:
 
     @property
     def descriptor(self) -> int:
-        """The descriptor that becomes readable when another item may be available, or -1 if all items have been read."""
+        """The descriptor that becomes readable when another item may be available, or -1 if all items were read."""
         return -1 if self._lazy_source is None else self._lazy_source.descriptor
 
     def iter_arguments(self, *, blocking: bool) -> Iterator[Arguments | None]:

@@ -155,6 +155,6 @@ def command() -> None:
     """Run or inspect the scenario in a Python file, or run commands, here and on other machines.
 
     FILE is a Python file. NAME is a global Scheduler in it, or a function that returns one; --set gives the function's
-    parameters. Without NAME, trioflow takes the file's only global Scheduler that is not nested in another; if there
-    are several, the one called scenario; if there are none, the function called scenario.
+    parameters. Without NAME, trioflow takes the file's only global Scheduler that is not nested in another. If there
+    are several, it takes the Scheduler called scenario. If there is none, it takes the function called scenario.
     """

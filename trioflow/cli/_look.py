@@ -80,7 +80,7 @@ class LookCommand(click.Command):
 @click.option("--answer", nargs=2, metavar="PATH VALUE", help="Answer the question of the job at PATH.")
 @click.option("--run", "label", metavar="LABEL", help="The run, if there are several; for --window also a path.")
 def command(pid: int | Path | None, label: str | None, **options: object) -> int:
-    """Show what a program that runs is doing: what runs, since when and where; what waits, and why; what has failed.
+    """Show what a running program does: what runs and where, what waits and why, and what failed.
 
     PID is the number of its process; without it, the programs that answer are listed. `trioflow run` and `batch`
     answer, and so does each program of the same user on Python 3.14 or newer, if this command runs on the same version.

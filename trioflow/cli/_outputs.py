@@ -84,7 +84,7 @@ def echo(text: str = "", *, err: bool = False, nl: bool = True) -> None:
 
 
 def echo_address(url: str, *, err: bool = False) -> None:
-    """Print the address of a page; in a session of ssh, with the command that makes it one of the user's own machine.
+    """Print the address of a page, and in a session of ssh the command that forwards it to the user's machine.
 
     Raises:
         OSError: the stream cannot be written.

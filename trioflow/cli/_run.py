@@ -146,9 +146,9 @@ class RunOptions:
 def command(scheduler: Scheduler, options: RunOptions) -> int:
     """Run the scenario in a Python file.
 
-    Ctrl-C, SIGTERM and SIGHUP end the run cleanly; a second signal ends it immediately. At the end, the command
-    prints each kind of failure on standard error, with a traceback; the verdict; the slowest chain of jobs; the files
-    it has written; and how to run again.
+    Ctrl-C, SIGTERM and SIGHUP end the run cleanly; a second signal ends it immediately. At the end, the command prints
+    on standard error each kind of failure with a traceback, the verdict, the slowest chain of jobs, the files it has
+    written, and how to run again.
     """
     if options.critical:
         scheduler.critical_jobs = True

@@ -113,8 +113,8 @@ loaded_modules: Final[list[ModuleType]] = []
 def load_file(path: Path) -> ModuleType:
     """Execute the user's file as the main module, with its directory first on `sys.path`.
 
-    Its `__name__` is that of the file, so that what is below `if __name__ == "__main__"` is not executed; with a prefix
-    if there is another module of this name already. As `__main__`, other processes load it by its path, whatever it is
+    Its `__name__` is the name of the file, so that code below `if __name__ == "__main__"` is not executed. The name has
+    a prefix if another module has it already. As `__main__`, other processes load it by its path, whatever it is
     called.
 
     Raises:

@@ -79,7 +79,7 @@ Examples:
 @click.argument("before", type=TRACE_FILE)
 @click.argument("after", type=TRACE_FILE)
 def compare_runs(before: Path, after: Path) -> int:
-    """Explain why one run took more or less time than another: what changed along their critical paths.
+    """Explain why a run took more or less time than another: the changes along their critical paths.
 
     BEFORE and AFTER are files written by `trioflow run --trace FILE.json`. Jobs are matched by their paths. The
     changes add up to the difference between the two runs. A job that is not on a critical path contributes nothing.

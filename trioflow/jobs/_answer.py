@@ -132,8 +132,8 @@ class Answer(JobKind[T], box=BoxStyle("question", "note", (">", "]")), takes_slo
         Before the job has started, the answer is kept for it. It takes precedence over another one in the journal.
 
         Args:
-            value: one of the `choices`; or a text, which `parse` reads; or a value of another type, which is taken as
-                it is.
+            value: one of the `choices`, a text, which `parse` reads, or a value of another type, which is taken as it
+                is.
 
         Raises:
             ValueError: the value is no choice, or `parse` raised an exception. The job still waits.

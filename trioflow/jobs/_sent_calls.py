@@ -1,6 +1,6 @@
 """Calls that are sent to another process: whether they can be pickled, and environment variables that go with them.
 
-What cannot be pickled is found before the call is sent; the error names the part.
+A part that cannot be pickled is found before the call is sent, and the error names it.
 """
 
 from __future__ import annotations

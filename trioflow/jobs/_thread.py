@@ -67,9 +67,9 @@ class ThreadJob(
             or its time is over while its function runs, so that it can make the function in the thread return:
             `threading.Event().set`, or the `interrupt` of a database connection. If it raises, this is an incident.
         limiter: a `CapacityLimiter` of trio or anyio, as the backend requires. The running job waits for a token of
-            this limiter; its timeout begins when it has one. If the window is a limiter, too, the job takes no token of
-            the window. By default, the window of the scheduler is the only limit; the default limit of 40 threads in
-            trio and anyio does not apply.
+            this limiter. Its timeout begins when it has the token. If the window is a limiter, too, the job takes no
+            token of the window. By default, the window of the scheduler is the only limit; the default limit of 40
+            threads in trio and anyio does not apply.
         options: the options of every job; see `AbstractJob`.
 
     Raises:

@@ -73,7 +73,7 @@ def claim(owner: object, paths: Iterable[Any]) -> None:
 
 
 async def begin_outputs(job: AbstractJob[Any]) -> Callable[[bool], Awaitable[str]]:
-    """Note who writes the files that a job names, and what there is, and return what ends the attempt.
+    """Record who writes the files of a job, and which exist. Return the function that ends the attempt.
 
     That is called with whether the job has succeeded. If so, it checks that the job has written its files. Otherwise it
     sets aside all that is new in them, and returns a line for the log, or an empty text.
@@ -111,7 +111,7 @@ def describe_missing_output(job: AbstractJob[Any]) -> str | None:
 
 
 def take_snapshot(place: str) -> Snapshot:
-    """Return what there is at a path, without what is behind links."""
+    """Return the file or folder at a path, without following links."""
     entries: Snapshot = {}
     todo = [place]
     while todo:
@@ -127,7 +127,7 @@ def take_snapshot(place: str) -> Snapshot:
 
 
 def set_aside(path: Any, place: str, before: Snapshot, job: Any, began: int, others: Collection[str] = ()) -> str:
-    """Rename what is new at a path, and below it, to NAME.partial, unless its job also reads it; return how.
+    """Rename new files at a path and below it to NAME.partial, unless its job also reads them. Say so in a text.
 
     Args:
         path: the file or directory, as the user has named it.

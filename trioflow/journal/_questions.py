@@ -10,8 +10,8 @@ run.db-answers/
 
 HASH is the hash of the job's path in the journal. Each file is written under another name, so it is never read while it
 is written. An answer for which a run waits gets its name by a link, which succeeds for the first of several writers
-alone; so the answer that has the name is the one that the run takes. While nothing runs, an answer gets its name by a
-rename, and the last one counts. The run removes question and answer when it has committed the job's result.
+alone. So the run takes the answer that has the name. While nothing runs, an answer gets its name by a rename, and the
+last one counts. The run removes question and answer when it has committed the job's result.
 
 The directory can be entered by this user alone. It is not used if another user could have written to it, since an
 answer may be an approval.
@@ -183,7 +183,7 @@ class QuestionFiles:
             raise JournalError(f"cannot write {os.fspath(target)!r}: {error.strerror}") from error
 
     def take(self, path: str) -> bool:
-        """Rename the answer for the job at `path`, so that no later one replaces it; return whether there is one."""
+        """Rename the answer for the job at `path`, so that no later answer replaces it. Return whether it exists."""
         try:
             os.rename(self._file("answer", path), self._file("taken", path))
         except OSError:

@@ -13,8 +13,8 @@ jobs have the same path, none of them is stored. Nor is a job that only the name
 The record of a `First` has the paths of the winners, and for a winner that is a scheduler, which of its jobs have
 succeeded: a later run restores it as a whole. It is valid as long as the records of all these jobs are, and of their
 inputs. A run looks a `First` up before it starts, so none of its jobs runs again if it is restored. Otherwise, its jobs
-are looked up one by one; so are those of an outermost `First`, which is no job: it has no result, and its users read
-the states and results of its jobs.
+are looked up one by one. So are the jobs of an outermost `First`, which is no job and has no result: its users read the
+states and results of its jobs.
 """
 
 from __future__ import annotations

@@ -51,10 +51,11 @@ class Counted:
     """The share of a job, or of several jobs together, in the fingerprints of jobs that require them.
 
     Args:
-        text: the fingerprint, or another text that changes with what counts; "" if nothing does.
+        text: the fingerprint, or another text that changes whenever the counted work changes. It is "" if nothing
+            counts.
         number: the number of jobs that count.
-        ran: when the last of them has run; `NEVER` if that does not count.
-        cause: the first change that has made this one run, if it ran in this run.
+        ran: when the last of them ran, or `NEVER` if that does not count.
+        cause: the first change that made this job run, if it ran in this run.
 
     """
 

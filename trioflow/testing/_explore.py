@@ -190,8 +190,8 @@ def explore(
 ) -> Exploration:
     """Run a scenario many times on virtual time, with varying orders and faults, and report what breaks it.
 
-    The first runs are plain. In the others, tasks resume in other orders; jobs take longer, fail, time out, or are
-    cancelled at any of their waits; the run is interrupted; or the program is killed and started again with its
+    The first runs are plain. In the others, tasks resume in other orders. Jobs take longer, fail, time out, or are
+    cancelled at any of their waits. The run is interrupted, or the program is killed and started again with its
     journal. After each run these invariants must hold:
 
     - no job raised an AssertionError, and `check` raised nothing;

@@ -1,7 +1,7 @@
 """Admission of the ready jobs of a run in which some jobs need resources, across all runs that share these resources.
 
 Admission knows two things: what a `Resource` promises, and the keys of jobs, which say who goes first. There are three
-levels. A `WaitingGroup` has the waiting jobs of one run with equal needs; only the first of them can start next. An
+levels. A `WaitingGroup` has the waiting jobs of a run with equal needs. Only the first of them can start next. An
 `OrderedPlaces` has the groups of one run, in the order of its policy. An `Admission` has the places of all runs that
 share resources, and merges them: a higher priority comes first, then the job that became ready first.
 
@@ -69,8 +69,8 @@ LAST: Final = (math.inf,)
 class WaitingGroup:
     """The waiting jobs of one run with equal needs, which may be none but a slot, apart from a key.
 
-    Each job waits in exactly one heap: in `heap`, or parked with the key that it needs. The first entry of `heap` is
-    that of a job that waits, and `needs`, `resources` and `entry` are always those of this job; see `update`.
+    Each job waits in exactly one heap: in `heap`, or parked with the key that it needs. The first entry of `heap`
+    belongs to a waiting job, and `needs`, `resources` and `entry` always belong to the same job; see `update`.
 
     Args:
         places: the jobs of the run.
@@ -98,7 +98,7 @@ class WaitingGroup:
         self.entry: GroupEntry | None = None  # the entry of this group in `OrderedPlaces.group_entries`
 
     def update(self) -> None:
-        """Take the place of the first job, which may have settled, or may be another one; leave if no job is left."""
+        """Take the place of the first job, which may have changed or settled. Leave if no job is left."""
         _drop_settled(self.heap)
         places, first = self.places, self.heap[0] if self.heap else None
         if first is not None and self.entry is not None and first[1] == self.entry[1]:
@@ -496,11 +496,11 @@ class Admission:
             The group, and with what its first job must be parked: a `Key` that is taken or reserved, or a resource
             that is free, but whose gate is closed; None if the job can start. None if there is no such group.
 
-        A scan changes no line and no resource; the private fields of the admission record what it has found. Before it
+        A scan changes no line and no resource. The private fields of the admission record its findings. Before it
         looks at a group, this holds for the groups before it:
 
-        - None of their first jobs can start. It lacks something, or needs what is reserved, or its run has no room, or
-          too many groups wait for what it needs.
+        - None of their first jobs can start. It lacks something, needs a reserved resource, has a run without room, or
+        needs a resource for which too many groups wait.
         - `_passed` has those that lack something, or need what is reserved.
         - A later group can start or be parked only if it needs nothing that is saturated, and not only what is
           exhausted. If no kind of group is left, the scan is over. What is reserved keeps it from starting, unless it
@@ -607,7 +607,7 @@ class Admission:
 
 
 def join_admission(places: OrderedPlaces, resources: Iterable[PoolEntry]) -> None:
-    """Put places and these resources into the same admission; merge the admissions to which they already belong."""
+    """Put places and these resources into the same admission. Merge the admissions that they already have."""
     for resource in resources:
         if resource.admission is None:
             resource.admission = places.admission

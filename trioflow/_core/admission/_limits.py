@@ -13,10 +13,10 @@ What a job takes at its admission begins to accrue again only when the job start
 interval of `t` seconds take at most the limit, or `burst + rate * t`, however long admitted jobs wait for a limiter's
 token, or for the event loop.
 
-**Limits for each key**, such as each host that a crawler visits. The resource of a pool is a `PerKeyResource`. What
-jobs wait for and take is the `Key` in it: an ordinary resource, of which each job takes 1. A key exists while jobs wait
-for it or hold it, and until its rate is full or its pauses are over. So the memory depends on the keys in use, not on
-those that there have been.
+**Limits for each key**, such as each host that a crawler visits. The resource of a pool is a `PerKeyResource`. Jobs
+wait for the `Key` in it and take 1 of it, as of an ordinary resource. A key exists while jobs wait for it or hold it,
+and until its rate is full or its pauses are over. So the memory depends on the keys in use, not on those that there
+have been.
 
 Jobs whose key is taken are **parked** with it, and no round of the admission looks at them. When one can start, the
 first of each group competes again. So a round costs the same, however many keys there are.
@@ -59,9 +59,8 @@ class Budget:
     Use it when calls cost money, or take from an amount that does not come back.
 
     The need of a job is reserved when it starts, and used up when it settles. `current_job().used(usd=0.013)` corrects
-    it in both directions, until the job settles. Starting a job never exceeds a budget: a job for which less is left
-    than it needs waits as long as what running jobs have reserved could come back. Then it is BLOCKED, with a
-    `BudgetSpent`.
+    it in both directions, until the job settles. Starting a job never exceeds a budget. A job that needs more than is
+    left waits as long as running jobs could return enough. Then it is BLOCKED, with a `BudgetSpent`.
 
     Args:
         amount: the amount, more than 0: a number, or a size such as "1 GiB".
@@ -120,7 +119,7 @@ class BudgetShare:
 
 
 class BudgetResource(CountedResource):
-    """A `Budget` in one pool, or the part of one that a nested scheduler has reserved for its members."""
+    """A `Budget` in a pool, or the part of a budget that a nested scheduler has reserved for its members."""
 
     __slots__ = ("_has_logged", "_used_by_label", "reserved", "shares")
 
@@ -258,8 +257,8 @@ class Pool:
     Use it when jobs share what is limited: memory, graphics cards, licences, requests per minute.
 
     Args:
-        resources: the total of each resource, by name: a number; a size such as "24 GiB"; a list of named units, each
-            of which is given to one job at a time; a `Rate`; a `Budget`; or a `PerKey`.
+        resources: the total of each resource, by name. A total is a number, a size such as "24 GiB", a `Rate`, a
+            `Budget`, a `PerKey`, or a list of named units. Each unit is given to a single job at a time.
 
     Raises:
         TypeError: a total has another type.
@@ -890,8 +889,8 @@ class PerKey:
     which appears with its first use. A key that nothing uses takes no memory.
 
     Args:
-        limit: how many jobs may have a key at once; or a `Rate` with a key `requests` or with one key, of which each
-            job takes 1.
+        limit: the number of jobs that may have a key at once, or a `Rate` with a single key or with the key `requests`.
+            Each job takes 1 of this key.
         pause: how many seconds must pass between the end of one job of a key and the start of the next that takes its
             place. Only for a number.
         sizes: the limits of those keys that have another one, by key, such as `{"slow.org": 1}`.
@@ -1009,7 +1008,7 @@ class Key(Resource):
 
     @abstractmethod
     def used_until(self) -> float:
-        """Return the time from which the key is as a new one, if no job holds it."""
+        """Return the time from which the key is as good as new, if no job holds it."""
 
 
 class CountedKey(Key, CountedResource):
@@ -1048,7 +1047,7 @@ class CountedKey(Key, CountedResource):
         self.unused_by = job
 
     def public_free(self) -> float:
-        """Return the free places; those whose pauses are over are only counted when a job takes one."""
+        """Return the free places. Places whose pause is over are only counted when a job takes a place."""
         return super().public_free() + sum(map(self.has_come, list(self.rest_ends)))
 
     def used_until(self) -> float:
@@ -1090,7 +1089,7 @@ class RateKey(Key, RateResource):
 
 
 class PerKeyResource(PoolEntry):
-    """A `PerKey` in one pool, or the one key of it that a nested scheduler has taken for its members.
+    """A `PerKey` in a pool, or the single key of it that a nested scheduler has taken for its members.
 
     Args:
         name: the name in the pool.

@@ -16,9 +16,11 @@ Invariants, whenever control returns to the loop:
 4. `give_back` only takes: nothing starts in it. `admit` passes on, after the successors of the job have become ready.
    Each event that frees something, or makes a job ready, is followed by `take` or `ensure_searcher`, which call it.
    Events outside of the runs (a timer, `used()`, a gate, a token from the limiter) begin a round themselves.
-5. There is one order, that of the entries `(key, number, job)`. A job gets its entry when it begins to wait in
+5. There is a single order: the order of the entries `(key, number, job)`. A job gets its entry when it begins to wait
+in
    `places`, or, first in first out, when it leaves the deque. The entry goes with the job wherever it waits. A job that
-   was throttled in an attempt comes before all others; one that was admitted and returned, before those of its key.
+   was throttled in an attempt comes before all others. A job that was admitted and returned comes before the other jobs
+   of its key.
 6. Each condition has one owner, which decides whether a job may start now, and sees to it that `admit` is called when
    that may have changed, as the table says. An owner knows nothing of the others.
 7. What several runs may have has an owner that they share: an `Admission` for needs, `Tokens` for a limiter. It serves
@@ -44,7 +46,8 @@ Invariants, whenever control returns to the loop:
 | `resume()`                     | `set_paused`          | all runs in the pause, by priority and number               |
 | a larger window                | `size`                | the jobs of its run                                         |
 
-A clean-up lane waits for nothing: its jobs get their needs beyond what is free, and it admits those of its run first.
+A clean-up lane waits for nothing. Its jobs get their needs even beyond the free amounts, and it first lets the jobs of
+its run be admitted.
 
 **Tokens.** A limiter counts the jobs that are working, at any depth: those of the run whose window it is, and those of
 nested runs, except where a nested run has its own limiter. A job takes its token last, after its slot and its needs, so
@@ -144,7 +147,7 @@ def _keep_scheduled(jobs: deque[AbstractJob[Any]]) -> None:
 
 
 class Line:
-    """The ready jobs of one lane, and what those hold that may start or run. The module's docstring explains it.
+    """The ready jobs of a lane, and the slots and tokens of its jobs. The module's docstring explains it.
 
     Args:
         run: the run.
@@ -383,7 +386,7 @@ class Line:
 
 
 class Tokens:
-    """The tokens of one limiter for the runs of an outermost run: who waits, and what was given back."""
+    """The tokens of a limiter for all runs in an outermost run: the waiting runs, and returned tokens."""
 
     def __init__(self, backend: Backend, limiter: Any) -> None:
         self._backend: Final = backend
@@ -453,7 +456,7 @@ class Tokens:
     # ---- the request in the limiter's queue
 
     def update_request(self) -> None:
-        """Keep a worker in the limiter's queue as long as jobs wait: call this if a first one waits, or one leaves."""
+        """Keep a worker in the limiter's queue while jobs wait. Call this when the first waits, or any leaves."""
         if not self.waiting_count:
             self.tickets.clear()
             if self._request_scope is not None:
@@ -499,7 +502,7 @@ class Tokens:
 
 
 class RunTokens:
-    """The jobs of one run that have a token of a limiter, and those that wait for one."""
+    """The jobs of a run that have a token of a limiter, or wait for a token."""
 
     def __init__(self, line: Line, limit: Tokens) -> None:
         # Deleted when the run has ended.
@@ -517,7 +520,7 @@ class RunTokens:
         self.is_held_back = False
 
     def ask(self, entry: HeapEntry) -> bool:
-        """Return whether a job may start, because it needs no token or gets one at once; otherwise, let it wait."""
+        """Return whether a job may start, because it needs no token or gets a token at once. If not, let it wait."""
         job, limit = entry[2], self.limit
         if not self.is_held_back:
             if not (job._is_plain or (takes_slot(job) and not is_scheduler(job) and job._own_limiter is None)):
@@ -546,7 +549,7 @@ class RunTokens:
         self.line.startable.append(job)
 
     def give_back(self, job: AbstractJob[Any]) -> None:
-        """Take back the token of a job, for `pass_on`; if the job waits for one, let it wait no longer."""
+        """Take back the token of a job, for `pass_on`. If the job waits for a token, let it wait no longer."""
         if job in self.borrowers:
             self.limit.unused.append(self.borrowers.pop(job))
         elif self.waiting.pop(job, None) is not None:

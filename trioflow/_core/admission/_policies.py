@@ -1,4 +1,4 @@
-"""Who goes first: `Policy`, built in or of a user; `Outlook`, what a policy may use; `StartKeys`, the keys of jobs.
+"""Who goes first: `Policy`, built in or of a user, `Outlook`, facts for a policy, and `StartKeys`, the keys of jobs.
 
 The `key` of a user's policy is called by `SafePolicy`, which catches its errors during a run.
 
@@ -133,7 +133,7 @@ class CriticalPath(Policy):
 
 
 RunPolicies = tuple[Policy, Policy]
-"""The policy of a run in which no job has an expected duration, and that of one in which some have."""
+"""The policy of a run without expected durations, and the policy of a run whose jobs have some."""
 FIFO_POLICY: Final = Fifo()
 CRITICAL_PATH_POLICY: Final = CriticalPath()
 BUILTIN_POLICIES: Final[dict[PolicyName, RunPolicies]] = {
@@ -168,8 +168,8 @@ class StartKeys(Outlook):
     """The keys of the ready jobs of one run, and the facts that its policy may use for them.
 
     A key is a pair of a negated priority and the policy's key: jobs with a higher `priority` start first, and the
-    policy orders jobs of equal priority. Jobs with equal keys start in the order in which they became ready; if they
-    became ready together, in the order in which they were added.
+    policy orders jobs of equal priority. Jobs with equal keys start in the order in which they became ready. Jobs that
+    became ready together start in the order in which they were added.
 
     Args:
         policy: the policy.

@@ -1,4 +1,4 @@
-"""Resources: what a pool has, what admission asks of it (`Resource`), and what one job has (`Grant`).
+"""Resources: the entries of a pool, their interface for admission (`Resource`), and the share of a job (`Grant`).
 
 `CountedResource` is the kind of resource that jobs return.
 """
@@ -189,14 +189,14 @@ class Resource(PoolEntry):
         """Do what is due when a job starts that has this share: at `now`, or, if that is None, when this is called."""
 
     def refund(self, job: AbstractJob[Any], share: Any) -> None:
-        """Put back what a share has used up, because its job does not start; `give_back` follows."""
+        """Put back the used part of a share, because its job does not start. `give_back` follows."""
 
     @abstractmethod
     def public_share(self, need: Any, share: Any) -> Any:
         """Return the share of a job as users see it, in `current_job().granted`."""
 
     def is_exhausted(self) -> bool:
-        """Return whether the free amount is known to be too small for any waiting job, of which there is one."""
+        """Return whether the free amount is known to be too small for any waiting job. At least a single job waits."""
         return False
 
     def can_ever_meet(self, need: Any) -> bool:

@@ -314,7 +314,7 @@ def tasks_inside(task: object) -> list[asyncio.Task[Any]]:
 
 
 class EdgeGroup(WorkerGroup):
-    """The tasks of one run, native and in no task group, each of which is cancelled once for each cause."""
+    """The tasks of a run, native and in no task group. Each of them is cancelled once for each cause."""
 
     _host: AsyncioHost
     _loop: asyncio.AbstractEventLoop
@@ -396,7 +396,7 @@ class EdgeGroup(WorkerGroup):
 
 
 class CallScope:
-    """A scope around one call of a job, with the deadline of the job's worker; it cancels the call once."""
+    """A scope around a call of a job, with the deadline of the job's worker. It cancels the call once."""
 
     __slots__ = ("_deadline", "_group", "_is_cancelled", "_is_open", "_outer_deadline", "_worker")
 
@@ -494,7 +494,7 @@ class DirectAsyncioGroup(EdgeGroup):
 
 
 class DirectAsyncioSnapshot(TaskSnapshot):
-    """The snapshot of a task that runs one job alone: what may matter later is whether it was cancelled."""
+    """The snapshot of a task that runs a single job: only a cancellation may matter later."""
 
     __slots__ = ("_task",)
 

@@ -213,7 +213,7 @@ class WorkerGroup(Protocol):
         WorkerGroup.cancel(self, workers)
 
     def cancel_worker(self, worker: WorkerTask, repeatedly: bool = False) -> None:
-        """Cancel one worker, even a shielded one; `repeatedly` at each of its awaits, on asyncio, too.
+        """Cancel a worker, even if it is shielded. `repeatedly` cancels it at each of its awaits, on asyncio, too.
 
         A worker that has not begun may ignore this: its first step checks whether its run is stopping.
         """
@@ -426,7 +426,7 @@ class Backend(Protocol):
         return NO_HANDLER
 
     def woken_by_signals(self) -> AbstractContextManager[None]:
-        """Return a context manager in which a signal wakes the loop, even one that comes just before the loop waits."""
+        """Return a context manager in which a signal wakes the loop, even if it comes just before the loop waits."""
         return NO_HANDLER
 
     def name_task(self, task: object, name: str) -> None: ...

@@ -138,7 +138,7 @@ def has_path(
     targets: Iterable[Node],
     backwards: Callable[[Node], Iterable[Node]],
 ) -> bool:
-    """Return whether a path leads from one of `sources` to one of `targets`.
+    """Return whether a path leads from any of `sources` to any of `targets`.
 
     Two searches, forwards from `sources` and backwards from `targets`, take turns until they meet or one of them is
     exhausted. So the smaller search decides the cost. `backwards` must be the inverse of `forwards`.

@@ -203,7 +203,7 @@ class Waiting(NamedTuple):
     """The current wait of a job."""
 
     cause: WaitCause
-    """The cause; if there are several, the one that is checked first."""
+    """The cause. If there are several causes, this is the cause that is checked first."""
     resource: str = ""
     """The name of the missing resource, or empty for causes without one."""
     text: str = ""

@@ -71,12 +71,12 @@ def fit(
     measure: Callable[[str], float] = len,
     ellipsis: str = "…",
 ) -> str:
-    """Shorten a text to a width; an ellipsis replaces what is left out. All texts that are too long are cut here.
+    """Shorten a text to a width. An ellipsis replaces the rest. All texts that are too long are cut here.
 
     Args:
         text: the text.
         width: the maximum width.
-        keep: the part to keep; "ends" leaves out the middle.
+        keep: the part to keep. "ends" leaves out the middle.
         measure: returns the width of a text; by default, its number of characters.
         ellipsis: the replacement. If even this is too wide, the result is empty.
 

@@ -49,7 +49,7 @@ def outermost_scheduler(scheduler: BaseScheduler) -> BaseScheduler:
 
 
 def outermost_ended(job: AbstractJob[Any]) -> AbstractJob[Any]:
-    """Return the outermost nested scheduler around a job that has ended, with which the job runs; or else the job."""
+    """Return the outermost ended nested scheduler around a job, with which the job runs, or else the job."""
     for enclosing in enclosing_schedulers(job):
         if enclosing._scheduler is not None and enclosing._state.is_settled:
             job = enclosing

@@ -480,7 +480,7 @@ class FunctionJob(AbstractJob[T]):
     Args:
         function: the function to call.
         args: positional arguments of the call; jobs among them are inputs.
-        kwargs: keyword arguments of the call, or None; jobs among them are inputs too.
+        kwargs: keyword arguments of the call, or None. Jobs among them are inputs, too.
         options: the options of every job; see `AbstractJob`.
 
     Raises:

@@ -129,7 +129,7 @@ class RunExtras:
     def add_retry(
         self, began: float, ended: float, error: BaseException | None, backoff: float, *, had_settled: bool = False
     ) -> None:
-        """Count another attempt, after a backoff. The one before ended with `error`; with None, it succeeded."""
+        """Count another attempt, after a backoff. The last one ended with `error`; None is success."""
         self.retry_count += 1
         self.earlier_seconds += ended - began
         text = "" if error is None else _errors.one_line_error(error)
@@ -634,7 +634,7 @@ class AbstractJob(Generic[T]):
 
     @property
     def state(self) -> JobState:
-        """The state of the job; while its own `on_done` or `on_settled` is called, the one that it is about to have."""
+        """The state of the job. During the job's own `on_done` or `on_settled`, this is already its final state."""
         return (self._extras or RunExtras).coming_state or self._state
 
     def is_idle(self) -> bool:
@@ -810,8 +810,8 @@ class AbstractJob(Generic[T]):
         log names it. A job that only its own `cancel()` has ended can be tried again, too. From another thread than
         that of the run, this takes effect in the next turn of its loop, if it still can.
 
-        In a nested scheduler that has ended, this tries again the outermost one around the job that has: it keeps what
-        has succeeded. A function that is told that a job settles may call this, too.
+        If nested schedulers around the job have ended, this tries the outermost of them again, which keeps the jobs
+        that succeeded. A function that is told that a job settles may call this, too.
 
         Raises:
             RuntimeError: the scheduler is not running, or is draining or stopping; the job has not failed, can run

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 MAX_ARGUMENTS_LENGTH: Final = 60
 """The maximum number of characters of all arguments together in a default label; an ellipsis replaces the rest."""
 MAX_STRING_LENGTH: Final = 24
-"""The maximum number of characters of one string in a default label; the middle of a longer one is left out."""
+"""The maximum number of characters of a string in a default label. The middle of a longer string is left out."""
 MAX_FLOAT_LENGTH: Final = 12
 """The maximum number of characters of a float in a default label; a longer one is rounded."""
 MAX_LABEL_LENGTH: Final = 200

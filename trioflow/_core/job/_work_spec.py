@@ -77,7 +77,7 @@ class Work:
     rejects: Callable[[Any], str | None] | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
-        """Convert each field but `what` to a tuple; a single path becomes a tuple of one."""
+        """Convert each field but `what` to a tuple. A single path becomes a tuple with this path."""
         for name in ("arguments", "options", "reads", "writes", "appends", "begins_anew"):
             value: Any = getattr(self, name)
             if name == "options" and isinstance(value, Mapping):

@@ -57,9 +57,9 @@ class FirstRule(Part, Instrument):
                                     └──► its competitor has settled without success, or was restored ┘
     ```
 
-    Without a `stagger`, there is one turn; with an infinite one, a success opens the next, too. With a journal, no job
-    starts before all jobs that are ready have been looked up: what an earlier run has paid for decides first, in the
-    order in which it was recorded.
+    Without a `stagger`, there is a single turn. With an infinite `stagger`, a success opens the next turn, too. With a
+    journal, no job starts before all jobs that are ready have been looked up: what an earlier run has paid for decides
+    first, in the order in which it was recorded.
     """
 
     def __init__(self, run: Run, enough: int, stagger: float | None) -> None:

@@ -184,7 +184,7 @@ class RequirementCounts:
             self.count_down_queued()
 
     def count_down_queued(self) -> None:
-        """Make the queued jobs ready one by one; the journal writer may defer the rest to a later turn."""
+        """Make the queued jobs ready one by one. The journal writer may defer the rest to a later turn."""
         run = self._run
         self.counting_down = True
         number = 0

@@ -57,7 +57,7 @@ class Standstill:
         self._stop_timer: Callable[[], None] | None = None
 
     def count_worker(self, number: int) -> None:
-        """Count one worker more that is active (1), or one fewer (-1); with 0, none."""
+        """Count an active worker more (1) or fewer (-1), or none (0)."""
         self._active_count += number
         if number > 0 and self._stop_timer is not None:
             self.close()

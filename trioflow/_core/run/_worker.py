@@ -1,4 +1,4 @@
-"""A worker: a task that runs one ready job after another; the workers of one run; and the turns that all share.
+"""A worker: a task that runs ready jobs, one after the other. Also the workers of a run, and their shared turns.
 
 This is the engine's hot path. Spawning a task costs ten times as much as running an empty job. So a worker whose job
 has ended takes the next ready job, and another worker is needed only while a job is suspended. Nevertheless, each job

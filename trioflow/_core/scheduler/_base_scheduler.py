@@ -111,8 +111,8 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
             `CapacityLimiter` of trio or anyio, which must fit the backend, and which several schedulers may share; or
             None or 0 for no limit. Forever jobs are not counted. A number limits the members, and a nested scheduler
             counts as one. A limiter limits the jobs at all depths, except in schedulers with a limiter of their own,
-            and does not count the schedulers themselves. During a run, a number may be replaced by another one, which
-            takes effect at once: with a smaller one nothing starts until enough jobs have ended.
+            and does not count the schedulers themselves. During a run, a number may be replaced by another number,
+            which takes effect at once: after a smaller number, nothing starts until enough jobs have ended.
         shutdown_timeout: seconds, more than 0, that the `co_shutdown` calls of all its jobs may take together at the
             end of each run; None or infinity for no limit. The default of 1 is enough to close connections. On asyncio,
             services and forever jobs that take longer to end are then cancelled at each `await`.
@@ -670,7 +670,7 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
                 of these signals, or a dict of such functions by signal, such as `{signal.SIGTERM: function}`. Python
                 calls it at any point of the program, so it must be short; it may end the process. If it returns None,
                 the run ends cleanly. If it returns a function, such as `scheduler.drain`, that function is called in
-                the event loop instead; so is `scheduler.drain`, if it is called there.
+                the event loop instead. So is `scheduler.drain`, if it is called there.
             journal: a `Journal`, or the path of one; None for no journal. The default is the option of the scheduler.
 
         Returns:

@@ -95,8 +95,8 @@ class Members:
     def jobs_to_repeat(self) -> set[AbstractJob[Any]]:
         """Return the members that run again if their scheduler, which has run, is tried again. O(V + E).
 
-        These are all that have not succeeded, whose results were dropped, or that last as long as a run. What has
-        cleaned up after one of them does so again, and so does what follows that.
+        These are all that have not succeeded, whose results were dropped, or that last as long as a run. Jobs that
+        cleaned up after any of them do so again, and so do the jobs that follow.
         """
         again = {
             job for job in self.jobs if job._state is not SUCCEEDED or job._options.forever or job._outcome is DROPPED
@@ -582,8 +582,8 @@ class Sequence:
         jobs_or_sequences: the jobs, in order; None is skipped.
         required: the requirements of the first job.
         scheduler: a scheduler to which the jobs are added, including jobs that are appended later.
-        order_only: whether each job requires the one before it with `order_only=True`, so that a journal restores it
-            although that one has changed.
+        order_only: whether each job requires its predecessor with `order_only=True`, so that a journal restores the job
+            although the predecessor has changed.
 
     Raises:
         TypeError: an argument is not a job, `scheduler` is not a Scheduler, `order_only` is not a bool, or an option is

@@ -513,7 +513,7 @@ class WaitWatch(Part):
 
 
 def find_path_from_each(jobs: Collection[AbstractJob[Any]], waiter: AbstractJob[Any]) -> list[Step] | None:
-    """Return a path from one of the jobs to one that settles only after `waiter`, if there is one from each job."""
+    """Return a path from a job to a job that settles after `waiter`, if there is such a path from each of them."""
     targets = _jobs_that_wait_for(waiter)
     paths = list(itertools.takewhile(bool, (_find_path(targets, job, _jobs_that_delay) for job in tuple(jobs))))
     return paths[0] if paths and len(paths) == len(jobs) else None
@@ -579,7 +579,7 @@ def _find_path(
     """Return a path from `job` to one of the `targets`, or None if there is none.
 
     Args:
-        targets: the jobs that settle only after the one that waits for `job`.
+        targets: the jobs that settle only after the job that waits for `job`.
         job: the first job of the path, to which no words lead.
         links_from: yields the jobs for which a job waits.
 

@@ -1,4 +1,4 @@
-"""`Sequence`: a chain of jobs, each of which requires the previous one."""
+"""`Sequence`: a chain of jobs. Each job requires its predecessor."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class Sequence:
-    """A chain of jobs, each of which requires the previous one.
+    """A chain of jobs. Each job requires its predecessor.
 
     Args:
         sequences_or_jobs: jobs and Sequences, in order; None is ignored.

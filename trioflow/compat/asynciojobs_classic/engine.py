@@ -79,7 +79,7 @@ class PrintJob(asynciojobs.PrintJob, AbstractJob):
 
 
 class Sequence(asynciojobs.Sequence):
-    """A chain of jobs, each of which requires the previous one.
+    """A chain of jobs. Each job requires its predecessor.
 
     Args:
         sequences_or_jobs: jobs and Sequences, in order.

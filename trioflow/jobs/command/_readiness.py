@@ -36,7 +36,7 @@ class Readiness(ABC):
     """A condition that a service meets when it is ready."""
 
     def _copy(self) -> Readiness:
-        """Return the condition for one service, which must not see what has happened to another one."""
+        """Return the condition for a single service, which must not see the events of another service."""
         return self
 
     def _check_before_start(self) -> None:  # noqa: B027  # not abstract: most conditions have nothing to check

@@ -1,4 +1,4 @@
-"""`CommandResult`, the result of a command; `CommandError`, its failure; and `check=`: which exit codes are success."""
+"""`CommandResult`, the result of a command, `CommandError`, its failure, and `check=`, the codes of success."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`ProcessJob`: a Python function in a worker process, as a job; and `processes=`, which says what calls it."""
+"""`ProcessJob`: a Python function in a worker process, as a job. The option `processes=` names the caller."""
 
 from __future__ import annotations
 
@@ -73,13 +73,13 @@ class ProcessJob(
     `processes` of the job itself takes precedence.
 
     **On this machine**, a run has at most one worker process for each CPU, or `Scheduler(processes=N)`; a job that
-    waits for one is SCHEDULED. The process and its whole process group are killed when the job is cancelled or times
-    out. Otherwise the process is reused for other jobs of the run and ends with the run, so a function may see what an
-    earlier call has changed in its module. Each process is a new interpreter. The function, its arguments and its
-    result are pickled. The worker must be able to import the function by its name. The worker imports this program's
-    main module under another name, so code that must run only once belongs below `if __name__ == "__main__":`. In the
-    worker, `current_job()` is not this job, but an object that can report its `progress`, up to a hundred times a
-    second.
+    waits for a worker process is SCHEDULED. The process and its whole process group are killed when the job is
+    cancelled or times out. Otherwise the process is reused for other jobs of the run and ends with the run, so a
+    function may see what an earlier call has changed in its module. Each process is a new interpreter. The function,
+    its arguments and its result are pickled. The worker must be able to import the function by its name. The worker
+    imports this program's main module under another name, so code that must run only once belongs below `if __name__ ==
+    "__main__":`. In the worker, `current_job()` is not this job, but an object that can report its `progress`, up to a
+    hundred times a second.
 
     If the function raises an exception, the job raises one with the same type, arguments and attributes. A note names
     those that were lost because they cannot be pickled. If the type cannot be imported by name, the exception becomes a

@@ -204,8 +204,8 @@ class WorkerPool:
                  └──► an error ───────┴──► raised in the job
     ```
 
-    A job claims its worker when it is admitted. One that does not wait for it there opens the gate itself: a forever
-    job, a clean-up job, or one that another job calls.
+    A job claims its worker when it is admitted. A job that does not wait there opens the gate itself: a forever job, a
+    clean-up job, or a job that another job calls.
     """
 
     def __init__(self, run: RunHandle) -> None:
@@ -279,7 +279,7 @@ class WorkerPool:
     # ---- the workers
 
     async def take_worker(self, job: AbstractJob[Any]) -> WorkerProcess:
-        """Return the worker that a job has claimed, or an idle one, or a new one that has imported the program.
+        """Return the worker that a job has claimed, an idle worker, or a new worker that has imported the program.
 
         Raises:
             OSError: no more processes or descriptors are allowed.

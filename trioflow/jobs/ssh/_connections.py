@@ -6,8 +6,8 @@ ensure ──► open? ──► wait for the lock ──► open the gateway �
                        └──► Unreachable      └──► Unreachable     connect to it              └──► Unreachable at last
 ```
 
-The connection is the gate of the node's sessions, which the engine opens while the node's jobs wait, SCHEDULED. A job
-that waits for nothing, a clean-up job, opens it itself; and so does one that finds it lost. The connection remembers a
+The connection is the gate of the node's sessions, which the engine opens while the node's jobs wait, SCHEDULED. A
+clean-up job, which waits for nothing, opens it itself. So does a job that finds it lost. The connection remembers a
 failure, and raises it once in every job of the node. For a job that has had it (`retry=`), there is another attempt.
 
 A `LocalNode` has a connection of the same interface, which runs commands and copies files on this machine, without ssh.
@@ -141,7 +141,7 @@ _SESSION_RESOURCES: Final[dict[SshNode, str]] = {}
 
 
 def need_session(job: AbstractJob[Any], node: Node) -> None:
-    """Let a job wait for the connection to its node, and for one of its sessions; it holds nothing meanwhile."""
+    """Let a job wait for the connection to its node, and for a session in it. The job holds nothing meanwhile."""
     if isinstance(node, SshNode):
         if node not in _SESSION_RESOURCES:
             name = f"sessions of {node.name}"

@@ -1,4 +1,4 @@
-"""`SshNode`, another machine; `LocalNode`, this machine; `SshNodes`, many nodes from a list, a file, or a range."""
+"""`SshNode`, another machine, `LocalNode`, this machine, and `SshNodes`, many nodes from a list, file or range."""
 
 from __future__ import annotations
 

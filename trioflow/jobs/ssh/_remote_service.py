@@ -31,8 +31,8 @@ class SshService(ProgramService):
     applies until the program is ready. The program must stay in the foreground.
 
     Args:
-        node: an `SshNode`, or its name; or `LocalNode()`, for this machine.
-        command: a string for the node's shell, or a t-string; a tuple of a program and its arguments; a `Script`, or a
+        node: an `SshNode`, the name of a node, or `LocalNode()` for this machine.
+        command: a string or a t-string for the node's shell, a tuple of a program and its arguments, a `Script`, or a
             `ScriptText`, as for an `SshJob`.
         ready: the line of output by which the program shows that it is ready, such as `OutputLine("listening on")`. It
             is the result of the service.

@@ -86,7 +86,7 @@ class SshJob(JobKind[Any], box=BoxStyle("ssh", "cylinder", ("[(", ")]")), keeps_
     `retry=`.
 
     Args:
-        node: an `SshNode`, or its name; or `LocalNode()`, for this machine.
+        node: an `SshNode`, the name of a node, or `LocalNode()` for this machine.
         command: a string for the node's shell, or a t-string, whose values are quoted (Python 3.14); a tuple of a
             program and its arguments; a `Script`, a `ScriptText`, a `Push`, or a `Pull`; or a list of these, executed
             in order until one fails. An argument is a string, a number, a path, a job, which is replaced by its result,

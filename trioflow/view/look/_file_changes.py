@@ -12,7 +12,8 @@ function runs in each call. Three rules follow:
    paired, at any depth. Code objects are equal if their names, first lines, bytecodes and constants are, whatever their
    files are called (`code_richcompare` in
    https://github.com/python/cpython/blob/v3.14.0/Objects/codeobject.c). So a function that was made of the old text has
-   one of the old codes, however it is decorated and wherever it is kept; one that has none of them was made of another.
+   an old code, however it is decorated and wherever it is kept. A function without an old code was made of another
+   text.
 
 Outlines are compared as syntax trees, because bytecode knows more than what runs. A class that has only moved differs
 in its first line, and a class whose methods set other attributes in their names, which are constants of the class:

@@ -55,9 +55,9 @@ class Placing(NamedTuple):
     """A way to put jobs into boxes.
 
     Attributes:
-        names_jobs: whether each job has its own box; otherwise, those of one family are together.
-        names_groups: whether each group is by itself; otherwise, those of one family are together.
-        has_frames: whether groups are frames; otherwise, the outermost ones are boxes.
+        names_jobs: whether each job has its own box. If not, the jobs of a family share a box.
+        names_groups: whether each group is by itself. If not, the groups of a family are together.
+        has_frames: whether groups are frames. If not, the outermost groups are boxes.
 
     """
 
@@ -134,10 +134,10 @@ class Picture:
 
     Attributes:
         plan: what it shows.
-        names: the names of its boxes and frames; none if nothing could be read.
+        names: the names of its boxes and frames. There are none if nothing could be read.
         svg: the picture, or "" if there is none.
         number: the number of its layout, or 0 if there is none.
-        note: what is to be said of it.
+        note: a remark on the picture.
 
     """
 

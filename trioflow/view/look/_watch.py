@@ -44,7 +44,7 @@ MAX_DROPPED: Final = 200
 """How many of the jobs that a scheduler has dropped since the last answer are told: each takes 90 microseconds."""
 MAX_GROUPS: Final = 12
 MAX_TOLD: Final = 1000
-"""How many jobs one answer describes; more are in the next one, so that no answer takes longer than 0.1 s."""
+"""The number of jobs that an answer describes. More are in the next answer, so that none takes longer than 0.1 s."""
 MAX_TAIL: Final = 4000
 """The number of bytes at the end of the output of a running command that are told of the job that somebody looks at."""
 Told = tuple[JobState | None, int]

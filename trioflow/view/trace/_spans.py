@@ -212,7 +212,7 @@ def settled_at(span: Span) -> float:
 
 @dataclass(frozen=True, slots=True)
 class RunSpan:
-    """The record of one run of one scheduler, within one run of its enclosing scheduler."""
+    """The record of a run of a scheduler, within a run of its enclosing scheduler."""
 
     scheduler_number: int  # equal for the runs of one scheduler
     parent: int | None  # the number of the scheduler's span; None for an outermost scheduler
@@ -294,7 +294,7 @@ RELEASES: Final = {
 
 
 def wait_text(spans: Sequence[Span], wait: Wait) -> str:
-    """Return how long a job waited, for what, and what another job had to do with it, if one is known."""
+    """Return how long and for which cause a job waited, and the part of another job in it, if known."""
     release = "" if wait.released_by is None else RELEASES.get(wait.cause, "").format(spans[wait.released_by].name)
     return f"waited {duration_text(wait.seconds)} for {wait.words}{release}"
 
