@@ -4,7 +4,7 @@ The checks before a run stop at the first problem. `findings` makes every check 
 changing anything, so that users can fix a scenario in one go.
 
 Two jobs that write one file are an error, a reader beside a writer is a warning. Alternatives of a `First` that begin
-in turn, by `stagger=inf`, have an order. Only what jobs declare counts, in `reads=`, `writes=`, `stdin=`, in the steps
+in turn, by `stagger=inf`, have an order. Only declared files count, in `reads=`, `writes=`, `stdin=`, in the steps
 of an `SshJob` and, with `append=False`, in `stdout=` and `stderr=`. Jobs may append to one file in any order.
 """
 

@@ -35,8 +35,8 @@ def require(feature: str, hint: str = COMMAND_HINT) -> None:
     """Raise an error if this is not a POSIX system.
 
     Args:
-        feature: the name of what needs a POSIX system, for the error message.
-        hint: what to use instead on other systems, for the error message.
+        feature: the name of the feature that needs a POSIX system, for the error message.
+        hint: the replacement on other systems, for the error message.
 
     Raises:
         NotImplementedError: this is not a POSIX system.
@@ -87,7 +87,7 @@ KINDS: Final = {
 
 
 def describe_irregularity(status: os.stat_result) -> str | None:
-    """Describe what a file is if a run would not write to it, or None if it is a regular file with one name.
+    """Describe the kind of a file if a run would not write to it, or None if it is a regular file with one name.
 
     A file that has just been removed has no name, and is regular, too.
     """
@@ -130,7 +130,7 @@ def _check(status: os.stat_result, flags: int) -> None:
 
 
 MAX_STREAM_SIZE: Final = 16 << 20
-"""The maximum size, in bytes, of what is kept of a pipe or a device that the user has named. It may never end."""
+"""The maximum number of bytes that are kept of a pipe or a device that the user has named. It may never end."""
 
 
 def read_named(path: str | os.PathLike[str], max_stream_size: int = 0) -> bytes:

@@ -310,7 +310,7 @@ class Batch:
             await anyio.sleep(POLL_INTERVAL)
 
     def load(self, value: Any) -> CommandResult | KeptFailure:
-        """Return what the journal has of a command.
+        """Return the journal's record of a command.
 
         Raises:
             ValueError: it is a failure, and `--keep all` is not given, so that the command runs again.

@@ -201,7 +201,7 @@ class KeptFailure:
 
     @classmethod
     def of(cls, error: Exception, result: CommandResult | None, options: dict[str, str]) -> KeptFailure | None:
-        """Return what to keep of a failure, or None if the command was not started, or its node was lost."""
+        """Return the part of a failure to keep, or None if the command was not started, or its node was lost."""
         is_started = result is not None and result.returncode not in NOT_STARTED_CODES
         if result is None or not is_started or not isinstance(error, CommandError | JobTimeout):
             return None

@@ -39,7 +39,7 @@ class StdStream:
     Attributes:
         is_terminal: whether the stream is a terminal.
         is_appended: whether the stream is a file that the program appends to, as with `>> FILE` in a shell.
-        on_broken: called once, when the reader of the stream has exited. What is written later is dropped.
+        on_broken: called once, when the reader of the stream has exited. Later output is dropped.
         is_broken: whether it has been called.
 
     """

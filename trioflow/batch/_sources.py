@@ -40,7 +40,7 @@ class LineFilling:
     """The rule by which each command gets as many items as its line holds.
 
     Attributes:
-        measure: returns the size of a line with these arguments, in bytes. It is the sum of what each of them takes.
+        measure: returns the size of a line with these arguments, in bytes. It is the sum of the sizes of the arguments.
         max_size: the maximum size of a line. A single item may exceed it.
         slots: the number of commands over which the items are spread that do not fill another line.
 

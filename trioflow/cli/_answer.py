@@ -45,7 +45,7 @@ Exit codes: 0 for success; 1 if the answer is refused; 2 if the file is not a jo
 @click.argument("value", required=False)
 @click.option("--early", is_flag=True, help="Answer a job that has not asked yet.")
 def command(path: Path, name: str | None, value: str | None, early: bool) -> int:
-    """List what the jobs of a run ask, or answer it: give VALUE to the job NAME.
+    """List the questions of the jobs of a run, or answer one: give VALUE to the job NAME.
 
     For a secret, which other users could see among the arguments of this command, give - as VALUE: it is then read from
     standard input, and the job must have redact=True, so that no view shows it.

@@ -1,4 +1,4 @@
-"""The subcommands that show what a scenario is, without running it: list, graph and check."""
+"""The subcommands that show a scenario without running it: list, graph and check."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ Examples:
 def list_jobs(scheduler: Scheduler, paths: bool) -> None:
     """Print a line for each job, with its number and the numbers of the jobs that it requires.
 
-    Each job comes after what it requires. "!" marks a critical job, "∞" a forever job. Nothing is run.
+    Each job comes after its requirements. "!" marks a critical job, "∞" a forever job. Nothing is run.
     """
     symbols = _symbols.Symbols.for_stream(sys.stdout)
     if not paths:
@@ -93,8 +93,8 @@ Example:
 def check(scheduler: Scheduler) -> int:
     """Find all errors that prevent a run.
 
-    Each line names the job, the problem and the remedy. Nothing is run. The exit code is 1 if anything is found; notes,
-    about what failures block, do not count.
+    Each line names the job, the problem and the remedy. Nothing is run. The exit code is 1 if anything is found. Notes
+    about the effects of failures do not count.
     """
     from .._check import findings, notes
     from ..view.text._verdict import Tally

@@ -1,4 +1,4 @@
-"""The subcommand `trioflow look`: shows what a program that runs is doing, and steers its runs."""
+"""The subcommand `trioflow look`: shows the state of a running program, and steers its runs."""
 
 from __future__ import annotations
 

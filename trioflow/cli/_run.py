@@ -280,7 +280,7 @@ class RunFiles:
 def page_of_run() -> Generator[None]:
     """During the body of the `with` statement, let another process serve a page of the run.
 
-    Print its address when the run begins: what is refused has no page.
+    Print its address when the run begins: a refused run has no page.
 
     At the end, wait a second at most until browsers that show the page have its end. A large page takes longer: its
     process then goes on for a while.

@@ -34,7 +34,7 @@ class MainRejectingPickler(pickle.Pickler):
 
 
 class NullFile:
-    """A file object that discards what is written to it."""
+    """A file object that discards all that is written to it."""
 
     def write(self, data: object) -> int:
         return len(data)  # type: ignore[arg-type]

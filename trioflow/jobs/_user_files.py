@@ -38,9 +38,9 @@ MAX_NAMED_FILES: Final = 3
 CLOCK_REALTIME_COARSE: Final = 5
 """The clock of Linux that files get their times from; Python has no name for it."""
 CLOCK_TICK: Final = 10_000_000
-"""For how many nanoseconds that clock may stand still: what was written before an attempt may have the time of it."""
+"""The nanoseconds for which that clock may stand still: a file written before an attempt may have the time of it."""
 Snapshot = dict[str, tuple[int, ...]]
-"""The entries at and below a path, with what changes when a file is written; of a directory, just that it is there."""
+"""The entries at and below a path, with the facts that a write changes; of a directory, just that it is there."""
 
 _claimed: Final[weakref.WeakValueDictionary[str, Any]] = weakref.WeakValueDictionary()
 """For each path that a job writes, or that is a journal's, where links lead, the job or the journal's session."""
@@ -177,7 +177,7 @@ def set_aside(path: Any, place: str, before: Snapshot, job: Any, began: int, oth
 
 
 def _rename_aside(entry: str, target: str, job: object, began: int) -> str:
-    """Rename an entry, and return its new name. What has the name already stays, unless this job has made it.
+    """Rename an entry, and return its new name. A file that has the name already stays, unless this job has made it.
 
     If the target cannot be, such as on another file system that is mounted there, or below a file, its name is that of
     the entry with `PARTIAL_SUFFIX`.

@@ -51,7 +51,7 @@ class FileStamper:
         self._journal_files: Final = journal_files
 
     def input_stamps(self, work: Work, redact: bool) -> dict[str, str]:
-        """Return the stamps of what work reads, but for files that it also writes: these are judged as its outputs."""
+        """Return the stamps of the files that work only reads. Files that it also writes are judged as its outputs."""
         with _explain_errors("an input file", redact):
             return {path_text(path, redact): self._stamp(path, True) for path in work.reads if path not in work.writes}
 
@@ -94,7 +94,7 @@ class FileStamper:
     def set_aside_partial_files(
         self, job: AbstractJob[Any], work: Work, old_stamps: dict[str, str], others: Collection[str]
     ) -> str:
-        """Rename what a killed attempt may have left half-written, except files that the job also reads; return how.
+        """Rename files that a killed attempt may have half written, unless the job also reads them; return how.
 
         A directory that was there before stays as it is, because nothing tells what in it is of that attempt.
 

@@ -1,14 +1,14 @@
 """Admission of the ready jobs of a run in which some jobs need resources, across all runs that share these resources.
 
-Admission knows two things: what a `Resource` promises, and the keys of jobs, which say who goes first. There are three
-levels. A `WaitingGroup` has the waiting jobs of a run with equal needs. Only the first of them can start next. An
+Admission knows two things: the promises of a `Resource`, and the keys of jobs, which say who goes first. There are
+three levels. A `WaitingGroup` has the waiting jobs of a run with equal needs. Only the first of them can start next. An
 `OrderedPlaces` has the groups of one run, in the order of its policy. An `Admission` has the places of all runs that
 share resources, and merges them: a higher priority comes first, then the job that became ready first.
 
 A **round** admits the waiting jobs that can start, in this order: their run has a slot for them, and their needs can be
 met. An admitted job gets both at once, and keeps them until it has settled. Each change that may let a job start
-discards the result of the last round, by `Admission.is_current`. The next round runs when the run in which the change
-happened passes on what was released (see `Line.admit`), or by a timer, if time alone lets a job start.
+discards the result of the last round, by `Admission.is_current`. The next round runs when the changed run passes on its
+released amounts (see `Line.admit`), or by a timer, if time alone lets a job start.
 
 - **Backfill**: a first job that has to wait can be overtaken by later jobs that need one of its resources, but by at
   most `backfill` of them. After that, it has a **reservation**: no later job that needs one of its resources
@@ -155,7 +155,7 @@ class WaitingGroup:
     def find_blocker(self, job: AbstractJob[Any]) -> AbstractJob[Any] | None:
         """Return the job whose reservation keeps a job of the group from starting. Any thread may call this.
 
-        It reads what the last scan found, because a scan changes what the next round uses.
+        It reads the findings of the last scan, because a new scan would change the state that the next round uses.
         """
         if self.places.is_inside_holder:
             return None
@@ -292,7 +292,7 @@ class OrderedPlaces:
         Grant(job, [entry.resolve(amount, job) for entry, amount in found]).let_accrue()
 
     def admit_first(self, group: WaitingGroup) -> None:
-        """Let the first job of a group take what it needs."""
+        """Let the first job of a group take its needs."""
         entry = heapq.heappop(group.heap)
         job = entry[2]
         if group.needs:
@@ -493,8 +493,8 @@ class Admission:
         """Find the first group, in order, whose first job can start, or must be parked.
 
         Returns:
-            The group, and with what its first job must be parked: a `Key` that is taken or reserved, or a resource
-            that is free, but whose gate is closed; None if the job can start. None if there is no such group.
+            The group, and the place where its first job must be parked: a `Key` that is taken or reserved, or a
+            resource that is free, but whose gate is closed; None if the job can start. None if there is no such group.
 
         A scan changes no line and no resource. The private fields of the admission record its findings. Before it
         looks at a group, this holds for the groups before it:

@@ -166,7 +166,7 @@ class BudgetResource(CountedResource):
             )
 
     def refund(self, job: AbstractJob[Any], share: BudgetShare) -> None:
-        """Return what a job has reserved that does not start, or whose attempt does not count, unless it was used."""
+        """Return the reservation of a job that does not start, or whose attempt does not count, unless it was used."""
         if not share.is_reported:
             self.free += share.amount
             self.reserved -= share.amount
@@ -208,7 +208,7 @@ class BudgetResource(CountedResource):
         return ""
 
     def can_ever_meet(self, need: Amount) -> bool:
-        """Return whether a need could be met if running jobs used nothing of what they have reserved."""
+        """Return whether a need could be met if running jobs used nothing of their reservations."""
         return need <= self.free + self.reserved
 
     def spent_error(self, job: AbstractJob[Any], need: Amount) -> BudgetSpent:
@@ -254,7 +254,7 @@ class BudgetResource(CountedResource):
 class Pool:
     """Limited resources that jobs need while they run. Several schedulers in one event loop can share a pool.
 
-    Use it when jobs share what is limited: memory, graphics cards, licences, requests per minute.
+    Use it when jobs share limited things: memory, graphics cards, licences, requests per minute.
 
     Args:
         resources: the total of each resource, by name. A total is a number, a size such as "24 GiB", a `Rate`, a
@@ -497,7 +497,7 @@ class Rate:
     Args:
         limits: one or more keys, each with the amount for `per` seconds, more than 0. If there is a key
             `requests`, a job that needs the rate takes 1 of it by default. Of other keys, such as `tokens`, a job takes
-            only what it asks for.
+            only as much as it asks for.
         per: the number of seconds for which these amounts are, finite, more than 0.
         burst: for a server that spreads them, the largest amount that can be taken at once, after a pause, more than 0:
             a number if there is one key, or a dict by key. The amount of `limits` then accrues steadily, so that the
@@ -701,7 +701,7 @@ class RateShare(dict[str, Amount]):
 
 
 RateNeed = dict[str, Amount]
-"""Amounts by key: what a job needs, holds as its share, or reports as used."""
+"""Amounts by key: the need of a job, its share, or its report of the amounts used."""
 
 
 class RateResource(Resource):

@@ -234,7 +234,7 @@ class Line:
             self.places = FifoPlaces(self, self.in_order()) if is_limited else None
 
     def _take_back_admitted(self) -> None:
-        """Return the jobs that have not begun to their places, without what they have, in their order.
+        """Return the jobs that have not begun to their places, in their order. They give back all they have.
 
         Those that could start come first, and those that waited for a token in their old places.
         """
@@ -248,7 +248,7 @@ class Line:
                 self._put_back(entry)
 
     def _put_back(self, entry: HeapEntry) -> None:
-        """Return an admitted job, which has not begun, to a place, without what it has."""
+        """Return an admitted job, which has not begun, to a place. It gives back all it has."""
         self.refund(entry[2])
         self.give_back(entry[2])
         if self.order is not None:
@@ -261,7 +261,7 @@ class Line:
         return None if self.places is None else self.places.admission
 
     def on_change(self) -> None:
-        """Require a new round of the admission, because what jobs can take has changed."""
+        """Require a new round of the admission, because jobs can take more or less than before."""
         if self.admission is not None:
             self.places.on_change()  # type: ignore[union-attr]  # only `OrderedPlaces` have an admission
 

@@ -44,8 +44,8 @@ class Cooldown:
 class PoolEntry(ABC):
     """The entry of a pool for one name: a `Resource`, or a family of resources, one for each key.
 
-    A *need* is how much of the resource a job asks for, and a *share* is what the job has taken. Each subclass has its
-    own types for both.
+    A *need* is the amount that a job asks for, and a *share* is the amount that the job has taken. Each subclass has
+    its own types for both.
     """
 
     __slots__ = ("__weakref__", "admission", "clock", "name", "settings")
@@ -494,7 +494,7 @@ class Grant:
         return any(resource.must_wait(self._job) for resource, _, _ in self._parts)
 
     def refund(self) -> None:
-        """Put back what the job would use up or delay, because it does not start after all."""
+        """Put back the amounts that the job would use up or delay, because it does not start after all."""
         self.let_accrue()
         for resource, _, share in self._parts:
             resource.refund(self._job, share)

@@ -9,7 +9,7 @@ native task of its own. Then:
 - `current_job()` in a task of a group around the run may be a job that runs at that time.
 - A run stops in the turn of the loop after a scope around it was cancelled, not at once.
 
-**Edge cancellation** is what direct and fast isolation have in common: each cause cancels a job once, as
+Direct and fast isolation share **edge cancellation**: each cause cancels a job once, as
 `asyncio.timeout` and TaskGroup do. What a job awaits while it unwinds is not cancelled, so the libraries of asyncio can
 clean up. A further cause cancels the job once more. Timers enforce the deadlines of workers and of the run.
 """

@@ -191,7 +191,7 @@ class _CallScope(_Inheritable, cast(Any, trio).CancelScope):  # type: ignore[mis
         return self
 
     def __exit__(self: Any, kind: object, error: object, traceback: object) -> bool:
-        """Leave the scope. What the job has left open is then outside of it, for `close_leftovers`."""
+        """Leave the scope. Scopes that the job has left open are then outside of it, for `close_leftovers`."""
         run_context = TRIO_RUN_MODULE.GLOBAL_RUN_CONTEXT
         task, status = run_context.task, self._cancel_status
         innermost = task._cancel_status

@@ -466,8 +466,7 @@ class Backend(Protocol):
     async def end_tasks_in(self, task: Any, scope: Scope) -> str:
         """End the tasks in the nurseries or task groups that `task` has left open inside `scope`.
 
-        Returns:
-            What it has left open: "nursery", "task group" or only a "cancel scope".
+        Returns: The kind of object that it has left open: "nursery", "task group" or only a "cancel scope".
 
         """
         ...

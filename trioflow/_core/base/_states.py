@@ -2,8 +2,8 @@
 
 A job is IDLE since `AbstractJob.__init__` or `AbstractJob._reset`. Then its run moves it along `TRANSITIONS`:
 `Run.ready` makes it SCHEDULED, `Worker.work` RUNNING, and `Run.settle` gives it its final
-state; for another attempt, `Run._requeue` makes it SCHEDULED again. What is tried again is reset, too. Tests compare
-this list with all that writes a state, and the figure and the table of the states in the documentation with
+state; for another attempt, `Run._requeue` makes it SCHEDULED again. A job that is tried again is reset, too. Tests
+compare this list with all that writes a state, and the figure and the table of the states in the documentation with
 `TRANSITIONS` and the texts below.
 """
 
@@ -20,7 +20,7 @@ class JobState(enum.Enum):
     IDLE = "idle"
     """The job waits for its requirements to settle, or for a run to begin."""
     SCHEDULED = "scheduled"
-    """The job waits for a slot of the window, for what it needs, or for its next attempt."""
+    """The job waits for a slot of the window, for resources, or for its next attempt."""
     RUNNING = "running"
     """The job is running."""
     SUCCEEDED = "succeeded"

@@ -43,7 +43,7 @@ def short_repr(value: Any) -> str:
 
 
 class RedactedName(str):
-    """The name, in errors, of a job with `redact=True`, and of what may become a part of one."""
+    """The name, in errors, of a job with `redact=True`, and of objects that may become a part of such a job."""
 
     __slots__ = ()
 

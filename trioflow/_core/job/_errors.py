@@ -267,7 +267,7 @@ class JobCancelled(TrioflowError):
 
 
 class GrowingError(RuntimeError):
-    """The refusal of a change, because the run does not grow. It gives way to what has ended the run."""
+    """The refusal of a change, because the run does not grow. It gives way to the error that ended the run."""
 
 
 class JobSkipped(TrioflowError):
@@ -481,7 +481,7 @@ def remedy_of(error: BaseException) -> str:
 def one_line_error(error: BaseException) -> str:
     """Return the type and text of an exception as one short line, even if its `__str__` raises.
 
-    What is cut is in the middle: the message of a failed command ends with the message of its program.
+    The cut is in the middle: the message of a failed command ends with the message of its program.
     """
     error, before, after = _user_code.shown_exception(error)
     text = fit(" ".join((before + error_text(error) + after).split()), MAX_ERROR_LENGTH, keep="ends")

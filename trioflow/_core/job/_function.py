@@ -64,7 +64,7 @@ ITERATOR_TYPES: Final = frozenset[Any](
         *(kind for kind in vars(itertools).values() if isinstance(kind, type)),
     }
 )
-"""Python's own types of iterators, which refer to what they iterate over."""
+"""Python's own types of iterators, which refer to the objects that they iterate over."""
 REFERRING_TYPES: Final = ITERATOR_TYPES | {functools.partial, CoroutineType}
 EXACT_TYPES: Final[frozenset[Any]] = FILLED_TYPES | ITERATOR_TYPES | {type(mapping.keys()) for mapping in MAPPINGS}
 # See https://docs.python.org/3/c-api/typeobj.html#c.Py_TPFLAGS_SEQUENCE.
@@ -431,7 +431,7 @@ def reject_text(values: object, subject: str) -> None:
 
     Args:
         values: the values.
-        subject: what the values are for, such as the name of a job, for the error.
+        subject: the owner of the values, such as the name of a job, for the error.
 
     Raises:
         TypeError: a value has such a text.

@@ -216,13 +216,14 @@ class AbstractJob(Generic[T]):
 
         **Failure.** Usually you set `retry`, and `critical=True` where the rest must not go on without the job.
 
-        critical: what the job's failure means for its scheduler. True: it ends the run at once. False: it is tolerated,
-            so the run may still succeed, and what requires the job for order runs. None, if no enclosing scheduler has
-            a value of `critical_jobs`: the run goes on with what does not depend on the job, and has failed.
-        retry: a `Retry`, which says how often the job is attempted again after an exception, and after which backoffs,
-            in which it holds nothing; a number n stands for `Retry(n, first=0)`.
-        run_if: "succeeded" runs the job if what it requires has succeeded; "settled" whatever became of it; "failed"
-            only if at least one of its requirements failed. Inputs must always succeed.
+        critical: the effect of the job's failure on its scheduler. True: it ends the run at once. False: it is
+            tolerated, so the run may still succeed, and what requires the job for order runs. None, if no enclosing
+            scheduler has a value of `critical_jobs`: the run goes on with the jobs that do not depend on this job, and
+            has failed.
+        retry: a `Retry`, which says how often the job is attempted again after an exception. During the backoff before
+            an attempt it holds nothing. A number n stands for `Retry(n, first=0)`.
+        run_if: "succeeded" runs the job if all its requirements succeeded, "settled" in any case, and "failed" only if
+            at least one of its requirements failed. Inputs must always succeed.
         log: whether a failure of the job is logged; on a scheduler, whether failures of its jobs are, at any depth, and
             the line at the end of its run. Incidents, such as an instrument that raises, are always logged.
 
@@ -805,10 +806,10 @@ class AbstractJob(Generic[T]):
     def try_again(self) -> None:
         """Try the job again in the run in progress, which it has failed in, and what it has blocked, too.
 
-        The run goes on as if the job had not settled yet. Its `retry` begins anew; `attempts` counts on. What it has
-        blocked waits for it again. What has run because of the failure, or in spite of it, does not run again, and the
-        log names it. A job that only its own `cancel()` has ended can be tried again, too. From another thread than
-        that of the run, this takes effect in the next turn of its loop, if it still can.
+        The run goes on as if the job had not settled yet. Its `retry` begins anew; `attempts` counts on. The jobs that
+        it has blocked wait for it again. What has run because of the failure, or in spite of it, does not run again,
+        and the log names it. A job that only its own `cancel()` has ended can be tried again, too. From another thread
+        than that of the run, this takes effect in the next turn of its loop, if it still can.
 
         If nested schedulers around the job have ended, this tries the outermost of them again, which keeps the jobs
         that succeeded. A function that is told that a job settles may call this, too.

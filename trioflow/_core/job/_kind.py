@@ -136,7 +136,7 @@ class JobKind(AbstractJob[T]):
         return Work(what=self._box.name, arguments=original_arguments_of(self))
 
     def forget_run(self) -> None:
-        """Discard what the last run has stored in the job's attributes. This is called before the next run."""
+        """Discard the attributes that the last run has stored in the job. This is called before the next run."""
 
     # ---- for the engine
 

@@ -46,7 +46,7 @@ REPR_TYPES: Final = frozenset({bool, complex, type(None), type(...)})
 BRACKETS: Final[dict[type, str]] = {list: "[]", tuple: "()", dict: "{}", set: "{}", frozenset: "{}"}
 """Types of containers whose items may be shown, with their brackets."""
 SPECIAL_IN_PATHS: Final = re.compile(r"[\\/]|#(?=\d+\Z)")
-"""Matches what would be read in a path as the end of a label, as an escape, or as the ordinal of equal labels."""
+"""Matches text that a path would take for the end of a label, as an escape, or as the ordinal of equal labels."""
 NAMED_TYPES: Final = (types.FunctionType, types.BuiltinFunctionType, types.MethodType)
 
 

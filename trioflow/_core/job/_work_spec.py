@@ -44,7 +44,7 @@ class Work:
     tuples and the values of dicts, are replaced by their results.
 
     Args:
-        what: the kind of the work, such as "command".
+        what: the kind of work, such as "command".
         arguments: the arguments of the work, in order.
         options: its other settings, in a fixed order, or a dict in which each has a name, with which the reason for
             another run calls it: `{"option level=": 9}`. Those in a dict count as absent if they are None or False;

@@ -85,7 +85,7 @@ class FirstRule(Part, Instrument):
         self.is_decided = False
 
     def enter(self, phase: RunPhase) -> None:
-        """Count what has succeeded before the `First` was tried again; if that is enough, nothing has to start."""
+        """Count the jobs that succeeded before the `First` was tried again; if that is enough, nothing has to start."""
         if phase is LINKING:
             kept = [job for job in self._run.members.jobs if job._state is JobState.SUCCEEDED]
             self._open_turns.update(kept)

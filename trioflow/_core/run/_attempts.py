@@ -1,6 +1,6 @@
 """Attempts: the calls of a job, with its timeouts and callbacks, their verdicts, and the backoffs between them.
 
-A verdict says what becomes of a job when one of its attempts has ended, as `job/_requirements` says whether it runs at
+A verdict decides the state of a job after an attempt has ended, as `job/_requirements` says whether it runs at
 all. The first row whose condition is true decides:
 
 | what left the body | condition | verdict |
@@ -83,7 +83,7 @@ async def _call_with_callbacks(worker: Worker, job: Any, options: _job_options.O
 
 
 def _run_last_callback(worker: Worker, job: Any, callback: object, state: JobState, outcome: object) -> None:
-    """Run a callback after the last attempt of a job; what it raises is the job's failure, and final."""
+    """Run a callback after the last attempt of a job. An exception of the callback is the job's failure, and final."""
     try:
         job._run_callback(callback, worker.run, state, outcome)
     except BaseException as error:
@@ -156,7 +156,7 @@ async def _call_with_timeouts(worker: Worker, job: AbstractJob[Any], options: _j
 
 
 async def _call_with_outputs(worker: Worker, job: AbstractJob[Any]) -> Any:
-    """Call a job once, and set aside what it has begun to write if it does not succeed."""
+    """Call a job once. If it does not succeed, set aside the files that it has begun to write."""
     end_outputs = await worker.run.scheduler._begin_outputs(job)
     try:
         value = await job._call_once()

@@ -294,7 +294,7 @@ async def _shut_down(run: Run, pending: dict[AbstractJob[Any], None], seconds: f
 
 
 async def _call_apart(run: Run, call: Callable[[], Awaitable[object]], job: AbstractJob[Any] | None, what: str) -> None:
-    """Await a function of the user, and report what it raises; an interruption also leaves the run."""
+    """Await a function of the user, and report its exception. An interruption also leaves the run."""
     try:
         await run.backend.call_apart(call)
     except BaseException as error:
@@ -305,7 +305,7 @@ async def _call_apart(run: Run, call: Callable[[], Awaitable[object]], job: Abst
 
 
 async def _close_shared(run: Run) -> None:
-    """Close what jobs share, the last object first, within `shutdown_timeout`; report exceptions and a timeout."""
+    """Close the objects that jobs share, the last first, within `shutdown_timeout`; report exceptions and a timeout."""
     seconds = run.scheduler.shutdown_timeout
     deadline = run.deadline_in(seconds)
     if run.shared and not await run.backend.run_concurrently([partial(_close_each, run)], deadline):

@@ -1,6 +1,6 @@
 """Who takes part in a run, and who watches it: parts and instruments.
 
-A **part** is what only some runs have, such as the rule of a `First`, the calls of `on_settled`, or an open block. A
+A **part** belongs to only some runs, such as the rule of a `First`, the calls of `on_settled`, or an open block. A
 run has a tuple of parts, empty for most runs, and asks them at the points that `Part` names: it knows none of them by
 name. A part hears of the jobs of its own run alone, before the instruments do; one that has to hear more is an
 `Instrument`, too. An exception that it raises is a fault of the engine.

@@ -1,4 +1,4 @@
-"""The use of a journal by a run, and the interface of journals: what a run asks, and the answers that it gets.
+"""The use of a journal by a run, and the interface of journals: the questions of a run, and the answers that it gets.
 
 ```
 run(journal=J) ──► J.open_for(scheduler) ──► a RunJournal, which the run calls, in the event loop:

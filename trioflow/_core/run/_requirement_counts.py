@@ -18,9 +18,9 @@ a scheduler that keeps no jobs. Their successors are searched among the members.
 
 This is not undone:
 
-- What has been decided to run, because of the failure or in spite of it (`run_if="failed"` or "settled",
-  `requires(settled=True)`, `critical=False`), stays as it is and does not run again, whatever comes of the second try.
-- What was SKIPPED stays so, because no skip depends on a failure; and what is BLOCKED and needs a result that
+- A job that ran because of the failure or in spite of it (`run_if="failed"` or "settled", `requires(settled=True)`,
+  `critical=False`) stays as it is and does not run again, whatever comes of the second try.
+- A SKIPPED job stays so, because no skip depends on a failure. So does a BLOCKED job that needs a result which
   `keep_result=False` has dropped.
 
 A nested scheduler that has ended is a job as any other. Its next run begins with those members settled that succeeded
@@ -255,7 +255,7 @@ def put_back(job: AbstractJob[Any], now: float) -> None:
 
 
 def reopen_all(run: Run) -> None:
-    """Try again what has failed here and in nested runs, if it can be, and the failure was not awaited."""
+    """Try again the failed jobs here and in nested runs, if possible, and the failure was not awaited."""
     for each in run.with_nested():
         reopen(each, [job for job in each.members.jobs if job.state is FAILED and not job._outcome.is_taken])
 

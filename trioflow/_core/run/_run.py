@@ -474,7 +474,7 @@ class Run:
         self.call_parts()
 
     def call_parts(self) -> None:
-        """Let each part do what is due, in the clean-up only the backoffs. Then the caller lets a worker search."""
+        """Let each part act if it is due, in the clean-up only the backoffs. Then the caller lets a worker search."""
         for part in self.parts:
             if not self.open_lane.is_clean_up or isinstance(part, BackoffTimer):
                 part.act()

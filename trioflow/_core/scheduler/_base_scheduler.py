@@ -887,9 +887,10 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
         raise NotImplementedError(f"{type(self).__name__} has no journals")
 
     async def _begin_outputs(self, job: AbstractJob[Any]) -> Callable[[bool], Awaitable[str]]:
-        """Note what there is where a job writes, and return what ends its attempt. `trioflow.Scheduler` overrides this.
+        """Record the files where a job writes, and return the function that ends its attempt.
 
-        That is called with whether the attempt has succeeded, and returns what is to be logged about its outputs.
+        `trioflow.Scheduler` overrides this. The function is called with whether the attempt has succeeded, and returns
+        what is to be logged about its outputs.
         """
         raise NotImplementedError(f"{type(self).__name__} has no outputs")
 
@@ -1024,7 +1025,7 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
         run.steering.drain(run)
 
     def pause(self) -> None:
-        """Start no jobs, at any depth, until `resume()`. What runs goes on, and so do timeouts, rates and services.
+        """Start no jobs, at any depth, until `resume()`. Running jobs go on, and so do timeouts, rates and services.
 
         `drain()`, `cancel()` and timeouts end the run as always. A nested scheduler is paused while it, or one around
         it, is; it may be paused before it begins, and another attempt of it is paused, too. From another thread, this

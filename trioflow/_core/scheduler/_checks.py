@@ -405,7 +405,7 @@ def check_scenario(scheduler: BaseScheduler) -> None:
 
     Raises:
         CycleError, MissingRequirement, ValueError, RuntimeError: the scenario cannot run.
-        RuntimeError: the scheduler is running. A check would overwrite what the run has found.
+        RuntimeError: the scheduler is running. A check would overwrite the findings of the run.
 
     """
     if scheduler._run is not None:

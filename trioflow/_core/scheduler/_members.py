@@ -1,7 +1,7 @@
 """`Members`, the jobs of one scheduler in the order in which they were added, and the graph that they form.
 
 The public methods of a scheduler use the class to add, remove and find jobs. A run reads its attributes. The functions
-of `trioflow.graph` answer what users ask about the graph, and a `Sequence` is a chain in it.
+of `trioflow.graph` answer the questions of users about the graph, and a `Sequence` is a chain in it.
 """
 
 from __future__ import annotations
@@ -535,7 +535,7 @@ def successors(scheduler: BaseScheduler, /, *jobs: Required) -> JobSet:
 def keep_only(scheduler: BaseScheduler, /, jobs: Iterable[Required]) -> None:
     """Remove all jobs from a scheduler but these, and drop their requirements on removed jobs. Inputs are kept.
 
-    A journal takes what was removed as it is: the kept jobs are restored unless it has run since.
+    A journal takes removed requirements as they are: the kept jobs are restored unless it has run since.
 
     Args:
         scheduler: the scheduler.

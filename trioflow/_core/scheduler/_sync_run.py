@@ -5,9 +5,9 @@ two steps of the event loop, so that it never interrupts the engine. If a job bl
 KeyboardInterrupt in that job. This happens only if the loop has stood still for a while, only in the job's own code,
 and never while the run is stopping.
 
-What a signal handler of the program raises ends the run, too, and leaves `run()` afterwards: raised at any point, it
-would interrupt the engine, or crash the event loop. So the handlers that are set when `run()` is called are called by
-one of the run. If a job is executing, the exception is raised in the job's code as well, which may block the loop.
+An exception of the program's own signal handler ends the run, too, and leaves `run()` afterwards: raised at any point,
+it would interrupt the engine, or crash the event loop. So the handlers that are set when `run()` is called are called
+by one of the run. If a job is executing, the exception is raised in the job's code as well, which may block the loop.
 
 The KeyboardInterrupt that `run()` raises for the first Ctrl-C has no meaningful traceback, so `run()` removes the
 traceback. If the exception is not caught, Python prints one line, and is still terminated by SIGINT, as shells expect.
@@ -238,7 +238,7 @@ class SignalHandler:
         self.interrupt(interruption)
 
     def _call_previous_handler(self, number: int, frame: FrameType | None) -> None:
-        """Call the program's own handler of a signal; end the run with what it raises."""
+        """Call the program's own handler of a signal. End the run with its exception."""
         try:
             self._previous_handlers[number](number, frame)
         except BaseException as error:

@@ -46,7 +46,7 @@ def explain(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
 
 
 def _without_keys(text: str, job: AbstractJob[Any]) -> str:
-    """Return what is said of a job, without the keys of resources that it needs if it has `redact=True`."""
+    """Return a text about a job, without the keys of resources that it needs if it has `redact=True`."""
     keys = [need for need in job._options.needs.values() if job.redact and isinstance(need, str)]
     for key in keys:
         text = text.replace(f"'{printable(key)}'", "(redacted)")
@@ -197,7 +197,7 @@ WAITED_FOR: Final = {
     WaitCause.TOKEN: "a token",
     WaitCause.RETRY: "a retry",
 }
-"""The causes of waits that a timeout names, each with the text for what was waited for."""
+"""The causes of waits that a timeout names, each with the text for the missing thing."""
 
 
 def waiting_since(job: AbstractJob[Any]) -> float | None:

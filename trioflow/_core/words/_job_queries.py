@@ -208,7 +208,7 @@ def settled_only_for(job: AnyJob) -> list[AnyJob]:
 
 
 def counted_requirements(job: AnyJob) -> Collection[AnyJob]:
-    """Return what a job requires, its inputs included, but for what `requires(..., order_only=True)` has exempted."""
+    """Return the requirements of a job, its inputs included, without the requirements with `order_only=True`."""
     required = job._required
     if isinstance(required, tuple):
         return required
@@ -273,7 +273,7 @@ def latest_start(job: AnyJob) -> float | None:
 
 
 def keeps_succeeded(scheduler: BaseScheduler) -> bool:
-    """Return whether a nested scheduler is tried again, and its run keeps what has succeeded in the one before."""
+    """Return whether a nested scheduler is tried again, and its run keeps the jobs that succeeded in the run before."""
     return (scheduler._extras or RunExtras).keeps_succeeded
 
 

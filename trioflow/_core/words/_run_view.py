@@ -1,4 +1,4 @@
-"""`RunView`: what views read of a run in progress, and the runs in progress of the process."""
+"""`RunView`: the facts for views about a run in progress, and the runs in progress of the process."""
 
 from __future__ import annotations
 

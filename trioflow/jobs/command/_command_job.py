@@ -79,7 +79,7 @@ class CommandJob(JobKind[CommandResult], box=BoxStyle("command", "note", ("[/", 
         memory_limit: the maximum address space of each process of the command, in bytes (RLIMIT_AS).
         pin: "slot" binds the command to one CPU. A command in the k-th slot of the window is bound to the k-th CPU,
             modulo the number of CPUs. This needs Linux.
-        leftovers: what happens to processes left in the group after the program has exited by itself. "wait" gives them
+        leftovers: the fate of processes left in the group after the program has exited by itself. "wait" gives them
             `terminate_grace` seconds to exit; "end" ends them at once.
         append: whether output is appended to the files named by `stdout` and `stderr`, which may be the same file.
             If False, each attempt first truncates the files.

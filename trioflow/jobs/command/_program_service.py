@@ -1,4 +1,4 @@
-"""`CommandService`, and what it shares with `SshService`: it runs a program and, meanwhile, waits until that is ready.
+"""`CommandService`, and its common base with `SshService`: it runs a program, and waits until that is ready.
 
 ```
 check before start ──► the command runs ───────────► it ends: a failure, with the end of its output

@@ -98,13 +98,13 @@ class CommandOptions:
     def work(
         self, what: str, arguments: Sequence[Any], stdin_job: Any, options: Mapping[str, Any], reads: Iterable[Any] = ()
     ) -> Work:
-        """Return what a journal needs to know of a job with these options.
+        """Return the description of a job with these options for a journal.
 
         Standard input and the kinds of the outputs become options, too. The files of the streams are files read and
         written.
 
         Args:
-            what: the kind of the work.
+            what: the kind of work.
             arguments: the arguments of the work.
             stdin_job: the job whose result is standard input, or None if it is no job.
             options: the other options that count, by name.

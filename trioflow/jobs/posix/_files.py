@@ -73,7 +73,7 @@ def write_all(descriptor: int, data: bytes | bytearray | memoryview) -> None:
 
 @contextlib.contextmanager
 def explain_temporary_file(contents: str) -> Generator[None]:
-    """Give an error of the system the place of temporary files, and what to do.
+    """Add to an error of the system the place of temporary files, and the remedy.
 
     Raises:
         OSError: the same error, explained.
@@ -92,7 +92,7 @@ def open_temporary_file(contents: str) -> int:
     """Return a descriptor of a new file without a name.
 
     Raises:
-        OSError: it cannot be created. The error has the place, and what to do.
+        OSError: it cannot be created. The error has the place and the remedy.
 
     """
     with explain_temporary_file(contents), tempfile.TemporaryFile(buffering=0) as file:

@@ -68,9 +68,9 @@ class ProcessJob(
 
     Use it for functions that compute, that may crash, or that a timeout has to end.
 
-    `Scheduler(processes=...)` chooses what makes the calls, also in nested schedulers: worker processes on this machine
-    (the default), an executor of `concurrent.futures` or a compatible one, or a `trioflow.dask.Cluster`. The option
-    `processes` of the job itself takes precedence.
+    `Scheduler(processes=...)` chooses the maker of the calls, also in nested schedulers: worker processes on this
+    machine (the default), an executor of `concurrent.futures` or a compatible one, or a `trioflow.dask.Cluster`. The
+    option `processes` of the job itself takes precedence.
 
     **On this machine**, a run has at most one worker process for each CPU, or `Scheduler(processes=N)`; a job that
     waits for a worker process is SCHEDULED. The process and its whole process group are killed when the job is

@@ -85,7 +85,7 @@ The path of a Unix socket is limited to 104 to 108 bytes, depending on the opera
 suffix of 18 bytes. The rest is left for the socket's name.
 """
 MAX_LOG_SIZE: Final = 4 << 20
-"""The maximum size of what ssh reports on a connection, in bytes; a server that says more has no connection."""
+"""The maximum number of bytes that ssh may report on a connection; a server that says more has no connection."""
 
 
 class Connections:

@@ -479,7 +479,7 @@ class _LocalOutput:
     """
 
     def __init__(self, name: str, stdio: Stdio, job: object, ends: _output_sinks.OutputEnds) -> None:
-        """Open the destination, and let `ends` keep the end of what goes there.
+        """Open the destination, and let `ends` keep the end of the output.
 
         Raises:
             OSError: a file cannot be opened.

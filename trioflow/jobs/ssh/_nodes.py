@@ -43,7 +43,7 @@ class SshNode:
             default), the server's limit applies.
         connect_timeout: the time limit for all attempts to connect together, in seconds, more than 0. Waiting for other
             connections does not count. A connection that is refused or dropped is tried again after growing pauses.
-        on_unreachable: what happens to a job if its node cannot be reached: "fail" makes it fail with `Unreachable`;
+        on_unreachable: the fate of a job whose node cannot be reached: "fail" makes it fail with `Unreachable`;
             "skip" makes it succeed with the result None, logs this once per node, and counts the job as skipped.
 
     Raises:

@@ -196,7 +196,7 @@ class CopyStep(Step):
 class Push(CopyStep):
     """Local files and directories to copy to a node: a step of an `SshJob`.
 
-    Use it to send what the commands on the node need.
+    Use it to send files that the commands on the node need.
 
     Permissions and modification times are kept. A copy gets its name only when it is complete. A file then replaces a
     file, or goes into a directory that has its name; a directory is merged into one that has its name, where all else

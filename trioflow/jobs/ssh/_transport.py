@@ -1,4 +1,4 @@
-"""The command lines of OpenSSH's programs, the operations of `sftp`, and the interpretation of what both print.
+"""The command lines of OpenSSH's programs, the operations of `sftp`, and the interpretation of their output.
 
 One ssh holds the connection to a node (`connect`). It listens on a socket, in a directory that only the user can read.
 Each command (`run`) is an ssh, and each file transfer (`transfer`) an sftp, which ask for a session on that socket.
