@@ -139,8 +139,8 @@ def check_files(scheduler: BaseScheduler) -> None:
     if (conflict := next(uses.unordered_writers(), None)) is not None:
         raise ValueError(conflict[1])
     if texts := list(uses.unordered_readers()):
-        more = f"; {len(texts) - MAX_NAMED_READERS} more" if len(texts) > MAX_NAMED_READERS else ""
-        warn("; ".join(texts[:MAX_NAMED_READERS]) + more, about="files")
+        more = [f"{len(texts) - MAX_NAMED_READERS} more"] * (len(texts) > MAX_NAMED_READERS)
+        warn("; ".join([*texts[:MAX_NAMED_READERS], *more]), about="files")
 
 
 class FileUses:

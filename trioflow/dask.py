@@ -178,8 +178,7 @@ class ClusterResult(RemoteValue):
             ) from error
 
     def __repr__(self) -> str:
-        type_name = getattr(self.future.type, "__name__", "a value")
-        return f"<{type_name} on the Dask cluster at {self._address}>"
+        return f"<{getattr(self.future.type, '__name__', 'a value')} on the Dask cluster at {self._address}>"
 
 
 class FetchedFutures:

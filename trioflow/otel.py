@@ -280,8 +280,8 @@ def _process_attributes(job: JobKind[Any]) -> dict[str, int]:
     """Return the attributes of a command's process, named as in OpenTelemetry's conventions; {} without a process."""
     if (result := job.last_result) is None:
         return {}
-    pid = {} if result.pid is None else {"process.pid": result.pid}
-    return {"process.exit.code": result.returncode, **pid}
+    numbers = {"process.exit.code": result.returncode, "process.pid": result.pid}
+    return {name: number for name, number in numbers.items() if number is not None}
 
 
 def _type_name(error: BaseException | None) -> str:

@@ -260,7 +260,7 @@ PLANTS: Final = (
         f"{ADMISSION}/_admission.py",
         "a clean-up job takes from an admission that its run does not belong to",
         """\
-        join_admission(self.run.line.places, [entry for entry, _ in found])
+        join_admission(self.run.line.places, [entry for entry, _ in found])  # type: ignore[arg-type]
 """,
     ),
     Plant(

@@ -326,8 +326,7 @@ class Batch:
         if failure.limit not in (None, limit):
             raise ValueError(f"it was ended at a limit of {failure.limit} s, which is now another")
         new = self.outcome_options
-        changed = [name for name in OUTCOME_OPTIONS if failure.options.get(name) != new.get(name)]
-        if changed:
+        if changed := [name for name in OUTCOME_OPTIONS if failure.options.get(name) != new.get(name)]:
             raise ValueError(f"it failed with another --{changed[0].replace('_', '-')}")
         return failure
 

@@ -147,8 +147,7 @@ class RecordFile:
         """Remove the last line if a crash has truncated it."""
         header = self._format.header(()) or b""
         with open(self._descriptor, "rb", closefd=False) as file:
-            first = file.readline(len(header))
-            self._is_begun = first == header
+            self._is_begun = file.readline(len(header)) == header
             if self._is_begun:
                 size = len(header) + sum(len(line) for line in file if line.endswith(b"\n"))
                 os.ftruncate(self._descriptor, size)

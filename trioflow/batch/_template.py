@@ -45,8 +45,9 @@ def base_name(argument: str) -> str:
 def directory_name(argument: str) -> str:
     """Return the directory of a path, as dirname(1) does."""
     directory, slash, _ = argument.rstrip("/").rpartition("/")
-    is_at_root = slash or argument.startswith("/")
-    return directory.rstrip("/") or ("/" if is_at_root else ".")
+    if slash or argument.startswith("/"):
+        return directory.rstrip("/") or "/"
+    return directory.rstrip("/") or "."
 
 
 MODIFIERS: Final[dict[str, Callable[[str], str]]] = {
@@ -84,8 +85,7 @@ class Placeholder:
         """Return the number, or the arguments: modified, quoted if `is_quoted`, and joined by blanks."""
         if self.number_symbol is not None:
             return str(sequence if self.number_symbol == "#" else slot)
-        modify = MODIFIERS[self.modifier]
-        modified = map(modify, self._select(arguments))
+        modified = map(MODIFIERS[self.modifier], self._select(arguments))
         words = (quote(argument, self.place) if is_quoted else argument for argument in modified)
         text = " ".join(f"{self.prefix}{word}{self.suffix}" for word in words)
         # A newline would end the comment.

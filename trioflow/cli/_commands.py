@@ -49,12 +49,12 @@ COMMANDS: Final = {
     "graph": ("._inspection", "draw_graph", "Draw the jobs and their requirements."),
     "check": ("._inspection", "check", "Find all errors that prevent a run."),
     "report": ("._traces", "report_run", "Make the report of a run from its trace."),
-    "compare": ("._traces", "compare_runs", "Explain why one run took more or less time than another."),
-    "look": ("._look", "command", "Show what a program that runs is doing."),
+    "compare": ("._traces", "compare_runs", "Explain why a run took more or less time than another."),
+    "look": ("._look", "command", "Show what a running program does."),
     "batch": (".batch._batch_command", "command", "Run COMMAND for each ARGUMENT, several at once."),
     "ssh": ("._ssh", "command", "Run COMMAND or a script on many nodes by ssh."),
     "journal": ("._journal", "command", "Inspect or edit a journal."),
-    "answer": ("._answer", "command", "List what the jobs of a run ask, or answer it."),
+    "answer": ("._answer", "command", "List the questions of the jobs of a run, or answer one."),
 }
 """Maps the name of each subcommand to its module, which is imported when it is called, its function, and its help."""
 

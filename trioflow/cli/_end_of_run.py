@@ -143,7 +143,7 @@ class RunSummaryText:
             items: the place of each item in the line, and its text.
 
         """
-        separator = " · " if self._symbols.is_unicode else ", "
+        separator = self._symbols.separator
         columns = line_width() - len(CHAIN_HEADING) - 2
         for count in range(min(MAX_NAMED_JOBS, len(items)), 0, -1):
             omitted = [f"{len(items) - count} more"] if len(items) > count else []

@@ -309,8 +309,7 @@ class FingerprintBuilder:
         bases = [base for base in type(job).__mro__ if not is_from_package(base)]
         slots = [name for base in bases for name in own_slots(base) if hasattr(job, name)]
         values = {name: getattr(job, name) for name in slots} | getattr(job, "__dict__", {})
-        values = {name: value for name, value in values.items() if not name.startswith("_")}
-        if values:
+        if values := {name: value for name, value in values.items() if not name.startswith("_")}:
             parts["d"] = {name: self._value_form(value, f"its attribute {name!r}") for name, value in values.items()}
 
     # ---- values

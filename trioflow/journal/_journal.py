@@ -325,10 +325,16 @@ class JournalSession:
         path, other_directory = self._path_in_directory(path, own)
         if other_directory is not None:
             found = NotStored(f"its directory has changed from {other_directory!r} to {read_parts(own).w!r}")
-        has_key, is_cut = options.key is not None, has_cut_requirements(job)
-        required = NOTHING if has_key else forms.of_requirements(job)
-        fingerprint = own if has_key else with_requirements(own, CUT_PART if is_cut else required.part)
-        counted = Counted(f"{job.label} {own}" if has_key else own, 1, required.ran, required.cause)
+        has_key = options.key is not None
+        is_cut = has_cut_requirements(job)
+        if has_key:
+            required = NOTHING
+            fingerprint = own
+            counted = Counted(f"{job.label} {own}", 1, required.ran, required.cause)
+        else:
+            required = forms.of_requirements(job)
+            fingerprint = with_requirements(own, CUT_PART if is_cut else required.part)
+            counted = Counted(own, 1, required.ran, required.cause)
         forms.add(job, counted)
         if self._has_added_jobs or not self._was_empty or paths.used is not None:
             try:

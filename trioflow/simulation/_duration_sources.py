@@ -106,8 +106,7 @@ def record_durations(file: Any, scheduler: BaseScheduler) -> None:
         return
     try:
         with _lock_file(path):
-            durations = {**_parse_file(path), **new_durations}
-            content = {VERSION_KEY: FORMAT_VERSION, "seconds": durations}
+            content = {VERSION_KEY: FORMAT_VERSION, "seconds": {**_parse_file(path), **new_durations}}
             write_atomically(path, json.dumps(content, indent=0, sort_keys=True))
     except (OSError, ValueError) as error:
         warn(f"durations of {scheduler.label!r} were not written to {path}: {error}")

@@ -184,7 +184,7 @@ class ScenarioCopy:
 
         A built-in policy stays as it is, and a user-defined one is called with the original jobs.
         """
-        policy = original.policy if self._policy is None else self._policy
+        policy = self._policy or original.policy
         return SchedulerCopy(
             original,
             jobs_window=self._copy_window(window),

@@ -128,8 +128,7 @@ class Shrinker:
             yield replace(change, value=1.0)
         elif change.kind == "turn":
             chosen = self.smallest.task_order.chosen_orders.get(change.at, [])
-            names = list(dict.fromkeys(name for name in chosen if name))
-            for name in names[:MAX_FIRST_TASKS]:
+            for name in list(dict.fromkeys(filter(None, chosen)))[:MAX_FIRST_TASKS]:
                 yield Change("first", name, change.at)
             for name in list(self.smallest.wait_counts)[:MAX_FIRST_TASKS]:
                 yield Change("late", name, 0, SHORT_DELAY)

@@ -145,8 +145,9 @@ def _element(record: TraceRecord, span: Span) -> str:
 def _pardon(record: TraceRecord, span: Span) -> str:
     """Return why the failure of a job does not count, or "" if it does."""
     run = record.outermost_runs[span.number]
-    is_pardoned = span.critical is False or run.stop_reason is StopReason.COMPLETED
-    return ("tolerated" if span.critical is False else "awaited") if is_pardoned else ""
+    if span.critical is False:
+        return "tolerated"
+    return "awaited" if run.stop_reason is StopReason.COMPLETED else ""
 
 
 def _case_lines(record: TraceRecord, suite_name: str, span: Span) -> Iterator[str]:

@@ -39,7 +39,7 @@ from ..._hints import explain_form, nearest_name
 from ..base import _amounts, _logger
 from ..base._amounts import Amount, CheckedNeed, ExactNeed
 from ..base._states import WaitCause
-from ..base._text_forms import short_repr, size_text
+from ..base._text_forms import clause, short_repr, size_text
 from ..job import _job_options
 from ..job._errors import BudgetSpent
 from ..job._job import AbstractJob, AnyJob, RunExtras, is_scheduler
@@ -232,7 +232,7 @@ class BudgetResource(CountedResource):
         return f"{self.format_amount(used)} of {self.format_amount(self.total)} spent{self._reserved_text(reserved)}"
 
     def _reserved_text(self, reserved: Amount) -> str:
-        return f", {self.format_amount(reserved)} reserved" if reserved else ""
+        return clause(", {} reserved", reserved and self.format_amount(reserved))
 
     def public_share(self, need: Amount, share: BudgetShare) -> float:  # type: ignore[override]
         return _amounts.as_number(share.amount)
@@ -806,7 +806,7 @@ class RateResource(Resource):
             return WaitCause.RATE, f"{self.shown_name}: reserved for jobs that are about to start"
         short = [key for key in need if self.is_used_up_by({key: need[key]}, before)]
         amounts = " and ".join(count_text(need[key], key) for key in short)
-        behind = f", behind {count_text(before, 'others')}" if before else ""
+        behind = clause(", behind {}", before and count_text(before, "others"))
         delay = self.delay_text(self._accrued_behind(need, before))
         return WaitCause.RATE, f"{self.shown_name}: {amounts}, in about {delay}{behind}"
 
@@ -948,8 +948,8 @@ class PerKey:
 
     def __repr__(self) -> str:
         """Return the call that makes an equal limit."""
-        pause = f", pause={self._pause:g}" if self._pause else ""
-        return f"PerKey({self._limit!r}{pause}{f', sizes={self._sizes!r}' if self._sizes else ''})"
+        pause = clause(", pause={:g}", self._pause)
+        return f"PerKey({self._limit!r}{pause}{clause(', sizes={!r}', self._sizes)})"
 
 
 def _check_limit(limit: Any, prefix: str) -> None:

@@ -172,7 +172,9 @@ class Line:
         self.is_paused = False  # whether the run, or one around it, is paused, so that no job is admitted
         self.passes_on = behind is not None  # whether jobs have something to pass on to other lines
         self._behind = behind
-        self.places = FifoPlaces(self) if self.size is not None else None if behind is None else OrderedPlaces(self)
+        self.places = None if behind is None else OrderedPlaces(self)
+        if self.size is not None:
+            self.places = FifoPlaces(self)
 
     def use_tokens(self, tokens: RunTokens) -> None:
         """Let jobs wait for tokens, before any is ready."""

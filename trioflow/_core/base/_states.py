@@ -20,7 +20,7 @@ class JobState(enum.Enum):
     IDLE = "idle"
     """The job waits for its requirements to settle, or for a run to begin."""
     SCHEDULED = "scheduled"
-    """The job waits for a slot of the window, for resources, or for its next attempt."""
+    """The job waits for a slot of the window, for what it needs, or for its next attempt."""
     RUNNING = "running"
     """The job is running."""
     SUCCEEDED = "succeeded"

@@ -146,8 +146,7 @@ class _ShortRepr(reprlib.Repr):
     def repr_int(self, x: int, level: int) -> str:
         if -LARGE_INT < x < LARGE_INT:
             return repr(x)
-        digits = int(x.bit_length() * 0.30103) + 1
-        return f"<a whole number of about {digits} digits>"
+        return f"<a whole number of about {int(x.bit_length() * 0.30103) + 1} digits>"
 
     def repr_bytes(self, x: bytes, level: int) -> str:
         """Return the repr of the first bytes only: the value may be the whole output of a command."""
@@ -189,6 +188,8 @@ def plural(number: int, noun: str) -> str:
 
 def clause(form: str, value: object) -> str:
     """Return a part of a sentence with its value, or "" if there is no value: None, "", 0 or an empty collection.
+
+    The form is trioflow's own: a user's text could have braces.
 
     Example:
         >>> clause(" by {}", "ann"), clause(" by {}", None)

@@ -18,6 +18,7 @@ from types import FunctionType, TracebackType
 from typing import TYPE_CHECKING, Any, Final
 
 from ..._hints import WRONG_BACKEND_REMEDY
+from ._text_forms import clause
 
 if TYPE_CHECKING:
     import inspect
@@ -118,7 +119,7 @@ def library_prefixes() -> tuple[str, ...]:
 def describe_line(file: str, number: int) -> str:
     """Return the text "file.py:12: code" for a line of code, or "file.py:12" if its source cannot be read."""
     text = linecache.getline(file, number).strip()
-    return f"{os.path.basename(file)}:{number}" + (f": {text}" if text else "")
+    return f"{os.path.basename(file)}:{number}" + clause(": {}", text)
 
 
 def own_entries(traceback: TracebackType | None) -> Iterator[TracebackType]:
@@ -146,7 +147,7 @@ def innermost_line(traceback: TracebackType | None) -> str | None:
         return None
     code = innermost.tb_frame.f_code
     place, _, text = describe_line(code.co_filename, innermost.tb_lineno).partition(": ")
-    return f"in {code.co_name} at {place}" + (f" ({text})" if text else "")
+    return f"in {code.co_name} at {place}" + clause(" ({})", text)
 
 
 # ---- functions

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeGuard, TypeVar
 
 from ..base import _amounts, _user_code
 from ..base._states import JobState
-from ..base._text_forms import fit, name_in_errors, short_repr, shown_value
+from ..base._text_forms import clause, fit, name_in_errors, short_repr, shown_value
 from . import _labels
 from ._ancestors import find_common_scheduler
 
@@ -120,9 +120,9 @@ class MissingRequirement(TrioflowError, ValueError):
         elif home is not None:
             advice = f"remove {required_name} from {home.label!r}, with remove(), and add it to {scheduler.label!r}"
         else:
-            elsewhere = ", or to an enclosing scheduler or one beside it" if is_input else ""
+            elsewhere = clause(", or to an enclosing scheduler or one beside it", is_input)
             advice = f"add {required_name} to {scheduler.label!r}{elsewhere}"
-        drop = "" if is_input else ", or drop the requirement with sanitize()"
+        drop = clause(", or drop the requirement with sanitize()", not is_input)
         super().__init__(
             f"{job_name} in {scheduler.label!r} requires {required_name}, which is {where}: {advice}{drop}"
         )
@@ -190,15 +190,15 @@ class JobTimeout(TrioflowError, TimeoutError):
         self.missing: str | None = missing
         self.place: str | None = place
         self.waits: str = waits
-        where = f"; {waits}" if waits else "" if place is None else f"; it was {place}"
-        move_on = "" if job._is_service else "on_timeout='move_on' or "
-        otherwise = f", or choose {move_on}retry=" if job.scheduler is not None else ""
+        where = clause("; {}", waits) or clause("; it was {}", place)
+        move_on = clause("on_timeout='move_on' or ", not job._is_service)
+        otherwise = clause(f", or choose {move_on}retry=", job.scheduler is not None)
         if missing is None:
             missed = "was not ready" if job._is_service else "did not end"
             text = f"{missed} within its timeout of {seconds:g} s{where}"
             advice = f"give it more time with timeout={otherwise}"
         else:
-            report = "report it more often with current_job().progress(), or " if missing == "progress" else ""
+            report = clause("report it more often with current_job().progress(), or ", missing == "progress")
             text = f"was ended: no {missing} for {seconds:g} s{where}"
             advice = f"{report}give it more time with idle_timeout={otherwise}"
         super().__init__(f"{job.label!r} {text}", advice)

@@ -524,8 +524,7 @@ class FunctionJob(AbstractJob[T]):
             function, args, kwargs = unpack_partial(function, args, kwargs)
         _reject_text(function, args, kwargs, options)
         self._function = function
-        inputs = self._bind_arguments(args, kwargs, options.get("label"))
-        super().__init__(**options, _inputs=inputs)
+        super().__init__(**options, _inputs=self._bind_arguments(args, kwargs, options.get("label")))
 
     def __init_subclass__(cls, *, calls_in: str | None = None, **kwargs: Any) -> None:
         """Record the place in which jobs of the class call plain functions. Without `calls_in`, it is inherited."""

@@ -285,8 +285,7 @@ async def _shut_down(run: Run, pending: dict[AbstractJob[Any], None], seconds: f
 
     try:
         if pending:
-            calls = [partial(shut_down, job) for job in pending]
-            await run.backend.run_concurrently(calls, deadline)
+            await run.backend.run_concurrently([partial(shut_down, job) for job in pending], deadline)
     finally:
         for job in unfinished:
             why = f"did not end within shutdown_timeout={seconds} s" if run.clock() >= deadline else "was cancelled"

@@ -199,8 +199,7 @@ class JournalWriter:
         A job that has added other jobs is not recorded: in a later run, it must run again to add them. Nor is one of a
         `First` that has its result.
         """
-        has_added_jobs = (job._extras or RunExtras).has_added_jobs
-        if self.records_results and not has_added_jobs:
+        if self.records_results and not (job._extras or RunExtras).has_added_jobs:
             self._record(self.journal.record, job, value)
 
     def record_winners(self, winners: Sequence[AbstractJob[Any]]) -> None:

@@ -228,9 +228,9 @@ def why_not(run: Run, job: AbstractJob[Any] | None) -> str:
         return f"{run.scheduler.label!r} has keep_jobs=False, and has dropped it; add another job"
     if _lacks_input(job):
         return "a result that it needs was dropped, because of keep_result=False"
-    everything = with_members(job)
-    is_spent = any(each._is_spent() and each._state is not JobState.SUCCEEDED for each in everything)
-    return "its coroutine object can run only once; give Job the async function" if is_spent else ""
+    if any(each._is_spent() and each._state is not JobState.SUCCEEDED for each in with_members(job)):
+        return "its coroutine object can run only once; give Job the async function"
+    return ""
 
 
 def _lacks_input(job: AbstractJob[Any]) -> bool:

@@ -266,7 +266,7 @@ class Run:
 
     def outermost(self) -> Run:
         """Return the outermost run that encloses this one; it may be this run itself."""
-        return self if self._outermost is None else self._outermost
+        return self._outermost or self
 
     def with_nested(self, in_clean_up: bool = False) -> list[Run]:
         """Return this run, and after it the runs nested in it, at any depth; those of clean-up jobs only if asked for.

@@ -573,8 +573,7 @@ class Lane:
 
     def cancel(self) -> list[Run]:
         """Cancel all workers except those that run forever jobs; return the nested runs that they host."""
-        workers = [worker for worker in self.alive if not worker.is_shielded]
-        if workers:
+        if workers := [worker for worker in self.alive if not worker.is_shielded]:
             # A run that is stopped during its check has no group yet.
             for worker in workers:
                 worker.mark_cancelled(CancelCause.STOP)

@@ -152,8 +152,7 @@ class OpenBlock(Part):
             try:
                 _failures.raise_failures(self._scheduler)
             except ExceptionGroup as group:
-                errors = [error for error in group.exceptions if error not in _chain_of(failure)]
-                if errors:
+                if errors := [error for error in group.exceptions if error not in _chain_of(failure)]:
                     raise group.derive([*errors, failure]) from None
 
     async def _exit_task_group(self, error: BaseException | None) -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, Never, Self, cast, final
 
 from ..base import _graph_algorithms
 from ..base._states import SUCCEEDED
-from ..base._text_forms import short_repr
+from ..base._text_forms import clause, short_repr
 from ..job import _job_options
 from ..job._ancestors import enclosing_schedulers, is_inside, is_logged, outermost_scheduler
 from ..job._errors import DROPPED, GrowingError
@@ -220,7 +220,7 @@ class Members:
         if (run := owner._innermost_run()) is None:
             outermost = owner if owner._scheduler is None else outermost_scheduler(owner)
             if outermost._open_block is not None:
-                why = "" if outermost.stop_reason is None else f" ({outermost.stop_reason.value})"
+                why = clause(" ({.value})", outermost.stop_reason)
                 raise GrowingError(f"{call_text}: the run of {outermost.label!r} has ended{why}, and accepts no jobs")
         else:
             run.steering.check_growing(run, f"{call_text} of {owner.label!r}")

@@ -557,8 +557,7 @@ def reject_wait_cycle(waiter: AbstractJob[Any], job: AbstractJob[Any], verb: str
         RuntimeError: the wait would never end; the error shows the cycle.
 
     """
-    path = _find_path({waiter, *enclosing_schedulers(waiter)}, job, _jobs_that_settle_before)
-    if path is not None:
+    if (path := _find_path({waiter, *enclosing_schedulers(waiter)}, job, _jobs_that_settle_before)) is not None:
         end_text = "" if path[-1][1] is waiter else f", which contains {waiter.label!r}"
         raise RuntimeError(f"{waiter.label!r} waits for itself: {_path_text(waiter, verb, path)}{end_text}")
 

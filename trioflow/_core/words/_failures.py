@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
 from ..base import _logger, _user_code
 from ..base._states import COMPLETED, STOP_REASON_TEXTS, JobState, StopReason
-from ..base._text_forms import fit, join_names, plural, short_repr
+from ..base._text_forms import clause, fit, join_names, plural, short_repr
 from ..job import _errors
 from ..job._ancestors import enclosing_schedulers, is_logged, outermost_scheduler
 from ..job._job import AbstractJob, is_scheduler
@@ -156,7 +156,7 @@ class FailureLog:
         else:
             fate = "the run goes on" if run.fate.cancel_reason is None else "the run is ending"
             consequence = f"it is tolerated, and {fate}" if job._criticality() is False else fate
-        advice = "" if hint is None else f" ({hint})"
+        advice = clause(" ({})", hint)
         remedy = _errors.remedy_of(error)
         traceback = None if key[0] is _errors.BudgetSpent else failure.traceback
         line = _user_code.innermost_line(traceback)
@@ -164,10 +164,10 @@ class FailureLog:
         if traceback is not None and (stopped or run.scheduler.keep_jobs):
             traceback_hint = "; debrief() shows the traceback"
         else:
-            traceback_hint = "" if place is None else f"; it was {place}"
+            traceback_hint = clause("; it was {}", place)
         self._warn(
             f"'{_job_path(job)}' {failed}: {_errors.one_line_error(error)}{advice}; {consequence}",
-            advice=f"{f' ({remedy})' if remedy else ''}{traceback_hint}",
+            advice=clause(" ({})", remedy) + traceback_hint,
             kind=key,
             place=place,
             traceback=failure.traceback,
@@ -413,7 +413,7 @@ def raise_failures(scheduler: BaseScheduler, only_first: bool = False) -> None:
     if not failures.number:
         return
     errors = _exceptions_of(scheduler, failures.jobs[:1] if only_first else failures.jobs)
-    rest_text = f", and {failures.rest} more" if failures.rest else ""
+    rest_text = clause(", and {} more", failures.rest)
     if not errors:
         # The failures of the jobs that were kept were all awaited.
         text = f"{plural(failures.rest, 'job')} of {scheduler.label!r} failed, which keep_jobs=False has dropped"

@@ -221,8 +221,7 @@ class PureScheduler:
         """
         is_clean = True
         for job in self:
-            missing = job.required - self.jobs
-            if missing:
+            if missing := job.required - self.jobs:
                 job.required -= missing
                 is_clean = False
                 if self.verbose if verbose is None else verbose:

@@ -379,5 +379,4 @@ def interpreter(script: bytes) -> list[str]:
     such a line, it is `/bin/sh`.
     """
     first, _, _ = script.partition(b"\n")
-    words = os.fsdecode(first[2:]).strip().split(None, 1) if first.startswith(b"#!") else []
-    return words or ["/bin/sh"]
+    return (first.startswith(b"#!") and os.fsdecode(first[2:]).strip().split(None, 1)) or ["/bin/sh"]

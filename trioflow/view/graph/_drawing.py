@@ -371,8 +371,7 @@ class MermaidWriter:
         yield from self._class_lines()
         yield from self._box_lines()
         for job in self._drawing.outside_jobs():
-            label = quote_lines(printable(f"? {job.label}"))
-            yield f"{INDENT}{self._node_names[job]}({label})"
+            yield f"{INDENT}{self._node_names[job]}({quote_lines(printable(f'? {job.label}'))})"
             self._add_style(job, "stroke-dasharray:2 3")
         for number, ((tail, head), kind) in enumerate(self._drawing.edges.items()):
             yield f"{INDENT}{self._node_names[tail]} {self._arrow_syntax(head, kind)} {self._node_names[head]}"

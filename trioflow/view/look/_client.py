@@ -23,7 +23,7 @@ from textwrap import wrap
 from typing import Any, Final
 
 from ... import _posix as posix
-from ..._core.base._text_forms import duration_text, fit, join_names, plural
+from ..._core.base._text_forms import clause, duration_text, fit, join_names, plural
 from ..._core.job._labels import printable, shorten
 from .._estimate import TimeLeft
 from ..monitor._run_header import estimate_words
@@ -366,8 +366,7 @@ def _section(name: str, rows: Rows, run: Record, columns: int | None, limit: int
     for line in lines:
         if line.strip():
             yield f"  {line}"
-    more = sum(number for number, _ in rows[limit:]) + run["omitted"].get(name, 0)
-    if more:
+    if more := sum(number for number, _ in rows[limit:]) + run["omitted"].get(name, 0):
         yield f"  and {plural(more, 'job')} more; --json has up to 1000"
 
 
@@ -396,6 +395,6 @@ def _failure_rows(run: Record) -> Rows:
     rows: Rows = []
     for failure in run["failures"]:
         tag = "critical: " * failure.get("critical", False) + "tolerated: " * failure.get("tolerated", False)
-        place = f" at {failure['line']}" if failure["line"] else ""
+        place = clause(" at {}", failure["line"])
         rows.append((len(failure["paths"]), [_names(failure), f"{tag}{failure['headline']}{place}"]))
     return rows

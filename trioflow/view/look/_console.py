@@ -80,8 +80,7 @@ class WatchedRun:
         for key, question, *_ in self.answer["questions"]:
             self.questions[key, self.jobs[key][1].span.attempt_started_at or answer["now"]] = question
         if answer["graphs"]:
-            graphs = read_plain(answer["graphs"], tuple[GraphDescription, ...])
-            self._constant_fields["stored_graphs"] = graphs
+            self._constant_fields["stored_graphs"] = read_plain(answer["graphs"], tuple[GraphDescription, ...])
 
     def take_record(self, record: TraceRecord) -> None:
         """Take over the last run of each scheduler in the record of a run that has ended."""

@@ -249,8 +249,7 @@ def explain(job: AnyJob) -> str:
 
 def describe_progress(run: RunView, estimate: Estimate) -> Record:
     """Describe what all who look at a run in progress are told first."""
-    left = estimate.time_left()
-    seconds, is_least = (None, False) if left is None else left
+    seconds, is_least = estimate.time_left() or (None, False)
     progress = {"phase": run.phase.value, "pause": run.pause_text, "mended": bool(_loaded_files.changed_files())}
     return progress | {"left": seconds, "left_is_least": is_least}
 

@@ -315,8 +315,7 @@ class Watch:
             ValueError: the job was dropped.
 
         """
-        job = next((job for job, live in list(self._jobs.items()) if live.key == key), None)
-        if job is None:
+        if (job := next((job for job, live in list(self._jobs.items()) if live.key == key), None)) is None:
             raise ValueError("this job has ended")
         ends, printed = _job_queries.output_tails(job, MAX_TAIL), end_of_prints(job)
         outputs = [(name, data.decode(errors="replace")) for name, data in ends if data]

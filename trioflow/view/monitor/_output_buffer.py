@@ -359,8 +359,7 @@ def _find_current_job() -> AnyJob | None:
 
 
 def _stream_handlers() -> Iterator[logging.StreamHandler[Any]]:
-    loggers = [logging.root, *logging.root.manager.loggerDict.values()]
-    for logger in loggers:
+    for logger in [logging.root, *logging.root.manager.loggerDict.values()]:
         for handler in logger.handlers if isinstance(logger, logging.Logger) else ():
             if isinstance(handler, logging.StreamHandler):
                 yield handler

@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 from typing import Final, Literal
 
 from ..._core.base._states import MOVED_ON, JobState, ReportedState, WaitCause, Waiting
-from ..._core.base._text_forms import duration_text, fit, percent_text
+from ..._core.base._text_forms import clause, duration_text, fit, percent_text
 from ..._core.job._job import AnyJob
 from ..._core.words._explain import get_status_text, waiting
 from ..._core.words._job_queries import criticality, fraction_done, is_ready, is_service
@@ -254,7 +254,7 @@ class PictureRenderer:
             return header_lines
         is_over = self._model.ended_at is not None
         if not is_over and lines_left >= MIN_LINES_FOR_CAUSES and not self._selector.all_jobs_fit(lines_left):
-            causes = self._wait_causes_text(" · " if self._symbols.is_unicode else ", ")
+            causes = self._wait_causes_text(self._symbols.separator)
             header_lines += [[(f" {self._truncate(causes, columns - 1)}", "figures")]] * bool(causes)
             lines_left = height - len(header_lines)
         lines = self._job_lines(self._selector.select(lines_left), columns)
@@ -274,7 +274,7 @@ class PictureRenderer:
         lines = [self._job_line(*cells, columns) for cells in zip(rows, times, styled_labels, strict=True)]
         if selected.hidden_counts is not None:
             counts = ", ".join(f"{number} {word}" for word, number in selected.hidden_counts.items())
-            text = f"{self._symbols.ellipsis} and {counts}" if counts else ""
+            text = clause(f"{self._symbols.ellipsis} and {{}}", counts)
             hidden_jobs: StyledLine = [(self._truncate(" " * label_column + text, columns), "label")]
             lines.insert(len(selected.rows), hidden_jobs)
         return lines
@@ -343,7 +343,7 @@ class PictureRenderer:
             columns -= line_width(details)
         detail = self._detail_text(job)
         if row.failure_count > 1 and detail:
-            times = "×" if self._symbols.is_unicode else "x"
+            times = self._symbols.choose("×", "x")
             detail = f"{row.failure_count} {'like this:' if row.has_other_messages else times} {detail}"
         if columns > 2 and detail:
             details.append((self._truncate("  " + detail, columns), "label"))
@@ -354,7 +354,8 @@ class PictureRenderer:
         percentage = f"  {percent_text(fraction):>4}"
         if columns < len(percentage):
             return []
-        done_character, remaining_character = ("━", "─") if self._symbols.is_unicode else ("=", "-")
+        done_character = self._symbols.choose("━", "=")
+        remaining_character = self._symbols.choose("─", "-")
         bar_width = min(MAX_BAR_WIDTH, columns - 2 - len(percentage))
         if bar_width < MIN_BAR_WIDTH:
             return [(percentage, "figures")]

@@ -105,9 +105,13 @@ class RunHeader:
 
         In a narrow terminal, omit the label, the counts or the estimate.
         """
-        settled, total = progress.tally.settled_count, None if progress.tally.may_grow else progress.tally.job_count
-        percent = "" if total is None else f"{100 * settled // total if total else 0:>3}%"
-        counts = f"{settled}/?" if total is None else f"{settled:>{len(str(total))}}/{total}"
+        settled = progress.tally.settled_count
+        percent = ""
+        counts = f"{settled}/?"
+        if not progress.tally.may_grow:
+            total = progress.tally.job_count
+            percent = f"{100 * settled // max(total, 1):>3}%"
+            counts = f"{settled:>{len(str(total))}}/{total}"
         elapsed = elapsed_text(progress.elapsed)
         self._elapsed_width = max(self._elapsed_width, len(elapsed))
         elapsed = elapsed.rjust(self._elapsed_width)
@@ -134,8 +138,9 @@ class RunHeader:
         return [(f"{percent.strip()} {elapsed.strip()}"[:columns], "figures")]
 
     def _progress_bar(self, progress: RunProgress, columns: int) -> StyledLine:
-        settled, running, waiting = ("━", "╍", "─") if self._symbols.is_unicode else ("=", ">", "-")
-        tally, counts = progress.tally, dict(progress.tally.states())
+        settled, running, waiting = list(self._symbols.choose("━╍─", "=>-"))
+        tally = progress.tally
+        counts = dict(tally.states())
         failed = sum(counts[state] for state in counts if STATE_STYLES[state].monitor_style in {"failed", "trouble"})
         moved_on = tally.count(MOVED_ON)
         parts = [tally.settled_count - failed - moved_on, moved_on, failed, tally.count(JobState.RUNNING)]
@@ -165,8 +170,8 @@ class RunHeader:
             # After the run, neither slots nor budgets are of interest.
             budgets = [(self._symbols.escape(text), "figures") for text in progress.budget_texts]
             if progress.slots is not None:
-                symbol, (used, total) = "▪" if self._symbols.is_unicode else "=", progress.slots
-                slot_counts = [DisplayedCount(symbol, used, f"of {total} slots", "dim")]
+                used, total = progress.slots
+                slot_counts = [DisplayedCount(self._symbols.choose("▪", "="), used, f"of {total} slots", "dim")]
         texts: StyledLine = []
         all_counts = [*state_counts, *slot_counts]
         for number_width, (counts, more) in itertools.product(
@@ -234,7 +239,7 @@ def estimate_text(seconds: float, is_least: bool = False) -> str:
 
     It is rounded to a multiple of 1 s below 10 s, of 5 s below 2 min, of 30 s below 10 min, and otherwise of 1 min.
     """
-    step = 1 if seconds < 10 else 5 if seconds < 120 else 30 if seconds < 600 else 60
+    step = next(step for limit, step in ((10, 1), (120, 5), (600, 30), (math.inf, 60)) if seconds < limit)
     return duration_text(max(1, (math.floor if is_least else math.ceil)(seconds / step)) * step)
 
 

@@ -122,8 +122,7 @@ class Screen:
         if not self._picture:
             return ""
         line_count = sum(max(1, math.ceil(line_width(line) / columns)) for line in self._picture)
-        up = min(line_count, height - 1)
-        return f"\r{_vertical_move_sequence(-up)}{ERASE_BELOW}"
+        return f"\r{_vertical_move_sequence(-min(line_count, height - 1))}{ERASE_BELOW}"
 
     def _change_sequence(self, new_picture: list[StyledLine]) -> str:
         sequences: list[str] = []
@@ -143,7 +142,8 @@ class Screen:
 
 
 def _vertical_move_sequence(lines: int) -> str:
-    return f"\x1b[{lines}B" if lines > 0 else f"\x1b[{-lines}A" if lines < 0 else ""
+    direction = "B" if lines > 0 else "A"
+    return f"\x1b[{abs(lines)}{direction}" if lines else ""
 
 
 STYLES: Final = {

@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import Final
 
 from ..._core.base._states import RAN_TO_END, StopReason
-from ..._core.base._text_forms import MAX_LISTED_NAMES, plural
+from ..._core.base._text_forms import MAX_LISTED_NAMES, clause, plural
 from ..._core.base._user_code import wrong_backend_remedy
 from ..._core.job._errors import one_line_error
 from ..._core.job._job import AnyJob, is_scheduler
@@ -97,8 +97,7 @@ class Debrief:
     def _failure_title(self, jobs: Sequence[AnyJob], errors: Sequence[BaseException]) -> str:
         noun = FAILURE_NOUNS[_job_queries.criticality(jobs[0])]
         names = [self._displayed_path(job) for job in jobs]
-        remedy = wrong_backend_remedy(errors[0])
-        remark = f" {remedy}" if remedy else ""
+        remark = clause(" {}", wrong_backend_remedy(errors[0]))
         if len(jobs) == 1:
             return f"{noun} of {names[0]}:{remark}"
         messages = [self._symbols.escape(one_line_error(error)) for error in errors]
@@ -151,4 +150,4 @@ class Debrief:
 
 def _stop_reason_suffix(job: AnyJob) -> str:
     reason: StopReason | None = job.stop_reason if is_scheduler(job) else None
-    return f" ({reason.name})" if reason is not None else ""
+    return clause(" ({.name})", reason)

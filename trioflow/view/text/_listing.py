@@ -23,7 +23,7 @@ from typing import Final, NamedTuple
 
 from ..._core.base._graph_algorithms import find_cycle
 from ..._core.base._states import JobState
-from ..._core.base._text_forms import duration_text, percent_text, short_repr
+from ..._core.base._text_forms import clause, duration_text, percent_text, short_repr
 from ..._core.job._errors import DROPPED
 from ..._core.job._job import AnyJob, is_scheduler
 from ..._core.job._job_options import flag
@@ -122,7 +122,7 @@ class Listing:
             case PlainRow(job, depth):
                 return self._format_job(job, depth, "", self._requires_text(job), details)
             case BeginRow(job, depth):
-                window = "" if job.window_size is None else f"window={job.window_size}"
+                window = clause("window={}", job.window_size)
                 entries = f"-> entries={self._reference_set(entry_jobs(job), job)}"
                 references = " ".join(filter(None, (self._requires_text(job), window, entries)))
                 return self._format_job(job, depth, "> ", references, details)
@@ -153,7 +153,7 @@ class Listing:
             return ""
         settled_only = _job_queries.settled_only_for(job)
         condition = f" settled={self._reference_set(settled_only, job.scheduler)}" if settled_only else ""
-        condition += "" if job.run_if == "succeeded" else f" run_if={job.run_if}"
+        condition += clause(f" run_if={job.run_if}", job.run_if != "succeeded")
         return f"requires={self._reference_set(job.required, job.scheduler, _job_queries.inputs_of(job))}{condition}"
 
     def _outcome_text(self, job: AnyJob) -> str:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Final, TypeVar
 
-from ..._core.base._text_forms import short_repr
+from ..._core.base._text_forms import clause, short_repr
 from ..._core.job._job import AbstractJob, AnyJob, is_job
 from ..._core.job._labels import paths_of, printable, unescape_path
 from ..._core.scheduler._base_scheduler import BaseScheduler
@@ -61,8 +61,7 @@ def match_paths(paths: Mapping[Key, str], pattern: str) -> list[Key]:
     In a pattern, `*` matches any text, and `?` matches any single character. The pattern may be written as paths are
     displayed, with control characters escaped, or as the labels are, with nothing escaped.
     """
-    equal_keys = [key for key, path in paths.items() if pattern in (path, printable(path))]
-    if equal_keys:
+    if equal_keys := [key for key, path in paths.items() if pattern in (path, printable(path))]:
         return equal_keys
     matches = glob_pattern(pattern).fullmatch
     return [key for key, path in paths.items() if any(map(matches, (path, printable(path), unescape_path(path))))]
@@ -84,5 +83,4 @@ def suggest_paths(paths: Mapping[AnyJob, str], pattern: str) -> str:
     import difflib
 
     similar = difflib.get_close_matches(pattern, map(printable, paths.values()), n=3)
-    names = " or ".join(f"'{path}'" for path in similar)
-    return f"; do you mean {names}?" if similar else ""
+    return clause("; do you mean {}?", " or ".join(f"'{path}'" for path in similar))

@@ -58,7 +58,12 @@ class Symbols:
         self._encoding: Final = encoding if encoding is None or _can_encode(encoding, "") else "ascii"
         self.is_unicode: Final = encoding is None or _can_encode(encoding, UNICODE_SYMBOLS.all_symbols())
         self.symbol_set: Final = UNICODE_SYMBOLS if self.is_unicode else ASCII_SYMBOLS
-        self.ellipsis, self.about_sign = ("…", "≈") if self.is_unicode else ("...", "~")
+        self.ellipsis: Final = self.choose("…", "...")
+        self.about_sign: Final = self.choose("≈", "~")
+        self.separator: Final = self.choose(" · ", ", ")
+
+    def choose(self, symbol: str, ascii_symbol: str) -> str:
+        return symbol if self.is_unicode else ascii_symbol
 
     @classmethod
     def for_stream(cls, stream: object) -> Symbols:
@@ -227,7 +232,7 @@ def durations_in_column(seconds: Iterable[float | None]) -> tuple[str, list[str]
         unit, form = ("min:s", _minutes_text) if longest < HOUR - 0.05 else ("h:min:s", _hours_text)
         return unit, ["" if time is None else "-" * (time < 0) + form(abs(time)) for time in times]
     size, unit = next((scale for scale in UNITS if longest >= scale[0] * 0.9995), UNITS[0])
-    decimals = 3 if longest / size < 9.9995 else 2 if longest / size < 99.995 else 1
+    decimals = next((number for limit, number in ((9.9995, 3), (99.995, 2)) if longest / size < limit), 1)
     return unit, ["" if time is None else f"{time / size:.{decimals}f}" for time in times]
 
 

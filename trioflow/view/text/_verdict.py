@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
 from ..._core.base._states import MOVED_ON, RAN_TO_END, STOP_REASON_TEXTS, JobState, ReportedState, StopReason
-from ..._core.base._text_forms import MAX_LISTED_NAMES, duration_text, join_names, plural
+from ..._core.base._text_forms import MAX_LISTED_NAMES, clause, duration_text, join_names, plural
 from ..._core.job._errors import BudgetSpent
 from ..._core.job._job import AnyJob, Restoration, is_scheduler
 from ..._core.job._labels import printable
@@ -81,7 +81,7 @@ class RestoredJobs:
         if not self.number:
             return ""
         dates = dict.fromkeys(date for date in (self._first_date, self._last_date) if date)
-        saved = f", {duration_text(self.seconds)} saved" if self.seconds >= MIN_SAVED_SECONDS else ""
+        saved = clause(f", {duration_text(self.seconds)} saved", self.seconds >= MIN_SAVED_SECONDS)
         return f"{self.number} restored{' from ' * bool(dates)}{' to '.join(dates)}{saved}"
 
 
@@ -219,12 +219,12 @@ def reruns_text(reruns: collections.Counter[str]) -> str:
 
 def forever_jobs_text(number: int) -> str:
     """Return the end of a count of jobs: the number of forever jobs, which are not among the jobs."""
-    return f", and {plural(number, 'forever job')}" if number else ""
+    return clause(f", and {plural(number, 'forever job')}", number)
 
 
 def failed_groups_text(number: int) -> str:
     """Return the end of a count of jobs: the number of nested schedulers that failed, which are not among the jobs."""
-    return f", {plural(number, 'group')} failed" if number else ""
+    return clause(f", {plural(number, 'group')} failed", number)
 
 
 def failures_text(failed: int, blocked: int, tolerated: int, total: int, failed_groups: int = 0, idle: int = 0) -> str:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from ..._core.base._states import JobState
-from ..._core.base._text_forms import duration_text, fit, plural
+from ..._core.base._text_forms import clause, duration_text, fit, plural
 from ..._core.job._labels import printable
 from .._state_styles import recorded_state
 from ..text import _symbols
@@ -180,7 +180,7 @@ def _describe_change(first_run: RunTimes, second_run: RunTimes, part: PartKey, m
         return f"the end, after the last job: {'longer' if has_increased else 'shorter'}"
     if is_wait:
         cause = (second_run if new_seconds is not None else first_run).waited_for.get(path)
-        return f"waited {'longer' if has_increased else 'less'}{f' for {cause}' if cause else ''}"
+        return f"waited {'longer' if has_increased else 'less'}{clause(' for {}', cause)}"
     if old_seconds is not None and new_seconds is not None:
         return "longer" if has_increased else "shorter"
     if old_seconds is None and first_run.was_restored(path):

@@ -309,6 +309,10 @@ class LiveRun:
         """The scheduler as a job in the enclosing run, or None for an outermost scheduler."""
         return None if self.enclosing is None else self.enclosing.jobs[self.scheduler]
 
+    @property
+    def parent_key(self) -> int | None:
+        return None if self.parent is None else self.parent.key
+
     def find_key(self, job: AnyJob | None) -> int | None:
         """Return the key of a job in this run or in an enclosing one, or None if the job is in none of them."""
         run: LiveRun | None = self
@@ -497,7 +501,7 @@ class LogReader:
 def describe_run(run: LiveRun, scheduler_number: int) -> RunSpan:
     return RunSpan(
         scheduler_number=scheduler_number,
-        parent=None if run.parent is None else run.parent.key,
+        parent=run.parent_key,
         run_number=run.number,
         label=run.scheduler.label,
         started_at=run.started_at,
@@ -561,9 +565,11 @@ def describe_job(run: LiveRun, live: LiveJob, path: str | None, position: int, o
     is_own_failure |= live.state is JobState.BLOCKED and isinstance(error, BudgetSpent)
     required = map(run.jobs.get, _job_queries.all_requirements(run.scheduler, job))
     ends = ((each.number, each.ended, each.error) for each in outcome.failed_attempts)
+    usage_names = ("returncode", "user_time", "system_time", "max_rss")
+    usage: dict[str, Any] = {name: getattr(command, name, None) for name in usage_names}
     span = Span(
         number=live.key,
-        parent=None if run.parent is None else run.parent.key,
+        parent=run.parent_key,
         run=run.number,
         path=path or job.label,
         label=job.label,
@@ -580,10 +586,7 @@ def describe_job(run: LiveRun, live: LiveJob, path: str | None, position: int, o
         timed_out=outcome.timed_out,
         required=tuple(requirement.key for requirement in required if requirement is not None),
         exception=error,
-        returncode=None if command is None else command.returncode,
-        user_time=None if command is None else command.user_time,
-        system_time=None if command is None else command.system_time,
-        max_rss=None if command is None else command.max_rss,
+        **usage,
         throttled=tuple((attempt.began, attempt.ended) for attempt in throttled),
         restored=restoration is not None,
         restored_at=outcome.restored_at,

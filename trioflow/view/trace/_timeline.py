@@ -215,7 +215,8 @@ class SlotGeometry:
         self.row_height: Final = _row_height(row_count)
         self.font_size: Final = 11.0 if self.row_height >= 20 else 9.0
         self.has_labels: Final = self.row_height >= 14
-        self.row_gap: Final = 2.0 if self.row_height >= 14 else 1.0 if self.row_height >= 6 else 0.0
+        gaps = ((14, 2.0), (6, 1.0), (0, 0.0))
+        self.row_gap: Final = next(gap for height, gap in gaps if self.row_height >= height)
         self.forever_rows: Final = _assign_forever_rows(record, self.slot_use)
         self.forever_top: Final = top + row_count * self.row_height + 4 * bool(self.forever_rows)
         self.forever_row_height: Final = min(FOREVER_ROW_HEIGHT, _row_height(len(self.forever_rows)))
@@ -503,16 +504,15 @@ def add_element(parent: Tree.Element, tag: str, text: str | None = None, /, **at
     return element
 
 
+def _width_units(character: str) -> float:
+    if ord(character) > 0x2E7F:
+        return 1.05 * display_width(character) / 2
+    return 0.36 if character in NARROW_CHARACTERS else 0.6
+
+
 def text_width(text: str, font_size: float, is_bold: bool = False) -> float:
     """Estimate the width in pixels of a text in a sans-serif typeface. The estimate is generous."""
-    width_units = sum(
-        1.05 * display_width(character) / 2
-        if ord(character) > 0x2E7F
-        else 0.36
-        if character in NARROW_CHARACTERS
-        else 0.6
-        for character in text
-    )
+    width_units = sum(map(_width_units, text))
     wide_character_count = sum(character.isupper() or character in "mw%@" for character in text)
     return font_size * (width_units + 0.14 * wide_character_count) * (1.06 if is_bold else 1.0)
 
