@@ -495,7 +495,7 @@ class First(Scheduler, Generic[T_co]):
     Use it for hedged requests, for fallbacks, and for races.
 
     Its result, which another job gets if the `First` is among its arguments, is the result of the first job that
-    succeeded; with `enough` > 1, it is the list of their results, in the order in which they succeeded. The jobs that
+    succeeded; with `enough` > 1, it is the list of their results, in the order that they succeeded. The jobs that
     were cancelled have unwound when the `First` settles. Each job takes needs, rates and tokens like any other. The
     `First` takes a slot of its scheduler's window, as any nested scheduler does.
 

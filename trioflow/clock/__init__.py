@@ -97,7 +97,7 @@ class VirtualTimeEventLoop(asyncio.SelectorEventLoop):
 
     ``loop.time()`` starts at 0.0, and stays the same while any callback is ready. While the callback of a timer runs,
     the time is exactly the timer's ``when()``, because no timer fires early. Timers for the same time fire in the order
-    in which they were set. This loop does for asyncio what ``MockClock(autojump_threshold=0)`` does for trio. On
+    that they were set. This loop does for asyncio what ``MockClock(autojump_threshold=0)`` does for trio. On
     Windows, like any selector loop, it cannot run subprocesses.
 
     >>> import asyncio

@@ -21,7 +21,7 @@ from trio.testing import MockClock
 def make_clock() -> MockClock:
     """Return a clock that jumps ahead to the next deadline when every task is waiting.
 
-    In a run that uses it, tasks resume in the order in which they were woken.
+    In a run that uses it, tasks resume in the order that they were woken.
     """
     clock: Any = MockClock(autojump_threshold=0)
     start = clock.start_clock
@@ -56,7 +56,7 @@ class _FifoRunQueue(deque[Any]):
 
 # trio's own compares memory addresses: https://github.com/python-trio/trio/blob/v0.35.0/src/trio/_core/_run.py#L268.
 class _NumberedDeadlines(trio_run.Deadlines):
-    """The deadlines of cancel scopes; equal deadlines expire in the order in which they were set."""
+    """The deadlines of cancel scopes; equal deadlines expire in the order that they were set."""
 
     def __init__(self) -> None:
         super().__init__()

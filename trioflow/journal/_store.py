@@ -547,7 +547,7 @@ class JournalStore:
         return names
 
     def job_records(self) -> list[StoredJob]:
-        """Return the records of all jobs, in the order in which they were first written."""
+        """Return the records of all jobs, in the order that they were first written."""
         with self._explain_errors("read it"):
             rows = self._database.execute(f"SELECT {RECORD_COLUMNS} FROM jobs ORDER BY id").fetchall()
         return [StoredJob(*_replace_wrong_types(StoredJob._fields, row)) for row in rows]

@@ -39,7 +39,7 @@ Limits:
 - While only threads or processes work, the clock may jump to the former deadline of a job that has ended.
 - A timeout around a thread that may be abandoned (``abandon_on_cancel``) expires before the thread has begun. On
   asyncio the thread then never begins.
-- Tasks that wake at the same time wake in the order in which their waits began, on both backends. In real time trio
+- Tasks that wake at the same time wake in the order that their waits began, on both backends. In real time trio
   promises no order; `explore` tries other orders.
 """
 

@@ -127,7 +127,7 @@ class SteppedJob:
         call_count: the number of calls since the last crash.
         is_running: whether a call is in progress.
         waiting_coroutine: the coroutine of the job while it waits; None at other times.
-        wait_start: the time at which the current or last wait began.
+        wait_start: the time when the current or last wait began.
         shutdown_count: the number of calls of the job's `co_shutdown` since the last crash.
         pending_failures: the failures to repeat. Each is a pair: the description of the place, and the change.
 

@@ -2,7 +2,7 @@
 
 trio promises no order. With a private option, which Hypothesis uses to make runs of trio repeatable, trio sorts its
 ready tasks in each iteration, and shuffles them with a replaceable random generator. asyncio promises to call callbacks
-in the order in which they were scheduled. So steps of tasks are permuted only among themselves, as the unpredictable
+in the order that they were scheduled. So steps of tasks are permuted only among themselves, as the unpredictable
 timing of sockets and threads permutes them in real programs. All other callbacks keep their positions.
 
 Tasks are numbered as they appear, so that the order does not depend on memory addresses.

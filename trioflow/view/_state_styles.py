@@ -110,7 +110,7 @@ STATE_COUNT_ORDER: Final = (
 NEVER_STARTED_STATES: Final = (
     JobState.BLOCKED, JobState.SKIPPED, JobState.CANCELLED, JobState.SCHEDULED, JobState.IDLE,
 )  # fmt: skip
-"""The states that a job that never started can have, in the order in which a timeline lists them below its legend."""
+"""The states that a job that never started can have, in the order that a timeline lists them below its legend."""
 
 
 class StateRecord(Protocol):

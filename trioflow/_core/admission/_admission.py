@@ -332,7 +332,7 @@ class OrderedPlaces:
         self.join()
 
     def entries(self) -> list[HeapEntry]:
-        """Return the entries of the waiting jobs, in the order in which they would start without limits."""
+        """Return the entries of the waiting jobs, in the order that they would start without limits."""
         plain = [entry for entry in (*self._heap, *self._slotless_heap) if entry[2]._state is SCHEDULED]
         return sorted(itertools.chain(plain, *[group.entries() for group in list(self.groups_by_needs.values())]))
 

@@ -5,7 +5,7 @@
 **Rates.** A key has a sliding window: what the jobs that started within the last `per` seconds have taken. No interval
 of this length has more than the limit, as providers count. For a server that counts otherwise, a key has a burst: a
 bucket that fills steadily up to it. The algorithm is GCRA, the generic cell rate algorithm of ATM networks (ITU-T
-I.371, "virtual scheduling"). Its only state is the time at which the bucket will be full. Taking an amount postpones
+I.371, "virtual scheduling"). Its only state is the time when the bucket will be full. Taking an amount postpones
 that time by `amount / rate` seconds. An amount is available once the bucket will be full within
 `(burst - amount) / rate` seconds.
 
@@ -1022,7 +1022,7 @@ class CountedKey(Key, CountedResource):
         self.unused_by: AbstractJob[Any] | None = None
 
     def free_at(self, need: Amount) -> float:
-        """Return the time at which enough pauses are over, or infinity if too few jobs have ended."""
+        """Return the time when enough pauses are over, or infinity if too few jobs have ended."""
         when = super().free_at(need)
         return when if when < math.inf else next(iter(list(self.rest_ends)[int(need - self.free) - 1 :]), math.inf)
 

@@ -28,7 +28,7 @@ in
 8. What was admitted starts: nothing is taken back for a job that becomes ready later. But a throttle, a pause, and a
    smaller window return jobs that have not begun to the places.
 9. What time alone changes is in the timer of an owner (`Admission`), and moves when two owners become one (`merge`).
-10. If `places` is None, the run has no limit, and its jobs start in the order in which they become ready. What a pause
+10. If `places` is None, the run has no limit, and its jobs start in the order that they become ready. What a pause
    makes it unmakes: where nothing but the pause needs an order, `resume()` gives the old places back.
 
 | what frees                     | who takes it back     | what is served next, in which order                         |
@@ -56,7 +56,7 @@ their own limiter, take no token. Forever jobs and clean-up jobs take neither a 
 scheduler, neither do the jobs in it, unless it has its own limiter.
 
 - Each job that has to wait draws a **ticket**, and the tickets of all runs in an outermost one are served in the order
-  in which they were drawn. A ticket serves the first job of its run, by the entries: a higher priority may use an older
+  that they were drawn. A ticket serves the first job of its run, by the entries: a higher priority may use an older
   ticket of its run.
 - A token that a job gives back serves the oldest ticket, of whatever run. It goes back to the limiter if other tasks
   wait there, such as those of the program and of other outermost runs, or if no job waits.
@@ -581,7 +581,7 @@ class RunTokens:
 
 
 def ask_in_order(runs: Iterable[Run]) -> None:
-    """Let the jobs of runs whose pause is over ask for tokens in the order in which they became ready.
+    """Let the jobs of runs whose pause is over ask for tokens in the order that they became ready.
 
     As in a round of the admission, each run keeps its own order, and between runs a higher priority comes first.
     """

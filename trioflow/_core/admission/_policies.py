@@ -168,8 +168,8 @@ class StartKeys(Outlook):
     """The keys of the ready jobs of one run, and the facts that its policy may use for them.
 
     A key is a pair of a negated priority and the policy's key: jobs with a higher `priority` start first, and the
-    policy orders jobs of equal priority. Jobs with equal keys start in the order in which they became ready. Jobs that
-    became ready together start in the order in which they were added.
+    policy orders jobs of equal priority. Jobs with equal keys start in the order that they became ready. Jobs that
+    became ready together start in the order that they were added.
 
     Args:
         policy: the policy.

@@ -33,7 +33,7 @@ TIME_TOLERANCE: Final = 1e-9
 
 
 class Cooldown:
-    """The time at which the throttle of a resource ends. No job that needs the resource starts earlier."""
+    """The time when the throttle of a resource ends. No job that needs the resource starts earlier."""
 
     __slots__ = ("ends_at",)
 
@@ -144,7 +144,7 @@ class Resource(PoolEntry):
         return _amounts.amount_of(amount, f"{job.label!r} needs {printable(self.name)}={_amounts.need_text(amount)}")
 
     def available_at(self, need: Any) -> float:
-        """Return the time at which the need can be met: `-inf` for now, infinity if that depends on other jobs.
+        """Return the time when the need can be met: `-inf` for now, infinity if that depends on other jobs.
 
         Any thread may call this.
         """

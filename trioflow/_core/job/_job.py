@@ -79,7 +79,7 @@ class Restoration(NamedTuple):
     settled_at: float | None = None
     """The time when the job settled in the run that ran it, in seconds since 1970, or None if unknown."""
     elapsed: float | None = None
-    """The seconds in which its attempts ran in that run, or None if unknown."""
+    """The seconds that its attempts ran in that run, or None if unknown."""
     used: tuple[tuple[str, float], ...] = ()
     """The amounts of budgets that the job used in that run, each with the name of the budget."""
 
@@ -691,7 +691,7 @@ class AbstractJob(Generic[T]):
 
     @property
     def took(self) -> float | None:
-        """The seconds in which the attempts of the job have run, or None if it never started.
+        """The seconds that the attempts of the job have run, or None if it never started.
 
         `elapsed` also has the time between attempts: backoffs, waits for a slot, and the wait until `try_again()`.
         """

@@ -238,7 +238,7 @@ def paths_of(scheduler: BaseScheduler, prefix: str | None = None) -> dict[Abstra
 
 
 def paths_of_siblings(jobs: Iterable[AbstractJob[Any]], prefix: str = "") -> dict[AbstractJob[Any], str]:
-    """Return the paths of jobs that are the first members of one scheduler, in the order in which they were added.
+    """Return the paths of jobs that are the first members of one scheduler, in the order that they were added.
 
     Args:
         jobs: the jobs.

@@ -46,7 +46,7 @@ MAY_RUN: Final = (SCHEDULED, None)
 
 
 class Requirements(AbstractSet[Any]):
-    """A read-only view of a job's requirements, in the order in which they were added."""
+    """A read-only view of a job's requirements, in the order that they were added."""
 
     __slots__ = ("_job",)
 
@@ -188,7 +188,7 @@ def decide(job: AbstractJob[Any]) -> tuple[JobState, _errors.Failure | None]:
 
 
 def essential_requirements(job: AbstractJob[Any]) -> Collection[AbstractJob[Any]]:
-    """Return the requirements of a job whose outcome matters, in the order in which they were added.
+    """Return the requirements of a job whose outcome matters, in the order that they were added.
 
     The job does not run if one of these failed, unless that one is tolerated and no input.
     """

@@ -27,7 +27,7 @@ ASYNC_ADVICE: Final = "to await something, let a job iterate: async for job in c
 
 
 def make_parts(run: Run, window: object) -> tuple[Part, ...]:
-    """Return the parts that the options of a run ask for, in the order in which the run asks them."""
+    """Return the parts that the options of a run ask for, in the order that the run asks them."""
     scheduler = run.scheduler
     parts: list[Part] = []
     if isinstance(window, VariableWindow):
@@ -59,7 +59,7 @@ class FirstRule(Part, Instrument):
 
     Without a `stagger`, there is a single turn. With an infinite `stagger`, a success opens the next turn, too. With a
     journal, no job starts before all jobs that are ready have been looked up: what an earlier run has paid for decides
-    first, in the order in which it was recorded.
+    first, in the order that it was recorded.
     """
 
     def __init__(self, run: Run, enough: int, stagger: float | None) -> None:
@@ -138,7 +138,7 @@ class FirstRule(Part, Instrument):
         return started_at + self._stagger
 
     def act(self) -> None:
-        """Let restored jobs win, in the order in which they were recorded; let held jobs start if none has won."""
+        """Let restored jobs win, in the order that they were recorded; let held jobs start if none has won."""
         if self._restored and not self._is_looking_up():
             restored, self._restored = sorted(self._restored, key=_recorded_at), []
             self._add_winners(restored)
@@ -268,7 +268,7 @@ class FirstRule(Part, Instrument):
 
 
 def _recorded_at(job: AbstractJob[Any]) -> float:
-    """Return the time at which the result of a restored job was recorded, or infinity if it is unknown."""
+    """Return the time when the result of a restored job was recorded, or infinity if it is unknown."""
     restoration = (job._extras or RunExtras).restoration
     return math.inf if restoration is None or restoration.settled_at is None else restoration.settled_at
 

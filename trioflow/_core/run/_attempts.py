@@ -265,7 +265,7 @@ class BackoffTimer(Part):
             self._run.wake()
 
     def drain(self) -> list[AbstractJob[Any]]:
-        """Remove and return all jobs that wait, in the order in which they would have been ready."""
+        """Remove and return all jobs that wait, in the order that they would have been ready."""
         jobs = [job for until, _, job in sorted(self._heap) if _waits_until(job, until)]
         self._heap.clear()
         return jobs

@@ -92,7 +92,7 @@ class TimeLimit:
     """
 
     end: float
-    """The time at which the job's `timeout` expires, or infinity if it has none. Signs of life do not change this."""
+    """The time when the job's `timeout` expires, or infinity if it has none. Signs of life do not change this."""
     # The scope around the body of `with limit:`, which is cancelled at the deadline.
     _scope: Scope | None = None
     # The extras in which `Worker.time_limits` finds the limit, and a service that becomes ready. None if neither needs

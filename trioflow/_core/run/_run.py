@@ -781,7 +781,7 @@ class Run:
             job: the job.
             error: an exception, a cancellation, or a group of both.
             awaitable: the value that the call of the job returned, for advice in the error.
-            now: the time at which the job ended.
+            now: the time when the job ended.
 
         """
         # Callbacks may have asked for it before.

@@ -7,7 +7,7 @@ must behave as if it had its own task:
 - If a job has changed the task (a context variable, an open scope, a cancellation), the worker leaves, and a new one
   replaces it. A job that left a scope open has failed.
 - If the worker's own scope was cancelled because of one job, the worker leaves, too.
-- All workers share the time of each turn of the event loop, and begin in the order in which they were spawned; see
+- All workers share the time of each turn of the event loop, and begin in the order that they were spawned; see
   `TimeSlice`.
 
 ```
@@ -114,7 +114,7 @@ class TimeSlice:
     waited calls up the next ones, so while the queue has workers, at least one worker waits for a turn. If
     all workers waited for each turn, a thousand might wake in a turn that the first job uses up.
 
-    Workers begin in the order in which they were spawned, across all runs, so that the first jobs of sibling groups
+    Workers begin in the order that they were spawned, across all runs, so that the first jobs of sibling groups
     start in order. `spawned` has those that have not begun: trio resumes the new tasks of a turn in order or in
     reverse, by chance, and on both backends, a new task would pass one that found the time used up.
     """

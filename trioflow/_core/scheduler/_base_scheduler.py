@@ -360,7 +360,7 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
     # ---- the graph
 
     def iterate_jobs(self, nested: bool = True) -> Iterator[AbstractJob[Any]]:
-        """Iterate over the jobs in the order in which they were added.
+        """Iterate over the jobs in the order that they were added.
 
         Args:
             nested: whether to include the jobs of nested schedulers, at any depth. They follow their scheduler.
@@ -625,7 +625,7 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
         return True
 
     def __iter__(self) -> Iterator[AbstractJob[Any]]:
-        """Iterate over the members in the order in which they were added."""
+        """Iterate over the members in the order that they were added."""
         return iter(tuple(self._members.jobs))
 
     # ---- running
@@ -1185,7 +1185,7 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
 
     @_hints.explain_form
     def results(self) -> dict[AbstractJob[Any], Any]:
-        """Return the jobs that SUCCEEDED in the last run and their results, in the order in which they were added.
+        """Return the jobs that SUCCEEDED in the last run and their results, in the order that they were added.
 
         The jobs of nested schedulers are included, but not the nested schedulers themselves. A `First` is one job: it
         is included, and its jobs are not. Results that were dropped because of `keep_result=False` are left out. A
@@ -1207,7 +1207,7 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
         return _failures.Results({job: job._outcome for job in succeeded if job._outcome is not DROPPED})
 
     def failures(self) -> dict[AbstractJob[Any], Exception]:
-        """Return the jobs that failed in the last run with their exceptions, in the order in which they settled.
+        """Return the jobs that failed in the last run with their exceptions, in the order that they settled.
 
         Failures that are tolerated, or that `await job` has raised, are included. The jobs of nested schedulers are
         included, but not a nested scheduler that failed because of its own jobs. A `First` is one job: its jobs are not
@@ -1218,7 +1218,7 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
         return {job: cast("Exception", job.raised_exception()) for job in _failures.failed_jobs(self)}
 
     def raise_for_failures(self, *, first: bool = False) -> None:
-        """Raise an `ExceptionGroup` of the failures that count, in the order in which the jobs settled.
+        """Raise an `ExceptionGroup` of the failures that count, in the order that the jobs settled.
 
         In place of a nested scheduler, the group has the failures of its jobs. Jobs that are BLOCKED by a failure in
         the group are left out. Each exception has a note that names its job. If no failure counts, nothing is raised:

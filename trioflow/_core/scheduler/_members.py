@@ -1,4 +1,4 @@
-"""`Members`, the jobs of one scheduler in the order in which they were added, and the graph that they form.
+"""`Members`, the jobs of one scheduler in the order that they were added, and the graph that they form.
 
 The public methods of a scheduler use the class to add, remove and find jobs. A run reads its attributes. The functions
 of `trioflow.graph` answer the questions of users about the graph, and a `Sequence` is a chain in it.
@@ -447,7 +447,7 @@ def stop_collecting(scheduler: BaseScheduler, dropped: deque[AnyJob]) -> None:
 def topological_order(scheduler: BaseScheduler, /) -> list[AbstractJob[Any]]:
     """Return the jobs of a scheduler in an order in which each job comes after all its requirements.
 
-    The entry jobs come first, in the order in which they were added. The other jobs follow in the order in which the
+    The entry jobs come first, in the order that they were added. The other jobs follow in the order that the
     last of their requirements is listed. This is Kahn's algorithm of 1962, which takes O(V + E) time.
 
     Raises:
@@ -471,7 +471,7 @@ def topological_order(scheduler: BaseScheduler, /) -> list[AbstractJob[Any]]:
 
 
 def entry_jobs(scheduler: BaseScheduler, /) -> list[AbstractJob[Any]]:
-    """Return the jobs that require no other job of the scheduler, in the order in which they were added.
+    """Return the jobs that require no other job of the scheduler, in the order that they were added.
 
     Raises:
         TypeError: `scheduler` is not a scheduler.
@@ -482,7 +482,7 @@ def entry_jobs(scheduler: BaseScheduler, /) -> list[AbstractJob[Any]]:
 
 
 def exit_jobs(scheduler: BaseScheduler, /, *, discard_forever: bool = True) -> list[AbstractJob[Any]]:
-    """Return the jobs that no other job of the scheduler requires, in the order in which they were added.
+    """Return the jobs that no other job of the scheduler requires, in the order that they were added.
 
     Args:
         scheduler: the scheduler.

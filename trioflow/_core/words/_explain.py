@@ -346,7 +346,7 @@ def _earlier_jobs_text(run: Run, job: AbstractJob[Any], queued_jobs: list[Abstra
     Args:
         run: the run of the jobs.
         job: a waiting job.
-        queued_jobs: all jobs that wait for the same thing as `job`, in the order in which they will start.
+        queued_jobs: all jobs that wait for the same thing as `job`, in the order that they will start.
 
     """
     if (order := run.line.order) is None:

@@ -229,7 +229,7 @@ LISTING_ADVICE: Final = "; debrief(listing=True) shows where each job was"
 
 
 def failed_jobs(scheduler: BaseScheduler) -> list[AbstractJob[Any]]:
-    """Return the jobs at any depth that failed with an `Exception` of their own, in the order in which they settled.
+    """Return the jobs at any depth that failed with an `Exception` of their own, in the order that they settled.
 
     These are the FAILED jobs, and those that a spent budget has BLOCKED. A `First` is one job: if it fails, it reports
     the failures of its jobs.
@@ -242,7 +242,7 @@ class CountedFailures(NamedTuple):
     """The failures because of which a run has failed."""
 
     jobs: tuple[AbstractJob[Any], ...] = ()
-    """The jobs that failed by themselves, at any depth, in the order in which they settled."""
+    """The jobs that failed by themselves, at any depth, in the order that they settled."""
     first_member: AbstractJob[Any] | None = None
     """The first member of the scheduler whose failure counts."""
     rest: int = 0
@@ -482,7 +482,7 @@ def raise_unless_completed(run: Run, reason: StopReason | None, only_first: bool
 
 
 def _settling_number(job: AbstractJob[Any]) -> int:
-    """Return the sort key that puts failed jobs in the order in which they settled."""
+    """Return the sort key that puts failed jobs in the order that they settled."""
     return job._outcome.number  # type: ignore[no-any-return]
 
 

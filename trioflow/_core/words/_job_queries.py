@@ -231,7 +231,7 @@ def is_ready(job: AnyJob) -> bool:
 
 
 def ready_at(job: AnyJob) -> float | None:
-    """Return the time at which a service became ready in its last run, or None for other jobs, or if it never was."""
+    """Return the time when a service became ready in its last run, or None for other jobs, or if it never was."""
     return (job._extras or RunExtras).ready_at
 
 
@@ -299,7 +299,7 @@ def machine_waits(job: AnyJob) -> tuple[tuple[float, float], ...]:
 
 
 def worked_seconds(job: AnyJob) -> float | None:
-    """Return the seconds in which the attempts of a settled job ran, without waits for its machine."""
+    """Return the seconds that the attempts of a settled job ran, without waits for its machine."""
     took = job.took
     return None if took is None else took - sum(until - since for since, until in machine_waits(job))
 

@@ -325,7 +325,7 @@ def was_awaited(job: AbstractJob) -> bool:
 
 
 def in_creation_order(jobs: Iterable[AbstractJob]) -> list[AbstractJob]:
-    """Return jobs in the order in which they were created."""
+    """Return jobs in the order that they were created."""
     return sorted(jobs, key=attrgetter("_trioflow.serial_number"))
 
 

@@ -147,7 +147,7 @@ class PureScheduler:
         return len(self.jobs)
 
     def __iter__(self) -> Iterator[AbstractJob]:
-        """Iterate over the jobs in the order in which they were created."""
+        """Iterate over the jobs in the order that they were created."""
         return iter(in_creation_order(self.jobs))
 
     def iterate_jobs(self, scan_schedulers: bool = False) -> Iterator[AbstractJob]:

@@ -142,7 +142,7 @@ class CodeLocation:
 @dataclass(frozen=True, slots=True)
 class FailureText:
     number: int
-    """The place of the failure in the order in which failures settled."""
+    """The place of the failure in the order that failures settled."""
     kind: str
     """A text that is equal for failures that differ only in their messages."""
     type_name: str
@@ -171,14 +171,14 @@ def describe_failure(job: AnyJob, failure: Failure) -> FailureText:
 
 
 FAILURE_ORDER: Final = True, None, False
-"""Whether failures are critical, in the order in which all views show them: tolerated ones come last."""
+"""Whether failures are critical, in the order that all views show them: tolerated ones come last."""
 FAILURE_NOUNS: Final = {True: "critical failure", None: "failure", False: "tolerated failure"}
 
 
 def group_failures(failures: Iterable[tuple[JobLike, bool | None, int, str]]) -> list[list[JobLike]]:
     """Group failed jobs whose failures are similar, and count alike: critical first, tolerated last.
 
-    Otherwise, groups and jobs are in the order in which the jobs settled.
+    Otherwise, groups and jobs are in the order that the jobs settled.
 
     Args:
         failures: a tuple for each failed job: the job or its record, whether the job is critical, and the number and

@@ -179,7 +179,7 @@ class RecordBuilder:
             first_lane = max([first_lane, *(lane + 1 for lane in lanes)])
 
     def _lifetime(self, facts: JobFacts, end_time: float) -> tuple[float, float]:
-        """Return the interval in which a job could wait or run, in a trace that ends at `end_time`."""
+        """Return the interval when a job could wait or run, in a trace that ends at `end_time`."""
         run = self._run_of[facts.span.number]
         end = next(time for time in (facts.span.finished_at, run.finished_at, end_time) if time is not None)
         return (end if run.started_at is None else max(run.started_at, facts.added_at), end)

@@ -18,7 +18,7 @@ from ..text import _failure_text
 @final
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """An interval in which a job waited, and its cause."""
+    """An interval when a job waited, and its cause."""
 
     cause: WaitCause
     """The reason for the wait."""
@@ -138,7 +138,7 @@ class Span:
 
     @property
     def took(self) -> float | None:
-        """The seconds in which the attempts of the job ran; for a restored job, `restored_elapsed`.
+        """The seconds that the attempts of the job ran; for a restored job, `restored_elapsed`.
 
         Unlike `elapsed`, it is without the waits between attempts, which are in `waits`.
         """

@@ -40,13 +40,13 @@ class FamilyTime:
     count: int
     """The number of jobs that worked. Jobs that never started may have waited."""
     work: float
-    """The total time for which the jobs worked."""
+    """The total time that the jobs worked."""
     waits: Mapping[str, float]
-    """The total time for which the jobs waited, by cause, the longest first."""
+    """The total time that the jobs waited, by cause, the longest first."""
     p50: float | None
-    """The median of the times for which the jobs worked, or None if none did."""
+    """The median of the times that the jobs worked, or None if none did."""
     p95: float | None
-    """The 95th percentile of the times for which the jobs worked, or None if none did."""
+    """The 95th percentile of the times that the jobs worked, or None if none did."""
 
 
 @final
@@ -62,16 +62,16 @@ class TimeSpent:
     seconds: float
     """The duration of the run."""
     work: float
-    """The total time for which jobs worked, summed over all jobs."""
+    """The total time that jobs worked, summed over all jobs."""
     waits: Mapping[str, float]
-    """The total time for which jobs waited, by cause as in `Wait.words`, the longest first."""
+    """The total time that jobs waited, by cause as in `Wait.words`, the longest first."""
     families: tuple[FamilyTime, ...]
     """The work and the waits of each family of jobs, the family with the longest total time first."""
     slots: int
     """The number of slots of the window, without those that no job ever ran in or waited for: "4 of 6 slots were used".
     If there is no window, or there are nested schedulers, it is the largest number of jobs that ran at one time."""
     empty: Mapping[str, float]
-    """The total time for which slots were empty, by reason, the longest first. A reason is a phrase such as
+    """The total time that slots were empty, by reason, the longest first. A reason is a phrase such as
     "gpu ran short" or "nothing was ready"."""
     _slots: SlotUse = field(repr=False)
 
@@ -196,7 +196,7 @@ CAUSE_ORDER: Final = tuple(WaitCause)
 
 @dataclass(frozen=True, slots=True)
 class SlotBar:
-    """An interval in which a job had a slot."""
+    """An interval when a job had a slot."""
 
     start: float
     end: float
@@ -217,7 +217,7 @@ class SlotUse:
     bars_by_slot: tuple[tuple[SlotBar, ...], ...]
     """For each slot that was used, the jobs in it in chronological order."""
     work_seconds: float
-    """The seconds in which jobs worked, summed over all slots."""
+    """The seconds that jobs worked, summed over all slots."""
     empty_seconds_by_reason: dict[EmptySlotReason, float]
     """The seconds without work for each reason, summed over all slots."""
 
@@ -302,7 +302,7 @@ def _empty_seconds(
     wait_intervals: Iterable[tuple[EmptySlotReason, float, float]],
     slot_count: int,
 ) -> dict[EmptySlotReason, float]:
-    """Return the seconds for which slots were empty, for each reason.
+    """Return the seconds that slots were empty, for each reason.
 
     Slots that were empty because no job was ready are not included. The number of slots that are empty for a reason
     never exceeds the number of jobs that wait for that reason.

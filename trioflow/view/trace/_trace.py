@@ -60,7 +60,7 @@ class Trace(EventRecorder):
 
     @property
     def spans(self) -> tuple[Span, ...]:
-        """A span for each run of each job, in the order in which the jobs started. Unstarted jobs come last."""
+        """A span for each run of each job, in the order that the jobs started. Unstarted jobs come last."""
         return self._get_record().spans
 
     @property

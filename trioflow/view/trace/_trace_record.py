@@ -301,7 +301,7 @@ def compute_critical_path(runs: Iterable[RunSpan], spans: tuple[Span, ...]) -> t
     is the critical chain of Goldratt (1997), which treats resources like requirements. For V jobs and E requirements,
     it takes O(V log V + E) time, where the logarithm comes from sorting the ends.
 
-    The path includes jobs of nested runs, and is in the order in which the jobs started.
+    The path includes jobs of nested runs, and is in the order that the jobs started.
     """
     runs_by_parent: dict[int | None, list[RunSpan]] = {}
     for run in runs:

@@ -1,10 +1,10 @@
 """The waits of each job of a past run: their causes, their times, and the jobs that ended them.
 
 A run does not record waits. They are derived from the times of the jobs, their needs, the slots of each window, and the
-amounts in each pool. Jobs of one run with the same needs have the same shortages at the same times. So the intervals in
-which a slot or a resource was short, or a key was throttled, are computed once for each group of such jobs. The waits
-of a job are the parts of these intervals in which the job was ready. If a job was ready and nothing was short, it
-waited for something that the trace does not contain: the state of a rate or a gate, or other users of a shared pool.
+amounts in each pool. Jobs of one run with the same needs have the same shortages at the same times. So the intervals
+when a slot or a resource was short, or a key was throttled, are computed once for each group of such jobs. The waits of
+a job are the parts of these intervals in which the job was ready. If a job was ready and nothing was short, it waited
+for something that the trace does not contain: the state of a rate or a gate, or other users of a shared pool.
 
 If several things were short, the cause is the one that the engine checks first. For example, a job that has no slot
 does not wait for resources. For n jobs with few different needs, the analysis takes O(n log n) time. It never takes
@@ -147,7 +147,7 @@ class WaitAnalysis:
         Args:
             spans: the spans, by number, without their waits.
             runs: the runs.
-            lifetimes: for each span, the interval in which its job could wait or run. It begins when the run began, or
+            lifetimes: for each span, the interval when its job could wait or run. It begins when the run began, or
                 when the job was added if that was later. It ends when the job settled. If the job has not settled, it
                 ends when the run ended, or with the trace if the run has not ended.
             needs: the needs of each span that has any.
@@ -255,7 +255,7 @@ class WaitAnalysis:
         return (WaitCause.SLOT, self._slots[index]) if has_limiter else (WaitCause.LOOP, None)
 
     def _find_shortage_intervals(self, span: Span) -> tuple[list[ShortageInterval], list[ShortageInterval]]:
-        """Return the intervals in which no job with the needs of `span` could start, because something was short.
+        """Return the intervals when no job with the needs of `span` could start, because something was short.
 
         Returns:
             A pair: the exact intervals, and the intervals as simplified by `_close_gaps`.
@@ -304,7 +304,7 @@ def _find_releasing(
 
 
 def _find_full_window_intervals(run: RunSpan, slots: ResourceUse) -> list[ShortageInterval]:
-    """Return the intervals in which all slots of a run's window were taken."""
+    """Return the intervals when all slots of a run's window were taken."""
     if run.window_size is None:
         return []
     times, job_counts = slots.amount_over_time()
@@ -326,7 +326,7 @@ def _find_cooldowns(resource: ResourceUse) -> list[ShortageInterval]:
 def _flagged_intervals(
     times: Sequence[float], flags: Sequence[bool], cause: WaitCause, resource: ResourceUse | None
 ) -> Iterator[ShortageInterval]:
-    """Yield the intervals in which the flag is true. Each flag is valid from its time until the next time."""
+    """Yield the intervals when the flag is true. Each flag is valid from its time until the next time."""
     since = None
     for time, flag in zip(times, flags, strict=True):
         if flag and since is None:
