@@ -3,9 +3,9 @@
 Each run has a part of its own, `AdaptiveWindow`, which gives the run another number of slots as `jobs_window = n` does.
 The number changes like the congestion window of TCP: it grows by one for each window's worth of successes, and shrinks
 by a fraction on a sign of overload. Chiu and Jain 1989 ("Analysis of the Increase and Decrease Algorithms for
-Congestion Avoidance in Computer Networks") show that, among the linear rules, this one, additive increase and
-multiplicative decrease, converges to a fair and efficient share. Jacobson 1988 brought it to TCP. The fraction is that
-of CUBIC (RFC 9438).
+Congestion Avoidance in Computer Networks") show that, among the linear rules, additive increase and multiplicative
+decrease converges to a fair and efficient share. Jacobson 1988 brought it to TCP. The fraction is that of CUBIC (RFC
+9438).
 
 A queue at the server raises the latency before anything fails. Therefore, the current latency is compared with the
 lowest one, as in TCP Vegas (Brakmo and Peterson 1994) and in the gradient limit of Netflix's concurrency-limits. If
@@ -35,15 +35,15 @@ from ._hints import explain_form
 BACKOFF_FACTOR: Final = 0.7
 """The fraction of the window that remains after a failure caused by overload; CUBIC's beta."""
 STEADY_RATIO: Final = 1.5
-"""The maximum ratio of the current latency to the lowest one at which the window may grow."""
+"""The window grows while the ratio of the current to the lowest latency is at most this."""
 OVERLOAD_RATIO: Final = 2.0
-"""The ratio of the current latency to the lowest one above which the window shrinks."""
+"""The window shrinks if the ratio of the current to the lowest latency is above this."""
 MIN_REMAINING_FRACTION: Final = 0.5
 """The minimum fraction of the window that remains when the latency rises or the lowest latency is measured again."""
 MIN_JOBS_IN_MEAN: Final = 10
 """The minimum number of jobs in a mean latency. With fewer, one slow job could look like a queue."""
 MAX_LOWEST_AGE: Final = 100
-"""The number of higher mean latencies after which the lowest one is discarded and measured again."""
+"""The number of higher mean latencies after which the lowest latency is discarded and measured again."""
 
 
 @final
@@ -60,8 +60,8 @@ class Adaptive(VariableWindow):
 
     This is additive increase and multiplicative decrease, as in TCP (Jacobson 1988, Chiu and Jain 1989), with the
     latency as a sign of congestion, as in TCP Vegas (Brakmo and Peterson 1994) and Netflix's concurrency-limits. The
-    latency is the time that one attempt takes, and each attempt counts. Use this for jobs of similar duration,
-    because only their latencies can be compared. Put much longer jobs in a separate scheduler.
+    latency is the time that an attempt takes, and each attempt counts. Use this for jobs of similar duration, because
+    only their latencies can be compared. Put much longer jobs in a separate scheduler.
 
     Args:
         minimum: the smallest size, 1 or more.

@@ -1,8 +1,9 @@
 """How long the rest of a run takes: one estimate for all views, right within a factor of two, or none.
 
 The rest of a scheduler takes at least as long as its longest chain of jobs, and as its work divided by its slots.
-Without other limits, it takes at most the sum of both (Graham, 1966), so that the larger one is right within a factor
-of two. Each resource of its pool sets such a bound, too. A nested scheduler is a job that takes its own estimate.
+Without other limits, it takes at most the sum of both (Graham, 1966), so that the larger of them is right within a
+factor of two. Each resource of its pool sets such a bound, too. A nested scheduler is a job that takes its own
+estimate.
 
 A job takes its expected duration, corrected by the jobs that have ended, or the mean of its family. A job that has run
 for longer may end now, or take as long again. While too few jobs of a family have succeeded, nothing is known of its
@@ -43,7 +44,7 @@ In 40 recorded workflows, 2 % of the lower bounds were less than half of the res
 FEW: Final = 50
 """One job of this many may be of an unknown family, or one job of fewer."""
 PAUSE_FACTOR: Final = 200
-"""The least pause between two estimates, as a multiple of the CPU time that one takes."""
+"""The least pause between two estimates, as a multiple of the CPU time of an estimate."""
 
 
 class TimeLeft(NamedTuple):

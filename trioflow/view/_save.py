@@ -105,7 +105,7 @@ def _graph_contents(scheduler: BaseScheduler, suffix: str, collapse: JobSelectio
 
 
 def save_trace(trace: Trace, suffix: str, path: str | os.PathLike[str]) -> None:
-    """Write a trace in the form that one of `TRACE_SUFFIXES` names. The name of the file may end in another one."""
+    """Write a trace in the form that one of `TRACE_SUFFIXES` names. The name of the file may have another suffix."""
     from pathlib import Path
 
     from ._exports import write_atomically

@@ -51,7 +51,7 @@ class StateStyle:
     The progress bar shows states with the style "trouble" as failed.
     """
     colors: BoxColors
-    """The colors in graphs. All text has a contrast ratio of 4.5 or more, on a white page and on a black one.
+    """The colors in graphs. All text has a contrast ratio of 4.5 or more, on white and on black pages.
 
     For color-blind users, states also differ in lightness or symbol.
     """

@@ -56,9 +56,9 @@ if TYPE_CHECKING:
 
 MAX_ADMITTED: Final = 12
 """The number of startable jobs in a run up to which more are admitted: about as many as there are workers that search
-for jobs at the same time. Jobs that become ready later cannot overtake admitted ones."""
+for jobs at the same time. Jobs that become ready later cannot overtake admitted jobs."""
 MAX_GROUPS_PER_RESOURCE: Final = 64
-"""The maximum number of groups that one scan looks at for each scarce resource."""
+"""The maximum number of groups that a scan looks at for each scarce resource."""
 NOW: Final = -math.inf
 """The value of `Resource.available_at` for a need that can be met now."""
 NO_TIMER: Final[Timer] = (math.inf, None, lambda: None)
@@ -118,7 +118,7 @@ class WaitingGroup:
             places.join()
 
     def park(self, key: Key | GatedResource) -> None:
-        """Let the first job wait with its key, or at a gate, so that the next one, which may not, is the first."""
+        """Let the first job wait with its key, or at a gate, so that the next job is the first."""
         heapq.heappush(self.parked.setdefault(key, []), heapq.heappop(self.heap))
         key.parked[self] = None
         self.update()

@@ -498,7 +498,7 @@ class Rate:
         limits: one or more keys, each with the amount for `per` seconds, more than 0. If there is a key
             `requests`, a job that needs the rate takes 1 of it by default. Of other keys, such as `tokens`, a job takes
             only as much as it asks for.
-        per: the number of seconds for which these amounts are, finite, more than 0.
+        per: the number of seconds that these amounts are for, finite, more than 0.
         burst: for a server that spreads them, the largest amount that can be taken at once, after a pause, more than 0:
             a number if there is one key, or a dict by key. The amount of `limits` then accrues steadily, so that the
             jobs that start in `per` seconds may take both together.
@@ -893,7 +893,7 @@ class PerKey:
             Each job takes 1 of this key.
         pause: how many seconds must pass between the end of one job of a key and the start of the next that takes its
             place. Only for a number.
-        sizes: the limits of those keys that have another one, by key, such as `{"slow.org": 1}`.
+        sizes: the limits of keys that differ from `limit`, by key, such as `{"slow.org": 1}`.
 
     Raises:
         TypeError: an argument has another type, or a rate has a pause.

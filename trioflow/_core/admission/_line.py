@@ -55,7 +55,7 @@ a job with a token waits for nothing else, and tokens cannot cause a deadlock. N
 their own limiter, take no token. Forever jobs and clean-up jobs take neither a slot nor a token, and if such a job is a
 scheduler, neither do the jobs in it, unless it has its own limiter.
 
-- Each job that has to wait draws a **ticket**, and the tickets of all runs in an outermost one are served in the order
+- Each job that has to wait draws a **ticket**, and the tickets of all runs in an outermost run are served in the order
   that they were drawn. A ticket serves the first job of its run, by the entries: a higher priority may use an older
   ticket of its run.
 - A token that a job gives back serves the oldest ticket, of whatever run. It goes back to the limiter if other tasks
@@ -359,7 +359,7 @@ class Line:
     def use_order(self, order: StartKeys | None, has_needs: bool) -> None:
         """Order all waiting jobs by these keys from now on; `has_needs` is whether any job needs resources.
 
-        With None, they keep their order, in which each now has a place.
+        With None, they keep their order, and each now has a place in it.
         """
         self.order = order
         if self.tokens is not None and order is not None:

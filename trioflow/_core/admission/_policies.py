@@ -60,9 +60,9 @@ class Outlook(Protocol):
 class Policy(Protocol):
     """An order in which the ready jobs of a scheduler start.
 
-    Derive a class from this one, define `key`, and pass an instance to `Scheduler(policy=...)` instead of a name. An
+    Derive a class from it, define `key`, and pass an instance to `Scheduler(policy=...)` instead of a name. An
     object of another class must define all three members. Several schedulers can share one object. A job's `priority`
-    takes precedence over the policy. Among jobs with the same key, the one that became ready first starts first.
+    takes precedence over the policy. Among jobs with the same key, the job that became ready first starts first.
 
     A policy must not change the scenario or the run. If `key` raises an exception, or returns an invalid key, the run
     ends CRITICAL. The error names the policy and the job; it is logged, shown by `debrief()`, and passed to instruments
@@ -101,7 +101,7 @@ class Policy(Protocol):
         ...
 
     def reason(self, job: AbstractJob[Any], outlook: Outlook) -> str:
-        """Describe in a few words why other jobs start before a ready one, for `Scheduler.explain`.
+        """Describe in a few words why other jobs start before a ready job, for `Scheduler.explain`.
 
         The default implementation names the class of the policy.
         """

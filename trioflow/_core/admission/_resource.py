@@ -54,7 +54,7 @@ class PoolEntry(ABC):
     """Whether jobs use up the resource, and it never comes back."""
 
     has_keys: ClassVar[bool] = False
-    """Whether this is a family of resources. A job takes the one whose key it names, and waits for it apart."""
+    """Whether this is a family of resources. A job takes the resource whose key it names, and waits for it apart."""
 
     is_returnable: bool
     """Whether jobs hold the resource and return it when they have settled, instead of using it up."""
@@ -101,7 +101,7 @@ class PoolEntry(ABC):
         return duration_text(max(0.0, when - self.clock()))
 
     def change_clock(self, clock: Callable[[], float], shift: float) -> None:
-        """Replace the clock with one that is `shift` seconds ahead, and shift all stored times by the same amount."""
+        """Replace the clock with a clock that is `shift` seconds ahead, and shift all stored times likewise."""
         self.clock = clock
 
 
@@ -175,7 +175,7 @@ class Resource(PoolEntry):
         """Return the cause and the text of the same wait, if the resource is not throttled."""
 
     def is_used_up_by(self, need: Any, before: int) -> bool:
-        """Return whether it is known that `before` jobs with the same need leave too little for another one."""
+        """Return whether it is known that `before` jobs with the same need leave too little for another job."""
         return False
 
     @abstractmethod

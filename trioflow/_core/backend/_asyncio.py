@@ -357,7 +357,7 @@ class EdgeGroup(WorkerGroup):
         return worker.cause is not None or (self.is_cancelled() and not worker.is_shielded)
 
     def set_deadline(self, worker: WorkerTask, when: float) -> None:
-        """Set another deadline. If the last one has cancelled the task, take that back."""
+        """Set another deadline. If the last deadline has cancelled the task, take that back."""
         if worker.deadline == -math.inf:
             self.take_back(worker)
         worker.deadline = when

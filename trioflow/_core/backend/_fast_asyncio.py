@@ -275,7 +275,7 @@ class WorkerState(anyio_asyncio.TaskState):
         self.innermost_scope = scope
 
     def scopes_of_job(self) -> Iterator[Any]:
-        """Yield the scopes that the job has opened, from the innermost one outwards."""
+        """Yield the scopes that the job has opened, from the innermost scope outwards."""
         scope = self.innermost_scope
         while scope is not self.base_scope:
             yield scope

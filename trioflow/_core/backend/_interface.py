@@ -197,7 +197,7 @@ class WorkerGroup(Protocol):
         ...
 
     def cancel(self, workers: Iterable[WorkerTask]) -> None:
-        """Cancel `workers`, which are all workers of the group except the shielded ones.
+        """Cancel `workers`, which are all workers of the group except shielded workers.
 
         On trio, this and the methods below cancel a worker at each of its checkpoints. On asyncio, each call cancels
         it once, as soon as its job is in no shield.

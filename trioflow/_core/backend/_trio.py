@@ -1,7 +1,7 @@
 """The trio backend by the public names of trio and anyio: the event loop, and direct isolation.
 
 Direct isolation takes the place of fast isolation if a private attribute of trio is not as expected. Each job has a
-cancel scope of its own, and its label as task name. A task runs another job, in a new scope, if the last one has left
+cancel scope of its own, and its label as task name. A task runs another job, in a new scope, if the last job has left
 no trace in it. What a job leaves open, a cancel scope or a nursery, is an error of trio when the job's scope is left,
 before any other job, and ends the run.
 """

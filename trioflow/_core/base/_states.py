@@ -62,7 +62,7 @@ def parse_reported_state(text: str) -> ReportedState:
 
 
 class StopReason(enum.Enum):
-    """The reason why a run stopped. If there are several, the first one counts."""
+    """The reason why a run stopped. If there are several, the first reason counts."""
 
     COMPLETED = "completed"
     """All jobs except forever jobs settled in time, and no failure counts."""
@@ -77,7 +77,7 @@ class StopReason(enum.Enum):
     INTERRUPTED = "interrupted"
     """The run was ended by `KeyboardInterrupt`, `SystemExit` or another `BaseException`, or by a signal."""
     DRAINED = "drained"
-    """`drain()` kept further jobs from starting; the running ones ended by themselves."""
+    """`drain()` kept further jobs from starting. The running jobs ended by themselves."""
 
 
 STOP_REASON_TEXTS: Final = {
@@ -112,11 +112,11 @@ class RunPhase(enum.Enum):
     LINKING = "counts who waits for whom"
     """The run, now under its deadline, counts each job's open requirements."""
     ENTERING = "makes the first jobs ready"
-    """The requirements of all jobs are counted; the run schedules the jobs without open ones."""
+    """The requirements of all jobs are counted. The run schedules the jobs without open requirements."""
     RUNNING = "runs"
     """Workers run jobs; jobs and requirements may be added."""
     DRAINING = "is draining"
-    """No further jobs start; the running ones end by themselves."""
+    """No further jobs start. The running jobs end by themselves."""
     STOPPING = "is stopping"
     """No further jobs start, except clean-up jobs."""
 

@@ -205,7 +205,7 @@ def join_names(names: Sequence[str], max_names: int = MAX_LISTED_NAMES, total: i
     Args:
         names: the names.
         max_names: the maximum number of names to show.
-        total: the number of all names, if `names` has only the first ones.
+        total: the number of all names, if `names` has only the first of them.
 
     Example:
         >>> join_names(["a", "b", "c"], 2), join_names(["a"], 2)

@@ -1,4 +1,4 @@
-"""The schedulers that enclose a job, from its own scheduler up to the outermost one."""
+"""The schedulers that enclose a job, from its own scheduler outwards."""
 
 from __future__ import annotations
 

@@ -427,7 +427,7 @@ def add_remedy_notes(error: BaseException, job: AbstractJob[Any], awaitable: obj
         error: the exception.
         job: the job that raised it.
         awaitable: the return value of the job's function, or UNCALLED.
-        backend: the backend that the job needs, if it ran on the other one; otherwise None.
+        backend: the backend that the job needs, if it ran on the other backend. If not, None.
 
     Returns:
         The remedy to add to the error in the log: the advice on a return value that is not awaitable, or None if there
@@ -444,7 +444,7 @@ def add_remedy_notes(error: BaseException, job: AbstractJob[Any], awaitable: obj
 
 
 def add_note(error: BaseException, note: str) -> None:
-    """Add a note to a user's exception, unless the exception rejects notes or already has this one."""
+    """Add a note to a user's exception, unless the exception rejects notes or already has this note."""
     with contextlib.suppress(Exception):
         if note not in getattr(error, "__notes__", ()):
             error.add_note(note)

@@ -861,7 +861,7 @@ class Job(FunctionJob[T]):
         return awaitable
 
     def close(self) -> None:
-        """Close the coroutine object, if the job has one that has not started."""
+        """Close the coroutine object of the job, if it has not started."""
         if self._is_one_shot() and not self._is_spent() and not self.is_running():
             self._function.close()
             self._release_coroutine()

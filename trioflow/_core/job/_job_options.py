@@ -452,7 +452,7 @@ def unknown_option_error(
     Args:
         subject: the label of the job or scheduler.
         call: the text of the call, such as "run()".
-        keywords: the unknown keyword arguments; the error names the first one.
+        keywords: the unknown keyword arguments. The error names the first of them.
         function: the function whose keyword-only parameters are the valid options.
 
     """

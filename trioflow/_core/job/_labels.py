@@ -32,11 +32,11 @@ MAX_ARGUMENTS_LENGTH: Final = 60
 MAX_STRING_LENGTH: Final = 24
 """The maximum number of characters of a string in a default label. The middle of a longer string is left out."""
 MAX_FLOAT_LENGTH: Final = 12
-"""The maximum number of characters of a float in a default label; a longer one is rounded."""
+"""The maximum number of characters of a float in a default label. A longer float is rounded."""
 MAX_LABEL_LENGTH: Final = 200
 """The maximum number of characters of a label or path in logs, listings and reports."""
 MAX_ITEMS: Final = 3
-"""The maximum number of items of a container in a default label; a larger one is shown as an ellipsis in brackets."""
+"""The maximum number of items of a container in a default label. A larger container is an ellipsis in brackets."""
 MAX_DEPTH: Final = 3
 """The maximum number of calls inside the call of a default label: `save(parse(fetch(3)))` has two."""
 MIN_HIDDEN_INT: Final = 10**18

@@ -190,7 +190,7 @@ def decide(job: AbstractJob[Any]) -> tuple[JobState, _errors.Failure | None]:
 def essential_requirements(job: AbstractJob[Any]) -> Collection[AbstractJob[Any]]:
     """Return the requirements of a job whose outcome matters, in the order that they were added.
 
-    The job does not run if one of these failed, unless that one is tolerated and no input.
+    The job does not run if any of these failed, unless its failure is tolerated and it is no input.
     """
     required = job._required
     if job._options.run_if != "succeeded":

@@ -34,7 +34,7 @@ class Retry:
     Args:
         times: the maximum number of retries, 0 or more, or None for no limit.
         first: the seconds before the first retry, 0 or more.
-        factor: each further backoff is this many times as long as the one before, 1 or more.
+        factor: each further backoff is this many times as long as the backoff before, 1 or more.
         cap: the longest backoff in seconds.
         jitter: whether each backoff is shortened at random, to between half its length and the whole, so that jobs that
             failed together do not come back together.
@@ -65,7 +65,7 @@ class Retry:
     first: float
     """The seconds before the first retry."""
     factor: float
-    """The ratio of a backoff to the one before."""
+    """The ratio of a backoff to the backoff before."""
     cap: float
     """The longest backoff in seconds."""
     jitter: bool

@@ -59,7 +59,7 @@ class ServiceOptions(JobOptions, total=False):
 
 
 class TaskStatus(Generic[T]):
-    """The argument `task_status` of a service's function; each call of the function gets a new one."""
+    """The argument `task_status` of a service's function. Each call of the function gets a new object."""
 
     __slots__ = ("_call_has_ended", "_job", "_run")
 

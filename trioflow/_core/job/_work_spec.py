@@ -28,7 +28,7 @@ class LocalDirectory:
 
     Args:
         path: the directory, or None for `within`.
-        within: the directory to which a relative `path` belongs, or None for the current one.
+        within: the directory that a relative `path` belongs to, or None for the current directory.
 
     """
 

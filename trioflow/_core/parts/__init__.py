@@ -48,7 +48,7 @@ class FirstRule(Part, Instrument):
     """The rule of one run of a `First`, which starts its jobs in turns, and stops it when its result is decided.
 
     The members compete, except those that another member requires, whose success decides nothing; a member that runs
-    only if another one failed competes with it. Each competitor has a turn, in the order of the members, and so have
+    only if another member failed competes with it. Each competitor has a turn, in the order of the members, and so have
     the members that it needs:
 
     ```
@@ -98,7 +98,7 @@ class FirstRule(Part, Instrument):
     # ---- the steps of a job
 
     def job_started(self, scheduler: object, job: AbstractJob[Any]) -> None:
-        """Let the next turn be due in time, if this is the first start in the last one that is open."""
+        """Let the next turn be due in time, if this is the first start in the last open turn."""
         if self._turn_started_at is None and job in self._turns and self._turns[job] is self._last_open:
             self._turn_started_at = job._started_at
             self._run.wake()

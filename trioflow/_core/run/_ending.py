@@ -7,8 +7,8 @@
    of the run. Forever jobs, including services, keep running meanwhile.
 3. Forever jobs that are not services are cancelled and unwind.
 4. Services are cancelled and unwind, each one before the services that it requires. After `shutdown_timeout` seconds,
-   the remaining ones are cancelled together.
-5. The `co_shutdown` methods of all jobs are called concurrently, within `shutdown_timeout` seconds. At the end of the
+the remaining services are cancelled together. 5. The `co_shutdown` methods of all jobs are called concurrently, within
+`shutdown_timeout` seconds. At the end of the
    outermost run, the objects that jobs share are then closed, within another `shutdown_timeout` seconds.
 6. Instruments are notified by `after_run`.
 """

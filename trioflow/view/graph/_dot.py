@@ -238,7 +238,7 @@ EMPTY_FRAME_TEXT: Final[DotAttributes] = {
 
 
 class InvisiblePoint(NamedTuple):
-    """A point at the top or at the bottom of a frame, or in the middle of an empty one."""
+    """A point at the top or at the bottom of a frame, or in the middle of an empty frame."""
 
     frame: Any
     position: str
@@ -507,7 +507,7 @@ def render_to_fit(
     place: tuple[float, float] = (MAX_WIDTH_POINTS, math.inf),
     seconds: float = math.inf,
 ) -> Fitted:
-    """Draw the first of some sources that fits into a place, or else the one that must be scaled the least.
+    """Draw the first of some sources that fits into a place, or else the source that must be scaled the least.
 
     Args:
         sources: the forms of a graph, which are made only when they are drawn.

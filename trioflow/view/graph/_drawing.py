@@ -46,7 +46,7 @@ If there are more boxes, the direction is from left to right, because a picture 
 
 
 class EdgeKind(enum.Enum):
-    """The reason for an edge between two jobs. If there are several reasons, the one that is defined first counts."""
+    """The reason for an edge between two jobs. If there are several, the reason defined first counts."""
 
     DATA = "the result of the first job is an argument of the second job"
     ORDER = "the second job requires the first job"

@@ -1,6 +1,6 @@
 """`LogDisplay`: the output of a monitor to a file or a pipe, as lines with the time of day.
 
-A line is written when a job starts, and another one when it ends. For a run of more than `MAX_LISTED_JOBS` jobs,
+A line is written when a job starts, and another line when it ends. For a run of more than `MAX_LISTED_JOBS` jobs,
 `PROGRESS_LINE_COUNT` lines with the progress of the run are written instead; the engine logs its failures. If no line
 has been written for a while, the progress is written, because some CI systems kill programs that write nothing for a
 long time.

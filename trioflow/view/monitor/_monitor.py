@@ -169,7 +169,7 @@ class Monitor(Instrument):
 
     @_release_output_on_error
     def job_reopened(self, scheduler: BaseScheduler, job: AnyJob) -> None:
-        """Show that a job is tried again, or what has blocked it. If the shown run has ended, the next one shows it."""
+        """Show that a job is tried again, or what has blocked it. If the shown run has ended, the next run shows it."""
         if self._model is not None:
             self._model.job_reopened(job)
 

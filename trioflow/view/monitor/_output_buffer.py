@@ -394,7 +394,7 @@ class LogOutput(OutputBuffer):
     """The lines that jobs write to standard streams beside a log, each with the tag of its job.
 
     Args:
-        names: the streams to replace, "stdout" or "stderr". The lines are written to the first one.
+        names: the streams to replace, "stdout" or "stderr". The lines are written to the first stream.
         get_tag: a function that returns the tag before each line of a job, or None for no tags.
 
     """

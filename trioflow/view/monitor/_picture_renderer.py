@@ -8,9 +8,9 @@ picture to picture, unless a longer time or label moves them.
 a line. Otherwise, the running jobs come first, then the failures, then the forever jobs. The other jobs are only
 counted.
 
-Lines do not jump, but the running job that exceeds its expected duration most takes the first one, as the most likely
-to be stuck. A running job keeps its line. After the job has ended, its line remains until another job needs the
-space. So the picture may grow, but it does not shrink when a job ends.
+Lines do not jump, but the running job that exceeds its expected duration most takes the first line, as the most likely
+to be stuck. A running job keeps its line. After the job has ended, its line remains until another job needs the space.
+So the picture may grow, but it does not shrink when a job ends.
 """
 
 from __future__ import annotations

@@ -68,7 +68,7 @@ class RunHeader:
         self._remaining_text_width = len("≈ 30 min left")
 
     def lines(self, progress: RunProgress, columns: int, remaining: TimeLeft | None) -> list[StyledLine]:
-        """Return the two lines, and a third one for budgets that have no room in the second.
+        """Return the two lines, and a third line for budgets that have no room in the second.
 
         After the run, omit the second line if its counts only repeat the verdict.
 

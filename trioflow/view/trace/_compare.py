@@ -142,7 +142,7 @@ class Comparison:
 
     @property
     def restored_count(self) -> int:
-        """The number of jobs that one of the runs restored from a journal, and the other one ran."""
+        """The number of jobs that one of the runs restored from a journal, and the other run ran."""
         first, second = self.first_run, self.second_run
         return sum(map(first.was_restored, second.jobs)) + sum(map(second.was_restored, first.jobs))
 

@@ -314,7 +314,7 @@ class LiveRun:
         return None if self.parent is None else self.parent.key
 
     def find_key(self, job: AnyJob | None) -> int | None:
-        """Return the key of a job in this run or in an enclosing one, or None if the job is in none of them."""
+        """Return the key of a job in this run or in an enclosing run, or None if the job is in none of them."""
         run: LiveRun | None = self
         while run is not None and job not in run.jobs:
             run = run.enclosing

@@ -42,7 +42,7 @@ class JobFacts:
     """The facts about one job in one run.
 
     The span has keys in place of the numbers of jobs: other numbers, each of one job in one run. The builder adds to it
-    `scheduled_at`, `lane` and `waits`. Its `attempts` are all but the first one, including those that were throttled.
+    `scheduled_at`, `lane` and `waits`. Its `attempts` are all but the first, including throttled attempts.
     """
 
     span: Span

@@ -183,7 +183,7 @@ def waits_after_start(span: Span) -> list[Wait]:
 
 
 def throttled_before_start(span: Span) -> list[tuple[float, float]]:
-    """Return the throttled attempts before the first one that counts. Any others are parts of the job's run."""
+    """Return the throttled attempts before the first attempt that counts. Any others are parts of the job's run."""
     return [times for times in span.throttled if times[0] < or_infinity(span.started_at)]
 
 
@@ -309,8 +309,8 @@ def assign_lanes(intervals: Iterable[tuple[float, float]], waiting_since: Iterab
     intervals that overlap at one time (Kleinberg and Tardos, Algorithm Design, 4.1).
 
     Args:
-        intervals: the beginning and end of each interval, sorted by beginning. The next interval in a row may begin
-            at the end of the previous one.
+        intervals: the beginning and end of each interval, sorted by beginning. The next interval in a row may begin at
+            the end of the previous interval.
         waiting_since: for each interval, the time from which it waited for a row, or None if it did not wait. An
             interval that waited gets the row that became free most recently, if that happened after the interval had
             begun to wait. Any other interval gets the lowest free row.

@@ -185,7 +185,7 @@ The cause `WaitCause.JOBS` means that no job was ready.
 """
 
 HANDOVER_SECONDS: Final = 0.0001
-"""How much earlier than the end of a job, at most, the start of the next one in its slot is recorded: once 20 µs."""
+"""How much earlier than the end of a job, at most, the start of the next job in its slot is recorded: once 20 µs."""
 NOTHING_READY: Final[EmptySlotReason] = WaitCause.JOBS, ""
 MIN_REASON_SHARE: Final = 0.005
 """A reason is left out of the sentence about the slots if it explains less than this share of the time of all slots."""

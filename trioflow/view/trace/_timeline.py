@@ -141,7 +141,7 @@ def draw_incidents(svg: Tree.Element, geometry: SlotGeometry, axis_y: float) -> 
 
 FAILED_SYMBOL: Final = STATE_STYLES[JobState.FAILED].symbol
 FAILED_ATTEMPT: Final = "failed-attempt"
-"""The CSS class of the bar of an attempt that failed and was followed by another one."""
+"""The CSS class of the bar of an attempt that failed and was followed by another attempt."""
 SYMBOLS_BY_CLASS: Final = {
     FAILED_ATTEMPT: FAILED_SYMBOL,
     **{state_class(state): STATE_STYLES[state].symbol for state in (JobState.FAILED, MOVED_ON, JobState.SKIPPED)},

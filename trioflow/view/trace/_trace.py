@@ -24,7 +24,7 @@ class Trace(EventRecorder):
     Use it to find out what took the time.
 
     A trace shows the last run of the scheduler that it watches, including nested schedulers and all attempts of jobs.
-    When the scheduler runs again, the new run replaces the old one. A trace can be read at any time. If it is read
+    When the scheduler runs again, the new run replaces the old run. A trace can be read at any time. If it is read
     during a run, the running jobs have no end. To keep several runs, pass a new Trace to each of them:
     `run(instruments=[trace])`. `trioflow.view.save(trace, path)` writes it to a file.
 

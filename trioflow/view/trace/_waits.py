@@ -6,7 +6,7 @@ when a slot or a resource was short, or a key was throttled, are computed once f
 a job are the parts of these intervals in which the job was ready. If a job was ready and nothing was short, it waited
 for something that the trace does not contain: the state of a rate or a gate, or other users of a shared pool.
 
-If several things were short, the cause is the one that the engine checks first. For example, a job that has no slot
+If several things were short, the cause is the first that the engine checks. For example, a job that has no slot
 does not wait for resources. For n jobs with few different needs, the analysis takes O(n log n) time. It never takes
 O(n²) time, because each group has at most `MAX_INTERVALS` intervals.
 """
@@ -81,7 +81,7 @@ class ResourceUse:
     def find_releasing_span_number(self, since: float, until: float, waiting_number: int) -> int | None:
         """Return the number of the span that ended a wait, or None if there is none.
 
-        This is the last span that released some of the resource, or, for a rate, the last one that took from it.
+        This is the last span that released some of the resource, or, for a rate, the last span that took from it.
 
         Args:
             since: the start of the wait.

@@ -390,7 +390,7 @@ def _root_failure_number(record: TraceRecord, span: Span) -> int:
 # ---- commands: command lines, exit codes, resource use, ends of outputs, and output files
 
 MAX_LINE_LENGTH: Final = 2000
-"""The maximum number of characters in a command line. A longer one is cut off."""
+"""The maximum number of characters in a command line. A longer text is cut off."""
 MAX_OUTPUT_CHARACTERS: Final = 1_000_000
 """The maximum number of characters of command output in one report. Failed commands come first."""
 printable_lines: Final = Symbols().escape_lines
