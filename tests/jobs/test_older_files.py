@@ -275,6 +275,40 @@ def test_a_job_of_an_earlier_run_does_not_own_a_file(
     assert (sorted(os.listdir()), Path("out.partial").read_text()) == (["again", "out.partial"], "half\n")
 
 
+CHANGES = {
+    "none": "true",
+    "added": "echo '#theirs' >> out.partial/old",
+    "new": "echo '#theirs' > out.partial/new",
+    "removed": "rm out.partial/old; echo '#theirs' > out.partial/other",
+    "another": "rm -r out.partial; echo '#theirs' > out.partial",
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_what_others_did_to_what_was_set_aside_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, backend: str, change: str
+) -> None:
+    """The next attempts replace what the job has set aside, but not what has changed since, which has its name."""
+    monkeypatch.chdir(tmp_path)
+    calls = [change, "none"]
+
+    def fail() -> None:
+        Path("out").mkdir()
+        Path("out/old").write_text("#half")
+        raise OSError
+
+    def changes(_: BaseException) -> bool:
+        call_shell(CHANGES[calls.pop(0)])
+        return True
+
+    job = ThreadJob(fail, writes="out", retry=Retry(2, first=0, on=changes), log=False)
+    assert not Scheduler(job).run(backend=backend)
+    texts = [path.read_text() for path in Path().rglob("*") if path.is_file()]
+    is_changed = change != "none"
+    assert sorted(os.listdir()) == ["out.partial", *["out.partial-2"] * is_changed]
+    assert sum("#theirs" in text for text in texts) == is_changed
+
+
 @pytest.mark.soak
 @pytest.mark.timeout(3600)
 @pytest.mark.both_backends

@@ -51,6 +51,8 @@ SCHEDULER: Final = "trioflow/_core/scheduler"
 BACKEND: Final = "trioflow/_core/backend"
 WORDS: Final = "trioflow/_core/words"
 JOURNAL: Final = "trioflow/journal"
+JOBS: Final = "trioflow/jobs"
+LOOK: Final = "trioflow/view/look"
 
 PLANTS: Final = (
     Plant(
@@ -1372,5 +1374,32 @@ if run is not None:
         "explain of a job in its second throttle looks at the first one",
         "for name in (key for each in throttled_attempts(job)[-1:] for key, end in each.closed_until if end == until):",
         "for name in (key for each in throttled_attempts(job)[:1] for key, end in each.closed_until if end == until):",
+    ),
+    Plant(
+        "settle-inner-end",
+        f"{RUN}/_run.py",
+        "the end of another job within a hook lets the hook try again, at once, what is still settling",
+        "            self.is_settling, extras = was_settling, job._extras\n",
+        "            self.is_settling, extras = False, job._extras\n",
+    ),
+    Plant(
+        "files-partial-changed",
+        f"{JOBS}/_user_files.py",
+        "what others have done to what a job has set aside is removed by its next failure",
+        "if free in made and take_snapshot(free) == made[free]:",
+        "if free in made:",
+    ),
+    Plant(
+        "reload-new-names",
+        f"{LOOK}/_reload.py",
+        "of new statements of which one raises, the names before it stay, and the next reload binds them again",
+        "            undoing.callback(namespace.pop, name, None)\n",
+    ),
+    Plant(
+        "page-told-anew",
+        f"{LOOK}/_console.py",
+        "a page that is told all anew keeps the questions that it knew by the old keys of the jobs",
+        "for known in (self.runs, self.jobs, self.incidents, self.questions):",
+        "for known in (self.runs, self.jobs, self.incidents):",
     ),
 )

@@ -217,6 +217,29 @@ def test_a_hook_tries_again_what_is_settling(virtual: Virtual) -> None:
     assert "it is succeeded" in refused[0]
 
 
+ACTS_IN_HOOK = {"cancel": [2, 1, 1, 0], "add": [2, 1, 1, 1, 1], "require": [2, 1, 1, 1]}
+
+
+@pytest.mark.parametrize("act", ACTS_IN_HOOK)
+def test_what_a_hook_does_before_it_tries_again_what_is_settling(virtual: Virtual, act: str) -> None:
+    """It may end another job, and let jobs require what is settling: these are tried again, and its users run once."""
+    a, gate = Job(Broken(1), label="a"), Job(anyio.sleep, 1.5)
+    waiting = Job(nap, required=gate)
+    scheduler = Scheduler(a, Job(nap, required=a), gate, waiting)
+
+    def tell(job: AbstractJob[Any]) -> None:
+        if job is a and a.raised_exception():
+            if act == "add":
+                scheduler.add(Job(nap, required=a))
+            else:
+                waiting.cancel() if act == "cancel" else waiting.requires(a)
+            a.try_again()
+
+    scheduler.on_settled = tell
+    assert virtual(scheduler.co_run)
+    assert [job.attempts for job in scheduler] == ACTS_IN_HOOK[act]
+
+
 def test_a_job_in_a_group_that_has_ended_is_tried_again_with_the_group(virtual: Virtual) -> None:
     """The outermost group that has ended runs again, and keeps what has succeeded."""
     fine, broken = Broken(0), Broken(1)

@@ -211,6 +211,7 @@ def test_all_that_refers_to_a_function_calls_its_new_code(program: Program, back
         ),
         ("return wrapper", "return [wrapper][0]", "wrapped() was made by a function that has itself changed"),
         ("import functools", "import functools, nowhere", "raised ModuleNotFoundError: No module named 'nowhere'"),
+        ("yield 2\n", "yield 2\n\nlate = 1 / 0\n", "'late = 1 / 0' raised ZeroDivisionError: division by zero"),
         ("import functools", "import functools\nwrapped = 1", "steps.py:3: 'wrapped = 1' binds 'wrapped' again"),
         ("import os", "import functools as os", "'import functools as os' has changed"),
         ("return 5", "return (", "SyntaxError: '(' was never closed"),

@@ -614,6 +614,9 @@ class Run:
         """
         successors, extras = job._successors, job._extras
         job._successors = job._worker = None
+        if state is not SUCCEEDED and self.scheduler.keep_jobs:
+            # Hooks may extend the list, while the jobs of this one are counted down.
+            job._successors = [*successors] if isinstance(successors, list) else successors
         job._outcome = outcome
         job._finished_at = now
         job._state = state
@@ -637,9 +640,6 @@ class Run:
             self.cancelled_count += state is _states.CANCELLED and not job._options.forever
             if type(outcome) is Failure:
                 self.failures.count(job, outcome)
-            if self.scheduler.keep_jobs:
-                # Hooks may extend the list while the jobs of this one are counted down.
-                job._successors = [*successors] if isinstance(successors, list) else successors
         if job._is_plain or not job._options.forever:
             self.unsettled -= 1
         else:
