@@ -428,3 +428,16 @@ def test_an_answer_of_the_program_counts_more_than_another_one_in_the_journal(ba
     assert found == ["acted on no", False, False]
     assert explained.endswith("; it was not restored: answer() has given another answer since")
     assert run(None)[:3] == ("acted on no", True, True)
+
+
+@pytest.mark.parametrize("words", [["yes"], ["yes", "yes"], ["yes", "no"], ["yes", "no", "no"]])
+def test_an_answer_of_the_program_is_for_one_run(virtual: Virtual, file: Path, words: list[str]) -> None:
+    """Whether a run has taken it, or restored the same one, the next run without a journal asks again."""
+    ask = Answer("Delete?", label="approve")
+    scheduler = Scheduler(ask)
+    for word in words:
+        ask.answer(word)
+        assert virtual(lambda: scheduler.co_run(journal=file))
+        assert ask.result() == word
+    assert not virtual(lambda: scheduler.co_run(timeout=1))
+    assert ask.state.name == "CANCELLED"

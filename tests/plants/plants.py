@@ -1402,4 +1402,25 @@ if run is not None:
         "for known in (self.runs, self.jobs, self.incidents, self.questions):",
         "for known in (self.runs, self.jobs, self.incidents):",
     ),
+    Plant(
+        "answer-given-kept",
+        f"{JOBS}/_answer.py",
+        "an answer of the program that a journal had restored answers the next run, too, which asks nothing",
+        """\
+        if self._given is NOTHING or is_among(self._given, (value,)):
+            self._given = NOTHING
+            return None
+""",
+        """\
+        if self._given is NOTHING or is_among(self._given, (value,)):
+            return None
+""",
+    ),
+    Plant(
+        "retry-group-twice",
+        f"{LOOK}/_steering.py",
+        "of two jobs in a group that has ended, the second tries the group again, which runs already",
+        "        jobs = [*dict.fromkeys(map(outermost_ended, jobs))]\n",
+        "        jobs = [*map(outermost_ended, jobs)]\n",
+    ),
 )

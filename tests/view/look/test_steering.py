@@ -332,12 +332,13 @@ def test_a_request_that_is_none_is_refused(data: bytes) -> None:
     assert ask(data) == b' {"error":"it does not understand the request"}'
 
 
-def test_a_request_names_several_jobs_that_are_tried_again(backend: str) -> None:
-    """A path that no job has is refused, as any other value, and nothing else is done."""
-    answers: list[bytes] = []
+@pytest.mark.parametrize("group", ["", "group/"])
+def test_a_request_names_several_jobs_that_are_tried_again(backend: str, group: str) -> None:
+    """Each is tried again once, also in a group that has ended; if one has no such path, nothing is done."""
+    names, answers = [f"{group}one", f"{group}two"], list[bytes]()
 
     def say() -> None:
-        for value in (["one", "two", "no path"], [5], ["one", "two"]):
+        for value in ([*names, "no path"], [5], names):
             answers.append(ask(json.dumps({"do": "retry", "value": value}).encode() + b"\n").strip())
 
     tries: list[None] = []
@@ -346,11 +347,14 @@ def test_a_request_names_several_jobs_that_are_tried_again(backend: str) -> None
         tries.append(None)
         raise ValueError
 
-    failing = [Job(fail, label=label) for label in ("one", "two")]
+    failing: list[Any] = [Job(fail, label=label) for label in ("one", "two")]
+    if group:
+        failing = [Scheduler(*failing, label="group")]
     Scheduler(*failing, ThreadJob(say, required=failing, label="says", run_if="settled"), label="night").run(
         backend=backend
     )
     assert [b"no job with the path" in answer for answer in answers] == [True, True, False]
+    assert b'"done":' in answers[2]
     assert len(tries) == 4
 
 
