@@ -1423,4 +1423,24 @@ if run is not None:
         "        jobs = [*dict.fromkeys(map(outermost_ended, jobs))]\n",
         "        jobs = [*map(outermost_ended, jobs)]\n",
     ),
+    Plant(
+        "page-late-answer",
+        "trioflow/view/trace/report/live.js",
+        "an answer about the job that was chosen before comes late, and is shown in the panel of another job",
+        "    if (chosen !== key || job.key !== key) return;\n",
+        "    if (job.key !== key) return;\n",
+    ),
+    Plant(
+        "stop-timeout-culprit",
+        f"{RUN}/_run.py",
+        "a critical failure after the deadline, while the loop was blocked, is the culprit of the timeout",
+        "                reason, culprit = _states.TIMEOUT, None\n",
+        "                reason = _states.TIMEOUT\n",
+    ),
+    Plant(
+        "simulation-backfill",
+        "trioflow/simulation/_scenario_copy.py",
+        "a simulation lets as many jobs overtake as by default",
+        "            backfill=original.backfill,\n",
+    ),
 )

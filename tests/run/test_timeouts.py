@@ -17,10 +17,10 @@ import anyio.lowlevel
 import pytest
 import trio
 
-from trioflow import Job, JobTimeout, Retry, Scheduler
+from trioflow import Job, JobTimeout, Retry, Scheduler, StopReason
 from trioflow._core.base._user_code import library_prefixes
 
-from ..bodies import FAILED, SUCCEEDED, nap, timed
+from ..bodies import FAILED, SUCCEEDED, nap, pass_time, timed
 
 if TYPE_CHECKING:
     from ..conftest import Virtual
@@ -252,3 +252,17 @@ def test_a_call_that_ends_in_its_own_way_after_its_timeout_has_not_timed_out(vir
     virtual(Scheduler(job).co_run)
     assert (job.is_succeeded(), job.timed_out) == (ends == "returns", False)
     assert isinstance(job.raised_exception(), OSError) is (ends == "raises")
+
+
+@pytest.mark.parametrize("critical", ["fails", "is blocked"])
+def test_what_fails_after_the_deadline_of_its_run_is_no_culprit(virtual: Virtual, backend: str, critical: str) -> None:
+    """A timeout has none, also where the loop was blocked at the deadline, and a critical job has stopped the run."""
+
+    async def block() -> None:
+        pass_time(backend, 2)
+        raise OSError("too late")
+
+    late = Job(block, critical=critical == "fails" or None)
+    scheduler = Scheduler(late, Job(nap, 1, required=late, critical=True), timeout=1)
+    assert not virtual(scheduler.co_run)
+    assert (scheduler.stop_reason, scheduler.culprit) == (StopReason.TIMEOUT, None)

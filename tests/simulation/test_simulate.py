@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any, get_args
 
 import anyio
@@ -180,6 +181,11 @@ def with_clean_up(cleanup_timeout: float) -> Scheduler:
     return Scheduler(failing, sleeper(20, required=failing, run_if="failed"), cleanup_timeout=cleanup_timeout)
 
 
+def with_backfill(number: int) -> Scheduler:
+    needs = [2, 3, 1, 1, 1]
+    return Scheduler(*(sleeper(2, needs={"cpu": each}) for each in needs), pool=Pool(cpu=3), backfill=number)
+
+
 @pytest.mark.parametrize(
     "scheduler",
     [
@@ -199,10 +205,11 @@ def with_clean_up(cleanup_timeout: float) -> Scheduler:
         pytest.param(
             lambda: Scheduler(*(Job(anyio.sleep, 1) for _ in range(3)), chain(), jobs_window=1), id="unknown durations"
         ),
+        *(pytest.param(partial(with_backfill, number), id=f"backfill={number}") for number in range(3)),
     ],
 )
 def test_a_simulation_ends_and_orders_jobs_as_the_run_does(scheduler: Callable[[], Scheduler]) -> None:
-    """Critical failures, forever jobs, clean-up and unknown durations act in a simulation as in a run."""
+    """Critical failures, forever jobs, clean-up, unknown durations and reservations act as in a run."""
     real = scheduler()
     found = simulate(real)
     run_virtual(real.co_run, backend="asyncio")

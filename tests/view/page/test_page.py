@@ -416,7 +416,7 @@ def test_an_answer_that_was_lost_is_told_again(backend: Any) -> None:
             shown.append((spans, [[row[1], *row[3::2]] for row in each.state()["log"]["lines"]]))
 
     jobs = [Job(nothing, label=f"job {number}") for number in range(4)]
-    Scheduler(ThreadJob(look), ask, *jobs).run(backend=backend)
+    Scheduler(ThreadJob(look, critical=True), ask, *jobs).run(backend=backend)
     assert len(shown[0][0]) == 6
     assert shown[0] == shown[1]
 

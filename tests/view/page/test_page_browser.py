@@ -13,6 +13,7 @@ import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -515,3 +516,51 @@ def test_the_focus_stays_where_the_keyboard_has_put_it(browser: Browser) -> None
         keys(Keys.ENTER)
         until(browser, lambda: browser.first("#found").is_displayed())
         assert browser.console_messages() == []
+
+
+HOLD_NEXT = """(() => {
+  const ask = window.fetch;
+  window.fetch = async (what, ...rest) => {
+    const answer = await ask(what, ...rest);
+    if (what.split("?")[0] !== window.held) return answer;
+    window.held = "";
+    await new Promise((go) => (window.release = go));
+    return answer;
+  };
+})()"""
+SEE = """(() => {
+  const place = document.querySelector(arguments[0]);
+  new MutationObserver(() => (window.seen += place.textContent)).observe(place, { subtree: true, childList: true });
+})()"""
+FIND = """(() => {
+  document.querySelector("#find").value = arguments[0];
+  document.querySelector("#find").dispatchEvent(new Event("input"));
+})()"""
+
+
+def test_an_answer_that_comes_late_replaces_nothing(browser: Browser) -> None:
+    """The panel is that of the job that was chosen last, and the list has what was typed last."""
+
+    def choose(label: str) -> None:
+        row(browser, label).find_element(By.CSS_SELECTOR, ".pick").click()
+
+    def find(label: str) -> None:
+        browser.evaluate(FIND, label)
+
+    def shown(place: str) -> str:
+        return f"{browser.evaluate('window.seen')} {text(browser, place)}"
+
+    questions: dict[str, tuple[str, Callable[[str], None]]] = {"job": ("#job h2", choose), "jobs": ("#found ol", find)}
+    with watched([Job(anyio.sleep_forever, label=label) for label in ("first", "second")]) as server:
+        browser.driver.get(server.url)
+        browser.evaluate(HOLD_NEXT)
+        for question, (place, ask) in questions.items():
+            browser.evaluate("[window.held, window.release, window.seen] = [arguments[0], null, '']", question)
+            ask("first")
+            until(browser, lambda: browser.evaluate("window.release !== null"))
+            ask("second")
+            until(browser, partial(lambda place: "second" in shown(place), place))
+            browser.evaluate(SEE, place)
+            browser.evaluate("window.release()")
+            time.sleep(0.2)
+            assert "first" not in shown(place)
