@@ -499,11 +499,11 @@ class Rate:
             `requests`, a job that needs the rate takes 1 of it by default. Of other keys, such as `tokens`, a job takes
             only as much as it asks for.
         per: the number of seconds that these amounts are for, finite, more than 0.
-        burst: for a server that spreads them, the largest amount that can be taken at once, after a pause, more than 0:
-            a number if there is one key, or a dict by key. The amount of `limits` then accrues steadily, so that the
-            jobs that start in `per` seconds may take both together.
-        give_up: the number of seconds after which a job that has only been throttled fails: with the `Throttled` of the
-            first attempt that begins so long after the first throttled one, or later. None for no limit.
+        burst: the largest amount that can be taken at once, after a pause, more than 0, for a server that spreads the
+            amounts: a number if there is a single key, or a dict by key. The amount of `limits` then accrues steadily,
+                so that the jobs that start in `per` seconds may take both together.
+        give_up: an attempt that begins this number of seconds after the first throttled attempt, or later, fails the
+            job if it is throttled, too. None for no limit.
 
     Raises:
         TypeError: a value is not a number, an amount has no key, `burst` is one number for several keys, or a key is

@@ -110,7 +110,7 @@ class FifoPlaces:
     def admit(self, number: float) -> None:
         """Admit jobs while slots are free; because no job can overtake them, also more than `number`."""
         jobs, line = self._jobs, self._line
-        # A number, or no job waits.
+        # It is None only if no job waits.
         size: Any = line.size
         tokens, startable, holders = line.tokens, line.startable, line.holders
         # `admit_job` would do the same, but take four times as long.
@@ -152,7 +152,7 @@ class Line:
     Args:
         run: the run.
         window: the window of the run: a number, an `Adaptive`, a limiter, or None for no limit.
-        behind: the line of the run, if this is that of its clean-up jobs.
+        behind: the line of the run, if this is the line of its clean-up jobs.
 
     """
 
@@ -238,7 +238,7 @@ class Line:
     def _take_back_admitted(self) -> None:
         """Return the jobs that have not begun to their places, in their order. They give back all they have.
 
-        Those that could start come first, and those that waited for a token in their old places.
+        The jobs that could start come first. The jobs that waited for a token come in their old places.
         """
         self._ordered_places()
         entries = [(self.entry_of(job)[0], next(returned_numbers), job) for job in reversed(self.startable)]

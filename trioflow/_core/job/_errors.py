@@ -147,20 +147,20 @@ class RequirementFailed(TrioflowError):
         earlier = requirement.raised_exception()
         # The job whose failure is the original one, taken from the error before, so that no chain has to be walked.
         # A job that failed may have raised an error of this class itself.
-        is_blocked = requirement.state.name == "BLOCKED"
+        is_blocked = requirement.state is JobState.BLOCKED
         self._root: AbstractJob[Any] = (
             earlier._root if is_blocked and isinstance(earlier, RequirementFailed) else requirement
         )
         advice = "require it with requires(job, settled=True)"
         if requirement in job._inputs:
             advice = f"pass it as ref(job) instead of the result, and {advice}"
-        fate = _STATE_TEXTS.get(requirement.state.name, "did not run")
+        fate = _FATES.get(requirement.state, "did not run")
         super().__init__(
             f"{job.label!r} cannot run, because {requirement.label!r} {fate}", f"to run it anyway, {advice}"
         )
 
 
-_STATE_TEXTS = {"FAILED": "failed", "BLOCKED": "could not run either", "CANCELLED": "was cancelled"}
+_FATES = {JobState.FAILED: "failed", JobState.BLOCKED: "could not run either", JobState.CANCELLED: "was cancelled"}
 
 
 class JobTimeout(TrioflowError, TimeoutError):

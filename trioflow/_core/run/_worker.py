@@ -74,9 +74,9 @@ class ThreadReports:
 
     def __init__(self, backend: Backend) -> None:
         self.call_in_loop: Final = backend.threadsafe_caller()
-        # Guards what follows.
+        # Guards `_latest_fractions`.
         self._lock: Final = threading.Lock()
-        # While there are any, a delivery is due.
+        # While there are any reports, a delivery is due.
         self._latest_fractions: dict[AbstractJob[Any], float | None] = {}
 
     def add(self, job: AbstractJob[Any], fraction: float | None) -> None:
@@ -115,8 +115,8 @@ class TimeSlice:
     all workers waited for each turn, a thousand might wake in a turn that the first job uses up.
 
     Workers begin in the order that they were spawned, across all runs, so that the first jobs of sibling groups
-    start in order. `spawned` has those that have not begun: trio resumes the new tasks of a turn in order or in
-    reverse, by chance, and on both backends, a new task would pass one that found the time used up.
+    start in order. `spawned` has the workers that have not begun: trio resumes the new tasks of a turn in order or in
+    reverse, by chance, and on both backends, a new task would overtake a worker that found the time used up.
     """
 
     def __init__(self, backend: Backend) -> None:
