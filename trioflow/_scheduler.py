@@ -75,7 +75,7 @@ def _check_processes(value: object, name: str, subject: Subject) -> Any:
 
 
 LOOK_IS_ENABLED: Final = os.environ.get("TRIOFLOW_LOOK", "0") not in ("", "0")
-"""Whether the first run lets `trioflow look` look into this program; see `trioflow.look`."""
+"""Whether the first run lets `trioflow look` look into this program. See `trioflow.look`."""
 begin_refusal: Callable[[Scheduler], None] | None = None
 """Raises in place of each run that would begin. The command `trioflow` sets it while it loads a user's file."""
 NO_DURATIONS: Final[dict[AnyJob, float]] = {}
@@ -138,7 +138,7 @@ class Scheduler(BaseScheduler):
         processes: for its ProcessJobs: a number of workers, an executor, or a cluster.
         shutdown_timeout: seconds for `co_shutdown`.
         cleanup_timeout: seconds for `run_if="failed"` jobs after the run stopped.
-        options: of every job, for a nested scheduler; see `JobOptions`.
+        options: of every job, for a nested scheduler. See `JobOptions`.
 
     Raises:
         TypeError: an argument is no job, or an option has the wrong type.
@@ -291,7 +291,7 @@ class Scheduler(BaseScheduler):
             options: the options of `run`; signals are left to the program.
 
         Yields:
-            The members that have settled, not those of nested schedulers; see `as_settled` for an asynchronous program.
+            The members that have settled, not those of nested schedulers. See `as_settled` for an asynchronous program.
 
         Example:
             >>> async def double(number):
@@ -386,7 +386,7 @@ class Scheduler(BaseScheduler):
         """Print a summary of the last run: why it ended, how many jobs are in which state, and the failures.
 
         The verdict comes first; then, if the run was stopped, the reason and the culprit, which may be in a nested
-        scheduler. The counts of jobs follow; they leave out nested schedulers, and count forever jobs separately unless
+        scheduler. The counts of jobs follow. They leave out nested schedulers, and count forever jobs separately unless
         they failed. Then come the failures, critical ones first, and otherwise in the order of settling. Failures of
         the same type from the same place are one group, with their number and one traceback, which shows only frames
         of the user's own code. A nested scheduler that failed because of one of its jobs is not shown again. The jobs
@@ -576,7 +576,7 @@ class First(Scheduler, Generic[T_co]):
         # The result of a `Scheduler` is a bool.
 
         def result(self, *, default: object = None) -> T_co:  # type: ignore[override]
-            """Return the result of the job that was first; see `AbstractJob.result`."""
+            """Return the result of the job that was first. See `AbstractJob.result`."""
             raise NotImplementedError
 
         def __await__(self) -> Generator[Any, Any, T_co]:  # type: ignore[override]

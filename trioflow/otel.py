@@ -43,7 +43,7 @@ class Tracing(Instrument):
     name of its program or function, or of its class if it has `redact=True`. A job's span is the current one in its
     body, in threads that it calls, and in tasks that it starts, so the spans and logs of instrumented libraries belong
     to it. Commands, here and on nodes, and functions in processes and on a cluster find it in the variables
-    `TRACEPARENT`, `TRACESTATE` and `BAGGAGE`; see `remote_context`.
+    `TRACEPARENT`, `TRACESTATE` and `BAGGAGE`. See `remote_context`.
     Jobs that never start, and those that a journal restores, have a span without duration. A job with `redact=True`
     records no command line, and only the type of its exception.
 

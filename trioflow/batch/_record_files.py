@@ -132,7 +132,7 @@ class RecordFile:
         self._write(header or b"")
 
     def _check_content(self) -> None:
-        """Check that the file is empty, or begins as a batch has begun it; it is no input of somebody's."""
+        """Check that the file is empty, or begins as a batch has begun it. It is no input of somebody's."""
         with contextlib.suppress(OSError):
             if os.path.isfile(self._path):
                 with open(self._path, "rb") as file:

@@ -273,7 +273,7 @@ class SourceProduct:
 
     @property
     def _lazy_source(self) -> LineSource | None:
-        """The first source if it can be read on demand, because it is a file without linked sources; otherwise None."""
+        """The first source if it can be read on demand, because it is a file without linked sources, otherwise None."""
         source = self._groups[0][0]
         return source if isinstance(source, LineSource) and len(self._groups[0]) == 1 else None
 

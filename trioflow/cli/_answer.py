@@ -50,7 +50,7 @@ def command(path: Path, name: str | None, value: str | None, early: bool) -> int
     For a secret, which other users could see among the arguments of this command, give - as VALUE: it is then read from
     standard input, and the job must have redact=True, so that no view shows it.
 
-    FILE is the journal of the run. A run in progress takes the answer at once; otherwise it is there when the next run
+    FILE is the journal of the run. A run in progress takes the answer at once. Otherwise it is there when the next run
     asks. Without a journal, only the program itself can answer, by the method answer() of the job.
     """
     if value is not None and value.startswith("--"):

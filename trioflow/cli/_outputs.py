@@ -68,7 +68,7 @@ def write_output(write: Callable[[str], Any], path: Path) -> bool:
 
 
 def echo(text: str = "", *, err: bool = False, nl: bool = True) -> None:
-    """Print text that may contain anything; see `terminal_text`.
+    """Print text that may contain anything. See `terminal_text`.
 
     Raises:
         OSError: the stream cannot be written.

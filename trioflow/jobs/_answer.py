@@ -64,7 +64,7 @@ class Answer(JobKind[T], box=BoxStyle("question", "note", (">", "]")), takes_slo
         choices: the values that are accepted, or None for any. A text that is the `str` of a choice stands for the
             choice.
         parse: called with a text that is no choice; returns the value, or raises an exception.
-        options: the options of every job; see `AbstractJob`. `timeout` limits the wait.
+        options: the options of every job. See `AbstractJob`. `timeout` limits the wait.
 
     Raises:
         TypeError: the question is not text, `choices` is not a list, or `parse` is not a function.

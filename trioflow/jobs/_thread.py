@@ -70,7 +70,7 @@ class ThreadJob(
             this limiter. Its timeout begins when it has the token. If the window is a limiter, too, the job takes no
             token of the window. By default, the window of the scheduler is the only limit; the default limit of 40
             threads in trio and anyio does not apply.
-        options: the options of every job; see `AbstractJob`.
+        options: the options of every job. See `AbstractJob`.
 
     Raises:
         TypeError: the function is async (use `Job` for those) or not callable, or `limiter` is not a limiter. When the

@@ -159,7 +159,7 @@ class FingerprintBuilder:
         return msgspec.json.encode(parts).decode()
 
     def find_ambiguous_identity(self, job: AbstractJob[Any]) -> tuple[str, object] | None:
-        """Return a text that identifies a job beside its label, if other work may have the same text; otherwise None.
+        """Return a text that identifies a job beside its label, if other work may have the same text, otherwise None.
 
         It is the job's `key`, or the name of a function or class that is known by name only, with the job's `version`.
         The second item is the same for jobs that do the same work if their arguments are the same.
@@ -389,7 +389,7 @@ def path_in_directory(path: str, directory: str) -> str:
 
 
 def job_path(path: str, fingerprint: str) -> str:
-    """Return the path of the job whose record has this path and fingerprint; see `path_in_directory`."""
+    """Return the path of the job whose record has this path and fingerprint. See `path_in_directory`."""
     directory = read_parts(fingerprint).w
     return path if directory is None else path.removesuffix(path_in_directory("", directory))
 

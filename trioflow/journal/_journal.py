@@ -176,7 +176,7 @@ class JobFacts:
     budgets: dict[str, int | float] = dataclasses.field(default_factory=dict[str, int | float])
     """The amounts of budgets that it used."""
     winners: dict[str, dict[str, bool]] = dataclasses.field(default_factory=dict[str, dict[str, bool]])
-    """The winners of a `First`; see `_record_paths`."""
+    """The winners of a `First`. See `_record_paths`."""
     redacted: bool = False
     """Whether its result is shown nowhere."""
 

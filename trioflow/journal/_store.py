@@ -110,7 +110,7 @@ class StoredJob(NamedTuple):
     path: str
     fingerprint: str
     saved: str | None
-    """The format of the result: "json", "pickle" or "own". None if the result could not be stored; see `why`."""
+    """The format of the result: "json", "pickle" or "own". None if the result could not be stored. See `why`."""
     result: str | bytes | int | None
     """The result, or the size of a large one in bytes; None if it could not be stored."""
     large: str | None
@@ -138,7 +138,7 @@ class RunRecord(NamedTuple):
     """The stop reason, or "refused" if the run did not start; None if no end is recorded, as for a killed run."""
     process: str
     ending: str | None = None
-    """The summary of the run's jobs, as JSON; see `_run_summary`."""
+    """The summary of the run's jobs, as JSON. See `_run_summary`."""
     is_running: bool = False
 
 

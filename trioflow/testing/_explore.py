@@ -200,7 +200,7 @@ def explore(
     - no job and no asyncio task is still running, and `co_shutdown` of each job was called once;
     - all resources of pools and tokens of limiters have been returned.
 
-    A broken run is repeated with fewer faults, until none can be left out; see `BrokenRun`.
+    A broken run is repeated with fewer faults, until none can be left out. See `BrokenRun`.
 
     Args:
         make_scheduler: builds a new scenario at each call, in the event loop. If it takes an argument, it gets the

@@ -76,7 +76,7 @@ class ExploredRun:
         check: called with the scheduler after the run, and with the world if it takes two arguments, or None for no
             check.
         plan: the changes of the run.
-        round_size: the number of waits in a round; see `PLAIN_ROUND_WAITS`.
+        round_size: the number of waits in a round. See `PLAIN_ROUND_WAITS`.
         order_seed: a seed for the order of tasks in all iterations, or None for the usual order.
 
     """

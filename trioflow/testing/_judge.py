@@ -275,7 +275,7 @@ class ProgressWatch:
         story: the story of the run, with its outcome and its jobs.
         judge: the judge, which records the violated invariant.
         task_order: the order of the tasks in the run.
-        round_size: the number of waits in a round; see `PLAIN_ROUND_WAITS`.
+        round_size: the number of waits in a round. See `PLAIN_ROUND_WAITS`.
         cancel_run: cancels the run.
         reject_scenario: ends the run of a scenario that cannot be explored.
 

@@ -20,8 +20,8 @@ released amounts (see `Line.admit`), or by a timer, if time alone lets a job sta
   have no reservation.
 - **A scan is bounded**: when `MAX_GROUPS_PER_RESOURCE` groups wait for a resource, later groups that need it are
   skipped, and not counted as overtaken. Slurm's option `bf_max_job_test` sets a similar bound.
-- **Jobs whose key is taken are parked** with that resource, and have no reservation; see `_limits`. So are those that
-  could start but for a gate; see `GatedResource`.
+- **Jobs whose key is taken are parked** with that resource, and have no reservation. See `_limits`. So are those that
+  could start but for a gate. See `GatedResource`.
 - Jobs inside a scheduler that itself has needs ignore reservations, because the job with the reservation may be waiting
   for that scheduler to end.
 - When a run needs resources that belong to different admissions, these are merged.
@@ -70,7 +70,7 @@ class WaitingGroup:
     """The waiting jobs of one run with equal needs, which may be none but a slot, apart from a key.
 
     Each job waits in exactly one heap: in `heap`, or parked with the key that it needs. The first entry of `heap`
-    belongs to a waiting job, and `needs`, `resources` and `entry` always belong to the same job; see `update`.
+    belongs to a waiting job, and `needs`, `resources` and `entry` always belong to the same job. See `update`.
 
     Args:
         places: the jobs of the run.

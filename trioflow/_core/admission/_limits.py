@@ -323,7 +323,7 @@ class Pool:
 
         Args:
             user: the scheduler.
-            holder: the resource holder of the scheduler; see `register_user`.
+            holder: the resource holder of the scheduler. See `register_user`.
             loop: an object that identifies the event loop.
             clock: returns the time of the loop, in seconds.
 
@@ -1034,7 +1034,7 @@ class CountedKey(Key, CountedResource):
         self.wake()
 
     def give_back(self, job: AbstractJob[Any], share: Any) -> None:
-        """Take back the place of a job; it is free after the pause."""
+        """Take back the place of a job. It is free after the pause."""
         super().give_back(job, share)
         if self.family.settings.pause and job is not self.unused_by:
             self.free -= 1

@@ -65,7 +65,7 @@ class Policy(Protocol):
     takes precedence over the policy. Among jobs with the same key, the job that became ready first starts first.
 
     A policy must not change the scenario or the run. If `key` raises an exception, or returns an invalid key, the run
-    ends CRITICAL. The error names the policy and the job; it is logged, shown by `debrief()`, and passed to instruments
+    ends CRITICAL. The error names the policy and the job. It is logged, shown by `debrief()`, and passed to instruments
     as an incident. An interruption such as `KeyboardInterrupt` ends the run as usual.
 
     Example:
@@ -306,7 +306,7 @@ def make_run_policies(policy: PolicyName | Policy, fail: FailRun) -> RunPolicies
 
     Args:
         policy: the option `policy` of the scheduler.
-        fail: called with the job and the exception if the `key` of a user-defined policy raises; it stops the run.
+        fail: called with the job and the exception if the `key` of a user-defined policy raises. It stops the run.
 
     """
     if isinstance(policy, str):

@@ -120,10 +120,10 @@ class Resource(PoolEntry):
     __slots__ = ("cooldown",)
 
     parks: ClassVar[bool] = False
-    """Whether jobs that lack the resource wait apart, and hold back no others; see `Key`."""
+    """Whether jobs that lack the resource wait apart, and hold back no others. See `Key`."""
 
     opening: str = ""
-    """While the gate of the resource is being opened, the text for jobs that wait for it; see `GatedResource`."""
+    """While the gate of the resource is being opened, the text for jobs that wait for it. See `GatedResource`."""
 
     def __init__(self, name: str, settings: Any) -> None:
         super().__init__(name, settings)

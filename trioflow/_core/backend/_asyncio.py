@@ -153,7 +153,7 @@ class AsyncioLoop(Backend):
     checkpoint = staticmethod(functools.partial(asyncio.sleep, 0))  # pyright: ignore[reportAssignmentType]
 
     async def end_tasks_in(self, task: asyncio.Task[Any], scope: Any) -> str:
-        """Cancel the tasks in task groups that were left open, and wait for them; see `Backend`."""
+        """Cancel the tasks in task groups that were left open, and wait for them. See `Backend`."""
         kind = "cancel scope"
         scope.cancel()
         while tasks := tasks_inside(task):

@@ -195,7 +195,7 @@ class LoopIterations:
     """A source of objects that identify the iterations of the event loop.
 
     A loop in Python runs each iteration in a new frame of its `_run_once`, which identifies it. On other loops, a
-    callback detects the next iteration; this is slower, and may cause an additional iteration.
+    callback detects the next iteration. This is slower, and may cause an additional iteration.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, context: contextvars.Context) -> None:
@@ -318,7 +318,7 @@ class FastAsyncio(EdgeIsolation):
         return None if task.cancelling() else snapshot
 
     async def close_leftovers(self, worker: WorkerTask) -> tuple[str | None, BaseException | None]:
-        """Close the scopes and task groups that a job has left open; see `Isolation`.
+        """Close the scopes and task groups that a job has left open. See `Isolation`.
 
         The errors in a task group are lost, because its scope does not refer to them.
         """

@@ -319,7 +319,7 @@ class Backend(Protocol):
         ...
 
     def threadsafe_caller(self) -> Callable[[Callable[[], None]], None]:
-        """Return a function that calls its argument in this loop. Any thread may use it; it ignores a closed loop."""
+        """Return a function that calls its argument in this loop. Any thread may use it. It ignores a closed loop."""
         ...
 
     # ---- waiting
@@ -345,7 +345,7 @@ class Backend(Protocol):
         """Await `wait()` to its end, even if the task is cancelled, and return its result.
 
         A shield blocks cancellations by scopes, but not asyncio's native `Task.cancel()`. So if the task is cancelled
-        natively, the cancellation is dropped, and `wait` is called again; it must resume its work. The caller must
+        natively, the cancellation is dropped, and `wait` is called again. It must resume its work. The caller must
         raise the cancellation afterwards.
 
         Raises:
@@ -487,7 +487,7 @@ class Backend(Protocol):
         return _shared.split_cancellations(exception, (self.cancellation_type, other_type))
 
     def needed_backend(self, exception: BaseException) -> str | None:
-        """Return the other backend if an exception shows that the job awaits objects of it; otherwise None."""
+        """Return the other backend if an exception shows that the job awaits objects of it, otherwise None."""
         ...
 
     # ---- limiters

@@ -341,7 +341,7 @@ class DirectTrioSnapshot(TaskSnapshot):
         self._reference_count = getrefcount(task) + getweakrefcount(task) + getrefcount(context)
 
     def is_task_unchanged(self) -> bool:
-        """Return True: a change matters only to a next job in the task; see `is_like_new`."""
+        """Return True: a change matters only to a next job in the task. See `is_like_new`."""
         return True
 
     def is_like_new(self, variables: ContextVariables) -> bool:

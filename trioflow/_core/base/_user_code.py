@@ -70,7 +70,7 @@ class WrongBackendNote(str):
 
 
 def wrong_backend_remedy(error: BaseException) -> str:
-    """Return how to run the job that raised an exception, if it needs the other backend; otherwise ""."""
+    """Return how to run the job that raised an exception, if it needs the other backend, otherwise ""."""
     try:
         notes = getattr(error, "__notes__", ())
         return next((note.remedy for note in notes if isinstance(note, WrongBackendNote)), "")

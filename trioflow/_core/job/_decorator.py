@@ -109,7 +109,7 @@ class JobFunction(Generic[P, T]):
         """Return a copy that builds jobs with these options changed.
 
         Args:
-            options: the options to change; see `AbstractJob`.
+            options: the options to change. See `AbstractJob`.
 
         Raises:
             TypeError: a job has no such option, or its value has the wrong type.
@@ -146,7 +146,7 @@ def job(function: Any = None, /, *, kind: Kind = Job, **options: object) -> Any:
         function: an async function, a method, or a partial of one; with `kind`, a function that `kind` accepts.
         kind: the kind of the jobs: a class, such as `ThreadJob` or `ProcessJob`, which take plain functions; or a
             factory that takes a function, its arguments and options, such as `functools.partial(ProcessJob, nice=5)`.
-        options: the options of the jobs; see `AbstractJob` and the kind.
+        options: the options of the jobs. See `AbstractJob` and the kind.
 
     Returns:
         A callable that builds a job at each call. Its method `options(...)` returns a copy with these options changed.

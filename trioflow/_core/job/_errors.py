@@ -489,5 +489,5 @@ def one_line_error(error: BaseException) -> str:
 
 
 def find_interruption(error: BaseException) -> BaseException | None:
-    """Return the first exception in `error` that is not an `Exception`, such as KeyboardInterrupt; otherwise None."""
+    """Return the first exception in `error` that is not an `Exception`, such as KeyboardInterrupt, otherwise None."""
     return next((leaf for leaf in _user_code.leaf_exceptions(error) if not isinstance(leaf, Exception)), None)

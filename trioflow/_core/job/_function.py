@@ -481,7 +481,7 @@ class FunctionJob(AbstractJob[T]):
         function: the function to call.
         args: positional arguments of the call; jobs among them are inputs.
         kwargs: keyword arguments of the call, or None. Jobs among them are inputs, too.
-        options: the options of every job; see `AbstractJob`.
+        options: the options of every job. See `AbstractJob`.
 
     Raises:
         TypeError: the function or an option has the wrong type.
@@ -724,7 +724,7 @@ class Job(FunctionJob[T]):
             of dicts, is an input: the new job requires it, and gets its result in its place. `ref(value)` passes a job
             itself, or any value unsearched. The same holds for the arguments of a `functools.partial`.
         kwargs: keyword arguments of the call; jobs among them are inputs too.
-        options: the options of every job; see `AbstractJob`.
+        options: the options of every job. See `AbstractJob`.
 
     Raises:
         TypeError: `function` is a plain function (use `ThreadJob`) or cannot be called, or a coroutine object came with

@@ -182,7 +182,7 @@ def _get_label(job: AbstractJob[Any]) -> str:
 
 
 def _get_needs(job: AbstractJob[Any]) -> dict[str, Any]:
-    """Return the amounts that a job needs from pools, as numbers by name; this is the getter of `needs`."""
+    """Return the amounts that a job needs from pools, as numbers by name. This is the getter of `needs`."""
     hidden = _job_options.RUN_RESOURCES
     return {name: _amounts.need_as_numbers(amount) for name, amount in job._options.needs.items() if name not in hidden}
 
@@ -209,7 +209,7 @@ class AbstractJob(Generic[T]):
             a run.
         redact: whether the job's arguments are secret. True keeps them (of a command, its command line and environment)
             out of labels, logs, traces and reports.
-        required: the job's requirements: jobs, Sequences, None, or collections of these; see `requires`.
+        required: the job's requirements: jobs, Sequences, None, or collections of these. See `requires`.
         scheduler: a scheduler to which the job is added.
         forever: whether the job runs beside the ordinary jobs and is cancelled when all of these have settled. It takes
             no slot of the window, and no job may require it, unless it is a `Service`.
@@ -887,7 +887,7 @@ class AbstractJob(Generic[T]):
         return self._settled_result().__await__()
 
     async def _settled_result(self) -> T:
-        """Wait until the job has settled, and return its result; see `__await__`."""
+        """Wait until the job has settled, and return its result. See `__await__`."""
         if not self._state.is_settled and self._scheduler is None and is_scheduler(self):
             self._reject_wait_cycle()
             why = f"{self.label!r} is the outermost scheduler, so no run will settle it"
@@ -1031,7 +1031,7 @@ class AbstractJob(Generic[T]):
         return False
 
     def _all_jobs(self) -> Iterable[AbstractJob[Any]]:
-        """Return the jobs that this object stands for in `add` and `requires`; see `flatten`."""
+        """Return the jobs that this object stands for in `add` and `requires`. See `flatten`."""
         return (self,)
 
     _last_jobs = _all_jobs

@@ -134,7 +134,7 @@ _values_of: Final = operator.attrgetter(*OPTION_FIELDS)
 
 
 class RunResource(NamedTuple):
-    """A resource of the run itself; see `declare_run_resource` for the fields."""
+    """A resource of the run itself. See `declare_run_resource` for the fields."""
 
     total: Callable[[], int]
     opening: str

@@ -34,7 +34,7 @@ class JobKind(AbstractJob[T]):
         on_settled: a plain function, called with the job, after `on_done`, when it is about to settle with any outcome;
             the job has that state already. Both functions may call `result()`. The job still has its slot, and fails if
             one of them raises.
-        options: the options of every job; see `AbstractJob`.
+        options: the options of every job. See `AbstractJob`.
 
     Raises:
         TypeError, ValueError: an option is invalid.

@@ -53,7 +53,7 @@ NAMED_TYPES: Final = (types.FunctionType, types.BuiltinFunctionType, types.Metho
 class Ref:
     """A placeholder, returned by `ref`, for an argument that is passed as it is. A label shows the value.
 
-    It is the template of its value; see `Template` in `_function`.
+    It is the template of its value. See `Template` in `_function`.
     """
 
     __slots__ = ("value",)

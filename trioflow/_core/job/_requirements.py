@@ -72,7 +72,7 @@ class Requirements(AbstractSet[Any]):
 
 
 def flatten_simple(value: object, state_of: Callable[[Any], Any]) -> tuple[Any, ...] | None:
-    """Return the jobs if `value` is a job, or a list or tuple of jobs; otherwise None.
+    """Return the jobs if `value` is a job, or a list or tuple of jobs, otherwise None.
 
     This is several times as fast as `flatten`, which accepts all other forms.
 
@@ -164,7 +164,7 @@ def decide(job: AbstractJob[Any]) -> tuple[JobState, _errors.Failure | None]:
 
     Returns:
         The job's next state: SCHEDULED, SKIPPED or BLOCKED. If it is BLOCKED, also the job's `RequirementFailed` as a
-        `Failure`; otherwise None.
+        `Failure`, otherwise None.
 
     """
     if certainly_runs(job):

@@ -100,11 +100,11 @@ class Service(FunctionJob[T], box=BoxStyle("service", "hexagon", ("{{", "}}"))):
     cancelled after all other jobs, each after the services that require it, and end SUCCEEDED.
 
     Args:
-        function: an async function with a parameter `task_status`; it is called at each start. If this parameter is
+        function: an async function with a parameter `task_status`. It is called at each start. If this parameter is
             annotated as `trio.TaskStatus[T]` or `anyio.abc.TaskStatus[T]`, type checkers infer the service's result.
         args: positional arguments of the call; jobs among them are replaced by their results, as for `Job`.
         kwargs: keyword arguments of the call; jobs among them are replaced by their results too.
-        options: the options of every job; see `AbstractJob`. `forever` is always True.
+        options: the options of every job. See `AbstractJob`. `forever` is always True.
 
     Raises:
         TypeError: the function is not async, or it has no parameter `task_status`.

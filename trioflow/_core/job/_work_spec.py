@@ -38,7 +38,7 @@ class LocalDirectory:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Work:
-    """The identity of a job's work, and its files, for a journal; see `JobKind.for_journal`.
+    """The identity of a job's work, and its files, for a journal. See `JobKind.for_journal`.
 
     A stored result is valid as long as all of this is unchanged. Jobs among the arguments and options, also in lists,
     tuples and the values of dicts, are replaced by their results.

@@ -1,4 +1,4 @@
-"""The parts that a run may have; see `Part` in `run/_instruments`.
+"""The parts that a run may have. See `Part` in `run/_instruments`.
 
 A run gets them when it is made, and knows none by name: the rule of a `First`, the `idle_timeout` of a scheduler, the
 hold of a run with `hold=True`, and the calls of `on_settled`. A `VariableWindow` makes its own.

@@ -40,7 +40,7 @@ MAX_LEAVING_TURNS: Final = 3
 """The maximum number of turns of the loop in which workers can leave; cancelled jobs on trio take two, unless they wait
 again. If all workers leave in these turns, `_wind_up` may not be needed."""
 MAX_TRIES: Final = 2
-"""How often a step is taken that fails; see `take_step`."""
+"""How often a step is taken that fails. See `take_step`."""
 MAX_CLOSES: Final = 100
 """How often a coroutine is closed that awaits something else each time."""
 

@@ -216,7 +216,7 @@ class TimeLimit:
             self._end_call()
 
     def error(self) -> _errors.JobTimeout:
-        """Return the `JobTimeout` to raise after the deadline; it names the timeout that has expired.
+        """Return the `JobTimeout` to raise after the deadline. It names the timeout that has expired.
 
         Raises:
             RuntimeError: the deadline has not passed.

@@ -241,7 +241,7 @@ class Part:
         """Jobs have been added to the running scheduler, and linked."""
 
     def may_start(self, job: AbstractJob[Any]) -> bool:
-        """Return whether a job without open requirements may be scheduled; otherwise, the part schedules it later."""
+        """Return whether a job without open requirements may be scheduled. Otherwise, the part schedules it later."""
         return True
 
     def settled(self, job: AbstractJob[Any]) -> None:

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 NOT_IN_JOURNAL_REASON: Final = "it has no result in the journal"
 NOT_SAVED_REASON: Final = "save=None: its result is not stored"
-"""Reasons why a job was not restored; see `NotStored`."""
+"""Reasons why a job was not restored. See `NotStored`."""
 
 
 class JournalProtocol(Protocol):

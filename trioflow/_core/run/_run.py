@@ -265,7 +265,7 @@ class Run:
         return self.instrument_set is not None and self.instrument_set.shows(subject)
 
     def outermost(self) -> Run:
-        """Return the outermost run that encloses this one; it may be this run itself."""
+        """Return the outermost run that encloses this one. It may be this run itself."""
         return self._outermost or self
 
     def with_nested(self, in_clean_up: bool = False) -> list[Run]:
@@ -550,7 +550,7 @@ class Run:
             self.notify_scheduled(self.scheduler, job)
 
     def _requeue(self, job: AbstractJob[Any], verdict: Verdict, now: float) -> None:
-        """Queue a job again whose attempt has ended `now`, at once or after a backoff; it gives back what it holds.
+        """Queue a job again whose attempt has ended `now`, at once or after a backoff. It gives back what it holds.
 
         A throttled job comes first, and its attempt does not count; one that cleans up is in no line, so it waits for
         the end of the throttle. After a failure, a job comes after those that were ready before, as any that has just
@@ -953,7 +953,7 @@ class Run:
     def stop_with_error(self, error: BaseException, job: AbstractJob[Any] | None, message: str) -> None:
         """Stop because of an error outside of the jobs, in a policy, the journal or `on_settled`; or an interruption.
 
-        In a run that is stopping already, report the error; it then counts only if nothing else has gone wrong.
+        In a run that is stopping already, report the error. It then counts only if nothing else has gone wrong.
         """
         if (interruption := find_interruption(error)) is not None:
             self.interrupt(interruption)

@@ -150,7 +150,7 @@ async def wait_or_report(
 
 @final
 class SettledJobs(Generic[J]):
-    """An async iterator over jobs of a scheduler as they settle; see `BaseScheduler.as_settled`."""
+    """An async iterator over jobs of a scheduler as they settle. See `BaseScheduler.as_settled`."""
 
     def __init__(self, scheduler: BaseScheduler, jobs: Collection[J] | None = None) -> None:
         """Collect the jobs that have settled, and begin to watch the others; None: all jobs, also those added later."""

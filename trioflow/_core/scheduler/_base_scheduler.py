@@ -483,12 +483,12 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
                 accepts.
             iterables: the arguments; the shortest iterable decides how many jobs there are. Jobs among the arguments
                 become inputs.
-            kind: the kind of the jobs, such as `ThreadJob` or `ProcessJob`, which take plain functions; see `job`.
+            kind: the kind of the jobs, such as `ThreadJob` or `ProcessJob`, which take plain functions. See `job`.
             label: a format string, such as "page {}", or a function that returns text. It makes the label of each job
                 from the arguments of the job. None stands for the text of the call, such as "double(1)".
             key: a function that returns the `key` of each job from the arguments of the job. Without it, a journal
                 identifies jobs that are added during a run by their arguments.
-            options: the options of each job; see `AbstractJob` and the kind.
+            options: the options of each job. See `AbstractJob` and the kind.
 
         Returns:
             The jobs, in order. If one of them is rejected, none is added.
@@ -659,7 +659,7 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
             backend_options: keyword arguments of `trio.run`, or the backend options of `anyio.run` for asyncio.
             timeout: the seconds that the whole run may take, more than 0, or None for no limit. The default is the
                 option of the scheduler.
-            jobs_window: the limit on the number of jobs that run concurrently; see `Scheduler`. The default is the
+            jobs_window: the limit on the number of jobs that run concurrently. See `Scheduler`. The default is the
                 option of the scheduler.
             instruments: instruments that watch this run, in addition to those of the scheduler.
             check: whether to raise an exception if the result would be False: with True, a group of the failures that
@@ -668,7 +668,7 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
                 the main thread, where Python handles no signals, this does nothing. A signal that is ignored, as SIGHUP
                 is under nohup, stays ignored. Instead of a bool, give a function to be called with the number of each
                 of these signals, or a dict of such functions by signal, such as `{signal.SIGTERM: function}`. Python
-                calls it at any point of the program, so it must be short; it may end the process. If it returns None,
+                calls it at any point of the program, so it must be short. It may end the process. If it returns None,
                 the run ends cleanly. If it returns a function, such as `scheduler.drain`, that function is called in
                 the event loop instead. So is `scheduler.drain`, if it is called there.
             journal: a `Journal`, or the path of one; None for no journal. The default is the option of the scheduler.
@@ -750,10 +750,10 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
         Args:
             timeout: the seconds that the whole run may take, more than 0, or None for no limit. The default is the
                 option of the scheduler.
-            jobs_window: the limit on the number of jobs that run concurrently; see `Scheduler`. The default is the
+            jobs_window: the limit on the number of jobs that run concurrently. See `Scheduler`. The default is the
                 option of the scheduler.
             instruments: instruments that watch this run, in addition to those of the scheduler.
-            check: whether to raise an exception if the result would be False; see `run`.
+            check: whether to raise an exception if the result would be False. See `run`.
             journal: see `run`.
 
         Returns:
@@ -1028,7 +1028,7 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
         """Start no jobs, at any depth, until `resume()`. Running jobs go on, and so do timeouts, rates and services.
 
         `drain()`, `cancel()` and timeouts end the run as always. A nested scheduler is paused while it, or one around
-        it, is; it may be paused before it begins, and another attempt of it is paused, too. From another thread, this
+        it, is. It may be paused before it begins, and another attempt of it is paused, too. From another thread, this
         takes effect in the next turn of the loop, and does nothing after the end. After the call of `run()`, before the
         run is there, the call is kept for the run.
 
@@ -1054,7 +1054,7 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
         self._steer(self.resume, outermost_scheduler(self), lambda run: run.steering.set_pause(run, self, False))
 
     def try_again(self) -> None:
-        """Try again all jobs that have failed in the run in progress, at any depth; see `try_again` of a job.
+        """Try again all jobs that have failed in the run in progress, at any depth. See `try_again` of a job.
 
         Those that cannot be tried again, and those whose failure `await job` has raised, are left as they are. If
         nothing has failed, this does nothing. A nested scheduler that has ended runs again, as a job of the scheduler
@@ -1148,7 +1148,7 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
         a `cancel()` of its own, the body is left without an exception.
 
         Raises:
-            ExceptionGroup: the failures of jobs that count; see `run`.
+            ExceptionGroup: the failures of jobs that count. See `run`.
             JobTimeout: the run did not end in time.
             JobCancelled: the run was cancelled by other code than the body.
             BaseException: the body raised this exception, or the exception interrupted the run. It is not in a group,
@@ -1327,7 +1327,7 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
 
         A closed scheduler runs no more.
 
-        Also record that a job or an iterator of `as_settled()` is waiting; see `_was_awaited`.
+        Also record that a job or an iterator of `as_settled()` is waiting. See `_was_awaited`.
         """
         schedulers, is_over = (self, *enclosing_schedulers(self)), False
         for scheduler, member in zip(schedulers, (job or self, *schedulers), strict=False):

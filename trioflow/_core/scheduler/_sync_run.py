@@ -280,7 +280,7 @@ def _excepthook(kind: type[BaseException], error: BaseException, trace: Tracebac
 
 
 def end_after_crash(run: Run, main_task: object, error: BaseException) -> None:
-    """End a run, if this thread runs it, whose event loop has crashed with `error`; see `_ending.end_after_crash`.
+    """End a run, if this thread runs it, whose event loop has crashed with `error`. See `_ending.end_after_crash`.
 
     Raises:
         BaseException: an interruption, such as SystemExit, which trio has wrapped in a TrioInternalError.

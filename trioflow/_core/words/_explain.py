@@ -219,7 +219,7 @@ def waiting_since(job: AbstractJob[Any]) -> float | None:
 
 
 def get_status_text(job: AbstractJob[Any]) -> str:
-    """Return the status text of a RUNNING job. If it has none, return which jobs it awaits; otherwise return ""."""
+    """Return the status text of a RUNNING job. If it has none, return which jobs it awaits. Otherwise return ""."""
     if job._state is not JobState.RUNNING:
         return ""
     if (cancellation := _cancellation_text(job)) is not None:

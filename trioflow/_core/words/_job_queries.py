@@ -444,7 +444,7 @@ def ranks_of(scheduler: BaseScheduler) -> dict[AnyJob, float]:
 
     Ranks are in seconds. Members of unknown duration are assumed to take as long as `median_duration` returns.
 
-    The policy "critical-path" starts jobs in the order of their ranks; see `Outlook.rank`. Takes O(V + E) time.
+    The policy "critical-path" starts jobs in the order of their ranks. See `Outlook.rank`. Takes O(V + E) time.
     """
     durations = expected_durations(scheduler)
     default = median_duration(durations.values())
@@ -495,7 +495,7 @@ def restoration_of(job: AnyJob) -> Restoration | None:
 
 
 def _restoration_of_first(scheduler: BaseScheduler) -> Restoration | None:
-    """Return that of its last winner, if a `First` has succeeded with restored results alone; otherwise None."""
+    """Return that of its last winner, if a `First` has succeeded with restored results alone, otherwise None."""
     if not is_one_job(scheduler) or scheduler._state is not _states.SUCCEEDED:
         return None
     winners = [job for job in scheduler.iterate_jobs() if job._state is _states.SUCCEEDED and is_one_job(job)]

@@ -181,7 +181,7 @@ def run_batch(batch: _batch.Batch) -> int:
 
 
 def summary_lines(batch: _batch.Batch, options: Options) -> Iterator[str]:
-    """Yield the lines to print if commands failed or the batch was cut short; otherwise, yield none.
+    """Yield the lines to print if commands failed or the batch was cut short. Otherwise, yield none.
 
     These are the verdict, a line for each kind of failure, crashes first, and a hint on running the batch again.
     """

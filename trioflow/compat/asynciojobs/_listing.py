@@ -87,7 +87,7 @@ def walk_jobs(
     Args:
         scheduler: the scheduler.
         jobs: the direct members of the scheduler in topological order, or None to compute the order.
-        is_valid: whether there is such an order; otherwise, take the order of creation.
+        is_valid: whether there is such an order. Otherwise, take the order of creation.
 
     """
 
@@ -118,7 +118,7 @@ def assign_numbers(
     Args:
         scheduler: the scheduler.
         jobs: the direct members of the scheduler in topological order, or None to compute the order.
-        is_valid: whether there is such an order; otherwise, take the order of creation.
+        is_valid: whether there is such an order. Otherwise, take the order of creation.
 
     Raises:
         Exception: requirements form a cycle, or are not in the same scheduler.

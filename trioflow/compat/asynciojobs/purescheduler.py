@@ -131,7 +131,7 @@ class PureScheduler:
         return job
 
     def remove(self, job: AbstractJob) -> Self:
-        """Remove a job, but not from the requirements of other jobs; see `sanitize` and `bypass_and_remove`.
+        """Remove a job, but not from the requirements of other jobs. See `sanitize` and `bypass_and_remove`.
 
         Returns:
             The scheduler.
@@ -339,7 +339,7 @@ class PureScheduler:
 
         Args:
             backend: "asyncio", or "trio" for jobs that are written for trio.
-            instruments: instruments of the run, such as `trioflow.Monitor()`; they see a nested scheduler as one job.
+            instruments: instruments of the run, such as `trioflow.Monitor()`. They see a nested scheduler as one job.
 
         Returns:
             True; False after a timeout or the exception of a critical job.
@@ -582,7 +582,7 @@ class PureScheduler:
             silence_done_jobs: whether to omit jobs that are done.
 
         Raises:
-            Exception: requirements form a cycle, or are not in the scheduler; see `list_safe`.
+            Exception: requirements form a cycle, or are not in the scheduler. See `list_safe`.
 
         """
         _listing.assign_numbers(self)

@@ -75,7 +75,7 @@ class Latch:
 
 
 def call_logged(callback: Callable[[Any], object] | None, owner: Any, name: str) -> Exception | None:
-    """Call a callback with its job or task. If it raises an `Exception`, log and return it; otherwise return None."""
+    """Call a callback with its job or task. If it raises an `Exception`, log and return it. Otherwise return None."""
     if callback is None:
         return None
     try:
@@ -112,7 +112,7 @@ class CallbackThread:
     async def call(self, callback: Callable[[Any], object] | None, owner: object, name: str) -> Exception | None:
         """Call a callback, and wait until it returns, even if the caller is cancelled.
 
-        If it raises an `Exception`, log and return it; otherwise return None.
+        If it raises an `Exception`, log and return it. Otherwise return None.
         """
         if callback is None:
             return None

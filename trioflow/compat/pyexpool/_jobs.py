@@ -121,11 +121,11 @@ class Task(Unit):
         onstart: called with the task when its first job or subtask is created, in the thread that creates it.
         ondone: called with the task when it is over, if all jobs and subtasks succeeded.
         params: any object, for callbacks; the default for the `params` of its jobs and subtasks.
-        stdout: the default target of the standard output of its jobs; see `Job`.
-        stderr: the default target of the standard error of its jobs; see `Job`.
+        stdout: the default target of the standard output of its jobs. See `Job`.
+        stderr: the default target of the standard error of its jobs. See `Job`.
         onfinish: called with the task when it is over, whether it succeeded or not.
         task: the outer task that the task belongs to.
-        latency: has no effect; it is accepted for compatibility.
+        latency: has no effect. It is accepted for compatibility.
 
     Attributes:
         tstart: the time of the start, as returned by `time.time`, or None before the start.
@@ -255,7 +255,7 @@ class Job(Unit):
         startdelay: the number of seconds to wait after the job has started. Only then does `execute` return, and the
             next job starts.
         onstart: called before each start of the process. If it raises, the process is not started.
-        ondone: called if the exit code is 0; it can read `proc.stdout`.
+        ondone: called if the exit code is 0. It can read `proc.stdout`.
         params: any object, for callbacks; by default the task's object.
         stdout: the target of standard output: the name of a file to append to, relative to the working directory
             of this program; `subprocess.PIPE`, `DEVNULL`, or an open file; None for the target of `print`. By default
@@ -271,7 +271,7 @@ class Job(Unit):
         memkind: stored for callbacks, without any other effect.
         memlim: not supported; `trioflow.CommandJob` has `memory_limit`.
         poutlog: not supported; `onfinish` can write the piped output.
-        perrlog: not supported; see `poutlog`.
+        perrlog: not supported. See `poutlog`.
 
     Attributes:
         proc: the `Process`, or None until it has started.
@@ -440,7 +440,7 @@ class Process:
             timeout: the time limit in seconds, or None for no limit.
 
         Raises:
-            subprocess.TimeoutExpired: the process has not ended in time; it continues to run.
+            subprocess.TimeoutExpired: the process has not ended in time. It continues to run.
 
         """
         if not self._ended_latch.wait(timeout):

@@ -156,7 +156,7 @@ def join_command(arguments: Iterable[str | bytes], shell: bool) -> str:
 
 
 def display_command_line(command: Sequence[Any], shell: bool, depth: int | None = None) -> str:
-    """Join the user's command into one shell command line, with jobs replaced by their labels; see `display_text`."""
+    """Join the user's command into one shell command line, with jobs replaced by their labels. See `display_text`."""
     if not shell:
         return " ".join(_quoted_text(word, depth) for word in command)
     return "".join((_quoted_text if number % 2 else display_text)(part, depth) for number, part in enumerate(command))

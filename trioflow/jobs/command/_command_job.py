@@ -57,7 +57,7 @@ class CommandJob(JobKind[CommandResult], box=BoxStyle("command", "note", ("[/", 
         stdout: the destination of standard output: the path of a file, an open file, `subprocess.PIPE` to capture
             the output, `subprocess.DEVNULL`, or None for the place where `print` writes. A file given by its path is
             appended to, and missing parent directories are created. A named pipe is opened by a shell in front of the
-            program, so that the wait for its other end can be ended; it cannot take output that is watched for an
+            program, so that the wait for its other end can be ended. It cannot take output that is watched for an
             `idle_timeout`.
         stderr: likewise for standard error, or `subprocess.STDOUT` to merge it into standard output.
         check: which exit codes count as success; any other raises a `CommandError`. True means only 0, False means all.
@@ -83,7 +83,7 @@ class CommandJob(JobKind[CommandResult], box=BoxStyle("command", "note", ("[/", 
             `terminate_grace` seconds to exit; "end" ends them at once.
         append: whether output is appended to the files named by `stdout` and `stderr`, which may be the same file.
             If False, each attempt first truncates the files.
-        options: the options of every job; see `AbstractJob`. An `idle_timeout` of the command, or of an enclosing
+        options: the options of every job. See `AbstractJob`. An `idle_timeout` of the command, or of an enclosing
             scheduler, restarts whenever output arrives. For this, all output passes through this program.
 
     Raises:

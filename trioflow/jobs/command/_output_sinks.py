@@ -146,7 +146,7 @@ class TailSink(OutputSink):
 
 
 class OutputEnds(dict[str, TailSink]):
-    """The ends of the outputs of a command that pass through this program, by stream; they stay when it has ended."""
+    """The ends of the outputs of a command that pass through this program, by stream. They stay when it has ended."""
 
     def tails(self, size: int) -> Iterator[tuple[str, bytes]]:
         """Yield the end of each stream. Any thread may call this."""

@@ -234,7 +234,7 @@ class CommandService(ProgramService):
     its process group gets SIGTERM, and SIGKILL after `terminate_grace` seconds. If the program ends earlier, the
     service fails at once, whatever the exit code; the error includes the end of its output.
 
-    The program must be ready within the service's `timeout`; otherwise the error names the condition, and includes the
+    The program must be ready within the service's `timeout`. Otherwise the error names the condition, and includes the
     end of the output. Without a `timeout`, the wait is unlimited. `retry` applies until the program is ready.
 
     The program must stay in the foreground. If it turns itself into a daemon, the service seems to end at once. Most
@@ -255,7 +255,7 @@ class CommandService(ProgramService):
             than 16 MiB arrives in pieces, and `OutputLine` looks at each piece.
         tag: whether to print each line with a prefix, or a template for the prefix, as for a `CommandJob`.
         shell, cwd, env, stdin, terminate_grace, nice, memory_limit, append: as for a `CommandJob`.
-        options: the options of every job; see `AbstractJob`.
+        options: the options of every job. See `AbstractJob`.
 
     Raises:
         TypeError, ValueError: the command or an option is invalid.

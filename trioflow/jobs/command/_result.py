@@ -31,7 +31,7 @@ class CommandResult:
         max_rss: the peak resident memory, in bytes, of the largest of these processes, or None if unknown. On Linux the
             peak is unknown if it does not exceed the peak of this program itself when the command was started, because
             the kernel includes the moment before exec, when the process is a copy of this program.
-        max_rss_bound: if `max_rss` is None, a number of bytes that the peak has not exceeded, if known; otherwise None.
+        max_rss_bound: if `max_rss` is None, a number of bytes that the peak has not exceeded, if known, otherwise None.
 
     Example:
         >>> import subprocess
@@ -155,7 +155,7 @@ class CommandError(TrioflowError):
         returncode: the exit code, or the negative number of a signal; None if there is no result.
         result: the `CommandResult`, or None if the command was not started, if it was ended because `nice` could not be
             set, or if its exit code could not be collected.
-        stderr: the end of standard error, if it was captured or written to a file; otherwise None.
+        stderr: the end of standard error, if it was captured or written to a file, otherwise None.
 
     """
 

@@ -27,7 +27,7 @@ DESCRIPTOR_LIMIT: Final = 1 << 31
 
 @dataclass(frozen=True, slots=True)
 class CommandOptions:
-    """The options of one command that concern its process; see `CommandJob`."""
+    """The options of one command that concern its process. See `CommandJob`."""
 
     shell: bool = False
     cwd: Any = None

@@ -48,7 +48,7 @@ class WorkerCall:
         self._is_over = False
 
     def progress(self, fraction: float | None = None) -> None:
-        """Report progress, and the fraction of the call's work that is done; see `AbstractJob.progress`.
+        """Report progress, and the fraction of the call's work that is done. See `AbstractJob.progress`.
 
         Raises:
             TypeError, ValueError: the fraction is not a number from 0 to 1.

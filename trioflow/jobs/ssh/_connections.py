@@ -524,7 +524,7 @@ class PrivateDirectory:
 def _make_private_directory() -> str:
     """Create a directory that no other user can replace, with a path short enough for sockets.
 
-    It is in the user's runtime directory, if possible; otherwise in that for temporary files, or in /tmp.
+    It is in the user's runtime directory, if possible, otherwise in that for temporary files, or in /tmp.
 
     Raises:
         OSError: there is no place for such a directory.

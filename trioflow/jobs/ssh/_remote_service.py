@@ -26,7 +26,7 @@ class SshService(ProgramService):
     even if this program is killed, or the connection breaks. If the program ends earlier, the service fails at once,
     whatever the exit code; the error includes the end of its output.
 
-    The program must be ready within the service's `timeout`, which begins when the connection is open; otherwise the
+    The program must be ready within the service's `timeout`, which begins when the connection is open. Otherwise the
     error names the condition, and includes the end of the output. Without a `timeout`, the wait is unlimited. `retry`
     applies until the program is ready. The program must stay in the foreground.
 
@@ -42,7 +42,7 @@ class SshService(ProgramService):
         on_line: called with the service and each line of output, which is then not printed.
         tag: whether to print each line with a prefix, or a template for the prefix, as for an `SshJob`.
         values, cwd, env, stdin, terminate_grace, append: as for an `SshJob`.
-        options: the options of every job; see `AbstractJob`.
+        options: the options of every job. See `AbstractJob`.
 
     Raises:
         TypeError, ValueError: the command or an option is invalid.

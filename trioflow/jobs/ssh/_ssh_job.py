@@ -112,13 +112,13 @@ class SshJob(JobKind[Any], box=BoxStyle("ssh", "cylinder", ("[(", ")]")), keeps_
         on_line: called with the job and each line of output, without its line ending, as it arrives; a stream that is
             None is then not printed. A line of more than 16 MiB arrives in pieces.
         tag: if True, prints each line as it arrives, prefixed with the node's name. If a string, this template is the
-            prefix; it may contain `{node}`, `{label}`, the names of `values`, and `{time}`, the local time of arrival
+            prefix. It may contain `{node}`, `{label}`, the names of `values`, and `{time}`, the local time of arrival
             as 14:03:59, or in another format, `{time:%H:%M:%S.%f}` (see `strftime`).
         append: whether output is appended to the files named by `stdout` and `stderr`. False truncates them when an
             attempt of the job begins; its steps then write to them in turn.
-        options: the options of every job; see `AbstractJob`. The job starts, and its `timeout` begins, when the
+        options: the options of every job. See `AbstractJob`. The job starts, and its `timeout` begins, when the
             connection is open, for which the node has its `connect_timeout`, and a session is free. An `idle_timeout`
-            counts only while a command or a script runs on the node, and restarts with each output; it does not cover
+            counts only while a command or a script runs on the node, and restarts with each output. It does not cover
             file transfers.
 
     The result of the job is the result of its step or, for a list of steps, the list of their results. A command or a
@@ -214,7 +214,7 @@ class SshJob(JobKind[Any], box=BoxStyle("ssh", "cylinder", ("[(", ")]")), keeps_
 
     @property
     def unreachable(self) -> Unreachable | None:
-        """The connection error, if the node was unreachable and the job therefore skipped; otherwise None."""
+        """The connection error, if the node was unreachable and the job therefore skipped, otherwise None."""
         return self._unreachable
 
     # ---- running

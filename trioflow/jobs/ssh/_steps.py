@@ -156,9 +156,9 @@ class ScriptText(Program):
     Use it for a script that the program makes.
 
     Args:
-        text: the script; it is run by the interpreter in its first line (#!) or by `/bin/sh`.
+        text: the script. It is run by the interpreter in its first line (#!) or by `/bin/sh`.
         args: the script's arguments: strings, numbers, paths, or jobs, which are replaced by their results.
-        includes: local files and directories to copy to the script's directory on the node; see `Script`.
+        includes: local files and directories to copy to the script's directory on the node. See `Script`.
 
     Raises:
         TypeError, ValueError: an argument has the wrong type, or contains a NUL.

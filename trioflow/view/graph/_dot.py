@@ -365,7 +365,7 @@ class DotWriter(ABC, Generic[Key]):
     def _arrange_in_grids(
         self, frame_of: Mapping[Key, Key], edges: Collection[tuple[Key, Key]], shares_edges: bool
     ) -> None:
-        """Let dot place boxes with the same edges in grids by invisible edges; it would place them in one rank."""
+        """Let dot place boxes with the same edges in grids by invisible edges. It would place them in one rank."""
         ends_of: dict[Key, list[tuple[Key, bool]]] = {key: [] for key in frame_of if key not in self._members}
         for tail, head in edges:
             ends_of.get(tail, []).append((head, True))

@@ -274,7 +274,7 @@ def _defaults(args: ast.arguments, read: Callable[[ast.expr], Any]) -> dict[str,
 
 
 def name_bound(node: object) -> str:
-    """Return the name that a node binds, if this is all that it does; otherwise "". Imports have one name here."""
+    """Return the name that a node binds, if this is all that it does, otherwise "". Imports have one name here."""
     match node:
         case ast.alias():
             return (node.asname or node.name.partition(".")[0]).strip("*")

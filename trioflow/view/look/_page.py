@@ -74,7 +74,7 @@ class Page:
         _report.require_jinja()
 
     def ask(self) -> None:
-        """Ask the program what has changed; it answers when something has, or after a second.
+        """Ask the program what has changed. It answers when something has, or after a second.
 
         Raises:
             NoAnswer: it does not answer.

@@ -111,7 +111,7 @@ class RunModel:
         )
 
     def _phase_text(self) -> str:
-        """Return "ending" or "draining" if the run is about to end, or since when it is paused; otherwise nothing."""
+        """Return "ending" or "draining" if the run is about to end, or since when it is paused. Otherwise nothing."""
         run = current_run(self.root.scheduler)
         if run is not None and run.phase is RunPhase.STOPPING and run.reason not in RAN_TO_END:
             return "ending"

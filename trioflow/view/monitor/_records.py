@@ -44,7 +44,7 @@ class Display:
 
     @property
     def shown_subjects(self) -> Collection[str]:
-        """The kinds of records that the display shows, which the log need not repeat; see `Instrument`."""
+        """The kinds of records that the display shows, which the log need not repeat. See `Instrument`."""
         return ("failure", "end") if self.is_beside_log else ()
 
     def start(self) -> None:
@@ -74,7 +74,7 @@ class Ticker(threading.Thread):
     """A thread that calls a function soon after each call of `wake`, and otherwise at long intervals.
 
     Args:
-        callback: the function to call; it must not raise.
+        callback: the function to call. It must not raise.
         interval: the minimum number of seconds between two calls of the function.
         idle_interval: the number of seconds after which the function is called even if `wake` is not.
 

@@ -194,7 +194,7 @@ class Listing:
 
 
 def shown_elapsed(job: AnyJob) -> float | None:
-    """Return the seconds that a job took, if listings and graphs show them; otherwise None."""
+    """Return the seconds that a job took, if listings and graphs show them, otherwise None."""
     seconds = job.took
     return seconds if (seconds or 0.0) >= MIN_SHOWN_DURATION else None
 

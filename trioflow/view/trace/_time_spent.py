@@ -55,8 +55,8 @@ class TimeSpent:
     """The breakdown of a run's time, in seconds. `str()` returns it as a sentence.
 
     A job either works or waits, from the moment when its run began, or when it was added if that was later, until it
-    settles. Forever jobs are not counted. For a nested scheduler, its own waits and the times of its jobs are counted;
-    it belongs to no family.
+    settles. Forever jobs are not counted. For a nested scheduler, its own waits and the times of its jobs are counted.
+    It belongs to no family.
     """
 
     seconds: float

@@ -42,7 +42,7 @@ LIVE_FIELDS: Final = frozenset({"live", "stored_graphs"})
 LARGEST_NUMBER: Final = 1e18
 """The largest number in a file. It also stands for infinity, which JSON does not have."""
 LAST_DATE: Final = 250_000_000_000
-"""The largest time since 1970 that is shown as a date, in seconds; it is in the year 9892."""
+"""The largest time since 1970 that is shown as a date, in seconds. It is in the year 9892."""
 Plain = TypeVar("Plain")
 INPUT_HINT: Final = "give a file written by `trioflow run --trace FILE.json`"
 

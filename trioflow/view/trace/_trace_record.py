@@ -261,7 +261,7 @@ class TraceRecord:
 
     @cached_property
     def derived(self) -> dict[Any, Any]:
-        """Values that functions have derived from the record; see `once_for_each_record`."""
+        """Values that functions have derived from the record. See `once_for_each_record`."""
         return {}
 
 

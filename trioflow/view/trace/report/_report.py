@@ -62,7 +62,7 @@ def report_html(record: TraceRecord, folder: Path | None, *, lacks: str = "") ->
         record: the record of the runs.
         folder: the directory of the report, to which links to files are relative, or None if it is part of a page that
             moves, whose console is above it.
-        lacks: which jobs it lacks, because they were dropped; it then leaves out what would be false without them.
+        lacks: which jobs it lacks, because they were dropped. It then leaves out what would be false without them.
 
     Raises:
         ModuleNotFoundError: Jinja is not installed; `pip install 'trioflow[report]'` installs it.
