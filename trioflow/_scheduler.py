@@ -261,7 +261,8 @@ class Scheduler(BaseScheduler):
     def _expected_durations(self, jobs: Iterable[AnyJob] | None = None) -> dict[AnyJob, float]:
         durations = super()._expected_durations(jobs)
         if resolved := self._find_resolved_durations():
-            durations.update({job: resolved[job] for job in (self if jobs is None else jobs) if job in resolved})
+            wanted = self if jobs is None else jobs
+            durations.update({job: resolved[job] for job in wanted if job in resolved})
         return durations
 
     async def _begin_outputs(self, job: AnyJob) -> Callable[[bool], Awaitable[str]]:

@@ -126,7 +126,7 @@ def option_error_text(error: click.NoSuchOption | click.BadParameter, hint: str 
     context = error.ctx
     flags = {flag for one in (context.command.get_params(context) if context else ()) for flag in one.opts}
     words = {word.partition("=")[0] for word in getattr(context and context.find_root().obj, "arguments", ())}
-    wrong = [error.option_name] if isinstance(error, click.NoSuchOption) else error.param.opts if error.param else []
+    wrong = [error.option_name] if isinstance(error, click.NoSuchOption) else getattr(error.param, "opts", [])
     # With one dash, the letters of its name were taken for options.
     for flag in sorted(flags):
         if flag.startswith("--") and flag[1:] in words and any(name[1:] in flag[2:] for name in wrong):

@@ -202,8 +202,7 @@ class QuestionFiles:
     def _read_file(self, file: Path) -> Any:
         try:
             with open(posix.open_regular(file, os.O_RDONLY), "rb") as stream:
-                status = os.fstat(stream.fileno())
-                if posix.IS_POSIX and status.st_uid != posix.geteuid():
+                if posix.IS_POSIX and os.fstat(stream.fileno()).st_uid != posix.geteuid():
                     return None
                 data = stream.read(MAX_FILE_SIZE + 1)
             return msgspec.json.decode(data, type=FILE_TYPES[file.suffix]) if len(data) <= MAX_FILE_SIZE else None

@@ -231,8 +231,7 @@ class RequirementForms:
             ran: when it last ran.
 
         """
-        is_same = old_part in (CUT_PART, required.part)
-        if is_same and required.ran <= ran:
+        if old_part in (CUT_PART, required.part) and required.ran <= ran:
             return None
         old_number = re.search(r":(\d{1,9})$", old_part or "")
         more = 0 if old_number is None else required.number - int(old_number[1])

@@ -190,7 +190,7 @@ def _command_outputs(record: TraceRecord, span: Span) -> list[tuple[str, str]]:
     Return none for jobs that run no command, and for jobs with `redact=True`.
     """
     outputs: list[tuple[str, str]] = []
-    for output in record.commands[span.number].outputs if span.number in record.commands else ():
+    for output in getattr(record.commands.get(span.number), "outputs", ()):
         if output.text.strip():
             omitted = f"[{output.skipped_bytes} earlier bytes are omitted]\n" * (output.skipped_bytes > 0)
             outputs.append((OUTPUT_NAMES[output.stream], omitted + output.text))

@@ -47,8 +47,7 @@ def explain(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
 
 def _without_keys(text: str, job: AbstractJob[Any]) -> str:
     """Return a text about a job, without the keys of resources that it needs if it has `redact=True`."""
-    keys = [need for need in job._options.needs.values() if job.redact and isinstance(need, str)]
-    for key in keys:
+    for key in [need for need in job._options.needs.values() if job.redact and isinstance(need, str)]:
         text = text.replace(f"'{printable(key)}'", "(redacted)")
     return text
 
@@ -336,8 +335,7 @@ def pause_text(run: Run) -> str:
         files = join_names(run.scheduler._changed_files(), MAX_NAMED_JOBS)
         mended = files and f"; {files} changed since it was loaded, which --reload takes"
         return f"held: {failure_count(run.outermost().scheduler)} failed; try again, or resume to end{mended}"
-    since = duration_text(max(0.0, run.clock() - pause.since))
-    return f"paused {since} ago{clause(' by {}', pause.by)}"
+    return f"paused {duration_text(max(0.0, run.clock() - pause.since))} ago{clause(' by {}', pause.by)}"
 
 
 def _earlier_jobs_text(run: Run, job: AbstractJob[Any], queued_jobs: list[AbstractJob[Any]]) -> str:

@@ -55,8 +55,7 @@ class CommandOptions:
             TypeError, ValueError: an option is invalid.
 
         """
-        texts = self.cwd, self.env, self.stdin, self.stdout, self.stderr
-        reject_text(texts, f"an option of {subject}")
+        reject_text((self.cwd, self.env, self.stdin, self.stdout, self.stderr), f"an option of {subject}")
         duration(self.terminate_grace, "terminate_grace", subject)
         for name in ("on_start", "on_line"):
             callback(getattr(self, name), name, subject)

@@ -295,8 +295,7 @@ class SshJob(JobKind[Any], box=BoxStyle("ssh", "cylinder", ("[(", ")]")), keeps_
         variables: dict[str, Any] = {f"variable {name!r}": HashOnly(value) for name, value in self._env.items()}
         if self.redact and variables:
             variables = {"environment": HashOnly(self._env)}
-        counted = {"directory": cwd, **variables}
-        return self._command_options.work("ssh", arguments, job, counted, sent_files)
+        return self._command_options.work("ssh", arguments, job, {"directory": cwd, **variables}, sent_files)
 
     def forget_run(self) -> None:
         """Forget the result and the connection error of the latest run."""

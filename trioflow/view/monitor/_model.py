@@ -276,8 +276,9 @@ class RunModel:
             if record is not None and record.enclosing is not None:
                 record.enclosing.remove_member(record)
                 self._drop_records(record)
-                for failures in self.failed_jobs_by_kind.values() if record.state is JobState.FAILED else ():
-                    failures.drop(record)
+                if record.state is JobState.FAILED:
+                    for failures in self.failed_jobs_by_kind.values():
+                        failures.drop(record)
 
     def _drop_records(self, record: JobRecord) -> None:
         for job in [record, *(record.iterate_jobs() if isinstance(record, SchedulerRecord) else ())]:

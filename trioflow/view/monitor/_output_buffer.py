@@ -359,8 +359,9 @@ def _find_current_job() -> AnyJob | None:
 
 
 def _stream_handlers() -> Iterator[logging.StreamHandler[Any]]:
+    # Names without a logger of their own have a placeholder, which has no handlers.
     for logger in [logging.root, *logging.root.manager.loggerDict.values()]:
-        for handler in logger.handlers if isinstance(logger, logging.Logger) else ():
+        for handler in getattr(logger, "handlers", ()):
             if isinstance(handler, logging.StreamHandler):
                 yield handler
 

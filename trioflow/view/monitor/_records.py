@@ -174,7 +174,7 @@ class JobCounts(Tally):
             counts.unreached_count -= waiting
 
     def subtract_from_enclosing(self) -> None:
-        for counts in () if self.enclosing is None else self.enclosing.iterate_outwards():
+        for counts in [*self.iterate_outwards()][1:]:
             counts.unreached_count -= self.unreached_count
             counts.subtract(self)
 

@@ -251,7 +251,9 @@ class Verdict(NamedTuple):
     @property
     def state(self) -> ReportedState:
         """The state whose symbol stands for the verdict."""
-        return (MOVED_ON if self.has_moved_on else JobState.SUCCEEDED) if self.is_good else JobState.FAILED
+        if not self.is_good:
+            return JobState.FAILED
+        return MOVED_ON if self.has_moved_on else JobState.SUCCEEDED
 
     def format_line(self, name: str, symbols: Symbols) -> str:
         """Return the verdict as a line for a terminal: the name of the run, the symbol and the sentence."""
@@ -360,8 +362,7 @@ def not_run_lines(jobs: Iterable[AnyJob], names: Mapping[AnyJob, str]) -> list[s
 def _name_and_size(job: AnyJob, names: Mapping[AnyJob, str]) -> str:
     if not is_scheduler(job) or _job_queries.is_one_job(job):
         return names[job]
-    size = sum(map(_job_queries.is_one_job, _job_queries.jobs_of_run(job)))
-    return f"{names[job]} ({plural(size, 'job')})"
+    return f"{names[job]} ({plural(sum(map(_job_queries.is_one_job, _job_queries.jobs_of_run(job))), 'job')})"
 
 
 def root_failure_text(job: AnyJob, names: Mapping[AnyJob, str]) -> str:

@@ -469,7 +469,9 @@ def file_links(command: CommandRecord, folder: Path | None) -> Iterator[tuple[st
 def _table_json(record: TraceRecord, commands: dict[int, dict[str, Any]], *, has_waits: bool) -> str:
     """Return the data of the table of jobs as JSON that is safe inside an HTML page."""
     counted = {span.number for span in record.counted_spans if not record.is_group(span.number)}
-    ranks = [0 if span.number not in counted else 2 if _is_listed_separately(span) else 1 for span in record.spans]
+    separate = {span.number for span in record.spans if span.number in counted and _is_listed_separately(span)}
+    ranks_by_number = {**dict.fromkeys(counted, 1), **dict.fromkeys(separate, 2)}
+    ranks = [ranks_by_number.get(span.number, 0) for span in record.spans]
     starts = [None if span.started_at is None else span.started_at - record.start_time for span in record.spans]
     waits = [span.waited if has_waits else None for span in record.spans]
     columns = starts, waits, [span.took for span in record.spans]
