@@ -100,7 +100,7 @@ class EndsOfJobs(Instrument):
         self.thread_id: int | None = None
 
     def before_run(self, scheduler: Scheduler) -> None:
-        """Cancel the run if the iteration has ended before. Each thread writes first, and then asks the other one."""
+        """Cancel the run if the iteration has ended before. Each thread writes first, and then asks the other."""
         self.thread_id = threading.get_ident()
         if self.is_unwanted:
             self._scheduler.cancel()

@@ -293,7 +293,7 @@ class Batch:
             self._node_pool.release(node)
 
     async def _add_slots(self, node: Node) -> None:
-        """Add the slots of a node, also to the window, unless who looks at the batch has set another one."""
+        """Add the slots of a node, also to the window, unless who looks at the batch has set another."""
         # The window had one for each node.
         more = await self._node_pool.add_slots_for_cpus(node) - 1
         is_own = self.scheduler.jobs_window == self._slots_of_nodes

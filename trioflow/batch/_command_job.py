@@ -229,7 +229,7 @@ class BatchCommandJob(
         arguments: the arguments of the command, one from each source.
         line: the command line, which may still contain the placeholders of resources.
         node: the node to run the command on, or None for this machine.
-        label: the label of its failed try, if this is another one.
+        label: the label of its failed try, if this is another.
 
     """
 

@@ -142,7 +142,7 @@ class Options:
         """Reject conflicting options.
 
         Raises:
-            ValueError: two options exclude each other, or an option needs another one that is missing.
+            ValueError: two options exclude each other, or an option needs another that is missing.
 
         """
         if self.fills_lines and self.items_per_command is not None:

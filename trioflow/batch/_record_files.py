@@ -43,7 +43,7 @@ class RecordFile:
         row_format: the format of its rows.
         append: whether to keep the rows of an existing file. Then the rows of restored commands are not written again.
         resumes: whether the batch has a journal. An existing file is then emptied at the first row, which a batch whose
-            journal another one is using does not reach.
+            journal another is using does not reach.
 
     Raises:
         BatchError: the file cannot be written, or no batch has written what it has.

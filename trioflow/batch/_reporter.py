@@ -88,7 +88,7 @@ class CommandFailures:
     """The failures of one kind.
 
     Attributes:
-        reason: the reason of the first one.
+        reason: the reason of the first.
         is_crash: whether a signal ended the commands that trioflow did not send.
         count: the number of all.
         lines: the lines of the first few commands.

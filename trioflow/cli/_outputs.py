@@ -119,7 +119,7 @@ def pass_on(data: bytes, *, err: bool) -> None:
 
 
 def kept_note(kept: int | None, total: int | None, noun: str) -> str:
-    """Return how much of a run its journal keeps for the next one, such as "(3 of 4 jobs kept)".
+    """Return how much of a run its journal keeps for the next, such as "(3 of 4 jobs kept)".
 
     Args:
         kept: the number of jobs that it keeps, or None without a journal, which is suggested.

@@ -129,7 +129,7 @@ class Answer(JobKind[T], box=BoxStyle("question", "note", (">", "]")), takes_slo
     def answer(self, value: T | str) -> None:
         """Give the answer, which becomes the result of the job. Any thread may call this.
 
-        Before the job has started, the answer is kept for it. It takes precedence over another one in the journal.
+        Before the job has started, the answer is kept for it. It takes precedence over another in the journal.
 
         Args:
             value: one of the `choices`, a text, which `parse` reads, or a value of another type, which is taken as it
@@ -182,7 +182,7 @@ class Answer(JobKind[T], box=BoxStyle("question", "note", (">", "]")), takes_slo
     # ---- the kind
 
     def check_before_run(self) -> None:
-        """Reject a question of an open scheduler with a journal that could not be told from another one.
+        """Reject a question of an open scheduler with a journal that could not be told from another.
 
         Raises:
             ValueError: another question has the label, and neither has a `key`.

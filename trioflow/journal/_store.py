@@ -175,7 +175,7 @@ class DamagedRow(Exception):
 
 
 class EmptyJournal(JournalError):
-    """No run has written to the journal: the first one was killed while it created the file."""
+    """No run has written to the journal: the first was killed while it created the file."""
 
 
 class ReadDisturbed(JournalError):

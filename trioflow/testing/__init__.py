@@ -35,7 +35,7 @@ Limits:
   again and again. Time passes only while no task can resume.
 - Times are as exact as sums of floats. Whole numbers and binary fractions (0.5, 0.25) are exact on both backends. For
   other numbers, asyncio's clock shows exactly the time of each deadline. trio's clock may be one rounding step past it:
-  with deadlines at 2.4 and 6.7 it shows 6.700000000000001 at the second one.
+  with deadlines at 2.4 and 6.7 it shows 6.700000000000001 at the second.
 - While only threads or processes work, the clock may jump to the former deadline of a job that has ended.
 - A timeout around a thread that may be abandoned (``abandon_on_cancel``) expires before the thread has begun. On
   asyncio the thread then never begins.

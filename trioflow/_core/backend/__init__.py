@@ -4,7 +4,7 @@ A backend combines an event loop with the isolation of jobs in that loop. On tri
 asyncio, it spawns native tasks and cancels them once for each cause, as `asyncio.timeout` and TaskGroup do. The modules
 of a backend are imported when the backend is first used.
 
-The loop and direct isolation, which are in one module, use public names only. Fast isolation, in another one, reads and
+The loop and direct isolation, which are in one module, use public names only. Fast isolation, in another, reads and
 writes private attributes of trio and anyio. On import, it checks that they exist and behave as expected. If a check
 fails, direct isolation takes its place. If the environment variable `TRIOFLOW_ISOLATION` names one of the two, nothing
 takes its place.

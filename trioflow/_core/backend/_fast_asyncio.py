@@ -176,7 +176,7 @@ class WorkerScope(anyio_asyncio.CancelScope):
         return False
 
     def _scopes_outside_shields(self) -> list[Any]:
-        """Return the scopes of the task, from the innermost one outwards, without shields and those inside them."""
+        """Return the scopes of the task, from the innermost outwards, without shields and those inside them."""
         scopes: list[Any] = []
         scope = self._worker.task_snapshot.innermost_scope
         while scope is not None:

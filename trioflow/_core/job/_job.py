@@ -129,7 +129,7 @@ class RunExtras:
     def add_retry(
         self, began: float, ended: float, error: BaseException | None, backoff: float, *, had_settled: bool = False
     ) -> None:
-        """Count another attempt, after a backoff. The last one ended with `error`; None is success."""
+        """Count another attempt, after a backoff. The last ended with `error`; None is success."""
         self.retry_count += 1
         self.earlier_seconds += ended - began
         text = "" if error is None else _errors.one_line_error(error)

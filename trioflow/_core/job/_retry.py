@@ -143,7 +143,7 @@ class Retry:
         return max(backoffs) if backoffs else self._own_backoff(number)
 
     def _own_backoff(self, number: int) -> float:
-        """Return the backoff before retry `number`, which is 1 for the first one, shortened at random with `jitter`."""
+        """Return the backoff before retry `number`, which is 1 for the first, shortened at random with `jitter`."""
         try:
             backoff = min(self.first * self.factor ** (number - 1), self.cap)
         except OverflowError:

@@ -11,7 +11,7 @@ GIVES_WAY_TO: Final = {
     COMPLETED: (StopReason.FAILED, StopReason.CRITICAL),  # forever jobs and services fail last; so do calls of the user
     StopReason.FAILED: (StopReason.CRITICAL,),  # the journal could not be closed
 }
-"""The words that replace an earlier word. All others are kept, and the first one counts."""
+"""The words that replace an earlier word. All others are kept, and the first counts."""
 
 
 class Fate:

@@ -194,7 +194,7 @@ class TimeLimit:
     def _set_timer(self) -> None:
         """Set a timer for the `idle_timeout`, unless one is set already.
 
-        A timer that is set is not moved at each sign of life, because these are frequent: `_check` sets another one.
+        A timer that is set is not moved at each sign of life, because these are frequent: `_check` sets another.
         """
         due = self._last_sign + self._idle_timeout
         if self._end_call is not None and self._stop_timer is None and due < self.end:
@@ -341,7 +341,7 @@ class RunHandle:
         Args:
             make: a class, or a function that returns the object. The first call of `shared` with this `make` calls it
                 with a handle of the outermost run; later calls in that run return the same object. When all jobs have
-                been shut down, the outermost run awaits `close()` of all shared objects that have it, the last one
+                been shut down, the outermost run awaits `close()` of all shared objects that have it, the last
                 first, within its `shutdown_timeout`.
 
         Raises:

@@ -80,7 +80,7 @@ class Instrument:
         """Called when `job` starts."""
 
     def job_attempt(self, scheduler: Scheduler, job: AbstractJob[Any]) -> None:
-        """Called when an attempt of `job` begins, including the first one."""
+        """Called when an attempt of `job` begins, including the first."""
 
     def job_ready(self, scheduler: Scheduler, job: AbstractJob[Any]) -> None:
         """Called when the service `job` has reported that it is ready."""
@@ -248,7 +248,7 @@ class Part:
         """A job has settled; its successors have not been counted down."""
 
     def attempt_ended(self, job: AbstractJob[Any], began: float, ended: float, error: BaseException | None) -> None:
-        """An attempt of a job has ended with an exception, and another one will follow."""
+        """An attempt of a job has ended with an exception, and another will follow."""
 
     def is_busy(self) -> bool:
         """Return whether the run must go on, even if all its jobs have settled: the part may start or add others."""

@@ -24,7 +24,7 @@ This is not undone:
   `keep_result=False` has dropped.
 
 A nested scheduler that has ended is a job as any other. Its next run begins with those members settled that succeeded
-in the last one: `Run.keeps_succeeded`.
+in the last: `Run.keeps_succeeded`.
 """
 
 from __future__ import annotations

@@ -120,7 +120,7 @@ class Steering:
         that ends takes only the end of a pause.
 
         Args:
-            run: that of the scheduler, or the innermost one around it, if it is not running now.
+            run: that of the scheduler, or the innermost around it, if it is not running now.
             scheduler: the scheduler.
             is_paused: False ends the scheduler's own pause.
             by: who asks, in words for views and the log, or "" for the program itself.

@@ -398,7 +398,7 @@ class Worker(WorkerTask):
             time_slice = clock = snapshot = job = awaitable = value = error = nothing
 
     async def _get_time(self, last_job: AbstractJob[Any] | None, now: float) -> bool:
-        """Return whether there is time for another job after the last one, if any: now, or after a wait for a turn."""
+        """Return whether there is time for another job after the last, if any: now, or after a wait for a turn."""
         run, lane, time_slice, snapshot = self.run, self.lane, self.run.time_slice, self.task_snapshot
         is_same_iteration = last_job is not None and snapshot.is_same_iteration()
         if is_same_iteration and now > time_slice.ends_at + MIN_BLOCKING_SECONDS:
@@ -520,7 +520,7 @@ class Lane:
     def ensure_searcher(self) -> None:
         """Admit jobs that can start; if jobs are startable and no worker searches, spawn some.
 
-        Call this after each event that makes a job ready, or after which another one can start.
+        Call this after each event that makes a job ready, or after which another can start.
         """
         if self.line.places is not None:
             self.line.admit()

@@ -80,7 +80,7 @@ class MapOptions(OptionsExceptLabel, total=False):
 
 
 class WindowOption(Option[Any, Any]):
-    """The option `jobs_window`: during a run a number may be replaced by another one."""
+    """The option `jobs_window`: during a run a number may be replaced by another."""
 
     def __set__(self, job: Any, value: object) -> None:
         run: Run | None = job._run
@@ -838,7 +838,7 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
             return run.fate.reason is COMPLETED
 
     def _nested_result(self, run: Run) -> Any:
-        """Return the result as a job, after a run inside another one, or raise the exception that it fails with."""
+        """Return the result as a job, after a run inside another, or raise the exception that it fails with."""
         _failures.raise_unless_completed(run, run.fate.reason)
         if run.fate.reason is StopReason.CRITICAL and run.fate.culprit is not None:
             # Its exception can be in no group.
@@ -1070,7 +1070,7 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
             super().try_again()
 
     def _run_around(self) -> Run | None:
-        """Return the run in progress, or the innermost one around this scheduler, which may begin in it; or None."""
+        """Return the run in progress, or the innermost around this scheduler, which may begin in it; or None."""
         run = self._innermost_run()
         # The run resets the state while it is CHECKING.
         has_settled = self._state.is_settled and run is not None and run.phase is not CHECKING
@@ -1107,7 +1107,7 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
         return True
 
     def _steer(self, word: Callable[[], None], around: BaseScheduler, act: Callable[[Run], None]) -> None:
-        """Let the run of this scheduler act, or the innermost one around it, up to that of a scheduler `around` it.
+        """Let the run of this scheduler act, or the innermost around it, up to that of a scheduler `around` it.
 
         If a run is about to begin there, keep the word for it.
         """

@@ -113,7 +113,7 @@ def _explain_scheduled(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
 
 
 def _attempt_text(job: AbstractJob[Any], has_limit: bool = True) -> str:
-    """Return the attempt that a job waits for, and why the last one failed: "attempt 2 of 4, after OSError: broken".
+    """Return the attempt that a job waits for, and why the last failed: "attempt 2 of 4, after OSError: broken".
 
     The attempts before it was tried again are among these, but its `retry` does not count them.
     """

@@ -1,7 +1,7 @@
 """The failures of a run in words: the log of each, the line and the exception at the end, and the jobs that count.
 
 The first of many similar failures has a line of its own; the others are only counted. Two failures are similar if they
-are of one kind, as defined by `failure_kind`. The first one is logged at once. For a minute, similar failures are
+are of one kind, as defined by `failure_kind`. The first is logged at once. For a minute, similar failures are
 counted, because a thousand similar lines would hide other lines. The number is logged one second after the first of
 them, and at the end of the run, with the first few messages that differ. That a budget is spent is one kind for all
 jobs, and their number is logged only after the minute, and at the end of the run.
@@ -215,7 +215,7 @@ class FailureLog:
 
 
 def _message(job: AbstractJob[Any], error: BaseException) -> str:
-    """Return the message of an error without the name of the job, which does not make it another one."""
+    """Return the message of an error without the name of the job, which does not make it another."""
     # The failure of a `First` names one of its jobs.
     named = error.job if isinstance(error, _errors.BudgetSpent) else job
     return " ".join(_errors.error_text(error).replace(repr(named.label), "", 1).split())

@@ -268,7 +268,7 @@ def stored_result(job: AnyJob) -> Any:
 
 
 def latest_start(job: AnyJob) -> float | None:
-    """Return when the last attempt of a job started, or None if it waits for the next one, or has not started."""
+    """Return when the last attempt of a job started, or None if it waits for the next, or has not started."""
     return job._started_at
 
 
@@ -280,7 +280,7 @@ def keeps_succeeded(scheduler: BaseScheduler) -> bool:
 def retry_waits(job: AnyJob) -> list[tuple[float, float]]:
     """Return the beginning and end of each wait of a job between two attempts, in which it held nothing.
 
-    Attempts that were throttled before the first one that failed do not count. The end of a wait that goes on is
+    Attempts that were throttled before the first that failed do not count. The end of a wait that goes on is
     infinity.
     """
     times = [(attempt.began, attempt.ended) for attempt in failed_attempts(job)]

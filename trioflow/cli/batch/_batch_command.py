@@ -89,7 +89,7 @@ def command(options: Options) -> int:
     Without any of these, the argument comes last. Without COMMAND, the arguments are the commands.
 
     NODES is a file with one node per line, or names and ranges like node[01-37]; a command whose node cannot be reached
-    runs on another one.
+    runs on another.
 
     With --journal, a command that has succeeded is not run again by a later batch with the same journal, even if this
     one is killed. Its output is printed again, unless it would be appended to a file (>>).

@@ -203,7 +203,7 @@ class JobRun(AbstractJob[None], keeps_time=True):
 def _send_signal(command: CommandJob, signal_number: int) -> None:
     """Send a signal to a process if it still exists.
 
-    Call this only in the event loop. The event loop reaps the process, so the pid cannot belong to another one here.
+    Call this only in the event loop. The event loop reaps the process, so the pid cannot belong to another here.
     """
     if command.pid is not None:
         with contextlib.suppress(OSError):

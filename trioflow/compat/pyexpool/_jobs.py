@@ -110,7 +110,7 @@ class Unit:
 class Task(Unit):
     """A group of jobs and subtasks, which fails if one of them fails.
 
-    A job or task that is created with `task=` belongs to that task; the first one starts the task. The task is over
+    A job or task that is created with `task=` belongs to that task; the first starts the task. The task is over
     when all its jobs and subtasks are over, but not before `ExecPool.join` is called, because until then more may be
     added.
 

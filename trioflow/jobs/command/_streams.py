@@ -237,7 +237,7 @@ MAX_LINES_READ_BYTES: Final = 1 << 12
 """The same where each line is printed, or passed to a function, so that a flood of lines does not block the loop."""
 MAX_READS_PER_TURN: Final = 16
 MAX_READING_SECONDS: Final = 0.001
-"""The maximum time, in seconds, to read one pipe before the next one is read, so that the event loop is not blocked."""
+"""The maximum time, in seconds, to read one pipe before the next is read, so that the event loop is not blocked."""
 
 
 class PipeReader:

@@ -103,7 +103,7 @@ class ProcessJob(
         processes: the executor or the cluster that makes this call, or "local" for a worker process on this machine,
             or None for the one of its scheduler.
         options: the options of every job. See `AbstractJob`. A timeout counts from the call, for which a worker is
-            ready. Starting the first one of a run takes about 100 ms, plus the time to import the main module. In a
+            ready. Starting the first of a run takes about 100 ms, plus the time to import the main module. In a
             `ThreadPoolExecutor`, a timeout counts from the start of the call, and in other executors and on a cluster,
             which do not report it, from the submission.
 

@@ -58,7 +58,7 @@ class WatchedRun:
         return {name: self.answer[name] for name in ("number", "began") if name in self.answer}
 
     def update(self, answer: Record) -> None:
-        """Merge an answer with those before it. The first one begins anew."""
+        """Merge an answer with those before it. The first begins anew."""
         if answer["number"] == 0:
             # No run is in progress yet.
             return

@@ -2,7 +2,7 @@
 
 Only who knows the address gets the page, because it contains a random token. A request must name this machine as its
 host, so that no other name can be made to point at it, and one that steers must come from the page itself. The port may
-be another one, because ssh and editors forward ports. The script of the page asks for the state of the run when there
+be another, because ssh and editors forward ports. The script of the page asks for the state of the run when there
 is news, and changes what is shown in place.
 """
 

@@ -213,7 +213,7 @@ class Watch:
                 self._add_run(job, run)
 
     def _new_incidents(self, scheduler: BaseScheduler) -> tuple[Incident, ...]:
-        """Return the incidents of the last run of a scheduler after the last one that was told."""
+        """Return the incidents of the last run of a scheduler after the last that was told."""
         incidents = _job_queries.incidents_of(scheduler)
         last = self._last_incidents.get(scheduler)
         return incidents[next((number for number, each in enumerate(incidents, 1) if each is last), 0) :]

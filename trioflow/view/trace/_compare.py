@@ -24,7 +24,7 @@ from ._time_spent import critical_path_steps
 from ._trace_record import TraceRecord
 
 PartKey = tuple[str, bool]
-"""A part of the critical path: the path of a job, or "" for the time after the last one, and whether it is the wait
+"""A part of the critical path: the path of a job, or "" for the time after the last, and whether it is the wait
 before the job."""
 MIN_CHANGE_SHARE: Final = 0.005
 """Changes of less than this share of the longer run's duration are combined in one line."""
