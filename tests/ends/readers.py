@@ -25,6 +25,8 @@ from .story import REOPENED, End, Story, end_of
 from .worlds import World
 
 SAME = 1e-6
+POLLED = ("job_waiting", "job_progress")
+"""The events of a thread of its own, which asks twice a second, however the time of the run passes meanwhile."""
 STATE_WORDS = ("succeeded", "failed", "blocked", "cancelled", "skipped", "restored", "ended")
 MONITOR_LINE = re.compile(rf"\d\d:\d\d:\d\d ({'|'.join(STATE_WORDS)})\s+(\S+)", re.IGNORECASE)
 
@@ -208,6 +210,8 @@ class Readers:
         told, last = defaultdict[str, list[str]](list), 0.0
         for line in self.recorded.lines.getvalue().splitlines():
             event = json.loads(line)
+            if event["event"] in POLLED:
+                continue
             if event["at"] < last - SAME:
                 yield f"the time of events goes back: {event}"
             last = max(last, event["at"])

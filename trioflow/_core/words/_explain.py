@@ -237,9 +237,10 @@ def get_status_text(job: AbstractJob[Any]) -> str:
 def _cancellation_text(job: AbstractJob[Any]) -> str | None:
     """Return how long ago a RUNNING job was cancelled, such as "cancelled 3 s ago", or None if it was not."""
     worker = job._worker
-    if worker is None or worker.cancelled_at == math.inf:
+    if worker is None or (cancelled_at := worker.cancelled_at) == math.inf:
         return None
-    return f"cancelled {duration_text(worker.run.clock() - worker.cancelled_at)} ago"
+    # The clock is read last: while a thread of a view asks, the job may be cancelled once more.
+    return f"cancelled {duration_text(worker.run.clock() - cancelled_at)} ago"
 
 
 # ---- why a SCHEDULED job waits
