@@ -10,7 +10,7 @@ import pytest
 from .changes import compare_all, summary
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the commands are those of a POSIX shell")
-DRAWS = 40
+DRAWS = 20
 """How many draws the short test takes; the soak test takes five thousand."""
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import importlib.util
 import itertools
 import linecache
@@ -21,6 +20,7 @@ from trioflow import Job, JobState, ProcessJob, Scheduler, ThreadJob
 from trioflow.abc import Instrument
 from trioflow.view.look import _loaded_files
 
+from ...pythons import python
 from . import edits
 
 if TYPE_CHECKING:
@@ -380,15 +380,30 @@ def test_a_file_that_was_saved_after_the_start_is_not_taken(program: Program) ->
     assert answer_of_reload() == "steps.py: it was saved after the program had started, so what was loaded is not known"
 
 
-def test_functions_that_are_frozen_are_not_found(program: Program) -> None:
-    """`gc.freeze()` hides all that has been made so far."""
-    program.mend(("+ missing", "+ 10"))
+FROZEN = """
+import gc, pathlib, sys
+sys.path.insert(0, "")
+import steps, trioflow.look
+from trioflow.view.look import _loaded_files
+_loaded_files.remember()
+pathlib.Path("steps.py").write_text("def plain(): return 10")
+for change in (gc.freeze, gc.unfreeze):
+    change()
     try:
-        gc.freeze()
-        assert answer_of_reload() == "gc.freeze() has hidden the functions of the program: call gc.unfreeze() first"
-    finally:
-        gc.unfreeze()
-    assert answer_of_reload().startswith("reloaded")
+        print(trioflow.look.reload())
+    except RuntimeError as error:
+        print(error)
+print(steps.plain())
+"""
+
+
+def test_functions_that_are_frozen_are_not_found(tmp_path: Path) -> None:
+    """`gc.freeze()` hides all that has been made so far. A process of its own has little to collect."""
+    (tmp_path / "steps.py").write_text("def plain(): return 1")
+    found = python("-c", FROZEN, cwd=tmp_path, text=True)
+    refused, reloaded, value = found.stdout.splitlines()
+    assert refused == "gc.freeze() has hidden the functions of the program: call gc.unfreeze() first"
+    assert (reloaded.partition(" ")[0], value) == ("reloaded", "10"), found
 
 
 def test_a_file_that_is_loaded_twice_is_mended_twice(program: Program, monkeypatch: pytest.MonkeyPatch) -> None:
