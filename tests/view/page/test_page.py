@@ -53,7 +53,8 @@ def request(server: PageServer, method: str, name: str, body: Any = None, **head
     usual = {"Host": host} | ({} if body is None else {"Origin": f"http://{host}", "Content-Type": "application/json"})
     all_headers = usual | {key.replace("_", "-"): value for key, value in headers.items()}
     data = None if body is None else json.dumps(body)
-    connection.request(method, name, data, {key: value for key, value in all_headers.items() if value})
+    with contextlib.suppress(ConnectionError):  # the server refuses what is too large without reading it
+        connection.request(method, name, data, {key: value for key, value in all_headers.items() if value})
     answer = connection.getresponse()
     text = answer.read().decode()
     connection.close()
@@ -67,7 +68,7 @@ def in_a_run(backend: Any, use: Any, *jobs: Any, **options: Any) -> Scheduler:
         with serving() as server:
             use(server)
 
-    scheduler = Scheduler(ThreadJob(look, label="looking"), *jobs, label="night", **options)
+    scheduler = Scheduler(ThreadJob(look, label="looking", critical=True), *jobs, label="night", **options)
     scheduler.run(backend=backend)
     return scheduler
 
