@@ -83,8 +83,6 @@ class Cluster(JobExecutor):
 
     """
 
-    __slots__ = ("_address", "_call_options", "client")
-
     client: Final[Any]
     """The `distributed.Client` of the cluster."""
 
@@ -159,8 +157,6 @@ def _find_client(job: AnyJob) -> Any:
 
 class ClusterResult(RemoteValue):
     """A result of a ProcessJob that has stayed on a cluster."""
-
-    __slots__ = ("_address", "client", "future")
 
     def __init__(self, client: Any, future: Any, address: str) -> None:
         self.client: Final = client

@@ -190,8 +190,6 @@ def stored_module(name: object) -> Any:
 
 
 class _JsonConverter:
-    __slots__ = ("_convert_unknown", "_has_surrogates", "_name_class", "_spools")
-
     def __init__(
         self,
         convert_unknown: ConvertUnknown | None,

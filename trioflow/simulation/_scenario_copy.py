@@ -95,8 +95,6 @@ class SchedulerCopy(BaseScheduler):
 
     """
 
-    __slots__ = ("_enough", "_stagger", "resource_totals")
-
     _opens_gates = False
     # Only a `First` is an input in the original scenario.
     _can_be_input = True

@@ -591,8 +591,6 @@ class Rate:
 class TokenBucket:
     """The token bucket for one key. The module's docstring describes the algorithm."""
 
-    __slots__ = ("burst", "full_at", "seconds_each", "unstarted_amount")
-
     def __init__(self, burst: Amount, seconds_each: float) -> None:
         self.burst: Final = burst
         self.seconds_each: Final = seconds_each
@@ -640,8 +638,6 @@ class TokenBucket:
 
 class SlidingWindow(TokenBucket):
     """The amounts that the jobs started within the last `per` seconds have taken, for one key."""
-
-    __slots__ = ("_period", "_started", "_started_amount")
 
     def __init__(self, limit: Amount, period: float) -> None:
         super().__init__(limit, period / float(limit))

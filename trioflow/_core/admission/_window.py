@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 class VariableWindow:
     """A window whose size changes during a run, between two sizes: a part of the run sets it."""
 
-    __slots__ = ("_maximum", "_minimum")
-
     def __init__(self, minimum: int, maximum: int) -> None:
         self._minimum: Final = minimum
         self._maximum: Final = maximum

@@ -224,19 +224,6 @@ class LoopIterations:
 class WorkerState(anyio_asyncio.TaskState):
     """A `TaskSnapshot` of a worker's task, which is also anyio's record of the task."""
 
-    __slots__ = (
-        "_iterations",
-        "_recorded_iteration",
-        "_task",
-        "_variable_count",
-        "_variables",
-        "base_scope",
-        "context",
-        "innermost_scope",
-        "reference_count",
-        "worker",
-    )
-
     def __init__(self, worker: WorkerTask) -> None:
         group: Any = worker.group
         self.parent_id = group.host_task_id

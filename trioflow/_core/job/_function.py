@@ -291,8 +291,6 @@ class ArgumentSearch:
 
     """
 
-    __slots__ = ("_subject", "inputs")
-
     def __init__(self, subject: Callable[[], str]) -> None:
         self._subject = subject
         self.inputs: Final[dict[AbstractJob[Any], None]] = {}

@@ -23,8 +23,6 @@ class FailureCounts:
     when the failure that has blocked it has been awaited.
     """
 
-    __slots__ = ("_kept", "_scheduler", "number", "total", "unblocked_number")
-
     def __init__(self, run: Run) -> None:
         self._scheduler: Final = run.scheduler
         # How many jobs have failed, those of nested runs included.

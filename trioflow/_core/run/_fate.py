@@ -21,8 +21,6 @@ class Fate:
     `reason`.
     """
 
-    __slots__ = ("cancel_reason", "culprit", "reason")
-
     def __init__(self) -> None:
         # Why the run first stopped or drained.
         self.reason: StopReason | None = None

@@ -53,8 +53,6 @@ class Steering:
     `call` and `current_pause`; the others belong to the thread of the run.
     """
 
-    __slots__ = ("hold", "pauses")
-
     def __init__(self) -> None:
         # The pauses of all schedulers in the run, whatever their phase.
         self.pauses: Final[dict[BaseScheduler, Pause]] = {}

@@ -304,7 +304,6 @@ class _Closer(weakref.ref[Job]):
     `__del__` would be called too late in a reference cycle: see the traps in docs/design.md.
     """
 
-    __slots__ = ("coroutine",)
     coroutine: Coroutine[Any, Any, Any]
 
     def close(self) -> None:

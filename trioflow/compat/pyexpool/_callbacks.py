@@ -36,8 +36,6 @@ class Latch:
     Programs written for PyExPool do both: in a handler that interrupts `join`, they delete their pool and exit.
     """
 
-    __slots__ = ("_is_open", "_lock")
-
     def __init__(self) -> None:
         self._is_open = False
         # The lock is held until the latch opens, and then briefly by each waiter. It is implemented in C, so handlers

@@ -43,8 +43,6 @@ class OutputSink(Protocol):
 class OutputSpool:
     """Captured output on disk, in an unnamed temporary file that is deleted with this object."""
 
-    __slots__ = ("__weakref__", "_contents", "_descriptor", "_size")
-
     def __init__(self, contents: str = "captured output") -> None:
         self._contents: Final = contents
         self._descriptor: Final = open_temporary_file(contents)
@@ -166,8 +164,6 @@ class LineSink:
     gets does not depend on how the output arrives.
     """
 
-    __slots__ = ("_incomplete_line", "_on_line")
-
     def __init__(self, on_line: Callable[[str], object]) -> None:
         self._on_line: Final = on_line
         self._incomplete_line: Final = bytearray()
@@ -201,8 +197,6 @@ class LineSink:
 
 class FileSink:
     """A sink that writes to a text or binary file object, and flushes it at the end or, if requested, at each write."""
-
-    __slots__ = ("_decoder", "_file", "_flush", "_flushes_each_write")
 
     def __init__(self, file: Any, *, flush_each_write: bool = False) -> None:
         self._file: Final = file
@@ -242,8 +236,6 @@ def _write_all_to_stream(stream: io.RawIOBase, data: bytes) -> None:
 
 class DescriptorSink:
     """A sink that writes to a descriptor, and closes the descriptor when it is finished or garbage-collected."""
-
-    __slots__ = ("__weakref__", "_close_once", "_descriptor")
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor: Final = descriptor

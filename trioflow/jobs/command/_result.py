@@ -43,19 +43,6 @@ class CommandResult:
 
     """
 
-    __slots__ = (
-        "_stderr",
-        "_stdout",
-        "elapsed",
-        "max_rss",
-        "max_rss_bound",
-        "pid",
-        "returncode",
-        "signal",
-        "system_time",
-        "user_time",
-    )
-
     def __init__(
         self,
         returncode: int,

@@ -243,8 +243,6 @@ MAX_READING_SECONDS: Final = 0.001
 class PipeReader:
     """The read end of one pipe, and the sinks of its data."""
 
-    __slots__ = ("_max_bytes", "_output_pipes", "_sinks", "descriptor")
-
     def __init__(self, descriptor: int, sinks: Sequence[OutputSink], owner: OutputPipes) -> None:
         posix.set_blocking(descriptor, False)
         self.descriptor: Final = descriptor

@@ -51,8 +51,6 @@ class Process:
     program dies.
     """
 
-    __slots__ = ("_guard", "_index", "_reaped_at", "exit_descriptor", "pid", "returncode", "rss_before_exec", "usage")
-
     def __init__(self, guard: Guard, pid: int) -> None:
         """Register the group of a new child process in the guard's table, and open the process's exit descriptor.
 

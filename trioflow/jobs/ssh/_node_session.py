@@ -441,8 +441,6 @@ class RemoteCommand:
 class _LocalEnd(CommandJob):
     """A job that runs the local end of a command, and ends it by closing its input, not by a signal."""
 
-    __slots__ = ("_initial_input", "_other_end", "_own_end")
-
     # The first bytes of its input.
     _initial_input: bytes
     # This program's end of the input.
