@@ -121,8 +121,6 @@ class BudgetShare:
 class BudgetResource(CountedResource):
     """A `Budget` in a pool, or the part of a budget that a nested scheduler has reserved for its members."""
 
-    __slots__ = ("_has_logged", "_used_by_label", "reserved", "shares")
-
     is_budget = True
 
     def __init__(self, name: str, total: Amount, settings: Any, format_amount: Callable[[Amount], str]) -> None:
@@ -421,8 +419,6 @@ def _make_resource(name: str, value: Any) -> PoolEntry:
 class ResourceView:
     """A read-only view of one resource of a pool, which also computes how long jobs have to wait for it."""
 
-    __slots__ = ("_resource",)
-
     def __init__(self, resource: Any) -> None:
         self._resource: Final[PoolEntry] = resource
 
@@ -702,8 +698,6 @@ RateNeed = dict[str, Amount]
 
 class RateResource(Resource):
     """A `Rate` in one pool. Jobs use it up instead of holding it, and it accrues again."""
-
-    __slots__ = ("buckets",)
 
     is_returnable = False
 
@@ -1093,8 +1087,6 @@ class PerKeyResource(PoolEntry):
         outer_key: the key that the scheduler has taken.
 
     """
-
-    __slots__ = ("_kept", "is_returnable", "keys", "outer_key", "unit_need")
 
     has_keys = True
 

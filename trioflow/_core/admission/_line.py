@@ -90,8 +90,6 @@ if TYPE_CHECKING:
 class FifoPlaces:
     """The jobs of one run that wait for a slot, first in, first out, until the run is paused or has another order."""
 
-    __slots__ = ("_jobs", "_line")
-
     admission: Final = None
 
     def __init__(self, line: Line, jobs: Iterable[AbstractJob[Any]] = ()) -> None:

@@ -178,8 +178,6 @@ class StartKeys(Outlook):
 
     """
 
-    __slots__ = ("_assumed_duration", "_known", "policy", "ranks", "starts")
-
     def __init__(self, policy: Policy, known: dict[AbstractJob[Any], float], starts: int = 0) -> None:
         self.policy: Final = policy
         self.starts = starts

@@ -35,8 +35,6 @@ TIME_TOLERANCE: Final = 1e-9
 class Cooldown:
     """The time when the throttle of a resource ends. No job that needs the resource starts earlier."""
 
-    __slots__ = ("ends_at",)
-
     def __init__(self) -> None:
         self.ends_at = -math.inf
 
@@ -47,8 +45,6 @@ class PoolEntry(ABC):
     A *need* is the amount that a job asks for, and a *share* is the amount that the job has taken. Each subclass has
     its own types for both.
     """
-
-    __slots__ = ("__weakref__", "admission", "clock", "name", "settings")
 
     is_budget: ClassVar[bool] = False
     """Whether jobs use up the resource, and it never comes back."""
@@ -116,8 +112,6 @@ class Resource(PoolEntry):
     - If a resource is exhausted, no need of any waiting job can be met.
     - A job that lacks a resource that `parks` is parked with it, until the resource calls `WaitingGroup.unpark`.
     """
-
-    __slots__ = ("cooldown",)
 
     parks: ClassVar[bool] = False
     """Whether jobs that lack the resource wait apart, and hold back no others. See `Key`."""
@@ -227,8 +221,6 @@ class Resource(PoolEntry):
 
 class CountedResource(Resource):
     """A resource that jobs hold while they run: an amount, or a number of named units."""
-
-    __slots__ = ("format_amount", "free", "free_units", "holders", "total", "wanted_amounts")
 
     is_returnable = True
 
@@ -346,8 +338,6 @@ class GatedResource(CountedResource):
         run: the run that has the resource, with the runs nested in it.
 
     """
-
-    __slots__ = ("_early", "_find_gate", "_gate", "_has_gate", "_opener", "_opening_text", "_run", "due", "parked")
 
     def __init__(self, name: str, declared: RunResource, total: int, run: Run) -> None:
         super().__init__(name, total)

@@ -130,16 +130,13 @@ class WorkerScope(anyio_asyncio.CancelScope):
 
     @property
     def _cancel_called(self) -> Any:
-        """Whether a request is pending, as anyio asks in the task that makes the call."""
-        return self.is_shown_to(self._worker.group._backend.current_task())
+        """Whether a pending request is shown to the current task, as anyio asks; a function in a thread has none."""
+        task = self._worker.group._backend.current_task()
+        return self.is_pending and (self.is_repeated or task in (self._host_task, None))
 
     @_cancel_called.setter
     def _cancel_called(self, is_called: bool) -> None:
         self.is_pending = is_called
-
-    def is_shown_to(self, task: object) -> bool:
-        """Return whether a pending request is shown to code in a task; None stands for a function in a thread."""
-        return bool(self.is_pending and (self.is_repeated or task in (self._host_task, None)))
 
     @property  # type: ignore[misc]  # anyio's can be set, too
     def deadline(self) -> float:  # pyright: ignore

@@ -43,8 +43,6 @@ behind by the job, a worker would leave after each sleep. If trio keeps another 
 class TrioHost(HostTask):
     """The task that awaits a run, and the nursery of the outermost run, which contains the tasks of all nested runs."""
 
-    __slots__ = ("_backend", "_context", "nursery")
-
     def __init__(self, backend: Backend, context: contextvars.Context, nursery: object = None) -> None:
         self._backend = backend
         self._context = context

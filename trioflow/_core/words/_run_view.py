@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 class RunView:
     """A read-only view of a run in progress."""
 
-    __slots__ = ("_run",)
-
     # A `Run`, which is not public.
     def __init__(self, run: Any) -> None:
         self._run: Final[Run] = run

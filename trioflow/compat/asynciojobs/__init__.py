@@ -53,14 +53,11 @@ def stand_in() -> None:
         RuntimeError: asynciojobs has already been imported.
 
     """
-    own = {name.replace(__name__, "asynciojobs", 1): sys.modules[name] for name in sys.modules if _is_own_module(name)}
+    names = [name for name in sys.modules if f"{name}.".startswith(f"{__name__}.")]
+    own = {name.replace(__name__, "asynciojobs", 1): sys.modules[name] for name in names}
     if any(name.startswith("asynciojobs.") and sys.modules[name] is not own.get(name) for name in sys.modules):
         raise RuntimeError("asynciojobs was imported already: call stand_in() before anything imports it")
     sys.modules.update(own)
-
-
-def _is_own_module(module: str) -> bool:
-    return module == __name__ or module.startswith(f"{__name__}.")
 
 
 for _public in (AbstractJob, Job, PrintJob, PureScheduler, Scheduler, Sequence, Watch, set_debug):

@@ -385,7 +385,9 @@ async def call_in_executor(executor: Executor, job: FunctionJob[T]) -> T:
         with run.time_limit(job, cancels=True):
             await ended_event.wait()
     except BaseException:
-        if not _cancel_call(future, job) and _runs_on_this_machine(executor):
+        # A call that goes on uses this machine. Any other engine may have lost the call.
+        is_here = isinstance(executor, (ThreadPoolExecutor, ProcessPoolExecutor)) or _uses_cloudpickle(executor)
+        if not _cancel_call(future, job) and is_here:
             await ended_event.outlast()
         raise
     try:
@@ -463,11 +465,6 @@ def _call_and_report_start(started_event: ThreadEvent, call: functools.partial[T
 
 
 # ---- what the sorts of executors do
-
-
-def _runs_on_this_machine(executor: Executor) -> bool:
-    """Return whether a call that goes on uses this machine. Any other engine may have lost the call."""
-    return isinstance(executor, (ThreadPoolExecutor, ProcessPoolExecutor)) or _uses_cloudpickle(executor)
 
 
 def _calls_in_threads(executor: Executor) -> bool:
