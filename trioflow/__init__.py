@@ -127,7 +127,7 @@ def __getattr__(name: str) -> _typing.Any:
     """Import a public name on first use (PEP 562).
 
     Raises:
-        ImportError: `name` is a name of another library; the error names the replacement. (`from trioflow import` would
+        ImportError: `name` is a name of another library. The error names the replacement. (`from trioflow import` would
             replace the text of an AttributeError.)
         AttributeError: there is no such name.
 

@@ -53,7 +53,7 @@ def on_fork(callback: Any) -> None:
 
 
 def has_exited(pid: int, waits: bool = False) -> bool:
-    """Return whether a child process has exited, without reaping it; with `waits`, wait until it has.
+    """Return whether a child process has exited, without reaping it. With `waits`, wait until it has.
 
     macOS has the system call `waitid`, but Python offers it there only since 3.13, so this uses `ctypes`.
 

@@ -491,12 +491,12 @@ def _check_stagger(value: Any, name: str, subject: Subject) -> float | None:
 
 
 class First(Scheduler, Generic[T_co]):
-    """A nested scheduler that has succeeded as soon as `enough` of its jobs have; the others are then cancelled.
+    """A nested scheduler that has succeeded as soon as `enough` of its jobs have. The others are then cancelled.
 
     Use it for hedged requests, for fallbacks, and for races.
 
     Its result, which another job gets if the `First` is among its arguments, is the result of the first job that
-    succeeded; with `enough` > 1, it is the list of their results, in the order that they succeeded. The jobs that
+    succeeded. With `enough` > 1, it is the list of their results, in the order that they succeeded. The jobs that
     were cancelled have unwound when the `First` settles. Each job takes needs, rates and tokens like any other. The
     `First` takes a slot of its scheduler's window, as any nested scheduler does.
 

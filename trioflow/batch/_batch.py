@@ -94,7 +94,7 @@ class BatchScheduler(Scheduler):
         super().cancel()
 
     def try_again(self) -> None:
-        """Run the commands that have failed in this batch again, as new jobs; the last try of each counts."""
+        """Run the commands that have failed in this batch again, as new jobs. The last try of each counts."""
         self.batch.run_failed_again([*self.batch.reporter.failed])
 
     def _all_counts(self) -> dict[JobState, int]:
@@ -248,7 +248,7 @@ class Batch:
         self.expected_count = sequence
 
     async def _start(self, sequence: int, arguments: Arguments, label: str | None = None) -> bool:
-        """Add the job of a command when a slot is free; return False if the batch has stopped before."""
+        """Add the job of a command when a slot is free. Return False if the batch has stopped before."""
         # Take a slot only when there is a command for it: commands whose node is unreachable wait for slots, too.
         await self.unreported.acquire_on_behalf_of(sequence)
         node = await self._node_pool.wait_for_slot() if self.options.nodes else None

@@ -257,11 +257,11 @@ class BatchCommandJob(
         super().__init__(label=label or batch.unique_label(line), needs=batch.options.needs, save=(_dump, batch.load))
 
     def try_again(self) -> None:
-        """Run the command again in this batch, as a new job, if it has failed; the last try counts."""
+        """Run the command again in this batch, as a new job, if it has failed. The last try counts."""
         self._batch.run_failed_again([self.sequence])
 
     async def co_run(self) -> CommandResult | KeptFailure:
-        """Run the command until it succeeds, as often as `--retries` says; with `--keep all`, return its failure.
+        """Run the command until it succeeds, as often as `--retries` says. With `--keep all`, return its failure.
 
         Raises:
             CommandError, SshError, JobTimeout: the command failed.

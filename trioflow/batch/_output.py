@@ -199,7 +199,7 @@ class Printer:
 
     Args:
         in_order: whether to print the outputs in the order of the commands' numbers.
-        print_guard: called for each print; returns the context manager around it.
+        print_guard: called for each print. Returns the context manager around it.
 
     Attributes:
         next_printed_number: if outputs are printed in order, the number of the command to print next.

@@ -27,7 +27,7 @@ DECIMAL_SIZE_PATTERN: Final = re.compile(r"([\d.]+)([kmgtp])")
 # ---- memory
 
 StartCondition = Callable[[], str | None]
-"""Describes the condition that does not hold, with the current value; returns None if a command may start."""
+"""Describes the condition that does not hold, with the current value. Returns None if a command may start."""
 
 
 def parse_size(text: str) -> int:

@@ -158,7 +158,7 @@ def check_name(files: QuestionFiles, name: str) -> None:
     """Refuse an answer that nothing asks for: the name is probably misspelt.
 
     Raises:
-        Refused: always; the message names the jobs that wait.
+        Refused: always. The message names the jobs that wait.
 
     """
     questions: list[Question] = list(files.read_all("question"))

@@ -151,7 +151,7 @@ class VirtualTimeEventLoop(asyncio.SelectorEventLoop):
             self._before_iteration(self._ready)
 
     def _autojump(self) -> bool:
-        """Move the clock to the earliest timer; return False if that never fires, as for ``sleep_forever``."""
+        """Move the clock to the earliest timer. Return False if that never fires, as for ``sleep_forever``."""
         when = self._scheduled[0].when()
         if when == math.inf:
             return False

@@ -63,7 +63,7 @@ class Answer(JobKind[T], box=BoxStyle("question", "note", (">", "]")), takes_slo
         question: the text of the question, or a job whose result is the text.
         choices: the values that are accepted, or None for any. A text that is the `str` of a choice stands for the
             choice.
-        parse: called with a text that is no choice; returns the value, or raises an exception.
+        parse: called with a text that is no choice. Returns the value, or raises an exception.
         options: the options of every job. See `AbstractJob`. `timeout` limits the wait.
 
     Raises:

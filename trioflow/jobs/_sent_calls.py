@@ -55,7 +55,7 @@ def check_picklable(
         make_pickler: the pickler class with which the call will be pickled.
 
     Raises:
-        TypeError: a part of the call cannot be pickled; the error names the job and the part.
+        TypeError: a part of the call cannot be pickled. The error names the job and the part.
 
     """
     if (error := _pickling_error((call.func, call.args, call.keywords), make_pickler)) is not None:
@@ -91,7 +91,7 @@ def _describe_unpicklable(call: functools.partial[Any], destination: str, make_p
 
 
 def make_picklable(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a picklable proxy for a function that `@job` has decorated; return any other function unchanged.
+    """Return a picklable proxy for a function that `@job` has decorated. Return any other function unchanged.
 
     Raises:
         TypeError: the function is a method decorated by `@job`.

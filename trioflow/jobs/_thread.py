@@ -59,8 +59,8 @@ class ThreadJob(
 
     Args:
         function: a plain function, or any other callable that is not async.
-        args: positional arguments of the call; jobs among them are replaced by their results, see `Job`.
-        kwargs: keyword arguments of the call; jobs among them are replaced, too.
+        args: positional arguments of the call. Jobs among them are replaced by their results, see `Job`.
+        kwargs: keyword arguments of the call. Jobs among them are replaced, too.
         abandon_on_cancel: whether to abandon the thread as soon as the job is cancelled or times out. On asyncio, the
             interpreter still waits for the thread before it exits.
         on_cancel: a plain function without arguments, which is called once in the event loop when the job is cancelled

@@ -252,7 +252,7 @@ def open_output_file(path: Any, owner: object, *, truncate: bool = False) -> int
 
 
 def set_aside_older(path: str, content: BinaryIO, owner: object) -> str:
-    """Rename a file whose name `owner` needs to NAME.before, unless it has this content already; return how."""
+    """Rename a file whose name `owner` needs to NAME.before, unless it has this content already. Return how."""
     if not os.path.lexists(path):
         return ""
     with open(posix.open_regular(path, os.O_RDONLY), "rb") as file:

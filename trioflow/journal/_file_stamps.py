@@ -67,7 +67,7 @@ class FileStamper:
     def describe_changed_output(
         self, work: Work, old_stamps: dict[str, str], redact: bool, find_taker: Callable[[str, str], str | None]
     ) -> str | None:
-        """Describe the first change of a job's outputs; return None if no output has changed.
+        """Describe the first change of a job's outputs. Return None if no output has changed.
 
         Args:
             work: the description of the job's work.
@@ -94,7 +94,7 @@ class FileStamper:
     def set_aside_partial_files(
         self, job: AbstractJob[Any], work: Work, old_stamps: dict[str, str], others: Collection[str]
     ) -> str:
-        """Rename files that a killed attempt may have half written, unless the job also reads them; return how.
+        """Rename files that a killed attempt may have half written, unless the job also reads them. Return how.
 
         A directory that was there before stays as it is, because nothing tells what in it is of that attempt.
 

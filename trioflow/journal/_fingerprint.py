@@ -395,7 +395,7 @@ def job_path(path: str, fingerprint: str) -> str:
 
 
 def describe_difference(old: str, new: str, job: AbstractJob[Any]) -> str | None:
-    """Describe the change between two fingerprints of a job, but for what it requires; return None if there is none."""
+    """Describe the change between two fingerprints of a job, but for what it requires. Return None if there is none."""
     try:
         old_parts, new_parts = (msgspec.json.decode(text) for text in (old, new))
         old_parts["q"] = new_parts["q"] = None

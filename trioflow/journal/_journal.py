@@ -182,7 +182,7 @@ class JobFacts:
 
     @classmethod
     def parse(cls, text: str | None) -> JobFacts:
-        """Parse the JSON; return no facts if it is missing, or another program has changed it."""
+        """Parse the JSON. Return no facts if it is missing, or another program has changed it."""
         try:
             return NO_FACTS if text is None else msgspec.json.decode(text, type=cls)
         except Exception:
@@ -935,7 +935,7 @@ class JournalSession:
                 self._pending_records[running.path] = failed
 
     def _tally_outcome(self, job: AbstractJob[Any]) -> RunningJob | None:
-        """Add the outcome of a job to the summary of the run; return the facts if its result was not recorded."""
+        """Add the outcome of a job to the summary of the run. Return the facts if its result was not recorded."""
         running = self._take_running(job)
         state = None if is_in_first(job, self._scheduler) else _job_queries.counted_state(self._scheduler, job)
         if state is not None:

@@ -297,7 +297,7 @@ def read_first_bytes(file: int, size: int) -> bytes:
 
 
 def _read_holder(file: int) -> str:
-    """Read the description of the holder from a lock file; return "" if it contains anything else.
+    """Read the description of the holder from a lock file. Return "" if it contains anything else.
 
     Another user may have written it, for example with escape sequences for the terminal that shows it.
     """

@@ -164,7 +164,7 @@ def name_of_added_job(job: AbstractJob[Any], fingerprint: str, is_by_name_only: 
 
 
 def describe_winners(winners: Sequence[AbstractJob[Any]], members: RecordPaths) -> Winners:
-    """Describe the winners of a `First`, in order; return nothing if a later run could not recognize them.
+    """Describe the winners of a `First`, in order. Return nothing if a later run could not recognize them.
 
     Args:
         winners: the jobs that have succeeded first.
@@ -198,7 +198,7 @@ def stored_result(
         first: the `First`.
         members: the paths of its members.
         find_winners: returns the winners of a `First` with this path; none if there is no record of them.
-        find_result: returns the stored result of a job; raises a `LookupError` if the job has to run.
+        find_result: returns the stored result of a job. Raises a `LookupError` if the job has to run.
         add_result: called with each nested `First`, and its result.
 
     Raises:

@@ -96,7 +96,7 @@ class JobTally:
 
 
 def parse_summary(text: str | None) -> RunSummary | None:
-    """Parse the text that `JobTally.to_json` returned; return None if the text is missing or invalid."""
+    """Parse the text that `JobTally.to_json` returned. Return None if the text is missing or invalid."""
     try:
         summary = msgspec.json.decode(text or "", type=RunSummary)
         counts = [(parse_reported_state(count[0]), *count[1:]) for count in summary.counts]

@@ -789,7 +789,7 @@ class JournalStore:
                 raise JournalError(f"{self._subject}: {change}")
 
     def _describe_lost_file(self) -> str | None:
-        """Describe that another program has removed or replaced an open file; return None if none has."""
+        """Describe that another program has removed or replaced an open file. Return None if none has."""
         for path, opened in self._open_files.items():
             subject = "it" if path == self.file else f"its log {path.name!r}"
             try:
@@ -873,7 +873,7 @@ class JournalStore:
             raise self._make_error(action, error) from error
 
     def _describe_space_limit(self) -> str | None:
-        """Describe the limit of disk space or file size that leaves no room for a commit; return None if there is room.
+        """Describe the limit of disk space or file size that leaves no room for a commit. Return None if there is room.
 
         SQLite reports some of these limits only as I/O errors.
         """
@@ -939,7 +939,7 @@ def _read_once(path: Path, read: Callable[[JournalStore], T]) -> T:
 def checksum(row: Sequence[Any]) -> int:
     """Return the checksum of a row, or of what is stored for it (see `escape_row`).
 
-    For `jobs`, it covers the first six columns, which decide whether the job is restored; the others are only for
+    For `jobs`, it covers the first six columns, which decide whether the job is restored. The others are only for
     reports. For `begun`, it covers the path and the outputs.
     """
     if row[4:6] == NOT_LARGE_NO_OUTPUTS:

@@ -99,7 +99,7 @@ class Shrinker:
         return True
 
     def _leave_out_parts(self, changes: Sequence[Change]) -> list[Change]:
-        """Leave out as many changes as possible while the invariant is still violated; return the remaining changes."""
+        """Leave out as many changes as possible while the invariant is still violated. Return the remaining changes."""
         remaining = list(changes)
         size = max(1, len(remaining) // 2)
         while remaining:

@@ -559,7 +559,7 @@ class Admission:
         return any(kind.isdisjoint(exhausted) and kind.isdisjoint(saturated) for kind in self.group_counts)
 
     def _groups_in_order(self) -> Iterator[WaitingGroup]:
-        """Yield the groups of all runs that have room, in order; add the places of other runs to `_without_room`.
+        """Yield the groups of all runs that have room, in order. Add the places of other runs to `_without_room`.
 
         The groups of a run are in the order of its policy. Of the next groups of all runs, that with the highest
         priority comes first, then that whose first job became ready first.

@@ -291,7 +291,7 @@ class Line:
             self.tokens.limit.pass_on(self.tokens)
 
     def admit_job(self, entry: HeapEntry) -> None:
-        """Give a slot to a job that has its needs; let it wait for a token, or make it startable."""
+        """Give a slot to a job that has its needs. Let it wait for a token, or make it startable."""
         job = entry[2]
         if self.order is not None:
             self.order.starts += 1
@@ -413,7 +413,7 @@ class Tokens:
         return False
 
     def pass_on(self, caller: RunTokens | None) -> None:
-        """Serve tickets with the tokens that were given back; return these if other tasks wait, or no job does.
+        """Serve tickets with the tokens that were given back. Return these if other tasks wait, or no job does.
 
         Workers are woken for the jobs, except in the run of `caller`.
         """
@@ -482,7 +482,7 @@ class Tokens:
             self.pass_on(None)
 
     async def _acquire(self, standstill: Any) -> bool:
-        """Wait for a token; return False if no job waits any more, or the run of the worker was cancelled."""
+        """Wait for a token. Return False if no job waits any more, or the run of the worker was cancelled."""
         standstill.count_worker(-1)
         borrower = self.request = object()
         try:

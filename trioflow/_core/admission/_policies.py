@@ -190,7 +190,7 @@ class StartKeys(Outlook):
         return (-job._options.priority, self.policy.key(job, self))
 
     def compute_ranks(self, jobs: list[AbstractJob[Any]], requirements: Requirements) -> Iterator[None]:
-        """Compute the ranks of jobs, which are in topological order; yield whenever a pause is due. O(V + E)."""
+        """Compute the ranks of jobs, which are in topological order. Yield whenever a pause is due. O(V + E)."""
         return fill_longest_path_lengths(jobs, requirements, self._known, self._assumed_duration, self.ranks)
 
     def expected_duration(self, job: AbstractJob[Any]) -> float | None:

@@ -122,7 +122,7 @@ class HostTask(Protocol):
         """Keep a cancellation of the task, which has to be raised again at the end of the run."""
 
     async def yield_in_ending(self, *, is_unwinding: bool) -> bool:
-        """Yield to the event loop once, and return True; return False if only `run_uninterrupted` may wait.
+        """Yield to the event loop once, and return True. Return False if only `run_uninterrupted` may wait.
 
         On asyncio, that is so after a cancellation of the task, and while jobs unwind: it has to cancel them again.
         """
@@ -334,7 +334,7 @@ class Backend(Protocol):
     async def sleep_until(self, deadline: float) -> None: ...
 
     async def wait_readable(self, descriptor: int, deadline: float = ...) -> bool:
-        """Wait until a file descriptor is readable, and return True; return False at the deadline.
+        """Wait until a file descriptor is readable, and return True. Return False at the deadline.
 
         If the deadline has passed already, return False even if the descriptor is readable. Otherwise, a command that
         writes without end would never time out. Only one task at a time may wait for a descriptor.

@@ -88,7 +88,7 @@ def fill_longest_path_lengths(
     default: float,
     paths: dict[Node, float],
 ) -> Iterator[None]:
-    """Add the result of `longest_path_lengths` to `paths`; yield when a pause is due. O(V + E)."""
+    """Add the result of `longest_path_lengths` to `paths`. Yield when a pause is due. O(V + E)."""
     longest_after: dict[Node, float] = {}
     for chunk, pause_is_due in chunks_with_pauses(order[::-1]):
         for node in chunk:

@@ -139,7 +139,7 @@ def innermost_own(traceback: TracebackType | None) -> TracebackType | None:
 
 
 def innermost_line(traceback: TracebackType | None) -> str | None:
-    """Describe the user's innermost line by its function, file, number and code; return None if there is none.
+    """Describe the user's innermost line by its function, file, number and code. Return None if there is none.
 
     The traceback of a job that awaits tasks of its own ends at the line that awaits them.
     """

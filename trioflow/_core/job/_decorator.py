@@ -50,7 +50,7 @@ class KindFunction(Protocol[T]):
     def function(self) -> Callable[..., T]: ...
 
     def __call__(self, *args: Any, **kwargs: Any) -> FunctionJob[T]:
-        """Build a job that calls the function with these arguments; jobs among them become inputs."""
+        """Build a job that calls the function with these arguments. Jobs among them become inputs."""
         ...
 
     def options(self, **options: Any) -> KindFunction[T]:
@@ -101,7 +101,7 @@ class JobFunction(Generic[P, T]):
     @overload
     def __call__(self, **kwargs: JobOf[Any] | JobContainer) -> Job[T]: ...
     def __call__(self, /, *args: Any, **kwargs: Any) -> Job[T]:  # type: ignore[misc]  # mypy loses Q in the overloads
-        """Build a job that calls the function with these arguments; jobs among them become inputs."""
+        """Build a job that calls the function with these arguments. Jobs among them become inputs."""
         new_job: Job[T] = self._kind(self._function, *args, kwargs=kwargs, **self._options)
         return new_job
 
@@ -143,7 +143,7 @@ def job(function: Any = None, /, *, kind: Kind = Job, **options: object) -> Any:
     """Decorate an async function so that each call of it builds a job: `@job`, or `@job(timeout=5, ...)`.
 
     Args:
-        function: an async function, a method, or a partial of one; with `kind`, a function that `kind` accepts.
+        function: an async function, a method, or a partial of one. With `kind`, a function that `kind` accepts.
         kind: the kind of the jobs: a class, such as `ThreadJob` or `ProcessJob`, which take plain functions; or a
             factory that takes a function, its arguments and options, such as `functools.partial(ProcessJob, nice=5)`.
         options: the options of the jobs. See `AbstractJob` and the kind.

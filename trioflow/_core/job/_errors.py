@@ -129,7 +129,7 @@ class MissingRequirement(TrioflowError, ValueError):
 
 
 class JournalError(TrioflowError):
-    """A journal cannot be used or written; the message names the file, the reason and the remedy."""
+    """A journal cannot be used or written. The message names the file, the reason and the remedy."""
 
 
 class RequirementFailed(TrioflowError):
@@ -451,7 +451,7 @@ def add_note(error: BaseException, note: str) -> None:
 
 
 def is_awaitable(value: object) -> TypeGuard[Awaitable[Any]]:
-    """Return whether a value can be awaited; return False if its inspection raises an exception."""
+    """Return whether a value can be awaited. Return False if its inspection raises an exception."""
     if type(value) is CoroutineType:
         # The usual case; `isinstance` with an ABC is ten times as slow.
         return True

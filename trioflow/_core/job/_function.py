@@ -477,7 +477,7 @@ class FunctionJob(AbstractJob[T]):
 
     Args:
         function: the function to call.
-        args: positional arguments of the call; jobs among them are inputs.
+        args: positional arguments of the call. Jobs among them are inputs.
         kwargs: keyword arguments of the call, or None. Jobs among them are inputs, too.
         options: the options of every job. See `AbstractJob`.
 
@@ -721,7 +721,7 @@ class Job(FunctionJob[T]):
         args: positional arguments of the call. A job among them, or at any depth in lists, tuples, deques and values
             of dicts, is an input: the new job requires it, and gets its result in its place. `ref(value)` passes a job
             itself, or any value unsearched. The same holds for the arguments of a `functools.partial`.
-        kwargs: keyword arguments of the call; jobs among them are inputs too.
+        kwargs: keyword arguments of the call. Jobs among them are inputs too.
         options: the options of every job. See `AbstractJob`.
 
     Raises:

@@ -513,7 +513,7 @@ class AbstractJob(Generic[T]):
         self._run_while_running("used()").pools.correct_amounts(self, amounts)
 
     def _run_while_running(self, call_text: str) -> Run:
-        """Return the run of the job for a public method; raise RuntimeError if the job is not RUNNING."""
+        """Return the run of the job for a public method. Raise RuntimeError if the job is not RUNNING."""
         if (worker := self._worker) is None:
             raise RuntimeError(f"{call_text} of {self.label!r}: it is {self._state.value}; call it while the job runs")
         return worker.run
@@ -854,7 +854,7 @@ class AbstractJob(Generic[T]):
         await self._wait(takes_failure=False)
 
     async def _wait(self, takes_failure: bool) -> None:
-        """Wait as `wait_settled` does; with `takes_failure`, a failure of the job belongs to the caller."""
+        """Wait as `wait_settled` does. With `takes_failure`, a failure of the job belongs to the caller."""
         await _backend.current_backend().checkpoint()
         if self._state.is_settled:
             return

@@ -66,7 +66,7 @@ class JobOptions(OptionsExceptLabel, total=False):
 
     Most of them concern a job of a scheduler. Of an outermost scheduler, `label`, `timeout`, `idle_timeout`, `own_task`
     and `log` have an effect; `critical`, `forever`, `on_timeout`, `required`, `retry` and `run_if` are refused when it
-    runs; the others have no effect.
+    runs. The others have no effect.
     """
 
     label: str | None
@@ -351,7 +351,7 @@ def check_box(box: BoxStyle, subject: str) -> BoxStyle:
 
 
 def check_keywords(value: object, name: str, subject: Subject) -> dict[str, Any]:
-    """Check keyword arguments, and return a copy of the dict; return an empty dict for None.
+    """Check keyword arguments, and return a copy of the dict. Return an empty dict for None.
 
     The errors show no values, which may be secret.
     """
@@ -396,7 +396,7 @@ def subject_text(subject: Subject) -> str:
 
 
 def _to_float(value: float, name: str, subject: Subject, wanted: str = "a number of seconds") -> float:
-    """Convert a value to a float; return infinity if it is too large."""
+    """Convert a value to a float. Return infinity if it is too large."""
     try:
         if isinstance(value, (bool, str, bytes)):
             raise TypeError

@@ -28,7 +28,7 @@ class JobKind(AbstractJob[T]):
     cancellation cannot end the work.
 
     Args:
-        arguments: the arguments of the work; jobs among them, or at any depth in plain lists, tuples and dicts, are
+        arguments: the arguments of the work. Jobs among them, or at any depth in plain lists, tuples and dicts, are
             inputs, as for a `Job`. A journal identifies the work by these arguments and the job's public attributes.
         on_done: a plain function, called with the job when it has succeeded.
         on_settled: a plain function, called with the job, after `on_done`, when it is about to settle with any outcome;

@@ -146,7 +146,7 @@ def _format_container(value: Any, brackets: str, depth: int) -> str:
 
 
 def label_inside(job: AbstractJob[Any], depth: int) -> str:
-    """Return the text of a job in the default label of another job; return an ellipsis if `depth` is 0.
+    """Return the text of a job in the default label of another job. Return an ellipsis if `depth` is 0.
 
     Args:
         job: the job among the arguments.

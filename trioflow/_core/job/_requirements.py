@@ -78,7 +78,7 @@ def flatten_simple(value: object, state_of: Callable[[Any], Any]) -> tuple[Any, 
 
     Args:
         value: the user's value.
-        state_of: returns the state of a job; raises for any other object, and for a job that is not initialized.
+        state_of: returns the state of a job. Raises for any other object, and for a job that is not initialized.
 
     """
     jobs: Any = value if type(value) in SIMPLE else (value,)

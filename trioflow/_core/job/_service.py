@@ -102,8 +102,8 @@ class Service(FunctionJob[T], box=BoxStyle("service", "hexagon", ("{{", "}}"))):
     Args:
         function: an async function with a parameter `task_status`. It is called at each start. If this parameter is
             annotated as `trio.TaskStatus[T]` or `anyio.abc.TaskStatus[T]`, type checkers infer the service's result.
-        args: positional arguments of the call; jobs among them are replaced by their results, as for `Job`.
-        kwargs: keyword arguments of the call; jobs among them are replaced by their results too.
+        args: positional arguments of the call. Jobs among them are replaced by their results, as for `Job`.
+        kwargs: keyword arguments of the call. Jobs among them are replaced by their results too.
         options: the options of every job. See `AbstractJob`. `forever` is always True.
 
     Raises:

@@ -104,7 +104,7 @@ class FirstRule(Part, Instrument):
             self._run.wake()
 
     def settled(self, job: AbstractJob[Any]) -> None:
-        """Decide the result if it no longer depends on other jobs; open the next turn if nothing is in its way."""
+        """Decide the result if it no longer depends on other jobs. Open the next turn if nothing is in its way."""
         if self.is_decided or self._run.phase is RunPhase.STOPPING:
             # A timeout or a cancellation has decided.
             return
@@ -138,7 +138,7 @@ class FirstRule(Part, Instrument):
         return started_at + self._stagger
 
     def act(self) -> None:
-        """Let restored jobs win, in the order that they were recorded; let held jobs start if none has won."""
+        """Let restored jobs win, in the order that they were recorded. Let held jobs start if none has won."""
         if self._restored and not self._is_looking_up():
             restored, self._restored = sorted(self._restored, key=_recorded_at), []
             self._add_winners(restored)

@@ -171,7 +171,7 @@ async def _call_with_outputs(worker: Worker, job: AbstractJob[Any]) -> Any:
 
 
 def _moves_on(job: AbstractJob[Any], options: _job_options.OptionRecord) -> bool:
-    """Record that a job has timed out; return whether it moves on.
+    """Record that a job has timed out. Return whether it moves on.
 
     A service may become ready while the timeout is cancelling it: then it does not.
     """

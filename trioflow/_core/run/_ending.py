@@ -270,7 +270,7 @@ def _runs_service(worker: Worker) -> bool:
 
 
 async def _shut_down(run: Run, pending: dict[AbstractJob[Any], None], seconds: float | None) -> None:
-    """Call `co_shutdown` of all pending jobs concurrently; report each call that did not end or that raised.
+    """Call `co_shutdown` of all pending jobs concurrently. Report each call that did not end or that raised.
 
     Each job is removed from `pending` when its call begins.
     """
@@ -304,7 +304,7 @@ async def _call_apart(run: Run, call: Callable[[], Awaitable[object]], job: Abst
 
 
 async def _close_shared(run: Run) -> None:
-    """Close the objects that jobs share, the last first, within `shutdown_timeout`; report exceptions and a timeout."""
+    """Close the objects that jobs share, the last first, within `shutdown_timeout`. Report exceptions and a timeout."""
     seconds = run.scheduler.shutdown_timeout
     deadline = run.deadline_in(seconds)
     if run.shared and not await run.backend.run_concurrently([partial(_close_each, run)], deadline):

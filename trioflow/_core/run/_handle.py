@@ -74,7 +74,7 @@ class ThreadEvent:
         self._call_in_loop(self._event.set)
 
     async def wait(self, deadline: float = math.inf) -> bool:
-        """Wait until the event is set, or the loop's clock reaches `deadline`; return whether the event is set."""
+        """Wait until the event is set, or the loop's clock reaches `deadline`. Return whether the event is set."""
         with self._backend.create_scope(deadline):
             await self._event.wait()
         return self._event.is_set()
@@ -239,7 +239,7 @@ class TimeLimit:
         return _errors.JobTimeout(self._job, self._idle_timeout, self._missing, place)
 
     async def wait_readable(self, descriptor: int) -> bool:
-        """Wait until a descriptor is readable; return False if the deadline passes first."""
+        """Wait until a descriptor is readable. Return False if the deadline passes first."""
         wait = self._run.backend.wait_readable
         if await self._wait_in_time(partial(wait, descriptor)):
             return True
@@ -250,7 +250,7 @@ class TimeLimit:
         return await wait(descriptor, self._run.clock() + TIMER_TOLERANCE)
 
     async def wait(self, event: ThreadEvent) -> bool:
-        """Wait until an event is set; return False if the deadline passes first."""
+        """Wait until an event is set. Return False if the deadline passes first."""
         return await self._wait_in_time(event.wait)
 
     async def _wait_in_time(self, wait: Callable[[float], Awaitable[bool]]) -> bool:
@@ -310,7 +310,7 @@ R = TypeVar("R")
 
 
 def run_of(job: AbstractJob[Any]) -> RunHandle:
-    """Return the handle of the run that runs `job`; call this in the job's `co_run`.
+    """Return the handle of the run that runs `job`. Call this in the job's `co_run`.
 
     Raises:
         RuntimeError: no run has called the job.
@@ -448,7 +448,7 @@ class RunHandle:
     # ---- waiting
 
     def wait_readable(self, descriptor: int, deadline: float = math.inf) -> Awaitable[bool]:
-        """Wait until a descriptor is readable, or the clock reaches `deadline`; return whether it is readable.
+        """Wait until a descriptor is readable, or the clock reaches `deadline`. Return whether it is readable.
 
         If the deadline has already passed, return False. Only one task at a time may wait for a descriptor.
 

@@ -139,7 +139,7 @@ class InstrumentSet:
         self.interrupt = None
 
     def notify(self, hook: str, *details: object) -> None:
-        """Call `hook` of each instrument; remove an instrument that raises an `Exception`."""
+        """Call `hook` of each instrument. Remove an instrument that raises an `Exception`."""
         if (call := self.fast_hook(hook)) is not None:
             call(*details)
 
@@ -180,7 +180,7 @@ class InstrumentSet:
         return notify if methods else None
 
     def _handle_error(self, method: Callable[..., None], hook: str, error: BaseException) -> bool:
-        """Remove the instrument, or interrupt the run; return False if the hook's caller must raise the error.
+        """Remove the instrument, or interrupt the run. Return False if the hook's caller must raise the error.
 
         Only the start of a job may raise an interruption: the job then fails with it. Anywhere else, it would end the
         engine in the middle of a step.

@@ -235,7 +235,7 @@ class JournalWriter:
             self._ask(self.journal.commit)
 
     def defer_lookups_if_late(self, number: int) -> bool:
-        """Defer the remaining look-ups if this turn of the loop has no time left; return whether they are deferred.
+        """Defer the remaining look-ups if this turn of the loop has no time left. Return whether they are deferred.
 
         Args:
             number: how many successors `RequirementCounts.count_down_queued` has counted down in its current call.

@@ -400,7 +400,7 @@ class Run:
         await _ending.end(self)
 
     def _make_entries_ready(self) -> Iterator[None]:
-        """Link all jobs, and make the entry jobs ready; yield whenever a pause is due. O(V + E)."""
+        """Link all jobs, and make the entry jobs ready. Yield whenever a pause is due. O(V + E)."""
         # Entry jobs that may settle at once, but only after all are linked.
         undecided: list[AbstractJob[Any]] = []
         if may_need_order(self):
@@ -480,7 +480,7 @@ class Run:
                 part.act()
 
     async def _flush_forever_jobs(self) -> bool:
-        """Let forever jobs process their pending input; return False if there are unsettled ordinary jobs again."""
+        """Let forever jobs process their pending input. Return False if there are unsettled ordinary jobs again."""
         added_count, turns, quiet, positions = self.added_count, 0, 0, self._forever_positions()
         while turns < PENDING_INPUT_TURNS and quiet < QUIET_TURNS and self.phase is not STOPPING and not self.unsettled:
             if not await self.group.host.yield_to_loop():
@@ -588,7 +588,7 @@ class Run:
     def settle_apart(
         self, jobs: Iterable[AbstractJob[Any]], failure: Failure | None = None, cause: CancelCause = CancelCause.STOP
     ) -> None:
-        """Settle jobs outside of a worker, as BLOCKED by a failure or as CANCELLED; pass on what they have.
+        """Settle jobs outside of a worker, as BLOCKED by a failure or as CANCELLED. Pass on what they have.
 
         None of them is running.
         """
@@ -691,7 +691,7 @@ class Run:
         return CancelledOutcome(not is_cut_off, is_alone)
 
     def _release(self, job: AbstractJob[Any], extras: RunExtras) -> None:
-        """Release the data that a settled job needs only to run again; with `keep_jobs=False`, drop the job itself."""
+        """Release the data that a settled job needs only to run again. With `keep_jobs=False`, drop the job itself."""
         if not self.scheduler.keep_jobs:
             self.drop(job)
         if job._state not in REOPENABLE or job not in self.members.jobs:
@@ -807,7 +807,7 @@ class Run:
             self._requeue(job, verdict, now)
 
     def _fail(self, job: AbstractJob[Any], failure: BaseException, awaitable: object, now: float) -> None:
-        """Settle a job as FAILED; stop the run if the job is critical, or if the failure is an interruption."""
+        """Settle a job as FAILED. Stop the run if the job is critical, or if the failure is an interruption."""
         hint = add_remedy_notes(failure, job, awaitable, self.backend.needed_backend(failure))
         # Made now, so that it is the first cause of what the stop cancels and blocks.
         outcome = Failure(failure)
@@ -863,7 +863,7 @@ class Run:
             self.stop(reason)
 
     def _stop_alone(self, reason: StopReason, culprit: AbstractJob[Any] | None) -> list[Run]:
-        """Begin to stop, and cancel the running jobs; return the nested runs that have to stop, too."""
+        """Begin to stop, and cancel the running jobs. Return the nested runs that have to stop, too."""
         if self.has_crashed:
             return []
         is_further_cause = reason in _states.FURTHER_CAUSES
@@ -884,7 +884,7 @@ class Run:
         self.phase, self.is_ending, self.lane.is_closed = phase, True, phase is STOPPING
 
     def stop_if_over(self) -> bool:
-        """Stop if the deadline has passed or the run was cancelled, before the loop has said so; return whether it has.
+        """Stop if the deadline has passed or the run was cancelled, before the loop has said so. Return whether it has.
 
         All that asks apart from the workers, which compare the time that they know already, asks here.
         """
@@ -902,7 +902,7 @@ class Run:
             self.settle_apart(job for job in jobs if job is not self.fate.culprit)
 
     def call_at(self, when: float, function: Callable[[], None]) -> Callable[[], None]:
-        """Call a function when the clock shows `when`; return a function that cancels the call.
+        """Call a function when the clock shows `when`. Return a function that cancels the call.
 
         It has to be cancelled before the run has ended.
         """

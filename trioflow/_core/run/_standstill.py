@@ -199,7 +199,7 @@ class StuckJobs:
             self._stop_timer, self.due = self._run.call_at(due, self._check), due
 
     def _check(self) -> None:
-        """Report the jobs that are stuck now; check again when the next may be."""
+        """Report the jobs that are stuck now. Check again when the next may be."""
         now, self.due, next_due, self._sets_timer = self._run.clock(), math.inf, math.inf, False
         for worker, is_reported in list(self.watched.items()):
             due, job = worker.cancelled_at + STUCK_REPORT_DELAY, worker.job

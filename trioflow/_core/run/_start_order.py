@@ -47,7 +47,7 @@ class StartOrder:
         self._is_fault_handled = False
 
     def prepare(self) -> Iterator[None]:
-        """Choose the order before any job is ready; yield whenever a pause is due. O(V + E)."""
+        """Choose the order before any job is ready. Yield whenever a pause is due. O(V + E)."""
         members = self._members
         if members.nested_schedulers and self._policies[True] is not _policies.FIFO_POLICY:
             yield from self._estimate_nested()
@@ -83,7 +83,7 @@ class StartOrder:
             self._run.call_in_loop(self.check)
 
     def check(self) -> None:
-        """Stop the run if a user-defined policy has raised an exception; report it if the run is stopping already."""
+        """Stop the run if a user-defined policy has raised an exception. Report it if the run is stopping already."""
         if self._policy_fault is None or self._is_fault_handled:
             return
         self._is_fault_handled = True
@@ -96,7 +96,7 @@ class StartOrder:
         self._run.stop_with_error(failure, job, f"{policy} has no key for {job.label!r}")
 
     def _choose_order(self, requirements: _policies.Requirements, in_order: bool) -> Iterator[None]:
-        """Choose the start order, and pass it to the ready queue; yield whenever a pause is due.
+        """Choose the start order, and pass it to the ready queue. Yield whenever a pause is due.
 
         Args:
             requirements: returns the jobs that a member requires.

@@ -133,7 +133,7 @@ class TimeSlice:
         self.spawned: Final[deque[Worker]] = deque()  # the workers that have not begun, in order
 
     def begin(self, number: int, now: float) -> bool:
-        """Renew the time after turn `number`, unless another worker has done so; return whether any time is left."""
+        """Renew the time after turn `number`, unless another worker has done so. Return whether any time is left."""
         if self.turn_number == number:
             self.turn_number += 1
             self.ends_at = now + TURN_SECONDS
@@ -572,7 +572,7 @@ class Lane:
         return worker
 
     def cancel(self) -> list[Run]:
-        """Cancel all workers except those that run forever jobs; return the nested runs that they host."""
+        """Cancel all workers except those that run forever jobs. Return the nested runs that they host."""
         if workers := [worker for worker in self.alive if not worker.is_shielded]:
             # A run that is stopped during its check has no group yet.
             for worker in workers:

@@ -34,7 +34,7 @@ J = TypeVar("J", bound=AbstractJob[Any])
 
 
 async def wait_settled(scheduler: BaseScheduler, job: AbstractJob[Any], takes_failure: bool) -> None:
-    """Wait until a member has settled; with `takes_failure`, its failure does not count, but belongs to the caller.
+    """Wait until a member has settled. With `takes_failure`, its failure does not count, but belongs to the caller.
 
     Raises:
         JobNotDone: no run will reach the job.

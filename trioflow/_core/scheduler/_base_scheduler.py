@@ -479,7 +479,7 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
         """Add one job for each set of arguments from the iterables, as the built-in `map` calls a function.
 
         Args:
-            function: an async callable, or a function decorated with `@job`; with `kind`, a function that `kind`
+            function: an async callable, or a function decorated with `@job`. With `kind`, a function that `kind`
                 accepts.
             iterables: the arguments; the shortest iterable decides how many jobs there are. Jobs among the arguments
                 become inputs.
@@ -554,7 +554,7 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
 
         The iteration ends when the run ends, or earlier if all jobs have settled, apart from forever jobs and the jobs
         that iterate over all jobs. It includes jobs that are added during the iteration. A job that is tried again is
-        yielded when it ends again; with `hold=True`, the iteration ends before the run is held. If the scheduler has
+        yielded when it ends again. With `hold=True`, the iteration ends before the run is held. If the scheduler has
         not run yet, the iteration waits for the first run; if that is refused, it ends.
 
         Args:
@@ -898,7 +898,7 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
         """Check the files that jobs declare. `trioflow.Scheduler` overrides this method."""
 
     def _prepare(self, run: Run) -> Iterator[None]:
-        """Check the scenario and reset its jobs; yield whenever other tasks of the program should get a turn."""
+        """Check the scenario and reset its jobs. Yield whenever other tasks of the program should get a turn."""
         members = self._members
         # The outermost run has reset all in it.
         is_fresh = run.outer_worker is not None and not members.needs_reset
@@ -1088,7 +1088,7 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
                 self._record_end()
 
     def _keeps(self, call: Callable[[], None], before_first_run: bool = False) -> bool:
-        """Keep a call of steering if a run is about to begin, which makes the call; return whether that is so.
+        """Keep a call of steering if a run is about to begin, which makes the call. Return whether that is so.
 
         Any thread may call this. The thread of the run first ends the wait for it, and then takes the calls. So a call
         that was added too late is still there, unless the run has taken it.

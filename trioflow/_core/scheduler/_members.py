@@ -294,7 +294,7 @@ class Members:
         return not (is_reported or (job._has_own_shutdown and job._needs_shutdown()))
 
     def drop_settled(self, job: AbstractJob[Any]) -> None:
-        """Remove a settled job that will never run again. Drop its references to requirements; keep `job.scheduler`."""
+        """Remove a settled job that will never run again. Drop its references to requirements. Keep `job.scheduler`."""
         groups = [] if is_one_job(job) else groups_of_run(cast(Any, job))
         for each in (job, *(each for group in groups[:1] for each in jobs_of_run(group))):
             is_job, has_failed = is_one_job(each), has_own_failure(each)

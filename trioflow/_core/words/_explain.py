@@ -553,7 +553,7 @@ def reject_wait_cycle(waiter: AbstractJob[Any], job: AbstractJob[Any], verb: str
         verb: the words between the labels of the two jobs in the error message.
 
     Raises:
-        RuntimeError: the wait would never end; the error shows the cycle.
+        RuntimeError: the wait would never end. The error shows the cycle.
 
     """
     if (path := _find_path({waiter, *enclosing_schedulers(waiter)}, job, _jobs_that_settle_before)) is not None:

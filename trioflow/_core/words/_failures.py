@@ -1,6 +1,6 @@
 """The failures of a run in words: the log of each, the line and the exception at the end, and the jobs that count.
 
-The first of many similar failures has a line of its own; the others are only counted. Two failures are similar if they
+The first of many similar failures has a line of its own. The others are only counted. Two failures are similar if they
 are of one kind, as defined by `failure_kind`. The first is logged at once. For a minute, similar failures are
 counted, because a thousand similar lines would hide other lines. The number is logged one second after the first of
 them, and at the end of the run, with the first few messages that differ. That a budget is spent is one kind for all

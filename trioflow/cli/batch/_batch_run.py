@@ -139,7 +139,7 @@ def make_nodes(nodes: Sequence[str], **options: object) -> list[SshNode | LocalN
 
 
 def make_reading_rules(options: Options, template: CommandTemplate | None = None) -> _sources.ReadingRules:
-    """Return the rules for reading arguments; with `-X`, they need the template that the arguments are to fill."""
+    """Return the rules for reading arguments. With `-X`, they need the template that the arguments are to fill."""
     filling = None
     if options.fills_lines and template is not None:
 

@@ -101,7 +101,7 @@ class JobRun(AbstractJob[None], keeps_time=True):
             pass
 
     async def _run_once(self) -> bool:
-        """Run the job once; return False if it must be restarted."""
+        """Run the job once. Return False if it must be restarted."""
         job = self.job
         job.tstart = job.tstop = job.proc = None
         try:
@@ -269,7 +269,7 @@ class Batch(Instrument):
     # ---- from any thread
 
     def post(self, function: Callable[[*Ts], object], *args: *Ts) -> bool:
-        """Schedule a call of a function in the event loop; return False if the loop has ended."""
+        """Schedule a call of a function in the event loop. Return False if the loop has ended."""
         try:
             self._token.run_sync_soon(function, *args)
         except trio.RunFinishedError:

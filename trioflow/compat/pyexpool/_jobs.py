@@ -209,7 +209,7 @@ class Task(Unit):
                 self.numterm += 1
 
     def _close_if_over(self) -> bool:
-        """Close the task if all its jobs and subtasks are over; return whether this call has closed it."""
+        """Close the task if all its jobs and subtasks are over. Return whether this call has closed it."""
         with _counts_lock:
             is_over = not self._is_closed and self.numdone + self.numterm == self.numadded
             self._is_closed = self._is_closed or is_over

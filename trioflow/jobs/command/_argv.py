@@ -209,7 +209,7 @@ class granted:
         name: the name of a resource that the job needs.
 
     Raises:
-        ValueError: the job does not need this resource; raised when the job is created.
+        ValueError: the job does not need this resource. Raised when the job is created.
 
     Example:
         >>> import subprocess

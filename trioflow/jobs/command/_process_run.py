@@ -204,7 +204,7 @@ class ProcessRun:
                 self._finish_process()
 
     async def _wait_for_exit_in_time(self) -> bool:
-        """Wait until the process has exited, and return True; return False on a timeout or if a sink fails."""
+        """Wait until the process has exited, and return True. Return False on a timeout or if a sink fails."""
         while True:
             deadline = self._time_limit.deadline
             if await self._wait_for_exit(deadline):

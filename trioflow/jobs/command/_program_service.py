@@ -232,7 +232,7 @@ class CommandService(ProgramService):
 
     Jobs that require the service start when it is ready, according to `ready`. It is ended after the jobs that use it:
     its process group gets SIGTERM, and SIGKILL after `terminate_grace` seconds. If the program ends earlier, the
-    service fails at once, whatever the exit code; the error includes the end of its output.
+    service fails at once, whatever the exit code. The error includes the end of its output.
 
     The program must be ready within the service's `timeout`. Otherwise the error names the condition, and includes the
     end of the output. Without a `timeout`, the wait is unlimited. `retry` applies until the program is ready.
@@ -241,9 +241,9 @@ class CommandService(ProgramService):
     daemons have an option against this, such as `nginx -g 'daemon off;'`.
 
     Args:
-        command: the program and its arguments, as for a `CommandJob`; jobs among them are replaced by their results.
+        command: the program and its arguments, as for a `CommandJob`. Jobs among them are replaced by their results.
         ready: the condition under which the program is ready. With `PortOpen(5432)`, the program must accept
-            connections on this port; with `OutputLine("ready to accept")`, it must write a line with this text. With
+            connections on this port. With `OutputLine("ready to accept")`, it must write a line with this text. With
             `CommandSucceeds(["pg_isready"])`, this command must succeed. With a `pathlib.Path`, this file must be
             created, or this socket must accept connections. The result of the service is the number of the port, the
             line, the `CommandResult`, or the path.

@@ -252,7 +252,7 @@ class PipeReader:
         self._output_pipes: Final = owner
 
     def read(self, max_seconds: float = math.inf) -> bool:
-        """Forward data to the sinks for up to about `max_seconds` seconds; return False at the end of the output."""
+        """Forward data to the sinks for up to about `max_seconds` seconds. Return False at the end of the output."""
         deadline = time.perf_counter() + max_seconds
         for _ in range(MAX_READS_PER_TURN):
             try:
@@ -321,7 +321,7 @@ class OutputPipes:
                 self._selector.register(reader.descriptor, selectors.EVENT_READ, reader)
 
     async def forward_until_ended(self, wait: WaitReadableFunction, deadline: float) -> bool:
-        """Forward output until the command has ended, and return True; return False at the deadline or if a sink fails.
+        """Forward output until the command has ended, and return True. Return False at the deadline or if a sink fails.
 
         If no output passes through this program, only wait for the end.
         """

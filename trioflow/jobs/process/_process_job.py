@@ -93,8 +93,8 @@ class ProcessJob(
 
     Args:
         function: a plain function, defined at the top level of a module.
-        args: positional arguments of the call; jobs among them are replaced by their results, see `Job`.
-        kwargs: keyword arguments of the call; jobs among them are replaced, too.
+        args: positional arguments of the call. Jobs among them are replaced by their results, see `Job`.
+        kwargs: keyword arguments of the call. Jobs among them are replaced, too.
         memory_limit: the maximum address space, in bytes, of the process during the call, and of each process that it
             starts (RLIMIT_AS). Above this limit, the function gets a MemoryError. Python itself and imported modules
             may need a few hundred million bytes.

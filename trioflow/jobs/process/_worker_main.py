@@ -165,7 +165,7 @@ def receive_request(stream: object) -> tuple[bytearray, int]:
 
 
 def read_exactly(stream: Any, size: int) -> bytearray:
-    """Read exactly `size` bytes from a raw stream; return no bytes if the stream ends before that."""
+    """Read exactly `size` bytes from a raw stream. Return no bytes if the stream ends before that."""
     data = bytearray(size)
     view = memoryview(data)
     while view:

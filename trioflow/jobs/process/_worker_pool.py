@@ -104,7 +104,7 @@ class WorkerProcess:
             self.problem = PermissionError(f"nice={nice} requires root")
 
     async def becomes_ready(self, seconds: float) -> bool:
-        """Wait until the worker has imported the program; return False if it has not, `seconds` after its start.
+        """Wait until the worker has imported the program. Return False if it has not, `seconds` after its start.
 
         Raises:
             WorkerDied: the process ended before.
@@ -151,7 +151,7 @@ class WorkerProcess:
                 raise WorkerDied from None
 
     def poll_answer(self, on_progress: Callable[[bytearray], object]) -> bytearray | None:
-        """Call `on_progress` with each progress report that has arrived; return the answer, or None if it has not.
+        """Call `on_progress` with each progress report that has arrived. Return the answer, or None if it has not.
 
         Raises:
             WorkerDied: the process ended before it answered.

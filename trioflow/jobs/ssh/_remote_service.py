@@ -24,7 +24,7 @@ class SshService(ProgramService):
     over the node's one connection, of whose sessions it takes one while it runs. It is ended after the jobs that use
     it: its process group gets SIGTERM, and SIGKILL after `terminate_grace` seconds. Nothing of it is left on the node,
     even if this program is killed, or the connection breaks. If the program ends earlier, the service fails at once,
-    whatever the exit code; the error includes the end of its output.
+    whatever the exit code. The error includes the end of its output.
 
     The program must be ready within the service's `timeout`, which begins when the connection is open. Otherwise the
     error names the condition, and includes the end of the output. Without a `timeout`, the wait is unlimited. `retry`

@@ -351,7 +351,7 @@ class PlaceholderValues:
 
 
 def _expand_home(word: Any) -> Any:
-    """Expand a leading `~` in a word that is a path; return other words unchanged."""
+    """Expand a leading `~` in a word that is a path. Return other words unchanged."""
     word = _decode_path(word)
     return os.path.expanduser(word) if is_path(word) else word
 

@@ -238,7 +238,7 @@ class _DescriptorTarget:
             return 0
 
     def _open_fifo(self) -> bool:
-        """Open the FIFO if it has a reader, without waiting for one; return whether the FIFO is open."""
+        """Open the FIFO if it has a reader, without waiting for one. Return whether the FIFO is open."""
         try:
             self._use_descriptor(os.open(self._path, os.O_WRONLY | posix.O_NONBLOCK))
         except OSError as error:

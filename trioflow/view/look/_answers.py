@@ -95,7 +95,7 @@ class AnswerThread:
         self.may_steer = True
 
     def start(self) -> bool:
-        """Start to answer; return False if the thread runs already.
+        """Start to answer. Return False if the thread runs already.
 
         Raises:
             NotImplementedError: the system has no Unix sockets.
@@ -412,7 +412,7 @@ def _watch_for_pages(run: Run) -> None:
 
 
 def forget_abandoned() -> float | None:
-    """Forget the runs of pages that do not ask any more; return when to look again, in seconds, or None for never."""
+    """Forget the runs of pages that do not ask any more. Return when to look again, in seconds, or None for never."""
     with watching:
         now, remaining = time.monotonic(), list[float]()
         for key, watch in list(watches.items()):

@@ -135,7 +135,7 @@ class FileChange:
         self.reasons.append(f"{self.name}:{line}: {reason}" if line else f"{self.name}: {reason}")
 
     def _compare_statements(self) -> None:
-        """Pair the statements that have run with what they are now; add the new statements, or refuse them."""
+        """Pair the statements that have run with what they are now. Add the new statements, or refuse them."""
         were, are = dict(self._old.statements), dict(self._new.statements)
         gone = [were[outline] for outline in were if outline not in are]
         by_name = {name_bound(node): node for node in gone}

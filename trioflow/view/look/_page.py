@@ -224,7 +224,7 @@ class Page:
             return self._run.record(), self._run.lacks(*self._run.counted()[:2])
 
     def steer(self, request: Record) -> Record:
-        """Steer the run and the job that the page has shown; return what was done, or the error."""
+        """Steer the run and the job that the page has shown. Return what was done, or the error."""
         words = {name: request.get(name) for name in ("do", "value", "seen", "job")}
         try:
             return self._request({**words, "page": True})

@@ -151,7 +151,7 @@ class Picture:
         self.plan = self._plans[FAMILIES]
 
     def take_layout(self, other: Picture) -> bool:
-        """Take over the layout of a picture with the same structure; return whether it has the same."""
+        """Take over the layout of a picture with the same structure. Return whether it has the same."""
         both = (picture._plans.values() for picture in (self, other))
         structures, others = ([(plan.members.keys(), plan.edges, plan.titles) for plan in plans] for plans in both)
         if structures == others:

@@ -39,7 +39,7 @@ from ._process_record import Record, describe_place, describe_progress, group_wa
 
 ENCODE: Final = json.JSONEncoder(default=str, separators=(",", ":")).encode
 MAX_EXPLAINED: Final = 200
-"""The maximum number of SCHEDULED jobs in one answer whose waits are told apart; the others are only counted."""
+"""The maximum number of SCHEDULED jobs in one answer whose waits are told apart. The others are only counted."""
 MAX_DROPPED: Final = 200
 """How many of the jobs that a scheduler has dropped since the last answer are told: each takes 90 microseconds."""
 MAX_GROUPS: Final = 12

@@ -267,7 +267,7 @@ class OutputBuffer:
                 self._replaced_handlers.append((handler, stream, replacement))
 
     def restore_streams(self) -> None:
-        """Restore the streams, unless other code has replaced them, and the descriptors; add all incomplete lines."""
+        """Restore the streams, unless other code has replaced them, and the descriptors. Add all incomplete lines."""
         for handler, stream, replacement in self._replaced_handlers:
             if handler.stream is replacement:
                 handler.setStream(stream)

@@ -138,7 +138,7 @@ class Tally:
         self._counts[tally_key(state, forever, tolerated)] += number
 
     def add_journal_facts(self, restoration: Restoration | None, rerun_cause: str | None, number: int = 1) -> None:
-        """Count a job that a journal restored, or that ran again; with `number=-1`, no more."""
+        """Count a job that a journal restored, or that ran again. With `number=-1`, no more."""
         if restoration is not None:
             self.restored.add(restoration.settled_at, restoration.elapsed, number)
         if rerun_cause is not None:
