@@ -1018,6 +1018,47 @@ def test_drain_in_the_handle_signals_function_drains(backend: Any) -> None:
     assert (scheduler.stop_reason, first.is_succeeded(), second.is_idle()) == (StopReason.DRAINED, True, True)
 
 
+STEERS: list[tuple[str, StopReason, str]] = [
+    ("cancel", StopReason.CANCELLED, "cancelled"),
+    ("drain", StopReason.DRAINED, "cancelled"),
+    ("pause", StopReason.COMPLETED, "succeeded"),
+    ("job.cancel", StopReason.COMPLETED, "cancelled"),
+    ("group.cancel", StopReason.COMPLETED, "succeeded"),
+]
+
+
+@pytest.mark.parametrize(("word", "reason", "end"), STEERS, ids=[each[0] for each in STEERS])
+@pytest.mark.parametrize("is_own", [True, False], ids=["of the program", "handle_signals"])
+def test_what_a_signal_handler_calls_to_steer_the_run_is_called_in_the_loop(
+    backend: Any, word: str, reason: StopReason, end: str, is_own: bool
+) -> None:
+    """A signal comes in the middle of a step of the engine, or of a loop that is about to wait, and then waited on."""
+    states: list[tuple[bool, ...]] = []
+
+    def stand() -> tuple[bool, ...]:
+        return scheduler.is_paused, waits.is_settled(), group.is_settled(), scheduler.stop_reason is not None
+
+    def steer(number: int, frame: Any = None) -> None:
+        before = stand()
+        owner = {"job": waits, "group": group}.get(word.partition(".")[0], scheduler)
+        getattr(owner, word.rpartition(".")[2])()
+        states.extend([before, stand()])
+
+    async def send() -> None:
+        signal.raise_signal(signal.SIGUSR1)
+        await anyio.sleep(0.01)
+        assert scheduler.is_paused is (word == "pause")
+        scheduler.resume()
+
+    waits, group = Job(nothing), Scheduler(Job(nothing))
+    scheduler = Scheduler(Job(send), waits, group, jobs_window=1, log=False)
+    with own_handler(signal.SIGUSR1, steer):
+        scheduler.run(backend=backend, handle_signals=False if is_own else {signal.SIGUSR1: steer})
+    assert states[0] == states[1]
+    assert (scheduler.stop_reason, waits.state.value) == (reason, end)
+    assert group.is_succeeded() is (word in ("pause", "job.cancel"))
+
+
 def test_function_that_takes_no_signal_number_is_refused_before_the_run(backend: Any) -> None:
     """A method such as `drain` raised only when the signal came, which ended the run."""
     job = Job(anyio.sleep, 0)

@@ -152,8 +152,6 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
     _run: Run | None
     # None outside of `async with`.
     _open_block: OpenBlock | None
-    # The calls that the event loop will make, while the function given as `handle_signals` runs; otherwise None.
-    _calls_after_signal: Any
     # ---- from the last run
     _fate: Fate
     _counted_failures: _failures.CountedFailures
@@ -210,7 +208,7 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
     def __init__(self, *jobs_or_sequences: Required, **options: Any) -> None:
         """Check the options, which `trioflow.Scheduler` documents, and add the jobs."""
         self._members = Members(self)
-        self._run = self._open_block = self._calls_after_signal = None
+        self._run = self._open_block = None
         self._is_closed = self._was_awaited = self._is_beginning = False
         self._early_calls = []
         self._reset_outcome()
@@ -670,7 +668,8 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
                 of these signals, or a dict of such functions by signal, such as `{signal.SIGTERM: function}`. Python
                 calls it at any point of the program, so it must be short. It may end the process. If it returns None,
                 the run ends cleanly. If it returns a function, such as `scheduler.drain`, that function is called in
-                the event loop instead. So is `scheduler.drain`, if it is called there.
+                the event loop instead. So is each call that steers the run, such as `scheduler.drain()`, if it is made
+                there.
             journal: a `Journal`, or the path of one; None for no journal. The default is the option of the scheduler.
 
         Returns:
@@ -1008,11 +1007,7 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
             (False, 'DRAINED', 'done', 'IDLE')
 
         """
-        if self._calls_after_signal is not None:
-            # A function of `handle_signals` calls this.
-            self._calls_after_signal.append(self.drain)
-        else:
-            self._steer(self.drain, self._scheduler or self, self._drain)
+        self._steer(self.drain, self._scheduler or self, self._drain)
 
     def _drain(self, run: Run) -> None:
         # It may have begun since another thread has asked.
@@ -1090,6 +1085,8 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
     def _keeps(self, call: Callable[[], None], before_first_run: bool = False) -> bool:
         """Keep a call of steering if a run is about to begin, which makes the call. Return whether that is so.
 
+        A call by a signal handler is kept for the loop.
+
         Any thread may call this. The thread of the run first ends the wait for it, and then takes the calls. So a call
         that was added too late is still there, unless the run has taken it.
         """
@@ -1097,6 +1094,9 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
         def is_early() -> bool:
             return self._is_beginning or (before_first_run and self._run is None and self._run_thread is None)
 
+        handler = _sync_run.SignalHandler.calling
+        if handler is not None and handler.keeps(self, call):
+            return True
         if not is_early():
             return False
         self._early_calls.append(call)

@@ -8,6 +8,8 @@ and never while the run is stopping.
 An exception of the program's own signal handler ends the run, too, and leaves `run()` afterwards: raised at any point,
 it would interrupt the engine, or crash the event loop. So the handlers that are set when `run()` is called are called
 by one of the run. If a job is executing, the exception is raised in the job's code as well, which may block the loop.
+A handler's call that steers the run, such as `cancel()`, would change the engine in the middle of a step, or wake a
+loop that is about to wait. So the loop makes the call.
 
 The KeyboardInterrupt that `run()` raises for the first Ctrl-C has no meaningful traceback, so `run()` removes the
 traceback. If the exception is not caught, Python prints one line, and is still terminated by SIGINT, as shells expect.
@@ -30,13 +32,14 @@ import warnings
 from collections import deque
 from collections.abc import Callable, Mapping
 from types import FrameType, TracebackType
-from typing import TYPE_CHECKING, Any, Final, Literal, Self, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, Self, TypeVar
 
 from ..backend import SIGNALS, is_in_job_body
 from ..base import _logger
 from ..base._states import CHECKING, STOPPING
 from ..base._text_forms import short_repr
 from ..base._user_code import own_entries, signature_of
+from ..job._ancestors import enclosing_schedulers
 from ..run import _ending
 
 if TYPE_CHECKING:
@@ -71,6 +74,9 @@ class SignalHandler:
 
     """
 
+    # The one that is calling a function of the program.
+    calling: ClassVar[SignalHandler | None] = None
+
     def __init__(self, scheduler: BaseScheduler, handle_signals: SignalSetting) -> None:
         self._scheduler = scheduler
         self._callbacks = self._check_callbacks(handle_signals)
@@ -84,7 +90,8 @@ class SignalHandler:
         self._should_end_run = False  # whether a signal that has not been processed yet is to end the run
         self._signal_number = 0  # the number of the last signal that was to end the run
         self._interruption: BaseException | None = None  # the exception that `run()` is to raise
-        self._pending_calls: deque[Callable[[], object]] = deque()  # functions that the user's callback has returned
+        # What the functions of the program have returned, or called to steer the run.
+        self._pending_calls: deque[Callable[[], object]] = deque()
         is_main_thread = threading.current_thread() is threading.main_thread()
         # The signals that end the run, or are passed to the user's callbacks. Ignored signals stay ignored, because
         # nohup and a shell's `&` rely on this.
@@ -132,6 +139,8 @@ class SignalHandler:
         """Store a function that calls its argument in the event loop. If a signal has come already, process it."""
         self._call_in_loop = call_in_loop
         if self._pending_since < math.inf:
+            # Before the run, which keeps them for its start.
+            self._make_calls()
             call_in_loop(self._process_signals)
 
     def loop_ended(self) -> None:
@@ -194,6 +203,11 @@ class SignalHandler:
 
     def _process_signals(self) -> None:
         self._pending_since = math.inf
+        self._make_calls()
+        if self._should_end_run:
+            self._should_end_run = not self._scheduler._interrupt(self._interruption)
+
+    def _make_calls(self) -> None:
         while self._pending_calls:
             call = self._pending_calls.popleft()
             try:
@@ -201,8 +215,6 @@ class SignalHandler:
             except Exception as error:
                 # An exception must not end the loop.
                 _logger.warn(f"{call!r}, which handle_signals= of {self._scheduler.label!r} returned, raised", error)
-        if self._should_end_run:
-            self._should_end_run = not self._scheduler._interrupt(self._interruption)
 
     def _handle_signal(self, number: int, frame: FrameType | None) -> None:
         """Handle a signal. Python may call this between any two instructions of the program."""
@@ -215,15 +227,13 @@ class SignalHandler:
             self._call_previous_handler(number, frame)
             return
         if (user_callback := self._callbacks.get(number)) is not None:
-            self._scheduler._calls_after_signal, earlier_count = self._pending_calls, len(self._pending_calls)
+            earlier_count = len(self._pending_calls)
             try:
-                callback = user_callback(number)
+                callback = self._call(user_callback, number)
             except BaseException as error:
                 # Not raised here, because it would interrupt the program at any point.
                 self.interrupt(error)
                 return
-            finally:
-                self._scheduler._calls_after_signal = None
             if callback is not None:
                 self._pending_calls.append(callback)
             if len(self._pending_calls) > earlier_count:
@@ -240,13 +250,31 @@ class SignalHandler:
     def _call_previous_handler(self, number: int, frame: FrameType | None) -> None:
         """Call the program's own handler of a signal. End the run with its exception."""
         try:
-            self._previous_handlers[number](number, frame)
+            self._call(self._previous_handlers[number], number, frame)
         except BaseException as error:
             if self._is_in_job(frame):
                 # As the job could do by `cancel()`.
                 self._scheduler._interrupt(error)
                 raise
             self.interrupt(error)
+        if self._pending_calls:
+            self._process_signals_in_loop()
+
+    def _call(self, function: Callable[..., T], *arguments: object) -> T:
+        """Call a function of the program, and keep what it calls to steer the run."""
+        calling, SignalHandler.calling = SignalHandler.calling, self
+        try:
+            return function(*arguments)
+        finally:
+            SignalHandler.calling = calling
+
+    def keeps(self, scheduler: BaseScheduler, call: Callable[[], object]) -> bool:
+        """Keep a call for the loop, if it steers the run, and comes from the thread of the signal handler."""
+        is_for_run = self._scheduler in (scheduler, *enclosing_schedulers(scheduler))
+        is_kept = is_for_run and threading.current_thread() is threading.main_thread()
+        if is_kept:
+            self._pending_calls.append(call)
+        return is_kept
 
     def _should_raise_in_job(self, frame: FrameType | None) -> bool:
         """Return whether to raise KeyboardInterrupt in `frame`.
