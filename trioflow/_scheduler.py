@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
 import contextvars
+import functools
 import os
 import threading
+import weakref
 from math import inf
 from typing import TYPE_CHECKING, Any, Final, Generic, Literal, TextIO, TypeVar, Unpack, cast, overload
 
@@ -13,7 +16,7 @@ from ._core.job._function import result_of
 from ._core.job._job_options import JobOptions, NestedJobOptions, Subject, check_number, flag, seconds, subject_text
 from ._core.job._option_descriptors import Option, set_docs_and_signature
 from ._core.parts import FirstRule, SettledFunction
-from ._core.run._instruments import Instrument
+from ._core.run._instruments import Instrument, check_instruments
 from ._core.scheduler._base_scheduler import BaseScheduler
 
 if TYPE_CHECKING:
@@ -98,6 +101,8 @@ class EndsOfJobs(Instrument):
         self.is_unwanted = False
         # The thread of the run, once there is a run to cancel.
         self.thread_id: int | None = None
+        # Whether it has ended. Another run of the scheduler may follow.
+        self.is_over = False
 
     def before_run(self, scheduler: Scheduler) -> None:
         """Cancel the run if the iteration has ended before. Each thread writes first, and then asks the other."""
@@ -108,6 +113,31 @@ class EndsOfJobs(Instrument):
     def job_finished(self, scheduler: Scheduler, job: AnyJob) -> None:
         if scheduler is self._scheduler:
             self._queue.put((job, job.finished_at))
+
+    def run_ended(self, run: object) -> None:
+        """Let the iteration end."""
+        self.is_over = True
+        self._queue.put(None)
+
+    def end(self) -> None:
+        """Cancel the run; if it has not begun, as it begins."""
+        self.is_unwanted = True
+        if self.thread_id is not None and not self.is_over:
+            self._scheduler.cancel()
+
+
+@functools.cache
+def unended_iterations() -> weakref.WeakSet[EndsOfJobs]:
+    """Return the iterations in progress. They end as the interpreter exits, before it waits for their threads.
+
+    A program may leave a generator behind, as a global or in a traceback.
+    """
+    iterations: weakref.WeakSet[EndsOfJobs] = weakref.WeakSet()
+    # `concurrent.futures` waits in the same way (https://github.com/python/cpython/blob/v3.11.7/Lib/threading.py#L1531),
+    # and the last function comes first.
+    register = getattr(threading, "_register_atexit", atexit.register)
+    register(lambda: [ends.end() for ends in tuple(iterations)])
+    return iterations
 
 
 class Scheduler(BaseScheduler):
@@ -308,21 +338,22 @@ class Scheduler(BaseScheduler):
 
         queue: SimpleQueue[Any] = SimpleQueue()
         ends = EndsOfJobs(self, queue)
-        options["instruments"] = [*options.get("instruments", ()), ends]
+        others = check_instruments(options.get("instruments", ()), "instruments", repr(self.label))
+        options["instruments"] = [*others, ends]
         # The second one cancels.
         threads = ThreadPoolExecutor(2, "trioflow run")
+        unended_iterations().add(ends)
         try:
             run = threads.submit(contextvars.copy_context().run, lambda: self.run(**options))
-            run.add_done_callback(lambda _: queue.put(None))
+            run.add_done_callback(ends.run_ended)
             for job, finished_at in iter(queue.get, None):
                 if job.finished_at == finished_at:
                     # Otherwise, it is tried again.
                     yield job
         except BaseException:
-            ends.is_unwanted = True
-            if ends.thread_id is not None:
+            if not ends.is_over:
                 # Not in this thread: garbage collection may close the generator in that of the run, amid a step of it.
-                threads.submit(self.cancel)
+                threads.submit(ends.end)
             raise
         finally:
             threads.shutdown(wait=threading.get_ident() != ends.thread_id)

@@ -32,6 +32,8 @@ from trioflow import (
     job,
 )
 
+from ..pythons import python
+
 variable = contextvars.ContextVar[str]("variable", default="none")
 
 
@@ -182,11 +184,13 @@ def test_jobs_have_the_context_of_the_consumer(backend: Any) -> None:
 # --- errors of the run
 
 
-@pytest.mark.parametrize("options", [{"timeout": -1}, {"bakend": "trio"}, {"check": "last"}], ids=str)
+@pytest.mark.parametrize(
+    "options", [{"timeout": -1}, {"bakend": "trio"}, {"check": "last"}, {"instruments": 5}], ids=str
+)
 def test_an_option_that_run_rejects_reaches_the_consumer(backend: Any, options: dict[str, Any]) -> None:
     """What `run()` raises before it begins must not leave the consumer waiting."""
     scheduler = Scheduler(Job(give, 1))
-    with pytest.raises((TypeError, ValueError)):
+    with pytest.raises((TypeError, ValueError), match="Scheduler"):
         list(scheduler.iterate(**{"backend": backend, **options}))
     assert scheduler.stop_reason is None
     assert len(list(scheduler.iterate(backend=backend))) == 1
@@ -305,6 +309,44 @@ def test_a_generator_may_be_collected_in_the_thread_of_its_run(backend: Any) -> 
     finally:
         gc.enable()
     assert_cancelled(scheduler)
+
+
+LEAVES = """
+import sys, anyio
+from trioflow import Job, Scheduler
+async def work():
+    pass
+async def stay():
+    try:
+        await anyio.sleep(60)
+    finally:
+        print("unwound")
+iteration = Scheduler(Job(work), Job(stay)).iterate(backend=sys.argv[1])
+over = Scheduler(Job(work)).iterate(backend=sys.argv[1])
+next(iteration), next(over)
+"""
+
+
+@pytest.mark.parametrize("error", ["", "raise LookupError"])
+def test_a_program_that_leaves_a_generator_behind_ends(backend: str, error: str) -> None:
+    """A global lives until after the interpreter has waited for all threads; so does what a traceback holds."""
+    ended = python("-c", LEAVES + error, backend, text=True)
+    assert (ended.stdout, ended.returncode) == ("unwound\n", bool(error))
+    assert "Exception ignored" not in ended.stderr
+
+
+def test_an_iteration_whose_run_is_over_ends_no_other_run(backend: Any) -> None:
+    """Its generator may be closed, or collected, while the scheduler runs again."""
+    scheduler = Scheduler(Job(give, 1, label="a"), Job(give, 2, label="b"))
+    first = scheduler.iterate(backend=backend)
+    next(first)
+    while scheduler.is_running():
+        time.sleep(0.001)
+    second = scheduler.iterate(backend=backend)
+    next(second)
+    first.close()  # type: ignore[attr-defined]
+    assert len(list(second)) == 1
+    assert scheduler.stop_reason is StopReason.COMPLETED
 
 
 @pytest.mark.parametrize("where", ["in its body", "as it waits"])
