@@ -310,11 +310,10 @@ def test_instruments_and_trace_see_a_throttle(virtual: Virtual) -> None:
 @pytest.mark.parametrize(
     ("make", "error", "message"),
     [
-        (lambda: Throttled("api", -1), ValueError, r"Throttled\('api', after=-1\): give seconds above 0"),
-        (lambda: Throttled("api", 0), ValueError, r"after=0\): give seconds above 0"),
+        (lambda: Throttled("api", -1), ValueError, r"Throttled\('api', after=-1\): give 0 seconds or more"),
         (lambda: Throttled("api", math.nan), ValueError, r"after=nan"),
         (lambda: Throttled("api", math.inf), ValueError, r"after=inf"),
-        (lambda: Throttled("api", 10**400), ValueError, r"give seconds above 0"),
+        (lambda: Throttled("api", 10**400), ValueError, r"give 0 seconds or more"),
         (lambda: Throttled("api", True), TypeError, r"after=True\): give a number of seconds"),
         (lambda: Throttled("api", "20"), TypeError, r"after='20'\): give a number of seconds"),  # type: ignore[arg-type]
         (lambda: Throttled(5), TypeError, r"Throttled\(5\): give the name of a resource"),  # type: ignore[arg-type]
@@ -324,6 +323,21 @@ def test_invalid_throttles_are_rejected(make: Any, error: type[Exception], messa
     """Invalid arguments of Throttled raise an error that names the value."""
     with pytest.raises(error, match=message):
         make()
+
+
+@pytest.mark.parametrize("limit", [3, Rate(requests=100, per=1), PerKey(3), PerKey(Rate(requests=100, per=1))], ids=str)
+def test_a_server_may_say_at_once(virtual: Virtual, limit: Any) -> None:
+    """`Retry-After: 0` is an answer of servers: the attempt does not count, and the job is called again at once."""
+    calls: list[float] = []
+
+    async def ask() -> None:
+        calls.append(anyio.current_time())
+        if len(calls) < 3:
+            raise Throttled("api", after=0)
+
+    job = Job(ask, needs={"api": "host" if isinstance(limit, PerKey) else 1})
+    assert virtual(Scheduler(job, pool=Pool(api=limit), jobs_window=1).co_run)
+    assert (calls, job.attempts) == ([0, 0, 0], 1)
 
 
 @pytest.mark.parametrize(

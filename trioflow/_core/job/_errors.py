@@ -215,7 +215,7 @@ class Throttled(TrioflowError):
 
     Args:
         key: the name of a resource among the job's `needs`; the resource may be of any type.
-        after: the length of the pause in seconds, finite, more than 0, such as the server's `Retry-After`.
+        after: the length of the pause in seconds, finite, 0 or more, such as the server's `Retry-After`.
 
     Raises:
         TypeError: `key` is not text, or `after` is not a number.
@@ -239,8 +239,8 @@ class Throttled(TrioflowError):
             raise TypeError(f"Throttled({short_repr(key)}): give the name of a resource, such as 'api'")
         if isinstance(arguments[1], bool) or not isinstance(arguments[1], (int, float)):
             raise TypeError(f"Throttled({short_repr(key)}, after={short_repr(after)}): give a number of seconds")
-        if not (_amounts.is_finite(after) and after > 0):
-            raise ValueError(f"Throttled({short_repr(key)}, after={short_repr(after)}): give seconds above 0")
+        if not (_amounts.is_finite(after) and after >= 0):
+            raise ValueError(f"Throttled({short_repr(key)}, after={short_repr(after)}): give 0 seconds or more")
         self.key: str = key
         self.after: float = after
         super().__init__(f"{short_repr(key)} is throttled for {after:g} s")
