@@ -133,10 +133,15 @@ def unended_iterations() -> weakref.WeakSet[EndsOfJobs]:
     A program may leave a generator behind, as a global or in a traceback.
     """
     iterations: weakref.WeakSet[EndsOfJobs] = weakref.WeakSet()
+
+    def end() -> None:
+        for ends in tuple(iterations):
+            ends.end()
+
     # `concurrent.futures` waits in the same way (https://github.com/python/cpython/blob/v3.11.7/Lib/threading.py#L1531),
     # and the last function comes first.
     register = getattr(threading, "_register_atexit", atexit.register)
-    register(lambda: [ends.end() for ends in tuple(iterations)])
+    register(end)
     return iterations
 
 

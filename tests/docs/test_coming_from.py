@@ -23,10 +23,12 @@ SHOWN = re.compile(
 
 
 def programs(page: str) -> Iterator[tuple[str, str]]:
-    """Yield each program of a page that has its output there, with this output."""
+    """Yield each program of a page that has its output there, with this output, and with what is "as before" there."""
     found = list(SHOWN.finditer((ROOT / f"{page}.md").read_text(encoding="utf-8")))
+    before = found[0]["program"].partition("async def main")[0]
     for program in found:
-        yield program["program"], program["printed"] or found[0]["printed"]
+        is_whole = "as before\n" not in program["program"]
+        yield program["program"] if is_whole else before + program["program"], program["printed"] or found[0]["printed"]
 
 
 PROGRAMS = [
