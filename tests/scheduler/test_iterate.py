@@ -8,7 +8,6 @@ import gc
 import os
 import random
 import signal
-import sys
 import threading
 import time
 from collections import deque
@@ -383,9 +382,10 @@ class Interrupted(Scheduler):
     def on_call(self, frame: Any, event: str, _: Any) -> None:
         self.calls += event == "call"
         if event == "call" and self.calls == self.instant:
-            sys.setprofile(None)
-            os.kill(os.getpid(), signal.SIGINT)
-            assert self.was_interrupted.wait(10)
+            main_thread = threading.main_thread().ident or 0
+            signal.pthread_kill(main_thread, signal.SIGINT)
+            while not self.was_interrupted.wait(0.2):  # it came just before the main thread began to wait
+                signal.pthread_kill(main_thread, signal.SIGINT)
 
     def on_signal(self, *_: object) -> None:
         self.was_interrupted.set()
