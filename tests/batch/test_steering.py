@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import time
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from trioflow.view.look import _client
+from trioflow.view.look._page import Page
 from trioflow.view.look._process_record import Record
 
 from ..jobs.posix.process_trees import until_there
@@ -56,7 +58,7 @@ def test_a_command_that_is_cancelled_has_failed_and_frees_its_slot(tmp_path: Pat
         path = line.replace("/", r"\/")
         with pytest.raises(_client.NoAnswer, match=re.escape(f"do you mean '{path}'?")):
             steer(process.pid, "cancel", line)
-        assert steer(process.pid, "cancel", path) == {"done": f"'{path}': cancelled"}
+        assert steer(process.pid, "cancel", path) == {"done": f"'{line}': cancelled"}
         stdout, stderr = process.communicate(timeout=PATIENCE)
     assert (process.returncode, stdout) == (1, b"next\n")
     assert joblog_of(log) == [["-1", "15", line], ["0", "0", "echo next"]]
@@ -192,6 +194,54 @@ def test_failed_commands_run_again_and_the_last_try_counts(tmp_path: Path) -> No
     with running("-j2", *options, ":::", *lines) as process:
         _, stderr = process.communicate(timeout=PATIENCE)
     assert "3 restored from" in stderr.decode()
+
+
+def test_who_looks_counts_each_command_once_however_often_it_has_run(tmp_path: Path) -> None:
+    """The page went on to count a failure after the next try had succeeded, and tried no more than 16 of them again."""
+    last, count = ends_with("here", "go"), 18
+    lines = [last, *(f"until test -e begin; do sleep 0.01; done; test -e disk/{n}" for n in range(count))]
+    with running("-j2", ":::", *lines, cwd=tmp_path) as process:
+        until_there(tmp_path / "here")
+        page = Page(process.pid, None)
+
+        def failed_until(number: int) -> Record:
+            page.ask()
+            while page.state()["counts"][-2][2] != number:
+                page.ask()
+            return page.state()
+
+        page.ask()
+        (tmp_path / "begin").touch()
+        (row,) = failed_until(count)["failed"]
+        (tmp_path / "disk").mkdir()
+        for number in range(count):
+            (tmp_path / "disk" / str(number)).touch()
+        assert page.steer({"do": "retry", "seen": page.state()["seen"], "value": row[-1][:-1]})["done"]
+        state = failed_until(1)
+        found = page.find_jobs(state["seen"], "", "")
+        first = page.job(state["seen"], row[-1][0])
+        lines = [(kind, len(keys)) for _, kind, keys, *_ in page.log("")["lines"] if kind != "steered"]
+        (tmp_path / "go").touch()
+        process.communicate(timeout=PATIENCE)
+    counts = {name: number for _, _, number, name in state["counts"]}
+    assert (counts, state["count"]) == ({"succeeded": 17, "failed": 1, "running": 1}, 19)
+    assert (state["failed_count"], found["count"], found["counts"]) == (1, 19, "1 failed, 1 running, 17 succeeded")
+    assert (first["state"], lines) == ("succeeded", [("failed", 18)])
+
+
+def test_a_failed_command_that_is_to_run_again_has_failed_until_it_does(tmp_path: Path) -> None:
+    """A batch that was drained before a slot was free had forgotten the failure."""
+    here = tmp_path / "here"
+    with running("-j1", ":::", "false", ends_with(str(here), str(tmp_path / "go"))) as process:
+        until_there(here)
+        for _ in range(2):
+            with contextlib.suppress(_client.NoAnswer):
+                steer(process.pid, "retry")
+        assert _client.ask(process.pid)["runs"][0]["counts"] == {"failed": 1, "running": 1}
+        steer(process.pid, "drain")
+        (tmp_path / "go").touch()
+        _, stderr = process.communicate(timeout=PATIENCE)
+    assert (process.returncode, "✗ 1 failed of 2" in stderr.decode()) == (1, True)
 
 
 def test_one_failed_command_runs_again_and_each_end_is_told_once(tmp_path: Path) -> None:

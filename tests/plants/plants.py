@@ -1399,8 +1399,8 @@ if run is not None:
         "page-told-anew",
         f"{LOOK}/_console.py",
         "a page that is told all anew keeps the questions that it knew by the old keys of the jobs",
-        "for known in (self.runs, self.jobs, self.incidents, self.questions):",
-        "for known in (self.runs, self.jobs, self.incidents):",
+        "for known in (self.runs, self.jobs, self.replaced, self.incidents, self.questions):",
+        "for known in (self.runs, self.jobs, self.replaced, self.incidents):",
     ),
     Plant(
         "answer-given-kept",

@@ -32,7 +32,7 @@ from ..jobs.ssh._wrapper import parse_cpu_count
 from ._command_job import COMMAND_ERRORS, OUTCOME_OPTIONS, BatchCommandJob, KeptFailure, shorten_line
 from ._options import Options
 from ._output import TaggedLineStream, tag_lines
-from ._reporter import Reporter
+from ._reporter import FailedCommand, Reporter
 from ._resources import make_pool
 from ._sources import Arguments, SourceProduct
 from ._template import CommandTemplate, Shell
@@ -95,7 +95,23 @@ class BatchScheduler(Scheduler):
 
     def try_again(self) -> None:
         """Run the commands that have failed in this batch again, as new jobs. The last try of each counts."""
-        self.batch.run_failed_again([*self.batch.reporter.failed])
+        self.try_numbers_again([*self.batch.reporter.failed])
+
+    def try_numbers_again(self, sequences: list[int]) -> list[str]:
+        """Run those of these commands again that have failed, and return their labels.
+
+        Each is a new job with the number of the job whose place it takes, as soon as a slot is free.
+
+        Raises:
+            RuntimeError: none has failed, or the batch is ending.
+
+        """
+        failed = self.batch.reporter.failed
+        commands = [failed.pop(sequence) for sequence in sequences if sequence in failed]
+        if not commands:
+            raise RuntimeError("no command has failed, or only such as --keep all keeps as results")
+        self.add(BatchPart(self.batch.feed_failed, commands, label="retry", critical=True, save=None))
+        return [shorten_line(command.label) for command in commands]
 
     def _all_counts(self) -> dict[JobState, int]:
         return self.batch.count_commands()
@@ -247,8 +263,11 @@ class Batch:
                 return
         self.expected_count = sequence
 
-    async def _start(self, sequence: int, arguments: Arguments, label: str | None = None) -> bool:
-        """Add the job of a command when a slot is free. Return False if the batch has stopped before."""
+    async def _start(self, sequence: int, arguments: Arguments, failed: FailedCommand | None = None) -> bool:
+        """Add the job of a command when a slot is free. Return False if the batch has stopped before.
+
+        A command that has failed is said to have until then.
+        """
         # Take a slot only when there is a command for it: commands whose node is unreachable wait for slots, too.
         await self.unreported.acquire_on_behalf_of(sequence)
         node = await self._node_pool.wait_for_slot() if self.options.nodes else None
@@ -258,34 +277,27 @@ class Batch:
             return False
         slot = self._slots.take_lowest()
         line = self._template.fill(arguments, sequence, slot)
-        command = BatchCommandJob(self, sequence, slot, arguments, line, node, label)
+        if failed is not None:
+            await self._take_back(failed)
+        command = BatchCommandJob(self, sequence, slot, arguments, line, node, None if failed is None else failed.label)
         if self.options.journal is not None and (read := run_of(self._feeder).prefetch_result(command.path)):
             await anyio.to_thread.run_sync(read)
         self.reporter.add(command)
         self.scheduler.add(command)
         return True
 
-    def run_failed_again(self, sequences: list[int]) -> None:
-        """Run those of these commands again that have failed, as new jobs, as soon as slots are free.
-
-        Raises:
-            RuntimeError: none has failed, or the batch is ending.
-
-        """
-        if self.reporter.failed.keys().isdisjoint(sequences):
-            raise RuntimeError("no command has failed, or only such as --keep all keeps as results")
-        self.scheduler.add(BatchPart(self._feed_failed, sequences, label="retry", critical=True, save=None))
-
-    async def _feed_failed(self, sequences: list[int]) -> None:
-        commands = [job for job in self.scheduler if isinstance(job, BatchCommandJob) and job.sequence in sequences]
-        for job in commands:
-            if job.state is JobState.FAILED:
-                with contextlib.suppress(*COMMAND_ERRORS):
-                    # Its failure no longer counts, so the scheduler drops it, and its label is free.
-                    await job
-        for sequence, failed in self.reporter.take_failed(sequences).items():
-            if not await self._start(sequence, failed.arguments, failed.label):
+    async def feed_failed(self, commands: list[FailedCommand]) -> None:
+        """Add a new job for each of these commands, as soon as slots are free."""
+        for failed in commands:
+            if not await self._start(failed.sequence, failed.arguments, failed):
                 return
+
+    async def _take_back(self, failed: FailedCommand) -> None:
+        """Let the failure of a command count no longer: the scheduler drops its job, and its label is free."""
+        self.reporter.take_back(failed)
+        for job in [job for job in self.scheduler if getattr(job, "sequence", None) == failed.sequence]:
+            with contextlib.suppress(*COMMAND_ERRORS):
+                await job
 
     def _release_node(self, node: Node | None) -> None:
         if node is not None:

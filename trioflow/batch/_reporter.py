@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, BinaryIO, Final
 
 import anyio
@@ -107,6 +107,7 @@ class CommandFailures:
 class FailedCommand:
     """A command that has failed in this batch, and may run again."""
 
+    sequence: int
     arguments: Arguments
     label: str
     outcome_line: str
@@ -136,7 +137,7 @@ class Reporter:
         run_count: the number of commands that were reported since then, all of which have run.
         restored_times: the times, in seconds since 1970, when the first and the last of these ended, or empty if none.
         failures: the failures by their kind.
-        failed: the commands that have failed in this batch, by their numbers.
+        failed: the commands that have failed in this batch, and are not to run again, by their numbers.
 
     """
 
@@ -208,23 +209,20 @@ class Reporter:
             self.restored_times = (min(times), max(times))
         elif outcome.has_failed and not outcome.is_kept:
             self.failed[command.sequence] = FailedCommand(
-                command.arguments, command.label, outcome.command, outcome.failure_kind
+                command.sequence, command.arguments, command.label, outcome.command, outcome.failure_kind
             )
         must_stop = self.tally.add(outcome.exit_code)
         self._on_progress()
         return must_stop
 
-    def take_failed(self, sequences: Iterable[int]) -> dict[int, FailedCommand]:
-        """Return those of these commands that have failed, which run again, and count them as not ended."""
-        taken = {sequence: self.failed.pop(sequence) for sequence in sequences if sequence in self.failed}
-        self.tally.failed_count -= len(taken)
-        for failed in taken.values():
-            similar = self.failures[failed.failure_kind]
-            similar.count -= 1
-            similar.lines = [line for line in similar.lines if line != failed.outcome_line]
-            if not similar.count:
-                del self.failures[failed.failure_kind]
-        return taken
+    def take_back(self, failed: FailedCommand) -> None:
+        """Count a command that has failed as not ended, because it is about to run again."""
+        self.tally.failed_count -= 1
+        similar = self.failures[failed.failure_kind]
+        similar.count -= 1
+        similar.lines = [line for line in similar.lines if line != failed.outcome_line]
+        if not similar.count:
+            del self.failures[failed.failure_kind]
 
     async def _report_failure(self, outcome: CommandOutcome) -> None:
         """Count a failure for the summary. The first new one of a kind has a message at once."""

@@ -39,6 +39,8 @@ POLL_SECONDS: Final = 0.5
 """The time between two looks for an answer from another process. A look is one call of `rename`."""
 REPORT_SECONDS: Final = 1.0
 """The time after which the log names a question that only this program can answer."""
+# In place of the question of a job with `redact=True`.
+SECRET: Final = "a secret"
 NOTHING: Final = object()
 
 
@@ -205,7 +207,7 @@ class Answer(JobKind[T], box=BoxStyle("question", "note", (">", "]")), takes_slo
     def status_text(self) -> str:
         """Return the question, with the choices."""
         if self.redact:
-            return f"asks: {self.redacted_label()}"
+            return f"asks: {SECRET}"
         choices = f" ({self._choices_text()})" if self._choices is not None else ""
         return f"asks: {self._question}{choices}"
 
@@ -214,7 +216,7 @@ class Answer(JobKind[T], box=BoxStyle("question", "note", (">", "]")), takes_slo
         if self._event is None or self._given is not NOTHING:
             return None
         if self.redact:
-            return self.redacted_label(), None, True, self._refusal
+            return SECRET, None, True, self._refusal
         return self._question, None if self._choices is None else list(map(str, self._choices)), False, self._refusal
 
     def for_journal(self) -> Work:
@@ -252,7 +254,7 @@ class Answer(JobKind[T], box=BoxStyle("question", "note", (">", "]")), takes_slo
         published = run.open_question(
             self,
             {
-                "question": self.redacted_label() if self.redact else question,
+                "question": SECRET if self.redact else question,
                 "choices": None if self._choices is None or self.redact else [str(choice) for choice in self._choices],
                 "parse": name_of(self._parse),
                 "redact": self.redact,

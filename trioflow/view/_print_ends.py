@@ -27,8 +27,7 @@ def keep_end(job: AnyJob | None, text: str) -> None:
             if job.redact:
                 return
             line = f"{kept[1].rstrip()}\n---- attempt {job.attempts}\n" if kept is not None else ""
-            _ends[job] = [job.attempts, line]
-            kept = _ends[job]
+            kept = _ends[job] = [job.attempts, line]
             if len(_ends) > MAX_JOBS:
                 del _ends[next(iter(_ends))]
         kept[1] += text

@@ -112,17 +112,9 @@ def save_trace(trace: Trace, suffix: str, path: str | os.PathLike[str]) -> None:
     from .trace import _timeline, _trace_file
     from .trace.report import _report
 
-    record = trace._get_record()
-    match suffix:
-        case ".svg":
-            text = _timeline.timeline_svg(record)
-        case ".html":
-            text = _report.report_html(record, Path(path).parent)
-        case ".csv":
-            text = _trace_file.csv_text(record)
-        case _:
-            text = _trace_file.json_text(record)
-    write_atomically(path, text)
+    texts = {".svg": _timeline.timeline_svg, ".csv": _trace_file.csv_text, ".json": _trace_file.json_text}
+    texts[".html"] = lambda record: _report.report_html(record, Path(path).parent)
+    write_atomically(path, texts[suffix](trace._get_record()))
 
 
 def listing(

@@ -19,6 +19,7 @@ import pytest
 
 import trioflow.look
 from trioflow import First, Job, Scheduler, ThreadJob
+from trioflow._core.job._labels import unescape_path
 from trioflow.abc import incidents_of, printable
 from trioflow.view.look import _answers, _client, _loaded_files, _steering
 from trioflow.view.look._reload import NOTHING_KNOWN
@@ -184,7 +185,7 @@ def test_a_path_steers_exactly_its_job(backend: Any, spelling: Callable[[str], s
     members = *jobs[:-2], Scheduler(jobs[-2], label="eu"), Scheduler(jobs[-1], label="\\")
     words = ((f"--cancel={spelling(job.path)}",) for job in jobs)  # read in the run, when the jobs have their places
     scheduler, outputs = steered(backend, words, *members)
-    assert outputs == [f"'{printable(job.path)}': cancelled" for job in jobs]
+    assert outputs == [f"'{printable(unescape_path(job.path))}': cancelled" for job in jobs]
     assert [incident.job for incident in incidents_of(scheduler)] == jobs
 
 

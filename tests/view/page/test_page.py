@@ -18,6 +18,7 @@ import urllib.error
 import urllib.request
 import weakref
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -150,6 +151,64 @@ def test_an_answer_is_taken_from_the_page_alone(backend: Any, monkeypatch: pytes
     assert "give it as text" in told.pop("no text")
     assert "asks nothing now" in told.pop("no question")
     assert set(told.values()) == {403}
+
+
+def exchange(server: PageServer, head: str, body: bytes = b"", pause: float = 0.0) -> bytes:
+    """Send a request as bytes, and return the first line of the answer; b"" if there was none."""
+    with socket.create_connection(("127.0.0.1", server.server_address[1]), timeout=10) as connection:
+        connection.sendall(head.replace("\n", "\r\n").encode())
+        time.sleep(pause)
+        with contextlib.suppress(ConnectionError):
+            connection.sendall(body)
+        with connection.makefile("rb") as answer:
+            return answer.readline().rstrip()
+
+
+DEEP = json.dumps({"do": "answer", "value": "x"}).replace('"x"', 1500 * "[" + 1500 * "]").encode()
+
+
+@pytest.mark.parametrize(
+    ("size", "body", "status"),
+    [
+        ("", b"{}", 403),
+        ("Content-Length: -1\n", b"{}", 403),
+        ("Content-Length: two\n", b"{}", 403),
+        (f"Content-Length: {5000 * '9'}\n", b"{}", 403),
+        ("Content-Length: 0\n", b"", 403),
+        ("Content-Length: 1000000\n", 1_000_000 * b" ", 403),
+        ("Content-Length: 1000000000\n", b"{}", 403),
+        ("Transfer-Encoding: chunked\n", b"2\r\n{}\r\n0\r\n\r\n", 403),
+        (f"Content-Length: {len(DEEP)}\n", DEEP, 403),
+        ("Content-Length: 12\n", b'{"do": "fly"', 403),
+        ("Content-Length: 13\n", b'{"do": "fly"}', 200),
+    ],
+)
+def test_each_request_that_steers_has_an_answer(
+    impatient_server: PageServer, size: str, body: bytes, status: int
+) -> None:
+    """Whatever its size, as announced and as sent: a client that was cut off while it sent 1 MB had no answer."""
+    host = f"127.0.0.1:{impatient_server.server_address[1]}"
+    common = f"Host: {host}\nOrigin: http://{host}\nContent-Type: application/json\n"
+    head = f"POST /{impatient_server.token}/steer HTTP/1.1\n{common}{size}\n"
+    assert exchange(impatient_server, head, body).startswith(b"HTTP/1.1 %d " % status)
+
+
+@pytest.mark.parametrize(
+    "name", ["state?have=%ff", "job?key=two", f"job?key={5000 * '9'}", "jobs?seen=&which=box+two", "steer"]
+)
+def test_a_wrong_address_is_refused(impatient_server: PageServer, name: str) -> None:
+    """Some had no answer at all; a question steers nothing."""
+    head = f"GET /{impatient_server.token}/{name} HTTP/1.1\nHost: localhost\n\n"
+    assert exchange(impatient_server, head).startswith(b"HTTP/1.1 403 ")
+
+
+@pytest.fixture
+def impatient_server(monkeypatch: pytest.MonkeyPatch) -> Iterator[PageServer]:
+    """Serve the page of no run, which waits for what is late for a moment only."""
+    monkeypatch.setattr(_page, "LINGER_TIMEOUT", 0.2)
+    monkeypatch.setattr(_page.PageHandler, "timeout", 0.2)
+    with serving(Page(os.getpid(), None)) as server:
+        yield server
 
 
 def test_a_page_is_served_behind_a_forwarded_port(backend: Any) -> None:
@@ -394,7 +453,7 @@ def test_a_run_that_a_page_sees_before_it_has_begun_is_the_first(backend: Any) -
 def test_several_jobs_wait_in_the_plural(count: int, words: str) -> None:
     """The explanation is that of one job, and the page says it of all that wait for the same."""
     run = WatchedRun()
-    run.answer = NO_ANSWER | {"waiting": [("slot", [7], count, "waits for a slot: it waits")]}
+    run.answer = NO_ANSWER | {"waiting": [("slot", count * [7], count, "waits for a slot: it waits")]}
     assert _console.console(run, "", False)["waiting"][0][4] == f"{words}: it waits"
 
 

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from typing import Any
@@ -66,10 +67,10 @@ def test_a_question_comes_first_and_is_answered_from_the_page(backend: Any) -> N
 
     def use(page: Page) -> None:
         asks = {name: row for row in until(page, lambda state: len(state["asks"]) == 3)["asks"] for name in [row[1]]}
-        assert asks["approve"][2:] == ["publish?", ["yes", "no"], False, ""]
+        assert asks["approve"][2:] == ["publish?", [["yes", "yes"], ["no", "no"]], False, ""]
         assert asks["count"][2:] == ["how many?", None, False, ""]
         assert "token" not in json.dumps(asks["secret"])
-        assert asks["secret"][4] is True
+        assert (asks["secret"][2], asks["secret"][4]) == ("a secret", True)
         assert [name for _, name, *_ in page.state()["running"]] == ["looking"]
         assert "is no choice; choose yes or no" in steer(page, "answer", "maybe", asks["approve"][0])["error"]
         assert "invalid literal" in steer(page, "answer", "many", asks["count"][0])["error"]
@@ -88,6 +89,45 @@ def test_a_question_comes_first_and_is_answered_from_the_page(backend: Any) -> N
     scheduler = paged(backend, use, approve, count, secret)
     assert (approve.result(), count.result(), secret.result()) == ("yes", 7, "abc")
     assert "abc" not in "".join(incident.message for incident in incidents_of(scheduler))
+
+
+def test_a_question_is_answered_once(backend: Any) -> None:
+    """Of several answers at once, one counts; the others say that nothing is asked, and so does a later one."""
+    ask = Answer("publish?", label="approve")
+    told: list[dict[str, Any]] = []
+
+    def use(page: Page) -> None:
+        [row] = until(page, lambda state: state["asks"])["asks"]
+        tries = [threading.Thread(target=lambda: told.append(steer(page, "answer", "yes", row[0]))) for _ in range(4)]
+        for each in tries:
+            each.start()
+        for each in tries:
+            each.join()
+        assert until(page, lambda state: not state["asks"])
+        told.append(steer(page, "answer", "no", row[0]))
+
+    scheduler = paged(backend, use, ask)
+    assert [answer for answer in told if "error" not in answer] == [{"done": "'approve': answered 'yes'"}]
+    assert all(
+        "asks nothing now" in answer["error"] or "has ended" in answer["error"] for answer in told if "error" in answer
+    )
+    assert (len(told), ask.result(), len(incidents_of(scheduler))) == (5, "yes", 2)
+
+
+def test_what_a_question_shows_is_printable_and_its_values_are_as_they_are(backend: Any) -> None:
+    """A choice that reverses the text around it could not be told from another one; the answer is the very choice."""
+    ask = Answer("a\x1b[31m?", choices=["ye\u202es\x07", "<b>no</b>"], label="b\x07")
+
+    def use(page: Page) -> None:
+        [row] = until(page, lambda state: state["asks"])["asks"]
+        [[value, text], [markup, _]] = row[3]
+        assert (row[1], row[2], text) == (r"b\x07", r"a\x1b[31m?", r"ye\u202es\x07")
+        assert (value, markup) == ("ye\u202es\x07", "<b>no</b>")
+        assert "error" not in steer(page, "answer", value, row[0])
+        assert until(page, lambda state: not state["asks"])
+
+    paged(backend, use, ask)
+    assert ask.result() == "ye\u202es\x07"
 
 
 def test_a_program_that_is_not_to_be_steered_takes_no_answer(backend: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -253,6 +293,31 @@ def test_jobs_are_found_by_state_group_row_and_name(backend: Any) -> None:
         assert told["blocked_by"][0][1].startswith("bad ")
 
     paged(backend, use, first, blocked, inner)
+
+
+def test_equal_waits_in_many_groups_are_one_row_that_opens(backend: Any) -> None:
+    """Ten rows that said the same hid all others; those of few groups say what each waits for."""
+    many = [Scheduler(*(Job(anyio.sleep_forever) for _ in range(3)), jobs_window=1) for _ in range(5)]
+
+    def use(page: Page) -> None:
+        state = until(page, lambda state: [row[2] for row in state["waiting"]] == [10])
+        [[name, _, _, names, text]] = state["waiting"]
+        found = page.find_jobs(state["seen"], f"wait {name}", "")
+        assert (text, names.count(","), "and 7 more" in names) == ("wait for a slot, in 5 groups", 2, True)
+        assert (found["count"], found["title"], found["counts"]) == (10, text, "10 scheduled")
+
+    paged(backend, use, many)
+
+
+def test_the_row_of_a_failed_command_has_its_last_line(backend: Any) -> None:
+    """The exit code alone does not say why; a group has the line of its first command."""
+    command = ["sh", "-c", "echo first; echo 'no space' >&2; exit 3"]
+
+    def use(page: Page) -> None:
+        [row] = until(page, lambda state: state["failed"])["failed"]
+        assert (row[3].endswith(" · no space"), row[3].startswith("CommandError: exit code 3")) == (True, True)
+
+    paged(backend, use, CommandJob(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, critical=False))
 
 
 def test_a_name_is_shown_as_it_was_given(backend: Any) -> None:

@@ -1245,6 +1245,7 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
         """Return the number of jobs by state, also of those that are no members any more, or not yet.
 
         Those to come are IDLE. If their number is unknown, that key is missing. None: its members are all that count.
+        Otherwise, each member that counts has a `sequence`, a number, which a job has in common with what it replaces.
         """
         return None
 

@@ -335,7 +335,7 @@ def pause_text(run: Run) -> str:
     if pause is run.steering.hold:
         files = join_names(run.scheduler._changed_files(), MAX_NAMED_JOBS)
         mended = files and f"; {files} changed since it was loaded, which --reload takes"
-        return f"held: {failure_count(run.outermost().scheduler)} failed; try again, or resume to end{mended}"
+        return f"held: {failure_count(run.outermost().scheduler)} failed; try again, or resume to end as failed{mended}"
     return f"paused {duration_text(max(0.0, run.clock() - pause.since))} ago{clause(' by {}', pause.by)}"
 
 

@@ -10,7 +10,7 @@ import json
 import math
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,7 +22,7 @@ from ..monitor._run_header import elapsed_text, estimate_text
 from ..text._failure_text import FailureText, group_failures
 from ..text._verdict import FOREVER_KEY, TOLERATED_KEY, Tally
 from ..trace._record_builder import JobFacts, RecordBuilder, RunFacts
-from ..trace._spans import HostFacts, IncidentMark, Span
+from ..trace._spans import CommandRecord, HostFacts, IncidentMark, Span
 from ..trace._trace_file import read_plain
 from ..trace._trace_record import GraphDescription, LiveObjects, TraceRecord, tally_of
 from ..trace.report import _report
@@ -48,9 +48,11 @@ class WatchedRun:
         """The facts about each job by its key, with the index of its run."""
         self.opened_at = 0.0
         """When the first answer was made, on the clock of the run."""
+        self.replaced: Final[list[JobFacts]] = []
+        """The failed jobs of a batch in whose place there are new ones."""
         self.incidents: Final[list[IncidentMark]] = []
-        self.questions: Final[dict[tuple[int, float], str]] = {}
-        """What jobs have asked, by their keys and the times."""
+        self.questions: Final[dict[tuple[int, int], tuple[float, str]]] = {}
+        """When jobs have asked, and what, by their keys and attempts."""
         self._constant_fields: Final[dict[str, Any]] = {"wall_offset": 0.0}
 
     def place(self) -> Record:
@@ -63,7 +65,7 @@ class WatchedRun:
             # No run is in progress yet.
             return
         if answer["number"] == 1:
-            for known in (self.runs, self.jobs, self.incidents, self.questions):
+            for known in (self.runs, self.jobs, self.replaced, self.incidents, self.questions):
                 known.clear()
             host = read_plain(answer["host"], HostFacts)
             self._constant_fields.update(host=host, wall_offset=answer["wall_offset"])
@@ -71,6 +73,8 @@ class WatchedRun:
         self.answer = NO_ANSWER | answer
         self.runs.update(read_plain(answer["runs"], dict[int, RunFacts]))
         for index, facts in read_plain(list(map(json.loads, answer["jobs"])), list[tuple[int, JobFacts]]):
+            if self.jobs.get(facts.span.number, (0, facts))[1].added_at != facts.added_at:
+                self.replaced.append(self.jobs[facts.span.number][1])
             self.jobs[facts.span.number] = index, facts
         for key, state, started_at, finished_at in answer["steps"]:
             index, facts = self.jobs[key]
@@ -78,7 +82,8 @@ class WatchedRun:
             self.jobs[key] = index, dataclasses.replace(facts, span=new)
         self.incidents.extend(IncidentMark(answer["now"], *details) for details in answer["incidents"])
         for key, question, *_ in self.answer["questions"]:
-            self.questions[key, self.jobs[key][1].span.attempt_started_at or answer["now"]] = question
+            span = self.jobs[key][1].span
+            self.questions.setdefault((key, len(span.attempts)), (span.attempt_started_at or answer["now"], question))
         if answer["graphs"]:
             self._constant_fields["stored_graphs"] = read_plain(answer["graphs"], tuple[GraphDescription, ...])
 
@@ -136,6 +141,11 @@ class WatchedRun:
             return Tally.from_counts(*self.answer["tally"]), jobs, failed
         return tally_of((facts.span for facts in jobs), (facts.span for facts in failed)), jobs, failed
 
+    def names_of(self, keys: Sequence[int | None]) -> str:
+        """Return the names of the first of these jobs, and how many there are more; "" for None."""
+        names = [name_of(self.jobs[key][1].span.path) for key in keys[:MAX_NAMED] if key in self.jobs]
+        return join_names(names, MAX_NAMED, len(keys))
+
     def clock_time(self, moment: float) -> str:
         """Return a time on the clock of the run as the time of the day."""
         return time.strftime("%H:%M:%S", time.localtime(moment + self._constant_fields["wall_offset"]))
@@ -170,11 +180,6 @@ job requires, and of names in a line."""
 
 def name_of(path: str) -> str:
     return printable(shorten(unescape_path(path))) if path.strip() else "(empty label)"
-
-
-def names_of(run: WatchedRun, keys: list[int], count: int) -> str:
-    names = [name_of(run.jobs[key][1].span.path) for key in keys if key in run.jobs]
-    return ", ".join(names) + ", …" * (count > len(names))
 
 
 def head(tally: Tally) -> Record:
@@ -215,10 +220,7 @@ def console(run: WatchedRun, problem: str, has_ended: bool) -> Record:
         "left": "" if answer["left"] is None else estimate_text(answer["left"], answer["left_is_least"]),
         "left_is_least": answer["left_is_least"],
         "time": run.clock_time(now),
-        "windows": [
-            [key, "" if key is None else name_of(run.jobs[key][1].span.path), *slots]
-            for key, *slots in answer["windows"]
-        ],
+        "windows": [[key, run.names_of([key]), *slots] for key, *slots in answer["windows"]],
         "running": [
             [
                 span.number,
@@ -228,23 +230,21 @@ def console(run: WatchedRun, problem: str, has_ended: bool) -> Record:
             ]
             for span in running[:MAX_RUNNING]
         ],
-        "asks": [
-            [key, name_of(run.jobs[key][1].span.path), printable(question), choices, is_secret, printable(refusal)]
-            for key, question, choices, is_secret, refusal in answer["questions"]
-            if key in run.jobs and not has_ended
-        ],
+        "asks": [_question_row(run, *asked) for asked in answer["questions"] if asked[0] in run.jobs and not has_ended],
         "running_count": len(running),
         "running_forever": sum(span.forever for span in running),
-        "failed": [_failure_row(group) for group in groups[:MAX_FAILED]],
+        "failed": [_failure_row(run, group) for group in groups[:MAX_FAILED]],
         "failed_more": sum(map(len, groups[MAX_FAILED:])),
         "failed_count": sum(map(len, groups)),
-        "waiting": [
-            [name, keys[0], count, names_of(run, keys[:MAX_NAMED], count), _in_plural(text, count)]
-            for name, keys, count, text in answer["waiting"]
-        ],
+        "waiting": [[name, keys[0], len(keys), run.names_of(keys), text] for name, keys, text in waiting_rows(run)],
         "unexplained": answer["unexplained"],
         "idle": tally.count(JobState.IDLE),
     }
+
+
+def _question_row(run: WatchedRun, key: int, question: str, choices: Any, is_secret: bool, refusal: str) -> list[Any]:
+    shown = choices and [[value, printable(value)] for value in choices]
+    return [key, run.names_of([key]), printable(question), shown, is_secret, printable(refusal)]
 
 
 def ending(record: TraceRecord) -> Record:
@@ -266,17 +266,32 @@ def place_text(failure: FailureText) -> str:
     return "" if failure.location is None else f"{Path(failure.location.file).name}:{failure.location.line}"
 
 
-def _in_plural(text: str, count: int) -> str:
-    return f"wait {text[6:]}" if count > 1 and text.startswith("waits ") else text
+def waiting_rows(run: WatchedRun) -> Iterator[tuple[str, list[int], str]]:
+    """Yield a name, the keys and the words for all that wait for the same; the lines of many schedulers are one row."""
+    kinds: dict[str, list[tuple[str, list[int], str]]] = {}
+    for name, keys, _, text in run.answer["waiting"]:
+        plural = text.replace("waits ", "wait ", 1) if keys[1:] else text
+        kinds.setdefault(name.rpartition(" ")[0], []).append((name, keys, plural))
+    for kind, rows in kinds.items():
+        if len(rows) > MAX_NAMED:
+            text = f"{rows[0][2].partition(':')[0].replace('waits ', 'wait ', 1)}, in {len(rows)} groups"
+            rows = [(kind, [key for _, keys, _ in rows for key in keys], text)]
+        yield from rows
 
 
-def _failure_row(group: list[JobFacts]) -> list[Any]:
+def _failure_row(run: WatchedRun, group: list[JobFacts]) -> list[Any]:
     first, failure = group[0].span, group[0].failure
     assert failure is not None
     tag = {True: "critical", None: "", False: "tolerated"}[first.critical]
-    names = join_names([name_of(one.span.path) for one in group], 3)
-    keys = [one.span.number for one in group[:MAX_RETRIED]]
-    return [first.number, len(group), names, printable(failure.headline), tag, printable(place_text(failure)), keys]
+    text = printable(" · ".join(filter(None, (failure.headline, _last_line(group[0].command)))))
+    keys, place = [one.span.number for one in group], printable(place_text(failure))
+    return [first.number, len(group), run.names_of(keys), text, tag, place, keys[:MAX_RETRIED]]
+
+
+def _last_line(command: CommandRecord | None) -> str:
+    """Return the last line that a command has written; "" if that is not known."""
+    ends = "" if command is None else "\n".join(text for _, text in _report.command_outputs(command))
+    return "".join(ends.rstrip().splitlines()[-1:])
 
 
 def stopwatch_text(seconds: float) -> str:
@@ -313,7 +328,7 @@ def describe_job(run: WatchedRun, key: int, told: Record) -> Record:
         "facts": [[name, printable(text)] for name, text in _job_facts(run, facts)],
         "why": printable(str(told.get("explanation", ""))),
         "status": printable(" · ".join(filter(None, (str(told.get("status", "")), line_text(told.get("line")))))),
-        "inside": _inside(run, key),
+        "inside": states_text(facts.span for facts in jobs_in(run, key)),
         "group": _links(run, [] if span.parent is None else [span.parent]),
         "blocked_by": _links(run, _blocking(run, span)),
         "requires": _links(run, list(span.required)),
@@ -354,13 +369,6 @@ def _blocking(run: WatchedRun, span: Span) -> list[int]:
     while key in run.jobs and (further := run.jobs[key][1].span.blocked_by) is not None:
         key = further
     return [] if key is None else [key]
-
-
-def _inside(run: WatchedRun, key: int) -> str:
-    """Return how many jobs of a group are in which state; "" of another job."""
-    if all(facts.span.parent != key for facts in run.runs.values()):
-        return ""
-    return states_text(facts.span for facts in jobs_in(run, key))
 
 
 def states_text(spans: Iterable[Span]) -> str:

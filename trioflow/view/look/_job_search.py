@@ -8,7 +8,7 @@ from typing import Any, Final
 from ..._core.base._states import JobState
 from .._state_styles import STATE_PRECEDENCE, recorded_state, state_class
 from ..trace._spans import Span
-from ._console import WatchedRun, failure_groups, has_words, jobs_in, name_of, states_text, stopwatch_text
+from ._console import WatchedRun, failure_groups, has_words, jobs_in, name_of, states_text, stopwatch_text, waiting_rows
 from ._picture import Picture
 from ._process_record import Record
 from ._run_log import group_lines
@@ -31,9 +31,8 @@ def find_jobs(run: WatchedRun, picture: Picture, which: str, words: str) -> Reco
     """
     keys, title = _find_keys(run, picture, *which.partition(" ")[::2])
     wanted = words.casefold().split()
-    spans = [run.jobs[key][1].span for key in keys if key in run.jobs]
-    spans = [span for span in spans if has_words(span.path, wanted)]
-    spans.sort(key=lambda span: (ORDER[recorded_state(span)], span.number))
+    found = [run.jobs[key][1].span for key in keys if key in run.jobs and has_words(run.jobs[key][1].span.path, wanted)]
+    spans = sorted(found, key=lambda span: (ORDER[recorded_state(span)], span.number))
     return {
         "title": title,
         "count": len(spans),
@@ -47,15 +46,14 @@ def _find_keys(run: WatchedRun, picture: Picture, kind: str, value: str) -> tupl
     if kind == "box":
         return picture.jobs_of_box(int(value))
     if kind == "in":
-        return [facts.span.number for facts in jobs_in(run, int(value))], name_of(run.jobs[int(value)][1].span.path)
+        return [facts.span.number for facts in jobs_in(run, int(value))], run.names_of([int(value)])
     if kind == "failure":
-        empty: list[Any] = []
-        groups = (group for group in failure_groups(*run.counted()[1:]) if str(group[0].span.number) == value)
-        group = next(groups, empty)
-        title = "".join(facts.failure.headline for facts in group[:1] if facts.failure is not None)
-        return [facts.span.number for facts in group], title
+        for group in failure_groups(*run.counted()[1:]):
+            if str(group[0].span.number) == value and (failure := group[0].failure) is not None:
+                return [one.span.number for one in group], failure.headline
+        return (), ""
     if kind == "wait":
-        return next(((keys, text) for name, keys, _, text in run.answer["waiting"] if name == value), ((), ""))
+        return next(((keys, text) for name, keys, text in waiting_rows(run) if name == value), ((), ""))
     if kind == "log":
         lines = group_lines(run, []).get(value, [])
         return dict.fromkeys(line.key for line in lines), "".join(line.text for line in lines[-1:])

@@ -81,16 +81,13 @@ class Page:
 
         """
         while True:
-            answer = self._request({"run": self._label, **self._run.place()})
+            answer = _client.ask(self._pid, {"watch": self._key, "run": self._label, **self._run.place()})
             with self._lock:
                 self._run.update(answer)
                 if not self._run.answer["more"]:
                     self._set_problem("")
                     self._begin_picture()
                     return
-
-    def _request(self, request: Record) -> Record:
-        return _client.ask(self._pid, {"watch": self._key, **request})
 
     @property
     def has_ended(self) -> bool:
@@ -172,7 +169,7 @@ class Page:
         if not self.has_ended:
             with contextlib.suppress(_client.NoAnswer):
                 # It has just ended.
-                told = self._request({"seen": seen, "detail": key})
+                told = _client.ask(self._pid, {"watch": self._key, "seen": seen, "detail": key})
         with self._lock:
             return _console.describe_job(self._run, key, told) if key in self._run.jobs else {}
 
@@ -188,30 +185,25 @@ class Page:
         with self._lock:
             return _run_log.log(self._run, words)
 
-    def shell(self) -> str:
-        """Return the page without the run, which it asks for."""
-        return _report.report_html(TraceRecord(), None)
+    def html(self, query: str = "") -> tuple[int, str]:
+        """Return the version of the report in the page, and the page with it; "" if it is that of a query still.
 
-    def wait_for_report(self, query: str) -> None:
-        """Wait until the report is not that of a query any more, and until it may be made again."""
+        Wait until it is not, and until it may be made again.
+        """
         with self._lock:
             self._lock.wait_for(lambda: self.has_ended, max(0.0, self._next_at - time.monotonic()))
             self._lock.wait_for(lambda: query != f"have={self.version}", _answers.WATCH_INTERVAL)
-
-    def html(self) -> tuple[int, str]:
-        """Return the version of the report in the page, and the page with it."""
         with self._making:
             version, began = self.version, time.monotonic()
             if self._made[0] != version:
-                record, lacks = self._read()
-                self._made = version, _report.report_html(record, None, lacks=lacks)
+                self._made = version, self.report(None)
                 self._next_at = time.monotonic() + PAUSE_FACTOR * (time.monotonic() - began)
-            return self._made
+            return version, "" if query == f"have={version}" else self._made[1]
 
-    def report(self) -> str:
-        """Return the report of the run so far, to be saved."""
+    def report(self, folder: Path | None = ANYWHERE) -> str:
+        """Return the report of the run so far, by default to be saved."""
         record, lacks = self._read()
-        return _report.report_html(record, ANYWHERE, lacks=lacks)
+        return _report.report_html(record, folder, lacks=lacks)
 
     def files(self) -> set[str]:
         """Return the paths of the files to which the page has links."""
@@ -227,7 +219,7 @@ class Page:
         """Steer the run and the job that the page has shown. Return what was done, or the error."""
         words = {name: request.get(name) for name in ("do", "value", "seen", "job")}
         try:
-            return self._request({**words, "page": True})
+            return _client.ask(self._pid, {"watch": self._key, **words, "page": True})
         except _client.NoAnswer as error:
             return {"error": str(error).removeprefix(f"process {self._pid}: ")}
 
@@ -242,8 +234,8 @@ class TracePage(Page):
         self.picture = Picture(self._run).draw(1)
 
     def _make_state(self) -> Record:
-        title = ", ".join(run.label for run in self._record.root_runs)
-        return super()._make_state() | _console.head(self._record.tally) | {"title": title}
+        labels = [run.label for run in self._record.root_runs]
+        return super()._make_state() | _console.head(self._record.tally) | {"title": ", ".join(labels)}
 
     def _read(self) -> tuple[TraceRecord, str]:
         return self._record, ""
@@ -252,6 +244,9 @@ class TracePage(Page):
 # ---- the server
 
 MAX_REQUEST_SIZE: Final = 4096
+MAX_IGNORED_SIZE: Final = 4 << 20
+LINGER_TIMEOUT: Final = 2.0
+"""How many bytes of a refused request are read, and for how long, in seconds, after the answer: RFC 9112, 9.6."""
 REQUEST_TIMEOUT: Final = 10.0
 """How long, in seconds, a client may take to send a request, or keep a connection without one."""
 END_TIMEOUT: Final = 10.0
@@ -345,67 +340,82 @@ class PageHandler(BaseHTTPRequestHandler):
     timeout = REQUEST_TIMEOUT
 
     def do_GET(self) -> None:
-        requested, page = self._requested_name(), self.server.page
-        if requested is None:
+        try:
+            self._answer(*self._requested_name().partition("?")[::2])
+        except (ValueError, LookupError):
             self._refuse()
-            return
+
+    def _answer(self, name: str, query: str) -> None:
+        """Answer a question of who has the token.
+
+        Raises:
+            ValueError, LookupError: the page has no such thing.
+
+        """
+        page = self.server.page
         self.server.trust(self.connection)
         self.server.asked_at = time.monotonic()
-        name, _, query = requested.partition("?")
         words = {word: values[0] for word, values in parse_qs(query, errors="surrogatepass").items()}
         if name == "-":
             self._send(308, "", {"Location": f"/{self.server.token}/"})
         elif name == "":
-            self._send(200, page.shell())
+            # The page without the run, which it asks for.
+            self._send(200, _report.report_html(TraceRecord(), None))
         elif name == "state":
             self._send_data(page.state(query))
         elif name == "graph":
             self._send(200, page.picture.svg, {"Content-Type": "image/svg+xml"})
         elif name == "job":
-            key = words.get("key", "")
-            self._send_data(page.job(words.get("seen", ""), int(key)) if key.isdecimal() else {})
+            self._send_data(page.job(words["seen"], int(words["key"])))
         elif name == "jobs":
-            which = words.get("which", "")
-            self._send_data(page.find_jobs(words.get("seen", ""), which, words.get("words", "")))
+            self._send_data(page.find_jobs(*(words.get(word, "") for word in ("seen", "which", "words"))))
         elif name == "log":
             self._send_data(page.log(words.get("words", "")))
         elif name == "file" and words.get("path") in page.files():
             self._send_file(words["path"])
         elif name == "page":
-            page.wait_for_report(query)
-            version, text = page.html()
-            self._send(200, "" if query == f"have={version}" else text, {"X-Version": str(version)})
+            version, text = page.html(query)
+            self._send(200, text, {"X-Version": str(version)})
         elif name == "report.html":
             self._send(200, page.report(), {"Content-Disposition": 'attachment; filename="report.html"'})
             if page.has_ended:
                 self.server.has_saved_end.set()
         else:
-            self._refuse()
+            raise LookupError(name)
 
     def do_POST(self) -> None:
-        size = self.headers.get("Content-Length", "")
-        has_right_form = self.headers.get("Content-Type") == "application/json" and size.isdecimal()
-        is_from_page = self.headers.get("Origin") == f"http://{self.headers.get('Host')}"
-        if self._requested_name() != "steer" or not (is_from_page and has_right_form and int(size) <= MAX_REQUEST_SIZE):
-            self._refuse()
-            return
+        origin, form = f"http://{self.headers.get('Host')}", "application/json"
         try:
-            request = json.loads(self.rfile.read(int(size)))
-            answer = self.server.page.steer({**request, "do": str(request["do"])})
-        except (ValueError, TypeError, LookupError, AttributeError):
+            asked, size = self._requested_name(), int(self.headers["Content-Length"] or "")
+            if (asked, self.headers["Origin"], self.headers["Content-Type"]) != ("steer", origin, form):
+                raise LookupError(asked)
+            request = json.loads(self.rfile.read(size if 0 < size <= MAX_REQUEST_SIZE else 0))
+            self._send_data(self.server.page.steer({**request, "do": str(request["do"])}))
+        except (ValueError, TypeError, LookupError, RecursionError):
             self._refuse()
-            return
-        self._send_data(answer)
 
-    def _requested_name(self) -> str | None:
-        """Return what follows the token in the address, or None if the token or the host is wrong."""
+    def _requested_name(self) -> str:
+        """Return what follows the token in the address.
+
+        Raises:
+            LookupError: the token or the host is wrong.
+
+        """
         _, token, name = [*self.path.split("/", 2), "-", "-"][:3]
         is_right = hmac.compare_digest(token.encode(), self.server.token.encode())
-        return name if is_right and LOCAL_HOST.fullmatch(self.headers.get("Host", "")) else None
+        if not (is_right and LOCAL_HOST.fullmatch(self.headers.get("Host", ""))):
+            raise LookupError(name)
+        return name
 
     def _refuse(self) -> None:
+        """Refuse a request, and read what is left of it: who has not been read to its end may lose the answer."""
         self.close_connection = True
         self._send(403, REFUSAL, PLAIN_TEXT)
+        self.connection.shutdown(socket.SHUT_WR)
+        deadline, left = time.monotonic() + LINGER_TIMEOUT, MAX_IGNORED_SIZE
+        while left > 0 and (seconds := deadline - time.monotonic()) > 0:
+            self.connection.settimeout(seconds)
+            left -= len(self.rfile.read1()) or left
 
     def _send_file(self, path: str) -> None:
         """Send a file as it is so far: as text, never as a page, or to be saved if it is large."""

@@ -12,10 +12,10 @@ from collections.abc import Iterator
 from heapq import nlargest
 from typing import Any, Final, NamedTuple
 
-from ..._core.base._text_forms import duration_text, join_names
+from ..._core.base._text_forms import duration_text
 from ..._core.job._labels import printable
 from ..trace._record_builder import JobFacts
-from ._console import MAX_NAMED, WatchedRun, has_words, name_of, place_text
+from ._console import WatchedRun, has_words, place_text
 from ._process_record import Record
 
 MAX_LINES: Final = 200
@@ -53,7 +53,7 @@ def group_lines(run: WatchedRun, wanted: list[str]) -> dict[str, list[Line]]:
     """Return the lines in which all words stand, equal ones together, by a name for what they have in common."""
     groups: dict[str, list[Line]] = {}
     for line in _lines(run):
-        if has_words(f"{_name(run, line.key)} {line.text}" if wanted else "", wanted):
+        if has_words(f"{run.names_of([line.key])} {line.text}" if wanted else "", wanted):
             groups.setdefault(" ".join(map(str, line.subject)), []).append(line)
     return groups
 
@@ -61,12 +61,14 @@ def group_lines(run: WatchedRun, wanted: list[str]) -> dict[str, list[Line]]:
 def _row(run: WatchedRun, name: str, lines: list[Line]) -> list[Any]:
     last = max(lines, key=lambda line: line.at)
     keys = list(dict.fromkeys(line.key for line in lines))
-    names = join_names([_name(run, key) for key in keys[:MAX_NAMED]], MAX_NAMED, len(keys))
-    return [name, last.subject[0], keys if keys[1:] else last.key, names, run.clock_time(last.at), last.text]
-
-
-def _name(run: WatchedRun, key: int | None) -> str:
-    return "" if key is None else name_of(run.jobs[key][1].span.path)
+    return [
+        name,
+        last.subject[0],
+        keys if keys[1:] else last.key,
+        run.names_of(keys),
+        run.clock_time(last.at),
+        last.text,
+    ]
 
 
 def _lines(run: WatchedRun) -> Iterator[Line]:
@@ -74,10 +76,10 @@ def _lines(run: WatchedRun) -> Iterator[Line]:
     errors = defaultdict[int | None, list[str]](list)
     for _, facts in run.jobs.values():
         errors[facts.span.parent] += filter(None, (error for number, _, error in facts.span.failed_attempts if number))
-    for key, (_, facts) in run.jobs.items():
+    for facts in (*run.replaced, *(facts for _, facts in run.jobs.values())):
         if facts.failure is not None or facts.span.failed_attempts or facts.span.throttled or facts.span.moved_on:
-            yield from _lines_of_job(facts, tuple(errors[key]))
-    for (key, at), question in run.questions.items():
+            yield from _lines_of_job(facts, tuple(errors[facts.span.number]))
+    for (key, _), (at, question) in run.questions.items():
         yield Line(at, key, printable(f"asks: {question}"), ("asks", key, at))
     for number, mark in enumerate(run.incidents):
         kind = "steered" if mark.is_steering else "incident"

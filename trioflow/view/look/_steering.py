@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import Future
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from ..._core.base._states import RunPhase
 from ..._core.base._text_forms import join_names, short_repr
 from ..._core.job._ancestors import outermost_ended
 from ..._core.job._job import AnyJob, is_job, is_scheduler
-from ..._core.job._labels import paths_of, printable
-from ..._core.words._job_queries import is_one_job, question_of
+from ..._core.job._labels import paths_of, printable, unescape_path
+from ..._core.words._job_queries import all_counts, is_one_job, question_of
 from ..._core.words._run_view import RunInProgress, why_not_again
 from ..text._selection import suggest_paths
 from ._process_record import MAX_JOBS
@@ -106,12 +106,15 @@ def _act(run: RunInProgress, action: str, value: Any, by: str, target: str | Non
         if job is None and target not in (None, subject):
             job = _find(scheduler, target)
         if job is not None:
-            subject = job.path
+            subject = unescape_path(job.path)
         resized: Any = scheduler if job is None else job
         if not is_scheduler(resized):
             raise ValueError(f"'{printable(subject)}' is one job, without a window")
         resized.jobs_window = value
         note = _groups_text(resized)
+    elif action == "retry" and all_counts(scheduler) and all(type(each) is int for each in value or [""]):
+        # The numbers of commands, some of whose jobs may have been dropped.
+        subject = join_names(cast(Any, scheduler).try_numbers_again(value), MAX_GROUPS)
     elif action == "retry":
         wanted: list[Any] = value if type(value) is list else [value or scheduler]  # pyright: ignore[reportUnknownVariableType]
         jobs: list[AnyJob] = [each if is_job(each) else _find(scheduler, each, has_settled=True) for each in wanted]
@@ -123,16 +126,16 @@ def _act(run: RunInProgress, action: str, value: Any, by: str, target: str | Non
         for each in jobs:
             each.try_again()
         paths = paths_of(scheduler)
-        names = [paths[each] for each in settled if not each.is_settled()]
+        names = [unescape_path(paths[each]) for each in settled if not each.is_settled()]
         if scheduler.keep_jobs and not names:
             raise ValueError(f"'{printable(subject)}': nothing has failed that can be tried again")
-        subject = join_names([paths.get(each, subject) for each in jobs], MAX_GROUPS)
+        subject = join_names([unescape_path(paths.get(each, subject)) for each in jobs], MAX_GROUPS)
         note = f"; these wait or run again: {join_names(names, MAX_GROUPS)}" if names else ""
     elif action == "answer":
         path, text = (None, value) if job is not None else value
         job = _find(scheduler, path) if job is None else job
         asking: Any = job
-        subject = job.path
+        subject = unescape_path(job.path)
         if question_of(job) is None:
             raise ValueError(f"'{printable(subject)}' asks nothing now")
         if type(text) is not str:
@@ -145,7 +148,7 @@ def _act(run: RunInProgress, action: str, value: Any, by: str, target: str | Non
         scheduler.cancel()
     else:
         job = _find(scheduler, value) if job is None else job
-        subject = job.path
+        subject = unescape_path(job.path)
         if job.is_settled():
             raise ValueError(f"'{printable(subject)}' has ended")
         job.cancel()
@@ -171,12 +174,12 @@ def _groups_text(scheduler: Any) -> str:
 def _find(scheduler: Any, path: Any, has_settled: bool = False) -> AnyJob:
     """Return the one job that is meant by a path, as it is or as it is printed."""
     paths = paths_of(scheduler)
-    for job, its_path in paths.items():
-        if path in (its_path, printable(its_path)) and job.is_settled() is has_settled:
+    found = [job for job, its_path in paths.items() if path in (its_path, printable(its_path))]
+    for job in found:
+        if job.is_settled() is has_settled:
             return job
+    if found:
+        raise ValueError(f"'{printable(paths[found[0]])}' is {found[0].state.value}")
     wanted = "has settled" if has_settled else "runs or waits"
-    for job, its_path in paths.items():
-        if path in (its_path, printable(its_path)):
-            raise ValueError(f"'{printable(its_path)}' is {job.state.value}")
     hint = suggest_paths(paths, str(path)) or f"; --json has up to {MAX_JOBS} of each kind, unshortened"
     raise ValueError(f"no job with the path {short_repr(path)} {wanted}{hint}")

@@ -16,7 +16,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterator
-from typing import Final
+from typing import Any, Final
 
 from ..._core.base._states import JobState, RunPhase
 from ..._core.job._job import AnyJob, is_scheduler, state_of
@@ -190,7 +190,7 @@ class Watch:
         dropped = () if scheduler.keep_jobs else self._last_dropped(scheduler)
         members = {} if scheduler.keep_jobs and len(scheduler) == len(run.jobs) else dict.fromkeys(list(scheduler))
         found = [job for job in (*dropped, *members) if job not in run.jobs]
-        new = [job for job in found if _job_queries.counted_state(scheduler, job) is not None]
+        new: list[Any] = [job for job in found if _job_queries.counted_state(scheduler, job) is not None]
         if not scheduler.keep_jobs:
             members.update(dict.fromkeys(dropped))
             for job in [job for job in run.jobs if job not in self._unsettled and job not in members]:
@@ -201,7 +201,8 @@ class Watch:
         prefix = f"{self._paths[scheduler]}/" if index else ""
         for job in new:
             self._paths.setdefault(job, prefix + escape_label(job.label))
-            self._jobs[job] = run.jobs[job] = live = _event_log.LiveJob(next(self._new_keys), job, run_index=index)
+            key = job.sequence if _job_queries.all_counts(scheduler) else next(self._new_keys)
+            self._jobs[job] = run.jobs[job] = live = _event_log.LiveJob(key, job, run_index=index)
             if self.number or not scheduler.keep_jobs:
                 # It was added since the last answer, or since the run began.
                 live.added_at = self._view.clock()
@@ -296,15 +297,19 @@ class Watch:
         ]
         return told, len(scheduled) - sum(count for _, _, count, _ in told)
 
-    def find(self, key: object, has_settled: bool = False) -> AnyJob:
-        """Return the job with a key, which runs or waits, or which has settled. Any thread may call this.
+    def find(self, key: object, has_settled: bool | None = False) -> Any:
+        """Return the job with a key, which runs or waits, or has settled; for None, either. Any thread may call this.
+
+        Of a scheduler that numbers its jobs, return the key of what has settled: such a job may have been dropped.
 
         Raises:
             ValueError: there is none: it has ended, was dropped, or is tried again.
 
         """
+        if has_settled and _job_queries.all_counts(self._scheduler) is not None:
+            return key
         for job, live in list(self._jobs.items()):
-            if live.key == key and job.is_settled() is has_settled:
+            if live.key == key and has_settled in (None, job.is_settled()):
                 return job
         raise ValueError("this job runs or waits again" if has_settled else "this job has ended")
 
@@ -315,8 +320,7 @@ class Watch:
             ValueError: the job was dropped.
 
         """
-        if (job := next((job for job, live in list(self._jobs.items()) if live.key == key), None)) is None:
-            raise ValueError("this job has ended")
+        job: AnyJob = self.find(key, None)
         ends, printed = _job_queries.output_tails(job, MAX_TAIL), end_of_prints(job)
         outputs = [(name, data.decode(errors="replace")) for name, data in ends if data]
         # What a command writes to a monitor's stream is printed, too.

@@ -20,7 +20,7 @@ from ..._core.job._job import AnyJob
 from .._state_styles import STATE_STYLES, recorded_state
 from ..text import _failure_text
 from ..text._symbols import Symbols
-from ..text._verdict import FOREVER_KEY, TOLERATED_KEY, TROUBLE_STATES, failures_text, forever_jobs_text
+from ..text._verdict import FOREVER_KEY, TROUBLE_STATES, failures_text, forever_jobs_text
 from ._model import RunModel
 from ._output_buffer import Fold, FoldedOutput, LogOutput, replaceable_streams
 from ._picture_renderer import attempt_text, full_name, name_of
@@ -49,9 +49,7 @@ def _failures_text(job: JobRecord) -> str:
     """Return what failed in a nested scheduler, in the words of a verdict, or "" if nothing did, or for a job."""
     if not isinstance(job, SchedulerRecord) or job.is_first:
         return ""
-    counts = job.counts
-    failed, blocked, tolerated = (counts.count(key) for key in (JobState.FAILED, JobState.BLOCKED, TOLERATED_KEY))
-    return failures_text(failed, blocked, tolerated, counts.job_count, counts.failed_groups)
+    return failures_text(job.counts)
 
 
 class LogDisplay(Display):

@@ -117,8 +117,7 @@ class RunHeader:
         elapsed = elapsed.rjust(self._elapsed_width)
         label = self._symbols.escape(progress.label)
         # In a narrow terminal, this is shown instead of the label.
-        about = estimate_words(remaining, self._symbols.about_sign)
-        remaining_text = progress.phase_text or about
+        remaining_text = progress.phase_text or estimate_words(remaining, self._symbols.about_sign)
         self._remaining_text_width = max(self._remaining_text_width, len(remaining_text))
         padded_remaining = remaining_text.ljust(self._remaining_text_width)
         candidates: list[tuple[str, list[str], int]] = [

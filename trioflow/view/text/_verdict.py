@@ -227,11 +227,12 @@ def failed_groups_text(number: int) -> str:
     return clause(f", {plural(number, 'group')} failed", number)
 
 
-def failures_text(failed: int, blocked: int, tolerated: int, total: int, failed_groups: int = 0, idle: int = 0) -> str:
-    """Return what failed of all jobs, e.g. `2 failed, 3 blocked of 30, 1 group failed`, or "" if nothing did."""
-    counts = [(failed, "failed"), (blocked, "blocked"), (tolerated, "tolerated"), (idle, "never started")]
+def failures_text(tally: Tally, never_started: int = 0) -> str:
+    """Return what failed of all jobs, e.g. `2 failed, 3 blocked of 30, 1 group failed`; "" if nothing did."""
+    counts = [(tally.count(state), state.value) for state in (JobState.FAILED, JobState.BLOCKED)]
+    counts += [(tally.count(TOLERATED_KEY), "tolerated"), (never_started, "never started")]
     text = ", ".join(f"{number} {word}" for number, word in counts if number)
-    return ((text and f"{text} of {total}") + failed_groups_text(failed_groups)).removeprefix(", ")
+    return ((text and f"{text} of {tally.job_count}") + failed_groups_text(tally.failed_groups)).removeprefix(", ")
 
 
 class Verdict(NamedTuple):
@@ -288,8 +289,7 @@ def create_verdict(
     failed_count, tolerated_count = tally.count(JobState.FAILED), tally.count(TOLERATED_KEY)
     if (failed_count or blocked) and reason is not StopReason.COMPLETED:
         # In groups that have not run.
-        idle_count = tally.count(JobState.IDLE) if reason in RAN_TO_END else 0
-        parts.append(failures_text(failed_count, blocked, tolerated_count, tally.job_count, failed_groups, idle_count))
+        parts.append(failures_text(tally, tally.count(JobState.IDLE) if reason in RAN_TO_END else 0))
         failed_groups = 0
         if reason is StopReason.INTERRUPTED and succeeded:
             parts.append(f"{succeeded} succeeded{remark}")

@@ -70,10 +70,7 @@
       lists.querySelectorAll("li").forEach((row) => row.remove());
     }
     document.title = next.title || "trioflow";
-    const focused = document.activeElement?.dataset?.do;
     live.dataset.paused = next.paused !== "";
-    if (focused === "pause" && next.paused) $('[data-do="resume"]').focus(); // the one takes the place of the other
-    if (focused === "resume" && !next.paused) $('[data-do="pause"]').focus();
     live.dataset.steered = next.steered;
     live.dataset.ended = next.ended;
     live.dataset.failed = next.failed_count > 0;
@@ -197,7 +194,7 @@
   }
   function choicesOf(name, choices, isSecret) {
     const place = element("div", "choices");
-    if (choices) place.append(...choices.map((value) => actor("answer", value, { value, question: `Answer ${value}?` })));
+    if (choices) place.append(...choices.map(([value, text]) => actor("answer", text, { value, question: `Answer ${text}?` })));
     else place.append(Object.assign(element("input"), { type: isSecret ? "password" : "text", autocomplete: "off", ariaLabel: `Answer to ${name}` }), actor("answer", "Answer"));
     return place;
   }
@@ -243,7 +240,6 @@
   };
   function showSection(name, { rows, total = "", note = "", all = "", isHidden = false }, isForced) {
     const section = $(`#${name}`), button = section.querySelector(":scope > .all");
-    if (isHidden && section.contains(document.activeElement)) ($("#running .pick") ?? finder).focus();
     section.hidden = isHidden;
     set(section.querySelector(".total"), String(total));
     patch(section.querySelector(":scope > ol"), rows, fillRow, isForced);
@@ -262,10 +258,9 @@
   function fillLog({ lines, count }, isForced) {
     const isFiltered = filter.value !== "", more = count - lines.length;
     showSection("log", {
-      rows: lines.map(([key, style, job, name, number, text]) => {
-        const isGroup = Array.isArray(job);
-        return { key, style, name: name || "the run", number, text, job: isGroup ? job[0] : job, count: isGroup ? job.length : 1, which: isGroup ? `log ${key}` : "" };
-      }),
+      rows: lines.map(([key, style, jobs, name, number, text]) => (
+        { key, style, name: name || "the run", number, text, job: [jobs].flat()[0], count: [jobs].flat().length, which: Array.isArray(jobs) ? `log ${key}` : "" }
+      )),
       total: count,
       note: !count ? "Nothing." : more && (isWholeLog || isFiltered) ? `and ${more} earlier` : "",
       all: isFiltered || !(more || isWholeLog) ? "" : isWholeLog ? "Show fewer" : `and ${more} earlier`,
@@ -335,7 +330,7 @@
 
   // ---- the graph
 
-  const SVG = "http://www.w3.org/2000/svg", give = (node, values) => Object.entries(values).forEach(([name, value]) => node.setAttribute(name, value));
+  const SVG = "http://www.w3.org/2000/svg", give = (node, values) => (Object.entries(values).forEach(([name, value]) => node.setAttribute(name, value)), node);
   async function showMap(next) {
     map.hidden = !(next.graph || next.graph_note);
     set(map.querySelector(".note"), next.graph_note ?? "");
@@ -428,9 +423,7 @@
     return link;
   }
   function linkToAll(key, text) {
-    const link = buttonOf("whole", text);
-    link.dataset.which = `in ${key}`;
-    return link;
+    return give(buttonOf("whole", text), { "data-which": `in ${key}` });
   }
 
   async function showJob() {
@@ -535,6 +528,11 @@
     if (row?.dataset.which) return find(row.dataset.which, row); // of several: each of them leads to its own
     if (row?.dataset.job === "") return;
     choose(pick.matches(".close") ? null : Number(pick.dataset.job ?? row?.dataset.job ?? row?.dataset.key));
+  });
+  document.addEventListener("focusout", ({ target, relatedTarget }) => { // what has the focus was hidden: its neighbour gets it
+    if (relatedTarget || target.checkVisibility()) return;
+    const near = panel.contains(target) ? "#job .close" : live.contains(target) ? "#words button" : "#running .pick";
+    [...document.querySelectorAll(near), finder].find((place) => place.checkVisibility()).focus();
   });
   map.addEventListener("focusin", (event) => {
     const node = event.target.closest(".node");
