@@ -23,7 +23,6 @@ from typing import Any, Final, final
 
 from ._core.admission._window import VariableWindow
 from ._core.base import _user_code
-from ._core.base._states import LINKING, RunPhase
 from ._core.base._text_forms import short_repr
 from ._core.job import _errors, _job_options
 from ._core.job._job import AbstractJob, has_moved_on, takes_slot
@@ -174,11 +173,6 @@ class AdaptiveWindow(Part):
         self._run = run
         self.controller = WindowController(settings)
 
-    def enter(self, phase: RunPhase) -> None:
-        """Record the first size, so that the record has all of them."""
-        if phase is LINKING:
-            self._run.steering.resize(self._run, self.controller.size)
-
     def settled(self, job: AbstractJob[Any]) -> None:
         """Count the last attempt of a job as a success or as overload; other failures do not count.
 
@@ -191,11 +185,12 @@ class AdaptiveWindow(Part):
     def attempt_ended(self, job: AbstractJob[Any], began: float, ended: float, error: BaseException | None) -> None:
         """Count an attempt of a job; the window may shrink before the job takes a slot again."""
         if takes_slot(job):
+            slower_on, line = self.controller.settings.slower_on, self._run.line
             leaves = [] if error is None else _user_code.leaf_exceptions(error)
-            slower_on = self.controller.settings.slower_on
             has_timed_out = has_moved_on(job) and issubclass(_errors.JobTimeout, slower_on)
-            if has_timed_out or any(isinstance(leaf, slower_on) for leaf in leaves):
+            if has_timed_out or (leaves and any(isinstance(leaf, slower_on) for leaf in leaves)):
                 self.controller.record_overload(began, ended)
             elif job.is_succeeded():
-                self.controller.record_success(began, ended, is_full=self._run.line.is_full())
-            self._run.steering.resize(self._run, self.controller.size)
+                self.controller.record_success(began, ended, is_full=line.is_full())
+            if self.controller.size != line.size:
+                self._run.steering.resize(self._run, self.controller.size)

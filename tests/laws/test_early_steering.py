@@ -135,6 +135,21 @@ def test_an_early_pause_holds_until_it_is_resumed(backend: Any, where: str) -> N
     assert starts == [False] * len(runs)
 
 
+def test_a_resume_of_a_group_holds_though_the_group_begins_before_the_loop_hears_it(backend: Any) -> None:
+    """A `resume()` in another thread, in the turn in which the group began, was lost: its jobs never started."""
+
+    async def steer() -> None:
+        group.pause()
+        thread = threading.Thread(target=group.resume)
+        thread.start()
+        thread.join()
+
+    # In one turn, the group begins after the job that steers it.
+    begin = Job(steer)
+    group = Scheduler(Job(anyio.sleep, 0), label="group", required=begin)
+    assert Scheduler(begin, group, timeout=5).run(backend=backend)
+
+
 def test_an_early_pause_that_is_resumed_early_is_over(backend: Any) -> None:
     """Words that are kept are said in their order."""
     for _, result in drawn_runs(backend, lambda run: (run.scheduler.pause(), run.scheduler.resume()), "both"):

@@ -124,3 +124,20 @@ def test_a_window_that_was_set_often_is_set_at_the_cost_of_the_first_time(backen
     assert scheduler.run(backend=backend)
     # By the clock, some settings find that the run has to give way to the loop, which takes some calls more.
     assert statistics.mode(found[-100:]) == statistics.mode(found[1:101])
+
+
+def test_a_smaller_window_costs_by_the_slots_that_are_too_many_and_not_by_the_jobs_that_wait(backend: str) -> None:
+    """A window that shrank took all waiting jobs into other places and back: four times the calls of the run itself."""
+
+    def calls_with(waiting: int) -> int:
+        async def steer() -> None:
+            scheduler.jobs_window = 4
+            with calls:
+                scheduler.jobs_window = 2
+
+        calls = Calls()
+        scheduler = Scheduler(Job(steer), [Job(nothing) for _ in range(waiting)], jobs_window=8)
+        assert scheduler.run(backend=backend)
+        return calls.number
+
+    assert calls_with(50) == calls_with(500)

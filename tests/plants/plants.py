@@ -276,8 +276,8 @@ PLANTS: Final = (
         "verdict-clean-up",
         f"{RUN}/_attempts.py",
         "a clean-up job that fails, or is throttled, is not tried again",
-        "ends = run.is_ending and not worker.lane.is_clean_up",
-        "ends = run.is_ending",
+        "ends = run.phase._is_ending and not worker.lane.is_clean_up",
+        "ends = run.phase._is_ending",
     ),
     Plant(
         "verdict-service",
@@ -440,7 +440,7 @@ PLANTS: Final = (
         f"{ADMISSION}/_line.py",
         "admitted jobs start on a throttled key",
         """\
-            if job._state is SCHEDULED and not self._return_early(job):
+            if job._state is SCHEDULED and not (self.passes_on and self._return_early(job)):
 """,
         """\
             if job._state is SCHEDULED:
@@ -710,10 +710,10 @@ PLANTS: Final = (
         f"{ADMISSION}/_line.py",
         "what a pause takes back stands behind all that waited",
         """\
-        entries = [(self.entry_of(job)[0], next(returned_numbers), job) for job in reversed(self.startable)]
+            entry = waiting.pop() if waiting else (self.key_of(job, 0), next(returned_numbers), job)
 """,
         """\
-        entries = [self.entry_of(job) for job in self.startable]
+            entry = waiting.pop() if waiting else self.entry_of(job)
 """,
     ),
     Plant(
@@ -842,11 +842,11 @@ PLANTS: Final = (
         f"{ADMISSION}/_line.py",
         "a smaller window does not take back what has not begun",
         """\
-            self._take_back_admitted()
-            self.use_fifo_again()
+        self.size = size
+        self._take_back_admitted()
 """,
         """\
-            self.use_fifo_again()
+        self.size = size
 """,
     ),
     Plant(
@@ -1034,7 +1034,7 @@ PLANTS: Final = (
         f"{SCHEDULER}/_async_with.py",
         "whether the run was ending is asked when the block has ended it",
         """\
-was_ending = run is None or run.is_ending
+was_ending = run is None or run.phase._is_ending
         if run is not None:
             if error is not None:
                 run.stop(StopReason.CANCELLED)
@@ -1043,7 +1043,7 @@ was_ending = run is None or run.is_ending
 if run is not None:
             if error is not None:
                 run.stop(StopReason.CANCELLED)
-        was_ending = run is None or run.is_ending
+        was_ending = run is None or run.phase._is_ending
         if run is not None:
 """,
     ),
@@ -1146,7 +1146,7 @@ if run is not None:
         "drain-retries",
         f"{RUN}/_attempts.py",
         "a job that fails in a drain is retried",
-        "ends = run.is_ending and not worker.lane.is_clean_up",
+        "ends = run.phase._is_ending and not worker.lane.is_clean_up",
         "ends = run.lane.is_closed and not worker.lane.is_clean_up",
     ),
     Plant(
@@ -1184,7 +1184,7 @@ if run is not None:
         "drain-cut-off",
         f"{RUN}/_run.py",
         "failures in a group that a drain cuts off do not count",
-        "is_cut_off = self.is_ending and self.fate.cancel_reason is not _states.COMPLETED",
+        "is_cut_off = self.phase._is_ending and self.fate.cancel_reason is not _states.COMPLETED",
         "is_cut_off = self.phase is STOPPING and self.fate.cancel_reason is not _states.COMPLETED",
     ),
     Plant(
@@ -1344,8 +1344,8 @@ if run is not None:
         "window-one-more",
         f"{ADMISSION}/_line.py",
         "a window that shrinks by one takes nothing back",
-        "        if len(self.holders) > size:\n",
-        "        if len(self.holders) > size + 1:\n",
+        "(self.is_paused or len(self.holders) > size)",
+        "(self.is_paused or len(self.holders) > size + 1)",
     ),
     Plant(
         "failures-critical-awaited",

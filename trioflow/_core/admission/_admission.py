@@ -211,7 +211,7 @@ class OrderedPlaces:
 
     def has_room(self) -> bool:
         """Return whether the run can start another job, and has not admitted enough others."""
-        if self.run.is_ending or self.line.is_paused:
+        if self.run.phase._is_ending or self.line.is_paused:
             return False
         return len(self.line.startable) < MAX_ADMITTED and (self.slotless_count > 0 or not self.line.is_full())
 
@@ -306,7 +306,7 @@ class OrderedPlaces:
 
         With each comes the number that says in which order they became ready.
         """
-        if self.run.is_ending:
+        if self.run.phase._is_ending:
             return
         for group in self.groups_by_needs.values():
             budget: Any
@@ -317,7 +317,7 @@ class OrderedPlaces:
     def give_back(self, job: AbstractJob[Any]) -> None:
         """Take back the grant of a job, or remove the job if it still waits. Amounts of rates are not taken back."""
         if job._extras is not None and job._extras.grant is not None:
-            used = budgets_used(job) or None
+            used = budgets_used(job) or None if self.admission.has_budgets else None
             # A budget sees whether an earlier attempt has used some.
             job._extras.grant.give_back()
             job._extras.earlier_use, job._extras.grant = used, None

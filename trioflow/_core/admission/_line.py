@@ -25,8 +25,8 @@ in
    that may have changed, as the table says. An owner knows nothing of the others.
 7. What several runs may have has an owner that they share: an `Admission` for needs, `Tokens` for a limiter. It serves
    the jobs of all of them in one order, and wakes workers of the runs whose jobs may start.
-8. What was admitted starts: nothing is taken back for a job that becomes ready later. But a throttle, a pause, and a
-   smaller window return jobs that have not begun to the places.
+8. What was admitted starts: nothing is taken back for a job that becomes ready later. But a throttle and a pause return
+   jobs that have not begun to the places, and so does a smaller window with the last ones that have a slot too many.
 9. What time alone changes is in the timer of an owner (`Admission`), and moves when two owners become one (`merge`).
 10. If `places` is None, the run has no limit, and its jobs start in the order that they become ready. What a pause
    makes it unmakes: where nothing but the pause needs an order, `resume()` gives the old places back.
@@ -119,9 +119,9 @@ class FifoPlaces:
                 if tokens is None or tokens.ask(line.entry_of(job)):
                     startable.append(job)
 
-    def __len__(self) -> int:
-        """Return the number of jobs that wait, with those that have been cancelled since."""
-        return len(self._jobs)
+    def insert(self, entry: HeapEntry) -> None:
+        """Add a job that was admitted, and has returned, ahead of all others."""
+        self._jobs.appendleft(entry[2])
 
     def entries(self) -> list[HeapEntry]:
         return _numbered(self._jobs)
@@ -209,21 +209,18 @@ class Line:
     def resize(self, size: int) -> None:
         """Replace the number of slots; `admit` has to be called afterwards."""
         self.size = size
-        if len(self.holders) > size:
-            self._take_back_admitted()
-            self.use_fifo_again()
-        self.on_change()
+        self._take_back_admitted()
 
     def set_paused(self, is_paused: bool) -> None:
         """Admit no jobs from now on, or admit them again; `admit` has to be called afterwards."""
         if is_paused is not self.is_paused:
             self.is_paused = is_paused
             if is_paused:
-                self._take_back_admitted()
-            self.on_change()
+                self._ordered_places()
+            self._take_back_admitted()
 
     def use_fifo_again(self) -> None:
-        """Give the cheap places back after a pause or a smaller window, if neither an order nor needs ask for others.
+        """Give the cheap places back after a pause, if neither an order nor needs ask for others.
 
         Until then, ordered places have kept the jobs that were taken back in their order.
         """
@@ -234,18 +231,21 @@ class Line:
             self.places = FifoPlaces(self, self.in_order()) if is_limited else None
 
     def _take_back_admitted(self) -> None:
-        """Return the jobs that have not begun to their places, in their order. They give back all they have.
+        """Return jobs that have not begun to their places: all in a pause, else the last that have a slot too many.
 
         The jobs that could start come first. The jobs that waited for a token come in their old places.
         """
-        self._ordered_places()
-        entries = [(self.entry_of(job)[0], next(returned_numbers), job) for job in reversed(self.startable)]
-        if self.tokens is not None:
-            entries += self.tokens.drain()
-        self.startable.clear()
-        for entry in entries:
-            if entry[2]._state is SCHEDULED:
+        waiting: list[HeapEntry] = [] if self.tokens is None else sorted(self.tokens.waiting.values())
+        kept, size = deque[AbstractJob[Any]](), math.inf if self.size is None else self.size
+        while (waiting or self.startable) and (self.is_paused or len(self.holders) > size):
+            job = waiting[-1][2] if waiting else self.startable.pop()
+            entry = waiting.pop() if waiting else (self.key_of(job, 0), next(returned_numbers), job)
+            if job._state is SCHEDULED and (self.is_paused or job in self.holders):
                 self._put_back(entry)
+            else:
+                kept.appendleft(job)
+        self.startable.extend(kept)
+        self.on_change()
 
     def _put_back(self, entry: HeapEntry) -> None:
         """Return an admitted job, which has not begun, to a place. It gives back all it has."""
@@ -253,7 +253,8 @@ class Line:
         self.give_back(entry[2])
         if self.order is not None:
             self.order.starts -= 1
-        self._ordered_places().insert(entry)
+        # What was admitted had a place.
+        self.places.insert(entry)  # type: ignore[union-attr]
 
     @property
     def admission(self) -> Admission | None:
@@ -306,10 +307,10 @@ class Line:
             if self.passes_on or not startable:
                 # What is shared must be passed on, even if other jobs are startable.
                 self.admit(1)
-                if not startable:
-                    return None
+            if not startable:
+                return None
             job = startable.popleft()
-            if job._state is SCHEDULED and not self._return_early(job):
+            if job._state is SCHEDULED and not (self.passes_on and self._return_early(job)):
                 return job
 
     def give_back(self, job: AbstractJob[Any]) -> None:

@@ -107,6 +107,9 @@ STOP_REASON_TEXTS: Final = {
 class RunPhase(enum.Enum):
     """The phase of a run. The phases follow each other in this order, except that each may lead to STOPPING."""
 
+    # Whether no further jobs start, except clean-up jobs. It is no property, because workers ask for each job.
+    _is_ending: bool
+
     CHECKING = "is being checked"
     """The run checks the scenario and resets the jobs. It has not started any task."""
     LINKING = "counts who waits for whom"
@@ -135,6 +138,8 @@ LINKING: Final = RunPhase.LINKING
 ENTERING: Final = RunPhase.ENTERING
 DRAINING: Final = RunPhase.DRAINING
 STOPPING: Final = RunPhase.STOPPING
+for _phase in RunPhase:
+    _phase._is_ending = _phase in (DRAINING, STOPPING)
 COMPLETED: Final = StopReason.COMPLETED
 TIMEOUT: Final = StopReason.TIMEOUT
 FURTHER_CAUSES: Final = (StopReason.CANCELLED, StopReason.INTERRUPTED)

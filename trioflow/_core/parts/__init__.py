@@ -133,7 +133,7 @@ class FirstRule(Part, Instrument):
     def due_at(self) -> float:
         """Return when the next turn opens because of the time, or infinity if it waits for something else."""
         started_at = self._turn_started_at
-        if started_at is None or self._stagger is None or not self._closed_turns or self._run.is_ending:
+        if started_at is None or self._stagger is None or not self._closed_turns or self._run.phase._is_ending:
             return math.inf
         return started_at + self._stagger
 

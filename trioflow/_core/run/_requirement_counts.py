@@ -158,7 +158,7 @@ class RequirementCounts:
         run, queued = self._run, self.queued
         if successors.__class__ is not list:
             successors = (successors,)
-        if run.is_ending:
+        if run.phase._is_ending:
             run.open_lane.start(successors)
             return
         for successor in successors:
@@ -177,7 +177,7 @@ class RequirementCounts:
                 queued.append(successor)
                 continue
             run.ready(successor, run.line)
-            if run.is_ending:
+            if run.phase._is_ending:
                 # An instrument has drained or cancelled the run.
                 return
         if queued and not self.counting_down:
@@ -188,7 +188,7 @@ class RequirementCounts:
         run = self._run
         self.counting_down = True
         number = 0
-        while self.queued and not run.is_ending:
+        while self.queued and not run.phase._is_ending:
             number += 1
             if run.journal_writer is not None and run.journal_writer.defer_lookups_if_late(number):
                 return

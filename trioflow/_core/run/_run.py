@@ -14,6 +14,7 @@ import contextvars
 import math
 import os
 import threading
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from itertools import takewhile
@@ -37,7 +38,7 @@ from ._requirement_counts import RequirementCounts, reopen, reopen_all
 from ._run_pools import RunPools
 from ._standstill import Standstill, StuckJobs
 from ._start_order import StartOrder, may_need_order
-from ._steering import NOT_STEERED, Steering, SteeringRecord
+from ._steering import MAX_RECORDED, Steering, SteeringRecord
 from ._worker import Lane, TimeSlice, Worker
 
 if TYPE_CHECKING:
@@ -92,16 +93,15 @@ class Run:
     outer_worker: Final[Worker | None]
     # None if it is this run itself.
     _outermost: Final[Run | None]
-    time_slice: TimeSlice
+    time_slice: TimeSlice  # of all runs in the loop
+    # An outermost run shares the next two with the runs nested in it.
     standstill: Standstill
-    # The tokens by limiter; an outermost run shares them with the runs nested in it.
-    limits: dict[Any, Tokens]
+    limits: dict[Any, Tokens]  # by limiter
     clock: Final[Callable[[], float]]
     # Whether each job needs its own task: the scheduler, or one around it, has `own_task`.
     needs_own_tasks: bool
     # ---- its time
     phase: RunPhase
-    is_ending: bool
     timeout: Final[float | None]
     began_at: float  # set just before instruments are notified
     deadline: float  # set in `execute`
@@ -118,7 +118,7 @@ class Run:
     lane: Final[Lane]  # of all its jobs but clean-up jobs
     open_lane: Lane  # where jobs become ready: in the clean-up phase, another one
     steering: Steering  # of the outermost run; made with it, because another thread may be the first to use it
-    changes: SteeringRecord  # replaced by each change, so that any thread may read it
+    changes: Final[SteeringRecord]  # of deques; any thread may copy these with `tuple`, while nothing else runs
     requirement_counts: RequirementCounts
     failures: Final[FailureCounts]
     # The criticality of members without a value of their own.
@@ -127,7 +127,7 @@ class Run:
     unsettled: int
     forever_unsettled: int
     had_ordinary_jobs: bool  # whether the run has had jobs other than forever jobs
-    cancelled_count: int  # how many of these have ended CANCELLED; `keep_jobs=False` may drop them
+    cancelled_count: int  # how many ordinary jobs have ended CANCELLED; `keep_jobs=False` may drop them
     added_count: int  # how many jobs have been added to the running scheduler
     # Jobs that were cancelled before all jobs were linked. They settle when all are linked.
     cancelled_before_linking: tuple[AbstractJob[Any], ...]
@@ -178,11 +178,12 @@ class Run:
         self._start_order = self._pools = self._failure_log = self._stuck_jobs = None
         self.fate = Fate()
         self.interruption = self.pending_shutdowns = self.change_event = None
-        self.is_ending = self.closes_scheduler = self.has_crashed = False
+        self.closes_scheduler = self.has_crashed = False
         self.had_ordinary_jobs = self.is_settling = self.keeps_succeeded = False
         self.unsettled = self.forever_unsettled = self.added_count = self.cancelled_count = 0
         self.cancelled_before_linking = ()
-        self.waits_at_timeout, self.changes = "", NOT_STEERED
+        self.waits_at_timeout = ""
+        self.changes = SteeringRecord(deque(maxlen=MAX_RECORDED), deque(maxlen=MAX_RECORDED))
         self.shared = {}
         self.outer_worker = scheduler._worker
         outer = None if self.outer_worker is None else self.outer_worker.run
@@ -210,8 +211,7 @@ class Run:
         if outer is not None and outer.journal_writer is not None:
             self.journal_writer = outer.journal_writer.nested(self)
         self.line = Line(self, window)
-        if window is not None or outer is not None:
-            self._use_limiter()
+        self._use_limiter()
         self.lane = self.open_lane = Lane(self, self.line)
         if self.steering.pauses:
             self.steering.begin(self)
@@ -535,7 +535,7 @@ class Run:
     def schedule(self, jobs: Iterable[AbstractJob[Any]]) -> None:
         """Put those jobs that are IDLE into the ready queue, unless the run drains or stops, and cleans nothing up."""
         for job in jobs:
-            if job._state is IDLE and (not self.is_ending or self.open_lane.is_clean_up):
+            if job._state is IDLE and (not self.phase._is_ending or self.open_lane.is_clean_up):
                 self.ready(job, self.open_lane.line)
 
     def ready(self, job: AbstractJob[Any], line: Line) -> None:
@@ -581,7 +581,7 @@ class Run:
         if until <= now and job._state is SCHEDULED:
             # No hook has cancelled it.
             push(job)
-            if self.is_ending and not self.open_lane.is_clean_up:
+            if self.phase._is_ending and not self.open_lane.is_clean_up:
                 # A hook has ended the run meanwhile.
                 self.cancel_scheduled()
 
@@ -713,7 +713,7 @@ class Run:
 
     def make_ready(self, job: AbstractJob[Any]) -> None:
         """Schedule an IDLE job that has no open requirements, or settle it by its rule or from the journal."""
-        if job._state is not IDLE or self.is_ending:
+        if job._state is not IDLE or self.phase._is_ending:
             return
         verdict, failure = _requirements.decide(job)
         if verdict is not SCHEDULED:
@@ -798,7 +798,7 @@ class Run:
             assert failure is not None
             self._fail(job, failure, awaitable, now)
         elif state is not SCHEDULED:
-            is_cut_off = self.is_ending and self.fate.cancel_reason is not _states.COMPLETED
+            is_cut_off = self.phase._is_ending and self.fate.cancel_reason is not _states.COMPLETED
             outcome = self.outcome_of(job, verdict, worker.cause)
             if is_cut_off and state is _states.CANCELLED and worker.cause is not CancelCause.JOB:
                 self.failures.count_cut_off(job, outcome)
@@ -824,7 +824,7 @@ class Run:
 
     def on_worker_left(self) -> None:
         """Wake `execute` or the ending if it may be waiting for a worker to leave."""
-        if not self.unsettled or self.is_ending:
+        if not self.unsettled or self.phase._is_ending:
             self.wake()
         else:
             self.standstill.suspect(self)
@@ -873,15 +873,11 @@ class Run:
             self.fate.stop(reason, culprit)
             if reason is _states.TIMEOUT:
                 self.waits_at_timeout = self.scheduler._describe_waits()
-            self.enter(STOPPING)
+            self.phase, self.lane.is_closed = STOPPING, True
             self.wake()
             self.scheduler._notify_unreached()
             is_further_cause = reason is not _states.COMPLETED or self.unsettled > 0
         return self.lane.cancel() if is_further_cause else []
-
-    def enter(self, phase: RunPhase) -> None:
-        """Enter one of the last two phases, which are also in two flags: a call would cost too much for each job."""
-        self.phase, self.is_ending, self.lane.is_closed = phase, True, phase is STOPPING
 
     def stop_if_over(self) -> bool:
         """Stop if the deadline has passed or the run was cancelled, before the loop has said so. Return whether it has.
@@ -969,7 +965,7 @@ class Run:
         """Stop because the event loop has crashed: nothing can be cancelled or woken any more."""
         self.has_crashed = True
         self.fate.give(StopReason.INTERRUPTED)
-        self.enter(STOPPING)
+        self.phase, self.lane.is_closed = STOPPING, True
         self.change_event = None
         self.cancel_scheduled()
 

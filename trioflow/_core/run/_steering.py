@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from ..admission._line import ask_in_order
 from ..admission._policies import reject_call_from_policy
@@ -35,11 +35,11 @@ class Pause(NamedTuple):
 
 
 class SteeringRecord(NamedTuple):
-    """The changes of a run in progress by `pause()` or another `jobs_window`: the last of each."""
+    """The changes of a run by `pause()` or another `jobs_window`, up to now: the last of each."""
 
-    pauses: tuple[tuple[float, float], ...] = ()
+    pauses: Any = ()
     """The start and the end of each pause of the run itself; infinity is the end of one that goes on."""
-    window_sizes: tuple[tuple[float, int], ...] = ()
+    window_sizes: Any = ()
     """Since when the run has had which number of slots, or empty if it has always been the same."""
 
 
@@ -90,7 +90,7 @@ class Steering:
         self.check_thread(run, call_text)
         if run.phase is not RunPhase.RUNNING or run.stop_if_over():
             state = "has not started yet"
-            if run.fate.reason is not None and run.is_ending:
+            if run.fate.reason is not None and run.phase._is_ending:
                 state = f"{run.phase.value} ({run.fate.reason.value}{clause(': {.label!r}', run.fate.culprit)})"
             raise GrowingError(f"{call_text}: {run.scheduler.label!r} {state}; add jobs before a run or while it runs")
 
@@ -124,7 +124,9 @@ class Steering:
             by: who asks, in words for views and the log, or "" for the program itself.
 
         """
-        takes_it = scheduler is run.scheduler and not run.is_ending
+        # It may have begun since another thread has asked.
+        run = scheduler._run or run
+        takes_it = scheduler is run.scheduler and not run.phase._is_ending
         if is_paused is (scheduler in self.pauses):
             if takes_it and not is_paused:
                 for part in run.parts:
@@ -164,7 +166,7 @@ class Steering:
 
     def current_pause(self, run: Run) -> Pause | None:
         """Return the pause of a run, or else of the innermost paused run around it. Any thread may ask."""
-        if run.is_ending:
+        if run.phase._is_ending:
             return None
         levels = (run.scheduler, *enclosing_schedulers(run.scheduler))
         pauses = (self.pauses.get(level) for level in levels if run.line.is_paused)
@@ -174,17 +176,17 @@ class Steering:
 
     def set_window(self, run: Run, size: int) -> None:
         """Give a run another number of slots, at once."""
-        self.resize(run, size)
-        self._let_search(run)
+        if size != run.line.size:
+            self.resize(run, size)
+            self._let_search(run)
 
     def resize(self, run: Run, size: int) -> None:
         """Give a run another number of slots, in the step of a job that leaves: its worker then admits others."""
-        if size == run.line.size:
-            return
         if run.phase is not CHECKING:
             # Otherwise, the run will have had no other number.
-            sizes = run.changes.window_sizes or ((run.began_at, run.line.size),)
-            run.changes = run.changes._replace(window_sizes=(*sizes, (run.clock(), size))[-MAX_RECORDED:])
+            if not run.changes.window_sizes:
+                run.changes.window_sizes.append((run.began_at, run.line.size))
+            run.changes.window_sizes.append((run.clock(), size))
         run.line.resize(size)
 
     def _let_search(self, run: Run) -> None:
@@ -197,20 +199,18 @@ class Steering:
     def drain(self, run: Run) -> None:
         """Start no more jobs, in a run and those nested in it, and end it when the running jobs have ended."""
         drained: list[Run] = []
-        if run.is_ending:
+        if run.phase._is_ending:
             # Its forever jobs and clean-up jobs may have runs inside, which go on.
             return
         for each in run.with_nested():
-            if each.is_ending:
+            if each.phase._is_ending or (each.phase is RunPhase.RUNNING and each.stop_if_over()):
                 continue
             if each.phase is not RunPhase.RUNNING:
                 # There are no running jobs to wait for.
                 each.stop(StopReason.DRAINED)
                 continue
-            if each.stop_if_over():
-                continue
             each.fate.give(StopReason.DRAINED)
-            each.enter(DRAINING)
+            each.phase = DRAINING
             drained.append(each)
         for each in drained:
             each.cancel_scheduled()
@@ -220,8 +220,9 @@ class Steering:
     def _record_pause(self, run: Run) -> None:
         """Record that a run begins or ceases to be paused by itself, or held."""
         is_open = run.scheduler in self.pauses or (self.hold is not None and run.outer_worker is None)
-        pauses = run.changes.pauses
-        if is_open is not (bool(pauses) and pauses[-1][1] == math.inf):
+        if is_open is not (bool(run.changes.pauses) and run.changes.pauses[-1][1] == math.inf):
             now = run.clock()
-            pauses = (*pauses, (now, math.inf)) if is_open else (*pauses[:-1], (pauses[-1][0], now))
-            run.changes = run.changes._replace(pauses=pauses[-MAX_RECORDED:])
+            if is_open:
+                run.changes.pauses.append((now, math.inf))
+            else:
+                run.changes.pauses[-1] = (run.changes.pauses[-1][0], now)

@@ -44,6 +44,7 @@ from collections.abc import Iterable
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
+from ..admission._line import FifoPlaces
 from ..backend import WorkerTask
 from ..base._states import CANCELLED, FAILED, RUNNING, SCHEDULED, STOPPING, SUCCEEDED, CancelCause, StopReason
 from ..job._ancestors import enclosing_schedulers
@@ -283,11 +284,10 @@ class Worker(WorkerTask):
             scheduler, notify_start, startable = run.scheduler, run.notify_start, line.startable
             needs_own_tasks, time_slice, clock = run.needs_own_tasks, run.time_slice, run.clock
             needs_own_tasks |= run.backend.isolation.gives_own_tasks
-            snapshot: Any = None
             # An AbstractJob; the hot path also reads fields of Job.
             job: Any = None
             jobs_left, has_run_jobs = MAX_JOBS_IN_TURN, False
-            snapshot = run.backend.isolation.attach_current_task(worker)
+            snapshot: Any = run.backend.isolation.attach_current_task(worker)
             if snapshot and now >= lane.bounded_by.deadline:
                 # The loop has not yet said so.
                 lane.bounded_by.stop(StopReason.TIMEOUT)
@@ -310,10 +310,12 @@ class Worker(WorkerTask):
                         continue
                     jobs_left = MAX_JOBS_IN_TURN
                 # ---- take the next job that may start
-                is_limited = line.places is not None
+                is_limited = may_admit_more = line.places is not None
                 if is_limited and (line.passes_on or not startable):
                     if (job := line.take()) is None:
                         break
+                    # First in, first out, `take` has admitted all that can start.
+                    may_admit_more = not isinstance(line.places, FifoPlaces)
                 elif startable:
                     job = startable.popleft()
                     if job._state is not SCHEDULED:
@@ -334,7 +336,7 @@ class Worker(WorkerTask):
                     worker.stop_searching()
                 if not is_plain and job._options.forever:
                     lane.prepare_for_forever_job(worker)
-                elif not lane.searchers and (startable or is_limited):
+                elif not lane.searchers and (startable or may_admit_more):
                     lane.ensure_searcher()
                 # ---- run it
                 jobs_left -= 1
@@ -372,7 +374,7 @@ class Worker(WorkerTask):
                     await worker._settle_other(job, awaitable, value, error, now)
                     awaitable = value = error = None
                 # ---- where a policy or priorities decide, let all else end that ends in this turn
-                if is_limited and line.order and not (run.is_ending or snapshot.is_same_iteration()):
+                if is_limited and line.order and not (run.phase._is_ending or snapshot.is_same_iteration()):
                     worker.start_searching()
                     worker.job = awaitable = value = None
                     worker.woken_in_turn = time_slice.turn_number
@@ -499,7 +501,7 @@ class Lane:
     A run has one for all its jobs but clean-up jobs, and one for these.
     """
 
-    # Whether it is that of the clean-up jobs; the phase `CleanUp` is one.
+    # Whether its jobs are clean-up jobs: only `CleanUp` is such a lane.
     is_clean_up = False
     group: WorkerGroup
     # Has the deadline of these workers: the clean-up phase, or the run with the earliest deadline among this run and
@@ -509,7 +511,8 @@ class Lane:
     def __init__(self, run: Run, line: Line) -> None:
         self.run = run
         self.line: Final = line
-        # Whether no worker may take another job.
+        # Whether no worker may take another job; of the lane of a run, whether the run is STOPPING. It is no property,
+        # because each worker asks three times.
         self.is_closed = False
         self.searchers = 0
         self.alive: Final[dict[Worker, None]] = {}
@@ -589,8 +592,7 @@ class Lane:
         """Remove a worker, and replace it if needed. An error on the way ends the run, which does not wait for it."""
         try:
             run, time_slice, line = self.run, self.run.time_slice, self.line
-            if worker.is_searching:
-                worker.stop_searching()
+            worker.stop_searching()
             if worker.task_snapshot is None and worker in time_slice.spawned:
                 # It has not begun.
                 time_slice.spawned.remove(worker)

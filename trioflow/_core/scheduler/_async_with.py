@@ -72,7 +72,7 @@ class OpenBlock(Part):
             self._can_begin_event.set()
 
     def is_busy(self) -> bool:
-        return self._is_open and not self._run.is_ending
+        return self._is_open and not self._run.phase._is_ending
 
     async def _run_scheduler(self) -> None:
         try:
@@ -102,7 +102,7 @@ class OpenBlock(Part):
 
         """
         run = self._scheduler._run
-        was_ending = run is None or run.is_ending
+        was_ending = run is None or run.phase._is_ending
         if run is not None:
             if error is not None:
                 run.stop(StopReason.CANCELLED)

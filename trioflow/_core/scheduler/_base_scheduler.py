@@ -1015,7 +1015,7 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
         if run.scheduler is not self:
             run.cancel_job(self)
             return
-        if not run.is_ending:
+        if not run.phase._is_ending:
             _failures.log_drain(self)
         run.steering.drain(run)
 
@@ -1334,7 +1334,7 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
         for scheduler, member in zip(schedulers, (job or self, *schedulers), strict=False):
             scheduler._was_awaited = True
             if (run := scheduler._run) is not None:
-                return is_over if job is None or not run.is_ending else _ending.will_not_start(run, job, member)
+                return is_over if job is None or not run.phase._is_ending else _ending.will_not_start(run, job, member)
             # But one around it may have another attempt.
             is_over = scheduler._state.is_settled or scheduler._is_closed
         # A nested one has one between two attempts, too.
@@ -1355,7 +1355,7 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
                 run.fate.culprit = self._counted_failures.first_member
         self._fate = run.fate
         self._run_times = run.began_at, run.clock()
-        self._run_steering = run.changes
+        self._run_steering = _steering.SteeringRecord(*map(tuple, run.changes))
         self._run = None
         self._record_end()
 

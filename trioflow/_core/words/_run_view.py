@@ -120,7 +120,7 @@ def last_run(scheduler: BaseScheduler) -> object:
 def run_steering(scheduler: BaseScheduler) -> SteeringRecord:
     """Return when the last run of a scheduler was paused, and its numbers of slots if they have changed."""
     run = scheduler._run
-    return scheduler._run_steering if run is None else run.changes
+    return scheduler._run_steering if run is None else SteeringRecord(*map(tuple, run.changes))
 
 
 @final
