@@ -656,6 +656,25 @@ class Generator:
         jobs.append(replace(self.actor(forever=False), bodies=((Nap(20.0 + self.duration()),),)))
         return replace(drawn, root=with_jobs(drawn.root, jobs, []), steers=(*drawn.steers, *steers), killed_at=None)
 
+    def tries_services_again(self, drawn: Scenario) -> Scenario:
+        """A group with a service, a job that uses it and a job that fails is tried again, or one of these is."""
+        started = {"service": True, "forever": True, "critical": None, "run_if": "succeeded"}
+        bodies = tuple((*self.actor(first=3).bodies[0], Started(), Nap(math.inf)) for _ in range(3))
+        if self.random.random() < 0.4:
+            bodies = ((Nap(self.duration(3)), *[Started()] * (self.random.random() < 0.5), Fail()), *bodies)
+        service = replace(self.actor(**started, linger=self.duration(2) * (self.random.random() < 0.4)), bodies=bodies)
+        user = self.actor(first=4, requires=(service.name,), settled=(), critical=None)
+        fails = [(Nap(self.duration(3)), Fail())] * self.random.randint(0, 3)
+        job = replace(self.actor(critical=None), bodies=(*fails, (Nap(self.duration(3)),)))
+        group = Group(**self.common([]) | {"forever": False, "critical": None}, jobs=(service, user, job))
+        names = [self.random.choice((group, service, user, job)).name for _ in range(self.random.randint(1, 4))]
+        tries = tuple((self.duration(20), Steer(name, "try_again")) for name in names)
+        cancels = ((self.duration(6), self.random.choice((service, user)).name),) * (self.random.random() < 0.3)
+        last = replace(self.actor(forever=False), bodies=((Nap(24.0 + self.duration()),),))
+        root = with_jobs(drawn.root, [group, last], [])
+        drawn = replace(drawn, root=root, cancels=(*drawn.cancels, *cancels), killed_at=None)
+        return replace(drawn, steers=(*drawn.steers, *tries))
+
     def tries_what_was_cancelled(self, drawn: Scenario) -> Scenario:
         """A job that was cancelled alone is tried again in a group that is drained."""
         job = self.actor(first=12, critical=None)
@@ -833,6 +852,7 @@ MEETINGS = {
     "learns a duration": Generator.learns_a_duration,
     "drops failures": Generator.drops_failures,
     "retries after trying again": Generator.retries_after_trying_again,
+    "tries services again": Generator.tries_services_again,
     "tries what was cancelled": Generator.tries_what_was_cancelled,
     "holds": Generator.holds,
     "pauses as jobs start": Generator.pauses_as_jobs_start,

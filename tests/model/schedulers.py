@@ -152,6 +152,10 @@ class ModelScheduler(ModelJob):
         self.show_life()
         self.open_due_turns()
         self.make_ready(sorted(self.jobs, key=lambda job: not job.waits_for and job.judge()[0] != "SCHEDULED"))
+        if self.plan.enough is not None and len(self.winners) >= self.plan.enough:
+            # It was decided before it was tried again, and did not complete: a cancellation came while others unwound.
+            self.decided, self.reason = True, "COMPLETED"
+            self.stop("COMPLETED")
         self.move()
 
     # ---- trying again
@@ -230,7 +234,7 @@ class ModelScheduler(ModelJob):
                 self.world.jobs.update({one.name: one for one in everything(old) if one is not old})
         line = self.competitors()
         self.kept_winners = sorted((job for job in kept if job in line), key=lambda job: job.settled_as)
-        self.winners = [*self.kept_winners]
+        self.winners = self.kept_winners[: self.plan.enough]
         return kept
 
     def to_repeat(self, before: Sequence[ModelJob]) -> set[str]:
@@ -821,7 +825,13 @@ class ModelScheduler(ModelJob):
         rivals = [one for one in self.competitors() if isinstance(one, ModelScheduler) and one is not job]
         is_open = any(one.finished == self.world.now or (one.under_way and one.is_over()) for one in rivals)
         admit_all(self.world)
-        if is_open or any(one.parent in rivals for one in self.world.admitted):  # it may be over as soon as that starts
+        # A rival may be over as soon as what is in it starts. A group that ends as jobs in it have just begun takes
+        # some turns, in which others start.
+        took_no_time = any(one.began_attempt == self.world.now for one in everything(job) if one is not job)
+        starters = [*rivals, self] if took_no_time else rivals
+        if is_open or any(
+            one.parent in starters for one in self.world.admitted
+        ):  # it may be over as soon as that starts
             self.world.doubt("a group of a First ends as another decides")
         self.stop(reason)
 
@@ -1468,6 +1478,14 @@ def next_job(world: World, only: ModelScheduler | None = None) -> ModelJob | Non
             for key, when, its_key, taker in takers
         ):
             world.doubt("jobs of two schedulers become ready at one instant")
+        began_now = [
+            taker for key, when, its_key, taker in takers if key == its_key and when == taker.began == world.now
+        ]
+        # Those that had run for some time.
+        ended = [one for one in world.jobs.values() if one.finished == world.now and 0 <= one.began_attempt < world.now]
+        if len(ended) > 1 and any(taker is not group for taker in began_now):
+            # Its run takes some turns to begin, in which what the second of them gives back may let others start.
+            world.doubt("a nested scheduler takes no time")
         if not missing:
             world.mark("reservation")
         if missing and max(missing.values()) < world.next_start:
