@@ -397,7 +397,7 @@ def test_the_error_names_a_value_lost_with_a_closed_client() -> None:
     """After the client is closed, values left on its cluster are lost, and the error names the job."""
     from distributed import Client, LocalCluster
 
-    with LocalCluster(n_workers=1, processes=False, dashboard_address=None) as cluster:
+    with LocalCluster(n_workers=1, processes=False, dashboard_address=":0") as cluster:
         with Client(cluster, set_as_default=False) as own:
             first = ProcessJob(bodies.add, 1)
             last = ProcessJob(bodies.add, first, 1)
@@ -451,7 +451,7 @@ def test_a_job_on_a_cluster_without_workers_waits_for_one(backend: str) -> None:
     from distributed import Client, LocalCluster
 
     with (
-        LocalCluster(n_workers=0, processes=False, dashboard_address=None) as cluster,
+        LocalCluster(n_workers=0, processes=False, dashboard_address=":0") as cluster,
         Client(cluster, set_as_default=False) as own,
     ):
         job = ProcessJob(bodies.add, 1)
@@ -471,7 +471,7 @@ def test_a_cluster_may_grow_and_shrink_during_a_run(backend: str) -> None:
     from distributed import Client, LocalCluster
 
     with (
-        LocalCluster(n_workers=2, processes=False, threads_per_worker=1, dashboard_address=None) as cluster,
+        LocalCluster(n_workers=2, processes=False, threads_per_worker=1, dashboard_address=":0") as cluster,
         Client(cluster, set_as_default=False) as own,
     ):
         first = [ProcessJob(bodies.add, number) for number in range(6)]

@@ -24,7 +24,7 @@ from trioflow.view.text._symbols import durations_in_column
         (0.9995, "1 s"),
         (0.9999, "1 s"),
         (1.2345, "1.23 s"),
-        (9.995, "10 s"),
+        (9.9951, "10 s"),
         (9.999, "10 s"),
         (10.27, "10.3 s"),
         (59.94, "59.9 s"),
