@@ -19,6 +19,7 @@ from trioflow.cli._commands import COMMANDS
 from trioflow.view.text._symbols import escape_formula
 
 from ..cli.command_line import trioflow
+from ..places import patiently
 from .process import batch, meanwhile, refusal
 
 pytestmark = pytest.mark.usefixtures("plain_shell")
@@ -242,13 +243,15 @@ def test_plus_sign_before_the_job_log_appends_to_it() -> None:
     assert commands() == ["echo a", "echo a"]
 
 
+@patiently(0.01, 0.1, 0.6)
 def test_command_that_ends_slowly_after_a_halt_is_not_reported_as_stuck(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, unit: float
 ) -> None:
     """When a command ended slowly after a halt, the engine once logged that a "slot" was stuck."""
-    monkeypatch.setattr("trioflow._core.run._standstill.STUCK_REPORT_DELAY", 0.01)
-    slow = "trap 'sleep 0.1; exit' TERM; touch here; while :; do sleep 0.01; done"
-    done = batch("-j2", "--halt", "now,fail=1", ":::", slow, "until [ -e here ]; do sleep 0.001; done; exit 3")
+    caplog.clear()
+    monkeypatch.setattr("trioflow._core.run._standstill.STUCK_REPORT_DELAY", unit)
+    slow = f"trap 'sleep {1.5 * unit}; exit' TERM; touch here{unit}; while :; do sleep 0.01; done"
+    done = batch("-j2", "--halt", "now,fail=1", ":::", slow, f"until [ -e here{unit} ]; do sleep 0.001; done; exit 3")
     assert (done.exit_code, caplog.messages) == (3, [])
 
 

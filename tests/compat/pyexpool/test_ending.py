@@ -16,7 +16,7 @@ from trioflow.compat.pyexpool import ExecPool, Job, Task
 
 from ...jobs.posix.process_trees import TREE, Watched, until_there
 from ...jobs.posix.process_trees import watched as watched
-from ...places import PATIENCE
+from ...places import PATIENCE, patiently
 from .pools import Notes, program
 
 LOOP = ("sh", "-c", TREE)
@@ -161,12 +161,14 @@ def test_callbacks_of_terminated_jobs_may_not_execute_others(watched: Watched) -
     assert watched.alive() == []
 
 
+@patiently(0.01, 0.1, 0.6)
 def test_a_job_that_ends_slowly_causes_no_warning(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, unit: float
 ) -> None:
     """When a job ended slowly, the engine once warned, with frames of trioflow, not to swallow cancellations."""
-    monkeypatch.setattr("trioflow._core.run._standstill.STUCK_REPORT_DELAY", 0.01)
-    slow = "trap 'sleep 0.1; exit' TERM; touch here; while :; do sleep 0.01; done"
+    caplog.clear()
+    monkeypatch.setattr("trioflow._core.run._standstill.STUCK_REPORT_DELAY", unit)
+    slow = f"trap 'sleep {1.5 * unit}; exit' TERM; touch here; while :; do sleep 0.01; done"
     pool = ExecPool(1)
     pool.execute(Job("slow", workdir=tmp_path, args=("sh", "-c", slow)))
     until_there(tmp_path / "here")
