@@ -980,6 +980,12 @@ class ModelScheduler(ModelJob):
             job.has_awaited_failure and job.finished == self.world.now for job in self.jobs
         ):
             self.world.doubt("a scheduler stops for what a job has awaited")  # as what follows that job starts
+        if (
+            culprit is not None
+            and culprit.is_service
+            and any(job.began_attempt == self.world.now for job in self.running)
+        ):
+            self.world.doubt("a service fails as jobs that require it start")
         self.stopping, self.phase, self.why_stopped = True, "telling", reason
         if self.reason is None:
             self.reason, self.culprit = reason, None if culprit is None else culprit.name

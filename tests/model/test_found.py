@@ -1131,6 +1131,16 @@ OPEN = {
         ),
         cancels=((6.5, "group"),),
     ),
+    "a service fails as jobs that require it start": Scenario(
+        root=Group(
+            name="root",
+            jobs=(
+                Leaf(name="service", forever=True, service=True, bodies=((Nap(3.1), Started(), Fail()),)),
+                Leaf(name="user", requires=("service",), bodies=((Nap(1.4),),)),
+            ),
+            critical_jobs=True,
+        )
+    ),
 }
 """Scenarios whose outcome the contract leaves open in one instant, by what the model says about them."""
 
