@@ -225,6 +225,26 @@ def test_equal_lines_of_the_log_are_one_that_opens(backend: Any) -> None:
     paged(backend, use, jobs)
 
 
+def test_a_row_of_several_says_whose_message_it_shows(backend: Any) -> None:
+    """The error of one job was once shown as that of three."""
+
+    async def bad(number: int) -> None:
+        raise OSError(f"broken {number // 2}")
+
+    jobs = [Job(bad, number, label=f"bad {number}") for number in range(4)]
+
+    def use(page: Page) -> None:
+        state = until(page, lambda state: state["settled"] == 4)
+        [failure] = state["failed"]
+        assert failure[3] == "the first: OSError: broken 0"
+        [line] = page.log("")["lines"]
+        assert line[5].startswith("the last: failed: OSError: broken ")
+        [line] = page.log("broken 0")["lines"]
+        assert line[5].startswith("failed: OSError: broken 0")
+
+    paged(backend, use, jobs)
+
+
 def test_the_members_of_a_first_are_listed(backend: Any) -> None:
     """They count as one job, and are found all the same: by name, and from the panel of the `First`."""
     members = [Job(anyio.sleep_forever, label=label) for label in ("near", "far")]

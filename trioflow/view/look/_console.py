@@ -283,7 +283,9 @@ def _failure_row(run: WatchedRun, group: list[JobFacts]) -> list[Any]:
     first, failure = group[0].span, group[0].failure
     assert failure is not None
     tag = {True: "critical", None: "", False: "tolerated"}[first.critical]
-    text = printable(" · ".join(filter(None, (failure.headline, _last_line(group[0].command)))))
+    # Similar failures need not be equal.
+    text = "the first: " * (len({one.failure and one.failure.headline for one in group}) > 1)
+    text += printable(" · ".join(filter(None, (failure.headline, _last_line(group[0].command)))))
     keys, place = [one.span.number for one in group], printable(place_text(failure))
     return [first.number, len(group), run.names_of(keys), text, tag, place, keys[:MAX_RETRIED]]
 
