@@ -230,7 +230,7 @@
       isHidden: !failed.length,
     }),
     waiting: ({ waiting, unexplained, idle, ended }) => {
-      const notes = [unexplained && `and ${unexplained} more, not looked at`, idle && `${idle} ${idle === 1 ? "waits" : "wait"} for other jobs to end`].filter(Boolean);
+      const notes = [unexplained && `and ${unexplained} more, not looked at`, idle && `${idle} ${idle === 1 ? "is" : "are"} not ready yet`].filter(Boolean);
       return {
         rows: waiting.map(([key, job, count, name, text]) => ({ key, style: "scheduled", name, job, count, text, which: count > 1 ? `wait ${key}` : "" })),
         note: notes.join(" · "),
