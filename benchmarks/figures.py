@@ -26,7 +26,7 @@ LIMITS: Final[dict[tuple[str, str], float]] = {
     ("no-op, trio", "layered"): 0.6,
     ("no-op, asyncio", "wide"): 0.5,
     ("checkpoint, trio", "wide"): 0.9,
-    ("checkpoint, asyncio", "wide"): 0.9,
+    ("checkpoint, asyncio", "wide"): 1.1,  # beside other work, 0.85 to 1.02
     ("window 16, no-op, trio", "wide"): 0.3,
     ("window 16, no-op, asyncio", "wide"): 0.4,
     ("no-op, asynciojobs", "layered"): 0.25,
