@@ -28,11 +28,11 @@ LIMITS: Final[dict[tuple[str, str], float]] = {
     ("checkpoint, trio", "wide"): 0.9,
     ("checkpoint, asyncio", "wide"): 1.1,  # beside other work, 0.85 to 1.02
     ("window 16, no-op, trio", "wide"): 0.3,
-    ("window 16, no-op, asyncio", "wide"): 0.4,
+    ("window 16, no-op, asyncio", "wide"): 0.5,
     ("no-op, asynciojobs", "layered"): 0.25,
     ("memory of a waiting job, beside gather of tasks", "asyncio"): 0.55,
     ("timeout, no-op", "trio"): 1.2,
-    ("chains in a window, checkpoint", "trio"): 0.75,
+    ("chains in a window, checkpoint", "trio"): 0.85,
     ("different needs: a job of many beside one of few", "trio"): 2.5,
     ("memory of many keys beside few", "trio"): 1.2,
     ("workflows on a virtual clock, beside gather by levels", "asyncio"): 0.85,
