@@ -56,7 +56,7 @@ ROOMS: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
     "words": ("trioflow/_core/words", (*ENGINE, *VIEWS)),
     "run": (
         "trioflow/_core/run",
-        (*ENGINE, *VIEWS, *KINDS, "tests/journal/test_restoring.py", "tests/journal/test_budgets.py"),
+        (*ENGINE, *VIEWS, *KINDS, *(f"tests/journal/test_{name}.py" for name in ("restoring", "budgets", "growing"))),
     ),
     "adaptive": ("trioflow/_adaptive.py", ("tests/run/test_adaptive.py", "tests/laws")),
     "admission": ("trioflow/_core/admission", (*ENGINE, *VIEWS, "tests/journal/test_budgets.py")),

@@ -286,6 +286,25 @@ def test_scheduler_that_keeps_no_jobs_drops_jobs_added_by_a_job(
     assert max(alive) <= 2 + kept
 
 
+def test_a_failed_job_that_is_kept_keeps_no_jobs_that_come_after_it(virtual: Virtual) -> None:
+    """With `keep_jobs=False`, a failure that counts keeps its job, but none of the jobs that require it settled."""
+
+    alive: list[int] = []
+
+    async def main() -> None:
+        async with Scheduler(keep_jobs=False) as s:
+            s.add(failed := Job(nap, "no number"))
+            await failed.wait_settled()
+            users = [weakref.ref(s.add(Job(use).requires(failed, settled=True))) for _ in range(3)]
+            await anyio.sleep(1)
+            gc.collect()
+            alive.append(sum(user() is not None for user in users))
+
+    with pytest.raises(ExceptionGroup):
+        virtual(main)
+    assert alive == [0]
+
+
 def test_services_of_a_scheduler_that_keeps_no_jobs_end_although_what_they_require_was_dropped(
     virtual: Virtual,
 ) -> None:

@@ -146,3 +146,16 @@ def test_a_service_failure_is_raised_in_a_user_that_starts_later(virtual: Virtua
     assert virtual(timed, Scheduler(service, others, client, jobs_window=2)) == (False, 2)
     assert (service.state, client.state) == (FAILED if how == "fails" else CANCELLED, FAILED)
     assert type(client.raised_exception()) is (Flaw if how == "fails" else JobCancelled)
+
+
+def test_a_service_that_ends_starts_no_job_that_came_when_it_was_ready(virtual: Virtual) -> None:
+    """A job that is added while its service is ready waits for what else it requires, also if the service ends."""
+
+    async def brief(*, task_status: Any) -> None:
+        task_status.started()
+        await anyio.sleep(2)
+
+    service, slow = Service(brief), Job(nap, 3)
+    user = Job(nap, required=(service, slow))
+    assert virtual(Scheduler(service, slow, after(1, lambda: slow.scheduler.add(user))).co_run) is True
+    assert user.started_at == 3

@@ -38,7 +38,7 @@ from ..admission._resource import budgets_used
 from ..base._states import CANCELLED, FAILED, IDLE, REOPENABLE, SCHEDULED, JobState, RunPhase
 from ..base._text_forms import join_names, plural
 from ..job._errors import DROPPED, BudgetSpent, Failure, no_result_error, one_line_error, remedy_of
-from ..job._job import DEFAULT_OPTIONS, AbstractJob, is_scheduler, with_members
+from ..job._job import AbstractJob, is_scheduler, with_members
 from ..job._requirements import certainly_runs, decide
 from ._instruments import Part
 from ._worker import TURN_SECONDS
@@ -166,13 +166,12 @@ class RequirementCounts:
             successor._pending = pending
             if pending:
                 continue
-            options = successor._options
             if (
                 queued
                 or self.is_undecided
                 or successor._state is not IDLE
+                or successor._options.run_if == "failed"
                 or ((successor._inputs or not self.all_succeeded) and not certainly_runs(successor))
-                or (options is not DEFAULT_OPTIONS and (options.forever or options.run_if == "failed"))
             ):
                 queued.append(successor)
                 continue
