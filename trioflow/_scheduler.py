@@ -18,6 +18,7 @@ from ._core.job._option_descriptors import Option, set_docs_and_signature
 from ._core.parts import FirstRule, SettledFunction
 from ._core.run._instruments import Instrument, check_instruments
 from ._core.scheduler._base_scheduler import BaseScheduler
+from ._core.words._run_view import RunInProgress, runs_in_progress
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Generator, Iterable, Iterator, Mapping
@@ -99,14 +100,12 @@ class EndsOfJobs(Instrument):
         self._queue: Final = queue
         # Whether the iteration has ended before the run.
         self.is_unwanted = False
-        # The thread of the run, once there is a run to cancel.
-        self.thread_id: int | None = None
-        # Whether it has ended. Another run of the scheduler may follow.
-        self.is_over = False
+        # The run, once it can be cancelled.
+        self.run: RunInProgress | None = None
 
     def before_run(self, scheduler: Scheduler) -> None:
         """Cancel the run if the iteration has ended before. Each thread writes first, and then asks the other."""
-        self.thread_id = threading.get_ident()
+        self.run = next(run for run in runs_in_progress() if run.scheduler is self._scheduler)
         if self.is_unwanted:
             self._scheduler.cancel()
 
@@ -114,15 +113,17 @@ class EndsOfJobs(Instrument):
         if scheduler is self._scheduler:
             self._queue.put((job, job.finished_at))
 
-    def run_ended(self, run: object) -> None:
-        """Let the iteration end."""
-        self.is_over = True
-        self._queue.put(None)
-
     def end(self) -> None:
-        """Cancel the run; if it has not begun, as it begins."""
+        """Cancel the run, unless it has ended; if it has not begun, as it begins. Another run may have begun since.
+
+        Garbage collection may call this in the thread of the run, amid a step of it. So the loop cancels.
+        """
         self.is_unwanted = True
-        if self.thread_id is not None and not self.is_over:
+        if self.run is not None:
+            self.run.call_in_loop(self._cancel)
+
+    def _cancel(self) -> None:
+        if self.run is not None and not self.run.has_ended():
             self._scheduler.cancel()
 
 
@@ -345,23 +346,18 @@ class Scheduler(BaseScheduler):
         ends = EndsOfJobs(self, queue)
         others = check_instruments(options.get("instruments", ()), "instruments", repr(self.label))
         options["instruments"] = [*others, ends]
-        # The second one cancels.
-        threads = ThreadPoolExecutor(2, "trioflow run")
+        thread = ThreadPoolExecutor(1, "trioflow run")
         unended_iterations().add(ends)
         try:
-            run = threads.submit(contextvars.copy_context().run, lambda: self.run(**options))
-            run.add_done_callback(ends.run_ended)
+            run = thread.submit(contextvars.copy_context().run, lambda: self.run(**options))
+            run.add_done_callback(lambda _: queue.put(None))
             for job, finished_at in iter(queue.get, None):
                 if job.finished_at == finished_at:
                     # Otherwise, it is tried again.
                     yield job
-        except BaseException:
-            if not ends.is_over:
-                # Not in this thread: garbage collection may close the generator in that of the run, amid a step of it.
-                threads.submit(ends.end)
-            raise
         finally:
-            threads.shutdown(wait=threading.get_ident() != ends.thread_id)
+            ends.end()
+            thread.shutdown(wait=ends.run is None or ends.run.thread_id != threading.get_ident())
         run.result()
 
     # In the annotations below, `list` is this method: methods that return lists of jobs belong in BaseScheduler.

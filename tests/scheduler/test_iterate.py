@@ -31,6 +31,7 @@ from trioflow import (
     current_scheduler,
     job,
 )
+from trioflow.abc import Instrument
 
 from ..places import PATIENCE
 from ..pythons import python
@@ -350,6 +351,36 @@ def test_an_iteration_whose_run_is_over_ends_no_other_run(backend: Any) -> None:
     first.close()  # type: ignore[attr-defined]
     assert len(list(second)) == 1
     assert scheduler.stop_reason is StopReason.COMPLETED
+
+
+def test_an_iteration_ends_no_run_that_begins_before_its_thread_has_ended(backend: Any) -> None:
+    """The scheduler runs again while the instruments of the run before are called for its end."""
+    has_come, is_over, may_end = threading.Event(), threading.Event(), threading.Event()
+    may_end.set()
+
+    class RunsAgain(Instrument):
+        def after_run(self, scheduler: Scheduler) -> None:
+            has_come.wait(PATIENCE)
+            may_end.clear()
+            iterations.append(scheduler.iterate(backend=backend))
+            next(iterations[1])
+            iterations[0].close()
+            is_over.set()
+
+    scheduler = Scheduler(Job(give, 1, label="a"), ThreadJob(may_end.wait, PATIENCE, label="b"))
+    iterations: list[Any] = [scheduler.iterate(backend=backend, instruments=[RunsAgain()])]
+    next(iterations[0])
+    has_come.set()
+    assert is_over.wait(PATIENCE)
+    try:
+        while len(threads_of_runs()) > 1:  # what would cancel has done so
+            time.sleep(0.001)
+        assert scheduler.is_running()
+    finally:
+        may_end.set()
+    assert labels(iterations[1]) == ["b"]
+    assert scheduler.stop_reason is StopReason.COMPLETED
+    join_threads()
 
 
 @pytest.mark.parametrize("where", ["in its body", "as it waits"])

@@ -820,7 +820,9 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
                     _failures.raise_failures(self, check == "first")
                 raise
             finally:
-                self._run = None
+                if self._run is run:
+                    # Otherwise, another thread may have begun the next run.
+                    self._run = None
                 if pool is not None:
                     pool._leave(self)
                 if outer_worker is not None:
