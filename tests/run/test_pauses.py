@@ -394,6 +394,27 @@ def test_a_pause_from_another_thread(virtual: Virtual) -> None:
     assert job.started_at == 3.5
 
 
+@pytest.mark.parametrize("word", ["pause", "resume", "drain"])
+def test_a_word_from_another_thread_means_the_attempt_in_which_it_is_heard(virtual: Virtual, word: str) -> None:
+    """The attempt in which the other thread has asked is over when the loop hears it."""
+
+    async def fail_once() -> None:
+        if group.attempts == 1:
+            if word == "resume":
+                group.pause()
+            with ThreadPoolExecutor(1) as threads:
+                threads.submit(getattr(group, word)).result()
+            raise OSError
+
+    group = Scheduler(Job(fail_once, critical=True), label="group", retry=Retry(1, first=1), critical=False)
+    seen = []
+    watch = Job(at, 0.5, lambda: seen.append(group.is_paused), nothing_now, lambda: group.resume() if seen[0] else None)
+    scheduler = Scheduler(group, watch)
+    virtual(scheduler.co_run)
+    assert seen == [word == "pause"]
+    assert (group.attempts, group.state) == ((1, JobState.CANCELLED) if word == "drain" else (2, JobState.SUCCEEDED))
+
+
 def nothing_now() -> None:
     """Let a second pass."""
 

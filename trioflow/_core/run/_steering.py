@@ -124,8 +124,6 @@ class Steering:
             by: who asks, in words for views and the log, or "" for the program itself.
 
         """
-        # It may have begun since another thread has asked.
-        run = scheduler._run or run
         takes_it = scheduler is run.scheduler and not run.phase._is_ending
         if is_paused is (scheduler in self.pauses):
             if takes_it and not is_paused:

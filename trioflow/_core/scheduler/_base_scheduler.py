@@ -1012,8 +1012,6 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
         self._steer(self.drain, self._scheduler or self, self._drain)
 
     def _drain(self, run: Run) -> None:
-        # It may have begun since another thread has asked.
-        run = self._run or run
         if run.scheduler is not self:
             run.cancel_job(self)
             return
@@ -1117,9 +1115,14 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
         if around._keeps(word):
             return
         if run is not None and (run is self._run or run is around._run or around is outermost_scheduler(self)):
-            run.steering.call(run, functools.partial(act, run), call_text)
+            run.steering.call(run.outermost(), functools.partial(self._act, act), call_text)
         elif not self._has_ended_elsewhere():
             raise RuntimeError(f"{call_text}: it is not running")
+
+    def _act(self, act: Callable[[Run], None]) -> None:
+        # Only now: since another thread has asked, an attempt may have ended, and the next may have begun.
+        if (run := self._run_around()) is not None:
+            act(run)
 
     @property
     def is_paused(self) -> bool:
