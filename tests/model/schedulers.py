@@ -1098,6 +1098,9 @@ class ModelScheduler(ModelJob):
         self.doubt_awaits()
         groups = [job for job in self.running if isinstance(job, ModelScheduler)]
         inside = [job for group in groups for job in group.running]
+        for group in self.jobs:  # what a cancelled job had may have been all that was missing
+            if isinstance(group, ModelScheduler) and group.plan.forever and group.finished == self.world.now:
+                inside += everything(group)
         is_left = any(job.finished == self.world.now for job in self.jobs)  # what it had may let others start
         may_start = is_left and any(group.queue for group in groups)
         if may_start or any(job.began_attempt == self.world.now or job.is_tied for job in inside):
