@@ -973,10 +973,17 @@ PLANTS: Final = (
     ),
     Plant(
         "gives-up-early",
-        f"{RUN}/_run_pools.py",
+        f"{JOB}/_job.py",
         "the throttles before a failure count for the time in which a job has only been throttled",
-        "if attempt.began >= last_failure), math.inf)",
-        "), math.inf)",
+        "        self.throttled_since = None\n",
+        "",
+    ),
+    Plant(
+        "gives-up-again",
+        f"{RUN}/_requirement_counts.py",
+        "the throttles before `try_again()` count for the time in which a job has only been throttled",
+        "extras.restoration = extras.throttled_since = None",
+        "extras.restoration = None",
     ),
     Plant(
         "order-added",

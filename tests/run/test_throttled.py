@@ -396,3 +396,23 @@ def test_a_rate_gives_up_by_the_throttles_since_the_last_failure(virtual: Virtua
     job = Job(ask_all, needs={"api": 1}, retry=Retry(2, first=0, on=OSError))
     assert virtual(Scheduler(job, pool=Pool(api=Rate(requests=100, per=1, give_up=3))).co_run)
     assert calls == [0, 1, 3, 4, 5]
+
+
+def test_a_rate_gives_up_by_the_throttles_since_the_job_was_tried_again(virtual: Virtual) -> None:
+    """The job was cancelled alone as it waited for the end of a throttle, long before."""
+
+    async def ask() -> None:
+        calls.append(anyio.current_time())
+        if len(calls) < 3:
+            raise Throttled("api", after=1)
+
+    async def steer() -> None:
+        await anyio.sleep(0.5)
+        job.cancel()
+        await anyio.sleep(9.5)
+        job.try_again()
+
+    calls: list[float] = []
+    job = Job(ask, needs={"api": 1})
+    assert virtual(Scheduler(job, Job(steer), pool=Pool(api=Rate(requests=100, per=1, give_up=3))).co_run)
+    assert calls == [0, 10, 11]

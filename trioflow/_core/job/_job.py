@@ -110,6 +110,7 @@ class RunExtras:
     fraction: float | None = None  # the fraction of its work that the job has reported as done
     time_limit: Any = None  # the `TimeLimit` of the current call, if the job has an `idle_timeout`, or is a service
     throttlings: tuple[Throttling, ...] = ()
+    throttled_since: float | None = None  # when the first of the last attempts began, which were all throttled
     machine_waits: tuple[tuple[float, float], ...] = ()  # the beginning and end of each wait for the machine
     grant: Any = None  # the resources of the job, a `Grant`
     runs_once = False  # whether no later run of the scheduler can reach the job
@@ -131,6 +132,7 @@ class RunExtras:
     ) -> None:
         """Count another attempt, after a backoff. The last ended with `error`; None is success."""
         self.retry_count += 1
+        self.throttled_since = None
         self.earlier_seconds += ended - began
         text = "" if error is None else _errors.one_line_error(error)
         attempt = FailedAttempt(self.retry_count, began, ended, text, ended + backoff, had_settled)

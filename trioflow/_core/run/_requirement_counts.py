@@ -248,7 +248,7 @@ def put_back(job: AbstractJob[Any], now: float) -> None:
     if extras is not None:
         extras.earlier_retries, extras.is_untold = extras.retry_count, False
         extras.ready_at = extras.fraction = extras.grant = extras.time_limit = extras.backoff_until = None
-        extras.restoration = None
+        extras.restoration = extras.throttled_since = None
     job._reset()
     job._extras = extras or job._extras
 

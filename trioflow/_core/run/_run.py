@@ -564,6 +564,8 @@ class Run:
             resources, push = self.pools.resolve(job), self.line.push_throttled
             closed = tuple((each.key, resources[each.key].cooldown.ends_at) for each in verdict.throttles)
             extras.throttlings += (Throttling(began, now, closed),)
+            if extras.throttled_since is None:
+                extras.throttled_since = began
             if self.open_lane.is_clean_up:
                 until = max(ends_at for _, ends_at in closed)
         else:

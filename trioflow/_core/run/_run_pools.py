@@ -5,7 +5,6 @@ The package `admission` decides when a job gets its resources.
 
 from __future__ import annotations
 
-import math
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
@@ -157,9 +156,8 @@ def _find_taken(job: AbstractJob[Any], name: str) -> tuple[Resource, Any] | None
 
 def _gives_up(job: AbstractJob[Any], resources: Iterable[Resource]) -> bool:
     """Return whether a throttled job has only been throttled for as long as its rates allow (`Rate(give_up=)`)."""
-    extras, started_at = job._ensure_extras(), job._started_at
-    assert started_at is not None
-    last_failure = extras.failed_attempts[-1].ended if extras.failed_attempts else -math.inf
-    first = next((attempt.began for attempt in extras.throttlings if attempt.began >= last_failure), math.inf)
+    since, started_at = job._ensure_extras().throttled_since, job._started_at
+    if since is None or started_at is None:
+        return False
     limits = [resource.settings.give_up for resource in resources if isinstance(resource, RateResource)]
-    return any(limit is not None and started_at - first >= limit for limit in limits)
+    return any(limit is not None and started_at - since >= limit for limit in limits)
