@@ -11,10 +11,9 @@ import anyio
 
 from trioflow import CommandJob, Job, LocalNode, ProcessJob, Scheduler, SshJob, ThreadJob
 
+from ..places import patiently
 from .posix.process_trees import until_there
 from .process.process_bodies import give_signs
-
-IDLE = 0.5
 
 SIGNS = """
     echo begun; touch {0}/begun-{1}; while ! test -e {0}/held; do sleep 0.02; done
@@ -22,7 +21,10 @@ SIGNS = """
 """
 
 
-def test_a_sign_of_life_while_the_event_loop_is_blocked_prevents_the_idle_timeout(backend: str, tmp_path: Path) -> None:
+@patiently(0.5, 5, 50)
+def test_a_sign_of_life_while_the_event_loop_is_blocked_prevents_the_idle_timeout(
+    backend: str, tmp_path: Path, unit: float
+) -> None:
     """Signs of life while the event loop is blocked longer than `idle_timeout` keep jobs from being ended."""
 
     async def keep_alive(until: Callable[[], bool]) -> None:
@@ -35,22 +37,22 @@ def test_a_sign_of_life_while_the_event_loop_is_blocked_prevents_the_idle_timeou
 
     async def hold() -> None:
         await keep_alive(lambda: all((tmp_path / f"begun-{name}").exists() for name in names))
-        time.sleep(IDLE * 1.2)  # noqa: ASYNC251 - to hold the loop
+        time.sleep(unit * 1.2)  # noqa: ASYNC251 - to hold the loop
         (tmp_path / "held").touch()
         for name in names:
             until_there(tmp_path / f"sign-{name}")
 
     async def end() -> None:
-        await anyio.sleep(IDLE / 10)
+        await anyio.sleep(unit / 10)
         (tmp_path / "end").touch()
         await keep_alive(lambda: not any(job.is_running() for job in jobs))
 
     pipe = subprocess.PIPE
     jobs = [
-        ThreadJob(give_signs, tmp_path, "thread", idle_timeout=IDLE),
-        ProcessJob(give_signs, tmp_path, "process", idle_timeout=IDLE),
-        CommandJob(SIGNS.format(tmp_path, "command"), shell=True, stdout=pipe, idle_timeout=IDLE),
-        SshJob(LocalNode(), SIGNS.format(tmp_path, "node"), stdout=pipe, idle_timeout=IDLE),
+        ThreadJob(give_signs, tmp_path, "thread", idle_timeout=unit),
+        ProcessJob(give_signs, tmp_path, "process", idle_timeout=unit),
+        CommandJob(SIGNS.format(tmp_path, "command"), shell=True, stdout=pipe, idle_timeout=unit),
+        SshJob(LocalNode(), SIGNS.format(tmp_path, "node"), stdout=pipe, idle_timeout=unit),
     ]
     names = ["thread", "process", "command", "node"]
     holder = Job(hold)

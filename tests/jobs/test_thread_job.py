@@ -536,20 +536,21 @@ def test_on_cancel_is_not_called_if_the_function_has_not_begun(backend: str) -> 
     assert called == []
 
 
-def test_no_timeout_runs_while_a_job_waits_for_its_limiter(backend: str) -> None:
+@patiently(0.5, 5, 50)
+def test_no_timeout_runs_while_a_job_waits_for_its_limiter(backend: str, unit: float) -> None:
     """Its function had had a part of the time, or none of it; and the token is kept as long as a thread works."""
     held = Held()
 
     async def main() -> None:
         limiter = anyio.CapacityLimiter(1)
         first = ThreadJob(held, limiter=limiter, abandon_on_cancel=True)
-        late = ThreadJob(int, limiter=limiter, timeout=5 * SOON, idle_timeout=5 * SOON)
+        late = ThreadJob(int, limiter=limiter, timeout=unit, idle_timeout=unit)
 
         async def end() -> None:
             await held.until_entered()
             first.cancel()
             await first.wait_settled()
-            await anyio.sleep(8 * SOON)
+            await anyio.sleep(1.6 * unit)
             assert late.is_running()
             held.release.set()
 

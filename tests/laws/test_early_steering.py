@@ -19,6 +19,8 @@ import pytest
 from trioflow import Job, JobState, Scheduler, StopReason
 from trioflow.abc import Instrument
 
+from ..places import PATIENCE
+
 INSTANTS = 8
 """How many instants are drawn for each word, beside the first and the last."""
 
@@ -147,7 +149,7 @@ def test_a_resume_of_a_group_holds_though_the_group_begins_before_the_loop_hears
     # In one turn, the group begins after the job that steers it.
     begin = Job(steer)
     group = Scheduler(Job(anyio.sleep, 0), label="group", required=begin)
-    assert Scheduler(begin, group, timeout=5).run(backend=backend)
+    assert Scheduler(begin, group, timeout=PATIENCE).run(backend=backend)
 
 
 def test_an_early_pause_that_is_resumed_early_is_over(backend: Any) -> None:

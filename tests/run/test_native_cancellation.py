@@ -200,12 +200,13 @@ def test_cancelling_the_task_of_an_ending_cancels_neither_the_run_nor_its_caller
     cancelled: list[str] = []
 
     async def cancel_ending() -> None:
-        await asyncio.sleep(0.01)
-        for task in asyncio.all_tasks():
-            if task.get_coro().__name__ == "_wind_up":  # type: ignore[union-attr]
-                cancelled.append(task.get_name())
-                task.cancel()
-        await asyncio.sleep(0.01)
+        while not cancelled:
+            await asyncio.sleep(0)
+            for task in asyncio.all_tasks():
+                if task.get_coro().__name__ == "_wind_up":  # type: ignore[union-attr]
+                    cancelled.append(task.get_name())
+                    task.cancel()
+        await asyncio.sleep(60 if ending == "_clean_up" else 0.01)
 
     async def unwind() -> None:
         try:

@@ -272,7 +272,7 @@ def test_a_signal_that_does_not_interrupt_the_wait_of_the_loop_wakes_it(
             signal.pthread_kill(threading.get_ident(), signal.SIGUSR1)
             time.sleep(0.1)
         signal.pthread_kill(threading.get_ident(), number)
-        in_time.append(is_over.wait(4))  # the end of the thread would wake the loop, too
+        in_time.append(is_over.wait(PATIENCE))  # the end of the thread would wake the loop, too
 
     async def work() -> None:
         if has_own_handler and backend == "asyncio":

@@ -31,6 +31,7 @@ from trioflow import (
 )
 
 from ...bodies import nothing, run
+from ...places import patiently
 from .commands import PIPE, failure_of, python
 
 # --- result, label and arguments
@@ -455,12 +456,13 @@ def test_a_retry_repeats_only_after_the_given_exit_codes(backend: str, tmp_path:
 
 @pytest.mark.parametrize("limit", ["timeout", "idle_timeout"])
 @pytest.mark.parametrize("kind", [CommandJob, functools.partial(SshJob, LocalNode())])
-def test_a_timeout_says_what_the_command_had_written(backend: str, kind: Any, limit: str) -> None:
+@patiently(0.4, 4, 40)
+def test_a_timeout_says_what_the_command_had_written(backend: str, kind: Any, limit: str, unit: float) -> None:
     """What a hung command had written, and how it ended, was on the job alone: its error named neither."""
     line = "echo the test hung; echo why >&2; exec sleep 100"
     command = {} if kind is not CommandJob else {"shell": True}
-    job = kind(line, **command, **{limit: 0.4}, stdout=PIPE, stderr=PIPE, terminate_grace=0.1)
-    secret = kind(line, **command, timeout=0.4, stdout=PIPE, stderr=PIPE, terminate_grace=0.1, redact=True)
+    job = kind(line, **command, **{limit: unit}, stdout=PIPE, stderr=PIPE, terminate_grace=0.1)
+    secret = kind(line, **command, timeout=unit, stdout=PIPE, stderr=PIPE, terminate_grace=0.1, redact=True)
     run(backend, job, secret).debrief(file=(text := io.StringIO()))
     notes = job.raised_exception().__notes__
     assert notes[1:] == ["Its standard output ended with:\nthe test hung", "Its standard error ended with:\nwhy"]

@@ -45,8 +45,8 @@ def until_ended(job: CommandJob) -> None:
     os.waitid(os.P_PID, job.pid, os.WEXITED | os.WNOWAIT)
 
 
-def ended_by(how: str, commands: list[CommandJob], backend: str) -> Scheduler:
-    """Run endless commands, and end them in one of the ways of `ENDS` when all have started."""
+def ended_by(how: str, commands: list[CommandJob], backend: str, timeout: float) -> Scheduler:
+    """Run endless commands, and end them in one of the ways of `ENDS` when all have started, in `timeout` seconds."""
     scheduler = Scheduler(*commands, label="all")
 
     def end() -> None:
@@ -66,9 +66,9 @@ def ended_by(how: str, commands: list[CommandJob], backend: str) -> Scheduler:
 
     if how == "timeout":
         for job in commands:
-            job.timeout = 0.2
+            job.timeout = timeout
     elif how == "scheduler's timeout":
-        scheduler.timeout = 0.6 if len(commands) < 10 else 3
+        scheduler.timeout = timeout
     else:
         scheduler.add(Job(main, critical=True))
     scheduler.run(backend=backend)
@@ -85,14 +85,15 @@ STATES = {
 
 
 @pytest.mark.parametrize("how", ENDS)
+@patiently(0.4, 4, 40)
 def test_a_whole_process_tree_is_ended_for_every_reason(
-    backend: str, watched: Watched, tmp_path: Path, how: str
+    backend: str, watched: Watched, tmp_path: Path, how: str, unit: float
 ) -> None:
     """Whatever ends a job ends its whole process tree, even one that ignores SIGTERM or forks without end."""
     lines = [TREE, STUBBORN, FORKING]
     commands = [armed(line, tmp_path / str(number)) for number, line in enumerate(lines)]
     commands.append(armed(STUBBORN, tmp_path / "pipes", stdout=PIPE, stderr=subprocess.STDOUT))
-    scheduler = ended_by(how, commands, backend)
+    scheduler = ended_by(how, commands, backend, unit)
     assert watched.alive() == []
     assert ({job.state for job in commands}, scheduler.stop_reason) == ({STATES[how][0]}, STATES[how][1])
     signals = [job.last_result.signal for job in commands if job.last_result is not None]
@@ -106,10 +107,7 @@ def test_two_hundred_process_trees_are_ended_at_once(backend: str, watched: Watc
     commands = [
         sh((STUBBORN, STUBBORN, TREE, FORKING)[number % 4 if number < 20 else number % 3]) for number in range(200)
     ]
-    if how == "timeout":
-        for job in commands:
-            job.timeout = 3
-    ended_by(how, commands, backend)
+    ended_by(how, commands, backend, 3)
     assert watched.gone_in_time()
 
 
@@ -218,8 +216,16 @@ def test_a_timeout_ends_leftovers_and_fails_the_job(backend: str, watched: Watch
 
 def test_a_cancellation_ends_leftovers(backend: str, watched: Watched) -> None:
     """The end of a run does not wait for the grace of background processes."""
-    job = sh("sleep 1000 & exit 0", terminate_grace=1000)
-    run(backend, job, timeout=0.3)
+
+    async def cancel() -> None:
+        while not job.pid:  # noqa: ASYNC110 - it has no event
+            await anyio.sleep(0.01)
+        await anyio.sleep(0.1)  # now they are waited for
+        scheduler.cancel()
+
+    job = sh("sleep 1000 & exit 0", terminate_grace=1000, on_start=until_ended)
+    scheduler = Scheduler(job, Job(cancel))
+    scheduler.run(backend=backend)
     assert (job.state, watched.alive()) == (JobState.CANCELLED, [])
 
 

@@ -19,10 +19,12 @@ CPUS = sorted(os.sched_getaffinity(0))
 AFFINITY = "import os; print(sorted(os.sched_getaffinity(0)))"
 
 
-def test_pin_binds_each_slot_to_one_cpu(backend: str) -> None:
+def test_pin_binds_each_slot_to_one_cpu(backend: str, tmp_path: Path) -> None:
     """With `pin="slot"`, slot k runs on CPU k modulo the number of CPUs, and this program itself is not bound."""
     window = len(CPUS) + 1
-    jobs = [python(f"{AFFINITY}; import time; time.sleep(0.2)", stdout=PIPE, pin="slot") for _ in range(window)]
+    all_run = f"open('run', 'a').write('.')\nwhile os.path.getsize('run') < {window}: time.sleep(0.01)"
+    code = f"{AFFINITY}\nimport time\n{all_run}"
+    jobs = [python(code, stdout=PIPE, pin="slot", cwd=tmp_path) for _ in range(window)]
     after = python(AFFINITY, stdout=PIPE, pin="slot", required=jobs)
     run(backend, *jobs, after, jobs_window=window)
     expected = [[CPUS[number % len(CPUS)]] for number in range(window)]

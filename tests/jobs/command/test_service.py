@@ -214,10 +214,11 @@ def test_a_service_that_goes_into_the_background_fails(backend: Any) -> None:
 
 
 @pytest.mark.parametrize("code", [0, 1])
-def test_a_ready_service_that_dies_fails_at_once(backend: Any, code: int) -> None:
+def test_a_ready_service_that_dies_fails_at_once(backend: Any, tmp_path: Path, code: int) -> None:
     """A critical service that dies stops the run at once, although jobs that use it need not notice."""
-    service = shell(f"echo ready; sleep 0.2; echo 'I'' die'; exit {code}", ready=OutputLine("ready"), critical=True)
-    client = CommandJob(["sleep", "1000"], required=service)
+    line = f"echo ready; until test -e {tmp_path}/used; do sleep 0.01; done; echo 'I'' die'; exit {code}"
+    service = shell(line, ready=OutputLine("ready"), critical=True)
+    client = CommandJob(f"touch {tmp_path}/used; exec sleep 1000", shell=True, required=service)
     assert not Scheduler(service, client).run(backend=backend)
     error = service.raised_exception()
     assert "while it was in use" in str(error)

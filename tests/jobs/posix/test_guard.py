@@ -256,9 +256,9 @@ def test_the_guard_ignores_the_signals_of_a_terminal(backend: str, watched: Watc
 
     def bother(job: CommandJob) -> None:
         guard = the_guard()
-        for _ in range(1000):  # it needs its first millisecond; no terminal can reach it then, because of its session
-            if ignores_all(guard):
-                break
+        end = time.monotonic() + PATIENCE
+        while not ignores_all(guard):  # it needs its first millisecond; no terminal can reach it then: its session
+            assert time.monotonic() < end
             time.sleep(0.005)
         for number in numbers:
             os.kill(guard, number)

@@ -16,7 +16,7 @@ from trioflow.abc import AbstractJob, Instrument, propagate_env
 
 from ... import otel_bodies
 from ...bodies import run
-from ...places import PATIENCE
+from ...places import PATIENCE, patiently
 from . import executor_bodies as bodies
 
 
@@ -57,8 +57,9 @@ FUTURES = [LostFuture, FutureWithoutCancel, FutureWithFailingCancel]
 
 @pytest.mark.parametrize("new_future", FUTURES)
 @pytest.mark.parametrize("cause", ["timeout", "cancel", "timeout of the run", "interrupt"])
+@patiently(0.2, 2, 20)
 def test_a_call_that_its_engine_has_lost_holds_nothing_up(
-    backend: str, cause: str, new_future: Callable[[], Future[Any]], caplog: pytest.LogCaptureFixture
+    backend: str, cause: str, new_future: Callable[[], Future[Any]], caplog: pytest.LogCaptureFixture, unit: float
 ) -> None:
     """A timeout, `cancel()` and the end of the run let go of a call elsewhere, whatever its future says to a cancel."""
     lost = ProcessJob(pow, 2, 3, label="lost", processes=FarEngine(new_future))
@@ -71,7 +72,7 @@ def test_a_call_that_its_engine_has_lost_holds_nothing_up(
             raise KeyboardInterrupt
 
     lost.timeout = 0.05 if cause == "timeout" else None
-    scheduler = Scheduler(lost, Job(act), timeout=0.2 if cause == "timeout of the run" else None)
+    scheduler = Scheduler(lost, Job(act), timeout=unit if cause == "timeout of the run" else None)
     if cause == "interrupt":
         with pytest.raises(KeyboardInterrupt):
             scheduler.run(backend=backend)

@@ -17,7 +17,7 @@ from trioflow import Job, JobState, ProcessJob, Retry, Scheduler, StopReason
 from trioflow.jobs.process import _worker_main, _worker_pool
 
 from ...bodies import run
-from ...places import PATIENCE
+from ...places import PATIENCE, patiently
 from ...pythons import Python, python
 from ..posix.process_trees import Watched, until_there
 from ..posix.process_trees import watched as watched
@@ -150,16 +150,17 @@ from trioflow import Job, ProcessJob, Scheduler, ThreadJob
 from trioflow.abc import incidents_of
 from trioflow.jobs.process import _worker_pool
 
+UNIT = float(sys.argv[2])
 if __name__ != "__main__":
-    time.sleep(1.3)
-_worker_pool.REPORT_SECONDS = 1
+    time.sleep(1.3 * UNIT)
+_worker_pool.REPORT_SECONDS = UNIT
 
 def quick(number):
     return number + 1
 
 if __name__ == "__main__":
-    again = ProcessJob(quick, 1, timeout=1, retry=3)
-    alone = ProcessJob(quick, 2, timeout=1, forever=True)
+    again = ProcessJob(quick, 1, timeout=UNIT, retry=3)
+    alone = ProcessJob(quick, 2, timeout=UNIT, forever=True)
     def look():
         return again.state.name, scheduler.explain(again)
     looked = ThreadJob(look)
@@ -169,21 +170,22 @@ if __name__ == "__main__":
 """
 
 
-def test_no_timeout_runs_while_a_worker_imports_the_program(backend: str, tmp_path: Path) -> None:
+@patiently(1, 10)
+def test_no_timeout_runs_while_a_worker_imports_the_program(backend: str, tmp_path: Path, unit: int) -> None:
     """With a timeout shorter than the imports, no job succeeded: each killed its worker, and the next imported again.
 
     Until the worker answers, the job is SCHEDULED, others have its slot, and a line says at last what takes long.
     """
     (tmp_path / "slow.py").write_text(SLOW, "utf-8")
     found = subprocess.run(
-        [sys.executable, tmp_path / "slow.py", backend], capture_output=True, text=True, timeout=PATIENCE
+        [sys.executable, tmp_path / "slow.py", backend, str(unit)], capture_output=True, text=True, timeout=PATIENCE
     )
     first, second = found.stdout.splitlines()
     assert first == "True 1 2", found.stderr
     assert second.startswith(
         "('SCHEDULED', \"'quick(1)' waits for worker processes: starting a worker process\"); worker"
     )
-    assert "worker processes still import slow.py after 1 s; put what" in second
+    assert f"worker processes still import slow.py after {unit} s; put what" in second
 
 
 def test_a_worker_that_never_answers_fails_its_job_with_the_reason(

@@ -184,15 +184,17 @@ def test_a_master_that_misses_a_signal_is_signalled_again(
     assert (tmp_path / "ended").read_text() == "ended\n"
 
 
-def test_max_sessions_limits_the_sessions_at_once(backend: str, server: Server) -> None:
+def test_max_sessions_limits_the_sessions_at_once(backend: str, server: Server, tmp_path: Path) -> None:
     """With `max_sessions=2`, the server never has more than two sessions at once."""
     since = server.log.stat().st_size
-    run(backend, *(SshJob(server.node(max_sessions=2), "sleep 0.05") for _ in range(5)))
+    meets = f"echo >> {tmp_path}/begun; until test $(wc -l < {tmp_path}/begun) -ge 2; do sleep 0.01; done; sleep 0.05"
+    run(backend, *(SshJob(server.node(max_sessions=2), meets) for _ in range(5)))
     assert peak(server, since) == 2
 
 
+@patiently(0.6, 6, 30)
 def test_a_job_that_waits_for_a_session_holds_nothing_and_its_timeout_has_not_begun(
-    backend: str, server: Server
+    backend: str, server: Server, unit: float
 ) -> None:
     """Jobs once waited for a session RUNNING, in a slot, and "did not end" within timeouts before they had begun."""
     node, states = server.node(max_sessions=1), list[list[JobState]]()
@@ -200,7 +202,8 @@ def test_a_job_that_waits_for_a_session_holds_nothing_and_its_timeout_has_not_be
     def note_states(_: object) -> None:
         states.append([job.state for job in jobs])
 
-    jobs = [SshJob(node, "sleep 0.6", timeout=1.5, on_start=note_states, label=str(number)) for number in range(4)]
+    options: dict[str, Any] = {"timeout": 2.5 * unit, "on_start": note_states}
+    jobs = [SshJob(node, f"sleep {unit}", label=str(number), **options) for number in range(4)]
     assert Scheduler(*jobs, Job(nothing), jobs_window=2).run(backend=backend)
     assert states[0] == [JobState.RUNNING, *[JobState.SCHEDULED] * 3]
 
@@ -214,13 +217,14 @@ def test_a_job_for_which_services_leave_no_session_is_refused(backend: str, serv
 
 
 @pytest.mark.parametrize("kind", ["job", "service"])
-def test_the_time_to_connect_is_no_part_of_a_timeout(backend: str, server: Server, kind: str) -> None:
+@patiently(1, 10, 40)
+def test_the_time_to_connect_is_no_part_of_a_timeout(backend: str, server: Server, kind: str, unit: float) -> None:
     """A connection that takes longer than a job's timeout once never succeeded, whatever the job's `retry`."""
-    with Proxy(server, 1.5) as proxy:
+    with Proxy(server, 1.5 * unit) as proxy:
         node = proxy.node()
-        job: SshJob | SshService = SshJob(node, "true", timeout=1.2)
+        job: SshJob | SshService = SshJob(node, "true", timeout=1.2 * unit)
         if kind == "service":
-            job = SshService(node, "echo up; exec sleep 60", ready=OutputLine("up"), timeout=1.2)
+            job = SshService(node, "echo up; exec sleep 60", ready=OutputLine("up"), timeout=1.2 * unit)
         assert Scheduler(job, Job(anyio.sleep, 0, required=job)).run(backend=backend)
 
 
@@ -372,11 +376,12 @@ def test_handshakes_of_nodes_behind_a_gateway_of_the_configuration_are_limited(
     gateway.stop()
 
 
+@patiently(2, 20)
 def test_jobs_that_wait_for_a_connection_are_scheduled_and_others_have_their_slots(
-    backend: str, server: Server
+    backend: str, server: Server, unit: float
 ) -> None:
     """Once, a job that connected was RUNNING, and kept its slot; the next one took over if it was cancelled."""
-    with Proxy(server, 2) as proxy:
+    with Proxy(server, unit) as proxy:
         name = proxy.node().name
         first = SshJob(proxy.node(), "true")
         others = [SshJob(proxy.node(), "echo x", stdout=PIPE) for _ in range(2)]

@@ -16,6 +16,7 @@ from trioflow import CommandJob, JobTimeout, LocalNode, Pull, Push, Scheduler, S
 from trioflow.jobs.ssh import _local_copier
 
 from ...bodies import run
+from ...places import PATIENCE
 from ..posix.process_trees import Watched
 
 PIPE = subprocess.PIPE
@@ -97,7 +98,7 @@ def test_processes_on_a_local_node_do_not_outlive_the_run(
 def test_a_local_node_does_not_limit_the_commands_at_once(backend: str, tmp_path: Path) -> None:
     """Only the window of the scheduler limits how many commands run at once on a local node."""
     all_begun = f"until set -- {tmp_path}/*; test $# -eq 12; do sleep 0.05; done"
-    jobs = [SshJob(LocalNode(), f"touch {tmp_path}/{number}; {all_begun}", timeout=30) for number in range(12)]
+    jobs = [SshJob(LocalNode(), f"touch {tmp_path}/{number}; {all_begun}", timeout=PATIENCE) for number in range(12)]
     run(backend, *jobs)
     assert all(job.is_succeeded() for job in jobs)
 
