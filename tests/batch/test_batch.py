@@ -192,10 +192,11 @@ def test_retries_option_repeats_a_failed_command() -> None:
     assert outputs == ["try 2\n", "try 3\n", "try 3\n"]
 
 
-def test_retries_option_repeats_a_command_that_timed_out() -> None:
+@patiently(0.3, 3, 30)
+def test_retries_option_repeats_a_command_that_timed_out(unit: float) -> None:
     """With `--retries 2`, a command that times out runs twice, and then counts as failed."""
-    done = batch("--retries", 2, "--timeout", "0.3", "echo {} >> tries; exec sleep 1000", ":::", "a")
-    assert (Path("tries").read_text(), done.exit_code) == ("a\na\n", 1)
+    done = batch("--retries", 2, "--timeout", unit, f"echo {{}} >> tries{unit}; exec sleep 1000", ":::", "a")
+    assert (Path(f"tries{unit}").read_text(), done.exit_code) == ("a\na\n", 1)
 
 
 @pytest.mark.parametrize(

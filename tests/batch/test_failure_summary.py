@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from ..jobs.posix.process_trees import until_there
-from ..places import PATIENCE
+from ..places import PATIENCE, patiently
 from .process import batch, meanwhile, running
 
 pytestmark = pytest.mark.usefixtures("plain_shell")
@@ -21,17 +21,18 @@ def summary_lines(stderr: str) -> list[str]:
     return re.sub(r", [\d.]+ m?s\n", "\n", stderr.removeprefix(meanwhile(stderr))).splitlines()
 
 
-def test_the_end_of_a_batch_counts_and_shows_failures() -> None:
+@patiently(0.3, 3, 30)
+def test_the_end_of_a_batch_counts_and_shows_failures(unit: float) -> None:
     """A batch with failures once ended without saying so."""
-    lines = ["exit 3", "sleep 9", "kill -9 $$", "./script", "true"]
+    lines = ["exit 3", "sleep 900", "kill -9 $$", "./script", "true"]
     Path("script").write_text("#!/no/such/interpreter\n")
     Path("script").chmod(0o755)
-    done = batch("-j1", "--timeout", "0.3", ":::", *lines)
+    done = batch("-j1", "--timeout", unit, ":::", *lines)
     assert summary_lines(done.stderr) == [
         "batch  ✗ 4 failed of 5",
         "  kill -9 $$: ended by signal SIGKILL",
         "  exit 3: exit code 3",
-        "  sleep 9: ended by --timeout",
+        "  sleep 900: ended by --timeout",
         "  ./script: not started: './script' exists, but the interpreter in its first line (#!) does not. "
         "The command: ./script",
     ]
@@ -82,21 +83,24 @@ def test_nothing_is_advised_when_nothing_is_left_to_do() -> None:
     assert batch("--keep", "all", *words).stderr.splitlines()[-1] == "  exit 3: exit code 3"
 
 
-def test_a_command_that_leaves_processes_has_its_own_exit_code() -> None:
+@patiently(0.5, 5, 50)
+def test_a_command_that_leaves_processes_has_its_own_exit_code(unit: float) -> None:
     """A timeout that only ends what a failed command has left once hid its exit code: -1, and no signal."""
-    done = batch("--timeout", "0.5", "--joblog", "log", "--results", "runs.jsonl", ":::", "sleep 100 & exit 3")
-    row = json.loads(Path("runs.jsonl").read_text())
+    log, table = Path(f"log{unit}"), Path(f"{unit}.jsonl")
+    done = batch("--timeout", unit, "--joblog", log, "--results", table, ":::", "sleep 100 & exit 3")
+    row = json.loads(table.read_text())
     reason = "exit code 3; what it left running was ended by --timeout"
     assert (row["exit_code"], row["signal"], row["failure"]) == (3, 0, reason)
-    assert Path("log").read_text().splitlines()[1].split("\t")[6:8] == ["3", "0"]
+    assert log.read_text().splitlines()[1].split("\t")[6:8] == ["3", "0"]
     assert summary_lines(done.stderr)[1:] == [f"  sleep 100 & exit 3: {reason}"]
 
 
-def test_only_a_command_that_has_exited_has_an_exit_code_in_a_table() -> None:
+@patiently(0.3, 3, 30)
+def test_only_a_command_that_has_exited_has_an_exit_code_in_a_table(unit: float) -> None:
     """A crash once had the exit code 0 in a table, as in a job log, so that it seemed a success."""
-    lines = ["exit 0", "exit 3", "kill -9 $$", "sleep 9"]
-    batch("-j1", "--timeout", "0.3", "--results", "runs.jsonl", ":::", *lines)
-    rows = [json.loads(line) for line in Path("runs.jsonl").read_text().splitlines()]
+    lines, table = ["exit 0", "exit 3", "kill -9 $$", "sleep 900"], Path(f"{unit}.jsonl")
+    batch("-j1", "--timeout", unit, "--results", table, ":::", *lines)
+    rows = [json.loads(line) for line in table.read_text().splitlines()]
     assert [(row["exit_code"], row["signal"], row["failure"]) for row in rows] == [
         (0, 0, None),
         (3, 0, "exit code 3"),

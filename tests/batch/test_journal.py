@@ -20,7 +20,7 @@ from trioflow.batch._command_job import OUTCOME_OPTIONS
 from trioflow.batch._options import Options
 
 from ..cli.command_line import trioflow
-from ..places import PATIENCE
+from ..places import PATIENCE, patiently
 from .process import meanwhile, running
 
 pytestmark = pytest.mark.usefixtures("plain_shell")
@@ -117,11 +117,13 @@ def test_commands_count_by_their_directory(tmp_path: Path, monkeypatch: pytest.M
             assert (shown.stdout, len(runs())) == (f"{name}\n", expected)
 
 
-def test_a_kept_failure_has_one_line_in_the_job_log() -> None:
+@patiently(0.3, 3, 30)
+def test_a_kept_failure_has_one_line_in_the_job_log(unit: float) -> None:
     """A resumed batch with `--keep all` once logged each failure and timeout again."""
     for _ in range(2):
-        batch("--keep", "all", "--joblog", "log", "--timeout", "0.3", ":::", "exit 0", "exit 3", "sleep 9")
-    assert sorted(line.split("\t")[6] for line in Path("log").read_text().splitlines()[1:]) == ["-1", "0", "3"]
+        words = ["--journal", f"{unit}.db", "--joblog", f"log{unit}", "--timeout", unit]
+        batch("--keep", "all", *words, ":::", "exit 0", "exit 3", "sleep 900")
+    assert sorted(line.split("\t")[6] for line in Path(f"log{unit}").read_text().splitlines()[1:]) == ["-1", "0", "3"]
 
 
 def test_equal_command_that_a_later_batch_adds_is_run() -> None:

@@ -24,7 +24,7 @@ from trioflow.batch._record_files import JoblogFormat
 from trioflow.cli.batch._progress_bar import remaining_seconds
 
 from ..jobs.posix.process_trees import STUBBORN, Watched, until_there, watched
-from ..places import PATIENCE
+from ..places import PATIENCE, patiently
 from .process import batch, running
 
 __all__ = ["watched"]
@@ -217,12 +217,14 @@ def test_a_closed_standard_input_is_an_error() -> None:
     assert (process.returncode, stderr) == (255, b"Error: cannot read the arguments: standard input is closed\n")
 
 
-def test_slow_reader_of_the_output_delays_no_timeout(tmp_path: Path) -> None:
+@patiently(0.5, 5, 50)
+def test_slow_reader_of_the_output_delays_no_timeout(tmp_path: Path, unit: float) -> None:
     """While the output of one command waits for a slow reader, another command still gets its timeout."""
     over = tmp_path / "over"
     late = f"trap 'touch {over}; exit' TERM; while :; do sleep 0.01; done"
-    with running("-j2", "--timeout", "0.5", ":::", "seq 20000", late) as process:
-        until_there(over)
+    with running("-j2", "--timeout", str(unit), ":::", "seq 20000", late) as process:
+        while not over.exists() and process.poll() is None:
+            time.sleep(0.01)
         stdout, _ = process.communicate(timeout=PATIENCE)
     assert stdout == b"".join(b"%d\n" % number for number in range(1, 20001))
     assert process.returncode == 1

@@ -20,7 +20,7 @@ from ..jobs.posix.process_trees import Watched, until_there
 from ..jobs.posix.process_trees import watched as watched
 from ..jobs.ssh.conftest import site as site
 from ..jobs.ssh.servers import Server, Site, free_port
-from ..places import PATIENCE
+from ..places import PATIENCE, patiently
 from ..pythons import Python
 from .command_line import ENVIRONMENT, WORDS, trioflow
 
@@ -62,10 +62,11 @@ def test_outputs_are_printed_node_by_node_and_a_table_at_the_end(server: Server,
     assert done.exit_code == 0
 
 
-def test_the_table_groups_nodes_by_outcome(server: Server) -> None:
+@patiently(4, 40)
+def test_the_table_groups_nodes_by_outcome(server: Server, unit: int) -> None:
     """The table of `trioflow ssh` has a line for each outcome, with its nodes, the largest group first."""
-    line = "case {node} in node1) exit 3;; node2) kill -9 $$;; node4) sleep 100;; esac"
-    done = ssh(server, "-H", "node[1-5]", "-H", "dead1", "--timeout", "8", line)
+    line = "case {node} in node1) exit 3;; node2) kill -9 $$;; node4) sleep 1000;; esac"
+    done = ssh(server, "-H", "node[1-5]", "-H", "dead1", "--timeout", unit, line)
     assert done.stderr.splitlines()[-5:] == [
         "exit code 0              2  node[3,5]",
         "ended by signal SIGKILL  1  node2",
@@ -218,16 +219,20 @@ def test_a_batch_runs_on_nodes(server: Server, tmp_path: Path) -> None:
 
 def test_local_machine_may_be_a_node_of_a_batch(server: Server, tmp_path: Path) -> None:
     """As with GNU parallel, a colon names the local machine among the nodes of a batch; it may be the only node."""
-    log = tmp_path / "log"
-    done = batch(server, "-S", "node1,:", "-j", 1, "--joblog", log, "echo {}; sleep 0.3", ":::", 1, 2)
+    log, places = tmp_path / "log", tmp_path / "places"
+    meet = f"echo >> {places}; until test $(wc -l < {places}) -ge 2; do sleep 0.05; done"
+    words = ["--timeout", PATIENCE, "--joblog", log, f"echo {{}}; sh -c '{meet}'", ":::"]
+    done = batch(server, "-S", "node1,:", "-j", 1, *words, 1, 2)
     assert sorted(done.stdout.split()) == ["1", "2"]
     assert sorted(line.split("\t")[1] for line in log.read_text().splitlines()[1:]) == ["localhost", "node1"]
     assert batch(server, "-S", ":", "echo {}", ":::", 1).stdout == "1\n"
 
 
-def test_batch_uses_all_nodes(server: Server) -> None:
+def test_batch_uses_all_nodes(server: Server, tmp_path: Path) -> None:
     """In a batch with one slot a node, two nodes share four commands."""
-    done = batch(server, "-S", "node[1-2]", "-j", 1, "echo $PARALLEL_SSHHOST {}; sleep 0.3", ":::", *range(4))
+    meet = f"echo >> {tmp_path}/begun; until test $(wc -l < {tmp_path}/begun) -ge 2; do sleep 0.05; done"
+    line = f"echo $PARALLEL_SSHHOST {{}}; sh -c '{meet}'"
+    done = batch(server, "-S", "node[1-2]", "-j", 1, "--timeout", PATIENCE, line, ":::", *range(4))
     assert {line.split()[0] for line in done.stdout.splitlines()} == {"node1", "node2"}
     assert sorted(line.split()[1] for line in done.stdout.splitlines()) == [str(number) for number in range(4)]
 
@@ -269,10 +274,11 @@ def test_a_batch_without_a_reachable_node_names_each_node_once(server: Server) -
     assert [re.sub(r"echo \d", "echo N", line).split(":")[0] for line in failed] == ["  echo N and 2 more"]
 
 
-def test_failures_and_timeouts_on_nodes_are_counted(server: Server, tmp_path: Path) -> None:
+@patiently(2, 20)
+def test_failures_and_timeouts_on_nodes_are_counted(server: Server, tmp_path: Path, unit: int) -> None:
     """The exit code of a batch on nodes counts failures and timeouts, and the job log tells them apart."""
     line = """sh -c 'test "$1" = slow && sleep 1000; exit "$1"' - {}"""
-    words = ["-S", "node1", "-j", 2, "--timeout", 3, "--joblog", tmp_path / "log", line, ":::"]
+    words = ["-S", "node1", "-j", 2, "--timeout", unit, "--joblog", tmp_path / "log", line, ":::"]
     done = batch(server, *words, 0, 3, "slow")
     assert done.exit_code == 2
     columns = [line.split("\t") for line in (tmp_path / "log").read_text().splitlines()[1:]]

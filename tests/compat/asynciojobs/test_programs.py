@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from ...places import PATIENCE
 from ...pythons import python
 
 PROGRAMS = Path(__file__).parents[1] / "programs"
@@ -69,7 +70,7 @@ def server(tmp_path: Path) -> Iterator[Server]:
         subprocess.Popen([sshd, "-D", "-e", "-f", tmp_path / "config"], stderr=log) as process,
     ):
         try:
-            deadline = time.monotonic() + 10
+            deadline = time.monotonic() + PATIENCE
             while b"listening" not in (tmp_path / "log").read_bytes():
                 assert process.poll() is None, (tmp_path / "log").read_text()
                 assert time.monotonic() < deadline

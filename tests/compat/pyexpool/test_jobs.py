@@ -375,8 +375,11 @@ def test_startdelay_delays_execute_and_the_next_start(monkeypatch: pytest.Monkey
     pool.execute(first)
     while not pool.jobsdone:
         time.sleep(0.001)
+    post, posted = _batch.Batch.post, threading.Event()
+    monkeypatch.setattr(_batch.Batch, "post", lambda *words: (post(*words), posted.set())[0])
     thread = threading.Thread(target=pool.execute, args=(second,))
     thread.start()
+    assert posted.wait(PATIENCE)
     assert pool.join(0.2) is False
     thread.join()
     assert slept == [1000]

@@ -11,7 +11,7 @@ from ...scheduler.signalled import child
 PLANT = """
 import threading
 
-again = None
+main, again = threading.get_ident(), None
 
 async def serve(name, *uses, task_status):
     task_status.started(name)
@@ -27,8 +27,13 @@ async def act(name):
             await until_signals(2 if name == again else 0)
             say(name, "is gone")
 
+def tell():  # a signal while a job runs, and does not wait, would interrupt it
+    while sys._current_frames()[main].f_code.co_name not in ("get_events", "select"):
+        time.sleep(0.001)
+    say("ready")
+
 async def ready(*uses):
-    threading.Timer(0.1, say, ["ready"]).start()  # a signal while this job runs, and does not wait, would interrupt it
+    threading.Thread(target=tell).start()
     await act("client")
 
 class Last(AbstractJob):

@@ -26,6 +26,7 @@ from trioflow.view.look._reload import NOTHING_KNOWN
 
 from ...bodies import nap, nothing
 from ...cli.command_line import trioflow as command
+from ...places import PATIENCE
 
 pytestmark = pytest.mark.usefixtures("answers")
 
@@ -86,7 +87,7 @@ def test_the_window_of_a_group_is_its_own(backend: Any) -> None:
 
     def steer() -> None:
         try:
-            assert begun.wait(10)
+            assert begun.wait(PATIENCE)
             for words in ((1,), (2, "--run", "out/in"), (3, "--run", "out/in/held"), (3, "--run", "nope")):
                 outputs.append(" ".join(look("--window", *words).split()))
             outputs.append(look("--pause", "--run", "out/in"))
@@ -202,7 +203,7 @@ def test_one_of_several_runs_is_chosen_by_its_label(backend: Any) -> None:
         await anyio.sleep_forever()
 
     def steer() -> list[str]:
-        assert begun.wait(10)
+        assert begun.wait(PATIENCE)
         words = [("--pause",), ("--run", "nope"), ("--run", "night"), ("--run", "other", "--cancel")]
         return [look(*each).rstrip() for each in words]
 

@@ -50,7 +50,7 @@ pytestmark = pytest.mark.usefixtures("impatient", "answers")
 def request(server: PageServer, method: str, name: str, body: Any = None, **headers: str) -> Any:
     """Send a request as the page does, but for the headers that are given; return the answer and its text."""
     host = f"127.0.0.1:{server.server_address[1]}"
-    connection = http.client.HTTPConnection("127.0.0.1", server.server_address[1], timeout=10)
+    connection = http.client.HTTPConnection("127.0.0.1", server.server_address[1], timeout=PATIENCE)
     usual = {"Host": host} | ({} if body is None else {"Origin": f"http://{host}", "Content-Type": "application/json"})
     all_headers = usual | {key.replace("_", "-"): value for key, value in headers.items()}
     data = None if body is None else json.dumps(body)
@@ -155,7 +155,7 @@ def test_an_answer_is_taken_from_the_page_alone(backend: Any, monkeypatch: pytes
 
 def exchange(server: PageServer, head: str, body: bytes = b"", pause: float = 0.0) -> bytes:
     """Send a request as bytes, and return the first line of the answer; b"" if there was none."""
-    with socket.create_connection(("127.0.0.1", server.server_address[1]), timeout=10) as connection:
+    with socket.create_connection(("127.0.0.1", server.server_address[1]), timeout=PATIENCE) as connection:
         connection.sendall(head.replace("\n", "\r\n").encode())
         time.sleep(pause)
         with contextlib.suppress(ConnectionError):
@@ -246,11 +246,11 @@ def test_strangers_cannot_keep_a_page_from_a_browser(backend: Any, monkeypatch: 
 
     def use(server: PageServer) -> None:
         address = "127.0.0.1", server.server_address[1]
-        browser = http.client.HTTPConnection(*address, timeout=10)
+        browser = http.client.HTTPConnection(*address, timeout=PATIENCE)
         for number in range(3):
             browser.request("GET", f"/{server.token}/")
             seen.append(browser.getresponse().read() != b"")
-            silent.extend(socket.create_connection(address, timeout=10) for _ in range(3 + number))
+            silent.extend(socket.create_connection(address, timeout=PATIENCE) for _ in range(3 + number))
         seen.append(silent[0].recv(1))
         browser.close()
         seen.append(request(server, "GET", f"/{server.token}/")[0].status)
@@ -531,7 +531,7 @@ def test_dropped_jobs_are_kept_only_until_they_were_told(backend: Any, monkeypat
             await anyio.to_thread.run_sync(page.ask)
             for _ in range(3):
                 await scheduler.add(Job(results.make))
-            with anyio.fail_after(10):
+            with anyio.fail_after(PATIENCE):
                 while results.are_left():
                     await anyio.to_thread.run_sync(page.ask)
                     gc.collect()

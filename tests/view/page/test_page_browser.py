@@ -31,6 +31,7 @@ from trioflow.view.look import _client
 from trioflow.view.look._page import PageHandler, PageServer
 
 from ...bodies import nothing
+from ...places import PATIENCE
 from ..trace.browser import Browser
 from .pages import PROGRAM, ROOT, program, serving
 
@@ -73,7 +74,7 @@ def watched(*jobs: Any, **options: Any) -> Iterator[PageServer]:
     scheduler = Scheduler(ThreadJob(begun.set), *jobs, label=NASTY, **options)
     running = threading.Thread(target=scheduler.run, daemon=True)
     running.start()
-    assert begun.wait(10)
+    assert begun.wait(PATIENCE)
     with serving() as server:
         following = threading.Thread(target=server.page.follow, daemon=True)
         following.start()

@@ -21,6 +21,7 @@ from trioflow.view.look._page import Page
 from trioflow.view.monitor._output_buffer import LogOutput, PassedOutput
 
 from ...bodies import nothing
+from ...places import PATIENCE
 from .pages import ROOT
 
 pytestmark = pytest.mark.usefixtures("impatient", "answers")
@@ -48,7 +49,7 @@ def paged(backend: Any, use: Callable[[Page], None], *jobs: Any, **options: Any)
 
 def until(page: Page, is_true: Callable[[dict[str, Any]], Any]) -> dict[str, Any]:
     """Ask until the page shows something, and return its state."""
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + PATIENCE
     while not is_true(state := page.state()):
         assert time.monotonic() < deadline, state
         page.ask()
@@ -360,7 +361,7 @@ def test_a_running_command_has_its_line_and_says_where_its_output_goes(backend: 
 
     def use(page: Page) -> None:
         keys = {name: key for key, name, *_ in until(page, lambda state: state["running_count"] == 3)["running"]}
-        seen, deadline = page._run.answer["seen"], time.monotonic() + 20
+        seen, deadline = page._run.answer["seen"], time.monotonic() + PATIENCE
         while not (told := page.job(seen, keys["through"]))["outputs"]:
             assert time.monotonic() < deadline
         assert told["command"].startswith("sh -c 'echo one")
@@ -413,7 +414,7 @@ def test_the_output_of_a_command_that_has_ended_is_kept_at_its_end(backend: Any)
     def use(page: Page) -> None:
         assert until(page, lambda state: state["settled"] == 1)
         keys = {facts.span.label: key for key, (_, facts) in page._run.jobs.items()}
-        seen, deadline = page._run.answer["seen"], time.monotonic() + 20
+        seen, deadline = page._run.answer["seen"], time.monotonic() + PATIENCE
         while page.job(seen, keys["sleep 60"])["outputs"] != [["stdout so far", "hello"]]:
             assert time.monotonic() < deadline
         assert page.job(seen, keys["echo bye >&2"])["outputs"] == [["stdout", "hello"], ["stderr", "bye"]]
