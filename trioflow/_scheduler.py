@@ -509,14 +509,6 @@ set_docs_and_signature(Scheduler, Scheduler.__init__)
 BaseScheduler.co_run.__qualname__ = f"{Scheduler.__name__}.co_run"
 
 
-def _check_enough(value: object, name: str, subject: Subject) -> int:
-    """Check the option `enough`: a whole number, 1 or more."""
-    number = check_number(value, name, subject)
-    if not number:
-        raise ValueError(f"{name}={number} of {subject_text(subject)}: give 1 or more")
-    return number
-
-
 def _check_stagger(value: Any, name: str, subject: Subject) -> float | None:
     """Check the option `stagger`: as a time limit, but infinity does not mean None, which starts all at once."""
     return value if isinstance(value, float) and value == inf else seconds(value, name, subject)
@@ -574,7 +566,7 @@ class First(Scheduler, Generic[T_co]):
 
     _can_be_input = True
 
-    enough: Option[int] = Option(1, _check_enough)
+    enough: Option[int] = Option(1, functools.partial(check_number, least=1))
     stagger: Option[float | None] = Option(None, _check_stagger)
     _enough: int
     _stagger: float | None

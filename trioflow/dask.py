@@ -6,39 +6,23 @@ This module needs the extra `dask`: `pip install "trioflow[dask]"`. Dask is impo
 from __future__ import annotations
 
 import contextlib
-import functools
 import importlib
 import os
 import pickle
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
-from functools import partial
+from functools import cache, partial
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Final, cast
 
 import anyio.to_thread
 
-from . import ProcessJob, Scheduler
-from .abc import (
-    AbstractJob,
-    FunctionJob,
-    RunHandle,
-    ThreadEvent,
-    call_of,
-    enclosing_schedulers,
-    inputs_of,
-    propagated_env,
-    ranks_of,
-    run_of,
-    short_repr,
-    stored_result,
-    users_of,
-)
+from . import ProcessJob, Scheduler, abc
 from .jobs import _sent_calls
 from .jobs.process._process_job import JobExecutor, RemoteValue, find_executor
 
 if TYPE_CHECKING:
-    AnyJob = AbstractJob[Any]
+    AnyJob = abc.AbstractJob[Any]
 
 __all__ = ["Cluster"]
 
@@ -90,15 +74,17 @@ class Cluster(JobExecutor):
         self, client: Any, *, resources: Mapping[str, float] | None = None, workers: str | Iterable[str] | None = None
     ) -> None:
         if not hasattr(cast(Any, type(client)), "scheduler_info"):
-            raise TypeError(f"Cluster({short_repr(client)}): give a distributed.Client")
+            raise TypeError(f"Cluster({abc.short_repr(client)}): give a distributed.Client")
         if client.asynchronous:
             raise TypeError("Cluster(client): the client has asynchronous=True, and works in one event loop only; "
                             "create it without that")  # fmt: skip
         if resources is not None and not isinstance(resources, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise TypeError(f"resources={short_repr(resources)} of Cluster: give a dict of names and amounts, or None")
+            raise TypeError(
+                f"resources={abc.short_repr(resources)} of Cluster: give a dict of names and amounts, or None"
+            )
         value: Any = workers
         if value is not None and (isinstance(value, bytes) or not isinstance(value, Iterable)):
-            raise TypeError(f"workers={short_repr(workers)} of Cluster: give the addresses of workers, or None")
+            raise TypeError(f"workers={abc.short_repr(workers)} of Cluster: give the addresses of workers, or None")
         self.client = client
         chosen_workers = [workers] if isinstance(workers, str) else list(workers or ())
         self._call_options: Final = {"resources": dict(resources or {}) or None, "workers": chosen_workers or None}
@@ -108,11 +94,11 @@ class Cluster(JobExecutor):
         """Show the address of the cluster's scheduler."""
         return f"<Cluster at {self._address}>"
 
-    async def make_call(self, job: FunctionJob[Any]) -> Any:
+    async def make_call(self, job: abc.FunctionJob[Any]) -> Any:
         """Make the call of a job on the cluster. Return its value or, if the value stays there, a reference to it."""
-        run, client = run_of(job), self.client
+        run, client = abc.run_of(job), self.client
         fetched_futures, result_uses = run.shared(FetchedFutures), run.shared(ResultUses)
-        call = call_of(job, partial(fetched_futures.resolve_input, client))
+        call = abc.call_of(job, partial(fetched_futures.resolve_input, client))
         stays = partial(result_uses.stays_on_cluster, job, client)
         must_fetch = run.stores(job) or not stays()
         future, value = await call_on_cluster(job, client, call, lambda: must_fetch or not stays(), self._call_options)
@@ -125,7 +111,7 @@ class Cluster(JobExecutor):
 class ResultUses:
     """The uses of the results of a run's jobs. A result stays on a cluster if all jobs that use it are called there."""
 
-    def __init__(self, _: RunHandle) -> None:
+    def __init__(self, _: abc.RunHandle) -> None:
         # For each job whose result is used, the client of the cluster on which all users are called; None if there is
         # no such cluster.
         self._sole_client_by_job: Final[dict[AnyJob, Any]] = {}
@@ -135,13 +121,13 @@ class ResultUses:
         """Return whether the result of a running job is used, and only by jobs on its cluster."""
         if not self._has_searched_graph:
             self._has_searched_graph = True
-            for user in (user for level in [*enclosing_schedulers(job)][-1:] for user in level.iterate_jobs()):
-                user_client = _find_client(user) if inputs_of(user) else None
-                for input_job in inputs_of(user):
+            for user in (user for level in [*abc.enclosing_schedulers(job)][-1:] for user in level.iterate_jobs()):
+                user_client = _find_client(user) if abc.inputs_of(user) else None
+                for input_job in abc.inputs_of(user):
                     if self._sole_client_by_job.setdefault(input_job, user_client) is not user_client:
                         self._sole_client_by_job[input_job] = None
         # Users may have been added since the search.
-        users, sole_clients = users_of(job), self._sole_client_by_job
+        users, sole_clients = abc.users_of(job), self._sole_client_by_job
         is_used = sole_clients[job] is client if job in sole_clients else bool(users)
         return is_used and all(_find_client(user) is client for user in users)
 
@@ -180,7 +166,7 @@ class ClusterResult(RemoteValue):
 class FetchedFutures:
     """The futures of fetched results. A job on the same cluster gets the future, so that the value is not sent back."""
 
-    def __init__(self, _: RunHandle) -> None:
+    def __init__(self, _: abc.RunHandle) -> None:
         self._futures_by_job: Final[dict[AnyJob, tuple[Any, Any]]] = {}
 
     def keep_future(self, job: AnyJob, client: object, future: object) -> None:
@@ -190,7 +176,7 @@ class FetchedFutures:
 
     def resolve_input(self, client: Any, job: AnyJob) -> Any:
         """Return an input for a call on a cluster: a future if the cluster has the result of `job`, else the result."""
-        stored = stored_result(job)
+        stored = abc.stored_result(job)
         if isinstance(stored, ClusterResult) and stored.client is client:
             return stored.future
         future_client, future = self._futures_by_job.get(job, (None, None))
@@ -205,7 +191,7 @@ class FetchedFutures:
 
 
 async def call_on_cluster(
-    job: FunctionJob[Any],
+    job: abc.FunctionJob[Any],
     client: Any,
     call: partial[Any],
     should_fetch: Callable[[], bool],
@@ -229,7 +215,7 @@ async def call_on_cluster(
         RuntimeError: the cluster was lost, or another client has cancelled the call.
 
     """
-    run, ended_event = run_of(job), ThreadEvent()
+    run, ended_event = abc.run_of(job), abc.ThreadEvent()
     address = scheduler_address(client)
     options = {**call_options, "priority": _get_priority(job, run)}
     if client.status != "running":
@@ -261,14 +247,14 @@ async def call_on_cluster(
         return future, await _fetch_value(client, future) if should_fetch() else NOT_FETCHED
 
 
-def _submit_call(job: FunctionJob[Any], client: Any, call: partial[Any], options: dict[str, Any]) -> Any:
+def _submit_call(job: abc.FunctionJob[Any], client: Any, call: partial[Any], options: dict[str, Any]) -> Any:
     """Submit a call, and return its future.
 
     Raises:
         TypeError: the function or an argument cannot be pickled.
 
     """
-    name, variables = getattr(call.func, "__name__", "call"), propagated_env()
+    name, variables = getattr(call.func, "__name__", "call"), abc.propagated_env()
     try:
         function = _sent_calls.wrap_with_variables(call.func, dict(variables)) if variables else call.func
         # By value, if it cannot be imported by name.
@@ -285,7 +271,7 @@ def _submit_call(job: FunctionJob[Any], client: Any, call: partial[Any], options
         )
 
 
-async def _cancel_call(future: Any, run: RunHandle) -> None:
+async def _cancel_call(future: Any, run: abc.RunHandle) -> None:
     async def cancel() -> bool:
         with anyio.move_on_after(CANCEL_TIMEOUT):
             await anyio.to_thread.run_sync(future.cancel, abandon_on_cancel=True)
@@ -311,7 +297,7 @@ def lost_cluster_error(job: AnyJob, client: Any, address: str) -> RuntimeError:
     )
 
 
-def _add_remedy(error: BaseException, job: FunctionJob[Any], call: partial[Any]) -> BaseException:
+def _add_remedy(error: BaseException, job: abc.FunctionJob[Any], call: partial[Any]) -> BaseException:
     """Return the error of a call, with a note about the remedy if the cluster could not load the call."""
     if isinstance(error, ModuleNotFoundError) or str(error).startswith(LOAD_ERROR_PREFIX):
         module = getattr(error, "name", None) or getattr(call.func, "__module__", None) or "its modules"
@@ -340,7 +326,7 @@ class PickledFunction:
         return self._function(*args)
 
 
-@functools.cache
+@cache
 def _worker_function() -> PickledFunction:
     """Return the function that workers call, which unpickles and calls the function of a job."""
 
@@ -352,12 +338,12 @@ def _worker_function() -> PickledFunction:
     return PickledFunction(load_and_call)
 
 
-def path_seconds(_: RunHandle) -> dict[Scheduler, dict[AnyJob, float]]:
+def path_seconds(_: abc.RunHandle) -> dict[Scheduler, dict[AnyJob, float]]:
     """Return a cache of the durations of the longest paths to the end, by scheduler and by its member, for one run."""
     return {}
 
 
-def _get_priority(job: AnyJob, run: RunHandle) -> float:
+def _get_priority(job: AnyJob, run: abc.RunHandle) -> float:
     """Return the duration, in seconds, of the longest path from a job to the end of its scheduler.
 
     It is 0 for a job that has no scheduler, because another job has called it, or that was added after the others.
@@ -366,13 +352,13 @@ def _get_priority(job: AnyJob, run: RunHandle) -> float:
     if scheduler is None:
         return 0
     if scheduler not in known:
-        known[scheduler] = ranks_of(scheduler)
+        known[scheduler] = abc.ranks_of(scheduler)
     return known[scheduler].get(job, 0.0)
 
 
 async def _fetch_value(client: Any, future: Any) -> Any:
     """Return the value of a finished future, which the event loop of the client fetches."""
-    value, fetched_event = Future[Any](), ThreadEvent()
+    value, fetched_event = Future[Any](), abc.ThreadEvent()
     value.add_done_callback(lambda _: fetched_event.set())
 
     async def fetch() -> None:

@@ -1414,12 +1414,12 @@ if run is not None:
         f"{JOBS}/_answer.py",
         "an answer of the program that a journal had restored answers the next run, too, which asks nothing",
         """\
-        if self._given is NOTHING or is_among(self._given, (value,)):
+        if self._given is NOTHING or abc.is_among(self._given, (value,)):
             self._given = NOTHING
             return None
 """,
         """\
-        if self._given is NOTHING or is_among(self._given, (value,)):
+        if self._given is NOTHING or abc.is_among(self._given, (value,)):
             return None
 """,
     ),

@@ -234,7 +234,7 @@ def test_what_a_first_says_about_its_jobs(virtual: Virtual) -> None:
 @pytest.mark.parametrize(
     ("jobs", "options", "message"),
     [
-        (1, {"enough": 0}, "enough=0 of 'First': give 1 or more"),
+        (1, {"enough": 0}, "enough=0 of 'First': give a whole number, 1 or more"),
         (1, {"stagger": 0}, "stagger=0 of 'First': give a positive number"),
         (0, {}, "'First' has 0 jobs that no other one requires, and could never succeed with enough=1"),
         (2, {"enough": 2}, "'First' has 1 job that no other one requires, and could never succeed with enough=2"),

@@ -574,8 +574,8 @@ def with_command() -> Scheduler:
 @pytest.mark.parametrize(
     ("call", "error", "says"),
     [
-        (lambda: explore(plain, runs=0), ValueError, "runs=0: give a whole number of at least 1"),
-        (lambda: explore(plain, runs=1.5), TypeError, "runs=1.5: give a whole number"),
+        (lambda: explore(plain, runs=0), ValueError, "runs=0 of explore(): give a whole number, 1 or more"),
+        (lambda: explore(plain, runs=1.5), TypeError, "runs=1.5 of explore(): give a whole number"),
         (lambda: explore(plain, seed=1.5), TypeError, "seed=1.5: give a whole number, or the text"),
         (lambda: explore(plain, seed="trio fail"), ValueError, "seed='trio fail': give a number, or the text after"),
         (lambda: explore(plain, seed="curio"), ValueError, "seed='curio': give a number"),

@@ -6,32 +6,11 @@ import os
 import shlex
 import sys
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Final, TypeVar, Unpack, overload
+from typing import Any, Final, TypeVar, Unpack, overload
 
+from .. import abc
 from .._core.job._job import is_job
 from .._hints import explain_form
-from ..abc import (
-    AbstractJob,
-    BoxStyle,
-    JobKind,
-    JobOptions,
-    ThreadEvent,
-    arguments_of,
-    current_run,
-    enclosing_schedulers,
-    fit,
-    is_among,
-    label_inside,
-    name_in_errors,
-    name_of,
-    original_arguments_of,
-    printable,
-    run_of,
-    shown_value,
-)
-
-if TYPE_CHECKING:
-    from ..abc import Work
 
 T = TypeVar("T")
 
@@ -47,11 +26,11 @@ NOTHING: Final = object()
 def look_advice(path: str) -> str:
     """Return how a person answers a job of this process from outside."""
     needs = "" if sys.version_info >= (3, 14) else ", which need TRIOFLOW_LOOK=1 or `trioflow run`"
-    command = printable(shlex.join(["trioflow", "look", str(os.getpid()), "--answer", path, "VALUE"]))
+    command = abc.printable(shlex.join(["trioflow", "look", str(os.getpid()), "--answer", path, "VALUE"]))
     return f"`{command}` or --web{needs}"
 
 
-class Answer(JobKind[T], box=BoxStyle("question", "note", (">", "]")), takes_slot=False):
+class Answer(abc.JobKind[T], box=abc.BoxStyle("question", "note", (">", "]")), takes_slot=False):
     """A job whose result is given from outside: a person approves, or a form comes back.
 
     Use it where a run has to wait for a person.
@@ -85,41 +64,52 @@ class Answer(JobKind[T], box=BoxStyle("question", "note", (">", "]")), takes_slo
 
     @overload
     def __init__(
-        self: Answer[str], question: str | AbstractJob[str], /, *, choices: None = None, **options: Unpack[JobOptions]
+        self: Answer[str],
+        question: str | abc.AbstractJob[str],
+        /,
+        *,
+        choices: None = None,
+        **options: Unpack[abc.JobOptions],
     ) -> None: ...
     @overload
     def __init__(
-        self, question: str | AbstractJob[str], /, *, choices: Sequence[T], **options: Unpack[JobOptions]
+        self, question: str | abc.AbstractJob[str], /, *, choices: Sequence[T], **options: Unpack[abc.JobOptions]
     ) -> None: ...
     @overload
     def __init__(
         self,
-        question: str | AbstractJob[str],
+        question: str | abc.AbstractJob[str],
         /,
         *,
         choices: Sequence[T] | None = None,
         parse: Callable[[str], T],
-        **options: Unpack[JobOptions],
+        **options: Unpack[abc.JobOptions],
     ) -> None: ...
     @explain_form
     def __init__(
-        self, question: Any, /, *, choices: Any = None, parse: Callable[[str], Any] = str, **options: Unpack[JobOptions]
+        self,
+        question: Any,
+        /,
+        *,
+        choices: Any = None,
+        parse: Callable[[str], Any] = str,
+        **options: Unpack[abc.JobOptions],
     ) -> None:
         redact = options.get("redact") is True
-        subject = name_in_errors(f"Answer({shown_value(question, name_in_errors('', redact))})", redact)
+        subject = abc.name_in_errors(f"Answer({abc.shown_value(question, abc.name_in_errors('', redact))})", redact)
         if not (is_job(question) or isinstance(question, str)):
             raise TypeError(f"{subject}: give the question as text, or a job whose result is the text")
         if not callable(parse):  # pyright: ignore[reportUnnecessaryComparison]
-            raise TypeError(f"parse={shown_value(parse, subject)} of {subject}: give a function that takes a text")
+            raise TypeError(f"parse={abc.shown_value(parse, subject)} of {subject}: give a function that takes a text")
         if choices is not None and (isinstance(choices, (str, bytes)) or not isinstance(choices, Sequence)):
-            raise TypeError(f"choices={shown_value(choices, subject)} of {subject}: give a list of values")
+            raise TypeError(f"choices={abc.shown_value(choices, subject)} of {subject}: give a list of values")
         if choices is not None and not choices:
-            raise ValueError(f"choices={shown_value(choices, subject)} of {subject}: give at least one value")  # pyright: ignore[reportUnknownArgumentType]
+            raise ValueError(f"choices={abc.shown_value(choices, subject)} of {subject}: give at least one value")  # pyright: ignore[reportUnknownArgumentType]
         self._choices: Final[tuple[Any, ...] | None] = None if choices is None else tuple(choices)  # pyright: ignore[reportUnknownArgumentType]
         self._parse: Final = parse
         self._question = question if isinstance(question, str) else ""
         self._given: Any = NOTHING
-        self._event: ThreadEvent | None = None
+        self._event: abc.ThreadEvent | None = None
         self._refusal = ""
         super().__init__(question, **options)
 
@@ -144,7 +134,7 @@ class Answer(JobKind[T], box=BoxStyle("question", "note", (">", "]")), takes_slo
         """
         if self._given is not NOTHING:
             raise RuntimeError(f"answer() of {self.label!r}: it has been answered already")
-        if self.is_settled() and any(current_run(scheduler) for scheduler in enclosing_schedulers(self)):
+        if self.is_settled() and any(abc.current_run(scheduler) for scheduler in abc.enclosing_schedulers(self)):
             raise RuntimeError(f"answer() of {self.label!r}: it is {self.state.value}, and waits for no answer")
         self._given = self._read(value)
         if (event := self._event) is not None:
@@ -157,9 +147,9 @@ class Answer(JobKind[T], box=BoxStyle("question", "note", (">", "]")), takes_slo
             ValueError: it is no choice, or cannot be parsed.
 
         """
-        subject = f"answer() of {self.label!r}: {shown_value(value, name_in_errors('', self.redact))}"
+        subject = f"answer() of {self.label!r}: {abc.shown_value(value, abc.name_in_errors('', self.redact))}"
         if self._choices is not None:
-            if is_among(value, self._choices):
+            if abc.is_among(value, self._choices):
                 return value
             by_text = {str(choice): choice for choice in self._choices}
             if isinstance(value, str) and value in by_text:
@@ -172,7 +162,7 @@ class Answer(JobKind[T], box=BoxStyle("question", "note", (">", "]")), takes_slo
                     # The message may quote the answer.
                     raise ValueError(f"{subject} does not parse: {type(error).__name__}") from None
                 raise ValueError(f"{subject} does not parse: {type(error).__name__}: {error}") from error
-        if self._choices is not None and not is_among(value, self._choices):
+        if self._choices is not None and not abc.is_among(value, self._choices):
             choices = "" if self.redact else f"; choose {self._choices_text()}"
             raise ValueError(f"{subject} is no choice{choices}")
         return value
@@ -190,7 +180,7 @@ class Answer(JobKind[T], box=BoxStyle("question", "note", (">", "]")), takes_slo
             ValueError: another question has the label, and neither has a `key`.
 
         """
-        run = None if self.scheduler is None or self.key is not None else current_run(self.scheduler)
+        run = None if self.scheduler is None or self.key is not None else abc.current_run(self.scheduler)
         if run is not None and run.has_journal:
             for other in iter(self.scheduler or ()):
                 if isinstance(other, Answer) and other is not self and (other.label, other.key) == (self.label, None):
@@ -201,8 +191,10 @@ class Answer(JobKind[T], box=BoxStyle("question", "note", (">", "]")), takes_slo
 
     def default_label(self, depth: int) -> str:
         """Return the question, shortened; if it is the result of a job, the label of that job."""
-        (question,) = original_arguments_of(self)
-        return fit(question, 60, "ends") if isinstance(question, str) else f"ask({label_inside(question, depth)})"
+        (question,) = abc.original_arguments_of(self)
+        if isinstance(question, str):
+            return abc.fit(question, 60, "ends")
+        return f"ask({abc.label_inside(question, depth)})"
 
     def status_text(self) -> str:
         """Return the question, with the choices."""
@@ -219,21 +211,20 @@ class Answer(JobKind[T], box=BoxStyle("question", "note", (">", "]")), takes_slo
             return SECRET, None, True, self._refusal
         return self._question, None if self._choices is None else list(map(str, self._choices)), False, self._refusal
 
-    def for_journal(self) -> Work:
+    def for_journal(self) -> abc.Work:
         """Return the question, the choices, and the function that reads the answer."""
         # Imported late, because few runs have a journal, and the import is slow.
-        from ..abc import Work
 
-        return Work(
+        return abc.Work(
             what="question",
-            arguments=original_arguments_of(self),
-            options=[self._choices, name_of(self._parse)],
+            arguments=abc.original_arguments_of(self),
+            options=[self._choices, abc.name_of(self._parse)],
             rejects=self._reason_against,
         )
 
     def _reason_against(self, value: object) -> str | None:
         """Return why an answer in the journal does not count, or None if it does, or is that of `answer()`."""
-        if self._given is NOTHING or is_among(self._given, (value,)):
+        if self._given is NOTHING or abc.is_among(self._given, (value,)):
             self._given = NOTHING
             return None
         return "answer() has given another answer since"
@@ -245,18 +236,18 @@ class Answer(JobKind[T], box=BoxStyle("question", "note", (">", "]")), takes_slo
             TypeError: the result of the job that gives the question is not text.
 
         """
-        run, (question,) = run_of(self), arguments_of(self)
+        run, (question,) = abc.run_of(self), abc.arguments_of(self)
         if not isinstance(question, str):
-            shown = shown_value(question, name_in_errors("", self.redact))
+            shown = abc.shown_value(question, abc.name_in_errors("", self.redact))
             raise TypeError(f"{self.label!r}: the question is {shown}, which is no text")
         self._question = question
-        self._event, self._refusal = ThreadEvent(), ""
+        self._event, self._refusal = abc.ThreadEvent(), ""
         published = run.open_question(
             self,
             {
                 "question": SECRET if self.redact else question,
                 "choices": None if self._choices is None or self.redact else [str(choice) for choice in self._choices],
-                "parse": name_of(self._parse),
+                "parse": abc.name_of(self._parse),
                 "redact": self.redact,
             },
         )

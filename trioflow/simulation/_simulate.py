@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, final
 
-from .._core.admission._policies import check_policy, median_duration
+from .._core.admission._policies import Policy, PolicyName, check_policy, median_duration
 from .._core.admission._window import check_window, is_limiter, max_slots
 from .._core.base._graph_algorithms import longest_path_lengths
 from .._core.base._states import StopReason
@@ -37,7 +37,6 @@ from ._scenario_copy import NeverSettles, ScenarioCopy
 if TYPE_CHECKING:
     from types import EllipsisType
 
-    from .._core.admission._policies import Policy, PolicyName
     from .._core.admission._window import Window
     from ._duration_sources import DurationSource
 

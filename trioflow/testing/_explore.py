@@ -21,6 +21,7 @@ from typing import Any, Final, cast, final, get_args
 from .. import Scheduler
 from .._core.backend import loop_running
 from .._core.base._text_forms import is_among, short_repr
+from .._core.job._job_options import check_number
 from ..abc import BackendName
 from ._explored_run import ExploredRun
 from ._fault_plans import FAULT_OF_KIND, SHORT_DELAY, Change, Plan, PlanGenerator, RunOutcome, read_plan
@@ -245,7 +246,7 @@ def explore(
     takes_world = count_arguments(make_scheduler, "make_scheduler", 1) == 1
     if check is not None:
         count_arguments(check, "check", 2)
-    runs = _check_runs(runs)
+    runs = check_number(runs, "runs", "explore()", least=1)
     chosen_faults = _choose_names(faults, FAULTS, "faults", "all of them")
     backend_names = _choose_names(backends, BACKENDS, "backends", "both")
     if not chosen_faults:
@@ -397,14 +398,6 @@ def _suspend_log_and_gc() -> Generator[None]:
         logger.disabled = was_disabled
         if collected_garbage:
             gc.enable()
-
-
-def _check_runs(runs: object) -> int:
-    if isinstance(runs, bool) or not isinstance(runs, int):
-        raise TypeError(f"runs={short_repr(runs)}: give a whole number")
-    if runs < 1:
-        raise ValueError(f"runs={short_repr(runs)}: give a whole number of at least 1")
-    return runs
 
 
 def _choose_names(value: Any, known: tuple[str, ...], name: str, default_text: str) -> tuple[str, ...]:

@@ -274,15 +274,10 @@ class ExploredRun:
         stepped.is_running = True
         task_id = anyio.get_current_task().id
         self.task_order.job_names[task_id] = stepped.name
-        # Each change is removed when it is applied.
-        changes_by_place = self._changes_by_place.get(stepped.name)
         coroutine: Any = None
         try:
-            changes = changes_by_place.pop(0, NO_CHANGES) if changes_by_place else NO_CHANGES
-            if stepped.pending_failures:
-                changes = [*changes, *stepped.take_failures("at its beginning")]
-            if changes:
-                yield from self._apply_at_beginning(stepped, changes).__await__()
+            if changes := self._take_changes(stepped, 0):
+                yield from self._apply_outside_waits(stepped, changes).__await__()
             coroutine = _as_coroutine(function())
             value: Any = None
             error: BaseException | None = None
@@ -296,10 +291,7 @@ class ExploredRun:
                 stepped.wait_count += 1
                 place = stepped.wait_count + self._waits_before_crash[stepped.name]
                 stepped.waiting_coroutine, stepped.wait_start = coroutine, anyio.current_time()
-                changes = changes_by_place.pop(place, NO_CHANGES) if changes_by_place else NO_CHANGES
-                if stepped.pending_failures:
-                    changes = [*changes, *stepped.take_failures(f"at {_judge.waiting_line(coroutine)}")]
-                if changes:
+                if changes := self._take_changes(stepped, place):
                     self._schedule_external_changes(stepped, changes)
                 try:
                     value = yield trap
@@ -314,12 +306,9 @@ class ExploredRun:
                         error = raised
                     error = self._choose_error(stepped, changes, error)
                 stepped.waiting_coroutine = None
-            changes = changes_by_place.pop(END_PLACE, NO_CHANGES) if changes_by_place else NO_CHANGES
-            if stepped.pending_failures:
-                changes = [*changes, *stepped.take_failures("at its end")]
-            if changes:
-                stepped.waiting_coroutine = None
-                self._apply_at_end(stepped, changes)
+            if changes := self._take_changes(stepped, END_PLACE):
+                # The engine gets the result after these.
+                yield from self._apply_outside_waits(stepped, changes).__await__()
             return result
         finally:
             self.task_order.job_names.pop(task_id, None)
@@ -328,23 +317,24 @@ class ExploredRun:
 
     # ---- the changes
 
-    async def _apply_at_beginning(self, stepped: SteppedJob, changes: list[Change]) -> None:
-        self._apply_external_changes(stepped, changes)
+    def _take_changes(self, stepped: SteppedJob, place: int) -> list[Change]:
+        """Remove and return the changes at a place in a job, with the failures to repeat there."""
+        changes = self._changes_by_place.get(stepped.name, {}).pop(place, NO_CHANGES)
+        if stepped.pending_failures:
+            changes = [*changes, *stepped.take_failures(_judge.describe_place(stepped, place))]
+        return changes
+
+    async def _apply_outside_waits(self, stepped: SteppedJob, changes: list[Change]) -> None:
+        """Apply the changes at the beginning of a job, or after its body has returned."""
+        await self._apply_external_changes(stepped, changes)
         for change in changes:
-            if change.kind == "late":
+            if change.kind == "late" and not change.at:
                 self._apply(change, f"{stepped.name!r} begins {_judge.describe_delay(change.value)}")
                 await anyio.sleep(change.value)
-            elif change.kind == "hang":
+            elif change.kind == "hang" and not change.at:
                 self._apply(change, f"{stepped.name!r} hangs at its beginning")
                 await anyio.sleep_forever()
             elif change.kind == "fail":
-                raise self._make_injected_error(stepped, change)
-
-    def _apply_at_end(self, stepped: SteppedJob, changes: list[Change]) -> None:
-        """Apply the changes at the end of a job, after its body has returned, but before the engine gets the result."""
-        self._apply_external_changes(stepped, changes)
-        for change in changes:
-            if change.kind == "fail":
                 raise self._make_injected_error(stepped, change)
 
     def _schedule_external_changes(self, stepped: SteppedJob, changes: list[Change]) -> None:
@@ -354,16 +344,13 @@ class ExploredRun:
         """
         if any(FAULT_OF_KIND[change.kind] in EXTERNAL_FAULTS for change in changes):
             self.task_order.is_first_task_pending = True
-            self._task_group.start_soon(self._apply_external_changes_in_task, stepped, changes, name=FIRST_TASK_NAME)
+            self._task_group.start_soon(self._apply_external_changes, stepped, changes, name=FIRST_TASK_NAME)
 
-    async def _apply_external_changes_in_task(self, stepped: SteppedJob, changes: list[Change]) -> None:
-        self._apply_external_changes(stepped, changes)
-
-    def _apply_external_changes(self, stepped: SteppedJob, changes: list[Change]) -> None:
+    async def _apply_external_changes(self, stepped: SteppedJob, changes: list[Change]) -> None:
         """Apply the external changes among `changes` to a job that begins, waits or ends, or to its run."""
         job = stepped.job
         for change in changes:
-            place = _judge.describe_place(stepped, change)
+            place = _judge.describe_place(stepped, change.at)
             if change.kind == "cancel":
                 if is_ready(job) or (is_service(job) and not change.at):
                     continue
@@ -422,7 +409,7 @@ class ExploredRun:
     async def _delay_resumption(self, stepped: SteppedJob, changes: list[Change]) -> None:
         for change in changes:
             if change.kind == "late":
-                place = _judge.describe_place(stepped, change)
+                place = _judge.describe_place(stepped, change.at)
                 holders = self._story.describe_holders(stepped)
                 self._apply(change, f"{stepped.name!r} resumes {_judge.describe_delay(change.value)} {place}{holders}")
                 with anyio.CancelScope(shield=self.plan.backend == "trio"):
@@ -447,7 +434,7 @@ class ExploredRun:
 
     def _make_injected_error(self, stepped: SteppedJob, change: Change) -> InjectedError:
         """Create the exception of an injected failure, and schedule the remaining repetitions at the same place."""
-        place = _judge.describe_place(stepped, change)
+        place = _judge.describe_place(stepped, change.at)
         self._apply(change, f"{stepped.name!r} fails {place}{self._story.describe_holders(stepped)}")
         if change.value > 1:
             stepped.pending_failures.append((place, replace(change, value=change.value - 1)))

@@ -29,7 +29,7 @@ from .._core.job._function import name_of
 from .._core.job._job import AbstractJob, AnyJob, is_scheduler
 from .._core.job._labels import printable
 from .._core.words._run_view import current_run
-from ._fault_plans import END_PLACE, SHORT_DELAY, Change, EndlessRun, RunOutcome, SteppedJob
+from ._fault_plans import END_PLACE, SHORT_DELAY, EndlessRun, RunOutcome, SteppedJob
 from ._task_order import TaskOrder, timers_before
 
 STALL_LIMIT: Final = 1e9
@@ -93,10 +93,10 @@ class Story:
             self._lines.append(f"{'':12}{join_names([*map(repr, waiting)], 3)} wait for their turn")
 
 
-def describe_place(stepped: SteppedJob, change: Change) -> str:
-    if change.at == 0:
+def describe_place(stepped: SteppedJob, place: int) -> str:
+    if place == 0:
         return "at its beginning"
-    return "at its end" if change.at == END_PLACE else f"at {waiting_line(stepped.waiting_coroutine)}"
+    return "at its end" if place == END_PLACE else f"at {waiting_line(stepped.waiting_coroutine)}"
 
 
 def describe_error(error: BaseException) -> str:

@@ -76,7 +76,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ..base._states import SCHEDULED
 from ..job._job import AbstractJob, is_scheduler, takes_slot
-from ._admission import MAX_ADMITTED, OrderedPlaces
+from ._admission import MAX_ADMITTED, Admission, OrderedPlaces
 from ._policies import LOWEST_KEY, HeapEntry, StartKeys, ready_numbers, returned_numbers, throttled_numbers
 from ._window import VariableWindow
 
@@ -84,7 +84,6 @@ if TYPE_CHECKING:
     from ..backend import Backend, Scope
     from ..run._run import Run
     from ..run._worker import Worker
-    from ._admission import Admission
 
 
 class FifoPlaces:

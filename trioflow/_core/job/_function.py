@@ -26,12 +26,11 @@ from typing import Any, ClassVar, Final, Unpack, cast, overload
 
 from ..base import _user_code
 from ..base._text_forms import short_repr
-from . import _job_options, _labels
 from ._argument_types import A, AsyncOrThreadFunction1, AsyncOrThreadFunction2, AsyncOrThreadFunction3, B, C, ValueOrJob
 from ._errors import DROPPED, is_awaitable, not_awaitable_message
 from ._job import AbstractJob, T, is_job
-from ._job_options import JobOptions, check_keywords
-from ._labels import TEXTS, Ref, job_in, without_ref
+from ._job_options import OPTIONS_IN_FINGERPRINTS, JobOptions, check_keywords, unknown_job_option_error
+from ._labels import MAX_DEPTH, TEXTS, Ref, call_label, job_in, without_ref
 
 ValueOf = Callable[[AbstractJob[Any]], Any]
 """A function that returns the value to pass in place of an input."""
@@ -554,20 +553,20 @@ class FunctionJob(AbstractJob[T]):
         function: Any = unwrap_partial(self._function or type(self))
         return id(function.__code__ if isinstance(function, (FunctionType, MethodType)) else function)
 
-    def _default_label(self, depth: int = _labels.MAX_DEPTH) -> str:
+    def _default_label(self, depth: int = MAX_DEPTH) -> str:
         """Return the call as text, such as `fetch(3)`."""
         function, name = self._function, self._function_name()
         if self._options.redact:
             return f"{name}(…)"
         keywords = function.original if type(function) is Call else {}
-        return _labels.call_label(name, original_arguments(self._args), keywords, depth=depth)
+        return call_label(name, original_arguments(self._args), keywords, depth=depth)
 
     def _function_name(self) -> str:
         function = unwrap_partial(self._function)
         return getattr(function, "__name__", None) or type(function).__name__
 
     def _unknown_option(self, name: str) -> TypeError:
-        return _job_options.unknown_job_option_error(name, repr(self._function_name()), type(self), is_call=True)
+        return unknown_job_option_error(name, repr(self._function_name()), type(self), is_call=True)
 
 
 def call_of(job: FunctionJob[T], value_of: ValueOf | None = None) -> functools.partial[T]:
@@ -622,7 +621,7 @@ def input_at(job: AbstractJob[Any], position: int) -> AbstractJob[Any] | None:
 
 
 def _reject_text(function: Any, args: object, kwargs: object, options: Mapping[str, Any]) -> None:
-    values = function, args, kwargs, *map(options.get, _job_options.OPTIONS_IN_FINGERPRINTS)
+    values = function, args, kwargs, *map(options.get, OPTIONS_IN_FINGERPRINTS)
     reject_text(values, repr(options.get("label") or name_of(function)))
 
 

@@ -307,13 +307,13 @@ def whole_number(value: object, name: str, subject: Subject, otherwise: str = "o
     return None if value is None else check_number(value, name, subject, otherwise)
 
 
-def check_number(value: object, name: str, subject: Subject, otherwise: str = "") -> int:
-    """Check that a value is a whole number, 0 or more. The advice in the error ends with `otherwise`."""
-    advice = f"give a whole number, 0 or more{otherwise and ', '}{otherwise}"
+def check_number(value: object, name: str, subject: Subject, otherwise: str = "", least: int = 0) -> int:
+    """Check that a value is a whole number, `least` or more. The advice in the error ends with `otherwise`."""
+    advice = f"give a whole number, {least} or more{otherwise and ', '}{otherwise}"
     value = _amounts.plain_number(value)
     if isinstance(value, bool) or not isinstance(value, int):
         raise bad_value_error(TypeError, value, name, subject, advice)
-    if value < 0:
+    if value < least:
         raise bad_value_error(ValueError, value, name, subject, advice)
     return value
 

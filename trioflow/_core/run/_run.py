@@ -26,7 +26,7 @@ from ..base._states import IDLE, REOPENABLE, SCHEDULED, STOPPING, SUCCEEDED, Can
 from ..job import _errors, _requirements
 from ..job._ancestors import enclosing_schedulers
 from ..job._errors import CancelledOutcome, Failure, add_remedy_notes, find_interruption, one_line_error
-from ..job._job import AbstractJob, Throttling
+from ..job._job import AbstractJob, RunExtras, Throttling
 from . import _ending, _requirement_counts
 from ._attempts import BackoffTimer, Verdict, drain_backoffs, judge, report_unrepeated
 from ._current import current_worker_var
@@ -43,7 +43,6 @@ from ._worker import Lane, TimeSlice, Worker
 
 if TYPE_CHECKING:
     from ..backend import Backend, TaskEvent, WorkerGroup
-    from ..job._job import RunExtras
     from ..scheduler._base_scheduler import BaseScheduler
 
 P = TypeVar("P", bound=Part)

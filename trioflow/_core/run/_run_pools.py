@@ -14,11 +14,10 @@ from ..admission._limits import BudgetResource, RateResource
 from ..admission._resource import CountedResource, GatedResource, PoolEntry, Resource
 from ..base import _amounts
 from ..base._text_forms import short_repr
-from ..job._errors import add_note
+from ..job._errors import Throttled, add_note
 from ..job._job_options import RUN_RESOURCES
 
 if TYPE_CHECKING:
-    from ..job._errors import Throttled
     from ..job._job import AbstractJob
     from ._run import Run
 

@@ -44,7 +44,7 @@ from collections.abc import Iterable
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from ..admission._line import FifoPlaces
+from ..admission._line import FifoPlaces, Line
 from ..backend import WorkerTask
 from ..base._states import CANCELLED, FAILED, RUNNING, SCHEDULED, STOPPING, SUCCEEDED, CancelCause, StopReason
 from ..job._ancestors import enclosing_schedulers
@@ -55,7 +55,6 @@ from ._current import apply_context, current_worker_var
 from ._instruments import MIN_BLOCKING_SECONDS
 
 if TYPE_CHECKING:
-    from ..admission._line import Line
     from ..backend import Backend, WorkerGroup
     from ._handle import TimeLimit
     from ._run import Run

@@ -13,24 +13,15 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, Never, Self, Ty
 from ... import _hints
 from .. import backend as _backend
 from ..admission import _policies, _window
-from ..admission._limits import check_pool
+from ..admission._limits import Pool, check_pool
 from ..admission._line import token_holder
 from ..backend import BackendName
 from ..base import _graph_algorithms
 from ..base._states import CHECKING, COMPLETED, REOPENABLE, JobState, ReportedState, StopReason
 from ..base._text_forms import is_among, plural, short_repr
+from ..job import _argument_types as types
 from ..job import _job_options, _labels, _option_descriptors
 from ..job._ancestors import enclosing_schedulers, is_inside, outermost_scheduler
-from ..job._argument_types import (
-    A,
-    AsyncOrThreadFunction1,
-    AsyncOrThreadFunction2,
-    B,
-    JobOf,
-    PlainFunction1,
-    PlainFunction2,
-    ValueOrJob,
-)
 from ..job._decorator import JobFunction, Kind, KindFunction
 from ..job._errors import DROPPED
 from ..job._function import ACCEPTED_ARGUMENTS, FunctionJob, Job, check_function, check_kind
@@ -43,7 +34,7 @@ from ..run import _ending, _journaling, _requirement_counts, _steering
 from ..run._current import current_worker_var, enclosing_workers
 from ..run._fate import Fate
 from ..run._instruments import Instrument, check_instruments
-from ..run._journaling import JournalWriter
+from ..run._journaling import JournalProtocol, JournalWriter, RunJournal
 from ..run._run import Incident, Run
 from ..words import _explain, _failures
 from ..words._job_queries import is_one_job, jobs_of_run, reported_state
@@ -55,12 +46,10 @@ from ._members import Members, Sequence, iterate_schedulers
 if TYPE_CHECKING:
     import os
 
-    from ..admission._limits import Pool
     from ..admission._policies import Policy, PolicyName
     from ..admission._window import Window
     from ..backend import Backend
     from ..job._requirements import Required
-    from ..run._journaling import JournalProtocol, RunJournal
 
     CheckSetting = bool | Literal["first"]
     JournalSetting = JournalProtocol | str | os.PathLike[str] | None
@@ -391,14 +380,18 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
     ) -> list[FunctionJob[T]]: ...
     @overload
     def map(
-        self, function: AsyncOrThreadFunction1[A, T], a: Iterable[ValueOrJob[A]], /, **options: Unpack[MapOptions]
+        self,
+        function: types.AsyncOrThreadFunction1[types.A, T],
+        a: Iterable[types.ValueOrJob[types.A]],
+        /,
+        **options: Unpack[MapOptions],
     ) -> list[Job[T]]: ...
     @overload
     def map(
         self,
-        function: AsyncOrThreadFunction2[A, B, T],
-        a: Iterable[ValueOrJob[A]],
-        b: Iterable[ValueOrJob[B]],
+        function: types.AsyncOrThreadFunction2[types.A, types.B, T],
+        a: Iterable[types.ValueOrJob[types.A]],
+        b: Iterable[types.ValueOrJob[types.B]],
         /,
         **options: Unpack[MapOptions],
     ) -> list[Job[T]]: ...
@@ -421,7 +414,7 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
     def map(
         self,
         function: Callable[[Iterable[Any]], T],
-        a: Iterable[Iterable[Any] | JobOf[Any]],
+        a: Iterable[Iterable[Any] | types.JobOf[Any]],
         /,
         *,
         kind: Kind,
@@ -431,8 +424,8 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
     @overload
     def map(
         self,
-        function: PlainFunction1[A, T],
-        a: Iterable[ValueOrJob[A]],
+        function: types.PlainFunction1[types.A, T],
+        a: Iterable[types.ValueOrJob[types.A]],
         /,
         *,
         kind: Kind,
@@ -442,9 +435,9 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
     @overload
     def map(
         self,
-        function: PlainFunction2[A, B, T],
-        a: Iterable[ValueOrJob[A]],
-        b: Iterable[ValueOrJob[B]],
+        function: types.PlainFunction2[types.A, types.B, T],
+        a: Iterable[types.ValueOrJob[types.A]],
+        b: Iterable[types.ValueOrJob[types.B]],
         /,
         *,
         kind: Kind,

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ..admission._line import token_holders
 from ..admission._policies import FIFO_POLICY
-from ..admission._resource import CountedResource
+from ..admission._resource import CountedResource, Needs, Resource
 from ..base._states import NO_WAIT, RAN_TO_END, JobState, RunPhase, StopReason, WaitCause, Waiting
 from ..base._text_forms import clause, duration_text, join_names, percent_text
 from ..job._ancestors import ancestors_with_members, enclosing_schedulers
@@ -30,7 +30,6 @@ from ._job_queries import failed_attempts, failure_count, fraction_done, reason_
 
 if TYPE_CHECKING:
     from ..admission._admission import WaitingGroup
-    from ..admission._resource import Needs, Resource
     from ..scheduler._base_scheduler import BaseScheduler
 
 MAX_NAMED_JOBS = 5

@@ -19,16 +19,7 @@ from ..job import _requirements
 from ..job._ancestors import enclosing_schedulers
 from ..job._errors import BudgetSpent, Failure, RequirementFailed
 from ..job._function import FunctionJob
-from ..job._job import (
-    AbstractJob,
-    AnyJob,
-    FailedAttempt,
-    Restoration,
-    RunExtras,
-    Throttling,
-    has_moved_on,
-    is_scheduler,
-)
+from ..job._job import AnyJob, FailedAttempt, Restoration, RunExtras, Throttling, has_moved_on, is_scheduler
 from ..job._job_options import RUN_RESOURCES, BoxStyle, OptionRecord
 from ..run._run import Incident
 
@@ -370,7 +361,7 @@ def question_of(job: object) -> Question | None:
     return getattr(job, "_open_question", lambda: None)()
 
 
-def runs_outside_loop(job: AbstractJob[Any]) -> bool:
+def runs_outside_loop(job: AnyJob) -> bool:
     """Return whether a job works outside of the event loop, in a thread or a process, and so takes real time."""
     return job._runs_commands or (isinstance(job, FunctionJob) and job._calls_in is not None)
 
@@ -402,7 +393,7 @@ def accepts_jobs(scheduler: BaseScheduler) -> bool:
     return True
 
 
-def all_requirements(scheduler: BaseScheduler, job: AbstractJob[Any]) -> list[AbstractJob[Any]]:
+def all_requirements(scheduler: BaseScheduler, job: AnyJob) -> list[AnyJob]:
     """Return the members of `scheduler` that must settle before `job` may start, even if they have settled already.
 
     These are the requirements of `job`, and the members that contain an input of `job` or of a job nested in it.
@@ -451,7 +442,7 @@ def ranks_of(scheduler: BaseScheduler) -> dict[AnyJob, float]:
     return longest_path_lengths(members_in_order(scheduler), scheduler._members.all_requirements, durations, default)
 
 
-def counted_state(scheduler: BaseScheduler, job: AbstractJob[Any]) -> ReportedState | None:
+def counted_state(scheduler: BaseScheduler, job: AnyJob) -> ReportedState | None:
     """Return the state as which a journal and a look count a job, or None for what is no job of the user's."""
     return scheduler._counted_state(job)
 
@@ -507,32 +498,32 @@ SERVICE: Final = object()
 """A placeholder for the result of a service, which a journal neither stores nor compares, as services run each time."""
 
 
-def always_runs(job: AbstractJob[Any]) -> bool:
+def always_runs(job: AnyJob) -> bool:
     """Return whether a journal never stores the result of a job: a scheduler, a service, or another forever job."""
     return job._is_scheduler or job._options.forever
 
 
-def result_for_journal(job: AbstractJob[Any]) -> Any:
+def result_for_journal(job: AnyJob) -> Any:
     """Return the stored result of a job that has succeeded; DROPPED if it was dropped; SERVICE for a service."""
     return SERVICE if job._is_service else job._outcome
 
 
-def options_of(job: AbstractJob[Any]) -> OptionRecord:
+def options_of(job: AnyJob) -> OptionRecord:
     """Return the record of a job's options: to read several of them takes a tenth of the time."""
     return job._options
 
 
-def was_added_during_run(job: AbstractJob[Any]) -> bool:
+def was_added_during_run(job: AnyJob) -> bool:
     """Return whether a job was added to its scheduler during the run in progress, so that its path may differ."""
     return job._scheduler is not None and job in job._scheduler._members.jobs_added_during_run
 
 
-def is_known_by_call(job: AbstractJob[Any]) -> bool:
+def is_known_by_call(job: AnyJob) -> bool:
     """Return whether a job added during a run is identified by its call: it has no label, or `map` made the label."""
     return job._label is None or (job._extras or RunExtras).is_known_by_call
 
 
-def is_member(job: AbstractJob[Any]) -> bool:
+def is_member(job: AnyJob) -> bool:
     """Return whether a job is still in its scheduler, which has not dropped it because of `keep_jobs=False`."""
     return job._scheduler is not None and job in job._scheduler._members.jobs
 

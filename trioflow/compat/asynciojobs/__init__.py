@@ -27,18 +27,7 @@ from .watch import Watch as Watch
 # Takes 40 ms, which would delay the first run.
 _load_backend("asyncio")
 
-__all__ = [
-    "AbstractJob",
-    "Job",
-    "PrintJob",
-    "PureScheduler",
-    "Scheduler",
-    "Sequence",
-    "Watch",
-    "__version__",
-    "set_debug",
-    "stand_in",
-]
+__all__ = ["AbstractJob", "Job", "PrintJob", "PureScheduler", "Scheduler", "Sequence", "Watch", "set_debug", "stand_in"]
 
 __version__ = "0.21.3"
 """The version of asynciojobs that this module is compatible with."""

@@ -12,9 +12,8 @@ from types import TracebackType
 from typing import Final, Self
 
 from ...abc import duration
-from . import _jobs
 from ._batch import Batch, JobRun, Outcomes
-from ._jobs import Job, Task
+from ._jobs import Job, Task, check_name, reject_unsupported
 
 MEMORY_HINT: Final = (
     'use a trioflow.Scheduler with pool=Pool(memory="8 GiB"), and needs={"memory": "2 GiB"} for each of its jobs; to '
@@ -68,10 +67,10 @@ class ExecPool:
         *,
         wksnum: int | None = None,
     ) -> None:
-        subject = "ExecPool" if name is None else f"pool {_jobs.check_name(name, 'ExecPool')!r}"
-        _jobs.reject_unsupported(afnmask, None, "afnmask", subject, 'give pin="slot" to trioflow.CommandJob')
-        _jobs.reject_unsupported(memlimit, 0, "memlimit", subject, MEMORY_HINT)
-        _jobs.reject_unsupported(webuiapp, None, "webuiapp", subject, "use a trioflow.Monitor")
+        subject = "ExecPool" if name is None else f"pool {check_name(name, 'ExecPool')!r}"
+        reject_unsupported(afnmask, None, "afnmask", subject, 'give pin="slot" to trioflow.CommandJob')
+        reject_unsupported(memlimit, 0, "memlimit", subject, MEMORY_HINT)
+        reject_unsupported(webuiapp, None, "webuiapp", subject, "use a trioflow.Monitor")
         self._workers: Final = _check_workers(wksnum if workers is None else workers, subject)
         self.name: Final = name
         self.latency: float = duration(latency, "latency", subject)

@@ -14,8 +14,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, cast, final
 
+from ... import abc
 from ..._core.job._job import is_job
-from ...abc import AbstractJob, fit, flag, label_inside, name_in_errors, propagated_env, shown_value
 from ._output_sinks import OutputSpool
 from ._result import CommandResult
 from ._shell_places import COMMENT, VALUE, UnsafePlaceError, check_places, mark_of, quote
@@ -32,7 +32,7 @@ MAX_LABEL_LENGTH: Final = 60
 # These types are annotated as Any, because isinstance() with a generic class narrows a value to a partly unknown type.
 PATH_LIKE_TYPE: Final[Any] = os.PathLike
 BYTES_TYPES: Final[Any] = (bytes, bytearray, memoryview)
-JOB_TYPE: Final[Any] = AbstractJob
+JOB_TYPE: Final[Any] = abc.AbstractJob
 SHELL_PATH: Final = "/bin/sh"
 SHELL_SIGNS: Final = frozenset("|&;<>()$`*?[\"'\\")
 """Characters that have a meaning only in a shell."""
@@ -48,9 +48,9 @@ def check_arguments(command: Any, shell: bool, subject: str) -> tuple[Any, ...]:
         ValueError: the command is empty, or an argument contains a NUL.
 
     """
-    if flag(shell, "shell", subject):
+    if abc.flag(shell, "shell", subject):
         if not isinstance(command, (str, bytes, JOB_TYPE, Template)):
-            raise TypeError(f"{subject}: with shell=True give one string, not {shown_value(command, subject)}")
+            raise TypeError(f"{subject}: with shell=True give one string, not {abc.shown_value(command, subject)}")
         parts = line_parts(command, subject)
         if len(parts) == 1 and isinstance(parts[0], (str, bytes)) and not parts[0].strip():
             raise ValueError(f"{subject}: the command is empty: give a command line")
@@ -59,9 +59,9 @@ def check_arguments(command: Any, shell: bool, subject: str) -> tuple[Any, ...]:
         is_single = isinstance(command, (str, bytes, PATH_LIKE_TYPE, JOB_TYPE))
         text = display_text(command) if is_single else ""
         words = ["sh", "-c", text] if SHELL_SIGNS.intersection(text) else text.split()
-        example = f", such as CommandJob({shown_value(words, subject)})" if is_single else ""
+        example = f", such as CommandJob({abc.shown_value(words, subject)})" if is_single else ""
         raise TypeError(
-            f"{subject}: found {shown_value(command, subject)}; give a list{example}, or a string with shell=True"
+            f"{subject}: found {abc.shown_value(command, subject)}; give a list{example}, or a string with shell=True"
         )
     arguments: tuple[Any, ...] = tuple(command)
     if not arguments:
@@ -98,7 +98,7 @@ def convert_argument(argument: object, number: int | str, subject: str) -> str |
         result = os.fspath(value)  # pyright: ignore[reportUnknownVariableType]
     if not isinstance(result, (str, bytes)):
         raise TypeError(
-            f"{subject}: argument {number} is {shown_value(argument, subject)}, a {type(argument).__name__}: "
+            f"{subject}: argument {number} is {abc.shown_value(argument, subject)}, a {type(argument).__name__}: "
             f"give a string, bytes, a path, a number, or a job whose result is one"
         )
     if b"\0" in os.fsencode(result):
@@ -115,13 +115,13 @@ def _captured_output(result: CommandResult, subject: str) -> bytes | OutputSpool
     return result._stdout
 
 
-def fill_arguments(arguments: Iterable[Any], job: AbstractJob[Any]) -> list[str | bytes]:
+def fill_arguments(arguments: Iterable[Any], job: abc.AbstractJob[Any]) -> list[str | bytes]:
     """Convert the arguments of a job to strings or bytes, with its granted resources filled in."""
     arguments = [value.text(job) if isinstance(value, granted) else value for value in arguments]
     return [
         argument
         if type(argument) is str and "\0" not in argument
-        else convert_argument(argument, number, name_in_errors(repr(job.label), job.redact))
+        else convert_argument(argument, number, abc.name_in_errors(repr(job.label), job.redact))
         for number, argument in enumerate(arguments)
     ]
 
@@ -144,7 +144,7 @@ def check_stdin(value: Any, subject: str) -> Any:
             value.fileno()
             return value
     raise TypeError(
-        f"stdin of {subject}: {shown_value(value, subject)}, a {type(value).__name__}: "
+        f"stdin of {subject}: {abc.shown_value(value, subject)}, a {type(value).__name__}: "
         f"give bytes, a path, an open file, or a job"
     )
 
@@ -173,7 +173,7 @@ def shorten_command_line(text: str) -> str:
     """Shorten a command line to `MAX_LABEL_LENGTH` characters by omitting its middle, and put it on one line."""
     end_length = 2 * MAX_LABEL_LENGTH
     text = text if len(text) <= 2 * end_length else f"{text[:end_length]}…{text[-end_length:]}"
-    return fit(" ".join(text.split()), MAX_LABEL_LENGTH, keep="ends")
+    return abc.fit(" ".join(text.split()), MAX_LABEL_LENGTH, keep="ends")
 
 
 def _quoted_text(argument: object, depth: int | None = None) -> str:
@@ -187,7 +187,7 @@ def display_text(argument: Any, depth: int | None = None) -> str:
     If `depth` is given, the text is for a default label, in which labels of jobs are nested at most `depth` deep.
     """
     if isinstance(argument, JOB_TYPE):
-        return f"<{argument.label if depth is None else label_inside(argument, depth)}>"
+        return f"<{argument.label if depth is None else abc.label_inside(argument, depth)}>"
     return os.fsdecode(argument) if isinstance(argument, (bytes, PATH_LIKE_TYPE)) else str(argument)
 
 
@@ -223,7 +223,7 @@ class granted:
 
     name: str
 
-    def text(self, job: AbstractJob[Any]) -> str:
+    def text(self, job: abc.AbstractJob[Any]) -> str:
         """Return the resources granted to `job`, as text."""
         grant = job.granted[self.name]
         if isinstance(grant, Mapping):
@@ -235,7 +235,7 @@ class granted:
         return f"{{{self.name}}}"
 
 
-def check_placeholders(values: Iterable[Any], job: AbstractJob[Any], subject: str) -> None:
+def check_placeholders(values: Iterable[Any], job: abc.AbstractJob[Any], subject: str) -> None:
     """Check that the job needs the resource of each placeholder among the values.
 
     Raises:
@@ -273,12 +273,12 @@ def encode_environment(env: Mapping[Any, Any] | None, subject: str) -> dict[byte
             encoded_name, encoded_value = os.fsencode(name), os.fsencode(value)
         except TypeError:
             raise TypeError(
-                f"env of {subject}: {shown_value(name, subject)}: {shown_value(value, subject)}; "
+                f"env of {subject}: {abc.shown_value(name, subject)}: {abc.shown_value(value, subject)}; "
                 "names and values must be strings"
             ) from None
         if b"=" in encoded_name or b"\0" in encoded_name + encoded_value or not encoded_name:
             raise ValueError(
-                f"env of {subject}: {shown_value(name, subject)}: {shown_value(value, subject)}; "
+                f"env of {subject}: {abc.shown_value(name, subject)}: {abc.shown_value(value, subject)}; "
                 f"a name must not be empty or contain '=', and neither may contain a NUL"
             )
         variables[encoded_name] = encoded_value
@@ -291,14 +291,13 @@ def counted_variables(env: Mapping[bytes, bytes] | None, redact: bool) -> dict[s
     What is as there differs between any two terminals. If variables of this program are missing, the names count, too.
     """
     # Imported late, as `Work` in `CommandOptions.work`.
-    from ...abc import HashOnly
 
     own: Mapping[bytes, bytes] = getattr(os, "environb", {})
     counted = {name: value for name, value in (env or {}).items() if own.get(name) != value}
-    names = None if env is None or own.keys() <= env.keys() else HashOnly(sorted(env))
+    names = None if env is None or own.keys() <= env.keys() else abc.HashOnly(sorted(env))
     if redact:
-        return {"environment": HashOnly(counted) if counted else None, "set of variables": names}
-    variables = {f"variable {os.fsdecode(name)!r}": HashOnly(value) for name, value in counted.items()}
+        return {"environment": abc.HashOnly(counted) if counted else None, "set of variables": names}
+    variables = {f"variable {os.fsdecode(name)!r}": abc.HashOnly(value) for name, value in counted.items()}
     return {**variables, "set of variables": names}
 
 
@@ -311,7 +310,7 @@ def propagated_variables(get_command_variable: Callable[[str], str | None]) -> M
             the user.
 
     """
-    variables = propagated_env()
+    variables = abc.propagated_env()
     return {
         name: value
         for name, value in variables.items()
@@ -369,7 +368,7 @@ def line_parts(line: object, subject: str) -> tuple[Any, ...]:
     if not texts and not text.strip():
         raise ValueError(f"{subject}: the command is empty: give a command line")
     parts = [text]
-    names = [shown_value(f"{{{each.expression}}}", subject) for each in template.interpolations]
+    names = [abc.shown_value(f"{{{each.expression}}}", subject) for each in template.interpolations]
     for interpolation, name, text in zip(template.interpolations, names, texts, strict=True):
         value = interpolation.value
         if interpolation.conversion or interpolation.format_spec:

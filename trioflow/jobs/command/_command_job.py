@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import IO, TYPE_CHECKING, Any, Final, Unpack
 
 from ... import _posix as posix
+from ... import abc
 from ..._core.job._job import is_job
 from ..._hints import explain_form
-from ...abc import AbstractJob, BoxStyle, JobKind, JobOptions, name_in_errors, original_arguments_of, run_of
 from ..posix._processes import Process
 from . import _argv
 from ._argv import Template
@@ -19,13 +19,12 @@ from ._spawn_options import AnyPath, CommandOptions, LeftoversOption, PinOption
 from ._streams import ProcessStreams
 
 if TYPE_CHECKING:
-    from ...abc import Work
     from ._output_sinks import OutputEnds
 
 JobCallback = Callable[["CommandJob"], object]
 
 
-class CommandJob(JobKind[CommandResult], box=BoxStyle("command", "note", ("[/", "/]")), keeps_time=True):
+class CommandJob(abc.JobKind[CommandResult], box=abc.BoxStyle("command", "note", ("[/", "/]")), keeps_time=True):
     """A program with its arguments, run in a process and a process group of its own.
 
     Use it for a program that ends by itself. A program that serves others is a `CommandService`.
@@ -112,13 +111,13 @@ class CommandJob(JobKind[CommandResult], box=BoxStyle("command", "note", ("[/", 
     @explain_form
     def __init__(
         self,
-        command: Sequence[Any] | str | AbstractJob[Any] | Template,
+        command: Sequence[Any] | str | abc.AbstractJob[Any] | Template,
         /,
         *,
         shell: bool = False,
         cwd: AnyPath | None = None,
         env: Mapping[str, Any] | Mapping[bytes, Any] | None = None,
-        stdin: bytes | AnyPath | int | IO[Any] | AbstractJob[Any] | None = None,
+        stdin: bytes | AnyPath | int | IO[Any] | abc.AbstractJob[Any] | None = None,
         stdout: AnyPath | int | IO[Any] | None = None,
         stderr: AnyPath | int | IO[Any] | None = None,
         check: CheckOption = True,
@@ -133,9 +132,9 @@ class CommandJob(JobKind[CommandResult], box=BoxStyle("command", "note", ("[/", 
         pin: PinOption | None = None,
         leftovers: LeftoversOption = "wait",
         append: bool = True,
-        **options: Unpack[JobOptions],
+        **options: Unpack[abc.JobOptions],
     ) -> None:
-        subject = name_in_errors(repr(options.get("label") or "CommandJob"), options.get("redact", False))
+        subject = abc.name_in_errors(repr(options.get("label") or "CommandJob"), options.get("redact", False))
         posix.require(f"CommandJob {subject}")
         arguments = _argv.check_arguments(command, shell, subject)
         stdin_job, stdin_value = (stdin, None) if is_job(stdin) else (None, stdin)
@@ -180,15 +179,14 @@ class CommandJob(JobKind[CommandResult], box=BoxStyle("command", "note", ("[/", 
         """Return the name of the program."""
         return _argv.display_text(self._command[0])
 
-    def for_journal(self) -> Work:
+    def for_journal(self) -> abc.Work:
         """Return the command, its options, and its input and output files, including the files of its streams."""
         # Imported late, as in `work`.
-        from ...abc import LocalDirectory
 
         options = self._command_options
-        *arguments, stdin_job = original_arguments_of(self)
+        *arguments, stdin_job = abc.original_arguments_of(self)
         variables = _argv.counted_variables(options.env, self.redact)
-        counted = {"option shell=": options.shell, "directory": LocalDirectory(options.cwd), **variables}
+        counted = {"option shell=": options.shell, "directory": abc.LocalDirectory(options.cwd), **variables}
         return options.work("command", arguments, stdin_job, counted)
 
     def forget_run(self) -> None:
@@ -206,7 +204,7 @@ class CommandJob(JobKind[CommandResult], box=BoxStyle("command", "note", ("[/", 
             RuntimeError: the job was not started by a run.
 
         """
-        return await ProcessRun(self, run_of(self)).run()
+        return await ProcessRun(self, abc.run_of(self)).run()
 
     def _stdin_value(self, stdin: object) -> Any:
         """Return the value to use as the standard input of the command.

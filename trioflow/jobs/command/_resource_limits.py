@@ -5,13 +5,12 @@ The options are implemented without Python code between fork and exec.
 
 from __future__ import annotations
 
-import collections
 import contextlib
 import errno
 import itertools
 import os
 import shutil
-from collections import Counter, defaultdict
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Generator, Sequence
 from typing import Any, Final
 
@@ -47,7 +46,7 @@ class SpawnQueue:
     def __init__(self, run: RunHandle) -> None:
         self._run: Final = run
         self._running_count = 0
-        self._waiting_events: Final[collections.deque[anyio.Event]] = collections.deque()
+        self._waiting_events: Final[deque[anyio.Event]] = deque()
         self._has_warned = False
 
     @contextlib.contextmanager

@@ -6,15 +6,12 @@ import os
 import subprocess
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Literal, get_args
+from typing import Any, Final, Literal, get_args
 
-from ...abc import callback, duration, file_path, flag, is_among, reject_text, shown_value
+from ... import abc
 from ..posix._processes import check_limits
 from ._argv import check_stdin
 from ._result import ZERO_ONLY, describe_failure
-
-if TYPE_CHECKING:
-    from ...abc import Work
 
 PinOption = Literal["slot"]
 LeftoversOption = Literal["wait", "end"]
@@ -55,26 +52,28 @@ class CommandOptions:
             TypeError, ValueError: an option is invalid.
 
         """
-        reject_text((self.cwd, self.env, self.stdin, self.stdout, self.stderr), f"an option of {subject}")
-        duration(self.terminate_grace, "terminate_grace", subject)
+        abc.reject_text((self.cwd, self.env, self.stdin, self.stdout, self.stderr), f"an option of {subject}")
+        abc.duration(self.terminate_grace, "terminate_grace", subject)
         for name in ("on_start", "on_line"):
-            callback(getattr(self, name), name, subject)
-        if not is_among(self.pin, (None, *get_args(PinOption))):
-            raise ValueError(f"pin={shown_value(self.pin, subject)} of {subject}: choose 'slot' or None")
-        if not is_among(self.leftovers, get_args(LeftoversOption)):
+            abc.callback(getattr(self, name), name, subject)
+        if not abc.is_among(self.pin, (None, *get_args(PinOption))):
+            raise ValueError(f"pin={abc.shown_value(self.pin, subject)} of {subject}: choose 'slot' or None")
+        if not abc.is_among(self.leftovers, get_args(LeftoversOption)):
             choices = " or ".join(map(repr, get_args(LeftoversOption)))
-            raise ValueError(f"leftovers={shown_value(self.leftovers, subject)} of {subject}: choose {choices}")
+            raise ValueError(f"leftovers={abc.shown_value(self.leftovers, subject)} of {subject}: choose {choices}")
         if self.pin is not None and not hasattr(os, "sched_setaffinity"):
-            raise ValueError(f"pin={shown_value(self.pin, subject)} of {subject}: this system binds no process to CPUs")
-        flag(self.append, "append", subject)
+            raise ValueError(
+                f"pin={abc.shown_value(self.pin, subject)} of {subject}: this system binds no process to CPUs"
+            )
+        abc.flag(self.append, "append", subject)
         if not isinstance(self.tag, (bool, str)):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise TypeError(
-                f"tag={shown_value(self.tag, subject)} of {subject}: "
+                f"tag={abc.shown_value(self.tag, subject)} of {subject}: "
                 f"give True, False, or a template such as '{{label}}: '"
             )
         check_limits(self.nice, self.memory_limit, subject)
         if self.cwd is not None and not isinstance(self.cwd, bytes):
-            file_path(self.cwd, "cwd", subject)
+            abc.file_path(self.cwd, "cwd", subject)
         check_stdin(self.stdin, subject)
         if isinstance(self.stdin, int) and self.stdin in (subprocess.PIPE, subprocess.STDOUT):
             raise ValueError(
@@ -96,7 +95,7 @@ class CommandOptions:
 
     def work(
         self, what: str, arguments: Sequence[Any], stdin_job: Any, options: Mapping[str, Any], reads: Iterable[Any] = ()
-    ) -> Work:
+    ) -> abc.Work:
         """Return the description of a job with these options for a journal.
 
         Standard input and the kinds of the outputs become options, too. The files of the streams are files read and
@@ -111,14 +110,13 @@ class CommandOptions:
 
         """
         # Imported late, because few runs have a journal, and the import is slow.
-        from ...abc import Work
 
         input_files = [stream for stream in (self.stdin,) if is_path(stream)]
         stdin: object = stdin_job
         if stdin_job is None and not input_files:
             stdin = self.stdin
         files_written = [stream for stream in (self.stdout, self.stderr) if is_path(stream)]
-        return Work(
+        return abc.Work(
             what=what,
             arguments=arguments,
             options={
@@ -146,20 +144,20 @@ class CommandOptions:
             value is None or is_path(value) or isinstance(value, int) or hasattr(value, "write")
         ):
             raise TypeError(
-                f"{name}={shown_value(value, subject)} of {subject}: "
+                f"{name}={abc.shown_value(value, subject)} of {subject}: "
                 "give a path, an open file, None, or subprocess.PIPE, DEVNULL or STDOUT"
             )
         if is_path(value):
-            file_path(value, name, subject)
+            abc.file_path(value, name, subject)
         if isinstance(value, int) and not min(SUBPROCESS_CONSTANTS) <= value < DESCRIPTOR_LIMIT:
-            raise ValueError(f"{name}={shown_value(value, subject)} of {subject}: invalid file descriptor")
+            raise ValueError(f"{name}={abc.shown_value(value, subject)} of {subject}: invalid file descriptor")
         if name == "stdout" and isinstance(value, int) and value == subprocess.STDOUT:
             raise ValueError(f"stdout=STDOUT of {subject}: only stderr= can be STDOUT, which merges it into stdout")
         is_line_by_line = self.on_line is not None or self.tag
         if is_line_by_line and not (value is None or value in SUBPROCESS_CONSTANTS):
             raise ValueError(
-                f"{name}={shown_value(value, subject)} of {subject}: with on_line or tag, output is passed on line by "
-                f"line; leave {name} out, or give PIPE to capture it as well"
+                f"{name}={abc.shown_value(value, subject)} of {subject}: with on_line or tag, output is passed on line "
+                f"by line; leave {name} out, or give PIPE to capture it as well"
             )
 
 
@@ -173,7 +171,7 @@ def path_tuple(value: object, name: str, subject: str) -> tuple[Any, ...]:
     if is_path(value):
         return (value,)
     if isinstance(value, bytes) or not isinstance(value, Iterable):
-        raise TypeError(f"{name}={shown_value(value, subject)} of {subject}: give a list of paths")
+        raise TypeError(f"{name}={abc.shown_value(value, subject)} of {subject}: give a list of paths")
     return tuple(value)  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
 
 

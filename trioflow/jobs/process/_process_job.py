@@ -2,33 +2,18 @@
 
 from __future__ import annotations
 
-import abc
 import concurrent.futures
 import contextvars
 import functools
 import io
 import pickle
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, TypeAlias, TypeVar, Unpack, cast, overload
 
 from ... import _posix as posix
-from ...abc import (
-    AbstractJob,
-    BoxStyle,
-    FunctionJob,
-    JobOptions,
-    RunHandle,
-    ThreadEvent,
-    call_of,
-    declare_run_resource,
-    enclosing_schedulers,
-    name_of,
-    propagated_env,
-    run_of,
-    set_run_need,
-    short_repr,
-)
+from ... import abc
 from .. import T, _sent_calls
 from .._sent_calls import MainRejectingPickler, make_picklable, unpicklable_error
 from ..posix._cpus import count_usable_cpus
@@ -46,7 +31,7 @@ D = TypeVar("D")
 INTERPRETER_POOL: Final = "InterpreterPoolExecutor"
 
 
-class ProcessOptions(JobOptions, total=False):
+class ProcessOptions(abc.JobOptions, total=False):
     """The keyword options of a `ProcessJob`, with the options of every job."""
 
     memory_limit: int | None
@@ -55,8 +40,8 @@ class ProcessOptions(JobOptions, total=False):
 
 
 class ProcessJob(
-    FunctionJob[T],
-    box=BoxStyle("process", "component"),
+    abc.FunctionJob[T],
+    box=abc.BoxStyle("process", "component"),
     calls_in="a separate process",
     keeps_time=True,
     cannot_be_interrupted=(
@@ -199,9 +184,9 @@ class ProcessJob(
         memory_limit: int | None = None,
         nice: int | None = None,
         processes: JobProcesses = None,
-        **options: Unpack[JobOptions],
+        **options: Unpack[abc.JobOptions],
     ) -> None:
-        name = repr(options.get("label") or name_of(function))
+        name = repr(options.get("label") or abc.name_of(function))
         check_limits(nice, memory_limit, name)
         checked = check_processes(processes, f"processes of {name}")
         if isinstance(checked, int):
@@ -240,7 +225,7 @@ class ProcessJob(
         """
         if (executor := find_executor(self)) is None:
             posix.require(f"{self.label!r}, a ProcessJob without processes=,", posix.WORKER_PROCESSES_HINT)
-        set_run_need(self, WORKER_PROCESSES_RESOURCE, 0 if self.forever or executor is not None else 1)
+        abc.set_run_need(self, WORKER_PROCESSES_RESOURCE, 0 if self.forever or executor is not None else 1)
         option_value = f"memory_limit={self._memory_limit}" if self._memory_limit is not None else f"nice={self._nice}"
         if (self._memory_limit is not None or self._nice is not None) and executor is not None:
             raise ValueError(
@@ -279,14 +264,14 @@ class ProcessJob(
             RuntimeError: this method was not called by a run.
 
         """
-        run, executor = run_of(self), find_executor(self)
+        run, executor = abc.run_of(self), find_executor(self)
         if executor is None:
             return await self._call_in_worker(run)
         if isinstance(executor, Executor):
             return await call_in_executor(executor, self)
         return cast(T, await executor.make_call(self))
 
-    async def _call_in_worker(self, run: RunHandle) -> T:
+    async def _call_in_worker(self, run: abc.RunHandle) -> T:
         request = self._pickle_call()
         pool = run.shared(WorkerPool)
         try:
@@ -322,10 +307,10 @@ class ProcessJob(
             self.progress(pickle.loads(report))
 
     def _pickle_call(self) -> bytes:
-        call = call_of(self)
+        call = abc.call_of(self)
         make_pickler, buffer = pickle.Pickler if is_main_imported() else MainRejectingPickler, io.BytesIO()
         try:
-            request = (make_picklable(call.func), call.args, call.keywords, dict(propagated_env()))
+            request = (make_picklable(call.func), call.args, call.keywords, dict(abc.propagated_env()))
             make_pickler(buffer, pickle.HIGHEST_PROTOCOL).dump(request)
         except Exception as error:
             raise unpicklable_error(call, self, "a process", make_pickler, error)  # noqa: B904 - it has its cause
@@ -355,7 +340,7 @@ class ProcessJob(
 # ---- the call by an executor (PEP 3148) of threads, processes or a cluster
 
 
-async def call_in_executor(executor: Executor, job: FunctionJob[T]) -> T:
+async def call_in_executor(executor: Executor, job: abc.FunctionJob[T]) -> T:
     """Make the call of a job in an executor, and return the result.
 
     Args:
@@ -369,7 +354,7 @@ async def call_in_executor(executor: Executor, job: FunctionJob[T]) -> T:
         RuntimeError: the executor is shut down, or other code has cancelled the future.
 
     """
-    run, started_event, ended_event = run_of(job), ThreadEvent(), ThreadEvent()
+    run, started_event, ended_event = abc.run_of(job), abc.ThreadEvent(), abc.ThreadEvent()
     try:
         future = _submit_call(executor, job, started_event)
     except BrokenExecutor as error:
@@ -404,19 +389,19 @@ async def call_in_executor(executor: Executor, job: FunctionJob[T]) -> T:
         del future
 
 
-def _cancel_call(future: Future[Any], job: FunctionJob[Any]) -> bool:
+def _cancel_call(future: Future[Any], job: abc.FunctionJob[Any]) -> bool:
     """Ask the executor to cancel a call, and return whether it has. Nothing that the executor raises hides why."""
     try:
         return future.cancel()
     except NotImplementedError:  # such as Parsl's
         return False
     except Exception as error:
-        run_of(job).report(f"{job.label!r}: its executor could not cancel the call: {error!r}", job)
+        abc.run_of(job).report(f"{job.label!r}: its executor could not cancel the call: {error!r}", job)
         return False
 
 
-def _submit_call(executor: Executor, job: FunctionJob[T], started_event: ThreadEvent) -> Future[T]:
-    call = call_of(job)
+def _submit_call(executor: Executor, job: abc.FunctionJob[T], started_event: abc.ThreadEvent) -> Future[T]:
+    call = abc.call_of(job)
     if job.timeout is job.idle_timeout is None or not _calls_in_threads(executor):
         started_event.set()
     else:
@@ -435,7 +420,7 @@ def _submit_call(executor: Executor, job: FunctionJob[T], started_event: ThreadE
         raise
 
 
-def _add_advice(error: BrokenExecutor, job: FunctionJob[Any], executor: Executor) -> BrokenExecutor:
+def _add_advice(error: BrokenExecutor, job: abc.FunctionJob[Any], executor: Executor) -> BrokenExecutor:
     advice = "run again with a new one"
     if isinstance(executor, ProcessPoolExecutor):
         advice += "; of trioflow's own worker processes (processes=None), one that dies fails its job alone"
@@ -449,7 +434,7 @@ def _with_propagated_context(call: functools.partial[T], executor: Executor) -> 
     A thread makes the call in a copy of the job's context. Another process sets the variables in its environment during
     the call. If the job carries no variables, the call is returned unchanged.
     """
-    variables = dict(propagated_env())
+    variables = dict(abc.propagated_env())
     if not variables:
         return call
     if _calls_in_threads(executor):
@@ -459,7 +444,7 @@ def _with_propagated_context(call: functools.partial[T], executor: Executor) -> 
     return functools.partial(_sent_calls.call_with_variables, variables, call.func, *call.args, **call.keywords)
 
 
-def _call_and_report_start(started_event: ThreadEvent, call: functools.partial[T]) -> T:
+def _call_and_report_start(started_event: abc.ThreadEvent, call: functools.partial[T]) -> T:
     started_event.set()
     return call()
 
@@ -503,26 +488,26 @@ WORKER_PROCESSES_RESOURCE: Final = "worker processes"
 """The name of the resource that a ProcessJob needs if its call runs in a worker process on this machine."""
 
 
-declare_run_resource(
+abc.declare_run_resource(
     WORKER_PROCESSES_RESOURCE,
     count_usable_cpus,
     "starting a worker process",
-    lambda job: run_of(job).shared(WorkerPool),
+    lambda job: abc.run_of(job).shared(WorkerPool),
 )
 
 
-class JobExecutor(abc.ABC):
+class JobExecutor(ABC):
     """The interface of objects other than an `Executor` that make the calls of ProcessJobs, such as a Dask cluster."""
 
-    @abc.abstractmethod
-    async def make_call(self, job: FunctionJob[Any]) -> Any:
+    @abstractmethod
+    async def make_call(self, job: abc.FunctionJob[Any]) -> Any:
         """Make the call of a job, and return its value or a `RemoteValue`. `ProcessJob.co_run` calls this method."""
 
 
-class RemoteValue(abc.ABC):
+class RemoteValue(ABC):
     """The interface of a job's result that is kept where it was computed, such as on a Dask cluster."""
 
-    @abc.abstractmethod
+    @abstractmethod
     def fetch(self, label: str) -> Any:
         """Transfer the value to this program, and return it. This may block for a long time.
 
@@ -546,7 +531,7 @@ def check_processes(value: object, subject: str) -> ProcessesOption:
     """
     if is_made_by(value, "distributed") or hasattr(cast(Any, type(value)), "get_executor"):
         raise TypeError(
-            f"{subject} is {short_repr(value)}: write trioflow.dask.Cluster(client), with a distributed.Client; "
+            f"{subject} is {abc.short_repr(value)}: write trioflow.dask.Cluster(client), with a distributed.Client; "
             f"its get_executor() makes equal calls once, also those of a retry"
         )
     if value is None or isinstance(value, (Executor, JobExecutor)) or (type(value) is str and value == LOCAL_PROCESSES):
@@ -556,7 +541,7 @@ def check_processes(value: object, subject: str) -> ProcessesOption:
             raise ValueError(f"{subject} is {value}: give 1 or more worker processes, or leave it out for one per CPU")
         return value
     raise TypeError(
-        f"{subject} is {short_repr(value)}: give an executor (concurrent.futures.Executor), a "
+        f"{subject} is {abc.short_repr(value)}: give an executor (concurrent.futures.Executor), a "
         f"trioflow.dask.Cluster, a number of worker processes, {LOCAL_PROCESSES!r}, or None"
     )
 
@@ -566,9 +551,9 @@ def is_made_by(value: object, *names: str) -> bool:
     return any(cls.__name__ in names or cls.__module__.partition(".")[0] in names for cls in type(value).__mro__)
 
 
-def find_executor(job: AbstractJob[Any]) -> Executor | JobExecutor | None:
+def find_executor(job: abc.AbstractJob[Any]) -> Executor | JobExecutor | None:
     """Return the executor or cluster that makes a ProcessJob's call, or None if a worker on this machine makes it."""
-    for owner in (job, *enclosing_schedulers(job)):
+    for owner in (job, *abc.enclosing_schedulers(job)):
         value: Any = getattr(owner, "processes", None)
         if value is not None:
             return None if value == LOCAL_PROCESSES or isinstance(value, int) else value

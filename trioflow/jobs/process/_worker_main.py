@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import multiprocessing
 import os
 import pickle
 import struct
@@ -20,7 +19,7 @@ import time
 import traceback
 import types
 from collections.abc import Callable
-from multiprocessing import spawn
+from multiprocessing import current_process, spawn
 from typing import Any, BinaryIO
 
 if sys.platform != "win32":
@@ -126,7 +125,7 @@ def prepare_process(preparation: dict[str, Any]) -> None:
             knows its main module.
 
     """
-    process: Any = multiprocessing.current_process()
+    process: Any = current_process()
     # As multiprocessing does in its own workers:
     # https://github.com/python/cpython/blob/v3.11.7/Lib/multiprocessing/spawn.py#L128.
     process._inheriting = True

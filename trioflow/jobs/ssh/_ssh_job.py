@@ -11,25 +11,11 @@ from types import MappingProxyType
 from typing import IO, Any, ClassVar, Final, Unpack
 
 from ... import _posix as posix
+from ... import abc
 from ..._core.job._errors import JobTimeout
 from ..._core.job._job import is_job
 from ..._core.run._current import current_job
 from ..._hints import explain_form
-from ...abc import (
-    AbstractJob,
-    BoxStyle,
-    HashOnly,
-    JobKind,
-    JobOptions,
-    LocalDirectory,
-    Work,
-    arguments_of,
-    name_in_errors,
-    original_arguments_of,
-    reject_text,
-    run_of,
-    shown_value,
-)
 from ..command import _argv
 from ..command._argv import Template, check_line, granted, join_line
 from ..command._output_sinks import OutputEnds, make_tag_function
@@ -71,7 +57,7 @@ MAX_INLINE_BYTES: Final = 60_000
 """The maximum size of a script to send with the variables, in bytes. Larger scripts are sent as files."""
 
 
-class SshJob(JobKind[Any], box=BoxStyle("ssh", "cylinder", ("[(", ")]")), keeps_time=True):
+class SshJob(abc.JobKind[Any], box=abc.BoxStyle("ssh", "cylinder", ("[(", ")]")), keeps_time=True):
     """A command or script on another machine, a file transfer to or from it, or a list of these.
 
     Use it for work that belongs on another machine.
@@ -159,7 +145,7 @@ class SshJob(JobKind[Any], box=BoxStyle("ssh", "cylinder", ("[(", ")]")), keeps_
         values: Mapping[str, Any] | None = None,
         cwd: Path | None = None,
         env: Mapping[str, Any] | None = None,
-        stdin: bytes | Path | int | IO[Any] | AbstractJob[Any] | None = None,
+        stdin: bytes | Path | int | IO[Any] | abc.AbstractJob[Any] | None = None,
         stdout: Path | int | IO[Any] | None = None,
         stderr: Path | int | IO[Any] | None = None,
         check: CheckOption = True,
@@ -168,9 +154,9 @@ class SshJob(JobKind[Any], box=BoxStyle("ssh", "cylinder", ("[(", ")]")), keeps_
         on_line: Callable[[SshJob, str], object] | None = None,
         tag: bool | str = False,
         append: bool = True,
-        **options: Unpack[JobOptions],
+        **options: Unpack[abc.JobOptions],
     ) -> None:
-        subject = name_in_errors(repr(options.get("label") or self._name_in_errors), options.get("redact", False))
+        subject = abc.name_in_errors(repr(options.get("label") or self._name_in_errors), options.get("redact", False))
         posix.require(f"{self._name_in_errors} {subject}", 'use ThreadJob(subprocess.run, ["ssh", ...], check=True)')
         self._node: Final = make_node(node)
         self._steps: Final = parse_steps(command, subject)
@@ -190,9 +176,9 @@ class SshJob(JobKind[Any], box=BoxStyle("ssh", "cylinder", ("[(", ")]")), keeps_
         for step in self._steps:
             if isinstance(step, Command) and step.is_shell_line:
                 parts, names = placeholders.split(step.words)
-                check_line(parts, [shown_value(name, subject) for name in names], subject)
+                check_line(parts, [abc.shown_value(name, subject) for name in names], subject)
         self._env: Final = _check_variables(env or {}, subject)
-        reject_text(self._env, f"env= of {subject}")
+        abc.reject_text(self._env, f"env= of {subject}")
         self._last_result = self._unreachable = self._open_streams = None
         super().__init__(
             [(values or {})[name] for name in self._values], [list(step.words) for step in self._steps], job, **options
@@ -232,8 +218,8 @@ class SshJob(JobKind[Any], box=BoxStyle("ssh", "cylinder", ("[(", ")]")), keeps_
             RuntimeError: the job was not started by a run.
 
         """
-        run = run_of(self)
-        values, parts, stdin = arguments_of(self)
+        run = abc.run_of(self)
+        values, parts, stdin = abc.arguments_of(self)
         steps = [[fill_word(part, number, self) for number, part in enumerate(words)] for words in parts]
         runner = _StepRunner(self, self._placeholder_values(values), stdin)
         connection = run.shared(Connections).for_node(self._node)
@@ -280,21 +266,21 @@ class SshJob(JobKind[Any], box=BoxStyle("ssh", "cylinder", ("[(", ")]")), keeps_
         """Return the name of the node and all steps in full."""
         return f"{self._node.name}: {'; '.join(map(repr, self._steps))}"
 
-    def for_journal(self) -> Work:
+    def for_journal(self) -> abc.Work:
         """Return the node, the steps, their options, and the local files that they read and write.
 
         The local files that a Pull creates are not included: the user may change them, and the job is still restored.
         """
-        values, words, job = original_arguments_of(self)
+        values, words, job = abc.original_arguments_of(self)
         steps = [step._journal_key(value) for step, value in zip(self._steps, words, strict=True)]
         sent_files = [file for step in self._steps for file in step._files_read() if is_path(file)]
         cwd: Any = self._command_options.cwd
         if isinstance(self._node, LocalNode):
-            cwd = LocalDirectory(cwd, self._node.directory)
+            cwd = abc.LocalDirectory(cwd, self._node.directory)
         arguments = [self._node.name, steps, dict(zip(self._values, values, strict=True))]
-        variables: dict[str, Any] = {f"variable {name!r}": HashOnly(value) for name, value in self._env.items()}
+        variables: dict[str, Any] = {f"variable {name!r}": abc.HashOnly(value) for name, value in self._env.items()}
         if self.redact and variables:
-            variables = {"environment": HashOnly(self._env)}
+            variables = {"environment": abc.HashOnly(self._env)}
         return self._command_options.work("ssh", arguments, job, {"directory": cwd, **variables}, sent_files)
 
     def forget_run(self) -> None:
@@ -313,7 +299,7 @@ class _StepRunner:
         self._options: Final = job._command_options
         self._job: Final = job
         self._values: Final = values
-        subject = name_in_errors(repr(job.label), job.redact)
+        subject = abc.name_in_errors(repr(job.label), job.redact)
         self._stdin: Final = _argv.check_stdin(self._options.stdin if stdin is None else stdin, subject)
         # Whether the next command is the first, for which `append` and `on_start` are.
         self._is_first = True
@@ -414,11 +400,13 @@ def _check_variables(env: Mapping[Any, Any], subject: str) -> dict[str, str | gr
     for name, value in variables.items():
         if not _VARIABLE_NAME_PATTERN.fullmatch(name):
             raise ValueError(
-                f"env of {subject}: {shown_value(name, subject)} is not a valid name for a variable on a node: use "
+                f"env of {subject}: {abc.shown_value(name, subject)} is not a valid name for a variable on a node: use "
                 "letters, digits and '_', and do not begin with a digit"
             )
         if isinstance(value, str) and "\0" in value:
-            raise ValueError(f"env of {subject}: the value of {shown_value(name, subject)} contains a NUL; remove it")
+            raise ValueError(
+                f"env of {subject}: the value of {abc.shown_value(name, subject)} contains a NUL; remove it"
+            )
     return variables
 
 
@@ -430,7 +418,7 @@ def _check_value_names(values: Mapping[Any, Any], subject: str) -> Iterable[str]
     for name in values:
         if not (isinstance(name, str) and name.isidentifier() and name != "node"):
             raise ValueError(
-                f"values of {subject}: {shown_value(name, subject)} cannot be a placeholder: give an identifier other "
-                "than 'node', which is reserved"
+                f"values of {subject}: {abc.shown_value(name, subject)} cannot be a placeholder: give an identifier "
+                "other than 'node', which is reserved"
             )
     return values

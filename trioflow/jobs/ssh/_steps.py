@@ -14,8 +14,7 @@ from typing import Any, Final, final
 
 from ..._core.job._job import is_job
 from ...abc import AbstractJob, is_among, name_in_errors, short_repr, shown_value
-from ..command import _argv
-from ..command._argv import Template, granted, line_parts
+from ..command._argv import Template, convert_argument, display_command_line, display_text, granted, line_parts
 from ..command._spawn_options import is_path, path_tuple
 
 Path = str | os.PathLike[str]
@@ -31,7 +30,7 @@ class Step:
         self.words: Final = tuple(words)
         for number, word in enumerate(self.words):
             if not (is_job(word) or isinstance(word, granted)):
-                _argv.convert_argument(word, number, subject or name_in_errors(type(self).__name__, True))
+                convert_argument(word, number, subject or name_in_errors(type(self).__name__, True))
 
     def __repr__(self) -> str:
         """Show the step as the user wrote it."""
@@ -44,7 +43,7 @@ class Step:
             depth: the number of levels of nested calls to show for jobs among the words, or None for all.
 
         """
-        return f"{type(self).__name__}({', '.join(_argv.display_text(word, depth) for word in self.words)})"
+        return f"{type(self).__name__}({', '.join(display_text(word, depth) for word in self.words)})"
 
     def _files_read(self) -> Iterable[Any]:
         return ()
@@ -81,8 +80,8 @@ class Command(Step):
 
     def _describe(self, depth: int | None = None) -> str:
         if self.is_shell_line:
-            return _argv.display_command_line(self.words, True, depth)
-        return " ".join(_argv.display_text(word, depth) for word in self.words)
+            return display_command_line(self.words, True, depth)
+        return " ".join(display_text(word, depth) for word in self.words)
 
 
 class Program(Step):
@@ -103,7 +102,7 @@ class Program(Step):
         return words[0], words[1:args_end], words[args_end:]
 
     def _describe(self, depth: int | None = None) -> str:
-        script, args, includes = self._split_words([_argv.display_text(word, depth) for word in self.words])
+        script, args, includes = self._split_words([display_text(word, depth) for word in self.words])
         words = [script, *args, *([f"includes=[{', '.join(includes)}]"] if includes else [])]
         return f"{type(self).__name__}({', '.join(words)})"
 
@@ -188,7 +187,7 @@ class CopyStep(Step):
         super().__init__((*sources, to))
 
     def _describe(self, depth: int | None = None) -> str:
-        *sources, to = (_argv.display_text(word, depth) for word in self.words)
+        *sources, to = (display_text(word, depth) for word in self.words)
         return f"{type(self).__name__}({', '.join(sources)}, to={to})"
 
 
@@ -366,7 +365,7 @@ def fill_word(value: object, place: int | str, job: AbstractJob[Any]) -> str:
     Errors name `place`: the number of the word, or the name of the placeholder.
     """
     return os.fsdecode(
-        _argv.convert_argument(
+        convert_argument(
             value.text(job) if isinstance(value, granted) else value, place, name_in_errors(repr(job.label), job.redact)
         )
     )
