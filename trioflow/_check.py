@@ -157,12 +157,12 @@ class FileUses:
         kinds = {kind for kind in set(map(type, scheduler.iterate_jobs())) if hasattr(kind, "for_journal")}
         # A run of jobs without files pays nothing for each.
         for job in (job for job in scheduler.iterate_jobs() if type(job) in kinds or job.reads or job.writes):
-            writes, reads = declared_files(job)
-            for path in {os.path.abspath(os.fsdecode(path)) for path in writes}:
+            writes, reads = _described_files(job)
+            for path in {os.path.abspath(os.fsdecode(path)) for path in (*job.writes, *writes)}:
                 if not path.startswith("/dev/") or path.startswith("/dev/shm/"):
                     # Files, in memory.
                     self._writers[path].append(job)
-            self._readers.extend((os.path.abspath(os.fsdecode(path)), job) for path in reads)
+            self._readers.extend((os.path.abspath(os.fsdecode(path)), job) for path in (*job.reads, *reads))
         self._sorted_paths: list[str] = []
         self._positions: dict[AnyJob, int] = {}
         self._waits: dict[AnyJob, int] = {}
@@ -258,13 +258,8 @@ class FileUses:
                     reached[level] = reached.get(level, 0) | reached.get(job, 0)
 
 
-def declared_files(job: AnyJob) -> tuple[list[Any], list[Any]]:
-    """Return the files that a job declares to write anew, and to read."""
-    writes, reads = _described_files(job)
-    return [*job.writes, *writes], [*job.reads, *reads]
-
-
 def _described_files(job: AnyJob) -> tuple[list[Any], list[Any]]:
+    """Return the files that a job writes anew and reads, beside those of its options `writes` and `reads`."""
     options: Any = getattr(job, "_command_options", None)
     if options is None:
         describe = getattr(type(job), "for_journal", None)

@@ -42,19 +42,7 @@ from .._core.job._job_options import OptionRecord
 from .._core.job._work_spec import LocalDirectory, Work
 from .._core.words._job_queries import inputs_of, options_of
 from ._file_stamps import FileStamper, describe_stamp_change
-from ._serialization import (
-    MAIN,
-    MIN_SLOW_INTEGER,
-    PLAIN_TYPES,
-    NotSerializable,
-    comparison_form,
-    digest,
-    dumps,
-    escape_surrogates,
-    msgspec,
-    own_slots,
-    type_name,
-)
+from ._serialization import NotSerializable, comparison_form, digest, dumps, escape_surrogates, msgspec, own_slots
 
 GetResultForm = Callable[[AbstractJob[Any]], str]
 
@@ -203,12 +191,7 @@ class FingerprintBuilder:
             parts["a"] = forms
 
     def _positional_forms(self, values: tuple[Any, ...]) -> list[str]:
-        return [
-            str(value)
-            if type(value) is int and -MIN_SLOW_INTEGER < value < MIN_SLOW_INTEGER and not self._hashes_all_values
-            else self._value_form(value, f"argument {number}")
-            for number, value in enumerate(values, 1)
-        ]
+        return [self._value_form(value, f"argument {number}") for number, value in enumerate(values, 1)]
 
     def _function_identity(self, function: Any) -> str:
         """Return the text that identifies a function, and set `is_by_name_only` if others may have the same text.
@@ -261,8 +244,8 @@ class FingerprintBuilder:
 
         A function knows the file of its own program, which `python -m cProfile FILE` does not set as the main module.
         """
-        name, main = getattr(value, "__module__", None), sys.modules[MAIN]
-        if name not in (MAIN, main.__name__):
+        name, main = getattr(value, "__module__", None), sys.modules["__main__"]
+        if name not in ("__main__", main.__name__):
             # `trioflow run FILE` has its module as the main module, too.
             return str(name)
         file = str(getattr(value, "__globals__", vars(main)).get("__file__") or "")
@@ -318,8 +301,7 @@ class FingerprintBuilder:
         if type(value) is InputPlaceholder:
             return value.form
         try:
-            is_plain = type(value) in PLAIN_TYPES
-            text = dumps(value) if is_plain else dumps(value, self._convert_unknown, name_class=self._type_name)
+            text = dumps(value, self._convert_unknown, name_class=self._type_name)
             return f"~{digest(text.encode())}" if self._hashes_all_values else comparison_form(text)
         except NotSerializable as error:
             raise NotSerializable(f"{description} ({error.shown(self._hashes_all_values)})") from None
@@ -331,7 +313,6 @@ class FingerprintBuilder:
         return InputPlaceholder(self._result_form(job))
 
     def _convert_unknown(self, value: object) -> Any:
-        value_class = cast(Any, type(value))
         if type(value) is InputPlaceholder:
             return {"$": "result", "v": value.form}
         if is_job(value):
@@ -339,7 +320,7 @@ class FingerprintBuilder:
             job: AbstractJob[Any] = value  # pyright: ignore[reportUnknownVariableType]
             outcome = {"r": self._outcome_form(job)} if self._has_settled(job) else {}
             return {"$": "job", "v": job.path, **outcome}
-        raise NotSerializable(f"a value of type {type_name(value_class)}")
+        return NotImplemented
 
     def _has_settled(self, job: AbstractJob[Any]) -> bool:
         """Return whether `job` has settled because the current job waits for it.

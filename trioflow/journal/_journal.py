@@ -360,12 +360,11 @@ class JournalSession:
                     self._complete(job, record, fingerprint)
         if isinstance(found, NotStored):
             counted.cause = found.cause or f"{job.label!r} has run since"
-            writes = work is not None and bool(work.writes)
             why = None if found is NO_RECORD else found.reason
             moves_on = options.on_timeout == "move_on"
             self._running_jobs[job] = RunningJob(path, fingerprint, save, why, work, moves_on, by_name_only, function)
             self._running_paths[path] = job
-            if work is not None and writes:
+            if work is not None and work.writes:
                 self._record_start(job, work, path)
         else:
             self._pending_restored[path] = None

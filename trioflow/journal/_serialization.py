@@ -99,7 +99,7 @@ def dumps(
 
     Args:
         value: the value to serialize.
-        convert_unknown: a function that converts a value of an unknown type to JSON types, or raises NotSerializable.
+        convert_unknown: a function that converts a value of an unknown type to JSON types, or returns NotImplemented.
         spools: gets the outputs of commands that are on disk, with the numbers that the text has for them, or None to
             have these outputs in the text.
         name_class: a function that names a class in the text; by default `type_name`, whose names `loads` knows.
@@ -199,7 +199,7 @@ class _JsonConverter:
         has_surrogates: bool = False,
     ) -> None:
         """Create a converter. `has_surrogates` says whether strings in the value may have lone surrogates."""
-        self._convert_unknown: Final = convert_unknown
+        self._convert_unknown: Final[ConvertUnknown] = convert_unknown or (lambda _: NotImplemented)
         self._spools: Final = spools
         self._name_class: Final = name_class or type_name
         self._has_surrogates: Final = has_surrogates
@@ -273,9 +273,9 @@ class _JsonConverter:
             field_names: tuple[str, ...] = cast(Any, class_)._fields
             fields = {name: self.convert(item) for name, item in zip(field_names, cast(Any, value), strict=True)}
             return {TYPE_KEY: "namedtuple", "t": self._name_importable(class_), "v": fields}
-        if self._convert_unknown is not None:
-            return self._convert_unknown(value)
-        raise NotSerializable(f"a value of type {type_name(class_)}")
+        if (converted := self._convert_unknown(value)) is NotImplemented:
+            raise NotSerializable(f"a value of type {type_name(class_)}")
+        return converted
 
     def _name_importable(self, class_: type[Any]) -> str:
         """Return the full name of a class, after checking that the class can be found by its name."""

@@ -52,7 +52,7 @@ def format_result(job: AbstractJob) -> str:
 def format_numbers(jobs: Iterable[AbstractJob]) -> str:
     """Return the sorted numbers of jobs as text. Jobs without a number are shown by their labels."""
     shown = [
-        (job._trioflow.listing_number is None, job._trioflow.listing_number or f"`{label_text(job)}`") for job in jobs
+        (job._trioflow_listing_number is None, job._trioflow_listing_number or f"`{label_text(job)}`") for job in jobs
     ]
     return "{" + ", ".join(text for _, text in sorted(shown)) + "}"
 
@@ -127,7 +127,7 @@ def assign_numbers(
     all_jobs = [job for job, _, is_end in walk_jobs(scheduler, jobs, is_valid=is_valid) if not is_end]
     width = len(str(len(all_jobs)))
     for number, job in enumerate(all_jobs, 1):
-        job._trioflow.listing_number = f"{number:0{width}d}"
+        job._trioflow_listing_number = f"{number:0{width}d}"
 
 
 def print_lines(lines: Iterable[str]) -> None:

@@ -23,17 +23,6 @@ if TYPE_CHECKING:
 _serial_numbers: Final = itertools.count()
 
 
-class JobFields:
-    """The private fields of a job. They are in one attribute, so that subclasses may use all other names."""
-
-    __slots__ = ("adapter", "listing_number", "serial_number")
-
-    def __init__(self) -> None:
-        self.serial_number: Final = next(_serial_numbers)  # defines the order of creation
-        self.listing_number: str | None = None  # the number in listings and graphs
-        self.adapter: _running.JobAdapter | None = None  # the trioflow job that ran this job in the last run
-
-
 class AbstractJob:
     """The base class of jobs: a subclass defines `co_run`, and `co_shutdown` if it has resources to release.
 
@@ -67,6 +56,10 @@ class AbstractJob:
     label: str | None
     required: set[AbstractJob]
     """The requirements, a set that programs may change."""
+    # The number in listings and graphs.
+    _trioflow_listing_number: str | None = None
+    # The trioflow job that ran this job in the last run.
+    _trioflow_adapter: _running.JobAdapter | None = None
 
     def __init__(
         self,
@@ -77,7 +70,8 @@ class AbstractJob:
         required: object = None,
         scheduler: PureScheduler | None = None,
     ) -> None:
-        self._trioflow = JobFields()
+        # The order of creation.
+        self._trioflow_serial_number: Final = next(_serial_numbers)
         self.forever = forever
         self.critical = critical
         self.label = label
@@ -143,7 +137,7 @@ class AbstractJob:
 
     def is_idle(self) -> bool:
         """Return whether the job has not started and does not wait for a slot. This is True before the first run."""
-        adapter = self._trioflow.adapter
+        adapter = self._trioflow_adapter
         return adapter is None or (adapter.started_at is None and not adapter.is_scheduled())
 
     def is_scheduled(self) -> bool:
@@ -152,17 +146,17 @@ class AbstractJob:
 
     def is_running(self) -> bool:
         """Return whether the job has started; this remains True after its end."""
-        adapter = self._trioflow.adapter
+        adapter = self._trioflow_adapter
         return adapter is not None and adapter.started_at is not None
 
     def is_done(self) -> bool:
         """Return whether the job has run to its end. This is False for a cancelled job."""
-        adapter = self._trioflow.adapter
+        adapter = self._trioflow_adapter
         return adapter is not None and adapter.is_done()
 
     def _trioflow_was_cancelled(self) -> bool:
         """Return whether the job was cancelled after it had started."""
-        adapter = self._trioflow.adapter
+        adapter = self._trioflow_adapter
         return adapter is not None and adapter.started_at is not None and adapter.is_settled() and not adapter.is_done()
 
     def is_critical(self) -> bool | None:
@@ -171,7 +165,7 @@ class AbstractJob:
 
     def raised_exception(self) -> Any:
         """Return the exception that the job raised, or None if it has raised none, or False if it is idle."""
-        adapter = self._trioflow.adapter
+        adapter = self._trioflow_adapter
         return False if adapter is None or self.is_idle() else adapter.raised_exception()
 
     def result(self) -> Any:
@@ -181,7 +175,7 @@ class AbstractJob:
             ValueError: the job has not run to its end.
 
         """
-        adapter = self._trioflow.adapter
+        adapter = self._trioflow_adapter
         if adapter is None or not adapter.is_done():
             raise ValueError(f"{label_text(self)!r} has no result: it has not run to its end")
         return adapter.result() if adapter.raised_exception() is None else None
@@ -206,7 +200,7 @@ class AbstractJob:
 
     def repr_id(self) -> str:
         """Return the job's number in the last listing, graph or run; `??` if there was none."""
-        return self._trioflow.listing_number or "??"
+        return self._trioflow_listing_number or "??"
 
     def repr_short(self) -> str:
         """Return the job's four symbols: critical, exception, state, forever."""
@@ -325,7 +319,7 @@ def was_awaited(job: AbstractJob) -> bool:
 
 def in_creation_order(jobs: Iterable[AbstractJob]) -> list[AbstractJob]:
     """Return jobs in the order that they were created."""
-    return sorted(jobs, key=attrgetter("_trioflow.serial_number"))
+    return sorted(jobs, key=attrgetter("_trioflow_serial_number"))
 
 
 def last_jobs(requirements: Any, subject: object) -> Iterable[AbstractJob]:

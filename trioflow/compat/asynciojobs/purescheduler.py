@@ -182,32 +182,16 @@ class PureScheduler:
             Exception: requirements form a cycle, or are not in the scheduler.
 
         """
-        jobs = in_creation_order(self.jobs)
-        if not any(job.required for job in jobs):
-            yield from jobs
+        if not any(job.required for job in self.jobs):
+            yield from self
             return
-        forever_jobs = self._trioflow_unrequired_forever_jobs()
-        waits_for = {job: job.required - forever_jobs for job in jobs if job.required}
-        successors: dict[AbstractJob, builtins.list[AbstractJob]] = {}
-        for job, requirements in waits_for.items():
-            for missing in in_creation_order(job.required - self.jobs):
-                label = label_text(missing)
-                raise Exception(f"{label!r} is required and is not in {self!r}: add it, or call sanitize()")
-            for requirement in requirements:
-                successors.setdefault(requirement, []).append(job)
-        order = [job for job in jobs if not waits_for.get(job)]
-        # Kahn 1962, O(V + E).
-        for job in order:
-            for successor in successors.get(job, ()):
-                waits_for[successor].remove(job)
-                if not waits_for[successor]:
-                    order.append(successor)
-        if len(order) < len(jobs):
-            try:
-                topological_order(self._trioflow_build_run())
-            except trioflow.CycleError as error:
-                raise Exception(str(error)) from error
-        yield from order
+        yield from (adapter.job for adapter in self._trioflow_order(self._trioflow_build_run()))
+
+    def _trioflow_order(self, run: trioflow.Scheduler) -> builtins.list[_running.JobAdapter]:
+        try:
+            return [adapter for adapter in topological_order(run) if isinstance(adapter, _running.JobAdapter)]
+        except trioflow.CycleError as error:
+            raise Exception(str(error)) from error
 
     def sanitize(self, verbose: bool | None = None) -> bool:
         """Drop requirements on jobs outside the scheduler. Do the same in nested schedulers.
@@ -391,20 +375,20 @@ class PureScheduler:
         """Return the trioflow scheduler that runs the jobs, and the options of its run."""
         if self._trioflow_run_scheduler is not None and self._trioflow_run_scheduler.is_running():
             raise RuntimeError(f"{self!r} is running: it cannot run twice at the same time")
-        jobs = [*self.topological_order()]
+        run = self._trioflow_build_run()
+        adapters = self._trioflow_order(run)
+        jobs = [adapter.job for adapter in adapters]
         if not self._trioflow_is_running_as_member():
             _listing.assign_numbers(self, jobs)
-        awaited = [label_text(job) for job in jobs if job._trioflow.adapter is not None and was_awaited(job)]
+        awaited = [label_text(job) for job in jobs if job._trioflow_adapter is not None and was_awaited(job)]
         if awaited:
             raise ValueError(
                 f"the coroutine objects of these jobs were awaited already: {', '.join(awaited)}; "
                 f"to run them again, create new jobs, or give them a new corun"
             )
-        run = self._trioflow_build_run()
         self._trioflow_reset()
-        for adapter in run:
-            assert isinstance(adapter, _running.JobAdapter)
-            adapter.job._trioflow.adapter = adapter
+        for adapter in adapters:
+            adapter.job._trioflow_adapter = adapter
         self._trioflow_run_scheduler = run
         self._trioflow_time_limit = timeout
         # The run shuts its jobs down at its end.
@@ -426,13 +410,16 @@ class PureScheduler:
         """Raise the exception that ended the run, if the scheduler is critical. A PureScheduler never is."""
 
     def _trioflow_build_run(self) -> trioflow.Scheduler:
-        """Return a trioflow scheduler with a `JobAdapter` for each job; all requirements are in this scheduler."""
+        """Return a trioflow scheduler with a `JobAdapter` for each job. Reject requirements outside of this one."""
         forever_jobs = self._trioflow_unrequired_forever_jobs()
         adapters = {
             job: _running.JobAdapter(job, self._trioflow_is_critical(job), job in forever_jobs)
             for job in in_creation_order(self.jobs)
         }
         for job, adapter in adapters.items():
+            for missing in in_creation_order(job.required - self.jobs):
+                label = label_text(missing)
+                raise Exception(f"{label!r} is required and is not in {self!r}: add it, or call sanitize()")
             if job.required:
                 adapter.requires([adapters[required] for required in in_creation_order(job.required - forever_jobs)])
                 adapter.awaited_forever_jobs = [adapters[required] for required in job.required & forever_jobs]
@@ -464,7 +451,7 @@ class PureScheduler:
         self._trioflow_run_scheduler = None
         self._trioflow_is_shut_down = False
         for job in self.jobs:
-            job._trioflow.adapter = None
+            job._trioflow_adapter = None
             if (nested := job._trioflow_as_scheduler()) is not None:
                 nested._trioflow_reset()
 

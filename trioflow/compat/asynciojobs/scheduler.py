@@ -60,7 +60,7 @@ class Scheduler(PureScheduler, AbstractJob):
         return self
 
     def _trioflow_is_running_as_member(self) -> bool:
-        adapter = self._trioflow.adapter
+        adapter = self._trioflow_adapter
         return adapter is not None and adapter.is_running()
 
     def _trioflow_label(self) -> str:

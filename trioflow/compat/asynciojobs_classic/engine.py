@@ -43,7 +43,7 @@ class AbstractJob(asynciojobs.AbstractJob):
 
         This is the case if the job is critical, or if its scheduler was critical in the last run.
         """
-        adapter = self._trioflow.adapter
+        adapter = self._trioflow_adapter
         return bool(self.critical or (adapter is not None and criticality(adapter)))
 
 
