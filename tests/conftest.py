@@ -34,6 +34,8 @@ from xdist.scheduler import LoadFileScheduling
 from xdist.workermanage import WorkerController
 
 from trioflow._core.base import _graph_algorithms
+from trioflow._core.run import _instruments, _worker
+from trioflow._core.words import _failures
 from trioflow.abc import BackendName
 from trioflow.testing import run_virtual
 from trioflow.testing._task_order import TaskOrder, set_task_order
@@ -63,6 +65,11 @@ for profile, examples in (("tests", 10), ("soak", 1000)):
         profile, deadline=None, max_examples=examples, suppress_health_check=[hypothesis.HealthCheck.too_slow]
     )
 hypothesis.settings.load_profile("tests")
+
+# Many tests look at all that a run has logged. On a busy machine, any job may block the loop for a second.
+MODULES_ABOUT_BLOCKING = (_failures, _instruments, _worker)
+for module in MODULES_ABOUT_BLOCKING:
+    vars(module)["MIN_BLOCKING_SECONDS"] = 60.0
 
 PATIENCE = 60.0  # seconds that a thread may take to end after its test, on a busy machine; usually microseconds
 
@@ -455,6 +462,13 @@ def backend(request: pytest.FixtureRequest) -> str:
 def virtual(backend: str) -> Virtual:
     """Run async functions under virtual time, on each backend."""
     return Virtual(backend)
+
+
+@pytest.fixture
+def blocking_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a run report who blocks the loop for more than a second, as it does for users."""
+    for module in MODULES_ABOUT_BLOCKING:
+        monkeypatch.setattr(module, "MIN_BLOCKING_SECONDS", 1.0)
 
 
 @pytest.fixture

@@ -46,19 +46,19 @@ scenario = Scheduler(Job(block))
 
 
 DRAINS = """
-import os
+from trioflow.abc import current_run
 class Actor(AbstractJob):
     async def co_run(self):
         print("runs", flush=True)
-        while not os.path.exists({end!r}):
+        while not ({is_over}):
             await anyio.sleep(0.001)
         print("ended", flush=True)
 scenario = Scheduler(Sequence(Actor(label="first"), Actor(label="second")))
 """
 
 
-def signalled(*arguments: str, sends: dict[str, signal.Signals | Path]) -> tuple[int, list[str]]:
-    """Run the command and send it each signal, or make each file, at its line; return its exit code and its lines."""
+def signalled(*arguments: str, sends: dict[str, signal.Signals]) -> tuple[int, list[str]]:
+    """Run the command and send it each signal at its line; return its exit code and its lines."""
     words = [*WORDS, "run", "--no-monitor", *arguments]
     lines: list[str] = []
     with Python(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=ENVIRONMENT) as process:
@@ -68,11 +68,9 @@ def signalled(*arguments: str, sends: dict[str, signal.Signals | Path]) -> tuple
             assert process.stdout is not None
             for line in process.stdout:
                 lines.append(line.rstrip("\n"))
-                sent = next((sends[key] for key in sends if lines[-1].endswith(key)), None)
-                if isinstance(sent, Path):
-                    sent.touch()
-                elif sent is not None:
-                    process.send_signal(sent)
+                number = next((sends[key] for key in sends if lines[-1].endswith(key)), None)
+                if number is not None:
+                    process.send_signal(number)
         finally:
             timer.cancel()
             timer.join()
@@ -106,7 +104,7 @@ def test_the_second_signal_ends_the_command_at_once(
 
 def test_second_signal_ends_the_command_while_a_job_blocks_the_loop(tmp_path: Path, backend: str) -> None:
     """A second signal ends the command even while a job blocks the event loop."""
-    sends: dict[str, signal.Signals | Path] = {"blocks": signal.SIGTERM, "a second one quits at once": signal.SIGTERM}
+    sends = {"blocks": signal.SIGTERM, "a second one quits at once": signal.SIGTERM}
     code, lines = signalled(written(tmp_path, BLOCKS), "--backend", backend, sends=sends)
     assert code == 128 + signal.SIGTERM
     assert len(lines) == 2
@@ -143,9 +141,8 @@ def test_second_signal_makes_the_cursor_visible_again(tmp_path: Path) -> None:
 
 def test_sigterm_with_drain_on_term_starts_no_more_jobs(tmp_path: Path) -> None:
     """With `--drain-on-term`, running jobs complete after SIGTERM, no others start, and the verdict is "drained"."""
-    end = tmp_path / "end"
-    sends: dict[str, signal.Signals | Path] = {"runs": signal.SIGTERM, "a second one shuts down": end}
-    code, lines = signalled(written(tmp_path, DRAINS.format(end=str(end))), "--drain-on-term", sends=sends)
+    file = written(tmp_path, DRAINS.format(is_over="current_run(scenario).reason"))
+    code, lines = signalled(file, "--drain-on-term", sends={"runs": signal.SIGTERM})
     assert code == 1
     assert lines.count("runs") == lines.count("ended") == 1
     assert [line for line in lines if "no more jobs start" in line] == [
@@ -157,8 +154,8 @@ def test_sigterm_with_drain_on_term_starts_no_more_jobs(tmp_path: Path) -> None:
 
 def test_second_sigterm_cancels_the_running_jobs_of_a_draining_run(tmp_path: Path) -> None:
     """A second SIGTERM cancels the running jobs of a draining run, whose verdict is still "drained"."""
-    sends: dict[str, signal.Signals | Path] = {"runs": signal.SIGTERM, "a second one shuts down": signal.SIGTERM}
-    code, lines = signalled(written(tmp_path, DRAINS.format(end="never")), "--drain-on-term", sends=sends)
+    sends = {"runs": signal.SIGTERM, "a second one shuts down": signal.SIGTERM}
+    code, lines = signalled(written(tmp_path, DRAINS.format(is_over="False")), "--drain-on-term", sends=sends)
     assert code == 1
     assert "ended" not in lines
     assert re.fullmatch(r"Scheduler  ✗ drained, 0 of 2 jobs succeeded, [\d.]+ [mµ]?s", lines[-3])

@@ -17,7 +17,10 @@ from trioflow.abc import AbstractJob, incidents_of
 if TYPE_CHECKING:
     from ..conftest import Virtual
 
-pytestmark = pytest.mark.fast_way("asyncio")  # public names do not say there whether a task has been suspended
+pytestmark = [
+    pytest.mark.fast_way("asyncio"),  # public names do not say there whether a task has been suspended
+    pytest.mark.usefixtures("blocking_is_reported"),
+]
 
 
 async def compute(seconds: float) -> None:

@@ -193,6 +193,7 @@ def test_a_pause_that_the_log_has_named_is_not_named_again(virtual: Virtual, cap
     assert caplog.messages == []  # `steer` writes what it does
 
 
+@pytest.mark.usefixtures("blocking_is_reported")
 def test_an_instrument_that_blocks_the_loop_is_named_once(
     backend: Any, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
