@@ -178,17 +178,19 @@ class AdaptiveWindow(Part):
 
         Clean-up jobs have no slot, so they are not counted.
         """
-        began, ended = latest_start(job), job.finished_at
+        began = latest_start(job)
+        ended = job.finished_at
         if began is not None and ended is not None and job in self._run.line.holders:
             self.attempt_ended(job, began, ended, job.raised_exception())
 
     def attempt_ended(self, job: AbstractJob[Any], began: float, ended: float, error: BaseException | None) -> None:
         """Count an attempt of a job; the window may shrink before the job takes a slot again."""
         if takes_slot(job):
-            slower_on, line = self.controller.settings.slower_on, self._run.line
-            leaves = [] if error is None else _user_code.leaf_exceptions(error)
+            slower_on = self.controller.settings.slower_on
+            line = self._run.line
+            leaves = _user_code.leaf_exceptions(error)
             has_timed_out = has_moved_on(job) and issubclass(_errors.JobTimeout, slower_on)
-            if has_timed_out or (leaves and any(isinstance(leaf, slower_on) for leaf in leaves)):
+            if has_timed_out or any(isinstance(leaf, slower_on) for leaf in leaves):
                 self.controller.record_overload(began, ended)
             elif job.is_succeeded():
                 self.controller.record_success(began, ended, is_full=line.is_full())

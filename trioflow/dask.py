@@ -122,20 +122,21 @@ class ResultUses:
         if not self._has_searched_graph:
             self._has_searched_graph = True
             for user in (user for level in [*abc.enclosing_schedulers(job)][-1:] for user in level.iterate_jobs()):
-                user_client = _find_client(user) if abc.inputs_of(user) else None
+                user_client = _find_client(user)
                 for input_job in abc.inputs_of(user):
                     if self._sole_client_by_job.setdefault(input_job, user_client) is not user_client:
                         self._sole_client_by_job[input_job] = None
         # Users may have been added since the search.
-        users, sole_clients = abc.users_of(job), self._sole_client_by_job
-        is_used = sole_clients[job] is client if job in sole_clients else bool(users)
-        return is_used and all(_find_client(user) is client for user in users)
+        is_used = bool(users := abc.users_of(job)) or job in self._sole_client_by_job
+        is_sole = self._sole_client_by_job.get(job, client) is client
+        return is_used and is_sole and all(_find_client(user) is client for user in users)
 
 
 def _find_client(job: AnyJob) -> Any:
     """Return the client of the cluster on which a job is called, or None if it is not called on a cluster."""
-    executor = find_executor(job) if isinstance(job, ProcessJob) else None
-    return executor.client if isinstance(executor, Cluster) else None
+    if isinstance(job, ProcessJob) and isinstance(executor := find_executor(job), Cluster):
+        return executor.client
+    return None
 
 
 # ---- results that stay on the cluster, and the futures of results that were fetched
@@ -176,8 +177,7 @@ class FetchedFutures:
 
     def resolve_input(self, client: Any, job: AnyJob) -> Any:
         """Return an input for a call on a cluster: a future if the cluster has the result of `job`, else the result."""
-        stored = abc.stored_result(job)
-        if isinstance(stored, ClusterResult) and stored.client is client:
+        if isinstance(stored := abc.stored_result(job), ClusterResult) and stored.client is client:
             return stored.future
         future_client, future = self._futures_by_job.get(job, (None, None))
         return future if future_client is client and future.status == "finished" else job.result()

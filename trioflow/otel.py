@@ -176,7 +176,7 @@ class Tracing(Instrument):
             # The job never started.
             span = self._start_span(scheduler, job)
         else:
-            self._running.add(-1 if not is_waiting else 0)
+            self._running.add(0 if is_waiting else -1)
             self._duration.record(job.took or 0.0, {"state": reported_state(job).value})
         span.set_attribute("trioflow.state", reported_state(job).value)
         if job.attempts > 1:

@@ -86,11 +86,11 @@ PLANTS: Final = (
         "> for >= at the run's deadline",
         """\
             if self.clock() >= self.deadline:
-                reason, culprit = _states.TIMEOUT, None
+                reason = _states.TIMEOUT
 """,
         """\
             if self.clock() > self.deadline:
-                reason, culprit = _states.TIMEOUT, None
+                reason = _states.TIMEOUT
 """,
     ),
     Plant(
@@ -127,12 +127,7 @@ PLANTS: Final = (
         "run-earlier-use",
         f"{ADMISSION}/_admission.py",
         "what a failed attempt has used of a budget is forgotten",
-        """\
-            job._extras.earlier_use, job._extras.grant = used, None
-""",
-        """\
-            job._extras.grant = None
-""",
+        "            job._extras.earlier_use = used\n",
     ),
     Plant(
         "run-block-total",
@@ -687,12 +682,8 @@ PLANTS: Final = (
         "journal-budget",
         f"{JOURNAL}/_journal.py",
         "what a job has used of budgets is not recorded",
-        """\
-                used = _job_queries.budget_use(job)
-""",
-        """\
-                used = {}
-""",
+        "                if (used := _job_queries.budget_use(job)) or stamps or job.redact:\n",
+        "                if (used := {}) or stamps or job.redact:\n",
     ),
     Plant(
         "journal-added",
@@ -727,12 +718,7 @@ PLANTS: Final = (
         "again-retries",
         f"{RUN}/_requirement_counts.py",
         "a job that is tried again has no retries left",
-        """\
-        extras.earlier_retries, extras.is_untold = extras.retry_count, False
-""",
-        """\
-        extras.is_untold = False
-""",
+        "        extras.earlier_retries = extras.retry_count\n",
     ),
     Plant(
         "again-cancelled",
@@ -1213,7 +1199,8 @@ if run is not None:
         f"{RUN}/_run.py",
         "the first start is that of the attempt before the last",
         """\
-            extras.first_started_at = began if extras.first_started_at is None else extras.first_started_at
+            if extras.first_started_at is None:
+                extras.first_started_at = began
 """,
         """\
             extras.first_started_at = began
@@ -1441,7 +1428,7 @@ if run is not None:
         "stop-timeout-culprit",
         f"{RUN}/_run.py",
         "a critical failure after the deadline, while the loop was blocked, is the culprit of the timeout",
-        "                reason, culprit = _states.TIMEOUT, None\n",
+        "                reason = _states.TIMEOUT\n                culprit = None\n",
         "                reason = _states.TIMEOUT\n",
     ),
     Plant(

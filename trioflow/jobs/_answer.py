@@ -105,7 +105,8 @@ class Answer(abc.JobKind[T], box=abc.BoxStyle("question", "note", (">", "]")), t
             raise TypeError(f"choices={abc.shown_value(choices, subject)} of {subject}: give a list of values")
         if choices is not None and not choices:
             raise ValueError(f"choices={abc.shown_value(choices, subject)} of {subject}: give at least one value")  # pyright: ignore[reportUnknownArgumentType]
-        self._choices: Final[tuple[Any, ...] | None] = None if choices is None else tuple(choices)  # pyright: ignore[reportUnknownArgumentType]
+        # Empty if any value is accepted.
+        self._choices: Final[tuple[Any, ...]] = tuple(choices or ())  # pyright: ignore[reportUnknownArgumentType]
         self._parse: Final = parse
         self._question = question if isinstance(question, str) else ""
         self._given: Any = NOTHING
@@ -148,13 +149,12 @@ class Answer(abc.JobKind[T], box=abc.BoxStyle("question", "note", (">", "]")), t
 
         """
         subject = f"answer() of {self.label!r}: {abc.shown_value(value, abc.name_in_errors('', self.redact))}"
-        if self._choices is not None:
-            if abc.is_among(value, self._choices):
-                return value
-            by_text = {str(choice): choice for choice in self._choices}
-            if isinstance(value, str) and value in by_text:
-                return by_text[value]
+        if abc.is_among(value, self._choices):
+            return value
         if isinstance(value, str):
+            by_text = {str(choice): choice for choice in self._choices}
+            if value in by_text:
+                return by_text[value]
             try:
                 value = self._parse(value)
             except Exception as error:
@@ -162,14 +162,15 @@ class Answer(abc.JobKind[T], box=abc.BoxStyle("question", "note", (">", "]")), t
                     # The message may quote the answer.
                     raise ValueError(f"{subject} does not parse: {type(error).__name__}") from None
                 raise ValueError(f"{subject} does not parse: {type(error).__name__}: {error}") from error
-        if self._choices is not None and not abc.is_among(value, self._choices):
-            choices = "" if self.redact else f"; choose {self._choices_text()}"
-            raise ValueError(f"{subject} is no choice{choices}")
-        return value
+        if not self._choices or abc.is_among(value, self._choices):
+            return value
+        if self.redact:
+            raise ValueError(f"{subject} is no choice")
+        raise ValueError(f"{subject} is no choice; choose {self._choices_text()}")
 
     def _choices_text(self) -> str:
         *first, last = map(str, self._choices or ("",))
-        return f"{', '.join(first)} or {last}" if first else last
+        return " or ".join(filter(None, [", ".join(first), last]))
 
     # ---- the kind
 
@@ -180,9 +181,10 @@ class Answer(abc.JobKind[T], box=abc.BoxStyle("question", "note", (">", "]")), t
             ValueError: another question has the label, and neither has a `key`.
 
         """
-        run = None if self.scheduler is None or self.key is not None else abc.current_run(self.scheduler)
-        if run is not None and run.has_journal:
-            for other in iter(self.scheduler or ()):
+        if self.scheduler is None or self.key is not None:
+            return
+        if (run := abc.current_run(self.scheduler)) is not None and run.has_journal:
+            for other in self.scheduler:
                 if isinstance(other, Answer) and other is not self and (other.label, other.key) == (self.label, None):
                     raise ValueError(
                         f"{self.label!r} is the label of two questions, and an answer could not say for which it is: "
@@ -192,33 +194,36 @@ class Answer(abc.JobKind[T], box=abc.BoxStyle("question", "note", (">", "]")), t
     def default_label(self, depth: int) -> str:
         """Return the question, shortened; if it is the result of a job, the label of that job."""
         (question,) = abc.original_arguments_of(self)
-        if isinstance(question, str):
-            return abc.fit(question, 60, "ends")
-        return f"ask({abc.label_inside(question, depth)})"
+        if is_job(question):
+            return f"ask({abc.label_inside(question, depth)})"
+        return abc.fit(question, 60, "ends")
 
     def status_text(self) -> str:
         """Return the question, with the choices."""
         if self.redact:
             return f"asks: {SECRET}"
-        choices = f" ({self._choices_text()})" if self._choices is not None else ""
-        return f"asks: {self._question}{choices}"
+        if not self._choices:
+            return f"asks: {self._question}"
+        return f"asks: {self._question} ({self._choices_text()})"
+
+    def _shown_question(self) -> tuple[str, list[str] | None]:
+        """Return the question and its choices as others may read them."""
+        if self.redact:
+            return SECRET, None
+        return self._question, [*map(str, self._choices)] or None
 
     def _open_question(self) -> tuple[str, list[str] | None, bool, str] | None:
         """Return the question, the choices, whether it is secret, and the last refusal, or None if it does not wait."""
         if self._event is None or self._given is not NOTHING:
             return None
-        if self.redact:
-            return SECRET, None, True, self._refusal
-        return self._question, None if self._choices is None else list(map(str, self._choices)), False, self._refusal
+        return *self._shown_question(), self.redact, self._refusal
 
     def for_journal(self) -> abc.Work:
         """Return the question, the choices, and the function that reads the answer."""
-        # Imported late, because few runs have a journal, and the import is slow.
-
         return abc.Work(
             what="question",
             arguments=abc.original_arguments_of(self),
-            options=[self._choices, abc.name_of(self._parse)],
+            options=[self._choices or None, abc.name_of(self._parse)],
             rejects=self._reason_against,
         )
 
@@ -236,31 +241,26 @@ class Answer(abc.JobKind[T], box=abc.BoxStyle("question", "note", (">", "]")), t
             TypeError: the result of the job that gives the question is not text.
 
         """
-        run, (question,) = abc.run_of(self), abc.arguments_of(self)
+        run = abc.run_of(self)
+        (question,) = abc.arguments_of(self)
         if not isinstance(question, str):
             shown = abc.shown_value(question, abc.name_in_errors("", self.redact))
             raise TypeError(f"{self.label!r}: the question is {shown}, which is no text")
         self._question = question
-        self._event, self._refusal = abc.ThreadEvent(), ""
-        published = run.open_question(
-            self,
-            {
-                "question": SECRET if self.redact else question,
-                "choices": None if self._choices is None or self.redact else [str(choice) for choice in self._choices],
-                "parse": abc.name_of(self._parse),
-                "redact": self.redact,
-            },
-        )
+        self._event = abc.ThreadEvent()
+        self._refusal = ""
+        shown, choices = self._shown_question()
+        facts = {"question": shown, "choices": choices, "parse": abc.name_of(self._parse), "redact": self.redact}
+        published = run.open_question(self, facts)
         try:
             is_unpublished = published is None and self._given is NOTHING
             if is_unpublished and not await self._event.wait(run.clock() + REPORT_SECONDS) and self.log:
                 advice = f"it is in no journal: answer it by its method answer(), {look_advice(self.path)}"
                 run.log_question(f"{self.label!r} {self.status_text()}; {advice}")
             while self._given is NOTHING:
-                text = None if published is None else published.poll()
                 if published is None:
                     await self._event.wait()
-                elif text is None:
+                elif (text := published.poll()) is None:
                     await self._event.wait(run.clock() + POLL_SECONDS)
                 elif self._given is NOTHING:
                     try:

@@ -16,10 +16,11 @@ import sys
 from collections.abc import Callable, Collection, Container, Iterable, Iterator
 from typing import Any, Final
 
+from .._core.base._text_forms import clause
 from .._core.job._job import AbstractJob
 from .._core.job._work_spec import Work
 from ..jobs._user_files import Snapshot, set_aside
-from ._serialization import NotSerializable, digest, escape_surrogates
+from ._serialization import NotSerializable, digest, escape_surrogates, hide_if
 
 ABSENT_STAMP: Final = "absent"
 DIRECTORY_PREFIX: Final = "directory "
@@ -32,8 +33,7 @@ END_BYTES: Final = 4096
 
 def path_text(path: str | bytes | os.PathLike[Any], redact: bool) -> str:
     """Return the name of a file in a journal; its hash if the job is redacted."""
-    text = escape_surrogates(os.fsdecode(path))
-    return f"~{digest(text.encode())}" if redact else text
+    return hide_if(redact, escape_surrogates(os.fsdecode(path)))
 
 
 class FileStamper:
@@ -88,7 +88,7 @@ class FileStamper:
                 taker = find_taker(path, new) if new is not None and old is not None else None
                 if taker != "":
                     change = "does not exist" if new == ABSENT_STAMP else describe_stamp_change(old, new)
-                    return f"its output {path!r} {change}{f', by {taker!r}' if taker else ''}"
+                    return f"its output {path!r} {change}{clause(', by {!r}', taker)}"
         return None
 
     def set_aside_partial_files(
@@ -173,7 +173,7 @@ class FileStamper:
 
     def _stamp_appended_file(self, path: object) -> str:
         stamp = self._stamp(path)
-        return stamp if not stamp[:1].isdigit() else f"{stamp} {_hash_before(path, int(stamp.split()[0]))}"
+        return f"{stamp} {_hash_before(path, int(stamp.split()[0]))}" if stamp[:1].isdigit() else stamp
 
     def _was_only_appended_to(self, path: str | bytes | os.PathLike[Any], old_stamp: str | None) -> bool:
         """Return whether a file has only been appended to since this stamp, judging by its size and its old end."""
@@ -185,11 +185,9 @@ class FileStamper:
 
 
 def describe_stamp_change(old: str | None, new: str | None) -> str:
-    if new in (ABSENT_STAMP, None):
-        return "no longer exists" if new else "is no longer listed"
-    if old in (ABSENT_STAMP, None):
-        return "did not exist before" if old else "was not listed before"
-    return "has changed"
+    ends = {ABSENT_STAMP: "no longer exists", None: "is no longer listed"}
+    begins = {ABSENT_STAMP: "did not exist before", None: "was not listed before"}
+    return ends.get(new) or begins.get(old, "has changed")
 
 
 def _digest(lines: Iterable[str]) -> str:

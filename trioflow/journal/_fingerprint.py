@@ -42,7 +42,7 @@ from .._core.job._job_options import OptionRecord
 from .._core.job._work_spec import LocalDirectory, Work
 from .._core.words._job_queries import inputs_of, options_of
 from ._file_stamps import FileStamper, describe_stamp_change
-from ._serialization import NotSerializable, comparison_form, digest, dumps, escape_surrogates, msgspec, own_slots
+from ._serialization import NotSerializable, comparison_form, dumps, escape_surrogates, hide_if, msgspec, own_slots
 
 GetResultForm = Callable[[AbstractJob[Any]], str]
 
@@ -121,7 +121,8 @@ class FingerprintBuilder:
 
         """
         parts: dict[str, Any] = {}
-        self.is_by_name_only, self._is_without_file, self.function = False, False, None
+        self.is_by_name_only = self._is_without_file = False
+        self.function = None
         self._hashes_all_values = options.redact
         self._current_job = job
         has_files = work is not None and (work.reads or work.writes or work.appends or work.begins_anew)
@@ -203,8 +204,7 @@ class FingerprintBuilder:
             # The function is an object with __call__.
             return self._type_name(cast(Any, type(function))) + self._object_form(function)
         identity = f"{self._module_name(function)}:{name}"
-        bound = getattr(function, "__self__", None)
-        if bound is not None and not inspect.ismodule(bound):
+        if (bound := getattr(function, "__self__", None)) is not None and not inspect.ismodule(bound):
             # A built-in function is bound to its module.
             identity += self._object_form(bound)
             # A built-in method has none.
@@ -262,8 +262,7 @@ class FingerprintBuilder:
             if type(option) is LocalDirectory:
                 options[index] = None
                 path = os.path.join(os.fsdecode(option.within or "."), os.fsdecode(option.path or "."))
-                relative = self._relative_path(os.getcwd(), path)
-                parts["w"] = f"~{digest(relative.encode())}" if self._hashes_all_values else relative
+                parts["w"] = hide_if(self._hashes_all_values, self._relative_path(os.getcwd(), path))
         if any(option is not None and option is not False for option in options):
             parts["o"] = self._value_form(tuple(options), "its options") if named is None else {
                 name: self._value_form(option, f"its {name}")
@@ -302,7 +301,7 @@ class FingerprintBuilder:
             return value.form
         try:
             text = dumps(value, self._convert_unknown, name_class=self._type_name)
-            return f"~{digest(text.encode())}" if self._hashes_all_values else comparison_form(text)
+            return comparison_form(text, self._hashes_all_values)
         except NotSerializable as error:
             raise NotSerializable(f"{description} ({error.shown(self._hashes_all_values)})") from None
         except Exception as error:
@@ -394,14 +393,14 @@ def _describe_changed_part(old_parts: dict[str, Any], new_parts: dict[str, Any],
             if part == "o":
                 return _describe_changed_options(old_parts.get("o", {}), new_parts.get("o", {}), new_parts.get("f"))
             return f"{name} has changed{_change_text(old_parts.get(part), new_parts.get(part))}"
-    old, new = old_parts.get("a", []), new_parts.get("a", [])
+    old, new = (parts.get("a", []) for parts in (old_parts, new_parts))
     if len(old) != len(new):
         return f"it had {plural(len(old), 'argument')}, and now has {len(new)}"
     for number, (old_form, new_form) in enumerate(zip(old, new, strict=True), 1):
         if old_form != new_form:
             return f"{_describe_argument(number, job)} has changed{_change_text(old_form, new_form)}"
     for part, name in (("k", "argument"), ("d", "attribute"), ("r", "file")):
-        old, new = old_parts.get(part, {}), new_parts.get(part, {})
+        old, new = (parts.get(part, {}) for parts in (old_parts, new_parts))
         for key in {**old, **new}:
             if old.get(key) != new.get(key):
                 if part == "r":

@@ -48,7 +48,7 @@ from ._questions import PublishedQuestion, QuestionFiles, hash_of_text, make_que
 from ._record_paths import RecordPaths, describe_winners, name_of_added_job, stored_result, used_around, used_by_losers
 from ._requirement_forms import CUT_PART, NEVER, NOTHING, Counted, RequirementForms
 from ._run_summary import ALWAYS_RUNS_REASON, JobTally
-from ._serialization import IS_INSTALLED, NotSerializable, Spools, comparison_form, digest, dumps, loads, msgspec
+from ._serialization import IS_INSTALLED, NotSerializable, Spools, comparison_form, dumps, hide_if, loads, msgspec
 from ._store import DAMAGED_TEXT, END_OF_FIRST, MAX_INLINE_RESULT, DamagedRow, JournalStore, StoredJob
 
 if TYPE_CHECKING:
@@ -184,7 +184,7 @@ class JobFacts:
     def parse(cls, text: str | None) -> JobFacts:
         """Parse the JSON. Return no facts if it is missing, or another program has changed it."""
         try:
-            return NO_FACTS if text is None else msgspec.json.decode(text, type=cls)
+            return msgspec.json.decode(text or "{}", type=cls)
         except Exception:
             return NO_FACTS
 
@@ -297,8 +297,8 @@ class JournalSession:
                 return self._look_up_first(job, paths) if is_one_job(job) and not job.forever else ALWAYS_RUNS
             forms.pass_on(job)
             return ALWAYS_RUNS
-        options, save = _job_queries.options_of(job), self._save_of(job)
-        if save is None:
+        options = _job_queries.options_of(job)
+        if (save := self._save_of(job)) is None:
             forms.pass_on(job)
             return RESULT_NOT_SAVED
         try:
@@ -313,9 +313,8 @@ class JournalSession:
         path = paths.find(job)
         if path is None or paths.is_added:
             self._has_added_jobs = True
-        if path is None:
-            name = name_of_added_job(job, own, by_name_only)
-            path = None if name is None else paths.prefix + name
+        if path is None and (name := name_of_added_job(job, own, by_name_only)) is not None:
+            path = paths.prefix + name
         elif job in paths.interchangeable:
             path = None
         if path is None:
@@ -340,7 +339,8 @@ class JournalSession:
             try:
                 record = self.store.find_job(path)
             except DamagedRow:
-                record, found = None, NotStored(DAMAGED_TEXT)
+                record = None
+                found = NotStored(DAMAGED_TEXT)
             if self._is_ambiguous(job, path, record, paths, by_name_only):
                 self._mark_ambiguous(path, fingerprint, record, by_name_only)
                 self._count_as_run(job, own)
@@ -356,7 +356,8 @@ class JournalSession:
                 if isinstance(found, Restored):
                     if function is not None and self._has_other_code(function, record.run):
                         self._changed_code[job.label] = None
-                    counted.ran, counted.cause = (record.run, record.settled), None
+                    counted.ran = record.run, record.settled
+                    counted.cause = None
                     self._complete(job, record, fingerprint)
         if isinstance(found, NotStored):
             counted.cause = found.cause or f"{job.label!r} has run since"
@@ -387,8 +388,7 @@ class JournalSession:
 
     def _count_as_run(self, job: AbstractJob[Any], own: str) -> None:
         """Have what follows a job run again, because the job runs each time, though it was not told to."""
-        ran = self.run_number, self._now()
-        self.requirement_forms.add(job, Counted(own, 1, ran, f"{job.label!r} has run since"))
+        self.requirement_forms.add(job, Counted(own, 1, (self.run_number, self._now()), f"{job.label!r} has run since"))
 
     def _path_in_directory(self, path: str, own: str) -> tuple[str, str | None]:
         """Return the path of the record of a job, and None.
@@ -397,7 +397,7 @@ class JournalSession:
         """
         if '"w":' not in own or (record := self._find_record(path)) is None:
             return path, None
-        stored, directory = read_parts(record.fingerprint).w, read_parts(own).w
+        stored, directory = (read_parts(text).w for text in (record.fingerprint, own))
         if directory is None or stored in (None, directory):
             return path, None
         return path_in_directory(path, directory), stored
@@ -414,16 +414,16 @@ class JournalSession:
             required: what its requirements count, or None if they do not.
 
         """
-        changed, old_part = describe_difference(record.fingerprint, own, job), read_parts(record.fingerprint).q
-        if changed is not None:
+        if (changed := describe_difference(record.fingerprint, own, job)) is not None:
             return NotStored(changed, f"{job.label!r} has changed")
         if required is None:
             return None
         ran = record.run, record.settled
+        old_part = read_parts(record.fingerprint).q
         if has_cut_requirements(job):
-            old_part, since = CUT_PART, self._find_cut_run(job, record.run)
-            if since is not None:
+            if (since := self._find_cut_run(job, record.run)) is not None:
                 return NotStored(since, since)
+            old_part = CUT_PART
         cause = self.requirement_forms.describe_change(job, old_part, required, ran)
         return None if cause is None else NotStored(cause, cause)
 
@@ -478,8 +478,7 @@ class JournalSession:
             found = self._find_record(self._path_in_directory(path, own)[0])
             if found is None or self._find_change(job, found, own, None) is not None:
                 raise LookupError
-            restored = self._restore_from_record(job, found, save, work, paths)
-            if isinstance(restored, NotStored):
+            if isinstance(restored := self._restore_from_record(job, found, save, work, paths), NotStored):
                 raise LookupError
             ran = max(ran, (found.run, found.settled))
             return restored.value
@@ -492,7 +491,8 @@ class JournalSession:
             used = used_around(first, members, lambda path: find_facts(path).budgets)
         except (LookupError, NotSerializable):
             return ALWAYS_RUNS
-        counted.ran, counted.cause = ran, None
+        counted.ran = ran
+        counted.cause = None
         self._complete(first, record, fingerprint)
         self._pending_restored[path] = None
         return Restored(value, Restoration(record.settled, record.elapsed, tuple(used.items())))
@@ -514,8 +514,7 @@ class JournalSession:
         """Buffer the winners of a `First` for the next commit."""
         members, fingerprint = self._undecided_firsts.pop(first, (None, ""))
         self.requirement_forms.winners[first] = winners
-        described = {} if members is None else describe_winners(winners, members)
-        if members is not None and described:
+        if members is not None and (described := describe_winners(winners, members)):
             path = members.prefix[:-1]
             elapsed = (winners[-1].finished_at or 0.0) - (first.started_at or 0.0)
             record = self._unstored(path, fingerprint, None, elapsed)
@@ -679,8 +678,10 @@ class JournalSession:
             if place is not None and (found := self._find_record(place)) is not None:
                 records[taker] = found
         last = [taker for taker in records if JobFacts.parse(records[taker].outputs).stamps.get(path) == stamp]
+        if not last:
+            return None
         restored: dict[AbstractJob[Any], Counted] = {}
-        todo = [(job, record)] if last else []
+        todo = [(job, record)]
         with contextlib.suppress(NotSerializable):
             while todo:
                 job, record = todo.pop()
@@ -692,7 +693,7 @@ class JournalSession:
                 if not {*takers}.isdisjoint(last):
                     return ""
                 todo += [(each, records[each]) for each in takers]
-        return last[0].label if last else None
+        return last[0].label
 
     def _is_restored_after(
         self, job: AbstractJob[Any], record: StoredJob, restored: Mapping[AbstractJob[Any], Counted], path: str
@@ -735,8 +736,7 @@ class JournalSession:
 
         It may be called in a thread.
         """
-        record = self._find_record(path)
-        if record is None or record.large is None or record.saved == "pickle":
+        if (record := self._find_record(path)) is None or record.large is None or record.saved == "pickle":
             return None
 
         def read() -> None:
@@ -802,12 +802,13 @@ class JournalSession:
                 if prepared is None or prepared_value is not value:
                     prepared = self._store_result(save, value)
                 stamps = {} if work is None else self._file_stamper.output_stamps(work, job.redact)
-                used = _job_queries.budget_use(job)
-                if used or stamps or job.redact:
+                if (used := _job_queries.budget_use(job)) or stamps or job.redact:
                     facts = JobFacts(stamps, used, redacted=job.redact)
-                saved, (data, large, self._result_forms[job]) = _save_format(save), prepared
+                data, large, self._result_forms[job] = prepared
+                saved = _save_format(save)
             except NotSerializable as error:
-                why, facts = error.shown(job.redact), NO_FACTS
+                why = error.shown(job.redact)
+                facts = NO_FACTS
                 self._record_unstorable(job, f"its result, {why}")
         self._pending_records[path] = StoredJob(
             path, fingerprint, saved, data, large, facts.to_json(), self.run_number, None, settled,
@@ -836,8 +837,7 @@ class JournalSession:
         ):
             with contextlib.suppress(Exception):
                 # Such as of attributes of a user's class.
-                own = self._work_and_fingerprint(job)[1]
-                if describe_difference(fingerprint, own, job) is not None:
+                if describe_difference(fingerprint, self._work_and_fingerprint(job)[1], job) is not None:
                     self._changed_arguments[job.label] = None
 
     # ---- questions
@@ -845,7 +845,8 @@ class JournalSession:
     def open_question(self, job: AbstractJob[Any], facts: Mapping[str, Any]) -> PublishedQuestion | None:
         if (running := self._running_jobs.get(job)) is None:
             return None
-        path, files = running.path, self._question_files
+        path = running.path
+        files = self._question_files
         self._open_questions[path] = False
         try:
             files.make()
@@ -863,8 +864,7 @@ class JournalSession:
         """Remove the files of questions whose answers are in the journal: a killed run has left them."""
         for found in (*self._question_files.read_all("question"), *self._question_files.read_all("taken")):
             with contextlib.suppress(DamagedRow):
-                record = self.store.find_job(found.path)
-                if record is None or record.settled < found.created_at:
+                if (record := self.store.find_job(found.path)) is None or record.settled < found.created_at:
                     continue
                 if found.fingerprint in (None, hash_of_text(record.fingerprint)):
                     self._question_files.remove(found.path, "question", "taken", "refused")
@@ -916,7 +916,7 @@ class JournalSession:
             if _job_queries.is_member(job):
                 # Otherwise, `forget` has been called already.
                 self._result_forms[job] = form
-        return f"~{digest(form.encode())}" if job.redact and not form.startswith("~") else form
+        return hide_if(job.redact and not form.startswith("~"), form)
 
     def forget(self, job: AbstractJob[Any]) -> None:
         """Drop the references to a job that its scheduler drops, and to its nested jobs.

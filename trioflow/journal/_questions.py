@@ -29,6 +29,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple, final
 
 from .. import _posix as posix
+from .._core.base._text_forms import clause
 from .._core.job._errors import JournalError
 from .._core.job._labels import printable
 from ._serialization import digest, escape_row, msgspec
@@ -61,7 +62,7 @@ class Question(NamedTuple):
 
     def described(self) -> str:
         """Return the question, with the choices."""
-        return self.question if self.choices is None else f"{self.question} ({', '.join(self.choices)})"
+        return self.question + clause(" ({})", ", ".join(self.choices or ()))
 
 
 class GivenAnswer(NamedTuple):
@@ -144,8 +145,7 @@ class QuestionFiles:
     def read_all(self, kind: str) -> Iterator[Any]:
         """Yield the contents of all files of one kind, leaving out damaged ones."""
         for file in sorted(self.directory.glob(f"*.{kind}")):
-            value = self._read_file(file)
-            if value is not None and file == self._file(kind, value.path):
+            if (value := self._read_file(file)) is not None and file == self._file(kind, value.path):
                 yield value
 
     def write(self, kind: str, path: str, value: Any, *, replaces: bool = True) -> bool:

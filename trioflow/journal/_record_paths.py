@@ -123,9 +123,11 @@ def _find_interchangeable(scheduler: BaseScheduler, find_identity: FindIdentity)
         alike: defaultdict[tuple[str, str | None], dict[Any, object]] = defaultdict(dict)
         for job, label in labels:
             if counts[label] > 1:
-                text, work = (None, None) if is_scheduler(job) else find_identity(job) or (None, None)
-                if is_scheduler(job) or text is not None:
-                    alike[label, text][job] = work
+                if is_scheduler(job):
+                    alike[label, None][job] = None
+                elif (identity := find_identity(job)) is not None:
+                    name, work = identity
+                    alike[label, name][job] = work
         for (_, text), jobs in alike.items():
             if len(jobs) > 1 and text is None:
                 groups.append([*jobs])

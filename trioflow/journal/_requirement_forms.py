@@ -139,8 +139,7 @@ class RequirementForms:
 
     def forget(self, job: AbstractJob[Any]) -> None:
         """Sum up a job that its scheduler is about to drop, for those that require this scheduler."""
-        scheduler = job.scheduler
-        if scheduler is not None and scheduler.scheduler is not None:
+        if (scheduler := job.scheduler) is not None and scheduler.scheduler is not None:
             self._dropped.setdefault(scheduler, Counted()).add(self.of(job))
         for dropped in with_members(job):
             self._dropped.pop(dropped, None)
@@ -154,8 +153,7 @@ class RequirementForms:
             known = self._of_idle(job)
         for winner in self.winners.pop(job, ()):
             known.note_run(self.of(winner))
-        state = JobState.SUCCEEDED if job.forever else reported_state(job)
-        if state is JobState.SUCCEEDED:
+        if job.forever or (state := reported_state(job)) is JobState.SUCCEEDED:
             return known
         return Counted(f"{state.value} {known.total:x}", max(known.number, 1), known.ran, known.cause)
 
@@ -194,7 +192,8 @@ class RequirementForms:
 
     def of_requirements(self, job: AbstractJob[Any], restored: CountedJobs | None = None) -> Counted:
         """Return what all that a job waits for counts together, if those in `restored` will be: they count so."""
-        required, scheduler = counted_requirements(job), cast(BaseScheduler, job.scheduler)
+        required = counted_requirements(job)
+        scheduler = cast(BaseScheduler, job.scheduler)
         outer = self._around.get(scheduler) or self._of_surroundings(scheduler)
         return self._join(required, outer, restored) if required else outer
 
@@ -234,8 +233,7 @@ class RequirementForms:
         if old_part in (CUT_PART, required.part) and required.ran <= ran:
             return None
         old_number = re.search(r":(\d{1,9})$", old_part or "")
-        more = 0 if old_number is None else required.number - int(old_number[1])
-        if more:
+        if old_number is not None and (more := required.number - int(old_number[1])):
             number = "one job" if abs(more) == 1 else f"{abs(more):,} jobs"
             return f"{self._describe_owner(job)} {number} {'more' if more > 0 else 'fewer'} ({ORDER_ONLY_HINT})"
         if required.ran > ran and required.cause is not None:
@@ -248,8 +246,7 @@ class RequirementForms:
 
     def _describe_owner(self, job: AbstractJob[Any]) -> str:
         """Return the subject and verb for a change of the number of required jobs: a group that has them, or a job."""
-        levels = (job, *enclosing_schedulers(job))[:-1]
-        level = next((level for level in levels if counted_requirements(level)), job)
+        level = next(filter(counted_requirements, (job, *enclosing_schedulers(job))[:-1]), job)
         groups = [item for item in counted_requirements(level) if is_scheduler(item)]
         latest = [group for group in groups if self.of(group).ran == max(self.of(other).ran for other in groups)]
         return f"{latest[0].label!r} has" if len(latest) == 1 else f"{level.label!r} requires"

@@ -99,8 +99,7 @@ def parse_summary(text: str | None) -> RunSummary | None:
     """Parse the text that `JobTally.to_json` returned. Return None if the text is missing or invalid."""
     try:
         summary = msgspec.json.decode(text or "", type=RunSummary)
-        counts = [(parse_reported_state(count[0]), *count[1:]) for count in summary.counts]
-        return summary._replace(counts=counts)
+        return summary._replace(counts=[(parse_reported_state(count[0]), *count[1:]) for count in summary.counts])
     except Exception:
         # The run was killed, or another program changed it.
         return None

@@ -147,10 +147,16 @@ def loads(text: str | bytes, spools: Sequence[OutputSpool] = ()) -> Any:
         raise NotSerializable("a stored value that cannot be read:", error) from None
 
 
-def comparison_form(text: str | bytes) -> str:
-    """Return a text by which stored values are compared. It is the stored text if that is short, otherwise its hash."""
+def comparison_form(text: str | bytes, hides: bool = False) -> str:
+    """Return a text that stands for a stored value in comparisons: the stored text if it is short, otherwise its hash.
+
+    Args:
+        text: the stored text.
+        hides: whether to return the hash of a short text, too.
+
+    """
     if isinstance(text, str):
-        if len(text) <= MAX_TEXT_LENGTH:
+        if len(text) <= MAX_TEXT_LENGTH and not hides:
             return text
         text = text.encode()
     return "~" + digest(text)
@@ -159,6 +165,11 @@ def comparison_form(text: str | bytes) -> str:
 def digest(data: bytes) -> str:
     """Return a hash of 96 bits, which is enough to distinguish values, but not to resist forgery."""
     return hashlib.blake2b(data, digest_size=12).hexdigest()
+
+
+def hide_if(hides: bool, text: str) -> str:
+    """Return a text, or its hash if nobody may read it."""
+    return f"~{digest(text.encode())}" if hides else text
 
 
 def escape_surrogates(text: str) -> str:
@@ -183,9 +194,9 @@ def stored_module(name: object) -> Any:
     if name != MAIN:
         return name
     main = sys.modules[MAIN]
-    spec, file = getattr(main, "__spec__", None), getattr(main, "__file__", None)
-    if spec is not None:
+    if (spec := getattr(main, "__spec__", None)) is not None:
         return spec.name
+    file = getattr(main, "__file__", None)
     return name if file is None else os.path.splitext(os.path.basename(file))[0].replace(".", "_")
 
 

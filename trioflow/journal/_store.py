@@ -396,7 +396,7 @@ class JournalStore:
 
         # Reads all values from one snapshot, even while a run creates the file.
         connection.execute("BEGIN")
-        application, version = fetch_value("PRAGMA application_id"), fetch_value("PRAGMA user_version")
+        application, version = map(fetch_value, ("PRAGMA application_id", "PRAGMA user_version"))
         if application != APPLICATION_ID and (application or version):
             raise self._foreign_file_error()
         if application and version != FORMAT_VERSION:
@@ -404,8 +404,7 @@ class JournalStore:
                 f"{self._subject}: it was written by another version of trioflow (format {version}, this one "
                 f"reads {FORMAT_VERSION}), and was left unchanged; use that version, or give the path of a new file"
             )
-        schema = self._read_schema(connection)
-        if schema and not application:
+        if (schema := self._read_schema(connection)) and not application:
             raise self._foreign_file_error()
         if schema and schema != SCHEMA:
             raise self._schema_error()
@@ -767,7 +766,8 @@ class JournalStore:
         self._write("DELETE FROM results WHERE hash = ?", [row for row in stored if row[0] not in used])
         self._write("DELETE FROM results WHERE hash GLOB 'code *' AND piece NOT IN (SELECT run FROM jobs)")
         self.commit()
-        (unused,), (total,) = self._fetch_row("PRAGMA freelist_count"), self._fetch_row("PRAGMA page_count")
+        (unused,) = self._fetch_row("PRAGMA freelist_count")
+        (total,) = self._fetch_row("PRAGMA page_count")
         if unused < MIN_UNUSED_PAGES or unused < total * UNUSED_SHARE:
             return
         with contextlib.suppress(sqlite3.Error):
@@ -962,7 +962,9 @@ def _replace_wrong_types(names: tuple[str, ...], row: Iterable[Any]) -> Iterator
     """Yield the values of a row, replacing values of a wrong type, which another program has stored."""
     for name, value in zip(names, row, strict=True):
         types = COLUMN_TYPES[name]
-        if not isinstance(value, types):
-            yield repr(value) if str in types else 0
+        if not isinstance(value, types) and str in types:
+            yield repr(value)
+        elif not isinstance(value, types) or (isinstance(value, float) and not math.isfinite(value)):
+            yield 0
         else:
-            yield 0 if isinstance(value, float) and not math.isfinite(value) else value
+            yield value

@@ -147,8 +147,7 @@ class WaitingGroup:
 
     def needs_of(self, job: AbstractJob[Any]) -> Needs:
         """Return the needs of a job, each with its resource; without its key, if nothing uses that. Any thread may."""
-        family = self.family
-        if family is None or (key := family.find_key(job)) is None:
+        if (family := self.family) is None or (key := family.find_key(job)) is None:
             return self.common_needs
         return [*self.common_needs, (key, family.unit_need)]
 
@@ -320,7 +319,8 @@ class OrderedPlaces:
             used = budgets_used(job) or None if self.admission.has_budgets else None
             # A budget sees whether an earlier attempt has used some.
             job._extras.grant.give_back()
-            job._extras.earlier_use, job._extras.grant = used, None
+            job._extras.earlier_use = used
+            job._extras.grant = None
         elif (group := self.find_group(job)) is not None:
             group.forget(job)
         self.overtaken.pop(job, None)

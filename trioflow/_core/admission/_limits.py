@@ -452,7 +452,8 @@ class ResourceView:
 
         For a `PerKey`, return 0.
         """
-        resource, jobs = self._resource, list(jobs)
+        resource = self._resource
+        jobs = list(jobs)
         if not jobs or not isinstance(resource, Resource):
             return 0.0
         ends_at = resource.cooldown.ends_at
@@ -579,7 +580,7 @@ class Rate:
     def __repr__(self) -> str:
         """Return the call that makes an equal rate."""
         limits = ", ".join(f"{name}={_amounts.amount_text(amount)}" for name, amount in self._limits.items())
-        burst = f", burst={ {name: self.burst[name] for name in self._bursts} }" if self._bursts else ""
+        burst = clause(", burst={}", {name: self.burst[name] for name in self._bursts})
         give_up = "" if self._give_up == DEFAULT_GIVE_UP else f", give_up={self._give_up}"
         return f"Rate({limits}, per={self._period:g}{burst}{give_up})"
 
@@ -753,7 +754,7 @@ class RateResource(Resource):
             return {key: amount}
         if unknown := [key for key, _ in amount if key not in self.buckets]:
             near = nearest_name(unknown[0], self.buckets)
-            hint = f"did you mean {near}?" if near else f"the keys are {', '.join(self.buckets)}"
+            hint = clause("did you mean {}?", near) or f"the keys are {', '.join(self.buckets)}"
             raise ValueError(f"{prefix}, but this Rate has no key {short_repr(unknown[0])}: {hint}")
         return dict(amount)
 
@@ -979,8 +980,7 @@ class Key(Resource):
         admission = self.family.admission
         # Some of the parked jobs may fit now.
         assert admission is not None
-        when = self.available_at(self.family.unit_need)
-        if when == -math.inf:
+        if (when := self.available_at(self.family.unit_need)) == -math.inf:
             for group in list(self.parked):
                 group.unpark(self)
         elif when != self.timed_at:
@@ -1041,7 +1041,7 @@ class CountedKey(Key, CountedResource):
         return super().public_free() + sum(map(self.has_come, list(self.rest_ends)))
 
     def used_until(self) -> float:
-        return max(self.cooldown.ends_at, self.rest_ends[-1] if self.rest_ends else -math.inf)
+        return max([self.cooldown.ends_at, *self.rest_ends])
 
     def change_clock(self, clock: Callable[[], float], shift: float) -> None:
         super().change_clock(clock, shift)

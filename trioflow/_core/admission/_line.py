@@ -328,8 +328,7 @@ class Line:
 
     def _return_early(self, job: AbstractJob[Any]) -> bool:
         """Put a job back into its old place if it has to wait for what it has, such as at a gate; no clean-up job."""
-        grant = job._grant()
-        if grant is None or self._behind is not None or not grant.must_wait():
+        if (grant := job._grant()) is None or self._behind is not None or not grant.must_wait():
             return False
         self._put_back(grant.entry)
         return True

@@ -244,7 +244,8 @@ def check_policy(policy: Any, name: str, subject: _job_options.Subject) -> Polic
         TypeError: the value lacks a member of a `Policy`, or has one of the wrong type.
 
     """
-    what, choices = f"{name}={short_repr(policy)} of {_job_options.subject_text(subject)}", ", ".join(POLICY_NAMES)
+    what = f"{name}={short_repr(policy)} of {_job_options.subject_text(subject)}"
+    choices = ", ".join(POLICY_NAMES)
     if isinstance(policy, str):
         if policy not in POLICY_NAMES:
             raise ValueError(f"{what}: choose one of {choices}, or give an instance of trioflow.abc.Policy")

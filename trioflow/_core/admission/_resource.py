@@ -15,8 +15,8 @@ from weakref import WeakSet
 
 from ..base import _amounts
 from ..base._states import WaitCause, Waiting
-from ..base._text_forms import duration_text, join_names
-from ..job._job import AbstractJob
+from ..base._text_forms import clause, duration_text, join_names
+from ..job._job import AbstractJob, RunExtras
 from ..job._job_options import RUN_RESOURCES, RunResource
 from ..job._labels import printable
 
@@ -281,7 +281,7 @@ class CountedResource(Resource):
     def _holders_text(self) -> str:
         holders = list(self.holders)
         names = [repr(job.label) for job in holders[:MAX_NAMED_HOLDERS]]
-        return f" by {join_names(names, MAX_NAMED_HOLDERS, len(holders))}" if names else ""
+        return clause(" by {}", join_names(names, MAX_NAMED_HOLDERS, len(holders)))
 
     def take(self, job: AbstractJob[Any], need: Amount) -> dict[int, Any] | None:
         """Take the need of a job. Return the named units by their index, or None if the resource has no named units."""
@@ -517,6 +517,7 @@ class Grant:
 
 def budgets_used(job: AbstractJob[Any]) -> dict[str, Amount]:
     """Return the amounts of budgets that a job has used in all its attempts, by name."""
-    grant, earlier = job._grant(), {} if job._extras is None else job._extras.earlier_use or {}
+    grant = job._grant()
+    earlier = (job._extras or RunExtras).earlier_use or {}
     used: dict[str, Amount] = {} if grant is None else grant.budget_amounts()
     return {**earlier, **{name: amount + earlier.get(name, 0) for name, amount in used.items()}}

@@ -154,11 +154,9 @@ def current_backend() -> Backend:
         RuntimeError: the call does not come from a task of trio or asyncio.
 
     """
-    trio = _trio_lowlevel()
-    if trio is not None and trio.in_trio_task():
+    if (trio := _trio_lowlevel()) is not None and trio.in_trio_task():
         return _loaded_backends.get("trio") or _load_and_cache("trio")
-    loop = _asyncio_loop()
-    if loop is not None and sys.modules["asyncio"].current_task(loop) is not None:
+    if (loop := _asyncio_loop()) is not None and sys.modules["asyncio"].current_task(loop) is not None:
         return _loaded_backends.get("asyncio") or _load_and_cache("asyncio")
     raise RuntimeError("this must be awaited in a trio or asyncio task; from synchronous code, call run()")
 

@@ -154,8 +154,7 @@ def as_number(number: Amount) -> float:
 
 def _parse_size(text: str, subject: str) -> Amount:
     """Return the number of bytes of a size such as "24 GiB", or a number without a unit."""
-    match = SIZE_PATTERN.fullmatch(text)
-    if match is None or match[2] not in SIZE_UNITS:
+    if (match := SIZE_PATTERN.fullmatch(text)) is None or match[2] not in SIZE_UNITS:
         raise ValueError(f"{subject}: write a number and a unit: B, kB, MB, GB, TB, PB, KiB, MiB, GiB, TiB or PiB")
     number = _to_fraction(match[1]) * SIZE_UNITS[match[2]]
     if not is_finite(number):

@@ -108,8 +108,7 @@ def find_cycle(nodes: Iterable[Node], requirements: Callable[[Node], Iterable[No
     """
     everything = list(nodes)
     ordered: list[Node] = topological_order(everything, requirements)
-    unordered = set(everything).difference(ordered)
-    if not unordered:
+    if not (unordered := set(everything).difference(ordered)):
         return None
     node = next(node for node in everything if node in unordered)
     visited: dict[Node, None] = {}

@@ -41,14 +41,17 @@ def get_group_members(error: BaseException) -> tuple[BaseException, ...]:
     return _get_members(error) if BaseExceptionGroup in type(error).__mro__ else ()
 
 
-def leaf_exceptions(error: BaseException) -> list[BaseException]:
+def leaf_exceptions(error: BaseException | None) -> list[BaseException]:
     """Return the exceptions in a group that are not groups, at any depth, in order; `[error]` if it is not a group."""
-    todo, leaves = [error], list[BaseException]()
+    # The truth of an exception is the code of its class, which may raise.
+    todo = [] if error is None else [error]
+    leaves: list[BaseException] = []
     while todo:
         current = todo.pop()
-        members = get_group_members(current)
-        todo += reversed(members)
-        leaves += [] if members else [current]
+        if members := get_group_members(current):
+            todo += reversed(members)
+        else:
+            leaves.append(current)
     return leaves
 
 
@@ -87,7 +90,8 @@ def shown_exception(error: BaseException) -> tuple[BaseException, str, str]:
     """
     leaves = leaf_exceptions(error)
     remedy = wrong_backend_remedy(error)
-    before, after = (f"{remedy} (", ")") if remedy else ("", "")
+    before = clause("{} (", remedy)
+    after = clause(")", remedy)
     if len(set(map(type, leaves))) > 1:
         return error, before, after
     return leaves[0], before, (f" (one of {len(leaves)})" if len(leaves) > 1 else "") + after

@@ -148,9 +148,9 @@ class RequirementFailed(TrioflowError):
         # The job whose failure is the original one, taken from the error before, so that no chain has to be walked.
         # A job that failed may have raised an error of this class itself.
         is_blocked = requirement.state is JobState.BLOCKED
-        self._root: AbstractJob[Any] = (
-            earlier._root if is_blocked and isinstance(earlier, RequirementFailed) else requirement
-        )
+        self._root: AbstractJob[Any] = requirement
+        if is_blocked and isinstance(earlier, RequirementFailed):
+            self._root = earlier._root
         advice = "require it with requires(job, settled=True)"
         if requirement in job._inputs:
             advice = f"pass it as ref(job) instead of the result, and {advice}"
@@ -309,8 +309,7 @@ def _strip_engine_frames(exception: BaseException) -> None:
     visited: set[int] = set()
     todo: list[BaseException | None] = [exception]
     while todo:
-        error = todo.pop()
-        if error is not None and id(error) not in visited:
+        if (error := todo.pop()) is not None and id(error) not in visited:
             visited.add(id(error))
             _user_code.with_traceback(error, _without_engine_frames(_user_code.get_traceback(error)))
             todo += _user_code.get_cause(error), _user_code.get_context(error)
@@ -485,7 +484,7 @@ def one_line_error(error: BaseException) -> str:
     """
     error, before, after = _user_code.shown_exception(error)
     text = fit(" ".join((before + error_text(error) + after).split()), MAX_ERROR_LENGTH, keep="ends")
-    return f"{type(error).__name__}: {_labels.printable(text)}" if text else type(error).__name__
+    return type(error).__name__ + clause(": {}", _labels.printable(text))
 
 
 def find_interruption(error: BaseException) -> BaseException | None:

@@ -25,7 +25,7 @@ from types import CoroutineType, FunctionType, GeneratorType, MappingProxyType, 
 from typing import Any, ClassVar, Final, Unpack, cast, overload
 
 from ..base import _user_code
-from ..base._text_forms import short_repr
+from ..base._text_forms import clause, short_repr
 from ._argument_types import A, AsyncOrThreadFunction1, AsyncOrThreadFunction2, AsyncOrThreadFunction3, B, C, ValueOrJob
 from ._errors import DROPPED, is_awaitable, not_awaitable_message
 from ._job import AbstractJob, T, is_job
@@ -354,8 +354,7 @@ class ArgumentSearch:
             if kind in ATOMIC_TYPES:
                 continue
             if kind in FILLED_TYPES:
-                template = self._inner_template(value, known) if value else None
-                if template is not None:
+                if value and (template := self._inner_template(value, known)) is not None:
                     nested.append((key, template))
             elif is_job(value):
                 self.inputs[value] = None
@@ -366,7 +365,8 @@ class ArgumentSearch:
                 self._reject_jobs_inside(value, f"in a {kind.__name__}")
         found: Template | None = None
         if jobs or nested:
-            contents, finish = _unpack(container) if contents is container else (contents, finish)
+            if contents is container:
+                contents, finish = _unpack(container)
             found = Template(contents, finish, jobs, nested)
         known[id(container)] = found
         return found
@@ -472,7 +472,7 @@ class FunctionJob(AbstractJob[T]):
     """A job that calls a function: the base class of kinds that call it in a thread, another process, and so on.
 
     A subclass says where it makes the calls in its class argument `calls_in`, such as "a thread". Its jobs then accept
-    only plain functions. It defines `co_run`, which gets the call from `trioflow.abc.call_of`.
+    only plain functions. It defines `co_run`, which gets the call from `trioflow.call_of`.
 
     Args:
         function: the function to call.
@@ -542,7 +542,8 @@ class FunctionJob(AbstractJob[T]):
     def _release_call(self) -> None:
         if self._function is not None and not isinstance(self._function, Coroutine):
             self._label = sys.intern(self.label)
-            self._function, self._args = None, ()
+            self._function = None
+            self._args = ()
             # Before a run, plain jobs are not checked for whether they can run again.
             self._is_plain = False
 
@@ -555,7 +556,8 @@ class FunctionJob(AbstractJob[T]):
 
     def _default_label(self, depth: int = MAX_DEPTH) -> str:
         """Return the call as text, such as `fetch(3)`."""
-        function, name = self._function, self._function_name()
+        function = self._function
+        name = self._function_name()
         if self._options.redact:
             return f"{name}(…)"
         keywords = function.original if type(function) is Call else {}
@@ -615,9 +617,10 @@ def input_at(job: AbstractJob[Any], position: int) -> AbstractJob[Any] | None:
 
     Return None if the argument is no input, or if the job has no `DirectArguments`.
     """
-    args: Any = job._args if isinstance(job, FunctionJob) else ()
-    is_input = isinstance(args, DirectArguments) and position - 1 in args._indices
-    return args.original[position - 1] if is_input else None
+    args: Any = getattr(job, "_args", ())
+    if not isinstance(args, DirectArguments) or position - 1 not in args._indices:
+        return None
+    return cast("AbstractJob[Any]", args.original[position - 1])
 
 
 def _reject_text(function: Any, args: object, kwargs: object, options: Mapping[str, Any]) -> None:
@@ -664,7 +667,8 @@ def check_function(
         TypeError: the kind cannot call the function; the message has the remedy.
 
     """
-    called, name = unwrap_partial(function), name_of(function)
+    called = unwrap_partial(function)
+    name = name_of(function)
     if isinstance(called, Coroutine):
         if place is not None:
             raise TypeError(f"{kind}({short_repr(called)}): a coroutine object cannot run in {place}; use Job instead")
@@ -683,10 +687,9 @@ def check_function(
     # The return value of a partial is not known.
     is_checked = place is None and called is function
     if is_checked and (isinstance(function, type) or _user_code.is_surely_sync(function)):
-        advice = f", or run it in a thread: ThreadJob({getattr(function, '__name__', name)}, ...)"
-        raise TypeError(
-            f"{kind}({name}): this is not an async function; define it with async def{advice if kind == 'Job' else ''}"
-        )
+        called_name: Any = getattr(function, "__name__", name)
+        advice = clause(", or run it in a thread: ThreadJob({}, ...)", kind == "Job" and called_name)
+        raise TypeError(f"{kind}({name}): this is not an async function; define it with async def{advice}")
 
 
 def check_kind(kind: object, subject: str) -> None:

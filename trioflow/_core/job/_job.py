@@ -160,7 +160,8 @@ def _reject_hiding_attributes(kind: type[AbstractJob[Any]]) -> None:
     bases = [base for base in job_classes if is_from_package(base)]
     for name, value in vars(kind).items():
         base = next((base for base in bases if name in vars(base)), AbstractJob)
-        hidden, is_option = vars(base).get(name), name in kind._declared_options
+        hidden = vars(base).get(name)
+        is_option = name in kind._declared_options
         if not hasattr(hidden, "__set__"):
             is_rejected = callable(hidden) and not callable(value)
         else:
@@ -390,7 +391,8 @@ class AbstractJob(Generic[T]):
         scheduler = None
         remaining: dict[str, Any] = options  # type: ignore[assignment]
         if remaining:
-            label, scheduler = remaining.pop("label", None), remaining.pop("scheduler", None)
+            label = remaining.pop("label", None)
+            scheduler = remaining.pop("scheduler", None)
             if label is not None and type(label) is not str:
                 label = _job_options.check_text(label, "label", f"a new {type(self).__name__}")
             self._label = label
@@ -407,8 +409,7 @@ class AbstractJob(Generic[T]):
             if changed:
                 self._check_options()
         if required is not None:
-            jobs = _requirements.flatten_simple(required, state_of)
-            if jobs is None or self._required:
+            if (jobs := _requirements.flatten_simple(required, state_of)) is None or self._required:
                 self.requires(required)
             else:
                 # Without the checks of `requires`, because a new job is in no cycle and no scheduler.
@@ -598,7 +599,8 @@ class AbstractJob(Generic[T]):
             self._reject_during_run("requires(..., remove=True)")
             self._drop_requirements(self._flatten(requirements))
             return self
-        required, jobs = self._required, dict.fromkeys(self._flatten(requirements))
+        required = self._required
+        jobs = dict.fromkeys(self._flatten(requirements))
         new = [job for job in jobs if job not in required]
         if self in new:
             raise _errors.CycleError([self])
@@ -797,8 +799,7 @@ class AbstractJob(Generic[T]):
             RuntimeError: the scheduler is not running.
 
         """
-        scheduler = self._scheduler
-        if scheduler is not None and scheduler._keeps(self.cancel):
+        if (scheduler := self._scheduler) is not None and scheduler._keeps(self.cancel):
             return
         if (run := self._enclosing_run()) is not None:
             run.steering.call(run, partial(run.cancel_job, self), f"cancel() of {self.label!r}")
@@ -895,8 +896,7 @@ class AbstractJob(Generic[T]):
             why = f"{self.label!r} is the outermost scheduler, so no run will settle it"
             raise _errors.JobNotDone(why, "await its co_run() instead")
         await self._wait(takes_failure=True)
-        run = None if self._scheduler is None else self._scheduler._run
-        if run is not None and type(self._outcome) is _errors.Failure:
+        if (run := self._enclosing_run()) is not None and type(self._outcome) is _errors.Failure:
             run.failures.take(self, self._outcome)
         return self.result()
 
@@ -968,8 +968,7 @@ class AbstractJob(Generic[T]):
         Call this when the arguments have been filled in. If the job may be called again, the results are kept, unless
         this is the `last_call`.
         """
-        extras = self._extras
-        if extras is None or not extras.drops_results:
+        if (extras := self._extras) is None or not extras.drops_results:
             return
         if not last_call and (self._options.retry is not None or self._options.needs):
             # A job with needs may be throttled.

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, TypeAlias, Ty
 from ... import _hints
 from ..base import _amounts, _user_code
 from ..base._states import OnTimeout, RunIf
-from ..base._text_forms import is_among, short_repr, shown_value
+from ..base._text_forms import clause, is_among, short_repr, shown_value
 
 SaveName = Literal["json", "pickle"]
 AnyPath = str | bytes | os.PathLike[str] | os.PathLike[bytes]
@@ -436,12 +436,12 @@ def unknown_job_option_error(
     owner = "a scheduler" if kind._is_scheduler else "a job"
     if name in _hints.OPTION_HINTS:
         return TypeError(f"{subject}: {owner} has no option {name!r}; {_hints.OPTION_HINTS[name]}")
-    suggestion = _suggest_option(name, known)
-    hints = [f"did you mean {suggestion}?"] if suggestion else []
-    if is_call:
-        hints.append(f"{'To' if suggestion else 'to'} pass it to the function, write kwargs={{{name!r}: ...}}")
-    choices = "" if suggestion else f"{'; ' * is_call}the options are {', '.join(known)}"
-    return TypeError(f"{subject}: {owner} has no option {name!r}; {' '.join(hints)}{choices}")
+    how = clause("pass it to the function, write kwargs={{{!r}: ...}}", is_call and name)
+    if suggestion := _suggest_option(name, known):
+        hint = f"did you mean {suggestion}?{clause(' To {}', how)}"
+    else:
+        hint = f"{clause('to {}; ', how)}the options are {', '.join(known)}"
+    return TypeError(f"{subject}: {owner} has no option {name!r}; {hint}")
 
 
 def unknown_option_error(
@@ -460,5 +460,5 @@ def unknown_option_error(
     parameters = _user_code.signature_of(function).parameters.values()
     known = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY and not p.name.startswith("_")]
     suggestion = _suggest_option(name, known)
-    hint = f"did you mean {suggestion}?" if suggestion else f"the options are {', '.join(known)}"
+    hint = clause("did you mean {}?", suggestion) or f"the options are {', '.join(known)}"
     return TypeError(f"{subject!r}: {call} has no option {name!r}; {hint}")

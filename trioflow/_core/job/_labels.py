@@ -132,7 +132,7 @@ def _format_float(value: float) -> str:
 
 def _format_container(value: Any, brackets: str, depth: int) -> str:
     """Return a container as short text. Its items are shown only if they are few and are not containers."""
-    left, right = brackets[0], brackets[1]
+    left, right = [*brackets]
     if len(value) > MAX_ITEMS or any(type(without_ref(item)) in BRACKETS for item in value):
         return f"{left}…{right}"
     if type(value) is not dict:
@@ -210,8 +210,7 @@ def distinct_names(jobs: Iterable[AbstractJob[Any]]) -> list[str]:
         return [printable(job.label) for job in jobs]
     paths: dict[AbstractJob[Any], str] = {}
     for job in jobs:
-        scheduler = job.scheduler
-        if job not in paths and scheduler is not None:
+        if job not in paths and (scheduler := job.scheduler) is not None:
             paths.update(paths_of(outermost_scheduler(scheduler)))
     return [printable(path_in(paths, job)) for job in jobs]
 
@@ -334,7 +333,6 @@ def job_in(text: str) -> AbstractJob[Any] | None:
         return None
     for end in (match.end() for match in itertools.islice(TEXT_END.finditer(text), MAX_ENDS)):
         for start in (index for index in range(max(0, end - MAX_TEXT_LENGTH), end) if text[index] == "<"):
-            job = _JOBS.get(text[start:end])
-            if job is not None and not job.is_settled():
+            if (job := _JOBS.get(text[start:end])) is not None and not job.is_settled():
                 return job
     return None

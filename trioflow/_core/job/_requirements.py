@@ -220,8 +220,7 @@ def _was_cancelled(job: AbstractJob[Any]) -> bool:
     if type(job._outcome) in (_errors.Failure, _errors.CancelledOutcome):
         return bool(job._outcome.is_from_cancel)
     # The nested scheduler of the job has ended without reaching it; if it was cut off itself, its outcome says by what.
-    scheduler = job._scheduler
-    if scheduler is not None and scheduler.stop_reason is StopReason.CANCELLED:
+    if (scheduler := job._scheduler) is not None and scheduler.stop_reason is StopReason.CANCELLED:
         return _was_cancelled(scheduler)
     return scheduler is None or scheduler.stop_reason not in (StopReason.CRITICAL, StopReason.TIMEOUT)
 
@@ -234,8 +233,7 @@ def _settle_position(job: AbstractJob[Any]) -> float:
 def _requirement_failed_error(job: AbstractJob[Any], requirement: AbstractJob[Any]) -> _errors.RequirementFailed:
     """Return the exception for a job that a failed requirement blocks, with the original failure as its cause."""
     error = _errors.RequirementFailed(job, requirement)
-    failure = requirement.raised_exception()
-    if isinstance(failure, _errors.RequirementFailed):
+    if isinstance(failure := requirement.raised_exception(), _errors.RequirementFailed):
         error.__cause__ = get_cause(failure) or failure
     elif failure is not None:
         error.__cause__ = failure

@@ -10,7 +10,7 @@ from typing import Any, Final, final
 from ..._hints import explain_form
 from ..base._text_forms import short_repr
 from ..base._user_code import leaf_exceptions
-from ._job_options import Subject, bad_value_error, check_number, duration, flag, subject_text
+from ._job_options import Subject, bad_value_error, duration, flag, subject_text, whole_number
 
 RetryCondition = type[BaseException] | tuple[type[BaseException], ...] | Callable[[Any], object]
 
@@ -85,7 +85,7 @@ class Retry:
         on: RetryCondition = Exception,
     ) -> None:
         values: dict[str, Any] = {
-            "times": None if times is None else check_number(times, "times", SUBJECT, "or None for no limit"),
+            "times": whole_number(times, "times", SUBJECT),
             "first": duration(first, "first", SUBJECT),
             "factor": duration(factor, "factor", SUBJECT),
             "cap": duration(cap, "cap", SUBJECT),
@@ -178,5 +178,5 @@ def check_retry(value: object, name: str, subject: Subject) -> Retry | None:
     if callable(value):
         advice = "give a Retry or a number; a decorator is applied to the function: Job(stamina.retry(on=OSError)(f))"
         raise bad_value_error(TypeError, value, name, subject, advice)
-    times = None if value is None else check_number(value, name, subject, "or a Retry, or None")
+    times = whole_number(value, name, subject, "or a Retry, or None")
     return Retry(times, first=0) if times else None

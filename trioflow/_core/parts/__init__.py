@@ -202,8 +202,7 @@ class FirstRule(Part, Instrument):
         requires it, so that it does not compete any more.
         """
         while self._stagger is not None and self._closed_turns:
-            last = self._last_open
-            if last is not None and last._state.is_settled:
+            if (last := self._last_open) is not None and last._state.is_settled:
                 if last._state is JobState.SUCCEEDED and not last.restored and self._stagger < math.inf:
                     return
             elif last in self._competitors:
@@ -291,7 +290,8 @@ class IdleTimeout(Part, Instrument):
         self.has_stopped_run = False
 
     def enter(self, phase: RunPhase) -> None:
-        run, limit = self._run, self._limit
+        run = self._run
+        limit = self._limit
         if phase is RunPhase.RUNNING:
             limit = TimeLimit(
                 run, run.scheduler, JOB_EVENTS_NOUN, timeout=None, idle_timeout=self._seconds, end_call=self._stop_run

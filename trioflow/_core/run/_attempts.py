@@ -124,7 +124,8 @@ async def _call_with_timeouts(worker: Worker, job: AbstractJob[Any], options: _j
     call = partial(_call_with_outputs, worker, job) if options.writes else job._call_once
     if timeout is idle_timeout is None:
         return await call()
-    run, traceback = worker.run, None
+    run = worker.run
+    traceback = None
     now: Any = job._started_at
     try:
         if job._keeps_time:

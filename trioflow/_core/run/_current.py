@@ -52,8 +52,7 @@ def current_job() -> AbstractJob[Any]:
         (True, 'me')
 
     """
-    worker = current_worker_var.get(None)
-    if worker is None or worker.job is None:
+    if (worker := current_worker_var.get(None)) is None or worker.job is None:
         stand_in: Any = getattr(sys.modules.get(REMOTE_JOB_MODULE), "current_call", None)
         if stand_in is not None:
             return cast("AbstractJob[Any]", stand_in)

@@ -258,7 +258,7 @@ async def shut_down_nested(run: Run, nested: BaseScheduler) -> None:
 
 def _jobs_with_shutdown(scheduler: BaseScheduler) -> dict[AbstractJob[Any], None]:
     jobs = scheduler._members.jobs_with_shutdown
-    return {job: None for job in jobs if job._needs_shutdown()} if jobs else {}
+    return {job: None for job in jobs or () if job._needs_shutdown()}
 
 
 def _forever_workers(run: Run) -> list[Worker]:
@@ -350,7 +350,8 @@ class CleanUp(Lane):
 
     async def execute(self) -> None:
         """Run the clean-up jobs, and return when they have settled."""
-        run, run.open_lane = self.run, self
+        run = self.run
+        run.open_lane = self
         try:
             await self.group.run(self._wait_until_settled)
         finally:

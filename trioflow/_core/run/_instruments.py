@@ -173,8 +173,8 @@ class InstrumentSet:
                 owners = [getattr(method, "__self__", method) for method, _ in methods]
                 # The package's own instruments are not the user's to mend.
                 owners = [owner for owner in owners if not is_from_package(type(owner))]
-                names, advice = join_names(list(map(short_repr, owners))), "do slow work in a thread"
-                if names:
+                advice = "do slow work in a thread"
+                if names := join_names(list(map(short_repr, owners))):
                     _logger.warn(f"{names} blocked the event loop for {seconds:.1f} s in {hooks[0]}; {advice}")
 
         return notify if methods else None
@@ -271,8 +271,7 @@ def overrides(part: Part, method: str) -> bool:
 
 def with_parts(parts: tuple[Part, ...], notify_end: Hook | None) -> Hook | None:
     """Return a function that tells the parts, and then the instruments, that a job has settled."""
-    calls = [part.settled for part in parts if overrides(part, "settled")]
-    if not calls:
+    if not (calls := [part.settled for part in parts if overrides(part, "settled")]):
         return notify_end
 
     def notify_all(scheduler: BaseScheduler, job: AbstractJob[Any]) -> None:

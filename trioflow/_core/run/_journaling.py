@@ -184,8 +184,7 @@ class JournalWriter:
         run = self._run
         # In a run with a journal, every scheduled job has extras.
         extras = job._ensure_extras()
-        found = self._ask(self.journal.look_up, job)
-        if isinstance(found, NotStored):
+        if isinstance(found := self._ask(self.journal.look_up, job), NotStored):
             extras.not_restored_reason, extras.rerun_cause = found
         elif found is not None:
             extras.restoration = found.restoration
@@ -219,8 +218,7 @@ class JournalWriter:
 
     def on_jobs_added(self) -> None:
         """Mark the current job, which has added jobs. It is not recorded, because it must run again to add them."""
-        worker = current_worker_var.get(None)
-        if worker is None or worker.job is None:
+        if (worker := current_worker_var.get(None)) is None or worker.job is None:
             return
         if worker.run.outermost() is self._outermost._run:
             # Not a job of a run around this one.

@@ -36,7 +36,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ..admission._resource import budgets_used
 from ..base._states import CANCELLED, FAILED, IDLE, REOPENABLE, SCHEDULED, JobState, RunPhase
-from ..base._text_forms import join_names, plural
+from ..base._text_forms import clause, join_names, plural
 from ..job._errors import DROPPED, BudgetSpent, Failure, no_result_error, one_line_error, remedy_of
 from ..job._job import AbstractJob, is_scheduler, with_members
 from ..job._requirements import certainly_runs, decide
@@ -215,7 +215,7 @@ def why_not(run: Run, job: AbstractJob[Any] | None) -> str:
     # Its own `on_settled` may ask.
     state = job.state
     if not (state is FAILED or (state is CANCELLED and job._outcome.is_alone)):
-        cause = "; try again what has blocked it" if state is JobState.BLOCKED else ""
+        cause = clause("; try again what has blocked it", state is JobState.BLOCKED)
         if isinstance(error := job.raised_exception(), BudgetSpent):
             cause = f"; for another run, {remedy_of(error)}"
         return f"it is {state.value}, and only what has failed, or was cancelled alone, can be{cause}"
@@ -242,11 +242,13 @@ def put_back(job: AbstractJob[Any], now: float) -> None:
     if job._started_at is not None and job._finished_at is not None:
         extras = job._ensure_extras()
         error = None if job._state is JobState.SUCCEEDED else no_result_error(job)
-        extras.earlier_use, extras.first_started_at = budgets_used(job), job.started_at
+        extras.earlier_use = budgets_used(job)
+        extras.first_started_at = job.started_at
         extras.add_retry(job._started_at, job._finished_at, error, now - job._finished_at, had_settled=True)
         extras.keeps_succeeded = is_scheduler(job)
     if extras is not None:
-        extras.earlier_retries, extras.is_untold = extras.retry_count, False
+        extras.earlier_retries = extras.retry_count
+        extras.is_untold = False
         extras.ready_at = extras.fraction = extras.grant = extras.time_limit = extras.backoff_until = None
         extras.restoration = extras.throttled_since = None
     job._reset()
@@ -311,7 +313,8 @@ class Reopening(Part):
         if self._is_working or not todo:
             # A hook has called `add`, or another call was faster.
             return
-        self._is_working, until = True, run.clock() + TURN_SECONDS
+        self._is_working = True
+        until = run.clock() + TURN_SECONDS
         is_line_clean = False
         while self.is_busy() and (len(reopened) % JOBS_PER_CLOCK_READING or run.clock() <= until):
             job = todo.popleft()

@@ -311,8 +311,7 @@ class Run:
         outer, context = self.outer_worker, self.context
         self.deadline = self.deadline_in(self.timeout)
         self.lane.bounded_by = self
-        host = self.limiting_worker()
-        if host is not None and host.lane.bounded_by.deadline < self.deadline:
+        if (host := self.limiting_worker()) is not None and host.lane.bounded_by.deadline < self.deadline:
             self.lane.bounded_by = host.lane.bounded_by
         variables = tuple([item for item in context.items() if item[0] is not current_worker_var])
         group_class, outer_group = self.backend.isolation.group_class, None if outer is None else outer.group
@@ -569,7 +568,8 @@ class Run:
                 until = max(ends_at for _, ends_at in closed)
         else:
             extras.add_retry(began, now, error, verdict.backoff)
-            extras.first_started_at = began if extras.first_started_at is None else extras.first_started_at
+            if extras.first_started_at is None:
+                extras.first_started_at = began
         extras.fraction = job._worker = job._started_at = None
         extras.keeps_succeeded = False
         job._state = SCHEDULED
@@ -813,8 +813,7 @@ class Run:
         # Made now, so that it is the first cause of what the stop cancels and blocks.
         outcome = Failure(failure)
         self.failures.total += 1
-        interruption = find_interruption(failure)
-        if interruption is None and job._criticality():
+        if (interruption := find_interruption(failure)) is None and job._criticality():
             self.stop(StopReason.CRITICAL, job)
         elif interruption is not None and interruption is not self.interruption:
             # It may have stopped the run already.
@@ -853,7 +852,10 @@ class Run:
         for run in runs:
             if run.phase is not STOPPING:
                 stopped.append(run)
-            runs += run._stop_alone(*((reason, culprit) if run is self else (StopReason.CANCELLED, None)))
+            if run is self:
+                runs += run._stop_alone(reason, culprit)
+            else:
+                runs += run._stop_alone(StopReason.CANCELLED, None)
         # Only now, because they pass on what their jobs had.
         for run in stopped:
             run.cancel_scheduled()
@@ -870,7 +872,8 @@ class Run:
         is_further_cause = reason in _states.FURTHER_CAUSES
         if self.phase is not STOPPING:
             if self.clock() >= self.deadline:
-                reason, culprit = _states.TIMEOUT, None
+                reason = _states.TIMEOUT
+                culprit = None
             self.fate.stop(reason, culprit)
             if reason is _states.TIMEOUT:
                 self.waits_at_timeout = self.scheduler._describe_waits()
@@ -980,8 +983,7 @@ class Run:
     def abandon(self, worker: Worker, fault: BaseException) -> None:
         """Stop because of an error of the engine itself, with which the job of `worker` fails."""
         self.interrupt(fault)
-        job = worker.job
-        if job is not None and job._worker is worker:
+        if (job := worker.job) is not None and job._worker is worker:
             worker.job = None
             self.settle(job, JobState.FAILED, Failure(fault), self.clock())
 

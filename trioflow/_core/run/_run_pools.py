@@ -54,9 +54,10 @@ class RunPools:
                 declared = RUN_RESOURCES[name]
                 total = declared.total() if total is None else total
                 has_gate = declared.find_gate is not None and run.scheduler._opens_gates
-                run.pools._resources[name] = (
-                    GatedResource(name, declared, total, run) if has_gate else CountedResource(name, total)
-                )
+                if has_gate:
+                    run.pools._resources[name] = GatedResource(name, declared, total, run)
+                else:
+                    run.pools._resources[name] = CountedResource(name, total)
         return run.pools._resources[name]
 
     def resolve(self, job: AbstractJob[Any]) -> dict[str, Resource]:
@@ -68,8 +69,8 @@ class RunPools:
         A `First` has used what its jobs have, of pools around it.
         """
         for name, amount in used:
-            resource = self.find(name) if name in job._options.needs or job._is_scheduler else None
-            if isinstance(resource, BudgetResource):
+            is_used = name in job._options.needs or job._is_scheduler
+            if is_used and isinstance(resource := self.find(name), BudgetResource):
                 resource.charge(job, _amounts.amount_of(amount, name))
 
     def correct_amounts(self, job: AbstractJob[Any], amounts: Mapping[str, Any]) -> None:

@@ -85,7 +85,8 @@ class Standstill:
 
     def _report_wait(self) -> None:
         """Report the wait for something outside, unless time alone may end it; once, if it comes repeatedly."""
-        self._stop_timer, run = None, self._run
+        self._stop_timer = None
+        run = self._run
         if (pause := run.steering.pauses.get(run.scheduler)) is not None and pause.by:  # the log says so
             return
         message = "" if any(map(_has_timer, run.with_nested())) else run.scheduler._describe_outside_wait()

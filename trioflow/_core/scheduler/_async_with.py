@@ -158,9 +158,9 @@ class OpenBlock(Part):
     async def _exit_task_group(self, error: BaseException | None) -> None:
         """Wait for the task of the run. If `error` is a cancellation, pass it to the task group, which may catch it."""
         cancellation = error if self._is_cancellation(error) else None
-        kind, traceback = (None, None) if cancellation is None else (type(cancellation), cancellation.__traceback__)
+        trace = getattr(cancellation, "__traceback__", None)
         try:
-            await self._task_group.__aexit__(kind, cancellation, traceback)
+            await self._task_group.__aexit__(None if cancellation is None else type(cancellation), cancellation, trace)
         except BaseExceptionGroup as group:
             # trio raises KeyboardInterrupt in this task, not in the task of the run:
             # https://github.com/python-trio/trio/blob/v0.35.0/src/trio/_core/_run.py#L2228.

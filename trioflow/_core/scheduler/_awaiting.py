@@ -110,8 +110,7 @@ async def _wait_for_change(waiter: AbstractJob[Any] | None, job: AbstractJob[Any
         await event.wait()
     finally:
         for watched in watched_jobs:
-            listeners = (watched._extras or RunExtras).listeners
-            if listeners and listener in listeners:
+            if (listeners := (watched._extras or RunExtras).listeners) and listener in listeners:
                 listeners.remove(listener)
 
 
@@ -119,8 +118,9 @@ def watch_of(
     waiter: AbstractJob[Any] | None, jobs: Collection[AbstractJob[Any]], verb: str
 ) -> _explain.WaitWatch | None:
     """Return the watch of a wait of a job, or None if no run goes on while it waits."""
-    worker = None if waiter is None else waiter._worker
-    return None if waiter is None or worker is None else _explain.WaitWatch(worker.run, waiter, jobs, verb)
+    if waiter is None or (worker := waiter._worker) is None:
+        return None
+    return _explain.WaitWatch(worker.run, waiter, jobs, verb)
 
 
 async def wait_or_report(
@@ -166,9 +166,9 @@ class SettledJobs(Generic[J]):
         self._unsettled_jobs: set[J] = set()
         self._change_event: _backend.TaskEvent | None = None
         self._has_run_ended = scheduler._will_not_reach()
-        writer = None if scheduler._run is None else scheduler._run.journal_writer
-        restored = () if writer is None else writer.restored_by_add
-        watched: Collection[Any] = [*restored, *scheduler] if jobs is None else jobs
+        watched: Collection[Any] = [*scheduler] if jobs is None else jobs
+        if jobs is None and scheduler._run is not None and (writer := scheduler._run.journal_writer) is not None:
+            watched = [*writer.restored_by_add, *scheduler]
         # The first of a dict that shrank is found slowly.
         self._settled_jobs: OrderedDict[J, None] = OrderedDict()
         for job in sorted(watched, key=lambda job: job.finished_at if job.is_settled() else math.inf):

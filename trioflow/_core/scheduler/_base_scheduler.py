@@ -529,8 +529,7 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
             if key is not None:
                 job.key = _made_by_user(subject, "key", key, arguments)
             jobs.append(job)
-        run = self._innermost_run()
-        if run is not None and run.journal_writer is not None:
+        if (run := self._innermost_run()) is not None and run.journal_writer is not None:
             for job in jobs:
                 job._ensure_extras().is_known_by_call = True
         self.update(jobs)
@@ -777,11 +776,12 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
                 raise _job_options.bad_value_error(TypeError, check, "check", self._name_for_errors, advice)
             backend = _backend.current_backend() if self._worker is None else self._worker.run.backend
             run = self._make_run(backend, timeout, jobs_window, instruments)
-            outer_worker, pool = run.outer_worker, None
+            outer_worker = run.outer_worker
+            pool = None
             ctrl_c = backend.install_ctrl_c_handler() if outer_worker is None else contextlib.nullcontext()
             try:
                 ctrl_c.__enter__()
-                journal = self._journal if journal is OWN_SETTING else self._checked("journal", journal)
+                journal = self._checked("journal", journal, self._journal)
                 if outer_worker is None and journal is not None:
                     run.journal_writer = JournalWriter(run, self._open_journal(journal))
                 if _open_block is not None:
@@ -844,8 +844,8 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
         subject = self._name_for_errors
         if self._worker is None and self._scheduler is not None and self._scheduler._run is not None:
             raise RuntimeError(f"{subject()} is a job of {self._scheduler.label!r}, which is running, and will run it")
-        seconds = self._options.timeout if timeout is OWN_SETTING else self._checked("timeout", timeout)
-        window = self._jobs_window if jobs_window is OWN_SETTING else self._checked("jobs_window", jobs_window)
+        seconds = self._checked("timeout", timeout, self._options.timeout)
+        window = self._checked("jobs_window", jobs_window, self._jobs_window)
         if _window.is_limiter(window):
             if (problem := backend.limiter_problem(window)) is not None:
                 raise TypeError(f"jobs_window={short_repr(window)} of {subject()}: {problem}")
@@ -861,8 +861,10 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
             all_instruments = (*all_instruments, *check_instruments(instruments, "instruments", subject))
         return Run(self, backend, all_instruments, seconds, window, make_parts)
 
-    def _checked(self, name: str, argument: object) -> Any:
-        """Return the value of an argument of `run`, checked as the option of the same name."""
+    def _checked(self, name: str, argument: object, own: object) -> Any:
+        """Return the value of an argument of `run`, checked as the option of the same name, or the `own` setting."""
+        if argument is OWN_SETTING:
+            return own
         return self._declared_options[name].check(argument, name, self._name_for_errors)
 
     def _begin_hold(self) -> None:
@@ -955,8 +957,7 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
         """
         if self._keeps(self.cancel, before_first_run=self._scheduler is None):
             return
-        run = self._run
-        if run is not None and self._worker is None:
+        if (run := self._run) is not None and self._worker is None:
             stop = functools.partial(run.stop_once, StopReason.CANCELLED)
             run.steering.call(run, stop, f"cancel() of {self.label!r}")
             if self._open_block is not None:
@@ -1087,8 +1088,7 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
         def is_early() -> bool:
             return self._is_beginning or (before_first_run and self._run is None and self._run_thread is None)
 
-        handler = _sync_run.SignalHandler.calling
-        if handler is not None and handler.keeps(self, call):
+        if (handler := _sync_run.SignalHandler.calling) is not None and handler.keeps(self, call):
             return True
         if not is_early():
             return False
@@ -1328,7 +1328,8 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
 
         Also record that a job or an iterator of `as_settled()` is waiting. See `_was_awaited`.
         """
-        schedulers, is_over = (self, *enclosing_schedulers(self)), False
+        schedulers = (self, *enclosing_schedulers(self))
+        is_over = False
         for scheduler, member in zip(schedulers, (job or self, *schedulers), strict=False):
             scheduler._was_awaited = True
             if (run := scheduler._run) is not None:
@@ -1398,11 +1399,13 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
 
 def _made_by_user(subject: str, name: str, maker: Any, arguments: tuple[Any, ...]) -> Any:
     """Return the label or the key of a job, which `label=` or `key=` of `map` makes from the arguments of the job."""
-    is_format = isinstance(maker, str)
+    problem = f"the function of {name}= raised"
+    if isinstance(maker, str):
+        problem = f"{name}={maker!r} cannot be filled in"
+        maker = maker.format
     try:
-        made = (maker.format if is_format else maker)(*map(_labels.without_ref, arguments))
+        made = maker(*map(_labels.without_ref, arguments))
     except Exception as error:
-        problem = f"{name}={maker!r} cannot be filled in" if is_format else f"the function of {name}= raised"
         call_text = _labels.call_label(name, arguments, {})
         raise ValueError(f"{subject}: {problem} for {call_text}: {type(error).__name__}: {error}") from error
     if name == "label" and not isinstance(made, str):

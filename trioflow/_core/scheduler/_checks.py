@@ -255,8 +255,7 @@ class AvailableResources:
             if isinstance(entry, PerKeyResource):
                 per_key_names.append(name)
             others = [service for service in self._services_by_resource.get(name, ()) if service is not job]
-            services = [service for service in others if _may_wait_for_service(job, service)]
-            if not services:
+            if not (services := [service for service in others if _may_wait_for_service(job, service)]):
                 continue
             resource, need = entry.resolve(amount, job)
             shares = {service: entry.resolve(service._options.needs[name], service) for service in services}
@@ -292,8 +291,7 @@ def _may_wait_for_service(job: AbstractJob[Any], service: AbstractJob[Any]) -> b
 
     The job need not wait if the service starts only after it, or if the job is a clean-up job, which never waits.
     """
-    scheduler = service._scheduler
-    if scheduler is None or job._options.run_if == "failed":
+    if (scheduler := service._scheduler) is None or job._options.run_if == "failed":
         return False
     member = next(member for enclosing, member in ancestors_with_members(job) if enclosing is scheduler)
     return member not in _graph_algorithms.reachable([service], scheduler._members.all_requirements)

@@ -352,12 +352,12 @@ class Members:
                 continue
             if other_scheduler not in users:
                 users[other_scheduler] = {input_job: user for user in other_scheduler for input_job in inputs_of(user)}
-            user, remedy = users[other_scheduler].get(job), "remove it there first"
-            if user is not None:
+            remedy = "remove it there first"
+            if (user := users[other_scheduler].get(job)) is not None:
                 levels = [other_scheduler, *enclosing_schedulers(other_scheduler)]
                 if other_scheduler._innermost_run() is None and not new_parents.isdisjoint(levels):
                     continue
-                alternative = f", or add {levels[-1].label!r} first" if new_parents else ""
+                alternative = clause(", or add {!r} first", new_parents and levels[-1].label)
                 remedy = f"it was added there as an input of {user.label!r}; remove this add(){alternative}"
             raise ValueError(
                 f"{job.label!r} is in the scheduler {other_scheduler.label!r}; "

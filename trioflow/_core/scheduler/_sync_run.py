@@ -185,7 +185,7 @@ class SignalHandler:
         """Restore those previous handlers that nobody has replaced during the run."""
         for number, handler in self._previous_handlers.items():
             if getattr(SIGNALS.getsignal(number), "__self__", None) is self:
-                SIGNALS.signal(number, handler if handler is not None else signal.SIG_DFL)
+                SIGNALS.signal(number, handler or SIGNALS.SIG_DFL)
 
     def interrupt(self, interruption: BaseException | None) -> None:
         """End the run in the next step of the event loop.
@@ -242,8 +242,9 @@ class SignalHandler:
         if number == signal.SIGINT and self._should_raise_in_job(frame):
             raise KeyboardInterrupt
         self._signal_number = number
-        interruption = None if number in self._callbacks else KeyboardInterrupt()
-        if interruption is not None:
+        interruption = None
+        if number not in self._callbacks:
+            interruption = KeyboardInterrupt()
             interruption._trioflow_run = self._scheduler.label  # type: ignore[attr-defined]
         self.interrupt(interruption)
 
@@ -299,8 +300,7 @@ def _show_in_one_line() -> None:
 
 
 def _excepthook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    label = getattr(error, "_trioflow_run", None)
-    if label is None or error.__cause__ is not None:
+    if (label := getattr(error, "_trioflow_run", None)) is None or error.__cause__ is not None:
         sys.__excepthook__(kind, error, trace)
     elif sys.stderr is not None:
         # None in a program without a console.
@@ -333,8 +333,7 @@ def end_after_crash(run: Run, main_task: object, error: BaseException) -> None:
 
 def is_in_notebook_cell() -> bool:
     ipython: Any = sys.modules.get("IPython")
-    shell = ipython.get_ipython() if ipython is not None else None
-    return shell is not None and hasattr(shell, "kernel")
+    return ipython is not None and hasattr(ipython.get_ipython(), "kernel")
 
 
 def run_in_thread(function: Callable[[], T], interrupt: Callable[[BaseException], None]) -> T:

@@ -65,8 +65,7 @@ def _explain_idle(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
     if run.phase is RunPhase.DRAINING:
         exception = clause(", but for clean-up after a critical failure or a timeout", job.run_if == "failed")
         return f"will not be reached: {scheduler.label!r} is draining, and starts no more jobs{exception}"
-    rule = run.part(FirstRule)
-    if not unsettled and rule is not None:
+    if not unsettled and (rule := run.part(FirstRule)) is not None:
         return rule.explain(job)
     if not unsettled:
         return "has no open requirements, and is about to be scheduled"
@@ -108,7 +107,7 @@ def _explain_scheduled(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
     if wait.cause is WaitCause.SLOT:
         return _explain_slot_wait(run, job)
     # The resources that a job needs may be reserved for earlier jobs, even if nothing but the loop seems to delay it.
-    return _explain_needs(run, job) or (f"waits for {wait.text}" if wait.text else READY_TEXT)
+    return _explain_needs(run, job) or clause("waits for {}", wait.text) or READY_TEXT
 
 
 def _attempt_text(job: AbstractJob[Any], has_limit: bool = True) -> str:
@@ -140,8 +139,7 @@ def waiting(job: AbstractJob[Any]) -> Waiting | None:
         'no free slot'
 
     """
-    run = job._enclosing_run()
-    if run is not None and job._state is JobState.RUNNING:
+    if (run := job._enclosing_run()) is not None and job._state is JobState.RUNNING:
         awaited_jobs = (job._extras or RunExtras).awaited_jobs
         return Waiting(WaitCause.JOBS, text=f"awaits {_job_names(list(awaited_jobs))}") if awaited_jobs else None
     if run is None or job._state is not JobState.SCHEDULED:
@@ -205,8 +203,7 @@ def waiting_since(job: AbstractJob[Any]) -> float | None:
     the members that it waited for settled. Return None if there are no such members, or if one of them is a running
     service. Also return None if the job is not SCHEDULED.
     """
-    scheduler = job._scheduler
-    if scheduler is None or job._state is not JobState.SCHEDULED:
+    if (scheduler := job._scheduler) is None or job._state is not JobState.SCHEDULED:
         return None
     ends = [throttling.ended for throttling in throttled_attempts(job)[-1:]]
     ends += [attempt.ended for attempt in failed_attempts(job)[-1:]]
@@ -235,8 +232,7 @@ def get_status_text(job: AbstractJob[Any]) -> str:
 
 def _cancellation_text(job: AbstractJob[Any]) -> str | None:
     """Return how long ago a RUNNING job was cancelled, such as "cancelled 3 s ago", or None if it was not."""
-    worker = job._worker
-    if worker is None or (cancelled_at := worker.cancelled_at) == math.inf:
+    if (worker := job._worker) is None or (cancelled_at := worker.cancelled_at) == math.inf:
         return None
     # The clock is read last: while a thread of a view asks, the job may be cancelled once more.
     return f"cancelled {duration_text(worker.run.clock() - cancelled_at)} ago"
@@ -247,7 +243,8 @@ def _cancellation_text(job: AbstractJob[Any]) -> str | None:
 
 def _find_wait(run: Run, job: AbstractJob[Any]) -> Waiting:
     """Return the wait of a SCHEDULED job; if there are several causes, the one that is checked first."""
-    line, until = run.line, (job._extras or RunExtras).backoff_until
+    line = run.line
+    until = (job._extras or RunExtras).backoff_until
     if line.is_paused and (paused := pause_text(run)):
         # A hold keeps no job from its start.
         return Waiting(WaitCause.PAUSE, text=paused)
@@ -637,8 +634,7 @@ def _jobs_that_delay(job: AbstractJob[Any]) -> Links:
     if job._state is JobState.SCHEDULED:
         yield HELD_BY, _holders(job)
     run = job._enclosing_run()
-    group = group_of(run, job)
-    if group is not None and (blocker := group.find_blocker(job)) is not None:
+    if (group := group_of(run, job)) is not None and (blocker := group.find_blocker(job)) is not None:
         yield "may not overtake", [blocker]
     if run is not None and (rule := run.part(FirstRule)) is not None:
         before = rule.turn_before(job)
@@ -661,8 +657,7 @@ def _holders(job: AbstractJob[Any]) -> Collection[AbstractJob[Any]]:
         return ()
     if wait.cause is WaitCause.SLOT:
         return run.line.holders
-    lacking = run.pools.resolve(job).get(wait.resource)
-    if isinstance(lacking, CountedResource):
+    if isinstance(lacking := run.pools.resolve(job).get(wait.resource), CountedResource):
         return lacking.holders.keys()
     # A limiter or a pool may be shared with other runs, also with those in the bodies of jobs.
     runs = [other for each in list(RUNS_IN_PROGRESS) if each.thread_id == run.thread_id for other in each.with_nested()]

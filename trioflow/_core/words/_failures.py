@@ -141,7 +141,9 @@ class FailureLog:
             return
         if not is_logged(job) or (_job_queries.is_in_first(job, self._run.scheduler) and not stopped):
             return
-        now, key, error = self._run.clock(), failure_kind(job, failure), failure.exception
+        now = self._run.clock()
+        key = failure_kind(job, failure)
+        error = failure.exception
         self._drop_expired(now)
         if key in self._recent_failures:
             self._recent_failures[key].count(job, error)
@@ -160,7 +162,7 @@ class FailureLog:
         remedy = _errors.remedy_of(error)
         traceback = None if key[0] is _errors.BudgetSpent else failure.traceback
         line = _user_code.innermost_line(traceback)
-        place = None if line is None else printable(shorten(line))
+        place = line and printable(shorten(line))
         if traceback is not None and (stopped or run.scheduler.keep_jobs):
             traceback_hint = "; debrief() shows the traceback"
         else:
@@ -279,8 +281,7 @@ def counted_failures(scheduler: BaseScheduler) -> CountedFailures:
             jobs.append(job)
     own = [job for job in members if type(job._outcome) is _errors.Failure]
     causes = {id(job._outcome.exception) for job in (*own, *jobs)}
-    jobs = [job for job in jobs if not _is_blocked_by(job, causes, scheduler)]
-    if not jobs:
+    if not (jobs := [job for job in jobs if not _is_blocked_by(job, causes, scheduler)]):
         # All that is left was BLOCKED by failures that were awaited.
         rest = rest or counts.number
     first = min(own, key=_settling_number, default=None)
@@ -301,8 +302,7 @@ def _is_blocked_by(job: AbstractJob[Any], causes: set[int], scheduler: BaseSched
 
 def culprit_text(scheduler: BaseScheduler) -> str | None:
     """Return the failure that stopped a run, in the words of `failure_text`, or None if no job stopped it."""
-    member = scheduler.culprit
-    if member is None or scheduler.stop_reason is not StopReason.CRITICAL:
+    if (member := scheduler.culprit) is None or scheduler.stop_reason is not StopReason.CRITICAL:
         return None
     cause = _job_queries.root_failure(member)
     while is_scheduler(cause) and not _job_queries.is_one_job(cause) and cause.culprit is not None:
@@ -368,18 +368,21 @@ def log_run_end(run: Run) -> None:
         elif run.fate.reason is StopReason.TIMEOUT:
             how = f"stopped after its timeout of {run.timeout:g} s"
         else:
-            how = "no more jobs were started" if run.fate.reason is StopReason.DRAINED else "a signal ended it cleanly"
-            how = f"{STOP_REASON_TEXTS[run.fate.reason]}: {how}"
+            ends = {
+                StopReason.DRAINED: "no more jobs were started",
+                StopReason.INTERRUPTED: "a signal ended it cleanly",
+            }
+            how = f"{STOP_REASON_TEXTS[run.fate.reason]}: {ends[run.fate.reason]}"
         texts = filter(None, (f"the run of {shorten(scheduler.label)!r} {how}", failures_text))
         _logger.warn("; ".join(texts), advice=LISTING_ADVICE, about="end", kind=run.fate.reason, is_shown=is_shown)
     elif count > (run.fate.reason is StopReason.CRITICAL):
         # A single critical failure has been logged already.
-        advice = "; debrief() shows the tracebacks" if scheduler.keep_jobs else ""
+        advice = clause("; debrief() shows the tracebacks", scheduler.keep_jobs)
         end_text = "the run has failed" if run.fate.reason is StopReason.FAILED else "the run stopped"
         if run.fate.reason is COMPLETED:
             end_text = "this failure was" if count == 1 else "each failure was"
             is_all = not dropped and all(job._criticality() is False for job in failed)
-            end_text += " tolerated" if is_all else " tolerated, awaited, or in a cancelled group"
+            end_text += " tolerated" + clause(", awaited, or in a cancelled group", not is_all)
         _logger.warn(f"{failures_text}; {end_text}", advice=advice, about="end", is_shown=is_shown)
 
 
@@ -417,7 +420,8 @@ def raise_failures(scheduler: BaseScheduler, only_first: bool = False) -> None:
     if not errors:
         # The failures of the jobs that were kept were all awaited.
         text = f"{plural(failures.rest, 'job')} of {scheduler.label!r} failed, which keep_jobs=False has dropped"
-        errors, rest_text = [_errors.TrioflowError(text, "the log has their errors")], ""
+        errors = [_errors.TrioflowError(text, "the log has their errors")]
+        rest_text = ""
     if only_first:
         context = errors[0].__context__
         try:
@@ -474,9 +478,10 @@ def raise_unless_completed(run: Run, reason: StopReason | None, only_first: bool
     if reason is StopReason.FAILED or reason is StopReason.CRITICAL:
         raise_failures(scheduler, only_first)
     elif reason is StopReason.TIMEOUT:
-        idle = cast(float, scheduler.idle_timeout) if has_idled(run) else None
-        missing = None if idle is None else JOB_EVENTS_NOUN
-        raise _errors.JobTimeout(scheduler, idle or run.timeout or 0.0, missing, waits=run.waits_at_timeout)
+        if has_idled(run):
+            idle = cast(float, scheduler.idle_timeout)
+            raise _errors.JobTimeout(scheduler, idle, JOB_EVENTS_NOUN, waits=run.waits_at_timeout)
+        raise _errors.JobTimeout(scheduler, run.timeout or 0.0, waits=run.waits_at_timeout)
     elif reason is not None and reason is not COMPLETED:
         raise _errors.JobCancelled(f"the run of {scheduler.label!r} {STOP_REASON_TEXTS[reason]}")
 

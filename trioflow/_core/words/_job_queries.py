@@ -130,8 +130,9 @@ def lacked_budget(job: AnyJob) -> bool:
 
 def root_failure(job: AnyJob) -> AnyJob:
     """Return the job whose failure has blocked a job; that job itself if no other one has blocked it."""
-    error = job.raised_exception() if job._state is JobState.BLOCKED else None
-    return error._root if isinstance(error, RequirementFailed) else job
+    if job._state is JobState.BLOCKED and isinstance(error := job.raised_exception(), RequirementFailed):
+        return error._root
+    return job
 
 
 def has_skipped_itself(job: AnyJob) -> bool:
@@ -200,8 +201,7 @@ def settled_only_for(job: AnyJob) -> list[AnyJob]:
 
 def counted_requirements(job: AnyJob) -> Collection[AnyJob]:
     """Return the requirements of a job, its inputs included, without the requirements with `order_only=True`."""
-    required = job._required
-    if isinstance(required, tuple):
+    if isinstance(required := job._required, tuple):
         return required
     return [other for other, flags in required.items() if not flags & _requirements.ORDER_ONLY]
 

@@ -17,7 +17,7 @@ from typing import Any, Final, cast, final
 from ... import abc
 from ..._core.job._job import is_job
 from ._output_sinks import OutputSpool
-from ._result import CommandResult
+from ._result import CommandResult, read_output
 from ._shell_places import COMMENT, VALUE, UnsafePlaceError, check_places, mark_of, quote
 
 if sys.version_info >= (3, 14):
@@ -57,9 +57,11 @@ def check_arguments(command: Any, shell: bool, subject: str) -> tuple[Any, ...]:
         command = SHELL_PATH, "-c", *parts
     elif isinstance(command, (str, bytes, PATH_LIKE_TYPE, JOB_TYPE, Template)) or not hasattr(command, "__iter__"):
         is_single = isinstance(command, (str, bytes, PATH_LIKE_TYPE, JOB_TYPE))
-        text = display_text(command) if is_single else ""
-        words = ["sh", "-c", text] if SHELL_SIGNS.intersection(text) else text.split()
-        example = f", such as CommandJob({abc.shown_value(words, subject)})" if is_single else ""
+        example = ""
+        if is_single:
+            text = display_text(command)
+            words = ["sh", "-c", text] if SHELL_SIGNS.intersection(text) else text.split()
+            example = f", such as CommandJob({abc.shown_value(words, subject)})"
         raise TypeError(
             f"{subject}: found {abc.shown_value(command, subject)}; give a list{example}, or a string with shell=True"
         )
@@ -90,8 +92,7 @@ def convert_argument(argument: object, number: int | str, subject: str) -> str |
     value: Any = argument
     result: Any = argument
     if isinstance(argument, CommandResult):
-        output = _captured_output(argument, f"{subject}: argument {number}")
-        result = (output.read() if isinstance(output, OutputSpool) else output).rstrip(b"\n")
+        result = cast(bytes, read_output(_captured_output(argument, f"{subject}: argument {number}"))).rstrip(b"\n")
     elif isinstance(argument, (int, float)) and not isinstance(argument, bool):
         result = str(argument)
     elif isinstance(argument, PATH_LIKE_TYPE):
@@ -117,13 +118,11 @@ def _captured_output(result: CommandResult, subject: str) -> bytes | OutputSpool
 
 def fill_arguments(arguments: Iterable[Any], job: abc.AbstractJob[Any]) -> list[str | bytes]:
     """Convert the arguments of a job to strings or bytes, with its granted resources filled in."""
-    arguments = [value.text(job) if isinstance(value, granted) else value for value in arguments]
-    return [
-        argument
-        if type(argument) is str and "\0" not in argument
-        else convert_argument(argument, number, abc.name_in_errors(repr(job.label), job.redact))
-        for number, argument in enumerate(arguments)
-    ]
+    filled = [value.text(job) if isinstance(value, granted) else value for value in arguments]
+    for number, argument in enumerate(filled):
+        if type(argument) is not str or "\0" in argument:
+            filled[number] = convert_argument(argument, number, abc.name_in_errors(repr(job.label), job.redact))
+    return filled
 
 
 def check_stdin(value: Any, subject: str) -> Any:
@@ -171,8 +170,8 @@ def default_label(command: Sequence[Any], shell: bool, depth: int) -> str:
 
 def shorten_command_line(text: str) -> str:
     """Shorten a command line to `MAX_LABEL_LENGTH` characters by omitting its middle, and put it on one line."""
-    end_length = 2 * MAX_LABEL_LENGTH
-    text = text if len(text) <= 2 * end_length else f"{text[:end_length]}…{text[-end_length:]}"
+    # First to a length with which the blanks are found quickly.
+    text = abc.fit(text, 4 * MAX_LABEL_LENGTH, keep="ends")
     return abc.fit(" ".join(text.split()), MAX_LABEL_LENGTH, keep="ends")
 
 
@@ -225,8 +224,7 @@ class granted:
 
     def text(self, job: abc.AbstractJob[Any]) -> str:
         """Return the resources granted to `job`, as text."""
-        grant = job.granted[self.name]
-        if isinstance(grant, Mapping):
+        if isinstance(grant := job.granted[self.name], Mapping):
             return ",".join(f"{key}={amount}" for key, amount in grant.items())  # pyright: ignore[reportUnknownVariableType]
         return str(grant) if isinstance(grant, (int, float)) else ",".join(map(str, grant))
 
@@ -350,7 +348,7 @@ def variables_with_placeholders(env: Mapping[Any, Any] | None) -> dict[bytes, gr
 
 # ---- lines for a shell
 
-CONVERSIONS: Final = {"r": repr, "s": str, "a": ascii}
+CONVERSIONS: Final[Mapping[str, Callable[[object], str]]] = {"r": repr, "s": str, "a": ascii}
 
 
 def line_parts(line: object, subject: str) -> tuple[Any, ...]:
@@ -374,8 +372,9 @@ def line_parts(line: object, subject: str) -> tuple[Any, ...]:
         if interpolation.conversion or interpolation.format_spec:
             if is_job(value) or isinstance(value, granted):
                 raise TypeError(f"{subject}: {name} has no value yet: remove its conversion and format")
-            conversion: Any = CONVERSIONS.get(interpolation.conversion)
-            value = format(value if conversion is None else conversion(value), interpolation.format_spec)
+            if (convert := CONVERSIONS.get(interpolation.conversion)) is not None:
+                value = convert(value)
+            value = format(value, interpolation.format_spec)
         parts += value, text
     check_line(parts, names, subject)
     return tuple(parts)
@@ -417,7 +416,6 @@ def join_line(parts: Sequence[str | bytes]) -> str | bytes:
     """Join the parts of a line, with each value quoted."""
     if len(parts) == 1:
         return parts[0]
-    text, *others = map(os.fsdecode, parts)
-    values, texts = others[::2], others[1::2]
-    places = check_places([text, *texts], [*map(mark_of, values)])
-    return text + "".join(quote(*each) + text for *each, text in zip(values, places, texts, strict=True))
+    texts = [*map(os.fsdecode, parts)]
+    texts[1::2] = map(quote, texts[1::2], check_places(texts[::2], [*map(mark_of, texts[1::2])]))
+    return "".join(texts)

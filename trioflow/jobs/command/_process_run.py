@@ -18,7 +18,7 @@ import os
 import subprocess
 from collections.abc import Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, NoReturn
+from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn
 
 from ... import _posix as posix
 from ..._core.job._errors import JobTimeout
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from ._command_job import CommandJob
 
 
+ERROR_STREAM_NAMES: Final = {"stdout": "output", "stderr": "standard error"}
 REAPED: Final = Reason(REAPED_MESSAGE, "other code must wait for its own children only")
 
 
@@ -60,6 +61,8 @@ class ProcessRun:
     def __init__(self, job: CommandJob, run: RunHandle) -> None:
         self._job: Final = job
         self._options: Final = job._command_options
+        is_merged = self._options.stderr == subprocess.STDOUT
+        self._error_stream: Final[Literal["stdout", "stderr"]] = "stdout" if is_merged else "stderr"
         self._run: Final = run
         self._clock: Final = run.clock
         self._wait_readable: Final = run.wait_readable
@@ -93,15 +96,15 @@ class ProcessRun:
         if self._job_timeout is not None:
             if self._process.returncode is not None:
                 # It belongs to no other user.
-                is_merged = self._options.stderr == subprocess.STDOUT
-                with_output(self._job_timeout, self._result, None if is_merged else self._stderr_tail())
+                is_own = self._error_stream == "stderr"
+                with_output(self._job_timeout, self._result, self._stderr_tail() if is_own else None)
             raise self._job_timeout
         result = self._result
         failure = describe_failure(self._options.success_codes, result.returncode)
         failure = failure or describe_missing_output(job)
         if failure is not None:
-            stream_name = "output" if self._options.stderr == subprocess.STDOUT else "standard error"
-            raise CommandError(job, self._command_line, failure, result, self._stderr_tail(), stream_name)
+            name = ERROR_STREAM_NAMES[self._error_stream]
+            raise CommandError(job, self._command_line, failure, result, self._stderr_tail(), name)
         return result
 
     # ---- starting the process
@@ -129,8 +132,9 @@ class ProcessRun:
             self._streams = ProcessStreams(job, self._stdin, limit.heartbeat if limit.needs_signs else None)
         except OSError as error:
             self._fail_start(error, reason_before_start(error, self._show))
-        path = self._stderr_path() if self._options.success_codes is not None else None
-        self._initial_stderr_size = 0 if path is None else file_size(path)
+        self._initial_stderr_size = 0
+        if self._options.success_codes is not None and (path := self._stderr_path()) is not None:
+            self._initial_stderr_size = file_size(path)
         try:
             self._process = job._process = self._spawn(cpu)
             job._open_streams = self._streams
@@ -140,12 +144,12 @@ class ProcessRun:
                 raise
             if isinstance(error, ChildProcessError):
                 raise self._failure(*REAPED) from error
-            environment = posix.environb if self._options.env is None else self._options.env
-            reason = reason_for_failed_start(error, self._command, self._options.cwd, environment, self._show)
-            self._fail_start(error, reason)
+            options = self._options
+            self._fail_start(error, reason_for_failed_start(error, self._command, options.cwd, options.env, self._show))
 
     def _spawn(self, cpu: int | None) -> Process:
-        options, streams = self._options, self._streams
+        options = self._options
+        streams = self._streams
         command = streams.wrap_command(_resource_limits.wrap_command(self._command, options))
         if command is not self._command:
             _resource_limits.check_program(os.fsdecode(self._command[0]), options)
@@ -166,7 +170,8 @@ class ProcessRun:
         return None if value is None else os.fsdecode(value)
 
     def _command_environment(self) -> Mapping[bytes, bytes] | None:
-        env, placeholders = self._options.env, self._job._env_placeholders
+        env = self._options.env
+        placeholders = self._job._env_placeholders
         if env is None or not placeholders:
             return env
         return {**env, **{name: os.fsencode(value.text(self._job)) for name, value in placeholders.items()}}
@@ -255,7 +260,8 @@ class ProcessRun:
 
     def _timeout_error(self) -> JobTimeout | None:
         """Return a `JobTimeout` if the command is being ended because of its time limit, otherwise None."""
-        job, limit = self._job, self._time_limit
+        job = self._job
+        limit = self._time_limit
         if not self._process.has_exited():
             return limit.error() if limit.is_over else None
         if job.timeout is None or self._clock() < limit.end:
@@ -302,19 +308,16 @@ class ProcessRun:
 
     def _stderr_tail(self) -> bytes | None:
         """Return the last bytes of standard error, or None if it was neither captured nor written to a file."""
-        tail = captured_tail(self._result, "stdout" if self._options.stderr == subprocess.STDOUT else "stderr")
-        if tail is not None:
-            return tail
-        path = self._stderr_path()
-        return None if path is None else file_tail(path, MAX_TAIL_BYTES, self._initial_stderr_size)
+        tail = captured_tail(self._result, self._error_stream)
+        if tail is None and (path := self._stderr_path()) is not None:
+            return file_tail(path, MAX_TAIL_BYTES, self._initial_stderr_size)
+        return tail
 
     def _stderr_path(self) -> Any:
         """Return the path of the file that receives standard error, or None if there is none."""
-        options = self._options
-        stream = options.stdout if options.stderr == subprocess.STDOUT else options.stderr
-        name = stream if is_path(stream) else getattr(stream, "name", None)
+        stream = getattr(self._options, self._error_stream)
         # The `name` of a file opened from a descriptor is a number.
-        return name if is_path(name) else None
+        return next(filter(is_path, [stream, getattr(stream, "name", None)]), None)
 
     # ---- errors
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from typing import Any, BinaryIO, Final, Literal, final
 
 from ..._core.job._errors import JobTimeout, TrioflowError
-from ...abc import AbstractJob, printable, shown_value
+from ...abc import AbstractJob, fit, printable, shown_value
 from ..posix._processes import Rusage, as_signal, describe_exit
 from ._output_sinks import MAX_TAIL_BYTES, OutputSpool
 
@@ -59,7 +59,7 @@ class CommandResult:
         self.pid: Final = pid
         self.user_time: Final = usage.ru_utime
         self.system_time: Final = usage.ru_stime
-        # Otherwise it may be that of the copy before exec.
+        # Otherwise it may be the peak of the copy before exec.
         is_own = usage.ru_maxrss > rss_before_exec
         self.max_rss: Final = usage.ru_maxrss * RSS_UNIT_BYTES if is_own else None
         self.max_rss_bound: Final = None if is_own else rss_before_exec * RSS_UNIT_BYTES or None
@@ -72,12 +72,12 @@ class CommandResult:
 
         Output of more than 1 MiB is on disk, and each access reads it into memory; for large output use `open`.
         """
-        return self._stdout.read() if isinstance(self._stdout, OutputSpool) else self._stdout
+        return read_output(self._stdout)
 
     @property
     def stderr(self) -> bytes | None:
         """The bytes of standard error, or None if it was not captured. See `stdout`."""
-        return self._stderr.read() if isinstance(self._stderr, OutputSpool) else self._stderr
+        return read_output(self._stderr)
 
     @property
     def text(self) -> str:
@@ -126,6 +126,11 @@ class CommandResult:
         return f"<CommandResult {', '.join(fields)}, {self.elapsed:.3f} s>"
 
 
+def read_output(output: bytes | OutputSpool | None) -> bytes | None:
+    """Return captured output as bytes, read into memory if it is on disk."""
+    return output.read() if isinstance(output, OutputSpool) else output
+
+
 def _not_captured_error(stream: str) -> ValueError:
     return ValueError(f"{stream!r} was not captured: give the job {stream}=subprocess.PIPE")
 
@@ -162,12 +167,15 @@ class CommandError(TrioflowError):
         self.job: AbstractJob[Any] = job
         self.command: str = REDACTED_COMMAND if job.redact else command
         self.result: CommandResult | None = result
-        self.returncode: int | None = None if result is None else result.returncode
+        self.returncode: int | None = None
         self.stderr: bytes | None = stderr
-        shown = self.command if len(self.command) <= MAX_COMMAND_LENGTH else self.command[:MAX_COMMAND_LENGTH] + "..."
+        shown = fit(self.command, MAX_COMMAND_LENGTH, ellipsis="...")
         # It may contain names of files.
         shown = "\n".join(map(printable, shown.split("\n")))
-        message = f"{failure}: {shown}" if result is not None else f"{failure}. The command: {shown}"
+        message = f"{failure}. The command: {shown}"
+        if result is not None:
+            self.returncode = result.returncode
+            message = f"{failure}: {shown}"
         if stderr and stderr.strip() and not job.redact:
             # The output may quote redacted arguments.
             message += f". Its {stream_name} ended with:\n" + stderr.strip().decode(errors="backslashreplace")
@@ -181,8 +189,7 @@ def text_with_notes(error: BaseException) -> str:
 
 def captured_tail(result: CommandResult, stream: Literal["stdout", "stderr"]) -> bytes | None:
     """Return the last bytes of a stream of an ended command, or None if it was not captured."""
-    output = result._stdout if stream == "stdout" else result._stderr
-    if output is None:
+    if (output := {"stdout": result._stdout, "stderr": result._stderr}[stream]) is None:
         return None
     with result.open(stream) as file:
         file.seek(max(0, len(output) - MAX_TAIL_BYTES))
@@ -234,8 +241,7 @@ def parse_check(check: CheckOption, subject: str) -> frozenset[int] | None:
             f"check={shown_value(check, subject)} of {subject}: "
             f"give True, False, or a list of exit codes and signals, such as [0, 4, 'TERM']"
         )
-    codes = frozenset(_parse_exit_code(code, subject) for code in check)
-    if not codes:
+    if not (codes := frozenset(_parse_exit_code(code, subject) for code in check)):
         raise ValueError(f"check=[] of {subject}: no exit code would count as success; to accept all, give False")
     return codes
 
@@ -259,7 +265,7 @@ def _parse_exit_code(value: object, subject: str) -> int:
     if isinstance(value, str):
         name = value.upper()
         try:
-            return -signal.Signals[name if name.startswith("SIG") else f"SIG{name}"]
+            return -signal.Signals[f"SIG{name.removeprefix('SIG')}"]
         except KeyError:
             raise ValueError(
                 f"check of {subject}: unknown signal {shown_value(value, subject)}; give a name such as 'TERM'"

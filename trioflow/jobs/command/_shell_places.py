@@ -89,7 +89,7 @@ def check_places(texts: Sequence[str], marks: Sequence[str], shell: str = "") ->
 
     """
     line = "".join(_MARKS.sub("?", text) + mark for text, mark in zip(texts, [*marks, ""], strict=True))
-    reader = _Reader(line, _NUMBER if os.path.basename(os.path.realpath(shell)) not in NOT_COMPUTING else _WORD)
+    reader = _Reader(line, _WORD if os.path.basename(os.path.realpath(shell)) in NOT_COMPUTING else _NUMBER)
     places = [found.start() for found in re.finditer(f"[{VALUE}{PLAIN}]", line)]
     special = [number for number, place in enumerate(places) if line[place] == VALUE]
     try:
@@ -287,8 +287,7 @@ class _Reader:
 
     def _expansion(self, text: str, mark: str) -> str:
         """Return what stands for a variable, and for one that is always a number, a number."""
-        found = None if text.endswith("}") else _ZSH_OPERATOR.match(self._line, self.position)
-        if found is not None:
+        if not text.endswith("}") and (found := _ZSH_OPERATOR.match(self._line, self.position)) is not None:
             name = "in a line with a subscript" if found[1] else "in a line with a modifier of zsh"
             raise _Unknown(name, "write ${x} in place of $x", changes_value=found[0][-1] in (VALUE, PLAIN))
         return "0" if text in _NUMBERS else mark
@@ -421,7 +420,8 @@ def _check_command(words: Sequence[str], number: str, is_fed: bool) -> None:
     words = words[len(assignments) :]
     while words and words[0] in ("command", "exec", "time"):
         words = words[1:]
-    name, arguments = words[0] if words else ":", "\5".join(words[1:])
+    name = next(iter(words), ":")
+    arguments = "\5".join(words[1:])
     form = _FORMS.get(name, "(?!)" if name in BUILTINS else _WORDS)
     for word in (*assignments, *(words if form != _WORDS and name != "env" else ())):
         variable, _, value = word.partition("=")
@@ -440,8 +440,8 @@ def _check_command(words: Sequence[str], number: str, is_fed: bool) -> None:
     _check_shell(words or [name], is_fed)
     form = form.replace("NUMBER", _NUMBER if name == "[[" else number)
     if re.fullmatch(form, arguments, re.DOTALL | re.ASCII) is None:
-        is_many = MANY in arguments
-        is_test = name in ("test", "[", "[[") and any(word in ("-a", "-o") for word in words)
-        remedy = _QUOTE_EXPANSIONS if _UNQUOTED in arguments else _AS_WORD
-        remedy = _ONE_TEST if is_test else remedy
-        raise _Unknown(*(_IS_MANY if is_many else (f"after {name}", remedy)))
+        if MANY in arguments:
+            raise _Unknown(*_IS_MANY)
+        if name in ("test", "[", "[[") and any(word in ("-a", "-o") for word in words):
+            raise _Unknown(f"after {name}", _ONE_TEST)
+        raise _Unknown(f"after {name}", _QUOTE_EXPANSIONS if _UNQUOTED in arguments else _AS_WORD)

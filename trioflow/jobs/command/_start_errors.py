@@ -11,6 +11,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
+from ... import _posix as posix
 from ._resource_limits import RESOURCE_ADVICE, RESOURCE_ERROR_MESSAGES
 
 Show = Callable[[str, str], str]
@@ -34,7 +35,7 @@ def reason_before_start(error: OSError, show: Show) -> Reason:
 
 
 def reason_for_failed_start(
-    error: OSError, command: Words, cwd: str | bytes | None, environment: Mapping[bytes, bytes], show: Show
+    error: OSError, command: Words, cwd: str | bytes | None, environment: Mapping[bytes, bytes] | None, show: Show
 ) -> Reason:
     """Return why a program could not be started."""
     program = os.fsdecode(command[0])
@@ -63,9 +64,10 @@ def reason_for_failed_start(
     return Reason(str(error.strerror))
 
 
-def _reason_for_length(command: Words, environment: Mapping[bytes, bytes], show: Show) -> Reason:
+def _reason_for_length(command: Words, environment: Mapping[bytes, bytes] | None, show: Show) -> Reason:
     sizes = [(len(os.fsencode(word)), f"argument {number}") for number, word in enumerate(command)]
-    for name, value in environment.items():
+    variables: Mapping[bytes, bytes] = posix.environb if environment is None else environment
+    for name, value in variables.items():
         sizes.append((len(name) + len(value), show(f"variable {os.fsdecode(name)!r}", "a variable")))
     longest, place = max(sizes)
     total = sum(size for size, _ in sizes)

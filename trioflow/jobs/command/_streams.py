@@ -161,7 +161,7 @@ class ProcessStreams:
         return write_end
 
     def _redirect(self, operator: str, path: Any = "") -> int:
-        self._redirections.append((operator, os.path.abspath(os.fsdecode(path)) if path else ""))
+        self._redirections.append((operator, path and os.path.abspath(os.fsdecode(path))))
         return subprocess.DEVNULL
 
     def wrap_command(self, command: Sequence[str | bytes]) -> Sequence[str | bytes]:
@@ -170,7 +170,7 @@ class ProcessStreams:
         So this program does not wait for the programs at their other ends; the command can be ended meanwhile.
         """
         for operator, path in reversed(self._redirections):
-            target = '"$0"' if path else ""
+            target = path and '"$0"'
             command = ["/bin/sh", "-c", f'exec "$@" {operator}{target}', path, *command]
         return command
 

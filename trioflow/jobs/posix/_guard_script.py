@@ -31,8 +31,7 @@ def find_marked_pids(mark: bytes) -> list[int]:
     pids: list[int] = []
     scanned_pids: set[str] = set()
     for _ in range(MAX_SCANS):
-        new_pids = list_pids() - scanned_pids - {str(os.getpid())}
-        if not new_pids:
+        if not (new_pids := list_pids() - scanned_pids - {str(os.getpid())}):
             break
         environments = {pid: read_environment(pid) for pid in new_pids}
         pids += [int(pid) for pid, environment in environments.items() if environment and mark in environment]

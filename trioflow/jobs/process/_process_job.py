@@ -188,8 +188,7 @@ class ProcessJob(
     ) -> None:
         name = repr(options.get("label") or abc.name_of(function))
         check_limits(nice, memory_limit, name)
-        checked = check_processes(processes, f"processes of {name}")
-        if isinstance(checked, int):
+        if isinstance(checked := check_processes(processes, f"processes of {name}"), int):
             raise TypeError(
                 f"processes of {name} is {checked}: a number is for all jobs of a scheduler; write Scheduler(processes="
                 f"{checked}), or give the job {LOCAL_PROCESSES!r}, an executor, or a trioflow.dask.Cluster"
@@ -434,8 +433,7 @@ def _with_propagated_context(call: functools.partial[T], executor: Executor) -> 
     A thread makes the call in a copy of the job's context. Another process sets the variables in its environment during
     the call. If the job carries no variables, the call is returned unchanged.
     """
-    variables = dict(abc.propagated_env())
-    if not variables:
+    if not (variables := dict(abc.propagated_env())):
         return call
     if _calls_in_threads(executor):
         return functools.partial(contextvars.copy_context().run, call)

@@ -403,8 +403,7 @@ class Connection:
             with contextlib.suppress(CommandError, JobTimeout):
                 async with self._connections.start_limiter:
                     output = (await query.co_run()).text
-            lines = (line.partition(" ") for line in output.splitlines())
-            self._settings = {name: value for name, _, value in lines}
+            self._settings = {name: value for name, _, value in (line.partition(" ") for line in output.splitlines())}
             self.transport.note_settings(self._settings)
         return self._settings
 

@@ -101,8 +101,7 @@ def _place_of(copy: str, target: str, name: str) -> str:
 def _placing_commands(copies: Sequence[tuple[str, str, str]]) -> Iterator[list[str]]:
     """Yield commands that give complete copies their places: for each its temporary path, its target, and its name."""
     for start in range(0, len(copies), COPIES_AT_ONCE):
-        words = itertools.chain(*copies[start : start + COPIES_AT_ONCE])
-        yield ["/bin/sh", "-c", PLACE_SCRIPT, "trioflow", *words]
+        yield ["/bin/sh", "-c", PLACE_SCRIPT, "trioflow", *itertools.chain(*copies[start : start + COPIES_AT_ONCE])]
 
 
 @contextlib.asynccontextmanager

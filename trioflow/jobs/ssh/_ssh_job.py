@@ -333,8 +333,7 @@ class _StepRunner:
         size = len(script) + sum(len(os.fsencode(text)) for variable in self._variables().items() for text in variable)
         is_small = size <= MAX_INLINE_BYTES and b"\0" not in script and not includes
         if is_small and not isinstance(self._job._node, LocalNode):
-            inline = f'{INLINE_SCRIPT}{interpreter_line} "$s" "$@"'
-            words = ["/bin/sh", "-c", inline, "trioflow", *arguments]
+            words = ["/bin/sh", "-c", f'{INLINE_SCRIPT}{interpreter_line} "$s" "$@"', "trioflow", *arguments]
             return await self._run(words, description, variables={"TRIOFLOW_SCRIPT": os.fsdecode(script)})
         async with _sftp_transfers.temporary_directory(self.session, script, name, includes, description) as directory:
             from_directory = f'{DIRECTORY_SCRIPT}{interpreter_line} "$d" "$@"'
@@ -354,10 +353,10 @@ class _StepRunner:
         variables: Mapping[str, str] = MappingProxyType({}),
     ) -> CommandResult:
         """Run a command; if `enters_directory`, run it in the directory that the job's `cwd` names."""
-        options, job = self._options, self._job
+        options = self._options
+        job = self._job
         words = list(words)
-        directory = self._directory()
-        if directory is not None and enters_directory:
+        if (directory := self._directory()) is not None and enters_directory:
             words = ["/bin/sh", "-c", CHANGE_DIRECTORY_SCRIPT, "trioflow", directory, *words]
         on_start, on_line = options.on_start if self._is_first else None, options.on_line
         stdio = Stdio(

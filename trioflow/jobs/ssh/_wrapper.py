@@ -188,8 +188,7 @@ class ReportFilter:
                 self._forward(data[: len(data) - kept])
                 return
             self._forward(before)
-            matched = _REPORT_PATTERN.match(rest)
-            if matched is None and len(rest) > MAX_REPORT_BYTES:
+            if (matched := _REPORT_PATTERN.match(rest)) is None and len(rest) > MAX_REPORT_BYTES:
                 # The node has written something else after the mark.
                 self._forward(mark)
                 data = rest
