@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
 from functools import cache, partial
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import Any, Final, cast
 
 import anyio.to_thread
 
@@ -21,8 +21,7 @@ from . import ProcessJob, Scheduler, abc
 from .jobs import _sent_calls
 from .jobs.process._process_job import JobExecutor, RemoteValue, find_executor
 
-if TYPE_CHECKING:
-    AnyJob = abc.AbstractJob[Any]
+AnyJob = abc.AbstractJob[Any]
 
 __all__ = ["Cluster"]
 

@@ -17,13 +17,11 @@ import anyio
 import anyio.lowlevel
 import anyio.to_thread
 
+from .._core.job._argument_types import A, B, C, JobOf, PlainFunction1, PlainFunction2, PlainFunction3, T, ValueOrJob
 from ..abc import BoxStyle, FunctionJob, JobOptions, ThreadEvent, call_of, callback, flag, name_of, run_of, short_repr
-from . import T
 
 if TYPE_CHECKING:
     import trio
-
-    from .._core.job._argument_types import A, B, C, JobOf, PlainFunction1, PlainFunction2, PlainFunction3, ValueOrJob
 
 
 class ThreadOptions(JobOptions, total=False):

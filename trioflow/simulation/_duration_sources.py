@@ -11,7 +11,7 @@ import json
 import os
 from collections.abc import Generator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
+from typing import Any, Final, TypeAlias, cast
 
 from .. import _posix as posix
 from .._core.base._logger import warn
@@ -26,8 +26,7 @@ from ..view._exports import write_atomically
 from ..view.trace._spans import waits_after_start
 from ..view.trace._trace import Trace
 
-if TYPE_CHECKING:
-    DurationSource: TypeAlias = Mapping[str, float] | Trace | str | os.PathLike[str]
+DurationSource: TypeAlias = Mapping[str, float] | Trace | str | os.PathLike[str]
 
 FORMAT_VERSION: Final = 1
 VERSION_KEY: Final = "trioflow durations"

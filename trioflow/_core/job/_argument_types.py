@@ -13,8 +13,15 @@ cannot infer their type for `sorted`, for example.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence, ValuesView
-from typing import Any, Protocol, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar
 
+if TYPE_CHECKING:
+    from typing_extensions import TypeVar as TypeVarWithDefault
+
+    # The default lets a bare `AbstractJob`, or `ThreadJob`, stand for a job with any result.
+    T = TypeVarWithDefault("T", default=Any)
+else:
+    T = TypeVar("T")
 A = TypeVar("A")
 B = TypeVar("B")
 C = TypeVar("C")

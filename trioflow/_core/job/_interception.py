@@ -31,14 +31,12 @@ def intercept_calls(job: AnyJob, on_call: CallInterceptor, on_shutdown: CallInte
 @functools.cache
 def _intercepted_class(kind: type[Any], on_call: CallInterceptor, on_shutdown: CallInterceptor) -> type[Any]:
     """Return a subclass of `kind`, with the same name, whose objects call the interceptors."""
-    own_call = kind._call_once
-    own_shutdown = kind.co_shutdown
 
     def call_once(job: AnyJob) -> Awaitable[Any]:
-        return on_call(job, functools.partial(own_call, job))
+        return on_call(job, functools.partial(kind._call_once, job))
 
     async def co_shutdown(job: AnyJob) -> None:
-        await on_shutdown(job, functools.partial(own_shutdown, job))
+        await on_shutdown(job, functools.partial(kind.co_shutdown, job))
 
     attributes = {"__slots__": (), "__module__": kind.__module__, "__qualname__": kind.__qualname__}
     methods = {"co_shutdown": co_shutdown} if kind._has_own_shutdown else {}

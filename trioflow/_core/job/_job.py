@@ -19,6 +19,7 @@ from ..base._text_forms import short_repr
 from ..base._user_code import is_from_package
 from . import _errors, _job_options, _labels, _option_descriptors, _requirements
 from ._ancestors import enclosing_schedulers, outermost_ended
+from ._argument_types import T as T
 from ._job_options import BoxStyle, check_text, or_none
 from ._option_descriptors import Option, ReadOnlyOption, SharedOption
 from ._retry import Retry, check_retry
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
     from typing_extensions import TypeIs
-    from typing_extensions import TypeVar as TypeVarWithDefault
 
     from ..._scheduler import Scheduler
     from ..base._amounts import Need
@@ -37,10 +37,6 @@ if TYPE_CHECKING:
     from ._job_options import AnyPath, JobOptions, JobSave, RetryOption
     from ._requirements import Required, StoredRequirements
 
-    # The default lets a bare `AbstractJob` stand for a job with any result.
-    T = TypeVarWithDefault("T", default=Any)
-else:
-    T = TypeVar("T")
 D = TypeVar("D")
 
 NO_DEFAULT: Final = object()

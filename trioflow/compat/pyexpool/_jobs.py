@@ -10,14 +10,12 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from types import EllipsisType
-from typing import IO, TYPE_CHECKING, Any, BinaryIO, Final, Literal
+from typing import IO, Any, BinaryIO, Final, Literal
 
+from ... import CommandResult
 from ... import _posix as posix
 from ...abc import callback, duration
 from ._callbacks import Latch, call_logged, logger
-
-if TYPE_CHECKING:
-    from ... import CommandResult
 
 StreamTarget = str | os.PathLike[str] | int | IO[Any] | None
 """The target of output: a file name, `PIPE`, `STDOUT`, `DEVNULL` or an open file, or None for the target of `print`."""

@@ -10,19 +10,17 @@ import pickle
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, TypeAlias, TypeVar, Unpack, cast, overload
+from typing import Any, ClassVar, Final, Literal, TypeAlias, TypeVar, Unpack, cast, overload
 
 from ... import _posix as posix
 from ... import abc
-from .. import T, _sent_calls
+from ..._core.job._argument_types import A, B, C, JobOf, PlainFunction1, PlainFunction2, PlainFunction3, T, ValueOrJob
+from .. import _sent_calls
 from .._sent_calls import MainRejectingPickler, make_picklable, unpicklable_error
 from ..posix._cpus import count_usable_cpus
 from ..posix._processes import check_limits
 from . import _worker_main
 from ._worker_pool import EXIT_TIMEOUT, WorkerDied, WorkerPool, is_main_imported
-
-if TYPE_CHECKING:
-    from ..._core.job._argument_types import A, B, C, JobOf, PlainFunction1, PlainFunction2, PlainFunction3, ValueOrJob
 
 D = TypeVar("D")
 
@@ -476,9 +474,8 @@ def _executor_pickler(executor: Executor) -> _sent_calls.PicklerFactory | None:
 
 # ---- the option `processes=`
 
-if TYPE_CHECKING:
-    JobProcesses: TypeAlias = "Executor | JobExecutor | Literal['local'] | None"
-    ProcessesOption: TypeAlias = "JobProcesses | int"
+JobProcesses: TypeAlias = "Executor | JobExecutor | Literal['local'] | None"
+ProcessesOption: TypeAlias = "JobProcesses | int"
 
 LOCAL_PROCESSES: Final = "local"
 """The value that selects worker processes on this machine, even if an enclosing scheduler uses an executor."""
