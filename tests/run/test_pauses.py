@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import random
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Literal
@@ -497,71 +496,6 @@ def test_a_group_that_has_not_begun_takes_a_new_window(virtual: Virtual) -> None
     inner = Scheduler(Job(nap, 1), Job(nap, 1), required=first)
     assert virtual(Scheduler(first, inner).co_run)
     assert [job.started_at for job in inner] == [0, 1]
-
-
-# --- all at once
-
-
-@pytest.mark.parametrize("seed", range(12))
-def test_random_pauses_break_no_law(virtual: Virtual, seed: int) -> None:
-    """In scenarios with windows, limiters, needs, retries and groups, nothing starts in a pause, and all ends."""
-    draw = random.Random(seed)
-    intervals: list[tuple[float, float]] = []
-    began: list[tuple[float, str]] = []
-
-    async def work(seconds: float) -> None:
-        began.append((anyio.current_time(), "work"))
-        await anyio.sleep(seconds)
-        if draw.random() < 0.1:
-            raise OSError
-
-    async def main() -> None:
-        def make_job(before: list[Any]) -> Any:
-            needs = {"cpu": draw.randint(1, 2)} if draw.random() < 0.4 else None
-            required = draw.sample(before, min(len(before), draw.randint(0, 2)))
-            retry = Retry(1, first=0.5) if draw.random() < 0.3 else None
-            return Job(
-                work, draw.randint(0, 4) / 2, needs=needs, required=required, retry=retry, priority=draw.randint(0, 1),
-                run_if="settled", critical=False,
-            )  # fmt: skip
-
-        def fill(home: Scheduler, depth: int) -> Scheduler:
-            jobs: list[Any] = []
-            for _ in range(draw.randint(3, 8)):
-                nested = depth < 2 and draw.random() < 0.2
-                jobs.append(
-                    fill(Scheduler(jobs_window=draw.choice([None, 1, 2])), depth + 1) if nested else make_job(jobs)
-                )
-            home.update(jobs)
-            return home
-
-        window = draw.choice([None, 1, 3, anyio.CapacityLimiter(2)])
-        policy: Any = draw.choice(["fifo", "critical-path"])
-        scheduler = fill(Scheduler(jobs_window=window, pool=Pool(cpu=2), policy=policy, log=False), 0)
-        begin = anyio.current_time()
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(scheduler.co_run)
-            for _ in range(6):
-                await anyio.sleep(draw.randint(1, 5) / 4 + 0.01)
-                if not scheduler.is_running():
-                    break
-                if isinstance(window, int) and draw.random() < 0.5:
-                    scheduler.jobs_window = draw.randint(1, 4)
-                elif scheduler.is_paused:
-                    scheduler.resume()
-                    intervals[-1] = intervals[-1][0], anyio.current_time()
-                else:
-                    scheduler.pause()
-                    intervals.append((anyio.current_time(), 1e9))
-            if scheduler.is_running() and scheduler.is_paused:
-                scheduler.resume()
-                intervals[-1] = intervals[-1][0], anyio.current_time()
-        assert begin >= 0
-        assert scheduler.stop_reason is StopReason.COMPLETED
-        assert all(job.is_settled() for job in scheduler.iterate_jobs())
-
-    virtual(main)
-    assert not [when for when, _ in began for start, end in intervals if start < when < end]
 
 
 class CountsStarts(Policy):

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import math
 import threading
-from dataclasses import dataclass
 from typing import Any
 
 import anyio
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from trioflow import (
     Job,
@@ -22,7 +19,6 @@ from trioflow import (
     current_job,
 )
 from trioflow._core.words._explain import waiting
-from trioflow.testing import run_virtual
 
 from ..bodies import nap, nothing, pass_time, timed, turns
 from ..conftest import Virtual
@@ -312,109 +308,7 @@ def test_needs_that_a_rate_can_never_meet_are_rejected(needs: Any, message: str)
     assert first.state is JobState.IDLE
 
 
-# ---- laws
-
-
-@dataclass
-class Task:
-    """One job of a random scenario."""
-
-    needs: dict[str, Any]
-    seconds: float
-    end: str
-    used: int | None
-    computes: float
-
-
-@st.composite
-def tasks(draw: st.DrawFn) -> list[Task]:
-    """Draw jobs that take of a rate, and of a resource that is kept, and end in any way."""
-    amounts = st.fixed_dictionaries({}, optional={"requests": st.integers(0, 4), "tokens": st.integers(0, 32)})
-    needs = st.fixed_dictionaries({}, optional={"api": amounts, "cpu": st.integers(0, 2)})
-    ends = st.sampled_from(["returns", "raises", "is cancelled", "times out", "retries"])
-    seconds = st.sampled_from([0, 0.5, 1, 5])
-    one = st.builds(Task, needs, seconds, ends, st.none() | st.integers(0, 40), st.sampled_from([0, 0, 2, 8]))
-    return draw(st.lists(one, min_size=1, max_size=10))
-
-
-@pytest.mark.parametrize("backend", ["trio", "asyncio"])
-@given(
-    several=st.lists(tasks(), min_size=1, max_size=3),
-    window=st.integers(1, 4) | st.none(),
-    backfill=st.integers(0, 2),
-    burst=st.sampled_from([None, {"requests": 4, "tokens": 40}]),
-)
-def test_a_rate_is_never_exceeded_and_no_job_starves(
-    backend: str, several: list[list[Task]], window: int | None, backfill: int, burst: Any
-) -> None:
-    """In any interval, the attempts that start take at most burst + rate * t of a rate, and all jobs end.
-
-    Without a burst, they take in any `per` seconds at most what the rate has.
-    This holds although some jobs block the loop when others have been admitted but have not started. An amount that
-    `used` gives back within the interval may be taken a second time.
-    """
-    taken: list[tuple[float, dict[str, float]]] = []
-
-    async def body(task: Task) -> None:
-        job, now = current_job(), anyio.current_time()
-        granted = dict(job.granted.get("api", {}))
-        taken.append((now, granted))
-        pass_time(backend, task.computes)
-        if task.used is not None and "tokens" in granted:
-            back = granted["tokens"] - task.used
-            if back > 0:
-                taken.append((anyio.current_time(), {"tokens": -back}))
-            job.used(api={"tokens": task.used})
-        await anyio.sleep(task.seconds)
-        if task.end == "is cancelled":
-            job.cancel()
-            await anyio.sleep(1)
-        if task.end in ("raises", "retries"):
-            raise ValueError
-        if task.end == "times out":
-            await anyio.sleep(100)
-
-    rate = Rate(**LIMITS, per=PER, burst=burst)
-    shared = Pool(api=rate, cpu=2)
-    schedulers = [
-        Scheduler(
-            *[
-                Job(
-                    body,
-                    task,
-                    needs=task.needs,
-                    timeout=6 if task.end == "times out" else None,
-                    retry=1 if task.end == "retries" else None,
-                )
-                for task in all_tasks
-            ],
-            pool=shared,
-            jobs_window=window,
-            backfill=backfill,
-            label=str(number),
-        )
-        for number, all_tasks in enumerate(several)
-    ]
-
-    async def main() -> None:
-        async with anyio.create_task_group() as group:
-            for scheduler in schedulers:
-                group.start_soon(scheduler.co_run)
-
-    run_virtual(main, backend=backend)
-    assert all(job.is_settled() for scheduler in schedulers for job in scheduler)
-    assert shared.free["cpu"] == 2
-    for resource in shared._resources.values():
-        assert not (resource.admission and resource.admission.group_counts)
-        assert not getattr(resource, "holders", ())
-    for key, limit in LIMITS.items():
-        for first in range(len(taken)):
-            total = 0.0
-            for when, amounts in taken[first:]:
-                total += amounts.get(key, 0)
-                since = when - taken[first][0]
-                allowed = limit * (1 + since // PER) if burst is None else rate.burst[key] + limit / PER * since
-                assert total <= allowed + 1e-6
+# ---- what is due in one instant, and after a stall
 
 
 @pytest.mark.parametrize("is_first", [False, True])

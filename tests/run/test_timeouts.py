@@ -266,3 +266,30 @@ def test_what_fails_after_the_deadline_of_its_run_is_no_culprit(virtual: Virtual
     scheduler = Scheduler(late, Job(nap, 1, required=late, critical=True), timeout=1)
     assert not virtual(scheduler.co_run)
     assert (scheduler.stop_reason, scheduler.culprit) == (StopReason.TIMEOUT, None)
+
+
+@pytest.mark.parametrize("end", ["return", "follower", "nested follower", "cancel", "critical", "drain", "outer"])
+def test_a_job_that_blocks_the_loop_beyond_the_deadline_ends_the_run_by_its_timeout(virtual: Virtual, end: str) -> None:
+    """Whatever comes after the deadline, even before the loop can say so, the reason is TIMEOUT; nothing starts."""
+
+    async def late() -> None:
+        await anyio.sleep(1)
+        pass_time(virtual.backend, 5)
+        if end == "cancel":
+            scheduler.cancel()
+        elif end == "drain":
+            scheduler.drain()
+        elif end == "critical":
+            raise OSError("late")
+
+    job = Job(late, critical=True)
+    followers = [Job(nap, required=job)] if "follower" in end or end == "outer" else []
+    scheduler = Scheduler(job, *followers, timeout=None if end == "outer" else 2)
+    if end == "outer":
+        outermost = Scheduler(scheduler, timeout=2)
+    else:
+        outermost = Scheduler(scheduler) if "nested" in end else scheduler
+    assert virtual(outermost.co_run) is False
+    timed_out = outermost if end == "outer" else scheduler
+    assert timed_out.stop_reason is StopReason.TIMEOUT
+    assert all(follower.started_at is None for follower in followers)
