@@ -354,6 +354,19 @@ def test_a_program_answers_again_when_it_has_file_descriptors(monkeypatch: pytes
     assert failures == []
 
 
+def test_a_program_stops_to_answer_between_two_clients(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Its socket may be closed at any time, and the thread ends; this once was an exception in it."""
+    with socket.socket(socket.AF_UNIX) as listener, socket.socket(socket.AF_UNIX) as client:
+        listener.bind(str(tmp_path / "look"))
+        listener.listen()
+        client.connect(str(tmp_path / "look"))
+        client.shutdown(socket.SHUT_WR)
+        monkeypatch.setattr(_answers, "forget_abandoned", listener.close)
+        _answers.AnswerThread()._answer_all(listener)
+        while client.recv(1 << 16):
+            pass
+
+
 def test_errors_say_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
     """A process that has ended, one that was not asked, and one of another user are told apart, with advice."""
     monkeypatch.delattr(sys, "remote_exec", raising=False)

@@ -143,15 +143,17 @@ class AnswerThread:
             _free_address()
 
     def _answer_all(self, listener: socket.socket) -> None:
+        seconds: float | None = None
         while True:
             try:
+                # `stop` may close the listener at any time.
+                listener.settimeout(seconds)
                 connection, _ = listener.accept()
             except TimeoutError:
-                listener.settimeout(forget_abandoned())
+                seconds = forget_abandoned()
                 continue
             except OSError:
                 if self._pid == 0:
-                    # `stop` has closed the listener.
                     return
                 # The process has too many files open.
                 time.sleep(FIRST_INTERVAL)
@@ -161,7 +163,7 @@ class AnswerThread:
                 time.sleep(STRANGER_PAUSE)
                 continue
             # This client may be a page.
-            listener.settimeout(forget_abandoned() or ABANDONED_AFTER)
+            seconds = forget_abandoned() or ABANDONED_AFTER
             # Each has its own thread, so that none waits while a job blocks the loop that another one wants to steer.
             thread = threading.Thread(target=_answer_client, args=(connection,), name=CLIENT_THREAD, daemon=True)
             try:
@@ -181,9 +183,8 @@ class AnswerThread:
             watching.notify_all()
             watching.wait_for(lambda: not any(map(_awaits_end, watches.values())), WATCH_INTERVAL)
             is_ending = False
-            for watch in watches.values():
-                watch.close()
-            watches.clear()
+            while watches:
+                watches.popitem()[1].close()
         for thread in threading.enumerate():
             if thread.name == CLIENT_THREAD:
                 # It sends its answer.
@@ -418,8 +419,7 @@ def forget_abandoned() -> float | None:
         for key, watch in list(watches.items()):
             seconds = watch.asked_at + (2 * WATCH_INTERVAL if watch.is_over else ABANDONED_AFTER) - now
             if seconds < 0:
-                del watches[key]
-                watch.close()
+                watches.pop(key).close()
             else:
                 remaining.append(seconds)
         return max(FIRST_INTERVAL, min(remaining)) if remaining else None
