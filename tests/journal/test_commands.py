@@ -342,6 +342,22 @@ def test_a_removed_or_changed_stdout_file_is_written_again(
     assert all(log.read_text().endswith("hello\n") for log in logs)
 
 
+@pytest.mark.parametrize("hashes", [False, True])
+def test_a_log_that_was_changed_and_has_not_grown_is_written_again(place: Path, backend: str, hashes: bool) -> None:
+    """Although its end, with which text that others add is told from a change, is as the command has left it."""
+    log, journal = place / "log", Journal(place / "run.db", hash=hashes)
+
+    def run_again() -> str:
+        code = "head -c 5000 /dev/zero | tr '\\0' x"  # more than its end
+        return run(copy(place, code, stdout=log, writes=[]), backend, journal)
+
+    assert run_again()
+    log.write_text("y" + log.read_text()[1:])
+    assert "log' has changed" in run_again()
+    log.write_text(log.read_text() + "more")
+    assert not run_again()
+
+
 KILLED = """
 import os, signal, sys
 from trioflow import CommandJob, Scheduler

@@ -279,6 +279,24 @@ def test_what_only_leaves_out_is_taken_as_it_is(virtual: Virtual, file: Path, ca
     assert caplog.text == ""
 
 
+def test_what_only_restores_counts_as_before_in_the_next_whole_run(virtual: Virtual, file: Path) -> None:
+    """It runs again, for instance, if it requires no more what `--only` has left out."""
+
+    def ran(is_required: bool, *patterns: str) -> str:
+        first = Job(step, label="first")
+        scheduler = Scheduler(first, Job(step, label="last", required=first if is_required else None))
+        keep_selected_jobs(scheduler, patterns)
+        virtual(partial(scheduler.co_run, journal=file))
+        return labels(scheduler.iterate_jobs())
+
+    assert ran(True) == "first last"
+    assert ran(True, "last") == ""
+    assert ran(True) == ""
+    assert ran(True, "last") == ""
+    assert ran(False) == "last"
+    assert ran(False) == ""
+
+
 # ---- jobs that do no work
 
 

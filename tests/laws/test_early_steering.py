@@ -16,7 +16,7 @@ from typing import Any
 import anyio
 import pytest
 
-from trioflow import Job, JobState, Scheduler, StopReason
+from trioflow import Job, JobState, JournalError, Scheduler, StopReason
 from trioflow.abc import Instrument
 
 from ..places import PATIENCE
@@ -180,15 +180,43 @@ def test_a_window_that_is_set_early_is_that_of_the_run(backend: Any) -> None:
     assert (most, scheduler.jobs_window) == (1, 1)
 
 
-def test_what_was_said_early_of_a_run_that_is_refused_is_not_said_of_the_next(backend: Any) -> None:
-    """A run that cannot begin uses the word up, so that the mended one runs."""
+REFUSED: dict[str, dict[str, Any]] = {
+    "its loop": {"backend": "curio"},
+    "an argument": {"timeout": -1},
+    "its journal": {"journal": "no/such/directory/run.db"},
+    "its graph": {},
+}
+"""Arguments with which a run is refused, each at another step of its beginning."""
+
+
+@pytest.mark.parametrize("refused", REFUSED)
+@pytest.mark.parametrize("word", ["cancel", "drain", ""])
+def test_what_was_said_early_of_a_run_that_is_refused_is_not_said_of_the_next(
+    backend: Any, word: str, refused: str
+) -> None:
+    """A run that cannot begin uses the word up, also a `cancel()` before it, wherever its beginning has ended."""
     first = Job(anyio.sleep, 0)
     scheduler = Scheduler(first, second := Job(anyio.sleep, 0, required=first))
-    first.requires(second)
-    scheduler.cancel()
-    with pytest.raises(ValueError, match="cycle"):
-        scheduler.run(backend=backend)
-    first.requires(second, remove=True)
+    if refused == "its graph":
+        first.requires(second)
+    said: list[str] = []
+
+    def say(frame: Any, event: str, _: Any) -> None:
+        if event == "return" and frame.f_code.co_name == "_expected_run":
+            sys.setprofile(profile)
+            getattr(scheduler, word)()
+            said.append(word)
+
+    profile = sys.getprofile()
+    if word:
+        sys.setprofile(say)
+    else:
+        scheduler.cancel()
+    with pytest.raises((ValueError, JournalError)):
+        scheduler.run(**{"backend": backend, **REFUSED[refused]})
+    if refused == "its graph":
+        first.requires(second, remove=True)
+    assert said == [word] * bool(word)
     assert scheduler.run(backend=backend)
 
 

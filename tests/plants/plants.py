@@ -1437,4 +1437,63 @@ if run is not None:
         "a simulation lets as many jobs overtake as by default",
         "            backfill=original.backfill,\n",
     ),
+    Plant(
+        "cancelled-before-linking",
+        f"{RUN}/_run.py",
+        "a job that was cancelled alone before its run knew it passes for one that a stop has cancelled",
+        "                self.settle(job, _states.CANCELLED, self._cancelled_outcome(CancelCause.JOB), self.clock())\n",
+        "                self.settle(job, _states.CANCELLED, self._cancelled_outcome(None), self.clock())\n",
+    ),
+    Plant(
+        "early-words-kept",
+        f"{SCHEDULER}/_base_scheduler.py",
+        "what was said of a run that is refused as it begins is said of the next one",
+        "        self._early_calls.clear()\n",
+    ),
+    Plant(
+        "drop-settled-parked",
+        f"{ADMISSION}/_admission.py",
+        "a job that was cancelled amid those that wait for its key, and is tried again, has two places",
+        "            heaps += [group.heap, *group.parked.values()]\n",
+        "            heaps.append(group.heap)\n",
+    ),
+    Plant(
+        "appended-same-size",
+        f"{JOURNAL}/_file_stamps.py",
+        "a log that was changed in place, and has not grown, passes for one to which others have added",
+        "os.path.getsize(path) > int(size)",
+        "os.path.getsize(path) >= int(size)",
+    ),
+    Plant(
+        "aside-link",
+        f"{JOBS}/_user_files.py",
+        "a link of others that led nowhere is set aside with the new file to which it leads since",
+        "if link != place and place not in before and not os.path.islink(link):",
+        "if link != place and place not in before:",
+    ),
+    Plant(
+        "pyexpool-workers-taken",
+        "trioflow/compat/pyexpool/_batch.py",
+        "the workers of a pool pass for taken for good, so that execute() does not wait for the start of a job",
+        "        self._concurrent_count -= run.is_concurrent\n",
+    ),
+    Plant(
+        "only-rewrites-record",
+        f"{JOURNAL}/_journal.py",
+        "a run of some jobs takes from the records of those that it restores what they require and it leaves out",
+        "if record.fingerprint != fingerprint and not has_cut_requirements(job):",
+        "if record.fingerprint != fingerprint:",
+    ),
+    Plant(
+        "dropped-failures-of-groups",
+        f"{WORDS}/_failures.py",
+        "failures that a group has dropped are missing in the number of the rest",
+        """\
+            jobs += job._counted_failures.jobs
+            rest += job._counted_failures.rest
+""",
+        """\
+            jobs += job._counted_failures.jobs
+""",
+    ),
 )

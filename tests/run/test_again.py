@@ -97,8 +97,11 @@ NEEDS: dict[str, dict[str, Any]] = {"needs": {"cpu": 1}, "key": {"host": "a"}, "
 
 @pytest.mark.parametrize("is_paused", [False, True])
 @pytest.mark.parametrize("kind", ["window", "limiter", "priority", *NEEDS])
-def test_a_job_that_was_cancelled_while_it_waited_waits_anew(virtual: Virtual, kind: str, is_paused: bool) -> None:
-    """It has lost its place: it starts once, after those that were ready before."""
+@pytest.mark.parametrize("again", ["bc", "c", "dc"])
+def test_a_job_that_was_cancelled_while_it_waited_waits_anew(
+    virtual: Virtual, kind: str, is_paused: bool, again: str
+) -> None:
+    """It has lost its place, wherever that was: it starts once, after those that were ready before."""
     started: list[str] = []
 
     async def work(name: str) -> None:
@@ -106,14 +109,15 @@ def test_a_job_that_was_cancelled_while_it_waited_waits_anew(virtual: Virtual, k
         await anyio.sleep(2)
 
     needs = NEEDS.get(kind, {})
-    jobs = [Job(work, name, needs=needs, priority=int(kind == "priority")) for name in "abcd"]
-    scheduler = Scheduler(*jobs, **waiting_options(kind))
-    calls = [jobs[1].cancel, jobs[2].cancel, jobs[1].try_again, jobs[2].try_again]
+    jobs = {name: Job(work, name, needs=needs, priority=int(kind == "priority")) for name in "abcd"}
+    scheduler = Scheduler(*jobs.values(), **waiting_options(kind))
+    calls = [*(jobs[name].cancel for name in again), *(jobs[name].try_again for name in again)]
     if is_paused:
         calls = [scheduler.pause, *calls, scheduler.resume]
     scheduler.add(Job(after, 0.25, *calls, forever=True))
     assert virtual(scheduler.co_run)
-    assert ("".join(started), [job.attempts for job in jobs]) == ("adbc", [1, 1, 1, 1])
+    assert "".join(started) == "".join(name for name in jobs if name not in again) + again
+    assert [job.attempts for job in jobs.values()] == [1, 1, 1, 1]
 
 
 def test_a_backoff_that_was_cancelled_does_not_end_the_next_one(virtual: Virtual) -> None:
@@ -321,6 +325,26 @@ def test_a_job_that_was_cancelled_alone_is_tried_again(virtual: Virtual) -> None
     steps = [hung.cancel, waiting.cancel, hung.try_again, waiting.try_again]
     assert virtual(Scheduler(slow, slower, hung, waiting, last, Job(after, 1, *steps)).co_run)
     assert (hung.attempts, waiting.started_at, last.started_at) == (2, 7, 8)
+
+
+@pytest.mark.parametrize("is_nested", [False, True])
+@pytest.mark.parametrize("hook", ["before_run", "job_scheduled", "job_started", "job_attempt"])
+def test_a_job_that_was_cancelled_alone_is_tried_again_whenever_that_was(
+    virtual: Virtual, hook: str, is_nested: bool
+) -> None:
+    """Also before its run knew which jobs are ready, or in the step in which the job starts."""
+    job, cancels, watch = Job(nap), [1], Instrument()
+    group = Scheduler(job, Job(after, 5, job.try_again))
+
+    def cancel_once(scheduler: Scheduler, subject: AbstractJob[Any] = job) -> None:
+        if scheduler is group and subject is job and cancels:
+            cancels.clear()
+            job.cancel()
+
+    setattr(watch, hook, cancel_once)
+    scheduler = Scheduler(group) if is_nested else group
+    assert virtual(lambda: scheduler.co_run(instruments=[watch]))
+    assert (cancels, job.state, job.finished_at) == ([], JobState.SUCCEEDED, 6)
 
 
 def test_a_job_that_is_tried_again_has_all_its_retries_and_its_first_backoff(virtual: Virtual) -> None:

@@ -12,7 +12,7 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from trioflow import First, Job, JobNotDone, Retry, Scheduler, Sequence, Service, StopReason, ref
+from trioflow import First, Job, JobNotDone, Retry, Scheduler, Sequence, Service, StopReason, current_scheduler, ref
 from trioflow.abc import criticality
 from trioflow.graph import keep_only
 
@@ -107,17 +107,20 @@ def test_a_job_of_a_nested_scheduler_that_is_awaited_does_not_fail_it(virtual: V
     assert nested.state is SUCCEEDED
 
 
-def test_without_kept_jobs_the_group_has_the_first_16(virtual: Virtual) -> None:
-    """With `keep_jobs=False`, the group has the first 16 failures, and says how many more there are."""
+@pytest.mark.parametrize("depth", [0, 1, 2])
+def test_without_kept_jobs_the_group_has_the_first_16(virtual: Virtual, depth: int) -> None:
+    """With `keep_jobs=False`, the group has the first 16 failures, and says how many more there are, at any depth."""
 
-    async def main() -> None:
-        async with Scheduler(keep_jobs=False, label="calls") as scheduler:
-            for number in range(20):
-                bad = scheduler.add(Job(fail, number + 1, OSError(number)))
-                scheduler.add(Job(nap, required=bad))
+    async def call_all() -> None:
+        for number in range(20):
+            bad = current_scheduler().add(Job(fail, number + 1, OSError(number)))
+            current_scheduler().add(Job(nap, required=bad))
 
+    scheduler = Scheduler(Job(call_all), keep_jobs=False, label="calls")
+    for _ in range(depth):
+        scheduler = Scheduler(scheduler, label="calls")
     with pytest.raises(ExceptionGroup, match=r"jobs of 'calls' failed, and 4 more") as caught:
-        virtual(main)
+        virtual(lambda: scheduler.co_run(check=True))
     assert [error.args[0] for error in caught.value.exceptions if isinstance(error, OSError)] == list(range(16))
 
 

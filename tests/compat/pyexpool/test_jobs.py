@@ -322,6 +322,17 @@ def test_a_job_that_execute_waits_for_starts_at_once_in_a_busy_pool() -> None:
     pool.clear()
 
 
+def test_execute_waits_for_the_start_as_long_as_a_worker_is_free() -> None:
+    """The workers of jobs that have ended are free again, whatever became of these."""
+    with ExecPool(2) as pool:
+        for number, code in enumerate((0, 3, 0), 1):
+            pool.execute(Job("j", args=["sh", "-c", f"exit {code}"]))
+            while pool.jobsdone + len(pool.failures) < number:
+                time.sleep(0.001)
+        assert pool.execute(Job("none", args=["no/such/program"])) == -1
+        assert pool.join() is True
+
+
 def test_a_started_job_has_its_process_when_execute_returns() -> None:
     """After `execute`, the `proc` of a started job can be polled, waited for and killed; a queued job has none."""
     pool = ExecPool(2)

@@ -75,3 +75,19 @@ def test_what_links_in_a_directory_lead_to_stays_when_it_is_set_aside_again(tmp_
     Scheduler(job).run(backend=backend)
     assert sorted(os.listdir(tmp_path)) == ["elsewhere", "new.partial", "out", "tree"]
     assert elsewhere.stat().st_mode & 0o777 == 0o500
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+def test_links_of_others_stay_where_they_are(tmp_path: Path, backend: str, is_there: bool) -> None:
+    """What they lead to is set aside if it is new; each leads where it led, although nothing may be there any more."""
+    (tmp_path / "data").mkdir()
+    links = {"out": "link", "link": "data/file", "tree": "data/tree"}
+    for name, target in links.items():
+        (tmp_path / name).symlink_to(target)
+    if is_there:
+        (tmp_path / "data" / "file").write_text("before\n")
+    code = "echo half >> out; mkdir -p data/tree; echo half > tree/file; exit 1"
+    job = CommandJob(code, shell=True, cwd=tmp_path, writes=[tmp_path / "out", tmp_path / "tree"], retry=1)
+    Scheduler(job).run(backend=backend)
+    assert {name: os.readlink(tmp_path / name) for name in links} == links
+    assert sorted(os.listdir(tmp_path / "data")) == ["file" if is_there else "file.partial", "tree.partial"]

@@ -412,7 +412,7 @@ class Run:
         for job in self.cancelled_before_linking:
             if not job._state.is_settled:
                 # Nothing has been admitted yet.
-                self.settle(job, _states.CANCELLED, CancelledOutcome(is_alone=True), self.clock())
+                self.settle(job, _states.CANCELLED, self._cancelled_outcome(CancelCause.JOB), self.clock())
         self.requirement_counts.queued.extend(undecided)
         if self.journal_writer is not None:
             # Looking the entry jobs up may take several turns of the loop.
