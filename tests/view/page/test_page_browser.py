@@ -421,6 +421,11 @@ def test_the_page_of_a_run_of_the_command_gets_its_end(browser: Browser, tmp_pat
     assert not browser.first("#answer").get_attribute("class")
     until(browser, lambda: str(browser.first("#words a").get_attribute("href")).startswith("blob:"))
     assert browser.console_messages() == []
+    for words, count in (("WORK", "1 of 1 job"), ("other", "0 of 1 job"), ("", "1 job")):
+        browser.evaluate(FIND, words)  # nobody answers any more: the report has the jobs
+        until(browser, lambda count=count: text(browser, "#shown") == count)
+        if words:
+            until(browser, lambda count=count: f"In the report below: {count}." in text(browser, "#answer"))
 
 
 def test_the_keyboard_finds_a_job_and_answers_a_question(browser: Browser) -> None:

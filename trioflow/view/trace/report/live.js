@@ -312,6 +312,7 @@
   }
   finder.addEventListener("input", () => {
     if (finder.value && found.closest("li")) find(null);
+    if (state.ended) Object.assign($("#search"), { value: finder.value }).dispatchEvent(new Event("input")); // needs no server
     showFound(true).catch(noAnswer);
   });
   finder.addEventListener("keydown", (event) => {
@@ -422,9 +423,6 @@
     link.append(element("i", `swatch s-${style}`), element("bdi", "", name));
     return link;
   }
-  function linkToAll(key, text) {
-    return give(buttonOf("whole", text), { "data-which": `in ${key}` });
-  }
 
   async function showJob() {
     const key = chosen, job = await ask("job", { seen, key });
@@ -442,7 +440,7 @@
     set(panel.querySelector(".unkept"), job.unkept);
     part("dl", job.facts, (node) => node.replaceChildren(...job.facts.flatMap(([name, text]) => [element("dt", "", name), element("dd", "", text)])));
     const links = [
-      ["has", job.inside && [linkToAll(key, job.inside)]],
+      ["has", job.inside && [give(buttonOf("whole", job.inside), { "data-which": `in ${key}` })]],
       ...[["blocked by", job.blocked_by], ["in group", job.group], ["requires", job.requires], ["required by", job.required_by]].map(([title, jobs]) => [title, jobs.map(linkTo)]),
     ].filter(([, nodes]) => nodes.length);
     part(".links", [job.blocked_by, job.group, job.requires, job.required_by, job.inside], (node) => node.replaceChildren(...links.flatMap(([title, nodes]) => {
@@ -471,7 +469,10 @@
     clearTimeout(fade);
     if (seconds < Infinity) fade = setTimeout(() => set(answer, ""), 1000 * seconds);
   }
-  const noAnswer = () => say("trioflow look does not answer.", true);
+  function noAnswer() {
+    if (!state?.ended) return say("trioflow look does not answer.", true);
+    say(`The run has ended, and its program with it. In the report below: ${$("#shown").textContent}.`, false, Infinity);
+  }
   function disarm() {
     if (!armed) return;
     clearTimeout(armed.timer);
