@@ -133,7 +133,7 @@ def test_summary_of_an_interrupted_batch_advises_how_to_continue(tmp_path: Path)
     assert process.returncode == 143
     assert meanwhile(stderr) == "SIGTERM: shutting down; a second one quits at once\n"
     assert summary_lines(stderr) == [
-        "batch  ✗ interrupted, 1 failed of 4, 1 succeeded",
+        "batch  ✗ interrupted, 1 failed, 2 never started of 4, 1 succeeded",
         "  exit 3: exit code 3",
         "  run again  the same command  (--journal FILE keeps what succeeds)",
     ]

@@ -93,7 +93,9 @@ def test_failures_are_on_the_standard_error(tmp_path: Path, caplog: pytest.LogCa
 def test_verdict_of_a_stopped_run_has_the_reason(tmp_path: Path) -> None:
     """The verdict of a run stopped by its timeout says that it timed out; standard error is empty."""
     done = ran(tmp_path, EXIT_CODES["timeout"][1])
-    assert re.search(r"✗ timed out, 0 of 1 job succeeded, [\d.]+ [mµ]?s\n1 job: 1 cancelled\n", done.stdout)
+    assert re.search(
+        r"✗ timed out, 0 of 1 job succeeded, 1 cancelled, [\d.]+ [mµ]?s\n1 job: 1 cancelled\n", done.stdout
+    )
     assert done.stderr == ""
 
 

@@ -87,7 +87,7 @@ def test_first_signal_ends_the_run_cleanly(tmp_path: Path, backend: str, number:
     assert lines[:5] == [
         "runs", f"{number.name}: shutting down; a second one quits at once", "unwinds", "begins", "shut down"
     ]  # fmt: skip
-    assert re.fullmatch(r"Scheduler  ✗ interrupted, 0 of 1 job succeeded, [\d.]+ [mµ]?s", lines[-3])
+    assert re.fullmatch(r"Scheduler  ✗ interrupted, 0 of 1 job succeeded, 1 cancelled, [\d.]+ [mµ]?s", lines[-3])
     assert lines[-2] == "1 job: 1 cancelled"
 
 
@@ -148,7 +148,7 @@ def test_sigterm_with_drain_on_term_starts_no_more_jobs(tmp_path: Path) -> None:
     assert [line for line in lines if "no more jobs start" in line] == [
         "SIGTERM: no more jobs start; a second one shuts down"
     ]
-    assert re.fullmatch(r"Scheduler  ✗ drained, 1 of 2 jobs succeeded, [\d.]+ [mµ]?s", lines[-3])
+    assert re.fullmatch(r"Scheduler  ✗ drained, 1 of 2 jobs succeeded, 1 never started, [\d.]+ [mµ]?s", lines[-3])
     assert lines[-2] == "2 jobs: 1 succeeded, 1 idle"
 
 
@@ -158,5 +158,7 @@ def test_second_sigterm_cancels_the_running_jobs_of_a_draining_run(tmp_path: Pat
     code, lines = signalled(written(tmp_path, DRAINS.format(is_over="False")), "--drain-on-term", sends=sends)
     assert code == 1
     assert "ended" not in lines
-    assert re.fullmatch(r"Scheduler  ✗ drained, 0 of 2 jobs succeeded, [\d.]+ [mµ]?s", lines[-3])
+    assert re.fullmatch(
+        r"Scheduler  ✗ drained, 0 of 2 jobs succeeded, 1 cancelled, 1 never started, [\d.]+ [mµ]?s", lines[-3]
+    )
     assert lines[-2] == "2 jobs: 1 cancelled, 1 idle"

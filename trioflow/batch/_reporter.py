@@ -18,6 +18,7 @@ from ._sources import Arguments
 
 if TYPE_CHECKING:
     # Imported on demand at run time, because few batches need it.
+    from ..view.text._verdict import RestoredJobs
     from ._record_files import OutputDirectory, Record
 
 MAX_EXIT_CODE: Final = 101
@@ -130,12 +131,10 @@ class Reporter:
         unreported: the commands that wait, run, or have ended and are about to be reported.
         tally: the numbers of commands that succeeded and failed.
         kept_count: the number of commands whose outcome a journal keeps, with `--keep all`.
-        restored_count: the number of commands that were restored from the journal.
-        restored_seconds: the time that these took when they ran.
+        restored: the commands that were restored from the journal, or None if there are none.
         restored_failure_count: the number of these that had failed.
         last_restored_at: the time, on the monotonic clock, of the report on the last of these, or 0 if there was none.
         run_count: the number of commands that were reported since then, all of which have run.
-        restored_times: the times, in seconds since 1970, when the first and the last of these ended, or empty if none.
         failures: the failures by their kind.
         failed: the commands that have failed in this batch, and are not to run again, by their numbers.
 
@@ -154,12 +153,10 @@ class Reporter:
         self.printer: Final = Printer(in_order=options.keep_order, print_guard=print_guard)
         self.tally: Final = CommandTally(options.halt, total)
         self.kept_count = 0
-        self.restored_count = 0
-        self.restored_seconds = 0.0
         self.restored_failure_count = 0
         self.last_restored_at = 0.0
         self.run_count = 0
-        self.restored_times: tuple[float, ...] = ()
+        self.restored: RestoredJobs | None = None
         self.failures: Final[dict[tuple[object, ...], CommandFailures]] = {}
         self.failed: Final[dict[int, FailedCommand]] = {}
         self._saves_results: Final = options.results is not None
@@ -202,11 +199,11 @@ class Reporter:
         if outcome.is_restored:
             self.run_count, self.last_restored_at = 0, time.monotonic()
             self.restored_failure_count += outcome.has_failed
-            ended_at = outcome.start_timestamp + outcome.runtime
-            self.restored_count += 1
-            self.restored_seconds += command.elapsed or 0.0
-            times = (ended_at, *self.restored_times)
-            self.restored_times = (min(times), max(times))
+            # Few batches have a journal.
+            from ..view.text._verdict import RestoredJobs
+
+            self.restored = self.restored or RestoredJobs()
+            self.restored.add(outcome.start_timestamp + outcome.runtime, command.elapsed)
         elif outcome.has_failed and not outcome.is_kept:
             self.failed[command.sequence] = FailedCommand(
                 command.sequence, command.arguments, command.label, outcome.command, outcome.failure_kind

@@ -64,7 +64,7 @@ def test_the_debrief_has_its_parts_in_order(virtual: Virtual) -> None:
     last = Job(fail, label="last", required=first, critical=True)
     scheduler = Scheduler(first, last, Job(nap, 5, label="nap"), Connection(label="connection"), label="all")
     assert without_positions(after_run(virtual, scheduler)) == (
-        "all  ✗ stopped by a failure of first, because last is critical, 1 failed, 1 blocked of 4\n"
+        "all  ✗ stopped by a failure of first, because last is critical, 1 failed, 1 blocked, 1 cancelled of 4\n"
         "stop reason: CRITICAL\n"
         "culprit: last\n"
         "4 jobs: 1 succeeded, 1 failed, 1 blocked, 1 cancelled\n"
@@ -189,8 +189,8 @@ def test_the_stop_reason_follows_the_verdict_unless_the_run_completed(reason: st
     words = {
         "COMPLETED": "1 failed of 1",
         "CRITICAL": "stopped by a critical failure of fail(), 1 failed of 1",
-        "TIMEOUT": "timed out, 0 of 1 job succeeded",
-        "CANCELLED": "cancelled, 0 of 1 job succeeded",
+        "TIMEOUT": "timed out, 0 of 1 job succeeded, 1 cancelled",
+        "CANCELLED": "cancelled, 0 of 1 job succeeded, 1 cancelled",
     }
     assert lines[0] == f"Scheduler  ✗ {words[reason]}"
     assert (lines[1] == f"stop reason: {reason}") is (reason != "COMPLETED")
@@ -427,7 +427,7 @@ def test_jobs_that_were_dropped_are_counted(
 
     virtual(main)
     verdict, counts, *_ = debrief_text(scheduler).splitlines()
-    assert re.sub(" *✓", " ✓", verdict) == "s ✓ 6 of 9 jobs succeeded, 2 failed (tolerated)"
+    assert re.sub(" *✓", " ✓", verdict) == "s ✓ 6 of 9 jobs succeeded, 1 cancelled, 2 failed (tolerated)"
     assert counts == "9 jobs: 6 succeeded, 1 cancelled, 2 failed (tolerated), and 2 forever jobs"
     last = json.loads(events.getvalue().splitlines()[-1])
     assert last["jobs"] == {"succeeded": 6, "tolerated": 2, "cancelled": 1, "forever": 2}

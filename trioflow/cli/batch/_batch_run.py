@@ -195,10 +195,7 @@ def summary_lines(batch: _batch.Batch, options: Options) -> Iterator[str]:
 
     symbols = Symbols.for_stream(sys.stderr)
     counts = Tally.from_counts(batch.count_commands())
-    for ended_at in batch.reporter.restored_times:
-        counts.restored.add(ended_at, None)
-    counts.restored.number = batch.reporter.restored_count
-    counts.restored.seconds = batch.reporter.restored_seconds
+    counts.restored = batch.reporter.restored or counts.restored
     stopped = (batch.was_cut_short and batch.scheduler.stop_reason) or StopReason.FAILED
     verdict = create_verdict(stopped, counts, run_seconds(batch.scheduler), noun="command")
     line = verdict.format_line("batch", symbols)

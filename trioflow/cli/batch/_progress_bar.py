@@ -20,7 +20,8 @@ from ...view.text._verdict import Tally
 def batch_progress(batch: Batch, started_at: float) -> RunProgress:
     """Return the progress of a batch, in the form that the header of a monitor shows: with commands instead of jobs."""
     tally = Tally.for_scheduler(batch.scheduler)
-    tally.restored.number = batch.reporter.restored_count - batch.reporter.restored_failure_count
+    restored = batch.reporter.restored or tally.restored
+    tally.restored.number = restored.number - batch.reporter.restored_failure_count
     return RunProgress(batch.scheduler.label, tally, time.monotonic() - started_at)
 
 

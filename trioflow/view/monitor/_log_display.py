@@ -15,7 +15,7 @@ from collections.abc import Callable, Collection
 from typing import Final, TextIO
 
 from ..._core.base._states import JobState
-from ..._core.base._text_forms import duration_text, plural
+from ..._core.base._text_forms import clause, duration_text, plural
 from ..._core.job._job import AnyJob
 from .._state_styles import STATE_STYLES, recorded_state
 from ..text import _failure_text
@@ -43,13 +43,6 @@ def _outcome_word(job: JobRecord) -> str:
     if job.forever and job.state not in TROUBLE_STATES:
         return "ended"
     return "FAILED" if job.state is JobState.FAILED else recorded_state(job).value
-
-
-def _failures_text(job: JobRecord) -> str:
-    """Return what failed in a nested scheduler, in the words of a verdict, or "" if nothing did, or for a job."""
-    if not isinstance(job, SchedulerRecord) or job.is_first:
-        return ""
-    return failures_text(job.counts)
 
 
 class LogDisplay(Display):
@@ -143,17 +136,19 @@ class LogDisplay(Display):
         progress = self._model.progress()
         assert progress.verdict is not None
         message = progress.verdict.format_line(progress.label, self._symbols)
-        counts = f"; {self._header.counts_text(progress)}" * self._header.has_counts_beyond_verdict(progress)
-        self._write_line(self._apply_style(message, "good" if progress.verdict.is_good else "failed") + counts)
+        forever = clause("; {} forever", progress.tally.count(FOREVER_KEY))
+        self._write_line(self._apply_style(message, "good" if progress.verdict.is_good else "failed") + forever)
 
     def _write_outcome(self, job: JobRecord) -> None:
         duration = "" if job.seconds is None or job.restored else duration_text(job.seconds, in_column=True)
         error = job.error if not self._model.are_failures_shown_elsewhere else None
         message = self._symbols.escape(_failure_text.one_line_text(error)) if error is not None else ""
+        if not message and isinstance(job, SchedulerRecord) and not job.is_first:
+            message = failures_text(job.counts)
         tolerated = " (tolerated)" * job.is_tolerated
         word = self._apply_style(f"{_outcome_word(job):<9}", STATE_STYLES[recorded_state(job)].monitor_style)
         outcome = f"{word} {full_name(job, self._symbols)}{tolerated}"
-        self._write_line("  ".join(filter(None, (outcome, duration, message or _failures_text(job)))))
+        self._write_line("  ".join(filter(None, (outcome, duration, message))))
 
     def _apply_style(self, text: str, style: str) -> str:
         if not self._has_colors:

@@ -28,7 +28,6 @@ MIN_TIME_WIDTH: Final = len("59.9 s")
 """The minimum number of columns for an elapsed time; the column grows when a longer time is shown."""
 
 MIN_BAR_WIDTH: Final = 8
-GROUP_WORDS: Final = ("group failed", "groups failed")
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,19 +83,14 @@ class RunHeader:
             needs_line = progress.budget_texts and not "".join(text for text, _ in counts_line).endswith(budgets)
             budget_lines: list[StyledLine] = [[(budgets, "figures")]] * bool(needs_line)
             return [self._progress_line(progress, columns, remaining), counts_line, *budget_lines]
-        counts_lines = [self._counts_line(progress, columns)] * self.has_counts_beyond_verdict(progress)
-        return [self._outcome_line(progress.label, progress.verdict, columns), *counts_lines]
+        outcome = self._outcome_line(progress.label, progress.verdict, columns)
+        is_whole = outcome[-1][0].endswith(self._symbols.escape(progress.verdict.sentence))
+        has_more = progress.tally.count(FOREVER_KEY) > 0 or not is_whole
+        return [outcome, *[self._counts_line(progress, columns)] * has_more]
 
     def counts_text(self, progress: RunProgress) -> str:
         """Return a text with the number of jobs in each state, e.g. `3 succeeded, 1 failed`."""
         return ", ".join(f"{count.number} {count.word}" for count in self._state_counts(progress) if count.number)
-
-    def has_counts_beyond_verdict(self, progress: RunProgress) -> bool:
-        """Return whether the counts say more than the verdict, which counts the failed and the blocked of all jobs."""
-        known = {JobState.SUCCEEDED.value, JobState.FAILED.value, JobState.BLOCKED.value, MOVED_ON.value, *GROUP_WORDS}
-        # The verdict has the remark on restored jobs, too.
-        counts = self._state_counts(progress)
-        return any(count.number and count.word.partition(" (")[0] not in known for count in counts)
 
     # ---- the first line
 
@@ -213,7 +207,7 @@ class RunHeader:
             *[waiting] * (not tally.may_grow),  # otherwise, the number of waiting jobs is unknown
         ]
         rare_counts = [
-            groups._replace(word=GROUP_WORDS[groups.number > 1]),
+            groups._replace(word=f"group{'s' * (groups.number > 1)} failed"),
             *(self._state_count(state, tally.count(state)) for state in RARE_STATES),
             DisplayedCount(symbols.state_symbols[JobState.IDLE], unreached, "never started", "trouble"),
             DisplayedCount(symbols.forever_symbol, tally.count(FOREVER_KEY), "forever", FOREVER_BADGE.monitor_style),

@@ -227,11 +227,21 @@ def failed_groups_text(number: int) -> str:
     return clause(f", {plural(number, 'group')} failed", number)
 
 
-def failures_text(tally: Tally, never_started: int = 0) -> str:
+def shortfalls(tally: Tally, failed: str = "failed", tolerated: str = "tolerated", is_over: bool = True) -> str:
+    """Return the number of jobs that neither succeeded nor moved on, e.g. `2 failed, 3 blocked`; "" if all did.
+
+    With the jobs that succeeded or moved on, these are all jobs of a run that is over.
+    """
+    words: dict[ReportedState | str, str] = {state: state.value for state in STATE_COUNT_ORDER if state.is_settled}
+    words |= {JobState.SUCCEEDED: "", MOVED_ON: "", JobState.FAILED: failed, TOLERATED_KEY: tolerated}
+    counts = [(tally.count(key), word) for key, word in words.items() if word]
+    counts.append(((tally.count(JobState.IDLE) + tally.count(JobState.SCHEDULED)) * is_over, "never started"))
+    return ", ".join(f"{number} {word}" for number, word in counts if number)
+
+
+def failures_text(tally: Tally, is_over: bool = True) -> str:
     """Return what failed of all jobs, e.g. `2 failed, 3 blocked of 30, 1 group failed`; "" if nothing did."""
-    counts = [(tally.count(state), state.value) for state in (JobState.FAILED, JobState.BLOCKED)]
-    counts += [(tally.count(TOLERATED_KEY), "tolerated"), (never_started, "never started")]
-    text = ", ".join(f"{number} {word}" for number, word in counts if number)
+    text = shortfalls(tally, is_over=is_over)
     return ((text and f"{text} of {tally.job_count}") + failed_groups_text(tally.failed_groups)).removeprefix(", ")
 
 
@@ -276,8 +286,7 @@ def create_verdict(
     """
     jobs = plural(tally.job_count, noun)
     succeeded, moved_on = tally.count(JobState.SUCCEEDED), tally.count(MOVED_ON)
-    blocked, failed_groups = tally.count(JobState.BLOCKED), tally.failed_groups
-    parts: list[str] = []
+    failed_groups, parts = tally.failed_groups, list[str]()
     if reason is None:
         parts.append("has not ended")
     elif reason not in RAN_TO_END:
@@ -285,11 +294,8 @@ def create_verdict(
         parts.append(f"stopped by {culprit}" if is_known else STOP_REASON_TEXTS[reason].removeprefix("was "))
     restored = tally.restored.describe()
     remark = f" ({restored})" if restored else ""
-    finished_count = succeeded + moved_on
-    failed_count, tolerated_count = tally.count(JobState.FAILED), tally.count(TOLERATED_KEY)
-    if (failed_count or blocked) and reason is not StopReason.COMPLETED:
-        # In groups that have not run.
-        parts.append(failures_text(tally, tally.count(JobState.IDLE) if reason in RAN_TO_END else 0))
+    if (tally.count(JobState.FAILED) or tally.count(JobState.BLOCKED)) and reason is not StopReason.COMPLETED:
+        parts.append(failures_text(tally, reason is not None))
         failed_groups = 0
         if reason is StopReason.INTERRUPTED and succeeded:
             parts.append(f"{succeeded} succeeded{remark}")
@@ -297,22 +303,16 @@ def create_verdict(
             parts.append(restored)
     elif not tally.job_count:
         parts.append("nothing to do" if reason in RAN_TO_END else f"no {noun} succeeded")
-    elif moved_on and finished_count == tally.job_count:
+    elif moved_on and succeeded + moved_on == tally.job_count:
         parts += [f"{succeeded} succeeded{remark}"] * bool(succeeded)
     elif succeeded < tally.job_count:
         parts.append(f"{succeeded} of {jobs} succeeded{remark}")
-        counts = [
-            (failed_count, "failed (did not count)"),  # awaited, or in a tolerated or cancelled group
-            (tolerated_count, "failed (tolerated)"),
-            (blocked, "blocked"),
-            (tally.count(JobState.SKIPPED), "skipped"),
-        ]
-        parts += [f"{number} {word}" for number, word in counts if number]
-    elif tally.job_count == 1 or reason not in RAN_TO_END:
-        # A run that was cut short may have had more to do.
-        parts.append(f"{jobs} succeeded{remark}")
+        # What did not count was awaited, or is in a tolerated or cancelled group.
+        parts.append(shortfalls(tally, "failed (did not count)", "failed (tolerated)", reason is not None))
     else:
-        parts.append(f"all {jobs} succeeded{remark}")
+        # A run that was cut short may have had more to do.
+        has_all = tally.job_count > 1 and reason in RAN_TO_END
+        parts.append(f"{'all ' * has_all}{jobs} succeeded{remark}")
     if failed_groups:
         parts.append(failed_groups_text(failed_groups).removeprefix(", "))
     if tally.reruns:
@@ -322,7 +322,7 @@ def create_verdict(
         parts.append(f"{number} moved on after {'its' if moved_on == 1 else 'their'} timeout")
     if seconds is not None:
         parts.append(duration_text(seconds, in_column=True))
-    return Verdict(reason is StopReason.COMPLETED, moved_on > 0, ", ".join(parts))
+    return Verdict(reason is StopReason.COMPLETED, moved_on > 0, ", ".join(filter(None, parts)))
 
 
 def run_seconds(scheduler: BaseScheduler) -> float | None:
