@@ -30,7 +30,7 @@ from trioflow import Answer, CommandJob, Job, Scheduler, ThreadJob
 from trioflow.view.look import _client
 from trioflow.view.look._page import PageHandler, PageServer
 
-from ...bodies import nothing
+from ...bodies import fail, nothing
 from ...places import PATIENCE
 from ..trace.browser import Browser
 from .pages import PROGRAM, ROOT, program, serving
@@ -242,6 +242,26 @@ def test_a_row_stays_under_the_pointer_and_asks_in_its_own_place(browser: Browse
         until(browser, lambda: text(browser, "#answer") == "'long 2': cancelled")
         until(browser, lambda: "1 cancelled" in text(browser, "#counts"))
         assert [job.label for job in long if not job.is_running()] == ["long 2"]
+        assert browser.console_messages() == []
+
+
+def test_what_is_above_the_pointer_does_not_grow(browser: Browser) -> None:
+    """A click met the button of another row, because more had begun to run; these come when the pointer has gone."""
+    release = threading.Event()
+    gate = ThreadJob(release.wait, label="gate")
+    jobs = [gate, *(Job(anyio.sleep_forever, label=f"more {letter}", required=gate) for letter in "abc")]
+    with watched(Job(fail, 0, ValueError("broken"), label="wrong"), jobs) as server, contextlib.ExitStack() as stack:
+        stack.callback(release.set)
+        browser.driver.get(server.url)
+        until(browser, lambda: text(browser, "#failed .total") == "1" and text(browser, "#running .total") == "1")
+        browser.evaluate("(performance.now = () => 0)")  # the pointer has moved just now
+        point(browser, button := browser.first("#failed .retry")).perform()
+        box = button.rect
+        release.set()
+        until(browser, lambda: text(browser, "#running .total") == "3")
+        assert (button.rect, len(browser.all("#running li:not(.gone)"))) == (box, 0)
+        point(browser, browser.first("h1")).perform()
+        until(browser, lambda: len(browser.all("#running li:not(.gone)")) == 3)
         assert browser.console_messages() == []
 
 
@@ -607,6 +627,7 @@ def test_a_finger_reaches_all_that_a_page_has(browser: Browser) -> None:
         heights = """[...document.querySelectorAll(":is(#live, #console) :is(a, button, input, summary)")]
             .filter((one) => one.checkVisibility()).map((one) => one.getBoundingClientRect().height)"""
         assert min(browser.evaluate(heights)) >= 24
+        assert min(browser.evaluate(heights.replace("a, button, input", "button[data-do], .choices button"))) >= 44
         tap(browser, "#asks [data-value=yes]")
         tap(browser, "#asks [data-value=yes]")
         until(browser, lambda: text(browser, "#answer") == "'approve': answered 'yes'")

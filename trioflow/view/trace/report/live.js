@@ -4,9 +4,9 @@
   const $ = (selector) => document.querySelector(selector);
   const [live, lists, rest, answer, panel, map] = ["#live", "#lists", "#rest", "#answer", "#job", "#map"].map($);
   const SHORT = 12, HELD = 8000, ARMED = 6000, STILL = 400; // milliseconds
-  let version = "", seen = "", state = null, chosen = null, armed = null, fade = 0, moved = -Infinity, picture = 0;
-  const [found, finder, filter] = ["#found", "#find", "#log input"].map($), refused = new Map();
-  let isLong = false, isWholeLog = false, wanted = null, failures = 0, silentSince = "", reportVersion = "", following = null;
+  let version = "", seen = "", state = null, chosen = null, armed = null, fade = 0, pointed = null, moved = -Infinity, picture = 0;
+  const [found, finder, filter] = ["#found", "#find", "#log input"].map($), refused = new Map(), whole = new Set();
+  let wanted = null, failures = 0, silentSince = "", reportVersion = "", following = null;
 
   function element(tag, className, text) {
     const node = document.createElement(tag);
@@ -34,7 +34,7 @@
       version = next.version;
       if (chosen !== null) await showJob();
       await showFound();
-      if (isWholeLog || filter.value) await showLog();
+      if (whole.has("log") || filter.value) await showLog();
       if (state.ended) return void end().catch(() => say("The report could not be kept.", true, Infinity));
     } catch {
       failures += 1;
@@ -105,9 +105,9 @@
   }
 
   // Each count leads to its jobs.
-  function showCounts({ counts, tolerated, forever }) {
-    const rows = counts.map(([style, , count, name]) => ({ key: name, style, count, text: `${name}${style === "failed" && tolerated ? ` (${tolerated} tolerated)` : ""}` }));
-    if (forever) rows.push({ key: "forever", count: `and ${forever}`, text: `forever job${forever > 1 ? "s" : ""}` });
+  function showCounts({ counts, beside }) {
+    const rows = counts.map(([style, remark, count, name]) => ({ key: name, style, count, text: name + remark }));
+    rows.push(...beside.map((text, key) => ({ key, count: "", text: text.replace(/^, /, "") })));
     patch($("#counts"), rows, (row, { key, style, count, text }) => {
       if (!row.childNodes.length) {
         const link = row.appendChild(style ? Object.assign(element("a"), { href: "#jobs" }) : element("span"));
@@ -132,14 +132,15 @@
     });
   }
 
-  // ---- the lists: rows by key, which stay where they are while a pointer is over them
+  // ---- the lists: rows by key, which stay where they are while a pointer is over them: what is above gets no more rows
 
-  const isHeld = () => armed !== null || (lists.matches(":hover") && performance.now() - moved < HELD);
+  const heldPlace = () => armed?.button ?? (lists.contains(pointed) && performance.now() - moved < HELD && !state.ended ? pointed : null);
+  const isAbove = (node) => heldPlace()?.compareDocumentPosition(node) === Node.DOCUMENT_POSITION_PRECEDING;
 
   function patch(list, rows, fill, isForced = false) {
     const known = new Map([...list.children].map((row) => [row.dataset.key, row]));
     const keys = rows.map(({ key }) => String(key)), wanted = new Set(keys);
-    const held = !isForced && isHeld();
+    const held = !isForced && heldPlace() !== null, isFull = !isForced && isAbove(list);
     known.forEach((row, key) => {
       if (wanted.has(key)) return;
       if (row.contains(document.activeElement) && !found.contains(document.activeElement)) row.firstChild.focus(); // its other buttons are about to go
@@ -147,7 +148,7 @@
       if (held || row.contains(document.activeElement)) row.classList.add("gone");
       else row.remove();
     });
-    rows.forEach((values) => {
+    rows.filter(({ key }) => !isFull || known.has(String(key))).forEach((values) => {
       const key = String(values.key), row = known.get(key) ?? list.appendChild(element("li"));
       known.set(key, row);
       Object.assign(row.dataset, { key, seen });
@@ -157,7 +158,7 @@
       fill(row, values);
     });
     const order = [...list.children].map((row) => row.dataset.key).filter((key) => wanted.has(key));
-    if (!held && !list.contains(document.activeElement) && order.join() !== keys.join()) keys.forEach((key) => list.append(known.get(key)));
+    if (!held && !list.contains(document.activeElement) && order.join() !== keys.join()) list.append(...keys.map((key) => known.get(key)));
   }
 
   // A row: a sign, a name that leads to a job or a list, and what its section has beside and below it.
@@ -214,19 +215,19 @@
       isHidden: !asks.length,
     }),
     running: ({ running, running_count: count, running_forever: forever, ended }) => ({
-      rows: running.slice(0, isLong ? undefined : SHORT).map(([key, name, tag, number]) => ({ key, style: "running", name, tag, number, button: CANCEL })),
+      rows: running.slice(0, whole.has("running") ? undefined : SHORT).map(([key, name, tag, number]) => ({ key, style: "running", name, tag, number, button: CANCEL })),
       total: counted(count, forever),
-      note: count > running.length && isLong ? `and ${count - running.length} more, in the report` : count ? "" : "Nothing.",
-      all: running.length <= SHORT ? "" : isLong ? "Show fewer" : `and ${running.length - SHORT} more`,
+      note: count > running.length && whole.has("running") ? `and ${count - running.length} more, in the report` : count ? "" : "Nothing.",
+      all: running.length <= SHORT ? "" : whole.has("running") ? "Show fewer" : `and ${running.length - SHORT} more`,
       isHidden: ended,
     }),
-    failed: ({ failed, failed_count: total, failed_more: more }) => ({
+    failed: ({ failed, failed_count: total }) => ({
       rows: failed.map(([key, count, name, headline, tag, place, keys]) => {
         const button = { do: "retry", style: "retry", text: keys.length > 1 ? `Try ${keys.length} again` : "Try again", label: "Try", after: " again" };
         return { key, style: "failed", name, tag, count, keys, button, text: headline + (place && ` · ${place}`), which: count > 1 ? `failure ${key}` : "" };
       }),
       total,
-      note: more ? `and ${more} more, in the report` : "",
+      note: [total - failed.reduce((sum, [, count]) => sum + count, 0)].filter(Boolean).map((more) => `and ${more} more, in the report`).join(""),
       isHidden: !failed.length,
     }),
     waiting: ({ waiting, unexplained, idle, ended }) => {
@@ -240,17 +241,16 @@
   };
   function showSection(name, { rows, total = "", note = "", all = "", isHidden = false }, isForced) {
     const section = $(`#${name}`), button = section.querySelector(":scope > .all");
-    section.hidden = isHidden;
     set(section.querySelector(".total"), String(total));
     patch(section.querySelector(":scope > ol"), rows, fillRow, isForced);
+    if (!isForced && isAbove(section)) return;
+    section.hidden = isHidden;
     set(section.querySelector(":scope > p.note"), note);
-    if (!button) return;
-    button.hidden = !all;
-    set(button, all);
+    if (button) set(Object.assign(button, { hidden: !all }), all);
   }
   function showLists(next) {
     Object.entries(SECTIONS).forEach(([name, describe]) => showSection(name, describe(next)));
-    if (!isWholeLog && !filter.value) fillLog(next.log);
+    if (!whole.has("log") && !filter.value) fillLog(next.log);
   }
 
   // ---- the log of the run
@@ -262,26 +262,25 @@
         { key, style, name: name || "the run", number, text, job: [jobs].flat()[0], count: [jobs].flat().length, which: Array.isArray(jobs) ? `log ${key}` : "" }
       )),
       total: count,
-      note: !count ? "Nothing." : more && (isWholeLog || isFiltered) ? `and ${more} earlier` : "",
-      all: isFiltered || !(more || isWholeLog) ? "" : isWholeLog ? "Show fewer" : `and ${more} earlier`,
-      isHidden: !count && !isFiltered && !isWholeLog,
+      note: !count ? "Nothing." : more && (whole.has("log") || isFiltered) ? `and ${more} earlier` : "",
+      all: isFiltered || !(more || whole.has("log")) ? "" : whole.has("log") ? "Show fewer" : `and ${more} earlier`,
+      isHidden: !count && !isFiltered && !whole.has("log"),
     }, isForced);
   }
   async function showLog(isForced) {
     const words = filter.value, lines = await ask("log", { words });
-    if (words === filter.value && (words || isWholeLog)) fillLog(lines, isForced);
+    if (words === filter.value && (words || whole.has("log"))) fillLog(lines, isForced);
   }
-  const followLog = () => (filter.value || isWholeLog ? showLog(true).catch(noAnswer) : fillLog(state.log, true));
+  const followLog = () => (filter.value || whole.has("log") ? showLog(true).catch(noAnswer) : fillLog(state.log, true));
   filter.addEventListener("input", () => {
     const words = filter.value.toLowerCase().split(/\s+/);
     const textOf = (row) => `${row.firstChild.textContent} ${row.querySelector(":scope > .sub").textContent}`.toLowerCase();
     $("#log > ol").querySelectorAll(":scope > li").forEach((row) => (row.hidden = !words.every((word) => textOf(row).includes(word)))); // at once
     followLog();
   });
-  lists.addEventListener("click", (event) => {
-    if (event.target.matches("#log > .all")) isWholeLog = !isWholeLog;
-    else if (event.target.matches("#running > .all")) isLong = !isLong;
-    else return;
+  lists.addEventListener("click", ({ target }) => {
+    if (!target.matches(".all")) return;
+    if (!whole.delete(target.parentNode.id)) whole.add(target.parentNode.id);
     showLists(state);
     followLog();
   });
@@ -514,7 +513,7 @@
     }
     steer(request).catch(noAnswer);
   });
-  document.addEventListener("pointermove", () => (moved = performance.now()), { passive: true });
+  document.addEventListener("pointermove", ({ target }) => ([pointed, moved] = [target, performance.now()]), { passive: true });
   document.addEventListener("click", (event) => {
     const pick = event.target.closest(".pick, #job .links button, #job .close"), count = event.target.closest("#counts a"), node = event.target.closest("#map :is(.node, .cluster)");
     if (node) pickBox(node);
