@@ -16,7 +16,7 @@ import pytest
 
 from trioflow import Answer, CommandJob, First, Job, Retry, Scheduler, ThreadJob
 from trioflow.abc import incidents_of
-from trioflow.view.look import _answers
+from trioflow.view.look import _answers, _client
 from trioflow.view.look._page import Page
 from trioflow.view.monitor._output_buffer import LogOutput, PassedOutput
 
@@ -115,6 +115,69 @@ def test_a_question_is_answered_once(backend: Any) -> None:
     assert (len(told), ask.result(), len(incidents_of(scheduler))) == (5, "yes", 2)
 
 
+def test_a_question_whose_answer_cannot_be_used_goes_until_it_can(backend: Any) -> None:
+    """A person was asked, although what needed the answer could not run any more; the head counts who is asked."""
+    is_broken = threading.Event()
+    is_broken.set()
+
+    async def work() -> None:
+        if is_broken.is_set():
+            raise ValueError("broken")
+
+    build, approve = Job(work, label="build"), Answer("publish?", label="approve")
+    jobs = [build, approve, Job(nothing, required=(build, approve)), Answer("more?", label="other")]
+
+    def use(page: Page) -> None:
+        state = until(page, lambda state: [row[1] for row in state["asks"]] == ["other"] and state["failed"])
+        assert {name for _, name, *_ in state["running"]} == {"looking", "approve"}
+        assert ["running", " (1 waiting for a person)", 3, "running"] in state["counts"]
+        is_broken.clear()
+        assert "error" not in steer(page, "retry", [state["failed"][0][0]], state["failed"][0][0])
+        assert until(page, lambda state: [row[1] for row in state["asks"]] == ["approve", "other"])
+
+    paged(backend, use, jobs)
+
+
+def test_what_was_cancelled_alone_can_be_tried_again_from_its_panel(backend: Any) -> None:
+    """As `try_again()` allows; not what was blocked, or has succeeded. Failed groups are counted beside the jobs."""
+    job, fine = Job(anyio.sleep_forever, label="job"), Job(nothing, label="fine")
+    late = Scheduler(Job(anyio.sleep_forever), label="late", timeout=0.01)
+    jobs = [job, fine, Job(nothing, required=job, label="blocked"), late]
+
+    def use(page: Page) -> None:
+        assert until(page, lambda state: state["settled"] == 2)
+        keys, seen = {facts.span.label: key for key, (_, facts) in page._run.jobs.items()}, page._run.answer["seen"]
+        assert steer(page, "cancel", None, keys["job"])["done"].startswith("'job': cancelled")
+        state = until(page, lambda state: state["settled"] == 4)
+        assert state["beside"] == [", 1 group failed"]
+        assert {name: page.job(seen, keys[name])["can_retry"] for name in ("job", "fine", "blocked", "late")} == {
+            "job": True, "fine": False, "blocked": False, "late": True,
+        }  # fmt: skip
+        assert "error" not in steer(page, "retry", [keys["job"]], keys["job"])
+        assert until(page, lambda state: state["settled"] == 2)
+
+    paged(backend, use, jobs)
+
+
+def test_what_waits_for_different_things_is_not_said_to_wait_as_the_first(backend: Any) -> None:
+    """The error of one attempt was told of all jobs that wait for another attempt, and one requirement of all."""
+
+    async def bad(error: str) -> None:
+        raise OSError(error)
+
+    jobs = [Job(bad, error, label=error, retry=Retry(1, first=600)) for error in ("one", "two")]
+    users = [Job(nothing, required=job) for job in jobs]
+
+    def use(page: Page) -> None:
+        [row] = until(page, lambda state: [row[2] for row in state["waiting"]] == [2])["waiting"]
+        assert row[4].startswith("the first will be retried in ")
+        [run] = _client.ask(os.getpid())["runs"]
+        texts = [group["explanation"] for group in run["waiting"]]
+        assert sorted(text[:15] for text in texts) == ["the first waits", "the first will "]
+
+    paged(backend, use, jobs, users)
+
+
 def test_what_a_question_shows_is_printable_and_its_values_are_as_they_are(backend: Any) -> None:
     """A choice that reverses the text around it could not be told from another one; the answer is the very choice."""
     ask = Answer("a\x1b[31m?", choices=["ye\u202es\x07", "<b>no</b>"], label="b\x07")
@@ -208,19 +271,19 @@ def test_equal_lines_of_the_log_are_one_that_opens(backend: Any) -> None:
     async def bad() -> None:
         raise OSError("broken")
 
-    jobs = [Job(bad, label=f"bad {number}", retry=Retry(1, first=0)) for number in range(10)]
+    jobs = [Job(bad, label=f"bad n{number}", retry=Retry(1, first=0)) for number in range(10)]
 
     def use(page: Page) -> None:
         state = until(page, lambda state: state["settled"] == 10)
         rows = {row[1]: row for row in page.log("")["lines"]}
         assert sorted(rows) == ["failed", "retried"]
         for name, _, keys, names, _, _ in rows.values():
-            assert (len(keys), names) == (10, "bad 0, bad 1, bad 2 and 7 more")
+            assert (len(keys), names) == (10, "bad n0, bad n1, bad n2 and 7 more")
             found = page.find_jobs(state["seen"], f"log {name}", "")
             assert sorted(row[1] for row in found["jobs"]) == sorted(job.label for job in jobs)
         assert rows["retried"][5] == "attempt 1 failed: OSError: broken"
-        [single, _] = page.log("bad 7")["lines"]
-        assert (page._run.jobs[single[2]][1].span.label, single[3]) == ("bad 7", "bad 7")
+        [single, _] = page.log("bad n7")["lines"]
+        assert (page._run.jobs[single[2]][1].span.label, single[3]) == ("bad n7", "bad n7")
         assert page.find_jobs(state["seen"], "log nothing", "")["jobs"] == []
 
     paged(backend, use, jobs)

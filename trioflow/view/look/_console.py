@@ -14,13 +14,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from ..._core.base._states import JobState
-from ..._core.base._text_forms import duration_text, join_names
+from ..._core.base._states import JobState, ReportedState
+from ..._core.base._text_forms import clause, duration_text, join_names
 from ..._core.job._labels import printable, shorten, unescape_path
-from .._state_styles import STATE_PRECEDENCE, STATE_STYLES, recorded_state, state_class
+from .._state_styles import STATE_PRECEDENCE, recorded_state, state_class
 from ..monitor._run_header import elapsed_text, estimate_text
-from ..text._failure_text import FailureText, group_failures
-from ..text._verdict import FOREVER_KEY, TOLERATED_KEY, Tally
+from ..text._failure_text import FailureText, common_headline, group_failures
+from ..text._verdict import FOREVER_KEY, TOLERATED_KEY, Tally, failed_groups_text, forever_jobs_text
 from ..trace._record_builder import JobFacts, RecordBuilder, RunFacts
 from ..trace._spans import CommandRecord, HostFacts, IncidentMark, Span
 from ..trace._trace_file import read_plain
@@ -182,16 +182,19 @@ def name_of(path: str) -> str:
     return printable(shorten(unescape_path(path))) if path.strip() else "(empty label)"
 
 
-def head(tally: Tally) -> Record:
-    """Return what the head of the page says of the counts, which add up to the number of all jobs."""
-    counts = [[state_class(state), STATE_STYLES[state].symbol, count, state.value] for state, count in tally.states()]
+def head(tally: Tally, asking: int = 0) -> Record:
+    """Return what the head of the page says of the counts, which add up to the number of all jobs, and beside them."""
+    tolerated, forever = tally.count(TOLERATED_KEY), tally.count(FOREVER_KEY)
+    remarks: dict[ReportedState, str] = {
+        JobState.FAILED: clause(" ({} tolerated)", tolerated),
+        JobState.RUNNING: clause(" ({} waiting for a person)", asking),
+    }
     return {
-        "counts": counts,
+        "counts": [[state_class(each), remarks.get(each, ""), count, each.value] for each, count in tally.states()],
         "count": tally.job_count,
         "settled": tally.settled_count,
         "may_grow": tally.may_grow,
-        "tolerated": tally.count(TOLERATED_KEY),
-        "forever": tally.count(FOREVER_KEY),
+        "beside": [*filter(None, (forever_jobs_text(forever), failed_groups_text(tally.failed_groups)))],
     }
 
 
@@ -200,12 +203,13 @@ def console(run: WatchedRun, problem: str, has_ended: bool) -> Record:
     answer, now = run.answer, run.answer["now"]
     tally, counted, failed_groups = run.counted()
     root = next((facts.span for facts in run.runs.values() if facts.span.parent is None), None)
-    asking = {key for key, *_ in answer["questions"]}
+    questions = [asked for asked in answer["questions"] if asked[0] in run.jobs and not has_ended]
+    asking = {key for key, *_ in questions}
     running = [one.span for one in counted if one.span.state is JobState.RUNNING and one.span.number not in asking]
     running.sort(key=lambda span: (span.forever, span.attempt_started_at or now, span.number))
     groups = failure_groups(counted, failed_groups)
     elapsed = None if root is None or root.started_at is None else now - root.started_at
-    return head(tally) | {
+    return head(tally, len(asking)) | {
         "title": "" if root is None else name_of(root.label),
         "seen": answer["seen"],
         "phase": answer["phase"],
@@ -230,11 +234,10 @@ def console(run: WatchedRun, problem: str, has_ended: bool) -> Record:
             ]
             for span in running[:MAX_RUNNING]
         ],
-        "asks": [_question_row(run, *asked) for asked in answer["questions"] if asked[0] in run.jobs and not has_ended],
+        "asks": [_question_row(run, *asked) for asked in questions],
         "running_count": len(running),
         "running_forever": sum(span.forever for span in running),
         "failed": [_failure_row(run, group) for group in groups[:MAX_FAILED]],
-        "failed_more": sum(map(len, groups[MAX_FAILED:])),
         "failed_count": sum(map(len, groups)),
         "waiting": [[name, keys[0], len(keys), run.names_of(keys), text] for name, keys, text in waiting_rows(run)],
         "unexplained": answer["unexplained"],
@@ -270,7 +273,7 @@ def waiting_rows(run: WatchedRun) -> Iterator[tuple[str, list[int], str]]:
     """Yield a name, the keys and the words for all that wait for the same; the lines of many schedulers are one row."""
     kinds: dict[str, list[tuple[str, list[int], str]]] = {}
     for name, keys, _, text in run.answer["waiting"]:
-        plural = text.replace("waits ", "wait ", 1) if keys[1:] else text
+        plural = f"wait {text.removeprefix('waits ')}" if keys[1:] and text.startswith("waits ") else text
         kinds.setdefault(name.rpartition(" ")[0], []).append((name, keys, plural))
     for kind, rows in kinds.items():
         if len(rows) > MAX_NAMED:
@@ -283,9 +286,8 @@ def _failure_row(run: WatchedRun, group: list[JobFacts]) -> list[Any]:
     first, failure = group[0].span, group[0].failure
     assert failure is not None
     tag = {True: "critical", None: "", False: "tolerated"}[first.critical]
-    # Similar failures need not be equal.
-    text = "the first: " * (len({one.failure and one.failure.headline for one in group}) > 1)
-    text += printable(" · ".join(filter(None, (failure.headline, _last_line(group[0].command)))))
+    headline = common_headline(one.failure for one in group)
+    text = printable(" · ".join(filter(None, (headline, _last_line(group[0].command)))))
     keys, place = [one.span.number for one in group], printable(place_text(failure))
     return [first.number, len(group), run.names_of(keys), text, tag, place, keys[:MAX_RETRIED]]
 
@@ -326,7 +328,7 @@ def describe_job(run: WatchedRun, key: int, told: Record) -> Record:
         "state": recorded_state(span).value,
         "style": state_class(recorded_state(span)),
         "can_cancel": not span.state.is_settled,
-        "can_retry": span.state is JobState.FAILED,
+        "can_retry": told.get("again", span.state is JobState.FAILED),
         "facts": [[name, printable(text)] for name, text in _job_facts(run, facts)],
         "why": printable(str(told.get("explanation", ""))),
         "status": printable(" · ".join(filter(None, (str(told.get("status", "")), line_text(told.get("line")))))),

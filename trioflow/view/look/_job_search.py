@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from ..._core.base._states import JobState
 from .._state_styles import STATE_PRECEDENCE, recorded_state, state_class
+from ..text._failure_text import common_headline
 from ..trace._spans import Span
 from ._console import WatchedRun, failure_groups, has_words, jobs_in, name_of, states_text, stopwatch_text, waiting_rows
 from ._picture import Picture
@@ -48,10 +49,8 @@ def _find_keys(run: WatchedRun, picture: Picture, kind: str, value: str) -> tupl
     if kind == "in":
         return [facts.span.number for facts in jobs_in(run, int(value))], run.names_of([int(value)])
     if kind == "failure":
-        for group in failure_groups(*run.counted()[1:]):
-            if str(group[0].span.number) == value and (failure := group[0].failure) is not None:
-                return [one.span.number for one in group], failure.headline
-        return (), ""
+        group = next((each for each in failure_groups(*run.counted()[1:]) if str(each[0].span.number) == value), [])
+        return [one.span.number for one in group], common_headline(one.failure for one in group)
     if kind == "wait":
         return next(((keys, text) for name, keys, text in waiting_rows(run) if name == value), ((), ""))
     if kind == "log":

@@ -22,7 +22,7 @@ from ..._core.job._job import AnyJob, is_scheduler
 from ..._core.job._labels import path_in, paths_of
 from ..._core.scheduler._base_scheduler import BaseScheduler
 from ..._core.words import _job_queries
-from ..._core.words._explain import READY_TEXT, get_status_text, waiting, waiting_since
+from ..._core.words._explain import READY_TEXT, get_status_text, open_requirements, waiting, waiting_since
 from ..._core.words._run_view import RunInProgress, RunView, job_frames, runs_in_progress, slots_in_use
 from .._estimate import Estimate
 from ..text import _failure_text
@@ -212,7 +212,7 @@ class WaitGroup(NamedTuple):
     since: float | None
     """Since when the first of them waits, if that is known."""
     explanation: str
-    """Why the first of them waits."""
+    """Why they wait, or why the first does if the others wait for something else, such as another attempt."""
 
 
 def group_waits(jobs: Iterable[AnyJob], now: float = 0.0, blocker: AnyJob | None = None) -> Iterator[WaitGroup]:
@@ -224,15 +224,18 @@ def group_waits(jobs: Iterable[AnyJob], now: float = 0.0, blocker: AnyJob | None
         blocker: the job that blocks the event loop, if one does.
 
     """
-    groups: dict[tuple[WaitCause, str, int], list[AnyJob]] = {}
+    groups: dict[tuple[WaitCause, str, int], dict[AnyJob, str]] = {}
     for job in jobs:
+        others = Waiting(WaitCause.JOBS, text=repr([each.label for each in open_requirements(job)]))
         # An IDLE job waits for others.
-        cause, resource, _ = waiting(job) or Waiting(WaitCause.JOBS)
+        cause, resource, text = waiting(job) or others
         line = 0 if cause is WaitCause.PAUSE else id(job.scheduler)
-        groups.setdefault((cause, resource, line), []).append(job)
-    for (cause, resource, line), members in groups.items():
+        groups.setdefault((cause, resource, line), {})[job] = text
+    for (cause, resource, line), texts in groups.items():
+        members = [*texts]
         job = members[0]
-        state, since, explanation = job.state, waiting_since(job), explain(job)
+        state, since = job.state, waiting_since(job)
+        explanation = "the first " * (len({*texts.values()}) > 1) + explain(job)
         if blocker is not None:
             text = "" if since is None else f"; it has been ready for {duration_text(now - since)}"
             text = f"is ready, but {blocker.label!r} blocks the event loop{text}"
@@ -264,7 +267,7 @@ def _describe_failures(jobs: list[AnyJob], paths: dict[AnyJob, str]) -> Iterator
         first = texts[group[0]]
         yield {
             "paths": [path_in(paths, job) for job in group],
-            "headline": first.headline,
+            "headline": _failure_text.common_headline(texts[job] for job in group),
             "critical": _job_queries.criticality(group[0]) is True,
             "tolerated": _job_queries.criticality(group[0]) is False,
             "line": None if first.location is None else f"{first.location.file}:{first.location.line}",

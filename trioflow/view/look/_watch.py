@@ -24,7 +24,7 @@ from ..._core.job._labels import escape_label, paths_of
 from ..._core.run._run import Incident
 from ..._core.scheduler._base_scheduler import BaseScheduler
 from ..._core.scheduler._members import collect_dropped, stop_collecting
-from ..._core.words import _job_queries
+from ..._core.words import _job_queries, _run_view
 from ..._core.words._run_view import RunInProgress, current_run, last_run, run_steering, run_times, slots_in_use
 from .._estimate import Estimate
 from .._outcome import PLAIN_OUTCOME, Outcome
@@ -224,8 +224,9 @@ class Watch:
         return index, incident.message, incident.is_steering, None if live is None else live.key
 
     def _describe_questions(self) -> list[tuple[int, str, list[str] | None, bool, str]]:
-        """Return the key of each job that waits for an answer, with its `Question`."""
-        asked = ((job, _job_queries.question_of(job)) for job in self._asking if job in self._jobs)
+        """Return the key of each job that waits for an answer that can still be used, with its `Question`."""
+        needed = filter(_job_queries.is_needed, self._asking)
+        asked = ((job, _job_queries.question_of(job)) for job in needed if job in self._jobs)
         return [(self._jobs[job].key, *question) for job, question in asked if question is not None]
 
     def _last_dropped(self, scheduler: BaseScheduler) -> list[AnyJob]:
@@ -326,7 +327,7 @@ class Watch:
         # What a command writes to a monitor's stream is printed, too.
         told: Record = {"output": outputs or [("printed", printed)] * bool(printed)}
         if job.is_settled():
-            return told
+            return told | {"again": not _run_view.why_not_again(job)}
         told |= describe_place(job) | {"unkept": _job_queries.unkept_outputs(job)}
         return told | {"explanation": ""} if job.state is JobState.RUNNING else told
 

@@ -191,6 +191,12 @@ def group_failures(failures: Iterable[tuple[JobLike, bool | None, int, str]]) ->
     return list(groups.values())
 
 
+def common_headline(failures: Iterable[FailureText | None]) -> str:
+    """Return the headline of similar failures. If others have other headlines, it says that it is of the first."""
+    headlines = [failure.headline for failure in failures if failure is not None]
+    return "the first: " * (len({*headlines}) > 1) + "".join(headlines[:1])
+
+
 def kind_text(job: AnyJob, failure: Failure) -> str:
     """Return a text that is equal for failures of one kind, even if their messages differ."""
     return hashlib.sha256(repr(failure_kind(job, failure)).encode(errors="backslashreplace")).hexdigest()[:16]

@@ -29,7 +29,7 @@ from ...._core.job._labels import printable, shorten
 from ..._state_styles import STATE_STYLES, recorded_state, state_class
 from ...graph import _dot
 from ...text import _verdict
-from ...text._failure_text import FAILURE_ORDER, FailureText, group_failures
+from ...text._failure_text import FAILURE_ORDER, FailureText, common_headline, group_failures
 from ...text._symbols import Symbols, durations_in_column
 from .. import _time_spent, _timeline
 from .._spans import CommandRecord, RunSpan, Span, or_infinity, wait_text
@@ -278,6 +278,7 @@ class FailureGroup:
     """The running jobs that were cancelled because of these failures."""
     failure: FailureText
     """The first failure."""
+    headline: str
     is_on_critical_path: bool
 
 
@@ -296,7 +297,8 @@ def failure_groups(record: TraceRecord) -> list[FailureGroup]:
         blocked = [span for span in stopped if span.started_at is None]
         cancelled = [span for span in stopped if span.started_at is not None]
         is_on_path = bool(record.critical_path_numbers & numbers)
-        made.append(FailureGroup(group, blocked, cancelled, record.failures[group[0].number], is_on_path))
+        headline = common_headline(record.failures[span.number] for span in group)
+        made.append(FailureGroup(group, blocked, cancelled, record.failures[group[0].number], headline, is_on_path))
     made.sort(key=lambda group: (FAILURE_ORDER.index(group.spans[0].critical), -len(group.blocked + group.cancelled)))
     return made
 
