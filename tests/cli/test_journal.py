@@ -38,7 +38,7 @@ def lines(*arguments: Any) -> list[str]:
 def test_second_run_with_a_journal_restores_the_jobs(tmp_path: Path, file: Path) -> None:
     """A second run with the same journal restores all jobs, and its last line has their number."""
     assert "all 3 jobs succeeded, " in ran(tmp_path, file).output
-    assert "3 succeeded (3 restored)" in ran(tmp_path, file).output
+    assert "3 jobs succeeded (3 restored from " in ran(tmp_path, file).output
 
 
 def test_file_that_is_no_journal_is_a_usage_error(tmp_path: Path, file: Path) -> None:
@@ -141,7 +141,7 @@ def test_job_removed_by_journal_forget_runs_again(tmp_path: Path, file: Path) ->
     """After `journal forget`, the forgotten job runs again, and the others are restored."""
     ran(tmp_path, file)
     assert lines(file, "forget", "'; DROP*") == ["forgotten: 1 job"]
-    assert "3 succeeded (2 restored)" in ran(tmp_path, file).output
+    assert "3 jobs succeeded (2 restored from " in ran(tmp_path, file).output
     result = trioflow("journal", file, "forget", "nothing*")
     assert result.exit_code == 2
     assert "no job in" in result.output
@@ -271,7 +271,7 @@ def test_journal_backup_is_a_complete_journal(tmp_path: Path, file: Path) -> Non
     assert lines(file, "backup", copy) == [f"copied 4 jobs to '{copy}'"]
     assert lines(copy, "check") == ["4 jobs: no damage"]
     assert [one.name for one in tmp_path.glob("copy*")] == ["copy.db"]
-    assert "4 succeeded (4 restored)" in ran(tmp_path, copy, code).output
+    assert "4 jobs succeeded (4 restored from " in ran(tmp_path, copy, code).output
     again = trioflow("journal", file, "backup", copy)
     assert again.exit_code == 2
     assert "already exists" in again.output

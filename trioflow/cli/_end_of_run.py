@@ -72,14 +72,14 @@ class RunSummaryText:
     def verdict_lines(self) -> Iterator[str]:
         """Yield the line of the verdict.
 
-        If the jobs ended in several ways, or the run was not good, then yield the number of jobs in each state.
+        If the run was not good, or there were forever jobs, then yield the number of jobs in each state.
         """
         reason = self._scheduler.stop_reason or StopReason.INTERRUPTED
         verdict = _verdict.run_verdict(self._scheduler, reason, has_duration=True)
         line = verdict.format_line(self._scheduler.label, self._symbols)
         color = "green" if verdict.is_good else "red"
         yield click.style(line, fg=color, bold=True) if has_colors(sys.stdout) else line
-        if self._tally.has_several_counts or not verdict.is_good:
+        if not verdict.is_good or self._tally.count(_verdict.FOREVER_KEY):
             yield self._tally.describe()
 
     def footer_lines(self, written: Sequence[tuple[str, Path]], journal: Path | None) -> Iterator[str]:

@@ -49,7 +49,7 @@ def _find_keys(run: WatchedRun, picture: Picture, kind: str, value: str) -> tupl
     if kind == "in":
         return [facts.span.number for facts in jobs_in(run, int(value))], run.names_of([int(value)])
     if kind == "failure":
-        group = next((each for each in failure_groups(*run.counted()[1:]) if str(each[0].span.number) == value), [])
+        group = next((each for each in failure_groups(*run.counted()[1:]) if str(each[0].span.number) == value), ())
         return [one.span.number for one in group], common_headline(one.failure for one in group)
     if kind == "wait":
         return next(((keys, text) for name, keys, text in waiting_rows(run) if name == value), ((), ""))

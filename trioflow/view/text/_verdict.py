@@ -169,11 +169,6 @@ class Tally:
         states = [state for state in self._counts if not isinstance(state, str) and state.is_settled]
         return sum(map(self._counts.__getitem__, states)) + self._counts[TOLERATED_KEY]
 
-    @property
-    def has_several_counts(self) -> bool:
-        """Whether `describe` gives more than one number besides the number of jobs."""
-        return sum(map(bool, [*self._counts.values(), self.restored.number, self.failed_groups])) > 1
-
     def count(self, key: ReportedState | str) -> int:
         """Return the number of jobs with a key of `tally_key`, such as a state."""
         return self._counts[key]
