@@ -266,6 +266,28 @@ def test_one_failed_command_runs_again_and_each_end_is_told_once(tmp_path: Path)
     assert sorted(number for number, _ in rows) == ["1", "2", "3"]
 
 
+def test_each_failed_command_is_tried_again_by_its_path(tmp_path: Path) -> None:
+    """A batch keeps the jobs of a few of many failed commands; the page had the others, and `--retry PATH` had not."""
+    last, log = ends_with("here", "go"), tmp_path / "log"
+    lines = [f"test -e disk/{number}" for number in range(20)]
+    with running("-j2", "--joblog", str(log), ":::", last, *lines, cwd=tmp_path) as process:
+        until_there(tmp_path / "here")
+        while log.read_text().count("\n") < 1 + len(lines):
+            time.sleep(0.001)
+        (tmp_path / "disk").mkdir()
+        for number, line in enumerate(lines):
+            (tmp_path / "disk" / str(number)).touch()
+            path = line if number % 2 else line.replace("/", r"\/")
+            assert steer(process.pid, "retry", path)["done"] == f"'{line}': tried again"
+        with pytest.raises(_client.NoAnswer, match="no such command has failed"):
+            steer(process.pid, "retry", "test -e nothing")
+        while log.read_text().count("\n") < 1 + 2 * len(lines):
+            time.sleep(0.001)
+        (tmp_path / "go").touch()
+        process.communicate(timeout=PATIENCE)
+    assert process.returncode == 0
+
+
 @pytest.mark.parametrize("options", [[], ["--keep", "all"]])
 def test_a_batch_without_failures_that_could_end_otherwise_says_so(tmp_path: Path, options: list[str]) -> None:
     """With `--keep all`, a failure is a result, which the journal has."""
@@ -275,7 +297,7 @@ def test_a_batch_without_failures_that_could_end_otherwise_says_so(tmp_path: Pat
     with running("-j1", *journal, *options, ":::", *commands, ends_with(str(here), str(go))) as process:
         until_there(here)
         with pytest.raises(
-            _client.NoAnswer, match="no command has failed, or only such as --keep all keeps as results"
+            _client.NoAnswer, match="no such command has failed, or only such as --keep all keeps as results"
         ):
             steer(process.pid, "retry")
         go.touch()

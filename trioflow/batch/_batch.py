@@ -25,7 +25,7 @@ import anyio
 from .. import CommandJob, CommandResult, Job, JobState, Scheduler, SshError, StopReason, Unreachable, granted
 from .. import _posix as posix
 from .._command_options import parse_slots
-from ..abc import AbstractJob, incidents_of, run_of
+from ..abc import AbstractJob, incidents_of, printable, run_of
 from ..jobs.command._resource_limits import NumberedSlots
 from ..jobs.command._result import text_with_notes
 from ..jobs.ssh._wrapper import parse_cpu_count
@@ -95,21 +95,25 @@ class BatchScheduler(Scheduler):
 
     def try_again(self) -> None:
         """Run the commands that have failed in this batch again, as new jobs. The last try of each counts."""
-        self.try_numbers_again([*self.batch.reporter.failed])
+        self.try_commands_again([*self.batch.reporter.failed])
 
-    def try_numbers_again(self, sequences: list[int]) -> list[str]:
+    def try_commands_again(self, wanted: Sequence[object]) -> list[str]:
         """Run those of these commands again that have failed, and return their labels.
 
         Each is a new job with the number of the job whose place it takes, as soon as a slot is free.
+
+        Args:
+            wanted: their numbers, or their labels, as they are or as they are printed.
 
         Raises:
             RuntimeError: none has failed, or the batch is ending.
 
         """
         failed = self.batch.reporter.failed
-        commands = [failed.pop(sequence) for sequence in sequences if sequence in failed]
+        found = [each for each in failed.values() if {each.sequence, each.label, printable(each.label)} & {*wanted}]
+        commands = [failed.pop(each.sequence) for each in found]
         if not commands:
-            raise RuntimeError("no command has failed, or only such as --keep all keeps as results")
+            raise RuntimeError("no such command has failed, or only such as --keep all keeps as results")
         self.add(BatchPart(self.batch.feed_failed, commands, label="retry", critical=True, save=None))
         return [shorten_line(command.label) for command in commands]
 

@@ -258,7 +258,7 @@ class BatchCommandJob(
 
     def try_again(self) -> None:
         """Run the command again in this batch, as a new job, if it has failed. The last try counts."""
-        self._batch.scheduler.try_numbers_again([self.sequence])
+        self._batch.scheduler.try_commands_again([self.sequence])
 
     async def co_run(self) -> CommandResult | KeptFailure:
         """Run the command until it succeeds, as often as `--retries` says. With `--keep all`, return its failure.

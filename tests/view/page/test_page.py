@@ -202,6 +202,35 @@ def test_a_wrong_address_is_refused(impatient_server: PageServer, name: str) -> 
     assert exchange(impatient_server, head).startswith(b"HTTP/1.1 403 ")
 
 
+def test_a_body_that_comes_slowly_keeps_nobody_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Others are answered meanwhile; the slow one is, too, once its body is complete, and one that ends early."""
+    monkeypatch.setattr(_page.PageHandler, "timeout", PATIENCE)
+    with serving(Page(os.getpid(), None)) as server:
+        address, head = ("127.0.0.1", server.server_address[1]), steering_head(server, 13)
+        with socket.create_connection(address, PATIENCE) as slow, socket.create_connection(address, PATIENCE) as early:
+            for connection in (slow, early):
+                connection.sendall(head + b'{"do":')
+            for byte in b' "fly"':
+                slow.sendall(bytes([byte]))
+                assert request(server, "GET", f"/{server.token}/")[0].status == 200
+            slow.sendall(b"}")
+            early.shutdown(socket.SHUT_WR)
+            lines = [connection.makefile("rb").readline() for connection in (slow, early)]
+    assert [line.split()[1] for line in lines] == [b"200", b"403"]
+
+
+def test_a_body_that_never_ends_is_cut_off(impatient_server: PageServer) -> None:
+    """Who says no more within the time of a request gets no answer, and keeps no thread."""
+    head = steering_head(impatient_server, 13).decode().replace("\r\n", "\n")
+    assert exchange(impatient_server, head, b'{"do":') == b""
+
+
+def steering_head(server: PageServer, size: int) -> bytes:
+    host = f"127.0.0.1:{server.server_address[1]}"
+    words = [f"Host: {host}", f"Origin: http://{host}", "Content-Type: application/json", f"Content-Length: {size}"]
+    return "\r\n".join([f"POST /{server.token}/steer HTTP/1.1", *words, "", ""]).encode()
+
+
 @pytest.fixture
 def impatient_server(monkeypatch: pytest.MonkeyPatch) -> Iterator[PageServer]:
     """Serve the page of no run, which waits for what is late for a moment only."""

@@ -17,14 +17,6 @@ from ...view.text._symbols import Symbols
 from ...view.text._verdict import Tally
 
 
-def batch_progress(batch: Batch, started_at: float) -> RunProgress:
-    """Return the progress of a batch, in the form that the header of a monitor shows: with commands instead of jobs."""
-    tally = Tally.for_scheduler(batch.scheduler)
-    restored = batch.reporter.restored or tally.restored
-    tally.restored.number = restored.number - batch.reporter.restored_failure_count
-    return RunProgress(batch.scheduler.label, tally, time.monotonic() - started_at)
-
-
 def remaining_seconds(batch: Batch, started_at: float) -> float | None:
     """Return about how long the batch goes on, at the pace since the last restored command, or None if unknown."""
     reporter, elapsed = batch.reporter, time.monotonic() - max(started_at, batch.reporter.last_restored_at)
@@ -68,7 +60,10 @@ class ProgressBar:
     def _draw(self, columns: int, height: int) -> list[StyledLine]:
         if (batch := self._batch) is None:
             return []
-        progress = batch_progress(batch, self._started_at)
+        tally = Tally.for_scheduler(batch.scheduler)
+        restored = batch.reporter.restored or tally.restored
+        tally.restored.number = restored.number - batch.reporter.restored_failure_count
+        progress = RunProgress(batch.scheduler.label, tally, time.monotonic() - self._started_at)
         seconds = remaining_seconds(batch, self._started_at)
         left = None if seconds is None else TimeLeft(seconds, is_least=False)
         return self._header.lines(progress, columns, left)[:height]

@@ -112,9 +112,10 @@ def _act(run: RunInProgress, action: str, value: Any, by: str, target: str | Non
             raise ValueError(f"'{printable(subject)}' is one job, without a window")
         resized.jobs_window = value
         note = _groups_text(resized)
-    elif action == "retry" and all_counts(scheduler) and all(type(each) is int for each in value or [""]):
-        # The numbers of commands, some of whose jobs may have been dropped.
-        subject = join_names(cast(Any, scheduler).try_numbers_again(value), MAX_GROUPS)
+    elif action == "retry" and all_counts(scheduler) and value:
+        # Commands, some of whose jobs may have been dropped.
+        names: list[Any] = value if type(value) is list else [value, unescape_path(value)]  # pyright: ignore[reportUnknownVariableType]
+        subject = join_names(cast(Any, scheduler).try_commands_again(names), MAX_GROUPS)
     elif action == "retry":
         wanted: list[Any] = value if type(value) is list else [value or scheduler]  # pyright: ignore[reportUnknownVariableType]
         jobs: list[AnyJob] = [each if is_job(each) else _find(scheduler, each, has_settled=True) for each in wanted]
