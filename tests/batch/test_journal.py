@@ -247,10 +247,12 @@ def test_a_resumed_table_has_the_values_of_the_first_run_and_says_which_rows_wer
     assert second["started"] > before[1]["started"]
 
 
-def test_keep_all_keeps_failures_and_timeouts() -> None:
+@patiently(0.5, 5, 50)
+def test_keep_all_keeps_failures_and_timeouts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, unit: float) -> None:
     """With `--keep all`, a command that failed or timed out does not run again, and fails as before."""
+    monkeypatch.chdir(tmp_path)
     command = "echo {} >> runs; sleep {1}; exit {2}"
-    words = ["--results", "runs.csv", "--timeout", "0.5", command, ":::", "0", "9", ":::", "0", "3"]
+    words = ["--results", "runs.csv", "--timeout", unit, command, ":::", "0", "900", ":::", "0", "3"]
     codes = [batch("--keep", "all", *words).exit_code for _ in range(2)]
     assert codes == [3, 3]
     assert len(runs()) == 8  # two words each
@@ -263,14 +265,20 @@ def test_keep_all_keeps_failures_and_timeouts() -> None:
 
 
 @pytest.mark.parametrize("option", ["--timeout", "--idle-timeout"])
-def test_a_kept_timeout_is_restored_under_the_same_limit_only(option: str) -> None:
+@patiently(0.2, 2, 20)
+def test_a_kept_timeout_is_restored_under_the_same_limit_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, option: str, unit: float
+) -> None:
     """A command that a limit ended runs again under a longer one, which it was once said to have reached."""
-    words = ["--keep", "all", "--results", "runs.csv", "echo {} >> runs; sleep {}", ":::", "0.4"]
-    assert batch(option, "0.2", *words).exit_code == 1
-    again = batch(option, "0.2", *words)
-    assert (again.exit_code, runs()) == (1, ["0.4"])
-    assert batch(option, "60", *words).exit_code == 0
-    assert runs() == ["0.4", "0.4"]
+    monkeypatch.chdir(tmp_path)
+    waits = "echo {} >> runs; until test -e go; do sleep 0.01; done"
+    words = ["--keep", "all", "--results", "runs.csv", waits, ":::", "a"]
+    assert batch(option, unit, *words).exit_code == 1
+    again = batch(option, unit, *words)
+    assert (again.exit_code, runs()) == (1, ["a"])
+    Path("go").touch()
+    assert batch(option, PATIENCE, *words).exit_code == 0
+    assert runs() == ["a", "a"]
     (row,) = rows()
     assert (row["failure"], row["restored"]) == ("", "False")
 
@@ -322,12 +330,16 @@ def test_a_resumed_table_of_csv_keeps_texts_that_a_spreadsheet_would_compute() -
     assert found == [("echo -1", "echo -1", "-1\n"), ("echo =1+1", "echo =1+1", "'=1+1\n"), ("'-x", "'-x", "")]
 
 
-def test_the_journal_names_the_end_of_each_kept_failure() -> None:
+@patiently(0.5, 5, 50)
+def test_the_journal_names_the_end_of_each_kept_failure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, unit: float
+) -> None:
     """The listing of a journal has exit codes and limits, not the form in which a failure is stored."""
-    batch("--keep", "all", "--timeout", "0.5", "sleep {1}; exit {2}", ":::", "0", "9", ":::", "3")
+    monkeypatch.chdir(tmp_path)
+    batch("--keep", "all", "--timeout", unit, "sleep {1}; exit {2}", ":::", "0", "900", ":::", "3")
     listing = trioflow("journal", "run.db").stdout
     assert "exit code 3" in listing
-    assert "ended at its limit of 0.5 s" in listing
+    assert f"ended at its limit of {unit} s" in listing
 
 
 def test_keep_all_needs_a_journal() -> None:

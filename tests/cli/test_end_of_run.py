@@ -13,6 +13,7 @@ import pytest
 
 from trioflow.cli import _end_of_run
 
+from ..places import patiently
 from ..pythons import Python
 from .command_line import ENVIRONMENT, WORDS, process, run, trioflow, written
 
@@ -129,15 +130,17 @@ def test_end_of_a_run_of_many_short_jobs_has_no_slowest_chain(tmp_path: Path, mo
     assert "chain" not in run(file).stdout
 
 
-@pytest.mark.parametrize("options", [[], ["--timeout", "0.1"]])
+@pytest.mark.parametrize("end", ["success", "timeout"])
+@patiently(0.1, 1, 10)
 def test_paths_at_the_end_of_a_run_are_shortened_to_the_width_of_the_line(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: list[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, end: str, unit: float
 ) -> None:
     """In a narrow terminal, paths of jobs are shortened to fit the line, in the slowest chain and after a timeout."""
     monkeypatch.setattr(_end_of_run, "MIN_SECONDS_FOR_CHAIN", 0.0)
     monkeypatch.setattr(_end_of_run, "SEARCH_SECONDS_PER_JOB", 0.0)
     monkeypatch.setattr(_end_of_run, "line_width", lambda: 60)
     code = "long = 'region 1 / datacentre 2 / migrate host '\n"
+    options = ["--timeout", unit] if end == "timeout" else []
     if options:
         code += "x = Scheduler(Job(anyio.sleep, 99, label=long + 'a'), Job(anyio.sleep, 99, label=long + 'b'))"
     else:
@@ -208,7 +211,8 @@ def test_a_first_with_its_jobs_is_one_of_the_kept_jobs(tmp_path: Path, monkeypat
         assert trioflow("journal", "run.db").stdout.splitlines()[-1].startswith("4 jobs kept, ")
 
 
-def test_end_of_a_run_lists_the_jobs_that_a_timeout_cancelled(tmp_path: Path) -> None:
+@patiently(0.1, 1, 10)
+def test_end_of_a_run_lists_the_jobs_that_a_timeout_cancelled(tmp_path: Path, unit: float) -> None:
     """After a timeout, the line "was running" has the cancelled jobs, without waiting and settled ones."""
     code = """
     async def nap(seconds): await anyio.sleep(seconds)
@@ -217,7 +221,7 @@ def test_end_of_a_run_lists_the_jobs_that_a_timeout_cancelled(tmp_path: Path) ->
         Job(nap, 60, label="waits"), jobs_window=2,
     )
     """
-    done = run(written(tmp_path, code), "--timeout", 0.1)
+    done = run(written(tmp_path, code), "--timeout", unit)
     (line,) = [line for line in done.stdout.splitlines() if line.startswith("was running")]
     words = line.split()
     assert words[:2] == ["was", "running"]
