@@ -187,7 +187,7 @@ def test_all_views_count_a_group_without_money_alike(virtual: Virtual, caplog: p
     trace, shown = Trace(), io.StringIO()
     virtual(lambda: scheduler.co_run(instruments=[trace, Monitor(file=shown)]))
     verdict = run_verdict(scheduler, scheduler.stop_reason).sentence
-    assert verdict == "1 of 4 jobs succeeded, 1 group failed"
+    assert verdict == "1 of 4 jobs succeeded, 3 never started, 1 group failed"
     record = trace._get_record()
     assert record.verdict(record.root_runs[0], scheduler.stop_reason).sentence == f"{verdict}, 1.0 s"
     assert f"{verdict}, 1.0 s" in shown.getvalue().splitlines()[-1]

@@ -93,7 +93,7 @@ def test_groups_that_failed_by_themselves_are_no_jobs(virtual: Virtual, logged_l
     scheduler = Scheduler(first, groups, label="home")
     virtual(scheduler.co_run)
     assert logged_lines[-1][1].startswith("1 job of 'home' failed; 2 groups of 'home' failed; the run has failed")
-    assert run_verdict(scheduler, scheduler.stop_reason).sentence == "1 failed of 3, 2 groups failed"
+    assert run_verdict(scheduler, scheduler.stop_reason).sentence == "1 failed, 2 cancelled of 3, 2 groups failed"
 
 
 def test_blocked_jobs_are_not_counted_as_failures(virtual: Virtual, logged_lines: list[tuple[float, str]]) -> None:
