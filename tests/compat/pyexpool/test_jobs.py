@@ -397,12 +397,14 @@ def test_startdelay_delays_execute_and_the_next_start(monkeypatch: pytest.Monkey
     assert (first.proc and first.proc.returncode, second.tstart, second.tstop) == (0, None, None)
 
 
-def test_startdelay_of_a_queued_job_delays_the_next_one() -> None:
+def test_startdelay_of_a_queued_job_delays_the_next_one(tmp_path: Path) -> None:
     """As in version 1, the `startdelay` of a queued job delays the start of the next one."""
-    pool = ExecPool(1)
-    jobs = [Job("a", args=["sleep", "0.02"]), Job("b", args=["true"], startdelay=1000), Job("c", args=["true"])]
+    pool, go = ExecPool(1), tmp_path / "go"
+    first = Job("a", args=["sh", "-c", f"until test -e {go}; do sleep 0.01; done"])
+    jobs = [first, Job("b", args=["true"], startdelay=1000), Job("c", args=["true"])]
     for job in jobs:
         pool.execute(job)
+    go.touch()
     while jobs[1].tstart is None:
         time.sleep(0.001)
     assert pool.join(0.2) is False
