@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import itertools
-import statistics
 from typing import Any, get_args
 
 import anyio
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from trioflow import Job, Scheduler, Sequence, current_job
 from trioflow._core.admission._policies import BUILTIN_POLICIES, median_duration
@@ -31,95 +27,6 @@ class Starts:
 
     def job(self, label: str, *required: AbstractJob[Any], **options: Any) -> AbstractJob[Any]:
         return Job(self._note, label=label, required=list(required), **options)
-
-
-def ranks_by_hand(jobs: list[AbstractJob[Any]]) -> dict[AbstractJob[Any], float]:
-    """Return the upward ranks, by their definition."""
-    known = [job.expected_duration for job in jobs if job.expected_duration is not None]
-    unknown = statistics.median(known) if known else 1.0
-
-    def rank(job: AbstractJob[Any]) -> float:
-        own = unknown if job.expected_duration is None else job.expected_duration
-        return own + max((rank(other) for other in jobs if job in other.required), default=0.0)
-
-    return {job: rank(job) for job in jobs}
-
-
-def started_by_hand(jobs: list[AbstractJob[Any]], keys: dict[AbstractJob[Any], Any]) -> list[str]:
-    """Return the order of jobs that take no time, one at a time: always the ready one with the smallest key."""
-    ready_since: dict[AbstractJob[Any], int] = {}
-    clock = itertools.count()
-    started: dict[AbstractJob[Any], None] = {}
-    while len(started) < len(jobs):
-        for job in jobs:
-            if job not in ready_since and all(one in started for one in job.required):
-                ready_since[job] = next(clock)
-        waiting = [job for job in ready_since if job not in started]
-        started[min(waiting, key=lambda job: (-job.priority, keys[job], ready_since[job]))] = None
-    return [job.label for job in started]
-
-
-@st.composite
-def graphs(draw: st.DrawFn) -> list[tuple[list[int], float | None, int]]:
-    """Draw for each job the numbers of those that it requires, its expected duration, and its priority."""
-    number = draw(st.integers(1, 9))
-    return [
-        (
-            sorted(draw(st.sets(st.integers(0, i - 1), max_size=3))) if i else [],
-            draw(st.none() | st.integers(0, 5).map(float)),
-            draw(st.integers(-1, 1)),
-        )
-        for i in range(number)
-    ]
-
-
-def built(graph: list[tuple[list[int], float | None, int]], starts: Starts) -> list[AbstractJob[Any]]:
-    jobs: list[AbstractJob[Any]] = []
-    for i, (required, seconds, priority) in enumerate(graph):
-        needed = [jobs[one] for one in required]
-        jobs.append(starts.job(str(i), *needed, expected_duration=seconds, priority=priority))
-    return jobs
-
-
-@pytest.mark.parametrize("backend", ["trio", "asyncio"])
-@given(graph=graphs())
-def test_critical_path_starts_the_job_with_the_highest_rank(backend: Any, graph: Any) -> None:
-    """Under critical path, ready jobs start by priority, then by rank, then in the order in which they became ready."""
-    starts = Starts()
-    jobs = built(graph, starts)
-    assert Scheduler(*jobs, jobs_window=1, policy="critical-path").run(backend=backend)
-    assert starts.labels == started_by_hand(jobs, {job: -rank for job, rank in ranks_by_hand(jobs).items()})
-
-
-@given(graph=graphs())
-def test_fifo_heeds_priorities_alone(graph: Any) -> None:
-    """Under fifo, priorities come first, and then the order in which jobs became ready."""
-    starts = Starts()
-    jobs = built(graph, starts)
-    assert Scheduler(*jobs, jobs_window=1, policy="fifo").run()
-    assert starts.labels == started_by_hand(jobs, dict.fromkeys(jobs, 0))
-
-
-@given(graph=graphs(), late=st.integers(0, 8))
-def test_jobs_that_are_added_together_are_ranked_by_each_other(graph: Any, late: int) -> None:
-    """Jobs added together during the run are ranked as a graph of their own, and earlier jobs keep their ranks."""
-    starts = Starts()
-    # the median of the known durations is that from the start: so all durations are known
-    jobs = built([(required, seconds or 0.0, priority) for required, seconds, priority in graph], starts)
-    late = min(late, len(jobs))
-
-    async def add() -> None:
-        scheduler.update(jobs[late:])
-
-    adding = Job(add, priority=2, expected_duration=0)
-    scheduler = Scheduler(adding, *jobs[:late], jobs_window=1, policy="critical-path")
-    assert scheduler.run()
-    ranks = {**ranks_by_hand(jobs[:late]), **ranks_by_hand(jobs[late:])}
-    keys = {job.label: (-job.priority, -ranks[job]) for job in jobs}
-    expected = started_by_hand(jobs, {job: -rank for job, rank in ranks.items()})
-    if late in (0, len(jobs)) or not any(job.required for job in jobs[late:]):
-        return  # then jobs may have become ready in another order: compare what has a key of its own
-    assert [keys[label] for label in starts.labels] == [keys[label] for label in expected]
 
 
 @pytest.mark.parametrize("first", [False, True])
