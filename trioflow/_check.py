@@ -19,7 +19,7 @@ import os
 from collections import defaultdict
 from collections.abc import Callable, Container, Iterable, Iterator
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from ._core.base._graph_algorithms import backlinks, find_cycle, reachable
 from ._core.base._logger import warn
@@ -41,9 +41,9 @@ def findings(scheduler: BaseScheduler) -> list[tuple[AnyJob, str]]:
     for level, can_repeat in _iterate_schedulers(scheduler):
         found += _find_rejections(level, can_repeat, unreachable, scheduler)
     found += _check_errors(scheduler, _checks.reject_shared_pools, dict(_iterate_schedulers(scheduler)), scheduler)
-    found = found or list(FileUses(scheduler).unordered_writers())
-    # If nothing is found, make the check that a run makes, for problems that the checks above do not find.
-    return found or list(_check_errors(scheduler, _checks.check_scenario, scheduler))
+    # The last is the check that a run makes, for problems that the checks before do not find.
+    whole_check = _check_errors(scheduler, _checks.check_scenario, scheduler)
+    return found or [*FileUses(scheduler).unordered_writers()] or [*whole_check]
 
 
 def notes(scheduler: BaseScheduler, *, starts: bool) -> Iterator[str]:
@@ -157,12 +157,12 @@ class FileUses:
         kinds = {kind for kind in set(map(type, scheduler.iterate_jobs())) if hasattr(kind, "for_journal")}
         # A run of jobs without files pays nothing for each.
         for job in (job for job in scheduler.iterate_jobs() if type(job) in kinds or job.reads or job.writes):
-            writes, reads = _described_files(job)
-            for path in {os.path.abspath(os.fsdecode(path)) for path in (*job.writes, *writes)}:
+            files = _described_files(job)
+            for path in {os.path.abspath(os.fsdecode(path)) for path in (*job.writes, *files.writes)}:
                 if not path.startswith("/dev/") or path.startswith("/dev/shm/"):
                     # Files, in memory.
                     self._writers[path].append(job)
-            self._readers.extend((os.path.abspath(os.fsdecode(path)), job) for path in (*job.reads, *reads))
+            self._readers.extend((os.path.abspath(os.fsdecode(path)), job) for path in (*job.reads, *files.reads))
         self._sorted_paths: list[str] = []
         self._positions: dict[AnyJob, int] = {}
         self._waits: dict[AnyJob, int] = {}
@@ -209,13 +209,11 @@ class FileUses:
             return [path]
         if set(path) & set("*?["):
             return [written for written in self._writers if _matches(written.split("/"), path.split("/"))]
-        if not self._sorted_paths:
-            self._sorted_paths = sorted(self._writers)
+        self._sorted_paths = self._sorted_paths or sorted(self._writers)
         # What is in a directory is next to each other in this order.
         bounds = (bisect.bisect(self._sorted_paths, f"{path}{os.sep}{end}") for end in ("", "\U0010ffff"))
-        inside = self._sorted_paths[slice(*bounds)]
         parents = itertools.accumulate(path.split(os.sep), lambda parent, name: f"{parent}{os.sep}{name}")
-        return [*inside, *(parent for parent in parents if parent in self._writers)]
+        return [*self._sorted_paths[slice(*bounds)], *(parent for parent in parents if parent in self._writers)]
 
     def _sort(self, jobs: list[AnyJob]) -> None:
         if not self._positions:
@@ -225,8 +223,8 @@ class FileUses:
     def _is_ordered(self, first: AnyJob, second: AnyJob) -> bool:
         if first in second.required or second in first.required:
             return True
-        positions = self._positions
-        return bool(self._waits[second] >> positions[first] & 1 or self._waits[first] >> positions[second] & 1)
+        pairs = ((first, second), (second, first))
+        return any(self._waits[later] >> self._positions[earlier] & 1 for earlier, later in pairs)
 
     def _compute_order(self) -> None:
         """Number the jobs that use files, each after those that it waits for, and compute the bits of these."""
@@ -258,24 +256,29 @@ class FileUses:
                     reached[level] = reached.get(level, 0) | reached.get(job, 0)
 
 
-def _described_files(job: AnyJob) -> tuple[list[Any], list[Any]]:
-    """Return the files that a job writes anew and reads, beside those of its options `writes` and `reads`."""
+class DescribedFiles(NamedTuple):
+    """The files that a job writes anew and reads, apart from its options `writes` and `reads`."""
+
+    writes: list[Any]
+    reads: list[Any]
+
+
+def _described_files(job: AnyJob) -> DescribedFiles:
     options: Any = getattr(job, "_command_options", None)
     if options is None:
-        describe = getattr(type(job), "for_journal", None)
-        if describe is not None and not is_from_package(describe):
+        if (describe := getattr(type(job), "for_journal", None)) is not None and not is_from_package(describe):
             with contextlib.suppress(Exception):
                 # An error of a user's kind is reported by the journal.
                 work = describe(job)
-                return [*work.writes, *work.begins_anew], [*work.reads]
-        return [], []
+                return DescribedFiles(writes=[*work.writes, *work.begins_anew], reads=[*work.reads])
+        return DescribedFiles(writes=[], reads=[])
     outputs: tuple[Any, ...] = () if options.append else (options.stdout, options.stderr)
     steps: tuple[Any, ...] = getattr(job, "_steps", ())
     # On nodes, names may have placeholders, whose values differ between them.
     anew = [path for path in outputs if _is_path(path) and not (steps and "{" in os.fspath(path))]
     anew += [path for step in steps for path in step._files_written() if "{" not in path]
     read = [options.stdin, *(path for step in steps for path in step._files_read())]
-    return anew, [path for path in read if _is_path(path)]
+    return DescribedFiles(writes=anew, reads=[*filter(_is_path, read)])
 
 
 def _is_path(value: object) -> bool:
