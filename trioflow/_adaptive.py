@@ -42,7 +42,7 @@ MIN_REMAINING_FRACTION: Final = 0.5
 MIN_JOBS_IN_MEAN: Final = 10
 """The minimum number of jobs in a mean latency. With fewer, one slow job could look like a queue."""
 MAX_LOWEST_AGE: Final = 100
-"""The number of higher mean latencies after which the lowest latency is discarded and measured again."""
+"""The lowest latency is discarded, and measured again, after this many higher mean latencies."""
 
 
 @final

@@ -139,7 +139,7 @@ class MissingAttribute:
 
 
 def nearest_name(name: str, known: Iterable[str]) -> str | None:
-    """Return the known name that is most like an unknown one, or None if none is similar."""
+    """Return the known name that is most like an unknown name, or None if none is similar."""
     # Only needed for errors.
     import difflib
 

@@ -105,7 +105,7 @@ def open_regular(path: str | os.PathLike[str], flags: int, mode: int = 0o666) ->
     Args:
         path: the file, which is not opened if it is a symbolic link.
         flags: the flags of `os.open`.
-        mode: the permissions of a new file, from which the umask is subtracted.
+        mode: the permissions of a new file, before the umask is subtracted.
 
     Raises:
         OSError: the file cannot be opened, or is not a regular file, or is to be written and has several names.

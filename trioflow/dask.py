@@ -132,7 +132,7 @@ class ResultUses:
 
 
 def _find_client(job: AnyJob) -> Any:
-    """Return the client of the cluster on which a job is called, or None if it is not called on a cluster."""
+    """Return the client of the cluster that calls a job, or None if no cluster calls it."""
     if isinstance(job, ProcessJob) and isinstance(executor := find_executor(job), Cluster):
         return executor.client
     return None

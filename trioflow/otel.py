@@ -229,7 +229,7 @@ def remote_context(environment: Mapping[str, str] | None = None) -> otel_context
 
 
 def _observe_budgets(tracing: Tracing | None) -> list[metrics.Observation]:
-    """Return what is left of each budget in the pools of the schedulers that have run."""
+    """Return the rest of each budget in the pools of the schedulers that have run."""
     pools = [] if tracing is None else list(tracing._pools)
     return [metrics.Observation(left, {"budget": name}) for pool in pools for name, left in pool.budgets.items()]
 

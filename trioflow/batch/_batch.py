@@ -56,7 +56,7 @@ def command_lines(template: CommandTemplate, product: SourceProduct, *, tags: bo
 
 
 class BatchPart(Job[None], takes_slot=False):
-    """The job that starts the commands, or the one that reports them. Who looks at the batch cannot cancel it alone."""
+    """The job that starts the commands, or the job that reports them. Who looks at the batch cannot cancel it alone."""
 
     def cancel(self) -> None:
         raise RuntimeError(f"{self.label!r} is a part of the batch: drain the batch, or cancel it")
@@ -219,7 +219,7 @@ class Batch:
         return self.reporter.tally.exit_code or int(self.was_cut_short)
 
     def unique_label(self, line: str) -> str:
-        """Return the label of the next command with this line, by which a journal identifies it."""
+        """Return the label that identifies the next command with this line in a journal."""
         if self.options.journal is None:
             return line
         self._line_counts[line] += 1

@@ -100,7 +100,7 @@ class CommandOutcome:
         """The exit code in a job log.
 
         It is 0 if a signal ended the command, -1 if trioflow ended it, 126 if it could not be started, and 255 if its
-        node was unreachable or lost. If a timeout has only ended what a failed command has left, it is that command's.
+        node was unreachable or lost. If a timeout has only ended processes of a failed command, it is that command's.
         """
         if isinstance(self.error, SshError):
             return KILLED_CODE
@@ -312,7 +312,7 @@ class BatchCommandJob(
 
     @property
     def last_result(self) -> CommandResult | None:
-        """The result of the latest attempt, even a failed one, or None if no process was started."""
+        """The result of the latest attempt, even if it failed, or None if no process was started."""
         return None if self._attempt_job is None else self._attempt_job.last_result
 
     def outcome(self) -> CommandOutcome:

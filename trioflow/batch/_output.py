@@ -276,7 +276,7 @@ class Printer:
     async def print_kept(self, number: int) -> None:
         """Print the kept output of a command that has ended.
 
-        If outputs are printed in order, print all outputs for which all lower numbers have been printed.
+        If outputs are printed in order, print each output whose lower numbers have all been printed.
 
         Raises:
             OSError: a stream cannot be written.

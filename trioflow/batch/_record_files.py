@@ -46,7 +46,7 @@ class RecordFile:
             journal another is using does not reach.
 
     Raises:
-        BatchError: the file cannot be written, or no batch has written what it has.
+        BatchError: the file cannot be written, or no batch has written its contents.
 
     """
 

@@ -73,7 +73,7 @@ class LineFilling:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReadingRules:
-    """The rules by which arguments are read from the sources.
+    """The rules for reading arguments from the sources.
 
     Attributes:
         delimiter: the bytes after each item of a file.

@@ -121,7 +121,7 @@ def reject_unknown_command(group: click.Group, context: click.Context, name: str
 def option_error_text(error: click.NoSuchOption | click.BadParameter, hint: str | None = None) -> str:
     """Return the message of an error about an option, with the one that was meant, as by `-timeout`, or a hint.
 
-    Without a hint about an unknown option, it is what the subcommand has instead.
+    Without a hint about an unknown option, it is the subcommand's own option.
     """
     context = error.ctx
     flags = {flag for one in (context.command.get_params(context) if context else ()) for flag in one.opts}

@@ -48,7 +48,7 @@ Examples:
   trioflow graph flow.py -o flow.png --collapse "*"
 """
 VERY_WIDE: Final = 3
-"""How many times as wide as a readable picture one is whose width is named."""
+"""The width of a picture whose width is named, in widths of a readable picture."""
 
 
 @click.command(name="graph", epilog=GRAPH_EXAMPLES)

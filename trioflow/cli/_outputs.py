@@ -143,7 +143,7 @@ def show_error(error: click.ClickException) -> None:
 
 
 def try_echo(text: str, *, err: bool = False, nl: bool = True) -> bool:
-    """Print text as `echo` does. Report an error other than a closed pipe. Return False if one was reported."""
+    """Print text as `echo` does. Report an error other than a closed pipe. Return False if an error was reported."""
     try:
         echo(text, err=err, nl=nl)
     except OSError as error:

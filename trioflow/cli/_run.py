@@ -232,7 +232,7 @@ def print_end(
 
 
 class RunFiles:
-    """The files that a run writes, and the instruments that record what they need.
+    """The files that a run writes, and the instruments that record their contents.
 
     Args:
         options: the options, which name the files.

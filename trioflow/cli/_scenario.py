@@ -304,7 +304,7 @@ def build_scheduler(path: Path, name: str | None, settings: tuple[str, ...] = ()
         settings: the values of `--set`, which are the arguments of the function.
 
     Raises:
-        ClickException: no scheduler is found, or the file would run one.
+        ClickException: no scheduler is found, or the file would run a scheduler.
         ClickException: the settings do not fit the function.
         ClickException: the user's code raises an exception.
 

@@ -1,4 +1,4 @@
-"""Handling of signals during a run: the first signal ends the run cleanly, a second one exits at once."""
+"""Handling of signals during a run: the first signal ends the run cleanly, a second signal exits at once."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ T = TypeVar("T")
 POLL_SECONDS: Final = 0.5
 """The time between two looks for an answer from another process. A look is one call of `rename`."""
 REPORT_SECONDS: Final = 1.0
-"""The time after which the log names a question that only this program can answer."""
+"""The log names a question that only this program can answer after this time."""
 # In place of the question of a job with `redact=True`.
 SECRET: Final = "a secret"
 NOTHING: Final = object()

@@ -52,7 +52,7 @@ def check_picklable(
         call: the function and its arguments.
         job: the job, for the error message.
         destination: a description of the process that would make the call, for the error message.
-        make_pickler: the pickler class with which the call will be pickled.
+        make_pickler: the pickler class for the call.
 
     Raises:
         TypeError: a part of the call cannot be pickled. The error names the job and the part.

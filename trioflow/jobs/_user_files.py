@@ -38,14 +38,14 @@ MAX_NAMED_FILES: Final = 3
 CLOCK_REALTIME_COARSE: Final = 5
 """The clock of Linux that files get their times from; Python has no name for it."""
 CLOCK_TICK: Final = 10_000_000
-"""The nanoseconds for which that clock may stand still: a file written before an attempt may have the time of it."""
+"""That clock may stand still for these nanoseconds: a file written before an attempt may have the time of it."""
 Snapshot = dict[str, tuple[int, ...]]
 """The entries at and below a path, with the facts that a write changes; of a directory, just that it is there."""
 
 _claimed: Final[weakref.WeakValueDictionary[str, Any]] = weakref.WeakValueDictionary()
 """For each path that a job writes, or that is a journal's, where links lead, the job or the journal's session."""
 _partial_files: Final[weakref.WeakKeyDictionary[Any, dict[str, Snapshot]]] = weakref.WeakKeyDictionary()
-"""For each job, what it has made and set aside in this run, as it was then."""
+"""For each job, the entries that it has made and set aside in this run, as they were then."""
 _taken_over: Final[weakref.WeakKeyDictionary[Any, set[str]]] = weakref.WeakKeyDictionary()
 """For each job, the files that it writes and another job has written before: it changes them in place."""
 
@@ -132,7 +132,7 @@ def set_aside(path: Any, place: str, before: Snapshot, job: Any, began: int, oth
     Args:
         path: the file or directory, as the user has named it.
         place: where links led from there when the job began.
-        before: what there was then.
+        before: the entries there at that time.
         job: the job that has written it.
         began: when the job began, as `_file_time` says; what is older was made by others.
         others: resolved paths of files of other jobs, besides those that `claim` knows.
@@ -269,7 +269,7 @@ def set_aside_older(path: str, content: BinaryIO, owner: object) -> str:
 
 
 def remove_own(path: str) -> None:
-    """Remove what this run has made under a name of its own, including read-only directories. Ignore errors."""
+    """Remove the files that this run has made under its own names, including read-only directories. Ignore errors."""
     if os.path.islink(path) or not os.path.isdir(path):
         with contextlib.suppress(OSError):
             os.unlink(path)

@@ -96,7 +96,7 @@ class FileStamper:
     ) -> str:
         """Rename files that a killed attempt may have half written, unless the job also reads them. Return how.
 
-        A directory that was there before stays as it is, because nothing tells what in it is of that attempt.
+        A directory that was there before stays as it is, because nothing tells its entries of that attempt.
 
         Args:
             job: the job.
@@ -145,7 +145,7 @@ class FileStamper:
     def _tree_entries(self, root: str) -> Iterator[str]:
         """Yield the path below the root, the kind, and the stamp of each entry of a tree, but for the journal's files.
 
-        A link counts by where it leads and by what is there. A directory behind links is entered once: if it has been
+        A link counts by its target and the contents there. A directory behind links is entered once: if it has been
         entered before, as in a loop, the link alone is named.
         """
         entered: set[str] = set()

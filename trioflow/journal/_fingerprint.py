@@ -109,7 +109,7 @@ class FingerprintBuilder:
         """The labels of the first jobs for which this is so."""
 
     def compute(self, job: AbstractJob[Any], work: Work | None, options: OptionRecord) -> str:
-        """Return the fingerprint of a job whose inputs have settled, without what it requires.
+        """Return the fingerprint of a job whose inputs have settled, without its requirements.
 
         Args:
             job: the job.
@@ -375,7 +375,7 @@ def job_path(path: str, fingerprint: str) -> str:
 
 
 def describe_difference(old: str, new: str, job: AbstractJob[Any]) -> str | None:
-    """Describe the change between two fingerprints of a job, but for what it requires. Return None if there is none."""
+    """Describe the change between two fingerprints of a job, except in requirements. Return None if there is none."""
     try:
         old_parts, new_parts = (msgspec.json.decode(text) for text in (old, new))
         old_parts["q"] = new_parts["q"] = None

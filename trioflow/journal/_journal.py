@@ -387,7 +387,7 @@ class JournalSession:
     # ---- what a job requires
 
     def _count_as_run(self, job: AbstractJob[Any], own: str) -> None:
-        """Have what follows a job run again, because the job runs each time, though it was not told to."""
+        """Let the jobs that follow a job run again, because the job runs each time, though it was not told to."""
         self.requirement_forms.add(job, Counted(own, 1, (self.run_number, self._now()), f"{job.label!r} has run since"))
 
     def _path_in_directory(self, path: str, own: str) -> tuple[str, str | None]:
@@ -410,8 +410,8 @@ class JournalSession:
         Args:
             job: the job.
             record: the record.
-            own: the job's fingerprint, without what it requires.
-            required: what its requirements count, or None if they do not.
+            own: the job's fingerprint, without its requirements.
+            required: the count of its requirements, or None if they do not count.
 
         """
         if (changed := describe_difference(record.fingerprint, own, job)) is not None:
@@ -712,7 +712,7 @@ class JournalSession:
         )
 
     def _record_start(self, job: AbstractJob[Any], work: Work, path: str) -> None:
-        """Set aside what a killed attempt has written, then record that the job is about to write files."""
+        """Set aside the files of a killed attempt, then record that the job is about to write files."""
         try:
             previous_stamps = JobFacts.parse(self.store.find_stamps_before_start(path)).stamps
         except DamagedRow:
@@ -763,7 +763,7 @@ class JournalSession:
                 self._prepared[job] = value, self._store_result(running.save, value, in_thread=True)
 
     def _store_result(self, save: Save, value: object, *, in_thread: bool = False) -> StoredResult:
-        """Serialize a result, and write what is large in it.
+        """Serialize a result, and write its large parts.
 
         Raises:
             NotSerializable: the result cannot be stored.

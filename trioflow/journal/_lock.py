@@ -40,7 +40,7 @@ if sys.platform == "win32":
 RELEASE_TIMEOUT: Final = 10.0
 """The maximum time, in seconds, to wait for the locks of a killed run. Its guard usually ends within half a second."""
 LOG_DELAY: Final = 0.5
-"""The time, in seconds, after which such a wait is logged."""
+"""Such a wait is logged after this time, in seconds."""
 SET_LOCK_COMMAND: Final[int | None] = getattr(posix.fcntl, "F_OFD_SETLK", None) if posix.IS_POSIX else None
 GET_LOCK_COMMAND: Final[int] = getattr(posix.fcntl, "F_OFD_GETLK", posix.fcntl.F_GETLK)
 """The fcntl() commands for locks of open file descriptions; None on systems without them, which use POSIX locks."""

@@ -265,7 +265,7 @@ class PublishedQuestion:
 
 
 def hash_of_text(text: str) -> str:
-    """Return the hash by which the files name the path and the fingerprint of a job."""
+    """Return the hash that stands for the path and the fingerprint of a job in the names of files."""
     return digest(text.encode(errors="backslashreplace"))
 
 

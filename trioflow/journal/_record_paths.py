@@ -1,4 +1,4 @@
-"""The paths under which a journal stores jobs: the keys of their records, which must be the same in each run.
+"""The paths of jobs in a journal: the keys of their records, which must be the same in each run.
 
 | the job | its name in the path |
 |---|---|
@@ -212,7 +212,7 @@ def stored_result(
     groups: dict[AbstractJob[Any], dict[str, bool]] = {}
 
     def find_parts(job: AbstractJob[Any]) -> list[AbstractJob[Any]]:
-        """Return the jobs on which the result of a job depends."""
+        """Return the jobs that the result of a job depends on."""
         if not is_scheduler(job):
             inputs = [item for item in _job_queries.inputs_of(job) if not item.forever]
             return [item for item in inputs if any(scheduler is first for scheduler in enclosing_schedulers(item))]
@@ -280,7 +280,7 @@ def used_by_losers(first: AbstractJob[Any]) -> Counter[str]:
 
 
 def budgets_needed_around(first: AbstractJob[Any]) -> Iterator[tuple[AbstractJob[Any], Set[str]]]:
-    """Yield each job in a `First` that needs something, and the names of what is not of a pool in the `First`."""
+    """Yield each job in a `First` that has needs, and the names of its needs from pools outside the `First`."""
     for job in cast(BaseScheduler, first).iterate_jobs():
         inside = {*enclosing_schedulers(job)} - {*enclosing_schedulers(first)}
         theirs = {name for scheduler in inside if scheduler.pool is not None for name in scheduler.pool.budgets}

@@ -41,7 +41,7 @@ SUM_MODULUS: Final = 2**96
 NEVER: Final = (0, 0.0)
 NOTHING_PART: Final = ":0"
 CUT_PART: Final = "cut"
-"""The part `q` of a job that has run without what it requires, which `--only` left out."""
+"""The part `q` of a job that has run without its requirements, which `--only` left out."""
 WITHOUT_WORK: Final = (JobState.SKIPPED, JobState.BLOCKED, JobState.CANCELLED)
 """The states in which a job that has not been looked up may end."""
 ORDER_ONLY_HINT: Final = "if only the order counts: order_only=True"
@@ -82,7 +82,7 @@ class Counted:
         return f"{self.total:x}:{self.number}" if self.number else NOTHING_PART
 
     def add(self, other: Counted, job: AbstractJob[Any] | None = None) -> None:
-        """Add what another job, or a group, counts."""
+        """Add the count of another job, or a group."""
         self._total = (self.total + other.total) % SUM_MODULUS
         self.number += other.number
         self.note_run(other, job)
@@ -119,13 +119,13 @@ class RequirementForms:
         self._known[job] = counted
 
     def pass_on(self, job: AbstractJob[Any]) -> None:
-        """Add a job that does not count, but must not hide a change of what it requires."""
+        """Add a job that does not count, but must not hide a change of its requirements."""
         passed = self._known[job] = Counted()
         passed.add(self.of_requirements(job))
         passed.number = min(passed.number, 1)
 
     def set_ran(self, job: AbstractJob[Any], ran: RunTime) -> None:
-        """Note that a job has done its work, so that what follows it runs again."""
+        """Note that a job has done its work, so that the jobs after it run again."""
         if (known := self._known.get(job)) is not None:
             known.ran = ran
 
@@ -198,7 +198,7 @@ class RequirementForms:
         return self._join(required, outer, restored) if required else outer
 
     def _of_surroundings(self, scheduler: BaseScheduler) -> Counted:
-        """Return what the requirements of a scheduler, and of those around it, count."""
+        """Return the count of the requirements of a scheduler and the schedulers around it."""
         outer = NOTHING
         for level in reversed([scheduler, *enclosing_schedulers(scheduler)]):
             outer = self._around[level] = self._join(counted_requirements(level), outer)
@@ -221,12 +221,12 @@ class RequirementForms:
     def describe_change(
         self, job: AbstractJob[Any], old_part: str | None, required: Counted, ran: RunTime
     ) -> str | None:
-        """Return the first change that makes a job run again, in what it requires, or None if there is none.
+        """Return the first change in a job's requirements that makes it run again, or None if there is none.
 
         Args:
             job: the job.
             old_part: the part `q` of its record, or None if it has none, because another program wrote it.
-            required: what its requirements count now.
+            required: the present count of its requirements.
             ran: when it last ran.
 
         """

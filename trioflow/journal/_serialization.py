@@ -46,7 +46,7 @@ else:
 
 IS_INSTALLED: Final = msgspec is not None  # pyright: ignore[reportUnnecessaryComparison]
 MAX_TEXT_LENGTH: Final = 40
-"""The maximum length, in characters, of a text by which values are compared. A longer text is replaced by its hash."""
+"""The maximum length, in characters, of a text that is compared. A longer text is replaced by its hash."""
 TYPE_KEY: Final = "$"
 """The key that marks a JSON object as a value of a type that JSON does not have."""
 MSGSPEC_CONVERTED_TYPES: Final[dict[str, type[Any]]] = {
@@ -85,7 +85,7 @@ class NotSerializable(Exception):
         self._redacted: Final = reason if quoted is None else f"{reason} {type_name(type(quoted))}"
 
     def shown(self, redact: bool) -> str:
-        """Return the message; for a redacted job, only the type of what it quotes."""
+        """Return the message; for a redacted job, only the type of the quoted value."""
         return self._redacted if redact else str(self)
 
 

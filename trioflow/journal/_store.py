@@ -55,7 +55,7 @@ in the table `results`, so that reading the records of all jobs takes little mem
 MAX_RESULT: Final = 10**9 - 1000
 """The maximum length of any result, and of an output of a command, in bytes."""
 CHUNK_SIZE: Final = 1 << 20
-"""The size, in bytes, of the pieces in which large results are written and read."""
+"""Large results are written and read in pieces of this size, in bytes."""
 MIN_UNUSED_PAGES: Final = 64
 UNUSED_SHARE: Final = 0.25
 """A journal of which at least this many pages (of 4 KiB) and this share are unused is rewritten at the end of a run, so
@@ -299,7 +299,7 @@ class JournalStore:
         """Check that no run has started since the journal was opened to be read without locks.
 
         Raises:
-            ReadDisturbed: a run has started. What was read may be wrong.
+            ReadDisturbed: a run has started. The values read may be wrong.
 
         """
         if self._state_before_read is None:

@@ -49,7 +49,7 @@ STALL_TIMEOUT: Final = 1e18
 @final
 @dataclass(frozen=True, eq=False)
 class Simulation:
-    """The predicted run of a scenario in which each job takes its expected duration."""
+    """The predicted run of a scenario: each job takes its expected duration."""
 
     makespan: float
     """The seconds from the start of the run to its end. It usually ends with the last job that is not a forever job."""
@@ -138,7 +138,7 @@ def simulate(
 
 
 def run_scenario_copy(copy: ScenarioCopy, trace: Trace) -> RunWatch:
-    """Run the copy of a scenario on a virtual clock, and return what was seen of the run.
+    """Run the copy of a scenario on a virtual clock, and return the observed run.
 
     Raises:
         ValueError: the run would never end.
@@ -167,7 +167,7 @@ class RunWatch(Instrument):
 
     Attributes:
         stall_reason: why the run stalled, or "" if it did not.
-        ended_at: the virtual time at which the run ended, in seconds from its start.
+        ended_at: the virtual time of the run's end, in seconds from its start.
         clean_up_copies: the copies of the jobs that started as clean-up jobs, which take no slots.
 
     """

@@ -140,7 +140,7 @@ class Shrinker:
 @final
 @dataclass(frozen=True, slots=True)
 class Exploration:
-    """The summary of an exploration in which no invariant was violated.
+    """The summary of an exploration that violated no invariant.
 
     Attributes:
         runs: the number of runs.
@@ -188,7 +188,7 @@ def explore(
     faults: Collection[str] = FAULTS,
     backends: Collection[str] = BACKENDS,
 ) -> Exploration:
-    """Run a scenario many times on virtual time, with varying orders and faults, and report what breaks it.
+    """Run a scenario many times on virtual time, with varying orders and faults, and report the run that breaks it.
 
     The first runs are plain. In the others, tasks resume in other orders. Jobs take longer, fail, time out, or are
     cancelled at any of their waits. The run is interrupted, or the program is killed and started again with its

@@ -1,4 +1,4 @@
-"""Plans of runs: the changes by which a run differs from the plain run, their notation, the plans to try, and outcomes.
+"""Plans of runs: the differences between a run and the plain run, their notation, the plans to try, and outcomes.
 
 A plan consists of a backend and the changes to one run. A broken run can be repeated from the text of its plan, such as
 ``trio late@1:a=3 fail@0:b``. Places are numbered within each job: 0 is its beginning, 1 its first wait, and "end" is
@@ -50,7 +50,7 @@ FAULT_OF_KIND: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """A change by which a run differs from the plain run.
+    """A difference between a run and the plain run.
 
     Attributes:
         kind: a key of `FAULT_OF_KIND`.

@@ -33,7 +33,7 @@ from ._fault_plans import END_PLACE, SHORT_DELAY, EndlessRun, RunOutcome, Steppe
 from ._task_order import TaskOrder, timers_before
 
 STALL_LIMIT: Final = 1e9
-"""The virtual time, in seconds, at which a run counts as stalled. The clock reaches it only without other timers."""
+"""A run counts as stalled at this virtual time, in seconds. The clock reaches it only without other timers."""
 MAX_WAITS_AFTER_GIVING_UP: Final = 1_000
 """The maximum number of waits in the last round of a run that was given up. Each further wait raises `EndlessRun`."""
 PLAIN_ROUND_WAITS: Final = 100_000
@@ -53,7 +53,7 @@ class Story:
 
     Args:
         outcome: the outcome of the run, which gets the lines.
-        stepped_jobs: the jobs of the run, to which others are added.
+        stepped_jobs: the jobs of the run; others are added.
 
     """
 

@@ -1,4 +1,4 @@
-"""Control over the order in which ready tasks resume in an iteration of the event loop, on both backends.
+"""Control over the order of resumed tasks in an iteration of the event loop, on both backends.
 
 trio promises no order. With a private option, which Hypothesis uses to make runs of trio repeatable, trio sorts its
 ready tasks in each iteration, and shuffles them with a replaceable random generator. asyncio promises to call callbacks
@@ -27,7 +27,7 @@ FIRST_TASK_NAME: Final = "trioflow explore: from outside"
 
 
 class TaskOrder:
-    """The order in which tasks resume in each iteration of one run.
+    """The order of resumed tasks in each iteration of one run.
 
     Args:
         changes: the changes of the order in a plan.

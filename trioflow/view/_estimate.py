@@ -166,7 +166,7 @@ Demand = tuple[ResourceView, dict[AnyJob, float]]
 
 
 def _demands(groups: list[BaseScheduler], jobs: Iterable[AnyJob]) -> dict[BaseScheduler, list[Demand]]:
-    """Return what jobs need of the resources in the pool of each scheduler."""
+    """Return the needs of jobs for the resources in the pool of each scheduler."""
     demands: dict[BaseScheduler, list[Demand]] = {}
     scopes: dict[BaseScheduler | None, dict[str, dict[AnyJob, float]]] = {}
     for group in groups:

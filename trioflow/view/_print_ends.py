@@ -1,4 +1,4 @@
-"""The end of what each job has printed, for pages, where the standard streams are those of a monitor."""
+"""The end of each job's output, for pages, where the standard streams are those of a monitor."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ MAX_LENGTH: Final = 4000
 MAX_JOBS: Final = 10_000
 """The number of jobs whose ends are kept: the last jobs that have begun to print."""
 _ends: Final[weakref.WeakKeyDictionary[AnyJob, list[Any]]] = weakref.WeakKeyDictionary()
-"""The attempt in which a job has printed last, and what it has printed, up to twice the end that is shown."""
+"""The last attempt of a job that has printed, and its output, up to twice the end that is shown."""
 # Reentrant, because a signal handler may print while its thread holds the lock.
 _lock: Final = threading.RLock()
 
 
 def keep_end(job: AnyJob | None, text: str) -> None:
-    """Keep the end of what a job prints; a line stands between two attempts. Any thread may call this."""
+    """Keep the end of a job's output; a line stands between two attempts. Any thread may call this."""
     if job is None or not text:
         return
     with _lock:
@@ -37,6 +37,6 @@ def keep_end(job: AnyJob | None, text: str) -> None:
 
 
 def end_of_prints(job: AnyJob) -> str:
-    """Return the end of what a job has printed, or "" if no monitor has seen it, or for a job with `redact=True`."""
+    """Return the end of a job's output, or "" if no monitor has seen it, or for a job with `redact=True`."""
     text: str = _ends.get(job, ["", ""])[1]
     return text[-MAX_LENGTH:]

@@ -120,7 +120,7 @@ def save_trace(trace: Trace, suffix: str, path: str | os.PathLike[str]) -> None:
 def listing(
     scheduler: BaseScheduler, *, details: bool = False, silence_done_jobs: bool = False, legend: bool = False
 ) -> str:
-    """Return what `Scheduler.list` prints, with Unicode symbols and without a final newline.
+    """Return the output of `Scheduler.list`, with Unicode symbols and without a final newline.
 
     Args:
         scheduler: the scheduler.

@@ -106,7 +106,7 @@ STATE_COUNT_ORDER: Final = (
     MOVED_ON,
     *(state for state in STATE_PRECEDENCE if state not in (JobState.SUCCEEDED, MOVED_ON)),
 )
-"""The order in which views list the numbers of jobs: SUCCEEDED and MOVED_ON, then the other states by precedence."""
+"""The order of the numbers of jobs in views: SUCCEEDED and MOVED_ON, then the other states by precedence."""
 NEVER_STARTED_STATES: Final = (
     JobState.BLOCKED, JobState.SKIPPED, JobState.CANCELLED, JobState.SCHEDULED, JobState.IDLE,
 )  # fmt: skip

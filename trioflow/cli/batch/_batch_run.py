@@ -32,7 +32,7 @@ MIN_COMMAND_LENGTH: Final = 20
 MAX_SHOWN_KINDS: Final = 10
 SIGPIPE_EXIT_CODE: Final = 141
 MAX_LINE_SIZE: Final = 120_000
-"""The size, in bytes, up to which `-X` fills a line. Linux takes an argument, such as a shell's line, of 131,071."""
+"""`-X` fills a line up to this size, in bytes. Linux takes an argument, such as a shell's line, of 131,071."""
 
 
 def run(options: Options) -> int:
@@ -86,7 +86,7 @@ def show_notice(directory: OutputDirectory | None) -> None:
 
 
 def open_records(options: Options) -> tuple[list[Record], OutputDirectory | None]:
-    """Open the records of a batch, and return the one among them, if any, that is a directory of outputs."""
+    """Open the records of a batch, and return the directory of outputs among them, if any."""
     if options.joblog is None and options.results is None:
         return [], None
     # Imported here, because few batches need it.

@@ -55,7 +55,7 @@ class Sequence:
             self.scheduler.update(sequences_or_jobs)
 
     def requires(self, *requirements: Any) -> None:
-        """Add requirements to the first job, if there is one.
+        """Add requirements to the first job, if any.
 
         Raises:
             TypeError: a requirement is neither a job nor a Sequence.

@@ -143,7 +143,7 @@ class Scheduler(asynciojobs.PureScheduler):
         Args:
             timeout: the time limit for the run in seconds, or None for the scheduler's own `timeout`.
             jobs_window: the maximum number of jobs that run at once, or None for the scheduler's own `jobs_window`.
-            loop: the asyncio event loop to run in, or None for a new one. If it is already running, as in a notebook, a
+            loop: the asyncio event loop to run in, or None for a new loop. If it already runs, as in a notebook, a
                 new one is used.
             backend: "asyncio", or "trio" for jobs that are written for trio.
             instruments: instruments of the run.

@@ -315,7 +315,7 @@ class Batch(Instrument):
         """Wait until all jobs have ended, and return whether they ended without being terminated.
 
         Args:
-            seconds: the time limit after which the jobs are terminated, or None for no limit.
+            seconds: the time limit of the jobs, which are terminated at its end, or None for no limit.
 
         """
         self.post(self._start_joining)

@@ -304,7 +304,7 @@ def propagated_variables(get_command_variable: Callable[[str], str | None]) -> M
 
     Args:
         get_command_variable: a function that returns the value of a variable in the command's `env=`, or None if the
-            variable is not there. A value that equals the one in this program's environment does not count as set by
+            variable is not there. A value that is the same in this program's environment does not count as set by
             the user.
 
     """
@@ -385,7 +385,7 @@ def check_line(parts: Sequence[Any], names: Sequence[str], subject: str) -> None
 
     Args:
         parts: the parts of the line, with jobs and placeholders for values that are not known yet.
-        names: what errors call the values.
+        names: the names of the values in errors.
         subject: the name of the job, for errors.
 
     Raises:

@@ -329,7 +329,7 @@ def make_line_sinks(
     Args:
         name: "stdout" or "stderr".
         on_line: a function to call with each line, or None.
-        tag: a function that returns the prefix with which each line is printed, or None to print nothing.
+        tag: a function that returns the prefix of each printed line, or None to print nothing.
 
     """
     sinks: list[OutputSink] = [] if on_line is None else [LineSink(on_line)]

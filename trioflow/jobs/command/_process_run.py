@@ -110,7 +110,7 @@ class ProcessRun:
     # ---- starting the process
 
     async def _prepare_command(self) -> None:
-        """Do what must be done before the start, large or numerous files in a thread."""
+        """Prepare the start, large or numerous files in a thread."""
         job = self._job
         *arguments, stdin = arguments_of(job)
         self._command = _argv.fill_arguments(arguments, job)

@@ -132,7 +132,7 @@ class ProgramService(Service[Any], keeps_time=True):
 
     @abstractmethod
     def _output_paths(self) -> Sequence[Any]:
-        """Return the paths of the files to which the output of this attempt goes."""
+        """Return the paths of the files that get the output of this attempt."""
 
     async def _run(self, task_status: anyio.abc.TaskStatus[None]) -> None:
         """Run the program, and call `task_status.started()` when it is ready. The program must not end by itself.
@@ -242,7 +242,7 @@ class CommandService(ProgramService):
 
     Args:
         command: the program and its arguments, as for a `CommandJob`. Jobs among them are replaced by their results.
-        ready: the condition under which the program is ready. With `PortOpen(5432)`, the program must accept
+        ready: the sign of the program's readiness. With `PortOpen(5432)`, the program must accept
             connections on this port. With `OutputLine("ready to accept")`, it must write a line with this text. With
             `CommandSucceeds(["pg_isready"])`, this command must succeed. With a `pathlib.Path`, this file must be
             created, or this socket must accept connections. The result of the service is the number of the port, the

@@ -59,7 +59,7 @@ class Readiness(ABC):
 
         Args:
             run: the run.
-            output_files: the files to which the output goes, with their sizes before the service started.
+            output_files: the files that get the output, with their sizes before the service started.
 
         """
 

@@ -123,7 +123,7 @@ class SpawnQueue:
 
 
 def has_spare_descriptors() -> bool:
-    """Return whether `SPARE_DESCRIPTORS` descriptors are free, judging only by the lowest free one."""
+    """Return whether `SPARE_DESCRIPTORS` descriptors are free, judging only by the lowest free descriptor."""
     try:
         lowest_free_descriptor = os.dup(0)
     except OSError as error:

@@ -197,7 +197,7 @@ def captured_tail(result: CommandResult, stream: Literal["stdout", "stderr"]) ->
 
 
 def with_output(error: JobTimeout, result: CommandResult, stderr: bytes | None = None) -> None:
-    """Add to the timeout of a command what it had written, unless the job is redacted.
+    """Add the output of a command to its timeout, unless the job is redacted.
 
     Args:
         error: the timeout.

@@ -23,7 +23,7 @@ from typing import Final
 
 VALUE: Final = "\0"
 PLAIN: Final = "\1"
-"""The marks of values: of any value, and of one without special characters."""
+"""The marks of values: of any value, and of a value without special characters."""
 MANY: Final = "\0\2"
 NUMBER: Final = f"{PLAIN}0"
 """The marks of arguments with blanks between them, which may be several words, and of a natural number."""
@@ -228,7 +228,7 @@ class _Reader:
         _check_command(words, self._number, self._is_fed)
 
     def _read_word(self) -> str:
-        """Read a word, of which there is at least one character, and return it without its quotes."""
+        """Read a word of at least one character, and return it without its quotes."""
         word, start = "", self.position
         if self._line.startswith("#", start):
             raise _Unknown("beside a #")
@@ -264,7 +264,7 @@ class _Reader:
         return word
 
     def _read_quoted(self) -> str:
-        """Read what double quotes have opened, and return it."""
+        """Read the text in double quotes, and return it."""
         text = ""
         while found := _QUOTED_PIECE.match(self._line, self.position):
             if found.lastgroup == "mark":
@@ -286,7 +286,7 @@ class _Reader:
         return text
 
     def _expansion(self, text: str, mark: str) -> str:
-        """Return what stands for a variable, and for one that is always a number, a number."""
+        """Return the mark of a variable, and for a variable that is always a number, a number."""
         if not text.endswith("}") and (found := _ZSH_OPERATOR.match(self._line, self.position)) is not None:
             name = "in a line with a subscript" if found[1] else "in a line with a modifier of zsh"
             raise _Unknown(name, "write ${x} in place of $x", changes_value=found[0][-1] in (VALUE, PLAIN))
@@ -303,13 +303,13 @@ class _Reader:
             raise _Unknown(name, f"put a blank before {following[0]}", changes_value=True)
 
     def _check_name(self) -> None:
-        """Check that what stands here, if it is a value, is not read as a part of a name before it."""
+        """Check that a value that stands here is not read as a part of a name before it."""
         is_value = self._line[self.position :][:1] in (VALUE, PLAIN)
         if is_value and re.search(r"\$(?:\w+|[@*#?$!-]):?\Z", self._line[: self.position], re.ASCII):
             raise _Unknown("after the name of a variable", "write ${x} in place of $x", changes_value=True)
 
     def _refuse(self) -> None:
-        """Raise the error for what no pattern knows."""
+        """Raise the error for a text that no pattern knows."""
         found = _OPENER.match(self._line, self.position)
         opener = "" if found is None else found[0]
         after = self._line[self.position + len(opener) :][:1]
@@ -332,7 +332,7 @@ BUILTINS: Final = frozenset(
     zparseopts zregexparse zstyle
     """.split()  # noqa: SIM905 - eighty lines otherwise
 )
-"""The builtins and reserved words of shells. What has another name is a program or a function of the line."""
+"""The builtins and reserved words of shells. Any other name is a program or a function of the line."""
 _NAME: Final = re.compile(
     r"(?!-)(?:[-\w.:@%+,~ ]*|(?=[^/\5]*(?:[0-9]|\w[-.]|[-.]\w))[-\w.:@%+,~ \0\1]*)|\[\[?"
     r"|[-\w.:@%+,~ \0\1\4]*/[-\w./:@%+,~*? \0-\2\4]*"

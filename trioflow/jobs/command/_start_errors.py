@@ -1,4 +1,4 @@
-"""The reasons for which a command cannot be started, each with its remedy.
+"""The reasons why a command cannot be started, each with its remedy.
 
 An error of a redacted job names neither programs nor files nor variables. So each function here gets `show`, which
 returns the text that an error may show: `show("'/opt/tool'", "the program")` is "the program" for a redacted job.

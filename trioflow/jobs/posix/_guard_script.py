@@ -22,7 +22,7 @@ MAX_SCANS = 50  # the maximum number of scans in `find_marked_pids`, in case new
 
 
 def find_marked_pids(mark: bytes) -> list[int]:
-    """Return the pids of this user's processes, except the calling one, with `mark` in their environment.
+    """Return the pids of this user's other processes with `mark` in their environment.
 
     A process that becomes a daemon forks and exits twice. It may exit before it is scanned, and its child may have
     started after the processes were listed. So the scan is repeated for new processes until there are none, and for

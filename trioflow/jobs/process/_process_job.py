@@ -208,7 +208,7 @@ class ProcessJob(
         return self._processes
 
     def status_text(self) -> str:
-        """Return what makes the call, if that is not a worker process on this machine: it may have lost the call."""
+        """Name the executor of the call, if that is no worker process on this machine: it may have lost the call."""
         executor = find_executor(self)
         return "" if executor is None else f"called by {type(executor).__name__}"
 

@@ -185,7 +185,7 @@ def send_message(stream: BinaryIO, is_answer: bool, message: bytes) -> None:
 
 
 def write_all(stream: BinaryIO, data: bytes | memoryview) -> None:
-    """Write all data to a raw stream, of which each write takes a part: at most 2 GiB on Linux."""
+    """Write all data to a raw stream. Each write takes a part, at most 2 GiB on Linux."""
     view = memoryview(data)
     while view:
         view = view[stream.write(view) :]

@@ -30,10 +30,10 @@ RUN_DURING_IMPORT_MESSAGE: Final = (
 
 
 REPORT_SECONDS: Final = 10.0
-"""The time in seconds after which a run reports that workers are still importing the program. `explain` and the views
+"""A run reports after this time, in seconds, that workers are still importing the program. `explain` and the views
 say so at once; a line in the log for each program that imports pandas would be too much."""
 START_TIMEOUT: Final = 600.0
-"""The time in seconds in which a worker must have imported the program. It is for one that hangs: with a cold cache and
+"""A worker must have imported the program within this time, in seconds. It is for one that hangs: with a cold cache and
 a file system on a network, imports of several minutes are no fault."""
 EXIT_TIMEOUT: Final = 5.0
 """The time in seconds that a worker has to exit after its socket was closed, before it is killed."""
@@ -61,7 +61,7 @@ class WorkerProcess:
     Attributes:
         nice: the number that was added to this program's niceness for the worker.
         reload_count: how many times mended code was taken before the worker imported the program.
-        problem: the error because of which it cannot be used, or None if there is none.
+        problem: the error that keeps it from use, or None if there is none.
 
     """
 
@@ -355,7 +355,7 @@ def _worker_command() -> Sequence[str | bytes]:
     Python caches the bytecode of a module, but not of a script. A module is also found in a zip.
 
     Raises:
-        RuntimeError: this program is no Python, and has not named one.
+        RuntimeError: this program is no Python, and has not named a Python.
 
     """
     executable: str | bytes | None = multiprocessing.spawn.get_executable()

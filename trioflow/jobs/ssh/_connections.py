@@ -181,7 +181,7 @@ class Connection:
 
     @property
     def socket(self) -> str:
-        """The path of the socket by which sessions share the connection."""
+        """The path of the socket: sessions share the connection through it."""
         return os.path.join(self._connections.directory, str(self._number))
 
     def is_open(self) -> bool:

@@ -106,7 +106,7 @@ class SshNode:
 @final
 @dataclass(frozen=True, slots=True)
 class LocalNode:
-    r"""This machine, as a node on which an `SshJob` runs its steps without ssh.
+    r"""This machine as a node: an `SshJob` runs its steps here, without ssh.
 
     Use it to try a scenario for nodes on this machine.
 

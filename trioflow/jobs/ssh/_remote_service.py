@@ -34,7 +34,7 @@ class SshService(ProgramService):
         node: an `SshNode`, the name of a node, or `LocalNode()` for this machine.
         command: a string or a t-string for the node's shell, a tuple of a program and its arguments, a `Script`, or a
             `ScriptText`, as for an `SshJob`.
-        ready: the line of output by which the program shows that it is ready, such as `OutputLine("listening on")`. It
+        ready: the line of output that shows that the program is ready, such as `OutputLine("listening on")`. It
             is the result of the service.
         stdout: the destination of standard output, as for an `SshJob`. If `stdout` is None, and `stderr` is None,
             `PIPE` or `STDOUT`, the lines of both streams are printed to this program's standard error as they arrive.
@@ -104,7 +104,7 @@ class SshService(ProgramService):
 
     @property
     def node(self) -> Node:
-        """The node on which the program runs."""
+        """The node that runs the program."""
         return self._job.node
 
     def _skip_reason(self) -> str:

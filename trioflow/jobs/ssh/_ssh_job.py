@@ -190,7 +190,7 @@ class SshJob(abc.JobKind[Any], box=abc.BoxStyle("ssh", "cylinder", ("[(", ")]"))
 
     @property
     def node(self) -> Node:
-        """The node on which the job runs."""
+        """The node that runs the job."""
         return self._node
 
     @property

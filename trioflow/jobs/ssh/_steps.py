@@ -332,7 +332,7 @@ class PlaceholderValues:
         """Split the texts of a line at their placeholders.
 
         Returns:
-            The parts of the line, with the values at the odd places, and what errors call these values.
+            The parts of the line, with the values at the odd places, and the names of these values in errors.
 
         """
         split_parts, names = list[Any](), list[str]()

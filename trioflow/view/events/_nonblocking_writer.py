@@ -32,7 +32,7 @@ from ... import _posix as posix
 MAX_BUFFERED_BYTES: Final = 1 << 20
 """The maximum number of bytes buffered for a slow reader. Further lines are dropped."""
 FLUSH_BYTES: Final = 1 << 15
-"""The number of newly buffered bytes after which the thread of the run tries to write."""
+"""The thread of the run tries to write after this many newly buffered bytes."""
 DROPS_PER_POLL: Final = 64
 """The number of lines to drop before polling the reader again, because a poll takes as long as handling a line."""
 WRITE_DELAY: Final = 0.05

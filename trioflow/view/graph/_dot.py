@@ -98,7 +98,7 @@ class Statement:
     tooltip: str = ""
 
     def check(self) -> None:
-        """Check that a statement from the file of a stranger says nothing but what a drawing says.
+        """Check that a statement from the file of a stranger says only things that a drawing says.
 
         Raises:
             ValueError: it says something else.

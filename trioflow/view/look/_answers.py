@@ -59,7 +59,7 @@ CLIENT_THREAD: Final = "trioflow look, client"
 
 
 def socket_address(pid: int) -> str:
-    """Return the address of the socket on which a process answers."""
+    """Return the address of the socket where a process answers."""
     name = f"trioflow-look-{pid}"
     if sys.platform == "linux":
         return f"\0{name}"
@@ -355,7 +355,7 @@ is_ending = False
 
 
 def _tell_changes(request: Record) -> Record:
-    """Return what has changed in a run since the last answer. Wait for changes, but for the first answer.
+    """Return the changes in a run since the last answer. Wait for changes, but for the first answer.
 
     Raises:
         ValueError: there is not one such run.

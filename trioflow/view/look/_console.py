@@ -199,7 +199,7 @@ def head(tally: Tally, asking: int = 0) -> Record:
 
 
 def console(run: WatchedRun, problem: str, has_ended: bool) -> Record:
-    """Return what the page shows of the run so far, but for its graph."""
+    """Return the facts that the page shows about the run so far, but for its graph."""
     answer, now = run.answer, run.answer["now"]
     tally, counted, failed_groups = run.counted()
     root = next((facts.span for facts in run.runs.values() if facts.span.parent is None), None)
@@ -308,7 +308,7 @@ def stopwatch_text(seconds: float) -> str:
 
 
 def describe_job(run: WatchedRun, key: int, told: Record) -> Record:
-    """Return what the page shows of one job.
+    """Return the facts that the page shows about a job.
 
     Args:
         run: the run.

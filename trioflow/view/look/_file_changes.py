@@ -94,7 +94,7 @@ class Source:
 
 
 class FileChange:
-    """What has changed in a file.
+    """The changes in a file.
 
     Args:
         file: the name of the file.

@@ -41,7 +41,7 @@ PLAN_PAUSE_FACTOR: Final = 50
 RETRY_INTERVAL: Final = 0.5
 """How long, in seconds, to wait before the next question to a program that has not answered."""
 ANYWHERE: Final = Path(os.devnull)
-"""The directory of a saved report, in which no file is: links to files are absolute."""
+"""The directory of a saved report that contains no file: links to files are absolute."""
 MAX_NEWS: Final = 8
 """How many lines of the log the page shows at once."""
 GONE: Final = "The program was killed, or has ended without a word."
@@ -74,7 +74,7 @@ class Page:
         _report.require_jinja()
 
     def ask(self) -> None:
-        """Ask the program what has changed. It answers when something has, or after a second.
+        """Ask the program for changes. It answers when something has, or after a second.
 
         Raises:
             NoAnswer: it does not answer.
@@ -161,7 +161,7 @@ class Page:
         }
 
     def job(self, seen: str, key: int) -> Record:
-        """Return what there is to say of one job that the page has shown."""
+        """Return the facts about a job that the page has shown."""
         told: Record = {}
         with self._lock:
             if seen != self._run.answer["seen"] or key not in self._run.jobs:
@@ -181,7 +181,7 @@ class Page:
             return _job_search.find_jobs(self._run, self.picture, which, words)
 
     def log(self, words: str) -> Record:
-        """Return what has happened in the run."""
+        """Return the log of the run."""
         with self._lock:
             return _run_log.log(self._run, words)
 
@@ -206,7 +206,7 @@ class Page:
         return _report.report_html(record, folder, lacks=lacks)
 
     def files(self) -> set[str]:
-        """Return the paths of the files to which the page has links."""
+        """Return the paths of the files that the page links to."""
         with self._lock:
             commands = [facts.command for _, facts in self._run.jobs.values()]
         return {path for command in commands if command is not None for _, path in command.files}
@@ -225,7 +225,7 @@ class Page:
 
 
 class TracePage(Page):
-    """The page of a run that has ended, of which there is a trace."""
+    """The page of a run that has ended and has a trace."""
 
     def __init__(self, record: TraceRecord) -> None:
         super().__init__(0, None)
@@ -395,7 +395,7 @@ class PageHandler(BaseHTTPRequestHandler):
             self._refuse()
 
     def _requested_name(self) -> str:
-        """Return what follows the token in the address.
+        """Return the part of the address after the token.
 
         Raises:
             LookupError: the token or the host is wrong.

@@ -192,7 +192,7 @@ class Picture:
         return ([], "") if place is None else (plan.jobs[place], plan.titles[place])
 
     def states(self, run: WatchedRun) -> dict[str, list[Any]]:
-        """Return what each box and frame shows.
+        """Return the look of each box and frame.
 
         That is its class, its tooltip, the job that a click on it chooses, and, if it has a label and may have several
         jobs, how many of them have settled, and the class and the number of those in each state.

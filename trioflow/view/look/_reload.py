@@ -70,7 +70,7 @@ def reload(by: str = "") -> str:
 
 
 def _take_changes() -> tuple[str, str]:
-    """Take all changes, or none. Return what was done, and what stays as it was."""
+    """Take all changes, or none. Return the changes made, and the parts that stay as they were."""
     loaded, known = _loaded_files.loaded, {*_loaded_files.loaded}
     if not known:
         raise RuntimeError(NOTHING_KNOWN)

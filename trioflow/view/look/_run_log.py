@@ -34,7 +34,7 @@ class Line(NamedTuple):
 
 
 def log(run: WatchedRun, words: str, count: int = MAX_LINES) -> Record:
-    """Return the newest lines in which all words stand, as data, and how many there are.
+    """Return the newest lines that contain all words, as data, and how many there are.
 
     A line of several jobs has a list of their keys.
 

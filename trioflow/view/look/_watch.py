@@ -95,7 +95,7 @@ class Watch:
             stop_collecting(scheduler, dropped)
 
     def answer(self) -> Record:
-        """Return what has changed since the last answer."""
+        """Return the changes since the last answer."""
         view = current_run(self._scheduler)
         self._view = self._view if view is None else view
         found_dropped = [(dropped, job) for dropped in self._dropped.values() for job in dropped.copy()]

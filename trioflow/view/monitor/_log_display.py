@@ -54,7 +54,7 @@ class LogDisplay(Display):
         symbols: the symbols that the stream can show.
         has_colors: whether to color the outcomes of the jobs, and the verdict.
         get_tag: a function that returns the tag before each line of a job, or None for no tags.
-        fold: what folds the lines of each job, or None to leave them as they are.
+        fold: folds the lines of each job, or None to leave them as they are.
 
     """
 

@@ -86,7 +86,7 @@ class StreamProxy(io.TextIOBase):
 
 
 def is_terminal(stream: TextIO | None) -> bool:
-    """Return whether a stream is a terminal on which no monitor is drawing."""
+    """Return whether a stream is a terminal where no monitor is drawing."""
     if stream is None or isinstance(stream, StreamProxy):
         return False
     with contextlib.suppress(Exception):
@@ -409,7 +409,7 @@ class LogOutput(OutputBuffer):
             self.replace_stream(name)
 
     def finish(self, job: AnyJob) -> None:
-        """Write what is left of a job that has ended."""
+        """Write the rest of the output of a job that has ended."""
         self.finish_partial_lines(job)
         self._write_buffered_lines()
 
@@ -427,7 +427,7 @@ class LogOutput(OutputBuffer):
 
 
 class PassedOutput(LogOutput):
-    """An output that passes on what jobs print as it comes, and keeps the end of it."""
+    """An output that passes on the output of jobs as it comes, and keeps the end of it."""
 
     def write(self, text: str) -> None:
         """Write `text` to the real stream at once, because it may be a prompt."""
@@ -462,7 +462,7 @@ class FoldedOutput(LogOutput):
                 self._release(job)
 
     def finish_partial_lines(self, job: Any = None) -> None:
-        """Add what is held of a job that has ended, or of all jobs if `job` is None."""
+        """Add the held output of a job that has ended, or of all jobs if `job` is None."""
         with self._lock:
             super().finish_partial_lines(job)
             for ended in list(self._held) if job is None else [job]:
@@ -480,7 +480,7 @@ class FoldedOutput(LogOutput):
 READ_SIZE: Final = 1 << 16
 """The maximum number of bytes to read at once, which is the default capacity of a pipe."""
 PROMPT_DELAY: Final = 1.0
-"""Seconds after which an incomplete line is shown, if its job is unknown. Such a line may be a prompt."""
+"""An incomplete line of an unknown job is shown after this time, in seconds. Such a line may be a prompt."""
 
 
 class CapturePipe:
@@ -527,7 +527,7 @@ class FdCapture:
     """The pipes that capture output for one display, and the thread that reads them.
 
     Args:
-        buffer: the buffer to which the lines are added.
+        buffer: the buffer that gets the lines.
         terminal: a descriptor of the terminal or, if the lines of a log are tagged, of the real standard stream. The
             capture duplicates it; the caller still owns the original.
         encoding: the encoding of the terminal.

@@ -76,7 +76,7 @@ class Ticker(threading.Thread):
     Args:
         callback: the function to call. It must not raise.
         interval: the minimum number of seconds between two calls of the function.
-        idle_interval: the number of seconds after which the function is called even if `wake` is not.
+        idle_interval: the function is called after this many seconds even if `wake` is not.
 
     """
 

@@ -115,7 +115,7 @@ class CriticalPathChange:
 
     @property
     def added_seconds(self) -> float:
-        """The seconds by which this part made the second run longer. Negative if it made the run shorter."""
+        """How many seconds longer this part made the second run. Negative if it made the run shorter."""
         return (self.seconds_after or 0.0) - (self.seconds_before or 0.0)
 
     @property
@@ -137,7 +137,7 @@ class Comparison:
 
     @property
     def added_seconds(self) -> float:
-        """The seconds by which the second run took longer than the first. Negative if it was faster."""
+        """How many seconds longer than the first the second run took. Negative if it was faster."""
         return self.second_run.seconds - self.first_run.seconds
 
     @property

@@ -73,7 +73,7 @@ class Span:
     forever: bool
     """Whether the job is a forever job, which takes no slot."""
     scheduled_at: float | None
-    """The time from which the job could start, because it had been added and all its requirements had settled."""
+    """The earliest time when the job could start, because it had been added and all its requirements had settled."""
     started_at: float | None
     """The time when the job started."""
     ready_at: float | None
@@ -250,7 +250,7 @@ class IncidentMark:
 
 @dataclass(frozen=True, slots=True)
 class CommandOutput:
-    """The end of what a command wrote to one of its output streams."""
+    """The end of one of a command's output streams."""
 
     stream: Literal["stdout", "stderr"]
     text: str

@@ -128,11 +128,11 @@ MAX_STEPS: Final = 2_000_000
 Shortage = tuple[WaitCause, ResourceUse | None]
 """The cause of a wait, and the resource that was short, or None if the cause is not a resource."""
 ShortageInterval = tuple[float, float, WaitCause, ResourceUse | None]
-"""An interval during which something was short: its start, its end, and the two items of the `Shortage`."""
+"""An interval of shortage: its start, its end, and the two items of the `Shortage`."""
 
 
 class WaitAnalysis:
-    """The analysis of one trace, from which the waits of each span are derived."""
+    """The analysis of one trace: the waits of each span are derived from it."""
 
     def __init__(
         self,

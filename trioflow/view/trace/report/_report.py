@@ -41,7 +41,7 @@ MAX_NAME_LENGTH: Final = 48
 
 
 def require_jinja() -> None:
-    """Check that Jinja is installed, without which there are no reports.
+    """Check that Jinja is installed, because reports need it.
 
     Raises:
         ModuleNotFoundError: Jinja is not installed.
