@@ -250,8 +250,7 @@ class PlanGenerator:
     def next_plan(self, backend: str) -> tuple[Plan, int | None]:
         """Return the next plan, and a seed for the order of tasks in each iteration, or None for the usual order."""
         rng = self._random
-        single_fault = next(self._untried_single_faults, None) if rng.random() < 0.5 else None
-        if single_fault is not None:
+        if rng.random() < 0.5 and (single_fault := next(self._untried_single_faults, None)) is not None:
             return Plan(backend, (single_fault,)), self._draw_order_seed() if rng.random() < 0.5 else None
         names = list(self._wait_counts)
         changes: dict[tuple[str, str, int], Change] = {}

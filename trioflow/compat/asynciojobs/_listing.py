@@ -72,8 +72,7 @@ def listing_lines(
         columns = [job.repr_id(), job.repr_short(), marks, job.repr_main(), job.repr_result(), job.repr_requires()]
         line = " ".join(part for part in columns if part)
         yield f"{line} -> {nested.repr_entries()}" if nested is not None else line
-        details_text = job.details() if details else None
-        if details_text is not None:
+        if details and (details_text := job.details()) is not None:
             yield details_text
 
 

@@ -599,9 +599,10 @@ class PureScheduler:
         _listing.print_lines([f"----- {self.why()}"])
         self.list(details, silence_done_jobs)
         for scheduler in self.iterate_jobs(scan_schedulers=True):
-            run = scheduler._trioflow_run_scheduler if isinstance(scheduler, PureScheduler) else None
-            if run is not None and run.failures():
-                run.debrief()
+            if isinstance(scheduler, PureScheduler):
+                run = scheduler._trioflow_run_scheduler
+                if run is not None and run.failures():
+                    run.debrief()
 
     # ---- pictures
 

@@ -44,8 +44,7 @@ class Scheduler(PureScheduler, AbstractJob):
         if self.failed_time_out() is not False:
             raise TimeoutError(f"{self._trioflow_label()!r} {self.why()}")
         culprit = None if self._trioflow_run_scheduler is None else self._trioflow_run_scheduler.culprit
-        exception = None if culprit is None else culprit.raised_exception()
-        if exception is not None:
+        if culprit is not None and (exception := culprit.raised_exception()) is not None:
             raise exception
 
     def _trioflow_needs_shutdown(self) -> bool:

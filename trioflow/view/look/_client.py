@@ -325,7 +325,7 @@ def command_text(record: Record) -> str:
 
 def _run_lines(run: Record, columns: int | None, limit: int) -> Iterator[str]:
     phase = "" if run["phase"] == "runs" else f", {run['phase']}"
-    reason = f" ({run['reason']})" if run["reason"] and phase else ""
+    reason = clause(" ({})", phase and run["reason"])
     place = f"on {run['backend']} in {run['thread'] or 'an unknown thread'}"
     yield printable(f"{run['label']}  {run['verdict']}")
     seconds, is_least = run.get("left"), bool(run.get("left_is_least"))

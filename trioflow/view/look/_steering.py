@@ -7,7 +7,7 @@ from concurrent.futures import Future
 from typing import Any, Final, cast
 
 from ..._core.base._states import RunPhase
-from ..._core.base._text_forms import join_names, short_repr
+from ..._core.base._text_forms import clause, join_names, short_repr
 from ..._core.job._ancestors import outermost_ended
 from ..._core.job._job import AnyJob, is_job, is_scheduler
 from ..._core.job._labels import paths_of, printable, unescape_path
@@ -131,7 +131,7 @@ def _act(run: RunInProgress, action: str, value: Any, by: str, target: str | Non
         if scheduler.keep_jobs and not names:
             raise ValueError(f"'{printable(subject)}': nothing has failed that can be tried again")
         subject = join_names([unescape_path(paths.get(each, subject)) for each in jobs], MAX_GROUPS)
-        note = f"; these wait or run again: {join_names(names, MAX_GROUPS)}" if names else ""
+        note = clause("; these wait or run again: {}", join_names(names, MAX_GROUPS))
     elif action == "answer":
         path, text = (None, value) if job is not None else value
         job = _find(scheduler, path) if job is None else job

@@ -152,7 +152,7 @@ class Listing:
         if not job.required:
             return ""
         settled_only = _job_queries.settled_only_for(job)
-        condition = f" settled={self._reference_set(settled_only, job.scheduler)}" if settled_only else ""
+        condition = clause(" settled={}", settled_only and self._reference_set(settled_only, job.scheduler))
         condition += clause(f" run_if={job.run_if}", job.run_if != "succeeded")
         return f"requires={self._reference_set(job.required, job.scheduler, _job_queries.inputs_of(job))}{condition}"
 
@@ -165,7 +165,7 @@ class Listing:
             if job.redact and result is not None:
                 result_text = "(redacted)"
             reason = _job_queries.reason_not_restored(job)
-            remark = f"not restored: {self._symbols.escape(reason)}" if reason else ""
+            remark = clause("not restored: {}", reason and self._symbols.escape(reason))
             return "  ".join(filter(None, (f"-> {result_text}", "restored" * job.restored, remark)))
         if job.is_running():
             fraction = _job_queries.fraction_done(job)

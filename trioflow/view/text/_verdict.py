@@ -288,7 +288,7 @@ def create_verdict(
         is_known = culprit is not None and reason is StopReason.CRITICAL
         parts.append(f"stopped by {culprit}" if is_known else STOP_REASON_TEXTS[reason].removeprefix("was "))
     restored = tally.restored.describe()
-    remark = f" ({restored})" if restored else ""
+    remark = clause(" ({})", restored)
     if (tally.count(JobState.FAILED) or tally.count(JobState.BLOCKED)) and reason is not StopReason.COMPLETED:
         parts.append(failures_text(tally, reason is not None))
         failed_groups = 0

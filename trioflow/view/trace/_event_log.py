@@ -250,11 +250,11 @@ class LiveJob:
 
     def reopen(self) -> None:
         """Record that the job is IDLE again. It still knows what it has attempted, but not that it was BLOCKED."""
-        exception = None if self.outcome.failure is None else self.outcome.failure.exception
-        if exception is not None and self.finished_at is not None and self.started_at is None:
-            self.blocked_ends += ((0, self.finished_at, one_line_text(exception)),)
-        self.state, self.started_at, self.finished_at = JobState.IDLE, None, None
-        self.outcome, self.command, self.ready_at = PLAIN_OUTCOME, None, None
+        if self.outcome.failure is not None and self.finished_at is not None and self.started_at is None:
+            self.blocked_ends += ((0, self.finished_at, one_line_text(self.outcome.failure.exception)),)
+        self.state = JobState.IDLE
+        self.started_at = self.finished_at = self.command = self.ready_at = None
+        self.outcome = PLAIN_OUTCOME
 
     @property
     def attempt_starts(self) -> tuple[float, ...]:
