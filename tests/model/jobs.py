@@ -270,7 +270,9 @@ class ModelJob:
             self.only_cancelled = state == "CANCELLED" and not self.is_cut_off
         if state == "SUCCEEDED" and not self.restored:
             self.value = None if self.moved_on else self.result()
-            self.world.stored[self.name] = self.value, self.spent
+            # What ends in a `First` that is decided comes too late, in a later run, too.
+            if self.parent is None or not self.parent.decided:
+                self.world.stored[self.name] = self.value, self.spent
         if self.parent is not None:
             self.world.hook("finished", self.name)
         awaiters, self.awaiters = self.awaiters, []
