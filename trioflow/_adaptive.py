@@ -188,7 +188,8 @@ class AdaptiveWindow(Part):
         if takes_slot(job):
             slower_on = self.controller.settings.slower_on
             line = self._run.line
-            leaves = _user_code.leaf_exceptions(error)
+            # The truth of an exception is the code of its class, which may raise.
+            leaves = [] if error is None else _user_code.leaf_exceptions(error)
             has_timed_out = has_moved_on(job) and issubclass(_errors.JobTimeout, slower_on)
             if has_timed_out or any(isinstance(leaf, slower_on) for leaf in leaves):
                 self.controller.record_overload(began, ended)

@@ -41,10 +41,9 @@ def get_group_members(error: BaseException) -> tuple[BaseException, ...]:
     return _get_members(error) if BaseExceptionGroup in type(error).__mro__ else ()
 
 
-def leaf_exceptions(error: BaseException | None) -> list[BaseException]:
+def leaf_exceptions(error: BaseException) -> list[BaseException]:
     """Return the exceptions in a group that are not groups, at any depth, in order; `[error]` if it is not a group."""
-    # The truth of an exception is the code of its class, which may raise.
-    todo = [] if error is None else [error]
+    todo = [error]
     leaves: list[BaseException] = []
     while todo:
         current = todo.pop()

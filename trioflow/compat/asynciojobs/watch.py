@@ -15,8 +15,8 @@ class Watch:
 
     Example:
         >>> from trioflow.compat.asynciojobs import Watch
-        >>> watch = Watch("ready")
-        000.000  ready
+        >>> watch = Watch("ready")  # doctest: +ELLIPSIS
+        00...  ready
         >>> watch.seconds() < 60
         True
 
