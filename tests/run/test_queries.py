@@ -42,10 +42,10 @@ from trioflow._core.words._job_queries import (
     runs_commands,
     stored_result,
 )
-from trioflow._core.words._run_view import current_run
+from trioflow._core.words._run_view import current_run, run_times
 from trioflow.abc import JobKind
 
-from ..bodies import fail, nap
+from ..bodies import fail, nap, nothing
 
 if TYPE_CHECKING:
     from ..conftest import Virtual
@@ -61,6 +61,27 @@ def test_enclosing_schedulers_are_listed_from_the_innermost_outwards() -> None:
     assert list(enclosing_schedulers(outer)) == []
     assert outermost_scheduler(inner) is outermost_scheduler(outer) is outer
     assert [is_inside(one, middle) for one in (job, inner, middle, outer)] == [True, True, False, False]
+
+
+def test_a_run_that_is_being_checked_has_no_times_yet(virtual: Virtual) -> None:
+    """A view may ask in that moment, of a group that has just started, too: a large one yields as it is checked."""
+    group = Scheduler([Job(nothing) for _ in range(3000)], label="group")
+    scheduler = Scheduler(group)
+    phases: set[RunPhase] = set()
+
+    async def main() -> None:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(scheduler.co_run)
+            while scheduler.stop_reason is None:
+                for each in (scheduler, group):
+                    if (run := each._run) is not None:
+                        phases.add(run.phase)
+                        assert (run_times(each) is None) is (not hasattr(run, "began_at"))
+                await anyio.lowlevel.checkpoint()
+
+    virtual(main)
+    assert {RunPhase.CHECKING, RunPhase.RUNNING} <= phases
+    assert run_times(group) is not None
 
 
 def test_a_run_view_has_phase_window_and_stop_reason(virtual: Virtual) -> None:

@@ -106,9 +106,10 @@ def run_times(scheduler: BaseScheduler) -> tuple[float, float | None] | None:
     """Return when the last run of a scheduler began and ended, on the backend's clock. All views show these times.
 
     The run begins when its instruments have been notified, and ends when all jobs are shut down. The end is None while
-    the run is in progress. Return None if there has been no run.
+    the run is in progress. Return None if there has been no run. Any thread may ask, also while a run is being checked.
     """
-    return scheduler._run_times if scheduler._run is None else (scheduler._run.began_at, None)
+    began_at = getattr(scheduler._run, "began_at", None)
+    return scheduler._run_times if began_at is None else (began_at, None)
 
 
 def last_run(scheduler: BaseScheduler) -> object:
