@@ -708,10 +708,10 @@ def cancel(world: World, name: str, mechanism: str) -> None:
         return
     world.mark(mechanism, *["cancel() of a scheduler"] * isinstance(job.plan, Group))
     job.alone = job.alone or not job.asked
-    if job.parent is None:
-        job.unwind()
-    else:
+    if job.parent is not None:
         job.cancel()
+    elif job.why_stopped != "CANCELLED":  # otherwise, its jobs clean up
+        job.unwind()
 
 
 def drain(world: World, name: str) -> None:
