@@ -217,7 +217,7 @@ class OrderedPlaces:
     # ---- the jobs
 
     def _group_key(self, job: AbstractJob[Any]) -> Any:
-        """Return the key of a job's group: jobs with equal needs, of which a slot is one, have equal keys."""
+        """Return the key of a job's group: jobs with equal needs, including a slot, have equal keys."""
         find = self.run.pools.find
         needs = [(name, "" if find(name).has_keys else need) for name, need in job._options.needs.items()]
         return (takes_slot(job), *sorted(needs))

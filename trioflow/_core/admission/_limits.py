@@ -477,7 +477,7 @@ def copy_pool(pool: Pool) -> Pool:
 MAX_CAUSED_WAIT: Final = 366 * 86_400
 """The maximum wait, in seconds, that the usage reported by a job may cause. A longer wait is probably a mistake."""
 DEFAULT_KEY: Final = "requests"
-"""The key of which a job takes 1 by default."""
+"""The default key: a job takes 1 of it."""
 DEFAULT_GIVE_UP: Final = 900.0
 """The default of `give_up`, in seconds: longer than most servers ask a client to wait, and shorter than a night."""
 
@@ -564,7 +564,7 @@ class Rate:
 
     @property
     def per(self) -> float:
-        """The number of seconds for which `limits` are."""
+        """The period of `limits`, in seconds."""
         return self._period
 
     @property
@@ -661,7 +661,7 @@ class SlidingWindow(TokenBucket):
         self.correct(amount, now, now)
 
     def correct(self, amount: Amount, now: float, started_at: float) -> None:
-        """Take an amount now; put a negative one back where the job has started, if that is in the window."""
+        """Take an amount now. Put a negative amount back where the job has started, if that is in the window."""
         self._forget(now)
         when = now if amount > 0 else started_at
         if amount := max(amount, -self._started.get(when, 0)):

@@ -58,7 +58,7 @@ class Outlook(Protocol):
 
 
 class Policy(Protocol):
-    """An order in which the ready jobs of a scheduler start.
+    """A start order for the ready jobs of a scheduler.
 
     Derive a class from it, define `key`, and pass an instance to `Scheduler(policy=...)` instead of a name. An
     object of another class must define all three members. Several schedulers can share one object. A job's `priority`
@@ -228,7 +228,7 @@ class StartKeys(Outlook):
 
 
 threads_in_key: Final[set[int]] = set()
-"""The identifiers of the threads in which the `key` of a user-defined policy is running."""
+"""The identifiers of the threads that run the `key` of a user-defined policy."""
 
 
 def check_policy(policy: Any, name: str, subject: _job_options.Subject) -> PolicyName | Policy:

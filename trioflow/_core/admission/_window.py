@@ -25,7 +25,7 @@ class VariableWindow:
 
     @property
     def minimum(self) -> int:
-        """The smallest size, with which a run begins."""
+        """The smallest size. A run begins with it."""
         return self._minimum
 
     @property

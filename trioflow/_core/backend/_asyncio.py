@@ -469,7 +469,7 @@ class EdgeIsolation(Isolation):
 
 
 class DirectAsyncioGroup(EdgeGroup):
-    """The tasks of one run, each of which runs one job."""
+    """The tasks of one run. Each task runs one job."""
 
     def prepare(self, outer: object) -> None:
         task, is_cancelled = asyncio.current_task(), anyio.get_current_task().has_pending_cancellation()

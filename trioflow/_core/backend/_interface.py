@@ -422,7 +422,7 @@ class Backend(Protocol):
         ...
 
     def install_ctrl_c_handler(self) -> AbstractContextManager[None]:
-        """Return a context manager in which trio raises no KeyboardInterrupt in the middle of the engine."""
+        """Return a context manager that keeps trio from raising KeyboardInterrupt in the middle of the engine."""
         return NO_HANDLER
 
     def woken_by_signals(self) -> AbstractContextManager[None]:
@@ -474,7 +474,7 @@ class Backend(Protocol):
     # ---- exceptions
 
     def split_cancellations(self, exception: BaseException) -> tuple[bool, BaseException | None]:
-        """Return whether an exception contains a cancellation, and what remains of it without cancellations.
+        """Return whether an exception contains a cancellation, and the rest of it without cancellations.
 
         If nothing remains, the second value is None.
         """

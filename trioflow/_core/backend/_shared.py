@@ -48,7 +48,7 @@ def has_values(context: contextvars.Context, variables: ContextVariables) -> boo
 def split_cancellations(
     exception: BaseException, cancellation_type: type[BaseException] | tuple[type[BaseException], ...]
 ) -> tuple[bool, BaseException | None]:
-    """Return whether `exception` contains a cancellation, and what remains of it without cancellations.
+    """Return whether `exception` contains a cancellation, and the rest of it without cancellations.
 
     If nothing remains, the second value is None. A group without a cancellation is returned unchanged. If the group's
     own `derive` raises an `Exception`, a plain group takes its place.

@@ -42,7 +42,7 @@ def backlinks(nodes: Iterable[Node], requirements: Callable[[Node], Iterable[Nod
 
 
 def topological_order(nodes: Iterable[Node], requirements: Callable[[Node], Iterable[Node]]) -> list[Node]:
-    """Return the nodes in an order in which each comes after its requirements, and otherwise in the order of `nodes`.
+    """Return the nodes so that each comes after its requirements, and otherwise in the order of `nodes`.
 
     Nodes on a cycle, and nodes that require them, directly or indirectly, are left out. Kahn 1962, O(V + E).
     """

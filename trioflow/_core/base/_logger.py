@@ -24,7 +24,7 @@ def warn(
     traceback: TracebackType | None = None,
     is_shown: bool = False,
 ) -> None:
-    """Log a warning, with the traceback of `exception` if there is one.
+    """Log a warning, with the traceback of `exception`, if any.
 
     Args:
         message: the event to report.

@@ -143,7 +143,7 @@ for _phase in RunPhase:
 COMPLETED: Final = StopReason.COMPLETED
 TIMEOUT: Final = StopReason.TIMEOUT
 FURTHER_CAUSES: Final = (StopReason.CANCELLED, StopReason.INTERRUPTED)
-"""The stop reasons for which a run that is stopping already cancels its jobs again."""
+"""The stop reasons that let a stopping run cancel its jobs again."""
 RAN_TO_END: Final = frozenset({StopReason.COMPLETED, StopReason.FAILED})
 """The stop reasons of runs that nothing stopped early."""
 
@@ -210,7 +210,7 @@ class Waiting(NamedTuple):
     cause: WaitCause
     """The cause. If there are several causes, this is the cause that is checked first."""
     resource: str = ""
-    """The name of the missing resource, or empty for causes without one."""
+    """The name of the missing resource, or empty for other causes."""
     text: str = ""
     """A short description, such as "gpu: 1 of 1 taken by 'train'", or empty if the job is about to start."""
 

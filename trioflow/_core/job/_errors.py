@@ -398,7 +398,7 @@ FUNCTION_KIND_ADVICE: Final = "give Job an async function, and ThreadJob a plain
 
 
 def no_run_error(job: AbstractJob[Any]) -> RuntimeError:
-    """Return the error of a `co_run` that no run has called, but that needs one."""
+    """Return the error of a `co_run` that needs a run, but was called without a run."""
     return RuntimeError(f"{job.label!r} needs a run: put it in a Scheduler, and run that")
 
 

@@ -52,7 +52,7 @@ class Throttling(NamedTuple):
 
 
 class FailedAttempt(NamedTuple):
-    """A failed attempt after which its job was attempted again. Its times are on the backend's clock."""
+    """A failed attempt of a job that was attempted again. Its times are on the backend's clock."""
 
     number: int
     began: float
@@ -60,7 +60,7 @@ class FailedAttempt(NamedTuple):
     error: str
     """The type and the text of the exception, on one line, or "" if it succeeded, and its group was tried again."""
     backed_off_until: float
-    """The end of the backoff after it, from which the next attempt could begin."""
+    """The end of the backoff after it: the next attempt could begin then."""
     had_settled: bool
     """Whether the job had settled, and waited for somebody to try it again, not for a backoff."""
 

@@ -76,7 +76,7 @@ class JobOptions(OptionsExceptLabel, total=False):
 
 
 class OptionRecord:
-    """All options of a job except its label, its requirements and its scheduler. Jobs with equal options share one.
+    """All options of a job except its label, its requirements and its scheduler. Jobs with equal options share it.
 
     The class is not a NamedTuple, because records are keys of a cache and are compared by identity: users' values need
     not be hashable.

@@ -98,7 +98,7 @@ def call_label(name: str, args: Iterable[Any], kwargs: dict[str, Any], *, depth:
 
 
 def _format_argument(value: Any, depth: int = MAX_DEPTH) -> str:
-    """Return one argument as short text, without running the user's code."""
+    """Return an argument as short text, without running the user's code."""
     value = without_ref(value)
     kind: Any = type(value)  # pyright: ignore[reportUnknownVariableType]
     if kind is int:
@@ -259,7 +259,7 @@ def _next_name(label: str, counts: Counter[str]) -> str:
 
 @final
 class PathCache:
-    """A cache of the paths of the members of one scheduler. It is cheaper than `job.path`.
+    """A cache of the paths of a scheduler's members. It is cheaper than `job.path`.
 
     Args:
         scheduler: the scheduler of a run.

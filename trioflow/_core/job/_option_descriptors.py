@@ -33,7 +33,7 @@ else:
 
 
 class Option(Generic[GetType, SetType]):
-    """The descriptor of one option. `GetType` is the type on reading, and `SetType` the type on setting.
+    """The descriptor of an option. `GetType` is the type on reading, and `SetType` the type on setting.
 
     Args:
         default: the value for jobs without the option.

@@ -1,4 +1,4 @@
-"""`Retry`: how often a failed job is attempted again, after which exceptions, and after which backoffs."""
+"""`Retry`: how often a failed job is attempted again, for which exceptions, and with which backoffs."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 1. No more jobs start. Running jobs are cancelled and unwind, except forever jobs.
 2. After a critical failure or a timeout, the clean-up jobs run: those with `run_if="failed"`, for which at least one
-   requirement failed, once all have settled. If one requires another, it starts after that. They wait neither for a
+   requirement failed, once all have settled. A job that requires another starts after it. They wait neither for a
    slot nor for their needs, even if this exceeds the total of a resource; and their outcomes do not change the result
    of the run. Forever jobs, including services, keep running meanwhile.
 3. Forever jobs that are not services are cancelled and unwind.
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from ._run import Run
 
 MAX_LEAVING_TURNS: Final = 3
-"""The maximum number of turns of the loop in which workers can leave; cancelled jobs on trio take two, unless they wait
+"""Workers can leave within this many turns of the loop; cancelled jobs on trio take two, unless they wait
 again. If all workers leave in these turns, `_wind_up` may not be needed."""
 MAX_TRIES: Final = 2
 """How often a step is taken that fails. See `take_step`."""

@@ -29,12 +29,12 @@ class Fate:
         self.cancel_reason: StopReason | None = None
 
     def give(self, reason: StopReason, culprit: AbstractJob[Any] | None = None) -> None:
-        """Give a word about the end of the run, which counts unless an earlier one is kept."""
+        """Give a word about the end of the run, which counts unless an earlier word is kept."""
         if self.reason is None or reason in GIVES_WAY_TO.get(self.reason, ()):
             self.reason, self.culprit = reason, culprit
 
     def stop(self, reason: StopReason, culprit: AbstractJob[Any] | None) -> None:
-        """Give the word with which the running jobs are cancelled, or none are left."""
+        """Give the word that cancels the running jobs, or none are left."""
         self.give(reason, culprit)
         self.cancel_reason = reason
 

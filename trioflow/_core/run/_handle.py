@@ -192,7 +192,7 @@ class TimeLimit:
             self._set_timer()
 
     def _set_timer(self) -> None:
-        """Set a timer for the `idle_timeout`, unless one is set already.
+        """Set a timer for the `idle_timeout`, unless it is set already.
 
         A timer that is set is not moved at each sign of life, because these are frequent: `_check` sets another.
         """

@@ -72,7 +72,7 @@ class NotStored(NamedTuple):
     reason: str | None = None
     """The reason, or None if there is nothing to explain."""
     cause: str | None = None
-    """If the job has run before: the first change because of which it runs again, for the verdict."""
+    """If the job has run before: the first change that makes it run again, for the verdict."""
 
 
 class Restored(NamedTuple):
@@ -80,7 +80,7 @@ class Restored(NamedTuple):
 
     value: Any
     restoration: Restoration = Restoration()
-    """The facts about the run in which the job succeeded."""
+    """The facts about the run that recorded the success of the job."""
 
 
 class OpenQuestion(Protocol):

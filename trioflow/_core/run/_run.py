@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 P = TypeVar("P", bound=Part)
 
 MAX_FIRST_WORKER_TURNS: Final = 2
-"""The number of turns of the loop after which the first worker has certainly begun: trio resumes tasks in any order."""
+"""The first worker has certainly begun after this many turns of the loop: trio resumes tasks in any order."""
 PENDING_INPUT_TURNS: Final = 16
 """The maximum number of turns of the loop in which forever jobs process pending input after the others have settled."""
 QUIET_TURNS: Final = 2
@@ -264,7 +264,7 @@ class Run:
         return self.instrument_set is not None and self.instrument_set.shows(subject)
 
     def outermost(self) -> Run:
-        """Return the outermost run that encloses this one. It may be this run itself."""
+        """Return the outermost run around this run. It may be this run itself."""
         return self._outermost or self
 
     def with_nested(self, in_clean_up: bool = False) -> list[Run]:
@@ -516,7 +516,7 @@ class Run:
         return self.waits_for_jobs()
 
     def waits_for_jobs(self) -> bool:
-        """Return whether jobs have not settled for which the run waits."""
+        """Return whether the run waits for jobs that have not settled."""
         return bool(self.unsettled or (self.forever_unsettled and not self.had_ordinary_jobs))
 
     def deadline_in(self, seconds: float | None) -> float:
@@ -981,7 +981,7 @@ class Run:
         self.settle_apart([job for job in self.members.jobs if job._state in (SCHEDULED, JobState.RUNNING)])
 
     def abandon(self, worker: Worker, fault: BaseException) -> None:
-        """Stop because of an error of the engine itself, with which the job of `worker` fails."""
+        """Stop because of an error of the engine itself. The job of `worker` fails with it."""
         self.interrupt(fault)
         if (job := worker.job) is not None and job._worker is worker:
             worker.job = None

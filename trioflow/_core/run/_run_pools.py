@@ -66,7 +66,7 @@ class RunPools:
     def charge(self, job: AbstractJob[Any], used: Iterable[tuple[str, float]]) -> None:
         """Use up the amounts of budgets that a restored job had used, by name; other names are ignored.
 
-        A `First` has used what its jobs have, of pools around it.
+        A `First` has used the amounts of its jobs, from pools around it.
         """
         for name, amount in used:
             is_used = name in job._options.needs or job._is_scheduler
@@ -103,7 +103,7 @@ class RunPools:
                 correct()
 
     def _correct(self, resource: RateResource | BudgetResource, taken_amount: Any, used: Any) -> None:
-        """Let waiting jobs of all runs take what has become available. The run itself may have ended meanwhile."""
+        """Let waiting jobs of all runs take the newly available amounts. The run itself may have ended meanwhile."""
         resource.correct(taken_amount, used)
         # Only jobs with needs have a grant.
         self._run.line.admission.begin_round()  # type: ignore[union-attr]
@@ -118,7 +118,7 @@ class RunPools:
     def why_not_throttled(
         self, job: AbstractJob[Any], throttles: Iterable[Throttled], failure: BaseException
     ) -> BaseException | None:
-        """Return the exception with which a throttled job fails, or None if it can be called again later.
+        """Return the failure of a throttled job, or None if the job can be called again later.
 
         Args:
             job: the job that was throttled.

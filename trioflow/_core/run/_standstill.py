@@ -1,4 +1,4 @@
-"""Detection of what does not move: a run that stands still, and a job that is stuck.
+"""Detection of standstill: a run that stands still, and a job that is stuck.
 
 **A run stands still** if jobs have not settled, but no job runs, and none starts. Either it waits for something outside
 of it: a resume, a token that the program has, or another run with which it shares a pool. After a second, the log says
@@ -37,10 +37,10 @@ if TYPE_CHECKING:
     from ._worker import Worker
 
 TURNS: Final = 4
-"""The number of turns of the loop in which a run must stand still before it is stopped. Calls that were scheduled
+"""A run is stopped after it has stood still for this many turns of the loop. Calls that were scheduled
 before, for instance by policies, come in the first one or two."""
 WAIT_REPORT_DELAY: Final = 1.0
-"""The time, in seconds, after which the log says for what a run waits that is outside of it."""
+"""The log names the outside cause of a run's wait after this time, in seconds."""
 
 
 class Standstill:
@@ -144,7 +144,7 @@ def _has_due_call(run: Run) -> bool:
 
 
 STUCK_REPORT_DELAY: Final = 1.0
-"""The time, in seconds, after which a cancelled job that still runs is reported."""
+"""A cancelled job that still runs is reported after this time, in seconds."""
 SECONDS_PER_WORKER: Final = 1e-5
 """The time between two checks, in seconds for each worker that is watched: so checks take about 1 % of the time."""
 

@@ -1,4 +1,4 @@
-"""The order in which the ready jobs of a run start, by the policy of its scheduler.
+"""The start order of a run's ready jobs, by the policy of its scheduler.
 
 If jobs have needs, this also sets up their admission. If a user-defined policy raises an exception for a job, the run
 is not stopped immediately but in a later call, because the job is not yet in a queue, from which a stopping run could

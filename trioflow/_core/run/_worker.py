@@ -60,7 +60,7 @@ if TYPE_CHECKING:
     from ._run import Run
 
 TURN_SECONDS: Final = 0.001
-"""The time, in seconds, for which all workers together may run jobs in one turn of the event loop."""
+"""The time, in seconds, that all workers together may use to run jobs in one turn of the event loop."""
 MIN_WORKERS_IN_TURN: Final = 2
 MAX_WORKERS_IN_TURN: Final = 24
 """The bounds of `TimeSlice.max_waiting`."""
@@ -171,7 +171,7 @@ class TimeSlice:
         return lost
 
     async def wait(self, worker: Worker) -> None:
-        """Wait for the next turn of the loop, or in the queue for a later one."""
+        """Wait for the next turn of the loop, or in the queue for a later turn."""
         worker.woken_in_turn = self.turn_number
         if self.waiting_count < self.max_waiting and not self.queue:
             self.waiting_count += 1

@@ -131,7 +131,7 @@ async def wait_or_report(
     Args:
         event: set when one of the jobs has settled.
         waiter: the waiting job; if it is None, return at once.
-        jobs: the jobs for which it waits, which may change.
+        jobs: the jobs that it waits for, which may change.
         verb: the words that link the waiting job to these.
 
     Returns:
@@ -240,7 +240,7 @@ class SettledJobs(Generic[J]):
         return self._has_run_ended or self._unsettled_jobs <= self._askers() or self._scheduler._will_not_reach()
 
     def awaited_by(self, job: AbstractJob[Any]) -> tuple[AbstractJob[Any], ...]:
-        """Return the jobs for which the iteration waits, if `job` iterates and is not done with what it got."""
+        """Return the jobs that the iteration waits for, if `job` iterates and is not done with what it got."""
         return () if self._waiter is not job or self._settled_jobs else tuple(self._unsettled_jobs - self._askers())
 
     def _askers(self) -> set[Any]:

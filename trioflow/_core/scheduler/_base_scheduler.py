@@ -109,7 +109,7 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
             failure or the timeout; None or infinity for no limit.
         critical_jobs: the default of `critical` for its jobs: the failure of a critical job ends the run at once. With
             None, the scheduler's own `critical` is the default, or else the default of the enclosing scheduler.
-        policy: the order in which ready jobs start. "fifo": first in, first out. "critical-path": the job with the
+        policy: the start order of ready jobs. "fifo": first in, first out. "critical-path": the job with the
             longest expected path to an exit job first, by `expected_duration`. "auto": "critical-path" if any job has
             an expected duration, otherwise "fifo". Or an object of your own, a `trioflow.abc.Policy`. A job's
             `priority` takes precedence over the policy.
@@ -583,7 +583,7 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
             job: a member, or a job nested in a member.
 
         Returns:
-            A text that names, for example, the jobs for which this job waits and how long they have been running, the
+            A text that names, for example, the jobs that this job waits for and how long they have been running, the
             jobs that fill the window, or the exception with which the job failed.
 
         Raises:
@@ -662,7 +662,7 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
                 the run ends cleanly. If it returns a function, such as `scheduler.drain`, that function is called in
                 the event loop instead. So is each call that steers the run, such as `scheduler.drain()`, if it is made
                 there.
-            journal: a `Journal`, or the path of one; None for no journal. The default is the option of the scheduler.
+            journal: a `Journal` or its path; None for no journal. The default is the option of the scheduler.
 
         Returns:
             True if and only if `stop_reason` is COMPLETED. Then all jobs except forever jobs settled in time, and no
@@ -952,7 +952,7 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
         end.
 
         Raises:
-            RuntimeError: the run has ended; or this is a nested scheduler, and the one around it is not running.
+            RuntimeError: the run has ended; or this is a nested scheduler, and the scheduler around it is not running.
 
         """
         if self._keeps(self.cancel, before_first_run=self._scheduler is None):
@@ -990,7 +990,7 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
         run is there, the call is kept for the run.
 
         Raises:
-            RuntimeError: neither this scheduler nor the one that contains it is running, or it has settled.
+            RuntimeError: neither this scheduler nor the scheduler around it is running, or it has settled.
 
         Example:
             >>> async def first():
@@ -1050,7 +1050,7 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
         around it, but its jobs that have succeeded do not.
 
         Raises:
-            RuntimeError: neither this scheduler nor the one around it is running, or it is draining or stopping.
+            RuntimeError: neither this scheduler nor the scheduler around it is running, or it is draining or stopping.
 
         """
         if self._run is not None:
@@ -1226,7 +1226,7 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
             first: whether to raise the first of the failures in place of the group, as its job raised it.
 
         Raises:
-            ExceptionGroup: at least one failure counts in the last run, or in the one in progress.
+            ExceptionGroup: at least one failure counts in the last run, or in the run in progress.
             Exception: with `first`, the first failure that counts.
             TypeError: `first` is not a bool.
 

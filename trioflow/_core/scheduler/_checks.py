@@ -31,7 +31,7 @@ def check_members(members: Members, grown: BaseScheduler | None = None) -> Itera
 
     Args:
         members: the members of the scheduler.
-        grown: the running scheduler to which this one has just been added, or None if there is none.
+        grown: the running scheduler that this one was just added to, or None if there is none.
 
     Raises:
         CycleError: jobs require each other in a cycle.

@@ -445,7 +445,7 @@ def stop_collecting(scheduler: BaseScheduler, dropped: deque[AnyJob]) -> None:
 
 
 def topological_order(scheduler: BaseScheduler, /) -> list[AbstractJob[Any]]:
-    """Return the jobs of a scheduler in an order in which each job comes after all its requirements.
+    """Return the jobs of a scheduler so that each job comes after all its requirements.
 
     The entry jobs come first, in the order that they were added. The other jobs follow in the order that the
     last of their requirements is listed. This is Kahn's algorithm of 1962, which takes O(V + E) time.
@@ -571,7 +571,7 @@ def _members(scheduler: BaseScheduler, call_text: str) -> Members:
 
 @final
 class Sequence:
-    """A chain of jobs, in which each job requires the one before it.
+    """A chain of jobs. Each job requires the job before it.
 
     Use it for steps that follow each other and pass no results on.
 
@@ -621,7 +621,7 @@ class Sequence:
         self._append(jobs_or_sequences, "Sequence")
 
     def append(self, *jobs_or_sequences: Required) -> Self:
-        """Append jobs to the chain, and add them to the `scheduler` of the sequence, if it has one.
+        """Append jobs to the chain, and add them to the `scheduler` of the sequence, if any.
 
         Args:
             jobs_or_sequences: the jobs, in order; None is skipped.

@@ -106,7 +106,7 @@ class SignalHandler:
                     self._handled_signals.append(number)
 
     def _check_callbacks(self, handle_signals: object) -> dict[int, SignalCallback | None]:
-        """Return the signals that `handle_signals` names, each with the user's callback, if it has one."""
+        """Return the signals that `handle_signals` names, each with the user's callback, if any."""
         callbacks: dict[Any, Any]
         if isinstance(handle_signals, Mapping):
             callbacks = dict(handle_signals)  # pyright: ignore[reportUnknownArgumentType]

@@ -74,7 +74,7 @@ def _explain_idle(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
 
 
 def open_requirements(job: AbstractJob[Any]) -> list[AbstractJob[Any]]:
-    """Return the members for which a job still has to wait. Settled jobs and ready services are left out."""
+    """Return the members that a job still waits for. Settled jobs and ready services are left out."""
     scheduler = job._scheduler
     members = [] if scheduler is None else scheduler._members.all_requirements(job)
     return [other for other in members if other._holds_back()]
@@ -164,7 +164,7 @@ def describe_waits(scheduler: BaseScheduler) -> str:
 
 
 def describe_standstill(scheduler: BaseScheduler) -> str:
-    """Return the message for a run in which no job runs, and nothing can start one."""
+    """Return the message for a run without a running job if nothing can start a job."""
     jobs = scheduler.iterate_jobs()
     waiting = [job for job in jobs if not (job._state.is_settled or job._worker or job._options.forever)]
     explained = "; ".join(explain(job._scheduler or scheduler, job) for job in waiting[:MAX_NAMED_JOBS])
@@ -242,7 +242,7 @@ def _cancellation_text(job: AbstractJob[Any]) -> str | None:
 
 
 def _find_wait(run: Run, job: AbstractJob[Any]) -> Waiting:
-    """Return the wait of a SCHEDULED job; if there are several causes, the one that is checked first."""
+    """Return the wait of a SCHEDULED job; of several causes, the first that is checked."""
     line = run.line
     until = (job._extras or RunExtras).backoff_until
     if line.is_paused and (paused := pause_text(run)):
@@ -468,7 +468,7 @@ ITERATES: Final = "iterates over as_settled() until the end of"
 Step = tuple[str, AbstractJob[Any]]
 """A job of a path, and the words that link the previous job to it."""
 Links = Iterator[tuple[str, Collection[AbstractJob[Any]]]]
-"""The jobs for which a job waits, each collection with the words that link the job to them."""
+"""The jobs that a job waits for, each collection with the words that link the job to them."""
 
 
 class WaitWatch(Part):
@@ -478,7 +478,7 @@ class WaitWatch(Part):
         """Watch a wait of a job.
 
         Args:
-            run: the run of the waiting job, to which a report is made.
+            run: the run of the waiting job, which gets the report.
             waiter: the waiting job, or the scheduler.
             jobs: the jobs for which it waits, which may change.
             verb: the words that link the waiting job to these.
@@ -545,7 +545,7 @@ def reject_wait_cycle(waiter: AbstractJob[Any], job: AbstractJob[Any], verb: str
 
     Args:
         waiter: the job that is about to wait.
-        job: the job for which `waiter` would wait.
+        job: the job that `waiter` would wait for.
         verb: the words between the labels of the two jobs in the error message.
 
     Raises:
@@ -574,8 +574,8 @@ def _find_path(
 
     Args:
         targets: the jobs that settle only after the job that waits for `job`.
-        job: the first job of the path, to which no words lead.
-        links_from: yields the jobs for which a job waits.
+        job: the first job of the path, without words before it.
+        links_from: yields the jobs that a job waits for.
 
     """
     came_from: dict[AbstractJob[Any], tuple[AbstractJob[Any] | None, str]] = {job: (None, "")}
@@ -625,7 +625,7 @@ def _jobs_that_settle_before(job: AbstractJob[Any]) -> Links:
 
 
 def _jobs_that_delay(job: AbstractJob[Any]) -> Links:
-    """Yield the jobs that must settle before `job`, that hold what it lacks now, or whose end may be its own."""
+    """Yield the jobs that must settle before `job`, that hold a resource it lacks now, or whose end may be its own."""
     yield from _jobs_that_settle_before(job)
     scheduler = job._scheduler
     is_lasting = not is_scheduler(job) or all(member._options.forever for member in job._members.jobs)

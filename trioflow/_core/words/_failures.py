@@ -39,7 +39,7 @@ MAX_MESSAGE_LENGTH: Final = 60
 FAILURE_SUBJECT: Final = "failure"
 """The value of the attribute `about` of log records about failures."""
 MAX_COMPARED_FRAMES: Final = 50
-"""The maximum number of innermost frames that are compared to decide whether two failures are of one kind."""
+"""The maximum number of innermost frames that are compared to decide whether two failures are alike."""
 
 
 def failure_kind(job: AbstractJob[Any], failure: _errors.Failure) -> tuple[object, ...]:
@@ -260,7 +260,7 @@ NO_FAILURES: Final = CountedFailures()
 
 
 def counted_failures(scheduler: BaseScheduler) -> CountedFailures:
-    """Return the failures that count in the run of a scheduler in progress, or in its last one.
+    """Return the failures that count in the run of a scheduler in progress, or in its last run.
 
     If a nested scheduler failed because of its own jobs, these jobs take its place. So do those that failed in one that
     was cut off with its run, not alone. A job that another failure among these has BLOCKED is left out.
@@ -292,7 +292,7 @@ def _is_blocked_by(job: AbstractJob[Any], causes: set[int], scheduler: BaseSched
     """Return whether one of these exceptions has BLOCKED a job, or a failure of a member that counts.
 
     The scheduler may have dropped that member. A failure outside of the scheduler is not among its own, nor is one in a
-    nested scheduler whose timeout stands in its place, and what was never reached has none.
+    nested scheduler whose timeout stands in its place, and a job that was never reached has none.
     """
     root, error = _job_queries.root_failure(job), job.raised_exception()
     cause = _user_code.get_cause(error) if isinstance(error, _errors.RequirementFailed) else None

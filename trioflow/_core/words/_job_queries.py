@@ -455,7 +455,7 @@ def ranks_of(scheduler: BaseScheduler) -> dict[AnyJob, float]:
 
 
 def counted_state(scheduler: BaseScheduler, job: AnyJob) -> ReportedState | None:
-    """Return the state as which a journal and a look count a job, or None for what is no job of the user's."""
+    """Return the state as which a journal and a look count a job, or None if it is no job of the user's."""
     return scheduler._counted_state(job)
 
 
