@@ -63,6 +63,11 @@ def click(browser: Browser, css: str) -> None:
     until(browser, lambda: browser.first(css).click() or True)
 
 
+def press(browser: Browser, find: Callable[[], WebElement]) -> None:
+    """Click an element, which the page may replace before the click."""
+    until(browser, lambda: find().click() or True)
+
+
 def status(browser: Browser) -> str:
     return f"{text(browser, '#phase')} {text(browser, '#settled')}"
 
@@ -166,9 +171,13 @@ def test_what_has_failed_is_mended_and_tried_again_from_a_page(browser: Browser)
         until(browser, lambda: len(browser.all("#found li")) == 3)
         click(browser, "#found .close")
         broken.discard("login")
-        rows = {row.find_element("css selector", "bdi").text: row for row in browser.all("#failed li")}
-        assert "Try 2 again" in rows["one, two"].text
-        rows["login"].find_element("css selector", ".retry").click()
+
+        def failed(names: str) -> WebElement:
+            rows = browser.all("#failed li")
+            return next(each for each in rows if each.find_element(By.CSS_SELECTOR, "bdi").text == names)
+
+        until(browser, lambda: "Try 2 again" in failed("one, two").text)
+        press(browser, lambda: failed("login").find_element(By.CSS_SELECTOR, ".retry"))
         until(browser, lambda: text(browser, "#failed .total") == "2")
         broken.clear()
         until(browser, lambda: browser.first("#words [data-do=retry]").is_displayed())
@@ -353,7 +362,7 @@ def test_the_chosen_command_shows_the_end_of_its_output_while_it_runs(browser: B
     command = CommandJob(words, label="convert", stdout=subprocess.PIPE, stderr=tmp_path / "errors.txt")
     with watched(command, Job(anyio.sleep_forever, label="other")) as server:
         browser.driver.get(server.url)
-        row(browser, "convert").find_element(By.CSS_SELECTOR, ".pick").click()
+        press(browser, lambda: row(browser, "convert").find_element(By.CSS_SELECTOR, ".pick"))
         until(browser, lambda: "first" in text(browser, "#job .texts"))
         (tmp_path / "go").touch()
         until(browser, lambda: text(browser, "#job .state") == "failed")
@@ -398,9 +407,13 @@ def test_hostile_labels_are_text_in_every_part_of_a_page(browser: Browser) -> No
         browser.driver.get(server.url)
         until(browser, lambda: len(browser.all("#running li")) == 2 * len(labels))
         until(browser, lambda: len(browser.all("#map .node")) >= 2 * len(labels))
-        for pick in browser.all("#running .pick"):
-            pick.click()
-            until(browser, lambda name=pick.text: text(browser, "#job h2").startswith(name[:5].strip()))
+
+        def pick(number: int) -> WebElement:
+            return browser.all("#running .pick")[number]
+
+        for number in range(2 * len(labels)):
+            press(browser, lambda number=number: pick(number))
+            until(browser, lambda number=number: text(browser, "#job h2").startswith(pick(number).text[:5].strip()))
         click(browser, "#windows summary")
         assert browser.all("#console b b, #console script, img, [onerror], [onload], [href^=java]") == []
         assert browser.evaluate("document.title") == NASTY
@@ -576,7 +589,7 @@ def test_an_answer_that_comes_late_replaces_nothing(browser: Browser) -> None:
     """The panel is that of the job that was chosen last, and the list has what was typed last."""
 
     def choose(label: str) -> None:
-        row(browser, label).find_element(By.CSS_SELECTOR, ".pick").click()
+        press(browser, lambda label=label: row(browser, label).find_element(By.CSS_SELECTOR, ".pick"))
 
     def find(label: str) -> None:
         browser.evaluate(FIND, label)
