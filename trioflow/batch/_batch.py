@@ -110,7 +110,8 @@ class BatchScheduler(Scheduler):
 
         """
         failed = self.batch.reporter.failed
-        found = [each for each in failed.values() if {each.sequence, each.label, printable(each.label)} & {*wanted}]
+        names = {*wanted}
+        found = [each for each in failed.values() if {each.sequence, each.label, printable(each.label)} & names]
         commands = [failed.pop(each.sequence) for each in found]
         if not commands:
             raise RuntimeError("no such command has failed, or only such as --keep all keeps as results")

@@ -1041,7 +1041,7 @@ class CountedKey(Key, CountedResource):
         return super().public_free() + sum(map(self.has_come, list(self.rest_ends)))
 
     def used_until(self) -> float:
-        return max([self.cooldown.ends_at, *self.rest_ends])
+        return max(self.cooldown.ends_at, self.rest_ends[-1] if self.rest_ends else -math.inf)
 
     def change_clock(self, clock: Callable[[], float], shift: float) -> None:
         super().change_clock(clock, shift)
