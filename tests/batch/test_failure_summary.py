@@ -133,10 +133,21 @@ def test_summary_of_an_interrupted_batch_advises_how_to_continue(tmp_path: Path)
     assert process.returncode == 143
     assert meanwhile(stderr) == "SIGTERM: shutting down; a second one quits at once\n"
     assert summary_lines(stderr) == [
-        "batch  ✗ interrupted, 1 failed, 2 never started of 4, 1 succeeded",
+        "batch  ✗ interrupted, 1 failed, 1 cancelled, 1 never started of 4, 1 succeeded",
         "  exit 3: exit code 3",
         "  run again  the same command  (--journal FILE keeps what succeeds)",
     ]
+
+
+def test_a_command_that_fails_and_runs_again_is_cancelled_by_a_signal(tmp_path: Path) -> None:
+    """A command that has been attempted once was among those that never started."""
+    began = tmp_path / "began"
+    words = ("-j1", "--retries", "0", ":::", f"echo >> {began}; exit 3", "true")
+    with running(*words) as process:
+        until_there(began)
+        process.send_signal(signal.SIGTERM)
+        stderr = process.communicate(timeout=PATIENCE)[1].decode()
+    assert summary_lines(stderr)[0] == "batch  ✗ interrupted, 0 of 2 commands succeeded, 1 cancelled, 1 never started"
 
 
 def test_summary_of_a_batch_interrupted_while_it_reads_arguments_has_no_total(tmp_path: Path) -> None:
@@ -149,4 +160,4 @@ def test_summary_of_a_batch_interrupted_while_it_reads_arguments_has_no_total(tm
         until_there(here)
         process.send_signal(signal.SIGTERM)
         stderr = process.communicate(timeout=PATIENCE)[1].decode()
-    assert summary_lines(stderr)[0] == "batch  ✗ interrupted, 2 commands succeeded"
+    assert summary_lines(stderr)[0] == "batch  ✗ interrupted, 2 commands succeeded, 1 cancelled"

@@ -250,11 +250,11 @@ class Reporter:
     def _save(self, command: BatchCommandJob, outcome: CommandOutcome) -> None:
         for record in self._records:
             record.add(outcome, command.arguments, command.slot)
+        del self.unreported[command]
         self._keep_output(command, open_outputs(outcome.result), is_restored=outcome.is_restored)
 
     def _keep_output(
         self, command: BatchCommandJob, outputs: tuple[BinaryIO, BinaryIO], *, is_restored: bool = False
     ) -> None:
-        del self.unreported[command]
         if not self._saves_results:
             self.printer.keep_output(command.sequence, outputs, command.tag, is_restored=is_restored)

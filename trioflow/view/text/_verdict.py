@@ -235,9 +235,13 @@ def shortfalls(tally: Tally, failed: str = "failed", tolerated: str = "tolerated
 
 
 def failures_text(tally: Tally, is_over: bool = True) -> str:
-    """Return what failed of all jobs, e.g. `2 failed, 3 blocked of 30, 1 group failed`; "" if nothing did."""
+    """Return what failed of all jobs, e.g. `2 failed, 3 blocked of 30, 1 group failed`; "" if nothing did.
+
+    The number of all jobs is left out if it is unknown.
+    """
     text = shortfalls(tally, is_over=is_over)
-    return ((text and f"{text} of {tally.job_count}") + failed_groups_text(tally.failed_groups)).removeprefix(", ")
+    total = clause(f" of {tally.job_count}", text and not tally.may_grow)
+    return (text + total + failed_groups_text(tally.failed_groups)).removeprefix(", ")
 
 
 class Verdict(NamedTuple):
@@ -301,7 +305,11 @@ def create_verdict(
     elif moved_on and succeeded + moved_on == tally.job_count:
         parts += [f"{succeeded} succeeded{remark}"] * bool(succeeded)
     elif succeeded < tally.job_count:
-        parts.append(f"{succeeded} of {jobs} succeeded{remark}")
+        share = f"{succeeded} of {jobs}"
+        if tally.may_grow:
+            # The number of all jobs is unknown.
+            share = plural(succeeded, noun)
+        parts.append(f"{share} succeeded{remark}")
         # What did not count was awaited, or is in a tolerated or cancelled group.
         parts.append(shortfalls(tally, "failed (did not count)", "failed (tolerated)", reason is not None))
     else:
