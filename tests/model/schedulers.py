@@ -511,6 +511,13 @@ class ModelScheduler(ModelJob):
             job.held[name] = 1.0 if isinstance(need, str) else need
             self.world.mark({"amount": "pool"}.get(resource.plan.kind, resource.plan.kind))
 
+    def doubt_need_of_one_instant(self, job: ModelJob, name: str, resource: ModelResource) -> None:
+        """With a journal, the jobs of a group become ready some turns later: maybe after a job has come and gone."""
+        if self.world.has_journal and job.began_attempt == self.world.now:
+            others = (group for group in self.world.schedulers if group is not self and group.find(name) is resource)
+            if any(name in dict(rival.plan.needs) for group in others for rival in group.queue):
+                self.world.doubt("a group with a journal asks for what a job gives back as it starts")
+
     def release_held(self, job: ModelJob) -> None:
         """A slot is released however the job ends, and so are its token and its needs."""
         self.holders.discard(job)
@@ -526,6 +533,7 @@ class ModelScheduler(ModelJob):
             if name in job.held:
                 resource = self.find(name)
                 assert resource is not None
+                self.doubt_need_of_one_instant(job, name, resource)
                 share = job.held.pop(name)
                 if job.is_admitted and isinstance(need, str) and resource.plan.of_rates:
                     resource.rate_of(need).correct(1.0, 0.0, self.world.now)

@@ -1131,6 +1131,23 @@ OPEN = {
         ),
         cancels=((6.5, "group"),),
     ),
+    "a group with a journal asks for what a job gives back as it starts": Scenario(
+        root=Group(
+            name="root",
+            jobs=(
+                Group(
+                    name="group",
+                    jobs=(
+                        Leaf(name="waits", needs=(("token", 1.0),), bodies=((Nap(8.1),),)),
+                        Leaf(name="starts", bodies=((Nap(0.2),),)),
+                    ),
+                ),
+                Leaf(name="takes no time", needs=(("token", 1.0),)),
+            ),
+            pool=(Resource(name="token", kind="named", total=1.0),),
+        ),
+        killed_at=15.6,
+    ),
     "a service fails as jobs that require it start": Scenario(
         root=Group(
             name="root",
