@@ -212,14 +212,14 @@ PLANTS: Final = (
         if self.journal_writer is not None and state is SUCCEEDED:
             self.journal_writer.record(job, outcome)
         if self.notify_end is not None:
-            # A hook of another job may settle this one.
+            # A hook of another job may settle this job.
             was_settling, self.is_settling = self.is_settling, True
             self.notify_end(self.scheduler, job)
             self.is_settling, extras = was_settling, job._extras
 """,
         """\
         if self.notify_end is not None:
-            # A hook of another job may settle this one.
+            # A hook of another job may settle this job.
             was_settling, self.is_settling = self.is_settling, True
             self.notify_end(self.scheduler, job)
             self.is_settling, extras = was_settling, job._extras

@@ -2,7 +2,7 @@
 
 Admission knows two things: the promises of a `Resource`, and the keys of jobs, which say who goes first. There are
 three levels. A `WaitingGroup` has the waiting jobs of a run with equal needs. Only the first of them can start next. An
-`OrderedPlaces` has the groups of one run, in the order of its policy. An `Admission` has the places of all runs that
+`OrderedPlaces` has the groups of a run, in the order of its policy. An `Admission` has the places of all runs that
 share resources, and merges them: a higher priority comes first, then the job that became ready first.
 
 A **round** admits the waiting jobs that can start, in this order: their run has a slot for them, and their needs can be
@@ -15,13 +15,13 @@ released amounts (see `Line.admit`), or by a timer, if time alone lets a job sta
   starts before it. So it starts once enough running jobs have ended, and the next job of its group is the first.
   (Reservations come from batch systems: Lifka 1995, "The ANL/IBM SP scheduling system". There, users declare run times.
   Here, run times are unknown, so overtaking jobs are counted.)
-- **A run without room leaves the admission** in the next round: no job of it can start, as all need a slot and none is
-  free, or enough admitted jobs have not started. Until it has room and joins again, its jobs cannot be overtaken, and
-  have no reservation.
+- **A run without room leaves the admission** in the next round. It has no room if all its jobs need a slot and none is
+  free, or if enough admitted jobs have not started. Until it has room and joins again, its jobs cannot be overtaken,
+  and have no reservation.
 - **A scan is bounded**: when `MAX_GROUPS_PER_RESOURCE` groups wait for a resource, later groups that need it are
   skipped, and not counted as overtaken. Slurm's option `bf_max_job_test` sets a similar bound.
-- **Jobs whose key is taken are parked** with that resource, and have no reservation. See `_limits`. So are those that
-  could start but for a gate. See `GatedResource`.
+- **Jobs whose key is taken are parked** with that resource, and have no reservation. See `_limits`. Jobs that could
+  start but for a gate are parked, too. See `GatedResource`.
 - Jobs inside a scheduler that itself has needs ignore reservations, because the job with the reservation may be waiting
   for that scheduler to end.
 - When a run needs resources that belong to different admissions, these are merged.
@@ -48,8 +48,8 @@ if TYPE_CHECKING:
     from ._line import Line
     from ._policies import HeapEntry
 
-    # Entries of sorted lists. A group is sorted by the key and the number of its first job; places by the priority and
-    # the number of the first job of its first group. All jobs have different numbers.
+    # Entries of sorted lists. A group is sorted by the key and the number of its first job. Places are sorted by the #
+    # priority and the number of the first job of the first group. All jobs have different numbers.
     GroupEntry = tuple[Any, int, "WaitingGroup"]
     PlacesEntry = tuple[float, int, "OrderedPlaces"]
     Timer = tuple[float, "OrderedPlaces | None", Callable[[], None]]
@@ -67,7 +67,7 @@ LAST: Final = (math.inf,)
 
 
 class WaitingGroup:
-    """The waiting jobs of one run with equal needs, which may be none but a slot, apart from a key.
+    """The waiting jobs of a run with equal needs. Apart from a key, they may need nothing but a slot.
 
     Each job waits in exactly one heap: in `heap`, or parked with the key that it needs. The first entry of `heap`
     belongs to a waiting job, and `needs`, `resources` and `entry` always belong to the same job. See `update`.
@@ -91,7 +91,7 @@ class WaitingGroup:
         self.family: Final = family
         self.needs: Needs = needs
         self.resources: frozenset[Resource] = frozenset([resource for resource, _ in needs])
-        # What the group may lack: groups with the same resources are of one kind.
+        # The resources that the group may lack. Groups with the same resources are of the same kind.
         self.kind: Final = frozenset[PoolEntry](self.resources if family is None else (*self.resources, family))
         self.heap: Final[list[HeapEntry]] = []  # entries like those of `OrderedPlaces._heap`
         self.parked: Final[dict[Any, list[HeapEntry]]] = {}  # heaps of the jobs that wait for a key, or for a gate
@@ -146,7 +146,7 @@ class WaitingGroup:
         self.update()
 
     def needs_of(self, job: AbstractJob[Any]) -> Needs:
-        """Return the needs of a job, each with its resource; without its key, if nothing uses that. Any thread may."""
+        """Return the needs of a job with their resources, without a key that nothing uses. Any thread may call this."""
         if (family := self.family) is None or (key := family.find_key(job)) is None:
             return self.common_needs
         return [*self.common_needs, (key, family.unit_need)]
@@ -169,7 +169,7 @@ class WaitingGroup:
 
 
 class OrderedPlaces:
-    """The waiting jobs of one run in the order of their entries.
+    """The waiting jobs of a run in the order of their entries.
 
     As long as no job of the run needs resources, they wait in two heaps, and no other run has a say. From `join_others`
     on, they wait in groups of equal needs, and rounds of an `Admission` admit them.
@@ -185,21 +185,21 @@ class OrderedPlaces:
         self._heap: Final[list[HeapEntry]] = []
         # Jobs that take no slot, so they wait for none.
         self._slotless_heap: Final[list[HeapEntry]] = []
-        # An `Admission`; None as long as no job of the run needs resources.
+        # An `Admission`, or None as long as no job of the run needs resources.
         self.admission: Any = None
         self.backfill: Final[int] = line.run.scheduler.backfill
         self.groups_by_needs: Final[dict[Any, WaitingGroup]] = {}  # the groups that have waiting jobs, by `_group_key`
-        self.group_entries: Final[list[GroupEntry]] = []  # those of them with jobs in `heap`, by their first jobs
+        self.group_entries: Final[list[GroupEntry]] = []  # groups with jobs in `heap`, by their first jobs
         self.overtaken: Final[dict[AbstractJob[Any], int]] = {}  # all waiting jobs, and how many jobs overtook each
         self.slotless_count = 0  # how many of the groups have jobs that take no slot
-        # The entry of these places in `Admission.places_in_order`; None while the run has not joined the admission.
+        # The entry of these places in `Admission.places_in_order`, or None while the run has not joined the admission.
         self.entry: PlacesEntry | None = None
 
     def join_others(self) -> None:
         """Let jobs wait for resources, together with the runs that share them."""
         self.admission = Admission()
         self.admission.all_places.add(self)
-        # Whether an enclosing scheduler, or that of the run, has needs. If so, its jobs ignore reservations.
+        # Whether the run's scheduler or an enclosing scheduler has needs. If so, its jobs ignore reservations.
         self.is_inside_holder = self.run.pools.resource_holder is not None
 
     def detach(self) -> None:
@@ -227,7 +227,7 @@ class OrderedPlaces:
         if (group := self.groups_by_needs.get(key)) is None:
             found = [(self.run.pools.find(name), amount) for name, amount in job._options.needs.items()]
             needs = [entry.resolve(amount, job) for entry, amount in found if not entry.has_keys]
-            # There is one at most.
+            # There is at most one family.
             family: Any = next((entry for entry, _ in found if entry.has_keys), None)
             group = WaitingGroup(self, key, needs, takes_slot(job), family)
             join_admission(self, group.kind)
@@ -286,7 +286,7 @@ class OrderedPlaces:
     def _grant_at_once(self, job: AbstractJob[Any]) -> None:
         """Grant a clean-up job its needs, even beyond the free amounts."""
         found = [(self.run.pools.find(name), amount) for name, amount in job._options.needs.items()]
-        # The merge passes on what the job gives back. A run with needs has ordered places.
+        # The merge passes on the resources that the job gives back. A run with needs has ordered places.
         join_admission(self.run.line.places, [entry for entry, _ in found])  # type: ignore[arg-type]
         Grant(job, [entry.resolve(amount, job) for entry, amount in found]).let_accrue()
 
@@ -303,7 +303,7 @@ class OrderedPlaces:
     def unaffordable_jobs(self) -> Iterator[tuple[int, OrderedPlaces, AbstractJob[Any], BudgetSpent]]:
         """Yield the waiting jobs whose needs could not be met even if running jobs returned all they have.
 
-        With each comes the number that says in which order they became ready.
+        Each comes with its number in the order that they became ready.
         """
         if self.run.phase._is_ending:
             return
@@ -362,7 +362,7 @@ class OrderedPlaces:
     # ---- the place in the admission
 
     def join(self) -> None:
-        """Take the place of the first job in the admission, where the next round finds it; none if no job competes.
+        """Take the place of the first job in the admission, where the next round finds it, or none if no job competes.
 
         The round removes the places of a run that has no room.
         """
@@ -389,24 +389,24 @@ class Admission:
     """The places of all runs that share resources, and the rounds in which their jobs are admitted."""
 
     def __init__(self) -> None:
-        # The places that have joined, in the order in which they are served.
+        # The places that have joined, in the order of service.
         self.places_in_order: list[PlacesEntry] = []
         # The places of all runs in progress.
         self.all_places: Final[WeakSet[OrderedPlaces]] = WeakSet()
         self.resources: Final[WeakSet[PoolEntry]] = WeakSet()
-        # A heap of the times at which keys with parked jobs may be free by time alone, each with a sequence number.
+        # A heap of the times when keys with parked jobs may be free by time alone, each with a sequence number.
         self.timed_keys: list[tuple[float, int, Key]] = []
-        self.has_budgets = False  # whether one of these is, or was, a budget
+        self.has_budgets = False  # whether any of these is, or was, a budget
         self.group_counts: Final[Counter[frozenset[PoolEntry]]] = Counter()  # how many there are by `kind`
         self.is_current = False  # whether nothing has changed since the last round
         self._is_blocking = False  # whether jobs that a budget cannot meet any more are being blocked
-        # What the last scan has found: the groups that have to wait, of those before its result; the reserved
-        # resources, each with the first job that has a reservation of it; and the places whose runs have no room.
+        # The findings of the last scan: the groups before its result that have to wait, the reserved resources, each #
+        # with the first job that has a reservation of it, and the places whose runs have no room.
         self._passed: list[WaitingGroup] = []
         self.reserved: dict[Resource, AbstractJob[Any]] = {}
         self._without_room: list[OrderedPlaces] = []
-        # The earliest time at which a job that is not parked will be able to start without any other event, and the
-        # places of the job. The timer has such a pair, too, and a function that cancels it.
+        # The earliest time when a job that is not parked will be able to start without any other event, and the places
+        # of # the job. The timer has such a pair, too, and a function that cancels it.
         self._earliest_start: tuple[float, OrderedPlaces | None] = (math.inf, None)
         self._timer: Timer = NO_TIMER
 
@@ -442,7 +442,7 @@ class Admission:
 
     def _admit(self, caller: OrderedPlaces | None) -> None:
         served: dict[OrderedPlaces, None] = {}
-        # The keys and gates with which jobs have been parked in this round.
+        # The keys and gates where jobs have been parked in this round.
         parked: dict[Any, None] = {}
         while True:
             self._wake_timed_keys()
@@ -462,7 +462,7 @@ class Admission:
                 group.places.admit_first(group)
                 served[group.places] = None
         for key in parked:
-            # At the time at which it will be free; at once, if it was only reserved; a gate is opened.
+            # Wake a key when it will be free, or at once if it was only reserved. Open a gate.
             key.wake()
         self.is_current = True
         self._set_timer()
@@ -494,20 +494,21 @@ class Admission:
 
         Returns:
             The group, and the place where its first job must be parked: a `Key` that is taken or reserved, or a
-            resource that is free, but whose gate is closed; None if the job can start. None if there is no such group.
+            resource that is free, but whose gate is closed. The place is None if the job can start. None if there is no
+            such group.
 
         A scan changes no line and no resource. The private fields of the admission record its findings. Before it
         looks at a group, this holds for the groups before it:
 
         - None of their first jobs can start. It lacks something, needs a reserved resource, has a run without room, or
         needs a resource for which too many groups wait.
-        - `_passed` has those that lack something, or need what is reserved.
-        - A later group can start or be parked only if it needs nothing that is saturated, and not only what is
-          exhausted. If no kind of group is left, the scan is over. What is reserved keeps it from starting, unless it
-          ignores reservations.
+        - `_passed` has the groups that lack something, or need a reserved resource.
+        - A later group can start or be parked only if none of its resources is saturated, and not all of them are
+          exhausted. If no kind of group is left, the scan is over. A reserved resource keeps a group from starting,
+          unless the group ignores reservations.
 
-        So the result is the first that can start, and it overtakes the groups in `_passed` with which it shares a
-        resource. These have no reservation, or are overtaken by jobs that ignore it.
+        So the result is the first group that can start. It overtakes the groups in `_passed` that share a resource with
+        it. These have no reservation, or are overtaken by jobs that ignore it.
         """
         saturated: set[PoolEntry] = set()  # resources that enough groups wait for
         exhausted: set[PoolEntry] = set()  # resources that have too little for any waiting job
@@ -583,7 +584,7 @@ class Admission:
                     heapq.heappop(heads)
 
     def _set_timer(self) -> None:
-        """Let a timer begin the next round when time alone lets a job start; cancel one that has another purpose."""
+        """Let a timer begin the next round when time alone lets a job start. Cancel a timer for another time."""
         when, places = self._earliest_start
         while self.timed_keys and not self.timed_keys[0][2].parked:
             heapq.heappop(self.timed_keys)[2].timed_at = math.inf

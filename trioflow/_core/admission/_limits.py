@@ -2,24 +2,23 @@
 
 **Pools and budgets.** A pool has amounts that come back, and budgets, which are used up. Views of them are for users.
 
-**Rates.** A key has a sliding window: what the jobs that started within the last `per` seconds have taken. No interval
-of this length has more than the limit, as providers count. For a server that counts otherwise, a key has a burst: a
-bucket that fills steadily up to it. The algorithm is GCRA, the generic cell rate algorithm of ATM networks (ITU-T
-I.371, "virtual scheduling"). Its only state is the time when the bucket will be full. Taking an amount postpones
-that time by `amount / rate` seconds. An amount is available once the bucket will be full within
-`(burst - amount) / rate` seconds.
+**Rates.** A key has a sliding window: the amounts that jobs took which started within the last `per` seconds. No
+interval of this length has more than the limit, as providers count. For a server that counts otherwise, a key has a
+burst: a bucket that fills steadily up to it. The algorithm is GCRA, the generic cell rate algorithm of ATM networks
+(ITU-T I.371, "virtual scheduling"). Its only state is the time when the bucket will be full. Taking an amount postpones
+that time by `amount / rate` seconds. An amount is available once the bucket will be full within `(burst - amount) /
+rate` seconds.
 
-What a job takes at its admission begins to accrue again only when the job starts. Therefore, the jobs that start in any
-interval of `t` seconds take at most the limit, or `burst + rate * t`, however long admitted jobs wait for a limiter's
-token, or for the event loop.
+The amount that a job takes at its admission begins to accrue again only when the job starts. Therefore, the jobs that
+start in any interval of `t` seconds take at most the limit, or `burst + rate * t`, however long admitted jobs wait for
+a limiter's token, or for the event loop.
 
 **Limits for each key**, such as each host that a crawler visits. The resource of a pool is a `PerKeyResource`. Jobs
 wait for the `Key` in it and take 1 of it, as of an ordinary resource. A key exists while jobs wait for it or hold it,
-and until its rate is full or its pauses are over. So the memory depends on the keys in use, not on those that there
-have been.
+and until its rate is full or its pauses are over. So the memory depends on the keys in use, not on all keys so far.
 
-Jobs whose key is taken are **parked** with it, and no round of the admission looks at them. When one can start, the
-first of each group competes again. So a round costs the same, however many keys there are.
+Jobs whose key is taken are **parked** with it, and no round of the admission looks at them. When the key is free for a
+job, the first job of each group competes again. So a round costs the same, however many keys there are.
 """
 
 from __future__ import annotations
@@ -199,7 +198,7 @@ class BudgetResource(CountedResource):
         return heapq.nlargest(number, self._used_by_label.items(), key=lambda item: item[1][0])
 
     def top_user(self) -> str:
-        """Return a text about the job, or the jobs with the same label, that used most; "" if none used anything."""
+        """Return a text about the job, or the jobs with the same label, that used most, or "" if none used anything."""
         for label, (used, count) in self._most_used(1):
             users = f"'{printable(label)}'" if count == 1 else f"{count} jobs '{printable(label)}'"
             return f"{users} used most: {self.format_amount(used)}"
@@ -236,7 +235,7 @@ class BudgetResource(CountedResource):
         return _amounts.as_number(share.amount)
 
     def make_member_resource(self, need: Amount, share: BudgetShare | None = None) -> BudgetResource:  # type: ignore[override]
-        """Return the budget of the members of a nested scheduler, which has used what they use."""
+        """Return the budget of the members of a nested scheduler. Their use counts as the use of the scheduler."""
         if share is not None:
             assert share.members is not None
             return share.members
@@ -280,21 +279,21 @@ class Pool:
     @explain_form
     def __init__(self, **resources: _amounts.SingleNeed | Rate | Budget | PerKey | list[Any] | tuple[Any, ...]) -> None:
         self._resources: Final = {name: _make_resource(name, value) for name, value in resources.items()}
-        # The running schedulers that use the pool, each with its resource holder; see `register_user`.
+        # The running schedulers that use the pool, each with its resource holder: see `register_user`.
         self._users: Final[dict[AbstractJob[Any], AbstractJob[Any] | None]] = {}
-        # An object that identifies the event loop of these schedulers; after their runs, that of the last run.
+        # An object that identifies the event loop of these schedulers or, after their runs, the loop of the last run.
         self._loop: object = None
-        # The clock of that loop; after the last run, a clock that continues from its time in real time.
+        # The clock of that loop or, after the last run, a clock that continues from its time in real time.
         self._clock: Callable[[], float] = time.monotonic
 
     @property
     def total(self) -> dict[str, Any]:
-        """The total of each resource, by name: of a `Rate`, the burst by key; of a `PerKey`, the amount of each key."""
+        """The total of each resource, by name. A `Rate` has the burst by key, and a `PerKey` the amount of each key."""
         return {name: resource.public_total() for name, resource in self._resources.items()}
 
     @property
     def free(self) -> dict[str, Any]:
-        """The free amount of each resource, by name; for a `Rate`, the current amount by key.
+        """The free amount of each resource, by name. A `Rate` has the current amount by key.
 
         For a `PerKey`, it is a dict of the keys in use.
         """
@@ -358,7 +357,7 @@ def check_pool(pool: Any, name: str, subject: _job_options.Subject) -> Pool | No
     Args:
         pool: the value of the option.
         name: the name of the option, for errors.
-        subject: what to call the scheduler in errors.
+        subject: the scheduler's name in errors.
 
     Raises:
         TypeError: the value is not a `Pool`.
@@ -417,7 +416,7 @@ def _make_resource(name: str, value: Any) -> PoolEntry:
 
 @final
 class ResourceView:
-    """A read-only view of one resource of a pool, which also computes how long jobs have to wait for it."""
+    """A read-only view of a resource of a pool, which also computes how long jobs have to wait for it."""
 
     def __init__(self, resource: Any) -> None:
         self._resource: Final[PoolEntry] = resource
@@ -503,8 +502,8 @@ class Rate:
             job if it is throttled, too. None for no limit.
 
     Raises:
-        TypeError: a value is not a number, an amount has no key, `burst` is one number for several keys, or a key is
-            like the name of an option that is not given.
+        TypeError: a value is not a number, an amount has no key, `burst` is a single number for several keys, or a key
+            looks like the name of an option.
         ValueError: a number is out of range, or a key of `burst` is unknown.
 
     Example:
@@ -574,7 +573,7 @@ class Rate:
 
     @property
     def give_up(self) -> float | None:
-        """The number of seconds after which a job that has only been throttled fails, or None for no limit."""
+        """A job that has only been throttled fails after this many seconds. None is no limit."""
         return self._give_up
 
     def __repr__(self) -> str:
@@ -586,17 +585,17 @@ class Rate:
 
 
 class TokenBucket:
-    """The token bucket for one key. The module's docstring describes the algorithm."""
+    """The token bucket for a key. The module's docstring describes the algorithm."""
 
     def __init__(self, burst: Amount, seconds_each: float) -> None:
         self.burst: Final = burst
         self.seconds_each: Final = seconds_each
         self.full_at = -math.inf
-        # Taken by jobs that have not started; it accrues again from their start.
+        # Taken by jobs that have not started. It accrues again from their start.
         self.unstarted_amount: Amount = 0
 
     def available_at(self, amount: Amount) -> float:
-        """Return the time, which may be in the past, from which this amount is available.
+        """Return the time, which may be in the past, when this amount begins to be available.
 
         The time is infinity if the amount cannot accrue before jobs that have taken theirs have started.
         """
@@ -634,7 +633,7 @@ class TokenBucket:
 
 
 class SlidingWindow(TokenBucket):
-    """The amounts that the jobs started within the last `per` seconds have taken, for one key."""
+    """The amounts of a key that the jobs took which started within the last `per` seconds."""
 
     def __init__(self, limit: Amount, period: float) -> None:
         super().__init__(limit, period / float(limit))
@@ -686,7 +685,7 @@ class RateShare(dict[str, Amount]):
     """The amounts that a job has taken of a rate, by key.
 
     Attributes:
-        started_at: when the job has started; minus infinity before.
+        started_at: when the job started, or minus infinity before.
 
     """
 
@@ -698,7 +697,7 @@ RateNeed = dict[str, Amount]
 
 
 class RateResource(Resource):
-    """A `Rate` in one pool. Jobs use it up instead of holding it, and it accrues again."""
+    """A `Rate` in a pool. Jobs use it up instead of holding it, and it accrues again."""
 
     is_returnable = False
 
@@ -791,7 +790,7 @@ class RateResource(Resource):
     def describe_shortage(self, need: RateNeed, before: int) -> tuple[WaitCause, str]:
         """Name the keys that are short, and estimate the remaining wait.
 
-        The estimate assumes that only the `before` jobs ahead of this one take anything from the rate.
+        The estimate assumes that only the `before` jobs ahead of this job take anything from the rate.
         """
         if self.available_at(need) == math.inf:
             return WaitCause.RATE, f"{self.shown_name}: reserved for jobs that are about to start"
@@ -876,13 +875,13 @@ class PerKey:
 
     Use it when each host, customer or file has a limit of its own.
 
-    A job needs one key, a string: `needs={"host": url.host}`. Keys need not be known before; each has its own amount,
-    which appears with its first use. A key that nothing uses takes no memory.
+    A job needs a single key, a string: `needs={"host": url.host}`. Keys need not be known before. Each has its own
+        amount, which appears with its first use. A key that nothing uses takes no memory.
 
     Args:
         limit: the number of jobs that may have a key at once, or a `Rate` with a single key or with the key `requests`.
             Each job takes 1 of this key.
-        pause: how many seconds must pass between the end of one job of a key and the start of the next that takes its
+        pause: how many seconds must pass between the end of a job of a key and the start of the next job that takes its
             place. Only for a number.
         sizes: the limits of keys that differ from `limit`, by key, such as `{"slow.org": 1}`.
 
@@ -930,7 +929,7 @@ class PerKey:
 
     @property
     def pause(self) -> float:
-        """The seconds between the end of one job of a key and the start of the next that takes its place."""
+        """The seconds between the end of a job of a key and the start of the next job that takes its place."""
         return self._pause
 
     def limit_of(self, key: str) -> int | Rate:
@@ -953,7 +952,7 @@ def _check_limit(limit: Any, prefix: str) -> None:
 
 
 class Key(Resource):
-    """One key of a `PerKey`, with an amount of its own. It has no slots, because two bases with slots do not mix."""
+    """A key of a `PerKey`, with an amount of its own. It has no slots, because two bases with slots do not mix."""
 
     parks = True
 
@@ -963,7 +962,7 @@ class Key(Resource):
         self.key: Final = key
         # The groups with jobs that are parked with this key.
         self.parked: Final[dict[WaitingGroup, None]] = {}
-        # The time for which `Admission.timed_keys` has this key; infinity for none.
+        # The time of this key in `Admission.timed_keys`, or infinity for none.
         self.timed_at = math.inf
         self.clock = family.clock
         if family.outer_key is not None:
@@ -998,7 +997,7 @@ class Key(Resource):
 
     @abstractmethod
     def used_until(self) -> float:
-        """Return the time from which the key is as good as new, if no job holds it."""
+        """Return the time when the key becomes as good as new, if no job holds it."""
 
 
 class CountedKey(Key, CountedResource):
@@ -1060,7 +1059,7 @@ class CountedKey(Key, CountedResource):
 class RateKey(Key, RateResource):
     def take(self, job: AbstractJob[Any], need: RateNeed) -> RateShare:
         share = super().take(job, need)
-        # For the next job, which need not wait until this one starts.
+        # For the next job, which need not wait until this job starts.
         self.wake()
         return share
 

@@ -1,4 +1,4 @@
-"""The line of one lane: its ready jobs, until workers take them. It decides; workers act.
+"""The line of a lane: its ready jobs, until workers take them. It decides, and workers act.
 
 ```
 push ──► wait in `places` for a slot and for needs ──► wait for a limiter's token ──► startable ──► take
@@ -7,52 +7,51 @@ push ──► wait in `places` for a slot and for needs ──► wait for a li
 
 Invariants, whenever control returns to the loop:
 
-1. A ready job stands in one place: in `places`, among those that wait for a token, or in `startable`. A job that runs,
-   or waits for its next attempt, stands in none.
+1. A ready job is in exactly one place: in `places`, among the jobs that wait for a token, or in `startable`. A job that
+   runs, or waits for its next attempt, is in none.
 2. A job that waits in `places` holds nothing. It gets its slot and its needs in one step, and a token after them, so no
    job holds a token while it waits for something else.
-3. What a job holds (a place in `holders`, a grant, a token) is the job's, from its admission until `give_back`, which
-   `Run.settle` and `Run._requeue` call for each job that leaves, however it does.
+3. A place in `holders`, a grant and a token belong to the job, from its admission until `give_back`, which `Run.settle`
+   and `Run._requeue` call for each job that leaves, however it does.
 4. `give_back` only takes: nothing starts in it. `admit` passes on, after the successors of the job have become ready.
    Each event that frees something, or makes a job ready, is followed by `take` or `ensure_searcher`, which call it.
    Events outside of the runs (a timer, `used()`, a gate, a token from the limiter) begin a round themselves.
 5. There is a single order: the order of the entries `(key, number, job)`. A job gets its entry when it begins to wait
-in
-   `places`, or, first in first out, when it leaves the deque. The entry goes with the job wherever it waits. A job that
-   was throttled in an attempt comes before all others. A job that was admitted and returned comes before the other jobs
-   of its key.
-6. Each condition has one owner, which decides whether a job may start now, and sees to it that `admit` is called when
-   that may have changed, as the table says. An owner knows nothing of the others.
-7. What several runs may have has an owner that they share: an `Admission` for needs, `Tokens` for a limiter. It serves
-   the jobs of all of them in one order, and wakes workers of the runs whose jobs may start.
-8. What was admitted starts: nothing is taken back for a job that becomes ready later. But a throttle and a pause return
-   jobs that have not begun to the places, and so does a smaller window with the last ones that have a slot too many.
-9. What time alone changes is in the timer of an owner (`Admission`), and moves when two owners become one (`merge`).
-10. If `places` is None, the run has no limit, and its jobs start in the order that they become ready. What a pause
-   makes it unmakes: where nothing but the pause needs an order, `resume()` gives the old places back.
+   in `places`, or, first in first out, when it leaves the deque. The entry goes with the job wherever it waits. A job
+   that was throttled in an attempt comes before all others. A job that was admitted and returned comes before the other
+   jobs of its key.
+6. Each condition has a single owner, which decides whether a job may start now, and sees to it that `admit` is called
+   when that may have changed, as the table says. An owner knows nothing of the others.
+7. Resources that several runs may have are owned by an object that the runs share: an `Admission` for needs, `Tokens`
+   for a limiter. It serves the jobs of all runs in a single order, and wakes workers of the runs whose jobs may start.
+8. Admitted jobs start: nothing is taken back for a job that becomes ready later. But a throttle and a pause return jobs
+   that have not begun to the places, and a smaller window returns the last jobs whose slots are too many.
+9. Changes by time alone are in the timer of an owner (`Admission`). They move when two owners are merged (`merge`).
+10. If `places` is None, the run has no limit, and its jobs start in the order that they become ready. A pause leaves no
+    trace: where nothing but the pause needs an order, `resume()` gives the old places back.
 
-| what frees                     | who takes it back     | what is served next, in which order                         |
+| event that frees               | who takes it back     | who is served next, in which order                          |
 |--------------------------------|-----------------------|-------------------------------------------------------------|
 | a job leaves: its slot         | `holders`             | the jobs of its run, by their entries                       |
 | its needs                      | each `Resource`       | all runs of the `Admission`: priority, number of the first  |
-| its key                        | the `Key`             | the first job of each group parked with it; then a round    |
+| its key                        | the `Key`             | the first job of each group parked with it, then a round    |
 | its token                      | `Tokens`              | other tasks in the limiter's queue, each outermost run one  |
 |                                |                       | of them; in one, the oldest ticket: the first of that group |
 | time: rate, key, throttle      | the admission's timer | a round                                                     |
 | time: backoff, turn of a First | the run's own task    | they become ready                                           |
-| `used()`; a budget             | the resource          | a round                                                     |
-| a gate has opened              | the `GatedResource`   | all that are parked at it; then a round                     |
-| a job that waited is cancelled | the place of its wait | those behind it                                             |
+| `used()`, a budget             | the resource          | a round                                                     |
+| a gate has opened              | the `GatedResource`   | all that are parked at it, then a round                     |
+| a job that waited is cancelled | the place of its wait | the jobs behind it                                          |
 | `resume()`                     | `set_paused`          | all runs in the pause, by priority and number               |
 | a larger window                | `size`                | the jobs of its run                                         |
 
 A clean-up lane waits for nothing. Its jobs get their needs even beyond the free amounts, and it first lets the jobs of
 its run be admitted.
 
-**Tokens.** A limiter counts the jobs that are working, at any depth: those of the run whose window it is, and those of
-nested runs, except where a nested run has its own limiter. A job takes its token last, after its slot and its needs, so
-a job with a token waits for nothing else, and tokens cannot cause a deadlock. Nested schedulers, and jobs that have
-their own limiter, take no token. Forever jobs and clean-up jobs take neither a slot nor a token, and if such a job is a
+**Tokens.** A limiter counts the jobs that are working, at any depth: in the run whose window it is, and in nested runs,
+except where a nested run has its own limiter. A job takes its token last, after its slot and its needs, so a job with a
+token waits for nothing else, and tokens cannot cause a deadlock. Nested schedulers, and jobs that have their own
+limiter, take no token. Forever jobs and clean-up jobs take neither a slot nor a token, and if such a job is a
 scheduler, neither do the jobs in it, unless it has its own limiter.
 
 - Each job that has to wait draws a **ticket**, and the tickets of all runs in an outermost run are served in the order
@@ -61,8 +60,8 @@ scheduler, neither do the jobs in it, unless it has its own limiter.
 - A token that a job gives back serves the oldest ticket, of whatever run. It goes back to the limiter if other tasks
   wait there, such as those of the program and of other outermost runs, or if no job waits.
 - Whether it does is decided by `Tokens.pass_on`, after the successors of the job have become ready.
-- While there are tickets, one worker waits in the limiter's queue, for the oldest of them. So all jobs of an outermost
-  run stand in that queue once, and a run with many jobs takes turns with others that ask later.
+- While there are tickets, a single worker waits in the limiter's queue, for the oldest of them. So all jobs of an
+  outermost run together are in that queue once, and a run with many jobs takes turns with others that ask later.
 """
 
 from __future__ import annotations
@@ -87,7 +86,7 @@ if TYPE_CHECKING:
 
 
 class FifoPlaces:
-    """The jobs of one run that wait for a slot, first in, first out, until the run is paused or has another order."""
+    """The jobs of a run that wait for a slot, first in, first out, until the run is paused or has another order."""
 
     admission: Final = None
 
@@ -105,7 +104,7 @@ class FifoPlaces:
             line.admit_job(line.entry_of(job))
 
     def admit(self, number: float) -> None:
-        """Admit jobs while slots are free; because no job can overtake them, also more than `number`."""
+        """Admit jobs while slots are free. Because no job can overtake them, these may be more than `number`."""
         jobs, line = self._jobs, self._line
         # It is None only if no job waits.
         size: Any = line.size
@@ -159,14 +158,14 @@ class Line:
     def __init__(self, run: Run, window: Any, behind: Line | None = None) -> None:
         self.run = run
         self.window: Final = window
-        # The number of slots now; None without a limit, or if a limiter has it; see `Steering.set_window`.
+        # The number of slots now, or None without a limit, or if a limiter has it: see `Steering.set_window`.
         first_size = window.minimum if isinstance(window, VariableWindow) else window
         self.size: int | None = first_size if isinstance(first_size, int) else None
         self.startable: Final[deque[AbstractJob[Any]]] = deque()  # in start order, with some that were cancelled
         self.holders: Final[set[AbstractJob[Any]]] = set()  # the jobs that have a slot
         self.order: StartKeys | None = None if behind is None else behind.order  # None for first in, first out
         self.tokens: RunTokens | None = None  # if a limiter counts the jobs
-        self.is_paused = False  # whether the run, or one around it, is paused, so that no job is admitted
+        self.is_paused = False  # whether the run, or an enclosing run, is paused, so that no job is admitted
         self.passes_on = behind is not None  # whether jobs have something to pass on to other lines
         self._behind = behind
         self.places = None if behind is None else OrderedPlaces(self)
@@ -206,12 +205,12 @@ class Line:
         return self.size is not None and len(self.holders) >= self.size
 
     def resize(self, size: int) -> None:
-        """Replace the number of slots; `admit` has to be called afterwards."""
+        """Replace the number of slots. Call `admit` afterwards."""
         self.size = size
         self._take_back_admitted()
 
     def set_paused(self, is_paused: bool) -> None:
-        """Admit no jobs from now on, or admit them again; `admit` has to be called afterwards."""
+        """Admit no jobs from now on, or admit them again. Call `admit` afterwards."""
         if is_paused is not self.is_paused:
             self.is_paused = is_paused
             if is_paused:
@@ -252,7 +251,7 @@ class Line:
         self.give_back(entry[2])
         if self.order is not None:
             self.order.starts -= 1
-        # What was admitted had a place.
+        # Each admitted job had a place.
         self.places.insert(entry)  # type: ignore[union-attr]
 
     @property
@@ -282,7 +281,7 @@ class Line:
         return (LOWEST_KEY if self.order is None else self.order.key(job), next(ready_numbers), job)
 
     def admit(self, number: float = MAX_ADMITTED) -> None:
-        """Pass on what was given back: let waiting jobs take it, until `number` of them are startable."""
+        """Let waiting jobs take the slots and resources that were given back, until `number` of them are startable."""
         if self._behind is not None:
             self._behind.admit()
         if self.places is not None:
@@ -304,7 +303,7 @@ class Line:
         startable = self.startable
         while True:
             if self.passes_on or not startable:
-                # What is shared must be passed on, even if other jobs are startable.
+                # Shared resources must be passed on, even if other jobs are startable.
                 self.admit(1)
             if not startable:
                 return None
@@ -327,7 +326,7 @@ class Line:
             grant.refund()
 
     def _return_early(self, job: AbstractJob[Any]) -> bool:
-        """Put a job back into its old place if it has to wait for what it has, such as at a gate; no clean-up job."""
+        """Put an admitted job back into its old place if it has to wait, such as at a gate, except a clean-up job."""
         if (grant := job._grant()) is None or self._behind is not None or not grant.must_wait():
             return False
         self._put_back(grant.entry)
@@ -339,7 +338,7 @@ class Line:
         return [] if self.places is None else [entry[2] for entry in self.places.entries()]
 
     def drain(self) -> list[AbstractJob[Any]]:
-        """Remove and return all jobs, in start order. They keep what they hold until it is given back."""
+        """Remove and return all jobs, in start order. They keep their slots and resources until `give_back`."""
         waiting: list[HeapEntry] = [] if self.tokens is None else self.tokens.drain()
         jobs = [*self.startable, *(entry[2] for entry in waiting), *self.in_order()]
         self.startable.clear()
@@ -354,7 +353,7 @@ class Line:
             self.places.drop_settled()
 
     def use_order(self, order: StartKeys | None, has_needs: bool) -> None:
-        """Order all waiting jobs by these keys from now on; `has_needs` is whether any job needs resources.
+        """Order all waiting jobs by these keys from now on. `has_needs` is whether any job needs resources.
 
         With None, they keep their order, and each now has a place in it.
         """
@@ -364,7 +363,7 @@ class Line:
         self._ordered_places(has_needs, is_new_order=True)
 
     def _ordered_places(self, has_needs: bool = False, is_new_order: bool = False) -> OrderedPlaces:
-        """Return the places, ordered from now on; in a new order, jobs keep their numbers and get new keys."""
+        """Return the places, ordered from now on. In a new order, jobs keep their numbers and get new keys."""
         places = self.places
         if isinstance(places, OrderedPlaces) and not is_new_order:
             return places
@@ -380,7 +379,7 @@ class Line:
         return places
 
     def key_of(self, job: AbstractJob[Any], number: int) -> Any:
-        """Return the key of a job that waits with a number; the lowest for `throttled_numbers`."""
+        """Return the key of a job that waits with a number. It is the lowest key for `throttled_numbers`."""
         return LOWEST_KEY if self.order is None or number < -sys.maxsize // 2 else self.order.key(job)
 
 
@@ -393,7 +392,7 @@ class Tokens:
         if backend.try_acquire(limiter, self):
             # anyio needs a task at the first use, which may be in a callback.
             limiter.release_on_behalf_of(self)
-        # The runs that have asked, in order, each as often as it has; None for a job that waits no longer.
+        # The runs that have asked, in order, each as often as it has asked, or None for a job that waits no longer.
         self.tickets: Final[deque[list[RunTokens | None]]] = deque()
         self.waiting_count = 0  # how many jobs wait, which is the number of valid tickets
         self.unused: Final[list[object]] = []  # the borrowers of tokens that were given back, until these are passed on
@@ -449,7 +448,7 @@ class Tokens:
         waiting: int = statistics.tasks_waiting
         if waiting != 1 or self.request is None:
             return waiting > 0
-        # It was granted and has left the queue, so another one waits.
+        # It was granted and has left the queue, so another request waits.
         return self.request in statistics.borrowers
 
     # ---- the request in the limiter's queue
@@ -510,7 +509,7 @@ class RunTokens:
         self.limiter: Final = limit.limiter
         # For each job that has a token, the object that is its borrower in the limiter.
         self.borrowers: Final[dict[AbstractJob[Any], object]] = {}
-        # The jobs that wait for a token, with their entries; and these, with some obsolete ones, as a heap.
+        # The jobs that wait for a token, with their entries. The heap has the same entries, and some obsolete entries.
         self.waiting: Final[dict[AbstractJob[Any], HeapEntry]] = {}
         self._heap: Final[list[HeapEntry]] = []
         # As many as jobs wait.

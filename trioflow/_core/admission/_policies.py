@@ -1,4 +1,4 @@
-"""Who goes first: `Policy`, built in or of a user, `Outlook`, facts for a policy, and `StartKeys`, the keys of jobs.
+"""The order of ready jobs: `Policy`, built in or by users, `Outlook`, facts for a policy, and `StartKeys`, their keys.
 
 The `key` of a user's policy is called by `SafePolicy`, which catches its errors during a run.
 
@@ -31,7 +31,7 @@ FailRun = Callable[[AbstractJob[Any], BaseException], None]
 
 
 class Outlook(Protocol):
-    """Facts that a policy can use about the jobs of one run, in addition to the attributes of the jobs."""
+    """Facts that a policy can use about the jobs of a run, in addition to the attributes of the jobs."""
 
     starts: int
     """The number of job starts in this run so far. A job that was throttled counts again when it starts again."""
@@ -61,7 +61,7 @@ class Policy(Protocol):
     """A start order for the ready jobs of a scheduler.
 
     Derive a class from it, define `key`, and pass an instance to `Scheduler(policy=...)` instead of a name. An
-    object of another class must define all three members. Several schedulers can share one object. A job's `priority`
+    object of another class must define all three members. Several schedulers can share an object. A job's `priority`
     takes precedence over the policy. Among jobs with the same key, the job that became ready first starts first.
 
     A policy must not change the scenario or the run. If `key` raises an exception, or returns an invalid key, the run
@@ -165,7 +165,7 @@ def median_duration(known: Iterable[float]) -> float:
 
 
 class StartKeys(Outlook):
-    """The keys of the ready jobs of one run, and the facts that its policy may use for them.
+    """The keys of the ready jobs of a run, and the facts that its policy may use for them.
 
     A key is a pair of a negated priority and the policy's key: jobs with a higher `priority` start first, and the
     policy orders jobs of equal priority. Jobs with equal keys start in the order that they became ready. Jobs that
@@ -183,7 +183,7 @@ class StartKeys(Outlook):
         self.starts = starts
         self._known: Final = known
         self._assumed_duration: Final = median_duration(known.values())
-        # The rank of each job; empty if the policy does not need ranks.
+        # The rank of each job, or empty if the policy does not need ranks.
         self.ranks: Final[dict[AbstractJob[Any], float]] = {}
 
     def key(self, job: AbstractJob[Any]) -> Any:
@@ -214,7 +214,7 @@ class StartKeys(Outlook):
     def add_jobs(
         self, jobs: list[AbstractJob[Any]], known: dict[AbstractJob[Any], float], requirements: Requirements
     ) -> None:
-        """Add jobs that were added to the running scheduler together; the ranks of others stay. O(V + E)."""
+        """Add jobs that were added to the running scheduler together. The ranks of other jobs stay. O(V + E)."""
         self._known.update(known)
         if self.policy.needs_ranks:
             new = set(jobs)
@@ -237,11 +237,11 @@ def check_policy(policy: Any, name: str, subject: _job_options.Subject) -> Polic
     Args:
         policy: the value of the option.
         name: the name of the option, for errors.
-        subject: what to call the scheduler in errors.
+        subject: the scheduler's name in errors.
 
     Raises:
         ValueError: the value is a string, but not the name of a policy.
-        TypeError: the value lacks a member of a `Policy`, or has one of the wrong type.
+        TypeError: the value lacks a member of a `Policy`, or a member has the wrong type.
 
     """
     what = f"{name}={short_repr(policy)} of {_job_options.subject_text(subject)}"
@@ -296,7 +296,7 @@ def reject_call_from_policy(call_text: str) -> None:
 
 
 def name_of_policy(policy: PolicyName | Policy) -> str:
-    """Return the name of a built-in policy, or the class name of a user-defined one."""
+    """Return the name of a built-in policy, or the class name of a user-defined policy."""
     return policy if isinstance(policy, str) else type(policy).__name__
 
 

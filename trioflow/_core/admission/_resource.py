@@ -40,7 +40,7 @@ class Cooldown:
 
 
 class PoolEntry(ABC):
-    """The entry of a pool for one name: a `Resource`, or a family of resources, one for each key.
+    """The entry of a pool for a name: a `Resource`, or a family of resources, one for each key.
 
     A *need* is the amount that a job asks for, and a *share* is the amount that the job has taken. Each subclass has
     its own types for both.
@@ -93,7 +93,7 @@ class PoolEntry(ABC):
         return when <= self.clock() + TIME_TOLERANCE
 
     def delay_text(self, when: float) -> str:
-        """Return how long it is until a time, such as "1.25 s"; if another thread asks, the time may be past."""
+        """Return how long it is until a time, such as "1.25 s". If another thread asks, the time may be past."""
         return duration_text(max(0.0, when - self.clock()))
 
     def change_clock(self, clock: Callable[[], float], shift: float) -> None:
@@ -107,7 +107,7 @@ class Resource(PoolEntry):
     The admission relies on these promises:
 
     - `available_at`, `is_exhausted` and `can_ever_meet` change nothing that a job could notice.
-    - While jobs only take, no need becomes available except by time, and `available_at` has said at what time.
+    - While jobs only take, no need becomes available except by time, and `available_at` has returned that time.
     - After any other change that may let a waiting job start, `Admission.is_current` is False.
     - If a resource is exhausted, no need of any waiting job can be met.
     - A job that lacks a resource that `parks` is parked with it, until the resource calls `WaitingGroup.unpark`.
@@ -147,14 +147,14 @@ class Resource(PoolEntry):
 
     @abstractmethod
     def free_at(self, need: Any) -> float:
-        """Return the time, which may be in the past, at which the need is free, apart from throttles."""
+        """Return the time, which may be in the past, when the need is free, apart from throttles."""
 
     def is_closed_to(self, job: AbstractJob[Any]) -> bool:
         """Return whether a job whose need can be met has to wait nevertheless, because a gate is closed to it."""
         return False
 
     def describe_wait(self, need: Any, before: int = 0) -> Waiting:
-        """Return the wait of a job, behind `before` others with the same need, for what it cannot get now.
+        """Return the wait of a job, behind `before` others with the same need, for an amount that it cannot get now.
 
         Any thread may call this.
         """
@@ -180,7 +180,7 @@ class Resource(PoolEntry):
         """Take back the share of a job, if jobs return it."""
 
     def let_accrue(self, share: Any, now: float | None) -> None:
-        """Do what is due when a job starts that has this share: at `now`, or, if that is None, when this is called."""
+        """Note that a job with this share starts: at `now`, or, if that is None, when this is called."""
 
     def refund(self, job: AbstractJob[Any], share: Any) -> None:
         """Put back the used part of a share, because its job does not start. `give_back` follows."""
@@ -240,7 +240,7 @@ class CountedResource(Resource):
         self.holders: Final[dict[AbstractJob[Any], Amount]] = {}
         # The need of each group of waiting jobs, ascending.
         self.wanted_amounts: Final[list[Amount]] = []
-        # The free named units by their index in the user's list; None for a resource that is only an amount.
+        # The free named units by their index in the user's list, or None for a resource that is only an amount.
         self.free_units: dict[int, Any] | None = None if named_units is None else dict(enumerate(named_units))
 
     def need(self, amount: CheckedNeed, job: AbstractJob[Any]) -> Amount:
@@ -327,9 +327,9 @@ class GatedResource(CountedResource):
     """A resource of the run that a job takes only while its gate is open, such as the sessions of a connected node.
 
     A job that could start but for the gate is parked here, and holds nothing. Then a worker without a job opens the
-    gate, until no job is parked any more; and all of them compete again when it is open, or could not be opened. No
-    more jobs are parked than could have the resource together: the others wait as before, and hold back no job. One
-    that waits for a limiter's token comes here if the gate is closed to it when it gets that.
+    gate, until no job is parked any more. All parked jobs compete again when the gate is open, or could not be opened.
+    No more jobs are parked than could have the resource together: the others wait as before, and hold back no job. A
+    job that waits for a limiter's token comes here if the gate is closed to it when it gets the token.
 
     Args:
         name: the name of the resource.
@@ -345,7 +345,7 @@ class GatedResource(CountedResource):
         self._opening_text: Final = declared.opening
         self._run: Final = run
         self._gate: Any = None
-        self._has_gate = True  # whether `_gate` can be found; otherwise, the jobs fail with the error themselves
+        self._has_gate = True  # whether `_gate` can be found: otherwise, the jobs fail with the error themselves
         self._opener: Worker | None = None  # the worker that opens the gate
         self.parked: Final[dict[WaitingGroup, None]] = {}  # the groups with jobs that are parked here
         self._early: Final[dict[AbstractJob[Any], None]] = {}  # those that have the resource, but not passed the gate
@@ -385,7 +385,7 @@ class GatedResource(CountedResource):
         self._early.pop(job, None)
         self._tell_gate("leave", job)
         self._let_in()
-        # What the job had behind the gate may be free for one that is parked.
+        # The job's resource behind the gate may be free for a parked job.
         for group in list(self.parked):
             if not self.is_closed_to(group.parked[self][0][2]):
                 group.unpark(self)
@@ -427,11 +427,11 @@ class GatedResource(CountedResource):
         self._let_in()
         for group in list(self.parked):
             group.unpark(self, len(group.parked[self]))
-        # It may have been merged with another one.
+        # It may have been merged with another admission.
         cast("Any", self.admission).begin_round()
 
     def _next_jobs(self) -> list[AbstractJob[Any]]:
-        """Return the parked jobs, in order, that could start together if the gate were open; at least the first."""
+        """Return the parked jobs, in order, that could start together if the gate were open, but at least the first."""
         left: dict[Any, Any] = {}
         jobs: list[AbstractJob[Any]] = []
         for entry, group in sorted((entry, waiting) for waiting in self.parked for entry in waiting.parked[self]):
@@ -450,15 +450,16 @@ Needs = list[tuple[Resource, Any]]
 
 
 class Grant:
-    """The resources of one job, which are taken all together, and kept until the job has settled.
+    """The resources of a job, which are taken all together, and kept until the job has settled.
 
-    The job has its grant before anything is taken: so `Run.settle` gives back what was taken before an error.
+    The job has its grant before anything is taken. So `Run.settle` gives back all amounts that were taken before an
+    error.
     """
 
     __slots__ = ("_accrues", "_job", "_parts", "entry")
 
     def __init__(self, job: AbstractJob[Any], needs: Needs, entry: HeapEntry | None = None) -> None:
-        # The entry with which the job waited; None for a clean-up job.
+        # The entry of the waiting job, or None for a clean-up job.
         self.entry: Final = entry
         self._job: Final = job
         self._parts: Final[list[tuple[Resource, Any, Any]]] = []
@@ -490,7 +491,7 @@ class Grant:
             resource.refund(self._job, share)
 
     def refund_budgets(self) -> None:
-        """Put back the amounts of budgets of which the job has not reported its use."""
+        """Put back the amounts of budgets whose use the job has not reported."""
         for resource, _, share in self._parts:
             if resource.is_budget:
                 resource.refund(self._job, share)

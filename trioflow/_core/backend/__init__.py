@@ -101,7 +101,7 @@ def _load_and_cache(name: str) -> Backend:
     """Import and cache a backend, with direct isolation if that is chosen, or if the checks of fast isolation fail.
 
     Raises:
-        ImportError: the library of the backend cannot be imported; or fast isolation is chosen, and its checks fail.
+        ImportError: the library of the backend cannot be imported, or fast isolation is chosen and its checks fail.
 
     """
     with _load_lock:

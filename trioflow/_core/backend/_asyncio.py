@@ -3,15 +3,15 @@
 Direct isolation takes the place of fast isolation if a private attribute of anyio is not as expected. Each job has a
 native task of its own. Then:
 
-- A job is cancelled at once in a shield of anyio, too, as by any `Task.cancel()`.
+- A job in a shield of anyio is also cancelled at once, as by any `Task.cancel()`.
 - Scopes and groups that a job leaves open are not noticed, and go on.
 - `current_effective_deadline()` does not show deadlines from outside the job.
 - `current_job()` in a task of a group around the run may be a job that runs at that time.
 - A run stops in the turn of the loop after a scope around it was cancelled, not at once.
 
-Direct and fast isolation share **edge cancellation**: each cause cancels a job once, as
-`asyncio.timeout` and TaskGroup do. What a job awaits while it unwinds is not cancelled, so the libraries of asyncio can
-clean up. A further cause cancels the job once more. Timers enforce the deadlines of workers and of the run.
+Direct and fast isolation share **edge cancellation**: each cause cancels a job once, as `asyncio.timeout` and TaskGroup
+do. Awaits of the job while it unwinds are not cancelled, so the libraries of asyncio can clean up. A further cause
+cancels the job once more. Timers enforce the deadlines of workers and of the run.
 """
 
 from __future__ import annotations
@@ -40,10 +40,10 @@ T = TypeVar("T")
 SHARED_OBJECTS: Final[weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Any]] = weakref.WeakKeyDictionary()
 """For each event loop, the object that all runs in the loop share."""
 WAKE_DELAY: Final = 0.05
-"""Seconds after which signals wake the loop of a run; most short runs do without, as this takes a fifth of theirs."""
+"""Seconds after which signals wake the loop of a run. Short runs end sooner, and save a fifth of their time."""
 # See https://docs.python.org/3/library/asyncio-graph.html#asyncio.future_add_to_awaited_by.
 add_awaiter: Any = getattr(asyncio, "future_add_to_awaited_by", None)
-"""The function of Python 3.14 that tells asyncio's tools, such as `python -m asyncio pstree`, which task awaits one."""
+"""The function of Python 3.14 that shows tools of asyncio, such as `python -m asyncio pstree`, who awaits a task."""
 discard_awaiter: Any = getattr(asyncio, "future_discard_from_awaited_by", None)
 
 
@@ -74,7 +74,7 @@ class AsyncioHost(HostTask):
             finally:
                 self._cancellation = None
         if is_cancelled:
-            # Since the last await, so this one raises the cancellation.
+            # Since the last await, so this await raises the cancellation.
             await asyncio.sleep(0)
 
     def keep(self, cancellation: BaseException) -> None:
@@ -286,7 +286,7 @@ def _let_signals_wake(loop: asyncio.SelectorEventLoop, stack: contextlib.ExitSta
     try:
         reader, writer = map(stack.enter_context, socket.socketpair())
     except OSError:
-        # No descriptor is left: until there is one, this timer wakes the loop.
+        # No descriptor is left. Until there is a free descriptor, this timer wakes the loop.
         stack.callback(loop.call_later(20 * WAKE_DELAY, _let_signals_wake, loop, stack).cancel)
         return
     reader.setblocking(False)
@@ -404,7 +404,7 @@ class CallScope:
         self._worker = worker
         self._group: Any = worker.group  # an `EdgeGroup`
         self._deadline = deadline
-        # The deadline of the scope of the same worker around this one.
+        # The deadline of the same worker's scope around this scope.
         self._outer_deadline = math.inf
         self._is_open = self._is_cancelled = False
 
@@ -448,7 +448,7 @@ class CallScope:
             worker.deadline = self._outer_deadline
             return False
         if not self._is_cancelled and self._outer_deadline < self._deadline:
-            # The time of a scope around this one is over.
+            # The time of a scope around this scope is over.
             return False
         is_caught = (
             error is not None
@@ -469,7 +469,7 @@ class EdgeIsolation(Isolation):
 
 
 class DirectAsyncioGroup(EdgeGroup):
-    """The tasks of one run. Each task runs one job."""
+    """The tasks of a run. Each task runs a single job."""
 
     def prepare(self, outer: object) -> None:
         task, is_cancelled = asyncio.current_task(), anyio.get_current_task().has_pending_cancellation()
@@ -482,7 +482,7 @@ class DirectAsyncioGroup(EdgeGroup):
         await anyio.lowlevel.checkpoint_if_cancelled()
 
     def is_cancelled(self) -> bool:
-        """Return whether the host was cancelled; only the host itself sees at once that a scope around it was."""
+        """Return whether the host was cancelled. Only the host itself sees at once that a scope around it was."""
         is_host = self._backend.current_task() is self._host.task
         return self._host.is_cancelled() or (is_host and anyio.get_current_task().has_pending_cancellation())
 

@@ -34,7 +34,7 @@ STATES_BY_REF: Final[dict[weakref.ref[Any], Any]] = TASK_STATES.data
 
 
 class FastAsyncioGroup(EdgeGroup):
-    """The tasks of one run, whose workers get a scope of their own when anyio looks it up."""
+    """The tasks of a run. Each worker gets a scope of its own when anyio looks the scope up."""
 
     def prepare(self, outer: Any) -> None:
         task: Any = asyncio.current_task()
@@ -97,7 +97,7 @@ class FastAsyncioGroup(EdgeGroup):
 
 
 def _innermost_scope(task: object) -> Any:
-    """Return the innermost scope of a task, except the one that a worker's task has between its jobs."""
+    """Return the innermost scope of a task, except the scope that a worker's task has between its jobs."""
     state = STATES_BY_REF.get(weakref.ref(task))
     if isinstance(state, WorkerState):
         # `cancel_scope` would create a scope.
@@ -130,7 +130,7 @@ class WorkerScope(anyio_asyncio.CancelScope):
 
     @property
     def _cancel_called(self) -> Any:
-        """Whether a pending request is shown to the current task, as anyio asks; a function in a thread has none."""
+        """Whether a pending request is shown to the current task, as anyio asks. A function in a thread has no task."""
         task = self._worker.group._backend.current_task()
         return self.is_pending and (self.is_repeated or task in (self._host_task, None))
 
@@ -203,7 +203,7 @@ class LoopIterations:
 
     def current(self) -> object:
         """Return an object that identifies the current iteration."""
-        # Of `Worker.work`, or of what it calls.
+        # The frame of `Worker.work`, or of a function that it calls.
         frame = None if self._code is None else sys._getframe(2)
         while frame is not None:
             if frame.f_code is self._code:
@@ -226,7 +226,7 @@ class WorkerState(anyio_asyncio.TaskState):
         self.parent_id = group.host_task_id
         # The current innermost scope of the task.
         self.innermost_scope: Any = None
-        # Its innermost scope between jobs, which is that of the worker.
+        # Its innermost scope between jobs, which is the worker's scope.
         self.base_scope: Any = None
         self.worker = worker
         self._task = worker.task
@@ -283,7 +283,7 @@ class WorkerState(anyio_asyncio.TaskState):
 
 
 class FastAsyncio(EdgeIsolation):
-    """An isolation that runs many jobs in one task."""
+    """An isolation that runs many jobs in a single task."""
 
     group_class = FastAsyncioGroup
 

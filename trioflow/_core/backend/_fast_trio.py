@@ -28,7 +28,7 @@ set_stored_name: Final = TASK_CLASS.name.__set__
 
 
 class FastTrioGroup(DirectTrioGroup):
-    """The tasks of one run, in the nursery of the outermost run and in a cancel scope with this run's deadline.
+    """The tasks of a run, in the nursery of the outermost run and in a cancel scope with this run's deadline.
 
     Each worker enters the scope of its group in its first step, and leaves it at its end.
     """
@@ -39,7 +39,7 @@ class FastTrioGroup(DirectTrioGroup):
         self.host = self._host = TrioHost(self._backend, self._context, nursery)
         self._scope: Any = None  # set in `run`
         self._cancel_status: Any = None  # the `CancelStatus` of the scope, set in `run`
-        self._shielded_scope: Any = None  # the scope of all shielded workers; None if there are none
+        self._shielded_scope: Any = None  # the scope of all shielded workers, or None if there are none
 
     async def run(self, body: Callable[[], Coroutine[Any, Any, None]]) -> None:
         with CallScope(deadline=self._deadline) as self._scope:
@@ -169,7 +169,7 @@ class JobTask(_Inheritable, TASK_CLASS):  # type: ignore[misc]  # final, so its 
 
 
 class _CallScope(_Inheritable, cast(Any, trio).CancelScope):  # type: ignore[misc]  # final, so its type is hidden
-    """A cancel scope around one call of a job, which can be left although the job has left scopes open inside it.
+    """A cancel scope around a call of a job, which can be left although the job has left scopes open inside it.
 
     It sets and forgets its deadline itself: the generators of trio for it took 3 µs. In guest mode, trio would also
     wake its host, which is needed only outside of tasks.
@@ -207,7 +207,7 @@ class _CallScope(_Inheritable, cast(Any, trio).CancelScope):  # type: ignore[mis
         while outermost is not None and outermost.parent is not status:
             outermost = outermost.parent
         if outermost is None:
-            # The job has left nothing open; or it has left this scope, which is an error.
+            # The job has left nothing open. Or it has left this scope, which is an error.
             return bool(super().__exit__(kind, error, traceback))  # pyright: ignore
         outermost.parent = status.parent
         task._activate_cancel_status(status)
@@ -245,9 +245,9 @@ class Timer:
 
 
 def _make_nested_scope(parent_status: object) -> Any:
-    """Return a new scope inside that of `parent_status`, a `CancelStatus`, in a state as if a task had entered it.
+    """Return a new scope inside the scope of `parent_status`, a `CancelStatus`, in a state as if a task had entered it.
 
-    `CancelScope.__enter__` cannot be used, because it makes the scope the innermost one of the calling task.
+    `CancelScope.__enter__` cannot be used, because it makes the scope the innermost scope of the calling task.
     """
     scope = _inert_scope()
     scope._cancel_status = CancelStatus(scope=scope, parent=parent_status)
@@ -257,8 +257,8 @@ def _make_nested_scope(parent_status: object) -> Any:
 class TrioTaskSnapshot(DirectTrioSnapshot):
     """The state of a worker's task before a job, to find out whether the job has changed it.
 
-    This reads private attributes, because trio has no public function that returns the innermost scope, and no fast one
-    that tells whether this scope is cancelled.
+    This reads private attributes, because trio has no public function that returns the innermost scope, and no fast
+    function that tells whether this scope is cancelled.
     """
 
     __slots__ = ("_nurseries", "_recorded_schedule_points", "_variable_count", "_variables", "cancel_status")
@@ -292,7 +292,7 @@ class TrioTaskSnapshot(DirectTrioSnapshot):
 
 
 class FastTrio(Isolation):
-    """An isolation that runs many jobs in one task, and all tasks in the nursery of the outermost run."""
+    """An isolation that runs many jobs in a single task, and all tasks in the nursery of the outermost run."""
 
     group_class = FastTrioGroup
 
@@ -353,7 +353,7 @@ async def _close_nursery(nursery: Any) -> BaseException | None:
         for task in _system_tasks():
             if any(frame.f_locals.get("self") is nursery for frame, _ in await_chain(task.coro)):
                 trio.lowlevel.reschedule(task)
-    # The finalizer removes the nursery in the next iteration of the event loop, or in the one after it.
+    # The finalizer removes the nursery in one of the next two iterations of the event loop.
     while nursery in nursery.parent_task.child_nurseries:
         await trio.lowlevel.cancel_shielded_checkpoint()
     return None

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     CapacityLimiter: TypeAlias = trio.CapacityLimiter | anyio.CapacityLimiter
     Scope: TypeAlias = trio.CancelScope | anyio.CancelScope
     TaskEvent: TypeAlias = trio.Event | asyncio.Event
-    """A one-time event that tasks can wait for."""
+    """A single-use event that tasks can wait for."""
 
 T = TypeVar("T")
 BackendName = Literal["trio", "asyncio"]
@@ -42,7 +42,7 @@ NO_HANDLER: Final = contextlib.nullcontext()
 
 
 class WorkerTask:
-    """A worker, with only the attributes that the backend uses; the engine's subclass `Worker` adds the others."""
+    """A worker, with only the attributes that the backend uses. The engine's subclass `Worker` adds the others."""
 
     # The deadline of the current job, `-inf` once it has passed, and the timer that enforces it. The timer fires at
     # `timer_fires_at`, which is earlier than the deadline if that was postponed. Only asyncio uses these attributes: on
@@ -51,22 +51,22 @@ class WorkerTask:
     timer: Any
     timer_fires_at: float
     group: WorkerGroup
-    # The job that the worker is running; None between two jobs.
+    # The job that the worker is running, or None between two jobs.
     job: Any
     # A `TaskSnapshot` from before the current job. On trio it is None until the task's first step.
     task_snapshot: Any
     # The object that `Backend.wake` needs to resume the worker: a task on trio, a future on asyncio.
     wake_handle: Any
-    # The cancel scope around this task alone; None if the task needs none.
+    # The cancel scope around this task alone, or None if the task needs none.
     scope: Any
     task: Any
     # asyncio: the context of the task, which Python tells since 3.12:
     # https://docs.python.org/3/library/asyncio-task.html#asyncio.Task.get_context.
     context: Any
-    # Why the engine has cancelled the worker, other than at its deadline; it sets this before it calls the group.
+    # Why the engine has cancelled the worker, other than at its deadline. It sets this before it calls the group.
     cause: CancelCause | None
     # Whether the worker must leave after its job: the job has changed its task, was cancelled in it, or has given it a
-    # name; or the run stops.
+    # # name, or the run stops.
     must_leave: bool
     # Whether the worker runs a forever job, which outlasts the other jobs.
     is_shielded: bool
@@ -95,7 +95,7 @@ class TaskSnapshot(Protocol):
         """Record the current iteration of the event loop, for `is_same_iteration`."""
 
     def is_same_iteration(self) -> bool:
-        """Return whether the event loop is still in the recorded iteration; False if that is unknown."""
+        """Return whether the event loop is still in the recorded iteration, or False if that is unknown."""
         return False
 
 
@@ -138,10 +138,10 @@ class HostTask(Protocol):
 
 
 class WorkerGroup(Protocol):
-    """The tasks of one run, which are cancelled at the run's deadline."""
+    """The tasks of a run, which are cancelled at the run's deadline."""
 
     variables: _shared.ContextVariables
-    """The initial context variables of each task in the group, except the one that holds the task's worker."""
+    """The initial context variables of each task in the group, except the variable that holds the task's worker."""
     host: HostTask
     """The task that awaits the run."""
     ends_at_deadline: ClassVar[bool] = False
@@ -169,7 +169,7 @@ class WorkerGroup(Protocol):
         self.prepare(outer)
 
     def prepare(self, outer: WorkerGroup | None) -> None:
-        """Set `host`, and what else the group needs, in the task that awaits the run."""
+        """Set `host`, and whatever else the group needs, in the task that awaits the run."""
 
     async def run(self, body: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Await `body()`, which spawns tasks and waits for them. Then raise any cancellation of the host."""
@@ -275,7 +275,7 @@ class Isolation(Protocol):
         return None, None
 
     def create_call_scope(self, worker: WorkerTask | None, deadline: float) -> Scope:
-        """Return a scope for one call of a job that `worker` runs, which is cancelled at the deadline.
+        """Return a scope for a call of a job that `worker` runs, which is cancelled at the deadline.
 
         On asyncio, the scope cancels the call once, if `worker` runs in the calling task.
         """
@@ -294,7 +294,7 @@ class Backend(Protocol):
 
     name: str
     cancellation_type: type[BaseException]
-    # The module and the name of that of the other library.
+    # The module and the name of the other library's cancellation.
     other_cancellation: tuple[str, str]
     isolation: Isolation
 
@@ -382,7 +382,7 @@ class Backend(Protocol):
             try:
                 scope.__exit__(None, None, None)
             except RuntimeError:
-                # The error of trio or anyio for a scope that is not the innermost one:
+                # The error of trio or anyio for a scope that is not the innermost scope:
                 # https://github.com/python-trio/trio/blob/v0.35.0/src/trio/_core/_run.py#L635,
                 # https://github.com/agronholm/anyio/blob/4.16.0/src/anyio/_backends/_asyncio.py#L481.
                 kind = await self.end_tasks_in(self.current_task(), scope)
@@ -451,7 +451,7 @@ class Backend(Protocol):
     def wake(self, worker: WorkerTask) -> None: ...
 
     def frames(self, worker: WorkerTask) -> Iterable[tuple[FrameType, int]]:
-        """Return the frames of the worker's task with their line numbers, outermost frame first; none without a task.
+        """Return the frames of the worker's task with their line numbers, outermost first, or none without a task.
 
         Any thread may call this.
         """

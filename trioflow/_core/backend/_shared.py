@@ -89,7 +89,7 @@ def is_in_job_body(frame: FrameType | None) -> bool:
 
 
 def is_in_engine(frame: FrameType | None, outermost: FrameType | None) -> bool:
-    """Return whether one of the frames from `frame` to `outermost` executes code of trioflow."""
+    """Return whether any of the frames from `frame` to `outermost` executes code of trioflow."""
     while frame is not None:
         if frame.f_globals.get("__name__", "").partition(".")[0] == PACKAGE:
             return True

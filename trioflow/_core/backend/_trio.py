@@ -2,8 +2,8 @@
 
 Direct isolation takes the place of fast isolation if a private attribute of trio is not as expected. Each job has a
 cancel scope of its own, and its label as task name. A task runs another job, in a new scope, if the last job has left
-no trace in it. What a job leaves open, a cancel scope or a nursery, is an error of trio when the job's scope is left,
-before any other job, and ends the run.
+no trace in it. If a job leaves a cancel scope or a nursery open, trio raises an error when the job's scope is left,
+before any other job, and this error ends the run.
 """
 
 from __future__ import annotations
@@ -76,9 +76,10 @@ class TrioHost(HostTask):
 class CtrlC:
     """A SIGINT handler around trio's handler: Ctrl-C interrupts the code of a job, and never the engine.
 
-    trio raises KeyboardInterrupt in the code that is running, unless a function in its stack is protected; otherwise in
-    the main task at its next checkpoint, where a run can end cleanly. So this handler passes a protected frame to the
-    handler of trio for each task that runs code of trioflow, and an unprotected one for the code of a job.
+    trio raises KeyboardInterrupt in the code that is running, unless a function in its stack is protected. If so, trio
+    raises it in the main task at its next checkpoint, where a run can end cleanly. So this handler passes a protected
+    frame to the handler of trio for each task that runs code of trioflow, and an unprotected frame for the code of a
+    job.
     """
 
     def __init__(self, trio_handler: SignalFunction) -> None:
@@ -270,7 +271,7 @@ class _TaskExitWatcher(trio.abc.Instrument):
 
 
 class DirectTrioGroup(WorkerGroup):
-    """The tasks of one run, in a nursery of its own and in a cancel scope with the run's deadline."""
+    """The tasks of a run, in a nursery of its own and in a cancel scope with the run's deadline."""
 
     ends_at_deadline = True
 
@@ -305,7 +306,7 @@ class DirectTrioGroup(WorkerGroup):
                 function()
 
     def is_cancelled(self) -> bool:
-        """Return whether the group was cancelled; only the host sees at once that a scope around the run was."""
+        """Return whether the group was cancelled. Only the host sees at once that a scope around the run was."""
         is_host = self._backend.current_task() is self._host_task
         return self._scope.cancel_called or (is_host and trio.current_effective_deadline() == -math.inf)
 
@@ -347,7 +348,7 @@ class DirectTrioSnapshot(TaskSnapshot):
         task, context = self._task, self._context
         count = getrefcount(task) + getweakrefcount(task) + getrefcount(context) - self._reference_count
         if count not in (0, CANCELLATION_REFERENCE_COUNT) or len(context) != len(variables) + 1:
-            # One variable more holds the worker.
+            # A single variable more holds the worker.
             return False
         return has_values(context, variables)
 

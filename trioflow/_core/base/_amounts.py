@@ -25,7 +25,7 @@ KeyedAmounts = tuple[tuple[str, Amount], ...]
 ExactNeed = Amount | KeyedAmounts
 """Exact numbers: an amount, or amounts by key."""
 CheckedNeed = ExactNeed | str
-"""The checked form of a `Need`. Text is a size or a key; only the resource tells which."""
+"""The checked form of a `Need`. Text is a size or a key, depending on the resource."""
 
 SIZE_UNITS: Final = {"": 1, "B": 1}
 # "4G" is 4 GiB, as for ulimit and Slurm.
@@ -76,7 +76,7 @@ def plain_number(value: Any) -> Any:
 
 
 def is_number(value: object) -> bool:
-    """Return whether `value` is an `int`, a `float` or a `Fraction`; a `bool` is not a number here."""
+    """Return whether `value` is an `int`, a `float` or a `Fraction`. A `bool` is not a number here."""
     if isinstance(value, (int, float)):
         return not isinstance(value, bool)
     from fractions import Fraction
@@ -85,7 +85,7 @@ def is_number(value: object) -> bool:
 
 
 def is_finite(value: float | Fraction) -> bool:
-    """Return whether `value` is finite and fits into a float; an `int` of 400 digits does not."""
+    """Return whether `value` is finite and fits into a float. An `int` of 400 digits does not."""
     try:
         return math.isfinite(value)
     except OverflowError:
@@ -107,7 +107,7 @@ def check_need(value: Any, subject: str, advice: str = AMOUNT_ADVICE) -> ExactNe
         advice: the end of the error message, as in `amount_of`.
 
     Raises:
-        TypeError, ValueError: as in `amount_of`; or a key is not text.
+        TypeError, ValueError: as in `amount_of`. Also if a key is not text.
 
     """
     amounts = value

@@ -20,7 +20,7 @@ CHUNK_SIZE: Final = 1000
 def chunks_with_pauses(nodes: Collection[Node]) -> Iterable[tuple[list[Node], bool]]:
     """Split nodes into lists to process without a pause, each paired with a flag: True if a pause is due after it.
 
-    If there are no nodes, there is one empty list: a run without jobs is linked, too, before it grows.
+    If there are no nodes, there is a single empty list: a run without jobs is linked, too, before it grows.
     """
     return _chunks(nodes) if len(nodes) >= CHUNK_SIZE else ((list(nodes), False),)
 
@@ -70,7 +70,7 @@ def longest_path_lengths(
 
     Args:
         order: the nodes in topological order.
-        requirements: returns the requirements of a node; all of them are in `order`.
+        requirements: returns the requirements of a node, all of which are in `order`.
         lengths: the lengths of nodes, 0 or more.
         default: the length of each node that is not in `lengths`.
 
@@ -101,7 +101,7 @@ def fill_longest_path_lengths(
 
 
 def find_cycle(nodes: Iterable[Node], requirements: Callable[[Node], Iterable[Node]]) -> list[Node] | None:
-    """Return the nodes of one cycle, or None. Each node requires the next, and the last requires the first.
+    """Return the nodes of a cycle, or None. Each node requires the next, and the last requires the first.
 
     The cost is O(V + E). Each node that `topological_order` leaves out has a requirement that is left out too. So a
     walk along these requirements must return to a node that it has visited before.
@@ -139,7 +139,7 @@ def has_path(
 ) -> bool:
     """Return whether a path leads from any of `sources` to any of `targets`.
 
-    Two searches, forwards from `sources` and backwards from `targets`, take turns until they meet or one of them is
+    Two searches, forwards from `sources` and backwards from `targets`, take turns until they meet or either of them is
     exhausted. So the smaller search decides the cost. `backwards` must be the inverse of `forwards`.
     """
     ahead, behind = dict.fromkeys(sources), dict.fromkeys(targets)

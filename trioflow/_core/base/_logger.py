@@ -33,9 +33,9 @@ def warn(
             handlers of the command line can leave it out.
         about: "failure" for the failure of a job, "drain" and "end" for these of a run, "question" for a job that asks,
             stored in the record's attribute `about`. Handlers that report these events in another way drop them.
-        kind: a key that is equal for similar failures, and for runs that ended alike; stored in the record.
-        count: the number of failures that the message reports; stored in the record.
-        place: the line of the user's code in which it failed, if it is known; stored in the record.
+        kind: a key that is equal for similar failures, and for runs that ended alike. It is stored in the record.
+        count: the number of failures that the message reports. It is stored in the record.
+        place: the line of the user's code that failed, if it is known. It is stored in the record.
         traceback: the traceback of a failure, or None for the traceback of `exception`. The record is at its innermost
             line of the user's code, or at no line, but not at a line of trioflow.
         is_shown: whether an instrument shows this on the terminal, so that it is not printed if logging is not

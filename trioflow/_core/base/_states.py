@@ -1,9 +1,9 @@
 """The states of a job and their transitions, the phases of a run, why a run stops, and the causes of waits.
 
 A job is IDLE since `AbstractJob.__init__` or `AbstractJob._reset`. Then its run moves it along `TRANSITIONS`:
-`Run.ready` makes it SCHEDULED, `Worker.work` RUNNING, and `Run.settle` gives it its final
-state; for another attempt, `Run._requeue` makes it SCHEDULED again. A job that is tried again is reset, too. Tests
-compare this list with all that writes a state, and the figure and the table of the states in the documentation with
+`Run.ready` makes it SCHEDULED, `Worker.work` RUNNING, and `Run.settle` gives it its final state. For another attempt,
+`Run._requeue` makes it SCHEDULED again. A job that is tried again is reset, too. Tests compare this list with all
+functions that write a state. They also compare the figure and the table of the states in the documentation with
 `TRANSITIONS` and the texts below.
 """
 
@@ -148,7 +148,7 @@ RAN_TO_END: Final = frozenset({StopReason.COMPLETED, StopReason.FAILED})
 """The stop reasons of runs that nothing stopped early."""
 
 REOPENABLE: Final = (FAILED, BLOCKED, CANCELLED)
-"""The states of settled jobs that may be tried again; a tuple, because an `Enum` is hashed slowly."""
+"""The states of settled jobs that may be tried again. It is a tuple, because an `Enum` is hashed slowly."""
 
 TRANSITIONS: Final[dict[JobState, dict[str, JobState]]] = {
     IDLE: {"ready": SCHEDULED, "restored": SUCCEEDED, "blocked": BLOCKED, "skipped": SKIPPED, "cancelled": CANCELLED},

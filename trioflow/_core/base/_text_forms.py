@@ -77,7 +77,7 @@ def fit(
         text: the text.
         width: the maximum width.
         keep: the part to keep. "ends" leaves out the middle.
-        measure: returns the width of a text; by default, its number of characters.
+        measure: returns the width of a text. By default, this is its number of characters.
         ellipsis: the replacement. If even this is too wide, the result is empty.
 
     Example:
@@ -113,7 +113,7 @@ def headline(text: str) -> str:
 
 
 def is_among(value: Any, choices: tuple[object, ...]) -> bool:
-    """Return whether a value equals one of `choices`; False if the comparison raises.
+    """Return whether a value equals one of `choices`, or False if the comparison raises.
 
     Example:
         >>> is_among("slot", (None, "slot")), is_among(1, ("wait", "end"))
@@ -153,7 +153,7 @@ class _ShortRepr(reprlib.Repr):
         return repr(x[: self.maxstring])
 
     def repr_dict(self, x: dict[Any, Any], level: int) -> str:
-        """Return the first items, in the dict's order; reprlib would sort all keys first."""
+        """Return the first items, in the dict's order. reprlib would sort all keys first."""
         if level <= 0:
             return "{...}"
         items = itertools.islice(x.items(), self.maxdict)
@@ -252,7 +252,7 @@ def _number_text(number: float, *, in_column: bool) -> str:
 
 
 def _two_unit_text(seconds: float, unit: float, name: str, smaller_unit: float, smaller_name: str) -> str:
-    """Return a duration in two units, such as "3 h 05 min", or in the larger one if the rest is 0."""
+    """Return a duration in two units, such as "3 h 05 min", or in the larger unit if the rest is 0."""
     whole, rest = divmod(round(seconds), unit)
     first = f"{int(whole)} {name}"
     return f"{first} {int(rest // smaller_unit):02d} {smaller_name}" if rest else first
@@ -271,5 +271,5 @@ def size_text(number: Amount) -> str:
 
 
 def percent_text(fraction: float) -> str:
-    """Return a fraction as text in percent; only a fraction of 1 is "100%"."""
+    """Return a fraction as text in percent. Only a fraction of 1 is "100%"."""
     return "100%" if fraction >= 1 else f"{min(99, round(100 * fraction))}%"

@@ -1,8 +1,8 @@
 """The user's code, as opposed to trioflow and other libraries: exceptions, lines in tracebacks, and functions.
 
-The parts of an exception are read as Python itself does, even if its class overrides the attributes: a user-defined
-class may have an attribute of its own named like a part, such as `args`, and reading it may raise. `inspect` is
-imported in the functions, because its import takes 5 ms.
+The parts of an exception are read as Python itself reads them, even if its class overrides the attributes: a
+user-defined class may have an attribute of its own named like a part, such as `args`, and reading it may raise.
+`inspect` is imported in the functions, because its import takes 5 ms.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def get_group_members(error: BaseException) -> tuple[BaseException, ...]:
 
 
 def leaf_exceptions(error: BaseException) -> list[BaseException]:
-    """Return the exceptions in a group that are not groups, at any depth, in order; `[error]` if it is not a group."""
+    """Return the exceptions in a group that are not groups, at any depth, in order, or `[error]` if it is no group."""
     todo = [error]
     leaves: list[BaseException] = []
     while todo:
@@ -55,7 +55,7 @@ def leaf_exceptions(error: BaseException) -> list[BaseException]:
 
 
 def is_from_package(definition: Any) -> bool:
-    """Return whether a class or function is defined in trioflow; a package with a similar name does not count."""
+    """Return whether a class or function is defined in trioflow. A package with a similar name does not count."""
     return str(definition.__module__).partition(".")[0] == PACKAGE_NAME
 
 
@@ -84,8 +84,8 @@ def wrong_backend_remedy(error: BaseException) -> str:
 def shown_exception(error: BaseException) -> tuple[BaseException, str, str]:
     """Return the exception that a short text shows, and the texts to add before and after its message.
 
-    For a group of exceptions of one type, at any depth, this is the first of them, because the group says only their
-    number. Otherwise it is the exception itself. The remedy comes first, because long texts are cut at the end.
+    For a group of exceptions of a single type, at any depth, this is the first of them, because the group says only
+    their number. Otherwise it is the exception itself. The remedy comes first, because long texts are cut at the end.
     """
     leaves = leaf_exceptions(error)
     remedy = wrong_backend_remedy(error)
@@ -102,7 +102,7 @@ def with_traceback(error: BaseException, traceback: TracebackType | None) -> Bas
 
 
 STARTED_AT: Final = time.time()
-"""The time of the import of trioflow. A file that was saved later may not be what the program has loaded."""
+"""The time of the import of trioflow. The program may not have loaded the contents of a file that was saved later."""
 reload_count = 0
 """How many times mended code was taken. A process that imported the program before the last time has old code."""
 PACKAGE_PREFIX: Final = f"{os.path.dirname(os.path.dirname(os.path.dirname(__file__)))}{os.sep}"
@@ -162,7 +162,7 @@ IS_ITERABLE_COROUTINE: Final = 0x100
 
 
 def is_async(function: object) -> bool:
-    """Return whether `function` is marked as async; a lambda that returns an awaitable, for example, is not."""
+    """Return whether `function` is marked as async. A lambda that returns an awaitable, for example, is not."""
     if type(function) is FunctionType and not function.__dict__:
         return bool(function.__code__.co_flags & IS_COROUTINE)
     import inspect
@@ -186,7 +186,7 @@ def is_generator(function: object) -> bool:
 def is_surely_sync(function: object) -> bool:
     """Return whether `function` is a function or method that certainly returns no awaitable.
 
-    A lambda may return one, which only its call shows.
+    A lambda may return an awaitable, but only its call shows that.
     """
     import inspect
 
@@ -210,7 +210,7 @@ def signature_of(function: Callable[..., Any]) -> inspect.Signature:
 
 
 def find_by_name(module: Any, qualified_name: str) -> Any:
-    """Return what a qualified name refers to in an imported module; None if it refers to nothing. No user code runs."""
+    """Return the object with a qualified name in an imported module, or None if there is none. No user code runs."""
     found: Any = sys.modules.get(module)
     for part in qualified_name.split("."):
         # Not getattr(), which could call a `__getattr__`.

@@ -57,7 +57,7 @@ def outermost_ended(job: AbstractJob[Any]) -> AbstractJob[Any]:
 
 
 def is_inside(job: AbstractJob[Any], scheduler: AbstractJob[Any]) -> bool:
-    """Return whether `scheduler` contains `job`, at any depth; no scheduler contains itself."""
+    """Return whether `scheduler` contains `job`, at any depth. No scheduler contains itself."""
     return any(enclosing is scheduler for enclosing in enclosing_schedulers(job))
 
 

@@ -6,8 +6,8 @@ the second pass, when the results of the first pass are fixed. So the function i
 to the first pass. The `tuple[Callable[[], A]]` in `ValueOrJob` serves only to move the argument to the second pass.
 Otherwise mypy would infer `Job[Any] | Any` as the type of a parameter, and reject the function.
 
-A function of one iterable has an overload of its own, with `Iterable[Any]`: its items are not checked, because mypy
-cannot infer their type for `sorted`, for example.
+A function of a single iterable has an overload of its own, with `Iterable[Any]`. Its items are not checked, because
+mypy cannot infer their type for `sorted`, for example.
 """
 
 from __future__ import annotations

@@ -143,9 +143,9 @@ def job(function: Any = None, /, *, kind: Kind = Job, **options: object) -> Any:
     """Decorate an async function so that each call of it builds a job: `@job`, or `@job(timeout=5, ...)`.
 
     Args:
-        function: an async function, a method, or a partial of one. With `kind`, a function that `kind` accepts.
-        kind: the kind of the jobs: a class, such as `ThreadJob` or `ProcessJob`, which take plain functions; or a
-            factory that takes a function, its arguments and options, such as `functools.partial(ProcessJob, nice=5)`.
+        function: an async function, a method, or a partial of either. With `kind`, a function that `kind` accepts.
+        kind: the kind of the jobs. This is a class, such as `ThreadJob` or `ProcessJob`, which take plain functions, or
+            a factory that takes a function, its arguments and options, such as `functools.partial(ProcessJob, nice=5)`.
         options: the options of the jobs. See `AbstractJob` and the kind.
 
     Returns:

@@ -81,7 +81,7 @@ class CycleError(TrioflowError, ValueError):
     """Jobs require each other in a cycle, so none of them can start.
 
     Attributes:
-        cycle: the jobs of the cycle; each requires the next, and the last requires the first.
+        cycle: the jobs of the cycle. Each requires the next, and the last requires the first.
 
     """
 
@@ -145,7 +145,7 @@ class RequirementFailed(TrioflowError):
         self.job: AbstractJob[Any] = job
         self.requirement: AbstractJob[Any] = requirement
         earlier = requirement.raised_exception()
-        # The job whose failure is the original one, taken from the error before, so that no chain has to be walked.
+        # The job that failed first, taken from the error before, so that no chain has to be walked.
         # A job that failed may have raised an error of this class itself.
         is_blocked = requirement.state is JobState.BLOCKED
         self._root: AbstractJob[Any] = requirement
@@ -169,11 +169,11 @@ class JobTimeout(TrioflowError, TimeoutError):
     Attributes:
         job: the job or scheduler with the timeout.
         seconds: the timeout or idle timeout, in seconds.
-        missing: the missing sign of life: "progress", "output", or "progress of its jobs"; None after a `timeout`.
+        missing: the missing sign of life: "progress", "output", or "progress of its jobs". None after a `timeout`.
         place: the innermost line of the user's code that was running, as text: its function, file, number and code.
             None if the line is not known, as for a command or a thread.
-        waits: what the jobs of a scheduler waited for, or a command whose program had ended by itself, as text; "" if
-            they waited for nothing.
+        waits: the waits of a scheduler's jobs, or of a command whose program had ended by itself, as text. "" if they
+            waited for nothing.
 
     """
 
@@ -211,10 +211,10 @@ class Throttled(TrioflowError):
     resources, and is SCHEDULED again, ahead of all other ready jobs. Amounts taken from rates are not given back.
 
     A job that cannot be called again fails with this exception: a job made from a coroutine object, or a service that
-    is ready. If the run is draining or stopping, the job ends CANCELLED; a clean-up job waits, within its time.
+    is ready. If the run is draining or stopping, the job ends CANCELLED, but a clean-up job waits, within its time.
 
     Args:
-        key: the name of a resource among the job's `needs`; the resource may be of any type.
+        key: the name of a resource among the job's `needs`. The resource may be of any type.
         after: the length of the pause in seconds, finite, 0 or more, such as the server's `Retry-After`.
 
     Raises:
@@ -289,13 +289,13 @@ class Failure:
 
     __slots__ = ("exception", "has_note", "is_counted", "is_from_cancel", "is_taken", "number", "traceback")
 
-    # A counter that numbers failed and cancelled jobs in the order in which they settle.
+    # A counter that numbers failed and cancelled jobs in the order that they settle.
     numbers: ClassVar[Iterator[int]] = itertools.count()
 
     def __init__(self, exception: BaseException, is_from_cancel: bool = False) -> None:
         self.number: Final = next(self.numbers)
         self.exception: Final = exception
-        # Whether the job is BLOCKED only because `cancel()` has ended what it requires.
+        # Whether the job is BLOCKED only because `cancel()` has ended its requirements.
         self.is_from_cancel: Final = is_from_cancel
         self.is_counted = False  # whether the run of the job's scheduler has failed because of this failure
         self.is_taken = False  # whether an `await job` waits for the job, or has raised the exception
@@ -452,7 +452,7 @@ def add_note(error: BaseException, note: str) -> None:
 def is_awaitable(value: object) -> TypeGuard[Awaitable[Any]]:
     """Return whether a value can be awaited. Return False if its inspection raises an exception."""
     if type(value) is CoroutineType:
-        # The usual case; `isinstance` with an ABC is ten times as slow.
+        # The usual case. `isinstance` with an ABC is ten times as slow.
         return True
     try:
         # Imported late: it takes 5 ms.
@@ -464,7 +464,7 @@ def is_awaitable(value: object) -> TypeGuard[Awaitable[Any]]:
 
 
 def error_text(error: BaseException) -> str:
-    """Return `str(error)`; if that raises an exception, return a replacement."""
+    """Return `str(error)`. If that raises an exception, return a replacement."""
     try:
         # Without the methods of a subclass of `str`.
         return str.__str__(str(error))

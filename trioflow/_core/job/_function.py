@@ -48,7 +48,7 @@ FROZEN_DICT: Final[Any] = getattr(builtins, "frozendict", dict)
 FILLED_TYPES: Final[frozenset[Any]] = (
     COPIED_TYPES | {tuple, FROZEN_DICT, functools.partial, MappingProxyType} | VIEW_TYPES
 )
-"""Types of containers in which results are filled in; objects of their subclasses could not be copied safely."""
+"""Types of containers that results are filled in. Objects of their subclasses could not be copied safely."""
 SEARCHED_TYPES: Final[Any] = (*FILLED_TYPES - {functools.partial}, set, frozenset, KeysView, ChainMap)
 """Types of containers to search. In those that are not in `FILLED_TYPES`, such as a namedtuple, a job is an error."""
 PATH_LIKE: Final[Any] = os.PathLike
@@ -86,8 +86,8 @@ UNFINISHED_SEARCH: Final = object()
 def ref(value: T) -> T:
     """Pass a value as it is: it is not searched for jobs, and a job is not replaced by its result.
 
-    Use it for a job that the function should get itself, and for values of which you know nothing, such as those that a
-    library hands on for its callers: large ones cost nothing, and whatever they contain is passed on.
+    Use it for a job that the function should get itself, and for values that you know nothing about, such as values
+    that a library hands on for its callers. Large values cost nothing, and whatever they contain is passed on.
 
     Args:
         value: the argument that the function should get.
@@ -109,14 +109,14 @@ def ref(value: T) -> T:
 
 def result_of(job: AbstractJob[Any]) -> Any:
     outcome = job._outcome
-    # `result()` raises if the result was dropped, or a ready service has failed since; some kinds fetch the value
+    # `result()` raises if the result was dropped, or a ready service has failed since. Some kinds fetch the value.
     return job.result() if outcome is DROPPED or job._has_own_result else outcome
 
 
 class Template:
     """The template of a container with jobs in it, at any depth, such as the positional arguments of a job.
 
-    `substitute_inputs` makes a copy with values in place of the jobs; iteration yields results in their place.
+    `substitute_inputs` makes a copy with values in place of the jobs. Iteration yields results in their place.
 
     Args:
         items: a copy of the container, or a list or dict with its items.
@@ -185,7 +185,7 @@ def _make_partial(items: dict[Any, Any]) -> functools.partial[Any]:
 
 
 class DirectArguments:
-    """A faster form of `Template` for the usual arguments, in which no container has to be searched.
+    """A faster form of `Template` for the usual arguments, without containers that have to be searched.
 
     It is used only if no input is a service, has `keep_result=False`, or is of a kind that defines its own `result()`.
     """
@@ -214,7 +214,7 @@ class DirectArguments:
 
 
 def direct_input_indices(values: tuple[Any, ...]) -> tuple[int, ...] | None:
-    """Return the indices of the inputs among `values`; None if `DirectArguments` cannot represent these arguments."""
+    """Return the indices of the inputs among `values`, or None if `DirectArguments` cannot represent these."""
     indices: list[int] = []
     for index, value in enumerate(values):
         kind = cast(Any, type(value))
@@ -280,7 +280,7 @@ class Call:
 
 
 class ArgumentSearch:
-    """A search for inputs among the arguments of one job, which visits each container once.
+    """A search for inputs among the arguments of a job, which visits each container once.
 
     Args:
         subject: returns the name of the job for errors.
@@ -298,7 +298,7 @@ class ArgumentSearch:
         """Return the inputs.
 
         Raises:
-            TypeError: one of them is a scheduler.
+            TypeError: a scheduler is among them.
 
         """
         for job in self.inputs:
@@ -333,11 +333,11 @@ class ArgumentSearch:
             ) from None
 
     def _template(self, container: Any, known: dict[int, Any]) -> Template | None:
-        """Return the template of one container, or None if it contains no job.
+        """Return the template of a container, or None if it contains no job.
 
         Args:
             container: the container to search.
-            known: the results of earlier searches by `id` of the container; UNFINISHED_SEARCH during a search.
+            known: the results of earlier searches by `id` of the container, or UNFINISHED_SEARCH during a search.
 
         """
         known[id(container)] = UNFINISHED_SEARCH
@@ -413,7 +413,7 @@ def _contents(value: Any) -> Iterator[Any]:
         kind = cast(Any, type(value))
         if kind not in LEAF_TYPES and id(value) in visited:
             continue
-        # Kept alive, because another object could get the `id` of a temporary one.
+        # Kept alive, because another object could get the `id` of a temporary value.
         visited[id(value)] = value
         yield value
         if kind in REFERRING_TYPES:
@@ -453,7 +453,7 @@ def substitute_inputs(values: Iterable[Any], value_of: ValueOf) -> tuple[Any, ..
     """Return values, such as the arguments of a `Work`, with `value_of(job)` in place of each job, at any depth.
 
     Raises:
-        TypeError: a job is in a container in which no value can replace it, such as a set.
+        TypeError: a job is in a container that cannot have a value in its place, such as a set.
         ValueError: a container contains itself, or is nested too deep.
 
     """
@@ -499,7 +499,7 @@ class FunctionJob(AbstractJob[T]):
 
     __slots__ = ("_args", "_function")
 
-    # The place in which the kind calls plain functions, such as "a thread"; None for kinds that call async functions.
+    # The place where the kind calls plain functions, such as "a thread", or None for kinds that call async functions.
     _calls_in: ClassVar[str | None] = None
 
     # The function, or a `Call` if there are keyword arguments.
@@ -512,7 +512,7 @@ class FunctionJob(AbstractJob[T]):
         function: Callable[..., Any],
         args: tuple[Any, ...],
         kwargs: Mapping[str, Any] | None,
-        # Not JobOptions: a kind of one's own may take `**options` without types.
+        # Not JobOptions: a user-defined kind may take `**options` without types.
         options: Mapping[str, Any],
     ) -> None:
         if self._calls_in is not None:
@@ -524,7 +524,7 @@ class FunctionJob(AbstractJob[T]):
         super().__init__(**options, _inputs=self._bind_arguments(args, kwargs, options.get("label")))
 
     def __init_subclass__(cls, *, calls_in: str | None = None, **kwargs: Any) -> None:
-        """Record the place in which jobs of the class call plain functions. Without `calls_in`, it is inherited."""
+        """Record the place where jobs of the class call plain functions. Without `calls_in`, it is inherited."""
         super().__init_subclass__(**kwargs)
         if calls_in is not None:
             cls._calls_in = calls_in
@@ -594,7 +594,7 @@ def call_parts(job: FunctionJob[Any], value_of: ValueOf) -> tuple[Any, tuple[Any
 
     Args:
         job: the job.
-        value_of: called with each input; its return value replaces the input, at any depth of lists, tuples and dicts.
+        value_of: called with each input. Its return value replaces the input, at any depth of lists, tuples and dicts.
             Jobs that are passed as themselves, by `ref`, are not replaced.
 
     Returns:
@@ -657,14 +657,13 @@ def check_function(
     """Reject a function that a kind of job cannot call.
 
     Args:
-        function: the user's function; if it is a partial, the function inside it is checked.
+        function: the user's function. If it is a partial, the function inside it is checked.
         kind: the name of the kind, for errors.
         wanted: the arguments that the kind accepts, for errors.
-        place: the place in which the kind calls plain functions, such as "a thread", or None if it calls async
-            functions.
+        place: the place where the kind calls plain functions, such as "a thread", or None if it calls async functions.
 
     Raises:
-        TypeError: the kind cannot call the function; the message has the remedy.
+        TypeError: the kind cannot call the function. The message has the remedy.
 
     """
     called = unwrap_partial(function)
@@ -718,8 +717,8 @@ class Job(FunctionJob[T]):
     argument of the coroutine refers to its own job or scheduler, only `close()` closes it.
 
     Args:
-        function: an async function; a lambda, partial or callable object that returns an awaitable; or a coroutine
-            object, which takes no further arguments.
+        function: an async function, or a lambda, partial or callable object that returns an awaitable. A coroutine
+            object, which takes no further arguments, works, too.
         args: positional arguments of the call. A job among them, or at any depth in lists, tuples, deques and values
             of dicts, is an input: the new job requires it, and gets its result in its place. `ref(value)` passes a job
             itself, or any value unsearched. The same holds for the arguments of a `functools.partial`.
@@ -747,7 +746,7 @@ class Job(FunctionJob[T]):
     __slots__ = ()
     _is_called_directly = True
 
-    # Type checkers compare up to three arguments with the function's parameters; a job may stand in place of a value.
+    # Type checkers compare up to three arguments with the function's parameters. A job may take the place of a value.
     @overload
     def __init__(self, function: Coroutine[Any, Any, T], /, **options: Unpack[JobOptions]) -> None: ...
     @overload
@@ -830,7 +829,7 @@ class Job(FunctionJob[T]):
                 # Set now, because `_function` becomes None when the job starts.
                 self._label = f"{self._function_name()}(…)"
             self._is_plain = False
-            # A finalizer instead of `__del__`, which is called too late in a reference cycle; see docs/design.md.
+            # A finalizer instead of `__del__`, which is called too late in a reference cycle: see docs/design.md.
             self._args = (weakref.finalize(self, function.close),)
 
     def __init_subclass__(cls, **kwargs: Any) -> None:

@@ -19,7 +19,7 @@ def intercept_calls(job: AnyJob, on_call: CallInterceptor, on_shutdown: CallInte
     which calls the job's function directly.
 
     Args:
-        job: the job; its class changes.
+        job: the job, whose class changes.
         on_call: called in place of each call of the job.
         on_shutdown: called in place of each call of its `co_shutdown`.
 

@@ -1,6 +1,6 @@
-"""`AbstractJob`: the base class of all jobs, with their options, requirements, state and outcome; and `RunExtras`.
+"""`AbstractJob`: the base class of all jobs, with their options, requirements, state and outcome. Also `RunExtras`.
 
-Runs write the private attributes below the line "for a run"; `_reset` resets them. Nothing here waits, except
+Runs write the private attributes below the line "for a run", and `_reset` resets them. Nothing here waits, except
 `wait_settled` and `await job`.
 """
 
@@ -90,18 +90,18 @@ class RunExtras:
     has_timed_out = False  # whether a timeout ended a call of the job
     coming_state: JobState | None = None  # while its `on_done` or `on_settled` runs, the state that the job will have
     ready_at: float | None = None  # the time of the call of `started()`, which views read even after the run
-    consumer_count = 0  # how many jobs that have not started need the result; counted with `keep_result=False`
+    consumer_count = 0  # the number of jobs that have not started and need the result, counted with `keep_result=False`
     drops_results = False  # whether the job is counted as a consumer of inputs that have `keep_result=False`
     # Functions to call once, when the job has settled, or when its run has ended without reaching it.
     listeners: list[Callable[[AbstractJob[Any]], None]] | None = None
-    retry_count = 0  # how many attempts have failed, after which the job was queued again
+    retry_count = 0  # the number of failed attempts before another
     earlier_retries = 0  # how many of these came before the job was tried again: its `retry` does not count them
-    keeps_succeeded = False  # whether the job is a scheduler that is tried again, and keeps what has succeeded in it
+    keeps_succeeded = False  # whether the job is a scheduler that is tried again, and keeps its succeeded jobs
     first_started_at: float | None = None  # when the first attempt started, if the job was retried
     is_untold = False  # whether `on_settled` was not called with its end, or has raised
-    earlier_seconds = 0.0  # in which the attempts before the current one ran
+    earlier_seconds = 0.0  # how long the earlier attempts ran
     backoff_until: float | None = None  # when the next attempt may start, while the job waits for that
-    earlier_use: dict[str, Any] | None = None  # what ended attempts have used of budgets, by name
+    earlier_use: dict[str, Any] | None = None  # amounts of budgets that ended attempts have used, by name
     failed_attempts: tuple[FailedAttempt, ...] = ()  # the last ones
     fraction: float | None = None  # the fraction of its work that the job has reported as done
     time_limit: Any = None  # the `TimeLimit` of the current call, if the job has an `idle_timeout`, or is a service
@@ -115,7 +115,7 @@ class RunExtras:
     restoration: Restoration | None = None  # set if the result comes from the run's journal
     is_known_by_call = False  # whether `map` has added the job in a run with a journal, which the arguments identify
     not_restored_reason: str | None = None  # why the run's journal did not restore the job
-    rerun_cause: str | None = None  # the first change because of which the job runs again, though its journal has it
+    rerun_cause: str | None = None  # the first change that makes the job run again, though its journal has it
     awaited_jobs: tuple[AbstractJob[Any], ...] = ()  # the jobs that the body of this job is awaiting
 
     def is_empty(self) -> bool:
@@ -126,7 +126,7 @@ class RunExtras:
     def add_retry(
         self, began: float, ended: float, error: BaseException | None, backoff: float, *, had_settled: bool = False
     ) -> None:
-        """Count another attempt, after a backoff. The last ended with `error`; None is success."""
+        """Count another attempt, after a backoff. The last attempt ended with `error`, or with None if it succeeded."""
         self.retry_count += 1
         self.throttled_since = None
         self.earlier_seconds += ended - began
@@ -216,57 +216,57 @@ class AbstractJob(Generic[T]):
         **Failure.** Usually you set `retry`, and `critical=True` where the rest must not go on without the job.
 
         critical: the effect of the job's failure on its scheduler. True: it ends the run at once. False: it is
-            tolerated, so the run may still succeed, and what requires the job for order runs. None, if no enclosing
+            tolerated, so the run may still succeed, and jobs that require the job for order run. None, if no enclosing
             scheduler has a value of `critical_jobs`: the run goes on with the jobs that do not depend on this job, and
             has failed.
         retry: a `Retry`, which says how often the job is attempted again after an exception. During the backoff before
             an attempt it holds nothing. A number n stands for `Retry(n, first=0)`.
         run_if: "succeeded" runs the job if all its requirements succeeded, "settled" in any case, and "failed" only if
             at least one of its requirements failed. Inputs must always succeed.
-        log: whether a failure of the job is logged; on a scheduler, whether failures of its jobs are, at any depth, and
-            the line at the end of its run. Incidents, such as an instrument that raises, are always logged.
+        log: whether a failure of the job is logged. On a scheduler, whether failures of its jobs are logged, at any
+            depth, and the line at the end of its run. Incidents, such as an instrument that raises, are always logged.
 
         **Time.** Usually you set `timeout`.
 
-        timeout: seconds that each call of `co_run` may take, more than 0; None or infinity for no limit.
+        timeout: seconds that each call of `co_run` may take, more than 0. None or infinity is no limit.
         idle_timeout: seconds, more than 0, for which each call may go on without a sign of life: a call of
             `progress()`, for a command also its output, and for a scheduler any event of a job in it, at any depth.
-            None or infinity for no limit. `on_timeout` applies as for `timeout`; the `JobTimeout` names the missing
+            None or infinity is no limit. `on_timeout` applies as for `timeout`. The `JobTimeout` names the missing
             sign.
         on_timeout: the consequence of a timeout: "fail" with `JobTimeout`, which `retry` may see, or "move_on", which
             makes the job SUCCEEDED with the result None.
         expected_duration: the expected duration in seconds, finite, 0 or more, or None if unknown. The policy of the
             scheduler and the monitor's estimate use it.
 
-        **Limits.** Usually you set `needs`; the window is the scheduler's.
+        **Limits.** Usually you set `needs`. The window is the scheduler's.
 
-        needs: the amounts that the job takes from pools while it runs, by name, such as {"cpu": 2, "ram": "4 GiB"}; of
-            a `PerKey`, the key. The job starts when all of them are free at the same time. Each name is looked up in
-            the pool of the nearest enclosing scheduler that has it. A scheduler holds its needs for its whole run, and
-            shares them among its members.
+        needs: the amounts that the job takes from pools while it runs, by name, such as {"cpu": 2, "ram": "4 GiB"}. For
+            a `PerKey`, this is the key. The job starts when all of them are free at the same time. Each name is looked
+            up in the pool of the nearest enclosing scheduler that has it. A scheduler holds its needs for its whole
+            run, and shares them among its members.
         priority: a whole number. Among the ready jobs of a scheduler, those with the highest priority start first,
             whatever the scheduler's policy.
         keep_result: whether the result is kept. If False, it is dropped when all jobs that have it as an argument have
             started.
-        own_task: whether the job gets a task of its own; on a scheduler, whether each job in it does, at any depth.
-            Otherwise a task may run several jobs, one after the other, unless one of them has left a reference to the
-            task, such as a key in a dictionary of sessions. Only code that identifies the current task by a number,
-            such as `id(task)`, needs this option: it would find the data of an earlier job. On asyncio the loop's task
-            factory makes the tasks.
+        own_task: whether the job gets a task of its own. On a scheduler, whether each job in it does, at any depth.
+            Otherwise a task may run several jobs, one after the other, unless a job has left a reference to the task,
+            such as a key in a dictionary of sessions. Only code that identifies the current task by a number, such as
+            `id(task)`, needs this option: it would find the data of an earlier job. On asyncio the loop's task factory
+            makes the tasks.
 
         **Journal.** Usually you set `reads` and `writes` for files, and `version` when the code of the job changes.
 
-        save: how a journal stores the result: "default", by the journal's own default; "json"; "pickle"; a pair of
-            functions (dump, load), of which the first returns JSON data; or None, which stores nothing, so that the
-            job runs in each run.
+        save: how a journal stores the result: by the journal's own "default", as "json", as "pickle", or by a pair of
+            functions (dump, load), of which `dump` returns JSON data. None stores nothing, so that the job runs in each
+            run.
         key: the identity of the job's work for a journal, in place of its function, arguments and files: any JSON data.
         version: the version of the job's code for a journal: if it has changed, the job runs again.
         reads: the files that the job reads: files, directories, and patterns such as `"src/**/*.h"`. With a journal,
-            the job runs again when one has changed. Files that are not named do not count.
-        writes: the files and directories that the job writes. If one is missing after the job has succeeded, it has
-            failed. With a journal, the job runs again when one has changed. If it fails, times out or is cancelled,
-            what it has begun to write is renamed to NAME.partial at once: what was not there before, but for files of
-            other jobs, and a file of `writes` that has become shorter.
+            the job runs again when a file has changed. Files that are not named do not count.
+        writes: the files and directories that the job writes. If any is missing after the job's success, the job has
+            failed. With a journal, the job runs again when any has changed. If it fails, times out or is cancelled,
+            files that it has begun to write are renamed to NAME.partial at once. These are the files that were not
+            there before, except files of other jobs, and files of `writes` that have become shorter.
 
     Raises:
         TypeError: an option has the wrong type.
@@ -286,23 +286,23 @@ class AbstractJob(Generic[T]):
     # All options but the label, `required` and `scheduler`.
     _options: _job_options.OptionRecord
     # Whether a worker may call `_function(*_args)` itself, and settle the job, because neither its kind nor its options
-    # nor the run ask for more. False is always right, so what has become False stays so.
+    # nor the run ask for more. False is always right, so it stays False once it is False.
     _is_plain: bool
-    # The jobs among the arguments, each once; their results take their places.
+    # The jobs among the arguments, each once. Their results take their places.
     _inputs: tuple[AbstractJob[Any], ...]
     _scheduler: BaseScheduler | None
-    # The requirements, in the order in which they were added: a tuple, or a dict from MANY_REQUIREMENTS on.
+    # The requirements, in the order that they were added: a tuple, or a dict from MANY_REQUIREMENTS on.
     _required: StoredRequirements
     # ---- for a run
     _state: JobState
-    # If SUCCEEDED, the result or DROPPED; if FAILED or BLOCKED, a Failure; if CANCELLED, a CancelledOutcome. The result
-    # of a service is already here when it is ready. Otherwise None.
+    # The result or DROPPED if SUCCEEDED, a Failure if FAILED or BLOCKED, a CancelledOutcome if CANCELLED. The result of
+    # a # service is already here when it is ready. Otherwise None.
     _outcome: Any
-    # When the last attempt started; None while the job waits for another one.
+    # When the last attempt started, or None while the job waits for another attempt.
     _started_at: float | None
     _finished_at: float | None
     _extras: RunExtras | None
-    # The number of requirements that have not settled and are not ready services, while a run counts them; otherwise 0.
+    # The number of requirements that have not settled and are not ready services, while a run counts them, otherwise 0.
     _pending: int
     # The jobs whose `_pending` counts this job: a single job as an object, more in a list. A list for each job would
     # keep the garbage collector busy.
@@ -330,9 +330,9 @@ class AbstractJob(Generic[T]):
     _runs_commands: ClassVar[bool] = False
     # Whether the class defines `status_text()`, which views call while the job runs.
     _has_status_text: ClassVar[bool] = False
-    # The limiter from which the job's body takes a token itself, in place of a token of the window.
+    # The limiter whose token the job's body takes itself, in place of a token of the window.
     _own_limiter: Any = None
-    # `on_done` and `on_settled` of a `JobKind`; None if it has neither.
+    # `on_done` and `on_settled` of a `JobKind`, or None if it has neither.
     _callbacks: tuple[Callable[[Any], object] | None, Callable[[Any], object] | None] | None = None
     # Whether the job is a scheduler. For any object, use `is_scheduler`.
     _is_scheduler: ClassVar[bool] = False
@@ -492,8 +492,8 @@ class AbstractJob(Generic[T]):
         The amounts count from the beginning of the attempt. A thread of the job may call this.
 
         Args:
-            amounts: for each rate or budget, by name, an amount; for a rate also a dict of amounts by key, as in
-                `needs`. Those that are left out do not change.
+            amounts: an amount for each rate or budget, by name. For a rate, this may be a dict of amounts by key, as in
+                `needs`. Amounts that are left out do not change.
 
         Raises:
             RuntimeError: the job is not running.
@@ -537,8 +537,8 @@ class AbstractJob(Generic[T]):
 
         No other job in the outermost scheduler has the same path. If several members of a scheduler have the same
         label, "#2" is appended to the label of the second, and so on. In a label, "\" precedes each "/" and "\", and a
-        "#" before a final number: only a job in a nested scheduler has the path "eu/db"; a job labelled so has
-        "eu\/db".
+        "#" before a final number. So only a job in a nested scheduler has the path "eu/db". A job with this label has
+        the path "eu\/db".
         """
         return _labels.path_of_job(self)
 
@@ -555,7 +555,7 @@ class AbstractJob(Generic[T]):
             settled: whether the job runs whatever becomes of these requirements. This also holds if the job has
                 required them already, and if it requires them again without `settled`. Inputs must still succeed. With
                 `remove`, it has no effect.
-            order_only: whether a journal ignores these requirements, as make does with what stands after `|`: the job
+            order_only: whether a journal ignores these requirements, as make does with files after `|`: the job
                 is restored although they have changed, or have run again. An input then counts by its result alone.
                 This, too, holds from then on, and has no effect with `remove`.
 
@@ -680,7 +680,8 @@ class AbstractJob(Generic[T]):
     def elapsed(self) -> float | None:
         """The seconds from the job's start to its end, or until now while it runs; None if it never started.
 
-        For a job restored from a journal, those in which its attempts ran, in the run that ran it, or None if unknown.
+        For a job restored from a journal, the seconds that its attempts took in the run that ran it, or None if
+        unknown.
         """
         if (started_at := self.started_at) is None:
             restoration = (self._extras or RunExtras).restoration
@@ -712,8 +713,8 @@ class AbstractJob(Generic[T]):
     def timed_out(self) -> bool:
         """Whether a timeout has ended a call of the job at least once in this run.
 
-        It has not if the call that it cancelled has returned a value, or raised another exception: the outcome follows
-        what leaves the body.
+        It has not if the call that it cancelled has returned a value, or raised another exception: the outcome is the
+        value or the exception that the call ended with.
         """
         return (self._extras or RunExtras).has_timed_out
 
@@ -721,7 +722,7 @@ class AbstractJob(Generic[T]):
         """Report a sign of life, and the fraction of the work that is done.
 
         The monitor, listings with details and `explain` show the fraction, and the monitor's estimate uses it. For a
-        job with an `idle_timeout`, each call is a sign of life. Any thread may call this, as often as it likes; the
+        job with an `idle_timeout`, each call is a sign of life. Any thread may call this, as often as it likes. The
         fraction may also decrease.
 
         Args:
@@ -762,7 +763,7 @@ class AbstractJob(Generic[T]):
             default: the value to return if the job has no result, instead of raising.
 
         Returns:
-            The return value of the job; for a service that is ready, the argument of `started()`.
+            The return value of the job or, for a service that is ready, the argument of `started()`.
 
         Raises:
             BaseException: the job is FAILED. It is the job's exception, with the same traceback at each call.
@@ -788,7 +789,7 @@ class AbstractJob(Generic[T]):
         """Cancel the job if it is running, or keep it from starting. If it has settled, do nothing.
 
         This does not count as a critical failure. On asyncio, a running job is cancelled once for each call. From
-        another thread than that of the run, this takes effect in the next turn of its loop, and does nothing after its
+        another thread than the run's, this takes effect in the next turn of the run's loop, and does nothing after its
         end. After the call of `run()`, before the run is there, the call is kept for the run.
 
         Raises:
@@ -803,19 +804,19 @@ class AbstractJob(Generic[T]):
             raise RuntimeError(f"cancel() of {self.label!r}: its scheduler is not running")
 
     def try_again(self) -> None:
-        """Try the job again in the run in progress, which it has failed in, and what it has blocked, too.
+        """Try the job again in the run in progress, where it failed, and the jobs that it blocked, too.
 
-        The run goes on as if the job had not settled yet. Its `retry` begins anew; `attempts` counts on. The jobs that
-        it has blocked wait for it again. What has run because of the failure, or in spite of it, does not run again,
-        and the log names it. A job that only its own `cancel()` has ended can be tried again, too. From another thread
-        than that of the run, this takes effect in the next turn of its loop, if it still can.
+        The run goes on as if the job had not settled yet. Its `retry` begins anew, and `attempts` counts on. The jobs
+        that it has blocked wait for it again. Jobs that have run because of the failure, or in spite of it, do not run
+        again, and the log names them. A job that only its own `cancel()` has ended can be tried again, too. From
+        another thread than the run's, this takes effect in the next turn of the run's loop, if it still can.
 
         If nested schedulers around the job have ended, this tries the outermost of them again, which keeps the jobs
         that succeeded. A function that is told that a job settles may call this, too.
 
         Raises:
-            RuntimeError: the scheduler is not running, or is draining or stopping; the job has not failed, can run
-                only once, was dropped, or is in a `First`; or an input was dropped by `keep_result=False`.
+            RuntimeError: the scheduler is not running, or is draining or stopping. Or the job has not failed, can run
+                only once, was dropped, or is in a `First`. Or an input was dropped by `keep_result=False`.
 
         Example:
             >>> disk: list[str] = []
@@ -907,7 +908,7 @@ class AbstractJob(Generic[T]):
         return type(self)
 
     def _skip_reason(self) -> str:
-        """Return why the job has SUCCEEDED without its work, so that views show it as skipped; "" if it has done it."""
+        """Return why the job has SUCCEEDED without its work, so that views show it as skipped, or "" if it has not."""
         return ""
 
     def _name_for_errors(self) -> str:
@@ -924,7 +925,7 @@ class AbstractJob(Generic[T]):
             raise RuntimeError(f"{action} of {self.label!r}: not allowed while {run.scheduler.label!r} is running")
 
     def _enclosing_run(self) -> Run | None:
-        """Return the run in progress of the scheduler that has the job; None if there is none. Any thread may call."""
+        """Return the run in progress of the scheduler that has the job, or None. Any thread may call this."""
         scheduler = self._scheduler
         return None if scheduler is None else scheduler._run
 
@@ -1005,7 +1006,7 @@ class AbstractJob(Generic[T]):
         """Release the job's function and arguments, because the job has settled and its scheduler will be closed."""
 
     def _needs_shutdown(self) -> bool:
-        """Return whether `co_shutdown` has anything to do; called only if the class defines it."""
+        """Return whether `co_shutdown` has anything to do. This is called only if the class defines it."""
         return True
 
     def _call_once(self) -> Awaitable[T]:
@@ -1088,7 +1089,7 @@ def takes_slot(job: AbstractJob[Any]) -> bool:
 
 def has_moved_on(job: AbstractJob[Any]) -> bool:
     """Return whether a job SUCCEEDED only because it has `on_timeout="move_on"`, and its timeout ended it."""
-    # With another `on_timeout`, it was an earlier attempt that timed out, not the one that succeeded.
+    # With another `on_timeout`, it was an earlier attempt that timed out, not the attempt that succeeded.
     return job.timed_out and job._state is JobState.SUCCEEDED and job.on_timeout == "move_on"
 
 

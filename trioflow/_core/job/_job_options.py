@@ -62,17 +62,17 @@ class OptionsExceptLabel(NestedJobOptions, total=False):
 
 
 class JobOptions(OptionsExceptLabel, total=False):
-    """The types of all options of every kind of job; `AbstractJob` describes them.
+    """The types of all options of every kind of job. `AbstractJob` describes them.
 
-    Most of them concern a job of a scheduler. Of an outermost scheduler, `label`, `timeout`, `idle_timeout`, `own_task`
-    and `log` have an effect; `critical`, `forever`, `on_timeout`, `required`, `retry` and `run_if` are refused when it
-    runs. The others have no effect.
+    Most of them concern a job of a scheduler. On an outermost scheduler, `label`, `timeout`, `idle_timeout`, `own_task`
+    and `log` have an effect, but `critical`, `forever`, `on_timeout`, `required`, `retry` and `run_if` are refused when
+    it runs. The others have no effect.
     """
 
     label: str | None
 
 
-# ---- the record of a job's options; `AbstractJob` declares the options, with their defaults
+# ---- the record of a job's options, which `AbstractJob` declares, with their defaults
 
 
 class OptionRecord:
@@ -119,7 +119,7 @@ class OptionRecord:
         # Whether a worker may call a job with these options itself, and settle it.
         self.has_files: Final = bool(self.reads or self.writes)
         self.is_plain: Final = not (has_timeout or self.forever or self.own_task or self.has_files or self.retry)
-        # Whether the order in which ready jobs start may depend on these options.
+        # Whether the start order of ready jobs may depend on these options.
         self.affects_order: Final = self.expected_duration is not None or bool(self.priority or self.needs)
 
     def replace(self, name: str, value: object, is_shared: bool = False) -> OptionRecord:
@@ -152,14 +152,14 @@ def declare_run_resource(
 
     Args:
         name: the name of the resource, which no resource of a pool may have.
-        total: returns the total of the resource; called once in each run that needs it.
+        total: returns the total of the resource. It is called once in each run that needs the resource.
         opening: a text for jobs that wait until the gate is open, such as "connecting to n".
         find_gate: returns the gate of the resource in a run, given a job that could start but for the gate, or None if
-            the resource has none. A gate has two methods. `is_closed_to(job)` returns whether a job has to wait; any
-            thread may call it. `await open(jobs)` opens the gate for these jobs, which could start together but for it;
-            on its return, it must be open to the first of them, which finds out itself what is wrong, if it could not
-            be opened. If the gate has the methods `enter(job)` and `leave(job)`, they are called when a job takes the
-            resource, and when it gives it back.
+            the resource has none. A gate has two methods. `is_closed_to(job)` returns whether a job has to wait. Any
+            thread may call it. `await open(jobs)` opens the gate for these jobs, which could start together but for it.
+            On its return, the gate must be open to the first of them, even if it could not be opened: the job then
+            finds out itself what is wrong. If the gate has the methods `enter(job)` and `leave(job)`, they are called
+            when a job takes the resource, and when it gives it back.
 
     """
     RUN_RESOURCES[name] = RunResource(total, opening, find_gate)
@@ -179,7 +179,7 @@ NO_CONDITION: Final = (
 
 
 def choice_of(literal: object, instead_of_function: str = "") -> Callable[[Any, str, Subject], Any]:
-    """Return the check that a value belongs to a `Literal` type; a function gets more advice."""
+    """Return the check that a value belongs to a `Literal` type. A function gets more advice."""
 
     def check(value: object, name: str, subject: Subject) -> Any:
         if is_among(value, get_args(literal)):
@@ -410,7 +410,7 @@ def _to_float(value: float, name: str, subject: Subject, wanted: str = "a number
 
 
 def _suggest_option(name: str, known: Iterable[str]) -> str | None:
-    """Return the option or the call that a user probably meant by an unknown name; None if there is no similar one."""
+    """Return the option or the call that a user probably meant by an unknown name, or None if none is similar."""
     alias = _hints.OPTION_ALIASES.get(name, name)
     if alias in known:
         return alias

@@ -31,9 +31,9 @@ class JobKind(AbstractJob[T]):
         arguments: the arguments of the work. Jobs among them, or at any depth in plain lists, tuples and dicts, are
             inputs, as for a `Job`. A journal identifies the work by these arguments and the job's public attributes.
         on_done: a plain function, called with the job when it has succeeded.
-        on_settled: a plain function, called with the job, after `on_done`, when it is about to settle with any outcome;
-            the job has that state already. Both functions may call `result()`. The job still has its slot, and fails if
-            one of them raises.
+        on_settled: a plain function, called with the job, after `on_done`, when it is about to settle with any outcome.
+            The job has its final state already. Both functions may call `result()`. The job still has its slot, and
+            fails if either of them raises.
         options: the options of every job. See `AbstractJob`.
 
     Raises:
@@ -105,7 +105,7 @@ class JobKind(AbstractJob[T]):
         return f"{self._box.name} …"
 
     def command_line(self) -> str:
-        """Return the command line of the job as one line, for traces and reports. Kinds that run commands define it."""
+        """Return the command line of the job as a line, for traces and reports. Kinds that run commands define it."""
         return ""
 
     @property

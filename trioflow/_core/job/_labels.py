@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from ._job import AbstractJob
 
 MAX_ARGUMENTS_LENGTH: Final = 60
-"""The maximum number of characters of all arguments together in a default label; an ellipsis replaces the rest."""
+"""The maximum number of characters of all arguments together in a default label. An ellipsis replaces the rest."""
 MAX_STRING_LENGTH: Final = 24
 """The maximum number of characters of a string in a default label. The middle of a longer string is left out."""
 MAX_FLOAT_LENGTH: Final = 12
@@ -167,7 +167,7 @@ def shorten(label: str) -> str:
 
 
 def printable(label: str) -> str:
-    """Return a label as one line of text, with control characters and lone surrogates escaped."""
+    """Return a label as a line of text, with control characters and lone surrogates escaped."""
     if label.isprintable():
         return label
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in label)
@@ -192,7 +192,7 @@ def unescape_path(path: str) -> str:
 
 
 def path_of_job(job: AbstractJob[Any]) -> str:
-    # A scheduler may have dropped the job: it is then named as the last one.
+    # A scheduler may have dropped the job, which is then named as the last member.
     siblings = ((dict.fromkeys([*enclosing, member]), member) for enclosing, member in ancestors_with_members(job))
     parts = [paths_of_siblings(jobs)[member] for jobs, member in siblings]
     return "/".join(reversed(parts)) if parts else escape_label(job.label)
@@ -237,7 +237,7 @@ def paths_of(scheduler: BaseScheduler, prefix: str | None = None) -> dict[Abstra
 
 
 def paths_of_siblings(jobs: Iterable[AbstractJob[Any]], prefix: str = "") -> dict[AbstractJob[Any], str]:
-    """Return the paths of jobs that are the first members of one scheduler, in the order that they were added.
+    """Return the paths of jobs that are the first members of a scheduler, in the order that they were added.
 
     Args:
         jobs: the jobs.
@@ -306,7 +306,7 @@ TEXT_END: Final = re.compile(r", (?:idle|scheduled|running)(?:, \d+ jobs?)?>")
 HARMLESS: Final = {ord(character): f"\\x{ord(character):x}" for character in '`$"'}
 """Replacements of characters that end double quotes in a shell, or that it expands there."""
 MAX_TEXT_LENGTH: Final = 300
-"""The maximum number of characters of a text that is found; a label may be longer."""
+"""The maximum number of characters of a text that is found. A label may be longer."""
 MAX_ENDS: Final = 100
 """How many ends of texts are looked at: a text with more of them is a stranger's, which must not take long."""
 

@@ -1,7 +1,7 @@
-"""`Option`: a descriptor that declares one option of a job, with its default, its check, and when it may be set.
+"""`Option`: a descriptor that declares an option of a job, with its default, its check, and when it may be set.
 
 Each option is an attribute of its class and a keyword argument of the constructor. Type checkers also need the types of
-the arguments in a `TypedDict`; a test checks that the two agree.
+the arguments in a `TypedDict`. A test checks that the two agree.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class Option(Generic[GetType, SetType]):
     def __set_name__(self, kind: type[AbstractJob[Any]], name: str) -> None:
         self.name = name
         self.attribute = self.attribute or f"_{name}"
-        # implemented in C, so that reading takes one call
+        # implemented in C, so that reading takes a single call
         self.getter = self.getter or operator.attrgetter(self.attribute)
         kind._declared_options = {**getattr(kind, "_declared_options", {}), name: self}
 

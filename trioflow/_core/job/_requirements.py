@@ -9,9 +9,9 @@ When all of them have settled, the first row whose condition is true decides:
 | 3 | an input was SKIPPED, or all requirements were, with `run_if="succeeded"` | SKIPPED |
 | 4 | otherwise | the job runs |
 
-Inputs always matter; other requirements only with `run_if="succeeded"`, and not those of `requires(..., settled=True)`.
-FAILED, BLOCKED and CANCELLED count as failed, and so does an input that its nested scheduler did not reach. SKIPPED
-does not.
+Inputs always matter. Other requirements matter only with `run_if="succeeded"`, except after `requires(...,
+settled=True)`. FAILED, BLOCKED and CANCELLED count as failed, and so does an input that its nested scheduler did not
+reach. SKIPPED does not.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     Required: TypeAlias = "AbstractJob[Any] | JobSequence | Iterable[Required] | None"
     """The type of a user's requirements: a job, a Sequence, None, or a collection of these."""
     StoredRequirements: TypeAlias = "tuple[AbstractJob[Any], ...] | dict[AbstractJob[Any], int]"
-    """The type in which a job's requirements are stored. A dict has the flags of each; in a tuple, none has any."""
+    """The stored form of a job's requirements. A dict has the flags of each. In a tuple, no requirement has flags."""
 
 SETTLED_ONLY: Final = 1
 """The flag of `requires(..., settled=True)`."""
@@ -98,7 +98,7 @@ def flatten(values: Iterable[Any], purpose: str, method: str) -> Iterator[Abstra
     Args:
         values: the user's values.
         purpose: the call that takes the values, for errors.
-        method: "_all_jobs" if a Sequence stands for all of its jobs; "_last_jobs" if it stands for its last job.
+        method: "_all_jobs" if a Sequence stands for all of its jobs, or "_last_jobs" if it stands for its last job.
 
     Raises:
         TypeError: a value is none of these.
@@ -141,13 +141,13 @@ def flagged(required: StoredRequirements, flag: int) -> list[AbstractJob[Any]]:
 
 
 def add_flags(required: StoredRequirements, jobs: Iterable[AbstractJob[Any]], flags: int) -> StoredRequirements:
-    """Return the requirements `required`, of which `jobs` have these flags, too."""
+    """Return the requirements `required`, with these flags added to `jobs`."""
     known = required if isinstance(required, dict) else dict.fromkeys(required, 0)
     return {**known, **{job: known[job] | flags for job in jobs}}
 
 
 def extend_requirements(required: StoredRequirements, new: Sequence[AbstractJob[Any]]) -> StoredRequirements:
-    """Return the requirements `required` followed by `new`, in a tuple or a dict; a dict is extended in place."""
+    """Return the requirements `required` followed by `new`, in a tuple or a dict. A dict is extended in place."""
     if isinstance(required, dict):
         required.update(dict.fromkeys(new, 0))
         return required
@@ -160,7 +160,7 @@ def extend_requirements(required: StoredRequirements, new: Sequence[AbstractJob[
 
 
 def decide(job: AbstractJob[Any]) -> tuple[JobState, _errors.Failure | None]:
-    """Decide whether a job runs; all its requirements have settled.
+    """Decide whether a job runs, when all its requirements have settled.
 
     Returns:
         The job's next state: SCHEDULED, SKIPPED or BLOCKED. If it is BLOCKED, also the job's `RequirementFailed` as a
@@ -201,7 +201,7 @@ def essential_requirements(job: AbstractJob[Any]) -> Collection[AbstractJob[Any]
 
 
 def certainly_runs(job: AbstractJob[Any]) -> bool:
-    """Return whether a fast check shows that a job runs; False means that `decide` has to be called."""
+    """Return whether a fast check shows that a job runs. False means that `decide` has to be called."""
     if job._options.run_if == "failed":
         return False
     for requirement in job._required:  # noqa: SIM110  # a generator for all() would double the cost of this function
@@ -219,7 +219,8 @@ def _was_cancelled(job: AbstractJob[Any]) -> bool:
     """Return whether a requirement that failed did so only because of `cancel()`, and not because of a failure."""
     if type(job._outcome) in (_errors.Failure, _errors.CancelledOutcome):
         return bool(job._outcome.is_from_cancel)
-    # The nested scheduler of the job has ended without reaching it; if it was cut off itself, its outcome says by what.
+    # The nested scheduler of the job has ended without reaching it. If it was cut off itself, its outcome has the
+    # cause.
     if (scheduler := job._scheduler) is not None and scheduler.stop_reason is StopReason.CANCELLED:
         return _was_cancelled(scheduler)
     return scheduler is None or scheduler.stop_reason not in (StopReason.CRITICAL, StopReason.TIMEOUT)

@@ -23,7 +23,7 @@ SUBJECT: Final = "a Retry"
 
 @final
 class Retry:
-    """A value of `retry=`: how often a failed job is attempted again, and after which backoffs.
+    """A value of `retry=`: how often a failed job is attempted again, and with which backoffs.
 
     Use it when attempts need backoffs, or when only some exceptions are worth another attempt.
 
@@ -38,7 +38,7 @@ class Retry:
         cap: the longest backoff in seconds.
         jitter: whether each backoff is shortened at random, to between half its length and the whole, so that jobs that
             failed together do not come back together.
-        on: the exceptions after which the job is retried: a class, a tuple of classes, or a function of the exception.
+        on: the exceptions to retry: a class, a tuple of classes, or a function of the exception.
             The function returns whether to retry, or the seconds to wait, such as the `Retry-After` of a server, which
             take the place of the backoff. Of a group, such as the group of a nested scheduler, each exception must be
             accepted, at any depth, and the longest time counts.
@@ -71,7 +71,7 @@ class Retry:
     jitter: bool
     """Whether each backoff is shortened at random."""
     on: RetryCondition
-    """The exceptions after which the job is retried: a class, a tuple of classes, or a function of the exception."""
+    """The exceptions to retry: a class, a tuple of classes, or a function of the exception."""
 
     @explain_form
     def __init__(

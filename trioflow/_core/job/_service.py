@@ -17,16 +17,16 @@ if TYPE_CHECKING:
 
     from ..run._run import Run
 
-# Without a default: with one, mypy would not infer it from the annotation of task_status.
+# Without a default: otherwise, mypy would not infer it from the annotation of task_status.
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 T_contra = TypeVar("T_contra", contravariant=True)
 
 
 # For type checkers only. They infer the result of a service from the annotation of `task_status`, which is
-# `trio.TaskStatus[T]` or `anyio.abc.TaskStatus[T]`; so the type of the argument inherits from both. No type can express
+# `trio.TaskStatus[T]` or `anyio.abc.TaskStatus[T]`. So the type of the argument inherits from both. No type can express
 # "a function with any parameters, and a parameter task_status of this type"
-# (https://peps.python.org/pep-0612/#concatenating-keyword-parameters). So there is one Protocol for each number of
+# (https://peps.python.org/pep-0612/#concatenating-keyword-parameters). So there is a Protocol for each number of
 # positional parameters.
 if TYPE_CHECKING:
 
@@ -192,7 +192,7 @@ def _check_parameters(function: Callable[..., Any]) -> None:
     try:
         parameters = signature_of(function).parameters
     except (TypeError, ValueError):
-        # The signature is unknown; the call will fail if it is wrong.
+        # The signature is unknown. The call will fail if it is wrong.
         return
     if "task_status" not in parameters and all(p.kind is not p.VAR_KEYWORD for p in parameters.values()):
         raise TypeError(

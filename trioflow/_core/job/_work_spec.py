@@ -24,7 +24,7 @@ class HashOnly:
 
 @dataclass(frozen=True, slots=True)
 class LocalDirectory:
-    """The local directory in which work is done, among its options: it counts relative to that of the journal.
+    """The local directory where work is done, among its options. It counts relative to the journal's directory.
 
     Args:
         path: the directory, or None for `within`.
@@ -46,9 +46,9 @@ class Work:
     Args:
         what: the kind of work, such as "command".
         arguments: the arguments of the work, in order.
-        options: its other settings, in a fixed order, or a dict in which each has a name, with which the reason for
-            another run calls it: `{"option level=": 9}`. Those in a dict count as absent if they are None or False;
-            others only all together.
+        options: its other settings, in a fixed order, or a dict with a name for each, which the reason for another run
+            uses: `{"option level=": 9}`. Options in a dict count as absent if they are None or False. Without a dict,
+            they count as absent only all together.
         reads: files, directories and patterns, such as `src/**/*.c`, that the work reads.
         writes: files and directories that the work creates or replaces. The remains of an unfinished attempt are
             renamed to NAME.partial before the job runs again.

@@ -45,9 +45,9 @@ def make_parts(run: Run, window: object) -> tuple[Part, ...]:
 
 
 class FirstRule(Part, Instrument):
-    """The rule of one run of a `First`, which starts its jobs in turns, and stops it when its result is decided.
+    """The rule of a run of a `First`. It starts the jobs in turns, and stops the run when its result is decided.
 
-    The members compete, except those that another member requires, whose success decides nothing; a member that runs
+    The members compete, except members that another member requires, whose success decides nothing. A member that runs
     only if another member failed competes with it. Each competitor has a turn, in the order of the members, and so have
     the members that it needs:
 
@@ -58,8 +58,8 @@ class FirstRule(Part, Instrument):
     ```
 
     Without a `stagger`, there is a single turn. With an infinite `stagger`, a success opens the next turn, too. With a
-    journal, no job starts before all jobs that are ready have been looked up: what an earlier run has paid for decides
-    first, in the order that it was recorded.
+    journal, no job starts before all jobs that are ready have been looked up: results that an earlier run has paid for
+    decide first, in the order that they were recorded.
     """
 
     def __init__(self, run: Run, enough: int, stagger: float | None) -> None:
@@ -76,16 +76,16 @@ class FirstRule(Part, Instrument):
         self._losers: list[AbstractJob[Any]] = []
         # Competitors that the journal has restored, not yet winners.
         self._restored: list[AbstractJob[Any]] = []
-        # Ready jobs that may not start yet, by the turns that have to open; those that wait for the journal by None.
+        # Ready jobs that may not start yet, by the turns that have to open, or by None if they wait for the journal.
         self._held: Final[defaultdict[AbstractJob[Any] | None, list[AbstractJob[Any]]]] = defaultdict(list)
         # When the first job of the last open turn started.
         self._turn_started_at: float | None = None
-        # The jobs whose results are that of the `First`.
+        # The jobs whose results make the result of the `First`.
         self.winners: Final[list[AbstractJob[Any]]] = []
         self.is_decided = False
 
     def enter(self, phase: RunPhase) -> None:
-        """Count the jobs that succeeded before the `First` was tried again; if that is enough, nothing has to start."""
+        """Count the jobs that succeeded before the `First` was tried again. If that is enough, nothing has to start."""
         if phase is LINKING:
             kept = [job for job in self._run.members.jobs if job._state is JobState.SUCCEEDED]
             self._open_turns.update(kept)
@@ -124,7 +124,7 @@ class FirstRule(Part, Instrument):
     # ---- questions of the run
 
     def may_start(self, job: AbstractJob[Any]) -> bool:
-        """Return whether a ready job may start; hold it back otherwise."""
+        """Return whether a ready job may start. Hold it back otherwise."""
         if self._is_open(job) and not self._is_looking_up():
             return True
         self._hold([job])
@@ -195,11 +195,11 @@ class FirstRule(Part, Instrument):
         return job not in self._turns or self._turns[job] in self._open_turns
 
     def _open_due_turns(self) -> None:
-        """Open the next turn as long as the last open one gives no reason to wait.
+        """Open the next turn as long as the last open turn gives no reason to wait.
 
-        There is none if its competitor has failed; if it has settled without a start, because it was restored, blocked,
-        skipped or cancelled; if it has succeeded, is not enough, and no time will come; and if a job that was added
-        requires it, so that it does not compete any more.
+        There is no reason to wait if its competitor has failed, or has settled without a start, because it was
+        restored, blocked, skipped or cancelled. Nor if it has succeeded, is not enough, and no time will come. Nor if a
+        job that was added requires it, so that it does not compete any more.
         """
         while self._stagger is not None and self._closed_turns:
             if (last := self._last_open) is not None and last._state.is_settled:
@@ -331,7 +331,7 @@ class Hold(Part):
         self._is_released = False
 
     def is_busy(self) -> bool:
-        """Return whether all jobs have settled, with failures that count; a spent budget alone holds nothing."""
+        """Return whether all jobs have settled, with failures that count. A spent budget alone holds nothing."""
         run = self._run
         failed = run.failures.unblocked_number > 0 and run.phase is RunPhase.RUNNING and not self._is_released
         return failed and not (run.waits_for_jobs() or any(part.is_busy() for part in run.parts if part is not self))
@@ -371,9 +371,9 @@ def check_on_settled(value: Any, name: str, subject: _job_options.Subject) -> Se
 
 
 class SettledCalls(Part):
-    """The calls of `on_settled`, a function of the user that gets each job of one run in the step in which it settles.
+    """The calls of `on_settled`, a function of the user that gets each job of a run in the step that settles it.
 
-    So the job is as it has settled, and nothing has happened since: what is tried again is told again when it ends.
+    So the job is as it has settled, and nothing has happened since. A job that is tried again comes again when it ends.
     """
 
     def __init__(self, run: Run, function: SettledFunction) -> None:
@@ -390,7 +390,7 @@ class SettledCalls(Part):
                 self.settled(job)
 
     def settled(self, job: AbstractJob[Any]) -> None:
-        """Call the function; end the run with the exception that it raises, and make no more calls.
+        """Call the function. If it raises an exception, end the run with this exception, and make no more calls.
 
         In a run that is stopping already, report it, and go on: the function may only have added a job.
         """

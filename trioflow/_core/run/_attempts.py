@@ -3,24 +3,25 @@
 A verdict decides the state of a job after an attempt has ended, as `job/_requirements` says whether it runs at
 all. The first row whose condition is true decides:
 
-| what left the body | condition | verdict |
+| the body ended with | condition | verdict |
 |---|---|---|
 | a value | | SUCCEEDED |
-| what a callback of a kind raised | | FAILED: the attempt was the last |
+| an exception of a callback of its kind | | FAILED: the attempt was the last |
 | only cancellations | the run ends a service that is ready | SUCCEEDED, with its value |
 | only cancellations | the job, or its run, was cancelled | CANCELLED |
-| only cancellations | otherwise: nobody has asked for them | as a `JobCancelled` below |
+| only cancellations | otherwise: trioflow did not ask for them | as a `JobCancelled` below |
 | `JobCancelled` or `JobNotDone` | the run drains or stops, or has drained the scheduler that the job is | CANCELLED |
 | only `Throttled`, not of a scheduler | it cannot be called again, or `Rate(give_up=)` is over | FAILED |
 | only `Throttled`, not of a scheduler | it was cancelled | CANCELLED |
 | only `Throttled`, not of a scheduler | the run drains or stops, and it is no clean-up job | CANCELLED |
 | only `Throttled`, not of a scheduler | otherwise | SCHEDULED, at the head; a clean-up job, after the throttle |
-| what `retry` accepts | it was cancelled, is ready, or was written for the other loop | FAILED |
-| what `retry` accepts | the run drains or stops, and it is no clean-up job | CANCELLED |
-| what `retry` accepts | otherwise | SCHEDULED, after the backoff |
+| an exception that `retry` accepts | it was cancelled, is ready, or was written for the other loop | FAILED |
+| an exception that `retry` accepts | the run drains or stops, and it is no clean-up job | CANCELLED |
+| an exception that `retry` accepts | otherwise | SCHEDULED, after the backoff |
 | anything else | | FAILED |
 
-A verdict changes nothing. `Run.settle_error` does what it says; kinds with callbacks ask for it earlier, and keep it.
+A verdict changes nothing. `Run.settle_error` carries it out. Kinds with callbacks ask for the verdict earlier, and keep
+it.
 """
 
 from __future__ import annotations
@@ -114,7 +115,7 @@ def report_unrepeated(run: Run, job: Any, state: JobState, outcome: object) -> B
 
 
 async def _call_with_timeouts(worker: Worker, job: AbstractJob[Any], options: _job_options.OptionRecord) -> Any:
-    """Call a job once, within its timeouts, if it has any; a job with `keeps_time=True` enforces them itself.
+    """Call a job once, within its timeouts, if it has any. A job with `keeps_time=True` enforces its own.
 
     Raises:
         JobTimeout: the time is over, and the job does not move on.
@@ -184,7 +185,7 @@ class Verdict(NamedTuple):
     """The next state of the job."""
 
     state: JobState
-    """A final state; SCHEDULED for another attempt."""
+    """A final state, or SCHEDULED for another attempt."""
     judged: BaseException | None
     """The exception that left the body."""
     failure: BaseException | None = None
@@ -245,13 +246,13 @@ def ends_with_run(run: Run, job: AbstractJob[Any], error: BaseException) -> bool
 
 
 def find_throttles(error: BaseException) -> tuple[_errors.Throttled, ...]:
-    """Return the `Throttled` exceptions in `error`; none if it contains any other exception."""
+    """Return the `Throttled` exceptions in `error`, or none if it contains any other exception."""
     leaves: Any = leaf_exceptions(error)
     return tuple(leaves) if all(isinstance(leaf, _errors.Throttled) for leaf in leaves) else ()
 
 
 class BackoffTimer(Part):
-    """The jobs of one run that wait for their next attempt. A run gets this part when the first job does."""
+    """The jobs of a run that wait for their next attempt. A run gets this part when its first job waits."""
 
     def __init__(self, run: Run) -> None:
         self._run = run

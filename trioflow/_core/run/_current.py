@@ -66,10 +66,10 @@ def current_job() -> AbstractJob[Any]:
 
 
 def current_scheduler() -> Scheduler:
-    """Return the scheduler that the current job is in; the job can add further jobs to it.
+    """Return the scheduler that the current job is in. The job can add further jobs to it.
 
     Raises:
-        RuntimeError: as in `current_job`; or the job runs in another process, where there is no scheduler.
+        RuntimeError: as in `current_job`. Also if the job runs in another process, where there is no scheduler.
 
     Example:
         >>> async def nap():
@@ -87,11 +87,11 @@ def current_scheduler() -> Scheduler:
 
 
 def propagate_env(variables: Mapping[str, str]) -> None:
-    r"""Set environment variables for the other processes in which the current job does its work.
+    r"""Set environment variables for the other processes that do the work of the current job.
 
-    These are commands, on this machine and on nodes, and functions that are called in other processes, in process pools
-    and on a cluster. Instruments can call this in `job_started`. The variables override those of this program's own
-    environment; the `env=` of a command takes precedence over them. A second call replaces all variables.
+    Such processes run commands, here and on nodes, or call functions, in process pools and on a cluster. Instruments
+    can call this in `job_started`. The variables override this program's own environment. The `env=` of a command takes
+    precedence over them. A second call replaces all variables.
 
     Args:
         variables: the values of the variables, by name.

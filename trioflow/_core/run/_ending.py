@@ -2,13 +2,13 @@
 
 1. No more jobs start. Running jobs are cancelled and unwind, except forever jobs.
 2. After a critical failure or a timeout, the clean-up jobs run: those with `run_if="failed"`, for which at least one
-   requirement failed, once all have settled. A job that requires another starts after it. They wait neither for a
-   slot nor for their needs, even if this exceeds the total of a resource; and their outcomes do not change the result
-   of the run. Forever jobs, including services, keep running meanwhile.
+   requirement failed, once all have settled. A job that requires another starts after it. They wait neither for a slot
+   nor for their needs, even if this exceeds the total of a resource. Their outcomes do not change the result of the
+   run. Forever jobs, including services, keep running meanwhile.
 3. Forever jobs that are not services are cancelled and unwind.
-4. Services are cancelled and unwind, each one before the services that it requires. After `shutdown_timeout` seconds,
-the remaining services are cancelled together. 5. The `co_shutdown` methods of all jobs are called concurrently, within
-`shutdown_timeout` seconds. At the end of the
+4. Services are cancelled and unwind, each before the services that it requires. After `shutdown_timeout` seconds,
+   the remaining services are cancelled together.
+5. The `co_shutdown` methods of all jobs are called concurrently, within `shutdown_timeout` seconds. At the end of the
    outermost run, the objects that jobs share are then closed, within another `shutdown_timeout` seconds.
 6. Instruments are notified by `after_run`.
 """
@@ -37,8 +37,8 @@ if TYPE_CHECKING:
     from ._run import Run
 
 MAX_LEAVING_TURNS: Final = 3
-"""Workers can leave within this many turns of the loop; cancelled jobs on trio take two, unless they wait
-again. If all workers leave in these turns, `_wind_up` may not be needed."""
+"""Workers can leave within this many turns of the loop. Cancelled jobs on trio take two, unless they wait again. If all
+workers leave in these turns, `_wind_up` may not be needed."""
 MAX_TRIES: Final = 2
 """How often a step is taken that fails. See `take_step`."""
 MAX_CLOSES: Final = 100
@@ -46,7 +46,7 @@ MAX_CLOSES: Final = 100
 
 
 async def end(run: Run) -> None:
-    """End a run; the docstring of the module lists the steps."""
+    """End a run. The docstring of the module lists the steps."""
     if run.pending_shutdowns is None:
         run.pending_shutdowns = _jobs_with_shutdown(run.scheduler)
     run.guard(run.stop, COMPLETED)
@@ -92,8 +92,8 @@ async def _wind_up(run: Run, ends_forever_jobs: bool) -> None:
 async def take_step(run: Run, step: Callable[[], Awaitable[None]]) -> None:
     """Take a step of the ending. If it fails, end the run with the error, and take the step once more.
 
-    The error is of the engine itself, such as a lack of memory, which may be over; or it is the KeyboardInterrupt that
-    trio raises in the task that awaits the run. A step that is taken again continues.
+    The error is the engine's own, such as a lack of memory, which may be over. Or it is the KeyboardInterrupt that trio
+    raises in the task that awaits the run. A step that is taken again continues.
     """
     for _ in range(MAX_TRIES):
         try:
@@ -122,7 +122,7 @@ async def _shut_down_all(run: Run) -> None:
 async def _end_forever_jobs(run: Run, cancels: bool) -> None:
     """Cancel the forever jobs that are not services, unless `end` has done so, and wait until they have left."""
     if cancels:
-        # What ends in this instant settles first.
+        # Jobs that end in this instant settle first.
         await run.backend.yield_to_loop()
         _end_workers(run, _forever_workers(run))
     await _wait_until_left(run, _forever_workers(run), repeat_at=run.deadline_in(run.scheduler.shutdown_timeout))
@@ -144,12 +144,12 @@ async def _end_services(run: Run) -> None:
 
 
 def _end_workers(run: Run, workers: Iterable[Worker], repeatedly: bool = False) -> None:
-    """Cancel those of these workers that have not left."""
+    """Cancel the workers among these that have not left."""
     workers = [worker for worker in workers if worker in run.lane.alive]
     for worker in workers:
         worker.mark_cancelled(CancelCause.END_OF_RUN)
     if not repeatedly and run.lane.alive.keys() <= set(workers):
-        # On trio, one call for all costs a fifth of a call for each.
+        # On trio, a single call for all costs a fifth of a call for each.
         run.group.cancel_shielded(workers)
     else:
         for worker in workers:
@@ -201,8 +201,8 @@ def end_after_crash(run: Run, main_task: object) -> None:
 
     The cause is a fault of the loop, a lack of memory in a function with which trio aborts a wait, or a signal handler
     that raised in the middle of it. The coroutines of all tasks are closed, and jobs that have not settled end as
-    CANCELLED. Then `co_shutdown` is called in a new loop, and the objects that jobs share are closed; one of them ends
-    the processes of commands.
+    CANCELLED. Then `co_shutdown` is called in a new loop, and the objects that jobs share are closed. Among these is
+    the object that ends the processes of commands.
 
     Args:
         run: the outermost run.
@@ -235,10 +235,10 @@ def end_after_crash(run: Run, main_task: object) -> None:
 
 
 def _close(coroutine: Any) -> None:
-    """Close a coroutine that will not be resumed, from the inside. What it awaits while it unwinds raises an error.
+    """Close a coroutine that will not be resumed, from the inside. Each await while it unwinds raises an error.
 
-    If the outer one were closed first, the error would drop what it awaits, which the garbage collector would then
-    close within the loop of a later run.
+    If the outer coroutine were closed first, the error would drop the coroutines that it awaits. The garbage collector
+    would then close these within the loop of a later run.
     """
     for _ in range(MAX_CLOSES):
         innermost: Any = coroutine
@@ -337,7 +337,7 @@ def will_not_start(run: Run, job: AbstractJob[Any], member: AbstractJob[Any]) ->
 
 
 class CleanUp(Lane):
-    """The clean-up phase of one run: a lane of its own, shielded from the end of the run, with a deadline."""
+    """The clean-up phase of a run: a lane of its own, shielded from the end of the run, with a deadline."""
 
     is_clean_up = True
 
@@ -361,7 +361,7 @@ class CleanUp(Lane):
             self.detach()
 
     async def _wait_until_settled(self) -> None:
-        """Start the jobs, and wait for all of them; cancel those that still run at the deadline."""
+        """Start the jobs, and wait for all of them. At the deadline, cancel the jobs that still run."""
         run = self.run
         self.start(self._jobs)
         stop_timer = None if self.deadline == math.inf else run.call_at(self.deadline, self.stop)
@@ -394,9 +394,9 @@ class CleanUp(Lane):
         self.run.wake()
 
     def start(self, jobs: Iterable[AbstractJob[Any]]) -> None:
-        """Start the clean-up jobs among these that wait for no others and may run; after the deadline, start none.
+        """Start the clean-up jobs among these that wait for no others and may run. After the deadline, start none.
 
-        What they require is looked at anew, because nothing is counted down while a run stops.
+        Their requirements are looked at anew, because nothing is counted down while a run stops.
         """
         if self.run.clock() < self.deadline and not (self.is_closed or self.group.is_cancelled()):
             due = [job for job in jobs if job in self._jobs and not any(each._holds_back() for each in self._jobs[job])]

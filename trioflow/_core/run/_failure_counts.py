@@ -1,4 +1,4 @@
-"""`FailureCounts`: the failures in one run, and which of them count, so that the run does not end COMPLETED."""
+"""`FailureCounts`: the failures in a run. If any of them counts, the run does not end COMPLETED."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ MAX_COUNTED_KEPT: Final = 16
 
 
 class FailureCounts:
-    """The failures in one run. The members of a `First` count only by its own rule, unless they are critical.
+    """The failures in a run. The members of a `First` count only by its own rule, unless they are critical.
 
-    What counts is decided here alone, and stands in the outcome of the job. With `keep_jobs=False`, the first of these
-    jobs are kept, for the exception at the end. What is BLOCKED is kept beside what has failed, because it still counts
-    when the failure that has blocked it has been awaited.
+    Whether a failure counts is decided here alone, and recorded in the outcome of the job. With `keep_jobs=False`, the
+    first jobs that failed are kept, for the exception at the end. The jobs that they blocked are kept, too, because
+    these still count after the failure itself was awaited.
     """
 
     def __init__(self, run: Run) -> None:
         self._scheduler: Final = run.scheduler
-        # How many jobs have failed, those of nested runs included.
+        # The number of jobs that failed, including the jobs of nested runs.
         self.total = 0
         # How many failures of members count, and how many of these members are not BLOCKED.
         self.number = self.unblocked_number = 0

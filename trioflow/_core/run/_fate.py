@@ -1,4 +1,4 @@
-"""`Fate`: how one run ends, and which of several words about it counts."""
+"""`Fate`: how a run ends, and which of several reasons counts."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from ..base._states import COMPLETED, StopReason
 from ..job._job import AbstractJob
 
 GIVES_WAY_TO: Final = {
-    COMPLETED: (StopReason.FAILED, StopReason.CRITICAL),  # forever jobs and services fail last; so do calls of the user
+    COMPLETED: (StopReason.FAILED, StopReason.CRITICAL),  # forever jobs, services and calls of the user fail last
     StopReason.FAILED: (StopReason.CRITICAL,),  # the journal could not be closed
 }
 """The words that replace an earlier word. All others are kept, and the first counts."""
@@ -17,8 +17,8 @@ GIVES_WAY_TO: Final = {
 class Fate:
     """How a run ends: nothing else says so. `Run.fate` is not replaced.
 
-    A drain is a word that stops nothing: then what cancels the jobs comes later, and `cancel_reason` can differ from
-    `reason`.
+    A drain is a reason that stops nothing. The jobs are then cancelled later, if at all, and `cancel_reason` can differ
+    from `reason`.
     """
 
     def __init__(self) -> None:

@@ -59,7 +59,7 @@ TIMER_TOLERANCE: Final = 0.001
 
 @final
 class ThreadEvent:
-    """A one-time event that any thread can set, and that tasks of one event loop can wait for."""
+    """A one-time event that any thread can set. Tasks of a single event loop can wait for it."""
 
     __slots__ = ("_backend", "_call_in_loop", "_event")
 
@@ -70,7 +70,7 @@ class ThreadEvent:
         self._call_in_loop: Final = self._backend.threadsafe_caller()
 
     def set(self) -> None:
-        """Wake all waiting tasks; later waits return immediately."""
+        """Wake all waiting tasks. Later waits return immediately."""
         self._call_in_loop(self._event.set)
 
     async def wait(self, deadline: float = math.inf) -> bool:
@@ -86,7 +86,7 @@ class ThreadEvent:
 
 @final
 class TimeLimit:
-    """The time limit of one call of a job: its `timeout`, and its `idle_timeout`, which each sign of life restarts.
+    """The time limit of a call of a job: its `timeout`, and its `idle_timeout`, which each sign of life restarts.
 
     In the body of `with limit:`, calls of the job's `progress()` count as signs of life.
     """
@@ -102,7 +102,7 @@ class TimeLimit:
     # How many turns of the loop have begun since the deadline passed.
     _turns_after_deadline = 0
     _stop_timer: Callable[[], None] | None = None
-    # The last deadline after which `wait_readable` still found data.
+    # The last deadline that had passed when `wait_readable` still found data.
     _late_deadline = math.inf
 
     def __init__(
@@ -128,7 +128,7 @@ class TimeLimit:
             timeout: the maximum duration of the whole call, in seconds, or None for no limit.
             idle_timeout: the maximum time without a sign of life, in seconds, or None for no limit.
             cancels: whether the body of `with limit:` is cancelled at the deadline.
-            end_call: if not, called once, when the `idle_timeout` has expired; the caller enforces the `timeout`.
+            end_call: if not, called once, when the `idle_timeout` has expired. The caller enforces the `timeout`.
             counts: whether the `idle_timeout` counts from now on, not only in the body of `with limit.counting():`.
             enclosing: the limits of the enclosing jobs and schedulers, which signs of life postpone, too.
 
@@ -147,12 +147,12 @@ class TimeLimit:
         if (idle_timeout is not None or job._is_service) and (job._worker is not None or job is run.scheduler):
             self._extras = job._ensure_extras()
         self._enclosing: Final = enclosing
-        # The time of the latest sign of life; infinity while the `idle_timeout` does not count.
+        # The time of the latest sign of life, or infinity while the `idle_timeout` does not count.
         self._last_sign = now if counts else math.inf
 
     @property
     def deadline(self) -> float:
-        """The time on the run's clock at which the call ends without another sign of life, or infinity for no limit."""
+        """The time on the run's clock when the call ends without another sign of life. Infinity is no limit."""
         return min(self.end, self._last_sign + self._idle_timeout)
 
     @property
@@ -231,7 +231,7 @@ class TimeLimit:
         )
 
     def _error_at_end(self, traceback: TracebackType | None = None) -> _errors.JobTimeout:
-        """Return the exception for the timeout that has expired; `traceback` shows where the job was interrupted."""
+        """Return the exception for the timeout that expired. `traceback` shows where the job was interrupted."""
         place = innermost_line(traceback)
         if self.end <= self._last_sign + self._idle_timeout:
             assert self._timeout is not None
@@ -294,7 +294,7 @@ class TimeLimit:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Stop the limit; if it has cancelled the body of the `with` statement, raise a `JobTimeout`."""
+        """Stop the limit. If it has cancelled the body of the `with` statement, raise a `JobTimeout`."""
         self._stop()
         if self._scope is not None and self._scope.__exit__(kind, error, traceback) and error is not None:
             timeout = self._error_at_end(traceback)
@@ -340,9 +340,9 @@ class RunHandle:
 
         Args:
             make: a class, or a function that returns the object. The first call of `shared` with this `make` calls it
-                with a handle of the outermost run; later calls in that run return the same object. When all jobs have
-                been shut down, the outermost run awaits `close()` of all shared objects that have it, the last
-                first, within its `shutdown_timeout`.
+                with a handle of the outermost run. Later calls in that run return the same object. When all jobs have
+                been shut down, the outermost run awaits `close()` of all shared objects that have it, the last first,
+                within its `shutdown_timeout`.
 
         Raises:
             TypeError: the object has a `close()` that is not async.
@@ -390,7 +390,7 @@ class RunHandle:
         self._run.report(job, message, exception)
 
     def log_question(self, message: str) -> None:
-        """Log what a job asks, and how to answer it. A question is no incident."""
+        """Log the question of a job, and how to answer it. A question is no incident."""
         warn(message, about="question")
 
     def record_machine_wait(self, job: AbstractJob[Any], since: float, until: float | None = None) -> None:
@@ -409,7 +409,7 @@ class RunHandle:
         return self._run.journal_writer is not None and job.save is not None
 
     def prefetch_result(self, path: str) -> Callable[[], None] | None:
-        """Return what reads the large result that a journal has of the next job to be added, or None if it has none.
+        """Return a function that reads a journal's large result of the next job to be added, or None.
 
         Whoever adds jobs whose results may have 100 MB calls it in a thread, just before.
 
@@ -421,7 +421,7 @@ class RunHandle:
         return None if writer is None else writer.journal.prefetch(path)
 
     def prepare_result(self, job: AbstractJob[Any], value: object) -> None:
-        """Have the journal, if there is one, write what is large in a result that `job` is about to return.
+        """Have the journal, if there is any, write the large parts of a result that `job` is about to return.
 
         A kind whose results may have 100 MB calls this in a thread: otherwise the event loop stands still meanwhile.
 
@@ -453,7 +453,7 @@ class RunHandle:
         If the deadline has already passed, return False. Only one task at a time may wait for a descriptor.
 
         Raises:
-            PermissionError: the descriptor refers to a regular file (only on Linux); poll it with `sleep_until`.
+            PermissionError: the descriptor refers to a regular file (only on Linux). Poll it with `sleep_until`.
 
         """
         return self._run.backend.wait_readable(descriptor, deadline)

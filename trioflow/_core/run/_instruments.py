@@ -1,9 +1,9 @@
-"""Who takes part in a run, and who watches it: parts and instruments.
+"""Parts, which take part in a run, and instruments, which watch it.
 
-A **part** belongs to only some runs, such as the rule of a `First`, the calls of `on_settled`, or an open block. A
-run has a tuple of parts, empty for most runs, and asks them at the points that `Part` names: it knows none of them by
-name. A part hears of the jobs of its own run alone, before the instruments do; one that has to hear more is an
-`Instrument`, too. An exception that it raises is a fault of the engine.
+A **part** belongs to only some runs, such as the rule of a `First`, the calls of `on_settled`, or an open block. A run
+has a tuple of parts, empty for most runs, and asks them at the points that `Part` names. It knows none of them by name.
+A part hears of the jobs of its own run alone, before the instruments do. A part that has to hear more is an
+`Instrument`, too. An exception that a part raises is a fault of the engine.
 
 **Instruments** cost nothing if they are not used: a run without instruments has no `InstrumentSet`, and a hook that no
 instrument overrides is not called. Workers ask no part: `with_parts` adds `settled` to the function that they call when
@@ -62,7 +62,7 @@ class Instrument:
         """The kinds of records that the instrument shows where Python prints the log, so that Python need not.
 
         These are the values of `about` in the log records of the outermost run: "failure" for failures of jobs, "end"
-        for the failure of the run. Handlers of `logging` still get these records; only if there are none, the records
+        for the failure of the run. Handlers of `logging` still get these records. If there are no handlers, the records
         are not printed on standard error. By default, an instrument shows nothing.
         """
         return ()
@@ -89,7 +89,7 @@ class Instrument:
         """Called when `job` has settled, in any final state."""
 
     def job_reopened(self, scheduler: Scheduler, job: AbstractJob[Any]) -> None:
-        """Called when `job`, which had settled, is IDLE again: it, its scheduler or what blocked it is tried again."""
+        """Called when a settled `job` is IDLE again: it, its scheduler, or a job that blocked it is tried again."""
 
     def incident(
         self, scheduler: Scheduler, job: AbstractJob[Any] | None, message: str, exception: BaseException | None
@@ -107,7 +107,7 @@ MIN_BLOCKING_SECONDS: Final = 1.0
 
 
 class InstrumentSet:
-    """The instruments of one run and of the enclosing runs, with their overrides of each hook."""
+    """The instruments of a run and of the enclosing runs, with their overrides of each hook."""
 
     def __init__(
         self, instruments: Iterable[Instrument], outer: InstrumentSet | None, interrupt: Callable[[BaseException], None]
@@ -245,7 +245,7 @@ class Part:
         return True
 
     def settled(self, job: AbstractJob[Any]) -> None:
-        """A job has settled; its successors have not been counted down."""
+        """A job has settled. Its successors have not been counted down."""
 
     def attempt_ended(self, job: AbstractJob[Any], began: float, ended: float, error: BaseException | None) -> None:
         """An attempt of a job has ended with an exception, and another will follow."""
@@ -255,7 +255,7 @@ class Part:
         return False
 
     def due_at(self) -> float:
-        """Return when the run has to call `act`, if that is not sooner; a part that changes this wakes the run."""
+        """Return the time when the run must call `act` at the latest. A part that changes this time wakes the run."""
         return math.inf
 
     def act(self) -> None:

@@ -11,7 +11,7 @@ run(journal=J) ──► J.open_for(scheduler) ──► a RunJournal, which the
 ```
 
 A journal with another storage, such as a database, needs no more than this interface, and what `api/views` has on jobs:
-`PathCache` gives the key of a job's record; for a job that was added during the run (`was_added_during_run`), the path
+`PathCache` gives the key of a job's record. For a job that was added during the run (`was_added_during_run`), the path
 depends on the order of adding, and `is_known_by_call` helps to find a key that does not. `call_parts` and
 `substitute_inputs` give its function and arguments, with placeholders for the jobs among them, and `result_for_journal`
 the result of an input. Kinds of jobs without a function describe their work in `JobKind.for_journal`.
@@ -98,7 +98,7 @@ class OpenQuestion(Protocol):
 
 
 class RunJournal(Protocol):
-    """The interface of a journal that is open for one run. Jobs are identified by their paths.
+    """The interface of a journal that is open for a run. Jobs are identified by their paths.
 
     If the journal's file cannot be read or written, the methods raise a `JournalError`.
     """
@@ -112,14 +112,14 @@ class RunJournal(Protocol):
         ...
 
     def prefetch(self, path: str) -> Callable[[], None] | None:
-        """Return what reads the large result at this path, in a thread, for the next `look_up`; None if it has none."""
+        """Return a function that reads the large result at this path, in a thread, for the next `look_up`, or None."""
         ...
 
     def prepare(self, job: AbstractJob[Any], value: object) -> None:
-        """Write what is large in a result that a running job is about to return. This may be called in a thread."""
+        """Write the large parts of a result that a running job is about to return. This may be called in a thread."""
 
     def record(self, job: AbstractJob[Any], value: object) -> None:
-        """Record the result of a job that has succeeded; the next `commit` writes it."""
+        """Record the result of a job that succeeded. The next `commit` writes it."""
 
     def record_winners(self, first: AbstractJob[Any], winners: Sequence[AbstractJob[Any]]) -> None:
         """Record which jobs of a `First` have decided its result, for a later `look_up` of the `First`."""
@@ -138,8 +138,8 @@ class RunJournal(Protocol):
         """Write the pending records and close the journal, at the end of the outermost run.
 
         Args:
-            outcome: the name of the run's `stop_reason`, or "refused" if the run did not start; None if the journal has
-                already failed.
+            outcome: the name of the run's `stop_reason`, or "refused" if the run did not start, or None if the journal
+                has already failed.
             report: called with a message for each error that occurs in this call.
 
         """
@@ -157,7 +157,7 @@ LOOKUPS_PER_CLOCK_READING: Final = 8
 
 
 class JournalWriter:
-    """Restores jobs of one run from its journal, and records and commits their results."""
+    """Restores jobs of a run from its journal, and records and commits their results."""
 
     def __init__(self, run: Run, journal: RunJournal, outer: JournalWriter | None = None) -> None:
         self._run: Final = run
@@ -172,7 +172,7 @@ class JournalWriter:
         # The jobs that were restored in this turn of the loop, while they were added, and that were removed at once,
         # because of `keep_jobs=False`. `as_settled()` yields them, as if they had settled in the next turn.
         self.restored_by_add: Final[list[AbstractJob[Any]]] = []
-        # The first error of the journal; used only in the outermost run's writer.
+        # The first error of the journal, only in the outermost run's writer.
         self.fault: Exception | None = None
 
     def nested(self, run: Run) -> JournalWriter:
@@ -195,8 +195,8 @@ class JournalWriter:
     def record(self, job: AbstractJob[Any], value: object) -> None:
         """Record the result of a job. It is committed in the next turn of the loop, or at once with `commits_each`.
 
-        A job that has added other jobs is not recorded: in a later run, it must run again to add them. Nor is one of a
-        `First` that has its result.
+        A job that has added other jobs is not recorded: in a later run, it must run again to add them. Nor is a job of
+        a `First` that has its result.
         """
         if self.records_results and not (job._extras or RunExtras).has_added_jobs:
             self._record(self.journal.record, job, value)
@@ -275,14 +275,14 @@ class JournalWriter:
             if outermost.fault is None:
                 outermost.fault = error
                 outermost._run.stop_with_error(error, None, str(error))
-            # If this run is nested in a forever job, the outermost one does not stop it yet.
+            # If this run is nested in a forever job, the outermost run does not stop it yet.
             self._run.stop_cancelled()
             return None
 
     def close(self) -> None:
         """Close the journal at the end of the outermost run.
 
-        If closing fails, report the error; a run that had completed then counts as failed.
+        If closing fails, report the error. A run that had completed then counts as failed.
         """
         run = self._run
         outcome = run.fate.reason.name if run.fate.reason is not None else "refused"

@@ -2,15 +2,15 @@
 
 A requirement of a job is open until it has settled or is a ready service. `job._pending` is the number of a job's open
 requirements, and `job._successors` has the jobs that wait for it. When the count of a successor reaches 0, its rule may
-settle it at once, then that of its own successor, and so on: one failure may block a chain of a million jobs.
-Therefore, successors are queued and counted down one by one, without recursion.
+settle it at once, then the rule of the next successor may, and so on: a single failure may block a chain of a million
+jobs. Therefore, successors are queued and counted down one by one, without recursion.
 
 **Trying again.** The run goes on as if the failed job had not settled yet. The job is IDLE again, and so is each
 BLOCKED job that requires it, at any distance. These invariants make this a local step, job by job, in any order:
 
 - `_pending` of an IDLE job is the number of its requirements that hold it back.
 - A job that has failed keeps its `_successors`, which have every job that requires it once. So a job that is reopened
-  counts its own requirements, and each IDLE job among its successors counts it again; those that are BLOCKED are
+  counts its own requirements, and each IDLE job among its successors counts it again. The BLOCKED successors are
   reopened next. When it settles, its successors are counted down, and their rules decide anew.
 
 Two jobs have no such list: a service that was ready, because its users are counted down before it ends, and any job of
@@ -23,8 +23,8 @@ This is not undone:
 - A SKIPPED job stays so, because no skip depends on a failure. So does a BLOCKED job that needs a result which
   `keep_result=False` has dropped.
 
-A nested scheduler that has ended is a job as any other. Its next run begins with those members settled that succeeded
-in the last: `Run.keeps_succeeded`.
+A nested scheduler that has ended is a job as any other. At the beginning of its next run, the members that succeeded in
+its last run are settled: `Run.keeps_succeeded`.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ def users_of(job: AbstractJob[Any]) -> list[AbstractJob[Any]]:
 
 
 class RequirementCounts:
-    """Links the jobs of one run to their requirements, and counts down each job's unsettled requirements."""
+    """Links the jobs of a run to their requirements, and counts down each job's unsettled requirements."""
 
     def __init__(self, run: Run) -> None:
         self._run: Final = run
@@ -207,7 +207,7 @@ JOBS_PER_CLOCK_READING: Final = 16
 
 
 def why_not(run: Run, job: AbstractJob[Any] | None) -> str:
-    """Return why a job, or for None any, cannot be tried again now; "" if it can. Any thread may ask."""
+    """Return why a job, or for None any job, cannot be tried again now, or "" if it can. Any thread may ask."""
     if run.phase is not RunPhase.RUNNING:
         return f"{run.scheduler.label!r} {run.phase.value}"
     if job is None:
@@ -237,7 +237,7 @@ def _lacks_input(job: AbstractJob[Any]) -> bool:
 
 
 def put_back(job: AbstractJob[Any], now: float) -> None:
-    """Put a settled job back to IDLE. What it has done counts as an attempt, after which it may be retried anew."""
+    """Put a settled job back to IDLE. Its work so far counts as an attempt, and `retry` begins anew."""
     extras = job._extras
     if job._started_at is not None and job._finished_at is not None:
         extras = job._ensure_extras()
@@ -277,7 +277,7 @@ def is_about_to_reopen(run: Run, job: AbstractJob[Any]) -> bool:
 
 
 class Reopening(Part):
-    """The jobs of one run that are about to be IDLE again. A run gets this part with the first of them."""
+    """The jobs of a run that are about to be IDLE again. A run gets this part with the first of them."""
 
     def __init__(self, run: Run) -> None:
         self._run = run
@@ -291,7 +291,7 @@ class Reopening(Part):
         # The errors of the jobs that are tried again.
         self._errors: dict[AbstractJob[Any], str] = {}
         self._blocked_count = 0
-        # The jobs that require a reopened one, and stay as they are.
+        # The jobs that require a reopened job, and stay as they are.
         self._ran: dict[AbstractJob[Any], None] = {}
 
     def is_busy(self) -> bool:

@@ -1,4 +1,4 @@
-"""`Run`: one execution of one scheduler, from the start of its jobs to the reason why it stops.
+"""`Run`: one execution of a scheduler, from the start of its jobs to the reason why it stops.
 
 `execute` opens a group of tasks, makes the entry jobs ready, and then waits. The workers (see `_worker`) settle their
 jobs, count down the successors, and take the next ready jobs themselves. There is no central loop, and no job is
@@ -50,9 +50,9 @@ P = TypeVar("P", bound=Part)
 MAX_FIRST_WORKER_TURNS: Final = 2
 """The first worker has certainly begun after this many turns of the loop: trio resumes tasks in any order."""
 PENDING_INPUT_TURNS: Final = 16
-"""The maximum number of turns of the loop in which forever jobs process pending input after the others have settled."""
+"""Forever jobs get at most this many turns of the loop to process pending input after the other jobs have settled."""
 QUIET_TURNS: Final = 2
-"""Input counts as processed after this many turns of the loop without progress: one wakes a job, one runs it."""
+"""Input counts as processed after this many turns of the loop without progress: a turn wakes a job, another runs it."""
 
 RUNS_IN_PROGRESS: Final[dict[Run, None]] = {}
 """The outermost runs in progress, in all threads of the process."""
@@ -82,7 +82,7 @@ class SteeringIncident(Incident):
 
 
 class Run:
-    """One execution of one scheduler, from its first check to the end of its shutdown."""
+    """One execution of a scheduler, from its first check to the end of its shutdown."""
 
     # ---- its place: the scheduler, the thread and its loop, the enclosing run
     scheduler: Final[BaseScheduler]
@@ -97,7 +97,7 @@ class Run:
     standstill: Standstill
     limits: dict[Any, Tokens]  # by limiter
     clock: Final[Callable[[], float]]
-    # Whether each job needs its own task: the scheduler, or one around it, has `own_task`.
+    # Whether each job needs its own task, because this scheduler or an enclosing scheduler has `own_task`.
     needs_own_tasks: bool
     # ---- its time
     phase: RunPhase
@@ -115,9 +115,9 @@ class Run:
     # ---- its jobs
     line: Final[Line]
     lane: Final[Lane]  # of all its jobs but clean-up jobs
-    open_lane: Lane  # where jobs become ready: in the clean-up phase, another one
-    steering: Steering  # of the outermost run; made with it, because another thread may be the first to use it
-    changes: Final[SteeringRecord]  # of deques; any thread may copy these with `tuple`, while nothing else runs
+    open_lane: Lane  # where jobs become ready: in the clean-up phase, another lane
+    steering: Steering  # of the outermost run, and made with it, because another thread may be the first to use it
+    changes: Final[SteeringRecord]  # of deques, which any thread may copy with `tuple`
     requirement_counts: RequirementCounts
     failures: Final[FailureCounts]
     # The criticality of members without a value of their own.
@@ -126,15 +126,15 @@ class Run:
     unsettled: int
     forever_unsettled: int
     had_ordinary_jobs: bool  # whether the run has had jobs other than forever jobs
-    cancelled_count: int  # how many ordinary jobs have ended CANCELLED; `keep_jobs=False` may drop them
+    cancelled_count: int  # the number of ordinary jobs that ended CANCELLED, which `keep_jobs=False` may drop
     added_count: int  # how many jobs have been added to the running scheduler
     # Jobs that were cancelled before all jobs were linked. They settle when all are linked.
     cancelled_before_linking: tuple[AbstractJob[Any], ...]
-    shared: Final[dict[Any, Any]]  # what the jobs of an outermost run share with those of nested runs
+    shared: Final[dict[Any, Any]]  # objects that the jobs of an outermost run share with the jobs of nested runs
     is_settling: bool  # whether hooks are told that a job has settled, which is not yet counted
     keeps_succeeded: bool  # whether members that succeeded in the last run have not been reset
     closes_scheduler: bool  # whether the scheduler is closed after the run, so that its jobs never run again
-    # ---- what few runs need: see the properties
+    # ---- objects that few runs need: see the properties
     _start_order: StartOrder | None
     _pools: RunPools | None
     # A `FailureLog`, which is above this room, as all that only words things.
@@ -142,13 +142,13 @@ class Run:
     _stuck_jobs: StuckJobs | None
     # ---- its end
     fate: Final[Fate]  # why the run stops or drains, and whose fault it is
-    # What the jobs waited for when a timeout stopped the run.
+    # The waits of the jobs when a timeout stopped the run, as text.
     waits_at_timeout: str
-    # What `execute` raises: a KeyboardInterrupt or the like, or an error of the engine itself; the first one.
+    # The exception that `execute` raises: the first KeyboardInterrupt or the like, or error of the engine itself.
     interruption: BaseException | None
     # Whether the event loop has crashed, so that no task of the run will be resumed.
     has_crashed: bool
-    # The jobs whose `co_shutdown` has not been called yet; None before the ending.
+    # The jobs whose `co_shutdown` has not been called yet, or None before the ending.
     pending_shutdowns: dict[AbstractJob[Any], None] | None
     # Wakes `execute`, or the ending, to check its condition again.
     change_event: TaskEvent | None
@@ -220,7 +220,7 @@ class Run:
             self.join(part)
 
     def join(self, part: P) -> P:
-        """Let a part take part in what is still to come, after those that have joined before: the one way in.
+        """Add a part to the run, behind the earlier parts. There is no other way in.
 
         Only those that `make_parts` makes can be instruments, because workers know the hooks from their start.
         """
@@ -232,7 +232,7 @@ class Run:
         return part
 
     def _use_limiter(self) -> None:
-        """Let jobs take tokens of the run's limiter, or else of the one that counts them further out, if any."""
+        """Let jobs take tokens of the run's limiter, or else of the limiter that counts them further out, if any."""
         limiter, host = self.line.limiter, self.limiting_worker()
         if limiter is None and host is not None and host.run.line.tokens is not None:
             # It counts the jobs at any depth.
@@ -268,7 +268,7 @@ class Run:
         return self._outermost or self
 
     def with_nested(self, in_clean_up: bool = False) -> list[Run]:
-        """Return this run, and after it the runs nested in it, at any depth; those of clean-up jobs only if asked for.
+        """Return this run, and after it the runs nested in it, at any depth, runs of clean-up jobs only if asked for.
 
         Nothing steers these: they go on until their time is up.
         """
@@ -301,7 +301,7 @@ class Run:
     # ---- running
 
     async def execute(self) -> None:
-        """Run all jobs, end the run, and raise the interruption, if there was one.
+        """Run all jobs, end the run, and raise the interruption, if there was any.
 
         Raises:
             BaseException: the run was interrupted, or cancelled from outside, or the engine itself has failed. An
@@ -327,7 +327,7 @@ class Run:
             if self._stuck_jobs is not None:
                 self._stuck_jobs.stop()
             if not (self.lane.alive or self.has_crashed):
-                # After a crash, `_ending` still settles what is left.
+                # After a crash, `_ending` still settles the remaining jobs.
                 self._break_reference_cycles()
         if self.interruption is not None:
             raise self.interruption
@@ -495,9 +495,9 @@ class Run:
         return not self._must_wait()
 
     def _forever_positions(self) -> list[Any]:
-        """Return where the forever jobs wait, for a comparison; what they await is new after each of their steps.
+        """Return the objects that forever jobs await, for a comparison.
 
-        A nested run that is ending waits for no input.
+        These objects are new after each step of a job. A nested run that is ending waits for no input.
         """
         workers, positions = [worker for worker in self.lane.alive if worker.is_shielded], list[object]()
         for worker in workers:
@@ -548,10 +548,10 @@ class Run:
             self.notify_scheduled(self.scheduler, job)
 
     def _requeue(self, job: AbstractJob[Any], verdict: Verdict, now: float) -> None:
-        """Queue a job again whose attempt has ended `now`, at once or after a backoff. It gives back what it holds.
+        """Queue a job whose attempt ended `now` again, at once or after a backoff. Take back its slot and resources.
 
-        A throttled job comes first, and its attempt does not count; one that cleans up is in no line, so it waits for
-        the end of the throttle. After a failure, a job comes after those that were ready before, as any that has just
+        A throttled job comes first, and its attempt does not count. A clean-up job is in no line, so it waits for the
+        end of the throttle. After a failure, a job comes after those that were ready before, as any that has just
         become ready.
         """
         error, began, extras, push = verdict.failure, job._started_at, job._ensure_extras(), self.open_lane.line.push
@@ -589,7 +589,7 @@ class Run:
     def settle_apart(
         self, jobs: Iterable[AbstractJob[Any]], failure: Failure | None = None, cause: CancelCause = CancelCause.STOP
     ) -> None:
-        """Settle jobs outside of a worker, as BLOCKED by a failure or as CANCELLED. Pass on what they have.
+        """Settle jobs outside of a worker, as BLOCKED by a failure or as CANCELLED. Pass on their slots and resources.
 
         None of them is running.
         """
@@ -608,15 +608,15 @@ class Run:
     def settle(self, job: AbstractJob[Any], state: JobState, outcome: object, now: float) -> None:
         """Give a job its final state and outcome, and make ready any jobs that were waiting only for it.
 
-        Workers call this: they pass on what the job has had, when they look for the next job, or leave.
+        Workers call this. They pass on the job's slot and resources when they look for the next job, or leave.
 
-        Hooks, parts and views rely on the order: the state and the journal, the hooks, what the job holds, those that
-        wait for it, the counts, and its successors. While hooks are told, `is_settling` is set.
+        Hooks, parts and views rely on this order: the state and the journal, the hooks, the job's slot and resources,
+        the jobs that wait for it, the counts, and its successors. While hooks are called, `is_settling` is set.
         """
         successors, extras = job._successors, job._extras
         job._successors = job._worker = None
         if state is not SUCCEEDED and self.scheduler.keep_jobs:
-            # Hooks may extend the list, while the jobs of this one are counted down.
+            # Hooks may extend the list while the jobs of this copy are counted down.
             job._successors = [*successors] if isinstance(successors, list) else successors
         job._outcome = outcome
         job._finished_at = now
@@ -624,7 +624,7 @@ class Run:
         if self.journal_writer is not None and state is SUCCEEDED:
             self.journal_writer.record(job, outcome)
         if self.notify_end is not None:
-            # A hook of another job may settle this one.
+            # A hook of another job may settle this job.
             was_settling, self.is_settling = self.is_settling, True
             self.notify_end(self.scheduler, job)
             self.is_settling, extras = was_settling, job._extras
@@ -653,7 +653,7 @@ class Run:
             self.wake()
 
     def reset(self, job: AbstractJob[Any], watchers: InstrumentSet | None, is_tried_again: bool) -> None:
-        """Put a job back to IDLE, before the run begins; tell the watchers if it had settled in the outermost run.
+        """Put a job back to IDLE, before the run begins. Notify the watchers if it had settled in the outermost run.
 
         Unless its scheduler is tried again, the job begins as in a first run.
         """
@@ -674,7 +674,7 @@ class Run:
         return InstrumentSet(instruments, self.instrument_set, self.interrupt) if instruments else self.instrument_set
 
     def outcome_of(self, job: AbstractJob[Any], verdict: Verdict, cause: CancelCause | None) -> Any:
-        """Return the outcome of a job that settles with a verdict; a service that was ready keeps its value."""
+        """Return the outcome of a job that settles with a verdict. A service that was ready keeps its value."""
         if verdict.failure is not None and verdict.state is JobState.FAILED:
             return Failure(verdict.failure)
         return job._outcome if verdict.state is SUCCEEDED else self._cancelled_outcome(cause)
@@ -682,7 +682,7 @@ class Run:
     def _cancelled_outcome(self, cause: CancelCause | None) -> CancelledOutcome:
         """Return the outcome of a job that ends CANCELLED, which says whether a failure or a timeout has done it.
 
-        If a run was cut off by the one around it, the reason is there.
+        If the enclosing run cut a run off, the reason is there.
         """
         run, outer, is_alone = self, self.outer_worker, cause is CancelCause.JOB
         while outer is not None and cause is not CancelCause.JOB and run.fate.cancel_reason is StopReason.CANCELLED:
@@ -735,7 +735,7 @@ class Run:
 
     def block(self, job: AbstractJob[Any], error: Exception) -> None:
         """Settle as BLOCKED a job that waits for a budget which cannot meet its need any more."""
-        # The first cause of what the stop cancels.
+        # The first cause of the cancellations by this stop.
         failure = Failure(error)
         if job._criticality():
             self.stop(StopReason.CRITICAL, job)
@@ -810,7 +810,7 @@ class Run:
     def _fail(self, job: AbstractJob[Any], failure: BaseException, awaitable: object, now: float) -> None:
         """Settle a job as FAILED. Stop the run if the job is critical, or if the failure is an interruption."""
         hint = add_remedy_notes(failure, job, awaitable, self.backend.needed_backend(failure))
-        # Made now, so that it is the first cause of what the stop cancels and blocks.
+        # Made now, so that it is the first cause for all jobs that the stop cancels and blocks.
         outcome = Failure(failure)
         self.failures.total += 1
         if (interruption := find_interruption(failure)) is None and job._criticality():
@@ -856,7 +856,7 @@ class Run:
                 runs += run._stop_alone(reason, culprit)
             else:
                 runs += run._stop_alone(StopReason.CANCELLED, None)
-        # Only now, because they pass on what their jobs had.
+        # Only now, because they pass on the slots and resources of their jobs.
         for run in stopped:
             run.cancel_scheduled()
 
@@ -913,7 +913,7 @@ class Run:
         self.time_slice.reports.call_in_loop(partial(self.guard, function))
 
     def guard(self, function: Callable[..., None], *arguments: object) -> None:
-        """Call a function for the loop. An error in it ends the run; asyncio would only log it, and trio crash."""
+        """Call a function for the loop. An error in it ends the run: asyncio would only log it, and trio crash."""
         try:
             function(*arguments)
         except BaseException as fault:
@@ -940,7 +940,7 @@ class Run:
                 self.stop_cancelled()
 
     def stop_cancelled(self) -> None:
-        """Stop because a scope around the run was cancelled; if the deadline has passed, the reason is TIMEOUT."""
+        """Stop because a scope around the run was cancelled. If the deadline has passed, the reason is TIMEOUT."""
         if self.phase is not STOPPING:
             # Otherwise, this is no further cause: the stop has come before the cancellation.
             self.stop(StopReason.CANCELLED)
@@ -951,7 +951,7 @@ class Run:
             self._start_order.check()
 
     def stop_with_error(self, error: BaseException, job: AbstractJob[Any] | None, message: str) -> None:
-        """Stop because of an error outside of the jobs, in a policy, the journal or `on_settled`; or an interruption.
+        """Stop because of an interruption, or an error outside of the jobs: in a policy, the journal or `on_settled`.
 
         In a run that is stopping already, report the error. It then counts only if nothing else has gone wrong.
         """
@@ -988,7 +988,7 @@ class Run:
             self.settle(job, JobState.FAILED, Failure(fault), self.clock())
 
     def why_not_again(self, job: AbstractJob[Any] | None, wanted: AbstractJob[Any] | None = None) -> str:
-        """Return why a member, or for None all, cannot be tried again for the sake of `wanted` in it; "" if it can."""
+        """Return why a member, or for None any, cannot be tried again for the sake of `wanted` in it, or ""."""
         wanted = wanted or job or self.scheduler
         reason = _requirement_counts.why_not(self, job)
         if wanted._state in (SUCCEEDED, JobState.SKIPPED):
@@ -1053,7 +1053,7 @@ class Run:
         self.lane.ensure_searcher()
 
     def _caller_context(self) -> contextvars.Context | None:
-        """Return the context of the code that adds jobs, for the jobs to use, or None if they use that of the run.
+        """Return the context of the code that adds jobs, for the jobs to use, or None if they use the run's context.
 
         Jobs use their own context only if an `async with` opened the outermost scheduler, and the contexts differ.
         """

@@ -1,4 +1,4 @@
-"""The resources that the jobs of one run can take: look-up by name, corrections of rates, and throttles.
+"""The resources that the jobs of a run can take: look-up by name, corrections of rates, and throttles.
 
 The package `admission` decides when a job gets its resources.
 """
@@ -23,15 +23,15 @@ if TYPE_CHECKING:
 
 
 class RunPools:
-    """The resources that the jobs of one run can take."""
+    """The resources that the jobs of a run can take."""
 
     def __init__(self, run: Run) -> None:
         self._run: Final = run
-        # The resources by name: those granted to the scheduler itself as a job, those of its own pool, and resources of
-        # the run that are created on first use.
+        # The resources by name: granted to the scheduler itself as a job, in its own pool, or created by the run on
+        # first # use.
         self._resources: Final[dict[str, PoolEntry]] = {}
-        # The scheduler itself or the innermost enclosing one, whichever has needs. Of the resources outside of it, the
-        # members can take only rates and what the holder was granted.
+        # The scheduler itself or the innermost enclosing scheduler, whichever has needs. From outside of this holder,
+        # the # members can take only rates and the resources that the holder was granted.
         self.resource_holder: AbstractJob[Any] | None = None
         scheduler = run.scheduler
         if run.outer_worker is not None:
@@ -50,7 +50,7 @@ class RunPools:
             if run.outer_worker is not None and total is None:
                 run = run.outer_worker.run
             else:
-                # One of `RUN_RESOURCES`, because unknown names were rejected before the run.
+                # `RUN_RESOURCES` has it, because unknown names were rejected before the run.
                 declared = RUN_RESOURCES[name]
                 total = declared.total() if total is None else total
                 has_gate = declared.find_gate is not None and run.scheduler._opens_gates
@@ -64,7 +64,7 @@ class RunPools:
         return {name: self.find(name).resolve(amount, job)[0] for name, amount in job._options.needs.items()}
 
     def charge(self, job: AbstractJob[Any], used: Iterable[tuple[str, float]]) -> None:
-        """Use up the amounts of budgets that a restored job had used, by name; other names are ignored.
+        """Use up the amounts of budgets that a restored job had used, by name. Other names are ignored.
 
         A `First` has used the amounts of its jobs, from pools around it.
         """
@@ -122,7 +122,7 @@ class RunPools:
 
         Args:
             job: the job that was throttled.
-            throttles: the `Throttled` exceptions that it raised; `key` is the name of a resource.
+            throttles: the `Throttled` exceptions that it raised. `key` is the name of a resource.
             failure: the exception of the job, which contains them.
 
         """

@@ -1,17 +1,18 @@
-"""Detection of standstill: a run that stands still, and a job that is stuck.
+"""Detection of runs that stand still, and of jobs that are stuck.
 
-**A run stands still** if jobs have not settled, but no job runs, and none starts. Either it waits for something outside
-of it: a resume, a token that the program has, or another run with which it shares a pool. After a second, the log says
-so. Or nothing can happen any more. This is always a fault of the engine, so no test and no scenario may ever reach it.
-Without the detection, a run with such a fault would wait forever, and show no sign of it.
+**A run stands still** if some of its jobs have not settled, but no job runs, and none starts. Either it waits for
+something outside of it: a resume, a token that the program has, or another run that shares a pool with it. After a
+second, the log reports this wait. Or nothing can happen any more. This is always a fault of the engine, so no test and
+no scenario may ever reach it. Without the detection, a run with such a fault would wait forever, and show no sign of
+it.
 
 Nothing can happen any more if all of this holds for a run and for each run nested in it:
 
 - It is RUNNING, some of its jobs have not settled, and no part, such as the body of an `async with`, may add jobs.
 - No worker is alive but those that host a nested run, which only waits. So no job is running, not even a forever job,
   and no worker searches for a job or waits for a limiter's token.
-- No look-up in the journal and no turn of a part is due, and no timer of an admission is set; and no run outside, with
-  which this one shares a pool, waits for or holds resources.
+- No look-up in the journal and no turn of a part is due, and no timer of an admission is set.
+- No run outside that shares a pool with this run waits for resources or holds any.
 
 The deadlines of schedulers do not count: they end a run, but start no job.
 
@@ -37,8 +38,8 @@ if TYPE_CHECKING:
     from ._worker import Worker
 
 TURNS: Final = 4
-"""A run is stopped after it has stood still for this many turns of the loop. Calls that were scheduled
-before, for instance by policies, come in the first one or two."""
+"""A run is stopped after it has stood still for this many turns of the loop. Calls that were scheduled before, for
+instance by policies, come in the first two at the latest."""
 WAIT_REPORT_DELAY: Final = 1.0
 """The log names the outside cause of a run's wait after this time, in seconds."""
 
@@ -51,7 +52,7 @@ class Standstill:
         # The number of workers in `Lane.alive`, in all runs, without those that host a nested run, while it waits,
         # that wait for a token, or that run a forever job.
         self._active_count = 0
-        # The number of checks that still have to confirm a suspicion; 0 if there is none.
+        # The number of checks that still have to confirm a suspicion, or 0 without a suspicion.
         self._turns_left = 0
         # Stops the timer of the report of a wait for something outside.
         self._stop_timer: Callable[[], None] | None = None
@@ -84,7 +85,7 @@ class Standstill:
             self._run.call_in_loop(self._check)
 
     def _report_wait(self) -> None:
-        """Report the wait for something outside, unless time alone may end it; once, if it comes repeatedly."""
+        """Report the wait for something outside, unless time alone may end it. A repeated wait is reported once."""
         self._stop_timer = None
         run = self._run
         if (pause := run.steering.pauses.get(run.scheduler)) is not None and pause.by:  # the log says so
@@ -150,11 +151,11 @@ SECONDS_PER_WORKER: Final = 1e-5
 
 
 class StuckJobs:
-    """Reports the jobs of one run that are stuck, each once.
+    """Reports the jobs of a run that are stuck, each once.
 
     The timer is set only while a worker is watched: since its first call with a timeout, or since it was cancelled,
-    until it leaves, which it does after each long call. So on a virtual clock, the timer fires no later than something
-    else for which a job waits, or if a job is stuck.
+    until it leaves, which it does after each long call. So on a virtual clock, the timer never
+    prolongs a run: something else that a job waits for is due later, or a job is stuck.
     """
 
     def __init__(self, run: Run) -> None:

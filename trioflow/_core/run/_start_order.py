@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def may_need_order(run: Run) -> bool:
-    """Return whether jobs of a run may have to start in a different order from that in which they become ready.
+    """Return whether jobs of a run may have to start in another order than they become ready.
 
     Most small runs do not, so they have no `StartOrder`.
     """
@@ -32,7 +32,7 @@ def may_need_order(run: Run) -> bool:
 
 
 class StartOrder:
-    """The start order of one run, which is computed before any job is ready, and updated for jobs that are added."""
+    """The start order of a run, which is computed before any job is ready, and updated for jobs that are added."""
 
     def __init__(self, run: Run) -> None:
         self._run: Final = run
@@ -40,10 +40,10 @@ class StartOrder:
         self._policies: Final = _policies.make_run_policies(run.scheduler._policy, self._record_fault)
         self._members: Final = run.members
         self._queue: Final = run.line
-        # The estimated durations of nested schedulers, at any depth; None before they are estimated.
+        # The estimated durations of nested schedulers, at any depth, or None before they are estimated.
         self._nested_durations: dict[BaseScheduler, float] | None = None
         # The first exception that a user-defined policy raised, with the job for which it raised it.
-        self._policy_fault: tuple[AbstractJob[Any], BaseException] | None = None  # only the first one counts
+        self._policy_fault: tuple[AbstractJob[Any], BaseException] | None = None  # only the first counts
         self._is_fault_handled = False
 
     def prepare(self) -> Iterator[None]:
@@ -129,7 +129,7 @@ class StartOrder:
     def _estimate_nested(self) -> Iterator[None]:
         """Estimate the durations of nested schedulers as the length of the longest path through their jobs.
 
-        A nested scheduler in which no job has a known duration gets no estimate.
+        A nested scheduler gets no estimate if none of its jobs has a known duration.
         """
         outer = None if self._run.outer_worker is None else self._run.outer_worker.run._start_order
         if outer is not None and outer._nested_durations is not None:

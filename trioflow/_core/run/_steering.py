@@ -1,8 +1,8 @@
-"""`Steering`: what comes from outside of the jobs while an outermost run is in progress, for it and all runs in it.
+"""`Steering`: the orders from outside of the jobs while an outermost run is in progress, for it and all runs in it.
 
-A pause, another number of slots, a hold and `drain()` change which jobs may start, and nothing else. What a pause makes
-it unmakes: after the last `resume()`, a run takes the way again that it would have taken without one. The record of
-what has changed is bounded, because a server may adapt its window for a year.
+A pause, another number of slots, a hold and `drain()` change which jobs may start, and nothing else. A pause leaves no
+trace: after the last `resume()`, a run goes on as it would have without the pause. The record of changes is bounded,
+because a server may adapt its window for a year.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class SteeringRecord(NamedTuple):
     """The changes of a run by `pause()` or another `jobs_window`, up to now: the last of each."""
 
     pauses: Any = ()
-    """The start and the end of each pause of the run itself; infinity is the end of one that goes on."""
+    """The start and the end of each pause of the run itself. The end is infinity while a pause goes on."""
     window_sizes: Any = ()
     """Since when the run has had which number of slots, or empty if it has always been the same."""
 
@@ -56,7 +56,7 @@ class Steering:
     def __init__(self) -> None:
         # The pauses of all schedulers in the run, whatever their phase.
         self.pauses: Final[dict[BaseScheduler, Pause]] = {}
-        # Since when the outermost run is held, because failures count; see `Hold`.
+        # The time since when the outermost run is held, because failures count: see `Hold`.
         self.hold: Pause | None = None
 
     # ---- who may call
@@ -97,7 +97,7 @@ class Steering:
     def call(self, run: Run, function: Callable[[], None], call_text: str) -> None:
         """Call a function that ends, pauses or resumes a run, or ends a job, from any thread, but not from a policy.
 
-        For another thread than that of the run, the loop makes the call in its next turn, unless the run has ended.
+        If another thread than the run's asks, the loop makes the call in its next turn, unless the run has ended.
 
         Raises:
             RuntimeError: the call comes from a policy, which must not change the run.
@@ -112,13 +112,13 @@ class Steering:
     # ---- pauses
 
     def set_pause(self, run: Run, scheduler: BaseScheduler, is_paused: bool, by: str = "") -> None:
-        """Let no jobs of a scheduler start, and of those nested in it, or let them start again. What runs goes on.
+        """Let no jobs of a scheduler start, nor of the schedulers in it, or let them start again. Running jobs go on.
 
-        Each run of the scheduler takes the pause: that in progress, unless it ends, and those that have not begun. One
-        that ends takes only the end of a pause.
+        Each run of the scheduler takes the pause: the run in progress, and runs that have not begun. A run that is
+        ending takes only the end of a pause.
 
         Args:
-            run: that of the scheduler, or the innermost around it, if it is not running now.
+            run: the run of the scheduler, or the innermost run around it, if it is not running now.
             scheduler: the scheduler.
             is_paused: False ends the scheduler's own pause.
             by: who asks, in words for views and the log, or "" for the program itself.
@@ -153,7 +153,7 @@ class Steering:
         self._record_pause(run)
 
     def _take_pause(self, run: Run) -> None:
-        """Let a run be paused if its scheduler or one around it is."""
+        """Let a run be paused if its scheduler or an enclosing scheduler is."""
         is_paused_around = run.outer_worker is not None and run.outer_worker.lane.line.is_paused
         run.line.set_paused(is_paused_around or run.scheduler in self.pauses)
 

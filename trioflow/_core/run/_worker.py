@@ -4,9 +4,9 @@ This is the engine's hot path. Spawning a task costs ten times as much as runnin
 has ended takes the next ready job, and another worker is needed only while a job is suspended. Nevertheless, each job
 must behave as if it had its own task:
 
-- If a job has changed the task (a context variable, an open scope, a cancellation), the worker leaves, and a new one
+- If a job has changed the task (a context variable, an open scope, a cancellation), the worker leaves, and a new worker
   replaces it. A job that left a scope open has failed.
-- If the worker's own scope was cancelled because of one job, the worker leaves, too.
+- If the worker's own scope was cancelled because of a job, the worker leaves, too.
 - All workers share the time of each turn of the event loop, and begin in the order that they were spawned; see
   `TimeSlice`.
 
@@ -20,8 +20,8 @@ spawn ──► take the next ready job ──► run it ──► settle it, co
 Four terms, and their invariants:
 
 - A **worker** is in `Lane.alive` from before its task is spawned until it leaves. `job` is the job that the worker
-  runs, or None. What a job holds (a slot, its needs, a token) belongs to the job, not to the worker.
-- A **searcher** is a worker that will take the next startable job by itself: it was spawned and has taken no job yet,
+  runs, or None. A slot, needs and a token belong to the job, not to the worker.
+- A **searcher** is a worker that will take the next startable job by itself. It was spawned and has taken no job yet,
   or it waits for a turn of the loop before it looks again. `Lane.searchers` counts these workers:
   - The code that spawns a worker counts it. A worker counts itself before it waits. It stops counting itself when it
     takes a job or leaves.
@@ -29,10 +29,10 @@ Four terms, and their invariants:
     look for that job. Therefore, code outside of this module calls `ensure_searcher` after every event that makes a job
     ready or frees a slot. A worker that takes a job and leaves others in the queue calls it, because its own job may be
     suspended.
-- An **errand** is what a worker does that runs no jobs: it opens a gate (`GatedResource`), or waits in the queue of a
-  limiter (`Tokens`). It is no searcher.
+- An **errand** is the work of a worker that runs no jobs: it opens a gate (`GatedResource`), or waits in the queue of a
+  limiter (`Tokens`). Such a worker is no searcher.
 - A **turn** is one iteration of the event loop. The workers share its time. `TimeSlice` decides which workers may
-  continue in a turn, and which have to queue for a later one.
+  continue in a turn, and which have to queue for a later turn.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ MAX_WORKERS_IN_TURN: Final = 24
 class ThreadReports:
     """Progress reports that jobs have made in other threads, and that the event loop has not received yet.
 
-    One wake-up of the loop delivers all pending reports. Of each job's reports, only the latest is kept.
+    A single wake-up of the loop delivers all pending reports. Only the latest report of each job is kept.
     """
 
     def __init__(self, backend: Backend) -> None:
@@ -106,8 +106,8 @@ class TimeSlice:
     A worker that finds this time used up waits for the next turn. The first worker that continues in that turn calls
     `begin`, which renews the time for all of them. Otherwise, each worker would take the whole time for itself.
 
-    A worker need not wait if a new iteration of the loop has begun while its own job was suspended; its task snapshot
-    shows this.
+    A worker need not wait if a new iteration of the loop began while its own job was suspended. Its task snapshot shows
+    this.
 
     Up to `max_waiting` workers wait for the next turn of the loop, which wakes all of them. This is twice the number of
     workers that found time left in the last turn, within bounds. Further workers wait in `queue`. Each worker that has
@@ -147,7 +147,7 @@ class TimeSlice:
     def next_to_begin(self, worker: Worker, now: float) -> Worker | None:
         """Return the worker that the new task of `worker` has to be, or None if the task has to wait for the next turn.
 
-        That is the one that was spawned first, if the task can be that, and if time is left for its first job.
+        This is the worker that was spawned first, if the task can serve it, and if time is left for its first job.
         """
         spawned, first = self.spawned, self.spawned[0]
         if worker.lane.is_closed and worker in spawned:
@@ -165,7 +165,7 @@ class TimeSlice:
         return None
 
     def take_unstarted(self, worker: Worker) -> Worker:
-        """Return the worker that is left without a task by the end of the one of `worker`, which has become none."""
+        """Return the worker that lost its task, because the task spawned for `worker` failed before it served any."""
         lost = worker if worker in self.spawned else self.spawned[0]
         self.spawned.remove(lost)
         return lost
@@ -231,11 +231,11 @@ class Worker(WorkerTask):
         self.job: AbstractJob[Any] | None = None
         # On an attempt that has ended, but whose job has not settled.
         self.verdict: Verdict | None = None
-        # What the worker does instead of running jobs.
+        # The worker's work instead of running jobs.
         self.errand: Errand | None = None
 
     def time_limits(self) -> list[TimeLimit]:
-        """Return the time limits that progress of the current job postpones: its own, and those of its schedulers."""
+        """Return the time limits that progress of the current job postpones, including the limits of its schedulers."""
         scheduler = self.run.scheduler
         extras = [job._extras for job in (self.job, scheduler, *enclosing_schedulers(scheduler)) if job is not None]
         return [each.time_limit for each in extras if each is not None and each.time_limit is not None]
@@ -247,7 +247,7 @@ class Worker(WorkerTask):
             self.lane.leave(self)
 
     def nested_run(self) -> Run | None:
-        """Return the run in progress of the nested scheduler that the worker runs as its job; None if there is none."""
+        """Return the run in progress of the nested scheduler that the worker runs as its job, or None."""
         return self.job._run if is_scheduler(self.job) else None
 
     def mark_cancelled(self, cause: CancelCause) -> None:
@@ -264,12 +264,12 @@ class Worker(WorkerTask):
             nested.stop(StopReason.CANCELLED)
 
     async def work(self) -> None:
-        """Run ready jobs until there are none left, or until one has changed the task: the hot loop.
+        """Run ready jobs until there are none left, or until a job has changed the task: the hot loop.
 
-        The task serves the `worker` whose turn it is to begin: this one, or one that was spawned before it.
+        The task serves the `worker` whose turn it is to begin: this worker, or another that was spawned before it.
 
         The simplest jobs are called in this frame, because a call costs up to a tenth of an empty job. `_settle_other`
-        settles those that have failed or have changed the task. A frame between this one and the task would cost 2 %.
+        settles jobs that failed or changed the task. A frame between this frame and the task would cost 2 %.
         """
         awaitable: Any
         value: Any
@@ -283,7 +283,7 @@ class Worker(WorkerTask):
             scheduler, notify_start, startable = run.scheduler, run.notify_start, line.startable
             needs_own_tasks, time_slice, clock = run.needs_own_tasks, run.time_slice, run.clock
             needs_own_tasks |= run.backend.isolation.gives_own_tasks
-            # An AbstractJob; the hot path also reads fields of Job.
+            # An AbstractJob, of which the hot path also reads fields of Job.
             job: Any = None
             jobs_left, has_run_jobs = MAX_JOBS_IN_TURN, False
             snapshot: Any = run.backend.isolation.attach_current_task(worker)
@@ -300,7 +300,7 @@ class Worker(WorkerTask):
                 # ---- yield to the loop, if the turn is used up
                 if (now > time_slice.ends_at or not jobs_left) and (
                     startable or line.places is not None or run.unsettled >= len(lane.alive)
-                    # Otherwise, workers run all jobs that are left, and this one leaves at once.
+                    # Otherwise, workers run all jobs that are left, and this worker leaves at once.
                 ):
                     awaitable = value = None
                     has_time = await worker._get_time(job if has_run_jobs else None, now)
@@ -421,7 +421,7 @@ class Worker(WorkerTask):
         return True
 
     def _fits(self, job: AbstractJob[Any], has_run_jobs: bool) -> bool:
-        """Return whether the task of the worker fits a job with options; if it does, apply the context of the job."""
+        """Return whether the task of the worker fits a job with options. If it does, apply the context of the job."""
         context = (job._extras or RunExtras).context
         if has_run_jobs and (job._options.own_task or context is not None):
             return False
@@ -432,14 +432,14 @@ class Worker(WorkerTask):
     async def _settle_other(
         self, job: AbstractJob[Any], awaitable: object, value: object, error: BaseException | None, now: float
     ) -> None:
-        """Settle a job, which ended at the time `now`, by the methods of its run; check whether it changed the task."""
+        """Settle a job, which ended at the time `now`, by the methods of its run. Check whether it changed the task."""
         run, snapshot, isolation = self.run, self.task_snapshot, self.run.backend.isolation
         if run.has_crashed:
             self.must_leave = True
             run.settle(job, CANCELLED, CancelledOutcome(), now)
             return
         error = await self.with_leftovers(error)
-        # Closing what the job left open may take long.
+        # Closing the scopes that the job left open may take long.
         now = run.clock()
         self.must_leave |= isolation.gives_own_tasks or self.lane.is_closed or not snapshot.is_task_unchanged()
         if self.must_leave and not self.lane.is_closed:
@@ -469,7 +469,7 @@ class Worker(WorkerTask):
             self.lane.searchers -= 1
 
     async def with_leftovers(self, error: BaseException | None) -> BaseException | None:
-        """Close the scopes and groups that a job has left open, and return the error with which it ends, if any.
+        """Close the scopes and groups that a job has left open, and return the error that ends it, if any.
 
         A job that just returned fails if it left something open, or cancelled its own task. If closing raises
         exceptions, they form a group with the job's.
@@ -497,7 +497,7 @@ other task, and nested schedulers whose jobs do nothing would cost more.
 class Lane:
     """A lane of a run: the jobs that may start, the workers that take them, and their group.
 
-    A run has one for all its jobs but clean-up jobs, and one for these.
+    A run has one lane for its ordinary jobs, and one for its clean-up jobs.
     """
 
     # Whether its jobs are clean-up jobs: only `CleanUp` is such a lane.
@@ -510,26 +510,26 @@ class Lane:
     def __init__(self, run: Run, line: Line) -> None:
         self.run = run
         self.line: Final = line
-        # Whether no worker may take another job; of the lane of a run, whether the run is STOPPING. It is no property,
-        # because each worker asks three times.
+        # Whether no worker may take another job: in the lane of a run, because the run is STOPPING. It is no property,
+        # because # each worker asks three times.
         self.is_closed = False
         self.searchers = 0
         self.alive: Final[dict[Worker, None]] = {}
 
     def start(self, jobs: Iterable[AbstractJob[Any]]) -> None:
-        """Start those of these jobs that may still start, although the run drains or stops: none in this lane."""
+        """Start the jobs among these that may still start although the run drains or stops: none in this lane."""
 
     def ensure_searcher(self) -> None:
-        """Admit jobs that can start; if jobs are startable and no worker searches, spawn some.
+        """Admit jobs that can start. If jobs are startable and no worker searches, spawn workers.
 
-        Call this after each event that makes a job ready, or after which another can start.
+        Call this after each event that makes a job ready, or lets another job start.
         """
         if self.line.places is not None:
             self.line.admit()
         self.spawn_searcher()
 
     def spawn_searcher(self) -> None:
-        """Spawn a worker if a job is startable and no worker searches; no job is admitted."""
+        """Spawn a worker if a job is startable and no worker searches. Admit no job."""
         startable = self.line.startable
         if self.searchers or self.is_closed:
             return

@@ -20,7 +20,7 @@ REFUSALS: Final = (GrowingError, JobCancelled, JobNotDone)
 
 
 class OpenBlock(Part):
-    """The body of one `async with scheduler` statement, while the scheduler runs in another task.
+    """The body of an `async with scheduler` statement, while the scheduler runs in another task.
 
     If the run stops early, the body is cancelled. After `drain()`, the body continues, and nothing is raised at its
     end.
@@ -98,7 +98,7 @@ class OpenBlock(Part):
             Whether `error` is the cancellation of the body because the body has cancelled the run.
 
         Raises:
-            BaseException: what the body has raised, or else the failure of the run.
+            BaseException: the exception of the body, or else the failure of the run.
 
         """
         run = self._scheduler._run
@@ -139,11 +139,12 @@ class OpenBlock(Part):
         self._ctrl_c.__exit__(None, None, None)
 
     def _raise_with(self, failure: BaseException, was_ending: bool) -> None:
-        """Raise what leaves the block in place of the exception of its body, if the run has more to say than that.
+        """Raise an exception in place of the exception of the body, if the run has more to say.
 
         Args:
             failure: the exception of the body.
-            was_ending: whether the run was ending before. Then a refusal of its end gives way to what has ended it.
+            was_ending: whether the run was ending before. Then a refusal of its end gives way to the reason for its
+                end.
 
         """
         if self._run_error is not None or (was_ending and isinstance(failure, REFUSALS)):
@@ -182,7 +183,7 @@ class OpenBlock(Part):
 
 
 def _chain_of(error: BaseException | None) -> list[BaseException]:
-    """Return an exception with those from which it was raised, and those that were being handled."""
+    """Return an exception with its causes, and with the exceptions that were being handled."""
     chain: list[BaseException] = []
     while error is not None and error not in chain:
         chain.append(error)

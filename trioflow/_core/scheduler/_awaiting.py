@@ -1,9 +1,10 @@
 """`await job`, and `as_settled()`: wait until jobs have settled.
 
-If one job awaits another, this is recorded, so that views can show the wait. A cycle of waits is rejected. The waiting
-job keeps its slot, its token and its resources, and the awaited job may lack one of these; or the awaited job is a
-forever job, which lasts as long as its run, which waits for the waiting job. Such waits are not rejected, because the
-awaited job may get what it lacks from other jobs, or return by itself, but after a while they are reported.
+If a job awaits another, this is recorded, so that views can show the wait. A cycle of waits is rejected. The waiting
+job keeps its slot, its token and its resources, and the awaited job may lack one of these. Or the awaited job is a
+forever job, which lasts as long as its run, and the run waits for the waiting job. Such waits are not rejected, because
+the awaited job may get its slot or resources from other jobs, or return by itself. But after a while, these waits are
+reported.
 
 A job whose body runs a scheduler awaits that run, and is treated alike.
 """
@@ -78,14 +79,14 @@ def _recorded_wait(waiter: AbstractJob[Any], job: AbstractJob[Any]) -> Generator
 
 
 def waiting_job() -> AbstractJob[Any] | None:
-    """Return the job whose body, or a task of whose body, calls this function; None if there is no such job."""
+    """Return the job whose body, or a task of whose body, calls this function, or None if there is no such job."""
     worker = current_worker_var.get(None)
     is_inside = worker is not None and worker.job is not None and worker.run.backend.isolation.is_caller_inside(worker)
     return worker.job if worker is not None and is_inside else None
 
 
 async def _wait_for_change(waiter: AbstractJob[Any] | None, job: AbstractJob[Any], takes_failure: bool) -> None:
-    """Wait until the state of a job changes, or that of an enclosing scheduler that is not running yet."""
+    """Wait until the state of a job changes, or the state of an enclosing scheduler that is not running yet."""
     backend = _backend.current_backend()
     event, outermost = backend.create_event(), outermost_scheduler(cast("BaseScheduler", job._scheduler))
     # A run that has not begun may yet begin in another thread.
@@ -129,8 +130,8 @@ async def wait_or_report(
     """Wait until `event` is set. If all `jobs` settle only after `waiter`, as things are, report this and return early.
 
     Args:
-        event: set when one of the jobs has settled.
-        waiter: the waiting job; if it is None, return at once.
+        event: set when any of the jobs has settled.
+        waiter: the waiting job, or None to return at once.
         jobs: the jobs that it waits for, which may change.
         verb: the words that link the waiting job to these.
 
@@ -153,7 +154,7 @@ class SettledJobs(Generic[J]):
     """An async iterator over jobs of a scheduler as they settle. See `BaseScheduler.as_settled`."""
 
     def __init__(self, scheduler: BaseScheduler, jobs: Collection[J] | None = None) -> None:
-        """Collect the jobs that have settled, and begin to watch the others; None: all jobs, also those added later."""
+        """Collect the settled jobs, and begin to watch the others. None means all jobs, even jobs to be added."""
         self._scheduler = scheduler
         self._chosen: Final = None if jobs is None else frozenset(jobs)
         # The job that iterates and its enclosing schedulers, which cannot settle before the iteration ends.
@@ -206,7 +207,7 @@ class SettledJobs(Generic[J]):
         if job.is_settled():
             self._settled_jobs[job] = None
         else:
-            # The run drains, and will not start it; it may still be cancelled.
+            # The run drains, and will not start it. It may still be cancelled.
             job._ensure_extras().add_listener(self._listener)
         self._wake()
 

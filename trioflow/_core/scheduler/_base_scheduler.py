@@ -73,7 +73,7 @@ class WindowOption(Option[Any, Any]):
 
     def __set__(self, job: Any, value: object) -> None:
         run: Run | None = job._run
-        # The run itself, or the innermost one around it.
+        # The run itself, or the innermost run around it.
         around: Run | None = job._run_around()
         if around is None:
             super().__set__(job, value)
@@ -96,17 +96,17 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
     """A set of jobs that can be run. Users create objects of the subclass `trioflow.Scheduler`, which adds views.
 
     Args:
-        jobs_window: the number of its jobs that may run concurrently: a positive whole number; an `Adaptive`; a
-            `CapacityLimiter` of trio or anyio, which must fit the backend, and which several schedulers may share; or
-            None or 0 for no limit. Forever jobs are not counted. A number limits the members, and a nested scheduler
+        jobs_window: the number of its jobs that may run concurrently. It is a positive whole number, an `Adaptive`, or
+            a `CapacityLimiter` of trio or anyio, which must fit the backend, and which several schedulers may share.
+            None or 0 is no limit. Forever jobs are not counted. A number limits the members, and a nested scheduler
             counts as one. A limiter limits the jobs at all depths, except in schedulers with a limiter of their own,
             and does not count the schedulers themselves. During a run, a number may be replaced by another number,
             which takes effect at once: after a smaller number, nothing starts until enough jobs have ended.
         shutdown_timeout: seconds, more than 0, that the `co_shutdown` calls of all its jobs may take together at the
-            end of each run; None or infinity for no limit. The default of 1 is enough to close connections. On asyncio,
+            end of each run. None or infinity is no limit. The default of 1 is enough to close connections. On asyncio,
             services and forever jobs that take longer to end are then cancelled at each `await`.
         cleanup_timeout: seconds, more than 0, that the jobs with `run_if="failed"` may take together, after a critical
-            failure or the timeout; None or infinity for no limit.
+            failure or the timeout. None or infinity is no limit.
         critical_jobs: the default of `critical` for its jobs: the failure of a critical job ends the run at once. With
             None, the scheduler's own `critical` is the default, or else the default of the enclosing scheduler.
         policy: the start order of ready jobs. "fifo": first in, first out. "critical-path": the job with the
@@ -114,21 +114,21 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
             an expected duration, otherwise "fifo". Or an object of your own, a `trioflow.abc.Policy`. A job's
             `priority` takes precedence over the policy.
         pool: the resources that its jobs, including those in nested schedulers, take while they run, according to their
-            `needs`. Several schedulers in one event loop may share a pool.
+            `needs`. Several schedulers in the same event loop may share a pool.
         backfill: how many later jobs may overtake a job that waits for its needs, if they need one of its resources, 0
             or more, counted while it is the first of the jobs with the same needs that wait in its scheduler. After
             that, no later job that needs one of its resources starts before it.
         instruments: objects of `trioflow.abc.Instrument`, which watch each of its runs.
         keep_jobs: False removes each job from the scheduler when it has settled, unless a later run could use it. This
-            applies to all jobs inside `async with`, and to those that are added during any other run; only critical
+            applies to all jobs inside `async with`, and to jobs that are added during any other run. Only critical
             failures are kept. So a program may add jobs for a year without using more and more memory.
-        journal: a `Journal`, or the path of one, for each of its runs, and inside `async with`. It records each job
-            that succeeds. A job that an earlier run has recorded is restored instead of being run again; a job that is
-            added during a run is restored by `add`. On a nested scheduler this option has no effect.
+        journal: a `Journal`, or its path, for each of its runs, and inside `async with`. It records each job that
+            succeeds. A job that an earlier run has recorded is restored instead of being run again. A job that is added
+            during a run is restored by `add`. On a nested scheduler, this option has no effect.
         on_settled: a plain function that is called with each of its jobs as it settles, whatever its outcome: each time
             that it settles, if it is tried again. It may add jobs, and try the job again. If it raises, the run ends
             with that exception, and `stop_reason` is CRITICAL. To await something, iterate over `as_settled()`.
-        hold: whether a run is held where it would end with failures that count, until `try_again()` tries one of them
+        hold: whether a run is held where it would end with failures that count, until `try_again()` tries a failed job
             again, a job is added, or `resume()` ends the run. Timeouts go on, and end it as always. Only an outermost
             scheduler can have this.
 
@@ -144,18 +144,18 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
     # ---- from the last run
     _fate: Fate
     _counted_failures: _failures.CountedFailures
-    _run_error: BaseException | None  # an error other than that of one job which stopped the run, e.g. in the policy
+    _run_error: BaseException | None  # an error outside of the jobs that stopped the run, e.g. in the policy
     _run_times: tuple[float, float] | None  # when the run began and ended, on the backend's clock
-    _run_steering: _steering.SteeringRecord  # what has changed while the run was in progress
-    _run_thread: threading.Thread | None  # in which the run was; kept, because another thread may get its number
+    _run_steering: _steering.SteeringRecord  # the changes while the run was in progress
+    _run_thread: threading.Thread | None  # the run's thread, kept because another thread may get its number
     _is_beginning: bool  # whether `run()` or `co_run()` was called, and the run is not there yet
-    _early_calls: Final[list[Callable[[], None]]]  # of steering, which the next run makes as it begins; see `_keeps`
+    _early_calls: Final[list[Callable[[], None]]]  # of steering, which the next run makes as it begins: see `_keeps`
     _incidents: list[Incident]
     # Whether a job was awaited, or `as_settled()` was called. If so, the end of the run must wake all that still wait.
     _was_awaited: bool
-    # The iterators of `as_settled()`; None in most schedulers.
+    # The iterators of `as_settled()`, or None in most schedulers.
     _settled_iterators: weakref.WeakSet[SettledJobs[Any]] | None
-    # ---- the settings; the descriptors below, which read these attributes, take five times as long
+    # ---- the settings: the descriptors below, which read these attributes, take five times as long
     _jobs_window: Window | None
     _shutdown_timeout: float | None
     _cleanup_timeout: float | None
@@ -172,11 +172,11 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
 
     _is_scheduler: ClassVar[bool] = True
     _can_be_input: ClassVar[bool] = False
-    # Whether its jobs wait for gates; see `declare_run_resource`.
+    # Whether its jobs wait for gates: see `declare_run_resource`.
     _opens_gates: ClassVar[bool] = True
 
-    # The number of its jobs that have to succeed, after which the others are cancelled, and the seconds between their
-    # starts; only a `First` has these options.
+    # The number of its jobs that have to succeed before the others are cancelled, and the seconds between their starts.
+    # # Only a `First` has these options.
     _enough: int | None = None
     _stagger: float | None = None
 
@@ -261,7 +261,7 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
     def update(self, jobs: Iterable[Required]) -> Self:
         """Add several jobs together, as `add` does. If any of them is rejected, none is added.
 
-        While the scheduler is running, the jobs of one call may require each other.
+        While the scheduler is running, the jobs of a call may require each other.
 
         Args:
             jobs: jobs, Sequences, None, or collections of these.
@@ -467,12 +467,12 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
         key: object = None,
         **options: Any,
     ) -> list[Any]:
-        """Add one job for each set of arguments from the iterables, as the built-in `map` calls a function.
+        """Add a job for each set of arguments from the iterables, as the built-in `map` calls a function.
 
         Args:
             function: an async callable, or a function decorated with `@job`. With `kind`, a function that `kind`
                 accepts.
-            iterables: the arguments; the shortest iterable decides how many jobs there are. Jobs among the arguments
+            iterables: the arguments. The shortest iterable decides how many jobs there are. Jobs among the arguments
                 become inputs.
             kind: the kind of the jobs, such as `ThreadJob` or `ProcessJob`, which take plain functions. See `job`.
             label: a format string, such as "page {}", or a function that returns text. It makes the label of each job
@@ -482,7 +482,7 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
             options: the options of each job. See `AbstractJob` and the kind.
 
         Returns:
-            The jobs, in order. If one of them is rejected, none is added.
+            The jobs, in order. If any of them is rejected, none is added.
 
         Raises:
             TypeError: `kind` does not accept `function`, an argument is not iterable, `label` returns no text, or `key`
@@ -545,14 +545,14 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
         The iteration ends when the run ends, or earlier if all jobs have settled, apart from forever jobs and the jobs
         that iterate over all jobs. It includes jobs that are added during the iteration. A job that is tried again is
         yielded when it ends again. With `hold=True`, the iteration ends before the run is held. If the scheduler has
-        not run yet, the iteration waits for the first run; if that is refused, it ends.
+        not run yet, the iteration waits for the first run. If that run is refused, the iteration ends.
 
         Args:
-            jobs: the members to iterate over, such as the list that `map` has returned, or the keys of a dict; None
+            jobs: the members to iterate over, such as the list that `map` has returned, or the keys of a dict. None
                 means all members.
 
         Raises:
-            ValueError: one of the `jobs` is not a member.
+            ValueError: any of the `jobs` is not a member.
 
         Returns:
             An async iterator over jobs.
@@ -577,14 +577,14 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
         return SettledJobs(self, chosen)
 
     def explain(self, job: AbstractJob[Any]) -> str:
-        """Explain in one sentence why a job is in its state.
+        """Explain in a sentence why a job is in its state.
 
         Args:
             job: a member, or a job nested in a member.
 
         Returns:
             A text that names, for example, the jobs that this job waits for and how long they have been running, the
-            jobs that fill the window, or the exception with which the job failed.
+            jobs that fill the window, or the exception of a job that failed.
 
         Raises:
             TypeError: `job` is not a job.
@@ -640,8 +640,8 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
         returns the failures, the log counts them, and `check=True` raises those that count.
 
         Ctrl-C ends the run cleanly, and is raised as KeyboardInterrupt when everything has been shut down, unless
-        `handle_signals` is given or the program handles SIGINT. If a script does not catch it, Python prints one line
-        instead of a traceback, and SIGINT terminates the process. If a job blocks the event loop for more than a
+        `handle_signals` is given or the program handles SIGINT. If a script does not catch it, Python prints a single
+        line instead of a traceback, and SIGINT terminates the process. If a job blocks the event loop for more than a
         quarter of a second, a second Ctrl-C is raised in that job.
 
         Args:
@@ -652,8 +652,8 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
             jobs_window: the limit on the number of jobs that run concurrently. See `Scheduler`. The default is the
                 option of the scheduler.
             instruments: instruments that watch this run, in addition to those of the scheduler.
-            check: whether to raise an exception if the result would be False: with True, a group of the failures that
-                count; with "first", the first of these as its job raised it.
+            check: whether to raise an exception if the result would be False. True raises a group of the failures that
+                count. "first" raises the first of these failures as its job raised it.
             handle_signals: whether Ctrl-C, SIGTERM and SIGHUP end the run cleanly, so that it returns False. Outside of
                 the main thread, where Python handles no signals, this does nothing. A signal that is ignored, as SIGHUP
                 is under nohup, stays ignored. Instead of a bool, give a function to be called with the number of each
@@ -662,7 +662,7 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
                 the run ends cleanly. If it returns a function, such as `scheduler.drain`, that function is called in
                 the event loop instead. So is each call that steers the run, such as `scheduler.drain()`, if it is made
                 there.
-            journal: a `Journal` or its path; None for no journal. The default is the option of the scheduler.
+            journal: a `Journal` or its path, or None for no journal. The default is the option of the scheduler.
 
         Returns:
             True if and only if `stop_reason` is COMPLETED. Then all jobs except forever jobs settled in time, and no
@@ -729,7 +729,7 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
         instruments: Iterable[Instrument] = (),
         check: CheckSetting = False,
         journal: JournalSetting | EllipsisType = OWN_SETTING,
-        # An `OpenBlock`; the annotation is `Any` because that class is not public.
+        # An `OpenBlock`. The annotation is `Any` because that class is not public.
         _open_block: Any = None,
         **unknown: Never,
     ) -> bool:
@@ -886,7 +886,7 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
         """Record the files where a job writes, and return the function that ends its attempt.
 
         `trioflow.Scheduler` overrides this. The function is called with whether the attempt has succeeded, and returns
-        what is to be logged about its outputs.
+        a text about its outputs for the log.
         """
         raise NotImplementedError(f"{type(self).__name__} has no outputs")
 
@@ -948,11 +948,11 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
         that is cancelled before it is entered. Once more for the same run, it does nothing, so that jobs can clean up.
 
         A nested scheduler is cancelled or kept from starting like any other job. This is not a critical failure. From
-        another thread than that of the run, this takes effect in the next turn of its loop, and does nothing after its
+        another thread than the run's, this takes effect in the next turn of the run's loop, and does nothing after its
         end.
 
         Raises:
-            RuntimeError: the run has ended; or this is a nested scheduler, and the scheduler around it is not running.
+            RuntimeError: the run has ended, or this is a nested scheduler and the scheduler around it is not running.
 
         """
         if self._keeps(self.cancel, before_first_run=self._scheduler is None):
@@ -979,14 +979,14 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
 
         Then the run ends as usual: forever jobs are cancelled, services are ended, and jobs are shut down. Its
         `stop_reason` is DRAINED, and its result is False. SCHEDULED jobs end CANCELLED, and jobs that were not reached
-        stay IDLE. Nested schedulers that are running are drained, too. They end CANCELLED as jobs if that has kept one
-        of their jobs from its end; a `First` only if its running jobs do not decide its result. A job that fails and
-        would be retried ends CANCELLED. For a nested scheduler that has not begun, or waits for another attempt, this
-        does what `cancel()` does. If the run is stopped meanwhile, for example by its timeout or a critical failure,
-        the remaining jobs are cancelled, and `stop_reason` is still DRAINED.
+        stay IDLE. Nested schedulers that are running are drained, too. They end CANCELLED as jobs if that has kept any
+        of their jobs from its end. A `First` does so only if its running jobs do not decide its result. A job that
+        fails and would be retried ends CANCELLED. For a nested scheduler that has not begun, or waits for another
+        attempt, this does what `cancel()` does. If the run is stopped meanwhile, for example by its timeout or a
+        critical failure, the remaining jobs are cancelled, and `stop_reason` is still DRAINED.
 
-        If the run is draining or stopping already, this does nothing. From another thread than that of the run, this
-        takes effect in the next turn of its loop, and does nothing after its end. After the call of `run()`, before the
+        If the run is draining or stopping already, this does nothing. From another thread than the run's, this takes
+        effect in the next turn of the run's loop, and does nothing after its end. After the call of `run()`, before the
         run is there, the call is kept for the run.
 
         Raises:
@@ -1016,10 +1016,10 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
     def pause(self) -> None:
         """Start no jobs, at any depth, until `resume()`. Running jobs go on, and so do timeouts, rates and services.
 
-        `drain()`, `cancel()` and timeouts end the run as always. A nested scheduler is paused while it, or one around
-        it, is. It may be paused before it begins, and another attempt of it is paused, too. From another thread, this
-        takes effect in the next turn of the loop, and does nothing after the end. After the call of `run()`, before the
-        run is there, the call is kept for the run.
+        `drain()`, `cancel()` and timeouts end the run as always. A nested scheduler is paused while it, or an enclosing
+        scheduler, is. It may be paused before it begins, and another attempt of it is paused, too. From another thread,
+        this takes effect in the next turn of the loop, and does nothing after the end. After the call of `run()`,
+        before the run is there, the call is kept for the run.
 
         Raises:
             RuntimeError: the scheduler is in no run, or has settled in it.
@@ -1039,7 +1039,7 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
         self._steer(self.pause, outermost_scheduler(self), lambda run: run.steering.set_pause(run, self, True))
 
     def resume(self) -> None:
-        """Let jobs start again after `pause()`; without one, do nothing. Threads and errors are as for `pause`."""
+        """Let jobs start again after `pause()`. Without a pause, do nothing. Threads and errors are as for `pause`."""
         self._steer(self.resume, outermost_scheduler(self), lambda run: run.steering.set_pause(run, self, False))
 
     def try_again(self) -> None:
@@ -1059,7 +1059,7 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
             super().try_again()
 
     def _run_around(self) -> Run | None:
-        """Return the run in progress, or the innermost around this scheduler, which may begin in it; or None."""
+        """Return the run in progress, or the innermost run around this scheduler, which may begin in it, or None."""
         run = self._innermost_run()
         # The run resets the state while it is CHECKING.
         has_settled = self._state.is_settled and run is not None and run.phase is not CHECKING
@@ -1100,7 +1100,7 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
         return True
 
     def _steer(self, word: Callable[[], None], around: BaseScheduler, act: Callable[[Run], None]) -> None:
-        """Let the run of this scheduler act, or the innermost around it, up to that of a scheduler `around` it.
+        """Let the run of this scheduler act, or the innermost run around it, up to the run of a scheduler `around` it.
 
         If a run is about to begin there, keep the word for it.
         """
@@ -1119,7 +1119,7 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
 
     @property
     def is_paused(self) -> bool:
-        """Whether no job of it starts in the run in progress, because this scheduler or one around it is paused."""
+        """Whether none of its jobs starts in the run in progress, because this or an enclosing scheduler is paused."""
         run = self._run_around()
         return run is not None and (self in run.steering.pauses or run.steering.current_pause(run) is not None)
 
@@ -1170,9 +1170,9 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
 
     @property
     def culprit(self) -> AbstractJob[Any] | None:
-        """The member that stopped the last run, or whose failure was the first that counts; None if there is none.
+        """The member that stopped the last run, or whose failure was the first that counts. None if there is none.
 
-        If the culprit is a nested scheduler that failed because of one of its jobs, its own `culprit` is that job.
+        If the culprit is a nested scheduler that failed because of a job in it, its own `culprit` is that job.
         """
         return self._fate.culprit
 
@@ -1236,14 +1236,15 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
     # ---- for the rest of the package
 
     def _counted_state(self, job: AbstractJob[Any]) -> ReportedState | None:
-        """Return the state as which a journal and a look count a job, or None for what is no job of the user's."""
+        """Return the state that a journal and a look count a job as, or None if it is no job of the user's."""
         return reported_state(job)
 
     def _all_counts(self) -> Mapping[JobState, int] | None:
         """Return the number of jobs by state, also of those that are no members any more, or not yet.
 
-        Those to come are IDLE. If their number is unknown, that key is missing. None: its members are all that count.
-        Otherwise, each member that counts has a `sequence`, a number, which a job has in common with what it replaces.
+        Jobs to come are IDLE. If their number is unknown, that key is missing. None means that only its members count.
+        Otherwise, each member that counts has a `sequence`, a number, which a job has in common with the job that it
+        replaces.
         """
         return None
 
@@ -1334,9 +1335,9 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
             scheduler._was_awaited = True
             if (run := scheduler._run) is not None:
                 return is_over if job is None or not run.phase._is_ending else _ending.will_not_start(run, job, member)
-            # But one around it may have another attempt.
+            # But an enclosing scheduler may have another attempt.
             is_over = scheduler._state.is_settled or scheduler._is_closed
-        # A nested one has one between two attempts, too.
+        # A nested scheduler has a thread between two attempts, too.
         return is_over or schedulers[-1]._run_thread is not None
 
     def _notify_unreached(self) -> None:

@@ -31,7 +31,7 @@ def check_members(members: Members, grown: BaseScheduler | None = None) -> Itera
 
     Args:
         members: the members of the scheduler.
-        grown: the running scheduler that this one was just added to, or None if there is none.
+        grown: the running scheduler that this scheduler was just added to, or None if there is none.
 
     Raises:
         CycleError: jobs require each other in a cycle.
@@ -44,7 +44,7 @@ def check_members(members: Members, grown: BaseScheduler | None = None) -> Itera
     todo: list[tuple[Members, bool]] = [(members, False)]
     checked_members: dict[BaseScheduler, Members] = {}
     while todo:
-        # Each level is the members of one scheduler.
+        # Each level is the members of a scheduler.
         level, may_repeat = todo.pop()
         checked_members[level.owner] = level
         level.implied_requirements = {}
@@ -68,10 +68,10 @@ def check_members(members: Members, grown: BaseScheduler | None = None) -> Itera
 
 
 def _check_jobs(members: Members, may_repeat: bool) -> Iterator[None]:
-    """Check the jobs of one scheduler and their requirements. Yield whenever other tasks should get a turn.
+    """Check the jobs of a scheduler and their requirements. Yield whenever other tasks should get a turn.
 
     If each job was added after all its requirements, as is usual, there can be no cycle. Otherwise, set `is_ordered` to
-    False; the caller must then search for cycles.
+    False: the caller must then search for cycles.
 
     Args:
         members: the members of the scheduler.
@@ -345,7 +345,7 @@ def imply_requirements(
         schedulers: those whose members can still wait, because they are not running, or a job was just added to them.
 
     Returns:
-        The inputs for which no member of these schedulers can wait, each after the job that uses it.
+        The inputs that no member of these schedulers can wait for, each after the job that uses it.
 
     """
     unreachable: list[tuple[AbstractJob[Any], AbstractJob[Any]]] = []
@@ -365,7 +365,7 @@ def imply_requirements(
 
 
 def check_late_input(job: AbstractJob[Any], input_job: AbstractJob[Any]) -> None:
-    """Reject an input for which no member of the common scheduler can wait, unless it can be used already.
+    """Reject an input that no member of the common scheduler can wait for, unless it can be used already.
 
     Raises:
         ValueError: the input has not settled, and is not a ready service.
@@ -467,7 +467,7 @@ def check_new_jobs(members: Members, new_jobs: list[AbstractJob[Any]]) -> None:
                 pass
     for job, input_job in imply_requirements(new_jobs, {members.owner}):
         check_late_input(job, input_job)
-    # The search takes a fifth of the time of adding one job. It is skipped if the new jobs wait for no members.
+    # The search takes a fifth of the time of adding a job. It is skipped if the new jobs wait for no members.
     if any(map(members.all_requirements, new_jobs)):
         reject_cycle(members, new_jobs)
 

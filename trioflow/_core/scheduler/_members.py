@@ -1,4 +1,4 @@
-"""`Members`, the jobs of one scheduler in the order that they were added, and the graph that they form.
+"""`Members`, the jobs of a scheduler in the order that they were added, and the graph that they form.
 
 The public methods of a scheduler use the class to add, remove and find jobs. A run reads its attributes. The functions
 of `trioflow.graph` answer the questions of users about the graph, and a `Sequence` is a chain in it.
@@ -31,7 +31,7 @@ JobSet = AbstractSet[AbstractJob[Any]]
 
 
 class Members:
-    """The ordered set of the jobs of one scheduler, the `owner`, with facts about these jobs that runs need.
+    """The ordered set of the jobs of a scheduler, the `owner`, with facts about these jobs that runs need.
 
     Each of these flags saves a pass over the jobs:
 
@@ -40,7 +40,7 @@ class Members:
     | `is_unchecked` | the last check does not hold any more | each change of jobs, options, requirements | the check |
     | `needs_recheck` | it may not hold although nothing has changed here | the check | the next check |
     | `needs_reset` | jobs have a state of a run | each run, a job that comes with one | the next outermost run |
-    | `has_outside_requirements` | members may require jobs that are none | the check | the next check |
+    | `has_outside_requirements` | members may require jobs that are no members | the check | the next check |
     """
 
     def __init__(self, owner: BaseScheduler) -> None:
@@ -181,7 +181,7 @@ class Members:
         return self.is_unchecked or self.needs_recheck or has_needs
 
     def add(self, argument: object, call_text: str) -> None:
-        """Add jobs, and those of their inputs that belong to no scheduler. If any job is rejected, add none of them.
+        """Add jobs, and the inputs of these jobs that belong to no scheduler. If any job is rejected, add none of them.
 
         Args:
             argument: a job, a Sequence, None, or a collection of these.
@@ -208,7 +208,7 @@ class Members:
             self._add_during_run(list(new_jobs), run)
 
     def check_open(self, call_text: str) -> Run | None:
-        """Return the innermost run around the jobs, if there is one, to which jobs may be added now.
+        """Return the innermost run around the jobs that may get more jobs now, if there is such a run.
 
         Raises:
             RuntimeError: the scheduler accepts no jobs.
@@ -331,7 +331,7 @@ class Members:
             jobs.pop(job, None)  # type: ignore[call-overload]
 
     def release_inputs(self, job: AbstractJob[Any]) -> None:
-        """Remove an input that moves to another scheduler, and those of its own inputs that are members."""
+        """Remove an input that moves to another scheduler, and its own inputs that are members."""
         todo = [job]
         for moved in todo:
             if moved in self.jobs:
@@ -395,7 +395,7 @@ def iterate_schedulers(scheduler: BaseScheduler) -> Iterator[BaseScheduler]:
 
 
 def first_options(scheduler: BaseScheduler) -> tuple[int | None, float | None]:
-    """Return the options `enough` and `stagger` of a `First`; None and None for any other scheduler."""
+    """Return the options `enough` and `stagger` of a `First`, or None and None for any other scheduler."""
     return scheduler._enough, scheduler._stagger
 
 
@@ -579,7 +579,7 @@ class Sequence:
     sequence, it requires the last job of the sequence. A sequence has the requirements of its first job.
 
     Args:
-        jobs_or_sequences: the jobs, in order; None is skipped.
+        jobs_or_sequences: the jobs, in order. None is skipped.
         required: the requirements of the first job.
         scheduler: a scheduler to which the jobs are added, including jobs that are appended later.
         order_only: whether each job requires its predecessor with `order_only=True`, so that a journal restores the job

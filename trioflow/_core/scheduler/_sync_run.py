@@ -5,16 +5,16 @@ two steps of the event loop, so that it never interrupts the engine. If a job bl
 KeyboardInterrupt in that job. This happens only if the loop has stood still for a while, only in the job's own code,
 and never while the run is stopping.
 
-An exception of the program's own signal handler ends the run, too, and leaves `run()` afterwards: raised at any point,
-it would interrupt the engine, or crash the event loop. So the handlers that are set when `run()` is called are called
-by one of the run. If a job is executing, the exception is raised in the job's code as well, which may block the loop.
-A handler's call that steers the run, such as `cancel()`, would change the engine in the middle of a step, or wake a
+An exception of the program's own signal handler ends the run, too, and leaves `run()` afterwards. Raised at any point,
+it would interrupt the engine, or crash the event loop. So a handler of the run calls the handlers that were set before
+`run()`. If a job is executing, the exception is raised in the job's code as well, which may block the loop. If a
+handler steers the run, for example with `cancel()`, the call would change the engine in the middle of a step, or wake a
 loop that is about to wait. So the loop makes the call.
 
 The KeyboardInterrupt that `run()` raises for the first Ctrl-C has no meaningful traceback, so `run()` removes the
-traceback. If the exception is not caught, Python prints one line, and is still terminated by SIGINT, as shells expect.
-A KeyboardInterrupt that was raised in a job keeps only the user's own lines.
-If the program has set its own `sys.excepthook`, this is kept, and may print more.
+traceback. If the exception is not caught, Python prints a single line, and is still terminated by SIGINT, as shells
+expect. A KeyboardInterrupt that was raised in a job keeps only the user's own lines. If the program has set its own
+`sys.excepthook`, this is kept, and may print more.
 
 In a notebook cell an event loop is running already, so the run gets a thread of its own.
 """
@@ -65,16 +65,16 @@ class SignalHandler:
 
     Args:
         scheduler: the scheduler that runs.
-        handle_signals: False to end the run on Ctrl-C, unless the program handles that; True to end it on SIGTERM and
-            SIGHUP as well; a user-supplied function, which is called with the number of each of the three signals; or
-            a mapping of signals to such functions, beside which Ctrl-C is handled as with False.
+        handle_signals: False ends the run on Ctrl-C, unless the program handles that. True ends it on SIGTERM and
+            SIGHUP as well. A user-supplied function is called with the number of each of the three signals. A mapping
+            of signals to such functions leaves Ctrl-C as with False, unless it has SIGINT.
 
     Raises:
         TypeError: `handle_signals` is none of these.
 
     """
 
-    # The one that is calling a function of the program.
+    # The handler that is calling a function of the program.
     calling: ClassVar[SignalHandler | None] = None
 
     def __init__(self, scheduler: BaseScheduler, handle_signals: SignalSetting) -> None:
@@ -82,15 +82,15 @@ class SignalHandler:
         self._callbacks = self._check_callbacks(handle_signals)
         self._process_id = os.getpid()
         self._is_over = False
-        # What `signal.signal` returned.
+        # The handlers that `signal.signal` returned.
         self._previous_handlers: dict[int, Any] = {}
         self._call_in_loop: Callable[[Callable[[], None]], None] | None = None
-        # The time of the first signal that the event loop has not processed yet; infinity if there is none.
+        # The time of the first signal that the event loop has not processed yet, or infinity if there is none.
         self._pending_since = math.inf
         self._should_end_run = False  # whether a signal that has not been processed yet is to end the run
         self._signal_number = 0  # the number of the last signal that was to end the run
         self._interruption: BaseException | None = None  # the exception that `run()` is to raise
-        # What the functions of the program have returned, or called to steer the run.
+        # The calls that functions of the program have returned, or made to steer the run.
         self._pending_calls: deque[Callable[[], object]] = deque()
         is_main_thread = threading.current_thread() is threading.main_thread()
         # The signals that end the run, or are passed to the user's callbacks. Ignored signals stay ignored, because
@@ -262,7 +262,7 @@ class SignalHandler:
             self._process_signals_in_loop()
 
     def _call(self, function: Callable[..., T], *arguments: object) -> T:
-        """Call a function of the program, and keep what it calls to steer the run."""
+        """Call a function of the program, and keep the calls that it makes to steer the run."""
         calling, SignalHandler.calling = SignalHandler.calling, self
         try:
             return function(*arguments)
@@ -294,7 +294,7 @@ class SignalHandler:
 
 
 def _show_in_one_line() -> None:
-    """Make Python print an uncaught Ctrl-C of a run in one line, unless the program has its own `excepthook`."""
+    """Make Python print an uncaught Ctrl-C of a run as a single line, unless the program has its own `excepthook`."""
     if sys.excepthook is sys.__excepthook__:
         sys.excepthook = _excepthook
 
@@ -323,7 +323,7 @@ def end_after_crash(run: Run, main_task: object, error: BaseException) -> None:
         # trio warns that its loop was abandoned:
         # https://github.com/python-trio/trio/blob/v0.35.0/src/trio/_core/_run.py#L2935.
         warnings.simplefilter("ignore", RuntimeWarning)
-        # One of the frames keeps the loop of trio, which allows no other loop in this thread:
+        # A frame keeps the loop of trio, which allows no other loop in this thread:
         # https://github.com/python-trio/trio/blob/v0.35.0/src/trio/_core/_run.py#L2396.
         traceback.clear_frames(error.__traceback__)
     _ending.end_after_crash(run, main_task)

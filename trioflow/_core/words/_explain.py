@@ -123,7 +123,7 @@ def _attempt_text(job: AbstractJob[Any], has_limit: bool = True) -> str:
 
 
 def waiting(job: AbstractJob[Any]) -> Waiting | None:
-    """Return why a SCHEDULED job waits, or which jobs a RUNNING job awaits; None for any other job.
+    """Return why a SCHEDULED job waits, or which jobs a RUNNING job awaits, or None for any other job.
 
     Any thread may call this.
 
@@ -177,7 +177,7 @@ def describe_standstill(scheduler: BaseScheduler) -> str:
 
 def describe_outside_wait(scheduler: BaseScheduler) -> str:
     """Describe what the ready jobs wait for when no job runs, or "" if no job is ready."""
-    # Jobs further out may wait for what a nested scheduler holds.
+    # Jobs further out may wait for resources that a nested scheduler holds.
     its_lines = [] if scheduler._run is None else [run.line for run in scheduler._run.with_nested()[::-1]]
     lines = (job for line in its_lines for job in [*(line.tokens.waiting if line.tokens else ()), *line.in_order()])
     job = next((job for job in lines if job._state is JobState.SCHEDULED), None)
@@ -200,8 +200,8 @@ def waiting_since(job: AbstractJob[Any]) -> float | None:
     """Return the time when a SCHEDULED job began to wait, on the same clock as `job.started_at`.
 
     If the job was throttled or retried, this is the end of its last attempt. Otherwise, it is the time when the last of
-    the members that it waited for settled. Return None if there are no such members, or if one of them is a running
-    service. Also return None if the job is not SCHEDULED.
+    the members that it waited for settled. Return None if there are no such members, or if a running service is among
+    them. Also return None if the job is not SCHEDULED.
     """
     if (scheduler := job._scheduler) is None or job._state is not JobState.SCHEDULED:
         return None
@@ -242,7 +242,7 @@ def _cancellation_text(job: AbstractJob[Any]) -> str | None:
 
 
 def _find_wait(run: Run, job: AbstractJob[Any]) -> Waiting:
-    """Return the wait of a SCHEDULED job; of several causes, the first that is checked."""
+    """Return the wait of a SCHEDULED job. If it has several causes, return the first that is checked."""
     line = run.line
     until = (job._extras or RunExtras).backoff_until
     if line.is_paused and (paused := pause_text(run)):
@@ -282,7 +282,7 @@ def _unmet(needs: Needs) -> Needs:
 
 
 def _explain_needs(run: Run, job: AbstractJob[Any]) -> str | None:
-    """Explain why a ready job waits for resources: too little is free, or another job comes first; else None."""
+    """Explain why a ready job waits for resources, if it does: too little is free, or another job comes first."""
     if (group := group_of(run, job)) is None:
         return None
     needs = group.needs_of(job)
@@ -325,7 +325,7 @@ def _explain_slot_wait(run: Run, job: AbstractJob[Any]) -> str:
 
 
 def pause_text(run: Run) -> str:
-    """Return since when a run is paused, and by whom, or why it is held; "" if it is neither."""
+    """Return since when a run is paused, and by whom, or why it is held, or "" if it is neither."""
     if (pause := run.steering.current_pause(run)) is None:
         return ""
     if pause is run.steering.hold:
@@ -460,7 +460,7 @@ def _job_names(jobs: list[AbstractJob[Any]]) -> str:
 
 FIRST_POLL_SECONDS: Final = 1.0
 """The number of seconds until a wait is first checked for a deadlock. The interval doubles after each check."""
-# Words that link a job to another one for which it waits, from which `deadlock_text` sees the cause of the wait.
+# Words that link a job to a job for which it waits. From these words, `deadlock_text` sees the cause of the wait.
 HELD_BY: Final = "needs what is held by"
 LASTS: Final = "may run until the end of"
 RUNS: Final = "runs"
@@ -584,7 +584,7 @@ def _find_path(
         if reached in targets:
             return [*_steps_back(reached, came_from)][::-1]
         for verb, others in links_from(reached):
-            # A thousand jobs may hold what one lacks for which each of them waits.
+            # A thousand jobs may hold a resource that another job lacks, for which each of them waits.
             if (target := next((target for target in targets if target in others), None)) is not None:
                 came_from[target] = reached, verb
                 return [*_steps_back(target, came_from)][::-1]
@@ -663,7 +663,7 @@ def _holders(job: AbstractJob[Any]) -> Collection[AbstractJob[Any]]:
     runs = [other for each in list(RUNS_IN_PROGRESS) if each.thread_id == run.thread_id for other in each.with_nested()]
     if wait.cause is WaitCause.TOKEN:
         return [] if run.line.tokens is None else list(token_holders(runs, run.line.tokens.limiter))
-    # What jobs have of a rate accrues again from their start.
+    # Amounts of a rate accrue again from the start of the jobs that took them.
     unstarted = [other for each in runs if each.line.tokens is not None for other in each.line.tokens.waiting]
     grants = [(other, grant.find(wait.resource)) for other in unstarted if (grant := other._grant()) is not None]
     return [other for other, found in grants if found is not None and found[0] is lacking]

@@ -3,8 +3,8 @@
 The first of many similar failures has a line of its own. The others are only counted. Two failures are similar if they
 are of one kind, as defined by `failure_kind`. The first is logged at once. For a minute, similar failures are
 counted, because a thousand similar lines would hide other lines. The number is logged one second after the first of
-them, and at the end of the run, with the first few messages that differ. That a budget is spent is one kind for all
-jobs, and their number is logged only after the minute, and at the end of the run.
+them, and at the end of the run, with the first few messages that differ. Spent budgets are of one kind for all jobs,
+and the number of these jobs is logged only after the minute, and at the end of the run.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def failure_kind(job: AbstractJob[Any], failure: _errors.Failure) -> tuple[objec
 
     It is made of the job's function, program or class, the effective value of `critical`, the types of the exception
     and of its cause, context and group members, the exit code of a command, and the positions of the innermost frames.
-    That a budget is spent, or that jobs need the other backend, is one kind for all jobs.
+    A spent budget is of one kind for all jobs, and so is the need of the other backend.
     """
     error = failure.exception
     if remedy := _user_code.wrong_backend_remedy(error):
@@ -218,7 +218,7 @@ class FailureLog:
 
 def _message(job: AbstractJob[Any], error: BaseException) -> str:
     """Return the message of an error without the name of the job, which does not make it another."""
-    # The failure of a `First` names one of its jobs.
+    # The failure of a `First` names a job in it.
     named = error.job if isinstance(error, _errors.BudgetSpent) else job
     return " ".join(_errors.error_text(error).replace(repr(named.label), "", 1).split())
 
@@ -233,8 +233,8 @@ LISTING_ADVICE: Final = "; debrief(listing=True) shows where each job was"
 def failed_jobs(scheduler: BaseScheduler) -> list[AbstractJob[Any]]:
     """Return the jobs at any depth that failed with an `Exception` of their own, in the order that they settled.
 
-    These are the FAILED jobs, and those that a spent budget has BLOCKED. A `First` is one job: if it fails, it reports
-    the failures of its jobs.
+    These are the FAILED jobs, and the jobs that a spent budget has BLOCKED. A `First` is one job: if it fails, it
+    reports the failures of its jobs.
     """
     jobs = filter(_job_queries.has_own_failure, _job_queries.jobs_of_run(scheduler))
     return sorted((job for job in jobs if isinstance(job.raised_exception(), Exception)), key=_settling_number)
@@ -262,8 +262,8 @@ NO_FAILURES: Final = CountedFailures()
 def counted_failures(scheduler: BaseScheduler) -> CountedFailures:
     """Return the failures that count in the run of a scheduler in progress, or in its last run.
 
-    If a nested scheduler failed because of its own jobs, these jobs take its place. So do those that failed in one that
-    was cut off with its run, not alone. A job that another failure among these has BLOCKED is left out.
+    If a nested scheduler failed because of its own jobs, these jobs take its place. If it was cut off with its run, not
+    alone, its failed jobs take its place, too. A job that another failure among these has BLOCKED is left out.
     """
     if (run := scheduler._run) is None:
         return scheduler._counted_failures
@@ -291,8 +291,8 @@ def counted_failures(scheduler: BaseScheduler) -> CountedFailures:
 def _is_blocked_by(job: AbstractJob[Any], causes: set[int], scheduler: BaseScheduler) -> bool:
     """Return whether one of these exceptions has BLOCKED a job, or a failure of a member that counts.
 
-    The scheduler may have dropped that member. A failure outside of the scheduler is not among its own, nor is one in a
-    nested scheduler whose timeout stands in its place, and a job that was never reached has none.
+    The scheduler may have dropped that member. A failure outside of the scheduler is not among its own. Nor is a
+    failure in a nested scheduler whose timeout takes its place. A job that was never reached has no failure.
     """
     root, error = _job_queries.root_failure(job), job.raised_exception()
     cause = _user_code.get_cause(error) if isinstance(error, _errors.RequirementFailed) else None
@@ -402,7 +402,7 @@ def _failures_text(scheduler: BaseScheduler, jobs: int, groups: int, unpaid: lis
 
 
 def raise_failures(scheduler: BaseScheduler, only_first: bool = False) -> None:
-    """Raise a group of the failures that count in the last run, or in the one in progress. If none does, do nothing.
+    """Raise a group of the failures that count in the last run, or in the run in progress. If none does, do nothing.
 
     Args:
         scheduler: the scheduler.

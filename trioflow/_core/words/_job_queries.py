@@ -1,7 +1,7 @@
 """Functions on jobs and schedulers for views, journals, simulations and explorations, beside the public attributes.
 
 They are functions, because a user-defined job class may use any other attribute name without a leading underscore.
-Any thread may call them; in another thread than that of the run, their results may be slightly out of date.
+Any thread may call them. In another thread than the run's, their results may be slightly out of date.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def explicit_label(job: AnyJob) -> str | None:
 
 
 def fraction_done(job: AnyJob) -> float | None:
-    """Return the last fraction, from 0 to 1, that a job's latest call passed to `progress()`; None if there is none."""
+    """Return the last fraction, from 0 to 1, that a job's latest call passed to `progress()`, or None."""
     return (job._extras or RunExtras).fraction
 
 
@@ -65,7 +65,7 @@ def incidents_of(scheduler: BaseScheduler) -> tuple[Incident, ...]:
 
 
 def culprit_chain(scheduler: BaseScheduler) -> list[AnyJob]:
-    """Return the member that stopped a run; if it is a nested scheduler, also the culprit of its run, and so on."""
+    """Return the member that stopped a run and, if it is a nested scheduler, the culprit of its run, and so on."""
     chain: list[AnyJob] = []
     culprit = scheduler.culprit
     while culprit is not None:
@@ -75,12 +75,12 @@ def culprit_chain(scheduler: BaseScheduler) -> list[AnyJob]:
 
 
 def is_one_job(job: AnyJob) -> bool:
-    """Return whether a job counts as one: no scheduler does, but a `First`, whose jobs are ways to do the same."""
+    """Return whether a job counts as a job: no scheduler does, except a `First`, whose jobs are ways to do the same."""
     return not is_scheduler(job) or job._enough is not None
 
 
 def jobs_of_run(scheduler: BaseScheduler) -> Iterator[AnyJob]:
-    """Iterate over the jobs at any depth, as `iterate_jobs` does, but not those in a nested `First`, which is one job.
+    """Iterate over the jobs at any depth, as `iterate_jobs` does. A nested `First` counts as a single job.
 
     Of these, the ones that `is_one_job` accepts are the jobs that all views count.
     """
@@ -130,21 +130,21 @@ def lacked_budget(job: AnyJob) -> bool:
 
 
 def root_failure(job: AnyJob) -> AnyJob:
-    """Return the job whose failure has blocked a job; that job itself if no other one has blocked it."""
+    """Return the job whose failure has blocked a job, or the job itself if no other job has blocked it."""
     if job._state is JobState.BLOCKED and isinstance(error := job.raised_exception(), RequirementFailed):
         return error._root
     return job
 
 
 def has_skipped_itself(job: AnyJob) -> bool:
-    """Return whether a job SUCCEEDED without its work, as those of an unreachable node with `on_unreachable="skip"`."""
+    """Return whether a job SUCCEEDED without its work, because its unreachable node has `on_unreachable="skip"`."""
     return job._state is _states.SUCCEEDED and bool(job._skip_reason())
 
 
 def reported_state(job: AnyJob) -> ReportedState:
     """Return the state of a job as all reports show it: its `state`, unless it SUCCEEDED without its whole work.
 
-    A job with `on_timeout="move_on"` that its timeout ended is "moved on", and that of a node that was skipped,
+    A job with `on_timeout="move_on"` that its timeout ended is "moved on". A job of a node that was skipped is
     "skipped". For the jobs that require them, they are SUCCEEDED. A running `First` whose jobs all wait is shown as
     SCHEDULED.
 
@@ -176,7 +176,7 @@ def count_key(job: AnyJob) -> CountKey:
 
 
 def failed_attempts(job: AnyJob) -> tuple[FailedAttempt, ...]:
-    """Return the last attempts that failed, and after which the job was or will be attempted again."""
+    """Return the last failed attempts that were or will be followed by another attempt."""
     return (job._extras or RunExtras).failed_attempts
 
 
@@ -228,7 +228,7 @@ def ready_at(job: AnyJob) -> float | None:
 
 
 def end_facts(job: AnyJob) -> tuple[JobState, float | None, float | None, bool]:
-    """Return the facts about a settled job that each view needs. One call is faster than four.
+    """Return the facts about a settled job that each view needs. A single call is faster than four.
 
     Returns:
         The job's state, when it started, when it settled, and whether there are no further facts: the job SUCCEEDED,
@@ -270,7 +270,7 @@ def keeps_succeeded(scheduler: BaseScheduler) -> bool:
 
 
 def retry_waits(job: AnyJob) -> list[tuple[float, float]]:
-    """Return the beginning and end of each wait of a job between two attempts, in which it held nothing.
+    """Return the beginning and end of each wait of a job between two attempts. It held nothing meanwhile.
 
     Attempts that were throttled before the first that failed do not count. The end of a wait that goes on is
     infinity.
@@ -311,7 +311,7 @@ def find_run_resource(scheduler: BaseScheduler, name: str) -> tuple[BaseSchedule
     """Find the scheduler whose jobs, at any depth, share a resource of the run itself.
 
     Args:
-        scheduler: the scheduler of a job that needs the resource; the search goes outwards from here.
+        scheduler: the scheduler of a job that needs the resource. The search goes outwards from here.
         name: the name passed to `declare_run_resource`.
 
     Returns:
@@ -331,7 +331,7 @@ def runs_commands(job: AnyJob) -> bool:
 
 
 def command_line_of(job: AnyJob) -> str:
-    """Return the command line of a job that runs commands; for a job with `redact=True`, the text that replaces it."""
+    """Return the command line of a job that runs commands. With `redact=True`, return the text that replaces it."""
     # Only kinds that run commands have this method.
     command: Any = job
     return str(command._command_line())
@@ -342,7 +342,7 @@ def output_tails(job: AnyJob, size: int) -> Iterable[tuple[str, bytes]]:
 
     Any thread may call this. For a job with `redact=True`, return nothing.
     """
-    # Only kinds that run commands have it, while one runs.
+    # Only kinds that run commands have it, while a command runs.
     streams: Any = getattr(job, "_open_streams", None)
     return () if streams is None or job.redact else streams.tails(size)
 
@@ -358,12 +358,12 @@ Question = tuple[str, list[str] | None, bool, str]
 
 
 def question_of(job: object) -> Question | None:
-    """Return what a job asks while it waits for the answer, or None for other jobs. Any thread may call this."""
+    """Return the question of a job that waits for the answer, or None for other jobs. Any thread may call this."""
     return getattr(job, "_open_question", lambda: None)()
 
 
 def is_needed(job: AnyJob) -> bool:
-    """Return whether no job requires a running one, or such a job may still run: others have not blocked it yet."""
+    """Return whether a running job has no successors, or any that may still run: no other job has blocked it yet."""
     return not (users := [*successors_of(job)]) or any(map(_may_run, users))
 
 
@@ -473,7 +473,7 @@ def reason_not_restored(job: AnyJob) -> str | None:
 
 
 def rerun_cause(job: AnyJob) -> str | None:
-    """Return the first change because of which a job runs again, though the journal has it; None if there is none."""
+    """Return the first change that makes a job run again, though the journal has it, or None if there is none."""
     return (job._extras or RunExtras).rerun_cause
 
 
@@ -498,7 +498,7 @@ def restoration_of(job: AnyJob) -> Restoration | None:
 
 
 def _restoration_of_first(scheduler: BaseScheduler) -> Restoration | None:
-    """Return that of its last winner, if a `First` has succeeded with restored results alone, otherwise None."""
+    """Return the last winner's restoration if a `First` has succeeded with restored results alone, otherwise None."""
     if not is_one_job(scheduler) or scheduler._state is not _states.SUCCEEDED:
         return None
     winners = [job for job in scheduler.iterate_jobs() if job._state is _states.SUCCEEDED and is_one_job(job)]
@@ -516,7 +516,7 @@ def always_runs(job: AnyJob) -> bool:
 
 
 def result_for_journal(job: AnyJob) -> Any:
-    """Return the stored result of a job that has succeeded; DROPPED if it was dropped; SERVICE for a service."""
+    """Return the stored result of a job that succeeded, or DROPPED if it was dropped, or SERVICE for a service."""
     return SERVICE if job._is_service else job._outcome
 
 

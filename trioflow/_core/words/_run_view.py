@@ -46,7 +46,7 @@ class RunView:
 
     @property
     def pause_text(self) -> str:
-        """Since when the run is paused, and by whom, or why it is held; "" if it is neither."""
+        """Since when the run is paused, and by whom, or why it is held, or "" if it is neither."""
         return pause_text(self._run)
 
     @property
@@ -73,7 +73,7 @@ class RunView:
 
     @property
     def slots_taken(self) -> int:
-        """The number of slots of the window that are taken; for a limiter, by any user. Takes O(members) time."""
+        """The number of slots of the window that are taken. For a limiter, any user counts. Takes O(members) time."""
         tokens = self.tokens_taken
         # Another thread may add some.
         members = list(self._run.scheduler)
@@ -92,7 +92,7 @@ def current_run(scheduler: BaseScheduler) -> RunView | None:
 
 
 def why_not_again(job: AbstractJob[Any]) -> str:
-    """Return why a job, or a scheduler that runs, cannot be tried again now, in words; "" if it can."""
+    """Return why a job, or a scheduler that runs, cannot be tried again now, in words, or "" if it can."""
     if is_scheduler(job) and job._run is not None:
         return job._run.why_not_again(None)
     wanted = outermost_ended(job)
@@ -113,7 +113,7 @@ def run_times(scheduler: BaseScheduler) -> tuple[float, float | None] | None:
 
 
 def last_run(scheduler: BaseScheduler) -> object:
-    """Return what only the last run of a scheduler has, so that two runs are told apart that begin in one instant."""
+    """Return an object of the last run of a scheduler, which tells apart two runs that begin at the same instant."""
     run = scheduler._run
     return scheduler._fate if run is None else run.fate
 
@@ -135,7 +135,7 @@ class RunInProgress:
         self.began_at: Final = run.began_at
         # The identifier of the thread of its event loop.
         self.thread_id: Final = run.thread_id
-        # Any thread may use the first of these; the others, only that of the loop.
+        # Any thread may use the first of these. Only the thread of the loop may use the others.
         self.call_in_loop, self.report = run.call_in_loop, run.report
         self.set_pause = partial(run.steering.set_pause, run, run.scheduler)
 
