@@ -291,8 +291,10 @@ class Scheduler(BaseScheduler):
 
     def _find_resolved_durations(self) -> dict[AnyJob, float]:
         """Return the durations from the option `durations` of the scheduler that began the run; {} outside of one."""
-        levels = (level for level in (self, *enclosing_schedulers(self)) if isinstance(level, Scheduler))
-        return next((level._resolved_durations for level in levels if level._resolved_durations), NO_DURATIONS)
+        for level in (self, *enclosing_schedulers(self)):
+            if isinstance(level, Scheduler) and level._resolved_durations:
+                return level._resolved_durations
+        return NO_DURATIONS
 
     def _expected_durations(self, jobs: Iterable[AnyJob] | None = None) -> dict[AnyJob, float]:
         durations = super()._expected_durations(jobs)

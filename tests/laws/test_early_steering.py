@@ -55,7 +55,7 @@ class Run:
             if self.scheduler.is_running():
                 sys.setprofile(None)  # what is said from now on is no early word
                 return
-            if event != "return" or not (calls or frame.f_code.co_name == "_expected_run"):
+            if event != "return" or not (calls or frame.f_code.co_name == "_expect_run"):
                 return
             calls += 1
             if calls == instant:
@@ -169,7 +169,7 @@ def test_a_window_that_is_set_early_is_that_of_the_run(backend: Any) -> None:
             most = max(most, sum(job.is_running() for job in scheduler))
 
     def shrink(frame: Any, event: str, _: Any) -> None:
-        if event == "return" and frame.f_code.co_name == "_expected_run":
+        if event == "return" and frame.f_code.co_name == "_expect_run":
             sys.setprofile(None)
             thread = threading.Thread(target=setattr, args=(scheduler, "jobs_window", 1))
             thread.start()
@@ -202,7 +202,7 @@ def test_what_was_said_early_of_a_run_that_is_refused_is_not_said_of_the_next(
     said: list[str] = []
 
     def say(frame: Any, event: str, _: Any) -> None:
-        if event == "return" and frame.f_code.co_name == "_expected_run":
+        if event == "return" and frame.f_code.co_name == "_expect_run":
             sys.setprofile(profile)
             getattr(scheduler, word)()
             said.append(word)

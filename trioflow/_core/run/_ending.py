@@ -257,8 +257,9 @@ async def shut_down_nested(run: Run, nested: BaseScheduler) -> None:
 
 
 def _jobs_with_shutdown(scheduler: BaseScheduler) -> dict[AbstractJob[Any], None]:
-    jobs = scheduler._members.jobs_with_shutdown
-    return {job: None for job in jobs or () if job._needs_shutdown()}
+    if not (jobs := scheduler._members.jobs_with_shutdown):
+        return {}
+    return {job: None for job in jobs if job._needs_shutdown()}
 
 
 def _forever_workers(run: Run) -> list[Worker]:

@@ -42,3 +42,7 @@ class Fate:
         """Take back the word of a drain that has kept no job from its end."""
         if self.reason is StopReason.DRAINED:
             self.reason = None
+
+
+NO_FATE: Final = Fate()
+"""What a scheduler has before its run has a fate: no word is given."""

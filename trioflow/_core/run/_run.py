@@ -14,7 +14,6 @@ import contextvars
 import math
 import os
 import threading
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from itertools import takewhile
@@ -38,7 +37,7 @@ from ._requirement_counts import RequirementCounts, reopen, reopen_all
 from ._run_pools import RunPools
 from ._standstill import Standstill, StuckJobs
 from ._start_order import StartOrder, may_need_order
-from ._steering import MAX_RECORDED, Steering, SteeringRecord
+from ._steering import NOT_STEERED, Steering, SteeringRecord
 from ._worker import Lane, TimeSlice, Worker
 
 if TYPE_CHECKING:
@@ -117,7 +116,7 @@ class Run:
     lane: Final[Lane]  # of all its jobs but clean-up jobs
     open_lane: Lane  # where jobs become ready: in the clean-up phase, another lane
     steering: Steering  # of the outermost run, and made with it, because another thread may be the first to use it
-    changes: Final[SteeringRecord]  # of deques, which any thread may copy with `tuple`
+    changes: SteeringRecord  # NOT_STEERED, or of deques, which any thread may copy with `tuple`
     requirement_counts: RequirementCounts
     failures: Final[FailureCounts]
     # The criticality of members without a value of their own.
@@ -182,7 +181,7 @@ class Run:
         self.unsettled = self.forever_unsettled = self.added_count = self.cancelled_count = 0
         self.cancelled_before_linking = ()
         self.waits_at_timeout = ""
-        self.changes = SteeringRecord(deque(maxlen=MAX_RECORDED), deque(maxlen=MAX_RECORDED))
+        self.changes = NOT_STEERED
         self.shared = {}
         self.outer_worker = scheduler._worker
         outer = None if self.outer_worker is None else self.outer_worker.run
@@ -202,7 +201,8 @@ class Run:
         parts = make_parts(self, window)
         self.notify_start = self.notify_end = self.notify_scheduled = None
         watching = None if outer is None else outer.instrument_set
-        instruments = (*[part for part in parts if isinstance(part, Instrument)], *instruments)
+        if parts:
+            instruments = (*[part for part in parts if isinstance(part, Instrument)], *instruments)
         if instruments or watching is not None:
             self.instrument_set = watchers = InstrumentSet(instruments, watching, self.interrupt)
             self.notify_start = watchers.fast_hook("job_started", "job_attempt")
@@ -210,7 +210,8 @@ class Run:
         if outer is not None and outer.journal_writer is not None:
             self.journal_writer = outer.journal_writer.nested(self)
         self.line = Line(self, window)
-        self._use_limiter()
+        if self.limits or window is not None:
+            self._use_limiter()
         self.lane = self.open_lane = Lane(self, self.line)
         if self.steering.pauses:
             self.steering.begin(self)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import threading
+from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -44,6 +45,13 @@ class SteeringRecord(NamedTuple):
 
 
 NOT_STEERED: Final = SteeringRecord()
+
+
+def _recorded(run: Run) -> SteeringRecord:
+    """Return the changes of a run, to which more may be added. Most runs have none."""
+    if run.changes is NOT_STEERED:
+        run.changes = SteeringRecord(deque(maxlen=MAX_RECORDED), deque(maxlen=MAX_RECORDED))
+    return run.changes
 
 
 class Steering:
@@ -182,9 +190,10 @@ class Steering:
         """Give a run another number of slots, in the step of a job that leaves: its worker then admits others."""
         if run.phase is not CHECKING:
             # Otherwise, the run will have had no other number.
-            if not run.changes.window_sizes:
-                run.changes.window_sizes.append((run.began_at, run.line.size))
-            run.changes.window_sizes.append((run.clock(), size))
+            sizes = _recorded(run).window_sizes
+            if not sizes:
+                sizes.append((run.began_at, run.line.size))
+            sizes.append((run.clock(), size))
         run.line.resize(size)
 
     def _let_search(self, run: Run) -> None:
@@ -218,9 +227,9 @@ class Steering:
     def _record_pause(self, run: Run) -> None:
         """Record that a run begins or ceases to be paused by itself, or held."""
         is_open = run.scheduler in self.pauses or (self.hold is not None and run.outer_worker is None)
-        if is_open is not (bool(run.changes.pauses) and run.changes.pauses[-1][1] == math.inf):
-            now = run.clock()
+        pauses, now = _recorded(run).pauses, run.clock()
+        if is_open is not (bool(pauses) and pauses[-1][1] == math.inf):
             if is_open:
-                run.changes.pauses.append((now, math.inf))
+                pauses.append((now, math.inf))
             else:
-                run.changes.pauses[-1] = (run.changes.pauses[-1][0], now)
+                pauses[-1] = (pauses[-1][0], now)

@@ -6,7 +6,7 @@ import contextlib
 import functools
 import threading
 import weakref
-from collections.abc import Awaitable, Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from types import EllipsisType, TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, Never, Self, TypeVar, Unpack, cast, overload
 
@@ -32,7 +32,7 @@ from ..job._option_descriptors import Option
 from ..parts import SettledFunction, check_on_settled, make_parts
 from ..run import _ending, _journaling, _requirement_counts, _steering
 from ..run._current import current_worker_var, enclosing_workers
-from ..run._fate import Fate
+from ..run._fate import NO_FATE, Fate
 from ..run._instruments import Instrument, check_instruments
 from ..run._journaling import JournalProtocol, JournalWriter, RunJournal
 from ..run._run import Incident, Run
@@ -709,7 +709,8 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
                     _sync_run.end_after_crash(self._run, main_task, error)
                 raise
 
-        with self._expected_run():
+        self._expect_run()
+        try:
             backend_object = _backend.get_backend(backend)
             options = _job_options.check_keywords(backend_options, "backend_options", self._name_for_errors)
             if _backend.loop_running() and not _sync_run.is_in_notebook_cell():
@@ -720,6 +721,8 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
                 if _backend.loop_running():
                     return _sync_run.run_in_thread(run_loop, signal_handler.interrupt)
                 return run_loop()
+        finally:
+            self._expect_no_run()
 
     async def co_run(
         self,
@@ -768,7 +771,9 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
             True
 
         """
-        with self._expected_run():
+        if self._worker is None:
+            self._expect_run()
+        try:
             if unknown:
                 raise _job_options.unknown_option_error(self.label, "co_run()", unknown, BaseScheduler.co_run)
             if check is not False and not is_among(check, (True, False, "first")):
@@ -781,7 +786,7 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
             ctrl_c = backend.install_ctrl_c_handler() if outer_worker is None else contextlib.nullcontext()
             try:
                 ctrl_c.__enter__()
-                journal = self._checked("journal", journal, self._journal)
+                journal = self._journal if journal is OWN_SETTING else self._checked("journal", journal)
                 if outer_worker is None and journal is not None:
                     run.journal_writer = JournalWriter(run, self._open_journal(journal))
                 if _open_block is not None:
@@ -830,6 +835,9 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
             if check:
                 _failures.raise_unless_completed(run, run.fate.reason, check == "first")
             return run.fate.reason is COMPLETED
+        finally:
+            if self._worker is None:
+                self._expect_no_run()
 
     def _nested_result(self, run: Run) -> Any:
         """Return the result as a job, after a run inside another, or raise the exception that it fails with."""
@@ -844,9 +852,12 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
         subject = self._name_for_errors
         if self._worker is None and self._scheduler is not None and self._scheduler._run is not None:
             raise RuntimeError(f"{subject()} is a job of {self._scheduler.label!r}, which is running, and will run it")
-        seconds = self._checked("timeout", timeout, self._options.timeout)
-        window = self._checked("jobs_window", jobs_window, self._jobs_window)
-        if _window.is_limiter(window):
+        seconds, window = self._options.timeout, self._jobs_window
+        if timeout is not OWN_SETTING:
+            seconds = self._checked("timeout", timeout)
+        if jobs_window is not OWN_SETTING:
+            window = self._checked("jobs_window", jobs_window)
+        if window is not None and _window.is_limiter(window):
             if (problem := backend.limiter_problem(window)) is not None:
                 raise TypeError(f"jobs_window={short_repr(window)} of {subject()}: {problem}")
             if (holder := token_holder(enclosing_workers(), window)) is not None:
@@ -861,10 +872,8 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
             all_instruments = (*all_instruments, *check_instruments(instruments, "instruments", subject))
         return Run(self, backend, all_instruments, seconds, window, make_parts)
 
-    def _checked(self, name: str, argument: object, own: object) -> Any:
-        """Return the value of an argument of `run`, checked as the option of the same name, or the `own` setting."""
-        if argument is OWN_SETTING:
-            return own
+    def _checked(self, name: str, argument: object) -> Any:
+        """Return the value of an argument of `run`, checked as the option of the same name."""
         return self._declared_options[name].check(argument, name, self._name_for_errors)
 
     def _begin_hold(self) -> None:
@@ -935,7 +944,7 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
 
     def _reset_outcome(self) -> None:
         self._run_error = self._run_times = self._run_thread = None
-        self._fate = Fate()
+        self._fate = NO_FATE
         self._counted_failures = _failures.NO_FAILURES
         self._run_steering = _steering.NOT_STEERED
         self._incidents = []
@@ -1065,16 +1074,15 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
         has_settled = self._state.is_settled and run is not None and run.phase is not CHECKING
         return None if has_settled else run
 
-    @contextlib.contextmanager
-    def _expected_run(self) -> Generator[None]:
-        """Let each call of steering during the block mean the run that begins in it, or is refused."""
+    def _expect_run(self) -> None:
+        """Let each call of steering from now on mean the run that begins, or is refused, unless one is in progress."""
         if self._innermost_run() is None:
             self._is_beginning, self._run_thread = True, None
-        try:
-            yield
-        finally:
-            if self._innermost_run() is None:
-                self._record_end()
+
+    def _expect_no_run(self) -> None:
+        """Record that the expected run was refused, unless a run is in progress, or was, whose end is recorded."""
+        if self._run_thread is None and self._innermost_run() is None:
+            self._record_end()
 
     def _keeps(self, call: Callable[[], None], before_first_run: bool = False) -> bool:
         """Keep a call of steering if a run is about to begin, which makes the call. Return whether that is so.
@@ -1355,7 +1363,8 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
                 run.fate.culprit = self._counted_failures.first_member
         self._fate = run.fate
         self._run_times = run.began_at, run.clock()
-        self._run_steering = _steering.SteeringRecord(*map(tuple, run.changes))
+        if run.changes is not _steering.NOT_STEERED:
+            self._run_steering = _steering.SteeringRecord(*map(tuple, run.changes))
         self._run = None
         self._record_end()
 
