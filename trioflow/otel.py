@@ -104,6 +104,9 @@ class Tracing(Instrument):
         if scheduler.pool is not None and scheduler.pool.budgets:
             self._pools[scheduler.pool] = None
         if scheduler not in self._spans:
+            for job in scheduler.iterate_jobs():
+                # Of an earlier run.
+                self._ended_contexts.pop(job, None)
             is_inside = trace.get_current_span().get_span_context().is_valid
             parent = None if is_inside else remote_context()
             self._spans[scheduler] = self._tracer.start_span(

@@ -108,11 +108,11 @@ class Answer(abc.JobKind[T], box=abc.BoxStyle("question", "note", (">", "]")), t
         # Empty if any value is accepted.
         self._choices: Final[tuple[Any, ...]] = tuple(choices or ())  # pyright: ignore[reportUnknownArgumentType]
         self._parse: Final = parse
-        self._question = question if isinstance(question, str) else ""
         self._given: Any = NOTHING
         self._event: abc.ThreadEvent | None = None
         self._refusal = ""
         super().__init__(question, **options)
+        self.forget_run()
 
     @property
     def question(self) -> str:
@@ -197,6 +197,11 @@ class Answer(abc.JobKind[T], box=abc.BoxStyle("question", "note", (">", "]")), t
         if is_job(question):
             return f"ask({abc.label_inside(question, depth)})"
         return abc.fit(question, 60, "ends")
+
+    def forget_run(self) -> None:
+        """Forget the text of a question that is the result of a job."""
+        (question,) = abc.original_arguments_of(self)
+        self._question = "" if is_job(question) else question
 
     def status_text(self) -> str:
         """Return the question, with the choices."""

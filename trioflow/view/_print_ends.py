@@ -22,12 +22,13 @@ def keep_end(job: AnyJob | None, text: str) -> None:
     if job is None or not text:
         return
     with _lock:
-        kept = _ends.get(job)
-        if kept is None or kept[0] != job.attempts:
+        kept, attempt = _ends.get(job), (job.attempts, job.started_at)
+        if kept is None or kept[0] != attempt:
             if job.redact:
                 return
-            line = f"{kept[1].rstrip()}\n---- attempt {job.attempts}\n" if kept is not None else ""
-            kept = _ends[job] = [job.attempts, line]
+            # What was printed before a first attempt is of another run.
+            line = f"{kept[1].rstrip()}\n---- attempt {job.attempts}\n" if kept is not None and job.attempts > 1 else ""
+            kept = _ends[job] = [attempt, line]
             if len(_ends) > MAX_JOBS:
                 del _ends[next(iter(_ends))]
         kept[1] += text
@@ -37,6 +38,6 @@ def keep_end(job: AnyJob | None, text: str) -> None:
 
 
 def end_of_prints(job: AnyJob) -> str:
-    """Return the end of a job's output, or "" if no monitor has seen it, or for a job with `redact=True`."""
+    """Return the end of a job's output in this run, or "" if no monitor has seen it, or it has `redact=True`."""
     text: str = _ends.get(job, ["", ""])[1]
-    return text[-MAX_LENGTH:]
+    return text[-MAX_LENGTH:] * bool(job.attempts)

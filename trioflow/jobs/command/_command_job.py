@@ -190,8 +190,8 @@ class CommandJob(abc.JobKind[CommandResult], box=abc.BoxStyle("command", "note",
         return options.work("command", arguments, stdin_job, counted)
 
     def forget_run(self) -> None:
-        """Reset the result of the latest run."""
-        self._latest_result = None
+        """Reset the result of the latest run, and the ends of its outputs."""
+        self._latest_result = self._open_streams = None
 
     # ---- running the command
 

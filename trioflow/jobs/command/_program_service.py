@@ -111,6 +111,10 @@ class ProgramService(Service[Any], keeps_time=True):
     def _awaited_text(self) -> str:
         return "its sign of readiness" if self.redact else str(self._readiness)
 
+    def _reset(self) -> None:
+        super()._reset()
+        self._job.forget_run()
+
     # ---- the output of the program
 
     def _record_line(self, job: AbstractJob[Any], line: str) -> None:

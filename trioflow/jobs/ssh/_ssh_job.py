@@ -284,8 +284,8 @@ class SshJob(abc.JobKind[Any], box=abc.BoxStyle("ssh", "cylinder", ("[(", ")]"))
         return self._command_options.work("ssh", arguments, job, {"directory": cwd, **variables}, sent_files)
 
     def forget_run(self) -> None:
-        """Forget the result and the connection error of the latest run."""
-        self._last_result = self._unreachable = None
+        """Forget the result, the connection error and the ends of the outputs of the latest run."""
+        self._last_result = self._unreachable = self._open_streams = None
 
 
 class _StepRunner:
