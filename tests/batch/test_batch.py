@@ -14,7 +14,9 @@ import pytest
 
 from trioflow import CommandJob
 from trioflow.batch import _record_files
+from trioflow.batch._record_files import OutputDirectory
 from trioflow.batch._reporter import CommandTally
+from trioflow.batch._template import CommandTemplate
 from trioflow.cli._commands import COMMANDS
 from trioflow.view.text._symbols import escape_formula
 
@@ -287,6 +289,16 @@ def test_results_option_replaces_nothing_that_was_there_before() -> None:
         "trioflow batch: older results were there: 'a.txt' is now 'a.txt.before'\n", "",
         "trioflow batch: older results were there: 'a.txt' is now 'a.txt.before-2', and 1 more likewise\n",
     ]  # fmt: skip
+
+
+def test_the_results_of_the_last_try_replace_those_of_the_first(tmp_path: Path) -> None:
+    """What this batch has written itself is no older result, and keeps no other name."""
+    directory = OutputDirectory(CommandTemplate([str(tmp_path / "saved" / "{}.txt")], is_command=False))
+    for text in (b"first", b"second"):
+        directory.save(1, ["a"], 1, (io.BytesIO(text), io.BytesIO()))
+    assert directory.notice() == ""
+    assert sorted(path.name for path in (tmp_path / "saved").iterdir()) == ["a.txt", "a.txt.err", "a.txt.seq"]
+    assert (tmp_path / "saved" / "a.txt").read_bytes() == b"second"
 
 
 @pytest.mark.parametrize("name", ["data.csv", "data.jsonl"])

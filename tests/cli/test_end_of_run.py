@@ -197,6 +197,8 @@ def test_end_of_a_run_has_the_command_to_run_again_and_the_number_of_kept_jobs(
     for _ in range(2):
         lines = run("a b.py", "--journal", "run.db").stdout.splitlines()
         assert lines[-1] == "run again  trioflow run --no-monitor 'a b.py' --journal run.db  (1 of 3 jobs kept)"
+    own = written(tmp_path, code.replace("label=", "journal='run.db', label="), "own.py")
+    assert run(own).stdout.splitlines()[-1].endswith("own.py  (1 of 3 jobs kept)")
     last = run("a b.py").stdout.splitlines()[-1]
     assert last.endswith(" 'a b.py'  (--journal FILE keeps what succeeds)")
 
@@ -226,4 +228,4 @@ def test_end_of_a_run_lists_the_jobs_that_a_timeout_cancelled(tmp_path: Path, un
     words = line.split()
     assert words[:2] == ["was", "running"]
     assert {"long", "in/late"} <= set(words)
-    assert not {"done", "waits"} & set(words)
+    assert not {"done", "waits", "in"} & set(words)

@@ -254,6 +254,17 @@ def test_journal_why_lists_each_job_that_ran_with_the_reason(tmp_path: Path, fil
     assert [line.split()[0] for line in lines(file, "why")[1:]] == ["a", "1"]
 
 
+def test_a_job_that_has_failed_is_listed_once(tmp_path: Path, file: Path) -> None:
+    """Also if an earlier run has kept its result: in the list, and in `why`."""
+    ran(tmp_path, file)
+    failing = CODE.replace("return", "if number == 2: raise OSError\n    return").replace("2,", "2, version=2,")
+    ran(tmp_path, file, failing)
+    for words in ((), ("why",)):
+        assert sum("OSError" in line for line in lines(file, *words)) == 1
+        assert sum("b" in line.split() for line in lines(file, *words)) == 1
+    assert lines(file, "why")[-1] == "1 ran (1 of them failed), 2 restored"
+
+
 def test_journal_lists_a_job_cut_short_by_its_timeout_as_unstored(tmp_path: Path, file: Path) -> None:
     """A job that `on_timeout="move_on"` cut short is listed and counted among those that ran, but not as kept."""
     ran(tmp_path, file, CODE + "scenario.add(Job(anyio.sleep, 9, label='cut', timeout=0.01, on_timeout='move_on'))")

@@ -91,6 +91,15 @@ def test_first_signal_ends_the_run_cleanly(tmp_path: Path, backend: str, number:
     assert lines[-2] == "1 job: 1 cancelled"
 
 
+def test_a_file_that_cannot_be_written_does_not_hide_the_signal(tmp_path: Path) -> None:
+    """The exit code is that of the signal, and the message says what is missing."""
+    (gone := tmp_path / "gone").mkdir()
+    code = ACTOR.format(shutdown=0).replace('say("shut down")', f'__import__("os").rmdir({str(gone)!r})')
+    code, lines = signalled(written(tmp_path, code), "--junit", str(gone / "x"), sends={"runs": signal.SIGTERM})
+    assert code == 128 + signal.SIGTERM
+    assert any("cannot be written" in line for line in lines)
+
+
 @pytest.mark.parametrize(("first", "second"), [(SIGNALS[0], SIGNALS[0]), (SIGNALS[2], SIGNALS[1])])
 def test_the_second_signal_ends_the_command_at_once(
     tmp_path: Path, first: signal.Signals, second: signal.Signals

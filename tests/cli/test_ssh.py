@@ -106,6 +106,8 @@ def test_files_are_pushed_before_the_command_and_pulled_after_it(server: Server,
     done = ssh(server, "-H", "node1,:", *copies, "--into", f"{tmp_path}/back/{{node}}/", line)
     assert done.exit_code == 2
     assert done.stderr == "exit code 3  2  node1,localhost\n"
+    lost = ssh(server, "-H", ":", "--pull", f"{tmp_path}/none", "--into", f"{tmp_path}/back/", "exit 3")
+    assert lost.stderr.splitlines()[-1] == "exit code 3  1  localhost"
     for node in ("node1", "localhost"):
         assert (tmp_path / "back" / node / "result").read_text() == "y"
 
@@ -283,6 +285,13 @@ def test_failures_and_timeouts_on_nodes_are_counted(server: Server, tmp_path: Pa
     assert done.exit_code == 2
     columns = [line.split("\t") for line in (tmp_path / "log").read_text().splitlines()[1:]]
     assert sorted(line[6] for line in columns) == ["-1", "0", "3"]
+
+
+def test_an_idle_timeout_holds_on_nodes(server: Server, tmp_path: Path) -> None:
+    """`--idle-timeout` ends a command that writes nothing, wherever it runs."""
+    for places in ([], ["-S", ":"], ["-S", "node1"]):
+        done = batch(server, *places, "--timeout", PATIENCE, "--idle-timeout", 0.5, "sleep 1000", ":::", 1)
+        assert "ended by --idle-timeout" in done.stderr
 
 
 def test_invalid_range_of_nodes_of_a_batch_is_rejected(server: Server) -> None:

@@ -275,6 +275,19 @@ def test_a_job_of_an_earlier_run_does_not_own_a_file(
     assert (sorted(os.listdir()), Path("out.partial").read_text()) == (["again", "out.partial"], "half\n")
 
 
+@pytest.mark.parametrize("spelling", ["out", "./out", "folder/../out", "link"])
+def test_a_file_that_a_job_also_reads_keeps_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, backend: str, spelling: str
+) -> None:
+    """Its next attempt goes on with it, however `reads=` spells the name."""
+    monkeypatch.chdir(tmp_path)
+    Path("folder").mkdir()
+    Path("link").symlink_to("out")
+    job = CommandJob("echo half > out; exit 1", shell=True, writes=["out"], reads=[spelling], log=False)
+    assert not Scheduler(job).run(backend=backend)
+    assert sorted(os.listdir()) == ["folder", "link", "out"]
+
+
 CHANGES = {
     "none": "true",
     "added": "echo '#theirs' >> out.partial/old",

@@ -13,6 +13,7 @@ import anyio.to_thread
 import pytest
 
 from trioflow import Answer, Job, Scheduler
+from trioflow._core.words._job_queries import question_of
 from trioflow.cli import _answer
 from trioflow.journal import _questions
 
@@ -200,6 +201,38 @@ def test_what_a_program_refuses_is_said_at_the_command(
     assert f"the answer to 'approve' is refused: {reason}" in caplog.text
 
 
+@pytest.mark.parametrize("is_answered", [True, False])
+def test_a_refusal_is_forgotten_with_its_question(
+    virtual: Virtual, file: Path, no_wait: None, is_answered: bool
+) -> None:
+    """Nothing is left of a refused answer when the question has another, or a run has completed that does not ask."""
+    job = Answer("deploy?", label="approve", parse={"1": "one"}.__getitem__)
+    steps: list[Callable[[], object]] = [lambda: give(file, "approve", "2")]
+    steps += [lambda: job.answer("1")] * is_answered
+    ran(virtual, lambda: Scheduler(job, Answer("more?", label="other"), journal=file), *steps)
+    left = [".question"] if is_answered else [".question", ".question", ".refused"]
+    assert sorted(path.suffix for path in Path(f"{file}-answers").iterdir()) == left
+    ran(virtual, lambda: Scheduler(Job(anyio.sleep, 0, label="another"), journal=file))
+    assert os.listdir(f"{file}-answers") == []
+
+
+def test_a_question_that_is_asked_again_has_no_refusal_yet(virtual: Virtual, file: Path, no_wait: None) -> None:
+    """The refusal that views show is of this attempt, and how long it is asked counts from the first one of any run."""
+    scheduler = approval(file, parse={"1": "one"}.__getitem__, timeout=2.5, retry=1)()
+    (job,) = scheduler
+    seen: list[Any] = []
+
+    def look() -> None:
+        seen.append((question_of(job), _questions.QuestionFiles(file).read("question", "approve").created_at))
+
+    ran(virtual, lambda: scheduler, lambda: give(file, "approve", "2"), look, look, wait=1)
+    ran(virtual, approval(file, parse={"1": "one"}.__getitem__), look)
+    (refused, since), (again, since_again), (_, since_then) = seen
+    assert "does not parse" in refused[3]
+    assert again == (*refused[:3], "")
+    assert since == since_again == since_then
+
+
 def test_the_command_waits_until_the_run_has_taken_or_refused_an_answer(backend: str, file: Path) -> None:
     """The command ends when the run, in another thread here, has taken the answer or refused it, and says which."""
     scheduler = approval(file, parse={"1": "one"}.__getitem__)()
@@ -385,6 +418,14 @@ def test_a_secret_answer_is_shown_nowhere(
     shown += [str(raised.value), repr(raised.value.__cause__), caplog.text, scheduler.explain(job)]
     assert shown[0]
     assert "SEKRET" not in "\n".join(shown)
+
+
+def test_a_secret_answer_that_waits_for_its_run_is_not_shown(virtual: Virtual, file: Path) -> None:
+    """Neither the command that takes it as VALUE nor the list of questions repeats it."""
+    wait_for_nothing(virtual, approval(file, redact=True))
+    assert asked(file, "approve", "SEKRET") == "approve: …, when the next run asks\n"
+    assert asked(file).endswith("; answered\n")
+    assert result(ran(virtual, approval(file, redact=True))) == ("SEKRET", False)
 
 
 def test_an_answer_is_read_from_standard_input(virtual: Virtual, file: Path) -> None:

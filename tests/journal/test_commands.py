@@ -284,6 +284,25 @@ def test_a_changed_file_in_a_directory_or_pattern_runs_a_command_again(place: Pa
         assert all(f"{pattern}' has changed" in why for pattern, why in zip(patterns, whys(), strict=True))
 
 
+@pytest.mark.parametrize("name", ["", "*", "**", "run.db*"])
+def test_the_files_of_the_journal_count_nowhere(place: Path, backend: str, name: str) -> None:
+    """Each run changes them: a command that reads where they are, by a directory or a pattern, would always run again.
+
+    The name of another file there is not UTF-8.
+    """
+    (folder := place / "folder").mkdir()
+    odd = folder / os.fsdecode(b"run.db\xff")
+    odd.write_text("odd")
+
+    def why() -> str:
+        return run(copy(place, "true", reads=[folder / name], writes=[]), backend, folder / "run.db")
+
+    assert "no result in the journal" in why()
+    assert (why(), why()) == ("", "")
+    odd.write_text("changed")
+    assert "has changed" in why()
+
+
 def test_an_existing_file_named_like_a_pattern_is_not_expanded(place: Path, backend: str) -> None:
     """A path in `reads=` that looks like a pattern means the file of that name, if there is one."""
     for name in ("a[1].c", "a1.c"):

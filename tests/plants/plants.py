@@ -1496,4 +1496,119 @@ if run is not None:
             jobs += job._counted_failures.jobs
 """,
     ),
+    Plant(
+        "look-answer-secret",
+        f"{LOOK}/_steering.py",
+        "the log has the answer to a redacted question",
+        """\
+        note = "" if job.redact else f" {short_repr(text)}"
+""",
+        """\
+        note = f" {short_repr(text)}"
+""",
+    ),
+    Plant(
+        "junit-flaky-kind",
+        "trioflow/view/_junit.py",
+        "the errors of attempts of a job that failed in the end are called flaky",
+        """\
+        element = "flakyFailure" if span.state is JobState.SUCCEEDED else "rerunFailure"
+""",
+        """\
+        element = "flakyFailure"
+""",
+    ),
+    Plant(
+        "junit-errors-twice",
+        "trioflow/view/_junit.py",
+        "the error of the run is a case of each suite",
+        """\
+        # The suite of the outermost scheduler comes first.
+        errors = []
+""",
+    ),
+    Plant(
+        "traceback-of-members",
+        "trioflow/view/text/_failure_text.py",
+        "the members of an exception group keep the frames of trioflow",
+        """\
+        todo += exception.exceptions or ()
+""",
+    ),
+    Plant(
+        "events-backoff",
+        "trioflow/view/events/_events.py",
+        "a job in its backoff counts as one that runs, too",
+        """\
+        self._waiting_jobs[job] = _PolledJob(path, None)
+        self._running_jobs.pop(job, None)
+""",
+        """\
+        self._waiting_jobs[job] = _PolledJob(path, None)
+""",
+    ),
+    Plant(
+        "journal-in-pattern",
+        f"{JOURNAL}/_file_stamps.py",
+        "a pattern that matches the journal's files counts them",
+        " for path in paths if os.path.realpath(path) not in self._journal_files]",
+        " for path in paths]",
+    ),
+    Plant(
+        "answer-refusal-left",
+        f"{JOURNAL}/_journal.py",
+        "the refusal of a question that has been answered stays",
+        """\
+                del self._open_questions[path]
+                self._question_files.remove(path, "question", "taken", "refused")
+""",
+        """\
+                del self._open_questions[path]
+                self._question_files.remove(path, "question", "taken")
+""",
+    ),
+    Plant(
+        "exit-code-of-signal",
+        "trioflow/cli/_run.py",
+        "a file that cannot be written hides that a signal ended the run",
+        """\
+    return code if succeeded or code == on_signal.exit_code else STOPPED_CODE
+""",
+        """\
+    return code if succeeded else STOPPED_CODE
+""",
+    ),
+    Plant(
+        "ssh-pull-hides",
+        "trioflow/cli/_node_runner.py",
+        "a pull that fails hides how the command has failed",
+        """\
+            elif error is not None and not outcome.is_failure:
+""",
+        """\
+            elif error is not None:
+""",
+    ),
+    Plant(
+        "files-input",
+        "trioflow/_check.py",
+        "a file that a command reads as its input is no file that it reads",
+        """\
+    read = [options.stdin, *(path for step in steps for path in step._files_read())]
+""",
+        """\
+    read = [path for step in steps for path in step._files_read()]
+""",
+    ),
+    Plant(
+        "files-read-spelling",
+        f"{JOBS}/_user_files.py",
+        "a file that the job also reads is known by its spelling only",
+        """\
+    if place in {os.path.realpath(read) for read in job.reads}:
+""",
+        """\
+    if path in job.reads:
+""",
+    ),
 )

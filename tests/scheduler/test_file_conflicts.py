@@ -12,7 +12,7 @@ from typing import Any, cast
 
 import pytest
 
-from trioflow import CommandJob, First, Job, LocalNode, Pull, Push, Scheduler, SshJob
+from trioflow import CommandJob, First, Job, LocalNode, Pull, Push, Scheduler, Script, ScriptText, SshJob
 from trioflow._check import FileUses, findings
 from trioflow.abc import AbstractJob, Work
 
@@ -138,11 +138,34 @@ def test_a_reader_without_an_order_is_named_in_a_warning(
         assert list(FileUses(cast(Any, second.scheduler)).unordered_readers()) == []
 
 
-def test_what_is_sent_to_a_node_is_read() -> None:
+class Reader(AbstractJob[None]):
+    """A kind of a user, which declares its files for a journal."""
+
+    def for_journal(self) -> Work:
+        """Return the file that it reads."""
+        return Work(what="read", reads=["x"])
+
+    async def co_run(self) -> None:
+        """Do nothing."""
+
+
+READERS = {
+    "an option": lambda: Job(nothing, reads=["x"], label="use"),
+    "an input": lambda: command("use", stdin="x"),
+    "an input on a node": lambda: SshJob(LocalNode(), "true", stdin="x", label="use"),
+    "what is sent": lambda: SshJob(LocalNode(), Push("x", to="y/"), label="use"),
+    "a script": lambda: SshJob(LocalNode(), Script("x"), label="use"),
+    "what goes with a script": lambda: SshJob(LocalNode(), ["true", ScriptText(":", includes=["x"])], label="use"),
+    "a kind of its own": lambda: Reader(label="use"),
+}
+
+
+@pytest.mark.parametrize("way", READERS)
+def test_a_file_is_read_in_each_way_that_a_job_may_name_it(way: str) -> None:
     """A file that a job pushes, while another one writes it, is named as one in `reads=` is."""
-    scheduler = Scheduler(command("make", writes=["x"]), SshJob(LocalNode(), Push("x", to="y/"), label="send"))
+    scheduler = Scheduler(command("make", writes=["x"]), READERS[way]())
     (text,) = FileUses(scheduler).unordered_readers()
-    assert text.startswith("'send' reads 'x', which 'make' writes, without an order")
+    assert text.startswith("'use' reads 'x', which 'make' writes, without an order")
 
 
 def test_the_order_of_jobs_is_that_of_all_paths_between_them() -> None:

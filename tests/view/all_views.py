@@ -233,6 +233,7 @@ def strange_in_record(trace: Trace, folder: Path) -> Iterator[str]:
     yield from strange_on_page(live, pages[0])
     yield from strange_in_picture(live, pictures[0])
     yield from strange_in_table(live, tables[0])
+    yield from strange_in_junit(junit[0])
     yield from strange_in_trace_events(live, json.loads(text)["traceEvents"])
 
 
@@ -240,6 +241,20 @@ def _junit_lines(record: TraceRecord) -> Iterator[str]:
     from trioflow.view._junit import xml_lines
 
     return xml_lines(record)
+
+
+def strange_in_junit(text: str) -> Iterator[str]:
+    """Yield in words which counts of a JUnit file are not those of its cases, and which cases are said to be two."""
+    root = Tree.fromstring(text or "<testsuites/>")
+    for suites in ([root], [*root]):
+        for name, tag in {"tests": "testcase", "failures": "failure", "errors": "error", "skipped": "skipped"}.items():
+            counted, there = sum(int(suite.get(name, 0)) for suite in suites), len([*root.iter(tag)])
+            if counted != there:
+                yield f"{there} {name} are in the JUnit file, and {counted} in its {suites[:1]}"
+    for case in root.iter("testcase"):
+        tags = {part.tag for part in case}
+        if "flakyFailure" in tags and tags & {"failure", "skipped", "rerunFailure"}:
+            yield f"{case.get('name')} has passed at last, and has not: {tags}"
 
 
 def strange_in_facts(trace: Trace, record: TraceRecord) -> Iterator[str]:

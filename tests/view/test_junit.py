@@ -18,6 +18,7 @@ from trioflow.view import save
 from trioflow.view.trace import _event_log
 
 from ..bodies import fail, nap, nothing
+from .kinds_of_runs import fails_twice
 
 if TYPE_CHECKING:
     from ..conftest import Virtual
@@ -83,6 +84,17 @@ def test_the_file_of_a_run_that_was_not_fine_is_red_and_no_other(virtual: Virtua
     found = [kind for case in cases_in(tmp_path / "junit.xml").values() for kind in kinds(case)]
     assert found.count("Error") == suites.errors
     assert len(cases_in(tmp_path / "junit.xml")) == suites.tests
+
+
+def test_earlier_failures_of_a_job_that_has_failed_are_no_flakiness(virtual: Virtual, tmp_path: Path) -> None:
+    """They are repetitions of its failure; those of a job that has succeeded at last are flaky."""
+    jobs = [Job(fail, label="bad", retry=1), Job(fails_twice, label="good", retry=2)]
+    virtual(run_and_report, Scheduler(*jobs), JUnit(tmp_path / "junit.xml"))
+    cases = ElementTree.parse(tmp_path / "junit.xml").getroot().iter("testcase")
+    assert {case.get("name"): [part.tag for part in case] for case in cases} == {
+        "bad": ["failure", "rerunFailure"],
+        "good": ["flakyFailure"] * 2,
+    }
 
 
 def test_each_outcome_maps_to_a_junit_result(virtual: Virtual, tmp_path: Path) -> None:

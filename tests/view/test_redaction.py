@@ -55,6 +55,7 @@ from trioflow.abc import AbstractJob, BackendName, is_scheduler
 from trioflow.otel import Tracing
 from trioflow.view import save
 from trioflow.view.look._process_record import describe_process
+from trioflow.view.look._steering import steer
 from trioflow.view.look._watch import Watch
 
 from ..bodies import Unpicklable
@@ -173,6 +174,7 @@ def make_jobs(here: Path) -> dict[str, AbstractJob[Any]]:
         "question": Answer(f"is it {SECRET}?", choices=[SECRET, "no"], timeout=0.2, **any_job),
         "answer in the program": Answer("which?", label="here", timeout=9, **any_job),
         "answer from a shell": Answer("which?", label="there", timeout=9, **any_job),
+        "answer of who looks": Answer("which?", label="elsewhere", timeout=9, **any_job),
     }
 
 
@@ -239,11 +241,13 @@ class Watchers:
 
 
 def give_answers(jobs: dict[str, AbstractJob[Any]], journal: Path, watchers: Watchers) -> None:
-    """Answer two of the questions when they are asked."""
-    one, other = jobs["answer in the program"], jobs["answer from a shell"]
+    """Answer three of the questions when they are asked."""
+    one = jobs["answer in the program"]
     assert isinstance(one, Answer)
-    while not (one.is_running() and other.is_running()):
+    while not all(jobs[name].is_running() for name in jobs if name.startswith("answer ")):
         time.sleep(0.02)
+    run = next(run for run in runs_in_progress() if run.scheduler is one.scheduler)
+    watchers.note("look --answer", steer(run, "answer", ["elsewhere", RESULT], "who looks"))
     one.answer(RESULT)
     watchers.note("trioflow answer", trioflow("answer", journal, "there", "-", stdin=RESULT).output)
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import gc
 import io
+import json
 import threading
 import time
 import weakref
@@ -13,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import pytest
 
-from trioflow import CommandJob, Events, Job, Pool, Scheduler, Service, Throttled
+from trioflow import CommandJob, Events, Job, Pool, Retry, Scheduler, Service, Throttled, current_job
 from trioflow.view.events import _events, _nonblocking_writer
 
 from ...bodies import Flaw, fail, nap, nothing
@@ -235,6 +237,29 @@ def test_waits_and_progress_of_jobs_are_polled(backend: Any, monkeypatch: pytest
     events = checked(file.getvalue())
     assert {"event": "job_progress", "fraction": 0.25} in events_of_job(events, "works")
     assert {"event": "job_waiting", "waiting_for": "no free slot", "cause": "slot"} in events_of_job(events, "waits")
+
+
+def test_a_job_in_its_backoff_makes_no_progress(virtual: Virtual) -> None:
+    """It waits, and has no events of a job that runs."""
+    polled: list[bytes] = []
+    events = Events(io.StringIO())
+
+    async def fails_once() -> None:
+        current_job().progress(0.5)
+        assert [*events._poll_jobs()]
+        if current_job().attempts == 1:
+            raise OSError
+
+    async def poll() -> None:
+        await anyio.sleep(5)
+        polled.extend(events._poll_jobs())
+
+    jobs = Job(fails_once, retry=Retry(1, first=9, jitter=False), label="tries"), Job(poll)
+    assert virtual(functools.partial(Scheduler(*jobs).co_run, instruments=[events]))
+    assert [json.loads(line)["event"] for line in polled if json.loads(line)["path"] == "tries"] in (
+        [],
+        ["job_waiting"],
+    )
 
 
 def test_the_second_run_of_an_events_object_is_appended_to_the_file(tmp_path: Path) -> None:

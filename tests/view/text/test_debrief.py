@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import pytest
 
-from trioflow import AbstractJob, Budget, Events, Job, JobState, Pool, Scheduler, ref
+from trioflow import AbstractJob, Budget, Events, Job, JobState, Pool, Scheduler, current_job, ref
+from trioflow._core.base._user_code import PACKAGE_PREFIX
 from trioflow._core.job._errors import Failure
 
 from ...bodies import fail, nap
@@ -35,6 +36,45 @@ def debrief_text(scheduler: Scheduler) -> str:
     stream = io.StringIO()
     scheduler.debrief(stream)
     return stream.getvalue()
+
+
+async def misuse() -> None:
+    current_job().progress(2)
+
+
+async def through_trioflow() -> None:
+    """Raise a group whose member was raised by trioflow."""
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(misuse)
+
+
+async def with_cause() -> None:
+    try:
+        await through_trioflow()
+    except ExceptionGroup as error:
+        raise ValueError("outer") from error
+
+
+async def with_context() -> None:
+    try:
+        await through_trioflow()
+    except ExceptionGroup:
+        raise ValueError("outer")  # noqa: B904
+
+
+async def in_group() -> None:
+    try:
+        await through_trioflow()
+    except ExceptionGroup as error:
+        raise ExceptionGroup("outer", [OSError(), error]) from None
+
+
+@pytest.mark.parametrize("body", [through_trioflow, with_cause, with_context, in_group])
+def test_no_traceback_has_frames_of_trioflow(virtual: Virtual, body: Any) -> None:
+    """Neither that of a failure, nor of its cause, its context or the members of a group, at any depth."""
+    text = after_run(virtual, Scheduler(Job(body), log=False))
+    assert "in misuse" in text
+    assert PACKAGE_PREFIX not in text
 
 
 def after_run(virtual: Virtual, scheduler: Scheduler, **options: Any) -> str:
