@@ -129,14 +129,22 @@ CI_ALONE = (
 CI runs them; the test command of the README leaves them out.
 """
 SAMPLED = (
+    "cli/test_ssh.py",
+    "jobs/command/test_shell_places.py",
+    "jobs/ssh",
+    "laws/test_clocks.py",
     "laws/test_growth.py",
     "model/test_ties.py",
+    "test_dask.py",
     "test_doors.py",
     "view/test_cost_of_reading.py",
 )
 """Files of many slow tests about one thing: the test command has every seventh, CI a fifth of the others each day.
 
-Seven is odd, so that both backends are among them.
+Seven is odd, so that both backends are among them. What is about nodes and clusters is here, because it takes a tenth
+of all time, and hardly anything that changes elsewhere breaks one of its tests alone: if you change `jobs/ssh`, run its
+folder. In other files, the mark `sampled` says the same of the rows of one test. Its rows go through the same code, and
+the first and every seventh find nearly all that all find.
 """
 SAMPLE = 7
 
@@ -208,8 +216,8 @@ LONGEST = {
 """
 
 ONE_BACKEND = (
-    "cli", "examples", "jobs/command", "jobs/posix", "jobs/process", "jobs/ssh", "journal", "simulation", "view",
-    "test_dask.py", "test_otel.py",
+    "cli", "examples", "jobs/command", "jobs/posix", "jobs/process", "jobs/ssh", "journal", "simulation", "testing",
+    "view", "test_dask.py", "test_otel.py",
 )  # fmt: skip
 """Folders and files whose tests hardly depend on the backend, because it is below what they are about.
 
@@ -225,8 +233,8 @@ def has_one_backend(file: Path) -> bool:
 
 both_of_file: dict[Path, str] = {}
 """The test of each of these files that runs on both."""
-sampled_of_file: Counter[Path] = Counter()
-"""How many tests of each file of `SAMPLED` have been collected."""
+sampled: Counter[tuple[Path, str]] = Counter()
+"""How many tests of each file of `SAMPLED`, and how many rows of each test with this mark, have been collected."""
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -254,9 +262,11 @@ def pytest_itemcollected(item: pytest.Item) -> None:
     if is_slow(item.path):
         item.add_marker("slow")
     is_for_ci = is_among(item.path, CI_ALONE)
-    if is_among(item.path, SAMPLED):
-        is_for_ci = sampled_of_file[item.path] % SAMPLE != 0
-        sampled_of_file[item.path] += 1
+    is_row = item.get_closest_marker("sampled") is not None
+    if is_row or is_among(item.path, SAMPLED):
+        key = (item.path, item.name.partition("[")[0] if is_row else "")
+        is_for_ci = is_for_ci or sampled[key] % SAMPLE != 0
+        sampled[key] += 1
     if is_for_ci:
         item.add_marker("ci")
     marker = item.get_closest_marker("fast_way") if isolations.ISOLATION == "direct" else None

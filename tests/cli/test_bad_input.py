@@ -259,6 +259,7 @@ def test_run_works_if_both_output_streams_are_closed(tmp_path: Path) -> None:
     assert python("-c", f"{closed}; from trioflow.cli import main; main()", *words, env=ENVIRONMENT).returncode == 3
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("command", ["ssh -H : true", "batch --bar echo", "answer no.db x -"])
 def test_no_command_has_a_traceback_if_its_streams_are_closed(tmp_path: Path, command: str) -> None:
     """Whichever standard streams were closed before the start, a command works, or says what it cannot do."""

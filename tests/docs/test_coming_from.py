@@ -53,6 +53,7 @@ PROGRAMS += [  # a program in several parts
 ]
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(("program", "printed"), PROGRAMS)
 def test_a_program_prints_the_output_shown_on_the_page(tmp_path: Path, program: str, printed: str) -> None:
     """A program on one of the pages prints the output shown there; three dots on the page stand for any lines."""

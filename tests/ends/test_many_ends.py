@@ -7,12 +7,12 @@ import pytest
 from .law import broken_by
 
 SEEDS_OF_PART = 50
-PARTS = 20
+PARTS = 21
 """Each has one of the loops, in turn."""
 
 
-@pytest.mark.parametrize("part", range(1, PARTS + 1))
+@pytest.mark.parametrize("part", range(PARTS))
 def test_each_end_is_told_once_to_each_reader(part: int, backend: str) -> None:
-    """The seeds are others than those of the suite."""
+    """The first seeds are those of the suite, too."""
     for seed in range(part * SEEDS_OF_PART, (part + 1) * SEEDS_OF_PART):
         assert (seed, broken_by(seed, backend)) == (seed, [])

@@ -158,6 +158,7 @@ RUNS: dict[str, Callable[[Path], AbstractJob[Any]]] = {
 async def returns_early(_: Any, *, task_status: Any) -> None: ...
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("place", RUNS)
 def test_error_of_a_run_does_not_show_a_secret(place: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """What a redacted job raises when it runs contains its values neither in logs nor in events, JUnit or debrief."""

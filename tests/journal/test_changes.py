@@ -10,8 +10,8 @@ import pytest
 from .changes import compare_all, summary
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the commands are those of a POSIX shell")
-DRAWS = 20
-"""How many draws the short test takes; the soak test takes five thousand."""
+DRAWS = [range(5), pytest.param(range(5, 20), marks=pytest.mark.ci)]
+"""The draws of the short test, a few of them outside of CI; the soak test takes five thousand."""
 
 
 def check(draws: range, place: Path) -> None:
@@ -21,9 +21,10 @@ def check(draws: range, place: Path) -> None:
     assert sum(one.restored for one in compared) > len(draws)
 
 
-def test_a_resumed_run_gives_what_a_run_without_a_journal_gives(tmp_path: Path) -> None:
+@pytest.mark.parametrize("draws", DRAWS, ids=["few", "more"])
+def test_a_resumed_run_gives_what_a_run_without_a_journal_gives(tmp_path: Path, draws: range) -> None:
     """One thing changes, and nothing stale comes from the journal, but by a design that the pages name."""
-    check(range(DRAWS), tmp_path)
+    check(draws, tmp_path)
 
 
 @pytest.mark.soak

@@ -69,6 +69,7 @@ def why(make: Any, backend: str, **options: Any) -> str:
     return "" if one.restored else scheduler.explain(one).partition("restored: ")[2]
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_changed_file_runs_a_job_again_whatever_its_kind(backend: str, kind: str) -> None:
     """A step in Python could not name its files: with a changed one it was restored, and the run was a success."""

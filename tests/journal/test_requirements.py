@@ -116,6 +116,7 @@ def group(*jobs: Any, **options: Any) -> Scheduler:
     return Scheduler(*jobs, label="group", **options)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("case", CASES)
 def test_what_a_job_requires_counts(virtual: Virtual, tmp_path: Path, case: str) -> None:
     """What follows a step that has changed runs again, unless only the order counts; then all is restored."""

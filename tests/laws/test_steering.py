@@ -100,6 +100,7 @@ class Group:
                     await anyio.sleep(1)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(("word", "phase"), TABLE)
 def test_each_word_in_each_phase_of_a_group(virtual: Virtual, word: str, phase: str) -> None:
     """A group that has not begun, ends, or is tried again, takes pause and window; what cannot be done is refused."""
@@ -143,6 +144,7 @@ class Closing(AbstractJob[None]):
 ENDS = {"drain": StopReason.DRAINED, "cancel": StopReason.CANCELLED}
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("phase", ["before", "checking", "running", "ending", "after"])
 @pytest.mark.parametrize("word", WORDS)
 def test_each_word_in_each_phase_of_an_outermost_run(virtual: Virtual, word: str, phase: str) -> None:

@@ -85,6 +85,7 @@ def calls_of_a_run(backend: str, words: tuple[Word, ...], number: int, body: Any
     return calls.number
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("body", [nothing, checkpoint])
 @pytest.mark.parametrize(
     ("words", "options"),

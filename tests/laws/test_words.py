@@ -209,6 +209,7 @@ async def play(scene: Scene, word: str, state: str, door: str) -> tuple[str, boo
     return error, was_paused
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(("word", "state", "door"), CASES)
 def test_a_word_takes_effect_or_says_what_stood_in_its_way(
     backend: Any, word: str, state: str, door: str, tmp_path: Path

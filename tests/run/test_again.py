@@ -29,6 +29,7 @@ from trioflow import (
     StopReason,
     Trace,
 )
+from trioflow._core.run import _requirement_counts
 from trioflow.abc import Instrument
 
 if TYPE_CHECKING:
@@ -95,6 +96,7 @@ def waiting_options(kind: str) -> dict[str, Any]:
 NEEDS: dict[str, dict[str, Any]] = {"needs": {"cpu": 1}, "key": {"host": "a"}, "both": {"cpu": 1, "usd": 1}}
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("is_paused", [False, True])
 @pytest.mark.parametrize("kind", ["window", "limiter", "priority", *NEEDS])
 @pytest.mark.parametrize("again", ["bc", "c", "dc"])
@@ -702,10 +704,11 @@ def test_a_cycle_through_a_job_that_has_failed_is_refused(virtual: Virtual) -> N
     assert virtual(Scheduler(root, blocked, failed, Job(mend)).co_run)
 
 
-def test_many_blocked_jobs_go_back_in_chunks(backend: BackendName) -> None:
+def test_many_blocked_jobs_go_back_in_chunks(backend: BackendName, monkeypatch: pytest.MonkeyPatch) -> None:
     """Other tasks get turns meanwhile, and the run waits for the last one."""
+    monkeypatch.setattr(_requirement_counts, "TURN_SECONDS", 1e-5)
     root = Job(Broken(1, 0))
-    blocked = [Job(anyio.sleep, 0, required=root) for _ in range(10_000)]
+    blocked = [Job(anyio.sleep, 0, required=root) for _ in range(500)]
     turns: list[bool] = []
 
     async def mend() -> None:

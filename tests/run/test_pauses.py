@@ -141,6 +141,7 @@ def test_what_waits_for_a_token_in_a_pause_keeps_its_place(virtual: Virtual) -> 
     virtual(main)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("needy", [(), (0,), (1,), (0, 1)])
 @pytest.mark.parametrize("tokens", [1, 2, 3])
 @pytest.mark.parametrize(("order", "are_taken"), [("0101", 0), ("1010", 0), ("1100", 0), ("0011", 0), ("1010", 1)])

@@ -95,6 +95,7 @@ def nested(function: Any, **options: Any) -> Scheduler:
     return Scheduler(Job(function, critical=True), **options)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     ("kind", "quick", "long", "failing", "restores"),
     [

@@ -218,6 +218,7 @@ def views_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Views]
     return views
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("name", RUNS)
 def test_all_views_of_a_run_agree(views_of: Callable[[str], Views], name: str) -> None:
     """For each run, all views have the same verdict, counts, failures and duration, and the exit code fits."""
@@ -340,6 +341,7 @@ def test_the_time_that_an_instrument_takes_before_the_run_counts_in_no_view(tmp_
     assert set(views.verdicts().values()) == {"✓ 1 job succeeded, 2.0 s"}
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("name", RUNS)
 def test_the_critical_path_is_that_of_the_trace(views_of: Callable[[str], Views], name: str) -> None:
     """A trace file has the critical path of the run, and `graph()` marks the same path without a trace.

@@ -71,6 +71,7 @@ def test_every_view_of_any_run_can_be_written(
     assert Tree.parse(junit).getroot().tag == "testsuites"
 
 
+@pytest.mark.sampled
 @pytest.mark.usefixtures("no_dot")
 @pytest.mark.parametrize("maker", MAKERS)
 def test_every_view_of_any_failure_can_be_written(virtual: Virtual, tmp_path: Path, maker: str) -> None:

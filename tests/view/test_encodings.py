@@ -62,6 +62,7 @@ def scenario(seconds: float, *monitors: Monitor) -> Scheduler:
                      instruments=monitors)  # fmt: skip
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("encoding", ENCODINGS)
 def test_each_view_says_all_with_each_unit_in_each_encoding(virtual: Virtual, encoding: str) -> None:
     """Once a monitor was silent from the first job on that took microseconds, also about the failure at the end."""
@@ -90,6 +91,7 @@ def test_a_duration_of_each_unit_and_sign_can_be_written(encoding: str) -> None:
             assert expected.encode(encoding).decode(encoding) == expected
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("encoding", ENCODINGS)
 def test_each_command_says_all_in_each_encoding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, encoding: str) -> None:
     """No command raises on an output that lacks its characters, and each says what it has to say."""
@@ -119,6 +121,7 @@ def test_each_command_says_all_in_each_encoding(tmp_path: Path, monkeypatch: pyt
     assert "failed" in output("batch", "false {}", ":::", "é 漢", code=1)
 
 
+@pytest.mark.sampled
 @pytest.mark.usefixtures("answers")
 @pytest.mark.parametrize("encoding", ["ascii", "koi8-r", "utf-8"])
 def test_a_look_says_all_in_each_encoding(encoding: str) -> None:

@@ -145,6 +145,7 @@ def nested(scheduler: Scheduler) -> list[Any]:
     return [job for job in scheduler.iterate_jobs() if isinstance(job, Scheduler)]
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("kind", KINDS)
 def test_all_views_say_the_same_of_a_run_in_progress(
     virtual: Virtual, monkeypatch: pytest.MonkeyPatch, kind: str

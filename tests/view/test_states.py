@@ -125,6 +125,7 @@ def in_state(state: ReportedState) -> Any:
     return job
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("state", REPORTED)
 def test_every_view_of_a_scheduler_shows_each_state_of_a_job(state: ReportedState) -> None:
     """Listing, graph, Mermaid text, Jupyter and `explain` show a job in any state."""

@@ -47,6 +47,7 @@ print(scheduler.run(backend=sys.argv[1], journal="run.db"), [day.restored for da
 """
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("backend", ["trio"])  # neither backend asks the system clock
 @pytest.mark.skipif(not shutil.which("faketime"), reason="needs faketime")
 def test_jumps_of_the_system_clock_have_no_effect(backend: str, tmp_path: Path) -> None:

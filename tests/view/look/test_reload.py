@@ -180,6 +180,7 @@ def test_all_that_refers_to_a_function_calls_its_new_code(program: Program, back
     assert steps.has_local.__code__.co_firstlineno == STEPS.splitlines().index("async def has_local(x):") + 2
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     ("old", "new", "reason"),
     [
@@ -472,6 +473,7 @@ def test_each_run_in_progress_logs_who_has_reloaded_what(
     assert [record.getMessage() for record in caplog.records] == [job.result()]
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("seed", range(8))
 def test_random_edits_are_taken_whole_or_not_at_all(seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """`python -m tests.view.look.edits` makes more of them."""

@@ -11,7 +11,6 @@ import math
 import os
 import socket
 import subprocess
-import sys
 import threading
 import time
 import urllib.error
@@ -42,7 +41,8 @@ from ...bodies import fail, nothing
 from ...cli.command_line import trioflow as trioflow_command
 from ...jobs.posix.process_trees import until_there
 from ...places import PATIENCE
-from .pages import PROGRAM, ROOT, program, serving
+from ...pythons import Python, python
+from .pages import PROGRAM, program, serving
 
 pytestmark = pytest.mark.usefixtures("impatient", "answers")
 
@@ -716,9 +716,9 @@ def test_a_run_has_a_page_of_its_own(tmp_path: Path) -> None:
     """`run --web` prints the address of a page, which another process serves until a browser has the end of the run."""
     path = tmp_path / "flow.py"
     path.write_text(PROGRAM.replace(".run()", "").replace("Scheduler(Job", "s = Scheduler(Job"), encoding="utf-8")
-    words = [sys.executable, "-m", "trioflow", "run", "--no-monitor", "--web", str(path)]
+    words = ["-m", "trioflow", "run", "--no-monitor", "--web", str(path)]
     pipes: Any = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
-    with subprocess.Popen(words, env={**os.environ, "PYTHONPATH": str(ROOT)}, text=True, **pipes) as process:
+    with Python(words, text=True, **pipes) as process:
         url = process.stderr.readline().strip()
         assert process.stdout.readline() == "works\n"
         with urllib.request.urlopen(url) as answer:
@@ -744,14 +744,12 @@ def test_a_run_that_is_refused_has_no_page(tmp_path: Path) -> None:
     """It printed the address of a page, and then that another run is using its journal."""
     path = tmp_path / "flow.py"
     path.write_text(PROGRAM.replace(".run()", "").replace("Scheduler(Job", "s = Scheduler(Job"), encoding="utf-8")
-    words = [sys.executable, "-m", "trioflow", "run", "--no-monitor", "--journal", str(tmp_path / "run.db"), str(path)]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    with subprocess.Popen(words, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+    words = ["-m", "trioflow", "run", "--no-monitor", "--journal", str(tmp_path / "run.db"), str(path)]
+    with Python(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         try:
             assert process.stdout is not None
             assert process.stdout.readline() == b"works\n"
-            again: Any = {"env": environment, "capture_output": True, "text": True, "timeout": PATIENCE}
-            second = subprocess.run([*words, "--web"], **again)
+            second = python(*words, "--web", text=True)
         finally:
             process.kill()
     assert "another run is using it" in second.stderr

@@ -22,7 +22,7 @@ from trioflow.view.monitor._output_buffer import LogOutput, PassedOutput
 
 from ...bodies import nothing
 from ...places import PATIENCE
-from .pages import ROOT
+from ...pythons import Python, python
 
 pytestmark = pytest.mark.usefixtures("impatient", "answers")
 
@@ -550,15 +550,13 @@ print(Scheduler(Job(work, label="work"), label="plain", hold=True).run())
 @pytest.mark.skipif(sys.platform == "win32", reason="no Unix sockets")
 def test_a_plain_program_that_is_held_answers() -> None:
     """The log once named a command that could not work, and the run waited for ever."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    environment.pop("TRIOFLOW_LOOK", None)
-    with subprocess.Popen([sys.executable, "-c", HELD], env=environment, stdout=-1, stderr=-1, text=True) as process:
+    environment = {name: value for name, value in os.environ.items() if name != "TRIOFLOW_LOOK"}
+    with Python(["-c", HELD], env=environment, stdout=-1, stderr=-1, text=True) as process:
         try:
             assert process.stderr is not None
             while "is held" not in (line := process.stderr.readline()):
                 assert line
-            look = [sys.executable, "-m", "trioflow", "look", str(process.pid), "--retry"]
-            done = subprocess.run(look, env=environment, capture_output=True, text=True, timeout=60)
+            done = python("-m", "trioflow", "look", process.pid, "--retry", env=environment, text=True)
             assert done.stdout.startswith("'plain': tried again")
             assert process.communicate(timeout=60)[0] == "True\n"
         finally:

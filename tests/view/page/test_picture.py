@@ -57,7 +57,7 @@ def text_of(svg: str) -> list[str]:
 # ---- each job is in one box
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=5, deadline=None)
 @given(st.randoms(use_true_random=False), st.booleans())
 def test_each_job_is_in_one_box_and_all_are_counted(random: Any, keep_jobs: bool) -> None:
     """In each form, the boxes share the jobs that count, and a frame has those of the boxes in it."""
@@ -95,7 +95,7 @@ def test_what_a_picture_shows_adds_up_to_the_counts_of_its_run(virtual: Virtual)
     jobs = [Job(nap, number % 5, label=f"nap {number}") for number in range(400)]
     group = Scheduler(jobs, Job(fail, 1, critical=False, label="fail 1"), label="many", jobs_window=100)
     run = WatchedRun()
-    pictures = pictures_of(virtual, Scheduler(group, Job(nap, 60, label="last", required=group)), run)
+    pictures = pictures_of(virtual, Scheduler(group, Job(nap, 4, label="last", required=group)), run)
     states = {text: shown for _, text, _, *shown in pictures[-1].draw(1).states(run).values()}
     assert states["fail *: 1 failed"] == ["1 of 1", [["failed", 1]]]
     assert states["nap *: 400 succeeded"] == ["400 of 400", [["succeeded", 400]]]

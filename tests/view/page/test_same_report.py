@@ -62,6 +62,7 @@ def differences(report: str, other: str) -> list[str]:
     return [line[:2000] for line in lines][2:]
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_report_saved_from_a_page_is_that_of_the_run(virtual: Virtual, tmp_path: Path, kind: str) -> None:
     """If jobs may be missing, it says so, and has neither shares of the time nor families, waits and timeline.

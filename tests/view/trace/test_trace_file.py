@@ -75,6 +75,7 @@ def record_of(virtual: Virtual, name: str) -> tuple[Trace, TraceRecord]:
     return trace, trace._get_record()
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     ("name", "backend"), list(zip(RUNS, itertools.cycle(BACKENDS), strict=False)), indirect=["backend"]
 )
