@@ -183,8 +183,12 @@ def connect() -> socket.socket:
 
 @functools.cache
 def door() -> str:
-    """Return the address of the server, which is in no directory that a process could remove."""
-    return f"\0{__name__} of {owner()}"
+    """Return the address of the server, which is in no directory that a process could remove.
+
+    It names the namespace, too: in one of its own, which each fault of `tests.mutation` has, the process that began the
+    tests has the number that it has in others, where a server has the modules of another tree.
+    """
+    return f"\0{__name__} of {owner()} in {os.stat('/proc/self/ns/pid').st_ino}"
 
 
 @functools.cache

@@ -8,11 +8,12 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import pytest
 
-from .places import PATIENCE
+from .mutation.__main__ import alone
+from .places import PATIENCE, ROOT
 from .pythons import Python, make_program, python
 
 PROGRAM = "import os, sys; print(sys.argv, os.getcwd(), os.environ['A'], __name__, sys.path[0], sys.stdin.read())"
@@ -21,6 +22,29 @@ PROGRAM = "import os, sys; print(sys.argv, os.getcwd(), os.environ['A'], __name_
 def started(*words: Any, **options: Any) -> subprocess.CompletedProcess[Any]:
     """Make Python start in the usual way."""
     return subprocess.run([sys.executable, *map(str, words)], capture_output=True, check=False, **options)
+
+
+ASKS: Final = "import sys; from tests.pythons import door, owner; print(owner(), door(), flush=True); sys.stdin.read()"
+
+
+@pytest.mark.skipif(not alone(), reason="only root may hide processes")
+def test_runs_that_are_hidden_from_each_other_have_servers_of_their_own() -> None:
+    """A fault that was planted into one tree was met by none of its programs, which a server of another tree forked."""
+    words = [*alone(), sys.executable, "-c", ASKS]
+    with (
+        subprocess.Popen(words, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as one,
+        subprocess.Popen(words, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other,
+    ):
+        assert one.stdout is not None
+        assert other.stdout is not None
+        (number, _, *door), (other_number, _, *other_door) = (
+            one.stdout.readline().split(),
+            other.stdout.readline().split(),
+        )
+        one.communicate("")
+        other.communicate("")
+    assert number == other_number
+    assert door != other_door
 
 
 @pytest.mark.parametrize("kind", ["-c", "-m", "a file"])
