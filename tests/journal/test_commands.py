@@ -303,6 +303,21 @@ def test_the_files_of_the_journal_count_nowhere(place: Path, backend: str, name:
     assert "has changed" in why()
 
 
+@pytest.mark.parametrize(
+    "change", [{"values": {"x": "2"}}, {"env": {"A": "2"}}, {"stdin": b"2"}, {"cwd": "/"}, {"version": 2}], ids=str
+)
+def test_each_input_of_a_command_on_a_node_counts(place: Path, backend: str, change: dict[str, Any]) -> None:
+    """What a command on a node gets is part of its work, by whatever option: with another, it runs again."""
+
+    def restored(**options: Any) -> bool:
+        given = {"values": {"x": "1"}, "env": {"A": "1"}, "stdin": b"1", "version": 1, **options}
+        job = SshJob(LocalNode(), "cat; pwd; echo $A {x}", label="on a node", stdout=subprocess.PIPE, **given)
+        assert Scheduler(job).run(backend=backend, journal=place / "run.db")
+        return job.restored
+
+    assert [restored(), restored(), restored(**change)] == [False, True, False]
+
+
 def test_an_existing_file_named_like_a_pattern_is_not_expanded(place: Path, backend: str) -> None:
     """A path in `reads=` that looks like a pattern means the file of that name, if there is one."""
     for name in ("a[1].c", "a1.c"):
