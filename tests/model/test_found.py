@@ -10,142 +10,6 @@ from .scenario import Add, Await, Drain, Fail, Group, Leaf, Nap, Resource, Retry
 from .shrink import found_in
 
 SCENARIOS = {
-    "Throttled closes the key of its job alone": Scenario(
-        root=Group(
-            name="root",
-            jobs=(
-                Leaf(
-                    name="throttled", needs=(("host", "a"),), bodies=((Nap(1.5), Throttle("host", 5.25)), (Nap(1.0),))
-                ),
-                Leaf(name="same key", needs=(("host", "a"),), bodies=((Nap(2.125),),)),
-                Leaf(name="other key", needs=(("host", "b"),), bodies=((Nap(3.0625),),)),
-                Leaf(name="later", requires=("other key",), needs=(("host", "b"),), bodies=((Nap(1.25),),)),
-            ),
-            pool=(Resource(name="host", kind="keys", total=1.0),),
-        )
-    ),
-    "a restored job of a staggered First opens the turn of the next": Scenario(
-        root=Group(
-            name="root",
-            jobs=(
-                Group(
-                    name="first",
-                    jobs=tuple(Leaf(name=f"call{number}", bodies=((Nap(1.5 + number),),)) for number in range(3)),
-                    enough=3,
-                    stagger=50.0,
-                ),
-            ),
-        ),
-        killed_at=3.125,
-    ),
-    "a staggered job starts as the one before fails, and a First gives back the slot that it cannot use": Scenario(
-        root=Group(
-            name="root",
-            jobs=(
-                Leaf(name="holder", needs=(("cpu", 1.0),), bodies=((Nap(5.25),),)),
-                Group(
-                    name="first",
-                    jobs=(
-                        Leaf(name="call", needs=(("cpu", 1.0),), bodies=((Nap(1.5), Fail()),)),
-                        Leaf(name="hedge", bodies=((Nap(3.125),),)),
-                    ),
-                    enough=1,
-                    stagger=50.0,
-                ),
-                Leaf(name="other", bodies=((Nap(2.0625),),)),
-            ),
-            pool=(Resource(name="cpu", kind="amount", total=1.0),),
-            window=2,
-        )
-    ),
-    "tokens go round in the order in which runs asked for them": Scenario(
-        root=Group(
-            name="root",
-            jobs=(
-                Leaf(name="gate", bodies=((Nap(1.25),),)),
-                Group(
-                    name="one",
-                    jobs=tuple(Leaf(name=f"a{number}", bodies=((Nap(2.0 + number / 16),),)) for number in range(1, 5)),
-                    limiter=0,
-                ),
-                Group(
-                    name="other",
-                    requires=("gate",),
-                    jobs=tuple(Leaf(name=f"b{number}", bodies=((Nap(3.0 + number / 32),),)) for number in range(1, 3)),
-                    limiter=0,
-                ),
-            ),
-        ),
-        tokens=(1,),
-    ),
-    "a failure belongs to whoever awaits it": Scenario(
-        root=Group(
-            name="root",
-            jobs=(
-                Leaf(name="fails", bodies=((Nap(2.5), Fail()),)),
-                Leaf(name="early", critical=False, bodies=((Nap(1.25), Await("fails"), Nap(1.0)),)),
-                Leaf(name="fails too", bodies=((Nap(3.125), Fail()),)),
-                Leaf(name="late", critical=False, bodies=((Nap(4.0625), Await("fails too"), Nap(1.0)),)),
-            ),
-        )
-    ),
-    "services that use each other end one after the other": Scenario(
-        root=Group(
-            name="root",
-            jobs=(
-                Leaf(name="used", service=True, forever=True, linger=0.25, bodies=((Nap(1.5), Started(), Nap(99.0)),)),
-                Leaf(
-                    name="user",
-                    requires=("used",),
-                    service=True,
-                    forever=True,
-                    linger=0.375,
-                    bodies=((Nap(1.125), Started(), Nap(99.0)),),
-                ),
-                Leaf(name="job", requires=("user",), bodies=((Nap(4.0625),),)),
-            ),
-        )
-    ),
-    "a place of a key counts as free once its pause is over": Scenario(
-        root=Group(
-            name="root",
-            jobs=(
-                Leaf(name="job", needs=(("host", "a"),), bodies=((Nap(1.5),),)),
-                Leaf(name="long", bodies=((Nap(9.25),),)),
-            ),
-            pool=(Resource(name="host", kind="keys", total=2.0, pause=2.125),),
-        )
-    ),
-    "explain says what a service awaits that is not ready yet": Scenario(
-        root=Group(
-            name="root",
-            jobs=(
-                Leaf(name="awaited", bodies=((Nap(6.5),),)),
-                Leaf(
-                    name="service",
-                    service=True,
-                    forever=True,
-                    bodies=((Nap(1.25), Await("awaited"), Nap(1.75), Started(), Nap(9.0)),),
-                ),
-                Leaf(name="user", requires=("service",), bodies=((Nap(1.125),),)),
-            ),
-        )
-    ),
-    "explain says of jobs in a scheduler between two attempts that it will be retried": Scenario(
-        root=Group(
-            name="root",
-            jobs=(
-                Group(
-                    name="retried",
-                    retry=Retry(times=1, first=5.0),
-                    jobs=(
-                        Leaf(name="fails", critical=True, bodies=((Nap(2.25), Fail()), (Nap(2.5),))),
-                        Leaf(name="not reached", requires=("fails",), bodies=((Nap(1.125),),)),
-                    ),
-                ),
-            ),
-        )
-    ),
     "a token goes to the run that asked first, not to a job that the settled one made ready": Scenario(
         root=Group(
             name="root",
@@ -173,75 +37,6 @@ SCENARIOS = {
             ),
         ),
     ),
-    "an idle timeout holds for a forever job while the others unwind": Scenario(
-        root=Group(
-            name="root",
-            timeout=5.5,
-            jobs=(
-                Leaf(name="forever", forever=True, idle_timeout=5.75, bodies=((Nap(9.25),),), linger=9.5),
-                Leaf(name="slow", bodies=((Nap(12.5),),), linger=2.75),
-            ),
-        ),
-    ),
-    "clean-up jobs take their needs before a job that becomes ready later": Scenario(
-        root=Group(
-            name="root",
-            jobs=(
-                Leaf(name="fails", bodies=((Nap(2.75), Fail()),)),
-                Group(name="critical", requires=("fails",), critical=True, jobs=()),
-                Group(
-                    name="nested",
-                    requires=("critical",),
-                    run_if="failed",
-                    jobs=(
-                        Leaf(name="needs nothing", bodies=((Nap(0.5),),)),
-                        Leaf(name="ready later", needs=(("rate", 1.0),), bodies=((Nap(1.25),),)),
-                    ),
-                    enough=1,
-                ),
-                Leaf(
-                    name="clean-up",
-                    requires=("fails",),
-                    run_if="failed",
-                    needs=(("rate", 3.0),),
-                    bodies=((Nap(12.25),),),
-                ),
-            ),
-            pool=(Resource(name="rate", kind="rate", total=3.0, per=8.25, burst=3.0),),
-        )
-    ),
-    "a spent budget blocks jobs in the order in which they became ready": Scenario(
-        root=Group(
-            name="root",
-            jobs=(
-                Leaf(name="spends", needs=(("budget", 3.0),), bodies=((Nap(7.5),),)),
-                Leaf(name="ready first", needs=(("budget", 4.0),), bodies=((Nap(11.25),),)),
-                Leaf(name="ready second", needs=(("budget", 3.0),), bodies=((Nap(5.75),),)),
-            ),
-            pool=(Resource(name="budget", kind="budget", total=4.0),),
-        )
-    ),
-    "a critical job that a spent budget blocks ends its First as any critical failure does": Scenario(
-        root=Group(
-            name="root",
-            jobs=(
-                Group(
-                    name="first",
-                    jobs=(
-                        Leaf(
-                            name="critical",
-                            critical=True,
-                            retry=Retry(times=3, first=3.25),
-                            needs=(("budget", 3.0),),
-                            bodies=((Nap(4.5), Fail()),),
-                        ),
-                    ),
-                    enough=1,
-                ),
-            ),
-            pool=(Resource(name="budget", kind="budget", total=3.0),),
-        ),
-    ),
     "a job that is retried at once gets a token after those that wait for one in its run": Scenario(
         root=Group(
             name="root",
@@ -253,56 +48,6 @@ SCENARIOS = {
             limiter=0,
         ),
         tokens=(2,),
-    ),
-    "a job that is retried at once starts in the window that its failure has made smaller": Scenario(
-        root=Group(
-            name="root",
-            jobs=(
-                Leaf(name="first", bodies=((Nap(6.75),),)),
-                Leaf(
-                    name="retried",
-                    requires=("first",),
-                    retry=Retry(times=1),
-                    bodies=((Nap(0.125), Fail(slow=True)), (Nap(6.5),)),
-                ),
-                Leaf(name="short", bodies=((Nap(1.0625),),)),
-                Leaf(name="long", bodies=((Nap(7.625),),)),
-                Leaf(name="last", requires=("first",), bodies=((Nap(3.75),),)),
-            ),
-            adaptive=(2, 3),
-        ),
-    ),
-    "a clean-up job that awaits a job which no run will reach does not wait": Scenario(
-        root=Group(
-            name="root",
-            jobs=(
-                Leaf(name="critical", critical=True, bodies=((Nap(6.25), Fail()),)),
-                Leaf(name="unreached", requires=("critical",), bodies=((Nap(3.5),),)),
-                Leaf(
-                    name="clean-up",
-                    requires=("critical",),
-                    run_if="failed",
-                    bodies=((Nap(4.0625), Await("unreached"), Nap(2.125)),),
-                ),
-            ),
-        )
-    ),
-    "services end in their order although a job was dropped whose result one in a nested scheduler has": Scenario(
-        root=Group(
-            name="root",
-            jobs=(
-                Leaf(name="dropped", bodies=((Nap(8.0625), Drain("root"), Nap(3.75)),)),
-                Leaf(
-                    name="service",
-                    forever=True,
-                    service=True,
-                    bodies=((Nap(5.125), Started(), Nap(math.inf)),),
-                    shutdown=0.25,
-                ),
-                Group(name="nested", jobs=(Leaf(name="uses", inputs=("dropped",), bodies=((Nap(8.5),),)),)),
-            ),
-        ),
-        keep_jobs=False,
     ),
     "clean-up jobs have no slot, and an adaptive window does not grow by their successes": Scenario(
         root=Group(
@@ -332,38 +77,6 @@ SCENARIOS = {
             ),
         ),
     ),
-    "what a throttled job had reserved of a budget comes back, also if a drain keeps it from another attempt": Scenario(
-        root=Group(
-            name="root",
-            jobs=(
-                Leaf(
-                    name="throttled",
-                    needs=(("budget", 2.0), ("rate", 1.0)),
-                    bodies=((Nap(2.625), Throttle("rate", 0.75)),),
-                ),
-                Leaf(name="drains", bodies=((Nap(2.25), Drain("root"), Nap(7.5)),)),
-            ),
-            pool=(
-                Resource(name="budget", kind="budget", total=4.0),
-                Resource(name="rate", kind="rate", total=2.0, per=11.0, burst=2.0),
-            ),
-        ),
-    ),
-    "jobs get what a success has released before those that its larger window lets in": Scenario(
-        root=Group(
-            name="root",
-            jobs=(
-                Leaf(name="long", bodies=((Nap(10.25),),)),
-                Leaf(name="first", bodies=((Nap(6.75),),)),
-                Leaf(name="has all", needs=(("pool", 2.0),), bodies=((Nap(0.0625),),)),
-                Leaf(name="waits", needs=(("pool", 1.0),), bodies=((Nap(4.125),),)),
-                Leaf(name="waits, too", needs=(("pool", 1.0),), bodies=((Nap(1.625),),)),
-                Leaf(name="later", bodies=((Nap(5.125),),)),
-            ),
-            adaptive=(2, 6),
-            pool=(Resource(name="pool", kind="amount", total=2.0),),
-        ),
-    ),
     "a drain of a run that stops does not drain its forever schedulers": Scenario(
         root=Group(
             name="root",
@@ -377,35 +90,6 @@ SCENARIOS = {
                 ),
             ),
         ),
-    ),
-    "a drain that cancels a waiting job of a nested scheduler is its end, also if that job is dropped": Scenario(
-        root=Group(
-            name="root",
-            jobs=(
-                Group(
-                    name="nested",
-                    jobs=(
-                        Leaf(
-                            name="first",
-                            bodies=((Nap(0.5), Add((Leaf(name="waits"),)), Nap(2.5)),),
-                        ),
-                        Leaf(name="drains", bodies=((Nap(11.75), Drain("root"), Nap(4.25)),)),
-                    ),
-                    window=1,
-                ),
-            ),
-        ),
-        keep_jobs=False,
-    ),
-    "a job whose failure an await takes is shut down, also if it is dropped": Scenario(
-        root=Group(
-            name="root",
-            jobs=(
-                Leaf(name="fails", bodies=((Nap(1.5), Fail()),), shutdown=0.5),
-                Leaf(name="awaits", bodies=((Nap(3.25), Await("fails")),)),
-            ),
-        ),
-        keep_jobs=False,
     ),
     "after Throttled, nothing starts on the key, what has it already included": Scenario(
         root=Group(
@@ -434,36 +118,6 @@ SCENARIOS = {
         ),
         cancels=((2.03125, "service"),),
     ),
-    "what a clean-up job gives back starts the jobs of another group": Scenario(
-        root=Group(
-            name="root",
-            jobs=(
-                Group(
-                    name="fails",
-                    critical=False,
-                    cleanup_timeout=60.5,
-                    jobs=(
-                        Leaf(name="bad", critical=True, bodies=((Nap(1.25), Fail()),)),
-                        Leaf(
-                            name="alarm",
-                            run_if="failed",
-                            requires=("bad",),
-                            needs=(("cpu", 1.0),),
-                            bodies=((Nap(5.125),),),
-                        ),
-                    ),
-                ),
-                Group(
-                    name="goes on",
-                    jobs=(
-                        Leaf(name="gate", bodies=((Nap(2.0625),),)),
-                        Leaf(name="waits", requires=("gate",), needs=(("cpu", 1.0),), bodies=((Nap(1.03125),),)),
-                    ),
-                ),
-            ),
-            pool=(Resource(name="cpu", kind="amount", total=1.0),),
-        )
-    ),
     "what a failed attempt has used of a budget counts in a later run, too": Scenario(
         root=Group(
             name="root",
@@ -480,21 +134,6 @@ SCENARIOS = {
         ),
         killed_at=5.125,
         cut_at=500.5,
-    ),
-    "a clean-up job that fails is tried again": Scenario(
-        root=Group(
-            name="root",
-            jobs=(
-                Leaf(name="bad", critical=True, bodies=((Nap(1.25), Fail()),)),
-                Leaf(
-                    name="alarm",
-                    run_if="failed",
-                    requires=("bad",),
-                    bodies=((Nap(1.0625), Fail()), (Nap(0.5),)),
-                    retry=Retry(times=1),
-                ),
-            ),
-        )
     ),
     "what a failure and a cancel() have blocked counts": Scenario(
         root=Group(
@@ -547,18 +186,6 @@ SCENARIOS = {
         ),
         cancels=((1.03125, "cancelled"),),
     ),
-    "after a pause, the jobs of all runs start in the order in which they became ready": Scenario(
-        root=Group(
-            name="root",
-            jobs=(
-                Leaf(name="first", needs=(("cpu", 2.0),), bodies=((Nap(4.5),),)),
-                Leaf(name="later", requires=("first",), needs=(("cpu", 1.0),), bodies=((Nap(6.25),),)),
-                Group(name="group", jobs=(Leaf(name="earlier", needs=(("cpu", 2.0),), bodies=((Nap(7.0625),),)),)),
-            ),
-            pool=(Resource(name="cpu", kind="amount", total=2.0),),
-        ),
-        steers=((3.125, Steer("root", "pause")), (9.03125, Steer("root", "resume"))),
-    ),
     "a service ends before what it uses through jobs that were dropped": Scenario(
         root=Group(
             name="root",
@@ -600,29 +227,6 @@ SCENARIOS = {
             ),
         ),
         drains=((1.03125, "root"),),
-    ),
-    "a resume of a clean-up group takes effect although the run around it was paused before": Scenario(
-        root=Group(
-            name="root",
-            jobs=(
-                Leaf(name="bad", critical=True, bodies=((Nap(2.125), Fail()),)),
-                Group(
-                    name="clean-up",
-                    run_if="failed",
-                    requires=("bad",),
-                    jobs=(
-                        Leaf(name="one", bodies=((Nap(2.5),),)),
-                        Leaf(name="other", requires=("one",), bodies=((Nap(1.0625),),)),
-                    ),
-                ),
-            ),
-            cleanup_timeout=60.5,
-        ),
-        steers=(
-            (1.25, Steer("root", "pause")),
-            (3.03125, Steer("clean-up", "pause")),
-            (9.0078125, Steer("clean-up", "resume")),
-        ),
     ),
     "a service ends before what it uses through one that has ended, and was dropped": Scenario(
         root=Group(
@@ -667,24 +271,6 @@ SCENARIOS = {
             ),
             pool=(Resource(name="usd", kind="budget", total=3.0),),
             cleanup_timeout=1.15625,
-        ),
-    ),
-    "what a failure outside blocks in a group settles before what that blocks": Scenario(
-        root=Group(
-            name="root",
-            jobs=(
-                Leaf(name="bad", bodies=((Nap(1.5), Fail()),)),
-                Leaf(name="bad too", bodies=((Nap(2.875), Fail()),)),
-                Group(
-                    name="group",
-                    jobs=(
-                        Leaf(name="one", inputs=("bad",)),
-                        Leaf(name="other", inputs=("bad too",)),
-                        Leaf(name="later", requires=("one",)),
-                        Leaf(name="runs", bodies=((Nap(3.0625),),)),
-                    ),
-                ),
-            ),
         ),
     ),
     "a forever group that the end of a run cuts off adds no failures to those of the run": Scenario(
@@ -733,43 +319,6 @@ SCENARIOS = {
             shutdown_timeout=60.0625,
         ),
     ),
-    "a clean-up job starts although what it needs is throttled": Scenario(
-        root=Group(
-            name="root",
-            jobs=(
-                Leaf(name="throttled", needs=(("cpu", 1.0),), bodies=((Nap(1.25), Throttle("cpu", 9.5)),)),
-                Leaf(name="bad", critical=True, bodies=((Nap(2.125), Fail()),)),
-                Leaf(
-                    name="clean-up",
-                    run_if="failed",
-                    requires=("bad",),
-                    needs=(("cpu", 1.0),),
-                    bodies=((Nap(3.0625),),),
-                ),
-            ),
-            pool=(Resource(name="cpu", kind="amount", total=1.0),),
-        ),
-    ),
-    "a throttled clean-up job waits, within the time that the clean-up has": Scenario(
-        root=Group(
-            name="root",
-            jobs=(
-                Leaf(name="bad", critical=True, bodies=((Nap(2.125), Fail()),)),
-                *(
-                    Leaf(
-                        name=f"throttled for {seconds}",
-                        run_if="failed",
-                        requires=("bad",),
-                        needs=((name, 1.0),),
-                        bodies=((Nap(first), Throttle(name, seconds)), (Nap(0.5),)),
-                    )
-                    for name, first, seconds in (("cpu", 1.25, 1.75), ("gpu", 0.625, 9.5))
-                ),
-            ),
-            pool=tuple(Resource(name=name, kind="amount", total=1.0) for name in ("cpu", "gpu")),
-            cleanup_timeout=7.0625,
-        ),
-    ),
     "a key has no pause after a job that has not started": Scenario(
         root=Group(
             name="root",
@@ -804,22 +353,6 @@ SCENARIOS = {
                     ),
                     pool=(Resource(name="usd", kind="budget", total=6.0),),
                 ),
-            ),
-        ),
-    ),
-    "the cause of what a critical failure has blocked is that failure, not what it has kept from starting": Scenario(
-        root=Group(
-            name="root",
-            jobs=(
-                Group(
-                    name="group",
-                    jobs=(
-                        Leaf(name="fails", critical=True, bodies=((Fail(),),)),
-                        Leaf(name="runs", bodies=((Nap(9.0),),), shutdown=1.0),
-                        Leaf(name="waits", bodies=((Nap(3.0),),)),
-                    ),
-                ),
-                Leaf(name="user", bodies=((Nap(4.0),),), inputs=("waits", "fails")),
             ),
         ),
     ),
@@ -931,23 +464,6 @@ SCENARIOS = {
             window=1,
             policy="critical-path",
         ),
-    ),
-    "a drain keeps no job from its end in a group of forever jobs that ends with the one around it": Scenario(
-        root=Group(
-            name="root",
-            jobs=(
-                Group(
-                    name="around",
-                    forever=True,
-                    jobs=(
-                        Group(
-                            name="group", forever=True, jobs=(Leaf(name="job", forever=True, bodies=((Nap(12.25),),)),)
-                        ),
-                    ),
-                ),
-            ),
-        ),
-        drains=((3.5, "around"),),
     ),
     "what is in a group that has not begun its next run is as the last one has left it": Scenario(
         root=Group(
