@@ -41,7 +41,7 @@ def check_members(members: Members, grown: BaseScheduler | None = None) -> Itera
         RuntimeError: a nested scheduler is running or closed.
 
     """
-    todo: list[tuple[Members, bool]] = [(members, False)]
+    todo: list[tuple[Members, bool]] = [(members, members.owner._options.retry is not None)]
     checked_members: dict[BaseScheduler, Members] = {}
     while todo:
         # Each level is the members of a scheduler.
