@@ -1611,4 +1611,108 @@ if run is not None:
     if path in job.reads:
 """,
     ),
+    Plant(
+        "failures-first-cause",
+        f"{WORDS}/_failures.py",
+        "check='first' hides the cause of the exception that it raises",
+        """\
+            raise errors[0]
+        finally:
+""",
+        """\
+            raise errors[0] from None
+        finally:
+""",
+    ),
+    Plant(
+        "incidents-kept",
+        f"{SCHEDULER}/_base_scheduler.py",
+        "the incidents of a run are among those of the next",
+        """\
+        self._incidents = []
+        self._members.forget_dropped()""",
+        """\
+        self._incidents = getattr(self, '_incidents', [])
+        self._members.forget_dropped()""",
+    ),
+    Plant(
+        "idle-ready",
+        f"{PARTS}/__init__.py",
+        "a service that becomes ready is no sign of life of the schedulers around it",
+        "job_added = job_scheduled = job_attempt = job_ready = job_finished = _renew",
+        "job_added = job_scheduled = job_attempt = job_finished = _renew",
+    ),
+    Plant(
+        "service-told-late",
+        f"{RUN}/_run.py",
+        "instruments hear that a service is ready after they have heard of the jobs that waited for it",
+        """\
+        self.notify("job_ready", job)
+        if successors is not None:
+            self.requirement_counts.count_down(successors)
+""",
+        """\
+        if successors is not None:
+            self.requirement_counts.count_down(successors)
+        self.notify("job_ready", job)
+""",
+    ),
+    Plant(
+        "window-thread",
+        f"{SCHEDULER}/_base_scheduler.py",
+        "another thread changes the number of slots in the midst of a step of the run",
+        """\
+        around.steering.check_thread(around, f"jobs_window of {job.label!r}")
+""",
+    ),
+    Plant(
+        "added-nested-needs",
+        f"{SCHEDULER}/_checks.py",
+        "the needs of the jobs in a group that is added to one that has not begun are not checked",
+        """\
+        to_check += with_members(job)
+    if any""",
+        """\
+        to_check.append(job)
+    if any""",
+    ),
+    Plant(
+        "added-one-shot",
+        f"{SCHEDULER}/_checks.py",
+        "a job of a coroutine object that would be retried is accepted during a run",
+        """\
+        check_one_shot(job, may_repeat=False)
+        if is_scheduler(job):""",
+        "        if is_scheduler(job):",
+    ),
+    Plant(
+        "drain-unreached",
+        f"{RUN}/_steering.py",
+        "a job that awaits what a drain does not reach keeps the drain from its end",
+        """\
+            each.scheduler._notify_unreached()
+            each.wake()""",
+        "            each.wake()",
+    ),
+    Plant(
+        "simulation-cap",
+        "trioflow/simulation/_scenario_copy.py",
+        "the backoffs of a simulation grow beyond their cap",
+        "factor=retry.factor, cap=retry.cap, jitter=False",
+        "factor=retry.factor, jitter=False",
+    ),
+    Plant(
+        "simulation-limiter",
+        "trioflow/simulation/_scenario_copy.py",
+        "two groups that share a limiter have one each in a simulation",
+        "return self._limiter_copies_by_id.setdefault(id(window), copy)",
+        "return copy",
+    ),
+    Plant(
+        "rate-repr",
+        f"{ADMISSION}/_limits.py",
+        "the repr of a Rate leaves out that it never gives up",
+        'give_up = "" if self._give_up == DEFAULT_GIVE_UP else',
+        'give_up = "" if self._give_up in (None, DEFAULT_GIVE_UP) else',
+    ),
 )

@@ -181,6 +181,11 @@ def with_clean_up(cleanup_timeout: float) -> Scheduler:
     return Scheduler(failing, sleeper(20, required=failing, run_if="failed"), cleanup_timeout=cleanup_timeout)
 
 
+def beside(needs: dict[str, int] | None = None, **options: Any) -> Scheduler:
+    """Return two groups that share a limiter or a pool."""
+    return Scheduler([Scheduler(sleeper(2, needs=needs), sleeper(2, needs=needs), **options) for _ in range(2)])
+
+
 def with_backfill(number: int) -> Scheduler:
     needs = [2, 3, 1, 1, 1]
     return Scheduler(*(sleeper(2, needs={"cpu": each}) for each in needs), pool=Pool(cpu=3), backfill=number)
@@ -206,6 +211,16 @@ def with_backfill(number: int) -> Scheduler:
             lambda: Scheduler(*(Job(anyio.sleep, 1) for _ in range(3)), chain(), jobs_window=1), id="unknown durations"
         ),
         *(pytest.param(partial(with_backfill, number), id=f"backfill={number}") for number in range(3)),
+        pytest.param(lambda: beside(jobs_window=anyio.CapacityLimiter(1)), id="a limiter of two groups"),
+        pytest.param(lambda: beside(pool=Pool(cpu=1), needs={"cpu": 1}), id="a pool of two groups"),
+        pytest.param(
+            lambda: Scheduler(late(retry=Retry(3, first=2, factor=9, cap=5, jitter=False)), critical_jobs=True),
+            id="backoffs up to a cap",
+        ),
+        pytest.param(lambda: Scheduler(sleeper(2), sleeper(1, priority=1), jobs_window=1), id="priority"),
+        pytest.param(
+            lambda: Scheduler(failing := late(), sleeper(1).requires(failing, settled=True)), id="required as settled"
+        ),
     ],
 )
 def test_a_simulation_ends_and_orders_jobs_as_the_run_does(scheduler: Callable[[], Scheduler]) -> None:

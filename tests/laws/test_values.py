@@ -1,0 +1,45 @@
+"""Values of options say in their `repr` all that they were made of: another argument makes another one."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+import trioflow
+from trioflow import Budget, PerKey, Rate, Retry
+
+MADE: list[tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any], dict[str, Any]]] = [
+    (Retry, (3,), {}, {"first": 2.0, "factor": 3.0, "cap": 9.0, "jitter": False, "on": OSError}),
+    (Retry, (None,), {}, {"first": 0.0, "factor": 1.0, "cap": 1.0, "on": (OSError, ValueError)}),
+    (Rate, (), {"requests": 5, "per": 60}, {"burst": 2, "give_up": 5.0, "tokens": 9.0}),
+    (Rate, (), {"requests": 5, "per": 60}, {"give_up": None}),
+    (PerKey, (2,), {}, {"pause": 1.5, "sizes": {"slow.org": 1}}),
+    (PerKey, (Rate(requests=1, per=2),), {}, {"sizes": {"slow.org": Rate(requests=1, per=9)}}),
+    (Budget, (5.0,), {}, {}),
+    (Budget, (0.25,), {}, {}),
+]
+"""Each kind, with the arguments that it needs, and others, each of which makes another value."""
+
+
+@pytest.mark.parametrize(("kind", "args", "needed", "others"), MADE)
+def test_the_repr_of_a_value_makes_an_equal_one(
+    kind: Callable[..., Any], args: tuple[Any, ...], needed: dict[str, Any], others: dict[str, Any]
+) -> None:
+    """With no other argument, with each alone, and with all of them; a `Retry` is also compared, copied and pickled."""
+    values = [kind(*args, **needed), *(kind(*args, **{**needed, name: value}) for name, value in others.items())]
+    together = {name: value for name, value in others.items() if (name, kind) != ("tokens", Rate)}
+    values.append(kind(*args, **needed, **together))
+    names = {**vars(trioflow), "__builtins__": {**vars(__import__("builtins"))}}
+    for value in values:
+        made = eval(repr(value).replace("<class '", "").replace("'>", ""), names)
+        assert repr(made) == repr(value)
+        if isinstance(value, Retry):
+            assert value == made == copy.copy(value) == pickle.loads(pickle.dumps(value))
+            assert hash(made) == hash(value)
+    assert len(set(map(repr, values))) == len({*others, "", *(["all"] if len(together) > 1 else [])})
+    if kind is Retry:
+        assert len(set(values)) == len(values)
