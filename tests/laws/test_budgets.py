@@ -203,3 +203,19 @@ def test_the_end_of_a_run_tells_failures_from_jobs_without_money(
     assert caplog.messages[-1].startswith(
         "1 job of 'calls' failed; the budget usd is spent, so 1 of 3 jobs of 'calls' did not run; the run has failed"
     )
+
+
+def test_a_budget_that_is_exceeded_is_logged_once(virtual: Virtual, caplog: pytest.LogCaptureFixture) -> None:
+    """However often jobs report more; what a job has is shown while it has it."""
+    shown: list[object] = []
+
+    async def work() -> None:
+        for used in (2, 3, 4):
+            current_job().used(usd=used)
+            shown.append(dict(current_job().granted))
+
+    jobs = [Job(work, needs={"usd": 1}) for _ in range(2)]
+    assert virtual(Scheduler(jobs, pool=Pool(usd=Budget(2))).co_run)
+    assert sum("is exceeded" in text for text in caplog.messages) == 1
+    assert shown == [{"usd": 2}, {"usd": 3}, {"usd": 4}] * 2
+    assert [job.granted for job in jobs] == [{}, {}]

@@ -639,3 +639,18 @@ def test_the_record_of_a_window_that_is_set_for_a_year_is_bounded(virtual: Virtu
     record = run_steering(scheduler)
     assert (len(record.window_sizes), len(record.pauses)) == (MAX_RECORDED, MAX_RECORDED)
     assert record.window_sizes[-1][1] == 3
+
+
+def test_the_record_of_a_run_has_the_pause_in_which_it_began(virtual: Virtual) -> None:
+    """That of the pause itself begins with the run; an outer pause is in the record of the outer run alone."""
+
+    async def steer() -> None:
+        group.pause()
+        await anyio.sleep(2)
+        group.resume()
+
+    group = Scheduler(Job(nap, 1), label="group", required=(first := Job(nap, 1)))
+    scheduler = Scheduler(Job(steer), first, group)
+    assert virtual(scheduler.co_run)
+    assert run_steering(group).pauses == ((1, 2),)
+    assert run_steering(scheduler).pauses == ()

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from ..conftest import Virtual
 
 
+@pytest.mark.parametrize("limit", ["timeout", "idle_timeout"])
 @pytest.mark.parametrize(
     ("options", "needs", "text"),
     [
@@ -23,13 +24,13 @@ if TYPE_CHECKING:
         ({}, None, ""),
     ],
 )
-def test_a_timeout_names_the_waits(virtual: Virtual, options: Any, needs: Any, text: str) -> None:
+def test_a_timeout_names_the_waits(virtual: Virtual, options: Any, needs: Any, text: str, limit: str) -> None:
     """A nested scheduler's `JobTimeout`, and that of `check=True`, count the jobs by what they waited for."""
     pool = Pool(api=Rate(requests=1, per=60), cpu=1)
 
-    def make(timeout: float | None) -> Scheduler:
+    def make(seconds: float | None) -> Scheduler:
         jobs = [Job(nap, 9, needs=needs) for _ in range(2)]
-        return Scheduler(jobs, timeout=timeout, label="waiting", **options)
+        return Scheduler(jobs, label="waiting", **{limit: seconds}, **options)
 
     async def both() -> list[JobTimeout]:
         await Scheduler(Job(nap, 0, needs=needs), pool=pool).co_run()  # takes the only request

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from trioflow import AbstractJob, CycleError, Job, Scheduler, Sequence
 from trioflow._core.job import _labels
+from trioflow._core.words._job_queries import counted_requirements, cut_requirements, settled_only_for
 from trioflow.abc import enclosing_schedulers
-from trioflow.graph import entry_jobs, exit_jobs, predecessors, successors, topological_order
+from trioflow.graph import entry_jobs, exit_jobs, keep_only, predecessors, successors, topological_order
 
 from ..bodies import grid, jobs_named, nap
 
@@ -148,3 +149,25 @@ def built(tree: Any) -> AbstractJob[Any]:
         return Job(nap, label=tree)
     label, inside = tree
     return Scheduler(map(built, inside), label=label)
+
+
+def test_keep_only_remembers_all_the_requirements_that_it_has_cut() -> None:
+    """Of one call and of several."""
+    a, b, c = (Job(nap, label=label) for label in "abc")
+    last = Job(nap, required=[a, b, c])
+    scheduler = Scheduler(a, b, c, last)
+    keep_only(scheduler, [c, last])
+    assert cut_requirements(last) == [a, b]
+    keep_only(scheduler, [last])
+    assert (cut_requirements(last), [*last.required]) == ([a, b, c], [])
+
+
+def test_the_first_job_of_a_sequence_takes_what_was_said_while_there_was_none() -> None:
+    """Also that it waits only for the end of a requirement, or that the order alone counts."""
+    plain, settled, ordered = Job(nap), Job(nap), Job(nap)
+    sequence = Sequence(required=plain)
+    sequence.requires(settled, settled=True).requires(ordered, order_only=True)
+    sequence.append(job := Job(nap), other := Job(nap))
+    assert [*job.required] == [plain, settled, ordered]
+    assert (settled_only_for(job), counted_requirements(job)) == ([settled], [plain, settled])
+    assert [*other.required] == [job]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import itertools
+import logging
 import re
 import time
 from collections.abc import Callable
@@ -721,3 +723,39 @@ def test_a_crash_with_a_world_that_cannot_be_copied_is_rejected() -> None:
 def test_names_of_the_faults_are_the_documented_ones() -> None:
     """The names of faults, by which users may select them, are those in the documentation."""
     assert FAULTS == ("order", "durations", "timeouts", "failures", "cancellation", "ctrl-c", "crash")
+
+
+@pytest.mark.parametrize("collects", [True, False])
+@pytest.mark.parametrize("logs", [True, False])
+def test_an_exploration_leaves_the_program_as_it_was(
+    monkeypatch: pytest.MonkeyPatch, logs: bool, collects: bool
+) -> None:
+    """Whether it finds something, finds nothing, or cannot begin: its log, and the garbage collector."""
+
+    def refuse(scheduler: Scheduler) -> None:
+        assert not scheduler
+
+    monkeypatch.setattr(logging.getLogger("trioflow"), "disabled", not logs)
+    (gc.enable if collects else gc.disable)()
+    try:
+        for check in (None, refuse):
+            try:
+                explore(plain, check=check, runs=2, seed=1, backends=["asyncio"])
+            except BrokenRun:
+                assert check is refuse
+            assert logging.getLogger("trioflow").disabled is not logs
+            assert gc.isenabled() is collects
+    finally:
+        gc.enable()
+
+
+def test_an_error_of_the_scenario_in_a_later_run_says_in_which() -> None:
+    """So that it can be repeated."""
+    calls = itertools.count()
+
+    def check(_: Scheduler) -> str | None:
+        return "returned" if next(calls) == 2 else None
+
+    with pytest.raises(TypeError, match="returned") as raised:
+        explore(plain, check=check, runs=9, seed=4, backends=["asyncio"])
+    assert raised.value.__notes__[0].startswith("This is run 3 of 9 (seed=4) of explore: asyncio")
