@@ -82,7 +82,7 @@ SchedulerJob = Scheduler
 
 
 def _set_module(names: _typing.Mapping[str, object], home: str) -> None:
-    """Set the module of public names to `home`, where users import them; tracebacks, help() and pickles show it."""
+    """Set the module of public names to `home`, where users import them. Tracebacks, help() and pickles show it."""
     for name, public in names.items():
         if not name.startswith("_") and hasattr(public, "__qualname__") and _typing.get_origin(public) is None:
             public.__module__ = home
@@ -154,5 +154,5 @@ def __dir__() -> list[str]:
     return sorted({*globals(), *_LAZY_NAMES})
 
 
-# For `from trioflow import *`; type checkers use the aliases above.
+# For `from trioflow import *`. Type checkers use the aliases above.
 globals()["__all__"] = [name for name in __dir__() if not name.startswith("_") and name not in ("abc", "graph")]

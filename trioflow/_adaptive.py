@@ -4,12 +4,12 @@ Each run has a part of its own, `AdaptiveWindow`, which gives the run another nu
 The number changes like the congestion window of TCP: it grows by one for each window's worth of successes, and shrinks
 by a fraction on a sign of overload. Chiu and Jain 1989 ("Analysis of the Increase and Decrease Algorithms for
 Congestion Avoidance in Computer Networks") show that, among the linear rules, additive increase and multiplicative
-decrease converges to a fair and efficient share. Jacobson 1988 brought it to TCP. The fraction is that of CUBIC (RFC
-9438).
+decrease converges to a fair and efficient share. Jacobson 1988 brought it to TCP. The fraction is the fraction of CUBIC
+(RFC 9438).
 
 A queue at the server raises the latency before anything fails. Therefore, the current latency is compared with the
-lowest one, as in TCP Vegas (Brakmo and Peterson 1994) and in the gradient limit of Netflix's concurrency-limits. If
-their ratio is small, the window may grow; if it is large, the window shrinks in proportion. Both latencies are means
+lowest latency, as in TCP Vegas (Brakmo and Peterson 1994) and in the gradient limit of Netflix's concurrency-limits. If
+their ratio is small, the window may grow. If it is large, the window shrinks in proportion. Both latencies are means
 over at least a window's worth of jobs. Jobs may become longer over time, so an old lowest latency is discarded and
 measured again with half the window. Otherwise, a queue caused by the window itself could pass for normal latency. BBR
 does the same (Cardwell et al. 2016, ProbeRTT).
@@ -32,7 +32,7 @@ from ._core.words._job_queries import latest_start
 from ._hints import explain_form
 
 BACKOFF_FACTOR: Final = 0.7
-"""The fraction of the window that remains after a failure caused by overload; CUBIC's beta."""
+"""The fraction of the window that remains after a failure caused by overload: CUBIC's beta."""
 STEADY_RATIO: Final = 1.5
 """The window grows while the ratio of the current to the lowest latency is at most this."""
 OVERLOAD_RATIO: Final = 2.0
@@ -40,7 +40,7 @@ OVERLOAD_RATIO: Final = 2.0
 MIN_REMAINING_FRACTION: Final = 0.5
 """The minimum fraction of the window that remains when the latency rises or the lowest latency is measured again."""
 MIN_JOBS_IN_MEAN: Final = 10
-"""The minimum number of jobs in a mean latency. With fewer, one slow job could look like a queue."""
+"""The minimum number of jobs in a mean latency. With fewer, a slow job could look like a queue."""
 MAX_LOWEST_AGE: Final = 100
 """The lowest latency is discarded, and measured again, after this many higher mean latencies."""
 
@@ -52,10 +52,11 @@ class Adaptive(VariableWindow):
     Use it when you do not know how many calls a server takes at once, and the jobs are alike.
 
     The size starts at `minimum`. It grows by one for each window's worth of successes if all slots were in use and the
-    latency is steady: at most 1.5 times the lowest recent mean. It shrinks to 70 % when an attempt fails with one
-    of `slower_on`. When the mean latency is more than twice the lowest, it shrinks in proportion, but at most by half.
-    After the window has shrunk, jobs that started before are ignored. About once in a hundred windows' worth of jobs,
-    the window shrinks to half, to measure the latency without a queue. `scheduler.window_size` is the current size.
+    latency is steady: at most 1.5 times the lowest recent mean. It shrinks to 70 % when an attempt fails with an
+    exception of `slower_on`. When the mean latency is more than twice the lowest, it shrinks in proportion, but at most
+    by half. After the window has shrunk, jobs that started before are ignored. About once in a hundred windows' worth
+    of jobs, the window shrinks to half, to measure the latency without a queue. `scheduler.window_size` is the current
+    size.
 
     This is additive increase and multiplicative decrease, as in TCP (Jacobson 1988, Chiu and Jain 1989), with the
     latency as a sign of congestion, as in TCP Vegas (Brakmo and Peterson 1994) and Netflix's concurrency-limits. The
@@ -112,7 +113,7 @@ class Adaptive(VariableWindow):
 
 
 class WindowController:
-    """The current size of an adaptive window in one run, computed from the latencies of jobs that have ended."""
+    """The current size of an adaptive window in a run, computed from the latencies of jobs that have ended."""
 
     def __init__(self, settings: Adaptive) -> None:
         self.settings: Final = settings
@@ -122,9 +123,9 @@ class WindowController:
         self._was_full = False  # whether all slots were taken when one of these jobs succeeded
         self._latencies: list[float] = []  # those for the next mean
         self._lowest_mean = math.inf
-        # The number of higher means after the lowest one.
+        # The number of higher means after the lowest mean.
         self._lowest_age = 0
-        # The latest mean divided by the lowest one.
+        # The latest mean divided by the lowest mean.
         self._latency_ratio = 1.0
 
     def record_success(self, started_at: float, now: float, is_full: bool) -> None:
@@ -167,14 +168,14 @@ class WindowController:
 
 
 class AdaptiveWindow(Part):
-    """Sets the number of slots of one run, by its `Adaptive` window, after each attempt of a job that has a slot."""
+    """Sets the number of slots of a run, by its `Adaptive` window, after each attempt of a job that has a slot."""
 
     def __init__(self, run: Run, settings: Adaptive) -> None:
         self._run = run
         self.controller = WindowController(settings)
 
     def settled(self, job: AbstractJob[Any]) -> None:
-        """Count the last attempt of a job as a success or as overload; other failures do not count.
+        """Count the last attempt of a job as a success or as overload. Other failures do not count.
 
         Clean-up jobs have no slot, so they are not counted.
         """
@@ -184,7 +185,7 @@ class AdaptiveWindow(Part):
             self.attempt_ended(job, began, ended, job.raised_exception())
 
     def attempt_ended(self, job: AbstractJob[Any], began: float, ended: float, error: BaseException | None) -> None:
-        """Count an attempt of a job; the window may shrink before the job takes a slot again."""
+        """Count an attempt of a job. The window may shrink before the job takes a slot again."""
         if takes_slot(job):
             slower_on = self.controller.settings.slower_on
             line = self._run.line

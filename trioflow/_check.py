@@ -1,11 +1,11 @@
-"""All errors for which a run of a scenario would not start, and files that two of its jobs use without an order.
+"""All errors that would keep a run of a scenario from starting, and files that two of its jobs use without an order.
 
 The checks before a run stop at the first problem. `findings` makes every check for every job, without running or
 changing anything, so that users can fix a scenario in one go.
 
-Two jobs that write one file are an error, a reader beside a writer is a warning. Alternatives of a `First` that begin
-in turn, by `stagger=inf`, have an order. Only declared files count, in `reads=`, `writes=`, `stdin=`, in the steps
-of an `SshJob` and, with `append=False`, in `stdout=` and `stderr=`. Jobs may append to one file in any order.
+Two jobs that write the same file are an error. A reader beside a writer is a warning. Alternatives of a `First` that
+begin in turn, by `stagger=inf`, have an order. Only declared files count, in `reads=`, `writes=`, `stdin=`, in the
+steps of an `SshJob` and, with `append=False`, in `stdout=` and `stderr=`. Jobs may append to a file in any order.
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ def _check_errors(job: AnyJob, check: Callable[..., None], *arguments: object) -
 
 
 def _find_cycles(level: BaseScheduler) -> list[list[AnyJob]]:
-    """Return one cycle from each strongly connected component that has cycles.
+    """Return a cycle from each strongly connected component that has cycles.
 
     Each cycle starts with the job that was added first, and the cycles are in the order of these jobs.
     """
@@ -132,7 +132,7 @@ def check_files(scheduler: BaseScheduler) -> None:
     """Check before a run that writers of a file are ordered, and warn of readers that are not.
 
     Raises:
-        ValueError: two jobs write one file, and neither waits for the other.
+        ValueError: two jobs write the same file, and neither waits for the other.
 
     """
     uses = FileUses(scheduler)
@@ -147,7 +147,7 @@ class FileUses:
     """The files that the jobs of a scheduler declare, and the order of these jobs.
 
     Most writers and readers require each other directly. For the others, each job has a number whose bits are the jobs
-    that it waits for: one pass over all requirements, O(E) operations with numbers of as many bits.
+    that it waits for. This takes a single pass over all requirements, with O(E) operations on numbers of as many bits.
     """
 
     def __init__(self, scheduler: BaseScheduler) -> None:
@@ -172,7 +172,7 @@ class FileUses:
         for path, jobs in self._writers.items():
             if len(jobs) > 1:
                 self._sort(jobs)
-            # In an order of all jobs, each is comparable with all others if it is with the next one.
+            # In an order of all jobs, each is comparable with all others if it is comparable with the next.
             for first, second in itertools.pairwise(jobs):
                 if not self._is_ordered(first, second):
                     text = f"{first.label!r} and {second.label!r} both write {_shown(path, first, second)}"
@@ -210,7 +210,7 @@ class FileUses:
         if set(path) & set("*?["):
             return [written for written in self._writers if _matches(written.split("/"), path.split("/"))]
         self._sorted_paths = self._sorted_paths or sorted(self._writers)
-        # What is in a directory is next to each other in this order.
+        # The files in a directory are next to each other in this order.
         bounds = (bisect.bisect(self._sorted_paths, f"{path}{os.sep}{end}") for end in ("", "\U0010ffff"))
         parents = itertools.accumulate(path.split(os.sep), lambda parent, name: f"{parent}{os.sep}{name}")
         return [*self._sorted_paths[slice(*bounds)], *(parent for parent in parents if parent in self._writers)]
@@ -229,9 +229,9 @@ class FileUses:
     def _compute_order(self) -> None:
         """Number the jobs that use files, each after those that it waits for, and compute the bits of these."""
         users = {job for jobs in self._writers.values() for job in jobs} | {job for _, job in self._readers}
-        # For each job, the bits of itself or its members, and of what these wait for.
+        # For each job, the bits of itself or its members, and of the jobs that these wait for.
         reached: dict[AnyJob, int] = {}
-        # What begins only when the one before has failed.
+        # Each job that begins only when another has failed, with that job.
         earlier: dict[AnyJob, tuple[AnyJob]] = {}
         self._waits[self._scheduler] = 0
         todo = [(self._scheduler, iter(members_in_order(self._scheduler)))]

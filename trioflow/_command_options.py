@@ -21,7 +21,7 @@ def option(*flags: str, **settings: object) -> Any:
     """Declare the option of a field.
 
     Args:
-        flags: its names on the command line; by default, the field's name.
+        flags: its names on the command line. By default, this is the field's name.
         settings: its settings, as `click.option` has them, and `parse`, which converts the text of the value or raises
             ValueError.
 
@@ -63,8 +63,8 @@ def parse_slots(text: str, cpus: int | None = None) -> int:
     """Parse the value of `--jobs`, and return the number of commands that may run at the same time.
 
     Args:
-        text: a number; `0` for as many as the system allows; `N%` for a percentage of the number of CPUs; `+N` or `-N`
-            for N more or fewer than the number of CPUs.
+        text: a number. `0` is as many as the system allows, `N%` is a percentage of the number of CPUs, and `+N` or
+            `-N` is N more or fewer than the number of CPUs.
         cpus: the number of CPUs, or None for the number that this process may use.
 
     Raises:

@@ -34,7 +34,7 @@ OPTION_HINTS: Final = {
     "n_workers": "jobs_window= limits jobs, and processes= the worker processes of ProcessJobs",
     "retry_delay_seconds": "give retry=Retry(5, first=SECONDS, factor=1)",
 }
-"""Options of others without one option in their place."""
+"""Options of others that no single option replaces."""
 OPTION_REPLACEMENTS: Final = {"jobs_window": "jobs_window of the Scheduler", "verbose": "run(instruments=[Monitor()])"}
 """The replacement of an option that a class does not have."""
 
@@ -72,7 +72,7 @@ COMMAND_LINE_HINTS: Final = {
     "--config": "--ssh-config FILE is a configuration of ssh",
     **dict.fromkeys(("--concurrency", "--max-workers", "--parallel", "--workers"), "-j N limits the jobs at once"),
 }
-"""Options of others' commands; each hint begins with the option that a subcommand here may have."""
+"""Options of others' commands. Each hint begins with the option that a subcommand here may have."""
 PARALLEL_OPTION_HINTS: Final = {
     **dict.fromkeys(("--eta", "--progress"), "--bar shows the progress"),
     **dict.fromkeys(("--resume", "--resume-failed", "--retry-failed"), "--journal FILE continues where a batch ended"),
@@ -121,7 +121,7 @@ PARALLEL_OPTION_HINTS: Final = {
 """Options of GNU parallel, and of earlier versions, that `trioflow batch` lacks."""
 
 WRONG_BACKEND_REMEDY: Final = ContextVar("WRONG_BACKEND_REMEDY", default='run it with backend="{}"')
-"""How to run a scenario on another backend, in the words of a program; the command line sets its own."""
+"""How to run a scenario on another backend, in the words of a program. The command line sets its own."""
 
 
 class MissingAttribute:

@@ -20,11 +20,11 @@ from typing import Any, Final, NoReturn
 
 IS_POSIX: Final = sys.platform != "win32"
 O_BINARY: Final[int] = getattr(os, "O_BINARY", 0)
-"""The flag of `os.open` that keeps Windows from translating newlines; 0 on other systems."""
+"""The flag of `os.open` that keeps Windows from translating newlines. It is 0 on other systems."""
 NO_FOLLOW: Final[int] = O_BINARY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
 """The flags of `os.open` for a file that others may have replaced: no link is followed, and no pipe is waited for."""
 SIGINFO_SIZE: Final = 128
-"""The size of a `siginfo_t` on Linux, in bytes; on macOS it is 104."""
+"""The size of a `siginfo_t` on Linux, in bytes. On macOS, it is 104."""
 POSIX_MODULES: Final = ("fcntl", "resource")
 
 COMMAND_HINT: Final = "use ThreadJob(subprocess.run, [...], check=True)"
@@ -87,7 +87,7 @@ KINDS: Final = {
 
 
 def describe_irregularity(status: os.stat_result) -> str | None:
-    """Describe the kind of a file if a run would not write to it, or None if it is a regular file with one name.
+    """Describe the kind of a file if a run would not write to it, or None if it is a regular file with a single name.
 
     A file that has just been removed has no name, and is regular, too.
     """
@@ -138,7 +138,7 @@ def read_named(path: str | os.PathLike[str], max_stream_size: int = 0) -> bytes:
 
     Args:
         path: the file.
-        max_stream_size: how much is read of a pipe or a device, in bytes; with 0 it is refused, since it could block.
+        max_stream_size: how much is read of a pipe or a device, in bytes. With 0, it is refused, since it could block.
 
     Raises:
         OSError: the file cannot be read, or is a pipe or a device that is refused, or has more.

@@ -1,4 +1,4 @@
-"""The public schedulers: `Scheduler`, the one of the engine with views, durations and worker processes, and `First`."""
+"""The public schedulers: `Scheduler`, which adds views, durations and worker processes to the engine's, and `First`."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ class EndsOfJobs(Instrument):
             self._queue.put((job, job.finished_at))
 
     def end(self) -> None:
-        """Cancel the run, unless it has ended; if it has not begun, as it begins. Another run may have begun since.
+        """Cancel the run, now or as it begins, unless it has ended. Another run may have begun since.
 
         Garbage collection may call this in the thread of the run, amid a step of it. So the loop cancels.
         """
@@ -147,9 +147,9 @@ def unended_iterations() -> weakref.WeakSet[EndsOfJobs]:
 
 
 class Scheduler(BaseScheduler):
-    """A set of jobs, each of which runs as soon as everything it requires has settled; a scheduler is itself a job.
+    """A set of jobs, each of which runs as soon as everything it requires has settled. A scheduler is itself a job.
 
-    Use it to run jobs; nested, for jobs that share a limit, a timeout or an outcome.
+    Use it to run jobs. Nest it for jobs that share a limit, a timeout or an outcome.
 
     Usually you set `jobs_window`, and of the outermost scheduler `journal` or `timeout`.
 
@@ -161,13 +161,13 @@ class Scheduler(BaseScheduler):
         jobs_window: how many jobs may run at once: a number, an `Adaptive`, or a `CapacityLimiter`, which counts jobs
             at any depth.
         pool: the resources that its jobs need.
-        backfill: how many jobs may overtake one that waits for a resource.
-        policy: who starts first: "fifo", "critical-path", "auto", or a `trioflow.abc.Policy`.
+        backfill: how many jobs may overtake a job that waits for a resource.
+        policy: the start order: "fifo", "critical-path", "auto", or a `trioflow.abc.Policy`.
         durations: the expected durations of its jobs: a mapping, a `Trace`, or a file to update.
         timeout: seconds for a run.
         critical_jobs: the default `critical` of its jobs.
         instruments: watch its runs.
-        journal: a `Journal` or its path; jobs that an earlier run recorded are restored.
+        journal: a `Journal` or its path. Jobs that an earlier run recorded are restored.
         on_settled: a function that is called with each job that has settled.
         hold: pause instead of ending with failures.
         keep_jobs: False removes jobs that have settled.
@@ -264,7 +264,7 @@ class Scheduler(BaseScheduler):
     def _hold_advice(self) -> str:
         from .view.look import _answers, _loaded_files
 
-        # What jobs have imported.
+        # The modules that jobs have imported.
         _loaded_files.remember()
         if not _answers.answer_thread.is_running():
             return super()._hold_advice()
@@ -290,7 +290,7 @@ class Scheduler(BaseScheduler):
         return bool(self._find_resolved_durations())
 
     def _find_resolved_durations(self) -> dict[AnyJob, float]:
-        """Return the durations from the option `durations` of the scheduler that began the run; {} outside of one."""
+        """Return the durations that the scheduler that began the run has as an option, or {} outside of a run."""
         for level in (self, *enclosing_schedulers(self)):
             if isinstance(level, Scheduler) and level._resolved_durations:
                 return level._resolved_durations
@@ -321,13 +321,14 @@ class Scheduler(BaseScheduler):
     def iterate(self, **options: Any) -> Iterator[AnyJob]:
         """Run the scenario in a thread of its own, and yield the jobs as they settle, in a synchronous program.
 
-        The run begins with the iteration, in the context of its caller, and has ended when the iteration has: after the
-        last job, what `run()` raises is raised, such as a `CycleError` or, with `check=`, the failure. If the iteration
-        ends before, by `break`, `close()` or an exception such as KeyboardInterrupt, the run is cancelled. A job that
-        is tried again before it was yielded is yielded when it has settled again. Forever jobs come last.
+        The run begins with the iteration, in the context of its caller, and has ended when the iteration ends. After
+        the last job, the iteration raises the exceptions that `run()` raises, such as a `CycleError` or, with `check=`,
+        the failure. If the iteration ends before, by `break`, `close()` or an exception such as KeyboardInterrupt, the
+        run is cancelled. A job that is tried again before it was yielded is yielded when it has settled again. Forever
+        jobs come last.
 
         Args:
-            options: the options of `run`; signals are left to the program.
+            options: the options of `run`. Signals are left to the program.
 
         Yields:
             The members that have settled, not those of nested schedulers. See `as_settled` for an asynchronous program.
@@ -367,15 +368,15 @@ class Scheduler(BaseScheduler):
     def list(
         self, file: TextIO | None = None, details: bool = False, silence_done_jobs: bool = False, legend: bool = False
     ) -> None:
-        """Print one line per job: number, symbols, ``<Kind label>``, its time, and the numbers of its requirements.
+        """Print a line per job: number, symbols, ``<Kind label>``, its time, and the numbers of its requirements.
 
-        The time is the duration of the job, or its elapsed time while it runs; times below 50 ms are not shown. The
-        lines are in topological order; jobs in a cycle come last. The three symbols are:
+        The time is the duration of the job, or its elapsed time while it runs. Times below 50 ms are not shown. The
+        lines are in topological order. Jobs in a cycle come last. The three symbols are:
 
-        - `!` it is critical;
-        - its state: `·` idle, `◦` scheduled, `▸` running, `✓` succeeded, `✗` failed, `⊘` cancelled, `⊗` blocked, `⤼`
-          skipped;
-        - `∞` it is forever.
+        - `!`: it is critical.
+        - Its state: `·` idle, `◦` scheduled, `▸` running, `✓` succeeded, `✗` failed, `⊘` cancelled, `⊗` blocked, `⤼`
+          skipped.
+        - `∞`: it is forever.
 
         If the stream cannot encode them, they are `!`, the states `.w>+xcbs`, and `8`. A nested scheduler has a line
         with the numbers of its entry jobs, then its jobs, indented, then a line with the numbers of its exit jobs. All
@@ -384,8 +385,8 @@ class Scheduler(BaseScheduler):
 
         Args:
             file: a text stream, or None for standard output.
-            details: shows results, as `-> 42`, and exceptions, as `!! KeyError: 'x'`, shortened to 100 characters; also
-                the progress and status of running jobs, and the reason why ready jobs wait.
+            details: shows results, as `-> 42`, and exceptions, as `!! KeyError: 'x'`, shortened to 100 characters. Also
+                shows the progress and status of running jobs, and the reason why ready jobs wait.
             silence_done_jobs: leaves out done jobs, successful or not: those whose `is_done()` is true, and nested
                 schedulers that are done, with all their jobs.
             legend: explains all symbols below the listing.
@@ -420,13 +421,13 @@ class Scheduler(BaseScheduler):
     def debrief(self, file: TextIO | None = None, listing: bool = False) -> None:
         """Print a summary of the last run: why it ended, how many jobs are in which state, and the failures.
 
-        The verdict comes first; then, if the run was stopped, the reason and the culprit, which may be in a nested
-        scheduler. The counts of jobs follow. They leave out nested schedulers, and count forever jobs separately unless
-        they failed. Then come the failures, critical ones first, and otherwise in the order of settling. Failures of
-        the same type from the same place are one group, with their number and one traceback, which shows only frames
-        of the user's own code. A nested scheduler that failed because of one of its jobs is not shown again. The jobs
-        that did not run because of failures follow, and incidents, such as a `co_shutdown` that raised. Jobs are named
-        by their paths.
+        The verdict comes first. If the run was stopped, the reason and the culprit follow, which may be in a nested
+        scheduler. Then come the counts of jobs. They leave out nested schedulers, and count forever jobs separately
+        unless they failed. Then come the failures, critical failures first, and otherwise in the order of settling.
+        Failures of the same type from the same place form a group, with their number and a single traceback, which
+        shows only frames of the user's own code. A nested scheduler that failed because of its own jobs is not shown
+        again. The jobs that did not run because of failures follow, and incidents, such as a `co_shutdown` that raised.
+        Jobs are named by their paths.
 
         Args:
             file: a text stream, or None for standard output.
@@ -455,30 +456,31 @@ class Scheduler(BaseScheduler):
         text = debrief_text(self, _symbols.Symbols.for_stream(stream), listing)
         print(_symbols.terminal_text(text, stream), file=stream)
 
-    # ---- as a picture; drawing code is imported only when needed
+    # ---- as a picture: drawing code is imported only when needed
 
     def graph(self, *, collapse: JobSelection | bool = False) -> Digraph:
         """Return the graph of its jobs as a `graphviz.Digraph`, which Jupyter displays, and which can be changed.
 
-        - A box is a job; its shape shows the kind, its name is the number in `list`, and its color and symbol show the
+        - A box is a job. Its shape shows the kind, its name is the number in `list`, and its color and symbol show the
           state. A critical job has a thick border and an exclamation mark, a forever job a dashed border.
-        - A frame is a nested scheduler; lines to it end at the frame.
-        - A gray arrow leads from a requirement to the job that requires it. A thick blue one, which starts with a dot,
-          also passes the result as an argument. A dashed one means that the job runs only after a failure.
+        - A frame is a nested scheduler. Lines to it end at the frame.
+        - A gray arrow leads from a requirement to the job that requires it. A thick blue arrow, which starts with a
+          dot, also passes the result as an argument. A dashed arrow means that the job runs only after a failure.
         - A job that is required but not in this scheduler has a question mark and a dotted border.
 
         After a run each box shows the duration of its job, and the critical path has double borders and magenta
         arrows. Long labels are truncated. SVG pictures have tooltips with kind, path and state. The background is
-        transparent, and the colors are readable on a light page and on a dark one.
+        transparent, and the colors are readable on light and dark pages.
 
         `trioflow.view.save(scheduler, path)` writes the graph to a file.
 
         Args:
-            collapse: draws nested schedulers as single boxes: True for all, or some of them: a job, its `job.path`, a
-                pattern for paths, in which `*` matches any text and `?` any one character, or a collection of these.
+            collapse: draws nested schedulers as single boxes. True is for all. For some of them, give a job, its
+                `job.path`, a pattern for paths, where `*` matches any text and `?` any single character, or a
+                collection of these.
 
         Returns:
-            The graph. Its attribute `source` is the DOT text; its methods `render` and `pipe` draw it, with the program
+            The graph. Its attribute `source` is the DOT text. Its methods `render` and `pipe` draw it, with the program
             `dot`.
 
         Raises:
@@ -530,13 +532,13 @@ class First(Scheduler, Generic[T_co]):
     `other`. With `run_if="failed"`, a member is a fallback of those that it requires, and competes with them.
 
     If so many jobs have failed that the others cannot be enough, the rest is cancelled, and the `First` is FAILED, with
-    an `ExceptionGroup` of their failures; with a `BudgetSpent`, if that is the failure of each. A job of a `First` is
-    critical only if its own `critical` is True, or the `critical_jobs` of the `First`. Its failure then ends the
-    `First` at once, although enough others could still succeed.
+    an `ExceptionGroup` of their failures. If each failed with a `BudgetSpent`, the `First` does so, too. A job of a
+    `First` is critical only if its own `critical` is True, or the `critical_jobs` of the `First`. Its failure then ends
+    the `First` at once, although enough others could still succeed.
 
     **A `First` is one job** for enclosing schedulers: their counts, `results()` and `failures()` have the `First`, and
     not its jobs, whether these failed, lost, or never started. If its running jobs decide the result after a `drain()`,
-    it ends as without one.
+    it ends as without a drain.
 
     A journal records which jobs have decided the result. A later run restores the `First` as a whole, without starting
     any of its jobs, if these can be restored. Otherwise, or if the `First` runs alone, the journal is asked about each
@@ -545,8 +547,9 @@ class First(Scheduler, Generic[T_co]):
     Args:
         jobs_or_sequences: the jobs that compete, as for a `Scheduler`.
         enough: how many of them have to succeed, 1 or more.
-        stagger: seconds between the starts, more than 0: a job starts when the one before it has failed, or this long
-            after the one before it has started (infinity: only when that has settled). None starts all at once.
+        stagger: seconds between the starts, more than 0. A job starts when the job before it has failed, or this long
+            after that job has started. With infinity, it starts only when that job has settled. None starts all at
+            once.
         options: the options of a `Scheduler`, and of every job.
 
     Raises:

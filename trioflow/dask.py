@@ -48,8 +48,9 @@ class Cluster(JobExecutor):
         client: the `distributed.Client` of the cluster. The caller closes it.
         resources: the amounts of the worker's resources that each call needs, such as {"GPU": 1}. If no worker has
             them, a message is logged once, and jobs wait until such a worker joins the cluster.
-        workers: the workers that may make the calls: the address or the name of a worker, or a list of these; None for
-            all. If the cluster has none of these workers, a message is logged once, and jobs wait for one.
+        workers: the workers that may make the calls: the address or the name of a worker, or a list of these. None is
+            for all. If the cluster has none of these workers, a message is logged once, and jobs wait for such a
+            worker.
 
     Raises:
         TypeError: an argument has a wrong type.
@@ -111,8 +112,8 @@ class ResultUses:
     """The uses of the results of a run's jobs. A result stays on a cluster if all jobs that use it are called there."""
 
     def __init__(self, _: abc.RunHandle) -> None:
-        # For each job whose result is used, the client of the cluster on which all users are called; None if there is
-        # no such cluster.
+        # For each job whose result is used, the client of the cluster that calls all users, or None if there is no such
+        # # cluster.
         self._sole_client_by_job: Final[dict[AnyJob, Any]] = {}
         self._has_searched_graph = False
 
@@ -202,7 +203,7 @@ async def call_on_cluster(
         job: the job.
         client: the client of the cluster.
         call: the function and its arguments.
-        should_fetch: a function that returns whether to fetch the value; called when the call has ended.
+        should_fetch: a function that returns whether to fetch the value. It is called when the call has ended.
         call_options: the options of all calls on the cluster, as `Client.submit` has them.
 
     Returns:
@@ -282,7 +283,7 @@ async def _cancel_call(future: Any, run: abc.RunHandle) -> None:
 
 
 def scheduler_address(client: Any) -> str:
-    """Return the address of a cluster's scheduler; "an unknown address" if the client does not know it."""
+    """Return the address of a cluster's scheduler, or "an unknown address" if the client does not know it."""
     return str(getattr(client.scheduler, "address", "an unknown address"))
 
 
@@ -338,7 +339,7 @@ def _worker_function() -> PickledFunction:
 
 
 def path_seconds(_: abc.RunHandle) -> dict[Scheduler, dict[AnyJob, float]]:
-    """Return a cache of the durations of the longest paths to the end, by scheduler and by its member, for one run."""
+    """Return a cache of the durations of the longest paths to the end, by scheduler and by its member, for a run."""
     return {}
 
 
@@ -372,7 +373,7 @@ async def _fetch_value(client: Any, future: Any) -> Any:
 
 
 def import_dask(name: str) -> ModuleType:
-    """Import a module of Dask on demand; if it is missing, raise a ModuleNotFoundError with the remedy."""
+    """Import a module of Dask on demand. If it is missing, raise a ModuleNotFoundError with the remedy."""
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:

@@ -1,4 +1,4 @@
-"""Let `trioflow look PID` look into this program, on Python 3.11 to 3.13; newer ones need nothing in the program.
+"""Let `trioflow look PID` look into this program, on Python 3.11 to 3.13. Later versions need nothing in the program.
 
 `reload` gives a program that runs its mended code, as `trioflow look PID --reload` does.
 
@@ -36,19 +36,21 @@ def enable(*, steer: bool = True) -> None:
 def reload() -> str:
     """Give each function and method whose code has changed in the program's own files its new code in place.
 
-    It gets the new code wherever it is kept, and whatever it is decorated with; new imports, functions, classes and
-    constants run. What has run does not run again: if anything else has changed, nothing is taken. What runs goes on
-    with the code that it has begun with. Worker processes of a `ProcessJob` begin anew.
+    It gets the new code wherever it is kept, and whatever it is decorated with. New imports, functions, classes and
+    constants run. Other statements do not run again: if any of them has changed, nothing is taken. Calls in progress go
+    on with the code that they began with. Worker processes of a `ProcessJob` begin anew.
 
-    What was loaded is remembered by `trioflow run` as it loads a file, and by a run with `hold=True` as it begins. The
-    logs of the runs in progress name what was taken. Annotations and docstrings of functions stay as they were.
+    `trioflow run` remembers the code of a file as it loads the file, and a run with `hold=True` remembers it as it
+    begins. The logs of the runs in progress name the functions that were taken. Annotations and docstrings of functions
+    stay as they were.
 
     Returns:
-        What was taken, and what keeps old code or its results, as words: "reloaded publish.py: upload".
+        A text that names the functions that were taken, and the jobs that keep old code or its results, such as
+        "reloaded publish.py: upload".
 
     Raises:
-        RuntimeError: what was loaded is not known, no file has changed, or not all that has changed can be taken. The
-            message names it, with its file and line, and all is as it was.
+        RuntimeError: the loaded code is not known, no file has changed, or some change cannot be taken. The message
+            names the change, with its file and line, and all is as it was.
 
     Example:
         >>> from trioflow.look import reload

@@ -1,7 +1,7 @@
 """OpenTelemetry: spans of runs and jobs, metrics, and trace contexts for commands, processes and nodes.
 
 This module needs the extra `otel`: `pip install "trioflow[otel]"`. The program configures the exporters of
-OpenTelemetry's SDK; without the SDK, nothing is recorded.
+    OpenTelemetry's SDK. Without the SDK, nothing is recorded.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     AnyJob = AbstractJob[Any]
 
 PROPAGATION_FIELDS: Final = ("traceparent", "tracestate", "baggage")
-"""The fields that propagators write; the environment variables have the same names in capitals."""
+"""The fields that propagators write. The environment variables have the same names in capitals."""
 FAILURE_STATES: Final = frozenset({JobState.FAILED, JobState.BLOCKED, JobState.CANCELLED})
 
 
@@ -39,26 +39,30 @@ class Tracing(Instrument):
 
     The run has a span, and each job has a span inside its scheduler's span, with links to the spans of its
     requirements. The parent of the run's span is the current span, or else the span that the environment variable
-    `TRACEPARENT` names, as CI systems set it. The name of a job's span is the label of the job; without a label, the
-    name of its program or function, or of its class if it has `redact=True`. A job's span is the current one in its
+    `TRACEPARENT` names, as CI systems set it. The name of a job's span is the label of the job or, without a label, the
+    name of its program or function, or of its class if it has `redact=True`. A job's span is the current span in its
     body, in threads that it calls, and in tasks that it starts, so the spans and logs of instrumented libraries belong
     to it. Commands, here and on nodes, and functions in processes and on a cluster find it in the variables
-    `TRACEPARENT`, `TRACESTATE` and `BAGGAGE`. See `remote_context`.
-    Jobs that never start, and those that a journal restores, have a span without duration. A job with `redact=True`
-    records no command line, and only the type of its exception.
+    `TRACEPARENT`, `TRACESTATE` and `BAGGAGE`. See `remote_context`. Jobs that never start, and those that a journal
+    restores, have a span without duration. A job with `redact=True` records no command line, and only the type of its
+    exception.
 
-    The metrics are "trioflow.jobs.running"; "trioflow.jobs.waiting", by `cause` (a value of `WaitCause`, such as
-    "slot"); "trioflow.jobs.failures", by `error.type`; "trioflow.job.duration", in seconds, by `state`; and
-    "trioflow.budget.left", by `budget`, the name of a `Budget` in a pool.
+    These are the metrics:
+
+    - "trioflow.jobs.running"
+    - "trioflow.jobs.waiting", by `cause`, a value of `WaitCause`, such as "slot"
+    - "trioflow.jobs.failures", by `error.type`
+    - "trioflow.job.duration", in seconds, by `state`
+    - "trioflow.budget.left", by `budget`, the name of a `Budget` in a pool
 
     Jobs do not wait for a collector if the SDK's exporters send in batches, which they do in threads of their own.
 
     Args:
-        tracer_provider: the provider of the tracer, or None for the global one.
-        meter_provider: the provider of the meter, or None for the global one.
+        tracer_provider: the provider of the tracer, or None for the global provider.
+        meter_provider: the provider of the meter, or None for the global provider.
 
     Raises:
-        ModuleNotFoundError: OpenTelemetry is not installed; the import of this module raises it.
+        ModuleNotFoundError: OpenTelemetry is not installed. The import of this module raises it.
 
     Example:
         >>> from opentelemetry.sdk.trace import TracerProvider
@@ -92,8 +96,8 @@ class Tracing(Instrument):
         meter.create_observable_gauge(
             "trioflow.budget.left", [lambda _: _observe_budgets(self_ref())], "1", "What is left of each budget."
         )
-        self._pools: Final[dict[Pool, None]] = {}  # those with budgets; kept, because a budget is not given back
-        self._waiting: Final[dict[AnyJob, None]] = {}  # an ordered set; the exporter's thread copies it
+        self._pools: Final[dict[Pool, None]] = {}  # pools with budgets, kept because a budget is not given back
+        self._waiting: Final[dict[AnyJob, None]] = {}  # an ordered set, which the exporter's thread copies
         self._spans: Final[dict[AnyJob, trace.Span]] = {}  # the spans that have not ended
         self._ended_contexts: Final[weakref.WeakKeyDictionary[AnyJob, trace.SpanContext]] = weakref.WeakKeyDictionary()
 
@@ -138,7 +142,7 @@ class Tracing(Instrument):
     # ---- jobs
 
     def job_scheduled(self, scheduler: Scheduler, job: AnyJob) -> None:
-        """Record that a job waits. If it was throttled, end its span; if it will be retried, its span goes on."""
+        """Record that a job waits. If it was throttled, end its span. If it will be retried, its span goes on."""
         self._waiting[job] = None
         if (span := self._spans.get(job)) is not None:
             self._running.add(-1)
@@ -150,7 +154,7 @@ class Tracing(Instrument):
             span.end()
 
     def job_started(self, scheduler: Scheduler, job: AnyJob) -> None:
-        """Start the span of a job, and make it the current one in the body of the job."""
+        """Start the span of a job, and make it the current span in the body of the job."""
         self._waiting.pop(job, None)
         self._spans[job] = span = self._spans.get(job) or self._start_span(scheduler, job)
         context = trace.set_span_in_context(span)
@@ -204,7 +208,7 @@ class Tracing(Instrument):
         return self._tracer.start_span(_span_name(job), parent, links=links, attributes=_span_attributes(job))
 
     def _span_context(self, job: AnyJob) -> trace.SpanContext | None:
-        # A required service may be running; all other requirements have ended.
+        # A required service may be running. All other requirements have ended.
         running = self._spans.get(job)
         return self._ended_contexts.get(job) if running is None else running.get_span_context()
 
@@ -254,7 +258,7 @@ def _span_name(job: AnyJob) -> str:
 
 
 def _program_name(job: AnyJob) -> str | None:
-    """Return the name of the program that a job starts, or else, and for a redacted job, that of the job's class.
+    """Return the name of the program that a job starts or, without a program or with `redact`, the name of its class.
 
     Return None for a scheduler, and for a job that calls a function in this process.
     """
@@ -280,7 +284,7 @@ def _span_attributes(job: AnyJob) -> dict[str, Any]:
 
 
 def _process_attributes(job: JobKind[Any]) -> dict[str, int]:
-    """Return the attributes of a command's process, named as in OpenTelemetry's conventions; {} without a process."""
+    """Return the attributes of a command's process, named by OpenTelemetry's conventions, or {} without a process."""
     if (result := job.last_result) is None:
         return {}
     numbers = {"process.exit.code": result.returncode, "process.pid": result.pid}

@@ -1,4 +1,4 @@
-"""The implementation of `trioflow batch`, which runs one command line for many arguments."""
+"""The implementation of `trioflow batch`, which runs a command line for many arguments."""
 
 from __future__ import annotations
 

@@ -77,7 +77,7 @@ class BatchScheduler(Scheduler):
 
     @property
     def jobs_window(self) -> Any:
-        """The number of commands that may run at once, over all nodes; each node has its own limit, too."""
+        """The number of commands that may run at once, over all nodes. Each node has its own limit, too."""
         return Scheduler.jobs_window.__get__(self, type(self))
 
     @jobs_window.setter
@@ -98,7 +98,7 @@ class BatchScheduler(Scheduler):
         self.try_commands_again([*self.batch.reporter.failed])
 
     def try_commands_again(self, wanted: Sequence[object]) -> list[str]:
-        """Run those of these commands again that have failed, and return their labels.
+        """Run the failed commands among these again, and return their labels.
 
         Each is a new job with the number of the job whose place it takes, as soon as a slot is free.
 
@@ -122,7 +122,7 @@ class BatchScheduler(Scheduler):
         return self.batch.count_commands()
 
     def _counted_state(self, job: AbstractJob[Any]) -> JobState | None:
-        """Return the state of a command, whose failure may be kept as a result; of other jobs, count failures only."""
+        """Return the state of a command, whose failure may be kept as a result. Of other jobs, count failures only."""
         if isinstance(job, BatchCommandJob):
             is_kept_failure = job.state is JobState.SUCCEEDED and isinstance(job.result(), KeptFailure)
             return JobState.FAILED if is_kept_failure else job.state
@@ -239,7 +239,7 @@ class Batch:
         return self.was_interrupted or (self._is_ended_from_outside and not has_all)
 
     def count_commands(self) -> dict[JobState, int]:
-        """Return the number of commands by state. Those to come are IDLE; this key is missing if they are unknown."""
+        """Return the number of commands by state. Commands to come are IDLE. If they are unknown, IDLE is missing."""
         tally = self.reporter.tally
         counts = Counter(command.state for command in list(self.reporter.unreported))
         counts[JobState.SCHEDULED] += counts.pop(JobState.IDLE, 0)
@@ -311,7 +311,7 @@ class Batch:
 
     async def _add_slots(self, node: Node) -> None:
         """Add the slots of a node, also to the window, unless who looks at the batch has set another."""
-        # The window had one for each node.
+        # The window had a slot for each node.
         more = await self._node_pool.add_slots_for_cpus(node) - 1
         is_own = self.scheduler.jobs_window == self._slots_of_nodes
         self._slots_of_nodes += more
@@ -331,7 +331,7 @@ class Batch:
 
         Raises:
             ValueError: it is a failure, and `--keep all` is not given, so that the command runs again.
-            ValueError: a limit ended the command, and that limit has changed; or another option that matters has.
+            ValueError: a limit ended the command, and that limit has changed, or another option that matters has.
 
         """
         if isinstance(value, CommandResult):
@@ -446,7 +446,7 @@ class NodePool:
         self, nodes: Sequence[Node], slots_per_node: int | None, print_message: Callable[[str], Awaitable[Any]]
     ) -> None:
         self._print_message: Final = print_message
-        # All nodes, until one proves to be unreachable.
+        # All nodes, until a node proves to be unreachable.
         self._reachable_nodes: Final = set(nodes)
         self._free_slots: Final = deque(list(nodes) * (slots_per_node or 0))
         self._semaphore: Final = anyio.Semaphore(len(self._free_slots), fast_acquire=True)
@@ -464,7 +464,7 @@ class NodePool:
                 return node
 
     async def add_slots_for_cpus(self, node: Node) -> int:
-        """Add a slot for each CPU of a node, and return their number. If it is unknown, add one slot."""
+        """Add a slot for each CPU of a node, and return their number. If it is unknown, add a single slot."""
         from .. import SshJob
 
         count_job = SshJob(node, COUNT_CPUS_COMMAND, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=False)

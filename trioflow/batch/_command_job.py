@@ -64,7 +64,7 @@ class CommandOutcome:
         runtime: the duration in seconds.
         is_restored: whether the outcome was restored from a journal instead of running the command.
         received_bytes: the number of bytes of standard output that this program has read.
-        host: the name of the node; `:` for this machine.
+        host: the name of the node, or `:` for this machine.
         is_kept: whether a journal with `--keep all` keeps the outcome.
         in_shell: whether a shell ran the command line.
 
@@ -117,7 +117,7 @@ class CommandOutcome:
 
     @property
     def table_exit_code(self) -> int | None:
-        """The exit code in a table of results: that of a job log, but None if a signal or trioflow ended the command.
+        """The exit code in a table of results: as in a job log, but None if a signal or trioflow ended the command.
 
         So no crash has the exit code 0 there.
         """
@@ -161,7 +161,7 @@ class CommandOutcome:
 
     @property
     def failure_kind(self) -> tuple[object, ...]:
-        """A key that is equal for failures of one kind, whose commands share a line in the summary."""
+        """A key that is equal for failures of the same kind, whose commands share a line in the summary."""
         if isinstance(self.error, JobTimeout) or self.result is not None:
             return (self.reason,)
         cause = None if self.error is None else self.error.__cause__
@@ -220,7 +220,7 @@ class BatchCommandJob(
     keeps_time=True,
     # The timeout applies to the job of each attempt.
 ):
-    """The job of one command of a batch. If the command's node is unreachable, the job tries another node.
+    """The job of a command of a batch. If the command's node is unreachable, the job tries another node.
 
     Args:
         batch: the batch.

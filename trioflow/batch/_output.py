@@ -30,7 +30,7 @@ READ_SIZE: Final = 1 << 16
 PIPE_WRITE_SIZE: Final = posix.PIPE_BUF
 """The number of bytes that can be written without blocking to a pipe that poll(2) reports as writable."""
 MAX_WRITING_SECONDS: Final = 0.005
-"""The time, in seconds, after which a large output that is being printed lets the event loop turn."""
+"""A large output that is being printed lets the event loop turn after this time, in seconds."""
 
 
 class StdStream:
@@ -188,7 +188,7 @@ class Backlog:
 # ---- printing
 
 PrintGuard = Callable[[], AbstractContextManager[bool]]
-"""A function that returns a context manager for each print, for example one that hides the progress bar.
+"""A function that returns a context manager for each print, for example to hide the progress bar.
 
 The context manager yields True if the progress bar would overwrite a last line without a newline.
 """
@@ -217,7 +217,7 @@ class Printer:
         self._waiting_outputs: Final[dict[int, OutputChunks]] = {}
         # The output of commands that still run.
         self._early_outputs: Final[dict[int, list[tuple[StdStream, BacklogItem]]]] = {}
-        # What `_write` has not written yet.
+        # The chunks that `_write` has not written yet.
         self._unwritten_chunks: OutputChunks = iter(())
 
     def keep_output(
@@ -380,7 +380,7 @@ class TaggedLineStream(io.RawIOBase):
         return len(data)
 
     def flush(self) -> None:
-        """Pass on an unfinished last line, if there is one."""
+        """Pass on an unfinished last line, if there is any."""
         line, self._unfinished_line = b"".join(self._unfinished_line), []
         if line:
             self._pass_on(line)

@@ -1,8 +1,8 @@
 """Records of a batch: the job log, a table of results, or a directory of outputs.
 
 A file has a row for each command, which is written when the command ends, so that a kill loses no row. Each batch
-begins its files anew: those that its journal restores get rows, too, with the values of the run that ran them. Outputs
-may be large, so they are written in pieces.
+begins its files anew. Commands that its journal restores get rows, too, with the values of the run that ran them.
+Outputs may be large, so they are written in pieces.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from ._template import CommandTemplate
 MAX_WRITE_SIZE: Final = 1 << 20
 """The size, in bytes, above which a row is written in several pieces."""
 BASE64_READ_SIZE: Final = 3 << 15
-"""The size of the pieces that are encoded one by one, which the groups of base64 divide."""
+"""The size of the pieces that are encoded separately, which the groups of base64 divide."""
 
 
 class RecordFile:
@@ -162,7 +162,7 @@ class RecordFile:
         return BatchError(f"cannot write {self._format.description} {self._path!r}: {error.strerror}")
 
 
-# ---- formats of rows: what errors call the file, its header, and a row in pieces, because outputs may be large
+# ---- formats of rows: the file's name in errors, its header, and a row in pieces, because outputs may be large
 
 
 class JoblogFormat:
@@ -224,7 +224,7 @@ class CsvFormat:
         self._count = 0
 
     def header(self, arguments: Sequence[str] | None) -> bytes | None:
-        """Return the row with the names of the columns, of which arguments have `arg1`, `arg2` and so on."""
+        """Return the row with the names of the columns. Arguments have `arg1`, `arg2` and so on."""
         if arguments is None:
             return None
         self._count = len(arguments)
@@ -334,8 +334,8 @@ class OutputDirectory:
     """A directory with the number, the standard output and the standard error of each command in files.
 
     Args:
-        template: the name of the directory, in which there is one for each argument; or with replacement strings, a
-            name for each command: of a directory if it ends with `/`, otherwise of the file for the standard output.
+        template: the name of the directory, which gets a directory for each argument. With replacement strings, a name
+            for each command: of a directory if it ends with `/`, otherwise of the file for the standard output.
 
     """
 
@@ -351,7 +351,7 @@ class OutputDirectory:
         """Reserve the files of a command before it starts.
 
         Raises:
-            BatchError: another command would write one of them, too.
+            BatchError: another command would write any of them, too.
 
         """
         for path in self._paths(sequence, arguments, 1):
@@ -407,7 +407,7 @@ class OutputDirectory:
         return [path + name for name in (("stdout", "stderr", "seq") if path.endswith("/") else ("", ".err", ".seq"))]
 
     def notice(self) -> str:
-        """Return a message about the files that were there before the batch, and were renamed; "" if there are none."""
+        """Return a message about the files that were there before the batch, and were renamed, or ""."""
         more = f", and {len(self._moved) - 1} more likewise" if len(self._moved) > 1 else ""
         return f"trioflow batch: older results were there: {self._moved[0]}{more}" if self._moved else ""
 

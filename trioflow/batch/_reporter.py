@@ -1,4 +1,4 @@
-"""`Reporter`: prints, saves and counts the commands of a batch that have ended; the exit code of the batch."""
+"""`Reporter`: prints, saves and counts the commands of a batch that have ended, and has the exit code of the batch."""
 
 from __future__ import annotations
 
@@ -86,14 +86,14 @@ class CommandTally:
 
 @dataclasses.dataclass(slots=True)
 class CommandFailures:
-    """The failures of one kind.
+    """The failures of the same kind.
 
     Attributes:
         reason: the reason of the first.
         is_crash: whether a signal ended the commands that trioflow did not send.
         count: the number of all.
         lines: the lines of the first few commands.
-        was_reported: whether a message has reported one of them.
+        was_reported: whether a message has reported any of them.
 
     """
 
@@ -134,7 +134,7 @@ class Reporter:
         restored: the commands that were restored from the journal, or None if there are none.
         restored_failure_count: the number of these that had failed.
         last_restored_at: the time, on the monotonic clock, of the report on the last of these, or 0 if there was none.
-        run_count: the number of commands that were reported since then, all of which have run.
+        run_count: the number of commands that were reported since then. All of them have run.
         failures: the failures by their kind.
         failed: the commands that have failed in this batch, and are not to run again, by their numbers.
 
@@ -222,7 +222,7 @@ class Reporter:
             del self.failures[failed.failure_kind]
 
     async def _report_failure(self, outcome: CommandOutcome) -> None:
-        """Count a failure for the summary. The first new one of a kind has a message at once."""
+        """Count a failure for the summary. The first new failure of a kind has a message at once."""
         is_crash = outcome.signal > 0 and isinstance(outcome.error, CommandError)
         similar = self.failures.setdefault(outcome.failure_kind, CommandFailures(outcome.reason, is_crash))
         similar.count += 1

@@ -120,7 +120,8 @@ def parse_pool(text: str) -> dict[str, Any]:
     """Parse the value of `--pool`, and return the arguments of `Pool`.
 
     Args:
-        text: the name of each resource with an amount or with a list of names. A list with one name ends with a comma.
+        text: the name of each resource with an amount or with a list of names. A list with a single name ends with a
+            comma.
 
     Raises:
         ValueError: the text does not have the form `gpu=0,1,mem=24G`.

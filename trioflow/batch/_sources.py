@@ -1,6 +1,6 @@
 """Sources of arguments: words of the command line, lines of files or of standard input, and their combinations.
 
-The first source is read on demand, so that a million lines do not have to fit in memory; only a short file is read in
+The first source is read on demand, so that a million lines do not have to fit in memory. Only a short file is read in
 advance, to know the number of commands. While no data is available, for example in a pipe, a source that does not block
 yields None. The caller can then wait until the descriptor is readable.
 
@@ -26,7 +26,7 @@ from . import BatchError
 
 STDIN: Final = "-"
 SEPARATORS: Final = {":::": (False, False), ":::+": (False, True), "::::": (True, False), "::::+": (True, True)}
-"""For each separator: whether the words after it name files, and whether it links its source to the one before."""
+"""For each separator: whether the words after it name files, and whether it links its source to the source before."""
 READ_SIZE: Final = 1 << 16
 MAX_COUNTED_SIZE: Final = 1 << 20
 """The maximum size, in bytes, of a file whose lines are counted before the batch starts."""
@@ -42,7 +42,7 @@ class LineFilling:
     Attributes:
         measure: returns the size of a line with these arguments, in bytes. It is the sum of the sizes of the arguments.
         max_size: the maximum size of a line. A single item may exceed it.
-        slots: the number of commands over which the items are spread that do not fill another line.
+        slots: the number of commands that share the items that do not fill another line.
 
     """
 
@@ -78,7 +78,7 @@ class ReadingRules:
     Attributes:
         delimiter: the bytes after each item of a file.
         column_pattern: the separator of columns. It splits each item into several arguments, and spaces around them are
-            removed. If it is None, each item is one argument.
+            removed. If it is None, each item is a single argument.
         items_per_command: the number of items for each command, or None for 1. If it is 0, a command without arguments
             runs for each item.
         line_filling: the rule by which each command gets as many items as its line holds, or None for no such rule.
@@ -96,7 +96,7 @@ class ReadingRules:
             if item is None or self.column_pattern is None:
                 yield None if item is None else (item,)
             else:
-                # If the pattern has groups, `split` returns them, too; a group that did not match is None.
+                # If the pattern has groups, `split` returns them, too. A group that did not match is None.
                 yield tuple((column or "").strip() for column in self.column_pattern.split(item))
 
 
@@ -105,7 +105,7 @@ class LineSource:
     """A source whose items are the lines of a file.
 
     Attributes:
-        path: the file; `-` for standard input.
+        path: the file, or `-` for standard input.
         delimiter: the bytes after each line.
         descriptor: the descriptor of the open file, or -1 while the file is closed.
         is_blocking: whether reading blocks until data is available.
@@ -146,7 +146,7 @@ class LineSource:
         """Yield the lines. If the source is not blocking, yield None whenever no data is available yet.
 
         Raises:
-            BatchError: the file cannot be read, or is a pipe or a device of which too much would have to be kept.
+            BatchError: the file cannot be read, or is a pipe or a device whose contents are too large to keep.
 
         """
         # The parts of a line whose end has not been read yet.
@@ -190,7 +190,7 @@ def is_descriptor_ready(descriptor: int, event: int) -> bool:
 
 
 SourceGroup = list[list[str] | LineSource]
-"""Linked sources: words, or a file. Each command gets one item from each, until the shortest source is exhausted."""
+"""Linked sources: words, or a file. Each command gets an item from each, until the shortest source is exhausted."""
 
 
 def parse_sources(
@@ -198,7 +198,7 @@ def parse_sources(
 ) -> tuple[list[str], list[SourceGroup]]:
     """Split the words of a command line into the command and groups of sources.
 
-    Without sources, there is one group: standard input.
+    Without sources, there is a single group: standard input.
 
     Args:
         words: the words of the command, followed by separators with the words of their sources.
@@ -234,10 +234,10 @@ def _append_sources(groups: list[SourceGroup], flags: tuple[bool, bool], items: 
 
 
 class SourceProduct:
-    """All combinations of items, one from each group of sources. The item of the last group varies fastest.
+    """All combinations of items from the groups of sources. The item of the last group varies fastest.
 
     Attributes:
-        total: the number of commands; None if it is unknown, because not all lines have been read.
+        total: the number of commands, or None if it is unknown, because not all lines have been read.
 
     """
 

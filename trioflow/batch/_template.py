@@ -173,7 +173,7 @@ class CommandTemplate:
 
     Raises:
         ValueError: a word contains a replacement string of GNU parallel that is not supported.
-        ValueError: an argument is at a place where a shell would not take a quoted argument as one word.
+        ValueError: an argument is at a place where a shell would not take a quoted argument as a single word.
 
     Example:
         >>> CommandTemplate(["gzip", "-c", "{}", ">", "{/.}.gz"]).fill(["a/b c.txt"], 1, 1)
@@ -205,7 +205,7 @@ class CommandTemplate:
         self._pieces: Final = _repeat_words(pieces, line) if repeats_words else pieces
         self._is_quoted: Final = is_command and not command
         self.has_placeholders: Final = is_command or has_placeholders
-        """Whether the template has a replacement string for an argument or a number, also an appended one."""
+        """Whether the template has a replacement string for an argument or a number, including an appended string."""
 
     def fill(
         self, arguments: Sequence[str], sequence: int, slot: int, granted: Mapping[str, str] = NO_RESOURCES
@@ -213,7 +213,7 @@ class CommandTemplate:
         """Return the command line for these arguments.
 
         Args:
-            arguments: one argument from each source.
+            arguments: an argument from each source.
             sequence: the number of the job, from 1, for `{#}`.
             slot: the number of the job's slot, from 1, for `{%}`.
             granted: the texts of the granted resources, keyed by name. The placeholders of other resources are kept.
@@ -296,7 +296,7 @@ def _command_of_arguments(pieces: Sequence[TemplatePiece]) -> Sequence[TemplateP
 
 PLAIN_LINE: Final = re.compile(r"""(?:[ %+,\-./0-9:@A-Z_a-z]++|(?<=[^ ])=|'[^']*+'|"'")*+""")
 """Matches a line with no shell syntax except quotes and `=`. A shell would only split it into words and remove the
-quotes, unless it begins with an assignment; `Shell.command` rules that out, because no program has such a name."""
+quotes, unless it begins with an assignment. `Shell.command` rules that out, because no program has such a name."""
 POSIX_SHELLS: Final = frozenset({"ash", "bash", "busybox", "dash", "ksh", "mksh", "sh", "zsh"})
 
 

@@ -30,7 +30,7 @@ Exit codes:
 
 
 def _open_closed_streams() -> None:
-    """Replace standard streams that were closed before the start: their numbers would be those of other files.
+    """Replace standard streams that were closed before the start: other files would get their numbers.
 
     `sys.stdin` remains None, by which it can be told from an empty input.
     """

@@ -144,7 +144,7 @@ def list_questions(files: QuestionFiles) -> int:
 
 
 def find_question(files: QuestionFiles, name: str) -> Question | None:
-    """Return the open question of the job with this path, or with this label if only one has it; None if none."""
+    """Return the open question of the job with this path, or with this label if only one job has it, or None."""
     if not files.exists():
         return None
     question: Question | None = files.read("question", name)

@@ -104,7 +104,7 @@ class CommandGroup(click.Group):
         except (click.Abort, KeyboardInterrupt):
             code = INTERRUPTED_CODE
         except OSError as error:
-            # The error is an output's; errors of input files are reported where they are read.
+            # The error is an output's. Errors of input files are reported where the files are read.
             code = report_output_error(error)
         sys.exit(code or SUCCESS_CODE)
 
@@ -119,7 +119,7 @@ def reject_unknown_command(group: click.Group, context: click.Context, name: str
 
 
 def option_error_text(error: click.NoSuchOption | click.BadParameter, hint: str | None = None) -> str:
-    """Return the message of an error about an option, with the one that was meant, as by `-timeout`, or a hint.
+    """Return the message of an error about an option, with the option that was meant, as by `-timeout`, or a hint.
 
     Without a hint about an unknown option, it is the subcommand's own option.
     """
@@ -127,7 +127,7 @@ def option_error_text(error: click.NoSuchOption | click.BadParameter, hint: str 
     flags = {flag for one in (context.command.get_params(context) if context else ()) for flag in one.opts}
     words = {word.partition("=")[0] for word in getattr(context and context.find_root().obj, "arguments", ())}
     wrong = [error.option_name] if isinstance(error, click.NoSuchOption) else getattr(error.param, "opts", [])
-    # With one dash, the letters of its name were taken for options.
+    # With a single dash, the letters of its name were taken for options.
     for flag in sorted(flags):
         if flag.startswith("--") and flag[1:] in words and any(name[1:] in flag[2:] for name in wrong):
             hint = f"do you mean {flag}?"
@@ -154,7 +154,8 @@ Examples:
 def command() -> None:
     """Run or inspect the scenario in a Python file, or run commands, here and on other machines.
 
-    FILE is a Python file. NAME is a global Scheduler in it, or a function that returns one; --set gives the function's
-    parameters. Without NAME, trioflow takes the file's only global Scheduler that is not nested in another. If there
-    are several, it takes the Scheduler called scenario. If there is none, it takes the function called scenario.
+    FILE is a Python file. NAME is a global Scheduler in it, or a function that returns a Scheduler. --set gives the
+    function's parameters. Without NAME, trioflow takes the file's only global Scheduler that is not nested in another.
+    If there are several, it takes the Scheduler called scenario. If there is none, it takes the function called
+    scenario.
     """

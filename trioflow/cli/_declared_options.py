@@ -65,7 +65,7 @@ def option_type(parse: Callable[[str], T]) -> Callable[[str], T]:
 
 
 def merge_values(_: click.Context, option: click.Parameter, mappings: Sequence[dict[str, T]]) -> dict[str, T]:
-    """Merge the values of a repeatable option, which are mappings, into one mapping.
+    """Merge the values of a repeatable option, which are mappings, into a single mapping.
 
     Raises:
         BadParameter: a name is in two of the mappings.

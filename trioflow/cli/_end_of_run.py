@@ -95,7 +95,7 @@ class RunSummaryText:
         for name, text in shown:
             yield f"{name:{width}}  {text}".replace("\n", f"\n{'':{width}}  ")
 
-    # ---- what took the time
+    # ---- the slowest jobs
 
     def slowest_chain(self) -> str:
         """Return the slowest jobs on the critical path, in its order, with their shares of the duration.

@@ -72,7 +72,7 @@ class JournalCommands(click.Group):
 def command(context: click.Context, path: Path) -> int:
     """Inspect or edit a journal. Without a command, list its jobs.
 
-    FILE was written by `trioflow run --journal FILE` or `run(journal=FILE)`. PATTERN is the path of a job, in which `*`
+    FILE was written by `trioflow run --journal FILE` or `run(journal=FILE)`. PATTERN is the path of a job, where `*`
     stands for any text and `?` for any single character. Quote it for the shell.
     """
     context.obj = path
@@ -123,7 +123,7 @@ def show(path: Path, pattern: str) -> int:
 @click.pass_obj
 def forget(path: Path, pattern: str) -> int:
     """Remove the jobs that match PATTERN. The next run runs them again."""
-    # Raises if the file is not a journal; opening it for changes would turn it into one.
+    # Raises if the file is not a journal. Opening it for changes would turn it into a journal.
     read_runs_and_jobs(path)
     with translated_journal_errors(), contextlib.closing(JournalStore(path, writes=True)) as store:
         records = match_records(list(store.job_records()), pattern, path)

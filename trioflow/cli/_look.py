@@ -47,14 +47,14 @@ class ProgramOrTrace(InputFile):
 
 
 def parse_slots(value: str) -> int:
-    """Return a number of slots. The page refuses a wrong one with the same advice."""
+    """Return a number of slots. The page refuses a wrong number with the same advice."""
     if not value.isdecimal() or not int(value):
         raise click.BadParameter("give a whole number from 1 up")
     return int(value)
 
 
 class LookCommand(click.Command):
-    """The command, whose `--cancel=-x` and `--retry=-x` name a job; see click's `_get_value_from_state`."""
+    """The command, whose `--cancel=-x` and `--retry=-x` name a job: see click's `_get_value_from_state`."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         args = [re.sub("^(--(?:cancel|retry)=)(?=-)", rf"\1{WHOLE_RUN}", word) for word in args]
@@ -80,9 +80,9 @@ class LookCommand(click.Command):
 @click.option("--answer", nargs=2, metavar="PATH VALUE", help="Answer the question of the job at PATH.")
 @click.option("--run", "label", metavar="LABEL", help="The run, if there are several; for --window also a path.")
 def command(pid: int | Path | None, label: str | None, **options: object) -> int:
-    """Show what a running program does: what runs and where, what waits and why, and what failed.
+    """Show what a running program does: which jobs run and where, which wait and why, and which failed.
 
-    PID is the number of its process; without it, the programs that answer are listed. `trioflow run` and `batch`
+    PID is the number of its process. Without it, the programs that answer are listed. `trioflow run` and `batch`
     answer, and so does each program of the same user on Python 3.14 or newer, if this command runs on the same version.
     Other programs need TRIOFLOW_LOOK=1 in their environment, or call trioflow.look.enable(). Looking changes nothing,
     and works while a job blocks the event loop.

@@ -32,7 +32,7 @@ MAX_EXIT_CODE: Final = 101
 
 @dataclass(frozen=True, slots=True)
 class NodeOutcome:
-    """The outcome of a task on one node.
+    """The outcome of a task on a node.
 
     Attributes:
         description: a short text, such as "timeout". Nodes with the same description are grouped in the table.
@@ -87,7 +87,7 @@ class NodeRun:
         return min(MAX_EXIT_CODE, sum(outcome.is_failure for outcome in self._outcomes.values())) or SUCCESS_CODE
 
     async def _run_on_node(self, node: Node) -> None:
-        """Run the steps on one node.
+        """Run the steps on a node.
 
         If a copy fails, it is the last step. If the command exits with an error, the files are still pulled.
         """

@@ -22,7 +22,7 @@ class OutputFile(click.Path):
     """The type of an option for an output file, which is checked before the work starts.
 
     Args:
-        *suffixes: the suffixes that the file may have; "" allows a name without suffix. By default, all are allowed.
+        *suffixes: the suffixes that the file may have. "" allows a name without suffix. By default, all are allowed.
 
     """
 
@@ -56,7 +56,7 @@ def _find_path_problem(path: Path, suffixes: tuple[str, ...]) -> str:
 
 
 def write_output(write: Callable[[str], Any], path: Path) -> bool:
-    """Call `write` with the path; on failure, report it on standard error and return False."""
+    """Call `write` with the path. On failure, report it on standard error and return False."""
     try:
         write(str(path))
     except (OSError, RuntimeError) as error:
@@ -102,7 +102,7 @@ def echo_address(url: str, *, err: bool = False) -> None:
 
 
 def echo_data(data: bytes) -> None:
-    """Print a line for programs as it is; on a terminal, as text.
+    """Print a line for programs as it is or, on a terminal, as text.
 
     Raises:
         OSError: the stream cannot be written.

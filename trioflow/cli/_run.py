@@ -92,7 +92,7 @@ file_option: Final = functools.partial(option, multiple=True, callback=drop_repe
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RunOptions:
-    """The options of `trioflow run`, besides those that say which jobs: each field declares one, as for `batch`."""
+    """The options of `trioflow run` that do not select jobs. Each field declares an option, as for `batch`."""
 
     backend: BackendName = option(type=click.Choice(get_args(BackendName)), default="trio", show_default=True)
     jobs_window: int | None = option(
@@ -146,7 +146,7 @@ class RunOptions:
 def command(scheduler: Scheduler, options: RunOptions) -> int:
     """Run the scenario in a Python file.
 
-    Ctrl-C, SIGTERM and SIGHUP end the run cleanly; a second signal ends it immediately. At the end, the command prints
+    Ctrl-C, SIGTERM and SIGHUP end the run cleanly. A second signal ends it immediately. At the end, the command prints
     on standard error each kind of failure with a traceback, the verdict, the slowest chain of jobs, the files it has
     written, and how to run again.
     """
@@ -238,7 +238,7 @@ class RunFiles:
         options: the options, which name the files.
 
     Raises:
-        CliError: a library that one of the instruments needs is not installed.
+        CliError: a library that an instrument needs is not installed.
 
     """
 

@@ -7,8 +7,9 @@ The option `--only` selects the part of a scenario to run:
 
 1. `--only` selects the jobs that match its patterns, and all jobs nested in these.
 2. The jobs that a selected job depends on are kept, too: the jobs whose results it takes, and the services that it
-   requires, with those that they depend on in turn.
-3. All other jobs are removed. A kept job that waited for a removed job now waits for the kept jobs before that one.
+   requires, with the jobs that they depend on in turn.
+3. All other jobs are removed. A kept job that waited for a removed job now waits for the kept jobs before the removed
+   job.
 """
 
 from __future__ import annotations
@@ -139,7 +140,7 @@ def load_file(path: Path) -> ModuleType:
         lambda: exec(compile(source, str(path), "exec", dont_inherit=True), module.__dict__),
         f"{path} raised an exception while it was being loaded",
     )
-    # What it has imported.
+    # The modules that it has imported.
     _loaded_files.remember()
     loaded_modules[:] = [module]
     return module
@@ -230,7 +231,7 @@ def find_scheduler(module: ModuleType, path: Path, name: str | None) -> Any:
 def _schedulers_by_name(module: ModuleType) -> dict[str, Scheduler]:
     """Return the global schedulers of the file, keyed by name.
 
-    A scheduler with several names is included once: as `scenario` if that is one of them, otherwise by its first name.
+    A scheduler with several names is included once: as `scenario` if that is among them, otherwise by its first name.
     """
     names: dict[Scheduler, str] = {}
     for name, value in module.__dict__.items():
@@ -296,7 +297,7 @@ def scenario_command(function: Callable[..., int | None]) -> Callable[..., int |
 
 
 def build_scheduler(path: Path, name: str | None, settings: tuple[str, ...] = ()) -> Scheduler:
-    """Return the scheduler in the user's file, or the one that a function of the file returns.
+    """Return the scheduler in the user's file, or the scheduler that a function of the file returns.
 
     Args:
         path: the file.
@@ -336,7 +337,7 @@ def make_window(scheduler: Scheduler, slots: int | None) -> int | anyio.Capacity
 
     Args:
         scheduler: the outermost scheduler.
-        slots: N; 0 or None for no limit.
+        slots: N. 0 or None is no limit.
 
     """
     if not slots or not any(isinstance(job, Scheduler) for job in scheduler):
@@ -453,7 +454,7 @@ def _convert(parameter: inspect.Parameter, text: str) -> Any:
 
 
 def keep_selected_jobs(scheduler: Scheduler, patterns: Sequence[str]) -> None:
-    """Remove all jobs that are neither selected nor needed by a selected job; without patterns, remove none.
+    """Remove all jobs that are neither selected nor needed by a selected job. Without patterns, remove none.
 
     This takes O(V + E + R) time, where R is the number of requirements that are added between kept jobs.
 
@@ -462,7 +463,7 @@ def keep_selected_jobs(scheduler: Scheduler, patterns: Sequence[str]) -> None:
         patterns: the patterns of `--only`.
 
     Raises:
-        UsageError: no job matches one of the patterns.
+        UsageError: a pattern matches no job.
         ValueError, RuntimeError: the scenario cannot run, for example because of a cycle.
 
     """

@@ -78,8 +78,8 @@ class SshOptions:
 def command(options: SshOptions) -> int:
     r"""Run COMMAND or a script on many nodes by ssh.
 
-    Files can be copied to the nodes before, and back afterwards. NODES is a file with one node per line, or names and
-    ranges like node[01-37]; ":" is this machine. In COMMAND, FILE, PATH and PLACE, {node} stands for the name of the
+    Files can be copied to the nodes before, and back afterwards. NODES is a file with a node per line, or names and
+    ranges like node[01-37]. ":" is this machine. In COMMAND, FILE, PATH and PLACE, {node} stands for the name of the
     node. Each node's output is printed when the node is done. At the end, a table lists the outcomes.
     """
     if options.include and options.script is None:

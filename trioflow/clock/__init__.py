@@ -111,7 +111,7 @@ class VirtualTimeEventLoop(asyncio.SelectorEventLoop):
     # Private attributes of asyncio, unchanged since Python 3.4. There is no public way to get the next deadline (the
     # timeout of select() is rounded, and limited to a day), to set the resolution, or to reorder the ready callbacks:
     # https://github.com/python/cpython/blob/v3.11.7/Lib/asyncio/base_events.py#L1882.
-    _scheduled: list[asyncio.TimerHandle]  # a heap; when select() is called, the first timer is not cancelled
+    _scheduled: list[asyncio.TimerHandle]  # a heap, whose first timer is not cancelled when select() is called
     _clock_resolution: float  # a timer fires when its time is less than now + this
     _ready: Any  # a deque of the handles that are called in the next iteration
 
@@ -160,14 +160,15 @@ class VirtualTimeEventLoop(asyncio.SelectorEventLoop):
 
     def _set_time(self, now: float) -> None:
         # The resolution is the distance from the time to the next larger float. With a larger resolution, timers would
-        # fire early. With a smaller one, `now` plus the resolution would equal `now`. Then a timer that is due would
+        # fire # early. With a smaller resolution, `now` plus the resolution would equal `now`. Then a timer that is due
+        # would
         # never fire, and the loop would spin (python/cpython#116342).
         self._now = now
         self._clock_resolution = math.ulp(now)
 
 
 class _TimerTime(float):
-    """The time of a timer. Of two equal times, the one with the lower number is less."""
+    """The time of a timer. Of two equal times, the time with the lower number is less."""
 
     __slots__ = ("number",)
     number: int
@@ -187,7 +188,7 @@ class _AutojumpSelector(selectors.DefaultSelector):
         self._autojump = autojump
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        """Return the ready file objects; wait in real time only if none is ready and there is no timer to jump to."""
+        """Return the ready file objects. Wait in real time only if none is ready and there is no timer to jump to."""
         self._begin_iteration()
         if timeout is None:
             return super().select(None)

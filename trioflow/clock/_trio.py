@@ -1,8 +1,9 @@
 """A virtual clock for trio, in whose runs the order of tasks is deterministic: first in, first out.
 
 trio itself reverses half of its batches of tasks at random, and cancels scopes with equal deadlines in the order of
-their memory addresses. A run on this clock gets a run queue that hands over one task at a time, and a heap that numbers
-the deadlines. Both replace private attributes of trio. If a version of trio lacks these, its order stays random.
+their memory addresses. A run on this clock gets a run queue that hands over a single task at a time, and a heap that
+numbers the deadlines. Both replace private attributes of trio. If a version of trio lacks these, its order stays
+random.
 """
 
 from __future__ import annotations
@@ -42,21 +43,21 @@ class _FifoRunQueue(deque[Any]):
     """A replacement for trio's run queue, which fixes the order of tasks.
 
     Each iteration of trio's loop copies the run queue, clears it, and shuffles the copy. Iterating this queue yields
-    only the first task, so the copy has only one task.
+    only the first task, so the copy has no other task.
     """
 
     def __iter__(self) -> Iterator[Any]:
         return iter([self[0]] if self else [])
 
     def clear(self) -> None:
-        """Remove the first task, the only one that was copied."""
+        """Remove the first task, the only task that was copied."""
         if self:
             self.popleft()
 
 
 # trio's own compares memory addresses: https://github.com/python-trio/trio/blob/v0.35.0/src/trio/_core/_run.py#L268.
 class _NumberedDeadlines(trio_run.Deadlines):
-    """The deadlines of cancel scopes; equal deadlines expire in the order that they were set."""
+    """The deadlines of cancel scopes. Equal deadlines expire in the order that they were set."""
 
     def __init__(self) -> None:
         super().__init__()

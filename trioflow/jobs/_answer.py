@@ -15,7 +15,7 @@ from .._hints import explain_form
 T = TypeVar("T")
 
 POLL_SECONDS: Final = 0.5
-"""The time between two looks for an answer from another process. A look is one call of `rename`."""
+"""The time between two looks for an answer from another process. A look is a single call of `rename`."""
 REPORT_SECONDS: Final = 1.0
 """The log names a question that only this program can answer after this time."""
 # In place of the question of a job with `redact=True`.
@@ -36,9 +36,9 @@ class Answer(abc.JobKind[T], box=abc.BoxStyle("question", "note", (">", "]")), t
     Use it where a run has to wait for a person.
 
     The answer is given by `answer()`, in the program. In a run with a journal, it can also be given by the command
-    `trioflow answer RUN.db NAME VALUE`, where NAME is the job's path: while the run waits, or while nothing runs; then
-    it is there when the next run asks. The job takes no slot while it waits, and the run waits for it. The monitor,
-    `explain` and listings with details show the question.
+    `trioflow answer RUN.db NAME VALUE`, where NAME is the job's path. This works while the run waits, and while nothing
+    runs: then the answer is there when the next run asks. The job takes no slot while it waits, and the run waits for
+    it. The monitor, `explain` and listings with details show the question.
 
     Args:
         question: the text of the question, or a job whose result is the text.
@@ -116,7 +116,7 @@ class Answer(abc.JobKind[T], box=abc.BoxStyle("question", "note", (">", "]")), t
 
     @property
     def question(self) -> str:
-        """The text of the question; if it is the result of a job, "" until that has succeeded."""
+        """The text of the question. If it is the result of a job, "" until that job has succeeded."""
         return self._question
 
     def answer(self, value: T | str) -> None:
@@ -125,8 +125,7 @@ class Answer(abc.JobKind[T], box=abc.BoxStyle("question", "note", (">", "]")), t
         Before the job has started, the answer is kept for it. It takes precedence over another in the journal.
 
         Args:
-            value: one of the `choices`, a text, which `parse` reads, or a value of another type, which is taken as it
-                is.
+            value: one of the `choices`, a text, which `parse` reads, or a value of another type, which is taken as is.
 
         Raises:
             ValueError: the value is no choice, or `parse` raised an exception. The job still waits.
@@ -192,7 +191,7 @@ class Answer(abc.JobKind[T], box=abc.BoxStyle("question", "note", (">", "]")), t
                     )
 
     def default_label(self, depth: int) -> str:
-        """Return the question, shortened; if it is the result of a job, the label of that job."""
+        """Return the question, shortened, or the label of the job whose result is the question."""
         (question,) = abc.original_arguments_of(self)
         if is_job(question):
             return f"ask({abc.label_inside(question, depth)})"
@@ -233,7 +232,7 @@ class Answer(abc.JobKind[T], box=abc.BoxStyle("question", "note", (">", "]")), t
         )
 
     def _reason_against(self, value: object) -> str | None:
-        """Return why an answer in the journal does not count, or None if it does, or is that of `answer()`."""
+        """Return why an answer in the journal does not count, or None if it counts, or was given by `answer()`."""
         if self._given is NOTHING or abc.is_among(self._given, (value,)):
             self._given = NOTHING
             return None

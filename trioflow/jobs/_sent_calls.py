@@ -167,7 +167,7 @@ def wrap_with_variables(function: Callable[..., Any], variables: Mapping[str, st
     """Wrap a function so that environment variables are set before each call, and removed after it.
 
     The wrapper is a closure, so cloudpickle sends it by value to workers that need not have trioflow. Calls that
-    overlap in one process share the environment: each call removes only those variables that still have its values.
+    overlap in a process share the environment: each call removes only the variables that still have its values.
     """
 
     def wrapper(*args: object, **kwargs: object) -> Any:

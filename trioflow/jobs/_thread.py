@@ -49,8 +49,8 @@ class ThreadJob(
     A thread cannot be interrupted. When the job is cancelled or times out, it keeps its slot until the function has
     ended. Then it is CANCELLED, or FAILED with `JobTimeout`, and the result or exception of the function is dropped. A
     long function may call `anyio.from_thread.check_cancelled()` from time to time, which raises once the function
-    should end; `on_cancel` can end what it waits for. With `abandon_on_cancel`, the job ends at once, and the function
-    continues without supervision.
+    should end; `on_cancel` can end the operation that it waits for. With `abandon_on_cancel`, the job ends at once, and
+    the function continues without supervision.
 
     The function runs in a copy of the job's context variables. `current_job()` returns this job, even after the thread
     was abandoned.
@@ -66,7 +66,7 @@ class ThreadJob(
             `threading.Event().set`, or the `interrupt` of a database connection. If it raises, this is an incident.
         limiter: a `CapacityLimiter` of trio or anyio, as the backend requires. The running job waits for a token of
             this limiter. Its timeout begins when it has the token. If the window is a limiter, too, the job takes no
-            token of the window. By default, the window of the scheduler is the only limit; the default limit of 40
+            token of the window. By default, the window of the scheduler is the only limit. The default limit of 40
             threads in trio and anyio does not apply.
         options: the options of every job. See `AbstractJob`.
 
@@ -204,7 +204,7 @@ class ThreadJob(
                 try:
                     await has_ended.wait()
                 except cancellation_type as raised:
-                    # Not the context of what on_cancel may raise.
+                    # Not the context of an exception of on_cancel.
                     cancellation = raised
                 if cancellation is not None:
                     if not call.cancel() and call.running():

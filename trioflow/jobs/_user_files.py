@@ -1,15 +1,16 @@
 """Users' files: the only place where jobs and journals rename, replace, empty or remove them, here and on nodes.
 
-What was there when an attempt began stays where it is, whatever becomes of the attempt. So
+Files that were there when an attempt began stay where they are, whatever becomes of the attempt:
 
-- a copy has a temporary name until it is complete; then a file replaces a file, or goes into a directory that has its
-  name, and a tree is merged into one that is there, where all else stays;
-- of what an unsuccessful attempt has written, what was not there before is renamed to NAME.partial, but for files of
-  other jobs and of a journal; what it has changed in place stays. A file in `writes=` that has become shorter was begun
-  anew, and is half-written: it is renamed, too, unless another job has made it, and what it then holds is kept;
-- NAME is where links lead, as they were before: what is set aside stays on its file system, and the links stay;
-- a NAME.partial of this job is replaced while it is as this run has left it, and if nothing in it is older than the
-  attempt that left it; any other stays, and the next choice is NAME.partial-2.
+- A copy has a temporary name until it is complete. Then a file replaces a file, or goes into a directory that has its
+  name. A tree is merged into a directory that is there, where all else stays.
+- After an unsuccessful attempt, the files that it has written and that were not there before are renamed to
+  NAME.partial, except files of other jobs and of a journal. Files that it has changed in place stay. A file in
+  `writes=` that has become shorter was begun anew, and is half-written: it is renamed, too, unless another job has made
+  it, and its new contents are kept.
+- NAME is where links lead, as they were before: renamed files stay on their file system, and the links stay.
+- A NAME.partial of this job is replaced while it is as this run has left it, and if nothing in it is older than the
+  attempt that left it. Any other NAME.partial stays, and the next choice is NAME.partial-2.
 """
 
 from __future__ import annotations
@@ -36,11 +37,11 @@ HIDDEN_TEXT: Final = "what it had begun to write has other names"
 MAX_NAMED_FILES: Final = 3
 """How many files of a directory a line of the log names."""
 CLOCK_REALTIME_COARSE: Final = 5
-"""The clock of Linux that files get their times from; Python has no name for it."""
+"""The clock of Linux that files get their times from. Python has no name for it."""
 CLOCK_TICK: Final = 10_000_000
 """That clock may stand still for these nanoseconds: a file written before an attempt may have the time of it."""
 Snapshot = dict[str, tuple[int, ...]]
-"""The entries at and below a path, with the facts that a write changes; of a directory, just that it is there."""
+"""The entries at and below a path, with the facts that a write changes. Of a directory, just that it is there."""
 
 _claimed: Final[weakref.WeakValueDictionary[str, Any]] = weakref.WeakValueDictionary()
 """For each path that a job writes, or that is a journal's, where links lead, the job or the journal's session."""
@@ -51,7 +52,7 @@ _taken_over: Final[weakref.WeakKeyDictionary[Any, set[str]]] = weakref.WeakKeyDi
 
 
 def _writer(place: str) -> Any:
-    """Return who writes a file in a run that goes on; None if nobody does. Earlier runs of a scheduler do not count."""
+    """Return the job that writes a file in a run in progress, or None. Earlier runs of a scheduler do not count."""
     owner: Any = _claimed.get(place)
     top: Any = owner
     if not isinstance(top, AbstractJob):
@@ -94,7 +95,7 @@ async def begin_outputs(job: AbstractJob[Any]) -> Callable[[bool], Awaitable[str
 
 def _claim_outputs(job: AbstractJob[Any]) -> tuple[list[tuple[Any, str, Snapshot]], int]:
     if job.attempts == 1:
-        # What it took over in an earlier run does not count.
+        # Files that it took over in an earlier run do not count.
         _taken_over.pop(job, None)
     claim(job, job.writes)
     places = [(path, os.path.realpath(_clean(path))) for path in job.writes]
@@ -134,7 +135,7 @@ def set_aside(path: Any, place: str, before: Snapshot, job: Any, began: int, oth
         place: where links led from there when the job began.
         before: the entries there at that time.
         job: the job that has written it.
-        began: when the job began, as `_file_time` says; what is older was made by others.
+        began: when the job began, as `_file_time` says. Older files were made by others.
         others: resolved paths of files of other jobs, besides those that `claim` knows.
 
     """
@@ -179,8 +180,8 @@ def set_aside(path: Any, place: str, before: Snapshot, job: Any, began: int, oth
 def _rename_aside(entry: str, target: str, job: object, began: int) -> str:
     """Rename an entry, and return its new name. A file that has the name already stays, unless this job has made it.
 
-    If the target cannot be, such as on another file system that is mounted there, or below a file, its name is that of
-    the entry with `PARTIAL_SUFFIX`.
+    If the target cannot be renamed, such as on another file system that is mounted there, or below a file, the name is
+    the name of the entry with `PARTIAL_SUFFIX`.
     """
     made, is_own = _partial_files.setdefault(job, {}), _is_younger(entry, began)
     free, number = target, 1
@@ -236,7 +237,7 @@ def open_output_file(path: Any, owner: object, *, truncate: bool = False) -> int
     If `truncate` is true, the previous content is removed: the user has asked for that by `append=False`.
 
     Raises:
-        OSError: the file cannot be opened; or it is a named pipe, for whose reader this program must not wait.
+        OSError: the file cannot be opened, or it is a named pipe, for whose reader this program must not wait.
 
     """
     if is_named_pipe(path):

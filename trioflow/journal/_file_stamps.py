@@ -2,7 +2,7 @@
 
 A stamp is a text with the size of a file and either its modification time or a hash of its contents. If a job appends
 to the file, the stamp also has a hash of the file's end. Such a stamp still matches after another job has appended.
-That of a directory covers each entry in it, at any depth: its path, its kind, and the stamp of what is there.
+The stamp of a directory covers each entry in it, at any depth: its path, its kind, and its stamp.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ ABSENT_STAMP: Final = "absent"
 DIRECTORY_PREFIX: Final = "directory "
 HASH_DIGITS: Final = 24
 MAX_SIZE_DIGITS: Final = 20
-"""The digits of the largest size; a forged stamp may have more."""
+"""The digits of the largest size. A forged stamp may have more."""
 END_BYTES: Final = 4096
 """The number of bytes at the end of a file to hash if a job appends to the file."""
 
 
 def path_text(path: str | bytes | os.PathLike[Any], redact: bool) -> str:
-    """Return the name of a file in a journal; its hash if the job is redacted."""
+    """Return the name of a file in a journal, or its hash if the job is redacted."""
     return hide_if(redact, escape_surrogates(os.fsdecode(path)))
 
 
@@ -73,8 +73,9 @@ class FileStamper:
             work: the description of the job's work.
             old_stamps: the stored stamps of the outputs, keyed by path.
             redact: whether the names of the files are secret.
-            find_taker: called with the path of a changed output, and its stamp: "" if another job that writes it has
-                left it so, and need not run again; the name of one that must, or None if there is none.
+            find_taker: called with the path of a changed output, and its stamp. It returns "" if another job that
+                writes the file has left it so, and need not run again. It returns the name of such a job that must run
+                again, or None.
 
         """
         try:
@@ -178,7 +179,7 @@ class FileStamper:
     def _was_only_appended_to(self, path: str | bytes | os.PathLike[Any], old_stamp: str | None) -> bool:
         """Return whether a file has only been appended to since this stamp, judging by its size and its old end."""
         with contextlib.suppress(OSError, ValueError):
-            # Not every stamp has a size, and a forged one may have anything.
+            # Not every stamp has a size, and a forged stamp may have anything.
             size, *_, end = (old_stamp or ABSENT_STAMP).split()
             return size.isdigit() and os.path.getsize(path) > int(size) and _hash_before(path, int(size)) == end
         return False

@@ -11,16 +11,16 @@ differs:
 | `o` | options of a command, by name: its variables, input and kinds of output |
 | `r` | the files that it reads, each with its stamp |
 | `c`, `d` | the class of a job whose class the user defined, and its public attributes |
-| `w` | the directory in which a command works, relative to the journal's |
-| `q` | what the job requires, see `_requirement_forms` |
+| `w` | the working directory of a command, relative to the journal's |
+| `q` | the requirements of the job, see `_requirement_forms` |
 | `h` | true if files are compared by their contents, with `Journal(hash=True)` |
-| `key`, `l` | `key=`, which replaces all other parts but `h`; and the hash of a label with a "/" |
+| `key`, `l` | `key=`, which replaces all other parts but `h`, and the hash of a label with a "/" |
 
 The module of the program itself, `__main__`, is named by the program's file, relative to the directory of the journal.
 A job that is passed as an object, not as an input, is represented by its path. If this job is known to have settled,
 because it or a scheduler that contains it is required, its outcome is added. A stored form of more than 40 characters
-is replaced by its hash; that of a `HashOnly`, which has the name of this class, is always longer. With `redact=True`,
-every form is replaced by its hash.
+is replaced by its hash. The form of a `HashOnly`, which has the name of this class, is always longer. With
+`redact=True`, every form is replaced by its hash.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ class FingerprintBuilder:
         self.function: Any = None
         """The function of the last fingerprint, without its decorators, if its name alone identifies it."""
         self.identified_by_name_only: Final[dict[str, None]] = {}
-        """The labels of the first jobs for which this is so."""
+        """The labels of the first such jobs."""
 
     def compute(self, job: AbstractJob[Any], work: Work | None, options: OptionRecord) -> str:
         """Return the fingerprint of a job whose inputs have settled, without its requirements.
@@ -240,7 +240,7 @@ class FingerprintBuilder:
         return f"{self._module_name(class_)}:{class_.__qualname__}"
 
     def _module_name(self, value: object) -> str:
-        """Return the name of the module of a function or class; for the program itself, its file.
+        """Return the name of the module of a function or class or, for the program itself, its file.
 
         A function knows the file of its own program, which `python -m cProfile FILE` does not set as the main module.
         """
@@ -278,7 +278,7 @@ class FingerprintBuilder:
             raise NotSerializable("its work", error) from None
 
     def _find_relative_path(self, current: str, path: str) -> str:
-        """Return a path relative to the journal's directory; `current` is a key of the cache."""
+        """Return a path relative to the journal's directory. `current` is a key of the cache."""
         path = os.path.realpath(path)
         try:
             return escape_surrogates(os.path.relpath(path, self._directory))
@@ -348,7 +348,7 @@ def with_requirements(fingerprint: str, part: str) -> str:
 
 
 class HeadParts(NamedTuple):
-    """The parts `q` and `w` of a fingerprint, or None for one that it does not have."""
+    """The parts `q` and `w` of a fingerprint, or None for a missing part."""
 
     q: str | None = None
     w: str | None = None
@@ -428,7 +428,7 @@ def _describe_argument(number: int, job: AbstractJob[Any]) -> str:
 
 
 def _change_text(old: object, new: object) -> str:
-    """Return " from OLD to NEW", or "" if one of the values is missing or stored as a hash."""
+    """Return " from OLD to NEW", or "" if either value is missing or stored as a hash."""
     if not isinstance(old, str) or not isinstance(new, str) or "~" in (old[:1], new[:1]):
         return ""
     return f" from {old} to {new}"

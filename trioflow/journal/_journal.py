@@ -74,18 +74,18 @@ class Journal:
     Give it to `Scheduler.run(journal=...)`, or give just the path. A job is restored instead of run if it succeeded in
     an earlier run, under the same path (`job.path`), and if its fingerprint is the same. The fingerprint consists of
     the name of the job's function, its arguments, the results of its inputs, its `version=`, the files that it reads,
-    the directory of a command, and what it requires, unless with `order_only=True`. If the job has `key=`, its
-    fingerprint is the key alone. The journal does not see that code has changed: then change `version=`.
+    the directory of a command, and its requirements, unless with `order_only=True`. If the job has `key=`, its
+    fingerprint is the key alone. The journal does not see a change of code: change `version=`, too.
 
     A nested scheduler always runs, and its jobs are restored one by one. Services always run. Jobs that only their
-    order would distinguish are not stored; the log names them.
+    order would distinguish are not stored, and the log names them.
 
     Args:
         path: the file, which is created if it is missing.
         durable: "group" commits once in each turn of the event loop. If the process is killed, the results of the last
             turn are lost. "each" commits each job, and syncs it to the disk, before any job that requires it starts.
             Committed results then survive a power cut, too.
-        save: the default for jobs without `save=`: "json"; "pickle"; a pair (dump, load); or None.
+        save: the default for jobs without `save=`: "json", "pickle", a pair (dump, load), or None.
         hash: whether to compare files by their contents instead of by size and modification time.
 
     Raises:
@@ -159,9 +159,9 @@ UNIDENTIFIED: Final = "only the name of its function identifies it, and other fu
 AMBIGUOUS: Final = "several jobs have had this name"
 FIRST_FINGERPRINT: Final = "{" + END_OF_FIRST
 AMBIGUOUS_PREFIX: Final = '{"ambiguous":'
-"""The beginning of the fingerprint of the record of an ambiguous path. The fingerprint of one of the jobs follows."""
+"""The beginning of the fingerprint of the record of an ambiguous path. The fingerprint of any such job follows."""
 UNSTORED_FORM: Final = "unstored"
-"""The form of a result that cannot be stored and need not be, because of `save=None`; or that there is not yet."""
+"""The form of a missing result, or of a result that cannot be stored and need not be, because of `save=None`."""
 CUT_SHORT_REASON: Final = "incomplete because of its timeout"
 """The reason recorded for the result of a job that `on_timeout="move_on"` cut short."""
 SKIPPED_REASON: Final = "its node was skipped"
@@ -255,7 +255,7 @@ class JournalSession:
         self._result_forms: Final[dict[AbstractJob[Any], str]] = {}
         # The result that `prefetch` has read: `StoredJob.large`, the result, and the outputs that are stored apart.
         self._prefetched: tuple[str, str | bytes, list[OutputSpool]] = "", b"", []
-        # What `prepare` has stored for running jobs, and where.
+        # The results that `prepare` has stored for running jobs, and their places.
         self._prepared: Final[dict[AbstractJob[Any], tuple[Any, StoredResult]]] = {}
         # The jobs that run or are about to run, if their results will be recorded.
         self._running_jobs: Final[dict[AbstractJob[Any], RunningJob]] = {}
@@ -265,7 +265,7 @@ class JournalSession:
         self._has_added_jobs = False
         # The paths of their members, and their own fingerprints.
         self._undecided_firsts: Final[dict[AbstractJob[Any], tuple[RecordPaths, str]]] = {}
-        # The record of each ambiguous path of which a job is running.
+        # The record of each ambiguous path that a running job has.
         self._ambiguous_records: Final[dict[str, StoredJob]] = {}
         self._reported_reasons: Final[set[str]] = set()
         # Whether each question has been answered, by path.
@@ -287,7 +287,7 @@ class JournalSession:
     # ---- before a job
 
     def look_up(self, job: AbstractJob[Any], paths: RecordPaths) -> Restored | NotStored:
-        """Return the stored result of a job; if the job must run, prepare to record it, and return a `NotStored`.
+        """Return the stored result of a job. If the job must run, prepare to record it, and return a `NotStored`.
 
         The `NotStored` has the reason, unless the job always runs.
         """
@@ -380,11 +380,11 @@ class JournalSession:
         return work, self.fingerprint_builder.compute(job, work, _job_queries.options_of(job))
 
     def _now(self) -> float:
-        """Return the time, in seconds since 1970; never less than before, even if the clock was set back."""
+        """Return the time, in seconds since 1970. It never decreases, even if the clock was set back."""
         self._last_time = max(self._last_time, time.time())
         return self._last_time
 
-    # ---- what a job requires
+    # ---- the requirements of a job
 
     def _count_as_run(self, job: AbstractJob[Any], own: str) -> None:
         """Let the jobs that follow a job run again, because the job runs each time, though it was not told to."""
@@ -428,7 +428,7 @@ class JournalSession:
         return None if cause is None else NotStored(cause, cause)
 
     def _find_cut_run(self, job: AbstractJob[Any], run: int) -> str | None:
-        """Describe that what a job requires, and is left out of this run, has run after the run `run`, if it has."""
+        """Describe the requirement, left out of this run, that has run after the run `run`, if there is any."""
         for level in (job, *enclosing_schedulers(job))[:-1]:
             outer = cast("BaseScheduler", level.scheduler)
             prefix = "" if outer.scheduler is None else f"{outer.path}/"
@@ -438,14 +438,14 @@ class JournalSession:
         return None
 
     def _complete(self, job: AbstractJob[Any], record: StoredJob, fingerprint: str) -> None:
-        """Add what a restored job requires to its record, if `--only` has left it out."""
+        """Add the requirements of a restored job to its record, if `--only` has left them out."""
         if record.fingerprint != fingerprint and not has_cut_requirements(job):
             self._pending_records[record.path] = record._replace(fingerprint=fingerprint)
 
     # ---- a First
 
     def _look_up_first(self, first: AbstractJob[Any], paths: RecordPaths) -> Restored | NotStored:
-        """Return the stored result of a `First`; if there is none, prepare to record its winners."""
+        """Return the stored result of a `First`. If there is none, prepare to record its winners."""
         try:
             members = paths.nested(cast("BaseScheduler", first))
         except NotSerializable:
@@ -498,7 +498,7 @@ class JournalSession:
         return Restored(value, Restoration(record.settled, record.elapsed, tuple(used.items())))
 
     def _count_first(self, first: AbstractJob[Any]) -> tuple[Counted, Counted]:
-        """Add what a `First` counts: what the jobs in it are, whoever wins. Return this, and what it requires."""
+        """Add the forms of a `First`: of the jobs in it, whichever wins. Return these, and its requirements."""
         required = self.requirement_forms.of_requirements(first)
         texts: list[str] = []
         for job in cast("BaseScheduler", first).iterate_jobs():
@@ -551,14 +551,14 @@ class JournalSession:
             return False
         if earlier is None:
             return self._was_used_in_run(path, record)
-        # If a job has failed, another one may have its name, unless both could have the same fingerprint.
+        # If a job has failed, another job may have its name, unless both could have the same fingerprint.
         return by_name_only or not earlier.is_settled()
 
     def _mark_ambiguous(self, path: str, fingerprint: str, record: StoredJob | None, by_name_only: bool) -> None:
         """Replace the record of a path that several jobs have, so that no run stores or restores any of them.
 
         Raises:
-            JournalError: one of them was restored, maybe with the result of another.
+            JournalError: any of them was restored, maybe with the result of another.
 
         """
         is_marked = record is not None and record.fingerprint.startswith(AMBIGUOUS_PREFIX)
@@ -582,7 +582,7 @@ class JournalSession:
             )
 
     def _reject(self, job: AbstractJob[Any], reason: str) -> NotStored:
-        """Return the reason why the journal does not store a job; log it for the first such job."""
+        """Return the reason why the journal does not store a job. Log it for the first such job."""
         if reason not in self._reported_reasons:
             self._reported_reasons.add(reason)
             warn(
@@ -610,7 +610,7 @@ class JournalSession:
     def _restore_from_record(
         self, job: AbstractJob[Any], record: StoredJob, save: Save, work: Work | None, paths: RecordPaths
     ) -> Restored | NotStored:
-        """Return the result in a record that matches; a `NotStored` if there is none, or it cannot be used."""
+        """Return the result in a record that matches, or a `NotStored` if there is none, or it cannot be used."""
         if record.saved is None:
             return NotStored(f"the journal could not store its result: {record.why}")
         if record.saved != _save_format(save):
@@ -659,7 +659,7 @@ class JournalSession:
     def _find_taker(
         self, job: AbstractJob[Any], record: StoredJob, path: str, stamp: str, paths: RecordPaths
     ) -> str | None:
-        """Find another job that has left an output of `job` as it is, as one that strips a program in place does.
+        """Find another job that has left an output of `job` as it is, such as a job that strips a program in place.
 
         Returns:
             "" if that job requires `job`, or others between them do so and write the output, too, and all of these will
@@ -704,7 +704,7 @@ class JournalSession:
         work, own = self._work_and_fingerprint(job)
         required = self.requirement_forms.of_requirements(job, restored)
         if record.fingerprint != with_requirements(own, required.part) or required.ran > (record.run, record.settled):
-            # This is so with a key, too, since only a fingerprint without one has requirements.
+            # This is so with a key, too, since only a fingerprint without a key has requirements.
             return False
         stamps = JobFacts.parse(record.outputs).stamps
         return not self._file_stamper.describe_changed_output(
@@ -732,7 +732,7 @@ class JournalSession:
     # ---- after a job
 
     def prefetch(self, path: str) -> Callable[[], None] | None:
-        """Return what reads the large result at this path, for the next `look_up`, or None if it has no large one.
+        """Return a function that reads the large result at this path, for the next `look_up`, or None.
 
         It may be called in a thread.
         """
@@ -818,13 +818,13 @@ class JournalSession:
             self._pending_finished_writers.append((path,))
 
     def _record_code(self, function: Callable[..., Any]) -> None:
-        """Record the digest of a function that has run; none if its code was replaced during the run."""
+        """Record the digest of a function that has run, unless its code was replaced during the run."""
         found = "" if function in self._codes else code_digest(function.__code__)
         self._codes[function] = function.__code__
         self.store.write_code_digest(self.run_number, digest_name(function), found)
 
     def _compare_code(self, function: Callable[..., Any], run: int) -> bool:
-        """Return whether the code of a function has changed since a run; False if nothing tells."""
+        """Return whether the code of a function has changed since a run, or False if that is unknown."""
         before, now = self.store.read_code_digest(run, digest_name(function)), code_digest(function.__code__)
         return bool(before and now) and before != now
 
@@ -958,8 +958,8 @@ class JournalSession:
         It also logs a warning about functions that are identified only by name.
 
         Args:
-            outcome: the stop reason of the run, or "refused" if it did not start; None to close the file without
-                writing, because the journal has failed.
+            outcome: the stop reason of the run, or "refused" if it did not start. None closes the file without writing,
+                because the journal has failed.
             report: called with a message if results could not be stored.
 
         """
@@ -1005,7 +1005,7 @@ class JournalSession:
 
 
 class RunJournalView:
-    """A view of a run's journal for one of the run's schedulers, which finds the paths of this scheduler's jobs."""
+    """A view of a run's journal for a scheduler of the run, which finds the paths of this scheduler's jobs."""
 
     def __init__(self, session: JournalSession, paths: RecordPaths) -> None:
         self._session: Final = session

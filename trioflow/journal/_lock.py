@@ -6,7 +6,7 @@ file description, and are not lost in this way. A journal has the following lock
 
 | file | lock | purpose |
 |---|---|---|
-| `run.db-lock` | write lock | one run at a time; the file names the process |
+| `run.db-lock` | write lock | one run at a time, whose process the file names |
 | `run.db-lock` | `flock`, which each guard inherits | the next run waits until the commands of a killed run end |
 | `run.db`, far beyond its end | write lock | one run at a time, even if the lock file was removed |
 | `run.db` and `run.db-shm`, where SQLite locks | read lock | no other program checkpoints and removes the log |
@@ -43,7 +43,7 @@ LOG_DELAY: Final = 0.5
 """Such a wait is logged after this time, in seconds."""
 SET_LOCK_COMMAND: Final[int | None] = getattr(posix.fcntl, "F_OFD_SETLK", None) if posix.IS_POSIX else None
 GET_LOCK_COMMAND: Final[int] = getattr(posix.fcntl, "F_OFD_GETLK", posix.fcntl.F_GETLK)
-"""The fcntl() commands for locks of open file descriptions; None on systems without them, which use POSIX locks."""
+"""The fcntl() commands for locks of open file descriptions. None on systems without them, which use POSIX locks."""
 UNLOCKED, READ_LOCK, WRITE_LOCK = range(3)
 LOCK_FILE_BYTE: Final = 0 if posix.IS_POSIX else 1 << 30
 """The byte of the lock file to lock. On Windows, it is far beyond the text, because locked bytes cannot be read."""
@@ -78,7 +78,7 @@ class ReleaseWait:
         self._text: Final = f"{subject}: waiting up to {RELEASE_TIMEOUT:g} s for another run to release it ({holder})"
 
     def wait(self) -> bool:
-        """Sleep for a moment, and return whether to try again; False if the timeout has passed."""
+        """Sleep for a moment, and return whether to try again, or False if the timeout has passed."""
         now = time.monotonic()
         if now > self._log_time:
             self._log_time = math.inf
@@ -190,7 +190,7 @@ class JournalLock:
         return descriptor
 
     def _wait_for_guard(self, subject: str) -> None:
-        """Wait until the commands of a killed run have ended; after the timeout, log a warning instead."""
+        """Wait until the commands of a killed run have ended. After the timeout, log a warning instead."""
         if not posix.IS_POSIX:
             # Commands need POSIX.
             return
@@ -328,7 +328,7 @@ def describe_this_process() -> str:
 
 
 def _is_alive(holder: str) -> bool:
-    """Return whether the process named in a lock file is alive; True if that is unknown.
+    """Return whether the process named in a lock file is alive, or True if that is unknown.
 
     The lock of a killed process may outlive it for a moment, until its forked children execute their programs.
     """

@@ -2,16 +2,16 @@
 
 ```
 run.db-answers/
-  HASH.question    written by the run when a job asks; it outlives the run, so that it can be answered before the next
+  HASH.question    written by the run when a job asks, and kept after the run, so that an answer can precede the next
   HASH.answer      written by `trioflow answer`
   HASH.taken       the answer that the run has renamed, and reads
   HASH.refused     written by the run: why it has refused an answer
 ```
 
 HASH is the hash of the job's path in the journal. Each file is written under another name, so it is never read while it
-is written. An answer for which a run waits gets its name by a link, which succeeds for the first of several writers
-alone. So the run takes the answer that has the name. While nothing runs, an answer gets its name by a rename, and the
-last one counts. The run removes question and answer when it has committed the job's result.
+is written. While a run waits, an answer gets its name by a link, which succeeds for the first of several writers alone.
+So the run takes the answer that has the name. While nothing runs, an answer gets its name by a rename, and the last
+answer counts. The run removes question and answer when it has committed the job's result.
 
 The directory can be entered by this user alone. It is not used if another user could have written to it, since an
 answer may be an approval.
@@ -54,7 +54,7 @@ class Question(NamedTuple):
     parse: str
     """The name of the function that reads the answer, such as "int"."""
     fingerprint: str
-    """A hash of the job's fingerprint: the answer to another question is not taken for an answer to this one."""
+    """A hash of the job's fingerprint: the answer to another question is not taken for an answer to this question."""
     created_at: float
     """The time when it was first asked, in seconds since 1970."""
     redact: bool = False
@@ -143,7 +143,7 @@ class QuestionFiles:
         return self._read_file(self._file(kind, path))
 
     def read_all(self, kind: str) -> Iterator[Any]:
-        """Yield the contents of all files of one kind, leaving out damaged ones."""
+        """Yield the contents of all files of a kind, except damaged files."""
         for file in sorted(self.directory.glob(f"*.{kind}")):
             if (value := self._read_file(file)) is not None and file == self._file(kind, value.path):
                 yield value
@@ -213,7 +213,7 @@ class QuestionFiles:
 
 @final
 class PublishedQuestion:
-    """A question of a job that runs, as one run with the journal sees it.
+    """A question of a job that runs, as a run with the journal sees it.
 
     Args:
         files: the directory of the questions.
@@ -254,7 +254,7 @@ class PublishedQuestion:
         return answer.text
 
     def refuse(self, reason: str) -> None:
-        """Refuse the answer that `poll` has returned: tell the one who gave it, and the log."""
+        """Refuse the answer that `poll` has returned: tell its author, and the log."""
         assert self._taken is not None
         path = self.question.path
         with contextlib.suppress(JournalError):

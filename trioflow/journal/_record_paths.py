@@ -2,7 +2,7 @@
 
 | the job | its name in the path |
 |---|---|
-| was in its scheduler before the run | that of `job.path`, which depends on the jobs before it |
+| was in its scheduler before the run | the name in `job.path`, which depends on the jobs before it |
 | was added during the run, with `key=` | its label, or its function, with the key: `fetch["page 7"]` |
 | was added during the run by `map`, or without a label | its label, or its function, with the arguments: `fetch(7)` |
 | was added during the run, with a label | its label |
@@ -10,11 +10,11 @@
 The name is escaped as a label is in `job.path`. So the order in which jobs are added makes no difference. If several
 jobs have the same path, none of them is stored. Nor is a job that only the name of its function would identify.
 
-The record of a `First` has the paths of the winners, and for a winner that is a scheduler, which of its jobs have
-succeeded: a later run restores it as a whole. It is valid as long as the records of all these jobs are, and of their
-inputs. A run looks a `First` up before it starts, so none of its jobs runs again if it is restored. Otherwise, its jobs
-are looked up one by one. So are the jobs of an outermost `First`, which is no job and has no result: its users read the
-states and results of its jobs.
+The record of a `First` has the paths of the winners and, for a winner that is a scheduler, the outcomes of its jobs: a
+later run restores it as a whole. It is valid as long as the records of all these jobs are, and of their inputs. A run
+looks a `First` up before it starts, so none of its jobs runs again if it is restored. Otherwise, its jobs are looked up
+one by one. So are the jobs of an outermost `First`, which is no job and has no result: its users read the states and
+results of its jobs.
 """
 
 from __future__ import annotations
@@ -35,20 +35,20 @@ from ._serialization import NotSerializable, comparison_form, digest, dumps, msg
 
 FindIdentity = Callable[[AbstractJob[Any]], tuple[str, object] | None]
 Winners = dict[str, dict[str, bool]]
-"""For the path of each winner, whether each job in it has succeeded, by path; nothing unless it is a scheduler."""
+"""For the path of each winner, whether each job in it has succeeded, by path. Only a scheduler has entries."""
 
 MAX_ARGUMENTS_LENGTH: Final = 60
 """The maximum length of the arguments in a path, in characters. Longer ones are replaced by their hash."""
 
 
 class RecordPaths:
-    """The paths of the members of one scheduler, for one run of this scheduler.
+    """The paths of the members of a scheduler, for a run of this scheduler.
 
     Args:
         scheduler: the scheduler.
         find_identity: `FingerprintBuilder.find_ambiguous_identity`.
         prefix: the beginning of each path.
-        is_added: whether the scheduler, or one around it, was added during the run.
+        is_added: whether the scheduler, or an enclosing scheduler, was added during the run.
         used: the attribute of the same name.
         interchangeable: the set of the enclosing schedulers, which this view adds to.
 
@@ -56,8 +56,8 @@ class RecordPaths:
         scheduler: the scheduler.
         prefix: the beginning of each path.
         is_added: whether other schedulers may have the same prefix.
-        used: the paths that this attempt of a retried scheduler has used, those of nested ones included; None outside
-            of one. Its earlier attempts have used the same paths.
+        used: the paths that this attempt of a retried scheduler has used, including the paths of nested schedulers.
+            None outside of a retried scheduler. Its earlier attempts have used the same paths.
 
     """
 
@@ -75,8 +75,8 @@ class RecordPaths:
         self.prefix: Final = prefix
         self.is_added: Final = is_added
         self.used: Final = used
-        # The jobs that were members before the run; None until the first look-up. They are named together, because the
-        # name of each depends on those before it.
+        # The jobs that were members before the run, or None until the first look-up. They are named together, because
+        # the # name of each depends on the jobs before it.
         self._paths: dict[AbstractJob[Any], str] | None = None
         # The jobs that only the order of the jobs, or of the schedulers around them, tells from others.
         self.interchangeable: Final = set[AbstractJob[Any]]() if interchangeable is None else interchangeable
@@ -199,7 +199,7 @@ def stored_result(
     Args:
         first: the `First`.
         members: the paths of its members.
-        find_winners: returns the winners of a `First` with this path; none if there is no record of them.
+        find_winners: returns the winners of a `First` with this path, or none if there is no record of them.
         find_result: returns the stored result of a job. Raises a `LookupError` if the job has to run.
         add_result: called with each nested `First`, and its result.
 

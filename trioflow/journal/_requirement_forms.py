@@ -1,22 +1,23 @@
 """The share of a job's requirements in its fingerprint: jobs that follow a changed step run again, as in make.
 
-| a requirement | what counts |
+| a requirement | its share |
 |---|---|
-| a service or forever job, a job with `save=None` | what it requires in turn |
+| a service or forever job, a job with `save=None` | its own requirements |
 | a group | its jobs, whatever their order |
-| a `First` | the jobs in it, whichever won |
+| a `First` | its jobs, whichever won |
 | a job that has not succeeded, or not done its whole work | its state, too |
-| a job that did no work: skipped, blocked, cancelled | its state, and what it requires in turn |
-| any job | its own fingerprint, without what it requires |
+| a job that did no work: skipped, blocked, cancelled | its state, and its own requirements |
+| any job | its fingerprint, without its requirements |
 | of `requires(..., order_only=True)` | nothing |
 
-What a nested scheduler requires counts for each job in it. All this is hashed into one number, the part `q` of the
-fingerprint, so that this has the same size whatever the job requires. After a colon, `q` has the number of the jobs.
+The requirements of a nested scheduler count for each job in it. All shares are hashed into a single number, the part
+`q` of the fingerprint, so that `q` has the same size for any number of requirements. After a colon, `q` has the number
+of the jobs.
 
-Besides, each requirement has the last run that has run it, and when. A job runs again if a requirement has run later
-than itself. This also passes changes on along a chain: each job that runs again has run later than what follows it. So
-the fingerprint of a requirement counts without its own requirements, and completing a record that
-`--only` has cut changes no other record.
+Besides, each requirement has the number and the time of its last run. A job runs again if a requirement has run later
+than itself. This also passes changes on along a chain: each job that runs again has run later than the jobs that follow
+it. So the fingerprint of a requirement counts without its own requirements, and completing a record that `--only` has
+cut changes no other record.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ NOTHING_PART: Final = ":0"
 CUT_PART: Final = "cut"
 """The part `q` of a job that has run without its requirements, which `--only` left out."""
 WITHOUT_WORK: Final = (JobState.SKIPPED, JobState.BLOCKED, JobState.CANCELLED)
-"""The states in which a job that has not been looked up may end."""
+"""The final states of a job that has not been looked up."""
 ORDER_ONLY_HINT: Final = "if only the order counts: order_only=True"
 
 
@@ -71,7 +72,7 @@ class Counted:
 
     @property
     def total(self) -> int:
-        """The sum of the hashes of what counts, to which the order of the jobs makes no difference."""
+        """The sum of the hashes of the shares, which does not depend on the order of the jobs."""
         if self._text:
             self._total, self._text = int(digest(self._text.encode()), 16), ""
         return self._total
@@ -88,7 +89,7 @@ class Counted:
         self.note_run(other, job)
 
     def note_run(self, other: Counted, job: AbstractJob[Any] | None = None) -> None:
-        """Take over when another job has run, if that was later, and why; if it is not known why, name `job`."""
+        """Take over the time of another job's run, if that is later, and its reason. Without a reason, name `job`."""
         if other.ran > self.ran:
             self.ran, self.cause = other.ran, other.cause
             if job is not None and self.cause is None:
@@ -130,7 +131,7 @@ class RequirementForms:
             known.ran = ran
 
     def begin(self, scheduler: AbstractJob[Any]) -> None:
-        """Forget what is known of the jobs in a nested scheduler, because a run of it begins."""
+        """Forget the facts about the jobs in a nested scheduler, because a run of it begins."""
         for known in (self._dropped, self._around, self.winners):
             known.pop(scheduler, None)
         if not is_one_job(scheduler):
@@ -145,10 +146,10 @@ class RequirementForms:
             self._dropped.pop(dropped, None)
             self._around.pop(dropped, None)
 
-    # ---- what they count
+    # ---- their shares
 
     def of(self, job: AbstractJob[Any]) -> Counted:
-        """Return what a requirement counts, which has settled or is a ready service."""
+        """Return the share of a requirement that has settled or is a ready service."""
         if (known := self._known.get(job)) is None:
             known = self._of_idle(job)
         for winner in self.winners.pop(job, ()):
@@ -158,10 +159,10 @@ class RequirementForms:
         return Counted(f"{state.value} {known.total:x}", max(known.number, 1), known.ran, known.cause)
 
     def _of_idle(self, job: AbstractJob[Any]) -> Counted:
-        """Return what a job counts that has not been looked up: a group its jobs, and other jobs nothing.
+        """Return the share of a job that has not been looked up: a group counts its jobs, and other jobs nothing.
 
-        One that has done no work, because it was skipped, blocked or cancelled, passes on what it requires. Chains of
-        such jobs may be long, so each is added after those that it requires.
+        A job that has done no work, because it was skipped, blocked or cancelled, passes on its requirements. Chains of
+        such jobs may be long, so each is added after the jobs that it requires.
         """
         todo = [job]
         while todo:
@@ -191,7 +192,7 @@ class RequirementForms:
         return counted
 
     def of_requirements(self, job: AbstractJob[Any], restored: CountedJobs | None = None) -> Counted:
-        """Return what all that a job waits for counts together, if those in `restored` will be: they count so."""
+        """Return the shares of all requirements of a job together. The jobs in `restored` count as restored."""
         required = counted_requirements(job)
         scheduler = cast(BaseScheduler, job.scheduler)
         outer = self._around.get(scheduler) or self._of_surroundings(scheduler)

@@ -27,14 +27,14 @@ class FailedJob(NamedTuple):
     path: str
     elapsed: float | None
     why: str | None
-    """The reason why the job was not restored, or `ALWAYS_RUNS_REASON`; None if the journal had no record of it."""
+    """The reason why the job was not restored, or `ALWAYS_RUNS_REASON`. None if the journal had no record of it."""
     error: str
     tolerated: bool = False
 
 
 class RunSummary(NamedTuple):
     counts: list[tuple[Any, bool, bool, int]]
-    """Each `ReportedState`, or its value in the file; whether these jobs are forever, and tolerated; their number."""
+    """Each `ReportedState`, or its value in the file, whether these jobs are forever, and tolerated, and the count."""
     failures: list[FailedJob]
     culprit: str | None
     """The failure that stopped the run, in the words of the verdict, or None if no job stopped it."""
@@ -47,7 +47,7 @@ class RunSummary(NamedTuple):
 class JobTally:
     """The numbers of a run's jobs by outcome, and their failures.
 
-    A job is added when its scheduler drops it; the remaining jobs are added at the end of the run.
+    A job is added when its scheduler drops it. The remaining jobs are added at the end of the run.
     """
 
     def __init__(self) -> None:
@@ -64,7 +64,7 @@ class JobTally:
 
         Args:
             job: the job.
-            state: the state as which it counts.
+            state: the state that it counts as.
             why: the reason why the job was not restored, as in `FailedJob`.
 
         """

@@ -76,7 +76,7 @@ class NotSerializable(Exception):
 
     Args:
         reason: the reason.
-        quoted: what the message ends with, which may contain the value, or None for nothing.
+        quoted: the end of the message, which may contain the value, or None for nothing.
 
     """
 
@@ -85,7 +85,7 @@ class NotSerializable(Exception):
         self._redacted: Final = reason if quoted is None else f"{reason} {type_name(type(quoted))}"
 
     def shown(self, redact: bool) -> str:
-        """Return the message; for a redacted job, only the type of the quoted value."""
+        """Return the message. For a redacted job, it has only the type of the quoted value."""
         return self._redacted if redact else str(self)
 
 
@@ -102,7 +102,7 @@ def dumps(
         convert_unknown: a function that converts a value of an unknown type to JSON types, or returns NotImplemented.
         spools: gets the outputs of commands that are on disk, with the numbers that the text has for them, or None to
             have these outputs in the text.
-        name_class: a function that names a class in the text; by default `type_name`, whose names `loads` knows.
+        name_class: a function that names a class in the text. By default, it is `type_name`, whose names `loads` knows.
 
     Raises:
         NotSerializable: the value contains something that cannot be serialized.
@@ -187,7 +187,7 @@ def type_name(class_: type[Any]) -> str:
 
 
 def stored_module(name: object) -> Any:
-    """Return the name of a module in results; for `__main__`, the name that its program has when it is imported.
+    """Return the name of a module in results. For `__main__`, this is the name of its program when it is imported.
 
     So `python a.py` reads the results of `trioflow run a.py`.
     """

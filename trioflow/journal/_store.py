@@ -7,8 +7,7 @@ With `durable="each"`, it also survives a power cut, because each commit is sync
 run.db            the jobs that have settled, and the runs
 run.db-wal, -shm  SQLite's files, which it removes when a run ends cleanly
 run.db-lock       names the process that uses the journal, which removes the file when it finishes (see `_lock`)
-run.db-answers/   what jobs ask, and the answers of other processes (see `_questions`)
-```
+run.db-answers/   questions of jobs, and the answers of other processes (see `_questions`) ```
 
 A run writes only through `_write` and `commit` of `JournalStore`. Tests kill the process before and after their calls.
 """
@@ -58,14 +57,14 @@ CHUNK_SIZE: Final = 1 << 20
 """Large results are written and read in pieces of this size, in bytes."""
 MIN_UNUSED_PAGES: Final = 64
 UNUSED_SHARE: Final = 0.25
-"""A journal of which at least this many pages (of 4 KiB) and this share are unused is rewritten at the end of a run, so
-that rewriting costs less than what has been removed did."""
+"""A journal with at least this many unused pages (of 4 KiB) and this unused share is rewritten at the end of a run, so
+that rewriting costs less than the removed results did."""
 LARGE_RESULT_QUERY: Final = "SELECT rowid FROM results WHERE hash = ? ORDER BY piece"
 SQLITE_MAGIC: Final = b"SQLite format 3\0"
 SCHEMA_STATEMENTS: Final = (
     "CREATE TABLE runs (id INTEGER PRIMARY KEY, label TEXT NOT NULL, started REAL NOT NULL, ended REAL, outcome TEXT,"
     " process TEXT NOT NULL, ending TEXT)",
-    # `run` is the number of the last run that ran the job, `restored` that of the last run that restored it.
+    # `run` is the number of the last run that ran the job. `restored` is the number of the last run that restored it.
     "CREATE TABLE jobs (id INTEGER PRIMARY KEY, path TEXT NOT NULL UNIQUE, fingerprint TEXT NOT NULL, saved TEXT,"
     " result BLOB, large TEXT, outputs TEXT, run INTEGER NOT NULL, restored INTEGER, settled REAL NOT NULL,"
     " elapsed REAL, why TEXT, checksum INTEGER)",
@@ -112,10 +111,10 @@ class StoredJob(NamedTuple):
     saved: str | None
     """The format of the result: "json", "pickle" or "own". None if the result could not be stored. See `why`."""
     result: str | bytes | int | None
-    """The result, or the size of a large one in bytes; None if it could not be stored."""
+    """The result, or the size of a large result in bytes. None if it could not be stored."""
     large: str | None
-    """The hash of a large result, and after spaces those of the outputs in it that are stored apart, or None if the
-    result is in `result`."""
+    """The hash of a large result, and after spaces the hashes of the outputs in it that are stored apart, or None if
+    the result is in `result`."""
     outputs: str | None
     """The `JobFacts` of `_journal` as JSON: stamps of the files that the job wrote, and so on, or None without any."""
     run: int
@@ -126,7 +125,7 @@ class StoredJob(NamedTuple):
     """The time when the job settled, in seconds since 1970. It may be in the future if the clock was set back."""
     elapsed: float | None
     why: str | None
-    """Why the job was not restored, or why its result could not be stored; None if it had no record before."""
+    """Why the job was not restored, or why its result could not be stored. None if it had no record before."""
 
 
 class RunRecord(NamedTuple):
@@ -135,7 +134,7 @@ class RunRecord(NamedTuple):
     started: float
     ended: float | None
     outcome: str | None
-    """The stop reason, or "refused" if the run did not start; None if no end is recorded, as for a killed run."""
+    """The stop reason, or "refused" if the run did not start. None if no end is recorded, as for a killed run."""
     process: str
     ending: str | None = None
     """The summary of the run's jobs, as JSON. See `_run_summary`."""
@@ -163,7 +162,7 @@ UPSERT_JOB_STATEMENT: Final = (
 
 
 def count_jobs(rows: Iterable[tuple[Any, Any]]) -> int:
-    """Return the number of jobs with these paths and fingerprints; as in all counts, a `First` is one with its own."""
+    """Return the number of jobs with these paths and fingerprints. As in all counts, a `First` is a job of its own."""
     fingerprints = {str(path): str(fingerprint) for path, fingerprint in rows}
     firsts = {path for path, fingerprint in fingerprints.items() if fingerprint.endswith(END_OF_FIRST)}
     slashes = ((path, [place for place, sign in enumerate(path) if sign == "/"]) for path in fingerprints)
@@ -221,8 +220,8 @@ class JournalStore:
                 self._lock = JournalLock(self.file, self._subject)
             self._check_file()
             with self._explain_errors("open it"):
-                # Checked through a connection that only reads: another one would merge the log into a file that is
-                # rejected.
+                # Checked through a connection that only reads: another connection would merge the log into a file that
+                # # is rejected.
                 self._db = self._connect(self._choose_read_mode())
                 self._check_format(self._db)
                 if self._lock is not None:
@@ -262,7 +261,7 @@ class JournalStore:
         return connection
 
     def _check_exists(self) -> None:
-        """Check that the file exists, if it is only read; a run may create it, but not beside the log of a lost one."""
+        """Check that the file exists, if it is only read. A run may create it, but not beside a lost file's log."""
         if self._log_exists() and not os.path.lexists(self.file):
             # Asked last, because a run creates it before the log.
             log, memory = (self.file.name + suffix for suffix in ("-wal", "-shm"))
@@ -281,7 +280,7 @@ class JournalStore:
             raise JournalError(f"{self._subject}: it cannot be read: {error.strerror}") from error
 
     def _choose_read_mode(self) -> str:
-        """Return the `mode` of SQLite's URI for reading the journal, in which SQLite changes no contents.
+        """Return the `mode` of SQLite's URI for reading the journal, which keeps SQLite from changing contents.
 
         Without a log, no run uses the journal, so SQLite neither locks the file nor creates others beside it
         ("immutable"). `check_undisturbed` finds out whether a run has started.
@@ -310,10 +309,10 @@ class JournalStore:
         raise ReadDisturbed(f"{self._subject}: a run has changed it while it was read; try again")
 
     def _reject_irregular_files(self) -> None:
-        """Reject the journal if one of its files is not a regular file with one name.
+        """Reject the journal if any of its files is not a regular file with a single name.
 
         Others may have put the files there. SQLite and a run write into them, and reading a pipe could wait forever.
-        The log of a killed run is beside only one of several hard links to a journal.
+        Of several hard links to a journal, only one has the log of a killed run beside it.
         """
         if os.path.islink(self.path) and not os.path.lexists(self.file):
             raise JournalError(
@@ -394,7 +393,7 @@ class JournalStore:
         def fetch_value(statement: str) -> Any:
             return connection.execute(statement).fetchone()[0]
 
-        # Reads all values from one snapshot, even while a run creates the file.
+        # Reads all values from the same snapshot, even while a run creates the file.
         connection.execute("BEGIN")
         application, version = map(fetch_value, ("PRAGMA application_id", "PRAGMA user_version"))
         if application != APPLICATION_ID and (application or version):
@@ -504,7 +503,7 @@ class JournalStore:
             DamagedRow: the row does not match its checksum or the path, or has values of a wrong type.
 
         """
-        # One for all reads until the next commit, because each transaction locks the file.
+        # A single transaction for all reads until the next commit, because each transaction locks the file.
         self._begin_transaction()
         if (row := self._fetch_row(SELECT_JOB_STATEMENT, (path,))) is None:
             return None
@@ -532,7 +531,7 @@ class JournalStore:
         return str(row[1])
 
     def outputs_of_other_jobs(self, path: str) -> list[str]:
-        """Return the names of all files that jobs other than the one at `path` have recorded as outputs."""
+        """Return the names of all files that other jobs than the job at `path` have recorded as outputs."""
         rows: list[tuple[Any, Any]] = []
         with self._explain_errors("read it"):
             for table in ("jobs", "begun"):
@@ -552,7 +551,7 @@ class JournalStore:
         return [StoredJob(*_replace_wrong_types(StoredJob._fields, row)) for row in rows]
 
     def last_run(self, path: str) -> int:
-        """Return the number of the last run that ran the job with this path, or one nested in it; 0 if none did."""
+        """Return the number of the last run that ran the job with this path, or a job nested in it, or 0."""
         statement = "SELECT max(run) FROM jobs WHERE typeof(run) = 'integer' AND (path = ? OR substr(path, 1, ?) = ?)"
         return int(self._fetch_row(statement, (path, len(path) + 1, f"{path}/"))[0] or 0)
 
@@ -588,7 +587,7 @@ class JournalStore:
         return record.result
 
     def read_large(self, name: str) -> Iterator[bytes]:
-        """Yield a large result piece by piece: one from elsewhere may be larger than the memory.
+        """Yield a large result piece by piece: a result from elsewhere may be larger than the memory.
 
         Raises:
             ValueError: it is missing or damaged. This is raised after the last piece if its contents have changed.
@@ -640,7 +639,7 @@ class JournalStore:
     def add_records(
         self, records: Sequence[StoredJob], restored: list[tuple[int, str]], finished_writers: list[tuple[str]]
     ) -> None:
-        """Record the outcomes of several jobs in one transaction, and commit it.
+        """Record the outcomes of several jobs in a single transaction, and commit it.
 
         Args:
             records: the records of jobs that have run.
@@ -675,8 +674,8 @@ class JournalStore:
     def write_large(self, data: bytes | OutputSpool, *, in_thread: bool = False) -> str:
         """Write a large result or output, which the next commit keeps, and return its hash.
 
-        In a thread, each piece is committed, so that no commit of the event loop takes long. What a killed run has left
-        of a result that no job has is removed at the end of the next run.
+        In a thread, each piece is committed, so that no commit of the event loop takes long. Pieces that a killed run
+        has left of a result that no job has are removed at the end of the next run.
 
         Raises:
             NotSerializable: it is too large.
@@ -742,7 +741,7 @@ class JournalStore:
                 # Leaves WAL mode: the copy is then a single file.
                 copy.execute("PRAGMA journal_mode = DELETE")
             self.check_undisturbed()
-            # What was read is correct, and must not be copied again.
+            # The values that were read are correct, and must not be copied again.
             self._state_before_read = None
             # Unlike a rename, a link fails if the target exists.
             os.link(new_file, target)
@@ -754,7 +753,7 @@ class JournalStore:
         self._release_space()
 
     def _release_space(self) -> None:
-        """Remove large results that no job refers to; if much of the file is then unused, make it smaller.
+        """Remove large results that no job refers to. If much of the file is then unused, make it smaller.
 
         Programs that read the journal keep their snapshot. The file itself shrinks when SQLite next checkpoints its
         log, at the latest when the last of them has closed it.
@@ -784,7 +783,7 @@ class JournalStore:
             self._is_in_transaction = False
             if change is not None:
                 with contextlib.suppress(sqlite3.Error):
-                    # A file that was renamed gets what its log has.
+                    # A file that was renamed gets the contents of its log.
                     self._database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
                 raise JournalError(f"{self._subject}: {change}")
 
@@ -937,7 +936,7 @@ def _read_once(path: Path, read: Callable[[JournalStore], T]) -> T:
 
 
 def checksum(row: Sequence[Any]) -> int:
-    """Return the checksum of a row, or of what is stored for it (see `escape_row`).
+    """Return the checksum of a row, or of its stored form (see `escape_row`).
 
     For `jobs`, it covers the first six columns, which decide whether the job is restored. The others are only for
     reports. For `begun`, it covers the path and the outputs.

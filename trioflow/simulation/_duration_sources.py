@@ -62,7 +62,7 @@ def read_durations(value: Any, description: str) -> dict[str, float]:
     another attempt, does not count.
 
     Args:
-        value: a mapping, a trace, or the path of a file; None for no durations.
+        value: a mapping, a trace, or the path of a file. None is no durations.
         description: the name of the value in error messages.
 
     Raises:

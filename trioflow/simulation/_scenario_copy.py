@@ -24,14 +24,14 @@ from .._core.words import _job_queries
 
 
 class NeverSettles(BaseException):
-    """The exception that ends a simulation in which a job is called without an end. No retry catches it.
+    """The exception that ends a simulation whose jobs are called without an end. No retry catches it.
 
     Its arguments are the user's job, and how often it was called.
     """
 
 
 MAX_CALLS: Final = 10_000
-"""The maximum number of calls of one job in a simulation, which takes about a second to compute.
+"""The maximum number of calls of a job in a simulation, which takes about a second to compute.
 
 Its expected duration never changes, so a job that exceeds its timeout does so in each call."""
 
@@ -122,7 +122,7 @@ UNCHANGED_OPTIONS: Final = ("label", "forever", "run_if", "keep_result", "timeou
 
 
 class ScenarioCopy:
-    """A copy of a scenario, in which jobs sleep for their durations.
+    """A copy of a scenario, whose jobs sleep for their durations.
 
     Args:
         scheduler: the user's scheduler, which is only read.
@@ -180,7 +180,7 @@ class ScenarioCopy:
     def _copy_scheduler(self, original: BaseScheduler, window: object, options: dict[str, Any]) -> SchedulerCopy:
         """Copy a scheduler without its jobs; `options` replace its own.
 
-        A built-in policy stays as it is, and a user-defined one is called with the original jobs.
+        A built-in policy stays as it is, and a user-defined policy is called with the original jobs.
         """
         policy = self._policy or original.policy
         return SchedulerCopy(

@@ -56,13 +56,13 @@ class Simulation:
     lower_bound: float
     """A number of seconds that no order of the jobs can beat. It follows from the longest path, or from the work for
     the slots of the window, whichever takes longer. Each job counts as long as it works in this run: if a timeout or a
-    budget keeps jobs from running, it is what no order of the others can beat."""
+    budget keeps jobs from running, no order of the others can beat this bound."""
     critical_path: tuple[AnyJob, ...]
     """The jobs of the longest path. A nested scheduler is replaced by the longest path through it."""
     slack: Mapping[AnyJob, float]
     """The seconds by which each job could take longer without making the longest path longer."""
     utilisation: float | None
-    """The fraction of the slots' time that jobs used, from 0 to 1; None if there is no window or the makespan is 0."""
+    """The fraction of the slots' time that jobs used, from 0 to 1. None if there is no window or the makespan is 0."""
     peak_results: int
     """The maximum number of results kept at the same time. With `keep_result=False`, a result is kept until the last
     job that uses it starts."""
@@ -73,7 +73,7 @@ class Simulation:
     stop_reason: StopReason
     """The reason why the run stopped. Timeouts can stop a simulated run, too."""
     timeline: Trace
-    """The trace of the simulated run; Jupyter displays it, and it can be exported."""
+    """The trace of the simulated run. Jupyter displays it, and it can be exported."""
     guessed: Mapping[AnyJob, float]
     """The assumed durations of jobs whose duration is unknown, in seconds."""
 
@@ -93,20 +93,21 @@ def simulate(
 
     The jobs' own code does not run, and the scheduler is not changed. The engine itself runs the copy, so windows,
     policies, timeouts and nesting have their usual effect. A job fails only if it times out. A service is ready after
-    its expected duration; if that is unknown, at once.
+    its expected duration or, if that is unknown, at once.
 
     Args:
         scheduler: the scenario.
         durations: the durations of jobs, keyed by path or label: a mapping, a `Trace`, or a file, as for `Scheduler`,
             or None for the scheduler's own `durations`. Other jobs take their `expected_duration`. If that is unknown,
             they take the median of the known durations, or 1 second if none is known.
-        jobs_window: the window for this simulation; None or 0 for no window; by default, the scheduler's own window.
+        jobs_window: the window for this simulation. None or 0 is no window. By default, it is the scheduler's own
+            window.
         policy: the policy of all schedulers in this simulation, or None to keep the policy of each scheduler. If you
             give a `Policy` of your own, it is called with the scenario's own jobs, which are idle during the
             simulation.
 
     Raises:
-        RuntimeError: the scheduler, or one in it or around it, is running.
+        RuntimeError: the scheduler, or a scheduler in it or around it, is running.
         CycleError, MissingRequirement: the requirements of the jobs are invalid.
         ValueError: the scenario cannot run, or would never end. A job that exceeds its timeout in each of 10,000 calls
             counts as never ending.
@@ -131,7 +132,7 @@ def simulate(
     check_scenario(scheduler)
     all_durations, known_durations = resolve_all_durations(scheduler, durations)
     copy, trace = ScenarioCopy(scheduler, all_durations, known_durations, window, policy), Trace()
-    # The copy runs in a new thread, because this one may be running an event loop.
+    # The copy runs in a new thread, because this thread may be running an event loop.
     with ThreadPoolExecutor(1, THREAD_NAME_PREFIX) as thread, silence_log():
         watch = thread.submit(run_scenario_copy, copy, trace).result()
     return _make_simulation(scheduler, copy, all_durations, known_durations, window, trace, watch)
@@ -163,7 +164,7 @@ class RunWatch(Instrument):
     """An instrument that ends a run that stalls, or that runs a nested scheduler without an end.
 
     It sets a timer that is later than all others. If the run stalls, no other timer is left, and the virtual clock
-    advances to this one.
+    advances to this timer.
 
     Attributes:
         stall_reason: why the run stalled, or "" if it did not.
@@ -181,7 +182,7 @@ class RunWatch(Instrument):
         self.clean_up_copies: Final[set[AnyJob]] = set()
 
     def before_run(self, scheduler: BaseScheduler) -> None:
-        """Set the timer at the beginning of the outermost run; count the runs of a nested scheduler."""
+        """Set the timer at the beginning of the outermost run. Count the runs of a nested scheduler."""
         if scheduler is not self._scheduler:
             self._add_call(self._originals[scheduler])
         else:
@@ -275,7 +276,7 @@ def _make_simulation(
 
 
 def _working_time(job: AnyJob, watch: RunWatch) -> float:
-    """Return the seconds that a copy has worked or, for a service, those until it was ready; 0 for a clean-up job."""
+    """Return the seconds that a copy has worked, or that a service took until it was ready, or 0 for a clean-up job."""
     ready = ready_at(job)
     if ready is not None and job.started_at is not None:
         return ready - job.started_at
@@ -325,7 +326,7 @@ def slot_users(scheduler: BaseScheduler, window: object) -> list[AnyJob]:
 
 @dataclass(frozen=True, slots=True)
 class LongestPath:
-    """The longest path through the jobs of one scheduler."""
+    """The longest path through the jobs of a scheduler."""
 
     jobs: list[AnyJob]
     """The jobs from the last to the first."""
@@ -343,7 +344,7 @@ class PathAnalysis:
 
     Args:
         scheduler: the outermost scheduler.
-        work: the seconds that each job worked, or that a service took until it was ready; 0 for one that did not run.
+        work: the seconds that each job worked, or that a service took until it was ready, or 0 if it did not run.
         window: the window of the outermost scheduler.
 
     """
@@ -362,7 +363,7 @@ class PathAnalysis:
         return self._seconds[self._scheduler]
 
     def critical_path(self) -> tuple[AnyJob, ...]:
-        """Return the jobs of the longest path, in which nested schedulers are replaced by their longest paths."""
+        """Return the jobs of the longest path, with the longest paths of nested schedulers in their places."""
         path: list[AnyJob] = []
         stack = [*self._paths[self._scheduler].jobs]
         while stack:

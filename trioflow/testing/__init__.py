@@ -4,7 +4,7 @@
 lines. It is built on virtual time, which tests can also use by itself.
 
 Under virtual time no task really waits. As soon as all tasks are blocked, the clock jumps to the next deadline. So a
-scenario of days runs in milliseconds, and its times can be asserted with ``==``. The clock starts at 0.0; read it with
+scenario of days runs in milliseconds, and its times can be asserted with ``==``. The clock starts at 0.0. Read it with
 `anyio.current_time`, which works on both backends.
 
 >>> import anyio
@@ -34,13 +34,13 @@ Limits:
 - The clock stops while any task is busy, for example one that polls, or that swallows a cancellation which is delivered
   again and again. Time passes only while no task can resume.
 - Times are as exact as sums of floats. Whole numbers and binary fractions (0.5, 0.25) are exact on both backends. For
-  other numbers, asyncio's clock shows exactly the time of each deadline. trio's clock may be one rounding step past it:
-  with deadlines at 2.4 and 6.7 it shows 6.700000000000001 at the second.
+  other numbers, asyncio's clock shows exactly the time of each deadline. trio's clock may be a rounding step past it:
+  with deadlines at 2.4 and 6.7, it shows 6.700000000000001 at the second deadline.
 - While only threads or processes work, the clock may jump to the former deadline of a job that has ended.
 - A timeout around a thread that may be abandoned (``abandon_on_cancel``) expires before the thread has begun. On
   asyncio the thread then never begins.
-- Tasks that wake at the same time wake in the order that their waits began, on both backends. In real time trio
-  promises no order; `explore` tries other orders.
+- Tasks that wake at the same time wake in the order that their waits began, on both backends. In real time, trio
+  promises no order, and `explore` tries other orders.
 """
 
 from ..clock import VirtualTimeEventLoop as VirtualTimeEventLoop

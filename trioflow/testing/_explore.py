@@ -43,7 +43,7 @@ class Shrinker:
     """Minimizes a run that violates an invariant: its plan is reduced to as few and as simple changes as possible.
 
     Changes are left out by delta debugging (Zeller and Hildebrandt, "Simplifying and Isolating Failure-Inducing Input",
-    IEEE TSE 2002): first one half of them, then smaller and smaller parts. A smaller plan is accepted only if its run
+    IEEE TSE 2002): first half of them, then smaller and smaller parts. A smaller plan is accepted only if its run
     violates the same invariant.
 
     Args:
@@ -144,7 +144,7 @@ class Exploration:
 
     Attributes:
         runs: the number of runs.
-        seed: the seed with which `explore` repeats these runs.
+        seed: the seed for `explore` to repeat these runs.
         tried: the number of runs with each kind of fault. Kinds that did not occur are left out.
 
     """
@@ -154,7 +154,7 @@ class Exploration:
     tried: dict[str, int]
 
     def __str__(self) -> str:
-        """Return a summary in one line."""
+        """Return a summary as a line."""
         tried = ", ".join(f"{name} in {count}" for name, count in self.tried.items())
         return f"{self.runs} runs, seed={self.seed!r}, nothing broken: {tried or 'no fault'}"
 
@@ -164,7 +164,7 @@ class BrokenRun(AssertionError):
 
     Attributes:
         story: the violated invariant, the faults and the events of the run, each on its own line.
-        seed: the seed with which `explore` repeats exactly this run.
+        seed: the seed for `explore` to repeat exactly this run.
 
     """
 
@@ -194,12 +194,12 @@ def explore(
     cancelled at any of their waits. The run is interrupted, or the program is killed and started again with its
     journal. After each run these invariants must hold:
 
-    - no job raised an AssertionError, and `check` raised nothing;
-    - `make_scheduler` and the run raised nothing, except a KeyboardInterrupt after an injected Ctrl-C;
-    - the run ended: it did not stall, and its jobs did not wait again and again forever;
-    - no timeout of a scheduler ended a run that would otherwise have stalled, unless a job was made to hang;
-    - no job and no asyncio task is still running, and `co_shutdown` of each job was called once;
-    - all resources of pools and tokens of limiters have been returned.
+    - No job raised an AssertionError, and `check` raised nothing.
+    - `make_scheduler` and the run raised nothing, except a KeyboardInterrupt after an injected Ctrl-C.
+    - The run ended: it did not stall, and its jobs did not wait again and again forever.
+    - No timeout of a scheduler ended a run that would otherwise have stalled, unless a job was made to hang.
+    - No job and no asyncio task is still running, and `co_shutdown` of each job was called once.
+    - All resources of pools and tokens of limiters have been returned.
 
     A broken run is repeated with fewer faults, until none can be left out. See `BrokenRun`.
 
@@ -208,10 +208,10 @@ def explore(
             world: a dict that is new for each run, and survives a crash, like a disk or a bank. Everything else that it
             builds is lost in a crash.
         runs: the number of runs, at least 1.
-        seed: a whole number, with which all runs can be repeated; or the `seed` of a `BrokenRun`, a string that repeats
-            that run, or None for a random number.
+        seed: a whole number, which repeats all runs, or the `seed` of a `BrokenRun`, a string that repeats that run, or
+            None for a random number.
         check: called with the scheduler after each run, in the event loop. It raises an exception, usually by `assert`,
-            if an invariant of the scenario is violated, and returns None. The invariant must hold after any faults; for
+            if an invariant of the scenario is violated, and returns None. The invariant must hold after any faults. For
             example, a cancelled job has no result. If `check` takes two arguments, the second is the world.
         faults: the kinds of faults, from `FAULTS`. Crashes need msgspec, for the journal, and are left out if
             `make_scheduler` takes no world, because then nothing to check survives them.
@@ -222,8 +222,8 @@ def explore(
 
     Raises:
         BrokenRun: an invariant was violated.
-        TypeError, ValueError: an argument is invalid; or a job works in a thread or a process, which takes real time.
-        RuntimeError: an event loop runs in this thread; or this version of trio does not allow repeatable runs.
+        TypeError, ValueError: an argument is invalid, or a job works in a thread or a process, which takes real time.
+        RuntimeError: an event loop runs in this thread, or this version of trio does not allow repeatable runs.
         Exception: the error of the first call of `make_scheduler`, or the reason why the scenario cannot run at all.
 
     Example:

@@ -12,18 +12,18 @@ plan ──► ExploredRun.run ──► make_scheduler() ──► co_run(), on
 loop's answers to the coroutine. So it controls each wait of the job: it can resume the job later, make it fail, or
 never resume it. A change must not break a guarantee of the backends or of the engine, so these rules apply:
 
-- Cancellations and Ctrl-C happen at the beginning of a job, or while it waits; crashes also at its end. While the job
-  waits, a separate task causes them, because the job's trap must reach the event loop first. This task resumes before
-  all others in the next iteration of the loop.
+- Cancellations and Ctrl-C happen at the beginning of a job, or while it waits. Crashes also happen at its end. While
+  the job waits, a separate task causes them, because the job's trap must reach the event loop first. This task resumes
+  before all others in the next iteration of the loop.
 - An injected exception represents a failure of the outside world. It is raised at the beginning or the end of a job's
   body, or after a sleep, which represents work in the outside world. It is not raised after a wait for a lock, which
   cannot fail.
 - A service is not cancelled once it is ready, because its scheduler cancels it only after all jobs that use it have
   ended. It is not cancelled at its beginning either, because it may report readiness before it waits.
-- A job may always resume late. On trio it is shielded from cancellation during the delay, because it may already have
-  received what it waited for. On asyncio, a task may be cancelled even then.
+- A job may always resume late. On trio, it is shielded from cancellation during the delay, because it may already have
+  received the value that it waited for. On asyncio, a task may be cancelled even then.
 - A crash copies the world and the files of the journal at that moment. The crashed program is shut down like any other,
-  but its world and its files are then discarded; the next program gets the copies.
+  but its world and its files are then discarded. The next program gets the copies.
 """
 
 from __future__ import annotations
@@ -113,7 +113,7 @@ class ExploredRun:
         self._waits_before_crash: Counter[str] = Counter()
         self._is_crashed = False
         self._scheduler: Any = None
-        # Around the run, for `cut` and for giving up; None while there is no run.
+        # Around the run, for `cut` and for giving up, or None while there is no run.
         self._cut_scope: Any = None
         self._host_task: Any = None
         self._task_group: Any = None
@@ -398,7 +398,7 @@ class ExploredRun:
         self._cancel_run()
 
     def reject_scenario(self, error: Exception) -> None:
-        """End the run of a scenario that cannot be explored; `run` raises the error afterwards."""
+        """End the run of a scenario that cannot be explored. `run` raises the error afterwards."""
         self._rejection = self._rejection or error
         self._cancel_run()
 

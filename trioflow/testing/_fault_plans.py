@@ -1,13 +1,13 @@
 """Plans of runs: the differences between a run and the plain run, their notation, the plans to try, and outcomes.
 
-A plan consists of a backend and the changes to one run. A broken run can be repeated from the text of its plan, such as
+A plan consists of a backend and the changes to a run. A broken run can be repeated from the text of its plan, such as
 ``trio late@1:a=3 fail@0:b``. Places are numbered within each job: 0 is its beginning, 1 its first wait, and "end" is
 the moment after its body has returned.
 
 The plans to try are all single faults at all places, in random order, interleaved with random plans. A plan has few
-changes, because most bugs in concurrent programs need only few events to coincide; their number is called the depth of
-the bug by Burckhardt et al., "A Randomized Scheduler with Probabilistic Guarantees of Finding Bugs", ASPLOS 2010.
-In some plans, the order is drawn as in that paper: each job gets a random rank, ready tasks resume by rank in each
+changes, because most bugs in concurrent programs need only few events to coincide. Their number is called the depth of
+the bug by Burckhardt et al., "A Randomized Scheduler with Probabilistic Guarantees of Finding Bugs", ASPLOS 2010. In
+some plans, the order is drawn as in that paper: each job gets a random rank, ready tasks resume by rank in each
 iteration of the loop, and some jobs resume only after all others are blocked. Other plans have a random order in each
 iteration, or the usual order.
 """
@@ -35,7 +35,7 @@ SHORT_DELAY: Final = 2.0**-20
 FAULT_OF_KIND: Final = {
     "first": "order",  # in iteration `at` of the event loop, the task of the job resumes first
     "turn": "order",  # in iteration `at` of the event loop, the tasks resume in an order that `value` determines
-    "rank": "order",  # the job gets the rank `value`; ready tasks resume in the order of ranks, the lowest first
+    "rank": "order",  # the job gets the rank `value`: ready tasks resume in the order of ranks, the lowest first
     "late": "durations",  # the job resumes `value` seconds late
     "hang": "timeouts",  # the job waits at its beginning until it is cancelled
     "fail": "failures",  # the job raises an exception, up to `value` times if it reaches the same line again
@@ -45,7 +45,7 @@ FAULT_OF_KIND: Final = {
     "ctrl-c": "ctrl-c",
     "crash": "crash",
 }
-"""Maps each kind of change to the kind of fault by which users select it."""
+"""Maps each kind of change to the kind of fault that users select it by."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,7 @@ class Change:
     Attributes:
         kind: a key of `FAULT_OF_KIND`.
         name: the path of the job, or empty for `turn`.
-        at: the place in the job; for `turn` and `first`, the number of the iteration of the event loop.
+        at: the place in the job or, for `turn` and `first`, the number of the iteration of the event loop.
         value: a number whose meaning depends on the kind. The comments in `FAULT_OF_KIND` explain it.
 
     """
@@ -126,7 +126,7 @@ class SteppedJob:
         wait_count: the number of waits in all calls of the job since the last crash.
         call_count: the number of calls since the last crash.
         is_running: whether a call is in progress.
-        waiting_coroutine: the coroutine of the job while it waits; None at other times.
+        waiting_coroutine: the coroutine of the job while it waits, or None at other times.
         wait_start: the time when the current or last wait began.
         shutdown_count: the number of calls of the job's `co_shutdown` since the last crash.
         pending_failures: the failures to repeat. Each is a pair: the description of the place, and the change.
@@ -151,7 +151,7 @@ class SteppedJob:
 
 @dataclass(slots=True)
 class RunOutcome:
-    """The outcome of one run.
+    """The outcome of a run.
 
     Attributes:
         plan: the plan of the run.
@@ -161,7 +161,7 @@ class RunOutcome:
         event_lines: the events of the run, as lines of text.
         applied_changes: the changes of the plan that were applied.
         wait_counts: the number of waits of each job, by name.
-        jobs_with_timeout: the names of the jobs that have a timeout, or are in a scheduler that has one.
+        jobs_with_timeout: the names of the jobs that have a timeout, or are in a scheduler with a timeout.
         jobs_with_retries: the names of the jobs that have retries, or are in a scheduler that has them.
         make_error: the error that `make_scheduler` raised before any job had waited, or None if there is none.
         total_wait_count: the number of waits of all jobs.
@@ -184,11 +184,11 @@ class RunOutcome:
 
 
 FAILURE_COUNTS: Final = (2.0, 3.0)
-"""The numbers of failures at the same place to try besides a single one. They may exhaust the retries of the job."""
+"""The numbers of failures at the same place to try besides a single failure. They may exhaust a job's retries."""
 
 
 class PlanGenerator:
-    """A generator of plans for one exploration.
+    """A generator of plans for an exploration.
 
     Args:
         seed: the seed that determines all plans.

@@ -39,10 +39,10 @@ MAX_WAITS_AFTER_GIVING_UP: Final = 1_000
 PLAIN_ROUND_WAITS: Final = 100_000
 """The number of waits in a round of a plain or repeated run.
 
-A run counts as endless if no timer stays pending throughout a round, or if the clock stands still during one.
+A run counts as endless if no timer stays pending throughout a round, or if the clock stands still during a round.
 """
 TIMEOUT_CHECK_LEAD: Final = 2.0**-10
-"""The time, in seconds, by which the check of the other timers precedes the timeout of a scheduler."""
+"""The check of the other timers precedes the timeout of a scheduler by this time, in seconds."""
 MIN_ROUND_WAITS: Final = 5_000
 ROUND_FACTOR: Final = 50
 """A round of any other run has this many times the waits of the longest plain run, but at least `MIN_ROUND_WAITS`."""
@@ -53,7 +53,7 @@ class Story:
 
     Args:
         outcome: the outcome of the run, which gets the lines.
-        stepped_jobs: the jobs of the run; others are added.
+        stepped_jobs: the jobs of the run. Others are added.
 
     """
 
@@ -76,7 +76,7 @@ class Story:
         return f" while {' and '.join(holds)}" if holds else ""
 
     def last_activity_time(self) -> float:
-        """Return the last time at which a job began its current wait or finished, or 0 if there is none."""
+        """Return the last time when a job began its current wait or finished, or 0 if there is none."""
         times = [stepped.wait_start for stepped in self.stepped_jobs.values() if stepped.waiting_coroutine is not None]
         return max(times + [job.finished_at for job in self.stepped_jobs if job.finished_at is not None], default=0.0)
 
@@ -100,9 +100,9 @@ def describe_place(stepped: SteppedJob, place: int) -> str:
 
 
 def describe_error(error: BaseException) -> str:
-    """Describe an exception in one line, with the file and line that raised it.
+    """Describe an exception as a line, with the file and line that raised it.
 
-    If it has no message, include the code of that line. An exception group with one member counts as this member.
+    If it has no message, include the code of that line. An exception group with a single member counts as this member.
     """
     while len(members := get_group_members(error)) == 1:
         (error,) = members
@@ -212,7 +212,7 @@ class Judge:
 
 
 def count_arguments(function: Callable[..., object], name: str, max_count: int) -> int:
-    """Return the number of arguments with which to call a user-supplied function: `max_count`, or 1 less.
+    """Return the number of arguments for a call of a user-supplied function: `max_count`, or 1 less.
 
     If the signature of the function is unknown, return the smaller number.
 
@@ -269,7 +269,7 @@ def _find_assertion(error: BaseException) -> BaseException | None:
 
 
 class ProgressWatch:
-    """The watch over the progress of one run.
+    """The watch over the progress of a run.
 
     Args:
         story: the story of the run, with its outcome and its jobs.
@@ -314,7 +314,7 @@ class ProgressWatch:
     async def watch_for_stall(self) -> None:
         """Wait until the run stalls. Then end it, and record where its jobs wait.
 
-        If one of them waits for a thread, reject the scenario instead.
+        If any of them waits for a thread, reject the scenario instead.
         """
         await anyio.sleep_until(STALL_LIMIT)
         waiting = [stepped for stepped in self._story.stepped_jobs.values() if stepped.waiting_coroutine is not None]
@@ -418,7 +418,7 @@ def _iterate_trio_tasks() -> list[Any]:
 
 
 def waiting_line(coroutine: object) -> str:
-    """Return the file, number and text of the innermost line of user code in which a coroutine waits.
+    """Return the file, number and text of the innermost line of user code where a coroutine waits.
 
     If it waits in no such line, return a text that says so.
     """
@@ -435,7 +435,7 @@ def is_sleeping(coroutine: object, *, endless: bool = False) -> bool:
     """Return whether a coroutine of user code waits in a direct call of a sleep or a checkpoint.
 
     Args:
-        coroutine: the coroutine; for None, the result is False.
+        coroutine: the coroutine. For None, the result is False.
         endless: whether to include sleeps that only a cancellation ends.
 
     """

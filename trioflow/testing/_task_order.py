@@ -23,11 +23,11 @@ from ..clock import VirtualTimeEventLoop
 from ._fault_plans import Change
 
 FIRST_TASK_NAME: Final = "trioflow explore: from outside"
-"""The name of tasks that resume before all others in the iteration in which they start."""
+"""The name of tasks that resume before all others in the iteration that starts them."""
 
 
 class TaskOrder:
-    """The order of resumed tasks in each iteration of one run.
+    """The order of resumed tasks in each iteration of a run.
 
     Args:
         changes: the changes of the order in a plan.
@@ -82,7 +82,7 @@ class TaskOrder:
             self.sort_tasks(tasks)
 
     def random(self) -> float:
-        """Return a number with which trio does not reverse the ready tasks."""
+        """Return a number that keeps trio from reversing the ready tasks."""
         return 1.0
 
     def uniform(self, low: float, high: float) -> float:
@@ -173,7 +173,7 @@ class _ReadyQueueSorter:
         self._next_number: Final = itertools.count()
 
     def sort_handles(self, ready: Any) -> None:
-        """Sort the handles that are steps of tasks among each other; all other handles keep their positions."""
+        """Sort the handles that are steps of tasks among each other. All other handles keep their positions."""
         if len(ready) < 2:
             return
         indices: list[int] = []

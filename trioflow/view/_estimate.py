@@ -1,4 +1,4 @@
-"""How long the rest of a run takes: one estimate for all views, right within a factor of two, or none.
+"""How long the rest of a run takes: the estimate of all views, right within a factor of two, or none.
 
 The rest of a scheduler takes at least as long as its longest chain of jobs, and as its work divided by its slots.
 Without other limits, it takes at most the sum of both (Graham, 1966), so that the larger of them is right within a
@@ -6,9 +6,9 @@ factor of two. Each resource of its pool sets such a bound, too. A nested schedu
 estimate.
 
 A job takes its expected duration, corrected by the jobs that have ended, or the mean of its family. A job that has run
-for longer may end now, or take as long again. While too few jobs of a family have succeeded, nothing is known of its
-jobs. If these are few, each of them takes no time or `UNLIKE_FACTOR` times as long as any known job, and the estimate
-is a lower bound. If the longer times more than double the rest of the run, there is no estimate.
+for longer may end now, or take as long again. While too few jobs of a family have succeeded, the times of its jobs are
+unknown. If these are few, each of them takes no time or `UNLIKE_FACTOR` times as long as any known job, and the
+estimate is a lower bound. If the longer times more than double the rest of the run, there is no estimate.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class TimeLeft(NamedTuple):
 
 
 class Estimate:
-    """The estimate for one run. Each thread that asks for it has its own."""
+    """The estimate for a run. Each thread that asks for it has its own."""
 
     def __init__(self, scheduler: BaseScheduler) -> None:
         self._scheduler: Final = scheduler
@@ -69,7 +69,7 @@ class Estimate:
         return None if left is None or left.is_least else left.seconds
 
     def time_left(self) -> TimeLeft | None:
-        """Return about or at least how long the run goes on; None if nothing is known, or no further jobs may start."""
+        """Return about or at least how long the run goes on, or None if it is unknown, or no further jobs may start."""
         run = current_run(self._scheduler)
         if run is None or run.phase is not RunPhase.RUNNING or run.pause_text:
             return None
@@ -140,19 +140,19 @@ def _bound(groups: list[BaseScheduler], seconds: dict[AnyJob, float]) -> float:
     """Return the largest bound of a run.
 
     Args:
-        groups: its schedulers, each after the one around it.
+        groups: its schedulers, each after the scheduler around it.
         seconds: how long each job takes that has not settled. The schedulers are added.
 
     """
     demands = _demands(groups, seconds)
-    # That of the jobs at any depth, which take the tokens of a limiter.
+    # The work of the jobs at any depth, which take the tokens of a limiter.
     work: dict[AnyJob, float] = dict.fromkeys(groups, 0.0)
     for group in reversed(groups):
         order = [job for job in _job_queries.members_in_order(group) if not job.forever]
         chains = longest_path_lengths(order, partial(_job_queries.all_requirements, group), seconds, 0.0)
         members = [seconds.get(job, 0.0) for job in order]
         work[group] = sum(work[job] if job in work else seconds.get(job, 0.0) for job in order)
-        # Of an adaptive window, the current size is known of the outermost scheduler, and further in the largest one.
+        # The current size of an adaptive window is known for the outermost scheduler, and further in only its largest.
         slots = group.window_size if group is groups[0] else max_slots(group.jobs_window)
         bounds = [_resource_bound(*demand, seconds) for demand in demands[group]]
         if slots is not None:

@@ -35,7 +35,7 @@ INVALID_XML_CHARACTERS: Final = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00
 
 @final
 class JUnit(EventRecorder):
-    """An instrument that writes a run as JUnit XML, one test case per job, for Jenkins, GitLab, GitHub and others.
+    """An instrument that writes a run as JUnit XML, a test case for each job, for Jenkins, GitLab, GitHub and others.
 
     Use it in CI.
 
@@ -126,7 +126,7 @@ def xml_lines(record: TraceRecord) -> Iterator[str]:
 
 
 def _run_errors(record: TraceRecord) -> Iterator[str]:
-    """Yield a case with an error for each outermost run that was not fine, such as one that timed out."""
+    """Yield a case with an error for each outermost run that went wrong by itself, such as by its timeout."""
     for run in record.root_runs:
         verdict = record.verdict(run, run.stop_reason)
         if not verdict.is_good:

@@ -13,9 +13,9 @@ class Outcome(NamedTuple):
     """The facts about the end of a job, besides its state and its times. The defaults describe a plain success."""
 
     attempts: int = 1
-    # Also that of a BLOCKED job.
+    # A BLOCKED job has it, too.
     failure: Failure | None = None
-    # Whether it is a scheduler that failed because one of its jobs failed.
+    # Whether it is a scheduler that failed because a job in it failed.
     failed_through_member: bool = False
     timed_out: bool = False
     moved_on: bool = False  # whether it SUCCEEDED only because its timeout ended it
@@ -31,7 +31,7 @@ class Outcome(NamedTuple):
 
     @property
     def restored_at(self) -> float | None:
-        """The time when the job settled in the run from which it was restored, in seconds since 1970."""
+        """The time when a restored job settled in its earlier run, in seconds since 1970."""
         return None if self.restoration is None else self.restoration.settled_at
 
 

@@ -1,4 +1,4 @@
-"""The end of each job's output, for pages, where the standard streams are those of a monitor."""
+"""The end of each job's output, for pages, where the standard streams are a monitor's streams."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _lock: Final = threading.RLock()
 
 
 def keep_end(job: AnyJob | None, text: str) -> None:
-    """Keep the end of a job's output; a line stands between two attempts. Any thread may call this."""
+    """Keep the end of a job's output, with a line between two attempts. Any thread may call this."""
     if job is None or not text:
         return
     with _lock:

@@ -1,4 +1,4 @@
-"""Save the graph of a scheduler, or the record of a run, to a file; show a scheduler as text, and in a notebook."""
+"""Save the graph of a scheduler, or the record of a run, to a file. Show a scheduler as text, and in a notebook."""
 
 from __future__ import annotations
 
@@ -18,26 +18,26 @@ if TYPE_CHECKING:
 
 
 def save(source: BaseScheduler | Trace, path: str | os.PathLike[str], *, collapse: JobSelection | bool = False) -> None:
-    """Write the graph of a scheduler, or the record of a run, to a file; the suffix of its name says in which form.
+    """Write the graph of a scheduler, or the record of a run, to a file. The suffix of its name selects the form.
 
     For a scheduler:
 
-    - `.svg`, `.png`: the graph as a picture, drawn by the program `dot`, which may take half a minute for ten
-      thousand boxes, and is stopped after two minutes; a PNG has 144 dots per inch.
+    - `.svg`, `.png`: the graph as a picture, drawn by the program `dot`, which may take half a minute for ten thousand
+      boxes, and is stopped after two minutes. A PNG has 144 dots per inch.
     - `.dot`: the graph in the language of Graphviz.
     - `.mmd`: the graph as a Mermaid flowchart, which GitHub (up to 500 arrows) and GitLab draw inside a README.
 
     For a `Trace`:
 
     - `.svg`: the timeline: a row for each lane, with a bar for each job that started. Colors distinguish families of
-      jobs, and narrow neighboring bars of one family are merged. Failed jobs have a cross, cancelled jobs are hatched,
-      and those on the critical path have a border.
+      jobs, and narrow neighboring bars of the same family are merged. Failed jobs have a cross, cancelled jobs are
+      hatched, and jobs on the critical path have a border.
     - `.html`: a report, which loads no other files: the verdict, the failures, where the time went, the graph, the
       timeline, and a table of all jobs that can be sorted and searched.
     - `.json`: the whole record of the run, for `trioflow report` and `trioflow compare`, with trace events for
       https://ui.perfetto.dev and chrome://tracing: each scheduler is a process, its lanes are threads.
-    - `.csv`: a line of headings, then one line for each run of each job. Times are seconds since the beginning of the
-      run; `started_wall` is the time of day in UTC. `required` contains the numbers of the required lines, and `parent`
+    - `.csv`: a line of headings, then a line for each run of each job. Times are seconds since the beginning of the
+      run. `started_wall` is the time of day in UTC. `required` contains the numbers of the required lines, and `parent`
       the number of the nested scheduler that contains the job.
 
     An existing file is replaced as a whole, or not at all.
@@ -105,7 +105,7 @@ def _graph_contents(scheduler: BaseScheduler, suffix: str, collapse: JobSelectio
 
 
 def save_trace(trace: Trace, suffix: str, path: str | os.PathLike[str]) -> None:
-    """Write a trace in the form that one of `TRACE_SUFFIXES` names. The name of the file may have another suffix."""
+    """Write a trace in the form of a suffix in `TRACE_SUFFIXES`. The name of the file may have another suffix."""
     from pathlib import Path
 
     from ._exports import write_atomically
@@ -129,7 +129,7 @@ def listing(
         legend: explains all symbols below the listing.
 
     Returns:
-        The lines; an empty string if there are none.
+        The lines, or an empty string if there are none.
 
     Raises:
         TypeError: `scheduler` is not a scheduler.
@@ -151,7 +151,7 @@ def listing(
 # ---- notebooks
 
 MimeBundle = dict[str, str]
-"""The representations of one object in a notebook, by MIME type."""
+"""The representations of an object in a notebook, by MIME type."""
 
 MAX_GRAPH_ELEMENTS: Final = 400
 """The maximum number of boxes and arrows in a picture: lines of a Mermaid flowchart.

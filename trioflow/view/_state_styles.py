@@ -39,7 +39,7 @@ class BoxColors(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class StateStyle:
-    """The symbols, colors and texts of one state. All views use the value of the state as its name."""
+    """The symbols, colors and texts of a state. All views use the value of the state as its name."""
 
     symbol: str
     """The symbol, which is one column wide and unique among the states."""
@@ -100,7 +100,7 @@ STATE_PRECEDENCE: Final = (
     JobState.FAILED, JobState.BLOCKED, JobState.CANCELLED, JobState.RUNNING, JobState.SCHEDULED, JobState.IDLE,
     MOVED_ON, JobState.SUCCEEDED, JobState.SKIPPED,
 )  # fmt: skip
-"""All states, most important first, in which the header of a monitor lists what settled."""
+"""All states, most important first: the order of the settled jobs in the header of a monitor."""
 STATE_COUNT_ORDER: Final = (
     JobState.SUCCEEDED,
     MOVED_ON,
@@ -143,10 +143,10 @@ def has_ended_normally(job: AnyJob) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class CauseWords:
-    """The phrases for one cause of waits. In a phrase, `{}` stands for the name of the resource."""
+    """The phrases for a cause of waits. In a phrase, `{}` stands for the name of the resource."""
 
     awaited_phrase: str
-    """The phrase in pictures and tables for what a job waited for. It completes "waited for ..."."""
+    """The phrase in pictures and tables that completes "waited for ..."."""
     empty_reason: str
     """The reason why a slot was empty. It completes the sentence "empty because ..."."""
     monitor_phrase: str

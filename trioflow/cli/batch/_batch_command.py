@@ -79,8 +79,8 @@ def translate_usage_errors() -> Generator[None]:
 def command(options: Options) -> int:
     """Run COMMAND for each ARGUMENT, several at once.
 
-    Without ::: the arguments are the lines of standard input. Several ::: make all combinations; :::+ is paired
-    with the source before it, item by item. :::: and ::::+ take files of arguments.
+    Without ::: the arguments are the lines of standard input. Several ::: make all combinations. :::+ is paired with
+    the source before it, item by item. :::: and ::::+ take files of arguments.
 
     \b
     In COMMAND these are replaced:
@@ -88,11 +88,11 @@ def command(options: Options) -> int:
 
     Without any of these, the argument comes last. Without COMMAND, the arguments are the commands.
 
-    NODES is a file with one node per line, or names and ranges like node[01-37]; a command whose node cannot be reached
-    runs on another.
+    NODES is a file with a node per line, or names and ranges like node[01-37]. A command whose node cannot be reached
+    runs on another node.
 
     With --journal, a command that has succeeded is not run again by a later batch with the same journal, even if this
-    one is killed. Its output is printed again, unless it would be appended to a file (>>).
+    batch is killed. Its output is printed again, unless it would be appended to a file (>>).
     """  # noqa: D301 - click needs the character itself
     try:
         options.check_conflicts()

@@ -159,7 +159,7 @@ def make_reading_rules(options: Options, template: CommandTemplate | None = None
 
 
 def open_sources(groups: Sequence[_sources.SourceGroup], rules: _sources.ReadingRules) -> _sources.SourceProduct:
-    """Open the sources of the arguments. If one source is a terminal, print a prompt."""
+    """Open the sources of the arguments. If a source is a terminal, print a prompt."""
     if any(
         source == _sources.LineSource(_sources.STDIN, rules.delimiter) for group in groups for source in group
     ) and os.isatty(0):
@@ -214,7 +214,7 @@ def summary_lines(batch: _batch.Batch, options: Options) -> Iterator[str]:
 
 
 def failure_line(similar: CommandFailures, columns: int) -> str:
-    """Return the line for the failures of one kind: as many commands as fit into the line, and the reason."""
+    """Return the line for the failures of a kind: as many commands as fit into the line, and the reason."""
     lines = [printable(line) for line in similar.lines]
     reason = similar.reason.removeprefix(f"{similar.lines[0]}: ")
     width = max(MIN_COMMAND_LENGTH, columns - len(reason) - 5)

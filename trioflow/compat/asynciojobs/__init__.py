@@ -1,14 +1,14 @@
 """The interface of asynciojobs 0.21, implemented on trioflow: jobs, schedulers, sequences, watches.
 
 As in asynciojobs, the program may change a scheduler's jobs, their requirements and their settings at any time. So each
-run builds a new `trioflow.Scheduler`, with one trioflow job for each job. The trioflow job of a nested scheduler builds
+run builds a new `trioflow.Scheduler`, with a trioflow job for each job. The trioflow job of a nested scheduler builds
 another `trioflow.Scheduler`. `docs/coming-from/asynciojobs.md` lists the differences, and shows the same program
 written for trioflow.
 
 Two features are missing, because trioflow's public API does not support them:
 
 - A job that is added to a running scheduler does not run until the next run.
-- Instruments see a nested scheduler as one job.
+- Instruments see a nested scheduler as a single job.
 """
 
 import sys

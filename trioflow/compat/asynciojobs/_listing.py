@@ -22,7 +22,7 @@ ASCII_SYMBOLS: Final = str.maketrans(
 def state_symbols(job: AbstractJob) -> str:
     """Return the four symbols of a job: critical, exception, state and forever. An absent symbol is a space.
 
-    A cancelled job has the symbol for done, so that a cancelled forever job does not look like a running one.
+    A cancelled job has the symbol for done, so that a cancelled forever job does not look like a running job.
     """
     exception = EXCEPTION if job.raised_exception() else STARTED if job.is_running() else " "
     if job.is_done() or job._trioflow_was_cancelled():

@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 CHECKPOINTS_BEFORE_FAILURE: Final = 4
 """The number of checkpoints that a failed job passes before it raises its exception, which may end the run.
 
-As in asynciojobs, all jobs that can start at the same time then start before one of them can end the run.
+As in asynciojobs, all jobs that can start at the same time then start before any of them can end the run.
 """
 
 
 class JobAdapter(trioflow.AbstractJob[Any]):
-    """The trioflow job that runs one job of asynciojobs in one run."""
+    """The trioflow job that runs a job of asynciojobs in a run."""
 
     __slots__ = ("awaited_forever_jobs", "job")
 
@@ -35,7 +35,7 @@ class JobAdapter(trioflow.AbstractJob[Any]):
 
     def __init__(self, job: AbstractJob, critical: bool, forever: bool) -> None:
         if critical and not forever:
-            # The defaults here; options cost as much as all the rest.
+            # The defaults here, because options cost as much as all the rest.
             super().__init__()
         else:
             super().__init__(critical=None if critical else False, forever=forever)
@@ -81,7 +81,7 @@ def run_in_event_loop(function: Callable[[], Awaitable[Any]], backend: BackendNa
         try:
             result = await function()
         except Exception as raised:
-            # Raised in the caller below; the trioflow job itself must not fail.
+            # Raised in the caller below, because the trioflow job itself must not fail.
             error = raised
 
     trioflow.Scheduler(trioflow.Job(call, label=label), label=label, shutdown_timeout=None).run(backend=backend)

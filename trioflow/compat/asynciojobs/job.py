@@ -113,7 +113,7 @@ class AbstractJob:
 
         Raises:
             TypeError: a requirement has another type.
-            KeyError: with `remove`, the job does not require one of these jobs.
+            KeyError: with `remove`, the job does not require all of these jobs.
 
         """
         for job in last_jobs(requirements, self):
@@ -145,7 +145,7 @@ class AbstractJob:
         return not self.is_idle()
 
     def is_running(self) -> bool:
-        """Return whether the job has started; this remains True after its end."""
+        """Return whether the job has started. This remains True after its end."""
         adapter = self._trioflow_adapter
         return adapter is not None and adapter.started_at is not None
 
@@ -191,7 +191,7 @@ class AbstractJob:
         return None
 
     def dot_style(self) -> dict[str, str]:
-        """Return the attributes of the job's node in Graphviz; a subclass may extend them."""
+        """Return the attributes of the job's node in Graphviz. A subclass may extend them."""
         return _listing.default_dot_style(self)
 
     def details(self) -> str | None:
@@ -199,7 +199,7 @@ class AbstractJob:
         return None
 
     def repr_id(self) -> str:
-        """Return the job's number in the last listing, graph or run; `??` if there was none."""
+        """Return the job's number in the last listing, graph or run, or `??` if there was none."""
         return self._trioflow_listing_number or "??"
 
     def repr_short(self) -> str:
@@ -215,7 +215,7 @@ class AbstractJob:
         return _listing.format_result(self)
 
     def repr_requires(self) -> str:
-        """Return the numbers of the requirements as text, or labels of jobs without a number; "" if there are none."""
+        """Return the numbers of the requirements as text, or labels of jobs without a number, or "" without any."""
         return f"requires={_listing.format_numbers(self.required)}" if self.required else ""
 
     def __repr__(self) -> str:
@@ -272,7 +272,7 @@ class Job(AbstractJob):
         return await self.corun
 
     async def co_shutdown(self) -> Any:
-        """Await the coroutine object `coshutdown`, if there is one that has not been awaited."""
+        """Await the coroutine object `coshutdown`, if the job has it and it has not been awaited."""
         coroutine, self.coshutdown = self.coshutdown, None
         if coroutine is not None:
             await coroutine
@@ -343,7 +343,7 @@ def last_jobs(requirements: Any, subject: object) -> Iterable[AbstractJob]:
 
 
 def flatten_members(items: Iterable[Any], subject: object) -> Iterable[AbstractJob]:
-    """Yield the jobs among some items, and all jobs of the Sequences among them; skip None.
+    """Yield the jobs among some items, and all jobs of the Sequences among them. Skip None.
 
     Raises:
         TypeError: an item has another type.

@@ -10,11 +10,11 @@ from .job import AbstractJob
 
 
 class PrintJob(AbstractJob):
-    """A job that prints its messages on one line, and may then sleep.
+    """A job that prints its messages on a line, and may then sleep.
 
     Args:
         messages: the objects to print.
-        sleep: the number of seconds to sleep; None not to sleep.
+        sleep: the number of seconds to sleep, or None not to sleep.
         banner: a text to print before the messages.
         scheduler: a scheduler to add the job to.
         label: the label in listings.

@@ -28,7 +28,7 @@ def set_debug(debug: bool) -> None:
     """Make all schedulers verbose, even those with `verbose=False`.
 
     Args:
-        debug: True to make all schedulers verbose; False to make only those with `verbose=True` verbose again.
+        debug: True makes all schedulers verbose. False makes only schedulers with `verbose=True` verbose again.
 
     """
     global _is_debugging
@@ -40,7 +40,7 @@ class PureScheduler:
 
     Args:
         jobs_or_sequences: jobs, Sequences and None.
-        jobs_window: the maximum number of jobs that run at once; None or 0 for no limit.
+        jobs_window: the maximum number of jobs that run at once. None or 0 is no limit.
         timeout: the time limit for a run in seconds, or None for no limit.
         shutdown_timeout: the time limit in seconds for all `co_shutdown` calls together at the end of a run, and for a
             cancelled job to end, or None for no limit.
@@ -99,13 +99,13 @@ class PureScheduler:
         self.update(jobs_or_sequences)
         if kwds and not isinstance(self, AbstractJob):
             raise TypeError(f"{type(self).__name__}() takes no {next(iter(kwds))!r}, which is for jobs: use Scheduler")
-        # That of `AbstractJob`, if this is a job.
+        # The constructor of `AbstractJob`, if this is a job.
         super().__init__(**kwds)
 
     # ---- the jobs
 
     def update(self, jobs: Iterable[Any]) -> Self:
-        """Add jobs, and the jobs of Sequences; ignore None.
+        """Add jobs, and the jobs of Sequences. Ignore None.
 
         Returns:
             The scheduler.
@@ -154,11 +154,11 @@ class PureScheduler:
         """Yield all jobs that are not schedulers, including the jobs of nested schedulers.
 
         Args:
-            scan_schedulers: whether to yield the schedulers, too: this one first, and each before its jobs.
+            scan_schedulers: whether to yield the schedulers, too: this scheduler first, and each before its jobs.
 
         """
         if scan_schedulers:
-            yield self  # type: ignore[misc]  # a PureScheduler is not a job; asynciojobs yields it all the same
+            yield self  # type: ignore[misc]  # a PureScheduler is not a job, but asynciojobs yields it all the same
         for job in self:
             if (nested := job._trioflow_as_scheduler()) is None:
                 yield job
@@ -323,7 +323,8 @@ class PureScheduler:
 
         Args:
             backend: "asyncio", or "trio" for jobs that are written for trio.
-            instruments: instruments of the run, such as `trioflow.Monitor()`. They see a nested scheduler as one job.
+            instruments: instruments of the run, such as `trioflow.Monitor()`. They see a nested scheduler as a single
+                job.
 
         Returns:
             True; False after a timeout or the exception of a critical job.
@@ -331,7 +332,7 @@ class PureScheduler:
         Raises:
             Exception: requirements form a cycle, or are not in the scheduler.
             ValueError: the coroutine object of a job has been awaited already.
-            RuntimeError: the scheduler is running; or an event loop is running in this thread, and this is not a
+            RuntimeError: the scheduler is running. Or an event loop is running in this thread, and this is not a
                 notebook cell: use `await scheduler.co_run()`.
 
         """
@@ -365,7 +366,7 @@ class PureScheduler:
         return await self._trioflow_co_run(self.timeout, self.jobs_window)
 
     async def _trioflow_co_run(self, timeout: float | None, jobs_window: int | None) -> bool:
-        """Run the jobs with a time limit and a window; `co_run` of each class calls this."""
+        """Run the jobs with a time limit and a window. `co_run` of each class calls this."""
         run, options = self._trioflow_prepare(timeout, jobs_window)
         return self._trioflow_conclude(await run.co_run(**options))
 
@@ -410,7 +411,7 @@ class PureScheduler:
         """Raise the exception that ended the run, if the scheduler is critical. A PureScheduler never is."""
 
     def _trioflow_build_run(self) -> trioflow.Scheduler:
-        """Return a trioflow scheduler with a `JobAdapter` for each job. Reject requirements outside of this one."""
+        """Return a trioflow scheduler with a `JobAdapter` for each job. Reject requirements outside of it."""
         forever_jobs = self._trioflow_unrequired_forever_jobs()
         adapters = {
             job: _running.JobAdapter(job, self._trioflow_is_critical(job), job in forever_jobs)
@@ -505,7 +506,7 @@ class PureScheduler:
     # ---- the outcome of the last run
 
     def failed_time_out(self) -> float | bool:
-        """Return the timeout that ended the last run; False if no timeout did."""
+        """Return the timeout that ended the last run, or False if no timeout did."""
         run = self._trioflow_run_scheduler
         ended = run is not None and run.stop_reason is trioflow.StopReason.TIMEOUT
         return self._trioflow_time_limit or 0.0 if ended else False
@@ -561,8 +562,9 @@ class PureScheduler:
     def list(self, details: bool = False, silence_done_jobs: bool = False) -> None:
         """Print a line for each job in topological order: number, symbols, class and label, result, requirements.
 
-        The symbols are `⚠` for critical jobs; `★` for jobs with an exception, `☉` for other jobs that have started; `⚐`
-        for idle, `⚑` for waiting for a slot, `↺` for running, `☓` for done or cancelled; `∞` for forever jobs.
+        The first symbol is `⚠` for critical jobs. The second is `★` for jobs with an exception, and `☉` for other jobs
+        that have started. The third is `⚐` for idle, `⚑` for waiting for a slot, `↺` for running, `☓` for done or
+        cancelled. The last is `∞` for forever jobs.
 
         Args:
             details: whether to print the `details()` of each job.

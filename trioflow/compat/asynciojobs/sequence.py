@@ -14,7 +14,7 @@ class Sequence:
     """A chain of jobs. Each job requires its predecessor.
 
     Args:
-        sequences_or_jobs: jobs and Sequences, in order; None is ignored.
+        sequences_or_jobs: jobs and Sequences, in order. None is ignored.
         required: the requirements of the first job.
         scheduler: a scheduler to add the jobs to, including jobs that are appended later.
 

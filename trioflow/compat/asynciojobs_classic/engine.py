@@ -65,7 +65,7 @@ class Job(asynciojobs.Job, AbstractJob):
 
 
 class PrintJob(asynciojobs.PrintJob, AbstractJob):
-    """A job that prints its messages on one line, and may then sleep.
+    """A job that prints its messages on a line, and may then sleep.
 
     Args:
         messages: the objects to print.
@@ -143,8 +143,8 @@ class Scheduler(asynciojobs.PureScheduler):
         Args:
             timeout: the time limit for the run in seconds, or None for the scheduler's own `timeout`.
             jobs_window: the maximum number of jobs that run at once, or None for the scheduler's own `jobs_window`.
-            loop: the asyncio event loop to run in, or None for a new loop. If it already runs, as in a notebook, a
-                new one is used.
+            loop: the asyncio event loop to run in, or None for a new loop. If it already runs, as in a notebook, a new
+                loop is used.
             backend: "asyncio", or "trio" for jobs that are written for trio.
             instruments: instruments of the run.
 
@@ -154,7 +154,7 @@ class Scheduler(asynciojobs.PureScheduler):
         Raises:
             Exception: requirements form a cycle, or are not in the scheduler.
             ValueError: the coroutine object of a job has been awaited already.
-            RuntimeError: the scheduler is running; or an event loop is running in this thread, and this is not a
+            RuntimeError: the scheduler is running. Or an event loop is running in this thread, and this is not a
                 notebook cell: use `await scheduler.co_run()`.
 
         """
@@ -197,7 +197,7 @@ class Scheduler(asynciojobs.PureScheduler):
     async def co_orchestrate(
         self, loop: object = None, timeout: float | None = None, jobs_window: int | None = None
     ) -> bool:
-        """Call `co_run`; `loop` has no effect."""
+        """Call `co_run`. `loop` has no effect."""
         return await self.co_run(timeout, jobs_window)
 
     def rain_check(self) -> bool:

@@ -1,4 +1,4 @@
-"""`Batch`: a scheduler that runs in its own thread, from the first `execute` to the end of `join`; and its jobs.
+"""`Batch`: a scheduler that runs in its own thread, from the first `execute` to the end of `join`. Also its jobs.
 
 A batch refers to the pool's `Outcomes`, but not to the pool. So the pool is deleted when the user drops the last
 reference to it, and the deletion terminates the batch.
@@ -39,7 +39,7 @@ Without a limit, a callback that blocks would keep the program alive.
 
 # Cancelling it may take as long as the `terminate_grace`.
 class JobRun(AbstractJob[None], keeps_time=True):
-    """The run of one job, including all its restarts.
+    """The run of a job, including all its restarts.
 
     If `execute` waits for the job to end, the job takes no slot and does not use the gate, so that it starts at once.
     To trioflow, such a job is a forever job.
@@ -136,7 +136,7 @@ class JobRun(AbstractJob[None], keeps_time=True):
         finally:
             self._release_gate()
 
-    # ---- the gate: one job starts at a time, and the next one after `startdelay`
+    # ---- the gate: jobs start one at a time, each `startdelay` after the job before
 
     async def _acquire_gate(self) -> None:
         if self.is_concurrent:
@@ -239,16 +239,16 @@ class Batch(Instrument):
         """Start the thread, and wait until jobs can be submitted."""
         self.start_time: Final = time.monotonic()
         self.ended_latch: Final = Latch()
-        self.callback_exit: BaseException | None = None  # a SystemExit or similar from a callback; `join` raises it
+        self.callback_exit: BaseException | None = None  # a SystemExit or similar from a callback, which `join` raises
         self.was_cancelled = False  # whether jobs were terminated
-        self.next_start_time = 0.0  # the earliest time at which the next process may start, on trio's clock
+        self.next_start_time = 0.0  # the earliest time when the next process may start, on trio's clock
         self._workers: Final = workers
         self._name: Final = name
         self._owner_pid: Final = os.getpid()
         self._outcomes: Final = outcomes
-        self._is_joining = False  # whether `join` was called or the batch is ending; before that, no task is over
+        self._is_joining = False  # whether `join` was called or the batch is ending, because no task is over before
         self._unsettled_runs: Final[dict[JobRun, None]] = {}  # an ordered set
-        self._concurrent_count = 0  # the number of unsettled jobs that have a slot or wait for one
+        self._concurrent_count = 0  # the number of unsettled jobs that have a slot or wait for a slot
         self._timers_by_task: Final[dict[Task, TrioflowJob[None]]] = {}
         # An ordered set of the tasks of all jobs.
         self._tasks: Final[dict[Task, None]] = {}
@@ -277,7 +277,7 @@ class Batch(Instrument):
         return True
 
     def submit(self, run: JobRun) -> bool:
-        """Add a job. Wait until it is queued or has started; if it is not concurrent, wait until it has ended.
+        """Add a job. Wait until it is queued or has started. If it is not concurrent, wait until it has ended.
 
         If a callback adds a concurrent job, do not wait. Return False if the batch is ending, and refuses the job.
         """
@@ -300,7 +300,7 @@ class Batch(Instrument):
 
     @property
     def is_forked_copy(self) -> bool:
-        """Whether this process is a fork of the one that created the batch. The thread does not exist in a fork."""
+        """Whether this process is a fork of the process that created the batch. The thread does not exist in a fork."""
         return os.getpid() != self._owner_pid
 
     def terminate(self) -> None:
@@ -348,7 +348,7 @@ class Batch(Instrument):
             jobs_window=self._workers, label=self._name, instruments=[self],
             # The batch logs failures.
             log=False,
-            # Jobs that require a failed one run.
+            # Jobs that require a failed job run.
             critical_jobs=False,
         )  # fmt: skip
         try:

@@ -18,7 +18,7 @@ logger: Final = logging.getLogger("trioflow.compat.pyexpool")
 ScheduledCall = Callable[[], object]
 
 SIGNAL_CHECK_INTERVAL: Final = 0.1
-"""The maximum duration, in seconds, of one wait for the lock.
+"""The maximum duration, in seconds, of a single wait for the lock.
 
 Python checks for signals before it waits for a lock. A signal that arrives after that check, or that the system
 delivers to another thread, is not handled until the wait ends. Without a limit, this may be never: of 400 programs that
@@ -28,7 +28,7 @@ raised in another waiter: it tests the latch again after this time.
 
 
 class Latch:
-    """An event that opens once and never closes; threads, signal handlers and finalizers may call all methods.
+    """An event that opens once and never closes. Threads, signal handlers and finalizers may call all methods.
 
     A signal handler runs in the main thread, between any two bytecodes. `threading.Event` is not safe there, because it
     acquires its lock in Python code. If a handler raises at that moment, the lock is never released, and the thread
@@ -52,7 +52,7 @@ class Latch:
         self._wake_waiter()
 
     def wait(self, seconds: float | None = None) -> bool:
-        """Wait until the latch is open, and return whether it is. The time limit is in seconds; None for no limit."""
+        """Wait until the latch is open, and return whether it is. The time limit is in seconds. None is no limit."""
         deadline = math.inf if seconds is None else time.monotonic() + seconds
         while not self._is_open:
             remaining = deadline - time.monotonic()

@@ -1,4 +1,4 @@
-"""The work of a pool: `Job`, a program, with its `Process` and its outcome, `JobInfo`; and `Task`, a group of jobs."""
+"""The work of a pool: `Job`, a program, with its `Process` and its outcome, `JobInfo`, and `Task`, a group of jobs."""
 
 from __future__ import annotations
 
@@ -106,19 +106,19 @@ class Unit:
 
 
 class Task(Unit):
-    """A group of jobs and subtasks, which fails if one of them fails.
+    """A group of jobs and subtasks, which fails if any of them fails.
 
-    A job or task that is created with `task=` belongs to that task; the first starts the task. The task is over
-    when all its jobs and subtasks are over, but not before `ExecPool.join` is called, because until then more may be
-    added.
+    A job or task that is created with `task=` belongs to that task. The first such job or task starts the task. The
+    task is over when all its jobs and subtasks are over, but not before `ExecPool.join` is called, because until then
+    more may be added.
 
     Args:
         name: the name of the task.
-        timeout: the time limit in seconds for the whole task, from the first `execute` of one of its jobs, or 0 for no
+        timeout: the time limit in seconds for the whole task, from the first `execute` of a job in it, or 0 for no
             limit. After the timeout, its jobs are terminated, and no more are started.
         onstart: called with the task when its first job or subtask is created, in the thread that creates it.
         ondone: called with the task when it is over, if all jobs and subtasks succeeded.
-        params: any object, for callbacks; the default for the `params` of its jobs and subtasks.
+        params: any object, for callbacks. It is the default for the `params` of its jobs and subtasks.
         stdout: the default target of the standard output of its jobs. See `Job`.
         stderr: the default target of the standard error of its jobs. See `Job`.
         onfinish: called with the task when it is over, whether it succeeded or not.
@@ -168,7 +168,7 @@ class Task(Unit):
         self.numadded: int = 0
         self.numdone: int = 0
         self.numterm: int = 0
-        # On time.monotonic; set when the first job is executed.
+        # On time.monotonic. It is set when the first job is executed.
         self._deadline: float | None = None
         self._has_timed_out = False
         # Whether the task is over, and has been counted in its outer task.
@@ -238,15 +238,15 @@ def with_outer_tasks(task: Task | None) -> Iterator[Task]:
 class Job(Unit):
     r"""A program with its arguments, which an `ExecPool` runs once.
 
-    Callbacks are functions of one argument, the job. A thread of the pool calls them one after the other. `onstart` may
-    change its job. If a callback raises, the exception is logged.
+    Callbacks are functions of a single argument, the job. A thread of the pool calls them one after the other.
+    `onstart` may change its job. If a callback raises, the exception is logged.
 
     Args:
         name: the name of the job.
         workdir: the working directory of the process, or None for this program's directory.
         args: the program and its arguments. If this is None or empty, the job starts no process, but its callbacks are
             called.
-        timeout: the time limit of the process in seconds, after which it is terminated, or 0 for no limit. A restarted
+        timeout: the process is terminated after this time in seconds. 0 is no limit. A restarted
             process has the full time again.
         ontimeout: whether to start the job again after its timeout, instead of letting it fail.
         task: the task that the job belongs to.
@@ -255,10 +255,10 @@ class Job(Unit):
         onstart: called before each start of the process. If it raises, the process is not started.
         ondone: called if the exit code is 0. It can read `proc.stdout`.
         params: any object, for callbacks; by default the task's object.
-        stdout: the target of standard output: the name of a file to append to, relative to the working directory
-            of this program; `subprocess.PIPE`, `DEVNULL`, or an open file; None for the target of `print`. By default
+        stdout: the target of standard output: the name of a file to append to, relative to the working directory of
+            this program, or `subprocess.PIPE`, `DEVNULL`, or an open file. None is the target of `print`. By default
             the task's target, or `sys.stdout`.
-        stderr: the target of standard error, in the same forms; `subprocess.STDOUT` for the same target as standard
+        stderr: the target of standard error, in the same forms. `subprocess.STDOUT` is the same target as standard
             output.
         rsrtonto: the newer name of `ontimeout`.
         onfinish: called after each end of the job, whether it succeeded or not.
@@ -380,7 +380,7 @@ class Process:
         args: the program and its arguments.
         pid: the process id, or None if it is unknown, because this program ignores SIGCHLD and the process ended at
             once.
-        returncode: None while the process runs; then the exit code, negative for a signal.
+        returncode: None while the process runs, and then the exit code, negative for a signal.
 
     """
 
@@ -488,7 +488,7 @@ class JobInfo:
         code: the exit code, negative for a signal, or None if there was no process.
         tstart: the time of the start, as returned by `time.time`, or None if the job was not started.
         tstop: the time of the end, as returned by `time.time`, or None if it is unknown.
-        duration: the seconds from the start to the end, or None if one of these times is unknown.
+        duration: the seconds from the start to the end, or None if either of these times is unknown.
         task: the name of the task, or None if the job belongs to no task.
         category: the category of the job.
 

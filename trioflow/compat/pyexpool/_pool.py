@@ -29,7 +29,7 @@ class ExecPool:
     pool is deleted (even in a signal handler), and when the program exits.
 
     Args:
-        workers: the maximum number of jobs that run at once; by default the number of CPUs.
+        workers: the maximum number of jobs that run at once. By default, this is the number of CPUs.
         afnmask: not supported; `trioflow.CommandJob` has `pin="slot"`.
         memlimit: not supported; `trioflow.Scheduler` has `pool=Pool(memory="8 GiB")`, which its jobs share by `needs`.
         latency: has no effect, because the pool does not poll.

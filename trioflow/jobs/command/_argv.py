@@ -1,7 +1,7 @@
 """The input of a command: its arguments, its environment, placeholders in both, and lines for a shell.
 
-A line for a shell is a sequence of parts: texts at the even places, and at the odd ones the values of a t-string
-(Python 3.14) between them, of which the shell gets each as one word.
+A line for a shell is a sequence of parts. Texts have the even places, and the values of a t-string (Python 3.14)
+between them have the odd places. The shell gets each value as a single word.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def check_arguments(command: Any, shell: bool, subject: str) -> tuple[Any, ...]:
     """Check the user's command, and return its arguments, with jobs and placeholders unchanged.
 
     Raises:
-        TypeError: the command is not a list, or, with `shell`, not a string; or an element cannot be an argument.
+        TypeError: the command is not a list, or, with `shell`, not a string. Or an element cannot be an argument.
         ValueError: the command is empty, or an argument contains a NUL.
 
     """
@@ -126,7 +126,7 @@ def fill_arguments(arguments: Iterable[Any], job: abc.AbstractJob[Any]) -> list[
 
 
 def check_stdin(value: Any, subject: str) -> Any:
-    """Check that `value` can be the standard input of a command, and return it; of a `CommandResult`, its output.
+    """Check that `value` can be the standard input of a command, and return it, or the output of a `CommandResult`.
 
     Raises:
         TypeError: the value is not bytes, a captured output, a path, a file descriptor, an open file that has a
@@ -149,13 +149,13 @@ def check_stdin(value: Any, subject: str) -> Any:
 
 
 def join_command(arguments: Iterable[str | bytes], shell: bool) -> str:
-    """Return a command as one line: the script of `sh -c` if `shell`, otherwise the arguments, quoted where needed."""
+    """Return a command as a line: the script of `sh -c` if `shell`, otherwise the arguments, quoted where needed."""
     words = [os.fsdecode(argument) for argument in arguments]
     return words[2] if shell else shlex.join(words)
 
 
 def display_command_line(command: Sequence[Any], shell: bool, depth: int | None = None) -> str:
-    """Join the user's command into one shell command line, with jobs replaced by their labels. See `display_text`."""
+    """Join the user's command into a shell command line, with jobs replaced by their labels. See `display_text`."""
     if not shell:
         return " ".join(_quoted_text(word, depth) for word in command)
     return "".join((_quoted_text if number % 2 else display_text)(part, depth) for number, part in enumerate(command))
@@ -169,7 +169,7 @@ def default_label(command: Sequence[Any], shell: bool, depth: int) -> str:
 
 
 def shorten_command_line(text: str) -> str:
-    """Shorten a command line to `MAX_LABEL_LENGTH` characters by omitting its middle, and put it on one line."""
+    """Shorten a command line to `MAX_LABEL_LENGTH` characters by omitting its middle, and put it on a single line."""
     # First to a length with which the blanks are found quickly.
     text = abc.fit(text, 4 * MAX_LABEL_LENGTH, keep="ends")
     return abc.fit(" ".join(text.split()), MAX_LABEL_LENGTH, keep="ends")
@@ -183,7 +183,7 @@ def _quoted_text(argument: object, depth: int | None = None) -> str:
 def display_text(argument: Any, depth: int | None = None) -> str:
     """Return an argument as text for display. A job is shown by its label in angle brackets.
 
-    If `depth` is given, the text is for a default label, in which labels of jobs are nested at most `depth` deep.
+    If `depth` is given, the text is for a default label, whose labels of jobs are nested at most `depth` deep.
     """
     if isinstance(argument, JOB_TYPE):
         return f"<{argument.label if depth is None else abc.label_inside(argument, depth)}>"
@@ -286,7 +286,8 @@ def encode_environment(env: Mapping[Any, Any] | None, subject: str) -> dict[byte
 def counted_variables(env: Mapping[bytes, bytes] | None, redact: bool) -> dict[str, Any]:
     """Return the variables that count in a journal, by name: those that are not as in this program's environment.
 
-    What is as there differs between any two terminals. If variables of this program are missing, the names count, too.
+    Variables with the same values as there differ between any two terminals. If variables of this program are missing,
+    the names count, too.
     """
     # Imported late, as `Work` in `CommandOptions.work`.
 

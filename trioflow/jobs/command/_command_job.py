@@ -35,7 +35,7 @@ class CommandJob(abc.JobKind[CommandResult], box=abc.BoxStyle("command", "note",
     exit, and are then ended in the same way. A process that has moved to another session is ended with the run. If this
     program is killed, its commands are killed too.
 
-    Relative paths are relative to this program's working directory, not to `cwd`; only a program whose name contains a
+    Relative paths are relative to this program's working directory, not to `cwd`. Only a program whose name contains a
     "/" is looked up from `cwd`. The environment variable `TRIOFLOW_RUN` marks the command's processes. If this program
     has a terminal, a command gets a session without a terminal. So Ctrl-C reaches only this program, which ends its
     commands, and a command that asks for a password fails at once. Under a virtual clock, `timeout` and
@@ -43,11 +43,11 @@ class CommandJob(abc.JobKind[CommandResult], box=abc.BoxStyle("command", "note",
 
     Args:
         command: the program and its arguments: strings, bytes, paths, numbers, jobs, or `granted("gpu")`. A job is
-            replaced by its result; a CommandJob with `stdout=PIPE` is replaced by its output without trailing newlines.
+            replaced by its result. A CommandJob with `stdout=PIPE` is replaced by its output without trailing newlines.
             `granted("gpu")` is replaced by the resources granted to this job.
         shell: whether the command is a single string that `/bin/sh` executes. In a t-string (Python 3.14), such as
-            `t"tar xf {path} | wc -l"`, each value is what an argument may be, and is quoted: the shell takes it for one
-            word, whatever is in it.
+            `t"tar xf {path} | wc -l"`, each value may be anything that an argument may be. It is quoted, so the shell
+            takes it for a single word, whatever is in it.
         cwd: the working directory of the command, or None for this program's directory.
         env: a mapping with the complete environment, or None for this program's environment. A value may be
             `granted("gpu")`.
@@ -59,9 +59,9 @@ class CommandJob(abc.JobKind[CommandResult], box=abc.BoxStyle("command", "note",
             program, so that the wait for its other end can be ended. It cannot take output that is watched for an
             `idle_timeout`.
         stderr: likewise for standard error, or `subprocess.STDOUT` to merge it into standard output.
-        check: which exit codes count as success; any other raises a `CommandError`. True means only 0, False means all.
-            A list may contain exit codes and names of signals, e.g. `[0, 4, "TERM"]`. A signal is equivalent to the
-            exit code with which a shell reports it: 128 plus the signal's number.
+        check: the exit codes that count as success. Any other exit code raises a `CommandError`. True means only 0,
+            False means all. A list may contain exit codes and names of signals, e.g. `[0, 4, "TERM"]`. A signal is
+            equivalent to the exit code that a shell reports for it: 128 plus the signal's number.
         terminate_grace: seconds from SIGTERM to SIGKILL, 0 or more. After the program has exited by itself, the
             remaining processes of its group have the same time to exit.
         on_start: called with the job at each attempt, as soon as its process exists. Callbacks are plain functions,
@@ -72,14 +72,14 @@ class CommandJob(abc.JobKind[CommandResult], box=abc.BoxStyle("command", "note",
         on_line: called with the job and each line of output as it arrives, without the line ending. With `on_line`, a
             stream whose option is None is not printed. A line of more than 16 MiB arrives in pieces.
         tag: True prints each line as it arrives, prefixed with the job's label. A string is a template for the prefix,
-            in which `{label}` and `{time}` are replaced. `{time}` is the local time of arrival, such as 14:03:59;
-            `{time:%H:%M:%S.%f}` chooses another format (see `strftime`).
-        nice: the number to add to this program's niceness, up to 19; only root may give less than 0.
+            with `{label}` and `{time}`. `{time}` is the local time of arrival, such as 14:03:59. `{time:%H:%M:%S.%f}`
+            chooses another format (see `strftime`).
+        nice: the number to add to this program's niceness, up to 19. Only root may give less than 0.
         memory_limit: the maximum address space of each process of the command, in bytes (RLIMIT_AS).
-        pin: "slot" binds the command to one CPU. A command in the k-th slot of the window is bound to the k-th CPU,
-            modulo the number of CPUs. This needs Linux.
+        pin: "slot" binds the command to a single CPU. A command in the k-th slot of the window is bound to the k-th
+            CPU, modulo the number of CPUs. This needs Linux.
         leftovers: the fate of processes left in the group after the program has exited by itself. "wait" gives them
-            `terminate_grace` seconds to exit; "end" ends them at once.
+            `terminate_grace` seconds to exit, and "end" ends them at once.
         append: whether output is appended to the files named by `stdout` and `stderr`, which may be the same file.
             If False, each attempt first truncates the files.
         options: the options of every job. See `AbstractJob`. An `idle_timeout` of the command, or of an enclosing
@@ -105,7 +105,7 @@ class CommandJob(abc.JobKind[CommandResult], box=abc.BoxStyle("command", "note",
     _latest_result: CommandResult | None
     # Set while the process runs.
     _process: Process | None
-    # The outputs of the latest process, of which a page shows the ends.
+    # The outputs of the latest process, whose ends a page shows.
     _open_streams: ProcessStreams | OutputEnds | None
 
     @explain_form
@@ -154,7 +154,7 @@ class CommandJob(abc.JobKind[CommandResult], box=abc.BoxStyle("command", "note",
 
     @property
     def command(self) -> tuple[Any, ...]:
-        """The program and its arguments, as the user gave them; of a t-string, its texts, with its values between."""
+        """The program and its arguments, as the user gave them. A t-string is a list of its texts and values."""
         return self._command[2:] if self._command_options.shell else self._command
 
     @property
@@ -164,11 +164,11 @@ class CommandJob(abc.JobKind[CommandResult], box=abc.BoxStyle("command", "note",
 
     @property
     def last_result(self) -> CommandResult | None:
-        """The result of the latest process, even if it failed or was ended; None before the first process has ended."""
+        """The result of the latest process, even if it failed or was ended. None before the first process has ended."""
         return self._latest_result
 
     def default_label(self, depth: int) -> str:
-        """Return the shortened command line, in which labels of other jobs are nested at most `depth` deep."""
+        """Return the shortened command line, where labels of other jobs are nested at most `depth` deep."""
         return _argv.default_label(self.command, self._command_options.shell, depth)
 
     def command_line(self) -> str:

@@ -160,8 +160,8 @@ class OutputEnds(dict[str, TailSink]):
 class LineSink:
     r"""A sink that calls a function with each line of output as text, without the line ending.
 
-    Bytes that are not valid UTF-8 become `\xNN`. A longer line than `MAX_LINE_BYTES` comes in pieces. What the function
-    gets does not depend on how the output arrives.
+    Bytes that are not valid UTF-8 become `\xNN`. A longer line than `MAX_LINE_BYTES` comes in pieces. The arguments of
+    the function do not depend on how the output arrives.
     """
 
     def __init__(self, on_line: Callable[[str], object]) -> None:
@@ -255,15 +255,15 @@ class ActivitySink(OutputSink):
         self._on_output: Final = on_output
 
     def write(self, data: bytes) -> None:
-        """Report that output has arrived; its content is ignored."""
+        """Report that output has arrived. Its content is ignored."""
         self._on_output()
 
 
 def stream_sink(file: Any, *, flush_each_write: bool = False) -> OutputSink:
-    """Return the sink for an open file; on a stream where a monitor draws, one that prints lines above the picture."""
+    """Return the sink for an open file. If a monitor draws on its stream, the sink prints lines above the picture."""
     if not getattr(file, "has_picture", None):
         return FileSink(file, flush_each_write=flush_each_write)
-    # What the stream cannot encode is escaped.
+    # Characters that the stream cannot encode are escaped.
     encoding = file.encoding or "utf-8"
     return LineSink(lambda line: file.write(line.encode(encoding, "backslashreplace").decode(encoding) + "\n"))
 
@@ -276,7 +276,7 @@ def file_size(path: str | bytes | os.PathLike[Any]) -> int:
 
 
 def file_tail(path: str | bytes | os.PathLike[Any], size: int, start: int = 0) -> bytes | None:
-    """Return up to `size` bytes from the end of a file; nothing of a pipe, and None if the file cannot be read.
+    """Return up to `size` bytes from the end of a file, nothing of a pipe, and None if the file cannot be read.
 
     Bytes before position `start` are left out.
     """

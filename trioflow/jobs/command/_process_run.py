@@ -1,4 +1,4 @@
-"""One run of a command's process: its start, the wait for its end, and the end of its process group.
+"""A run of a command's process: its start, the wait for its end, and the end of its process group.
 
 ```
 start ──► wait and read its pipes ──► the process has exited: reap it with wait4
@@ -45,7 +45,7 @@ REAPED: Final = Reason(REAPED_MESSAGE, "other code must wait for its own childre
 
 
 class ProcessRun:
-    """One process of a command job, from its start until the end of its process group."""
+    """A process of a command job, from its start until the end of its process group."""
 
     # ---- set when the process starts
     _command: list[str | bytes]
@@ -127,7 +127,7 @@ class ProcessRun:
         self._started_at = self._clock()
         self._time_limit = limit = self._run.time_limit(job, "output")
         try:
-            # Here, so that its errors do not pass for those of the program.
+            # Here, so that its errors do not pass for errors of the program.
             self._run.shared(Guard)
             self._streams = ProcessStreams(job, self._stdin, limit.heartbeat if limit.needs_signs else None)
         except OSError as error:
@@ -238,7 +238,7 @@ class ProcessRun:
     # ---- ending the process group
 
     async def _end_group(self) -> None:
-        """Send SIGTERM to the group, and SIGKILL after the grace period; a cancellation does not interrupt this."""
+        """Send SIGTERM to the group, and SIGKILL after the grace period. A cancellation does not interrupt this."""
         process = self._process
         grace_deadline = self._clock() + self._options.terminate_grace
         self._streams.pipes.is_ending = True

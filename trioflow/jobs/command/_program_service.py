@@ -149,7 +149,7 @@ class ProgramService(Service[Any], keeps_time=True):
         self._latest_lines.clear()
         self._readiness._check_before_start()
         initial_sizes = {path: file_size(path) for path in self._output_paths()}
-        # The exception raised while waiting for readiness, if there was one.
+        # The exception raised while waiting for readiness, if any.
         readiness_errors: list[Exception] = []
         is_ready = False
 

@@ -1,8 +1,8 @@
 """The conditions for `CommandService(ready=...)`.
 
 The system does not report when a program starts to listen on a port or creates a file, so these conditions are polled:
-at once, after 10 ms, and then at intervals that grow to 0.1 s. Testing a local port takes 0.1 ms. Lines of output
-are read from a pipe, which needs no polling; if the output goes to a file, the file is polled.
+at once, after 10 ms, and then at intervals that grow to 0.1 s. Testing a local port takes 0.1 ms. Lines of output are
+read from a pipe, which needs no polling. If the output goes to a file, the file is polled.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ async def poll_until(run: RunHandle, probe: Callable[[], Awaitable[Any]]) -> Any
 
 @final
 class PortOpen(Readiness):
-    """The condition that a program accepts connections on a TCP port; its result is the number of the port.
+    """The condition that a program accepts connections on a TCP port. Its result is the number of the port.
 
     Use it as `ready=` of a service that listens on a port.
 
@@ -146,7 +146,7 @@ class PortOpen(Readiness):
 
 @final
 class OutputLine(Readiness):
-    r"""The condition that a program has written a line that contains a text; its result is the line.
+    r"""The condition that a program has written a line that contains a text. Its result is the line.
 
     Use it as `ready=` of a service that writes when it is ready.
 
@@ -234,7 +234,7 @@ class OutputLine(Readiness):
 
 @final
 class CommandSucceeds(Readiness):
-    """The condition that another command succeeds, such as `pg_isready`; its result is the `CommandResult`.
+    """The condition that another command succeeds, such as `pg_isready`. Its result is the `CommandResult`.
 
     Use it as `ready=` of a service whose readiness a command can test.
 
@@ -336,7 +336,7 @@ class FileExists(Readiness):
 
 
 def make_readiness(value: object, subject: str) -> Readiness:
-    """Return the `Readiness` of one service for its argument `ready`.
+    """Return the `Readiness` of a service for its argument `ready`.
 
     Raises:
         TypeError: `value` is neither a condition nor a path.

@@ -1,4 +1,4 @@
-"""The resources of commands: the queue of those that the system has none for, and what `pin=` and `memory_limit=` do.
+"""The resources of commands: the queue of commands that the system has none for, `pin=`, and `memory_limit=`.
 
 The options are implemented without Python code between fork and exec.
 """
@@ -33,7 +33,7 @@ RESOURCE_ERROR_MESSAGES: Final = {
 }
 RESOURCE_ADVICE: Final = "run fewer commands at once"
 SPARE_DESCRIPTORS: Final = 24
-"""How many descriptors must be free to start a command while others run. Starting one uses up to half of them."""
+"""The number of descriptors that must be free to start a command while others run. A start uses up to half of them."""
 
 
 class SpawnQueue:
@@ -127,7 +127,7 @@ def has_spare_descriptors() -> bool:
     try:
         lowest_free_descriptor = os.dup(0)
     except OSError as error:
-        # Descriptor 0 is closed; other errors mean that no descriptor is free.
+        # Descriptor 0 is closed. Other errors mean that no descriptor is free.
         return error.errno == errno.EBADF
     os.close(lowest_free_descriptor)
     return bool(lowest_free_descriptor + SPARE_DESCRIPTORS <= posix.resource.getrlimit(posix.resource.RLIMIT_NOFILE)[0])

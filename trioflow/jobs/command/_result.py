@@ -18,11 +18,11 @@ RSS_UNIT_BYTES: Final = 1 if sys.platform == "darwin" else 1024
 
 @final
 class CommandResult:
-    r"""The result of one run of a command: how it ended, the resources it used, and its captured output.
+    r"""The result of a run of a command: how it ended, the resources it used, and its captured output.
 
     Attributes:
-        returncode: the exit code; if a signal ended the process, the signal's negative number, as in `subprocess`.
-        signal: the signal that ended the process, as a `signal.Signals`, or as an int if the signal has no name; None
+        returncode: the exit code or, if a signal ended the process, the signal's negative number, as in `subprocess`.
+        signal: the signal that ended the process, as a `signal.Signals`, or as an int if the signal has no name. None
             if the process exited by itself.
         elapsed: seconds from the start of the process until its whole group had ended.
         pid: the id of the process, or None for a command on a node, and for a result restored from a journal.
@@ -70,7 +70,7 @@ class CommandResult:
     def stdout(self) -> bytes | None:
         """The bytes of standard output, or None if it was not captured.
 
-        Output of more than 1 MiB is on disk, and each access reads it into memory; for large output use `open`.
+        Output of more than 1 MiB is on disk, and each access reads it into memory. For large output, use `open`.
         """
         return read_output(self._stdout)
 
@@ -83,7 +83,7 @@ class CommandResult:
     def text(self) -> str:
         r"""The standard output, decoded as UTF-8.
 
-        Bytes that are not valid UTF-8 become U+FFFD, the replacement character; `stdout` has the original bytes.
+        Bytes that are not valid UTF-8 become U+FFFD, the replacement character. `stdout` has the original bytes.
 
         Raises:
             ValueError: standard output was not captured.
@@ -143,8 +143,8 @@ class CommandError(TrioflowError):
 
     Attributes:
         job: the job that ran the command.
-        command: the command line, quoted as for a shell; "command …" for a job with `redact=True`.
-        returncode: the exit code, or the negative number of a signal; None if there is no result.
+        command: the command line, quoted as for a shell, or "command …" for a job with `redact=True`.
+        returncode: the exit code, or the negative number of a signal, or None if there is no result.
         result: the `CommandResult`, or None if the command was not started, if it was ended because `nice` could not be
             set, or if its exit code could not be collected.
         stderr: the end of standard error, if it was captured or written to a file, otherwise None.
@@ -183,7 +183,7 @@ class CommandError(TrioflowError):
 
 
 def text_with_notes(error: BaseException) -> str:
-    """Return the text of an exception and its notes, which have the advice, on one line."""
+    """Return the text of an exception and its notes, which have the advice, as a single line."""
     return "; ".join([str(error), *getattr(error, "__notes__", ())])
 
 
@@ -249,7 +249,7 @@ def parse_check(check: CheckOption, subject: str) -> frozenset[int] | None:
 def describe_failure(success_codes: frozenset[int] | None, returncode: int) -> str | None:
     """Return a description of a command's failure, or None if its exit code counts as success.
 
-    A signal is equivalent to the exit code with which a shell reports it: 128 plus the signal's number.
+    A signal is equivalent to the exit code that a shell reports for it: 128 plus the signal's number.
     """
     if success_codes is None or returncode in success_codes:
         return None

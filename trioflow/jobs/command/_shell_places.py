@@ -1,16 +1,17 @@
 r"""The gate for every value that becomes a part of a shell's line: where it may stand, and how it is quoted.
 
-`trioflow batch`, t-strings and `SshJob(values=)` ask it. A place is safe because it is known to be: a value is quoted
-outside of quotes, in a word of a command whose arguments no shell evaluates. A shell that the line names gets no value
-as its code, neither by `-c` nor by a pipe. In quotes, and where else its text is as good as the text around it, only a
-value without special characters may stand. No value turns a name into the name of a builtin.
+`trioflow batch`, t-strings and `SshJob(values=)` ask it. Only places that are known to be safe are safe: a value is
+quoted outside of quotes, in a word of a command whose arguments no shell evaluates. A shell that the line names gets no
+value as its code, neither by `-c` nor by a pipe. In quotes, and in any other place that would read its text like the
+text around it, only a value without special characters may stand. No value turns a name into the name of a builtin.
 
 A value reaches other parts of its line, by variables and pipes. So a line with a value that has special characters must
 be known as a whole: commands with their redirections, in lists, pipes, brackets, `$(...)`, loops and `if`. It computes
 nothing, and calls the builtins of shells in the forms of `_FORMS`. Any other line gets the value as its `$1`.
 
-What is read is what all of bash, dash, zsh, ksh, mksh and busybox read in the same way. In the texts of words, a value
-is one of the marks below, what a shell expands is `\3` or, in double quotes, `\4`, and `\2` follows a pattern of files.
+Only syntax is read that all of bash, dash, zsh, ksh, mksh and busybox read in the same way. In the texts of words, a
+value is one of the marks below. An expansion of the shell is `\3` or, in double quotes, `\4`, and `\2` follows a
+pattern of files.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ class UnsafePlaceError(ValueError):
     Attributes:
         number: the number of the value, from 0.
         name: where it is, such as "inside double quotes".
-        remedy: what to write instead.
+        remedy: the advice for the user.
 
     """
 
@@ -57,7 +58,7 @@ def mark_of(value: str) -> str:
 
 
 def quote(value: str, place: str = "") -> str:
-    """Quote a value as one word for a shell, exactly as GNU parallel does.
+    """Quote a value as a single word for a shell, exactly as GNU parallel does.
 
     After `<` and `>`, bash and ksh would connect to `/dev/tcp/HOST/PORT`, so `/dev` gets another spelling there.
 
@@ -80,7 +81,7 @@ def check_places(texts: Sequence[str], marks: Sequence[str], shell: str = "") ->
     """Check that each value of a line is where quoting protects it, and return their places: COMMENT, FILE, or "".
 
     Args:
-        texts: the texts around the values, one more than these.
+        texts: the texts around the values. There is one text more than values.
         marks: the marks of the values.
         shell: the path of the shell that will run the line, or "" if it may be any.
 
@@ -105,7 +106,7 @@ def check_places(texts: Sequence[str], marks: Sequence[str], shell: str = "") ->
 
 
 NOT_COMPUTING: Final = frozenset({"bash", "dash", "ash", "busybox"})
-"""The shells whose builtins take no argument for an expression: what is no number is an error."""
+"""The shells whose builtins take no argument for an expression: a text that is no number is an error."""
 _PATTERN: Final = "\2"
 _UNQUOTED: Final = "\3"
 _QUOTED: Final = "\4"
@@ -133,7 +134,7 @@ _ZSH_OPERATOR: Final = re.compile(r"(\[)|:[^\s/$\".,;)\d-]", re.ASCII)
 """Matches a subscript or a modifier after `$x`: zsh computes a part of them, as in `$x:F:y:h`."""
 _OPENER: Final = re.compile(r"\$?\(\(|\$[\[{]|\$(?=['\"])|<<|[<>][(&]|<>|>\||&>|\|&|.", re.DOTALL)
 _CHANGED_AFTER: Final = re.compile(r"(?:[^\w./:,=@%+*?{}\"'\[#\0-\4-]|((?:\A|[=:])[=~][^/:]*))\Z")
-"""Matches what changes a value after it: `~` and `=` expand it, and what else is not known outside of quotes."""
+"""Matches characters that change a value after them: `~` and `=` expand it, others are unknown outside of quotes."""
 _AS_WORD: Final = 'make it a word of its own, or pass it as "$1", as in: sh -c \'x "$1"\' - {}'
 _ONE_TEST: Final = "write && in place of -a, and || in place of -o, as in: test {} != 3 && test -n {}"
 _QUOTE_EXPANSIONS: Final = 'put what the shell expands there in double quotes, as in: test "$(wc -l < x)" = 2'
@@ -155,7 +156,7 @@ _RESERVED: Final = frozenset(["if", "then", "elif", "else", "fi", "while", "unti
 
 
 class _Unknown(Exception):
-    """Raised for what is not known to be safe in a line with values; or changes the value there."""
+    """Raised for syntax that is not known to be safe in a line with values, or that changes the value there."""
 
     def __init__(self, name: str, remedy: str = _AS_WORD, *, changes_value: bool = False) -> None:
         self.name, self.remedy = _REMEDIES.get(name, (name, remedy))
@@ -167,7 +168,7 @@ class _Reader:
 
     Args:
         line: the line.
-        number: matches what may stand where a builtin expects a number.
+        number: matches texts that may stand where a builtin expects a number.
 
     Attributes:
         position: where it is in the line.
@@ -228,7 +229,7 @@ class _Reader:
         _check_command(words, self._number, self._is_fed)
 
     def _read_word(self) -> str:
-        """Read a word of at least one character, and return it without its quotes."""
+        """Read a word that is not empty, and return it without its quotes."""
         word, start = "", self.position
         if self._line.startswith("#", start):
             raise _Unknown("beside a #")
@@ -337,9 +338,9 @@ _NAME: Final = re.compile(
     r"(?!-)(?:[-\w.:@%+,~ ]*|(?=[^/\5]*(?:[0-9]|\w[-.]|[-.]\w))[-\w.:@%+,~ \0\1]*)|\[\[?"
     r"|[-\w.:@%+,~ \0\1\4]*/[-\w./:@%+,~*? \0-\2\4]*"
 )
-"""Matches the name of a command that is a builtin only if it looks like one.
+"""Matches the name of a command that is a builtin only if it looks like a builtin.
 
-A value may only stand beside what is in the name of no builtin: a digit, `/`, or a letter with `-` or `.` beside it.
+A value may only be beside what no name of a builtin has: a digit, `/`, or a letter with `-` or `.` beside it.
 """
 EVALUATED: Final = re.compile(
     r"(?:BASH|KSH|EPOCH)\w+|[RS]?PROMPT\w*|R?PS\d|(?:READ)?NULLCMD|E?[GU]ID|PPID|PGRP|USER_ID|ENV|HIST(?:CMD|SIZE)|SAVEHIST"
@@ -375,7 +376,7 @@ _FORMS: Final = {
     "[": f"{_TEST}\5\\]",
     "[[": f"{_TEST.replace(_WORD, _WORD_OR_PATTERN)}\5\\]\\]",
 }
-"""The forms of the arguments with which a builtin of any shell evaluates nothing of what values may be."""
+"""The forms of arguments for which no builtin of any shell evaluates any part of a possible value."""
 
 
 _SHELL: Final = re.compile(r"(?:.*/)?(?:r?ba|da|a|z|[lmop]?k|t?c|fi|hu|po|ya)?sh[-.\d]*", re.DOTALL)
@@ -384,7 +385,7 @@ _SHELL_OPTIONS: Final = r"(?:(?:[-+](?!\w*[cs])\w*[oO]\x05\w+|--(?:login|no\w+|p
 _SHELL_CODE: Final = re.compile(rf"{_SHELL_OPTIONS}(-\w*c\w*\x05{_SHELL_OPTIONS})?([^\x05]*)", re.ASCII)
 _SHELL_FILE: Final = re.compile(r"(?![-+]|/dev/|/proc/)[^\0-\3]+")
 _REPLACED: Final = re.compile(r"\x05-\w*I\x05?([^\x05]+)")
-"""Matches what `xargs` replaces by what it reads, beside `{}`."""
+"""Matches texts that `xargs` replaces by its input, beside `{}`."""
 
 
 def _check_shell(words: Sequence[str], is_fed: bool) -> None:
@@ -410,7 +411,7 @@ def _check_shell(words: Sequence[str], is_fed: bool) -> None:
 
 
 def _check_command(words: Sequence[str], number: str, is_fed: bool) -> None:
-    """Check that a command evaluates nothing of what values may be; `number` matches what is a number for it.
+    """Check that a command evaluates no part of a possible value. `number` matches the texts that are numbers for it.
 
     Raises:
         _Unknown: it may do so.

@@ -24,7 +24,7 @@ DESCRIPTOR_LIMIT: Final = 1 << 31
 
 @dataclass(frozen=True, slots=True)
 class CommandOptions:
-    """The options of one command that concern its process. See `CommandJob`."""
+    """The options of a command that concern its process. See `CommandJob`."""
 
     shell: bool = False
     cwd: Any = None
@@ -132,7 +132,7 @@ class CommandOptions:
         )
 
     def _describe_failure_now(self, result: object) -> str | None:
-        """Return how a stored result, or one of the results of several commands, fails by the present `check`."""
+        """Return how a stored result, or any result of several commands, fails by the present `check`."""
         results: list[Any] = result if type(result) is list else [result]  # pyright: ignore[reportUnknownVariableType]
         codes = [item.returncode for item in results if getattr(item, "returncode", None) is not None]
         for failure in filter(None, (describe_failure(self.success_codes, code) for code in codes)):

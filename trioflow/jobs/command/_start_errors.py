@@ -19,7 +19,7 @@ Words = Sequence[str | bytes]
 
 
 class Reason(NamedTuple):
-    """The reason for an error, and what to do."""
+    """The reason for an error, and the remedy."""
 
     problem: str
     remedy: str = ""

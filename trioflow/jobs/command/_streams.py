@@ -1,6 +1,6 @@
 """The standard streams of a process: opened before it starts, and closed after its end.
 
-If this program captures output, splits it into lines, or forwards it, the output is read from pipes. One selector
+If this program captures output, splits it into lines, or forwards it, the output is read from pipes. A single selector
 watches the pipes and the descriptor that reports the end of the command. The event loop waits only for the selector's
 own descriptor. So a single task reads all output, in the same order on trio and on asyncio.
 """
@@ -33,12 +33,12 @@ if TYPE_CHECKING:
 
 
 class ProcessStreams:
-    """The standard streams of one process, and the captured output.
+    """The standard streams of a process, and the captured output.
 
     Attributes:
         pipes: the pipes for output that passes through this program.
         stdin: the descriptor that the process inherits, or None for an empty input.
-        stdout: the descriptor that the process inherits, or `subprocess.DEVNULL`; None for this program's input.
+        stdout: the descriptor that the process inherits, or `subprocess.DEVNULL`, or None for this program's output.
         stderr: likewise for standard error, or `subprocess.STDOUT`.
         ends: the ends of the outputs that pass through this program and are not captured.
 
@@ -62,7 +62,8 @@ class ProcessStreams:
         # Descriptors to close once the process has inherited them.
         self._inherited_descriptors: Final[list[int]] = []
         self._captures_by_stream: Final[dict[str, CaptureSink]] = {}
-        # What a shell in front of the program redirects: opening a named pipe waits for the program at its other end.
+        # The redirections of a shell in front of the program: opening a named pipe waits for the program at its other
+        # end.
         self._redirections: Final[list[tuple[str, str]]] = []
         try:
             self.stdin: Final = self._open_input(stdin)
@@ -167,7 +168,7 @@ class ProcessStreams:
     def wrap_command(self, command: Sequence[str | bytes]) -> Sequence[str | bytes]:
         """Return the command. If its streams are named pipes, return a shell's command that opens them and execs it.
 
-        So this program does not wait for the programs at their other ends; the command can be ended meanwhile.
+        So this program does not wait for the programs at their other ends, and the command can be ended meanwhile.
         """
         for operator, path in reversed(self._redirections):
             target = path and '"$0"'
@@ -232,16 +233,16 @@ def _create_unnamed_file(data: Any) -> int:
 WaitReadableFunction = Callable[[int, float], Awaitable[bool]]
 """The type of `RunHandle.wait_readable`, which returns True when a descriptor is readable, or False at the deadline."""
 MAX_READ_BYTES: Final = 1 << 16
-"""The maximum size of one read, in bytes. This is also the default capacity of a pipe on Linux."""
+"""The maximum size of a read, in bytes. This is also the default capacity of a pipe on Linux."""
 MAX_LINES_READ_BYTES: Final = 1 << 12
 """The same where each line is printed, or passed to a function, so that a flood of lines does not block the loop."""
 MAX_READS_PER_TURN: Final = 16
 MAX_READING_SECONDS: Final = 0.001
-"""The maximum time, in seconds, to read one pipe before the next is read, so that the event loop is not blocked."""
+"""The maximum time, in seconds, to read a pipe before the next is read, so that the event loop is not blocked."""
 
 
 class PipeReader:
-    """The read end of one pipe, and the sinks of its data."""
+    """The read end of a pipe, and the sinks of its data."""
 
     def __init__(self, descriptor: int, sinks: Sequence[OutputSink], owner: OutputPipes) -> None:
         posix.set_blocking(descriptor, False)
@@ -282,11 +283,11 @@ class PipeReader:
 
 
 class OutputPipes:
-    """The pipes of one command, from before its start until its end.
+    """The pipes of a command, from before its start until its end.
 
     Attributes:
         sink_error: the first exception raised by a sink, such as an OSError because the disk is full, or the exception
-            of a user's callback; None if no sink has failed.
+            of a user's callback. None if no sink has failed.
         is_ending: whether the command is being ended. If so, a failing sink does not interrupt the wait for the end.
 
     """
@@ -300,7 +301,7 @@ class OutputPipes:
         self._is_command_over = False
 
     def open_pipe(self, sinks: Sequence[OutputSink]) -> int:
-        """Open a pipe to the sinks, and return the write end for the command; the caller must close it."""
+        """Open a pipe to the sinks, and return the write end for the command. The caller must close it."""
         if self._selector is None:
             self._selector = selectors.DefaultSelector()
         read_end, write_end = os.pipe()

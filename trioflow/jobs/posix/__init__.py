@@ -1,1 +1,1 @@
-"""Processes and process groups, and the guard that ends those that have outlived their run."""
+"""Processes and process groups, and the guard that ends processes that have outlived their run."""

@@ -1,4 +1,4 @@
-"""Files: what may block and where it is done instead, complete writes, and temporary files with clear errors."""
+"""Files: operations that may block and their replacements, complete writes, and temporary files with clear errors."""
 
 from __future__ import annotations
 

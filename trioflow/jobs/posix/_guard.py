@@ -1,4 +1,4 @@
-"""The guard of a run: one small process that kills the run's commands if the controller dies.
+"""The guard of a run: a small process that kills the run's commands if the controller dies.
 
 The controller is the program that runs the scheduler. The guard is a shell that reads from a pipe, whose other end the
 controller holds. The shell starts in a millisecond and uses a megabyte of memory, however many commands run.
@@ -12,12 +12,12 @@ controller ─ pipe: the mark, "ended" ───► sh: read mark; read line; ex
     └── TRIOFLOW_RUN=mark in the environment of each command ─────────►│ kills each process with the mark
 ```
 
-The controller enters a command into the table after spawning it. The table says when it is about to: if the controller
-is killed then, the guard searches for the mark for a while, because a new process closes its copy of the pipe just
-before the exec that gives it the mark.
+The controller enters a command into the table after spawning it. The table also records that the controller is about to
+spawn a command. If the controller is killed then, the guard searches for the mark for a while, because a new process
+closes its copy of the pipe just before the exec that gives it the mark.
 
-The mark is a secret of this user, since what carries it is killed: it goes through the pipe, because any user may read
-arguments, and processes of other users are not killed by it.
+The mark is a secret of this user, because each process that carries it is killed. It goes through the pipe, because any
+user may read arguments. Processes of other users are not killed by it.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ class ProcessGroupTable:
         return index
 
     def remove_group(self, index: int) -> None:
-        """Remove the group with this index; an index of 0 is ignored."""
+        """Remove the group with this index. An index of 0 is ignored."""
         if index:
             self._entries[index] = 0
             self._free_indexes.append(index)
@@ -130,7 +130,7 @@ class Guard:
         self._marked_copy: dict[bytes, bytes] = {}
         self.has_terminal: Final = _has_terminal()
         self.liveness_scan: Final = LivenessScan()
-        # Closes what was opened if a later step fails.
+        # Closes the resources that were opened if a later step fails.
         with contextlib.ExitStack() as resources:
             self.null_descriptor: Final = os.open(os.devnull, os.O_RDWR)
             resources.callback(os.close, self.null_descriptor)
@@ -213,7 +213,7 @@ class LivenessScan:
     """The latest scan of all processes, which finds the process groups that have a living member.
 
     Some programs that run as process 1, especially in containers, reap orphans late or never. A group of such zombies
-    still exists, although none of its members is alive. One scan serves all groups that are being ended.
+    still exists, although none of its members is alive. A single scan serves all groups that are being ended.
     """
 
     def __init__(self) -> None:
@@ -233,7 +233,7 @@ class LivenessScan:
 
 
 def living_groups() -> Iterator[int]:
-    """Yield the group of each living process; see proc(5)."""
+    """Yield the group of each living process: see proc(5)."""
     for name in os.listdir("/proc"):
         if name.isdigit():
             with contextlib.suppress(OSError), open(f"/proc/{name}/stat", "rb") as stat:

@@ -15,7 +15,7 @@ from collections.abc import Iterable
 
 MARK_VARIABLE = "TRIOFLOW_GUARDED"  # the environment variable with the mark, for this program only
 LAST_INDEX, IS_STARTING = 0, 1  # entries of the table that are no groups: the highest used index, and a flag
-START_TIME = 0.1  # seconds after which a process that was just being started is taken for one that never began
+START_TIME = 0.1  # seconds until a process that was just being started is taken for a process that never began
 KILL_TIMEOUT = 10.0  # seconds after which the guard gives up on processes that cannot be killed
 SCAN_INTERVAL = 0.005  # seconds between two scans of all processes
 MAX_SCANS = 50  # the maximum number of scans in `find_marked_pids`, in case new processes start all the time
@@ -43,7 +43,7 @@ def find_marked_pids(mark: bytes) -> list[int]:
 
 
 def list_pids() -> set[str]:
-    """Return the pids of all processes, as strings; the set is empty on a system without /proc."""
+    """Return the pids of all processes, as strings. The set is empty on a system without /proc."""
     return set(filter(str.isdigit, os.listdir("/proc"))) if os.path.isdir("/proc/self") else set()
 
 
@@ -85,7 +85,7 @@ def signal_all(pids: Iterable[int], signal_number: int) -> None:
 
 
 def read_table(descriptor: int) -> tuple[list[int], bool]:
-    """Return the process groups in the table, one for each running command, and whether one more was being started."""
+    """Return the process groups in the table, one for each running command, and whether another was being started."""
     table = mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ)
     with table, memoryview(table) as view, view.cast("i") as entries:
         groups = entries[: entries[LAST_INDEX] + 1].tolist()[IS_STARTING + 1 :]

@@ -65,7 +65,7 @@ class Process:
         """
         self._guard: Final = guard
         self.pid: Final = pid
-        # In the guard's table; 0 if it is in none.
+        # In the guard's table, or 0 if it is in none.
         self._index = guard.table.add_group(pid)
         self.returncode: int | None = None
         self.usage: Rusage | None = None
@@ -196,9 +196,9 @@ def spawn(
         overrides: variables that take precedence over the environment.
         cwd: the directory to run the program in, or None for this program's directory.
         stdin: the descriptor for standard input, or None for an empty input.
-        stdout: the descriptor for standard output, or `subprocess.DEVNULL`; None for that of this program.
-        stderr: the descriptor for standard error, `subprocess.DEVNULL`, or `subprocess.STDOUT`; None for that of this
-            program.
+        stdout: the descriptor for standard output, or `subprocess.DEVNULL`, or None for this program's standard output.
+        stderr: the descriptor for standard error, `subprocess.DEVNULL`, or `subprocess.STDOUT`, or None for this
+            program's standard error.
 
     Raises:
         OSError, ValueError: the program could not be started.
@@ -321,7 +321,7 @@ MAX_POLL_INTERVAL: Final = 0.064
 ZOMBIE_CHECK_THRESHOLD: Final = 0.008
 """Once the interval between two checks has reached this many seconds, each check also looks for groups of zombies."""
 KILL_INTERVAL: Final = 0.5
-"""The interval, in seconds, at which SIGKILL is repeated, to see whether the remaining members can be signaled."""
+"""SIGKILL is repeated at this interval, in seconds, to see whether the remaining members can be signaled."""
 
 PauseFunction = Callable[[float], Awaitable[None]]
 """A function that waits until the run's clock shows a given time, and may do other work, such as forwarding output."""

@@ -52,10 +52,10 @@ class ProcessJob(
     Use it for functions that compute, that may crash, or that a timeout has to end.
 
     `Scheduler(processes=...)` chooses the maker of the calls, also in nested schedulers: worker processes on this
-    machine (the default), an executor of `concurrent.futures` or a compatible one, or a `trioflow.dask.Cluster`. The
-    option `processes` of the job itself takes precedence.
+    machine (the default), an executor of `concurrent.futures` or a compatible executor, or a `trioflow.dask.Cluster`.
+    The option `processes` of the job itself takes precedence.
 
-    **On this machine**, a run has at most one worker process for each CPU, or `Scheduler(processes=N)`; a job that
+    **On this machine**, a run has at most one worker process for each CPU, or `Scheduler(processes=N)`. A job that
     waits for a worker process is SCHEDULED. The process and its whole process group are killed when the job is
     cancelled or times out. Otherwise the process is reused for other jobs of the run and ends with the run, so a
     function may see what an earlier call has changed in its module. Each process is a new interpreter. The function,
@@ -64,15 +64,15 @@ class ProcessJob(
     "__main__":`. In the worker, `current_job()` is not this job, but an object that can report its `progress`, up to a
     hundred times a second.
 
-    If the function raises an exception, the job raises one with the same type, arguments and attributes. A note names
-    those that were lost because they cannot be pickled. If the type cannot be imported by name, the exception becomes a
-    RuntimeError with the name of the type and the text of the exception.
+    If the function raises an exception, the job raises an exception with the same type, arguments and attributes. A
+    note names the parts that were lost because they cannot be pickled. If the type cannot be imported by name, the
+    exception becomes a RuntimeError with the name of the type and the text of the exception.
 
     **In an executor**, a running call cannot be cancelled, and a pool of processes counts some queued calls as running.
     In these cases a job that is cancelled or times out keeps its slot until the call has ended, if threads or processes
     of this machine make it. Any other engine may have lost the call: the job settles at once, the call goes on. If a
-    `ProcessPoolExecutor` is broken, e.g. because one of its processes was killed, all its further calls fail. The
-    caller shuts the executor down.
+    `ProcessPoolExecutor` is broken, e.g. because a process of it was killed, all its further calls fail. The caller
+    shuts the executor down.
 
     Args:
         function: a plain function, defined at the top level of a module.
@@ -81,12 +81,12 @@ class ProcessJob(
         memory_limit: the maximum address space, in bytes, of the process during the call, and of each process that it
             starts (RLIMIT_AS). Above this limit, the function gets a MemoryError. Python itself and imported modules
             may need a few hundred million bytes.
-        nice: the number to add to this program's niceness, up to 19; only root may give less than 0. A process with a
+        nice: the number to add to this program's niceness, up to 19. Only root may give less than 0. A process with a
             changed niceness serves only jobs with the same `nice`.
         processes: the executor or the cluster that makes this call, or "local" for a worker process on this machine,
-            or None for the one of its scheduler.
-        options: the options of every job. See `AbstractJob`. A timeout counts from the call, for which a worker is
-            ready. Starting the first of a run takes about 100 ms, plus the time to import the main module. In a
+            or None for the scheduler's option.
+        options: the options of every job. See `AbstractJob`. A timeout counts from the call, when a worker is ready.
+            Starting the first worker of a run takes about 100 ms, plus the time to import the main module. In a
             `ThreadPoolExecutor`, a timeout counts from the start of the call, and in other executors and on a cluster,
             which do not report it, from the submission.
 
@@ -445,7 +445,7 @@ def _call_and_report_start(started_event: abc.ThreadEvent, call: functools.parti
     return call()
 
 
-# ---- what the sorts of executors do
+# ---- the sorts of executors
 
 
 def _calls_in_threads(executor: Executor) -> bool:
@@ -454,7 +454,7 @@ def _calls_in_threads(executor: Executor) -> bool:
 
 
 def _uses_cloudpickle(executor: Executor) -> bool:
-    """Return whether an executor is one of loky, whose cloudpickle can also pickle lambdas and local functions."""
+    """Return whether an executor is loky's, whose cloudpickle can also pickle lambdas and local functions."""
     # joblib has a copy of loky: https://github.com/joblib/joblib/tree/1.4.2/joblib/externals/loky.
     return is_made_by(executor, "loky", "joblib")
 

@@ -2,7 +2,7 @@
 
 The program uses only the standard library, so that a worker need not import trioflow. The socket is its standard input.
 A message to a worker consists of the length of a pickle in eight bytes, the memory limit of the call in eight bytes,
-and the pickle. A message from a worker consists of one byte, which is 1 for an answer and 0 for a progress report, the
+and the pickle. A message from a worker consists of a byte, which is 1 for an answer and 0 for a progress report, the
 length of a pickle in eight bytes, and the pickle. The first message is an empty answer: the program is imported.
 """
 
@@ -32,7 +32,7 @@ ANSWER_HEADER = struct.Struct("!?Q")
 REMOTE_JOB_MODULE = "trioflow: where a job is called elsewhere"
 """The key under which `current_job()` finds this module in `sys.modules`. A script is not listed there by its name."""
 MAX_JOINED_BYTES = 1 << 16
-"""How many bytes of a message are copied behind its header, so that one system call sends a short message."""
+"""How many bytes of a message are copied behind its header, so that a single system call sends a short message."""
 PROGRESS_INTERVAL = 0.01
 """The minimum time between two progress reports, in seconds. Earlier reports are dropped, unless the fraction is 1."""
 
@@ -83,7 +83,7 @@ class WorkerCall:
 
 
 current_call: WorkerCall | None = None
-"""The call that this process is making; None between two calls."""
+"""The call that this process is making, or None between two calls."""
 
 
 def main() -> None:
@@ -121,8 +121,8 @@ def prepare_process(preparation: dict[str, Any]) -> None:
     """Copy sys.path, sys.argv, the directory and the main module of the controlling program to this process.
 
     Args:
-        preparation: the data from `multiprocessing.spawn.get_preparation_data`, and the name under which the program
-            knows its main module.
+        preparation: the data from `multiprocessing.spawn.get_preparation_data`, and the program's name for its main
+            module.
 
     """
     process: Any = current_process()
@@ -288,7 +288,7 @@ def pickle_error(error: BaseException, note: str) -> bytes:
 
 
 def take_error_apart(error: BaseException) -> bytes | tuple[Any, ...]:
-    """Take an exception apart into values that can be pickled, from which `rebuild_error` restores the exception.
+    """Take an exception apart into values that can be pickled. `rebuild_error` restores the exception from them.
 
     The values are the type of the exception, its arguments, its attributes, the members if it is a group, and the names
     of the parts that were omitted because they cannot be pickled: a plain pickle loses or changes what a type's
@@ -354,7 +354,7 @@ def safe_text(convert: Callable[[Any], str], value: object) -> str:
 
 
 def is_sendable(value: object, description: str, omitted_parts: list[str]) -> bool:
-    """Return whether a value can be pickled and unpickled; if not, append its description to `omitted_parts`."""
+    """Return whether a value can be pickled and unpickled. If not, append its description to `omitted_parts`."""
     try:
         pickle_verified(value)
     except Exception:
@@ -380,7 +380,7 @@ def rebuild_error(parts: bytes | tuple[Any, ...]) -> BaseException:
     builtin_type = find_builtin_type(error_type)
     error: BaseException = builtin_type.__new__(error_type, *args)
     with contextlib.suppress(Exception):
-        # Fails if `__init__` takes other arguments; the attributes are set below.
+        # Fails if `__init__` takes other arguments. The attributes are set below.
         builtin_type.__init__(error, *args)
     for name, value in attributes.items():
         # Works even for a frozen type.

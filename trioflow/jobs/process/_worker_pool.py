@@ -30,11 +30,11 @@ RUN_DURING_IMPORT_MESSAGE: Final = (
 
 
 REPORT_SECONDS: Final = 10.0
-"""A run reports after this time, in seconds, that workers are still importing the program. `explain` and the views
-say so at once; a line in the log for each program that imports pandas would be too much."""
+"""A run reports after this time, in seconds, that workers are still importing the program. `explain` and the views say
+so at once. A line in the log for each program that imports pandas would be too much."""
 START_TIMEOUT: Final = 600.0
-"""A worker must have imported the program within this time, in seconds. It is for one that hangs: with a cold cache and
-a file system on a network, imports of several minutes are no fault."""
+"""A worker must have imported the program within this time, in seconds. It is for a worker that hangs: with a cold
+cache and a file system on a network, imports of several minutes are no fault."""
 EXIT_TIMEOUT: Final = 5.0
 """The time in seconds that a worker has to exit after its socket was closed, before it is killed."""
 IMPORT_ADVICE: Final = 'put what only the program itself needs under `if __name__ == "__main__":`'
@@ -49,7 +49,7 @@ class WorkerDied(Exception):
 
 
 class WorkerProcess:
-    """One worker process, and the controller's end of the socket to it.
+    """A worker process, and the controller's end of the socket to it.
 
     Args:
         run: the run that the worker belongs to.
@@ -74,7 +74,7 @@ class WorkerProcess:
         self._socket: Final = socket
         self._process: Final = process
         self.pid: Final = process.pid
-        self._is_answer: bool | None = None  # whether the message that arrives is an answer; None before its header
+        self._is_answer: bool | None = None  # whether the message that arrives is an answer, or None before its header
         self._part = bytearray(_worker_main.ANSWER_HEADER.size)  # of a message: its header or its pickle
         self._received = 0  # how many bytes of the part have arrived
         message = pickle.dumps(preparation)
@@ -179,7 +179,7 @@ class WorkerProcess:
             on_progress(part)
 
     def request_end(self) -> None:
-        """Let the worker exit after its current call, if it makes one."""
+        """Let the worker exit after its current call, if it is making a call."""
         self._socket.close()
 
     async def end(self, grace: float = 0.0) -> str:
@@ -216,7 +216,7 @@ class WorkerPool:
         # Workers that have imported the program, and errors in place of those that could not, by their `nice`.
         self._idle: Final[dict[int, list[WorkerProcess | BaseException]]] = {}
         self._claimed: Final[dict[AbstractJob[Any], WorkerProcess | BaseException]] = {}
-        # Held while waiting for workers: one task at a time may wait for a socket.
+        # Held while waiting for workers: only one task at a time may wait for a socket.
         self._lock: Final = anyio.Lock()
         self._was_reported = False
 
@@ -226,7 +226,7 @@ class WorkerPool:
         return not self._idle.get(_nice_of(job))
 
     async def open(self, jobs: Sequence[AbstractJob[Any]]) -> None:
-        """Start a worker for each of the jobs, and wait until the first of them has one."""
+        """Start a worker for each of the jobs, and wait until the first job has its worker."""
         while self.is_closed_to(jobs[0]):
             for nice, number in Counter(map(_nice_of, jobs)).items():
                 for _ in range(number - sum(worker.nice == nice for worker in self._starting)):
@@ -238,7 +238,7 @@ class WorkerPool:
                             group.start_soon(self._take_in, worker, group.cancel_scope)
 
     def _start(self, nice: int) -> None:
-        """Start a worker; if that is not possible, a job gets the error in its place."""
+        """Start a worker. If that is not possible, a job gets the error in its place."""
         try:
             self._starting.append(self._start_worker(nice))
         except (Exception, SystemExit) as error:
@@ -267,7 +267,7 @@ class WorkerPool:
         scope.cancel()
 
     def enter(self, job: AbstractJob[Any]) -> None:
-        """Claim a worker for a job that is admitted, if there is one."""
+        """Claim a worker for a job that is admitted, if a worker is free."""
         if idle := self._idle.get(_nice_of(job)):
             self._claimed[job] = idle.pop()
 
@@ -305,7 +305,7 @@ class WorkerPool:
         self._idle.setdefault(worker.nice, []).append(worker)
 
     async def close(self) -> None:
-        """Let idle workers exit as Python does, which calls `atexit`; kill those that take long, or still import."""
+        """Let idle workers exit as Python does, which calls `atexit`. Kill workers that take long, or still import."""
         found = itertools.chain(*self._idle.values(), self._claimed.values())
         idle = [worker for worker in found if isinstance(worker, WorkerProcess)]
         for worker in idle:

@@ -10,7 +10,8 @@ The connection is the gate of the node's sessions, which the engine opens while 
 clean-up job, which waits for nothing, opens it itself. So does a job that finds it lost. The connection remembers a
 failure, and raises it once in every job of the node. For a job that has had it (`retry=`), there is another attempt.
 
-A `LocalNode` has a connection of the same interface, which runs commands and copies files on this machine, without ssh.
+A `LocalNode` has a connection with the same interface, which runs commands and copies files on this machine, without
+ssh.
 """
 
 from __future__ import annotations
@@ -61,9 +62,9 @@ MAX_CONCURRENT_STARTS: Final = 32
 Starting a connection takes about 30 ms of this machine's CPU, a query 7 ms.
 """
 MAX_HANDSHAKES: Final = 10
-"""The maximum number of connections to one server that are opened at a time: an sshd drops more (its `MaxStartups`)."""
+"""The maximum number of connections to a server that are opened at a time: an sshd drops more (its `MaxStartups`)."""
 MAX_START_SECONDS: Final = 1.0
-"""The time, in seconds, after which a connection no longer counts as starting: it then waits for a slow node."""
+"""A connection no longer counts as starting after this time, in seconds: it then waits for a slow node."""
 CLOSE_TIMEOUT: Final = 2.0
 """The time, in seconds, until an ssh that does not end on SIGTERM is killed. It also limits a query of settings."""
 SIGNAL_INTERVAL: Final = 0.1
@@ -85,7 +86,7 @@ The path of a Unix socket is limited to 104 to 108 bytes, depending on the opera
 suffix of 18 bytes. The rest is left for the socket's name.
 """
 MAX_LOG_SIZE: Final = 4 << 20
-"""The maximum number of bytes that ssh may report on a connection; a server that says more has no connection."""
+"""The maximum number of bytes that ssh may report on a connection. A server that says more has no connection."""
 
 
 class Connections:
@@ -100,11 +101,11 @@ class Connections:
         self._local_connections: Final[dict[LocalNode, LocalConnection]] = {}
         self.start_limiter: Final = anyio.CapacityLimiter(MAX_CONCURRENT_STARTS)
         self.handshakes: Final = defaultdict[Any, anyio.CapacityLimiter](lambda: anyio.CapacityLimiter(MAX_HANDSHAKES))
-        """For each server, the limiter of connections that are being opened. Several nodes may lead to one server."""
+        """For each server, the limiter of connections that are being opened. Several nodes may share a server."""
         self._directory: PrivateDirectory | None = None
 
     def for_node(self, node: Node) -> Connection | LocalConnection:
-        """Return the connection to a node, which may not be open yet; for a `LocalNode`, a `LocalConnection`."""
+        """Return the connection to a node, which may not be open yet. For a `LocalNode`, return a `LocalConnection`."""
         if isinstance(node, LocalNode):
             return self._local_connections.setdefault(node, LocalConnection(node))
         return self.ssh_connection(node)
@@ -158,7 +159,7 @@ def _find_connection(job: Any) -> Connection:
 
 
 class Connection:
-    """The connection to one node, held open by an ssh process. It is the gate of the node's sessions."""
+    """The connection to a node, held open by an ssh process. It is the gate of the node's sessions."""
 
     def __init__(self, connections: Connections, node: SshNode, number: int) -> None:
         """Create a closed connection. `number` names its socket, and is unique in the run."""
@@ -173,8 +174,9 @@ class Connection:
         self._lock: Final = anyio.Lock()  # held while opening
         self.sessions: Final = anyio.CapacityLimiter(node.max_sessions)  # limits commands and transfers
         self._is_ready = False  # whether `process` has printed READY
-        self._failure: Exception | None = None  # the failure of the last attempt; None if it has succeeded
-        # Who has had this failure, jobs and connections behind this one: for them, another attempt is made.
+        self._failure: Exception | None = None  # the failure of the last attempt, or None if it has succeeded
+        # The jobs, and the connections behind this connection, that have had this failure. For them, another attempt is
+        # made.
         self._told: WeakSet[object] = WeakSet()
         # ssh's settings for this node, once queried.
         self._settings: dict[str, str] | None = None
@@ -192,7 +194,7 @@ class Connection:
 
     # ssh and sftp run in this program's working directory.
     directory: Final = None
-    # The path prefix of temporary files; relative paths start at the home directory.
+    # The path prefix of temporary files. Relative paths start at the home directory.
     scratch: Final = ""
 
     def command(self, line: str) -> Sequence[str]:
@@ -223,20 +225,20 @@ class Connection:
     # ---- opening
 
     def is_closed_to(self, user: object) -> bool:
-        """Return whether a job, or a connection behind this one, has to wait for an attempt to connect."""
+        """Return whether a job, or a connection behind this connection, has to wait for an attempt to connect."""
         return not self.is_open() and (self._failure is None or user in self._told)
 
     async def open(self, _jobs: object) -> None:
-        """Try to open the connection, unless it is open; remember the failure."""
+        """Try to open the connection, unless it is open. Remember the failure."""
         async with self._lock:
             if not self.is_open():
                 await self._try_to_open()
 
     async def ensure(self, user: object) -> None:
-        """Open the connection, unless it is open; if an attempt has failed that the user has not heard of, raise that.
+        """Open the connection, unless it is open. Raise a failed attempt's exception that the user has not had yet.
 
         Args:
-            user: the job that uses the connection, or the connection to a node behind this one.
+            user: the job that uses the connection, or the connection to a node behind this node.
 
         Raises:
             Unreachable: the node could not be reached.
@@ -301,7 +303,7 @@ class Connection:
         return Gateway(connection.node, connection.socket)
 
     async def _server_key(self) -> Hashable:
-        """Return a key for the server to which ssh connects first, according to its settings; possibly a jump host."""
+        """Return a key for the server that ssh connects to first, according to its settings, possibly a jump host."""
         node, settings = self.node, await self._query_settings()
         if node.gateway is not None:
             # Its connection is open already.
@@ -315,7 +317,7 @@ class Connection:
         """Try once to connect, within a number of seconds.
 
         Returns:
-            The diagnostics of a failure, or None on success; and the number of seconds taken.
+            The diagnostics of a failure, or None on success, and the number of seconds taken.
 
         """
         clock = self.run.clock
@@ -349,14 +351,14 @@ class Connection:
         """Start the ssh that holds the connection, and return the descriptor of its output."""
         command = self.transport.connect(self.node, self.socket, gateway)
         with contextlib.suppress(FileNotFoundError):
-            # If a killed ssh has left its socket, the new one would not share its connection.
+            # If a killed ssh has left its socket, the new ssh would not share its connection.
             os.unlink(self.socket)
         read_end, write_end = os.pipe()
         try:
             with open(self._log_file, "wb") as errors:
                 self.process = spawn(self._connections.guard, command, stdout=write_end, stderr=errors.fileno())
             if sys.platform == "linux":
-                # What a server says before the login has no end of its own.
+                # The messages of a server before the login have no limit of their own.
                 posix.resource.prlimit(self.process.pid, posix.resource.RLIMIT_FSIZE, (MAX_LOG_SIZE, MAX_LOG_SIZE))
         except OSError as error:
             os.close(read_end)
@@ -410,7 +412,7 @@ class Connection:
     # ---- closing
 
     def request_end(self) -> None:
-        """Send SIGTERM to the ssh that holds the connection; do not wait for its exit."""
+        """Send SIGTERM to the ssh that holds the connection. Do not wait for its exit."""
         if self.process is not None:
             self.process.signal_group(signal.SIGTERM)
 
@@ -418,7 +420,7 @@ class Connection:
         """Close the connection, and end its ssh and helper processes. A cancellation does not interrupt this.
 
         Args:
-            kill_delay: the time, in seconds, after which SIGKILL is sent instead of SIGTERM.
+            kill_delay: the time, in seconds, until SIGKILL is sent instead of SIGTERM.
 
         """
         process, run = self.process, self.run
@@ -475,7 +477,7 @@ class LocalConnection:
         return [sys.executable or "python3", "-I", "-S", _local_copier.__file__], json.dumps(records).encode()
 
     def parse_listing(self, output: bytes, operations: Sequence[Operation]) -> Sequence[str]:
-        """Return the paths of the copied files, which the copy command has printed one per line."""
+        """Return the paths of the copied files, which the copy command has printed, each on a line."""
         return output.decode(errors="replace").splitlines()
 
     def explain_errors(self, output: bytes) -> tuple[bytes, str]:
@@ -542,10 +544,10 @@ def _make_private_directory() -> str:
 
 
 def _is_safe_parent(path: str, *, is_private: bool) -> bool:
-    """Return whether no other user but root can replace what this program creates in a directory.
+    """Return whether no other user but root can replace files that this program creates in a directory.
 
-    The owner of a directory can rename what is in it, whoever that belongs to, and so can the owners of the directories
-    above. With `is_private`, the directory itself must be this user's, without permissions for others.
+    The owner of a directory can rename the files in it, no matter who owns them, and so can the owners of the
+    directories above. With `is_private`, the directory itself must be this user's, without permissions for others.
     """
     parts = os.path.realpath(path)
     try:

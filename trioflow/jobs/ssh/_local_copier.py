@@ -48,7 +48,7 @@ def put(source: str, target: str) -> None:
 
 
 def get(pattern: str, directory: str) -> None:
-    """Copy all matches of a pattern into a directory, and print their paths, one per line."""
+    """Copy all matches of a pattern into a directory, and print their paths, each on a line."""
     if not (paths := sorted(glob.glob(escape_for_glob(pattern)))):
         raise OSError(f'File "{pattern}" not found')
     for path in paths:
@@ -57,7 +57,7 @@ def get(pattern: str, directory: str) -> None:
 
 
 def escape_for_glob(pattern: str) -> str:
-    """Translate a pattern in which a backslash escapes the next character to the syntax of `glob`."""
+    """Translate a pattern, where a backslash escapes the next character, to the syntax of `glob`."""
     return re.sub(r"\\(.)", lambda match: glob.escape(match[1]), pattern, flags=re.DOTALL)
 
 

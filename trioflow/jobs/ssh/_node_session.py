@@ -1,6 +1,6 @@
 """Commands and file transfers over the connection to a node, with the wait for a session, retries, and cleanup.
 
-`NodeSession` retries a command or a transfer that has not started; `RemoteCommand` is a single attempt.
+`NodeSession` retries a command or a transfer that has not started. `RemoteCommand` is a single attempt.
 
 Each command runs in a wrapper, a shell script on the node (`_wrapper`). A nested `CommandJob` starts the local end,
 which is an ssh that shares the connection, or the wrapper itself for a `LocalNode`. It reads its output, ends it and
@@ -48,7 +48,7 @@ REMOVAL_TIMEOUT: Final = 2.0
 
 
 class NodeSession:
-    """The commands and file transfers of one job, over the connection to its node."""
+    """The commands and file transfers of a job, over the connection to its node."""
 
     def __init__(
         self, job: AbstractJob[Any], connection: Connection | LocalConnection, grace: float, limit: TimeLimit
@@ -108,7 +108,7 @@ class NodeSession:
             await retries.wait_for_retry(attempt.stderr_tail, others)
 
     async def run_here(self, words: Sequence[str], description: str) -> None:
-        """Run a program on this machine, which a cancellation does not interrupt, with errors like those of `run`.
+        """Run a program on this machine, which a cancellation does not interrupt, with the same errors as `run`.
 
         Raises:
             CommandError: the program has failed.
@@ -135,7 +135,7 @@ class NodeSession:
         """Execute file operations, and return the paths on the node of the downloaded files.
 
         Raises:
-            SshError: one of the operations has failed.
+            SshError: an operation failed.
             ValueError: a name contains a line break.
 
         """
@@ -187,7 +187,7 @@ class NodeSession:
         return False
 
     def redact(self, description: str) -> str:
-        """Return the description of a command or transfer; for a redacted job, the text that replaces it."""
+        """Return the description of a command or transfer or, for a redacted job, the text that replaces it."""
         return REDACTED_COMMAND if self.job.redact else description
 
     @contextlib.contextmanager
@@ -209,7 +209,7 @@ class NodeSession:
 
     @contextlib.asynccontextmanager
     async def _session_slot(self) -> AsyncGenerator[int]:
-        """Hold one of the connection's sessions during a block, and yield the number of other sessions in use.
+        """Hold a session of the connection during a block, and yield the number of other sessions in use.
 
         Callers open the connection beforehand: the traceback of a failure to connect then has no frames of contextlib.
         """
@@ -258,7 +258,7 @@ class _RetryPolicy:
         text_of_ssh = text if isinstance(connection, Connection) else ""
         if _transport.is_session_limit_error(text_of_ssh) and self._refusal_count < MAX_REFUSALS:
             self._refusal_count += 1
-            # Of the number that the node has accepted, but not below one.
+            # Down from the number that the node has accepted, but not below one.
             limiter = connection.sessions
             limiter.total_tokens = max(1, min(limiter.total_tokens, others))
             await anyio.sleep(min(1.0, 0.01 * 2**self._refusal_count))
@@ -272,13 +272,13 @@ class _RetryPolicy:
             raise SshError(connection.node, f"{self._description}: {what}", advice, started=not never_started)
 
 
-# ---- one attempt to run a command
+# ---- an attempt to run a command
 
 KILL_MARGIN: Final = 5.0
 """The time, in seconds, from the end of a command's grace period until this program kills its side of the session."""
 # See https://man7.org/linux/man-pages/man2/execve.2.html.
 MAX_LINE_BYTES: Final = 131_071
-"""The maximum length of a command line for a node, in bytes. It is Linux's limit for one argument (MAX_ARG_STRLEN)."""
+"""The maximum length of a command line for a node, in bytes. It is Linux's limit for an argument (MAX_ARG_STRLEN)."""
 MAX_VARIABLE_BYTES: Final = 100_000
 """The maximum size of a command's environment variables, in bytes. They must fit into the buffer of a socket."""
 
@@ -304,7 +304,7 @@ class Stdio:
 
 
 class RemoteCommand:
-    """One attempt to run a command in a wrapper."""
+    """An attempt to run a command in a wrapper."""
 
     def __init__(self, session: NodeSession, words: Sequence[str], stdio: Stdio, description: str) -> None:
         """Build the wrapper's command line, and open the destinations of the output.
@@ -419,7 +419,7 @@ class RemoteCommand:
         except CommandError as error:
             if error.job is not self._process or self.report.returncode is None:
                 raise
-            # The exit code of the local end is unknown; that of the command is reported.
+            # The exit code of the local end is unknown. The exit code of the command is reported.
         finally:
             self._elapsed = clock() - began
             self._stdout.close()
@@ -470,7 +470,7 @@ class _LocalEnd(CommandJob):
 
 
 class _LocalOutput:
-    """The destination of one stream of a command.
+    """The destination of a stream of a command.
 
     Output never goes directly to a user-supplied descriptor: ssh would make the descriptor non-blocking, which affects
     every process that shares it.
@@ -501,7 +501,7 @@ class _LocalOutput:
         return None if self._capture is None else self._capture.output()
 
     def close(self) -> None:
-        """Close the file opened by path, if any; needed if the command has not started, or another sink has failed."""
+        """Close the file opened by path, if any, because the command has not started, or another sink has failed."""
         for sink in self.sinks:
             if isinstance(sink, DescriptorSink):
                 sink.finish()
@@ -520,7 +520,7 @@ class _SinkFile:
             sink.write(data)
 
     def flush(self) -> None:
-        """Finish all sinks; a `CommandJob` flushes its files only once, at the end of the output."""
+        """Finish all sinks. A `CommandJob` flushes its files only once, at the end of the output."""
         for sink in self._sinks:
             sink.finish()
 
@@ -528,7 +528,7 @@ class _SinkFile:
 MAX_EARLY_BYTES: Final = 16 << 20
 """The maximum number of bytes of standard output to keep before the start of a command is reported.
 
-The report comes through another pipe, so these bytes may be the first output of the command, of which none is lost.
+The report comes through another pipe, so these bytes may be the first output of the command. None of it is lost.
 """
 
 
@@ -585,7 +585,7 @@ class _StartBuffer:
 
 
 def _make_sinks(file: object) -> list[OutputSink]:
-    """Return the sinks for an open file or a descriptor; none for None."""
+    """Return the sinks for an open file or a descriptor, or none for None."""
     if isinstance(file, int):
         file = open(file, "wb", buffering=0, closefd=False)  # noqa: SIM115 - the caller closes it
     return [] if file is None else [_output_sinks.stream_sink(file, flush_each_write=True)]

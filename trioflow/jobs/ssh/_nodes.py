@@ -22,29 +22,28 @@ Paths = str | os.PathLike[str]
 class SshNode:
     """Another machine, reached through the system's `ssh` with the user's own configuration, keys and agent.
 
-    Use it to name one machine, and `SshNodes` for many.
+    Use it to name a single machine, and `SshNodes` for many.
 
     All jobs of a run share a single connection to the node, which is opened for the first of them and closed at the end
     of the run, however the run ends. Equal nodes share it, too.
 
     Args:
-        hostname: the name or address of the machine, or an alias in the user's configuration; not empty, without a
-            leading "-".
+        hostname: the name or address of the machine, or an alias in the user's configuration. It is not empty, and has
+            no leading "-".
         username: the user to log in as, or None for the user in the configuration.
         port: the port of the server, 1 to 65535, or None for the port in the configuration.
         identity: a file with a private key, which is tried before all others.
         config: a configuration file to use instead of the user's and the system's.
         known_hosts: a file of host keys to use instead of the user's.
         accept_new: whether to accept and store the key of an unknown host. A changed key is always rejected.
-        gateway: the node, or the name of the node, through which this one is reached. All nodes behind it share its
-            connection.
+        gateway: the node on the way to this node, or its name. All nodes behind it share its connection.
         max_sessions: the maximum number of jobs that run on the node at once, 1 or more. Others wait as for a slot:
             they hold nothing, and their timeouts have not begun. If the server's limit is lower (MaxSessions, 10 by
             default), the server's limit applies.
         connect_timeout: the time limit for all attempts to connect together, in seconds, more than 0. Waiting for other
             connections does not count. A connection that is refused or dropped is tried again after growing pauses.
-        on_unreachable: the fate of a job whose node cannot be reached: "fail" makes it fail with `Unreachable`;
-            "skip" makes it succeed with the result None, logs this once per node, and counts the job as skipped.
+        on_unreachable: the fate of a job whose node cannot be reached. "fail" makes it fail with `Unreachable`. "skip"
+            makes it succeed with the result None, logs this once per node, and counts the job as skipped.
 
     Raises:
         TypeError, ValueError: an argument is invalid.
@@ -94,7 +93,7 @@ class SshNode:
 
     @property
     def name(self) -> str:
-        """The name of the node in messages: the hostname, with the port if one is set."""
+        """The name of the node in messages: the hostname, with the port if it is set."""
         host = f"[{self.hostname}]" if ":" in self.hostname else self.hostname
         return self.hostname if self.port is None else f"{host}:{self.port}"
 
@@ -116,8 +115,8 @@ class LocalNode:
 
     Args:
         hostname: the name of the node in labels and for `{node}`.
-        directory: the working directory of commands, to which paths on the node are relative; created if it is missing.
-            None for this program's working directory.
+        directory: the working directory of commands, and the start of relative paths on the node. It is created if it
+            is missing. None is this program's working directory.
 
     Raises:
         TypeError, ValueError: an argument is invalid.
@@ -169,13 +168,13 @@ class SshNodes(Sequence[Node]):
 
     Use it for a cluster or a testbed.
 
-    A range is a name with brackets, such as "node[01-37]" or "rack[1-3]-[a,b,07-09]"; commas or spaces separate several
+    A range is a name with brackets, such as "node[01-37]" or "rack[1-3]-[a,b,07-09]". Commas or spaces separate several
     names and ranges. In a file, "#" starts a comment. A node may be written as "user@host:port", which takes precedence
-    over the options; ":" stands for this machine.
+    over the options. ":" stands for this machine.
 
     Args:
-        nodes: an iterable of names, ranges, `SshNode` and `LocalNode` objects; the path of a file; or a string of names
-            and ranges. A string that names an existing file is treated as a path.
+        nodes: an iterable of names, ranges, `SshNode` and `LocalNode` objects, or the path of a file, or a string of
+            names and ranges. A string that names an existing file is treated as a path.
         options: the options of `SshNode`, for all names and ranges.
 
     Raises:
@@ -213,11 +212,11 @@ class SshNodes(Sequence[Node]):
         return self._nodes[index]
 
     def __len__(self) -> int:
-        """Return the number of nodes; duplicates count once."""
+        """Return the number of nodes. Duplicates count once."""
         return len(self._nodes)
 
     def __repr__(self) -> str:
-        """Show the names of the nodes; if there are many, only the first name, the last name, and the number."""
+        """Show the names of the nodes. If there are many, show only the first name, the last name, and the number."""
         if len(self) <= MAX_NAMES_IN_REPR:
             return f"<SshNodes {', '.join(node.name for node in self)}>"
         return f"<SshNodes {self[0].name} ... {self[-1].name}, {len(self)} nodes>"
@@ -225,9 +224,9 @@ class SshNodes(Sequence[Node]):
 
 MAX_NAMES_IN_REPR: Final = 3
 MAX_NODES: Final = 100_000
-"""The maximum number of nodes in all ranges; more are rejected as a mistake."""
+"""The maximum number of nodes in all ranges. More are rejected as a mistake."""
 MAX_CHARACTERS: Final = 10_000_000
-"""The maximum length of all names in one range."""
+"""The maximum length of all names in a range."""
 MAX_DIGITS: Final = 20
 _WORD_PATTERN: Final = re.compile(r"[^\s\x00-\x1f\x7f'\"`$\\;&<>|(){}]+")
 _FOREIGN_PATTERN: Final = re.compile(r".*=.*|\d+|\[[^\[\]:,-]*(:[^\[\]:]*)?\]")
@@ -279,7 +278,7 @@ def _split_names(text: str, place: str = "") -> list[str]:
 
 
 def _expand_range(text: str, limit: int) -> Iterator[str]:
-    """Return an iterator over the names in a range, at most `limit`; a text without brackets is its only name."""
+    """Return an iterator over the names in a range, at most `limit`. A text without brackets is its only name."""
     # Alternating: text outside of brackets, text inside.
     pieces = _BRACKETS_PATTERN.split(text)
     if "[" in "".join(pieces[::2]) or "]" in "".join(pieces[::2]):
@@ -297,7 +296,7 @@ def _expand_range(text: str, limit: int) -> Iterator[str]:
 
 
 def _alternatives(inside: str, text: str) -> list[str]:
-    """Return the alternatives in one pair of brackets; the numbers of "01-37" keep their leading zeros."""
+    """Return the alternatives in a pair of brackets. The numbers of "01-37" keep their leading zeros."""
     if inside.count(":") > 1:
         # An IPv6 address, whose brackets separate it from a port.
         return [f"[{inside}]"]

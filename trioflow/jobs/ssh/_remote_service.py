@@ -21,10 +21,10 @@ class SshService(ProgramService):
     Use it for a program on a node that other jobs need while they run.
 
     Jobs that require the service start when it is ready, according to `ready`. The program is run as by an `SshJob`:
-    over the node's one connection, of whose sessions it takes one while it runs. It is ended after the jobs that use
-    it: its process group gets SIGTERM, and SIGKILL after `terminate_grace` seconds. Nothing of it is left on the node,
-    even if this program is killed, or the connection breaks. If the program ends earlier, the service fails at once,
-    whatever the exit code. The error includes the end of its output.
+    over the node's only connection, whose sessions it takes one of while it runs. It is ended after the jobs that use
+    it: its process group gets SIGTERM, and SIGKILL after `terminate_grace` seconds. None of its processes is left on
+    the node, even if this program is killed, or the connection breaks. If the program ends earlier, the service fails
+    at once, whatever the exit code. The error includes the end of its output.
 
     The program must be ready within the service's `timeout`, which begins when the connection is open. Otherwise the
     error names the condition, and includes the end of the output. Without a `timeout`, the wait is unlimited. `retry`
@@ -111,7 +111,7 @@ class SshService(ProgramService):
         return self._job._skip_reason()
 
     def check_before_run(self) -> None:
-        """Declare that the service needs the connection to its node, and one of its sessions."""
+        """Declare that the service needs the connection to its node, and a session of it."""
         need_session(self, self.node)
 
     def _output_paths(self) -> Sequence[Any]:

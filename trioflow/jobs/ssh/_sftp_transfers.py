@@ -29,7 +29,7 @@ from ._transport import Get, MakeDirectory, Operation, Put
 INCOMPLETE_PREFIX: Final = ".trioflow-"
 """The prefix of the names of incomplete files."""
 COPIES_AT_ONCE: Final = 100
-"""How many copies one command gives their names: a command line for a node may not be longer than 128 KiB."""
+"""How many copies a command gives their names: a command line for a node may not be longer than 128 KiB."""
 
 
 async def push(session: NodeSession, sources: Sequence[str], to: str, description: str) -> None:
@@ -132,7 +132,7 @@ async def temporary_directory(
 
     Raises:
         OSError: a file cannot be read.
-        ValueError: two files have the same name, or one is neither a file nor a directory.
+        ValueError: two files have the same name, or a source is neither a file nor a directory.
         SshError: the transfer failed.
 
     """
@@ -233,7 +233,7 @@ async def read_script(path: str) -> bytes:
 
 
 async def _write_content(file: Any, content: Any) -> None:
-    """Write content to a temporary file of this machine, in a thread; in a process that can be ended, if it may wait.
+    """Write content to a temporary file of this machine, in a thread, or in a process that can be ended if it may wait.
 
     Raises:
         OSError: the content cannot be read or written. The error of a full disk names its directory.

@@ -26,7 +26,7 @@ class SshError(TrioflowError):
     __module__ = "trioflow"
 
     def __init__(self, node: Node, what: str, advice: str = "", *, started: bool = False) -> None:
-        """Build the message from the node's name and a description of the problem; advice is a note."""
+        """Build the message from the node's name and a description of the problem. Advice is a note."""
         self.node: Node = node
         self.started: bool = started
         super().__init__(printable(f"{node.name}: {what}"), printable(advice))

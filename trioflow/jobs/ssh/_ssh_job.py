@@ -35,7 +35,7 @@ CHANGE_DIRECTORY_SCRIPT: Final = (
     'exec "$@"'
 )
 """A shell script that changes to the directory of its first argument, and then executes the others."""
-# The file has a directory of its own: Python looks for modules in that of its script, and anyone can put some in /tmp.
+# The file has a directory of its own: Python looks for modules in its script's directory, and anyone can add to /tmp.
 INLINE_SCRIPT: Final = (
     'd=$(mktemp -d) || exit; trap \'rm -rf -- "$d"\' EXIT; trap "exit 143" TERM HUP INT; s=$d/script; '
     'printf %s "$TRIOFLOW_SCRIPT" >"$s" && chmod 700 "$s" || exit; unset TRIOFLOW_SCRIPT; '
@@ -64,7 +64,7 @@ class SshJob(abc.JobKind[Any], box=abc.BoxStyle("ssh", "cylinder", ("[(", ")]"))
 
     A command is run by `/bin/sh` on the node, in the home directory and in its own session. When the job is ended (by
     its timeout, a cancellation, a critical failure elsewhere, the end of this program, or a broken connection), the
-    node sends SIGTERM to the command's process group, and SIGKILL after `terminate_grace` seconds; the job settles when
+    node sends SIGTERM to the command's process group, and SIGKILL after `terminate_grace` seconds. The job settles when
     the processes have ended. Processes that a finished command leaves in its group have `terminate_grace` seconds to
     exit.
 
@@ -73,39 +73,39 @@ class SshJob(abc.JobKind[Any], box=abc.BoxStyle("ssh", "cylinder", ("[(", ")]"))
 
     Args:
         node: an `SshNode`, the name of a node, or `LocalNode()` for this machine.
-        command: a string for the node's shell, or a t-string, whose values are quoted (Python 3.14); a tuple of a
-            program and its arguments; a `Script`, a `ScriptText`, a `Push`, or a `Pull`; or a list of these, executed
-            in order until one fails. An argument is a string, a number, a path, a job, which is replaced by its result,
-            or `granted("gpu")`, which is replaced by the resources granted to this job.
+        command: a string for the node's shell, or a t-string, whose values are quoted (Python 3.14). Other steps are a
+            tuple of a program and its arguments, a `Script`, a `ScriptText`, a `Push`, and a `Pull`. A list of steps is
+            executed in order until a step fails. An argument is a string, a number, a path, a job, which is replaced by
+            its result, or `granted("gpu")`, which is replaced by the resources granted to this job.
         values: the values for `{name}` in a command line, in `to=` of Push and Pull, and in the paths of `stdout` and
             `stderr`: a mapping from names to strings, numbers, paths, jobs or `granted("gpu")`. `{node}` is the
             hostname. In a command line they are quoted for the shell. Other braces are kept.
         cwd: the directory on the node, or None for the home directory.
-        env: environment variables on the node: a mapping from names to `granted("gpu")` or to strings, in which
-            `{name}` is filled in; at most 100,000 bytes in total. They do not appear in command lines, so other users
-            of the node cannot read them.
+        env: environment variables on the node: a mapping from names to `granted("gpu")` or to strings, where `{name}`
+            is filled in, at most 100,000 bytes in total. They do not appear in command lines, so other users of the
+            node cannot read them.
         stdin: the standard input of the commands: bytes, a local path, an open file, a job whose result is bytes, or a
-            `CommandResult`; None for an empty input.
-        stdout: the destination of standard output: the path of a local file to append to, whose missing parent
-            directories are created; an open file; `subprocess.PIPE`, to capture it; `subprocess.DEVNULL`; or None, to
-            write where `print` writes.
-        stderr: the same for standard error; or `subprocess.STDOUT`, to merge it into standard output.
-        check: which exits of a command or script count as success; any other raises a `CommandError`. True: exit code
-            0. False: all. Otherwise a list of exit codes and names of signals: `[0, 4, "TERM"]`.
+            `CommandResult`. None is an empty input.
+        stdout: the destination of standard output: the path of a local file to append to (missing parent directories
+            are created), an open file, `subprocess.PIPE` to capture it, `subprocess.DEVNULL`, or None to write where
+            `print` writes.
+        stderr: the same for standard error, or `subprocess.STDOUT`, to merge it into standard output.
+        check: the exits of a command or script that count as success. Any other exit raises a `CommandError`. True is
+            exit code 0, and False is all. Otherwise a list of exit codes and names of signals: `[0, 4, "TERM"]`.
         terminate_grace: seconds from SIGTERM to SIGKILL on the node, 0 or more.
         on_start: called with the job when its first command has started on the node, at each attempt. If it raises, the
             job fails with that exception.
-        on_line: called with the job and each line of output, without its line ending, as it arrives; a stream that is
+        on_line: called with the job and each line of output, without its line ending, as it arrives. A stream that is
             None is then not printed. A line of more than 16 MiB arrives in pieces.
         tag: if True, prints each line as it arrives, prefixed with the node's name. If a string, this template is the
             prefix. It may contain `{node}`, `{label}`, the names of `values`, and `{time}`, the local time of arrival
             as 14:03:59, or in another format, `{time:%H:%M:%S.%f}` (see `strftime`).
         append: whether output is appended to the files named by `stdout` and `stderr`. False truncates them when an
-            attempt of the job begins; its steps then write to them in turn.
+            attempt of the job begins. The steps then write to them in turn.
         options: the options of every job. See `AbstractJob`. The job starts, and its `timeout` begins, when the
-            connection is open, for which the node has its `connect_timeout`, and a session is free. An `idle_timeout`
-            counts only while a command or a script runs on the node, and restarts with each output. It does not cover
-            file transfers.
+            connection is open, within the node's `connect_timeout`, and a session is free. An `idle_timeout` counts
+            only while a command or a script runs on the node, and restarts with each output. It does not cover file
+            transfers.
 
     The result of the job is the result of its step or, for a list of steps, the list of their results. A command or a
     script returns a `CommandResult` with its exit code, signal and CPU times on the node (`max_rss` is unknown), a Pull
@@ -206,7 +206,7 @@ class SshJob(abc.JobKind[Any], box=abc.BoxStyle("ssh", "cylinder", ("[(", ")]"))
     # ---- running
 
     def check_before_run(self) -> None:
-        """Declare that the job needs the connection to its node, and one of its sessions."""
+        """Declare that the job needs the connection to its node, and a session of it."""
         need_session(self, self._node)
 
     async def co_run(self) -> Any:
@@ -301,11 +301,11 @@ class _StepRunner:
         self._values: Final = values
         subject = abc.name_in_errors(repr(job.label), job.redact)
         self._stdin: Final = _argv.check_stdin(self._options.stdin if stdin is None else stdin, subject)
-        # Whether the next command is the first, for which `append` and `on_start` are.
+        # Whether the next command is the first. `append` and `on_start` are for the first command.
         self._is_first = True
 
     async def run(self, step: Step, words: list[str]) -> Any:
-        """Run one step, whose words have been filled in, and return its result."""
+        """Run a step, whose words have been filled in, and return its result."""
         if isinstance(step, Command):
             return await self._command(step, words)
         if isinstance(step, Program):
@@ -352,7 +352,7 @@ class _StepRunner:
         enters_directory: bool = True,
         variables: Mapping[str, str] = MappingProxyType({}),
     ) -> CommandResult:
-        """Run a command; if `enters_directory`, run it in the directory that the job's `cwd` names."""
+        """Run a command. If `enters_directory`, run it in the directory that the job's `cwd` names."""
         options = self._options
         job = self._job
         words = list(words)

@@ -21,7 +21,7 @@ Path = str | os.PathLike[str]
 
 
 class Step:
-    """One step of a job: a sequence of words, in which jobs are replaced by their results when the step runs."""
+    """A step of a job: a sequence of words, whose jobs are replaced by their results when the step runs."""
 
     __slots__ = ("words",)
 
@@ -126,7 +126,7 @@ class Script(Program):
         path: the script, relative to this program's working directory.
         args: the script's arguments: strings, numbers, paths, or jobs, which are replaced by their results.
         includes: local files and directories to copy to the script's directory on the node while it runs. The script
-            can load one by `. "$(dirname "$0")/functions.sh"`.
+            can load such a file by `. "$(dirname "$0")/functions.sh"`.
 
     Raises:
         TypeError, ValueError: an argument has the wrong type, or contains a NUL.
@@ -177,7 +177,7 @@ class ScriptText(Program):
 
 
 class CopyStep(Step):
-    """A step that copies files; its last word is the destination."""
+    """A step that copies files. Its last word is the destination."""
 
     __slots__ = ()
 
@@ -286,7 +286,7 @@ def parse_steps(value: object, subject: str) -> tuple[Step, ...]:
 
     Raises:
         TypeError: the command, or an element of it, is not a step.
-        ValueError: there is no step, or a list looks like the words of one command.
+        ValueError: there is no step, or a list looks like the words of a command.
 
     """
     if not isinstance(value, list):
@@ -374,7 +374,7 @@ def fill_word(value: object, place: int | str, job: AbstractJob[Any]) -> str:
 def interpreter(script: bytes) -> list[str]:
     """Return the command that interprets a script.
 
-    It is the interpreter in the script's first line (#!), with at most one argument, as the kernel parses it. Without
+    It is the interpreter in the script's first line (#!), with an argument at most, as the kernel parses it. Without
     such a line, it is `/bin/sh`.
     """
     first, _, _ = script.partition(b"\n")

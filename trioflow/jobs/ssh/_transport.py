@@ -1,7 +1,8 @@
 """The command lines of OpenSSH's programs, the operations of `sftp`, and the interpretation of their output.
 
-One ssh holds the connection to a node (`connect`). It listens on a socket, in a directory that only the user can read.
-Each command (`run`) is an ssh, and each file transfer (`transfer`) an sftp, which ask for a session on that socket.
+A single ssh holds the connection to a node (`connect`). It listens on a socket, in a directory that only the user can
+read. Each command (`run`) is an ssh, and each file transfer (`transfer`) an sftp, which ask for a session on that
+socket.
 """
 
 from __future__ import annotations
@@ -97,7 +98,7 @@ class OpenSsh:
         return ["sftp", "-b", "-", *options, "--", _add_brackets(node.hostname)]
 
     def settings(self, node: SshNode) -> Sequence[str]:
-        """Return the ssh command that prints the settings for a node, one name and value per line."""
+        """Return the ssh command that prints the settings for a node, each line with a name and a value."""
         return ["ssh", "-G", *_node_options(node), "--", node.hostname]
 
     def _new_options(self, **more_settings: str) -> list[str]:
@@ -259,8 +260,8 @@ CONSEQUENCES: Final = (": terminating, ", "UNKNOWN port 65535")
 def _cause_line(text: str) -> str:
     """Return the message of ssh that names the cause of a problem, or "" if there is none.
 
-    This is the last message that may report a problem; before a consequence, the first. What precedes the last message
-    may be from the server, but no server has answered if a ProxyCommand could not be started.
+    This is the last message that may report a problem or, before a consequence, the first. Earlier messages may be from
+    the server, but no server has answered if a ProxyCommand could not be started.
     """
     lines = [line.strip() for line in text.splitlines()]
     noise = ("Warning: Permanently added", "Killed by signal")
@@ -271,7 +272,7 @@ def _cause_line(text: str) -> str:
     return next((line for line in relevant if not any(mark in line for mark in later)), relevant[-1])
 
 
-# ---- file operations on a node, and what sftp prints of them
+# ---- file operations on a node, and sftp's output about them
 
 
 @dataclass(frozen=True, slots=True)
@@ -303,7 +304,7 @@ class Get:
     directory: str
 
     def sftp_command(self) -> str:
-        """Return the sftp command; if the pattern has wildcards, a command that lists its matches comes first."""
+        """Return the sftp command. If the pattern has wildcards, a command that lists its matches comes first."""
         # Raises an error for a line break.
         _quote_path(self.pattern)
         pattern = "".join(f"\\{character}" if character in " \t\"'#" else character for character in self.pattern)
@@ -326,7 +327,7 @@ def parse_fetched(output: bytes, operations: Iterable[Operation]) -> list[str]:
     """Parse the paths of the downloaded files from sftp's output.
 
     The output consists of the commands, echoed by sftp, and the files that each listing command found. If a pattern
-    matches a single directory, sftp lists the files in the directory instead. Their paths have one "/" more than the
+    matches a single directory, sftp lists the files in the directory instead. Their paths have a "/" more than the
     pattern, and are skipped. A pattern without wildcards is not listed, and is itself the path.
     """
     fetched = [operation for operation in operations if isinstance(operation, Get)]
@@ -341,7 +342,7 @@ def parse_fetched(output: bytes, operations: Iterable[Operation]) -> list[str]:
 
 
 def filter_errors(output: bytes) -> tuple[bytes, str]:
-    """Return sftp's error messages on one line, and advice on known problems.
+    """Return sftp's error messages as a line, and advice on known problems.
 
     Messages about directories that already exist and patterns that match nothing are dropped, unless there are no
     others.

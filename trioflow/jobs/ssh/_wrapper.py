@@ -1,4 +1,4 @@
-"""The wrapper: a shell script on the node that runs one command, and ends the command when its own input closes.
+"""The wrapper: a shell script on the node that runs a command, and ends the command when its own input closes.
 
 ```
 session ── stdin ──► sh (the wrapper): starts the command in a session of its own, and waits for it
@@ -19,7 +19,7 @@ lines, and some variables are secrets.
 
 The script is POSIX sh on a single line, because any login shell must be able to pass it on. It starts the command in a
 new session by setsid(1) or, where that is missing, in a new process group by `set -m`, which works without a terminal
-in bash and ksh. In containers, orphans often remain as zombies because process 1 does not reap them; where /proc
+in bash and ksh. In containers, orphans often remain as zombies because process 1 does not reap them. Where /proc
 exists, zombies do not count as alive.
 """
 
@@ -35,7 +35,7 @@ from ..command._output_sinks import OutputSink
 
 # A fork or a program takes up to a millisecond on a node, so a command has no more than these: the wrapper, the
 # subshell that reads its input, setsid(1), the command. The script has no single quote, backslash, exclamation mark or
-# line break, because login shells differ in reading them, even in quotes. Only words with one of them need another
+# line break, because login shells differ in reading them, even in quotes. Only words with any of them need another
 # subshell, which decodes all words.
 #
 # The parameters of the script:
@@ -49,8 +49,7 @@ from ..command._output_sinks import OutputSink
 # and 9,000 variables in bash 0.25 s. A loop over the variables took quadratic time: 24 s and 37 s. dd reads byte by
 # byte, and so leaves the input that the subshell reads later. The export comes after the last use of the script's own
 # variables, because the command's variables may have the same names.
-#
-# Where sleep accepts only whole seconds, `nap` sleeps for one second and counts it as ten tenths.
+# Where sleep accepts only whole seconds, `nap` sleeps for a second and counts it as ten tenths.
 _START_SCRIPT: Final = (
     'start() { eval "$e"; if ! command -v "$1" >/dev/null; then echo "$1: command not found" >&2; exit 127; fi; '
     'shift; exec "$@"; };'
@@ -83,7 +82,7 @@ _LEFTOVERS_SCRIPT: Final = (
     'elif [ "$n" -ge "$g" ]; then kill -TERM -$p; fi; '
     'if [ "$n" -eq 0 ]; then nap .02 1; else nap .1 1; fi; done;'
 )
-"""Waits for processes left in the command's group. Sends SIGTERM after one grace period, and SIGKILL after two."""
+"""Waits for processes left in the command's group. Sends SIGTERM after a grace period, and SIGKILL after two."""
 _WRAPPER_LINES: Final = (
     'if [ -n "$1" ]; then eval "$(printf %b "$1")"; else shift; fi;',
     "t=$1 g=$2 i=$3 m=$4 v=$5 e=; shift 5;",
@@ -134,7 +133,7 @@ def export_variables(env: Mapping[str, str], token: str) -> bytes:
     """Return a shell command that exports variables, ending with a comment that contains the mark and the token.
 
     Args:
-        env: the variables; their names must be valid in a shell.
+        env: the variables. Their names must be valid in a shell.
         token: the token given to `login_shell_line`.
 
     """
@@ -147,7 +146,7 @@ def _quote_words(words: Iterable[str]) -> str:
 
 @dataclass(slots=True)
 class WrapperReport:
-    """The wrapper's report on one command."""
+    """The wrapper's report on a command."""
 
     started: bool = False
     # As in a shell: 128 plus the signal's number if a signal ended the command.
@@ -227,7 +226,7 @@ class ReportFilter:
 def _encode_words(words: Sequence[str]) -> str:
     """Quote words so that any login shell passes them on intact.
 
-    An empty word precedes them if they are safe. Otherwise there is one word, in which unsafe characters are escaped in
+    An empty word precedes them if they are safe. Otherwise there is a single word, with unsafe characters escaped in
     octal: a command that sets the words.
     """
     if not any(map(_UNSAFE_PATTERN.search, words)):
@@ -258,7 +257,7 @@ def _partial_mark_size(data: bytes, mark: bytes) -> int:
 
 
 def parse_cpu_count(text: bytes) -> int:
-    """Return the number of CPUs that a node names; 1 if it names none, and at most `MAX_CPUS`."""
+    """Return the number of CPUs that a node names, or 1 if it names none, but at most `MAX_CPUS`."""
     return min(MAX_CPUS, int(text)) if re.fullmatch(rb"\s*[1-9]\d{0,8}\s*", text) else 1
 
 

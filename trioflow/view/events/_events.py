@@ -51,7 +51,7 @@ class _PolledJob:
 
 @final
 class Events(Instrument):
-    """An instrument that writes the events of a run as they happen, one JSON object per line, for other programs.
+    """An instrument that writes the events of a run as they happen, each as a line of JSON, for other programs.
 
     Use it when another program follows the run, or reads it afterwards.
 
@@ -69,14 +69,14 @@ class Events(Instrument):
 
     Args:
         file: a path, or an open file. The first run with this object replaces the file at the path, and further runs
-            append to it. The path may be that of a FIFO, even if the FIFO has no reader yet.
+            append to it. The path may be a FIFO's, even if the FIFO has no reader yet.
 
     Attributes:
         is_written: whether the latest run has ended, and no error kept its lines from being written. A reader that
             exits, or that is too slow, is not an error.
 
     Raises:
-        ModuleNotFoundError: msgspec is not installed; `pip install 'trioflow[events]'` installs it.
+        ModuleNotFoundError: msgspec is not installed. `pip install 'trioflow[events]'` installs it.
         TypeError: `file` is neither a path nor a file.
 
     Example:
@@ -286,7 +286,7 @@ class Events(Instrument):
                     todo += _job_queries.nested_schedulers(dropped)
 
     def job_reopened(self, scheduler: BaseScheduler, job: AnyJob) -> None:
-        """Write a `JobReopened` event, unless the run of the events, which is a nested one, has ended."""
+        """Write a `JobReopened` event, unless the run of the events is a nested run, and has ended."""
         if self._root is not None:
             self._write_event(self._format.JobReopened(*self._job_fields(scheduler, job)))
 

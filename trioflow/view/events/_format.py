@@ -64,7 +64,7 @@ class JobAdded(Event, tag="job_added"):
     takes_slot: bool = True
     """Whether the job takes a slot of its scheduler's window while it runs."""
     first: bool = False
-    """Whether the job is a `First`: a scheduler that counts as one job, while the jobs in it are not counted."""
+    """Whether the job is a `First`: a scheduler that counts as a single job, while the jobs in it are not counted."""
 
 
 class JobScheduled(Event, tag="job_scheduled"):
@@ -91,9 +91,9 @@ class JobAttempt(Event, tag="job_attempt"):
     """A retry of a job begins."""
 
     attempt: int
-    """The number of the attempt; the first retry has number 2."""
+    """The number of the attempt. The first retry has number 2."""
     failed_at: float | None = None
-    """The time, as in `at`, when the attempt before it failed; None if a decorator repeated one that did not fail."""
+    """The time, as in `at`, when the attempt before it failed. None if a decorator repeated it without a failure."""
     exception: str | None = None
     """The exception of the attempt before it."""
 
@@ -116,7 +116,7 @@ class JobFinished(Event, tag="job_finished"):
     attempts: int = 1
     exception: str | None = None
     failure_kind: str = ""
-    """For a failed job, a text that is equal for failures of one kind, even if their exceptions have other messages."""
+    """For a failed job, a text that is equal for failures of a kind, even if their exceptions have other messages."""
     returncode: int | None = None
     timed_out: bool = False
     moved_on: bool = False
@@ -125,11 +125,11 @@ class JobFinished(Event, tag="job_finished"):
     restored_at: float | None = None
     """For a restored job, the time when it settled in the run that ran it, in seconds since 1970."""
     through_member: bool = False
-    """Whether the job is a scheduler that failed because one of its jobs failed."""
+    """Whether the job is a scheduler that failed because a job in it failed."""
 
 
 class JobReopened(Event, tag="job_reopened"):
-    """A job that had settled waits again, because it, or what has blocked it, is tried again."""
+    """A job that had settled waits again, because it, or a job that has blocked it, is tried again."""
 
 
 class IncidentEvent(Event, tag="incident"):
@@ -188,7 +188,7 @@ def encode(event: Event) -> bytes:
 
 
 def _escape_surrogates(value: Any) -> Any:
-    """Return a JSON value in which the surrogates in all strings are escaped."""
+    """Return a JSON value whose strings have all surrogates escaped."""
     # isinstance() would narrow the type to `list[Unknown]`, which pyright rejects.
     if type(value) in (str,):
         return value.encode(errors="backslashreplace").decode()

@@ -7,7 +7,7 @@ write_line ──► buffer ──► written by the thread of the run, if anoth
 ```
 
 Both threads are needed. While the run does little but settle jobs, the writer's own thread is too slow. Each of its
-system calls releases the GIL, and reacquiring the GIL takes 5 ms; at 4 KiB per call, it writes less than 1 MB/s. The
+system calls releases the GIL, and reacquiring the GIL takes 5 ms. At 4 KiB per call, it writes less than 1 MB/s. The
 thread of the run writes only when events happen, so without the other thread, the last lines before a quiet period
 would stay in the buffer.
 
@@ -40,13 +40,13 @@ WRITE_DELAY: Final = 0.05
 POLL_INTERVAL: Final = 0.5
 """Seconds between two calls of `poll_jobs`."""
 STALL_TIMEOUT: Final = 2.0
-"""Seconds after which `close` gives up if the reader accepts nothing."""
+"""Seconds until `close` gives up if the reader accepts nothing."""
 CLOSE_TIMEOUT: Final = 10.0
-"""Seconds after which `close` gives up even if the reader still accepts lines."""
+"""Seconds until `close` gives up even if the reader still accepts lines."""
 
 
 class NonBlockingWriter:
-    """A writer of lines to one file, from the start of a run to its end.
+    """A writer of lines to a file, from the start of a run to its end.
 
     Args:
         target: a path, or a file object.
@@ -73,7 +73,7 @@ class NonBlockingWriter:
         self._encode_dropped_count: Final = encode_dropped_count
         self._poll_jobs: Final = poll_jobs
         self.has_failed = False
-        # Why writing has failed; None if the reader has closed the pipe.
+        # Why writing has failed, or None if the reader has closed the pipe.
         self.error: Exception | None = None
         self._wake_event: Final = threading.Event()
         self._close_event: Final = threading.Event()
@@ -137,7 +137,7 @@ class NonBlockingWriter:
             self._target.wait(STALL_TIMEOUT / 10)
         self._target.close()
 
-    # ---- in either thread; the caller holds the lock
+    # ---- in either thread, while the caller holds the lock
 
     def _append(self, line: bytes) -> None:
         """Buffer a line, after a line that reports how many were dropped before it, if any were."""
@@ -224,7 +224,7 @@ class _DescriptorTarget:
         return is_open and (self._poller is None or bool(self._poller.poll(0)))
 
     def next_chunk(self, data: memoryview) -> memoryview:
-        """Return the bytes for one call of `write`: as many whole lines as fit, or the beginning of a longer line."""
+        """Return the bytes for a call of `write`: as many whole lines as fit, or the beginning of a longer line."""
         if self._never_blocks or self._poller is None or len(data) <= posix.PIPE_BUF:
             return data
         return data[: bytes(data[: posix.PIPE_BUF]).rfind(b"\n") + 1 or posix.PIPE_BUF]
@@ -238,7 +238,7 @@ class _DescriptorTarget:
             return 0
 
     def _open_fifo(self) -> bool:
-        """Open the FIFO if it has a reader, without waiting for one. Return whether the FIFO is open."""
+        """Open the FIFO if it has a reader, without waiting for a reader. Return whether the FIFO is open."""
         try:
             self._use_descriptor(os.open(self._path, os.O_WRONLY | posix.O_NONBLOCK))
         except OSError as error:
@@ -253,7 +253,7 @@ class _DescriptorTarget:
         if self._descriptor is None or self._poller is None:
             time.sleep(seconds)
         else:
-            # Another one, because the other thread may use `_poller` at the same time.
+            # Another poller, because the other thread may use `_poller` at the same time.
             poller = posix.poll()
             poller.register(self._descriptor, posix.POLLOUT)
             poller.poll(seconds * 1000)

@@ -1,4 +1,4 @@
-"""The program `dot`: its language, as statements that are data; their arrangement; and the pictures that it draws.
+"""The program `dot`: its language, as statements that are data, their arrangement, and the pictures that it draws.
 
 `DotWriter` arranges boxes, frames and edges so that `dot` draws them well, in static drawings and in live pictures:
 
@@ -7,11 +7,11 @@ frame leads to a box in the frame, and dot clips the edge at the frame's border 
 invisible edges lead to other boxes at the border. They make dot place the jobs that require a group below the whole
 frame of that group.
 
-The boxes to which the edges of a frame lead are its anchors. If edges end at a frame, its anchors are the boxes of its
-first rank, or, if there are many such boxes, one invisible point above them. If edges begin at a frame, its anchors are
-the boxes of its last rank, or one invisible point below them. An empty frame has a single point.
+The boxes at the ends of a frame's edges are its anchors. If edges end at a frame, its anchors are the boxes of its
+first rank, or, if there are many such boxes, an invisible point above them. If edges begin at a frame, its anchors are
+the boxes of its last rank, or an invisible point below them. An empty frame has a single point.
 
-Boxes without edges would all stand in one rank. If they are many, invisible edges arrange them in a grid.
+Boxes without edges would all be in the same rank. If they are many, invisible edges arrange them in a grid.
 """
 
 from __future__ import annotations
@@ -81,9 +81,9 @@ class Statement:
     """A part of a drawing, as data: its texts are texts, and no source for dot.
 
     Attributes:
-        kind: a box or a point, an edge, the begin or the end of a frame, or boxes in one rank, in this order.
+        kind: a box or a point, an edge, the begin or the end of a frame, or boxes in a common rank, in this order.
         names: the name of the box or of the frame, the two ends of an edge, or the boxes.
-        attributes: what dot is told about it, apart from texts.
+        attributes: its attributes for dot, apart from texts.
         label: its label, or None if it has none.
         remarks: the lines below the label.
         tooltip: its tooltip.
@@ -135,12 +135,12 @@ _is_plain: Final = re.compile(r"[\w#?,. -]*", re.ASCII).fullmatch
 
 
 def digraph_of(statements: Iterable[Statement], direction: Direction, defaults: Defaults = DEFAULTS) -> Digraph:
-    """Return the `graphviz.Digraph` of statements, of which frames are open until their end.
+    """Return the `graphviz.Digraph` of statements, whose frames are open until their end.
 
     `Digraph.subgraph` would copy the text of a nested frame once for each frame around it.
 
     Raises:
-        ModuleNotFoundError: graphviz is not installed; `pip install 'trioflow[graph]'` installs it.
+        ModuleNotFoundError: graphviz is not installed. `pip install 'trioflow[graph]'` installs it.
 
     """
     try:
@@ -208,19 +208,19 @@ def escape_line(line: str) -> str:
 Key = TypeVar("Key", bound=Hashable)
 """The key of a box or a frame."""
 Members = Mapping[Key, list[Key]]
-"""The boxes and frames directly in each frame; first, for a key that stands for the whole, those in none.
+"""The boxes and frames directly in each frame. The first key stands for the whole, and has all that are in no frame.
 
 Enclosing frames come first.
 """
 MAX_ANCHORS: Final = 4
 """The maximum number of anchors at a border. If there are more boxes, a single point replaces them.
 
-Thus, an edge between two frames becomes at most 16 edges in dot, all but one of them invisible.
+Thus, an edge between two frames becomes at most 16 edges in dot, of which only one is visible.
 """
 MAX_ORDERED_BOXES: Final = 40
 """The maximum number of boxes in the first rank of a frame whose order is enforced. dot orders a larger rank."""
 MAX_ROW: Final = 8
-"""The maximum number of boxes without edges that stand in one rank; if there are more in all, half of it for a frame.
+"""The maximum number of boxes without edges in a rank. If there are more in all, the maximum is half of it for a frame.
 
 More are arranged in a grid.
 """
@@ -256,8 +256,8 @@ class DotWriter(ABC, Generic[Key]):
         edges: the edges between them, as pairs of tail and head.
         direction: the direction of the graph.
         grid_ratio: the number of rows of a grid divided by the number of its columns.
-        shares_edges: whether boxes of one frame with the same edges stand in a grid, of which only the outer rows have
-            these edges. Otherwise, only boxes without edges stand in grids.
+        shares_edges: whether boxes of a frame with the same edges form a grid, whose outer rows alone have these edges.
+            Otherwise, only boxes without edges stand in grids.
 
     """
 
@@ -278,7 +278,7 @@ class DotWriter(ABC, Generic[Key]):
         # Invisible edges are written last, because dot puts a box into the frame where an edge first mentions it:
         # https://graphviz.org/doc/info/lang.html#subgraphs-and-clusters.
         self._invisible_edges: Final[list[tuple[Anchor[Key], Anchor[Key]]]] = []
-        # The boxes of grids, without those of the first rank.
+        # The boxes of grids, without the boxes of the first rank.
         self._below_first_rank: Final[set[Anchor[Key]]] = set()
         self._above_last_rank: Final[set[Anchor[Key]]] = set()
         self._heads: Final = {head for _, head in edges}
@@ -340,7 +340,7 @@ class DotWriter(ABC, Generic[Key]):
                 self._invisible_edges.extend(edges if borders is self._tops else [(b, a) for a, b in edges])
 
     def _close_frame(self, frame: Key) -> Iterator[Statement]:
-        """Close a frame, and keep dot from reversing the order of the boxes at which no edge ends.
+        """Close a frame, and keep dot from reversing the order of the boxes that no edge ends at.
 
         dot may place all of them in the first rank.
         """
@@ -365,7 +365,7 @@ class DotWriter(ABC, Generic[Key]):
     def _arrange_in_grids(
         self, frame_of: Mapping[Key, Key], edges: Collection[tuple[Key, Key]], shares_edges: bool
     ) -> None:
-        """Let dot place boxes with the same edges in grids by invisible edges. It would place them in one rank."""
+        """Let dot place boxes with the same edges in grids by invisible edges. It would place them in a single rank."""
         ends_of: dict[Key, list[tuple[Key, bool]]] = {key: [] for key in frame_of if key not in self._members}
         for tail, head in edges:
             ends_of.get(tail, []).append((head, True))
@@ -395,17 +395,17 @@ class FrameBorders(Generic[Key]):
     Args:
         position: which of the two.
         members: the frames.
-        ends: the boxes and frames at which edges end, or begin, if it is the bottom.
-        inner_ends: the ends of edges inside of one frame, which are not at the border.
+        ends: the boxes and frames where edges end, or begin, if it is the bottom.
+        inner_ends: the ends of edges inside of a frame, which are not at the border.
 
     """
 
     def __init__(self, position: str, members: Members[Key], ends: set[Key], inner_ends: set[Key]) -> None:
         self.position: Final = position
         self.replaced_boxes: Final[dict[InvisiblePoint, list[Anchor[Key]]]] = {}
-        """The boxes that each point replaces. They belong below a point at the top, and above one at the bottom."""
+        """The boxes that each point replaces. They belong below a point at the top, and above a point at the bottom."""
         self._anchors: Final[dict[Key, list[Anchor[Key]]]] = {}
-        # Of the frames at which edges end, and of those in them that touch theirs.
+        # The borders of the frames where edges end, and of the frames in them that touch their borders.
         borders: dict[Key, list[Key]] = {}
         wanted = set(ends)
         # The outermost frame first.
@@ -421,7 +421,7 @@ class FrameBorders(Generic[Key]):
             self._anchors[frame] = [*anchors] or [InvisiblePoint(frame, "empty")]
 
     def anchors(self, key: Key) -> list[Anchor[Key]]:
-        """Return the anchors of a frame, of which there are at most `MAX_ANCHORS`. A box is its own anchor."""
+        """Return the anchors of a frame, at most `MAX_ANCHORS`. A box is its own anchor."""
         return self._anchors.get(key, [key])
 
 
@@ -469,7 +469,7 @@ def render(source: str, image_format: Literal["svg", "png"], subject: str, secon
 
 
 def render_svg(source: str, subject: str, seconds: float = math.inf) -> str:
-    """Draw a graph of Graphviz with `dot`; if the picture is too wide, in the other direction if that is narrower.
+    """Draw a graph of Graphviz with `dot`, and in the other direction if the picture is too wide, and that is narrower.
 
     Args:
         source: the graph.
@@ -560,6 +560,6 @@ def picture_for_page(svg: str) -> str:
 
 
 def size_in_points(svg: str) -> tuple[float, float]:
-    """Return the width and the height of an SVG in points, or 0 for what the SVG does not give in points."""
+    """Return the width and the height of an SVG in points, or 0 for a size that the SVG does not give in points."""
     found = re.search(r'<svg width="([\d.]+)pt" height="([\d.]+)pt"', svg)
     return (float(found[1]), float(found[2])) if found else (0.0, 0.0)

@@ -61,7 +61,7 @@ CriticalPath = Mapping[AnyJob, AnyJob | None]
 
 
 class Drawing:
-    """The drawing of one scheduler: its jobs and frames in the order of the listing, and the edges between them."""
+    """The drawing of a scheduler: its jobs and frames in the order of the listing, and the edges between them."""
 
     def __init__(self, scheduler: BaseScheduler, collapse: JobSelection | bool, critical_path: CriticalPath) -> None:
         """Select the edges to draw. `collapse` is documented in `Scheduler.graph`."""
@@ -133,7 +133,7 @@ class Drawing:
     # ---- edges
 
     def _find_edges(self) -> DrawnEdges:
-        """Return the edges between stand-ins. There is no edge if they are the same, or if one encloses the other."""
+        """Return the edges between stand-ins. There is no edge if they are the same, or either encloses the other."""
         edges: DrawnEdges = {}
         for job in self.job_numbers:
             inputs = inputs_of(job)
@@ -158,12 +158,12 @@ INPUT_COLOR: Final = "#2f74c0"
 CRITICAL_PATH_COLOR: Final = "#c2378f"
 """The colors of some edges, which are readable on white and on black, as `LINE_COLOR` is."""
 IF_SETTLED: Final = "if settled"
-"""The remark in the box of a job that runs only if all that it requires succeeded, or at an edge for one of these."""
+"""The remark in the box of a job that runs only if all its requirements succeeded, or at an edge for any of these."""
 TROUBLE_BORDER_COLORS: Final = {
     JobState.FAILED: STATE_STYLES[JobState.FAILED].colors.fill,
     JobState.BLOCKED: STATE_STYLES[JobState.BLOCKED].colors.outline,
 }
-"""The border colors of schedulers that contain a job in one of these states. The worst state is first."""
+"""The border colors of schedulers that contain a job in any of these states. The worst state is first."""
 
 
 def shown_state(job: AnyJob) -> ReportedState:
@@ -211,7 +211,7 @@ def box_colors(job: AnyJob) -> BoxColors:
 
 
 def count_members_in_state(job: AnyJob, state: JobState) -> int:
-    """Return the number of ordinary jobs in `job`, at any depth, that are in a state; 0 if `job` is not a scheduler."""
+    """Return the number of ordinary jobs in `job`, at any depth, that are in a state, or 0 if `job` is no scheduler."""
     if not is_scheduler(job):
         return 0
     return sum(member.state is state and not is_scheduler(member) for member in job.iterate_jobs())
@@ -349,7 +349,7 @@ ARROWS: Final[Mapping[EdgeKind, str]] = {EdgeKind.ORDER: "-->", EdgeKind.DATA: "
 UNSAFE_CHARACTERS: Final = re.compile(r"[!-'*+;-@\[-`{-~]|[-.)](?= )")
 """The characters to escape: most ASCII punctuation, and a `-`, `.` or `)` before a space.
 
-With a space after it, one of these three may begin a Markdown list, e.g. `1. `, which Mermaid rejects in a label.
+With a space after it, any of these three may begin a Markdown list, e.g. `1. `, which Mermaid rejects in a label.
 """
 INDENT: Final = "  "
 
@@ -444,6 +444,6 @@ class MermaidWriter:
 
 
 def quote_lines(*lines: str) -> str:
-    """Return lines as one quoted Mermaid string, with entities, HTML, Markdown and quotes escaped."""
+    """Return lines as a quoted Mermaid string, with entities, HTML, Markdown and quotes escaped."""
     text = "<br/>".join(UNSAFE_CHARACTERS.sub(lambda match: f"#{ord(match[0])};", line) for line in lines)
     return f'"{text or " "}"'

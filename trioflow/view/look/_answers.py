@@ -1,9 +1,10 @@
 """The answer of a program to `trioflow look`: from a thread, so that it also answers while a job blocks the event loop.
 
-A program in which `trioflow.look.enable()` was called, or that has the environment variable TRIOFLOW_LOOK, answers on a
-socket whose name contains the number of its process. A client sends nothing, or a request as JSON, and ends its side.
-If the kernel reports the same user at the other end, it gets a space as soon as its request was read, and then the
-record of the process, or what it has requested, as JSON; another user gets nothing, and a pause. From Python 3.14 on,
+A program that has called `trioflow.look.enable()`, or has the environment variable TRIOFLOW_LOOK, answers on a socket
+whose name contains the number of its process. A client sends nothing, or a request as JSON, and ends its side. If the
+kernel reports the same user at the other end, the client gets a space as soon as its request was read, and then the
+record of the process, or the answer to its request, as JSON. Another user gets nothing, and a pause. From Python 3.14
+on,
 `trioflow look` needs no socket: it lets the program call `answer_in_file`.
 
 On Linux the socket is in the abstract namespace: it has no file that another user could replace, or that a killed
@@ -55,7 +56,7 @@ FIRST_INTERVAL: Final = 0.1
 ABANDONED_AFTER: Final = 10.0
 """How long, in seconds, a run is kept for a page that does not ask any more."""
 CLIENT_THREAD: Final = "trioflow look, client"
-"""The name of the threads that answer one client each."""
+"""The name of the threads that answer a client each."""
 
 
 def socket_address(pid: int) -> str:
@@ -69,7 +70,7 @@ def socket_address(pid: int) -> str:
 
 
 def _free_address() -> str:
-    """Return the address of this process, at which no file is left."""
+    """Return the address of this process, where no file is left."""
     address = socket_address(os.getpid())
     if not address.startswith("\0"):
         with contextlib.suppress(FileNotFoundError):
@@ -78,7 +79,7 @@ def _free_address() -> str:
 
 
 def peer_of(connection: socket.socket) -> tuple[int | None, int | None]:
-    """Return the process and the user at the other end of a connection, or None for what the system does not tell."""
+    """Return the process and the user at the other end of a connection, or None if the system does not tell."""
     if sys.platform != "linux":
         return None, None
     pid, user, _ = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
@@ -164,7 +165,8 @@ class AnswerThread:
                 continue
             # This client may be a page.
             seconds = forget_abandoned() or ABANDONED_AFTER
-            # Each has its own thread, so that none waits while a job blocks the loop that another one wants to steer.
+            # Each has its own thread, so that none waits while a job blocks the loop that another client wants to
+            # steer.
             thread = threading.Thread(target=_answer_client, args=(connection,), name=CLIENT_THREAD, daemon=True)
             try:
                 thread.start()
@@ -173,7 +175,7 @@ class AnswerThread:
                 connection.close()
 
     def finish(self) -> None:
-        """Before the program ends, tell pages how their runs have ended, and send answers; wait a second at most."""
+        """Before the program ends, tell pages how their runs have ended, and send answers. Wait a second at most."""
         global is_ending
         if not self.is_running():
             return
@@ -214,7 +216,7 @@ def _read_request(connection: socket.socket) -> Any:
     data = bytearray()
     while len(data) < MAX_REQUEST_SIZE and (part := connection.recv(MAX_REQUEST_SIZE)):
         data += part
-    # At the first question, as what makes the answer.
+    # At the first question, as the modules that make the answer.
     import json
 
     try:
@@ -224,10 +226,10 @@ def _read_request(connection: socket.socket) -> Any:
 
 
 def answer(request: Any = None, pid: int | None = None) -> Iterator[bytes]:
-    """Yield the answer to a client of the same user as JSON, which is an object with the error if there is one.
+    """Yield the answer to a client of the same user as JSON. An error is an object with its text.
 
     Args:
-        request: what the client asks for, or None for the record of this process.
+        request: the request of the client, or None for the record of this process.
         pid: the process that asks, if the system tells.
 
     """
@@ -239,7 +241,7 @@ def answer(request: Any = None, pid: int | None = None) -> Iterator[bytes]:
 
 
 def _encode(made: Record) -> Iterator[bytes]:
-    """Yield an answer as JSON in pieces, between which other threads run."""
+    """Yield an answer as JSON in pieces. Other threads run between the pieces."""
     import json
 
     encode = json.JSONEncoder(default=str, separators=(",", ":")).encode
@@ -256,7 +258,7 @@ def _encode(made: Record) -> Iterator[bytes]:
 
 
 def _try_again(make: Callable[[], Record]) -> Record:
-    """Return what a function makes of a run that goes on, or an object with the error."""
+    """Return the value of a function of a run in progress, or an object with the error."""
     problem = ""
     for _ in range(MAX_TRIES):
         try:
@@ -297,13 +299,13 @@ def _steer(request: Record, pid: int | None) -> str:
     by += ", on its page" * (request.get("page") is True)
     run, target, job, value = None, request.get("run"), None, request.get("value")
     if "seen" in request:
-        # A page names what it shows.
+        # A page names the run that it shows.
         watch = _seen_watch(request)
         run, target, key = watch.in_progress, None, request.get("job")
         if watch.in_progress.has_ended():
             raise ValueError("the run that the page shows has ended")
         if isinstance(value, list):
-            # The keys are those of failed jobs.
+            # The keys are keys of failed jobs.
             keys: list[Any] = value  # pyright: ignore[reportUnknownVariableType]
             value = [watch.find(each, has_settled=True) for each in keys]
         else:
@@ -347,7 +349,7 @@ watches: Final[dict[str, Any]] = {}
 watching: Final = threading.Condition()
 """Guards `watches`, and is notified when somebody has steered a run, or was told its end, and when the program ends."""
 expected: Final[dict[str, tuple[Any, float]]] = {}
-"""The keys of pages that have come before their run, with its label, if they have named one, and when they asked."""
+"""The keys of pages that have come before their run, with its label, if they have named it, and when they asked."""
 announcements: Final[dict[str, Callable[[], None]]] = {}
 """Functions to call when the runs of expected pages begin, by the keys of the pages."""
 steered_count = 0
@@ -361,7 +363,7 @@ def _tell_changes(request: Record) -> Record:
         ValueError: there is not one such run.
 
     """
-    # The trace, of which only pages need anything.
+    # The trace, which only pages need.
     from ._watch import Watch
 
     with watching:
@@ -392,7 +394,7 @@ def _tell_changes(request: Record) -> Record:
 
 
 def expect_page(key: str, label: object = None) -> None:
-    """Let a page watch the next run from its begin: a short one would be over before the page asks again."""
+    """Let a page watch the next run from its begin: a short run would be over before the page asks again."""
     # No run has to wait for it then.
     importlib.import_module("._watch", __package__)
 
@@ -429,7 +431,7 @@ def _seen_watch(request: Record) -> Any:
     """Return the watch that a page means, with the run and the keys of jobs that it shows.
 
     Raises:
-        ValueError: the page shows another run, or what it has seen was told anew since.
+        ValueError: the page shows another run, or the facts that it has seen were sent anew since.
 
     """
     watch = watches.get(str(request["watch"]))
@@ -464,7 +466,7 @@ answer_thread: Final = AnswerThread()
 
 
 def start_or_warn() -> None:
-    """Start to answer; if the system cannot, log it once."""
+    """Start to answer. If the system cannot, log it once."""
     global has_warned
     try:
         answer_thread.start()

@@ -78,7 +78,7 @@ WAIT_ALL: Final = 0x40000000
 
 
 class NoAnswer(Exception):
-    """The process has not answered; the text has the reason and what to do."""
+    """The process has not answered. The text has the reason and the remedy."""
 
 
 def ask(pid: int, request: Record | None = None) -> Record:
@@ -283,7 +283,7 @@ def _interrupt_wait(pid: int) -> None:
 # ---- the record as text for a terminal
 
 MAX_LINES: Final = 20
-"""The maximum number of lines for running jobs, for waiting jobs and for failures of a run; JSON has more."""
+"""The maximum number of lines for running jobs, for waiting jobs and for failures of a run. JSON has more."""
 MIN_LINES: Final = 3
 """The number of these lines that even a terminal too low for them shows."""
 MAX_NAMES: Final = 5

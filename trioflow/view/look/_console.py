@@ -1,6 +1,6 @@
-"""A run in another process: the answers of its program to a page, merged into facts; and what the page shows of these.
+"""A run in another process: the answers of its program to a page, merged into facts, and the contents of the page.
 
-It shows, as data, the head of the run, what runs, has failed and waits, and one job that was chosen.
+The page shows, as data, the head of the run, its running, failed and waiting jobs, and a chosen job.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ NO_ANSWER: Final[Record] = {
 
 
 class WatchedRun:
-    """The facts that a program has told of one run."""
+    """The facts that a program has told of a run."""
 
     def __init__(self) -> None:
         self.answer: Record = NO_ANSWER
@@ -52,11 +52,11 @@ class WatchedRun:
         """The failed jobs of a batch in whose place there are new ones."""
         self.incidents: Final[list[IncidentMark]] = []
         self.questions: Final[dict[tuple[int, int], tuple[float, str]]] = {}
-        """When jobs have asked, and what, by their keys and attempts."""
+        """The questions of jobs, with their times, by the keys and attempts of the jobs."""
         self._constant_fields: Final[dict[str, Any]] = {"wall_offset": 0.0}
 
     def place(self) -> Record:
-        """Return which answer was the last, and to which run it belongs."""
+        """Return which answer was the last, and the run that it belongs to."""
         return {name: self.answer[name] for name in ("number", "began") if name in self.answer}
 
     def update(self, answer: Record) -> None:
@@ -114,11 +114,11 @@ class WatchedRun:
         return RecordBuilder(runs).build(self.incidents, self.answer["now"], live=live, **self._constant_fields)
 
     def counted(self) -> tuple[Tally, list[JobFacts], list[JobFacts]]:
-        """Return the counts of all jobs, those of them that are known, and the groups that failed by themselves.
+        """Return the counts of all jobs, the known jobs among them, and the groups that failed by themselves.
 
-        Neither groups nor the jobs in a `First` count, which is one job.
+        Neither groups nor the jobs in a `First` count, which is a single job.
         """
-        # For each run in a `First`, the key of the outermost one.
+        # For each run in a `First`, the key of the outermost `First`.
         firsts = dict[int, int]()
         schedulers = {key for facts in self.runs.values() if (key := facts.span.parent) is not None}
         # Enclosing runs come first.
@@ -142,7 +142,7 @@ class WatchedRun:
         return tally_of((facts.span for facts in jobs), (facts.span for facts in failed)), jobs, failed
 
     def names_of(self, keys: Sequence[int | None]) -> str:
-        """Return the names of the first of these jobs, and how many there are more; "" for None."""
+        """Return the names of the first of these jobs, and how many there are more, or "" for None."""
         names = [name_of(self.jobs[key][1].span.path) for key in keys[:MAX_NAMED] if key in self.jobs]
         return join_names(names, MAX_NAMED, len(keys))
 
@@ -151,7 +151,7 @@ class WatchedRun:
         return time.strftime("%H:%M:%S", time.localtime(moment + self._constant_fields["wall_offset"]))
 
     def lacks(self, tally: Tally, counted: list[JobFacts]) -> str:
-        """Say what is not known of a run that drops its jobs, or "" if nothing is lacking."""
+        """Return a text about the facts that a run which drops its jobs lacks, or "" if it lacks none."""
         if self.answer["keeps_jobs"]:
             return ""
         known = sum(facts.span.state.is_settled and not facts.span.forever for facts in counted)
@@ -165,7 +165,7 @@ class WatchedRun:
 
 
 def _as_waiting(facts: JobFacts) -> JobFacts:
-    """Return the facts of a `First` of which no job runs, as `reported_state` has them."""
+    """Return the facts of a `First` without a running job, as `reported_state` has them."""
     return dataclasses.replace(facts, span=dataclasses.replace(facts.span, state=JobState.SCHEDULED))
 
 
@@ -174,8 +174,8 @@ MAX_FAILED: Final = 8
 MAX_RETRIED: Final = 50
 MAX_LINKS: Final = 40
 MAX_NAMED: Final = 3
-"""The maximum numbers of lines for what runs and what has failed, of jobs that a button tries again, of those that one
-job requires, and of names in a line."""
+"""The maximum numbers of lines for running and for failed jobs, of jobs that a button tries again, of requirements of a
+job, and of names in a line."""
 
 
 def name_of(path: str) -> str:
@@ -183,7 +183,7 @@ def name_of(path: str) -> str:
 
 
 def head(tally: Tally, asking: int = 0) -> Record:
-    """Return what the head of the page says of the counts, which add up to the number of all jobs, and beside them."""
+    """Return the texts in the head of the page: the counts, which add up to the number of all jobs, and the rest."""
     tolerated, forever = tally.count(TOLERATED_KEY), tally.count(FOREVER_KEY)
     remarks: dict[ReportedState, str] = {
         JobState.FAILED: clause(" ({} tolerated)", tolerated),
@@ -251,7 +251,7 @@ def _question_row(run: WatchedRun, key: int, question: str, choices: Any, is_sec
 
 
 def ending(record: TraceRecord) -> Record:
-    """Return what the page shows of the end of a run: the verdict, as all views have it."""
+    """Return the page's text about the end of a run: the verdict, as all views have it."""
     verdicts = [record.verdict(run, run.stop_reason) for run in record.root_runs]
     return {
         "verdict": "; ".join(verdict.sentence for verdict in verdicts),
@@ -260,7 +260,7 @@ def ending(record: TraceRecord) -> Record:
 
 
 def failure_groups(counted: list[JobFacts], failed_groups: list[JobFacts]) -> list[list[JobFacts]]:
-    """Return what has failed, similar failures together, as the rows of the page have them."""
+    """Return the failures, similar failures together, as rows of the page."""
     failed = ((one, one.failure) for one in (*counted, *failed_groups) if one.failure is not None)
     return group_failures((one, one.span.critical, failure.number, failure.kind) for one, failure in failed)
 
@@ -270,7 +270,7 @@ def place_text(failure: FailureText) -> str:
 
 
 def waiting_rows(run: WatchedRun) -> Iterator[tuple[str, list[int], str]]:
-    """Yield a name, the keys and the words for all that wait for the same; the lines of many schedulers are one row."""
+    """Yield a name, the keys and the words for all jobs with the same wait. Lines of many schedulers share a row."""
     kinds: dict[str, list[tuple[str, list[int], str]]] = {}
     for name, keys, _, text in run.answer["waiting"]:
         plural = f"wait {text.removeprefix('waits ')}" if keys[1:] and text.startswith("waits ") else text
@@ -293,7 +293,7 @@ def _failure_row(run: WatchedRun, group: list[JobFacts]) -> list[Any]:
 
 
 def _last_line(command: CommandRecord | None) -> str:
-    """Return the last line that a command has written; "" if that is not known."""
+    """Return the last line that a command has written, or "" if that is not known."""
     ends = "" if command is None else "\n".join(text for _, text in _report.command_outputs(command))
     return "".join(ends.rstrip().splitlines()[-1:])
 
@@ -313,7 +313,7 @@ def describe_job(run: WatchedRun, key: int, told: Record) -> Record:
     Args:
         run: the run.
         key: the job.
-        told: what the program has been asked of this job; nothing if it has ended.
+        told: the facts that the program was asked about this job, or nothing if it has ended.
 
     """
     index, facts = run.jobs[key]
@@ -348,7 +348,7 @@ def describe_job(run: WatchedRun, key: int, told: Record) -> Record:
 
 
 def jobs_in(run: WatchedRun, key: int | None) -> list[JobFacts]:
-    """Return the jobs that count in a group, or the members of a `First`; for None, all jobs and members."""
+    """Return the jobs that count in a group, or the members of a `First`, or for None, all jobs and members."""
     groups = {key}
     outer = {facts.span.parent for facts in run.runs.values()}
     # Enclosing runs come first.
@@ -368,7 +368,7 @@ def has_words(text: str, wanted: list[str]) -> bool:
 
 
 def _blocking(run: WatchedRun, span: Span) -> list[int]:
-    """Return the job whose failure has blocked a job, over any number of others; none if it is not blocked."""
+    """Return the job whose failure has blocked a job, over any number of others, or None if it is not blocked."""
     key = span.blocked_by
     while key in run.jobs and (further := run.jobs[key][1].span.blocked_by) is not None:
         key = further
@@ -381,7 +381,7 @@ def states_text(spans: Iterable[Span]) -> str:
 
 
 def _unkept_text(streams: list[str], span: Span, told: Record) -> str:
-    """Say of a job that runs what of its output the page cannot show."""
+    """Return a text about the outputs of a running job that the page cannot show."""
     is_python = span.state is JobState.RUNNING and told.get("line") is not None and not told["output"]
     if not (streams or is_python):
         return ""
@@ -412,7 +412,7 @@ def _job_facts(run: WatchedRun, facts: JobFacts) -> Iterator[tuple[str, str]]:
     if span.started_at is not None and (began := span.attempt_started_at) is not None:
         end = "" if span.finished_at is None else f", until {run.clock_time(span.finished_at)}"
         if span.attempts:
-            # Two ages: that of the attempt, and that of the job.
+            # Two ages: the age of the attempt, and the age of the job.
             yield "first started", run.clock_time(span.started_at)
         yield "started", run.clock_time(began)
         if end or span.state is JobState.RUNNING:

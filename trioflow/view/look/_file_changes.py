@@ -1,11 +1,11 @@
-"""What has changed between two texts of a file: new code for its functions, new statements, and reasons to refuse.
+"""The changes between two texts of a file: new code for its functions, new statements, and reasons to refuse.
 
-A scope is a module or a function, and the *outline* of a scope is what runs in it: its statements without the bodies of
-the functions in it, which are scopes of their own. The scope of a module has run once, as it was loaded; the scope of a
-function runs in each call. Three rules follow:
+A scope is a module or a function. The *outline* of a scope is the code that runs in it: its statements without the
+bodies of the functions in it, which are scopes of their own. The scope of a module has run once, when it was loaded.
+The scope of a function runs in each call. Three rules follow:
 
-1. **A function gets new code in place if the outlines of all scopes around it are as they were.** Then it finds around
-   it what it would find if the new text had been loaded: the same globals, and the same variables of functions.
+1. **A function gets new code in place if the outlines of all scopes around it are as they were.** Then the function
+   finds the same globals and the same variables of functions as if the new text had been loaded.
 2. **A statement of a module may be new if all it does is to bind a new name.** It runs. Any other change in the outline
    of a module would have to run again, and is refused.
 3. **Functions are found by their code.** Both texts are compiled, and the codes in statements with the same outline are
@@ -15,9 +15,9 @@ function runs in each call. Three rules follow:
    an old code, however it is decorated and wherever it is kept. A function without an old code was made of another
    text.
 
-Outlines are compared as syntax trees, because bytecode knows more than what runs. A class that has only moved differs
-in its first line, and a class whose methods set other attributes in their names, which are constants of the class:
-https://docs.python.org/3/reference/datamodel.html#type.__static_attributes__.
+Outlines are compared as syntax trees, because bytecode depends on more than the statements that run. A class that has
+only moved differs in its first line, and a class whose methods set other attributes in their names, which are constants
+of the class: https://docs.python.org/3/reference/datamodel.html#type.__static_attributes__.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ FUNCTIONS: Final = (ast.FunctionDef, ast.AsyncFunctionDef)
 SCOPES: Final = (ast.Lambda, *FUNCTIONS)
 IMPORTS: Final = (ast.Import, ast.ImportFrom)
 GENERATOR_FLAGS: Final = inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR
-# The one future import that is left: https://docs.python.org/3/library/__future__.html.
+# The only future import that is left: https://docs.python.org/3/library/__future__.html.
 FUTURE_FLAGS: Final[int] = annotations.compiler_flag
 OF_CHANGED_FUNCTION: Final = "was made by a function that has itself changed"
 AMBIGUOUS: Final = "cannot be told from others on its line: put it on a line of its own, and start the program again"
@@ -50,8 +50,8 @@ class Source:
     """A text of a file, taken apart.
 
     Attributes:
-        statements: the outlines and the nodes of its statements, and of each name of an import; first those whose order
-            matters.
+        statements: the outlines and the nodes of its statements, and of each name of an import. Statements whose order
+            matters come first.
         scopes: the functions, by the names and first lines that their codes have. Only lambdas share both.
 
     Raises:
@@ -78,9 +78,9 @@ class Source:
     def compile(self, node: ast.stmt) -> CodeType:
         """Compile a statement alone, with the future imports of its file, and none of this module.
 
-        The codes in it are those of the file, since the compiler sees the imports of the file, too, after `if False`:
-        a function that calls `os.getpid()` has other bytecode if the module imports `os`. See is_import_originated() in
-        https://github.com/python/cpython/blob/v3.14.0/Python/codegen.c.
+        The codes in it are the codes of the file, since the compiler sees the imports of the file, too, after `if
+        False`: a function that calls `os.getpid()` has other bytecode if the module imports `os`. See
+        is_import_originated() in https://github.com/python/cpython/blob/v3.14.0/Python/codegen.c.
         """
         module = ast.fix_missing_locations(ast.Module([node, self._imports], []))
         code: CodeType = compile(module, self._file, "exec", self._flags, dont_inherit=True)
@@ -135,7 +135,7 @@ class FileChange:
         self.reasons.append(f"{self.name}:{line}: {reason}" if line else f"{self.name}: {reason}")
 
     def _compare_statements(self) -> None:
-        """Pair the statements that have run with what they are now. Add the new statements, or refuse them."""
+        """Pair the statements that have run with their present forms. Add the new statements, or refuse them."""
         were, are = dict(self._old.statements), dict(self._new.statements)
         gone = [were[outline] for outline in were if outline not in are]
         by_name = {name_bound(node): node for node in gone}
@@ -176,12 +176,12 @@ class FileChange:
         self._refuse(place, f"{title_of(place)} {problem}, and what has run does not run again")
 
     def _pair(self, old: CodeType, new: CodeType, reason: str = "") -> None:
-        """Pair the codes in an old code with the codes in a new one, at any depth, unless there is a reason not to.
+        """Pair the codes in an old code with the codes in a new code, at any depth, unless there is a reason not to.
 
         They are constants, in the order of the text: https://docs.python.org/3/reference/datamodel.html#codeobject.co_consts.
         """
         olds, news = ([each for each in code.co_consts if isinstance(each, CodeType)] for code in (old, new))
-        # Equal lambdas on one line are one constant on some versions: merge_const_one() in
+        # Equal lambdas on a line share a constant on some versions: merge_const_one() in
         # https://github.com/python/cpython/blob/v3.12.1/Python/compile.c.
         if [code.co_name for code in olds] != [code.co_name for code in news]:
             reason = reason or AMBIGUOUS
@@ -219,12 +219,12 @@ class FileChange:
 
 
 def _outline(node: Any, is_in_function: bool = False) -> str:
-    """Return what runs of a node in the scope around it, as text without lines.
+    """Return the part of a node that runs in the scope around it, as text without lines.
 
     Decorators know the parameters of a function, but for its defaults. These can be taken, unless it is in a function.
 
     Args:
-        node: a node, or the value of one of its fields.
+        node: a node, or the value of a field of a node.
         is_in_function: whether the scope is a function.
 
     """
@@ -274,7 +274,7 @@ def _defaults(args: ast.arguments, read: Callable[[ast.expr], Any]) -> dict[str,
 
 
 def name_bound(node: object) -> str:
-    """Return the name that a node binds, if this is all that it does, otherwise "". Imports have one name here."""
+    """Return the name that a node binds, if it does nothing else, otherwise "". Imports have a single name here."""
     match node:
         case ast.alias():
             return (node.asname or node.name.partition(".")[0]).strip("*")

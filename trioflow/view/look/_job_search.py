@@ -1,4 +1,4 @@
-"""The jobs that a person asks a page for: those in a state, in a box of the graph, of a row, or with some words."""
+"""The jobs that a person asks a page for: the jobs in a state, in a box of the graph, of a row, or with some words."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ def find_jobs(run: WatchedRun, picture: Picture, which: str, words: str) -> Reco
         picture: its graph.
         which: `state NAME`, `box KEY` for those in the box of the graph that shows this job or group, `failure KEY` for
             all that failed like that job, `wait NAME` for all that wait for the same, `log NAME` for all of a line of
-            the log, `in KEY` for those in a group or a `First`, or "" for all jobs.
-        words: what the names must contain, in any order.
+            the log, `in KEY` for the jobs in a group or a `First`, or "" for all jobs.
+        words: words that the names must contain, in any order.
 
     """
     keys, title = _find_keys(run, picture, *which.partition(" ")[::2])

@@ -1,6 +1,6 @@
 """The texts of the program's own files as they were loaded: all but the standard library, installed packages, trioflow.
 
-Python keeps no text of what it has loaded, so it is read before a file is mended.
+Python keeps no text of the code that it has loaded, so the text is read before a file is mended.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class LoadedFile(NamedTuple):
     Attributes:
         text: the text of the file.
         saved_at: the time of its last modification, in nanoseconds.
-        is_certain: whether the text is what was loaded. It is not if it may have been loaded before it was saved.
+        is_certain: whether the text is certain to be the loaded text. It is not if the file may have been saved later.
         namespaces: the namespaces of its modules, by their identities. A script that is imported again has two modules.
         successors: the codes of functions that have got new ones, and the latest of these. Calls that have begun before
             go on to make functions of the old codes.

@@ -1,9 +1,9 @@
-"""The page of a run in another process, and its server on 127.0.0.1; the program itself serves nothing.
+"""The page of a run in another process, and its server on 127.0.0.1. The program itself serves nothing.
 
-Only who knows the address gets the page, because it contains a random token. A request must name this machine as its
-host, so that no other name can be made to point at it, and one that steers must come from the page itself. The port may
-be another, because ssh and editors forward ports. The script of the page asks for the state of the run when there
-is news, and changes what is shown in place.
+The address contains a random token, so only a client that knows it gets the page. A request must name this machine as
+its host, so that no other name can be made to point at it. A request that steers must come from the page itself. The
+port may be another, because ssh and editors forward ports. The script of the page asks for the state of the run when
+there is news, and updates the page in place.
 """
 
 from __future__ import annotations
@@ -48,12 +48,13 @@ GONE: Final = "The program was killed, or has ended without a word."
 
 
 class Page:
-    """The page of one run, and the questions to its program.
+    """The page of a run, and the questions to its program.
 
     Args:
         pid: the process of the program.
         label: the label of the run, or None if only one run is in progress.
-        own_key: the key under which the program expects the page, if it has started its server, which ends with it.
+        own_key: the key that the program expects from the page, if it has started the page's server, which ends with
+            it.
 
     """
 
@@ -64,7 +65,7 @@ class Page:
         self._problem = ""
         self.version = 0
         """Another number for each state of the page."""
-        self._lock: Final = threading.Condition()  # of what is told; notified when there is news
+        self._lock: Final = threading.Condition()  # of the facts, notified when there is news
         self._making: Final = threading.Lock()  # so that the report is made once for all tabs
         self._made = -1, ""  # the version of the report, and its text
         self._next_at = -math.inf  # when the report may be made again
@@ -137,10 +138,10 @@ class Page:
                 self._is_drawing = False
                 self._set_problem(self._problem)
 
-    # ---- what is served
+    # ---- the contents that are served
 
     def state(self, query: str = "") -> Record:
-        """Return the console of the run so far as data, when it is not that of a query any more, such as `have=7`."""
+        """Return the console of the run as data, as soon as it is newer than a query's, such as `have=7`."""
         with self._lock:
             self._lock.wait_for(lambda: query != f"have={self.version}", _answers.WATCH_INTERVAL)
             if self.has_ended:
@@ -186,7 +187,7 @@ class Page:
             return _run_log.log(self._run, words)
 
     def html(self, query: str = "") -> tuple[int, str]:
-        """Return the version of the report in the page, and the page with it; "" if it is that of a query still.
+        """Return the version of the report in the page, and the page with it, or "" if a query still has this version.
 
         Wait until it is not, and until it may be made again.
         """
@@ -252,13 +253,13 @@ REQUEST_TIMEOUT: Final = 10.0
 END_TIMEOUT: Final = 10.0
 """How long, in seconds, a page may outlive its run, and how long ago a browser that shows it may have asked for it.
 
-One of many jobs takes a while.
+A report of many jobs takes a while.
 """
 MAX_STRANGERS: Final = 128
 """How many connections without the token are kept: of more, which any user can open, the oldest is cut off."""
 CHUNK_SIZE: Final = 1 << 18
 MAX_SHOWN_SIZE: Final = 4 << 20
-"""The number of bytes of a file from which on a browser saves it, and does not show it."""
+"""A browser saves a file of this many bytes or more, and does not show it."""
 PLAIN_TEXT: Final = {"Content-Type": "text/plain; charset=utf-8"}
 LOCAL_HOST: Final = re.compile(r"(?:localhost|127\.0\.0\.1|\[::1\])(?::\d{1,5})?", re.IGNORECASE)
 REFUSAL: Final = "refused: the address needs its token, and localhost, 127.0.0.1 or [::1] as its host"
@@ -272,7 +273,7 @@ HEADERS: Final = {
 
 
 class PageServer(ThreadingHTTPServer):
-    """A server of one page, on a free port of 127.0.0.1."""
+    """A server of a single page, on a free port of 127.0.0.1."""
 
     daemon_threads = True
     request_queue_size = MAX_STRANGERS
@@ -306,7 +307,7 @@ class PageServer(ThreadingHTTPServer):
         super().process_request(request, client_address)
 
     def trust(self, connection: object) -> None:
-        """Take a connection for that of a browser, which has the token."""
+        """Take a connection for a browser's, because it has the token."""
         with self._connections_lock:
             self._connections[connection] = True
 
@@ -408,7 +409,7 @@ class PageHandler(BaseHTTPRequestHandler):
         return name
 
     def _refuse(self) -> None:
-        """Refuse a request, and read what is left of it: who has not been read to its end may lose the answer."""
+        """Refuse a request, and read the rest: a client whose request is not read to its end may lose the answer."""
         self.close_connection = True
         self._send(403, REFUSAL, PLAIN_TEXT)
         self.connection.shutdown(socket.SHUT_WR)

@@ -1,7 +1,7 @@
 """The graph of a run that a page shows: laid out by `dot` when its structure changes, and coloured at each answer.
 
 A box is a job. If these are too many, or the run drops its jobs, a box is a family of jobs, or a group. The form with
-the most details that can be read is drawn. Boxes of whose labels none could be read are squares with tooltips.
+the most details that can be read is drawn. If none of the labels could be read, the boxes are squares with tooltips.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ MAX_EDGES: Final = 3000
 PLACE: Final = 450, 310
 """The width and height, in points, of the place for it on the page."""
 MIN_SCALES: Final = {True: 0.55, False: 0.4}
-"""The scales from which on labels can be read, and squares be told apart."""
+"""The smallest scales that let labels be read, and squares be told apart."""
 MAX_LABEL: Final = 18
 DOT_SECONDS: Final = 20
 DIRECTIONS: Final[tuple[_dot.Direction, ...]] = "TB", "LR"
@@ -47,7 +47,7 @@ SQUARES_RATIO: Final = 0.7
 Place = tuple[int | tuple[str, bool], ...]
 """A box or a frame: the groups around it, the outermost first, and itself.
 
-For each of them, there is its key or, if all of one family are together, the family and whether it is one of groups.
+For each of them, there is its key or, if a family is together, the family and whether it is a family of groups.
 """
 
 
@@ -104,7 +104,7 @@ class Plan:
             span, outer = facts.span, places[facts.span.parent]
             places[key] = outer
             if outer not in self.members:
-                # In a `First`, which is one job, or in a group that is a box.
+                # In a `First`, which is a single job, or in a group that is a box.
                 continue
             is_group = key in groups and not span.is_first
             is_named = placing.names_groups if is_group else placing.names_jobs
@@ -133,7 +133,7 @@ class Picture:
     """The graph of a run with a certain structure.
 
     Attributes:
-        plan: what it shows.
+        plan: the plan of its boxes.
         names: the names of its boxes and frames. There are none if nothing could be read.
         svg: the picture, or "" if there is none.
         number: the number of its layout, or 0 if there is none.

@@ -1,4 +1,4 @@
-"""The record of a process: its runs in progress, what runs and where, what waits and why, failures, resources.
+"""The record of a process: its runs in progress, running jobs and where, waiting jobs and why, failures, resources.
 
 A record is data: `trioflow look` prints it, or writes it as JSON. It is made in a thread of the process, while the runs
 go on, so its parts may be some milliseconds apart. Making it changes nothing in the runs.
@@ -126,7 +126,7 @@ def _describe_run(in_progress: RunInProgress, blocking: dict[AnyJob, int]) -> Re
 
 
 def _age(since: float | None, now: float) -> float | None:
-    """Return the seconds until `now`: 0 for what has begun since the record was begun, or None if it is not known."""
+    """Return the seconds until `now`: 0 for a time after the begin of the record, or None if it is not known."""
     return None if since is None else max(0.0, now - since)
 
 
@@ -164,7 +164,7 @@ def describe_place(job: AnyJob) -> Record:
 
 
 def _frames_in_thread(job: AnyJob) -> list[tuple[FrameType, int]] | None:
-    """Return the frames of a job in a worker thread, the outermost first, none of a function in C; None without it."""
+    """Return the frames of a job in a worker thread, the outermost first, none of a function in C, or None."""
     for frame in sys._current_frames().values():
         frames: list[tuple[FrameType, int]] = []
         inner: FrameType | None = frame
@@ -221,7 +221,7 @@ def group_waits(jobs: Iterable[AnyJob], now: float = 0.0, blocker: AnyJob | None
     Args:
         jobs: the jobs.
         now: the time on the clock of the run.
-        blocker: the job that blocks the event loop, if one does.
+        blocker: the job that blocks the event loop, if any.
 
     """
     groups: dict[tuple[WaitCause, str, int], dict[AnyJob, str]] = {}
@@ -251,7 +251,7 @@ def explain(job: AnyJob) -> str:
 
 
 def describe_progress(run: RunView, estimate: Estimate) -> Record:
-    """Describe what all who look at a run in progress are told first."""
+    """Describe the facts about a run in progress that every client gets first."""
     seconds, is_least = estimate.time_left() or (None, False)
     progress = {"phase": run.phase.value, "pause": run.pause_text, "mended": bool(_loaded_files.changed_files())}
     return progress | {"left": seconds, "left_is_least": is_least}

@@ -1,8 +1,8 @@
 """Mended code in a program that runs: functions that have changed in the program's own files get their new code.
 
-`_file_changes` says what has changed in the texts. Here it meets the objects of the program: the garbage collector
-knows all functions (https://docs.python.org/3/library/gc.html#gc.get_objects), whose code can be replaced in place
-(https://docs.python.org/3/reference/datamodel.html#function.__code__). All that has changed is taken, or nothing.
+`_file_changes` finds the changes in the texts. Here, they meet the objects of the program: the garbage collector knows
+all functions (https://docs.python.org/3/library/gc.html#gc.get_objects), whose code can be replaced in place
+(https://docs.python.org/3/reference/datamodel.html#function.__code__). All changes are taken, or none.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ NOTHING_KNOWN: Final = (
 )
 NOT_LOADED: Final = "is not what the file said as it was loaded; an import hook may have made it"
 NOTHING_CHANGED: Final = "no file of the program has changed since it was loaded"
-# What refers to the variables of a call, and in what a call may keep functions.
+# Objects that refer to the variables of a call, and objects where a call may keep functions.
 CALLS: Final = (FrameType, CoroutineType, GeneratorType, AsyncGeneratorType)
 CONTAINERS: Final = (CellType, FunctionType, MethodType, functools.partial, tuple, list, dict, set)
 # As all functions of a module refer to its namespace.
@@ -44,13 +44,13 @@ KEEPERS: Final = {
     ("loky.process_executor", "ProcessPoolExecutor"): "the processes of loky keep the old code",
     ("distributed.client", "Client"): "Dask workers keep the old code of modules that they have imported",
 }
-"""The types of objects that keep old code, or what it has returned, and what the answer says if there are some."""
-# Reloads that are asked for at once come one after the other.
+"""The types of objects that keep old code, or its results, and the words for them in the answer."""
+# Reloads that are asked for at the same time come one after the other.
 _lock: Final = threading.RLock()
 
 
 def reload(by: str = "") -> str:
-    """Take the code that has changed in the program's own files, and return what it is, as words.
+    """Take the code that has changed in the program's own files, and describe it in words.
 
     Args:
         by: who asks, for the logs of the runs in progress, or "" for the program itself.
@@ -96,7 +96,7 @@ def _take_changes() -> tuple[str, str]:
     for file, change in changes.items():
         codes = {old: new["__code__"] for old, new in change.successors.items() if isinstance(new, dict)}
         loaded[file] = files[file]._replace(is_certain=True, successors=codes)
-    # What the new imports have loaded.
+    # The files that the new imports have loaded.
     _loaded_files.remember()
     _user_code.reload_count += 1
     # Tracebacks do so by themselves, and the lines of views do not.
@@ -121,7 +121,7 @@ def _run_additions(change: FileChange, undoing: contextlib.ExitStack) -> list[st
     """Run the new statements of a file, and return the names that they bind.
 
     Raises:
-        RuntimeError: one of them raises an exception.
+        RuntimeError: any of them raises an exception.
 
     """
     for node, name, code in change.additions:
@@ -192,7 +192,7 @@ def _is_kept(functions: list[Any], others: set[int]) -> bool:
 
 
 def _find_keepers() -> Iterator[str]:
-    """Yield what keeps old code of the program, or what it has returned."""
+    """Yield the objects that keep old code of the program, or its results."""
     objects = gc.get_objects()
     own = {key for file in _loaded_files.loaded.values() for key in file.namespaces}
     for (module, name), remark in KEEPERS.items():

@@ -1,8 +1,8 @@
 """The log of a run on its page, newest first.
 
 It is computed from the facts that the page has, those of `Events`: failures, attempts that failed, throttles, timeouts
-after which a job moved on, questions, and incidents: who steered, holds, and what went wrong beside the jobs. Equal
-lines of several jobs are one line. That a job has started or succeeded is no news.
+of jobs that moved on, questions, and incidents. Incidents are acts of steering, holds, and errors outside of the jobs.
+Equal lines of several jobs are merged. The start and the success of a job are no news.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Line(NamedTuple):
     """The job that it leads to."""
     text: str
     subject: tuple[Any, ...]
-    """The CSS class of its sign, and further values that are equal in lines that become one line."""
+    """The CSS class of its sign, and further values that are equal in lines to be merged."""
 
 
 def log(run: WatchedRun, words: str, count: int = MAX_LINES) -> Record:
@@ -40,7 +40,7 @@ def log(run: WatchedRun, words: str, count: int = MAX_LINES) -> Record:
 
     Args:
         run: the run.
-        words: what the job and the text have to contain, in any order.
+        words: words that the job and the text have to contain, in any order.
         count: the maximum number of lines.
 
     """
@@ -50,7 +50,7 @@ def log(run: WatchedRun, words: str, count: int = MAX_LINES) -> Record:
 
 
 def group_lines(run: WatchedRun, wanted: list[str]) -> dict[str, list[Line]]:
-    """Return the lines in which all words stand, equal ones together, by a name for what they have in common."""
+    """Return the lines that contain all words, equal lines together, by a name for their common parts."""
     groups: dict[str, list[Line]] = {}
     for line in _lines(run):
         if has_words(f"{run.names_of([line.key])} {line.text}" if wanted else "", wanted):
@@ -89,7 +89,7 @@ def _lines(run: WatchedRun) -> Iterator[Line]:
 
 
 def _lines_of_job(facts: JobFacts, told: tuple[str, ...]) -> Iterator[Line]:
-    """Yield the lines of a job; of a group, without the failures of members, which are `told` by these."""
+    """Yield the lines of a job. A group has no lines for the failures of members, which have lines of their own."""
     span, failure = facts.span, facts.failure
     for number, ended, error in span.failed_attempts:
         if number and not error.startswith(told):

@@ -1,4 +1,4 @@
-"""Steer a run from any thread: pause and resume it, change its window, drain or cancel it, cancel one of its jobs."""
+"""Steer a run from any thread: pause and resume it, change its window, drain or cancel it, cancel a job in it."""
 
 from __future__ import annotations
 
@@ -39,15 +39,15 @@ def steer(
 ) -> str:
     """Steer an outermost run in the next turn of its loop, and return what was done, as words.
 
-    What changes the run is an incident of it, and so in the log.
+    Each change of the run is an incident of it, and so in the log.
 
     Args:
         run: the run. The call comes from another thread.
         action: one of `ACTIONS`, or "reload and retry": if the mended code is refused, nothing is tried again.
-        value: the number of slots for "window"; the path of a job for "cancel" and "retry", or None for the run; for
-            "retry" also a list of paths, or of jobs; for "answer" the text, or the path and the text.
+        value: the number of slots for "window". For "cancel" and "retry", the path of a job, or None for the run. For
+            "retry" also a list of paths, or of jobs. For "answer", the text, or the path and the text.
         by: who asks, for the log.
-        target: the path of the nested scheduler that gets the window; None or the run's own label for the run.
+        target: the path of the nested scheduler that gets the window. None or the run's own label is the run.
         job: the job to cancel or to answer, or the nested scheduler that gets the window, in place of a path.
 
     Raises:
@@ -155,14 +155,14 @@ def _act(run: RunInProgress, action: str, value: Any, by: str, target: str | Non
         job.cancel()
     done = f"'{printable(subject)}': {ACTIONS[action].format(value)}"  # pyright: ignore[reportUnknownArgumentType]
     if action == "answer":
-        # Not only who, also what.
+        # Not only the name, also the action.
         done, note = done + note, ""
     run.report(job, f"{done} by {by}", is_steering=True)
     return done + note
 
 
 def _groups_text(scheduler: Any) -> str:
-    """Say which nested schedulers have windows of their own, so that the new one of `scheduler` does not limit them."""
+    """Name the nested schedulers with windows of their own, which the new window of `scheduler` does not limit."""
     own = [
         f"'{printable(path)}' ({'no limit' if job.jobs_window is None else short_repr(job.jobs_window)})"
         for job, path in paths_of(scheduler).items()
@@ -173,7 +173,7 @@ def _groups_text(scheduler: Any) -> str:
 
 
 def _find(scheduler: Any, path: Any, has_settled: bool = False) -> AnyJob:
-    """Return the one job that is meant by a path, as it is or as it is printed."""
+    """Return the only job that a path means, as it is or as it is printed."""
     paths = paths_of(scheduler)
     found = [job for job, its_path in paths.items() if path in (its_path, printable(its_path))]
     for job in found:

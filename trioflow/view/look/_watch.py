@@ -1,4 +1,4 @@
-"""The changes of a run since a looking process asked last: the facts of which it builds its `TraceRecord`.
+"""The changes of a run since a looking process asked last: the facts for its `TraceRecord`.
 
 A job is described when its state or its attempt has changed, so that an answer takes time in proportion to the changes,
 and some nanoseconds for each job that has not settled. Nothing is recorded between two answers, but a scheduler with
@@ -39,7 +39,7 @@ from ._process_record import Record, describe_place, describe_progress, group_wa
 
 ENCODE: Final = json.JSONEncoder(default=str, separators=(",", ":")).encode
 MAX_EXPLAINED: Final = 200
-"""The maximum number of SCHEDULED jobs in one answer whose waits are told apart. The others are only counted."""
+"""The maximum number of SCHEDULED jobs in an answer whose waits are told apart. The others are only counted."""
 MAX_DROPPED: Final = 200
 """How many of the jobs that a scheduler has dropped since the last answer are told: each takes 90 microseconds."""
 MAX_GROUPS: Final = 12
@@ -48,19 +48,19 @@ MAX_TOLD: Final = 1000
 MAX_TAIL: Final = 4000
 """The number of bytes at the end of the output of a running command that are told of the job that somebody looks at."""
 Told = tuple[JobState | None, int]
-"""The state and the attempt of a job that were told; the state is None for all that has to be told anew."""
+"""The state and the attempt of a job that were told. The state is None if all has to be told anew."""
 Step = tuple[int, str, float | None, float | None]
 """The key of a job, its new state, when it started, and when it settled."""
 
 
 class Watch:
-    """The state of knowledge of one looking process about a run, and about later runs of its scheduler."""
+    """The state of knowledge of a looking process about a run, and about later runs of its scheduler."""
 
     def __init__(self, in_progress: RunInProgress) -> None:
         self.in_progress: Final = in_progress
         self.identity: Final = secrets.token_hex(8)
         """The run that the keys of jobs belong to. Who steers names it, to meet no run that was not seen."""
-        # Guards `answer`; the end of the program does not take it.
+        # Guards `answer`. The end of the program does not take it.
         self.lock: Final = threading.Lock()
         self.has_more = False
         """Whether there is more to tell than the last answer has."""
@@ -105,12 +105,12 @@ class Watch:
         graphs = None
         incidents = [(index, new) for index, run in enumerate(self._runs) for new in self._new_incidents(run.scheduler)]
         if incidents:
-            # One may be that jobs are tried again.
+            # A change may be that jobs are tried again.
             known = ((job, live) for job, live in self._jobs.items() if job not in self._unsettled)
             anew = (job for job, live in known if (live.state, live.finished_at) != (job.state, job.finished_at))
             self._unsettled.update(dict.fromkeys([*anew], (None, 0)))
         told, steps, jobs, has_more = self._describe_changed_jobs()
-        # Of a run that goes on: who looks shows what it says.
+        # For a run in progress: the looking process shows its text.
         is_last = view is not None and not has_more
         waiting, unexplained = self._describe_waiting() if is_last else ([], 0)
         is_over = view is None and not has_more
@@ -239,8 +239,8 @@ class Watch:
         """Return the new state and attempt of each job that has changed, how it is told, and whether there are more.
 
         This is a step if nothing but the state and the times are news. Otherwise, it is the facts with the index of the
-        run, which take thirty times as long. They are JSON at once: as objects that stay for long, those of many jobs
-        would let Python collect all its garbage, for which the event loop has to wait.
+        run, which take thirty times as long. They are JSON at once: as objects that stay for long, the facts of many
+        jobs would let Python collect all its garbage, and the event loop would have to wait for that.
         """
         told, steps, plain = dict[AnyJob, Told](), list[Step](), list[str]()
         # `state_of` is implemented in C: of 5,000 jobs that wait, all but a few have nothing to tell.
@@ -280,9 +280,9 @@ class Watch:
                 yield key, *slots_in_use(run.scheduler), isinstance(run.scheduler.jobs_window, int)
 
     def _describe_waiting(self) -> tuple[list[tuple[str, list[int], int, str]], int]:
-        """Return what SCHEDULED jobs wait for, and the number of those that nobody has looked at.
+        """Return the waits of SCHEDULED jobs, and the number of jobs whose waits were not looked at.
 
-        What several wait for has a name, their keys, their number, and the explanation of the first.
+        A common wait has a name, the keys of its jobs, their number, and the explanation of the first.
         """
         states = zip(self._unsettled, map(state_of, self._unsettled), strict=True)
         scheduled = [job for job, state in states if state is JobState.SCHEDULED]
@@ -299,9 +299,9 @@ class Watch:
         return told, len(scheduled) - sum(count for _, _, count, _ in told)
 
     def find(self, key: object, has_settled: bool | None = False) -> Any:
-        """Return the job with a key, which runs or waits, or has settled; for None, either. Any thread may call this.
+        """Return the job with a key, which runs or waits, or has settled, or for None, either. Any thread may call it.
 
-        Of a scheduler that numbers its jobs, return the key of what has settled: such a job may have been dropped.
+        If a scheduler numbers its jobs, return the key of a settled job, because such a job may have been dropped.
 
         Raises:
             ValueError: there is none: it has ended, was dropped, or is tried again.
@@ -315,7 +315,7 @@ class Watch:
         raise ValueError("this job runs or waits again" if has_settled else "this job has ended")
 
     def describe_one(self, key: object) -> Record:
-        """Describe what a page shows of this job alone: why it waits, where it is, the ends of its outputs.
+        """Describe the facts that a page shows of this job alone: why it waits, where it is, the ends of its outputs.
 
         Raises:
             ValueError: the job was dropped.
@@ -324,7 +324,7 @@ class Watch:
         job: AnyJob = self.find(key, None)
         ends, printed = _job_queries.output_tails(job, MAX_TAIL), end_of_prints(job)
         outputs = [(name, data.decode(errors="replace")) for name, data in ends if data]
-        # What a command writes to a monitor's stream is printed, too.
+        # The output of a command to a monitor's stream is printed, too.
         told: Record = {"output": outputs or [("printed", printed)] * bool(printed)}
         if job.is_settled():
             return told | {"again": not _run_view.why_not_again(job)}

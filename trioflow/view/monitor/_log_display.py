@@ -1,9 +1,9 @@
 """`LogDisplay`: the output of a monitor to a file or a pipe, as lines with the time of day.
 
 A line is written when a job starts, and another line when it ends. For a run of more than `MAX_LISTED_JOBS` jobs,
-`PROGRESS_LINE_COUNT` lines with the progress of the run are written instead; the engine logs its failures. If no line
-has been written for a while, the progress is written, because some CI systems kill programs that write nothing for a
-long time.
+`PROGRESS_LINE_COUNT` lines with the progress of the run are written instead, and the engine logs its failures. If no
+line has been written for a while, the progress is written, because some CI systems kill programs that write nothing for
+a long time.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def _outcome_word(job: JobRecord) -> str:
 
 
 class LogDisplay(Display):
-    """The output of a monitor as log lines, for one run.
+    """The output of a monitor as log lines, for a run.
 
     Args:
         stream: the stream to write to.

@@ -5,11 +5,11 @@ drawing never makes the run wait. This is safe for three reasons:
 
 - Only the thread of the run changes the model, and each change of an attribute or a dict is atomic. The drawing thread
   copies a dict with `list(...)`, which no other thread can interrupt, and iterates over the copy.
-- If the drawing thread reads the model while a hook updates it, the counts in one picture may be inconsistent. The next
+- If the drawing thread reads the model while a hook updates it, the counts in a picture may be inconsistent. The next
   picture corrects them.
 - The drawing thread reads a time only once before it tests and uses it.
 
-Handling an event of one job takes time proportional to the job's depth of nesting, because the counts of a scheduler
+Handling an event of a job takes time proportional to the job's depth of nesting, because the counts of a scheduler
 include its nested schedulers' jobs. Forever jobs, and all jobs nested in them, are counted separately.
 """
 
@@ -36,13 +36,13 @@ from ._records import Display, JobRecord, SchedulerRecord
 from ._run_header import RunProgress
 
 MAX_KEPT_FAILURES: Final = 9
-"""The maximum number of failed jobs of one kind that are kept although their scheduler drops them."""
+"""The maximum number of failed jobs of a kind that are kept although their scheduler drops them."""
 MAX_DROPPED: Final = 1000
 """The maximum number of dropped jobs whose records wait to be dropped, too."""
 
 
 class FailedJobs:
-    """The failed jobs of one kind. Of jobs that their scheduler drops, only the first are kept; all are counted."""
+    """The failed jobs of a kind. Of jobs that their scheduler drops, only the first are kept, but all are counted."""
 
     def __init__(self) -> None:
         self.jobs: Final[dict[JobRecord, None]] = {}
@@ -62,7 +62,7 @@ class FailedJobs:
 
 
 class RunModel:
-    """The state of one run. At each event, it updates the job records and notifies the display.
+    """The state of a run. At each event, it updates the job records and notifies the display.
 
     Args:
         scheduler: the outermost scheduler of the run.
@@ -88,7 +88,7 @@ class RunModel:
         # Omits forever jobs nested in another forever job.
         self.forever_jobs: Final[dict[JobRecord, None]] = {}
         self.failed_jobs_by_kind: Final[dict[tuple[bool | None, str], FailedJobs]] = {}
-        """The failed jobs of one kind that count alike, as in `group_failures`."""
+        """The failed jobs of a kind that count alike, as in `group_failures`."""
         self._begin_records(self.root)
         self.display = Display()
 
@@ -126,7 +126,7 @@ class RunModel:
         collect_dropped(scheduler, self._dropped_jobs)
         record = cast(SchedulerRecord, self.records[scheduler])
         if [*scheduler] == [job.job for job in record.members]:
-            # What had settled, and runs again, was reopened.
+            # A job that had settled, and runs again, was reopened.
             return
         record.counts.subtract_from_enclosing()
         failed_jobs = (failures.jobs for failures in self.failed_jobs_by_kind.values())

@@ -48,24 +48,24 @@ class Monitor(Instrument):
 
     Use it to watch a run on a terminal or in a log.
 
-    On a terminal, the monitor draws a live picture at the bottom; lines that jobs print or log appear above it. The
+    On a terminal, the monitor draws a live picture at the bottom. Lines that jobs print or log appear above it. The
     first two lines of the picture show the whole run: a bar, the elapsed time, an estimate of the remaining time, and
     the number of jobs in each state. Below them, each job has a line with its symbol and its time, in the order of the
     listing. If there are too many jobs for the height of the terminal, only running and failed jobs have lines, and
     the others are counted. Services and other forever jobs come last. At the end of the run, the last picture remains.
 
     If the output is not a terminal, as in a notebook, or is a terminal that cannot move its cursor (`TERM=dumb`), the
-    monitor writes log lines with the time of day instead: one for each start and each end of a job or, if the run has
-    more than 200 jobs, one after every 5 % of the progress.
+    monitor writes log lines with the time of day instead: a line for each start and each end of a job or, if the run
+    has more than 200 jobs, a line after every 5 % of the progress.
 
     The estimate of the remaining time is at least the duration of the longest chain of remaining jobs, and at least the
     total remaining work divided by the number of slots. It uses the jobs' `expected_duration`, corrected by the
     durations measured in this run, or the mean of jobs with such labels, once three of these have succeeded. While it
     is unknown how long some jobs take, there is no estimate.
 
-    A monitor shows one run at a time, and can be used for any number of runs in sequence. It draws in its own thread,
-    so a slow terminal does not delay the run, and the displayed times advance even while a job blocks the event loop.
-    If the output breaks, the monitor stops, and the run goes on.
+    A monitor shows a single run at a time, and can be used for any number of runs in sequence. It draws in its own
+    thread, so a slow terminal does not delay the run, and the displayed times advance even while a job blocks the event
+    loop. If the output breaks, the monitor stops, and the run goes on.
 
     Args:
         file: the text stream to write to. By default, it is the value of `sys.stdout` when the run begins.
@@ -76,7 +76,7 @@ class Monitor(Instrument):
             run` sets this option.
 
     Raises:
-        ModuleNotFoundError: rich is not installed; `pip install 'trioflow[monitor]'` installs it.
+        ModuleNotFoundError: rich is not installed. `pip install 'trioflow[monitor]'` installs it.
         TypeError: an argument has the wrong type.
 
     Example:
@@ -108,7 +108,7 @@ class Monitor(Instrument):
         self._model: RunModel | None = None
 
     def __repr__(self) -> str:
-        """Show the label of the current run, if there is one."""
+        """Show the label of the current run, if there is any."""
         return f"<Monitor of {self._model.root.job.label!r}>" if self._model is not None else "<Monitor>"
 
     # ---- hooks
@@ -169,7 +169,7 @@ class Monitor(Instrument):
 
     @_release_output_on_error
     def job_reopened(self, scheduler: BaseScheduler, job: AnyJob) -> None:
-        """Show that a job is tried again, or what has blocked it. If the shown run has ended, the next run shows it."""
+        """Show that a job, or a job that blocked it, is tried again. If the run has ended, the next run shows it."""
         if self._model is not None:
             self._model.job_reopened(job)
 
@@ -219,9 +219,9 @@ def can_move_cursor(stream: TextIO | None) -> bool:
 
 
 def are_at_one_place(stream: TextIO, other: TextIO) -> bool:
-    """Return whether two streams write to one file or terminal, or into the cell of a notebook."""
+    """Return whether two streams write to the same file or terminal, or into the cell of a notebook."""
     with contextlib.suppress(Exception):
-        # Raised if one is None, closed, or not a file.
+        # Raised if either is None, closed, or not a file.
         return type(stream).__module__ == "ipykernel.iostream" or os.path.sameopenfile(stream.fileno(), other.fileno())
     return False
 
@@ -232,7 +232,7 @@ def has_colors(stream: TextIO | None) -> bool:
 
 
 class PrintKeeper(Instrument):
-    """The streams of a run whose monitor replaces none: they pass on what jobs print, and a page has the end of it."""
+    """The streams of a run whose monitor replaces none: they pass on the lines of jobs, and a page has their end."""
 
     def before_run(self, scheduler: BaseScheduler) -> None:
         """Replace the streams for an outermost run."""

@@ -3,12 +3,13 @@
 Redrawing the picture for each printed line would take longer than printing the line. The buffer is bounded: once it has
 more than `MAX_BUFFERED_CHARACTERS` characters, all lines are written immediately.
 
-A printed line may need three locks. A thread that holds one takes only those below it, so there is no deadlock:
+A printed line may need three locks. A thread that holds a lock takes only the locks below it, so there is no deadlock:
 
 | lock of         | held while                              | by                                                      |
 |-----------------|-----------------------------------------|---------------------------------------------------------|
-| the display     | a picture is drawn or a prompt is shown | its ticker; a thread that prints, if the buffer is full |
-| the `FdCapture` | a pipe is read                          | the thread that reads the pipes; a thread that prints   |
+| the display     | a picture is drawn or a prompt is shown | its ticker, a thread that prints, if the buffer is full |
+| the `FdCapture` | a pipe is read                          | the thread that reads the pipes, a thread that prints
+  |
 | the buffer      | lines are added or taken                | all of these                                            |
 
 `BufferedStream`s replace `sys.stdout` and `sys.stderr`. They also replace these streams in `logging` handlers, because
@@ -22,13 +23,13 @@ child processes ──► descriptors 1 and 2: one pipe ──┐  ├──► 
 workers of ProcessJobs ──► a pipe for each ─────────┴──┘  a thread reads
 ```
 
-A thread reads the pipes, so a child process can write while its job blocks the event loop. Descriptors 1 and 2 share
-one pipe, to keep the order of their output. To keep the order of this output and of printed lines, the pipe is read
-before `print` adds a line. When the picture ends, descriptors 1 and 2 refer to the terminal again. As long as a process
-has one of the pipes open, the thread continues to read it, and copies the output to the terminal.
+A thread reads the pipes, so a child process can write while its job blocks the event loop. Descriptors 1 and 2 share a
+pipe, to keep the order of their output. To keep the order of this output and of printed lines, the pipe is read before
+`print` adds a line. When the picture ends, descriptors 1 and 2 refer to the terminal again. As long as a process has a
+pipe open, the thread continues to read it, and copies the output to the terminal.
 
-No other process has the read end of a pipe; a fork closes it. So if this program is killed, its children get EPIPE when
-they write.
+No other process has the read end of a pipe, because a fork closes it. So if this program is killed, its children get
+EPIPE when they write.
 """
 
 from __future__ import annotations
@@ -103,7 +104,7 @@ class InputProxy(StreamProxy):
     """
 
     def __init__(self, pause: Callable[[], AbstractContextManager[None]], real_stream: TextIO) -> None:
-        """Create a proxy for `real_stream`; `pause()` returns a context manager that hides the picture."""
+        """Create a proxy for `real_stream`. `pause()` returns a context manager that hides the picture."""
         super().__init__(real_stream)
         self._pause: Final = pause
         self._should_hide_picture = True
@@ -115,11 +116,11 @@ class InputProxy(StreamProxy):
             sys.stdin = self._real_stream
 
     def readline(self, size: int = -1, /) -> str:  # type: ignore[override]
-        """Read one line; if `size` is not negative, read at most `size` characters of the line."""
+        """Read a line. If `size` is not negative, read at most `size` characters of the line."""
         return self._read(lambda: self._real_stream.readline(size))
 
     def read(self, size: int | None = -1, /) -> str:
-        """Read until the end of the file; if `size` is neither negative nor None, read at most `size` characters."""
+        """Read until the end of the file. If `size` is neither negative nor None, read at most `size` characters."""
         return self._read(lambda: self._real_stream.read(-1 if size is None else size))
 
     def _read(self, read: Callable[[], str]) -> str:
@@ -166,7 +167,7 @@ class OutputBuffer:
         self._partial_lines: Final[dict[tuple[AnyJob | None, int], str]] = {}
         self._replaced_streams: list[tuple[str, TextIO, BufferedStream]] = []
         self._replaced_handlers: list[tuple[logging.StreamHandler[Any], TextIO, BufferedStream]] = []
-        # The process that draws; its forks have no drawing thread.
+        # The process that draws. Its forks have no drawing thread.
         self._owner_pid: int | None = None
         self.fd_capture: FdCapture | None = None
         self.before_print: Callable[[], None] = lambda: None
@@ -180,7 +181,7 @@ class OutputBuffer:
     # ---- lines
 
     def write(self, text: str) -> None:
-        """Append `text` to the current job's incomplete line in this thread; buffer the lines that are now complete."""
+        """Append `text` to the current job's incomplete line in this thread. Buffer the lines that are now complete."""
         self.before_print()
         job = _find_current_job()
         key = job, threading.get_ident()
@@ -195,7 +196,7 @@ class OutputBuffer:
             self.schedule_update()
 
     def add_lines(self, lines: list[str], job: AnyJob | None = None) -> None:
-        """Add lines of a job; `job` is None if it is unknown. The caller must then call `schedule_update`."""
+        """Add lines of a job, or of None if it is unknown. The caller must then call `schedule_update`."""
         shown = list(map(visible_text, lines))
         keep_end(job, "".join(line + "\n" for line in shown))
         self._add_shown(shown, job)
@@ -255,7 +256,7 @@ class OutputBuffer:
                 self.replace_stream(name)
 
     def replace_stream(self, name: str) -> None:
-        """Replace `sys.stdout` or `sys.stderr`, also in `logging` handlers; `name` is "stdout" or "stderr"."""
+        """Replace `sys.stdout` or `sys.stderr`, also in `logging` handlers. `name` is "stdout" or "stderr"."""
         self._owner_pid = os.getpid()
         stream = getattr(sys, name)
         replacement = BufferedStream(self, stream)
@@ -416,7 +417,7 @@ class LogOutput(OutputBuffer):
     def restore(self) -> None:
         """Restore the real streams, and write incomplete lines."""
         self.restore_streams()
-        # And what the descriptors had.
+        # And the partial lines of the descriptors.
         self.finish_partial_lines()
         self._write_buffered_lines()
 
@@ -518,18 +519,18 @@ class CapturePipe:
         return lines
 
     def take_partial_line(self) -> list[str]:
-        """Remove the incomplete line, and return it in a list; the list is empty if there is none."""
+        """Remove the incomplete line, and return it in a list. The list is empty if there is none."""
         line, self._partial_line = self._partial_line + self._decoder.decode(b"", final=True), ""
         return [line] if line else []
 
 
 class FdCapture:
-    """The pipes that capture output for one display, and the thread that reads them.
+    """The pipes that capture output for a display, and the thread that reads them.
 
     Args:
         buffer: the buffer that gets the lines.
         terminal: a descriptor of the terminal or, if the lines of a log are tagged, of the real standard stream. The
-            capture duplicates it; the caller still owns the original.
+            capture duplicates it, and the caller still owns the original.
         encoding: the encoding of the terminal.
 
     """

@@ -35,10 +35,10 @@ from ._records import JobRecord, SchedulerRecord, StyledLine, line_width
 from ._run_header import MIN_TIME_WIDTH, RunHeader, elapsed_text
 
 FAILURE_DIVISOR: Final = 3
-"""At most one in this many job lines shows a failure."""
+"""A failure is shown in at most one of this many job lines."""
 
 FOREVER_DIVISOR: Final = 6
-"""At most one in this many job lines shows a forever job, while other jobs need the lines."""
+"""A forever job is shown in at most one of this many job lines, while other jobs need the lines."""
 
 MAX_FAILURE_ROWS: Final = 100
 """The maximum number of lines for failures in the last picture. `Scheduler.debrief` prints all failures."""
@@ -52,7 +52,7 @@ class JobRow:
     depth: int | None = None
     """The number of levels by which the line is indented in the tree of jobs, or None if it is not part of a tree."""
     failure_count: int = 1
-    """The number of jobs with failures of one kind, including this job."""
+    """The number of jobs with failures of the same kind, including this job."""
     has_other_messages: bool = False
     """Whether the messages of these failures differ."""
 
@@ -69,7 +69,7 @@ class SelectedRows:
 
 
 class RowSelector:
-    """A selector of the rows for the pictures of one run. A running job keeps its line from picture to picture."""
+    """A selector of the rows for the pictures of a run. A running job keeps its line from picture to picture."""
 
     def __init__(self, model: RunModel) -> None:
         self._model: Final = model
@@ -88,7 +88,7 @@ class RowSelector:
         return self._select_flat(height, forever_jobs)
 
     def all_jobs_fit(self, height: int) -> bool:
-        """Return whether `height` lines are enough for one line per job."""
+        """Return whether `height` lines are enough for a line per job."""
         schedulers = self._model.root.iterate_schedulers()
         count = sum(scheduler.counts.row_count for scheduler in schedulers if not scheduler.belongs_to_forever_job)
         return count <= height - len(self._model.forever_jobs)
@@ -117,7 +117,7 @@ class RowSelector:
 
     def _select_flat(self, height: int, forever_jobs: list[JobRecord]) -> SelectedRows:
         """Return rows for as many running jobs, failures and forever jobs as fit, without a tree."""
-        # One line shows the number of hidden jobs.
+        # A line shows the number of hidden jobs.
         row_limit = max(1, height - 1)
         if height < 3:
             forever_jobs = []
@@ -162,14 +162,14 @@ class RowSelector:
         jobs = [job if job.state is JobState.RUNNING else next(unassigned_jobs, job) for job in jobs]
         jobs += itertools.islice(unassigned_jobs, number - len(jobs))
         if jobs and (slowest := self._find_slowest_job()) is not None:
-            # It changes places with the first, if it has one.
+            # It changes places with the first, if it has a line.
             position = jobs.index(slowest) if slowest in jobs else 0
             jobs[position], jobs[0] = jobs[0], slowest
         self._jobs_on_running_lines = jobs
         return jobs
 
     def _find_slowest_job(self) -> JobRecord | None:
-        """Return the running job that exceeds its expected duration by the largest factor; None if none exceeds it."""
+        """Return the running job that exceeds its expected duration by the largest factor, or None if none does."""
         now, factors = self._model.clock(), dict[JobRecord, float]()
         for job in self._running_jobs():
             if (started := job.started_at) is not None and (expected := job.expected_duration):
@@ -190,13 +190,13 @@ def _count_word(state: ReportedState) -> str:
 
 def full_name(job: JobRecord, symbols: Symbols) -> str:
     """Return the labels of a job's enclosing schedulers and of the job, separated by slashes: `tests/unit/parser`."""
-    # Without the outermost one.
+    # Without the outermost scheduler.
     outer_labels = [scheduler.job.label for scheduler in job.enclosing_schedulers()][:-1]
     return symbols.escape("/".join([*outer_labels[::-1], job.job.label]))
 
 
 def name_of(job: AnyJob, model: RunModel, symbols: Symbols) -> str:
-    """Return the full name of a job; its label if the model does not have it."""
+    """Return the full name of a job, or its label if the model does not have it."""
     record = model.records.get(job)
     return symbols.escape(job.label) if record is None else full_name(record, symbols)
 
@@ -218,20 +218,20 @@ MIN_BAR_WIDTH: Final = 5
 MAX_BAR_WIDTH: Final = 12
 
 MIN_LINES_FOR_CAUSES: Final = 8
-"""If some jobs do not fit, and there are at least this many lines for jobs, one line shows the causes of waits."""
+"""If some jobs do not fit, and there are at least this many lines for jobs, a line shows the causes of waits."""
 
 COUNTED_STATES: Final = (
     JobState.SUCCEEDED, MOVED_ON, JobState.FAILED, JobState.BLOCKED, JobState.CANCELLED, JobState.SKIPPED,
     JobState.RUNNING, JobState.IDLE,
 )  # fmt: skip
-"""The states in which the jobs of a scheduler are counted, in the order shown. Waiting jobs are counted as IDLE."""
+"""The states that the jobs of a scheduler are counted by, in the order shown. Waiting jobs are counted as IDLE."""
 
 MIN_COLUMNS_FOR_PATH: Final = 6
 """The minimum number of columns for the labels of a job's enclosing schedulers. If fewer are left, omit the labels."""
 
 
 class PictureRenderer:
-    """A renderer of the pictures of one run. It uses only symbols that the output can show."""
+    """A renderer of the pictures of a run. It uses only symbols that the output can show."""
 
     def __init__(self, model: RunModel, symbols: Symbols) -> None:
         self._model: Final = model
@@ -282,7 +282,7 @@ class PictureRenderer:
     def _wait_causes_text(self, separator: str) -> str:
         """Return the number of waiting jobs by cause, as in `waiting: 41 for jobs · 5 for gpu`, or "" if none waits.
 
-        Ready jobs of one scheduler with equal needs have the same cause, so only one of these jobs is queried.
+        Ready jobs of a scheduler with equal needs have the same cause, so only one of these jobs is queried.
         """
         counts: collections.Counter[str] = collections.Counter()
         for jobs, number in self._ready_groups():
@@ -299,7 +299,7 @@ class PictureRenderer:
     def _ready_groups(self) -> Iterator[tuple[dict[JobRecord, None], int]]:
         """Yield groups of ready jobs with the same cause, each with the number of jobs that it counts for.
 
-        A `First` that has started counts once, by its first group, unless one of its jobs runs.
+        A `First` that has started counts once, by its first group, unless a job in it runs.
         """
         waiting_firsts: dict[SchedulerRecord, tuple[str, dict[JobRecord, None]]] = {}
         for scheduler in self._model.root.iterate_schedulers():
@@ -321,7 +321,7 @@ class PictureRenderer:
         symbols, state = self._symbols.symbol_set, recorded_state(job)
         style = STATE_STYLES[state].monitor_style
         symbol = symbols.state_symbols[state]
-        # A CANCELLED forever job looks like a RUNNING one, because the end of a run normally cancels forever jobs.
+        # A CANCELLED forever job looks like a RUNNING job, because the end of a run normally cancels forever jobs.
         if job.forever and state in (JobState.RUNNING, JobState.CANCELLED):
             symbol, style = symbols.forever_symbol, FOREVER_BADGE.monitor_style
         line: StyledLine = [(f" {symbol}", style), (f" {time:>{self._time_width}}  ", "figures")]

@@ -33,7 +33,7 @@ def line_width(line: StyledLine) -> int:
 REDRAW_INTERVAL: Final = 0.1
 """The minimum number of seconds between two pictures."""
 IDLE_INTERVAL: Final = 1.0
-"""Seconds after which a picture is drawn again even if no event has occurred, because elapsed times have changed."""
+"""Seconds until a picture is drawn again even if no event has occurred, because elapsed times have changed."""
 
 
 class Display:
@@ -159,7 +159,7 @@ class JobCounts(Tally):
 
     @property
     def state_of_first(self) -> JobState:
-        """The state in which a `First` is counted until it settles."""
+        """The state that a `First` is counted by until it settles."""
         return JobState.RUNNING if self.is_running else JobState.IDLE
 
     def count_waiting_as_unreached(self) -> None:
@@ -168,7 +168,7 @@ class JobCounts(Tally):
             counts.unreached_count += waiting
 
     def expect_waiting(self, nested: Iterable[JobCounts]) -> None:
-        """Count as waiting again what only this scheduler, which had ended, has not reached."""
+        """Count the jobs as waiting again that only the end of this scheduler had kept from running."""
         waiting = self.unreached_count - sum(each.unreached_count for each in nested if each.enclosing is self)
         for counts in self.iterate_outwards():
             counts.unreached_count -= waiting
@@ -180,7 +180,7 @@ class JobCounts(Tally):
 
 
 class JobRecord:
-    """A record of one job: the job itself, and its state in the current run.
+    """A record of a job: the job itself, and its state in the current run.
 
     Args:
         job: the job itself.
@@ -211,7 +211,7 @@ class JobRecord:
 
     @property
     def error(self) -> BaseException | None:
-        """The exception of a job that has failed or was blocked; None if failures in a nested scheduler say it all."""
+        """The exception of a job that has failed or was blocked. None if failures in a nested scheduler say it all."""
         failure = self.outcome.failure
         return None if failure is None or self.outcome.failed_through_member else failure.exception
 
@@ -236,7 +236,7 @@ class JobRecord:
 
     @property
     def is_one_job(self) -> bool:
-        """Whether the job counts as one: no scheduler does, but a `First`."""
+        """Whether the job counts as a job: no scheduler does, except a `First`."""
         return self.is_first or not self.is_scheduler
 
     @property
@@ -246,7 +246,7 @@ class JobRecord:
 
     @property
     def failed_by_itself(self) -> bool:
-        """Whether the job failed, and neither only because of a member, nor as one of the jobs of a `First`."""
+        """Whether the job failed, and neither only because of a member, nor as a job of a `First`."""
         return self.state is JobState.FAILED and self.first is None and not self.outcome.failed_through_member
 
     @property
@@ -272,7 +272,7 @@ class JobRecord:
 
 
 class SchedulerRecord(JobRecord):
-    """A record of one scheduler, with the records of its members."""
+    """A record of a scheduler, with the records of its members."""
 
     is_scheduler = True
 
@@ -310,7 +310,7 @@ class SchedulerRecord(JobRecord):
             del self.nested_schedulers[job]
 
     def iterate_schedulers(self) -> Iterator[SchedulerRecord]:
-        """Yield this record and the records of all nested schedulers, each after that of its enclosing scheduler."""
+        """Yield this record and the records of all nested schedulers, each after its enclosing scheduler's."""
         todo: list[SchedulerRecord] = [self]
         while todo:
             scheduler = todo.pop()

@@ -25,7 +25,7 @@ They do not include FAILED, because the header shows the number of failures, whi
 """
 
 MIN_TIME_WIDTH: Final = len("59.9 s")
-"""The minimum number of columns for an elapsed time; the column grows when a longer time is shown."""
+"""The minimum number of columns for an elapsed time. The column grows when a longer time is shown."""
 
 MIN_BAR_WIDTH: Final = 8
 
@@ -50,7 +50,7 @@ class RunProgress:
 
 
 class DisplayedCount(NamedTuple):
-    """A number in the second line of the header, e.g. the number of jobs in one state."""
+    """A number in the second line of the header, e.g. the number of jobs in a state."""
 
     symbol: str
     number: int
@@ -59,7 +59,7 @@ class DisplayedCount(NamedTuple):
 
 
 class RunHeader:
-    """The header of the pictures of one run. Its columns keep their positions from picture to picture."""
+    """The header of the pictures of a run. Its columns keep their positions from picture to picture."""
 
     def __init__(self, symbols: Symbols) -> None:
         self._symbols: Final = symbols
@@ -248,7 +248,7 @@ def _total_width(texts: list[StyledText], gap: int) -> int:
 def _divide_columns(parts: list[int], whole: int, columns: int) -> list[int]:
     """Return the number of columns for each part, in proportion to its share of `whole`.
 
-    A part that is not zero gets at least one column if one is left.
+    A part that is not zero gets at least a column if any is left.
     """
     widths: list[int] = []
     total = 0

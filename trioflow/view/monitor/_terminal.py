@@ -34,7 +34,7 @@ from ._records import IDLE_INTERVAL, REDRAW_INTERVAL, Display, DrawFunction, Job
 HIDE_CURSOR: Final = "\x1b[?25l"
 SHOW_CURSOR: Final = "\x1b[?25h"
 SYNCHRONIZED_OUTPUT: Final = "\x1b[?2026h{}\x1b[?2026l"
-"""Sequences for synchronized output. Terminals that support them show the text between them in one step."""
+"""Sequences for synchronized output. Terminals that support them show the text between them in a single step."""
 ERASE_BELOW: Final = "\x1b[J"
 ERASE_LINE: Final = "\x1b[K"
 RESET_STYLE: Final = "\x1b[0m"
@@ -49,7 +49,7 @@ CONTROL_SEQUENCES: Final = re.compile(
 
 
 def strip_controls(line: str, keep_colors: bool = True) -> str:
-    """Return a line without the control sequences that would move the cursor or change the terminal; tabs are kept.
+    """Return a line without the control sequences that would move the cursor or change the terminal. Tabs are kept.
 
     Args:
         line: the printed line.
@@ -176,8 +176,8 @@ class TerminalDisplay(Display):
     Args:
         stream: the terminal.
         draw: a function that returns a picture for a number of columns and lines.
-        should_capture_child_output: whether output to descriptors 1 and 2, e.g. that of child processes, appears above
-            the picture.
+        should_capture_child_output: whether output to descriptors 1 and 2, e.g. of child processes, appears above the
+            picture.
         get_tag: a function that returns the tag before each line of a job, or None for no tags.
 
     """
@@ -199,7 +199,7 @@ class TerminalDisplay(Display):
         self._buffer: Final = OutputBuffer(self._ticker.wake, self._redraw, get_tag)
         self._should_capture_child_output: Final = should_capture_child_output
         self._input_proxy: InputProxy | None = None
-        # The number of `pause` contexts entered; while it is not 0, the picture is hidden.
+        # The number of `pause` contexts entered. While it is not 0, the picture is hidden.
         self._pause_count = 0
         # Held while drawing.
         self._lock: Final = threading.RLock()
@@ -221,14 +221,14 @@ class TerminalDisplay(Display):
         self._ticker.start()
 
     def _handle_stop_key(self, current: object, handler: Any) -> None:
-        """Replace the handler for Ctrl-Z, unless it is not `current`, such as one of the program."""
+        """Replace the handler for Ctrl-Z, unless it is not `current`, such as a handler of the program."""
         if sys.platform == "win32" or threading.current_thread() is not threading.main_thread():
             return
         if signal.getsignal(signal.SIGTSTP) == current:
             signal.signal(signal.SIGTSTP, handler)
 
     def _stop_program(self, number: int, _: object) -> None:
-        """Stop this program, as Ctrl-Z does, with the cursor shown and no picture; draw it again afterwards."""
+        """Stop this program, as Ctrl-Z does, with the cursor shown and no picture. Draw it again afterwards."""
         with self.pause():
             self._handle_stop_key(self._stop_program, signal.SIG_DFL)
             signal.raise_signal(number)

@@ -107,7 +107,7 @@ class Debrief:
         return f"{len(jobs)} {noun}s of one kind:{remark}\n{lines}\nthe first one:"
 
     def not_run_paragraph(self) -> str:
-        """Return a paragraph on the jobs that did not run because of failures; an empty string if there are none."""
+        """Return a paragraph on the jobs that did not run because of failures, or an empty string if there are none."""
         names = {job: shorten(path) for job, path in self._paths.items()}
         return "\n".join(
             map(self._symbols.escape, _verdict.not_run_lines(_job_queries.jobs_of_run(self._scheduler), names))
@@ -116,7 +116,7 @@ class Debrief:
     # ---- the incidents
 
     def incident_paragraphs(self) -> Iterator[str]:
-        """Yield a paragraph on what steered the run, and one for each of the first incidents, e.g. in `co_shutdown`."""
+        """Yield a paragraph on the steering, and one on each of the first incidents, e.g. in `co_shutdown`."""
         schedulers = filter(is_scheduler, (self._scheduler, *self._jobs))
         found = [incident for scheduler in schedulers for incident in _job_queries.incidents_of(scheduler)]
         incidents = [incident for incident in found if not incident.is_steering]

@@ -1,4 +1,4 @@
-"""Exceptions and failures as text: on a short line, as a traceback of the user's code, and which are of one kind.
+"""Exceptions and failures as text: on a short line, as a traceback of the user's code, and which are of the same kind.
 
 No function here raises, even if the `__str__` of an exception does. Tracebacks omit the frames of trioflow, and of
 libraries between trioflow and the user's code. The log's debrief, reports, traces and reports for CI read failures as
@@ -40,7 +40,7 @@ DEFAULT_MAX_LENGTH: Final = 100
 
 
 def one_line_text(error: BaseException, max_length: int = DEFAULT_MAX_LENGTH) -> str:
-    """Return the type and the message of `error` on one line, truncated to `max_length` characters."""
+    """Return the type and the message of `error` as a line, truncated to `max_length` characters."""
     error, before, after = shown_exception(error)
     return _prepend_type(error, before + safe_message(error) + after, max_length)
 
@@ -82,7 +82,7 @@ def format_traceback(error: BaseException, tb: TracebackType | None = None) -> s
     try:
         return _format_with_related(error, tb, libraries)
     except Exception:
-        # From the code of the exception's class, or of that of a related exception.
+        # From the code of the exception's class, or of the class of a related exception.
         lines = traceback.format_list(_user_frames(traceback.extract_tb(tb), libraries))
         heading = ["Traceback (most recent call last):\n"] if lines else []
         return "".join([*heading, *lines, one_line_text(error), "\n"])
@@ -114,7 +114,7 @@ def placeholder_exception(text: str) -> BaseException:
 def _user_frames(stack: traceback.StackSummary, libraries: tuple[str, ...]) -> list[traceback.FrameSummary]:
     """Return the frames of the user's code, and of the libraries that the user's code has called.
 
-    Consecutive frames in `libraries` are omitted if one of them belongs to trioflow. Otherwise they are kept, because
+    Consecutive frames in `libraries` are omitted if any of them belongs to trioflow. Otherwise they are kept, because
     the user's code has called these libraries.
     """
     user_frames: list[traceback.FrameSummary] = []
@@ -198,5 +198,5 @@ def common_headline(failures: Iterable[FailureText | None]) -> str:
 
 
 def kind_text(job: AnyJob, failure: Failure) -> str:
-    """Return a text that is equal for failures of one kind, even if their messages differ."""
+    """Return a text that is equal for failures of the same kind, even if their messages differ."""
     return hashlib.sha256(repr(failure_kind(job, failure)).encode(errors="backslashreplace")).hexdigest()[:16]

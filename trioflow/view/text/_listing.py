@@ -1,4 +1,4 @@
-"""`Listing`: the jobs of a scheduler as text, one per line, as `Scheduler.list` prints them.
+"""`Listing`: the jobs of a scheduler as text, each on a line, as `Scheduler.list` prints them.
 
 ```
 1    ✓    <Job fetch>             1.4 s
@@ -69,7 +69,7 @@ class EndRow(NamedTuple):
 class CycleRow(NamedTuple):
     """A row that shows a cycle of requirements in the scheduler `job`.
 
-    The rows below it are those of the jobs that are in a cycle, or that wait for such jobs.
+    The rows below it have the jobs that are in a cycle, or that wait for such jobs.
     """
 
     job: BaseScheduler
@@ -269,7 +269,7 @@ def _omit_done_jobs(rows: Iterable[ListingRow]) -> Iterator[ListingRow]:
 
 
 def _align_lines(lines: Iterable[LineParts]) -> Iterator[str]:
-    """Yield each line as text, with the durations right-aligned in one column, and the right parts left-aligned."""
+    """Yield each line as text, with the durations right-aligned in a column, and the right parts left-aligned."""
     measured_lines = [(line, display_width(line.left_part)) for line in lines]
     left_widths = [left_width for line, left_width in measured_lines if any(line[1:])]
     column_width = max(filter(lambda left_width: left_width <= MAX_ALIGNED_WIDTH, left_widths), default=0)

@@ -56,7 +56,7 @@ def select_jobs(scheduler: BaseScheduler, selection: JobSelection) -> set[AnyJob
 
 
 def match_paths(paths: Mapping[Key, str], pattern: str) -> list[Key]:
-    """Return the keys whose path equals `pattern`; if no path does, return the keys whose path matches `pattern`.
+    """Return the keys whose path equals `pattern`. If no path does, return the keys whose path matches `pattern`.
 
     In a pattern, `*` matches any text, and `?` matches any single character. The pattern may be written as paths are
     displayed, with control characters escaped, or as the labels are, with nothing escaped.
@@ -78,7 +78,7 @@ def glob_pattern(glob: str) -> re.Pattern[str]:
 
 
 def suggest_paths(paths: Mapping[AnyJob, str], pattern: str) -> str:
-    """Return a hint that names paths similar to `pattern`; an empty string if no path is similar."""
+    """Return a hint that names paths similar to `pattern`, or an empty string if no path is similar."""
     # Imported here, because it is seldom needed.
     import difflib
 

@@ -29,7 +29,7 @@ class SymbolSet:
     forever_symbol: str
 
     def all_symbols(self) -> str:
-        """Return all symbols as one string, for testing whether an encoding can represent them."""
+        """Return all symbols as a string, for testing whether an encoding can represent them."""
         return "".join((self.critical_symbol, *self.state_symbols.values(), self.forever_symbol))
 
 
@@ -94,7 +94,7 @@ class Symbols:
         return self.encodable(printable(text))
 
     def encodable(self, text: str) -> str:
-        """Escape the characters that the encoding cannot represent; microseconds become `us`."""
+        """Escape the characters that the encoding cannot represent. Microseconds become `us`."""
         if self._encoding is None or text.isascii():
             return text
         if not _can_encode(self._encoding, "µ"):
@@ -112,9 +112,9 @@ FORMULA_START: Final = re.compile(
     r"(\A|[;\t])(?=[=+\-@\t\r\n\uff1d\uff0b\uff0d\uff20])(?![+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?\s*(?:[;\t]|\Z))",
     re.ASCII,
 )
-"""Matches what is before the characters with which a formula may begin, but not before a number."""
+"""Matches the text before the characters that a formula may begin with, but not before a number."""
 WORKFLOW_COMMAND: Final = re.compile(r"^[^\S\n]*::|##\[", re.MULTILINE)
-"""Matches the beginning of what may be a command in the log of GitHub Actions."""
+"""Matches the beginning of a possible command in the log of GitHub Actions."""
 
 
 def terminal_text(text: str, stream: object) -> str:
@@ -149,9 +149,9 @@ def _can_encode(encoding: str, text: str) -> bool:
 
 
 def escape_formula(text: str) -> str:
-    """Return a text as a cell of which a spreadsheet computes nothing, whether its separator is `,`, `;` or a tab.
+    """Return a text as a cell that a spreadsheet does not compute, whether its separator is `,`, `;` or a tab.
 
-    OWASP ("CSV Injection") lists what begins a formula. A number is left as it is.
+    OWASP ("CSV Injection") lists the characters that begin a formula. A number is left as it is.
     """
     return FORMULA_START.sub(r"\1'", text)
 
@@ -163,7 +163,7 @@ def display_width(line: str) -> int:
 
 @functools.cache
 def _character_width(character: str) -> int:
-    """Return the columns of a printable character: 2 if it is wide, 0 if it changes the one before it."""
+    """Return the columns of a printable character: 2 if it is wide, 0 if it changes the character before it."""
     if unicodedata.category(character) in ("Mn", "Me") or "\U0001f3fb" <= character <= "\U0001f3ff":  # skin tones
         return 0
     return 2 if unicodedata.east_asian_width(character) in "FW" else 1
@@ -216,7 +216,7 @@ def listed_lines(items: Sequence[str], max_items: int = MAX_LISTED_NAMES) -> lis
 
 
 def durations_in_column(seconds: Iterable[float | None]) -> tuple[str, list[str]]:
-    """Return the texts of durations for one column of a table: their common unit, and the texts without it.
+    """Return the texts of durations for a column of a table: their common unit, and the texts without it.
 
     The longest duration decides the unit: "s", "ms", "µs" or "ns" below 100 s, otherwise "min:s" or "h:min:s". All
     texts have the same number of decimals. The text of None is empty.

@@ -1,9 +1,9 @@
 """The verdict on a run or a batch, with the same words in terminals, logs, debriefs and reports.
 
 All views count jobs by the rules of `Tally`. The jobs in nested schedulers are counted, but not the schedulers, even if
-these never ran. A nested `First` is one job, and the jobs in it are not counted: of a call and its hedges, one is
-wanted. Forever jobs are counted separately unless they failed, and so are nested schedulers that failed for a reason
-other than a failed job, as by their timeout.
+these never ran. A nested `First` is a single job, and the jobs in it are not counted: of a call and its hedges, only
+one is wanted. Forever jobs are counted separately unless they failed, and so are nested schedulers that failed for a
+reason other than a failed job, as by their timeout.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ FOREVER_KEY: Final = "forever"
 TOLERATED_KEY: Final = "tolerated"
 TALLY_KEYS: Final = (*STATE_COUNT_ORDER, FOREVER_KEY, TOLERATED_KEY)
 TROUBLE_STATES: Final = frozenset[ReportedState]({JobState.FAILED, JobState.BLOCKED})
-"""The states in which a forever job has not just ended with its run."""
+"""The states of a forever job that has not just ended with its run."""
 
 
 def tally_key(state: ReportedState, forever: bool, tolerated: bool = False) -> ReportedState | str:
-    """Return the key under which a `Tally` counts a job: its state, `FOREVER_KEY` or `TOLERATED_KEY`.
+    """Return the key that a `Tally` counts a job by: its state, `FOREVER_KEY` or `TOLERATED_KEY`.
 
     The key is `FOREVER_KEY` for a forever job that did not fail, and `TOLERATED_KEY` for a failed job with `tolerated`,
     whose failure does not count.
@@ -59,7 +59,7 @@ class RestoredJobs:
         self._first_date, self._last_date = "", ""
 
     def add(self, settled_at: float | None, elapsed: float | None, number: int = 1) -> None:
-        """Count a restored job, or with `number=-1` no more; its date stays.
+        """Count a restored job, or with `number=-1`, uncount it. Its date stays.
 
         Args:
             settled_at: the time when it settled in the run that ran it, in seconds since 1970, or None if unknown.
@@ -77,7 +77,7 @@ class RestoredJobs:
                 self._last_date = max(self._last_date, date)
 
     def describe(self) -> str:
-        """Return number, dates and time, e.g. `40 restored from 2026-11-23, 4 min 10 s saved`; "" if there are none."""
+        """Return number, dates and time, e.g. `40 restored from 2026-11-23, 4 min 10 s saved`, or ""."""
         if not self.number:
             return ""
         dates = dict.fromkeys(date for date in (self._first_date, self._last_date) if date)
@@ -120,7 +120,7 @@ class Tally:
 
     @classmethod
     def from_counts(cls, counts: Mapping[Any, int], may_grow: bool | None = None, failed_groups: int = 0) -> Tally:
-        """Return the tally of what a scheduler has counted itself, as `all_counts`, or of the words for such counts."""
+        """Return the tally of a scheduler's own counts, as in `all_counts`, or of the words for such counts."""
         tally = cls()
         tally.may_grow = JobState.IDLE not in counts if may_grow is None else may_grow
         tally.failed_groups = failed_groups
@@ -223,7 +223,7 @@ def failed_groups_text(number: int) -> str:
 
 
 def shortfalls(tally: Tally, failed: str = "failed", tolerated: str = "tolerated", is_over: bool = True) -> str:
-    """Return the number of jobs that neither succeeded nor moved on, e.g. `2 failed, 3 blocked`; "" if all did.
+    """Return the number of jobs that neither succeeded nor moved on, e.g. `2 failed, 3 blocked`, or "" if all did.
 
     With the jobs that succeeded or moved on, these are all jobs of a run that is over.
     """
@@ -235,7 +235,7 @@ def shortfalls(tally: Tally, failed: str = "failed", tolerated: str = "tolerated
 
 
 def failures_text(tally: Tally, is_over: bool = True) -> str:
-    """Return what failed of all jobs, e.g. `2 failed, 3 blocked of 30, 1 group failed`; "" if nothing did.
+    """Return the failures among all jobs, e.g. `2 failed, 3 blocked of 30, 1 group failed`, or "" without failures.
 
     The number of all jobs is left out if it is unknown.
     """
@@ -245,7 +245,7 @@ def failures_text(tally: Tally, is_over: bool = True) -> str:
 
 
 class Verdict(NamedTuple):
-    """The verdict on a run or a batch, in one sentence."""
+    """The verdict on a run or a batch, in a sentence."""
 
     is_good: bool
     """Whether the run completed, so that no failure counts."""
@@ -310,7 +310,7 @@ def create_verdict(
             # The number of all jobs is unknown.
             share = plural(succeeded, noun)
         parts.append(f"{share} succeeded{remark}")
-        # What did not count was awaited, or is in a tolerated or cancelled group.
+        # Failures that did not count were awaited, or are in a tolerated or cancelled group.
         parts.append(shortfalls(tally, "failed (did not count)", "failed (tolerated)", reason is not None))
     else:
         # A run that was cut short may have had more to do.
@@ -335,7 +335,7 @@ def run_seconds(scheduler: BaseScheduler) -> float | None:
 
 
 def run_verdict(scheduler: BaseScheduler, reason: StopReason | None, has_duration: bool = False) -> Verdict:
-    """Return the verdict on the last run of a scheduler; `has_duration` adds its duration. Takes O(V) time."""
+    """Return the verdict on the last run of a scheduler. `has_duration` adds its duration. Takes O(V) time."""
     seconds = run_seconds(scheduler) if has_duration else None
     return create_verdict(reason, Tally.for_scheduler(scheduler), seconds, culprit_text(scheduler))
 

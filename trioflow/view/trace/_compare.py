@@ -1,8 +1,8 @@
 """`compare`: an explanation of why two runs took different times, based on their critical paths.
 
-The jobs and waits on a critical path fill the time of its run without gaps. If one of these parts is on both paths, it
-may have become longer or shorter. If it is on only one of them, it is new or gone. The changes of all parts add up
-exactly to the difference between the durations of the runs. A list of all jobs that became slower would not explain the
+The jobs and waits on a critical path fill the time of its run without gaps. If such a part is on both paths, it may
+have become longer or shorter. If it is on only one path, it is new or gone. The changes of all parts add up exactly to
+the difference between the durations of the runs. A list of all jobs that became slower would not explain the
 difference, because most of these jobs ran beside others that took longer.
 """
 
@@ -27,7 +27,7 @@ PartKey = tuple[str, bool]
 """A part of the critical path: the path of a job, or "" for the time after the last, and whether it is the wait
 before the job."""
 MIN_CHANGE_SHARE: Final = 0.005
-"""Changes of less than this share of the longer run's duration are combined in one line."""
+"""Changes of less than this share of the longer run's duration are combined in a single line."""
 ROUNDING_ERROR_SHARE: Final = 1e-5
 """If the small changes add up to less than this share of the longer run's duration, their sum is a rounding error."""
 MAX_LINES_PER_TITLE: Final = 10
@@ -102,7 +102,7 @@ def _wait_text(record: TraceRecord, wait: Wait) -> str:
 
 @dataclass(frozen=True, slots=True)
 class CriticalPathChange:
-    """The change of one part of the critical path between two runs."""
+    """The change of a part of the critical path between two runs."""
 
     path: str
     """The path of the job, or an empty string if the change concerns more than a single job."""
@@ -142,7 +142,7 @@ class Comparison:
 
     @property
     def restored_count(self) -> int:
-        """The number of jobs that one of the runs restored from a journal, and the other run ran."""
+        """The number of jobs that either run restored from a journal, and the other run ran."""
         first, second = self.first_run, self.second_run
         return sum(map(first.was_restored, second.jobs)) + sum(map(second.was_restored, first.jobs))
 
@@ -204,7 +204,7 @@ def comparison_headline(comparison: Comparison) -> str:
     direction = "longer" if added_seconds > 0 else "less"
     share = f" ({100 * added_seconds / seconds_before:+.0f} %)" if seconds_before else ""
     if comparison.restored_count:
-        # A share of a run that restored what the other one ran says nothing.
+        # The share is meaningless if a run restored jobs that the other run ran.
         restored = plural(comparison.restored_count, "job")
         share = f"; {restored} ran in one of them, and not in the other, which had a journal"
     added = f"{duration_text(abs(added_seconds))} {direction}{share}"

@@ -1,7 +1,7 @@
-"""The event log of a `Trace`: a flat list to which the hooks append during a run, and from which a record is built.
+"""The event log of a `Trace`: a flat list that the hooks append to during a run, and the record that is built from it.
 
 Each event takes six consecutive items of the list: the kind of the event, the scheduler, the job, two times, and
-details. The list is flat because a tuple for each event would be one more object for the garbage collector to visit.
+details. The list is flat because a tuple for each event would be another object for the garbage collector to visit.
 
 | kind             | job          | time       | second time | details                           |
 |------------------|--------------|------------|-------------|-----------------------------------|
@@ -17,9 +17,9 @@ details. The list is flat because a tuple for each event would be one more objec
 The jobs of RUN_ENDED had not settled, because the run never reached them. The first attempt of a job has no
 ATTEMPT_STARTED. JOB_PATH is recorded only for schedulers with `keep_jobs=False`.
 
-Nothing is computed during a run. `LogReader` makes one pass over the log afterwards, and groups its facts by run. If a
-run has not ended, it also reads the current state of the jobs. For a nested scheduler that never ran, it reads the
-current members. Of the last run of a scheduler, it can read what the jobs know, without a log.
+Nothing is computed during a run. `LogReader` makes a single pass over the log afterwards, and groups its facts by run.
+If a run has not ended, it also reads the current state of the jobs. For a nested scheduler that never ran, it reads the
+current members. It can also read the last run of a scheduler from its jobs, without a log.
 """
 
 from __future__ import annotations
@@ -72,11 +72,11 @@ class EventKind(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class RunStart:
-    """The facts about one run that are known when it begins."""
+    """The facts about a run that are known when it begins."""
 
     clock: Callable[[], float]
     wall_offset: float  # seconds to add to the clock's time to get time.time()
-    window_size: int | None  # the number of slots, or None if unlimited; for an `Adaptive` window, the largest number
+    window_size: int | None  # the number of slots (the largest number, for an `Adaptive` window), or None if unlimited
     has_limiter: bool = False  # whether the window is a `CapacityLimiter`
     pool: Pool | None = None
     backend: str = ""
@@ -95,7 +95,7 @@ def record_command(job: Any, max_bytes: int) -> CommandRecord | None:
     """Return the record of the last process of a job that runs commands, or None if none has ended."""
     result = _job_queries.stored_result(job) if job.restored else job.last_result
     if not hasattr(result, "max_rss"):
-        # There was no process; or the journal of a restored job has been changed.
+        # There was no process, or the journal of a restored job has been changed.
         return None
     return CommandRecord(
         _job_queries.command_line_of(job),
@@ -216,7 +216,7 @@ def build_record(log: list[Any]) -> TraceRecord:
 
 
 def record_of_last_run(scheduler: BaseScheduler) -> TraceRecord:
-    """Build the `TraceRecord` of a scheduler's last run from what its jobs know, without a log.
+    """Build the `TraceRecord` of a scheduler's last run from its jobs, without a log.
 
     The jobs know neither earlier runs of nested schedulers nor attempts, and a window has only its last size.
     """
@@ -231,7 +231,7 @@ NO_START: Final = RunStart(time.monotonic, 0.0, None)
 
 @dataclass(slots=True, eq=False)
 class LiveJob:
-    """A job in one run, and what the log, or the job itself, says of it."""
+    """A job in a run, with its facts from the log, or from the job itself."""
 
     key: int
     job: AnyJob
@@ -243,13 +243,13 @@ class LiveJob:
     added_at: float = -math.inf
     ready_at: float | None = None
     later_attempt_starts: tuple[float, ...] = ()
-    # When and why it was BLOCKED; the number is 0.
+    # When and why it was BLOCKED. The number is 0.
     blocked_ends: tuple[tuple[int, float, str], ...] = ()
     # The key of its run in a `Watch`.
     run_index: int = 0
 
     def reopen(self) -> None:
-        """Record that the job is IDLE again. It still knows what it has attempted, but not that it was BLOCKED."""
+        """Record that the job is IDLE again. It still knows its attempts, but not that it was BLOCKED."""
         if self.outcome.failure is not None and self.finished_at is not None and self.started_at is None:
             self.blocked_ends += ((0, self.finished_at, one_line_text(self.outcome.failure.exception)),)
         self.state = JobState.IDLE
@@ -261,7 +261,7 @@ class LiveJob:
         return () if self.started_at is None else (self.started_at, *self.later_attempt_starts)
 
     def read(self) -> None:
-        """Take over the current state of the job, and what it knows about its end. Any thread may call this."""
+        """Take over the current state of the job, and its facts about its end. Any thread may call this."""
         job, state = self.job, None
         # It has changed while it was read.
         while state is not job.state:
@@ -276,7 +276,7 @@ class LiveJob:
 
 @dataclass(slots=True, eq=False)
 class LiveRun:
-    """A run of a scheduler, and what the log, or the scheduler itself, says of it."""
+    """A run of a scheduler, with its facts from the log, or from the scheduler itself."""
 
     scheduler: BaseScheduler
     enclosing: LiveRun | None
@@ -289,9 +289,9 @@ class LiveRun:
     jobs: dict[AnyJob, LiveJob] = field(default_factory=dict[AnyJob, LiveJob])
     window_sizes: tuple[tuple[float, int], ...] = ()
     own_pauses: tuple[tuple[float, float], ...] = ()
-    # Whether the scheduler was tried again, so that its next run is a part of this one.
+    # Whether the scheduler was tried again, so that its next run is a part of this run.
     is_continued: bool = False
-    # In a `Watch`: what only this run of the scheduler has.
+    # In a `Watch`: an object that only this run of the scheduler has.
     identity: object = None
 
     @property
@@ -331,9 +331,9 @@ class LogReader:
         self._latest_runs: Final[dict[BaseScheduler, LiveRun]] = {}
         # Only with keep_jobs=False: the scheduler may already have dropped the job when its path is needed.
         self._recorded_paths: Final[dict[LiveJob | None, str]] = {}
-        # Among them schedulers, whose next run continues the last one.
+        # Among them schedulers, whose next run continues the last run.
         self._reopened: Final[set[LiveJob]] = set()
-        # By their last run, those that the next one will repeat.
+        # By their last run, the jobs that the next run will repeat.
         self._reset: Final[dict[LiveRun, list[LiveJob]]] = {}
         self._last_start = NO_START
         items = iter(log)
@@ -421,7 +421,7 @@ class LogReader:
             todo += [(job, run) for job in current if is_scheduler(job) and job.started_at is not None]
 
     def _add_current_states(self, run: LiveRun) -> None:
-        """Add the current states of those jobs of a run of which the log does not say that they have settled."""
+        """Add the current states of the jobs of a run that have not settled according to the log."""
         if (times := run_times(run.scheduler)) is not None:
             run.started_at = times[0]
         run.steer(run_steering(run.scheduler))
@@ -531,7 +531,7 @@ def _option_texts(scheduler: BaseScheduler) -> Iterator[tuple[str, str]]:
 
 
 def add_keys(job: AnyJob, owners: dict[object, int], keys: dict[str, dict[str, str]]) -> None:
-    """Add the keys that a job needs, each by its name in facts, to those of all resources."""
+    """Add the keys that a job needs, each by its name in facts, to the keys of all resources."""
     for name, need in (job.needs or {}).items():
         keys.setdefault(name, {})[key_name(job, name, need, owners)] = str(need)
 
@@ -617,7 +617,7 @@ def describe_job(run: LiveRun, live: LiveJob, path: str | None, position: int, o
 
 
 def _waits_between_attempts(outcome: Outcome) -> Iterator[tuple[WaitCause, float, float]]:
-    """Yield the waits between two attempts: for a retry or another try, and what `WaitAnalysis` has to explain.
+    """Yield the waits between two attempts: for a retry or another try, and waits that `WaitAnalysis` has to explain.
 
     A job that is ready for its next attempt waits as others do, and so does one that was throttled.
     """

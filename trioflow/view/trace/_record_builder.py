@@ -39,14 +39,14 @@ class ResourceFacts:
 
 @dataclass(frozen=True, slots=True)
 class JobFacts:
-    """The facts about one job in one run.
+    """The facts about a job in a run.
 
-    The span has keys in place of the numbers of jobs: other numbers, each of one job in one run. The builder adds to it
-    `scheduled_at`, `lane` and `waits`. Its `attempts` are all but the first, including throttled attempts.
+    The span has keys in place of the numbers of jobs: other numbers, each of a job in a run. The builder adds
+    `scheduled_at`, `lane` and `waits` to it. Its `attempts` are all but the first, including throttled attempts.
     """
 
     span: Span
-    position: int  # of the job among those of its scheduler, in the order in which they were added
+    position: int  # of the job among the jobs of its scheduler, in the order that they were added
     has_own_label: bool = True  # whether the user chose the label
     added_at: float = -math.inf  # the default is for jobs that were added before the run
     needs: dict[str, float | str] = field(default_factory=dict[str, "float | str"])
@@ -59,7 +59,7 @@ class JobFacts:
 
 @dataclass(frozen=True, slots=True)
 class RunFacts:
-    """The facts about one run of one scheduler. Its span has keys in place of the numbers of jobs, and no members."""
+    """The facts about a run of a scheduler. Its span has keys in place of the numbers of jobs, and no members."""
 
     span: RunSpan
     resources: tuple[ResourceFacts, ...]
@@ -102,7 +102,7 @@ class RecordBuilder:
             {number: _clip(facts, end_time) for number, facts in enumerate(self.jobs)},
         )
         for span, waits in zip(spans, [tuple(analysis.find_waits(span)) for span in spans], strict=True):
-            # Not shared yet; `replace` takes forty times as long.
+            # Not shared yet, and `replace` takes forty times as long.
             object.__setattr__(span, "waits", waits)
         return TraceRecord(
             spans=tuple(spans),
@@ -143,7 +143,7 @@ class RecordBuilder:
         return None if key is None else self._numbers[key]
 
     def _find_ready_times(self) -> dict[int, float | None]:
-        """Return the time from which each job could start, which is never later than its actual start, by key.
+        """Return the earliest possible start of each job, which is never later than its actual start, by key.
 
         This is the latest of three times: when the run began, when the job was added, and when its last requirement
         settled or, for a service, became ready. It is None if the job is IDLE or was SKIPPED, if it was BLOCKED by

@@ -49,7 +49,7 @@ class Wait:
 @final
 @dataclass(frozen=True, slots=True)
 class Span:
-    """The record of one job in one run of its scheduler.
+    """The record of a job in a run of its scheduler.
 
     All times are seconds on the backend's clock. The time of an event that has not happened is None.
     """
@@ -120,9 +120,9 @@ class Span:
     blocked_by: int | None = None
     """The number of the span of the requirement that blocked the job. None if the job is not BLOCKED."""
     failed_attempts: tuple[tuple[int, float, str], ...] = ()
-    """The number, end and error of each failed attempt after which the job was attempted again; of many, the last."""
+    """The number, end and error of each failed attempt that was followed by another attempt. Of many, only the last."""
     is_first: bool = False
-    """Whether the job is a `First`, which counts as one job."""
+    """Whether the job is a `First`, which counts as a single job."""
 
     @property
     def name(self) -> str:
@@ -138,7 +138,7 @@ class Span:
 
     @property
     def took(self) -> float | None:
-        """The seconds that the attempts of the job ran; for a restored job, `restored_elapsed`.
+        """The seconds that the attempts of the job ran or, for a restored job, `restored_elapsed`.
 
         Unlike `elapsed`, it is without the waits between attempts, which are in `waits`.
         """
@@ -166,7 +166,7 @@ class Span:
 
 
 def recorded_count_key(span: Span) -> CountKey:
-    """Return the key under which the job of a span is counted, as `count_key` does for a job."""
+    """Return the key that the job of a span is counted by, as `count_key` does for a job."""
     return recorded_state(span), span.forever, span.critical is False
 
 
@@ -203,7 +203,7 @@ def or_infinity(time: float | None) -> float:
 
 
 def settled_at(span: Span) -> float:
-    """Return the time from which jobs that require the job of `span` could start, or infinity if there is none yet.
+    """Return the earliest start of jobs that require the job of `span`, or infinity if there is none yet.
 
     This is the end of the job, or, for a service, the time when the service became ready.
     """
@@ -214,22 +214,22 @@ def settled_at(span: Span) -> float:
 class RunSpan:
     """The record of a run of a scheduler, within a run of its enclosing scheduler."""
 
-    scheduler_number: int  # equal for the runs of one scheduler
-    parent: int | None  # the number of the scheduler's span; None for an outermost scheduler
-    run_number: int  # counted from 1 among the runs with the same parent; 0 if the run never began
+    scheduler_number: int  # equal for the runs of a scheduler
+    parent: int | None  # the number of the scheduler's span, or None for an outermost scheduler
+    run_number: int  # counted from 1 among the runs with the same parent, or 0 if the run never began
     label: str
     started_at: float | None
     finished_at: float | None
-    # The number of slots, or None if unlimited; the largest one, if it changed.
+    # The number of slots (the largest number, if it changed), or None if unlimited.
     window_size: int | None
     stop_reason: StopReason | None
-    # The number of the span of the job that stopped the run; None if no job stopped it.
+    # The number of the span of the job that stopped the run, or None if no job stopped it.
     culprit_number: int | None
     member_numbers: tuple[int, ...]
     # Whether the window is a `CapacityLimiter`.
     has_limiter: bool = False
     backend: str = ""
-    window_sizes: tuple[tuple[float, int], ...] = ()  # the time and new size of each change; empty if there was none
+    window_sizes: tuple[tuple[float, int], ...] = ()  # the time and new size of each change
     has_own_label: bool = True  # whether the user chose the label
     options: tuple[tuple[str, str], ...] = ()  # the names and values of other options of the scheduler
     pauses: tuple[tuple[float, float], ...] = ()  # the start and end of each pause of the run, or of a run around it
@@ -250,7 +250,7 @@ class IncidentMark:
 
 @dataclass(frozen=True, slots=True)
 class CommandOutput:
-    """The end of one of a command's output streams."""
+    """The end of an output stream of a command."""
 
     stream: Literal["stdout", "stderr"]
     text: str
@@ -290,7 +290,7 @@ RELEASES: Final = {
     WaitCause.RATE: ", from which {} had taken",
     WaitCause.THROTTLED: ", because of {}",
 }
-"""For each cause of a wait that another job may have ended, what that job did."""
+"""For each cause of a wait that another job may have ended, the act of that job."""
 
 
 def wait_text(spans: Sequence[Span], wait: Wait) -> str:
@@ -306,12 +306,12 @@ def assign_lanes(intervals: Iterable[tuple[float, float]], waiting_since: Iterab
     """Yield the row of each interval, counted from 0.
 
     This is the greedy coloring of an interval graph, in O(n log n) time. The number of rows is the largest number of
-    intervals that overlap at one time (Kleinberg and Tardos, Algorithm Design, 4.1).
+    intervals that overlap at the same time (Kleinberg and Tardos, Algorithm Design, 4.1).
 
     Args:
         intervals: the beginning and end of each interval, sorted by beginning. The next interval in a row may begin at
             the end of the previous interval.
-        waiting_since: for each interval, the time from which it waited for a row, or None if it did not wait. An
+        waiting_since: for each interval, the time when it began to wait for a row, or None if it did not wait. An
             interval that waited gets the row that became free most recently, if that happened after the interval had
             begun to wait. Any other interval gets the lowest free row.
 

@@ -1,10 +1,10 @@
-"""Where the time of a past run went: `TimeSpent`, by work and causes of waits; and the parts of its critical path.
+"""Where the time of a past run went: `TimeSpent`, by work and causes of waits, and the parts of its critical path.
 
 `SlotUse` says when jobs worked in the slots, and why these were empty otherwise. If a run has a window, slots that no
 job ever ran in or waited for are not counted. If a run has no window, its number of slots is the largest number of jobs
 that ran at the same time. The same number is used for a run with nested schedulers, because these take slots of the
-window themselves, while their jobs run outside it, and for a run in which more jobs ran than the window has slots, as
-clean-up jobs may, which take none.
+window themselves, while their jobs run outside it. It is also used for a run with more running jobs than slots, which
+clean-up jobs may cause, because they take none.
 
 The reason for an empty slot is something that a job waited for at that time. If jobs waited for different things, the
 reasons are assigned in the order of `WaitCause`. For n jobs and waits, all this takes O(n log n) time.
@@ -32,11 +32,11 @@ MAX_FAMILIES: Final = 50
 @final
 @dataclass(frozen=True, slots=True)
 class FamilyTime:
-    """The times of all jobs of one family, in seconds."""
+    """The times of all jobs of a family, in seconds."""
 
     family: str
     """The common part of the jobs' labels, with a star in place of each number. If the jobs have default labels, it is
-    the name of the function or the program. If only one job worked, it is the label of that job."""
+    the name of the function or the program. If a single job worked, it is the label of that job."""
     count: int
     """The number of jobs that worked. Jobs that never started may have waited."""
     work: float
@@ -69,7 +69,7 @@ class TimeSpent:
     """The work and the waits of each family of jobs, the family with the longest total time first."""
     slots: int
     """The number of slots of the window, without those that no job ever ran in or waited for: "4 of 6 slots were used".
-    If there is no window, or there are nested schedulers, it is the largest number of jobs that ran at one time."""
+    If there is no window, or there are nested schedulers, it is the largest number of jobs that ran at a time."""
     empty: Mapping[str, float]
     """The total time that slots were empty, by reason, the longest first. A reason is a phrase such as
     "gpu ran short" or "nothing was ready"."""
@@ -135,7 +135,7 @@ def _percentile(sorted_values: Sequence[float], fraction: float) -> float | None
     return sorted_values[max(0, -int(-fraction * len(sorted_values) // 1) - 1)] if sorted_values else None
 
 
-# ---- what jobs did, and the use of the slots
+# ---- the activities of jobs, and the use of the slots
 
 WORK: Final = "work", ""
 """The `Activity` of a job that neither waits nor has ended."""
@@ -165,7 +165,7 @@ def measured_spans(record: TraceRecord) -> list[Span]:
 
 
 def activity_intervals(record: TraceRecord, span: Span) -> dict[Activity, list[tuple[float, float]]]:
-    """Return, for each activity of a job, the intervals (start, end) in which the job had this activity."""
+    """Return, for each activity of a job, the intervals (start, end) when the job had this activity."""
     intervals: dict[Activity, list[tuple[float, float]]] = {}
     inner_waits = [(wait.since, wait.until) for wait in waits_after_start(span)]
     if span.number not in record.scheduler_numbers:
@@ -191,7 +191,7 @@ MIN_REASON_SHARE: Final = 0.005
 """A reason is left out of the sentence about the slots if it explains less than this share of the time of all slots."""
 
 CAUSE_ORDER: Final = tuple(WaitCause)
-"""The order in which causes are taken as the reasons for empty slots."""
+"""The order that causes are taken in as the reasons for empty slots."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -350,14 +350,14 @@ def _empty_seconds(
 # ---- the critical path: how long each of its jobs, and each wait between them, took
 
 MAX_SINGLE_JOBS: Final = 12
-"""The maximum number of jobs that are listed one by one. If the path has more, jobs of one family are combined."""
+"""The maximum number of jobs that are listed one by one. If the path has more, jobs of a family are combined."""
 MIN_GAP_SECONDS: Final = 1e-9
 """A gap between two jobs that is shorter than this is a rounding error, not a wait."""
 
 
 @dataclass(frozen=True, slots=True)
 class CriticalPathPart:
-    """The part of a critical path that consists of a job, of several jobs of one family, or of waits with one cause."""
+    """The part of a critical path that consists of a job, of several jobs of a family, or of waits with one cause."""
 
     name: str
     """The path of the job, or the family of the jobs, or the cause of the waits in words."""
@@ -437,7 +437,7 @@ def _parts_before_start(span: Span, since: float) -> Iterator[CriticalPathPart]:
 def _parts_of_job(
     span: Span, since: float, waits: Iterable[tuple[float, float, str]], has_worked: bool = True
 ) -> Iterator[CriticalPathPart]:
-    """Yield the waits of a job from a time on, and its work between them; without work, a wait lasts to the next."""
+    """Yield the waits of a job from a time on, and its work between them. Without work, a wait lasts to the next."""
     for began, until, words in waits:
         if has_worked and began - since > MIN_GAP_SECONDS:
             yield CriticalPathPart(span.name, began - since, 1, span.number, since)

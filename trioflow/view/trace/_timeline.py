@@ -1,6 +1,6 @@
 """The timeline of a trace as an SVG picture: title and axis, a row for each lane, and notes on the jobs without bars.
 
-Each family of jobs has a color. Adjacent jobs of one family share a bar if they are too narrow for labels. The label of
+Each family of jobs has a color. Adjacent jobs of a family share a bar if they are too narrow for labels. The label of
 such a bar says how many jobs share it. Forever jobs take no slots, and have thin rows of their own. Bars on the
 critical path have a border.
 """
@@ -119,7 +119,7 @@ def draw_axis(line_group: Tree.Element, svg: Tree.Element, geometry: SlotGeometr
 def compute_ticks(end_seconds: float, max_ticks: int) -> list[tuple[float, str]]:
     """Return the times and texts of the ticks on an axis from 0 to `end_seconds`.
 
-    There is one tick at 0, and at most `max_ticks` further ticks.
+    There is a tick at 0, and at most `max_ticks` further ticks.
     """
     step = next(
         (step for step in TICK_STEPS if end_seconds / step <= max_ticks),
@@ -152,7 +152,7 @@ NAME_WIDTH: Final = 92.0
 MAX_COLORED_FAMILIES: Final = 6
 """The maximum number of families of jobs that have their own color. Other families are gray."""
 MIN_BAR_WIDTH: Final = 30.0
-"""The minimum width in pixels of a bar of its own. Adjacent narrower jobs of one family share a bar."""
+"""The minimum width in pixels of a bar of its own. Adjacent narrower jobs of a family share a bar."""
 ROW_HEIGHTS: Final = ((24, 20.0), (40, 14.0), (100, 6.0), (400, 3.0))
 """Pairs of a maximum number of rows, and the height of a row in pixels. The first pair with room for all rows applies.
 If there is none, the height is 1.5."""
@@ -170,7 +170,7 @@ def tooltip_lines(record: TraceRecord, span: Span) -> Iterator[str]:
     yield span.name
     yield f"{span.kind}, {recorded_state(span).value}{', critical' * bool(span.critical)}"
     if span.started_at is not None:
-        # A job of which each attempt was throttled has bars, but never started.
+        # A job whose attempts were all throttled has bars, but never started.
         duration = "still running" if span.took is None else f"took {duration_text(span.took)}"
         yield f"started at {duration_text(span.started_at - record.start_time)}, {duration}"
     # Waits for jobs come last.
@@ -186,7 +186,7 @@ def tooltip_lines(record: TraceRecord, span: Span) -> Iterator[str]:
 
 @dataclass(slots=True)
 class MergedBar:
-    """A bar in a slot, which stands for one job, or for several adjacent jobs of one family."""
+    """A bar in a slot, which stands for a job, or for several adjacent jobs of a family."""
 
     start: float
     end: float
@@ -201,7 +201,7 @@ class MergedBar:
 
 
 class SlotGeometry:
-    """The coordinates of times and slots in one timeline, and the colors of jobs."""
+    """The coordinates of times and slots in a timeline, and the colors of jobs."""
 
     def __init__(self, record: TraceRecord, width: float, top: float) -> None:
         self.record: Final = record
@@ -238,7 +238,7 @@ class SlotGeometry:
         return span.label if self._label_counts[span.label] == 1 else span.path
 
     def css_class(self, bar: SlotBar) -> str:
-        """Return the CSS class of a bar, which stands for its job's family, or for what did not succeed."""
+        """Return the CSS class of a bar, which stands for its job's family, or for a job that did not succeed."""
         if bar.is_failed_attempt:
             return FAILED_ATTEMPT
         if (state := recorded_state(bar.span)) is not JobState.SUCCEEDED:
@@ -263,7 +263,7 @@ def _assign_forever_rows(record: TraceRecord, slot_use: SlotUse) -> list[list[Sp
 
 @dataclass(slots=True)
 class FamilySummary:
-    """The jobs of one family in the slots, as summarized in the legend, with the times of the report's table."""
+    """The jobs of a family in the slots, as summarized in the legend, with the times of the report's table."""
 
     times: FamilyTime
     succeeded_count: int
@@ -274,7 +274,7 @@ class FamilySummary:
 def _summarize_families(record: TraceRecord, slot_use: SlotUse) -> dict[str, FamilySummary]:
     """Summarize each family of jobs in the slots, the family with the most work first.
 
-    Only the first families of which a job succeeded get colors, because other bars show their states.
+    Only the first families with a job that succeeded get colors, because other bars show their states.
     """
     spans = {bar.span.number: bar.span for bars in slot_use.bars_by_slot for bar in bars}.values()
     succeeded, failed = (
@@ -312,7 +312,7 @@ def draw_slots(svg: Tree.Element, geometry: SlotGeometry) -> float:
 
 
 def _merge_bars(geometry: SlotGeometry, bars: Sequence[SlotBar]) -> list[MergedBar]:
-    """Return the bars of a row. Adjacent narrow bars of one family are merged."""
+    """Return the bars of a row. Adjacent narrow bars of a family are merged."""
     merged_bars: list[MergedBar] = []
     is_last_narrow = False
     for bar in bars:

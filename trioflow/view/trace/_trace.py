@@ -31,7 +31,7 @@ class Trace(EventRecorder):
     Recording a job takes 48 bytes and 0.4 microseconds, in addition to the 1.3 microseconds that any instrument takes.
     Everything else is computed on demand. The jobs stay in memory as long as the Trace does, but their results do not.
 
-    Times are seconds on the backend's clock, like `job.started_at`; `wall_offset` converts them to the time of day.
+    Times are seconds on the backend's clock, like `job.started_at`. `wall_offset` converts them to the time of day.
 
     Example:
         >>> async def step(): ...
@@ -48,7 +48,8 @@ class Trace(EventRecorder):
 
     def __init__(self) -> None:
         super().__init__()
-        # The last record, preceded by the length of the event log from which it was built; -1 if it may not be kept.
+        # The last record, preceded by the length of the event log that it was built from, or by -1 if it may not be
+        # kept.
         self._cached_record = -1, TraceRecord()
 
     def before_run(self, scheduler: BaseScheduler) -> None:
@@ -56,7 +57,7 @@ class Trace(EventRecorder):
         self._cached_record = -1, TraceRecord()
         super().before_run(scheduler)
 
-    # ---- what the trace shows
+    # ---- the facts that the trace shows
 
     @property
     def spans(self) -> tuple[Span, ...]:

@@ -1,4 +1,4 @@
-"""The files of a trace: the record of a run as JSON, beside the trace events that Perfetto shows; and a table as CSV.
+"""The files of a trace: the record of a run as JSON, beside the trace events that Perfetto shows, and a table as CSV.
 
 The record has only data: dataclasses, tuples, dicts, enumerations and numbers. An exception is written as its type and
 message, and read as a placeholder that has the same text. Fields with their default values are left out.
@@ -60,7 +60,7 @@ def record_json(record: TraceRecord) -> str:
 
 
 def to_plain(value: object) -> Any:
-    """Return a record, or facts of which one is built, as data that JSON has."""
+    """Return a record, or the facts for a record, as data that JSON has."""
     if isinstance(value, enum.Enum):
         return value.value
     if isinstance(value, float) and not math.isfinite(value):
@@ -148,7 +148,7 @@ def _parse_number(text: str, kind: type[float] = float) -> float:
 
 
 def _read_exception(kind: object, text: object) -> BaseException:
-    """Return the exception of a text; msgspec says where it is if this raises."""
+    """Return the exception of a text. If this raises, msgspec says where the text is."""
     if kind is not BaseException or not isinstance(text, str):
         raise ValueError("Expected the text of an exception")
     return _failure_text.placeholder_exception(text)
@@ -158,9 +158,9 @@ def _check(record: TraceRecord) -> None:
     """Check all that readers of a record rely on, and that the types of its fields do not ensure.
 
     - The spans are numbered in order, and each number of a span refers to one.
-    - Each span is a member of one run, which has the same parent. A run comes after the one that its parent is in.
+    - Each span is a member of a single run, which has the same parent. A run comes after the run that its parent is in.
     - No job requires itself or is blocked by itself, not even through others.
-    - The graphs say nothing but what drawings say.
+    - The graphs have nothing but the parts of drawings.
     - Times can be shown as dates, each failed job has its failure, and output files have absolute paths.
 
     Raises:
@@ -223,7 +223,7 @@ TraceEvent = dict[str, Any]
 
 
 def json_text(record: TraceRecord) -> str:
-    """Return the trace as JSON, with one event per line, and the record."""
+    """Return the trace as JSON, with a line for each event, and the record."""
     builder = _EventBuilder(record)
     events = ",\n".join(json.dumps(event, ensure_ascii=True, separators=(",", ":")) for event in builder.events())
     other_data: TraceEvent = {
@@ -239,13 +239,13 @@ def json_text(record: TraceRecord) -> str:
 class _EventBuilder:
     """Each scheduler becomes a process, and each of its lanes a thread of this process.
 
-    Perfetto draws the processes below each other, in the order of the file. Slices (`X`) of one thread may nest but not
-    overlap, and jobs in one lane never overlap.
+    Perfetto draws the processes below each other, in the order of the file. Slices (`X`) of a thread may nest but not
+    overlap, and jobs in a lane never overlap.
     """
 
     def __init__(self, record: TraceRecord) -> None:
         self._record: Final = record
-        # The process number of each run. All runs of one scheduler have the same number.
+        # The process number of each run. All runs of a scheduler have the same number.
         keys = [run.scheduler_number if run.parent is None else self._process_name(run) for run in record.runs]
         numbers = {key: number for number, key in enumerate(dict.fromkeys(keys), 1)}
         self._process_numbers: Final = [numbers[key] for key in keys]
@@ -349,7 +349,7 @@ CSV_FIELDS: Final = (
 def csv_text(record: TraceRecord) -> str:
     """Return the spans as CSV, with the columns `CSV_FIELDS`.
 
-    The row of a restored job is about the run that ran it: what is measured from the start of this run is empty.
+    The row of a restored job is about the run that ran it: times since the start of the present run are empty.
     """
     stream = io.StringIO()
     writer = csv.writer(stream)
@@ -382,7 +382,7 @@ def _csv_row(record: TraceRecord, span: Span) -> Iterator[str]:
 
 
 def _restored_start_time(span: Span) -> str:
-    """Return the date and time at which a restored job started in the run that ran it, or "" if they are unknown."""
+    """Return the date and time when a restored job started in the run that ran it, or "" if they are unknown."""
     if span.restored_at is None or span.restored_elapsed is None:
         return ""
     try:

@@ -36,7 +36,7 @@ class GraphDescription:
     """The graph of a scheduler after its run."""
 
     statements: tuple[Statement, ...] = ()
-    """The drawing; nothing if there are too many boxes."""
+    """The drawing, or nothing if there are too many boxes."""
     direction: Direction = "TB"
     paths: dict[str, str] | None = None
     """The path of the job of each box or frame, by its name in the statements."""
@@ -45,7 +45,7 @@ class GraphDescription:
 
 
 def describe_graph(scheduler: BaseScheduler, critical_path: CriticalPath) -> GraphDescription:
-    """Return the graph of a scheduler; with more boxes than can be read, each nested scheduler is one box."""
+    """Return the graph of a scheduler. With more boxes than can be read, each nested scheduler is a single box."""
     drawing = Drawing(scheduler, False, critical_path)
     collapse = drawing.box_count > MAX_READABLE_BOXES and any(map(is_scheduler, scheduler))
     if collapse:
@@ -111,7 +111,7 @@ class TraceRecord:
 
     @property
     def root_runs(self) -> list[RunSpan]:
-        """The runs of outermost schedulers. There is only one, unless the trace watches several schedulers at once."""
+        """The runs of outermost schedulers. There is a single run, unless the trace watches several schedulers."""
         return [run for run in self.runs if run.parent is None]
 
     @cached_property
@@ -129,7 +129,7 @@ class TraceRecord:
         return self.end_time if span.finished_at is None else span.finished_at
 
     def is_group(self, number: int) -> bool:
-        """Return whether a span belongs to a nested scheduler, but not to a `First`, which is one job."""
+        """Return whether a span belongs to a nested scheduler, but not to a `First`, which is a single job."""
         return number in self.scheduler_numbers and not self.spans[number].is_first
 
     @property
@@ -238,7 +238,7 @@ class TraceRecord:
         )
 
     def find_blocked(self, span: Span) -> Span:
-        """Return the span of the innermost scheduler around a job that was BLOCKED, or that of the job if it was."""
+        """Return the span of the innermost BLOCKED scheduler around a job, or the span of the job if it was BLOCKED."""
         return next((outer for outer in (span, *self.enclosing_spans(span)) if outer.state is JobState.BLOCKED), span)
 
     def find_root_failure(self, span: Span) -> Span:
@@ -282,12 +282,12 @@ def once_for_each_record(derive: Callable[[TraceRecord], T]) -> Callable[[TraceR
 
 @dataclass(frozen=True, slots=True)
 class CriticalPathLink:
-    """One job on the critical path, and the reason why it did not start earlier."""
+    """A job on the critical path, and the reason why it did not start earlier."""
 
     span_number: int
-    # The number of the predecessor's span; None for the first job of a run.
+    # The number of the predecessor's span, or None for the first job of a run.
     predecessor_number: int | None
-    # Why the job waited for its predecessor, e.g. JOBS; None for the first job of a run.
+    # Why the job waited for its predecessor, e.g. JOBS, or None for the first job of a run.
     wait_cause: WaitCause | None
 
 

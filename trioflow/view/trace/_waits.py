@@ -1,10 +1,10 @@
 """The waits of each job of a past run: their causes, their times, and the jobs that ended them.
 
 A run does not record waits. They are derived from the times of the jobs, their needs, the slots of each window, and the
-amounts in each pool. Jobs of one run with the same needs have the same shortages at the same times. So the intervals
+amounts in each pool. Jobs of a run with the same needs have the same shortages at the same times. So the intervals
 when a slot or a resource was short, or a key was throttled, are computed once for each group of such jobs. The waits of
-a job are the parts of these intervals in which the job was ready. If a job was ready and nothing was short, it waited
-for something that the trace does not contain: the state of a rate or a gate, or other users of a shared pool.
+a job are the parts of these intervals when the job was ready. If a job was ready and nothing was short, it waited for
+something that the trace does not contain: the state of a rate or a gate, or other users of a shared pool.
 
 If several things were short, the cause is the first that the engine checks. For example, a job that has no slot
 does not wait for resources. For n jobs with few different needs, the analysis takes O(n log n) time. It never takes
@@ -56,7 +56,7 @@ Cooldowns = list[tuple[float, float, int]]
 
 @dataclass(eq=False)
 class ResourceUse:
-    """The use of one resource of a pool or a run, or of the share that a nested scheduler reserved for its members."""
+    """The use of a resource of a pool or a run, or of the share that a nested scheduler reserved for its members."""
 
     name: str
     total_amount: float | None
@@ -132,7 +132,7 @@ ShortageInterval = tuple[float, float, WaitCause, ResourceUse | None]
 
 
 class WaitAnalysis:
-    """The analysis of one trace: the waits of each span are derived from it."""
+    """The analysis of a trace: the waits of each span are derived from it."""
 
     def __init__(
         self,
@@ -142,7 +142,7 @@ class WaitAnalysis:
         needs: Mapping[int, ResolvedNeeds],
         inner_waits: Mapping[int, tuple[tuple[WaitCause, float, float], ...]],
     ) -> None:
-        """Compute the use of slots and resources over time, from which `find_waits` derives the waits.
+        """Compute the use of slots and resources over time. `find_waits` derives the waits from it.
 
         Args:
             spans: the spans, by number, without their waits.
@@ -152,7 +152,7 @@ class WaitAnalysis:
                 ends when the run ended, or with the trace if the run has not ended.
             needs: the needs of each span that has any.
             inner_waits: for each span, the cause, start and end of each wait between the start of its job and its end.
-                If the cause is LOOP, the job was ready for its next attempt, and what it lacked is to be found.
+                If the cause is LOOP, the job was ready for its next attempt, and its shortage is to be found.
 
         """
         self._spans: Final = spans
@@ -194,15 +194,15 @@ class WaitAnalysis:
         ] = {}
 
     def find_waits(self, span: Span) -> Iterator[Wait]:
-        """Yield the waits of one span in chronological order."""
+        """Yield the waits of a span in chronological order."""
         since, end_of_life = self._lifetimes[span.number]
         ready_since = span.scheduled_at
-        # A job that has run may have no `scheduled_at`: what it requires was tried again meanwhile.
+        # A job that has run may have no `scheduled_at`: its requirements were tried again meanwhile.
         until = next(time for time in (ready_since, span.started_at, end_of_life) if time is not None)
         if until > since and (ready_since is not None or span.state is not JobState.RUNNING):
             last = max(span.required, key=lambda number: (settled_at(self._spans[number]), number), default=None)
             yield Wait(WaitCause.JOBS, "", since, until, None if ready_since is None else last)
-        # What a restored job needs, it did not wait for.
+        # A restored job did not wait for its needs.
         if ready_since is not None and not span.restored:
             yield from self._waits_until_start(span, ready_since)
         for cause, began, ended in self._inner_waits.get(span.number, ()):
@@ -246,7 +246,7 @@ class WaitAnalysis:
         """Return the shortage to assume in a gap if there is no shortage before it."""
         index, needs = self._run_indices[span.number], self._needs.get(span.number)
         if self._is_first[index]:
-            # Its turn came after that of another job.
+            # Its turn came after the turn of another job.
             return WaitCause.JOBS, None
         if needs:
             # The resource must have been reserved, or used by a run that is not in the trace.
@@ -339,7 +339,7 @@ def _flagged_intervals(
 
 
 def _merge_layers(layers: Sequence[list[ShortageInterval]]) -> list[ShortageInterval]:
-    """Merge several lists of intervals into one. Where intervals overlap, the one from the earlier list is kept."""
+    """Merge several lists of intervals into one. Where intervals overlap, keep the interval from the earlier list."""
     boundaries = sorted({time for layer in layers for interval in layer for time in interval[:2]})
     positions, merged_intervals = [0] * len(layers), list[ShortageInterval]()
     for since, until in itertools.pairwise(boundaries):

@@ -60,12 +60,13 @@ def report_html(record: TraceRecord, folder: Path | None, *, lacks: str = "") ->
 
     Args:
         record: the record of the runs.
-        folder: the directory of the report, to which links to files are relative, or None if it is part of a page that
+        folder: the directory of the report, where relative links to files start, or None if it is part of a page that
             moves, whose console is above it.
-        lacks: which jobs it lacks, because they were dropped. It then leaves out what would be false without them.
+        lacks: the jobs that it lacks, because they were dropped. It then leaves out facts that would be false without
+            them.
 
     Raises:
-        ModuleNotFoundError: Jinja is not installed; `pip install 'trioflow[report]'` installs it.
+        ModuleNotFoundError: Jinja is not installed. `pip install 'trioflow[report]'` installs it.
 
     """
     require_jinja()
@@ -111,7 +112,7 @@ def report_html(record: TraceRecord, folder: Path | None, *, lacks: str = "") ->
 # To compile it takes longer than all else of a small report.
 @cache
 def _template() -> Any:
-    """Return the template of the page, in which every text is escaped, and made printable."""
+    """Return the template of the page, where every text is escaped, and made printable."""
     from jinja2 import DictLoader, Environment, StrictUndefined
     from markupsafe import Markup, escape
 
@@ -143,7 +144,7 @@ def _template() -> Any:
 
 @cache
 def content_policy(is_live: bool) -> str:
-    """Return the content security policy of a page: its script alone runs, and a live one talks to its server alone."""
+    """Return the content security policy of a page: only its script runs, and a live page talks only to its server."""
     script_hash = base64.b64encode(hashlib.sha256(_read_all("js", is_live).encode()).digest()).decode()
     own_server = "connect-src 'self'; " if is_live else ""
     return (
@@ -153,7 +154,7 @@ def content_policy(is_live: bool) -> str:
 
 
 def _read_all(kind: str, is_live: bool) -> str:
-    """Return the style sheet or the script of a page, to which that of a page that moves adds its own."""
+    """Return the style sheet or the script of a page. A page that moves adds its own."""
     own = _timeline.read_resource(f"live.{kind}") if is_live else ""
     return f"\n{_timeline.read_resource(f'report.{kind}')}\n{own}"
 
@@ -210,7 +211,7 @@ def _state_counts(record: TraceRecord) -> list[tuple[str, str, int]]:
 
 @dataclass(frozen=True, slots=True)
 class PathRow:
-    """A line of the critical path: a job, several jobs of one family, waits, or the rest."""
+    """A line of the critical path: a job, several jobs of a family, waits, or the rest."""
 
     name: str
     style: str
@@ -228,7 +229,7 @@ class PathRow:
 
 
 def _critical_path_rows(record: TraceRecord) -> Iterator[PathRow]:
-    """Yield the lines of the critical path, with their shares of the time; none if nothing took any time."""
+    """Yield the lines of the critical path, with their shares of the time, or none if nothing took any time."""
     parts = _time_spent.critical_path_parts(record)
     total_seconds = record.end_time - record.start_time
     if not parts or not total_seconds:
@@ -236,7 +237,7 @@ def _critical_path_rows(record: TraceRecord) -> Iterator[PathRow]:
     shown_parts = [part for part in parts[:MAX_CRITICAL_PATH_LINES] if part.seconds >= MIN_SHARE * total_seconds]
     hidden_parts = parts[len(shown_parts) :]
     hidden_jobs = [part for part in hidden_parts if not part.is_wait]
-    # If only one job would be hidden, show it, because the line "1 more" would take as much room.
+    # If a single job would be hidden, show it, because the line "1 more" would take as much room.
     if len(hidden_jobs) == 1 and hidden_jobs[0].seconds >= MIN_SHARE * total_seconds:
         shown_parts, hidden_parts = [*shown_parts, *hidden_jobs], [part for part in hidden_parts if part.is_wait]
     max_seconds = max(part.seconds for part in parts)
@@ -340,7 +341,7 @@ def find_stopped_jobs(record: TraceRecord) -> dict[int, list[Span]]:
     """Return the jobs that each failure cancelled or kept from running, by the span number of the failure.
 
     These are the BLOCKED jobs, and the jobs in nested schedulers that were BLOCKED. If the failure stopped a run, the
-    jobs in it that had not settled by then are included, too; others were cancelled by the user or by a timeout. For V
+    jobs in it that had not settled by then are included, too. Others were cancelled by the user or by a timeout. For V
     jobs and E requirements, this takes O(V + E) time.
     """
     # The first failure in each nested scheduler.
@@ -352,7 +353,7 @@ def find_stopped_jobs(record: TraceRecord) -> dict[int, list[Span]]:
                 # And so are those around it.
                 break
             first_failures[enclosing.number] = number
-    # Of each job: the innermost one around it, or its own.
+    # For each job, the innermost BLOCKED span around it, or its own.
     blocked_spans: dict[int | None, Span | None] = {None: None}
     # For each job: the failure that stopped its run.
     stops: dict[int | None, tuple[int, float] | None] = {None: None}
@@ -382,7 +383,7 @@ def find_stopped_jobs(record: TraceRecord) -> dict[int, list[Span]]:
 
 
 def _root_failure_number(record: TraceRecord, span: Span) -> int:
-    """Return the number of the span of the failure that blocked a job; for a job in a `First`, that of the `First`."""
+    """Return the number of the span whose failure blocked a job, or of its `First` if the job is in a `First`."""
     root = record.find_root_failure(span)
     while root.parent is not None and root.number in record.numbers_in_first:
         root = record.spans[root.parent]
@@ -394,11 +395,11 @@ def _root_failure_number(record: TraceRecord, span: Span) -> int:
 MAX_LINE_LENGTH: Final = 2000
 """The maximum number of characters in a command line. A longer text is cut off."""
 MAX_OUTPUT_CHARACTERS: Final = 1_000_000
-"""The maximum number of characters of command output in one report. Failed commands come first."""
+"""The maximum number of characters of command output in a report. Failed commands come first."""
 printable_lines: Final = Symbols().escape_lines
 OUTPUT_NAMES: Final = {"stdout": "standard output", "stderr": "standard error"}
 MAX_OUTPUT_BYTES: Final = 1000
-"""The maximum number of bytes of one output that are shown."""
+"""The maximum number of bytes of an output that are shown."""
 
 
 def exit_text(returncode: int) -> str:
@@ -504,8 +505,8 @@ def _table_row(record: TraceRecord, span: Span, rank: int, times: tuple[Any, ...
     Args:
         record: the record of the runs.
         span: the span of the row.
-        rank: 0 for a span that is not counted, as those of nested schedulers and of earlier attempts. 2 for a forever
-            job that ended normally, which is listed separately. 1 for any other job.
+        rank: 0 for a span that is not counted, such as spans of nested schedulers and of earlier attempts. 2 for a
+            forever job that ended normally, which is listed separately. 1 for any other job.
         times: the cells of the start, the wait and the duration.
 
     """
@@ -541,7 +542,7 @@ def families_table(record: TraceRecord) -> dict[str, Any] | None:
     """Return the headings and rows of the table of families, or None if no two jobs are of the same family.
 
     All numbers in a column have the same unit and the same number of decimals, so that they can be compared. The sums
-    have one unit, and the times of single jobs (p50, p95) may have another.
+    have a common unit, and the times of single jobs (p50, p95) may have another.
     """
     all_families = _time_spent.compute_time_spent(record).families
     if all(family.count <= 1 for family in all_families):
@@ -570,7 +571,7 @@ def slots_sentence(record: TraceRecord) -> str:
 
 
 def run_facts(record: TraceRecord) -> list[tuple[str, str]]:
-    """Return the names and values of facts about the host and the options of the runs; none if nothing has run."""
+    """Return the names and values of facts about the host and the options of the runs, or none if nothing has run."""
     runs = record.root_runs
     options = (fact for run in runs for fact in _option_facts(run, len(runs) > 1))
     backends = ", ".join(dict.fromkeys(run.backend for run in runs if run.backend)) or "unknown"
