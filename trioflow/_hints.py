@@ -1,4 +1,4 @@
-"""Names and forms that were meant: the words of other libraries, each with its counterpart here.
+"""Hints in errors: the words of other libraries, each with its counterpart here.
 
 The words come from asyncio, concurrent.futures, asynciojobs, Dask, Prefect and the command lines of others. Errors
 about unknown options, attributes, names and arguments take their hints from this table.

@@ -331,7 +331,8 @@ class Scheduler(BaseScheduler):
             options: the options of `run`. Signals are left to the program.
 
         Yields:
-            The members that have settled, not those of nested schedulers. See `as_settled` for an asynchronous program.
+            The members that have settled, not the members of nested schedulers. See `as_settled` for an asynchronous
+            program.
 
         Example:
             >>> async def double(number):
@@ -387,7 +388,7 @@ class Scheduler(BaseScheduler):
             file: a text stream, or None for standard output.
             details: shows results, as `-> 42`, and exceptions, as `!! KeyError: 'x'`, shortened to 100 characters. Also
                 shows the progress and status of running jobs, and the reason why ready jobs wait.
-            silence_done_jobs: leaves out done jobs, successful or not: those whose `is_done()` is true, and nested
+            silence_done_jobs: leaves out done jobs, successful or not: jobs whose `is_done()` is true, and nested
                 schedulers that are done, with all their jobs.
             legend: explains all symbols below the listing.
 
@@ -519,7 +520,7 @@ def _check_stagger(value: Any, name: str, subject: Subject) -> float | None:
 
 
 class First(Scheduler, Generic[T_co]):
-    """A nested scheduler that has succeeded as soon as `enough` of its jobs have. The others are then cancelled.
+    """A nested scheduler that succeeds as soon as `enough` of its jobs have succeeded. The others are then cancelled.
 
     Use it for hedged requests, for fallbacks, and for races.
 
@@ -529,7 +530,7 @@ class First(Scheduler, Generic[T_co]):
     `First` takes a slot of its scheduler's window, as any nested scheduler does.
 
     A member that another member requires does not compete: `First(Sequence(connect, ask), other)` waits for `ask` or
-    `other`. With `run_if="failed"`, a member is a fallback of those that it requires, and competes with them.
+    `other`. With `run_if="failed"`, a member is a fallback for the members that it requires, and competes with them.
 
     If so many jobs have failed that the others cannot be enough, the rest is cancelled, and the `First` is FAILED, with
     an `ExceptionGroup` of their failures. If each failed with a `BudgetSpent`, the `First` does so, too. A job of a
@@ -542,7 +543,7 @@ class First(Scheduler, Generic[T_co]):
 
     A journal records which jobs have decided the result. A later run restores the `First` as a whole, without starting
     any of its jobs, if these can be restored. Otherwise, or if the `First` runs alone, the journal is asked about each
-    job before any starts, and the recorded ones count first, in the same order.
+    job before any starts, and the recorded results count first, in the same order.
 
     Args:
         jobs_or_sequences: the jobs that compete, as for a `Scheduler`.

@@ -39,8 +39,9 @@ class Cluster(JobExecutor):
     fetched if another kind of job uses it, if no job uses it, or if a journal stores it. `job.result()` fetches a
     result that has stayed.
 
-    The cluster starts the jobs of the critical path first, that is, those with the longest path to the end by expected
-    durations. If a worker is lost, other workers repeat its calls and compute its values again. A call that runs on a
+    The cluster starts the jobs of the critical path first, that is, the jobs with the longest path to the end by
+    expected durations. If a worker is lost, other workers repeat its calls and compute its values again. A call that
+    runs on a
     worker cannot be interrupted: if the job is cancelled or times out, it settles at once, and the value of the call is
     dropped. A timeout counts from the start of the call on a worker, and includes the time for fetching the value.
 

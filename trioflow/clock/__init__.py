@@ -61,7 +61,8 @@ def virtual_options(backend: str) -> dict[str, Any]:
     """Return the ``backend_options`` that put a single run on virtual time.
 
     Pass them to the ``run`` of a scheduler, or to `anyio.run`, which ignores them for trio before anyio 4.14. Get new
-    options for each run: those for trio include the clock itself, which would continue from the end of the last run.
+    options for each run: the options for trio include the clock itself, which would continue from the end of the last
+    run.
 
     Args:
         backend: ``"trio"`` or ``"asyncio"``.

@@ -49,7 +49,7 @@ class ThreadJob(
     A thread cannot be interrupted. When the job is cancelled or times out, it keeps its slot until the function has
     ended. Then it is CANCELLED, or FAILED with `JobTimeout`, and the result or exception of the function is dropped. A
     long function may call `anyio.from_thread.check_cancelled()` from time to time, which raises once the function
-    should end; `on_cancel` can end the operation that it waits for. With `abandon_on_cancel`, the job ends at once, and
+    should end. `on_cancel` can end the operation that it waits for. With `abandon_on_cancel`, the job ends at once, and
     the function continues without supervision.
 
     The function runs in a copy of the job's context variables. `current_job()` returns this job, even after the thread

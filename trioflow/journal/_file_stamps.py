@@ -144,7 +144,7 @@ class FileStamper:
         return f"pattern {_digest(stamps)}" if stamps else ABSENT_STAMP
 
     def _tree_entries(self, root: str) -> Iterator[str]:
-        """Yield the path below the root, the kind, and the stamp of each entry of a tree, but for the journal's files.
+        """Yield the path below the root, the kind, and the stamp of each entry of a tree, except the journal's files.
 
         A link counts by its target and the contents there. A directory behind links is entered once: if it has been
         entered before, as in a loop, the link alone is named.

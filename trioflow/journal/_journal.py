@@ -498,7 +498,7 @@ class JournalSession:
         return Restored(value, Restoration(record.settled, record.elapsed, tuple(used.items())))
 
     def _count_first(self, first: AbstractJob[Any]) -> tuple[Counted, Counted]:
-        """Add the forms of a `First`: of the jobs in it, whichever wins. Return these, and its requirements."""
+        """Add the share of a `First`: the work of its jobs, whichever wins. Return it, and its requirements' share."""
         required = self.requirement_forms.of_requirements(first)
         texts: list[str] = []
         for job in cast("BaseScheduler", first).iterate_jobs():

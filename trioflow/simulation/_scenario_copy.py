@@ -178,7 +178,7 @@ class ScenarioCopy:
                 insert_members(copy, [self.copies[member] for member in job])
 
     def _copy_scheduler(self, original: BaseScheduler, window: object, options: dict[str, Any]) -> SchedulerCopy:
-        """Copy a scheduler without its jobs; `options` replace its own.
+        """Copy a scheduler without its jobs. `options` replace its own.
 
         A built-in policy stays as it is, and a user-defined policy is called with the original jobs.
         """

@@ -43,8 +43,8 @@ class JUnit(EventRecorder):
     its failure does not count: it was tolerated, or an `await` raised it. A job that failed before it succeeded is
     flaky. The text of the failure has the traceback and the end of the command's captured output. A job that is
     BLOCKED, SKIPPED or CANCELLED, or that the run never reached, is reported as skipped, with the reason. A forever job
-    that was cancelled at the end of the run is reported as passed. If the run was not fine although no job failed, as
-    after its timeout, the run itself is a case with an error. The file contains nothing that `redact=True` hides.
+    that was cancelled at the end of the run is reported as passed. If the run went wrong although no job failed, for
+    example by its timeout, the run itself is a case with an error. The file contains nothing that `redact=True` hides.
 
     If the file cannot be written, a warning is logged, and `is_written` is False. The run is not affected.
 

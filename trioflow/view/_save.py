@@ -48,7 +48,7 @@ def save(source: BaseScheduler | Trace, path: str | os.PathLike[str], *, collaps
         collapse: of a scheduler, as in `Scheduler.graph`.
 
     Raises:
-        TypeError: `source` is neither a scheduler nor a trace, or `collapse` has a wrong type or stands with a trace.
+        TypeError: `source` is neither a scheduler nor a trace, or `collapse` has a wrong type or comes with a trace.
         ValueError: the suffix is none of these, or `collapse` is no job of the scheduler.
         ModuleNotFoundError: a package is not installed. The error says which extra has it.
         RuntimeError: `dot` is not installed, has failed, or takes too long.

@@ -497,7 +497,7 @@ class Rate:
         per: the number of seconds that these amounts are for, finite, more than 0.
         burst: the largest amount that can be taken at once, after a pause, more than 0, for a server that spreads the
             amounts: a number if there is a single key, or a dict by key. The amount of `limits` then accrues steadily,
-                so that the jobs that start in `per` seconds may take both together.
+            so that the jobs that start in `per` seconds may take both together.
         give_up: an attempt that begins this number of seconds after the first throttled attempt, or later, fails the
             job if it is throttled, too. None for no limit.
 
@@ -876,7 +876,7 @@ class PerKey:
     Use it when each host, customer or file has a limit of its own.
 
     A job needs a single key, a string: `needs={"host": url.host}`. Keys need not be known before. Each has its own
-        amount, which appears with its first use. A key that nothing uses takes no memory.
+    amount, which appears with its first use. A key that nothing uses takes no memory.
 
     Args:
         limit: the number of jobs that may have a key at once, or a `Rate` with a single key or with the key `requests`.

@@ -1,6 +1,6 @@
 """The states of a job and their transitions, the phases of a run, why a run stops, and the causes of waits.
 
-A job is IDLE since `AbstractJob.__init__` or `AbstractJob._reset`. Then its run moves it along `TRANSITIONS`:
+`AbstractJob.__init__` and `AbstractJob._reset` make a job IDLE. Then its run moves it along `TRANSITIONS`:
 `Run.ready` makes it SCHEDULED, `Worker.work` RUNNING, and `Run.settle` gives it its final state. For another attempt,
 `Run._requeue` makes it SCHEDULED again. A job that is tried again is reset, too. Tests compare this list with all
 functions that write a state. They also compare the figure and the table of the states in the documentation with

@@ -429,9 +429,8 @@ def add_remedy_notes(error: BaseException, job: AbstractJob[Any], awaitable: obj
         backend: the backend that the job needs, if it ran on the other backend. If not, None.
 
     Returns:
-        The remedy to add to the error in the log: the advice on a return value that is not awaitable, or None if there
-        is
-            none.
+        The remedy to add to the error in the log: the advice on a return value that is not awaitable, or None if
+            there is none.
 
     """
     if backend is not None:

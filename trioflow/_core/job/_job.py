@@ -193,11 +193,11 @@ class AbstractJob(Generic[T]):
 
     A subclass defines `async def co_run(self)`, which returns the job's result. It may define
     `async def co_shutdown(self)`, which each run calls once at its end, whether the job was started or not, and
-    `check_before_run(self)`, which raises an error if the job cannot run: the run is then rejected. Its
-    `__init__` has to call `super().__init__(**options)`. It may use any attribute name without a leading underscore
-    that is not an attribute, method or option of this class.
+    `check_before_run(self)`, which raises an error if the job cannot run: the run is then rejected. An `__init__` has
+    to call `super().__init__(**options)`. A subclass may use any attribute name without a leading underscore that is
+    not an attribute, method or option of this class.
 
-    Each option is also an attribute. It can be set while no run is in progress, and takes effect in the next run;
+    Each option is also an attribute. It can be set while no run is in progress, and takes effect in the next run.
     `label` can be set at any time, `timeout` and `idle_timeout` of a settled job also during a run, for `try_again()`,
     and `required` and `scheduler` only by methods.
 
@@ -223,8 +223,8 @@ class AbstractJob(Generic[T]):
             an attempt it holds nothing. A number n stands for `Retry(n, first=0)`.
         run_if: "succeeded" runs the job if all its requirements succeeded, "settled" in any case, and "failed" only if
             at least one of its requirements failed. Inputs must always succeed.
-        log: whether a failure of the job is logged. On a scheduler, whether failures of its jobs are logged, at any
-            depth, and the line at the end of its run. Incidents, such as an instrument that raises, are always logged.
+        log: whether a failure of the job is logged. On a scheduler, whether failures of its jobs, at any depth, and the
+            end of its run are logged. Incidents, such as an instrument that raises, are always logged.
 
         **Time.** Usually you set `timeout`.
 
@@ -244,7 +244,7 @@ class AbstractJob(Generic[T]):
             a `PerKey`, this is the key. The job starts when all of them are free at the same time. Each name is looked
             up in the pool of the nearest enclosing scheduler that has it. A scheduler holds its needs for its whole
             run, and shares them among its members.
-        priority: a whole number. Among the ready jobs of a scheduler, those with the highest priority start first,
+        priority: a whole number. Among the ready jobs of a scheduler, the jobs with the highest priority start first,
             whatever the scheduler's policy.
         keep_result: whether the result is kept. If False, it is dropped when all jobs that have it as an argument have
             started.
@@ -678,7 +678,7 @@ class AbstractJob(Generic[T]):
 
     @property
     def elapsed(self) -> float | None:
-        """The seconds from the job's start to its end, or until now while it runs; None if it never started.
+        """The seconds from the job's start to its end, or until now while it runs. None if it never started.
 
         For a job restored from a journal, the seconds that its attempts took in the run that ran it, or None if
         unknown.
@@ -713,8 +713,8 @@ class AbstractJob(Generic[T]):
     def timed_out(self) -> bool:
         """Whether a timeout has ended a call of the job at least once in this run.
 
-        It has not if the call that it cancelled has returned a value, or raised another exception: the outcome is the
-        value or the exception that the call ended with.
+        It has not ended a call that it cancelled, but that returned a value or raised another exception all the same:
+        this value or exception is then the outcome.
         """
         return (self._extras or RunExtras).has_timed_out
 
@@ -812,7 +812,7 @@ class AbstractJob(Generic[T]):
         another thread than the run's, this takes effect in the next turn of the run's loop, if it still can.
 
         If nested schedulers around the job have ended, this tries the outermost of them again, which keeps the jobs
-        that succeeded. A function that is told that a job settles may call this, too.
+        that succeeded. A callback that gets settled jobs, such as `on_settled`, may call this, too.
 
         Raises:
             RuntimeError: the scheduler is not running, or is draining or stopping. Or the job has not failed, can run
@@ -848,7 +848,7 @@ class AbstractJob(Generic[T]):
 
         Raises:
             JobNotDone: the run ended without reaching the job, its scheduler is closed, or the job is in no scheduler.
-            RuntimeError: the call comes from a job that must settle before this one, or from another thread.
+            RuntimeError: the call comes from a job that must settle before this job, or from another thread.
 
         """
         await self._wait(takes_failure=False)
@@ -872,7 +872,7 @@ class AbstractJob(Generic[T]):
         Raises:
             BaseException: any exception that `result` raises.
             JobNotDone: the run ended without reaching the job, its scheduler is closed, or the job is in no scheduler.
-            RuntimeError: the call comes from a job that must settle before this one, or from another thread.
+            RuntimeError: the call comes from a job that must settle before this job, or from another thread.
 
         Example:
             >>> async def double(number):

@@ -64,7 +64,7 @@ class OptionsExceptLabel(NestedJobOptions, total=False):
 class JobOptions(OptionsExceptLabel, total=False):
     """The types of all options of every kind of job. `AbstractJob` describes them.
 
-    Most of them concern a job of a scheduler. On an outermost scheduler, `label`, `timeout`, `idle_timeout`, `own_task`
+    Most options concern a job of a scheduler. On an outermost scheduler, `label`, `timeout`, `idle_timeout`, `own_task`
     and `log` have an effect, but `critical`, `forever`, `on_timeout`, `required`, `retry` and `run_if` are refused when
     it runs. The others have no effect.
     """

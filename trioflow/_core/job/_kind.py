@@ -122,7 +122,7 @@ class JobKind(AbstractJob[T]):
         return ""
 
     def failure_group(self) -> object:
-        """Return a key for failures in the log, where jobs with equal keys share a line; by default the class."""
+        """Return a key for failures in the log. Jobs with equal keys share a line. By default, it is the class."""
         return type(self)
 
     def for_journal(self) -> Work:

@@ -38,10 +38,10 @@ class Retry:
         cap: the longest backoff in seconds.
         jitter: whether each backoff is shortened at random, to between half its length and the whole, so that jobs that
             failed together do not come back together.
-        on: the exceptions to retry: a class, a tuple of classes, or a function of the exception.
-            The function returns whether to retry, or the seconds to wait, such as the `Retry-After` of a server, which
-            take the place of the backoff. Of a group, such as the group of a nested scheduler, each exception must be
-            accepted, at any depth, and the longest time counts.
+        on: the exceptions to retry: a class, a tuple of classes, or a function of the exception. The function returns
+            whether to retry, or the seconds to wait, such as the `Retry-After` of a server, which take the place of the
+            backoff. Of a group, such as the group of a nested scheduler, each exception must be accepted, at any depth,
+            and the longest time counts.
 
     Raises:
         TypeError: an argument has the wrong type.

@@ -96,8 +96,8 @@ class Service(FunctionJob[T], box=BoxStyle("service", "hexagon", ("{{", "}}"))):
 
     Its function is called with the keyword argument `task_status`, as by `nursery.start()` of trio and anyio. When the
     function calls `task_status.started(value)`, the service counts as succeeded for the jobs that require it, and
-    `value` is its result. `timeout` and `retry` apply until then. At the end of the run, services are
-    cancelled after all other jobs, each after the services that require it, and end SUCCEEDED.
+    `value` is its result. `timeout` and `retry` apply until then. At the end of the run, services are cancelled after
+    all other jobs, each after the services that require it, and end SUCCEEDED.
 
     Args:
         function: an async function with a parameter `task_status`. It is called at each start. If this parameter is

@@ -1,7 +1,7 @@
 """Attempts: the calls of a job, with its timeouts and callbacks, their verdicts, and the backoffs between them.
 
-A verdict decides the state of a job after an attempt has ended, as `job/_requirements` says whether it runs at
-all. The first row whose condition is true decides:
+A verdict decides the state of a job after an attempt, as `job/_requirements` decides whether the job runs at all. The
+first row whose condition is true decides:
 
 | the body ended with | condition | verdict |
 |---|---|---|

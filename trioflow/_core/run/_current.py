@@ -35,7 +35,7 @@ def enclosing_workers() -> Iterator[Worker]:
 
 
 def current_job() -> AbstractJob[Any]:
-    """Return the job to which the calling code belongs: the code runs in its body, or in a task or thread it started.
+    """Return the job of the calling code, which runs in the job's body, or in a task or thread that the job started.
 
     Do not call this in a task that `asyncio.create_task` has made and that outlives its job: it may return another job.
 

@@ -411,7 +411,7 @@ class RunHandle:
     def prefetch_result(self, path: str) -> Callable[[], None] | None:
         """Return a function that reads a journal's large result of the next job to be added, or None.
 
-        Whoever adds jobs whose results may have 100 MB calls it in a thread, just before.
+        Code that adds jobs with results of up to 100 MB calls this in a thread, just before.
 
         Args:
             path: the path of the job.
@@ -433,9 +433,9 @@ class RunHandle:
             writer.journal.prepare(job, value)
 
     def open_question(self, job: AbstractJob[Any], facts: Mapping[str, Any]) -> OpenQuestion | None:
-        """Have the journal publish a question, which another process may answer, or None if it cannot.
+        """Have the journal publish a question, which another process may answer. Return None if it cannot.
 
-        There is no journal, or it will not record the job.
+        It cannot if there is no journal, or if the journal will not record the job.
 
         Args:
             job: the job that asks.

@@ -10,11 +10,11 @@ run(journal=J) ──► J.open_for(scheduler) ──► a RunJournal, which the
   a nested scheduler starts ──► nested(scheduler): the RunJournal for its run        at the end ──► close(...)
 ```
 
-A journal with another storage, such as a database, needs no more than this interface, and what `api/views` has on jobs:
-`PathCache` gives the key of a job's record. For a job that was added during the run (`was_added_during_run`), the path
-depends on the order of adding, and `is_known_by_call` helps to find a key that does not. `call_parts` and
-`substitute_inputs` give its function and arguments, with placeholders for the jobs among them, and `result_for_journal`
-the result of an input. Kinds of jobs without a function describe their work in `JobKind.for_journal`.
+A journal with another storage, such as a database, needs only this interface, and some functions on jobs. `PathCache`
+gives the key of a job's record. For a job that was added during the run (`was_added_during_run`), the path depends on
+the order of adding, and `is_known_by_call` helps to find a key that does not. `call_parts` and `substitute_inputs` give
+its function and arguments, with placeholders for the jobs among them, and `result_for_journal` the result of an input.
+Kinds of jobs without a function describe their work in `JobKind.for_journal`.
 
 A run with a journal looks up each job that has no open requirements. If the journal has the job's result, the job
 settles at once, and the jobs that wait for it are looked up next. This may settle 100,000 jobs in succession, so

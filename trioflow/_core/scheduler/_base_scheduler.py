@@ -99,8 +99,9 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
         jobs_window: the number of its jobs that may run concurrently. It is a positive whole number, an `Adaptive`, or
             a `CapacityLimiter` of trio or anyio, which must fit the backend, and which several schedulers may share.
             None or 0 is no limit. Forever jobs are not counted. A number limits the members, and a nested scheduler
-            counts as one. A limiter limits the jobs at all depths, except in schedulers with a limiter of their own,
-            and does not count the schedulers themselves. During a run, a number may be replaced by another number,
+            counts as a single job. A limiter limits the jobs at all depths, except in schedulers with a limiter of
+            their own, and does not count the schedulers themselves. During a run, a number may be replaced by another
+            number,
             which takes effect at once: after a smaller number, nothing starts until enough jobs have ended.
         shutdown_timeout: seconds, more than 0, that the `co_shutdown` calls of all its jobs may take together at the
             end of each run. None or infinity is no limit. The default of 1 is enough to close connections. On asyncio,
@@ -115,9 +116,9 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
             `priority` takes precedence over the policy.
         pool: the resources that its jobs, including those in nested schedulers, take while they run, according to their
             `needs`. Several schedulers in the same event loop may share a pool.
-        backfill: how many later jobs may overtake a job that waits for its needs, if they need one of its resources, 0
-            or more, counted while it is the first of the jobs with the same needs that wait in its scheduler. After
-            that, no later job that needs one of its resources starts before it.
+        backfill: how many later jobs that need one of its resources may overtake a job that waits for its needs, 0 or
+            more. They are counted while the job is the first of the jobs with the same needs that wait in its
+            scheduler. After that, no later job that needs one of its resources starts before it.
         instruments: objects of `trioflow.abc.Instrument`, which watch each of its runs.
         keep_jobs: False removes each job from the scheduler when it has settled, unless a later run could use it. This
             applies to all jobs inside `async with`, and to jobs that are added during any other run. Only critical
@@ -540,7 +541,7 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
     @overload
     def as_settled(self, jobs: Iterable[Settling]) -> SettledJobs[Settling]: ...
     def as_settled(self, jobs: Iterable[Any] | None = None) -> SettledJobs[Any]:
-        """Iterate over the jobs as they settle, beginning with those that have settled already.
+        """Iterate over the jobs as they settle, beginning with the jobs that have settled already.
 
         The iteration ends when the run ends, or earlier if all jobs have settled, apart from forever jobs and the jobs
         that iterate over all jobs. It includes jobs that are added during the iteration. A job that is tried again is
@@ -635,9 +636,9 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
     ) -> bool:
         """Run the scenario in a new event loop, from synchronous code.
 
-        If a job fails, the jobs that require it do not run, the others do, and the result is False: see `critical`. So
-        it is if the run was stopped by a critical failure, its timeout, `cancel()`, `drain()` or a signal. `failures()`
-        returns the failures, the log counts them, and `check=True` raises those that count.
+        If a job fails, the jobs that require it do not run, the others do, and the result is False: see `critical`. The
+        result is also False if the run was stopped by a critical failure, its timeout, `cancel()`, `drain()` or a
+        signal. `failures()` returns the failures, the log counts them, and `check=True` raises the failures that count.
 
         Ctrl-C ends the run cleanly, and is raised as KeyboardInterrupt when everything has been shut down, unless
         `handle_signals` is given or the program handles SIGINT. If a script does not catch it, Python prints a single
@@ -660,8 +661,8 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
                 of these signals, or a dict of such functions by signal, such as `{signal.SIGTERM: function}`. Python
                 calls it at any point of the program, so it must be short. It may end the process. If it returns None,
                 the run ends cleanly. If it returns a function, such as `scheduler.drain`, that function is called in
-                the event loop instead. So is each call that steers the run, such as `scheduler.drain()`, if it is made
-                there.
+                the event loop instead. If your function itself makes a call that steers the run, such as
+                `scheduler.drain()`, the event loop makes this call, too.
             journal: a `Journal` or its path, or None for no journal. The default is the option of the scheduler.
 
         Returns:
@@ -676,7 +677,7 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
             RuntimeError: an event loop is running in this thread, or the scheduler is running or closed.
             ExceptionGroup, JobTimeout, JobCancelled: with `check`, the failure of the run; with "first", any exception.
             KeyboardInterrupt, SystemExit: the run was interrupted. The exception is raised after the shutdown, and is
-                not in a group. So is any other exception that a signal handler of the program has raised.
+                not in a group. The same holds for any other exception of a signal handler of the program.
 
         Example:
             >>> async def hello():
@@ -953,8 +954,9 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
     def cancel(self) -> None:
         """Cancel all jobs and end the run cleanly. Its `stop_reason` is then CANCELLED.
 
-        Before the first run, or while one begins, this ends that run at once, before its first job, as a cancel scope
-        that is cancelled before it is entered. Once more for the same run, it does nothing, so that jobs can clean up.
+        Before the first run, or while a run begins, this ends the run at once, before its first job, like a cancel
+        scope that is cancelled before it is entered. A second call for the same run does nothing, so that jobs can
+        clean up.
 
         A nested scheduler is cancelled or kept from starting like any other job. This is not a critical failure. From
         another thread than the run's, this takes effect in the next turn of the run's loop, and does nothing after its
@@ -1054,7 +1056,7 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
     def try_again(self) -> None:
         """Try again all jobs that have failed in the run in progress, at any depth. See `try_again` of a job.
 
-        Those that cannot be tried again, and those whose failure `await job` has raised, are left as they are. If
+        Jobs that cannot be tried again, and jobs whose failure `await job` has raised, are left as they are. If
         nothing has failed, this does nothing. A nested scheduler that has ended runs again, as a job of the scheduler
         around it, but its jobs that have succeeded do not.
 

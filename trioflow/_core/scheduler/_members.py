@@ -535,7 +535,7 @@ def successors(scheduler: BaseScheduler, /, *jobs: Required) -> JobSet:
 def keep_only(scheduler: BaseScheduler, /, jobs: Iterable[Required]) -> None:
     """Remove all jobs from a scheduler but these, and drop their requirements on removed jobs. Inputs are kept.
 
-    A journal takes removed requirements as they are: the kept jobs are restored unless it has run since.
+    A journal takes removed requirements as they are: kept jobs are restored unless such a requirement has run since.
 
     Args:
         scheduler: the scheduler.
@@ -624,7 +624,7 @@ class Sequence:
         """Append jobs to the chain, and add them to the `scheduler` of the sequence, if any.
 
         Args:
-            jobs_or_sequences: the jobs, in order; None is skipped.
+            jobs_or_sequences: the jobs, in order. None is skipped.
 
         Returns:
             The sequence itself.
@@ -666,7 +666,7 @@ class Sequence:
 
         Raises:
             TypeError: an argument is not a job, or `remove`, `settled` or `order_only` is not a bool.
-            KeyError: with `remove`, the first job does not require one of these jobs.
+            KeyError: with `remove`, the first job does not require all of these jobs.
 
         """
         required = list(flatten(requirements, "requires() of a Sequence", "_last_jobs"))

@@ -82,7 +82,7 @@ def is_one_job(job: AnyJob) -> bool:
 def jobs_of_run(scheduler: BaseScheduler) -> Iterator[AnyJob]:
     """Iterate over the jobs at any depth, as `iterate_jobs` does. A nested `First` counts as a single job.
 
-    Of these, the ones that `is_one_job` accepts are the jobs that all views count.
+    All views count the jobs among these that `is_one_job` accepts.
     """
     return scheduler._members.iterate(lambda nested: not is_one_job(nested))
 
@@ -252,7 +252,7 @@ def failure_of(job: AnyJob) -> Failure | None:
 
 
 def stored_result(job: AnyJob) -> Any:
-    """Return the result of a job that has succeeded, in the form in which the engine stores it.
+    """Return the result of a job that has succeeded, as the engine stores it.
 
     For a value that stays in another process, this is its placeholder: `result()` fetches the value, which may be slow.
     """

@@ -284,10 +284,9 @@ def encode_environment(env: Mapping[Any, Any] | None, subject: str) -> dict[byte
 
 
 def counted_variables(env: Mapping[bytes, bytes] | None, redact: bool) -> dict[str, Any]:
-    """Return the variables that count in a journal, by name: those that are not as in this program's environment.
+    """Return the variables that count in a journal, by name: variables that differ from this program's.
 
-    Variables with the same values as there differ between any two terminals. If variables of this program are missing,
-    the names count, too.
+    The others differ between any two terminals. If variables of this program are missing, the names count, too.
     """
     # Imported late, as `Work` in `CommandOptions.work`.
 

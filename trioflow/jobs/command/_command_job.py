@@ -67,8 +67,8 @@ class CommandJob(abc.JobKind[CommandResult], box=abc.BoxStyle("command", "note",
         on_start: called with the job at each attempt, as soon as its process exists. Callbacks are plain functions,
             called in the event loop. If a callback raises, the job fails.
         on_done: called with the job when it has succeeded. It may call `result()`, and the job still holds its slot.
-        on_settled: called with the job when it is about to settle, whatever its outcome, after `on_done`. The job has
-            the state and the result that it will have, and still holds its slot.
+        on_settled: called with the job when it is about to settle, whatever its outcome, after `on_done`. The job
+            already has its final state and result, and still holds its slot.
         on_line: called with the job and each line of output as it arrives, without the line ending. With `on_line`, a
             stream whose option is None is not printed. A line of more than 16 MiB arrives in pieces.
         tag: True prints each line as it arrives, prefixed with the job's label. A string is a template for the prefix,

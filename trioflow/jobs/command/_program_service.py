@@ -234,9 +234,9 @@ class CommandService(ProgramService):
 
     Use it for a database or a server that jobs need while they run.
 
-    Jobs that require the service start when it is ready, according to `ready`. It is ended after the jobs that use it:
-    its process group gets SIGTERM, and SIGKILL after `terminate_grace` seconds. If the program ends earlier, the
-    service fails at once, whatever the exit code. The error includes the end of its output.
+    Jobs that require the service start when it is ready, according to `ready`. The service is ended after the jobs that
+    use it: its process group gets SIGTERM, and SIGKILL after `terminate_grace` seconds. If the program ends earlier,
+    the service fails at once, whatever the exit code. The error includes the end of its output.
 
     The program must be ready within the service's `timeout`. Otherwise the error names the condition, and includes the
     end of the output. Without a `timeout`, the wait is unlimited. `retry` applies until the program is ready.

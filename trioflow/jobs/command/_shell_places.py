@@ -1,17 +1,17 @@
 r"""The gate for every value that becomes a part of a shell's line: where it may stand, and how it is quoted.
 
-`trioflow batch`, t-strings and `SshJob(values=)` ask it. Only places that are known to be safe are safe: a value is
-quoted outside of quotes, in a word of a command whose arguments no shell evaluates. A shell that the line names gets no
-value as its code, neither by `-c` nor by a pipe. In quotes, and in any other place that would read its text like the
+`trioflow batch`, t-strings and `SshJob(values=)` ask it. A place counts as safe only if it is known to be safe: a value
+is quoted outside of quotes, in a word of a command whose arguments no shell evaluates. A shell that the line names gets
+no value as its code, neither by `-c` nor by a pipe. In quotes, and in any other place that would read its text like the
 text around it, only a value without special characters may stand. No value turns a name into the name of a builtin.
 
 A value reaches other parts of its line, by variables and pipes. So a line with a value that has special characters must
 be known as a whole: commands with their redirections, in lists, pipes, brackets, `$(...)`, loops and `if`. It computes
 nothing, and calls the builtins of shells in the forms of `_FORMS`. Any other line gets the value as its `$1`.
 
-Only syntax is read that all of bash, dash, zsh, ksh, mksh and busybox read in the same way. In the texts of words, a
-value is one of the marks below. An expansion of the shell is `\3` or, in double quotes, `\4`, and `\2` follows a
-pattern of files.
+The gate reads only syntax that all of bash, dash, zsh, ksh, mksh and busybox read in the same way. In the texts of
+words, a value is one of the marks below. An expansion of the shell is `\3` or, in double quotes, `\4`, and `\2` follows
+a pattern of files.
 """
 
 from __future__ import annotations

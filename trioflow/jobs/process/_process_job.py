@@ -70,8 +70,8 @@ class ProcessJob(
 
     **In an executor**, a running call cannot be cancelled, and a pool of processes counts some queued calls as running.
     In these cases a job that is cancelled or times out keeps its slot until the call has ended, if threads or processes
-    of this machine make it. Any other engine may have lost the call: the job settles at once, the call goes on. If a
-    `ProcessPoolExecutor` is broken, e.g. because a process of it was killed, all its further calls fail. The caller
+    of this machine make it. Any other engine may have lost the call: the job settles at once, and the call goes on. If
+    a `ProcessPoolExecutor` is broken, e.g. because a process of it was killed, all its further calls fail. The caller
     shuts the executor down.
 
     Args:

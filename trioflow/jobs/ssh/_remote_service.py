@@ -20,11 +20,11 @@ class SshService(ProgramService):
 
     Use it for a program on a node that other jobs need while they run.
 
-    Jobs that require the service start when it is ready, according to `ready`. The program is run as by an `SshJob`:
-    over the node's only connection, whose sessions it takes one of while it runs. It is ended after the jobs that use
-    it: its process group gets SIGTERM, and SIGKILL after `terminate_grace` seconds. None of its processes is left on
-    the node, even if this program is killed, or the connection breaks. If the program ends earlier, the service fails
-    at once, whatever the exit code. The error includes the end of its output.
+    Jobs that require the service start when it is ready, according to `ready`. The program is run as by an `SshJob`,
+    over the node's only connection. It takes a session of the connection while it runs. The service is ended after the
+    jobs that use it: its process group gets SIGTERM, and SIGKILL after `terminate_grace` seconds. None of its processes
+    is left on the node, even if this program is killed, or the connection breaks. If the program ends earlier, the
+    service fails at once, whatever the exit code. The error includes the end of its output.
 
     The program must be ready within the service's `timeout`, which begins when the connection is open. Otherwise the
     error names the condition, and includes the end of the output. Without a `timeout`, the wait is unlimited. `retry`

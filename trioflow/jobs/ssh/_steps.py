@@ -198,8 +198,8 @@ class Push(CopyStep):
     Use it to send files that the commands on the node need.
 
     Permissions and modification times are kept. A copy gets its name only when it is complete. A file then replaces a
-    file, or goes into a directory that has its name; a directory is merged into one that has its name, where all else
-    stays. Symbolic links, pipes and devices in directories are skipped.
+    file, or goes into a directory that has its name. A directory is merged into a directory that has its name, where
+    all else stays. Symbolic links, pipes and devices in directories are skipped.
 
     Args:
         sources: files and directories, relative to this program's working directory, or jobs, which are replaced by
@@ -235,13 +235,13 @@ class Pull(CopyStep):
     Use it to bring results home.
 
     Permissions and modification times are kept. A copy gets its name only when it is complete. A file then replaces a
-    file, or goes into a directory that has its name; a directory is merged into one that has its name, where all else
-    stays. Symbolic links in directories are skipped. The result of the step is the list of the local paths of the
-    copies. A journal cannot tell whether the files on the node have changed, so an
-    `SshJob` of Pulls alone always runs: its `save` is None, unless you set it.
+    file, or goes into a directory that has its name. A directory is merged into a directory that has its name, where
+    all else stays. Symbolic links in directories are skipped. The result of the step is the list of the local paths of
+    the copies. A journal cannot tell whether the files on the node have changed, so an `SshJob` of Pulls alone always
+    runs: its `save` is None, unless you set it.
 
     Args:
-        sources: files and directories on the node, relative to the home directory; `*`, `?` and `[...]` are wildcards,
+        sources: files and directories on the node, relative to the home directory. `*`, `?` and `[...]` are wildcards,
             unless a backslash precedes them. Braces stand for themselves: for `{node}` give `f"{node}.log"`. Jobs are
             replaced by their results.
         to: the destination, relative to this program's working directory: the directory for the copies if it ends with

@@ -347,7 +347,7 @@ def _choose_run(request: Record) -> RunInProgress:
 watches: Final[dict[str, Any]] = {}
 """The `Watch` of each looking process that shows a page, by the key that it has chosen."""
 watching: Final = threading.Condition()
-"""Guards `watches`, and is notified when somebody has steered a run, or was told its end, and when the program ends."""
+"""Guards `watches`, and is notified when a run was steered, when its end was told, and when the program ends."""
 expected: Final[dict[str, tuple[Any, float]]] = {}
 """The keys of pages that have come before their run, with its label, if they have named it, and when they asked."""
 announcements: Final[dict[str, Callable[[], None]]] = {}
@@ -357,7 +357,7 @@ is_ending = False
 
 
 def _tell_changes(request: Record) -> Record:
-    """Return the changes in a run since the last answer. Wait for changes, but for the first answer.
+    """Return the changes in a run since the last answer. Wait for changes, except for the first answer.
 
     Raises:
         ValueError: there is not one such run.

@@ -199,7 +199,7 @@ def head(tally: Tally, asking: int = 0) -> Record:
 
 
 def console(run: WatchedRun, problem: str, has_ended: bool) -> Record:
-    """Return the facts that the page shows about the run so far, but for its graph."""
+    """Return the facts that the page shows about the run so far, except its graph."""
     answer, now = run.answer, run.answer["now"]
     tally, counted, failed_groups = run.counted()
     root = next((facts.span for facts in run.runs.values() if facts.span.parent is None), None)

@@ -221,7 +221,7 @@ class FileChange:
 def _outline(node: Any, is_in_function: bool = False) -> str:
     """Return the part of a node that runs in the scope around it, as text without lines.
 
-    Decorators know the parameters of a function, but for its defaults. These can be taken, unless it is in a function.
+    Decorators know the parameters of a function, except its defaults. These can be taken, unless it is in a function.
 
     Args:
         node: a node, or the value of a field of a node.
@@ -259,7 +259,7 @@ def _parts(node: ast.stmt) -> list[Any]:
 
 
 def _nodes_in(node: ast.AST, kinds: type[ast.AST] | tuple[type[ast.AST], ...]) -> Iterator[Any]:
-    """Yield the nodes of some types in a node, but for those that are in functions."""
+    """Yield the nodes of some types in a node, except nodes in functions."""
     if isinstance(node, kinds):
         yield node
     elif not isinstance(node, SCOPES):

@@ -126,7 +126,7 @@ def _describe_run(in_progress: RunInProgress, blocking: dict[AnyJob, int]) -> Re
 
 
 def _age(since: float | None, now: float) -> float | None:
-    """Return the seconds until `now`: 0 for a time after the begin of the record, or None if it is not known."""
+    """Return the seconds until `now`: 0 for a time after the start of the record, or None if it is not known."""
     return None if since is None else max(0.0, now - since)
 
 
@@ -148,7 +148,7 @@ def _describe_running(jobs: list[AnyJob], paths: Any, now: float, blocker: AnyJo
 
 
 def describe_place(job: AnyJob) -> Record:
-    """Describe where a job stands, and why."""
+    """Describe the position of a job, and the reason for it."""
     frames, is_executing = job_frames(job)
     thread_frames = None if is_executing else _frames_in_thread(job)
     # It is at its command line, not in the loop that awaits the process.

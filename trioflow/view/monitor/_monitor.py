@@ -60,8 +60,8 @@ class Monitor(Instrument):
 
     The estimate of the remaining time is at least the duration of the longest chain of remaining jobs, and at least the
     total remaining work divided by the number of slots. It uses the jobs' `expected_duration`, corrected by the
-    durations measured in this run, or the mean of jobs with such labels, once three of these have succeeded. While it
-    is unknown how long some jobs take, there is no estimate.
+    durations measured in this run, or the mean of jobs with similar labels, once three of these have succeeded. While
+    it is unknown how long some jobs take, there is no estimate.
 
     A monitor shows a single run at a time, and can be used for any number of runs in sequence. It draws in its own
     thread, so a slow terminal does not delay the run, and the displayed times advance even while a job blocks the event

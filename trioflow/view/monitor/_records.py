@@ -168,7 +168,7 @@ class JobCounts(Tally):
             counts.unreached_count += waiting
 
     def expect_waiting(self, nested: Iterable[JobCounts]) -> None:
-        """Count the jobs as waiting again that only the end of this scheduler had kept from running."""
+        """Count as waiting again the jobs that this ended scheduler itself, not a nested one, has not reached."""
         waiting = self.unreached_count - sum(each.unreached_count for each in nested if each.enclosing is self)
         for counts in self.iterate_outwards():
             counts.unreached_count -= waiting

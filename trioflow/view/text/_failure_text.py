@@ -73,7 +73,7 @@ def format_traceback(error: BaseException, tb: TracebackType | None = None) -> s
 
     Returns:
         The text, which ends with a newline. If no frame belongs to the user's code, the text is only the type and
-            the message.
+        the message.
 
     """
     files = [sys.modules[name].__file__ for name in INTERMEDIATE_LIBRARIES if name in sys.modules]

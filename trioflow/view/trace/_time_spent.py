@@ -56,7 +56,7 @@ class TimeSpent:
 
     A job either works or waits, from the moment when its run began, or when it was added if that was later, until it
     settles. Forever jobs are not counted. For a nested scheduler, its own waits and the times of its jobs are counted.
-    It belongs to no family.
+    A nested scheduler belongs to no family.
     """
 
     seconds: float
