@@ -161,9 +161,8 @@ class VirtualTimeEventLoop(asyncio.SelectorEventLoop):
 
     def _set_time(self, now: float) -> None:
         # The resolution is the distance from the time to the next larger float. With a larger resolution, timers would
-        # fire # early. With a smaller resolution, `now` plus the resolution would equal `now`. Then a timer that is due
-        # would
-        # never fire, and the loop would spin (python/cpython#116342).
+        # fire early. With a smaller resolution, `now` plus the resolution would equal `now`. Then a timer that is due
+        # would never fire, and the loop would spin (python/cpython#116342).
         self._now = now
         self._clock_resolution = math.ulp(now)
 

@@ -76,7 +76,7 @@ class RecordPaths:
         self.is_added: Final = is_added
         self.used: Final = used
         # The jobs that were members before the run, or None until the first look-up. They are named together, because
-        # the # name of each depends on the jobs before it.
+        # the name of each depends on the jobs before it.
         self._paths: dict[AbstractJob[Any], str] | None = None
         # The jobs that only the order of the jobs, or of the schedulers around them, tells from others.
         self.interchangeable: Final = set[AbstractJob[Any]]() if interchangeable is None else interchangeable

@@ -406,7 +406,7 @@ class Admission:
         self.reserved: dict[Resource, AbstractJob[Any]] = {}
         self._without_room: list[OrderedPlaces] = []
         # The earliest time when a job that is not parked will be able to start without any other event, and the places
-        # of # the job. The timer has such a pair, too, and a function that cancels it.
+        # of the job. The timer has such a pair, too, and a function that cancels it.
         self._earliest_start: tuple[float, OrderedPlaces | None] = (math.inf, None)
         self._timer: Timer = NO_TIMER
 

@@ -296,7 +296,7 @@ class AbstractJob(Generic[T]):
     # ---- for a run
     _state: JobState
     # The result or DROPPED if SUCCEEDED, a Failure if FAILED or BLOCKED, a CancelledOutcome if CANCELLED. The result of
-    # a # service is already here when it is ready. Otherwise None.
+    # a service is already here when it is ready. Otherwise None.
     _outcome: Any
     # When the last attempt started, or None while the job waits for another attempt.
     _started_at: float | None

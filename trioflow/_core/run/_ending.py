@@ -1,10 +1,10 @@
 """The end of a run, in steps that no cancellation interrupts.
 
 1. No more jobs start. Running jobs are cancelled and unwind, except forever jobs.
-2. After a critical failure or a timeout, the clean-up jobs run: those with `run_if="failed"`, for which at least one
-   requirement failed, once all have settled. A job that requires another starts after it. They wait neither for a slot
-   nor for their needs, even if this exceeds the total of a resource. Their outcomes do not change the result of the
-   run. Forever jobs, including services, keep running meanwhile.
+2. After a critical failure or a timeout, the clean-up jobs run: the jobs with `run_if="failed"` whose requirements have
+   all settled, at least one of them as failed. A clean-up job that requires another starts after it. Clean-up jobs wait
+   neither for a slot nor for their needs, even if this exceeds the total of a resource. Their outcomes do not change
+   the result of the run. Forever jobs, including services, keep running meanwhile.
 3. Forever jobs that are not services are cancelled and unwind.
 4. Services are cancelled and unwind, each before the services that it requires. After `shutdown_timeout` seconds,
    the remaining services are cancelled together.

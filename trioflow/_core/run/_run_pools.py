@@ -28,10 +28,10 @@ class RunPools:
     def __init__(self, run: Run) -> None:
         self._run: Final = run
         # The resources by name: granted to the scheduler itself as a job, in its own pool, or created by the run on
-        # first # use.
+        # first use.
         self._resources: Final[dict[str, PoolEntry]] = {}
         # The scheduler itself or the innermost enclosing scheduler, whichever has needs. From outside of this holder,
-        # the # members can take only rates and the resources that the holder was granted.
+        # the members can take only rates and the resources that the holder was granted.
         self.resource_holder: AbstractJob[Any] | None = None
         scheduler = run.scheduler
         if run.outer_worker is not None:

@@ -511,7 +511,7 @@ class Lane:
         self.run = run
         self.line: Final = line
         # Whether no worker may take another job: in the lane of a run, because the run is STOPPING. It is no property,
-        # because # each worker asks three times.
+        # because each worker asks three times.
         self.is_closed = False
         self.searchers = 0
         self.alive: Final[dict[Worker, None]] = {}

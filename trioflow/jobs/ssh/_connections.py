@@ -8,7 +8,8 @@ ensure ──► open? ──► wait for the lock ──► open the gateway �
 
 The connection is the gate of the node's sessions, which the engine opens while the node's jobs wait, SCHEDULED. A
 clean-up job, which waits for nothing, opens it itself. So does a job that finds it lost. The connection remembers a
-failure, and raises it once in every job of the node. For a job that has had it (`retry=`), there is another attempt.
+failure, and raises it once in every job of the node. For a job that has had this failure (`retry=`), there is another
+attempt.
 
 A `LocalNode` has a connection with the same interface, which runs commands and copies files on this machine, without
 ssh.

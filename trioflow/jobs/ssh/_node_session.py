@@ -3,9 +3,9 @@
 `NodeSession` retries a command or a transfer that has not started. `RemoteCommand` is a single attempt.
 
 Each command runs in a wrapper, a shell script on the node (`_wrapper`). A nested `CommandJob` starts the local end,
-which is an ssh that shares the connection, or the wrapper itself for a `LocalNode`. It reads its output, ends it and
-reaps it. To end a command, it closes the standard input of the wrapper, which then ends the command and exits. If that
-takes too long, it kills the local end.
+which is an ssh that shares the connection, or the wrapper itself for a `LocalNode`. The `CommandJob` reads the output
+of the local end, ends it and reaps it. To end a command, the `CommandJob` closes the standard input of the wrapper,
+which then ends the command and exits. If that takes too long, the `CommandJob` kills the local end.
 """
 
 from __future__ import annotations

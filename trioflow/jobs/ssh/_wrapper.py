@@ -49,6 +49,7 @@ from ..command._output_sinks import OutputSink
 # and 9,000 variables in bash 0.25 s. A loop over the variables took quadratic time: 24 s and 37 s. dd reads byte by
 # byte, and so leaves the input that the subshell reads later. The export comes after the last use of the script's own
 # variables, because the command's variables may have the same names.
+#
 # Where sleep accepts only whole seconds, `nap` sleeps for a second and counts it as ten tenths.
 _START_SCRIPT: Final = (
     'start() { eval "$e"; if ! command -v "$1" >/dev/null; then echo "$1: command not found" >&2; exit 127; fi; '

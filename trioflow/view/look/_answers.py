@@ -4,8 +4,7 @@ A program that has called `trioflow.look.enable()`, or has the environment varia
 whose name contains the number of its process. A client sends nothing, or a request as JSON, and ends its side. If the
 kernel reports the same user at the other end, the client gets a space as soon as its request was read, and then the
 record of the process, or the answer to its request, as JSON. Another user gets nothing, and a pause. From Python 3.14
-on,
-`trioflow look` needs no socket: it lets the program call `answer_in_file`.
+on, `trioflow look` needs no socket: it lets the program call `answer_in_file`.
 
 On Linux the socket is in the abstract namespace: it has no file that another user could replace, or that a killed
 program would leave behind. Elsewhere, it is a file in the user's directory for temporary files.

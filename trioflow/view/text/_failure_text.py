@@ -1,4 +1,4 @@
-"""Exceptions and failures as text: on a short line, as a traceback of the user's code, and which are of the same kind.
+"""Exceptions and failures as text: on a short line, as a traceback of the user's code, and with their kinds.
 
 No function here raises, even if the `__str__` of an exception does. Tracebacks omit the frames of trioflow, and of
 libraries between trioflow and the user's code. The log's debrief, reports, traces and reports for CI read failures as

@@ -3,7 +3,7 @@
 All views count jobs by the rules of `Tally`. The jobs in nested schedulers are counted, but not the schedulers, even if
 these never ran. A nested `First` is a single job, and the jobs in it are not counted: of a call and its hedges, only
 one is wanted. Forever jobs are counted separately unless they failed, and so are nested schedulers that failed for a
-reason other than a failed job, as by their timeout.
+reason other than a failed job, such as their timeout.
 """
 
 from __future__ import annotations
