@@ -168,7 +168,7 @@ class Scheduler(BaseScheduler):
         critical_jobs: the default `critical` of its jobs.
         instruments: watch its runs.
         journal: a `Journal` or its path. Jobs that an earlier run recorded are restored.
-        on_settled: a function that is called with each job that has settled.
+        on_settled: a function that is called with each settled job.
         hold: pause instead of ending with failures.
         keep_jobs: False removes jobs that have settled.
         processes: for its ProcessJobs: a number of workers, an executor, or a cluster.
