@@ -524,10 +524,10 @@ class First(Scheduler, Generic[T_co]):
 
     Use it for hedged requests, for fallbacks, and for races.
 
-    Its result, which another job gets if the `First` is among its arguments, is the result of the first job that
-    succeeded. With `enough` > 1, it is the list of their results, in the order that they succeeded. The jobs that
-    were cancelled have unwound when the `First` settles. Each job takes needs, rates and tokens like any other. The
-    `First` takes a slot of its scheduler's window, as any nested scheduler does.
+    The result of the `First` is the result of the first job that succeeded. Another job that has the `First` among its
+    arguments gets this result. With `enough` > 1, it is the list of the results, in the order that the jobs succeeded.
+    The jobs that were cancelled have unwound when the `First` settles. Each job takes needs, rates and tokens like any
+    other. The `First` takes a slot of its scheduler's window, as any nested scheduler does.
 
     A member that another member requires does not compete: `First(Sequence(connect, ask), other)` waits for `ask` or
     `other`. With `run_if="failed"`, a member is a fallback for the members that it requires, and competes with them.

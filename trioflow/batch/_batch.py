@@ -103,7 +103,7 @@ class BatchScheduler(Scheduler):
         Each is a new job with the number of the job whose place it takes, as soon as a slot is free.
 
         Args:
-            wanted: their numbers, or their labels, as they are or as they are printed.
+            wanted: the numbers or the labels of the commands, as they are or as they are printed.
 
         Raises:
             RuntimeError: none has failed, or the batch is ending.

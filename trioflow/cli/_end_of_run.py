@@ -98,7 +98,7 @@ class RunSummaryText:
     # ---- the slowest jobs
 
     def slowest_chain(self) -> str:
-        """Return the slowest jobs on the critical path, in its order, with their shares of the duration.
+        """Return the slowest jobs on the critical path, in the order of the path, with their shares of the duration.
 
         Return "" if the run was short, or if the search for the critical path would take too long.
         """

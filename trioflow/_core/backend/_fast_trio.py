@@ -55,7 +55,7 @@ class FastTrioGroup(DirectTrioGroup):
     async def _run_in_nursery(self, body: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Await `body()` in a nursery that costs half as much as `trio.open_nursery()`.
 
-        Its end takes a turn of the loop only if it is not empty, or if its task has had none in it.
+        The end of the nursery takes a turn of the loop only if the nursery is not empty, or if the body took no turn.
         """
         task: Any = trio.lowlevel.current_task()
         schedule_points, fault = task._schedule_points, None

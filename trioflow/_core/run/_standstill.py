@@ -215,7 +215,7 @@ class StuckJobs:
 
 
 def _advice(worker: Worker, job: AbstractJob[Any]) -> str:
-    """Return advice about a stuck job: the remedy for its kind if that cannot be interrupted, or its user's lines."""
+    """Return advice about a stuck job: the remedy for its kind if this cannot be interrupted, or the user's lines."""
     if job._cannot_be_interrupted is not None:
         return f", and the run waits for it: {job._cannot_be_interrupted}"
     # Imported late: few runs need it.

@@ -143,8 +143,8 @@ class OpenBlock(Part):
 
         Args:
             failure: the exception of the body.
-            was_ending: whether the run was ending before. Then a refusal of its end gives way to the reason for its
-                end.
+            was_ending: whether the run was ending before. Then a refusal because of that gives way to the reason for
+                the end.
 
         """
         if self._run_error is not None or (was_ending and isinstance(failure, REFUSALS)):

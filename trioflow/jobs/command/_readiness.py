@@ -51,7 +51,7 @@ class Readiness(ABC):
         """Process a line of the service's output."""
 
     def _redact(self) -> None:  # noqa: B027  # not abstract: the errors of most conditions have no values
-        """Hide the values of the condition in its errors, because its service is redacted."""
+        """Hide the values of the condition in errors, because the service is redacted."""
 
     @abstractmethod
     async def _wait(self, run: RunHandle, output_files: Mapping[Any, int]) -> Any:

@@ -36,7 +36,7 @@ ANSWER_TIMEOUT: Final = 10.0
 REMOTE_TIMEOUT: Final = 5.0
 """How long, in seconds, to wait until a process has run a script."""
 IDLE_TIMEOUT: Final = 0.1
-"""How long, in seconds, to wait for a script before its process is taken out of its wait for events."""
+"""How long, in seconds, to wait for a script before the process is taken out of a wait for events."""
 POLL_INTERVAL: Final = 0.01
 HOW_TO_ASK: Final = "start it with TRIOFLOW_LOOK=1 in its environment, or let it call trioflow.look.enable()"
 HOW_TO_SEE: Final = "`py-spy dump --pid {}` shows where"

@@ -74,7 +74,7 @@ FORMS: Final = (
 )  # fmt: skip
 """The forms of a picture, each with whether its boxes have labels. Those with more details come first."""
 GROWING_FORMS: Final = [form for form in FORMS if not form[0].names_groups]
-"""The forms for a run that drops its jobs: these change each second, and their families and groups seldom."""
+"""The forms for a run that drops its jobs: the jobs change each second, the families and groups seldom."""
 
 
 class Plan:
@@ -194,8 +194,9 @@ class Picture:
     def states(self, run: WatchedRun) -> dict[str, list[Any]]:
         """Return the look of each box and frame.
 
-        That is its class, its tooltip, the job that a click on it chooses, and, if it has a label and may have several
-        jobs, how many of them have settled, and the class and the number of those in each state.
+        The look is the class, the tooltip, and the job that a click chooses. If the box has a label and may have
+        several jobs, the look also has the number of settled jobs, and the class and the number of the jobs in each
+        state.
         """
         states: dict[str, list[Any]] = {}
         for place, name in self.names.items():

@@ -56,7 +56,7 @@ def describe_process() -> Record:
 
 
 def _executing_jobs() -> Iterator[tuple[AnyJob, int]]:
-    """Yield the jobs that their event loops are executing, each with the thread of its loop."""
+    """Yield the jobs that event loops are executing, each with the thread of the loop."""
     for run in runs_in_progress():
         for job in _jobs_of(run.scheduler):
             if job.state is JobState.RUNNING and not is_scheduler(job) and job_frames(job)[1]:

@@ -200,7 +200,7 @@ class JobRecord:
     outcome = PLAIN_OUTCOME
     """The outcome of the job, once it has settled."""
     is_failed_group = False
-    """Whether it counts as a failed group: its failure is in no member, and fails its scheduler."""
+    """Whether it counts as a failed group: the failure is in no member, and fails the enclosing scheduler."""
     ready_group: dict[JobRecord, None] | None = None
     """The group of `SchedulerRecord.ready_jobs_by_needs` that the job is in, or None if it is in none."""
 

@@ -425,7 +425,7 @@ def critical_path_steps(record: TraceRecord) -> Iterator[CriticalPathPart]:
 
 
 def _parts_before_start(span: Span, since: float) -> Iterator[CriticalPathPart]:
-    """Yield the waits of a job from a time until its start, and its throttled attempts, which worked, between them."""
+    """Yield the waits of a job from a time until its start, and between them its throttled attempts, which worked."""
     assert span.started_at is not None
     waits = [(wait.since, wait.until, wait.words) for wait in _spans.waits_before_start(span)]
     last_words = waits[-1][2] if waits else CAUSE_WORDS[WaitCause.LOOP].awaited_phrase
