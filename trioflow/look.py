@@ -45,7 +45,7 @@ def reload() -> str:
     stay as they were.
 
     Returns:
-        A text that names the functions that were taken, and the jobs that keep old code or its results, such as
+        A text that names the functions that were taken, and the objects that keep old code or its results, such as
         "reloaded publish.py: upload".
 
     Raises:
