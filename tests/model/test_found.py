@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from .scenario import Add, Await, Drain, Fail, Group, Leaf, Nap, Resource, Retry, Scenario, Started, Steer, Throttle
+from .scenario import Add, Await, Fail, Group, Leaf, Nap, Resource, Retry, Scenario, Started, Steer, Throttle
 from .shrink import found_in
 
 SCENARIOS = {
@@ -22,33 +22,6 @@ SCENARIOS = {
         ),
         tokens=(1,),
     ),
-    "an idle timeout holds for a clean-up job": Scenario(
-        root=Group(
-            name="root",
-            jobs=(
-                Leaf(name="critical", critical=True, bodies=((Nap(12.25), Fail()),)),
-                Leaf(
-                    name="clean-up",
-                    requires=("critical",),
-                    run_if="failed",
-                    idle_timeout=0.375,
-                    bodies=((Nap(4.5),),),
-                ),
-            ),
-        ),
-    ),
-    "a job that is retried at once gets a token after those that wait for one in its run": Scenario(
-        root=Group(
-            name="root",
-            jobs=(
-                Leaf(name="retried", retry=Retry(times=1), bodies=((Nap(6.75), Fail()),)),
-                Leaf(name="long", bodies=((Nap(12.875),),)),
-                Leaf(name="waits", bodies=((Nap(6.25),),)),
-            ),
-            limiter=0,
-        ),
-        tokens=(2,),
-    ),
     "clean-up jobs have no slot, and an adaptive window does not grow by their successes": Scenario(
         root=Group(
             name="root",
@@ -59,36 +32,6 @@ SCENARIOS = {
                 Leaf(name="longer", requires=("critical",), run_if="failed", bodies=((Nap(5.75),),)),
             ),
             adaptive=(2, 6),
-        ),
-    ),
-    "a clean-up job whose wait ends with the run is not retried": Scenario(
-        root=Group(
-            name="root",
-            jobs=(
-                Leaf(name="cancelled", bodies=((Nap(9.25),),)),
-                Leaf(name="critical", critical=True, bodies=((Nap(0.5), Fail()),)),
-                Leaf(
-                    name="clean-up",
-                    requires=("critical",),
-                    run_if="failed",
-                    retry=Retry(times=1, first=4.75),
-                    bodies=((Nap(2.125), Await("cancelled"), Nap(0.25)),),
-                ),
-            ),
-        ),
-    ),
-    "a drain of a run that stops does not drain its forever schedulers": Scenario(
-        root=Group(
-            name="root",
-            jobs=(
-                Leaf(name="critical", critical=True, bodies=((Nap(11.5), Fail()),)),
-                Leaf(name="clean-up", requires=("critical",), run_if="failed", bodies=((Nap(3.25),),)),
-                Group(
-                    name="forever",
-                    forever=True,
-                    jobs=(Leaf(name="drains", bodies=((Nap(12.875), Drain("root"), Nap(3.125)),)),),
-                ),
-            ),
         ),
     ),
     "after Throttled, nothing starts on the key, what has it already included": Scenario(
@@ -207,26 +150,6 @@ SCENARIOS = {
             ),
         ),
         keep_jobs=False,
-    ),
-    "what a stop cuts off after a drain has failed for the clean-up": Scenario(
-        root=Group(
-            name="root",
-            jobs=(
-                Leaf(name="cut off", bodies=((Nap(9.5),),)),
-                Leaf(name="bad", critical=True, bodies=((Nap(1.25), Fail()),)),
-                Group(
-                    name="clean-up",
-                    run_if="failed",
-                    requires=("cut off", "bad"),
-                    jobs=(
-                        Leaf(name="first", bodies=((Nap(1.5),),)),
-                        Leaf(name="blocked", requires=("first",), inputs=("cut off",), critical=True),
-                        Leaf(name="long", bodies=((Nap(4.0625),),)),
-                    ),
-                ),
-            ),
-        ),
-        drains=((1.03125, "root"),),
     ),
     "a service ends before what it uses through one that has ended, and was dropped": Scenario(
         root=Group(
