@@ -61,6 +61,7 @@ def test_a_forked_program_sees_the_same_as_a_started_one(tmp_path: Path, kind: s
     assert (forked.returncode, forked.stdout, forked.stderr) == (real.returncode, real.stdout, real.stderr)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     "code",
     [

@@ -176,6 +176,7 @@ CONVERTED = [
 ]
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(("parameters", "settings", "values"), CONVERTED, ids=[f"{p} {s}" for p, s, _ in CONVERTED])
 def test_set_values_are_converted_to_the_type_of_the_parameter(
     tmp_path: Path, parameters: str, settings: list[str], values: dict[str, object]
@@ -203,6 +204,7 @@ WRONG = [
 ]
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(("parameters", "settings", "message"), WRONG, ids=[f"{p} {s}"[:40] for p, s, _ in WRONG])
 def test_invalid_set_values_are_rejected(tmp_path: Path, parameters: str, settings: list[str], message: str) -> None:
     """The usage error for an invalid `--set` names the parameter and says what is wrong."""

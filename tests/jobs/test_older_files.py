@@ -36,8 +36,8 @@ from trioflow import (
 from ..places import ROOT
 from ..pythons import python
 
-DRAWS = 12
-"""How many draws the short test takes; the soak test takes two thousand."""
+DRAWS = [range(3), pytest.param(range(12), marks=pytest.mark.ci)]
+"""The draws of the short test, a few of them outside of CI; the soak test takes two thousand."""
 PLACES = {
     "out": "out", "dir/out": "dir/out", "dir": "dir", "to file": "data/file", "to tree": "far", "far/out": "far/out",
 }  # fmt: skip
@@ -236,11 +236,12 @@ def compare(draws: range, backend: str, tmp_path: Path, elsewhere: Path, caplog:
     return found
 
 
+@pytest.mark.parametrize("draws", DRAWS, ids=["few", "more"])
 def test_older_bytes_survive_failures(
-    tmp_path: Path, elsewhere: Path, backend: str, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, elsewhere: Path, backend: str, caplog: pytest.LogCaptureFixture, draws: range
 ) -> None:
     """Each older byte is in some file, each move is a line of the log, and nothing half-written keeps its name."""
-    assert compare(range(DRAWS), backend, tmp_path, elsewhere, caplog) == []
+    assert compare(draws, backend, tmp_path, elsewhere, caplog) == []
 
 
 def test_a_service_that_the_run_ends_keeps_its_files(

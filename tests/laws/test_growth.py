@@ -194,7 +194,7 @@ def test_a_part_with_hundreds_of_members_takes_steps_in_proportion(virtual: Virt
     logging.disable(logging.CRITICAL)
     try:
         virtual(PARTS[part](8).co_run)
-        small, large = (steps(functools.partial(virtual, PARTS[part](n).co_run)) for n in (400, 800))
+        small, large = (steps(functools.partial(virtual, PARTS[part](n).co_run)) for n in (200, 400))
     finally:
         logging.disable(logging.NOTSET)
     assert large <= 2.15 * small, (small, large)

@@ -161,6 +161,7 @@ DEFECTS = (
 )  # fmt: skip
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("defect", DEFECTS, ids=lambda defect: defect.__name__)
 def test_what_a_check_has_found_it_finds_again(
     virtual: Virtual, defect: Callable[[], tuple[Scheduler, Callable[[], Any]]]

@@ -459,6 +459,7 @@ ENDLESS: dict[str, Callable[[], AbstractJob[Any]]] = {
 }
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("kind", ENDLESS)
 def test_simulation_ends_although_a_job_exceeds_its_timeout_again_and_again(
     kind: str, monkeypatch: pytest.MonkeyPatch

@@ -21,6 +21,7 @@ def make(place: Path, code: str, **options: Any) -> CommandJob:
     return CommandJob(f"{HALF}; {code}", shell=True, cwd=place, **written)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     ("code", "options"),
     [

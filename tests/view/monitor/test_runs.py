@@ -152,6 +152,7 @@ def test_a_monitor_keeps_few_of_the_failed_jobs_that_the_scheduler_drops(virtual
         virtual(serve)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("seed", range(12))
 def test_the_final_counts_match_the_states_of_the_jobs(
     virtual: Virtual, monkeypatch: pytest.MonkeyPatch, seed: int

@@ -109,21 +109,21 @@ def test_what_a_picture_shows_adds_up_to_the_counts_of_its_run(virtual: Virtual)
 
 
 def few() -> list[Any]:
-    return [Job(nap, 9, label="load"), Scheduler(Job(nap, 9, label="a"), Job(nap, 9, label="b"), label="group")]
+    return [Job(nap, 2, label="load"), Scheduler(Job(nap, 2, label="a"), Job(nap, 2, label="b"), label="group")]
 
 
 def stages() -> list[Any]:
-    return [Scheduler([Job(nap, 9, label=f"{name} {n}") for n in range(200)], label=name) for name in ("get", "put")]
+    return [Scheduler([Job(nap, 2, label=f"{name} {n}") for n in range(200)], label=name) for name in ("get", "put")]
 
 
 def nodes() -> list[Any]:
-    return [Scheduler([Job(nap, 9, label=step) for step in "abc"], label=f"node {n}") for n in range(120)]
+    return [Scheduler([Job(nap, 2, label=step) for step in "abc"], label=f"node {n}") for n in range(120)]
 
 
 def hosts() -> list[Any]:
     """Return groups of different names, more than can have labels."""
     steps = [f"step {'x' * n}" for n in range(9)]
-    return [Scheduler([Job(nap, 9, label=step) for step in steps], label="h" * n) for n in range(1, 80)]
+    return [Scheduler([Job(nap, 2, label=step) for step in steps], label="h" * n) for n in range(1, 80)]
 
 
 @pytest.mark.parametrize(
