@@ -94,7 +94,7 @@ def grows_faster(pattern: re.Pattern[Any], methods: Collection[str], start: str,
 
     for size in SIZES:
         is_slow = seconds(size) > size * SLOW
-        if is_slow and all(seconds(4 * size, times) > MAX_RATIO * seconds(size, times) for times in (1, 3)):
+        if is_slow and all(seconds(4 * size, times) > MAX_RATIO * seconds(size, times) for times in (1, 3, 9)):
             return True  # otherwise the first time was one of a busy machine, or the text is too short to show it
     return False
 
