@@ -11,7 +11,7 @@ import anyio
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trioflow import Job, Pool, Scheduler, Sequence, Service, Trace
+from trioflow import First, Job, Pool, Scheduler, Sequence, Service, Trace
 from trioflow.abc import WaitCause
 from trioflow.view.trace._spans import settled_at
 from trioflow.view.trace._trace_record import CriticalPathLink
@@ -43,6 +43,20 @@ def test_the_path_goes_through_the_job_that_released_the_slot(virtual: Virtual) 
     """If a job waited for a slot, the critical path goes through the job that released the slot."""
     jobs = [Job(nap, seconds, label=label) for label, seconds in [("a", 5), ("b", 2), ("c", 4), ("d", 1)]]
     assert chain(virtual, Scheduler(*jobs), jobs_window=2) == "|b~c"
+
+
+def test_the_path_goes_through_the_call_that_decided_a_first(virtual: Virtual) -> None:
+    """The call that was cancelled then ended a little later, and was on the path with its wait for the stagger."""
+
+    async def hang_up() -> None:
+        try:
+            await anyio.sleep(60)
+        finally:
+            with anyio.CancelScope(shield=True):
+                await anyio.sleep(0.1)
+
+    calls = [Job(nap, 3.3, label="alpha"), Job(hang_up, label="beta")]
+    assert chain(virtual, Scheduler(First(*calls, stagger=3, label="q"), Job(nap, 1, label="a"))) == "|q|q/alpha"
 
 
 def test_the_path_goes_through_a_released_slot_in_real_time(backend: str) -> None:

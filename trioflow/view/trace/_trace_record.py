@@ -342,6 +342,9 @@ def _find_last_job(run: RunSpan, spans: tuple[Span, ...]) -> Span | None:
         # Only clean-up jobs start after their run was stopped.
         started_later = [span for span in candidates if or_infinity(span.started_at) >= stopped_at]
         candidates = [span for span in started_later if or_infinity(span.finished_at) > stopped_at] or [culprit]
+    if run.parent is not None and spans[run.parent].is_first:
+        # The others were cancelled as these decided.
+        candidates = [span for span in candidates if span.state is not JobState.CANCELLED] or candidates
     return max(candidates, key=lambda span: (or_infinity(span.finished_at), -span.number), default=None)
 
 
