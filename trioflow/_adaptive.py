@@ -26,8 +26,7 @@ from ._core.base import _user_code
 from ._core.base._text_forms import short_repr
 from ._core.job import _errors, _job_options
 from ._core.job._job import AbstractJob, has_moved_on, takes_slot
-from ._core.run._instruments import Part
-from ._core.run._run import Run
+from ._core.run import _instruments, _run
 from ._core.words._job_queries import latest_start
 from ._hints import explain_form
 
@@ -104,7 +103,7 @@ class Adaptive(VariableWindow):
         """The exception types that make the window shrink."""
         return self._slower_on
 
-    def _make_part(self, run: Run) -> AdaptiveWindow:
+    def _make_part(self, run: _run.Run) -> AdaptiveWindow:
         return AdaptiveWindow(run, self)
 
     def __repr__(self) -> str:
@@ -167,10 +166,10 @@ class WindowController:
         self._latency_ratio = 1.0
 
 
-class AdaptiveWindow(Part):
+class AdaptiveWindow(_instruments.Part):
     """Sets the number of slots of a run, by its `Adaptive` window, after each attempt of a job that has a slot."""
 
-    def __init__(self, run: Run, settings: Adaptive) -> None:
+    def __init__(self, run: _run.Run, settings: Adaptive) -> None:
         self._run = run
         self.controller = WindowController(settings)
 

@@ -21,14 +21,12 @@ from collections.abc import Callable, Container, Iterable, Iterator
 from functools import partial
 from typing import Any, Final, NamedTuple
 
+from ._core.base import _logger, _user_code
 from ._core.base._graph_algorithms import backlinks, find_cycle, reachable
-from ._core.base._logger import warn
-from ._core.base._user_code import is_from_package
 from ._core.job._errors import CycleError
 from ._core.job._job import AnyJob, is_scheduler, takes_slot
-from ._core.scheduler import _checks
+from ._core.scheduler import _checks, _members
 from ._core.scheduler._base_scheduler import BaseScheduler
-from ._core.scheduler._members import exit_jobs, first_options
 from ._core.words._job_queries import all_requirements, members_in_order
 
 MAX_NAMED_READERS: Final = 3
@@ -140,7 +138,7 @@ def check_files(scheduler: BaseScheduler) -> None:
         raise ValueError(conflict[1])
     if texts := list(uses.unordered_readers()):
         more = [f"{len(texts) - MAX_NAMED_READERS} more"] * (len(texts) > MAX_NAMED_READERS)
-        warn("; ".join([*texts[:MAX_NAMED_READERS], *more]), about="files")
+        _logger.warn("; ".join([*texts[:MAX_NAMED_READERS], *more]), about="files")
 
 
 class FileUses:
@@ -244,8 +242,8 @@ class FileUses:
                 self._waits[job] = reached[job] = waits
                 if is_scheduler(job):
                     todo.append((job, iter(members_in_order(job))))
-                    if first_options(job)[1] == math.inf:
-                        earlier |= {later: (one,) for one, later in itertools.pairwise(exit_jobs(job))}
+                    if _members.first_options(job)[1] == math.inf:
+                        earlier |= {later: (one,) for one, later in itertools.pairwise(_members.exit_jobs(job))}
                     break
                 if job in users:
                     self._positions[job] = len(self._positions)
@@ -266,7 +264,9 @@ class DescribedFiles(NamedTuple):
 def _described_files(job: AnyJob) -> DescribedFiles:
     options: Any = getattr(job, "_command_options", None)
     if options is None:
-        if (describe := getattr(type(job), "for_journal", None)) is not None and not is_from_package(describe):
+        if (describe := getattr(type(job), "for_journal", None)) is not None and not _user_code.is_from_package(
+            describe
+        ):
             with contextlib.suppress(Exception):
                 # An error of a user's kind is reported by the journal.
                 work = describe(job)

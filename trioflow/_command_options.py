@@ -75,8 +75,7 @@ def parse_slots(text: str, cpus: int | None = None) -> int:
         (3, 8, 6, 1)
 
     """
-    match = re.fullmatch(r"([+-]?)(\d+)(%?)", text, re.ASCII)
-    if match is None or (match[1] and match[3]):
+    if (match := re.fullmatch(r"([+-]?)(\d+)(%?)", text, re.ASCII)) is None or (match[1] and match[3]):
         raise ValueError(
             f"{text!r} is not a number of jobs: give a number, 0 for as many as the system allows, or N%, +N, -N of "
             f"the CPUs"

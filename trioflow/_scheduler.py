@@ -11,8 +11,7 @@ import weakref
 from math import inf
 from typing import TYPE_CHECKING, Any, Final, Generic, Literal, TextIO, TypeVar, Unpack, cast, overload
 
-from ._core.job._ancestors import enclosing_schedulers
-from ._core.job._function import result_of
+from ._core.job import _ancestors, _function
 from ._core.job._job_options import JobOptions, NestedJobOptions, Subject, check_number, flag, seconds, subject_text
 from ._core.job._option_descriptors import Option, set_docs_and_signature
 from ._core.parts import FirstRule, SettledFunction
@@ -291,7 +290,7 @@ class Scheduler(BaseScheduler):
 
     def _find_resolved_durations(self) -> dict[AnyJob, float]:
         """Return the durations that the scheduler that began the run has as an option, or {} outside of a run."""
-        for level in (self, *enclosing_schedulers(self)):
+        for level in (self, *_ancestors.enclosing_schedulers(self)):
             if isinstance(level, Scheduler) and level._resolved_durations:
                 return level._resolved_durations
         return NO_DURATIONS
@@ -618,7 +617,7 @@ class First(Scheduler, Generic[T_co]):
         super()._nested_result(run)
         rule = run.part(FirstRule)
         assert rule is not None
-        results = [result_of(job) for job in rule.winners]
+        results = [_function.result_of(job) for job in rule.winners]
         return results[0] if self._enough == 1 else results
 
 

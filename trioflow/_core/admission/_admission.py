@@ -100,7 +100,8 @@ class WaitingGroup:
     def update(self) -> None:
         """Take the place of the first job, which may have changed or settled. Leave if no job is left."""
         _drop_settled(self.heap)
-        places, first = self.places, self.heap[0] if self.heap else None
+        places = self.places
+        first = self.heap[0] if self.heap else None
         if first is not None and self.entry is not None and first[1] == self.entry[1]:
             return
         if self.entry is not None:

@@ -385,8 +385,7 @@ def register_user(
 
     """
     other = next(iter(users), user)
-    other_holder = users.setdefault(other, holder)
-    if other_holder is not holder:
+    if (other_holder := users.setdefault(other, holder)) is not holder:
         inside: Any = holder or other_holder
         raise ValueError(
             f"{user.label!r} and {other.label!r} share a pool, but {inside.label!r}, which has needs, contains only "
@@ -464,7 +463,9 @@ class ResourceView:
         return max(0.0, ends_at - resource.clock())
 
 
-def resource_views(pool: Pool) -> list[ResourceView]:
+def resource_views(pool: Pool | None) -> list[ResourceView]:
+    if pool is None:
+        return []
     return [ResourceView(resource) for resource in pool._resources.values()]
 
 

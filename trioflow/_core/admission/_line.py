@@ -234,7 +234,8 @@ class Line:
         The jobs that could start come first. The jobs that waited for a token come in their old places.
         """
         waiting: list[HeapEntry] = [] if self.tokens is None else sorted(self.tokens.waiting.values())
-        kept, size = deque[AbstractJob[Any]](), math.inf if self.size is None else self.size
+        kept = deque[AbstractJob[Any]]()
+        size = math.inf if self.size is None else self.size
         while (waiting or self.startable) and (self.is_paused or len(self.holders) > size):
             job = waiting[-1][2] if waiting else self.startable.pop()
             entry = waiting.pop() if waiting else (self.key_of(job, 0), next(returned_numbers), job)

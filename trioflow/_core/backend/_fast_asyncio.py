@@ -57,7 +57,8 @@ class FastAsyncioGroup(EdgeGroup):
     def effective_deadline(self) -> float:
         """Return the nearest deadline of the run and of the scopes around it, which anyio shows to jobs."""
         state = STATES_BY_REF.get(weakref.ref(self._host.task))
-        deadline, scope = self._deadline, None if state is None else state.cancel_scope
+        deadline = self._deadline
+        scope = None if state is None else state.cancel_scope
         while scope is not None:
             deadline = min(deadline, scope.deadline)
             scope = None if scope._shield else scope._parent_scope

@@ -365,7 +365,8 @@ async def _return_error(error: BaseException | None) -> BaseException | None:
 
 def _system_tasks() -> Iterator[Any]:
     root = trio.lowlevel.current_root_task()
-    for nursery in root.child_nurseries if root is not None else ():
+    nurseries = root.child_nurseries if root is not None else []
+    for nursery in nurseries:
         for task in nursery.child_tasks:
             yield task
             for inner in task.child_nurseries:

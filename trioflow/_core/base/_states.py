@@ -110,6 +110,9 @@ class RunPhase(enum.Enum):
     # Whether no further jobs start, except clean-up jobs. It is no property, because workers ask for each job.
     _is_ending: bool
 
+    def __init__(self, _words: str) -> None:
+        self._is_ending = False
+
     CHECKING = "is being checked"
     """The run checks the scenario and resets the jobs. It has not started any task."""
     LINKING = "counts who waits for whom"
@@ -138,8 +141,7 @@ LINKING: Final = RunPhase.LINKING
 ENTERING: Final = RunPhase.ENTERING
 DRAINING: Final = RunPhase.DRAINING
 STOPPING: Final = RunPhase.STOPPING
-for _phase in RunPhase:
-    _phase._is_ending = _phase in (DRAINING, STOPPING)
+DRAINING._is_ending = STOPPING._is_ending = True
 COMPLETED: Final = StopReason.COMPLETED
 TIMEOUT: Final = StopReason.TIMEOUT
 FURTHER_CAUSES: Final = (StopReason.CANCELLED, StopReason.INTERRUPTED)

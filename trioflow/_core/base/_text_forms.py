@@ -219,8 +219,8 @@ MINUTE, HOUR, DAY = 60.0, 3600.0, 86400.0
 UNITS: Final = ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"), (1e-9, "ns"))
 
 
-def duration_text(seconds: float, *, in_column: bool = False) -> str:
-    """Return a duration as text: "318 ms", "1.25 s", "12 min 30 s", "3 h 05 min", "2 d 04 h".
+def duration_text(seconds: float | None, *, in_column: bool = False) -> str:
+    """Return a duration as text: "318 ms", "1.25 s", "12 min 30 s", "3 h 05 min", "2 d 04 h"; "" for None.
 
     Args:
         seconds: the duration.
@@ -229,6 +229,8 @@ def duration_text(seconds: float, *, in_column: bool = False) -> str:
             digits, without trailing zeros.
 
     """
+    if seconds is None:
+        return ""
     if seconds < 0:
         return "-" + duration_text(-seconds, in_column=in_column)
     if seconds < 59.95:

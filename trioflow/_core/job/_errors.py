@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeGuard, TypeVar
 from ..base import _amounts, _user_code
 from ..base._states import JobState
 from ..base._text_forms import clause, fit, name_in_errors, short_repr, shown_value
-from . import _labels
-from ._ancestors import find_common_scheduler
+from . import _ancestors, _labels
 
 if TYPE_CHECKING:
     from ..scheduler._base_scheduler import BaseScheduler
@@ -106,26 +105,31 @@ class MissingRequirement(TrioflowError, ValueError):
     def __init__(self, job: AbstractJob[Any], requirement: AbstractJob[Any], scheduler: BaseScheduler | Any) -> None:
         self.job: AbstractJob[Any] = job
         self.requirement: AbstractJob[Any] = requirement
-        is_input = requirement in job._inputs
         home = requirement.scheduler
         where = "in no scheduler" if home is None else f"in {home.label!r}"
         job_name, required_name = map(repr, _labels.distinct_names([job, requirement]))
-        if (common := find_common_scheduler(job, requirement)) is not None:
-            _, waits, waited_for = common
-            advice = f"let {waits.label!r} require {waited_for.label!r}"
-            if waits is waited_for:
-                advice = f"{waits.label!r} contains it, and ends after it: remove this requirement"
-            elif waited_for in waits.required:
-                advice = f"{waits.label!r} already waits for {waited_for.label!r}: remove this requirement"
-        elif home is not None:
-            advice = f"remove {required_name} from {home.label!r}, with remove(), and add it to {scheduler.label!r}"
-        else:
-            elsewhere = clause(", or to an enclosing scheduler or one beside it", is_input)
-            advice = f"add {required_name} to {scheduler.label!r}{elsewhere}"
-        drop = clause(", or drop the requirement with sanitize()", not is_input)
+        advice = _how_to_meet(job, requirement, required_name, scheduler)
+        drop = clause(", or drop the requirement with sanitize()", requirement not in job._inputs)
         super().__init__(
             f"{job_name} in {scheduler.label!r} requires {required_name}, which is {where}: {advice}{drop}"
         )
+
+
+def _how_to_meet(
+    job: AbstractJob[Any], requirement: AbstractJob[Any], name: str, scheduler: BaseScheduler | Any
+) -> str:
+    """Return the advice for a job in `scheduler` whose requirement, called `name`, is not in the same scheduler."""
+    if (common := _ancestors.find_common_scheduler(job, requirement)) is not None:
+        _, waits, waited_for = common
+        if waits is waited_for:
+            return f"{waits.label!r} contains it, and ends after it: remove this requirement"
+        if waited_for in waits.required:
+            return f"{waits.label!r} already waits for {waited_for.label!r}: remove this requirement"
+        return f"let {waits.label!r} require {waited_for.label!r}"
+    if (home := requirement.scheduler) is not None:
+        return f"remove {name} from {home.label!r}, with remove(), and add it to {scheduler.label!r}"
+    elsewhere = clause(", or to an enclosing scheduler or one beside it", requirement in job._inputs)
+    return f"add {name} to {scheduler.label!r}{elsewhere}"
 
 
 class JournalError(TrioflowError):

@@ -800,7 +800,9 @@ class AbstractJob(Generic[T]):
             return
         if (run := self._enclosing_run()) is not None:
             run.steering.call(run, partial(run.cancel_job, self), f"cancel() of {self.label!r}")
-        elif not (self._state.is_settled if scheduler is None else scheduler._has_ended_elsewhere()):
+            return
+        has_ended = self._state.is_settled if scheduler is None else scheduler._has_ended_elsewhere()
+        if not has_ended:
             raise RuntimeError(f"cancel() of {self.label!r}: its scheduler is not running")
 
     def try_again(self) -> None:

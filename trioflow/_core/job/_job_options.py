@@ -184,7 +184,9 @@ def choice_of(literal: object, instead_of_function: str = "") -> Callable[[Any, 
     def check(value: object, name: str, subject: Subject) -> Any:
         if is_among(value, get_args(literal)):
             return value
-        advice = f"choose one of {', '.join(get_args(literal))}{instead_of_function if callable(value) else ''}"
+        advice = f"choose one of {', '.join(get_args(literal))}"
+        if callable(value):
+            advice += instead_of_function
         raise bad_value_error(ValueError, value, name, subject, advice)
 
     return check
@@ -411,8 +413,7 @@ def _to_float(value: float, name: str, subject: Subject, wanted: str = "a number
 
 def _suggest_option(name: str, known: Iterable[str]) -> str | None:
     """Return the option or the call that a user probably meant by an unknown name, or None if none is similar."""
-    alias = _hints.OPTION_ALIASES.get(name, name)
-    if alias in known:
+    if (alias := _hints.OPTION_ALIASES.get(name, name)) in known:
         return alias
     return _hints.OPTION_REPLACEMENTS.get(alias) or _hints.nearest_name(name, known)
 

@@ -138,10 +138,8 @@ def _format_container(value: Any, brackets: str, depth: int) -> str:
     if type(value) is not dict:
         return f"{left}{', '.join(_format_argument(item, depth) for item in value)}{right}"
     pairs: list[tuple[Any, Any]] = list(value.items())  # pyright: ignore[reportUnknownArgumentType]
-    items = (
-        f"{_format_argument(key)}: {'…' if type(without_ref(item)) in BRACKETS else _format_argument(item, depth)}"
-        for key, item in pairs
-    )
+    shown = ["…" if type(without_ref(item)) in BRACKETS else _format_argument(item, depth) for _, item in pairs]
+    items = (f"{_format_argument(key)}: {text}" for (key, _), text in zip(pairs, shown, strict=True))
     return f"{left}{', '.join(items)}{right}"
 
 

@@ -20,9 +20,8 @@ from collections.abc import Callable, Collection, Coroutine, Iterable, Iterator,
 from collections.abc import Set as AbstractSet
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
+from ..base import _text_forms, _user_code
 from ..base._states import SCHEDULED, SUCCEEDED, JobState, StopReason
-from ..base._text_forms import short_repr
-from ..base._user_code import get_cause
 from . import _errors
 
 if TYPE_CHECKING:
@@ -119,7 +118,7 @@ def flatten(values: Iterable[Any], purpose: str, method: str) -> Iterator[Abstra
                 stack.append(iter(value))
                 break
             else:
-                raise TypeError(f"{purpose}: {short_repr(value)} is not a job: {_advice(value)}")
+                raise TypeError(f"{purpose}: {_text_forms.short_repr(value)} is not a job: {_advice(value)}")
         else:
             stack.pop()
 
@@ -235,7 +234,7 @@ def _requirement_failed_error(job: AbstractJob[Any], requirement: AbstractJob[An
     """Return the exception for a job that a failed requirement blocks, with the original failure as its cause."""
     error = _errors.RequirementFailed(job, requirement)
     if isinstance(failure := requirement.raised_exception(), _errors.RequirementFailed):
-        error.__cause__ = get_cause(failure) or failure
+        error.__cause__ = _user_code.get_cause(failure) or failure
     elif failure is not None:
         error.__cause__ = failure
     else:

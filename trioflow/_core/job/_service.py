@@ -7,9 +7,8 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, Unpack, cast, overload
 
 from ..base._user_code import signature_of
-from ._errors import is_awaitable, no_run_error, not_awaitable_message
+from . import _errors, _job_options
 from ._function import FunctionJob, call_of, check_function, name_of
-from ._job_options import BoxStyle, JobOptions
 
 if TYPE_CHECKING:
     import anyio.abc
@@ -52,7 +51,7 @@ class ServiceFunction3(Protocol[T_co]):
     def __call__(self, a: Any, b: Any, c: object, /, *, task_status: AnyTaskStatus[T_co]) -> Awaitable[Any]: ...
 
 
-class ServiceOptions(JobOptions, total=False):
+class ServiceOptions(_job_options.JobOptions, total=False):
     """The keyword options of a `Service`: the arguments of its function's call, and the options of every job."""
 
     kwargs: Mapping[str, Any] | None
@@ -89,7 +88,7 @@ class TaskStatus(Generic[T]):
         self._run.guard(self._run.on_service_ready, self._job, value)
 
 
-class Service(FunctionJob[T], box=BoxStyle("service", "hexagon", ("{{", "}}"))):
+class Service(FunctionJob[T], box=_job_options.BoxStyle("service", "hexagon", ("{{", "}}"))):
     """A forever job that other jobs may require, such as a server, a connection or a pool.
 
     Use it for a connection, a pool or a server in this program that several jobs share.
@@ -144,7 +143,7 @@ class Service(FunctionJob[T], box=BoxStyle("service", "hexagon", ("{{", "}}"))):
         /,
         *args: Any,
         kwargs: Mapping[str, Any] | None = None,
-        **options: Unpack[JobOptions],
+        **options: Unpack[_job_options.JobOptions],
     ) -> None:
         check_function(function, "Service", "an async function that takes task_status")
         _check_parameters(function)
@@ -165,12 +164,12 @@ class Service(FunctionJob[T], box=BoxStyle("service", "hexagon", ("{{", "}}"))):
 
         """
         if self._worker is None:
-            raise no_run_error(self)
+            raise _errors.no_run_error(self)
         status = TaskStatus(self, self._worker.run)
         try:
             awaitable: object = call_of(self)(task_status=status)
-            if not is_awaitable(awaitable):
-                raise TypeError(not_awaitable_message(self, awaitable))
+            if not _errors.is_awaitable(awaitable):
+                raise TypeError(_errors.not_awaitable_message(self, awaitable))
             await awaitable
         finally:
             status._call_has_ended = True

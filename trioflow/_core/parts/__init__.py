@@ -159,7 +159,8 @@ class FirstRule(Part, Instrument):
         assert self._stagger is not None
         turn = f"waits for its turn: until {before.label!r} has"
         if self._stagger == math.inf:
-            return f"{turn} {'failed' if self._enough == 1 else 'settled'}"
+            end = "failed" if self._enough == 1 else "settled"
+            return f"{turn} {end}"
         return f"{turn} failed, or {duration_text(self._stagger)} after its start"
 
     # ---- turns

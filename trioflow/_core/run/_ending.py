@@ -56,7 +56,8 @@ async def end(run: Run) -> None:
     ends_forever_jobs = run.fate.reason is COMPLETED
     if ends_forever_jobs and (forever := _forever_workers(run)):
         _end_workers(run, forever)
-    for _ in range(MAX_LEAVING_TURNS if run.lane.alive else 0):
+    turns = MAX_LEAVING_TURNS if run.lane.alive else 0
+    for _ in range(turns):
         leaving = [worker for worker in run.lane.alive if not worker.is_shielded or worker.cause is not None]
         is_unwinding = any(worker.job is not None and not worker.is_shielded for worker in leaving)
         if not (leaving and await run.group.host.yield_in_ending(is_unwinding=is_unwinding)):

@@ -30,8 +30,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar, cast, final
 
 from ..backend import current_backend
-from ..base._logger import warn
-from ..base._user_code import innermost_line, is_async
+from ..base import _logger, _user_code
 from ..job import _errors
 from ..job._function import name_of
 from ._current import current_worker_var
@@ -232,7 +231,7 @@ class TimeLimit:
 
     def _error_at_end(self, traceback: TracebackType | None = None) -> _errors.JobTimeout:
         """Return the exception for the timeout that expired. `traceback` shows where the job was interrupted."""
-        place = innermost_line(traceback)
+        place = _user_code.innermost_line(traceback)
         if self.end <= self._last_sign + self._idle_timeout:
             assert self._timeout is not None
             return _errors.JobTimeout(self._job, self._timeout, place=place)
@@ -258,7 +257,8 @@ class TimeLimit:
             until = self.deadline
             if await wait(until):
                 return True
-            for _ in range(GRACE_TURNS if self.deadline < self.end else 0):
+            turns = GRACE_TURNS if self.deadline < self.end else 0
+            for _ in range(turns):
                 await self._run.backend.checkpoint()
             if self.deadline <= until:
                 return False
@@ -351,7 +351,7 @@ class RunHandle:
         run = self._run.outermost()
         if make not in run.shared:
             made: Any = make(RunHandle(run))
-            if getattr(made, "close", None) is not None and not is_async(made.close):
+            if getattr(made, "close", None) is not None and not _user_code.is_async(made.close):
                 raise TypeError(
                     f"{name_of(make)} returned a {type(made).__qualname__} for the jobs to share, whose close() is not "
                     f"async: the run awaits it at its end; return an object with `async def close(self)`, or without "
@@ -391,7 +391,7 @@ class RunHandle:
 
     def log_question(self, message: str) -> None:
         """Log the question of a job, and how to answer it. A question is no incident."""
-        warn(message, about="question")
+        _logger.warn(message, about="question")
 
     def record_machine_wait(self, job: AbstractJob[Any], since: float, until: float | None = None) -> None:
         """Record, for traces, that a running job has waited for free capacity on its machine.

@@ -18,9 +18,8 @@ import time
 from collections.abc import Callable, Collection, Iterable
 from typing import TYPE_CHECKING, Any, Final
 
-from ..base import _logger
+from ..base import _logger, _user_code
 from ..base._text_forms import join_names, short_repr
-from ..base._user_code import is_async, is_from_package
 from ..job import _job_options
 
 if TYPE_CHECKING:
@@ -54,7 +53,7 @@ class Instrument:
         """Reject async hooks, because nothing would await them."""
         super().__init_subclass__(**kwargs)
         for name in HOOK_NAMES:
-            if is_async(getattr(cls, name)):
+            if _user_code.is_async(getattr(cls, name)):
                 raise TypeError(f"{cls.__qualname__}.{name}() is async, and nothing would await it: define it with def")
 
     @property
@@ -125,7 +124,8 @@ class InstrumentSet:
         self._removed: Final[set[int]] = set() if outer is None else outer._removed
         # The hooks that have blocked the loop.
         self._slow_hooks: Final[set[tuple[str, ...]]] = set()
-        by_id = {id(instrument): instrument for instrument in (*instruments, *(outer.instruments if outer else ()))}
+        inherited = () if outer is None else outer.instruments
+        by_id = {id(instrument): instrument for instrument in (*instruments, *inherited)}
         left = [instrument for identity, instrument in by_id.items() if identity not in self._removed]
         self.instruments: Final[tuple[Instrument, ...]] = tuple(left)
         # For each hook, the methods that override it, each with the name of the hook.
@@ -172,7 +172,7 @@ class InstrumentSet:
                 self._slow_hooks.add(hooks)
                 owners = [getattr(method, "__self__", method) for method, _ in methods]
                 # The package's own instruments are not the user's to mend.
-                owners = [owner for owner in owners if not is_from_package(type(owner))]
+                owners = [owner for owner in owners if not _user_code.is_from_package(type(owner))]
                 advice = "do slow work in a thread"
                 if names := join_names(list(map(short_repr, owners))):
                     _logger.warn(f"{names} blocked the event loop for {seconds:.1f} s in {hooks[0]}; {advice}")

@@ -32,9 +32,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, TypeVar, cast
 
 from ..base._states import RAN_TO_END, JobState, StopReason
-from ..job._errors import JournalError
+from ..job import _errors, _job_options
 from ..job._job import AbstractJob, Restoration, RunExtras
-from ..job._job_options import Subject, bad_value_error, file_path
 from ._current import current_worker_var
 
 if TYPE_CHECKING:
@@ -58,12 +57,12 @@ class JournalProtocol(Protocol):
         ...
 
 
-def check_journal(value: Any, name: str, subject: Subject) -> JournalProtocol | str | None:
+def check_journal(value: Any, name: str, subject: _job_options.Subject) -> JournalProtocol | str | None:
     if value is None or hasattr(value, "open_for"):
         return cast("JournalProtocol | None", value)
     if isinstance(value, (str, os.PathLike)):
-        return file_path(value, name, subject)  # pyright: ignore[reportUnknownArgumentType]
-    raise bad_value_error(TypeError, value, name, subject, "give a Journal, or the path of one")
+        return _job_options.file_path(value, name, subject)  # pyright: ignore[reportUnknownArgumentType]
+    raise _job_options.bad_value_error(TypeError, value, name, subject, "give a Journal, or the path of one")
 
 
 class NotStored(NamedTuple):
@@ -270,7 +269,7 @@ class JournalWriter:
         """Call a method of the journal. If it fails, stop the outermost run and this one, and return None."""
         try:
             return method(*args)
-        except JournalError as error:
+        except _errors.JournalError as error:
             outermost = self._outermost
             if outermost.fault is None:
                 outermost.fault = error

@@ -275,7 +275,9 @@ class Run:
         """
         runs: list[Run] = [self]
         for run in runs:
-            workers = [*run.lane.alive, *(run.open_lane.alive if in_clean_up and run.open_lane.is_clean_up else ())]
+            workers = [*run.lane.alive]
+            if in_clean_up and run.open_lane.is_clean_up:
+                workers += run.open_lane.alive
             runs += [nested for worker in workers if (nested := worker.nested_run()) is not None]
         return runs
 
@@ -315,7 +317,8 @@ class Run:
         if (host := self.limiting_worker()) is not None and host.lane.bounded_by.deadline < self.deadline:
             self.lane.bounded_by = host.lane.bounded_by
         variables = tuple([item for item in context.items() if item[0] is not current_worker_var])
-        group_class, outer_group = self.backend.isolation.group_class, None if outer is None else outer.group
+        group_class = self.backend.isolation.group_class
+        outer_group = None if outer is None else outer.group
         self.group = self.lane.group = group_class(self.backend, self.deadline, context, variables, outer_group)
         if self.phase is _states.CHECKING:
             self.phase = _states.LINKING
@@ -365,7 +368,8 @@ class Run:
                 # Set again, because an instrument may have taken its time.
                 self.began_at = self.clock()
             self.stop_if_over()
-            for _ in self._make_entries_ready() if self.phase is not STOPPING else ():
+            turns = self._make_entries_ready() if self.phase is not STOPPING else ()
+            for _ in turns:
                 if not await self.group.host.yield_to_loop():
                     self.stop_cancelled()
                 if self.phase is STOPPING:

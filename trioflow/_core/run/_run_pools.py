@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ..admission._limits import BudgetResource, RateResource
 from ..admission._resource import CountedResource, GatedResource, PoolEntry, Resource
-from ..base import _amounts
-from ..base._text_forms import short_repr
+from ..base import _amounts, _text_forms
 from ..job._errors import Throttled, add_note
 from ..job._job_options import RUN_RESOURCES
 
@@ -88,7 +87,7 @@ class RunPools:
         """
         corrections: list[Callable[[], None]] = []
         for name, amount in amounts.items():
-            what = f"used({name}={short_repr(amount)}) of {job.label!r}"
+            what = f"used({name}={_text_forms.short_repr(amount)}) of {job.label!r}"
             if (taken := _find_taken(job, name)) is None:
                 raise ValueError(f"{what}: the job has no such need; add it to needs= first")
             resource, taken_amount = taken

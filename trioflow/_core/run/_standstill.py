@@ -29,8 +29,7 @@ import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
-from ..base._states import RunPhase
-from ..base._user_code import library_prefixes
+from ..base import _states, _user_code
 
 if TYPE_CHECKING:
     from ..job._job import AbstractJob
@@ -115,7 +114,7 @@ class Standstill:
 
 def _may_act(run: Run, outermost: Run) -> bool:
     """Return whether a run can go on without any of its active workers."""
-    if run.phase is not RunPhase.RUNNING or not run.unsettled or run.lane.searchers:
+    if run.phase is not _states.RunPhase.RUNNING or not run.unsettled or run.lane.searchers:
         return True
     if any(worker.is_shielded for worker in run.lane.alive):
         return True
@@ -222,6 +221,6 @@ def _advice(worker: Worker, job: AbstractJob[Any]) -> str:
     import traceback
 
     frames = [*worker.run.backend.frames(worker)]
-    own = [frame for frame in frames if not frame[0].f_code.co_filename.startswith(library_prefixes())]
+    own = [frame for frame in frames if not frame[0].f_code.co_filename.startswith(_user_code.library_prefixes())]
     stack = "".join(traceback.StackSummary.extract(iter(own or frames)).format())
     return f"; it must let the cancellation propagate, not swallow it or wait in a shielded scope:\n{stack}"

@@ -13,8 +13,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from ..admission._line import ask_in_order
-from ..admission._policies import reject_call_from_policy
+from ..admission import _line, _policies
 from ..base._states import CHECKING, DRAINING, RunPhase, StopReason
 from ..base._text_forms import clause
 from ..job._ancestors import enclosing_schedulers
@@ -80,7 +79,7 @@ class Steering:
             RuntimeError: the call comes from another thread, or from a policy, which must not change the run.
 
         """
-        reject_call_from_policy(call_text)
+        _policies.reject_call_from_policy(call_text)
         if threading.get_ident() != run.thread_id:
             raise RuntimeError(
                 f"{call_text}: {run.scheduler.label!r} runs in another thread; call it there, for instance through "
@@ -114,7 +113,7 @@ class Steering:
         if threading.get_ident() != run.thread_id:
             run.call_in_loop(lambda: function() if run.scheduler._run is run else None)
         else:
-            reject_call_from_policy(call_text)
+            _policies.reject_call_from_policy(call_text)
             function()
 
     # ---- pauses
@@ -150,7 +149,7 @@ class Steering:
         for each in run.with_nested():
             self._take_pause(each)
         if not is_paused:
-            ask_in_order(run.with_nested())
+            _line.ask_in_order(run.with_nested())
             for each in run.with_nested():
                 each.line.use_fifo_again()
         self._let_search(run)

@@ -298,10 +298,9 @@ class Worker(WorkerTask):
                 lane.spawn_more()
             while not worker.must_leave:
                 # ---- yield to the loop, if the turn is used up
-                if (now > time_slice.ends_at or not jobs_left) and (
-                    startable or line.places is not None or run.unsettled >= len(lane.alive)
-                    # Otherwise, workers run all jobs that are left, and this worker leaves at once.
-                ):
+                is_turn_over = now > time_slice.ends_at or not jobs_left
+                # Otherwise, workers run all jobs that are left, and this worker leaves at once.
+                if is_turn_over and (startable or line.places is not None or run.unsettled >= len(lane.alive)):
                     awaitable = value = None
                     has_time = await worker._get_time(job if has_run_jobs else None, now)
                     now = clock()

@@ -20,10 +20,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Generic, Self, TypeVar, cast, final
 
 from .. import backend as _backend
-from ..base import _logger
-from ..base._states import JobState
-from ..job import _errors
-from ..job._ancestors import enclosing_schedulers, outermost_scheduler
+from ..base import _logger, _states
+from ..job import _ancestors, _errors
 from ..job._job import AbstractJob, RunExtras
 from ..run._current import current_worker_var, enclosing_workers
 from ..words import _explain
@@ -56,7 +54,7 @@ async def wait_settled(scheduler: BaseScheduler, job: AbstractJob[Any], takes_fa
         if scheduler._run is not None and type(job._outcome) is _errors.Failure:
             scheduler._run.failures.give_back(job, job._outcome)
         raise
-    if job._state is JobState.CANCELLED:
+    if job._state is _states.JobState.CANCELLED:
         # The waiting job may have been cancelled by the same scope.
         await _backend.current_backend().checkpoint()
         if not job._state.is_settled:
@@ -88,7 +86,7 @@ def waiting_job() -> AbstractJob[Any] | None:
 async def _wait_for_change(waiter: AbstractJob[Any] | None, job: AbstractJob[Any], takes_failure: bool) -> None:
     """Wait until the state of a job changes, or the state of an enclosing scheduler that is not running yet."""
     backend = _backend.current_backend()
-    event, outermost = backend.create_event(), outermost_scheduler(cast("BaseScheduler", job._scheduler))
+    event, outermost = backend.create_event(), _ancestors.outermost_scheduler(cast("BaseScheduler", job._scheduler))
     # A run that has not begun may yet begin in another thread.
     set_event = event.set if outermost._run is not None else partial(backend.threadsafe_caller(), event.set)
 
@@ -97,7 +95,7 @@ async def _wait_for_change(waiter: AbstractJob[Any] | None, job: AbstractJob[Any
             job._outcome.is_taken = True
         set_event()
 
-    watched_jobs = [job, *(enclosing for enclosing in enclosing_schedulers(job) if enclosing._run is None)]
+    watched_jobs = [job, *(enclosing for enclosing in _ancestors.enclosing_schedulers(job) if enclosing._run is None)]
     for watched in watched_jobs:
         watched._ensure_extras().add_listener(listener)
     try:

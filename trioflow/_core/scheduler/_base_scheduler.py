@@ -12,34 +12,29 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, Never, Self, Ty
 
 from ... import _hints
 from .. import backend as _backend
-from ..admission import _policies, _window
-from ..admission._limits import Pool, check_pool
-from ..admission._line import token_holder
+from ..admission import _limits, _line, _policies, _window
 from ..backend import BackendName
 from ..base import _graph_algorithms
 from ..base._states import CHECKING, COMPLETED, REOPENABLE, JobState, ReportedState, StopReason
 from ..base._text_forms import is_among, plural, short_repr
 from ..job import _argument_types as types
-from ..job import _job_options, _labels, _option_descriptors
+from ..job import _errors, _job_options, _labels, _option_descriptors
 from ..job._ancestors import enclosing_schedulers, is_inside, outermost_scheduler
 from ..job._decorator import JobFunction, Kind, KindFunction
-from ..job._errors import DROPPED
 from ..job._function import ACCEPTED_ARGUMENTS, FunctionJob, Job, check_function, check_kind
 from ..job._job import AbstractJob, is_job, is_scheduler
 from ..job._job_options import BoxStyle, OptionsExceptLabel
 from ..job._labels import text_of
 from ..job._option_descriptors import Option
 from ..parts import SettledFunction, check_on_settled, make_parts
-from ..run import _ending, _journaling, _requirement_counts, _steering
-from ..run._current import current_worker_var, enclosing_workers
+from ..run import _current, _ending, _journaling, _requirement_counts, _steering
 from ..run._fate import NO_FATE, Fate
 from ..run._instruments import Instrument, check_instruments
 from ..run._journaling import JournalProtocol, JournalWriter, RunJournal
 from ..run._run import Incident, Run
 from ..words import _explain, _failures
 from ..words._job_queries import is_one_job, jobs_of_run, reported_state
-from . import _awaiting, _checks, _sync_run
-from ._async_with import OpenBlock
+from . import _async_with, _awaiting, _checks, _sync_run
 from ._awaiting import SettledJobs
 from ._members import Members, Sequence, iterate_schedulers
 
@@ -141,7 +136,7 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
     # ---- for the run in progress
     _run: Run | None
     # None outside of `async with`.
-    _open_block: OpenBlock | None
+    _open_block: _async_with.OpenBlock | None
     # ---- from the last run
     _fate: Fate
     _counted_failures: _failures.CountedFailures
@@ -162,7 +157,7 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
     _cleanup_timeout: float | None
     _critical_jobs: bool | None
     _policy: PolicyName | Policy
-    _pool: Pool | None
+    _pool: _limits.Pool | None
     _backfill: int
     _instruments: tuple[Instrument, ...]
     _keep_jobs: bool
@@ -187,7 +182,7 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
     cleanup_timeout: Option[float | None] = Option(5.0, _job_options.seconds)
     critical_jobs: Option[bool | None] = Option(None, _job_options.or_none(_job_options.flag))
     policy: Option[PolicyName | Policy] = Option("auto", _policies.check_policy)
-    pool: Option[Pool | None] = Option(None, check_pool)
+    pool: Option[_limits.Pool | None] = Option(None, _limits.check_pool)
     backfill: Option[int] = Option(64, _job_options.check_number)
     instruments: Option[tuple[Instrument, ...], Iterable[Instrument]] = Option((), check_instruments)
     keep_jobs: Option[bool] = Option(True, _job_options.flag)
@@ -795,7 +790,7 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
                 if self._pool is not None:
                     self._pool._enter(self, run.pools.resource_holder, run.time_slice, run.clock)
                     pool = self._pool
-                if outer_worker is None and current_worker_var in run.context:
+                if outer_worker is None and _current.current_worker_var in run.context:
                     watch = _awaiting.watch_of(_awaiting.waiting_job(), [self], _explain.RUNS)
                     if watch is not None:
                         run.join(watch)
@@ -861,7 +856,7 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
         if window is not None and _window.is_limiter(window):
             if (problem := backend.limiter_problem(window)) is not None:
                 raise TypeError(f"jobs_window={short_repr(window)} of {subject()}: {problem}")
-            if (holder := token_holder(enclosing_workers(), window)) is not None:
+            if (holder := _line.token_holder(_current.enclosing_workers(), window)) is not None:
                 owner_text = "its scheduler" if holder._scheduler is None else repr(holder._scheduler.label)
                 raise RuntimeError(
                     f"{subject()} is run by the body of {holder.label!r}, which holds a token of its limiter: "
@@ -917,7 +912,8 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
         if not is_fresh and (members.jobs_added_during_run or members.nested_schedulers):
             for scheduler in iterate_schedulers(self):
                 scheduler._members.remove_jobs_added_during_runs()
-        if members.needs_check() if run.outer_worker is None else members.is_unchecked:
+        needs_check = members.needs_check() if run.outer_worker is None else members.is_unchecked
+        if needs_check:
             yield from _checks.check_members(members)
         if not is_fresh:
             yield from self._reset_jobs(run)
@@ -1141,7 +1137,7 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
             RuntimeError: the scheduler is running already, or is closed.
 
         """
-        block = OpenBlock(self)
+        block = _async_with.OpenBlock(self)
         await block.begin()
         self._open_block = block
         return self
@@ -1212,7 +1208,7 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
 
         """
         succeeded = (job for job in jobs_of_run(self) if job.is_succeeded() and is_one_job(job))
-        return _failures.Results({job: job._outcome for job in succeeded if job._outcome is not DROPPED})
+        return _failures.Results({job: job._outcome for job in succeeded if job._outcome is not _errors.DROPPED})
 
     def failures(self) -> dict[AbstractJob[Any], Exception]:
         """Return the jobs that failed in the last run with their exceptions, in the order that they settled.

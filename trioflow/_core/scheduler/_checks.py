@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from ..admission._limits import PerKeyResource, Pool, register_user
 from ..admission._resource import CountedResource, PoolEntry
-from ..base import _amounts, _graph_algorithms
+from ..base import _amounts, _graph_algorithms, _text_forms
 from ..base._states import CHECKING, JobState
-from ..base._text_forms import join_names
 from ..job import _errors, _job_options, _labels
 from ..job._ancestors import ancestors_with_members, enclosing_schedulers, find_common_scheduler
 from ..job._job import DEFAULT_OPTIONS, AbstractJob, is_scheduler, with_members
@@ -124,11 +123,10 @@ def reject_options_of_nested(scheduler: BaseScheduler) -> None:
     """
     what = f"{scheduler._name_for_errors()}: it is the outermost scheduler, so nothing around it would use this"
     if scheduler._required:
-        names = join_names([repr(_labels.shorten(job.label)) for job in scheduler._required])
+        names = _text_forms.join_names([repr(_labels.shorten(job.label)) for job in scheduler._required])
         raise ValueError(f"required={names} of {what}; add both to one scheduler, or run one after the other")
     for name, cure in CURES_OF_NESTED_OPTIONS.items():
-        value = getattr(scheduler._options, name)
-        if value != getattr(type(scheduler), name).default:
+        if (value := getattr(scheduler._options, name)) != getattr(type(scheduler), name).default:
             raise ValueError(f"{name}={value!r} of {what}; {cure.format(value)}")
 
 
@@ -263,10 +261,11 @@ class AvailableResources:
             if isinstance(resource, CountedResource) and need > resource.total - sum(taken.values()):
                 names = ", ".join(repr(service.label) for service in taken)
                 total, reserved = map(resource.format_amount, (resource.total, sum(taken.values())))
+                place = "its limit" if is_of_run else "the pool"
                 raise ValueError(
                     f"{job.label!r} needs {_labels.printable(name)}={_amounts.need_text(amount)}, but services reserve "
                     f"{reserved} of {total} until the run ends ({names}): "
-                    f"it could never start; enlarge {'its limit' if is_of_run else 'the pool'}, or reduce the needs"
+                    f"it could never start; enlarge {place}, or reduce the needs"
                 )
         if len(per_key_names) > 1:
             raise ValueError(

@@ -178,10 +178,13 @@ def describe_standstill(scheduler: BaseScheduler) -> str:
 def describe_outside_wait(scheduler: BaseScheduler) -> str:
     """Describe what the ready jobs wait for when no job runs, or "" if no job is ready."""
     # Jobs further out may wait for resources that a nested scheduler holds.
-    its_lines = [] if scheduler._run is None else [run.line for run in scheduler._run.with_nested()[::-1]]
-    lines = (job for line in its_lines for job in [*(line.tokens.waiting if line.tokens else ()), *line.in_order()])
-    job = next((job for job in lines if job._state is JobState.SCHEDULED), None)
-    return "" if job is None else f"no job of {scheduler.label!r} runs: {explain(job._scheduler or scheduler, job)}"
+    runs = [] if scheduler._run is None else scheduler._run.with_nested()
+    for line in (run.line for run in reversed(runs)):
+        waiting_for_tokens = line.tokens.waiting if line.tokens else ()
+        for job in (*waiting_for_tokens, *line.in_order()):
+            if job._state is JobState.SCHEDULED:
+                return f"no job of {scheduler.label!r} runs: {explain(job._scheduler or scheduler, job)}"
+    return ""
 
 
 WAITED_FOR: Final = {

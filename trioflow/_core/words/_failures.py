@@ -21,8 +21,7 @@ from ..job._ancestors import enclosing_schedulers, is_logged, outermost_schedule
 from ..job._job import AbstractJob, is_scheduler
 from ..job._labels import PathCache, path_of_job, paths_of, printable, shorten, unescape_path
 from ..parts import has_idled
-from ..run._handle import JOB_EVENTS_NOUN
-from ..run._instruments import MIN_BLOCKING_SECONDS
+from ..run import _handle, _instruments
 from . import _job_queries
 
 if TYPE_CHECKING:
@@ -177,10 +176,9 @@ class FailureLog:
 
     def report_block(self, run: Run, job: AbstractJob[Any] | None, now: float) -> None:
         """Report a job that has just blocked the event loop, but only the first such job of each kind."""
-        if job is None or job._started_at is None or now - job._started_at <= MIN_BLOCKING_SECONDS:
+        if job is None or job._started_at is None or now - job._started_at <= _instruments.MIN_BLOCKING_SECONDS:
             return
-        kind = job._failure_kind()
-        if kind not in self._kinds_reported_blocking:
+        if (kind := job._failure_kind()) not in self._kinds_reported_blocking:
             self._kinds_reported_blocking.add(kind)
             run.report(
                 job,
@@ -333,7 +331,8 @@ def log_drain(scheduler: BaseScheduler) -> None:
     """Log how many jobs still run in a run that is about to drain. If none does, the end of the run says all."""
     count = sum(_job_queries.reported_state(job) is JobState.RUNNING for job in _ordinary_jobs(scheduler))
     if count and scheduler.log:
-        running = f"{plural(count, 'job')} {'is' if count == 1 else 'are'} still running"
+        verb = "is" if count == 1 else "are"
+        running = f"{plural(count, 'job')} {verb} still running"
         _logger.warn(
             f"the run of {shorten(scheduler.label)!r} drains: no more jobs start, and {running}", about="drain"
         )
@@ -361,10 +360,11 @@ def log_run_end(run: Run) -> None:
     # No display has the reasons.
     is_shown = run.is_shown("end") and not has_idled(run) and not unpaid
     if tolerated_count:
-        failures_text += f", {tolerated_count} more {'was' if tolerated_count == 1 else 'were'} tolerated"
+        verb = "was" if tolerated_count == 1 else "were"
+        failures_text += f", {tolerated_count} more {verb} tolerated"
     if run.fate.reason in (StopReason.TIMEOUT, StopReason.DRAINED, StopReason.INTERRUPTED):
         if has_idled(run):
-            how = f"stopped after {scheduler.idle_timeout:g} s without {JOB_EVENTS_NOUN}"
+            how = f"stopped after {scheduler.idle_timeout:g} s without {_handle.JOB_EVENTS_NOUN}"
         elif run.fate.reason is StopReason.TIMEOUT:
             how = f"stopped after its timeout of {run.timeout:g} s"
         else:
@@ -480,7 +480,7 @@ def raise_unless_completed(run: Run, reason: StopReason | None, only_first: bool
     elif reason is StopReason.TIMEOUT:
         if has_idled(run):
             idle = cast(float, scheduler.idle_timeout)
-            raise _errors.JobTimeout(scheduler, idle, JOB_EVENTS_NOUN, waits=run.waits_at_timeout)
+            raise _errors.JobTimeout(scheduler, idle, _handle.JOB_EVENTS_NOUN, waits=run.waits_at_timeout)
         raise _errors.JobTimeout(scheduler, run.timeout or 0.0, waits=run.waits_at_timeout)
     elif reason is not None and reason is not COMPLETED:
         raise _errors.JobCancelled(f"the run of {scheduler.label!r} {STOP_REASON_TEXTS[reason]}")

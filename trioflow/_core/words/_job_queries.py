@@ -10,8 +10,7 @@ import math
 from itertools import takewhile
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-from ..admission._policies import median_duration
-from ..admission._resource import budgets_used
+from ..admission import _policies, _resource
 from ..base import _amounts, _states
 from ..base._graph_algorithms import longest_path_lengths, topological_order
 from ..base._states import MOVED_ON, JobState, ReportedState
@@ -450,7 +449,7 @@ def ranks_of(scheduler: BaseScheduler) -> dict[AnyJob, float]:
     The policy "critical-path" starts jobs in the order of their ranks. See `Outlook.rank`. Takes O(V + E) time.
     """
     durations = expected_durations(scheduler)
-    default = median_duration(durations.values())
+    default = _policies.median_duration(durations.values())
     return longest_path_lengths(members_in_order(scheduler), scheduler._members.all_requirements, durations, default)
 
 
@@ -542,4 +541,4 @@ def is_member(job: AnyJob) -> bool:
 
 def budget_use(job: AnyJob) -> dict[str, float]:
     """Return the amounts of budgets that a job which is about to settle has used in all its attempts, by name."""
-    return {name: _amounts.as_number(amount) for name, amount in budgets_used(job).items()}
+    return {name: _amounts.as_number(amount) for name, amount in _resource.budgets_used(job).items()}

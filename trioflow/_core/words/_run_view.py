@@ -11,8 +11,7 @@ from ..admission._window import VariableWindow, max_slots
 from ..base._states import JobState, RunPhase, StopReason
 from ..job._ancestors import outermost_ended
 from ..job._job import AbstractJob, is_scheduler, takes_slot
-from ..run._run import RUNS_IN_PROGRESS, Run
-from ..run._steering import SteeringRecord
+from ..run import _run, _steering
 from ._explain import pause_text
 
 if TYPE_CHECKING:
@@ -27,7 +26,7 @@ class RunView:
 
     # A `Run`, which is not public.
     def __init__(self, run: Any) -> None:
-        self._run: Final[Run] = run
+        self._run: Final[_run.Run] = run
 
     @property
     def clock(self) -> Callable[[], float]:
@@ -118,17 +117,17 @@ def last_run(scheduler: BaseScheduler) -> object:
     return scheduler._fate if run is None else run.fate
 
 
-def run_steering(scheduler: BaseScheduler) -> SteeringRecord:
+def run_steering(scheduler: BaseScheduler) -> _steering.SteeringRecord:
     """Return when the last run of a scheduler was paused, and its numbers of slots if they have changed."""
     run = scheduler._run
-    return scheduler._run_steering if run is None else SteeringRecord(*map(tuple, run.changes))
+    return scheduler._run_steering if run is None else _steering.SteeringRecord(*map(tuple, run.changes))
 
 
 @final
 class RunInProgress:
     """An outermost run in progress, for those outside of the program who look at it, or steer it."""
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: _run.Run) -> None:
         self._run: Final = run
         self.scheduler: Final = run.scheduler
         self.view: Final = RunView(run)
@@ -145,7 +144,7 @@ class RunInProgress:
 
 def runs_in_progress() -> list[RunInProgress]:
     """Return the outermost runs in progress, in any thread of this process."""
-    return [RunInProgress(run) for run in list(RUNS_IN_PROGRESS)]
+    return [RunInProgress(run) for run in list(_run.RUNS_IN_PROGRESS)]
 
 
 def job_frames(job: AbstractJob[Any]) -> tuple[list[tuple[FrameType, int]], bool]:
