@@ -22,14 +22,12 @@ from functools import partial
 from statistics import fmean
 from typing import Final, NamedTuple
 
-from .._core.admission._limits import ResourceView, resource_views
-from .._core.admission._window import is_limiter, max_slots
+from .._core.admission import _limits, _window
 from .._core.base._graph_algorithms import longest_path_lengths
 from .._core.base._states import JobState, RunPhase
 from .._core.job._job import AnyJob, is_scheduler, takes_slot
 from .._core.scheduler._base_scheduler import BaseScheduler
-from .._core.words import _job_queries
-from .._core.words._run_view import current_run
+from .._core.words import _job_queries, _run_view
 from ._families import family_from_label
 
 MIN_ENDED: Final = 3
@@ -70,7 +68,7 @@ class Estimate:
 
     def time_left(self) -> TimeLeft | None:
         """Return about or at least how long the run goes on, or None if it is unknown, or no further jobs may start."""
-        run = current_run(self._scheduler)
+        run = _run_view.current_run(self._scheduler)
         if run is None or run.phase is not RunPhase.RUNNING or run.pause_text:
             return None
         now = run.clock()
@@ -89,7 +87,8 @@ class Estimate:
         groups = [self._scheduler]
         # Enclosing groups come before the group itself.
         for group in _job_queries.groups_of_run(self._scheduler)[1:]:
-            groups += [group] if group.scheduler in groups and not group.forever else []
+            if group.scheduler in groups and not group.forever:
+                groups.append(group)
         if not all(group.keep_jobs for group in groups):
             # It is unknown how many are to come, and how long those took that were dropped.
             return None
@@ -104,8 +103,11 @@ class Estimate:
             if job.state is JobState.SUCCEEDED and (seconds := _job_queries.worked_seconds(job)) is not None:
                 seconds -= (_working_job(job).started_at or job.started_at or 0.0) - (job.started_at or 0.0)
                 seconds_by_family.setdefault(self._family(job), []).append(seconds)
-                ended += [(expected[job], seconds)] if job in expected else []
-        ratio = sum(took for _, took in ended) / (sum(seconds for seconds, _ in ended) or 1.0)
+                if job in expected:
+                    ended.append((expected[job], seconds))
+        ratio = 1.0
+        if len(ended) >= MIN_ENDED:
+            ratio = sum(took for _, took in ended) / (sum(seconds for seconds, _ in ended) or 1.0)
         means = {family: fmean(times) for family, times in seconds_by_family.items() if len(times) >= MIN_ENDED}
         longest = max([*means.values(), *expected.values()], default=0.0)
         least, most, unknown = dict[AnyJob, float](), dict[AnyJob, float](), 0
@@ -113,19 +115,22 @@ class Estimate:
             if job.state.is_settled or (job.scheduler is not None and job.scheduler.is_settled()):
                 continue
             started = _working_job(job).started_at if job.state is JobState.RUNNING and job.attempts == 1 else None
-            ran, fraction = 0.0 if started is None else now - started, _job_queries.fraction_done(job)
+            ran = 0.0 if started is None else now - started
+            fraction = _job_queries.fraction_done(job)
             if ran and fraction:
                 least[job] = most[job] = ran / fraction - ran
                 continue
-            seconds = expected[job] * (ratio if len(ended) >= MIN_ENDED else 1.0) if job in expected else None
+            seconds = expected[job] * ratio if job in expected else None
             if seconds is None and (not takes_slot(job) or (seconds := means.get(self._family(job))) is None):
                 # Nobody knows how long it takes, least of all a person who is asked.
                 unknown += 1
                 if not (means or expected) or unknown > max(1, len(jobs) // FEW):
                     return None
-                least[job], most[job] = 0.0, max(ran, UNLIKE_FACTOR * longest)
+                least[job] = 0.0
+                most[job] = max(ran, UNLIKE_FACTOR * longest)
                 continue
-            least[job], most[job] = max(0.0, seconds - ran), seconds - ran if seconds > ran else ran
+            least[job] = max(0.0, seconds - ran)
+            most[job] = least[job] or ran
         shortest, most_left = _bound(groups, least), _bound(groups, most)
         if shortest == 0.0 or most_left > MAX_RATIO * shortest:
             return None
@@ -151,17 +156,17 @@ def _bound(groups: list[BaseScheduler], seconds: dict[AnyJob, float]) -> float:
         order = [job for job in _job_queries.members_in_order(group) if not job.forever]
         chains = longest_path_lengths(order, partial(_job_queries.all_requirements, group), seconds, 0.0)
         members = [seconds.get(job, 0.0) for job in order]
-        work[group] = sum(work[job] if job in work else seconds.get(job, 0.0) for job in order)
+        work[group] = sum(work.get(job, seconds.get(job, 0.0)) for job in order)
         # The current size of an adaptive window is known for the outermost scheduler, and further in only its largest.
-        slots = group.window_size if group is groups[0] else max_slots(group.jobs_window)
+        slots = group.window_size if group is groups[0] else _window.max_slots(group.jobs_window)
         bounds = [_resource_bound(*demand, seconds) for demand in demands[group]]
         if slots is not None:
-            bounds.append((work[group] if is_limiter(group.jobs_window) else sum(members)) / max(1, slots))
+            bounds.append((work[group] if _window.is_limiter(group.jobs_window) else sum(members)) / max(1, slots))
         seconds[group] = max([0.0, *chains.values(), *bounds])
     return seconds[groups[0]]
 
 
-Demand = tuple[ResourceView, dict[AnyJob, float]]
+Demand = tuple[_limits.ResourceView, dict[AnyJob, float]]
 """A resource, and the amounts of it that jobs need."""
 
 
@@ -170,7 +175,7 @@ def _demands(groups: list[BaseScheduler], jobs: Iterable[AnyJob]) -> dict[BaseSc
     demands: dict[BaseScheduler, list[Demand]] = {}
     scopes: dict[BaseScheduler | None, dict[str, dict[AnyJob, float]]] = {}
     for group in groups:
-        demands[group] = [(view, {}) for view in ([] if group.pool is None else resource_views(group.pool))]
+        demands[group] = [(view, {}) for view in _limits.resource_views(group.pool)]
         scopes[group] = scopes.get(group.scheduler, {}) | {view.name: amounts for view, amounts in demands[group]}
     for job in jobs:
         for name, amount in (_working_job(job).needs or {}).items():
@@ -186,7 +191,9 @@ def _working_job(job: AnyJob) -> AnyJob:
     return job
 
 
-def _resource_bound(resource: ResourceView, amounts: dict[AnyJob, float], seconds: dict[AnyJob, float]) -> float:
+def _resource_bound(
+    resource: _limits.ResourceView, amounts: dict[AnyJob, float], seconds: dict[AnyJob, float]
+) -> float:
     """Return how long jobs take at least that share an amount, or a rate at which they may start."""
     work = sum(amount * seconds[job] for job, amount in amounts.items())
     waiting = [job for job in amounts if _working_job(job).started_at is None]

@@ -6,7 +6,7 @@ import re
 from typing import Final
 
 WORD_PATTERN: Final = re.compile(r"[^\W_]+(?:[.,:][^\W_]+)*")
-NUMBER_PATTERN: Final = re.compile(r"\d+(?:[.,:]\d+)*")
+NUMBER_PATTERN: Final = re.compile(r"\A\d+(?:[.,:]\d+)*\Z")
 
 
 def family_from_label(label: str, is_user_chosen: bool) -> str:
@@ -28,4 +28,4 @@ def family_from_label(label: str, is_user_chosen: bool) -> str:
     """
     if not is_user_chosen:
         return label.partition("(")[0].split(" ")[0] or label
-    return WORD_PATTERN.sub(lambda word: "*" if NUMBER_PATTERN.fullmatch(word[0]) else word[0], label)
+    return WORD_PATTERN.sub(lambda word: NUMBER_PATTERN.sub("*", word[0]), label)

@@ -14,9 +14,8 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Final, final
 
-from .._core.base._logger import warn
+from .._core.base import _logger, _text_forms
 from .._core.base._states import JobState, StopReason
-from .._core.base._text_forms import fit, headline
 from .._core.job._job_options import file_path
 from .._core.scheduler._base_scheduler import BaseScheduler
 from ._state_styles import STATE_STYLES, recorded_state
@@ -87,7 +86,7 @@ class JUnit(EventRecorder):
                 file.writelines(xml_lines(build_record(self._log)))
             self.is_written = True
         except OSError as error:
-            warn(f"JUnit cannot be written to {self.path!r}: {error.strerror or error}")
+            _logger.warn(f"JUnit cannot be written to {self.path!r}: {error.strerror or error}")
         finally:
             self._log.clear()
 
@@ -102,7 +101,7 @@ def xml_lines(record: TraceRecord) -> Iterator[str]:
     names: dict[int | None, str] = {None: root_label}
     # Enclosing ones first.
     for outer in (record.spans[run.parent] for run in record.runs if run.parent is not None):
-        names[outer.number] = fit(f"{root_label}/{outer.path}", MAX_SUITE_NAME_LENGTH, "ends")
+        names[outer.number] = _text_forms.fit(f"{root_label}/{outer.path}", MAX_SUITE_NAME_LENGTH, "ends")
     suites: dict[str, list[Span]] = {root_label: []}
     for span in cases:
         suites.setdefault(names[span.parent], []).append(span)
@@ -180,7 +179,7 @@ def _traceback(record: TraceRecord, span: Span, outputs: list[tuple[str, str]]) 
     failure = record.failures[span.number]
     _, newline, last_line = failure.message.rstrip().rpartition("\n")
     if newline and any(output.rstrip().endswith(last_line) for _, output in outputs):
-        return failure.traceback.replace(failure.message, headline(failure.message))
+        return failure.traceback.replace(failure.message, _text_forms.headline(failure.message))
     return failure.traceback
 
 

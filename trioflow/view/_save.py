@@ -6,8 +6,7 @@ import os
 from typing import TYPE_CHECKING, Final
 
 from .._core.base._text_forms import short_repr
-from .._core.job._job import is_scheduler, not_a_scheduler_error
-from .._core.job._job_options import file_path
+from .._core.job import _job, _job_options
 from .._core.scheduler._base_scheduler import BaseScheduler
 
 if TYPE_CHECKING:
@@ -68,12 +67,12 @@ def save(source: BaseScheduler | Trace, path: str | os.PathLike[str], *, collaps
     from ._exports import write_atomically
     from .trace._trace import Trace
 
-    file = Path(file_path(path, "path", "save()"))
+    file = Path(_job_options.file_path(path, "path", "save()"))
     if isinstance(source, Trace):
         if collapse is not False:
             raise TypeError(f"save(): collapse={short_repr(collapse)} is for the graph of a Scheduler; this is a Trace")
         save_trace(source, _check_suffix(file, TRACE_SUFFIXES), file)
-    elif is_scheduler(source):
+    elif _job.is_scheduler(source):
         write_atomically(file, _graph_contents(source, _check_suffix(file, GRAPH_SUFFIXES), collapse))
     else:
         raise TypeError(f"save(): {short_repr(source)} is neither a Scheduler nor a Trace")
@@ -84,8 +83,7 @@ TRACE_SUFFIXES: Final = (".svg", ".html", ".json", ".csv")
 
 
 def _check_suffix(file: Path, suffixes: tuple[str, ...]) -> str:
-    suffix = file.suffix.lower()
-    if suffix not in suffixes:
+    if (suffix := file.suffix.lower()) not in suffixes:
         other, forms = ("Trace", TRACE_SUFFIXES) if suffixes is GRAPH_SUFFIXES else ("Scheduler", GRAPH_SUFFIXES)
         raise ValueError(f"save(): {file.name!r} must end in {', '.join(suffixes)} (a {other}: {', '.join(forms)})")
     return suffix
@@ -143,8 +141,8 @@ def listing(
     from .text import _symbols
     from .text._listing import Listing
 
-    if not is_scheduler(scheduler):
-        raise not_a_scheduler_error(scheduler, "listing()")
+    if not _job.is_scheduler(scheduler):
+        raise _job.not_a_scheduler_error(scheduler, "listing()")
     return Listing(scheduler, _symbols.Symbols()).text(details, silence_done_jobs, legend)
 
 

@@ -20,9 +20,7 @@ from ..._core.job._labels import PathCache
 from ..._core.run._instruments import Instrument
 from ..._core.scheduler._base_scheduler import BaseScheduler
 from ..._core.scheduler._members import collect_dropped
-from ..._core.words import _job_queries
-from ..._core.words._explain import get_status_text, waiting
-from ..._core.words._run_view import current_run
+from ..._core.words import _explain, _job_queries, _run_view
 from .._outcome import outcome
 from ..text import _failure_text, _verdict
 from ._nonblocking_writer import NonBlockingWriter
@@ -133,7 +131,7 @@ class Events(Instrument):
 
         For a nested run, write `JobAdded` events only if the number of jobs has changed since they were written.
         """
-        if self._root is not None and current_run(self._root) is None:
+        if self._root is not None and _run_view.current_run(self._root) is None:
             # The previous run crashed before it called `after_run`.
             self._finish_run()
         if self._root is None:
@@ -141,7 +139,7 @@ class Events(Instrument):
         elif scheduler not in self._path_caches:
             # The engine logs this error, and removes the instrument from the second run only.
             raise RuntimeError(f"{self!r} follows one run at a time: give {scheduler.label!r} its own Events()")
-        run = current_run(scheduler)
+        run = _run_view.current_run(scheduler)
         assert run is not None
         collect_dropped(scheduler, self._dropped_jobs)
         is_root = scheduler is self._root
@@ -161,7 +159,7 @@ class Events(Instrument):
 
     def _begin_outermost_run(self, root: BaseScheduler) -> None:
         """Open the file, and record the start time, for a new outermost run. If this fails, discard its lines."""
-        run = current_run(root)
+        run = _run_view.current_run(root)
         assert run is not None
         self._clock = run.clock
         self._run_started_at = run.clock()
@@ -343,13 +341,13 @@ class Events(Instrument):
         # Hooks may change these dicts at any time. `dict.copy` is atomic. `list(d.items())` is not: the garbage
         # collector may interrupt it and switch to the thread of the hooks.
         for job, polled in islice(self._waiting_jobs.copy().items(), MAX_POLLED_JOBS):
-            wait = waiting(job)
+            wait = _explain.waiting(job)
             if wait and wait.text and wait != polled.last_written_values and job in self._waiting_jobs:
                 polled.last_written_values = wait
                 event = self._format.JobWaiting(*self._common_fields(polled.path), wait.text, wait.cause, wait.resource)
                 yield self._encode(event)
         for job, polled in islice(self._running_jobs.copy().items(), MAX_POLLED_JOBS):
-            progress = _job_queries.fraction_done(job), get_status_text(job)
+            progress = _job_queries.fraction_done(job), _explain.get_status_text(job)
             if progress != polled.last_written_values and job in self._running_jobs:
                 polled.last_written_values = progress
                 yield self._encode(self._format.JobProgress(*self._common_fields(polled.path), *progress))

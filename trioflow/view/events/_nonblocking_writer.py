@@ -154,8 +154,7 @@ class NonBlockingWriter:
                 if not self._unwritten_batch:
                     self._unwritten_batch, self._lines = memoryview(b"".join(self._lines)), []
                 chunk = self._target.next_chunk(self._unwritten_batch)
-                size = self._target.write(chunk)
-                if not size:
+                if not (size := self._target.write(chunk)):
                     break
                 self._buffered_bytes -= size
                 self._unwritten_batch = self._unwritten_batch[size:]

@@ -490,7 +490,7 @@ def render_png(source: str, subject: str) -> bytes:
 
 def _both_directions(source: str) -> Iterator[str]:
     yield source
-    yield re.sub("rankdir=(TB|LR)", lambda found: "rankdir=LR" if found[1] == "TB" else "rankdir=TB", source, count=1)
+    yield re.sub("(?<=rankdir=)(TB|LR)", lambda found: {"TB": "LR", "LR": "TB"}[found[0]], source, count=1)
 
 
 class Fitted(NamedTuple):

@@ -415,8 +415,7 @@ class MermaidWriter:
         yield f"{indent}{INDENT}direction {self._drawing.direction}"
         self._add_marks(scheduler)
         self._style_lines.append(f"{INDENT}class {self._node_names[scheduler]} {state_class(state)}Frame")
-        outline = box_colors(scheduler).outline
-        if outline != STATE_STYLES[state].colors.outline:
+        if (outline := box_colors(scheduler).outline) != STATE_STYLES[state].colors.outline:
             self._add_style(scheduler, f"stroke:{outline}")
 
     def _box_line(self, job: AnyJob) -> str:

@@ -245,7 +245,8 @@ def _encode(made: Record) -> Iterator[bytes]:
 
     encode = json.JSONEncoder(default=str, separators=(",", ":")).encode
     for number, (name, value) in enumerate(made.items()):
-        yield f"{',' if number else '{'}{encode(name)}:".encode()
+        separator = "," if number else "{"
+        yield f"{separator}{encode(name)}:".encode()
         if not isinstance(value, list):
             yield encode(value).encode()
             continue
@@ -433,8 +434,7 @@ def _seen_watch(request: Record) -> Any:
         ValueError: the page shows another run, or the facts that it has seen were sent anew since.
 
     """
-    watch = watches.get(str(request["watch"]))
-    if watch is None or watch.identity != request.get("seen"):
+    if (watch := watches.get(str(request["watch"]))) is None or watch.identity != request.get("seen"):
         raise ValueError("the page shows what is not so any more: look again")
     return watch
 

@@ -100,7 +100,8 @@ def ask(pid: int, request: Record | None = None) -> Record:
             return {"done": f"process {pid} has ended"}
         raise NoAnswer(f"process {pid} ends, or can start no thread: it has not answered") from None
     if "error" in answer:
-        raise NoAnswer(f"process {pid}{'' if request else ' cannot be looked at'}: {answer['error']}")
+        problem = "" if request else " cannot be looked at"
+        raise NoAnswer(f"process {pid}{problem}: {answer['error']}")
     return answer
 
 
@@ -136,7 +137,8 @@ def _check_process(pid: int) -> None:
                 raise NoAnswer(f"there is no process {pid}") from None
     try:
         status = dict(line.split(":\t", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
-        state, owner = status["State"], int(status["Uid"].split()[1])
+        state = status["State"]
+        owner = int(status["Uid"].split()[1])
     except (OSError, ValueError, KeyError):  # not on Linux
         return
     if state.startswith("Z"):
@@ -328,8 +330,9 @@ def _run_lines(run: Record, columns: int | None, limit: int) -> Iterator[str]:
     reason = clause(" ({})", phase and run["reason"])
     place = f"on {run['backend']} in {run['thread'] or 'an unknown thread'}"
     yield printable(f"{run['label']}  {run['verdict']}")
-    seconds, is_least = run.get("left"), bool(run.get("left_is_least"))
-    left = "" if seconds is None else f", {estimate_words(TimeLeft(seconds, is_least))}"
+    left = ""
+    if (seconds := run.get("left")) is not None:
+        left = f", {estimate_words(TimeLeft(seconds, bool(run.get('left_is_least'))))}"
     yield printable(f"  {place} for {duration_text(run['seconds'])}{phase}{reason}{left}")
     if run.get("pause"):
         yield f"  {run['pause']}"

@@ -208,7 +208,7 @@ def console(run: WatchedRun, problem: str, has_ended: bool) -> Record:
     running = [one.span for one in counted if one.span.state is JobState.RUNNING and one.span.number not in asking]
     running.sort(key=lambda span: (span.forever, span.attempt_started_at or now, span.number))
     groups = failure_groups(counted, failed_groups)
-    elapsed = None if root is None or root.started_at is None else now - root.started_at
+    began = None if root is None else root.started_at
     return head(tally, len(asking)) | {
         "title": "" if root is None else name_of(root.label),
         "seen": answer["seen"],
@@ -220,7 +220,7 @@ def console(run: WatchedRun, problem: str, has_ended: bool) -> Record:
         "steered": answer["may_steer"],
         "problem": problem,
         "lacks": run.lacks(tally, counted),
-        "elapsed": "" if elapsed is None else elapsed_text(elapsed),
+        "elapsed": "" if began is None else elapsed_text(now - began),
         "left": "" if answer["left"] is None else estimate_text(answer["left"], answer["left_is_least"]),
         "left_is_least": answer["left_is_least"],
         "time": run.clock_time(now),
@@ -229,7 +229,7 @@ def console(run: WatchedRun, problem: str, has_ended: bool) -> Record:
             [
                 span.number,
                 name_of(span.path),
-                "forever" if span.forever else f"attempt {len(span.attempts) + 1}" if span.attempts else "",
+                "forever" if span.forever else f"attempt {len(span.attempts) + 1}" * bool(span.attempts),
                 stopwatch_text(now - (span.attempt_started_at or now)),
             ]
             for span in running[:MAX_RUNNING]
@@ -288,7 +288,8 @@ def _failure_row(run: WatchedRun, group: list[JobFacts]) -> list[Any]:
     tag = {True: "critical", None: "", False: "tolerated"}[first.critical]
     headline = common_headline(one.failure for one in group)
     text = printable(" · ".join(filter(None, (headline, _last_line(group[0].command)))))
-    keys, place = [one.span.number for one in group], printable(place_text(failure))
+    keys = [one.span.number for one in group]
+    place = printable(place_text(failure))
     return [first.number, len(group), run.names_of(keys), text, tag, place, keys[:MAX_RETRIED]]
 
 
@@ -318,7 +319,13 @@ def describe_job(run: WatchedRun, key: int, told: Record) -> Record:
     """
     index, facts = run.jobs[key]
     span, failure, command = facts.span, facts.failure, facts.command
-    outputs = list(map(list, _report.command_outputs(command))) if command else []
+    line = str(told.get("command") or "")
+    command_facts, files, outputs = "", list[Any](), list[Any]()
+    if command is not None:
+        line = command.line
+        command_facts = " · ".join(_report.command_fact_texts(command))
+        files += _report.file_links(command, None)
+        outputs += map(list, _report.command_outputs(command))
     so_far = "" if span.state.is_settled else " so far"
     outputs += [[name + so_far, _report.printable_lines(text)] for name, text in told.get("output", ())]
     required_by = [one.span.number for at, one in run.jobs.values() if at == index and key in one.span.required]
@@ -339,9 +346,9 @@ def describe_job(run: WatchedRun, key: int, told: Record) -> Record:
         "required_by": _links(run, required_by),
         "error": "" if failure is None else printable(failure.headline),
         "traceback": "" if failure is None else _report.printable_lines(failure.traceback),
-        "command": printable(str(told.get("command") or "") if command is None else command.line),
-        "command_facts": "" if command is None else " · ".join(_report.command_fact_texts(command)),
-        "files": [] if command is None else list(_report.file_links(command, None)),
+        "command": printable(line),
+        "command_facts": command_facts,
+        "files": files,
         "outputs": outputs,
         "unkept": _unkept_text(list(told.get("unkept", ())), span, told),
     }
@@ -363,8 +370,7 @@ def jobs_in(run: WatchedRun, key: int | None) -> list[JobFacts]:
 
 def has_words(text: str, wanted: list[str]) -> bool:
     """Return whether a text contains all words, which are in lower case, in any order."""
-    text = text.casefold() if wanted else ""
-    return all(word in text for word in wanted)
+    return not wanted or all(word in text.casefold() for word in wanted)
 
 
 def _blocking(run: WatchedRun, span: Span) -> list[int]:
@@ -386,13 +392,16 @@ def _unkept_text(streams: list[str], span: Span, told: Record) -> str:
     if not (streams or is_python):
         return ""
     subject = "what it prints" if is_python else join_names(streams)
-    return f"{subject} {'go' if len(streams) > 1 else 'goes'} to the terminal or the log of the program"
+    verb = "go" if len(streams) > 1 else "goes"
+    return f"{subject} {verb} to the terminal or the log of the program"
 
 
 def _links(run: WatchedRun, keys: list[int]) -> list[Any]:
     spans = [run.jobs[key][1].span for key in keys[:MAX_LINKS] if key in run.jobs]
     links: list[Any] = [[span.number, name_of(span.path), state_class(recorded_state(span))] for span in spans]
-    return [*links, *([[None, f"and {len(keys) - MAX_LINKS} more", ""]] if len(keys) > MAX_LINKS else [])]
+    if len(keys) > MAX_LINKS:
+        links.append([None, f"and {len(keys) - MAX_LINKS} more", ""])
+    return links
 
 
 def _seconds_of(span: Span, now: float) -> float:

@@ -185,7 +185,9 @@ class FileChange:
         # https://github.com/python/cpython/blob/v3.12.1/Python/compile.c.
         if [code.co_name for code in olds] != [code.co_name for code in news]:
             reason = reason or AMBIGUOUS
-        for code, successor in zip(olds, olds if reason else news, strict=True):
+        if reason:
+            news = olds
+        for code, successor in zip(olds, news, strict=True):
             # There are none for classes and comprehensions, which belong to the scope around them.
             before = self._old.scopes[code.co_name, code.co_firstlineno]
             after = self._new.scopes[successor.co_name, successor.co_firstlineno]

@@ -9,16 +9,14 @@ from ..._core.base._states import JobState
 from .._state_styles import STATE_PRECEDENCE, recorded_state, state_class
 from ..text._failure_text import common_headline
 from ..trace._spans import Span
+from . import _picture, _process_record, _run_log
 from ._console import WatchedRun, failure_groups, has_words, jobs_in, name_of, states_text, stopwatch_text, waiting_rows
-from ._picture import Picture
-from ._process_record import Record
-from ._run_log import group_lines
 
 MAX_FOUND: Final = 200
 ORDER: Final[dict[Any, int]] = {state: number for number, state in enumerate(STATE_PRECEDENCE)}
 
 
-def find_jobs(run: WatchedRun, picture: Picture, which: str, words: str) -> Record:
+def find_jobs(run: WatchedRun, picture: _picture.Picture, which: str, words: str) -> _process_record.Record:
     """Return the jobs that are meant, as data: by state, those that need attention first.
 
     Args:
@@ -42,10 +40,10 @@ def find_jobs(run: WatchedRun, picture: Picture, which: str, words: str) -> Reco
     }
 
 
-def _find_keys(run: WatchedRun, picture: Picture, kind: str, value: str) -> tuple[Iterable[Any], str]:
+def _find_keys(run: WatchedRun, picture: _picture.Picture, kind: str, value: str) -> tuple[Iterable[Any], str]:
     """Return the keys of the jobs that are meant, and the title of their list."""
     if kind == "box":
-        return picture.jobs_of_box(int(value))
+        return picture.jobs_in_box(int(value))
     if kind == "in":
         return [facts.span.number for facts in jobs_in(run, int(value))], run.names_of([int(value)])
     if kind == "failure":
@@ -54,7 +52,7 @@ def _find_keys(run: WatchedRun, picture: Picture, kind: str, value: str) -> tupl
     if kind == "wait":
         return next(((keys, text) for name, keys, text in waiting_rows(run) if name == value), ((), ""))
     if kind == "log":
-        lines = group_lines(run, []).get(value, [])
+        lines = _run_log.group_lines(run, []).get(value, [])
         return dict.fromkeys(line.key for line in lines), "".join(line.text for line in lines[-1:])
     if kind == "state":
         counted = (facts.span for facts in run.counted()[1])

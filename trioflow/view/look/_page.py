@@ -385,9 +385,11 @@ class PageHandler(BaseHTTPRequestHandler):
             raise LookupError(name)
 
     def do_POST(self) -> None:
-        origin, form = f"http://{self.headers.get('Host')}", "application/json"
+        origin = f"http://{self.headers.get('Host')}"
+        form = "application/json"
         try:
-            asked, size = self._requested_name(), int(self.headers["Content-Length"] or "")
+            asked = self._requested_name()
+            size = int(self.headers["Content-Length"] or "")
             if (asked, self.headers["Origin"], self.headers["Content-Type"]) != ("steer", origin, form):
                 raise LookupError(asked)
             request = json.loads(self.rfile.read(size if 0 < size <= MAX_REQUEST_SIZE else 0))
@@ -413,7 +415,8 @@ class PageHandler(BaseHTTPRequestHandler):
         self.close_connection = True
         self._send(403, REFUSAL, PLAIN_TEXT)
         self.connection.shutdown(socket.SHUT_WR)
-        deadline, left = time.monotonic() + LINGER_TIMEOUT, MAX_IGNORED_SIZE
+        deadline = time.monotonic() + LINGER_TIMEOUT
+        left = MAX_IGNORED_SIZE
         while left > 0 and (seconds := deadline - time.monotonic()) > 0:
             self.connection.settimeout(seconds)
             left -= len(self.rfile.read1()) or left
@@ -427,8 +430,10 @@ class PageHandler(BaseHTTPRequestHandler):
             return
         with open(descriptor, "rb") as file:
             size = os.fstat(descriptor).st_size
-            disposition = f'{"inline" if size <= MAX_SHOWN_SIZE else "attachment"}; filename="output.txt"'
-            self._send_headers(200, size, {**PLAIN_TEXT, "Content-Disposition": disposition})
+            disposition = "inline" if size <= MAX_SHOWN_SIZE else "attachment"
+            self._send_headers(
+                200, size, {**PLAIN_TEXT, "Content-Disposition": f'{disposition}; filename="output.txt"'}
+            )
             while size and (part := file.read(min(size, CHUNK_SIZE))):
                 self.wfile.write(part)
                 size -= len(part)

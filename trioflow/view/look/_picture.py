@@ -10,13 +10,11 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any, Final, NamedTuple
 
-from ..._core.base._states import JobState
-from ..._core.base._text_forms import fit
+from ..._core.base import _states, _text_forms
 from .._families import family_from_label
 from .._state_styles import STATE_COUNT_ORDER, STATE_PRECEDENCE, recorded_state, state_class
 from ..graph import _dot
-from ..trace._record_builder import JobFacts
-from ..trace._trace_record import MAX_BOXES
+from ..trace import _record_builder, _trace_record
 from ._console import WatchedRun, name_of
 
 MAX_LABELS: Final = 60
@@ -91,7 +89,7 @@ class Plan:
     """
 
     def __init__(
-        self, placing: Placing, run: WatchedRun, counted: Iterable[JobFacts], families: dict[int, str]
+        self, placing: Placing, run: WatchedRun, counted: Iterable[_record_builder.JobFacts], families: dict[int, str]
     ) -> None:
         self.placing: Final = placing
         self.members: Final[dict[Place, list[Place]]] = {(): []}
@@ -110,7 +108,8 @@ class Plan:
             is_named = placing.names_groups if is_group else placing.names_jobs
             places[key] = place = (*outer, key if is_named else (families[key], is_group))
             if place not in self.titles:
-                self.titles[place], self.owners[place] = name_of(span.label if is_named else families[key]), key
+                self.titles[place] = name_of(span.label if is_named else families[key])
+                self.owners[place] = key
                 self.members[outer].append(place)
                 if is_group and placing.has_frames:
                     self.members[place] = []
@@ -126,7 +125,7 @@ class Plan:
 
     def can_be_read(self, has_labels: bool) -> bool:
         count = len(self.titles.keys() - self.members.keys())
-        return 1 < count <= (MAX_LABELS if has_labels else MAX_BOXES) and len(self.edges) <= MAX_EDGES
+        return 1 < count <= (MAX_LABELS if has_labels else _trace_record.MAX_BOXES) and len(self.edges) <= MAX_EDGES
 
 
 class Picture:
@@ -183,7 +182,7 @@ class Picture:
             self.note = MISSING if "dot, which" in str(error) else f"No graph: {str(error)[:200].lstrip(': ')}"
         return self
 
-    def jobs_of_box(self, key: int) -> tuple[list[int], str]:
+    def jobs_in_box(self, key: int) -> tuple[list[int], str]:
         """Return the keys of the jobs in the box that shows a job, or in the frame of a group, and its title."""
         plan = self.plan
         frame = next((place for place in self.names if place in plan.members and plan.owners[place] == key), None)
@@ -204,7 +203,7 @@ class Picture:
             spans = [run.jobs[key][1].span for key in plan.jobs[place] if key in run.jobs]  # of the same run
             found = Counter(map(recorded_state, spans))
             parts = [(state, found[state]) for state in STATE_COUNT_ORDER if found[state]]
-            first = next((state for state in STATE_PRECEDENCE if found[state]), JobState.IDLE)
+            first = next((state for state in STATE_PRECEDENCE if found[state]), _states.JobState.IDLE)
             has_many = is_frame or plan.placing is not JOBS
             words = ", ".join(f"{count} {state.value}" for state, count in parts) if has_many else first.value
             if not is_frame:
@@ -231,7 +230,7 @@ class PictureWriter(_dot.DotWriter[Place]):
         return str(_dot.digraph_of(self.statements(), self.direction, (graph, node, edge)).source)
 
     def box(self, key: Place) -> _dot.Statement:
-        label = fit(self._plan.titles[key], MAX_LABEL, keep="ends") if self._has_labels else ""
+        label = _text_forms.fit(self._plan.titles[key], MAX_LABEL, keep="ends") if self._has_labels else ""
         attributes, remarks = {"id": self.names[key]}, self._count(key)
         if self._plan.placing is JOBS:
             remarks = ()
@@ -243,7 +242,7 @@ class PictureWriter(_dot.DotWriter[Place]):
     def frame(self, key: Place) -> _dot.Statement:
         size, length = ("11", 2 * MAX_LABEL) if self._has_labels else ("14", MAX_LABEL)
         attributes = {"id": self.names[key], "style": "rounded", "labeljust": "l", "margin": "8", "fontsize": size}
-        label = fit(self._plan.titles[key], length, keep="ends")
+        label = _text_forms.fit(self._plan.titles[key], length, keep="ends")
         return _dot.Statement("frame", (self.frame_name(key),), attributes, label, self._count(key))
 
     def _count(self, key: Place) -> tuple[str, ...]:

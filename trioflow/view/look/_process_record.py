@@ -25,8 +25,7 @@ from ..._core.words import _job_queries
 from ..._core.words._explain import READY_TEXT, get_status_text, open_requirements, waiting, waiting_since
 from ..._core.words._run_view import RunInProgress, RunView, job_frames, runs_in_progress, slots_in_use
 from .._estimate import Estimate
-from ..text import _failure_text
-from ..text._verdict import Tally
+from ..text import _failure_text, _verdict
 from . import _loaded_files
 
 SCHEMA_VERSION: Final = 1
@@ -80,7 +79,7 @@ def _describe_run(in_progress: RunInProgress, blocking: dict[AnyJob, int]) -> Re
     now = run.clock()
     jobs = list(_jobs_of(scheduler))
     paths: Any = paths_of(scheduler)
-    tally = Tally.for_scheduler(scheduler)
+    tally = _verdict.Tally.for_scheduler(scheduler)
     running = [job for job in jobs if job.state is JobState.RUNNING and not is_scheduler(job)]
     scheduled = [job for job in jobs if job.state is JobState.SCHEDULED]
     # The nested schedulers whose IDLE jobs will not be reached any more.
@@ -93,14 +92,14 @@ def _describe_run(in_progress: RunInProgress, blocking: dict[AnyJob, int]) -> Re
     failed = [job for job in jobs if _job_queries.has_own_failure(job) and not _job_queries.is_in_first(job, scheduler)]
     waiters = scheduled + idle
     running.sort(key=lambda job: _job_queries.latest_start(job) or now)
-    thread = next((thread for thread in threading.enumerate() if thread.ident == thread_id), None)
+    thread = next((thread.name for thread in threading.enumerate() if thread.ident == thread_id), None)
     blocker = next((job for job, blocked_id in blocking.items() if blocked_id == thread_id), None)
     omitted = {"running": running[MAX_JOBS:], "waiting": waiters[MAX_JOBS:], "failures": failed[MAX_JOBS:]}
     taken, window = slots_in_use(scheduler)
     return {
         "label": scheduler.label,
         "backend": run.backend,
-        "thread": None if thread is None else thread.name,
+        "thread": thread,
         "seconds": now - in_progress.began_at,
         **describe_progress(run, Estimate(scheduler)),
         "reason": None if run.reason is None else run.reason.value,
@@ -149,18 +148,16 @@ def _describe_running(jobs: list[AnyJob], paths: Any, now: float, blocker: AnyJo
 
 def describe_place(job: AnyJob) -> Record:
     """Describe the position of a job, and the reason for it."""
-    frames, is_executing = job_frames(job)
-    thread_frames = None if is_executing else _frames_in_thread(job)
-    # It is at its command line, not in the loop that awaits the process.
-    has_command = _job_queries.runs_commands(job)
-    return {
-        "line": None
-        if has_command or is_scheduler(job)
-        else _describe_line(frames if thread_frames is None else thread_frames),
-        "command": _job_queries.command_line_of(job) if has_command else None,
-        "status": get_status_text(job),
-        "explanation": explain(job),
-    }
+    line = command = None
+    if _job_queries.runs_commands(job):
+        # It is at its command line, not in the loop that awaits the process.
+        command = _job_queries.command_line_of(job)
+    elif not is_scheduler(job):
+        frames, is_executing = job_frames(job)
+        if not is_executing and (thread_frames := _frames_in_thread(job)) is not None:
+            frames = thread_frames
+        line = _describe_line(frames)
+    return {"line": line, "command": command, "status": get_status_text(job), "explanation": explain(job)}
 
 
 def _frames_in_thread(job: AnyJob) -> list[tuple[FrameType, int]] | None:
@@ -275,6 +272,7 @@ def _describe_failures(jobs: list[AnyJob], paths: dict[AnyJob, str]) -> Iterator
 
 
 def _describe_resources(jobs: list[AnyJob], paths: dict[AnyJob, str]) -> Iterator[Record]:
-    for job in jobs:
-        for resource in resource_views(job.pool) if is_scheduler(job) and job.pool is not None else ():
-            yield {"scheduler": paths.get(job, job.label), "name": resource.name, "text": resource.describe()}
+    for scheduler in filter(is_scheduler, jobs):
+        for resource in resource_views(scheduler.pool):
+            path = paths.get(scheduler, scheduler.label)
+            yield {"scheduler": path, "name": resource.name, "text": resource.describe()}

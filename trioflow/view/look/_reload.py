@@ -71,8 +71,8 @@ def reload(by: str = "") -> str:
 
 def _take_changes() -> tuple[str, str]:
     """Take all changes, or none. Return the changes made, and the parts that stay as they were."""
-    loaded, known = _loaded_files.loaded, {*_loaded_files.loaded}
-    if not known:
+    loaded = _loaded_files.loaded
+    if not (known := {*loaded}):
         raise RuntimeError(NOTHING_KNOWN)
     _loaded_files.remember()
     changed = _loaded_files.changed_files()

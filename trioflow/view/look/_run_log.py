@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from heapq import nlargest
 from typing import Any, Final, NamedTuple
 
-from ..._core.base._text_forms import duration_text
+from ..._core.base._text_forms import clause, duration_text
 from ..._core.job._labels import printable
 from ..trace._record_builder import JobFacts
 from ._console import WatchedRun, has_words, place_text
@@ -53,7 +53,7 @@ def group_lines(run: WatchedRun, wanted: list[str]) -> dict[str, list[Line]]:
     """Return the lines that contain all words, equal lines together, by a name for their common parts."""
     groups: dict[str, list[Line]] = {}
     for line in _lines(run):
-        if has_words(f"{run.names_of([line.key])} {line.text}" if wanted else "", wanted):
+        if not wanted or has_words(f"{run.names_of([line.key])} {line.text}", wanted):
             groups.setdefault(" ".join(map(str, line.subject)), []).append(line)
     return groups
 
@@ -101,8 +101,9 @@ def _lines_of_job(facts: JobFacts, told: tuple[str, ...]) -> Iterator[Line]:
     if span.finished_at is None:
         return
     if failure is not None:
-        place, tolerated = place_text(failure), ", which is tolerated" if span.critical is False else ""
-        text = f"failed{tolerated}: {failure.headline}{place and f' · {place}'}"
+        tolerated = ", which is tolerated" if span.critical is False else ""
+        place = clause(" · {}", place_text(failure))
+        text = f"failed{tolerated}: {failure.headline}{place}"
         yield Line(span.finished_at, span.number, printable(text), ("failed", failure.kind, span.critical))
     elif span.moved_on:
         yield Line(span.finished_at, span.number, "its timeout ended it, and the run goes on", ("moved-on",))

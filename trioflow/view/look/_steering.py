@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from concurrent.futures import Future
-from typing import Any, Final, cast
+from typing import Any, Final, Protocol, runtime_checkable
 
 from ..._core.base._states import RunPhase
 from ..._core.base._text_forms import clause, join_names, short_repr
 from ..._core.job._ancestors import outermost_ended
 from ..._core.job._job import AnyJob, is_job, is_scheduler
 from ..._core.job._labels import paths_of, printable, unescape_path
-from ..._core.words._job_queries import all_counts, is_one_job, question_of
-from ..._core.words._run_view import RunInProgress, why_not_again
+from ..._core.words import _job_queries, _run_view
 from ..text._selection import suggest_paths
 from ._process_record import MAX_JOBS
 
@@ -29,13 +29,29 @@ ACTIONS: Final = {
     "reload": "",  # which logs by itself
 }
 """The possible actions, and how the log says each."""
+NOTHING_TO_DO: Final = {"pause": "was paused already", "resume": "is not paused"}
+"""The answers to actions that change nothing."""
 WINDOW_ADVICE: Final = "give a whole number from 1 up"
+
+
+@runtime_checkable
+class CommandScheduler(Protocol):
+    """A scheduler whose jobs are commands. It may have dropped a failed command, and knows what to run again."""
+
+    def try_commands_again(self, wanted: Sequence[object]) -> list[str]: ...
+
+
 MAX_GROUPS: Final = 5
 """The maximum number of nested schedulers that the answer to another window names."""
 
 
 def steer(
-    run: RunInProgress, action: str, value: object, by: str, target: str | None = None, job: AnyJob | None = None
+    run: _run_view.RunInProgress,
+    action: str,
+    value: object,
+    by: str,
+    target: str | None = None,
+    job: AnyJob | None = None,
 ) -> str:
     """Steer an outermost run in the next turn of its loop, and return what was done, as words.
 
@@ -82,7 +98,7 @@ def steer(
         return f"{action}: takes effect as soon as no job blocks the event loop"
 
 
-def _act(run: RunInProgress, action: str, value: Any, by: str, target: str | None, job: AnyJob | None) -> str:
+def _act(run: _run_view.RunInProgress, action: str, value: Any, by: str, target: str | None, job: AnyJob | None) -> str:
     scheduler, phase, note = run.scheduler, run.view.phase, ""
     subject = scheduler.label
     if action not in ACTIONS:
@@ -98,29 +114,30 @@ def _act(run: RunInProgress, action: str, value: Any, by: str, target: str | Non
     if action in ("pause", "resume"):
         is_held = any(is_scheduler(job) and job.is_paused for job in paths_of(scheduler))
         if (action == "pause") is (scheduler.is_paused or (action == "resume" and is_held)):
-            return f"'{printable(subject)}': {'was paused already' if scheduler.is_paused else 'is not paused'}"
+            return f"'{printable(subject)}': {NOTHING_TO_DO[action]}"
         run.set_pause(action == "pause", by)
     elif action == "window":
         if type(value) is not int or value < 1:
             raise ValueError(f"the window of '{printable(target or subject)}': {WINDOW_ADVICE}")
+        resized: Any = scheduler
         if job is None and target not in (None, subject):
             job = _find(scheduler, target)
         if job is not None:
+            resized = job
             subject = unescape_path(job.path)
-        resized: Any = scheduler if job is None else job
         if not is_scheduler(resized):
             raise ValueError(f"'{printable(subject)}' is one job, without a window")
         resized.jobs_window = value
         note = _groups_text(resized)
-    elif action == "retry" and all_counts(scheduler) and value:
+    elif action == "retry" and isinstance(scheduler, CommandScheduler) and value:
         # Commands, some of whose jobs may have been dropped.
         names: list[Any] = value if type(value) is list else [value, unescape_path(value)]  # pyright: ignore[reportUnknownVariableType]
-        subject = join_names(cast(Any, scheduler).try_commands_again(names), MAX_GROUPS)
+        subject = join_names(scheduler.try_commands_again(names), MAX_GROUPS)
     elif action == "retry":
         wanted: list[Any] = value if type(value) is list else [value or scheduler]  # pyright: ignore[reportUnknownVariableType]
         jobs: list[AnyJob] = [each if is_job(each) else _find(scheduler, each, has_settled=True) for each in wanted]
         settled = [each for each in scheduler.iterate_jobs() if each.is_settled()]
-        problems: list[str] = [problem for each in jobs if (problem := why_not_again(each))]
+        problems: list[str] = [problem for each in jobs if (problem := _run_view.why_not_again(each))]
         if problems:
             raise ValueError(problems[0])
         jobs = [*dict.fromkeys(map(outermost_ended, jobs))]
@@ -133,22 +150,26 @@ def _act(run: RunInProgress, action: str, value: Any, by: str, target: str | Non
         subject = join_names([unescape_path(paths.get(each, subject)) for each in jobs], MAX_GROUPS)
         note = clause("; these wait or run again: {}", join_names(names, MAX_GROUPS))
     elif action == "answer":
-        path, text = (None, value) if job is not None else value
-        job = _find(scheduler, path) if job is None else job
+        text = value
+        if job is None:
+            path, text = value
+            job = _find(scheduler, path)
         asking: Any = job
         subject = unescape_path(job.path)
-        if question_of(job) is None:
+        if _job_queries.question_of(job) is None:
             raise ValueError(f"'{printable(subject)}' asks nothing now")
         if type(text) is not str:
             raise ValueError(f"the answer to '{printable(subject)}': give it as text")
         asking.answer(text)
-        note = "" if job.redact else f" {short_repr(text)}"
+        if not job.redact:
+            note = f" {short_repr(text)}"
     elif action == "drain":
         scheduler.drain()
     elif value is None and job is None:
         scheduler.cancel()
     else:
-        job = _find(scheduler, value) if job is None else job
+        if job is None:
+            job = _find(scheduler, value)
         subject = unescape_path(job.path)
         if job.is_settled():
             raise ValueError(f"'{printable(subject)}' has ended")
@@ -156,20 +177,21 @@ def _act(run: RunInProgress, action: str, value: Any, by: str, target: str | Non
     done = f"'{printable(subject)}': {ACTIONS[action].format(value)}"  # pyright: ignore[reportUnknownArgumentType]
     if action == "answer":
         # Not only the name, also the action.
-        done, note = done + note, ""
+        done += note
+        note = ""
     run.report(job, f"{done} by {by}", is_steering=True)
     return done + note
 
 
 def _groups_text(scheduler: Any) -> str:
     """Name the nested schedulers with windows of their own, which the new window of `scheduler` does not limit."""
-    own = [
-        f"'{printable(path)}' ({'no limit' if job.jobs_window is None else short_repr(job.jobs_window)})"
-        for job, path in paths_of(scheduler).items()
-        if is_scheduler(job) and not (job.is_settled() or is_one_job(job))
-    ]
+    own = list[str]()
+    for job, path in paths_of(scheduler).items():
+        if is_scheduler(job) and not (job.is_settled() or _job_queries.is_one_job(job)):
+            window = "no limit" if job.jobs_window is None else short_repr(job.jobs_window)
+            own.append(f"'{printable(path)}' ({window})")
     names = join_names(own, MAX_GROUPS)
-    return f"; a group counts as one job there, and keeps a window of its own: {names}" if own else ""
+    return clause("; a group counts as one job there, and keeps a window of its own: {}", names)
 
 
 def _find(scheduler: Any, path: Any, has_settled: bool = False) -> AnyJob:

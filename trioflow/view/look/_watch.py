@@ -96,8 +96,8 @@ class Watch:
 
     def answer(self) -> Record:
         """Return the changes since the last answer."""
-        view = current_run(self._scheduler)
-        self._view = self._view if view is None else view
+        if (view := current_run(self._scheduler)) is not None:
+            self._view = view
         found_dropped = [(dropped, job) for dropped in self._dropped.values() for job in dropped.copy()]
         # The loop appends the runs of nested schedulers.
         for index, run in enumerate(self._runs):
@@ -112,7 +112,12 @@ class Watch:
         told, steps, jobs, has_more = self._describe_changed_jobs()
         # For a run in progress: the looking process shows its text.
         is_last = view is not None and not has_more
-        waiting, unexplained = self._describe_waiting() if is_last else ([], 0)
+        waiting, unexplained = list[Any](), 0
+        windows, questions = list[Any](), list[Any]()
+        if is_last:
+            waiting, unexplained = self._describe_waiting()
+            windows += self._describe_windows()
+            questions += self._describe_questions()
         is_over = view is None and not has_more
         if is_over and self._scheduler.keep_jobs:
             # Otherwise, a graph would show some of the jobs.
@@ -134,9 +139,9 @@ class Watch:
             "jobs": jobs,
             "steps": steps,
             "incidents": [self._describe_incident(*new) for new in incidents],
-            "questions": self._describe_questions() if is_last else [],
+            "questions": questions,
             **describe_progress(self._view, self._estimate),
-            "windows": list(self._describe_windows()) if is_last else [],
+            "windows": windows,
             "keeps_jobs": keeps_jobs,
             "waiting": waiting,
             "unexplained": unexplained,
@@ -167,7 +172,8 @@ class Watch:
 
     def _update_run(self, index: int, run: _event_log.LiveRun) -> None:
         """Take over the times and the members of a run. If it has begun since, all of its jobs have changed."""
-        scheduler, times = run.scheduler, (run.started_at, run.ended_at)
+        scheduler = run.scheduler
+        times = run.started_at, run.ended_at
         run.started_at, run.ended_at = run_times(scheduler) or (None, None)
         view = self._view if index == 0 else current_run(scheduler)
         identity = None if run.started_at is None else last_run(scheduler)
@@ -267,8 +273,7 @@ class Watch:
 
     def _describe_run(self, index: int) -> Record:
         run = self._runs[index]
-        pool = run.start.pool
-        resources = () if pool is None else tuple(_event_log.pool_resources(pool, self._owners, self._keys))
+        resources = tuple(_event_log.pool_resources(run.start.pool, self._owners, self._keys))
         plain: Record = to_plain(RunFacts(_event_log.describe_run(run, index), resources, ()))
         return plain
 

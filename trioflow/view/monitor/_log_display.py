@@ -14,18 +14,15 @@ import time
 from collections.abc import Callable, Collection
 from typing import Final, TextIO
 
-from ..._core.base._states import JobState
-from ..._core.base._text_forms import clause, duration_text, plural
+from ..._core.base import _states, _text_forms
 from ..._core.job._job import AnyJob
 from .._state_styles import STATE_STYLES, recorded_state
-from ..text import _failure_text
-from ..text._symbols import Symbols
+from ..text import _failure_text, _symbols
 from ..text._verdict import FOREVER_KEY, TROUBLE_STATES, failures_text, forever_jobs_text
-from ._model import RunModel
+from . import _model, _run_header
 from ._output_buffer import Fold, FoldedOutput, LogOutput, replaceable_streams
 from ._picture_renderer import attempt_text, full_name, name_of
 from ._records import Display, JobRecord, SchedulerRecord, Ticker
-from ._run_header import RunHeader
 
 MAX_LISTED_JOBS: Final = 200
 PROGRESS_LINE_COUNT: Final = 20
@@ -42,7 +39,7 @@ def _outcome_word(job: JobRecord) -> str:
         return "restored"
     if job.forever and job.state not in TROUBLE_STATES:
         return "ended"
-    return "FAILED" if job.state is JobState.FAILED else recorded_state(job).value
+    return "FAILED" if job.state is _states.JobState.FAILED else recorded_state(job).value
 
 
 class LogDisplay(Display):
@@ -61,8 +58,8 @@ class LogDisplay(Display):
     def __init__(
         self,
         stream: TextIO | None,
-        model: RunModel,
-        symbols: Symbols,
+        model: _model.RunModel,
+        symbols: _symbols.Symbols,
         has_colors: bool,
         get_tag: Callable[[AnyJob], str] | None = None,
         fold: Fold | None = None,
@@ -71,7 +68,7 @@ class LogDisplay(Display):
         self._model: Final = model
         self._symbols: Final = symbols
         self._has_colors: Final = has_colors
-        self._header: Final = RunHeader(symbols)
+        self._header: Final = _run_header.RunHeader(symbols)
         self._lock: Final = threading.Lock()
         self._has_failed = stream is None
         self._last_line_at = time.monotonic()
@@ -91,7 +88,7 @@ class LogDisplay(Display):
     def start(self) -> None:
         """Write the number of jobs, and start tagging or folding the lines on the standard streams."""
         counts = self._model.root.counts
-        jobs = plural(counts.job_count, "job") + forever_jobs_text(counts.count(FOREVER_KEY))
+        jobs = _text_forms.plural(counts.job_count, "job") + forever_jobs_text(counts.count(FOREVER_KEY))
         self._write_line(f"{self._symbols.escape(self._model.root.job.label)}: {jobs}")
         self._ticker.start()
         names = replaceable_streams()
@@ -136,13 +133,14 @@ class LogDisplay(Display):
         progress = self._model.progress()
         assert progress.verdict is not None
         message = progress.verdict.format_line(progress.label, self._symbols)
-        forever = clause("; {} forever", progress.tally.count(FOREVER_KEY))
+        forever = _text_forms.clause("; {} forever", progress.tally.count(FOREVER_KEY))
         self._write_line(self._apply_style(message, "good" if progress.verdict.is_good else "failed") + forever)
 
     def _write_outcome(self, job: JobRecord) -> None:
-        duration = "" if job.seconds is None or job.restored else duration_text(job.seconds, in_column=True)
-        error = job.error if not self._model.are_failures_shown_elsewhere else None
-        message = self._symbols.escape(_failure_text.one_line_text(error)) if error is not None else ""
+        duration = "" if job.restored else _text_forms.duration_text(job.seconds, in_column=True)
+        message = ""
+        if not self._model.are_failures_shown_elsewhere:
+            message = self._symbols.escape(_failure_text.one_line_text(job.error))
         if not message and isinstance(job, SchedulerRecord) and not job.is_first:
             message = failures_text(job.counts)
         tolerated = " (tolerated)" * job.is_tolerated

@@ -25,11 +25,9 @@ from ..._core.base._states import RAN_TO_END, JobState, RunPhase
 from ..._core.job._job import AnyJob, is_scheduler
 from ..._core.scheduler._base_scheduler import BaseScheduler
 from ..._core.scheduler._members import collect_dropped
-from ..._core.words import _job_queries
-from ..._core.words._failures import culprit_text
+from ..._core.words import _failures, _job_queries
 from ..._core.words._run_view import current_run, run_times, slots_in_use
-from .._estimate import Estimate
-from .._outcome import PLAIN_OUTCOME, outcome
+from .. import _estimate, _outcome
 from ..text import _failure_text
 from ..text._verdict import create_verdict, tally_key
 from ._records import Display, JobRecord, SchedulerRecord
@@ -78,7 +76,7 @@ class RunModel:
         self.root: Final = SchedulerRecord(scheduler, None)
         self.records: Final[dict[AnyJob, JobRecord]] = {scheduler: self.root}
         self.ended_at: float | None = None
-        self.estimate: Final = Estimate(scheduler)
+        self.estimate: Final = _estimate.Estimate(scheduler)
         self.are_failures_shown_elsewhere: Final = are_failures_shown_elsewhere
         self._dropped_jobs: Final = deque[AnyJob](maxlen=MAX_DROPPED)
         # Incremented when jobs are added or replaced.
@@ -97,8 +95,8 @@ class RunModel:
         scheduler, tally, ended_at = self.root.scheduler, self.root.counts, self.ended_at
         began_at, _ = run_times(scheduler) or (0.0, None)
         elapsed = (self.clock() if ended_at is None else ended_at) - began_at
-        (taken, slot_count), culprit = slots_in_use(scheduler), culprit_text(scheduler)
-        resources = [] if scheduler.pool is None else resource_views(scheduler.pool)
+        (taken, slot_count), culprit = slots_in_use(scheduler), _failures.culprit_text(scheduler)
+        resources = resource_views(scheduler.pool)
         return RunProgress(
             self.root.job.label,
             tally,
@@ -182,7 +180,7 @@ class RunModel:
         state, job.started_at, job.finished_at, has_no_further_facts = _job_queries.end_facts(settled_job)
         job.seconds = settled_job.took
         if not has_no_further_facts:
-            job.outcome = outcome(settled_job)
+            job.outcome = _outcome.outcome(settled_job)
         job.state = state
         enclosing = job.enclosing
         self.running_jobs.pop(job, None)
@@ -205,7 +203,7 @@ class RunModel:
         self.display.job_finished(job)
 
     def _add_journal_facts(self, job: JobRecord, number: int) -> None:
-        if (facts := job.outcome) is not PLAIN_OUTCOME and job.enclosing is not None:
+        if (facts := job.outcome) is not _outcome.PLAIN_OUTCOME and job.enclosing is not None:
             for counts in job.enclosing.counts.iterate_outwards():
                 counts.add_journal_facts(facts.restoration, facts.rerun_cause, number)
 
@@ -281,8 +279,10 @@ class RunModel:
                         failures.drop(record)
 
     def _drop_records(self, record: JobRecord) -> None:
-        for job in [record, *(record.iterate_jobs() if isinstance(record, SchedulerRecord) else ())]:
-            self.records.pop(job.job, None)
+        self.records.pop(record.job, None)
+        if isinstance(record, SchedulerRecord):
+            for job in record.iterate_jobs():
+                self.records.pop(job.job, None)
 
     def iterate_in_listing_order(self) -> Iterator[tuple[JobRecord, int]]:
         """Yield all jobs except forever jobs in the order of `Scheduler.list`, each with its depth of nesting.

@@ -123,8 +123,7 @@ class Monitor(Instrument):
 
     def before_run(self, scheduler: BaseScheduler) -> None:
         """Start showing a run, or record that the run of a nested scheduler begins."""
-        model = self._model
-        if model is not None and scheduler not in model.records:
+        if (model := self._model) is not None and scheduler not in model.records:
             # The engine logs this error, and removes the monitor from the second run only.
             raise RuntimeError(f"{self!r} watches one run at a time: give {scheduler.label!r} its own Monitor()")
         try:
@@ -175,8 +174,7 @@ class Monitor(Instrument):
 
     def after_run(self, scheduler: BaseScheduler) -> None:
         """Record the end of a run. If it was the outermost run, draw the last picture and release the output."""
-        model = self._model
-        if model is not None and scheduler is model.root.job:
+        if (model := self._model) is not None and scheduler is model.root.job:
             self._shown_subjects = self.shown_subjects
             self._model = None
             _, ended_at = run_times(scheduler) or (0.0, None)

@@ -121,7 +121,8 @@ class InputProxy(StreamProxy):
 
     def read(self, size: int | None = -1, /) -> str:
         """Read until the end of the file. If `size` is neither negative nor None, read at most `size` characters."""
-        return self._read(lambda: self._real_stream.read(-1 if size is None else size))
+        max_size = -1 if size is None else size
+        return self._read(lambda: self._real_stream.read(max_size))
 
     def _read(self, read: Callable[[], str]) -> str:
         if not self._should_hide_picture:
@@ -202,8 +203,10 @@ class OutputBuffer:
         self._add_shown(shown, job)
 
     def _add_shown(self, lines: list[str], job: AnyJob | None) -> None:
-        tag = "" if job is None or self._get_tag is None else f"{self._get_tag(job)}: "
-        self._append([tag + line for line in lines])
+        if job is not None and self._get_tag is not None:
+            tag = f"{self._get_tag(job)}: "
+            lines = [tag + line for line in lines]
+        self._append(lines)
 
     def _append(self, lines: list[str]) -> None:
         with self._lock:
@@ -466,8 +469,9 @@ class FoldedOutput(LogOutput):
         """Add the held output of a job that has ended, or of all jobs if `job` is None."""
         with self._lock:
             super().finish_partial_lines(job)
-            for ended in list(self._held) if job is None else [job]:
-                self._ended_jobs.add(ended)
+            ended_jobs = list(self._held) if job is None else [job]
+            self._ended_jobs.update(ended_jobs)
+            for ended in ended_jobs:
                 self._release(ended)
 
     def _release(self, job: AnyJob) -> None:

@@ -22,7 +22,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
-from ..._core.base._states import MOVED_ON, JobState, ReportedState, WaitCause, Waiting
+from ..._core.base._states import MOVED_ON, NO_WAIT, JobState, ReportedState, WaitCause
 from ..._core.base._text_forms import clause, duration_text, fit, percent_text
 from ..._core.job._job import AnyJob
 from ..._core.words._explain import get_status_text, waiting
@@ -97,8 +97,7 @@ class RowSelector:
 
     def _all_rows(self) -> list[JobRow]:
         """Return the rows of all jobs except forever jobs, in the order of `Scheduler.list`."""
-        revision = self._model.graph_revision
-        if revision != self._cached_rows[0]:
+        if (revision := self._model.graph_revision) != self._cached_rows[0]:
             self._cached_rows = revision, [JobRow(*place) for place in self._model.iterate_in_listing_order()]
         return self._cached_rows[1]
 
@@ -174,8 +173,7 @@ class RowSelector:
         for job in self._running_jobs():
             if (started := job.started_at) is not None and (expected := job.expected_duration):
                 factors[job] = (now - started) / expected
-        slowest = max(factors, key=factors.__getitem__, default=None)
-        return None if slowest is None or factors[slowest] <= 1 else slowest
+        return max((job for job in factors if factors[job] > 1), key=factors.__getitem__, default=None)
 
     def _running_jobs(self) -> list[JobRecord]:
         """Return the running jobs that count as jobs."""
@@ -205,7 +203,8 @@ def attempt_text(job: JobRecord) -> str:
     """Return the number of the current attempt, with the maximum number if known, as text: `attempt 2 of 3`."""
     retry = job.job.retry
     limit = 1 + (0 if retry is None else retry.times or 0)
-    return f"attempt {job.job.attempts}{f' of {limit}' if limit >= job.job.attempts else ''}"
+    text = f"attempt {job.job.attempts}"
+    return f"{text} of {limit}" if limit >= job.job.attempts else text
 
 
 NARROW_WIDTH: Final = 40
@@ -258,7 +257,9 @@ class PictureRenderer:
             header_lines += [[(f" {self._truncate(causes, columns - 1)}", "figures")]] * bool(causes)
             lines_left = height - len(header_lines)
         lines = self._job_lines(self._selector.select(lines_left), columns)
-        return [*header_lines, *(_crop_line(line, columns) for line in (lines if is_over else lines[:lines_left]))]
+        if not is_over:
+            lines = lines[:lines_left]
+        return [*header_lines, *(_crop_line(line, columns) for line in lines)]
 
     def _job_lines(self, selected: SelectedRows, columns: int) -> list[StyledLine]:
         """Return a line for each selected row, with aligned columns, and a line that counts hidden jobs, if any."""
@@ -288,7 +289,7 @@ class PictureRenderer:
         for jobs, number in self._ready_groups():
             # An exception means that the thread of the run changed `jobs` at the same time.
             with contextlib.suppress(RuntimeError, StopIteration):
-                cause, resource, _ = waiting(next(iter(jobs)).job) or Waiting(WaitCause.LOOP)
+                cause, resource, _ = waiting(next(iter(jobs)).job) or NO_WAIT
                 counts[CAUSE_WORDS[cause].monitor_phrase.format(resource)] += number
         other_count = self._model.root.counts.waiting_count - counts.total()
         phrases = [f"{other_count} {CAUSE_WORDS[WaitCause.JOBS].monitor_phrase}"] * (other_count > 0)
@@ -343,8 +344,8 @@ class PictureRenderer:
             columns -= line_width(details)
         detail = self._detail_text(job)
         if row.failure_count > 1 and detail:
-            times = self._symbols.choose("×", "x")
-            detail = f"{row.failure_count} {'like this:' if row.has_other_messages else times} {detail}"
+            alike = "like this:" if row.has_other_messages else self._symbols.choose("×", "x")
+            detail = f"{row.failure_count} {alike} {detail}"
         if columns > 2 and detail:
             details.append((self._truncate("  " + detail, columns), "label"))
         return details
@@ -356,8 +357,7 @@ class PictureRenderer:
             return []
         done_character = self._symbols.choose("━", "=")
         remaining_character = self._symbols.choose("─", "-")
-        bar_width = min(MAX_BAR_WIDTH, columns - 2 - len(percentage))
-        if bar_width < MIN_BAR_WIDTH:
+        if (bar_width := min(MAX_BAR_WIDTH, columns - 2 - len(percentage))) < MIN_BAR_WIDTH:
             return [(percentage, "figures")]
         done_width = int(bar_width * fraction)
         return [
@@ -375,8 +375,7 @@ class PictureRenderer:
         return label
 
     def _time_text(self, job: JobRecord) -> str:
-        seconds = job.seconds
-        if seconds is not None and not job.restored:
+        if (seconds := job.seconds) is not None and not job.restored:
             return duration_text(seconds, in_column=True)
         return "" if job.started_at is None else elapsed_text(self._model.clock() - job.started_at)
 
@@ -387,15 +386,16 @@ class PictureRenderer:
                 return ""
             error = self._symbols.escape(_failure_text.one_line_text(job.error)).partition("\\n")[0]
             return "tolerated: " * job.is_tolerated + error
-        details = [attempt_text(job)] if job.job.attempts > 1 else []
+        details = list[str]()
+        if job.job.attempts > 1:
+            details.append(attempt_text(job))
         if isinstance(job, SchedulerRecord):
             details.append(self._counts_by_symbol(job))
         elif is_service(job.job) and job.state is JobState.RUNNING:
             details.append("ready" if is_ready(job.job) else "starting")
         if job.state is JobState.RUNNING and (expected := job.expected_duration) is not None:
             details.append(f"of {self._symbols.about_sign}{duration_text(expected)}")
-        wait = waiting(job.job)
-        if status := get_status_text(job.job) or ("" if wait is None else wait.text):
+        if status := get_status_text(job.job) or (waiting(job.job) or NO_WAIT).text:
             details.append(self._symbols.escape(status))
         return ", ".join(details)
 
@@ -414,8 +414,7 @@ class PictureRenderer:
         own label. If the label is too short and `should_pad` is true, pad it with blanks.
         """
         *outer_labels, (name, style) = label
-        excess = line_width(label) - columns
-        if excess <= 0:
+        if (excess := line_width(label) - columns) <= 0:
             return [*label, (" " * (-excess if should_pad else 0), "")]
         free_columns = columns - display_width(name)
         path = "".join(text for text, _ in outer_labels)

@@ -14,10 +14,8 @@ from ..._core.base._states import JobState, ReportedState
 from ..._core.job._job import AnyJob
 from ..._core.scheduler._base_scheduler import BaseScheduler
 from ..._core.words._job_queries import criticality, expected_durations
-from .._outcome import PLAIN_OUTCOME
-from .._state_styles import recorded_state
-from ..text._symbols import display_width
-from ..text._verdict import Tally, tally_key
+from .. import _outcome, _state_styles
+from ..text import _symbols, _verdict
 
 StyledText = tuple[str, str]
 """A text and the name of its style, which is "" for plain text."""
@@ -27,7 +25,7 @@ DrawFunction = Callable[[int, int], list[StyledLine]]
 
 
 def line_width(line: StyledLine) -> int:
-    return sum(display_width(text) for text, _ in line)
+    return sum(_symbols.display_width(text) for text, _ in line)
 
 
 REDRAW_INTERVAL: Final = 0.1
@@ -112,7 +110,7 @@ class Ticker(threading.Thread):
             self._stop_event.wait(self._interval)
 
 
-class JobCounts(Tally):
+class JobCounts(_verdict.Tally):
     """The tally of a scheduler's jobs, including jobs of nested schedulers, kept up to date event by event.
 
     Jobs that may still start are counted as IDLE, even if they are SCHEDULED. A `First` is RUNNING while a job in it
@@ -197,7 +195,7 @@ class JobRecord:
     finished_at: float | None = None
     seconds: float | None = None
     """How long its attempts have run, once it has settled."""
-    outcome = PLAIN_OUTCOME
+    outcome = _outcome.PLAIN_OUTCOME
     """The outcome of the job, once it has settled."""
     is_failed_group = False
     """Whether it counts as a failed group: the failure is in no member, and fails the enclosing scheduler."""
@@ -256,7 +254,7 @@ class JobRecord:
 
     @property
     def tally_key(self) -> ReportedState | str:
-        return tally_key(recorded_state(self), self.forever, self.is_tolerated)
+        return _verdict.tally_key(_state_styles.recorded_state(self), self.forever, self.is_tolerated)
 
     def leave_ready_group(self) -> None:
         if self.ready_group is not None:
@@ -296,7 +294,10 @@ class SchedulerRecord(JobRecord):
     def reset_counts(self) -> None:
         """Count no jobs, and take none as ready. The enclosing scheduler must have been reset before."""
         outer = None if self.enclosing is None else self.enclosing.counts
-        self.counts = JobCounts(of_first=None if self.forever else outer) if self.is_first else JobCounts(outer)
+        if not self.is_first:
+            self.counts = JobCounts(outer)
+        else:
+            self.counts = JobCounts(of_first=None if self.forever else outer)
         self.ready_jobs_by_needs = {}
 
     def add_member(self, job: JobRecord) -> None:

@@ -125,8 +125,7 @@ class RunHeader:
         for name, figures, min_bar_width in candidates:
             end = "  ".join(["", *filter(None, figures)])
             start = f" {name}  " if name else " "
-            bar_width = columns - display_width(start) - display_width(end)
-            if bar_width >= min_bar_width:
+            if (bar_width := columns - display_width(start) - display_width(end)) >= min_bar_width:
                 return [(start, "title"), *self._progress_bar(progress, bar_width), (end, "figures")]
         return [(f"{percent.strip()} {elapsed.strip()}"[:columns], "figures")]
 
@@ -238,7 +237,11 @@ def estimate_text(seconds: float, is_least: bool = False) -> str:
 
 def estimate_words(left: TimeLeft | None, about: str = "about") -> str:
     """Return how long a run goes on, such as "more than 9 s left", or "" if that is unknown."""
-    return "" if left is None else f"{'more than' if left.is_least else about} {estimate_text(*left)} left"
+    if left is None:
+        return ""
+    if left.is_least:
+        about = "more than"
+    return f"{about} {estimate_text(*left)} left"
 
 
 def _total_width(texts: list[StyledText], gap: int) -> int:

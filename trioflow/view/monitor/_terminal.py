@@ -58,7 +58,7 @@ def strip_controls(line: str, keep_colors: bool = True) -> str:
     """
     if line.isprintable():
         return line
-    stripped = CONTROL_SEQUENCES.sub(lambda match: (match["color"] or "") if keep_colors else "", line)
+    stripped = CONTROL_SEQUENCES.sub(r"\g<color>" if keep_colors else "", line)
     return stripped + RESET_STYLE if "\x1b" in stripped else stripped
 
 

@@ -6,23 +6,19 @@ from collections.abc import Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Final
 
-from ..._core.base._states import RAN_TO_END, StopReason
+from ..._core.base import _states, _user_code
 from ..._core.base._text_forms import MAX_LISTED_NAMES, clause, plural
-from ..._core.base._user_code import wrong_backend_remedy
-from ..._core.job._errors import one_line_error
+from ..._core.job import _errors, _labels
 from ..._core.job._job import AnyJob, is_scheduler
-from ..._core.job._labels import paths_of, shorten
-from ..._core.run._journaling import NOT_IN_JOURNAL_REASON, NOT_SAVED_REASON
-from ..._core.run._run import Incident
+from ..._core.run import _journaling, _run
 from ..._core.scheduler._base_scheduler import BaseScheduler
 from ..._core.words import _job_queries
-from . import _failure_text, _verdict
+from . import _failure_text, _listing, _verdict
 from ._failure_text import FAILURE_NOUNS, group_failures, kind_text
-from ._listing import Listing
 from ._symbols import Symbols, listed_lines
 from ._verdict import Tally
 
-OBVIOUS_REASONS: Final = (None, NOT_IN_JOURNAL_REASON, NOT_SAVED_REASON)
+OBVIOUS_REASONS: Final = (None, _journaling.NOT_IN_JOURNAL_REASON, _journaling.NOT_SAVED_REASON)
 """The values of `reason_not_restored` that the debrief omits because users expect them."""
 
 
@@ -32,7 +28,7 @@ def debrief_text(scheduler: BaseScheduler, symbols: Symbols, listing: bool = Fal
     This takes O(V + E + L) time, where L is the total length of the tracebacks.
     """
     debrief = Debrief(scheduler, symbols)
-    listing_text = Listing(scheduler, symbols).text() if listing else ""
+    listing_text = _listing.Listing(scheduler, symbols).text() if listing else ""
     return "\n\n".join(filter(None, ["\n".join(debrief.verdict_lines()), *debrief.detail_paragraphs(), listing_text]))
 
 
@@ -48,10 +44,10 @@ class Debrief:
         self._scheduler: Final = scheduler
         self._symbols: Final = symbols
         self._jobs: Final = tuple(scheduler.iterate_jobs())
-        self._paths: Final[Mapping[AnyJob, str]] = paths_of(scheduler)
+        self._paths: Final[Mapping[AnyJob, str]] = _labels.paths_of(scheduler)
 
     def _displayed_path(self, job: AnyJob) -> str:
-        return self._symbols.escape(shorten(self._paths.get(job, job.label)))
+        return self._symbols.escape(_labels.shorten(self._paths.get(job, job.label)))
 
     def _traceback_text(self, error: BaseException, tb: TracebackType | None = None) -> str:
         return "\n" + self._symbols.escape_lines(_failure_text.format_traceback(error, tb))
@@ -64,11 +60,11 @@ class Debrief:
             yield "no run has ended"
         else:
             yield _verdict.run_verdict(self._scheduler, reason).format_line(self._scheduler.label, self._symbols)
-        if reason is not None and reason not in RAN_TO_END:
+        if reason is not None and reason not in _states.RAN_TO_END:
             yield f"stop reason: {reason.name}"
         chain = _job_queries.culprit_chain(self._scheduler)
         culprits = [self._displayed_path(job) + _stop_reason_suffix(job) for job in chain]
-        if culprits and reason is not StopReason.FAILED:
+        if culprits and reason is not _states.StopReason.FAILED:
             # The failures below are those that count.
             yield f"culprit: {' -> '.join(culprits)}"
         yield Tally.for_scheduler(self._scheduler).describe()
@@ -97,10 +93,10 @@ class Debrief:
     def _failure_title(self, jobs: Sequence[AnyJob], errors: Sequence[BaseException]) -> str:
         noun = FAILURE_NOUNS[_job_queries.criticality(jobs[0])]
         names = [self._displayed_path(job) for job in jobs]
-        remark = clause(" {}", wrong_backend_remedy(errors[0]))
+        remark = clause(" {}", _user_code.wrong_backend_remedy(errors[0]))
         if len(jobs) == 1:
             return f"{noun} of {names[0]}:{remark}"
-        messages = [self._symbols.escape(one_line_error(error)) for error in errors]
+        messages = [self._symbols.escape(_errors.one_line_error(error)) for error in errors]
         if len(set(messages[:MAX_LISTED_NAMES])) > 1:
             names = [f"{name}: {message}" for name, message in zip(names, messages, strict=True)]
         lines = "\n".join(f"  {line}" for line in listed_lines(names))
@@ -108,7 +104,7 @@ class Debrief:
 
     def not_run_paragraph(self) -> str:
         """Return a paragraph on the jobs that did not run because of failures, or an empty string if there are none."""
-        names = {job: shorten(path) for job, path in self._paths.items()}
+        names = {job: _labels.shorten(path) for job, path in self._paths.items()}
         return "\n".join(
             map(self._symbols.escape, _verdict.not_run_lines(_job_queries.jobs_of_run(self._scheduler), names))
         )
@@ -127,7 +123,7 @@ class Debrief:
         if len(incidents) > MAX_LISTED_NAMES:
             yield f"and {plural(len(incidents) - MAX_LISTED_NAMES, 'more incident')}"
 
-    def _incident_text(self, incident: Incident) -> str:
+    def _incident_text(self, incident: _run.Incident) -> str:
         job, message, exception = incident
         title = f"incident at {self._displayed_path(job)}:" if job is not None else "incident:"
         traceback_text = "" if exception is None else self._traceback_text(exception)
@@ -149,5 +145,5 @@ class Debrief:
 
 
 def _stop_reason_suffix(job: AnyJob) -> str:
-    reason: StopReason | None = job.stop_reason if is_scheduler(job) else None
+    reason: _states.StopReason | None = job.stop_reason if is_scheduler(job) else None
     return clause(" ({.name})", reason)

@@ -21,8 +21,7 @@ from typing import Any, Final, TypeVar, cast
 from ..._core.backend import LOOP_PACKAGES
 from ..._core.base._text_forms import headline, truncate
 from ..._core.base._user_code import PACKAGE_PREFIX, get_traceback, innermost_own, shown_exception
-from ..._core.job._errors import Failure
-from ..._core.job._job import AnyJob
+from ..._core.job import _errors, _job
 from ..._core.words._failures import failure_kind
 
 INTERMEDIATE_LIBRARIES: Final = (
@@ -39,8 +38,10 @@ DEFAULT_MAX_LENGTH: Final = 100
 """The default maximum length of an exception's text. With a prefix, the text then fits in a line of a wide terminal."""
 
 
-def one_line_text(error: BaseException, max_length: int = DEFAULT_MAX_LENGTH) -> str:
-    """Return the type and the message of `error` as a line, truncated to `max_length` characters."""
+def one_line_text(error: BaseException | None, max_length: int = DEFAULT_MAX_LENGTH) -> str:
+    """Return the type and the message of `error` on one line, truncated to `max_length` characters; "" for None."""
+    if error is None:
+        return ""
     error, before, after = shown_exception(error)
     return _prepend_type(error, before + safe_message(error) + after, max_length)
 
@@ -155,7 +156,7 @@ class FailureText:
     """The innermost line of the user's own code, or None if there is none."""
 
 
-def describe_failure(job: AnyJob, failure: Failure) -> FailureText:
+def describe_failure(job: _job.AnyJob, failure: _errors.Failure) -> FailureText:
     error = failure.exception
     innermost = innermost_own(failure.traceback or get_traceback(error))
     frame = None if innermost is None else traceback.extract_tb(innermost, limit=1)[0]
@@ -197,6 +198,6 @@ def common_headline(failures: Iterable[FailureText | None]) -> str:
     return "the first: " * (len({*headlines}) > 1) + "".join(headlines[:1])
 
 
-def kind_text(job: AnyJob, failure: Failure) -> str:
+def kind_text(job: _job.AnyJob, failure: _errors.Failure) -> str:
     """Return a text that is equal for failures of the same kind, even if their messages differ."""
     return hashlib.sha256(repr(failure_kind(job, failure)).encode(errors="backslashreplace")).hexdigest()[:16]

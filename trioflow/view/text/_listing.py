@@ -21,18 +21,13 @@ from collections.abc import Container, Iterable, Iterator, Sized
 from functools import partial
 from typing import Final, NamedTuple
 
-from ..._core.base._graph_algorithms import find_cycle
-from ..._core.base._states import JobState
+from ..._core.base import _graph_algorithms, _states
 from ..._core.base._text_forms import clause, duration_text, percent_text, short_repr
-from ..._core.job._errors import DROPPED
+from ..._core.job import _errors, _job_options, _labels
 from ..._core.job._job import AnyJob, is_scheduler
-from ..._core.job._job_options import flag
-from ..._core.job._labels import shorten
+from ..._core.scheduler import _checks, _members
 from ..._core.scheduler._base_scheduler import BaseScheduler
-from ..._core.scheduler._checks import store_implied_requirements
-from ..._core.scheduler._members import entry_jobs, exit_jobs
-from ..._core.words import _job_queries
-from ..._core.words._explain import get_status_text, waiting
+from ..._core.words import _explain, _job_queries
 from . import _failure_text
 from ._symbols import Symbols, display_width
 
@@ -110,7 +105,7 @@ class Listing:
 
         """
         for name, value in (("details", details), ("silence_done_jobs", silence_done_jobs), ("legend", legend)):
-            flag(value, name, "list()")
+            _job_options.flag(value, name, "list()")
         rows = _omit_done_jobs(self._rows) if silence_done_jobs else self._rows
         lines = "\n".join(_align_lines([self._format_row(row, details) for row in rows]))
         return "\n\n".join(filter(None, [lines, self._symbols.legend() if legend else ""]))
@@ -123,11 +118,11 @@ class Listing:
                 return self._format_job(job, depth, "", self._requires_text(job), details)
             case BeginRow(job, depth):
                 window = clause("window={}", job.window_size)
-                entries = f"-> entries={self._reference_set(entry_jobs(job), job)}"
+                entries = f"-> entries={self._reference_set(_members.entry_jobs(job), job)}"
                 references = " ".join(filter(None, (self._requires_text(job), window, entries)))
                 return self._format_job(job, depth, "> ", references, details)
             case EndRow(job, depth):
-                exits = f"exits={self._reference_set(exit_jobs(job), job)}"
+                exits = f"exits={self._reference_set(_members.exit_jobs(job), job)}"
                 end = "end".rjust(Symbols.job_symbols_width + 1 + len(INDENT * depth))
                 return LineParts(f"{self._numbers[job]}  {end} < {self._kind_and_label(job)}", exits)
             case _:
@@ -139,14 +134,13 @@ class Listing:
     def _format_job(self, job: AnyJob, depth: int, marker: str, references: str, details: bool) -> LineParts:
         name = f"{INDENT * depth}{marker}{self._kind_and_label(job)}"
         left = f"{self._numbers[job]}  {self._symbols.job_symbols(job)}  {name}"
-        tolerated = "(tolerated)" * (job.state is JobState.FAILED and (_job_queries.criticality(job) is False))
+        tolerated = "(tolerated)" * (job.state is _states.JobState.FAILED and (_job_queries.criticality(job) is False))
         outcome = self._outcome_text(job) if details else "restored" * job.restored
         right = "  ".join(filter(None, (tolerated, references, outcome)))
-        elapsed = shown_elapsed(job)
-        return LineParts(left, right, "" if elapsed is None else duration_text(elapsed, in_column=True))
+        return LineParts(left, right, duration_text(shown_elapsed(job), in_column=True))
 
     def _kind_and_label(self, job: AnyJob) -> str:
-        return self._symbols.escape(f"<{type(job).__name__} {shorten(job.label)}>")
+        return self._symbols.escape(f"<{type(job).__name__} {_labels.shorten(job.label)}>")
 
     def _requires_text(self, job: AnyJob) -> str:
         if not job.required:
@@ -159,9 +153,9 @@ class Listing:
     def _outcome_text(self, job: AnyJob) -> str:
         if (error := job.raised_exception()) is not None:
             return f"!! {self._symbols.escape(_failure_text.one_line_text(error))}"
-        if job.state is JobState.SUCCEEDED:
+        if job.state is _states.JobState.SUCCEEDED:
             result = _job_queries.stored_result(job)
-            result_text = "(given up)" if result is DROPPED else self._symbols.escape(short_repr(result))
+            result_text = "(given up)" if result is _errors.DROPPED else self._symbols.escape(short_repr(result))
             if job.redact and result is not None:
                 result_text = "(redacted)"
             reason = _job_queries.reason_not_restored(job)
@@ -170,9 +164,8 @@ class Listing:
         if job.is_running():
             fraction = _job_queries.fraction_done(job)
             progress = "" if fraction is None else percent_text(fraction)
-            return "  ".join(filter(None, (progress, self._symbols.escape(get_status_text(job)))))
-        wait = waiting(job)
-        return "" if wait is None else self._symbols.escape(wait.text)
+            return "  ".join(filter(None, (progress, self._symbols.escape(_explain.get_status_text(job)))))
+        return self._symbols.escape((_explain.waiting(job) or _states.NO_WAIT).text)
 
     # ---- other jobs in a line
 
@@ -201,7 +194,7 @@ def shown_elapsed(job: AnyJob) -> float | None:
 
 def listing_rows(scheduler: BaseScheduler) -> Iterator[ListingRow]:
     """Yield the rows of a scheduler's listing, at any depth of nesting, without recursion."""
-    store_implied_requirements(scheduler)
+    _checks.store_implied_requirements(scheduler)
     stack = [_rows_inside(scheduler, 0)]
     while stack:
         for row in stack[-1]:
@@ -221,11 +214,15 @@ def number_jobs(rows: Iterable[ListingRow]) -> dict[AnyJob, str]:
 
 def _collapse_ranges(references: Iterable[str]) -> Iterator[str]:
     """Yield sorted references, with three or more consecutive numbers merged into a range such as `204-303`."""
-    for _, group in itertools.groupby(
-        enumerate(references), lambda item: int(item[1]) - item[0] if item[1].isdigit() else item
-    ):
+    for _, group in itertools.groupby(enumerate(references), _distance):
         adjacent = [reference for _, reference in group]
         yield from [f"{adjacent[0]}-{adjacent[-1]}"] if len(adjacent) > 2 else adjacent
+
+
+def _distance(item: tuple[int, str]) -> object:
+    """Return the difference between a number and its position, which adjacent numbers share, or an item of its own."""
+    position, reference = item
+    return int(reference) - position if reference.isdigit() else item
 
 
 def _digit_count(jobs: Sized) -> int:
@@ -251,7 +248,7 @@ def closed_cycle(scheduler: BaseScheduler) -> list[AnyJob]:
 
     If there is no cycle, return an empty list.
     """
-    cycle = find_cycle(tuple(scheduler), partial(_job_queries.all_requirements, scheduler)) or []
+    cycle = _graph_algorithms.find_cycle(tuple(scheduler), partial(_job_queries.all_requirements, scheduler)) or []
     return cycle + cycle[:1]
 
 

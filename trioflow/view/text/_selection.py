@@ -41,8 +41,7 @@ def select_jobs(scheduler: BaseScheduler, selection: JobSelection) -> set[AnyJob
     selected_jobs: set[AnyJob] = set()
     for item in items:
         if isinstance(item, str):
-            matches = match_paths(paths, item)
-            if not matches:
+            if not (matches := match_paths(paths, item)):
                 hint = suggest_paths(paths, item)
                 raise ValueError(f"collapse={item!r}: no job of {scheduler.label!r} has a path like this{hint}")
             selected_jobs.update(matches)

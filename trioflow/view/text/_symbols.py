@@ -14,8 +14,7 @@ from typing import Final, TextIO
 
 from ..._core.base._states import MOVED_ON, ReportedState
 from ..._core.base._text_forms import MAX_LISTED_NAMES, UNITS, short_repr
-from ..._core.job._job import AnyJob
-from ..._core.job._labels import printable
+from ..._core.job import _job, _labels
 from ..._core.words._job_queries import criticality, reported_state
 from .._state_styles import CRITICAL_BADGE, FOREVER_BADGE, STATE_STYLES, has_ended_normally
 
@@ -69,7 +68,7 @@ class Symbols:
     def for_stream(cls, stream: object) -> Symbols:
         return cls(getattr(stream, "encoding", None))
 
-    def job_symbols(self, job: AnyJob) -> str:
+    def job_symbols(self, job: _job.AnyJob) -> str:
         """Return three symbols: for a critical job, for the state, and for a forever job.
 
         A blank replaces a symbol that does not apply. It also replaces the state of a forever job that ended normally,
@@ -91,7 +90,7 @@ class Symbols:
 
     def escape(self, text: str) -> str:
         """Escape control characters, including newlines, and characters that the encoding cannot represent."""
-        return self.encodable(printable(text))
+        return self.encodable(_labels.printable(text))
 
     def encodable(self, text: str) -> str:
         """Escape the characters that the encoding cannot represent. Microseconds become `us`."""
@@ -227,8 +226,7 @@ def durations_in_column(seconds: Iterable[float | None]) -> tuple[str, list[str]
 
     """
     times = [*seconds]
-    longest = max([0.0, *(abs(time) for time in times if time is not None)])
-    if longest >= 99.995:
+    if (longest := max([0.0, *(abs(time) for time in times if time is not None)])) >= 99.995:
         unit, form = ("min:s", _minutes_text) if longest < HOUR - 0.05 else ("h:min:s", _hours_text)
         return unit, ["" if time is None else "-" * (time < 0) + form(abs(time)) for time in times]
     size, unit = next((scale for scale in UNITS if longest >= scale[0] * 0.9995), UNITS[0])

@@ -16,13 +16,10 @@ from typing import Any, Final, NamedTuple
 
 from ..._core.base._states import MOVED_ON, RAN_TO_END, STOP_REASON_TEXTS, JobState, ReportedState, StopReason
 from ..._core.base._text_forms import MAX_LISTED_NAMES, clause, duration_text, join_names, plural
-from ..._core.job._errors import BudgetSpent
+from ..._core.job import _errors, _labels
 from ..._core.job._job import AnyJob, Restoration, is_scheduler
-from ..._core.job._labels import printable
 from ..._core.scheduler._base_scheduler import BaseScheduler
-from ..._core.words import _job_queries
-from ..._core.words._failures import culprit_text
-from ..._core.words._run_view import run_times
+from ..._core.words import _failures, _job_queries, _run_view
 from .._state_styles import STATE_COUNT_ORDER
 from ._symbols import Symbols
 
@@ -285,7 +282,8 @@ def create_verdict(
     """
     jobs = plural(tally.job_count, noun)
     succeeded, moved_on = tally.count(JobState.SUCCEEDED), tally.count(MOVED_ON)
-    failed_groups, parts = tally.failed_groups, list[str]()
+    failed_groups = tally.failed_groups
+    parts = list[str]()
     if reason is None:
         parts.append("has not ended")
     elif reason not in RAN_TO_END:
@@ -322,7 +320,8 @@ def create_verdict(
         parts.append(reruns_text(tally.reruns))
     if moved_on:
         number = jobs if moved_on == tally.job_count else moved_on
-        parts.append(f"{number} moved on after {'its' if moved_on == 1 else 'their'} timeout")
+        whose = "its" if moved_on == 1 else "their"
+        parts.append(f"{number} moved on after {whose} timeout")
     if seconds is not None:
         parts.append(duration_text(seconds, in_column=True))
     return Verdict(reason is StopReason.COMPLETED, moved_on > 0, ", ".join(filter(None, parts)))
@@ -330,14 +329,14 @@ def create_verdict(
 
 def run_seconds(scheduler: BaseScheduler) -> float | None:
     """Return the duration of the last run of a scheduler in seconds, or None if none has ended."""
-    began, ended = run_times(scheduler) or (0.0, None)
+    began, ended = _run_view.run_times(scheduler) or (0.0, None)
     return None if ended is None else ended - began
 
 
 def run_verdict(scheduler: BaseScheduler, reason: StopReason | None, has_duration: bool = False) -> Verdict:
     """Return the verdict on the last run of a scheduler. `has_duration` adds its duration. Takes O(V) time."""
     seconds = run_seconds(scheduler) if has_duration else None
-    return create_verdict(reason, Tally.for_scheduler(scheduler), seconds, culprit_text(scheduler))
+    return create_verdict(reason, Tally.for_scheduler(scheduler), seconds, _failures.culprit_text(scheduler))
 
 
 def not_run_lines(jobs: Iterable[AnyJob], names: Mapping[AnyJob, str]) -> list[str]:
@@ -359,7 +358,9 @@ def not_run_lines(jobs: Iterable[AnyJob], names: Mapping[AnyJob, str]) -> list[s
     if others := [blocked for _, blocked in causes[MAX_LISTED_NAMES:]]:
         number = sum(map(len, others))
         lines.append(f"not run: {number} more, because of {plural(len(others), 'other failure')}")
-    return [*lines, *([f"skipped: {join_names(skipped_schedulers)}"] if skipped_schedulers else [])]
+    if skipped_schedulers:
+        lines.append(f"skipped: {join_names(skipped_schedulers)}")
+    return lines
 
 
 def _name_and_size(job: AnyJob, names: Mapping[AnyJob, str]) -> str:
@@ -372,11 +373,12 @@ def root_failure_text(job: AnyJob, names: Mapping[AnyJob, str]) -> str:
     """Return why a job is BLOCKED: `build failed`, `build was cancelled` or `the budget usd is spent`."""
     job = _job_queries.root_failure(job)
     error = job.raised_exception()
-    if isinstance(error, BudgetSpent):
-        return f"the budget {printable(error.name)} is spent"
+    if isinstance(error, _errors.BudgetSpent):
+        return f"the budget {_labels.printable(error.name)} is spent"
     return failure_words(job, names.get(job))
 
 
 def failure_words(job: Any, name: str | None = None) -> str:
     """Return that a job, or the span of a job, failed or was cancelled. `name` replaces its label."""
-    return f"{name or job.label} {'was cancelled' if job.state is JobState.CANCELLED else 'failed'}"
+    how = "was cancelled" if job.state is JobState.CANCELLED else "failed"
+    return f"{name or job.label} {how}"

@@ -19,8 +19,7 @@ from ..._core.job._labels import printable
 from .._state_styles import recorded_state
 from ..text import _symbols
 from ..text._symbols import durations_in_column, listed_lines
-from ._spans import Span, Wait, waits_before_start
-from ._time_spent import critical_path_steps
+from . import _spans, _time_spent
 from ._trace_record import TraceRecord
 
 PartKey = tuple[str, bool]
@@ -65,26 +64,27 @@ def run_times(record: TraceRecord) -> RunTimes:
         waited_for={
             _path(span): _wait_text(record, waits[-1])
             for span in record.spans
-            if span.started_at is not None and (waits := waits_before_start(span))
+            if span.started_at is not None and (waits := _spans.waits_before_start(span))
         },
         unstarted_states={_path(span): span.state.value for span in record.spans if span.started_at is None},
         states={_path(span): recorded_state(span).value for span in record.counted_spans},
     )
 
 
-def _path(span: Span) -> str:
+def _path(span: _spans.Span) -> str:
     return printable(span.path)
 
 
 def _sum_critical_path_seconds(record: TraceRecord) -> dict[PartKey, float]:
-    steps = list(critical_path_steps(record))
+    steps = list(_time_spent.critical_path_steps(record))
     if not steps and record.end_time > record.start_time:
         return {("", True): record.end_time - record.start_time}
     sums: dict[PartKey, float] = {}
     for step in steps:
-        is_end = step.is_wait and step is steps[-1]
-        key = "" if is_end else _path(record.spans[step.span_number]), step.is_wait
-        sums[key] = sums.get(key, 0.0) + step.seconds
+        path = _path(record.spans[step.span_number])
+        if step.is_wait and step is steps[-1]:
+            path = ""
+        sums[path, step.is_wait] = sums.get((path, step.is_wait), 0.0) + step.seconds
     return sums
 
 
@@ -96,7 +96,7 @@ def _sum_seconds_by_job(record: TraceRecord) -> dict[str, float]:
     return seconds
 
 
-def _wait_text(record: TraceRecord, wait: Wait) -> str:
+def _wait_text(record: TraceRecord, wait: _spans.Wait) -> str:
     return wait.words if wait.released_by is None else f"{wait.words}, until {_path(record.spans[wait.released_by])}"
 
 
@@ -175,14 +175,16 @@ def compare(first_run: RunTimes, second_run: RunTimes) -> Comparison:
 def _describe_change(first_run: RunTimes, second_run: RunTimes, part: PartKey, min_change: float) -> str:
     path, is_wait = part
     old_seconds, new_seconds = (run.critical_path_seconds.get(part) for run in (first_run, second_run))
-    has_increased = (new_seconds or 0.0) > (old_seconds or 0.0)
+    direction = "less" if is_wait and path else "shorter"
+    if (new_seconds or 0.0) > (old_seconds or 0.0):
+        direction = "longer"
     if path == "":
-        return f"the end, after the last job: {'longer' if has_increased else 'shorter'}"
+        return f"the end, after the last job: {direction}"
     if is_wait:
         cause = (second_run if new_seconds is not None else first_run).waited_for.get(path)
-        return f"waited {'longer' if has_increased else 'less'}{clause(' for {}', cause)}"
+        return f"waited {direction}{clause(' for {}', cause)}"
     if old_seconds is not None and new_seconds is not None:
-        return "longer" if has_increased else "shorter"
+        return direction
     if old_seconds is None and first_run.was_restored(path):
         return "run again; it was restored from the journal before"
     if new_seconds is None and second_run.was_restored(path):
@@ -200,15 +202,17 @@ def _describe_change(first_run: RunTimes, second_run: RunTimes, part: PartKey, m
 def comparison_headline(comparison: Comparison) -> str:
     """Return a line with the durations of both runs: `build: 16.3 s, before 14.2 s: 2.1 s longer (+15 %)`."""
     old_text, new_text = (duration_text(run.seconds) for run in (comparison.first_run, comparison.second_run))
-    added_seconds, seconds_before = comparison.added_seconds, comparison.first_run.seconds
+    added_seconds = comparison.added_seconds
+    seconds_before = comparison.first_run.seconds
     direction = "longer" if added_seconds > 0 else "less"
     share = f" ({100 * added_seconds / seconds_before:+.0f} %)" if seconds_before else ""
     if comparison.restored_count:
         # The share is meaningless if a run restored jobs that the other run ran.
         restored = plural(comparison.restored_count, "job")
         share = f"; {restored} ran in one of them, and not in the other, which had a journal"
-    added = f"{duration_text(abs(added_seconds))} {direction}{share}"
-    change = "as long as before" if old_text == new_text else added
+    change = f"{duration_text(abs(added_seconds))} {direction}{share}"
+    if old_text == new_text:
+        change = "as long as before"
     return f"{comparison.second_run.name}: {new_text}, before {old_text}: {change}"
 
 

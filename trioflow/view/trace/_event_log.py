@@ -36,15 +36,13 @@ from dataclasses import dataclass, field
 from importlib import metadata
 from typing import Any, Final
 
-from ..._core.admission._limits import Pool, resource_views
-from ..._core.admission._policies import name_of_policy
+from ..._core.admission import _limits, _policies
 from ..._core.base._states import JobState, StopReason, WaitCause
 from ..._core.base._text_forms import duration_text
 from ..._core.job._errors import BudgetSpent, RequirementFailed
 from ..._core.job._job import AnyJob, is_scheduler, takes_slot
 from ..._core.job._labels import PathCache, paths_of, paths_of_siblings
-from ..._core.run._instruments import Instrument
-from ..._core.run._steering import SteeringRecord
+from ..._core.run import _instruments, _steering
 from ..._core.scheduler._base_scheduler import BaseScheduler
 from ..._core.words import _job_queries
 from ..._core.words._run_view import RunView, current_run, run_steering, run_times
@@ -78,7 +76,7 @@ class RunStart:
     wall_offset: float  # seconds to add to the clock's time to get time.time()
     window_size: int | None  # the number of slots (the largest number, for an `Adaptive` window), or None if unlimited
     has_limiter: bool = False  # whether the window is a `CapacityLimiter`
-    pool: Pool | None = None
+    pool: _limits.Pool | None = None
     backend: str = ""
 
 
@@ -130,12 +128,13 @@ def _output_files(job: object) -> Iterator[tuple[str, str]]:
 def record_outcome(job: AnyJob) -> tuple[Outcome, CommandRecord | None]:
     """Return the facts about the end of a job that has settled, and the record of its last process."""
     facts = outcome(job)
+    if not _job_queries.runs_commands(job) or not (job.started_at is not None or job.restored):
+        return facts, None
     max_bytes = MAX_OUTPUT_BYTES if facts.failure is None else MAX_FAILED_OUTPUT_BYTES
-    has_command = _job_queries.runs_commands(job) and (job.started_at is not None or job.restored)
-    return facts, record_command(job, max_bytes) if has_command else None
+    return facts, record_command(job, max_bytes)
 
 
-class EventRecorder(Instrument):
+class EventRecorder(_instruments.Instrument):
     """An instrument whose hooks append to an event log. It is the base class of views that need a `TraceRecord`."""
 
     def __init__(self) -> None:
@@ -262,15 +261,17 @@ class LiveJob:
 
     def read(self) -> None:
         """Take over the current state of the job, and its facts about its end. Any thread may call this."""
-        job, state = self.job, None
+        job = self.job
+        state = None
         # It has changed while it was read.
         while state is not job.state:
             state = job.state
             self.state, self.started_at, self.finished_at, is_plain_success = _job_queries.end_facts(job)
+            self.outcome, self.command = PLAIN_OUTCOME, None
             if state.is_settled and not is_plain_success:
                 self.outcome, self.command = record_outcome(job)
-            else:
-                self.outcome, self.command = (PLAIN_OUTCOME if is_plain_success else outcome(job)), None
+            elif not is_plain_success:
+                self.outcome = outcome(job)
             self.ready_at = self.outcome.ready_at
 
 
@@ -299,7 +300,7 @@ class LiveRun:
         """The pauses of the run, and of those around it."""
         return self.own_pauses if self.enclosing is None else (*self.enclosing.pauses, *self.own_pauses)
 
-    def steer(self, steering: SteeringRecord) -> None:
+    def steer(self, steering: _steering.SteeringRecord) -> None:
         """Take over when the run was paused, and its numbers of slots if they have changed."""
         self.own_pauses = steering.pauses
         self.window_sizes = steering.window_sizes or self.window_sizes
@@ -368,7 +369,9 @@ class LogReader:
         elif kind is EventKind.INCIDENT:
             self._incidents.append((run, time, (*details, self._key_of(job))))
         else:
-            run.started_at, run.ended_at = run.started_at if run.is_continued else time, finished_at
+            if not run.is_continued:
+                run.started_at = time
+            run.ended_at = finished_at
             run.stop_reason, run.culprit, steering, unsettled_jobs = details
             run.steer(steering)
             for unsettled_job in unsettled_jobs:
@@ -385,7 +388,8 @@ class LogReader:
         is_reopened = live in self._reopened
         self._reopened.discard(live)
         if previous_run is not None and is_reopened and all(job in scheduler for job in previous_run.jobs):
-            previous_run.is_continued, previous_run.ended_at = True, None
+            previous_run.is_continued = True
+            previous_run.ended_at = None
             for each in self._reset.pop(previous_run, ()):
                 each.reopen()
                 self._reopened.add(each)
@@ -400,8 +404,9 @@ class LogReader:
         return run
 
     def _key_of(self, job: AnyJob | None) -> int | None:
-        run = None if job is None or job.scheduler is None else self._latest_runs.get(job.scheduler)
-        return None if run is None or job is None else run.find_key(job)
+        if job is None or job.scheduler not in self._latest_runs:
+            return None
+        return self._latest_runs[job.scheduler].find_key(job)
 
     def _get_or_create(self, run: LiveRun, job: AnyJob) -> LiveJob:
         if (live := run.jobs.get(job)) is None:
@@ -436,7 +441,8 @@ class LogReader:
         facts = self.read_facts()
         started_runs = [run for run in self.runs if run.started_at is not None]
         end_time = max(self._last_start.clock() if run.ended_at is None else run.ended_at for run in started_runs)
-        builder, indices = RecordBuilder(facts), {run: index for index, run in enumerate(self.runs)}
+        builder = RecordBuilder(facts)
+        indices = {run: index for index, run in enumerate(self.runs)}
         return builder.build(
             [IncidentMark(time, indices[run], *details) for run, time, details in self._incidents],
             end_time,
@@ -465,7 +471,7 @@ class LogReader:
                 describe_job(run, live, paths_by_run[run].get(job), positions.get(job, len(positions)), owners)
                 for job, live in run.jobs.items()
             )
-            resources = () if run.start.pool is None else tuple(pool_resources(run.start.pool, owners, keys))
+            resources = tuple(pool_resources(run.start.pool, owners, keys))
             facts.append(RunFacts(describe_run(run, scheduler_numbers[run.scheduler]), resources, jobs))
         return facts
 
@@ -523,7 +529,7 @@ def _option_texts(scheduler: BaseScheduler) -> Iterator[tuple[str, str]]:
     """Yield the names and values of the options that were set on a scheduler, except its window."""
     if scheduler.timeout is not None:
         yield "timeout", duration_text(scheduler.timeout)
-    yield "policy", name_of_policy(scheduler.policy)
+    yield "policy", _policies.name_of_policy(scheduler.policy)
     if scheduler.pool is not None:
         yield "pool", repr(scheduler.pool)
     if scheduler.critical_jobs is not None:
@@ -542,12 +548,13 @@ def key_name(job: AnyJob, name: str, key: object, owners: dict[object, int]) -> 
     return f"(redacted, {owners.setdefault((name, text), len(owners))})" if job.redact else text
 
 
-def pool_resources(pool: Pool, owners: dict[object, int], keys: dict[str, dict[str, str]]) -> Iterator[ResourceFacts]:
-    owner = owners.setdefault(pool, len(owners))
-    for view in resource_views(pool):
+def pool_resources(
+    pool: _limits.Pool | None, owners: dict[object, int], keys: dict[str, dict[str, str]]
+) -> Iterator[ResourceFacts]:
+    for view in _limits.resource_views(pool):
         names = sorted(keys.get(view.name, {}).items()) if view.is_per_key else ()
         totals = {name: view.key_total(key) for name, key in names}
-        yield ResourceFacts(owner, view.name, view.total, view.is_per_key, totals)
+        yield ResourceFacts(owners.setdefault(pool, len(owners)), view.name, view.total, view.is_per_key, totals)
 
 
 def _run_needs(run: LiveRun, job: AnyJob, owners: dict[object, int]) -> Iterator[tuple[ResourceFacts, float]]:

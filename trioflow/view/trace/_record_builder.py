@@ -152,7 +152,8 @@ class RecordBuilder:
         settled_times = {facts.span.number: settled_at(facts.span) for facts in self.jobs}
         times: dict[int, float | None] = dict.fromkeys(settled_times)
         for facts in self.jobs:
-            span, began = facts.span, self._run_of[facts.span.number].started_at
+            span = facts.span
+            began = self._run_of[span.number].started_at
             lacked_requirement = span.state is JobState.BLOCKED and facts.failure is None
             # A job may also have started, and then have skipped itself.
             was_ready = span.started_at is not None or span.state not in (JobState.IDLE, JobState.SKIPPED)
@@ -229,20 +230,22 @@ def find_needs(runs: Iterable[RunFacts], numbers: Mapping[int, int]) -> dict[int
     resources: dict[tuple[int, str], ResourceUse] = {}
     # The resources that each job can name, by its key.
     scopes: dict[int | None, dict[str, ResourceUse]] = {None: {}}
+    needs_by_key: dict[int | None, ResolvedNeeds] = {}
     all_needs: dict[int, ResolvedNeeds] = {}
     for run in runs:
         scope = dict(scopes[run.span.parent])
-        for resource, amount in () if run.span.parent is None else all_needs.get(numbers[run.span.parent], ()):
+        for resource, amount in needs_by_key.get(run.span.parent, ()):
             if resource.total_amount is not None:
                 # The scheduler reserves it for its members.
                 scope[resource.name] = ResourceUse(resource.name, amount, resource.cooldowns)
         scope.update((facts.name, _get_or_create(resources, facts)) for facts in run.resources)
         for job in run.jobs:
-            scopes[job.span.number], number = scope, numbers[job.span.number]
+            number = numbers[job.span.number]
+            scopes[job.span.number] = scope
             needs = _resolve_needs(scope, job.needs) if scope else ()
             needs += tuple((_get_or_create(resources, facts), amount) for facts, amount in job.run_needs)
             if needs:
-                all_needs[number] = needs
+                needs_by_key[job.span.number] = all_needs[number] = needs
                 needed = {resource.name: resource for resource, _ in needs}
                 for name, since, until in job.cooldowns:
                     needed[name].cooldowns.append((since, until, number))

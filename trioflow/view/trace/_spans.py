@@ -10,8 +10,7 @@ from typing import Final, Literal, final
 from ..._core.base._states import JobState, StopReason, WaitCause
 from ..._core.base._text_forms import duration_text
 from ..._core.job._labels import shorten
-from ..._core.words._job_queries import CountKey
-from .._state_styles import CAUSE_WORDS, recorded_state
+from .._state_styles import CAUSE_WORDS
 from ..text import _failure_text
 
 
@@ -162,12 +161,7 @@ class Span:
     @property
     def exception_text(self) -> str:
         """The type and the message of the exception, in at most 100 characters. Empty if there is no exception."""
-        return "" if self.exception is None else _failure_text.one_line_text(self.exception)
-
-
-def recorded_count_key(span: Span) -> CountKey:
-    """Return the key that the job of a span is counted by, as `count_key` does for a job."""
-    return recorded_state(span), span.forever, span.critical is False
+        return _failure_text.one_line_text(self.exception)
 
 
 def waits_before_start(span: Span) -> list[Wait]:

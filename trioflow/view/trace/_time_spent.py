@@ -21,10 +21,9 @@ from ..._core.base._states import WaitCause
 from ..._core.base._text_forms import duration_text, plural
 from ..._core.job._labels import printable
 from .._state_styles import CAUSE_WORDS
-from . import _spans
+from . import _spans, _waits
 from ._spans import Span, waits_after_start, without_intervals
 from ._trace_record import TraceRecord, once_for_each_record
-from ._waits import count_overlaps
 
 MAX_FAMILIES: Final = 50
 
@@ -271,7 +270,7 @@ def compute_slot_use(record: TraceRecord) -> SlotUse:
         window_size = None
     else:
         ready_intervals = [(since, until) for _, since, until in wait_intervals]
-        _, slot_demands = count_overlaps([*((bar.start, bar.end) for bar in bars), *ready_intervals])
+        _, slot_demands = _waits.count_overlaps([*((bar.start, bar.end) for bar in bars), *ready_intervals])
         slot_count = min(window_size, max([*slot_demands, slot_count]))
     seconds = record.end_time - record.start_time
     empty_seconds = _empty_seconds(record, bars, wait_intervals, slot_count)
@@ -380,13 +379,16 @@ def critical_path_parts(record: TraceRecord) -> list[CriticalPathPart]:
     should_merge_families = sum(not step.is_wait for step in steps) > MAX_SINGLE_JOBS
     groups: dict[tuple[bool, str], list[CriticalPathPart]] = {}
     for step in steps:
-        is_merged = should_merge_families and not step.is_wait
-        key = record.families[step.span_number] if is_merged else step.name if step.is_wait else str(step.span_number)
+        key = str(step.span_number)
+        if step.is_wait:
+            key = step.name
+        elif should_merge_families:
+            key = record.families[step.span_number]
         groups.setdefault((step.is_wait, key), []).append(step)
     parts = [
         replace(
             group[0],
-            name=key if should_merge_families and not is_wait else group[0].name,
+            name=key if should_merge_families else group[0].name,
             seconds=sum(step.seconds for step in group),
             count=len(group if is_wait else {step.span_number for step in group}),
         )

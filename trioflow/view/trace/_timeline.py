@@ -20,8 +20,7 @@ from ..._core.base._states import MOVED_ON, JobState, WaitCause
 from ..._core.base._text_forms import duration_text, fit
 from ..._core.job._labels import printable, shorten
 from .._state_styles import NEVER_STARTED_STATES, STATE_STYLES, recorded_state, state_class
-from ..text import _verdict
-from ..text._symbols import display_width
+from ..text import _symbols, _verdict
 from ._spans import Span, assign_lanes, or_infinity, wait_text
 from ._time_spent import FamilyTime, SlotBar, SlotUse, compute_family_times, compute_slot_use
 from ._trace_record import TraceRecord
@@ -358,20 +357,22 @@ def _draw_labels(svg: Tree.Element, geometry: SlotGeometry, merged_bars: Sequenc
     """
     top, height = geometry.row_bounds(row)
     font_size = geometry.font_size
-    for bar, next_bar in zip(merged_bars, [*merged_bars[1:], None], strict=True):
+    next_lefts = [*(geometry.time_to_x(bar.start) for bar in merged_bars[1:]), geometry.width - MARGIN]
+    for bar, free_until in zip(merged_bars, next_lefts, strict=True):
         left, right = geometry.time_to_x(bar.start), geometry.time_to_x(bar.end)
-        is_failed, job_count = bar.css_class == JobState.FAILED.value, len(bar.spans)
+        is_failed = bar.css_class == JobState.FAILED.value
         name = geometry.name(bar.spans[0])
-        if job_count > 1:
-            name = f"{geometry.summaries_by_family[bar.family].times.family} × {job_count}"
+        keep: Literal["start", "ends"] = "ends"
+        if len(bar.spans) > 1:
+            name = f"{geometry.summaries_by_family[bar.family].times.family} × {len(bar.spans)}"
+            keep = "start"
         if symbol := SYMBOLS_BY_CLASS.get(bar.css_class):
             name = f"{symbol} {name}"
-        keep: Literal["start", "ends"] = "start" if job_count > 1 else "ends"
         label = clip_text(name, right - left - 7, font_size, is_failed, keep)
-        css_class, x = "label on-dark" if is_failed else "label", left + (4 if right - left > 16 else 2)
+        css_class = "label on-dark" if is_failed else "label"
+        x = left + (4 if right - left > 16 else 2)
         if is_failed and not label:
             css_class, x = "label strong", max(right, left + 3) + 3
-            free_until = geometry.time_to_x(next_bar.start) if next_bar is not None else geometry.width - MARGIN
             label = clip_text(name, min(MAX_SIDE_LABEL_WIDTH, free_until - x - 3), font_size, is_failed, keep)
         if label:
             add_element(
@@ -506,7 +507,7 @@ def add_element(parent: Tree.Element, tag: str, text: str | None = None, /, **at
 
 def _width_units(character: str) -> float:
     if ord(character) > 0x2E7F:
-        return 1.05 * display_width(character) / 2
+        return 1.05 * _symbols.display_width(character) / 2
     return 0.36 if character in NARROW_CHARACTERS else 0.6
 
 

@@ -9,9 +9,8 @@ from ..._core.job._job import AnyJob
 from ..._core.scheduler._base_scheduler import BaseScheduler
 from ..._core.words._run_view import current_run
 from .. import _exports
+from . import _spans, _trace_record
 from ._event_log import EventRecorder, build_record, record_of_last_run
-from ._spans import Span
-from ._trace_record import TraceRecord
 
 if TYPE_CHECKING:
     from ._time_spent import CriticalPathPart, TimeSpent
@@ -50,22 +49,22 @@ class Trace(EventRecorder):
         super().__init__()
         # The last record, preceded by the length of the event log that it was built from, or by -1 if it may not be
         # kept.
-        self._cached_record = -1, TraceRecord()
+        self._cached_record = -1, _trace_record.TraceRecord()
 
     def before_run(self, scheduler: BaseScheduler) -> None:
         """Start a new trace. If another run is already in progress, its trace continues and includes this run."""
-        self._cached_record = -1, TraceRecord()
+        self._cached_record = -1, _trace_record.TraceRecord()
         super().before_run(scheduler)
 
     # ---- the facts that the trace shows
 
     @property
-    def spans(self) -> tuple[Span, ...]:
+    def spans(self) -> tuple[_spans.Span, ...]:
         """A span for each run of each job, in the order that the jobs started. Unstarted jobs come last."""
         return self._get_record().spans
 
     @property
-    def critical_path(self) -> tuple[Span, ...]:
+    def critical_path(self) -> tuple[_spans.Span, ...]:
         """The chain of jobs that decided when the run ended, from the first job to the last.
 
         Each job required the previous job in the chain, or waited for a slot or a resource that the previous job
@@ -113,11 +112,12 @@ class Trace(EventRecorder):
             **_exports.svg_bundle(_timeline.timeline_svg(self._get_record(), 1000), "a timeline"),
         }
 
-    def _get_record(self) -> TraceRecord:
+    def _get_record(self) -> _trace_record.TraceRecord:
         """Return the record that is built from the event log. It is cached once the run has ended."""
         length, record = self._cached_record
         if length != len(self._log):
-            length, record = -1 if self._running_schedulers else len(self._log), build_record(self._log)
+            length = -1 if self._running_schedulers else len(self._log)
+            record = build_record(self._log)
             self._cached_record = length, record
         return record
 

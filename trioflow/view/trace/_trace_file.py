@@ -24,12 +24,10 @@ from pathlib import Path
 from typing import Any, Final, TypeVar, cast
 
 from ... import _posix as posix
-from ..._core.base._graph_algorithms import topological_order
-from ..._core.base._states import JobState
+from ..._core.base import _graph_algorithms, _states
 from ..._core.job._labels import printable
 from .._state_styles import recorded_state
-from ..text import _failure_text
-from ..text._symbols import escape_formula
+from ..text import _failure_text, _symbols
 from ._spans import RunSpan, Span
 from ._trace_record import TraceRecord
 
@@ -184,9 +182,9 @@ def _check(record: TraceRecord) -> None:
     if len(members) < count or any(not 0 <= incident.run_index < len(record.runs) for incident in record.incidents):
         raise LookupError("the run of a span or an incident is missing")
     requirements = [(*span.required, *(() if span.blocked_by is None else (span.blocked_by,))) for span in spans]
-    if len(topological_order(range(count), requirements.__getitem__)) < count:
+    if len(_graph_algorithms.topological_order(range(count), requirements.__getitem__)) < count:
         raise LookupError("jobs require each other in a cycle")
-    failed = {span.number for span in record.counted_spans if span.state is JobState.FAILED}
+    failed = {span.number for span in record.counted_spans if span.state is _states.JobState.FAILED}
     if missing := sorted(failed - record.failures.keys()):
         raise LookupError(f"the failures of spans {missing[:5]} are missing")
     if not all(os.path.isabs(path) for command in record.commands.values() for _, path in command.files):
@@ -214,7 +212,8 @@ def _dates(record: TraceRecord) -> Iterator[float]:
     for span in record.spans:
         times = (span.scheduled_at, span.started_at, span.ready_at, span.finished_at)
         yield from (time + record.wall_offset for time in times if time is not None)
-        yield from () if span.restored_at is None else (span.restored_at,)
+        if span.restored_at is not None:
+            yield span.restored_at
 
 
 # ---- trace events
@@ -269,7 +268,8 @@ class _EventBuilder:
             yield _metadata_event(pid, 0, "process_sort_index", {"sort_index": pid})
         is_forever = {self._thread_key(span): span.forever for span in self._record.spans if span.lane is not None}
         for (pid, lane), forever in sorted(is_forever.items()):
-            yield _metadata_event(pid, lane, "thread_name", {"name": f"{'forever' if forever else 'lane'} {lane}"})
+            kind = "forever" if forever else "lane"
+            yield _metadata_event(pid, lane, "thread_name", {"name": f"{kind} {lane}"})
             yield _metadata_event(pid, lane, "thread_sort_index", {"sort_index": lane})
 
     def _thread_fields(self, span: Span) -> TraceEvent:
@@ -359,7 +359,7 @@ def csv_text(record: TraceRecord) -> str:
 
 
 def _text_cell(text: str) -> str:
-    return escape_formula(printable(text))
+    return _symbols.escape_formula(printable(text))
 
 
 def _csv_row(record: TraceRecord, span: Span) -> Iterator[str]:

@@ -18,11 +18,12 @@ from ..._core.job._labels import printable, shorten
 from ..._core.scheduler._base_scheduler import BaseScheduler
 from ..._core.words._failures import failure_text
 from ..._core.words._job_queries import CountKey
+from .._state_styles import recorded_state
 from ..graph._dot import Direction, Statement
 from ..graph._drawing import MAX_READABLE_BOXES, CriticalPath, Drawing, describe
 from ..text._failure_text import FailureText
 from ..text._verdict import Tally, Verdict, create_verdict
-from ._spans import CommandRecord, HostFacts, IncidentMark, RunSpan, Span, or_infinity, recorded_count_key, settled_at
+from ._spans import CommandRecord, HostFacts, IncidentMark, RunSpan, Span, or_infinity, settled_at
 
 T = TypeVar("T")
 MAX_BOXES: Final = 300
@@ -73,7 +74,8 @@ def tally_of(spans: Iterable[Span], failed_groups: Iterable[Span]) -> Tally:
     """Return the tally of the jobs with these spans, and of nested schedulers that failed by themselves."""
     tally, counts = Tally(), Counter[CountKey]()
     for span in spans:
-        counts[recorded_count_key(span)] += 1
+        # As `count_key` for a job.
+        counts[recorded_state(span), span.forever, span.critical is False] += 1
         if span.restored or span.rerun_cause is not None:
             restoration = Restoration(span.restored_at, span.restored_elapsed) if span.restored else None
             tally.add_journal_facts(restoration, span.rerun_cause)

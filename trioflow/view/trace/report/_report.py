@@ -75,7 +75,8 @@ def report_html(record: TraceRecord, folder: Path | None, *, lacks: str = "") ->
 
     without_label = f"A run of {plural(record.tally.job_count, 'job')}"
     labels = dict.fromkeys(run.label if run.has_own_label else without_label for run in record.root_runs)
-    commands, groups = command_details(record, folder), failure_groups(record)
+    commands = command_details(record, folder)
+    groups = failure_groups(record)
     shown_groups = groups[:MAX_FAILURE_GROUPS]
     page: str = _template().render(
         title=shorten(", ".join(labels) or "nothing has run"),
@@ -239,7 +240,8 @@ def _critical_path_rows(record: TraceRecord) -> Iterator[PathRow]:
     hidden_jobs = [part for part in hidden_parts if not part.is_wait]
     # If a single job would be hidden, show it, because the line "1 more" would take as much room.
     if len(hidden_jobs) == 1 and hidden_jobs[0].seconds >= MIN_SHARE * total_seconds:
-        shown_parts, hidden_parts = [*shown_parts, *hidden_jobs], [part for part in hidden_parts if part.is_wait]
+        shown_parts += hidden_jobs
+        hidden_parts = [part for part in hidden_parts if part.is_wait]
     max_seconds = max(part.seconds for part in parts)
 
     def numbers(seconds: float) -> tuple[str, str, str]:
@@ -253,8 +255,7 @@ def _critical_path_rows(record: TraceRecord) -> Iterator[PathRow]:
         short_name = fit(part.name, MAX_PART_LENGTH, keep="ends")
         address = quote(printable(record.spans[part.span_number].name), safe="") if part.count == 1 else ""
         yield PathRow(part.name, "work", part.count, *numbers(part.seconds), short_name, address)
-    hidden_seconds = sum(part.seconds for part in hidden_parts)
-    if hidden_seconds >= MIN_SHARE * total_seconds:
+    if (hidden_seconds := sum(part.seconds for part in hidden_parts)) >= MIN_SHARE * total_seconds:
         job_count = sum(part.count for part in hidden_parts if not part.is_wait)
         yield PathRow(f"{job_count} more" if job_count else "other waits", "more", 1, *numbers(hidden_seconds))
 
@@ -440,7 +441,8 @@ def command_details(record: TraceRecord, folder: Path | None) -> dict[int, dict[
 
 
 def command_fact_texts(command: CommandRecord) -> Iterator[str]:
-    yield f"{'exit code' if command.returncode >= 0 else 'ended by'} {exit_text(command.returncode)}"
+    how = "exit code" if command.returncode >= 0 else "ended by"
+    yield f"{how} {exit_text(command.returncode)}"
     yield f"elapsed {duration_text(command.elapsed)}"
     yield f"user {duration_text(command.user_time)}"
     yield f"system {duration_text(command.system_time)}"
@@ -458,7 +460,8 @@ def command_outputs(command: CommandRecord) -> Iterator[tuple[str, str]]:
 def file_links(command: CommandRecord, folder: Path | None) -> Iterator[tuple[str, str, str]]:
     """Yield the stream, the URL and the path of each file with output of a command."""
     for stream, name in command.files:
-        path, url = Path(name), f"file?path={quote(name, errors='surrogatepass')}"
+        path = Path(name)
+        url = f"file?path={quote(name, errors='surrogatepass')}"
         if folder is not None:
             url = path.as_uri()
             if path.is_relative_to(folder):
@@ -581,8 +584,8 @@ def run_facts(record: TraceRecord) -> list[tuple[str, str]]:
 
 
 def _option_facts(run: RunSpan, should_name_scheduler: bool) -> Iterator[tuple[str, str]]:
-    suffix, sizes = f" of {run.label}" if should_name_scheduler else "", [size for _, size in run.window_sizes]
-    if sizes:
+    suffix = f" of {run.label}" if should_name_scheduler else ""
+    if sizes := [size for _, size in run.window_sizes]:
         yield f"jobs_window{suffix}", f"{min(sizes)} to {max(sizes)}, {sizes[-1]} at the end"
     elif run.window_size is not None:
         yield f"jobs_window{suffix}", str(run.window_size)
