@@ -26,16 +26,11 @@ from .. import CommandJob, CommandResult, Job, JobState, Scheduler, SshError, St
 from .. import _posix as posix
 from .._command_options import parse_slots
 from ..abc import AbstractJob, incidents_of, printable, run_of
-from ..jobs.command._resource_limits import NumberedSlots
-from ..jobs.command._result import text_with_notes
+from ..jobs.command import _resource_limits, _result
 from ..jobs.ssh._wrapper import parse_cpu_count
+from . import _options, _output, _resources, _sources, _template
 from ._command_job import COMMAND_ERRORS, OUTCOME_OPTIONS, BatchCommandJob, KeptFailure, shorten_line
-from ._options import Options
-from ._output import TaggedLineStream, tag_lines
 from ._reporter import FailedCommand, Reporter
-from ._resources import make_pool
-from ._sources import Arguments, SourceProduct
-from ._template import CommandTemplate, Shell
 
 if TYPE_CHECKING:
     # Imported on demand at run time, because importing them would double the import time.
@@ -47,12 +42,14 @@ COUNT_CPUS_COMMAND: Final = "getconf _NPROCESSORS_ONLN || nproc"
 POLL_INTERVAL: Final = 1.0
 
 
-def command_lines(template: CommandTemplate, product: SourceProduct, *, tags: bool) -> Iterator[bytes]:
+def command_lines(
+    template: _template.CommandTemplate, product: _sources.SourceProduct, *, tags: bool
+) -> Iterator[bytes]:
     """Yield the command lines that would run, with their tags. Block while no arguments are available."""
     argument_lists = (arguments for arguments in product.iter_arguments(blocking=True) if arguments is not None)
     for sequence, arguments in enumerate(argument_lists, 1):
         data = os.fsencode(template.fill(arguments, sequence, 1))
-        yield b"".join(tag_lines([data], os.fsencode(" ".join(arguments) + "\t"))) if tags else data
+        yield b"".join(_output.tag_lines([data], os.fsencode(" ".join(arguments) + "\t"))) if tags else data
 
 
 class BatchPart(Job[None], takes_slot=False):
@@ -112,8 +109,7 @@ class BatchScheduler(Scheduler):
         failed = self.batch.reporter.failed
         names = {*wanted}
         found = [each for each in failed.values() if {each.sequence, each.label, printable(each.label)} & names]
-        commands = [failed.pop(each.sequence) for each in found]
-        if not commands:
+        if not (commands := [failed.pop(each.sequence) for each in found]):
             raise RuntimeError("no such command has failed, or only such as --keep all keeps as results")
         self.add(BatchPart(self.batch.feed_failed, commands, label="retry", critical=True, save=None))
         return [shorten_line(command.label) for command in commands]
@@ -151,9 +147,9 @@ class Batch:
 
     def __init__(
         self,
-        options: Options,
-        template: CommandTemplate,
-        product: SourceProduct,
+        options: _options.Options,
+        template: _template.CommandTemplate,
+        product: _sources.SourceProduct,
         *,
         nodes: Sequence[Node],
         reporter: Reporter,
@@ -163,15 +159,15 @@ class Batch:
         self.options: Final = options
         self.reporter: Final = reporter
         self.expected_count = product.total
-        self._shell: Final = Shell(os.environ)
+        self._shell: Final = _template.Shell(os.environ)
         self._environment: Final = {**posix.environb, b"PARALLEL_PID": str(os.getpid()).encode()}
         self._feeder: Final = BatchPart(self._feed_commands, label="feed", critical=True, save=None)
         # The reporting job is added before the feeder, so that it sees every command.
         report_job = BatchPart(self._report_commands, label="report", critical=True, save=None)
-        pool, pool_limit = make_pool(options.needs, options.pool)
+        pool, pool_limit = _resources.make_pool(options.needs, options.pool)
         slots_per_node = None
         if options.jobs is not None or not nodes:
-            slots_per_node = parse_slots("100%") if options.jobs is None else options.jobs
+            slots_per_node = options.jobs or parse_slots("100%")
             slots_per_node = min(slots_per_node, pool_limit or slots_per_node)
         slots = len(nodes or (None,)) * (slots_per_node or 1)
         self.scheduler: Final = BatchScheduler(
@@ -189,7 +185,7 @@ class Batch:
             stream.on_broken = self._stop
         # With a journal, how often each command line has occurred.
         self._line_counts: Final = Counter[str]()
-        self._slots: Final = NumberedSlots()
+        self._slots: Final = _resource_limits.NumberedSlots()
         self._slots_of_nodes = slots
         self._node_pool: Final = NodePool(nodes, slots_per_node, reporter.printer.print_message)
         if slots_per_node is None:
@@ -268,7 +264,7 @@ class Batch:
                 return
         self.expected_count = sequence
 
-    async def _start(self, sequence: int, arguments: Arguments, failed: FailedCommand | None = None) -> bool:
+    async def _start(self, sequence: int, arguments: _sources.Arguments, failed: FailedCommand | None = None) -> bool:
         """Add the job of a command when a slot is free. Return False if the batch has stopped before.
 
         A command that has failed is said to have until then.
@@ -282,9 +278,11 @@ class Batch:
             return False
         slot = self._slots.take_lowest()
         line = self._template.fill(arguments, sequence, slot)
+        label = None
         if failed is not None:
             await self._take_back(failed)
-        command = BatchCommandJob(self, sequence, slot, arguments, line, node, None if failed is None else failed.label)
+            label = failed.label
+        command = BatchCommandJob(self, sequence, slot, arguments, line, node, label)
         if self.options.journal is not None and (read := run_of(self._feeder).prefetch_result(command.path)):
             await anyio.to_thread.run_sync(read)
         self.reporter.add(command)
@@ -382,9 +380,9 @@ class Batch:
             command.live_outputs = (self._make_tagged_stream(command, 0), self._make_tagged_stream(command, 1))
         return command.live_outputs
 
-    def _make_tagged_stream(self, command: BatchCommandJob, stream: int) -> TaggedLineStream:
+    def _make_tagged_stream(self, command: BatchCommandJob, stream: int) -> _output.TaggedLineStream:
         print_live = self.reporter.printer.print_live
-        return TaggedLineStream(lambda data: print_live(command.sequence, stream, data), command.tag)
+        return _output.TaggedLineStream(lambda data: print_live(command.sequence, stream, data), command.tag)
 
     async def find_other_node(self, error: Unreachable) -> Node | None:
         """Wait for a slot on another node than the node of the error, which is reported once, and return that node.
@@ -480,5 +478,5 @@ class NodePool:
         if error.node in self._reachable_nodes:
             self._reachable_nodes.remove(error.node)
             consequence = "" if self._reachable_nodes else "; no nodes are left: the remaining commands fail"
-            await self._print_message(f"{text_with_notes(error)}{consequence}")
+            await self._print_message(f"{_result.text_with_notes(error)}{consequence}")
         return bool(self._reachable_nodes)

@@ -107,8 +107,9 @@ class CommandOutcome:
         if isinstance(self.error, JobCancelled):
             return KILLED_EXIT_VALUE
         if isinstance(self.error, JobTimeout):
-            own_code = 0 if self.result is None or not self.error.waits else self.result.returncode
-            return own_code if own_code > 0 else KILLED_EXIT_VALUE
+            if self.result is not None and self.error.waits and self.result.returncode > 0:
+                return self.result.returncode
+            return KILLED_EXIT_VALUE
         if self.result is None:
             return NOT_STARTED_CODE
         if self.error is not None and not isinstance(self.error, CommandError):
@@ -282,9 +283,8 @@ class BatchCommandJob(
                 if may_retry:
                     await batch.wait_until_allowed()
                 if not may_retry or batch.is_stopped:
-                    keeps_failures = batch.options.keep == "all"
-                    kept = KeptFailure.of(error, self.last_result, batch.outcome_options) if keeps_failures else None
-                    if kept is None:
+                    kept = KeptFailure.of(error, self.last_result, batch.outcome_options)
+                    if kept is None or batch.options.keep != "all":
                         raise
                     await self._store_large_output(kept)
                     return kept

@@ -104,14 +104,14 @@ def tag_lines(chunks: Iterable[bytes], tag: bytes) -> Iterator[bytes]:
 OutputChunks = Iterator[tuple[StdStream, bytes]]
 
 
-def end_last_line(output: OutputChunks) -> OutputChunks:
+def end_last_line(output: OutputChunks, needs_newline: bool) -> OutputChunks:
     """Yield the output. If its last line has no newline and is shown on a terminal, add a newline."""
     stream_with_unfinished_line: StdStream | None = None
     for stream, chunk in output:
         yield stream, chunk
         if stream.is_terminal:
             stream_with_unfinished_line = None if chunk.endswith(b"\n") else stream
-    if stream_with_unfinished_line is not None:
+    if needs_newline and stream_with_unfinished_line is not None:
         yield stream_with_unfinished_line, b"\n"
 
 
@@ -318,7 +318,8 @@ class Printer:
 
     def _split_into_chunks(self, outputs: Iterable[Iterable[bytes]], tag: bytes | None) -> OutputChunks:
         for stream, output in zip(self.streams, outputs, strict=True):
-            for chunk in output if tag is None else tag_lines(output, tag):
+            chunks = output if tag is None else tag_lines(output, tag)
+            for chunk in chunks:
                 yield stream, chunk
 
     def _take_early_output(self, number: int) -> OutputChunks:
@@ -327,13 +328,13 @@ class Printer:
 
     def _write_blocking(self, output: OutputChunks) -> None:
         with self._print_guard() as needs_newline:
-            for stream, chunk in end_last_line(output) if needs_newline else output:
+            for stream, chunk in end_last_line(output, needs_newline):
                 stream.write_blocking(chunk)
 
     async def _write(self, output: OutputChunks) -> None:
         turn_ends_at = time.perf_counter() + MAX_WRITING_SECONDS
         with self._print_guard() as needs_newline:
-            chunks = end_last_line(output) if needs_newline else output
+            chunks = end_last_line(output, needs_newline)
             for stream, chunk in chunks:
                 for start in range(0, len(chunk), PIPE_WRITE_SIZE):
                     self._unwritten_chunks = itertools.chain([(stream, chunk[start:])], chunks)

@@ -24,10 +24,8 @@ from .. import _posix as posix
 from ..jobs._user_files import set_aside_older
 from ..jobs.posix._files import write_all
 from ..view.text._symbols import escape_formula
-from . import BatchError
+from . import BatchError, _output, _template
 from ._command_job import CommandOutcome, open_outputs
-from ._output import read_chunks
-from ._template import CommandTemplate
 
 MAX_WRITE_SIZE: Final = 1 << 20
 """The size, in bytes, above which a row is written in several pieces."""
@@ -235,7 +233,8 @@ class CsvFormat:
         """Yield the row of a command in pieces, because its outputs may be large."""
         count = self._count
         texts = [escape_formula(escape_invalid_utf8(argument)) for argument in arguments]
-        texts = [*texts[: count - 1], " ".join(texts[count - 1 :])] if len(texts) > count > 0 else texts
+        if len(texts) > count > 0:
+            texts[count - 1 :] = [" ".join(texts[count - 1 :])]
         texts += [""] * (count - len(texts))
         facts = [escape_formula(fact) if isinstance(fact, str) else fact for fact in _facts(outcome).values()]
         yield _csv_row([outcome.sequence, *texts[:count], *facts]).removesuffix(b"\n")
@@ -307,7 +306,7 @@ def json_field(name: str, output: BinaryIO) -> Iterator[bytes]:
     except UnicodeDecodeError:
         output.seek(0)
         yield f', "{name}_base64": "'.encode()
-        yield from map(base64.b64encode, read_chunks(output, BASE64_READ_SIZE))
+        yield from map(base64.b64encode, _output.read_chunks(output, BASE64_READ_SIZE))
     else:
         output.seek(0)
         yield f', "{name}": "'.encode()
@@ -318,7 +317,7 @@ def json_field(name: str, output: BinaryIO) -> Iterator[bytes]:
 def _decoded(output: BinaryIO, errors: str) -> Iterator[str]:
     """Yield the text of an output in pieces, without empty ones."""
     decoder = codecs.getincrementaldecoder("utf-8")(errors)
-    for chunk in read_chunks(output):
+    for chunk in _output.read_chunks(output):
         if text := decoder.decode(chunk):
             yield text
     if text := decoder.decode(b"", final=True):
@@ -339,7 +338,7 @@ class OutputDirectory:
 
     """
 
-    def __init__(self, template: CommandTemplate) -> None:
+    def __init__(self, template: _template.CommandTemplate) -> None:
         self._template: Final = template
         # For each file, the number and arguments of its command.
         self._owners: Final[dict[str, tuple[int, str]]] = {}
@@ -404,7 +403,8 @@ class OutputDirectory:
             raise BatchError(f"cannot write the results in {path!r}: an argument leads out of the directory")
         if not self._template.has_placeholders:
             path = results_directory(path, arguments) + "/"
-        return [path + name for name in (("stdout", "stderr", "seq") if path.endswith("/") else ("", ".err", ".seq"))]
+        endings = ("stdout", "stderr", "seq") if path.endswith("/") else ("", ".err", ".seq")
+        return [path + ending for ending in endings]
 
     def notice(self) -> str:
         """Return a message about the files that were there before the batch, and were renamed, or ""."""

@@ -11,10 +11,8 @@ from typing import TYPE_CHECKING, BinaryIO, Final
 import anyio
 
 from .. import CommandError
+from . import _options, _output, _sources
 from ._command_job import BatchCommandJob, CommandOutcome, open_outputs
-from ._options import HaltRule, Options
-from ._output import Printer, PrintGuard
-from ._sources import Arguments
 
 if TYPE_CHECKING:
     # Imported on demand at run time, because few batches need it.
@@ -43,7 +41,7 @@ class CommandTally:
 
     """
 
-    rule: HaltRule | None = None
+    rule: _options.HaltRule | None = None
     total: int | None = None
     failed_count: int = 0
     succeeded_count: int = 0
@@ -60,7 +58,7 @@ class CommandTally:
             self.decisive_exit_code = code
         return is_met
 
-    def _is_met(self, rule: HaltRule) -> bool:
+    def _is_met(self, rule: _options.HaltRule) -> bool:
         count = {
             "fail": self.failed_count,
             "success": self.succeeded_count,
@@ -109,7 +107,7 @@ class FailedCommand:
     """A command that has failed in this batch, and may run again."""
 
     sequence: int
-    arguments: Arguments
+    arguments: _sources.Arguments
     label: str
     outcome_line: str
     failure_kind: tuple[object, ...]
@@ -142,15 +140,15 @@ class Reporter:
 
     def __init__(
         self,
-        options: Options,
+        options: _options.Options,
         total: int | None,
         *,
-        print_guard: PrintGuard,
+        print_guard: _output.PrintGuard,
         records: Sequence[Record],
         directory: OutputDirectory | None,
         on_progress: Callable[[], object],
     ) -> None:
-        self.printer: Final = Printer(in_order=options.keep_order, print_guard=print_guard)
+        self.printer: Final = _output.Printer(in_order=options.keep_order, print_guard=print_guard)
         self.tally: Final = CommandTally(options.halt, total)
         self.kept_count = 0
         self.restored_failure_count = 0

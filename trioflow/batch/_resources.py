@@ -45,8 +45,9 @@ def parse_size(text: str) -> int:
         (2147483648, 2000000000, 500000000)
 
     """
-    decimal = DECIMAL_SIZE_PATTERN.fullmatch(text)
-    normalized = f"{decimal[1]}{'k' if decimal[2] == 'k' else decimal[2].upper()}B" if decimal else text
+    normalized = text
+    if decimal := DECIMAL_SIZE_PATTERN.fullmatch(text):
+        normalized = f"{decimal[1]}{decimal[2].upper()}B".replace("KB", "kB")
     return int(amount_of(normalized, repr(text)))
 
 
@@ -66,15 +67,13 @@ def parse_memfree(text: str) -> StartCondition:
 
     """
     minimum = parse_size(text)
-    total = _read_meminfo("MemTotal")
-    if total is None or _read_meminfo("MemAvailable") is None:
+    if (total := _read_meminfo("MemTotal")) is None or _read_meminfo("MemAvailable") is None:
         raise ValueError(f"this system does not report its free memory: there is no MemAvailable in {MEMINFO_PATH}")
     if minimum > total:
         raise ValueError(f"{text} will never be free: this machine has {size_text(total)}")
 
     def describe_wait() -> str | None:
-        free = _read_meminfo("MemAvailable")
-        if free is None or free >= minimum:
+        if (free := _read_meminfo("MemAvailable")) is None or free >= minimum:
             return None
         return f"{size_text(minimum)} of memory are free (--memfree); {size_text(free)} is free now"
 

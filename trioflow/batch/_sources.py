@@ -314,7 +314,8 @@ class SourceProduct:
             if arguments is None:
                 yield None
                 continue
-            merged_arguments += arguments if items_per_command else ()
+            if items_per_command:
+                merged_arguments += arguments
             item_count += 1
             if item_count >= items_per_command:
                 yield tuple(merged_arguments)
@@ -323,9 +324,8 @@ class SourceProduct:
             yield tuple(merged_arguments)
 
     def _combinations(self) -> Iterator[Arguments | None]:
-        for first_arguments in (
-            self._record_iterators[0][0] if self._first_group_arguments is None else self._first_group_arguments
-        ):
+        group = self._record_iterators[0][0] if self._first_group_arguments is None else self._first_group_arguments
+        for first_arguments in group:
             if first_arguments is None:
                 yield None
                 continue

@@ -134,9 +134,11 @@ def list_questions(files: QuestionFiles) -> int:
     for question in sorted(questions, key=lambda question: question.created_at):
         given: GivenAnswer | None = files.read("answer", question.path)
         refusal: Refusal | None = files.read("refused", question.path)
-        shown = "" if given is None or question.redact or given.is_secret else f": {given.text}"
-        notes = f"; answered{shown}" if given is not None else ""
-        notes += f"; refused: {refusal.reason}" if refusal is not None and given is None else ""
+        notes = ""
+        if given is not None:
+            notes = "; answered" if question.redact or given.is_secret else f"; answered: {given.text}"
+        elif refusal is not None:
+            notes = f"; refused: {refusal.reason}"
         rows.append((question.path, timestamp_text(question.created_at), f"{question.described()}{notes}"))
     for line in align_columns([[printable(cell) for cell in row] for row in rows], (0, 1, 2)):
         _outputs.echo(line)
@@ -219,7 +221,8 @@ def give(
         files.remove(path, "refused")
         if not files.write("answer", path, answer, replaces=not is_awaited):
             raise Refused(answered_otherwise(path))
-    shown = f"{printable(path)}: {'…' if is_secret else printable(value)}"
+    shown_value = "…" if is_secret else printable(value)
+    shown = f"{printable(path)}: {shown_value}"
     if is_awaited:
         return wait_until_taken(files, answer, shown)
     if question is not None:

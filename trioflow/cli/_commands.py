@@ -124,7 +124,8 @@ def option_error_text(error: click.NoSuchOption | click.BadParameter, hint: str 
     Without a hint about an unknown option, it is the subcommand's own option.
     """
     context = error.ctx
-    flags = {flag for one in (context.command.get_params(context) if context else ()) for flag in one.opts}
+    options = context.command.get_params(context) if context else []
+    flags = {flag for option in options for flag in option.opts}
     words = {word.partition("=")[0] for word in getattr(context and context.find_root().obj, "arguments", ())}
     wrong = [error.option_name] if isinstance(error, click.NoSuchOption) else getattr(error.param, "opts", [])
     # With a single dash, the letters of its name were taken for options.
@@ -133,9 +134,9 @@ def option_error_text(error: click.NoSuchOption | click.BadParameter, hint: str 
             hint = f"do you mean {flag}?"
     if isinstance(error, click.BadParameter):
         return "; ".join(filter(None, (error.format_message(), hint)))
-    if hint is None:
-        hint = COMMAND_LINE_HINTS.get(error.option_name, "")
-        hint = hint if hint.partition(" ")[0] in flags else None
+    known = COMMAND_LINE_HINTS.get(error.option_name, "")
+    if hint is None and known.partition(" ")[0] in flags:
+        hint = known
     return f"{error.message.removesuffix('.')}: {hint}" if hint else error.format_message()
 
 

@@ -184,4 +184,6 @@ def line_width() -> int:
 def shown_path(path: Path) -> str:
     """Return the path of a file, relative to the working directory."""
     directory = CommandLine.current().directory
-    return printable(str(path.relative_to(directory) if path.is_relative_to(directory) else path))
+    if path.is_relative_to(directory):
+        path = path.relative_to(directory)
+    return printable(str(path))

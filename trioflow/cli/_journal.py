@@ -17,14 +17,12 @@ import click
 from .. import JournalError, StopReason
 from ..abc import duration_text, fit, plural, printable, size_text
 from ..jobs.posix._processes import describe_exit
-from ..journal._fingerprint import job_path
+from ..journal import _fingerprint, _serialization
 from ..journal._journal import JobFacts
 from ..journal._run_summary import FailedJob, parse_summary
-from ..journal._serialization import TYPE_KEY, loads
 from ..journal._store import JournalStore, RunRecord, StoredJob, count_jobs, read_with_retry
-from ..view.text._selection import match_paths
+from ..view.text import _selection, _verdict
 from ..view.text._symbols import Symbols, align_columns, display_width
-from ..view.text._verdict import Tally, create_verdict, reruns_text
 from . import SUCCESS_CODE, _outputs
 from ._commands import reject_unknown_command
 from ._scenario import CliError
@@ -149,7 +147,7 @@ def check(path: Path) -> int:
     summary = f"{len(damage)} damaged; these jobs will run again" if damage else "no damage"
     _outputs.echo(f"{plural(len(records), 'job')}: {summary}")
     if reruns := last_reruns(runs):
-        _outputs.echo(f"last run: {reruns_text(reruns)}")
+        _outputs.echo(f"last run: {_verdict.reruns_text(reruns)}")
     return DAMAGED_CODE if damage else SUCCESS_CODE
 
 
@@ -192,8 +190,8 @@ def translated_journal_errors() -> Generator[None]:
 def match_records(records: list[StoredJob], pattern: str, path: Path) -> list[StoredJob]:
     """Return the records of the jobs that match a pattern. The records of a command count in all of its directories."""
     paths = {record: record.path for record in records}
-    jobs = {record: job_path(record.path, record.fingerprint) for record in records}
-    matches = [*dict.fromkeys([*match_paths(paths, pattern), *match_paths(jobs, pattern)])]
+    jobs = {record: _fingerprint.job_path(record.path, record.fingerprint) for record in records}
+    matches = [*dict.fromkeys([*_selection.match_paths(paths, pattern), *_selection.match_paths(jobs, pattern)])]
     if not matches:
         raise CliError(f"no job in {printable(str(path))!r} matches {printable(pattern)!r}; * stands for any text")
     return matches
@@ -242,15 +240,17 @@ def run_verdict_text(run: RunRecord, records: list[StoredJob]) -> str:
 
     If the run has not ended, return whether it is still running or was killed.
     """
-    reason, summary = StopReason.__members__.get(run.outcome or ""), parse_summary(run.ending)
+    reason = StopReason.__members__.get(run.outcome or "")
+    summary = parse_summary(run.ending)
     if reason is None:
         if run.outcome:
             return printable(run.outcome)
-        return f"{'is running' if run.is_running else 'was killed'} ({printable(run.process)})"
+        state = "is running" if run.is_running else "was killed"
+        return f"{state} ({printable(run.process)})"
     if summary is None:
         # Another program changed it.
         return reason.name.lower()
-    tally = Tally()
+    tally = _verdict.Tally()
     for count in summary.counts:
         tally.add_jobs(*count)
     tally.failed_groups = summary.failed_groups
@@ -261,21 +261,25 @@ def run_verdict_text(run: RunRecord, records: list[StoredJob]) -> str:
     if reason is StopReason.COMPLETED and tally.failure_count > len(summary.failures):
         # Jobs of a batch have results that count as failures.
         reason = StopReason.FAILED
-    elapsed = math.nan if run.ended is None else run.ended - run.started
-    verdict = create_verdict(reason, tally, max(0.0, elapsed) if math.isfinite(elapsed) else None, summary.culprit)
+    elapsed = None
+    if run.ended is not None and math.isfinite(run.ended - run.started):
+        elapsed = max(0.0, run.ended - run.started)
+    verdict = _verdict.create_verdict(reason, tally, elapsed, summary.culprit)
     symbols = Symbols.for_stream(sys.stdout)
     return f"{verdict.symbol(symbols)} {symbols.escape(verdict.sentence)}"
 
 
 def last_failures(runs: list[RunRecord]) -> dict[str, FailedJob]:
-    summary = parse_summary(runs[-1].ending) if runs else None
-    return {} if summary is None else {failure.path: failure for failure in summary.failures}
+    if not runs or (summary := parse_summary(runs[-1].ending)) is None:
+        return {}
+    return {failure.path: failure for failure in summary.failures}
 
 
 def last_reruns(runs: list[RunRecord]) -> Counter[str]:
     """Return the number of jobs that the last run has run again, by the first change that was the cause."""
-    summary = parse_summary(runs[-1].ending) if runs else None
-    return Counter({printable(cause): number for cause, number in summary.reruns} if summary is not None else {})
+    if not runs or (summary := parse_summary(runs[-1].ending)) is None:
+        return Counter()
+    return Counter({printable(cause): number for cause, number in summary.reruns})
 
 
 def last_state(record: StoredJob, runs: list[RunRecord]) -> str:
@@ -315,9 +319,10 @@ def _readable(value: object) -> str:
     if not isinstance(value, dict):
         return json.dumps(value, ensure_ascii=False)
     items = cast(dict[str, Any], value)
-    if TYPE_KEY not in items:
+    if _serialization.TYPE_KEY not in items:
         return f"{{{','.join(f'{_readable(key)}:{_readable(item)}' for key, item in items.items())}}}"
-    kind, text = str(items[TYPE_KEY]), _readable(items["v"])
+    kind = str(items[_serialization.TYPE_KEY])
+    text = _readable(items["v"])
     if kind == "CommandResult":
         return describe_exit(items["v"][0])
     if kind in BRACKETS:
@@ -328,7 +333,7 @@ def _readable(value: object) -> str:
 
 def _short_command_result(text: str) -> str:
     try:
-        result = loads(text)
+        result = _serialization.loads(text)
         if text.startswith(KEPT_FAILURE_PREFIX):
             if result["limit"] is not None:
                 return f"ended at its limit of {result['limit']:g} s"
@@ -357,7 +362,7 @@ def record_facts(record: StoredJob, runs: list[RunRecord]) -> dict[str, Any]:
 
 
 def duration_cell(seconds: float | None) -> str:
-    return "" if seconds is None else duration_text(seconds, in_column=True)
+    return duration_text(seconds, in_column=True)
 
 
 def timestamp_text(seconds: float) -> str:

@@ -50,12 +50,16 @@ def steps_on_node(options: SshOptions, node: Node) -> list[Step]:
     def fill(texts: Iterable[str]) -> list[str]:
         return [text.replace(NODE_PLACEHOLDER, node.hostname) for text in texts]
 
-    steps: list[Step] = [Push(*fill(options.push), to=options.to)] if options.push else []
+    steps = list[Step]()
+    if options.push:
+        steps.append(Push(*fill(options.push), to=options.to))
     if options.script is not None:
         steps.append(Script(*fill([options.script, *options.words]), includes=fill(options.include)))
     elif options.words:
         steps.append(" ".join(options.words))
-    return [*steps, Pull(*fill(options.pull), to=options.into)] if options.pull else steps
+    if options.pull:
+        steps.append(Pull(*fill(options.pull), to=options.into))
+    return steps
 
 
 class NodeRun:
@@ -182,5 +186,5 @@ def _format_range(stem: str, width: int, numbers: Sequence[int]) -> str:
             spans[-1][1] = number
         else:
             spans.append([number, number])
-    parts = [f"{first:0{width}}" if first == last else f"{first:0{width}}-{last:0{width}}" for first, last in spans]
+    parts = ["-".join(f"{number:0{width}}" for number in dict.fromkeys(span)) for span in spans]
     return f"{stem}{parts[0]}" if len(numbers) == 1 else f"{stem}[{','.join(parts)}]"

@@ -46,7 +46,8 @@ def _find_path_problem(path: Path, suffixes: tuple[str, ...]) -> str:
         return f"'{path}' is a directory: give a file in it"
     if not path.parent.is_dir():
         return f"there is no directory '{path.parent}' for '{path.name}': create it first"
-    if not os.access(path if path.exists() else path.parent, os.W_OK):
+    written = path if path.exists() else path.parent
+    if not os.access(written, os.W_OK):
         return f"no permission to write '{path}'"
     if suffixes and path.suffix.lower() not in suffixes:
         *others, last = filter(None, suffixes)

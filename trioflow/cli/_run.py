@@ -38,8 +38,7 @@ def drop_repetitions(ctx: click.Context, param: click.Parameter, paths: Sequence
 
 
 def parse_timeout(text: str) -> float:
-    number = parse_seconds(text)
-    if not number > 0:
+    if not (number := parse_seconds(text)) > 0:
         raise ValueError(f"{text!r} is not a positive duration")
     return number
 
@@ -158,12 +157,10 @@ def command(scheduler: Scheduler, options: RunOptions) -> int:
         _outputs.echo("--hold: nothing will be held at a failure at which --critical stops the run", err=True)
     files = RunFiles(options)
     monitors = make_monitors(scheduler, options.tag) if options.monitor else []
+    if options.tag and not options.monitor:
+        raise click.UsageError("--tag needs the monitor: leave out --no-monitor")
     if options.tag and not monitors:
-        raise click.UsageError(
-            "--tag does not change the scheduler's own Monitor: give that tag=True"
-            if options.monitor
-            else "--tag needs the monitor: leave out --no-monitor"
-        )
+        raise click.UsageError("--tag does not change the scheduler's own Monitor: give that tag=True")
     instruments = [*monitors, *(report for report, _ in files.reports), *files.tracers]
     is_drawing = bool(monitors) and can_move_cursor(sys.stdout)
     has_monitors_streams = options.tag or is_drawing or any(isinstance(one, Monitor) for one in scheduler.instruments)
@@ -221,13 +218,16 @@ def print_end(
     details = run_summary.details()
     # Flushes the output of jobs before the summary.
     results = [_outputs.try_echo("", nl=False)]
-    results += [_outputs.try_echo(f"\n{details}", err=True)] if details else []
+    if details:
+        results.append(_outputs.try_echo(f"\n{details}", err=True))
     written = files.write()
     lines: list[str] = []
     if not has_monitor:
         lines += run_summary.verdict_lines()
     lines += run_summary.footer_lines(written, journal)
-    results += map(_outputs.try_echo, ["", *lines] if lines and (has_picture or details) else lines)
+    if lines and (has_picture or details):
+        lines.insert(0, "")
+    results += map(_outputs.try_echo, lines)
     return all(results) and not files.has_failed
 
 
@@ -270,7 +270,8 @@ class RunFiles:
 
         for tracer in self.tracers:
             for path in self._options.trace:
-                suffix = path.suffix.lower() if path.suffix.lower() in (".svg", ".csv") else ".json"
+                if (suffix := path.suffix.lower()) not in (".svg", ".csv"):
+                    suffix = ".json"
                 yield "trace", functools.partial(save_trace, tracer, suffix), path
             for path in self._options.report:
                 yield "report", functools.partial(save_trace, tracer, ".html"), path

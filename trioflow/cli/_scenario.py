@@ -384,13 +384,15 @@ def bind_settings(function: Callable[..., Any], settings: Iterable[str]) -> insp
     required_names: list[str] = []
     for name, parameter in signature.parameters.items():
         if parameter.kind is parameter.VAR_KEYWORD:
-            values[name], texts_by_name = texts_by_name, {}
+            values[name] = texts_by_name
+            texts_by_name = {}
         elif name in texts_by_name and parameter.kind is not parameter.VAR_POSITIONAL:
             values[name] = _convert(parameter, texts_by_name.pop(name))
         elif parameter.default is parameter.empty and parameter.kind is not parameter.VAR_POSITIONAL:
             required_names.append(name)
     if texts_by_name:
-        name, parameter_names = next(iter(texts_by_name)), list(signature.parameters)
+        name = next(iter(texts_by_name))
+        parameter_names = list(signature.parameters)
         near = nearest_name(name, parameter_names)
         hint = f"do you mean {near}=?" if near else f"its parameters: {', '.join(parameter_names) or 'none'}"
         raise click.UsageError(f"--set {printable(name)}=: unknown parameter; {hint}")
@@ -487,8 +489,7 @@ def match_jobs(paths: dict[AnyMember, str], pattern: str) -> list[AnyMember]:
         UsageError: no job matches.
 
     """
-    matches = _selection.match_paths(paths, pattern)
-    if not matches:
+    if not (matches := _selection.match_paths(paths, pattern)):
         hint = _selection.suggest_paths(paths, pattern) or ";"
         raise click.UsageError(
             f"no job has a path like {printable(pattern)!r}{hint} `trioflow list --paths` shows all paths"
@@ -511,7 +512,7 @@ def _remove_unselected(level: Scheduler, kept: Collection[AnyMember]) -> None:
     for job in topological_order(level):
         predecessors: dict[AnyMember, None] = {}
         for predecessor in all_requirements(level, job):
-            predecessors.update({predecessor: None} if predecessor in kept else substitutes[predecessor])
+            predecessors.update(substitutes.get(predecessor, {predecessor: None}))
         if job in kept:
             job.requires([each for each in predecessors if each not in all_requirements(level, job)])
         else:

@@ -48,8 +48,10 @@ def report_run(trace: Path, report: Sequence[Path], junit: Sequence[Path]) -> in
         with contextlib.suppress(FileNotFoundError):
             # Whoever has sent the trace may have sent a link, too.
             status = default.lstat()
-            is_others = posix.IS_POSIX and status.st_uid != posix.geteuid()
-            if what := posix.describe_irregularity(status) or ("the file of another user" if is_others else ""):
+            what = posix.describe_irregularity(status)
+            if what is None and posix.IS_POSIX and status.st_uid != posix.geteuid():
+                what = "the file of another user"
+            if what is not None:
                 raise CliError(f"{str(default)!r} is {what}: give -o FILE")
     try:
         require_jinja()

@@ -148,7 +148,7 @@ def make_reading_rules(options: Options, template: CommandTemplate | None = None
 
         # The line goes to a node in quotes, which may make it longer.
         max_size = MAX_LINE_SIZE // 2 if options.nodes else MAX_LINE_SIZE
-        slots = parse_slots("100%") if options.jobs is None else options.jobs
+        slots = options.jobs or parse_slots("100%")
         filling = _sources.LineFilling(measure, max_size, slots)
     return _sources.ReadingRules(
         delimiter=b"\0" if options.null else b"\n",

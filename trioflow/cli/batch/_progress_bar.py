@@ -10,11 +10,8 @@ from typing import Final
 
 from ...batch._batch import Batch
 from ...view._estimate import MIN_ENDED, TimeLeft
-from ...view.monitor._records import StyledLine
-from ...view.monitor._run_header import RunHeader, RunProgress
-from ...view.monitor._terminal import TerminalDisplay
-from ...view.text._symbols import Symbols
-from ...view.text._verdict import Tally
+from ...view.monitor import _records, _run_header, _terminal
+from ...view.text import _symbols, _verdict
 
 
 def remaining_seconds(batch: Batch, started_at: float) -> float | None:
@@ -33,8 +30,8 @@ class ProgressBar:
         # None while the bar is not shown.
         self._batch: Batch | None = None
         self._started_at = 0.0
-        self._header: Final = RunHeader(Symbols.for_stream(sys.stderr))
-        self._display: Final = TerminalDisplay(sys.stderr, self._draw)
+        self._header: Final = _run_header.RunHeader(_symbols.Symbols.for_stream(sys.stderr))
+        self._display: Final = _terminal.TerminalDisplay(sys.stderr, self._draw)
         self.update: Final = self._display.wake
         """Redraws the bar soon, because a command has ended."""
 
@@ -57,13 +54,13 @@ class ProgressBar:
         with self._display.pause():
             yield True
 
-    def _draw(self, columns: int, height: int) -> list[StyledLine]:
+    def _draw(self, columns: int, height: int) -> list[_records.StyledLine]:
         if (batch := self._batch) is None:
             return []
-        tally = Tally.for_scheduler(batch.scheduler)
+        tally = _verdict.Tally.for_scheduler(batch.scheduler)
         restored = batch.reporter.restored or tally.restored
         tally.restored.number = restored.number - batch.reporter.restored_failure_count
-        progress = RunProgress(batch.scheduler.label, tally, time.monotonic() - self._started_at)
+        progress = _run_header.RunProgress(batch.scheduler.label, tally, time.monotonic() - self._started_at)
         seconds = remaining_seconds(batch, self._started_at)
         left = None if seconds is None else TimeLeft(seconds, is_least=False)
         return self._header.lines(progress, columns, left)[:height]
