@@ -127,7 +127,7 @@ def test_private_parts_of_the_engine_are_read_only_in_the_engine() -> None:
         ("def f(self, job: AbstractJob[Any]): return job._successors, job._worker", ["_successors", "_worker"]),
         ("def f(self, job): return job._worker", ["_worker"]),
         ("def f(self): return self._worker", ["_worker"]),
-        ("def f(self, run: ProcessRun): return run._run, run._job._worker", ["_worker"]),
+        ("def f(self, run: _process_run.ProcessRun): return run._run, run._job._worker", ["_worker"]),
         ("def f(self): return self._process, signal._worker", []),
     ],
 )

@@ -1501,7 +1501,8 @@ if run is not None:
         f"{LOOK}/_steering.py",
         "the log has the answer to a redacted question",
         """\
-        note = "" if job.redact else f" {short_repr(text)}"
+        if not job.redact:
+            note = f" {short_repr(text)}"
 """,
         """\
         note = f" {short_repr(text)}"

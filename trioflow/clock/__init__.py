@@ -153,8 +153,7 @@ class VirtualTimeEventLoop(asyncio.SelectorEventLoop):
 
     def _autojump(self) -> bool:
         """Move the clock to the earliest timer. Return False if that never fires, as for ``sleep_forever``."""
-        when = self._scheduled[0].when()
-        if when == math.inf:
+        if (when := self._scheduled[0].when()) == math.inf:
             return False
         self._set_time(float(when))
         return True

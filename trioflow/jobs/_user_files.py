@@ -88,7 +88,8 @@ async def begin_outputs(job: AbstractJob[Any]) -> Callable[[bool], Awaitable[str
             return ""
         renamed = await call_in_thread(lambda: [set_aside(*snapshot, job, began) for snapshot in snapshots])
         moved = ", ".join(filter(None, renamed))
-        return moved and f"{job.label!r} has not succeeded: {HIDDEN_TEXT if job.redact else moved}"
+        shown = HIDDEN_TEXT if job.redact else moved
+        return moved and f"{job.label!r} has not succeeded: {shown}"
 
     return end_attempt
 
@@ -168,7 +169,8 @@ def set_aside(path: Any, place: str, before: Snapshot, job: Any, began: int, oth
                 continue
             is_directory = os.path.isdir(entry) and not os.path.islink(entry)
             is_made = entry not in before
-            if was_begun_anew(entry) if not is_made else not (is_directory and holds_foreign(entry)):
+            is_whole = not (is_directory and holds_foreign(entry)) if is_made else was_begun_anew(entry)
+            if is_whole:
                 new_name = _rename_aside(entry, target, job, began if is_made else sys.maxsize)
                 moved.append(f"{_shown(entry)} is now {_shown(new_name)}")
             elif is_directory:

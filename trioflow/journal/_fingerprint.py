@@ -33,8 +33,7 @@ import sys
 from collections.abc import Callable, Iterable
 from typing import Any, Final, NamedTuple, cast
 
-from .._core.base._text_forms import join_names, plural
-from .._core.base._user_code import is_from_package
+from .._core.base import _text_forms, _user_code
 from .._core.job._ancestors import enclosing_schedulers
 from .._core.job._function import FunctionJob, call_parts, input_at, is_found_by_name, substitute_inputs, unwrap_partial
 from .._core.job._job import AbstractJob, is_job, is_scheduler
@@ -136,7 +135,7 @@ class FingerprintBuilder:
             self._add_work(work, parts)
         if work is not None and (reads := self._file_stamper.input_stamps(work, self._hashes_all_values)):
             parts["r"] = reads
-        if not is_from_package(type(job)):
+        if not _user_code.is_from_package(type(job)):
             self._add_class(job, parts)
         if options.version is not None:
             parts["v"] = self._value_form(options.version, "its version")
@@ -288,7 +287,7 @@ class FingerprintBuilder:
 
     def _add_class(self, job: AbstractJob[Any], parts: dict[str, Any]) -> None:
         parts["c"] = self._class_identity(type(job))
-        bases = [base for base in type(job).__mro__ if not is_from_package(base)]
+        bases = [base for base in type(job).__mro__ if not _user_code.is_from_package(base)]
         slots = [name for base in bases for name in own_slots(base) if hasattr(job, name)]
         values = {name: getattr(job, name) for name in slots} | getattr(job, "__dict__", {})
         if values := {name: value for name, value in values.items() if not name.startswith("_")}:
@@ -395,7 +394,7 @@ def _describe_changed_part(old_parts: dict[str, Any], new_parts: dict[str, Any],
             return f"{name} has changed{_change_text(old_parts.get(part), new_parts.get(part))}"
     old, new = (parts.get("a", []) for parts in (old_parts, new_parts))
     if len(old) != len(new):
-        return f"it had {plural(len(old), 'argument')}, and now has {len(new)}"
+        return f"it had {_text_forms.plural(len(old), 'argument')}, and now has {len(new)}"
     for number, (old_form, new_form) in enumerate(zip(old, new, strict=True), 1):
         if old_form != new_form:
             return f"{_describe_argument(number, job)} has changed{_change_text(old_form, new_form)}"
@@ -418,7 +417,7 @@ def _describe_changed_options(old: object, new: object, what: object) -> str:
     names = [name for name in names if name != "set of variables"] or names
     if len(names) == 1:
         return f"its {names[0]} has changed{_change_text(before.get(names[0]), after.get(names[0]))}"
-    return f"its {join_names(names, MAX_NAMED_OPTIONS)} have changed"
+    return f"its {_text_forms.join_names(names, MAX_NAMED_OPTIONS)} have changed"
 
 
 def _describe_argument(number: int, job: AbstractJob[Any]) -> str:

@@ -28,26 +28,23 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, cast, final, 
 from .._core.base._logger import warn
 from .._core.base._states import RAN_TO_END
 from .._core.base._text_forms import is_among, join_names, plural, short_repr
-from .._core.job._ancestors import enclosing_schedulers
+from .._core.job import _ancestors, _function
 from .._core.job._errors import DROPPED, JournalError
-from .._core.job._function import FunctionJob
 from .._core.job._job import AbstractJob, Restoration, is_scheduler, with_members
 from .._core.job._job_options import SaveName, check_save, file_path, flag
 from .._core.job._labels import escape_label, printable
 from .._core.job._work_spec import Work
 from .._core.run._journaling import NOT_IN_JOURNAL_REASON, NOT_SAVED_REASON, NotStored, Restored, RunJournal
-from .._core.words import _job_queries
+from .._core.words import _job_queries, _run_view
 from .._core.words._job_queries import has_cut_requirements, is_in_first, is_one_job
-from .._core.words._run_view import run_times
 from ..jobs._user_files import HIDDEN_TEXT, claim
 from ..jobs.command._output_sinks import OutputSpool
+from . import _file_stamps, _run_summary
 from ._code_digests import MAX_DIGESTS, code_digest, digest_name
-from ._file_stamps import FileStamper, path_text
 from ._fingerprint import FingerprintBuilder, describe_difference, path_in_directory, read_parts, with_requirements
 from ._questions import PublishedQuestion, QuestionFiles, hash_of_text, make_question
 from ._record_paths import RecordPaths, describe_winners, name_of_added_job, stored_result, used_around, used_by_losers
 from ._requirement_forms import CUT_PART, NEVER, NOTHING, Counted, RequirementForms
-from ._run_summary import ALWAYS_RUNS_REASON, JobTally
 from ._serialization import IS_INSTALLED, NotSerializable, Spools, comparison_form, dumps, hide_if, loads, msgspec
 from ._store import DAMAGED_TEXT, END_OF_FIRST, MAX_INLINE_RESULT, DamagedRow, JournalStore, StoredJob
 
@@ -244,7 +241,7 @@ class JournalSession:
             self.store.close()
             raise
         claim(self, self.store.own_paths)
-        self._file_stamper: Final = FileStamper(journal.hash, self.store.own_paths)
+        self._file_stamper: Final = _file_stamps.FileStamper(journal.hash, self.store.own_paths)
         directory = str(self.store.file.parent)
         self.fingerprint_builder: Final = FingerprintBuilder(self._result_form, self._file_stamper, directory)
         self.requirement_forms: Final = RequirementForms()
@@ -278,7 +275,7 @@ class JournalSession:
         self._changed_code: Final[dict[str, None]] = {}
         # Labels of the first jobs that have changed theirs.
         self._changed_arguments: Final[dict[str, None]] = {}
-        self._tally: Final = JobTally()
+        self._tally: Final = _run_summary.JobTally()
         # ---- changes that the next commit writes
         self._pending_records: dict[str, StoredJob] = {}
         self._pending_restored: dict[str, None] = {}
@@ -429,7 +426,7 @@ class JournalSession:
 
     def _find_cut_run(self, job: AbstractJob[Any], run: int) -> str | None:
         """Describe the requirement, left out of this run, that has run after the run `run`, if there is any."""
-        for level in (job, *enclosing_schedulers(job))[:-1]:
+        for level in (job, *_ancestors.enclosing_schedulers(job))[:-1]:
             outer = cast("BaseScheduler", level.scheduler)
             prefix = "" if outer.scheduler is None else f"{outer.path}/"
             for cut in _job_queries.cut_requirements(level):
@@ -545,8 +542,7 @@ class JournalSession:
             return True
         if paths.used is not None:
             return paths.used.setdefault(path, job) is not job
-        earlier = self._running_paths.get(path)
-        if earlier is job:
+        if (earlier := self._running_paths.get(path)) is job:
             # It is tried again.
             return False
         if earlier is None:
@@ -671,7 +667,7 @@ class JournalSession:
             self._writers = defaultdict(list)
             for other in self._scheduler.iterate_jobs():
                 for written in other.writes:
-                    self._writers[path_text(written, other.redact)].append(other)
+                    self._writers[_file_stamps.path_text(written, other.redact)].append(other)
         records: dict[AbstractJob[Any], StoredJob] = {}
         for taker in self._writers.get(path, ()):
             place = paths.find(taker) if taker is not job and taker.scheduler is job.scheduler else None
@@ -721,7 +717,8 @@ class JournalSession:
         if previous_stamps:
             others = {*map(os.path.realpath, self.store.outputs_of_other_jobs(path))}
             if moved := self._file_stamper.set_aside_partial_files(job, work, previous_stamps, others):
-                warn(f"{job.label!r} did not succeed in the run before: {HIDDEN_TEXT if job.redact else moved}")
+                shown = HIDDEN_TEXT if job.redact else moved
+                warn(f"{job.label!r} did not succeed in the run before: {shown}")
         try:
             stamps = self._file_stamper.stamps_of_writes(work.writes, job.redact)
         except NotSerializable:
@@ -831,7 +828,7 @@ class JournalSession:
     def _note_changed_arguments(self, job: AbstractJob[Any], fingerprint: str) -> None:
         """Note a job that has changed its arguments in place: a resumed run, which restores it, does not do that."""
         if (
-            isinstance(job, FunctionJob)
+            isinstance(job, _function.FunctionJob)
             and MUTABLE_FORM.search(fingerprint)
             and len(self._changed_arguments) < MAX_NAMED_JOBS
         ):
@@ -899,8 +896,7 @@ class JournalSession:
 
         """
         if (form := self._result_forms.get(job)) is None:
-            value = _job_queries.result_for_journal(job)
-            if value is _job_queries.SERVICE:
+            if (value := _job_queries.result_for_journal(job)) is _job_queries.SERVICE:
                 return "service"
             if not job.is_settled():
                 # In a `First` that is looked up.
@@ -938,7 +934,7 @@ class JournalSession:
         running = self._take_running(job)
         state = None if is_in_first(job, self._scheduler) else _job_queries.counted_state(self._scheduler, job)
         if state is not None:
-            self._tally.add_outcome(job, state, ALWAYS_RUNS_REASON if running is None else running.why)
+            self._tally.add_outcome(job, state, _run_summary.ALWAYS_RUNS_REASON if running is None else running.why)
         return running
 
     # ---- the file
@@ -970,7 +966,7 @@ class JournalSession:
                     self._tally_outcome(job)
                 if outcome in {reason.name for reason in RAN_TO_END} and self._question_files.exists():
                     self._discard_unasked()
-                began, ended = run_times(self._scheduler) or (0.0, None)
+                began, ended = _run_view.run_times(self._scheduler) or (0.0, None)
                 seconds = 0.0 if ended is None else ended - began
                 self.store.end_run(self.run_number, outcome, seconds, self._tally.to_json(self._scheduler))
         finally:

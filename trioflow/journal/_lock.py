@@ -79,8 +79,7 @@ class ReleaseWait:
 
     def wait(self) -> bool:
         """Sleep for a moment, and return whether to try again, or False if the timeout has passed."""
-        now = time.monotonic()
-        if now > self._log_time:
+        if (now := time.monotonic()) > self._log_time:
             self._log_time = math.inf
             warn(self._text)
         time.sleep(0.01)

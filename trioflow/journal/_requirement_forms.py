@@ -236,7 +236,8 @@ class RequirementForms:
         old_number = re.search(r":(\d{1,9})$", old_part or "")
         if old_number is not None and (more := required.number - int(old_number[1])):
             number = "one job" if abs(more) == 1 else f"{abs(more):,} jobs"
-            return f"{self._describe_owner(job)} {number} {'more' if more > 0 else 'fewer'} ({ORDER_ONLY_HINT})"
+            comparison = "more" if more > 0 else "fewer"
+            return f"{self._describe_owner(job)} {number} {comparison} ({ORDER_ONLY_HINT})"
         if required.ran > ran and required.cause is not None:
             return required.cause
         levels = (job, *enclosing_schedulers(job))[:-1]

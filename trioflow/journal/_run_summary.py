@@ -10,8 +10,7 @@ from .._core.base._states import JobState, ReportedState, parse_reported_state
 from .._core.base._text_forms import headline, truncate
 from .._core.job._job import AbstractJob
 from .._core.scheduler._base_scheduler import BaseScheduler
-from .._core.words import _job_queries
-from .._core.words._failures import culprit_text
+from .._core.words import _failures, _job_queries
 from ._serialization import escape_surrogates, msgspec
 
 SUCCEEDED_STATE: Final = JobState.SUCCEEDED
@@ -87,7 +86,7 @@ class JobTally:
             self._failures.append((place, FailedJob(*texts, critical is False)))
 
     def to_json(self, scheduler: BaseScheduler) -> str:
-        culprit = escape_surrogates(culprit_text(scheduler) or "") or None
+        culprit = escape_surrogates(_failures.culprit_text(scheduler) or "") or None
         counts = [(SUCCEEDED_STATE.value, False, False, self._succeeded_count)]
         counts += [(*key, number) for key, number in self._counts.items()]
         failures = [failure for _, failure in sorted(self._failures, key=itemgetter(0))]

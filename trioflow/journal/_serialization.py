@@ -386,7 +386,9 @@ def _slot_names(class_: type[Any]) -> tuple[str, ...]:
 def own_slots(class_: type[Any]) -> list[str]:
     """Return the names of the attributes that a class, without its bases, has in slots."""
     slots: Any = class_.__dict__.get("__slots__", ())
-    return [name for name in ([slots] if isinstance(slots, str) else slots) if name not in ("__dict__", "__weakref__")]
+    if isinstance(slots, str):
+        slots = [slots]
+    return [name for name in slots if name not in ("__dict__", "__weakref__")]
 
 
 def _find_class(name: str) -> type[Any]:

@@ -331,9 +331,10 @@ class JournalStore:
                 # It is missing, or the error is raised when it is opened.
                 continue
             if irregularity is not None:
-                own = f"it is {irregularity}; give the path of a regular file with one name"
-                other = f"{self.file.name + suffix!r} next to it is {irregularity}; remove it"
-                raise JournalError(f"{self._subject}: {other if suffix else own}")
+                problem = f"it is {irregularity}; give the path of a regular file with one name"
+                if suffix:
+                    problem = f"{self.file.name + suffix!r} next to it is {irregularity}; remove it"
+                raise JournalError(f"{self._subject}: {problem}")
 
     def _find_other_writers(self) -> str | None:
         """Return who else may have written to the database or its log, for a message, or None if only this user may."""
@@ -390,12 +391,10 @@ class JournalStore:
             raise JournalError(f"{self._subject}: it cannot be read: {error.strerror}") from error
 
     def _check_format(self, connection: sqlite3.Connection) -> None:
-        def fetch_value(statement: str) -> Any:
-            return connection.execute(statement).fetchone()[0]
-
         # Reads all values from the same snapshot, even while a run creates the file.
         connection.execute("BEGIN")
-        application, version = map(fetch_value, ("PRAGMA application_id", "PRAGMA user_version"))
+        pragmas = ("PRAGMA application_id", "PRAGMA user_version")
+        application, version = (connection.execute(pragma).fetchone()[0] for pragma in pragmas)
         if application != APPLICATION_ID and (application or version):
             raise self._foreign_file_error()
         if application and version != FORMAT_VERSION:
@@ -452,7 +451,8 @@ class JournalStore:
 
     def _prepare_for_writing(self, lock: JournalLock) -> None:
         # In WAL mode, NORMAL syncs no commit: https://www.sqlite.org/pragma.html#pragma_synchronous.
-        self._fetch_row(f"PRAGMA synchronous = {'FULL' if self._syncs_commits else 'NORMAL'}")
+        level = "FULL" if self._syncs_commits else "NORMAL"
+        self._fetch_row(f"PRAGMA synchronous = {level}")
         self._enter_wal_mode()
         if self._fetch_row("SELECT 1 FROM sqlite_master") is None:
             for statement in SCHEMA_STATEMENTS:

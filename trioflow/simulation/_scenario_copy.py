@@ -9,15 +9,11 @@ from typing import Any, Final
 
 import anyio
 
-from .._core.admission._limits import copy_pool
+from .._core.admission import _limits, _window
 from .._core.admission._policies import Outlook, Policy
-from .._core.admission._window import is_limiter, max_slots
 from .._core.base._graph_algorithms import topological_order
-from .._core.job._function import Job
+from .._core.job import _function, _option_descriptors, _retry, _service
 from .._core.job._job import AnyJob, is_scheduler
-from .._core.job._option_descriptors import set_run_need
-from .._core.job._retry import Retry
-from .._core.job._service import Service
 from .._core.scheduler._base_scheduler import BaseScheduler
 from .._core.scheduler._members import first_options, insert_members
 from .._core.words import _job_queries
@@ -150,7 +146,7 @@ class ScenarioCopy:
         self._known_durations: Final = known_durations
         self._limiter_copies_by_id: Final[dict[int, Any]] = {}
         # All schedulers that share a pool share its copy.
-        self._copy_pool: Final = functools.cache(copy_pool)
+        self._copy_pool: Final = functools.cache(_limits.copy_pool)
         self._policy: Final = policy
         self.copies: Final[dict[AnyJob, Any]] = {}
         self.call_counts: Final = collections.Counter[AnyJob]()
@@ -170,7 +166,7 @@ class ScenarioCopy:
         for job in (scheduler, *originals):
             copy = self.copies[job]
             for name, amount in _job_queries.run_needs(job).items():
-                set_run_need(copy, name, amount)
+                _option_descriptors.set_run_need(copy, name, amount)
                 owner, total, _ = _job_queries.find_run_resource(job.scheduler or scheduler, name)
                 self.copies.get(owner, self.scheduler).resource_totals[name] = total
             if is_scheduler(job) and is_scheduler(copy):
@@ -202,10 +198,10 @@ class ScenarioCopy:
             self.add_call(job)
 
         if _job_queries.is_service(job):
-            return Service(serve_after_duration, add_call, self._durations[job], *inputs, **options)
+            return _service.Service(serve_after_duration, add_call, self._durations[job], *inputs, **options)
         if job.forever:
-            return Job(sleep_forever, *inputs, **options)
-        return Job(sleep_for_duration, add_call, self._durations[job], *inputs, **options)
+            return _function.Job(sleep_forever, *inputs, **options)
+        return _function.Job(sleep_for_duration, add_call, self._durations[job], *inputs, **options)
 
     def add_call(self, job: AnyJob) -> None:
         """Count a call of the user's job, or a run of a nested scheduler."""
@@ -225,14 +221,14 @@ class ScenarioCopy:
             "needs": _job_queries.needs_as_given(job) or None,
         }
 
-    def _copy_retry(self, retry: Retry) -> Retry:
+    def _copy_retry(self, retry: _retry.Retry) -> _retry.Retry:
         """Return a retry with the same pauses, at their longest. A function `on` would run user code."""
         on: Any = Exception if callable(retry.on) and not isinstance(retry.on, type) else retry.on
-        return Retry(retry.times, first=retry.first, factor=retry.factor, cap=retry.cap, jitter=False, on=on)
+        return _retry.Retry(retry.times, first=retry.first, factor=retry.factor, cap=retry.cap, jitter=False, on=on)
 
     def _copy_window(self, window: Any) -> Any:
         """Return the window, or its copy if it is a limiter. All schedulers that share the limiter share the copy."""
-        if not is_limiter(window):
+        if not _window.is_limiter(window):
             return window
-        copy = anyio.CapacityLimiter(max_slots(window) or float("inf"))
+        copy = anyio.CapacityLimiter(_window.max_slots(window) or float("inf"))
         return self._limiter_copies_by_id.setdefault(id(window), copy)

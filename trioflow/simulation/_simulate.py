@@ -18,8 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, final
 
 from .._core.admission._policies import Policy, PolicyName, check_policy, median_duration
 from .._core.admission._window import check_window, is_limiter, max_slots
-from .._core.base._graph_algorithms import longest_path_lengths
-from .._core.base._states import StopReason
+from .._core.base import _graph_algorithms, _states
 from .._core.base._text_forms import duration_text, plural, short_repr
 from .._core.job._ancestors import enclosing_schedulers
 from .._core.job._job import AnyJob, is_scheduler
@@ -70,7 +69,7 @@ class Simulation:
     """The start of each job that started, in seconds from the start of the run."""
     ends: Mapping[AnyJob, float]
     """The end of each job that started, in seconds from the start of the run."""
-    stop_reason: StopReason
+    stop_reason: _states.StopReason
     """The reason why the run stopped. Timeouts can stop a simulated run, too."""
     timeline: Trace
     """The trace of the simulated run. Jupyter displays it, and it can be exported."""
@@ -190,8 +189,7 @@ class RunWatch(Instrument):
 
     def job_started(self, scheduler: BaseScheduler, job: AnyJob) -> None:
         """Record a job that starts although its run stops, as only clean-up jobs do."""
-        run = current_run(scheduler)
-        if run is not None and run.reason is not None:
+        if (run := current_run(scheduler)) is not None and run.reason is not None:
             self.clean_up_copies.add(job)
 
     def after_run(self, scheduler: BaseScheduler) -> None:
@@ -277,8 +275,7 @@ def _make_simulation(
 
 def _working_time(job: AnyJob, watch: RunWatch) -> float:
     """Return the seconds that a copy has worked, or that a service took until it was ready, or 0 for a clean-up job."""
-    ready = ready_at(job)
-    if ready is not None and job.started_at is not None:
+    if (ready := ready_at(job)) is not None and job.started_at is not None:
         return ready - job.started_at
     return 0.0 if job in watch.clean_up_copies else worked_seconds(job) or 0.0
 
@@ -399,7 +396,7 @@ class PathAnalysis:
             last = sorted(order, key=ends.__getitem__)[max(0, number - 1)]
         length = 0.0 if last is None else ends[last]
         # From its start to the end of the run.
-        remaining = longest_path_lengths(order, predecessors, seconds, 0.0)
+        remaining = _graph_algorithms.longest_path_lengths(order, predecessors, seconds, 0.0)
         slack = {job: max(0.0, length - (ends[job] - seconds[job]) - remaining[job]) for job in order}
         seconds[scheduler] = length
         if enough is not None:

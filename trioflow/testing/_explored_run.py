@@ -46,11 +46,8 @@ import anyio
 
 from .. import Scheduler
 from .._core.base._text_forms import short_repr
-from .._core.job._ancestors import enclosing_schedulers
-from .._core.job._interception import intercept_calls
+from .._core.job import _ancestors, _interception, _labels, _retry
 from .._core.job._job import AnyJob, is_scheduler
-from .._core.job._labels import paths_of
-from .._core.job._retry import jitter_source
 from .._core.run._instruments import Instrument
 from .._core.scheduler._base_scheduler import interrupt
 from .._core.words._job_queries import has_hard_timeout, is_ready, is_service, runs_outside_loop
@@ -131,7 +128,7 @@ class ExploredRun:
 
         """
         # The backoffs of retries are the same in each run of a plan.
-        jitter_source.seed(0)
+        _retry.jitter_source.seed(0)
         crashes = any(change.kind == "crash" for change in self.plan.changes)
         with tempfile.TemporaryDirectory() if crashes else contextlib.nullcontext() as directory:
             self._journal_directory = None if directory is None else os.path.join(directory, "0")
@@ -156,9 +153,9 @@ class ExploredRun:
         outcome.wait_counts.update(self._waits_before_crash)
         for stepped in self._stepped_jobs.values():
             outcome.wait_counts[stepped.name] = self._waits_before_crash[stepped.name] + stepped.wait_count
-            if any(has_hard_timeout(level) for level in (stepped.job, *enclosing_schedulers(stepped.job))):
+            if any(has_hard_timeout(level) for level in (stepped.job, *_ancestors.enclosing_schedulers(stepped.job))):
                 outcome.jobs_with_timeout.add(stepped.name)
-            if any(level.retry for level in (stepped.job, *enclosing_schedulers(stepped.job))):
+            if any(level.retry for level in (stepped.job, *_ancestors.enclosing_schedulers(stepped.job))):
                 outcome.jobs_with_retries.add(stepped.name)
         outcome.total_wait_count = sum(outcome.wait_counts.values())
 
@@ -219,7 +216,8 @@ class ExploredRun:
         self.outcome.end_time = anyio.current_time()
         if self._is_crashed:
             return
-        for _ in range(0 if is_trio else MAX_ENDING_ITERATIONS):
+        iterations = 0 if is_trio else MAX_ENDING_ITERATIONS
+        for _ in range(iterations):
             await asyncio.sleep(0)
         leftover_tasks: set[asyncio.Task[Any]] = set() if is_trio else asyncio.all_tasks() - earlier_tasks
         names = [task.get_name() for task in leftover_tasks]
@@ -230,7 +228,7 @@ class ExploredRun:
             raise ValueError(
                 f"make_scheduler returned {scheduler.label!r}, which has run before: build a new one at each call"
             )
-        for job, name in paths_of(scheduler).items():
+        for job, name in _labels.paths_of(scheduler).items():
             self.step_calls(job, name)
 
     def step_calls(self, job: AnyJob, name: str) -> None:
@@ -248,16 +246,15 @@ class ExploredRun:
                 f"in make_scheduler, replace it with a Job that sleeps as long, and returns or raises the same"
             )
         self._stepped_jobs[job] = SteppedJob(name, job)
-        intercept_calls(job, _call_job, _shut_down)
+        _interception.intercept_calls(job, _call_job, _shut_down)
         if is_scheduler(job):
-            for member, path in paths_of(job, f"{name}/").items():
+            for member, path in _labels.paths_of(job, f"{name}/").items():
                 self.step_calls(member, path)
 
     # ---- the jobs
 
     def call(self, job: AnyJob, function: Callable[[], Awaitable[Any]]) -> Awaitable[Any]:
-        stepped = self._stepped_jobs.get(job)
-        if stepped is None or is_scheduler(job):
+        if (stepped := self._stepped_jobs.get(job)) is None or is_scheduler(job):
             if stepped is not None:
                 self._watch.watch_timeout(job, self._task_group)
             return function()

@@ -255,7 +255,8 @@ class PlanGenerator:
         names = list(self._wait_counts)
         changes: dict[tuple[str, str, int], Change] = {}
         kind = name = ""
-        for _ in range(rng.choice((0, 1, 1, 2, 2, 3))) if self._kinds and names else ():
+        count = rng.choice((0, 1, 1, 2, 2, 3)) if self._kinds and names else 0
+        for _ in range(count):
             if not changes or rng.random() < 0.5:
                 # Otherwise, the same kind of change to the same job again.
                 kind, name = rng.choice(self._kinds), rng.choice(names)
@@ -272,7 +273,8 @@ class PlanGenerator:
                 rng.shuffle(ranks)
                 for name, rank in zip(names, ranks, strict=True):
                     changes["rank", name, 0] = Change("rank", name, 0, rank)
-        for _ in range(rng.choice((0, 1, 2, 3))) if self._faults & {"order", "durations"} and names else ():
+        count = rng.choice((0, 1, 2, 3)) if self._faults & {"order", "durations"} and names else 0
+        for _ in range(count):
             change = self._draw_change("late", rng.choice(names), self._draw_delay())
             if change.at != END_PLACE:
                 changes["late", change.name, change.at] = change

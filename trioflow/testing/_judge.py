@@ -22,12 +22,10 @@ import anyio.to_thread
 from .. import Scheduler
 from .._core.backend._shared import await_chain
 from .._core.base._states import JobState, RunPhase
-from .._core.base._text_forms import join_names, short_repr
+from .._core.base._text_forms import clause, join_names, short_repr
 from .._core.base._user_code import describe_line, get_group_members, library_prefixes
-from .._core.job._ancestors import enclosing_schedulers
-from .._core.job._function import name_of
+from .._core.job import _ancestors, _function, _labels
 from .._core.job._job import AbstractJob, AnyJob, is_scheduler
-from .._core.job._labels import printable
 from .._core.words._run_view import current_run
 from ._fault_plans import END_PLACE, SHORT_DELAY, EndlessRun, RunOutcome, SteppedJob
 from ._task_order import TaskOrder, timers_before
@@ -73,7 +71,7 @@ class Story:
                 granted = {name: has for name, has in other.job.granted.items() if not isinstance(has, dict)}
                 if granted:
                     holds.append(f"{other.name!r} holds {', '.join(f'{name}={has}' for name, has in granted.items())}")
-        return f" while {' and '.join(holds)}" if holds else ""
+        return clause(" while {}", " and ".join(holds))
 
     def last_activity_time(self) -> float:
         """Return the last time when a job began its current wait or finished, or 0 if there is none."""
@@ -111,8 +109,9 @@ def describe_error(error: BaseException) -> str:
         traceback = traceback.tb_next
     text = " ".join(str(error).split())
     line = "" if traceback is None else describe_line(traceback.tb_frame.f_code.co_filename, traceback.tb_lineno)
-    where = f" ({line.partition(': ')[0] if text else line})" if line else ""
-    return f"{type(error).__name__}{f': {text}' if text else ''}{where}"
+    if text:
+        line = line.partition(": ")[0]
+    return type(error).__name__ + clause(": {}", text) + clause(" ({})", line)
 
 
 def describe_delay(seconds: float) -> str:
@@ -165,7 +164,7 @@ class Judge:
             return None
         for job, error in scheduler.failures().items():
             if (broken := _find_assertion(error)) is not None:
-                text = f"an assert in '{printable(job.path)}' fails: {describe_error(broken)}"
+                text = f"an assert in '{_labels.printable(job.path)}' fails: {describe_error(broken)}"
                 self.record_violation("an assert in a job fails", text, broken, job.finished_at)
                 return None
         for invariant, text in self._find_leftovers(scheduler, leftover_tasks):
@@ -191,7 +190,7 @@ class Judge:
         for job, stepped in self._story.stepped_jobs.items():
             if stepped.is_running or job.state in (JobState.RUNNING, JobState.SCHEDULED):
                 yield "a job is left running", f"after the run, {stepped.name!r} is {job.state.value}"
-            enclosing = [level for level in enclosing_schedulers(job) if level is not scheduler]
+            enclosing = [level for level in _ancestors.enclosing_schedulers(job) if level is not scheduler]
             if (
                 stepped.shutdown_count != 1
                 and _has_own_shutdown(job)
@@ -237,7 +236,7 @@ def count_arguments(function: Callable[..., object], name: str, max_count: int) 
             signature.bind(*range(count))
             return count
     expected = "no argument, or the world" if max_count == 1 else "the scheduler, or the scheduler and the world"
-    raise TypeError(f"{name}={name_of(function)}{signature}: let it take {expected}")
+    raise TypeError(f"{name}={_function.name_of(function)}{signature}: let it take {expected}")
 
 
 def call_user_function(function: Callable[..., Any], name: str, scheduler: object, world: dict[Any, Any]) -> Any:

@@ -24,14 +24,18 @@ def state_symbols(job: AbstractJob) -> str:
 
     A cancelled job has the symbol for done, so that a cancelled forever job does not look like a running job.
     """
-    exception = EXCEPTION if job.raised_exception() else STARTED if job.is_running() else " "
+    exception = STARTED if job.is_running() else " "
+    if job.raised_exception():
+        exception = EXCEPTION
     if job.is_done() or job._trioflow_was_cancelled():
         state = DONE
     elif job.is_running():
         state = RUNNING
     else:
         state = SCHEDULED if job.is_scheduled() else IDLE
-    return f"{CRITICAL if job.is_critical() else ' '} {exception} {state} {FOREVER if job.forever else ' '}"
+    critical = CRITICAL if job.is_critical() else " "
+    forever = FOREVER if job.forever else " "
+    return f"{critical} {exception} {state} {forever}"
 
 
 def label_text(job: AbstractJob) -> str:

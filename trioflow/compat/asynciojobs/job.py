@@ -175,8 +175,7 @@ class AbstractJob:
             ValueError: the job has not run to its end.
 
         """
-        adapter = self._trioflow_adapter
-        if adapter is None or not adapter.is_done():
+        if (adapter := self._trioflow_adapter) is None or not adapter.is_done():
             raise ValueError(f"{label_text(self)!r} has no result: it has not run to its end")
         return adapter.result() if adapter.raised_exception() is None else None
 

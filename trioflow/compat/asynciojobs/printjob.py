@@ -59,4 +59,5 @@ class PrintJob(AbstractJob):
         """Return the time to sleep and the first message as text."""
         sleep = f"[+ sleep {self.sleep}s] " if self.sleep else ""
         more = "..." if len(self.messages) > 1 else ""
-        return f"{sleep}msg= {self.messages[0] if self.messages else ''}{more}"
+        message = self.messages[0] if self.messages else ""
+        return f"{sleep}msg= {message}{more}"

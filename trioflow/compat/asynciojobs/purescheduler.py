@@ -208,7 +208,7 @@ class PureScheduler:
             if missing := job.required - self.jobs:
                 job.required -= missing
                 is_clean = False
-                if self.verbose if verbose is None else verbose:
+                if verbose or (verbose is None and self.verbose):
                     print(f"WARNING: {len(missing)} requirement(s) of {job!r} are not in {self!r}: dropped")
             if (nested := job._trioflow_as_scheduler()) is not None:
                 is_clean = nested.sanitize(verbose) and is_clean
@@ -457,7 +457,8 @@ class PureScheduler:
                 nested._trioflow_reset()
 
     def _trioflow_print(self, text: str) -> None:
-        _listing.print_lines([f"{f'{self.watch.elapsed()} ' if self.watch is not None else wall_clock()} {text}"])
+        time = wall_clock() if self.watch is None else f"{self.watch.elapsed()} "
+        _listing.print_lines([f"{time} {text}"])
 
     # ---- shutting down
 
@@ -545,7 +546,9 @@ class PureScheduler:
         cancelled = sum(job._trioflow_was_cancelled() for job in self.jobs)
         counts = done, started - done - cancelled, len(self.jobs) - started, cancelled
         shown = [text.format(count) for text, count in zip(formats, counts, strict=True)]
-        return f"{' + '.join(shown if cancelled else shown[:-1])} = {len(self.jobs)}"
+        if not cancelled:
+            shown.pop()
+        return f"{' + '.join(shown)} = {len(self.jobs)}"
 
     def __repr__(self) -> str:
         counts = self._trioflow_format_counts("{} done", "{} ongoing", "{} idle", "{} cancelled")

@@ -76,8 +76,7 @@ class JobRun(AbstractJob[None], keeps_time=True):
     @property
     def exit_code(self) -> int:
         """The return value of `execute` after it has waited for the end of the job."""
-        process = self.job.proc
-        if process is not None and process.returncode is not None:
+        if (process := self.job.proc) is not None and process.returncode is not None:
             return process.returncode
         return 0 if self._has_started else -1
 
@@ -176,7 +175,8 @@ class JobRun(AbstractJob[None], keeps_time=True):
         try:
             await command.co_run()
         except CommandError as error:
-            if not _is_exit_code_unknown(error) or piped:
+            # The exit code is unknown because this program ignores SIGCHLD.
+            if not isinstance(error.__cause__, (ChildProcessError, ProcessLookupError)) or piped:
                 raise
             if job.proc is None:
                 # The process ended before it could be recorded.
@@ -210,11 +210,6 @@ def _send_signal(command: CommandJob, signal_number: int) -> None:
             # The process has ended, or runs as another user.
             posix.has_exited(command.pid)
             os.kill(command.pid, signal_number)
-
-
-def _is_exit_code_unknown(error: CommandError) -> bool:
-    """Return whether the exit code of the process is unknown because this program ignores SIGCHLD."""
-    return isinstance(error.__cause__, (ChildProcessError, ProcessLookupError))
 
 
 @dataclass

@@ -55,8 +55,7 @@ class Latch:
         """Wait until the latch is open, and return whether it is. The time limit is in seconds. None is no limit."""
         deadline = math.inf if seconds is None else time.monotonic() + seconds
         while not self._is_open:
-            remaining = deadline - time.monotonic()
-            if remaining <= 0:
+            if (remaining := deadline - time.monotonic()) <= 0:
                 return False
             try:
                 self._lock.acquire(timeout=min(SIGNAL_CHECK_INTERVAL, remaining))

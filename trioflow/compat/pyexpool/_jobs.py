@@ -364,10 +364,10 @@ class Job(Unit):
 
     def __repr__(self) -> str:
         """Show whether the job has started or ended, and the exit code."""
+        state = "has ended" if self.tstop else "has not started"
         if self.proc is not None:
-            code = self.proc.returncode
-            return f"<Job {self.name!r} {'runs' if code is None else f'has ended with {code}'}>"
-        return f"<Job {self.name!r} {'has ended' if self.tstop else 'has not started'}>"
+            state = "runs" if self.proc.returncode is None else f"has ended with {self.proc.returncode}"
+        return f"<Job {self.name!r} {state}>"
 
 
 class Process:

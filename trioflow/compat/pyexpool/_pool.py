@@ -227,7 +227,7 @@ class ExecPool:
     def __repr__(self) -> str:
         """Show the number of workers, of jobs that are done, and of jobs that failed."""
         shown = f"{self._workers} workers, {self.jobsdone} done, {len(self.failures)} failed"
-        return f"<ExecPool {self.name or ''}{' ' if self.name else ''}{shown}>"
+        return " ".join(filter(None, ("<ExecPool", self.name, f"{shown}>")))
 
 
 def _check_workers(workers: object, subject: str) -> int:

@@ -186,7 +186,8 @@ def display_text(argument: Any, depth: int | None = None) -> str:
     If `depth` is given, the text is for a default label, whose labels of jobs are nested at most `depth` deep.
     """
     if isinstance(argument, JOB_TYPE):
-        return f"<{argument.label if depth is None else abc.label_inside(argument, depth)}>"
+        label = argument.label if depth is None else abc.label_inside(argument, depth)
+        return f"<{label}>"
     return os.fsdecode(argument) if isinstance(argument, (bytes, PATH_LIKE_TYPE)) else str(argument)
 
 

@@ -11,12 +11,10 @@ from ... import abc
 from ..._core.job._job import is_job
 from ..._hints import explain_form
 from ..posix._processes import Process
-from . import _argv
+from . import _argv, _process_run, _streams
 from ._argv import Template
-from ._process_run import ProcessRun
 from ._result import CheckOption, CommandResult, parse_check
 from ._spawn_options import AnyPath, CommandOptions, LeftoversOption, PinOption
-from ._streams import ProcessStreams
 
 if TYPE_CHECKING:
     from ._output_sinks import OutputEnds
@@ -106,7 +104,7 @@ class CommandJob(abc.JobKind[CommandResult], box=abc.BoxStyle("command", "note",
     # Set while the process runs.
     _process: Process | None
     # The outputs of the latest process, whose ends a page shows.
-    _open_streams: ProcessStreams | OutputEnds | None
+    _open_streams: _streams.ProcessStreams | OutputEnds | None
 
     @explain_form
     def __init__(
@@ -204,7 +202,7 @@ class CommandJob(abc.JobKind[CommandResult], box=abc.BoxStyle("command", "note",
             RuntimeError: the job was not started by a run.
 
         """
-        return await ProcessRun(self, abc.run_of(self)).run()
+        return await _process_run.ProcessRun(self, abc.run_of(self)).run()
 
     def _stdin_value(self, stdin: object) -> Any:
         """Return the value to use as the standard input of the command.

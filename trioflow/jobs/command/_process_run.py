@@ -24,15 +24,12 @@ from ... import _posix as posix
 from ..._core.job._errors import JobTimeout
 from ...abc import RunHandle, TimeLimit, arguments_of, name_in_errors
 from .._user_files import describe_missing_output
-from ..posix import _processes
-from ..posix._files import call_in_thread
-from ..posix._guard import Guard
+from ..posix import _files, _guard, _processes
 from ..posix._processes import REAPED_MESSAGE, Process, spawn
-from . import _argv, _resource_limits
+from . import _argv, _resource_limits, _spawn_options
 from ._output_sinks import MAX_TAIL_BYTES, SPOOL_LIMIT_BYTES, OutputSpool, file_size, file_tail
 from ._resource_limits import PinnedCommands, SpawnQueue
 from ._result import CommandError, CommandResult, captured_tail, describe_failure, with_output
-from ._spawn_options import is_path
 from ._start_errors import Reason, reason_before_start, reason_for_failed_start
 from ._streams import ProcessStreams
 
@@ -120,7 +117,7 @@ class ProcessRun:
         self._stdin = stdin = _argv.check_stdin(job._stdin_value(stdin), subject)
         if isinstance(stdin, _argv.BYTES_TYPES) and len(stdin) > SPOOL_LIMIT_BYTES:
             self._stdin = OutputSpool("standard input")
-            await call_in_thread(self._stdin.write, stdin)
+            await _files.call_in_thread(self._stdin.write, stdin)
 
     def _start(self, cpu: int | None) -> None:
         job = self._job
@@ -128,7 +125,7 @@ class ProcessRun:
         self._time_limit = limit = self._run.time_limit(job, "output")
         try:
             # Here, so that its errors do not pass for errors of the program.
-            self._run.shared(Guard)
+            self._run.shared(_guard.Guard)
             self._streams = ProcessStreams(job, self._stdin, limit.heartbeat if limit.needs_signs else None)
         except OSError as error:
             self._fail_start(error, reason_before_start(error, self._show))
@@ -155,7 +152,7 @@ class ProcessRun:
             _resource_limits.check_program(os.fsdecode(self._command[0]), options)
         with contextlib.nullcontext() if cpu is None else _resource_limits.pinned_to_cpu(cpu):
             return spawn(
-                self._run.shared(Guard),
+                self._run.shared(_guard.Guard),
                 command,
                 environment=self._command_environment(),
                 overrides=_argv.propagated_variables(self._get_command_variable),
@@ -317,7 +314,7 @@ class ProcessRun:
         """Return the path of the file that receives standard error, or None if there is none."""
         stream = getattr(self._options, self._error_stream)
         # The `name` of a file opened from a descriptor is a number.
-        return next(filter(is_path, [stream, getattr(stream, "name", None)]), None)
+        return next(filter(_spawn_options.is_path, [stream, getattr(stream, "name", None)]), None)
 
     # ---- errors
 

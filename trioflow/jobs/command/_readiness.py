@@ -22,8 +22,7 @@ import anyio
 
 from ... import _posix as posix
 from ...abc import RunHandle, name_in_errors, short_repr, shown_value
-from ._command_job import CommandJob
-from ._result import CommandError
+from . import _command_job, _result
 
 MIN_POLL_INTERVAL: Final = 0.01
 MAX_POLL_INTERVAL: Final = 0.1
@@ -184,7 +183,8 @@ class OutputLine(Readiness):
 
     def __str__(self) -> str:
         """Return the condition as an infinitive clause for error messages."""
-        return f"a line with {self.text if isinstance(self.text, str) else self.text.pattern!r} in its output"
+        text = self.text if isinstance(self.text, str) else self.text.pattern
+        return f"a line with {text!r} in its output"
 
     def _copy(self) -> OutputLine:
         return OutputLine(self.text)
@@ -258,8 +258,8 @@ class CommandSucceeds(Readiness):
         self.command: Final = command
         self.options: Final = options
         all_options: dict[str, Any] = {"stdout": DEVNULL, "stderr": PIPE, **options}
-        self._job: Final = CommandJob(command, **all_options)
-        self._latest_error: CommandError | None = None
+        self._job: Final = _command_job.CommandJob(command, **all_options)
+        self._latest_error: _result.CommandError | None = None
 
     def __repr__(self) -> str:
         """Return the constructor call."""
@@ -282,7 +282,7 @@ class CommandSucceeds(Readiness):
     async def _try_command(self) -> Any:
         try:
             return await self._job.co_run()
-        except CommandError as error:
+        except _result.CommandError as error:
             if error.returncode is None:
                 # The command could not be started.
                 raise

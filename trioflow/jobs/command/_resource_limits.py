@@ -18,10 +18,8 @@ import anyio
 
 from ... import _posix as posix
 from ...abc import AbstractJob, RunHandle, plural
-from ..posix import _processes
-from ..posix._cpus import usable_cpus
-from ._result import CommandError
-from ._spawn_options import CommandOptions
+from ..posix import _cpus, _processes
+from . import _result, _spawn_options
 
 # ---- the queue of the commands of a run, while the system lacks resources for another process
 
@@ -84,7 +82,7 @@ class SpawnQueue:
             return RESOURCE_ERROR_MESSAGES[errno.EMFILE]
         try:
             start_process()
-        except CommandError as error:
+        except _result.CommandError as error:
             error_number = getattr(error.__cause__, "errno", None)
             if error_number == errno.EMFILE and _processes.raise_file_limit():
                 return self._try_start(start_process)
@@ -169,7 +167,7 @@ class PinnedCommands:
     @contextlib.contextmanager
     def hold_slot(self, job: AbstractJob[Any]) -> Generator[int]:
         """Hold a slot of the job's window, and yield its CPU. The first command that shares a CPU is reported."""
-        slots, cpus = self._slots[job.scheduler], usable_cpus()
+        slots, cpus = self._slots[job.scheduler], _cpus.usable_cpus()
         number = slots.take_lowest()
         cpu = cpus[(number - 1) % len(cpus)]
         self._counts[cpu] += 1
@@ -198,7 +196,7 @@ def pinned_to_cpu(cpu: int) -> Generator[None]:
         posix.sched_setaffinity(0, original_affinity)
 
 
-def wrap_command(command: list[str | bytes], options: CommandOptions) -> Sequence[str | bytes]:
+def wrap_command(command: list[str | bytes], options: _spawn_options.CommandOptions) -> Sequence[str | bytes]:
     """Return `command`, or, if it has a memory limit, the command of a shell that sets the limit and execs `command`.
 
     If this program set the limit after the start instead, the command's first allocations would not be limited.
@@ -208,7 +206,7 @@ def wrap_command(command: list[str | bytes], options: CommandOptions) -> Sequenc
     return ["/bin/sh", "-c", ULIMIT_SCRIPT, str(max(1, options.memory_limit // 1024)), *command]
 
 
-def check_program(program: str, options: CommandOptions) -> None:
+def check_program(program: str, options: _spawn_options.CommandOptions) -> None:
     """Check a program that a shell will start, because the shell would only print a message about it.
 
     Raises:

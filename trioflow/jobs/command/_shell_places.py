@@ -234,8 +234,7 @@ class _Reader:
         if self._line.startswith("#", start):
             raise _Unknown("beside a #")
         while found := _PIECE.match(self._line, self.position):
-            kind = str(found.lastgroup)
-            if kind == "mark":
+            if (kind := str(found.lastgroup)) == "mark":
                 self._check_mark(word)
                 word += found[0]
             self.position = found.end()
@@ -424,7 +423,8 @@ def _check_command(words: Sequence[str], number: str, is_fed: bool) -> None:
     name = next(iter(words), ":")
     arguments = "\5".join(words[1:])
     form = _FORMS.get(name, "(?!)" if name in BUILTINS else _WORDS)
-    for word in (*assignments, *(words if form != _WORDS and name != "env" else ())):
+    settings = words if form != _WORDS and name != "env" else ()
+    for word in (*assignments, *settings):
         variable, _, value = word.partition("=")
         if EVALUATED.fullmatch(variable.rstrip("+")) and not value.isdecimal():
             raise _Unknown("in a line that sets a variable which shells evaluate", f"write env {variable}={{}} COMMAND")

@@ -10,8 +10,7 @@ from typing import Any, Final, Literal, get_args
 
 from ... import abc
 from ..posix._processes import check_limits
-from ._argv import check_stdin
-from ._result import ZERO_ONLY, describe_failure
+from . import _argv, _result
 
 PinOption = Literal["slot"]
 LeftoversOption = Literal["wait", "end"]
@@ -33,7 +32,7 @@ class CommandOptions:
     stdout: Any = None
     stderr: Any = None
     # None: any exit code counts as success.
-    success_codes: frozenset[int] | None = ZERO_ONLY
+    success_codes: frozenset[int] | None = _result.ZERO_ONLY
     terminate_grace: float = 5.0
     on_start: Callable[[Any], object] | None = None  # the job
     # The job and a line.
@@ -74,7 +73,7 @@ class CommandOptions:
         check_limits(self.nice, self.memory_limit, subject)
         if self.cwd is not None and not isinstance(self.cwd, bytes):
             abc.file_path(self.cwd, "cwd", subject)
-        check_stdin(self.stdin, subject)
+        _argv.check_stdin(self.stdin, subject)
         if isinstance(self.stdin, int) and self.stdin in (subprocess.PIPE, subprocess.STDOUT):
             raise ValueError(
                 f"stdin of {subject}: PIPE and STDOUT are only for output; give bytes, a path, an open file, or a job"
@@ -135,7 +134,7 @@ class CommandOptions:
         """Return how a stored result, or any result of several commands, fails by the present `check`."""
         results: list[Any] = result if type(result) is list else [result]  # pyright: ignore[reportUnknownVariableType]
         codes = [item.returncode for item in results if getattr(item, "returncode", None) is not None]
-        for failure in filter(None, (describe_failure(self.success_codes, code) for code in codes)):
+        for failure in filter(None, (_result.describe_failure(self.success_codes, code) for code in codes)):
             return f"by check=, it would have failed now: {failure}"
         return None
 

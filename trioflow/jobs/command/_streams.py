@@ -23,10 +23,8 @@ from typing import TYPE_CHECKING, Any, Final
 from ... import _posix as posix
 from .._user_files import open_output_file
 from ..posix._files import explain_temporary_file, is_named_pipe, write_all
-from . import _output_sinks
-from ._argv import BYTES_TYPES
+from . import _argv, _output_sinks, _spawn_options
 from ._output_sinks import CaptureSink, DescriptorSink, LineSink, OutputSink, OutputSpool, TailSink, file_tail
-from ._spawn_options import is_path
 
 if TYPE_CHECKING:
     from ._command_job import CommandJob
@@ -80,13 +78,13 @@ class ProcessStreams:
             return None
         if isinstance(value, int):
             return value
+        if isinstance(value, OutputSpool) and os.path.isdir("/proc/self"):
+            return self._close_after_start(value.reopen())
         if isinstance(value, OutputSpool):
-            return self._close_after_start(
-                value.reopen() if os.path.isdir("/proc/self") else _create_unnamed_file(value.read())
-            )
-        if isinstance(value, BYTES_TYPES):
+            value = value.read()
+        if isinstance(value, _argv.BYTES_TYPES):
             return self._close_after_start(_create_unnamed_file(value))
-        if is_path(value):
+        if _spawn_options.is_path(value):
             if is_named_pipe(value):
                 return self._redirect("<", value)
             return self._close_after_start(os.open(value, os.O_RDONLY))
@@ -111,7 +109,7 @@ class ProcessStreams:
             return self._open_pipe(sinks if value == subprocess.PIPE else [*sinks, self._end_of(name)])
         if isinstance(value, int):
             return value
-        if is_path(value):
+        if _spawn_options.is_path(value):
             if self._on_output is None and is_named_pipe(value):
                 return self._redirect(">>" if name == "stdout" else "2>>", value)
             return self._close_after_start(open_output_file(value, self._job, truncate=not options.append))
@@ -203,7 +201,7 @@ class ProcessStreams:
             yield name, capture.tail(size)
         options = self._job._command_options
         for name, target in (("stdout", options.stdout), ("stderr", options.stderr)):
-            if is_path(target):
+            if _spawn_options.is_path(target):
                 yield name, file_tail(target, size) or b""
         yield from self.ends.tails(size)
 

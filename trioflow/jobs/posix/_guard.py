@@ -35,8 +35,7 @@ from typing import Any, Final
 
 from ... import _posix as posix
 from ...abc import RunHandle
-from . import _guard_script
-from ._files import open_temporary_file
+from . import _files, _guard_script
 
 MARK_VARIABLE: Final = b"TRIOFLOW_RUN"
 """The environment variable with the marks of the runs that a command belongs to, outermost first, joined by ":"."""
@@ -224,8 +223,7 @@ class LivenessScan:
         """Return whether all members of a group are known to be dead, from a scan that began after `since`."""
         if not HAS_PROC:
             return False
-        now = time.monotonic()
-        if now >= self._next_scan_at:
+        if (now := time.monotonic()) >= self._next_scan_at:
             self._scan_started_at, self._living_groups = now, set(living_groups())
             scan_end = time.monotonic()
             self._next_scan_at = scan_end + SCAN_PAUSE_FACTOR * (scan_end - now)
@@ -274,4 +272,4 @@ def _create_memory_file() -> int:
     """Create an unnamed file, in memory if the system supports that, and return its descriptor."""
     if sys.platform == "linux" and hasattr(os, "memfd_create"):
         return os.memfd_create("trioflow")
-    return open_temporary_file("the table of running commands")
+    return _files.open_temporary_file("the table of running commands")

@@ -53,10 +53,9 @@ def read_environment(pid: str) -> bytes | None:
     It is empty if it may not be read, or if the process is another user's.
     """
     with contextlib.suppress(OSError):
-        environment = read_file(pid, "environ")
         # By the time that exec has closed descriptors, there is a program without arguments and environment. A busy
         # machine can leave it there for milliseconds. Zombies and kernel threads have no program.
-        if not environment and os.readlink(f"/proc/{pid}/exe"):
+        if not (environment := read_file(pid, "environ")) and os.readlink(f"/proc/{pid}/exe"):
             return read_file(pid, "environ") if read_file(pid, "cmdline") else None
         return environment
     return b""

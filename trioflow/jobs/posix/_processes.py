@@ -347,8 +347,7 @@ async def wait_until_empty(run: RunHandle, process: Process, deadline: float, pa
     while process.has_remaining_members():
         if pause >= ZOMBIE_CHECK_THRESHOLD and process.has_only_zombies_left():
             return True
-        now = run.clock()
-        if now >= deadline:
+        if (now := run.clock()) >= deadline:
             return False
         await pause_until(min(now + pause, deadline))
         pause = min(2 * pause, MAX_POLL_INTERVAL)

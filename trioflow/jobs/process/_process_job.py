@@ -17,8 +17,7 @@ from ... import abc
 from ..._core.job._argument_types import A, B, C, JobOf, PlainFunction1, PlainFunction2, PlainFunction3, T, ValueOrJob
 from .. import _sent_calls
 from .._sent_calls import MainRejectingPickler, make_picklable, unpicklable_error
-from ..posix._cpus import count_usable_cpus
-from ..posix._processes import check_limits
+from ..posix import _cpus, _processes
 from . import _worker_main
 from ._worker_pool import EXIT_TIMEOUT, WorkerDied, WorkerPool, is_main_imported
 
@@ -185,7 +184,7 @@ class ProcessJob(
         **options: Unpack[abc.JobOptions],
     ) -> None:
         name = repr(options.get("label") or abc.name_of(function))
-        check_limits(nice, memory_limit, name)
+        _processes.check_limits(nice, memory_limit, name)
         if isinstance(checked := check_processes(processes, f"processes of {name}"), int):
             raise TypeError(
                 f"processes of {name} is {checked}: a number is for all jobs of a scheduler; write Scheduler(processes="
@@ -485,7 +484,7 @@ WORKER_PROCESSES_RESOURCE: Final = "worker processes"
 
 abc.declare_run_resource(
     WORKER_PROCESSES_RESOURCE,
-    count_usable_cpus,
+    _cpus.count_usable_cpus,
     "starting a worker process",
     lambda job: abc.run_of(job).shared(WorkerPool),
 )

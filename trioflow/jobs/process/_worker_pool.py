@@ -112,8 +112,7 @@ class WorkerProcess:
         """
         await self._send()
         while self.poll_answer(bytes) is None:
-            left = self.started_at + seconds - time.monotonic()
-            if left <= 0:
+            if (left := self.started_at + seconds - time.monotonic()) <= 0:
                 return False
             await self._run.wait_readable(self._socket.fileno(), self._run.clock() + left)
         return True

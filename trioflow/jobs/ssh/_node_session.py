@@ -26,18 +26,15 @@ import anyio
 from ..._core.run._current import current_job
 from ...abc import AbstractJob, TimeLimit, run_of
 from .._user_files import open_output_file
-from ..command import _output_sinks
+from ..command import _output_sinks, _spawn_options
 from ..command._command_job import CommandJob
 from ..command._output_sinks import MAX_TAIL_BYTES, CaptureSink, DescriptorSink, OutputSink, OutputSpool
 from ..command._result import REDACTED_COMMAND, ZERO_ONLY, CommandError, CommandResult, describe_failure
-from ..command._spawn_options import is_path
 from ..posix._processes import Process, ReportedUsage
-from . import _transport
+from . import _nodes, _transport, _wrapper
 from ._connections import Connection, LocalConnection
-from ._nodes import LocalNode, Node
 from ._ssh_errors import SshError
 from ._transport import LOST_SESSION_CODE, Operation
-from ._wrapper import ReportFilter, export_variables, login_shell_line
 
 MAX_ATTEMPTS: Final = 3
 """The maximum number of attempts to start a command whose connection is lost before it starts."""
@@ -253,7 +250,8 @@ class _RetryPolicy:
             SshError: another attempt is not allowed.
 
         """
-        connection, text = self._connection, message.decode(errors="backslashreplace")
+        connection = self._connection
+        text = message.decode(errors="backslashreplace")
         # A local command never fails because of a connection, and there may be any number of local commands.
         text_of_ssh = text if isinstance(connection, Connection) else ""
         if _transport.is_session_limit_error(text_of_ssh) and self._refusal_count < MAX_REFUSALS:
@@ -324,8 +322,8 @@ class RemoteCommand:
         self._stdio: Final = stdio
         self._description: Final = description
         token, job, connection = os.urandom(8).hex(), session.job, session.connection
-        initial_input = export_variables(stdio.env, token) if stdio.env else b""
-        command = login_shell_line(
+        initial_input = _wrapper.export_variables(stdio.env, token) if stdio.env else b""
+        command = _wrapper.login_shell_line(
             words, token, grace=session.grace, stdin=stdio.stdin, merged=stdio.is_merged, size=len(initial_input)
         )
         self._check_size(
@@ -347,7 +345,7 @@ class RemoteCommand:
         self.recorded_streams: Final = [name for name, output in outputs.items() if output.is_recorded]
         self._start_buffer: Final = _StartBuffer(self._stdout.sinks, connection.node)
         stderr_sinks = [self._tail, *self._stderr.sinks]
-        report_filter = ReportFilter(token, stderr_sinks, self._login_tail, self._report_start)
+        report_filter = _wrapper.ReportFilter(token, stderr_sinks, self._login_tail, self._report_start)
         self.report: Final = report_filter.report
         activity_sinks = [_output_sinks.ActivitySink(session.limit.heartbeat)] * session.limit.needs_signs
         self._process: Final = _LocalEnd(
@@ -401,8 +399,9 @@ class RemoteCommand:
 
         """
         ended = self._process.last_result
-        node, code = self._session.connection.node, LOST_SESSION_CODE if ended is None else ended.returncode
-        if not 0 <= code < LOST_SESSION_CODE or isinstance(node, LocalNode):
+        node = self._session.connection.node
+        code = LOST_SESSION_CODE if ended is None else ended.returncode
+        if not 0 <= code < LOST_SESSION_CODE or isinstance(node, _nodes.LocalNode):
             return
         output = self._start_buffer.buffer[-MAX_TAIL_BYTES:] + self.stderr_tail
         message = output[-MAX_TAIL_BYTES:].decode(errors="backslashreplace").strip()
@@ -485,11 +484,11 @@ class _LocalOutput:
         """
         target = getattr(stdio, name)
         self._capture: Final = CaptureSink() if target == subprocess.PIPE else None
-        self.is_recorded: Final = self._capture is not None or is_path(target)
+        self.is_recorded: Final = self._capture is not None or _spawn_options.is_path(target)
         self.sinks: list[OutputSink] = [] if self._capture is None else [self._capture]
         lines = _output_sinks.make_line_sinks(name, stdio.on_line, stdio.tag)
         self.sinks += lines
-        if is_path(target):
+        if _spawn_options.is_path(target):
             self.sinks.append(DescriptorSink(open_output_file(target, job, truncate=stdio.truncate)))
         elif not (lines or target in (subprocess.PIPE, subprocess.DEVNULL, subprocess.STDOUT)):
             self.sinks += _make_sinks(getattr(sys, name) if target is None else target)
@@ -543,7 +542,7 @@ class _StartBuffer:
 
     """
 
-    def __init__(self, sinks: Sequence[OutputSink], node: Node) -> None:
+    def __init__(self, sinks: Sequence[OutputSink], node: _nodes.Node) -> None:
         self.buffer: Final = bytearray()
         self._node: Final = node
         self._output: Final = _SinkFile(sinks)

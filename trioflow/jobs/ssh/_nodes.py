@@ -94,8 +94,7 @@ class SshNode:
     @property
     def name(self) -> str:
         """The name of the node in messages: the hostname, with the port if it is set."""
-        host = f"[{self.hostname}]" if ":" in self.hostname else self.hostname
-        return self.hostname if self.port is None else f"{host}:{self.port}"
+        return self.hostname if self.port is None else f"{add_brackets(self.hostname)}:{self.port}"
 
     def __str__(self) -> str:
         """Return the name of the node."""
@@ -152,6 +151,11 @@ class LocalNode:
 Node = SshNode | LocalNode
 LOCAL_NAME: Final = ":"
 """The name that stands for this machine in lists of nodes, as in GNU parallel."""
+
+
+def add_brackets(hostname: str) -> str:
+    """Enclose an IPv6 address in brackets, so that its colons separate no port and no path."""
+    return f"[{hostname}]" if ":" in hostname else hostname
 
 
 def make_node(value: Node | str) -> Node:

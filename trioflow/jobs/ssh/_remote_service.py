@@ -6,16 +6,13 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import IO, Any, ClassVar, Unpack
 
 from ...abc import AbstractJob, JobOptions, arguments_of, name_in_errors, shown_value
-from ..command._argv import Template
-from ..command._program_service import ProgramService
-from ..command._readiness import OutputLine
-from ._connections import need_session
-from ._nodes import LocalNode, Node, SshNode
+from ..command import _argv, _program_service, _readiness
+from . import _connections, _nodes
 from ._ssh_job import Path, SshJob
 from ._steps import Program, Pull, Push, parse_steps
 
 
-class SshService(ProgramService):
+class SshService(_program_service.ProgramService):
     r"""A program on another machine that serves jobs while it runs, such as a sniffer or a receiver.
 
     Use it for a program on a node that other jobs need while they run.
@@ -65,11 +62,11 @@ class SshService(ProgramService):
 
     def __init__(
         self,
-        node: SshNode | LocalNode | str,
-        command: str | Template | tuple[Any, ...] | Program,
+        node: _nodes.SshNode | _nodes.LocalNode | str,
+        command: str | _argv.Template | tuple[Any, ...] | Program,
         /,
         *,
-        ready: OutputLine,
+        ready: _readiness.OutputLine,
         values: Mapping[str, Any] | None = None,
         cwd: Path | None = None,
         env: Mapping[str, Any] | None = None,
@@ -86,7 +83,7 @@ class SshService(ProgramService):
         step, *others = parse_steps(command, subject)
         if others or isinstance(step, (Push, Pull)):
             raise TypeError(f"{subject}: a service runs one program; copy files in an SshJob that it requires")
-        if not isinstance(ready, OutputLine):  # pyright: ignore[reportUnnecessaryIsInstance]
+        if not isinstance(ready, _readiness.OutputLine):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise TypeError(
                 f"ready={shown_value(ready, subject)} of {subject}: give OutputLine(...); if the program writes no "
                 f"line when it is ready, let a shell wait: 'program & until nc -z localhost 5432; do sleep 0.1; done; "
@@ -103,7 +100,7 @@ class SshService(ProgramService):
         super().__init__(make_job, ready, ready._copy(), (stdout, stderr), on_line, tag, subject, **options)
 
     @property
-    def node(self) -> Node:
+    def node(self) -> _nodes.Node:
         """The node that runs the program."""
         return self._job.node
 
@@ -112,7 +109,7 @@ class SshService(ProgramService):
 
     def check_before_run(self) -> None:
         """Declare that the service needs the connection to its node, and a session of it."""
-        need_session(self, self.node)
+        _connections.need_session(self, self.node)
 
     def _output_paths(self) -> Sequence[Any]:
         values = self._job._placeholder_values(arguments_of(self._job)[0])

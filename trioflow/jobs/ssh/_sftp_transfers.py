@@ -16,14 +16,10 @@ from typing import Any, Final
 
 from ... import _posix as posix
 from .._user_files import PLACE_SCRIPT, remove_own
-from ..command._argv import BYTES_TYPES
-from ..command._command_job import CommandJob
-from ..command._output_sinks import OutputSpool
-from ..command._spawn_options import is_path
+from ..command import _argv, _command_job, _output_sinks, _spawn_options
 from ..posix._files import call_in_thread, may_wait_for_writer
+from . import _ssh_errors, _steps
 from ._node_session import NodeSession, Stdio
-from ._ssh_errors import SshError
-from ._steps import is_directory
 from ._transport import Get, MakeDirectory, Operation, Put
 
 INCOMPLETE_PREFIX: Final = ".trioflow-"
@@ -70,7 +66,7 @@ async def pull(session: NodeSession, sources: Sequence[str], to: str, descriptio
     """
     with session.hidden_paths():
         _check_names([source for source in sources if not set(source) & set("*?[")], description)
-    to_directory = is_directory(to, len(sources))
+    to_directory = _steps.is_directory(to, len(sources))
     to = os.path.expanduser(to)  # noqa: ASYNC240 - reads $HOME or looks the user up: too quick to block the loop
     directory = to if to_directory or os.path.isdir(to) else os.path.dirname(to)  # noqa: ASYNC240 - one look at one name
     with session.hidden_paths():
@@ -84,7 +80,7 @@ async def pull(session: NodeSession, sources: Sequence[str], to: str, descriptio
             _check_names(paths, description)
             if not to_directory and len(names) != 1:
                 what = f"{session.redact(description)}: found {len(names)} files for one target"
-                raise SshError(session.connection.node, what, "end to= with a '/'")
+                raise _ssh_errors.SshError(session.connection.node, what, "end to= with a '/'")
         placed = [(f"{incoming}/{name}", os.path.join(to, name) if to_directory else to, name) for name in names]
         places = await call_in_thread(lambda: [_place_of(*each) for each in placed])
         for command in _placing_commands(placed):
@@ -183,7 +179,7 @@ class Copy:
 
 
 def _plan_copies(session: NodeSession, sources: Sequence[str], to: str) -> list[Copy]:
-    to_directory = is_directory(to, len(sources))
+    to_directory = _steps.is_directory(to, len(sources))
     token, copies = os.urandom(6).hex(), list[Copy]()
     for number, source in enumerate(map(os.path.expanduser, sources)):
         # Its error is clearer than sftp's.
@@ -202,8 +198,7 @@ def _check_names(paths: Sequence[str], description: str) -> None:
     paths_by_name: dict[str, str] = {}
     for path in map(posixpath.normpath, paths):
         name = posixpath.basename(path)
-        other = paths_by_name.setdefault(name, path)
-        if other != path:
+        if (other := paths_by_name.setdefault(name, path)) != path:
             raise ValueError(
                 f"{description}: two of these are named {name!r}, {other} and {path}: "
                 f"copy their directories instead, or copy them in separate steps to different places"
@@ -227,7 +222,7 @@ async def read_script(path: str) -> bytes:
 
     """
     if may_wait_for_writer(path):
-        return (await CommandJob(["cat"], stdin=path, stdout=subprocess.PIPE).co_run()).stdout or b""
+        return (await _command_job.CommandJob(["cat"], stdin=path, stdout=subprocess.PIPE).co_run()).stdout or b""
     with open(path, "rb") as file:  # noqa: ASYNC230 - a local file of a few kilobytes
         return file.read()
 
@@ -240,22 +235,22 @@ async def _write_content(file: Any, content: Any) -> None:
         CommandError: the same, for content that had to be waited for.
 
     """
-    if isinstance(content, (OutputSpool, *BYTES_TYPES)) or not may_wait_for_writer(content):
+    if isinstance(content, (_output_sinks.OutputSpool, *_argv.BYTES_TYPES)) or not may_wait_for_writer(content):
         await call_in_thread(_copy_content, file, content)
     else:
-        await CommandJob(["cat"], stdin=content, stdout=file).co_run()
+        await _command_job.CommandJob(["cat"], stdin=content, stdout=file).co_run()
 
 
 def _copy_content(file: Any, content: Any) -> None:
     try:
-        if isinstance(content, OutputSpool):
+        if isinstance(content, _output_sinks.OutputSpool):
             with content.open() as source:
                 shutil.copyfileobj(source, file)
-        elif isinstance(content, BYTES_TYPES):
+        elif isinstance(content, _argv.BYTES_TYPES):
             file.write(content)
         else:
-            source_file = content if is_path(content) or isinstance(content, int) else content.fileno()
-            with open(source_file, "rb", closefd=is_path(content)) as source:
+            source_file = content if _spawn_options.is_path(content) or isinstance(content, int) else content.fileno()
+            with open(source_file, "rb", closefd=_spawn_options.is_path(content)) as source:
                 shutil.copyfileobj(source, file)
         file.flush()
     except OSError as error:

@@ -12,8 +12,7 @@ from typing import IO, Any, ClassVar, Final, Unpack
 
 from ... import _posix as posix
 from ... import abc
-from ..._core.job._errors import JobTimeout
-from ..._core.job._job import is_job
+from ..._core.job import _errors, _job
 from ..._core.run._current import current_job
 from ..._hints import explain_form
 from ..command import _argv
@@ -164,7 +163,7 @@ class SshJob(abc.JobKind[Any], box=abc.BoxStyle("ssh", "cylinder", ("[(", ")]"))
         if all(isinstance(step, Pull) for step in self._steps):
             # The files on the node may have changed, which no journal can tell.
             options.setdefault("save", None)
-        job, read = (stdin, None) if is_job(stdin) else (None, stdin)
+        job, read = (stdin, None) if _job.is_job(stdin) else (None, stdin)
         self._command_options: Final = CommandOptions(
             cwd=cwd, stdin=read, stdout=stdout, stderr=stderr, success_codes=parse_check(check, subject),
             terminate_grace=terminate_grace, on_start=on_start, on_line=on_line,
@@ -232,7 +231,7 @@ class SshJob(abc.JobKind[Any], box=abc.BoxStyle("ssh", "cylinder", ("[(", ")]"))
                 finally:
                     self._last_result = runner.session.latest_result
             return results if self._is_list else results[0]
-        except JobTimeout as error:
+        except _errors.JobTimeout as error:
             if self._last_result is not None:
                 with_output(error, self._last_result)
             raise
@@ -256,7 +255,8 @@ class SshJob(abc.JobKind[Any], box=abc.BoxStyle("ssh", "cylinder", ("[(", ")]"))
     def default_label(self, depth: int) -> str:
         """Return the name of the node and the first step, which is shortened."""
         first, *others = self._steps
-        return f"{self._node.name}: {_argv.shorten_command_line(first._describe(depth))}{'; …' if others else ''}"
+        more = "; …" if others else ""
+        return f"{self._node.name}: {_argv.shorten_command_line(first._describe(depth))}{more}"
 
     def redacted_label(self) -> str:
         """Return the name of the node, with the steps redacted."""
@@ -358,7 +358,8 @@ class _StepRunner:
         words = list(words)
         if (directory := self._directory()) is not None and enters_directory:
             words = ["/bin/sh", "-c", CHANGE_DIRECTORY_SCRIPT, "trioflow", directory, *words]
-        on_start, on_line = options.on_start if self._is_first else None, options.on_line
+        on_start = options.on_start if self._is_first else None
+        on_line = options.on_line
         stdio = Stdio(
             stdout=self._fill_path(options.stdout),
             stderr=self._fill_path(options.stderr),

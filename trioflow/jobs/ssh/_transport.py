@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from ._nodes import Paths, SshNode
+from ._nodes import Paths, SshNode, add_brackets
 
 READY: Final = "trioflow-ready"
 """The line that ssh prints as soon as the connection is open."""
@@ -95,7 +95,8 @@ class OpenSsh:
         user = () if node.username is None else _setting_options(User=node.username)
         config = () if node.config is None else ("-F", str(node.config))
         options = [*config, *_control_options(socket), *self._new_options(), *port, *user]
-        return ["sftp", "-b", "-", *options, "--", _add_brackets(node.hostname)]
+        # Without brackets, sftp would split an IPv6 address at a colon.
+        return ["sftp", "-b", "-", *options, "--", add_brackets(node.hostname)]
 
     def settings(self, node: SshNode) -> Sequence[str]:
         """Return the ssh command that prints the settings for a node, each line with a name and a value."""
@@ -222,11 +223,6 @@ def _quote_setting(path: str) -> str:
     if not re.search(r"[\s\"'\\#]", path):
         return path
     return '"' + path.replace("\\", "\\\\").replace('"', '\\"') + '"'
-
-
-def _add_brackets(hostname: str) -> str:
-    """Enclose an IPv6 address in brackets, because sftp would split it at a colon."""
-    return f"[{hostname}]" if ":" in hostname else hostname
 
 
 def _offending_place(text: str) -> str | None:
