@@ -26,12 +26,13 @@ INSTANTS = 8
 
 
 class Run:
-    """A scheduler, in a run of which a word is said at one instant."""
+    """A scheduler, alone or a member of an idle one, in a run of which a word is said at one instant."""
 
-    def __init__(self, backend: Any, is_first: bool) -> None:
+    def __init__(self, backend: Any, is_first: bool, is_member: bool = False) -> None:
         self.job = Job(anyio.sleep, 0, label="job")
         self.group = Scheduler(Job(anyio.sleep, 0, label="inner"), label="group")
         self.scheduler = Scheduler(self.job, Job(anyio.sleep, 0, label="other"), self.group, label="night")
+        self.idle = Scheduler(*[self.scheduler] * is_member, label="idle")
         self.backend = backend
         self.error: BaseException | None = None
         if not is_first:
@@ -81,7 +82,7 @@ def drawn_runs(backend: Any, say: Callable[[Run], object], seed: str) -> list[tu
         assert result
         assert count > 3 * INSTANTS
         for instant in [1, *sorted(draw.sample(range(2, count), INSTANTS)), count - 1]:
-            run = Run(backend, is_first)
+            run = Run(backend, is_first, is_member=instant % 2 == 1)
             count, result = run.count_or_say(instant, lambda run=run: say(run))  # type: ignore[misc]
             assert run.error is None, (is_first, instant)
             if count >= instant:  # on trio, the number of calls differs a little

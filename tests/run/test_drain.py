@@ -272,3 +272,33 @@ def test_an_iteration_yields_a_job_that_is_cancelled_while_its_run_drains(virtua
 
     virtual(main)
     assert yielded == ["idle cancelled", "works succeeded"]
+
+
+@pytest.mark.parametrize("hook", ["job_scheduled", "job_started", "job_attempt", "before_run"])
+def test_a_group_that_begins_as_its_run_is_drained_starts_nothing(virtual: Virtual, hook: str) -> None:
+    """A drain between the start of a group and the run in it did not reach the group, which started all of its jobs."""
+
+    class Drainer(Instrument):
+        def job_scheduled(self, scheduler: Scheduler, job: Any) -> None:
+            self.drain_at("job_scheduled", job)
+
+        def job_started(self, scheduler: Scheduler, job: Any) -> None:
+            self.drain_at("job_started", job)
+
+        def job_attempt(self, scheduler: Scheduler, job: Any) -> None:
+            self.drain_at("job_attempt", job)
+
+        def before_run(self, scheduler: Scheduler) -> None:
+            self.drain_at("before_run", scheduler)
+
+        def drain_at(self, name: str, subject: Any) -> None:
+            if name == hook and subject is group:
+                run.drain()
+
+    job = Job(anyio.sleep, 0, label="job")
+    group = Scheduler(job, label="group")
+    run = Scheduler(group, Job(anyio.sleep, 0, required=group), label="run")
+    assert not virtual(lambda: run.co_run(instruments=[Drainer()]))
+    assert run.stop_reason is StopReason.DRAINED
+    assert group.state is JobState.CANCELLED
+    assert job.started_at is None

@@ -222,7 +222,8 @@ class Line:
 
         Until then, ordered places have kept the jobs that were taken back in their order.
         """
-        if isinstance(self.places, OrderedPlaces) and not self.is_paused and self.order is None is self.admission:
+        needs_order = self.is_paused or self.order is not None or self.admission is not None
+        if isinstance(self.places, OrderedPlaces) and not needs_order:
             # Now only jobs that wait for a slot are left, first in, first out.
             self.places.admit(math.inf)
             is_limited = self.size is not None or self.tokens is not None
@@ -242,6 +243,7 @@ class Line:
             if job._state is SCHEDULED and (self.is_paused or job in self.holders):
                 self._put_back(entry)
             else:
+                # From `startable`: a job that waits for a token is SCHEDULED and has a slot.
                 kept.appendleft(job)
         self.startable.extend(kept)
         self.on_change()

@@ -66,7 +66,7 @@ class WorkerTask:
     # Why the engine has cancelled the worker, other than at its deadline. It sets this before it calls the group.
     cause: CancelCause | None
     # Whether the worker must leave after its job: the job has changed its task, was cancelled in it, or has given it a
-    # # name, or the run stops.
+    # name, or the run stops.
     must_leave: bool
     # Whether the worker runs a forever job, which outlasts the other jobs.
     is_shielded: bool

@@ -79,6 +79,7 @@ async def end(run: Run) -> None:
         run.fate.give(COMPLETED)
     # Only now, because forever jobs and services may have failed last.
     if run.failures.number and run.fate.reason is COMPLETED:
+        # It cancels nobody: all jobs have ended.
         run.fate.stop(StopReason.FAILED, None)
     run.scheduler._store_outcome(run)
     run.notify("after_run")

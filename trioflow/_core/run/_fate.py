@@ -11,7 +11,7 @@ GIVES_WAY_TO: Final = {
     COMPLETED: (StopReason.FAILED, StopReason.CRITICAL),  # forever jobs, services and calls of the user fail last
     StopReason.FAILED: (StopReason.CRITICAL,),  # the journal could not be closed
 }
-"""The words that replace an earlier word. All others are kept, and the first counts."""
+"""The words that replace an earlier word. Apart from these and from `forget_drain`, the first word counts."""
 
 
 class Fate:
@@ -25,7 +25,7 @@ class Fate:
         # Why the run first stopped or drained.
         self.reason: StopReason | None = None
         self.culprit: AbstractJob[Any] | None = None
-        # Why the running jobs were cancelled.
+        # Why the running jobs were cancelled: the last word apart from a drain, which `OpenBlock` raises by.
         self.cancel_reason: StopReason | None = None
 
     def give(self, reason: StopReason, culprit: AbstractJob[Any] | None = None) -> None:

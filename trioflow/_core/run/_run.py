@@ -320,6 +320,9 @@ class Run:
         group_class = self.backend.isolation.group_class
         outer_group = None if outer is None else outer.group
         self.group = self.lane.group = group_class(self.backend, self.deadline, context, variables, outer_group)
+        if outer is not None and outer.run.phase is _states.DRAINING:
+            # The drain began between the start of this scheduler and its run, which the drain has not seen.
+            self.stop(StopReason.DRAINED)
         if self.phase is _states.CHECKING:
             self.phase = _states.LINKING
         try:
@@ -578,6 +581,7 @@ class Run:
         extras.fraction = job._worker = job._started_at = None
         extras.keeps_succeeded = False
         job._state = SCHEDULED
+        # The needs of clean-up jobs come back through this line, too, though they wait in a line of their own.
         self.line.give_back(job)
         if until > now:
             (self.part(BackoffTimer) or self.join(BackoffTimer(self))).add(job, until)
@@ -874,7 +878,7 @@ class Run:
         """Begin to stop, and cancel the running jobs. Return the nested runs that have to stop, too."""
         if self.has_crashed:
             return []
-        is_further_cause = reason in _states.FURTHER_CAUSES
+        cancels_workers = reason in _states.FURTHER_CAUSES
         if self.phase is not STOPPING:
             if self.clock() >= self.deadline:
                 reason = _states.TIMEOUT
@@ -885,8 +889,8 @@ class Run:
             self.phase, self.lane.is_closed = STOPPING, True
             self.wake()
             self.scheduler._notify_unreached()
-            is_further_cause = reason is not _states.COMPLETED or self.unsettled > 0
-        return self.lane.cancel() if is_further_cause else []
+            cancels_workers = reason is not _states.COMPLETED or self.unsettled > 0
+        return self.lane.cancel() if cancels_workers else []
 
     def stop_if_over(self) -> bool:
         """Stop if the deadline has passed or the run was cancelled, before the loop has said so. Return whether it has.

@@ -142,7 +142,8 @@ class Steering:
         else:
             del self.pauses[scheduler]
         # While the run ends, its forever jobs may have runs inside: these take no pause, but resume.
-        if not takes_it and (is_paused or scheduler is not run.scheduler):
+        resumes_inner = scheduler is run.scheduler and not is_paused
+        if not (takes_it or resumes_inner):
             return
         self._record_pause(run)
         # Enclosing runs come first.

@@ -172,7 +172,7 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
     _opens_gates: ClassVar[bool] = True
 
     # The number of its jobs that have to succeed before the others are cancelled, and the seconds between their starts.
-    # # Only a `First` has these options.
+    # Only a `First` has these options.
     _enough: int | None = None
     _stagger: float | None = None
 
@@ -1108,12 +1108,17 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
     def _steer(self, word: Callable[[], None], around: BaseScheduler, act: Callable[[Run], None]) -> None:
         """Let the run of this scheduler act, or the innermost run around it, up to the run of a scheduler `around` it.
 
-        If a run is about to begin there, keep the word for it.
+        If the run of any of these schedulers is about to begin, keep the word for it.
         """
         call_text, run = f"{word.__name__}() of {self.label!r}", self._run_around()
-        if around._keeps(word):
-            return
-        if run is not None and (run is self._run or run is around._run or around is outermost_scheduler(self)):
+        for level in (self, *enclosing_schedulers(self)):
+            if level._keeps(word):
+                return
+            if level is around:
+                break
+        # `drain` asks the scheduler around this one, `pause` and `resume` ask all schedulers around it.
+        may_act = run is not None and (run is self._run or run is around._run or around is outermost_scheduler(self))
+        if run is not None and may_act:
             run.steering.call(run.outermost(), functools.partial(self._act, act), call_text)
         elif not self._has_ended_elsewhere():
             raise RuntimeError(f"{call_text}: it is not running")
