@@ -81,7 +81,7 @@ def test_a_changed_file_runs_a_job_again_whatever_its_kind(backend: str, kind: s
     Path(TOTAL).write_text("other")
     assert why(make, backend) == f"its output '{TOTAL}' has changed"
     Path(TOTAL).unlink()
-    assert why(make, backend) == f"its output '{TOTAL}' does not exist"
+    assert why(make, backend) == f"its output '{TOTAL}' is missing"
     Path("in").write_text("4")
     assert why(make, backend, key="the same") != ""
     Path("in").write_text("5")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
@@ -223,6 +224,18 @@ CAUSES: list[tuple[Callable[[int], Iterable[Any]], str]] = [
         lambda x: [Job(step, x, label=f"{n}") for n in range(9)],
         "9 run again: 1 because '0' has changed; 1 because '1' has changed; 7 for other reasons",
     ),
+    (
+        lambda x: [Job(anyio.sleep, 9 * x - n, label=f"{n}") for n in range(4)],
+        "4 run again: 1 because '0' has changed; 1 because '1' has changed; 2 for other reasons",
+    ),
+    (
+        lambda x: [s := Job(step, x, label="x"), t := Job(anyio.sleep, x, label="y"), Job(step, required=[s, t])],
+        "3 run again: 2 because 'x' has changed; 1 because 'y' has changed",
+    ),
+    (
+        lambda x: [s := Job(named, f"{x}", label="x"), t := Job(step, s, label="a"), t.requires(s, order_only=True)],
+        "2 run again: 1 because 'x' has changed; 1 because the result of 'x' has changed",
+    ),
 ]
 
 
@@ -243,6 +256,53 @@ def test_the_verdict_counts_by_the_first_cause(
     shown.append(run_verdict(scheduler, scheduler.stop_reason).sentence)
     assert [text for text in shown if expected not in text] == []
     assert traces[2]._get_record().tally.reruns == Tally.for_scheduler(scheduler).reruns
+
+
+async def copied(source: str, target: str, *query: Any) -> None:
+    await anyio.Path(target).write_bytes(await anyio.Path(source).read_bytes())
+
+
+def pipeline(command: str = "cat in > mid", **options: Any) -> Scheduler:
+    first = CommandJob(command, shell=True, reads="in", writes="mid", label="a")
+    files: dict[str, Any] = {"reads": "mid", "writes": "out", "required": first}
+    second = Job(copied, "mid", "out", options.pop("query", 0), label="b", **files, **options)
+    return Scheduler(first, second, Job(step, label="c", required=second), label="night")
+
+
+# What is done between two runs, and what the second run is given.
+KINDS_OF_CHANGES: dict[str, tuple[Callable[[], object], dict[str, Any], str]] = {
+    "input": (lambda: Path("in").write_text("22"), {}, "3 run again, because 'in' has changed"),
+    "removed input": (lambda: os.unlink("in"), {}, "1 run again, because 'in' is missing"),
+    "intermediate": (lambda: Path("mid").write_text("22"), {}, "3 run again, because 'mid' has changed"),
+    "removed intermediate": (lambda: os.unlink("mid"), {}, "3 run again, because 'mid' is missing"),
+    "output": (lambda: Path("out").write_text("22"), {}, "2 run again, because 'out' has changed"),
+    "removed output": (lambda: os.unlink("out"), {}, "2 run again, because 'out' is missing"),
+    "secret output": (lambda: os.unlink("out"), {"redact": True}, "2 run again, because a file of 'b' is missing"),
+    "command": (str, {"command": "cat < in > mid"}, "3 run again, because 'a' has changed"),
+    "version": (str, {"version": 2}, "2 run again, because 'b' has changed"),
+    "argument": (str, {"query": 1}, "2 run again, because 'b' has changed"),
+    "input and output": (lambda: (Path("in").write_text("22"), os.unlink("out")), {}, "3 run again, because 'in' has"),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS_OF_CHANGES)
+def test_one_change_is_one_cause_for_all_that_follows_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, backend: str, kind: str
+) -> None:
+    """The verdict said of a job whose output was gone that it had run since, and of its users that they had changed."""
+    change, given, expected = KINDS_OF_CHANGES[kind]
+    monkeypatch.chdir(tmp_path)
+    Path("in").write_text("1")
+    trace = Trace()
+    assert pipeline(redact=given.get("redact", False)).run(backend=backend, journal="j.db")
+    change()
+    scheduler = pipeline(**given)
+    scheduler.instruments = [trace]
+    assert scheduler.run(backend=backend, journal="j.db") is (kind != "removed input")
+    shown = [trioflow("journal", "j.db", *words).stdout for words in ((), ("check",))]
+    shown.append(run_verdict(scheduler, scheduler.stop_reason).sentence)
+    assert [text for text in shown if expected not in text] == []
+    assert trace._get_record().tally.reruns == Tally.for_scheduler(scheduler).reruns
 
 
 # ---- what is left out of a run

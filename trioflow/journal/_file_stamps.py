@@ -88,8 +88,7 @@ class FileStamper:
             if old != new and not (path in appended_files and self._was_only_appended_to(appended_files[path], old)):
                 taker = find_taker(path, new) if new is not None and old is not None else None
                 if taker != "":
-                    change = "does not exist" if new == ABSENT_STAMP else describe_stamp_change(old, new)
-                    return f"its output {path!r} {change}{clause(', by {!r}', taker)}"
+                    return f"its output {path!r} {describe_stamp_change(old, new)}{clause(', by {!r}', taker)}"
         return None
 
     def set_aside_partial_files(
@@ -186,8 +185,8 @@ class FileStamper:
 
 
 def describe_stamp_change(old: str | None, new: str | None) -> str:
-    ends = {ABSENT_STAMP: "no longer exists", None: "is no longer listed"}
-    begins = {ABSENT_STAMP: "did not exist before", None: "was not listed before"}
+    ends = {ABSENT_STAMP: "is missing", None: "is no longer listed"}
+    begins = {ABSENT_STAMP: "is new", None: "was not listed before"}
     return ends.get(new) or begins.get(old, "has changed")
 
 

@@ -44,7 +44,7 @@ from ._code_digests import MAX_DIGESTS, code_digest, digest_name
 from ._fingerprint import FingerprintBuilder, describe_difference, path_in_directory, read_parts, with_requirements
 from ._questions import PublishedQuestion, QuestionFiles, hash_of_text, make_question
 from ._record_paths import RecordPaths, describe_winners, name_of_added_job, stored_result, used_around, used_by_losers
-from ._requirement_forms import CUT_PART, NEVER, NOTHING, Counted, RequirementForms
+from ._requirement_forms import CUT_PART, NEVER, NOTHING, Counted, RequirementForms, first_cause
 from ._serialization import IS_INSTALLED, NotSerializable, Spools, comparison_form, dumps, hide_if, loads, msgspec
 from ._store import DAMAGED_TEXT, END_OF_FIRST, MAX_INLINE_RESULT, DamagedRow, JournalStore, StoredJob
 
@@ -346,9 +346,7 @@ class JournalSession:
                 found = RAN_BEFORE
             elif record is not None:
                 is_same = record.fingerprint == fingerprint and required.ran <= (record.run, record.settled)
-                changed = None
-                if is_cut or not is_same:
-                    changed = self._find_change(job, record, own, None if has_key else required)
+                changed = (is_cut or not is_same) and self._find_change(job, record, own, None if has_key else required)
                 found = changed or self._restore_from_record(job, record, save, work, paths)
                 if isinstance(found, Restored):
                     if function is not None and self._has_other_code(function, record.run):
@@ -411,17 +409,15 @@ class JournalSession:
             required: the count of its requirements, or None if they do not count.
 
         """
+        ran = record.run, record.settled
         if (changed := describe_difference(record.fingerprint, own, job)) is not None:
-            return NotStored(changed, f"{job.label!r} has changed")
+            # What it requires may have made the change, as by writing a file.
+            followed = required.cause if required is not None and required.ran > ran else None
+            return NotStored(changed, followed or first_cause(job, changed))
         if required is None:
             return None
-        ran = record.run, record.settled
-        old_part = read_parts(record.fingerprint).q
-        if has_cut_requirements(job):
-            if (since := self._find_cut_run(job, record.run)) is not None:
-                return NotStored(since, since)
-            old_part = CUT_PART
-        cause = self.requirement_forms.describe_change(job, old_part, required, ran)
+        old = CUT_PART if has_cut_requirements(job) else read_parts(record.fingerprint).q
+        cause = self._find_cut_run(job, record.run) or self.requirement_forms.describe_change(job, old, required, ran)
         return None if cause is None else NotStored(cause, cause)
 
     def _find_cut_run(self, job: AbstractJob[Any], run: int) -> str | None:
@@ -619,7 +615,7 @@ class JournalSession:
 
             changed = self._file_stamper.describe_changed_output(work, stamps, job.redact, find_taker)
             if changed is not None:
-                return NotStored(changed, f"{job.label!r} has run since")
+                return NotStored(changed, first_cause(job, changed))
         if save == "pickle" and self.store.other_writers is not None:
             # They could have it run any code.
             return NotStored(f"its stored result is a pickle, which is not loaded because {self.store.other_writers}")

@@ -46,6 +46,8 @@ CUT_PART: Final = "cut"
 WITHOUT_WORK: Final = (JobState.SKIPPED, JobState.BLOCKED, JobState.CANCELLED)
 """The final states of a job that has not been looked up."""
 ORDER_ONLY_HINT: Final = "if only the order counts: order_only=True"
+OF_OTHERS: Final = re.compile(r"(?:file|its output) (.*)|.*, (the result of .*),( has changed).*")
+"""Matches the reason why a job was not restored if it is a change of a file, or of the result of an input."""
 
 
 class Counted:
@@ -89,9 +91,13 @@ class Counted:
         self.note_run(other, job)
 
     def note_run(self, other: Counted, job: AbstractJob[Any] | None = None) -> None:
-        """Take over the time of another job's run, if that is later, and its reason. Without a reason, name `job`."""
+        """Take over the time of another job's run, if that is later, and its reason. Without a reason, name `job`.
+
+        Of the jobs that ran in this run, the first one gives the reason, whichever ended last.
+        """
         if other.ran > self.ran:
-            self.ran, self.cause = other.ran, other.cause
+            self.cause = (other.cause and other.ran[0] == self.ran[0] and self.cause) or other.cause
+            self.ran = other.ran
             if job is not None and self.cause is None:
                 self.cause = f"{job.label!r} has run since"
 
@@ -252,3 +258,10 @@ class RequirementForms:
         groups = [item for item in counted_requirements(level) if is_scheduler(item)]
         latest = [group for group in groups if self.of(group).ran == max(self.of(other).ran for other in groups)]
         return f"{latest[0].label!r} has" if len(latest) == 1 else f"{level.label!r} requires"
+
+
+def first_cause(job: AbstractJob[Any], change: str) -> str:
+    """Return a change that follows no other, in the words of the verdict: what is not the job's own change is named."""
+    if (found := OF_OTHERS.fullmatch(change)) is None:
+        return f"{job.label!r} has changed"
+    return re.sub(r"'~\w+'", f"a file of {job.label!r}", "".join(filter(None, found.groups())))

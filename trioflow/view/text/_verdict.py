@@ -200,7 +200,8 @@ class Tally:
 
 def reruns_text(reruns: collections.Counter[str]) -> str:
     """Return how many jobs ran again and why, e.g. `17 run again, because 'stage' has changed`."""
-    total, causes = reruns.total(), reruns.most_common(MAX_CAUSES)
+    # Causes of as many jobs are in the order of their texts, since the readers count the jobs in different orders.
+    total, causes = reruns.total(), sorted(reruns.items(), key=lambda item: (-item[1], item[0]))[:MAX_CAUSES]
     if len(reruns) == 1:
         return f"{total:,} run again, because {causes[0][0]}"
     shown = [f"{number:,} because {cause}" for cause, number in causes]
