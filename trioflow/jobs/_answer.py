@@ -88,10 +88,10 @@ class Answer(abc.JobKind[T], box=abc.BoxStyle("question", "note", (">", "]")), t
     @explain_form
     def __init__(
         self,
-        question: Any,
+        question: object,
         /,
         *,
-        choices: Any = None,
+        choices: object = None,
         parse: Callable[[str], Any] = str,
         **options: Unpack[abc.JobOptions],
     ) -> None:

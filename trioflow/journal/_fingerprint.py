@@ -193,7 +193,7 @@ class FingerprintBuilder:
     def _positional_forms(self, values: tuple[Any, ...]) -> list[str]:
         return [self._value_form(value, f"argument {number}") for number, value in enumerate(values, 1)]
 
-    def _function_identity(self, function: Any) -> str:
+    def _function_identity(self, function: object) -> str:
         """Return the text that identifies a function, and set `is_by_name_only` if others may have the same text.
 
         The text has the name of the function, the object or class that a method is bound to, and the defaults of a

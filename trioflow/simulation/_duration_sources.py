@@ -55,7 +55,7 @@ def resolve_durations(value: object, scheduler: BaseScheduler) -> dict[AnyJob, f
     return durations
 
 
-def read_durations(value: Any, description: str) -> dict[str, float]:
+def read_durations(value: object, description: str) -> dict[str, float]:
     """Return durations in seconds, keyed by the path or label of the job.
 
     From a trace, take the jobs that succeeded, except forever jobs. The time that a job waited for its machine, or for

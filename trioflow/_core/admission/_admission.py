@@ -82,7 +82,7 @@ class WaitingGroup:
     """
 
     def __init__(
-        self, places: OrderedPlaces, key: Any, needs: Needs, needs_slot: bool, family: PerKeyResource | None
+        self, places: OrderedPlaces, key: object, needs: Needs, needs_slot: bool, family: PerKeyResource | None
     ) -> None:
         self.places: Final = places
         self.key: Final = key

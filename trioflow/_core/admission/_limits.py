@@ -351,7 +351,7 @@ class Pool:
             resource.change_clock(clock, shift)
 
 
-def check_pool(pool: Any, name: str, subject: _job_options.Subject) -> Pool | None:
+def check_pool(pool: object, name: str, subject: _job_options.Subject) -> Pool | None:
     """Check the option `pool` of a scheduler, and return it.
 
     Args:
@@ -394,7 +394,7 @@ def register_user(
     users[user] = holder
 
 
-def _make_resource(name: str, value: Any) -> PoolEntry:
+def _make_resource(name: str, value: object) -> PoolEntry:
     if name in _job_options.RUN_RESOURCES:
         raise ValueError(f"Pool: {name!r} is the name of a built-in resource; choose another name")
     if isinstance(value, Rate):
@@ -1052,7 +1052,7 @@ class CountedKey(Key, CountedResource):
             return super().describe_shortage(need, before)
         return WaitCause.RATE, f"{self.shown_name}: pause, {self.delay_text(self.rest_ends[0])} left"
 
-    def make_member_resource(self, need: Amount, share: Any = None) -> PerKeyResource:  # type: ignore[override]
+    def make_member_resource(self, need: Amount, share: object = None) -> PerKeyResource:  # type: ignore[override]
         """Return a resource with this key alone, one job at a time, for the members of a nested scheduler."""
         return PerKeyResource(self.name, PerKey(1), self)
 

@@ -137,7 +137,7 @@ class Resource(PoolEntry):
             return amount
         return _amounts.amount_of(amount, f"{job.label!r} needs {printable(self.name)}={_amounts.need_text(amount)}")
 
-    def available_at(self, need: Any) -> float:
+    def available_at(self, need: object) -> float:
         """Return the time when the need can be met: `-inf` for now, infinity if that depends on other jobs.
 
         Any thread may call this.
@@ -153,7 +153,7 @@ class Resource(PoolEntry):
         """Return whether a job whose need can be met has to wait nevertheless, because a gate is closed to it."""
         return False
 
-    def describe_wait(self, need: Any, before: int = 0) -> Waiting:
+    def describe_wait(self, need: object, before: int = 0) -> Waiting:
         """Return the wait of a job, behind `before` others with the same need, for an amount that it cannot get now.
 
         Any thread may call this.

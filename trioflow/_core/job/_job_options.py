@@ -267,7 +267,7 @@ def file_path(value: object, name: str, subject: Subject) -> str:
     return path
 
 
-def check_paths(value: Any, name: str, subject: Subject) -> tuple[AnyPath, ...]:
+def check_paths(value: object, name: str, subject: Subject) -> tuple[AnyPath, ...]:
     """Check a path, or several, and return them as a tuple. The errors show no values, which may be secret."""
     paths: Any = (value,) if isinstance(value, (str, os.PathLike)) or not isinstance(value, Iterable) else value  # pyright: ignore[reportUnknownVariableType]
     result = tuple(paths) if not isinstance(paths, bytes) else (paths,)

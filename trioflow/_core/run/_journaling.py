@@ -47,7 +47,7 @@ NOT_SAVED_REASON: Final = "save=None: its result is not stored"
 class JournalProtocol(Protocol):
     """The interface of the argument `journal` of `Scheduler.run`; `trioflow.Journal` implements it."""
 
-    def open_for(self, scheduler: Any) -> RunJournal:
+    def open_for(self, scheduler: object) -> RunJournal:
         """Open the journal for a run of the outermost scheduler, before anything starts.
 
         Raises:
@@ -57,7 +57,7 @@ class JournalProtocol(Protocol):
         ...
 
 
-def check_journal(value: Any, name: str, subject: _job_options.Subject) -> JournalProtocol | str | None:
+def check_journal(value: object, name: str, subject: _job_options.Subject) -> JournalProtocol | str | None:
     if value is None or hasattr(value, "open_for"):
         return cast("JournalProtocol | None", value)
     if isinstance(value, (str, os.PathLike)):

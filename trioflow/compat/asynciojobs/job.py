@@ -249,7 +249,7 @@ class Job(AbstractJob):
     corun: Any
     coshutdown: Any
 
-    def __init__(self, corun: Any, *, coshutdown: Any = None, **kwds: Any) -> None:
+    def __init__(self, corun: object, *, coshutdown: object = None, **kwds: Any) -> None:
         for name, value in (("corun", corun), ("coshutdown", coshutdown)):
             is_absent = value is None and name == "coshutdown"
             if not (is_absent or isinstance(value, (CoroutineType, Awaitable))):

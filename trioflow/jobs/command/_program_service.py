@@ -60,7 +60,7 @@ class ProgramService(Service[Any], keeps_time=True):
     def __init__(
         self,
         make_job: Callable[[Any], Any],
-        ready: Any,
+        ready: object,
         readiness: Readiness,
         streams: Sequence[Any],
         on_line: Callable[[Any, str], object] | None,

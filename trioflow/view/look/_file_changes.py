@@ -129,7 +129,7 @@ class FileChange:
         for old, code in before.successors.items():
             self.successors.setdefault(old, self.successors.get(code, OF_CHANGED_FUNCTION))
 
-    def _refuse(self, place: Any, reason: str) -> None:
+    def _refuse(self, place: object, reason: str) -> None:
         """Note why the change cannot be taken, with the line of a node or of an error."""
         line = getattr(place, "lineno", None)
         self.reasons.append(f"{self.name}:{line}: {reason}" if line else f"{self.name}: {reason}")
@@ -220,7 +220,7 @@ class FileChange:
 # ---- nodes
 
 
-def _outline(node: Any, is_in_function: bool = False) -> str:
+def _outline(node: object, is_in_function: bool = False) -> str:
     """Return the part of a node that runs in the scope around it, as text without lines.
 
     Decorators know the parameters of a function, except its defaults. These can be taken, unless it is in a function.
