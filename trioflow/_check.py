@@ -264,9 +264,7 @@ class DescribedFiles(NamedTuple):
 def _described_files(job: AnyJob) -> DescribedFiles:
     options: Any = getattr(job, "_command_options", None)
     if options is None:
-        if (describe := getattr(type(job), "for_journal", None)) is not None and not _user_code.is_from_package(
-            describe
-        ):
+        if (describe := getattr(type(job), "for_journal", None)) and not _user_code.is_from_package(describe):
             with contextlib.suppress(Exception):
                 # An error of a user's kind is reported by the journal.
                 work = describe(job)

@@ -402,7 +402,7 @@ def declared_types(kinds: list[type[AbstractJob[Any]]]) -> dict[str, str]:
 )
 def test_typed_dicts_of_options_have_the_declared_types(spelt: Any, kinds: list[type[AbstractJob[Any]]]) -> None:
     """The TypedDicts of options, from which type checkers take arguments, have the types that classes declare."""
-    plain = {name: text.replace("_pool.", "") for name, text in declared_types(kinds).items()}
+    plain = {name: text.replace("_limits.", "") for name, text in declared_types(kinds).items()}
     assert spelt_types(spelt) == plain
 
 

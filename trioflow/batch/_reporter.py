@@ -35,7 +35,7 @@ class CommandTally:
         decisive_exit_code: the exit code of the command that first met the rule, or None until the rule is met.
 
     Example:
-        >>> tally = CommandTally(HaltRule.parse("soon,fail=2"))
+        >>> tally = CommandTally(_options.HaltRule.parse("soon,fail=2"))
         >>> [tally.add(code) for code in (0, 1, 5)], tally.exit_code
         ([False, False, True], 2)
 
