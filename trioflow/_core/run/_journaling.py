@@ -47,7 +47,7 @@ NOT_SAVED_REASON: Final = "save=None: its result is not stored"
 class JournalProtocol(Protocol):
     """The interface of the argument `journal` of `Scheduler.run`; `trioflow.Journal` implements it."""
 
-    def open_for(self, scheduler: object) -> RunJournal:
+    def open_for(self, scheduler: Any) -> RunJournal:
         """Open the journal for a run of the outermost scheduler, before anything starts.
 
         Raises:
