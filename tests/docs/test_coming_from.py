@@ -85,7 +85,7 @@ def test_a_program_prints_the_same_with_the_import_of_the_compat_module(
 def test_the_page_on_failures_shows_what_is_logged() -> None:
     """Twenty unreachable nodes give the lines of the log that the page on failures shows."""
     text = (ROOT / "docs" / "explained" / "failures.md").read_text(encoding="utf-8")
-    (shown,) = re.findall(r"do not answer are three lines:\n\n```text\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    (shown,) = re.findall(r"do not answer give three lines:\n\n```text\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
     program = """
 from trioflow import Job, Scheduler
 
