@@ -134,6 +134,7 @@ def load_file(path: Path) -> ModuleType:
         raise CliError(f"cannot read {printable(str(path))!r}: {error.strerror}") from None
     sys.path.insert(0, str(path.resolve().parent))
     sys.modules.update(dict.fromkeys((name, "__main__", "__mp_main__"), module))
+    _loaded_files.code_names[module.__file__] = str(path)
     _loaded_files.remember()
     # The file has its own future imports, not those of this module: https://docs.python.org/3/library/functions.html#compile
     call_user_function(

@@ -6,26 +6,31 @@ import importlib.util
 import itertools
 import linecache
 import os
+import re
 import sys
 import threading
 import time
 import traceback
 from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 import trioflow.look
 from trioflow import Job, JobState, ProcessJob, Scheduler, ThreadJob
+from trioflow._core.words._run_view import runs_in_progress
 from trioflow.abc import Instrument
+from trioflow.cli._scenario import load_file
 from trioflow.view.look import _loaded_files
+from trioflow.view.look._steering import steer
 
+from ...cli.command_line import unchanged_process
 from ...pythons import python
 from . import edits
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     from ...conftest import BackendName
 
@@ -89,6 +94,9 @@ def numbers():
 
 def plain(x):
     return x + missing
+
+async def write():
+    raise OSError
 
 def where():
     return os.getpid()
@@ -432,6 +440,49 @@ def test_lines_of_tracebacks_are_those_of_the_new_text(program: Program) -> None
     last = traceback.extract_tb(raised.value.__traceback__)[-1]
     assert (last.lineno, last.line) == (STEPS.splitlines().index("def plain(x):") + 5, "return x + missing")
     assert linecache.getline(path, last.lineno or 0) == "    return x + missing\n"
+
+
+def test_code_keeps_the_name_of_its_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """New code, and the code in it, has the name by which `trioflow run` has loaded the file, as all else in it."""
+    monkeypatch.chdir(tmp_path)
+    file = Path("named.py")
+
+    def write(text: str, seconds: int) -> None:
+        file.write_text(text)
+        os.utime(file, (seconds, seconds))
+
+    write("def outer():\n    return lambda: 1\n", 2)
+    with unchanged_process():
+        module = load_file(file)
+        write("def outer():\n    return lambda: 2\n\ndef added(): ...\n", 3)
+        trioflow.look.reload()
+        found = [module.outer, module.outer(), module.added]
+    assert module.outer()() == 2
+    assert [function.__code__.co_filename for function in found] == ["named.py"] * 3
+
+
+def test_a_reload_is_logged_before_the_try_that_follows(
+    program: Program, backend: BackendName, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The log has the order of the answer, though the loop of the run itself takes the code."""
+    job, answers = Job(program.steps.write, label="write"), list[str]()
+
+    def mend() -> None:
+        program.mend(("raise OSError", "return 5"))
+        [run] = runs_in_progress()
+        answers.append(steer(run, "reload and retry", None, "me"))
+
+    Scheduler(job, ThreadJob(mend).requires(job, settled=True), label="night").run(backend=backend)
+    assert job.result() == 5
+    steps = [answer.split("; ") for answer in answers]
+    assert [(*step[:1], *step[-2:]) for step in steps] == [
+        ("reloaded steps.py: write", "'night': tried again", "these wait or run again: write")
+    ]
+    assert [re.split(r"; | \(", record.getMessage())[0] for record in caplog.records[1:]] == [
+        "reloaded steps.py: write by me",
+        "tried again: 'write'",
+        "'night': tried again by me",
+    ]
 
 
 def test_those_who_ask_at_once_come_one_after_the_other(program: Program) -> None:

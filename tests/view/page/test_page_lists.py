@@ -15,6 +15,7 @@ import anyio
 import pytest
 
 from trioflow import Answer, CommandJob, First, Job, Retry, Scheduler, ThreadJob
+from trioflow._core.words._run_view import runs_in_progress
 from trioflow.abc import incidents_of
 from trioflow.view.look import _answers, _client
 from trioflow.view.look._page import Page
@@ -90,6 +91,25 @@ def test_a_question_comes_first_and_is_answered_from_the_page(backend: Any) -> N
     scheduler = paged(backend, use, approve, count, secret)
     assert (approve.result(), count.result(), secret.result()) == ("yes", 7, "abc")
     assert "abc" not in "".join(incident.message for incident in incidents_of(scheduler))
+
+
+def test_the_log_tells_what_happened_newest_first_also_between_two_questions(backend: Any) -> None:
+    """The page learns of several words at once, and of a failure after them; each has its own time."""
+
+    async def fail() -> None:
+        [run] = runs_in_progress()
+        for word in ("one", "two", "three"):
+            run.report(None, word, is_steering=True)
+        raise LookupError
+
+    told: list[str] = []
+
+    def use(page: Page) -> None:
+        until(page, lambda state: state["failed"])
+        told.extend(text.partition(" · ")[0] for *_, text in page.log("")["lines"])
+
+    paged(backend, use, Job(fail))
+    assert told == ["failed: LookupError", "three", "two", "one"]
 
 
 def test_a_question_is_answered_once(backend: Any) -> None:

@@ -67,17 +67,10 @@ class Incident(NamedTuple):
     job: AbstractJob[Any] | None
     message: str
     exception: BaseException | None
-
-    @property
-    def is_steering(self) -> bool:
-        """Whether it is a word from outside, such as `trioflow look --pause`, so that nothing went wrong."""
-        return type(self) is SteeringIncident
-
-
-class SteeringIncident(Incident):
-    """A word from outside the program."""
-
-    __slots__ = ()
+    occurred_at: float
+    """The time on the backend's clock."""
+    is_steering: bool
+    """Whether it is a word from outside, such as `trioflow look --pause`, so that nothing went wrong."""
 
 
 class Run:
@@ -1096,5 +1089,5 @@ class Run:
         is_journal_error = isinstance(exception, _errors.JournalError)
         if not is_journal_error or self.scheduler.log:
             _logger.warn(message + advice, None if is_journal_error else exception)
-        self.scheduler._incidents.append((SteeringIncident if is_steering else Incident)(job, message, exception))
+        self.scheduler._incidents.append(Incident(job, message, exception, self.clock(), is_steering))
         self.notify("incident", job, message, exception)

@@ -136,6 +136,7 @@ class RunInProgress:
         self.thread_id: Final = run.thread_id
         # Any thread may use the first of these. Only the thread of the loop may use the others.
         self.call_in_loop, self.report = run.call_in_loop, run.report
+        self.call = partial(run.steering.call, run)
         self.set_pause = partial(run.steering.set_pause, run, run.scheduler)
 
     def has_ended(self) -> bool:

@@ -11,7 +11,6 @@ import math
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
 from typing import Any, Final
 
 from ..._core.base._states import JobState, ReportedState
@@ -19,7 +18,7 @@ from ..._core.base._text_forms import clause, duration_text, join_names
 from ..._core.job._labels import printable, shorten, unescape_path
 from .._state_styles import STATE_PRECEDENCE, recorded_state, state_class
 from ..monitor._run_header import elapsed_text, estimate_text
-from ..text._failure_text import FailureText, common_headline, group_failures
+from ..text._failure_text import common_headline, group_failures
 from ..text._verdict import FOREVER_KEY, TOLERATED_KEY, Tally, failed_groups_text, forever_jobs_text
 from ..trace._record_builder import JobFacts, RecordBuilder, RunFacts
 from ..trace._spans import CommandRecord, HostFacts, IncidentMark, Span
@@ -80,7 +79,7 @@ class WatchedRun:
             index, facts = self.jobs[key]
             new = dataclasses.replace(facts.span, state=JobState(state), started_at=started_at, finished_at=finished_at)
             self.jobs[key] = index, dataclasses.replace(facts, span=new)
-        self.incidents.extend(IncidentMark(answer["now"], *details) for details in answer["incidents"])
+        self.incidents.extend(IncidentMark(*details) for details in answer["incidents"])
         for key, question, *_ in self.answer["questions"]:
             span = self.jobs[key][1].span
             self.questions.setdefault((key, len(span.attempts)), (span.attempt_started_at or answer["now"], question))
@@ -265,10 +264,6 @@ def failure_groups(counted: list[JobFacts], failed_groups: list[JobFacts]) -> li
     return group_failures((one, one.span.critical, failure.number, failure.kind) for one, failure in failed)
 
 
-def place_text(failure: FailureText) -> str:
-    return "" if failure.location is None else f"{Path(failure.location.file).name}:{failure.location.line}"
-
-
 def waiting_rows(run: WatchedRun) -> Iterator[tuple[str, list[int], str]]:
     """Yield a name, the keys and the words for all jobs with the same wait. Lines of many schedulers share a row."""
     kinds: dict[str, list[tuple[str, list[int], str]]] = {}
@@ -289,7 +284,7 @@ def _failure_row(run: WatchedRun, group: list[JobFacts]) -> list[Any]:
     headline = common_headline(one.failure for one in group)
     text = printable(" · ".join(filter(None, (headline, _last_line(group[0].command)))))
     keys = [one.span.number for one in group]
-    place = printable(place_text(failure))
+    place = printable(str(failure.location or ""))
     return [first.number, len(group), run.names_of(keys), text, tag, place, keys[:MAX_RETRIED]]
 
 

@@ -32,7 +32,7 @@ from types import CodeType
 from typing import Any, Final
 
 from ..._core.base._text_forms import short_repr
-from ._loaded_files import LoadedFile
+from ._loaded_files import LoadedFile, code_names
 
 FUNCTIONS: Final = (ast.FunctionDef, ast.AsyncFunctionDef)
 SCOPES: Final = (ast.Lambda, *FUNCTIONS)
@@ -121,7 +121,7 @@ class FileChange:
             self._refuse(None, "it was saved after the program had started, so what was loaded is not known")
             return
         try:
-            self._old, self._new = Source(before.text, file), Source(now.text, file)
+            self._old, self._new = (Source(each.text, code_names.get(file, file)) for each in (before, now))
         except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
             self._refuse(error, f"{type(error).__name__}: {getattr(error, 'msg', error)}")
             return

@@ -38,6 +38,8 @@ class LoadedFile(NamedTuple):
 
 loaded: Final[dict[str, LoadedFile]] = {}
 """The files that are known, by their names."""
+code_names: Final[dict[str, str]] = {}
+"""The names of files in their code, where they differ: `trioflow run` compiles a file by the name that it was given."""
 _remembered_at = STARTED_AT
 """When all files were known that had been loaded."""
 

@@ -267,7 +267,7 @@ def _describe_failures(jobs: list[AnyJob], paths: dict[AnyJob, str]) -> Iterator
             "headline": _failure_text.common_headline(texts[job] for job in group),
             "critical": _job_queries.criticality(group[0]) is True,
             "tolerated": _job_queries.criticality(group[0]) is False,
-            "line": None if first.location is None else f"{first.location.file}:{first.location.line}",
+            "line": first.location and str(first.location),
         }
 
 

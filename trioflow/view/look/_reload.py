@@ -64,8 +64,8 @@ def reload(by: str = "") -> str:
     message = f"{done} by {by}{remarks}" if by else done + remarks
     for run in runs_in_progress():
         with contextlib.suppress(RuntimeError):
-            # Its loop has ended.
-            run.call_in_loop(functools.partial(run.report, None, message, is_steering=True))
+            # Its loop has ended. A run in this thread logs it before what follows, such as another try.
+            run.call(functools.partial(run.report, None, message, is_steering=True), "reload()")
     return done + remarks
 
 

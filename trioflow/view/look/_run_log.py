@@ -15,7 +15,7 @@ from typing import Any, Final, NamedTuple
 from ..._core.base._text_forms import clause, duration_text
 from ..._core.job._labels import printable
 from ..trace._record_builder import JobFacts
-from ._console import WatchedRun, has_words, place_text
+from ._console import WatchedRun, has_words
 from ._process_record import Record
 
 MAX_LINES: Final = 200
@@ -45,7 +45,7 @@ def log(run: WatchedRun, words: str, count: int = MAX_LINES) -> Record:
 
     """
     found = group_lines(run, words.casefold().split())
-    newest = nlargest(count, found.items(), key=lambda group: max(line.at for line in group[1]))
+    newest = nlargest(count, reversed(found.items()), key=lambda group: max(line.at for line in group[1]))
     return {"lines": [_row(run, name, lines) for name, lines in newest], "count": len(found)}
 
 
@@ -102,7 +102,7 @@ def _lines_of_job(facts: JobFacts, told: tuple[str, ...]) -> Iterator[Line]:
         return
     if failure is not None:
         tolerated = ", which is tolerated" if span.critical is False else ""
-        place = clause(" · {}", place_text(failure))
+        place = clause(" · {}", failure.location)
         text = f"failed{tolerated}: {failure.headline}{place}"
         yield Line(span.finished_at, span.number, printable(text), ("failed", failure.kind, span.critical))
     elif span.moved_on:

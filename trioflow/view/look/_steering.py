@@ -25,7 +25,7 @@ ACTIONS: Final = {
     "drain": "drained",
     "cancel": "cancelled",
     "retry": "tried again",
-    "answer": "answered",
+    "answer": "answered{}",
     "reload": "",  # which logs by itself
 }
 """The possible actions, and how the log says each."""
@@ -161,8 +161,7 @@ def _act(run: _run_view.RunInProgress, action: str, value: Any, by: str, target:
         if type(text) is not str:
             raise ValueError(f"the answer to '{printable(subject)}': give it as text")
         asking.answer(text)
-        if not job.redact:
-            note = f" {short_repr(text)}"
+        value = "" if job.redact else f" {short_repr(text)}"
     elif action == "drain":
         scheduler.drain()
     elif value is None and job is None:
@@ -175,10 +174,6 @@ def _act(run: _run_view.RunInProgress, action: str, value: Any, by: str, target:
             raise ValueError(f"'{printable(subject)}' has ended")
         job.cancel()
     done = f"'{printable(subject)}': {ACTIONS[action].format(value)}"  # pyright: ignore[reportUnknownArgumentType]
-    if action == "answer":
-        # Not only the name, also the action.
-        done += note
-        note = ""
     run.report(job, f"{done} by {by}", is_steering=True)
     return done + note
 

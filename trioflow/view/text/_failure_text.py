@@ -139,6 +139,9 @@ class CodeLocation:
     text: str
     """The code in the line, or an empty string if it is unknown."""
 
+    def __str__(self) -> str:
+        return f"{os.path.basename(self.file)}:{self.line}"
+
 
 @dataclass(frozen=True, slots=True)
 class FailureText:

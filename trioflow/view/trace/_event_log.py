@@ -192,8 +192,9 @@ class EventRecorder(_instruments.Instrument):
         self, scheduler: BaseScheduler, job: AnyJob | None, message: str, exception: BaseException | None
     ) -> None:
         """Record an incident."""
-        details = message, _job_queries.incidents_of(scheduler)[-1].is_steering
-        self._append_event((EventKind.INCIDENT, scheduler, job, self._clock(), None, details))
+        latest = _job_queries.incidents_of(scheduler)[-1]
+        details = message, latest.is_steering
+        self._append_event((EventKind.INCIDENT, scheduler, job, latest.occurred_at, None, details))
 
     def after_run(self, scheduler: BaseScheduler) -> None:
         """Record the end of a run, its reason, and the jobs that it never reached."""
