@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import re
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -17,8 +18,11 @@ from trioflow import (
     JobState,
     RequirementFailed,
     Scheduler,
+    Sequence,
     StopReason,
+    ref,
 )
+from trioflow._core.words._job_queries import settled_only_for
 
 from ..bodies import BLOCKED, CANCELLED, FAILED, SKIPPED, SUCCEEDED, give_now, later, nap, take
 from ..places import DOCS
@@ -130,6 +134,32 @@ def test_settled_can_be_added_to_a_requirement_and_removed_with_it(virtual: Virt
     assert error.requirement is worse
     assert error.__notes__ == ["to run it anyway, require it with requires(job, settled=True)"]
     assert late.state is SUCCEEDED
+
+
+@pytest.mark.parametrize("words", [{"settled": True}, {"settled": True, "order_only": True}, {"remove": True}])
+@pytest.mark.parametrize("twice", [False, True])
+def test_an_input_cannot_be_required_without_its_result(words: dict[str, bool], twice: bool) -> None:
+    """It would be blocked all the same, so this is an error that names both, and nothing changes; so for a Sequence."""
+    page, other = Job(nap, label="page"), Job(nap, label="other")
+    report = Job(nap, [page], label="report", required=other)
+    group = Scheduler(report, page, other)
+    text = f"requires(..., {next(iter(words))}=True): 'report' has 'page' as an argument, and needs its result: "
+    for _ in range(1 + twice):
+        for call in (report.requires, Sequence(report).requires):
+            with pytest.raises(ValueError, match=re.escape(text + "to pass the job itself, write ref(job)")):
+                call(other, [page], **words)
+    assert list(report.required) == [page, other]
+    assert settled_only_for(report) == []
+    assert group.is_runnable()
+
+
+def test_an_argument_of_a_first_job_is_refused_where_its_sequence_needs_its_end_alone() -> None:
+    """It is the same error if the requirement comes before the job."""
+    page = Job(nap, label="page")
+    pages = Sequence().requires(page, settled=True)
+    with pytest.raises(ValueError, match="'report' has 'page' as an argument, and needs its result"):
+        pages.append(Job(nap, page, label="report"))
+    pages.append(Job(nap, ref(page), label="by ref"))
 
 
 def test_settled_survives_other_options(virtual: Virtual) -> None:

@@ -6,7 +6,7 @@ Runs write the private attributes below the line "for a run", and `_reset` reset
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Container, Generator, Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, NamedTuple, Self, TypeVar, Unpack, cast, overload
@@ -553,8 +553,7 @@ class AbstractJob(Generic[T]):
                 these.
             remove: whether to remove these requirements instead.
             settled: whether the job runs whatever becomes of these requirements. This also holds if the job has
-                required them already, and if it requires them again without `settled`. Inputs must still succeed. With
-                `remove`, it has no effect.
+                required them already, and if it requires them again without `settled`. With `remove`, it has no effect.
             order_only: whether a journal ignores these requirements, as make does with files after `|`: the job
                 is restored although they have changed, or have run again. An input then counts by its result alone.
                 This, too, holds from then on, and has no effect with `remove`.
@@ -568,7 +567,7 @@ class AbstractJob(Generic[T]):
             CycleError: the scheduler is running, and a requirement already waits for the job.
             MissingRequirement: the scheduler is running, and a requirement is not in it.
             ValueError: the scheduler is running, and a requirement is a forever job.
-            ValueError: with `remove`, a requirement is an input.
+            ValueError: with `remove` or `settled`, a requirement is an input, whose result the job needs.
             KeyError: with `remove`, a job is not required.
             RuntimeError: the scheduler is running, and the job is no longer IDLE, or `remove` is True.
             RuntimeError: the scheduler is running, and the call comes from another thread.
@@ -600,6 +599,8 @@ class AbstractJob(Generic[T]):
         new = [job for job in jobs if job not in required]
         if self in new:
             raise _errors.CycleError([self])
+        if settled:
+            self._reject_inputs(jobs, "settled")
         if (scheduler := self._scheduler) is not None:
             scheduler._add_requirements(self, new)
         self._required = _requirements.extend_requirements(required, new)
@@ -616,20 +617,20 @@ class AbstractJob(Generic[T]):
     def _drop_requirements(self, jobs: Iterable[AbstractJob[Any]]) -> None:
         """Remove requirements, as `requires(..., remove=True)` does outside of a run."""
         dropped = set(jobs)
-        for job in dropped:
-            if job not in self._required:
-                raise KeyError(f"{self.label!r} does not require {job.label!r}: there is nothing to remove")
-            if job in self._inputs:
-                raise ValueError(
-                    f"{self.label!r} has {job.label!r} as an argument, and needs its result: "
-                    f"to pass the job itself, write ref(job)"
-                )
+        if unknown := dropped.difference(self._required):
+            raise KeyError(f"{self.label!r} does not require {unknown.pop().label!r}: there is nothing to remove")
+        self._reject_inputs(dropped, "remove")
         if self._scheduler is not None:
             self._scheduler._members.is_unchecked = True
         if isinstance(self._required, dict):
             self._required = {job: value for job, value in self._required.items() if job not in dropped}
         else:
             self._required = tuple(job for job in self._required if job not in dropped)
+
+    def _reject_inputs(self, jobs: Container[AbstractJob[Any]], option: str) -> None:
+        if found := [job for job in self._inputs if job in jobs]:
+            needed = f"{self.label!r} has {found[0].label!r} as an argument, and needs its result"
+            raise ValueError(f"requires(..., {option}=True): {needed}: to pass the job itself, write ref(job)")
 
     # ---- its state and outcome
 

@@ -196,7 +196,7 @@ def essential_requirements(job: AbstractJob[Any]) -> Collection[AbstractJob[Any]
         return job._inputs
     if not isinstance(required, dict):
         return required
-    return [other for other, flags in required.items() if not flags & SETTLED_ONLY or other in job._inputs]
+    return [other for other, flags in required.items() if not flags & SETTLED_ONLY]
 
 
 def certainly_runs(job: AbstractJob[Any]) -> bool:

@@ -194,9 +194,8 @@ def is_service(job: AnyJob) -> bool:
 
 
 def settled_only_for(job: AnyJob) -> list[AnyJob]:
-    """Return the jobs that `requires(..., settled=True)` has made requirements of a job, except its inputs."""
-    settled_only = _requirements.flagged(job._required, _requirements.SETTLED_ONLY)
-    return [other for other in settled_only if other not in job._inputs]
+    """Return the jobs that `requires(..., settled=True)` has made requirements of a job. None is an input."""
+    return _requirements.flagged(job._required, _requirements.SETTLED_ONLY)
 
 
 def counted_requirements(job: AnyJob) -> Collection[AnyJob]:
