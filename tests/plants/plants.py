@@ -1501,11 +1501,10 @@ if run is not None:
         f"{LOOK}/_steering.py",
         "the log has the answer to a redacted question",
         """\
-        if not job.redact:
-            note = f" {short_repr(text)}"
+        value = "" if job.redact else f" {short_repr(text)}"
 """,
         """\
-        note = f" {short_repr(text)}"
+        value = f" {short_repr(text)}"
 """,
     ),
     Plant(

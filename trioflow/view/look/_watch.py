@@ -227,7 +227,7 @@ class Watch:
 
     def _describe_incident(self, index: int, incident: Incident) -> tuple[float, int, str, bool, int | None]:
         live = None if incident.job is None else self._jobs.get(incident.job)
-        return incident.occurred_at, index, incident.message, incident.is_steering, live and live.key
+        return incident.occurred_at, index, incident.message, incident.is_steering, None if live is None else live.key
 
     def _describe_questions(self) -> list[tuple[int, str, list[str] | None, bool, str]]:
         """Return the key of each job that waits for an answer that can still be used, with its `Question`."""
