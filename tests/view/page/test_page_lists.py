@@ -105,7 +105,7 @@ def test_the_log_tells_what_happened_newest_first_also_between_two_questions(bac
     told: list[str] = []
 
     def use(page: Page) -> None:
-        until(page, lambda state: state["failed"])
+        assert until(page, lambda state: state["failed"])
         told.extend(text.partition(" · ")[0] for *_, text in page.log("")["lines"])
 
     paged(backend, use, Job(fail))
