@@ -70,7 +70,9 @@ def of_kinds() -> list[str]:
     found: dict[str, list[str]] = {}
     for option, owners in kinds.items():
         found.setdefault(", ".join(owners), []).append(option)
-    return table(("of", "options, with their defaults"), *((owners, ", ".join(some)) for owners, some in found.items()))
+    return table(
+        ("kind", "options, with their defaults"), *((owners, ", ".join(some)) for owners, some in found.items())
+    )
 
 
 if __name__ == "__main__":
