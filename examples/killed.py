@@ -1,4 +1,4 @@
-"""A batch of calls to an API is killed three times, and finishes; nothing that it had paid for is paid for twice.
+"""A batch of calls to an API is killed three times, and finishes. Only calls at the moment of a kill are paid twice.
 
     python examples/killed.py [--calls N] [--kills N]
 
