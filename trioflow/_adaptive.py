@@ -30,6 +30,7 @@ from ._core.run import _instruments, _run
 from ._core.words._job_queries import latest_start
 from ._hints import explain_form
 
+SLOWER_ON: Final = (_errors.Throttled, TimeoutError)
 BACKOFF_FACTOR: Final = 0.7
 """The fraction of the window that remains after a failure caused by overload: CUBIC's beta."""
 STEADY_RATIO: Final = 1.5
@@ -83,9 +84,7 @@ class Adaptive(VariableWindow):
     __slots__ = ("_slower_on",)
 
     @explain_form
-    def __init__(
-        self, minimum: int, maximum: int, slower_on: tuple[type[BaseException], ...] = (_errors.Throttled, TimeoutError)
-    ) -> None:
+    def __init__(self, minimum: int, maximum: int, slower_on: tuple[type[BaseException], ...] = SLOWER_ON) -> None:
         lowest = _job_options.check_number(minimum, "minimum", "Adaptive")
         highest = _job_options.check_number(maximum, "maximum", "Adaptive")
         if not 1 <= lowest <= highest:
@@ -107,8 +106,9 @@ class Adaptive(VariableWindow):
         return AdaptiveWindow(run, self)
 
     def __repr__(self) -> str:
-        """Return text such as "Adaptive(2, 64)"."""
-        return f"Adaptive({self.minimum}, {self.maximum})"
+        """Return the call that makes an equal window."""
+        slower_on = "" if self._slower_on == SLOWER_ON else f", slower_on={short_repr(self._slower_on)}"
+        return f"Adaptive({self.minimum}, {self.maximum}{slower_on})"
 
 
 class WindowController:

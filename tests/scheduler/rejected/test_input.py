@@ -261,7 +261,7 @@ BAD_RETRIES: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"times": 1, "factor": 0.5}, ValueError, "factor=0.5 of a Retry: give 1 or more"),
     ({"times": 1, "cap": float("inf")}, ValueError, "cap=inf of a Retry: give a finite number"),
     ({"times": 1, "jitter": "no"}, TypeError, "jitter='no' of a Retry: give True or False"),
-    ({"times": 1, "on": int}, TypeError, "on=<class 'int'> of a Retry: give a class of exceptions"),
+    ({"times": 1, "on": int}, TypeError, "on=int of a Retry: give a class of exceptions"),
     ({"times": 1, "on": (OSError, 3)}, TypeError, "of a Retry: give a class of exceptions, a tuple of classes"),
 ]
 

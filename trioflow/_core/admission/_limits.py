@@ -97,7 +97,7 @@ class Budget:
 
     def __repr__(self) -> str:
         """Return the call that makes an equal budget."""
-        return f"Budget({_amounts.amount_text(self._amount)})"
+        return f"Budget({self.amount!r})"
 
 
 class BudgetShare:
@@ -579,10 +579,10 @@ class Rate:
 
     def __repr__(self) -> str:
         """Return the call that makes an equal rate."""
-        limits = ", ".join(f"{name}={_amounts.amount_text(amount)}" for name, amount in self._limits.items())
+        limits = ", ".join(f"{name}={amount!r}" for name, amount in self.limits.items())
         burst = clause(", burst={}", {name: self.burst[name] for name in self._bursts})
         give_up = "" if self._give_up == DEFAULT_GIVE_UP else f", give_up={self._give_up}"
-        return f"Rate({limits}, per={self._period:g}{burst}{give_up})"
+        return f"Rate({limits}, per={str(self._period).removesuffix('.0')}{burst}{give_up})"
 
 
 class TokenBucket:
@@ -939,8 +939,7 @@ class PerKey:
 
     def __repr__(self) -> str:
         """Return the call that makes an equal limit."""
-        pause = clause(", pause={:g}", self._pause)
-        return f"PerKey({self._limit!r}{pause}{clause(', sizes={!r}', self._sizes)})"
+        return f"PerKey({self._limit!r}{clause(', pause={!r}', self._pause)}{clause(', sizes={!r}', self._sizes)})"
 
 
 def _check_limit(limit: Any, prefix: str) -> None:

@@ -148,6 +148,12 @@ class _ShortRepr(reprlib.Repr):
             return repr(x)
         return f"<a whole number of about {int(x.bit_length() * 0.30103) + 1} digits>"
 
+    def repr_type(self, x: Any, level: int) -> str:
+        """Return the name of a class or a function, as code has it."""
+        return str(x.__qualname__)
+
+    repr_ABCMeta = repr_function = repr_type
+
     def repr_bytes(self, x: bytes, level: int) -> str:
         """Return the repr of the first bytes only: the value may be the whole output of a command."""
         return repr(x[: self.maxstring])

@@ -152,8 +152,7 @@ class Retry:
 
     def __repr__(self) -> str:
         """Return the call that makes an equal object."""
-        values = {name: getattr(self, name) for name in DEFAULTS}
-        changed = [f"{name}={short_repr(value)}" for name, value in values.items() if value != DEFAULTS[name]]
+        changed = [f"{name}={short_repr(v)}" for name, usual in DEFAULTS.items() if (v := getattr(self, name)) != usual]
         return f"Retry({', '.join([repr(self.times), *changed])})"
 
 

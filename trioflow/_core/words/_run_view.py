@@ -134,9 +134,8 @@ class RunInProgress:
         self.began_at: Final = run.began_at
         # The identifier of the thread of its event loop.
         self.thread_id: Final = run.thread_id
-        # Any thread may use the first of these. Only the thread of the loop may use the others.
-        self.call_in_loop, self.report = run.call_in_loop, run.report
-        self.call = partial(run.steering.call, run)
+        # Any thread may use the first two of these. Only the thread of the loop may use the others.
+        self.call_in_loop, self.call, self.report = run.call_in_loop, partial(run.steering.call, run), run.report
         self.set_pause = partial(run.steering.set_pause, run, run.scheduler)
 
     def has_ended(self) -> bool:

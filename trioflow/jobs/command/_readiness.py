@@ -263,7 +263,8 @@ class CommandSucceeds(Readiness):
 
     def __repr__(self) -> str:
         """Return the constructor call."""
-        return f"CommandSucceeds({self.command!r})"
+        options = "".join(f", {name}={short_repr(value)}" for name, value in self.options.items())
+        return f"CommandSucceeds({self.command!r}{options})"
 
     def __str__(self) -> str:
         """Return the condition as an infinitive clause for error messages."""
