@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from functools import partial
 from pathlib import Path
@@ -74,6 +75,33 @@ def test_what_was_held_has_waited_for_another_try(virtual: Any) -> None:
     assert [(wait.cause, wait.seconds) for wait in span.waits] == [(WaitCause.RETRY, 2), (WaitCause.HELD, 16)]
     assert span.took == 3
     assert trace.time_spent().waits["another try"] == 16
+
+
+def test_what_was_blocked_had_no_slot_before_it_started(virtual: Any, tmp_path: Path) -> None:
+    """Two jobs in a row never fill two slots, though the second was blocked first; and a hold is no attempt."""
+
+    async def work() -> None:
+        await anyio.sleep(1)
+        if job.attempts < 2:
+            raise OSError("not yet")
+
+    async def try_again() -> None:
+        await anyio.sleep(20)
+        scheduler.try_again()
+
+    job = Job(work, label="work")
+    scheduler = Scheduler(
+        job, Job(nap, 3, label="last", required=job), Job(try_again, forever=True), hold=True, log=False
+    )
+    trace = Trace()
+    virtual(partial(scheduler.co_run, instruments=[trace]))
+    use = _time_spent.compute_slot_use(trace._get_record())
+    assert (use.slot_count, use.work_seconds) == (1, 5)
+    assert [[bar.end - bar.start for bar in bars] for bars in use.bars_by_slot] == [[1, 1, 3]]
+    save(trace, tmp_path / "trace.json")
+    events = json.loads((tmp_path / "trace.json").read_text())["traceEvents"]
+    attempts = [event["dur"] for event in events if event.get("cat") == "attempt"]
+    assert attempts == [1e6, 1e6]
 
 
 @pytest.mark.parametrize(("is_paused", "words"), [(True, "a resume"), (False, "the next start")])

@@ -64,5 +64,5 @@ def _row(run: WatchedRun, span: Span) -> list[Any]:
     state, now = recorded_state(span), run.answer["now"]
     time = stopwatch_text(now - (span.attempt_started_at or now)) if span.state is JobState.RUNNING else ""
     failed = max([len(span.attempts), *(number for number, _, _ in span.failed_attempts)])
-    attempt = f"attempt {failed + 1}" if span.failed_attempts and not span.state.is_settled else ""
+    attempt = f"attempt {failed + 1}" if failed and not span.state.is_settled else ""
     return [span.number, name_of(span.path), state_class(state), str(state.value), time, attempt]

@@ -102,8 +102,7 @@ def _lines_of_job(facts: JobFacts, told: tuple[str, ...]) -> Iterator[Line]:
         return
     if failure is not None:
         tolerated = ", which is tolerated" if span.critical is False else ""
-        place = clause(" · {}", failure.location)
-        text = f"failed{tolerated}: {failure.headline}{place}"
+        text = f"failed{tolerated}: {failure.headline}{clause(' · {}', failure.location)}"
         yield Line(span.finished_at, span.number, printable(text), ("failed", failure.kind, span.critical))
     elif span.moved_on:
         yield Line(span.finished_at, span.number, "its timeout ended it, and the run goes on", ("moved-on",))

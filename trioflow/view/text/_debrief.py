@@ -124,10 +124,9 @@ class Debrief:
             yield f"and {plural(len(incidents) - MAX_LISTED_NAMES, 'more incident')}"
 
     def _incident_text(self, incident: _run.Incident) -> str:
-        job, message, exception = incident[:3]
-        title = f"incident at {self._displayed_path(job)}:" if job is not None else "incident:"
-        traceback_text = "" if exception is None else self._traceback_text(exception)
-        return f"{title} {self._symbols.escape_lines(message)}{traceback_text}"
+        title = "incident:" if incident.job is None else f"incident at {self._displayed_path(incident.job)}:"
+        traceback_text = "" if incident.exception is None else self._traceback_text(incident.exception)
+        return f"{title} {self._symbols.escape_lines(incident.message)}{traceback_text}"
 
     # ---- the journal
 

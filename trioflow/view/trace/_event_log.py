@@ -192,9 +192,8 @@ class EventRecorder(_instruments.Instrument):
         self, scheduler: BaseScheduler, job: AnyJob | None, message: str, exception: BaseException | None
     ) -> None:
         """Record an incident."""
-        latest = _job_queries.incidents_of(scheduler)[-1]
-        details = message, latest.is_steering
-        self._append_event((EventKind.INCIDENT, scheduler, job, latest.occurred_at, None, details))
+        last = _job_queries.incidents_of(scheduler)[-1]
+        self._append_event((EventKind.INCIDENT, scheduler, job, last.occurred_at, None, (message, last.is_steering)))
 
     def after_run(self, scheduler: BaseScheduler) -> None:
         """Record the end of a run, its reason, and the jobs that it never reached."""

@@ -289,8 +289,8 @@ def _slot_bars(record: TraceRecord, spans: Iterable[Span]) -> Iterator[SlotBar]:
             yield SlotBar(start, end, span)
         if span.started_at is not None:
             pauses = {wait.since: wait.until for wait in waits_after_start(span) if wait.cause is not WaitCause.MACHINE}
-            # Without a pause, an attempt ends here.
-            failures = {ended: ended for _, ended, _ in span.failed_attempts}
+            # Without a pause, an attempt ends here. A job that was blocked had made no attempt.
+            failures = {ended: ended for number, ended, _ in span.failed_attempts if number}
             for since, until in without_intervals(span.started_at, record.end_of(span), (failures | pauses).items()):
                 yield SlotBar(since, until, span, until in failures)
 

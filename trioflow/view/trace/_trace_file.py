@@ -293,11 +293,11 @@ class _EventBuilder:
         job_slice = {"ph": "X", "name": printable(span.label), "cat": category, "args": self._slice_args(span)}
         yield {**job_slice, "ts": start, "dur": _duration(start, end), **self._thread_fields(span)}
         if len(span.attempts) > 1:
-            errors = {number: {"error": error} for number, _, error in span.failed_attempts}
+            failed = {n: (self._to_microseconds(ended), {"error": error}) for n, ended, error in span.failed_attempts}
             boundaries = [*map(self._to_microseconds, span.attempts), end]
             for number, (since, until) in enumerate(itertools.pairwise(boundaries), 1):
-                times = {"ts": since, "dur": _duration(since, until), **self._thread_fields(span)}
-                args = errors.get(number, {})
+                ended, args = failed.get(number, (until, {}))
+                times = {"ts": since, "dur": _duration(since, ended), **self._thread_fields(span)}
                 yield {"ph": "X", "name": f"attempt {number}", "cat": "attempt", **times, "args": args}
         if span.ready_at is not None:
             ready_mark = {"ph": "i", "name": "ready", "cat": "service", "s": "t"}
