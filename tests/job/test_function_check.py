@@ -11,6 +11,7 @@ import pytest
 
 from trioflow import Job, ProcessJob, Scheduler, Service, ThreadJob, job
 from trioflow._core.base._user_code import is_async, is_surely_sync
+from trioflow.abc import short_repr
 
 from ..bodies import nap, take
 
@@ -115,7 +116,7 @@ def test_every_kind_of_job_rejects_functions_decorated_with_job(kind: Any, funct
 def test_every_kind_of_job_rejects_objects_that_are_not_callable(kind: Any, thing: Any) -> None:
     """An object that is not callable raises a TypeError that shows the object, and says what to give instead."""
     wanted = "an async function" if kind in ASYNC_KINDS else "a plain function and its arguments"
-    assert rejection(kind, thing).startswith(f"{kind.__name__}({thing!r}): give {wanted}")
+    assert rejection(kind, thing).startswith(f"{kind.__name__}({short_repr(thing)}): give {wanted}")
 
 
 @pytest.mark.parametrize("kind", [Service, *PLAIN_KINDS])

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from trioflow import AbstractJob, CommandJob, Job, Retry, Scheduler, Sequence, SshJob, ThreadJob, job
+from trioflow.abc import short_repr
 
 from ...bodies import nap, notes
 
@@ -112,7 +113,7 @@ def test_object_that_is_not_a_job_is_rejected(use: Callable[[Any], Any], thing: 
     """Wherever a job is expected, an object that is not a job raises a TypeError that shows the object."""
     with pytest.raises(TypeError) as caught:
         use(thing)
-    assert repr(thing) in str(caught.value)
+    assert short_repr(thing) in str(caught.value)
 
 
 @pytest.mark.parametrize("thing", [42, "job", Scheduler, Job(nap)])
@@ -124,7 +125,7 @@ def test_scheduler_option_rejects_an_object_that_is_not_a_scheduler(kind: Callab
     with pytest.raises(TypeError) as caught:
         kind(scheduler=thing)
     whose = "a Sequence" if kind is Sequence else "'a'"
-    assert str(caught.value) == f"scheduler={thing!r} of {whose}: give a Scheduler"
+    assert str(caught.value) == f"scheduler={short_repr(thing)} of {whose}: give a Scheduler"
 
 
 @pytest.mark.parametrize(
