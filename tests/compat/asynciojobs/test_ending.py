@@ -88,58 +88,6 @@ def test_a_forever_job_that_goes_on_after_shutdown_timeout_is_cancelled_at_each_
     assert not job.is_done()
 
 
-def test_a_cancellation_from_outside_ends_the_run_cleanly() -> None:
-    """With `wait_for` around `co_run`, jobs unwind, all are shut down, and the caller sees its TimeoutError."""
-    notes: list[str] = []
-
-    class Careful(AbstractJob):
-        async def co_run(self) -> None:
-            try:
-                await asyncio.sleep(60)
-            finally:
-                await asyncio.sleep(0.25)
-                notes.append("ended")
-
-        async def co_shutdown(self) -> None:
-            notes.append("shut down")
-
-    async def main() -> float:
-        with pytest.raises(TimeoutError):
-            await asyncio.wait_for(PureScheduler(Scheduler(Careful())).co_run(), 1)
-        return anyio.current_time()
-
-    assert run_virtual(main, backend="asyncio") == 1.25
-    assert notes == ["ended", "shut down"]
-
-
-def test_a_job_may_cancel_its_own_task_and_use_asyncio_timeouts() -> None:
-    """A job that cancels its own task affects no other job, and the timeouts of asyncio work inside jobs."""
-
-    async def in_time() -> str:
-        try:
-            async with asyncio.timeout(1):
-                await asyncio.sleep(60)
-        except TimeoutError:
-            pass
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(asyncio.sleep(1))
-        return "fine"
-
-    async def quit_itself() -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        task.cancel()
-        await asyncio.sleep(0)
-
-    async def give() -> str:
-        return "given"
-
-    odd = Job(quit_itself(), critical=False)
-    others = [Job(in_time(), required=odd), Job(give(), required=odd)]
-    assert timed(PureScheduler(odd, *others)) == (True, 2.0)
-    assert [job.result() for job in others] == ["fine", "given"]
-
-
 # ---- faults of asynciojobs that are not here
 
 

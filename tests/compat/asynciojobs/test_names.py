@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextvars
 import inspect
 import io
 import re
@@ -381,19 +379,6 @@ def test_a_critical_scheduler_raises_the_exception_of_its_job() -> None:
         assert run_virtual(lenient.co_run, backend="asyncio") is False
 
 
-def test_a_critical_nested_scheduler_fails_with_the_exception_of_its_job() -> None:
-    """A critical nested scheduler fails with its job's exception; another has the result False, and the run goes on."""
-    strict = Scheduler(Job(fail(1.0)), label="strict")
-    outer = PureScheduler(strict, Note("never", required=strict))
-    assert not run_virtual(outer.co_run, backend="asyncio")
-    assert type(strict.raised_exception()) is KeyError
-    lenient = Scheduler(Job(fail(1.0)), label="lenient", critical=False)
-    after = Note("after", required=lenient)
-    assert run_virtual(Scheduler(lenient, after).co_run, backend="asyncio")
-    assert lenient.result() is False
-    assert after.is_done()
-
-
 def test_co_run_of_a_scheduler_can_be_the_coroutine_of_a_job() -> None:
     """A Job may have `co_run()` of a PureScheduler as its coroutine, because programs nest schedulers like this."""
     inner = PureScheduler(Job(give("inside", 1.0), label="inner"))
@@ -419,34 +404,6 @@ def test_an_overridden_co_run_is_used() -> None:
     assert calls == [
         "before", "run a", "shutdown a", "after", "before", "run b", "shutdown b", "after",
     ]  # fmt: skip
-
-
-def test_each_job_has_its_own_task_and_context() -> None:
-    """Each job has an asyncio task of its own, and a context variable set by one job is invisible to others."""
-    variable: contextvars.ContextVar[int] = contextvars.ContextVar("variable", default=0)
-    tasks: list[Any] = []
-
-    async def look(number: int) -> int:
-        tasks.append(asyncio.current_task())
-        before = variable.get()
-        variable.set(number)
-        return before
-
-    jobs = [Job(look(number)) for number in range(1, 4)]
-    Sequence(*jobs)
-    assert run_virtual(PureScheduler(*jobs).co_run, backend="asyncio")
-    assert len(set(tasks)) == 3
-    assert all(isinstance(task, asyncio.Task) for task in tasks)
-    assert [job.result() for job in jobs] == [0, 0, 0]
-
-
-def test_attributes_of_jobs_and_schedulers_can_be_set_before_a_run() -> None:
-    """Attributes such as `critical`, `forever`, `label` and `timeout` can be set before a run."""
-    a, b = Job(fail(), label="a"), Note("b", delay=9.0)
-    scheduler = PureScheduler(a, b)
-    a.critical, b.forever, b.label, scheduler.timeout = False, True, "c", 5
-    assert run_virtual(scheduler.co_run, backend="asyncio")
-    assert not b.is_done()
 
 
 def test_forever_jobs_may_be_required() -> None:
@@ -557,32 +514,6 @@ def test_a_job_with_nothing_to_shut_down_is_not_called(monkeypatch: pytest.Monke
     assert inner not in called
 
 
-def test_coshutdown_is_awaited_within_shutdown_timeout(caplog: pytest.LogCaptureFixture) -> None:
-    """A `coshutdown` that fails or takes too long is logged, and does not change the result of the run."""
-    notes: list[str] = []
-
-    async def down(name: str, delay: float = 0.0) -> None:
-        await anyio.sleep(delay)
-        notes.append(name)
-        if name == "bad":
-            raise KeyError(name)
-
-    jobs = [
-        Job(give(1), coshutdown=down("good")),
-        Job(give(1), coshutdown=down("slow", 9.0), label="slow"),
-        Job(give(1), coshutdown=down("bad"), label="bad one"),
-    ]
-
-    async def main() -> float:
-        assert await PureScheduler(*jobs).co_run()
-        return anyio.current_time()
-
-    assert run_virtual(main, backend="asyncio") == 1.0
-    assert notes == ["good", "bad"]
-    assert "slow" in caplog.text
-    assert "bad one" in caplog.text
-
-
 def test_coroutines_that_are_never_awaited_are_closed_without_a_warning() -> None:
     """A job closes its coroutines if it never runs, and so do the close methods of jobs and schedulers."""
     made = [give(number) for number in range(7)]
@@ -608,20 +539,6 @@ def shown() -> PureScheduler:
     b = Job(fail(), label="b", critical=False, required=a)
     nested = Scheduler(Detailed("c"), Job(fail(1.0), label="d"), label="nested", required=b)
     return PureScheduler(a, b, nested, Note("e", delay=9.0, forever=True, critical=False))
-
-
-def test_list_before_a_run_shows_each_job(capsys: pytest.CaptureFixture[str]) -> None:
-    """`list` prints the number, symbols, label, state and requirements of jobs, and the ends of nested schedulers."""
-    shown().list()
-    assert capsys.readouterr().out == (
-        "1 ⚠   ⚐   <Job `a`> [not done]\n"
-        "2     ⚐ ∞ <Note `e`> [not done]\n"
-        "3     ⚐   <Job `b`> [not done] requires={1}\n"
-        "4 ⚠   ⚐   <Scheduler `nested`> [not done] requires={3} -> entries={5, 6}\n"
-        "5 ⚠   ⚐   > <Detailed `c`> [not done]\n"
-        "6 ⚠   ⚐   > <Job `d`> [not done]\n"
-        "4 --end-- < <Scheduler `nested`> exits={5, 6}\n"
-    )
 
 
 def test_debrief_after_a_run_shows_the_reason_the_listing_and_the_exceptions(

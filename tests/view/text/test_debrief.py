@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import pytest
 
-from trioflow import AbstractJob, Budget, Events, Job, JobState, Pool, Scheduler, current_job, ref
+from trioflow import AbstractJob, Budget, Events, Job, Pool, Scheduler, current_job, ref
 from trioflow._core.base._user_code import PACKAGE_PREFIX
-from trioflow._core.job._errors import Failure
 
 from ...bodies import fail, nap
 
@@ -185,20 +184,6 @@ def test_the_debrief_of_an_empty_scheduler_has_no_counts() -> None:
     assert debrief_text(Scheduler()) == "no run has ended\n0 jobs: nothing to do\n"
 
 
-def test_the_debrief_during_a_run_has_the_failures_so_far(virtual: Virtual) -> None:
-    """During a run, the debrief has the failures so far, and its counts include running jobs."""
-    seen: list[str] = []
-
-    async def look() -> None:
-        await anyio.sleep(2)
-        seen.append(debrief_text(scheduler))
-
-    scheduler = Scheduler(Job(fail, label="bad"), Job(look, label="look"))
-    assert failures(after_run(virtual, scheduler)) == ["failure of bad:"]
-    assert "no run has ended\n2 jobs: 1 failed, 1 running\n" in seen[0]
-    assert failures(seen[0]) == ["failure of bad:"]
-
-
 # --- counts, stop reason, culprit
 
 
@@ -244,15 +229,6 @@ def test_the_culprit_is_followed_to_the_innermost_job(virtual: Virtual) -> None:
     assert "\nculprit: middle (CRITICAL) -> middle/inner (CRITICAL) -> middle/inner/bad\n" in text
 
 
-def test_the_culprit_of_a_nested_timeout_is_the_nested_scheduler(virtual: Virtual) -> None:
-    """The debrief names a nested scheduler that its own timeout stopped as the culprit of the run."""
-    slow = Scheduler(Job(nap, 10), label="slow", timeout=1, critical=True)
-    text = after_run(virtual, Scheduler(slow))
-    assert "\nculprit: slow (TIMEOUT)\n" in text
-    assert failures(text) == ["critical failure of slow:"]
-    assert "JobTimeout: 'slow' did not end within its timeout of 1 s" in text
-
-
 def test_a_culprit_that_was_removed_is_named_by_its_label(virtual: Virtual) -> None:
     """The debrief still names the culprit, by its label, after that job was removed from the scheduler."""
     bad = Job(fail, label="bad", critical=True)
@@ -263,48 +239,6 @@ def test_a_culprit_that_was_removed_is_named_by_its_label(virtual: Virtual) -> N
 
 
 # --- failures
-
-
-def test_critical_failures_come_first(virtual: Virtual) -> None:
-    """In the debrief, critical failures come first; otherwise failures have the order in which their jobs settled."""
-    errors = {n: kind(str(n)) for n, kind in enumerate((OSError, KeyError, ValueError, TypeError), 1)}
-    bad = {n: Job(fail, n, error, label=str(n), critical=n == 4 or None) for n, error in errors.items()}
-    scheduler = Scheduler(bad[3], Scheduler(bad[2], bad[4], label="in"), bad[1])
-    assert failures(after_run(virtual, scheduler)) == [
-        "critical failure of in/4:",
-        "failure of 1:",
-        "failure of in/2:",
-        "failure of 3:",
-    ]
-
-
-def test_a_nested_scheduler_that_failed_through_a_job_is_not_repeated(virtual: Virtual) -> None:
-    """If nested schedulers failed through a job, the debrief shows only the failure of the job, at any depth."""
-    scheduler = Scheduler(Job(fail, label="bad"), critical_jobs=True)
-    for _ in range(3):
-        scheduler = Scheduler(scheduler, critical_jobs=True)
-    text = after_run(virtual, scheduler)
-    assert failures(text) == ["critical failure of Scheduler/Scheduler/Scheduler/bad:"]
-    assert text.count("OSError: broken") == 1
-
-
-def test_a_keyboard_interrupt_from_a_nested_job_is_shown_once(virtual: Virtual) -> None:
-    """The debrief shows a KeyboardInterrupt from a nested job once, as the failure of that job."""
-    scheduler = Scheduler(Scheduler(Job(fail, 1, KeyboardInterrupt(), label="stop"), label="nested"))
-    with pytest.raises(KeyboardInterrupt):
-        after_run(virtual, scheduler)
-    text = debrief_text(scheduler)
-    assert "stop reason: INTERRUPTED\nculprit: nested (INTERRUPTED) -> nested/stop\n" in text
-    assert failures(text) == ["failure of nested/stop:"]
-
-
-def test_blocked_jobs_are_not_listed_as_failures() -> None:
-    """The debrief counts blocked jobs, but does not list them as failures."""
-    blocked = Job(nap)
-    blocked._state, blocked._outcome = JobState.BLOCKED, Failure(ValueError())
-    text = debrief_text(Scheduler(blocked))
-    assert "1 job: 1 blocked" in text
-    assert failures(text) == []
 
 
 def test_reading_the_result_again_does_not_extend_the_traceback(virtual: Virtual) -> None:
@@ -339,18 +273,6 @@ def test_incidents_of_nested_schedulers_are_listed(virtual: Virtual) -> None:
     ]
 
 
-def test_an_incident_without_an_exception_has_no_traceback(virtual: Virtual) -> None:
-    """An incident without an exception, such as a shutdown that takes too long, has no traceback."""
-
-    class Slow(Connection):
-        async def co_shutdown(self) -> None:
-            await anyio.sleep(math.inf)
-
-    text = after_run(virtual, Scheduler(Slow(label="slow"), shutdown_timeout=3))
-    assert "\n\nincident at slow: co_shutdown of 'slow' " in text
-    assert "Traceback" not in text
-
-
 # --- streams
 
 
@@ -360,25 +282,6 @@ def test_control_characters_are_escaped(virtual: Virtual) -> None:
     assert "\nValueError: red\\x1b[31m\nline\\rover" in text
     assert "\nfailure of a\\nb:\n" in text
     assert all(line.isprintable() for line in text.splitlines())
-
-
-def test_a_stream_that_lacks_the_symbols_gets_ascii(virtual: Virtual) -> None:
-    """On an ASCII stream, the debrief has ASCII symbols, and escapes labels and messages."""
-    scheduler = Scheduler(Job(fail, 1, ValueError("漢"), label="字"))
-    assert "failure of 字:" in after_run(virtual, scheduler)
-    raw = io.BytesIO()
-    stream = io.TextIOWrapper(raw, encoding="ascii", write_through=True)
-    scheduler.debrief(stream)
-    text = raw.getvalue().decode("ascii")
-    assert "failure of \\u5b57:" in text
-    assert "ValueError: \\u6f22" in text
-
-
-def test_debrief_prints_to_the_current_sys_stdout(capsys: pytest.CaptureFixture[str]) -> None:
-    """Without a file, `debrief` prints to the `sys.stdout` at the time of the call."""
-    scheduler = Scheduler()
-    scheduler.debrief()
-    assert capsys.readouterr().out == debrief_text(scheduler)
 
 
 def test_debrief_to_an_object_that_is_not_a_stream_raises() -> None:

@@ -129,27 +129,6 @@ def test_three_or_more_consecutive_numbers_become_a_range(capsys: pytest.Capture
     assert listing(Scheduler(), legend=True).startswith("· idle")
 
 
-def test_numbers_have_leading_zeros() -> None:
-    """In a listing of ten jobs or more, all numbers have the same width, so that a search finds each of them."""
-    jobs = [idle(str(n)) for n in range(10)]
-    jobs[9].requires(jobs[8])
-    lines = listing(Scheduler(jobs)).splitlines()
-    assert lines[8] == "09    ·    <AbstractJob 8>"
-    assert lines[9] == "10    ·    <AbstractJob 9>  requires={09}"
-
-
-def test_requirements_are_aligned() -> None:
-    """In a listing, requirements begin in one column, behind the longest label."""
-    a = idle("short")
-    b = idle("rather longer", required=a)
-    c = idle("mid", required=[a, b])
-    assert listing(Scheduler(a, b, c)) == (
-        "1    ·    <AbstractJob short>\n"
-        "2    ·    <AbstractJob rather longer>  requires={1}\n"
-        "3    ·    <AbstractJob mid>            requires={1, 2}"
-    )
-
-
 def test_wide_characters_are_aligned() -> None:
     """Labels with characters that are two columns wide, or none, do not shift the requirements."""
     a = idle("漢字")
@@ -195,15 +174,6 @@ def test_a_very_long_label_does_not_shift_the_requirements_of_other_jobs() -> No
     )
 
 
-def test_a_line_has_the_class_and_the_default_label_of_its_job() -> None:
-    """A line of the listing has the class of its job and the default label, which is made of the function."""
-
-    class Errand(Job[int]):
-        pass
-
-    assert listing(Scheduler(Errand(answer))) == "1    ·    <Errand answer()>"
-
-
 # --- nesting
 
 
@@ -242,21 +212,6 @@ def test_the_listing_of_a_nested_scheduler_has_only_its_own_jobs() -> None:
     assert listing(inner) == "1    ·    <AbstractJob a>"
 
 
-def test_details_of_a_nested_scheduler_are_its_result_or_exception(virtual: Virtual) -> None:
-    """With `details=True`, the listing shows the result or the exception of a nested scheduler."""
-    bad = Scheduler(Job(fail_now, KeyError("k"), label="bad"), label="stopped", critical_jobs=True)
-    scheduler = Scheduler(Scheduler(Job(answer, label="good"), label="fine"), bad)
-    virtual(scheduler.co_run)
-    assert listing(scheduler, details=True) == (
-        "1    ✓    > <Scheduler fine>     -> entries={2}  -> True\n"
-        "2    ✓      <Job good>           -> 42\n"
-        "1     end < <Scheduler fine>     exits={2}\n"
-        "3    ✗    > <Scheduler stopped>  -> entries={4}  !! KeyError: 'k'\n"
-        "4  ! ✗      <Job bad>            !! KeyError: 'k'\n"
-        "3     end < <Scheduler stopped>  exits={4}"
-    )
-
-
 def test_listing_supports_any_depth_of_nesting() -> None:
     """Schedulers may be nested to any depth, since the listing is made without recursion."""
     depth = 1200
@@ -269,21 +224,6 @@ def test_listing_supports_any_depth_of_nesting() -> None:
 
 
 # --- cycles and missing requirements
-
-
-def test_jobs_on_a_cycle_are_listed_below_a_remark_that_names_it() -> None:
-    """Jobs on a cycle, and those behind it, are listed in the order added, below a remark that names the cycle."""
-    a, b, c, d = (idle(label) for label in "abcd")
-    a.requires(b)
-    b.requires(a, d)
-    c.requires(b)
-    assert listing(Scheduler(c, b, a, d)) == (
-        "1    ·    <AbstractJob d>\n"
-        "          -- the remaining jobs are in the order added: cycle 3 requires 4 requires 3\n"
-        "2    ·    <AbstractJob c>  requires={3}\n"
-        "3    ·    <AbstractJob b>  requires={1, 4}\n"
-        "4    ·    <AbstractJob a>  requires={3}"
-    )
 
 
 def test_the_remark_on_a_cycle_in_a_nested_scheduler_is_among_its_jobs() -> None:
@@ -345,20 +285,3 @@ def test_silence_done_jobs_leaves_out_a_done_scheduler_with_its_jobs(virtual: Vi
     virtual(scheduler.co_run)
     scheduler.add(idle("last", required=inner))
     assert listing(scheduler, silence_done_jobs=True) == "6    ·    <AbstractJob last>  requires={1}"
-
-
-def test_silence_done_jobs_leaves_out_done_jobs_of_a_running_scheduler(virtual: Virtual) -> None:
-    """With `silence_done_jobs`, a running scheduler is listed with those of its jobs that have not ended."""
-    seen: list[str] = []
-
-    async def look() -> None:
-        seen.append(listing(scheduler, silence_done_jobs=True))
-
-    first = Job(answer, label="first")
-    scheduler = Scheduler(Scheduler(first, Job(look, label="look", required=first), label="inner"))
-    virtual(scheduler.co_run)
-    assert seen == [
-        "1    ▸    > <Scheduler inner>  -> entries={2}\n"
-        "3    ▸      <Job look>         requires={2}\n"
-        "1     end < <Scheduler inner>  exits={3}"
-    ]

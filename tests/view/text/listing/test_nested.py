@@ -99,17 +99,3 @@ def test_the_listing_during_a_run_shows_nested_schedulers_in_all_states(virtual:
     expected = DURING.replace("BLOCKED", blocked).strip("\n")
     assert glance.seen.splitlines() == expected.splitlines()
     assert glance.in_ascii.split() == expected.translate(str.maketrans(IN_ASCII)).split()
-
-
-def test_the_listing_after_a_timeout_shows_cancelled_and_idle_jobs(virtual: Virtual) -> None:
-    """After a timeout, the listing shows jobs that ran as cancelled and unreached ones as idle, at each level."""
-    scheduler = scenario()
-    virtual(functools.partial(scheduler.co_run, timeout=1))
-    lines = [line for line in listing(scheduler).splitlines() if " end < " not in line]
-    states = {line.partition(" <")[2].split(">")[0].split()[1]: line[4:9] for line in lines}
-    assert states == {
-        "fine": "  ✓  ", "漢字": "  ✓  ", "watch": "  ⊘ ∞", "w": "  ⊘  ", "raised": "  ✗  ", "bad": "! ✗  ",
-        "skipped": "  ⤼  ", "b": "  ·  ", "blocked": "  ⊗  ", "a": "  ·  ", "running": "  ⊘  ",
-        "deep": "! ⊘  ", "long": "  ⊘  ", "now": "  ✓  ", "scheduled": "  ⊘  ", "c": "  ·  ",
-        "idle": "  ·  ", "d": "  ·  ",
-    }  # fmt: skip

@@ -97,13 +97,6 @@ def test_only_the_first_items_of_a_large_result_are_read(collection: Callable[[l
 # --- streams
 
 
-def test_list_prints_to_the_current_sys_stdout(capsys: pytest.CaptureFixture[str]) -> None:
-    """Without a file, `list` prints to the `sys.stdout` at the time of the call."""
-    scheduler = Scheduler(idle("a"))
-    scheduler.list()
-    assert capsys.readouterr().out == listing(scheduler) + "\n"
-
-
 def test_list_of_an_empty_scheduler_prints_nothing() -> None:
     """`list` of an empty scheduler prints nothing, not even an empty line."""
     assert printed(Scheduler(), "utf-8") == ""
