@@ -11,7 +11,7 @@ import subprocess
 import types
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import anyio
 import anyio.abc
@@ -19,12 +19,10 @@ import pytest
 
 from trioflow import Job, Scheduler
 
+from ..conftest import Virtual
 from ..jobs.posix.process_trees import until_there
 from ..places import DOCS, PATIENCE
 from ..pythons import Python
-
-if TYPE_CHECKING:
-    from ..conftest import Virtual
 
 PAGE = DOCS / "how-to/server.md"
 REST = """

@@ -7,16 +7,14 @@ import re
 import sys
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
+from ..conftest import Virtual
 from ..places import EXAMPLES
 from ..view.graph.pictures import seen, texts
 from .scripts import load_example, run_example
-
-if TYPE_CHECKING:
-    from ..conftest import Virtual
 
 MOSAIC = EXAMPLES / "data" / "mosaic.json"
 

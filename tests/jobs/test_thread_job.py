@@ -10,7 +10,7 @@ import math
 import threading
 import traceback
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import anyio
 import anyio.from_thread
@@ -23,10 +23,8 @@ from trioflow import Job, JobCancelled, JobState, JobTimeout, Retry, Scheduler, 
 from trioflow.abc import fraction_done, incidents_of
 
 from ..bodies import turns
+from ..conftest import Virtual
 from ..places import PATIENCE, patiently
-
-if TYPE_CHECKING:
-    from ..conftest import Virtual
 
 SOON = 0.1  # a timeout that passes while the function works
 

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
 from trioflow import Budget, BudgetSpent, First, Job, Pool, Retry, Scheduler, current_job
 
 from ..bodies import nap
-
-if TYPE_CHECKING:
-    from ..conftest import Virtual
+from ..conftest import Virtual
 
 
 async def pay(used: float, fails: int = 0) -> None:

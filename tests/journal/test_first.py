@@ -7,7 +7,7 @@ import itertools
 import random
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import anyio
 import pytest
@@ -15,9 +15,7 @@ import pytest
 from trioflow import Budget, First, Job, Pool, Scheduler, Sequence, Service, StopReason
 
 from ..bodies import IDLE, SUCCEEDED, fail, nap
-
-if TYPE_CHECKING:
-    from ..conftest import Virtual
+from ..conftest import Virtual
 
 
 class Server:

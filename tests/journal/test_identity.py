@@ -9,17 +9,15 @@ import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
 from trioflow import AbstractJob, Job, Scheduler, ThreadJob, job
 
 from ..bodies import nap
+from ..conftest import Virtual
 from ..pythons import python
-
-if TYPE_CHECKING:
-    from ..conftest import Virtual
 
 
 def multiplied(factor: int) -> Callable[[Any], Any]:

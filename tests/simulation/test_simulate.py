@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any, get_args
+from typing import Any, get_args
 
 import anyio
 import pytest
@@ -36,9 +36,7 @@ from trioflow.testing import run_virtual
 from trioflow.view import listing
 
 from ..bodies import DepthFirst
-
-if TYPE_CHECKING:
-    from ..conftest import Virtual
+from ..conftest import Virtual
 
 
 def stand_in(seconds: float | None = None, *required: AbstractJob[Any], **options: Any) -> Job[None]:

@@ -10,7 +10,7 @@ import xml.etree.ElementTree as Tree
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
@@ -33,8 +33,7 @@ from trioflow.view.trace import _trace_file
 from trioflow.view.trace.report import _report
 from trioflow.view.trace.report._report import report_html
 
-if TYPE_CHECKING:
-    from ..conftest import Virtual
+from ..conftest import Virtual
 
 SUCCESS, STOPPED, FAILURES, INTERRUPTED = 0, 1, 3, 130
 VERDICT_ON_THE_PAGE = '(?:<span class="symbol">|<p class="verdict"><bdi>)(.*?)<'

@@ -9,7 +9,7 @@ import json
 import re
 import xml.etree.ElementTree as Tree
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -20,10 +20,8 @@ from trioflow.abc import incidents_of
 from trioflow.view import listing, save
 
 from ..bodies import fail, nap
+from ..conftest import Virtual
 from ..odd_errors import MAKERS
-
-if TYPE_CHECKING:
-    from ..conftest import Virtual
 
 JOBS = st.fixed_dictionaries({
     "body": st.sampled_from([nap, nap, nap, fail]),

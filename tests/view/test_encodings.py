@@ -6,7 +6,6 @@ import io
 import json
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import anyio
 import pytest
@@ -19,10 +18,8 @@ from trioflow.view.text._symbols import Symbols, durations_in_column
 
 from ..bodies import fail, nap
 from ..cli.command_line import unchanged_process, written
+from ..conftest import Virtual
 from .monitor.monitors import Terminal
-
-if TYPE_CHECKING:
-    from ..conftest import Virtual
 
 ENCODINGS = ["ascii", "koi8-r", "cp437", "cp866", "latin-1", "utf-8"]
 DURATIONS = [3.17 * size for size, _ in UNITS] + [190.0, 11_100.0, 187_200.0]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import anyio.lowlevel
 import pytest
@@ -14,10 +14,8 @@ from trioflow import AbstractJob, Monitor, Scheduler, Trace
 from trioflow._check import findings
 from trioflow.view import listing, save
 
+from ..conftest import Virtual
 from .graph.pictures import mermaid
-
-if TYPE_CHECKING:
-    from ..conftest import Virtual
 
 SCHEDULERS_OWN = sorted(name for name in dir(Scheduler) if not name.startswith("_") and not hasattr(AbstractJob, name))
 

@@ -7,7 +7,7 @@ import functools
 import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from xml.etree import ElementTree
 
 import junitparser
@@ -18,10 +18,8 @@ from trioflow.view import save
 from trioflow.view.trace import _event_log
 
 from ..bodies import fail, nap, nothing
+from ..conftest import Virtual
 from .kinds_of_runs import fails_twice
-
-if TYPE_CHECKING:
-    from ..conftest import Virtual
 
 HOSTILE = "a]]>b & <i>\"'\x1b[31mred\x1b[0m\x00\x08\ufffe\udcff | `x` [y](z) ## * _ \n::error::no"
 

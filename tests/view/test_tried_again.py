@@ -6,7 +6,7 @@ import io
 import json
 from collections import defaultdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from xml.etree import ElementTree
 
 import anyio
@@ -14,8 +14,7 @@ import pytest
 
 from trioflow import Events, Job, JUnit, Monitor, Retry, Scheduler, Trace
 
-if TYPE_CHECKING:
-    from ..conftest import Virtual
+from ..conftest import Virtual
 
 pytestmark = pytest.mark.both_backends
 

@@ -10,7 +10,7 @@ import threading
 import time
 import weakref
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import anyio
 import pytest
@@ -19,10 +19,8 @@ from trioflow import CommandJob, Events, Job, Pool, Retry, Scheduler, Service, T
 from trioflow.view.events import _events, _nonblocking_writer
 
 from ...bodies import Flaw, fail, nap, nothing
+from ...conftest import Virtual
 from .lines import SCHEMA, checked, json_schema, run_with, validator
-
-if TYPE_CHECKING:
-    from ...conftest import Virtual
 
 TIMES = ("v", "time", "at")
 

@@ -6,7 +6,7 @@ import itertools
 import re
 import struct
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from trioflow import Job, Pool, Scheduler
 from trioflow.view import save
@@ -16,10 +16,8 @@ from trioflow.view.trace._trace_record import TOO_MANY_NOTE, GraphDescription, d
 from trioflow.view.trace.report import _report
 
 from ...bodies import fail, idle, nap
+from ...conftest import Virtual
 from .pictures import dot, mermaid, seen
-
-if TYPE_CHECKING:
-    from ...conftest import Virtual
 
 
 def run_virtually(virtual: Virtual, *jobs: Any, **options: Any) -> Scheduler:

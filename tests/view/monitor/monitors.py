@@ -15,6 +15,8 @@ import pyte
 from trioflow import Job, Monitor, Scheduler
 from trioflow.view.monitor._terminal import STYLES, STYLES_WITHOUT_COLOR
 
+from ...conftest import Virtual
+
 
 class Terminal(io.StringIO):
     """A stream that claims to be a terminal, and the contents of its screen."""
@@ -99,6 +101,14 @@ def look(monitor: Monitor, after: float, **size: int) -> tuple[Job[Any], list[st
         await anyio.sleep(math.inf)
 
     return Job(draw, label="look", forever=True), lines
+
+
+def pictured(virtual: Virtual, scheduler: Scheduler, monitor: Monitor, after: float, **size: int) -> list[str]:
+    """Run a scheduler, and return the lines that its monitor draws after some seconds of the run."""
+    eye, lines = look(monitor, after, **size)
+    scheduler.add(eye)
+    virtual(scheduler.co_run)
+    return lines
 
 
 def jobs_only(lines: list[str]) -> list[str]:

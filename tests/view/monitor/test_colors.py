@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 from rich.color import ColorType
@@ -11,11 +11,9 @@ from trioflow import Job, Monitor, Scheduler
 from trioflow.view.monitor._terminal import STYLES
 
 from ...bodies import fail, nap
+from ...conftest import Virtual
 from ..contrast import contrast
 from .monitors import Terminal
-
-if TYPE_CHECKING:
-    from ...conftest import Virtual
 
 GROUNDS = {
     "xterm, dark": "#000000", "xterm, light": "#ffffff", "VS Code, dark": "#1e1e1e", "VS Code, light": "#ffffff",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import anyio
 import pytest
@@ -13,10 +13,8 @@ from trioflow.view import listing
 from trioflow.view.text._symbols import display_width
 
 from ...bodies import nap
-from .monitors import drawn, look, watched
-
-if TYPE_CHECKING:
-    from ...conftest import Virtual
+from ...conftest import Virtual
+from .monitors import drawn, pictured, watched
 
 
 async def part(fraction: float) -> None:
@@ -39,9 +37,7 @@ def test_progress_bar_and_percentage_shrink_with_the_terminal(virtual: Virtual, 
     """A job's progress bar and percentage shrink with the terminal, and vanish in the narrowest ones."""
     job = Job(part, 0.4, label="fetch and unpack the model", expected_duration=20 if columns == 200 else None)
     scheduler, monitor = watched(job)
-    eye, lines = look(monitor, 3, columns=columns)
-    scheduler.add(eye)
-    virtual(scheduler.co_run)
+    lines = pictured(virtual, scheduler, monitor, 3, columns=columns)
     assert lines[2] == expected
 
 
@@ -49,9 +45,7 @@ def test_progress_below_the_total_is_not_rounded_up_to_100_percent(virtual: Virt
     """The monitor shows 99 % for a job at 99.9 %, and 100 % only for a complete one."""
     jobs = [Job(part, fraction, label=f"{fraction}") for fraction in (0.0, 0.999, 1.0)]
     scheduler, monitor = watched(*jobs)
-    eye, lines = look(monitor, 3)
-    scheduler.add(eye)
-    virtual(scheduler.co_run)
+    lines = pictured(virtual, scheduler, monitor, 3)
     assert [line.split()[-1] for line in lines[2:5]] == ["0%", "99%", "100%"]
 
 
@@ -64,9 +58,7 @@ def test_the_estimate_follows_the_reported_progress(virtual: Virtual) -> None:
         await anyio.sleep(30)
 
     scheduler, monitor = watched(Job(slow))
-    eye, lines = look(monitor, 10.5)
-    scheduler.add(eye)
-    virtual(scheduler.co_run)
+    lines = pictured(virtual, scheduler, monitor, 10.5)
     assert "≈ 35 s left" in lines[0]
 
 
@@ -75,9 +67,7 @@ def test_the_estimate_uses_the_durations_given_to_the_scheduler(virtual: Virtual
     inner = Scheduler(Job(anyio.sleep, 30, label="b"), label="inner")
     scheduler, monitor = watched(Job(anyio.sleep, 10, label="a"), inner, durations={"a": 10.0, "inner/b": 30.0})
     inner.requires(next(iter(scheduler)))
-    eye, lines = look(monitor, 5.5)
-    scheduler.add(eye)
-    virtual(scheduler.co_run)
+    lines = pictured(virtual, scheduler, monitor, 5.5)
     assert "≈ 35 s left" in lines[0]
 
 
@@ -85,9 +75,7 @@ def test_the_line_of_a_job_shows_its_duration_given_to_the_scheduler(virtual: Vi
     """The expected duration in the line of a running job is that of the estimate, not only the job's own option."""
     inner = Scheduler(Job(anyio.sleep, 30, label="b", expected_duration=99), label="inner")
     scheduler, monitor = watched(inner, durations={"inner/b": 30.0})
-    eye, lines = look(monitor, 5.5)
-    scheduler.add(eye)
-    virtual(scheduler.co_run)
+    lines = pictured(virtual, scheduler, monitor, 5.5)
     assert [line.partition("of ")[2] for line in lines if " b " in line] == ["≈30 s"]
 
 
@@ -174,9 +162,7 @@ def test_only_running_jobs_on_the_screen_compute_their_status_text(virtual: Virt
     """Only running jobs on the screen are asked for their status text, however many other jobs there are."""
     jobs = [Talker("busy") for _ in range(50)]
     scheduler, monitor = watched(*jobs, jobs_window=20)
-    eye, lines = look(monitor, 4, height=12)
-    scheduler.add(eye)
-    virtual(scheduler.co_run)
+    lines = pictured(virtual, scheduler, monitor, 4, height=12)
     shown = sum(line.endswith("busy") for line in lines)
     assert 0 < shown < 12
     assert sum(job.asked for job in jobs) == shown
@@ -187,9 +173,7 @@ def test_details_of_a_job_are_cut_to_the_width_of_the_terminal(virtual: Virtual)
     jobs = [Job(nap, 9, label=f"a job with a long name {number}", needs={"gpu": 1}) for number in range(9)]
     scheduler, monitor = watched(Talker("long " * 99), Talker("漢" * 99), *jobs, pool=Pool(gpu=4))
     scheduler.add(Scheduler(label="empty"))
-    eye, lines = look(monitor, 2, columns=60)
-    scheduler.add(eye)
-    virtual(scheduler.co_run)
+    lines = pictured(virtual, scheduler, monitor, 2, columns=60)
     assert max(map(display_width, lines)) <= 60
     assert any("40%  l" in line for line in lines)
     assert any("gpu: 4 of 4 taken" in line for line in lines)

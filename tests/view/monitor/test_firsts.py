@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from trioflow import First, Job, Pool, Rate, Scheduler, Sequence
 
 from ...bodies import fail, nap
-from .monitors import drawn, look, watched
-
-if TYPE_CHECKING:
-    from ...conftest import Virtual
+from ...conftest import Virtual
+from .monitors import drawn, look, pictured, watched
 
 
 def hedged(seconds: float, **options: Any) -> First:
@@ -24,9 +22,7 @@ def test_hedges_are_not_counted(virtual: Virtual) -> None:
     """
     calls = [hedged(1) for _ in range(4)]
     scheduler, monitor = watched(*calls, jobs_window=1)
-    eye, lines = look(monitor, 2.5)
-    scheduler.add(eye)
-    virtual(scheduler.co_run)
+    lines = pictured(virtual, scheduler, monitor, 2.5)
     assert "50%  2/4" in lines[0]
     assert lines[1].startswith(" ✓ 2 succeeded   ▸ 1 running   ✗ 0 failed   · 1 waiting")
 
@@ -34,9 +30,7 @@ def test_hedges_are_not_counted(virtual: Virtual) -> None:
 def test_the_jobs_of_a_failed_first_are_no_failures(virtual: Virtual) -> None:
     """A `First` that fails is one failure, and its jobs are none; a loser beside a winner is none, either."""
     scheduler, monitor = watched(First(Job(fail), Job(fail)), First(Job(fail), Job(nap)), Job(nap, 9))
-    eye, lines = look(monitor, 3)
-    scheduler.add(eye)
-    virtual(scheduler.co_run)
+    lines = pictured(virtual, scheduler, monitor, 3)
     assert lines[1].startswith(" ✓ 1 succeeded   ▸ 1 running   ✗ 1 failed   · 0 waiting")
 
 
@@ -44,9 +38,7 @@ def test_a_first_whose_jobs_all_wait_is_waiting(virtual: Virtual) -> None:
     """A `First` counts as running while one of its jobs runs. If all wait for a rate, so does the `First`."""
     calls = [hedged(1.5, needs={"api": 1}) for _ in range(9)]
     scheduler, monitor = watched(*calls, *(Job(nap, 9) for _ in range(30)), pool=Pool(api=Rate(requests=1, per=1)))
-    eye, lines = look(monitor, 3.2)
-    scheduler.add(eye)
-    virtual(scheduler.co_run)
+    lines = pictured(virtual, scheduler, monitor, 3.2)
     assert lines[1].startswith(" ✓  2 succeeded   ▸ 32 running   ✗  0 failed   ·  5 waiting")
     assert lines[2] == " waiting: 5 for api"
 
@@ -73,9 +65,7 @@ def test_the_estimate_counts_the_rate_that_calls_need(virtual: Virtual) -> None:
     """
     calls = [hedged(0.5, needs={"api": 1}) for _ in range(30)]
     scheduler, monitor = watched(*calls, pool=Pool(api=Rate(requests=1, per=1, burst=1)))
-    eye, lines = look(monitor, 9.9)
-    scheduler.add(eye)
-    virtual(scheduler.co_run)
+    lines = pictured(virtual, scheduler, monitor, 9.9)
     assert lines[0].endswith("≈ 20 s left")
 
 
@@ -100,7 +90,5 @@ def test_tolerated_failures_are_shown_at_80_columns(virtual: Virtual) -> None:
     group = Scheduler(Job(nap, 9), timeout=1)
     jobs = optional, [Job(fail) for _ in range(10)], [Job(nap, 0) for _ in range(4970)], [Job(nap, 9) for _ in range(8)]
     scheduler, monitor = watched(*jobs, group, Job(nap, required=group))
-    eye, lines = look(monitor, 2, columns=80)
-    scheduler.add(eye)
-    virtual(scheduler.co_run)
+    lines = pictured(virtual, scheduler, monitor, 2, columns=80)
     assert lines[1] == " ✓ 4970   ▸ 8   ✗ 10   ✗ 30 tolerated   · 0   ✗ 1 group failed   ⊗ 1   ⊘ 1   ∞ 1"

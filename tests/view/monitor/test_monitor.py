@@ -5,7 +5,6 @@ runs.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
 
 import anyio
 import pytest
@@ -16,10 +15,8 @@ from trioflow.view.monitor._run_header import RunHeader
 from trioflow.view.text._symbols import Symbols
 
 from ...bodies import fail, nap
-from .monitors import drawn, jobs_only, look, serve, watched
-
-if TYPE_CHECKING:
-    from ...conftest import Virtual
+from ...conftest import Virtual
+from .monitors import drawn, jobs_only, look, pictured, serve, watched
 
 
 def test_every_job_has_its_line(virtual: Virtual) -> None:
@@ -27,9 +24,7 @@ def test_every_job_has_its_line(virtual: Virtual) -> None:
     a, b = Job(nap, 2, label="a"), Job(fail, 1, label="b")
     last = Job(nap, 1, label="last", required=[a, b], critical=True, run_if="settled")
     scheduler, monitor = watched(last, a, b, Job(nap, 90, label="long"))
-    eye, lines = look(monitor, 65.5)
-    scheduler.add(eye)
-    virtual(scheduler.co_run)
+    lines = pictured(virtual, scheduler, monitor, 65.5)
     assert jobs_only(lines) == [
         "   ✓      2.0 s  a",
         "   ✗      1.0 s  b     OSError: broken",
@@ -43,9 +38,7 @@ def test_the_header_has_progress_elapsed_time_and_counts(virtual: Virtual) -> No
     done = [Job(nap, 1, label=f"done {number}") for number in range(6)]
     slow = [Job(nap, 9, expected_duration=9), Job(nap, 9, expected_duration=9)]
     scheduler, monitor = watched(*done, Job(fail, 2), *slow, Job(nap, 1, required=slow, expected_duration=1))
-    eye, lines = look(monitor, 3.5)
-    scheduler.add(eye)
-    virtual(scheduler.co_run)
+    lines = pictured(virtual, scheduler, monitor, 3.5)
     bar = "━" * 26 + "╍" * 8 + "─" * 4
     assert lines[0] == f" run  {bar}   70%   7/10     3 s  ≈ 7 s left"
     assert lines[1] == " ✓  6 succeeded   ▸  2 running   ✗  1 failed   ·  1 waiting   ∞  1 forever"
@@ -57,9 +50,7 @@ def test_slots_of_a_shared_window_are_counted_once(virtual: Virtual) -> None:
     groups = [Scheduler(Job(nap, 9), Job(nap, 9), jobs_window=limiter) for _ in range(2)]
     scheduler, monitor = watched(*groups)
     scheduler.jobs_window = limiter
-    eye, lines = look(monitor, 4, columns=120)
-    scheduler.add(eye)
-    virtual(scheduler.co_run)
+    lines = pictured(virtual, scheduler, monitor, 4, columns=120)
     assert lines[1].split("   ")[1::4] == ["▸ 3 running", "▪ 3 of 3 slots"]
 
 
@@ -82,9 +73,7 @@ def test_nested_schedulers_are_expanded_if_there_is_room(virtual: Virtual) -> No
     """If there is room, a nested scheduler has a line with its counts, and its jobs have indented lines."""
     inner = Scheduler(Job(nap, 1, label="x"), Job(fail, 2, label="y"), Job(nap, 9, label="z"), label="inner")
     scheduler, monitor = watched(inner, Job(nap, 1, label="after", required=inner))
-    eye, lines = look(monitor, 4)
-    scheduler.add(eye)
-    virtual(scheduler.co_run)
+    lines = pictured(virtual, scheduler, monitor, 4)
     assert jobs_only(lines) == [
         "   ▸    4 s  inner  1 ✓  1 ✗  1 ▸",
         "   ✓  1.0 s    x",
@@ -98,18 +87,14 @@ def test_a_label_that_is_cut_keeps_its_indentation(virtual: Virtual) -> None:
     """The label of a nested job is cut in its middle, not at the blanks that show where it belongs."""
     inner = Scheduler(Job(nap, 9, label="x" * 100), label="inner")
     scheduler, monitor = watched(inner)
-    eye, lines = look(monitor, 4)
-    scheduler.add(eye)
-    virtual(scheduler.co_run)
+    lines = pictured(virtual, scheduler, monitor, 4)
     assert [line[:16] for line in jobs_only(lines)] == ["   ▸    4 s  inn", "   ▸    4 s    x"]
 
 
 def test_no_line_says_that_nothing_waits(virtual: Virtual) -> None:
     """If not all jobs fit and none waits, there is no line about the causes of waits."""
     scheduler, monitor = watched(*(Job(nap, 9) for _ in range(50)))
-    eye, lines = look(monitor, 3, height=14)
-    scheduler.add(eye)
-    virtual(scheduler.co_run)
+    lines = pictured(virtual, scheduler, monitor, 3, height=14)
     assert not [line for line in lines if "waiting:" in line]
     assert len(lines) == 14
 
@@ -122,9 +107,7 @@ def test_jobs_of_nested_schedulers_that_do_not_fit_are_counted(virtual: Virtual)
     ]
     groups[1].add(Job(fail, 1, label="bad", priority=1))
     scheduler, monitor = watched(*groups, Job(nap, label="after", required=groups))
-    eye, lines = look(monitor, 2, height=14)
-    scheduler.add(eye)
-    virtual(scheduler.co_run)
+    lines = pictured(virtual, scheduler, monitor, 2, height=14)
     assert sorted(line.strip() for line in jobs_only(lines) if "▸" in line) == [
         "▸    1 s  B/B1",
         "▸    2 s  B/B0",
@@ -140,9 +123,7 @@ def test_jobs_that_do_not_fit_are_counted_in_one_line(virtual: Virtual) -> None:
     bad = [Job(fail, 1 + number / 16, label=f"bad {number}") for number in range(9)]
     slow = [Job(nap, 60, label=f"slow {number}") for number in range(90)]
     scheduler, monitor = watched(*bad, *slow, Job(nap, required=bad, label="more", run_if="settled"), jobs_window=40)
-    eye, lines = look(monitor, 10, columns=110, height=14)
-    scheduler.add(eye)
-    virtual(scheduler.co_run)
+    lines = pictured(virtual, scheduler, monitor, 10, columns=110, height=14)
     assert [line[13:] for line in lines[3:]] == [
         *(f"slow {number}" for number in range(8)),
         "bad 0   9 × OSError: broken",
@@ -166,9 +147,7 @@ def test_waiting_jobs_are_counted_by_cause(virtual: Virtual) -> None:
     after = [Job(nap, 1, required=first) for _ in range(4)]
     pool = Pool(gpu=2, api=Rate(requests=100, per=1))
     scheduler, monitor = watched(first, *jobs, *api, *after, pool=pool)
-    eye, lines = look(monitor, 3, height=12)
-    scheduler.add(eye)
-    virtual(scheduler.co_run)
+    lines = pictured(virtual, scheduler, monitor, 3, height=12)
     assert lines[2] == " waiting: 4 for jobs · 5 for gpu · 3 api throttled"
 
 
@@ -227,9 +206,7 @@ def test_forever_jobs_and_services_come_last_and_are_counted_apart(virtual: Virt
     soon, late = Service(serve, label="soon"), Service(serve, 60, label="late")
     watch = Scheduler(Job(nap, 70, label="inside"), label="watch", forever=True)
     scheduler, monitor = watched(soon, late, watch, Job(nap, 70, label="job", required=soon))
-    eye, lines = look(monitor, 5)
-    scheduler.add(eye)
-    virtual(scheduler.co_run)
+    lines = pictured(virtual, scheduler, monitor, 5)
     assert lines[1] == " ✓ 0 succeeded   ▸ 2 running   ✗ 0 failed   · 0 waiting   ∞ 3 forever"  # as in `look`
     assert jobs_only(lines) == [
         "   ▸    4 s  job",
@@ -246,9 +223,7 @@ def test_attempts_and_expected_durations_are_shown(virtual: Virtual) -> None:
         Job(nap, 20, label="timed", expected_duration=10),
         Job(fail, 1, label="hopeless", retry=1),
     )
-    eye, lines = look(monitor, 5)
-    scheduler.add(eye)
-    virtual(scheduler.co_run)
+    lines = pictured(virtual, scheduler, monitor, 5)
     assert jobs_only(lines) == [
         "   ▸    1 s  again     attempt 3 of 4",
         "   ▸    5 s  timed     of ≈10 s",
@@ -259,9 +234,7 @@ def test_attempts_and_expected_durations_are_shown(virtual: Virtual) -> None:
 def test_the_header_estimates_the_remaining_time_from_graph_and_window(virtual: Virtual) -> None:
     """With two slots and four jobs of ten seconds, the header shows after five seconds that fifteen are left."""
     scheduler, monitor = watched(*(Job(nap, 10, expected_duration=10) for _ in range(4)), jobs_window=2)
-    eye, lines = look(monitor, 5)
-    scheduler.add(eye)
-    virtual(scheduler.co_run)
+    lines = pictured(virtual, scheduler, monitor, 5)
     assert lines[0].endswith("≈ 15 s left")
 
 
@@ -274,9 +247,7 @@ def test_jobs_added_during_a_run_get_lines(virtual: Virtual) -> None:
         scheduler.add(Scheduler(Job(nap, 9, label="deep"), label="nested"))
 
     scheduler, monitor = watched(Job(grow, label="grow"))
-    eye, lines = look(monitor, 3)
-    scheduler.add(eye)
-    virtual(scheduler.co_run)
+    lines = pictured(virtual, scheduler, monitor, 3)
     assert lines[1].startswith(" ✓ 1 succeeded   ▸ 2 running")
     assert jobs_only(lines) == [
         "   ✓  1.0 s  grow",

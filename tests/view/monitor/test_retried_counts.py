@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import io
-from typing import TYPE_CHECKING
 
 import anyio
 
 from trioflow import Budget, Job, Monitor, Pool, Retry, Scheduler, ref
 
-if TYPE_CHECKING:
-    from ...conftest import Virtual
+from ...conftest import Virtual
 
 
 def test_a_job_that_is_blocked_before_its_next_attempt_is_not_counted_as_running(virtual: Virtual) -> None:

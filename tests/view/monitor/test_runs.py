@@ -5,7 +5,7 @@ from __future__ import annotations
 import collections
 import functools
 import random
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import anyio
 import pytest
@@ -15,10 +15,8 @@ from trioflow.abc import criticality, failed_through_member
 from trioflow.view.monitor._model import RunModel
 
 from ...bodies import fail, nap
-from .monitors import Terminal, jobs_only, look, watched
-
-if TYPE_CHECKING:
-    from ...conftest import Virtual
+from ...conftest import Virtual
+from .monitors import Terminal, jobs_only, look, pictured, watched
 
 
 def test_retrying_a_nested_scheduler_resets_its_counts_and_lines(virtual: Virtual) -> None:
@@ -27,9 +25,7 @@ def test_retrying_a_nested_scheduler_resets_its_counts_and_lines(virtual: Virtua
         Job(nap, 1, label="x"), Job(fail, 2, label="y", critical=True), Job(nap, 9, label="z"), label="in", retry=1
     )
     scheduler, monitor = watched(inner)
-    eye, lines = look(monitor, 3.5)
-    scheduler.add(eye)
-    virtual(scheduler.co_run)
+    lines = pictured(virtual, scheduler, monitor, 3.5)
     assert lines[1].startswith(" ✓ 1 succeeded   ▸ 2 running   ✗ 0 failed   · 0 waiting")
     assert jobs_only(lines) == [
         "   ▸    1 s  in    attempt 2 of 2, 1 ✓  2 ▸",
@@ -50,9 +46,7 @@ def test_a_second_run_resets_counts_clock_and_failures(virtual: Virtual) -> None
 
     scheduler, monitor = watched(Job(first_fails, label="job"), Job(nap, 3))
     virtual(scheduler.co_run)
-    eye, lines = look(monitor, 2)
-    scheduler.add(eye)
-    virtual(scheduler.co_run)
+    lines = pictured(virtual, scheduler, monitor, 2)
     assert lines[1].startswith(" ✓ 0 succeeded   ▸ 2 running   ✗ 0 failed")
     assert repr(monitor) == "<Monitor>"
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import anyio
 import pytest
@@ -12,10 +12,8 @@ from trioflow import Job, Monitor, Scheduler, Service
 from trioflow.view.text._symbols import display_width
 
 from ...bodies import fail, nap
-from .monitors import Terminal, drawn, look, serve, watched
-
-if TYPE_CHECKING:
-    from ...conftest import Virtual
+from ...conftest import Virtual
+from .monitors import Terminal, drawn, look, pictured, serve, watched
 
 
 def test_a_picture_reads_only_the_labels_that_it_shows(virtual: Virtual) -> None:
@@ -70,9 +68,7 @@ def test_the_picture_fits_a_terminal_of_any_size(virtual: Virtual) -> None:
 def test_the_header_fits_into_twenty_columns(virtual: Virtual) -> None:
     """In twenty columns, the monitor's header has a bar, the percentage, the time, and the first counts."""
     scheduler, monitor = watched(*(Job(nap, 1) for _ in range(6)), *(Job(nap, 9) for _ in range(4)))
-    eye, lines = look(monitor, 3, columns=20, height=2)
-    scheduler.add(eye)
-    virtual(scheduler.co_run)
+    lines = pictured(virtual, scheduler, monitor, 3, columns=20, height=2)
     assert lines == [" ━━━━╍╍╍╍   60%  3 s", " ✓ 6  ▸ 4  ✗ 0  · 0"]
 
 
@@ -113,9 +109,7 @@ def test_forever_jobs_use_the_lines_that_other_jobs_leave_free(virtual: Virtual)
     forever = [Job(nap, 99, label=f"watch {number}", forever=True) for number in range(4)]
     first = Job(nap, 9, label="first")
     scheduler, monitor = watched(first, *forever, *(Job(nap, 1, required=first) for _ in range(50)))
-    eye, lines = look(monitor, 3, columns=80, height=12)
-    scheduler.add(eye)
-    virtual(scheduler.co_run)
+    lines = pictured(virtual, scheduler, monitor, 3, columns=80, height=12)
     assert sum("watch" in line for line in lines) == 4
 
 

@@ -7,7 +7,7 @@ import io
 import json
 import math
 import re
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import anyio
 import pytest
@@ -16,9 +16,7 @@ from trioflow import AbstractJob, Budget, Events, Job, Pool, Scheduler, current_
 from trioflow._core.base._user_code import PACKAGE_PREFIX
 
 from ...bodies import fail, nap
-
-if TYPE_CHECKING:
-    from ...conftest import Virtual
+from ...conftest import Virtual
 
 
 class Connection(AbstractJob[None]):

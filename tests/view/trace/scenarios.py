@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from xml.etree import ElementTree as Tree
 
 import anyio
@@ -12,9 +12,7 @@ import anyio
 from trioflow import AbstractJob, Job, Scheduler, Service, Trace, current_job
 
 from ...bodies import fail, nap
-
-if TYPE_CHECKING:
-    from ...conftest import Virtual
+from ...conftest import Virtual
 
 NASTY = [
     "</script><script>document.title = 'pwned'</script>",

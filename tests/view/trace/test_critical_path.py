@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 import re
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import anyio
 from hypothesis import given
@@ -17,9 +17,7 @@ from trioflow.view.trace._spans import settled_at
 from trioflow.view.trace._trace_record import CriticalPathLink
 
 from ...bodies import fail, nap
-
-if TYPE_CHECKING:
-    from ...conftest import Virtual
+from ...conftest import Virtual
 
 
 def chain(virtual: Virtual, scheduler: Scheduler, **options: Any) -> str:

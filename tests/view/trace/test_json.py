@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import anyio
 import pytest
@@ -16,11 +16,9 @@ from trioflow import Job, Scheduler, Service, Trace
 from trioflow.view import save
 
 from ...bodies import fail, nap, nothing
+from ...conftest import Virtual
 from . import event_format
 from .scenarios import Closing, everything
-
-if TYPE_CHECKING:
-    from ...conftest import Virtual
 
 
 @pytest.fixture

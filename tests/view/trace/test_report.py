@@ -10,7 +10,7 @@ import re
 from datetime import datetime, timedelta
 from pathlib import Path
 from subprocess import PIPE
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import unquote
 from xml.etree import ElementTree
 
@@ -25,12 +25,10 @@ from trioflow.view.trace import _time_spent
 from trioflow.view.trace.report import _report
 
 from ...bodies import fail, nap
+from ...conftest import Virtual
 from .scenarios import NASTY, Closing, everything
 
 pytestmark = pytest.mark.usefixtures("no_dot")
-
-if TYPE_CHECKING:
-    from ...conftest import Virtual
 
 
 class Page(html.parser.HTMLParser):

@@ -8,7 +8,7 @@ import html.parser
 import re
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import pytest
 
@@ -17,10 +17,8 @@ from trioflow.view import save
 from trioflow.view.trace.report._report import report_html
 
 from ...bodies import fail
+from ...conftest import Virtual
 from .scenarios import everything, traced
-
-if TYPE_CHECKING:
-    from ...conftest import Virtual
 
 GOLDEN: Final = Path(__file__).with_name("report.txt")
 BLOCKS: Final = frozenset(

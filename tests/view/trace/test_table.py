@@ -5,16 +5,13 @@ from __future__ import annotations
 import csv
 import io
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from trioflow import Job, Scheduler, Trace
 from trioflow.view import save
 
 from ...bodies import fail, nap
+from ...conftest import Virtual
 from .scenarios import NASTY, traced
-
-if TYPE_CHECKING:
-    from ...conftest import Virtual
 
 
 def rows(trace: Trace, path: Path) -> list[dict[str, str]]:

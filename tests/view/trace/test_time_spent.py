@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import anyio
 import pytest
@@ -18,10 +18,8 @@ from trioflow.view.trace import _time_spent
 from trioflow.view.trace._time_spent import compute_slot_use
 
 from ...bodies import fail, nap
+from ...conftest import Virtual
 from .scenarios import NASTY, flaky, traced
-
-if TYPE_CHECKING:
-    from ...conftest import Virtual
 
 
 def trainings(*seconds: float) -> list[Job[Any]]:

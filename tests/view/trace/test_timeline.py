@@ -8,7 +8,7 @@ import shutil
 import subprocess
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from xml.etree import ElementTree as Tree
 
 import anyio
@@ -20,10 +20,8 @@ from trioflow.view.trace import _timeline
 from trioflow.view.trace._timeline import clip_text, read_resource, text_width
 
 from ...bodies import fail, nap, nothing
+from ...conftest import Virtual
 from .scenarios import NASTY, SVG, everything, find_by_class, serve, texts, traced
-
-if TYPE_CHECKING:
-    from ...conftest import Virtual
 
 
 def draw_timeline(trace: Trace, path: Path, *, width: int = 1200) -> Tree.Element:

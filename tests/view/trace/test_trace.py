@@ -6,7 +6,6 @@ import functools
 import gc
 import math
 import weakref
-from typing import TYPE_CHECKING
 
 import anyio
 import pytest
@@ -14,11 +13,9 @@ import pytest
 from trioflow import Job, JobState, JobTimeout, Retry, Scheduler, Service, Span, StopReason, Trace
 
 from ...bodies import fail, nap, nothing
+from ...conftest import Virtual
 from ..steps import executed_lines
 from .scenarios import traced
-
-if TYPE_CHECKING:
-    from ...conftest import Virtual
 
 
 def by_path(trace: Trace) -> dict[str, Span]:

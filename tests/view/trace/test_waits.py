@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import anyio
 import pytest
@@ -14,10 +14,8 @@ from trioflow import Budget, First, Job, Pool, Rate, Scheduler, Sequence, Servic
 from trioflow.view.trace import _waits
 
 from ...bodies import fail, nap, serve
+from ...conftest import Virtual
 from .scenarios import traced
-
-if TYPE_CHECKING:
-    from ...conftest import Virtual
 
 
 def waits_by_path(trace: Trace) -> dict[str, list[str]]:

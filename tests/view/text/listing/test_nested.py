@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import functools
 import math
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import anyio
 
@@ -16,10 +16,8 @@ from trioflow.view import listing
 from trioflow.view.text._symbols import ASCII_SYMBOLS, UNICODE_SYMBOLS
 
 from ....bodies import fail_now, give_now, printed
+from ....conftest import Virtual
 from ..golden import answer
-
-if TYPE_CHECKING:
-    from ....conftest import Virtual
 
 
 class ListingAtStart(Instrument):
