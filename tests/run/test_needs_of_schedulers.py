@@ -158,6 +158,30 @@ def test_a_job_required_by_a_service_may_need_the_same_resource(virtual: Virtual
     assert virtual(Scheduler(beside, Job(nap, 1, needs={"a": 1}, required=beside), pool=Pool(a=1)).co_run)
 
 
+@pytest.mark.parametrize("is_late", [False, True])
+@pytest.mark.parametrize("nearer", ["pool", "needs", "service inside"])
+def test_what_a_service_keeps_is_gone_only_where_jobs_would_take_it(
+    virtual: Virtual, nearer: str, is_late: bool
+) -> None:
+    """A pool inside, or what a group keeps, is another supply of the same name: no service beside it has any of it."""
+    outside = [Service(serve, 0, needs={"a": 2}), Job(nap, 1, needs={"a": 1})]
+    group = Scheduler(Job(nap, 1, needs={"a": 2}), pool=Pool(a=2))
+    if nearer == "needs":
+        group = Scheduler(Job(nap, 1, needs={"a": 1}), needs={"a": 1})
+    elif nearer == "service inside":
+        outside = [Job(nap, 1, needs={"a": 3})]
+        group = Scheduler(Service(serve, 0, needs={"a": 1}), Job(nap, 1, needs={"a": 1}), pool=Pool(a=2))
+
+    async def main() -> bool:
+        async with Scheduler(*(() if is_late else (*outside, group)), pool=Pool(a=3), timeout=LONG) as scheduler:
+            for job in (*outside, group):
+                if is_late:
+                    scheduler.add(job)
+        return scheduler.stop_reason is StopReason.COMPLETED
+
+    assert virtual(main)
+
+
 @pytest.mark.parametrize("late", ["job", "service"])
 def test_a_late_job_or_service_that_does_not_fit_beside_others_is_rejected(virtual: Virtual, late: str) -> None:
     """`add` rejects a job that does not fit beside a service, and a service beside a job that has not started."""
