@@ -336,6 +336,37 @@ def test_each_attempt_of_a_nested_scheduler_makes_and_drops_its_own_result(virtu
     assert not maker.is_alive
 
 
+@pytest.mark.parametrize("end", ["critical", "timeout", "cancel"])
+@pytest.mark.parametrize("reached", [1, 2])
+def test_users_are_counted_anew_when_their_group_is_tried_again(virtual: Virtual, end: str, reached: int) -> None:
+    """Whatever users the first try has not reached, the result is dropped when the last has started in the second."""
+    a = made(Maker())
+    tries: list[type] = []
+
+    async def once(big: Any) -> None:
+        tries.append(type(big))
+        if len(tries) == 1 and end != "critical":
+            await anyio.sleep(9)
+        elif len(tries) == 1:
+            raise OSError
+
+    early = [Job(use, a) for _ in range(reached - 1)]
+    user = Job(once, a, required=early, critical=end == "critical")
+    group = Scheduler(a, *early, user, *(Job(use, a, required=user) for _ in range(2)))
+    if end == "timeout":
+        group.timeout = 5
+
+    async def mend() -> None:
+        await anyio.sleep(4)
+        if end == "cancel":
+            group.cancel()
+        await group.wait_settled()
+        group.try_again()
+
+    assert virtual(Scheduler(group, Job(mend)).co_run)
+    assert (tries, a.result(default="dropped")) == ([Big, Big], "dropped")
+
+
 # --- afterwards
 
 
