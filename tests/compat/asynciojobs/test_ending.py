@@ -42,33 +42,6 @@ def timed(scheduler: PureScheduler) -> tuple[bool, float]:
 # ---- cancellation as asyncio programs know it
 
 
-def test_a_finally_block_that_awaits_completes_after_a_cancellation() -> None:
-    """A job is cancelled once, by a timeout, a failure or the end of a run, so its `finally` blocks may await."""
-    ended: list[str] = []
-
-    async def careful(name: str) -> None:
-        try:
-            await asyncio.sleep(60)
-        finally:
-            for _ in range(4):
-                await asyncio.sleep(0.125)
-            ended.append(name)
-
-    async def fail() -> None:
-        await asyncio.sleep(1)
-        raise KeyError("lost")
-
-    async def short() -> None:
-        await asyncio.sleep(1)
-
-    assert timed(PureScheduler(Job(careful("timeout")), timeout=1)) == (False, 1.5)
-    assert timed(PureScheduler(Job(careful("critical")), Job(fail()))) == (False, 1.5)
-    assert timed(PureScheduler(Job(careful("forever"), forever=True), Job(short()))) == (True, 1.5)
-    nested = Scheduler(Scheduler(Job(careful("nested"))), label="nested")
-    assert timed(PureScheduler(nested, timeout=1)) == (False, 1.5)
-    assert ended == ["timeout", "critical", "forever", "nested"]
-
-
 @pytest.mark.parametrize("shutdown_timeout", [2, None])
 def test_a_job_is_cancelled_once(shutdown_timeout: float | None) -> None:
     """A run waits for a cancelled job as long as it takes; if the job returns, it is done."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import itertools
-import re
 from typing import Any
 
 import anyio
@@ -186,19 +185,3 @@ def test_the_path_has_no_gap(virtual: Virtual, plan: list[tuple[int, set[int]]],
         assert link.predecessor_number == before.number
         assert settled_at(before) == after.started_at
         assert (link.wait_cause is WaitCause.JOBS) == (after.scheduled_at == after.started_at)
-
-
-def test_the_graph_marks_the_same_path_as_the_trace(virtual: Virtual) -> None:
-    """The graph, which needs no trace, marks the same critical path as the trace."""
-
-    async def serve(*, task_status: Any) -> None:
-        await anyio.sleep(2)
-        task_status.started()
-        await anyio.sleep_forever()
-
-    service, slow = Service(serve, label="service"), Job(nap, 3, label="slow")
-    last = Job(nap, 1, label="last", required=[slow, service])
-    scheduler, trace = Scheduler(service, slow, last), Trace()
-    virtual(functools.partial(scheduler.co_run, instruments=[trace]))
-    marked = re.findall(r'label="?<?(\w+)[^\n]*peripheries=2', scheduler.graph().source)
-    assert sorted(marked) == sorted(span.label for span in trace.critical_path) == ["last", "slow"]

@@ -26,7 +26,7 @@ from trioflow.view.trace.report import _report
 
 from ...bodies import fail, nap
 from ...conftest import Virtual
-from .scenarios import NASTY, Closing, everything
+from .scenarios import NASTY, everything
 
 pytestmark = pytest.mark.usefixtures("no_dot")
 
@@ -100,42 +100,9 @@ def test_the_report_needs_no_other_file(virtual: Virtual, tmp_path: Path) -> Non
     assert "default-src 'none'" in dict(page.attributes)["content"] or "default-src 'none'" in text
 
 
-def test_the_report_has_the_verdict_once(virtual: Virtual, tmp_path: Path) -> None:
-    """The report has the verdict, with the innermost culprit, once, and then counts, window and incidents."""
-    inner = Scheduler(Job(fail, 2, label="bad", critical=True), label="inner", critical=True)
-    text = report(virtual, Scheduler(inner, Closing(label="c"), label="outer"), tmp_path / "r.html", jobs_window=4)
-    for part in (
-        '<p class="verdict"><bdi>stopped by a critical failure of inner/bad, 1 failed of 2, ',
-        "2 jobs: 1 succeeded, 1 failed",
-        "<dt>jobs_window</dt><dd>4</dd>",
-        "Incidents: 1 (<bdi>co_shutdown of",
-    ):
-        assert part in text
-    assert text.count("stopped by a critical failure") == 1
-    assert "<title>outer</title>" in text
-    assert '<h1 class="bad"><span class="symbol">✗</span> <bdi>outer</bdi></h1>' in text
-    assert "1 failed" not in report(virtual, Scheduler(Job(nap)), tmp_path / "r.html")
-
-
 def failures_text(text: str) -> str:
     """Return the page's text on failures."""
     return text.partition('<section id="failures">')[2].partition("</section>")[0]
-
-
-def test_the_report_lists_the_jobs_that_a_failure_kept_from_running(virtual: Virtual, tmp_path: Path) -> None:
-    """The report lists the jobs that a failure kept from running, at any distance, and in nested schedulers."""
-    bad = Job(fail, 1, label="bad")
-    inner = Scheduler([Job(nap, label=f"in {n}") for n in range(2)], label="inner", required=bad)
-    jobs = [
-        *(Job(nap, 0, bad, label="next"), inner),
-        Job(nap, label="after", required=inner),
-        Job(nap, label="anyway", required=bad, run_if="settled"),
-    ]
-    section = failures_text(report(virtual, Scheduler(bad, *jobs), tmp_path / "r.html"))
-    assert "<b>kept 4 jobs from running</b>" in section
-    assert "anyway" not in section
-    other = failures_text(report(virtual, Scheduler(Job(fail, 1, label="bad")), tmp_path / "r.html"))
-    assert "kept no job from running" in other
 
 
 def test_a_critical_failure_lists_cancelled_and_unstarted_jobs_apart(virtual: Virtual, tmp_path: Path) -> None:
@@ -331,23 +298,6 @@ def test_a_graph_that_cannot_be_drawn_is_replaced_by_the_error(
     text = report(virtual, Scheduler(Job(nap)), tmp_path / "r.html")
     assert "No graph: dot may not be run." in text
     assert data(text)["rows"]
-
-
-def test_a_report_has_one_number_of_jobs(virtual: Virtual, tmp_path: Path) -> None:
-    """The title, the verdict and the counts have the same number of jobs: once for each, without forever jobs."""
-    tries: list[int] = []
-
-    async def fails_once() -> None:
-        tries.append(1)
-        if len(tries) == 1:
-            raise OSError("first")
-
-    pings = [Job(nap, label=f"ping {n}") for n in range(40)]
-    inner = Scheduler(Job(fails_once, critical=True), pings, retry=1)
-    text = report(virtual, Scheduler(inner, Job(anyio.sleep_forever, forever=True)), tmp_path / "r.html")
-    assert "<bdi>A run of 41 jobs</bdi>" in text
-    assert "all 41 jobs succeeded" in text
-    assert "41 jobs: 41 succeeded, and 1 forever job<" in text
 
 
 def test_a_large_scenario_has_no_graph(virtual: Virtual, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -287,25 +287,6 @@ def test_paths_of_concurrent_runs_begin_with_the_label_of_their_scheduler(virtua
     assert sorted(span.path for span in trace.spans) == ["x/a", "y/a"]
 
 
-def test_a_trace_can_be_read_while_the_run_is_under_way(virtual: Virtual) -> None:
-    """A trace can be read during the run, when running jobs have no end yet, and waiting ones no start."""
-    trace, seen = Trace(), dict[str, Span]()
-
-    async def look() -> None:
-        await anyio.sleep(1)
-        seen.update(by_path(trace))
-
-    a, look_job = Job(nap, 3, label="a"), Job(look, label="look")
-    inner = Scheduler(Job(nap, 2, label="b"), label="inner")
-    after = Job(nap, label="after", required=a)
-    virtual(Scheduler(a, look_job, inner, Job(nap, label="waits"), after, jobs_window=3, instruments=[trace]).co_run)
-    assert (seen["a"].state, times(seen["a"]), seen["a"].lane) == (JobState.RUNNING, (0, 0, None), 1)
-    assert (seen["inner/b"].state, seen["inner/b"].started_at) == (JobState.RUNNING, 0)
-    assert (seen["waits"].state, times(seen["waits"])) == (JobState.SCHEDULED, (0, None, None))
-    assert seen["after"].state is JobState.IDLE
-    assert {span.state for span in trace.spans} == {JobState.SUCCEEDED}
-
-
 def test_a_trace_without_a_run_is_empty() -> None:
     """A trace is empty before a run, and after the run of an empty scheduler."""
     trace = Trace()
