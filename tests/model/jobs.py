@@ -75,6 +75,7 @@ class ModelJob:
         self.asked = False  # to end, from outside
         self.alone = False  # `cancel()` of the job itself came first
         self.told = False  # to end, by its run, perhaps after it was cancelled already
+        self.is_last = False  # a scheduler that was drained in this attempt is not tried again
         self.ended_with_run = False  # it ran, and has settled as its run was stopped or drained
         self.by_run = False  # to end, as the run has come to its end
         self.at_each_wait = False  # it is cancelled at each wait from now on, as its time is up
@@ -314,7 +315,7 @@ class ModelJob:
             self.was_throttled(why)
         elif self.ready or self.asked or not self.is_retried(why):
             self.settle("FAILED", why)
-        elif (parent.stopping or parent.draining) and not parent.is_cleaning_up(self):
+        elif self.is_last or ((parent.stopping or parent.draining) and not parent.is_cleaning_up(self)):
             self.settle("CANCELLED")
         else:
             self.retries += 1

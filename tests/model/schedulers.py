@@ -55,6 +55,7 @@ class ModelScheduler(ModelJob):
         self.phase = "running"
         self.stopping = self.draining = self.forever_ended = self.flushing = False
         self.paused = self.name in self.world.paused
+        self.is_last = False
         self.held_up = self.is_released = False  # whether the run is held, and was let go on by `resume()`
         self.members: dict[str, ModelResource] = {}  # what it keeps for its members
         pools = self.world.pools  # they outlive the attempts of their scheduler
@@ -912,7 +913,8 @@ class ModelScheduler(ModelJob):
         self.stop("TIMEOUT")
 
     def drain(self) -> None:
-        """No more jobs start, and those that are running end by themselves."""
+        """No more jobs start, and those that are running end by themselves. There is no other attempt."""
+        self.is_last = True
         if self.stopping or self.draining:
             return
         self.world.mark("drain")

@@ -302,3 +302,24 @@ def test_a_group_that_begins_as_its_run_is_drained_starts_nothing(virtual: Virtu
     assert run.stop_reason is StopReason.DRAINED
     assert group.state is JobState.CANCELLED
     assert job.started_at is None
+
+
+@pytest.mark.parametrize("why", ["critical", "timeout", "drain"])
+def test_a_drain_while_the_run_stops_keeps_the_scheduler_from_another_attempt(virtual: Virtual, why: str) -> None:
+    """A run that stops already hears a drain, too: its clean-up goes on, and no other attempt follows."""
+
+    async def clean_up() -> None:
+        group.drain()
+        await anyio.sleep(1)
+
+    async def drain_and_fail() -> None:
+        group.drain()
+        raise OSError
+
+    body = {"critical": fail, "timeout": anyio.sleep_forever, "drain": drain_and_fail}[why]
+    stops = Job(body, critical=True)
+    cleans_up = Job(clean_up, required=stops, run_if="failed")
+    group = Scheduler(stops, cleans_up, label="group", timeout=2, retry=Retry(2, first=1), critical=False)
+    virtual(Scheduler(group).co_run)
+    assert (group.attempts, group.state) == (1, JobState.CANCELLED)
+    assert why == "drain" or cleans_up.is_succeeded()

@@ -17,6 +17,7 @@ first row whose condition is true decides:
 | only `Throttled`, not of a scheduler | otherwise | SCHEDULED, at the head; a clean-up job, after the throttle |
 | an exception that `retry` accepts | it was cancelled, is ready, or was written for the other loop | FAILED |
 | an exception that `retry` accepts | the run drains or stops, and it is no clean-up job | CANCELLED |
+| an exception that `retry` accepts | the scheduler that the job is was drained, perhaps as it stopped | CANCELLED |
 | an exception that `retry` accepts | otherwise | SCHEDULED, after the backoff |
 | anything else | | FAILED |
 
@@ -202,7 +203,7 @@ def judge(worker: Worker, job: AbstractJob[Any], error: BaseException) -> Verdic
     _, failure = run.backend.split_all_cancellations(error)
     was_cancelled = run.backend.isolation.was_cancelled(worker)
     # A clean-up job goes on.
-    ends = run.phase._is_ending and not worker.lane.is_clean_up
+    ends = (run.phase._is_ending and not worker.lane.is_clean_up) or (is_scheduler(job) and job._fate.is_last)
     if failure is None:
         is_end = worker.cause is CancelCause.END_OF_RUN
         if is_end or was_cancelled:

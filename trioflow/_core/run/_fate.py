@@ -27,6 +27,8 @@ class Fate:
         self.culprit: AbstractJob[Any] | None = None
         # Why the running jobs were cancelled: the last word apart from a drain, which `OpenBlock` raises by.
         self.cancel_reason: StopReason | None = None
+        # Whether a drain was asked for, perhaps while the run was stopping. Then no other attempt follows.
+        self.is_last = False
 
     def give(self, reason: StopReason, culprit: AbstractJob[Any] | None = None) -> None:
         """Give a word about the end of the run, which counts unless an earlier word is kept."""

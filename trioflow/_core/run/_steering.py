@@ -206,19 +206,18 @@ class Steering:
     def drain(self, run: Run) -> None:
         """Start no more jobs, in a run and those nested in it, and end it when the running jobs have ended."""
         drained: list[Run] = []
+        run.fate.is_last = True
         if run.phase._is_ending:
             # Its forever jobs and clean-up jobs may have runs inside, which go on.
             return
         for each in run.with_nested():
-            if each.phase._is_ending or (each.phase is RunPhase.RUNNING and each.stop_if_over()):
-                continue
-            if each.phase is not RunPhase.RUNNING:
+            if each.phase is RunPhase.RUNNING and not each.stop_if_over():
+                each.fate.give(StopReason.DRAINED)
+                each.phase = DRAINING
+                drained.append(each)
+            elif not each.phase._is_ending:
                 # There are no running jobs to wait for.
                 each.stop(StopReason.DRAINED)
-                continue
-            each.fate.give(StopReason.DRAINED)
-            each.phase = DRAINING
-            drained.append(each)
         for each in drained:
             each.cancel_scheduled()
             each.scheduler._notify_unreached()

@@ -992,9 +992,9 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
         attempt, this does what `cancel()` does. If the run is stopped meanwhile, for example by its timeout or a
         critical failure, the remaining jobs are cancelled, and `stop_reason` is still DRAINED.
 
-        If the run is draining or stopping already, this does nothing. From another thread than the run's, this takes
-        effect in the next turn of the run's loop, and does nothing after its end. After the call of `run()`, before the
-        run is there, the call is kept for the run.
+        If the run is draining or stopping already, this only keeps the scheduler from another attempt. From another
+        thread than the run's, this takes effect in the next turn of the run's loop, and does nothing after its end.
+        After the call of `run()`, before the run is there, the call is kept for the run.
 
         Raises:
             RuntimeError: neither this scheduler nor the scheduler around it is running, or it has settled.
