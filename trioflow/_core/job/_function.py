@@ -472,7 +472,7 @@ class FunctionJob(AbstractJob[T]):
     """A job that calls a function: the base class of kinds that call it in a thread, another process, and so on.
 
     A subclass says where it makes the calls in its class argument `calls_in`, such as "a thread". Its jobs then accept
-    only plain functions. It defines `co_run`, which gets the call from `trioflow.call_of`.
+    only plain functions. It defines `co_run`, which gets the call from `trioflow.abc.call_of`.
 
     Args:
         function: the function to call.

@@ -122,10 +122,10 @@ class FileChange:
             return
         try:
             self._old, self._new = (Source(each.text, code_names.get(file, file)) for each in (before, now))
+            self._compare_statements()
         except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
             self._refuse(error, f"{type(error).__name__}: {getattr(error, 'msg', error)}")
             return
-        self._compare_statements()
         for old, code in before.successors.items():
             self.successors.setdefault(old, self.successors.get(code, OF_CHANGED_FUNCTION))
 
