@@ -271,7 +271,7 @@ PLANTS: Final = (
         "verdict-clean-up",
         f"{RUN}/_attempts.py",
         "a clean-up job that fails, or is throttled, is not tried again",
-        "ends = run.phase._is_ending and not worker.lane.is_clean_up",
+        "ends = (run.phase._is_ending and not worker.lane.is_clean_up)",
         "ends = run.phase._is_ending",
     ),
     Plant(
@@ -1139,7 +1139,7 @@ if run is not None:
         "drain-retries",
         f"{RUN}/_attempts.py",
         "a job that fails in a drain is retried",
-        "ends = run.phase._is_ending and not worker.lane.is_clean_up",
+        "ends = (run.phase._is_ending and not worker.lane.is_clean_up)",
         "ends = run.lane.is_closed and not worker.lane.is_clean_up",
     ),
     Plant(
