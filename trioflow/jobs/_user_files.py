@@ -294,7 +294,8 @@ refuse() {{
 check() {{
   if [ -d "$1" ] && [ -d "$2" ]; then {_EACH_ENTRY} check "$f" "$2/${{f##*/}}" || return; done
   elif [ -d "$1" ]; then [ ! -e "$2" ] && [ ! -L "$2" ] || refuse file directory "$2"
-  elif [ -d "$2" ]; then refuse directory file "$2"; fi
+  elif [ -d "$2" ]; then refuse directory file "$2"
+  elif [ -e "$2" ] && [ ! -f "$2" ]; then refuse "pipe or a device" file "$2"; fi
 }}
 place() {{
   if [ -L "$2" ] && p=$(readlink -f -- "$2" && echo .); then
@@ -326,6 +327,6 @@ done
 """
 """A shell script that gives each of some complete copies, which have temporary names, a target, and own names.
 
-It refuses if a directory is in the place of a file, or the other way round. Then it has moved nothing of that copy. A
-file whose target is a link replaces the file behind it, whose file system the copy is on by then, and the link stays.
+It refuses if a directory, pipe or device is in the place of a file, or a file in the place of a directory. Then it has
+moved nothing of that copy. A file whose target is a link replaces the file behind it, and the link stays.
 """

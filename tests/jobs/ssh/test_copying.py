@@ -408,6 +408,21 @@ def test_neither_a_file_nor_a_directory_takes_the_place_of_the_other(
 
 @SSH_ON_TRIO
 @pytest.mark.parametrize("step", [Push, Pull])
+@pytest.mark.parametrize("target", ["pipe", "link"])
+def test_a_copy_replaces_no_pipe(backend: str, place: Place, tmp_path: Path, step: Any, target: str) -> None:
+    """A pipe or a device, such as /dev/null, stays where a file was to be copied to, also behind a link."""
+    (tmp_path / "file").write_text("x")
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to("pipe")
+    job = SshJob(place.node(), step(f"{tmp_path}/file", to=f"{tmp_path}/{target}"))
+    Scheduler(job).run(backend=backend)
+    with pytest.raises(Exception, match=r"a pipe or a device is in the place of a file, which never replaces it"):
+        job.result()
+    assert stat.S_ISFIFO((tmp_path / target).stat().st_mode)
+
+
+@SSH_ON_TRIO
+@pytest.mark.parametrize("step", [Push, Pull])
 def test_a_copy_replaces_the_file_behind_a_link(backend: str, place: Place, tmp_path: Path, step: Any) -> None:
     """A copy onto a link, also one in a tree or to a file that is not there, once took the place of the link."""
     (tmp_path / "tree" / "deep").mkdir(parents=True)
