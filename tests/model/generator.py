@@ -463,7 +463,7 @@ class Generator:
         added = [step for body in bodies for step in body if isinstance(step, Add)]
         if added:
             bodies = tuple(tuple(added[0] if isinstance(step, Add) else step for step in body) for body in bodies)
-        return Leaf(
+        leaf = Leaf(
             **common,
             **({} if answer else self.limits()),
             bodies=((),) if answer else bodies,
@@ -478,6 +478,8 @@ class Generator:
             shutdown=self.duration() / 4 if self.on("slow shutdown") else 0.0,
             shutdown_fails=self.on("bad shutdown"),
         )
+        # The job needs the result of an input, so `requires(settled=True)` refuses it.
+        return replace(leaf, settled=tuple(name for name in leaf.settled if name not in leaf.inputs))
 
     def body(
         self,
