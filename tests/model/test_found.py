@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from .scenario import Add, Await, Fail, Group, Leaf, Nap, Resource, Retry, Scenario, Started, Steer, Throttle
+from .scenario import Add, Await, Cancel, Fail, Group, Leaf, Nap, Resource, Retry, Scenario, Started, Steer, Throttle
 from .shrink import found_in
 
 SCENARIOS = {
@@ -313,6 +313,23 @@ SCENARIOS = {
             (1.875, Steer("other", "try_again")),
             (4.5625, Steer("root", "resume")),
         ),
+    ),
+    "a group that cancel() has ended between two attempts keeps what succeeded as it is tried again": Scenario(
+        root=Group(
+            name="root",
+            jobs=(
+                Group(
+                    name="group",
+                    retry=Retry(times=1, first=3.0625),
+                    jobs=(
+                        Leaf(name="long", bodies=((Nap(2.875),),)),
+                        Leaf(name="fails", bodies=((Nap(0.125), Fail()),)),
+                    ),
+                ),
+                Leaf(name="cancels", bodies=((Nap(4.75), Cancel("group"), Nap(20.0)),)),
+            ),
+        ),
+        steers=((13.5625, Steer("fails", "try_again")),),
     ),
     "try_again() of a First tries again what has failed in a group of it, but no job of its own": Scenario(
         root=Group(

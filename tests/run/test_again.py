@@ -556,6 +556,24 @@ def test_a_group_runs_again_whole_if_it_had_grown(virtual: Virtual) -> None:
     assert (names(group), grower.attempts, dropped.calls) == ("SSS", 1, 2)
 
 
+def test_a_group_that_was_cancelled_before_it_started_keeps_nothing_of_a_run_of_its_own(virtual: Virtual) -> None:
+    """What succeeded as the group ran alone runs again in the scheduler that the group was added to."""
+    good = Broken(0)
+    group = Scheduler(Job(good), Job(Broken(1)))
+
+    async def open_block() -> None:
+        async with Scheduler() as scheduler:
+            scheduler.pause()
+            scheduler.add(group)
+            group.cancel()
+            group.try_again()
+            scheduler.resume()
+
+    assert not virtual(group.co_run)
+    virtual(open_block)
+    assert (good.calls, group.state) == (2, JobState.SUCCEEDED)
+
+
 def test_a_service_is_tried_again(virtual: Virtual) -> None:
     """Those that it has blocked wait until it is ready."""
     calls: list[str] = []

@@ -245,8 +245,9 @@ def put_back(job: AbstractJob[Any], now: float) -> None:
         extras.earlier_use = budgets_used(job)
         extras.first_started_at = job.started_at
         extras.add_retry(job._started_at, job._finished_at, error, now - job._finished_at, had_settled=True)
-        extras.keeps_succeeded = is_scheduler(job)
     if extras is not None:
+        # Between two attempts, too, a scheduler has run.
+        extras.keeps_succeeded = is_scheduler(job) and job.attempts > 0
         extras.earlier_retries = extras.retry_count
         extras.is_untold = False
         extras.ready_at = extras.fraction = extras.grant = extras.time_limit = extras.backoff_until = None
