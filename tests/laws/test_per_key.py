@@ -235,7 +235,7 @@ def test_texts_name_the_key(virtual: Virtual) -> None:
         ),
     ]
     assert last.needs == {"host": "a.org"}
-    assert repr(PerKey(1, pause=2)) == "PerKey(1, pause=2)"
+    assert repr(PerKey(1, pause=2)) == "PerKey(1, pause=2.0)"
 
 
 @pytest.mark.parametrize("ends", ["the run", "the job"])

@@ -204,7 +204,7 @@ def test_co_shutdown_that_raises_is_an_incident(virtual: Virtual, caplog: pytest
     assert scheduler.stop_reason is StopReason.COMPLETED
     assert shut_down(told) == ["bad", "good"]
     assert bad.state is SUCCEEDED
-    ((job, message, error),) = incidents_of(scheduler)
+    ((job, message, error, *_),) = incidents_of(scheduler)
     assert (job, error) == (bad, bad.error)
     assert "'bad'" in message
     assert any("'bad'" in record.getMessage() and record.name == "trioflow" for record in caplog.records)
