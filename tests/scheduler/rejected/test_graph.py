@@ -46,6 +46,20 @@ def test_cycle_error_shows_the_cycle_along_the_requirements() -> None:
     assert " requires ".join(job.label for job in (*cycle, cycle[0])) in str(caught.value)
 
 
+def test_cycle_error_has_the_jobs_of_the_cycle_alone() -> None:
+    """What waits for a cycle, and what a cycle waits for, are not in it, in whatever order the jobs stand."""
+    first, a, b, waits, last = (Job(nap, label=label) for label in ("first", "a", "b", "waits", "last"))
+    Sequence(first, a, b, waits, last)
+    a.requires(b)
+    for jobs in ([last, waits, a, b, first], [first, waits, b, a, last]):
+        scheduler = Scheduler(*jobs)
+        with pytest.raises(CycleError) as caught:
+            scheduler.run()
+        assert sorted(job.label for job in caught.value.cycle) == ["a", "b"]
+        for job in jobs:
+            scheduler.remove(job)
+
+
 def test_errors_name_jobs_with_the_same_label_by_their_paths() -> None:
     """Errors name jobs with equal labels by their paths, because labels alone would be ambiguous."""
     a, b = Job(nap, 1), Job(nap, 1)
