@@ -263,3 +263,21 @@ def test_what_a_dropped_failure_has_blocked_is_no_further_failure(virtual: Virtu
         virtual(main)
     assert len(caught.value.exceptions) == (17 if keep_jobs else 16)
     assert ("and 1 more" in str(caught.value)) is not keep_jobs
+
+
+def test_failures_of_groups_come_in_the_order_in_which_their_jobs_settled(virtual: Virtual) -> None:
+    """Groups that fail side by side, at any depth, do not keep theirs together: `raise_for_failures` says when each."""
+
+    async def fail_after(seconds: float) -> None:
+        await anyio.sleep(seconds)
+        raise OSError(seconds)
+
+    deep = Scheduler(Scheduler(Job(fail_after, 6), Job(fail_after, 2)), Job(fail_after, 4))
+    scheduler = Scheduler(deep, Job(fail_after, 3), Scheduler(Job(fail_after, 5), Job(fail_after, 1)))
+    assert not virtual(scheduler.co_run)
+    with pytest.raises(ExceptionGroup) as caught:
+        scheduler.raise_for_failures()
+    assert [error.args[0] for error in caught.value.exceptions] == [1, 2, 3, 4, 5, 6]
+    assert [error.args[0] for error in scheduler.failures().values()] == [1, 2, 3, 4, 5, 6]
+    with pytest.raises(OSError, match="1"):
+        scheduler.raise_for_failures(first=True)
