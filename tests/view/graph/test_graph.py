@@ -227,7 +227,7 @@ def test_lines_distinguish_order_data_and_alarms() -> None:
 def test_lines_say_which_requirements_must_succeed() -> None:
     """In a graph, in Mermaid and in the listing, a requirement with `settled=True` once looked like any other."""
     other, must, source = idle("other"), idle("must"), Job(take, label="source")
-    reader = Job(take, source, label="reader", required=[other]).requires(must, source, settled=True)
+    reader = Job(take, source, label="reader", required=[other]).requires(must, settled=True)
     scheduler = Scheduler(other, must, source, reader, idle("alarm", run_if="failed").requires(reader, settled=True))
     labels = {ends: line.get("label") for ends, line in seen(scheduler.graph()).lines.items()}
     assert labels == {
