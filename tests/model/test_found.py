@@ -604,6 +604,26 @@ OPEN = {
         ),
         killed_at=15.6,
     ),
+    "two schedulers ask for a token at one instant": Scenario(
+        root=Group(
+            name="root",
+            jobs=(
+                Group(
+                    name="first",
+                    enough=2,
+                    jobs=(
+                        Group(name="group", jobs=(Leaf(name="inner", bodies=((Nap(4.75),),)),)),
+                        Leaf(name="long", bodies=((Nap(12.625),),)),
+                        Leaf(name="other", bodies=((Nap(6.125),),)),
+                    ),
+                ),
+                Leaf(name="takes no time"),
+                Leaf(name="next", requires=("takes no time",), bodies=((Nap(6.25),),)),
+            ),
+            limiter=0,
+        ),
+        tokens=(3,),
+    ),
     "a service fails as jobs that require it start": Scenario(
         root=Group(
             name="root",
