@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import anyio
 import pytest
@@ -12,9 +12,7 @@ from trioflow import Budget, Job, Pool, Rate, Retry, Scheduler, StopReason, Thro
 from trioflow.abc import JobKind, incidents_of
 
 from ..bodies import BLOCKED, CANCELLED, Flaw, later, nap
-
-if TYPE_CHECKING:
-    from ..conftest import Virtual
+from ..conftest import Virtual
 
 
 class Tries(JobKind[None]):

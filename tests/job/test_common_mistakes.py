@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 import inspect
 from collections.abc import Callable, Coroutine, Generator
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import anyio
 import anyio.lowlevel
@@ -15,9 +15,7 @@ from trioflow import Job, JobCancelled, JobNotDone, MissingRequirement, Schedule
 from trioflow.abc import AbstractJob
 
 from ..bodies import FAILED, fail, nap
-
-if TYPE_CHECKING:
-    from ..conftest import Virtual
+from ..conftest import Virtual
 
 
 def test_a_job_class_without_super_init_raises_an_error_that_names_it() -> None:

@@ -7,7 +7,7 @@ import inspect
 import warnings
 import weakref
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import anyio
 import pytest
@@ -15,9 +15,7 @@ import pytest
 from trioflow import Job, MissingRequirement, Scheduler, StopReason
 
 from ..bodies import fail_now, nap
-
-if TYPE_CHECKING:
-    from ..conftest import Virtual
+from ..conftest import Virtual
 
 
 @pytest.fixture

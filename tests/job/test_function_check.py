@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NoReturn, cast
+from typing import Any, NoReturn, cast
 
 import pytest
 
@@ -14,9 +14,7 @@ from trioflow._core.base._user_code import is_async, is_surely_sync
 from trioflow.abc import short_repr
 
 from ..bodies import nap, take
-
-if TYPE_CHECKING:
-    from ..conftest import Virtual
+from ..conftest import Virtual
 
 ASYNC_KINDS: list[Any] = [Job, Service]
 PLAIN_KINDS: list[Any] = [ThreadJob, ProcessJob]

@@ -6,15 +6,14 @@ import functools
 import inspect
 import pickle
 import unittest.mock
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import anyio
 import pytest
 
 from trioflow import CommandJob, Job, JobState, JobTimeout, ProcessJob, Retry, Scheduler, ThreadJob, current_job, job
 
-if TYPE_CHECKING:
-    from ..conftest import Virtual
+from ..conftest import Virtual
 
 
 @job

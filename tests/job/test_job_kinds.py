@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import anyio
 import pytest
@@ -12,10 +12,7 @@ import pytest
 from trioflow import AbstractJob, Job, JobState, JobTimeout, Retry, Scheduler
 
 from ..bodies import nap
-
-if TYPE_CHECKING:
-    from ..conftest import Virtual
-
+from ..conftest import Virtual
 
 # --- kinds of callables
 

@@ -7,7 +7,7 @@ import math
 import threading
 import time
 import weakref
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import anyio
 import anyio.to_thread
@@ -29,10 +29,8 @@ from trioflow.graph import topological_order
 from trioflow.view import listing
 
 from ..bodies import fail_now, nap, refuse
+from ..conftest import Virtual
 from ..places import PATIENCE
-
-if TYPE_CHECKING:
-    from ..conftest import Virtual
 
 
 class Big:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import traceback
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import anyio
 import anyio.lowlevel
@@ -13,10 +13,7 @@ import pytest
 from trioflow import AbstractJob, Job, JobCancelled, JobNotDone, JobState, Scheduler
 
 from ..bodies import IDLE, RUNNING, SCHEDULED, SUCCEEDED, fail, nap
-
-if TYPE_CHECKING:
-    from ..conftest import Virtual
-
+from ..conftest import Virtual
 
 # --- states and outcomes
 

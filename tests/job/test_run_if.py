@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 import re
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import anyio
 import pytest
@@ -25,11 +25,8 @@ from trioflow import (
 from trioflow._core.words._job_queries import settled_only_for
 
 from ..bodies import BLOCKED, CANCELLED, FAILED, SKIPPED, SUCCEEDED, give_now, later, nap, take
+from ..conftest import Virtual
 from ..places import DOCS
-
-if TYPE_CHECKING:
-    from ..conftest import Virtual
-
 
 RULES = ("settled", "succeeded", "failed")
 EDGES = ("order", "input")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
@@ -12,9 +12,7 @@ from trioflow._core.admission import _limits
 from trioflow.view.text._verdict import run_verdict
 
 from ..bodies import BLOCKED, FAILED, SUCCEEDED, fail, nap
-
-if TYPE_CHECKING:
-    from ..conftest import Virtual
+from ..conftest import Virtual
 
 
 async def pay(used: float | None = None, seconds: float = 1) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import anyio
 import pytest
@@ -14,9 +14,7 @@ from trioflow._core.job import _job_options
 from trioflow.abc import declare_run_resource, incidents_of, set_run_need
 
 from ..bodies import LIMIT, Flaw
-
-if TYPE_CHECKING:
-    from ..conftest import Virtual
+from ..conftest import Virtual
 
 NAMES = ["left", "right"]
 

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import anyio
 import pytest
@@ -39,9 +39,7 @@ from trioflow.view.trace._trace_file import read_record
 from trioflow.view.trace.report._report import report_html
 
 from ..bodies import fail, nap, serve
-
-if TYPE_CHECKING:
-    from ..conftest import Virtual
+from ..conftest import Virtual
 
 PACKAGE = os.path.dirname(trioflow.__file__) + os.sep
 

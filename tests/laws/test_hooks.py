@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import anyio
 import pytest
@@ -16,9 +16,7 @@ from trioflow import First, Job, JobState, Pool, Rate, Retry, Scheduler, Service
 from trioflow.abc import Instrument
 
 from ..bodies import Flaw, Odd, nap
-
-if TYPE_CHECKING:
-    from ..conftest import Virtual
+from ..conftest import Virtual
 
 ATTEMPTS = "(scheduled (started attempt )?)*"
 TRY = f"{ATTEMPTS}(ready )?finished "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import anyio
 import pytest
@@ -11,9 +11,7 @@ import pytest
 from trioflow import AbstractJob, Job, Pool, Rate, Scheduler, Service, StopReason, Throttled
 
 from ..bodies import nap
-
-if TYPE_CHECKING:
-    from ..conftest import Virtual
+from ..conftest import Virtual
 
 
 @pytest.mark.parametrize("kind", ["chain", "limiter around", "priorities"])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import anyio
 import pytest
@@ -11,9 +11,7 @@ import pytest
 from trioflow import First, Job, Retry, Scheduler, Service
 
 from ..bodies import Flaw, nap
-
-if TYPE_CHECKING:
-    from ..conftest import Virtual
+from ..conftest import Virtual
 
 
 async def fail(_: object = None) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import math
 import re
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import anyio
 import pytest
@@ -15,9 +15,7 @@ from trioflow._core.admission._limits import resource_views
 from trioflow.abc import WaitCause, Waiting, waiting
 
 from ..bodies import later, nap, timed
-
-if TYPE_CHECKING:
-    from ..conftest import Virtual
+from ..conftest import Virtual
 
 
 async def wait(seconds: float = 1) -> None:

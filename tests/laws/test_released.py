@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextvars
 import gc
 import weakref
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import anyio
 import pytest
@@ -16,9 +16,7 @@ import pytest
 from trioflow import Job, Scheduler, Service
 
 from ..bodies import Flaw, nap
-
-if TYPE_CHECKING:
-    from ..conftest import Virtual
+from ..conftest import Virtual
 
 variable: contextvars.ContextVar[Any] = contextvars.ContextVar("variable")
 

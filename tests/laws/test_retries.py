@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import anyio
 import pytest
@@ -10,9 +10,7 @@ import pytest
 from trioflow import Job, Retry, Scheduler, current_job
 
 from ..bodies import fail_now
-
-if TYPE_CHECKING:
-    from ..conftest import Virtual
+from ..conftest import Virtual
 
 
 def test_a_function_decides_on_the_pause(virtual: Virtual) -> None:

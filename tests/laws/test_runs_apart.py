@@ -11,7 +11,7 @@ import io
 import operator
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import anyio
 
@@ -19,9 +19,7 @@ from trioflow import AbstractJob, First, Job, Pool, Rate, Scheduler, Service, Th
 from trioflow._core.words import _job_queries, _run_view
 
 from ..bodies import Flaw, nap
-
-if TYPE_CHECKING:
-    from ..conftest import Virtual
+from ..conftest import Virtual
 
 ENDS = ["completed", "failed", "critical", "timeout", "drained", "steered"]
 ABOUT_MORE = {"pool", "scheduler", "required", "instruments", "graph", "last_run", "progress", "close"}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import anyio
 import pytest
@@ -10,9 +10,7 @@ import pytest
 from trioflow import Job, Retry, Scheduler, Service, current_job, current_scheduler
 
 from ..bodies import Flaw, nap
-
-if TYPE_CHECKING:
-    from ..conftest import Virtual
+from ..conftest import Virtual
 
 EVENTS = ["job_added", "job_scheduled", "job_attempt", "job_ready", "job_finished", "progress"]
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import anyio
 import pytest
 
@@ -11,10 +9,7 @@ from trioflow import Budget, Job, JobState, Pool, Scheduler, current_job
 from trioflow.abc import BackendName
 
 from ..bodies import nap
-from ..conftest import Ordered
-
-if TYPE_CHECKING:
-    from ..conftest import Virtual
+from ..conftest import Ordered, Virtual
 
 ORDERS = 4  # in which tasks continue
 

@@ -6,7 +6,7 @@ What is set during a run is the scheduler's, until the outermost run ends: each 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import anyio
 import pytest
@@ -14,9 +14,7 @@ import pytest
 from trioflow import AbstractJob, Job, JobState, Retry, Scheduler, StopReason, current_job
 
 from ..bodies import nap, nothing
-
-if TYPE_CHECKING:
-    from ..conftest import Virtual
+from ..conftest import Virtual
 
 
 def set_window(scheduler: Scheduler) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import anyio
 import pytest
@@ -13,9 +13,7 @@ import pytest
 from trioflow import Job, Scheduler, Service, current_job
 
 from ..bodies import nap
-
-if TYPE_CHECKING:
-    from ..conftest import Virtual
+from ..conftest import Virtual
 
 REFUSED: dict[str, Callable[[Scheduler, Any, Any], object]] = {
     "add": lambda scheduler, job, status: scheduler.add(Job(nap)),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import anyio
 import pytest
@@ -11,9 +11,7 @@ from trioflow import Budget, Job, Pool, Scheduler, current_job
 from trioflow.abc import fraction_done
 
 from ..bodies import nap
-
-if TYPE_CHECKING:
-    from ..conftest import Virtual
+from ..conftest import Virtual
 
 
 @pytest.mark.parametrize("way", ["retry", "the job", "its group", "all", "the job in an ended group", "on_settled"])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import anyio
 import pytest
@@ -11,9 +11,7 @@ import pytest
 from trioflow import Job, JobNotDone, Scheduler
 
 from ..bodies import Flaw, nap
-
-if TYPE_CHECKING:
-    from ..conftest import Virtual
+from ..conftest import Virtual
 
 WORDS = ["drain", "cancel", "critical", "timeout"]
 WAYS: dict[str, Callable[[Job[Any]], Any]] = {"await": lambda job: job, "wait_settled": lambda job: job.wait_settled()}

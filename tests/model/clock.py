@@ -8,14 +8,12 @@ import math
 from collections import Counter, deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from .. import isolations
-
-if TYPE_CHECKING:
-    from .jobs import ModelJob
-    from .limits import ModelLimiter, ModelResource
-    from .schedulers import ModelScheduler
+from .jobs import ModelJob
+from .limits import ModelLimiter, ModelResource
+from .schedulers import ModelScheduler
 
 SAME = 1e-7
 """Times that differ by less are one instant."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from .clock import SAME, Timer, World
 from .scenario import (
@@ -30,9 +30,7 @@ from .scenario import (
     endless,
     inputs_of,
 )
-
-if TYPE_CHECKING:
-    from .schedulers import ModelScheduler
+from .schedulers import ModelScheduler
 
 UNSETTLED = ("IDLE", "SCHEDULED", "RUNNING")
 SETTLED = ("SUCCEEDED", "FAILED", "CANCELLED", "BLOCKED", "SKIPPED")

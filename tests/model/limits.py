@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from .clock import SAME, World
+from .jobs import ModelJob
 from .scenario import Resource
-
-if TYPE_CHECKING:
-    from .jobs import ModelJob
-    from .schedulers import ModelScheduler
+from .schedulers import ModelScheduler
 
 
 class ModelResource:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import anyio
 import anyio.lowlevel
@@ -32,8 +32,7 @@ from trioflow import (
 from trioflow._core.run import _requirement_counts
 from trioflow.abc import Instrument
 
-if TYPE_CHECKING:
-    from ..conftest import BackendName, Virtual
+from ..conftest import BackendName, Virtual
 
 pytestmark = pytest.mark.both_backends
 

@@ -6,7 +6,7 @@ import asyncio
 import contextvars
 import functools
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import anyio
 import anyio.lowlevel
@@ -31,10 +31,7 @@ from trioflow import (
 from trioflow.abc import AbstractJob, Instrument, run_of
 
 from ..bodies import cancelled_of, leaves, nap, own_nursery, stray
-
-if TYPE_CHECKING:
-    from ..conftest import Virtual
-
+from ..conftest import Virtual
 
 # --- what jobs raise
 

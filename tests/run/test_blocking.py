@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import anyio
 import anyio.lowlevel
@@ -14,8 +14,7 @@ import trio
 from trioflow import Job, Scheduler
 from trioflow.abc import AbstractJob, incidents_of
 
-if TYPE_CHECKING:
-    from ..conftest import Virtual
+from ..conftest import Virtual
 
 pytestmark = [
     pytest.mark.fast_way("asyncio"),  # public names do not say there whether a task has been suspended

@@ -9,7 +9,7 @@ import gc
 import time
 import weakref
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import anyio
 import anyio.from_thread
@@ -32,10 +32,7 @@ from ..bodies import (
     task_now,
     timed,
 )
-
-if TYPE_CHECKING:
-    from ..conftest import Virtual
-
+from ..conftest import Virtual
 
 # --- cancelled from outside
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextvars
 import logging
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import anyio
 import anyio.lowlevel
@@ -16,9 +16,7 @@ import pytest
 from trioflow import AbstractJob, Job, Scheduler, StopReason, current_job, ref
 
 from ..bodies import CANCELLED, FAILED, IDLE, SUCCEEDED, Actor, alarm, bad, nap, shut_down, timed
-
-if TYPE_CHECKING:
-    from ..conftest import Virtual
+from ..conftest import Virtual
 
 variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", default="default")
 

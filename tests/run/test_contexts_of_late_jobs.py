@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import anyio
 import pytest
@@ -13,9 +13,7 @@ import trio
 from trioflow import Job, Scheduler, Service
 
 from ..bodies import fail
-
-if TYPE_CHECKING:
-    from ..conftest import Virtual
+from ..conftest import Virtual
 
 request: contextvars.ContextVar[str] = contextvars.ContextVar("request", default="none")
 

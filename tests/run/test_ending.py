@@ -7,7 +7,7 @@ import functools
 import logging
 import signal
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import anyio
 import anyio.lowlevel
@@ -19,9 +19,7 @@ from trioflow import CycleError, Job, Scheduler, StopReason
 from trioflow.abc import AbstractJob, Instrument, incidents_of
 
 from ..bodies import CANCELLED, FAILED, SUCCEEDED, Actor, Closing, fail, later, nap, shut_down, timed
-
-if TYPE_CHECKING:
-    from ..conftest import Virtual
+from ..conftest import Virtual
 
 
 class Told(Instrument):

@@ -8,7 +8,7 @@ import types
 import weakref
 from collections.abc import Callable, Generator
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import anyio
 import anyio.lowlevel
@@ -18,10 +18,7 @@ from trioflow import Job, JobState, Scheduler, Sequence, StopReason
 from trioflow._core.run._worker import TimeSlice, Worker
 
 from ..bodies import nothing, pass_time, turns
-
-if TYPE_CHECKING:
-    from ..conftest import Virtual
-
+from ..conftest import Virtual
 
 STOPPED: Any = SimpleNamespace(clock=lambda: lambda: 0.0, threadsafe_caller=lambda: None)
 """A backend whose clock stands still."""

@@ -6,7 +6,7 @@ import asyncio
 import contextvars
 import functools
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import anyio
 import anyio.lowlevel
@@ -32,9 +32,7 @@ from ..bodies import (
     timed,
     turns,
 )
-
-if TYPE_CHECKING:
-    from ..conftest import Virtual
+from ..conftest import Virtual
 
 plain: contextvars.ContextVar[Any] = contextvars.ContextVar("plain", default="untouched")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import anyio
 import anyio.lowlevel
@@ -14,9 +14,7 @@ import pytest
 from trioflow import Job, Scheduler
 
 from ..bodies import SUCCEEDED, nap, nothing, timed, turns
-
-if TYPE_CHECKING:
-    from ..conftest import Virtual
+from ..conftest import Virtual
 
 
 def endless(**options: Any) -> Job[None]:

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import functools
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import anyio
 import pytest
@@ -14,9 +14,7 @@ import pytest
 from trioflow import AbstractJob, CycleError, Job, Scheduler, StopReason, current_job
 
 from ..bodies import nap, nothing
-
-if TYPE_CHECKING:
-    from ..conftest import Virtual
+from ..conftest import Virtual
 
 
 class SlowToShutDown(Job[None]):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import anyio
 import pytest
@@ -14,9 +14,7 @@ from trioflow.abc import declare_run_resource, run_of, set_run_need
 from trioflow.abc import waiting as waiting_of
 
 from ..bodies import CANCELLED, FAILED, SCHEDULED, SUCCEEDED, Flaw, fail, later, nap, nothing, timed
-
-if TYPE_CHECKING:
-    from ..conftest import Virtual
+from ..conftest import Virtual
 
 
 class Door:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextvars
 from collections.abc import AsyncIterator, Generator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import anyio
 import pytest
@@ -12,8 +12,7 @@ import pytest
 from trioflow import AbstractJob, Job, JobState, Scheduler, Service, ThreadJob, current_job
 from trioflow.abc import Instrument
 
-if TYPE_CHECKING:
-    from ..conftest import Virtual
+from ..conftest import Virtual
 
 seen: contextvars.ContextVar[str] = contextvars.ContextVar("seen", default="nothing")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
@@ -12,9 +12,7 @@ from trioflow import AbstractJob, Job, JobState, Scheduler, Sequence, StopReason
 from trioflow.abc import Instrument
 
 from ..bodies import nap
-
-if TYPE_CHECKING:
-    from ..conftest import Virtual
+from ..conftest import Virtual
 
 HOOKS = [name for name, value in vars(Instrument).items() if not name.startswith("_") and callable(value)]
 

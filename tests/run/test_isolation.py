@@ -11,7 +11,7 @@ import sys
 import threading
 import weakref
 from collections.abc import AsyncIterator, Callable
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import anyio
 import anyio.from_thread
@@ -26,10 +26,7 @@ from trioflow._core.run._current import current_worker_var
 from trioflow.testing import run_virtual, virtual_options
 
 from ..bodies import FAILED, SUCCEEDED, fail, nap, task_now, timed
-
-if TYPE_CHECKING:
-    from ..conftest import Virtual
-
+from ..conftest import Virtual
 
 # --- context variables
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import anyio
 import pytest
@@ -19,9 +19,7 @@ from trioflow import (
 from trioflow.abc import AbstractJob, Instrument, WaitCause, waiting
 
 from ..bodies import LIMIT, RUNNING, SCHEDULED, fail, later, nap, naps, timed
-
-if TYPE_CHECKING:
-    from ..conftest import Virtual
+from ..conftest import Virtual
 
 
 def waiter(limiter: Any) -> Scheduler:

@@ -8,7 +8,7 @@ import gc
 import traceback
 import weakref
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import anyio
 import anyio.lowlevel
@@ -18,9 +18,7 @@ from trioflow import Adaptive, Job, JobState, Pool, Rate, Scheduler, Service, St
 from trioflow.abc import Instrument
 
 from ..bodies import Closing, nap, serve, turns
-
-if TYPE_CHECKING:
-    from ..conftest import Virtual
+from ..conftest import Virtual
 
 
 async def broken() -> None:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Executor, Future
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import anyio
 import anyio.lowlevel
@@ -16,9 +16,7 @@ from trioflow import Answer, Job, Pool, ProcessJob, Scheduler, Service, Trace
 from trioflow.abc import AbstractJob, Instrument, incidents_of
 
 from ..bodies import nap, printed, serve
-
-if TYPE_CHECKING:
-    from ..conftest import Virtual
+from ..conftest import Virtual
 
 PAGE = Path(__file__).parents[2] / "docs" / "explained" / "time.md"
 

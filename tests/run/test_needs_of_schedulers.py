@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import anyio
 import pytest
@@ -11,9 +11,7 @@ import pytest
 from trioflow import Job, Pool, Rate, Scheduler, Service, StopReason
 
 from ..bodies import nap, serve
-
-if TYPE_CHECKING:
-    from ..conftest import Virtual
+from ..conftest import Virtual
 
 LONG = 1000
 

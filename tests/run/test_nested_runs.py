@@ -6,7 +6,7 @@ import contextvars
 import gc
 import math
 import weakref
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import anyio
 import anyio.lowlevel
@@ -15,9 +15,7 @@ import pytest
 from trioflow import Job, Scheduler, Sequence, current_job
 
 from ..bodies import CANCELLED, FAILED, IDLE, LIMIT, SUCCEEDED, nap, nothing
-
-if TYPE_CHECKING:
-    from ..conftest import Virtual
+from ..conftest import Virtual
 
 
 async def turn() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import anyio
 import pytest
@@ -13,10 +13,8 @@ from trioflow import Job, Pool, Rate, Retry, Scheduler, Throttled
 from trioflow.abc import Instrument
 
 from ..bodies import fail, later, nap
+from ..conftest import Virtual
 from ..places import PACKAGE
-
-if TYPE_CHECKING:
-    from ..conftest import Virtual
 
 AGAIN = Retry(1, first=90, jitter=False)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import anyio
 import pytest
@@ -16,9 +16,7 @@ from trioflow._core.words._run_view import run_steering
 from trioflow.abc import AbstractJob, Outlook, Policy, WaitCause, current_run, waiting
 
 from ..bodies import fail, later, nap, nothing
-
-if TYPE_CHECKING:
-    from ..conftest import Virtual
+from ..conftest import Virtual
 
 
 async def at(when: float, *steps: Callable[[], object]) -> None:

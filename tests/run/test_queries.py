@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import anyio
 import pytest
@@ -46,9 +46,7 @@ from trioflow._core.words._run_view import current_run, run_times
 from trioflow.abc import JobKind
 
 from ..bodies import fail, nap, nothing
-
-if TYPE_CHECKING:
-    from ..conftest import Virtual
+from ..conftest import Virtual
 
 
 def test_enclosing_schedulers_are_listed_from_the_innermost_outwards() -> None:

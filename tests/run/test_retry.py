@@ -6,7 +6,7 @@ import functools
 import gc
 import weakref
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import anyio
 import anyio.lowlevel
@@ -29,9 +29,7 @@ from trioflow import (
 from trioflow.abc import JobKind
 
 from ..bodies import CANCELLED, FAILED, Odd, co_run_drained, fail, fail_now, nap, timed
-
-if TYPE_CHECKING:
-    from ..conftest import Virtual
+from ..conftest import Virtual
 
 
 class Flaky(AbstractJob[int]):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import anyio
 import pytest
@@ -12,9 +12,7 @@ import pytest
 from trioflow import Job, Scheduler, Service, ThreadJob
 
 from ..bodies import later, nap, printed, serve, timed
-
-if TYPE_CHECKING:
-    from ..conftest import Virtual
+from ..conftest import Virtual
 
 WAYS: dict[str, dict[str, Any]] = {
     "timeout": {"timeout": 2},

@@ -10,7 +10,7 @@ import runpy
 import weakref
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import anyio
 import anyio.lowlevel
@@ -21,10 +21,7 @@ from trioflow import Job, JobTimeout, Retry, Scheduler, StopReason
 from trioflow._core.base._user_code import library_prefixes
 
 from ..bodies import FAILED, SUCCEEDED, nap, pass_time, timed
-
-if TYPE_CHECKING:
-    from ..conftest import Virtual
-
+from ..conftest import Virtual
 
 # --- jobs
 

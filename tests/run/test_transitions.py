@@ -6,7 +6,7 @@ import ast
 import re
 import types
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
@@ -15,11 +15,9 @@ from trioflow._core.base import _states
 from trioflow._core.base._states import TRANSITIONS
 
 from ..bodies import fail_now
+from ..conftest import Virtual
 from ..places import PACKAGE
 from ..transitions import WRITERS, CheckedState, IllegalStep
-
-if TYPE_CHECKING:
-    from ..conftest import Virtual
 
 
 def writers_in(node: ast.AST, qualified: str = "") -> Iterator[str]:

@@ -9,7 +9,7 @@ import gc
 import threading
 import typing
 import warnings
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import anyio
 import anyio.lowlevel
@@ -32,10 +32,7 @@ from ..bodies import (
     stray,
     timed,
 )
-
-if TYPE_CHECKING:
-    from ..conftest import Virtual
-
+from ..conftest import Virtual
 
 variable: contextvars.ContextVar[Any] = contextvars.ContextVar("variable")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import anyio
 import pytest
@@ -13,10 +13,8 @@ from trioflow import AbstractJob, Job, JobState, Scheduler, Service, StopReason
 from trioflow.abc import Instrument, incidents_of
 
 from ..bodies import BLOCKED, FAILED, SUCCEEDED, Closing, nap, states, timed
+from ..conftest import Virtual
 from ..odd_errors import MAKERS, Faceless, Mute, OddBaseGroup, Silent, refuse
-
-if TYPE_CHECKING:
-    from ..conftest import Virtual
 
 
 async def raise_it(make: Callable[[], BaseException], seconds: float) -> None:

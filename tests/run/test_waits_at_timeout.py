@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
 from trioflow import Job, JobTimeout, Pool, Rate, Scheduler
 
 from ..bodies import nap
-
-if TYPE_CHECKING:
-    from ..conftest import Virtual
+from ..conftest import Virtual
 
 
 @pytest.mark.parametrize("limit", ["timeout", "idle_timeout"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import anyio
 import pytest
@@ -15,9 +15,7 @@ from trioflow._core.admission._window import max_slots
 from trioflow.abc import AbstractJob, Instrument
 
 from ..bodies import later, naps, starts, timed
-
-if TYPE_CHECKING:
-    from ..conftest import Virtual
+from ..conftest import Virtual
 
 
 class Watch(Instrument):

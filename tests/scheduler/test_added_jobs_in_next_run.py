@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import anyio
 import anyio.lowlevel
 import pytest
@@ -12,9 +10,7 @@ from trioflow import Job, Scheduler, StopReason
 from trioflow.graph import keep_only
 
 from ..bodies import CANCELLED, SUCCEEDED, checked, fail, later, nap, timed
-
-if TYPE_CHECKING:
-    from ..conftest import Virtual
+from ..conftest import Virtual
 
 
 def test_added_jobs_are_dropped_in_the_next_run(virtual: Virtual) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextvars
 import functools
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import anyio
 import pytest
@@ -12,10 +12,7 @@ import pytest
 from trioflow import CycleError, Job, MissingRequirement, Scheduler, Service, StopReason, current_job, ref
 
 from ..bodies import CANCELLED, SUCCEEDED, Flaw, fail, nap
-
-if TYPE_CHECKING:
-    from ..conftest import Virtual
-
+from ..conftest import Virtual
 
 # --- runs without errors
 

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import signal
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import anyio
 import anyio.lowlevel
@@ -17,9 +17,7 @@ from trioflow import AbstractJob, Job, JobCancelled, JobNotDone, JobTimeout, Sch
 from trioflow.testing import run_virtual
 
 from ..bodies import CANCELLED, IDLE, Flaw, Odd, fail, nap
-
-if TYPE_CHECKING:
-    from ..conftest import Virtual
+from ..conftest import Virtual
 
 
 async def raised_by(function: Callable[[], Awaitable[Any]]) -> Exception:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import logging
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import anyio
 import anyio.to_thread
@@ -32,10 +32,8 @@ from trioflow.abc import AbstractJob, Instrument, WaitCause, incidents_of, waiti
 from trioflow.view import listing
 
 from ..bodies import CANCELLED, SUCCEEDED, fail, nap
+from ..conftest import Virtual
 from ..view.monitor.monitors import Terminal, drawn
-
-if TYPE_CHECKING:
-    from ..conftest import Virtual
 
 Jobs = dict[str, Any]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
@@ -12,10 +12,7 @@ from trioflow import AbstractJob, Job, Scheduler, SchedulerJob, Sequence
 from trioflow.graph import keep_only, predecessors, successors
 
 from ..bodies import edges, fail, jobs_named, nap
-
-if TYPE_CHECKING:
-    from ..conftest import Virtual
-
+from ..conftest import Virtual
 
 # --- requires
 

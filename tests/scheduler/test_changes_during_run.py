@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import anyio
 import anyio.lowlevel
@@ -15,10 +15,7 @@ from trioflow import CycleError, Job, MissingRequirement, Scheduler, Sequence
 from trioflow.abc import Instrument, accepts_jobs, reported_state
 
 from ..bodies import IDLE, SUCCEEDED, checked, later, nap, nothing, timed
-
-if TYPE_CHECKING:
-    from ..conftest import Virtual
-
+from ..conftest import Virtual
 
 # --- added jobs start
 

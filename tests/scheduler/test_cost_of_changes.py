@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import anyio
 import pytest
@@ -16,9 +16,7 @@ from trioflow import CycleError, Job, Scheduler
 from trioflow._core.base import _graph_algorithms
 
 from ..bodies import nothing, timed
-
-if TYPE_CHECKING:
-    from ..conftest import Virtual
+from ..conftest import Virtual
 
 CALLS = 50
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import anyio
 import anyio.lowlevel
@@ -15,9 +15,7 @@ from trioflow import First, Job, JobState, JobTimeout, Pool, Retry, Scheduler, S
 from trioflow.abc import AbstractJob, WaitCause, Waiting, waiting
 
 from ..bodies import fail, later, nap, pass_time, serve
-
-if TYPE_CHECKING:
-    from ..conftest import Virtual
+from ..conftest import Virtual
 
 
 def explained_during(scheduler: Scheduler, job: Any, virtual: Virtual) -> str:

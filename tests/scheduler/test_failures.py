@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import anyio
 import pytest
@@ -11,9 +11,7 @@ import pytest
 from trioflow import Job, JobCancelled, JobTimeout, RequirementFailed, Scheduler, StopReason
 
 from ..bodies import fail, nap
-
-if TYPE_CHECKING:
-    from ..conftest import Virtual
+from ..conftest import Virtual
 
 pytestmark = pytest.mark.usefixtures("keep_jobs")
 

@@ -6,7 +6,7 @@ import contextlib
 import inspect
 import math
 import re
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import anyio
 import pytest
@@ -32,9 +32,7 @@ from trioflow import (
 )
 
 from ..bodies import CANCELLED, FAILED, IDLE, SKIPPED, SUCCEEDED, fail, fail_now, later, nap, nothing
-
-if TYPE_CHECKING:
-    from ..conftest import Virtual
+from ..conftest import Virtual
 
 
 async def answer(question: str, seconds: float) -> tuple[str, float]:

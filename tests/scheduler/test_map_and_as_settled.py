@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import anyio
 import pytest
@@ -11,9 +11,7 @@ from trioflow import Job, Scheduler, StopReason, ThreadJob, current_job, current
 from trioflow import job as decorate
 
 from ..bodies import CANCELLED, FAILED, IDLE, SUCCEEDED, add, fail, nap
-
-if TYPE_CHECKING:
-    from ..conftest import Virtual
+from ..conftest import Virtual
 
 
 async def collect(scheduler: Scheduler, found: list[Any] | None = None) -> list[Any]:

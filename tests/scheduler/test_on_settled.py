@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import anyio
 import anyio.lowlevel
@@ -13,9 +13,7 @@ from trioflow import Job, JobTimeout, RequirementFailed, Scheduler, Service, Sto
 from trioflow.abc import AbstractJob, incidents_of
 
 from ..bodies import CANCELLED, FAILED, Flaw, nap, nothing, serve
-
-if TYPE_CHECKING:
-    from ..conftest import Virtual
+from ..conftest import Virtual
 
 
 def test_it_gets_the_jobs_with_their_results(virtual: Virtual) -> None:

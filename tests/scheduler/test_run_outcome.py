@@ -6,7 +6,7 @@ import functools
 import itertools
 import logging
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import anyio
 import anyio.lowlevel
@@ -17,10 +17,7 @@ from trioflow.abc import criticality
 from trioflow.graph import keep_only
 
 from ..bodies import BLOCKED, CANCELLED, FAILED, IDLE, SUCCEEDED, fail, later, nap, states, take, timed
-
-if TYPE_CHECKING:
-    from ..conftest import Virtual
-
+from ..conftest import Virtual
 
 # --- the result
 

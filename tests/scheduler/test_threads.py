@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import anyio
 import pytest
@@ -29,9 +29,7 @@ from trioflow._core.scheduler import _sync_run
 from trioflow.abc import fraction_done
 
 from ..bodies import nothing
-
-if TYPE_CHECKING:
-    from ..conftest import Virtual
+from ..conftest import Virtual
 
 Call = Callable[[Any, Any], object]
 ENDING: dict[str, Call] = {

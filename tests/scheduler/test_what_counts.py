@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
 from trioflow import Job, JobTimeout, RequirementFailed, Scheduler, StopReason
 
 from ..bodies import BLOCKED, CANCELLED, FAILED, IDLE, SKIPPED, alarm, fail, later, nap, nothing
-
-if TYPE_CHECKING:
-    from ..conftest import Virtual
+from ..conftest import Virtual
 
 pytestmark = pytest.mark.usefixtures("keep_jobs")
 

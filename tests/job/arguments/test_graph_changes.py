@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import pytest
 
 from trioflow import CycleError, Job, MissingRequirement, Scheduler
 
 from ...bodies import checked_result, give, later, take
-
-if TYPE_CHECKING:
-    from ...conftest import Virtual
-
+from ...conftest import Virtual
 
 # --- changing the graph
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
@@ -12,10 +12,7 @@ from trioflow.graph import topological_order
 from trioflow.view import listing
 
 from ...bodies import checked_result, give, later, take
-
-if TYPE_CHECKING:
-    from ...conftest import Virtual
-
+from ...conftest import Virtual
 
 # --- added with the job
 

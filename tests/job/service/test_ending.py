@@ -6,7 +6,7 @@ import asyncio
 import functools
 import logging
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import anyio
 import pytest
@@ -15,10 +15,7 @@ from trioflow import AbstractJob, Job, JobState, Scheduler, Service, StopReason,
 from trioflow.testing import run_virtual
 
 from ...bodies import CANCELLED, IDLE, SKIPPED, SUCCEEDED, interrupt, nap
-
-if TYPE_CHECKING:
-    from ...conftest import Virtual
-
+from ...conftest import Virtual
 
 UNWINDING = 0.25  # seconds that everything here takes to unwind
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import anyio
 import pytest
@@ -11,9 +11,7 @@ import pytest
 from trioflow import Job, JobTimeout, Scheduler, Service
 
 from ...bodies import FAILED, nap, timed
-
-if TYPE_CHECKING:
-    from ...conftest import Virtual
+from ...conftest import Virtual
 
 
 @pytest.mark.fast_way("asyncio")  # a shield of anyio does not hold there with direct isolation

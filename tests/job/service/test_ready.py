@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import anyio
 import pytest
@@ -11,9 +11,7 @@ import pytest
 from trioflow import Job, JobCancelled, JobNotDone, Scheduler, Service
 
 from ...bodies import BLOCKED, CANCELLED, FAILED, IDLE, RUNNING, SUCCEEDED, Flaw, give_now, nap, serve, timed
-
-if TYPE_CHECKING:
-    from ...conftest import Virtual
+from ...conftest import Virtual
 
 
 def after(seconds: float, action: Callable[[], Any]) -> Job[None]:

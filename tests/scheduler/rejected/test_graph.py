@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
 
 import pytest
 
 from trioflow import CycleError, Job, JobTimeout, MissingRequirement, Retry, Scheduler, Sequence, StopReason
 
 from ...bodies import fail_now, nap
-
-if TYPE_CHECKING:
-    from ...conftest import Virtual
-
+from ...conftest import Virtual
 
 # --- the graph
 

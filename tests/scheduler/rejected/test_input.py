@@ -6,7 +6,7 @@ import functools
 import math
 import re
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
@@ -14,10 +14,7 @@ from trioflow import AbstractJob, CommandJob, Job, Retry, Scheduler, Sequence, S
 from trioflow.abc import short_repr
 
 from ...bodies import nap, notes
-
-if TYPE_CHECKING:
-    from ...conftest import Virtual
-
+from ...conftest import Virtual
 
 # --- what is not a job
 

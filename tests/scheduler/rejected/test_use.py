@@ -7,7 +7,7 @@ import functools
 import sys
 import types
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import anyio
 import anyio.lowlevel
@@ -19,10 +19,7 @@ from trioflow import Job, JobState, Scheduler, StopReason
 from trioflow.graph import keep_only
 
 from ...bodies import nap, notes, nothing
-
-if TYPE_CHECKING:
-    from ...conftest import Virtual
-
+from ...conftest import Virtual
 
 # --- where and when it may run
 
