@@ -49,7 +49,7 @@ TABLE: dict[tuple[str, str], Any] = {
     ("window", "settled"): REFUSED,
     ("drain", "not begun"): CANCELLED,
     ("drain", "running"): CANCELLED,
-    ("drain", "ending"): NOTHING,
+    ("drain", "ending"): CANCELLED,
     ("drain", "between"): CANCELLED,
     ("drain", "again"): CANCELLED,
     ("drain", "settled"): REFUSED,
