@@ -8,12 +8,14 @@ import math
 from collections import Counter, deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .. import isolations
-from .jobs import ModelJob
-from .limits import ModelLimiter, ModelResource
-from .schedulers import ModelScheduler
+
+if TYPE_CHECKING:
+    from .jobs import ModelJob
+    from .limits import ModelLimiter, ModelResource
+    from .schedulers import ModelScheduler
 
 SAME = 1e-7
 """Times that differ by less are one instant."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .clock import SAME, Timer, World
 from .scenario import (
@@ -30,7 +30,9 @@ from .scenario import (
     endless,
     inputs_of,
 )
-from .schedulers import ModelScheduler
+
+if TYPE_CHECKING:
+    from .schedulers import ModelScheduler
 
 UNSETTLED = ("IDLE", "SCHEDULED", "RUNNING")
 SETTLED = ("SUCCEEDED", "FAILED", "CANCELLED", "BLOCKED", "SKIPPED")

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from .clock import SAME, World
-from .jobs import ModelJob
 from .scenario import Resource
-from .schedulers import ModelScheduler
+
+if TYPE_CHECKING:
+    from .jobs import ModelJob
+    from .schedulers import ModelScheduler
 
 
 class ModelResource:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from trioflow import Job, Pool, Scheduler, Throttled, current_job
 
 from ..bodies import alarm, bad
-from ..conftest import Virtual
 from ..transitions import WRITERS, CheckedState
 from .generator import scenario_of
 from .real import observe
+
+if TYPE_CHECKING:
+    from ..conftest import Virtual
 
 
 async def throttled_once() -> None:
