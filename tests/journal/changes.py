@@ -435,7 +435,7 @@ class DrawnScenario:
                 outer = [Scheduler(*layer, label=f"group {numbers[0]}", critical=False)]
                 layer = outer * len(numbers)
             for item in outer:
-                item.requires(*gates, settled=True)
+                item.requires(*(gate for gate in gates if gate not in item._inputs), settled=True)
             members += outer
             if changed and self.target in numbers:
                 members += self.extra_steps(before, layer[numbers.index(self.target)], outer)
