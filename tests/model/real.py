@@ -207,8 +207,7 @@ class RealRun:
         else:
             assert isinstance(plan, Leaf)
             job = self.make_leaf(plan, options)
-        inputs = plan.inputs if isinstance(plan, Leaf) else ()
-        job.requires([siblings[name] for name in plan.settled if name not in inputs], settled=True)
+        job.requires([siblings[name] for name in plan.settled], settled=True)
         self.jobs[plan.name] = job
         self.names[job] = plan.name
         return job
