@@ -11,7 +11,7 @@ from typing import Any
 import anyio
 import pytest
 
-from trioflow import Job, Pool, Rate, Retry, Scheduler, ThreadJob, Trace
+from trioflow import Job, Pool, Rate, Retry, Scheduler, ThreadJob, Trace, current_scheduler
 from trioflow.abc import WaitCause
 from trioflow.view import save
 from trioflow.view.look import _answers
@@ -55,6 +55,16 @@ def test_a_pause_is_what_jobs_have_waited_for(
     assert (wait.name, wait.seconds) == ("a resume", 3)
 
 
+def tries_again() -> Job[None]:
+    """Return a job that tries again, after 20 seconds, what has failed in its scheduler."""
+
+    async def try_again() -> None:
+        await anyio.sleep(20)
+        current_scheduler().try_again()
+
+    return Job(try_again, forever=True)
+
+
 def test_what_was_held_has_waited_for_another_try(virtual: Any) -> None:
     """The time in which a failed job lay until somebody tried it again is neither work nor a backoff."""
 
@@ -63,12 +73,8 @@ def test_what_was_held_has_waited_for_another_try(virtual: Any) -> None:
         if job.attempts < 3:
             raise OSError("not yet")
 
-    async def try_again() -> None:
-        await anyio.sleep(20)
-        scheduler.try_again()
-
     job = Job(work, label="work", retry=Retry(1, first=2, jitter=False))
-    scheduler = Scheduler(job, Job(try_again, forever=True), hold=True, log=False)
+    scheduler = Scheduler(job, tries_again(), hold=True, log=False)
     trace = Trace()
     virtual(partial(scheduler.co_run, instruments=[trace]))
     span = next(span for span in trace.spans if span.label == "work")
@@ -85,14 +91,8 @@ def test_what_was_blocked_had_no_slot_before_it_started(virtual: Any, tmp_path: 
         if job.attempts < 2:
             raise OSError("not yet")
 
-    async def try_again() -> None:
-        await anyio.sleep(20)
-        scheduler.try_again()
-
     job = Job(work, label="work")
-    scheduler = Scheduler(
-        job, Job(nap, 3, label="last", required=job), Job(try_again, forever=True), hold=True, log=False
-    )
+    scheduler = Scheduler(job, Job(nap, 3, label="last", required=job), tries_again(), hold=True, log=False)
     trace = Trace()
     virtual(partial(scheduler.co_run, instruments=[trace]))
     use = _time_spent.compute_slot_use(trace._get_record())
