@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 SAME = 1e-7
 """Times that differ by less are one instant."""
+Stored = tuple[Any, dict[str, float], frozenset[tuple[str, str]]]
+"""What a journal has of a job: its result, what it has used, and the states of what had not succeeded before it."""
 
 
 @dataclass(slots=True, order=True)
@@ -48,10 +50,8 @@ class World:
         self.paused: set[str] = set()  # the schedulers with a pause of their own
         self.windows: dict[str, int] = {}  # those that were set during the run
         self.pools: dict[str, dict[str, ModelResource]] = {}  # of each scheduler
-        self.restored: dict[
-            str, tuple[Any, dict[str, float]]
-        ] = {}  # what the journal has, and no attempt in this run has used
-        self.stored: dict[str, tuple[Any, dict[str, float]]] = {}  # what the journal has after this run
+        self.restored: dict[str, Stored] = {}  # what the journal has, and no attempt in this run has used
+        self.stored: dict[str, Stored] = {}  # what the journal has after this run
         self.restores = False
         self.has_journal = self.drops = self.apart = False
         self.never_stored: set[str] = set()  # jobs that a later run does not restore, although they SUCCEEDED

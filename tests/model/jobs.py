@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -109,6 +109,11 @@ class ModelJob:
         return inputs_of(self.plan)
 
     @property
+    def counted(self) -> Sequence[ModelJob]:
+        """Return the jobs in it that count in a journal for what requires it."""
+        return ()
+
+    @property
     def is_service(self) -> bool:
         """Return whether the job counts as succeeded once it is ready."""
         return isinstance(self.plan, Leaf) and self.plan.service
@@ -157,6 +162,28 @@ class ModelJob:
         """Return the jobs that this job itself requires."""
         added = [earlier for later, earlier in self.world.bound if later == self.name]
         return [self.world.jobs[name] for name in {*self.plan.requires, *self.inputs, *added}]
+
+    def shortfalls(self) -> frozenset[tuple[str, str]]:
+        """Return the requirements that have not succeeded, and their states, which a journal compares with its own."""
+        found: set[tuple[str, str]] = set()
+        seen: set[ModelJob] = set()
+        level: ModelJob | None = self
+        todo: list[ModelJob] = []
+        while level is not None:
+            todo += level.requires()
+            level = level.parent
+        while todo:
+            one = todo.pop()
+            if one in seen:
+                continue
+            seen.add(one)
+            is_made_anew = one.plan.forever or one.is_service
+            if one.state != "SUCCEEDED" and not is_made_anew:
+                found.add((one.name, one.state))
+            if is_made_anew or one.state in ("SKIPPED", "BLOCKED", "CANCELLED"):
+                todo += one.requires()
+            todo += one.counted
+        return frozenset(found)
 
     def judge(self) -> tuple[str, Problem | None]:
         """Apply the four rules, in this order, when everything that the job requires has settled."""
@@ -273,7 +300,7 @@ class ModelJob:
             self.value = None if self.moved_on else self.result()
             # What ends in a `First` that is decided comes too late, in a later run, too.
             if self.parent is None or not self.parent.decided:
-                self.world.stored[self.name] = self.value, self.spent
+                self.world.stored[self.name] = self.value, self.spent, self.shortfalls()
         if self.parent is not None:
             self.world.hook("finished", self.name)
         awaiters, self.awaiters = self.awaiters, []

@@ -14,7 +14,7 @@ from functools import partial
 from types import MappingProxyType
 from typing import Any
 
-from .clock import World
+from .clock import Stored, World
 from .jobs import cancel, drain, steer
 from .limits import ModelLimiter
 from .looks import look
@@ -54,7 +54,7 @@ class Outcome:
     bound: frozenset[tuple[str, str]] = frozenset()
     kept: frozenset[str] = frozenset()  # the members of the outermost scheduler that are left with `keep_jobs=False`
     never_stored: frozenset[str] = frozenset()
-    stored: dict[str, tuple[Any, dict[str, float]]] = field(default_factory=dict)
+    stored: dict[str, Stored] = field(default_factory=dict)
 
 
 def cut(root: ModelScheduler) -> None:
@@ -91,7 +91,7 @@ def predict_restart(scenario: Scenario, backend: str) -> list[Outcome]:
 def predict(
     scenario: Scenario,
     backend: str,
-    restored: Mapping[str, tuple[Any, dict[str, float]]] = MappingProxyType({}),
+    restored: Mapping[str, Stored] = MappingProxyType({}),
 ) -> Outcome:
     """Predict a run of a scenario."""
     world = World(implied(scenario.root), backend)

@@ -36,6 +36,10 @@ class ModelScheduler(ModelJob):
     def has_shutdown(self) -> bool:
         return self.reason is None and any(job.has_shutdown for job in self.jobs)
 
+    @property
+    def counted(self) -> Sequence[ModelJob]:
+        return self.jobs if self.plan.enough is None else ()
+
     @cached_property
     def names(self) -> set[str]:
         """Its name, and those of all in it."""
@@ -267,9 +271,10 @@ class ModelScheduler(ModelJob):
         if job.state != "IDLE" or self.stopping or self.draining or self.world.jobs[job.name] is not job:
             return
         verdict, cause = job.judge()
-        if verdict == "SCHEDULED" and job.name in self.world.restored and not job.is_service:
+        stored = self.world.restored.get(job.name)
+        if verdict == "SCHEDULED" and stored is not None and stored[2] == job.shortfalls() and not job.is_service:
             job.restored = True
-            job.value, spent = self.world.restored.pop(job.name)  # another attempt of its scheduler runs it again
+            job.value, spent, _ = self.world.restored.pop(job.name)  # another attempt of its scheduler runs it again
             self.world.mark("restored")
             for name, amount in spent.items():  # a restored job counts what it had used
                 resource = self.find(name)

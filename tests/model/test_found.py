@@ -522,6 +522,22 @@ SCENARIOS = {
         ),
         apart=True,
     ),
+    "what followed a job that was cancelled runs again once the job fails": Scenario(
+        root=Group(
+            name="root",
+            timeout=7.1,
+            jobs=(
+                Leaf(name="holds", bodies=((Nap(4.4), Nap(3.5)),)),
+                Leaf(name="ends", bodies=((Nap(3.8),),)),
+                Leaf(name="fails", bodies=((Nap(3.95), Fail()),)),
+                Leaf(name="cleans up", requires=("fails",), run_if="failed", bodies=((Nap(1.75),),)),
+                Leaf(name="waits", bodies=((Nap(3.2),),)),
+            ),
+            limiter=0,
+        ),
+        tokens=(2,),
+        killed_at=12.6,
+    ),
 }
 
 OPEN = {
