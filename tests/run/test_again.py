@@ -128,6 +128,19 @@ def test_a_backoff_that_was_cancelled_does_not_end_the_next_one(virtual: Virtual
     assert (job.attempts, job.finished_at - job.started_at) == (3, 18)  # type: ignore[operator]
 
 
+def test_the_log_names_what_has_run_meanwhile(virtual: Virtual, caplog: pytest.LogCaptureFixture) -> None:
+    """What has run, perhaps not to its end, does not run again for it; what has not begun is not named."""
+    a = Job(Broken(1), label="a")
+    runs, waits = Job(anyio.sleep, 9, label="runs"), Job(Broken(1), label="waits", retry=Retry(1, first=9))
+    users = [waits, runs, Job(nap, label="ended"), Job(nap, label="idle", required=runs), Job(nap, label="blocked")]
+    for user in users:
+        user.requires(a, settled=user.label != "blocked")
+    assert virtual(Scheduler(a, *users, Job(after, 4, waits.cancel, a.try_again)).co_run)
+    message = next(record.message for record in caplog.records if "tried again: 'a'" in record.message)
+    assert message.endswith("; what has run meanwhile does not run again: 'waits', 'runs', 'ended'")
+    assert [job.attempts for job in (a, *users)] == [2, 1, 1, 1, 1, 1]
+
+
 def test_what_cannot_be_tried_again_is_refused(virtual: Virtual) -> None:
     """Nothing changes then, and the error says why."""
     refused: list[str] = []

@@ -365,7 +365,7 @@ class Reopening(Part):
                 user._pending += 1
             elif user._state is JobState.BLOCKED:
                 self._todo.append(user)
-            elif user._state is SCHEDULED or user._started_at is not None:
+            elif user._state is SCHEDULED or user.attempts:
                 self._ran[user] = None
         run.notify("job_reopened", job)
 
