@@ -65,6 +65,7 @@ class ModelJob:
         self.settled_as = math.inf  # its place in the order of settling
         self.problem: Problem | None = None
         self.value: Any = None  # the result
+        self.fell_short: frozenset[tuple[str, str]] = frozenset()  # as it became ready
         self.only_cancelled = False  # it is BLOCKED or CANCELLED, not because of a failure
         self.is_admitted = False  # it has what it needs, and has not started
         self.is_taken = False  # an `await` has raised its failure, which would count
@@ -241,7 +242,7 @@ class ModelJob:
 
     def start(self) -> None:
         """Begin an attempt of the job."""
-        self.state = "RUNNING"
+        self.state, self.began_attempt = "RUNNING", self.world.now
         if self.started is None:
             self.started = self.world.now
         if self.name not in self.world.started:
@@ -300,7 +301,7 @@ class ModelJob:
             self.value = None if self.moved_on else self.result()
             # What ends in a `First` that is decided comes too late, in a later run, too.
             if self.parent is None or not self.parent.decided:
-                self.world.stored[self.name] = self.value, self.spent, self.shortfalls()
+                self.world.stored[self.name] = self.value, self.spent, self.fell_short
         if self.parent is not None:
             self.world.hook("finished", self.name)
         awaiters, self.awaiters = self.awaiters, []

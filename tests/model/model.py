@@ -82,9 +82,9 @@ def predict_restart(scenario: Scenario, backend: str) -> list[Outcome]:
     """Predict a run until it is killed, and one after it, in which what has SUCCEEDED does not run again."""
     assert scenario.killed_at is not None
     first = predict(replace(scenario, cut_at=scenario.killed_at), backend)
-    leaves = {plan.name for plan in walk(scenario.root) if isinstance(plan, Leaf) and not plan.forever}
-    leaves -= first.never_stored
-    done = {name: stored for name, stored in first.stored.items() if name in leaves}
+    plans = [plan for plan in walk(scenario.root) if isinstance(plan, Leaf) or plan.enough is not None]
+    whole = {plan.name for plan in plans if not plan.forever} - first.never_stored
+    done = {name: stored for name, stored in first.stored.items() if name in whole}
     return [first, predict(scenario, backend, restored=done)]
 
 

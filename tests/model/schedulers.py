@@ -271,8 +271,12 @@ class ModelScheduler(ModelJob):
         if job.state != "IDLE" or self.stopping or self.draining or self.world.jobs[job.name] is not job:
             return
         verdict, cause = job.judge()
+        job.fell_short = job.shortfalls()
         stored = self.world.restored.get(job.name)
-        if verdict == "SCHEDULED" and stored is not None and stored[2] == job.shortfalls() and not job.is_service:
+        is_restored = verdict == "SCHEDULED" and stored is not None and stored[2] == job.fell_short
+        if is_restored and isinstance(job, ModelScheduler):
+            self.world.doubt("a First takes no time")  # it is restored as a whole
+        if is_restored and isinstance(job, ModelLeaf) and not job.is_service:
             job.restored = True
             job.value, spent, _ = self.world.restored.pop(job.name)  # another attempt of its scheduler runs it again
             self.world.mark("restored")
@@ -313,7 +317,7 @@ class ModelScheduler(ModelJob):
         self.phase = "releasing"
         while self.released:
             name = self.released.popleft()
-            late = self.late.pop(name, [])  # they come after those that waited for it already
+            late = self.late.get(name, [])  # they come after those that waited for it already
             for job in [*(job for job in self.jobs if job not in late), *late]:
                 if name in job.waits_for:
                     job.waits_for.discard(name)
@@ -680,7 +684,7 @@ class ModelScheduler(ModelJob):
 
     def tell_adaptive(self, job: ModelJob, began: float, was_full: bool) -> None:
         """Let an `Adaptive` window know of an attempt that has ended: each attempt counts."""
-        if self.adaptive is None or not job.takes_slot or began < 0:
+        if self.adaptive is None or not job.takes_slot or began < 0 or job in self.clean_up_jobs:
             return
         why = job.attempt_problem
         if job.state == "SUCCEEDED":
@@ -766,9 +770,10 @@ class ModelScheduler(ModelJob):
             return
         self.world.mark("bind")
         self.world.bound.add((later, earlier))
-        if other.is_waited_for and earlier not in one.waits_for:
-            one.waits_for.add(earlier)
-            self.late.setdefault(earlier, []).append(one)
+        if earlier not in one.waits_for:
+            if other.is_waited_for:
+                one.waits_for.add(earlier)
+            self.late.setdefault(earlier, []).append(one)  # if that has failed, for when it is tried again
 
     # ---- First
 
@@ -1448,7 +1453,6 @@ def begin(job: ModelJob) -> None:
     assert group is not None
     group.running.append(job)
     job.is_admitted, group.last_start = False, group.world.now
-    job.began_attempt = group.world.now
     group.show_signs()
     job.start()
     group.has_started(job)
