@@ -5,6 +5,7 @@ An instrument of its own group, of the scheduler around it and of the run is tol
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections import defaultdict
 from typing import Any
@@ -15,7 +16,7 @@ import pytest
 from trioflow import First, Job, JobState, Pool, Rate, Retry, Scheduler, Service, Throttled, current_job
 from trioflow.abc import Instrument
 
-from ..bodies import Flaw, Odd, nap
+from ..bodies import Flaw, Odd, nap, serve
 from ..conftest import Virtual
 
 ATTEMPTS = "(scheduled (started attempt )?)*"
@@ -145,3 +146,80 @@ def test_each_instrument_is_told_of_each_job_in_whole_sentences(virtual: Virtual
         causes |= {job} if word in ("ready", "finished") else set()
         assert word != "scheduled" or causes.issuperset(job.required), f"{job.label} is told before its cause"
     assert (scene.around.told[0], scene.around.told[-1]) == (("begins", scheduler), ("ends", scheduler))
+
+
+class Meddler(Listener):
+    """At one call of a hook, by its number, ends a job and has it tried again."""
+
+    def __init__(self, number: float, job: Any) -> None:
+        super().__init__()
+        self.number, self.job, self.has_tried = number, job, False
+
+    def meddle(self) -> None:
+        if len(self.told) == self.number:
+            self.job.cancel()
+            with contextlib.suppress(RuntimeError):  # it runs, or has succeeded
+                self.job.try_again()
+                self.has_tried = True
+
+
+def meddling(name: str) -> Any:
+    def tell(self: Meddler, scheduler: Any, job: Any) -> None:
+        getattr(Listener, f"job_{name}")(self, scheduler, job)
+        self.meddle()
+
+    return tell
+
+
+for each in STATES:
+    setattr(Meddler, f"job_{each}", meddling(each))
+
+
+@pytest.mark.sampled
+@pytest.mark.parametrize("line", ["none", "window", "limiter", "policy", "needs"])
+def test_a_hook_may_end_a_job_and_have_it_tried_again_at_any_call(virtual: Virtual, line: str) -> None:
+    """It and all that follows it then start when what they require has settled; the other jobs run as they would."""
+    options: dict[str, Any] = {
+        "none": {}, "window": {"jobs_window": 2}, "limiter": {}, "needs": {"pool": Pool(cpu=2)},
+        "policy": {"jobs_window": 2, "policy": "critical-path"},
+    }[line]  # fmt: skip
+    needs = {"cpu": 1} if line == "needs" else {}
+
+    async def meddle(number: int, place: int) -> tuple[Meddler, list[int]]:
+        failed: set[str] = set()
+
+        async def fail_once(label: str) -> None:
+            await anyio.sleep(0.25)
+            if label not in failed:
+                failed.add(label)
+                raise Flaw("once")
+
+        service, slow = Service(serve, 0.5, label="service"), Job(nap, 2, label="slow", needs=needs)
+        flaky = Job(fail_once, "flaky", label="flaky", retry=1, needs=needs)
+        later = Job(fail_once, "later", label="later", retry=Retry(1, first=0.5, jitter=False), needs=needs)
+        one = Job(nap, label="one", required=[service, flaky, later], needs=needs)
+        two = Job(nap, label="two", required=[service, flaky, later, slow], needs=needs)
+        jobs: list[Any] = [flaky, slow, later, one, two]
+        limits = {"jobs_window": anyio.CapacityLimiter(2)} if line == "limiter" else options
+        scheduler, meddler = Scheduler(service, *jobs, **limits), Meddler(number, jobs[place])
+        result = await scheduler.co_run(timeout=60, instruments=[meddler])
+        where = f"at call {number}, {meddler.told[number - 1]}, of {meddler.job.label}"
+        assert meddler.wrong == [], where
+        assert all(SENTENCE.fullmatch(" ".join([*words, ""])) for words in meddler.by_job.values()), where
+        assert not meddler.has_tried or (result and all(job.is_succeeded() for job in jobs)), where
+        assert scheduler.pool is None or "cpu=2 of 2 free" in repr(scheduler.pool), where
+        return meddler, [job.attempts for job in jobs]
+
+    async def main() -> None:
+        meddler, usual = await meddle(0, 0)
+        calls, tried = len(meddler.told), 0
+        for place in range(len(usual)):
+            for number in range(1, calls + 1):
+                meddler, attempts = await meddle(number, place)
+                if meddler.has_tried:
+                    tried += 1
+                    attempts[place] = usual[place]
+                    assert attempts == usual, (number, meddler.told[number - 1], meddler.job)
+        assert tried > calls
+
+    virtual(main)

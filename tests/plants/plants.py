@@ -61,12 +61,12 @@ PLANTS: Final = (
         "a release on one path forgotten: a job keeps slot and needs in its backoff",
         """\
         self.line.give_back(job)
-        if until > now:
+        for part in self.parts:
 """,
         """\
         if until <= now:
             self.line.give_back(job)
-        if until > now:
+        for part in self.parts:
 """,
     ),
     Plant(
@@ -1648,6 +1648,7 @@ if run is not None:
         "instruments hear that a service is ready after they have heard of the jobs that waited for it",
         """\
         self.notify("job_ready", job)
+        self.is_settling = was_settling
         if successors is not None:
             self.requirement_counts.count_down(successors)
 """,

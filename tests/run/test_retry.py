@@ -279,3 +279,43 @@ def test_of_the_times_that_the_exceptions_of_a_group_ask_for_the_longest_counts(
 
     assert virtual(Scheduler(Job(ask, retry=Retry(1, first=1, on=lambda error: error.args[0]))).co_run)
     assert starts[1] - starts[0] == 60
+
+
+class Leaver(JobKind):
+    """A job whose first call leaves a task group open, which takes two seconds to end, and raises."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.told: list[str] = []
+
+    async def co_run(self) -> None:
+        self.told.append("starts")
+        if self.told == ["starts"]:
+            self.group = anyio.create_task_group()
+            await self.group.__aenter__()
+            self.group.start_soon(self.unwind)
+            raise OSError("first")
+
+    async def unwind(self) -> None:
+        with anyio.CancelScope(shield=True):
+            await anyio.sleep(2)
+
+
+@pytest.mark.parametrize("backoff", [0.5, 3])
+@pytest.mark.parametrize("end", ["critical", "cancel", "drain", "timeout", "none"])
+def test_a_job_whose_run_ends_between_failure_and_backoff_is_not_tried_again(
+    virtual: Virtual, end: str, backoff: float
+) -> None:
+    """Its callbacks have asked for its verdict before; even as other jobs clean up, it does not start again."""
+
+    async def stop() -> None:
+        await anyio.sleep(1)
+        if end == "critical":
+            raise OSError("stop")
+        {"cancel": scheduler.cancel, "drain": scheduler.drain}.get(end, print)()
+
+    job = Leaver(retry=Retry(3, first=backoff), on_settled=lambda job: job.told.append(job.state.value))  # type: ignore[attr-defined]
+    stopper = Job(stop, critical=True)
+    scheduler = Scheduler(stopper, job, Job(nap, 9, run_if="failed", required=stopper), cleanup_timeout=20)
+    assert virtual(lambda: scheduler.co_run(timeout=1.5 if end == "timeout" else None)) is (end == "none")
+    assert job.told == (["starts", "starts", "succeeded"] if end == "none" else ["starts", "cancelled"])

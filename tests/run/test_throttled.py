@@ -28,6 +28,7 @@ from trioflow import (
 )
 from trioflow.abc import AbstractJob, Instrument
 
+from ..bodies import fail_now
 from ..conftest import Virtual
 from ..jobs.process.process_bodies import throttle
 
@@ -183,6 +184,14 @@ def test_a_throttle_of_a_key_that_the_job_does_not_need_fails_the_job(virtual: V
     with pytest.raises(ValueError, match=r"'a' raised Throttled\('api'\), but has no such need: add it") as e:
         job.result()
     assert isinstance(e.value.__cause__, Throttled)
+
+
+def test_a_clean_up_job_whose_throttle_is_over_at_once_goes_on_at_once(virtual: Virtual) -> None:
+    """It waits among the clean-up jobs, not behind the jobs of the run that has stopped."""
+    server, failing = Server(1, after=0), Job(fail_now, critical=True)
+    cleaning = ask(server, "cleaning", run_if="failed", required=failing)
+    assert not virtual(Scheduler(failing, cleaning, pool=Pool(api=3)).co_run)
+    assert (cleaning.state, cleaning.result(), len(server.calls)) == (JobState.SUCCEEDED, "cleaning", 2)
 
 
 @pytest.mark.parametrize(("cleanup_timeout", "end"), [(30, (JobState.SUCCEEDED, 22)), (7, (JobState.CANCELLED, 7))])

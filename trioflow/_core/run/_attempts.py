@@ -277,10 +277,9 @@ class BackoffTimer(Part):
         return self._heap[0][0] if self._heap else math.inf
 
     def act(self) -> None:
-        heap = self._heap
         now = self._run.clock() + TIME_TOLERANCE
-        while heap and heap[0][0] <= now:
-            until, _, job = heapq.heappop(heap)
+        while self._heap and self._heap[0][0] <= now:
+            until, _, job = heapq.heappop(self._heap)
             if _waits_until(job, until):
                 job._ensure_extras().backoff_until = None
                 self._run.open_lane.line.push(job)

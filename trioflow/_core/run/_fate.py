@@ -25,7 +25,8 @@ class Fate:
         # Why the run first stopped or drained.
         self.reason: StopReason | None = None
         self.culprit: AbstractJob[Any] | None = None
-        # Why the running jobs were cancelled: the last word apart from a drain, which `OpenBlock` raises by.
+        # The last word that cancelled the running jobs, if there were any, and None before. A drain does so only before
+        # jobs start. `OpenBlock` raises by this.
         self.cancel_reason: StopReason | None = None
         # Whether a drain was asked for, perhaps while the run was stopping. Then no other attempt follows.
         self.is_last = False

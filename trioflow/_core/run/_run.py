@@ -448,7 +448,7 @@ class Run:
                 await self._wait_while_running()
             elif self.phase is _states.DRAINING or not self.forever_unsettled or await self._flush_forever_jobs():
                 return
-            # For jobs that have become ready in a turn of a part or of the journal.
+            # For jobs that have become ready in a turn of a part or of the journal, or that forever jobs have added.
             self.lane.ensure_searcher()
 
     async def wait_for_change(self, deadline: float) -> bool:
@@ -546,26 +546,29 @@ class Run:
         else:
             line.places.push(job)
         if self.notify_scheduled is not None:
+            # The jobs behind it may still be counted down.
+            was_settling, self.is_settling = self.is_settling, True
             self.notify_scheduled(self.scheduler, job)
+            self.is_settling = was_settling
 
-    def _requeue(self, job: AbstractJob[Any], verdict: Verdict, now: float) -> None:
+    def _requeue(self, job: AbstractJob[Any], lane: Lane, verdict: Verdict, now: float) -> None:
         """Queue a job whose attempt ended `now` again, at once or after a backoff. Take back its slot and resources.
 
         A throttled job comes first, and its attempt does not count. A clean-up job is in no line, so it waits for the
         end of the throttle. After a failure, a job comes after those that were ready before, as any that has just
         become ready.
         """
-        error, began, extras, push = verdict.failure, job._started_at, job._ensure_extras(), self.open_lane.line.push
+        error, began, extras, push = verdict.failure, job._started_at, job._ensure_extras(), lane.line.push
         until = now + verdict.backoff
         assert error is not None
         assert began is not None
         if verdict.throttles:
-            resources, push = self.pools.resolve(job), self.line.push_throttled
+            resources, push = self.pools.resolve(job), lane.line.push_throttled
             closed = tuple((each.key, resources[each.key].cooldown.ends_at) for each in verdict.throttles)
             extras.throttlings += (Throttling(began, now, closed),)
             if extras.throttled_since is None:
                 extras.throttled_since = began
-            if self.open_lane.is_clean_up:
+            if lane.is_clean_up:
                 until = max(ends_at for _, ends_at in closed)
         else:
             extras.add_retry(began, now, error, verdict.backoff)
@@ -576,17 +579,17 @@ class Run:
         job._state = SCHEDULED
         # The needs of clean-up jobs come back through this line, too, though they wait in a line of their own.
         self.line.give_back(job)
-        if until > now:
-            (self.part(BackoffTimer) or self.join(BackoffTimer(self))).add(job, until)
         for part in self.parts:
             part.attempt_ended(job, began, now, error)
-        self.notify("job_scheduled", job)
-        if until <= now and job._state is SCHEDULED:
-            # No hook has cancelled it.
+        if until > now:
+            (self.part(BackoffTimer) or self.join(BackoffTimer(self))).add(job, until)
+        else:
+            # Before the hooks, as in `ready`: one may cancel the job, and try it again.
             push(job)
-            if self.phase._is_ending and not self.open_lane.is_clean_up:
-                # A hook has ended the run meanwhile.
-                self.cancel_scheduled()
+        self.notify("job_scheduled", job)
+        if self.phase._is_ending and not lane.is_clean_up and job._state is SCHEDULED:
+            # The run has ended since the verdict.
+            self.settle_apart([job])
 
     def settle_apart(
         self, jobs: Iterable[AbstractJob[Any]], failure: Failure | None = None, cause: CancelCause = CancelCause.STOP
@@ -687,10 +690,10 @@ class Run:
         If the enclosing run cut a run off, the reason is there.
         """
         run, outer, is_alone = self, self.outer_worker, cause is CancelCause.JOB
+        # Go out to the run that stopped first: the runs inside it were only cancelled with it.
         while outer is not None and cause is not CancelCause.JOB and run.fate.cancel_reason is StopReason.CANCELLED:
             cause, run, outer = outer.cause, outer.run, outer.run.outer_worker
-        is_cut_off = run.fate.cancel_reason in (StopReason.CRITICAL, StopReason.TIMEOUT)
-        is_cut_off = is_cut_off and cause is not CancelCause.JOB
+        is_cut_off = cause is not CancelCause.JOB and run.fate.cancel_reason in (StopReason.CRITICAL, _states.TIMEOUT)
         return CancelledOutcome(not is_cut_off, is_alone)
 
     def _release(self, job: AbstractJob[Any], extras: RunExtras) -> None:
@@ -769,7 +772,9 @@ class Run:
         if extras.time_limit is not None:
             extras.time_limit._lift()
         successors, job._successors = job._successors, None
+        was_settling, self.is_settling = self.is_settling, True
         self.notify("job_ready", job)
+        self.is_settling = was_settling
         if successors is not None:
             self.requirement_counts.count_down(successors)
         self.lane.ensure_searcher()
@@ -807,7 +812,7 @@ class Run:
                 self.failures.count_cut_off(job, outcome)
             self.settle(job, state, outcome, now)
         else:
-            self._requeue(job, verdict, now)
+            self._requeue(job, worker.lane, verdict, now)
 
     def _fail(self, job: AbstractJob[Any], failure: BaseException, awaitable: object, now: float) -> None:
         """Settle a job as FAILED. Stop the run if the job is critical, or if the failure is an interruption."""
@@ -854,10 +859,9 @@ class Run:
         for run in runs:
             if run.phase is not STOPPING:
                 stopped.append(run)
-            if run is self:
-                runs += run._stop_alone(reason, culprit)
-            else:
-                runs += run._stop_alone(StopReason.CANCELLED, None)
+            runs += run._stop_alone(reason, culprit)
+            # The runs inside this one are only cancelled with it.
+            reason, culprit = StopReason.CANCELLED, None
         # Only now, because they pass on the slots and resources of their jobs.
         for run in stopped:
             run.cancel_scheduled()
@@ -871,6 +875,7 @@ class Run:
         """Begin to stop, and cancel the running jobs. Return the nested runs that have to stop, too."""
         if self.has_crashed:
             return []
+        # Of a run that is stopping already, only these cancel the jobs once more.
         cancels_workers = reason in _states.FURTHER_CAUSES
         if self.phase is not STOPPING:
             if self.clock() >= self.deadline:
@@ -900,7 +905,7 @@ class Run:
         line = self.line
         if line.startable or line.places is not None or self.parts:
             jobs = (*line.drain(), *drain_backoffs(self))
-            # The culprit is about to be BLOCKED.
+            # A culprit that still waits is a job of `block`, which settles it as BLOCKED next.
             self.settle_apart(job for job in jobs if job is not self.fate.culprit)
 
     def call_at(self, when: float, function: Callable[[], None]) -> Callable[[], None]:
@@ -1026,12 +1031,11 @@ class Run:
     def add_jobs(self, jobs: list[AbstractJob[Any]]) -> None:
         """Link jobs that were just added and checked, and make those without open requirements ready."""
         self.added_count += len(jobs)
-        # Whether no later run can reach the jobs.
-        run_once = self.closes_scheduler or not self.scheduler.keep_jobs
         self.start_order.add_jobs(jobs)
         context = self._caller_context()
         for job in jobs:
-            if run_once:
+            if self.closes_scheduler or not self.scheduler.keep_jobs:
+                # No later run can reach it.
                 job._ensure_extras().runs_once = True
             if context is not None:
                 job._ensure_extras().context = context

@@ -150,6 +150,7 @@ class TimeSlice:
         This is the worker that was spawned first, if the task can serve it, and if time is left for its first job.
         """
         spawned, first = self.spawned, self.spawned[0]
+        # It only leaves, so it waits neither for its turn to begin nor for time.
         if worker.lane.is_closed and worker in spawned:
             spawned.remove(worker)
             return worker
@@ -299,7 +300,7 @@ class Worker(WorkerTask):
             while not worker.must_leave:
                 # ---- yield to the loop, if the turn is used up
                 is_turn_over = now > time_slice.ends_at or not jobs_left
-                # Otherwise, workers run all jobs that are left, and this worker leaves at once.
+                # With fewer unsettled jobs than workers, the others run them all, and this worker leaves at once.
                 if is_turn_over and (startable or line.places is not None or run.unsettled >= len(lane.alive)):
                     awaitable = value = None
                     has_time = await worker._get_time(job if has_run_jobs else None, now)
@@ -308,6 +309,7 @@ class Worker(WorkerTask):
                         continue
                     jobs_left = MAX_JOBS_IN_TURN
                 # ---- take the next job that may start
+                # In a limited line, more jobs may be admitted, unless `take` has just admitted all that can start.
                 is_limited = may_admit_more = line.places is not None
                 if is_limited and (line.passes_on or not startable):
                     if (job := line.take()) is None:
@@ -379,10 +381,11 @@ class Worker(WorkerTask):
                     await run.backend.yield_to_loop()
                     now = clock()
                     worker.must_leave |= lane.is_closed or not snapshot.is_task_unchanged()
-            # ---- leave
+            # ---- leave: if `now` is late, `job` is the last that ran: taking another renews `now`
             if has_run_jobs and now > time_slice.ends_at + MIN_BLOCKING_SECONDS and snapshot.is_same_iteration():
                 run.failure_log.report_block(run, job, now)
             worker.job = None
+            # It may have been cancelled while no job was running: in a wait for a turn, in an errand, at the start.
             is_changed = worker.must_leave and not (snapshot and snapshot.is_task_unchanged())
             if (is_changed or worker.errand is not None) and run.phase is not STOPPING:
                 run.notice_cancellation(worker)
@@ -549,6 +552,7 @@ class Lane:
         more searcher is enough at a time, because their jobs need workers, too.
         """
         startable = self.line.startable
+        # Some worker does not search, so its job may be suspended, and more jobs are startable than workers search.
         if len(self.alive) > self.searchers < len(startable):
             number = self.searchers + 1 if is_scheduler(startable[0]) else MAX_SEARCHERS
             for _ in range(min(number, len(startable), MAX_SEARCHERS) - self.searchers):

@@ -801,7 +801,7 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
                     await backend.checkpoint()
                 await run.execute()
             except Exception as error:
-                # Raised by the checks in `_prepare`.
+                # Raised before `execute`, perhaps after a signal, or by `execute`: then it is the interruption itself.
                 if run.interruption not in (None, error):
                     raise run.interruption from error
                 raise
@@ -901,9 +901,10 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
     def _prepare(self, run: Run) -> Iterator[None]:
         """Check the scenario and reset its jobs. Yield whenever other tasks of the program should get a turn."""
         members = self._members
-        # The outermost run has reset all in it.
+        # Whether nothing needs a full reset: the outermost run has reset all in it, or, below, successes are kept.
         is_fresh = run.outer_worker is not None and not members.needs_reset
         if self._extras is not None and self._extras.keeps_succeeded:
+            # Jobs that were added during a run would have to be removed.
             is_fresh = not members.jobs_added_during_run
             run.keeps_succeeded = self._extras.keeps_succeeded = is_fresh
             if is_fresh:
