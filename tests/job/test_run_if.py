@@ -114,6 +114,28 @@ def test_every_combination_of_run_if_outcome_and_edge_follows_the_table(virtual:
     assert {key: job.state for key, job in jobs.items()} == table()
 
 
+@pytest.mark.parametrize("is_settled", [False, True])
+@pytest.mark.parametrize("run_if", RULES)
+def test_order_only_changes_nothing_of_whether_a_job_runs(virtual: Virtual, run_if: Any, is_settled: bool) -> None:
+    """It is for journals; a job that requires another settled runs whatever has happened to that, in either order."""
+    scheduler, jobs = Scheduler(), []
+    for outcome in OUTCOMES:
+        before = with_outcome(outcome, scheduler)
+        words = [{"order_only": True}, {"settled": True}] if is_settled else [{"order_only": True}]
+        jobs += [(outcome, scheduler.add(job_with(run_if, [("order", before)]))) for _ in range(3)]
+        for (_, job), calls in zip(jobs[-2:], (words, words[::-1]), strict=True):
+            for each in calls:
+                job.requires(before, **each)
+        if is_settled:
+            jobs[-3][1].requires(before, settled=True, order_only=True)
+    virtual(scheduler.co_run)
+    rule = "settled" if is_settled and run_if == "succeeded" else run_if
+    table = own_table()
+    skips = {(outcome, job): SKIPPED for outcome, job in jobs if outcome is SKIPPED and run_if == "succeeded"}
+    expected = {(outcome, job): table[outcome, rule, "order"] for outcome, job in jobs} | skips
+    assert {each: each[1].state for each in jobs} == expected
+
+
 def test_settled_can_be_added_to_a_requirement_and_removed_with_it(virtual: Virtual) -> None:
     """It holds for a requirement that was there, during a run too; `remove=True` removes it, and others stay."""
     bad, worse = Job(fail, label="bad"), Job(fail, label="worse")

@@ -327,3 +327,60 @@ def test_a_job_that_waits_for_a_token_keeps_no_other_from_its_key(virtual: Virtu
 
     virtual(main)
     assert order == ["at 5 s", "at 10 s", "later"]
+
+
+@pytest.mark.parametrize("seconds", [(20, 5), (5, 20), (20, 20)])
+@pytest.mark.parametrize(
+    "limit", [1, PerKey(2), PerKey(2, pause=1), PerKey(Rate(requests=9, per=1)), Rate(requests=9, per=1)]
+)
+def test_of_two_throttles_of_a_key_the_one_that_ends_last_counts(
+    virtual: Virtual, limit: Any, seconds: tuple[float, float]
+) -> None:
+    """In whatever order they come; nothing starts on the key before, and nothing waits for longer."""
+    starts: list[float] = []
+    is_per_key = isinstance(limit, PerKey)
+    needs = {"api": "a" if is_per_key else 0.5 if limit == 1 else 1}
+
+    async def ask(number: int) -> None:
+        starts.append(anyio.current_time())
+        if len(starts) > 2:
+            return
+        await nap(0.5 + number / 4)
+        raise Throttled("api", after=seconds[number])
+
+    jobs = [Job(ask, number, needs=needs) for number in range(2)]
+    before = Job(nap, 3)
+    scheduler = Scheduler(
+        *jobs, before, Job(ask, 2, needs=needs, required=before), pool=Pool(api=2 * limit if limit == 1 else limit)
+    )
+    assert virtual(scheduler.co_run)
+    end = max(0.5 + seconds[0], 0.75 + seconds[1])
+    assert [start >= end for start in starts] == [False, False, True, True, True]
+    assert starts[2] == pytest.approx(end)
+
+
+@pytest.mark.parametrize("is_cancelled", [False, True])
+def test_the_pause_of_a_key_follows_each_job_that_has_run_even_one_that_was_put_back(
+    virtual: Virtual, is_cancelled: bool
+) -> None:
+    """A job that a pause puts back has not run; when it has run later, the next of its key waits for the pause."""
+    scheduler = Scheduler(pool=Pool(host=PerKey(1, pause=10)), jobs_window=anyio.CapacityLimiter(1))
+    steering = [nap, scheduler.pause, nap, scheduler.resume]
+    first, second = on("a"), on("a")
+
+    async def steer() -> None:
+        for step in steering:
+            if step is nap:
+                await nap(1)
+            else:
+                step()
+        if is_cancelled:
+            first.cancel()
+        await nap(3)
+
+    async def main() -> None:
+        scheduler.update([Job(steer), first, second])
+        assert await scheduler.co_run()
+
+    virtual(main)
+    assert [job.started_at for job in (first, second)] == ([None, 5] if is_cancelled else [5, 16])

@@ -857,3 +857,26 @@ def test_views_of_an_inner_scheduler_bear_that_its_jobs_run_again(
     outer = Scheduler(inner, Job(Broken(1, 2)), critical_jobs=True, retry=1, label="outer")
     assert virtual(Scheduler(outer).co_run)
     assert "raised in" not in caplog.text
+
+
+@pytest.mark.parametrize("keep_result", [True, False])
+@pytest.mark.parametrize("way", ["group", "job"])
+def test_a_group_that_is_tried_again_repeats_its_cleaning_up_and_all_that_follows_it(
+    virtual: Virtual, way: str, keep_result: bool
+) -> None:
+    """At any distance, whatever the way to require it; what has succeeded apart from it does not run again."""
+    failing, fine = Job(Broken(2, 0), label="failing"), Job(nap, label="fine")
+    clean = Job(nap, required=failing, run_if="failed", label="clean", keep_result=keep_result)
+    report = Job(nap, clean, label="report")
+    mail = Job(nap, required=[report, fine], label="mail")
+    settled = Job(nap, label="settled").requires(clean, settled=True)
+    jobs = [fine, failing, mail, report, clean, settled, Job(nap, required=fine, label="besides")]
+    group = Scheduler(*jobs, label="group")
+
+    async def again() -> None:
+        await group.wait_settled()
+        (group if way == "group" else failing).try_again()
+
+    virtual(Scheduler(group, Job(again)).co_run)
+    assert [job.label for job in jobs if job.attempts == 2] == ["failing", "mail", "report", "clean", "settled"]
+    assert all(job.is_succeeded() for job in jobs if job is not failing)

@@ -108,12 +108,11 @@ class Members:
         for job in self.jobs:
             for requirement in self.all_requirements(job):
                 users.setdefault(requirement, []).append(job)
-                if job not in again and job._options.run_if == "failed" and requirement in again:
+                if job._state is SUCCEEDED and job._options.run_if == "failed" and requirement in again:
                     todo.append(job)
         for job in todo:
-            if job not in again:
-                again.add(job)
-                todo += users.get(job, ())
+            again.add(job)
+            todo += users.pop(job, ())
         return again
 
     def competitors(self, requirements: Mapping[AnyJob, Iterable[AnyJob]]) -> list[AnyJob]:
