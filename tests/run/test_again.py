@@ -179,6 +179,85 @@ def test_what_cannot_be_tried_again_is_refused(virtual: Virtual) -> None:
     assert refused[-1] == "its scheduler is not running"
 
 
+def test_the_log_tells_of_each_second_try_what_belongs_to_it_alone(
+    virtual: Virtual, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What an earlier word has brought back, blocked jobs and what had run meanwhile, is not told once more."""
+    a, b = Job(Broken(1), label="a"), Job(Broken(1), label="b")
+    blocked, ran = Job(nap, required=a, label="blocked"), Job(nap, label="ran").requires(a, settled=True)
+    assert virtual(Scheduler(a, b, blocked, ran, Job(after, 3, a.try_again, b.try_again)).co_run)
+    told = [
+        record.message.partition("tried again: ")[2] for record in caplog.records if "tried again" in record.message
+    ]
+    ran_text = "what has run meanwhile does not run again: 'ran'"
+    assert told == [f"'a' (OSError: disk full), with 1 blocked job; {ran_text}", "'b' (OSError: disk full)"]
+
+
+@pytest.mark.parametrize("depth", [0, 1])
+def test_a_group_in_which_a_coroutine_object_was_used_up_is_not_tried_again(virtual: Virtual, depth: int) -> None:
+    """At any depth; a coroutine object that has succeeded stays as it is, and does not matter."""
+    spent, fine = Job(Broken(1)(), label="spent"), Job(nap(), label="fine")
+    group = Scheduler(Scheduler(spent) if depth else spent, label="group")
+    other = Scheduler(fine, Job(Broken(1)), label="other")
+    refused: list[str] = []
+
+    def again() -> None:
+        for job in (group, other):
+            try:
+                job.try_again()
+            except RuntimeError as error:
+                refused.append(str(error))
+
+    assert not virtual(Scheduler(group, other, Job(after, 5, again)).co_run)
+    assert refused == ["try_again() of 'group': its coroutine object can run only once; give Job the async function"]
+    assert (group.attempts, other.attempts, other.state.name, fine.attempts) == (1, 2, "SUCCEEDED", 1)
+
+
+@pytest.mark.parametrize("way", ["alone", "in a group"])
+def test_what_was_awaited_is_not_among_all_that_is_tried_again(virtual: Virtual, way: str) -> None:
+    """A failure that `await` has raised belongs to whoever awaited it, who may try the job again."""
+    awaited, failed = Job(Broken(1), label="awaited"), Job(Broken(1), label="failed")
+
+    async def take() -> None:
+        with pytest.raises(OSError, match="disk full"):
+            await awaited
+        await anyio.sleep(1)
+        scheduler.try_again()
+
+    members = [awaited, Job(anyio.sleep, 9)]
+    scheduler = Scheduler(Scheduler(*members) if way == "in a group" else members, failed, Job(take))
+    assert virtual(scheduler.co_run)
+    assert (names(scheduler).count("F"), awaited.attempts, failed.attempts) == (1, 1, 2)
+
+
+def test_a_blocked_job_whose_input_was_dropped_stays_blocked(virtual: Virtual) -> None:
+    """What has blocked it runs again, and what else was blocked; its own input would have to be made anew."""
+    value, broken, given = Job(nap, keep_result=False, label="value"), Job(Broken(1, 2)), list[Any]()
+
+    async def take(value: Any) -> None:
+        given.append(value)
+
+    blocked = Job(take, value, required=broken, label="blocked")
+    user, other = Job(nap, required=blocked), Job(nap, required=broken)
+    scheduler = Scheduler(value, broken, blocked, user, other, Job(after, 4, broken.try_again))
+    assert not virtual(scheduler.co_run)
+    assert (names(scheduler), given) == ("SSBBSS", [])
+
+
+def test_what_gets_a_requirement_while_it_is_about_to_start_waits_for_it(virtual: Virtual) -> None:
+    """A function that is told of a job which the same failure has blocked may say so; the job is IDLE until then."""
+    root, slow = Job(Broken(1)), Job(anyio.sleep, 5)
+    blocked, alarm = Job(nap, required=root), Job(nap, required=root, run_if="failed")
+
+    def tell(job: AbstractJob[Any]) -> None:
+        if job is blocked:
+            alarm.requires(slow)
+
+    scheduler = Scheduler(root, slow, blocked, alarm, on_settled=tell)
+    assert not virtual(scheduler.co_run)
+    assert alarm.started_at == 5
+
+
 @pytest.mark.parametrize("options", [{"timeout": 2}, {"idle_timeout": 2}])
 def test_the_next_try_may_take_longer(virtual: Virtual, options: dict[str, Any]) -> None:
     """What a JobTimeout advises can be done: a job or group that has settled gets another timeout, and no other job."""
@@ -821,17 +900,18 @@ def test_attempts_and_times_of_a_member_go_on_when_its_group_is_tried_again(
     assert [number for number, *_ in span.failed_attempts] == [1, 2]
 
 
-@pytest.mark.parametrize("depth", [1, 2])
+@pytest.mark.parametrize(("depth", "is_of_group"), [(1, False), (2, False), (1, True), (2, True)])
 def test_instruments_of_an_inner_scheduler_hear_that_its_jobs_run_again(
-    backend: BackendName, virtual: Virtual, depth: int
+    backend: BackendName, virtual: Virtual, depth: int, is_of_group: bool
 ) -> None:
     """When a scheduler around theirs is retried, they have no run, and heard of two ends without a reopening."""
     told = Told()
-    inner = Scheduler(Job(nap, label="a"), label="inner", instruments=[told])
+    job = Job(nap, label="a")
+    inner = Scheduler(Scheduler(job) if is_of_group else job, label="inner", instruments=[told])
     middle = Scheduler(inner, label="middle") if depth == 2 else inner
     outer = Scheduler(middle, Job(Broken(1, 2)), critical_jobs=True, retry=1, label="outer")
     assert virtual(Scheduler(outer).co_run)
-    assert told.told == ["finished a", "reopened a", "finished a"]
+    assert [text for text in told.told if text.endswith(" a")] == ["finished a", "reopened a", "finished a"]
 
 
 class Told(Instrument):

@@ -96,6 +96,55 @@ def test_late_services_and_clean_up_jobs_have_the_variables_of_the_adding_code(v
     assert (jobs[1].result(), jobs[3].result()) == ("adder", "adder")
 
 
+@pytest.mark.parametrize("window", [None, 1])
+def test_a_variable_with_another_value_makes_another_context(virtual: Virtual, window: int | None) -> None:
+    """The code that adds jobs has given a variable of the run another value, and no variable more."""
+    seen: dict[str, str] = {}
+
+    async def main() -> None:
+        request.set("main")
+        async with Scheduler(jobs_window=window) as scheduler:
+            for name in ("main", "other", "main"):
+                request.set(name)
+                seen[name] = await scheduler.add(Job(look))
+
+    virtual(main)
+    assert seen == {"main": "main", "other": "other"}
+
+
+@pytest.mark.parametrize("end", ["failed", "cancelled", "blocked"])
+def test_a_job_that_is_tried_again_keeps_the_variables_of_the_adding_code(virtual: Virtual, end: str) -> None:
+    """In whatever way it has ended."""
+    calls: list[str] = []
+    fails = [end]
+
+    async def work(name: str) -> None:
+        calls.append(f"{name}: {request.get()}")
+        await anyio.sleep(1)
+        if name == failing and fails:
+            fails.clear()
+            raise OSError
+
+    async def main() -> None:
+        async with Scheduler(log=False) as scheduler:
+            request.set("adder")
+            first = Job(work, "a")
+            jobs = [first, Job(work, "b", required=first)]
+            scheduler.update(jobs)
+            request.set("main")
+            await anyio.sleep(0.5)
+            if end == "cancelled":
+                jobs[1].cancel()
+            await jobs[0].wait_settled()
+            await jobs[1].wait_settled()
+            jobs[end != "blocked"].try_again()
+
+    failing = {"failed": "b", "blocked": "a", "cancelled": ""}[end]
+    virtual(main)
+    assert calls[-1] == "b: adder"
+    assert {call[3:] for call in calls} == {"adder"}
+
+
 @pytest.mark.fast_way("asyncio")
 def test_jobs_that_are_added_with_the_same_variables_share_a_task(virtual: Virtual) -> None:
     """Jobs that are added with the same context variables share a task: they need no isolation from each other."""
