@@ -65,6 +65,19 @@ def test_a_job_waits_for_what_others_may_give_back(virtual: Virtual) -> None:
     assert repr(pool) == "<Pool usd=0.4 of 1 left>"
 
 
+@pytest.mark.parametrize("is_nested", [False, True])
+def test_a_spent_budget_blocks_jobs_in_the_order_in_which_they_became_ready(virtual: Virtual, is_nested: bool) -> None:
+    """Whatever each of them needs, and in whichever group it is; so their failures stand in the error."""
+    spends = Job(pay, 9, needs={"usd": 9})
+    late = [Job(pay, needs={"usd": 1 + number % 2}, label=f"{number}") for number in range(4)]
+    # The member of a group is ready when the group has begun.
+    jobs = [spends, late[0], Scheduler(late[1]) if is_nested else late[1], *late[2:]]
+    with pytest.raises(ExceptionGroup) as raised:
+        virtual(lambda: Scheduler(*jobs, pool=Pool(usd=Budget(9))).co_run(check=True))
+    labels = [error.job.label for error in raised.value.exceptions if isinstance(error, BudgetSpent)]
+    assert labels == (["0", "2", "3", "1"] if is_nested else ["0", "1", "2", "3"])
+
+
 def test_the_use_of_few_labels_is_counted(virtual: Virtual, monkeypatch: pytest.MonkeyPatch) -> None:
     """When twice as many labels are counted as are kept, the smallest are dropped, however many labels there are."""
     monkeypatch.setattr(_limits, "MAX_COUNTED_LABELS", 2)

@@ -384,3 +384,30 @@ def test_the_pause_of_a_key_follows_each_job_that_has_run_even_one_that_was_put_
 
     virtual(main)
     assert [job.started_at for job in (first, second)] == ([None, 5] if is_cancelled else [5, 16])
+
+
+@pytest.mark.parametrize("limit", [PerKey(Rate(requests=1, per=10)), PerKey(1, pause=9)])
+@pytest.mark.parametrize("is_throttled", [False, True])
+def test_a_key_for_which_nothing_waits_any_more_is_awaited_again(
+    virtual: Virtual, limit: PerKey, is_throttled: bool
+) -> None:
+    """A job that comes when the only job that waited has been cancelled starts when that one would have started."""
+
+    async def call() -> None:
+        await nap(1)
+        if is_throttled and current_job().attempts == 1:
+            raise Throttled("host", after=9)
+
+    needs = {"host": "a"}
+    first, dropped = Job(call, needs=needs), on("a")
+    late = Job(wait, needs=needs, required=(before := Job(wait, 5)))
+
+    async def main() -> None:
+        async with anyio.create_task_group() as group:
+            group.start_soon(Scheduler(first, dropped, before, late, pool=Pool(host=limit)).co_run)
+            await nap(3)
+            for job in [first, dropped] if is_throttled else [dropped]:
+                job.cancel()
+
+    virtual(main)
+    assert late.started_at == 10

@@ -19,8 +19,10 @@ from trioflow import (
     Pool,
     Retry,
     Scheduler,
+    Service,
     Throttled,
     Trace,
+    current_job,
     simulate,
 )
 from trioflow._adaptive import WindowController
@@ -31,6 +33,7 @@ from trioflow.view.monitor._run_header import RunHeader
 from trioflow.view.text._symbols import Symbols
 from trioflow.view.trace._event_log import record_of_last_run
 
+from ..bodies import fail, nap
 from ..conftest import Virtual
 
 
@@ -240,6 +243,52 @@ def test_the_adaptive_window_shrinks_by_the_mean_of_ten_latencies() -> None:
     assert after(9, 4.125) == 6
     assert after(1, 4.125) == 4
     assert after(10, 3.9375) == 6
+
+
+def test_a_burst_of_overload_shrinks_the_adaptive_window_once(virtual: Virtual) -> None:
+    """After the window has shrunk, no job that started before shrinks it again, however late it fails."""
+    sizes = Sizes()
+    fine: list[Any] = [Job(nap, 1) for _ in range(sum(range(1, 10)))]
+    late: list[Any] = [Job(fail, 1 + number, TimeoutError(), required=fine, run_if="settled") for number in range(10)]
+    virtual(Scheduler(*fine, *late, jobs_window=Adaptive(1, 10), instruments=[sizes]).co_run)
+    assert sizes.sizes[-2:] == [10, 7]
+
+
+async def third(*, task_status: Any = None) -> None:
+    """Fail twice as an overloaded server does, and succeed, or be ready."""
+    if current_job().attempts < 3:
+        raise TimeoutError
+    if task_status is not None:
+        task_status.started()
+
+
+@pytest.mark.parametrize("kind", [Service, partial(Job, forever=True)])
+def test_jobs_that_take_no_slot_leave_the_adaptive_window_as_it_is(virtual: Virtual, kind: Any) -> None:
+    """Neither the failed attempts of a service or of a forever job shrink the window, nor does its success widen it."""
+    sizes = Sizes()
+    fine: list[Any] = [Job(nap, 1) for _ in range(sum(range(1, 5)))]
+    late = kind(third, retry=Retry(9, first=0.25, factor=1, jitter=False), required=fine)
+    busy: list[Any] = [Job(nap, 1, required=fine) for _ in range(4)]
+    scheduler = Scheduler(*fine, late, *busy, jobs_window=Adaptive(1, 10), instruments=[sizes])
+    assert virtual(scheduler.co_run)
+    assert (late.attempts, late.is_succeeded(), sizes.sizes[-1]) == (3, True, 5)
+
+
+@pytest.mark.parametrize("is_last", [True, False])
+def test_latencies_before_overload_are_no_sign_of_overload_afterwards(is_last: bool) -> None:
+    """When the window has shrunk, the next mean has only latencies of jobs that started later."""
+    control = WindowController(Adaptive(1, 100))
+
+    def after(number: int, latency: float, now: float) -> int:
+        for _ in range(number):
+            control.record_success(now - latency, now, is_full=True)
+        return control.size
+
+    assert after(10, 1, 1) == 5
+    assert after(9, 9, 9) == 6
+    control.record_overload(9, 9)
+    assert control.size == 4
+    assert after(9 if is_last else 1, 1, 11) >= 4
 
 
 def test_the_lowest_latency_is_measured_again_after_a_hundred_higher_means() -> None:

@@ -15,7 +15,7 @@ from trioflow._core.run._steering import MAX_RECORDED
 from trioflow._core.words._run_view import run_steering
 from trioflow.abc import AbstractJob, Outlook, Policy, WaitCause, current_run, waiting
 
-from ..bodies import fail, later, nap, nothing
+from ..bodies import fail, later, nap, nothing, serve
 from ..conftest import Virtual
 
 
@@ -467,6 +467,22 @@ def test_a_smaller_window_takes_back_what_has_not_begun(virtual: Virtual) -> Non
     scheduler = Scheduler(jobs, jobs_window=5)
     assert virtual(scheduler.co_run)
     assert [job.started_at for job in jobs] == [0, 0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("kind", [functools.partial(Job, nap, 1, forever=True), functools.partial(Service, serve)])
+@pytest.mark.parametrize("priority", [0, 1])
+def test_a_smaller_window_keeps_what_takes_no_slot_from_no_start(virtual: Virtual, kind: Any, priority: int) -> None:
+    """A forever job or a service that has not begun as the window shrinks starts beside the jobs that wait."""
+
+    async def steer() -> None:
+        scheduler.jobs_window = 1
+        await nap(1)
+
+    lasting = kind(priority=priority)
+    jobs = [Job(nap, 1, priority=priority) for _ in range(2)]
+    scheduler = Scheduler(Job(steer, priority=2 * priority), jobs[0], lasting, jobs[1], jobs_window=4, timeout=9)
+    assert virtual(scheduler.co_run)
+    assert (lasting.started_at, [job.started_at for job in jobs]) == (0, [1, 2])
 
 
 @pytest.mark.parametrize("value", [None, 0, "limiter"])

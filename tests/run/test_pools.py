@@ -46,6 +46,18 @@ def test_a_spent_budget_blocks_jobs_although_its_run_shares_another_resource(vir
     assert (waits.state, waits.finished_at, shares.started_at) == (JobState.BLOCKED, 1, 5)
 
 
+@pytest.mark.parametrize("is_first", [True, False])
+def test_a_group_starts_what_its_own_pool_allows_while_others_wait_for_an_outer_pool(
+    virtual: Virtual, is_first: bool
+) -> None:
+    """Where the two pools come together, the jobs that need nothing from outside wait for nothing from outside."""
+    own, shared = ([Job(nap, 1, needs={name: 1}) for _ in range(2)] for name in ("disk", "cpu"))
+    group = Scheduler(*(own + shared if is_first else shared + own), pool=Pool(disk=1))
+    taken = [Job(nap, 5, needs={"cpu": 1}) for _ in range(2)]
+    assert virtual(Scheduler(*taken, group, pool=Pool(cpu=1)).co_run)
+    assert [job.started_at for job in (*own, *taken, *shared)] == [0, 1, 0, 5, 10, 11]
+
+
 def test_needs_are_found_in_the_nearest_pool(virtual: Virtual) -> None:
     """Needs are taken from the nearest pool that has the name: an inner pool hides an outer one."""
     near = Job(anyio.sleep, 1, needs={"a": 5, "b": 1})
