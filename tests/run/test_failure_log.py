@@ -168,7 +168,10 @@ def test_dropped_jobs_with_log_false_are_not_counted(virtual: Virtual, logged_li
 def test_what_an_instrument_shows_is_not_printed_again(
     virtual: Virtual, monkeypatch: pytest.MonkeyPatch, shown: list[str]
 ) -> None:
-    """One failure was once told twice on a terminal. Handlers of the program, such as that of a file, get it all."""
+    """One failure was once told twice on a terminal. Handlers of the program, such as that of a file, get it all.
+
+    An instrument that has raised, and was removed, shows nothing.
+    """
     logger = logging.getLogger("trioflow")
     printed, handled = (type("Lines", (logging.NullHandler,), {"lines": [], "handle": _keep})() for _ in range(2))
     monkeypatch.setattr(logging, "lastResort", printed)
@@ -177,12 +180,19 @@ def test_what_an_instrument_shows_is_not_printed_again(
     class View(Instrument):
         shown_subjects = shown  # type: ignore[assignment]
 
-    scheduler = Scheduler(*[Job(fail_after, 1) for _ in range(2)], label="home", instruments=[View()])
+    class Removed(Instrument):
+        shown_subjects = ("failure", "end")
+
+        def before_run(self, scheduler: Any) -> None:
+            raise OSError
+
+    views = [Removed(), View()]
+    scheduler = Scheduler(*[Job(fail_after, 1) for _ in range(2)], label="home", instruments=views)
     for handlers in ([], [handled]):
         monkeypatch.setattr(logger, "handlers", handlers)
         virtual(scheduler.co_run)
     assert sorted({*handled.lines} - {*printed.lines}) == sorted(shown)
-    assert handled.lines == ["failure", "failure", "end"]
+    assert handled.lines == [None, "failure", "failure", "end"]
 
 
 def test_a_spent_budget_is_told_beside_any_display(virtual: Virtual, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -104,6 +104,33 @@ def test_nested_instruments_see_their_own_scheduler_alone(virtual: Virtual) -> N
     assert watch.started == ["a"]
 
 
+def test_instruments_are_called_from_the_inside_out(virtual: Virtual) -> None:
+    """Those of a group before those of the scheduler around it, and the latter before those that `run` was given."""
+    told: list[str] = []
+
+    class Named(Instrument):
+        def __init__(self, name: str) -> None:
+            self.name = name
+
+        def job_finished(self, scheduler: Any, job: Any) -> None:
+            told.append(f"{self.name} {job.label}")
+
+    inner = Scheduler(Job(nap, label="a"), label="group", instruments=[Named("own"), Named("other")])
+    outer = Scheduler(inner, instruments=[Named("around")])
+    virtual(functools.partial(outer.co_run, instruments=[Named("run")]))
+    assert told == ["own a", "other a", "around a", "run a", "around group", "run group"]
+
+
+def test_a_hook_may_be_an_attribute_of_the_object(virtual: Virtual) -> None:
+    """It takes the place of the method of the class, as any attribute in Python."""
+    told: list[str] = []
+    plain, counter = Instrument(), Counter()
+    for one in (plain, counter):
+        vars(one)["job_started"] = lambda scheduler, job: told.append(job.label)
+    virtual(Scheduler(Job(nap, label="a"), instruments=[plain, counter]).co_run)
+    assert (told, counter.started) == (["a", "a"], [])
+
+
 def test_instruments_are_distinguished_by_identity(virtual: Virtual) -> None:
     """Two instruments that compare equal are both called, and an instrument need not have a hash."""
 

@@ -64,15 +64,20 @@ def test_needs_are_found_in_the_nearest_pool(virtual: Virtual) -> None:
     assert virtual(Scheduler(Scheduler(near, pool=Pool(a=5)), pool=Pool(a=1, b=1)).co_run)
 
 
-def test_jobs_added_during_the_run_may_have_needs(virtual: Virtual) -> None:
-    """Even the first job with needs may be added during the run, and `add` rejects one that could never start."""
+@pytest.mark.parametrize("priority", [0, 1])
+@pytest.mark.parametrize("policy", ["fifo", "critical-path"])
+def test_jobs_added_during_the_run_may_have_needs(virtual: Virtual, policy: Any, priority: int) -> None:
+    """Even the first job with needs may be added during the run, and `add` rejects one that could never start.
+
+    Whether the run has had an order of its own before, or none.
+    """
 
     async def add() -> None:
         scheduler.update([Job(anyio.sleep, 1, label=f"{i}", needs={"a": 2}) for i in range(2)])
         with pytest.raises(ValueError, match="'big' needs a=4, but the total is only 3: it could never start"):
             scheduler.add(Job(anyio.sleep, 1, label="big", needs={"a": 4}))
 
-    scheduler = Scheduler(Job(add), pool=Pool(a=3))
+    scheduler = Scheduler(Job(add, priority=priority), pool=Pool(a=3), policy=policy)
     assert virtual(scheduler.co_run)
     assert [job.started_at for job in scheduler][1:] == [0, 1]
 

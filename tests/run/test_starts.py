@@ -12,7 +12,7 @@ from trioflow import First, Job, Pool, Scheduler
 from trioflow._core.run import _worker
 from trioflow.abc import AbstractJob, Instrument
 
-from ..bodies import nap, pass_time
+from ..bodies import fail, nap, pass_time
 from ..conftest import Virtual
 
 
@@ -60,6 +60,18 @@ def test_jobs_start_in_the_order_added(virtual: Virtual, window: int | None, tot
     assert [name for name in order if name.isupper()] == list("ABCDEFGHIJ")
     if window is None:
         assert order == "aAbBcCdDeEfFgGhHiIjJ"
+
+
+@pytest.mark.parametrize("names", ["".join(names) for names in itertools.permutations("abcd")])
+def test_what_one_end_makes_ready_starts_in_the_order_added(virtual: Virtual, names: str) -> None:
+    """Whatever else lets it run: nothing, or another job that has failed, and is tolerated or waited for alone."""
+    source, failed = Job(nap, 1, label="x"), Job(fail, 0, label="y", critical=False)
+    jobs = {name: Job(nap, 1, label=name, required=source) for name in "abcd"}
+    jobs["b"].requires(failed)
+    jobs["c"].requires(failed, settled=True)
+    jobs["d"] = Job(nap, 1, label="d", required=[source, failed], run_if="failed")
+    scheduler = Scheduler(failed, source, [jobs[name] for name in names], jobs_window=1)
+    assert order_of(virtual, lambda: scheduler) == "yx" + names
 
 
 @pytest.mark.parametrize("priority", [0, 1])

@@ -152,6 +152,15 @@ def test_a_policy_that_raises_ends_the_run(
     assert "incident at b: the policy By of 's' has no key for 'b'" in capsys.readouterr().out
 
 
+def test_the_first_exception_of_a_policy_counts(virtual: Virtual) -> None:
+    """A policy that raises for several jobs of one instant is named with the first of them, once."""
+    reported = Reported()
+    jobs = Starts().jobs("axyc")
+    scheduler = Scheduler(*jobs, jobs_window=1, policy=By(no_key), label="s", instruments=[reported])
+    assert not virtual(scheduler.co_run)
+    assert reported.messages == ["x: the policy By of 's' has no key for 'x': KeyError('x')"]
+
+
 @pytest.mark.parametrize("how", ["check", "block", "nested"])
 def test_an_exception_of_a_policy_is_raised_unchanged(virtual: Virtual, how: str) -> None:
     """With `check=True`, `async with` or a nested scheduler, a policy's exception is raised unchanged, with a note."""
