@@ -88,8 +88,13 @@ def drain(scene: Scene) -> None:
     scene.scheduler.drain()
 
 
+def drain_and_cancel(scene: Scene) -> None:
+    scene.scheduler.drain()
+    scene.scheduler.cancel()
+
+
 @pytest.mark.both_backends
-@pytest.mark.parametrize("call", [cancel, drain, drain_inner])
+@pytest.mark.parametrize("call", [cancel, drain, drain_inner, drain_and_cancel])
 def test_a_second_call_for_the_same_reason_changes_nothing(virtual: Virtual, call: Callable[[Scene], None]) -> None:
     """Two parts of a program asked to stop, and on asyncio none of the jobs could finish its clean-up."""
     once = virtual(Scene().live, call, [FIRST])

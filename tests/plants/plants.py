@@ -1716,4 +1716,56 @@ if run is not None:
         'give_up = "" if self._give_up == DEFAULT_GIVE_UP else',
         'give_up = "" if self._give_up in (None, DEFAULT_GIVE_UP) else',
     ),
+    Plant(
+        "passed-by-what-is-certain",
+        f"{RUN}/_requirement_counts.py",
+        "a job that certainly runs passes one that the same end has made ready before, and whose rule must be asked",
+        """\
+                queued
+                or self.is_undecided""",
+        "                self.is_undecided",
+    ),
+    Plant(
+        "context-tried-again",
+        f"{RUN}/_run.py",
+        "a job that has failed is tried again without the variables of the code that added it",
+        """\
+            if state not in REOPENABLE:
+                extras.context = None
+            extras.notify""",
+        """\
+            extras.context = None
+            extras.notify""",
+    ),
+    Plant(
+        "first-need-comes-late",
+        f"{RUN}/_start_order.py",
+        "the first job with needs is added to a run that has an order already, and takes nothing",
+        """\
+            if has_needs:
+                self._queue.use_order(order, has_needs)
+            return""",
+        "            return",
+    ),
+    Plant(
+        "cancel-twice-in-a-drain",
+        f"{RUN}/_run.py",
+        "the reason of the run is compared, which stays DRAINED, and not what has cancelled its jobs",
+        "        if self.fate.cancel_reason is not reason:",
+        "        if self.fate.reason is not reason:",
+    ),
+    Plant(
+        "interruption-in-shutdown",
+        f"{RUN}/_ending.py",
+        "an error of one co_shutdown replaces the interruption that another has raised before",
+        "        run.interruption = run.interruption or find_interruption(failure)",
+        "        run.interruption = find_interruption(failure)",
+    ),
+    Plant(
+        "two-throttles-in-clean-up",
+        f"{RUN}/_run.py",
+        "a clean-up job that two resources throttle waits for the last one named, not for the later one",
+        "until = max(ends_at for _, ends_at in closed)",
+        "until = closed[-1][1]",
+    ),
 )

@@ -208,6 +208,23 @@ def test_co_shutdown_that_raises_is_an_incident(virtual: Virtual, caplog: pytest
     assert any("'bad'" in record.getMessage() and record.name == "trioflow" for record in caplog.records)
 
 
+def test_the_error_of_a_co_shutdown_that_leaves_a_scope_open_is_its_own(virtual: Virtual) -> None:
+    """That it has left a scope open is told only of one that raises nothing."""
+
+    class Untidy(AbstractJob[None]):
+        async def co_run(self) -> None: ...
+
+        async def co_shutdown(self) -> None:
+            anyio.CancelScope().__enter__()
+            if self.label == "raises":
+                raise OSError("no route")
+
+    scheduler = Scheduler(Untidy(label="raises"), Untidy(label="returns"))
+    virtual(scheduler.co_run)
+    told = {incident.job.label: str(incident.exception) for incident in incidents_of(scheduler) if incident.job}
+    assert told == {"raises": "no route", "returns": "it has left a cancel scope open: close it with a with statement"}
+
+
 @pytest.mark.parametrize("reason", ["completion", "timeout"])
 def test_co_shutdown_that_exceeds_shutdown_timeout_is_cancelled(
     virtual: Virtual, caplog: pytest.LogCaptureFixture, reason: str
@@ -348,16 +365,21 @@ def test_interruption_from_a_job_is_raised_by_the_run_without_a_group(
     scheduler.raise_for_failures()
 
 
+@pytest.mark.parametrize("later_error", [None, OSError("no route")])
 @pytest.mark.parametrize("in_group", [False, True])
 @pytest.mark.parametrize("kind", INTERRUPTIONS)
 def test_interruption_from_co_shutdown_is_raised_by_the_run_without_a_group(
-    virtual: Virtual, kind: str, in_group: bool
+    virtual: Virtual, kind: str, in_group: bool, later_error: Exception | None
 ) -> None:
-    """The run raises an interruption from a co_shutdown after the other shutdowns, and without its group."""
+    """The run raises an interruption from a co_shutdown after the other shutdowns, and without its group.
+
+    Also if another of them raises something else.
+    """
     told: list[tuple[str, float]] = []
     error = INTERRUPTIONS[kind]()
     raised = BaseExceptionGroup("mixed", [OSError(), error]) if in_group else error
-    scheduler = Scheduler(Actor(told, 0, label="bad", error=raised), Actor(told, 0, label="good", shutdown=0.5))
+    other = Actor(told, 0, label="good", shutdown=0.5, error=later_error)
+    scheduler = Scheduler(Actor(told, 0, label="bad", error=raised), other)
 
     async def main() -> None:
         with pytest.raises(type(error)) as caught:

@@ -226,3 +226,18 @@ def test_a_nested_scheduler_that_runs_by_itself_has_no_pool_of_an_enclosing_one(
     with pytest.raises(ValueError, match="'x' needs a=1, which no enclosing pool has"):
         inner.run()
     assert job.started_at is None
+
+
+@pytest.mark.parametrize("depth", [0, 1, 2])
+def test_a_job_inside_a_keeper_is_not_held_back_by_a_reservation(virtual: Virtual, depth: int) -> None:
+    """At any depth: a rate outside, which a job there has reserved, may be taken. Otherwise the two could wait long."""
+    inside = Job(anyio.sleep, 1, needs={"api": 1})
+    group: Any = inside
+    for _ in range(depth):
+        group = Scheduler(group)
+    pool = Pool(cpu=1, api=Rate(requests=10, per=10, burst=10))
+    first, big = Job(anyio.sleep, 1, needs={"api": 10}), Job(anyio.sleep, 1, needs={"api": 10}, priority=1)
+    big.requires(Job(anyio.sleep, 0))
+    scheduler = Scheduler(first, big.required, big, Scheduler(group, needs={"cpu": 1}), pool=pool, backfill=0)
+    assert virtual(scheduler.co_run)
+    assert (inside.started_at, big.started_at) == (1, 11)

@@ -352,6 +352,50 @@ def test_a_pause_of_a_group_is_named_before_what_waits_for_the_group(
     assert caplog.messages[0] == "no job of 's' runs: 'paused' waits for a resume: its run was paused 1.5 s ago"
 
 
+def test_of_two_pauses_the_inner_one_is_named(virtual: Virtual) -> None:
+    """That of the group itself, whichever came first; after its end, the pause around it."""
+    inside = Job(nap, 1, label="inside", required=Job(nap, 0.5))
+    outside = Job(nap, 1, label="outside", required=Job(nap, 1.5))
+    group = Scheduler(inside.required, inside, label="group")
+    scheduler = Scheduler(group, outside.required, outside)
+    said: list[str] = []
+
+    async def steer() -> None:
+        await anyio.sleep(0.25)
+        for steps in (
+            [group.pause],
+            [scheduler.pause],
+            [group.resume, group.pause],
+            [group.resume],
+            [scheduler.resume],
+        ):
+            for step in steps:
+                step()
+            await anyio.sleep(1)
+            said.append(" | ".join(wait.text if (wait := waiting(job)) else "" for job in (inside, outside)))
+
+    scheduler.add(Job(steer, forever=True))
+    scheduler.add(Job(nap, 6))
+    virtual(scheduler.co_run)
+    assert said == [
+        "paused 1 s ago | ",
+        "paused 2 s ago | paused 1 s ago",
+        "paused 1 s ago | paused 2 s ago",
+        "paused 3 s ago | paused 3 s ago",
+        " | ",
+    ]
+
+
+def test_resume_while_a_run_ends_lets_its_forever_groups_go_on(virtual: Virtual) -> None:
+    """They are alive during the clean-up, and had taken the pause of the run."""
+    waits = Job(nap, 1, required=Job(nap, 2))
+    failing = Job(fail, 3, critical=True)
+    cleans_up = Job(at, 1, lambda: scheduler.resume(), lambda: None, lambda: None, required=failing, run_if="failed")
+    scheduler = Scheduler(Scheduler(waits.required, waits, Job(nap, 50), forever=True), failing, cleans_up)
+    steered(virtual, scheduler, pause=1)
+    assert waits.started_at == 4
+
+
 def test_a_timeout_in_a_pause_names_the_pause(virtual: Virtual) -> None:
     """The errors of a paused run and of a group in it say what their jobs waited for."""
     group = Scheduler(Job(nap, 1), Job(nap, 3), jobs_window=1, timeout=4, label="group", critical=False)

@@ -97,6 +97,25 @@ def test_job_is_named_again_for_no_later_cancellation(virtual: Virtual, caplog: 
     assert [text.split()[0] for text in texts_about_stuck(caplog)] == ["'first'", "'second'"]
 
 
+@pytest.mark.fast_way("asyncio")  # as above
+@pytest.mark.parametrize("limit", ["timeout", "idle_timeout"])
+def test_job_is_named_a_second_after_its_first_cancellation(
+    virtual: Virtual, caplog: pytest.LogCaptureFixture, limit: str
+) -> None:
+    """A further one does not put that off."""
+    job, counts = Job(deaf, label="first", **{limit: 1.0}), list[int]()
+
+    async def watch() -> None:
+        await anyio.sleep(1.5)
+        job.cancel()
+        for _ in range(2):
+            counts.append(len(texts_about_stuck(caplog)))
+            await anyio.sleep(0.75)
+
+    virtual(Scheduler(job, Job(watch)).co_run)
+    assert counts == [0, 1]
+
+
 @pytest.mark.parametrize("is_cancelled", [False, True])
 def test_job_that_is_over_moves_no_virtual_clock(virtual: Virtual, is_cancelled: bool) -> None:
     """While a run waits for a thread alone, its virtual clock does not go on to the report of a job that is over."""

@@ -194,6 +194,25 @@ def test_a_clean_up_job_whose_throttle_is_over_at_once_goes_on_at_once(virtual: 
     assert (cleaning.state, cleaning.result(), len(server.calls)) == (JobState.SUCCEEDED, "cleaning", 2)
 
 
+@pytest.mark.parametrize("cleans_up", [False, True])
+@pytest.mark.parametrize("seconds", [(7, 3), (3, 7)])
+def test_a_job_that_two_resources_throttle_waits_for_both(
+    virtual: Virtual, seconds: tuple[float, float], cleans_up: bool
+) -> None:
+    """Whichever of them is named first; a clean-up job, too."""
+    calls: list[float] = []
+
+    async def ask() -> None:
+        calls.append(anyio.current_time())
+        if len(calls) == 1:
+            raise ExceptionGroup("", [Throttled(key, after=after) for key, after in zip("ab", seconds, strict=True)])
+
+    failing = Job(fail_now, critical=cleans_up)
+    asking = Job(ask, needs={"a": 1, "b": 1}, run_if="failed" if cleans_up else "settled", required=failing)
+    virtual(Scheduler(failing, asking, pool=Pool(a=3, b=3), cleanup_timeout=30, log=False).co_run)
+    assert (asking.state, calls[1] - calls[0]) == (JobState.SUCCEEDED, 7)
+
+
 @pytest.mark.parametrize(("cleanup_timeout", "end"), [(30, (JobState.SUCCEEDED, 22)), (7, (JobState.CANCELLED, 7))])
 def test_a_throttled_clean_up_job_waits_within_the_cleanup_timeout(
     virtual: Virtual, cleanup_timeout: float, end: tuple[JobState, int]

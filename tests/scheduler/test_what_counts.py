@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import anyio
 import pytest
 
 from trioflow import Job, JobTimeout, RequirementFailed, Scheduler, StopReason
@@ -25,6 +26,36 @@ def test_a_group_that_was_cancelled_alone_fails_nothing(virtual: Virtual, critic
     outer.raise_for_failures()
     with pytest.raises(ExceptionGroup):
         inner.raise_for_failures()
+
+
+@pytest.mark.parametrize("end", ["critical", "timeout", "cancelled"])
+def test_a_group_that_was_cancelled_alone_fails_nothing_as_its_run_stops(virtual: Virtual, end: str) -> None:
+    """It still unwinds then; what ended it was its own `cancel()`, not the stop."""
+
+    async def unwind() -> None:
+        try:
+            await nap(9)
+        finally:
+            with anyio.CancelScope(shield=True):
+                await nap(3)
+
+    inner = Scheduler(Job(fail), Job(unwind), label="inner")
+    outer: Scheduler = Scheduler(
+        inner, Job(later, 3, inner.cancel), Job(nap, 20), timeout=4 if end == "timeout" else None
+    )
+    outer.add(Job(fail, 4, OSError("critical"), critical=True) if end == "critical" else Job(later, 4, outer.cancel))
+    assert virtual(outer.co_run) is False
+    assert (inner.state, outer.stop_reason) == (CANCELLED, StopReason[end.upper()])
+    assert [str(error) for error in failures_of(outer)] == ["critical"] * (end == "critical")
+
+
+def failures_of(scheduler: Scheduler) -> list[Any]:
+    """Return what `raise_for_failures` raises."""
+    try:
+        scheduler.raise_for_failures()
+    except ExceptionGroup as group:
+        return [*group.exceptions]
+    return []
 
 
 def test_a_tolerated_group_that_was_cut_off_with_its_run_counts_for_nothing(virtual: Virtual) -> None:
