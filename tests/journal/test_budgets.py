@@ -43,6 +43,19 @@ def test_a_restored_job_counts_what_it_had_used_in_all_its_attempts(virtual: Vir
     assert lefts == [2, 2]
 
 
+def test_a_restored_job_is_named_as_the_user_of_what_it_had_used(virtual: Virtual, tmp_path: Path) -> None:
+    """The error of a spent budget is the same, whether the job that used most has run in this run or in an earlier."""
+    texts: list[str] = []
+    for _ in range(2):
+        first = Job(pay, 3, needs={"usd": 1}, label="first")
+        late = Job(pay, 1, needs={"usd": 2}, required=first, label="late")
+        scheduler = Scheduler(first, late, pool=Pool(usd=Budget(4)))
+        virtual(lambda scheduler=scheduler: scheduler.co_run(journal=tmp_path / "run.db"))
+        texts.append(str(late.raised_exception()))
+    assert first.restored
+    assert texts == ["'late' needs usd=2, but 1 of 4 left; 'first' used most: 3"] * 2
+
+
 async def spend(seconds: float) -> None:
     current_job().used(usd=2)
     await nap(seconds)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import math
 import random
 import shutil
 from pathlib import Path
@@ -271,3 +272,15 @@ def test_a_first_with_a_key_that_cannot_be_stored_fails_alone(virtual: Virtual, 
 
     virtual(main)
     assert other.is_succeeded()
+
+
+@pytest.mark.parametrize("stagger", [5, math.inf])
+def test_the_turn_after_a_restored_job_opens_at_once(virtual: Virtual, tmp_path: Path, stagger: float) -> None:
+    """A restored job has not started, so that no time would ever come for the next; and it counts as it is restored."""
+    for body in (fail, nap):
+        needed = Job(body, 1, label="needed")
+        last = Job(nap, 1, "second", label="last", required=needed)
+        first = First(Job(nap, 1, "first", label="first"), last, needed, enough=2, stagger=stagger)
+        scheduler = Scheduler(first)
+        assert virtual(lambda run=scheduler.co_run: run(journal=tmp_path / "run.db")) is (body is nap)
+    assert needed.started_at == 0

@@ -53,6 +53,21 @@ def test_a_job_that_cannot_be_tried_again_says_why_it_failed(virtual: Virtual) -
     assert str(error).endswith("; 'job' used most: 1; attempt 1 failed: OSError: broken")
 
 
+@pytest.mark.parametrize("number", [1, 2])
+def test_attempts_of_one_job_are_one_user_of_a_budget(virtual: Virtual, number: int) -> None:
+    """The error of a spent budget counts jobs, however many attempts each had, and has the last failure."""
+
+    async def call() -> None:
+        await nap(1)
+        raise OSError(f"broken {current_job().attempts}")
+
+    jobs = [Job(call, needs={"usd": 1}, retry=9, label="job") for _ in range(number)]
+    assert not virtual(Scheduler(*jobs, pool=Pool(usd=Budget(3 * number))).co_run)
+    user = "'job'" if number == 1 else "2 jobs 'job'"
+    end = f"; {user} used most: {3 * number}; attempt 3 failed: OSError: broken 3"
+    assert [str(job.raised_exception()).endswith(end) for job in jobs] == [True] * number
+
+
 def test_a_job_waits_for_what_others_may_give_back(virtual: Virtual) -> None:
     """A job for which too little is left waits while running jobs could return enough, and then starts."""
     first = Job(pay, 0.1, needs={"usd": 1}, label="first")

@@ -411,3 +411,41 @@ def test_a_key_for_which_nothing_waits_any_more_is_awaited_again(
 
     virtual(main)
     assert late.started_at == 10
+
+
+@pytest.mark.parametrize("limit", [PerKey(2), PerKey(2, pause=1), PerKey(1, sizes={"a": 2})])
+def test_members_of_a_scheduler_with_a_key_have_it_one_at_a_time_however_many_may_have_it(
+    virtual: Virtual, limit: PerKey
+) -> None:
+    """The scheduler has taken a single place of its key, without the pauses between the jobs in that place."""
+    members = [on("a") for _ in range(3)]
+    beside = on("a", 9)
+    pool = Pool(host=limit)
+    assert virtual(Scheduler(Scheduler(*members, needs={"host": "a"}), beside, pool=pool).co_run)
+    assert [job.started_at for job in (*members, beside)] == [0, 1, 2, 0]
+
+
+@pytest.mark.parametrize("is_first", [True, False])
+def test_a_free_key_is_for_the_job_that_lacks_nothing_else(virtual: Virtual, is_first: bool) -> None:
+    """Of the jobs that wait for a key, the first may lack something else, too: it keeps no job of another kind."""
+    holds, busy = on("a"), Job(wait, 9, needs={"cpu": 1})
+    lacks, fits = on("a", needs={"cpu": 1}), on("a")
+    waiting_jobs = [lacks, fits] if is_first else [fits, lacks]
+    assert starts(virtual, [holds, busy, *waiting_jobs], Pool(host=PerKey(1), cpu=1))[:2] == [0, 0]
+    assert (fits.started_at, lacks.started_at) == (1, 9)
+
+
+@pytest.mark.parametrize("limit", [PerKey(1), PerKey(1, pause=1), PerKey(Rate(requests=1, per=1))])
+def test_a_throttled_key_stays_closed_while_others_are_used_and_forgotten(virtual: Virtual, limit: PerKey) -> None:
+    """The throttle outlasts the amount that the rate of the key brings, and the pause of the key."""
+
+    async def refuse() -> None:
+        raise Throttled("host", after=20)
+
+    before = [Job(wait, 5)]
+    for number in range(6):
+        before.append(on(f"{number}", required=before[-1]))
+    refused, late = Job(refuse, needs={"host": "a"}), on("a", required=before)
+    cancels = Job(later, 4, refused.cancel)
+    virtual(Scheduler(refused, cancels, *before, late, pool=Pool(host=limit)).co_run)
+    assert late.started_at == 20

@@ -119,3 +119,20 @@ def test_what_is_said_during_a_pause(virtual: Virtual) -> None:
     assert virtual(scheduler.co_run)
     assert explained == ["'job' will be retried in 3 s, attempt 2 of 5, after OSError: broken"]
     assert (job.state.name, job.attempts, job.elapsed) == ("CANCELLED", 1, 2)
+
+
+def test_what_is_said_of_an_attempt_after_another_try_counts_on(virtual: Virtual) -> None:
+    """The retries begin anew, and the attempts count on: so the last of them has the number that it will have."""
+    explained: list[str] = []
+
+    async def again() -> None:
+        await job.wait_settled()
+        job.try_again()
+        await anyio.sleep(2)
+        explained.append(scheduler.explain(job))
+
+    job = Job(fail_now, label="job", retry=Retry(2, first=5, factor=1, jitter=False))
+    scheduler = Scheduler(job, Job(again))
+    assert not virtual(scheduler.co_run)
+    assert explained == ["'job' will be retried in 3 s, attempt 5 of 6, after OSError: broken"]
+    assert job.attempts == 6

@@ -1768,4 +1768,50 @@ if run is not None:
         "until = max(ends_at for _, ends_at in closed)",
         "until = closed[-1][1]",
     ),
+    Plant(
+        "first-turn-began",
+        f"{PARTS}/__init__.py",
+        "the third turn of a First counts from the start in the first",
+        "        self._turn_started_at = None\n        self._hold(",
+        "        self._hold(",
+    ),
+    Plant(
+        "key-wakes-one-group",
+        f"{ADMISSION}/_limits.py",
+        "a free key wakes the jobs of one kind, which may lack something else",
+        "            for group in list(self.parked):\n                group.unpark(self)\n",
+        "            next(iter(self.parked)).unpark(self)\n",
+    ),
+    Plant(
+        "key-time-awaited-again",
+        f"{ADMISSION}/_admission.py",
+        "a key whose only waiting job was cancelled is not awaited again",
+        "            heapq.heappop(self.timed_keys)[2].timed_at = math.inf\n        if self",
+        "            heapq.heappop(self.timed_keys)\n        if self",
+    ),
+    Plant(
+        "merge-kinds",
+        f"{ADMISSION}/_admission.py",
+        "where two pools come together, the kinds of waiting jobs of one are forgotten",
+        "        self.group_counts.update(other.group_counts)\n",
+    ),
+    Plant(
+        "adaptive-overload-once",
+        ADAPTIVE,
+        "each of many jobs that fail together shrinks an adaptive window",
+        """\
+        if started_at >= self._shrunk_at:
+            self._shrink(BACKOFF_FACTOR, now)
+""",
+        """\
+        self._shrink(BACKOFF_FACTOR, now)
+""",
+    ),
+    Plant(
+        "places-slotless-first",
+        f"{ADMISSION}/_admission.py",
+        "a forever job starts before the jobs of a higher priority",
+        "if slotless and not (heap and heap[0] < slotless[0] and not line.is_full()):",
+        "if slotless:",
+    ),
 )

@@ -7,7 +7,7 @@ from typing import Any, get_args
 import anyio
 import pytest
 
-from trioflow import Job, Scheduler, Sequence, current_job
+from trioflow import Job, Pool, Scheduler, Sequence, current_job
 from trioflow._core.admission._policies import BUILTIN_POLICIES, median_duration
 from trioflow._core.base._graph_algorithms import chunks_with_pauses, fill_longest_path_lengths
 from trioflow.abc import AbstractJob, PolicyName
@@ -197,3 +197,17 @@ def test_the_first_duration_comes_with_jobs_that_are_added(virtual: Virtual, opt
     scheduler.update([Job(add, **options), starts.job("unknown")])
     assert virtual(scheduler.co_run)
     assert starts.labels == ["long", "unknown", "short"]
+
+
+@pytest.mark.parametrize("window", [1, 2, 5, None])
+@pytest.mark.parametrize("needs", [{}, {"cpu": 1}])
+def test_a_forever_job_starts_where_its_priority_puts_it(virtual: Virtual, window: int | None, needs: Any) -> None:
+    """It takes no slot, and yet starts after the jobs of a higher priority that have slots, and before a lower one."""
+    starts = Starts()
+    jobs = [
+        starts.job("low", needs=needs),
+        starts.job("forever", priority=1, forever=True, needs=needs),
+        starts.job("high", priority=2, needs=needs),
+    ]
+    assert virtual(Scheduler(*jobs, jobs_window=window, pool=Pool(cpu=9)).co_run)
+    assert starts.labels == ["high", "forever", "low"]

@@ -46,6 +46,20 @@ def test_a_spent_budget_blocks_jobs_although_its_run_shares_another_resource(vir
     assert (waits.state, waits.finished_at, shares.started_at) == (JobState.BLOCKED, 1, 5)
 
 
+def test_named_resources_that_come_back_in_another_order_are_granted_from_the_first(virtual: Virtual) -> None:
+    """Whichever name came back first, a job gets the first of those that are free."""
+    granted: list[list[str]] = []
+
+    async def use(seconds: float) -> None:
+        granted.append(current_job().granted["gpu"])
+        await nap(seconds)
+
+    first, *others = [Job(use, seconds, needs={"gpu": 1}) for seconds in (3, 2, 1)]
+    last = [Job(use, 1, needs={"gpu": 1}, required=first) for _ in range(3)]
+    assert virtual(Scheduler(first, *others, *last, pool=Pool(gpu=["x", "y", "z"])).co_run)
+    assert granted == [["x"], ["y"], ["z"]] * 2
+
+
 @pytest.mark.parametrize("is_first", [True, False])
 def test_a_group_starts_what_its_own_pool_allows_while_others_wait_for_an_outer_pool(
     virtual: Virtual, is_first: bool

@@ -11,6 +11,7 @@ import pytest
 from trioflow import (
     AbstractJob,
     Adaptive,
+    Budget,
     Job,
     PerKey,
     Pool,
@@ -20,6 +21,7 @@ from trioflow import (
     Service,
     StopReason,
     Throttled,
+    current_job,
     ref,
 )
 from trioflow._core.admission._limits import resource_views
@@ -43,7 +45,7 @@ from trioflow._core.words._job_queries import (
     stored_result,
 )
 from trioflow._core.words._run_view import current_run, run_times
-from trioflow.abc import JobKind
+from trioflow.abc import Instrument, JobKind
 
 from ..bodies import fail, nap, nothing
 from ..conftest import Virtual
@@ -147,6 +149,38 @@ def test_start_delay_of_a_rate_adds_up_the_needs_of_all_given_jobs(virtual: Virt
     watcher = Job(look, needs={"api": {"calls": 1}})
     virtual(Scheduler(Sequence(watcher, [one, more]), pool=pool).co_run)
     assert watcher.result() == [0, 0, 2, 3]
+
+
+def test_start_delay_of_a_rate_without_a_burst_counts_whole_periods(virtual: Virtual) -> None:
+    """What is more than the amount of one period comes in as many further ones as it takes."""
+
+    async def look() -> list[float]:
+        (rate,) = resource_views(pool)
+        return [rate.start_delay([one] * number) for number in range(6)]
+
+    pool = Pool(api=Rate(calls=2, per=10))
+    one = Job(nap, 1, needs={"api": {"calls": 1}})
+    watcher = Job(look, needs={"api": {"calls": 2}})
+    virtual(Scheduler(Sequence(watcher, one), pool=pool).co_run)
+    assert watcher.result() == [0, 10, 10, 20, 20, 30]
+
+
+def test_what_is_spent_is_said_as_a_job_ends(virtual: Virtual) -> None:
+    """While the end of a job is told, what it has used is spent, and nothing of it is reserved any more."""
+    texts: list[str] = []
+
+    class Look(Instrument):
+        def job_finished(self, scheduler: Any, job: Any) -> None:
+            texts.append(resource_views(pool)[0].budget_text)
+
+    async def pay(seconds: float, used: float) -> None:
+        await nap(seconds)
+        current_job().used(usd=used)
+
+    pool = Pool(usd=Budget(10))
+    jobs = [Job(pay, 1, 3, needs={"usd": 2}), Job(pay, 2, 1, needs={"usd": 4})]
+    assert virtual(Scheduler(*jobs, pool=pool, instruments=[Look()]).co_run)
+    assert texts == ["usd 3 of 10 spent, 4 reserved", "usd 4 of 10 spent"]
 
 
 class Teller(JobKind[str]):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import threading
+from types import SimpleNamespace
 from typing import Any
 
 import anyio
@@ -18,6 +19,7 @@ from trioflow import (
     ThreadJob,
     current_job,
 )
+from trioflow._core.admission import _limits
 from trioflow._core.words._explain import waiting
 
 from ..bodies import nap, nothing, pass_time, timed, turns
@@ -374,3 +376,34 @@ def test_the_wait_for_a_rate_says_when_enough_has_accrued(virtual: Virtual) -> N
     jobs = [Job(nothing, needs={"api": {"tokens": 24}}) for _ in range(2)]
     assert virtual(Scheduler(jobs, Job(look), pool=pool()).co_run)
     assert [wait.text for wait in said] == ["api: 24 tokens, in about 4 s"]
+
+
+@pytest.mark.parametrize("limit", [Rate(requests=1, per=50), Rate(requests=1, per=50, burst=1)])
+def test_a_rate_accrues_between_two_runs(virtual: Virtual, monkeypatch: pytest.MonkeyPatch, limit: Rate) -> None:
+    """The time that passes while no loop uses its pool counts, for what the pool shows, too."""
+    now = 0.0
+    monkeypatch.setattr(_limits, "time", SimpleNamespace(monotonic=lambda: now))
+    pool = Pool(api=limit)
+    jobs = [Job(nap, 1, needs={"api": 1}) for _ in range(2)]
+    assert virtual(Scheduler(jobs[0], pool=pool).co_run)
+    assert pool.free["api"]["requests"] < 1
+    now = 20.0
+    assert virtual(Scheduler(jobs[1], pool=pool).co_run)
+    assert jobs[1].started_at == 29
+    now = 100.0
+    assert pool.free == {"api": {"requests": 1}}
+
+
+@pytest.mark.parametrize(
+    "limit", [Rate(requests=9, tokens=10, per=50), Rate(requests=9, tokens=10, per=50, burst={"tokens": 10})]
+)
+def test_a_job_that_needs_none_of_a_key_waits_for_none(virtual: Virtual, limit: Rate) -> None:
+    """A need of 0 is no need, though another job has used more than there was."""
+
+    async def ask() -> None:
+        current_job().used(api={"tokens": 40})
+
+    first = Job(ask, needs={"api": {"tokens": 1}})
+    late = [Job(nap, 1, needs={"api": need}, required=first) for need in ({"tokens": 0}, {"requests": 1}, 1)]
+    assert virtual(Scheduler(first, *late, pool=Pool(api=limit)).co_run)
+    assert starts(late) == [0, 0, 0]

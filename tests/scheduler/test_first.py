@@ -176,6 +176,54 @@ def test_a_turn_comes_so_long_after_the_first_start_in_the_one_before(virtual: V
     assert ([job.started_at for job in (needed, *calls)], first.finished_at) == ([0, None, 2], 3)
 
 
+@pytest.mark.parametrize(
+    ("way", "expected"), [("all last", [0, 2, 4, 6]), ("one waits", [0, 5, 7, 9]), ("one fails", [0, 2, 3, 5])]
+)
+def test_each_turn_comes_so_long_after_the_start_in_the_one_before(
+    virtual: Virtual, way: str, expected: list[float]
+) -> None:
+    """The third turn waits for the second start as the second turn waits for the first."""
+    calls = [Job(nap, 20) for _ in range(4)]
+    if way == "one waits":
+        calls[1] = Job(nap, 20, needs={"cpu": 1})
+    if way == "one fails":
+        calls[1] = Job(fail, 1)
+    scheduler = Scheduler(Job(nap, 5, needs={"cpu": 1}), First(*calls, stagger=2), pool=Pool(cpu=1))
+    assert virtual(scheduler.co_run)
+    assert [job.started_at for job in calls] == expected
+
+
+@pytest.mark.parametrize("after", [1, 5])
+def test_a_job_that_is_added_to_a_first_has_its_turn_in_time(virtual: Virtual, after: float) -> None:
+    """It comes so long after the start in the last turn, or at once if that time is over."""
+    late = Job(nap, 1)
+    first = First(Job(nap, 20), stagger=3)
+    assert virtual(Scheduler(first, Job(later, after, lambda: first.add(late))).co_run)
+    assert (late.started_at, first.finished_at) == (max(after, 3), max(after, 3) + 1)
+
+
+@pytest.mark.parametrize("word", ["of the job", "of the First"])
+def test_a_first_that_is_tried_again_has_its_results_in_the_order_in_which_they_came(
+    virtual: Virtual, word: str
+) -> None:
+    """The jobs that it keeps come before the others, in the order in which they finished, not in which they stand."""
+
+    async def flaky() -> str:
+        await nap(3)
+        if current_job().attempts == 1:
+            raise OSError
+        return "mended"
+
+    async def mend() -> None:
+        await first.wait_settled()
+        (first if word == "of the First" else mended).try_again()
+
+    mended = Job(flaky)
+    first = First(mended, Job(nap, 2, "late"), Job(nap, 1, "early"), enough=3)
+    assert virtual(Scheduler(first, Job(mend)).co_run)
+    assert first.result() == ["early", "late", "mended"]
+
+
 @pytest.mark.parametrize("again", ["a retry", "a throttle"])
 def test_a_turn_comes_so_long_after_the_first_attempt_in_the_one_before(virtual: Virtual, again: str) -> None:
     """Another attempt of the call does not put off the next turn."""
