@@ -323,3 +323,34 @@ def test_a_drain_while_the_run_stops_keeps_the_scheduler_from_another_attempt(vi
     virtual(Scheduler(group).co_run)
     assert (group.attempts, group.state) == (1, JobState.CANCELLED)
     assert why == "drain" or cleans_up.is_succeeded()
+
+
+async def unwind() -> None:
+    """Sleep, and take three seconds to unwind."""
+    try:
+        await nap(9)
+    finally:
+        with anyio.CancelScope(shield=True):
+            await nap(3)
+
+
+@pytest.mark.parametrize("end", ["cancel", "drain", "timeout"])
+def test_what_waits_for_its_next_attempt_settles_as_the_run_ends(virtual: Virtual, end: str) -> None:
+    """Not only when the jobs that run have ended."""
+    flaky = Job(fail, 0, retry=Retry(1, first=50, jitter=False))
+    scheduler = Scheduler(flaky, Job(unwind), timeout=2 if end == "timeout" else None, log=False)
+    if end != "timeout":
+        scheduler.add(Job(later, 2, getattr(scheduler, end), forever=True))
+    assert not virtual(scheduler.co_run)
+    assert (flaky.state, flaky.finished_at) == (JobState.CANCELLED, 2)
+
+
+@pytest.mark.parametrize("end", ["critical", "timeout"])
+def test_what_stops_a_run_during_its_drain_is_followed_by_the_clean_up(virtual: Virtual, end: str) -> None:
+    """The run stays DRAINED, because that came first."""
+    failing = Job(fail, 2, critical=end == "critical" or None)
+    alarm = Job(nap, 1, required=failing, run_if="failed")
+    scheduler = Scheduler(failing, alarm, Job(nap, 9), timeout=3 if end == "timeout" else None, log=False)
+    scheduler.add(Job(later, 1, scheduler.drain, forever=True))
+    assert not virtual(scheduler.co_run)
+    assert (alarm.state, scheduler.stop_reason) == (JobState.SUCCEEDED, StopReason.DRAINED)

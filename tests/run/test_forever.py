@@ -13,7 +13,7 @@ import pytest
 
 from trioflow import Job, Scheduler
 
-from ..bodies import SUCCEEDED, nap, nothing, timed, turns
+from ..bodies import CANCELLED, SUCCEEDED, fail, nap, nothing, timed, turns
 from ..conftest import Virtual
 
 
@@ -188,3 +188,36 @@ def test_run_of_forever_jobs_that_require_no_op_jobs_ends(virtual: Virtual, leng
             assert await timed(scheduler) == (True, names.count("nap")), names
 
     virtual(main)
+
+
+def test_a_forever_job_that_fails_while_a_cancelled_run_unwinds_is_cancelled(virtual: Virtual) -> None:
+    """It would be tried again otherwise, so it has not failed; on both backends."""
+
+    async def unwind() -> None:
+        try:
+            await nap(99)
+        finally:
+            with anyio.CancelScope(shield=True):
+                await nap(3)
+
+    forever = Job(fail, 2, forever=True, retry=3)
+
+    async def main() -> None:
+        with anyio.move_on_after(1):
+            await Scheduler(forever, Job(unwind), log=False).co_run()
+
+    virtual(main)
+    assert (forever.state, forever.attempts) == (CANCELLED, 1)
+
+
+@pytest.mark.fast_way("asyncio")  # direct isolation shows no deadline from outside of the job
+def test_a_forever_job_sees_no_deadline_of_its_run(virtual: Virtual) -> None:
+    """The deadline stops the other jobs; the forever job is cancelled later."""
+    seen: list[float] = []
+
+    async def look() -> None:
+        seen.append(anyio.current_effective_deadline())
+        await anyio.sleep_forever()
+
+    assert virtual(Scheduler(Job(look, forever=True), Job(nap, 1), timeout=9).co_run)
+    assert seen == [float("inf")]

@@ -17,8 +17,9 @@ import anyio.lowlevel
 import pytest
 import trio
 
-from trioflow import Job, JobTimeout, Retry, Scheduler, StopReason
+from trioflow import AbstractJob, Job, JobTimeout, Retry, Scheduler, StopReason
 from trioflow._core.base._user_code import library_prefixes
+from trioflow.abc import run_of
 
 from ..bodies import FAILED, SUCCEEDED, nap, pass_time, timed
 from ..conftest import Virtual
@@ -290,3 +291,25 @@ def test_a_job_that_blocks_the_loop_beyond_the_deadline_ends_the_run_by_its_time
     timed_out = outermost if end == "outer" else scheduler
     assert timed_out.stop_reason is StopReason.TIMEOUT
     assert all(follower.started_at is None for follower in followers)
+
+
+@pytest.mark.parametrize("first", [1.0, 9.0])
+def test_each_job_has_its_own_timeout_whatever_ran_before_it_in_its_task(virtual: Virtual, first: float) -> None:
+    """The timer of the job before, earlier or later than its own, is no matter."""
+    short, long = Job(nap, 0.01, timeout=first), Job(nap, 99, timeout=5)
+    assert not virtual(Scheduler(short, long, jobs_window=1, log=False).co_run)
+    assert (short.state, long.state, long.took) == (SUCCEEDED, FAILED, 5)
+
+
+def test_a_limit_that_a_kind_sets_later_does_not_prolong_the_timeout(virtual: Virtual) -> None:
+    """The nearer of two deadlines of one call counts."""
+
+    class Kind(AbstractJob[None]):
+        async def co_run(self) -> None:
+            await nap(2)
+            with run_of(self).time_limit(self, cancels=True):
+                await nap(99)
+
+    job = Kind(timeout=5)
+    assert not virtual(Scheduler(job, log=False).co_run)
+    assert (job.state, job.took) == (FAILED, 5)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import anyio
@@ -9,7 +10,7 @@ import pytest
 
 from trioflow import Job, JobTimeout, RequirementFailed, Scheduler, StopReason
 
-from ..bodies import BLOCKED, CANCELLED, FAILED, IDLE, SKIPPED, alarm, fail, later, nap, nothing
+from ..bodies import BLOCKED, CANCELLED, FAILED, IDLE, SKIPPED, SUCCEEDED, alarm, fail, later, nap, nothing
 from ..conftest import Virtual
 
 pytestmark = pytest.mark.usefixtures("keep_jobs")
@@ -141,3 +142,24 @@ def test_a_job_is_skipped_if_all_that_it_requires_was(backend: Any, settled: Any
         job.requires(required[number], settled=True)
     assert Scheduler(*required, job).run(backend=backend)
     assert (job.state is SKIPPED) is not runs
+
+
+def test_a_group_that_was_cancelled_has_not_completed_although_its_job_returned(virtual: Virtual) -> None:
+    """A job may handle its cancellation; what ended its group was the cancellation all the same."""
+
+    async def returns() -> None:
+        with contextlib.suppress(anyio.get_cancelled_exc_class()):
+            await nap(9)
+
+    group = Scheduler(job := Job(returns), label="group")
+    virtual(Scheduler(group, Job(later, 1, group.cancel)).co_run)
+    assert (job.state, group.state, group.stop_reason) == (SUCCEEDED, CANCELLED, StopReason.CANCELLED)
+
+
+def test_a_critical_job_that_was_blocked_is_the_culprit(virtual: Virtual) -> None:
+    """Not what has blocked it, which fails nothing at once."""
+    bad = Job(fail, 1)
+    blocked = Job(nap, required=bad, critical=True, label="blocked")
+    scheduler = Scheduler(bad, blocked, Job(nap, 9))
+    assert not virtual(scheduler.co_run)
+    assert scheduler.culprit is blocked
