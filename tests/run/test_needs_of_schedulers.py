@@ -10,7 +10,7 @@ import pytest
 
 from trioflow import Job, Pool, Rate, Scheduler, Service, StopReason
 
-from ..bodies import nap, serve
+from ..bodies import fail, nap, serve
 from ..conftest import Virtual
 
 LONG = 1000
@@ -137,6 +137,35 @@ def test_a_job_that_does_not_fit_beside_the_needs_of_services_is_rejected(virtua
     assert virtual(Scheduler(Service(serve, 0, needs={"a": 1}), Job(nap, 1, needs={"a": 2}), pool=Pool(a=3)).co_run)
 
 
+@pytest.mark.parametrize("change", ["the job needs more", "the pool is smaller", "another job"])
+def test_a_job_that_does_not_fit_beside_a_service_is_rejected_in_each_run(virtual: Virtual, change: str) -> None:
+    """A service that ended with the run before keeps its needs in the next run, too."""
+    job = Job(nap, 1, needs={"a": 2})
+    scheduler = Scheduler(Service(serve, 0, needs={"a": 1}), job, pool=Pool(a=3), timeout=LONG)
+    assert virtual(scheduler.co_run)
+    if change == "the job needs more":
+        job.needs = {"a": 3}
+    elif change == "the pool is smaller":
+        scheduler.pool = Pool(a=2)
+    else:
+        scheduler.add(Job(nap, 1, needs={"a": 3}))
+    for _ in range(2):
+        with pytest.raises(ValueError, match="services reserve 1 of"):
+            virtual(scheduler.co_run)
+
+
+@pytest.mark.parametrize("depth", [0, 1])
+def test_a_clean_up_job_may_need_what_a_service_keeps(virtual: Virtual, depth: int) -> None:
+    """It waits for nobody, so it takes more than is left."""
+    bad = Job(fail, critical=True)
+    clean_up = Job(nap, 1, needs={"a": 2}, required=bad, run_if="failed")
+    jobs: Any = [bad, clean_up]
+    for _ in range(depth):
+        jobs = [Scheduler(*jobs)]
+    assert not virtual(Scheduler(Service(serve, 0, needs={"a": 1}), *jobs, pool=Pool(a=2), timeout=LONG).co_run)
+    assert clean_up.is_succeeded()
+
+
 def test_services_that_do_not_fit_beside_each_other_are_rejected(virtual: Virtual) -> None:
     """Services whose needs do not fit beside each other are rejected: the second would never be ready."""
     services = [Service(serve, 0, needs={"a": 1}) for _ in range(2)]
@@ -180,7 +209,7 @@ def test_what_a_service_keeps_is_gone_only_where_jobs_would_take_it(
     assert virtual(main)
 
 
-@pytest.mark.parametrize("late", ["job", "service"])
+@pytest.mark.parametrize("late", ["job", "service", "service before an idle job", "service before a group"])
 def test_a_late_job_or_service_that_does_not_fit_beside_others_is_rejected(virtual: Virtual, late: str) -> None:
     """`add` rejects a job that does not fit beside a service, and a service beside a job that has not started."""
 
@@ -192,8 +221,9 @@ def test_a_late_job_or_service_that_does_not_fit_beside_others_is_rejected(virtu
                 with pytest.raises(ValueError, match=r"'job' needs a=2, but services reserve 1 of 2.*'db'"):
                     scheduler.add(job)
             else:
-                scheduler.add(Job(nap, 1, needs={"a": 1}))
-                scheduler.add(job)
+                first = scheduler.add(Job(nap, 1, needs={"a": 1}))
+                waiting = Scheduler(job) if late == "service before a group" else job
+                scheduler.add(waiting if late == "service" else waiting.requires(first))
                 with pytest.raises(ValueError, match=r"'job' needs a=2, but services reserve 1 of 2.*'db'"):
                     scheduler.add(service)
             scheduler.add(Job(nap, 1, needs={"a": 1}))

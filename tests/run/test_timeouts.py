@@ -234,6 +234,26 @@ def test_the_timeout_error_of_a_job_without_user_code_names_no_line(virtual: Vir
     assert str(error) == "'slow' did not end within its timeout of 1 s"
 
 
+@pytest.mark.parametrize("kind", ["job", "group", "group of a group"])
+@pytest.mark.parametrize("number", [1, 2])
+def test_timed_out_tells_of_each_attempt_of_the_run(virtual: Virtual, kind: str, number: int) -> None:
+    """A later attempt that ends in time does not hide it, and the next run begins anew."""
+    seconds = [9.0] * number + [1.0]
+
+    async def work() -> None:
+        await anyio.sleep(seconds.pop(0))
+
+    job: Any = Job(work, **({"timeout": 2, "retry": number} if kind == "job" else {}))
+    if kind != "job":
+        job = Scheduler(Scheduler(job) if kind == "group of a group" else job, timeout=2, retry=number)
+    scheduler = Scheduler(job, log=False)
+    assert virtual(scheduler.co_run)
+    assert (job.timed_out, job.attempts, scheduler.timed_out) == (True, number + 1, False)
+    seconds.append(1.0)
+    assert virtual(scheduler.co_run)
+    assert (job.timed_out, job.attempts) == (False, 1)
+
+
 @pytest.mark.parametrize("ends", ["returns", "raises"])
 def test_a_call_that_ends_in_its_own_way_after_its_timeout_has_not_timed_out(virtual: Virtual, ends: str) -> None:
     """The outcome follows what leaves the body: a value, or what the clean-up raised, is no timeout."""

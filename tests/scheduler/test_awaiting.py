@@ -133,6 +133,25 @@ def test_a_cycle_of_waits_raises(virtual: Virtual, make: Callable[[Jobs], list[A
     assert str(error) == f"'me' waits for itself: {CYCLES[make]}"
 
 
+@pytest.mark.parametrize("other", ["another job", "the same job"])
+def test_a_cycle_is_seen_through_each_wait_that_a_body_still_has(virtual: Virtual, other: str) -> None:
+    """A body that awaits in two tasks goes on awaiting in one when the wait in the other has ended."""
+
+    async def wait_in(seconds: float, job: Job[Any]) -> None:
+        with anyio.move_on_after(seconds):
+            await job.wait_settled()
+
+    async def wait_twice() -> None:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(wait_in, 99, me)
+            tasks.start_soon(wait_in, 1, me if other == "the same job" else brief)
+
+    brief, twice = Job(nap, 1), Job(wait_twice, label="twice")
+    me = awaiting({"twice": twice}, "twice", "me", 3)
+    assert not virtual(Scheduler(brief, twice, me, timeout=60).co_run)
+    assert str(me.raised_exception()) == "'me' waits for itself: 'me' awaits 'twice', which awaits 'me'"
+
+
 def test_a_requirement_that_closes_a_cycle_of_waits_raises(virtual: Virtual) -> None:
     """A job that is awaited cannot require a job that waits for its end."""
     jobs: Jobs = {}

@@ -97,6 +97,15 @@ def test_two_unordered_writers_of_a_file_are_an_error_before_the_run(
     assert not scheduler.is_runnable()
 
 
+@pytest.mark.parametrize("options", [{}, {"timeout": 9}, {"forever": True}])
+def test_two_unordered_writers_are_found_whatever_job_was_added_last(options: Any, tmp_path: Path) -> None:
+    """Even if it is of a kind that declares no files."""
+    writers = [command(name, writes=[tmp_path / "out"]) for name in ("first", "second")]
+    scheduler = Scheduler(*writers, Job(nothing, **options))
+    with pytest.raises(ValueError, match="'first' and 'second' both write"):
+        scheduler.run()
+
+
 @pytest.mark.parametrize("kind", ["in order", "appended", "nodes"])
 def test_writers_that_have_an_order_or_append_are_no_error(kind: str) -> None:
     """Jobs may write one file one after the other, append to one, and have a file a node."""

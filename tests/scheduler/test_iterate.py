@@ -353,6 +353,23 @@ def test_an_iteration_whose_run_is_over_ends_no_other_run(backend: Any) -> None:
     assert scheduler.stop_reason is StopReason.COMPLETED
 
 
+def test_the_instruments_of_an_iteration_watch_its_run(backend: Any) -> None:
+    """Beside those of the scheduler, and in the same way."""
+    seen = list[tuple[str, str]]()
+
+    class Watching(Instrument):
+        def __init__(self, name: str) -> None:
+            self.name = name
+
+        def job_finished(self, scheduler: Scheduler, job: Any) -> None:
+            seen.append((self.name, job.label))
+
+    scheduler = Scheduler(Job(give, 1, label="a"), instruments=[Watching("its own")])
+    watching = (each for each in [Watching("the iteration's"), Watching("another")])
+    assert labels(scheduler.iterate(backend=backend, instruments=watching)) == ["a"]
+    assert sorted(seen) == [("another", "a"), ("its own", "a"), ("the iteration's", "a")]
+
+
 def test_an_iteration_ends_no_run_that_begins_before_its_thread_has_ended(backend: Any) -> None:
     """The scheduler runs again while the instruments of the run before are called for its end."""
     has_come, is_over, may_end = threading.Event(), threading.Event(), threading.Event()

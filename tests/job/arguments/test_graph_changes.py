@@ -47,6 +47,23 @@ def test_a_run_with_a_removed_input_raises_missing_requirement_with_advice() -> 
 # --- during a run
 
 
+@pytest.mark.parametrize("change", ["its user is removed", "its user moves out", "it moves in"])
+def test_groups_wait_for_each_other_only_while_one_has_an_input_in_the_other(virtual: Virtual, change: str) -> None:
+    """The next run of the same scheduler knows nothing of the order that an input has implied."""
+    source, other = Job(give, 1, 5), Job(give, 2, 1)
+    user = Job(take, source)
+    first, second = Scheduler(source), Scheduler(user, other)
+    scheduler = Scheduler(first, second)
+    virtual(checked_result(scheduler))
+    assert other.started_at == 5
+    home, job, place = (first, source, second) if change == "it moves in" else (second, user, first)
+    home.remove(job)
+    if change != "its user is removed":
+        place.add(job)
+    virtual(checked_result(scheduler))
+    assert other.started_at == 0
+
+
 def test_a_job_added_late_may_use_a_settled_job_of_a_nested_scheduler(virtual: Virtual) -> None:
     """A job added during the run may use the result of a settled job inside a nested scheduler."""
     a = Job(give, "inside")

@@ -217,12 +217,15 @@ def test_a_run_with_an_input_in_an_unrelated_scheduler_raises(virtual: Virtual) 
     assert first.is_idle()
 
 
-def test_running_a_nested_scheduler_alone_with_an_unsettled_outer_input_raises(virtual: Virtual) -> None:
-    """A nested scheduler can run by itself only when its inputs in the enclosing one have settled."""
+@pytest.mark.parametrize("checked", ["never", "alone", "as a group"])
+def test_running_a_nested_scheduler_alone_with_an_unsettled_outer_input_raises(virtual: Virtual, checked: str) -> None:
+    """A nested scheduler can run by itself only when its inputs in the enclosing one have settled, each time anew."""
     a = Job(give, "outside", label="a")
     outer = Scheduler(a)
     job = Job(take, a, label="user")
     inner = Scheduler(job, label="inner", scheduler=outer)
+    if checked != "never":
+        assert (inner if checked == "alone" else outer).is_runnable() is (checked == "as a group")
     with pytest.raises(ValueError, match=r"'user'.*'a'.*not settled"):
         virtual(inner.co_run)
     virtual(checked_result(outer))

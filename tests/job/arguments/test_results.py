@@ -131,6 +131,18 @@ def test_a_container_with_jobs_is_built_anew_at_each_start(virtual: Virtual) -> 
     assert original == [a, "later"]
 
 
+@pytest.mark.parametrize("kind", [Job, functools.partial])
+@pytest.mark.parametrize("has_job", [False, True])
+def test_what_becomes_of_the_dict_of_keyword_arguments_reaches_no_start(
+    virtual: Virtual, kind: Any, has_job: bool
+) -> None:
+    """The arguments are those of the moment at which the job was made: a loop may fill the same dict again."""
+    keywords: dict[str, Any] = {"a": Job(give, 1) if has_job else 1}
+    job = Job(take, kwargs=keywords) if kind is Job else Job(functools.partial(take, **keywords), kwargs=keywords)
+    keywords.update(a=2, b=3)
+    assert taken(virtual, job) == ((), {"a": 1})
+
+
 def test_each_attempt_gets_new_containers(virtual: Virtual) -> None:
     """A retry calls the function with containers as they were for the first attempt."""
 
