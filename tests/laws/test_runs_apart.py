@@ -5,6 +5,7 @@ The runs of one scheduler end in each way after each other way, and all question
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
 import io
@@ -198,3 +199,20 @@ def test_all_answers_are_those_after_the_only_run_of_a_new_scheduler(virtual: Vi
         answers = virtual(world.run, end)
         differences = {name: (answer, alone[end].get(name)) for name, answer in answers.items()}
         assert {name: pair for name, pair in differences.items() if pair[0] != pair[1]} == {}, end
+
+
+def test_all_answers_about_jobs_are_the_same_in_an_open_scheduler(virtual: Virtual) -> None:
+    """A job of a block that has settled runs no more, so much about it is freed; nothing that can be asked is lost."""
+
+    async def run_open(end: str) -> dict[str, Any]:
+        world = World(keep_jobs=True)
+        world.end = end
+        with contextlib.suppress(Exception):
+            async with world.scheduler:
+                pass
+        return dict(world.answers())
+
+    for end in ("completed", "failed", "steered"):
+        closed, opened = virtual(World(keep_jobs=True).run, end), virtual(run_open, end)
+        asked = [name for name in opened if not name.startswith("end_facts")]  # whether more is kept about a job
+        assert {name: opened[name] for name in asked} == {name: closed[name] for name in asked}, end

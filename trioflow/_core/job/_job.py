@@ -121,7 +121,7 @@ class RunExtras:
     def is_empty(self) -> bool:
         """Return whether all attributes that a settled job needs have their defaults."""
         facts = (self.retry_count, self.consumer_count, self.restoration, self.not_restored_reason, self.has_timed_out)
-        return not any(facts) and self.fraction is self.ready_at is None
+        return not (any(facts) or self.throttlings or self.machine_waits) and self.fraction is self.ready_at is None
 
     def add_retry(
         self, began: float, ended: float, error: BaseException | None, backoff: float, *, had_settled: bool = False
