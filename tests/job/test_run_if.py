@@ -187,6 +187,7 @@ def test_settled_survives_other_options(virtual: Virtual) -> None:
     job = Job(nap).requires(bad, settled=True)
     job.timeout = 5
     job.requires(bad, *(others := [Job(nap) for _ in range(20)]))
+    job.requires(bad, order_only=True)
     virtual(Scheduler(bad, others, job).co_run)
     assert job.state is SUCCEEDED
 

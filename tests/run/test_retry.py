@@ -71,11 +71,13 @@ def test_callbacks_are_not_called_at_a_throttle(virtual: Virtual) -> None:
 # --- a number
 
 
-def test_retry_zero_is_no_retry(virtual: Virtual) -> None:
-    """`retry=0` means a single attempt."""
-    job = Flaky(9, retry=0)
+@pytest.mark.parametrize("retry", [0, Retry(0), None])
+def test_retry_zero_is_no_retry(virtual: Virtual, retry: Any) -> None:
+    """`retry=0` means a single attempt, so a coroutine object may have it, and an outermost scheduler."""
+    job = Flaky(9, retry=retry)
     assert virtual(timed, Scheduler(job)) == (False, 1)
     assert (job.state, job.attempts) == (FAILED, 1)
+    assert virtual(Scheduler(Scheduler(Job(nap(1), retry=retry), retry=retry), retry=retry).co_run)
 
 
 def test_failures_of_retried_attempts_are_not_logged(virtual: Virtual, caplog: pytest.LogCaptureFixture) -> None:

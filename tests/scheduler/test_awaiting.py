@@ -31,7 +31,7 @@ from trioflow import (
 from trioflow.abc import AbstractJob, Instrument, WaitCause, incidents_of, waiting
 from trioflow.view import listing
 
-from ..bodies import CANCELLED, SUCCEEDED, fail, nap
+from ..bodies import CANCELLED, SUCCEEDED, fail, later, nap
 from ..conftest import Virtual
 from ..view.monitor.monitors import Terminal, drawn
 
@@ -150,6 +150,43 @@ def test_a_cycle_is_seen_through_each_wait_that_a_body_still_has(virtual: Virtua
     me = awaiting({"twice": twice}, "twice", "me", 3)
     assert not virtual(Scheduler(brief, twice, me, timeout=60).co_run)
     assert str(me.raised_exception()) == "'me' waits for itself: 'me' awaits 'twice', which awaits 'me'"
+
+
+@pytest.mark.parametrize("way", ["await", "wait_settled"])
+@pytest.mark.parametrize("state", ["succeeded", "cancelled", "skipped"])
+def test_waiting_for_a_job_that_has_settled_is_a_checkpoint(virtual: Virtual, way: str, state: str) -> None:
+    """A body that asks again and again lets others run, and can be cancelled."""
+    passed = list[bool]()
+
+    async def ask() -> None:
+        with anyio.CancelScope() as scope:
+            scope.cancel()
+            await (job.wait_settled() if way == "wait_settled" else job)
+            passed.append(True)
+
+    job = Job(nap, run_if="failed" if state == "skipped" else "succeeded")
+    scheduler = Scheduler(job, Job(ask).requires(job, settled=True))
+    if state == "cancelled":
+        scheduler.add(Job(later, 0.5, job.cancel))
+    assert virtual(scheduler.co_run)
+    assert not passed
+
+
+@pytest.mark.parametrize("way", ["await", "wait_settled"])
+def test_a_wait_that_is_given_up_leaves_nothing_behind(virtual: Virtual, way: str) -> None:
+    """Neither at the job nor at the groups around it that have not begun: a server may ask for a year."""
+    job, start = Job(nap), Job(nap, 50)
+    inner = Scheduler(job)
+    outer = Scheduler(inner, required=start)
+
+    async def ask() -> None:
+        for _ in range(9):
+            with anyio.move_on_after(1):
+                await (job.wait_settled() if way == "wait_settled" else job)
+        left = [each._extras.listeners for each in (job, inner, outer) if each._extras is not None]
+        assert not any(left)
+
+    assert virtual(Scheduler(start, outer, Job(ask)).co_run)
 
 
 def test_a_requirement_that_closes_a_cycle_of_waits_raises(virtual: Virtual) -> None:

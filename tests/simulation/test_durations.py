@@ -47,6 +47,23 @@ def test_durations_may_come_from_a_trace_or_a_mapping(virtual: Virtual) -> None:
     assert virtual(seconds, Scheduler(scenario(jobs_window=2), durations=by_label)) == 8
 
 
+@pytest.mark.parametrize("depth", [1, 2])
+def test_the_durations_of_the_scheduler_that_runs_hold_for_groups_with_their_own(virtual: Virtual, depth: int) -> None:
+    """A group runs by its own durations only if it runs alone, and another run has no durations of the run before."""
+    first, second = (Job(anyio.sleep, 1, label=label) for label in ("first", "second"))
+    group = Scheduler(first, second, durations={"first": 9, "second": 1}, jobs_window=1, label="group")
+    outer: Scheduler = group
+    for _ in range(depth):
+        outer = Scheduler(outer, durations={"first": 1, "second": 9})
+    assert virtual(seconds, outer) == 2
+    assert (first.started_at, second.started_at) == (1, 0)
+    outer.durations = None
+    assert virtual(seconds, outer) == 2
+    assert (first.started_at, second.started_at) == (0, 1)
+    assert virtual(seconds, group) == 2
+    assert (first.started_at, second.started_at) == (0, 1)
+
+
 def test_only_durations_of_successful_jobs_are_recorded(virtual: Virtual, tmp_path: Path) -> None:
     """Only durations of jobs that succeeded are recorded; jobs that timed out or no longer exist keep theirs."""
     path = tmp_path / "durations"
