@@ -1016,6 +1016,59 @@ PLANTS: Final = (
         "if job._state is JobState.IDLE]",
     ),
     Plant(
+        "await-of-two-tasks",
+        f"{SCHEDULER}/_awaiting.py",
+        "the end of one wait of a body ends what is known of its other waits for the same job",
+        """\
+        remaining = list(extras.awaited_jobs)
+        remaining.remove(job)
+        extras.awaited_jobs = tuple(remaining)
+""",
+        "        extras.awaited_jobs = tuple(other for other in extras.awaited_jobs if other is not job)\n",
+    ),
+    Plant(
+        "await-given-up",
+        f"{SCHEDULER}/_awaiting.py",
+        "a wait that is given up leaves its listener at the groups around the job",
+        """\
+        for watched in watched_jobs:
+            if (listeners""",
+        """\
+        for watched in [job]:
+            if (listeners""",
+    ),
+    Plant(
+        "service-of-the-last-run",
+        f"{SCHEDULER}/_checks.py",
+        "a service that settled in the run before counts as if it needed nothing in the next",
+        "if not (has_begun and service._state.is_settled):",
+        "if not service._state.is_settled:",
+    ),
+    Plant(
+        "implied-order-stays",
+        f"{SCHEDULER}/_checks.py",
+        "a group goes on waiting for another whose result none of its jobs uses any more",
+        """\
+        checked_members[level.owner] = level
+        level.implied_requirements = {}
+""",
+        "        checked_members[level.owner] = level\n",
+    ),
+    Plant(
+        "files-of-the-last-kind",
+        f"{SCHEDULER}/_checks.py",
+        "the files of a scenario are checked only if its last job may have some",
+        'members.has_kinds |= hasattr(type(job), "for_journal")',
+        'members.has_kinds = hasattr(type(job), "for_journal")',
+    ),
+    Plant(
+        "open-extras",
+        f"{JOB}/_job.py",
+        "a settled job of an open scheduler forgets the fraction that it has reported",
+        "or self.machine_waits) and self.fraction is self.ready_at is None",
+        "or self.machine_waits) and self.ready_at is None",
+    ),
+    Plant(
         "thread-fraction",
         f"{RUN}/_worker.py",
         "a sign of life from a thread replaces the fraction that it has reported before",
