@@ -1018,6 +1018,41 @@ def test_drain_in_the_handle_signals_function_drains(backend: Any) -> None:
     assert (scheduler.stop_reason, first.is_succeeded(), second.is_idle()) == (StopReason.DRAINED, True, True)
 
 
+def test_the_first_exception_of_a_handler_leaves_the_run(backend: Any) -> None:
+    """Whatever the handler raises at the next signal."""
+    codes = iter([1, 2])
+
+    async def send() -> None:
+        for _ in range(2):
+            signal.raise_signal(signal.SIGTERM)
+        await anyio.sleep_forever()
+
+    scheduler = Scheduler(Job(send))
+    with pytest.raises(SystemExit) as raised:
+        scheduler.run(backend=backend, handle_signals={signal.SIGTERM: lambda number: sys.exit(next(codes))})
+    assert (raised.value.code, scheduler.stop_reason) == (1, StopReason.INTERRUPTED)
+
+
+@pytest.mark.parametrize("depth", [0, 1, 2])
+def test_a_job_that_a_handler_cancels_is_cancelled_by_the_loop_at_any_depth(backend: Any, depth: int) -> None:
+    """Not amid the step of a job, which may be one of the engine."""
+    seen: list[JobState] = []
+
+    async def send() -> None:
+        signal.raise_signal(signal.SIGTERM)
+        seen.append(unreached.state)
+        while not unreached.is_settled():  # noqa: ASYNC110 - a signal handler sets no event
+            await anyio.sleep(0.001)
+
+    unreached = Job(nothing, required=(first := Job(send)))
+    jobs: list[Any] = [first, unreached]
+    for _ in range(depth):
+        jobs = [Scheduler(*jobs)]
+    handler = {signal.SIGTERM: lambda number: unreached.cancel()}
+    assert Scheduler(*jobs).run(backend=backend, handle_signals=handler)
+    assert (seen, unreached.state) == ([JobState.IDLE], JobState.CANCELLED)
+
+
 STEERS: list[tuple[str, StopReason, str]] = [
     ("cancel", StopReason.CANCELLED, "cancelled"),
     ("drain", StopReason.DRAINED, "cancelled"),
