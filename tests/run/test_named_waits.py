@@ -12,7 +12,7 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from trioflow import Answer, Job, Pool, ProcessJob, Scheduler, Service, Trace
+from trioflow import Answer, Job, Pool, ProcessJob, Retry, Scheduler, Service, Trace, current_job
 from trioflow.abc import AbstractJob, Instrument, incidents_of
 
 from ..bodies import nap, printed, serve
@@ -172,6 +172,24 @@ def test_a_wait_that_time_ends_is_not_reported(virtual: Virtual, caplog: pytest.
     scheduler = Scheduler(Job(nap, 5))
     scheduler.add(Job(pause_for_a_moment))
     assert virtual(scheduler.co_run)
+    assert caplog.messages == []
+
+
+@pytest.mark.parametrize("is_inside", [False, True])
+def test_a_paused_group_is_not_named_while_time_goes_on_with_another_job(
+    virtual: Virtual, caplog: pytest.LogCaptureFixture, is_inside: bool
+) -> None:
+    """The job waits for its next attempt, beside the group or in one of its own, and resumes the group then."""
+    group = Scheduler(Job(nap, label="waits"), label="group")
+
+    async def resume() -> None:
+        if current_job().attempts == 1:
+            group.pause()
+            raise OSError
+        group.resume()
+
+    job = Job(resume, retry=Retry(1, first=5))
+    assert virtual(Scheduler(Scheduler(job) if is_inside else job, group).co_run)
     assert caplog.messages == []
 
 

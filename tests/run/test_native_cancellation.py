@@ -489,3 +489,34 @@ def test_jobs_that_leave_no_reference_to_their_task_share_it(work: Callable[[], 
     else:
         assert run_virtual(functools.partial(scheduler.co_run, check=True), backend="asyncio")
     assert len(set(map(id, tasks))) <= most
+
+
+@pytest.mark.parametrize("is_swallowed", [False, True])
+@pytest.mark.parametrize("isolation", ["fast", "direct"])
+def test_a_cancellation_just_before_a_run_is_its_own_unless_it_was_swallowed(
+    is_swallowed: bool, isolation: str
+) -> None:
+    """One that is pending keeps each job from its start; one that somebody has caught before cancels nothing."""
+    started: list[int] = []
+
+    async def main() -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        task.cancel()
+        if is_swallowed:
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.sleep(1)
+        await scheduler.co_run()
+
+    async def start() -> None:
+        started.append(1)
+
+    scheduler = Scheduler(Job(start), Job(start))
+    if is_swallowed:
+        run_virtual(main, backend="asyncio")
+    else:
+        with pytest.raises(asyncio.CancelledError):
+            run_virtual(main, backend="asyncio")
+    assert (len(started), scheduler.stop_reason) == (
+        (2, StopReason.COMPLETED) if is_swallowed else (0, StopReason.CANCELLED)
+    )

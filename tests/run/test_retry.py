@@ -28,7 +28,7 @@ from trioflow import (
 )
 from trioflow.abc import JobKind
 
-from ..bodies import CANCELLED, FAILED, Odd, co_run_drained, fail, fail_now, nap, timed
+from ..bodies import CANCELLED, FAILED, Odd, co_run_drained, fail, fail_now, later, nap, timed
 from ..conftest import Virtual
 
 
@@ -303,6 +303,7 @@ class Leaver(JobKind):
             await anyio.sleep(2)
 
 
+@pytest.mark.fast_way  # direct isolation does not close what a job leaves open
 @pytest.mark.parametrize("backoff", [0.5, 3])
 @pytest.mark.parametrize("end", ["critical", "cancel", "drain", "timeout", "none"])
 def test_a_job_whose_run_ends_between_failure_and_backoff_is_not_tried_again(
@@ -321,3 +322,21 @@ def test_a_job_whose_run_ends_between_failure_and_backoff_is_not_tried_again(
     scheduler = Scheduler(stopper, job, Job(nap, 9, run_if="failed", required=stopper), cleanup_timeout=20)
     assert virtual(lambda: scheduler.co_run(timeout=1.5 if end == "timeout" else None)) is (end == "none")
     assert job.told == (["starts", "starts", "succeeded"] if end == "none" else ["starts", "cancelled"])
+
+
+def test_an_error_of_on_settled_of_a_job_that_is_cancelled_in_its_backoff_ends_the_run(virtual: Virtual) -> None:
+    """The job has no body that could fail with it: its error is the run's."""
+
+    class Failing(JobKind[None]):
+        async def co_run(self) -> None:
+            await fail_now()
+
+    def crash(_: Any) -> None:
+        raise OSError("settled")
+
+    job = Failing(retry=Retry(1, first=100), on_settled=crash)
+    other = Job(nap, 99, label="other")
+    scheduler = Scheduler(job, other, Job(later, 5, job.cancel))
+    with pytest.raises(OSError, match="settled"):
+        virtual(lambda: scheduler.co_run(check="first"))
+    assert (scheduler.stop_reason, scheduler.culprit, other.state) == (StopReason.CRITICAL, None, CANCELLED)
