@@ -14,7 +14,7 @@ import anyio
 import pytest
 import trio
 
-from trioflow import Budget, CommandJob, First, Job, Monitor, Pool, Retry, Scheduler, Trace
+from trioflow import Budget, CommandJob, First, Job, Monitor, Pool, Retry, Scheduler, Trace, current_job
 from trioflow.abc import AbstractJob, Instrument
 from trioflow.view import save
 from trioflow.view.text._verdict import run_verdict
@@ -480,3 +480,23 @@ def test_records_name_a_line_of_the_user_or_none(backend: str, caplog: pytest.Lo
     assert linecache.getline(failure.pathname, failure.lineno).endswith("# the line of the record\n")
     assert (failure.funcName, failure.module) == ("broken", "test_failure_log")
     assert (end.pathname, end.lineno) == ("(unknown file)", 0)
+
+
+@pytest.mark.parametrize("other", [None, OSError])
+def test_what_a_spent_budget_keeps_from_running_is_counted_once_whenever_that_is_said(
+    virtual: Virtual, logged_lines: list[tuple[float, str]], other: type[Exception] | None
+) -> None:
+    """After the minute, before another failure is told; if there is none, as the run ends."""
+
+    async def spend() -> None:
+        current_job().used(usd=1)
+
+    first = Job(spend, needs={"usd": 1})
+    poor = [Job(nap, needs={"usd": 1}, required=first, label=f"poor {number}") for number in range(4)]
+    long = Job(nap, 100)
+    late = [Job(fail_after, 0, other, required=long)] if other else []
+    virtual(Scheduler(first, *poor, long, *late, pool=Pool(usd=Budget(1))).co_run)
+    counts = [(second, line) for second, line in logged_lines if line.startswith("3 more jobs did not run")]
+    assert [round(second) for second, _ in counts] == [100]
+    texts = [line for _, line in logged_lines]
+    assert not late or texts.index(counts[0][1]) < [": OSError" in text for text in texts].index(True)

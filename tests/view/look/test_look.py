@@ -512,11 +512,15 @@ async def work():
     print("works")
 for _ in range(2):
     Scheduler(Job(work)).run()
+taken.close()
 """
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "TRIOFLOW_LOOK": "1"}
-    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-W", "default", "-c", code], env=environment, capture_output=True, text=True
+    )
     assert done.stdout == "works\nworks\n", done.stderr
     assert done.stderr.count("`trioflow look` cannot look into this program") == 1
+    assert "ResourceWarning" not in done.stderr
 
 
 def test_a_program_runs_where_no_thread_can_start(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -106,22 +106,22 @@ class AnswerThread:
             if self.is_running():
                 return False
             posix.require("trioflow.look.enable()", "use Python 3.14 or newer, where it is not needed")
-            listener = socket.socket(posix.AF_UNIX)
             address = _free_address()
-            listener.bind(address)
-            if not address.startswith("\0"):
-                # Nobody can connect yet.
-                os.chmod(address, 0o600)
-            listener.listen(BACKLOG)
-            self._listener, self._pid = listener, os.getpid()
+            listener = socket.socket(posix.AF_UNIX)
             self._thread = threading.Thread(target=self._answer_all, args=[listener], name="trioflow look", daemon=True)
             try:
+                listener.bind(address)
+                if not address.startswith("\0"):
+                    # Nobody can connect yet.
+                    os.chmod(address, 0o600)
+                listener.listen(BACKLOG)
+                self._listener, self._pid = listener, os.getpid()
                 self._thread.start()
-            except RuntimeError as error:
-                # There are too many processes.
+            except (OSError, RuntimeError) as error:
+                # The address is taken, or there are too many processes.
                 self._pid = 0
                 listener.close()
-                raise OSError(errno.EAGAIN, str(error)) from None
+                raise OSError(getattr(error, "errno", errno.EAGAIN), str(getattr(error, "strerror", error))) from None
             return True
 
     def is_running(self) -> bool:
