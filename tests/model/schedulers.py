@@ -565,14 +565,17 @@ class ModelScheduler(ModelJob):
 
     def take_token(self, job: ModelJob, limiter: ModelLimiter) -> bool:
         """A job never holds a token while it waits for needs or a slot; it may wait for a token with its needs."""
+        now = self.world.now
+        ended = [one for one in self.world.jobs.values() if one.finished == one.began_attempt == now]
+        begins = bool(ended) and self.began == now  # in some turns, in which what has ended lets others ask
         if not limiter.queue and len(limiter.holders) < limiter.tokens:
+            if begins and self.is_nested and len(limiter.holders) + len(ended) >= limiter.tokens:
+                self.world.doubt("two schedulers ask for a token at one instant")
             limiter.holders.add(job)
             return True
         self.world.mark("limiter")
         self.world.doubt_wake()
         rivals = [one.parent for one in limiter.holders if one.ready_at == job.ready_at == self.world.now]
-        instant = any(one.finished == one.began_attempt == self.world.now for one in self.world.jobs.values())
-        begins = instant and self.began == self.world.now  # in some turns, in which what has ended lets others ask
         if any(rival is not None and rival is not self and (begins or is_apart(rival, self)) for rival in rivals):
             self.world.doubt("two schedulers ask for a token at one instant")
         self.token_line.append(job)
@@ -1332,7 +1335,11 @@ def block_unaffordable(world: World) -> None:
         if job.state == "SCHEDULED" and any(one is not None and not one.can_ever_meet(need) for one, need in found):
             world.mark("budget spent")
             last, world.last_blocked = world.last_blocked, (world.now, group)
-            if last is not None and last[0] == world.now and last[1] is not group:
+            ending = [
+                one for one in world.schedulers if one is not group and one.stopping
+            ]  # which end some turns later
+            ends = any(job.finished == world.now for one in ending for job in one.jobs)
+            if ends or (last is not None and last[0] == world.now and last[1] is not group):
                 world.doubt("a scheduler fails as another job does")
             took_no_time = any(one.finished == one.began_attempt == world.now for one in world.jobs.values())
             if took_no_time and group.began == world.now and world.is_direct:  # it may have ended some turns later

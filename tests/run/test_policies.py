@@ -46,6 +46,18 @@ def test_auto_becomes_critical_path_with_the_first_expected_duration(first: bool
     assert starts.labels == (["b", "a", "c", "last"] if first else ["b", "c", "a", "last", "late"])
 
 
+@pytest.mark.parametrize("order", [(10, 5, 1), (1, 5, 10), (5, 10, 1)])
+def test_the_longest_of_several_paths_counts_whatever_is_added_first(order: tuple[float, ...]) -> None:
+    """Of what follows a job, at any distance."""
+    starts = Starts()
+    other, root = starts.job("other", expected_duration=1), starts.job("root", expected_duration=1)
+    middle = starts.job("middle", root, expected_duration=1)
+    paths = [starts.job(str(seconds), middle, expected_duration=seconds) for seconds in order]
+    rival = starts.job("rival", other, expected_duration=8)
+    assert Scheduler(other, root, middle, *paths, rival, jobs_window=1, policy="critical-path").run()
+    assert starts.labels == ["root", "middle", "10", "other", "rival", "5", "1"]
+
+
 def test_auto_without_durations_is_fifo() -> None:
     """Under auto without any expected duration, jobs start in the order in which they became ready."""
     starts = Starts()

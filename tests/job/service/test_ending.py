@@ -179,3 +179,39 @@ def test_a_native_cancellation_while_services_end_does_not_disturb_them() -> Non
     run_virtual(main, backend="asyncio")
     assert log == [("upper", 1), ("base", 1.25)]
     assert (base.state, upper.state) == (SUCCEEDED, SUCCEEDED)
+
+
+@pytest.mark.parametrize("between", [0, 1, 2])
+def test_a_service_outlasts_those_that_use_it_through_jobs(virtual: Virtual, between: int) -> None:
+    """Their users end first, however many jobs stand between them, and however long a user takes to end."""
+    ended: list[str] = []
+
+    async def server(name: str, *, task_status: Any) -> None:
+        task_status.started()
+        try:
+            await anyio.sleep(100)
+        finally:
+            with anyio.CancelScope(shield=True):
+                await anyio.sleep(0.3 if name == "user" else 0.1)
+            ended.append(name)
+
+    jobs: list[AbstractJob[Any]] = [Service(server, "used")]
+    for _ in range(between):
+        jobs.append(Job(nap, 1, required=jobs[-1]))
+    assert virtual(Scheduler(*jobs, Service(server, "user", required=jobs[-1]), Job(nap, 5)).co_run)
+    assert ended == ["user", "used"]
+
+
+def test_a_service_that_cancels_itself_as_its_run_ends_has_succeeded(virtual: Virtual) -> None:
+    """The first cause counts: the run has ended it."""
+
+    async def server(*, task_status: Any) -> None:
+        task_status.started("value")
+        try:
+            await anyio.sleep(100)
+        finally:
+            current_job().cancel()
+
+    service = Service(server)
+    assert virtual(Scheduler(service, Job(nap, 1)).co_run)
+    assert (service.state, service.result()) == (SUCCEEDED, "value")
