@@ -1335,9 +1335,8 @@ def block_unaffordable(world: World) -> None:
         if job.state == "SCHEDULED" and any(one is not None and not one.can_ever_meet(need) for one, need in found):
             world.mark("budget spent")
             last, world.last_blocked = world.last_blocked, (world.now, group)
-            ending = [
-                one for one in world.schedulers if one is not group and one.stopping
-            ]  # which end some turns later
+            beside = [one for one in world.schedulers if one is not group and one.parent is group.parent]
+            ending = [one for one in beside if one.stopping]  # they end some turns later
             ends = any(job.finished == world.now for one in ending for job in one.jobs)
             if ends or (last is not None and last[0] == world.now and last[1] is not group):
                 world.doubt("a scheduler fails as another job does")

@@ -354,3 +354,21 @@ def test_what_stops_a_run_during_its_drain_is_followed_by_the_clean_up(virtual: 
     scheduler.add(Job(later, 1, scheduler.drain, forever=True))
     assert not virtual(scheduler.co_run)
     assert (alarm.state, scheduler.stop_reason) == (JobState.SUCCEEDED, StopReason.DRAINED)
+
+
+@pytest.mark.parametrize("depth", [1, 2])
+def test_a_drain_leaves_alone_what_cleans_up_in_a_group_that_stops(virtual: Virtual, depth: int) -> None:
+    """Its clean-up goes on, in groups of its own, too, and so do its forever groups, until they end with it."""
+    critical = Job(fail, 1, critical=True)
+    clean_up = Sequence(Job(nap, 2, label="first"), Job(nap, 1, label="second"))
+    cleaning = Scheduler(clean_up, label="cleaning", run_if="failed", required=critical)
+    lasting = Scheduler(Job(nap, 99, forever=True), forever=True, label="lasting")
+    group = Scheduler(critical, cleaning, lasting, label="group")
+    for _ in range(depth - 1):
+        group = Scheduler(group)
+    scheduler = Scheduler(group, Job(nap, 3, label="other"), Job(later, 2, lambda: scheduler.drain()))
+    assert not virtual(scheduler.co_run)
+    assert [job.state for job in cleaning.iterate_jobs()] == [JobState.SUCCEEDED, JobState.SUCCEEDED]
+    assert (cleaning.finished_at, cleaning.stop_reason) == (4, StopReason.COMPLETED)
+    assert (lasting.state, lasting.stop_reason) == (JobState.CANCELLED, StopReason.CANCELLED)
+    assert scheduler.stop_reason is StopReason.DRAINED

@@ -205,16 +205,19 @@ class Steering:
 
     def drain(self, run: Run) -> None:
         """Start no more jobs, in a run and those nested in it, and end it when the running jobs have ended."""
-        drained: list[Run] = []
+        drained: dict[Run, None] = {}
         run.fate.is_last = True
         if run.phase._is_ending:
             # Its forever jobs and clean-up jobs may have runs inside, which go on.
             return
         for each in run.with_nested():
+            if each is not run and (each.outer_worker is None or each.outer_worker.run not in drained):
+                # It is inside one that ends, so it goes on for as long as that lets it.
+                continue
             if each.phase is RunPhase.RUNNING and not each.stop_if_over():
                 each.fate.give(StopReason.DRAINED)
                 each.phase = DRAINING
-                drained.append(each)
+                drained[each] = None
             elif not each.phase._is_ending:
                 # There are no running jobs to wait for.
                 each.stop(StopReason.DRAINED)
