@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import json
 from pathlib import Path
 from typing import Any, Union
@@ -20,6 +21,9 @@ def json_schema() -> dict[str, Any]:
     """Return the JSON Schema of a line, of which the file in the package is a copy."""
     any_event: Any = Union[tuple(_format.Event.__subclasses__())]  # noqa: UP007 - there is no other form for a tuple
     (event,), components = msgspec.json.schema_components([any_event], ref_template="#/$defs/{name}")
+    for component in components.values():
+        if "description" in component:  # msgspec 0.23 removes the indentation of a docstring, and earlier ones do not
+            component["description"] = inspect.cleandoc(component["description"])
     header = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "A line of trioflow.Events"}
     return {**header, **event, "$defs": components}
 
