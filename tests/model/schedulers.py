@@ -1336,7 +1336,7 @@ def block_unaffordable(world: World) -> None:
             world.mark("budget spent")
             last, world.last_blocked = world.last_blocked, (world.now, group)
             beside = [one for one in world.schedulers if one is not group and one.parent is group.parent]
-            ending = [one for one in beside if one.stopping]  # they end some turns later
+            ending = [one for one in beside if one.stopping or one.decided]  # they end some turns later
             ends = any(job.finished == world.now for one in ending for job in one.jobs)
             if ends or (last is not None and last[0] == world.now and last[1] is not group):
                 world.doubt("a scheduler fails as another job does")
