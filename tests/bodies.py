@@ -62,6 +62,15 @@ async def nap(seconds: float = 1, value: Any = None) -> Any:
     return value
 
 
+async def unwind(seconds: float = 99) -> None:
+    """Sleep, and take three more seconds to unwind, also if it is cancelled."""
+    try:
+        await anyio.sleep(seconds)
+    finally:
+        with anyio.CancelScope(shield=True):
+            await anyio.sleep(3)
+
+
 async def fail(seconds: float = 1, error: BaseException | None = None) -> None:
     """Sleep, and raise the error."""
     await anyio.sleep(seconds)

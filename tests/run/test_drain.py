@@ -8,7 +8,7 @@ from typing import Any
 import anyio
 import pytest
 
-from tests.bodies import co_run_drained, fail, later, nap
+from tests.bodies import co_run_drained, fail, later, nap, unwind
 from tests.conftest import Virtual
 from trioflow import First, Job, JobCancelled, JobState, Pool, Retry, Scheduler, Sequence, StopReason
 from trioflow.abc import Instrument
@@ -323,15 +323,6 @@ def test_a_drain_while_the_run_stops_keeps_the_scheduler_from_another_attempt(vi
     virtual(Scheduler(group).co_run)
     assert (group.attempts, group.state) == (1, JobState.CANCELLED)
     assert why == "drain" or cleans_up.is_succeeded()
-
-
-async def unwind() -> None:
-    """Sleep, and take three seconds to unwind."""
-    try:
-        await nap(9)
-    finally:
-        with anyio.CancelScope(shield=True):
-            await nap(3)
 
 
 @pytest.mark.parametrize("end", ["cancel", "drain", "timeout"])

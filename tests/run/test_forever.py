@@ -13,7 +13,7 @@ import pytest
 
 from trioflow import Job, Scheduler
 
-from ..bodies import CANCELLED, SUCCEEDED, fail, nap, nothing, timed, turns
+from ..bodies import CANCELLED, SUCCEEDED, fail, nap, nothing, timed, turns, unwind
 from ..conftest import Virtual
 
 
@@ -192,13 +192,6 @@ def test_run_of_forever_jobs_that_require_no_op_jobs_ends(virtual: Virtual, leng
 
 def test_a_forever_job_that_fails_while_a_cancelled_run_unwinds_is_cancelled(virtual: Virtual) -> None:
     """It would be tried again otherwise, so it has not failed; on both backends."""
-
-    async def unwind() -> None:
-        try:
-            await nap(99)
-        finally:
-            with anyio.CancelScope(shield=True):
-                await nap(3)
 
     forever = Job(fail, 2, forever=True, retry=3)
 

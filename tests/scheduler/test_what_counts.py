@@ -10,7 +10,7 @@ import pytest
 
 from trioflow import Job, JobTimeout, RequirementFailed, Scheduler, StopReason
 
-from ..bodies import BLOCKED, CANCELLED, FAILED, IDLE, SKIPPED, SUCCEEDED, alarm, fail, later, nap, nothing
+from ..bodies import BLOCKED, CANCELLED, FAILED, IDLE, SKIPPED, SUCCEEDED, alarm, fail, later, nap, nothing, unwind
 from ..conftest import Virtual
 
 pytestmark = pytest.mark.usefixtures("keep_jobs")
@@ -32,13 +32,6 @@ def test_a_group_that_was_cancelled_alone_fails_nothing(virtual: Virtual, critic
 @pytest.mark.parametrize("end", ["critical", "timeout", "cancelled"])
 def test_a_group_that_was_cancelled_alone_fails_nothing_as_its_run_stops(virtual: Virtual, end: str) -> None:
     """It still unwinds then; what ended it was its own `cancel()`, not the stop."""
-
-    async def unwind() -> None:
-        try:
-            await nap(9)
-        finally:
-            with anyio.CancelScope(shield=True):
-                await nap(3)
 
     inner = Scheduler(Job(fail), Job(unwind), label="inner")
     outer: Scheduler = Scheduler(
