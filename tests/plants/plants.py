@@ -947,7 +947,7 @@ PLANTS: Final = (
         f"{RUN}/_attempts.py",
         "the end of a backoff is not forgotten: the job is said to wait for its retry as it waits for a slot",
         """\
-                job._ensure_extras().backoff_until = None
+            job._ensure_extras().backoff_until = None
 """,
     ),
     Plant(

@@ -340,3 +340,17 @@ def test_an_error_of_on_settled_of_a_job_that_is_cancelled_in_its_backoff_ends_t
     with pytest.raises(OSError, match="settled"):
         virtual(lambda: scheduler.co_run(check="first"))
     assert (scheduler.stop_reason, scheduler.culprit, other.state) == (StopReason.CRITICAL, None, CANCELLED)
+
+
+@pytest.mark.parametrize("way", ["cancelled", pytest.param("verdict", marks=pytest.mark.fast_way)])
+def test_a_backoff_that_is_over_for_its_job_keeps_no_clean_up_waiting(virtual: Virtual, way: str) -> None:
+    """Whether the job was cancelled in it, or its run ended before: the clean-up ends with the jobs that run."""
+    critical = Job(fail, 1, critical=True)
+    again = Retry(1, first=100)
+    job: AbstractJob[Any] = Leaver(retry=again, on_settled=str)
+    if way == "cancelled":
+        job = Job(fail_now, run_if="failed", required=critical, retry=again)
+    cleaning = Job(later, 3, job.cancel if way == "cancelled" else str, run_if="failed", required=critical)
+    scheduler = Scheduler(critical, job, cleaning, cleanup_timeout=30)
+    assert virtual(partial(timed, scheduler)) == (False, 4 if way == "cancelled" else 5)
+    assert (job.state, cleaning.is_succeeded()) == (CANCELLED, True)

@@ -28,7 +28,7 @@ from trioflow import (
 )
 from trioflow.abc import AbstractJob, Instrument
 
-from ..bodies import fail_now
+from ..bodies import fail, fail_now
 from ..conftest import Virtual
 from ..jobs.process.process_bodies import throttle
 
@@ -186,11 +186,14 @@ def test_a_throttle_of_a_key_that_the_job_does_not_need_fails_the_job(virtual: V
     assert isinstance(e.value.__cause__, Throttled)
 
 
-def test_a_clean_up_job_whose_throttle_is_over_at_once_goes_on_at_once(virtual: Virtual) -> None:
-    """It waits among the clean-up jobs, not behind the jobs of the run that has stopped."""
-    server, failing = Server(1, after=0), Job(fail_now, critical=True)
+@pytest.mark.parametrize("after", [0, 2])
+@pytest.mark.parametrize("total", [1, 3])
+def test_a_throttled_clean_up_job_goes_on_as_the_throttle_ends(virtual: Virtual, total: int, after: float) -> None:
+    """Perhaps at once; it waits among the clean-up jobs, which wait neither for needs nor behind the stopped run's."""
+    server, failing = Server(1, after=after), Job(fail, 1, critical=True)
     cleaning = ask(server, "cleaning", run_if="failed", required=failing)
-    assert not virtual(Scheduler(failing, cleaning, pool=Pool(api=3)).co_run)
+    holder = Job(anyio.sleep_forever, forever=True, needs={"api": 1})
+    assert not virtual(Scheduler(holder, failing, cleaning, pool=Pool(api=total)).co_run)
     assert (cleaning.state, cleaning.result(), len(server.calls)) == (JobState.SUCCEEDED, "cleaning", 2)
 
 

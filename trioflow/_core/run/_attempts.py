@@ -274,15 +274,16 @@ class BackoffTimer(Part):
         return jobs
 
     def due_at(self) -> float:
+        # A job that was cancelled in its backoff keeps nobody waiting.
+        while self._heap and not _waits_until(self._heap[0][2], self._heap[0][0]):
+            heapq.heappop(self._heap)
         return self._heap[0][0] if self._heap else math.inf
 
     def act(self) -> None:
-        now = self._run.clock() + TIME_TOLERANCE
-        while self._heap and self._heap[0][0] <= now:
-            until, _, job = heapq.heappop(self._heap)
-            if _waits_until(job, until):
-                job._ensure_extras().backoff_until = None
-                self._run.open_lane.line.push(job)
+        while self.due_at() <= self._run.clock() + TIME_TOLERANCE:
+            *_, job = heapq.heappop(self._heap)
+            job._ensure_extras().backoff_until = None
+            self._run.open_lane.line.push(job)
 
 
 def _waits_until(job: AbstractJob[Any], until: float) -> bool:

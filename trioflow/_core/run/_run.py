@@ -554,9 +554,9 @@ class Run:
     def _requeue(self, job: AbstractJob[Any], lane: Lane, verdict: Verdict, now: float) -> None:
         """Queue a job whose attempt ended `now` again, at once or after a backoff. Take back its slot and resources.
 
-        A throttled job comes first, and its attempt does not count. A clean-up job is in no line, so it waits for the
-        end of the throttle. After a failure, a job comes after those that were ready before, as any that has just
-        become ready.
+        A throttled job comes first, and its attempt does not count. Clean-up jobs wait for no needs in their line, so
+        such a job waits for the end of the throttle before. After a failure, a job comes after those that were ready
+        before, as any that has just become ready.
         """
         error, began, extras, push = verdict.failure, job._started_at, job._ensure_extras(), lane.line.push
         until = now + verdict.backoff
