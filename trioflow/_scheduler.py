@@ -86,7 +86,7 @@ NO_DURATIONS: Final[dict[AnyJob, float]] = {}
 
 
 class EndsOfJobs(Instrument):
-    """The ends of a scheduler's jobs in a run of another thread, for its method `iterate`.
+    """The ends of a scheduler's jobs in a run of another thread, for its method `run_as_settled`.
 
     Args:
         scheduler: the scheduler.
@@ -317,7 +317,7 @@ class Scheduler(BaseScheduler):
 
         return open_journal(journal, self)
 
-    def iterate(self, **options: Any) -> Iterator[AnyJob]:
+    def run_as_settled(self, **options: Any) -> Iterator[AnyJob]:
         """Run the scenario in a thread of its own, and yield the jobs as they settle, in a synchronous program.
 
         The run begins with the iteration, in the context of its caller, and has ended when the iteration ends. After
@@ -338,7 +338,7 @@ class Scheduler(BaseScheduler):
             ...     return 2 * number
             >>> scheduler = Scheduler()
             >>> jobs = scheduler.map(double, [1, 2, 3])
-            >>> sorted(job.result() for job in scheduler.iterate(backend="asyncio"))
+            >>> sorted(job.result() for job in scheduler.run_as_settled(backend="asyncio"))
             [2, 4, 6]
 
         """

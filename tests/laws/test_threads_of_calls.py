@@ -25,7 +25,7 @@ REFUSED: dict[str, Callable[[Scheduler, Any, Any], object]] = {
     "started": lambda scheduler, job, status: status.started("early"),
 }
 IN_ANY_THREAD = {"cancel", "drain", "pause", "resume", "try_again", "progress", "used"}
-NO_RUN_OF_THEIRS = {"run", "co_run", "iterate", "close", "remove", "sanitize", "co_shutdown"}
+NO_RUN_OF_THEIRS = {"run", "co_run", "run_as_settled", "close", "remove", "sanitize", "co_shutdown"}
 """They are refused during a run, in whatever thread, or are of the run."""
 ASK = {
     "as_settled", "debrief", "explain", "failures", "graph", "iterate_jobs", "list", "results",

@@ -1,4 +1,4 @@
-"""`Scheduler.iterate()`: results as they come, in a synchronous program, and the run that ends with the iteration."""
+"""`Scheduler.run_as_settled()`: results as they come, in a synchronous program, and the run that ends with the iteration."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def test_jobs_come_as_they_settle(backend: Any) -> None:
     group = Scheduler(Job(give, 1, label="inner"), label="group")
     scheduler = Scheduler(slow, failed, blocked, skipped, group, Service(serve, label="service"), log=False)
     seen = []
-    for each in scheduler.iterate(backend=backend):
+    for each in scheduler.run_as_settled(backend=backend):
         assert each.is_settled()
         seen.append(each.label)
         if len(seen) == 3:
@@ -104,7 +104,7 @@ def test_it_iterates_again(backend: Any) -> None:
     """Each iteration is a run; one that was left leaves nothing to the next."""
     scheduler = Scheduler(Job(give, 1, label="a"))
     for _ in range(3):
-        assert labels(scheduler.iterate(backend=backend)) == ["a"]
+        assert labels(scheduler.run_as_settled(backend=backend)) == ["a"]
         assert scheduler.run(backend=backend)
     assert scheduler.stop_reason is StopReason.COMPLETED
 
@@ -120,7 +120,7 @@ def test_jobs_that_are_added_come_and_are_dropped(backend: Any) -> None:
                 await added.popleft().wait_settled()
 
     scheduler = Scheduler(Job(feed, label="feed"), keep_jobs=False)
-    results = {each.label: each.result() for each in scheduler.iterate(backend=backend)}
+    results = {each.label: each.result() for each in scheduler.run_as_settled(backend=backend)}
     assert results == {"feed": None, **{f"job {number}": number for number in range(8)}}
     assert labels(iter(scheduler)) == ["feed"]
 
@@ -145,7 +145,7 @@ def test_what_is_tried_again_comes_when_it_has_ended_again(backend: Any) -> None
     again, first = Job(flaky, label="flaky"), Job(give, 1, label="first")
     scheduler = Scheduler(first, again, Job(hold, label="hold"), on_settled=try_again, log=False)
     ends = []
-    for each in scheduler.iterate(backend=backend):
+    for each in scheduler.run_as_settled(backend=backend):
         ends.append((each.label, each.state))
         while not again.is_succeeded():
             time.sleep(0.001)
@@ -160,7 +160,7 @@ def test_jobs_that_a_journal_has_restored_come_too(backend: Any, tmp_path: Path)
     """A second iteration yields the stored results."""
     for restored in (False, True):
         scheduler = Scheduler(Job(give, 1, label="a"), Job(give, 2, label="b"))
-        got = {each.label: (each.result(), each.restored) for each in scheduler.iterate(
+        got = {each.label: (each.result(), each.restored) for each in scheduler.run_as_settled(
             backend=backend, journal=tmp_path / "run.db"
         )}  # fmt: skip
         assert got == {"a": (1, restored), "b": (2, restored)}
@@ -174,7 +174,7 @@ def test_jobs_have_the_context_of_the_consumer(backend: Any) -> None:
 
     def consume() -> list[str]:
         variable.set("mine")
-        return [each.result() for each in Scheduler(Job(read)).iterate(backend=backend)]
+        return [each.result() for each in Scheduler(Job(read)).run_as_settled(backend=backend)]
 
     async def handler() -> list[str]:
         return consume()
@@ -193,9 +193,9 @@ def test_an_option_that_run_rejects_reaches_the_consumer(backend: Any, options: 
     """What `run()` raises before it begins must not leave the consumer waiting."""
     scheduler = Scheduler(Job(give, 1))
     with pytest.raises((TypeError, ValueError), match="Scheduler"):
-        list(scheduler.iterate(**{"backend": backend, **options}))
+        list(scheduler.run_as_settled(**{"backend": backend, **options}))
     assert scheduler.stop_reason is None
-    assert len(list(scheduler.iterate(backend=backend))) == 1
+    assert len(list(scheduler.run_as_settled(backend=backend))) == 1
 
 
 def test_a_cycle_reaches_the_consumer(backend: Any) -> None:
@@ -204,17 +204,17 @@ def test_a_cycle_reaches_the_consumer(backend: Any) -> None:
     a.requires(b)
     b.requires(a)
     with pytest.raises(CycleError, match="a requires b"):
-        list(Scheduler(a, b).iterate(backend=backend))
+        list(Scheduler(a, b).run_as_settled(backend=backend))
 
 
 def test_a_second_run_is_refused_and_the_first_goes_on(backend: Any) -> None:
     """The iteration that is refused ends its own run alone."""
     is_refused = threading.Event()
     scheduler = Scheduler(Job(give, 1, label="a"), ThreadJob(is_refused.wait, PATIENCE, label="b"))
-    first = scheduler.iterate(backend=backend)
+    first = scheduler.run_as_settled(backend=backend)
     assert next(first).label == "a"
     with pytest.raises(RuntimeError, match="running"):
-        list(scheduler.iterate(backend=backend))
+        list(scheduler.run_as_settled(backend=backend))
     is_refused.set()
     assert labels(first) == ["b"]
     assert scheduler.stop_reason is StopReason.COMPLETED
@@ -228,14 +228,14 @@ def test_check_raises_after_the_last_job(backend: Any, check: Any) -> None:
     with pytest.raises(OSError if check == "first" else ExceptionGroup) as caught:
         seen += [
             each.label
-            for each in Scheduler(Job(give, 1, label="a"), Job(fail, error, label="b"), log=False).iterate(
+            for each in Scheduler(Job(give, 1, label="a"), Job(fail, error, label="b"), log=False).run_as_settled(
                 backend=backend, check=check
             )
         ]
     assert caught.value is error or caught.value.exceptions == (error,)
     slow = Scheduler(Job(forever, label="slow"))
     with pytest.raises(JobTimeout):
-        list(slow.iterate(backend=backend, timeout=0.01, check=check))
+        list(slow.run_as_settled(backend=backend, timeout=0.01, check=check))
 
 
 # --- an iteration that ends before
@@ -256,7 +256,7 @@ def scheduler(request: Any, backend: Any) -> Scheduler:
         is_over.set()
         for _ in range(2):  # by the thread of the consumer, and by another one
             assert scheduler.run(backend=backend)
-            assert len(list(scheduler.iterate(backend=backend))) == 2
+            assert len(list(scheduler.run_as_settled(backend=backend))) == 2
         is_over.clear()
     return scheduler
 
@@ -269,7 +269,7 @@ def assert_cancelled(scheduler: Scheduler) -> None:
 
 def test_break_cancels_the_run(scheduler: Scheduler, backend: Any) -> None:
     """When the loop has been left, nothing of the run is left."""
-    for each in scheduler.iterate(backend=backend):
+    for each in scheduler.run_as_settled(backend=backend):
         assert each.label == "first"
         break
     assert_cancelled(scheduler)
@@ -278,7 +278,7 @@ def test_break_cancels_the_run(scheduler: Scheduler, backend: Any) -> None:
 @pytest.mark.parametrize("how", ["close", "garbage", "garbage in a cycle"])
 def test_a_generator_that_is_dropped_cancels_the_run(scheduler: Scheduler, backend: Any, how: str) -> None:
     """A consumer that keeps the generator may close it, or forget it."""
-    iteration = scheduler.iterate(backend=backend)
+    iteration = scheduler.run_as_settled(backend=backend)
     next(iteration)
     if how == "close":
         iteration.close()  # type: ignore[attr-defined]
@@ -304,7 +304,7 @@ def test_a_generator_may_be_collected_in_the_thread_of_its_run(backend: Any) -> 
     gc.disable()
     try:
         scheduler = Scheduler(Job(give, 1, label="first"), Job(collect))
-        cycle: list[Any] = [scheduler.iterate(backend=backend)]
+        cycle: list[Any] = [scheduler.run_as_settled(backend=backend)]
         cycle.append(cycle)
         next(cycle[0])
         del cycle
@@ -325,8 +325,8 @@ async def stay():
         await anyio.sleep(60)
     finally:
         print("unwound")
-iteration = Scheduler(Job(work), Job(stay)).iterate(backend=sys.argv[1])
-over = Scheduler(Job(work)).iterate(backend=sys.argv[1])
+iteration = Scheduler(Job(work), Job(stay)).run_as_settled(backend=sys.argv[1])
+over = Scheduler(Job(work)).run_as_settled(backend=sys.argv[1])
 next(iteration), next(over)
 """
 
@@ -342,11 +342,11 @@ def test_a_program_that_leaves_a_generator_behind_ends(backend: str, error: str)
 def test_an_iteration_whose_run_is_over_ends_no_other_run(backend: Any) -> None:
     """Its generator may be closed, or collected, while the scheduler runs again."""
     scheduler = Scheduler(Job(give, 1, label="a"), Job(give, 2, label="b"))
-    first = scheduler.iterate(backend=backend)
+    first = scheduler.run_as_settled(backend=backend)
     next(first)
     while scheduler.is_running():
         time.sleep(0.001)
-    second = scheduler.iterate(backend=backend)
+    second = scheduler.run_as_settled(backend=backend)
     next(second)
     first.close()  # type: ignore[attr-defined]
     assert len(list(second)) == 1
@@ -366,7 +366,7 @@ def test_the_instruments_of_an_iteration_watch_its_run(backend: Any) -> None:
 
     scheduler = Scheduler(Job(give, 1, label="a"), instruments=[Watching("its own")])
     watching = (each for each in [Watching("the iteration's"), Watching("another")])
-    assert labels(scheduler.iterate(backend=backend, instruments=watching)) == ["a"]
+    assert labels(scheduler.run_as_settled(backend=backend, instruments=watching)) == ["a"]
     assert sorted(seen) == [("another", "a"), ("its own", "a"), ("the iteration's", "a")]
 
 
@@ -379,13 +379,13 @@ def test_an_iteration_ends_no_run_that_begins_before_its_thread_has_ended(backen
         def after_run(self, scheduler: Scheduler) -> None:
             has_come.wait(PATIENCE)
             may_end.clear()
-            iterations.append(scheduler.iterate(backend=backend))
+            iterations.append(scheduler.run_as_settled(backend=backend))
             next(iterations[1])
             iterations[0].close()
             is_over.set()
 
     scheduler = Scheduler(Job(give, 1, label="a"), ThreadJob(may_end.wait, PATIENCE, label="b"))
-    iterations: list[Any] = [scheduler.iterate(backend=backend, instruments=[RunsAgain()])]
+    iterations: list[Any] = [scheduler.run_as_settled(backend=backend, instruments=[RunsAgain()])]
     next(iterations[0])
     has_come.set()
     assert is_over.wait(PATIENCE)
@@ -405,7 +405,7 @@ def test_ctrl_c_in_the_consumer_cancels_the_run(scheduler: Scheduler, backend: A
     """The KeyboardInterrupt is the consumer's, and leaves when the run has ended."""
 
     def consume() -> None:
-        for _ in scheduler.iterate(backend=backend):
+        for _ in scheduler.run_as_settled(backend=backend):
             if where == "in its body":
                 raise KeyboardInterrupt
             threading.Timer(0.01, os.kill, (os.getpid(), signal.SIGINT)).start()
@@ -426,7 +426,7 @@ class Interrupted(Scheduler):
         previous = signal.signal(signal.SIGINT, self.on_signal)
         threading.setprofile(self.on_call)
         try:
-            list(self.iterate(**options))
+            list(self.run_as_settled(**options))
         finally:
             threading.setprofile(None)  # type: ignore[arg-type]
             signal.signal(signal.SIGINT, previous)
