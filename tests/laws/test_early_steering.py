@@ -128,7 +128,7 @@ def test_an_early_pause_holds_until_it_is_resumed(backend: Any, where: str) -> N
             while not run.scheduler.is_running():
                 time.sleep(0.0001)
             time.sleep(0.005)
-            starts.append(not paused.is_paused or any(job.started_at is not None for job in paused))
+            starts.append(not paused.is_paused() or any(job.started_at is not None for job in paused))
             paused.resume()
 
         threading.Thread(target=resume).start()

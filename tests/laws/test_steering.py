@@ -110,7 +110,7 @@ def test_each_word_in_each_phase_of_a_group(virtual: Virtual, word: str, phase: 
             WORDS[word](group.scheduler)
         except RuntimeError as error:
             refusals.append(str(error))
-        assert group.scheduler.is_paused is (word == "pause" and not refusals)
+        assert group.scheduler.is_paused() is (word == "pause" and not refusals)
         await anyio.sleep(max(0, 10 - PHASES[phase]))
         if word == "pause" and not refusals:
             group.scheduler.resume()
@@ -171,7 +171,7 @@ def test_each_word_in_each_phase_of_an_outermost_run(virtual: Virtual, word: str
                 await anyio.sleep({"running": 0.5, "ending": 2.2}[phase])
                 refusal = steer()
             if word == "pause" and phase in ("checking", "running"):
-                assert scheduler.is_paused
+                assert scheduler.is_paused()
                 await anyio.sleep(5 - anyio.current_time())
                 scheduler.resume()
         return steer() if phase == "after" else refusal

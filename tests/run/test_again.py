@@ -485,7 +485,7 @@ def test_the_run_is_held_where_it_would_end_with_failures(
             tasks.start_soon(scheduler.co_run)
             for call in (scheduler.try_again, group.try_again, scheduler.resume)[: 3 if fails > 2 else 2]:
                 await anyio.sleep(5)
-                seen.add((scheduler.is_paused, names(scheduler)))
+                seen.add((scheduler.is_paused(), names(scheduler)))
                 call()
 
     virtual(main)
@@ -513,7 +513,7 @@ def test_a_pause_of_a_held_run_holds_back_what_is_tried_again(virtual: Virtual, 
     seen: list[str] = []
 
     def look() -> None:
-        seen.append(f"{job.state.name} {scheduler.is_paused}")
+        seen.append(f"{job.state.name} {scheduler.is_paused()}")
 
     async def main() -> None:
         async with anyio.create_task_group() as tasks:
@@ -536,7 +536,7 @@ def test_what_is_tried_again_as_the_hold_ends_may_hold_the_run_once_more(virtual
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(scheduler.co_run)
             await after(5, lambda: (scheduler.resume(), job.try_again()))
-            await after(5, lambda: seen.append((job.state.name, scheduler.is_paused)), scheduler.resume)
+            await after(5, lambda: seen.append((job.state.name, scheduler.is_paused())), scheduler.resume)
 
     virtual(main)
     assert (seen, scheduler.stop_reason) == ([("FAILED", True)], StopReason.FAILED)
@@ -551,8 +551,8 @@ def test_an_open_block_is_held_only_at_its_end(virtual: Virtual) -> None:
             async with Scheduler(hold=True) as scheduler:
                 job = scheduler.add(Job(Broken(1)))
                 await anyio.sleep(5)
-                assert not scheduler.is_paused
-                tasks.start_soon(after, 5, lambda: seen.append(scheduler.is_paused), job.try_again)
+                assert not scheduler.is_paused()
+                tasks.start_soon(after, 5, lambda: seen.append(scheduler.is_paused()), job.try_again)
             seen.append(job.state.name)
 
     virtual(main)

@@ -91,7 +91,7 @@ def test_a_pause_holds_for_all_that_is_nested(virtual: Virtual) -> None:
     seen: list[tuple[bool, bool]] = []
 
     def look() -> None:
-        seen.append((outer.is_paused, inner.is_paused))
+        seen.append((outer.is_paused(), inner.is_paused()))
 
     first, second = inner
     steps = [look, outer.pause, look, lambda: outer.add(added), inner.pause, outer.resume, look, inner.resume, look]
@@ -227,7 +227,7 @@ def test_a_paused_run_ends_as_any(virtual: Virtual, end: str, reason: StopReason
     scheduler = Scheduler(service, Job(nap, 3, required=service), first, late, timeout=9, log=False)
     steered(virtual, scheduler, pause=0.5, **({} if end == "timeout" else {end: 2}))
     assert scheduler.stop_reason is reason
-    assert not scheduler.is_paused
+    assert not scheduler.is_paused()
     assert late.state is JobState.CANCELLED
     assert service.is_succeeded()
 
@@ -414,7 +414,7 @@ def test_pause_outside_of_a_run_is_an_error(virtual: Virtual) -> None:
         with pytest.raises(RuntimeError, match=r"'home': it is not running"):
             call()
     steered(virtual, scheduler, resume=0.1, pause=0.2)
-    assert not scheduler.is_paused
+    assert not scheduler.is_paused()
     with ThreadPoolExecutor(1) as threads:
         assert threads.submit(scheduler.pause).exception() is None
 
@@ -450,7 +450,7 @@ def test_a_word_from_another_thread_means_the_attempt_in_which_it_is_heard(virtu
 
     group = Scheduler(Job(fail_once, critical=True), label="group", retry=Retry(1, first=1), critical=False)
     seen = []
-    watch = Job(at, 0.5, lambda: seen.append(group.is_paused), nothing_now, lambda: group.resume() if seen[0] else None)
+    watch = Job(at, 0.5, lambda: seen.append(group.is_paused()), nothing_now, lambda: group.resume() if seen[0] else None)
     scheduler = Scheduler(group, watch)
     virtual(scheduler.co_run)
     assert seen == [word == "pause"]

@@ -1071,7 +1071,7 @@ def test_what_a_signal_handler_calls_to_steer_the_run_is_called_in_the_loop(
     states: list[tuple[bool, ...]] = []
 
     def stand() -> tuple[bool, ...]:
-        return scheduler.is_paused, waits.is_settled(), group.is_settled(), scheduler.stop_reason is not None
+        return scheduler.is_paused(), waits.is_settled(), group.is_settled(), scheduler.stop_reason is not None
 
     def steer(number: int, frame: Any = None) -> None:
         before = stand()
@@ -1082,7 +1082,7 @@ def test_what_a_signal_handler_calls_to_steer_the_run_is_called_in_the_loop(
     async def send() -> None:
         signal.raise_signal(signal.SIGUSR1)
         await anyio.sleep(0.01)
-        assert scheduler.is_paused is (word == "pause")
+        assert scheduler.is_paused() is (word == "pause")
         scheduler.resume()
 
     waits, group = Job(nothing), Scheduler(Job(nothing))

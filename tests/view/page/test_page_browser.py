@@ -157,7 +157,7 @@ def test_what_has_failed_is_mended_and_tried_again_from_a_page(browser: Browser)
     scheduler = Scheduler(*jobs, Job(nothing, required=jobs, label="last"), label="mended", hold=True)
     running = threading.Thread(target=scheduler.run, daemon=True)
     running.start()
-    while not scheduler.is_paused:
+    while not scheduler.is_paused():
         time.sleep(0.001)
     with serving() as server:
         following = threading.Thread(target=server.page.follow, daemon=True)

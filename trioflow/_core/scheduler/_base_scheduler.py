@@ -1036,7 +1036,7 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
             >>> async def work():
             ...     current_scheduler().pause()
             ...     await anyio.sleep(0.01)
-            ...     print(other.state.name, current_scheduler().is_paused)
+            ...     print(other.state.name, current_scheduler().is_paused())
             ...     current_scheduler().resume()
             >>> other = Job(anyio.sleep, 0)
             >>> Scheduler(Job(work), other).run()
@@ -1129,9 +1129,8 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
         if (run := self._run_around()) is not None:
             act(run)
 
-    @property
     def is_paused(self) -> bool:
-        """Whether none of its jobs starts in the run in progress, because this or an enclosing scheduler is paused."""
+        """Return whether none of its jobs starts in the run in progress, because this or an enclosing scheduler is paused."""
         run = self._run_around()
         return run is not None and (self in run.steering.pauses or run.steering.current_pause(run) is not None)
 

@@ -112,8 +112,8 @@ def _act(run: _run_view.RunInProgress, action: str, value: Any, by: str, target:
 
         return reload(by)
     if action in ("pause", "resume"):
-        is_held = any(is_scheduler(job) and job.is_paused for job in paths_of(scheduler))
-        if (action == "pause") is (scheduler.is_paused or (action == "resume" and is_held)):
+        is_held = any(is_scheduler(job) and job.is_paused() for job in paths_of(scheduler))
+        if (action == "pause") is (scheduler.is_paused() or (action == "resume" and is_held)):
             return f"'{printable(subject)}': {NOTHING_TO_DO[action]}"
         run.set_pause(action == "pause", by)
     elif action == "window":
