@@ -366,7 +366,7 @@ class Scheduler(BaseScheduler):
     # In the annotations below, `list` is this method: methods that return lists of jobs belong in BaseScheduler.
 
     def list(
-        self, file: TextIO | None = None, details: bool = False, silence_done_jobs: bool = False, legend: bool = False
+        self, file: TextIO | None = None, *, details: bool = False, silence_done_jobs: bool = False, legend: bool = False
     ) -> None:
         """Print a line per job: number, symbols, ``<Kind label>``, its time, and the numbers of its requirements.
 
@@ -418,7 +418,7 @@ class Scheduler(BaseScheduler):
         if text := Listing(self, symbols).text(details, silence_done_jobs, legend):
             print(_symbols.terminal_text(text, stream), file=stream)
 
-    def debrief(self, file: TextIO | None = None, listing: bool = False) -> None:
+    def debrief(self, file: TextIO | None = None, *, listing: bool = False) -> None:
         """Print a summary of the last run: why it ended, how many jobs are in which state, and the failures.
 
         The verdict comes first. If the run was stopped, the reason and the culprit follow, which may be in a nested

@@ -342,7 +342,7 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
 
     # ---- the graph
 
-    def iterate_jobs(self, nested: bool = True) -> Iterator[AbstractJob[Any]]:
+    def iterate_jobs(self, *, nested: bool = True) -> Iterator[AbstractJob[Any]]:
         """Iterate over the jobs in the order that they were added.
 
         Args:
