@@ -399,7 +399,7 @@ def strange_in_table(record: TraceRecord, text: str) -> Iterator[str]:
     if len(rows) != len(record.spans):
         yield f"{len(rows)} lines for {len(record.spans)} spans"
     for row in rows:
-        for name in ("scheduled", "started", "ready", "finished", "waited", "elapsed", "attempts"):
+        for name in ("scheduled", "started", "ready", "finished", "waited", "took", "attempts"):
             if row[name] and float(row[name]) < 0:
                 yield f"{name} of {row['path']} is {row[name]}"
 

@@ -547,12 +547,12 @@ def test_the_record_of_a_resumed_run_is_whole(backend: str, tmp_path: Path) -> N
     for path, row in second.items():
         assert (row["restored"], first[path]["restored"]) == ("True", "False")
         assert (row["started"], row["attempts"]) == ("", "0")
-        assert float(row["elapsed"]) == pytest.approx(float(first[path]["elapsed"]), abs=1e-5)
+        assert float(row["took"]) == pytest.approx(float(first[path]["took"]), abs=1e-5)
         start, first_start = (datetime.fromisoformat(row["started_wall"]) for row in (row, first[path]))
         assert abs(start - first_start) < timedelta(minutes=1)
         assert not any(row[name] for name in ("scheduled", "ready", "finished", "waited", "waited_for"))
     assert trace.time_spent().families == ()
-    durations = {path: float(row["elapsed"]) for path, row in second.items()}
+    durations = {path: float(row["took"]) for path, row in second.items()}
     assert {job.label: job.elapsed for job in jobs} == pytest.approx(durations)
     names = "returncode", "user_time", "system_time", "max_rss"
     assert [second["command"][name] for name in names] == [first["command"][name] for name in names]

@@ -32,7 +32,7 @@ def test_csv_has_the_times_states_and_exceptions_of_all_jobs(virtual: Virtual, t
     b = Job(fail, 1, label="b", required=a, critical=True)
     c = Job(nap, 1, label="c", required=b)
     one, other, never = rows(traced(virtual, Scheduler(a, b, c)), tmp_path / "t.csv")
-    assert (one["scheduled"], one["started"], one["finished"], one["elapsed"]) == ("0.0", "0.0", "2.0", "2.0")
+    assert (one["scheduled"], one["started"], one["finished"], one["took"]) == ("0.0", "0.0", "2.0", "2.0")
     assert (other["started"], other["required"], other["critical"]) == ("2.0", one["number"], "True")
     assert (other["exception"], other["state"]) == ("OSError: broken", "failed")
     assert (other["on_critical_path"], never["on_critical_path"]) == ("True", "False")

@@ -340,7 +340,7 @@ def _duration(start: float, end: float) -> float:
 
 CSV_FIELDS: Final = (
     *("number", "parent", "run", "path", "label", "kind", "state", "critical", "forever"),
-    *("scheduled", "started", "ready", "finished", "waited", "elapsed", "attempts", "lane", "timed_out"),
+    *("scheduled", "started", "ready", "finished", "waited", "took", "attempts", "lane", "timed_out"),
     *("on_critical_path", "required", "exception", "started_wall"),
     *("returncode", "user_time", "system_time", "max_rss", "restored", "waited_for"),
 )
