@@ -6,16 +6,24 @@ change for users.
 
 from __future__ import annotations
 
+import ast
+import contextlib
 import enum
 import importlib
 import inspect
 import re
+import textwrap
 import types
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, is_typeddict
 
+import click
+
 from trioflow._hints import MissingAttribute
+from trioflow.batch._record_files import FACT_NAMES
+from trioflow.cli._commands import command
+from trioflow.view.trace._trace_file import CSV_FIELDS
 
 FILE = Path(__file__).with_name("public_names.txt")
 
@@ -39,18 +47,27 @@ def lines() -> Iterator[str]:
     for module in map(importlib.import_module, MODULES):
         for name in public(module):
             yield from described(f"{module.__name__}.{name}", getattr(module, name))
+    yield from command_lines(command, "trioflow")
+    yield f"columns of a trace: {', '.join(CSV_FIELDS)}"
+    yield f"columns of a batch: {', '.join(FACT_NAMES)}"
+
+
+def command_lines(of: click.Command, name: str) -> Iterator[str]:
+    """Yield a line for each command, and for each of its options and arguments."""
+    yield f"command {name}"
+    for parameter in of.params:
+        words = [*parameter.opts, *parameter.secondary_opts]
+        default = "" if parameter.default in (None, False) or not parameter.opts[0].startswith("-") else parameter.default
+        yield f"    {', '.join(words)}" + (f" = {default}" if isinstance(default, str | int) and default != "" else "")
+    if isinstance(of, click.Group):
+        for each in of.list_commands(click.Context(of)):
+            found = of.get_command(click.Context(of), each)
+            assert found is not None
+            yield from command_lines(found, f"{name} {each}")
 
 
 def public(module: types.ModuleType) -> list[str]:
     """Return the public names of a module, in order."""
-    if module.__name__ == "trioflow.dask":
-        return ["Cluster"]
-    if module.__name__ == "trioflow.otel":
-        return ["Tracing", "remote_context"]
-    if module.__name__ == "trioflow.look":
-        return ["enable"]
-    if module.__name__ == "trioflow.view":  # a folder of modules, too
-        return ["listing", "save"]
     names = getattr(module, "__all__", None) or [name for name in dir(module) if not name.startswith("_")]
     return sorted(name for name in names if not inspect.ismodule(getattr(module, name)))
 
@@ -82,12 +99,26 @@ def members(thing: type) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for kind in thing.__mro__:
         if kind is thing or is_private(kind):
-            own = {**dict.fromkeys(inspect.get_annotations(kind)), **vars(kind)}
+            own = {**dict.fromkeys(attributes(kind)), **dict.fromkeys(inspect.get_annotations(kind)), **vars(kind)}
             found = {**own, **found}
     return {
         name: value
         for name, value in found.items()
         if not name.startswith("_") and not isinstance(value, MissingAttribute)
+    }
+
+
+def attributes(kind: type) -> set[str]:
+    """Return the attributes that the methods of a class set, such as those of an error."""
+    methods: list[str] = []
+    for each in filter(inspect.isfunction, vars(kind).values()):
+        with contextlib.suppress(OSError):  # one of a dataclass, which has no source
+            methods.append(inspect.getsource(each))
+    nodes = [node for text in methods if "self." in text for node in ast.walk(ast.parse(textwrap.dedent(text)))]
+    return {
+        node.attr
+        for node in nodes
+        if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store) and ast.unparse(node.value) == "self"
     }
 
 

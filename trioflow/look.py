@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from .view.look import _answers
 
+__all__ = ["enable", "reload"]
+
 
 def enable(*, steer: bool = True) -> None:
     """Answer `trioflow look` until the program ends, also while a job blocks the event loop.

@@ -26,6 +26,8 @@ from . import CommandJob, CommandService, JobState, __version__
 from .abc import Instrument, JobKind, explicit_label, is_scheduler, propagate_env, reported_state, waiting
 from .view.text._verdict import Tally, run_verdict
 
+__all__ = ["Tracing", "remote_context"]
+
 if TYPE_CHECKING:
     AnyJob = AbstractJob[Any]
 
