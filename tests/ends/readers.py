@@ -240,7 +240,7 @@ class Readers:
                 yield f"on_settled of {job.label}: {[*_first_difference(told, expected)]}"
             done, expected = self.world.done.get(job, []), [end for end in expected if end.state == "SUCCEEDED"]
             if done != expected:
-                yield f"on_done of {job.label}: {[*_first_difference(done, expected)]}"
+                yield f"on_succeeded of {job.label}: {[*_first_difference(done, expected)]}"
 
     def _loops(self, story: Story, loops: Loops) -> Iterator[str]:
         for name, yielded in loops.yielded.items():

@@ -116,7 +116,7 @@ class World:
         self.own: dict[Any, list[End]] = {}
         """What `on_settled` of each job was told."""
         self.done: dict[Any, list[End]] = {}
-        """What `on_done` of each job was told."""
+        """What `on_succeeded` of each job was told."""
         self.groups_with_instruments: list[Scheduler] = []
         self.problems: list[str] = []
         self.scheduler = Scheduler(
@@ -185,7 +185,7 @@ class World:
         body = self._body(label, self._seconds(0), 0 if self.is_mended else fails)
         if self._draws("kind"):
             told = self._own_teller(label)
-            return Probe(body, on_done=self._note_done, on_settled=told, **options)
+            return Probe(body, on_succeeded=self._note_done, on_settled=told, **options)
         inputs = [other for other in made if type(other) is Job and self.random.random() < 0.25]
         return Job(body, *inputs, **options)
 

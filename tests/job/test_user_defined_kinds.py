@@ -187,7 +187,7 @@ def test_failures_of_a_failure_group_are_one_line_of_the_log(
 
 
 def test_on_done_and_on_settled_can_read_the_outcome(virtual: Virtual) -> None:
-    """`on_done` and `on_settled` are called after the last attempt; both see the outcome, and the state to come."""
+    """`on_succeeded` and `on_settled` are called after the last attempt; both see the outcome, and the state to come."""
     seen: list[Any] = []
 
     def note(job: JobKind[Any]) -> None:
@@ -198,8 +198,8 @@ def test_on_done_and_on_settled_can_read_the_outcome(virtual: Virtual) -> None:
             job.result()
         seen.append((job.label, "cancelled"))
 
-    done = Echo("x", label="done", on_done=note, on_settled=note)
-    cut = Echo("y", label="cut", nap=9, on_done=note, on_settled=raised)
+    done = Echo("x", label="done", on_succeeded=note, on_settled=note)
+    cut = Echo("y", label="cut", nap=9, on_succeeded=note, on_settled=raised)
     virtual(Scheduler(done, cut, timeout=1).co_run)
     assert seen == [("done", "succeeded", ("x",)), ("done", "succeeded", ("x",)), ("cut", "cancelled")]
     assert done.result() == ("x",)
@@ -207,7 +207,7 @@ def test_on_done_and_on_settled_can_read_the_outcome(virtual: Virtual) -> None:
 
 @pytest.mark.parametrize("raises", [False, True])
 def test_a_job_that_a_callback_adds_waits_until_the_callbacks_are_over(virtual: Virtual, raises: bool) -> None:
-    """A job that `on_done` adds gets the final outcome as its input; once it got an internal object if that raised."""
+    """A job that `on_succeeded` adds gets the final outcome as its input; once it got an internal object if that raised."""
     received: list[Any] = []
 
     async def receive(value: Any) -> None:
@@ -220,7 +220,7 @@ def test_a_job_that_a_callback_adds_waits_until_the_callbacks_are_over(virtual: 
             raise OSError("broken")
 
     added: list[Job[None]] = []
-    virtual(Scheduler(Echo("x", on_done=add)).co_run)
+    virtual(Scheduler(Echo("x", on_succeeded=add)).co_run)
     assert received == ([] if raises else [("x",)])
     assert added[0].state is (JobState.BLOCKED if raises else JobState.SUCCEEDED)
 
@@ -256,9 +256,9 @@ def test_attempts_before_a_throttled_attempt_are_counted(virtual: Virtual, callb
 
 @pytest.mark.parametrize("wrong", [7, anyio.sleep])
 def test_a_callback_that_is_not_a_plain_function_raises(wrong: Any) -> None:
-    """`on_done` has to be a plain function, because nothing would await an async one."""
-    with pytest.raises(TypeError, match=r"on_done=.* of 'Echo': .*give a plain function"):
-        Echo(on_done=wrong)
+    """`on_succeeded` has to be a plain function, because nothing would await an async one."""
+    with pytest.raises(TypeError, match=r"on_succeeded=.* of 'Echo': .*give a plain function"):
+        Echo(on_succeeded=wrong)
 
 
 class Limited(JobKind[str], keeps_time=True):

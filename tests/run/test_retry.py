@@ -49,7 +49,7 @@ class Flaky(AbstractJob[int]):
 
 
 def test_callbacks_are_not_called_at_a_throttle(virtual: Virtual) -> None:
-    """`on_done` was once called at each throttle, though the job had neither succeeded nor settled."""
+    """`on_succeeded` was once called at each throttle, though the job had neither succeeded nor settled."""
     heard: list[str] = []
 
     class Asking(JobKind[str]):
@@ -61,7 +61,7 @@ def test_callbacks_are_not_called_at_a_throttle(virtual: Virtual) -> None:
 
     job = Asking(
         needs={"api": 1},
-        on_done=lambda job: heard.append(f"done: {job.result()}"),
+        on_succeeded=lambda job: heard.append(f"done: {job.result()}"),
         on_settled=lambda job: heard.append(f"settled: {job.result()}"),
     )
     assert virtual(Scheduler(job, pool=Pool(api=1)).co_run)

@@ -1,4 +1,4 @@
-"""`on_start`, `on_done`, `on_settled`: when they are called, what they can see, and what comes of an error."""
+"""`on_start`, `on_succeeded`, `on_settled`: when they are called, what they can see, and what comes of an error."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Told:
             return type(error)
 
     def all(self) -> dict[str, Any]:
-        return {"on_start": self("start"), "on_done": self("done"), "on_settled": self("settled")}
+        return {"on_start": self("start"), "on_succeeded": self("done"), "on_settled": self("settled")}
 
     def outcomes(self) -> list[tuple[str, Any]]:
         return [(name, outcome) for name, _, outcome in self.calls]
@@ -57,7 +57,7 @@ NOT_YET = ("start", __import__("trioflow").JobNotDone)
 
 
 def test_all_callbacks_of_a_successful_command_are_called_in_order(backend: str) -> None:
-    """`on_start`, `on_done` and `on_settled` of a successful command are called in turn; the last two see a result."""
+    """`on_start`, `on_succeeded` and `on_settled` of a successful command are called in turn; the last two see a result."""
     told = Told()
     run(backend, CommandJob(["true"], **told.all()))
     assert told.outcomes() == [NOT_YET, ("done", 0), ("settled", 0)]
@@ -70,7 +70,7 @@ def test_callbacks_are_called_while_the_command_holds_its_slot(backend: str) -> 
         CommandJob(
             ["true"],
             on_start=lambda job: names.append("start"),
-            on_done=lambda job: names.append("done"),
+            on_succeeded=lambda job: names.append("done"),
             on_settled=lambda job: names.append("settled"),
         )
         for _ in range(3)
@@ -97,7 +97,7 @@ def test_pid_is_available_from_on_start_on(backend: str) -> None:
     ],
 )
 def test_after_a_failure_only_on_settled_is_called(backend: str, command: Any, timeout: Any, outcomes: Any) -> None:
-    """After a failure `on_done` is not called, nor `on_start` without one; `on_settled` sees the failure."""
+    """After a failure `on_succeeded` is not called, nor `on_start` without one; `on_settled` sees the failure."""
     told = Told()
     job = CommandJob(command, timeout=timeout, **told.all())
     run(backend, job)
@@ -142,7 +142,7 @@ def test_in_its_own_on_settled_a_job_has_the_state_that_it_will_have(
         told("settled")(job)
         raised.append((job.is_settled(), job.is_succeeded(), type(job.raised_exception()).__name__))
 
-    job = CommandJob(command, **options, terminate_grace=0.1, on_done=told("done"), on_settled=settled)
+    job = CommandJob(command, **options, terminate_grace=0.1, on_succeeded=told("done"), on_settled=settled)
     run(backend, job, Job(fail, 0.3, critical=True))
     assert told.states()[-1] == ("settled", state) == ("settled", job.state.value)
     assert told.states()[:-1] == [("done", "succeeded")] * (state == "succeeded")
@@ -231,14 +231,14 @@ def test_a_critical_job_cannot_be_tried_again_in_its_own_on_settled(backend: str
 
 
 def test_on_done_is_called_after_a_timeout_with_move_on(backend: str) -> None:
-    """After a timeout with `on_timeout="move_on"`, `on_done` is called, and the result is None."""
+    """After a timeout with `on_timeout="move_on"`, `on_succeeded` is called, and the result is None."""
     seen: list[Any] = []
-    job = CommandJob(["sleep", 100], timeout=0.02, on_timeout="move_on", on_done=lambda job: seen.append(job.result()))
+    job = CommandJob(["sleep", 100], timeout=0.02, on_timeout="move_on", on_succeeded=lambda job: seen.append(job.result()))
     run(backend, job)
     assert seen == [None]
 
 
-@pytest.mark.parametrize("name", ["on_start", "on_done", "on_settled", "on_line"])
+@pytest.mark.parametrize("name", ["on_start", "on_succeeded", "on_settled", "on_line"])
 def test_an_async_callback_raises(name: str) -> None:
     """Nothing would await an async callback, so giving one raises a TypeError."""
 
@@ -248,7 +248,7 @@ def test_an_async_callback_raises(name: str) -> None:
         CommandJob(["true"], label="true", **{name: tell})
 
 
-@pytest.mark.parametrize("name", ["on_start", "on_done", "on_settled"])
+@pytest.mark.parametrize("name", ["on_start", "on_succeeded", "on_settled"])
 def test_a_callback_that_raises_fails_the_job(backend: str, name: str) -> None:
     """A callback that raises makes its job fail with that exception, and the run goes on."""
 
@@ -265,17 +265,17 @@ def test_a_callback_that_raises_fails_the_job(backend: str, name: str) -> None:
 
 
 def test_on_settled_sees_the_exception_of_on_done(backend: str) -> None:
-    """If `on_done` raises, its job fails with that exception before `on_settled` is called."""
+    """If `on_succeeded` raises, its job fails with that exception before `on_settled` is called."""
     told = Told()
 
     def broken(job: CommandJob) -> None:
         raise LookupError("broken")
 
-    run(backend, CommandJob(["true"], on_done=broken, on_settled=told("settled")))
+    run(backend, CommandJob(["true"], on_succeeded=broken, on_settled=told("settled")))
     assert told.outcomes() == [("settled", LookupError)]
 
 
-@pytest.mark.parametrize("name", ["on_done", "on_settled"])
+@pytest.mark.parametrize("name", ["on_succeeded", "on_settled"])
 @pytest.mark.parametrize("command", ["true", "false"])
 def test_what_a_callback_raises_is_final(backend: str, command: str, name: str) -> None:
     """A command runs once, although `retry` would accept what its callback raised: a deploy is not made twice."""
@@ -289,27 +289,27 @@ def test_what_a_callback_raises_is_final(backend: str, command: str, name: str) 
     job = CommandJob([command], retry=Retry(2, first=0, on=LookupError), **callbacks)
     run(backend, job)
     assert job.attempts == 1
-    assert calls == ([] if (command, name) == ("false", "on_done") else [job])
+    assert calls == ([] if (command, name) == ("false", "on_succeeded") else [job])
     assert isinstance(job.raised_exception(), LookupError if calls else CommandError)
 
 
 def test_a_callback_may_add_jobs(backend: str) -> None:
-    """Jobs added by `on_done` belong to the same run."""
+    """Jobs added by `on_succeeded` belong to the same run."""
     added = CommandJob(["true"])
 
     def add(job: CommandJob) -> None:
         assert job.scheduler is not None
         job.scheduler.add(added)
 
-    assert Scheduler(CommandJob(["true"], on_done=add)).run(backend=backend)
+    assert Scheduler(CommandJob(["true"], on_succeeded=add)).run(backend=backend)
     assert added.state is JobState.SUCCEEDED
 
 
 def test_on_done_can_read_the_captured_output(backend: str) -> None:
-    """The captured output of a command is complete before `on_done` is called."""
+    """The captured output of a command is complete before `on_succeeded` is called."""
     seen: list[bytes | None] = []
     run(
         backend,
-        CommandJob(["echo", "a"], stdout=subprocess.PIPE, on_done=lambda job: seen.append(job.result().stdout)),
+        CommandJob(["echo", "a"], stdout=subprocess.PIPE, on_succeeded=lambda job: seen.append(job.result().stdout)),
     )
     assert seen == [b"a\n"]

@@ -178,7 +178,7 @@ def test_uncaptured_output_as_an_argument_or_input_fails_the_job(backend: str) -
         (["x"], {"stdout": "file", "tag": True}, ValueError, "line by line"),
         (["x"], {"env": {"A": 1}}, TypeError, "'A': 1"),
         (["x"], {"env": {"A=B": "c"}}, ValueError, "must not be empty or contain '='"),
-        (["x"], {"retry": -1, "on_done": print}, ValueError, "retry=-1"),
+        (["x"], {"retry": -1, "on_succeeded": print}, ValueError, "retry=-1"),
         (["x"], {"timeout": 0}, ValueError, "timeout=0"),
         (["x"], {"unknown": 0}, TypeError, "unknown"),
     ],
@@ -245,7 +245,7 @@ def test_a_command_inherits_no_descriptor_but_its_streams(backend: str) -> None:
         os.set_inheritable(3, True)
     os.set_inheritable(write_end, True)
     line = "ls /proc/$$/fd; exit 0"
-    job = CommandJob(line, shell=True, stdout=PIPE, on_done=lambda job: os.set_inheritable(read_end, True))
+    job = CommandJob(line, shell=True, stdout=PIPE, on_succeeded=lambda job: os.set_inheritable(read_end, True))
     later = CommandJob(line, shell=True, stdout=PIPE, stderr=subprocess.STDOUT, required=job)
     run(backend, job, later)
     assert (job.result().stdout, later.result().stdout) == (b"0\n1\n2\n", b"0\n1\n2\n")

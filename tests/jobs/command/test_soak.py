@@ -52,7 +52,7 @@ class Series:
     def next(self) -> CommandJob:
         self.left -= 1
         captured = PIPE if self.left % 2 else None
-        return CommandJob(["echo", "x"] if captured else ["true"], stdout=captured, on_done=self.note)
+        return CommandJob(["echo", "x"] if captured else ["true"], stdout=captured, on_succeeded=self.note)
 
     def note(self, job: CommandJob) -> None:
         self.done += 1

@@ -129,7 +129,7 @@ def test_a_process_that_left_its_session_ends_with_the_run(
     def look(job: CommandJob) -> None:
         alive.append(watched.commands())
 
-    jobs.append(CommandJob(["true"], required=jobs, on_done=look))
+    jobs.append(CommandJob(["true"], required=jobs, on_succeeded=look))
     assert Scheduler(*jobs).run(backend=backend)
     assert len(alive[0]) >= 2
     assert watched.alive() == []
@@ -173,7 +173,7 @@ def test_one_guard_serves_a_whole_run_and_ends_with_it(
         (guard,) = _guard._live_guards
         assert _guard_script.read_table(guard.table.descriptor)[0] == [job.pid]
 
-    first, *others, last = (CommandJob(["true"], on_start=look_at_table, on_done=look) for _ in range(4))
+    first, *others, last = (CommandJob(["true"], on_start=look_at_table, on_succeeded=look) for _ in range(4))
     run(backend, first, Scheduler(others, jobs_window=1), last, jobs_window=1)
     assert len(seen) == 4
     assert len({tuple(one) for one in seen}) == 1

@@ -88,7 +88,7 @@ class RunExtras:
     """
 
     has_timed_out = False  # whether a timeout ended a call of the job
-    coming_state: JobState | None = None  # while its `on_done` or `on_settled` runs, the state that the job will have
+    coming_state: JobState | None = None  # while its `on_succeeded` or `on_settled` runs, the state that the job will have
     ready_at: float | None = None  # the time of the call of `started()`, which views read even after the run
     consumer_count = 0  # the number of jobs that have not started and need the result, counted with `keep_result=False`
     drops_results = False  # whether the job is counted as a consumer of inputs that have `keep_result=False`
@@ -332,7 +332,7 @@ class AbstractJob(Generic[T]):
     _has_status_text: ClassVar[bool] = False
     # The limiter whose token the job's body takes itself, in place of a token of the window.
     _own_limiter: Any = None
-    # `on_done` and `on_settled` of a `JobKind`, or None if it has neither.
+    # `on_succeeded` and `on_settled` of a `JobKind`, or None if it has neither.
     _callbacks: tuple[Callable[[Any], object] | None, Callable[[Any], object] | None] | None = None
     # Whether the job is a scheduler. For any object, use `is_scheduler`.
     _is_scheduler: ClassVar[bool] = False
@@ -636,7 +636,7 @@ class AbstractJob(Generic[T]):
 
     @property
     def state(self) -> JobState:
-        """The state of the job. During the job's own `on_done` or `on_settled`, this is already its final state."""
+        """The state of the job. During the job's own `on_succeeded` or `on_settled`, this is already its final state."""
         return (self._extras or RunExtras).coming_state or self._state
 
     def is_idle(self) -> bool:

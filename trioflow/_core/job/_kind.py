@@ -30,8 +30,8 @@ class JobKind(AbstractJob[T]):
     Args:
         arguments: the arguments of the work. Jobs among them, or at any depth in plain lists, tuples and dicts, are
             inputs, as for a `Job`. A journal identifies the work by these arguments and the job's public attributes.
-        on_done: a plain function, called with the job when it has succeeded.
-        on_settled: a plain function, called with the job, after `on_done`, when it is about to settle with any outcome.
+        on_succeeded: a plain function, called with the job when it has succeeded.
+        on_settled: a plain function, called with the job, after `on_succeeded`, when it is about to settle with any outcome.
             The job has its final state already. Both functions may call `result()`. The job still has its slot, and
             fails if either of them raises.
         options: the options of every job. See `AbstractJob`.
@@ -65,7 +65,7 @@ class JobKind(AbstractJob[T]):
     def __init__(
         self,
         *arguments: object,
-        on_done: Callback | None = None,
+        on_succeeded: Callback | None = None,
         on_settled: Callback | None = None,
         **options: Unpack[JobOptions],
     ) -> None:
@@ -74,10 +74,10 @@ class JobKind(AbstractJob[T]):
         reject_text((arguments, *map(options.get, OPTIONS_IN_FINGERPRINTS)), subject)
         self._arguments = search.search_positional(arguments)
         self._callbacks = None
-        if on_done is not None or on_settled is not None:
-            callback(on_done, "on_done", subject)
+        if on_succeeded is not None or on_settled is not None:
+            callback(on_succeeded, "on_succeeded", subject)
             callback(on_settled, "on_settled", subject)
-            self._callbacks = on_done, on_settled
+            self._callbacks = on_succeeded, on_settled
         super().__init__(**options, _inputs=search.checked_inputs())
 
     def __init_subclass__(cls, *, box: BoxStyle | None = None, **kwargs: Any) -> None:
@@ -141,7 +141,7 @@ class JobKind(AbstractJob[T]):
     # ---- for the engine
 
     def _run_callback(self, function: Callback | None, run: Any, state: JobState, outcome: object) -> None:
-        """Call `on_done` or `on_settled`, if it is not None, with the end that the job is about to have in this run."""
+        """Call `on_succeeded` or `on_settled`, if it is not None, with the end that the job is about to have in this run."""
         if function is None:
             return
         extras, before, was_settling = self._ensure_extras(), self._outcome, run.is_settling

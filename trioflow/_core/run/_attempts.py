@@ -65,15 +65,15 @@ def call_job(worker: Worker, job: AbstractJob[Any]) -> Awaitable[Any]:
 
 
 async def _call_with_callbacks(worker: Worker, job: Any, options: _job_options.OptionRecord) -> Any:
-    """Make an attempt, and then call the job's callbacks `on_done` and `on_settled`, which can read its outcome.
+    """Make an attempt, and then call the job's callbacks `on_succeeded` and `on_settled`, which can read its outcome.
 
-    The job keeps its slot during the callbacks. `on_done` is called only after a success. If the job was throttled or
+    The job keeps its slot during the callbacks. `on_succeeded` is called only after a success. If the job was throttled or
     will be retried, `on_settled` is not called, because the job will run again.
     """
-    on_done, on_settled = job._callbacks
+    on_succeeded, on_settled = job._callbacks
     try:
         value = await _call_with_timeouts(worker, job, options)
-        _run_last_callback(worker, job, on_done, SUCCEEDED, value)
+        _run_last_callback(worker, job, on_succeeded, SUCCEEDED, value)
     except BaseException as error:
         worker.verdict = verdict = worker.verdict or judge(worker, job, error)
         if verdict.state.is_settled:

@@ -64,8 +64,8 @@ class CommandJob(abc.JobKind[CommandResult], box=abc.BoxStyle("command", "note",
             remaining processes of its group have the same time to exit.
         on_start: called with the job at each attempt, as soon as its process exists. Callbacks are plain functions,
             called in the event loop. If a callback raises, the job fails.
-        on_done: called with the job when it has succeeded. It may call `result()`, and the job still holds its slot.
-        on_settled: called with the job when it is about to settle, whatever its outcome, after `on_done`. The job
+        on_succeeded: called with the job when it has succeeded. It may call `result()`, and the job still holds its slot.
+        on_settled: called with the job when it is about to settle, whatever its outcome, after `on_succeeded`. The job
             already has its final state and result, and still holds its slot.
         on_line: called with the job and each line of output as it arrives, without the line ending. With `on_line`, a
             stream whose option is None is not printed. A line of more than 16 MiB arrives in pieces.
@@ -121,7 +121,7 @@ class CommandJob(abc.JobKind[CommandResult], box=abc.BoxStyle("command", "note",
         check: CheckOption = True,
         terminate_grace: float = 5.0,
         on_start: JobCallback | None = None,
-        on_done: JobCallback | None = None,
+        on_succeeded: JobCallback | None = None,
         on_settled: JobCallback | None = None,
         on_line: Callable[[CommandJob, str], object] | None = None,
         tag: bool | str = False,
@@ -144,7 +144,7 @@ class CommandJob(abc.JobKind[CommandResult], box=abc.BoxStyle("command", "note",
         self._command_options.validate(subject)
         self._command: Final = arguments
         self._process = self._latest_result = self._open_streams = None
-        super().__init__(*arguments, stdin_job, on_done=on_done, on_settled=on_settled, **options)
+        super().__init__(*arguments, stdin_job, on_succeeded=on_succeeded, on_settled=on_settled, **options)
         self._env_placeholders: Final = _argv.variables_with_placeholders(env)
         _argv.check_placeholders([*arguments, *self._env_placeholders.values()], self, subject)
 
