@@ -108,7 +108,7 @@ class EndsOfJobs(Instrument):
         if self.is_unwanted:
             self._scheduler.cancel()
 
-    def job_finished(self, scheduler: Scheduler, job: AnyJob) -> None:
+    def job_settled(self, scheduler: Scheduler, job: AnyJob) -> None:
         if scheduler is self._scheduler:
             self._queue.put((job, job.finished_at))
 

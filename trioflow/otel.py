@@ -131,7 +131,7 @@ class Tracing(Instrument):
         for job in [job for job in self._waiting if job.scheduler is scheduler]:
             del self._waiting[job]
         if scheduler.is_running() or (span := self._spans.pop(scheduler, None)) is None:
-            # The run is nested: `job_finished` ends its span.
+            # The run is nested: `job_settled` ends its span.
             return
         if (reason := scheduler.stop_reason) is not None:
             span.set_attribute("trioflow.stop_reason", reason.value)
@@ -172,11 +172,11 @@ class Tracing(Instrument):
         if job.attempts > 1:
             self._spans[job].add_event("attempt", {"number": job.attempts})
 
-    def job_ready(self, scheduler: Scheduler, job: AnyJob) -> None:
+    def service_ready(self, scheduler: Scheduler, job: AnyJob) -> None:
         """Add an event for a service that is ready."""
         self._spans[job].add_event("ready")
 
-    def job_finished(self, scheduler: Scheduler, job: AnyJob) -> None:
+    def job_settled(self, scheduler: Scheduler, job: AnyJob) -> None:
         """Record the state of a job in its span and in the metrics, and end the span."""
         span = self._spans.pop(job, None)
         is_waiting = job in self._waiting

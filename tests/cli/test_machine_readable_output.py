@@ -20,7 +20,7 @@ def test_events_option_writes_a_line_for_each_event(tmp_path: Path) -> None:
     done = run("--events", tmp_path / "events", written(tmp_path, TWO))
     assert done.exit_code == 0
     events = checked((tmp_path / "events").read_text())
-    assert [one["path"] for one in events if one["event"] == "job_finished"] == ["a", "b"]
+    assert [one["path"] for one in events if one["event"] == "job_settled"] == ["a", "b"]
 
 
 def test_events_on_standard_output_move_other_output_to_standard_error(tmp_path: Path) -> None:

@@ -55,7 +55,7 @@ class Told(Instrument):
     def job_started(self, scheduler: Any, job: Any) -> None:
         self._started.add(job)
 
-    def job_finished(self, scheduler: Any, job: Any) -> None:
+    def job_settled(self, scheduler: Any, job: Any) -> None:
         self._world.story.path(job)
         self._heard.setdefault(job, []).append(end_of(job))
         if job in self._started:
@@ -100,7 +100,7 @@ class Looks(Instrument):
         self._ask()
         self.problems += self._differences()
 
-    job_scheduled = job_started = job_finished = _look
+    job_scheduled = job_started = job_settled = _look
 
     def _ask(self) -> None:
         assert self._watch is not None
@@ -215,7 +215,7 @@ class Readers:
             if event["at"] < last - SAME:
                 yield f"the time of events goes back: {event}"
             last = max(last, event["at"])
-            if event["event"] in ("job_finished", "job_reopened"):
+            if event["event"] in ("job_settled", "job_reopened"):
                 told[event["path"]].append(event.get("state", REOPENED))
         expected = defaultdict[str, list[str]](list)
         for job, ends in story.by_job.items():

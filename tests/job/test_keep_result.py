@@ -462,11 +462,11 @@ def test_each_run_makes_and_drops_the_result_anew(virtual: Virtual) -> None:
 
 
 def test_instruments_can_read_a_result_before_it_is_dropped(virtual: Virtual) -> None:
-    """An instrument's `job_finished` is called before the jobs that use the result start, so it can read the result."""
+    """An instrument's `job_settled` is called before the jobs that use the result start, so it can read the result."""
     read: list[Any] = []
 
     class Reads(Instrument):
-        def job_finished(self, scheduler: Any, job: Any) -> None:
+        def job_settled(self, scheduler: Any, job: Any) -> None:
             if job is a:
                 read.append(type(job.result()))
 

@@ -820,7 +820,7 @@ def test_instruments_see_restored_jobs_finish_but_not_start(virtual: Virtual, fi
         def job_started(self, scheduler: Any, job: AbstractJob[Any]) -> None:
             events.append(f"start {job.label}")
 
-        def job_finished(self, scheduler: Any, job: AbstractJob[Any]) -> None:
+        def job_settled(self, scheduler: Any, job: AbstractJob[Any]) -> None:
             events.append(f"end {job.label}")
 
     again(virtual, file, diamond)

@@ -12,7 +12,7 @@ from trioflow import Job, Retry, Scheduler, Service, current_job, current_schedu
 from ..bodies import Flaw, nap
 from ..conftest import Virtual
 
-EVENTS = ["job_added", "job_scheduled", "job_attempt", "job_ready", "job_finished", "progress"]
+EVENTS = ["job_added", "job_scheduled", "job_attempt", "service_ready", "job_settled", "progress"]
 
 
 @pytest.mark.parametrize("depth", [0, 2])
@@ -29,15 +29,15 @@ def test_each_event_alone_keeps_a_scheduler_from_idling(virtual: Virtual, event:
             current_scheduler().add(Job(nap, 0, required=long))
         elif event == "job_scheduled" and current_job().attempts == 1:
             raise Flaw
-        elif event == "job_ready":
+        elif event == "service_ready":
             task_status.started()
         elif event == "progress":
             current_job().progress()
-        if event not in ("job_finished", "job_scheduled"):
+        if event not in ("job_settled", "job_scheduled"):
             await anyio.sleep(9)
 
     def scene(idle_timeout: float) -> Scheduler:
-        kind: Any = Service if event == "job_ready" else Job
+        kind: Any = Service if event == "service_ready" else Job
         backoff = {"job_attempt": 2, "job_scheduled": 2.75}.get(event)
         retry = None if backoff is None else Retry(1, first=backoff, jitter=False)
         job = kind(body, retry=retry, **({} if kind is Service else {"forever": True}))

@@ -55,7 +55,7 @@ class Actor(Instrument):
                 case _:
                     raise ValueError("of a hook")
 
-    before_run = after_run = job_added = job_scheduled = job_started = job_attempt = job_ready = job_finished = _act
+    before_run = after_run = job_added = job_scheduled = job_started = job_attempt = service_ready = job_settled = _act
 
 
 class _Faults(logging.Handler):

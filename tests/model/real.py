@@ -99,10 +99,10 @@ class Recorder(Instrument):
     def job_attempt(self, scheduler: Any, job: Any) -> None:
         self._note("attempt", job)
 
-    def job_ready(self, scheduler: Any, job: Any) -> None:
+    def service_ready(self, scheduler: Any, job: Any) -> None:
         self._note("ready", job)
 
-    def job_finished(self, scheduler: Any, job: Any) -> None:
+    def job_settled(self, scheduler: Any, job: Any) -> None:
         self._note("finished", job)
 
     def job_reopened(self, scheduler: Any, job: Any) -> None:

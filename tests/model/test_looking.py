@@ -75,7 +75,7 @@ class Looker(Instrument):
         else:
             look_twice_at(self.root, name)
 
-    before_run = job_scheduled = job_started = job_ready = job_finished = job_added = look
+    before_run = job_scheduled = job_started = service_ready = job_settled = job_added = look
 
     def after_run(self, scheduler: Scheduler) -> None:
         if scheduler is self.root:

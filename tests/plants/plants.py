@@ -1692,15 +1692,15 @@ if run is not None:
         "idle-ready",
         f"{PARTS}/__init__.py",
         "a service that becomes ready is no sign of life of the schedulers around it",
-        "job_added = job_scheduled = job_attempt = job_ready = job_finished = _renew",
-        "job_added = job_scheduled = job_attempt = job_finished = _renew",
+        "job_added = job_scheduled = job_attempt = service_ready = job_settled = _renew",
+        "job_added = job_scheduled = job_attempt = job_settled = _renew",
     ),
     Plant(
         "service-told-late",
         f"{RUN}/_run.py",
         "instruments hear that a service is ready after they have heard of the jobs that waited for it",
         """\
-        self.notify("job_ready", job)
+        self.notify("service_ready", job)
         self.is_settling = was_settling
         if successors is not None:
             self.requirement_counts.count_down(successors)
@@ -1708,7 +1708,7 @@ if run is not None:
         """\
         if successors is not None:
             self.requirement_counts.count_down(successors)
-        self.notify("job_ready", job)
+        self.notify("service_ready", job)
 """,
     ),
     Plant(

@@ -67,7 +67,7 @@ class Sizes(Instrument):
     def __init__(self) -> None:
         self.sizes: list[int] = []
 
-    def job_finished(self, scheduler: Scheduler, job: AbstractJob[Any]) -> None:
+    def job_settled(self, scheduler: Scheduler, job: AbstractJob[Any]) -> None:
         size = scheduler.window_size
         if size is not None and self.sizes[-1:] != [size]:
             self.sizes.append(size)

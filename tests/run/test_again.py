@@ -301,7 +301,7 @@ def test_a_hook_tries_again_what_is_settling(virtual: Virtual) -> None:
     refused: list[str] = []
 
     class Eager(Instrument):
-        def job_finished(self, scheduler: Any, job: AbstractJob[Any]) -> None:
+        def job_settled(self, scheduler: Any, job: AbstractJob[Any]) -> None:
             try:
                 job.try_again()
             except RuntimeError as error:
@@ -367,7 +367,7 @@ def test_each_reader_of_a_group_that_is_tried_again_is_told_each_end_once(virtua
     story: dict[str, list[str]] = {}
 
     class Told(Instrument):
-        def job_finished(self, scheduler: Any, job: AbstractJob[Any]) -> None:
+        def job_settled(self, scheduler: Any, job: AbstractJob[Any]) -> None:
             story.setdefault(job.path, []).append(job.state.value)
 
         def job_reopened(self, scheduler: Any, job: AbstractJob[Any]) -> None:
@@ -627,7 +627,7 @@ class Finished(Instrument):
     def __init__(self) -> None:
         self.paths: list[str] = []
 
-    def job_finished(self, scheduler: Any, job: AbstractJob[Any]) -> None:
+    def job_settled(self, scheduler: Any, job: AbstractJob[Any]) -> None:
         self.paths.append(job.path)
 
 
@@ -920,7 +920,7 @@ class Told(Instrument):
     def __init__(self) -> None:
         self.told: list[str] = []
 
-    def job_finished(self, scheduler: Scheduler, job: AbstractJob[Any]) -> None:
+    def job_settled(self, scheduler: Scheduler, job: AbstractJob[Any]) -> None:
         self.told.append(f"finished {job.label}")
 
     def job_reopened(self, scheduler: Scheduler, job: AbstractJob[Any]) -> None:

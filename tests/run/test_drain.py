@@ -33,7 +33,7 @@ def test_a_job_may_drain_its_own_run(virtual: Virtual) -> None:
     assert (first.result(), behind.state, scheduler.culprit) == ("done", JobState.IDLE, None)
 
 
-@pytest.mark.parametrize("hook", ["job_scheduled", "job_started", "job_finished", "before_run"])
+@pytest.mark.parametrize("hook", ["job_scheduled", "job_started", "job_settled", "before_run"])
 def test_a_hook_of_an_instrument_may_drain_the_run(virtual: Virtual, hook: str) -> None:
     """An instrument may drain the run in any hook: no more jobs start, and each one ends settled or IDLE."""
 

@@ -30,10 +30,10 @@ class Names(Instrument):
     def job_attempt(self, scheduler: Any, job: Any) -> None:
         self.at.append(f"attempt {seen.get()}")
 
-    def job_ready(self, scheduler: Any, job: Any) -> None:
+    def service_ready(self, scheduler: Any, job: Any) -> None:
         self.at.append(f"ready {seen.get()}")
 
-    def job_finished(self, scheduler: Any, job: Any) -> None:
+    def job_settled(self, scheduler: Any, job: Any) -> None:
         self.at.append(f"end {seen.get()}")
         seen.set("ended")
 

@@ -42,7 +42,7 @@ def test_job_added_comes_before_other_hooks_of_the_job(virtual: Virtual) -> None
     scheduler = Scheduler(Job(grow, label="grower"), label="home", instruments=[watch])
     virtual(scheduler.co_run)
     assert [event for event in watch.events if event.endswith("new")] == [
-        f"{hook} home new" for hook in ("job_added", "job_scheduled", "job_started", "job_attempt", "job_finished")
+        f"{hook} home new" for hook in ("job_added", "job_scheduled", "job_started", "job_attempt", "job_settled")
     ]
     assert sum(event.startswith("job_added") for event in watch.events) == 1
 
@@ -58,7 +58,7 @@ def test_state_is_written_before_the_hooks_are_called(virtual: Virtual) -> None:
         def job_started(self, scheduler: Any, job: Any) -> None:
             seen.append((job.is_running(), job.started_at))
 
-        def job_finished(self, scheduler: Any, job: Any) -> None:
+        def job_settled(self, scheduler: Any, job: Any) -> None:
             seen.append((job.result(), job.elapsed))
 
         def after_run(self, scheduler: Any) -> None:
@@ -112,7 +112,7 @@ def test_instruments_are_called_from_the_inside_out(virtual: Virtual) -> None:
         def __init__(self, name: str) -> None:
             self.name = name
 
-        def job_finished(self, scheduler: Any, job: Any) -> None:
+        def job_settled(self, scheduler: Any, job: Any) -> None:
             told.append(f"{self.name} {job.label}")
 
     inner = Scheduler(Job(nap, label="a"), label="group", instruments=[Named("own"), Named("other")])
@@ -268,7 +268,7 @@ def test_jobs_cancelled_before_the_run_has_linked_them_settle_once(virtual: Virt
             for job in list(scheduler)[:number]:
                 job.cancel()
 
-        def job_finished(self, scheduler: Scheduler, job: AbstractJob[Any]) -> None:
+        def job_settled(self, scheduler: Scheduler, job: AbstractJob[Any]) -> None:
             settled.append(job)
 
     first = Job(nap)
@@ -283,10 +283,10 @@ def test_jobs_cancelled_before_the_run_has_linked_them_settle_once(virtual: Virt
 def test_no_job_starts_after_an_instrument_has_stopped_the_run_at_the_end_of_another(
     virtual: Virtual, stop: str, fails: bool
 ) -> None:
-    """After `cancel()` or `drain()` in `job_finished`, no successor starts; once the next in the same turn did."""
+    """After `cancel()` or `drain()` in `job_settled`, no successor starts; once the next in the same turn did."""
 
     class Stops(Instrument):
-        def job_finished(self, scheduler: Scheduler, job: AbstractJob[Any]) -> None:
+        def job_settled(self, scheduler: Scheduler, job: AbstractJob[Any]) -> None:
             getattr(scheduler, stop)()
 
     async def act() -> None:

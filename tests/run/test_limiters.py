@@ -71,7 +71,7 @@ class Watch(Instrument):
             self.working.add(job)
             self.most = max(self.most, len(self.working))
 
-    def job_finished(self, scheduler: Any, job: AbstractJob[Any]) -> None:
+    def job_settled(self, scheduler: Any, job: AbstractJob[Any]) -> None:
         self.working.discard(job)
 
 

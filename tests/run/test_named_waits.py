@@ -216,7 +216,7 @@ def test_an_instrument_that_blocks_the_loop_is_named_once(
     """A hook that took long was named nowhere, or the job was."""
 
     class Slow(Instrument):
-        def job_finished(self, scheduler: object, job: object) -> None:
+        def job_settled(self, scheduler: object, job: object) -> None:
             now[0] += 2
 
         def __repr__(self) -> str:
@@ -226,4 +226,4 @@ def test_an_instrument_that_blocks_the_loop_is_named_once(
     monkeypatch.setattr("trioflow._core.run._instruments.time.monotonic", lambda: now[0])
     Scheduler(Job(nap, 0), Job(nap, 0), instruments=[Slow(), Trace()]).run(backend=backend)
     monkeypatch.undo()
-    assert caplog.messages == ["Slow() blocked the event loop for 2.0 s in job_finished; do slow work in a thread"]
+    assert caplog.messages == ["Slow() blocked the event loop for 2.0 s in job_settled; do slow work in a thread"]

@@ -38,7 +38,7 @@ class Seen(Part, Instrument):
     def settled(self, job: Any) -> None:
         self.told.append(f"{job.label} settled")
 
-    def job_finished(self, scheduler: Any, job: Any) -> None:
+    def job_settled(self, scheduler: Any, job: Any) -> None:
         self.told.append(f"{job.label} finished")
 
     def is_busy(self) -> bool:

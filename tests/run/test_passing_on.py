@@ -22,7 +22,7 @@ AGAIN = Retry(1, first=90, jitter=False)
 class Canceller(Instrument):
     """An instrument that cancels the job which has the cpu, when another one has ended."""
 
-    def job_finished(self, scheduler: Any, job: Any) -> None:
+    def job_settled(self, scheduler: Any, job: Any) -> None:
         if job.label == "gate":
             one(scheduler, "holder").cancel()
 

@@ -170,7 +170,7 @@ def test_what_is_spent_is_said_as_a_job_ends(virtual: Virtual) -> None:
     texts: list[str] = []
 
     class Look(Instrument):
-        def job_finished(self, scheduler: Any, job: Any) -> None:
+        def job_settled(self, scheduler: Any, job: Any) -> None:
             texts.append(resource_views(pool)[0].budget_text)
 
     async def pay(seconds: float, used: float) -> None:

@@ -311,7 +311,7 @@ def test_instruments_and_trace_see_a_throttle(virtual: Virtual) -> None:
         def job_started(self, scheduler: Scheduler, job: AbstractJob[Any]) -> None:
             events.append("started")
 
-        def job_finished(self, scheduler: Scheduler, job: AbstractJob[Any]) -> None:
+        def job_settled(self, scheduler: Scheduler, job: AbstractJob[Any]) -> None:
             events.append("finished")
 
     async def look() -> None:

@@ -31,7 +31,7 @@ class Watch(Instrument):
             self.running += 1
             self.most = max(self.most, self.running)
 
-    def job_finished(self, scheduler: Any, job: AbstractJob[Any]) -> None:
+    def job_settled(self, scheduler: Any, job: AbstractJob[Any]) -> None:
         if not isinstance(job, Scheduler) and not job.forever and job.started_at is not None:
             self.running -= 1
 

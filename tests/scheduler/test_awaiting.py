@@ -849,7 +849,7 @@ def test_a_failure_counts_if_the_await_for_it_was_cancelled(virtual: Virtual) ->
     """A failure belongs to whoever awaits it only if that job sees it: one that is cancelled meanwhile does not."""
 
     class CancelsTheWait(Instrument):
-        def job_finished(self, _: object, job: object) -> None:
+        def job_settled(self, _: object, job: object) -> None:
             if job is fails:
                 waits.cancel()
 

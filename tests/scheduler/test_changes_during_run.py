@@ -40,7 +40,7 @@ def test_instrument_adds_a_job(virtual: Virtual) -> None:
     new.requires(first)
 
     class Grower(Instrument):
-        def job_finished(self, scheduler: Any, job: Any) -> None:
+        def job_settled(self, scheduler: Any, job: Any) -> None:
             if job is first:
                 scheduler.add(new)
 

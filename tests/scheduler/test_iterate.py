@@ -361,7 +361,7 @@ def test_the_instruments_of_an_iteration_watch_its_run(backend: Any) -> None:
         def __init__(self, name: str) -> None:
             self.name = name
 
-        def job_finished(self, scheduler: Scheduler, job: Any) -> None:
+        def job_settled(self, scheduler: Scheduler, job: Any) -> None:
             seen.append((self.name, job.label))
 
     scheduler = Scheduler(Job(give, 1, label="a"), instruments=[Watching("its own")])

@@ -78,7 +78,7 @@ class LastEstimate(Instrument):
 
     seconds: float | None = None
 
-    def job_finished(self, scheduler: Any, job: Any) -> None:
+    def job_settled(self, scheduler: Any, job: Any) -> None:
         if self.seconds is None and sum(not other.is_settled() for other in scheduler) == 1:
             self.seconds = Estimate(scheduler).seconds_left()
 

@@ -57,7 +57,7 @@ class LookInBetween(Instrument):
             self.found += [f"during the run, {words}" for words in strange_in_record(self._trace, self._folder)]
             self.found += [f"during the run, {words}" for words in strange_in_look()]
 
-    job_scheduled = job_started = job_ready = job_finished = job_added = _look
+    job_scheduled = job_started = service_ready = job_settled = job_added = _look
 
 
 class WatchInBetween(Instrument):
@@ -84,7 +84,7 @@ class WatchInBetween(Instrument):
         except Exception:
             self.found.append(traceback.format_exc(limit=-6))
 
-    job_scheduled = job_started = job_ready = job_finished = ask
+    job_scheduled = job_started = service_ready = job_settled = ask
 
     def job_added(self, scheduler: Any, job: Any) -> None:
         """Note that the page does not know when a job was added, but for what it was told before and after."""

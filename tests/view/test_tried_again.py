@@ -67,7 +67,7 @@ def test_events_tell_each_end_of_a_job(virtual: Virtual, tmp_path: Path) -> None
     told: defaultdict[str, list[str]] = defaultdict(list)
     for line in (tmp_path / "events").read_text(encoding="utf-8").splitlines():
         event = json.loads(line)
-        if event["event"] in ("job_finished", "job_reopened"):
+        if event["event"] in ("job_settled", "job_reopened"):
             told[event["path"]].append(event.get("state", "reopened"))
     assert told["group"] == ["failed", "reopened", "failed", "reopened", "succeeded"]
     assert told["after"] == ["blocked", "reopened", "blocked", "reopened", "succeeded"]

@@ -695,7 +695,7 @@ def test_trioflow_instruments_can_watch_a_run() -> None:
     finished: list[str] = []
 
     class Ends(Instrument):
-        def job_finished(self, scheduler: Any, job: Any) -> None:
+        def job_settled(self, scheduler: Any, job: Any) -> None:
             finished.append(job.label)
 
     monitor = Monitor(file=io.StringIO())

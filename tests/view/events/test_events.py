@@ -53,10 +53,10 @@ def test_events_list_the_jobs_and_then_their_outcomes(virtual: Virtual) -> None:
         ("job_added", "last", 0),
         ("job_scheduled", "first", 0),
         ("job_started", "first", 0),
-        ("job_finished", "first", 1),
+        ("job_settled", "first", 1),
         ("job_scheduled", "last", 1),
         ("job_started", "last", 1),
-        ("job_finished", "last", 3),
+        ("job_settled", "last", 3),
         ("run_ended", "", 3),
     ]
     begin, added, *_, ended, end = events
@@ -74,7 +74,7 @@ def test_nested_runs_have_the_path_of_their_scheduler(virtual: Virtual) -> None:
     inner = Scheduler(Job(nap, label="a"), label="inner", retry=1)
     events = run_and_record(virtual, Scheduler(inner, Job(nap, label="b", required=inner)))
     assert [one["event"] for one in events if one["path"] == "inner"] == [
-        "job_added", "job_scheduled", "job_started", "run_started", "run_ended", "job_finished",
+        "job_added", "job_scheduled", "job_started", "run_started", "run_ended", "job_settled",
     ]  # fmt: skip
     assert events_of_job(events, "inner/a")[0] == {"event": "job_added", "label": "a", "kind": "Job", "inside": "inner"}
     assert events_of_job(events, "inner")[0]["scheduler"] is True
@@ -100,8 +100,8 @@ def test_events_have_attempts_grants_and_readiness(virtual: Virtual) -> None:
         {"event": "job_attempt", "attempt": 2, "failed_at": 0.0, "exception": "Flaw"},
         {"event": "job_attempt", "attempt": 3, "failed_at": 0.0, "exception": "Flaw"},
     ]
-    assert events_of_job(events, "flaky")[-1] == {"event": "job_finished", "state": "succeeded", "attempts": 3}
-    assert {"event": "job_ready"} in events_of_job(events, "service")
+    assert events_of_job(events, "flaky")[-1] == {"event": "job_settled", "state": "succeeded", "attempts": 3}
+    assert {"event": "service_ready"} in events_of_job(events, "service")
     assert {"event": "job_started", "granted": {"gpu": 2}} in events_of_job(events, "needy")
 
 
@@ -134,7 +134,7 @@ def test_jobs_added_during_a_run_have_events(virtual: Virtual) -> None:
     events = run_and_record(virtual, scheduler)
     added = [one["path"] for one in events if one["event"] == "job_added"]
     assert added == ["grow", "more", "more#2", "more#3", "inner", "inner/deep"]
-    finished = [one["path"] for one in events if one["event"] == "job_finished"]
+    finished = [one["path"] for one in events if one["event"] == "job_settled"]
     assert sorted(finished) == sorted(added)
 
 
@@ -163,7 +163,7 @@ def test_a_failed_job_that_is_kept_has_one_path(virtual: Virtual) -> None:
     scheduler = Scheduler(Job(grow, label="grow"), keep_jobs=False)
     events = run_and_record(virtual, scheduler)
     names = [event["event"] for event in events if event["path"] == "same#4"]
-    assert (names.count("job_reopened"), names.count("job_finished")) == (1, 2)
+    assert (names.count("job_reopened"), names.count("job_settled")) == (1, 2)
     assert {event["path"] for event in events} == {"", "grow", "same", "same#2", "same#3", "same#4"}
 
 
@@ -216,7 +216,7 @@ def test_labels_that_are_not_unicode_are_escaped(virtual: Virtual) -> None:
     events = run_and_record(
         virtual, Scheduler(Job(nothing, label="a\udcffb"), Job(nothing, label="x\n\x1b[31m\x00\u2028"))
     )
-    assert {one["path"] for one in events if one["event"] == "job_finished"} >= {"a\\udcffb"}
+    assert {one["path"] for one in events if one["event"] == "job_settled"} >= {"a\\udcffb"}
 
 
 def test_waits_and_progress_of_jobs_are_polled(backend: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -310,7 +310,7 @@ class IdleTimeout(Part, Instrument):
         if self._limit is not None:
             self._limit._renew()
 
-    job_added = job_scheduled = job_attempt = job_ready = job_finished = _renew
+    job_added = job_scheduled = job_attempt = service_ready = job_settled = _renew
 
 
 def has_idled(run: Run) -> bool:

@@ -40,7 +40,7 @@ class Instrument:
     hook raises an `Exception`, the exception is logged, the instrument is removed from the run, and the run goes on.
 
     If `job_started` sets a context variable, the variable is set in the body of the job, in the threads and tasks that
-    the job starts, and in `job_finished` for the job, but not in other jobs.
+    the job starts, and in `job_settled` for the job, but not in other jobs.
 
     Example:
         >>> class Starts(Instrument):
@@ -81,10 +81,10 @@ class Instrument:
     def job_attempt(self, scheduler: Scheduler, job: AbstractJob[Any]) -> None:
         """Called when an attempt of `job` begins, including the first."""
 
-    def job_ready(self, scheduler: Scheduler, job: AbstractJob[Any]) -> None:
+    def service_ready(self, scheduler: Scheduler, job: AbstractJob[Any]) -> None:
         """Called when the service `job` has reported that it is ready."""
 
-    def job_finished(self, scheduler: Scheduler, job: AbstractJob[Any]) -> None:
+    def job_settled(self, scheduler: Scheduler, job: AbstractJob[Any]) -> None:
         """Called when `job` has settled, in any final state."""
 
     def job_reopened(self, scheduler: Scheduler, job: AbstractJob[Any]) -> None:

@@ -199,7 +199,7 @@ class Run:
         if instruments or watching is not None:
             self.instrument_set = watchers = InstrumentSet(instruments, watching, self.interrupt)
             self.notify_start = watchers.fast_hook("job_started", "job_attempt")
-            self.notify_scheduled, self.notify_end = map(watchers.fast_hook, ("job_scheduled", "job_finished"))
+            self.notify_scheduled, self.notify_end = map(watchers.fast_hook, ("job_scheduled", "job_settled"))
         if outer is not None and outer.journal_writer is not None:
             self.journal_writer = outer.journal_writer.nested(self)
         self.line = Line(self, window)
@@ -222,7 +222,7 @@ class Run:
         self.requirement_counts.is_undecided |= overrides(part, "may_start")
         if overrides(part, "settled"):
             watchers = self.instrument_set
-            self.notify_end = with_parts(self.parts, None if watchers is None else watchers.fast_hook("job_finished"))
+            self.notify_end = with_parts(self.parts, None if watchers is None else watchers.fast_hook("job_settled"))
         return part
 
     def _use_limiter(self) -> None:
@@ -773,7 +773,7 @@ class Run:
             extras.time_limit._lift()
         successors, job._successors = job._successors, None
         was_settling, self.is_settling = self.is_settling, True
-        self.notify("job_ready", job)
+        self.notify("service_ready", job)
         self.is_settling = was_settling
         if successors is not None:
             self.requirement_counts.count_down(successors)

@@ -99,7 +99,7 @@ class VerbosePrinter(Instrument):
     def job_started(self, scheduler: object, job: object) -> None:
         self._print(job, "STARTING")
 
-    def job_finished(self, scheduler: object, job: Any) -> None:
+    def job_settled(self, scheduler: object, job: Any) -> None:
         if job.is_done():
             self._print(job, "DONE    ")
 

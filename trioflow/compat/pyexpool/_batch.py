@@ -417,7 +417,7 @@ class Batch(Instrument):
 
     # ---- when a job has settled
 
-    def job_finished(self, scheduler: AbstractJob[Any], job: AbstractJob[Any]) -> None:
+    def job_settled(self, scheduler: AbstractJob[Any], job: AbstractJob[Any]) -> None:
         """Record the outcome of a job, and wake the threads that wait for it."""
         if isinstance(job, JobRun):
             try:

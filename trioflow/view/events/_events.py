@@ -84,7 +84,7 @@ class Events(Instrument):
         >>> Scheduler(Job(work, label="work"), instruments=[Events(lines)]).run()
         True
         >>> [json.loads(line)["event"] for line in lines.getvalue().splitlines()]
-        ['run_started', 'job_added', 'job_scheduled', 'job_started', 'job_finished', 'run_ended']
+        ['run_started', 'job_added', 'job_scheduled', 'job_started', 'job_settled', 'run_ended']
 
     """
 
@@ -248,16 +248,16 @@ class Events(Instrument):
                     event.failed_at, event.exception = failed.ended - self._run_started_at, failed.error
             self._write_event(event)
 
-    def job_ready(self, scheduler: BaseScheduler, job: AnyJob) -> None:
-        """Write a `JobReady` event for a service."""
-        self._write_event(self._format.JobReady(*self._job_fields(scheduler, job)))
+    def service_ready(self, scheduler: BaseScheduler, job: AnyJob) -> None:
+        """Write a `ServiceReady` event for a service."""
+        self._write_event(self._format.ServiceReady(*self._job_fields(scheduler, job)))
 
-    def job_finished(self, scheduler: BaseScheduler, job: AnyJob) -> None:
-        """Write a `JobFinished` event, which reports the outcome of a job."""
+    def job_settled(self, scheduler: BaseScheduler, job: AnyJob) -> None:
+        """Write a `JobSettled` event, which reports the outcome of a job."""
         self._waiting_jobs.pop(job, None)
         self._running_jobs.pop(job, None)
         state, started_at, finished_at, has_no_further_facts = _job_queries.end_facts(job)
-        event = self._format.JobFinished(*self._job_fields(scheduler, job, finished_at), state)
+        event = self._format.JobSettled(*self._job_fields(scheduler, job, finished_at), state)
         if not has_no_further_facts:
             command: Any = job if _job_queries.runs_commands(job) and started_at is not None else None
             result = None if command is None else command.last_result

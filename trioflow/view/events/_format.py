@@ -105,11 +105,11 @@ class JobProgress(Event, tag="job_progress"):
     status: str = ""
 
 
-class JobReady(Event, tag="job_ready"):
+class ServiceReady(Event, tag="service_ready"):
     """A service is ready."""
 
 
-class JobFinished(Event, tag="job_finished"):
+class JobSettled(Event, tag="job_settled"):
     """A job has settled in its final state."""
 
     state: JobState

@@ -106,7 +106,7 @@ class LogDisplay(Display):
         if self._model.root.counts.job_count <= MAX_LISTED_JOBS and job.job.attempts < 2:
             self._write_line(f"{'start':<9} {full_name(job, self._symbols)}")
 
-    def job_finished(self, job: JobRecord) -> None:
+    def job_settled(self, job: JobRecord) -> None:
         """Write the outcome of a job, or, if there are many jobs, the progress whenever it is due."""
         for output in self._captured:
             output.finish(job.job)
@@ -120,7 +120,7 @@ class LogDisplay(Display):
         if self._model.root.counts.job_count <= MAX_LISTED_JOBS:
             self._write_line(f"{'retry':<9} {full_name(job, self._symbols)}  {attempt_text(job)}")
 
-    def job_ready(self, job: JobRecord) -> None:
+    def service_ready(self, job: JobRecord) -> None:
         """Write a line for a service that is ready, if there are few jobs."""
         if self._model.root.counts.job_count <= MAX_LISTED_JOBS:
             self._write_line(f"{'ready':<9} {full_name(job, self._symbols)}")

@@ -172,7 +172,7 @@ class RunModel:
                 self.running_jobs[job] = None
         self.display.job_started(job)
 
-    def job_finished(self, scheduler: BaseScheduler, settled_job: AnyJob) -> None:
+    def job_settled(self, scheduler: BaseScheduler, settled_job: AnyJob) -> None:
         """Record that a job has settled, and drop the records of those that their schedulers have dropped before."""
         self._drop_records_of_dropped_jobs()
         job = self.records[settled_job]
@@ -200,7 +200,7 @@ class RunModel:
             kind = "" if failure is None else _failure_text.kind_text(settled_job, failure)
             key = _job_queries.criticality(settled_job), kind
             self.failed_jobs_by_kind.setdefault(key, FailedJobs()).jobs[job] = None
-        self.display.job_finished(job)
+        self.display.job_settled(job)
 
     def _add_journal_facts(self, job: JobRecord, number: int) -> None:
         if (facts := job.outcome) is not _outcome.PLAIN_OUTCOME and job.enclosing is not None:

@@ -157,14 +157,14 @@ class Monitor(Instrument):
             self._model.display.job_retried(self._model.records[job])  # type: ignore[union-attr]
 
     @_release_output_on_error
-    def job_ready(self, scheduler: BaseScheduler, job: AnyJob) -> None:
+    def service_ready(self, scheduler: BaseScheduler, job: AnyJob) -> None:
         """Show that a service is ready."""
-        self._model.display.job_ready(self._model.records[job])  # type: ignore[union-attr]
+        self._model.display.service_ready(self._model.records[job])  # type: ignore[union-attr]
 
     @_release_output_on_error
-    def job_finished(self, scheduler: BaseScheduler, job: AnyJob) -> None:
+    def job_settled(self, scheduler: BaseScheduler, job: AnyJob) -> None:
         """Show the outcome of a job."""
-        self._model.job_finished(scheduler, job)  # type: ignore[union-attr]
+        self._model.job_settled(scheduler, job)  # type: ignore[union-attr]
 
     @_release_output_on_error
     def job_reopened(self, scheduler: BaseScheduler, job: AnyJob) -> None:

@@ -61,10 +61,10 @@ class Display:
         """Show that a retry of a job has begun."""
         self.wake()
 
-    def job_ready(self, job: JobRecord) -> None:
+    def service_ready(self, job: JobRecord) -> None:
         self.wake()
 
-    def job_finished(self, job: JobRecord) -> None:
+    def job_settled(self, job: JobRecord) -> None:
         self.wake()
 
 

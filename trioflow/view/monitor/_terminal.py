@@ -237,7 +237,7 @@ class TerminalDisplay(Display):
     def wake(self) -> None:
         self._ticker.wake()
 
-    def job_finished(self, job: JobRecord) -> None:
+    def job_settled(self, job: JobRecord) -> None:
         """Print the incomplete line of a settled job, and schedule an update."""
         self._buffer.finish_partial_lines(job.job)
         self.wake()

@@ -175,7 +175,7 @@ class EventRecorder(_instruments.Instrument):
         if job.attempts > 1:
             self._append_event((EventKind.ATTEMPT_STARTED, scheduler, job, self._clock(), None, None))
 
-    def job_finished(self, scheduler: BaseScheduler, job: AnyJob) -> None:
+    def job_settled(self, scheduler: BaseScheduler, job: AnyJob) -> None:
         """Record the outcome of a job. The job's attributes do not keep it, because its next run overwrites them."""
         state, started_at, finished_at, is_plain_success = _job_queries.end_facts(job)
         details = None if is_plain_success else record_outcome(job)

@@ -30,7 +30,7 @@ class Snapshots(Instrument):
     def take(self, scheduler: Any, job: AbstractJob[Any]) -> None:
         self.seen[job.state] = listing(scheduler, details=True), printed(scheduler, "ascii", details=True)
 
-    job_scheduled = job_started = job_finished = take
+    job_scheduled = job_started = job_settled = take
 
 
 def really_run(state: JobState, virtual: Virtual, **options: Any) -> tuple[str, str]:
