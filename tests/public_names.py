@@ -57,7 +57,9 @@ def command_lines(of: click.Command, name: str) -> Iterator[str]:
     yield f"command {name}"
     for parameter in of.params:
         words = [*parameter.opts, *parameter.secondary_opts]
-        default = "" if parameter.default in (None, False) or not parameter.opts[0].startswith("-") else parameter.default
+        default = (
+            "" if parameter.default in (None, False) or not parameter.opts[0].startswith("-") else parameter.default
+        )
         yield f"    {', '.join(words)}" + (f" = {default}" if isinstance(default, str | int) and default != "" else "")
     if isinstance(of, click.Group):
         for each in of.list_commands(click.Context(of)):

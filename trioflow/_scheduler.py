@@ -366,7 +366,12 @@ class Scheduler(BaseScheduler):
     # In the annotations below, `list` is this method: methods that return lists of jobs belong in BaseScheduler.
 
     def list(
-        self, file: TextIO | None = None, *, details: bool = False, silence_done_jobs: bool = False, legend: bool = False
+        self,
+        file: TextIO | None = None,
+        *,
+        details: bool = False,
+        silence_done_jobs: bool = False,
+        legend: bool = False,
     ) -> None:
         """Print a line per job: number, symbols, ``<Kind label>``, its time, and the numbers of its requirements.
 

@@ -186,8 +186,8 @@ def test_failures_of_a_failure_group_are_one_line_of_the_log(
     assert failures(kind(label=f"{n}") for kind in (Broken, Other) for n in range(3)) == 2
 
 
-def test_on_done_and_on_settled_can_read_the_outcome(virtual: Virtual) -> None:
-    """`on_succeeded` and `on_settled` are called after the last attempt; both see the outcome, and the state to come."""
+def test_on_succeeded_and_on_settled_can_read_the_outcome(virtual: Virtual) -> None:
+    """`on_succeeded` and `on_settled` are called after the last attempt, and see the outcome and the state to come."""
     seen: list[Any] = []
 
     def note(job: JobKind[Any]) -> None:
@@ -207,7 +207,7 @@ def test_on_done_and_on_settled_can_read_the_outcome(virtual: Virtual) -> None:
 
 @pytest.mark.parametrize("raises", [False, True])
 def test_a_job_that_a_callback_adds_waits_until_the_callbacks_are_over(virtual: Virtual, raises: bool) -> None:
-    """A job that `on_succeeded` adds gets the final outcome as its input; once it got an internal object if that raised."""
+    """A job that `on_succeeded` adds gets the final outcome as its input, also if that raises."""
     received: list[Any] = []
 
     async def receive(value: Any) -> None:

@@ -450,7 +450,9 @@ def test_a_word_from_another_thread_means_the_attempt_in_which_it_is_heard(virtu
 
     group = Scheduler(Job(fail_once, critical=True), label="group", retry=Retry(1, first=1), critical=False)
     seen = []
-    watch = Job(at, 0.5, lambda: seen.append(group.is_paused()), nothing_now, lambda: group.resume() if seen[0] else None)
+    watch = Job(
+        at, 0.5, lambda: seen.append(group.is_paused()), nothing_now, lambda: group.resume() if seen[0] else None
+    )
     scheduler = Scheduler(group, watch)
     virtual(scheduler.co_run)
     assert seen == [word == "pause"]

@@ -1,4 +1,4 @@
-"""`Scheduler.run_as_settled()`: results as they come, in a synchronous program, and the run that ends with the iteration."""
+"""`Scheduler.run_as_settled()`: results as they come, in a synchronous program; the run ends with the iteration."""
 
 from __future__ import annotations
 

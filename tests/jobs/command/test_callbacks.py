@@ -57,7 +57,7 @@ NOT_YET = ("start", __import__("trioflow").JobNotDone)
 
 
 def test_all_callbacks_of_a_successful_command_are_called_in_order(backend: str) -> None:
-    """`on_start`, `on_succeeded` and `on_settled` of a successful command are called in turn; the last two see a result."""
+    """`on_start`, `on_succeeded` and `on_settled` of a command are called in turn; the last two see a result."""
     told = Told()
     run(backend, CommandJob(["true"], **told.all()))
     assert told.outcomes() == [NOT_YET, ("done", 0), ("settled", 0)]
@@ -233,7 +233,9 @@ def test_a_critical_job_cannot_be_tried_again_in_its_own_on_settled(backend: str
 def test_on_done_is_called_after_a_timeout_with_move_on(backend: str) -> None:
     """After a timeout with `on_timeout="move_on"`, `on_succeeded` is called, and the result is None."""
     seen: list[Any] = []
-    job = CommandJob(["sleep", 100], timeout=0.02, on_timeout="move_on", on_succeeded=lambda job: seen.append(job.result()))
+    job = CommandJob(
+        ["sleep", 100], timeout=0.02, on_timeout="move_on", on_succeeded=lambda job: seen.append(job.result())
+    )
     run(backend, job)
     assert seen == [None]
 
@@ -264,7 +266,7 @@ def test_a_callback_that_raises_fails_the_job(backend: str, name: str) -> None:
     assert scheduler.stop_reason is StopReason.FAILED
 
 
-def test_on_settled_sees_the_exception_of_on_done(backend: str) -> None:
+def test_on_settled_sees_the_exception_of_on_succeeded(backend: str) -> None:
     """If `on_succeeded` raises, its job fails with that exception before `on_settled` is called."""
     told = Told()
 

@@ -88,7 +88,9 @@ class RunExtras:
     """
 
     has_timed_out = False  # whether a timeout ended a call of the job
-    coming_state: JobState | None = None  # while its `on_succeeded` or `on_settled` runs, the state that the job will have
+    coming_state: JobState | None = (
+        None  # while its `on_succeeded` or `on_settled` runs, the state that the job will have
+    )
     ready_at: float | None = None  # the time of the call of `started()`, which views read even after the run
     consumer_count = 0  # the number of jobs that have not started and need the result, counted with `keep_result=False`
     drops_results = False  # whether the job is counted as a consumer of inputs that have `keep_result=False`
@@ -636,7 +638,7 @@ class AbstractJob(Generic[T]):
 
     @property
     def state(self) -> JobState:
-        """The state of the job. During the job's own `on_succeeded` or `on_settled`, this is already its final state."""
+        """The state of the job. During its own `on_succeeded` or `on_settled`, this is already its final state."""
         return (self._extras or RunExtras).coming_state or self._state
 
     def is_idle(self) -> bool:

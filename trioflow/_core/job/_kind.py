@@ -31,7 +31,7 @@ class JobKind(AbstractJob[T]):
         arguments: the arguments of the work. Jobs among them, or at any depth in plain lists, tuples and dicts, are
             inputs, as for a `Job`. A journal identifies the work by these arguments and the job's public attributes.
         on_succeeded: a plain function, called with the job when it has succeeded.
-        on_settled: a plain function, called with the job, after `on_succeeded`, when it is about to settle with any outcome.
+        on_settled: a plain function, called with the job, after `on_succeeded`, when it is about to settle.
             The job has its final state already. Both functions may call `result()`. The job still has its slot, and
             fails if either of them raises.
         options: the options of every job. See `AbstractJob`.
@@ -141,7 +141,7 @@ class JobKind(AbstractJob[T]):
     # ---- for the engine
 
     def _run_callback(self, function: Callback | None, run: Any, state: JobState, outcome: object) -> None:
-        """Call `on_succeeded` or `on_settled`, if it is not None, with the end that the job is about to have in this run."""
+        """Call `on_succeeded` or `on_settled`, if it is not None, with the end that the job is about to have."""
         if function is None:
             return
         extras, before, was_settling = self._ensure_extras(), self._outcome, run.is_settling

@@ -67,8 +67,8 @@ def call_job(worker: Worker, job: AbstractJob[Any]) -> Awaitable[Any]:
 async def _call_with_callbacks(worker: Worker, job: Any, options: _job_options.OptionRecord) -> Any:
     """Make an attempt, and then call the job's callbacks `on_succeeded` and `on_settled`, which can read its outcome.
 
-    The job keeps its slot during the callbacks. `on_succeeded` is called only after a success. If the job was throttled or
-    will be retried, `on_settled` is not called, because the job will run again.
+    The job keeps its slot during the callbacks. `on_succeeded` is called only after a success. If the job was throttled
+    or will be retried, `on_settled` is not called, because the job will run again.
     """
     on_succeeded, on_settled = job._callbacks
     try:

@@ -1130,7 +1130,7 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
             act(run)
 
     def is_paused(self) -> bool:
-        """Return whether none of its jobs starts in the run in progress, because this or an enclosing scheduler is paused."""
+        """Return whether none of its jobs starts because this scheduler, or one around it, is paused."""
         run = self._run_around()
         return run is not None and (self in run.steering.pauses or run.steering.current_pause(run) is not None)
 

@@ -64,7 +64,7 @@ class CommandJob(abc.JobKind[CommandResult], box=abc.BoxStyle("command", "note",
             remaining processes of its group have the same time to exit.
         on_start: called with the job at each attempt, as soon as its process exists. Callbacks are plain functions,
             called in the event loop. If a callback raises, the job fails.
-        on_succeeded: called with the job when it has succeeded. It may call `result()`, and the job still holds its slot.
+        on_succeeded: called with the job when it has succeeded. It may call `result()`. The job still holds its slot.
         on_settled: called with the job when it is about to settle, whatever its outcome, after `on_succeeded`. The job
             already has its final state and result, and still holds its slot.
         on_line: called with the job and each line of output as it arrives, without the line ending. With `on_line`, a
