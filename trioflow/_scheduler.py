@@ -355,8 +355,8 @@ class Scheduler(BaseScheduler):
             run = thread.submit(contextvars.copy_context().run, lambda: self.run(**options))
             run.add_done_callback(lambda _: queue.put(None))
             for job, finished_at in iter(queue.get, None):
+                # A job with another end is tried again.
                 if job.finished_at == finished_at:
-                    # Otherwise, it is tried again.
                     yield job
         finally:
             ends.end()

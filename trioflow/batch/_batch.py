@@ -303,8 +303,8 @@ class Batch:
                 await job
 
     def _release_node(self, node: Node | None) -> None:
+        # A command without a node was on this machine, where only the window limits the commands.
         if node is not None:
-            # Otherwise the command was on this machine, where only the window limits the commands.
             self._node_pool.release(node)
 
     async def _add_slots(self, node: Node) -> None:

@@ -905,8 +905,8 @@ class JournalSession:
                 if self._save_of(job) is not None:
                     raise NotSerializable(f"the result of {job.label!r}, {error.shown(job.redact)}") from None
                 form = UNSTORED_FORM
+            # For a job that is no member any more, `forget` has been called already.
             if _job_queries.is_member(job):
-                # Otherwise, `forget` has been called already.
                 self._result_forms[job] = form
         return hide_if(job.redact and not form.startswith("~"), form)
 

@@ -257,8 +257,8 @@ class PlanGenerator:
         kind = name = ""
         count = rng.choice((0, 1, 1, 2, 2, 3)) if self._kinds and names else 0
         for _ in range(count):
+            # About half of the changes are the same kind of change to the same job again.
             if not changes or rng.random() < 0.5:
-                # Otherwise, the same kind of change to the same job again.
                 kind, name = rng.choice(self._kinds), rng.choice(names)
             change = self._draw_change(kind, name)
             if self._is_applicable(change.kind, change.name, change.at):

@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from ._line import Line
     from ._policies import HeapEntry
 
-    # Entries of sorted lists. A group is sorted by the key and the number of its first job. Places are sorted by the #
+    # Entries of sorted lists. A group is sorted by the key and the number of its first job. Places are sorted by the
     # priority and the number of the first job of the first group. All jobs have different numbers.
     GroupEntry = tuple[Any, int, "WaitingGroup"]
     PlacesEntry = tuple[float, int, "OrderedPlaces"]
@@ -401,7 +401,7 @@ class Admission:
         self.group_counts: Final[Counter[frozenset[PoolEntry]]] = Counter()  # how many there are by `kind`
         self.is_current = False  # whether nothing has changed since the last round
         self._is_blocking = False  # whether jobs that a budget cannot meet any more are being blocked
-        # The findings of the last scan: the groups before its result that have to wait, the reserved resources, each #
+        # The findings of the last scan: the groups before its result that have to wait, the reserved resources, each
         # with the first job that has a reservation of it, and the places whose runs have no room.
         self._passed: list[WaitingGroup] = []
         self.reserved: dict[Resource, AbstractJob[Any]] = {}

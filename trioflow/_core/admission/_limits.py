@@ -532,10 +532,10 @@ class Rate:
         if values or not limits:
             shown = ", ".join([*map(short_repr, values), f"per={short_repr(per)}"])
             raise TypeError(f"Rate({shown}): give each amount with its key, such as Rate(requests=500, per=60)")
+        # The options that a key may have been meant for. `per` is always given.
         ungiven = [name for name, lacks in (("burst", burst is None), ("give_up", give_up == DEFAULT_GIVE_UP)) if lacks]
         for name in limits:
             if near := nearest_name(name, ungiven):
-                # `per` is always given.
                 raise TypeError(f"Rate({name}={short_repr(limits[name])}): did you mean {near}?")
         self._limits: Final = {
             name: _check_positive(value, f"Rate({name}={short_repr(value)})") for name, value in limits.items()

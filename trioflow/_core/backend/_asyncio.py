@@ -78,8 +78,8 @@ class AsyncioHost(HostTask):
             await asyncio.sleep(0)
 
     def keep(self, cancellation: BaseException) -> None:
+        # Any other task is the task of the ending, which nobody awaits.
         if asyncio.current_task() is self.task:
-            # Otherwise, it is the task of the ending, which nobody awaits.
             self._cancellation = cancellation
 
     async def yield_in_ending(self, *, is_unwinding: bool) -> bool:
@@ -105,8 +105,8 @@ class AsyncioHost(HostTask):
                         # It is raised when the ending is over.
                         self._cancellation = cancellation
                         on_interrupt()
+            # If the task was cancelled with all other tasks of the loop, repeat.
             if not task.cancelled():
-                # Otherwise repeat: it was cancelled with all other tasks of the loop.
                 return task.result()
 
     def is_cancelled(self) -> bool:
@@ -226,8 +226,8 @@ class AsyncioLoop(Backend):
             pass
 
     def wake(self, worker: WorkerTask) -> None:
+        # A worker that was cancelled in this iteration of the loop is awake already.
         if not worker.wake_handle.done():
-            # It is done if the worker was cancelled in this iteration of the loop.
             worker.wake_handle.set_result(None)
 
     async def sleep_until(self, deadline: float) -> None:

@@ -208,8 +208,8 @@ class TrioLoop(Backend):
             pass
 
     def wake(self, worker: WorkerTask) -> None:
+        # A worker that was cancelled in this iteration of the loop is awake already.
         if worker.wake_handle is not None:
-            # It is None if the worker was cancelled in this iteration of the loop.
             worker.wake_handle = None
             trio.lowlevel.reschedule(worker.task)
 

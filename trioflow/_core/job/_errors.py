@@ -59,8 +59,8 @@ def _restore(error_type: type[E], args: tuple[Any, ...], attributes: Mapping[str
     error = error_type.__new__(error_type)
     error.args = args
     vars(error).update(attributes)
+    # With the same list, a note added to a copy would be added to the original, too.
     if notes := getattr(error, "__notes__", None):
-        # Otherwise, a note added to a copy would be added to the original, too.
         error.__notes__ = list(notes)
     return error
 

@@ -972,8 +972,8 @@ class AbstractJob(Generic[T]):
         """
         if (extras := self._extras) is None or not extras.drops_results:
             return
+        # A job with needs may be throttled, and then called again.
         if not last_call and (self._options.retry is not None or self._options.needs):
-            # A job with needs may be throttled.
             return
         extras.drops_results = False
         for job in self._inputs:

@@ -233,8 +233,8 @@ def _backoff(worker: Worker, job: AbstractJob[Any], failure: BaseException, was_
         return None
     # A forever job goes on while the other jobs of a cancelled run unwind.
     cancelled = worker.cause is not None if worker.is_shielded else was_cancelled
+    # A job that was written for the other loop would fail each time.
     if cancelled or job._is_ready() or worker.run.backend.needed_backend(failure):
-        # It would fail each time.
         return None
     extras = job._ensure_extras()
     return retry._next_backoff(extras.retry_count - extras.earlier_retries + 1, failure, job._name_for_errors)

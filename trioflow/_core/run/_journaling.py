@@ -219,8 +219,8 @@ class JournalWriter:
         """Mark the current job, which has added jobs. It is not recorded, because it must run again to add them."""
         if (worker := current_worker_var.get(None)) is None or worker.job is None:
             return
+        # The current job may be one of another run, whose body runs this scheduler.
         if worker.run.outermost() is self._outermost._run:
-            # Not a job of a run around this one.
             worker.job._ensure_extras().has_added_jobs = True
 
     def open_question(self, job: AbstractJob[Any], facts: Mapping[str, Any]) -> OpenQuestion | None:

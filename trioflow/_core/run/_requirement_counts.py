@@ -192,8 +192,8 @@ class RequirementCounts:
             if run.journal_writer is not None and run.journal_writer.defer_lookups_if_late(number):
                 return
             job = self.queued.popleft()
+            # A job that has got a new requirement waits for it.
             if not job._pending:
-                # It may have got a new requirement.
                 run.make_ready(job)
         self.queued.clear()
         self.counting_down = False

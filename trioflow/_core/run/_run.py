@@ -326,8 +326,8 @@ class Run:
             RUNS_IN_PROGRESS.pop(self, None)
             if self._stuck_jobs is not None:
                 self._stuck_jobs.stop()
+            # After a crash, `_ending` still has to settle the remaining jobs, and needs these references.
             if not (self.lane.alive or self.has_crashed):
-                # After a crash, `_ending` still settles the remaining jobs.
                 self._break_reference_cycles()
         if self.interruption is not None:
             raise self.interruption
@@ -744,8 +744,8 @@ class Run:
         failure = Failure(error)
         if job._criticality():
             self.stop(StopReason.CRITICAL, job)
+        # If the deadline of the run has passed, the stop has cancelled the job.
         if job._state is SCHEDULED:
-            # Otherwise, the deadline of the run has passed, and the stop has cancelled the job.
             self.failures.total += 1
             self.settle_apart((job,), failure)
             self.failure_log.add(self, job, failure)
@@ -822,8 +822,8 @@ class Run:
         self.failures.total += 1
         if (interruption := find_interruption(failure)) is None and job._criticality():
             self.stop(StopReason.CRITICAL, job)
+        # A hook or a signal may have stopped the run with this very interruption.
         elif interruption is not None and interruption is not self.interruption:
-            # It may have stopped the run already.
             self.interrupt(interruption, job)
         if interruption is None:
             self.failure_log.add(self, job, outcome, hint)
@@ -948,8 +948,8 @@ class Run:
 
     def stop_cancelled(self) -> None:
         """Stop because a scope around the run was cancelled. If the deadline has passed, the reason is TIMEOUT."""
+        # In a run that is stopping, this is no further cause: the stop has come before the cancellation.
         if self.phase is not STOPPING:
-            # Otherwise, this is no further cause: the stop has come before the cancellation.
             self.stop(StopReason.CANCELLED)
 
     def check_policy(self) -> None:

@@ -188,8 +188,8 @@ class Steering:
 
     def resize(self, run: Run, size: int) -> None:
         """Give a run another number of slots, in the step of a job that leaves: its worker then admits others."""
+        # A run that is still CHECKING begins with this number, and has had no other.
         if run.phase is not CHECKING:
-            # Otherwise, the run will have had no other number.
             sizes = _recorded(run).window_sizes
             if not sizes:
                 sizes.append((run.began_at, run.line.size))

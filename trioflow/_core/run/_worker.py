@@ -94,8 +94,8 @@ class ThreadReports:
         with self._lock:
             fractions, self._latest_fractions = self._latest_fractions, {}
         for job, fraction in fractions.items():
+            # A job that has settled meanwhile has no worker.
             if job._worker is not None:
-                # None if the job has settled meanwhile.
                 run = job._worker.run
                 run.guard(run.record_progress, job, fraction)
 
@@ -578,8 +578,8 @@ class Lane:
 
     def cancel(self) -> list[Run]:
         """Cancel all workers except those that run forever jobs. Return the nested runs that they host."""
+        # A run that is stopped during its check has no workers, and no group yet.
         if workers := [worker for worker in self.alive if not worker.is_shielded]:
-            # A run that is stopped during its check has no group yet.
             for worker in workers:
                 worker.mark_cancelled(CancelCause.STOP)
             self.group.cancel(workers)

@@ -219,8 +219,8 @@ class SettledJobs(Generic[J]):
     async def __anext__(self) -> J:
         """Return the next job that has settled. This is a checkpoint."""
         backend = _backend.current_backend()
+        # Each call is a checkpoint. Where nothing can be yielded yet, the wait below is.
         if self._settled_jobs or self._is_exhausted():
-            # Otherwise, the wait below is the checkpoint.
             await backend.checkpoint()
         while not self._settled_jobs:
             if self._is_exhausted():

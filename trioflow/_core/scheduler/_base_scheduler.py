@@ -96,8 +96,7 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
             None or 0 is no limit. Forever jobs are not counted. A number limits the members, and a nested scheduler
             counts as a single job. A limiter limits the jobs at all depths, except in schedulers with a limiter of
             their own, and does not count the schedulers themselves. During a run, a number may be replaced by another
-            number,
-            which takes effect at once: after a smaller number, nothing starts until enough jobs have ended.
+            number, which takes effect at once: after a smaller number, nothing starts until enough jobs have ended.
         shutdown_timeout: seconds, more than 0, that the `co_shutdown` calls of all its jobs may take together at the
             end of each run. None or infinity is no limit. The default of 1 is enough to close connections. On asyncio,
             services and forever jobs that take longer to end are then cancelled at each `await`.
@@ -814,8 +813,8 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
                     _failures.raise_failures(self, check == "first")
                 raise
             finally:
+                # Another thread may have begun the next run.
                 if self._run is run:
-                    # Otherwise, another thread may have begun the next run.
                     self._run = None
                 if pool is not None:
                     pool._leave(self)

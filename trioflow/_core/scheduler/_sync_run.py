@@ -302,8 +302,8 @@ def _show_in_one_line() -> None:
 def _excepthook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     if (label := getattr(error, "_trioflow_run", None)) is None or error.__cause__ is not None:
         sys.__excepthook__(kind, error, trace)
+    # A program without a console has no `stderr`.
     elif sys.stderr is not None:
-        # None in a program without a console.
         print(f"{kind.__name__}: Ctrl-C ended the run of {label!r} cleanly", file=sys.stderr)
 
 

@@ -437,8 +437,8 @@ def _exceptions_of(scheduler: BaseScheduler, jobs: tuple[AbstractJob[Any], ...])
     failures: list[_errors.Failure] = [job._outcome for job in jobs]
     paths: dict[AbstractJob[Any], str] = {}
     for job, failure in zip(jobs, failures, strict=True):
+        # The scheduler further in may have added the note.
         if not failure.has_note:
-            # Otherwise, the scheduler further in has added it.
             failure.has_note, paths = True, paths or paths_of(scheduler, _prefix_of(scheduler))
             home = "" if job._scheduler is None else f" of {outermost_scheduler(scheduler).label!r}"
             name = printable(unescape_path(paths[job]) if job in paths else job.label)

@@ -55,8 +55,8 @@ def run(options: Options) -> int:
             for record in records:
                 files.callback(record.close)
             files.callback(show_notice, directory)
+            # Without a total, the directory claims the arguments as they are read.
             if directory is not None and product.total is not None:
-                # Otherwise, as the arguments are read.
                 for sequence, arguments in enumerate(product.iter_arguments(blocking=True), 1):
                     directory.claim(sequence, arguments or ())
             progress_bar = make_progress_bar(options)

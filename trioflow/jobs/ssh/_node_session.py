@@ -492,8 +492,8 @@ class _LocalOutput:
             self.sinks.append(DescriptorSink(open_output_file(target, job, truncate=stdio.truncate)))
         elif not (lines or target in (subprocess.PIPE, subprocess.DEVNULL, subprocess.STDOUT)):
             self.sinks += _make_sinks(getattr(sys, name) if target is None else target)
+        # A stream without a sink is not wanted, or is merged into the other stream.
         if self.sinks:
-            # Otherwise nobody wants it, or it is merged into the other stream.
             self.sinks.append(ends.setdefault(name, _output_sinks.TailSink()))
 
     def captured(self) -> bytes | OutputSpool | None:

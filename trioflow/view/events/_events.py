@@ -325,8 +325,8 @@ class Events(Instrument):
 
     def _write_event(self, event: Event) -> None:
         self._line_count += 1
+        # There is no writer if the file could not be opened.
         if self._writer is not None:
-            # Otherwise, the file could not be opened.
             self._writer.write_line(self._encode(event))
 
     def _scheduler_path(self, scheduler: BaseScheduler) -> str:

@@ -141,8 +141,8 @@ def _describe_running(jobs: list[AnyJob], paths: Any, now: float, blocker: AnyJo
             "blocks_loop": job is blocker,
             **describe_place(job),
         }
+        # A job that has settled meanwhile has a record about both states.
         if job.state is JobState.RUNNING:
-            # Otherwise it has settled meanwhile, and the record is about both states.
             yield record
 
 
@@ -237,8 +237,8 @@ def group_waits(jobs: Iterable[AnyJob], now: float = 0.0, blocker: AnyJob | None
             text = "" if since is None else f"; it has been ready for {duration_text(now - since)}"
             text = f"is ready, but {blocker.label!r} blocks the event loop{text}"
             explanation = explanation.replace(READY_TEXT, text)
+        # The job may have started meanwhile.
         if state is job.state and state in WAITING_STATES:
-            # Otherwise, it has started meanwhile.
             yield WaitGroup(f"{cause.value} {resource} {line}", cause, members, since, explanation)
 
 

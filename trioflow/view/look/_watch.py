@@ -119,8 +119,8 @@ class Watch:
             windows += self._describe_windows()
             questions += self._describe_questions()
         is_over = view is None and not has_more
+        # Without `keep_jobs`, a graph would show some of the jobs.
         if is_over and self._scheduler.keep_jobs:
-            # Otherwise, a graph would show some of the jobs.
             critical_path = find_critical_path(self._scheduler) if len(self._jobs) <= MAX_BOXES else {}
             graphs = [to_plain(describe_graph(self._scheduler, critical_path))]
         keeps_jobs = all(run.scheduler.keep_jobs for run in self._runs)

@@ -5,12 +5,11 @@ more than `MAX_BUFFERED_CHARACTERS` characters, all lines are written immediatel
 
 A printed line may need three locks. A thread that holds a lock takes only the locks below it, so there is no deadlock:
 
-| lock of         | held while                              | by                                                      |
-|-----------------|-----------------------------------------|---------------------------------------------------------|
-| the display     | a picture is drawn or a prompt is shown | its ticker, a thread that prints, if the buffer is full |
-| the `FdCapture` | a pipe is read                          | the thread that reads the pipes, a thread that prints
-  |
-| the buffer      | lines are added or taken                | all of these                                            |
+| lock of         | held while                              | by                                                   |
+|-----------------|-----------------------------------------|------------------------------------------------------|
+| the display     | a picture is drawn or a prompt is shown | its ticker, a thread that prints to a full buffer    |
+| the `FdCapture` | a pipe is read                          | the thread that reads the pipes, threads that print  |
+| the buffer      | lines are added or taken                | all of these                                         |
 
 `BufferedStream`s replace `sys.stdout` and `sys.stderr`. They also replace these streams in `logging` handlers, because
 a handler keeps the stream that it was created with. If `has_picture` of a stream is true, command jobs print the output

@@ -139,8 +139,8 @@ def read_plain(data: object, kind: type[Plain]) -> Plain:
 
 def _parse_number(text: str, kind: type[float] = float) -> float:
     number = kind(text)
+    # NaN fails both comparisons.
     if not -LARGEST_NUMBER <= number <= LARGEST_NUMBER:
-        # Also if it is NaN.
         raise ValueError(f"the number {text} is too large")
     return number
 
