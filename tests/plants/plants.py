@@ -1467,8 +1467,8 @@ if run is not None:
         "retry-group-twice",
         f"{LOOK}/_steering.py",
         "of two jobs in a group that has ended, the second tries the group again, which runs already",
-        "        jobs = [*dict.fromkeys(map(outermost_ended, jobs))]\n",
-        "        jobs = [*map(outermost_ended, jobs)]\n",
+        "    jobs = [*dict.fromkeys(map(outermost_ended, jobs))]\n",
+        "    jobs = [*map(outermost_ended, jobs)]\n",
     ),
     Plant(
         "page-late-answer",
@@ -1554,10 +1554,10 @@ if run is not None:
         f"{LOOK}/_steering.py",
         "the log has the answer to a redacted question",
         """\
-        value = "" if job.redact else f" {short_repr(text)}"
+    return Done(subject, "" if asking.redact else f" {short_repr(text)}", job=asking)
 """,
         """\
-        value = f" {short_repr(text)}"
+    return Done(subject, f" {short_repr(text)}", job=asking)
 """,
     ),
     Plant(

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from typing import Any, Final, Protocol, runtime_checkable
+from typing import Any, Final, NamedTuple, Protocol, runtime_checkable
 
 from ..._core.base._states import RunPhase
 from ..._core.base._text_forms import clause, join_names, short_repr
@@ -18,7 +18,7 @@ from ._process_record import MAX_JOBS
 
 STEER_TIMEOUT: Final = 2.0
 """How long, in seconds, to wait for the event loop, which a job may block."""
-ACTIONS: Final = {
+DONE_WORDS: Final = {
     "pause": "paused",
     "resume": "resumed",
     "window": "jobs_window set to {}",
@@ -26,9 +26,8 @@ ACTIONS: Final = {
     "cancel": "cancelled",
     "retry": "tried again",
     "answer": "answered{}",
-    "reload": "",  # which logs by itself
 }
-"""The possible actions, and how the log says each."""
+"""How the log says what was done."""
 NOTHING_TO_DO: Final = {"pause": "was paused already", "resume": "is not paused"}
 """The answers to actions that change nothing."""
 WINDOW_ADVICE: Final = "give a whole number from 1 up"
@@ -76,7 +75,7 @@ def steer(
         done = list[str]()
         try:
             for each in action.split(" and "):
-                done.append(_act(run, each, value, by, target, job))
+                done.append(_act(SteeringRequest(run, each, value, by, target, job)))
             answer.set_result("; ".join(done))
         except (TypeError, ValueError, RuntimeError) as error:
             answer.set_exception(ValueError("; ".join([*done, str(error)])))
@@ -98,84 +97,141 @@ def steer(
         return f"{action}: takes effect as soon as no job blocks the event loop"
 
 
-def _act(run: _run_view.RunInProgress, action: str, value: Any, by: str, target: str | None, job: AnyJob | None) -> str:
-    scheduler, phase, note = run.scheduler, run.view.phase, ""
-    subject = scheduler.label
-    if action not in ACTIONS:
-        raise ValueError(f"{action!r} is none of {', '.join(ACTIONS)}")
+class SteeringRequest(NamedTuple):
+    """What a looking process asks of a run. The arguments of `steer` explain the fields."""
+
+    run: _run_view.RunInProgress
+    action: str
+    value: Any
+    by: str
+    target: str | None
+    job: AnyJob | None
+
+    @property
+    def scheduler(self) -> Any:
+        return self.run.scheduler
+
+    def job_at(self, path: Any) -> AnyJob:
+        """Return the job that was named itself, or by its path."""
+        return self.job or _find(self.scheduler, path)
+
+
+class Done(NamedTuple):
+    """What was done to `subject`, as an unescaped path or label. The log says `detail`, and the answer also `note`."""
+
+    subject: str
+    detail: str = ""
+    note: str = ""
+    job: AnyJob | None = None
+
+
+def _act(request: SteeringRequest) -> str:
+    """Do what is asked, in the thread of the run, and say what was done."""
+    run, subject = request.run, printable(request.scheduler.label)
+    if (act := ACTIONS.get(request.action)) is None:
+        raise ValueError(f"{request.action!r} is none of {', '.join(ACTIONS)}")
     if run.has_ended():
         raise ValueError("the run has ended")
-    if phase in (RunPhase.DRAINING, RunPhase.STOPPING) and action != "cancel":
-        raise ValueError(f"'{printable(subject)}' {phase.value} already")
-    if action == "reload":
-        from ._reload import reload
+    if run.view.phase in (RunPhase.DRAINING, RunPhase.STOPPING) and request.action != "cancel":
+        raise ValueError(f"'{subject}' {run.view.phase.value} already")
+    if isinstance(done := act(request), str):
+        # It logs by itself, or has done nothing.
+        return done
+    text = f"'{printable(done.subject)}': {DONE_WORDS[request.action].format(done.detail)}"
+    run.report(done.job, f"{text} by {request.by}", is_steering=True)
+    return text + done.note
 
-        return reload(by)
-    if action in ("pause", "resume"):
-        is_held = any(is_scheduler(job) and job.is_paused() for job in paths_of(scheduler))
-        if (action == "pause") is (scheduler.is_paused() or (action == "resume" and is_held)):
-            return f"'{printable(subject)}': {NOTHING_TO_DO[action]}"
-        run.set_pause(action == "pause", by)
-    elif action == "window":
-        if type(value) is not int or value < 1:
-            raise ValueError(f"the window of '{printable(target or subject)}': {WINDOW_ADVICE}")
-        resized: Any = scheduler
-        if job is None and target not in (None, subject):
-            job = _find(scheduler, target)
-        if job is not None:
-            resized = job
-            subject = unescape_path(job.path)
-        if not is_scheduler(resized):
-            raise ValueError(f"'{printable(subject)}' is one job, without a window")
-        resized.jobs_window = value
-        note = _groups_text(resized)
-    elif action == "retry" and isinstance(scheduler, CommandScheduler) and value:
+
+def _reload(request: SteeringRequest) -> str:
+    from ._reload import reload
+
+    return reload(request.by)
+
+
+def _pause(request: SteeringRequest) -> Done | str:
+    """Pause the run, or resume it and all groups in it that are paused."""
+    scheduler, is_pause = request.scheduler, request.action == "pause"
+    is_paused = scheduler.is_paused()
+    if not is_pause:
+        is_paused = is_paused or any(is_scheduler(job) and job.is_paused() for job in paths_of(scheduler))
+    if is_paused is is_pause:
+        return f"'{printable(scheduler.label)}': {NOTHING_TO_DO[request.action]}"
+    request.run.set_pause(is_pause, request.by)
+    return Done(scheduler.label)
+
+
+def _resize(request: SteeringRequest) -> Done:
+    scheduler, size = request.scheduler, request.value
+    if type(size) is not int or size < 1:
+        raise ValueError(f"the window of '{printable(request.target or scheduler.label)}': {WINDOW_ADVICE}")
+    is_root = request.job is None and request.target in (None, scheduler.label)
+    resized: Any = scheduler if is_root else request.job_at(request.target)
+    subject = scheduler.label if is_root else unescape_path(resized.path)
+    if not is_scheduler(resized):
+        raise ValueError(f"'{printable(subject)}' is one job, without a window")
+    resized.jobs_window = size
+    return Done(subject, str(size), _groups_text(resized), None if is_root else resized)
+
+
+def _try_again(request: SteeringRequest) -> Done:
+    scheduler, commands, value = request.scheduler, request.scheduler, request.value
+    if isinstance(commands, CommandScheduler) and value:
         # Commands, some of whose jobs may have been dropped.
         names: list[Any] = value if type(value) is list else [value, unescape_path(value)]  # pyright: ignore[reportUnknownVariableType]
-        subject = join_names(scheduler.try_commands_again(names), MAX_GROUPS)
-    elif action == "retry":
-        wanted: list[Any] = value if type(value) is list else [value or scheduler]  # pyright: ignore[reportUnknownVariableType]
-        jobs: list[AnyJob] = [each if is_job(each) else _find(scheduler, each, has_settled=True) for each in wanted]
-        settled = [each for each in scheduler.iterate_jobs() if each.is_settled()]
-        problems: list[str] = [problem for each in jobs if (problem := _run_view.why_not_again(each))]
-        if problems:
-            raise ValueError(problems[0])
-        jobs = [*dict.fromkeys(map(outermost_ended, jobs))]
-        for each in jobs:
-            each.try_again()
-        paths = paths_of(scheduler)
-        names = [unescape_path(paths[each]) for each in settled if not each.is_settled()]
-        if scheduler.keep_jobs and not names:
-            raise ValueError(f"'{printable(subject)}': nothing has failed that can be tried again")
-        subject = join_names([unescape_path(paths.get(each, subject)) for each in jobs], MAX_GROUPS)
-        note = clause("; these wait or run again: {}", join_names(names, MAX_GROUPS))
-    elif action == "answer":
-        text = value
-        if job is None:
-            path, text = value
-            job = _find(scheduler, path)
-        asking: Any = job
-        subject = unescape_path(job.path)
-        if _job_queries.question_of(job) is None:
-            raise ValueError(f"'{printable(subject)}' asks nothing now")
-        if type(text) is not str:
-            raise ValueError(f"the answer to '{printable(subject)}': give it as text")
-        asking.answer(text)
-        value = "" if job.redact else f" {short_repr(text)}"
-    elif action == "drain":
-        scheduler.drain()
-    elif value is None and job is None:
-        scheduler.cancel()
-    else:
-        if job is None:
-            job = _find(scheduler, value)
-        subject = unescape_path(job.path)
-        if job.is_settled():
-            raise ValueError(f"'{printable(subject)}' has ended")
-        job.cancel()
-    done = f"'{printable(subject)}': {ACTIONS[action].format(value)}"  # pyright: ignore[reportUnknownArgumentType]
-    run.report(job, f"{done} by {by}", is_steering=True)
-    return done + note
+        return Done(join_names(commands.try_commands_again(names), MAX_GROUPS), job=request.job)
+    wanted: list[Any] = value if type(value) is list else [value or scheduler]  # pyright: ignore[reportUnknownVariableType]
+    jobs: list[AnyJob] = [each if is_job(each) else _find(scheduler, each, has_settled=True) for each in wanted]
+    settled = [each for each in scheduler.iterate_jobs() if each.is_settled()]
+    problems = [problem for each in jobs if (problem := _run_view.why_not_again(each))]
+    if problems:
+        raise ValueError(problems[0])
+    jobs = [*dict.fromkeys(map(outermost_ended, jobs))]
+    for each in jobs:
+        each.try_again()
+    paths = paths_of(scheduler)
+    names = [unescape_path(paths[each]) for each in settled if not each.is_settled()]
+    if scheduler.keep_jobs and not names:
+        raise ValueError(f"'{printable(scheduler.label)}': nothing has failed that can be tried again")
+    subject = join_names([unescape_path(paths.get(each) or scheduler.label) for each in jobs], MAX_GROUPS)
+    return Done(subject, note=clause("; these wait or run again: {}", join_names(names, MAX_GROUPS)), job=request.job)
+
+
+def _answer(request: SteeringRequest) -> Done:
+    path, text = None, request.value
+    if request.job is None:
+        path, text = request.value
+    asking: Any = request.job_at(path)
+    subject = unescape_path(asking.path)
+    if _job_queries.question_of(asking) is None:
+        raise ValueError(f"'{printable(subject)}' asks nothing now")
+    if type(text) is not str:
+        raise ValueError(f"the answer to '{printable(subject)}': give it as text")
+    asking.answer(text)
+    return Done(subject, "" if asking.redact else f" {short_repr(text)}", job=asking)
+
+
+def _drain(request: SteeringRequest) -> Done:
+    request.scheduler.drain()
+    return Done(request.scheduler.label, job=request.job)
+
+
+def _cancel(request: SteeringRequest) -> Done:
+    if request.value is None and request.job is None:
+        request.scheduler.cancel()
+        return Done(request.scheduler.label)
+    job = request.job_at(request.value)
+    subject = unescape_path(job.path)
+    if job.is_settled():
+        raise ValueError(f"'{printable(subject)}' has ended")
+    job.cancel()
+    return Done(subject, job=job)
+
+
+ACTIONS: Final[dict[str, Callable[[SteeringRequest], Done | str]]] = {
+    "pause": _pause, "resume": _pause, "window": _resize, "drain": _drain, "cancel": _cancel, "retry": _try_again,
+    "answer": _answer, "reload": _reload,
+}  # fmt: skip
+"""The possible actions."""
 
 
 def _groups_text(scheduler: Any) -> str:
