@@ -41,6 +41,7 @@ from ..model.scenario import Scenario
 from .agreement import Recorded, disagreements
 
 SAME = 1e-6
+NEGATIVE_DURATION = re.compile(r"(?<![\w-])-\d[\d.]* (ms|s|min|h|d|µs)\b")
 LOOKS_AFTER = (4, 15)
 """The numbers of events of jobs after which the views of a run in progress are read."""
 
@@ -445,10 +446,11 @@ def strange_in_look() -> Iterator[str]:
     try:
         runs = [_process_record._describe_run(run, {}) for run in _process_record.runs_in_progress()]
         record = {"schema": 1, "command": ["x"], "python": "", "time": 0.0, "runs": json.loads(json.dumps(runs))}
-        list(_client.text_lines(1, record))
+        lines = list(_client.text_lines(1, record))
     except Exception:
         yield traceback.format_exc(limit=-4)
         return
+    yield from (f"{line} tells of a time that lies ahead" for line in lines if NEGATIVE_DURATION.search(line))
     for run in runs:
         if run["window"] is not None and run["slots_taken"] > max(run["window"], 0):
             yield f"{run['slots_taken']} of {run['window']} slots are taken"

@@ -23,6 +23,7 @@ import anyio.to_thread
 import pytest
 
 from trioflow import CommandJob, Job, Pool, Rate, Scheduler, ThreadJob
+from trioflow._core.base._text_forms import age
 from trioflow.view.look import _answers, _client, _process_record
 
 from ...bodies import fail_now, nap, nothing
@@ -172,8 +173,8 @@ def test_a_job_that_starts_or_settles_during_a_look_is_left_out(backend: Any) ->
     """No job is shown as waiting that runs by then, nor as running that has settled: "waiting: has been running"."""
     jobs = [Job(nothing, label="first"), Job(nothing, label="second")]
     assert Scheduler(*jobs).run(backend=backend)
-    assert not list(_process_record.group_waits(jobs))
-    assert not list(_process_record._describe_running(jobs, {}, 0.0, None))
+    assert not list(_process_record.group_waits(jobs, time.monotonic))
+    assert not list(_process_record._describe_running(jobs, {}, time.monotonic, None))
 
 
 @pytest.mark.skipif(not hasattr(os, "fork") or sys.platform == "win32", reason="needs signals")
@@ -562,4 +563,4 @@ def test_enable_twice_starts_one_thread() -> None:
 
 def test_no_age_is_below_zero() -> None:
     """While thousands of jobs were described, some started after the time of the record: they ran for "-0.03 s"."""
-    assert [_process_record._age(since, 4.0) for since in (None, 3.0, 5.0)] == [None, 1.0, 0.0]
+    assert [age(since, lambda: 4.0) for since in (None, 3.0, 5.0)] == [None, 1.0, None]

@@ -225,6 +225,16 @@ MINUTE, HOUR, DAY = 60.0, 3600.0, 86400.0
 UNITS: Final = ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"), (1e-9, "ns"))
 
 
+def age(since: float | None, clock: Callable[[], float]) -> float | None:
+    """Return how many seconds ago a time was. Return None for None, and for a time that lies ahead, as a deadline does.
+
+    The clock is read last: while a thread of a view asks, the time may become a later one.
+    """
+    if since is None or (seconds := clock() - since) < 0:
+        return None
+    return seconds
+
+
 def duration_text(seconds: float | None, *, in_column: bool = False) -> str:
     """Return a duration as text: "318 ms", "1.25 s", "12 min 30 s", "3 h 05 min", "2 d 04 h"; "" for None.
 

@@ -16,7 +16,7 @@ from ..admission._line import token_holders
 from ..admission._policies import FIFO_POLICY
 from ..admission._resource import CountedResource, Needs, Resource
 from ..base._states import NO_WAIT, RAN_TO_END, JobState, RunPhase, StopReason, WaitCause, Waiting
-from ..base._text_forms import clause, duration_text, join_names, percent_text
+from ..base._text_forms import age, clause, duration_text, join_names, percent_text
 from ..job._ancestors import ancestors_with_members, enclosing_schedulers
 from ..job._errors import BudgetSpent, one_line_error, remedy_of
 from ..job._job import AbstractJob, RunExtras, has_moved_on, is_scheduler
@@ -69,7 +69,7 @@ def _explain_idle(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
         return rule.explain(job)
     if not unsettled:
         return "has no open requirements, and is about to be scheduled"
-    progress_text = "; ".join(_progress_text(other, run.clock()) for other in unsettled[:MAX_NAMED_JOBS])
+    progress_text = "; ".join(_progress_text(other, run.clock) for other in unsettled[:MAX_NAMED_JOBS])
     return f"waits for {_job_names(unsettled)}: {progress_text}"
 
 
@@ -235,10 +235,10 @@ def get_status_text(job: AbstractJob[Any]) -> str:
 
 def _cancellation_text(job: AbstractJob[Any]) -> str | None:
     """Return how long ago a RUNNING job was cancelled, such as "cancelled 3 s ago", or None if it was not."""
-    if (worker := job._worker) is None or (cancelled_at := worker.cancelled_at) == math.inf:
+    if (worker := job._worker) is None:
         return None
-    # The clock is read last: while a thread of a view asks, the job may be cancelled once more.
-    return f"cancelled {duration_text(worker.run.clock() - cancelled_at)} ago"
+    # The time is that of the job's deadline, if the job has one and was not cancelled before: it lies ahead.
+    return clause("cancelled {} ago", duration_text(age(worker.cancelled_at, worker.run.clock))) or None
 
 
 # ---- why a SCHEDULED job waits
@@ -335,7 +335,7 @@ def pause_text(run: Run) -> str:
         files = join_names(run.scheduler._changed_files(), MAX_NAMED_JOBS)
         mended = files and f"; {files} changed since it was loaded, which --reload takes"
         return f"held: {failure_count(run.outermost().scheduler)} failed; try again, or resume to end as failed{mended}"
-    return f"paused {duration_text(max(0.0, run.clock() - pause.since))} ago{clause(' by {}', pause.by)}"
+    return f"paused {duration_text(age(pause.since, run.clock))} ago{clause(' by {}', pause.by)}"
 
 
 def _earlier_jobs_text(run: Run, job: AbstractJob[Any], queued_jobs: list[AbstractJob[Any]]) -> str:
@@ -447,11 +447,11 @@ EXPLAIN_FUNCTIONS = {
 }
 
 
-def _progress_text(job: AbstractJob[Any], now: float) -> str:
-    if job._started_at is None:
-        waits = f"waits for {_attempt_text(job, has_limit=False)}" if job.attempts else "has not started"
-        return f"{job.label!r} {waits}"
-    return f"{job.label!r} has been running for {duration_text(now - job._started_at)}"
+def _progress_text(job: AbstractJob[Any], clock: Callable[[], float]) -> str:
+    if (seconds := age(job._started_at, clock)) is not None:
+        return f"{job.label!r} has been running for {duration_text(seconds)}"
+    waits = f"waits for {_attempt_text(job, has_limit=False)}" if job.attempts else "has not started"
+    return f"{job.label!r} {waits}"
 
 
 def _job_names(jobs: list[AbstractJob[Any]]) -> str:

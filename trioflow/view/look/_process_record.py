@@ -10,13 +10,13 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from types import FrameType
 from typing import Any, Final, NamedTuple
 
 from ..._core.admission._limits import resource_views
 from ..._core.base._states import JobState, WaitCause, Waiting
-from ..._core.base._text_forms import duration_text
+from ..._core.base._text_forms import age, clause, duration_text
 from ..._core.base._user_code import PACKAGE_PREFIX, describe_line, library_prefixes
 from ..._core.job._job import AnyJob, is_scheduler
 from ..._core.job._labels import path_in, paths_of
@@ -107,16 +107,16 @@ def _describe_run(in_progress: RunInProgress, blocking: dict[AnyJob, int]) -> Re
         "counts": tally.counts_by_state(),
         "window": window,
         "slots_taken": None if window is None else taken,
-        "running": list(_describe_running(running[:MAX_JOBS], paths, now, blocker)),
+        "running": list(_describe_running(running[:MAX_JOBS], paths, run.clock, blocker)),
         "waiting": [
             {
                 "paths": [path_in(paths, job) for job in group.jobs],
                 "scheduler": paths.get(group.jobs[0].scheduler, ""),
                 "cause": group.cause.value,
-                "seconds": _age(group.since, now),
+                "seconds": age(group.since, run.clock),
                 "explanation": group.explanation,
             }
-            for group in group_waits(waiters[:MAX_JOBS], now, blocker)
+            for group in group_waits(waiters[:MAX_JOBS], run.clock, blocker)
         ],
         "failures": list(_describe_failures(failed[:MAX_JOBS], paths)),
         "resources": list(_describe_resources([scheduler, *jobs], paths)),
@@ -124,18 +124,15 @@ def _describe_run(in_progress: RunInProgress, blocking: dict[AnyJob, int]) -> Re
     }
 
 
-def _age(since: float | None, now: float) -> float | None:
-    """Return the seconds until `now`: 0 for a time after the start of the record, or None if it is not known."""
-    return None if since is None else max(0.0, now - since)
-
-
-def _describe_running(jobs: list[AnyJob], paths: Any, now: float, blocker: AnyJob | None) -> Iterator[Record]:
+def _describe_running(
+    jobs: list[AnyJob], paths: Any, clock: Callable[[], float], blocker: AnyJob | None
+) -> Iterator[Record]:
     for job in jobs:
         started_at = _job_queries.latest_start(job)
         record = {
             "path": path_in(paths, job),
             "kind": type(job).__name__,
-            "seconds": _age(started_at, now),
+            "seconds": age(started_at, clock),
             "attempt": job.attempts,
             "forever": job.forever,
             "blocks_loop": job is blocker,
@@ -212,12 +209,14 @@ class WaitGroup(NamedTuple):
     """Why they wait, or why the first does if the others wait for something else, such as another attempt."""
 
 
-def group_waits(jobs: Iterable[AnyJob], now: float = 0.0, blocker: AnyJob | None = None) -> Iterator[WaitGroup]:
+def group_waits(
+    jobs: Iterable[AnyJob], clock: Callable[[], float], blocker: AnyJob | None = None
+) -> Iterator[WaitGroup]:
     """Yield the groups of jobs that wait. Each takes O(V).
 
     Args:
         jobs: the jobs.
-        now: the time on the clock of the run.
+        clock: the clock of the run.
         blocker: the job that blocks the event loop, if any.
 
     """
@@ -234,8 +233,8 @@ def group_waits(jobs: Iterable[AnyJob], now: float = 0.0, blocker: AnyJob | None
         state, since = job.state, waiting_since(job)
         explanation = "the first " * (len({*texts.values()}) > 1) + explain(job)
         if blocker is not None:
-            text = "" if since is None else f"; it has been ready for {duration_text(now - since)}"
-            text = f"is ready, but {blocker.label!r} blocks the event loop{text}"
+            ready = clause("; it has been ready for {}", duration_text(age(since, clock)))
+            text = f"is ready, but {blocker.label!r} blocks the event loop{ready}"
             explanation = explanation.replace(READY_TEXT, text)
         # The job may have started meanwhile.
         if state is job.state and state in WAITING_STATES:

@@ -299,7 +299,7 @@ class Watch:
         asked = [job for line in lines.values() for job in line[:share]][:MAX_EXPLAINED]
         told = [
             (group.name, [self._jobs[job].key for job in group.jobs], len(group.jobs), group.explanation)
-            for group in itertools.islice(group_waits(asked), MAX_GROUPS)
+            for group in itertools.islice(group_waits(asked, self._view.clock), MAX_GROUPS)
         ]
         return told, len(scheduled) - sum(count for _, _, count, _ in told)
 
