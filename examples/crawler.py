@@ -12,7 +12,7 @@ pydoc. So are two clients, which ask the server for a crawl each, at the same ti
 - Each request for a crawl has a scheduler that grows with the links that are found, within a time limit. It drops the
   jobs that have settled, so its memory does not grow.
 - All crawls share one pool: no host gets more than two requests at once, whoever asks.
-- `on_settled` gets each page as it ends: it stores it, and adds what the page links to.
+- `on_job_settled` gets each page as it ends: it stores it, and adds what the page links to.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ async def crawl(start: str, limit: int, database: sqlite3.Connection, pool: Pool
 
     label = f"crawl {urlsplit(start).netloc}"
     async with Scheduler(
-        pool=pool, timeout=60, keep_jobs=False, on_settled=store, label=label, critical_jobs=False
+        pool=pool, timeout=60, keep_jobs=False, on_job_settled=store, label=label, critical_jobs=False
     ) as pages:
         pages.add(page(start))
     return counts

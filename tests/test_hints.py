@@ -10,18 +10,25 @@ import pytest
 
 import trioflow
 from trioflow import AbstractJob, CommandJob, Job, Pool, Rate, Scheduler, SshJob, SshNode, SshNodes, _hints
+from trioflow.abc import Instrument
 
 from .bodies import give_now
 from .cli import command_line
 
 OPTIONS = AbstractJob._declared_options | Scheduler._declared_options
+COMMANDS_ALONE = ("on_succeeded",)
 
 
 @pytest.mark.parametrize("name", _hints.OPTION_ALIASES)
 def test_an_option_of_another_library_names_the_option_here(name: str) -> None:
     """The error about an option of another library names the option here, which exists."""
     option = _hints.OPTION_ALIASES[name]
-    assert option in OPTIONS
+    if option in COMMANDS_ALONE:
+        with pytest.raises(TypeError, match=rf"no option {name!r}; did you mean {option}\?"):
+            CommandJob(["true"], **{name: 1})
+        option = _hints.OPTION_REPLACEMENTS[option]
+    else:
+        assert option in OPTIONS
     with pytest.raises(TypeError, match=rf"no option {name!r}; did you mean {option}\?"):
         Scheduler(**{name: 1})
 
@@ -42,7 +49,16 @@ def test_an_attribute_of_a_task_or_future_names_the_attribute_here(name: str) ->
         with pytest.raises(AttributeError, match=re.escape(f"no attribute {name!r}: {_hints.ATTRIBUTE_HINTS[name]}")):
             getattr(job, name)
     _, meant = re.findall(r"^(call|compare|read) (\w+)", _hints.ATTRIBUTE_HINTS[name])[0]
-    assert hasattr(AbstractJob, meant)
+    assert hasattr(Scheduler, meant)
+
+
+@pytest.mark.parametrize("name", _hints.HOOK_ALIASES)
+def test_an_instrument_whose_hook_would_never_be_called_is_refused(name: str) -> None:
+    """A hook of an earlier version was overridden in vain, in silence. The error has the name now, a hook."""
+    meant = _hints.HOOK_ALIASES[name]
+    assert hasattr(Instrument, meant)
+    with pytest.raises(TypeError, match=rf"Own.{name}\(\) is never called: name it {meant}"):
+        type("Own", (Instrument,), {name: print})
 
 
 def test_a_kind_may_use_the_names_of_attributes_that_jobs_lack() -> None:

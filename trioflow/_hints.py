@@ -27,24 +27,34 @@ OPTION_ALIASES: Final = {
     **dict.fromkeys(("cores", "resource", "resources"), "needs"),
     "order": "policy",
     **dict.fromkeys(("deadline", "time_limit", "timeout_seconds"), "timeout"),
+    "on_done": "on_succeeded",
+    "on_settled": "on_job_settled",
 }
-"""Options of others, each with the name of that option here."""
+"""Options of others, and of earlier versions, each with the name of that option here."""
 OPTION_HINTS: Final = {
     "args": "give the arguments after the function: Job(f, 1, 2)",
     "n_workers": "jobs_window= limits jobs, and processes= the worker processes of ProcessJobs",
     "retry_delay_seconds": "give retry=Retry(5, first=SECONDS, factor=1)",
 }
 """Options of others that no single option replaces."""
-OPTION_REPLACEMENTS: Final = {"jobs_window": "jobs_window of the Scheduler", "verbose": "run(instruments=[Monitor()])"}
+OPTION_REPLACEMENTS: Final = {
+    "jobs_window": "jobs_window of the Scheduler",
+    "on_job_settled": "on_job_settled of the Scheduler",
+    "on_succeeded": "on_succeeded of a command",
+    "verbose": "run(instruments=[Monitor()])",
+}
 """The replacement of an option that a class does not have."""
 
 ATTRIBUTE_HINTS: Final = {
     "cancelled": "compare state with JobState.CANCELLED",
     "done": "call is_settled(), or is_done() for a job that ran to its end",
     "exception": "call raised_exception()",
+    "iterate": "call run_as_settled() of the scheduler",
     "status": "read state, a JobState",
 }
-"""Attributes of others' tasks and futures that jobs do not have."""
+"""Attributes of others' tasks and futures, and of earlier versions, that jobs do not have."""
+HOOK_ALIASES: Final = {"job_finished": "job_settled", "job_ready": "service_ready"}
+"""Hooks of earlier versions, each with its name now. An instrument with one of them would never be told."""
 MODULE_HINTS: Final = {
     "Engine": "import trioflow.compat.asynciojobs_classic for programs of old asynciojobs, or use Scheduler",
     "Flow": "use Scheduler",

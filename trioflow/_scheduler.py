@@ -55,7 +55,7 @@ class SchedulerOptions(JobOptions, total=False):
     instruments: Iterable[Instrument]
     keep_jobs: bool
     journal: JournalSetting
-    on_settled: SettledFunction | None
+    on_job_settled: SettledFunction | None
     hold: bool
     durations: DurationSource | None
     processes: ProcessesOption
@@ -167,7 +167,7 @@ class Scheduler(BaseScheduler):
         critical_jobs: the default `critical` of its jobs.
         instruments: watch its runs.
         journal: a `Journal` or its path. Jobs that an earlier run recorded are restored.
-        on_settled: a function that is called with each settled job.
+        on_job_settled: a function that is called with each settled job.
         hold: pause instead of ending with failures.
         keep_jobs: False removes jobs that have settled.
         processes: for its ProcessJobs: a number of workers, an executor, or a cluster.
@@ -209,7 +209,7 @@ class Scheduler(BaseScheduler):
         critical_jobs: bool | None = None,
         instruments: Iterable[Instrument] = (),
         journal: JournalSetting = None,
-        on_settled: SettledFunction | None = None,
+        on_job_settled: SettledFunction | None = None,
         hold: bool = False,
         keep_jobs: bool = True,
         processes: ProcessesOption = None,
@@ -222,7 +222,7 @@ class Scheduler(BaseScheduler):
         self._durations = self._processes = None
         settings = (
             label, jobs_window, pool, backfill, policy, durations, timeout, critical_jobs, instruments, journal,
-            on_settled, hold, keep_jobs, processes, shutdown_timeout, cleanup_timeout,
+            on_job_settled, hold, keep_jobs, processes, shutdown_timeout, cleanup_timeout,
         )  # fmt: skip
         changed: dict[str, Any] = {
             name: value

@@ -7,7 +7,7 @@ tries again what fails in them. Each of `readers` compares what it was told with
 |---|---|
 | instruments, also those of groups | each end and each reopening, with state, attempts, times and outcome |
 | `Events` | each end and each reopening; times never go back |
-| `on_settled` of schedulers | the ends of its members, in the run's order, with all facts |
+| `on_job_settled` of schedulers | the ends of its members, in the run's order, with all facts |
 | `on_settled` and `on_succeeded` of a job | the ends, and the successes, of that job after an attempt, with all facts |
 | `as_settled()`, `as_settled(jobs)` | settled jobs alone; an end at most once; the last end of each job |
 | `await`, `wait_settled()` | the job is settled; `await` has the result or the failure of its last end |

@@ -231,7 +231,7 @@ class Readers:
                 (job, end) for job, end in story.order if story.around[job][0] is scheduler and end.state != REOPENED
             ]
             if told != expected:
-                yield f"on_settled of {scheduler.label}: {[*_first_difference(told, expected)]}"
+                yield f"on_job_settled of {scheduler.label}: {[*_first_difference(told, expected)]}"
 
     def _own_callbacks(self, story: Story) -> Iterator[str]:
         for job, told in self.world.own.items():

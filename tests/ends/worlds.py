@@ -112,7 +112,7 @@ class World:
         self.story = Story()
         self.bodies = Bodies(results={} if results is None else {**results})
         self.told: dict[Any, list[tuple[Any, End]]] = {}
-        """What `on_settled` of each scheduler was told."""
+        """What `on_job_settled` of each scheduler was told."""
         self.own: dict[Any, list[End]] = {}
         """What `on_settled` of each job was told."""
         self.done: dict[Any, list[End]] = {}
@@ -249,13 +249,13 @@ class World:
             return
         told = self.told.setdefault(scheduler, [])
 
-        def on_settled(job: Any) -> None:
+        def on_job_settled(job: Any) -> None:
             self.story.path(job)
             told.append((job, end_of(job)))
             if tries_again:
                 self.try_again(job, sum(known is job for known, _ in told))
 
-        scheduler.on_settled = on_settled
+        scheduler.on_job_settled = on_job_settled
 
     def _note_done(self, job: Any) -> None:
         self.done.setdefault(job, []).append(end_of(job))

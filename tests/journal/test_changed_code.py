@@ -152,7 +152,7 @@ def mend(job):
 
 collected = Job(collect)
 jobs = [collected, Job(upload, collected, label="upload")]
-print(Scheduler(*jobs, hold=True, on_settled=mend).run(journal="run.db"), [job.result() for job in jobs])
+print(Scheduler(*jobs, hold=True, on_job_settled=mend).run(journal="run.db"), [job.result() for job in jobs])
 print(sum(job.restored for job in jobs))
 """
 

@@ -176,7 +176,7 @@ PARTS: dict[str, Callable[[int], Scheduler]] = {
     "a First that waits for failures": lambda n: First(*[Job(fail, 0) for _ in range(n)], Job(nap, 1), stagger=1e6),
     "a First that waits for its turns": lambda n: First(*[Job(nap, 1e6) for _ in range(n)], Job(nap, 1), stagger=1),
     "a First of which all must succeed": lambda n: First(*jobs(n), enough=n, stagger=1),
-    "calls of on_settled": lambda n: Scheduler(jobs(n), on_settled=lambda _: None),
+    "calls of on_job_settled": lambda n: Scheduler(jobs(n), on_job_settled=lambda _: None),
     "idle timeouts": lambda n: Scheduler(jobs(n, idle_timeout=2)),
     "backoffs": lambda n: Scheduler([Job(fail, 1, retry=Retry(1, first=1)) for _ in range(n)]),
     "failures": lambda n: Scheduler([Job(fail, 1) for _ in range(n)]),

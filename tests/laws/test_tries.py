@@ -14,7 +14,7 @@ from ..bodies import nap
 from ..conftest import Virtual
 
 
-@pytest.mark.parametrize("way", ["retry", "the job", "its group", "all", "the job in an ended group", "on_settled"])
+@pytest.mark.parametrize("way", ["retry", "the job", "its group", "all", "the job in an ended group", "on_job_settled"])
 def test_a_job_in_its_second_try_says_the_same_in_whatever_way_it_has_come_to_it(virtual: Virtual, way: str) -> None:
     """That it has timed out in this run, when it has begun, and what it has used; nothing of its progress."""
     seen: dict[str, Any] = {}
@@ -42,11 +42,11 @@ def test_a_job_in_its_second_try_says_the_same_in_whatever_way_it_has_come_to_it
 
     source = Job(nap, 1)
     job = Job(work, source, timeout=1, needs={"usd": 1}, retry=int(way == "retry"), label="job")
-    told = tell if way == "on_settled" else None
+    told = tell if way == "on_job_settled" else None
     goes_on = [] if "group" in way else [Job(nap, 5)]
-    group = Scheduler(source, job, Job(nap, required=job), goes_on, label="group", on_settled=told)
+    group = Scheduler(source, job, Job(nap, required=job), goes_on, label="group", on_job_settled=told)
     pool = Pool(usd=Budget(9))
-    scheduler = Scheduler(group, [] if way in ("retry", "on_settled") else Job(again), pool=pool, log=False)
+    scheduler = Scheduler(group, [] if way in ("retry", "on_job_settled") else Job(again), pool=pool, log=False)
     assert virtual(scheduler.co_run)
     assert seen == {
         "fraction": None, "timed_out": True, "attempts": 2, "granted": {"usd": 1}, "started_at": 1, "state": "RUNNING",

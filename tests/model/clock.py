@@ -58,7 +58,7 @@ class World:
         self.shutdowns: Counter[str] = Counter()
         self.calls: Counter[str] = Counter()
         self.started: list[str] = []
-        self.settled: list[tuple[str, str]] = []  # scheduler and job, in the order of calls of on_settled
+        self.settled: list[tuple[str, str]] = []  # scheduler and job, in the order of calls of on_job_settled
         self.hooks: list[tuple[float, str, str]] = []
         self.effects: set[str] = set()  # the mechanisms that have taken effect
         self.numbers = itertools.count()

@@ -75,7 +75,7 @@ def fate_differences(scenario: Scenario, name: str, seen: Fate, expected: Fate) 
 
 
 def order_differences(scenario: Scenario, expected: Outcome, seen: Outcome) -> Iterator[str]:
-    """Yield differences of the order in which the leaves of a scheduler have started, and of calls of `on_settled`."""
+    """Yield differences of the order in which the leaves of a scheduler start, and of calls of `on_job_settled`."""
     for group in walk(scenario.root):
         if isinstance(group, Group):
             own = {*leaves_of(group)}
@@ -86,7 +86,7 @@ def order_differences(scenario: Scenario, expected: Outcome, seen: Outcome) -> I
                 yield f"the order of starts in {group.name} is {one} instead of {other}"
             one, other = (calls_of(run, group) for run in (seen, expected))
             if one != other:
-                yield f"the calls of on_settled of {group.name} are {one} instead of {other}"
+                yield f"the calls of on_job_settled of {group.name} are {one} instead of {other}"
 
 
 def leaves_of(plan: Plan) -> Iterator[str]:
@@ -98,7 +98,7 @@ def leaves_of(plan: Plan) -> Iterator[str]:
 
 
 def calls_of(run: Outcome, group: Group) -> list[str]:
-    """Return the calls of `on_settled`, by name if the jobs settled at one instant, or have been reset."""
+    """Return the calls of `on_job_settled`, by name if the jobs settled at one instant, or have been reset."""
     names = [name for who, name in run.settled if who == group.name]
     found: list[str] = []
     last: float | None = None

@@ -46,7 +46,7 @@ TRAITS = (
     *("bad shutdown", "timeout", "move on", "retry", "backoff", "group", "window", "priority", "input", "adds"),
     *("binds", "cancel", "drain", "await", "outside", "scheduler timeout", "cut", "backwards"),
     *("pool", "named", "rate", "budget", "keys", "used", "throttle", "backfill", "group needs", "limiter", "adaptive"),
-    *("first", "stagger", "quorum", "on_settled", "answer", "idle", "group idle", "journal", "instant", "policy"),
+    *("first", "stagger", "quorum", "on_job_settled", "answer", "idle", "group idle", "journal", "instant", "policy"),
 )
 OFTEN, RARELY = 0.45, 0.03
 DEPTH = 3
@@ -219,7 +219,7 @@ class Generator:
             shutdown_timeout=self.duration() if self.random.random() < 0.5 else 1.0 + 2.0**-15,
             cleanup_timeout=self.duration() if self.random.random() < 0.5 else 5.0 + 2.0**-14,
             critical_jobs=self.random.choice((True, False)) if self.on("critical_jobs") else None,
-            on_settled=self.duration(2) if self.on("on_settled") else None,
+            on_job_settled=self.duration(2) if self.on("on_job_settled") else None,
             policy=self.random.choice(("auto", "critical-path")) if self.on("policy") else "fifo",
         )
         scenes, self.scenes = (self.scenes, []) if common["name"] in ("root", "run1") else ([], self.scenes)

@@ -46,7 +46,7 @@ class Outcome:
     fates: dict[str, Fate]
     verdicts: dict[str, tuple[str | None, str | None]]  # stop reason and culprit of each scheduler
     started: list[str]  # all jobs, in the order of their first starts
-    settled: list[tuple[str, str]]  # the calls of on_settled
+    settled: list[tuple[str, str]]  # the calls of on_job_settled
     hooks: list[tuple[float, str, str]]
     doubts: Counter[str]
     looks: list[dict[str, Any]]  # what was seen at the instants of `LOOKS`

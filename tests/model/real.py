@@ -256,7 +256,7 @@ class RealRun:
             policy=plan.policy,
             keep_jobs=self.scenario.keep_jobs,
             hold=plan.hold,
-            on_settled=None if plan.on_settled is None else partial(self.note_settled, plan),
+            on_job_settled=None if plan.on_job_settled is None else partial(self.note_settled, plan),
             **options,
         )
         for inner in plan.jobs:  # each is in its scheduler before one nested beside may have it as an input
@@ -392,7 +392,7 @@ class RealRun:
             self.looks.append(seen)
 
     def note_settled(self, plan: Group, job: Any) -> None:
-        """Note a call of `on_settled`."""
+        """Note a call of `on_job_settled`."""
         self.settled.append((plan.name, self.names[job]))
 
     async def shut_down(self, plan: Leaf) -> None:

@@ -227,7 +227,7 @@ class Group(Plan):
     critical_jobs: bool | None = None
     enough: int | None = None  # it is a `First`
     stagger: float | None = None
-    on_settled: float | None = None  # the seconds that each of its calls takes
+    on_job_settled: float | None = None  # the seconds that each of its calls takes
     hold: bool = False  # only of the outermost scheduler
 
     @property

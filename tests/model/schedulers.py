@@ -716,9 +716,9 @@ class ModelScheduler(ModelJob):
             group = group.parent
 
     def note_settled(self, job: ModelJob) -> None:
-        """`on_settled` gets each of its jobs as it settles."""
-        if self.plan.on_settled is not None:
-            self.world.mark("on_settled")
+        """`on_job_settled` gets each of its jobs as it settles."""
+        if self.plan.on_job_settled is not None:
+            self.world.mark("on_job_settled")
             self.world.settled.append((self.name, job.name))
 
     def has_become_ready(self, job: ModelJob) -> None:

@@ -53,5 +53,5 @@ def still_differs_from_itself(scenario: Scenario, backend: str, kind: str) -> bo
 
 
 def bare(outcome: Outcome) -> Outcome:
-    """Return what must agree: jobs that are cancelled at once unwind in any order, in which `on_settled` is called."""
+    """Return what must agree: jobs cancelled at once unwind in any order, in which `on_job_settled` is called."""
     return replace(outcome, looks=[], settled=[], doubts=type(outcome.doubts)())

@@ -107,7 +107,7 @@ async def graph() -> None:
     slow = Job(nap, 0.001, required=service, timeout=5, needs={"cpu": 1})
     jobs = [service, inner, slow, Job(nothing, needs={"cpu": 2}), Job(nothing, run_if="failed", required=slow)]
     jobs += [Job(nap, 100, forever=True), Shared(label="outer"), Gated()]
-    scheduler = Scheduler(*jobs, pool=Pool(cpu=2), jobs_window=3, on_settled=settled, shutdown_timeout=PATIENCE)
+    scheduler = Scheduler(*jobs, pool=Pool(cpu=2), jobs_window=3, on_job_settled=settled, shutdown_timeout=PATIENCE)
     await scheduler.co_run()
 
 

@@ -253,7 +253,7 @@ def test_what_gets_a_requirement_while_it_is_about_to_start_waits_for_it(virtual
         if job is blocked:
             alarm.requires(slow)
 
-    scheduler = Scheduler(root, slow, blocked, alarm, on_settled=tell)
+    scheduler = Scheduler(root, slow, blocked, alarm, on_job_settled=tell)
     assert not virtual(scheduler.co_run)
     assert alarm.started_at == 5
 
@@ -308,7 +308,7 @@ def test_a_hook_tries_again_what_is_settling(virtual: Virtual) -> None:
                 refused.append(str(error))
 
     job = Job(Broken(3), label="a")
-    scheduler = Scheduler(job, on_settled=lambda job: job.try_again() if job.raised_exception() else None)
+    scheduler = Scheduler(job, on_job_settled=lambda job: job.try_again() if job.raised_exception() else None)
     assert virtual(lambda: scheduler.co_run(instruments=[Eager()]))
     assert (job.attempts, len(refused)) == (4, 1)
     assert "it is succeeded" in refused[0]
@@ -332,7 +332,7 @@ def test_what_a_hook_does_before_it_tries_again_what_is_settling(virtual: Virtua
                 waiting.cancel() if act == "cancel" else waiting.requires(a)
             a.try_again()
 
-    scheduler.on_settled = tell
+    scheduler.on_job_settled = tell
     assert virtual(scheduler.co_run)
     assert [job.attempts for job in scheduler] == ACTS_IN_HOOK[act]
 
@@ -445,7 +445,7 @@ def test_a_job_that_is_tried_again_has_all_its_retries_and_its_first_backoff(vir
     body, seen = Broken(5), list[float]()
     job = Job(body, label="a", retry=Retry(2, first=1, jitter=False))
     steering = Job(after, 10, job.try_again)
-    assert virtual(Scheduler(job, steering, on_settled=lambda one: seen.append(one.finished_at or 0)).co_run)
+    assert virtual(Scheduler(job, steering, on_job_settled=lambda one: seen.append(one.finished_at or 0)).co_run)
     assert (body.calls, job.attempts, job.result()) == (6, 6, 6)
     assert seen == [6, 10, 16]  # three attempts of 1 s each time, and backoffs of 1 s and 2 s
 
@@ -867,7 +867,7 @@ def test_a_first_that_is_tried_again_keeps_its_winners(backend: BackendName, vir
     """A `First` with `enough=2` of which one has succeeded asks that one no more: what it has paid for counts."""
     bodies = [Broken(0), Broken(1), Broken(1)]
     first = First(*map(Job, bodies), enough=2, stagger=stagger)
-    scheduler = Scheduler(first, on_settled=lambda job: job.try_again() if job.attempts == 1 else None)
+    scheduler = Scheduler(first, on_job_settled=lambda job: job.try_again() if job.attempts == 1 else None)
     assert virtual(scheduler.co_run)
     assert (bodies[0].calls, first.result()) == (1, [1, 2])
     assert first.attempts == 2
@@ -878,7 +878,7 @@ def test_a_first_whose_result_was_dropped_has_its_winners_at_once(backend: Backe
     body, after = Broken(0), Broken(1)
     first = First(Job(body), Job(anyio.sleep, 9), keep_result=False)
     group = Scheduler(first, Job(after, first))
-    assert virtual(Scheduler(group, on_settled=lambda job: job.try_again() if job.attempts == 1 else None).co_run)
+    assert virtual(Scheduler(group, on_job_settled=lambda job: job.try_again() if job.attempts == 1 else None).co_run)
     assert (body.calls, after.calls) == (1, 2)
 
 

@@ -176,8 +176,8 @@ def test_what_a_function_of_the_user_leaves_open_is_its_own_error(
         return Shared()
 
     scheduler = Scheduler(Sloppy(), Sequence(Job(nap, 1), Sloppy()), shutdown_timeout=60)
-    assert virtual(scheduler.co_run) is (place != "on_settled")
-    assert scheduler.stop_reason is (StopReason.CRITICAL if place == "on_settled" else StopReason.COMPLETED)
+    assert virtual(scheduler.co_run) is (place != "on_job_settled")
+    assert scheduler.stop_reason is (StopReason.CRITICAL if place == "on_job_settled" else StopReason.COMPLETED)
     assert len(calls) == (2 if place == "co_shutdown" else 1)
     assert caplog.text.count("left a") >= len(calls)
 

@@ -205,7 +205,7 @@ def test_what_waits_as_a_run_ends_settles_in_the_order_in_which_it_would_have_st
     ready = [Job(nap, needs={"x": 1}, priority=level, label=f"with {level}") for level in (1, 3, 2)]
     long = Job(nap, 4, needs={"x": 1}, priority=9, label="long")
     limit = {"timeout": 1} if word == "timeout" else {}
-    options: dict[str, Any] = {"pool": Pool(x=1), "on_settled": lambda job: settled.append(job.label), **limit}
+    options: dict[str, Any] = {"pool": Pool(x=1), "on_job_settled": lambda job: settled.append(job.label), **limit}
     group = Scheduler(*retried, *ready, long, **options)
     scheduler = Scheduler(group, log=False)
     if word != "timeout":

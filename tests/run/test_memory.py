@@ -453,8 +453,8 @@ FEATURES: dict[str, Callable[[], Scheduler]] = {
     "policy": lambda: Scheduler(naps(expected_duration=1), policy="critical-path"),
     "priority": lambda: Scheduler(naps(priority=1)),
     "groups": lambda: Scheduler([Scheduler(naps(2)) for _ in range(3)]),
-    "on_settled": lambda: Scheduler(naps(), Job(fail), on_settled=lambda _: nap(0.1)),
-    "on_settled that fails": lambda: Scheduler(naps(), on_settled=lambda _: fail()),
+    "on_job_settled": lambda: Scheduler(naps(), Job(fail), on_job_settled=lambda _: nap(0.1)),
+    "on_job_settled that fails": lambda: Scheduler(naps(), on_job_settled=lambda _: fail()),
 }
 
 

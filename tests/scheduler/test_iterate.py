@@ -143,7 +143,7 @@ def test_what_is_tried_again_comes_when_it_has_ended_again(backend: Any) -> None
             settled.try_again()
 
     again, first = Job(flaky, label="flaky"), Job(give, 1, label="first")
-    scheduler = Scheduler(first, again, Job(hold, label="hold"), on_settled=try_again, log=False)
+    scheduler = Scheduler(first, again, Job(hold, label="hold"), on_job_settled=try_again, log=False)
     ends = []
     for each in scheduler.run_as_settled(backend=backend):
         ends.append((each.label, each.state))

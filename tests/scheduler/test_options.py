@@ -236,7 +236,7 @@ EFFECTS: dict[str, Callable[[], Effect]] = {
     "instruments": watching,
     "keep_jobs": keeping,
     "hold": holding,
-    "on_settled": lambda: settling(),
+    "on_job_settled": lambda: settling(),
     "durations": lambda: in_order("durations", {"a": 1, "b": 5}, "ab", "ba", *named("a", "b"), jobs_window=1),
     "processes": placing,
 }  # fmt: skip

@@ -638,15 +638,15 @@ class Interrupted:
             async def co_shutdown(self) -> None:
                 shut_down.append(self)
 
-        def on_settled(job: Any) -> None:
+        def on_job_settled(job: Any) -> None:
             del job
 
         jobs: list[Any] = [
             Watched(self.body, number, needs={"cpu": 1} if number % 3 else None, retry=1) for number in range(20)
         ]
         jobs.append(Scheduler(*[Watched(self.body, number) for number in range(50, 55)]))
-        hook = chance.choice([None, on_settled])
-        return Scheduler(*jobs, pool=Pool(cpu=3), jobs_window=chance.choice([None, 4]), on_settled=hook, log=False)
+        hook = chance.choice([None, on_job_settled])
+        return Scheduler(*jobs, pool=Pool(cpu=3), jobs_window=chance.choice([None, 4]), on_job_settled=hook, log=False)
 
     def handler(self, number: int, frame: Any) -> None:
         self.was_raised = True

@@ -63,7 +63,7 @@ OF_ONE_RUN = re.compile(r"0x[0-9a-f]+|[0-9a-f]{16,}|\d+([.,:-]\d+)*( ?(m|µ|n)?s
 DEAD: Any = {"on_unreachable": "skip"}
 NOT_COMPARED = ("job_waiting", "job_progress", "job_scheduled", "incident", "run_ended")
 """Events that depend on how fast the machine is: of what a thread asks for now and then, and which job fails first."""
-NOTHING_TO_COMPARE = ("journal", "processes", "on_settled", "instruments", "context", "children", "scheduler")
+NOTHING_TO_COMPARE = ("journal", "processes", "on_job_settled", "instruments", "context", "children", "scheduler")
 
 
 def fails() -> None:

@@ -96,9 +96,9 @@ def test_events_have_attempts_grants_and_readiness(virtual: Virtual) -> None:
     service = Service(serve, label="service")
     needy = Job(nap, label="needy", needs={"gpu": 2}, required=service)
     events = run_and_record(virtual, Scheduler(service, Job(flaky, retry=2, label="flaky"), needy, pool=Pool(gpu=2)))
-    assert [one for one in events_of_job(events, "flaky") if one["event"] == "job_attempt"] == [
-        {"event": "job_attempt", "attempt": 2, "failed_at": 0.0, "exception": "Flaw"},
-        {"event": "job_attempt", "attempt": 3, "failed_at": 0.0, "exception": "Flaw"},
+    assert [one for one in events_of_job(events, "flaky") if one["event"] == "job_retried"] == [
+        {"event": "job_retried", "attempt": 2, "failed_at": 0.0, "exception": "Flaw"},
+        {"event": "job_retried", "attempt": 3, "failed_at": 0.0, "exception": "Flaw"},
     ]
     assert events_of_job(events, "flaky")[-1] == {"event": "job_settled", "state": "succeeded", "attempts": 3}
     assert {"event": "service_ready"} in events_of_job(events, "service")

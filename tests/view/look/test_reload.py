@@ -154,7 +154,7 @@ def run(backend: BackendName, jobs: list[Any], *mends: Callable[[], object]) -> 
             if answers[-1].startswith("reloaded") and job.attempts <= len(mends):
                 job.try_again()
 
-    Scheduler(*jobs, on_settled=try_again, label="publish").run(backend=backend)
+    Scheduler(*jobs, on_job_settled=try_again, label="publish").run(backend=backend)
     return answers
 
 

@@ -163,7 +163,7 @@ def test_a_label_that_reads_as_steering_hides_no_incident(backend: Any, tmp_path
         raise ValueError("the hook is broken")
 
     trace, job = Trace(), Job(nothing, label="load by trioflow look, pid 1")
-    scheduler = Scheduler(job, label="night", on_settled=hook)
+    scheduler = Scheduler(job, label="night", on_job_settled=hook)
     assert not scheduler.run(backend=backend, instruments=[trace])
     save(trace, tmp_path / "trace.html")
     assert "Incidents: 1" in (tmp_path / "trace.html").read_text(encoding="utf-8")

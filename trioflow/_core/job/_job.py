@@ -817,7 +817,7 @@ class AbstractJob(Generic[T]):
         another thread than the run's, this takes effect in the next turn of the run's loop, if it still can.
 
         If nested schedulers around the job have ended, this tries the outermost of them again, which keeps the jobs
-        that succeeded. A callback that gets settled jobs, such as `on_settled`, may call this, too.
+        that succeeded. A callback that gets settled jobs, such as `on_job_settled`, may call this, too.
 
         Raises:
             RuntimeError: the scheduler is not running, or is draining or stopping. Or the job has not failed, can run

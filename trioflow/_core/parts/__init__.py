@@ -1,7 +1,7 @@
 """The parts that a run may have. See `Part` in `run/_instruments`.
 
 A run gets them when it is made, and knows none by name: the rule of a `First`, the `idle_timeout` of a scheduler, the
-hold of a run with `hold=True`, and the calls of `on_settled`. A `VariableWindow` makes its own.
+hold of a run with `hold=True`, and the calls of `on_job_settled`. A `VariableWindow` makes its own.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ def make_parts(run: Run, window: object) -> tuple[Part, ...]:
         parts.append(window._make_part(run))
     if scheduler._enough is not None:
         parts.append(FirstRule(run, scheduler._enough, scheduler._stagger))
-    if scheduler._on_settled is not None:
-        parts.append(SettledCalls(run, scheduler._on_settled))
+    if scheduler._on_job_settled is not None:
+        parts.append(SettledCalls(run, scheduler._on_job_settled))
     if scheduler._options.idle_timeout is not None:
         parts.append(IdleTimeout(run, scheduler._options.idle_timeout))
     if scheduler._hold:
@@ -362,7 +362,7 @@ class Hold(Part):
         self._run.wake()
 
 
-def check_on_settled(value: Any, name: str, subject: _job_options.Subject) -> SettledFunction | None:
+def check_on_job_settled(value: Any, name: str, subject: _job_options.Subject) -> SettledFunction | None:
     if value is None:
         return None
     if not callable(value) or _user_code.is_generator(value) or _user_code.is_async(value):
@@ -372,7 +372,7 @@ def check_on_settled(value: Any, name: str, subject: _job_options.Subject) -> Se
 
 
 class SettledCalls(Part):
-    """The calls of `on_settled`, a function of the user that gets each job of a run in the step that settles it.
+    """The calls of `on_job_settled`, a function of the user that gets each job of a run in the step that settles it.
 
     So the job is as it has settled, and nothing has happened since. A job that is tried again comes again when it ends.
     """
@@ -407,6 +407,6 @@ class SettledCalls(Part):
             job._ensure_extras().is_untold = True
             # Without the frames of the engine, which would keep the run in memory.
             failure = _errors.Failure(error).exception
-            name = f"on_settled of {run.scheduler.label!r}"
+            name = f"on_job_settled of {run.scheduler.label!r}"
             self._has_failed = run.phase is not STOPPING
             run.stop_with_error(failure, job, f"{name} raised {_errors.one_line_error(failure)} for {job.label!r}")

@@ -1,6 +1,6 @@
 """Parts, which take part in a run, and instruments, which watch it.
 
-A **part** belongs to only some runs, such as the rule of a `First`, the calls of `on_settled`, or an open block. A run
+A **part** belongs to only some runs: the rule of a `First`, the calls of `on_job_settled`, an open block. A run
 has a tuple of parts, empty for most runs, and asks them at the points that `Part` names. It knows none of them by name.
 A part hears of the jobs of its own run alone, before the instruments do. A part that has to hear more is an
 `Instrument`, too. An exception that a part raises is a fault of the engine.
@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable, Collection, Iterable
 from typing import TYPE_CHECKING, Any, Final
 
+from ..._hints import HOOK_ALIASES
 from ..base import _logger, _user_code
 from ..base._text_forms import join_names, short_repr
 from ..job import _job_options
@@ -50,8 +51,11 @@ class Instrument:
     """
 
     def __init_subclass__(cls, **kwargs: object) -> None:
-        """Reject async hooks, because nothing would await them."""
+        """Reject async hooks, because nothing would await them, and hooks that nothing would call."""
         super().__init_subclass__(**kwargs)
+        for name, meant in HOOK_ALIASES.items():
+            if hasattr(cls, name):
+                raise TypeError(f"{cls.__qualname__}.{name}() is never called: name it {meant}")
         for name in HOOK_NAMES:
             if _user_code.is_async(getattr(cls, name)):
                 raise TypeError(f"{cls.__qualname__}.{name}() is async, and nothing would await it: define it with def")

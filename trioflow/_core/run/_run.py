@@ -958,7 +958,7 @@ class Run:
             self._start_order.check()
 
     def stop_with_error(self, error: BaseException, job: AbstractJob[Any] | None, message: str) -> None:
-        """Stop because of an interruption, or an error outside of the jobs: in a policy, the journal or `on_settled`.
+        """Stop because of an interruption, or an error outside of the jobs: in a policy, a journal, `on_job_settled`.
 
         In a run that is stopping already, report the error. It then counts only if nothing else has gone wrong.
         """

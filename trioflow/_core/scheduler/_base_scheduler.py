@@ -26,7 +26,7 @@ from ..job._job import AbstractJob, is_job, is_scheduler
 from ..job._job_options import BoxStyle, OptionsExceptLabel
 from ..job._labels import text_of
 from ..job._option_descriptors import Option
-from ..parts import SettledFunction, check_on_settled, make_parts
+from ..parts import SettledFunction, check_on_job_settled, make_parts
 from ..run import _current, _ending, _journaling, _requirement_counts, _steering
 from ..run._fate import NO_FATE, Fate
 from ..run._instruments import Instrument, check_instruments
@@ -120,7 +120,7 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
         journal: a `Journal`, or its path, for each of its runs, and inside `async with`. It records each job that
             succeeds. A job that an earlier run has recorded is restored instead of being run again. A job that is added
             during a run is restored by `add`. On a nested scheduler, this option has no effect.
-        on_settled: a plain function that is called with each of its jobs as it settles, whatever its outcome: each time
+        on_job_settled: a plain function, called with each of its jobs as it settles, whatever its outcome: each time
             that it settles, if it is tried again. It may add jobs, and try the job again. If it raises, the run ends
             with that exception, and `stop_reason` is CRITICAL. To await something, iterate over `as_settled()`.
         hold: whether a run is held where it would end with failures that count, until `try_again()` tries a failed job
@@ -161,7 +161,7 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
     _instruments: tuple[Instrument, ...]
     _keep_jobs: bool
     _journal: JournalProtocol | str | None
-    _on_settled: SettledFunction | None
+    _on_job_settled: SettledFunction | None
     _hold: bool
     __slots__ = (*__annotations__,)
 
@@ -186,7 +186,7 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
     instruments: Option[tuple[Instrument, ...], Iterable[Instrument]] = Option((), check_instruments)
     keep_jobs: Option[bool] = Option(True, _job_options.flag)
     journal: Option[JournalProtocol | str | None, JournalSetting] = Option(None, _journaling.check_journal)
-    on_settled: Option[SettledFunction | None] = Option(None, check_on_settled)
+    on_job_settled: Option[SettledFunction | None] = Option(None, check_on_job_settled)
     hold: Option[bool] = Option(False, _job_options.flag)
 
     def __init__(self, *jobs_or_sequences: Required, **options: Any) -> None:

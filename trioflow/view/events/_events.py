@@ -240,9 +240,9 @@ class Events(Instrument):
         self._write_event(self._format.JobStarted(*self._common_fields(path, _job_queries.latest_start(job)), granted))
 
     def job_attempt(self, scheduler: BaseScheduler, job: AnyJob) -> None:
-        """Write a `JobAttempt` event for each attempt after the first."""
+        """Write a `JobRetried` event for each attempt after the first."""
         if job.attempts > 1:
-            event = self._format.JobAttempt(*self._job_fields(scheduler, job), job.attempts)
+            event = self._format.JobRetried(*self._job_fields(scheduler, job), job.attempts)
             for failed in _job_queries.failed_attempts(job)[-1:]:
                 if failed.number == job.attempts - 1:
                     event.failed_at, event.exception = failed.ended - self._run_started_at, failed.error

@@ -87,7 +87,7 @@ class JobStarted(Event, tag="job_started"):
     granted: dict[str, Any] = {}
 
 
-class JobAttempt(Event, tag="job_attempt"):
+class JobRetried(Event, tag="job_retried"):
     """A retry of a job begins."""
 
     attempt: int

@@ -1,4 +1,4 @@
-"""`on_settled` of a scheduler gets each of its jobs in the step in which it settles."""
+"""`on_job_settled` of a scheduler gets each of its jobs in the step in which it settles."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def test_it_gets_the_jobs_with_their_results(virtual: Virtual) -> None:
         results.append(job.result())
         return 1
 
-    assert virtual(Scheduler([Job(nap, 2, "b"), Job(nap, 1, "a")], on_settled=note).co_run) is True
+    assert virtual(Scheduler([Job(nap, 2, "b"), Job(nap, 1, "a")], on_job_settled=note).co_run) is True
     assert results == ["a", "b"]
 
 
@@ -37,7 +37,7 @@ def test_what_it_adds_is_run(virtual: Virtual) -> None:
         if len(labels) < 4:
             scheduler.add(Job(nap, 1, label=f"{len(labels)}"))
 
-    scheduler = Scheduler(Job(nap, label="0"), on_settled=follow)
+    scheduler = Scheduler(Job(nap, label="0"), on_job_settled=follow)
     assert virtual(scheduler.co_run) is True
     assert labels == ["0", "1", "2", "3"]
 
@@ -65,7 +65,7 @@ def test_what_it_tries_again_is_told_each_time_as_it_was(virtual: Virtual, keeps
                 job.result()
 
     async def main() -> None:
-        async with Scheduler(on_settled=mend, keep_jobs=keeps) as scheduler:
+        async with Scheduler(on_job_settled=mend, keep_jobs=keeps) as scheduler:
             first = scheduler.add(Job(flaky, label="first"))
             if keeps:
                 scheduler.add(Job(nap, required=first, label="second"))
@@ -92,7 +92,7 @@ def test_what_a_group_keeps_is_not_told_again(virtual: Virtual) -> None:
             raise Flaw
 
     jobs = Job(nap, 1, label="fine"), Job(flaky, label="bad"), Job(nap, 3, label="raises"), Job(nap, 3, label="late")
-    group = Scheduler(*jobs, label="group", on_settled=note)
+    group = Scheduler(*jobs, label="group", on_job_settled=note)
     scheduler = Scheduler(group)
 
     async def again() -> None:
@@ -110,7 +110,7 @@ def test_an_open_scheduler_that_keeps_no_jobs_gives_it_all(virtual: Virtual) -> 
     results: list[Any] = []
 
     async def main() -> None:
-        async with Scheduler(keep_jobs=False, on_settled=lambda job: results.append(job.result())) as scheduler:
+        async with Scheduler(keep_jobs=False, on_job_settled=lambda job: results.append(job.result())) as scheduler:
             scheduler.map(nap, [0, 0, 0], "abc")
             await anyio.sleep(0.5)
             assert len(scheduler) == 0
@@ -129,14 +129,14 @@ def test_if_it_raises_the_run_ends_critical_with_this_exception(virtual: Virtual
 
     calls: list[str] = []
     scheduler = Scheduler(
-        Job(nap, 1, label="a"), Job(nap, 1.5, label="b"), long := Job(nap, 9), on_settled=refuse, label="refusing"
+        Job(nap, 1, label="a"), Job(nap, 1.5, label="b"), long := Job(nap, 9), on_job_settled=refuse, label="refusing"
     )
     with pytest.raises(Flaw) as caught:
         virtual(lambda: scheduler.co_run(check=True))
     assert caught.value is flaw
     assert (scheduler.stop_reason, scheduler.culprit, long.state) == (StopReason.CRITICAL, None, CANCELLED)
     assert calls == ["a"]
-    assert incidents_of(scheduler)[0].message == "on_settled of 'refusing' raised Flaw for 'a'"
+    assert incidents_of(scheduler)[0].message == "on_job_settled of 'refusing' raised Flaw for 'a'"
 
 
 def test_if_it_raises_in_a_nested_scheduler_this_has_failed(virtual: Virtual) -> None:
@@ -146,7 +146,7 @@ def test_if_it_raises_in_a_nested_scheduler_this_has_failed(virtual: Virtual) ->
     def refuse(_: AbstractJob[Any]) -> None:
         raise flaw
 
-    nested = Scheduler(Job(nap), on_settled=refuse)
+    nested = Scheduler(Job(nap), on_job_settled=refuse)
     assert virtual(Scheduler(nested).co_run) is False
     assert (nested.state, nested.raised_exception()) == (FAILED, flaw)
 
@@ -158,7 +158,7 @@ def test_leaving_the_block_raises_what_it_raised(virtual: Virtual) -> None:
         raise Flaw
 
     async def main() -> None:
-        async with Scheduler(Job(nap), on_settled=refuse):
+        async with Scheduler(Job(nap), on_job_settled=refuse):
             await anyio.sleep_forever()
 
     with pytest.raises(Flaw):
@@ -172,7 +172,7 @@ def test_if_it_raises_in_the_ending_the_run_has_not_completed(virtual: Virtual) 
         if isinstance(job, Service):
             raise Flaw
 
-    scheduler = Scheduler(Service(serve), Job(nap), on_settled=refuse_services)
+    scheduler = Scheduler(Service(serve), Job(nap), on_job_settled=refuse_services)
     with pytest.raises(Flaw):
         virtual(lambda: scheduler.co_run(check=True))
     assert scheduler.stop_reason is StopReason.CRITICAL
@@ -184,7 +184,7 @@ def test_an_interruption_leaves_the_run_as_it_is(virtual: Virtual) -> None:
     def leave(_: AbstractJob[Any]) -> None:
         raise SystemExit(3)
 
-    scheduler = Scheduler(Job(nap), Job(nap, 9), on_settled=leave)
+    scheduler = Scheduler(Job(nap), Job(nap, 9), on_job_settled=leave)
     with pytest.raises(SystemExit, match="3"):
         virtual(scheduler.co_run)
     assert scheduler.stop_reason is StopReason.INTERRUPTED
@@ -197,7 +197,7 @@ def test_a_cancelled_run_gives_it_the_cancelled_jobs(virtual: Virtual) -> None:
     async def main() -> None:
         jobs = [Job(nap, 9, label=label) for label in "ab"]
         with anyio.move_on_after(1):
-            await Scheduler(jobs, on_settled=lambda job: told.append((job.label, job.state.value))).co_run()
+            await Scheduler(jobs, on_job_settled=lambda job: told.append((job.label, job.state.value))).co_run()
 
     virtual(main)
     assert sorted(told) == [("a", "cancelled"), ("b", "cancelled")]
@@ -213,7 +213,7 @@ def test_a_call_that_raises_in_a_run_that_stops_leaves_the_others(virtual: Virtu
             scheduler.add(Job(nothing))
 
     scheduler = Scheduler(
-        *[Job(nap, number, label=str(number)) for number in range(5)], on_settled=follow_up, timeout=2.5
+        *[Job(nap, number, label=str(number)) for number in range(5)], on_job_settled=follow_up, timeout=2.5
     )
     with pytest.raises(JobTimeout):
         virtual(lambda: scheduler.co_run(check=True))
@@ -236,7 +236,7 @@ def test_a_restored_job_reaches_it_too(virtual: Virtual, tmp_path: Path) -> None
 
     for expected in ([1, 2, 4], []):
         ran.clear()
-        scheduler = Scheduler(Job(double, 1, label="double 1"), journal=tmp_path / "journal.db", on_settled=follow)
+        scheduler = Scheduler(Job(double, 1, label="double 1"), journal=tmp_path / "journal.db", on_job_settled=follow)
         assert virtual(scheduler.co_run) is True
         assert ran == expected
         assert [job.result() for job in scheduler] == [2, 4, 8]
@@ -256,11 +256,11 @@ def test_what_is_no_plain_function_is_rejected() -> None:
     wrong: list[Any] = ["print", note, note_later, store]
     for function in wrong:
         with pytest.raises(TypeError, match=r"give a plain function of a job, or None; .*as_settled\(\)"):
-            Scheduler(on_settled=function)
+            Scheduler(on_job_settled=function)
 
 
 def test_an_awaitable_that_it_returns_is_an_error(virtual: Virtual) -> None:
     """A lambda may hide that the function is async: the run ends, and the error says what to write."""
-    scheduler = Scheduler(Job(nap), on_settled=lambda _: nap(1))
+    scheduler = Scheduler(Job(nap), on_job_settled=lambda _: nap(1))
     with pytest.raises(TypeError, match=r"it returned an awaitable; .*as_settled\(\)"):
         virtual(lambda: scheduler.co_run(check=True))
