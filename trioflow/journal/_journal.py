@@ -42,6 +42,7 @@ from ..jobs.command._output_sinks import OutputSpool
 from . import _file_stamps, _run_summary
 from ._code_digests import MAX_DIGESTS, code_digest, digest_name
 from ._fingerprint import FingerprintBuilder, describe_difference, path_in_directory, read_parts, with_requirements
+from ._judgement import Evidence, Finding, judge
 from ._questions import PublishedQuestion, QuestionFiles, hash_of_text, make_question
 from ._record_paths import RecordPaths, describe_winners, name_of_added_job, stored_result, used_around, used_by_losers
 from ._requirement_forms import CUT_PART, NEVER, NOTHING, Counted, RequirementForms, first_cause
@@ -150,6 +151,7 @@ ALWAYS_RUNS: Final = NotStored()
 RESULT_NOT_SAVED: Final = NotStored(NOT_SAVED_REASON)
 NO_RECORD: Final = NotStored(NOT_IN_JOURNAL_REASON)
 RAN_BEFORE: Final = NotStored("it already ran in this run, in an earlier attempt of its scheduler")
+REASONS: Final = {Finding.RAN_BEFORE: RAN_BEFORE, Finding.DAMAGED: NotStored(DAMAGED_TEXT)}
 MUTABLE_FORM: Final = re.compile(r'"(?:a":\[|k":\{).*"(?:\[|\{|~)')
 """The part of a fingerprint that says that an argument may be a container or an object."""
 UNIDENTIFIED: Final = "only the name of its function identifies it, and other functions may have the same name"
@@ -205,6 +207,21 @@ class RunningJob(NamedTuple):
     """Whether the fingerprint identifies the function by its name alone."""
     function: Any
     """The function whose code is part of the work, or None if there is none, or `version=` or `key=` stand for it."""
+
+
+class AskedJob(NamedTuple):
+    """A job that is looked up, and what identifies its record."""
+
+    own: str
+    """Its fingerprint, without its requirements."""
+    required: Counted | None
+    """The share of its requirements, or None if they do not count."""
+    counted: Counted
+    """Its share in the fingerprints of the jobs that require it."""
+    moved: NotStored
+    """The reason if its work was recorded in another directory, or `NO_RECORD`."""
+    running: RunningJob
+    """The facts for the record of its result, if it runs."""
 
 
 class StoredResult(NamedTuple):
@@ -294,10 +311,34 @@ class JournalSession:
                 return self._look_up_first(job, paths) if is_one_job(job) and not job.forever else ALWAYS_RUNS
             forms.pass_on(job)
             return ALWAYS_RUNS
-        options = _job_queries.options_of(job)
         if (save := self._save_of(job)) is None:
             forms.pass_on(job)
             return RESULT_NOT_SAVED
+        if isinstance(asked := self._identify(job, save, paths), NotStored):
+            return asked
+        forms.add(job, asked.counted)
+        evidence = self._find_evidence(job, asked, paths)
+        finding, record = judge(evidence), evidence.record
+        if finding is Finding.AMBIGUOUS:
+            self._mark_ambiguous(asked.running.path, asked.running.fingerprint, record, asked.running.by_name_only)
+            self._count_as_run(job, asked.own)
+            return self._reject(job, AMBIGUOUS)
+        found: Restored | NotStored = asked.moved if finding is Finding.MOVED else REASONS.get(finding, NO_RECORD)
+        if record is not None and finding in (Finding.MATCHES, Finding.DIFFERS):
+            changed = None
+            if finding is Finding.DIFFERS:
+                changed = self._find_change(job, record, asked.own, asked.required)
+            found = changed or self._restore_from_record(job, record, save, asked.running.work, paths)
+            if isinstance(found, Restored):
+                self._accept_record(job, asked, record)
+                return found
+        assert isinstance(found, NotStored)
+        self._expect_result(job, asked, found)
+        return found
+
+    def _identify(self, job: AbstractJob[Any], save: Save, paths: RecordPaths) -> AskedJob | NotStored:
+        """Return the path and the work of a job that is looked up, or a `NotStored` if nothing identifies it."""
+        options = _job_queries.options_of(job)
         try:
             work, own = self._work_and_fingerprint(job)
         except NotSerializable as error:
@@ -317,54 +358,62 @@ class JournalSession:
         if path is None:
             self._count_as_run(job, own)
             return self._reject(job, UNIDENTIFIED)
-        found: Restored | NotStored = NO_RECORD
         path, other_directory = self._path_in_directory(path, own)
+        moved = NO_RECORD
         if other_directory is not None:
-            found = NotStored(f"its directory has changed from {other_directory!r} to {read_parts(own).w!r}")
-        has_key = options.key is not None
-        is_cut = has_cut_requirements(job)
-        if has_key:
-            required = NOTHING
-            fingerprint = own
-            counted = Counted(f"{job.label} {own}", 1, required.ran, required.cause)
-        else:
-            required = forms.of_requirements(job)
-            fingerprint = with_requirements(own, CUT_PART if is_cut else required.part)
-            counted = Counted(own, 1, required.ran, required.cause)
-        forms.add(job, counted)
-        if self._has_added_jobs or not self._was_empty or paths.used is not None:
-            try:
-                record = self.store.find_job(path)
-            except DamagedRow:
-                record = None
-                found = NotStored(DAMAGED_TEXT)
-            if self._is_ambiguous(job, path, record, paths, by_name_only):
-                self._mark_ambiguous(path, fingerprint, record, by_name_only)
-                self._count_as_run(job, own)
-                return self._reject(job, AMBIGUOUS)
-            if self._was_used_in_run(path, record):
-                found = RAN_BEFORE
-            elif record is not None:
-                is_same = record.fingerprint == fingerprint and required.ran <= (record.run, record.settled)
-                changed = (is_cut or not is_same) and self._find_change(job, record, own, None if has_key else required)
-                found = changed or self._restore_from_record(job, record, save, work, paths)
-                if isinstance(found, Restored):
-                    if function is not None and self._has_other_code(function, record.run):
-                        self._changed_code[job.label] = None
-                    counted.ran = record.run, record.settled
-                    counted.cause = None
-                    self._complete(job, record, fingerprint)
-        if isinstance(found, NotStored):
-            counted.cause = found.cause or f"{job.label!r} has run since"
-            why = None if found is NO_RECORD else found.reason
-            moves_on = options.on_timeout == "move_on"
-            self._running_jobs[job] = RunningJob(path, fingerprint, save, why, work, moves_on, by_name_only, function)
-            self._running_paths[path] = job
-            if work is not None and work.writes:
-                self._record_start(job, work, path)
-        else:
-            self._pending_restored[path] = None
-        return found
+            moved = NotStored(f"its directory has changed from {other_directory!r} to {read_parts(own).w!r}")
+        required, fingerprint, identity = None, own, f"{job.label} {own}"
+        if options.key is None:
+            required = self.requirement_forms.of_requirements(job)
+            fingerprint = with_requirements(own, CUT_PART if has_cut_requirements(job) else required.part)
+            identity = own
+        counted = Counted(identity, 1, (required or NOTHING).ran, (required or NOTHING).cause)
+        moves_on = options.on_timeout == "move_on"
+        running = RunningJob(path, fingerprint, save, None, work, moves_on, by_name_only, function)
+        return AskedJob(own, required, counted, moved, running)
+
+    def _find_evidence(self, job: AbstractJob[Any], asked: AskedJob, paths: RecordPaths) -> Evidence:
+        """Find the record of a job, and claim its path."""
+        path, required = asked.running.path, asked.required or NOTHING
+        evidence = Evidence(
+            record=None,
+            fingerprint=asked.running.fingerprint,
+            required=required,
+            is_cut=has_cut_requirements(job),
+            has_moved=asked.moved is not NO_RECORD,
+        )
+        if self._was_empty and not self._has_added_jobs and paths.used is None:
+            # The journal is new, and each path is used once.
+            return evidence
+        record, is_damaged = None, False
+        try:
+            record = self.store.find_job(path)
+        except DamagedRow:
+            is_damaged = True
+        return evidence._replace(
+            record=record,
+            is_damaged=is_damaged,
+            is_ambiguous=self._is_ambiguous(job, path, record, paths, asked.running.by_name_only),
+            was_used=self._was_used_in_run(path, record),
+        )
+
+    def _accept_record(self, job: AbstractJob[Any], asked: AskedJob, record: StoredJob) -> None:
+        """Note that a job is restored from its record."""
+        function = asked.running.function
+        if function is not None and self._has_other_code(function, record.run):
+            self._changed_code[job.label] = None
+        asked.counted.ran = record.run, record.settled
+        asked.counted.cause = None
+        self._complete(job, record, asked.running.fingerprint)
+        self._pending_restored[asked.running.path] = None
+
+    def _expect_result(self, job: AbstractJob[Any], asked: AskedJob, found: NotStored) -> None:
+        """Prepare to record the result of a job that runs."""
+        asked.counted.cause = found.cause or f"{job.label!r} has run since"
+        self._running_jobs[job] = running = asked.running._replace(why=None if found is NO_RECORD else found.reason)
+        self._running_paths[running.path] = job
+        if running.work is not None and running.work.writes:
+            self._record_start(job, running.work, running.path)
 
     def _save_of(self, job: AbstractJob[Any]) -> Save:
         save = _job_queries.options_of(job).save
@@ -447,13 +496,18 @@ class JournalSession:
         path = members.prefix[:-1]
         record = self._find_record(path)
         counted, required = self._count_first(first)
-        if self._is_ambiguous(first, path, record, paths, False):
+        is_cut = has_cut_requirements(first)
+        fingerprint = with_requirements(FIRST_FINGERPRINT, CUT_PART if is_cut else required.part)
+        is_ambiguous = self._is_ambiguous(first, path, record, paths, False)
+        was_used = self._was_used_in_run(path, record)
+        finding = judge(Evidence(record, fingerprint, required, is_cut, is_ambiguous=is_ambiguous, was_used=was_used))
+        if finding is Finding.AMBIGUOUS:
             return ALWAYS_RUNS
-        fingerprint = with_requirements(FIRST_FINGERPRINT, CUT_PART if has_cut_requirements(first) else required.part)
         self._undecided_firsts[first] = members, fingerprint
-        if record is None or self._was_used_in_run(path, record):
+        if record is None or finding not in (Finding.MATCHES, Finding.DIFFERS):
             return ALWAYS_RUNS
-        if (changed := self._find_change(first, record, FIRST_FINGERPRINT, required)) is not None:
+        changed = finding is Finding.DIFFERS and self._find_change(first, record, FIRST_FINGERPRINT, required)
+        if changed:
             counted.cause = changed.cause
             return ALWAYS_RUNS
         ran = NEVER
