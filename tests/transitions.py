@@ -27,6 +27,7 @@ LEGAL = {(id(old), id(new)) for old, edges in TRANSITIONS.items() for new in edg
 WRITERS = {
     ("_core.job._job", "AbstractJob.__init__"): {JobState.IDLE},
     RESET: {JobState.IDLE},
+    ("_core.job._job", "AbstractJob._wait_again"): {JobState.IDLE},
     ("_core.run._run", "Run._requeue"): {JobState.SCHEDULED},
     ("_core.run._run", "Run.ready"): {JobState.SCHEDULED},
     ("_core.run._run", "Run.settle"): {state for state in JobState if state.is_settled},

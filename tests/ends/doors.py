@@ -1,4 +1,4 @@
-"""What is done to a run from outside: each door tries again what has failed; the run is paused, drained, cancelled."""
+"""What is done to a run from outside: each door tries again what has ended; the run is paused, drained, cancelled."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ from trioflow.view.look import _steering
 from .worlds import STEP, World
 
 ENDED_BADLY = (JobState.FAILED, JobState.BLOCKED, JobState.CANCELLED)
+UPSTREAM = 0.3
+"""How often a job is tried again, or a group, that may have ended well."""
 MOST_WAITS = 200
 """How often a run gets seconds to end by itself: with one slot, groups that are tried again take long."""
 REFUSALS = (RuntimeError, ValueError)
@@ -69,6 +71,8 @@ class Doors:
     async def _attempt(self, act: Callable[[Any], Any]) -> None:
         there = [job for job in self._world.jobs if job.scheduler is not None]
         bad = [job for job in there if job.state in ENDED_BADLY]
+        if self._random.random() < UPSTREAM:
+            bad = [job for job in there if job.state is JobState.SUCCEEDED]
         job = self._random.choice(bad or there or self._world.jobs)
         try:
             done = act(job)

@@ -72,7 +72,7 @@ def test_the_refusal_of_another_try_names_the_job_and_what_stands_in_its_way(vir
     async def again() -> None:
         await group.wait_settled()
         with pytest.raises(
-            RuntimeError, match=r"try_again\(\) of 'x': it is in 'group', of which try_again\(\) says: it is s"
+            RuntimeError, match=r"try_again\(\) of 'x': it is in 'group', which is succeeded, and keeps its winners"
         ):
             broken.try_again()
 

@@ -76,6 +76,7 @@ class ModelJob:
         self.asked = False  # to end, from outside
         self.alone = False  # `cancel()` of the job itself came first
         self.told = False  # to end, by its run, perhaps after it was cancelled already
+        self.wanted: ModelJob | None = None  # if it succeeded, but runs anew: itself, or the job in it that is tried
         self.is_last = False  # a scheduler that was drained in this attempt is not tried again
         self.ended_with_run = False  # it ran, and has settled as its run was stopped or drained
         self.by_run = False  # to end, as the run has come to its end
@@ -424,6 +425,21 @@ class ModelJob:
         self.asked = self.alone = self.told = self.ended_with_run = self.by_run = self.at_each_wait = False
         self.retries, self.overtaken = 0, 0
         self.throttled_until = self.throttled_since = math.inf
+        self.restored, self.wanted = False, None
+
+    def wait_again(self) -> None:
+        """Leave the line, because something that it requires is tried again though it had succeeded."""
+        assert self.parent is not None
+        if self.backoff is not None:
+            self.backoff.live = False
+            self.backoff = None
+        if self in self.world.admitted:
+            self.world.admitted.remove(self)
+        if self in self.parent.queue:
+            self.parent.queue.remove(self)
+        self.parent.release_held(self)
+        self.state, self.retries = "IDLE", 0
+        self.throttled_until = self.throttled_since = math.inf
 
     def drop_timers(self) -> None:
         """Drop all timers."""
@@ -758,10 +774,18 @@ def try_again(world: World, job: Any) -> None:
         failed = [one for one in world.jobs.values() if one.state == "FAILED" and not one.is_raised]
         groups = [one for one in world.schedulers if is_in(one, job)] if job.accepts_calls else []
     else:
-        failed = [] if job is None or job.state in ("SUCCEEDED", "SKIPPED") else [outermost_ended(job)]
+        failed = [] if job is None or job.state == "SKIPPED" else [outermost_ended(job)]
         groups = [one for one in world.schedulers if failed and failed[0].parent is one]
     if any(one.times_out_now for one in groups):
         world.doubt("a scheduler times out as its jobs are tried again")
+    if failed and job is not None and job not in world.schedulers and (levels := levels_anew(failed[0], job)):
+        keeps_winners = getattr(failed[0].plan, "enough", None) is not None and failed[0].state == "SUCCEEDED"
+        if keeps_winners and job.state != "SUCCEEDED":
+            return
+        for group in groups:
+            if group.goes_on and not world.drops:
+                group.take_back_success(failed[0], job, levels)
+        return
     done = [group.reopen_jobs([one for one in group.jobs if one in failed]) for group in groups if group.goes_on]
     if sum(done) > 1:
         world.doubt("several groups try again at one instant")
@@ -774,6 +798,17 @@ def outermost_ended(job: ModelJob) -> ModelJob:
         job = group if group.parent is not None and group.state in SETTLED else job
         group = group.parent
     return job
+
+
+def levels_anew(outer: ModelJob, job: ModelJob) -> list[ModelJob]:
+    """Return the job, or else the innermost group around it, that has succeeded, and those around it out to `outer`."""
+    found: list[ModelJob] = []
+    level: ModelJob | None = job
+    while level is not None:
+        if found or level.state == "SUCCEEDED":
+            found.append(level)
+        level = None if level is outer else level.parent
+    return found
 
 
 def is_in(job: ModelJob | None, group: ModelJob) -> bool:

@@ -11,7 +11,7 @@ from itertools import combinations, permutations
 from typing import Any
 
 from .clock import SAME, World
-from .jobs import SETTLED, UNSETTLED, ModelJob, ModelLeaf, Problem, problem
+from .jobs import SETTLED, UNSETTLED, ModelJob, ModelLeaf, Problem, is_in, problem
 from .limits import ModelAdaptive, ModelLimiter, ModelResource
 from .scenario import Group, Leaf, Plan, Reaction, Resource, inputs_of, walk
 
@@ -29,6 +29,7 @@ class ModelScheduler(ModelJob):
         self.last_start = self.last_release = -1.0  # of a member; of those that have waited for one
         self.under_way = self.stopping = self.draining = False
         self.window = world.windows.get(plan.name, plan.window)  # a new window stays the setting
+        self.anew = False  # whether its next run takes back all that has succeeded in it
         self.earlier: list[ModelJob] = []  # the members before it was tried again, of which its next run keeps some
         self.fill()
 
@@ -134,6 +135,10 @@ class ModelScheduler(ModelJob):
         self.under_way = True
         held, before, self.earlier = self.held, self.earlier, []
         last = [] if self.parent is None else self.jobs
+        if self.anew:
+            self.anew = False
+            for one in [one for job in last for one in everything(job)]:
+                self.world.stored.pop(one.name, None)
         self.fill()
         self.held = held
         kept = self.keep(before)
@@ -211,9 +216,52 @@ class ModelScheduler(ModelJob):
         self.world.soon.append(lambda: self.move() if self.under_way and not self.stopping else None)
         return True
 
+    def followers(self, jobs: Iterable[ModelJob], members: Sequence[ModelJob]) -> list[ModelJob]:
+        """Return jobs, and all members that require them, at any distance."""
+        found: list[ModelJob] = []
+        todo = list(jobs)
+        for job in todo:
+            if job not in found:
+                found.append(job)
+                todo += [user for user in members if job.name in self.required(user.plan)]
+        return found
+
+    def take_back_success(self, outer: ModelJob, wanted: ModelJob, levels: Sequence[ModelJob]) -> None:
+        """Let a job that has succeeded run again, and all that has taken its end into account, unless that runs now.
+
+        The job is a member, `outer`, or in one that has ended, of which the others are kept.
+        """
+        if outer.state not in ("SUCCEEDED", "FAILED") and not (outer.state == "CANCELLED" and outer.alone):
+            return
+        again = self.followers([outer], self.jobs)
+        inner = [one for level in levels[:-1] for one in level.parent.followers([level], level.parent.jobs)]  # type: ignore[union-attr]
+        around = [one for one in self.world.jobs.values() if one is not wanted and is_in(wanted, one)]
+        taken = [one for job in (*again, *inner) for one in ([job] if job in around else everything(job))]
+        if any(one.state == "RUNNING" for one in taken):
+            return
+        self.world.mark("taken back")
+        self.held_up = self.is_released = False
+        for one in again:
+            self.world.stored.pop(one.name, None)
+        for level in levels:
+            level.wanted = wanted
+        for job in again:
+            job.wanted = job.wanted or job
+            if job.state == "SCHEDULED":
+                job.wait_again()
+        reopened = [job for job in again if job.state in SETTLED]
+        for job in reopened:
+            job.reopen()
+        self.link(again)
+        self.make_ready(reopened)
+        if any(job.state != "IDLE" for job in reopened):
+            self.show_signs()
+        self.world.soon.append(lambda: self.move() if self.under_way and not self.stopping else None)
+
     def reopen(self) -> None:
+        self.anew = self.anew or self.wanted is self
+        self.earlier = [] if self.reason is None or self.anew else self.jobs
         super().reopen()
-        self.earlier = [] if self.reason is None else self.jobs
 
     def keep(self, before: Sequence[ModelJob]) -> list[ModelJob]:
         """Take over those jobs that had succeeded, and the attempts of the others; none if the last run had added some.
@@ -228,13 +276,20 @@ class ModelScheduler(ModelJob):
             if old.name not in again:
                 self.world.mark("kept")
                 self.jobs[place] = old
+                old.parent, old.calls = self, 0  # its bodies are counted in each run of the group
                 kept.append(old)
                 for one in everything(old):
                     self.world.jobs[one.name] = one
                 continue
+            if old.wanted is not None:
+                self.world.stored.pop(old.name, None)
+            if isinstance(old, ModelScheduler) and isinstance(new, ModelScheduler):
+                new.anew = old.anew or old.wanted is old
             new.attempts, new.started, new.timed_out, new.spent = old.attempts, old.started, old.timed_out, old.spent
             if isinstance(old, ModelScheduler) and isinstance(new, ModelScheduler) and old.reason is not None:
                 new.earlier = new.jobs = old.jobs  # as its last run has left them, until the next begins
+                if new.anew:
+                    new.earlier = []
                 new.reason, new.culprit = old.reason, old.culprit
                 self.world.jobs.update({one.name: one for one in everything(old) if one is not old})
         line = self.competitors()
@@ -245,6 +300,9 @@ class ModelScheduler(ModelJob):
     def to_repeat(self, before: Sequence[ModelJob]) -> set[str]:
         """Return the names of the members that run again: what cleans up after one of them does, and what follows."""
         again = {job.name for job in before if job.state != "SUCCEEDED" or job.plan.forever}
+        for job in self.followers([job for job in before if job.wanted is not None], before):
+            again.add(job.name)
+            job.wanted = job.wanted or job
         todo = [job for job in before if job.plan.run_if == "failed" and again & self.required(job.plan)]
         for job in todo:
             if job.name not in again:

@@ -74,7 +74,8 @@ class LookCommand(click.Command):
 )
 @click.option(
     "--retry", is_flag=False, flag_value=WHOLE_RUN, metavar="[PATH]",
-    help="Try again all that has failed, with what it has blocked, or only the job at PATH.",
+    help="Try again all that has failed, with what it has blocked, or only the job at PATH, also if it has succeeded: "
+    "then all that has used its result runs again.",
 )  # fmt: skip
 @click.option("--reload", is_flag=True, help="Take the code that was mended in the program's files, before a --retry.")
 @click.option("--answer", nargs=2, metavar="PATH VALUE", help="Answer the question of the job at PATH.")

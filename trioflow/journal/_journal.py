@@ -275,6 +275,8 @@ class JournalSession:
         self._running_jobs: Final[dict[AbstractJob[Any], RunningJob]] = {}
         # The running jobs by path.
         self._running_paths: Final[dict[str, AbstractJob[Any]]] = {}
+        # The path of each job that was restored, or may have been recorded, in this run.
+        self._paths: Final[dict[AbstractJob[Any], str]] = {}
         # Whether paths may be used twice, because jobs were added during the run.
         self._has_added_jobs = False
         # The paths of their members, and their own fingerprints.
@@ -323,6 +325,7 @@ class JournalSession:
             self._mark_ambiguous(asked.running.path, asked.running.fingerprint, record, asked.running.by_name_only)
             self._count_as_run(job, asked.own)
             return self._reject(job, AMBIGUOUS)
+        self._paths[job] = asked.running.path
         found: Restored | NotStored = asked.moved if finding is Finding.MOVED else REASONS.get(finding, NO_RECORD)
         if record is not None and finding in (Finding.MATCHES, Finding.DIFFERS):
             changed = None
@@ -504,6 +507,7 @@ class JournalSession:
         if finding is Finding.AMBIGUOUS:
             return ALWAYS_RUNS
         self._undecided_firsts[first] = members, fingerprint
+        self._paths[first] = path
         if record is None or finding not in (Finding.MATCHES, Finding.DIFFERS):
             return ALWAYS_RUNS
         changed = finding is Finding.DIFFERS and self._find_change(first, record, FIRST_FINGERPRINT, required)
@@ -974,10 +978,21 @@ class JournalSession:
             running = self._tally_outcome(dropped)
             self._result_forms.pop(dropped, None)
             self._undecided_firsts.pop(dropped, None)
+            self._paths.pop(dropped, None)
             if running is not None and running.why is None and running.by_name_only:
                 # It has failed, and had no record. A later job with this name could have the same fingerprint.
                 failed = self._unstored(running.path, running.fingerprint, "because it failed", dropped.elapsed)
                 self._pending_records[running.path] = failed
+
+    def discard(self, jobs: Sequence[AbstractJob[Any]]) -> None:
+        """Remove the records of jobs that run anew, so that no later run restores what they have returned so far."""
+        paths = [path for job in jobs if (path := self._paths.pop(job, None)) is not None]
+        for job in jobs:
+            self._result_forms.pop(job, None)
+        for path in paths:
+            self._pending_records.pop(path, None)
+            self._pending_restored.pop(path, None)
+        self.store.discard(paths)
 
     def _tally_outcome(self, job: AbstractJob[Any]) -> RunningJob | None:
         """Add the outcome of a job to the summary of the run. Return the facts if its result was not recorded."""
@@ -1061,6 +1076,7 @@ class RunJournalView:
         self.prepare: Final = session.prepare
         self.prefetch: Final = session.prefetch
         self.record_winners: Final = session.record_winners
+        self.discard: Final = session.discard
         self.open_question: Final = session.open_question
         self.commit: Final = session.commit
         self.close: Final = session.close

@@ -746,6 +746,11 @@ class JournalStore:
             # Unlike a rename, a link fails if the target exists.
             os.link(new_file, target)
 
+    def discard(self, paths: Iterable[str]) -> None:
+        """Remove records, whose jobs run anew in this run. Their large results may be those of others."""
+        self._write("DELETE FROM jobs WHERE path = ?", [(path,) for path in paths])
+        self.commit()
+
     def forget(self, paths: Iterable[str]) -> None:
         rows = [(path,) for path in paths]
         self._write("DELETE FROM jobs WHERE path = ?", rows)

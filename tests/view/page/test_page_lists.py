@@ -159,7 +159,7 @@ def test_a_question_whose_answer_cannot_be_used_goes_until_it_can(backend: Any) 
 
 
 def test_what_was_cancelled_alone_can_be_tried_again_from_its_panel(backend: Any) -> None:
-    """As `try_again()` allows; not what was blocked, or has succeeded. Failed groups are counted beside the jobs."""
+    """As `try_again()` allows; not what was blocked. Failed groups are counted beside the jobs."""
     job, fine = Job(anyio.sleep_forever, label="job"), Job(nothing, label="fine")
     late = Scheduler(Job(anyio.sleep_forever), label="late", timeout=0.01)
     jobs = [job, fine, Job(nothing, required=job, label="blocked"), late]
@@ -171,10 +171,36 @@ def test_what_was_cancelled_alone_can_be_tried_again_from_its_panel(backend: Any
         state = until(page, lambda state: state["settled"] == 4)
         assert state["beside"] == [", 1 group failed"]
         assert {name: page.job(seen, keys[name])["can_retry"] for name in ("job", "fine", "blocked", "late")} == {
-            "job": True, "fine": False, "blocked": False, "late": True,
+            "job": True, "fine": True, "blocked": False, "late": True,
         }  # fmt: skip
         assert "error" not in steer(page, "retry", [keys["job"]], keys["job"])
         assert until(page, lambda state: state["settled"] == 2)
+
+    paged(backend, use, jobs)
+
+
+def test_what_has_succeeded_runs_again_from_its_panel_which_says_with_how_many(backend: Any) -> None:
+    """The button has another name than after a failure, and a sentence beside it tells what else would run."""
+
+    async def bad(_: None) -> None:
+        raise OSError
+
+    collect, alone = Job(nothing, label="collect"), Job(nothing, label="alone")
+    upload = Job(bad, collect, label="upload")
+    jobs = [collect, alone, upload, Job(nothing, required=upload), Job(anyio.sleep_forever, label="goes on")]
+
+    def use(page: Page) -> None:
+        assert until(page, lambda state: state["settled"] == 4)
+        keys, seen = {facts.span.label: key for key, (_, facts) in page._run.jobs.items()}, page._run.answer["seen"]
+        told = {name: page.job(seen, keys[name]) for name in ("collect", "alone", "upload")}
+        assert {name: (job["can_retry"], job["retry_text"], job["retry_effect"]) for name, job in told.items()} == {
+            "collect": (True, "Run again", "if it runs again, so do 2 jobs that followed it"),
+            "alone": (True, "Run again", "nothing has followed it, so it would run again alone"),
+            "upload": (True, "Try again", ""),
+        }
+        assert steer(page, "retry", [keys["collect"]], keys["collect"])["done"].startswith("'collect': tried again")
+        assert until(page, lambda state: state["settled"] == 4)
+        assert collect.attempts == upload.attempts == 2
 
     paged(backend, use, jobs)
 

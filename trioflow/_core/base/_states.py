@@ -2,7 +2,8 @@
 
 `AbstractJob.__init__` and `AbstractJob._reset` make a job IDLE. Then its run moves it along `TRANSITIONS`:
 `Run.ready` makes it SCHEDULED, `Worker.work` RUNNING, and `Run.settle` gives it its final state. For another attempt,
-`Run._requeue` makes it SCHEDULED again. A job that is tried again is reset, too. Tests compare this list with all
+`Run._requeue` makes it SCHEDULED again. A job that is tried again is reset, too. `AbstractJob._wait_again` makes a job
+IDLE that was SCHEDULED, and that waits for a requirement again, which had succeeded. Tests compare this list with all
 functions that write a state. They also compare the figure and the table of the states in the documentation with
 `TRANSITIONS` and the texts below.
 """
@@ -150,14 +151,13 @@ RAN_TO_END: Final = frozenset({StopReason.COMPLETED, StopReason.FAILED})
 """The stop reasons of runs that nothing stopped early."""
 
 REOPENABLE: Final = (FAILED, BLOCKED, CANCELLED)
-"""The states of settled jobs that may be tried again. It is a tuple, because an `Enum` is hashed slowly."""
+"""The states of settled jobs that keep what another try needs. It is a tuple, because an `Enum` is hashed slowly."""
 
 TRANSITIONS: Final[dict[JobState, dict[str, JobState]]] = {
     IDLE: {"ready": SCHEDULED, "restored": SUCCEEDED, "blocked": BLOCKED, "skipped": SKIPPED, "cancelled": CANCELLED},
-    SCHEDULED: {"got a slot": RUNNING, "cancelled": CANCELLED, "budget spent": BLOCKED},
+    SCHEDULED: {"got a slot": RUNNING, "cancelled": CANCELLED, "budget spent": BLOCKED, "waits again": IDLE},
     RUNNING: {"throttled or retried": SCHEDULED, "returned": SUCCEEDED, "raised": FAILED, "cancelled": CANCELLED},
-    **{state: {"tried again": IDLE} for state in REOPENABLE},
-    **{state: {} for state in (SUCCEEDED, SKIPPED)},
+    **{state: {"tried again": IDLE} for state in (SUCCEEDED, *REOPENABLE, SKIPPED)},
 }
 """The events that may follow each state within one run, and the states to which they lead. A new run resets each job.
 

@@ -100,6 +100,8 @@ class RunExtras:
     earlier_retries = 0  # how many of these came before the job was tried again: its `retry` does not count them
     keeps_succeeded = False  # whether the job is a scheduler that is tried again, and keeps its succeeded jobs
     first_started_at: float | None = None  # when the first attempt started, if the job was retried
+    wanted: AbstractJob[Any] | None = None  # if its success is taken back: itself, or the job in it that was asked for
+    runs_anew = False  # whether the job is a scheduler, and the next run takes back all that has succeeded in it
     is_untold = False  # whether `on_settled` was not called with its end, or has raised
     earlier_seconds = 0.0  # how long the earlier attempts ran
     backoff_until: float | None = None  # when the next attempt may start, while the job waits for that
@@ -809,19 +811,25 @@ class AbstractJob(Generic[T]):
             raise RuntimeError(f"cancel() of {self.label!r}: its scheduler is not running")
 
     def try_again(self) -> None:
-        """Try the job again in the run in progress, where it failed, and the jobs that it blocked, too.
+        """Try the job again in the run in progress, where it failed or succeeded, and the jobs that this has affected.
 
         The run goes on as if the job had not settled yet. Its `retry` begins anew, and `attempts` counts on. The jobs
         that it has blocked wait for it again. Jobs that have run because of the failure, or in spite of it, do not run
         again, and the log names them. A job that only its own `cancel()` has ended can be tried again, too. From
         another thread than the run's, this takes effect in the next turn of the run's loop, if it still can.
 
+        If the job has succeeded, each job that requires it, at any distance, runs or is decided anew, whatever became
+        of it, and so do the jobs whose results these need, if `keep_result=False` has dropped them.
+
         If nested schedulers around the job have ended, this tries the outermost of them again, which keeps the jobs
-        that succeeded. A callback that gets settled jobs, such as `on_job_settled`, may call this, too.
+        that succeeded, except this job, and what follows it. A callback that gets settled jobs, such as
+        `on_job_settled`, may call this, too.
 
         Raises:
-            RuntimeError: the scheduler is not running, or is draining or stopping. Or the job has not failed, can run
-                only once, was dropped, or is in a `First`. Or an input was dropped by `keep_result=False`.
+            RuntimeError: the scheduler is not running, or is draining or stopping. Or the job has not ended, was
+                skipped or blocked, can run only once, was dropped, or is in a `First`. Or it failed, and an input was
+                dropped by `keep_result=False`. Or it succeeded, and a job that requires it is running, or nothing is
+                kept of what has succeeded: in an `async with` block, or with `keep_jobs=False`.
 
         Example:
             >>> disk: list[str] = []
@@ -842,7 +850,7 @@ class AbstractJob(Generic[T]):
         """
         wanted = outermost_ended(self)
         if (run := wanted._enclosing_run()) is not None:
-            run.try_again(wanted, self)
+            run.try_again(wanted, (self,))
         elif wanted._scheduler is None or not wanted._scheduler._has_ended_elsewhere():
             raise RuntimeError(f"try_again() of {self.label!r}: its scheduler is not running")
 
@@ -996,6 +1004,18 @@ class AbstractJob(Generic[T]):
     def _has_run_state(self) -> bool:
         """Return whether a run has changed the job's attributes, so that `_reset` is needed."""
         return self._state is not IDLE or self._pending > 0 or self._successors is not None
+
+    def _wait_again(self) -> None:
+        """Put a SCHEDULED job back to IDLE, because it waits for a requirement again. Its `retry` begins anew."""
+        self._state = IDLE
+        if self._extras is not None:
+            self._extras.backoff_until = self._extras.throttled_since = None
+            self._extras.earlier_retries = self._extras.retry_count
+
+    def _want_anew(self) -> None:
+        """Let the job, which runs anew because a success is taken back, run anew whole, if nothing in it is wanted."""
+        extras = self._ensure_extras()
+        extras.wanted = extras.wanted or self
 
     def _reset(self) -> None:
         """Reset the attributes that a run has changed to their state before the first run."""

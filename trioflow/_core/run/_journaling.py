@@ -7,6 +7,7 @@ run(journal=J) ──► J.open_for(scheduler) ──► a RunJournal, which the
   a First is decided ──► record_winners(first, winners)
   job SUCCEEDED ──► record(job, value) ──► commit(), once per iteration of the loop, or after each job (commits_each)
   job is removed, because of keep_jobs=False ──► forget(job)
+  successes are taken back: try_again() of a job that SUCCEEDED ──► discard(jobs)
   a nested scheduler starts ──► nested(scheduler): the RunJournal for its run        at the end ──► close(...)
 ```
 
@@ -130,6 +131,9 @@ class RunJournal(Protocol):
     def forget(self, job: AbstractJob[Any]) -> None:
         """Release a settled job that its scheduler is about to drop because of `keep_jobs=False`."""
 
+    def discard(self, jobs: Sequence[AbstractJob[Any]]) -> None:
+        """Remove the results of jobs that have succeeded in this run, and are about to run anew in it."""
+
     def commit(self) -> None:
         """Write all recorded results, in one transaction."""
 
@@ -222,6 +226,11 @@ class JournalWriter:
         # The current job may be one of another run, whose body runs this scheduler.
         if worker.run.outermost() is self._outermost._run:
             worker.job._ensure_extras().has_added_jobs = True
+
+    def discard(self, jobs: Sequence[AbstractJob[Any]]) -> None:
+        """Let no later run restore these jobs, which run anew, unless they succeed again."""
+        if jobs:
+            self._ask(self.journal.discard, jobs)
 
     def open_question(self, job: AbstractJob[Any], facts: Mapping[str, Any]) -> OpenQuestion | None:
         return self._ask(self.journal.open_question, job, facts)

@@ -14,7 +14,7 @@ import contextvars
 import math
 import os
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from itertools import takewhile
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
@@ -25,7 +25,7 @@ from ..base._states import IDLE, REOPENABLE, SCHEDULED, STOPPING, SUCCEEDED, Can
 from ..job import _errors, _requirements
 from ..job._ancestors import enclosing_schedulers
 from ..job._errors import CancelledOutcome, Failure, add_remedy_notes, find_interruption, one_line_error
-from ..job._job import AbstractJob, RunExtras, Throttling
+from ..job._job import AbstractJob, RunExtras, Throttling, is_scheduler
 from . import _ending, _requirement_counts
 from ._attempts import BackoffTimer, Verdict, drain_backoffs, judge, report_unrepeated
 from ._current import current_worker_var
@@ -650,7 +650,7 @@ class Run:
             self.unsettled -= 1
         else:
             self.forever_unsettled -= 1
-        if successors is not None:
+        if successors is not None and not (self.parts and _requirement_counts.holds_successors(self, job)):
             self.requirement_counts.count_down(successors)
         if extras is not None and extras.runs_once:
             self._release(job, extras)
@@ -994,18 +994,27 @@ class Run:
             worker.job = None
             self.settle(job, JobState.FAILED, Failure(fault), self.clock())
 
-    def why_not_again(self, job: AbstractJob[Any] | None, wanted: AbstractJob[Any] | None = None) -> str:
-        """Return why a member, or for None any, cannot be tried again for the sake of `wanted` in it, or ""."""
-        wanted = wanted or job or self.scheduler
-        reason = _requirement_counts.why_not(self, job)
-        if wanted._state in (SUCCEEDED, JobState.SKIPPED):
-            reason = f"it is {wanted._state.value}, and only what has failed, or was cancelled alone, can be"
-        elif reason and job is not None and wanted is not job:
-            reason = f"it is in {job.label!r}, of which try_again() says: {reason}"
-        return reason and f"try_again() of {wanted.label!r}: {reason}"
+    def why_not_again(self, job: AbstractJob[Any] | None, wanted: Sequence[AbstractJob[Any]] = ()) -> str:
+        """Return why a member, or for None any, cannot be tried again for the sake of those `wanted` in it, or ""."""
+        reason, subject = _requirement_counts.why_not(self, job, wanted), job or self.scheduler
+        for each in wanted:
+            if each._state is JobState.SKIPPED:
+                reason, subject = "it is skipped, and was not needed; try again what it requires", each
+            elif job is not None and job._state is SUCCEEDED is not each._state and is_scheduler(job) and job._enough:
+                reason, subject = f"it is in {job.label!r}, which is succeeded, and keeps its winners", each
+            elif reason and job is not None and each is not job:
+                reason, subject = f"it is in {job.label!r}, of which try_again() says: {reason}", each
+            elif each is not job and each._scheduler is not None and each not in each._scheduler._members.jobs:
+                reason, subject = f"{each._scheduler.label!r} has dropped it", each
+        return reason and f"try_again() of {subject.label!r}: {reason}"
 
-    def try_again(self, job: AbstractJob[Any] | None, wanted: AbstractJob[Any] | None = None) -> None:
-        """Try again a failed member, or all that has failed at any depth. Any thread may call this.
+    def followers(self, job: AbstractJob[Any], wanted: Sequence[AbstractJob[Any]]) -> list[AbstractJob[Any]]:
+        """Return what runs anew with a member that is tried again, because a success is taken back. O(V + E)."""
+        is_anew = _requirement_counts.is_anew(job, wanted)
+        return [each for each in _requirement_counts.taken_back(self, job, wanted) if is_anew and each not in wanted]
+
+    def try_again(self, job: AbstractJob[Any] | None, wanted: Sequence[AbstractJob[Any]] = ()) -> None:
+        """Try again a member, for the sake of those `wanted` in it, or all that has failed. Any thread may call this.
 
         Raises:
             GrowingError: this is not possible now.
@@ -1014,7 +1023,7 @@ class Run:
         call_text = f"try_again() of {(job or self.scheduler).label!r}"
         if problem := self.why_not_again(job, wanted):
             raise _errors.GrowingError(problem)
-        again = partial(reopen_all, self) if job is None else partial(reopen, self, (job,))
+        again = partial(reopen_all, self) if job is None else partial(reopen, self, (job,), wanted)
         self.steering.call(self, again, call_text)
 
     def cancel_job(self, job: AbstractJob[Any]) -> None:

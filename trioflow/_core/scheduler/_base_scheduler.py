@@ -22,7 +22,7 @@ from ..job import _errors, _job_options, _labels, _option_descriptors
 from ..job._ancestors import enclosing_schedulers, is_inside, outermost_scheduler
 from ..job._decorator import JobFunction, Kind, KindFunction
 from ..job._function import ACCEPTED_ARGUMENTS, FunctionJob, Job, check_function, check_kind
-from ..job._job import AbstractJob, is_job, is_scheduler
+from ..job._job import AbstractJob, RunExtras, is_job, is_scheduler
 from ..job._job_options import BoxStyle, OptionsExceptLabel
 from ..job._labels import text_of
 from ..job._option_descriptors import Option
@@ -908,7 +908,14 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
             run.keeps_succeeded = self._extras.keeps_succeeded = is_fresh
             if is_fresh:
                 self._reset_outcome()
-                yield from self._reset_members(run, members.jobs_to_repeat())
+                again = members.jobs_to_repeat()
+                if run.journal_writer is not None:
+                    run.journal_writer.discard([job for job in again if (job._extras or RunExtras).wanted is not None])
+                yield from self._reset_members(run, again)
+        if self._extras is not None and self._extras.runs_anew:
+            self._extras.runs_anew = False
+            if run.journal_writer is not None:
+                run.journal_writer.discard([*self.iterate_jobs()])
         if not is_fresh and (members.jobs_added_during_run or members.nested_schedulers):
             for scheduler in iterate_schedulers(self):
                 scheduler._members.remove_jobs_added_during_runs()

@@ -17,7 +17,7 @@ from ..base._text_forms import clause, short_repr
 from ..job import _job_options
 from ..job._ancestors import enclosing_schedulers, is_inside, is_logged, outermost_scheduler
 from ..job._errors import DROPPED, GrowingError
-from ..job._job import AbstractJob, AnyJob, is_job, is_scheduler, not_a_scheduler_error, state_of
+from ..job._job import AbstractJob, AnyJob, RunExtras, is_job, is_scheduler, not_a_scheduler_error, state_of
 from ..job._requirements import ORDER_ONLY, SETTLED_ONLY, flagged, flatten, flatten_simple
 from ..words._job_queries import CountKey, count_key, groups_of_run, has_own_failure, inputs_of, is_one_job, jobs_of_run
 from . import _checks
@@ -95,12 +95,16 @@ class Members:
     def jobs_to_repeat(self) -> set[AbstractJob[Any]]:
         """Return the members that run again if their scheduler, which has run, is tried again. O(V + E).
 
-        These are all that have not succeeded, whose results were dropped, or that last as long as a run. Jobs that
-        cleaned up after any of them do so again, and so do the jobs that follow.
+        These are all that have not succeeded, whose results were dropped, or that last as long as a run, and those that
+        are wanted though they have succeeded, with what follows. Jobs that cleaned up after any of them do so again,
+        and so do the jobs that follow.
         """
         again = {
             job for job in self.jobs if job._state is not SUCCEEDED or job._options.forever or job._outcome is DROPPED
         }
+        for job in self.followers([job for job in self.jobs if (job._extras or RunExtras).wanted is not None]):
+            again.add(job)
+            job._want_anew()
         users: dict[AbstractJob[Any], list[AbstractJob[Any]]] = {}
         todo: list[AbstractJob[Any]] = []
         if not any(job._options.run_if == "failed" for job in self.jobs):
@@ -114,6 +118,31 @@ class Members:
             again.add(job)
             todo += users.pop(job, ())
         return again
+
+    def followers(self, jobs: Iterable[AbstractJob[Any]]) -> dict[AbstractJob[Any], list[AbstractJob[Any]]]:
+        """Return what runs anew with some members, each with the members that require it. O(V + E).
+
+        These are the members, all that require them, at any distance, and those whose results these need, but were
+        dropped.
+        """
+        todo, found = list(jobs), dict[AbstractJob[Any], list[AbstractJob[Any]]]()
+        if not todo:
+            return found
+        users: dict[AbstractJob[Any], list[AbstractJob[Any]]] = {}
+        # A copy, because a page may ask from another thread.
+        for job in list(self.jobs):
+            for requirement in self.all_requirements(job):
+                users.setdefault(requirement, []).append(job)
+        makers: list[AbstractJob[Any]] = []
+        for queue in (todo, makers):
+            for job in queue:
+                if job in found:
+                    continue
+                found[job] = users.get(job, [])
+                if queue is todo:
+                    todo += found[job]
+                makers += [each for each in job._inputs if each._outcome is DROPPED and each in self.jobs]
+        return found
 
     def competitors(self, requirements: Mapping[AnyJob, Iterable[AnyJob]]) -> list[AnyJob]:
         """Return the members that decide a `First`: those that no other member requires, except for a fallback.

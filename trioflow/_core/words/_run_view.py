@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, final
 
@@ -98,7 +98,33 @@ def why_not_again(job: AbstractJob[Any]) -> str:
     run = None if wanted._scheduler is None else wanted._scheduler._run
     if run is None:
         return f"try_again() of {job.label!r}: its scheduler is not running"
-    return run.why_not_again(wanted, job)
+    return run.why_not_again(wanted, (job,))
+
+
+def followers(job: AbstractJob[Any]) -> list[AbstractJob[Any]]:
+    """Return what would run anew with a settled job, because its success is taken back. O(V + E)."""
+    wanted = outermost_ended(job)
+    run = None if wanted._scheduler is None else wanted._scheduler._run
+    return [] if run is None else run.followers(wanted, (job,))
+
+
+def try_again(jobs: Iterable[AbstractJob[Any]]) -> list[AbstractJob[Any]]:
+    """Try again these jobs, and return them, or the outermost groups around them that have ended, each once.
+
+    Raises:
+        RuntimeError: this is not possible now.
+
+    """
+    wanted: dict[AbstractJob[Any], list[AbstractJob[Any]]] = {}
+    for job in jobs:
+        wanted.setdefault(outermost_ended(job), []).append(job)
+    for outermost, inside in wanted.items():
+        run = None if outermost._scheduler is None else outermost._scheduler._run
+        if inside == [outermost] or run is None:
+            outermost.try_again()
+        else:
+            run.try_again(outermost, tuple(inside))
+    return [*wanted]
 
 
 def run_times(scheduler: BaseScheduler) -> tuple[float, float | None] | None:

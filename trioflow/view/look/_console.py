@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final
 
 from ..._core.base._states import JobState, ReportedState
-from ..._core.base._text_forms import clause, duration_text, join_names
+from ..._core.base._text_forms import clause, duration_text, join_names, plural
 from ..._core.job._labels import printable, shorten, unescape_path
 from .._state_styles import STATE_PRECEDENCE, recorded_state, state_class
 from ..monitor._run_header import elapsed_text, estimate_text
@@ -268,8 +268,8 @@ def waiting_rows(run: WatchedRun) -> Iterator[tuple[str, list[int], str]]:
     """Yield a name, the keys and the words for all jobs with the same wait. Lines of many schedulers share a row."""
     kinds: dict[str, list[tuple[str, list[int], str]]] = {}
     for name, keys, _, text in run.answer["waiting"]:
-        plural = f"wait {text.removeprefix('waits ')}" if keys[1:] and text.startswith("waits ") else text
-        kinds.setdefault(name.rpartition(" ")[0], []).append((name, keys, plural))
+        wait_text = f"wait {text.removeprefix('waits ')}" if keys[1:] and text.startswith("waits ") else text
+        kinds.setdefault(name.rpartition(" ")[0], []).append((name, keys, wait_text))
     for kind, rows in kinds.items():
         if len(rows) > MAX_NAMED:
             text = f"{rows[0][2].partition(':')[0].replace('waits ', 'wait ', 1)}, in {len(rows)} groups"
@@ -303,6 +303,15 @@ def stopwatch_text(seconds: float) -> str:
 # ---- the job that was chosen
 
 
+def _retry_effect(state: JobState, told: Record) -> str:
+    """Return a sentence about what runs again with a job that has succeeded, or ""."""
+    if state is not JobState.SUCCEEDED or not told.get("again"):
+        return ""
+    if number := told.get("following", 0):
+        return f"if it runs again, so {'does' if number == 1 else 'do'} {plural(number, 'job')} that followed it"
+    return "nothing has followed it, so it would run again alone"
+
+
 def describe_job(run: WatchedRun, key: int, told: Record) -> Record:
     """Return the facts that the page shows about a job.
 
@@ -331,6 +340,8 @@ def describe_job(run: WatchedRun, key: int, told: Record) -> Record:
         "style": state_class(recorded_state(span)),
         "can_cancel": not span.state.is_settled,
         "can_retry": told.get("again", span.state is JobState.FAILED),
+        "retry_text": "Run again" if span.state is JobState.SUCCEEDED else "Try again",
+        "retry_effect": _retry_effect(span.state, told),
         "facts": [[name, printable(text)] for name, text in _job_facts(run, facts)],
         "why": printable(str(told.get("explanation", ""))),
         "status": printable(" · ".join(filter(None, (str(told.get("status", "")), line_text(told.get("line")))))),

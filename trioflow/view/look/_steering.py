@@ -9,7 +9,6 @@ from typing import Any, Final, NamedTuple, Protocol, runtime_checkable
 
 from ..._core.base._states import RunPhase
 from ..._core.base._text_forms import clause, join_names, short_repr
-from ..._core.job._ancestors import outermost_ended
 from ..._core.job._job import AnyJob, is_job, is_scheduler
 from ..._core.job._labels import paths_of, printable, unescape_path
 from ..._core.words import _job_queries, _run_view
@@ -185,9 +184,7 @@ def _try_again(request: SteeringRequest) -> Done:
     problems = [problem for each in jobs if (problem := _run_view.why_not_again(each))]
     if problems:
         raise ValueError(problems[0])
-    jobs = [*dict.fromkeys(map(outermost_ended, jobs))]
-    for each in jobs:
-        each.try_again()
+    jobs = _run_view.try_again(jobs)
     paths = paths_of(scheduler)
     names = [unescape_path(paths[each]) for each in settled if not each.is_settled()]
     if scheduler.keep_jobs and not names:

@@ -332,7 +332,8 @@ class Watch:
         # The output of a command to a monitor's stream is printed, too.
         told: Record = {"output": outputs or [("printed", printed)] * bool(printed)}
         if job.is_settled():
-            return told | {"again": not _run_view.why_not_again(job)}
+            again = not _run_view.why_not_again(job)
+            return told | {"again": again, "following": len(_run_view.followers(job)) if again else 0}
         told |= describe_place(job) | {"unkept": _job_queries.unkept_outputs(job)}
         return told | {"explanation": ""} if job.state is JobState.RUNNING else told
 

@@ -431,10 +431,11 @@
     panel.dataset.seen = seen;
     panel.hidden = false; // what is hidden has no height, and no end to follow
     set(panel.querySelector("h2 bdi"), job.name);
-    set(panel.querySelector(".why"), [job.why, job.status].filter(Boolean).join(" · "));
+    set(panel.querySelector(".why"), [job.why, job.status, job.retry_effect].filter(Boolean).join(" · "));
     set(panel.querySelector(".error"), job.error);
     panel.querySelector(".cancel").hidden = !job.can_cancel;
     panel.querySelector(".retry").hidden = !job.can_retry;
+    set(panel.querySelector(".retry"), job.retry_text);
     part(".state", [job.style, job.state], (node) => node.replaceChildren(element("i", `swatch s-${job.style}`), job.state));
     set(panel.querySelector(".unkept"), job.unkept);
     part("dl", job.facts, (node) => node.replaceChildren(...job.facts.flatMap(([name, text]) => [element("dt", "", name), element("dd", "", text)])));

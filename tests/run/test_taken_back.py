@@ -1,0 +1,295 @@
+"""A job that has succeeded is tried again in the run in progress, with all that has taken its end into account."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+
+from trioflow import First, Job, JobState, Journal, Retry, Scheduler
+from trioflow.abc import Instrument
+
+from ..conftest import Virtual
+from .tries import Broken, after, names, nap
+
+pytestmark = pytest.mark.both_backends
+
+
+class Counting:
+    """A body that returns how often it was called."""
+
+    def __init__(self, seconds: float = 1) -> None:
+        self.seconds, self.calls = seconds, 0
+
+    async def __call__(self, *args: Any) -> int:
+        self.calls += 1
+        await anyio.sleep(self.seconds)
+        return self.calls
+
+
+async def positive(number: int) -> int:
+    await anyio.sleep(1)
+    if number < 2:
+        raise ValueError(number)
+    return number
+
+
+def test_what_has_used_a_wrong_result_runs_anew(virtual: Virtual, caplog: pytest.LogCaptureFixture) -> None:
+    """Whatever became of it: failed, blocked, skipped, succeeded, waiting; what requires none of it stays as it is."""
+    collect = Job(Counting(), label="collect")
+    upload = Job(positive, collect, label="upload")
+    announce = Job(nap, upload, label="announce")
+    alarm = Job(nap, required=upload, run_if="failed", label="alarm")
+    size = Job(Counting(), required=collect, label="size")
+    other, long = Job(Counting(), label="other"), Job(anyio.sleep, 6, label="long")
+    both = Job(nap, required=[collect, long], label="both")
+    rescue = Job(nap, required=collect, run_if="failed", label="rescue")
+    scheduler = Scheduler(collect, upload, announce, alarm, size, other, long, both, rescue)
+    seen: list[str] = []
+    mend = Job(after, 4, lambda: (seen.append(names(scheduler)), collect.try_again()), label="mend")
+    scheduler.add(mend)
+    assert virtual(scheduler.co_run)
+    assert seen == ["SFBSSSRIXR"]
+    assert names(scheduler) == "SSSXSSSSXS"
+    assert [job.attempts for job in (collect, upload, announce, alarm, size, other, both)] == [2, 2, 1, 1, 2, 1, 1]
+    assert (upload.result(), size.result(), other.result()) == (2, 2, 1)
+    assert "tried again: 'collect' (it had succeeded), with 5 jobs that followed" in caplog.text
+
+
+def test_what_waits_leaves_the_line_until_its_requirement_has_ended_again(virtual: Virtual) -> None:
+    """A job that is SCHEDULED, in whatever place, has not started: it waits again."""
+    started: list[str] = []
+
+    async def work(name: str) -> None:
+        started.append(name)
+        await anyio.sleep(2)
+
+    collect, holder = Job(Counting(), label="collect"), Job(anyio.sleep, 5, label="holder")
+    waits = Job(work, "waits", required=collect, label="waits")
+    mend = Job(after, 1, lambda: started.append(waits.state.name), collect.try_again, label="mend", forever=True)
+    assert virtual(Scheduler(collect, holder, waits, mend, jobs_window=1).co_run)
+    assert started == ["SCHEDULED", "waits"]
+    assert (collect.attempts, waits.attempts, waits.started_at) == (2, 1, 7)
+
+
+@pytest.mark.parametrize("backs_off", [False, True])
+def test_what_runs_with_the_old_result_keeps_it_from_being_taken_back(virtual: Virtual, backs_off: bool) -> None:
+    """The word is refused, and names the job; a job that waits for its next attempt waits again."""
+    collect = Job(Counting(), label="collect")
+    upload = Job(Broken(1, 1 if backs_off else 9), collect, label="upload", retry=1)
+    scheduler = Scheduler(collect, upload)
+    problems: list[str] = []
+
+    def ask() -> None:
+        try:
+            collect.try_again()
+        except RuntimeError as error:
+            problems.append(str(error))
+
+    if backs_off:
+        upload.retry = Retry(1, first=5, jitter=False)
+    scheduler.add(Job(after, 3, ask, label="mend"))
+    assert virtual(scheduler.co_run)
+    if backs_off:
+        assert (problems, collect.attempts, upload.attempts, upload.finished_at) == ([], 2, 2, 5)
+    else:
+        assert problems == ["try_again() of 'collect': 'upload' is running: cancel it first, or wait"]
+        assert collect.attempts == 1
+
+
+def test_results_that_were_dropped_are_made_again(virtual: Virtual) -> None:
+    """What a job needs that runs anew, and keep_result=False has dropped, is made again; its other users stay."""
+    base = Job(Counting(), label="base", keep_result=False)
+    load = Job(Counting(), base, label="load", keep_result=False)
+    collect = Job(Counting(), label="collect")
+    upload = Job(positive, collect, label="upload")
+    merge = Job(nap, load, collect, label="merge")
+    other = Job(Counting(), load, label="other")
+    scheduler = Scheduler(base, load, collect, upload, merge, other)
+    scheduler.add(Job(after, 5, collect.try_again, label="mend"))
+    assert virtual(scheduler.co_run)
+    assert [job.attempts for job in (base, load, collect, upload, merge, other)] == [2, 2, 2, 2, 2, 1]
+
+
+def test_a_member_of_a_group_that_has_ended_runs_again_with_what_follows_it(virtual: Virtual) -> None:
+    """The others that succeeded are kept, in groups at any depth; what requires the outermost group runs anew."""
+    a, b, c = (Job(Counting(), label=label) for label in "abc")
+    b.requires(a)
+    x, y = Job(Counting(), label="x"), Job(Counting(), label="y")
+    follows = Scheduler(y, label="follows")
+    inner, beside = Scheduler(a, b, c, label="inner"), Job(Counting(), label="beside")
+    follows.requires(inner)
+    outer = Scheduler(inner, follows, beside, label="outer")
+    user, before = Scheduler(x, label="user", required=outer), Job(Counting(), label="before")
+    scheduler = Scheduler(outer, user, before, Job(after, 8, a.try_again, label="mend"))
+    assert virtual(scheduler.co_run)
+    jobs = (a, b, c, y, beside, x, before)
+    assert [job._args or job._function.calls for job in jobs] == [2, 2, 1, 2, 1, 2, 1]  # type: ignore[attr-defined]
+    assert [job.attempts for job in (outer, inner, follows, user)] == [2, 2, 2, 2]
+
+
+def test_a_group_that_succeeded_runs_again_whole(virtual: Virtual) -> None:
+    """If nothing in it was asked for."""
+    a, b = Job(Counting(), label="a"), Job(Counting(), label="b")
+    group, last = Scheduler(a, b, label="group"), Job(nap, label="last")
+    last.requires(group)
+    scheduler = Scheduler(group, last, Job(after, 3, group.try_again, label="mend"))
+    assert virtual(scheduler.co_run)
+    assert (a.result(), b.result(), last.attempts) == (2, 2, 2)
+
+
+def test_a_winner_of_a_first_competes_again(virtual: Virtual) -> None:
+    """A `First` that has ended is a group as any other; in a `First` that runs, the word is refused."""
+    quick, slow = Job(Counting(1), label="quick"), Job(Counting(3), label="slow")
+    first = First(quick, slow, label="first")
+    user = Job(Counting(), first, label="user")
+    scheduler = Scheduler(first, user, Job(after, 4, quick.try_again, label="mend"))
+    assert virtual(scheduler.co_run)
+    assert (quick.result(), user.result(), slow.state) == (2, 2, JobState.CANCELLED)
+
+
+def test_a_callback_rejects_a_result(virtual: Virtual) -> None:
+    """What requires the job has not begun yet, so it runs once, with the last result."""
+    collect, seen = Job(Counting(), label="collect"), list[int]()
+    upload = Job(Counting(), collect, label="upload")
+    last = Job(nap, required=upload, label="last")
+
+    def reject(job: Any) -> None:
+        if job is collect:
+            seen.append(job.result())
+            if job.result() < 3:
+                job.try_again()
+
+    scheduler = Scheduler(collect, upload, last, on_job_settled=reject)
+    assert virtual(scheduler.co_run)
+    assert (seen, upload.attempts, last.finished_at) == ([1, 2, 3], 1, 5)
+
+
+def test_each_reader_is_told_each_end(virtual: Virtual) -> None:
+    """Hooks hear each end, and that the jobs are reopened; an iterator yields only what has settled."""
+    told: list[tuple[str, str]] = []
+
+    class Told(Instrument):
+        def job_settled(self, scheduler: Any, job: Any) -> None:
+            told.append((job.label, job.state.name))
+
+        def job_reopened(self, scheduler: Any, job: Any) -> None:
+            told.append((job.label, "reopened"))
+
+    collect = Job(Counting(), label="c")
+    upload = Job(positive, collect, label="u")
+    scheduler = Scheduler(collect, upload, Job(after, 3, collect.try_again, label="m"))
+    yielded: list[tuple[str, str]] = []
+
+    async def run() -> bool:
+        async with anyio.create_task_group() as tasks:
+
+            async def iterate() -> None:
+                async for job in scheduler.as_settled():
+                    yielded.append((job.label, job.state.name))
+
+            tasks.start_soon(iterate)
+            return await scheduler.co_run(instruments=[Told()])
+
+    assert virtual(run)
+    ends = [("c", "SUCCEEDED"), ("u", "FAILED"), ("c", "reopened"), ("u", "reopened"), ("m", "SUCCEEDED")]
+    ends += [("c", "SUCCEEDED"), ("u", "SUCCEEDED")]
+    assert told == ends
+    assert yielded == [end for end in ends if end[1] != "reopened"]
+
+
+@pytest.mark.parametrize("fails", [False, True])
+@pytest.mark.parametrize("kind", ["plain", "group"])
+def test_the_next_run_restores_the_later_success_alone(
+    virtual: Virtual, tmp_path: Path, fails: bool, kind: str
+) -> None:
+    """What was taken back, and has not succeeded again, runs in the next run; no path counts as used twice."""
+    calls: list[str] = []
+
+    def make(mends: bool) -> tuple[Scheduler, Job[Any]]:
+        async def collect() -> int:
+            calls.append("collect")
+            await anyio.sleep(1)
+            if fails and calls.count("collect") == 2:
+                raise OSError
+            return calls.count("collect")
+
+        async def upload(number: int) -> int:
+            calls.append(f"upload {number}")
+            return number
+
+        first = Job(collect, label="collect", key=1)
+        second = Job(upload, first, label="upload", key=2)
+        kept = Job(nap, label="kept", key=3)
+        jobs: list[Any] = [first, second, kept]
+        members = [Scheduler(*jobs, label="group")] if kind == "group" else jobs
+        scheduler = Scheduler(*members)
+        if mends:
+            scheduler.add(Job(after, 3, first.try_again, label="mend", save=None))
+        return scheduler, second
+
+    scheduler, second = make(mends=True)
+    assert virtual(lambda: scheduler.co_run(journal=Journal(tmp_path / "j"))) is not fails
+    assert calls == ["collect", "upload 1", "collect", "upload 2"][: 4 - fails]
+    calls.clear()
+    if fails:
+        calls += ["collect", "collect"]
+    scheduler, second = make(mends=False)
+    assert virtual(lambda: scheduler.co_run(journal=Journal(tmp_path / "j")))
+    assert calls[2 * fails :] == (["collect", "upload 3"] if fails else [])
+    assert second.result() == (3 if fails else 2)
+
+
+def test_what_cannot_be_taken_back_is_refused(virtual: Virtual) -> None:
+    """What has run with a coroutine object, and what an open block or keep_jobs=False has released, are named."""
+    problems: list[str] = []
+
+    def ask(job: Any) -> None:
+        try:
+            job.try_again()
+        except RuntimeError as error:
+            problems.append(str(error).partition(": ")[2])
+
+    a = Job(Counting(), label="a")
+    once = Job(nap(), label="once", required=a)
+    skipped = Job(nap, label="skipped", required=a, run_if="failed")
+    scheduler = Scheduler(a, once, skipped)
+    scheduler.add(Job(after, 3, lambda: ask(a), lambda: ask(skipped), label="mend"))
+    assert virtual(scheduler.co_run)
+
+    async def block() -> None:
+        async with Scheduler(label="open") as scheduler:
+            job = scheduler.add(Job(nap, label="j"))
+            await job
+            ask(job)
+
+    virtual(block)
+    assert problems == [
+        "the coroutine object of 'once' can run only once; give Job the async function",
+        "it is skipped, and was not needed; try again what it requires",
+        "'open' keeps nothing that has succeeded to run it again; add another job",
+    ]
+
+
+def test_a_kept_member_waits_for_what_its_group_runs_again(virtual: Virtual) -> None:
+    """It was linked to nothing as the group was tried again, because it had succeeded."""
+    slow = Job(Broken(1, 3), label="slow", critical=False)
+    user = Job(nap, label="user").requires(slow, settled=True)
+    group = Scheduler(slow, user, Job(Broken(1, 1), label="fails"), label="group")
+    scheduler = Scheduler(group, Job(after, 6, group.try_again, label="mend"))
+    scheduler.add(Job(after, 7, user.try_again, label="mend more"))
+    assert virtual(scheduler.co_run)
+    assert (slow.finished_at, user.attempts, user.finished_at) == (9, 2, 10)
+
+
+def test_what_waits_has_not_waited_for_a_failure_that_was_tried_again(virtual: Virtual) -> None:
+    """Once it leaves the line, it waits for that, too."""
+    collect, broken = Job(Counting(), label="collect"), Job(Broken(1, 4), label="broken")
+    busy, last = Job(anyio.sleep, 20, label="busy"), Job(nap, required=collect, label="last")
+    last.requires(broken, settled=True)
+    scheduler = Scheduler(collect, broken, busy, last, jobs_window=1)
+    scheduler.add(Job(after, 8, broken.try_again, collect.try_again, label="mend", forever=True))
+    assert virtual(scheduler.co_run)
+    assert (last.attempts, last.started_at) == (1, 30)
