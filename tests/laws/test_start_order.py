@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import random
+from collections.abc import Mapping
+from typing import Any
+
 import anyio
 import pytest
 
-from trioflow import Budget, Job, JobState, Pool, Scheduler, current_job
+from trioflow import Budget, Job, JobState, PerKey, Pool, Scheduler, current_job
 from trioflow.abc import BackendName
 
 from ..bodies import nap
@@ -127,3 +131,26 @@ def test_what_is_returned_in_the_instant_in_which_two_runs_meet_is_passed_on(bac
         assert (waits.started_at, meets.started_at) == (1, 1)
 
     Ordered(backend, order)(main)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_jobs_without_needs_do_not_decide_who_gets_a_resource(
+    virtual: Virtual, backend: BackendName, seed: int
+) -> None:
+    """Jobs of several runs that need one resource start at the same times, however many others are ready."""
+
+    def starts(others: int) -> list[float | None]:
+        draw = random.Random(seed)
+
+        def members() -> list[Job[Any]]:
+            needs: list[Mapping[str, Any]] = [{"c": 1}, {"c": 2}, {"key": "a"}, {"key": "b"}]
+            return [Job(nap, 1, needs=draw.choice(needs), priority=draw.choice(priorities)) for _ in range(3)]
+
+        priorities = draw.choice([(0,), (0, 5)])
+        groups = [Scheduler(members()) for _ in range(draw.randint(1, 2))]
+        idle = [Job(nap, 0, priority=priorities[-1]) for _ in range(others)]
+        scheduler = Scheduler(groups, idle, members(), pool=Pool(c=2, key=PerKey(1)))
+        assert virtual(scheduler.co_run)
+        return [job.started_at for job in scheduler.iterate_jobs() if job.needs]
+
+    assert starts(0) == starts(11) == starts(12) == starts(40)

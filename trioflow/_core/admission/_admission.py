@@ -16,8 +16,10 @@ released amounts (see `Line.admit`), or by a timer, if time alone lets a job sta
   (Reservations come from batch systems: Lifka 1995, "The ANL/IBM SP scheduling system". There, users declare run times.
   Here, run times are unknown, so overtaking jobs are counted.)
 - **A run without room leaves the admission** in the next round. It has no room if all its jobs need a slot and none is
-  free, or if enough admitted jobs have not started. Until it has room and joins again, its jobs cannot be overtaken,
-  and have no reservation.
+  free. Until it has room and joins again, its jobs cannot be overtaken, and have no reservation.
+- **A crowded run holds resources back.** If enough admitted jobs of a run have not started, a round admits no more of
+  them, and leaves to later jobs of other runs nothing that the run's next jobs could take now. So jobs without needs,
+  which crowd a run, too, do not decide who gets a resource. A round follows as soon as the run takes a job.
 - **A scan is bounded**: when `MAX_GROUPS_PER_RESOURCE` groups wait for a resource, later groups that need it are
   skipped, and not counted as overtaken. Slurm's option `bf_max_job_test` sets a similar bound.
 - **Jobs whose key is taken are parked** with that resource, and have no reservation. See `_limits`. Jobs that could
@@ -34,7 +36,7 @@ import heapq
 import itertools
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Final
 from weakref import WeakSet
 
@@ -208,12 +210,17 @@ class OrderedPlaces:
         del self.run, self.line
         if self.admission is not None:
             self.admission.all_places.discard(self)
+            self.admission.crowded.discard(self)
 
     def has_room(self) -> bool:
-        """Return whether the run can start another job, and has not admitted enough others."""
+        """Return whether the run can start another job."""
         if self.run.phase._is_ending or self.line.is_paused:
             return False
-        return len(self.line.startable) < MAX_ADMITTED and (self.slotless_count > 0 or not self.line.is_full())
+        return self.slotless_count > 0 or not self.line.is_full()
+
+    def is_crowded(self) -> bool:
+        """Return whether the run has admitted enough jobs that have not started."""
+        return len(self.line.startable) >= MAX_ADMITTED
 
     # ---- the jobs
 
@@ -267,8 +274,11 @@ class OrderedPlaces:
     def admit(self, number: float) -> None:
         """Admit jobs in order until `number` of them are startable. A round may admit more, and jobs of other runs."""
         if self.admission is not None:
-            if self.has_room():
-                self.join()
+            if not self.is_crowded():
+                if self in self.admission.crowded:
+                    self.admission.is_current = False
+                if self.has_room():
+                    self.join()
             self.admission.run_round(self)
             return
         line, startable = self.line, self.line.startable
@@ -402,10 +412,12 @@ class Admission:
         self.is_current = False  # whether nothing has changed since the last round
         self._is_blocking = False  # whether jobs that a budget cannot meet any more are being blocked
         # The findings of the last scan: the groups before its result that have to wait, the reserved resources, each
-        # with the first job that has a reservation of it, and the places whose runs have no room.
+        # with the first job that has a reservation of it, the places whose runs have no room, and those of crowded runs
+        # with a group that had to be left.
         self._passed: list[WaitingGroup] = []
         self.reserved: dict[Resource, AbstractJob[Any]] = {}
         self._without_room: list[OrderedPlaces] = []
+        self.crowded: set[OrderedPlaces] = set()
         # The earliest time when a job that is not parked will be able to start without any other event, and the places
         # of the job. The timer has such a pair, too, and a function that cancels it.
         self._earliest_start: tuple[float, OrderedPlaces | None] = (math.inf, None)
@@ -501,9 +513,9 @@ class Admission:
         A scan changes no line and no resource. The private fields of the admission record its findings. Before it
         looks at a group, this holds for the groups before it:
 
-        - None of their first jobs can start. It lacks something, needs a reserved resource, has a run without room, or
-        needs a resource for which too many groups wait.
-        - `_passed` has the groups that lack something, or need a reserved resource.
+        - None of their first jobs can start. It lacks something, needs a resource that is reserved or held back, has a
+        crowded run or one without room, or needs a resource for which too many groups wait.
+        - `_passed` has the groups with needs that have to wait, except those for which too many wait.
         - A later group can start or be parked only if none of its resources is saturated, and not all of them are
           exhausted. If no kind of group is left, the scan is over. A reserved resource keeps a group from starting,
           unless the group ignores reservations.
@@ -516,8 +528,9 @@ class Admission:
         waiting_counts: dict[Resource, int] = {}  # how many of the groups before wait for each resource
         bound_count = 0
         reserved: dict[Resource, AbstractJob[Any]] = {}
+        held_back: set[PoolEntry] = set()  # for the jobs of crowded runs
         passed: list[WaitingGroup] = []
-        self._passed, self._without_room, self.reserved = passed, [], reserved
+        self._passed, self._without_room, self.reserved, self.crowded = passed, [], reserved, set()
         self._earliest_start = (math.inf, None)
         for group in self._groups_in_order():
             resources, places = group.resources, group.places
@@ -526,8 +539,16 @@ class Admission:
             if not resources.isdisjoint(saturated):
                 continue
             lacking = {resource: when for resource, need in group.needs if (when := resource.available_at(need)) > NOW}
-            waits_for = lacking or (() if places.is_inside_holder else resources & reserved.keys())
-            if not waits_for:
+            waits_for: Collection[Resource] = lacking or (
+                () if places.is_inside_holder else resources & reserved.keys()
+            )
+            if not waits_for and places.is_crowded():
+                self.crowded.add(places)
+                held_back |= group.kind
+            if not waits_for and (places in self.crowded or not group.kind.isdisjoint(held_back)):
+                # A round follows as soon as there is room. Parking it with its key would only take time.
+                waits_for = [resource for resource in resources if not resource.parks]
+            elif not waits_for:
                 first = group.heap[0][2]
                 gated: Any = next((resource for resource in resources if resource.is_closed_to(first)), None)
                 if gated is not None and group.needs_slot and places.line.free < 1 and first not in gated.due:
@@ -536,9 +557,10 @@ class Admission:
                 if gated is not None and gated.is_crowded():
                     continue
                 return group, gated
-            for resource in waits_for:
-                if resource.parks:
-                    return group, resource
+            else:
+                for resource in waits_for:
+                    if resource.parks:
+                        return group, resource
             passed.append(group)
             if lacking and (available_at := max(lacking.values())) < self._earliest_start[0]:
                 self._earliest_start = available_at, places
