@@ -195,7 +195,6 @@ def is_among(file: Path, places: Collection[str]) -> bool:
 
 
 def is_slow(file: Path) -> bool:
-    """Return whether the tests of a file are slow."""
     return is_among(file, SLOW)
 
 
@@ -227,7 +226,6 @@ each of the others runs on one, which its name decides.
 
 
 def has_one_backend(file: Path) -> bool:
-    """Return whether most tests of a file run on one backend."""
     return is_among(file, ONE_BACKEND)
 
 

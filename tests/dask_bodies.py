@@ -45,7 +45,6 @@ def noted(path: str, value: Any) -> Any:
 
 
 def fail_once(flag: str, value: Any) -> Any:
-    """Fail at the first call."""
     if not Path(flag).exists():
         Path(flag).touch()
         raise OSError("the first time")

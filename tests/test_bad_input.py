@@ -74,7 +74,6 @@ async def one(_: object) -> None:
 
 
 def home() -> Scheduler:
-    """Return a scheduler with a job."""
     return Scheduler(Job(nothing, label="a"), label="home")
 
 
@@ -108,8 +107,6 @@ def while_it_runs(name: str, **options: Any) -> Callable[..., Any]:
 
 
 def used(amount: Any) -> Any:
-    """Report in a job how much it has used."""
-
     async def body() -> None:
         current_job().used(api=amount)
 
@@ -355,6 +352,5 @@ def is_to_be_tried(thing: object) -> bool:
 
 
 def test_each_public_callable_is_tried_with_bad_input() -> None:
-    """Each public callable is in `calls`, or in `ELSEWHERE` with a reason."""
     public = {name for name in trioflow.__all__ if is_to_be_tried(getattr(trioflow, name))}
     assert public - {call for call, _, _ in walk()} == ELSEWHERE.keys()

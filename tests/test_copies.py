@@ -98,7 +98,6 @@ LIVE = AbstractJob, Instrument
 
 
 def test_every_public_class_of_errors_and_values_is_tested_here() -> None:
-    """Each public class is an error or a value that is tested here, or belongs to one process."""
     tested = {type(value) for value in (*ERRORS, *VALUES)} | {trioflow.FamilyTime, trioflow.Wait}
     assert [
         kind.__name__
@@ -131,7 +130,6 @@ def test_errors_can_be_copied_and_pickled(error: BaseException, how: str) -> Non
 @pytest.mark.parametrize("how", PICKLES)
 @pytest.mark.parametrize("value", VALUES, ids=lambda value: type(value).__name__)
 def test_values_can_be_copied_and_pickled(value: Any, how: str) -> None:
-    """A copy of a value is of the same kind, and has the same attributes."""
     other = duplicate(value, how)
     assert type(other) is type(value)
     assert type(other).__repr__ is object.__repr__ or repr(other) == repr(value)
@@ -149,7 +147,6 @@ class Detailed(trioflow.TrioflowError):
 
 
 def test_an_attribute_that_cannot_be_pickled_does_not_hinder_an_error() -> None:
-    """Errors that users derive can be pickled too, without the attributes that cannot."""
     error = pickle.loads(pickle.dumps(Detailed(4, handler=lambda: None)))
     assert (str(error), error.code, error.handler) == ("code 4", 4, None)
 

@@ -109,7 +109,6 @@ def workers_of(client: Client) -> list[str]:
 
 @pytest.mark.parametrize("backend", ["asyncio"])  # the backend does not matter
 def test_jobs_on_a_cluster_pass(backend: Any, client: Client) -> None:
-    """A ProcessJob on a cluster does what is expected of every job."""
     check_kind(
         backend,
         partial(ProcessJob, bodies.add, 1, processes=Cluster(client)),
@@ -153,7 +152,6 @@ def test_equal_calls_of_several_jobs_all_run(backend: str, client: Client, tmp_p
 
 
 def test_workers_and_resources_of_a_cluster_decide_where_calls_are_made(backend: str, client: Client) -> None:
-    """A cluster calls on a worker whose address is in its `workers=`, or which has its `resources=`."""
     addresses = workers_of(client)
     jobs = [ProcessJob(bodies.where, n, processes=Cluster(client, workers=[addresses[n % 2]])) for n in range(4)]
     own = ProcessJob(bodies.where, processes=Cluster(client, resources={"own": 1}))
@@ -204,7 +202,6 @@ def test_a_cancelled_or_timed_out_job_on_a_cluster_settles_at_once(
 
 
 def test_a_cancelled_job_on_a_cluster_does_not_wait_for_a_value_that_hangs(backend: str, client: Client) -> None:
-    """A job can be cancelled when its call has ended, but the value does not arrive from the worker."""
     asked, gone = threading.Event(), list[bool]()
 
     async def hang(*_: Any, **options: Any) -> Any:
@@ -229,7 +226,6 @@ def test_a_cancelled_job_on_a_cluster_does_not_wait_for_a_value_that_hangs(backe
 
 
 def test_a_future_cancelled_by_another_client_fails_the_job(backend: str, client: Client, tmp_path: Path) -> None:
-    """A job whose future another client cancels fails with an error that says so."""
     job = ProcessJob(bodies.until_told, str(tmp_path), processes=Cluster(client))
     futures: list[Any] = []
     submit = client.submit
@@ -270,7 +266,6 @@ def test_equal_calls_on_a_cluster_are_made_each(backend: str, client: Client, tm
 
 @pytest.mark.parametrize("backend", ["asyncio"])  # the backend does not matter
 def test_calls_and_values_of_a_killed_worker_are_computed_again(backend: str, client: Client, tmp_path: Path) -> None:
-    """When workers are killed, their calls and the values that they kept are computed again."""
     from distributed import Client, LocalCluster
 
     with (
@@ -296,7 +291,6 @@ def test_calls_and_values_of_a_killed_worker_are_computed_again(backend: str, cl
 
 
 def test_the_error_without_dask_has_the_install_command(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without Dask, the error has the command `pip install`, with the extra of trioflow."""
     with pytest.raises(ModuleNotFoundError, match=r'pip install "trioflow\[dask\]"'):
         import_dask("no_such_module")
 
@@ -325,7 +319,6 @@ def test_a_scenario_has_the_same_results_on_a_cluster_and_locally(backend: str, 
 
 
 def test_a_result_used_only_on_the_cluster_is_not_transferred(backend: str, client: Client) -> None:
-    """A result that only jobs on the cluster use stays there; those used here, or by no job, are transferred."""
     cluster = Cluster(client)
     first = ProcessJob(_make_worker_only)
     scheduler = Scheduler(first, processes=cluster)
@@ -350,8 +343,6 @@ def test_a_result_used_only_on_the_cluster_is_not_transferred(backend: str, clie
 
 
 def test_jobs_added_later_get_results_that_stayed_on_the_cluster(backend: str, client: Client) -> None:
-    """A ProcessJob added later gets a result that stayed on the cluster as a future, a local job as a value."""
-
     async def main() -> None:
         async with Scheduler(processes=Cluster(client)) as scheduler:
             first = scheduler.add(ProcessJob(bodies.add, 1))
@@ -366,7 +357,6 @@ def test_jobs_added_later_get_results_that_stayed_on_the_cluster(backend: str, c
 
 
 def test_a_journal_restores_results_across_cluster_and_local_runs(backend: str, client: Client, tmp_path: Path) -> None:
-    """A journal restores results of a run on a cluster in a local one, and the other way round."""
     journal, notes = str(tmp_path / "run.db"), str(tmp_path / "notes")
 
     def jobs(number: int) -> list[ProcessJob[Any]]:
@@ -383,7 +373,6 @@ def test_a_journal_restores_results_across_cluster_and_local_runs(backend: str, 
 
 
 def test_keep_result_false_drops_results_on_a_cluster(backend: str, client: Client) -> None:
-    """With `keep_result=False`, a result on a cluster is dropped, and `result()` raises as without a cluster."""
     first = ProcessJob(bodies.add, 1, keep_result=False)
     last = ProcessJob(bodies.add, first, 1)
     assert Scheduler(last, processes=Cluster(client)).run(backend=backend)
@@ -394,7 +383,6 @@ def test_keep_result_false_drops_results_on_a_cluster(backend: str, client: Clie
 
 @pytest.mark.usefixtures("client")  # its threads exist before the test
 def test_the_error_names_a_value_lost_with_a_closed_client() -> None:
-    """After the client is closed, values left on its cluster are lost, and the error names the job."""
     from distributed import Client, LocalCluster
 
     with LocalCluster(n_workers=1, processes=False, dashboard_address=":0") as cluster:
@@ -416,7 +404,6 @@ def test_the_error_names_a_value_lost_with_a_closed_client() -> None:
 @pytest.mark.usefixtures("client")  # its threads exist before the test
 @patiently(1, 10, 60)
 def test_a_killed_dask_scheduler_fails_its_jobs_immediately(backend: str, unit: float) -> None:
-    """If the Dask scheduler is killed, waiting and later jobs fail, and the error has its address."""
     from distributed import Client
 
     program = [sys.executable, "-m", "distributed.cli.dask_scheduler", "--port", "0", "--no-dashboard"]
@@ -447,7 +434,6 @@ def test_a_killed_dask_scheduler_fails_its_jobs_immediately(backend: str, unit: 
 
 @pytest.mark.usefixtures("client")  # its threads exist before the test
 def test_a_job_on_a_cluster_without_workers_waits_for_one(backend: str) -> None:
-    """A job on a cluster without workers waits there, and runs when a worker joins."""
     from distributed import Client, LocalCluster
 
     with (
@@ -467,7 +453,6 @@ def test_a_job_on_a_cluster_without_workers_waits_for_one(backend: str) -> None:
 
 @pytest.mark.usefixtures("client")  # its threads exist before the test
 def test_a_cluster_may_grow_and_shrink_during_a_run(backend: str) -> None:
-    """Values of a worker that is removed during a run are computed again when other jobs use them."""
     from distributed import Client, LocalCluster
 
     with (
@@ -510,14 +495,12 @@ def test_the_dask_option_runs_process_jobs_of_a_scenario_on_a_cluster(client: Cl
 
 
 def test_the_dask_option_runs_the_sizes_example_on_a_cluster(client: Client) -> None:
-    """With `--dask`, the example `sizes.py` runs on a cluster without a change."""
     result = command_line("--dask", client.scheduler.address, EXAMPLES / "sizes.py", "--set", "parts=3")
     assert result.exit_code == 0
     assert "all 7 jobs succeeded" in result.output
 
 
 def test_the_dask_option_fails_if_no_dask_scheduler_answers(tmp_path: Path) -> None:
-    """With `--dask`, the command fails before any job runs if no Dask scheduler answers."""
     done = process("run", "--dask", "nonsense://x", written(tmp_path, "main = Scheduler(Job(work))"))
     assert (done.returncode, done.stdout) == (2, "")
     assert "--dask nonsense://x: no Dask scheduler answers at this address" in done.stderr
@@ -538,7 +521,6 @@ def test_the_error_names_what_cannot_be_sent_to_a_cluster(
 
 
 def test_a_cluster_rejects_asynchronous_clients_and_wrong_arguments(client: Client) -> None:
-    """`Cluster` rejects asynchronous clients and arguments of wrong types, and says what to give."""
     with pytest.raises(TypeError, match=r"Cluster\(5\): give a distributed.Client"):
         Cluster(5)
     with (

@@ -133,7 +133,6 @@ def names_of_systems() -> set[str]:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems lack some")
 def test_each_name_that_only_some_systems_have_exists_on_linux() -> None:
-    """A misspelt name of `_posix` would be a placeholder, which raises when it is called."""
     names = names_of_systems()
     assert "killpg" in names
     assert [name for name in names if isinstance(getattr(_posix, name), _posix.MissingName)] == []

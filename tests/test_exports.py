@@ -74,7 +74,6 @@ def test_all_lists_every_public_name_in_order() -> None:
 
 
 def test_a_star_import_brings_all_public_names() -> None:
-    """`from trioflow import *` brings all public names, including those that are imported late."""
     names: dict[str, Any] = {}
     exec("from trioflow import *", names)
     del names["__builtins__"]
@@ -88,7 +87,6 @@ def test_a_star_import_needs_no_extra() -> None:
 
 
 def test_the_version_is_that_of_the_installed_package() -> None:
-    """`trioflow.__version__` and the metadata of the package have one source."""
     assert trioflow.__version__ == importlib.metadata.version("trioflow")
 
 
@@ -139,7 +137,6 @@ for words, heavy in (["--help"], {helps}), (["batch", "true", "{{}}", ":::", "1"
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_help_of_the_command_has_the_summary_of_each_subcommand(name: str) -> None:
-    """The summary in `trioflow --help`, which imports no subcommand, is the beginning of the subcommand's own help."""
     subcommand = command.get_command(click.Context(command), name)
     assert subcommand is not None
     begins = " ".join((subcommand.help or "").split())

@@ -21,7 +21,6 @@ COMMANDS_ALONE = ("on_succeeded",)
 
 @pytest.mark.parametrize("name", _hints.OPTION_ALIASES)
 def test_an_option_of_another_library_names_the_option_here(name: str) -> None:
-    """The error about an option of another library names the option here, which exists."""
     option = _hints.OPTION_ALIASES[name]
     if option in COMMANDS_ALONE:
         with pytest.raises(TypeError, match=rf"no option {name!r}; did you mean {option}\?"):
@@ -96,7 +95,6 @@ FORMS: list[tuple[Any, str]] = [
 
 
 def test_arguments_that_do_not_fit_get_the_form_that_was_meant() -> None:
-    """A call whose arguments do not fit says which form was meant, for each form in the table."""
     for use, name in FORMS:
         with pytest.raises(TypeError, match=re.escape(f"; {_hints.CALL_HINTS[name]}")):
             use()
@@ -144,7 +142,6 @@ def test_an_error_inside_of_a_call_is_left_alone() -> None:
 
 
 def test_results_are_looked_up_by_job() -> None:
-    """`results()[0]` says that results are found by job."""
     scheduler = Scheduler(Job(give_now, 1))
     scheduler.run()
     assert scheduler.results() == {next(iter(scheduler)): 1}
@@ -166,6 +163,5 @@ def test_a_text_or_a_file_without_a_node_is_an_error(nodes: Any) -> None:
     (("run", "--workers", "3", "flow.py"), "-j N limits the jobs at once"),
 ])  # fmt: skip
 def test_an_option_of_another_command_names_the_option_here(words: tuple[str, ...], hint: str) -> None:
-    """The command line names the option that was meant, where the subcommand has it."""
     assert hint in command_line.trioflow(*words).stderr
     assert "-j" not in command_line.trioflow("compare", "--workers", "3").stderr

@@ -103,8 +103,6 @@ def test_each_job_has_a_span_inside_that_of_its_scheduler(spans: Spans, backend:
 
 
 def test_the_span_of_a_job_is_the_current_one_in_its_body(spans: Spans, backend: str) -> None:
-    """In its coroutine, its tasks and its threads, a job's span is the current one, never that of another job."""
-
     def note(name: str) -> None:
         with spans.tracer.start_as_current_span(name):
             pass
@@ -158,7 +156,6 @@ print(trace.get_current_span(remote_context()).get_span_context().span_id)
 
 
 def test_the_span_of_a_job_has_its_state_exception_and_attempts(spans: Spans, backend: str) -> None:
-    """The span of a job has its state, its exception and its attempts, but no secrets; that of the run, a status."""
     tried = iter([True, False])
 
     async def once() -> None:
@@ -218,7 +215,6 @@ def test_spans_of_jobs_without_labels_are_named_by_program_or_function(spans: Sp
 
 
 def test_the_span_of_a_restored_job_has_the_attribute_restored(spans: Spans, backend: str, tmp_path: Path) -> None:
-    """The span of a job that a journal has restored says so, and has no process."""
     for _ in range(2):
         job = CommandJob(["true"], label="kept")
         assert Scheduler(job, instruments=[Tracing(spans.provider)]).run(backend=backend, journal=tmp_path / "j.db")
@@ -264,7 +260,6 @@ def test_a_traceparent_given_to_a_job_is_not_replaced(
 
 
 def test_a_throttled_attempt_has_its_own_span(spans: Spans, backend: str) -> None:
-    """A throttled attempt has a span, and when the job starts again, there is another one."""
     tried = iter([True, False])
 
     async def body() -> None:
@@ -277,7 +272,6 @@ def test_a_throttled_attempt_has_its_own_span(spans: Spans, backend: str) -> Non
 
 
 def test_each_try_of_a_job_that_is_tried_again_has_its_own_span(spans: Spans, backend: str) -> None:
-    """The second span has a link to the first one, and what was blocked has a span for that, and one for its run."""
     outcomes = iter([OSError("disk full"), None])
 
     async def write() -> None:
@@ -305,7 +299,6 @@ def test_each_try_of_a_job_that_is_tried_again_has_its_own_span(spans: Spans, ba
 
 
 def test_jobs_behind_a_throttle_are_counted_as_throttled(spans: Spans, backend: str) -> None:
-    """A job that raised `Throttled`, and others with the same need, count as throttled while they wait."""
     tracing = Tracing(spans.provider)
 
     async def body() -> None:
@@ -326,7 +319,6 @@ def test_jobs_behind_a_throttle_are_counted_as_throttled(spans: Spans, backend: 
 
 
 def test_the_span_of_a_stopped_run_has_the_reason(spans: Spans, backend: str) -> None:
-    """After a critical failure, the span of the run has the stop reason, and spans of cancelled jobs are ended."""
     assert not run(spans, backend, Job(fail_now, label="bad", critical=True), Job(anyio.sleep_forever, label="long"))
     assert dict(spans["run"].attributes or {})["trioflow.stop_reason"] == "critical"
     assert not spans["run"].status.is_ok
@@ -334,7 +326,6 @@ def test_the_span_of_a_stopped_run_has_the_reason(spans: Spans, backend: str) ->
 
 
 def test_the_metrics_have_running_and_waiting_jobs_failures_and_durations() -> None:
-    """The metrics have the numbers of running jobs, of waiting ones by cause, of failures, and of durations."""
     reader = InMemoryMetricReader()
     provider = MeterProvider([reader], shutdown_on_exit=False)
 
@@ -365,7 +356,6 @@ def test_the_metrics_have_running_and_waiting_jobs_failures_and_durations() -> N
 
 
 def test_a_metric_has_what_is_left_of_each_budget() -> None:
-    """The gauge of budgets has what is left of them, by name."""
     reader = InMemoryMetricReader()
     provider = MeterProvider([reader], shutdown_on_exit=False)
     pool = Pool(usd=Budget(5), cpu=1)

@@ -88,7 +88,6 @@ def test_a_forked_program_ends_in_the_same_way_as_a_started_one(tmp_path: Path, 
 
 
 def test_a_coroutine_never_awaited_is_reported_by_a_forked_program(tmp_path: Path) -> None:
-    """A forked program reports a coroutine that was never awaited, as a started one does."""
     (file := tmp_path / "program.py").write_text("async def work(): ...\nx = work()")
     for done in (started(file), python(file)):
         assert b"RuntimeWarning: coroutine 'work' was never awaited" in done.stderr

@@ -23,13 +23,11 @@ def test_public_names_are_those_of_the_recorded_list() -> None:
 
 
 def test_the_citation_names_this_version() -> None:
-    """`CITATION.cff` names the version of the package, `trioflow.__version__`."""
     assert f"\nversion: {trioflow.__version__}\n" in (ROOT / "CITATION.cff").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("name", MODULE_HINTS)
 def test_importing_a_name_of_another_library_raises_with_a_hint(name: str) -> None:
-    """Importing a name of another library raises an ImportError, whose text is a hint."""
     with pytest.raises(ImportError, match=re.escape(f"trioflow has no {name}: {MODULE_HINTS[name]}")):
         exec(f"from trioflow import {name}")
 

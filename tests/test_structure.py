@@ -72,7 +72,6 @@ def test_a_description_in_the_tree_names_modules_of_its_folder() -> None:
 
 @pytest.mark.parametrize("page", ["docs/design.md", "CONTRIBUTING.md"])
 def test_paths_in_pages_for_contributors_exist(page: str) -> None:
-    """A name with a slash in pages for contributors is a path in the repository, or the end of a module's path."""
     there = {"trioflow/" + module.removeprefix("trioflow.").replace(".", "/") for module in modules()}
     there |= {parent.as_posix() for path in there for parent in Path(path).parents}
     named = set(re.findall(r"`([\w.]+/[\w./]*)`", (ROOT / page).read_text(encoding="utf-8")))
@@ -90,7 +89,6 @@ def is_for_types(node: ast.AST) -> bool:
 
 
 def test_no_modules_import_each_other_in_a_cycle() -> None:
-    """Modules can be imported in an order where each finds its imports complete."""
     graph: dict[str, set[str]] = {}
     for module, tree in modules().items():
         at_import = inner_statements(tree, lambda node: isinstance(node, FUNCTION) or is_for_types(node))
@@ -145,7 +143,6 @@ class Found(NamedTuple):
     """The facts that are read of a test."""
 
     name: str
-    has_docstring: bool
     answering: set[str]  # its own functions that return something
     dropped: list[str]  # the functions that it calls or runs without a look at what they return
 
@@ -174,7 +171,7 @@ def modules_of_tests() -> dict[str, ModuleOfTests]:
                 {node.name: words(node, lines) for node in body if is_helper(node)},
                 {node.name for node in body if isinstance(node, FUNCTION) and is_helper(node) and tells(node)},
                 [
-                    Found(node.name, bool(ast.get_docstring(node)), answering(node), list(dropped(node)))
+                    Found(node.name, answering(node), list(dropped(node)))
                     for node in inner_statements(tree)
                     if isinstance(node, FUNCTION) and node.name.startswith("test_")
                 ],
@@ -204,7 +201,6 @@ def test_each_helper_of_tests_exists_once() -> None:
 
 
 def test_no_test_file_imports_from_another() -> None:
-    """Helpers that several test files share have a file of their own, which is not a test."""
     assert [
         f"{name} imports {full}"
         for name, module in modules_of_tests().items()
@@ -267,7 +263,6 @@ def dropped(test: ast.AST) -> Iterator[str]:
 
 
 def test_calls_whose_return_value_a_test_ignores_are_found() -> None:
-    """Calls of which a test ignores the value are found, also through a runner, unless they are there to raise."""
     test = ast.parse(
         """
         async def main(): return await levels()
@@ -291,16 +286,6 @@ def telling_in(module: str) -> set[str]:
     return modules[module].telling | {
         local for local, stands_for in modules[module].imports.items() if stands_for in full
     }
-
-
-def test_each_test_has_a_docstring() -> None:
-    """Each test has a docstring, because a sentence says more than a name: what holds, and often why."""
-    assert [
-        f"{name}: {test.name}"
-        for name, module in modules_of_tests().items()
-        for test in module.tests
-        if not test.has_docstring
-    ] == []
 
 
 def test_no_test_ignores_what_its_functions_return() -> None:
@@ -400,7 +385,6 @@ def openers(node: ast.AST, name: str) -> Iterator[str]:
 
 
 def test_files_that_nobody_named_are_opened_by_one_function() -> None:
-    """A function that opens a file says here which file this is; `open_regular` is for those that nobody named."""
     found = {name for module, tree in modules().items() for name in openers(tree, module.removeprefix("trioflow."))}
     known = {name for names in OPENERS.values() for name in names.split()}
     assert (sorted(found - known), sorted(known - found)) == ([], [])
@@ -482,7 +466,6 @@ REMOVING_FUNCTIONS = REMOVING_METHODS | {
 
 
 def test_users_files_are_removed_renamed_replaced_and_emptied_in_one_module() -> None:
-    """What removes a file says here which file this is: users' files, here and on nodes, have one owner."""
     found = {name for module, tree in modules().items() for name in removers(tree, module.removeprefix("trioflow."))}
     known = {name for names in REMOVERS.values() for name in names.split()}
     assert (sorted(found - known), sorted(known - found)) == ([], [])

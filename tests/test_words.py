@@ -89,12 +89,10 @@ def texts() -> Iterator[tuple[str, str]]:
 
 
 def test_docs_and_code_use_the_words_of_the_glossary() -> None:
-    """Docs, docstrings, comments and messages have one word for each thing."""
     found = [f"{place}: {match[0]!r}" for place, text in texts() for match in WORDS.finditer(text)]
     assert found == []
 
 
 @pytest.mark.parametrize("text", ["a Background job", "the sub-scheduler", "3 permits", "2 job(s)"])
 def test_the_patterns_find_the_words_to_avoid(text: str) -> None:
-    """The patterns find the words to avoid at any place in a text, in capitals or not."""
     assert WORDS.search(f"see {text} here")

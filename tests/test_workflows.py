@@ -98,7 +98,6 @@ def test_the_project_on_a_package_index_tells_where_to_report(tmp_path: Path) ->
 
 @patiently(0.2, 5, 60)
 def test_a_stage_of_ci_that_hangs_is_killed_and_named(unit: float) -> None:
-    """A stage that hangs is named when it begins, and when it is killed after its time, with what it has printed."""
     command = ["bash", ".ci/run", "report", "bash", "-c", "echo under way; sleep 1000"]
     environment = {**os.environ, "CI_STAGE_SECONDS": str(unit)}
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)

@@ -17,7 +17,6 @@ from ..pythons import Python
 
 
 def batch(*words: Any) -> Result:
-    """Run a batch in this process."""
     return trioflow("batch", *words)
 
 
@@ -41,7 +40,6 @@ def gnu(*words: Any, **options: Any) -> subprocess.CompletedProcess[bytes]:
 
 
 def columns(log: Path) -> list[str]:
-    """Return a job log without the times."""
     lines = [line.split(b"\t") for line in log.read_bytes().splitlines()]
     return [os.fsdecode(b"\t".join([*line[:2], *line[4:]])) for line in lines]
 

@@ -50,18 +50,15 @@ def test_command_runs_once_for_each_argument() -> None:
 
 
 def test_without_a_command_arguments_are_commands() -> None:
-    """Without a command, each argument is a whole line for the shell."""
     assert batch("-k", ":::", "echo a; echo b", "echo c | cat").stdout == "a\nb\nc\n"
 
 
 def test_batch_without_arguments_succeeds_and_runs_nothing() -> None:
-    """A batch with an empty list of arguments succeeds and prints nothing."""
     done = batch("echo", ":::")
     assert (done.output, done.exit_code) == ("", 0)
 
 
 def test_the_exit_code_is_the_number_of_failures() -> None:
-    """A batch with two failed commands has exit code 2."""
     assert batch("exit", ":::", 0, 1, 2, 0).exit_code == 2
 
 
@@ -78,7 +75,6 @@ UNTIL_B_IS_LOGGED = "[ {} = b ] || until grep -q 'b$' log; do sleep 0.001; done;
 
 
 def test_outputs_are_printed_in_the_order_in_which_commands_end() -> None:
-    """Outputs are printed in the order in which commands end, and with `-k` in that of the arguments."""
     words = ("-j2", "--joblog", "log", UNTIL_B_IS_LOGGED + "echo {}", ":::", "a", "b")
     assert batch(*words).stdout == "b\na\n"
     assert batch("-k", *words).stdout == "a\nb\n"
@@ -140,7 +136,6 @@ def test_commands_get_an_empty_standard_input() -> None:
 
 
 def test_a_command_gets_its_job_and_slot_number() -> None:
-    """The numbers of a command's job and slot are in its line and in its environment."""
     done = batch("-kj1", "echo {#} $PARALLEL_SEQ {%} $PARALLEL_JOBSLOT $PARALLEL_PID", ":::", "a", "b")
     assert done.stdout == f"1 1 1 1 {os.getpid()}\n2 2 1 1 {os.getpid()}\n"
 
@@ -206,7 +201,6 @@ def test_retries_option_repeats_a_command_that_timed_out(unit: float) -> None:
     [("never", 4, 3), ("soon,fail=1", 2, 5), ("now,fail=50%", 3, 50)],
 )
 def test_halt_rule_ends_the_batch_and_decides_the_exit_code(rule: str, ran: int, exit_code: int) -> None:
-    """No command starts after the one that meets a `--halt` rule, and the rule decides the exit code."""
     done = batch("-j1", "--halt", rule, "--joblog", "log", "exit", ":::", 0, 5, 6, 7)
     assert (len(logged()), done.exit_code) == (ran, exit_code)
 
@@ -240,7 +234,6 @@ def test_a_line_is_filled_up_to_what_a_shell_takes() -> None:
 
 
 def test_plus_sign_before_the_job_log_appends_to_it() -> None:
-    """A plus sign before the name of the job log keeps the contents of the file."""
     for name in ("log", "+log"):
         batch("--joblog", name, "echo", ":::", "a")
     assert commands() == ["echo a", "echo a"]
@@ -259,7 +252,6 @@ def test_command_that_ends_slowly_after_a_halt_is_not_reported_as_stuck(
 
 
 def test_results_option_saves_outputs_in_directories_named_by_the_arguments() -> None:
-    """`--results` escapes arguments that are unfit as names of directories, and prints nothing."""
     done = batch("-k", "--results", "saved", "echo {}; echo {2} >&2", ":::", "a/b", "..", ":::", "c")
     assert done.output == ""
     found = {str(path): path.read_text() for path in Path("saved").rglob("*") if path.is_file()}
@@ -292,7 +284,6 @@ def test_results_option_replaces_nothing_that_was_there_before() -> None:
 
 
 def test_the_results_of_the_last_try_replace_those_of_the_first(tmp_path: Path) -> None:
-    """What this batch has written itself is no older result, and keeps no other name."""
     directory = OutputDirectory(CommandTemplate([str(tmp_path / "saved" / "{}.txt")], is_command=False))
     for text in (b"first", b"second"):
         directory.save(1, ["a"], 1, (io.BytesIO(text), io.BytesIO()))
@@ -323,7 +314,6 @@ def test_a_dry_run_runs_nothing() -> None:
 
 
 def test_finished_commands_leave_no_jobs_behind(monkeypatch: pytest.MonkeyPatch) -> None:
-    """However many commands a batch has, only the running ones have job objects."""
     alive: list[int] = []
     ended = itertools.count(1)
 
@@ -368,7 +358,6 @@ def test_batch_that_cannot_run_gives_exit_code_255() -> None:
 
 
 def test_options_in_the_variable_parallel_are_ignored_with_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Options in the variable PARALLEL, which GNU parallel reads, are ignored with a warning."""
     monkeypatch.setenv("PARALLEL", "--dry-run")
     done = batch("echo", ":::", "a")
     assert (done.stdout, done.exit_code) == ("a\n", 0)

@@ -23,7 +23,6 @@ def summary_lines(stderr: str) -> list[str]:
 
 @patiently(0.3, 3, 30)
 def test_the_end_of_a_batch_counts_and_shows_failures(unit: float) -> None:
-    """A batch with failures once ended without saying so."""
     lines = ["exit 3", "sleep 900", "kill -9 $$", "./script", "true"]
     Path("script").write_text("#!/no/such/interpreter\n")
     Path("script").chmod(0o755)
@@ -50,7 +49,6 @@ def test_end_of_a_batch_has_a_line_for_each_kind_of_failure() -> None:
 
 
 def test_no_crash_is_hidden_behind_other_failures() -> None:
-    """Crashes come first in the summary, which names ten kinds of failures and counts the others."""
     done = batch("-j1", ":::", *[f"exit {code}" for code in range(1, 13)], "kill -9 $$")
     _, crash, *_, others = summary_lines(done.stderr)
     assert crash == "  kill -9 $$: ended by signal SIGKILL"
@@ -110,7 +108,6 @@ def test_only_a_command_that_has_exited_has_an_exit_code_in_a_table(unit: float)
 
 
 def test_commands_that_were_not_run_count_in_the_total() -> None:
-    """The total of a summary has commands that were not run, also if they come from a file."""
     words = ["-j1", "--halt", "soon,fail=1", "exit"]
     assert summary_lines(batch(*words, ":::", 0, 5, 6, 7).stderr)[0] == "batch  ✗ 1 failed, 2 never started of 4"
     Path("arguments").write_text("0\n5\n6\n7\n")

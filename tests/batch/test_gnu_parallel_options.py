@@ -59,7 +59,6 @@ def test_outputs_are_printed_as_by_gnu_parallel() -> None:
 
 
 def test_line_buffer_option_prints_lines_while_their_command_runs() -> None:
-    """`--line-buffer` prints a line while its command runs; with -k, a later command waits for its turn."""
     line = "if [ {} = 1 ]; then echo first; read x < go; else echo second; echo > go; fi"
     os.mkfifo("go")
     with running("-k", "-j2", "--line-buffer", line, ":::", "1", "2") as process:
@@ -158,7 +157,6 @@ def test_two_commands_never_save_their_results_in_one_file(
 
 
 def test_arguments_that_arrive_late_share_no_file_of_results() -> None:
-    """While arguments still arrive, a command whose file of results is taken does not start, and ends the batch."""
     with running("-j1", "--results", "{/.}.txt", "echo {} | tee -a begun") as process:
         assert process.stdin is not None
         process.stdin.write(b"a/x\n")
@@ -211,7 +209,6 @@ ELSEWHERE = ["--delay", "--load", "--nice", "--reads", "--writes", "--tagstring"
 
 
 def test_the_page_on_parallel_and_the_error_say_what_to_do_instead_of_an_option() -> None:
-    """Each option that GNU parallel, or an earlier version, has is in the page on GNU parallel, and has a hint."""
     for option in ELSEWHERE:
         hint = PARALLEL_OPTION_HINTS[option]
         assert f"No such option '{option}': {hint}" in " ".join(batch(option, "x", "echo").stderr.split())
@@ -220,7 +217,6 @@ def test_the_page_on_parallel_and_the_error_say_what_to_do_instead_of_an_option(
 
 
 def test_options_after_the_command_belong_to_the_command() -> None:
-    """Words after the command belong to the command."""
     assert batch("--tag", "echo", "--tag", "--bar", ":::", "a").stdout == "a\t--tag --bar a\n"
     assert batch("--", "echo", "--tty", ":::", "a").stdout == "--tty a\n"
 

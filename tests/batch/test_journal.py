@@ -47,7 +47,6 @@ def test_a_successful_command_is_not_run_again() -> None:
 
 
 def test_the_verdict_in_a_journal_counts_commands_only() -> None:
-    """The last line of `trioflow journal` counts the commands of a batch, but not the jobs that start and report."""
     for _ in range(2):
         batch("exit {}", ":::", 0, 3, 0)
         last = trioflow("journal", "run.db").output.splitlines()[-1]
@@ -55,7 +54,6 @@ def test_the_verdict_in_a_journal_counts_commands_only() -> None:
 
 
 def test_a_batch_says_what_its_journal_says_about_the_time_saved(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One added up the times of the jobs, and the other those of their processes, which are shorter."""
     monkeypatch.setattr("trioflow.view.text._verdict.MIN_SAVED_SECONDS", 0)
     for _ in range(2):
         again = batch("exit {}", ":::", 0, 3, 0)
@@ -86,7 +84,6 @@ def test_each_option_that_can_change_an_outcome_counts() -> None:
 
 
 def test_the_defaults_of_options_that_count_are_those_of_the_command_line() -> None:
-    """A failure without options that count is kept without them, as in journals that did not have them."""
     batch("--keep", "all", "exit {}", ":::", 3)
     assert '"options":{}' in trioflow("journal", "run.db", "show", "*").stdout
 
@@ -127,7 +124,6 @@ def test_a_kept_failure_has_one_line_in_the_job_log(unit: float) -> None:
 
 
 def test_equal_command_that_a_later_batch_adds_is_run() -> None:
-    """Of equal commands, only those beyond their number in the journal run."""
     batch("echo {} >> runs", ":::", "a")
     batch("echo {} >> runs", ":::", "a", "a", "b")
     assert runs() == ["a", "a", "b"]
@@ -142,7 +138,6 @@ def test_command_with_arguments_that_are_not_utf8_is_restored() -> None:
 
 
 def test_restored_outputs_are_saved_again() -> None:
-    """Restored outputs are saved again by `--results`, if a file is missing."""
     words = ["--results", "saved", "echo", ":::", "a", "b"]
     batch(*words)
     Path("saved/1/a/stdout").unlink()
@@ -175,7 +170,6 @@ def test_a_job_log_that_is_appended_to_gets_only_commands_that_ran_now() -> None
 
 
 def test_journal_that_cannot_grow_ends_the_batch(tmp_path: Path) -> None:
-    """If its journal cannot grow, a batch ends with a one-line error that states the reason."""
     words = ("--journal", "run.db", "-j1", "head -c 3000 /dev/zero | tr '\\0' x; echo {}", ":::", *map(str, range(40)))
     with running(*words, first="resource.setrlimit(resource.RLIMIT_FSIZE, (40960, 40960))", cwd=tmp_path) as process:
         _, stderr = process.communicate(timeout=PATIENCE)
@@ -249,7 +243,6 @@ def test_a_resumed_table_has_the_values_of_the_first_run_and_says_which_rows_wer
 
 @patiently(0.5, 5, 50)
 def test_keep_all_keeps_failures_and_timeouts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, unit: float) -> None:
-    """With `--keep all`, a command that failed or timed out does not run again, and fails as before."""
     monkeypatch.chdir(tmp_path)
     command = "echo {} >> runs; sleep {1}; exit {2}"
     words = ["--results", "runs.csv", "--timeout", unit, command, ":::", "0", "900", ":::", "0", "3"]
@@ -312,7 +305,6 @@ def test_restored_rows_have_the_numbers_of_this_batch(table: str) -> None:
 
 
 def test_a_refused_batch_leaves_the_records_of_the_running_one() -> None:
-    """A batch that fails before its first command leaves the records of the one before, which may be running."""
     words = ["--joblog", "log", "--results", "runs.jsonl", "echo", ":::", "a"]
     batch(*words)
     before = Path("log").read_bytes(), Path("runs.jsonl").read_bytes()
@@ -343,13 +335,11 @@ def test_the_journal_names_the_end_of_each_kept_failure(
 
 
 def test_keep_all_needs_a_journal() -> None:
-    """Without a journal, `--keep all` is rejected."""
     assert "--keep all needs --journal" in trioflow("batch", "--keep", "all", "true", ":::", "x").stderr
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux counts the moment before exec")
 def test_the_peak_memory_of_a_small_command_has_a_bound_in_a_table() -> None:
-    """The memory of a command is a number in the table; that of one that takes less than trioflow has a bound."""
     code = "import sys; x = b'x' * (int(sys.argv[1]) << 20)"
     command = f"{sys.executable} -I -S -c {shlex.quote(code)}"
     # In a process of its own: the memory of this one may be more than that of the commands.
@@ -362,7 +352,6 @@ def test_the_peak_memory_of_a_small_command_has_a_bound_in_a_table() -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux counts the moment before exec")
 def test_no_bound_is_claimed_for_the_memory_of_what_a_timeout_has_ended() -> None:
-    """A timeout ends a shell before it has waited for its program, so no bound is given for their memory."""
     batch("-j1", "--timeout", "1", "--results", "runs.csv", "sleep 600; echo", ":::", "x")
     (row,) = rows()
     assert row["failure"] == "ended by --timeout"

@@ -76,7 +76,6 @@ def test_a_thread_saves_a_large_output(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_command_whose_row_is_written_when_the_batch_is_interrupted_counts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A row that a thread writes during an interruption is whole, and its command is in the summary and the job log."""
     encode, interrupt, interrupted = JsonLinesFormat.encode_outcome, Scheduler._interrupt, threading.Event()
 
     def encode_interrupted(*args: Any) -> Iterator[bytes]:
@@ -127,14 +126,12 @@ def test_threads_write_a_large_output_into_the_journal_and_read_it_in_pieces(mon
 
 
 def test_a_large_failure_is_kept_with_its_output() -> None:
-    """With `--keep all`, a failure has its large output in the journal, as a success has."""
     words = ["--journal", "run.db", "--keep", "all", "echo x >> runs; cat {}; exit 3", ":::", "large"]
     assert [batch(*words).stdout for _ in range(2)] == [TEXT, TEXT]
     assert Path("runs").read_text() == "x\n"
 
 
 def test_a_large_output_that_is_damaged_runs_its_command_again() -> None:
-    """The hash of a large output is checked before it is used, and a command whose output is damaged runs again."""
     words = ["--journal", "run.db", "cat {}", ":::", "large"]
     batch(*words)
     with contextlib.closing(sqlite3.connect("run.db")) as db:

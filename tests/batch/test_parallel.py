@@ -69,7 +69,6 @@ def test_job_log_is_that_of_gnu_parallel() -> None:
 
 
 def test_results_are_those_of_gnu_parallel() -> None:
-    """Names and contents of the files of `--results` equal those of GNU parallel."""
     command = ["printf '%s\\n' {1} {2}; echo e >&2", ":::", "a/b", "c\\d", ":::", "x y"]
     ours, theirs = trioflow("batch", "--results", "ours", *command), gnu("--results", "theirs", *command)
     assert (ours.stdout_bytes, ours.stderr_bytes) == (theirs.stdout, theirs.stderr) == (b"", b"")

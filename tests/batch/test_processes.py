@@ -149,7 +149,6 @@ def test_the_second_signal_ends_the_batch_at_once(tmp_path: Path, watched: Watch
 
 
 def test_commands_start_as_soon_as_their_arguments_are_read() -> None:
-    """Commands start before the standard input ends, and a batch that stops does not wait for its end."""
     with running("-j2", "--halt", "soon,fail=2", "echo {}; exit {}") as process:
         assert process.stdin is not None
         assert process.stdout is not None
@@ -174,7 +173,6 @@ def test_ctrl_c_ends_a_batch_that_waits_for_arguments() -> None:
 
 @pytest.mark.parametrize("option", ["--group", "--line-buffer"])
 def test_a_broken_pipe_ends_a_batch_as_a_drain_with_exit_code_141(option: str, tmp_path: Path) -> None:
-    """When the reader of its output has exited, a batch ends with the commands that run, without an error."""
     ended, go, log = tmp_path / "ended", tmp_path / "go", tmp_path / "log"
     line = f"test {{}} = 1 || until test -e {go}; do sleep .01; done; echo {{}}; sleep .01; echo {{}} >> {ended}"
     words = ["-j1", "--joblog", str(log), *[option] * (option != "--group"), line, ":::", "1", "2", "3"]
@@ -198,7 +196,6 @@ def test_full_disk_at_standard_output_ends_a_batch_with_an_error() -> None:
 
 
 def test_job_log_that_cannot_grow_ends_the_batch(tmp_path: Path) -> None:
-    """If the job log cannot grow any more, an error has the reason, and no further command starts."""
     log, limit = tmp_path / "log", 1 << 23
     header = JoblogFormat.start + b"\n"
     log.write_bytes(header + b"x" * (limit - 301 - len(header)) + b"\n")
@@ -211,7 +208,6 @@ def test_job_log_that_cannot_grow_ends_the_batch(tmp_path: Path) -> None:
 
 
 def test_a_closed_standard_input_is_an_error() -> None:
-    """If no arguments are given and standard input is closed, an error explains what is missing."""
     with running("echo", first="os.close(0); sys.stdin = None") as process:
         _, stderr = process.communicate(timeout=PATIENCE)
     assert (process.returncode, stderr) == (255, b"Error: cannot read the arguments: standard input is closed\n")
@@ -219,7 +215,6 @@ def test_a_closed_standard_input_is_an_error() -> None:
 
 @patiently(0.5, 5, 50)
 def test_slow_reader_of_the_output_delays_no_timeout(tmp_path: Path, unit: float) -> None:
-    """While the output of one command waits for a slow reader, another command still gets its timeout."""
     over = tmp_path / "over"
     late = f"trap 'touch {over}; exit' TERM; while :; do sleep 0.01; done"
     with running("-j2", "--timeout", str(unit), ":::", "seq 20000", late) as process:
@@ -342,6 +337,5 @@ def test_the_message_on_a_signal_hides_the_bar() -> None:
 
 
 def test_bar_is_not_drawn_without_a_terminal() -> None:
-    """`--bar` writes nothing into a pipe."""
     done = batch("--bar", "echo", ":::", "a")
     assert (done.stdout, done.stderr) == ("a\n", "")

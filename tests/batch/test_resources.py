@@ -37,7 +37,6 @@ def memory(monkeypatch: pytest.MonkeyPatch, free: Iterator[int]) -> None:
 
 @pytest.mark.usefixtures("hurry")
 def test_memfree_option_delays_starts_until_enough_memory_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With --memfree, commands start when enough memory is free; one message says why the batch waits."""
     memory(monkeypatch, itertools.cycle([GIB, GIB, 5 * GIB]))
     done = batch("-k", "--memfree", "4G", "echo", ":::", "a", "b", "c")
     assert (done.stdout, done.exit_code) == ("a\nb\nc\n", 0)
@@ -64,7 +63,6 @@ def test_retries_wait_for_memory_as_starts_do(monkeypatch: pytest.MonkeyPatch) -
 
 @pytest.mark.usefixtures("hurry")
 def test_batch_that_halts_does_not_wait_for_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A batch whose --halt rule is met while a start waits for memory ends without that start."""
     memory(monkeypatch, itertools.chain([5 * GIB, 5 * GIB], itertools.repeat(GIB)))
     assert batch("-j2", "--memfree", "4G", "--halt", "soon,fail=1", "exit", ":::", 1, 2, 3).exit_code == 1
 
@@ -129,7 +127,6 @@ def test_job_log_and_dry_run_do_not_contain_granted_units() -> None:
 
 
 def test_cpus_memory_and_gpus_of_the_machine_are_detected(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without --pool, a batch knows the CPUs, the memory and the GPUs of the machine."""
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
     assert _resources.detect_resource("gpu") == ["3", "5"]
     assert _resources.detect_resource("cpu") == count_usable_cpus()
@@ -183,7 +180,6 @@ def test_memory_limit_option_limits_the_memory_of_a_command() -> None:
 
 
 def test_pin_option_gives_each_slot_a_different_cpu() -> None:
-    """With --pin, the k-th slot gets the k-th of the CPUs that the batch may use."""
     cpus = sorted(os.sched_getaffinity(0))
     all_run = f'echo >> run; until test "$(wc -l < run)" = {len(cpus)}; do sleep 0.01; done'
     line = f"{all_run}; grep Cpus_allowed_list /proc/self/status #"
@@ -193,7 +189,6 @@ def test_pin_option_gives_each_slot_a_different_cpu() -> None:
 
 @patiently(0.1, 0.5, 3, 12)
 def test_idle_timeout_option_ends_a_command_without_output(unit: float) -> None:
-    """With --idle-timeout, a command that stops writing is ended, and one that keeps writing is not."""
     steady = f"for n in 1 2 3 4; do sleep {1.5 * unit}; echo $n; done"
     done = batch("-j2", "--idle-timeout", str(4 * unit), ":::", steady, "echo b; sleep 99")
     assert (sorted(done.stdout.split()), done.exit_code) == (["1", "2", "3", "4", "b"], 1)

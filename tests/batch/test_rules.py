@@ -38,7 +38,6 @@ def test_durations_may_combine_units() -> None:
 
 
 def test_an_invalid_duration_is_rejected() -> None:
-    """The error for an invalid duration has an example of a duration."""
     for text in ["", "x", "-1", "1 m", "200%", "1e3", "inf", "nan", "."]:
         with pytest.raises(ValueError, match="is not a duration: give seconds"):
             _command_options.parse_seconds(text)
@@ -61,7 +60,6 @@ def test_number_of_slots_without_a_limit_depends_on_the_limit_of_open_files(monk
 
 
 def test_an_invalid_number_of_slots_is_rejected() -> None:
-    """The error for an invalid number of slots lists the accepted forms."""
     for text in ["", "x", "1.5", "+5%", "4k", "²"]:
         with pytest.raises(ValueError, match="is not a number of jobs"):
             _command_options.parse_slots(text)
@@ -71,7 +69,6 @@ INVALID_RULES = ["", "now", "now,fail", "now,fail=0", "now,fail=x", "later,fail=
 
 
 def test_an_invalid_halt_rule_is_rejected() -> None:
-    """The error for an invalid halt rule shows the form of a rule."""
     for text in INVALID_RULES:
         with pytest.raises(ValueError, match="is not a rule: write never, or WHEN,WHY=N"):
             HaltRule.parse(text)
@@ -100,7 +97,6 @@ def test_percentage_in_a_halt_rule_is_of_all_commands(codes: list[int], percent:
 
 @given(CODES)
 def test_exit_code_without_a_halt_rule_counts_failures(codes: list[int]) -> None:
-    """Without a halt rule, a batch never ends early, and its exit code counts failures up to 101."""
     tally = CommandTally()
     assert not any(tally.add(code) for code in codes * 10)
     assert tally.exit_code == min(10 * sum(map(bool, codes)), 101)
@@ -158,7 +154,6 @@ def write(path: Path, append: bool, command: str) -> None:
 
 
 def test_a_job_log_that_cannot_be_written_stops_the_batch_at_its_start() -> None:
-    """If the job log cannot be written, opening it raises an error that names the file."""
     for path in ["/dev/full", "/no/such/log", "/"]:
         with pytest.raises(BatchError, match=f"cannot write the job log '{path}': "):
             RecordFile(path, JoblogFormat())
@@ -166,7 +161,6 @@ def test_a_job_log_that_cannot_be_written_stops_the_batch_at_its_start() -> None
 
 @given(st.lists(st.binary(max_size=30), max_size=8), st.integers(0, 60), st.randoms(use_true_random=False))
 def test_waiting_outputs_are_kept_in_any_order(outputs: list[bytes], in_memory: int, random: object) -> None:
-    """Waiting outputs are kept in memory or on disk, and can be taken in any order."""
     backlog = Backlog(in_memory)
     for _ in range(2):
         places = [(backlog.store(io.BytesIO(output)), output) for output in outputs]

@@ -34,13 +34,11 @@ def pipe() -> Iterator[tuple[str, int]]:
 
 
 def test_words_before_the_first_separator_are_the_command() -> None:
-    """A word before the first separator belongs to the command, even if it begins like a separator."""
     assert parse_sources(["a", "-b", ":::b", ":::", "c"])[0] == ["a", "-b", ":::b"]
     assert parse_sources([":::", "c"])[0] == []
 
 
 def test_standard_input_is_the_source_if_no_other_is_given() -> None:
-    """If no source is given, the lines of the standard input are the arguments."""
     assert parse_sources(["a"]) == (["a"], [[LineSource("-")]])
 
 
@@ -51,7 +49,6 @@ def test_a_separator_without_arguments_is_an_empty_source() -> None:
 
 @given(st.lists(st.lists(st.sampled_from(["a", "b", ""]), max_size=4), min_size=1, max_size=4))
 def test_several_sources_are_combined_into_their_product(sources: list[list[str]]) -> None:
-    """The combinations of several sources come in the order of `itertools.product`."""
     words = [word for source in sources for word in (":::", *source)]
     assert product(*words) == list(itertools.product(*sources))
 
@@ -97,7 +94,6 @@ def test_lines_of_a_source_may_end_in_nul(tmp_path: Path) -> None:
 
 
 def test_first_source_is_read_on_demand(pipe: tuple[str, int]) -> None:
-    """Reading the first source gives the arguments that have arrived, and None while there are none."""
     path, write_end = pipe
     items = SourceProduct(parse_sources([":::", "x"], (path,))[1]).iter_arguments(blocking=False)
     assert next(items) is None
@@ -138,7 +134,6 @@ def test_lines_are_filled_in_order_up_to_their_size(items: list[str], max_size: 
 
 
 def test_source_that_cannot_be_read_raises(tmp_path: Path) -> None:
-    """If a source of arguments cannot be read, the error has the reason."""
     with pytest.raises(BatchError, match="cannot read the arguments from '/no/such': No such file or directory"):
         product(files=("/no/such",))
     with pytest.raises(BatchError, match="Is a directory"):

@@ -66,7 +66,6 @@ def test_a_command_that_is_cancelled_has_failed_and_frees_its_slot(tmp_path: Pat
 
 
 def test_a_batch_that_is_cancelled_has_failed(tmp_path: Path) -> None:
-    """The verdict counts what has not run."""
     here = tmp_path / "here"
     with running("-j1", ":::", f"touch {here}; sleep 1000", "echo next") as process:
         until_there(here)
@@ -78,7 +77,6 @@ def test_a_batch_that_is_cancelled_has_failed(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("part", ["feed", "report"])
 def test_a_part_of_a_batch_cannot_be_cancelled_alone(part: str, tmp_path: Path) -> None:
-    """The job that starts the commands, and the one that reports them, end with the batch."""
     here, go = tmp_path / "here", tmp_path / "go"
     with running("-j1", ":::", ends_with(str(here), str(go)), "echo next") as process:
         until_there(here)
@@ -154,7 +152,6 @@ def test_a_look_counts_all_commands_and_nothing_else(tmp_path: Path) -> None:
 
 
 def test_a_paused_batch_starts_no_command(tmp_path: Path) -> None:
-    """What would run next waits for a resume, and is said to."""
     here, go = tmp_path / "here", tmp_path / "go"
     with running(
         "-j1", "--joblog", str(tmp_path / "log"), ":::", ends_with(str(here), str(go)), "echo next"
@@ -290,7 +287,6 @@ def test_each_failed_command_is_tried_again_by_its_path(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("options", [[], ["--keep", "all"]])
 def test_a_batch_without_failures_that_could_end_otherwise_says_so(tmp_path: Path, options: list[str]) -> None:
-    """With `--keep all`, a failure is a result, which the journal has."""
     here, go = tmp_path / "here", tmp_path / "go"
     commands = ["false"] if options else []
     journal = ["--journal", str(tmp_path / "run.db")]

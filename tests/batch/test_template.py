@@ -48,7 +48,6 @@ def test_number_in_a_replacement_string_selects_the_source() -> None:
 
 
 def test_replacement_string_without_a_number_is_filled_in_with_all_sources() -> None:
-    """A replacement string without a number becomes the arguments of all sources, with blanks between them."""
     assert fill("echo p{.}q", "a.b", "c d.e") == "echo pa 'c d'q"
 
 
@@ -102,24 +101,20 @@ def test_a_file_after_a_redirection_is_not_a_host() -> None:
 
 
 def test_quotes_are_plain_text_where_no_shell_reads_them() -> None:
-    """Names of files may have quotes around an argument."""
     assert CommandTemplate(['"{}"'], is_command=False).fill(["a b"], 1, 1) == '"a b"'
 
 
 def test_replacement_strings_in_arguments_are_not_replaced() -> None:
-    """Replacement strings within an argument are part of the argument, and stay as they are."""
     assert fill("echo {} {#}", "{#} {}") == "echo '{#} {}' 7"
 
 
 def test_perl_expressions_are_rejected() -> None:
-    """The error for a Perl expression says that such expressions work in GNU parallel only."""
     with pytest.raises(ValueError, match=r"\{= \$_\+\+ =\}: Perl expressions work in GNU parallel only"):
         CommandTemplate(["echo", "{= $_++ =}"])
 
 
 @given(PATHS)
 def test_directory_of_a_path_is_that_of_dirname(path: str) -> None:
-    """The directory of a path is what `dirname` prints, also for a root or a path that ends in a slash."""
     trimmed = path.rstrip("/")
     expected = "/" if path and not trimmed else (os.path.dirname(trimmed).rstrip("/") or "/" * trimmed.startswith("/"))
     assert directory_name(path) == (expected or ".")
@@ -127,7 +122,6 @@ def test_directory_of_a_path_is_that_of_dirname(path: str) -> None:
 
 @given(PATHS)
 def test_base_name_is_the_end_of_the_path_without_a_slash(path: str) -> None:
-    """The base name of a path is an end of the path that has no slash."""
     assert path.endswith(base_name(path))
     assert "/" not in base_name(path)
 
@@ -172,7 +166,6 @@ SHELL_SYNTAX = [
 
 
 def test_line_with_shell_syntax_runs_in_a_shell() -> None:
-    """A line with shell syntax runs in a shell, and so does one whose program does not exist."""
     for line in SHELL_SYNTAX:
         shell = Shell({"PARALLEL_SHELL": "/bin/sh"})
         assert shell.command(line) == ["/bin/sh", "-c", line]
@@ -185,7 +178,6 @@ def test_builtin_runs_in_a_shell() -> None:
 
 
 def test_line_without_shell_syntax_runs_without_a_shell() -> None:
-    """A line without shell syntax is split into a program and its arguments, and runs without a shell."""
     assert Shell({}).command("cat -n --number=x 'a b' a/b.c,d:e@f%g+h") == [
         "cat", "-n", "--number=x", "a b", "a/b.c,d:e@f%g+h"
     ]  # fmt: skip

@@ -30,7 +30,6 @@ COMMANDS = ["run", "list", "graph", "check"]
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_missing_file_is_a_usage_error(tmp_path: Path, command: str) -> None:
-    """A command whose scenario file is missing exits with code 2, and its error has the path of the file."""
     done = trioflow(command, tmp_path / "nowhere.py")
     assert done.exit_code == 2
     assert re.search("there is no file .*nowhere.py", done.stderr)
@@ -46,14 +45,12 @@ def test_missing_input_file_is_a_usage_error(tmp_path: Path, words: list[str]) -
 
 
 def test_directory_in_place_of_a_file_is_a_usage_error(tmp_path: Path) -> None:
-    """If the given path is a directory and not a scenario file, the usage error says so."""
     done = trioflow("list", tmp_path)
     assert done.exit_code == 2
     assert "is a directory" in done.stderr
 
 
 def test_unknown_scheduler_name_gets_a_suggestion(tmp_path: Path) -> None:
-    """If a file has no scheduler of the given name, the usage error suggests a similar name."""
     done = trioflow("list", written(tmp_path, FINE) + ":scenaro")
     assert done.exit_code == 2
     assert "has no 'scenaro'; do you mean 'scenario'?" in done.stderr
@@ -78,7 +75,6 @@ def test_invalid_name_after_the_colon_is_rejected(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("text", ["", "def other():\n    return Scheduler()"])
 def test_file_without_a_scheduler_is_a_usage_error_with_a_remedy(tmp_path: Path, text: str) -> None:
-    """The usage error for a file without a global scheduler says what to add, or how to name a function."""
     done = trioflow("list", written(tmp_path, text))
     assert done.exit_code == 2
     assert "has no global Scheduler" in done.stderr
@@ -137,7 +133,6 @@ def test_exception_in_the_users_file_is_shown_without_frames_of_trioflow(
 
 
 def test_existing_file_that_cannot_be_read_is_a_usage_error(tmp_path: Path) -> None:
-    """If reading an existing file fails, the usage error says that the file cannot be read."""
     loop = tmp_path / "memory"
     loop.symlink_to("/proc/self/mem")
     done = trioflow("list", loop)
@@ -201,7 +196,6 @@ def test_output_that_cannot_be_written_is_rejected_before_the_file_is_loaded(
 
 
 def test_graph_output_with_an_unknown_suffix_is_a_usage_error(tmp_path: Path) -> None:
-    """If the suffix of the output of `graph` is unknown, the usage error lists those of the known formats."""
     done = trioflow("graph", written(tmp_path, FINE), "-o", tmp_path / "x.pdf")
     assert done.exit_code == 2
     assert ".svg, .png, .dot or .mmd" in done.stderr
@@ -244,7 +238,6 @@ def test_broken_pipe_at_standard_output_does_not_stop_a_run(tmp_path: Path) -> N
 
 
 def test_run_keeps_its_exit_code_if_both_output_streams_are_a_broken_pipe(tmp_path: Path) -> None:
-    """A run keeps its exit code even if its standard output and standard error go into the same broken pipe."""
     reading, writing = os.pipe()
     os.close(reading)
     done = process("run", "--no-monitor", written(tmp_path, "x = Scheduler(Job(fail))"), stdout=writing, stderr=writing)
@@ -262,7 +255,6 @@ def test_run_works_if_both_output_streams_are_closed(tmp_path: Path) -> None:
 @pytest.mark.ci
 @pytest.mark.parametrize("command", ["ssh -H : true", "batch --bar echo", "answer no.db x -"])
 def test_no_command_has_a_traceback_if_its_streams_are_closed(tmp_path: Path, command: str) -> None:
-    """Whichever standard streams were closed before the start, a command works, or says what it cannot do."""
     for closed in ("<&- >&-", "2>&-"):
         line = f"exec {shlex.quote(sys.executable)} -m trioflow {command} {closed}"
         done = subprocess.run(["sh", "-c", line], cwd=tmp_path, env=ENVIRONMENT, capture_output=True, check=False)
@@ -271,7 +263,6 @@ def test_no_command_has_a_traceback_if_its_streams_are_closed(tmp_path: Path, co
 
 
 def test_symbols_and_labels_are_printed_in_ascii_on_an_ascii_stream(tmp_path: Path) -> None:
-    """Symbols and labels that the output stream cannot encode are replaced by ASCII."""
     file = written(tmp_path, "x = Scheduler(Job(fail, label='漢'), Job(work, run_if='failed', label='é'))")
     code = f"""
 import sys
@@ -311,7 +302,6 @@ def on_a_terminal(columns: int, *arguments: Any) -> tuple[int, str]:
 
 @pytest.mark.parametrize("command", ["list", "check", "run --no-monitor", "run"])
 def test_commands_work_on_a_terminal_of_twenty_columns(tmp_path: Path, command: str) -> None:
-    """`list`, `check` and `run` work on a terminal of 20 columns."""
     code, text = on_a_terminal(20, *command.split(), written(tmp_path, FINE))
     assert code == 0, text
     assert {"list": "<Job a>", "check": "nothing found"}.get(command, "1 job succeeded") in text
@@ -343,6 +333,5 @@ def test_tables_in_help_texts_keep_their_line_breaks(name: str) -> None:
 
 
 def test_script_installed_by_pip_calls_the_same_function_as_python_m() -> None:
-    """The script `trioflow` that pip installs calls the same function as `python -m trioflow`."""
     (script,) = entry_points(group="console_scripts", name="trioflow")
     assert script.load() is main

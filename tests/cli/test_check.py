@@ -80,7 +80,6 @@ def test_check_reports_all_faults_at_any_depth_together() -> None:
 
 
 def test_check_reports_one_cycle_for_each_strongly_connected_component() -> None:
-    """If several jobs wait for each other, `check` reports one cycle, without jobs that merely wait for them."""
     jobs = [idle(str(n)) for n in range(6)]
     for n, requirement in ((0, 1), (1, 2), (2, 0), (1, 0), (3, 2), (4, 5), (5, 4), (4, 3)):
         jobs[n].requires(jobs[requirement])
@@ -90,7 +89,6 @@ def test_check_reports_one_cycle_for_each_strongly_connected_component() -> None
 
 
 def test_check_finds_a_cycle_through_inputs_of_nested_jobs() -> None:
-    """If jobs use results of each other's nested schedulers, these schedulers wait for each other in a cycle."""
     a, b = Job(nothing, label="a"), Job(nothing, label="b")
     one, two = Scheduler(a, label="one"), Scheduler(b, label="two")
     one.add(Job(nothing, b))
@@ -99,7 +97,6 @@ def test_check_finds_a_cycle_through_inputs_of_nested_jobs() -> None:
 
 
 def test_check_rejects_an_input_outside_the_checked_scheduler() -> None:
-    """A nested scheduler is rejected on its own if one of its jobs uses the result of a job outside."""
     outside = Job(nothing, label="outside")
     scheduler = Scheduler(outside)
     inner = Scheduler(Job(nothing, outside, label="user"), label="inner", scheduler=scheduler)
@@ -108,7 +105,6 @@ def test_check_rejects_an_input_outside_the_checked_scheduler() -> None:
 
 
 def test_check_rejects_a_closed_scheduler() -> None:
-    """`check` reports that a closed scheduler cannot run."""
     scheduler = Scheduler(idle("a"), label="all")
     scheduler.close()
     assert re.match("all: 'all' is closed", only(scheduler))
@@ -146,7 +142,6 @@ REJECTED_BY_RUN: dict[str, Callable[[], Scheduler]] = {
 
 @pytest.mark.parametrize("case", REJECTED_BY_RUN)
 def test_check_reports_what_a_run_would_reject(case: str) -> None:
-    """If `run()` would raise, `check` reports the fault in the same words."""
     scheduler = REJECTED_BY_RUN[case]()
     with pytest.raises(ValueError) as refusal:  # noqa: PT011  # its text is compared below
         scheduler.run()
@@ -222,7 +217,6 @@ def test_check_groups_equal_findings(tmp_path: Path) -> None:
 
 
 def test_check_counts_a_first_once(tmp_path: Path) -> None:
-    """The number of jobs is that of a run: a `First` of a call and its hedge is one job."""
     code = (
         "from trioflow import First, Job, Scheduler\nasync def ask(): ...\n"
         "s = Scheduler([First(Job(ask, label='ask'), Job(ask, label='hedge'), stagger=1) for _ in range(3)])\n"

@@ -72,7 +72,6 @@ def test_commands_with_a_monitor_have_colours_on_a_terminal(tmp_path: Path, name
 
 @pytest.mark.parametrize("name", WATCHED)
 def test_variable_no_color_removes_all_colours_on_a_terminal(tmp_path: Path, name: str) -> None:
-    """NO_COLOR removes all colours on a terminal, and takes precedence over FORCE_COLOR."""
     said = shown(tmp_path, name, True, NO_COLOR="1", FORCE_COLOR="1")
     assert said
     assert not COLOUR.search(said)
@@ -80,7 +79,6 @@ def test_variable_no_color_removes_all_colours_on_a_terminal(tmp_path: Path, nam
 
 @pytest.mark.parametrize("name", WATCHED)
 def test_dumb_terminal_gets_no_escape_sequence(tmp_path: Path, name: str) -> None:
-    """A terminal without escape sequences, such as that of an editor, gets plain lines."""
     said = shown(tmp_path, name, True, TERM="dumb")
     assert said
     assert "\x1b" not in said

@@ -120,7 +120,6 @@ def test_slowest_chain_lists_the_longest_jobs_of_the_critical_path_in_its_order(
 
 
 def test_end_of_a_run_of_many_short_jobs_has_no_slowest_chain(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The end of a run has no slowest chain if the search for the critical path would take too long."""
     monkeypatch.setattr(_end_of_run, "MIN_SECONDS_FOR_CHAIN", 0.0)
     monkeypatch.setattr(_end_of_run, "SEARCH_SECONDS_PER_JOB", 0.0)
     file = written(tmp_path, f"x = Scheduler(Job(work, label='{'x' * 200}'), Job(work))")
@@ -163,7 +162,6 @@ def test_end_of_a_run_lists_each_written_file(tmp_path: Path, monkeypatch: pytes
 
 
 def test_on_a_terminal_paths_are_plain_and_lines_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """On a terminal, the end of a run has plain paths, and a line of its own for what would not fit into the last."""
     monkeypatch.chdir(tmp_path)
     file = written(tmp_path, "x = Scheduler(Job(fail, label='a'))")  # one job has no slowest chain, however slow
     shown = on_a_terminal("run", Path(file).name, "--trace", "run.json")
@@ -215,7 +213,6 @@ def test_a_first_with_its_jobs_is_one_of_the_kept_jobs(tmp_path: Path, monkeypat
 
 @patiently(0.1, 1, 10)
 def test_end_of_a_run_lists_the_jobs_that_a_timeout_cancelled(tmp_path: Path, unit: float) -> None:
-    """After a timeout, the line "was running" has the cancelled jobs, without waiting and settled ones."""
     code = """
     async def nap(seconds): await anyio.sleep(seconds)
     x = Scheduler(

@@ -36,13 +36,11 @@ def lines(*arguments: Any) -> list[str]:
 
 
 def test_second_run_with_a_journal_restores_the_jobs(tmp_path: Path, file: Path) -> None:
-    """A second run with the same journal restores all jobs, and its last line has their number."""
     assert "all 3 jobs succeeded, " in ran(tmp_path, file).output
     assert "3 jobs succeeded (3 restored from " in ran(tmp_path, file).output
 
 
 def test_file_that_is_no_journal_is_a_usage_error(tmp_path: Path, file: Path) -> None:
-    """For a file that is no journal, or is missing, the usage error says so."""
     file.write_text("hello")
     result = ran(tmp_path, file)
     assert result.exit_code == 2
@@ -58,7 +56,6 @@ def timeless(line: str) -> str:
 
 
 def test_journal_list_shows_restored_jobs_and_why_others_ran(tmp_path: Path, file: Path) -> None:
-    """`journal` lists each job as restored, or with the reason why it ran; the last line is about the last run."""
     ran(tmp_path, file)
     assert [timeless(line) for line in lines(file)[:2]] == ["ran a 2", "ran b 4"]
     ran(tmp_path, file, CODE.replace("double, 2", "double, 5"))
@@ -129,7 +126,6 @@ scenario = Scheduler(jobs)
 
 
 def test_journal_show_prints_the_details_of_the_selected_jobs(tmp_path: Path, file: Path) -> None:
-    """`journal show` prints the results and fingerprints of jobs that are selected by path or pattern."""
     ran(tmp_path, file)
     shown = lines(file, "show", "a")
     assert "result:      2" in shown
@@ -138,7 +134,6 @@ def test_journal_show_prints_the_details_of_the_selected_jobs(tmp_path: Path, fi
 
 
 def test_job_removed_by_journal_forget_runs_again(tmp_path: Path, file: Path) -> None:
-    """After `journal forget`, the forgotten job runs again, and the others are restored."""
     ran(tmp_path, file)
     assert lines(file, "forget", "'; DROP*") == ["forgotten: 1 job"]
     assert "3 jobs succeeded (2 restored from " in ran(tmp_path, file).output
@@ -205,7 +200,6 @@ def test_a_journal_gives_up_the_space_of_forgotten_jobs(tmp_path: Path, file: Pa
 
 
 def test_columns_of_a_journal_are_aligned_for_wide_characters(tmp_path: Path, file: Path) -> None:
-    """In the listing of a journal, paths are padded to the columns that they take in a terminal."""
     ran(
         tmp_path,
         file,
@@ -217,14 +211,12 @@ def test_columns_of_a_journal_are_aligned_for_wide_characters(tmp_path: Path, fi
 
 
 def test_journal_list_shows_that_a_run_was_killed(tmp_path: Path, file: Path) -> None:
-    """If the last run was killed, the last line of `journal` says so, with the process and its machine."""
     code = CODE + "import os\nscenario.add(ThreadJob(os._exit, 3, label='die', required=list(scenario)))\n"
     assert process("run", written(tmp_path, code), "--journal", file, "--no-monitor").returncode == 3
     assert re.search(r"; last run: 'Scheduler', started .*: was killed \(process \d+ on .*\)", lines(file)[-1])
 
 
 def test_journal_check_reports_damaged_rows_and_results(tmp_path: Path, file: Path) -> None:
-    """`journal check` names each job with a damaged row or result, and exits with code 1."""
     ran(tmp_path, file, CODE + "async def large(): return 'x' * 2_000_000\nscenario.add(Job(large, label='large'))")
     assert lines(file, "check") == ["4 jobs: no damage"]
     db = sqlite3.connect(file)
@@ -242,7 +234,6 @@ def test_journal_check_reports_damaged_rows_and_results(tmp_path: Path, file: Pa
 
 
 def test_journal_why_lists_each_job_that_ran_with_the_reason(tmp_path: Path, file: Path) -> None:
-    """`journal why` has a line for each job that ran, with the reason, and then the number of restored jobs."""
     ran(tmp_path, file)
     first = lines(file, "why")
     assert first[0].split() == ["job", "took", "why", "it", "ran"]
@@ -255,7 +246,6 @@ def test_journal_why_lists_each_job_that_ran_with_the_reason(tmp_path: Path, fil
 
 
 def test_a_job_that_has_failed_is_listed_once(tmp_path: Path, file: Path) -> None:
-    """Also if an earlier run has kept its result: in the list, and in `why`."""
     ran(tmp_path, file)
     failing = CODE.replace("return", "if number == 2: raise OSError\n    return").replace("2,", "2, version=2,")
     ran(tmp_path, file, failing)
@@ -266,7 +256,6 @@ def test_a_job_that_has_failed_is_listed_once(tmp_path: Path, file: Path) -> Non
 
 
 def test_journal_lists_a_job_cut_short_by_its_timeout_as_unstored(tmp_path: Path, file: Path) -> None:
-    """A job that `on_timeout="move_on"` cut short is listed and counted among those that ran, but not as kept."""
     ran(tmp_path, file, CODE + "scenario.add(Job(anyio.sleep, 9, label='cut', timeout=0.01, on_timeout='move_on'))")
     (cut,) = [line for line in lines(file) if line.startswith("unstored")]
     assert timeless(cut) == "unstored cut incomplete because of its timeout"

@@ -60,7 +60,6 @@ def test_a_run_is_refused_where_it_would_begin(tmp_path: Path, door: str, comman
 
 @pytest.mark.parametrize("door", HIDDEN_DOORS)
 def test_a_refused_run_is_reported_whatever_the_file_does_about_it(tmp_path: Path, door: str) -> None:
-    """A file that catches exceptions, or runs its scheduler in another thread, is rejected, too."""
     done = trioflow("check", written(tmp_path, FLOW + HIDDEN_DOORS[door]))
     assert done.exit_code == 2
     assert "works" not in done.stdout
@@ -68,7 +67,6 @@ def test_a_refused_run_is_reported_whatever_the_file_does_about_it(tmp_path: Pat
 
 
 def test_a_module_that_the_file_imports_runs_nothing(tmp_path: Path) -> None:
-    """The error names the line of the imported module, which is where the guard belongs."""
     module = Path(written(tmp_path, FLOW + "flow.run()", "library_of_flow.py"))
     done = trioflow("check", written(tmp_path, "from library_of_flow import flow"))
     assert done.exit_code == 2
@@ -76,7 +74,6 @@ def test_a_module_that_the_file_imports_runs_nothing(tmp_path: Path) -> None:
 
 
 def test_a_function_that_builds_the_scenario_does_not_run_it(tmp_path: Path) -> None:
-    """The error names the line of the function, and says to return the scheduler."""
     file = written(tmp_path, "def scenario():\n    flow = Scheduler(Job(work), label='flow')\n    flow.run()\n")
     done = trioflow("run", file)
     assert done.exit_code == 2
@@ -87,13 +84,11 @@ def test_a_function_that_builds_the_scenario_does_not_run_it(tmp_path: Path) -> 
 
 
 def test_a_file_may_simulate_its_scheduler_while_it_is_loaded(tmp_path: Path) -> None:
-    """A simulation runs no code of jobs."""
     done = trioflow("list", written(tmp_path, FLOW + "assert simulate(flow).makespan == 1.0"))
     assert labels(done.stdout) == ["work()"]
 
 
 def test_runs_begin_again_after_a_file_was_rejected(tmp_path: Path) -> None:
-    """The refusal ends with the loading."""
     trioflow("check", written(tmp_path, FLOW + "flow.run()", "wrong.py"))
     done = trioflow("run", "--no-monitor", written(tmp_path, FLOW))
     assert done.exit_code == 0

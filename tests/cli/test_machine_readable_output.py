@@ -16,7 +16,6 @@ TWO = "x = Scheduler(Job(work, label='a'), CommandJob(['echo', 'from a command']
 
 
 def test_events_option_writes_a_line_for_each_event(tmp_path: Path) -> None:
-    """`--events FILE` writes valid events, one a line, with the paths of the jobs in the order in which they end."""
     done = run("--events", tmp_path / "events", written(tmp_path, TWO))
     assert done.exit_code == 0
     events = checked((tmp_path / "events").read_text())
@@ -24,7 +23,6 @@ def test_events_option_writes_a_line_for_each_event(tmp_path: Path) -> None:
 
 
 def test_events_on_standard_output_move_other_output_to_standard_error(tmp_path: Path) -> None:
-    """With `--events -`, the output of jobs and commands, and the outcome, are on standard error."""
     done = process("run", "--events", "-", written(tmp_path, TWO))
     assert checked(done.stdout)[-1]["event"] == "run_ended"
     assert {"works", "from a command"} <= set(done.stderr.splitlines())

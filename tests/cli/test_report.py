@@ -40,7 +40,6 @@ def test_the_files_of_a_report_are_those_of_the_run(tmp_path: Path, trace: Path)
 
 
 def test_the_default_output_of_report_is_a_page_beside_the_trace(trace: Path) -> None:
-    """Without options, `report` writes an HTML page with the name of the trace."""
     assert trioflow("report", trace).exit_code == 0
     assert "<title>night</title>" in trace.with_suffix(".html").read_text(encoding="utf-8")
 

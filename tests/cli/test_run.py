@@ -55,7 +55,6 @@ def test_each_outcome_of_a_run_has_its_exit_code(tmp_path: Path, backend: str, c
 
 
 def test_validation_error_has_no_traceback_and_refers_to_check(tmp_path: Path) -> None:
-    """`run` stops at the first error of a scenario; `check` finds all of them."""
     done = ran(tmp_path, EXIT_CODES["cycle"][1])
     assert re.match(r"Error: cycle: .* requires .*requires\(\.\.\., remove=True\)\n`trioflow check`", done.stderr)
     assert "Traceback" not in done.stderr
@@ -63,7 +62,6 @@ def test_validation_error_has_no_traceback_and_refers_to_check(tmp_path: Path) -
 
 
 def test_an_error_refers_to_check_only_if_check_finds_it(tmp_path: Path) -> None:
-    """An error of `run` that `check` would not find does not refer the user to `check`."""
     done = ran(tmp_path, EXIT_CODES["not a limiter"][1])
     assert done.exit_code == 2
     assert re.fullmatch(r"Error: jobs_window=.*\n", done.stderr)
@@ -101,7 +99,6 @@ def test_verdict_of_a_stopped_run_has_the_reason(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["Job(broken)", "ThreadJob(deep)", "Scheduler(Job(broken), critical_jobs=True)"])
 def test_tracebacks_of_failures_have_only_frames_of_the_users_code(tmp_path: Path, backend: str, kind: str) -> None:
-    """The traceback of a failure begins in the user's code, and has no frames of trioflow or of libraries between."""
     code = f"""
     def deep():
         {{}}["x"]
@@ -117,7 +114,6 @@ def test_tracebacks_of_failures_have_only_frames_of_the_users_code(tmp_path: Pat
 
 
 def test_tracebacks_keep_frames_of_libraries_that_the_users_code_calls(tmp_path: Path) -> None:
-    """Tracebacks show frames of libraries that the user's code calls, also in causes and groups."""
     code = """
     async def broken():
         try:
@@ -151,7 +147,6 @@ MOST = """
 
 
 def test_jobs_option_replaces_the_window_of_the_scheduler(tmp_path: Path) -> None:
-    """`--jobs` replaces the scheduler's own window, and `--jobs 0` removes it."""
     code = f"""{MOST}
     jobs = [Job(count) for _ in range(5)]
     x = Scheduler(jobs, Job(tell, required=jobs), jobs_window=3)
@@ -179,7 +174,6 @@ def test_jobs_option_limits_the_whole_run_with_all_nested_schedulers(tmp_path: P
 
 
 def test_timeout_option_accepts_units(tmp_path: Path) -> None:
-    """The value of `--timeout` is a number of seconds, or numbers with units, such as 1m30s."""
     tell = "import trioflow.abc\nclass Tell(trioflow.abc.Instrument):\n    def before_run(self, scheduler): "
     code = f"{tell}print(scheduler._run.timeout)\nx = Scheduler(Job(anyio.sleep, 0), instruments=[Tell()])"
     assert "90.0\n" in ran(tmp_path, code, "--timeout", "1m30s").stdout
@@ -197,7 +191,6 @@ def test_critical_option_stops_the_run_at_the_first_failure(tmp_path: Path) -> N
 
 
 def test_backend_option_selects_the_event_loop(tmp_path: Path) -> None:
-    """`--backend` selects whether jobs run on trio or on asyncio."""
     code = """
     import trio
     async def tell():
@@ -221,7 +214,6 @@ def test_a_run_on_the_wrong_backend_names_the_option(tmp_path: Path, caplog: pyt
     [("--backend", "curio"), ("--jobs", "-1"), ("--timeout", "0"), ("--timeout", "soon"), ("--timeout", "nan")],
 )
 def test_invalid_values_of_run_options_are_rejected(tmp_path: Path, option: str, value: str) -> None:
-    """The usage error for an invalid value of an option of `run` names the option."""
     done = ran(tmp_path, "print('loaded')", option, value)
     assert done.exit_code == 2
     assert option in done.stderr

@@ -26,7 +26,6 @@ def listed(*arguments: str) -> list[str]:
 
 
 def test_only_scheduler_of_a_file_is_the_default(tmp_path: Path) -> None:
-    """Without NAME, the file's only global Scheduler is used, whatever its name."""
     assert listed(written(tmp_path, "whatever = Scheduler(Job(work, label='a'))")) == ["a"]
 
 
@@ -50,7 +49,6 @@ def made():
 
 
 def test_of_several_schedulers_the_one_named_scenario_is_the_default(tmp_path: Path) -> None:
-    """If a file has several schedulers, the one named `scenario` is used."""
     assert listed(written(tmp_path, SEVERAL)) == ["b"]
 
 
@@ -71,12 +69,10 @@ def test_several_schedulers_without_one_named_scenario_are_an_error(tmp_path: Pa
 
 
 def test_function_named_scenario_is_the_default_without_a_global_scheduler(tmp_path: Path) -> None:
-    """In a file without a global scheduler, the function `scenario` is called to build one."""
     assert listed(written(tmp_path, "def scenario():\n    return Scheduler(Job(work, label='a'))")) == ["a"]
 
 
 def test_scenario_may_be_any_callable_object(tmp_path: Path) -> None:
-    """The object named `scenario` may be a partial or any other callable that returns a scheduler."""
     code = "import functools\ndef make(label):\n    return Scheduler(Job(work, label=label))\n"
     assert listed(written(tmp_path, code + "scenario = functools.partial(make, 'a')")) == ["a"]
 
@@ -89,14 +85,12 @@ def test_callable_without_a_readable_signature_is_a_usage_error(tmp_path: Path) 
 
 
 def test_name_of_a_file_may_contain_a_colon(tmp_path: Path) -> None:
-    """A colon within the name of an existing file does not begin NAME, but a colon after the name does."""
     file = written(tmp_path, SEVERAL, "odd:name.py")
     assert listed(file) == ["b"]
     assert listed(f"{file}:first") == ["a"]
 
 
 def test_scheduler_imported_from_another_file_of_the_directory_is_found(tmp_path: Path) -> None:
-    """A file may import its scheduler from its own directory, which is first on sys.path."""
     beside = written(tmp_path, "here = Scheduler(Job(work, label='a'))", "beside.py")
     assert listed(beside) == ["a"]
     file = written(tmp_path, "import sys\nfrom beside import here\nfirst = sys.path[0]")
@@ -136,7 +130,6 @@ def test_file_that_is_loaded_again_keeps_the_name_of_its_module(tmp_path: Path) 
 
 
 def test_file_that_changes_within_a_second_is_compiled_again(tmp_path: Path) -> None:
-    """A file that changes within a second and keeps its size is compiled again nevertheless."""
     for label in "abc":
         assert listed(written(tmp_path, f"x = Scheduler(Job(work, label='{label}'))")) == [label]
 
@@ -207,7 +200,6 @@ WRONG = [
 @pytest.mark.sampled
 @pytest.mark.parametrize(("parameters", "settings", "message"), WRONG, ids=[f"{p} {s}"[:40] for p, s, _ in WRONG])
 def test_invalid_set_values_are_rejected(tmp_path: Path, parameters: str, settings: list[str], message: str) -> None:
-    """The usage error for an invalid `--set` names the parameter and says what is wrong."""
     words = [word for one in settings for word in ("--set", one)]
     done = trioflow("list", written(tmp_path, FUNCTION.format(parameters=parameters)), *words)
     assert done.exit_code == 2

@@ -112,7 +112,6 @@ def test_the_second_signal_ends_the_command_at_once(
 
 
 def test_second_signal_ends_the_command_while_a_job_blocks_the_loop(tmp_path: Path, backend: str) -> None:
-    """A second signal ends the command even while a job blocks the event loop."""
     sends = {"blocks": signal.SIGTERM, "a second one quits at once": signal.SIGTERM}
     code, lines = signalled(written(tmp_path, BLOCKS), "--backend", backend, sends=sends)
     assert code == 128 + signal.SIGTERM
@@ -149,7 +148,6 @@ def test_second_signal_makes_the_cursor_visible_again(tmp_path: Path) -> None:
 
 
 def test_sigterm_with_drain_on_term_starts_no_more_jobs(tmp_path: Path) -> None:
-    """With `--drain-on-term`, running jobs complete after SIGTERM, no others start, and the verdict is "drained"."""
     file = written(tmp_path, DRAINS.format(is_over="current_run(scenario).reason"))
     code, lines = signalled(file, "--drain-on-term", sends={"runs": signal.SIGTERM})
     assert code == 1
@@ -162,7 +160,6 @@ def test_sigterm_with_drain_on_term_starts_no_more_jobs(tmp_path: Path) -> None:
 
 
 def test_second_sigterm_cancels_the_running_jobs_of_a_draining_run(tmp_path: Path) -> None:
-    """A second SIGTERM cancels the running jobs of a draining run, whose verdict is still "drained"."""
     sends = {"runs": signal.SIGTERM, "a second one shuts down": signal.SIGTERM}
     code, lines = signalled(written(tmp_path, DRAINS.format(is_over="False")), "--drain-on-term", sends=sends)
     assert code == 1

@@ -52,7 +52,6 @@ def batch(server: Server, *words: Any) -> Result:
 
 
 def test_outputs_are_printed_node_by_node_and_a_table_at_the_end(server: Server, tmp_path: Path) -> None:
-    """`trioflow ssh` prints each node's output as one block, and at the end a table that counts the nodes."""
     nodes = tmp_path / "nodes.txt"
     nodes.write_text("node[1-3]  # three\n")
     done = ssh(server, "-H", nodes, "echo", "{node};", "echo err >&2")
@@ -64,7 +63,6 @@ def test_outputs_are_printed_node_by_node_and_a_table_at_the_end(server: Server,
 
 @patiently(4, 40)
 def test_the_table_groups_nodes_by_outcome(server: Server, unit: int) -> None:
-    """The table of `trioflow ssh` has a line for each outcome, with its nodes, the largest group first."""
     line = "case {node} in node1) exit 3;; node2) kill -9 $$;; node4) sleep 1000;; esac"
     done = ssh(server, "-H", "node[1-5]", "-H", "dead1", "--timeout", unit, line)
     assert done.stderr.splitlines()[-5:] == [
@@ -113,7 +111,6 @@ def test_files_are_pushed_before_the_command_and_pulled_after_it(server: Server,
 
 
 def test_files_can_be_copied_to_nodes_without_a_command(server: Server, tmp_path: Path) -> None:
-    """`ssh` can copy files without a command, and its table shows which nodes got them and which did not."""
     (tmp_path / "node1").write_text("x")
     place = ["--to", f"{tmp_path}/there/"]
     done = ssh(server, "-H", "node[1-2]", "--push", f"{tmp_path}/{{node}}", *place)
@@ -134,7 +131,6 @@ def test_output_without_a_final_newline_gets_one(server: Server) -> None:
 
 
 def test_jobs_option_limits_the_nodes_at_once(server: Server, tmp_path: Path) -> None:
-    """With `ssh -j 1`, the nodes run the command one after the other."""
     counted = f"mkdir {tmp_path}/one && sleep 0.05 && rmdir {tmp_path}/one"
     assert ssh(server, "-H", "node[1-2]", "-j", 1, counted).exit_code == 0
 
@@ -179,7 +175,6 @@ def test_ctrl_c_ends_the_commands_on_all_nodes(server: Server, tmp_path: Path, w
 
 
 def test_broken_pipe_ends_ssh_with_exit_code_141(server: Server) -> None:
-    """At a broken pipe, `ssh` exits with 141, which shells report for a program that SIGPIPE has ended."""
     words = ["ssh", "-F", str(server.site.config), "-H", "node1", "head -c 1000000 /dev/zero"]
     process = Python([*WORDS, *words], env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
     assert process.stdout is not None
@@ -257,7 +252,6 @@ def test_commands_of_an_unreachable_node_run_on_another(server: Server) -> None:
 
 
 def test_last_command_of_an_unreachable_node_runs_on_another(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A command runs on another node even if its own is found unreachable only after all others have ended."""
     monkeypatch.setattr(_connections, "INITIAL_RETRY_DELAY", 0.4)
     done = batch(server, "-S", "dead1,node1", "-j", 1, "-k", "echo {}", ":::", 1, 2)
     assert (done.stdout, done.exit_code) == ("1\n2\n", 0)
@@ -288,7 +282,6 @@ def test_failures_and_timeouts_on_nodes_are_counted(server: Server, tmp_path: Pa
 
 
 def test_an_idle_timeout_holds_on_nodes(server: Server, tmp_path: Path) -> None:
-    """`--idle-timeout` ends a command that writes nothing, wherever it runs."""
     for places in ([], ["-S", ":"], ["-S", "node1"]):
         done = batch(server, *places, "--timeout", PATIENCE, "--idle-timeout", 0.5, "sleep 1000", ":::", 1)
         assert "ended by --idle-timeout" in done.stderr

@@ -52,7 +52,6 @@ def test_removing_jobs_keeps_the_order_of_the_others() -> None:
 
 
 def test_without_patterns_the_scenario_is_unchanged() -> None:
-    """Without patterns, a scenario is not changed, not even one that cannot run."""
     a = idle("a")
     scheduler = Scheduler(idle("b", required=a))
     assert kept_paths(scheduler) == "b"
@@ -68,7 +67,6 @@ def test_selecting_from_a_scenario_that_cannot_run_raises() -> None:
 
 
 def test_inputs_of_selected_jobs_are_kept() -> None:
-    """Inputs of selected jobs, and their own inputs, are kept, whatever scheduler they are in."""
     first = Job(nothing, label="first")
     second = Job(nothing, first, label="second")
     scheduler, order = Scheduler(first), idle("order")
@@ -79,7 +77,6 @@ def test_inputs_of_selected_jobs_are_kept() -> None:
 
 
 def test_services_that_selected_jobs_require_are_kept() -> None:
-    """The services that a selected job requires are kept, because the job could not work without them."""
     database = Service(serve, label="database", required=(schema := idle("schema")))
     scheduler = Scheduler(schema, database, idle("user", required=database), idle("other", required=database))
     assert kept_paths(scheduler, only="user") == "database user"
@@ -105,19 +102,16 @@ NESTED = [("one", "one one/a one/b"), ("*/a", "one one/a two two/a"), ("two/b fi
 
 @pytest.mark.parametrize(("only", "left"), NESTED, ids=[only for only, _ in NESTED])
 def test_patterns_select_jobs_in_nested_schedulers(only: str, left: str) -> None:
-    """A nested scheduler is kept or removed as a whole, unless only some of its jobs are named."""
     assert kept_paths(nested(), only) == left
 
 
 def test_nested_schedulers_stay_ordered_if_those_between_them_are_removed() -> None:
-    """A kept nested scheduler that required a removed one inherits the requirements of the removed one."""
     scheduler = nested()
     assert kept_paths(scheduler, only="first two/b") == "first two two/b"
     assert edges(scheduler) == {"firsttwo"}
 
 
 def test_parentheses_of_a_default_label_are_literal_in_a_pattern() -> None:
-    """In a pattern, `*` is a wildcard, but the parentheses of a default label stand for themselves."""
     scheduler = Scheduler(Job(nothing), Job(nothing), idle("J"))
     keep_selected_jobs(scheduler, patterns=("noth*",))
     assert len(scheduler) == 2
@@ -126,7 +120,6 @@ def test_parentheses_of_a_default_label_are_literal_in_a_pattern() -> None:
 
 
 def test_pattern_that_equals_a_path_with_a_wildcard_selects_that_job_alone() -> None:
-    """If a job is named `a*`, the pattern `a*` selects that job and not `ab`."""
     assert kept_paths(Scheduler(idle("a*"), idle("ab")), only="a*") == "a*"
 
 
@@ -156,20 +149,17 @@ scenario = Scheduler(a, Job(work, label="fetch b", required=a), Job(work, label=
 
 
 def test_run_and_list_use_only_the_selected_jobs(tmp_path: Path) -> None:
-    """`run` and `list` with `--only` use only the selected jobs."""
     file = written(tmp_path, CODE)
     assert labels(trioflow("list", file, "--only", "?*b", "--only", "a").stdout) == ["a", "fetch b"]
     assert run(file, "--only", "?*b", "--only", "a").stdout.count("works\n") == 2
 
 
 def test_list_paths_prints_the_paths_of_all_jobs(tmp_path: Path) -> None:
-    """`list --paths` prints one path a line, as `--only` takes them."""
     code = "x = Scheduler(Scheduler(Job(work, label='a/b'), label='in'), Job(work, label='c'), Job(work, label='c'))"
     assert trioflow("list", "--paths", written(tmp_path, code)).stdout == "in\nin/a\\/b\nc\nc#2\n"
 
 
 def test_a_pattern_may_be_written_as_labels_are(tmp_path: Path) -> None:
-    """What is no path is a pattern, which matches labels as they are, too; a path means only its job."""
     code = "x = Scheduler(Scheduler(Job(work, label='db'), label='eu'), Job(work, label='eu/db'), Job(work, label='c'))"
     file = written(tmp_path, code)
     found = [trioflow("list", "--paths", file, "--only", each).stdout.split() for each in ("eu/db", r"eu\/db", "eu/d?")]
@@ -177,7 +167,6 @@ def test_a_pattern_may_be_written_as_labels_are(tmp_path: Path) -> None:
 
 
 def test_pattern_without_a_match_is_a_usage_error(tmp_path: Path) -> None:
-    """A pattern that matches no job is a usage error that suggests the nearest path."""
     done = run(written(tmp_path, CODE), "--only", "fetchb")
     assert done.exit_code == 2
     assert "'fetchb'; do you mean 'fetch b'?" in done.stderr

@@ -24,7 +24,6 @@ x = Scheduler(
 
 
 def test_tag_option_puts_the_label_of_the_job_before_each_line_of_a_log(tmp_path: Path) -> None:
-    """With `run --tag` in a log, each line is a whole line of one job and begins with its label, on both streams."""
     done = process("run", "--tag", written(tmp_path, SCENARIO))
     assert done.returncode == 0, done.stderr
     tagged = {"job a: a a", "job b: b b", "program: c", "process: p"}
@@ -33,14 +32,12 @@ def test_tag_option_puts_the_label_of_the_job_before_each_line_of_a_log(tmp_path
 
 
 def test_output_of_a_process_job_into_a_pipe_is_complete(tmp_path: Path) -> None:
-    """What the function of a `ProcessJob` prints into a pipe is flushed before the process ends."""
     code = "x = Scheduler(ProcessJob(print, 'from the process', label='p'))"
     done = process("run", "--no-monitor", written(tmp_path, code), stdin=subprocess.DEVNULL)
     assert done.stdout.splitlines()[0] == "from the process"
 
 
 def test_tag_option_without_the_monitor_of_the_command_is_rejected(tmp_path: Path) -> None:
-    """`run --tag` is rejected with `--no-monitor` or a scenario's own Monitor, and the error says what to do."""
     done = trioflow("run", "--tag", "--no-monitor", written(tmp_path, SCENARIO))
     assert done.exit_code == 2
     assert "leave out --no-monitor" in done.stderr

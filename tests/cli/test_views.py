@@ -30,7 +30,6 @@ BROKEN = "scenario = Scheduler(Job(work, label='a'), Job(fail, label='broken'))"
 
 
 def test_list_prints_the_listing(tmp_path: Path) -> None:
-    """`list` prints the listing of the scheduler: a numbered line for each job, as `scheduler.list()` does."""
     code = """
     build = Job(work, label="build", critical=True)
     tests = Scheduler(Job(work, label="unit"), label="tests", required=build, jobs_window=2)
@@ -63,7 +62,6 @@ def test_suffix_of_the_graph_output_sets_the_format(tmp_path: Path, suffix: str,
 
 
 def test_graph_in_svg_has_the_labels_of_the_selected_jobs(tmp_path: Path) -> None:
-    """`graph --only` draws the selected jobs and no others."""
     target = tmp_path / "x.SVG"
     assert trioflow("graph", written(tmp_path, CODE), "--only", "inner", "-o", target).exit_code == 0
     texts = {
@@ -90,7 +88,6 @@ def test_graph_without_an_output_file_is_a_usage_error_with_advice(tmp_path: Pat
 
 
 def test_graph_collapses_schedulers(tmp_path: Path) -> None:
-    """`graph --collapse` draws a nested scheduler as one box."""
     file = written(tmp_path, CODE)
 
     def drawn(*options: str) -> str:
@@ -116,7 +113,6 @@ def test_graph_without_graphviz_gives_an_error_with_the_command_to_install_it(
 
 @pytest.mark.parametrize("suffix", ["dot", "svg", "png", "mmd"])
 def test_graph_written_to_a_full_disk_gives_exit_code_1(tmp_path: Path, suffix: str) -> None:
-    """If the output of `graph` is on a full disk, the exit code is 1, and the error has the reason and the file."""
     target = tmp_path / f"x.{suffix}"
     target.symlink_to("/dev/full")
     done = trioflow("graph", written(tmp_path, CODE), "-o", target)
@@ -165,7 +161,6 @@ def test_suffix_of_the_trace_file_sets_the_format(tmp_path: Path, backend: str) 
 
 @pytest.mark.parametrize("option", ["--trace", "--report"])
 def test_unknown_suffix_of_a_trace_or_report_is_rejected(tmp_path: Path, option: str) -> None:
-    """A trace or report with an unknown suffix is rejected before the run; a name without a suffix is accepted."""
     done = run(written(tmp_path, CODE), option, tmp_path / "x.pdf")
     assert done.exit_code == 2
     endings = {"--trace": ".json, .svg or .csv", "--report": ".html or .htm"}
@@ -175,7 +170,6 @@ def test_unknown_suffix_of_a_trace_or_report_is_rejected(tmp_path: Path, option:
 
 
 def test_report_option_writes_a_page_with_the_failures(tmp_path: Path) -> None:
-    """`--report` writes a page with the failures even if the run was stopped."""
     target = tmp_path / "x.html"
     assert run(written(tmp_path, BROKEN), "--critical", "--report", target).exit_code == 1
     text = target.read_text()
@@ -184,7 +178,6 @@ def test_report_option_writes_a_page_with_the_failures(tmp_path: Path) -> None:
 
 
 def test_trace_written_to_a_full_disk_gives_exit_code_1(tmp_path: Path) -> None:
-    """If the trace is on a full disk, the exit code is 1, and the report is written nevertheless."""
     done = run(written(tmp_path, CODE), "--trace", "/dev/full", "--report", tmp_path / "x.html")
     assert done.exit_code == 1
     assert "Error: cannot write '/dev/full': No space left" in done.stderr
@@ -201,21 +194,18 @@ def completed(*words: str) -> list[str]:
 
 
 def test_subcommands_and_options_are_completed() -> None:
-    """The completion has subcommands, options, and values of options."""
     assert completed("") == list(COMMANDS)
     assert "--jobs" in completed("run", "x.py", "--")
     assert completed("run", "x.py", "--backend", "a") == ["asyncio"]
 
 
 def test_files_are_completed_by_the_shell() -> None:
-    """For every argument that is a file, the completion leaves it to the shell to complete its own files."""
     complete = ShellComplete(command, {}, "trioflow", "_TRIOFLOW_COMPLETE")
     for words in (["run"], ["run", "x.py", "--report"], ["compare", "a.json"], ["batch", "--joblog"], ["graph", "-o"]):
         assert [item.type for item in complete.get_completions(words, "fl")] == ["file"], words
 
 
 def test_misspelt_words_and_words_in_the_wrong_order_get_the_correction(tmp_path: Path) -> None:
-    """Misspelt commands and parameters, and words in the wrong order, give an error with the correction."""
     file = written(tmp_path, "def scenario(pages: int = 3):\n    return Scheduler()")
     assert "unknown command 'rum'; do you mean 'run'?" in trioflow("rum").stderr
     assert "to run a file, write: trioflow run flow.py" in trioflow("flow.py").stderr
@@ -226,7 +216,6 @@ def test_misspelt_words_and_words_in_the_wrong_order_get_the_correction(tmp_path
 
 @pytest.mark.parametrize("name", ["", "run", "list", "graph", "check", "journal"])
 def test_each_help_has_examples(name: str) -> None:
-    """The help of each subcommand has examples, which use existing options."""
     text = trioflow(*name.split(), "--help").stdout
     examples = re.findall(rf"^ +trioflow {name}.*", text.partition("Example")[2], re.MULTILINE)
     assert examples
@@ -235,7 +224,6 @@ def test_each_help_has_examples(name: str) -> None:
 
 
 def test_completion_script_for_bash_completes_subcommands(tmp_path: Path) -> None:
-    """The completion script for bash, evaluated as the docs describe, completes subcommands."""
     script = """
     eval "$(_TRIOFLOW_COMPLETE=bash_source trioflow)"
     COMP_WORDS=(trioflow rep) COMP_CWORD=1

@@ -48,7 +48,6 @@ async def in_thread(fn: Callable[[], object]) -> None:
 
 
 def test_clock_starts_at_zero(virtual: Virtual) -> None:
-    """The virtual clock of a run starts at 0.0."""
     assert virtual(now_after) == 0.0
 
 
@@ -178,8 +177,6 @@ def test_sleepers_of_the_same_time_wake_in_the_order_in_which_they_went_to_sleep
 
 
 def test_move_on_after_ends_exactly_at_its_deadline(virtual: Virtual) -> None:
-    """A timeout cancels its body exactly at the deadline."""
-
     async def main() -> tuple[bool, float]:
         with anyio.move_on_after(2.5) as scope:
             await anyio.sleep(3600)
@@ -200,8 +197,6 @@ def test_fail_after_does_not_raise_if_its_body_ends_in_time(virtual: Virtual) ->
 
 
 def test_cancellation_needs_no_time(virtual: Virtual) -> None:
-    """A sleeping task that is cancelled ends at the time of the cancellation, not at the end of its sleep."""
-
     async def main() -> float:
         async with anyio.create_task_group() as tg:
             tg.start_soon(anyio.sleep, 3600)
@@ -232,8 +227,6 @@ def test_shielded_clean_up_takes_virtual_time(virtual: Virtual) -> None:
 
 
 def test_loop_waits_for_the_result_of_a_thread(virtual: Virtual) -> None:
-    """With no deadline the loop really waits for a thread, and no virtual time passes."""
-
     async def main() -> tuple[int, float]:
         return await anyio.to_thread.run_sync(threading.get_ident), anyio.current_time()
 
@@ -243,8 +236,6 @@ def test_loop_waits_for_the_result_of_a_thread(virtual: Virtual) -> None:
 
 
 def test_thread_may_call_into_the_loop(virtual: Virtual) -> None:
-    """A thread may call into the loop, and sleep there on the virtual clock."""
-
     def work() -> float:
         return anyio.from_thread.run(now_after, 60.0)
 
@@ -297,8 +288,6 @@ def test_loop_waits_for_data_from_a_socket(virtual: Virtual) -> None:
 
 
 def test_ready_io_comes_before_a_clock_jump(virtual: Virtual) -> None:
-    """Data that has arrived is read before the clock jumps to a deadline."""
-
     async def main() -> float:
         here, there = socket.socketpair()
         with here, there:
@@ -312,8 +301,6 @@ def test_ready_io_comes_before_a_clock_jump(virtual: Virtual) -> None:
 
 @pytest.mark.skipif(os.name == "nt", reason="a selector loop runs no subprocesses on Windows")
 def test_loop_waits_for_a_process_and_its_output(virtual: Virtual) -> None:
-    """With no deadline the loop really waits for a process and its output."""
-
     async def main() -> tuple[bytes, float]:
         done = await anyio.run_process(["echo", "done"])
         return done.stdout, anyio.current_time()
@@ -345,13 +332,10 @@ def test_asyncio_default_executor_is_waited_for() -> None:
 
 
 def test_each_run_has_its_own_clock(virtual: Virtual) -> None:
-    """Each run has a new clock, which begins at 0.0."""
     assert [virtual(now_after, 5), virtual(now_after, 5)] == [5.0, 5.0]
 
 
 def test_times_of_a_scenario_are_the_same_on_both_backends() -> None:
-    """Virtual times do not depend on the backend."""
-
     async def main() -> list[tuple[str, float]]:
         events: list[tuple[str, float]] = []
 
@@ -374,8 +358,6 @@ def test_times_of_a_scenario_are_the_same_on_both_backends() -> None:
 
 
 def test_run_virtual_returns_the_value(backend: str) -> None:
-    """`run_virtual` passes its arguments to the function, and returns the function's value."""
-
     async def main(a: int, b: str) -> tuple[int, str]:
         return a, b
 
@@ -383,8 +365,6 @@ def test_run_virtual_returns_the_value(backend: str) -> None:
 
 
 def test_run_virtual_raises_the_exception_of_the_function(backend: str) -> None:
-    """`run_virtual` raises the function's exception unchanged, not in a group."""
-
     async def main() -> None:
         raise LookupError("mine")
 
@@ -393,7 +373,6 @@ def test_run_virtual_raises_the_exception_of_the_function(backend: str) -> None:
 
 
 def test_virtual_options_for_trio_are_accepted_by_trio_run() -> None:
-    """`virtual_options("trio")` returns keyword arguments for `trio.run`."""
     assert trio.run(now_after, DAY, **virtual_options("trio")) == DAY
 
 
@@ -405,14 +384,11 @@ def test_virtual_options_for_asyncio_are_accepted_by_asyncio_runner() -> None:
 
 
 def test_unknown_backend_is_rejected() -> None:
-    """An unknown backend raises a ValueError that names the two valid ones."""
     with pytest.raises(ValueError, match=r"'curio': .* choose 'trio' or 'asyncio'"):
         virtual_options("curio")
 
 
 def test_cancelled_timers_are_skipped() -> None:
-    """However many timers are cancelled, the clock never jumps to the time of one."""
-
     async def main(count: int) -> float:
         loop = asyncio.get_running_loop()
         timers = [loop.call_later(1 + i, math.sqrt, i) for i in range(count)]
@@ -452,7 +428,6 @@ def test_fixtures_let_clean_tests_pass(house: pytest.Pytester) -> None:
 
 
 def test_virtual_options_are_accepted_by_the_anyio_pytest_plugin(house: pytest.Pytester) -> None:
-    """The `anyio_backend` fixture of anyio's pytest plugin accepts `virtual_options` as its backend options."""
     house.makepyfile("""
         import anyio, pytest
         from trioflow.testing import virtual_options
@@ -471,7 +446,6 @@ def test_virtual_options_are_accepted_by_the_anyio_pytest_plugin(house: pytest.P
 
 
 def test_fixtures_find_a_task_left_running(house: pytest.Pytester) -> None:
-    """On both backends, a task that is still running when the test's function has returned fails the test."""
     house.makepyfile("""
         import asyncio, trio
 
@@ -490,7 +464,6 @@ def test_fixtures_find_a_task_left_running(house: pytest.Pytester) -> None:
 
 
 def test_fixtures_find_a_thread_left_running(house: pytest.Pytester) -> None:
-    """A thread that is still at work after a test is an error, also if it belongs to a library."""
     house.makepyfile("""
         import threading
         from functools import partial

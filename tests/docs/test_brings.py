@@ -41,11 +41,9 @@ def test_the_page_names_each_package_that_comes() -> None:
 
 @pytest.mark.parametrize(("backend", "other"), [("asyncio", "trio"), ("trio", "asyncio")])
 def test_a_run_imports_its_own_loop_alone(backend: str, other: str) -> None:
-    """The page says so."""
     assert other not in loaded(THREE_JOBS.format(backend))
 
 
 def test_an_import_loads_the_engine_alone() -> None:
-    """Kinds of jobs, views, journals and commands are loaded at first use."""
     rooms = {name.split(".")[1] for name in loaded("import trioflow") if name.startswith("trioflow.")}
     assert not rooms & {"batch", "cli", "compat", "journal", "otel", "simulation", "testing", "view"}, rooms

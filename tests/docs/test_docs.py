@@ -95,7 +95,6 @@ def test_each_picture_is_shown_and_small() -> None:
 
 
 def test_each_page_can_be_reached_from_the_readme() -> None:
-    """Links lead from the README to every page, directly or by other pages."""
     reached = {README}
     todo = [README]
     while todo:
@@ -106,7 +105,6 @@ def test_each_page_can_be_reached_from_the_readme() -> None:
 
 
 def test_the_figure_of_states_shows_the_table_of_transitions() -> None:
-    """The arrows of the figure of states are exactly the steps of `TRANSITIONS`."""
     figure = (ROOT / "docs" / "pictures" / "states.svg").read_text(encoding="utf-8")
     drawn = re.findall(r"<title>(\w+)&#45;&gt;(\w+)</title>", figure)
     assert sorted(drawn) == sorted((old.name, new.name) for old in JobState for new in TRANSITIONS[old].values())
@@ -120,7 +118,6 @@ def test_the_text_of_the_figure_of_states_names_each_transition() -> None:
 
 
 def test_the_reference_says_of_each_state_what_the_code_says() -> None:
-    """The table of states says of each one what the docstring of its member of `JobState` says."""
     source = Path(_states.__file__).read_text(encoding="utf-8")
     body = source.partition("class JobState")[2].partition("@property")[0]
     texts = re.findall(r'^    """(.+?)"""$', body, re.MULTILINE)[1:]  # the first one is that of the class
@@ -138,7 +135,6 @@ def test_the_tables_of_states_and_stop_reasons_are_complete() -> None:
 
 
 def test_the_glossary_is_in_alphabetical_order() -> None:
-    """The glossary has one line for each term, in alphabetical order."""
     lines = (ROOT / "docs" / "glossary.md").read_text(encoding="utf-8").partition("\n- ")[2].splitlines()
     terms = [re.match(r"(?:- )?\*\*(.+?)\*\*: ", line) for line in lines]
     assert all(terms), f"not a term: {lines[terms.index(None)]}"

@@ -15,7 +15,6 @@ PAGE = (ROOT / "docs" / "how-to" / "explore.md").read_text(encoding="utf-8")
 
 
 def test_the_story_on_the_page_is_that_of_the_example() -> None:
-    """The text under the first example on the page is the real story of its seed."""
     code = re.findall(r"^```python\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)[0]
     heading, _, shown = re.findall(r"^```text\n(.*?)\n```$", PAGE, re.DOTALL | re.MULTILINE)[0].partition("\n\n")
     assert re.fullmatch(r"Run \d+ of 1000 \(seed=1\) violates an invariant. The shortest story of it:", heading)
@@ -31,7 +30,6 @@ def test_the_story_on_the_page_is_that_of_the_example() -> None:
 
 
 def test_the_test_file_on_the_page_passes(pytester: pytest.Pytester) -> None:
-    """pytest runs the test file on the page, with the plugin named there, and it passes."""
     found = re.search(r"<!-- a file of tests: pytest (.*?) -->\n```python\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
     assert found is not None
     pytester.makepyfile(found[2])

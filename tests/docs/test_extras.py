@@ -31,7 +31,6 @@ def extras_named(text: str) -> set[str]:
 
 
 def test_each_extra_named_on_pages_and_in_messages_exists() -> None:
-    """A page, an example, a docstring or a message must not name an unknown extra."""
     named = {name: path for path in FILES for name in extras_named(path.read_text(encoding="utf-8"))}
     assert len(named) > 8
     assert {name: path for name, path in named.items() if name not in EXTRAS} == {}
@@ -39,7 +38,6 @@ def test_each_extra_named_on_pages_and_in_messages_exists() -> None:
 
 @pytest.mark.parametrize("extra", sorted(EXTRAS))
 def test_each_extra_is_in_the_table_on_the_first_page(extra: str) -> None:
-    """Each extra has a row in the table of the first page of the documentation."""
     page = (ROOT / "docs" / "README.md").read_text(encoding="utf-8")
     assert f"\n| `{extra}` | " in page.partition("\n## Install\n")[2].partition("\n## ")[0]
 
@@ -52,7 +50,6 @@ def test_each_dependency_group_named_on_pages_and_in_scripts_exists() -> None:
 
 
 def test_the_release_installs_each_member_of_the_extra_all() -> None:
-    """Before a release, each member of the extra `all` is installed and used."""
     release = (ROOT / ".ci" / "release").read_text(encoding="utf-8")
     (tried,) = re.findall(r'^ +extras=\("" (.*)\)$', release, re.MULTILINE)
     (everything,) = EXTRAS["all"]

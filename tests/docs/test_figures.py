@@ -51,7 +51,6 @@ def test_the_readme_sums_up_what_a_job_costs() -> None:
 
 
 def test_what_is_measured_again_replaces_its_figure_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each figure keeps the commit that it was measured at, and a run of which no figure is left is forgotten."""
     monkeypatch.setattr(published, "FILE", tmp_path / FILE.name)
     published.FILE.write_text('{"runs": {}, "figures": []}')
     first, second, unused = [

@@ -57,7 +57,6 @@ WRITTEN = [ROOT / "README.md", *(page for page in (ROOT / "docs").rglob("*.md") 
 
 
 def test_each_public_name_is_on_a_page_that_is_written_by_hand() -> None:
-    """Each public name, and each member of a scheduler and of a job, is on a page that says what it is good for."""
     texts = (
         re.sub(r"^```{eval-rst}$.*?^```$", "", page.read_text("utf-8"), flags=re.DOTALL | re.M) for page in WRITTEN
     )
@@ -86,26 +85,22 @@ CHOICES = [
 
 @pytest.mark.parametrize(("choice", "described"), CHOICES)
 def test_each_value_of_an_option_is_described_in_its_docstring(choice: Any, described: Any) -> None:
-    """Each value that an option may have, as listed in the code, is described in a docstring."""
     text = inspect.getdoc(described) or ""
     assert [name for name in get_args(choice) if f'"{name}"' not in text] == []
 
 
 def test_the_page_on_order_has_each_policy() -> None:
-    """Each named policy has a row in the table of the page on order."""
     page = (ROOT / "docs" / "explained" / "order.md").read_text(encoding="utf-8")
     assert [name for name in get_args(PolicyName) if f'| `"{name}"`' not in page] == []
 
 
 @pytest.mark.parametrize("older", ["asynciojobs", "asynciojobs_classic", "pyexpool"])
 def test_modules_shown_whole_in_the_reference_define_all(older: str) -> None:
-    """The reference shows modules of older names and of tests whole, so each needs `__all__`."""
     assert f"trioflow.compat.{older}" in WHOLE
     assert importlib.import_module(f"trioflow.compat.{older}").__all__
 
 
 def test_the_table_of_errors_has_each_error() -> None:
-    """The table of errors has each error, in the order of the reference below the table."""
     page = (ROOT / "docs" / "reference" / "errors.md").read_text(encoding="utf-8")
     table = re.findall(r"^\| `(\w+)` \| .+ \| .+ \|$", page, re.MULTILINE)
     described = re.findall(r"^\.\. autoexception:: trioflow\.(\w+)$", page, re.MULTILINE)

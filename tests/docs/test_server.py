@@ -70,7 +70,6 @@ def page_block(heading: str) -> str:
 
 
 def test_the_filter_of_the_log_lets_one_failure_of_each_kind_through_in_a_minute(virtual: Virtual) -> None:
-    """The filter says how many failures it has left out, and leaves out the lines about ends of runs."""
     page: dict[str, Any] = {}
     lines: list[str] = []
 
@@ -103,7 +102,6 @@ def test_the_filter_of_the_log_lets_one_failure_of_each_kind_through_in_a_minute
 
 @pytest.mark.parametrize("backend", ["trio", "asyncio"])
 def test_the_tcp_server_answers_clients_and_ends_at_sigterm(backend: str) -> None:
-    """Clients get their answers, one that leaves disturbs nobody, and SIGTERM ends the server."""
     page: dict[str, Any] = {}
     exec(PAGE.read_text().partition("## One scheduler")[2].split("```python\n")[1].split("```")[0], page)
 

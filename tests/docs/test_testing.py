@@ -18,7 +18,6 @@ FILES = re.findall(r"<!-- a file of tests: pytest ?(.*?) -->\n```python\n(.*?)^`
 
 @pytest.mark.parametrize(("options", "text"), FILES, ids=["the nursery", "anyio's plugin"])
 def test_the_test_files_on_the_page_pass(pytester: pytest.Pytester, options: str, text: str) -> None:
-    """Each test file on the page has tests, and passes unchanged."""
     pytester.makepyfile(text)
     result = run_pytest(pytester, *shlex.split(options))
     assert result.ret == 0

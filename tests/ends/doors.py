@@ -136,7 +136,6 @@ class Loops:
         """For each iteration that has ended, the number of ends of each job then: later ones do not concern it."""
 
     def begin(self, tasks: Any) -> None:
-        """Begin all of them as tasks."""
         for name in self.chosen:
             tasks.start_soon(self._iterate, name)
         for job in self.awaited:

@@ -166,8 +166,6 @@ class Log(logging.Handler):
 
 
 class Readers:
-    """All readers of one run."""
-
     def __init__(self, world: World, folder: Path, *, looks_every: int, has_report: bool) -> None:
         self.world, self.folder, self.has_report = world, folder, has_report
         self.recorded = Recorded(folder)

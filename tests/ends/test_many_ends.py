@@ -13,6 +13,5 @@ PARTS = 21
 
 @pytest.mark.parametrize("part", range(PARTS))
 def test_each_end_is_told_once_to_each_reader(part: int, backend: str) -> None:
-    """The first seeds are those of the suite, too."""
     for seed in range(part * SEEDS_OF_PART, (part + 1) * SEEDS_OF_PART):
         assert (seed, broken_by(seed, backend)) == (seed, [])

@@ -45,7 +45,6 @@ def with_library(library: Path, script: Any, *arguments: Any) -> subprocess.Comp
 
 
 def load_example(name: str) -> ModuleType:
-    """Return an example as a module."""
     spec = importlib.util.spec_from_file_location(f"{name}_example", EXAMPLES / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None

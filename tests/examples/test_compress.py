@@ -23,7 +23,6 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_packed_files_can_be_unpacked(tmp_path: Path, library: Path) -> None:
-    """Each packed file holds the bytes of one of the largest files, also after a second run."""
     for _ in range(2):  # what is there from last time is replaced
         done = run_example("compress", "--files", 2, "--output", tmp_path, library=library)
         assert (done.returncode, done.stderr) == (0, "")

@@ -57,7 +57,6 @@ def library(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def example() -> ModuleType:
-    """Return the example as a module."""
     return load_example("module_graph")
 
 
@@ -166,7 +165,6 @@ print(parser.stdout.readline().decode())
 
 
 def test_the_parser_ends_with_its_parent() -> None:
-    """If the example is killed and cannot end its parser, the parser notices within half a second."""
     done = subprocess.run(
         [sys.executable, "-c", ABANDON, str(MODULE_GRAPH), "--serve"],
         env={**os.environ, "PYTHONPATH": str(ROOT)},

@@ -26,7 +26,6 @@ def example() -> Any:
 
 
 def test_a_job_among_the_words_of_a_sandbox_job_is_replaced_by_its_output(example: Any, backend: Any) -> None:
-    """A job among the words of a sandbox job is an input, and is replaced by its output."""
     scheduler = example.scenario(2)
     assert scheduler.run(backend=backend)
     *_, last = scheduler
@@ -35,13 +34,11 @@ def test_a_job_among_the_words_of_a_sandbox_job_is_replaced_by_its_output(exampl
 
 
 def test_sandbox_jobs_pass(example: Any, backend: Any) -> None:
-    """A sandbox job does what is expected of every job."""
     makers = [partial(example.SandboxJob, *words) for words in (["true"], ["sleep", 1000], ["false"])]
     check_kind(backend, *makers)
 
 
 def test_a_command_in_the_sandbox_cannot_write_files(example: Any, backend: Any, tmp_path: Path) -> None:
-    """A command that writes a file from within the sandbox fails, with its own message."""
     job = example.SandboxJob("touch", tmp_path / "new")
     Scheduler(job).run(backend=backend)
     with pytest.raises(CommandError, match=r"exit code 1: touch .*Read-only file system|(?s:exit code 1.*Read-only)"):
@@ -61,7 +58,6 @@ def gone_in_time(mark: str) -> bool:
 
 @patiently(1, 30)
 def test_a_timeout_leaves_no_process_of_the_sandbox(example: Any, backend: Any, unit: float) -> None:
-    """At its timeout, a sandbox job fails, and the kernel ends all processes in the sandbox."""
     mark = f"sleep 100.{os.getpid()}"
     job = example.SandboxJob("sh", "-c", f"echo begun; {mark} & {mark}; true", timeout=unit)
     Scheduler(job).run(backend=backend)
@@ -82,7 +78,6 @@ def test_a_timeout_during_the_start_of_the_sandbox_leaves_no_process(example: An
 
 @patiently(0.4, 4, 30)
 def test_output_of_a_sandbox_job_resets_its_idle_timeout(example: Any, backend: Any, unit: float) -> None:
-    """Output of a sandbox job resets its `idle_timeout`, or that of its scheduler; a silent job is ended."""
     tick = f"for n in $(seq 20); do echo $n; sleep {unit / 10}; done"
     steady = example.SandboxJob("sh", "-c", tick, idle_timeout=unit)
     silent = example.SandboxJob("sleep", 100, idle_timeout=unit)
@@ -117,7 +112,6 @@ def test_a_redacted_sandbox_job_shows_no_secrets(example: Any, backend: Any, cap
 
 
 def test_the_error_explains_that_no_sandbox_can_be_made(example: Any, backend: Any, monkeypatch: Any) -> None:
-    """If no sandbox can be made, the error says so, and does not take bubblewrap's message for the command's."""
     monkeypatch.setattr(example, "BOX", ["sh", "-c", "echo 'bwrap: No permissions to create new namespace'; exit 1"])
     job = example.SandboxJob("true")
     Scheduler(job).run(backend=backend)

@@ -55,7 +55,6 @@ def test_the_example_keeps_to_its_rate_and_its_budget(server: Any) -> None:
 
 
 def test_the_example_goes_on_with_what_its_journal_has(server: Any, tmp_path: Path) -> None:
-    """A second run, with a larger budget, pays only for the calls that the first could not pay for."""
     arguments = ["--calls", 60, "--journal", tmp_path / "calls.db", "--port", server.server_port]
     first = run_example("paid", *arguments, "--budget", 0.03)
     answered = int(first.stdout.split()[0])
@@ -69,7 +68,6 @@ def test_the_example_goes_on_with_what_its_journal_has(server: Any, tmp_path: Pa
 
 
 def test_the_example_starts_its_own_server() -> None:
-    """Without `--port`, the example runs its server as a service, and ends it."""
     done = run_example("paid", "--calls", 20)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith("20 of 20 calls are answered, 0 from the journal\nthe server says: {'requests': ")

@@ -12,14 +12,12 @@ from .scripts import load_example
 
 
 def test_the_command_runs_the_example_in_worker_processes() -> None:
-    """Worker processes find the functions of the example's file."""
     result = run(EXAMPLES / "sizes.py", "--set", "parts=3", "--set", "size=50")
     assert result.exit_code == 0
     assert "all 7 jobs succeeded" in result.output
 
 
 def test_nodes_compute_the_same_result_as_plain_python() -> None:
-    """A node, here this machine, computes the same result as plain Python."""
     sizes = load_example("sizes")
     texts = "".join(sizes.digest(sizes.make(number, 50)) for number in range(3))
     scheduler: Scheduler = sizes.scenario(3, 50, nodes="local")

@@ -16,7 +16,6 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 
 
 def test_a_sweep_finds_the_best_pair(tmp_path: Path) -> None:
-    """The best pair that the sweep finds is the same as in plain Python."""
     sweep = load_example("sweep")
     pairs = [(0.5 + 5 * row / 2, 1.0 + 9 * column / 2) for row in range(2) for column in range(2)]
     damping, stiffness, swing = sweep.best(pairs, [sweep.overshoot(sweep.simulate(*pair)) for pair in pairs])

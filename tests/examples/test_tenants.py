@@ -6,5 +6,4 @@ from .scripts import run_example
 
 
 def test_the_slots_are_shared_by_the_weights() -> None:
-    """Of the first forty jobs, the tenant with twice the weight has twice as many."""
     assert run_example("tenants").stdout == "{'A': 10, 'B': 10, 'C': 20}\n"

@@ -21,7 +21,6 @@ MOSAIC = EXAMPLES / "data" / "mosaic.json"
 
 @pytest.fixture(scope="module")
 def example() -> ModuleType:
-    """Return the example as a module."""
     return load_example("wfcommons")
 
 
@@ -72,7 +71,6 @@ def test_workflows_of_all_versions_of_the_format_can_be_read(
 
 
 def test_a_workflow_without_recorded_times_takes_no_time(example: ModuleType, tmp_path: Path) -> None:
-    """The tasks of a workflow without recorded times are expected to take no time."""
     content = {"workflow": {"specification": {"tasks": [{"id": "a", "parents": []}]}}}
     (tmp_path / "w.json").write_text(json.dumps(content))
     scheduler = example.scenario(str(tmp_path / "w.json"))
@@ -81,7 +79,6 @@ def test_a_workflow_without_recorded_times_takes_no_time(example: ModuleType, tm
 
 
 def test_the_mosaic_workflow_takes_the_recorded_time(example: ModuleType, virtual: Virtual) -> None:
-    """The mosaic workflow takes the recorded time, and is drawn whole."""
     scheduler = example.scenario(MOSAIC, speed=1)
     assert len(seen(scheduler.graph()).boxes) == len(scheduler) == 17
     virtual(scheduler.co_run)
@@ -90,7 +87,6 @@ def test_the_mosaic_workflow_takes_the_recorded_time(example: ModuleType, virtua
 
 
 def test_the_script_runs_and_draws_a_workflow(tmp_path: Path, backend: str) -> None:
-    """The script draws a workflow, runs it, and prints the number of tasks and the time of the run."""
     done = run_example(
         "wfcommons",
         MOSAIC,

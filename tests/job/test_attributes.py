@@ -103,7 +103,6 @@ def test_a_job_with_scheduler_like_attributes_may_be_added_during_the_run(backen
     ],
 )  # fmt: skip
 def test_an_option_can_be_reset_to_its_default(name: str, value: Any) -> None:
-    """An option of a job that has another value can be set back to its default."""
     job = Job(anyio.sleep, 0, **{name: value})
     usual = getattr(Job(anyio.sleep, 0), name)
     assert getattr(job, name) == value != usual
@@ -112,7 +111,6 @@ def test_an_option_can_be_reset_to_its_default(name: str, value: Any) -> None:
 
 
 def test_requires_returns_the_job() -> None:
-    """`requires()` returns the job itself, which allows `scheduler.add(job.requires(other))`."""
     job, other = Job(anyio.sleep, 0), Job(anyio.sleep, 0)
     assert job.requires(other) is job
     assert job.requires(other, remove=True) is job

@@ -83,7 +83,6 @@ def test_on_settled_is_called_when_no_other_attempt_comes(
 
 
 def test_on_settled_is_called_when_a_budget_is_spent_before_the_next_attempt(virtual: Virtual) -> None:
-    """A job that waits for another attempt is BLOCKED by its budget, and its callback sees that."""
     job = Tries(Flaw(), retry=Retry(2, first=10, jitter=False), needs={"usd": 3})
     rich = Job(nap, 1, needs={"usd": 4}, required=Job(nap, 4))
     assert not virtual(Scheduler(job, rich, *rich.required, pool=Pool(usd=Budget(9))).co_run)
@@ -91,7 +90,6 @@ def test_on_settled_is_called_when_a_budget_is_spent_before_the_next_attempt(vir
 
 
 def test_a_job_that_never_had_a_slot_is_not_reported(virtual: Virtual) -> None:
-    """A job that is cancelled before its first start has not begun what the callback would end."""
     job = flaky()
     scheduler = Scheduler(Job(nap, 5), job, jobs_window=1)
     virtual(lambda: both(scheduler))
@@ -106,8 +104,6 @@ async def both(scheduler: Scheduler) -> None:
 
 
 def test_a_callback_that_raises_while_the_job_waits_ends_the_run(virtual: Virtual) -> None:
-    """A job that does not run cannot fail with the exception of its callback: that is the end of the run."""
-
     class Raises(Tries):
         def note(self, job: JobKind[Any]) -> None:
             raise LookupError

@@ -19,8 +19,6 @@ from ..conftest import Virtual
 
 
 def test_a_job_class_without_super_init_raises_an_error_that_names_it() -> None:
-    """If a job's class does not call `super().__init__()`, any use of the job raises an error with the missing call."""
-
     class Own(AbstractJob[None]):
         def __init__(self) -> None:
             pass
@@ -116,8 +114,6 @@ def test_a_clean_up_job_that_returns_a_coroutine_fails(virtual: Virtual) -> None
 
 
 def test_an_awaitable_that_is_no_coroutine_is_a_valid_result(virtual: Virtual) -> None:
-    """A job may return another job, or any awaitable object that is not a coroutine, as its result."""
-
     class Later:
         def __await__(self) -> Any:
             return iter(())
@@ -140,7 +136,6 @@ def _wrapped(value: object) -> Any:
 
 
 def test_result_of_a_job_that_has_not_run_raises_with_advice_to_pass_the_job() -> None:
-    """The error on `Job(g, a.result())`, when `a` has not run, has the right call: `Job(g, a)`."""
     job = Job(fetch, label="a")
     with pytest.raises(JobNotDone, match=r"(?s)'a' is idle.* pass the job itself: Job\(g, a\)"):
         Job(nap, 1, job.result())
@@ -183,7 +178,6 @@ def test_awaiting_a_failed_or_cancelled_job_raises(virtual: Virtual) -> None:
 
 @pytest.mark.parametrize("where", ["nowhere", "in a closed scheduler"])
 def test_awaiting_a_job_that_no_run_can_reach_raises_at_once(virtual: Virtual, where: str) -> None:
-    """Awaiting a job that no run can ever settle raises JobNotDone, which names the job."""
     job = Job(nap, label="a")
     if where != "nowhere":
         Scheduler(job, label="home").close()
@@ -222,7 +216,6 @@ def test_awaiting_a_job_before_its_run_is_reported_after_a_second(
 
 @pytest.mark.parametrize("when", ["before", "while it runs", "afterwards"])
 def test_awaiting_an_outermost_scheduler_raises_with_advice_to_run_it(virtual: Virtual, when: str) -> None:
-    """Awaiting an outermost scheduler raises, and the error advises to await its `co_run()`."""
     scheduler = Scheduler(Job(nap, 3), label="s")
 
     async def main() -> None:
@@ -262,7 +255,6 @@ def test_a_label_that_is_not_a_string_raises() -> None:
 
 
 def test_the_error_on_a_requirement_across_levels_names_the_scheduler_that_must_wait() -> None:
-    """If a nested job requires one of the enclosing scheduler, the error says that the nested scheduler must wait."""
     a, x = Job(nap, 0, label="a"), Job(nap, 0, label="x")
     x.requires(a)
     inner = Scheduler(x, label="inner")
@@ -275,7 +267,6 @@ def test_the_error_on_a_requirement_across_levels_names_the_scheduler_that_must_
 
 
 def test_the_error_on_a_requirement_in_a_sibling_scheduler_names_the_job_that_must_wait() -> None:
-    """If a required job is in a sibling scheduler, the error says which job or scheduler must wait for that one."""
     a, x, y = (Job(nap, label=name) for name in "axy")
     x.requires(a)
     first, second = Scheduler(a, label="first"), Scheduler(x, label="second")
@@ -288,7 +279,6 @@ def test_the_error_on_a_requirement_in_a_sibling_scheduler_names_the_job_that_mu
 
 
 def test_the_error_on_a_redundant_requirement_across_levels_advises_to_omit_it() -> None:
-    """If a scheduler already waits for a required job, or contains it, the error advises to omit the requirement."""
     a, x = Job(nap, label="a"), Job(nap, label="x")
     x.requires(a)
     inner = Scheduler(x, label="inner", required=a)
@@ -301,7 +291,6 @@ def test_the_error_on_a_redundant_requirement_across_levels_advises_to_omit_it()
 
 
 def test_the_error_on_a_requirement_in_another_scenario_advises_to_remove_it_there() -> None:
-    """A required job in another scenario has to be removed from there first, as a job can be in one scheduler only."""
     a, x = Job(nap, label="a"), Job(nap, label="x")
     x.requires(a)
     Scheduler(a, label="elsewhere")
@@ -331,6 +320,5 @@ def test_the_error_on_a_requirement_in_another_scenario_advises_to_remove_it_the
     ],
 )
 def test_the_error_on_a_synonym_of_an_option_suggests_the_right_name(make: Callable[[], object], meant: str) -> None:
-    """The error on a synonym of an option, such as `order` for `policy`, does not go by spelling, and says `policy`."""
     with pytest.raises(TypeError, match=f"did you mean {meant}\\?"):
         make()

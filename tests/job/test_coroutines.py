@@ -31,7 +31,6 @@ def no_warnings() -> Iterator[None]:
 
 
 def test_coroutine_is_closed_when_its_job_is_garbage_collected(no_warnings: None) -> None:
-    """A coroutine object whose job is thrown away is closed with it, without a warning."""
     coroutine = nap()
     job = Job(coroutine)
     assert inspect.getcoroutinestate(coroutine) == inspect.CORO_CREATED
@@ -41,8 +40,6 @@ def test_coroutine_is_closed_when_its_job_is_garbage_collected(no_warnings: None
 
 
 def test_coroutines_in_reference_cycles_leave_no_warning() -> None:
-    """Jobs, schedulers and coroutines in reference cycles cause no "never awaited" warning."""
-
     async def refers(thing: object) -> None:
         await anyio.sleep(1)
 
@@ -83,8 +80,6 @@ def test_coroutine_that_refers_to_its_own_scheduler_is_freed_by_close(no_warning
 
 
 def test_coroutine_that_refers_to_its_own_scheduler_is_freed_when_it_has_run(virtual: Virtual) -> None:
-    """A coroutine that has run does not keep its own scheduler alive."""
-
     async def refers(thing: object) -> None:
         await anyio.sleep(1)
 
@@ -100,7 +95,6 @@ def test_coroutine_that_refers_to_its_own_scheduler_is_freed_when_it_has_run(vir
 
 
 def test_closing_a_scheduler_closes_the_coroutines_of_its_jobs(no_warnings: None) -> None:
-    """`close()` of a scheduler closes the coroutines of jobs at any depth."""
     coroutines = [nap(), nap(), nap()]
     jobs = [Job(coroutine) for coroutine in coroutines]
     scheduler = Scheduler(jobs[0], Scheduler(jobs[1], Scheduler(jobs[2])))
@@ -126,7 +120,6 @@ def test_closing_an_open_scheduler_closes_the_coroutine_of_a_job_that_never_star
 
 
 def test_closing_a_job_closes_its_coroutine(no_warnings: None) -> None:
-    """`close()` of a job closes its coroutine, so that the job cannot run; a second call does nothing."""
     coroutine = nap()
     job = Job(coroutine)
     job.close()
@@ -137,7 +130,6 @@ def test_closing_a_job_closes_its_coroutine(no_warnings: None) -> None:
 
 
 def test_results_are_readable_after_close(virtual: Virtual) -> None:
-    """`close()` of a scheduler keeps the results of its jobs and its stop reason."""
     job = Job(nap(1, "value"))
     scheduler = Scheduler(job)
     assert virtual(scheduler.co_run) is True
@@ -148,8 +140,6 @@ def test_results_are_readable_after_close(virtual: Virtual) -> None:
 
 
 def test_coroutine_of_a_cancelled_job_is_closed_without_a_warning(virtual: Virtual, no_warnings: None) -> None:
-    """Coroutines of jobs that were not reached, or cancelled before their start, leave no warning."""
-
     scheduler = Scheduler(Job(fail_now, critical=True), Job(nap()), Job(nap(), required=Job(nap())), jobs_window=1)
     scheduler.sanitize()
     assert virtual(scheduler.co_run) is False

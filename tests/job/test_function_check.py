@@ -92,7 +92,6 @@ def test_thread_and_process_jobs_reject_async_functions(kind: Any, function: Any
     ids=["function", "method", "callable object", "partial"],
 )
 def test_every_kind_of_job_rejects_async_generator_functions(kind: Any, function: Any) -> None:
-    """An async generator function has no result, so the error suggests no other kind of job."""
     text = rejection(kind, function)
     assert text.startswith(f"{kind.__name__}(")
     wanted = "a plain function" if kind in PLAIN_KINDS else "an async function without yield"
@@ -103,7 +102,6 @@ def test_every_kind_of_job_rejects_async_generator_functions(kind: Any, function
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("function", [builder, functools.partial(builder)], ids=["function", "partial"])
 def test_every_kind_of_job_rejects_functions_decorated_with_job(kind: Any, function: Any) -> None:
-    """A function decorated with `@job` builds a job when called; as the function of a job it would do nothing."""
     assert rejection(kind, function) == (
         f"{kind.__name__}(builder): it is already decorated with @job: call it, builder(...), to build the job"
     )
@@ -119,7 +117,6 @@ def test_every_kind_of_job_rejects_objects_that_are_not_callable(kind: Any, thin
 
 @pytest.mark.parametrize("kind", [Service, *PLAIN_KINDS])
 def test_services_thread_jobs_and_process_jobs_reject_coroutine_objects(kind: Any) -> None:
-    """Rejecting a coroutine object does not consume it: it can still be given to Job."""
     coroutine = nap()
     job = Job(coroutine)
     text = rejection(kind, coroutine)
@@ -132,7 +129,6 @@ def test_services_thread_jobs_and_process_jobs_reject_coroutine_objects(kind: An
     "function", [plain, AsyncCall().plain_method, print, PlainCall], ids=["function", "method", "builtin", "class"]
 )
 def test_job_rejects_plain_functions_and_suggests_thread_job(function: Any) -> None:
-    """Job rejects plain functions, methods, builtins and classes, and suggests ThreadJob."""
     text = rejection(Job, function)
     assert "is not an async function; define it with async def" in text
     assert f"ThreadJob({function.__name__}, ...)" in text
@@ -153,14 +149,12 @@ def test_service_rejects_plain_functions(function: Any) -> None:
     "function", [plain, AsyncCall().plain_method, print, PlainCall, PlainCall(), functools.partial(plain)]
 )
 def test_thread_and_process_jobs_accept_all_plain_callables(kind: Any, function: Any) -> None:
-    """ThreadJob and ProcessJob accept any plain callable, and do not call its repr."""
     assert kind(function).is_idle()
 
 
 @pytest.mark.parametrize("kind", ASYNC_KINDS)
 @pytest.mark.parametrize("function", [nap, AsyncCall(), AsyncCall().method, PlainCall(), lambda **_: nap()])
 def test_jobs_and_services_accept_async_callables(kind: Any, function: Any) -> None:
-    """Job and Service accept callables that are async, or that may return an awaitable."""
     if function is not nap or kind is Job:
         assert kind(function).is_idle()
 
@@ -205,7 +199,6 @@ def test_a_subclass_of_a_kind_may_pass_its_own_method_as_function(virtual: Virtu
 
 
 def test_a_subclass_of_thread_job_may_pass_its_own_method_as_function(backend: str) -> None:
-    """The function of a ThreadJob may be a method of the job, which can read the job's attributes in the thread."""
     in_thread = MethodInThread()
     assert Scheduler(in_thread).run(backend=backend, check=True)
     assert in_thread.result() == "go()"
@@ -228,7 +221,6 @@ def test_option_errors_of_a_job_without_label_name_its_method(
 
 @pytest.mark.parametrize("kind", [ThreadJob, ProcessJob])
 def test_error_on_a_misspelt_option_suggests_the_right_one(kind: Any) -> None:
-    """The error on a misspelt option names the option that was meant, and does not list all options."""
     with pytest.raises(TypeError, match="'print': a job has no option 'tiemout'; did you mean timeout") as caught:
         kind(print, tiemout=3)
     assert "keep_result" not in str(caught.value)
@@ -262,5 +254,4 @@ def test_a_wrapper_of_a_callable_object_is_not_surely_sync() -> None:
 
 @pytest.mark.skipif(not hasattr(inspect, "markcoroutinefunction"), reason="since Python 3.12")
 def test_a_function_marked_by_markcoroutinefunction_counts_as_async() -> None:
-    """A function that a library has marked by `inspect.markcoroutinefunction` counts as async."""
     assert is_async(cast(Any, inspect).markcoroutinefunction(lambda: nap(1)))

@@ -59,7 +59,6 @@ def result(virtual: Virtual, one: Job[Any]) -> Any:
 
 
 def test_calling_a_decorated_function_builds_a_job(virtual: Virtual) -> None:
-    """Calling a function decorated with `@job` runs nothing, but builds a new `Job` with the arguments."""
     one, other = fetch(7, suffix="!"), fetch()
     assert type(one) is Job
     assert one is not other
@@ -79,8 +78,6 @@ def test_options_of_the_decorator_apply_to_each_job(virtual: Virtual) -> None:
 
 
 def test_decorator_with_empty_parentheses_is_like_one_without(virtual: Virtual) -> None:
-    """`@job()` means the same as `@job`."""
-
     @job()
     async def answer() -> int:
         return 42
@@ -89,8 +86,6 @@ def test_decorator_with_empty_parentheses_is_like_one_without(virtual: Virtual) 
 
 
 def test_jobs_among_the_arguments_become_requirements(virtual: Virtual) -> None:
-    """Jobs in the call of a decorated function become requirements, also in keyword arguments and containers."""
-
     @job
     async def join(parts: list[str], *, last: str) -> str:
         return " ".join([*parts, last])
@@ -103,8 +98,6 @@ def test_jobs_among_the_arguments_become_requirements(virtual: Virtual) -> None:
 
 
 def test_keyword_arguments_named_like_options_reach_the_function(virtual: Virtual) -> None:
-    """Keyword arguments in the call of a decorated function never count as options of the job."""
-
     @job
     async def take(**given: Any) -> dict[str, Any]:
         return given
@@ -129,7 +122,6 @@ def test_a_job_built_by_the_decorator_can_run_again(virtual: Virtual) -> None:
 
 
 def test_options_method_overrides_options_of_the_decorator(virtual: Virtual) -> None:
-    """`f.options(...)(...)` builds a job with the given options and the other ones of the decorator."""
     one = size.options(label="other", timeout=None)("text")
     assert (one.timeout, one.label, one.critical) == (None, "other", True)
     assert (size("text").timeout, size("text").label) == (5, "size")
@@ -146,7 +138,6 @@ def test_repeated_calls_of_options_add_up_and_the_last_one_wins() -> None:
 
 
 def test_options_method_takes_required_and_scheduler(virtual: Virtual) -> None:
-    """The method `options()` of a decorated function takes `required` and `scheduler`, as `Job` does."""
     before = Job(anyio.sleep, 2)
     scheduler = Scheduler(before)
     one = fetch.options(required=before, scheduler=scheduler)()
@@ -156,7 +147,6 @@ def test_options_method_takes_required_and_scheduler(virtual: Virtual) -> None:
 
 
 def test_scheduler_given_to_the_decorator_receives_every_job() -> None:
-    """`@job(scheduler=s)` adds jobs when they are built, and nothing at the decoration."""
     scheduler = Scheduler()
 
     @job(scheduler=scheduler)
@@ -167,8 +157,6 @@ def test_scheduler_given_to_the_decorator_receives_every_job() -> None:
 
 
 def test_options_of_a_decorated_method_apply_to_its_job(virtual: Virtual) -> None:
-    """A timeout given to `options` of a decorated bound method applies to the job."""
-
     class Slow:
         @job
         async def sleep(self, seconds: float) -> None:
@@ -197,8 +185,6 @@ def test_methods_can_be_decorated(virtual: Virtual) -> None:
 
 
 def test_decorated_methods_are_inherited(virtual: Virtual) -> None:
-    """Subclasses inherit decorated methods, and `super()` gives those of the base."""
-
     class Mirror(Site):
         @job
         async def both(self, page: int) -> str:
@@ -213,8 +199,6 @@ def test_decorated_methods_are_inherited(virtual: Virtual) -> None:
 
 
 def test_a_bound_method_can_be_decorated(virtual: Virtual) -> None:
-    """`job(obj.method)` decorates the method of one object."""
-
     class Plain:
         async def read(self, page: int) -> tuple[Plain, int]:
             return self, page
@@ -224,8 +208,6 @@ def test_a_bound_method_can_be_decorated(virtual: Virtual) -> None:
 
 
 def test_a_partial_of_an_async_function_can_be_decorated(virtual: Virtual) -> None:
-    """A `functools.partial` of an async function can be decorated, and its remaining arguments may be jobs."""
-
     async def add(one: int, other: int, *, third: int = 0) -> int:
         return one + other + third
 
@@ -235,13 +217,10 @@ def test_a_partial_of_an_async_function_can_be_decorated(virtual: Virtual) -> No
 
 
 def test_a_partial_of_a_decorated_function_builds_jobs(virtual: Virtual) -> None:
-    """A `functools.partial` of a decorated function builds jobs, whose arguments include those of the partial."""
     assert result(virtual, functools.partial(fetch, suffix="?")(2)) == "page 2?"
 
 
 def test_a_callable_object_can_be_decorated(virtual: Virtual) -> None:
-    """An object with an async `__call__` can be decorated, whatever the names of its attributes."""
-
     class Fetcher:
         def __init__(self) -> None:
             self.function = self.options = self._options = "mine"
@@ -257,8 +236,6 @@ def test_a_callable_object_can_be_decorated(virtual: Virtual) -> None:
 
 
 def test_attributes_of_a_function_do_not_hide_those_of_the_decorator(virtual: Virtual) -> None:
-    """A function that has attributes named `options` and `function` itself can be decorated."""
-
     async def marked() -> str:
         return "marked"
 
@@ -277,7 +254,6 @@ def test_an_async_mock_can_be_decorated(virtual: Virtual) -> None:
 
 
 def test_a_lambda_that_returns_an_awaitable_can_be_decorated(virtual: Virtual) -> None:
-    """`job()` of a lambda builds jobs that await the value of the lambda."""
     assert result(virtual, job(lambda seconds: anyio.sleep(seconds))(1)) is None
 
 
@@ -298,7 +274,6 @@ def test_a_decorated_function_has_the_metadata_of_the_function() -> None:
 
 
 def test_function_attribute_is_the_undecorated_function(virtual: Virtual) -> None:
-    """The attribute `function` of a decorated function can be awaited without a scheduler."""
     assert inspect.iscoroutinefunction(fetch.function)
     assert virtual(fetch.function, 4) == "page 4"
 
@@ -337,8 +312,6 @@ def test_decorating_a_coroutine_object_raises() -> None:
 
 
 def test_unknown_option_raises() -> None:
-    """An unknown option, given to the decorator or to `options`, raises a TypeError that names it."""
-
     async def work() -> None: ...
 
     with pytest.raises(TypeError, match="colour"):
@@ -352,8 +325,6 @@ def test_unknown_option_raises() -> None:
     [({"timeout": -1}, "timeout=-1"), ({"run_if": "never"}, "run_if='never'"), ({"retry": "x"}, "retry='x'")],
 )
 def test_option_out_of_range_raises(options: Any, match: str) -> None:
-    """An option out of range, given to the decorator or to `options`, raises an error that names the function."""
-
     async def work() -> None: ...
 
     for build in (lambda: job(**options)(work), lambda: job(work).options(**options)()):
@@ -362,7 +333,6 @@ def test_option_out_of_range_raises(options: Any, match: str) -> None:
 
 
 def test_arguments_that_the_function_does_not_take_fail_the_job(virtual: Virtual) -> None:
-    """Arguments that the decorated function does not take fail the job at its start, as with `Job`."""
     one = fetch(1, 2, 3)
     virtual(Scheduler(one).co_run)
     assert one.state is JobState.FAILED
@@ -404,7 +374,6 @@ def test_kind_option_builds_jobs_of_another_kind() -> None:
 
 @pytest.mark.parametrize("kind", [CommandJob, 5, "ThreadJob"])
 def test_kind_option_rejects_kinds_that_call_no_function(kind: Any) -> None:
-    """`job(kind=)` and `Scheduler.map(kind=)` raise a TypeError if jobs of the kind do not call a function."""
     with pytest.raises(TypeError, match=r"kind=.* of job\(\): give a kind of job that calls a function"):
         job(kind=kind)(len)
     with pytest.raises(TypeError, match=r"kind=.* of map\(\) of 'Scheduler': give a kind of job"):
@@ -412,7 +381,6 @@ def test_kind_option_rejects_kinds_that_call_no_function(kind: Any) -> None:
 
 
 def test_options_of_another_kind_are_checked_at_the_decoration() -> None:
-    """With `kind=`, options and the function are checked at the decoration, before any job is built."""
     with pytest.raises(TypeError, match="has no option 'memory_limt'; did you mean memory_limit"):
         job(kind=ProcessJob, memory_limt=5)(len)
     with pytest.raises(TypeError, match="write Job"):

@@ -60,14 +60,12 @@ def test_job_takes_any_async_callable(virtual: Virtual, function: Callable[[int]
 
 
 def test_job_passes_arguments(virtual: Virtual) -> None:
-    """A Job passes its positional arguments and the mapping `kwargs=` to its function."""
     job = Job(echo, 40, kwargs={"plus": 2})
     virtual(Scheduler(job).co_run)
     assert job.result() == 42
 
 
 def test_job_calls_its_function_at_each_start_and_not_before(virtual: Virtual) -> None:
-    """A Job calls its function when it starts, in each run, and not when it is created."""
     calls: list[float] = []
 
     def make() -> Any:
@@ -109,8 +107,6 @@ def test_subclass_of_abstract_job_may_have_any_attributes(virtual: Virtual) -> N
 
 
 def test_subclass_of_job_overrides_co_run(virtual: Virtual) -> None:
-    """A subclass of Job may wrap co_run."""
-
     class Twice(Job[int]):
         async def co_run(self) -> int:
             return 2 * await super().co_run()
@@ -121,8 +117,6 @@ def test_subclass_of_job_overrides_co_run(virtual: Virtual) -> None:
 
 
 def test_subclass_of_scheduler_overrides_co_run(virtual: Virtual) -> None:
-    """A subclass of Scheduler may wrap co_run, also when it is nested."""
-
     class Prepared(Scheduler):
         async def co_run(self, **options: Any) -> bool:
             await anyio.sleep(1)
@@ -179,7 +173,6 @@ def test_an_option_object_is_converted_to_a_number_anew_for_each_job() -> None:
 
 
 def test_abstract_job_is_the_same_class_in_trioflow_and_trioflow_abc() -> None:
-    """`trioflow.AbstractJob` and `trioflow.abc.AbstractJob` are the same class."""
     import trioflow.abc
 
     assert trioflow.abc.AbstractJob is AbstractJob

@@ -86,7 +86,6 @@ def made(maker: Maker, **options: Any) -> Job[Big]:
 
 
 def test_result_is_dropped_when_the_last_job_that_uses_it_has_started(virtual: Virtual) -> None:
-    """With `keep_result=False`, a result is freed while the last of the jobs that use it is still running."""
     maker = Maker()
     a = made(maker)
     first, last = Job(use, a, 5), Job(use, a, 5, required=Job(nap, 2))
@@ -151,7 +150,6 @@ def test_result_is_dropped_at_the_start_of_a_job_with_a_timeout(virtual: Virtual
 
 
 def test_result_is_dropped_at_the_start_of_a_service(virtual: Virtual) -> None:
-    """A result that a service uses is dropped when the service starts, although the service lasts until the end."""
     maker = Maker()
 
     async def serve(big: Any, *, task_status: Any) -> None:
@@ -163,7 +161,6 @@ def test_result_is_dropped_at_the_start_of_a_service(virtual: Virtual) -> None:
 
 
 def test_result_is_dropped_at_the_start_of_a_thread_job(backend: str) -> None:
-    """While a thread job works, only the call of its function still refers to a result that is not kept."""
     entered, release = threading.Event(), threading.Event()
 
     def work(big: Big) -> None:
@@ -187,7 +184,6 @@ def test_result_is_dropped_at_the_start_of_a_thread_job(backend: str) -> None:
 
 
 def test_results_of_a_long_chain_of_jobs_are_dropped_one_by_one(virtual: Virtual) -> None:
-    """In a long chain of jobs with `keep_result=False`, at most two results exist at the same time."""
     alive: weakref.WeakSet[Big] = weakref.WeakSet()
     most = 0
 
@@ -261,7 +257,6 @@ def test_result_is_dropped_when_a_job_that_uses_it_will_never_start(virtual: Vir
 
 
 def test_a_failed_job_counts_once_among_the_jobs_that_use_a_result(virtual: Virtual) -> None:
-    """The start and then the failure of one job do not drop a result that another job still needs."""
     maker = Maker()
     a = made(maker)
 
@@ -278,7 +273,6 @@ def test_a_failed_job_counts_once_among_the_jobs_that_use_a_result(virtual: Virt
 
 @pytest.mark.parametrize("returns", [False, True])
 def test_result_of_a_service_is_dropped_while_it_serves(virtual: Virtual, returns: bool) -> None:
-    """The value of a ready service is dropped when the last job that uses it has started; the service succeeds."""
     maker = Maker()
 
     async def serve(*, task_status: Any) -> None:
@@ -298,7 +292,6 @@ def test_result_of_a_service_is_dropped_while_it_serves(virtual: Virtual, return
 
 @pytest.mark.parametrize("listed", [False, True])
 def test_result_used_from_another_scheduler_is_kept(virtual: Virtual, listed: bool) -> None:
-    """A result used outside its scheduler is kept, as that scheduler may run again, even by a retry."""
     maker, beside = Maker(), Maker()
     a = made(maker)
 
@@ -319,7 +312,6 @@ def test_result_used_from_another_scheduler_is_kept(virtual: Virtual, listed: bo
 
 
 def test_each_attempt_of_a_nested_scheduler_makes_and_drops_its_own_result(virtual: Virtual) -> None:
-    """When a nested scheduler is retried, a result with `keep_result=False` is made, used and dropped again."""
     maker = Maker()
     a = made(maker)
     seen: list[Any] = []
@@ -337,7 +329,6 @@ def test_each_attempt_of_a_nested_scheduler_makes_and_drops_its_own_result(virtu
 @pytest.mark.parametrize("end", ["critical", "timeout", "cancel"])
 @pytest.mark.parametrize("reached", [1, 2])
 def test_users_are_counted_anew_when_their_group_is_tried_again(virtual: Virtual, end: str, reached: int) -> None:
-    """Whatever users the first try has not reached, the result is dropped when the last has started in the second."""
     a = made(Maker())
     tries: list[type] = []
 
@@ -369,7 +360,6 @@ def test_users_are_counted_anew_when_their_group_is_tried_again(virtual: Virtual
 
 
 def test_result_is_kept_for_the_attempts_of_a_nested_scheduler_that_was_added_during_a_run(virtual: Virtual) -> None:
-    """A nested scheduler may be added during a run, and tried again: the outer result that it uses is kept for it."""
     used: list[Any] = []
 
     async def fail_once(value: Any) -> None:
@@ -389,7 +379,6 @@ def test_result_is_kept_for_the_attempts_of_a_nested_scheduler_that_was_added_du
 
 
 def test_reading_a_dropped_result_raises_job_not_done(virtual: Virtual) -> None:
-    """After a result was dropped, each `result()` raises JobNotDone with the names of the job and of `keep_result`."""
     a = Job(nap, 0, keep_result=False, label="big")
     virtual(lambda: Scheduler(Job(use, a)).co_run(check=True))
     assert a.state is JobState.SUCCEEDED
@@ -410,7 +399,6 @@ def test_views_show_a_job_whose_result_was_dropped(virtual: Virtual) -> None:
 
 
 def test_a_job_added_after_its_input_was_dropped_fails_with_a_clear_error(virtual: Virtual) -> None:
-    """A job added after its input was dropped fails, or `add()` raises; either way, the error names the input."""
     a = Job(nap, 0, keep_result=False, label="big")
     job = Job(use, a, 0)
 
@@ -428,7 +416,6 @@ def test_a_job_added_after_its_input_was_dropped_fails_with_a_clear_error(virtua
 
 
 def test_result_is_kept_for_a_job_added_while_the_result_exists(virtual: Virtual) -> None:
-    """A job that is added while a result still exists counts among the jobs for which that result is kept."""
     maker = Maker()
     a = made(maker)
 
@@ -446,7 +433,6 @@ def test_result_is_kept_for_a_job_added_while_the_result_exists(virtual: Virtual
 
 
 def test_each_run_makes_and_drops_the_result_anew(virtual: Virtual) -> None:
-    """Each run makes a result with `keep_result=False` anew, and drops it when both jobs that use it have started."""
     maker = Maker()
     seen: list[Any] = []
 
@@ -462,7 +448,6 @@ def test_each_run_makes_and_drops_the_result_anew(virtual: Virtual) -> None:
 
 
 def test_instruments_can_read_a_result_before_it_is_dropped(virtual: Virtual) -> None:
-    """An instrument's `job_settled` is called before the jobs that use the result start, so it can read the result."""
     read: list[Any] = []
 
     class Reads(Instrument):

@@ -102,7 +102,6 @@ def test_each_part_of_a_label_is_shortened_only_beyond_its_limit() -> None:
 
 
 def test_what_reads_like_another_path_in_a_label_is_escaped() -> None:
-    """A label that reads like a path, or like a numbered one, is escaped, whether there is such a job or not."""
     labels = ["a", "a", "a#2", "a", "a#b", "b/c", r"sed s/\./x/"]
     scheduler = Scheduler([Job(nothing, label=label) for label in labels], Scheduler(Job(fetch, 3), label="x/#1"))
     paths = ["a", "a#2", r"a\#2", "a#3", "a#b", r"b\/c", r"sed s\/\\.\/x\/", r"x\/\#1", r"x\/\#1/fetch(3)"]
@@ -131,7 +130,6 @@ def test_a_job_that_has_been_dropped_keeps_its_path_among_paths_without_it() -> 
 
 
 def test_default_label_shows_keyword_arguments() -> None:
-    """In a default label, keyword arguments follow the positional ones, and may be jobs."""
     assert Job(fetch, 1, kwargs={"key": three, "x": "y"}).label == "fetch(1, key=fetch(3), x='y')"
 
 
@@ -144,7 +142,6 @@ def test_chain_of_jobs_as_arguments_has_a_short_label() -> None:
 
 
 def test_labels_of_nested_calls_show_their_innermost_arguments() -> None:
-    """The labels of the last steps of a pipeline differ in the arguments of the first steps."""
     addresses = [f"https://example.org/a/long/path/{number}" for number in range(3)]
     last = [Job(fetch, Job(fetch, Job(fetch, address))) for address in addresses]
     assert [job.label for job in last] == [f"fetch(fetch(fetch(…g/path/{number}')))" for number in range(3)]
@@ -157,14 +154,12 @@ def test_label_of_a_job_with_many_indirect_inputs_is_short() -> None:
 
 
 def test_label_of_a_coroutine_object_has_an_ellipsis_for_its_arguments() -> None:
-    """The label of a coroutine object has an ellipsis for the arguments, which are not accessible."""
     job = Job(fetch(1))
     assert job.label == "fetch(…)"
     job.close()
 
 
 def test_redacted_job_shows_no_arguments() -> None:
-    """`redact=True` keeps arguments out of labels, and out of errors made while the job is built."""
     assert Job(fetch, "secret", redact=True).label == "fetch(…)"
     assert Job(fetch, [three, "secret"], kwargs={"key": "secret"}, redact=True).label == "fetch(…)"
     assert CommandJob(["curl", "-H", "secret"], redact=True).label == "command …"
@@ -177,7 +172,6 @@ def test_redacted_job_shows_no_arguments() -> None:
 
 
 def test_map_makes_labels_from_a_format_string_or_a_function() -> None:
-    """`map(label=)` takes a format string or a function, which gets the arguments of each job."""
     scheduler = Scheduler()
     assert [job.label for job in scheduler.map(fetch, [1, 2])] == ["fetch(1)", "fetch(2)"]
     assert [job.label for job in scheduler.map(fetch, "ab", [1, 2], label="page {1} of {0}")] == [
@@ -202,7 +196,6 @@ def label_that_raises(item: str) -> str:
     ],
 )
 def test_map_rejects_invalid_labels(label: Any, error: type[Exception], message: str) -> None:
-    """An invalid `label=` of `map` raises an error that says what is wrong, and no job is added."""
     scheduler = Scheduler(label="home")
     with pytest.raises(error, match=message):
         scheduler.map(fetch, ["a"], label=label)

@@ -46,7 +46,6 @@ def test_states_follow_the_life_of_a_job(virtual: Virtual) -> None:
 
 
 def test_result_returns_the_value_of_the_function(virtual: Virtual) -> None:
-    """`result()` returns the same object to every caller."""
     value = object()
     job = Job(nap, 1, value)
     virtual(Scheduler(job).co_run)
@@ -56,7 +55,6 @@ def test_result_returns_the_value_of_the_function(virtual: Virtual) -> None:
 
 
 def test_result_raises_the_exception_of_the_job_with_its_original_traceback(virtual: Virtual) -> None:
-    """Each call of `result()` raises the same exception with its original traceback, which does not grow."""
     error = OSError("broken")
     job = Job(fail, 1, error)
     virtual(Scheduler(job).co_run)
@@ -72,7 +70,6 @@ def test_result_raises_the_exception_of_the_job_with_its_original_traceback(virt
 
 
 def test_result_of_an_unfinished_job_raises_job_not_done(virtual: Virtual) -> None:
-    """`result()` of an unfinished job raises JobNotDone with job and state, also if the run never reached the job."""
     job = Job(nap, label="slow")
     with pytest.raises(JobNotDone, match=r"'slow' is idle"):
         job.result()
@@ -83,7 +80,6 @@ def test_result_of_an_unfinished_job_raises_job_not_done(virtual: Virtual) -> No
 
 
 def test_result_of_a_cancelled_job_raises_a_fresh_job_cancelled(virtual: Virtual) -> None:
-    """A cancellation is never stored: each call of `result()` raises a new error that names the job."""
     job = Job(nap, label="cut")
     virtual(functools.partial(Scheduler(job).co_run, timeout=0.5))
     errors = []
@@ -129,7 +125,6 @@ def test_elapsed_of_a_running_job_grows(virtual: Virtual) -> None:
 
 
 def test_wait_settled_waits_in_another_task(virtual: Virtual) -> None:
-    """`wait_settled` returns to all its callers when the job has settled, in any state."""
     ok, bad = Job(nap, 1), Job(fail, 2)
     scheduler = Scheduler(ok, bad, Job(nap, 3))
     woken: dict[str, float] = {}
@@ -150,7 +145,6 @@ def test_wait_settled_waits_in_another_task(virtual: Virtual) -> None:
 
 
 def test_wait_settled_works_in_another_job(virtual: Virtual) -> None:
-    """By `wait_settled`, a job may wait for another one that it does not require."""
     slow = Job(nap, 2)
 
     async def wait() -> float:
@@ -177,7 +171,6 @@ def test_wait_settled_of_a_settled_job_returns_at_once(virtual: Virtual) -> None
 
 
 def test_wait_settled_of_a_job_that_the_run_does_not_reach_raises(virtual: Virtual) -> None:
-    """`wait_settled()` of a job that the run does not reach raises JobNotDone with its name, also after the run."""
     bad = Job(fail, 1, critical=True)
     never = Job(nap, label="never", required=bad)
     inside = Job(nap, label="inside")
@@ -203,6 +196,5 @@ def test_wait_settled_of_a_job_that_the_run_does_not_reach_raises(virtual: Virtu
 
 
 def test_wait_settled_of_a_job_in_no_scheduler_raises(virtual: Virtual) -> None:
-    """`wait_settled()` of a job in no scheduler, which can never settle, raises JobNotDone."""
     with pytest.raises(JobNotDone, match="'lonely'"):
         virtual(Job(nap, label="lonely").wait_settled)

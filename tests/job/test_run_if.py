@@ -173,7 +173,6 @@ def test_an_input_cannot_be_required_without_its_result(words: dict[str, bool], 
 
 
 def test_an_argument_of_a_first_job_is_refused_where_its_sequence_needs_its_end_alone() -> None:
-    """It is the same error if the requirement comes before the job."""
     page = Job(nap, label="page")
     pages = Sequence().requires(page, settled=True)
     with pytest.raises(ValueError, match="'report' has 'page' as an argument, and needs its result"):
@@ -194,7 +193,6 @@ def test_settled_survives_other_options(virtual: Virtual) -> None:
 
 @pytest.mark.parametrize("word", ["always", "", None, "Failed"])
 def test_unknown_run_if_raises(word: Any) -> None:
-    """An unknown `run_if` raises a ValueError that names the job and the allowed values."""
     with pytest.raises(ValueError, match=r"run_if=.*'mine'.*settled.*succeeded.*failed"):
         Job(give_now, run_if=word, label="mine")
 
@@ -220,7 +218,6 @@ def test_all_jobs_of_a_long_chain_after_a_failure_are_blocked(virtual: Virtual, 
 
 
 def test_all_jobs_of_a_long_chain_after_a_skipped_job_are_skipped(virtual: Virtual) -> None:
-    """After a skipped job, 2,000 jobs in a chain are SKIPPED without recursion."""
     job: Any = Job(give_now, run_if="failed")
     scheduler = Scheduler(job)
     for _ in range(2_000):
@@ -230,7 +227,6 @@ def test_all_jobs_of_a_long_chain_after_a_skipped_job_are_skipped(virtual: Virtu
 
 
 def test_a_cancellation_before_a_failure_is_the_cause(virtual: Virtual) -> None:
-    """If a requirement is cancelled before another one fails, the cause is a new JobCancelled that names it."""
     cut, bad = Job(nap, 9, label="cut"), Job(fail, 2)
     job = Job(take, bad, cut)
     scheduler = Scheduler(Job(later, 1, cut.cancel), job)
@@ -243,7 +239,6 @@ def test_a_cancellation_before_a_failure_is_the_cause(virtual: Virtual) -> None:
 
 
 def test_a_requirement_failed_raised_by_a_job_has_the_right_root_cause(virtual: Virtual) -> None:
-    """A RequirementFailed read from a BLOCKED job keeps its cause; one that a job raises on its own is the root."""
     bad = Job(fail)
     blocked = Job(take, bad)
 
@@ -271,7 +266,6 @@ def test_a_critical_job_that_cancel_alone_has_blocked_does_not_stop_the_run(virt
 
 
 def test_nested_scheduler_stopped_by_a_blocked_job_fails_with_what_blocked_it(virtual: Virtual) -> None:
-    """The group of a nested scheduler that a BLOCKED job has stopped has the root failure, and not the BLOCKED job."""
     bad = Job(fail)
     vital = Job(take, bad, critical=True)
     nested = Scheduler(vital)
@@ -286,7 +280,6 @@ def test_nested_scheduler_stopped_by_a_blocked_job_fails_with_what_blocked_it(vi
 
 
 def test_a_skipped_job_is_no_failure(virtual: Virtual) -> None:
-    """A critical job that is SKIPPED does not end the run, raises nothing, and is no failure for `run_if="failed"`."""
     skipped = Job(give_now, run_if="failed", critical=True)
     alarm = Job(give_now, required=skipped, run_if="failed")
     scheduler = Scheduler(skipped, alarm)

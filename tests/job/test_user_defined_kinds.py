@@ -110,7 +110,6 @@ def test_inputs_are_filled_in_with_an_overridden_result_method(virtual: Virtual)
 
 
 def test_keep_result_false_drops_a_result_used_by_a_job_kind(virtual: Virtual) -> None:
-    """With `keep_result=False`, a result is dropped when it is filled in among the arguments of a JobKind."""
     first = Job(anyio.sleep, 0, keep_result=False)
     assert virtual(Scheduler(Echo(first, label="second")).co_run)
     assert first.result(default="dropped") == "dropped"
@@ -148,8 +147,6 @@ def test_label_of_a_redacted_job_has_only_the_name_of_its_kind() -> None:
 
 
 def test_subclasses_inherit_box_and_cannot_be_interrupted() -> None:
-    """Subclasses inherit `box=` and `cannot_be_interrupted=`; a kind without `box=` is drawn as a box."""
-
     class Star(JobKind[None], box=BoxStyle("star", "star"), cannot_be_interrupted="it shines"):
         pass
 
@@ -226,7 +223,6 @@ def test_a_job_that_a_callback_adds_waits_until_the_callbacks_are_over(virtual: 
 
 
 def test_retry_of_a_job_with_callbacks_can_be_read_and_set(virtual: Virtual) -> None:
-    """Setting `retry` of a job keeps its callbacks, such as `on_settled`."""
     seen: list[Any] = []
     job = Echo(on_settled=seen.append, label="a")
     assert job.retry is None
@@ -248,7 +244,6 @@ class Unlucky(JobKind[None]):
 
 @pytest.mark.parametrize("callbacks", [{}, {"on_settled": str}], ids=["plain", "callbacks"])
 def test_attempts_before_a_throttled_attempt_are_counted(virtual: Virtual, callbacks: dict[str, Any]) -> None:
-    """A throttled attempt does not restart the count of attempts, whether or not the job has callbacks."""
     job = Unlucky(retry=1, needs={"api": 1}, **callbacks)
     virtual(Scheduler(job, pool=Pool(api=Rate(calls=10, per=1))).co_run)
     assert job.calls == 3
@@ -280,7 +275,6 @@ class Limited(JobKind[str], keeps_time=True):
 
 @pytest.mark.parametrize("cancels", [False, True])
 def test_a_time_limit_fails_the_job_with_job_timeout(virtual: Virtual, cancels: bool) -> None:
-    """A kind that keeps its own time limit fails with JobTimeout, which does not have a cancellation as its context."""
     job = Limited(9, cancels, timeout=3.5 if cancels else 3)
     virtual(Scheduler(job).co_run)
     error = job.raised_exception()
@@ -312,7 +306,6 @@ class Late(JobKind[bool], keeps_time=True):
 
 
 def test_wait_readable_returns_false_after_the_timeout(backend: str) -> None:
-    """After the timeout of a job, `wait_readable` returns False even if there is something to read."""
     job = Late(timeout=0.02, idle_timeout=0.02)
     assert Scheduler(job).run(backend=backend)
     assert job.result() is False
@@ -333,7 +326,6 @@ class Counted(JobKind[None], keeps_time=True):
 
 
 def test_idle_timeout_counts_only_inside_counting_blocks(virtual: Virtual) -> None:
-    """Each `counting()` block starts the `idle_timeout` anew, and a limit that is over in one block stays over."""
     job = Counted(idle_timeout=3)
     virtual(Scheduler(job).co_run)
     assert isinstance(job.raised_exception(), JobTimeout)
@@ -375,8 +367,6 @@ def test_wait_readable_finds_late_data_once_after_the_idle_timeout(backend: str)
     ids=["none", "early"],
 )
 def test_error_of_a_time_limit_that_is_not_over_raises(virtual: Virtual, timeout: float | None, found: str) -> None:
-    """`error()` of a time limit that is not over raises a RuntimeError that says when it may be called."""
-
     class Hasty(JobKind[None], keeps_time=True):
         async def co_run(self) -> None:
             await anyio.sleep(1)
@@ -390,7 +380,6 @@ def test_error_of_a_time_limit_that_is_not_over_raises(virtual: Virtual, timeout
 
 
 def test_a_box_that_is_no_box_style_raises_when_the_class_is_created() -> None:
-    """A `box=` that is not a BoxStyle raises a TypeError with the name of the class when the class is created."""
     with pytest.raises(
         TypeError, match=r"box='box' of class Boxed: give a trioflow\.abc\.BoxStyle, BoxStyle\('boxed', 'box'\)"
     ):
@@ -428,7 +417,6 @@ class Asking(JobKind[tuple[bool, bool]], keeps_time=True):
 
 
 def test_a_time_limit_needs_signs_of_life_only_with_an_idle_timeout(virtual: Virtual) -> None:
-    """A time limit needs signs of life only with an `idle_timeout`, which may be that of an enclosing scheduler."""
     own, around, neither = Asking(idle_timeout=3), Asking(), Asking(timeout=3)
     virtual(Scheduler(own, Scheduler(around, idle_timeout=3), neither).co_run)
     assert [job.result() for job in (own, around, neither)] == [(True, False), (True, False), (False, False)]
@@ -445,7 +433,6 @@ class Waiting(JobKind[list[bool]], keeps_time=True):
 
 
 def test_a_time_limit_ends_a_wait_for_a_thread_event(virtual: Virtual) -> None:
-    """`limit.wait(event)` returns whether the thread event was set before the deadline of the time limit."""
     job = Waiting(timeout=2)
     virtual(Scheduler(job).co_run)
     assert (job.result(), job.elapsed) == ([True, False], 2)
@@ -465,8 +452,6 @@ def test_an_object_shared_by_a_run_whose_close_is_not_async_raises(virtual: Virt
 
 
 def test_an_object_shared_by_a_run_needs_no_close(virtual: Virtual, caplog: pytest.LogCaptureFixture) -> None:
-    """A shared object without a `close`, such as a dict, is the same for all jobs of a run, but not in the next."""
-
     def cache(_: RunHandle) -> dict[str, int]:
         return {}
 
@@ -509,8 +494,6 @@ def test_an_object_shared_by_a_run_is_made_once_and_closed_last(virtual: Virtual
 
 
 def test_a_wait_for_a_thread_event_ends_when_it_is_set_or_at_the_deadline(backend: Any) -> None:
-    """Any thread may set a ThreadEvent, and `wait` returns whether it was set before the deadline."""
-
     class Waits(JobKind[Any]):
         async def co_run(self) -> Any:
             run, never, ended, other = run_of(self), ThreadEvent(), ThreadEvent(), ThreadEvent()
@@ -526,8 +509,6 @@ def test_a_wait_for_a_thread_event_ends_when_it_is_set_or_at_the_deadline(backen
 
 
 def test_a_report_of_a_job_is_logged(virtual: Virtual, caplog: pytest.LogCaptureFixture) -> None:
-    """`run_of(job).report(...)` writes the text to the log."""
-
     class Reports(JobKind[None]):
         async def co_run(self) -> None:
             run_of(self).report("the lamp is broken", self)
@@ -551,7 +532,6 @@ class Forgets(JobKind[None]):
 
 
 def test_forget_run_is_called_before_each_run_but_the_first(virtual: Virtual) -> None:
-    """`forget_run`, which discards what the last run has left in a job, is called before each run but the first."""
     job = Forgets()
     scheduler = Scheduler(job)
     for forgotten in (0, 1, 2):
@@ -560,7 +540,6 @@ def test_forget_run_is_called_before_each_run_but_the_first(virtual: Virtual) ->
 
 
 def test_users_of_returns_the_jobs_that_use_the_result(virtual: Virtual) -> None:
-    """`users_of(job)` leaves out jobs that only require the job, or that use another result."""
     job, other = Forgets(), Echo("a")
     user, waits, half = Echo(job), Echo("b", required=job), Echo(other, required=job)
     virtual(Scheduler(job, other, user, waits, half).co_run)
@@ -568,14 +547,11 @@ def test_users_of_returns_the_jobs_that_use_the_result(virtual: Virtual) -> None
 
 
 def test_run_of_a_job_outside_a_run_raises() -> None:
-    """`run_of` of a job that is in no run raises a RuntimeError that says to put the job into a Scheduler."""
     with pytest.raises(RuntimeError, match="'alone' needs a run: put it in a Scheduler"):
         run_of(Echo(label="alone"))
 
 
 def test_a_function_job_for_plain_functions_rejects_async_ones() -> None:
-    """A FunctionJob with `calls_in=` rejects async functions, with an error that names the class and the place."""
-
     class MoonJob(FunctionJob[Any], calls_in="the moon"):
         def __init__(self, function: Any, *args: Any, **options: Any) -> None:
             super().__init__(function, args, None, options)  # type: ignore[arg-type]

@@ -64,7 +64,6 @@ def test_what_only_says_to_be_a_job_is_a_value(backend: str, name: str) -> None:
 
 @pytest.mark.parametrize("name", ["job", "scheduler", "any", "proxy"])
 def test_what_only_says_to_be_a_job_is_no_member_and_no_requirement(name: str) -> None:
-    """It is rejected where a job is asked for."""
     value = LIKE_JOBS[name]()
     for call in (
         lambda: Scheduler(value), lambda: Job(nothing, required=value), lambda: Job(nothing, required=[value]),

@@ -93,7 +93,6 @@ def test_an_answer_is_a_choice_or_what_parse_makes_of_the_text(options: Any, giv
     ],
 )
 def test_a_wrong_answer_is_refused_where_it_is_given(options: Any, given: Any, message: str) -> None:
-    """What is no choice, or does not parse, is refused where it is given, and the job still waits."""
     job: Answer[Any] = Answer("which?", label="q", **options)
     with pytest.raises(ValueError, match="answer") as raised:
         job.answer(given)
@@ -113,14 +112,11 @@ def test_a_wrong_answer_is_refused_where_it_is_given(options: Any, given: Any, m
     ],
 )
 def test_wrong_arguments_of_an_answer_are_rejected(arguments: Any, options: Any, message: str) -> None:
-    """Wrong arguments raise an error that names the question and what to give."""
     with pytest.raises((TypeError, ValueError), match=message):
         Answer(*arguments, **options)
 
 
 def test_the_question_may_be_the_result_of_a_job(virtual: Virtual) -> None:
-    """A question that is a job is asked with the result of that job; a thread may answer it."""
-
     async def plan() -> str:
         return "delete 3 files?"
 

@@ -89,14 +89,12 @@ CREATIONS: dict[str, Make] = {
 
 @pytest.mark.parametrize("place", CREATIONS)
 def test_error_at_creation_does_not_show_a_secret(place: str) -> None:
-    """A wrong value of a redacted job raises an error at its creation that does not contain the value."""
     with pytest.raises((TypeError, ValueError)) as raised:
         CREATIONS[place]()
     assert SECRET not in str(raised.value)
 
 
 def test_error_names_the_type_in_place_of_the_value() -> None:
-    """The error about a wrong argument of a redacted job has the number of the argument and its type."""
     with pytest.raises(TypeError, match=r"'CommandJob': argument 1 is <dict>, a dict: give a string"):
         CommandJob(["curl", WRONG], redact=True)
 
@@ -178,7 +176,6 @@ def test_error_of_a_run_does_not_show_a_secret(place: str, tmp_path: Path, caplo
 
 
 def test_each_kind_of_job_is_among_those_whose_errors_are_checked(tmp_path: Path) -> None:
-    """A new kind of job that takes values of a user has an error in `RUNS`."""
     public = [getattr(trioflow, name) for name in trioflow.__all__]
     kinds = {kind for kind in public if isinstance(kind, type) and issubclass(kind, AbstractJob)}
     without_values = {AbstractJob, Scheduler, First}
@@ -186,6 +183,5 @@ def test_each_kind_of_job_is_among_those_whose_errors_are_checked(tmp_path: Path
 
 
 def test_the_error_of_a_redacted_command_has_no_command() -> None:
-    """`CommandError.command` of a redacted job is the text that replaces the command in its message."""
     Scheduler(job := CommandJob(["false", SECRET], redact=True)).run()
     assert job.raised_exception().command == "command …"  # type: ignore[union-attr]

@@ -63,8 +63,6 @@ def release_after(held: Held, step: Callable[[], Any]) -> Job[None]:
 
 
 def release_late(held: Held, timeout: float = SOON) -> Job[None]:
-    """Return a job that releases the function some time after its timeout."""
-
     async def body() -> None:
         await held.until_entered()
         await anyio.sleep(1.5 * timeout)
@@ -84,7 +82,6 @@ def test_the_result_is_what_the_function_returns(backend: str) -> None:
 
 
 def test_the_function_runs_in_another_thread(backend: str) -> None:
-    """The function of a ThreadJob runs in another thread, so the event loop can do other work meanwhile."""
     held = Held()
     job = ThreadJob(held)
     assert Scheduler(job, release_after(held, lambda: None)).run(backend=backend) is True
@@ -95,7 +92,6 @@ def test_the_function_runs_in_another_thread(backend: str) -> None:
 
 
 def test_an_exception_in_the_thread_fails_the_job(backend: str) -> None:
-    """A ThreadJob fails with the very exception that its function raised, including the traceback."""
     error = ValueError("wrong")
 
     def fail() -> None:
@@ -135,14 +131,12 @@ def test_stop_iteration_becomes_a_runtime_error(backend: str) -> None:
 
 
 def test_current_job_works_in_the_thread(backend: str) -> None:
-    """In the thread of a ThreadJob, `current_job()` returns that job."""
     jobs = [ThreadJob(current_job, label=str(number)) for number in range(5)]
     assert Scheduler(*jobs, jobs_window=2).run(backend=backend) is True
     assert [job.result() for job in jobs] == jobs
 
 
 def test_the_context_variables_in_the_thread_are_a_copy(backend: str) -> None:
-    """The function of a ThreadJob sees the caller's context variables, and no other job sees what it sets."""
     variable = contextvars.ContextVar("variable", default="unset")
 
     def look_and_set() -> str:
@@ -201,7 +195,6 @@ class Crowd:
 
 
 def test_jobs_window_limits_the_threads_at_work(backend: str) -> None:
-    """At any time, no more threads work than the window has slots, and all slots are used."""
     crowd = Crowd(3)
     jobs = [ThreadJob(crowd) for _ in range(21)]
     assert Scheduler(*jobs, jobs_window=3).run(backend=backend) is True
@@ -227,7 +220,6 @@ def test_limiter_option_limits_the_threads_at_work(backend: str, library: Any) -
 
 
 def test_a_limiter_that_is_also_the_window_gives_one_token_per_job(backend: str) -> None:
-    """A job whose `limiter=` is also the window takes one token of it; waiting for a second could last forever."""
     crowd = Crowd(1)
     limiter = anyio.CapacityLimiter(1)
     jobs = [ThreadJob(crowd, limiter=limiter) for _ in range(3)]
@@ -237,7 +229,6 @@ def test_a_limiter_that_is_also_the_window_gives_one_token_per_job(backend: str)
 
 
 def test_a_forever_job_takes_a_token_of_a_limiter_that_is_also_the_window(backend: str) -> None:
-    """A forever job has no slot, so it takes a token of its `limiter=` even if that limiter is also the window."""
     limiter = anyio.CapacityLimiter(2)
     held = Held()
     borrowed: list[int] = []
@@ -248,7 +239,6 @@ def test_a_forever_job_takes_a_token_of_a_limiter_that_is_also_the_window(backen
 
 
 def test_a_limiter_that_is_the_window_of_an_enclosing_scheduler_causes_no_deadlock(backend: str) -> None:
-    """Schedulers hold no tokens, so a `limiter=` that is also the window of an outer scheduler causes no deadlock."""
     limiter = anyio.CapacityLimiter(1)
     crowd = Crowd(1)
     nested = [Scheduler(ThreadJob(crowd, limiter=limiter), ThreadJob(crowd)) for _ in range(3)]
@@ -274,7 +264,6 @@ def test_a_timeout_fails_the_job_when_the_thread_has_ended(backend: str, then: E
 
 
 def test_a_system_exit_after_the_timeout_ends_the_run(backend: str) -> None:
-    """SystemExit raised in a thread ends the run even after the timeout of its job."""
     held = Held(then=SystemExit("late"))
     job = ThreadJob(held, timeout=SOON)
     scheduler = Scheduler(job, release_late(held))
@@ -284,7 +273,6 @@ def test_a_system_exit_after_the_timeout_ends_the_run(backend: str) -> None:
 
 
 def test_a_retry_calls_the_function_again_when_the_first_call_has_ended(backend: str) -> None:
-    """After a timeout, a function is called again only when its late call has ended."""
     held = Held()
     calls: list[bool] = []
 
@@ -300,8 +288,6 @@ def test_a_retry_calls_the_function_again_when_the_first_call_has_ended(backend:
 
 
 def test_a_function_that_checks_for_cancellation_ends_at_its_timeout(backend: str) -> None:
-    """After the timeout of a ThreadJob, `anyio.from_thread.check_cancelled()` raises in its function."""
-
     def patient() -> None:
         while True:
             threading.Event().wait(0.001)
@@ -349,7 +335,6 @@ def test_a_run_that_timed_out_waits_for_its_threads(backend: str, unit: float) -
 
 
 def test_abandon_on_cancel_frees_the_slot_while_the_thread_continues(backend: str) -> None:
-    """With `abandon_on_cancel=True`, a cancelled job frees its slot, and `current_job()` still works in its thread."""
     held = Held()
     known: list[Any] = []
     ended = threading.Event()
@@ -376,7 +361,6 @@ def test_abandon_on_cancel_frees_the_slot_while_the_thread_continues(backend: st
 
 @patiently(SOON, 20)  # until then the thread has to begin
 def test_abandon_on_cancel_fails_the_job_at_its_timeout(backend: str, unit: float) -> None:
-    """With `abandon_on_cancel=True`, a job fails at its timeout, and a later exception of its function is ignored."""
     held = Held(then=ValueError("unheard"))
     job = ThreadJob(held, abandon_on_cancel=True, timeout=unit)
     assert Scheduler(job).run(backend=backend) is False
@@ -425,7 +409,6 @@ async def an_async_function() -> None:
 
 
 def test_a_function_that_returns_a_coroutine_fails_the_job(backend: str) -> None:
-    """A ThreadJob whose function returns a coroutine fails: the coroutine is closed, and the error recommends Job."""
     job = ThreadJob(lambda: an_async_function(), label="mine")
     assert Scheduler(job).run(backend=backend) is False
     with pytest.raises(TypeError, match=r"'mine'.*coroutine.*Job"):
@@ -433,7 +416,6 @@ def test_a_function_that_returns_a_coroutine_fails_the_job(backend: str) -> None
 
 
 def test_an_invalid_limiter_option_raises() -> None:
-    """A number as `limiter=` raises a TypeError, and the job is not added to its scheduler."""
     scheduler = Scheduler()
     with pytest.raises(TypeError, match=r"limiter=4 of 'mine'.*CapacityLimiter"):
         ThreadJob(int, limiter=4, label="mine", scheduler=scheduler)  # type: ignore[arg-type]
@@ -444,7 +426,6 @@ def test_an_invalid_limiter_option_raises() -> None:
 
 
 def test_default_label_shows_the_call() -> None:
-    """The default label of a ThreadJob is its call, in which a partial is shown as its function."""
     assert ThreadJob(an_ordinary_function).label == "an_ordinary_function()"
     assert ThreadJob(functools.partial(an_ordinary_function)).label == "an_ordinary_function()"
     assert ThreadJob(an_ordinary_function, kwargs={"a": 1}).label == "an_ordinary_function(a=1)"
@@ -510,7 +491,6 @@ def test_on_cancel_is_called_once_in_the_loop_and_can_end_the_function(
 
 
 def test_on_cancel_is_not_called_if_the_function_has_not_begun(backend: str) -> None:
-    """When a job is cancelled that waits for its limiter, there is nothing that `on_cancel` could end."""
     held, called = Held(), list[int]()
 
     async def main() -> None:
@@ -561,7 +541,6 @@ def test_no_timeout_runs_while_a_job_waits_for_its_limiter(backend: str, unit: f
 
 
 def test_on_cancel_is_not_called_if_the_function_ends_by_itself(backend: str) -> None:
-    """The result and the exception of the function are those of the job, as without `on_cancel`."""
     called: list[int] = []
     jobs = [ThreadJob(int, text, on_cancel=lambda: called.append(1)) for text in ("7", "x")]
     assert Scheduler(jobs).run(backend=backend) is False
@@ -572,7 +551,6 @@ def test_on_cancel_is_not_called_if_the_function_ends_by_itself(backend: str) ->
 
 @patiently(SOON, 20)
 def test_on_cancel_that_raises_is_an_incident(backend: str, unit: float) -> None:
-    """The job ends as it would, when the thread has ended, and the incident names the job."""
     held = Held()
 
     def stop() -> None:
@@ -606,7 +584,6 @@ def test_an_interruption_by_on_cancel_is_that_of_the_job(backend: str, unit: flo
 
 
 def test_on_cancel_is_a_plain_function() -> None:
-    """What cannot be called, or would have to be awaited, is rejected."""
     with pytest.raises(TypeError, match="on_cancel=5"):
         ThreadJob(int, on_cancel=5)  # type: ignore[call-overload]
     with pytest.raises(TypeError, match="it is async"):

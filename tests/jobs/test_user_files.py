@@ -24,5 +24,4 @@ def test_files_of_others_are_as_they_were(tmp_path: Path, backend: str, draws: r
 @pytest.mark.timeout(3600)
 @pytest.mark.both_backends
 def test_files_of_others_are_as_they_were_in_two_thousand_draws(tmp_path: Path, backend: str) -> None:
-    """The law holds in two thousand draws on each backend."""
     assert compare_all(range(2000), backend, tmp_path)[1] == []

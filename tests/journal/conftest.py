@@ -30,5 +30,4 @@ def tmp_path(tmp_path: Path) -> Iterator[Path]:
 
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
-    """Return a path for a journal."""
     return tmp_path / "run.db"

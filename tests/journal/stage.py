@@ -135,5 +135,4 @@ def made(path: Path, *jobs: str) -> None:
 
 
 def found(path: Path) -> list[str]:
-    """Return the paths of the jobs in a journal."""
     return read_with_retry(path, lambda store: [one.path for one in store.job_records()])

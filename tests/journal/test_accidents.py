@@ -121,7 +121,6 @@ def opened(path: Path) -> str:
 
 
 def test_a_second_holder_is_rejected_until_the_first_has_ended(place: Path) -> None:
-    """Until a holder of the journal has ended, a second is rejected by any path, and the error names the first."""
     JournalStore(place, writes=True).close()
     (other := place.parent.with_name("other.db")).symlink_to(place)
     with Python(["-c", HOLD, place], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
@@ -253,7 +252,6 @@ def test_a_journal_renamed_during_a_run_keeps_all_commits(place: Path) -> None:
 
 
 def test_new_timestamps_of_the_journal_file_do_not_end_the_run(place: Path) -> None:
-    """A program that only touches the file of a journal in use does not end the run."""
     store = JournalStore(place, writes=True)
     os.utime(place, (1, 1))
     store.add_records([record("a")], [], [])

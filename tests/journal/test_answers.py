@@ -95,7 +95,6 @@ def test_an_answer_is_given_while_a_run_waits(virtual: Virtual, file: Path, no_w
 
 
 def test_an_answer_is_given_while_nothing_runs(virtual: Virtual, file: Path) -> None:
-    """After a run that was ended while it waited, the question is open, and its answer is there in the next run."""
     assert result(ran(virtual, approval(file))) == (None, False)
     assert "deploy?" in asked(file)
     assert asked(file, "approve", "first") == "approve: first, when the next run asks\n"
@@ -116,7 +115,6 @@ def test_an_answer_to_another_name_than_what_waits_is_refused(virtual: Virtual, 
 
 @pytest.mark.parametrize(("value", "parsed"), [("-5", -5), ("-0x", None), ("5", 5)])
 def test_a_negative_number_is_an_answer(virtual: Virtual, file: Path, value: str, parsed: int | None) -> None:
-    """A value that begins with a minus is no option of the command."""
     build = approval(file, parse=int)
     wait_for_nothing(virtual, build)
     assert asked(file, "approve", value, code=0 if parsed is not None else 1)
@@ -173,7 +171,6 @@ def test_the_log_says_how_a_question_is_answered(
 
 
 def test_an_answer_is_given_before_a_first_run(virtual: Virtual, file: Path) -> None:
-    """An answer may be there before its question is, even before the journal is."""
     assert "when a first run with this journal asks; there is none yet" in asked(file, "--early", "approve", "yes")
     assert result(ran(virtual, approval(file))) == ("yes", False)
     assert "when it is asked; no job has asked that yet" in asked(file, "--early", "other", "yes")
@@ -234,7 +231,6 @@ def test_a_question_that_is_asked_again_has_no_refusal_yet(virtual: Virtual, fil
 
 
 def test_the_command_waits_until_the_run_has_taken_or_refused_an_answer(backend: str, file: Path) -> None:
-    """The command ends when the run, in another thread here, has taken the answer or refused it, and says which."""
     scheduler = approval(file, parse={"1": "one"}.__getitem__)()
     said: list[str] = []
 
@@ -284,7 +280,6 @@ def test_an_answer_from_before_a_step_has_changed_is_not_taken(
 
 
 def test_an_answer_that_a_killed_run_has_taken_is_not_lost(virtual: Virtual, file: Path) -> None:
-    """A run that is killed after it has taken an answer, and before it has committed it, takes it again."""
     wait_for_nothing(virtual, approval(file))
     give(file, "approve", "yes")
     files = _questions.QuestionFiles(file)
@@ -348,7 +343,6 @@ def test_answers_that_another_user_may_have_given_are_not_used(
 
 
 def test_questions_and_answers_can_be_read_by_this_user_alone(virtual: Virtual, file: Path) -> None:
-    """Under any umask, nobody else can read or write what is asked and answered."""
     before = os.umask(0)
     try:
         wait_for_nothing(virtual, approval(file))
@@ -359,7 +353,6 @@ def test_questions_and_answers_can_be_read_by_this_user_alone(virtual: Virtual, 
 
 
 def test_damaged_files_of_answers_are_ignored(virtual: Virtual, file: Path) -> None:
-    """Files that are damaged, of another kind, links or too large are ignored, by runs and by the command."""
     wait_for_nothing(virtual, approval(file))
     directory = Path(f"{file}-answers")
     (question,) = directory.iterdir()
@@ -379,8 +372,6 @@ def test_damaged_files_of_answers_are_ignored(virtual: Virtual, file: Path) -> N
 
 
 def test_the_first_of_several_answers_to_a_run_that_waits_counts(virtual: Virtual, file: Path, no_wait: None) -> None:
-    """While a run waits, no answer replaces another that the run may just take: the later one is refused."""
-
     def give_two() -> None:
         give(file, "approve", "first")
         assert "has just been answered by another command" in asked(file, "approve", "second", code=1)
@@ -473,7 +464,6 @@ def test_an_answer_of_the_program_counts_more_than_another_one_in_the_journal(ba
 
 @pytest.mark.parametrize("words", [["yes"], ["yes", "yes"], ["yes", "no"], ["yes", "no", "no"]])
 def test_an_answer_of_the_program_is_for_one_run(virtual: Virtual, file: Path, words: list[str]) -> None:
-    """Whether a run has taken it, or restored the same one, the next run without a journal asks again."""
     ask = Answer("Delete?", label="approve")
     scheduler = Scheduler(ask)
     for word in words:

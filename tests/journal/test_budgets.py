@@ -21,8 +21,6 @@ async def pay(used: float, fails: int = 0) -> None:
 
 
 def test_a_restored_job_counts_what_it_had_used_in_all_its_attempts(virtual: Virtual, tmp_path: Path) -> None:
-    """A second run has what the first left; a job without a report counts its need, and failed attempts count, too."""
-
     def make() -> tuple[list[Job[Any]], Pool, Scheduler]:
         jobs: list[Job[Any]] = [
             Job(pay, 0.5, needs={"usd": 1}, label="reported"),
@@ -44,7 +42,6 @@ def test_a_restored_job_counts_what_it_had_used_in_all_its_attempts(virtual: Vir
 
 
 def test_a_restored_job_is_named_as_the_user_of_what_it_had_used(virtual: Virtual, tmp_path: Path) -> None:
-    """The error of a spent budget is the same, whether the job that used most has run in this run or in an earlier."""
     texts: list[str] = []
     for _ in range(2):
         first = Job(pay, 3, needs={"usd": 1}, label="first")

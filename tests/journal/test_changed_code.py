@@ -76,7 +76,6 @@ def test_a_verdict_names_the_restored_jobs_whose_code_has_changed(harmless: str)
 
 
 def test_the_code_of_a_killed_run_is_known() -> None:
-    """A step is often changed between a run that was killed and the run that goes on from there."""
     text = """
 import os
 from trioflow import Journal, Scheduler, ThreadJob
@@ -93,7 +92,6 @@ Scheduler(begin, ThreadJob(os._exit, 1, required=begin, label="last")).run(journ
 
 
 def test_code_that_was_replaced_during_a_run_is_not_compared() -> None:
-    """A job that has run with mended code was said to have other code in each run after it."""
     text = """
 from trioflow import Retry, Scheduler, ThreadJob
 
@@ -118,8 +116,6 @@ print(sum(job.restored for job in jobs))
 
 
 def test_digests_of_runs_without_results_are_dropped() -> None:
-    """A journal does not grow by a row a run."""
-
     def stored_runs() -> list[int]:
         with sqlite3.connect("run.db") as database:
             rows = database.execute("SELECT DISTINCT piece FROM results WHERE hash GLOB 'code *:load'").fetchall()

@@ -120,7 +120,6 @@ def test_changing_how_files_are_compared_runs_a_command_again_once(place: Path, 
 
 
 def test_a_result_with_output_is_restored(place: Path, backend: str) -> None:
-    """A restored command has the output and the elapsed time of its earlier run."""
     results = []
     for restored in (False, True):
         job = copy(place, "echo hello; cat in > out", stdout=subprocess.PIPE)
@@ -147,7 +146,6 @@ def test_a_half_written_output_of_a_failed_command_is_moved_aside(place: Path, b
 
 
 def test_a_command_that_succeeds_after_a_timeout_is_restored_with_its_output(place: Path, backend: str) -> None:
-    """A command that timed out at first and succeeded when retried is restored, and its output stays in place."""
     code = "test -e once || { touch once; sleep 100; }; cat in > out"
     for restored in (False, True):
         job = copy(place, code, timeout=1, retry=Retry(None, first=0, on=JobTimeout), terminate_grace=0)
@@ -252,7 +250,6 @@ def test_file_names_may_be_invalid_unicode(place: Path, backend: str) -> None:
 
 
 def test_reads_and_writes_accept_a_single_path_and_reject_other_objects() -> None:
-    """`reads=` and `writes=` accept a single path, and reject other objects with an error that names them."""
     for name in ["reads", "writes"]:
         options: Any = {name: "one"}
         CommandJob(["true"], **options)
@@ -307,8 +304,6 @@ def test_the_files_of_the_journal_count_nowhere(place: Path, backend: str, name:
     "change", [{"values": {"x": "2"}}, {"env": {"A": "2"}}, {"stdin": b"2"}, {"cwd": "/"}, {"version": 2}], ids=str
 )
 def test_each_input_of_a_command_on_a_node_counts(place: Path, backend: str, change: dict[str, Any]) -> None:
-    """What a command on a node gets is part of its work, by whatever option: with another, it runs again."""
-
     def restored(**options: Any) -> bool:
         given = {"values": {"x": "1"}, "env": {"A": "1"}, "stdin": b"1", "version": 1, **options}
         job = SshJob(LocalNode(), "cat; pwd; echo $A {x}", label="on a node", stdout=subprocess.PIPE, **given)
@@ -330,7 +325,6 @@ def test_an_existing_file_named_like_a_pattern_is_not_expanded(place: Path, back
 
 
 def test_a_command_fails_if_it_has_not_written_a_declared_output(tmp_path: Path, backend: str) -> None:
-    """A command fails if it has not written a declared output, with or without a journal."""
     out = tmp_path / "out"
     for journal in (None, tmp_path / "run.db"):
         job = CommandJob(["true"], writes=[tmp_path, out])
@@ -453,7 +447,6 @@ def test_a_half_written_directory_does_not_replace_what_has_the_name(place: Path
 
 
 def test_an_output_that_a_failed_command_also_reads_is_not_moved(place: Path, backend: str) -> None:
-    """An output that a failed command also reads is not moved: without it the command could not run again."""
     for number in range(2):
         code = "echo more >> in; exit 3"
         assert "failed" in run(copy(place, code, writes=[place / "in"]), backend, place / "run.db")
@@ -483,7 +476,6 @@ def test_what_a_failed_attempt_has_appended_to_a_log_stays(place: Path, backend:
 
 
 def test_a_forged_stamp_of_a_log_raises_nothing(place: Path, backend: str) -> None:
-    """A stamp from a forged journal may be no number, or too long for one: the command runs again."""
     stamps = ["²", "9" * 5000, "", " ", "-1 x", "1", "0 x y z", "absent x"]
     logs = [place / f"log{number}" for number in range(len(stamps))]
 
@@ -525,7 +517,6 @@ def test_a_command_runs_again_if_others_changed_its_log_and_not_only_appended(pl
 
 
 def test_the_error_names_an_output_that_cannot_be_inspected(place: Path, backend: str) -> None:
-    """If an output cannot be inspected, here a link to itself, the reason to run again names it."""
     assert "no result in the journal" in run(copy(place), backend, place / "run.db")
     (place / "out").unlink()
     (place / "out").symlink_to(place / "out")
@@ -536,7 +527,6 @@ def test_the_error_names_an_output_that_cannot_be_inspected(place: Path, backend
 
 
 def test_only_the_changed_one_of_several_commands_runs_again(place: Path, backend: str) -> None:
-    """Of several commands in a run, only the one whose command line has changed runs again."""
     for last, restored in (("b", [False, False]), ("b", [True, True]), ("c", [True, False])):
         jobs = [CommandJob(["echo", word], label=f"job {number}") for number, word in enumerate(("a", last))]
         assert Scheduler(*jobs).run(backend=backend, journal=place / "run.db")
@@ -557,7 +547,6 @@ def test_only_a_command_that_writes_files_is_recorded_before_it_starts(
 
 @pytest.mark.parametrize("name", ["out", "out/"])
 def test_a_half_written_directory_is_moved_aside_after_each_failure(place: Path, backend: str, name: str) -> None:
-    """The half-written directory of a failure replaces one of this run, but not that of another run."""
     for number in range(2):
         code = f"test ! -e out && mkdir out && echo {number} >> out/file && exit 3"
         job = copy(place, code, writes=[f"{place}/{name}"], retry=Retry(1, first=0))
@@ -598,8 +587,6 @@ class Compress(AbstractJob[str]):
 
 
 def test_a_user_defined_job_kind_is_restored_by_its_files_and_options(place: Path, backend: Any) -> None:
-    """A user-defined job kind is restored by the files and options of its `for_journal`, without storing secrets."""
-
     def why(**options: Any) -> str:
         job = Compress(place / "in", **options)
         scheduler = Scheduler(job)
@@ -621,8 +608,6 @@ def test_a_user_defined_job_kind_is_restored_by_its_files_and_options(place: Pat
 
 
 def test_a_job_whose_for_journal_raises_runs_each_time(place: Path, backend: Any) -> None:
-    """A job whose `for_journal` raises runs each time, and the reason that `explain` gives names the error."""
-
     class Broken(Compress):
         def for_journal(self) -> Work:
             raise LookupError("no work")
@@ -655,7 +640,6 @@ def test_an_ssh_job_is_identified_by_its_node_and_steps() -> None:
 
 
 def test_scripts_and_files_sent_to_a_node_count_as_files_an_ssh_job_reads(place: Path) -> None:
-    """Scripts and pushed files count as files that an SshJob reads, also with braces, which are no placeholders."""
     *_, reads, appends, anew = identity(
         "node1", [Script("run.sh", 1), Push("a", "{node}.txt", to="b")], stdin=place / "in", stdout="log", append=False
     )

@@ -57,14 +57,12 @@ def flipped(virtual: Virtual, file: Path, flips: int) -> tuple[int, int]:
 
 
 def test_no_flipped_bit_gives_a_wrong_value(virtual: Virtual, file: Path) -> None:
-    """After a bit was flipped, the job runs again, the journal is rejected, or the bit does not matter."""
     assert all(flipped(virtual, file, FLIPS))
 
 
 @pytest.mark.soak
 @pytest.mark.timeout(3600)
 def test_no_flipped_bit_of_a_thousand_gives_a_wrong_value(virtual: Virtual, file: Path) -> None:
-    """None of a thousand flipped bits gives a wrong value."""
     assert all(flipped(virtual, file, 1000))
 
 

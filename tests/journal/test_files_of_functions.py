@@ -43,10 +43,7 @@ def fail(target: str = TOTAL) -> None:
 
 
 class Own(AbstractJob[int]):
-    """A kind of one's own, without a `for_journal`."""
-
     async def co_run(self) -> int:
-        """Do as the others do."""
         return add()
 
 
@@ -104,13 +101,11 @@ def test_an_output_that_a_function_has_not_written_is_its_failure(backend: str) 
 
 
 def test_two_functions_that_write_one_file_need_an_order() -> None:
-    """As for commands, the run is refused, and a reader without an order is named."""
     with pytest.raises(ValueError, match="both write 'total'"):
         Scheduler(Job(add_async, writes=TOTAL), ThreadJob(add, writes=TOTAL)).run()
 
 
 def test_a_question_is_asked_again_when_a_file_has_changed(backend: str) -> None:
-    """An `Answer` was given to what its question was about."""
     for text, restored in (("a", False), ("a", True), ("longer", False)):
         if not restored:
             Path("draft").write_text(text)

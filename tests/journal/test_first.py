@@ -35,7 +35,6 @@ class Server:
 
 
 def test_a_restored_winner_wins_before_any_other_job_starts(virtual: Virtual, tmp_path: Path) -> None:
-    """The winner was the second of two, with an input; the first, which never succeeded, is not called again."""
     server = Server()
 
     def make() -> Scheduler:
@@ -82,7 +81,6 @@ def test_what_ends_after_a_first_has_failed_is_not_stored(virtual: Virtual, tmp_
 
 @pytest.mark.parametrize("seed", [*range(4), *(pytest.param(seed, marks=pytest.mark.soak) for seed in range(4, 40))])
 def test_a_stopped_first_continues_with_what_was_recorded(virtual: Virtual, tmp_path: Path, seed: int) -> None:
-    """A run that times out at a random instant and is started again calls no recorded job, and keeps their order."""
     draw = random.Random(seed)
     count = draw.randint(2, 6)
     enough = draw.randint(1, count)
@@ -238,7 +236,6 @@ def test_a_first_whose_winner_has_changed_competes_again(virtual: Virtual, tmp_p
 
 
 def test_winners_are_recorded_before_the_losers_have_cleaned_up(virtual: Virtual, tmp_path: Path) -> None:
-    """A run that ends while losers clean up has recorded the winners: the next one restores the `First`."""
     server = Server()
 
     async def lose() -> None:

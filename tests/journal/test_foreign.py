@@ -108,7 +108,6 @@ def poison(file: Path, victim: Path) -> None:
 
 
 def test_a_journal_with_a_rollback_journal_deletes_no_file(file: Path, victim: Path) -> None:
-    """SQLite deletes the file that a rollback journal names, so a journal with one is rejected by each command."""
     made(file, "a")
     poison(file, victim)
     before = {path.name: path.read_bytes() for path in file.parent.iterdir()}
@@ -406,7 +405,6 @@ def test_the_log_of_an_empty_file_is_not_removed(file: Path) -> None:
 
 
 def test_a_log_without_its_file_is_left_until_it_is_removed(file: Path) -> None:
-    """If a journal is removed, but not its log, no run begins it anew, and nothing is created or changed."""
     made(file, "a")
     leave_log(file)
     file.unlink()

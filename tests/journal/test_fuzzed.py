@@ -20,5 +20,4 @@ def test_reading_a_mutated_journal_does_no_harm(tmp_path: Path) -> None:
 @pytest.mark.soak
 @pytest.mark.timeout(3600)
 def test_reading_ten_thousand_mutated_journals_does_no_harm(tmp_path: Path) -> None:
-    """None of ten thousand mutated journals does harm when it is read."""
     assert read_mutated(Samples(tmp_path / "samples"), range(10_000), tmp_path / "place") == []

@@ -139,8 +139,6 @@ def returns(number: int) -> Callable[..., Awaitable[int]]:
 
 
 def test_a_closure_is_stored_if_its_label_its_key_or_its_arguments_identify_it(virtual: Virtual, file: Path) -> None:
-    """A closure is stored under its label, its key, its version or its arguments, and not under its name alone."""
-
     async def body(scheduler: Scheduler) -> list[bool]:
         jobs = [
             scheduler.add(Job(returns(7))),
@@ -217,8 +215,6 @@ def test_jobs_that_only_the_order_of_their_schedulers_distinguishes_are_not_stor
 
 
 def test_a_nested_scheduler_with_the_label_of_another_has_no_stored_jobs(virtual: Virtual, file: Path) -> None:
-    """The jobs of nested schedulers that are added under one label are not stored; nor those of a label used before."""
-
     async def body(scheduler: Scheduler) -> list[tuple[int, bool]]:
         found: list[tuple[int, bool]] = []
         for number in numbers:
@@ -317,8 +313,6 @@ def test_a_retried_scheduler_stores_no_job_whose_name_it_uses_twice(virtual: Vir
 
 
 def test_a_name_is_free_again_when_its_job_has_failed(virtual: Virtual, file: Path) -> None:
-    """With `keep_jobs=False`, a job may have the label of one that has failed, and is stored."""
-
     async def body(scheduler: Scheduler) -> bool:
         job: Job[Any] = scheduler.add(Job(fail, label="try", critical=False))
         await job.wait_settled()
@@ -330,7 +324,6 @@ def test_a_name_is_free_again_when_its_job_has_failed(virtual: Virtual, file: Pa
 
 
 def test_jobs_that_a_retried_scheduler_adds_again_are_stored(virtual: Virtual, file: Path) -> None:
-    """A nested scheduler that is retried adds its jobs again: they run again, and are no duplicates of themselves."""
     attempts: list[int] = []
 
     async def grow() -> None:
@@ -366,7 +359,6 @@ def test_the_journal_of_a_scheduler_is_used_unless_a_run_gets_another(virtual: V
 
 
 def test_a_journal_that_cannot_be_used_is_raised_when_the_block_is_entered(virtual: Virtual, file: Path) -> None:
-    """If the journal of an open scheduler cannot be used, the body does not begin."""
     file.write_text("no journal")
 
     async def body(scheduler: Scheduler) -> None:

@@ -193,7 +193,6 @@ def test_two_kinds_of_functions_never_share_an_identity_in_silence(
 
 
 def test_two_functions_of_one_run_keep_their_results_apart(virtual: Virtual, tmp_path: Path) -> None:
-    """If a later run has two jobs of one label in the other order, each has its own result."""
     for numbers in ((1, 2), (2, 1)):
         groups = [Scheduler(*(make(case, number) for number in numbers), label=case) for case in CASES]
         assert virtual(lambda groups=groups: Scheduler(*groups).co_run(journal=tmp_path / "run.db"))
@@ -203,7 +202,6 @@ def test_two_functions_of_one_run_keep_their_results_apart(virtual: Virtual, tmp
 
 
 def test_a_class_is_an_argument_of_its_methods_in_other_kinds_of_jobs(tmp_path: Path, backend: str) -> None:
-    """An inherited classmethod of another class is other work in other kinds of jobs, such as in a thread, too."""
     for cls, restored in ((One, False), (One, True), (Two, False)):
         made = ThreadJob(cls.in_thread, label="job")
         assert Scheduler(made).run(backend=backend, journal=tmp_path / "run.db")
@@ -344,7 +342,6 @@ def test_imported_modules_of_one_name_are_one_and_the_verdict_says_so(tmp_path: 
 
 @pytest.mark.parametrize("way", WITHOUT_FILE)
 def test_a_program_without_a_file_is_stored_only_with_a_key_or_a_version(tmp_path: Path, way: str) -> None:
-    """What has no file cannot be told from another program without one: it is stored if the user has named it."""
     words = WITHOUT_FILE[way]
     for version, outcome in (("None", "ran"), ("1", "restored")):
         program = PLAIN.replace("NAME", way).replace('label="load"', f'label="load", version={version}')

@@ -171,7 +171,6 @@ def test_a_run_killed_at_a_write_of_the_journal_can_be_continued(stage: Stage) -
 @pytest.mark.soak
 @pytest.mark.timeout(3600)
 def test_a_run_killed_at_any_write_of_the_journal_can_be_continued(stage: Stage) -> None:
-    """If a run is killed before or after any write of its journal, committed jobs do not run again."""
     assert len(killed_at_writes(stage, 0, 1, False, True)) > 3
 
 
@@ -179,7 +178,6 @@ def test_a_run_killed_at_any_write_of_the_journal_can_be_continued(stage: Stage)
 @pytest.mark.soak
 @pytest.mark.timeout(3600)
 def test_a_run_killed_at_two_thousand_instants_can_be_continued(stage: Stage) -> None:
-    """Runs killed at 500 random instants for each scenario and backend can be continued."""
     right = expected(stage)
     begin = time.monotonic()
     stage.complete()

@@ -94,7 +94,6 @@ def build(first: int) -> Scheduler:
 
 
 def test_a_user_defined_journal_restores_results(virtual: Virtual) -> None:
-    """A user-defined journal restores results of functions and commands, also in nested schedulers."""
     shelf = Shelf()
     for first, restored in ((1, 0), (1, 3), (2, 0)):
         scheduler = build(first)
@@ -129,7 +128,6 @@ def test_a_write_that_fails_ends_the_run(virtual: Virtual, monkeypatch: pytest.M
 
 
 def test_the_path_of_a_dropped_job_is_not_used_again() -> None:
-    """The path of a dropped job is not used again, so that later jobs have the same paths in each run."""
     jobs = [Job(double, number, label="same") for number in range(3)]
     paths = PathCache(Scheduler(jobs))
     paths.forget(jobs[0])
@@ -137,7 +135,6 @@ def test_the_path_of_a_dropped_job_is_not_used_again() -> None:
 
 
 def test_input_at_returns_a_job_only_if_its_result_is_passed() -> None:
-    """For `input_at`, neither a plain value nor an argument that was not given is an input."""
     one = Job(double, 1)
     user = Job(double, one, 3)
     assert [input_at(user, number) for number in (1, 2, 3)] == [one, None, None]

@@ -129,8 +129,6 @@ def test_what_a_job_requires_counts(virtual: Virtual, tmp_path: Path, case: str)
 
 
 def test_a_step_that_has_run_since_counts(virtual: Virtual, file: Path) -> None:
-    """What follows a step that was forgotten runs again, in that run or in a later one, as the step has."""
-
     def build() -> list[AbstractJob[Any]]:
         return chain(Job(step, label="x"))
 
@@ -192,7 +190,6 @@ async def nap_once(is_fast: bool) -> None:
 
 @pytest.mark.parametrize("dropped", [False, True])
 def test_what_a_group_has_dropped_counts(virtual: Virtual, file: Path, dropped: bool) -> None:
-    """A job behind a group counts its jobs, also if the group has dropped them when they settled."""
     for x, expected in ((0, False), (0, True), (1, False), (1, True)):
         jobs = [Job(step, number, x if number == 2 else 0, label=f"x{number}") for number in range(4)]
         fetched = Scheduler(*jobs, label="fetch", keep_jobs=not dropped)

@@ -102,8 +102,6 @@ def test_a_second_run_restores_everything(virtual: Virtual, file: Path) -> None:
 
 
 def test_a_job_that_succeeds_while_a_run_drains_is_committed_immediately(virtual: Virtual, file: Path) -> None:
-    """A job that succeeds while a run drains is committed before the last running job has ended."""
-
     import sqlite3
 
     async def main() -> int:
@@ -150,7 +148,6 @@ def test_jobs_dropped_by_keep_jobs_false_are_restored_and_not_kept_in_memory(vir
 
 
 def test_without_a_journal_nothing_is_restored(virtual: Virtual, file: Path) -> None:
-    """A scheduler whose jobs were restored runs all of them in a run without a journal."""
     scheduler = again(virtual, file, diamond)
     virtual(partial(scheduler.co_run, journal=file))
     assert set(states(scheduler).values()) == {"restored"}
@@ -159,7 +156,6 @@ def test_without_a_journal_nothing_is_restored(virtual: Virtual, file: Path) -> 
 
 
 def test_failed_and_blocked_jobs_run_again(virtual: Virtual, file: Path) -> None:
-    """Jobs that succeeded are restored, while a failed job and those that it blocked run again."""
     broken = True
 
     async def sometimes() -> int:
@@ -178,8 +174,6 @@ def test_failed_and_blocked_jobs_run_again(virtual: Virtual, file: Path) -> None
 
 
 def test_run_if_rules_treat_a_restored_job_as_succeeded(virtual: Virtual, file: Path) -> None:
-    """A job with `run_if="failed"` is skipped after a restored job, as after one that ran and succeeded."""
-
     def build() -> Scheduler:
         good = Job(double, 1, label="good")
         alarm = Job(double, 2, label="alarm", run_if="failed", required=good)
@@ -191,8 +185,6 @@ def test_run_if_rules_treat_a_restored_job_as_succeeded(virtual: Virtual, file: 
 
 
 def test_jobs_of_nested_schedulers_are_restored_by_their_paths(virtual: Virtual, file: Path) -> None:
-    """Jobs with equal labels in different nested schedulers are restored by their paths."""
-
     def build() -> Scheduler:
         inner = [Scheduler(Job(double, n, label="a"), Job(double, n + 1, label="a"), label="in") for n in (1, 3)]
         return Scheduler(*inner)
@@ -247,8 +239,6 @@ def test_services_always_run(virtual: Virtual, file: Path) -> None:
 
 
 def test_a_result_dropped_by_keep_result_false_is_still_stored(virtual: Virtual, file: Path) -> None:
-    """`keep_result=False` frees memory, but the journal stores the result nevertheless."""
-
     def build() -> Scheduler:
         return Scheduler(Job(double, Job(double, 1, label="a", keep_result=False), label="b"))
 
@@ -324,7 +314,6 @@ def test_a_journal_is_closed_if_recording_a_new_run_fails(
 
 
 def test_a_retry_of_a_nested_scheduler_runs_its_restored_jobs_again(virtual: Virtual, file: Path) -> None:
-    """When a nested scheduler is retried, jobs restored in its first attempt run again, as without a journal."""
     good = Job(double, 1, label="good")
 
     def build() -> Scheduler:
@@ -423,7 +412,6 @@ def test_a_nested_job_passed_by_ref_is_compared_if_its_scheduler_is_required(
 
 
 def test_a_job_that_reads_an_unstorable_result_by_ref_runs_each_time(virtual: Virtual, file: Path) -> None:
-    """A job that reads an unstorable result by `ref` runs each time, and `explain` names that result."""
     answers["a"] = object()
 
     def build() -> Scheduler:
@@ -534,7 +522,6 @@ start = object()
 
 
 def test_explain_reports_that_a_job_was_restored(virtual: Virtual, file: Path) -> None:
-    """`explain` reports that a job was restored, or that the journal does not have it."""
     first = again(virtual, file, diamond)
     assert "it has no result in the journal" in explanation_of(next(iter(first)))
     second = again(virtual, file, diamond)
@@ -582,7 +569,6 @@ def test_a_warning_lists_each_job_that_is_identified_by_name_only(
 
 
 def test_the_order_of_keyword_arguments_makes_no_difference(virtual: Virtual, file: Path) -> None:
-    """The order of keyword arguments makes no difference, not even in an existing journal."""
     import sqlite3
 
     async def add(**numbers: int) -> int:
@@ -672,7 +658,6 @@ async def opaque() -> Opaque:
 
 @pytest.mark.parametrize("save", ["pickle", (lambda one: one.number, Opaque)])
 def test_save_stores_other_types_by_pickle_or_a_pair_of_functions(virtual: Virtual, file: Path, save: Any) -> None:
-    """`save=` of a job or a journal stores results of other types by pickle or a pair of functions."""
     for restored in (False, True):
         job = Job(opaque, label="one", save=save)
         again(virtual, file, lambda job=job: Scheduler(job))  # type: ignore[misc]
@@ -688,7 +673,6 @@ PAIR = (lambda one: [one], operator.itemgetter(0))
 
 @pytest.mark.parametrize("of_journal", ["json", "pickle", PAIR, None])
 def test_save_option_of_a_job_overrides_that_of_the_journal(virtual: Virtual, file: Path, of_journal: Any) -> None:
-    """A job's own `save=` overrides that of the journal, to which "default" refers."""
     import sqlite3
 
     journal = Journal(file, save=of_journal)
@@ -730,7 +714,6 @@ COLUMNS = ["fingerprint", "saved", "result", "large", "outputs", "run", "restore
 
 
 def test_a_run_survives_any_content_in_any_column_of_the_journal(virtual: Virtual, file: Path) -> None:
-    """With any content in the journal, each job is restored or runs again, and `trioflow journal` prints its lists."""
     import sqlite3
 
     cells = [(column, strange) for column in COLUMNS for strange in STRANGE]
@@ -813,7 +796,6 @@ def test_invalid_unicode_and_huge_numbers_do_not_stop_a_run(virtual: Virtual, fi
 
 
 def test_instruments_see_restored_jobs_finish_but_not_start(virtual: Virtual, file: Path) -> None:
-    """For a restored job, instruments get a finish event, and no start event."""
     events: list[str] = []
 
     class Watch(Instrument):
@@ -907,7 +889,6 @@ async def slow(number: int) -> int:
 
 
 def test_durable_each_commits_a_result_before_any_dependent_starts(virtual: Virtual, file: Path) -> None:
-    """With `durable="each"`, a job that starts finds the results of its requirements on disk."""
     from trioflow.journal._store import read_with_retry
 
     async def look(_: object) -> list[str]:
@@ -919,7 +900,6 @@ def test_durable_each_commits_a_result_before_any_dependent_starts(virtual: Virt
 
 
 def test_a_cycle_in_the_scenario_does_not_leave_the_journal_open(virtual: Virtual, file: Path) -> None:
-    """The error of a run that cannot start does not keep the next run from opening the journal."""
     a = Job(double, 1)
     b = Job(double, 1, required=a)
     a.requires(b)
@@ -940,14 +920,12 @@ def test_jobs_are_restored_after_the_clock_was_set_back(
 
 
 def test_a_journal_option_that_is_neither_journal_nor_path_is_rejected() -> None:
-    """A `journal=` that is neither a Journal nor a path is rejected, and the error names the scheduler."""
     for journal in [5, object(), ["run.db"]]:
         with pytest.raises(TypeError, match="of 'Scheduler': give a Journal, or the path of one"):
             Scheduler().run(journal=journal)
 
 
 def test_unknown_values_of_durable_and_save_are_rejected() -> None:
-    """A journal rejects unknown values of `durable=` and `save=`, and a job those of `save=`."""
     for options in [{"durable": "sometimes"}, {"save": "yaml"}, {"save": (1, 2)}]:
         with pytest.raises(ValueError, match="choose"):
             Journal("run.db", **options)
@@ -957,7 +935,6 @@ def test_unknown_values_of_durable_and_save_are_rejected() -> None:
 
 
 def test_an_option_of_a_job_set_between_runs_applies_to_the_next_run(virtual: Virtual, file: Path) -> None:
-    """A `key`, `version` or `save` that is set between two runs applies to the next run."""
     changes = [("save", None, False), ("key", "another", False), ("version", 2, False), ("label", "d", True)]
     jobs = [Job(double, 2, label=label) for label in "abcd"]
     scheduler = Scheduler(*(Scheduler(job, label=job.label) for job in jobs))
@@ -970,8 +947,6 @@ def test_an_option_of_a_job_set_between_runs_applies_to_the_next_run(virtual: Vi
 
 
 def test_a_task_that_outlives_its_job_adds_jobs(virtual: Virtual, tmp_path: Path) -> None:
-    """A task that a job has started outside of the run can add jobs when the job, and its worker, have ended."""
-
     async def main() -> None:
         async with anyio.create_task_group() as tasks:
 
@@ -991,7 +966,6 @@ def test_a_task_that_outlives_its_job_adds_jobs(virtual: Virtual, tmp_path: Path
 
 
 def test_only_a_job_that_a_journal_records_is_stored(virtual: Virtual, tmp_path: Path) -> None:
-    """A kind of job can ask whether a journal needs the job's result in this process."""
     results: dict[str, bool] = {}
 
     async def ask() -> None:
@@ -1023,7 +997,6 @@ def test_nothing_starts_in_a_forever_scheduler_after_its_journal_has_failed(
 
 
 def test_a_failed_job_is_not_stored(virtual: Virtual, tmp_path: Path) -> None:
-    """A journal stores nothing of a job that failed: it runs again, and nothing is reported."""
     for _ in range(2):
         jobs = [Job(fail, save="json", label="json"), Job(fail, save="pickle", label="pickle")]
         scheduler = Scheduler(*jobs, journal=tmp_path / "run.db")
@@ -1043,7 +1016,6 @@ class PreparesOnce(JobKind[str]):
 
 
 def test_what_one_attempt_has_prepared_is_not_stored_as_the_result_of_another(virtual: Virtual, file: Path) -> None:
-    """The journal has the value that the job has returned, whatever an earlier attempt has prepared."""
     for is_restored in (False, True):
         job = PreparesOnce(retry=1, label="job", key="job")
         assert virtual(partial(Scheduler(job).co_run, journal=file))

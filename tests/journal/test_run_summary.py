@@ -54,7 +54,6 @@ def test_summary_counts_a_scheduler_only_for_its_own_failure(virtual: Virtual, f
 
 
 def test_the_journal_counts_tolerated_failures_apart(tmp_path: Path) -> None:
-    """The journal's verdict is that of the run: a tolerated failure is neither one that counts nor an awaited one."""
     good, bad = "✓ 1 of 2 jobs succeeded, 1 failed (tolerated), ", "✗ 1 failed, 1 tolerated of 3, "
     for others, verdict in ([], good), ([fail], bad):
         tolerated = Job(fail, label="tolerated", critical=False)
@@ -64,7 +63,6 @@ def test_the_journal_counts_tolerated_failures_apart(tmp_path: Path) -> None:
 
 
 def test_summary_counts_forever_jobs_separately(virtual: Virtual, file: Path) -> None:
-    """The summary counts forever jobs separately, and of succeeded schedulers only their jobs."""
     service = Service(serve, label="service")
     nested = Scheduler(Job(anyio.sleep, 1, label="job"), label="nested", required=service)
     ending = summary_of(virtual, file, Scheduler(service, nested, Job(anyio.sleep, 1, forever=True)))
@@ -74,7 +72,6 @@ def test_summary_counts_forever_jobs_separately(virtual: Virtual, file: Path) ->
 
 
 def test_the_duration_of_a_run_is_that_of_its_own_clock(virtual: Virtual, file: Path) -> None:
-    """A run of an hour on virtual time took an hour by its journal, too, as in all other views."""
     summary_of(virtual, file, Scheduler(Job(anyio.sleep, 3600)))
     store = JournalStore(file, writes=False)
     (run,) = store.run_records()
@@ -84,7 +81,6 @@ def test_the_duration_of_a_run_is_that_of_its_own_clock(virtual: Virtual, file: 
 
 
 def test_summary_counts_a_first_once(virtual: Virtual, file: Path) -> None:
-    """The jobs in a `First` are neither counted nor failures in the summary; a `First` that fails is one failure."""
     scheduler = Scheduler(
         *(First(Job(anyio.sleep, 1, key=f"ask {n}"), Job(anyio.sleep, 1), stagger=2, label=f"p{n}") for n in range(3)),
         First(Job(fail), Job(anyio.sleep, 1), label="fallback"),

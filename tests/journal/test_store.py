@@ -36,7 +36,6 @@ def still_open(file: Path) -> list[str]:
 
 
 def test_committed_jobs_are_found_after_reopening_the_journal(file: Path) -> None:
-    """Committed jobs are found after reopening the journal, and closing it leaves no other file."""
     made(file, "a", "b")
     assert [one.name for one in file.parent.iterdir()] == ["run.db"]
     assert found(file) == ["a", "b"]
@@ -66,8 +65,6 @@ def test_a_second_writer_in_the_same_process_is_rejected(file: Path) -> None:
 
 
 def test_a_file_system_without_locks_is_rejected(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A journal on a file system without locks, such as NFS without its lock daemon, is rejected."""
-
     def no_lock(*_: object) -> None:
         raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
 
@@ -86,7 +83,6 @@ def test_a_file_that_is_no_journal_is_rejected_and_unchanged(file: Path) -> None
 
 
 def test_an_sqlite_file_of_another_program_is_rejected_and_unchanged(file: Path) -> None:
-    """An SQLite file of another program is no journal, even if it has a table named `jobs`."""
     db = sqlite3.connect(file)
     db.execute("CREATE TABLE jobs (path)")
     db.close()
@@ -109,7 +105,6 @@ def test_an_sqlite_file_with_a_foreign_header_and_no_table_is_rejected(file: Pat
 
 
 def test_the_log_of_an_sqlite_file_of_another_program_is_unchanged(file: Path) -> None:
-    """The log of another program's SQLite file is left unchanged: the program, which was killed, will need it."""
     code = (
         "import os, sqlite3, sys; db = sqlite3.connect(sys.argv[1]); db.execute('PRAGMA journal_mode = WAL')\n"
         "db.execute('CREATE TABLE jobs (path)'); db.commit(); os._exit(0)"
@@ -149,7 +144,6 @@ def test_application_id_and_checksums_of_the_format_do_not_change() -> None:
 
 
 def test_a_journal_of_another_format_version_is_rejected(file: Path) -> None:
-    """A journal of another format version is rejected with an error that names the version."""
     made(file, "a")
     for version in (1, 99):
         with contextlib.closing(sqlite3.connect(file)) as db:
@@ -159,7 +153,6 @@ def test_a_journal_of_another_format_version_is_rejected(file: Path) -> None:
 
 
 def test_a_read_only_journal_is_rejected_for_writing(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A read-only journal is rejected before a run starts, not at its first result."""
     made(file, "a")
     file.chmod(0o444)
     monkeypatch.setattr(os, "access", lambda path, mode: path.stat().st_mode & 0o222 != 0)  # root may write all
@@ -168,7 +161,6 @@ def test_a_read_only_journal_is_rejected_for_writing(file: Path, monkeypatch: py
 
 
 def test_a_journal_in_a_missing_directory_is_rejected(tmp_path: Path) -> None:
-    """A journal in a missing directory is rejected: the path may be a typing error, so no directory is created."""
     with pytest.raises(JournalError, match="No such file or directory"):
         JournalStore(tmp_path / "no" / "run.db", writes=True)
 
@@ -188,13 +180,11 @@ def test_a_journal_may_have_any_name(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("path", "said"), [("/", "it is a directory"), ("n" * 300, "name too long")])
 @pytest.mark.parametrize("writes", [True, False])
 def test_a_path_that_no_file_can_have_is_rejected(tmp_path: Path, path: str, said: str, writes: bool) -> None:
-    """A path that no file can have is rejected as any other that cannot be used."""
     with pytest.raises(JournalError, match=f"(?i){said}"):
         JournalStore(tmp_path / path, writes=writes)
 
 
 def test_reading_a_missing_journal_raises_and_creates_no_file(file: Path) -> None:
-    """Reading a missing journal raises an error, and creates no file."""
     with pytest.raises(JournalError, match="there is no file"):
         found(file)
     assert not file.exists()
@@ -213,7 +203,6 @@ LABELS = ["'; DROP TABLE jobs; --", 'a" OR "1"="1', "%", "?", "a\0b", "\\", "'" 
 
 
 def test_labels_that_look_like_sql_are_stored_as_text(file: Path) -> None:
-    """Labels that look like SQL are stored, found and removed like any others."""
     made(file, *LABELS)
     assert found(file) == LABELS
     store = JournalStore(file, writes=True)
@@ -289,7 +278,6 @@ def test_a_run_ends_at_the_file_size_limit_and_the_next_run_continues(file: Path
 
 
 def test_the_error_without_msgspec_has_the_install_command(file: Path) -> None:
-    """Without msgspec, a run with a journal raises an error with the install command, and creates no file."""
     code = (
         "import sys; sys.modules['msgspec'] = None\n"
         "for name in [name for name in sys.modules if name.startswith('trioflow.journal.')]: del sys.modules[name]\n"
@@ -453,7 +441,6 @@ def test_waiting_for_a_holder_that_seems_dead_is_logged(
 
 
 def test_opening_waits_for_the_second_lock_of_a_killed_process(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Opening waits for both locks of a killed process, whose descriptors the system closes one after the other."""
     file.with_name("run.db-lock").write_text(re.sub(r"\d+", "4194304", _lock.describe_this_process(), count=1))
     database = os.open(file, os.O_RDWR | os.O_CREAT)
     _lock.set_lock(database, _lock.WRITER_BYTE, 1)
@@ -499,7 +486,6 @@ def test_only_the_process_that_created_a_lock_file_removes_it(file: Path, monkey
 
 @pytest.mark.skipif(_lock.SET_LOCK_COMMAND is None, reason="needs locks of open files")
 def test_sqlite_locks_survive_closing_another_descriptor_of_the_file(file: Path) -> None:
-    """SQLite's locks survive closing another descriptor of the file, as by a job that copies the directory."""
     with contextlib.closing(JournalStore(file, writes=True)):
         for name, place in ((f"{file}", (0x40000002, 510)), (f"{file}-shm", (128, 1))):
             os.close(os.open(name, os.O_RDONLY))
@@ -580,14 +566,12 @@ def test_an_error_is_not_blamed_on_a_run_if_there_was_none(file: Path, monkeypat
 
 
 def test_a_journal_that_runs_change_all_the_time_is_not_read_wrongly(file: Path) -> None:
-    """If each attempt to read a journal is disturbed by a run, the error has the reason."""
     made(file, "a")
     with pytest.raises(JournalError, match=r"a run has changed it while it was read; try again$"):
         read_with_retry(file, lambda store: made(file, "b"))
 
 
 def test_a_backup_that_a_run_has_disturbed_is_made_again(file: Path) -> None:
-    """A backup that a run has disturbed is not kept: it is made again, and has what the run has committed."""
     made(file, "a")
     disturbances = ["b"]
 
@@ -611,7 +595,6 @@ def test_a_missing_table_raises_an_error_unlike_a_damaged_row(file: Path) -> Non
 
 
 def test_large_results_that_nothing_refers_to_are_removed(file: Path) -> None:
-    """The end of a run, and forgetting a job, remove large results that no job has, and keep those in use."""
     with contextlib.closing(JournalStore(file, writes=True)) as store:
         names = [store.write_large(data) for data in (b"kept", b"replaced", b"forgotten", b"output")]
         larges = [f"{names[0]} {names[3]}", *names[1:3]]
@@ -671,7 +654,6 @@ class WithoutSpace:
 
 
 def test_a_backup_is_one_file_that_needs_no_log(file: Path) -> None:
-    """A backup is one file, complete without the log that a journal in use has beside it."""
     target = file.with_name("copy.db")
     with contextlib.closing(JournalStore(file, writes=True)) as store:
         store.add_records([record("a")], [], [])

@@ -178,7 +178,6 @@ VALUES: list[Any] = [
 
 
 def test_a_value_is_equal_after_storing_and_loading() -> None:
-    """A value is equal and of the same type after storing and loading, and its text is JSON."""
     for value in VALUES:
         text = dumps(value)
         json.loads(text)
@@ -222,7 +221,6 @@ def test_any_time_and_number_is_equal_after_storing_and_loading(value: Any) -> N
 
 
 def test_a_cached_property_is_not_stored_with_a_dataclass() -> None:
-    """A cached property is not stored with its dataclass, but computed again on access."""
     value = WithCache(3)
     assert value.twice == 6
     found = loads(dumps(value))
@@ -236,7 +234,6 @@ def with_attribute(value: Any, name: str) -> Any:
 
 
 def test_a_value_that_would_not_be_equal_after_loading_is_rejected() -> None:
-    """A value that would not be equal after loading is rejected when it is stored, and the error names its type."""
     for value, said in [
         (with_attribute(Open(), "more"), "Open, whose attribute 'more' is not a field"),
         (with_attribute(Slotted(1), "hidden"), "Slotted, whose attribute 'hidden' is not a field"),
@@ -255,7 +252,6 @@ def test_a_value_that_would_not_be_equal_after_loading_is_rejected() -> None:
 
 
 def test_times_of_the_first_format_are_read() -> None:
-    """Times of the first format, which has only offsets, can still be loaded."""
     text = '{"$":"datetime","v":"2024-06-01T12:00:00+02:00"}'
     assert loads(text) == datetime.datetime(2024, 6, 1, 12, tzinfo=BERLIN)
     assert loads('{"$":"datetime","v":"2024-06-01T12:00:00Z"}').tzinfo is datetime.UTC
@@ -275,13 +271,11 @@ values = st.recursive(
 
 @given(values)
 def test_any_nested_value_is_equal_after_storing_and_loading(value: Any) -> None:
-    """Any nested value is equal after storing and loading, with a tuple for a tuple and True for True."""
     assert loads(dumps(value)) == value
     assert repr(loads(dumps(value))) == repr(value)  # a tuple for a tuple, True for True
 
 
 def test_a_stored_command_result_keeps_code_times_and_output() -> None:
-    """All attributes of a `CommandResult` are the same after storing and loading."""
     job = CommandJob(["sh", "-c", "echo out; exit 3"], stdout=subprocess.PIPE, check=False)
     Scheduler(job).run()
     result = job.result()
@@ -323,14 +317,12 @@ UNSTORABLE = [
 
 
 def test_the_error_names_the_type_that_cannot_be_stored() -> None:
-    """The error names the type that cannot be stored, at any depth of the value."""
     for value, said in UNSTORABLE:
         with pytest.raises(NotSerializable, match=said):
             dumps(value)
 
 
 def test_loading_calls_no_code_of_a_class() -> None:
-    """Loading a value calls neither `__init__` nor `__post_init__` of its class."""
     text = dumps(Trap(1))
     Bomb.exploded = False
     assert loads(text).number == 1
@@ -364,7 +356,6 @@ INVALID = [
 
 
 def test_invalid_text_is_rejected_without_imports_or_calls() -> None:
-    """Invalid text, which an attacker may have written, is rejected with one kind of error, without any import."""
     for text in INVALID:
         with pytest.raises(NotSerializable):
             loads(text)
@@ -384,7 +375,6 @@ def test_a_stored_dataclass_whose_fields_have_changed_is_rejected() -> None:
 
 
 def test_a_stored_named_tuple_whose_fields_have_changed_is_rejected() -> None:
-    """A stored named tuple is rejected if its fields have changed or its class is no longer a named tuple."""
     fields = '{"one":1,"other":2}'
     for written in ['{"one":1}', '{"one":1,"other":2,"third":3}', '{"one":1,"third":3}', "[1]", "[1,2,3]"]:
         text = dumps(Pair(1, 2))
@@ -405,7 +395,6 @@ def test_fields_of_a_named_tuple_count_by_their_names(monkeypatch: pytest.Monkey
 
 
 def test_a_long_value_is_compared_by_its_hash() -> None:
-    """A long value is compared by its hash, and a short one is stored as it is."""
     assert comparison_form("[1,2]") == "[1,2]"
     assert comparison_form('"' + "x" * 100 + '"').startswith("~")
     assert comparison_form('"' + "x" * 100 + '"') != comparison_form('"' + "y" * 100 + '"')
@@ -413,7 +402,6 @@ def test_a_long_value_is_compared_by_its_hash() -> None:
 
 @pytest.mark.parametrize("suffix", ["", "\udcff"])
 def test_outputs_on_disk_are_not_in_the_text(suffix: str) -> None:
-    """The text of a value has the numbers of outputs on disk, with which `loads` restores the same value."""
     spools = [OutputSpool() for _ in range(2)]
     for spool, output in zip(spools, (b"first", b"second"), strict=True):
         spool.write(output)

@@ -45,7 +45,6 @@ def test_what_a_spent_budget_does_to_jobs(virtual: Virtual) -> None:
 
 
 def test_a_job_that_cannot_be_tried_again_says_why_it_failed(virtual: Virtual) -> None:
-    """The failure of the last attempt stands in the error of a budget that has no more for another one."""
     job = Job(fail, 0, needs={"usd": 1}, retry=2, label="job")
     assert not virtual(Scheduler(job, pool=Pool(usd=Budget(1))).co_run)
     error = job.raised_exception()
@@ -133,13 +132,11 @@ def test_a_scheduler_with_a_budget_returns_the_rest(virtual: Virtual) -> None:
     ("amount", "error"), [(0, ValueError), (-1, ValueError), ("much", ValueError), (None, TypeError)]
 )
 def test_a_bad_budget_is_rejected(amount: Any, error: type[Exception]) -> None:
-    """A budget needs an amount above 0."""
     with pytest.raises(error, match="Budget"):
         Budget(amount)
 
 
 def test_a_need_above_the_budget_is_rejected_and_only_a_budget_can_be_used() -> None:
-    """A need above the total is rejected before the run; `used` of a resource that is no budget is an error."""
     with pytest.raises(ValueError, match="'x' needs usd=2, but the total is only 1"):
         Scheduler(Job(pay, needs={"usd": 2}, label="x"), pool=Pool(usd=Budget(1))).run()
     job = Job(pay, None, 0, needs={"cpu": 1})

@@ -97,7 +97,6 @@ def worker_process(site: Site) -> Generator[Make]:
 
 @contextlib.contextmanager
 def thread_of_an_executor(site: Site) -> Generator[Make]:
-    """A thread of an executor that has another call to make first."""
     with contextlib.ExitStack() as stack:
 
         def make(**options: Any) -> AbstractJob[Any]:
@@ -157,7 +156,6 @@ class Gate:
         return not self.is_open
 
     async def open(self, _: object) -> None:
-        """Open it."""
         await anyio.sleep(3 * self.unit)
         self.is_open = True
 

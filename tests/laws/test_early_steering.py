@@ -154,13 +154,11 @@ def test_a_resume_of_a_group_holds_though_the_group_begins_before_the_loop_hears
 
 
 def test_an_early_pause_that_is_resumed_early_is_over(backend: Any) -> None:
-    """Words that are kept are said in their order."""
     for _, result in drawn_runs(backend, lambda run: (run.scheduler.pause(), run.scheduler.resume()), "both"):
         assert result
 
 
 def test_a_window_that_is_set_early_is_that_of_the_run(backend: Any) -> None:
-    """Before the run is there, `jobs_window` is the option that it takes."""
     scheduler = Scheduler(Job(anyio.sleep, 0.01), Job(anyio.sleep, 0.01), jobs_window=2)
     most = 0
 
@@ -223,7 +221,6 @@ def test_what_was_said_early_of_a_run_that_is_refused_is_not_said_of_the_next(
 
 @pytest.mark.parametrize("word", ["cancel", "drain", "pause", "resume"])
 def test_after_the_end_steering_is_an_error_as_before(backend: Any, word: str) -> None:
-    """No run is about to begin, so nothing is kept; before the first run, only `cancel()` of the scheduler is."""
     scheduler = Scheduler(job := Job(anyio.sleep, 0), label="night")
     for _ in range(2):
         with pytest.raises(RuntimeError, match="its scheduler is not running"):

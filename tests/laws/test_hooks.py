@@ -123,7 +123,6 @@ class Scene:
 
 @pytest.mark.parametrize("end", ["completed", "cancelled", "drained", "interrupted", "critical", "timeout"])
 def test_each_instrument_is_told_of_each_job_in_whole_sentences(virtual: Virtual, end: str) -> None:
-    """However the run ends; its own begins before all else is told of its jobs, and ends after that."""
     scene = Scene(end)
     scheduler = scene.scheduler
 

@@ -67,8 +67,6 @@ def test_the_log_counts_each_job_that_has_failed_alike_by_its_name(
 
 
 def test_the_refusal_of_another_try_names_the_job_and_what_stands_in_its_way(virtual: Virtual) -> None:
-    """The group that has ended is named as such."""
-
     async def again() -> None:
         await group.wait_settled()
         with pytest.raises(
@@ -105,7 +103,6 @@ def test_the_value_of_a_service_is_that_with_which_it_was_ready(virtual: Virtual
 
 
 def test_the_winners_of_a_first_that_is_tried_again_come_in_the_order_of_their_ends(virtual: Virtual) -> None:
-    """Those that it has kept come before those of the next try."""
     ends = iter([False, True])
 
     async def win(seconds: float) -> float:

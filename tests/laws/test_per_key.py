@@ -23,12 +23,10 @@ async def wait(seconds: float = 1) -> None:
 
 
 def on(key: str, seconds: float = 1, **options: Any) -> Job[None]:
-    """Return a job that needs a key."""
     return Job(wait, seconds, needs={"host": key, **options.pop("needs", {})}, **options)
 
 
 def starts(virtual: Virtual, jobs: list[Job[None]], pool: Pool, **options: Any) -> list[float | None]:
-    """Return when the jobs of a scheduler start."""
     virtual(Scheduler(*jobs, pool=pool, **options).co_run)
     return [job.started_at for job in jobs]
 
@@ -61,7 +59,6 @@ def test_a_job_that_does_not_start_puts_back_what_it_took_of_a_key(virtual: Virt
 
 
 def test_what_waits_for_an_amount_of_a_job_that_has_not_started_says_so(virtual: Virtual) -> None:
-    """While a job has its amount of a rate, but no token yet, it is unknown when the next one can start."""
     pool = Pool(api=Rate(requests=1, per=10))
     last = Job(nap, 1, needs={"api": 1}, label="last")
     scheduler = Scheduler(
@@ -85,7 +82,6 @@ def test_runs_that_come_to_share_a_pool_wake_what_time_frees(virtual: Virtual) -
 
 
 def test_a_cancelled_job_waits_for_no_key(virtual: Virtual) -> None:
-    """While its key is still taken, nothing is left in the admission of a job that waited for it and was cancelled."""
     cancelled = on("a")
     left: list[int] = []
 
@@ -123,7 +119,6 @@ def test_keys_of_one_job_start_in_order_and_hold_back_no_others(virtual: Virtual
 
 
 def test_members_of_a_scheduler_with_a_key_have_that_key(virtual: Virtual) -> None:
-    """A scheduler takes its key for its whole run; its members may need this key, one at a time, and no other."""
     inner = [on("a"), on("a")]
     outer = Scheduler(*inner, needs={"host": "a"})
     after = on("a")
@@ -147,7 +142,6 @@ def test_members_of_a_scheduler_with_a_key_have_that_key(virtual: Virtual) -> No
     ],
 )
 def test_wrong_needs_are_rejected_before_the_run(virtual: Virtual, needs: dict[str, Any], text: str) -> None:
-    """The error names the job and the need, and says what to write."""
     pool = Pool(host=PerKey(1), user=PerKey(1), ram="2 GiB", api=Rate(requests=1, per=1))
     forever = Job(nap, 100, needs={"host": "s"}, forever=True)
     service = Service(serve, needs={"host": "s"})
@@ -185,7 +179,6 @@ async def serve(*, task_status: Any) -> None:
     ],
 )
 def test_wrong_limits_are_rejected(arguments: Any, error: str) -> None:
-    """The error says what to give."""
     with pytest.raises((TypeError, ValueError), match=error):
         PerKey(*arguments[0], **arguments[1])
 
@@ -258,8 +251,6 @@ def test_a_job_that_waits_for_time_alone_starts_after_an_earlier_one_of_another_
 
 @pytest.mark.parametrize("limit", [PerKey(1), PerKey(Rate(requests=9, per=1))], ids=["amount", "rate"])
 def test_a_throttled_key_stays_closed_although_no_job_refers_to_it(virtual: Virtual, limit: PerKey) -> None:
-    """A key that nothing uses takes no memory, but nothing starts on it before its time."""
-
     async def throttle() -> None:
         raise Throttled("host", after=10)
 
@@ -283,8 +274,6 @@ def test_a_job_that_shares_only_a_key_with_another_counts_as_overtaking_it(virtu
 
 
 def test_a_job_that_is_cancelled_while_its_key_is_free_wakes_those_behind_it(virtual: Virtual) -> None:
-    """It waited for something else, too; the next job with this key can only start if it is looked at again."""
-
     jobs = [Job(nap, 1, needs={"host": "a"}), Job(nap, 9, needs={"cpu": 1})]
     second, third = (Job(nap, needs={"host": "a", "cpu": 1}) for _ in range(2))
     cancels = Job(later, 3, second.cancel)
@@ -427,7 +416,6 @@ def test_members_of_a_scheduler_with_a_key_have_it_one_at_a_time_however_many_ma
 
 @pytest.mark.parametrize("is_first", [True, False])
 def test_a_free_key_is_for_the_job_that_lacks_nothing_else(virtual: Virtual, is_first: bool) -> None:
-    """Of the jobs that wait for a key, the first may lack something else, too: it keeps no job of another kind."""
     holds, busy = on("a"), Job(wait, 9, needs={"cpu": 1})
     lacks, fits = on("a", needs={"cpu": 1}), on("a")
     waiting_jobs = [lacks, fits] if is_first else [fits, lacks]

@@ -63,7 +63,6 @@ DEPTHS: dict[str, Callable[[Any], Any]] = {
 
 @pytest.mark.parametrize("fault", MEMBERS)
 def test_what_a_run_refuses_as_it_begins_it_refuses_while_it_goes_on(virtual: Virtual, fault: str) -> None:
-    """At any depth."""
     pool = Pool(ram=2, host=PerKey(1), user=PerKey(1))
     for wrap in DEPTHS.values():
         before = Scheduler(wrap(MEMBERS[fault]()), label="home", pool=pool)
@@ -91,7 +90,6 @@ def test_what_a_run_refuses_as_it_begins_it_refuses_while_it_goes_on(virtual: Vi
 
 @pytest.mark.parametrize("fault", [name for name in MEMBERS if "need" in name or "more than" in name])
 def test_a_group_that_has_not_begun_refuses_needs_that_nothing_can_meet(virtual: Virtual, fault: str) -> None:
-    """All else about its jobs is checked as it begins."""
     pool = Pool(ram=2, host=PerKey(1), user=PerKey(1))
 
     async def grow(group: Scheduler) -> None:

@@ -56,7 +56,6 @@ def test_no_backoff_stays_none_whatever_the_number_of_the_attempt(virtual: Virtu
 
 
 def test_backoffs_grow_by_their_factor_up_to_their_cap(virtual: Virtual) -> None:
-    """The cap bounds each backoff, the first one too, and not what the factor is applied to."""
     for first, elapsed in ((2, 2 + 6 + 10 + 10), (20, 4 * 10)):
         job = Job(fail_now, retry=Retry(4, first=first, factor=3, cap=10, jitter=False))
         assert not virtual(Scheduler(job).co_run)
@@ -81,7 +80,6 @@ def test_a_retried_job_starts_after_those_that_were_ready_before(virtual: Virtua
 
 
 def test_a_retry_that_waits_for_a_slot_is_not_denied(virtual: Virtual) -> None:
-    """It is named with its attempt and the last error, by itself and by what requires it."""
     explained: list[str] = []
 
     async def broken() -> None:
@@ -122,7 +120,6 @@ def test_what_is_said_during_a_pause(virtual: Virtual) -> None:
 
 
 def test_what_is_said_of_an_attempt_after_another_try_counts_on(virtual: Virtual) -> None:
-    """The retries begin anew, and the attempts count on: so the last of them has the number that it will have."""
     explained: list[str] = []
 
     async def again() -> None:

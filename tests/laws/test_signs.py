@@ -18,8 +18,6 @@ EVENTS = ["job_added", "job_scheduled", "job_attempt", "service_ready", "job_set
 @pytest.mark.parametrize("depth", [0, 2])
 @pytest.mark.parametrize("event", EVENTS)
 def test_each_event_alone_keeps_a_scheduler_from_idling(virtual: Virtual, event: str, depth: int) -> None:
-    """Nothing else happens between the start and the end; without the event, the scheduler is too long idle."""
-
     async def body(*, task_status: Any = None) -> None:
         if event == "job_attempt" and current_job().attempts == 1:
             raise Flaw

@@ -34,7 +34,6 @@ ASK = {
 
 
 def test_each_method_has_its_threads() -> None:
-    """A method that is added to jobs or schedulers has to be in one of the tables here."""
     public = {
         name
         for name in dir(Scheduler)
@@ -45,7 +44,6 @@ def test_each_method_has_its_threads() -> None:
 
 @pytest.mark.parametrize("call", REFUSED)
 def test_what_only_the_thread_of_the_run_may_call_says_so(virtual: Virtual, call: str) -> None:
-    """The error names the scheduler or the job, and nothing has changed."""
     raised: list[BaseException] = []
 
     async def serve(*, task_status: Any) -> None:

@@ -16,7 +16,6 @@ from ..conftest import Virtual
 
 @pytest.mark.parametrize("way", ["retry", "the job", "its group", "all", "the job in an ended group", "on_job_settled"])
 def test_a_job_in_its_second_try_says_the_same_in_whatever_way_it_has_come_to_it(virtual: Virtual, way: str) -> None:
-    """That it has timed out in this run, when it has begun, and what it has used; nothing of its progress."""
     seen: dict[str, Any] = {}
 
     async def work(_: object) -> str:

@@ -112,7 +112,6 @@ def test_after_a_word_and_its_opposite_a_job_costs_what_it_costs_in_a_fresh_run(
 
 
 def test_a_window_that_was_set_often_is_set_at_the_cost_of_the_first_time(backend: str) -> None:
-    """Each `jobs_window = n` cost time in proportion to those before."""
     found: list[int] = []
 
     async def steer() -> None:

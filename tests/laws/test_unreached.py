@@ -20,8 +20,6 @@ WAYS: dict[str, Callable[[Job[Any]], Any]] = {"await": lambda job: job, "wait_se
 @pytest.mark.parametrize("depth", [0, 2])
 @pytest.mark.parametrize("word", WORDS)
 def test_who_waits_for_an_unreached_job_is_told_at_the_word(virtual: Virtual, word: str, depth: int) -> None:
-    """In whatever way it waits, and at any depth; a job that runs takes five seconds more to end."""
-
     async def slow() -> None:
         try:
             await anyio.sleep(6)

@@ -16,8 +16,6 @@ pytestmark = pytest.mark.libraries
 
 @pytest.mark.timeout(240, method="thread")  # a wait for a condition that stays locked cannot be cancelled
 def test_timeouts_leave_a_condition_usable() -> None:
-    """Timeouts of those that wait for a condition in `wait_for` leave it to the others, and unlocked in the end."""
-
     async def main() -> None:
         condition = asyncio.Condition()
 
@@ -70,7 +68,6 @@ async def end_a_task(saved: list[int]) -> None:
 
 @pytest.mark.parametrize("body", [gather, wait_for, group, end_a_task])
 def test_tasks_that_a_job_awaits_save_what_they_have(body: Callable[[list[int]], Awaitable[None]]) -> None:
-    """When a timeout has ended a job, the tasks that it awaited have cleaned up to their last lines."""
     saved: list[int] = []
 
     async def main() -> None:
@@ -111,7 +108,6 @@ class CountingSelector(selectors.DefaultSelector):
 
 
 def test_a_job_that_waits_for_its_tasks_after_a_timeout_sleeps() -> None:
-    """While what a job awaits cleans up after a timeout, the loop sleeps too."""
     selector = CountingSelector()
 
     async def clean_up_long() -> None:

@@ -98,8 +98,6 @@ def test_timeouts_end_the_queries_of_an_engine_in_the_server(dsn: str, driver: s
 
 @few_or_many
 def test_timeouts_give_connections_back_to_a_pool_of_asyncpg(dsn: str, timeouts: list[float]) -> None:
-    """asyncpg: a timeout in mid-query ends the query, and the pool has all its connections."""
-
     async def main() -> None:
         async with observed(dsn) as server:
             async with asyncpg.create_pool(dsn, min_size=3, max_size=3) as pool:
@@ -151,8 +149,6 @@ ENDS: list[tuple[dict[str, Any], dict[str, Any], Callable[[Job[Any]], object]]] 
 
 @pytest.mark.parametrize(("options", "others", "end"), ENDS)
 def test_a_transaction_is_rolled_back_however_its_job_is_ended(options: Any, others: Any, end: Any, dsn: str) -> None:
-    """Whatever ends a job in a transaction, the transaction is rolled back when the run returns."""
-
     async def end_soon() -> None:
         await asyncio.sleep(0.2)
         end(job)
@@ -171,7 +167,6 @@ def test_a_transaction_is_rolled_back_however_its_job_is_ended(options: Any, oth
 
 
 def test_ctrl_c_lets_jobs_close_their_connections(dsn: str) -> None:
-    """At Ctrl-C, each query under way is ended, and its connection is closed in order."""
     connections: list[asyncpg.Connection[Any]] = []
     closed: list[asyncpg.Connection[Any]] = []
 

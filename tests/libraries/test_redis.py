@@ -48,8 +48,6 @@ async def clients(observer: Redis) -> int:
 
 @few_or_many
 def test_timeouts_release_the_locks_that_their_jobs_hold(redis_socket: str, timeouts: list[float]) -> None:
-    """A lock is released when the timeout of the job that holds it has hit, long before it would expire."""
-
     async def main() -> None:
         async with observed(redis_socket) as observer:
             async with connected(redis_socket, 6) as client:
@@ -67,8 +65,6 @@ def test_timeouts_release_the_locks_that_their_jobs_hold(redis_socket: str, time
 
 
 def test_a_timeout_gives_the_connection_back_to_the_pool(redis_socket: str) -> None:
-    """A timeout in a command that blocks gives its connection back, and no command gets the answer to another."""
-
     async def main() -> None:
         async with observed(redis_socket) as observer:
             async with connected(redis_socket, 4) as client:

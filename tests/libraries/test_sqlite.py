@@ -100,7 +100,6 @@ def test_a_timeout_rolls_back_a_transaction_on_a_shared_connection() -> None:
 
 
 def test_a_connection_that_is_a_service_is_closed_when_its_jobs_have_ended() -> None:
-    """The `finally` of a service closes its connection, to the last line, and its thread ends."""
     closed: list[str] = []
 
     async def database(*, task_status: Any) -> None:

@@ -20,7 +20,6 @@ def test_hooks_that_act_leave_nothing_behind(part: int, backend: str) -> None:
 
 @pytest.mark.soak
 def test_hooks_that_act_leave_nothing_behind_in_many_scenarios(backend: str) -> None:
-    """The same for a thousand scenarios."""
     for number in range(1000):
         scenario = scenario_of(("many acting", number), varied=number % 2 == 0)
         assert ([*faults_in(scenario, backend, number)], number) == ([], number)

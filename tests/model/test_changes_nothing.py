@@ -34,7 +34,6 @@ def fates(scenario: Scenario, backend: str, *instruments: object, **options: str
 
 
 def test_other_labels_change_nothing(backend: str) -> None:
-    """A scenario with other labels has the same outcome."""
     for scenario in exact_scenarios(backend):
         [one], [other] = observe(scenario, backend), observe(scenario, backend, labels="{} again")
         assert one.started == other.started
@@ -50,7 +49,6 @@ def test_watchers_change_nothing(backend: str) -> None:
 
 
 def test_a_second_run_ends_as_the_first(backend: str) -> None:
-    """A scenario that is run again, and to which nothing was bound meanwhile, has the same outcome."""
     for scenario in exact_scenarios(backend):
         first, second = observe(scenario, backend, 2)
         if not second.bound:
@@ -66,7 +64,6 @@ def reordered(plan: Any) -> Any:
 
 
 def test_the_order_of_requirements_and_needs_changes_nothing(backend: str) -> None:
-    """A scenario whose requirements, needs and resources are named in the opposite order has the same outcome."""
     for scenario in exact_scenarios(backend):
         assert fates(scenario, backend) == fates(replace(scenario, root=reordered(scenario.root)), backend)
 
@@ -80,7 +77,6 @@ def test_an_open_scheduler_that_keeps_no_jobs_ends_as_a_run(backend: str) -> Non
 
 @pytest.mark.parametrize("change", ["idler", "around"])
 def test_more_around_it_changes_nothing(change: str, backend: str) -> None:
-    """A job that does nothing of interest, or a scheduler around the whole, changes no other job."""
     for scenario in exact_scenarios(backend):
         root = scenario.root
         if root.critical_jobs is not None or root.timeout is not None or root.idle_timeout is not None:

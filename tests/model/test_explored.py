@@ -19,7 +19,6 @@ from .shrink import found_in
 
 
 def test_random_scenarios_end_as_predicted_in_any_order_of_tasks(backend: str) -> None:
-    """Scenarios end as the model predicts, in whatever order their tasks continue."""
     for seed in range(12):
         scenario = scenario_of(("in any order", seed))
         assert (found_in(scenario, backend, order=seed)[1], seed) == ([], seed), scenario

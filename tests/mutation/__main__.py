@@ -162,7 +162,6 @@ def try_room(room: str, chosen: Sequence[Mutant], directory: Path, workers: int)
 
 
 def mutants_in(room: str) -> list[Mutant]:
-    """Return all mutants of a room."""
     return [mutant for file in files_in(room) for mutant in mutants_of(ROOT, file)]
 
 
@@ -261,7 +260,6 @@ class Reach:
         return self.shortest_first([test for test in self.durations if starts_processes(test.partition("::")[0])])
 
     def shortest_first(self, tests: Sequence[str]) -> list[str]:
-        """Return these tests by the time that they took."""
         return sorted(tests, key=lambda test: self.durations.get(test, 1.0))
 
     @functools.cached_property

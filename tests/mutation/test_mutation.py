@@ -65,7 +65,6 @@ def test_each_module_is_in_a_room() -> None:
 
 
 def test_a_seed_draws_the_same_sample_again() -> None:
-    """Equal seeds draw equal samples of mutants, and other seeds draw others."""
     assert sample(["clock", "base"], 20, 7) == sample(["clock", "base"], 20, 7)
     assert sample(["clock", "base"], 20, 7) != sample(["clock", "base"], 20, 8)
     assert sum(map(len, sample(["clock", "base"], 20, 7).values())) == 20
@@ -113,7 +112,6 @@ def test_a_mutant_is_killed_survives_or_is_not_reached(tmp_path: Path, monkeypat
 
 
 def test_short_tests_and_those_that_reach_most_of_a_file_run_first(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Short tests and those that reach most of a file run first, one case of each function before its others."""
     monkeypatch.setattr("tests.mutation.__main__.FIRST_TESTS", 4)
     times = {"short": 1.0, "short[2]": 1.0, "middle": 2.0, "long[1]": 3.0, "long[2]": 3.0, "long[3]": 3.0}
     much = ["long[1]", "long[2]", "long[3]", "middle"]

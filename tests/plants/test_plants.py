@@ -24,7 +24,6 @@ def test_each_plant_has_its_place(plant: Plant) -> None:
 
 
 def test_no_plant_stands_twice() -> None:
-    """No two have one name, by which the command line takes them, or are one fault."""
     assert len({plant.name for plant in PLANTS}) == len(PLANTS)
     faults = {(fault.path, fault.start, fault.old, fault.new) for fault in (plant.mutant(ROOT) for plant in PLANTS)}
     assert len(faults) == len(PLANTS)

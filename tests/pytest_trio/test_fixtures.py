@@ -21,7 +21,6 @@ async def nap(seconds: float, value: Any = None) -> Any:
 
 
 async def test_autojump_clock_skips_the_sleeps_of_a_run(autojump_clock: trio.testing.MockClock) -> None:
-    """With `autojump_clock`, a run that sleeps for a day takes no time, and its times are exact."""
     start = trio.current_time()
     job = Job(nap, 24 * 3600, "done")
     assert await Scheduler(job, timeout=48 * 3600).co_run()

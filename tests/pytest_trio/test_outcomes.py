@@ -48,7 +48,6 @@ def test_a_job_that_fails_in_a_fixtures_scheduler_ends_the_test(pytester: pytest
 
 
 def test_a_test_that_fails_cancels_the_scheduler_of_its_fixture(pytester: pytest.Pytester) -> None:
-    """If a test fails, the jobs of its fixture's scheduler are cancelled, and pytest reports the test's assertion."""
     test = "async def test_it(scheduler):\n    scheduler.add(Job(trio.sleep, 3600))\n    assert False, 'the reason'\n"
     result = outcomes(pytester, test)
     result.assert_outcomes(failed=1)

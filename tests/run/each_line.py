@@ -71,7 +71,6 @@ class Gate:
         return not self.is_open
 
     async def open(self, _jobs: object) -> None:
-        """Open it."""
         await anyio.sleep(0.001)
         self.is_open = True
 

@@ -149,7 +149,6 @@ def test_a_timeout_with_move_on_shrinks_the_adaptive_window(
 
 
 def test_views_show_the_size_of_the_adaptive_window(virtual: Virtual, tmp_path: Path) -> None:
-    """The report of a trace has the sizes of the window, and the monitor shows the present size."""
     trace = Trace()
     scheduler = Scheduler(jobs_window=Adaptive(1, 3), instruments=[trace])
     scheduler.map(anyio.sleep, [1] * 6)
@@ -221,7 +220,6 @@ def test_window_size_of_fixed_windows_and_attributes_of_adaptive_ones() -> None:
     ],
 )
 def test_invalid_adaptive_windows_are_rejected(make: Any, error: type[Exception], message: str) -> None:
-    """Invalid arguments of `Adaptive` raise an error that names the value."""
     with pytest.raises(error, match=message):
         make()
 
@@ -276,7 +274,6 @@ def test_jobs_that_take_no_slot_leave_the_adaptive_window_as_it_is(virtual: Virt
 
 @pytest.mark.parametrize("is_last", [True, False])
 def test_latencies_before_overload_are_no_sign_of_overload_afterwards(is_last: bool) -> None:
-    """When the window has shrunk, the next mean has only latencies of jobs that started later."""
     control = WindowController(Adaptive(1, 100))
 
     def after(number: int, latency: float, now: float) -> int:

@@ -100,7 +100,6 @@ def test_a_backoff_that_was_cancelled_does_not_end_the_next_one(virtual: Virtual
 
 
 def test_the_log_names_what_has_run_meanwhile(virtual: Virtual, caplog: pytest.LogCaptureFixture) -> None:
-    """What has run, perhaps not to its end, does not run again for it; what has not begun is not named."""
     a = Job(Broken(1), label="a")
     runs, waits = Job(anyio.sleep, 9, label="runs"), Job(Broken(1), label="waits", retry=Retry(1, first=9))
     users = [waits, runs, Job(nap, label="ended"), Job(nap, label="idle", required=runs), Job(nap, label="blocked")]
@@ -113,7 +112,6 @@ def test_the_log_names_what_has_run_meanwhile(virtual: Virtual, caplog: pytest.L
 
 
 def test_what_cannot_be_tried_again_is_refused(virtual: Virtual) -> None:
-    """Nothing changes then, and the error says why."""
     refused: list[str] = []
 
     async def fail() -> None:
@@ -189,7 +187,6 @@ def test_a_group_in_which_a_coroutine_object_was_used_up_is_not_tried_again(virt
 
 @pytest.mark.parametrize("way", ["alone", "in a group"])
 def test_what_was_awaited_is_not_among_all_that_is_tried_again(virtual: Virtual, way: str) -> None:
-    """A failure that `await` has raised belongs to whoever awaited it, who may try the job again."""
     awaited, failed = Job(Broken(1), label="awaited"), Job(Broken(1), label="failed")
 
     async def take() -> None:
@@ -205,7 +202,6 @@ def test_what_was_awaited_is_not_among_all_that_is_tried_again(virtual: Virtual,
 
 
 def test_a_blocked_job_whose_input_was_dropped_stays_blocked(virtual: Virtual) -> None:
-    """What has blocked it runs again, and what else was blocked; its own input would have to be made anew."""
     value, broken, given = Job(nap, keep_result=False, label="value"), Job(Broken(1, 2)), list[Any]()
 
     async def take(value: Any) -> None:
@@ -252,7 +248,6 @@ def test_the_next_try_may_take_longer(virtual: Virtual, options: dict[str, Any])
 
 @pytest.mark.parametrize("end", ["drain", "stop"])
 def test_a_run_that_ends_tries_nothing_again(virtual: Virtual, end: str) -> None:
-    """The error says so, for one job and for all."""
     refused: list[str] = []
 
     async def refuse() -> None:
@@ -271,8 +266,6 @@ def test_a_run_that_ends_tries_nothing_again(virtual: Virtual, end: str) -> None
 
 
 def test_a_hook_tries_again_what_is_settling(virtual: Virtual) -> None:
-    """It runs again in the next turn, also when nothing else runs; that two ask for it is one try."""
-
     class Eager(Instrument):
         def job_settled(self, scheduler: Any, job: AbstractJob[Any]) -> None:
             if job.attempts < 6:
@@ -308,7 +301,6 @@ def test_what_a_hook_does_before_it_tries_again_what_is_settling(virtual: Virtua
 
 
 def test_a_job_in_a_group_that_has_ended_is_tried_again_with_the_group(virtual: Virtual) -> None:
-    """The outermost group that has ended runs again, and keeps what has succeeded."""
     fine, broken = Broken(0), Broken(1)
     inner = Scheduler(Job(fine), job := Job(broken), label="inner")
     scheduler = Scheduler(Scheduler(inner, label="outer"), Job(after, 5, lambda: job.try_again()))
@@ -364,8 +356,6 @@ def test_each_reader_of_a_group_that_is_tried_again_is_told_each_end_once(virtua
 
 @pytest.mark.parametrize("chosen", [False, True])
 def test_an_iterator_yields_only_what_has_settled(virtual: Virtual, chosen: bool) -> None:
-    """What is tried again in the loop is yielded when it has settled again, and what it has blocked, too."""
-
     async def main() -> None:
         async with Scheduler() as scheduler:
             first = scheduler.add(Job(Broken(1), label="first"))
@@ -411,7 +401,6 @@ def test_a_job_that_was_cancelled_alone_is_tried_again_whenever_that_was(
 
 
 def test_a_job_that_is_tried_again_has_all_its_retries_and_its_first_backoff(virtual: Virtual) -> None:
-    """What it has used up of its `retry` before, it has anew, as in a second run."""
     body, seen = Broken(5), list[float]()
     job = Job(body, label="a", retry=Retry(2, first=1, jitter=False))
     steering = Job(after, 10, job.try_again)
@@ -497,7 +486,6 @@ def test_a_pause_of_a_held_run_holds_back_what_is_tried_again(virtual: Virtual, 
 
 
 def test_what_is_tried_again_as_the_hold_ends_may_hold_the_run_once_more(virtual: Virtual) -> None:
-    """The hold ends with what has failed by then, and not for what fails later."""
     job = Job(Broken(2))
     scheduler = Scheduler(job, hold=True)
     seen: list[Any] = []
@@ -513,7 +501,6 @@ def test_what_is_tried_again_as_the_hold_ends_may_hold_the_run_once_more(virtual
 
 
 def test_an_open_block_is_held_only_at_its_end(virtual: Virtual) -> None:
-    """Before, its body may add jobs."""
     seen: list[Any] = []
 
     async def main() -> None:
@@ -537,7 +524,6 @@ def test_only_an_outermost_scheduler_is_held() -> None:
 
 @pytest.mark.parametrize("end", ["drain", "cancel"])
 def test_a_held_run_ends_as_any_other(virtual: Virtual, end: str) -> None:
-    """A job that is added meanwhile runs, and the run is held again after it."""
     scheduler = Scheduler(Job(Broken(1)), hold=True)
     added = Job(nap)
 
@@ -618,7 +604,6 @@ def test_a_group_runs_again_whole_if_it_had_grown(virtual: Virtual) -> None:
 
 
 def test_a_group_that_was_cancelled_before_it_started_keeps_nothing_of_a_run_of_its_own(virtual: Virtual) -> None:
-    """What succeeded as the group ran alone runs again in the scheduler that the group was added to."""
     good = Broken(0)
     group = Scheduler(Job(good), Job(Broken(1)))
 
@@ -748,7 +733,6 @@ def test_a_failed_job_of_which_a_requirement_is_tried_again_waits_for_it(virtual
 
 
 def test_jobs_that_are_added_after_a_failure_wait_for_its_second_try(virtual: Virtual) -> None:
-    """Also those that get the requirement later."""
     a, slow = Job(Broken(1, 3), label="a"), Job(anyio.sleep, 4)
     tolerant, late, blocked = Job(nap, label="tolerant"), Job(nap, label="late"), Job(nap, required=a, label="blocked")
 
@@ -767,8 +751,6 @@ def test_jobs_that_are_added_after_a_failure_wait_for_its_second_try(virtual: Vi
 
 
 def test_a_cycle_through_a_job_that_has_failed_is_refused(virtual: Virtual) -> None:
-    """The job may be tried again, and would then wait for itself."""
-
     async def mend() -> None:
         await failed.wait_settled()
         root.try_again()
@@ -784,7 +766,6 @@ def test_a_cycle_through_a_job_that_has_failed_is_refused(virtual: Virtual) -> N
 
 
 def test_many_blocked_jobs_go_back_in_chunks(backend: BackendName, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Other tasks get turns meanwhile, and the run waits for the last one."""
     monkeypatch.setattr(_requirement_counts, "TURN_SECONDS", 1e-5)
     root = Job(Broken(1, 0))
     blocked = [Job(anyio.sleep, 0, required=root) for _ in range(500)]

@@ -31,7 +31,6 @@ def test_each_backend_is_loaded_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("imported", [False, True])
 def test_current_backend_is_asyncio_only_in_a_task_of_asyncio(monkeypatch: pytest.MonkeyPatch, imported: bool) -> None:
-    """The current backend is asyncio in its tasks, not in callbacks of its loop, whether or not trio is imported."""
     if not imported:
         monkeypatch.delitem(sys.modules, "trio")
     in_callback = asyncio.Event()

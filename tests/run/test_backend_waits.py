@@ -38,7 +38,6 @@ def test_wait_readable_is_false_after_its_deadline_even_if_data_is_ready(backend
 
 
 def test_wait_readable_is_false_at_its_deadline_without_data(virtual: Virtual) -> None:
-    """Without data, `wait_readable` is False at its deadline, and another wait for the descriptor may follow."""
     ends = socket.socketpair()
 
     async def look() -> list[Any]:
@@ -66,8 +65,6 @@ def test_sleep_until_can_be_cancelled_before_its_time(virtual: Virtual) -> None:
 
 
 def test_outlast_finishes_its_wait_in_a_cancelled_scope(virtual: Virtual) -> None:
-    """`outlast` returns the value of its wait in a cancelled scope, and the next checkpoint raises the cancellation."""
-
     async def three() -> int:
         await anyio.sleep(3)
         return 3

@@ -37,7 +37,6 @@ from ..conftest import Virtual
 
 
 def test_job_that_raises_a_group_of_cancellations_is_cancelled(virtual: Virtual) -> None:
-    """A job with its own nursery, cancelled with its children, is CANCELLED, not FAILED."""
     job = Job(own_nursery, None)
     scheduler = Scheduler(job)
     assert virtual(functools.partial(scheduler.co_run, timeout=1)) is False
@@ -48,7 +47,6 @@ def test_job_that_raises_a_group_of_cancellations_is_cancelled(virtual: Virtual)
 
 
 def test_job_that_raises_a_group_with_a_cancellation_and_an_error_fails(virtual: Virtual) -> None:
-    """A cancelled job that raises a group of a cancellation and an error fails with the error alone; the run ends."""
     mine = OSError("while unwinding")
     job, other = Job(own_nursery, mine), Job(nap, 100)
     scheduler = Scheduler(job, other)
@@ -64,7 +62,6 @@ def test_job_that_raises_a_group_with_a_cancellation_and_an_error_fails(virtual:
 
 
 def test_a_stray_cancellation_is_a_failure(virtual: Virtual) -> None:
-    """A job that raises a cancellation nobody requested fails with a JobCancelled that says so."""
     kept: list[BaseException] = []
     job, after = Job(stray, kept, label="stray"), Job(nap, 1, "fine")
     after.requires(job, settled=True)
@@ -81,8 +78,6 @@ def test_a_stray_cancellation_is_a_failure(virtual: Virtual) -> None:
 @pytest.mark.parametrize("kind", [Job, ThreadJob])
 @pytest.mark.parametrize("in_group", [False, True])
 def test_a_cancellation_of_another_library_is_one_failure(backend: str, kind: Any, in_group: bool) -> None:
-    """A cancellation of the other library fails its job alone, with a JobCancelled, also in a group."""
-
     def cancel() -> None:
         error = asyncio.CancelledError() if backend == "trio" else trio.Cancelled._create(source="unknown")
         raise BaseExceptionGroup("of a loop in the thread", [error]) if in_group else error
@@ -100,8 +95,6 @@ def test_a_cancellation_of_another_library_is_one_failure(backend: str, kind: An
 
 
 def test_job_that_raises_cancelled_error_itself_is_a_failure() -> None:
-    """On asyncio, a job that raises CancelledError itself fails, with a JobCancelled."""
-
     async def pretend() -> None:
         raise asyncio.CancelledError
 
@@ -114,8 +107,6 @@ def test_job_that_raises_cancelled_error_itself_is_a_failure() -> None:
 
 
 def test_job_that_cancels_its_own_task_fails_alone() -> None:
-    """On asyncio, a job that cancels its own task is FAILED, not CANCELLED, and no other job is affected."""
-
     async def suicide() -> None:
         task = asyncio.current_task()
         assert task is not None
@@ -224,13 +215,11 @@ class Grumpy(Instrument):
 
 @pytest.mark.parametrize("instruments", [[object()], [Grumpy], Grumpy(), 42])
 def test_an_object_that_is_no_instrument_is_rejected_by_the_constructor(instruments: Any) -> None:
-    """The constructor raises a TypeError for an object in `instruments` that is not an instrument."""
     with pytest.raises(TypeError):
         Scheduler(instruments=instruments)
 
 
 def test_cycle_error_and_missing_requirement_are_trioflow_errors() -> None:
-    """CycleError and MissingRequirement are both trioflow errors and ValueErrors."""
     assert issubclass(CycleError, TrioflowError)
     assert issubclass(MissingRequirement, TrioflowError)
     assert issubclass(CycleError, ValueError)

@@ -40,7 +40,6 @@ from ..conftest import Virtual
 @pytest.mark.parametrize("at", [0.5, 1.125, 1.375, 1.625])
 @pytest.mark.parametrize("nested", [False, True])
 def test_cancelled_outer_scope_ends_the_run_cleanly_in_any_phase(virtual: Virtual, at: float, nested: bool) -> None:
-    """If a scope around the run is cancelled in any phase, the run ends cleanly, and then raises the cancellation."""
     told: list[tuple[str, float]] = []
     scheduler = Scheduler(Actor(told, label="job"), Actor(told, label="forever", forever=True), timeout=1)
     outermost = Scheduler(scheduler) if nested else scheduler
@@ -81,7 +80,6 @@ def test_failures_replace_an_outer_cancellation_of_a_run_with_check(virtual: Vir
 
 
 def test_each_of_two_cancelled_outer_scopes_catches_its_own_cancellation(virtual: Virtual) -> None:
-    """Of two cancelled scopes around a run each catches its own cancellation, even one that comes during the ending."""
     told: list[tuple[str, float]] = []
 
     async def main() -> list[bool]:
@@ -96,7 +94,6 @@ def test_each_of_two_cancelled_outer_scopes_catches_its_own_cancellation(virtual
 
 
 def test_failure_of_another_task_in_the_nursery_ends_the_run_cleanly(virtual: Virtual) -> None:
-    """If another task in the nursery fails, the run ends cleanly, and the nursery raises that error alone."""
     told: list[tuple[str, float]] = []
     scheduler = Scheduler(Actor(told, label="a"))
 
@@ -143,7 +140,6 @@ async def in_timeout(scheduler: Scheduler, seconds: float) -> None:
 @pytest.mark.parametrize("limited", [in_wait_for, in_timeout])
 @pytest.mark.parametrize("phase", PHASES)
 def test_a_timeout_of_asyncio_around_the_run_raises_after_the_ending_in_any_phase(phase: str, limited: Any) -> None:
-    """`asyncio.wait_for` and `timeout` raise TimeoutError when the ending is over, in whatever phase the run was."""
     told, scheduler = natively_cancelled_scenario()
 
     async def main() -> float:
@@ -159,9 +155,6 @@ def test_a_timeout_of_asyncio_around_the_run_raises_after_the_ending_in_any_phas
 @pytest.mark.parametrize("phase", PHASES)
 @pytest.mark.parametrize("second", [0, 0.25, 0.5])
 def test_repeated_task_cancel_takes_effect_after_the_ending_in_any_phase(phase: str, second: float) -> None:
-    """Despite a `Task.cancel()` in any phase of the run and another in its ending, the task ends after the run's
-    ending.
-    """
     told, scheduler = natively_cancelled_scenario()
 
     async def main() -> float:
@@ -180,7 +173,6 @@ def test_repeated_task_cancel_takes_effect_after_the_ending_in_any_phase(phase: 
 
 
 def test_task_cancel_during_the_cancellation_of_an_outer_scope_is_not_lost() -> None:
-    """`Task.cancel()` is not lost if it comes while the cancellation of a scope is under way."""
     told, scheduler = natively_cancelled_scenario()
 
     async def run() -> str:
@@ -206,7 +198,6 @@ def test_task_cancel_during_the_cancellation_of_an_outer_scope_is_not_lost() -> 
 @pytest.mark.parametrize("error", [ValueError, functools.partial(Throttled, "api", after=1)])
 @pytest.mark.parametrize("end", [Scheduler.cancel, Scheduler.drain])
 def test_run_that_a_hook_ends_between_two_attempts_makes_no_other(virtual: Virtual, end: Any, error: Any) -> None:
-    """A job that is about to be queued again, when its hook ends the run, ends CANCELLED after its one attempt."""
     attempts: list[int] = []
 
     async def work() -> None:
@@ -268,7 +259,6 @@ def large() -> Scheduler:
 @pytest.mark.usefixtures("many_pauses")
 @pytest.mark.parametrize("turns", [1, 2, 4])
 def test_run_cancelled_during_the_check_of_a_large_scenario_starts_nothing(virtual: Virtual, turns: int) -> None:
-    """A run cancelled while a nested scheduler is still being checked starts nothing, and shuts all jobs down."""
     told: list[tuple[str, float]] = []
     scheduler = Scheduler(actor := Actor(told, label="a"), inner := large())
     assert virtual(beside, scheduler, scheduler.cancel, turns) == (False, 0.25)
@@ -313,7 +303,6 @@ def test_job_cancelled_during_the_check_of_a_large_scenario_does_not_start(virtu
 @pytest.mark.usefixtures("many_pauses")
 @pytest.mark.parametrize("turns", [1, 2, 4])
 def test_nested_scheduler_cancelled_during_its_check_does_not_start(virtual: Virtual, turns: int) -> None:
-    """A nested scheduler cancelled during its check leaves its jobs IDLE, and the job that requires it runs."""
     inner = large()
     after = Job(nap, 2, required=inner, run_if="settled")
     scheduler = Scheduler(inner, after)
@@ -325,7 +314,6 @@ def test_nested_scheduler_cancelled_during_its_check_does_not_start(virtual: Vir
 @pytest.mark.usefixtures("many_pauses")
 @pytest.mark.parametrize("turns", range(1, 12, 2))
 def test_job_cancelled_during_the_preparation_of_a_second_run_does_not_start(virtual: Virtual, turns: int) -> None:
-    """A job cancelled while a second run still forgets the outcome of the first does not run in the second either."""
     scheduler = large()
     jobs = list(scheduler)
     assert virtual(scheduler.co_run)
@@ -336,7 +324,6 @@ def test_job_cancelled_during_the_preparation_of_a_second_run_does_not_start(vir
 @pytest.mark.usefixtures("many_pauses")
 @pytest.mark.parametrize("turns", range(1, 12, 2))
 def test_run_drained_during_the_preparation_of_a_nested_scheduler_ends(virtual: Virtual, turns: int) -> None:
-    """A run drained while a nested scheduler is being prepared ends when all started jobs have ended."""
     inner = large()
     scheduler = Scheduler(inner, Job(nap, 3), Job(nap, 1, required=inner))
     ok, ended = virtual(beside, scheduler, scheduler.drain, turns)
@@ -360,7 +347,6 @@ def test_job_cancelled_before_its_reset_in_a_second_run_settles_once(virtual: Vi
 
 
 def test_job_cancelled_in_the_hook_before_run_does_not_start(virtual: Virtual) -> None:
-    """A job cancelled in the hook `before_run`, after all checks, does not start, and the job that requires it runs."""
     job = Job(nap, 1)
     after = Job(nap, 2, required=job, run_if="settled")
     watch = Instrument()

@@ -22,7 +22,6 @@ variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", defau
 
 
 def test_clean_up_job_runs_after_a_critical_failure(virtual: Virtual) -> None:
-    """After a critical failure the clean-up job of the failed job runs, and then the run returns False."""
     critical = bad()
     cleaning = alarm(critical, 2, kwargs={"value": "clean"})
     scheduler = Scheduler(critical, cleaning, Job(nap, 9))
@@ -101,8 +100,6 @@ def test_what_the_stop_has_blocked_counts_as_failed_in_the_clean_up(
 @pytest.mark.fast_way("asyncio")  # with direct isolation, a shield of anyio does not hold
 @pytest.mark.parametrize("seconds", [0, 3])
 def test_what_cancel_had_blocked_before_the_stop_is_no_failure_in_the_clean_up(virtual: Virtual, seconds: int) -> None:
-    """The input of a critical clean-up job that `cancel()` ended is no failure, also if the run stops meanwhile."""
-
     async def unwinds() -> None:
         try:
             await anyio.sleep(9)
@@ -124,7 +121,6 @@ def test_what_cancel_had_blocked_before_the_stop_is_no_failure_in_the_clean_up(v
 
 
 def test_a_thousand_chained_clean_up_jobs_run(virtual: Virtual) -> None:
-    """A chain of a thousand clean-up jobs runs without deep recursion."""
     critical = bad()
     scheduler = Scheduler(critical)
     last: Job[Any] | None = None
@@ -136,8 +132,6 @@ def test_a_thousand_chained_clean_up_jobs_run(virtual: Virtual) -> None:
 
 
 def test_clean_up_job_has_its_own_context_and_current_job(virtual: Virtual) -> None:
-    """Each clean-up job starts in its own copy of the run's context, and sees no changes of others."""
-
     async def look() -> tuple[str, str]:
         seen = variable.get()
         variable.set("changed")
@@ -164,8 +158,6 @@ def test_clean_up_job_has_its_own_context_and_current_job(virtual: Virtual) -> N
 
 @pytest.mark.fast_way  # with direct isolation, what is left open is not closed
 def test_scope_left_open_by_a_clean_up_job_fails_only_this_job(virtual: Virtual) -> None:
-    """A scope that a clean-up job leaves open is closed, and fails that job alone."""
-
     async def careless() -> None:
         anyio.CancelScope().__enter__()
 
@@ -178,7 +170,6 @@ def test_scope_left_open_by_a_clean_up_job_fails_only_this_job(virtual: Virtual)
 
 
 def test_job_of_a_coroutine_object_may_clean_up(virtual: Virtual) -> None:
-    """A coroutine object may be a clean-up job; if it was not needed, closing the scheduler closes the coroutine."""
     critical = bad()
     job = Job(nap(1, "clean"), required=critical, run_if="failed")
     assert virtual(timed, Scheduler(critical, job)) == (False, 2)
@@ -220,7 +211,6 @@ def test_no_job_can_be_added_during_the_clean_up(virtual: Virtual) -> None:
 
 
 def test_clean_up_that_ends_in_time_is_not_logged(virtual: Virtual, caplog: pytest.LogCaptureFixture) -> None:
-    """A clean-up job that takes seconds is not reported as a job that does not end."""
     critical = bad()
     with caplog.at_level(logging.WARNING, "trioflow"):
         assert virtual(timed, Scheduler(critical, alarm(critical, 4))) == (False, 5)
@@ -228,7 +218,6 @@ def test_clean_up_that_ends_in_time_is_not_logged(virtual: Virtual, caplog: pyte
 
 
 def test_a_clean_up_job_that_ends_as_its_time_is_up_is_cancelled(virtual: Virtual) -> None:
-    """The end of the clean-up comes first, as that of a run does, on both loops."""
     fails = bad()
     other, clean = (Job(nap, seconds, required=fails, run_if="failed") for seconds in (1, 2))
     assert not virtual(Scheduler(fails, other, clean, cleanup_timeout=2).co_run)
@@ -236,7 +225,6 @@ def test_a_clean_up_job_that_ends_as_its_time_is_up_is_cancelled(virtual: Virtua
 
 
 def test_cleanup_timeout_is_five_seconds_by_default_and_none_is_no_limit(virtual: Virtual) -> None:
-    """Clean-up jobs may take 5 s by default, and any time with `cleanup_timeout=None`."""
     for seconds, options in (6, {}), (100, {"cleanup_timeout": None}):
         critical = bad()
         assert virtual(timed, Scheduler(critical, alarm(critical, 99), **options)) == (False, seconds)
@@ -267,7 +255,6 @@ def test_clean_up_job_that_ignores_its_cancellation_is_logged_with_its_stack(
 
 
 def test_cancelled_scope_around_the_run_takes_effect_after_the_clean_up(virtual: Virtual) -> None:
-    """A scope that is cancelled during the clean-up cuts no clean-up job short."""
     critical = bad()
     cleaning = alarm(critical, 3)
     scheduler = Scheduler(critical, cleaning)

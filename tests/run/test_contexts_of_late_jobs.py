@@ -73,8 +73,6 @@ def test_context_changes_of_a_job_are_invisible_to_other_jobs(virtual: Virtual) 
 
 
 def test_late_services_and_clean_up_jobs_have_the_variables_of_the_adding_code(virtual: Virtual) -> None:
-    """Late services and clean-up jobs, which other code starts, also have the variables of the code that added them."""
-
     async def serve(*, task_status: Any) -> None:
         task_status.started(request.get())
         await anyio.sleep_forever()
@@ -98,7 +96,6 @@ def test_late_services_and_clean_up_jobs_have_the_variables_of_the_adding_code(v
 
 @pytest.mark.parametrize("window", [None, 1])
 def test_a_variable_with_another_value_makes_another_context(virtual: Virtual, window: int | None) -> None:
-    """The code that adds jobs has given a variable of the run another value, and no variable more."""
     seen: dict[str, str] = {}
 
     async def main() -> None:
@@ -114,7 +111,6 @@ def test_a_variable_with_another_value_makes_another_context(virtual: Virtual, w
 
 @pytest.mark.parametrize("end", ["failed", "cancelled", "blocked"])
 def test_a_job_that_is_tried_again_keeps_the_variables_of_the_adding_code(virtual: Virtual, end: str) -> None:
-    """In whatever way it has ended."""
     calls: list[str] = []
     fails = [end]
 
@@ -147,8 +143,6 @@ def test_a_job_that_is_tried_again_keeps_the_variables_of_the_adding_code(virtua
 
 @pytest.mark.fast_way("asyncio")
 def test_jobs_that_are_added_with_the_same_variables_share_a_task(virtual: Virtual) -> None:
-    """Jobs that are added with the same context variables share a task: they need no isolation from each other."""
-
     async def task() -> int:
         return id(trio.lowlevel.current_task() if virtual.backend == "trio" else asyncio.current_task())
 

@@ -15,8 +15,6 @@ from trioflow.abc import Instrument
 
 
 def test_a_job_may_drain_its_own_run(virtual: Virtual) -> None:
-    """A job may drain its own run: nothing behind it starts, nothing can be added, and a second drain does nothing."""
-
     async def drain() -> str:
         scheduler.drain()
         scheduler.drain()
@@ -35,8 +33,6 @@ def test_a_job_may_drain_its_own_run(virtual: Virtual) -> None:
 
 @pytest.mark.parametrize("hook", ["job_scheduled", "job_started", "job_settled", "before_run"])
 def test_a_hook_of_an_instrument_may_drain_the_run(virtual: Virtual, hook: str) -> None:
-    """An instrument may drain the run in any hook: no more jobs start, and each one ends settled or IDLE."""
-
     class Drainer(Instrument):
         def __init__(self) -> None:
             self.started: list[str] = []
@@ -67,8 +63,6 @@ def test_a_hook_of_an_instrument_may_drain_the_run(virtual: Virtual, hook: str) 
 
 
 def test_a_drained_run_with_check_raises_job_cancelled(virtual: Virtual) -> None:
-    """With `check=True` a drained run raises a JobCancelled that names the drain as the reason."""
-
     async def drain() -> None:
         await anyio.sleep(1)
         scheduler.drain()
@@ -136,14 +130,11 @@ def test_a_draining_open_scheduler_raises_the_error_that_stops_its_jobs(
 
 
 def test_drain_outside_of_a_run_raises() -> None:
-    """`drain()` raises an error if the scheduler is not running."""
     with pytest.raises(RuntimeError, match="not running"):
         Scheduler().drain()
 
 
 def test_a_nested_scheduler_that_fails_while_it_drains_has_failed(virtual: Virtual) -> None:
-    """A nested scheduler that was kept from its end is CANCELLED, but one whose `co_run` raises an error is FAILED."""
-
     class Broken(Scheduler):
         async def co_run(self, **options: Any) -> bool:
             with contextlib.suppress(JobCancelled):
@@ -243,7 +234,6 @@ def test_a_drained_run_leaves_the_line_for_a_token(virtual: Virtual) -> None:
 
 
 def test_a_first_that_a_drain_keeps_from_its_result_is_cancelled(virtual: Virtual) -> None:
-    """One of its jobs fails and the other one is not started any more: the drain has ended it, and no failure."""
     first = First(Job(fail, 2), Job(nap, 1), log=False)
     scheduler = Scheduler(first, jobs_window=anyio.CapacityLimiter(1))
     scheduler.add(Job(later, 1, scheduler.drain, forever=True))
@@ -276,8 +266,6 @@ def test_an_iteration_yields_a_job_that_is_cancelled_while_its_run_drains(virtua
 
 @pytest.mark.parametrize("hook", ["job_scheduled", "job_started", "job_attempt", "before_run"])
 def test_a_group_that_begins_as_its_run_is_drained_starts_nothing(virtual: Virtual, hook: str) -> None:
-    """A drain between the start of a group and the run in it did not reach the group, which started all of its jobs."""
-
     class Drainer(Instrument):
         def job_scheduled(self, scheduler: Scheduler, job: Any) -> None:
             self.drain_at("job_scheduled", job)
@@ -327,7 +315,6 @@ def test_a_drain_while_the_run_stops_keeps_the_scheduler_from_another_attempt(vi
 
 @pytest.mark.parametrize("end", ["cancel", "drain", "timeout"])
 def test_what_waits_for_its_next_attempt_settles_as_the_run_ends(virtual: Virtual, end: str) -> None:
-    """Not only when the jobs that run have ended."""
     flaky = Job(fail, 0, retry=Retry(1, first=50, jitter=False))
     scheduler = Scheduler(flaky, Job(unwind), timeout=2 if end == "timeout" else None, log=False)
     if end != "timeout":

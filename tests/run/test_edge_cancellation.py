@@ -181,7 +181,6 @@ CAUSES = [
 
 @pytest.mark.parametrize("cause", CAUSES)
 def test_a_job_is_cancelled_once_and_may_await_while_it_unwinds(cause: Any) -> None:
-    """Whatever cancels a job, what it awaits while it unwinds is not cancelled, and the run waits for it."""
     body = Careful()
     assert ended_at(cause(body)) == 9
     assert (body.cancelled_at, body.tidied_at) == ([1], [9])
@@ -342,7 +341,6 @@ def test_the_jobs_of_a_service_of_a_nested_run_end_with_it() -> None:
 
 
 def test_a_nested_run_that_is_cancelled_in_its_ending_leaves_nothing_behind_in_its_task() -> None:
-    """After `cancel()` of a nested scheduler whose services are ending, the next job in its task is as any other."""
     body = Careful()
     inner = Scheduler(Job(nap, 1), Service(body), shutdown_timeout=None)
     after = Job(nap, 5, timeout=1, run_if="settled")
@@ -354,7 +352,6 @@ def test_a_nested_run_that_is_cancelled_in_its_ending_leaves_nothing_behind_in_i
 
 @pytest.mark.parametrize("kind", [Service, Job])
 def test_a_forever_job_is_cancelled_at_each_await_after_shutdown_timeout(kind: Any) -> None:
-    """A service or forever job that outlasts `shutdown_timeout` is then cancelled at each of its awaits."""
     cancelled_at: list[float] = []
 
     async def stubborn(task_status: Any = None) -> None:
@@ -424,7 +421,6 @@ def test_a_cancellation_waits_until_the_job_leaves_its_shield(options: dict[str,
 
 @pytest.mark.fast_way  # a shield of anyio does not hold with direct isolation
 def test_a_job_that_opens_a_scheduler_when_it_leaves_its_shield_is_cancelled_there() -> None:
-    """A job that was cancelled in a shield is cancelled at its next await, even if that is `async with Scheduler()`."""
     notes: list[str] = []
 
     async def body() -> None:
@@ -563,7 +559,6 @@ def test_a_cancellation_that_an_attempt_never_received_does_not_reach_the_next_a
 
 
 def test_a_clean_up_job_that_is_cancelled_before_its_first_step_is_cancelled_at_its_first_await() -> None:
-    """A clean-up job whose time is over before its task has begun is cancelled at its first `await`."""
     notes: list[float] = []
 
     async def tidy() -> None:
@@ -583,7 +578,6 @@ def test_a_clean_up_job_that_is_cancelled_before_its_first_step_is_cancelled_at_
 
 
 def test_a_thread_that_its_job_has_abandoned_sees_the_cancellation() -> None:
-    """A function in a thread that its job has abandoned learns by `check_cancelled()` that it should end."""
     begun, ended = asyncio.Event(), threading.Event()
 
     def work() -> None:
@@ -648,7 +642,6 @@ OWN = [in_move_on_after, in_asyncio_timeout, in_a_task_group, in_a_group_of_anyi
 @pytest.mark.parametrize("own", OWN)
 @pytest.mark.parametrize("options", [{}, {"timeout": 5}, {"timeout": 5, "retry": OTHER_ERRORS}])
 def test_what_a_job_opens_behaves_as_in_any_task(own: Any, options: dict[str, Any]) -> None:
-    """Scopes, timeouts and groups that a job opens behave as in any task, before and after its cancellation."""
     notes: list[Any] = []
 
     async def body() -> None:
@@ -710,8 +703,6 @@ def test_a_retry_after_a_timeout_begins_with_no_cancellation() -> None:
 
 
 def test_uncancel_in_a_job_is_its_own_affair() -> None:
-    """A job that takes its cancellation back by `uncancel()` goes on, and the next job has a clean task."""
-
     async def back() -> int:
         with contextlib.suppress(asyncio.CancelledError):
             await asyncio.sleep(3600)
@@ -726,7 +717,6 @@ def test_uncancel_in_a_job_is_its_own_affair() -> None:
 
 
 def test_a_job_that_cancels_itself_is_cancelled_at_its_next_await() -> None:
-    """A job that calls its own `cancel()` is cancelled once, at its next await."""
     notes: list[Any] = []
 
     async def work() -> None:

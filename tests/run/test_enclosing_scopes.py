@@ -38,7 +38,6 @@ def test_job_sees_the_deadline_of_a_scope_around_the_run(virtual: Virtual, neste
 
 @pytest.mark.fast_way("asyncio")  # with direct isolation, jobs do not see it there
 def test_job_sees_the_nearest_deadline(virtual: Virtual) -> None:
-    """A job sees the nearest deadline: of its scheduler, of its own, or of a scope that no shield keeps out."""
     timed, own, inner = Job(deadline), Job(deadline, timeout=3), Job(deadline)
     scheduler = Scheduler(timed, own, Scheduler(inner, timeout=4), timeout=5)
     free = Job(deadline)
@@ -73,7 +72,6 @@ async def in_cancelled_task(run: Any) -> None:
 @pytest.mark.parametrize("cancelled", [in_cancelled_scope, in_cancelled_task])
 @pytest.mark.parametrize("jobs", [0, 1, 3])
 def test_run_in_a_cancelled_scope_or_task_starts_nothing(virtual: Virtual, cancelled: Any, jobs: int) -> None:
-    """A run in a scope or task that is already cancelled starts no job, is CANCELLED, and raises the cancellation."""
     if cancelled is in_cancelled_task and virtual.backend == "trio":
         pytest.skip("trio has no native cancellation of a task")
     scheduler = Scheduler([Job(nap) for _ in range(jobs)])
@@ -108,8 +106,6 @@ def test_cancellation_from_outside_is_no_timeout_whatever_timers_are_set(virtual
 @pytest.mark.fast_way  # with direct isolation it stops in the next turn of the loop
 @pytest.mark.parametrize("drains", [True, False])
 def test_run_stops_at_once_when_a_job_cancels_a_scope_around_it(virtual: Virtual, drains: bool) -> None:
-    """After a job cancels a scope around the run, it can neither add a job nor drain, even in the same turn."""
-
     async def cancel(around: anyio.CancelScope) -> None:
         around.cancel()
         if drains:

@@ -209,8 +209,6 @@ def test_co_shutdown_that_raises_is_an_incident(virtual: Virtual, caplog: pytest
 
 
 def test_the_error_of_a_co_shutdown_that_leaves_a_scope_open_is_its_own(virtual: Virtual) -> None:
-    """That it has left a scope open is told only of one that raises nothing."""
-
     class Untidy(AbstractJob[None]):
         async def co_run(self) -> None: ...
 
@@ -270,14 +268,12 @@ def test_co_shutdown_that_raises_when_it_is_cancelled_is_logged(
 
 
 def test_co_shutdown_may_take_any_time_if_shutdown_timeout_is_none(virtual: Virtual) -> None:
-    """With `shutdown_timeout=None`, shutdowns may take any time."""
     told: list[tuple[str, float]] = []
     scheduler = Scheduler(Actor(told, 0, shutdown=500), shutdown_timeout=None)
     assert virtual(timed, scheduler) == (True, 500)
 
 
 def test_shutdown_of_a_scheduler_outside_of_a_run_does_nothing(virtual: Virtual) -> None:
-    """Outside of a run, `co_shutdown` of a scheduler does not shut down its jobs."""
     calls: list[int] = []
     virtual(Scheduler(Closing(lambda: calls.append(1))).co_shutdown)
     assert not calls
@@ -312,7 +308,6 @@ def test_a_timer_whose_time_comes_in_the_last_turn_of_trio_does_nothing() -> Non
 
 
 def test_nothing_is_shut_down_after_a_validation_error(virtual: Virtual) -> None:
-    """If the run rejects a scenario, none of its jobs is shut down."""
     told: list[tuple[str, float]] = []
     a, b = Actor(told, label="a"), Actor(told, label="b")
     a.requires(b)

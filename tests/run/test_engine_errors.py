@@ -180,7 +180,6 @@ def test_a_run_that_stands_still_ends_with_an_error_that_says_so(
 
 
 def test_a_run_whose_timer_lets_no_job_start_stands_still(virtual: Virtual, monkeypatch: pytest.MonkeyPatch) -> None:
-    """If the timer for a job that waits for a rate starts no job, and sets no other timer, the run ends then."""
     run_round = Admission.run_round
     monkeypatch.setattr(Admission, "run_round", lambda self, caller=None: caller and run_round(self, caller))
     scheduler = jobs_that_wait_for_a_rate()
@@ -206,7 +205,6 @@ def test_an_error_in_the_round_that_a_timer_begins_ends_the_run(
 
 @pytest.mark.parametrize("is_clean_up", [False, True])
 def test_the_workers_of_each_nested_run_count_as_active(virtual: Virtual, is_clean_up: bool) -> None:
-    """While a job of a nested scheduler runs, its worker alone is active, even if the scheduler is a clean-up job."""
     counts: list[int] = []
 
     async def count() -> None:
@@ -222,7 +220,6 @@ def test_the_workers_of_each_nested_run_count_as_active(virtual: Virtual, is_cle
 
 @pytest.mark.parametrize("kind", ["rate", "throttled", "another run", "async with", "service", "limiter", "nested"])
 def test_a_run_that_waits_for_something_goes_on(virtual: Virtual, kind: str) -> None:
-    """A run in which no job is running, but something will start one, does not stand still."""
     limiter = anyio.CapacityLimiter(1)
 
     async def throttled() -> None:
@@ -305,7 +302,6 @@ def test_a_task_that_cannot_be_started_ends_the_run(
 
 
 def test_an_error_in_a_round_ends_all_runs_of_a_pool(virtual: Virtual, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The job of another run that was about to be admitted is in no line any more: that run ends, too."""
     admit_job, pool = Line.admit_job, Pool(cpu=1)
 
     def fail_for(self: Line, entry: Any) -> None:

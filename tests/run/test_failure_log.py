@@ -38,7 +38,6 @@ async def fail_after(seconds: float, error: type[Exception] = OSError, text: str
 def logged_lines(
     virtual: Virtual, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> list[tuple[float, str]]:
-    """Return the lines of the log, with their virtual times."""
     lines: list[tuple[float, str]] = []
     clock = trio.current_time if virtual.backend == "trio" else lambda: asyncio.get_running_loop().time()
 
@@ -80,7 +79,6 @@ def test_the_log_names_the_run_that_a_critical_failure_stops(
 
 
 def test_failures_besides_the_critical_one_are_counted(virtual: Virtual, logged_lines: list[tuple[float, str]]) -> None:
-    """If other jobs failed before a critical one, the last line of the log has the number of all failures."""
     jobs = Job(fail_after, 1, label="x"), Job(fail_after, 2, label="y", critical=True)
     virtual(Scheduler(jobs, Job(nap, 9), label="home").co_run)
     assert logged_lines[-1][1] == "2 jobs of 'home' failed; the run stopped; debrief() shows the tracebacks"
@@ -97,7 +95,6 @@ def test_groups_that_failed_by_themselves_are_no_jobs(virtual: Virtual, logged_l
 
 
 def test_blocked_jobs_are_not_counted_as_failures(virtual: Virtual, logged_lines: list[tuple[float, str]]) -> None:
-    """The log does not count BLOCKED jobs as failures, but a critical one, which stops the run, has its own line."""
     source = Job(fail_after, 1, label="source")
     users = [Job(nap, source, label=f"user {number}") for number in range(3)]
     virtual(Scheduler(users, Job(nap, 9), label="home").co_run)
@@ -113,8 +110,6 @@ def test_blocked_jobs_are_not_counted_as_failures(virtual: Virtual, logged_lines
 
 
 def test_a_run_that_is_ending_does_not_go_on(virtual: Virtual, logged_lines: list[tuple[float, str]]) -> None:
-    """The log said of a job that failed while its run was being cancelled that the run goes on."""
-
     async def fail_at_end() -> None:
         try:
             await nap(9)
@@ -153,8 +148,6 @@ def test_a_run_with_log_false_logs_incidents_alone(virtual: Virtual, logged_line
 
 
 def test_dropped_jobs_with_log_false_are_not_counted(virtual: Virtual, logged_lines: list[tuple[float, str]]) -> None:
-    """The line at the end of an open scheduler that keeps no jobs counts the failures that were logged."""
-
     async def main() -> None:
         async with Scheduler(label="home", keep_jobs=False) as scheduler:
             scheduler.update([Job(fail_after, 1, log=False), Job(fail_after, 2)])
@@ -196,7 +189,6 @@ def test_what_an_instrument_shows_is_not_printed_again(
 
 
 def test_a_spent_budget_is_told_beside_any_display(virtual: Virtual, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No display of a run says that a budget kept jobs from running, so the last line of the log is printed, too."""
     printed = type("Lines", (logging.NullHandler,), {"lines": [], "handle": _keep})()
     monkeypatch.setattr(logging, "lastResort", printed)
     monkeypatch.setattr(logging.getLogger("trioflow"), "propagate", False)
@@ -302,7 +294,6 @@ def test_critical_failure_that_repeats_an_earlier_one_has_its_own_line(
 
 
 def test_blocked_critical_job_is_logged(virtual: Virtual, logged_lines: list[tuple[float, str]]) -> None:
-    """A critical job that is blocked stops the run, and is named in the log."""
     bad = Job(fail_after, 0, label="bad")
     virtual(Scheduler(Job(nap, bad, label="user", critical=True), label="home").co_run)
     assert logged_lines[1][1].startswith("'user' failed: RequirementFailed: ")
@@ -310,7 +301,6 @@ def test_blocked_critical_job_is_logged(virtual: Virtual, logged_lines: list[tup
 
 
 def test_timeout_of_the_run_is_logged(virtual: Virtual, logged_lines: list[tuple[float, str]]) -> None:
-    """The timeout of a run is logged with the run's label and the timeout."""
     virtual(Scheduler(Job(nap, 9), Job(fail_after, 0), timeout=3, label="home").co_run)
     time, line = logged_lines[-1]
     assert time == 3
@@ -319,7 +309,6 @@ def test_timeout_of_the_run_is_logged(virtual: Virtual, logged_lines: list[tuple
 
 
 def test_failures_of_commands_are_counted_separately_for_each_program(caplog: pytest.LogCaptureFixture) -> None:
-    """Failures of different programs each have a line in the log; failures of the same program are counted."""
     bad = [CommandJob(["false"], label="false") for _ in range(3)]
     Scheduler(bad, CommandJob(["sh", "-c", "exit 3"]), jobs_window=1).run()
     assert sorted(line.split("; ")[0] for line in caplog.messages if "failed: " in line) == [
@@ -416,8 +405,6 @@ def test_jobs_that_need_the_other_backend_are_one_kind(caplog: pytest.LogCapture
 
 
 def test_log_handler_that_raises_does_not_end_the_run(virtual: Virtual, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A user's log handler that raises does not end the run."""
-
     class Broken(logging.Filter):
         def filter(self, record: Any) -> bool:
             raise RuntimeError("broken filter")
@@ -428,7 +415,6 @@ def test_log_handler_that_raises_does_not_end_the_run(virtual: Virtual, monkeypa
 
 
 def test_script_without_logging_setup_prints_failure_lines_to_stderr() -> None:
-    """In a script that does not configure logging, the line about a failure goes to standard error."""
     code = (
         "from trioflow import Job, Scheduler\n"
         "async def f(): raise ValueError('why')\n"
@@ -470,8 +456,6 @@ def test_second_failed_attempt_of_a_nested_scheduler_is_logged_as_once_more(
 
 
 def test_records_name_a_line_of_the_user_or_none(backend: str, caplog: pytest.LogCaptureFixture) -> None:
-    """The record of a failure is at the user's line that raised; other records are at no line, not at the engine's."""
-
     async def broken() -> None:
         raise OSError("broken")  # the line of the record
 

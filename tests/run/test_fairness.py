@@ -113,8 +113,6 @@ def test_the_limit_of_waiting_workers_follows_the_last_turn() -> None:
 
 
 def test_workers_beyond_the_limit_queue_for_a_turn() -> None:
-    """Only a limited number of workers wait for the next turn of the loop; the others queue."""
-
     @types.coroutine
     def suspended(*_: object) -> Generator[None]:
         yield
@@ -162,7 +160,6 @@ def test_few_workers_wake_in_a_turn_that_one_job_uses_up(virtual: Virtual, monke
 
 @pytest.mark.parametrize("end", ["cancel", "critical", "timeout", "drain"])
 def test_runs_whose_workers_queue_for_a_turn_may_be_stopped(virtual: Virtual, end: str) -> None:
-    """When a run stops, its workers leave the queue for a turn, and those behind them go on."""
     started: list[str] = []
 
     async def work(name: str) -> None:
@@ -188,7 +185,6 @@ def test_runs_whose_workers_queue_for_a_turn_may_be_stopped(virtual: Virtual, en
 
 
 def test_ended_run_does_not_wait_for_its_workers_in_the_queue_for_a_turn(virtual: Virtual) -> None:
-    """A group ends within a few turns of its last job, though a hundred other groups wait for theirs."""
     late: list[float] = []
 
     async def work() -> None:
@@ -247,8 +243,6 @@ def test_thousands_of_jobs_that_never_await_leave_turns_to_other_tasks(virtual: 
 
 
 def test_job_that_endlessly_adds_jobs_without_await_can_be_cancelled(virtual: Virtual) -> None:
-    """A job that adds one like itself and never awaits lets other tasks run, and can be cancelled."""
-
     async def more() -> None:
         scheduler.add(Job(more))
 

@@ -68,8 +68,6 @@ KINDS: dict[str, Callable[..., AbstractJob[Any]]] = {
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_jobs_end_alike_on_and_off_the_hot_path(virtual: Virtual, kind: str) -> None:
-    """The same functions end alike in plain jobs, on the hot path, and in jobs of another kind, off it."""
-
     def scenario(make: Callable[..., AbstractJob[Any]]) -> Scheduler:
         jobs = [make(nap, 1, "value"), make(nothing), make(fail, 1), make(fail, 0), make(anyio.lowlevel.checkpoint)]
         stopped = make(nap, 50)
@@ -186,7 +184,6 @@ def test_cancel_of_a_job_acts_like_a_cancel_scope_around_its_body(virtual: Virtu
 
 @pytest.mark.parametrize("body", BODIES)
 def test_timeout_of_the_run_acts_on_a_body_like_cancel_of_its_job(virtual: Virtual, body: Any) -> None:
-    """A body notices no difference between a timeout of the run and `cancel()` of its own job."""
     alone: list[Any] = []
     together: list[Any] = []
     one, other = Job(body, alone), Job(body, together)
@@ -199,7 +196,6 @@ def test_timeout_of_the_run_acts_on_a_body_like_cancel_of_its_job(virtual: Virtu
 
 @pytest.mark.fast_way("asyncio")
 def test_cancelled_jobs_leave_no_tasks_or_scopes_in_the_run(virtual: Virtual) -> None:
-    """However many jobs were cancelled one by one, the run holds no more tasks and scopes than before."""
     sizes: set[tuple[int, ...]] = set()
 
     def size() -> tuple[int, ...]:
@@ -294,7 +290,6 @@ async def turns_until_begun(jobs: list[Job[Any]]) -> int:
 
 @pytest.mark.fast_way("asyncio")
 def test_many_jobs_that_block_start_in_few_turns(virtual: Virtual) -> None:
-    """Of jobs that block for long, several start in each turn of the loop."""
     jobs = naps(600)
     counter = Job(lambda: turns_until_begun(jobs))
     assert virtual(Scheduler(counter, jobs).co_run)
@@ -303,7 +298,6 @@ def test_many_jobs_that_block_start_in_few_turns(virtual: Virtual) -> None:
 
 @pytest.mark.fast_way("asyncio")
 def test_many_jobs_that_become_ready_together_start_in_few_turns(virtual: Virtual) -> None:
-    """Of jobs that become ready together and wait, `MAX_SEARCHERS` start in each turn of the loop, after two turns."""
     first = naps(24)
     middle = Job(nap, 1, required=first)
     last = naps(24, required=middle)
@@ -315,8 +309,6 @@ def test_many_jobs_that_become_ready_together_start_in_few_turns(virtual: Virtua
 @pytest.mark.fast_way("asyncio")
 @pytest.mark.parametrize("options", [{}, {"timeout": 9}, {"keep_result": False}])
 def test_few_tasks_run_many_jobs(virtual: Virtual, options: Any) -> None:
-    """Jobs that do not block share a few tasks, whatever their options are."""
-
     workers: set[Any] = set()
 
     async def note() -> None:
@@ -329,7 +321,6 @@ def test_few_tasks_run_many_jobs(virtual: Virtual, options: Any) -> None:
 @pytest.mark.fast_way("asyncio")
 @pytest.mark.parametrize("jobs", [0, 1, 30])
 def test_a_run_whose_jobs_never_wait_is_over_in_few_turns(virtual: Virtual, jobs: int) -> None:
-    """A run whose jobs never wait begins and ends within two turns of the loop."""
     turns: list[int] = []
 
     async def tick() -> None:

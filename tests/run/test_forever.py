@@ -174,8 +174,6 @@ PIECES: dict[str, Callable[[], Any]] = {
 @pytest.mark.parametrize("window", [None, 1])
 @pytest.mark.parametrize("length", [2, 3])
 def test_run_of_forever_jobs_that_require_no_op_jobs_ends(virtual: Virtual, length: int, window: int | None) -> None:
-    """A run ends whose forever jobs each require the no-op and napping jobs before them, in any order of these."""
-
     async def main() -> None:
         for names in itertools.product(PIECES, repeat=length):
             if all(name.startswith("forever") for name in names):
@@ -205,7 +203,6 @@ def test_a_forever_job_that_fails_while_a_cancelled_run_unwinds_is_cancelled(vir
 
 @pytest.mark.fast_way("asyncio")  # direct isolation shows no deadline from outside of the job
 def test_a_forever_job_sees_no_deadline_of_its_run(virtual: Virtual) -> None:
-    """The deadline stops the other jobs; the forever job is cancelled later."""
     seen: list[float] = []
 
     async def look() -> None:

@@ -91,7 +91,6 @@ def test_job_that_unwinds_cannot_add_jobs_or_requirements(virtual: Virtual, ends
 
 
 def test_late_requirement_that_closes_a_cycle_through_an_input_is_rejected(virtual: Virtual) -> None:
-    """A nested scheduler waits for the inputs of its jobs, so a late requirement may close a cycle through them."""
     refused: list[type[Exception]] = []
     gate = Job(nap)
     source = Job(nap, required=gate)
@@ -112,7 +111,6 @@ def test_late_requirement_that_closes_a_cycle_through_an_input_is_rejected(virtu
 
 
 def test_two_tasks_may_share_one_iterator_of_as_settled(virtual: Virtual) -> None:
-    """When two tasks waited on one `as_settled()` iterator, only the one that came last was ever woken."""
     seen: list[AbstractJob[Any]] = []
 
     async def main() -> None:

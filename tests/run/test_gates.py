@@ -172,7 +172,6 @@ def test_runs_may_begin_to_share_a_pool_while_a_gate_is_opened(virtual: Virtual,
 
 
 def test_a_nested_run_that_ends_leaves_the_opening_to_others(virtual: Virtual, door: Door) -> None:
-    """The outermost run opens the gate, so the timeout of a nested one does not interrupt it."""
     inner = Scheduler(RoomJob(nap, 1), timeout=2, critical=False)
     outer = RoomJob(nap, 1)
     assert timed_run(virtual, Scheduler(inner, outer)) == pytest.approx(4)
@@ -191,7 +190,6 @@ def test_a_run_does_not_wait_for_a_gate_that_is_opened_for_a_forever_group(
 
 
 def test_a_gate_is_opened_for_clean_up_by_the_nested_run_that_waits(virtual: Virtual, door: Door) -> None:
-    """Clean-up jobs wait for no gate, but the jobs of a scheduler among them do, and the outermost run is stopping."""
     direct, nested = RoomJob(nap, 1, run_if="failed"), RoomJob(nap, 1)
     failing = Job(fail, 1, critical=True)
     group = Scheduler(nested, run_if="failed", required=failing)
@@ -254,15 +252,12 @@ def test_a_gate_that_closes_is_opened_again_for_jobs_that_wait(virtual: Virtual,
 
 
 def test_competitors_of_a_first_pass_one_that_waits_at_a_gate(virtual: Virtual, door: Door) -> None:
-    """The slot of a `First` goes to a competitor that can start, and the gate is then opened in vain."""
     room, other = RoomJob(nap, 1), Job(nap, 1)
     assert timed_run(virtual, Scheduler(First(room, other), jobs_window=1)) == pytest.approx(1)
     assert (room.state, other.state, door.given_up) == (CANCELLED, SUCCEEDED, 1)
 
 
 def test_a_job_at_a_gate_is_dropped_and_forgotten_as_any_other(virtual: Virtual, door: Door) -> None:
-    """An open scheduler that keeps no jobs keeps none that has waited at a gate."""
-
     async def main() -> int:
         async with Scheduler(keep_jobs=False, jobs_window=1) as scheduler:
             for _ in range(4):
@@ -274,7 +269,6 @@ def test_a_job_at_a_gate_is_dropped_and_forgotten_as_any_other(virtual: Virtual,
 
 
 def test_jobs_at_a_gate_keep_their_order(virtual: Virtual, door: Door) -> None:
-    """Jobs that have waited at a gate start in their order, by priority and then as they became ready."""
     order: list[int] = []
 
     async def note(number: int) -> None:
@@ -364,7 +358,6 @@ def test_a_gate_is_opened_for_as_many_jobs_as_could_start_together(
 
 
 def test_jobs_at_a_gate_take_in_order_what_one_gives_back(virtual: Virtual, counters: Counters) -> None:
-    """A job that comes later does not pass those at the gate, when what it needs comes back while the gate opens."""
     order: list[int] = []
 
     async def note(number: int) -> None:

@@ -35,7 +35,6 @@ async def report(times: int, every: float, then: float = 0.0) -> str:
 
 
 def test_fraction_done_is_the_last_reported_progress(virtual: Virtual) -> None:
-    """`fraction_done` is the last reported progress, also after the end, and None if nothing was reported."""
     job, silent = Job(report, 4, 1), Job(nap, 1)
     seen: list[float | None] = []
 
@@ -51,7 +50,6 @@ def test_fraction_done_is_the_last_reported_progress(virtual: Virtual) -> None:
 
 
 def test_each_attempt_begins_without_progress(virtual: Virtual) -> None:
-    """Each attempt, call or run of a job begins without the progress of an earlier one."""
     seen: list[float | None] = []
 
     async def fails() -> None:
@@ -98,7 +96,6 @@ def test_progress_that_is_no_fraction_from_0_to_1_is_rejected(
 
 
 def test_progress_of_an_idle_job_or_a_scheduler_raises() -> None:
-    """Only running jobs can report progress: neither idle or ended ones, nor schedulers."""
     job = Job(nap, 0, label="still")
     with pytest.raises(RuntimeError, match="'still': it is idle; call it while the job runs"):
         job.progress(0.4)
@@ -107,7 +104,6 @@ def test_progress_of_an_idle_job_or_a_scheduler_raises() -> None:
 
 
 def test_idle_timeout_that_is_not_positive_is_rejected() -> None:
-    """An `idle_timeout` must be positive, and `on_timeout` needs a timeout or an idle timeout."""
     with pytest.raises(ValueError, match=r"idle_timeout=0 of 'x': give a positive number of seconds"):
         Job(nap, 0, label="x", idle_timeout=0)
     with pytest.raises(ValueError, match=r"give timeout= or idle_timeout= too"):
@@ -119,7 +115,6 @@ def test_idle_timeout_that_is_not_positive_is_rejected() -> None:
 
 @pytest.mark.parametrize("own_task", [False, True])
 def test_a_job_without_progress_fails_after_its_idle_timeout(virtual: Virtual, own_task: bool) -> None:
-    """A job may run for any time while it reports progress, and fails when it has reported none for `idle_timeout`."""
     job = Job(report, 5, 2, math.inf, idle_timeout=3, own_task=own_task, label="slow")
     scheduler = Scheduler(job, Job(nap, 1, idle_timeout=2))
     assert virtual(timed, scheduler) == (False, 13)
@@ -134,8 +129,6 @@ def test_a_job_without_progress_fails_after_its_idle_timeout(virtual: Virtual, o
 
 
 def test_any_progress_call_restarts_the_idle_timeout(virtual: Virtual) -> None:
-    """Each call of `progress()` restarts the idle timeout, even without a fraction or from another job."""
-
     async def tick() -> None:
         for _ in range(5):
             await anyio.sleep(2)
@@ -181,14 +174,12 @@ def test_outermost_scheduler_without_events_ends_after_its_idle_timeout(virtual:
 
 
 def test_progress_is_a_sign_of_life_of_all_schedulers_around(virtual: Virtual) -> None:
-    """Progress of a job at any depth postpones the idle timeout of the outermost scheduler."""
     job = Job(report, 4, 1)
     assert virtual(Scheduler(Scheduler(Scheduler(job)), idle_timeout=1.5).co_run)
     assert job.finished_at == 4
 
 
 def test_the_error_names_the_timeout_that_ended_the_run(virtual: Virtual) -> None:
-    """If a run has a timeout and an idle timeout, the error is about the one that ended it."""
     scheduler = Scheduler(*(Job(nap, 2) for _ in range(10)), jobs_window=1, idle_timeout=3, timeout=7, label="night")
     with pytest.raises(JobTimeout) as caught:
         virtual(functools.partial(scheduler.co_run, check=True))
@@ -234,8 +225,6 @@ def test_a_thread_that_reports_is_not_idle(backend: str, unit: float) -> None:
 
 
 def test_progress_while_unwinding_does_not_change_which_timeout_it_was(virtual: Virtual) -> None:
-    """If a job exceeds its idle timeout, and reports progress while it unwinds, the error is still about silence."""
-
     async def unwind_late() -> None:
         try:
             await anyio.sleep(50)

@@ -54,7 +54,6 @@ async def look(*_: object) -> str:
 
 
 def test_a_variable_set_in_job_started_is_seen_by_this_job_alone(virtual: Virtual) -> None:
-    """A variable set in `job_started` is seen in all tasks, threads and attempts of the job, and by no other job."""
     tried = iter([OSError("once"), None])
 
     async def again() -> str:
@@ -74,8 +73,6 @@ def test_a_variable_set_in_job_started_is_seen_by_this_job_alone(virtual: Virtua
 
 
 def test_jobs_of_a_nested_scheduler_inherit_its_variables(virtual: Virtual) -> None:
-    """Variables that an instrument sets for a nested scheduler are inherited by its jobs, before it sets their own."""
-
     class Path(Instrument):
         def job_started(self, scheduler: Any, job: Any) -> None:
             seen.set(f"{seen.get()}/{job.label}")
@@ -90,8 +87,6 @@ def test_jobs_of_a_nested_scheduler_inherit_its_variables(virtual: Virtual) -> N
 
 
 def test_services_forever_jobs_and_clean_up_jobs_have_their_own_context(virtual: Virtual) -> None:
-    """Services, forever jobs and clean-up jobs have contexts of their own, as have jobs that time out."""
-
     async def serve(*, task_status: Any) -> None:
         task_status.started(seen.get())
         await anyio.sleep_forever()
@@ -118,8 +113,6 @@ def test_services_forever_jobs_and_clean_up_jobs_have_their_own_context(virtual:
 
 
 def test_a_variable_set_at_the_end_of_a_blocked_job_is_seen_by_no_job(virtual: Virtual) -> None:
-    """A variable that a hook sets at the end of a BLOCKED job, in the task of another job, is seen by no job."""
-
     async def fails() -> None:
         raise OSError
 
@@ -136,8 +129,6 @@ def test_a_variable_set_at_the_end_of_a_blocked_job_is_seen_by_no_job(virtual: V
 
 
 def test_an_instrument_that_raises_does_not_affect_variables_of_another(virtual: Virtual) -> None:
-    """When an instrument raises and is removed, variables that another one has set stay."""
-
     class Raises(Instrument):
         def job_started(self, scheduler: Any, job: Any) -> None:
             raise OSError("broken")
@@ -174,7 +165,6 @@ class Once:
 
 @pytest.mark.parametrize("make", [Plain, Once])
 def test_any_awaitable_that_a_function_returns_sees_the_variables_of_its_job(virtual: Virtual, make: Any) -> None:
-    """Whatever kind of awaitable a function returns, it sees the variables of its job; other values are rejected."""
     job, wrong = Job(lambda: make(), label="job"), Job(lambda: int("3"), label="wrong")
     assert not virtual(Scheduler(job, wrong, instruments=[Names()]).co_run)
     assert job.result() == "job"
@@ -182,8 +172,6 @@ def test_any_awaitable_that_a_function_returns_sees_the_variables_of_its_job(vir
 
 
 def test_a_job_that_hangs_is_logged_with_its_stack(virtual: Virtual, caplog: pytest.LogCaptureFixture) -> None:
-    """The stack of a job that hangs is logged even if the body runs in a context of its own."""
-
     async def hangs() -> None:
         try:
             await anyio.sleep_forever()

@@ -33,7 +33,6 @@ def recorder() -> Any:
 
 
 def test_job_added_comes_before_other_hooks_of_the_job(virtual: Virtual) -> None:
-    """The hook `job_added` comes before all others of its job, and only for jobs added during the run."""
     watch = recorder()
 
     async def grow() -> None:
@@ -48,7 +47,6 @@ def test_job_added_comes_before_other_hooks_of_the_job(virtual: Virtual) -> None
 
 
 def test_state_is_written_before_the_hooks_are_called(virtual: Virtual) -> None:
-    """When a hook is called, the state of its job, the job's times and the run's stop reason are already set."""
     seen: list[object] = []
 
     class Looks(Instrument):
@@ -77,7 +75,6 @@ class Counter(Instrument):
 
 
 def test_instruments_of_the_constructor_and_of_run_are_both_called(virtual: Virtual) -> None:
-    """A run calls the instruments of the constructor and those passed to `run`; the next run only the former."""
     own, once = Counter(), Counter()
     scheduler = Scheduler(Job(nap, label="a"), instruments=[own])
     virtual(functools.partial(scheduler.co_run, instruments=[once]))
@@ -105,7 +102,6 @@ def test_nested_instruments_see_their_own_scheduler_alone(virtual: Virtual) -> N
 
 
 def test_instruments_are_called_from_the_inside_out(virtual: Virtual) -> None:
-    """Those of a group before those of the scheduler around it, and the latter before those that `run` was given."""
     told: list[str] = []
 
     class Named(Instrument):
@@ -168,8 +164,6 @@ def test_an_instrument_that_raises_is_logged_once_and_removed(
 
 
 def test_an_instrument_that_raises_in_a_nested_run_is_removed_from_the_outer_run(virtual: Virtual) -> None:
-    """An outer instrument that raises at an event of a nested scheduler is not called for the outer run any more."""
-
     class Inside(Counter):
         def job_started(self, scheduler: Any, job: Any) -> None:
             super().job_started(scheduler, job)
@@ -183,7 +177,6 @@ def test_an_instrument_that_raises_in_a_nested_run_is_removed_from_the_outer_run
 
 
 def test_an_instrument_that_raised_is_called_again_in_the_next_run(virtual: Virtual) -> None:
-    """An instrument that raised is removed from that run only, and is called again in the next one."""
     grumpy = Grumpy()
     scheduler = Scheduler(Job(nap, label="a"), instruments=[grumpy])
     for _ in range(2):
@@ -193,7 +186,6 @@ def test_an_instrument_that_raised_is_called_again_in_the_next_run(virtual: Virt
 
 @pytest.mark.parametrize("instruments", [[object()], [Counter], Counter, Counter(), 42, [None]])
 def test_an_object_that_is_no_instrument_is_rejected_by_run(virtual: Virtual, instruments: Any) -> None:
-    """`run` raises a TypeError for an object that is not an instrument, before anything starts."""
     job = Job(nap())
     scheduler = Scheduler(job)
     with pytest.raises(TypeError, match=r"give a list of instruments|give objects of"):
@@ -211,7 +203,6 @@ def test_an_async_hook_is_rejected() -> None:
 
 
 def test_the_incident_hook_gets_scheduler_job_message_and_exception(virtual: Virtual) -> None:
-    """The hook `incident` gets the scheduler, the job, the logged message, and the exception."""
     error = OSError("no route")
     told: list[Any] = []
 

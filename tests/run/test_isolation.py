@@ -133,8 +133,6 @@ def test_a_child_in_the_context_of_a_job_changes_no_variable_of_the_next(backend
 
 
 def test_context_reaches_nested_schedulers_and_added_jobs(virtual: Virtual) -> None:
-    """A nested job, and one added by a job that changed a variable, both start in the context of the run."""
-
     async def look() -> Any:
         return plain.get()
 
@@ -317,7 +315,6 @@ def test_native_cancellation_affects_only_its_job(awaits: bool, gated: bool) -> 
 
 
 def test_cancelling_the_stored_own_task_later_harms_no_other_job() -> None:
-    """With `own_task=True` a stored task is the job's own: a later cancellation of it reaches no other job."""
     stored: list[Any] = []
 
     async def store() -> None:
@@ -337,7 +334,6 @@ def test_cancelling_the_stored_own_task_later_harms_no_other_job() -> None:
 
 @pytest.mark.parametrize("member", [False, True])
 def test_jobs_of_an_inner_run_have_the_variables_that_were_set_around_it(virtual: Virtual, member: bool) -> None:
-    """Jobs of an inner run start with the variables set around it, and what one of them changes affects no other."""
     outside, inside = object(), object()
     seen: list[object] = []
 
@@ -360,8 +356,6 @@ def test_jobs_of_an_inner_run_have_the_variables_that_were_set_around_it(virtual
 
 
 def test_own_task_is_shared_with_no_other_job(virtual: Virtual) -> None:
-    """A job with own_task has a task that no other job has had before it or gets after it."""
-
     async def who() -> Any:
         return task_now()
 
@@ -383,8 +377,6 @@ class NumberedTask(asyncio.Task[Any]):
 
 @pytest.mark.parametrize("of_job", [True, False])
 def test_the_task_of_a_job_with_own_task_is_never_reused(of_job: bool) -> None:
-    """The task of a job with `own_task`, its own or its scheduler's, is not reused, even without a trace in it."""
-
     async def number_of_task() -> int:
         return cast(NumberedTask, task_now()).number
 
@@ -449,8 +441,6 @@ def test_a_job_gives_its_label_to_its_task(backend: str, virtual: Virtual) -> No
 
 
 def test_a_name_that_a_job_gives_its_task_is_its_own(virtual: Virtual) -> None:
-    """A job may name its task; no later job has this name, and after the last one the task of a worker has none."""
-
     async def rename() -> list[str]:
         task = task_now()
         if isinstance(task, trio.lowlevel.Task):
@@ -484,8 +474,6 @@ def test_a_run_whose_jobs_wait_sets_no_timer(backend: str, monkeypatch: pytest.M
 @pytest.mark.fast_way  # anyio does so for tasks that go with their jobs
 @pytest.mark.skipif(not hasattr(asyncio, "capture_call_graph"), reason="asyncio has a call graph since Python 3.14")
 def test_tools_outside_the_process_see_labels_and_the_task_that_awaits_a_run() -> None:
-    """asyncio itself stores the label of each job with its own task as the name, and an edge to the task of its run."""
-
     async def chain() -> list[tuple[str, str]]:
         """Return the stored names, in ASCII, of each task that is awaited by another one, and of that one."""
         await anyio.sleep(5)
@@ -537,7 +525,6 @@ def test_values_stored_by_task_are_separate_for_each_job(backend: Any, held: Cal
 
 
 def test_a_task_with_both_a_strong_and_a_weak_reference_is_not_reused(backend: Any) -> None:
-    """A task that is held by a strong reference is not reused, even if there is a weak one as well."""
     kept: list[Any] = []
 
     async def work() -> None:
@@ -747,8 +734,6 @@ def test_current_job_is_known_while_other_threads_run_loops() -> None:
 
 
 def test_own_task_of_a_scheduler_holds_for_all_its_jobs(virtual: Virtual) -> None:
-    """No two jobs of a scheduler with `own_task`, nested ones included, have the same task."""
-
     async def who(seconds: float) -> Any:
         await anyio.sleep(seconds)
         return task_now()
@@ -762,8 +747,6 @@ def test_own_task_of_a_scheduler_holds_for_all_its_jobs(virtual: Virtual) -> Non
 
 
 def test_tasks_of_a_scheduler_with_own_task_run_no_jobs_outside_of_it(virtual: Virtual) -> None:
-    """Workers of a scheduler with `own_task` run no job outside of it, even if workers of both are waiting for work."""
-
     async def who() -> Any:
         await anyio.sleep(1)
         return current_worker_var.get()  # not its task: a reference to that would end the worker
@@ -795,7 +778,6 @@ EAGER = [False, pytest.param(True, marks=pytest.mark.skipif(sys.version_info < (
 
 @pytest.mark.parametrize("eager", EAGER)
 def test_tasks_of_jobs_are_made_by_the_task_factory_of_the_loop(eager: bool) -> None:
-    """The loop's task factory makes the tasks of jobs; an eager one does not change the order of the jobs."""
     factory = CountingFactory(eager)
     order: list[int] = []
 
@@ -821,8 +803,6 @@ def test_tasks_of_jobs_are_made_by_the_task_factory_of_the_loop(eager: bool) -> 
 
 
 def test_tasks_that_the_loops_factory_makes_have_the_names_of_their_jobs() -> None:
-    """With a task factory of the loop, too, the name of a job's own task is the label of the job."""
-
     async def name() -> str:
         return asyncio.current_task().get_name()  # type: ignore[union-attr]
 

@@ -301,7 +301,6 @@ def test_each_private_part_that_misbehaves_is_named(
 @pytest.mark.fast_way
 @pytest.mark.parametrize("name", ["_child_nurseries", "_schedule_points"])
 def test_a_missing_private_part_is_named(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A private part that is missing in a new version is named."""
     monkeypatch.delattr(trio.lowlevel.Task, name)
     with pytest.raises(PrivateApiMismatch, match=f"^Task has no {name}$"):
         _fast_trio._check_private_attributes()

@@ -35,8 +35,6 @@ def test_a_limiter_that_was_made_outside_of_the_loop_is_first_used_at_the_time_o
 
 
 def test_explain_names_the_holder_of_the_token(virtual: Virtual) -> None:
-    """For a job that waits first for the gpu, then for a token, `explain` names the cause and the holder each time."""
-
     async def main() -> None:
         limiter = anyio.CapacityLimiter(1)
         b = waiter(limiter)
@@ -88,8 +86,6 @@ async def watched(scheduler: Scheduler, **options: Any) -> Watch:
 
 @pytest.mark.parametrize("depth", [1, 4, 40])
 def test_one_token_is_enough_at_any_depth(virtual: Virtual, depth: int) -> None:
-    """With one token for all levels of nested schedulers, their jobs run one at a time, without pauses."""
-
     async def main() -> None:
         limiter = anyio.CapacityLimiter(1)
         scheduler = Scheduler(naps(1), jobs_window=limiter)
@@ -126,8 +122,6 @@ def test_a_job_takes_a_slot_and_a_token(virtual: Virtual, inside: str, window: i
 
 @pytest.mark.parametrize("around", [True, False])
 def test_thread_job_with_a_limiter_takes_its_token_instead_of_the_windows(backend: str, around: bool) -> None:
-    """A thread job with a limiter takes a token of that, and works although all tokens of the window are taken."""
-
     async def main() -> list[str]:
         window, own = anyio.CapacityLimiter(1), anyio.CapacityLimiter(1)
         job = ThreadJob(len, "four", limiter=own, label="thread")
@@ -168,8 +162,6 @@ def test_a_job_that_waits_for_a_token_is_scheduled_and_has_its_needs(virtual: Vi
 
 @pytest.mark.parametrize("nested", [True, False])
 def test_a_rate_is_not_exceeded_when_tokens_become_free(virtual: Virtual, nested: bool) -> None:
-    """Jobs that took of a rate and then waited for tokens start no faster than the rate allows."""
-
     async def main() -> list[float]:
         limiter = anyio.CapacityLimiter(4)
         jobs = [Job(nap, 0.125, needs={"api": 1}) for _ in range(12)]
@@ -233,8 +225,6 @@ def test_a_limiter_counts_each_run_that_waits_once(virtual: Virtual) -> None:
 
 
 def test_run_ends_when_the_last_job_that_waits_for_a_token_is_cancelled(virtual: Virtual) -> None:
-    """A run ends when its only job, which waits for a token, is cancelled, and leaves the limiter's queue empty."""
-
     async def main() -> float:
         limiter = anyio.CapacityLimiter(1)
         job = Job(nap)
@@ -286,8 +276,6 @@ def test_a_scheduler_nested_in_one_run_by_a_body_fails_with_its_jobs_limiter(vir
 
 
 def test_a_scheduler_run_by_a_body_without_a_token_may_have_its_limiter(virtual: Virtual) -> None:
-    """A body whose job holds no token, such as a forever job's, may run a scheduler with the limiter around the job."""
-
     async def main() -> None:
         limiter = anyio.CapacityLimiter(1)
         inner = Scheduler(naps(1), jobs_window=limiter)
@@ -336,7 +324,6 @@ def test_runs_get_tokens_in_the_order_in_which_they_asked(virtual: Virtual) -> N
 
 @pytest.mark.parametrize("how", ["required", "added"])
 def test_a_job_asks_after_those_of_a_nested_run_that_have_waited(virtual: Virtual, how: str) -> None:
-    """Tokens go round in the order in which they were asked for, job by job, and not run by run."""
     order: list[str] = []
 
     async def work(name: str) -> None:

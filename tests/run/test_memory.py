@@ -144,7 +144,6 @@ def test_open_scheduler_drops_the_arguments_of_settled_jobs(virtual: Virtual, ki
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_job_that_may_run_again_keeps_its_arguments(virtual: Virtual, kind: str) -> None:
-    """Jobs of an ordinary scheduler, which may run again, keep their arguments, as do jobs added during the run."""
     first, added = make(kind, Large()), make(kind, Large())
 
     async def grow() -> None:

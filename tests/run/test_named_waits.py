@@ -162,8 +162,6 @@ def test_the_page_has_each_wait() -> None:
 
 
 def test_a_wait_that_time_ends_is_not_reported(virtual: Virtual, caplog: pytest.LogCaptureFixture) -> None:
-    """What waits for a backoff is not named by the log, and a run that is resumed in time is not, either."""
-
     async def pause_for_a_moment() -> None:
         scheduler.pause()
         await anyio.sleep(0.5)
@@ -194,8 +192,6 @@ def test_a_paused_group_is_not_named_while_time_goes_on_with_another_job(
 
 
 def test_a_pause_that_the_log_has_named_is_not_named_again(virtual: Virtual, caplog: pytest.LogCaptureFixture) -> None:
-    """Who pauses a run from outside is in the log, which need not say a second later what the run waits for."""
-
     async def pause_for_long() -> None:
         assert scheduler._run is not None
         run = scheduler._run

@@ -90,7 +90,6 @@ def test_a_timeout_after_a_failed_task_group_is_recognized(
 
 
 def test_job_that_swallows_its_own_cancellation_has_succeeded() -> None:
-    """A job that cancels its own task and swallows that has succeeded, and the next job gets another task."""
     tasks: list[Any] = []
 
     async def swallow() -> str:
@@ -113,8 +112,6 @@ def test_job_that_swallows_its_own_cancellation_has_succeeded() -> None:
 
 
 def test_a_stray_cancelled_error_in_a_job_with_a_timeout_is_no_timeout() -> None:
-    """A CancelledError that a job with a timeout raises by itself is a failure, not a timeout."""
-
     async def body() -> None:
         with anyio.CancelScope():
             await anyio.lowlevel.checkpoint()
@@ -127,7 +124,6 @@ def test_a_stray_cancelled_error_in_a_job_with_a_timeout_is_no_timeout() -> None
 
 
 def test_an_attempt_after_a_failed_task_group_decides_the_outcome() -> None:
-    """With `retry` the last attempt decides the outcome, though a TaskGroup of the first left `cancelling()` at 1."""
     attempts: list[int] = []
 
     async def work() -> str:
@@ -195,8 +191,6 @@ def test_jobs_are_cancelled_when_the_loop_cancels_all_tasks(end: Any, critical: 
 
 @pytest.mark.parametrize("ending", ["_wait_until_left", "_clean_up"])
 def test_cancelling_the_task_of_an_ending_cancels_neither_the_run_nor_its_caller(ending: str) -> None:
-    """The ending goes on if its task alone is cancelled, and nothing of that leaves the run."""
-
     cancelled: list[str] = []
 
     async def cancel_ending() -> None:
@@ -323,7 +317,6 @@ def test_a_done_callback_of_a_task_that_has_not_begun_is_called_after_its_first_
 
 
 def test_a_task_cancelled_before_its_first_step_is_replaced() -> None:
-    """A worker's task that is cancelled before its first step, and so runs no code at all, is replaced by another."""
     made: list[asyncio.Task[Any]] = []
     faults: list[Any] = []
 
@@ -451,7 +444,6 @@ async def in_waits() -> None:
 
 
 def test_no_job_runs_in_a_task_that_was_cancelled_before_its_worker_began(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A task that is cancelled while its worker waits to begin, as the time of a turn is used up, runs no job."""
     monkeypatch.setattr(_worker, "TURN_SECONDS", 0.0)
     requests: list[int] = []
 

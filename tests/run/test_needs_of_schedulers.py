@@ -23,7 +23,6 @@ def keeper(keeps: str, needs: str) -> Scheduler:
 
 
 def test_members_of_a_keeper_find_kept_names_rates_and_pools_inside(virtual: Virtual) -> None:
-    """At any depth, members find the names that the scheduler keeps, each rate, and the pools inside."""
     inside = Scheduler(Job(nap, 1, needs={"a": 1, "own": 2, "api": 1}), pool=Pool(own=2))
     group = Scheduler(inside, Job(nap, 1, needs={"a": 2, "api": 1}), needs={"a": 2})
     assert virtual(Scheduler(group, pool=Pool(a=2, b=1, api=Rate(requests=9, per=1))).co_run)
@@ -31,7 +30,6 @@ def test_members_of_a_keeper_find_kept_names_rates_and_pools_inside(virtual: Vir
 
 @pytest.mark.parametrize("depth", [0, 1, 2])
 def test_a_need_from_a_pool_outside_of_the_keeper_is_rejected_before_the_run(virtual: Virtual, depth: int) -> None:
-    """A member that needs what its keeper lacks is rejected, with its name, the scheduler's and the resource's."""
     inner: Any = Job(nap, 1, needs={"b": 1}, label="member")
     for _ in range(depth):
         inner = Scheduler(inner)
@@ -44,7 +42,6 @@ def test_a_need_from_a_pool_outside_of_the_keeper_is_rejected_before_the_run(vir
 
 
 def test_a_nested_keeper_cannot_need_names_that_its_enclosing_keeper_lacks(virtual: Virtual) -> None:
-    """A nested scheduler cannot keep what the scheduler around it, which keeps its own needs, lacks."""
     inner = Scheduler(Job(nap, 1), needs={"b": 1}, label="inner")
     scheduler = Scheduler(Scheduler(inner, needs={"a": 1}, label="outer"), pool=Pool(a=1, b=1))
     with pytest.raises(ValueError, match=r"'inner' needs b=1, which is in a pool outside 'outer'"):
@@ -73,7 +70,6 @@ def test_a_need_from_a_pool_outside_of_the_keeper_is_rejected_by_add(virtual: Vi
 
 
 def test_two_runs_that_would_deadlock_on_a_shared_pool_are_rejected(virtual: Virtual) -> None:
-    """Two runs whose members need what the other run keeps are rejected before they start, each for itself."""
     pool = Pool(a=1, b=1)
     refused: list[str] = []
 
@@ -93,7 +89,6 @@ def test_two_runs_that_would_deadlock_on_a_shared_pool_are_rejected(virtual: Vir
 
 
 def test_a_pool_shared_inside_and_outside_of_a_keeper_is_rejected(virtual: Virtual) -> None:
-    """A pool may not be shared inside and outside of a scheduler that keeps needs; several inside may share it."""
     pool = Pool(own=1)
 
     def user() -> Scheduler:
@@ -107,7 +102,6 @@ def test_a_pool_shared_inside_and_outside_of_a_keeper_is_rejected(virtual: Virtu
 
 @pytest.mark.parametrize("first", ["inside", "outside"])
 def test_a_pool_inside_a_keeper_cannot_serve_another_run(virtual: Virtual, first: str) -> None:
-    """If one run has a pool inside a scheduler that keeps needs, another run with the pool outside is rejected."""
     pool = Pool(own=1)
     inside = Scheduler(Scheduler(Job(nap, 9), pool=pool, needs={"a": 1}, label="group"), pool=Pool(a=1))
     runs = [inside, Scheduler(Job(nap, 9), pool=pool)]
@@ -126,7 +120,6 @@ def test_a_pool_inside_a_keeper_cannot_serve_another_run(virtual: Virtual, first
 
 @pytest.mark.parametrize("depth", [0, 1])
 def test_a_job_that_does_not_fit_beside_the_needs_of_services_is_rejected(virtual: Virtual, depth: int) -> None:
-    """A job that does not fit beside the needs of services is rejected before the run: it would wait until the end."""
     job: Any = Job(nap, 1, needs={"a": 2}, label="job")
     for _ in range(depth):
         job = Scheduler(job)
@@ -139,7 +132,6 @@ def test_a_job_that_does_not_fit_beside_the_needs_of_services_is_rejected(virtua
 
 @pytest.mark.parametrize("change", ["the job needs more", "the pool is smaller", "another job"])
 def test_a_job_that_does_not_fit_beside_a_service_is_rejected_in_each_run(virtual: Virtual, change: str) -> None:
-    """A service that ended with the run before keeps its needs in the next run, too."""
     job = Job(nap, 1, needs={"a": 2})
     scheduler = Scheduler(Service(serve, 0, needs={"a": 1}), job, pool=Pool(a=3), timeout=LONG)
     assert virtual(scheduler.co_run)
@@ -156,7 +148,6 @@ def test_a_job_that_does_not_fit_beside_a_service_is_rejected_in_each_run(virtua
 
 @pytest.mark.parametrize("depth", [0, 1])
 def test_a_clean_up_job_may_need_what_a_service_keeps(virtual: Virtual, depth: int) -> None:
-    """It waits for nobody, so it takes more than is left."""
     bad = Job(fail, critical=True)
     clean_up = Job(nap, 1, needs={"a": 2}, required=bad, run_if="failed")
     jobs: Any = [bad, clean_up]
@@ -167,7 +158,6 @@ def test_a_clean_up_job_may_need_what_a_service_keeps(virtual: Virtual, depth: i
 
 
 def test_services_that_do_not_fit_beside_each_other_are_rejected(virtual: Virtual) -> None:
-    """Services whose needs do not fit beside each other are rejected: the second would never be ready."""
     services = [Service(serve, 0, needs={"a": 1}) for _ in range(2)]
     scheduler = Scheduler(*services, Job(nap, 1, required=services), pool=Pool(a=1), timeout=LONG)
     with pytest.raises(ValueError, match="services reserve 1 of 1 until the run ends"):
@@ -175,7 +165,6 @@ def test_services_that_do_not_fit_beside_each_other_are_rejected(virtual: Virtua
 
 
 def test_a_job_required_by_a_service_may_need_the_same_resource(virtual: Virtual) -> None:
-    """A job may need what a service keeps if the job ends before the service starts, or starts after its end."""
     before = Job(nap, 1, needs={"a": 1})
     group = Scheduler(before)
     service = Service(serve, 0, needs={"a": 1}, required=group)
@@ -211,8 +200,6 @@ def test_what_a_service_keeps_is_gone_only_where_jobs_would_take_it(
 
 @pytest.mark.parametrize("late", ["job", "service", "service before an idle job", "service before a group"])
 def test_a_late_job_or_service_that_does_not_fit_beside_others_is_rejected(virtual: Virtual, late: str) -> None:
-    """`add` rejects a job that does not fit beside a service, and a service beside a job that has not started."""
-
     async def main() -> bool:
         async with Scheduler(pool=Pool(a=2)) as scheduler:
             job, service = Job(nap, 1, needs={"a": 2}, label="job"), Service(serve, 0, needs={"a": 1}, label="db")
@@ -233,8 +220,6 @@ def test_a_late_job_or_service_that_does_not_fit_beside_others_is_rejected(virtu
 
 
 def test_an_ended_service_frees_its_needs_for_late_jobs(virtual: Virtual) -> None:
-    """When a service has ended, jobs that are added later can have what it needed."""
-
     async def main() -> bool:
         async with Scheduler(pool=Pool(a=1)) as scheduler:
             service = scheduler.add(Service(serve, 0, needs={"a": 1}, critical=False))
@@ -249,7 +234,6 @@ def test_an_ended_service_frees_its_needs_for_late_jobs(virtual: Virtual) -> Non
 
 @pytest.mark.parametrize("deep", [False, True])
 def test_a_nested_scheduler_that_runs_by_itself_has_no_pool_of_an_enclosing_one(deep: bool) -> None:
-    """A nested scheduler that is run by itself cannot use pools of the schedulers around it."""
     job = Job(nap, 1, needs={"a": 1}, label="x")
     inner = Scheduler(Scheduler(job) if deep else job)
     Scheduler(inner, pool=Pool(a=1))

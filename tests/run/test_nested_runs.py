@@ -66,7 +66,6 @@ def test_members_see_the_variables_of_their_own_scheduler(virtual: Virtual) -> N
 
 @pytest.mark.fast_way("asyncio")  # with direct isolation, jobs do not see it there
 def test_only_the_groups_own_timeout_ends_its_jobs(virtual: Virtual) -> None:
-    """Jobs of a group see the deadline of their own scheduler, which ends them, and no jobs of other groups."""
     before, long = Job(deadline), Job(nap, LIMIT)
     limited = [group(Job(deadline), timeout=50), group(long, timeout=5), group(Job(deadline), timeout=70)]
     limited[2].run_if = "settled"
@@ -118,8 +117,6 @@ def test_workers_of_nested_runs_end_with_the_outermost_run(virtual: Virtual, how
 
 
 def test_jobs_at_each_depth_have_the_scheduler_of_their_own_group(virtual: Virtual) -> None:
-    """However deep groups are nested, each job has the scheduler and the limits of its own group."""
-
     async def where() -> str:
         await turn()
         return current_job().path
@@ -134,8 +131,6 @@ def test_jobs_at_each_depth_have_the_scheduler_of_their_own_group(virtual: Virtu
 
 
 def test_a_long_run_keeps_no_group_that_has_ended(virtual: Virtual) -> None:
-    """A long run that keeps no jobs does not keep ended nested schedulers alive either."""
-
     async def main() -> None:
         gone: list[weakref.ref[Any]] = []
         async with Scheduler(keep_jobs=False) as outer:

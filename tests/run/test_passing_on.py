@@ -28,7 +28,6 @@ class Canceller(Instrument):
 
 
 def one(scheduler: Scheduler, label: str) -> Any:
-    """Return the job with a label."""
     return next(job for job in scheduler.iterate_jobs() if job.label == label)
 
 

@@ -192,7 +192,6 @@ def test_after_a_pause_the_token_goes_to_the_run_with_the_higher_priority(
 
 
 def test_after_a_pause_a_job_without_a_token_passes_none_that_gets_one(virtual: Virtual) -> None:
-    """A forever job, which takes no token, starts after a pause between the jobs between which it became ready."""
     started: list[int] = []
 
     async def work(number: int) -> None:
@@ -233,7 +232,6 @@ def test_a_paused_run_ends_as_any(virtual: Virtual, end: str, reason: StopReason
 
 
 def test_a_clean_up_is_not_paused(virtual: Virtual) -> None:
-    """Clean-up jobs run after a critical failure in a pause."""
     bad = Job(fail, 2, critical=True)
     alarm = Job(nap, 1, required=bad, run_if="failed")
     scheduler = Scheduler(bad, alarm, log=False)
@@ -244,8 +242,6 @@ def test_a_clean_up_is_not_paused(virtual: Virtual) -> None:
 @pytest.mark.parametrize("kind", [Scheduler, First])
 @pytest.mark.parametrize("hindrance", ["a pause", "a pause around", "no token", "no needs"])
 def test_nothing_holds_back_a_group_that_cleans_up(virtual: Virtual, hindrance: str, kind: type[Scheduler]) -> None:
-    """A scheduler that is a clean-up job runs its jobs at once, as if each of them were one."""
-
     async def main() -> None:
         limiter = anyio.CapacityLimiter(2)
         inside = Job(nap, 1, needs={"cpu": 1}) if hindrance == "no needs" and kind is Scheduler else Job(nap, 1)
@@ -269,7 +265,6 @@ def test_nothing_holds_back_a_group_that_cleans_up(virtual: Virtual, hindrance: 
 
 
 def test_timeouts_backoffs_and_rates_count_on_in_a_pause(virtual: Virtual) -> None:
-    """A job's timeout ends it in a pause, a backoff ends in it, and a rate refills."""
     slow = Job(nap, 9, timeout=2, critical=False)
     again = Job(fail, 0.5, retry=Retry(1, first=1, jitter=False), critical=False)
     paid = [Job(nothing, needs={"api": 1}) for _ in range(2)]
@@ -281,7 +276,6 @@ def test_timeouts_backoffs_and_rates_count_on_in_a_pause(virtual: Virtual) -> No
 
 
 def test_the_turns_of_a_first_wait_for_resume(virtual: Virtual) -> None:
-    """A staggered `First` starts no further job in a pause."""
     first = First(Job(nap, 9), Job(nap, 1), stagger=2)
     steered(virtual, Scheduler(first), pause=1, resume=6)
     assert [job.started_at for job in first] == [0, 6]
@@ -397,7 +391,6 @@ def test_resume_while_a_run_ends_lets_its_forever_groups_go_on(virtual: Virtual)
 
 
 def test_a_timeout_in_a_pause_names_the_pause(virtual: Virtual) -> None:
-    """The errors of a paused run and of a group in it say what their jobs waited for."""
     group = Scheduler(Job(nap, 1), Job(nap, 3), jobs_window=1, timeout=4, label="group", critical=False)
     scheduler = Scheduler(group, Job(nap, 1, required=Job(nap, 2, label="first")), timeout=9, label="s")
     scheduler.update([*list(scheduler)[1].required, pause := Job(later, 0.5, scheduler.pause)])
@@ -408,7 +401,6 @@ def test_a_timeout_in_a_pause_names_the_pause(virtual: Virtual) -> None:
 
 
 def test_pause_outside_of_a_run_is_an_error(virtual: Virtual) -> None:
-    """Before a run and after it, `pause()` and `resume()` raise; twice, they do nothing."""
     scheduler = Scheduler(Job(nap, 1), label="home")
     for call in (scheduler.pause, scheduler.resume):
         with pytest.raises(RuntimeError, match=r"'home': it is not running"):
@@ -420,7 +412,6 @@ def test_pause_outside_of_a_run_is_an_error(virtual: Virtual) -> None:
 
 
 def test_a_pause_from_another_thread(virtual: Virtual) -> None:
-    """`pause()` and `resume()` from another thread take effect in the next turn."""
     job = Job(nap, 1, required=Job(nap, 1))
     scheduler = Scheduler(job, job.required)
 
@@ -438,8 +429,6 @@ def test_a_pause_from_another_thread(virtual: Virtual) -> None:
 
 @pytest.mark.parametrize("word", ["pause", "resume", "drain"])
 def test_a_word_from_another_thread_means_the_attempt_in_which_it_is_heard(virtual: Virtual, word: str) -> None:
-    """The attempt in which the other thread has asked is over when the loop hears it."""
-
     async def fail_once() -> None:
         if group.attempts == 1:
             if word == "resume":
@@ -533,8 +522,6 @@ def test_a_smaller_window_keeps_what_takes_no_slot_from_no_start(virtual: Virtua
 
 @pytest.mark.parametrize("value", [None, 0, "limiter"])
 def test_only_a_number_may_replace_a_number(virtual: Virtual, value: Any) -> None:
-    """During a run, all else raises, and the error says what can be set."""
-
     async def change() -> None:
         other = anyio.CapacityLimiter(1) if value == "limiter" else value
         for home, size in ((scheduler, other), (unlimited, 2)):
@@ -566,7 +553,6 @@ class CountsStarts(Policy):
         self.starts: dict[str, int] = {}
 
     def key(self, job: AbstractJob[Any], outlook: Outlook) -> float:
-        """Return the same key for each job."""
         self.starts[job.label] = outlook.starts
         return 0
 
@@ -686,8 +672,6 @@ def test_a_smaller_window_returns_what_has_not_begun_to_cheap_places(virtual: Vi
 
 
 def test_the_record_of_a_window_that_is_set_for_a_year_is_bounded(virtual: Virtual) -> None:
-    """A server that set its window each second kept all of them, and each cost time in proportion to those before."""
-
     async def steer() -> None:
         for number in range(3 * MAX_RECORDED):
             scheduler.jobs_window = 2 + number % 2
@@ -702,8 +686,6 @@ def test_the_record_of_a_window_that_is_set_for_a_year_is_bounded(virtual: Virtu
 
 
 def test_the_record_of_a_run_has_the_pause_in_which_it_began(virtual: Virtual) -> None:
-    """That of the pause itself begins with the run; an outer pause is in the record of the outer run alone."""
-
     async def steer() -> None:
         group.pause()
         await anyio.sleep(2)

@@ -31,7 +31,6 @@ class Starts:
 
 @pytest.mark.parametrize("first", [False, True])
 def test_auto_becomes_critical_path_with_the_first_expected_duration(first: bool) -> None:
-    """Under auto, one job with an expected duration, initial or added later, is enough for critical path."""
     starts = Starts()
     a, b = starts.job("a"), starts.job("b")
     c = starts.job("c", b)
@@ -48,7 +47,6 @@ def test_auto_becomes_critical_path_with_the_first_expected_duration(first: bool
 
 @pytest.mark.parametrize("order", [(10, 5, 1), (1, 5, 10), (5, 10, 1)])
 def test_the_longest_of_several_paths_counts_whatever_is_added_first(order: tuple[float, ...]) -> None:
-    """Of what follows a job, at any distance."""
     starts = Starts()
     other, root = starts.job("other", expected_duration=1), starts.job("root", expected_duration=1)
     middle = starts.job("middle", root, expected_duration=1)
@@ -67,7 +65,6 @@ def test_auto_without_durations_is_fifo() -> None:
 
 
 def test_a_nested_scheduler_counts_as_long_as_its_longest_path() -> None:
-    """A nested scheduler without a duration of its own counts as long as the longest path of its jobs."""
     starts = Starts()
     inner = Scheduler(
         Sequence(starts.job("x", expected_duration=2.0), starts.job("y", expected_duration=3.0)), label="inner"
@@ -82,7 +79,6 @@ def test_a_nested_scheduler_counts_as_long_as_its_longest_path() -> None:
 
 
 def test_rank_of_an_input_of_a_nested_job_includes_the_nested_scheduler() -> None:
-    """The rank of a job includes a nested scheduler whose member has it as an input."""
     starts = Starts()
     long, before = starts.job("long", expected_duration=5), starts.job("before", expected_duration=1)
     scheduler = Scheduler(long, before, jobs_window=1)
@@ -165,7 +161,6 @@ def test_each_name_of_a_policy_has_its_policy() -> None:
 
 
 def test_an_unknown_policy_is_rejected() -> None:
-    """An unknown policy raises an error that names the scheduler and the valid choices."""
     with pytest.raises(ValueError, match="policy='lifo' of 's': choose one of auto, fifo, critical-path"):
         Scheduler(label="s", policy="lifo")  # type: ignore[arg-type]
 
@@ -183,12 +178,10 @@ def test_changing_a_priority_during_a_run_raises() -> None:
 
 @pytest.mark.parametrize(("known", "found"), [([], 1), ([3], 3), ([1, 4], 2.5), ([9, 2, 1], 2), ([9, 3, 2, 1], 2.5)])
 def test_a_job_of_unknown_duration_takes_the_median(known: list[float], found: float) -> None:
-    """A job of unknown duration counts with the median of the known ones, or one second if none is known."""
     assert median_duration(known) == found
 
 
 def test_graph_algorithms_pause_after_each_full_chunk_of_nodes(many_pauses: None) -> None:
-    """Graph algorithms pause after each full chunk of nodes, not after the rest, and the results stay the same."""
     found = [[(len(chunk), pause) for chunk, pause in chunks_with_pauses(range(number))] for number in (0, 9, 10, 25)]
     assert found == [[(0, False)], [(9, False)], [(10, True)], [(10, True), (10, True), (5, False)]]
     paths: dict[int, float] = {}
@@ -214,7 +207,6 @@ def test_the_first_duration_comes_with_jobs_that_are_added(virtual: Virtual, opt
 @pytest.mark.parametrize("window", [1, 2, 5, None])
 @pytest.mark.parametrize("needs", [{}, {"cpu": 1}])
 def test_a_forever_job_starts_where_its_priority_puts_it(virtual: Virtual, window: int | None, needs: Any) -> None:
-    """It takes no slot, and yet starts after the jobs of a higher priority that have slots, and before a lower one."""
     starts = Starts()
     jobs = [
         starts.job("low", needs=needs),

@@ -24,7 +24,6 @@ from ..conftest import Virtual
 
 
 def test_named_resources_are_granted_to_one_job_at_a_time(virtual: Virtual) -> None:
-    """A job gets the first names of a resource that are free, and another job gets them again afterwards."""
     seen: list[list[str]] = []
 
     async def use() -> None:
@@ -38,7 +37,6 @@ def test_named_resources_are_granted_to_one_job_at_a_time(virtual: Virtual) -> N
 
 
 def test_a_spent_budget_blocks_jobs_although_its_run_shares_another_resource(virtual: Virtual) -> None:
-    """A group with a budget of its own, and with a resource of the run around it, has a job that can never start."""
     spends, shares, waits = (Job(nap, 1, needs=needs) for needs in ({"usd": 2}, {"cpu": 1}, {"usd": 2}))
     inner = Scheduler(spends, shares, waits, pool=Pool(usd=Budget(3)))
     outer = Scheduler(Job(nap, 5, needs={"cpu": 1}), inner, pool=Pool(cpu=1))
@@ -47,7 +45,6 @@ def test_a_spent_budget_blocks_jobs_although_its_run_shares_another_resource(vir
 
 
 def test_named_resources_that_come_back_in_another_order_are_granted_from_the_first(virtual: Virtual) -> None:
-    """Whichever name came back first, a job gets the first of those that are free."""
     granted: list[list[str]] = []
 
     async def use(seconds: float) -> None:
@@ -171,7 +168,6 @@ def test_a_job_behind_a_reservation_is_overtaken_no_more_often(virtual: Virtual)
 
 @pytest.mark.parametrize("home", ["its run", "a group beside", "two groups"])
 def test_a_job_that_needs_nothing_of_what_another_waits_for_does_not_overtake_it(virtual: Virtual, home: str) -> None:
-    """Only who takes some of what it needs counts, in its run or another."""
     big, other, small = (Job(nap, 1, needs=needs) for needs in ({"a": 2}, {"b": 1}, {"a": 1}))
     late = Job(nap, 1, needs={"a": 1})
     jobs: list[Any] = [other, small, late]
@@ -212,7 +208,6 @@ def test_a_run_that_is_still_being_prepared_is_not_woken(virtual: Virtual, monke
 
 
 def test_explain_names_the_resource_that_a_job_waits_for(virtual: Virtual) -> None:
-    """`explain` names the resource that a job waits for, the amount taken and its holders, or the job before it."""
     said: list[str] = []
 
     async def look() -> None:
@@ -254,7 +249,6 @@ def test_explain_changes_no_queue(virtual: Virtual, monkeypatch: pytest.MonkeyPa
 
 
 def test_a_pool_in_use_is_rejected_in_a_second_loop(backend: str) -> None:
-    """A second loop may not use a pool while the first one does, but after its run it may."""
     pool = Pool(a=1)
 
     def elsewhere() -> None:
@@ -278,7 +272,6 @@ def test_a_pool_in_use_is_rejected_in_a_second_loop(backend: str) -> None:
     ],
 )
 def test_needs_that_can_never_fit_are_rejected_before_any_job_starts(needs: Any, message: str) -> None:
-    """Needs that can never be met, of nested jobs too, are rejected before any job starts."""
     job = Job(anyio.sleep, 0, label="x", needs=needs)
     first = Job(anyio.sleep, 0)
     scheduler = Scheduler(first, Scheduler(job), pool=Pool(gpu=["0", "1"], ram="2 GiB"))
@@ -311,7 +304,6 @@ def test_needs_that_can_never_fit_are_rejected_before_any_job_starts(needs: Any,
     ],
 )
 def test_invalid_amounts_are_rejected(make: Any, error: type[Exception], message: str) -> None:
-    """An invalid amount raises an error that names the value and the job or pool."""
     with pytest.raises(error, match=message):
         make()
 
@@ -326,7 +318,6 @@ def test_sizes_with_decimal_and_binary_prefixes_are_parsed(text: str, number: fl
 
 
 def test_amounts_given_as_sizes_are_shown_as_sizes(virtual: Virtual) -> None:
-    """If a pool was given a size, texts about it show sizes, not numbers of bytes."""
     shared = Pool(ram="24 GiB", disk=1 << 30)
     holder = Job(anyio.sleep, 1, label="holder", needs={"ram": "20 GiB"})
     waiting = Job(anyio.sleep, 1, label="waiting", needs={"ram": "5 GiB"})
@@ -345,7 +336,6 @@ def test_amounts_given_as_sizes_are_shown_as_sizes(virtual: Virtual) -> None:
 
 @pytest.mark.parametrize(("need", "at_once"), [(Fraction(1, 3), 3), (0.1, 10), (Fraction(2, 7), 3)])
 def test_fractional_needs_that_add_up_to_the_whole_fit_exactly(virtual: Virtual, need: Any, at_once: int) -> None:
-    """Jobs whose fractional needs add up to the whole all start at once, and one more has to wait."""
     jobs = [Job(nap, 1, needs={"share": need}) for _ in range(at_once + 1)]
     assert virtual(Scheduler(*jobs, pool=Pool(share=1.0)).co_run)
     assert [job.started_at for job in jobs] == [0] * at_once + [1]
@@ -428,7 +418,6 @@ def test_a_queue_in_which_nothing_has_changed_is_not_scanned_again(
 
 
 def test_a_scan_ends_where_too_little_is_left_for_anybody(virtual: Virtual, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Only the first of many kinds of needs is looked at while too little is left for the smallest."""
     available_at, looks = CountedResource.available_at, itertools.count()
 
     def counted(resource: CountedResource, need: Any) -> float:
@@ -482,7 +471,6 @@ def test_work_per_job_does_not_grow_with_the_number_of_waiting_jobs(
 
 
 def test_a_job_that_fits_behind_blocked_jobs_is_woken(virtual: Virtual) -> None:
-    """A job that fits starts between jobs that are held up by a reservation, which does not concern it."""
     pool = Pool(cpu=2, gpu=2, disk=2)
     begins: dict[str, float] = {}
 
@@ -509,8 +497,6 @@ def test_a_job_that_fits_behind_blocked_jobs_is_woken(virtual: Virtual) -> None:
 
 
 def test_a_job_with_own_task_needs_nothing_in_a_run_whose_other_jobs_have_needs(virtual: Virtual) -> None:
-    """A job with `own_task` and no needs is queued again for another worker, with nothing to release."""
-
     async def main() -> list[float | None]:
         async with Scheduler(pool=Pool(cpu=1), jobs_window=1) as scheduler:
             jobs = [scheduler.add(Job(nap, 1, needs={"cpu": 1})), scheduler.add(Job(nap, 1, own_task=True))]
@@ -533,7 +519,6 @@ def test_a_scan_of_the_queue_covers_a_limited_number_of_needs(
 
 
 def test_an_admitted_job_keeps_what_it_got_when_a_job_of_higher_priority_becomes_ready(virtual: Virtual) -> None:
-    """A job that was admitted starts, even if a job with a higher priority is added in the same turn."""
     pool = Pool(cpu=1)
     low, high = Job(nap, 1, needs={"cpu": 1}), Job(nap, 1, needs={"cpu": 1}, priority=1)
     other = Scheduler(low, pool=pool)

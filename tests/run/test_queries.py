@@ -52,7 +52,6 @@ from ..conftest import Virtual
 
 
 def test_enclosing_schedulers_are_listed_from_the_innermost_outwards() -> None:
-    """A job's enclosing schedulers are listed from the innermost outwards; the outermost scheduler has none."""
     job = AbstractJob()
     inner = Scheduler(job)
     middle = Scheduler(inner)
@@ -85,7 +84,6 @@ def test_a_run_that_is_being_checked_has_no_times_yet(virtual: Virtual) -> None:
 
 
 def test_a_run_view_has_phase_window_and_stop_reason(virtual: Virtual) -> None:
-    """The view of a run has its phase, window, stop reason and clock, and exists only during the run."""
     told: list[Any] = []
 
     async def look(stops: bool) -> None:
@@ -106,8 +104,6 @@ def test_a_run_view_has_phase_window_and_stop_reason(virtual: Virtual) -> None:
 
 
 def test_a_run_view_has_the_maximum_of_an_adaptive_window(virtual: Virtual) -> None:
-    """The view of a run has the maximum of an adaptive window; the scheduler has the present size."""
-
     async def look() -> tuple[int | None, bool, int | None]:
         run = current_run(scheduler)
         assert run is not None
@@ -120,8 +116,6 @@ def test_a_run_view_has_the_maximum_of_an_adaptive_window(virtual: Virtual) -> N
 
 
 def test_a_run_view_has_the_tokens_of_a_limiter(virtual: Virtual) -> None:
-    """The view of a run has the number of tokens taken from its limiter, and None if its window is a number."""
-
     async def look(scheduler: Scheduler) -> int | None:
         run = current_run(scheduler)
         assert run is not None
@@ -166,7 +160,6 @@ def test_start_delay_of_a_rate_without_a_burst_counts_whole_periods(virtual: Vir
 
 
 def test_what_is_spent_is_said_as_a_job_ends(virtual: Virtual) -> None:
-    """While the end of a job is told, what it has used is spent, and nothing of it is reserved any more."""
     texts: list[str] = []
 
     class Look(Instrument):
@@ -197,7 +190,6 @@ class Teller(JobKind[str]):
 
 
 def test_status_text_of_a_running_job_is_empty_if_the_job_is_redacted(virtual: Virtual) -> None:
-    """A redacted job shows neither its status text nor its command line."""
     open_, secret = Teller(), Teller(redact=True)
     assert get_status_text(open_) == ""
     virtual(Scheduler(open_, secret).co_run)
@@ -209,13 +201,11 @@ def test_status_text_of_a_running_job_is_empty_if_the_job_is_redacted(virtual: V
 
 
 def test_amounts_of_memory_are_shown_in_units() -> None:
-    """Amounts of memory are shown as sizes."""
     (memory,) = resource_views(Pool(memory="8 GiB"))
     assert memory.describe() == "memory=8 GiB of 8 GiB free"
 
 
 def test_the_total_of_a_key_is_that_of_a_number() -> None:
-    """Only a PerKey of a number has a total for each key; how long its jobs have to wait is not known."""
     limits = Pool(host=PerKey(2), api=PerKey(Rate(calls=1, per=1)), cpu=3)
     found = resource_views(limits)
     assert [view.key_total("a") for view in found] == [2, None, None]
@@ -223,7 +213,6 @@ def test_the_total_of_a_key_is_that_of_a_number() -> None:
 
 
 def test_a_rank_is_the_longest_path_to_an_exit() -> None:
-    """A job's rank is the longest path to an exit, its own expected duration included."""
     first = Job(nap, 1, expected_duration=2, label="first")
     last = Job(nap, 1, required=first, expected_duration=3)
     assert ranks_of(Scheduler(first, last)) == {first: 5, last: 3}
@@ -232,7 +221,6 @@ def test_a_rank_is_the_longest_path_to_an_exit() -> None:
 
 @pytest.mark.parametrize("keeps", [False, True])
 def test_jobs_that_a_scheduler_drops_are_collected_in_their_order(virtual: Virtual, keeps: bool) -> None:
-    """With `keep_jobs=False` these are the jobs added to a run, but not a failure that is still to be reported."""
     collected = deque[Any]()
     added = [Job(nap, 1), Job(fail, 2, critical=False), Job(fail, 3), Job(nap, 4)]
     awaited = Job(fail, 5)
@@ -294,7 +282,6 @@ def test_a_scheduled_job_waits_since_the_last_one_before_it_has_settled(virtual:
 
 
 def test_a_throttled_job_waits_since_it_was_throttled(virtual: Virtual) -> None:
-    """A throttled job waits since its throttle."""
     calls = 0
 
     async def ask() -> None:
@@ -316,8 +303,6 @@ def test_a_throttled_job_waits_since_it_was_throttled(virtual: Virtual) -> None:
 
 
 def test_end_facts_show_whether_a_job_has_a_failure_or_further_attempts(virtual: Virtual) -> None:
-    """The facts about an ended job include further attempts and, after a failure, the exception as first raised."""
-
     async def again() -> None:
         if late.attempts == 1:
             raise ValueError
@@ -334,7 +319,6 @@ def test_end_facts_show_whether_a_job_has_a_failure_or_further_attempts(virtual:
 
 
 def test_a_dropped_result_differs_from_none(virtual: Virtual) -> None:
-    """A result that `keep_result=False` has dropped differs from the result None."""
     dropped = Job(nap, 1, keep_result=False)
     user = Job(lambda _: nap(1), dropped)
     virtual(Scheduler(dropped, user).co_run)
@@ -343,7 +327,6 @@ def test_a_dropped_result_differs_from_none(virtual: Virtual) -> None:
 
 
 def test_a_scheduler_that_is_closed_may_not_run() -> None:
-    """A check before the run rejects a closed scheduler, as the run would."""
     scheduler = Scheduler(AbstractJob())
     check_may_run(scheduler)
     check_scenario(scheduler)

@@ -36,7 +36,6 @@ def pool(**more: Any) -> Pool:
 
 
 def starts(jobs: list[Any]) -> list[float | None]:
-    """Return when the jobs started."""
     return [job.started_at for job in jobs]
 
 
@@ -44,7 +43,6 @@ def starts(jobs: list[Any]) -> list[float | None]:
 
 
 def test_a_job_starts_when_the_scarcest_key_of_its_rate_has_accrued(virtual: Virtual) -> None:
-    """A job that needs tokens of a rate also takes one request, and starts when both have accrued."""
     jobs = [Job(anyio.sleep, 0, needs={"api": {"tokens": 16}}) for _ in range(4)]
     assert virtual(Scheduler(*jobs, pool=pool()).co_run)
     assert starts(jobs) == [0, 0, 4, 8]
@@ -113,7 +111,6 @@ def test_a_rate_keeps_its_level_for_the_next_run(virtual: Virtual) -> None:
 
 
 def test_a_change_of_the_policy_leaves_no_timer_behind(virtual: Virtual) -> None:
-    """If a late job with a duration changes the policy while others wait for a rate, no timer is left after the run."""
     first, second = (Job(nothing, needs={"api": 4}) for _ in range(2))
     scheduler = Scheduler(first, second, pool=pool())
 
@@ -132,8 +129,6 @@ def test_a_change_of_the_policy_leaves_no_timer_behind(virtual: Virtual) -> None
 
 @pytest.mark.parametrize(("tokens", "second"), [(32, 8), (16, 4), (8, 2), (0, 0), (40, 10)])
 def test_used_corrects_the_amount_of_a_rate_in_both_directions(virtual: Virtual, tokens: int, second: float) -> None:
-    """A job that reports by `used` more or less than it took of a rate delays or advances the next one."""
-
     async def ask() -> None:
         current_job().used(api={"tokens": 1})
         current_job().used(api={"tokens": tokens})
@@ -146,8 +141,6 @@ def test_used_corrects_the_amount_of_a_rate_in_both_directions(virtual: Virtual,
 
 
 def test_used_may_be_called_from_a_thread(backend: str) -> None:
-    """A thread job may call `used`, and the report counts before the job settles."""
-
     def ask() -> int:
         current_job().used(api={"tokens": 30})
         return threading.get_ident()
@@ -179,8 +172,6 @@ def test_used_may_be_called_from_a_thread(backend: str) -> None:
     ],
 )
 def test_used_rejects_invalid_amounts(virtual: Virtual, amounts: Any, error: type[Exception], message: str) -> None:
-    """`used` raises an error for an invalid amount, and then counts nothing, not even the valid part of the call."""
-
     async def ask() -> None:
         with pytest.raises(error, match=message):
             current_job().used(api={"tokens": 30}, **amounts) if "api" not in amounts else current_job().used(**amounts)
@@ -285,7 +276,6 @@ def test_a_pool_shows_its_rates() -> None:
     ],
 )
 def test_invalid_rates_are_rejected(make: Any, error: type[Exception], message: str) -> None:
-    """An invalid Rate, or an invalid need of one, raises an error that names the value."""
     with pytest.raises(error, match=message):
         make()
 
@@ -301,7 +291,6 @@ def test_invalid_rates_are_rejected(make: Any, error: type[Exception], message: 
     ],
 )
 def test_needs_that_a_rate_can_never_meet_are_rejected(needs: Any, message: str) -> None:
-    """Needs that a rate can never meet, those of nested jobs too, are rejected before anything starts."""
     job = Job(anyio.sleep, 0, label="x", needs=needs)
     first = Job(anyio.sleep, 0)
     shared = pool(cpu=4, io=Rate(reads=5, writes=5, per=1))
@@ -315,7 +304,6 @@ def test_needs_that_a_rate_can_never_meet_are_rejected(needs: Any, message: str)
 
 @pytest.mark.parametrize("is_first", [False, True])
 def test_a_job_that_becomes_ready_when_a_rate_opens_does_not_overtake(virtual: Virtual, is_first: bool) -> None:
-    """A job that becomes ready at the very moment when a rate opens does not overtake one that waits for it."""
     pool = Pool(api=Rate(requests=1, per=1))
     waiting = [Job(nothing, needs={"api": 1}) for _ in range(2)]
     later = Job(nothing, needs={"api": 1}, required=Job(nap, 1))
@@ -351,7 +339,6 @@ def test_a_stall_between_admission_and_start_brings_no_burst(virtual: Virtual, w
 
 
 def test_explain_names_only_the_key_that_is_short(virtual: Virtual) -> None:
-    """If a rate has enough requests, `explain` names only the tokens for which a job waits, and the jobs before it."""
     said: list[str] = []
 
     async def look() -> None:
@@ -398,8 +385,6 @@ def test_a_rate_accrues_between_two_runs(virtual: Virtual, monkeypatch: pytest.M
     "limit", [Rate(requests=9, tokens=10, per=50), Rate(requests=9, tokens=10, per=50, burst={"tokens": 10})]
 )
 def test_a_job_that_needs_none_of_a_key_waits_for_none(virtual: Virtual, limit: Rate) -> None:
-    """A need of 0 is no need, though another job has used more than there was."""
-
     async def ask() -> None:
         current_job().used(api={"tokens": 40})
 

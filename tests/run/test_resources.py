@@ -64,8 +64,6 @@ def test_all_nested_schedulers_share_one_resource(virtual: Virtual) -> None:
 
 
 def test_a_resource_is_closed_when_the_run_is_cancelled(virtual: Virtual) -> None:
-    """When a run is cancelled, its resources are still closed without interruption."""
-
     async def main() -> None:
         with anyio.CancelScope() as scope:
             scheduler = Scheduler(Job(share), Job(nap, 10))
@@ -79,7 +77,6 @@ def test_a_resource_is_closed_when_the_run_is_cancelled(virtual: Virtual) -> Non
 
 
 def test_closing_a_resource_for_longer_than_shutdown_timeout_is_cancelled(virtual: Virtual) -> None:
-    """A resource may take `shutdown_timeout` to close; then its closing is cancelled, with an incident."""
     scheduler = Scheduler(Job(share, Endless), shutdown_timeout=2)
 
     async def main() -> float:
@@ -104,7 +101,6 @@ def test_an_error_in_closing_a_resource_is_reported_and_the_run_completes(
 
 
 def test_a_cancelled_closing_of_a_resource_is_not_begun_again() -> None:
-    """If an ending loop cancels the closing of a resource, that is not begun again, and others are not closed."""
     scheduler = Scheduler(Job(share))
 
     async def main() -> None:

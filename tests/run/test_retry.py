@@ -81,7 +81,6 @@ def test_retry_zero_is_no_retry(virtual: Virtual, retry: Any) -> None:
 
 
 def test_failures_of_retried_attempts_are_not_logged(virtual: Virtual, caplog: pytest.LogCaptureFixture) -> None:
-    """Failed attempts of a job that succeeds in the end are neither logged nor raised."""
     job = Flaky(1, retry=1)
     scheduler = Scheduler(job)
     assert virtual(functools.partial(scheduler.co_run, check=True)) is True
@@ -90,7 +89,6 @@ def test_failures_of_retried_attempts_are_not_logged(virtual: Virtual, caplog: p
 
 
 def test_failures_of_earlier_attempts_are_not_counted(virtual: Virtual, caplog: pytest.LogCaptureFixture) -> None:
-    """A failure in an earlier run of the nested scheduler is logged, but does not count if a later run succeeded."""
     outer = Scheduler(Scheduler(Flaky(1, critical=True), retry=1))
     assert virtual(outer.co_run) is True
     outer.raise_for_failures()
@@ -99,7 +97,6 @@ def test_failures_of_earlier_attempts_are_not_counted(virtual: Virtual, caplog: 
 
 
 def test_retry_calls_the_function_anew(virtual: Virtual) -> None:
-    """Each attempt calls the function of a Job again, with the same arguments and the same results of other jobs."""
     got: list[Any] = []
 
     async def give() -> str:
@@ -192,8 +189,6 @@ def test_base_exceptions_are_not_retried(virtual: Virtual, error: type[BaseExcep
 
 
 def test_group_with_an_interruption_is_not_retried(virtual: Virtual) -> None:
-    """An exception group that contains an interruption is not retried."""
-
     async def mixed() -> None:
         raise BaseExceptionGroup("both", [OSError(), SystemExit()])
 
@@ -236,7 +231,6 @@ def test_decorators_of_tenacity_and_stamina_apply_to_the_function(virtual: Virtu
 
 @pytest.mark.parametrize("retry", [stamina.retry(on=OSError), lambda function: function, Retry])
 def test_a_decorator_as_retry_is_rejected_with_what_to_write(retry: Any) -> None:
-    """A decorator as `retry` raises a TypeError that shows how it is applied to the function, on any kind of job."""
     advice = r"retry=.* of 'job': give a Retry or a number; .*: Job\(stamina.retry\(on=OSError\)\(f\)\)$"
     for make in (partial(Job, nap), partial(ThreadJob, int), partial(CommandJob, ["true"]), Scheduler):
         with pytest.raises(TypeError, match=advice):
@@ -248,7 +242,6 @@ def test_a_decorator_as_retry_is_rejected_with_what_to_write(retry: Any) -> None
 
 @pytest.mark.parametrize("retry", ["twice", 1.5, True, [1]])
 def test_retry_that_is_no_number_is_rejected(retry: Any) -> None:
-    """A `retry` of a wrong type raises a TypeError that names the job and the remedy."""
     with pytest.raises(TypeError, match=r"retry=.*'job'.*whole number.*or a Retry, or None"):
         Job(nap, retry=retry, label="job")
 
@@ -325,8 +318,6 @@ def test_a_job_whose_run_ends_between_failure_and_backoff_is_not_tried_again(
 
 
 def test_an_error_of_on_settled_of_a_job_that_is_cancelled_in_its_backoff_ends_the_run(virtual: Virtual) -> None:
-    """The job has no body that could fail with it: its error is the run's."""
-
     class Failing(JobKind[None]):
         async def co_run(self) -> None:
             await fail_now()
@@ -344,7 +335,6 @@ def test_an_error_of_on_settled_of_a_job_that_is_cancelled_in_its_backoff_ends_t
 
 @pytest.mark.parametrize("way", ["cancelled", pytest.param("verdict", marks=pytest.mark.fast_way)])
 def test_a_backoff_that_is_over_for_its_job_keeps_no_clean_up_waiting(virtual: Virtual, way: str) -> None:
-    """Whether the job was cancelled in it, or its run ended before: the clean-up ends with the jobs that run."""
     critical = Job(fail, 1, critical=True)
     again = Retry(1, first=100)
     job: AbstractJob[Any] = Leaver(retry=again, on_settled=str)

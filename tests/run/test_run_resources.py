@@ -16,8 +16,6 @@ from ..conftest import Virtual
 
 
 class BenchJob(Job[Any]):
-    """A job on one of the two benches that each run has."""
-
     def check_before_run(self) -> None:
         """Add the need of a bench."""
         set_run_need(self, "benches", 1)
@@ -43,7 +41,6 @@ def traced_run(virtual: Virtual, scheduler: Scheduler) -> Trace:
 
 
 def test_all_jobs_of_a_run_share_its_run_resources(virtual: Virtual) -> None:
-    """Jobs of nested schedulers share the run's own resources, even if their scheduler keeps needs."""
     nested, keeper = Scheduler(*benches(2), label="n"), Scheduler(*benches(2), needs={"cpu": 1}, label="k")
     scheduler = Scheduler(*benches(2), nested, keeper, pool=Pool(cpu=1))
     traced_run(virtual, scheduler)
@@ -53,8 +50,6 @@ def test_all_jobs_of_a_run_share_its_run_resources(virtual: Virtual) -> None:
 
 
 def test_a_job_added_during_the_run_waits_for_a_run_resource(virtual: Virtual) -> None:
-    """A late job waits for a run's own resource, which `check_before_run` adds to its needs in time."""
-
     async def add() -> None:
         scheduler.update(late)
 

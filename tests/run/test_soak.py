@@ -47,7 +47,6 @@ def has_grown(before: Footprint, after: Footprint) -> bool:
 
 
 def batch(label: str) -> list[AbstractJob[Any]]:
-    """Return jobs of all kinds, which end in all ways."""
     tree = "sleep 1000 & (trap '' TERM; sleep 1000) & exec sleep 1000"  # one of the children does not heed SIGTERM
     kinds: list[Callable[[], AbstractJob[Any]]] = [
         lambda: Job(nothing, label=label),

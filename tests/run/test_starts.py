@@ -76,8 +76,6 @@ def test_what_one_end_makes_ready_starts_in_the_order_added(virtual: Virtual, na
 
 @pytest.mark.parametrize("priority", [0, 1])
 def test_a_job_with_own_task_keeps_its_place_in_the_order(virtual: Virtual, priority: int) -> None:
-    """A job with `own_task` starts in its turn, with and without priorities."""
-
     def make() -> Scheduler:
         first = labelled("ab", priority=priority)
         return Scheduler([*first, *labelled("c", own_task=True), *labelled("def")], jobs_window=2)

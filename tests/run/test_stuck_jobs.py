@@ -118,7 +118,6 @@ def test_job_is_named_a_second_after_its_first_cancellation(
 
 @pytest.mark.parametrize("is_cancelled", [False, True])
 def test_job_that_is_over_moves_no_virtual_clock(virtual: Virtual, is_cancelled: bool) -> None:
-    """While a run waits for a thread alone, its virtual clock does not go on to the report of a job that is over."""
     quick = Job(nap, 5 if is_cancelled else 1, timeout=5, label="quick")
     thread = ThreadJob(time.sleep, 0.02)
     thread.requires(quick, settled=True)

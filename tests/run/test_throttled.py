@@ -52,7 +52,6 @@ class Server:
 
 
 def ask(server: Server, label: str, **options: Any) -> Job[str]:
-    """Make a job that asks a server."""
     return Job(server.ask, label=label, **{"needs": {"api": 1}, **options})
 
 
@@ -90,8 +89,6 @@ def test_a_throttled_job_goes_first_even_after_a_change_of_the_policy(virtual: V
 
 
 def test_a_group_of_throttles_from_a_nursery_throttles_the_job(virtual: Virtual) -> None:
-    """An exception group of nothing but throttles throttles the job, for the longest of their times."""
-
     async def refuse(error: Exception | None) -> None:
         if error is not None:
             raise error
@@ -176,7 +173,6 @@ def test_a_throttled_job_of_a_coroutine_object_fails(virtual: Virtual) -> None:
 
 @pytest.mark.parametrize("needs", [None, {"db": 1}])
 def test_a_throttle_of_a_key_that_the_job_does_not_need_fails_the_job(virtual: Virtual, needs: Any) -> None:
-    """A job that throttles a key it does not need fails, and the error advises to add the need."""
     server = Server(1)
     job = ask(server, "a", needs=needs)
     assert not virtual(Scheduler(job, pool=Pool(api=1, db=1)).co_run)
@@ -257,8 +253,6 @@ def test_a_throttle_in_a_scheduler_with_needs_holds_outside_too(virtual: Virtual
 @pytest.mark.parametrize("when", ["in its body", "while it waits", "never"])
 @pytest.mark.parametrize("used", [0, 1])
 def test_a_throttled_attempt_uses_nothing_of_a_budget(virtual: Virtual, used: int, when: str, word: str) -> None:
-    """The attempt does not count, whether there is another or not; only what it has reported stays used."""
-
     def end() -> None:
         (scheduler.drain if word == "drain" else job.cancel)()
 
@@ -351,7 +345,6 @@ def test_instruments_and_trace_see_a_throttle(virtual: Virtual) -> None:
     ],
 )
 def test_invalid_throttles_are_rejected(make: Any, error: type[Exception], message: str) -> None:
-    """Invalid arguments of Throttled raise an error that names the value."""
     with pytest.raises(error, match=message):
         make()
 
@@ -375,7 +368,6 @@ def test_a_server_may_say_at_once(virtual: Virtual, limit: Any) -> None:
     "limit", [Rate(requests=100, per=1, give_up=60), PerKey(Rate(requests=100, per=1, give_up=60))]
 )
 def test_a_job_that_has_only_been_throttled_for_long_fails(virtual: Virtual, limit: Any) -> None:
-    """The first attempt that begins `give_up` seconds after the first throttled one, and is throttled, is the last."""
     calls: list[float] = []
 
     async def ask() -> None:
@@ -391,7 +383,6 @@ def test_a_job_that_has_only_been_throttled_for_long_fails(virtual: Virtual, lim
 
 
 def test_a_command_that_gives_up_calls_on_settled(backend: str) -> None:
-    """A job that gives up has settled for its callbacks, too, which a job that is throttled has not."""
     settled: list[Any] = []
 
     def start(job: Any) -> None:
@@ -404,7 +395,6 @@ def test_a_command_that_gives_up_calls_on_settled(backend: str) -> None:
 
 
 def test_the_time_to_give_up_is_no_limit_of_that_name() -> None:
-    """`give_up` is shown and checked as what it is."""
     rate = Rate(requests=10, per=1, give_up=60)
     assert (rate.limits, rate.give_up, repr(rate)) == ({"requests": 10}, 60, "Rate(requests=10, per=1, give_up=60.0)")
     assert (Rate(requests=10, per=1).give_up, Rate(requests=10, per=1, give_up=None).give_up) == (900, None)
@@ -430,8 +420,6 @@ def test_a_rate_gives_up_by_the_throttles_since_the_last_failure(virtual: Virtua
 
 
 def test_a_rate_gives_up_by_the_throttles_since_the_job_was_tried_again(virtual: Virtual) -> None:
-    """The job was cancelled alone as it waited for the end of a throttle, long before."""
-
     async def ask() -> None:
         calls.append(anyio.current_time())
         if len(calls) < 3:

@@ -28,7 +28,6 @@ from ..conftest import Virtual
 
 
 def test_job_timeout_fails_the_job(virtual: Virtual) -> None:
-    """By default a job that times out fails with JobTimeout, a TimeoutError that names the job and the timeout."""
     job = Job(nap, 5, timeout=2, label="slow")
     after = Job(nap, 1, required=job, run_if="settled")
     scheduler = Scheduler(job, after)
@@ -43,8 +42,6 @@ def test_job_timeout_fails_the_job(virtual: Virtual) -> None:
 
 
 def test_job_cut_inside_its_own_nursery_fails_with_job_timeout(virtual: Virtual) -> None:
-    """A job that times out inside a nursery of its own fails with JobTimeout itself, not with a group."""
-
     async def nursery() -> None:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(anyio.sleep, 10)
@@ -56,8 +53,6 @@ def test_job_cut_inside_its_own_nursery_fails_with_job_timeout(virtual: Virtual)
 
 
 def test_timeout_error_raised_by_the_body_is_an_ordinary_failure(virtual: Virtual) -> None:
-    """A TimeoutError, or another object's JobTimeout, that a body raises is an ordinary failure, not a timeout."""
-
     async def inside() -> None:
         with anyio.fail_after(0.5):
             await anyio.sleep(10)
@@ -75,7 +70,6 @@ def test_timeout_error_raised_by_the_body_is_an_ordinary_failure(virtual: Virtua
 
 
 def test_timeout_between_runs_may_be_changed(virtual: Virtual) -> None:
-    """`job.timeout` may be changed between runs, and the next run applies it."""
     job = Job(nap, 2)
     scheduler = Scheduler(job)
     job.timeout = 1
@@ -92,7 +86,6 @@ def test_timeout_between_runs_may_be_changed(virtual: Virtual) -> None:
 
 
 def test_timeout_just_after_the_end_does_not_affect_the_run(virtual: Virtual) -> None:
-    """A timeout just after the end of a run does not affect it."""
     scheduler = Scheduler(Job(nap, 1), timeout=1.25)
     assert virtual(timed, scheduler) == (True, 1)
     assert scheduler.timed_out is False
@@ -100,8 +93,6 @@ def test_timeout_just_after_the_end_does_not_affect_the_run(virtual: Virtual) ->
 
 @pytest.mark.fast_way("asyncio")  # with direct isolation, jobs do not see it there
 def test_effective_deadline_in_a_job_is_that_of_its_run(virtual: Virtual) -> None:
-    """The deadline that a job sees through anyio is that of its run."""
-
     async def ask() -> float:
         return anyio.current_effective_deadline()
 
@@ -116,7 +107,6 @@ async def asks() -> float:
 
 @pytest.mark.fast_way("asyncio")  # with direct isolation, jobs do not see it there
 def test_effective_deadline_in_a_job_is_its_own_if_that_is_earlier(virtual: Virtual) -> None:
-    """A job sees its own deadline through anyio if that is earlier than the run's; the next job does not see it."""
     first = Job(asks, timeout=5)
     second = Job(asks, required=first)  # in the same task
     third = Job(asks, timeout=30, required=second)
@@ -125,8 +115,6 @@ def test_effective_deadline_in_a_job_is_its_own_if_that_is_earlier(virtual: Virt
 
 
 def test_a_run_leaves_no_deadline_behind() -> None:
-    """After a run, trio's loop holds no deadline of jobs that ended in time."""
-
     async def main() -> float:
         assert await Scheduler(*(Job(trio.lowlevel.checkpoint, timeout=100) for _ in range(5))).co_run()
         return trio.lowlevel.current_statistics().seconds_to_next_deadline
@@ -149,8 +137,6 @@ def test_unused_deadlines_do_not_keep_a_run_alive(virtual: Virtual) -> None:
 
 
 def test_timeouts_of_jobs_that_have_ended_are_forgotten(virtual: Virtual) -> None:
-    """A run that stays open keeps nothing of jobs that ended before their timeouts."""
-
     class Held:
         pass
 
@@ -225,7 +211,6 @@ def test_the_timeout_error_names_no_line_of_a_package_of_the_user_or_the_system(
 
 
 def test_the_timeout_error_of_a_job_without_user_code_names_no_line(virtual: Virtual) -> None:
-    """The timeout error of a job that runs only library code names no line."""
     job = Job(anyio.sleep, 9, timeout=1, label="slow")
     assert not virtual(Scheduler(job).co_run)
     error = job.raised_exception()
@@ -237,7 +222,6 @@ def test_the_timeout_error_of_a_job_without_user_code_names_no_line(virtual: Vir
 @pytest.mark.parametrize("kind", ["job", "group", "group of a group"])
 @pytest.mark.parametrize("number", [1, 2])
 def test_timed_out_tells_of_each_attempt_of_the_run(virtual: Virtual, kind: str, number: int) -> None:
-    """A later attempt that ends in time does not hide it, and the next run begins anew."""
     seconds = [9.0] * number + [1.0]
 
     async def work() -> None:
@@ -315,15 +299,12 @@ def test_a_job_that_blocks_the_loop_beyond_the_deadline_ends_the_run_by_its_time
 
 @pytest.mark.parametrize("first", [1.0, 9.0])
 def test_each_job_has_its_own_timeout_whatever_ran_before_it_in_its_task(virtual: Virtual, first: float) -> None:
-    """The timer of the job before, earlier or later than its own, is no matter."""
     short, long = Job(nap, 0.01, timeout=first), Job(nap, 99, timeout=5)
     assert not virtual(Scheduler(short, long, jobs_window=1, log=False).co_run)
     assert (short.state, long.state, long.took) == (SUCCEEDED, FAILED, 5)
 
 
 def test_a_limit_that_a_kind_sets_later_does_not_prolong_the_timeout(virtual: Virtual) -> None:
-    """The nearer of two deadlines of one call counts."""
-
     class Kind(AbstractJob[None]):
         async def co_run(self) -> None:
             await nap(2)

@@ -45,7 +45,6 @@ def is_write(node: ast.AST) -> bool:
 
 
 def test_only_the_listed_functions_of_the_package_write_job_states() -> None:
-    """Only the functions in `WRITERS` write the state of a job."""
     found = {
         (".".join(path.relative_to(PACKAGE).with_suffix("").parts), function)
         for path in PACKAGE.rglob("*.py")
@@ -68,7 +67,6 @@ def test_the_module_of_states_names_each_function_that_writes_them() -> None:
      'setattr(job, "_state", new)', 'object.__setattr__(job, "_state", new)', "job._state: str = new"],
 )  # fmt: skip
 def test_search_finds_each_way_to_write_a_state(code: str) -> None:
-    """The search finds each way to write a state, in a method, a nested function, or a module."""
     assert list(writers_in(ast.parse(code))) == [""]
     assert list(writers_in(ast.parse(f"class A:\n  def f():\n    def g():\n      {code}"))) == ["A.f.<locals>.g"]
 
@@ -84,7 +82,6 @@ def test_a_state_written_by_another_function_is_recorded_with_its_name(checked_s
 
 @pytest.mark.parametrize("old", JobState)
 def test_only_transitions_of_the_table_are_allowed(checked_states: CheckedState, old: JobState) -> None:
-    """A transition that is not in the table raises, is recorded for the end of the test, and writes nothing."""
     for new in JobState:
         job: AbstractJob[Any] = AbstractJob(label="mine")
         checked_states.slot.__set__(job, old)
@@ -100,7 +97,6 @@ def test_only_transitions_of_the_table_are_allowed(checked_states: CheckedState,
 
 
 def test_an_assertion_that_fails_in_a_job_is_recorded(checked_states: CheckedState, virtual: Virtual) -> None:
-    """An assertion that fails in a job, which does not stop the run, is recorded for the end of the test."""
     assert not virtual(Scheduler(Job(fail_now, AssertionError("one is not two"), label="mine"), Job(fail_now)).co_run)
     assert checked_states.assertions == ["'mine': one is not two"]
     checked_states.assertions.clear()
@@ -108,7 +104,6 @@ def test_an_assertion_that_fails_in_a_job_is_recorded(checked_states: CheckedSta
 
 @pytest.mark.parametrize("old", JobState)
 def test_reset_takes_any_job_back_to_idle(checked_states: CheckedState, old: JobState) -> None:
-    """A reset for a new run takes a job from any state to IDLE."""
     job: AbstractJob[Any] = AbstractJob()
     checked_states.slot.__set__(job, old)
     job._reset()

@@ -63,7 +63,6 @@ def test_06_worker_does_not_wait_for_a_token_when_no_job_is_left(virtual: Virtua
 
 
 def test_07_no_job_starts_after_a_cancellation(virtual: Virtual) -> None:
-    """A worker whose job was cancelled went on with the next job, which then started after the end."""
     started: list[int] = []
 
     async def stubborn(number: int) -> None:
@@ -152,7 +151,6 @@ def test_18_value_that_a_thread_returns_after_the_timeout_is_dropped(virtual: Vi
 
 
 def test_19_annotations_with_list_resolve_in_a_class_with_a_method_list() -> None:
-    """Below a method called `list`, `-> list[Job]` in the same class was a TypeError."""
     assert typing.get_origin(typing.get_type_hints(Scheduler.map, vars(typing) | _names())["return"]) is list
 
 

@@ -48,7 +48,6 @@ def test_exception_whose_code_raises_fails_only_its_job(virtual: Virtual, maker:
 
 
 def test_errors_beside_a_cancellation_in_a_misbehaving_group_fail_the_job(virtual: Virtual) -> None:
-    """A cancellation in a group that cannot be split continues, and the job fails with the rest of the group."""
     errors = [ValueError("mine")]
 
     async def work() -> None:
@@ -67,7 +66,6 @@ def test_errors_beside_a_cancellation_in_a_misbehaving_group_fail_the_job(virtua
 
 
 def test_exception_group_without_its_cancellation_keeps_its_shape(virtual: Virtual) -> None:
-    """When the cancellation is taken out of an exception group, the groups inside keep their shape and messages."""
     inner = ExceptionGroup("inner", [ValueError("mine"), OSError("mine, too")])
 
     async def work() -> None:
@@ -95,8 +93,6 @@ def test_job_that_returns_a_non_awaitable_without_repr_fails(
 
 
 def test_job_of_a_callable_whose_attributes_raise_has_a_label(virtual: Virtual) -> None:
-    """If reading the attributes of a callable raises, the label of its job is made from the kind of job."""
-
     touchy: list[int] = []
 
     class Touchy:
@@ -131,8 +127,6 @@ def test_errors_without_text_in_a_shutdown_or_an_instrument_are_reported(virtual
 
 
 def test_a_log_handler_that_raises_fails_no_job(virtual: Virtual) -> None:
-    """A log handler that raises fails no job: the engine continues without the report."""
-
     class Breaks(logging.Handler):
         def handle(self, record: Any) -> bool:
             raise OSError("code of the user's")

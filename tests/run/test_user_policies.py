@@ -191,7 +191,6 @@ def test_an_exception_of_a_policy_is_raised_unchanged(virtual: Virtual, how: str
     ],
 )
 def test_the_error_names_a_policy_key_that_cannot_be_compared(virtual: Virtual, answer: Any, error: str) -> None:
-    """A policy's key that cannot be compared is reported as an error of the policy, not of the engine."""
     reported = Reported()
     scheduler = Scheduler(*Starts().jobs("ab"), policy=By(lambda job, outlook: answer), instruments=[reported])
     assert not virtual(scheduler.co_run)
@@ -200,7 +199,6 @@ def test_the_error_names_a_policy_key_that_cannot_be_compared(virtual: Virtual, 
 
 
 def test_a_cancellation_raised_by_a_policy_is_an_error_of_the_policy(virtual: Virtual) -> None:
-    """A cancellation that a policy raises cancels nothing, and is not kept."""
     reported = Reported()
 
     def key(job: AbstractJob[Any], outlook: Outlook) -> float:
@@ -265,7 +263,6 @@ def test_a_policy_that_changes_the_run_raises(virtual: Virtual, what: str) -> No
 
 
 def test_runs_in_other_threads_may_be_changed_while_a_policy_is_called(virtual: Virtual) -> None:
-    """A policy may start and change a run in another thread: only calls from its own thread are rejected."""
     other = Scheduler()
     other.add(Job(adds, ref(other)))
 
@@ -316,7 +313,6 @@ class Unreasonable(ShortestFirst):
     ],
 )
 def test_explain_has_the_reason_of_the_policy(virtual: Virtual, policy: Any, why: str) -> None:
-    """For a job that waits for a slot, `explain` names the jobs before it and the policy's reason, if there is one."""
     starts = Starts()
     first = Job(starts.note, 9, label="first", priority=1)
     a, b = (Job(starts.note, label=label, expected_duration=n) for label, n in (("a", 9), ("b", 1)))
@@ -341,7 +337,6 @@ def test_explain_has_the_reason_of_the_policy(virtual: Virtual, policy: Any, why
 
 
 def test_explain_names_priorities(virtual: Virtual) -> None:
-    """`explain` gives a higher priority as the reason if there is one, and the policy only between equal priorities."""
     starts = Starts()
     jobs = {label: Job(starts.note, 5, label=label, priority=n) for label, n in (("a", 9), ("b", 0), ("c", 1))}
     late = Job(starts.note, label="late", required=Job(starts.note, label="done", priority=99))
@@ -422,7 +417,6 @@ class Uncallable(ShortestFirst):
 
 
 def test_a_policy_that_does_not_ask_for_ranks_has_none() -> None:
-    """Ranks cost a pass over all jobs, so a policy gets them only if it says that it uses them."""
     assert not ShortestFirst.needs_ranks
 
 
@@ -468,7 +462,6 @@ def test_any_object_with_the_methods_of_a_policy_is_accepted(virtual: Virtual) -
 
 
 def test_a_policy_that_reads_ranks_must_declare_needs_ranks(virtual: Virtual) -> None:
-    """A policy that reads ranks without `needs_ranks`, or asks about another job, gets an error with advice."""
     reported = Reported()
     stranger = Job(anyio.sleep, 0, label="stranger")
     policies = [By(lambda job, outlook: outlook.rank(job)), By(lambda _, outlook: outlook.rank(stranger), True)]

@@ -108,7 +108,6 @@ def test_tokens_held_by_other_code_are_not_available_as_slots(virtual: Virtual) 
 
 
 def test_another_user_of_the_limiter_waits_for_one_job_only(virtual: Virtual) -> None:
-    """Another user of the limiter waits only for the jobs before it in the queue."""
     got: list[float] = []
 
     async def stranger(limiter: anyio.CapacityLimiter) -> None:
@@ -128,8 +127,6 @@ def test_another_user_of_the_limiter_waits_for_one_job_only(virtual: Virtual) ->
 
 @pytest.mark.parametrize("jobs", [2, 3])
 def test_the_last_job_leaves_the_limiters_queue_empty(virtual: Virtual, jobs: int) -> None:
-    """A run waits in a limiter's queue only while it has a job for a token, so not during its last one."""
-
     async def main() -> list[int]:
         limiter = anyio.CapacityLimiter(1)
         waiting: list[int] = []

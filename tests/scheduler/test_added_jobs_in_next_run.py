@@ -40,7 +40,6 @@ def test_added_jobs_are_dropped_in_the_next_run(virtual: Virtual) -> None:
 
 
 def test_a_scheduler_that_has_settled_as_a_job_accepts_jobs_in_a_run_of_its_own(virtual: Virtual) -> None:
-    """A scheduler that was nested, has settled, and is outermost now, runs, and so accepts jobs while it runs."""
     extra = Job(nap, 1)
     inner = Scheduler(Job(nap, 1))
     outer = Scheduler(inner)
@@ -53,7 +52,6 @@ def test_a_scheduler_that_has_settled_as_a_job_accepts_jobs_in_a_run_of_its_own(
 
 @pytest.mark.parametrize("depth", [1, 2])
 def test_added_jobs_are_dropped_from_a_nested_scheduler_that_is_not_reached_again(virtual: Virtual, depth: int) -> None:
-    """The next run drops jobs that were added to a nested scheduler, even if it does not reach that scheduler."""
     runs: list[int] = []
 
     async def first() -> None:
@@ -74,7 +72,6 @@ def test_added_jobs_are_dropped_from_a_nested_scheduler_that_is_not_reached_agai
 
 
 def test_job_added_to_a_nested_scheduler_before_its_start_is_dropped_in_the_next_run(virtual: Virtual) -> None:
-    """A job added to a nested scheduler that has not started yet counts as added during the run."""
     extra, runs = Job(nap, 1), []
 
     def grow() -> None:
@@ -101,7 +98,6 @@ def test_same_job_may_be_added_in_each_run(virtual: Virtual) -> None:
 
 
 def test_added_job_that_is_removed_and_added_again_between_runs_stays(virtual: Virtual) -> None:
-    """A job that is removed and added again between runs stays, although it was first added during a run."""
     extra, runs = Job(nap, 1), []
 
     def grow() -> None:
@@ -119,7 +115,6 @@ def test_added_job_that_is_removed_and_added_again_between_runs_stays(virtual: V
 
 @pytest.mark.parametrize("while_running", [False, True])
 def test_job_that_has_run_in_one_scheduler_runs_in_another(virtual: Virtual, while_running: bool) -> None:
-    """A job that has run in one scheduler is like new in another, whether or not that one is running."""
     job, old = Job(nap, 1), Scheduler()
     old.add(job)
     virtual(checked(old))
@@ -130,7 +125,6 @@ def test_job_that_has_run_in_one_scheduler_runs_in_another(virtual: Virtual, whi
 
 
 def test_jobs_that_were_not_reached_keep_their_order_in_another_scheduler(virtual: Virtual) -> None:
-    """What a run has counted for jobs that it did not reach must not apply in another scheduler."""
     bad = Job(fail, 0, critical=True)
     short, long = Job(nap, 1, required=bad), Job(nap, 5, required=bad)
     last = Job(nap, 1, required=[short, long])
@@ -145,8 +139,6 @@ def test_jobs_that_were_not_reached_keep_their_order_in_another_scheduler(virtua
 
 @pytest.mark.parametrize("ends", ["timeout", "cancel", "outside"])
 def test_scenario_that_adds_jobs_without_end_ends_when_stopped(virtual: Virtual, ends: str) -> None:
-    """A scenario in which each job adds another one ends when it is stopped."""
-
     async def more() -> None:
         await anyio.sleep(1)
         scheduler.add(Job(more))
@@ -166,7 +158,6 @@ def test_scenario_that_adds_jobs_without_end_ends_when_stopped(virtual: Virtual,
 
 
 def test_a_job_that_an_ended_run_has_left_waiting_runs_in_another_scheduler(virtual: Virtual) -> None:
-    """What it still had to wait for in the run that ended does not keep it from a running scheduler."""
     bad, slow = Job(fail, 0, critical=True), Job(nap, 9)
     left = Job(nap, 1, required=slow)
     old = Scheduler(bad, slow, left)

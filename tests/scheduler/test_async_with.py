@@ -36,8 +36,6 @@ def test_jobs_start_as_they_are_added(virtual: Virtual) -> None:
 
 
 def test_a_job_that_never_runs_again_keeps_its_options(virtual: Virtual) -> None:
-    """The options of a settled job that never runs again, and has given up its call, can still be read."""
-
     async def main() -> None:
         async with Scheduler(keep_jobs=False) as scheduler:
             job = scheduler.add(Job(nap, 1, timeout=5, label="one"))
@@ -72,8 +70,6 @@ def test_empty_block_ends_at_once(virtual: Virtual) -> None:
 
 
 def test_block_stays_open_while_it_has_no_job_to_run(virtual: Virtual) -> None:
-    """While its body is running, a block without a job to run stays open, and accepts another job."""
-
     async def main() -> None:
         async with Scheduler(Job(nap)) as scheduler:
             await anyio.sleep(5)
@@ -85,8 +81,6 @@ def test_block_stays_open_while_it_has_no_job_to_run(virtual: Virtual) -> None:
 
 
 def test_leaving_a_block_waits_for_jobs_added_by_jobs(virtual: Virtual) -> None:
-    """Leaving a block waits for jobs that other jobs add, even after the end of the body."""
-
     async def grow(left: int) -> None:
         await anyio.sleep(1)
         if left:
@@ -121,8 +115,6 @@ def test_options_and_kinds_of_jobs_work_in_a_block(virtual: Virtual) -> None:
 
 
 def test_failures_that_count_are_raised_by_a_block(virtual: Virtual, caplog: pytest.LogCaptureFixture) -> None:
-    """Leaving a block raises the failures that count, after all other jobs have ended; a warning counts them."""
-
     async def main() -> None:
         fine, bad = Job(nap, 2), Job(fail, 1, Flaw())
         with pytest.raises(ExceptionGroup) as caught:
@@ -136,8 +128,6 @@ def test_failures_that_count_are_raised_by_a_block(virtual: Virtual, caplog: pyt
 
 
 def test_scheduler_is_closed_after_its_block(virtual: Virtual) -> None:
-    """After its block a scheduler takes no job and no run, but results stay readable."""
-
     async def main() -> None:
         async with Scheduler(job := Job(nap, 1, "value")) as scheduler:
             pass
@@ -158,8 +148,6 @@ def test_scheduler_is_closed_after_its_block(virtual: Virtual) -> None:
 
 
 def test_scenario_that_cannot_run_is_rejected_at_entry_of_a_block(virtual: Virtual) -> None:
-    """A scenario that cannot run raises at entry of the block; nothing is started, so it can be corrected and run."""
-
     async def main() -> None:
         a, b, c = Job(nap), Job(nap), Job(nap)
         scheduler = Scheduler(a.requires(b), b.requires(a))
@@ -180,8 +168,6 @@ def test_scenario_that_cannot_run_is_rejected_at_entry_of_a_block(virtual: Virtu
 
 
 def test_entering_a_running_scheduler_raises(virtual: Virtual) -> None:
-    """Entering a block of a scheduler that is running, by itself or inside another one, raises a RuntimeError."""
-
     async def enter(which: Scheduler) -> None:
         with pytest.raises(RuntimeError, match="running"):
             async with which:
@@ -203,8 +189,6 @@ variable = contextvars.ContextVar("variable", default="unset")
 
 
 def test_job_in_a_block_gets_the_context_of_the_body(virtual: Virtual) -> None:
-    """A job gets the context variables of the block's body that adds it, and the body keeps its own."""
-
     async def read() -> str:
         value = variable.get()
         variable.set("job's")
@@ -225,8 +209,6 @@ def test_job_in_a_block_gets_the_context_of_the_body(virtual: Virtual) -> None:
 
 
 def test_job_may_open_a_block(virtual: Virtual) -> None:
-    """A job that opens a block stays the current job there, and the block is cancelled with the run of the job."""
-
     async def open_block(seconds: float) -> None:
         me = current_job()
         async with Scheduler() as scheduler:
@@ -243,8 +225,6 @@ def test_job_may_open_a_block(virtual: Virtual) -> None:
 
 @pytest.mark.parametrize("nested", [False, True])
 def test_failure_in_one_block_does_not_affect_another(virtual: Virtual, nested: bool) -> None:
-    """A failure in one block does not affect another, whether the blocks are nested or run side by side."""
-
     async def one(seconds: float) -> None:
         async with Scheduler() as scheduler:
             jobs.append(scheduler.add(Job(nap, seconds)))

@@ -32,8 +32,6 @@ async def raised_by(function: Callable[[], Awaitable[Any]]) -> Exception:
 
 
 def test_exception_of_the_block_body_propagates_unwrapped(virtual: Virtual) -> None:
-    """An exception of the body cancels the run, and leaves the block as it is, not in a group."""
-
     async def main() -> None:
         async with scheduler:
             await anyio.sleep(1)
@@ -59,8 +57,6 @@ def test_base_exception_of_the_block_body_propagates_unwrapped(virtual: Virtual,
 
 
 def test_return_break_and_caught_exceptions_leave_the_block_as_usual(virtual: Virtual) -> None:
-    """A block that is left by `return` or `break` waits for its jobs, and raises nothing."""
-
     async def main() -> str:
         for _ in range(3):
             async with Scheduler(job := Job(nap, 2, "value")):
@@ -201,8 +197,6 @@ def test_what_leaves_a_block(virtual: Virtual, body: str, jobs: str) -> None:
 
 
 def test_add_to_a_block_that_is_stopping_raises(virtual: Virtual) -> None:
-    """In a block that is stopping, a job that is being cancelled cannot add another one."""
-
     async def late() -> None:
         try:
             await anyio.sleep_forever()
@@ -274,8 +268,6 @@ def test_critical_failure_cancels_the_block_body(virtual: Virtual) -> None:
 
 @pytest.mark.parametrize("where", ["in the body", "after the body"])
 def test_timeout_of_a_block_raises_job_timeout(virtual: Virtual, where: str) -> None:
-    """When its timeout is over, JobTimeout leaves the block, whose body is cancelled if it still runs."""
-
     async def main() -> None:
         async with scheduler:
             if where == "in the body":
@@ -291,8 +283,6 @@ def test_timeout_of_a_block_raises_job_timeout(virtual: Virtual, where: str) -> 
 
 @pytest.mark.parametrize("who", ["a job", "another task"])
 def test_cancel_of_a_block_by_others_raises_job_cancelled(virtual: Virtual, who: str) -> None:
-    """After `cancel()`, the body of a block is cancelled at its next checkpoint, and the block raises JobCancelled."""
-
     async def stop(_: object = None) -> None:
         await anyio.sleep(1)
         scheduler.cancel()
@@ -313,7 +303,6 @@ def test_cancel_of_a_block_by_others_raises_job_cancelled(virtual: Virtual, who:
 
 @pytest.mark.parametrize("then", ["waits", "leaves", "raises", "is cancelled from outside"])
 def test_cancel_by_the_body_of_a_block_raises_nothing(virtual: Virtual, then: str) -> None:
-    """After its own `cancel()`, a body leaves its block without an exception, unless it raises one."""
     flaw, job = Flaw("body"), Job(nap, 9)
     scheduler = Scheduler(job)
     reached: list[str] = []
@@ -360,8 +349,6 @@ def test_base_exception_of_a_job_propagates_unwrapped_from_the_block(
 
 
 def test_block_raises_the_stop_reason_even_if_its_body_swallows_the_cancellation(virtual: Virtual) -> None:
-    """A block raises the critical failure that stopped it, even if its body has swallowed the cancellation."""
-
     async def main() -> None:
         async with Scheduler(Job(fail, 1, Flaw(), critical=True)):
             with contextlib.suppress(BaseException):
@@ -447,8 +434,6 @@ def test_outer_cancellation_at_entry_of_a_block_leaves_nothing_open(virtual: Vir
 @pytest.mark.parametrize("where", ["in the body", "after the body", "at entry"])
 @pytest.mark.parametrize("how", ["cancel", "wait_for", "timeout"])
 def test_asyncio_cancellation_of_a_block_works_as_for_any_code(how: str, where: str) -> None:
-    """Task.cancel(), wait_for() and asyncio.timeout() around the block work as around any code."""
-
     async def block() -> None:
         async with Scheduler(jobs) as scheduler:
             schedulers.append(scheduler)

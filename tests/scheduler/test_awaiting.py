@@ -39,8 +39,6 @@ Jobs = dict[str, Any]
 
 
 def awaiting(jobs: Jobs, name: str, label: str, after: float = 0, **options: Any) -> Job[Any]:
-    """Return a job that awaits the job with this name."""
-
     async def wait() -> Any:
         await anyio.sleep(after)
         return await jobs[name]
@@ -49,8 +47,6 @@ def awaiting(jobs: Jobs, name: str, label: str, after: float = 0, **options: Any
 
 
 async def in_a_task(jobs: Jobs, name: str) -> None:
-    """Await the job with this name in a task of the job's own."""
-
     async def wait() -> None:
         await jobs[name]
 
@@ -135,8 +131,6 @@ def test_a_cycle_of_waits_raises(virtual: Virtual, make: Callable[[Jobs], list[A
 
 @pytest.mark.parametrize("other", ["another job", "the same job"])
 def test_a_cycle_is_seen_through_each_wait_that_a_body_still_has(virtual: Virtual, other: str) -> None:
-    """A body that awaits in two tasks goes on awaiting in one when the wait in the other has ended."""
-
     async def wait_in(seconds: float, job: Job[Any]) -> None:
         with anyio.move_on_after(seconds):
             await job.wait_settled()
@@ -155,7 +149,6 @@ def test_a_cycle_is_seen_through_each_wait_that_a_body_still_has(virtual: Virtua
 @pytest.mark.parametrize("way", ["await", "wait_settled"])
 @pytest.mark.parametrize("state", ["succeeded", "cancelled", "skipped"])
 def test_waiting_for_a_job_that_has_settled_is_a_checkpoint(virtual: Virtual, way: str, state: str) -> None:
-    """A body that asks again and again lets others run, and can be cancelled."""
     passed = list[bool]()
 
     async def ask() -> None:
@@ -190,7 +183,6 @@ def test_a_wait_that_is_given_up_leaves_nothing_behind(virtual: Virtual, way: st
 
 
 def test_a_requirement_that_closes_a_cycle_of_waits_raises(virtual: Virtual) -> None:
-    """A job that is awaited cannot require a job that waits for its end."""
     jobs: Jobs = {}
     me = awaiting(jobs, "b", "me")
     jobs["b"] = Job(nap, label="b", required=(slow := Job(nap, 3)))
@@ -224,7 +216,6 @@ def test_a_requirement_of_a_scheduler_that_closes_a_cycle_of_waits_raises(virtua
 
 
 def test_a_job_that_awaits_its_outermost_scheduler_fails(virtual: Virtual) -> None:
-    """A job that awaits its outermost scheduler fails, because that run can end only after the job."""
     jobs: Jobs = {}
     me = awaiting(jobs, "s", "me")
     jobs["s"] = Scheduler(me, timeout=60, label="s")
@@ -234,7 +225,6 @@ def test_a_job_that_awaits_its_outermost_scheduler_fails(virtual: Virtual) -> No
 
 @pytest.mark.parametrize("kind", ["sibling", "late", "nested", "inside", "from inside", "after a service", "again"])
 def test_waits_that_form_no_cycle_are_allowed(virtual: Virtual, kind: str) -> None:
-    """A job may await any job that does not wait for it."""
     jobs: Jobs = {"b": Job(nap, 2, "value", label="b")}
 
     async def late() -> Any:
@@ -277,7 +267,6 @@ def test_waits_that_form_no_cycle_are_allowed(virtual: Virtual, kind: str) -> No
 
 
 def test_explain_and_views_show_that_a_job_awaits_another(virtual: Virtual) -> None:
-    """`explain()`, the listing and the monitor show that a running job awaits another one."""
     jobs: Jobs = {"b": Job(nap, 9, label="b")}
     me = awaiting(jobs, "b", "me")
     monitor = Monitor(file=Terminal())
@@ -548,7 +537,6 @@ def test_an_iteration_that_goes_on_logs_nothing(virtual: Virtual, caplog: pytest
 
 
 def test_explain_says_that_the_awaited_job_is_a_forever_job(virtual: Virtual) -> None:
-    """`explain()` of a job that awaits a forever job says so, which hints at why the wait does not end."""
     jobs: Jobs = {"f": Job(anyio.sleep_forever, label="f", forever=True)}
     me = awaiting(jobs, "f", "me")
     scheduler = Scheduler(jobs["f"], me)
@@ -623,7 +611,6 @@ def test_await_before_the_run_waits_for_it(virtual: Virtual, caplog: pytest.LogC
 
 @pytest.mark.parametrize("end", ["the run ends", "close"])
 def test_await_before_a_run_that_does_not_reach_the_job_raises(virtual: Virtual, end: str) -> None:
-    """A run that ends without the job, and `close()`, end the wait with JobNotDone."""
     job = Job(nap, required=Job(nap, 9), label="b")
     scheduler = Scheduler(next(iter(job.required)), job, timeout=1, log=False)
 
@@ -780,7 +767,6 @@ def test_a_wait_between_two_runs_that_share_a_limit_is_named(
 
 @pytest.mark.parametrize("nested", [False, True])
 def test_a_wait_for_a_turn_that_needs_what_the_caller_holds_is_named(virtual: Virtual, nested: bool) -> None:
-    """A job that awaits one of a staggered `First`, whose turn comes after one that lacks what the job holds."""
     jobs: Jobs = {"b": Job(nap, label="b")}
     turns = [Job(nap, label="a", needs={"cpu": 1}), Scheduler(jobs["b"], label="group") if nested else jobs["b"]]
     members = [awaiting(jobs, "b", "me", needs={"cpu": 1}), First(*turns, stagger=1, label="first")]
@@ -818,7 +804,6 @@ def test_bodies_that_run_what_needs_what_the_other_holds_are_named(virtual: Virt
 
 @pytest.mark.parametrize("wait", ["need", "await"])
 def test_a_body_that_runs_what_waits_for_it_is_named(virtual: Virtual, wait: str) -> None:
-    """A body that runs a scheduler awaits it: one of its jobs cannot need what the body's job holds, or await that."""
     jobs: Jobs = {}
     pool = Pool(cpu=1)
 
@@ -834,7 +819,6 @@ def test_a_body_that_runs_what_waits_for_it_is_named(virtual: Virtual, wait: str
 
 
 def test_a_body_that_runs_what_goes_on_logs_nothing(virtual: Virtual, caplog: pytest.LogCaptureFixture) -> None:
-    """A scheduler in a body may take long, and wait for what others hold, as long as nothing waits for the body."""
     pool = Pool(cpu=2)
 
     async def run() -> None:
@@ -891,7 +875,6 @@ def test_a_job_of_a_group_that_will_be_tried_again_is_awaited(virtual: Virtual, 
 
 @pytest.mark.parametrize("begins_after", [0, 3])
 def test_an_await_of_a_job_ends_with_the_last_attempt_of_its_group(virtual: Virtual, begins_after: int) -> None:
-    """A job that the last attempt has not reached, either, is not done; the one that awaits it says so."""
     first = Job(fail, 1, critical=True)
     jobs: Jobs = {"later": Job(nap, 0, required=first, label="later")}
     group = Scheduler(Scheduler(first, jobs["later"], critical=True), retry=Retry(1, first=5, jitter=False))

@@ -25,7 +25,6 @@ def test_requires_takes_jobs_sequences_none_and_collections() -> None:
 
 
 def test_required_option_accepts_the_same_arguments_as_requires() -> None:
-    """`required=` at the creation of a job accepts the same arguments as the method `requires()`."""
     a, b, c = jobs_named("abc")
     assert list(Job(nap, required=a).required) == [a]
     assert list(Job(nap, required=[a, None, (b, c)]).required) == [a, b, c]
@@ -41,7 +40,6 @@ def test_requirement_added_twice_is_kept_once() -> None:
 
 
 def test_requires_with_remove_removes_a_requirement() -> None:
-    """Removing a job that is not required raises a KeyError that names both jobs, and changes nothing."""
     a, b, c, job = jobs_named("abcj")
     job.requires(a, b)
     with pytest.raises(KeyError, match=r"'j'.*'c'"):
@@ -77,7 +75,6 @@ def test_required_is_a_read_only_ordered_view(number: int) -> None:
 
 
 def test_requiring_an_empty_sequence_adds_no_requirement() -> None:
-    """An empty Sequence has no last job, so requiring it adds no requirement."""
     assert list(Job(nap, required=Sequence()).required) == []
 
 
@@ -93,7 +90,6 @@ def test_sequence_chains_its_jobs() -> None:
 
 
 def test_scheduler_has_the_jobs_of_an_added_sequence_not_the_sequence() -> None:
-    """`add()` of a Sequence returns it, but the members of the scheduler are its jobs."""
     a, b = jobs_named("ab")
     scheduler = Scheduler()
     sequence = Sequence(a, b)
@@ -103,7 +99,6 @@ def test_scheduler_has_the_jobs_of_an_added_sequence_not_the_sequence() -> None:
 
 
 def test_sequence_requires_through_its_first_job() -> None:
-    """What a Sequence requires, its first job requires, even one that is appended later."""
     a, b, c, d, e = jobs_named("abcde")
     Sequence(a, b, required=c).requires(d)
     assert list(a.required) == [c, d]
@@ -115,7 +110,6 @@ def test_sequence_requires_through_its_first_job() -> None:
 
 @pytest.mark.parametrize("is_empty", [True, False])
 def test_what_a_sequence_requires_may_only_have_to_settle(virtual: Virtual, is_empty: bool) -> None:
-    """`requires(..., settled=True)` of a Sequence holds for its first job, also if it is appended later."""
     bad, other, job = Job(fail, label="bad"), Job(nap, label="other"), Job(nap, label="job")
     sequence = Sequence(required=other) if is_empty else Sequence(job, required=other)
     sequence.requires(bad, settled=True)
@@ -140,14 +134,12 @@ def test_flags_of_requires_are_bools(option: str, value: Any) -> None:
 
 
 def test_sequence_as_requirement_is_its_last_job() -> None:
-    """When a Sequence requires another one, its first job requires the last job of the other."""
     a, b, c, d = jobs_named("abcd")
     Sequence(c, d, required=Sequence(a, b))
     assert list(c.required) == [b]
 
 
 def test_sequence_removes_requirements_of_its_first_job() -> None:
-    """`requires(..., remove=True)` of a Sequence removes a requirement of its first job."""
     a, b, c = jobs_named("abc")
     sequence = Sequence(a, b, required=c)
     sequence.requires(c, remove=True)
@@ -156,7 +148,6 @@ def test_sequence_removes_requirements_of_its_first_job() -> None:
 
 @pytest.mark.parametrize("filled", [False, True])
 def test_sequence_adds_to_its_scheduler(filled: bool) -> None:
-    """A Sequence with `scheduler=` adds its jobs there, also those that are appended later."""
     a, b, c, other = jobs_named("abco")
     scheduler = Scheduler(other) if filled else Scheduler()
     sequence = Sequence(a, b, scheduler=scheduler)
@@ -166,7 +157,6 @@ def test_sequence_adds_to_its_scheduler(filled: bool) -> None:
 
 
 def test_sequence_runs_in_its_order(virtual: Virtual) -> None:
-    """The jobs of a Sequence run one after the other."""
     jobs = [Job(nap, 1) for _ in range(3)]
     assert virtual(Scheduler(Sequence(jobs)).co_run) is True
     assert [job.started_at for job in jobs] == [0, 1, 2]
@@ -176,7 +166,6 @@ def test_sequence_runs_in_its_order(virtual: Virtual) -> None:
 
 
 def test_add_returns_the_job_and_adds_it_once() -> None:
-    """`add()` returns the job, and does nothing if the job is a member already."""
     (job,) = jobs_named("a")
     scheduler = Scheduler()
     assert scheduler.add(job) is job
@@ -194,7 +183,6 @@ def test_update_accepts_the_same_arguments_as_the_constructor() -> None:
 
 
 def test_update_is_atomic() -> None:
-    """If `update()` rejects one of the jobs, it adds none."""
     a, b, c = jobs_named("abc")
     Scheduler(c)
     scheduler = Scheduler()
@@ -221,7 +209,6 @@ def test_scheduler_is_an_ordered_set_of_its_members() -> None:
 
 
 def test_members_may_be_removed_during_iteration() -> None:
-    """A loop that removes members of a scheduler still visits all members that there were at its start."""
     scheduler = Scheduler(*jobs_named("abc"))
     for job in scheduler:
         scheduler.remove(job)
@@ -237,7 +224,6 @@ def test_scheduler_option_adds_the_job() -> None:
 
 
 def test_scheduler_job_is_an_older_name_of_scheduler() -> None:
-    """`SchedulerJob`, an older name, is the same class as `Scheduler`."""
     assert SchedulerJob is Scheduler
     assert issubclass(Scheduler, AbstractJob)
 
@@ -266,7 +252,6 @@ def test_removed_job_can_be_added_to_another_scheduler() -> None:
     ids=["remove", "keep_only", "predecessors", "successors"],
 )
 def test_a_call_with_a_job_that_is_not_a_member_raises_key_error(use: Callable[[Scheduler, Any], object]) -> None:
-    """A call with a job that is not a member raises a KeyError that names job and scheduler, and changes nothing."""
     stranger, a, b = jobs_named("xab")
     scheduler = Scheduler(Sequence(a, b), label="home")
     with pytest.raises(KeyError, match=r"'x'.*'home'"):
@@ -276,7 +261,6 @@ def test_a_call_with_a_job_that_is_not_a_member_raises_key_error(use: Callable[[
 
 
 def test_keep_only_drops_the_others_and_requirements_on_them() -> None:
-    """`keep_only()` drops the other jobs and all requirements on them, so that the scenario can run."""
     a, b, c, d = jobs_named("abcd")
     scheduler = Scheduler(Sequence(a, b, c), d)
     keep_only(scheduler, [a, c])

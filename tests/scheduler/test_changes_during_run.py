@@ -21,7 +21,6 @@ from ..conftest import Virtual
 
 
 def test_another_task_of_the_thread_adds_a_job(virtual: Virtual) -> None:
-    """Any code in the thread of the run may add a job, for example another task."""
     new = Job(nap, 5)
     scheduler = Scheduler(Job(nap, 2))
 
@@ -35,7 +34,6 @@ def test_another_task_of_the_thread_adds_a_job(virtual: Virtual) -> None:
 
 
 def test_instrument_adds_a_job(virtual: Virtual) -> None:
-    """An instrument's hook is called in the thread of the run, so it may add jobs."""
     first, new = Job(nap, 1), Job(nap, 1)
     new.requires(first)
 
@@ -49,7 +47,6 @@ def test_instrument_adds_a_job(virtual: Virtual) -> None:
 
 
 def test_update_accepts_jobs_that_require_each_other(virtual: Virtual) -> None:
-    """Jobs of one `update()` may require each other, in any order, and a Sequence is accepted."""
     last, first, third = Job(nap, 1), Job(nap, 1), Job(nap, 1)
     last.requires(first)
     scheduler = Scheduler(Job(later, 1, lambda: scheduler.update([last, first, Sequence(third, Job(nap, 2))])))
@@ -58,7 +55,6 @@ def test_update_accepts_jobs_that_require_each_other(virtual: Virtual) -> None:
 
 
 def test_scheduler_option_adds_a_job_during_a_run(virtual: Virtual) -> None:
-    """During a run, `scheduler=` at the creation of a job is the same as `add()`."""
     scheduler = Scheduler(Job(later, 1, lambda: Job(nap, 2, scheduler=scheduler)))
     assert virtual(checked(scheduler)) == (True, 3)
 
@@ -68,7 +64,6 @@ def test_scheduler_option_adds_a_job_during_a_run(virtual: Virtual) -> None:
 
 @pytest.mark.parametrize("seconds", [1, 9])
 def test_requires_of_a_job_that_has_started_raises(virtual: Virtual, seconds: float) -> None:
-    """`requires()` of a job that runs or has settled raises an error with its state, and changes nothing."""
     job, other = Job(nap, seconds, label="late"), Job(nap, 20)
 
     def meddle() -> None:
@@ -93,7 +88,6 @@ def test_requires_of_a_scheduled_job_raises(virtual: Virtual) -> None:
 
 
 def test_requirement_that_closes_a_cycle_during_a_run_raises_at_the_call(virtual: Virtual) -> None:
-    """A requirement that closes a cycle during a run raises a CycleError at the call, and the run goes on."""
     first = Job(nap, 1)
     a, b, c = (Job(nap, 1, label=label) for label in "abc")
     Sequence(first, a, b, c)
@@ -108,7 +102,6 @@ def test_requirement_that_closes_a_cycle_during_a_run_raises_at_the_call(virtual
 
 
 def test_requirement_that_closes_a_cycle_through_a_cancelled_job_raises(virtual: Virtual) -> None:
-    """A requirement that closes a cycle through a cancelled job raises, because the next run could not start."""
     first = Job(nap, 1)
     a, b = Job(nap, 1, label="a", required=first), Job(nap, 1, label="b")
     b.requires(a)
@@ -143,7 +136,6 @@ def growing(virtual: Virtual, error: type[Exception], match: str, change: Callab
 
 
 def test_added_job_that_requires_a_nonmember_is_rejected(virtual: Virtual) -> None:
-    """An added job that requires one outside the scheduler raises an error with both jobs and the scheduler."""
     stray = Job(nap, label="stray")
     new = Job(nap, label="new", required=stray)
     growing(virtual, MissingRequirement, r"'new'.*'stray'.*'home'", lambda scheduler: scheduler.add(new))
@@ -151,7 +143,6 @@ def test_added_job_that_requires_a_nonmember_is_rejected(virtual: Virtual) -> No
 
 
 def test_added_job_that_requires_a_forever_job_is_rejected(virtual: Virtual) -> None:
-    """A job that is added during a run cannot require a forever job."""
     growing(
         virtual, ValueError, r"'new'.*'monitor'.*ever",
         lambda scheduler: scheduler.add(Job(nap, label="new", required=list(scheduler)[1])),
@@ -166,7 +157,6 @@ def test_update_with_a_requirement_on_a_forever_job_of_the_update_is_rejected(vi
 
 
 def test_update_with_one_bad_job_adds_none_during_a_run(virtual: Virtual) -> None:
-    """During a run, `update()` adds no job at all if one of them is rejected."""
     good, stray = Job(nap), Job(nap)
     bad = Job(nap, required=stray)
     growing(virtual, MissingRequirement, "requires", lambda scheduler: scheduler.update([good, bad]))
@@ -175,7 +165,6 @@ def test_update_with_one_bad_job_adds_none_during_a_run(virtual: Virtual) -> Non
 
 
 def test_update_with_a_cycle_raises(virtual: Virtual) -> None:
-    """Jobs of one `update()` that require each other in a cycle raise a CycleError."""
     a, b = Job(nap, label="a"), Job(nap, label="b")
     Sequence(a, b)
     a.requires(b)

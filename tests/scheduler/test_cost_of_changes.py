@@ -22,7 +22,6 @@ CALLS = 50
 
 
 def cost_of_requires(size: int) -> float:
-    """Seconds for each of the later calls of `requires` during a run."""
     hold = Job(anyio.sleep, 100)
     jobs = [Job(nothing, required=hold) for _ in range(size)]
     scheduler = Scheduler(hold, *jobs)
@@ -98,7 +97,6 @@ def test_search_from_both_ends_ends_with_the_smaller_side(is_large_ahead: bool) 
 
 
 def test_adding_a_requirement_that_closes_a_long_cycle_raises(virtual: Virtual) -> None:
-    """A requirement that closes a long cycle raises a CycleError with the whole cycle."""
     hold = Job(anyio.sleep, 5)
     jobs = [Job(nothing, required=hold, label="0")]
     for number in range(1, 40):

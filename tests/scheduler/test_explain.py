@@ -19,8 +19,6 @@ from ..conftest import Virtual
 
 
 def explained_during(scheduler: Scheduler, job: Any, virtual: Virtual) -> str:
-    """Return what `scheduler` explains after two seconds of a run."""
-
     async def main() -> str:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(scheduler.co_run)
@@ -33,7 +31,6 @@ def explained_during(scheduler: Scheduler, job: Any, virtual: Virtual) -> str:
 
 
 def explained_after(scheduler: Scheduler, job: Any, virtual: Virtual) -> str:
-    """Return what `scheduler` explains when its run has ended."""
     virtual(lambda: scheduler.co_run(timeout=scheduler.timeout or 99))
     return scheduler.explain(job)
 
@@ -48,7 +45,6 @@ def test_explain_names_the_scheduler_that_has_not_started() -> None:
 
 
 def test_explain_names_the_requirements_that_a_job_waits_for(virtual: Virtual) -> None:
-    """`explain` names the requirements that a job waits for, and how long each has been running."""
     a, b = Job(nap, 9, label="a"), Job(nap, 5, label="b")
     job = Job(nap, label="job", required=[a, b, Job(nap, 1, label="done")])
     scheduler = Scheduler(a, b, job, *job.required)
@@ -58,7 +54,6 @@ def test_explain_names_the_requirements_that_a_job_waits_for(virtual: Virtual) -
 
 
 def test_explain_reports_that_a_requirement_has_not_started(virtual: Virtual) -> None:
-    """If a requirement waits for another job, `explain` says that the requirement has not started."""
     a = Job(nap, 9, label="a")
     b = Job(nap, label="b", required=a)
     job = Job(nap, b, label="job")
@@ -66,7 +61,6 @@ def test_explain_reports_that_a_requirement_has_not_started(virtual: Virtual) ->
 
 
 def test_explain_names_a_few_of_many_requirements(virtual: Virtual) -> None:
-    """`explain` names five of many requirements, and counts the others."""
     many = [Job(nap, 9, label=f"n{number}") for number in range(12)]
     job = Job(nap, label="job", required=many)
     text = explained_during(Scheduler(many, job), job, virtual)
@@ -75,7 +69,6 @@ def test_explain_names_a_few_of_many_requirements(virtual: Virtual) -> None:
 
 @pytest.mark.parametrize("ready", [False, True])
 def test_explain_names_a_required_service_until_it_is_ready(virtual: Virtual, ready: bool) -> None:
-    """`explain` names a required service only until the service is ready."""
     service, slow = Service(serve, 0 if ready else 9, label="service"), Job(nap, 9, label="slow")
     job = Job(nap, label="job", required=[service, slow])
     text = explained_during(Scheduler(service, slow, job), job, virtual)
@@ -84,7 +77,6 @@ def test_explain_names_a_required_service_until_it_is_ready(virtual: Virtual, re
 
 
 def test_explain_names_an_input_in_another_scheduler(virtual: Virtual) -> None:
-    """If the input of a nested job is outside, `explain` says that the job's scheduler waits for the input."""
     source = Job(nap, 9, label="source")
     scheduler = Scheduler(source)
     job = Job(nap, source, label="job")
@@ -95,7 +87,6 @@ def test_explain_names_an_input_in_another_scheduler(virtual: Virtual) -> None:
 
 
 def test_explain_follows_the_enclosing_schedulers_to_the_cause(virtual: Virtual) -> None:
-    """`explain` follows the schedulers around a nested job up to the one that waits for something else."""
     before = Job(nap, 9, label="before")
     job = Job(nap, label="job")
     inner = Scheduler(job, label="inner")
@@ -108,8 +99,6 @@ def test_explain_follows_the_enclosing_schedulers_to_the_cause(virtual: Virtual)
 
 @pytest.mark.usefixtures("many_pauses")
 def test_explain_reports_that_the_scenario_is_being_checked(virtual: Virtual) -> None:
-    """Between the call of `co_run()` and the first job, `explain` says that the scenario is being checked."""
-
     async def main() -> str:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(scheduler.co_run)
@@ -128,7 +117,6 @@ def test_explain_reports_that_the_scenario_is_being_checked(virtual: Virtual) ->
 
 
 def test_explain_names_the_jobs_that_fill_the_window(virtual: Virtual) -> None:
-    """`explain` names the jobs that fill the window, but no forever job, which has no slot."""
     a, b = Job(nap, 9, label="a"), Scheduler(Job(nap, 9), label="b")
     job, forever = Job(nap, label="job"), Job(anyio.sleep_forever, forever=True)
     text = explained_during(Scheduler(forever, a, b, job, jobs_window=2), job, virtual)
@@ -138,8 +126,6 @@ def test_explain_names_the_jobs_that_fill_the_window(virtual: Virtual) -> None:
 
 
 def test_explain_names_and_counts_the_holders_of_a_limiter(virtual: Virtual) -> None:
-    """`explain` names the jobs that hold tokens of a limiter, and counts other users of the limiter."""
-
     async def main() -> str:
         limiter = anyio.CapacityLimiter(2)
         scheduler = Scheduler(Job(nap, 9, label="here"), job, jobs_window=limiter, label="s")
@@ -182,7 +168,6 @@ def test_explain_names_the_holders_of_a_limiter_in_all_schedulers(virtual: Virtu
 
 @pytest.mark.fast_way("asyncio")  # a task for each job holds no token between two jobs
 def test_explain_counts_a_limiter_token_held_between_two_jobs(virtual: Virtual) -> None:
-    """`explain` counts the token of a worker that waits for its turn between two jobs, and names no job for it."""
     job = Job(nap, label="job")
 
     async def compute() -> None:
@@ -209,7 +194,6 @@ def test_explain_counts_a_limiter_token_held_between_two_jobs(virtual: Virtual) 
 
 
 def test_waiting_gives_a_cause_only_for_ready_jobs(virtual: Virtual) -> None:
-    """`waiting(job)` is None for a running job, and for one that waits for a requirement."""
     seen: list[Waiting | None] = []
     first, ready = Job(nap, 3), Job(nap)
     behind = Job(nap, required=first)
@@ -226,8 +210,6 @@ def test_waiting_gives_a_cause_only_for_ready_jobs(virtual: Virtual) -> None:
 
 
 def test_explain_reports_that_a_ready_job_is_about_to_start(virtual: Virtual) -> None:
-    """`explain` says of a scheduled job with nothing in its way that it is about to start."""
-
     async def look() -> str:
         return scheduler.explain(job)
 
@@ -254,13 +236,11 @@ def test_explain_promises_no_slot_to_more_jobs_than_there_are_slots(virtual: Vir
 
 
 def test_explain_gives_the_running_time(virtual: Virtual) -> None:
-    """`explain` says how long a job has been running."""
     job = Job(nap, 9, label="job")
     assert explained_during(Scheduler(job), job, virtual) == "'job' has been running for 2 s"
 
 
 def test_explain_gives_the_number_of_the_attempt(virtual: Virtual) -> None:
-    """`explain` gives the number of the attempt, with the time of all attempts together."""
     job = Job(fail, 1.5, label="job", retry=5)
     assert explained_during(Scheduler(job), job, virtual) == "'job' has been running for 500 ms, in attempt 2"
 
@@ -269,13 +249,11 @@ def test_explain_gives_the_number_of_the_attempt(virtual: Virtual) -> None:
     ("seconds", "words"), [(1, "is ready for those that require it"), (9, "has not reported that it is ready")]
 )
 def test_explain_reports_whether_a_running_service_is_ready(virtual: Virtual, seconds: float, words: str) -> None:
-    """`explain` says whether a running service is ready for the jobs that require it."""
     job = Service(serve, seconds, label="job")
     assert explained_during(Scheduler(job, Job(nap, 9)), job, virtual) == f"'job' has been running for 2 s, and {words}"
 
 
 def test_nested_job_is_explained_by_the_outer_scheduler(virtual: Virtual) -> None:
-    """Any scheduler around a nested job can explain that job."""
     inside, waiting = Job(nap, 9, label="inside"), Job(nap, label="waiting")
     outer = Scheduler(Scheduler(Scheduler(inside, waiting, jobs_window=1)))
     assert explained_during(outer, inside, virtual) == "'inside' has been running for 2 s"
@@ -287,14 +265,12 @@ def test_nested_job_is_explained_by_the_outer_scheduler(virtual: Virtual) -> Non
 
 @pytest.mark.parametrize("running", [True, False])
 def test_explain_gives_the_duration_of_a_success(virtual: Virtual, running: bool) -> None:
-    """`explain` gives the duration of a success, in the same words during the run and afterwards."""
     job = Job(nap, 1, label="job")
     ask: Callable[..., str] = explained_during if running else explained_after
     assert ask(Scheduler(job, Job(nap, 9)), job, virtual) == "'job' succeeded after 1 s"
 
 
 def test_explain_reports_no_timeout_if_a_later_attempt_succeeded(virtual: Virtual) -> None:
-    """`explain` does not mention the timeout of the first attempt if the second one succeeded."""
     lasts = iter([9, 1])
 
     async def work() -> None:
@@ -308,7 +284,6 @@ def test_explain_reports_no_timeout_if_a_later_attempt_succeeded(virtual: Virtua
 
 
 def test_explain_reports_a_timeout_that_counts_as_a_success(virtual: Virtual) -> None:
-    """With `on_timeout="move_on"`, `explain` says that the timeout cancelled the job, and counts as success."""
     job = Job(nap, 9, label="job", timeout=2, on_timeout="move_on")
     assert explained_after(Scheduler(job), job, virtual) == (
         "'job' succeeded after 2 s: its timeout cancelled it, which counts as success with on_timeout='move_on'"
@@ -327,7 +302,6 @@ def test_explain_gives_duration_and_exception_of_a_failure(virtual: Virtual) -> 
 
 
 def test_explain_reports_that_a_critical_failure_ended_the_run(virtual: Virtual) -> None:
-    """`explain` says of a critical job that its failure ended the run."""
     job = Job(fail, label="job", critical=True)
     assert explained_after(Scheduler(job), job, virtual) == (
         "'job' failed after 1 s, with OSError: broken; it was critical, and ended the run"
@@ -335,7 +309,6 @@ def test_explain_reports_that_a_critical_failure_ended_the_run(virtual: Virtual)
 
 
 def test_explain_reports_that_an_interruption_ended_the_run(virtual: Virtual) -> None:
-    """`explain` says that an interruption ended the run, without calling the job that raised it critical."""
     job = Job(fail, 1, SystemExit(3), label="job")
     inner = Scheduler(job, label="inner")
     with pytest.raises(SystemExit):
@@ -366,7 +339,6 @@ def test_explain_distinguishes_cancel_of_a_job_from_the_end_of_the_run(virtual: 
 
 
 def test_explain_knows_a_cancel_from_the_end_of_the_run_in_which_it_comes(virtual: Virtual) -> None:
-    """A clean-up job, a service and one of a `First` were said to end with their run, and what never ran by itself."""
     clean_up = Job(nap, 9, label="clean-up", run_if="failed", required=(failing := Job(fail, critical=True)))
     cancels = Job(later, 2, clean_up.cancel, forever=True)
     assert explained_after(Scheduler(failing, clean_up, cancels), clean_up, virtual) == (
@@ -383,7 +355,6 @@ def test_explain_knows_a_cancel_from_the_end_of_the_run_in_which_it_comes(virtua
 
 
 def test_explain_gives_the_stop_reason_of_a_job_cancelled_with_the_run(virtual: Virtual) -> None:
-    """`explain` gives the stop reason of jobs cancelled with the run, but not of forever jobs after a completed run."""
     job, waiting = Job(nap, 9, label="job"), Job(nap, label="waiting")
     forever = Job(anyio.sleep_forever, label="forever", forever=True)
     scheduler = Scheduler(job, waiting, forever, timeout=2, jobs_window=1)
@@ -405,7 +376,6 @@ def test_explain_prints_durations_in_a_readable_unit(virtual: Virtual, seconds: 
 
 
 def test_explain_reports_that_the_run_did_not_reach_a_job(virtual: Virtual) -> None:
-    """`explain` says that the run stopped before it reached a job, even one in a nested scheduler."""
     job, nested = Job(nap, label="job"), Job(nap, label="nested")
     inner = Scheduler(Scheduler(nested, label="inmost"), label="inner")
     scheduler = Scheduler(slow := Job(nap, 9), job.requires(slow), inner.requires(slow), timeout=2, label="s")
@@ -438,8 +408,6 @@ def test_explain_names_the_enclosing_scheduler_that_did_not_run(
 
 
 def test_explain_reports_that_a_stopping_run_will_not_reach_a_job(virtual: Virtual) -> None:
-    """While the run is stopping, `explain` says that a job will not be reached, and gives the stop reason."""
-
     async def slow() -> None:
         try:
             await anyio.sleep(9)
@@ -454,7 +422,6 @@ def test_explain_reports_that_a_stopping_run_will_not_reach_a_job(virtual: Virtu
 
 
 def test_explain_knows_which_jobs_a_stopping_run_still_reaches(virtual: Virtual) -> None:
-    """A clean-up job was said to be out of reach while it waited for another one."""
     failing = Job(fail, critical=True)
     first = Job(fail, 5, label="first", run_if="failed", required=failing)
     second = Job(nap, label="second", run_if="failed", required=first)
@@ -494,7 +461,6 @@ def test_explain_knows_that_the_time_is_over_before_the_run_does() -> None:
 
 
 def test_explain_names_the_requirement_and_root_failure_of_a_blocked_job(virtual: Virtual) -> None:
-    """`explain` names the requirement that blocked a job, and the original failure, which may be far away."""
     root = Job(fail, label="root")
     middle = Job(nap, root, label="middle")
     job = Job(nap, middle, label="job")
@@ -504,7 +470,6 @@ def test_explain_names_the_requirement_and_root_failure_of_a_blocked_job(virtual
 
 
 def test_explain_names_the_cancellation_that_blocked_a_job(virtual: Virtual) -> None:
-    """`explain` names a cancelled requirement that blocked a job as it names a failed one."""
     root = Job(nap, 9, label="root")
     job = Job(nap, root, label="job")
 
@@ -533,7 +498,6 @@ def test_explain_names_the_cause_of_a_skipped_job(virtual: Virtual) -> None:
 
 
 def test_explain_of_a_job_outside_the_scheduler_raises_key_error() -> None:
-    """`explain` of a job outside the scheduler raises a KeyError that names both."""
     scheduler = Scheduler(label="s")
     with pytest.raises(KeyError, match=r"'stranger' is not in 's'"):
         scheduler.explain(Job(nap, label="stranger"))
@@ -555,8 +519,6 @@ def test_a_job_that_has_a_slot_is_not_said_to_wait_for_one(virtual: Virtual) -> 
 
 
 def test_a_cancelled_job_is_explained_by_the_run_in_progress(virtual: Virtual) -> None:
-    """While a second run ends, its reason counts, not the one with which the first has ended."""
-
     async def linger() -> None:
         try:
             await anyio.sleep_forever()

@@ -19,7 +19,6 @@ pytestmark = pytest.mark.usefixtures("keep_jobs")
 
 
 def test_raise_for_failures_groups_in_settling_order(virtual: Virtual) -> None:
-    """`raise_for_failures` raises the exceptions of FAILED jobs in settling order, each with a note naming its job."""
     errors = [OSError("one"), KeyError("two"), ValueError("three")]
     scheduler = Scheduler(
         Job(fail, 3, errors[2], label="third"),
@@ -37,7 +36,6 @@ def test_raise_for_failures_groups_in_settling_order(virtual: Virtual) -> None:
 
 
 def test_raise_for_failures_returns_without_failures(virtual: Virtual) -> None:
-    """`raise_for_failures` does nothing before the first run, or after a run without failures."""
     scheduler = Scheduler(Job(nap))
     scheduler.raise_for_failures()
     assert virtual(scheduler.co_run) is True
@@ -45,7 +43,6 @@ def test_raise_for_failures_returns_without_failures(virtual: Virtual) -> None:
 
 
 def test_raise_for_failures_lists_a_nested_failure_once(virtual: Virtual) -> None:
-    """`raise_for_failures` lists a nested scheduler that timed out, but not one that failed by a job's exception."""
     error = OSError("deep")
     through = Scheduler(Scheduler(Job(fail, 1, error), critical_jobs=True), critical_jobs=True)
     slow = Scheduler(Job(nap, 5), timeout=2, label="slow")
@@ -110,15 +107,12 @@ def test_check_raises_all_failures_after_a_critical_one(virtual: Virtual) -> Non
 
 
 def test_check_raises_job_timeout(virtual: Virtual) -> None:
-    """With `check=True`, a run that times out raises JobTimeout, which names the scheduler and the time."""
     scheduler = Scheduler(Job(nap, 5), label="slow")
     with pytest.raises(JobTimeout, match=r"'slow'.*2 s"):
         virtual(functools.partial(scheduler.co_run, timeout=2, check=True))
 
 
 def test_check_raises_job_cancelled(virtual: Virtual) -> None:
-    """With `check=True`, a run ended by `cancel()` raises JobCancelled, which names the scheduler."""
-
     async def cancel() -> None:
         scheduler.cancel()
 
@@ -162,19 +156,16 @@ def test_check_first_raises_the_first_failure_that_counts_as_it_was_raised(
 
 
 def test_check_first_raises_the_reason_of_other_ends(virtual: Virtual) -> None:
-    """After a timeout, `check="first"` raises JobTimeout, as `check=True` does."""
     scheduler = Scheduler(Job(nap, 5), Job(fail, 1), log=False)
     with pytest.raises(JobTimeout):
         virtual(functools.partial(scheduler.co_run, timeout=2, check="first"))
 
 
 def test_check_returns_true_without_failures(virtual: Virtual) -> None:
-    """Without failures, a run with `check=True` returns True."""
     assert virtual(functools.partial(Scheduler(Job(nap)).co_run, check=True)) is True
 
 
 def test_run_with_check_raises_the_failures(backend: Any) -> None:
-    """`run(check=True)` raises the same group as `co_run(check=True)`."""
     with pytest.raises(ExceptionGroup):
         Scheduler(Job(fail, 0)).run(backend=backend, check=True)
 
@@ -199,8 +190,6 @@ def test_the_number_of_the_rest_is_that_of_the_failures_that_count(virtual: Virt
 @pytest.mark.parametrize("count", [1, 16, 17, 40])
 @pytest.mark.parametrize("order", [1, -1])
 def test_a_block_whose_body_has_handled_all_failures_raises_nothing(virtual: Virtual, count: int, order: int) -> None:
-    """It makes no difference how many there are, in which order they are awaited, and what they have BLOCKED."""
-
     async def main() -> Scheduler:
         async with Scheduler() as scheduler:
             jobs: list[Any] = []
@@ -217,8 +206,6 @@ def test_a_block_whose_body_has_handled_all_failures_raises_nothing(virtual: Vir
 
 
 def test_what_a_handled_failure_has_blocked_counts(virtual: Virtual) -> None:
-    """A body that awaits a failure does not thereby handle what that has BLOCKED."""
-
     async def main() -> None:
         async with Scheduler() as scheduler:
             bad = scheduler.add(Job(fail, 1))
@@ -250,8 +237,6 @@ def test_failures_that_were_dropped_are_raised_by_number(virtual: Virtual, keep_
 
 
 def test_what_a_dropped_failure_has_blocked_is_no_further_failure(virtual: Virtual, keep_jobs: bool) -> None:
-    """The first 16 failures have blocked nothing, and a later one has."""
-
     async def main() -> None:
         async with Scheduler() as scheduler:
             bad = [scheduler.add(Job(fail, number)) for number in range(17)][-1]

@@ -99,7 +99,6 @@ def test_two_unordered_writers_of_a_file_are_an_error_before_the_run(
 
 @pytest.mark.parametrize("options", [{}, {"timeout": 9}, {"forever": True}])
 def test_two_unordered_writers_are_found_whatever_job_was_added_last(options: Any, tmp_path: Path) -> None:
-    """Even if it is of a kind that declares no files."""
     writers = [command(name, writes=[tmp_path / "out"]) for name in ("first", "second")]
     scheduler = Scheduler(*writers, Job(nothing, **options))
     with pytest.raises(ValueError, match="'first' and 'second' both write"):
@@ -108,7 +107,6 @@ def test_two_unordered_writers_are_found_whatever_job_was_added_last(options: An
 
 @pytest.mark.parametrize("kind", ["in order", "appended", "nodes"])
 def test_writers_that_have_an_order_or_append_are_no_error(kind: str) -> None:
-    """Jobs may write one file one after the other, append to one, and have a file a node."""
     assert findings(build(kind)) == []
 
 
@@ -171,7 +169,6 @@ READERS = {
 
 @pytest.mark.parametrize("way", READERS)
 def test_a_file_is_read_in_each_way_that_a_job_may_name_it(way: str) -> None:
-    """A file that a job pushes, while another one writes it, is named as one in `reads=` is."""
     scheduler = Scheduler(command("make", writes=["x"]), READERS[way]())
     (text,) = FileUses(scheduler).unordered_readers()
     assert text.startswith("'use' reads 'x', which 'make' writes, without an order")
@@ -229,7 +226,6 @@ def test_alternatives_in_turn_may_write_one_file(backend: str, tmp_path: Path, m
 
 
 def test_alternatives_that_run_together_may_not_write_one_file() -> None:
-    """A later alternative begins while the first one runs, so both would write into one file."""
     first = First(command("near", writes="out"), command("far", writes="out"), stagger=0.1)
     with pytest.raises(ValueError, match="both write 'out'"):
         Scheduler(first).run()

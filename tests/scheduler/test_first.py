@@ -57,7 +57,6 @@ def test_failures_in_a_first_count_only_through_it(virtual: Virtual) -> None:
 
 
 def test_a_critical_first_that_fails_ends_its_scheduler(virtual: Virtual) -> None:
-    """The group of a critical `First` is raised, and its own jobs are critical only if they say so themselves."""
     first = First(Job(fail_now), Job(fail, 1), critical=True)
     other = Job(nap, 9)
     scheduler = Scheduler(first, other, critical_jobs=True)
@@ -168,7 +167,6 @@ def test_a_first_with_an_infinite_stagger_that_needs_more_starts_a_job_after_a_s
 
 
 def test_a_turn_comes_so_long_after_the_first_start_in_the_one_before(virtual: Virtual) -> None:
-    """A turn begins with the first job that the call needs; the turn after it does not wait for the call itself."""
     needed = Job(nap, 3, label="needed")
     calls = [Job(nap, 9, required=needed), Job(nap, 1)]
     first = First(needed, *calls, stagger=2)
@@ -226,8 +224,6 @@ def test_a_first_that_is_tried_again_has_its_results_in_the_order_in_which_they_
 
 @pytest.mark.parametrize("again", ["a retry", "a throttle"])
 def test_a_turn_comes_so_long_after_the_first_attempt_in_the_one_before(virtual: Virtual, again: str) -> None:
-    """Another attempt of the call does not put off the next turn."""
-
     async def call() -> None:
         calls.append(anyio.current_time())
         await anyio.sleep(2 if len(calls) == 1 else 9)
@@ -242,7 +238,6 @@ def test_a_turn_comes_so_long_after_the_first_attempt_in_the_one_before(virtual:
 
 
 def test_infinity_is_none_only_where_none_means_no_limit() -> None:
-    """Of the options that are seconds, infinity becomes None only in those where None is no limit."""
     options = {
         name: option
         for kind in (First, Job, Service, CommandJob, ProcessJob, ThreadJob)
@@ -257,7 +252,6 @@ def test_infinity_is_none_only_where_none_means_no_limit() -> None:
 
 
 def test_what_a_first_says_about_its_jobs(virtual: Virtual) -> None:
-    """`explain` names the turn that a job waits for, and why a job was cancelled."""
     explained: list[str] = []
 
     async def ask() -> None:
@@ -295,8 +289,6 @@ def test_a_first_that_could_never_succeed_is_rejected(
 
 
 def test_a_cancelled_first_has_no_result(virtual: Virtual) -> None:
-    """`cancel()` of a `First` is no failure, and leaves its jobs cancelled."""
-
     async def cancel() -> None:
         await nap(1)
         first.cancel()
@@ -321,13 +313,11 @@ def test_an_outermost_first_runs_like_any_scheduler() -> None:
 
 
 def test_a_simulation_knows_a_first() -> None:
-    """A simulated `First` takes as long as the job that would be first."""
     first = First(Job(nap, expected_duration=5), Job(nap, expected_duration=2), stagger=1)
     assert simulate(Scheduler(first, Job(nap, expected_duration=1, required=first))).makespan == 4
 
 
 def test_the_signature_of_a_first_has_its_own_options() -> None:
-    """`help(First)` shows its own options; the others are those of a Scheduler."""
     assert list(inspect.signature(First).parameters) == ["jobs_or_sequences", "enough", "stagger", "options"]
 
 
@@ -344,7 +334,6 @@ def test_a_first_reports_the_failures_of_its_jobs(virtual: Virtual, caplog: pyte
 
 
 def test_the_results_have_a_first_and_not_its_jobs(virtual: Virtual) -> None:
-    """`results()` is by job, and a `First` is one job, also if jobs of it are in a nested scheduler."""
     first, other = First(Scheduler(Job(nap, 9)), Job(nap, 1, "won")), Job(nap, 1, "other")
     scheduler = Scheduler(first, Scheduler(other))
     assert virtual(scheduler.co_run)
@@ -361,7 +350,6 @@ def test_with_critical_jobs_a_first_hedges_against_lateness_alone(virtual: Virtu
 
 
 def test_the_critical_jobs_around_a_first_do_not_reach_into_it(virtual: Virtual) -> None:
-    """Its jobs are calls of one thing: that one of them fails ends nothing, and the other one wins."""
     first = First(Job(fail, 1), Job(nap, 2, "two"))
     assert virtual(Scheduler(Scheduler(first), critical_jobs=True).co_run)
     assert first.result() == "two"

@@ -42,7 +42,6 @@ def test_topological_order_is_stable() -> None:
 
 
 def test_topological_order_of_a_cycle_raises() -> None:
-    """A cycle has no order, so `topological_order()` raises a CycleError."""
     a, b, c = jobs_named("abc")
     Sequence(a, b, c)
     a.requires(c)
@@ -65,7 +64,6 @@ def test_graph_queries_need_no_recursion() -> None:
 
 
 def test_entry_jobs_require_no_member_and_exit_jobs_are_required_by_none() -> None:
-    """Entry jobs require no member, and exit jobs are required by none; forever jobs are exit jobs only on request."""
     scheduler, jobs = grid()
     monitor = scheduler.add(Job(nap, label="monitor", forever=True))
     assert list(entry_jobs(scheduler)) == [jobs["a"], jobs["x"], jobs["z"], monitor]
@@ -74,7 +72,6 @@ def test_entry_jobs_require_no_member_and_exit_jobs_are_required_by_none() -> No
 
 
 def test_predecessors_and_successors_are_the_direct_ones_without_duplicates() -> None:
-    """`predecessors()` and `successors()` find the direct ones of one job, or of several jobs together."""
     scheduler, jobs = grid()
     assert set(predecessors(scheduler, jobs["d"], jobs["e"])) == {jobs[x] for x in "bcdx"}
     assert set(successors(scheduler, jobs["a"], jobs["b"])) == {jobs[x] for x in "bcd"}
@@ -104,7 +101,6 @@ def test_paths_of_many_equal_labels_cost_no_more_than_others() -> None:
 
 
 def test_path_is_made_of_labels_from_the_outermost_scheduler_inwards() -> None:
-    """A path is made of labels from the outermost scheduler inwards, and an ordinal makes equal labels unique."""
     same, again, other = Job(nap, label="x"), Job(nap, label="x"), Job(nap, label="y/z")
     inner, twin = Scheduler(same, again, other, label="in"), Scheduler(label="in")
     deep = Job(nap, label="x", scheduler=twin)
@@ -152,7 +148,6 @@ def built(tree: Any) -> AbstractJob[Any]:
 
 
 def test_keep_only_remembers_all_the_requirements_that_it_has_cut() -> None:
-    """Of one call and of several."""
     a, b, c = (Job(nap, label=label) for label in "abc")
     last = Job(nap, required=[a, b, c])
     scheduler = Scheduler(a, b, c, last)

@@ -101,7 +101,6 @@ def test_jobs_come_as_they_settle(backend: Any) -> None:
 
 
 def test_it_iterates_again(backend: Any) -> None:
-    """Each iteration is a run; one that was left leaves nothing to the next."""
     scheduler = Scheduler(Job(give, 1, label="a"))
     for _ in range(3):
         assert labels(scheduler.run_as_settled(backend=backend)) == ["a"]
@@ -110,8 +109,6 @@ def test_it_iterates_again(backend: Any) -> None:
 
 
 def test_jobs_that_are_added_come_and_are_dropped(backend: Any) -> None:
-    """With `keep_jobs=False`, a job that the scheduler has dropped still comes, with its result."""
-
     async def feed() -> None:
         added: deque[Any] = deque()
         for number in range(8):
@@ -126,7 +123,6 @@ def test_jobs_that_are_added_come_and_are_dropped(backend: Any) -> None:
 
 
 def test_what_is_tried_again_comes_when_it_has_ended_again(backend: Any) -> None:
-    """A consumer that is late gets no job that waits again, and no end twice."""
     attempts, seen = [], threading.Event()
 
     async def flaky() -> int:
@@ -190,7 +186,6 @@ def test_jobs_have_the_context_of_the_consumer(backend: Any) -> None:
     "options", [{"timeout": -1}, {"bakend": "trio"}, {"check": "last"}, {"instruments": 5}], ids=str
 )
 def test_an_option_that_run_rejects_reaches_the_consumer(backend: Any, options: dict[str, Any]) -> None:
-    """What `run()` raises before it begins must not leave the consumer waiting."""
     scheduler = Scheduler(Job(give, 1))
     with pytest.raises((TypeError, ValueError), match="Scheduler"):
         list(scheduler.run_as_settled(**{"backend": backend, **options}))
@@ -199,7 +194,6 @@ def test_an_option_that_run_rejects_reaches_the_consumer(backend: Any, options: 
 
 
 def test_a_cycle_reaches_the_consumer(backend: Any) -> None:
-    """The scenario cannot run."""
     a, b = Job(give, 1, label="a"), Job(give, 2, label="b")
     a.requires(b)
     b.requires(a)
@@ -208,7 +202,6 @@ def test_a_cycle_reaches_the_consumer(backend: Any) -> None:
 
 
 def test_a_second_run_is_refused_and_the_first_goes_on(backend: Any) -> None:
-    """The iteration that is refused ends its own run alone."""
     is_refused = threading.Event()
     scheduler = Scheduler(Job(give, 1, label="a"), ThreadJob(is_refused.wait, PATIENCE, label="b"))
     first = scheduler.run_as_settled(backend=backend)
@@ -268,7 +261,6 @@ def assert_cancelled(scheduler: Scheduler) -> None:
 
 
 def test_break_cancels_the_run(scheduler: Scheduler, backend: Any) -> None:
-    """When the loop has been left, nothing of the run is left."""
     for each in scheduler.run_as_settled(backend=backend):
         assert each.label == "first"
         break
@@ -277,7 +269,6 @@ def test_break_cancels_the_run(scheduler: Scheduler, backend: Any) -> None:
 
 @pytest.mark.parametrize("how", ["close", "garbage", "garbage in a cycle"])
 def test_a_generator_that_is_dropped_cancels_the_run(scheduler: Scheduler, backend: Any, how: str) -> None:
-    """A consumer that keeps the generator may close it, or forget it."""
     iteration = scheduler.run_as_settled(backend=backend)
     next(iteration)
     if how == "close":
@@ -340,7 +331,6 @@ def test_a_program_that_leaves_a_generator_behind_ends(backend: str, error: str)
 
 
 def test_an_iteration_whose_run_is_over_ends_no_other_run(backend: Any) -> None:
-    """Its generator may be closed, or collected, while the scheduler runs again."""
     scheduler = Scheduler(Job(give, 1, label="a"), Job(give, 2, label="b"))
     first = scheduler.run_as_settled(backend=backend)
     next(first)
@@ -354,7 +344,6 @@ def test_an_iteration_whose_run_is_over_ends_no_other_run(backend: Any) -> None:
 
 
 def test_the_instruments_of_an_iteration_watch_its_run(backend: Any) -> None:
-    """Beside those of the scheduler, and in the same way."""
     seen = list[tuple[str, str]]()
 
     class Watching(Instrument):
@@ -371,7 +360,6 @@ def test_the_instruments_of_an_iteration_watch_its_run(backend: Any) -> None:
 
 
 def test_an_iteration_ends_no_run_that_begins_before_its_thread_has_ended(backend: Any) -> None:
-    """The scheduler runs again while the instruments of the run before are called for its end."""
     has_come, is_over, may_end = threading.Event(), threading.Event(), threading.Event()
     may_end.set()
 
@@ -402,8 +390,6 @@ def test_an_iteration_ends_no_run_that_begins_before_its_thread_has_ended(backen
 
 @pytest.mark.parametrize("where", ["in its body", "as it waits"])
 def test_ctrl_c_in_the_consumer_cancels_the_run(scheduler: Scheduler, backend: Any, where: str) -> None:
-    """The KeyboardInterrupt is the consumer's, and leaves when the run has ended."""
-
     def consume() -> None:
         for _ in scheduler.run_as_settled(backend=backend):
             if where == "in its body":
@@ -447,7 +433,6 @@ class Interrupted(Scheduler):
 
 @pytest.mark.parametrize("is_first", [True, False], ids=["first run", "later run"])
 def test_ctrl_c_at_any_instant_cancels_the_run(backend: Any, is_first: bool) -> None:
-    """The instants are drawn, from the first function that the thread of the run calls to the job's own."""
     calls: list[int] = []
 
     async def stay() -> None:

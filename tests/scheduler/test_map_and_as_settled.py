@@ -47,7 +47,6 @@ def test_map_takes_several_iterables(virtual: Virtual) -> None:
 
 
 def test_map_over_jobs_passes_on_their_results(virtual: Virtual) -> None:
-    """`map` over other jobs makes jobs that get each result as soon as it exists."""
     scheduler = Scheduler()
     first = scheduler.map(nap, [3, 1, 2], [30, 10, 20])
     second = scheduler.map(add, first, [1, 2, 3])
@@ -59,7 +58,6 @@ def test_map_over_jobs_passes_on_their_results(virtual: Virtual) -> None:
 
 
 def test_map_passes_options_to_each_job(virtual: Virtual) -> None:
-    """`map` passes label, timeout and requirements to each of its jobs."""
     before = sleeper(1)
     scheduler = Scheduler(before)
     jobs = scheduler.map(nap, [1, 5], label="mapped", timeout=2, required=before)
@@ -68,7 +66,6 @@ def test_map_passes_options_to_each_job(virtual: Virtual) -> None:
 
 
 def test_map_makes_the_key_of_each_job_from_its_arguments() -> None:
-    """`key=` of `map` is a function of the arguments; one that raises, or is no function, adds no job."""
     scheduler = Scheduler()
     assert [job.key for job in scheduler.map(add, [1, 2], [3, 4], key=lambda a, b: a * b)] == [3, 8]
     with pytest.raises(TypeError, match=r"^key='x' of map\(\) of .*: give a function that takes the arguments"):
@@ -79,14 +76,12 @@ def test_map_makes_the_key_of_each_job_from_its_arguments() -> None:
 
 
 def test_map_of_an_empty_iterable_makes_no_jobs() -> None:
-    """`map` of an empty iterable returns an empty list, and adds no job."""
     scheduler = Scheduler()
     assert scheduler.map(nap, []) == []
     assert len(scheduler) == 0
 
 
 def test_map_of_a_plain_function_raises_even_without_items() -> None:
-    """`map` of a plain function raises a TypeError that names ThreadJob, even if there are no items."""
     with pytest.raises(TypeError, match="ThreadJob"):
         Scheduler().map(len, [])  # type: ignore[arg-type]
 
@@ -105,8 +100,6 @@ def test_map_of_a_decorated_function_overrides_its_options(virtual: Virtual) -> 
 
 
 def test_map_works_during_a_run(virtual: Virtual) -> None:
-    """During a run, a job may call `map` over items that it has found."""
-
     async def search() -> None:
         found.extend(scheduler.map(nap, [1, 2]))
 
@@ -118,7 +111,6 @@ def test_map_works_during_a_run(virtual: Virtual) -> None:
 
 @pytest.mark.parametrize("wrong", [5, None, nap])
 def test_map_rejects_a_value_that_is_not_iterable(wrong: Any) -> None:
-    """`map` over a value that is not iterable raises a TypeError that names the scheduler, and adds no job."""
     scheduler = Scheduler(label="mapping")
     with pytest.raises(TypeError, match=r"map\(\) of 'mapping': .* is not iterable"):
         scheduler.map(add, [1, 2], wrong)
@@ -136,7 +128,6 @@ def test_map_without_iterables_raises() -> None:
     [(print, [1], {}), (nap, [1], {"colour": "red"}), (nap, [1], {"timeout": "soon"}), (nap, [1, {Job(nap)}], {})],
 )
 def test_map_is_atomic(function: Any, items: Any, options: Any) -> None:
-    """If `map` cannot make one of the jobs, it adds none."""
     scheduler = Scheduler()
     with pytest.raises(TypeError):
         scheduler.map(function, items, **options)
@@ -144,8 +135,6 @@ def test_map_is_atomic(function: Any, items: Any, options: Any) -> None:
 
 
 def test_map_is_atomic_during_a_run(virtual: Virtual) -> None:
-    """If `map` cannot add one of the jobs to a running scheduler, it adds none."""
-
     async def search() -> None:
         stranger = Job(nap, scheduler=Scheduler())
         with pytest.raises(ValueError, match="requires"):
@@ -175,8 +164,6 @@ def test_as_settled_yields_jobs_to_a_task_outside_the_run(virtual: Virtual) -> N
 
 
 def test_as_settled_in_an_open_block_includes_jobs_added_meanwhile(virtual: Virtual) -> None:
-    """In an open block, `as_settled` includes jobs that are added meanwhile, and ends before the block does."""
-
     async def main() -> list[Any]:
         found = []
         async with Scheduler(sleeper(1), sleeper(2)) as scheduler:
@@ -190,8 +177,6 @@ def test_as_settled_in_an_open_block_includes_jobs_added_meanwhile(virtual: Virt
 
 
 def test_as_settled_first_yields_jobs_that_have_settled_before(virtual: Virtual) -> None:
-    """`as_settled` first yields jobs that have settled already, in that order, and then the others as they settle."""
-
     async def main() -> list[Any]:
         async with Scheduler(sleeper(2), sleeper(1), sleeper(5)) as scheduler:
             await anyio.sleep(3)
@@ -246,7 +231,6 @@ def test_jobs_that_iterate_over_all_jobs_do_not_wait_for_each_other(virtual: Vir
 
 
 def test_a_job_that_iterates_over_chosen_jobs_is_waited_for(virtual: Virtual) -> None:
-    """Only jobs that iterate over all jobs are left out, and only by each other: the others settle by themselves."""
     a, sleepers = sleeper(1), [sleeper(2), sleeper(3)]
 
     async def chosen() -> int:
@@ -261,8 +245,6 @@ def test_a_job_that_iterates_over_chosen_jobs_is_waited_for(virtual: Virtual) ->
 
 
 def test_as_settled_leaves_out_a_job_whose_body_runs_the_iterating_job(virtual: Virtual) -> None:
-    """A job whose body runs another scheduler is left out if a job of that scheduler iterates over `as_settled`."""
-
     async def run_another() -> None:
         watcher = Job(collect, ref(outer))
         await Scheduler(watcher).co_run()
@@ -273,8 +255,6 @@ def test_as_settled_leaves_out_a_job_whose_body_runs_the_iterating_job(virtual: 
 
 
 def test_as_settled_waits_for_jobs_added_during_the_iteration(virtual: Virtual) -> None:
-    """Jobs that other jobs add during the iteration are yielded by `as_settled` like all others."""
-
     async def grow(left: int) -> None:
         await anyio.sleep(1)
         if left:
@@ -287,8 +267,6 @@ def test_as_settled_waits_for_jobs_added_during_the_iteration(virtual: Virtual) 
 
 
 def test_as_settled_yields_a_job_that_settles_when_it_is_added(virtual: Virtual) -> None:
-    """`as_settled` also yields a job that is BLOCKED at the moment when it is added."""
-
     async def main() -> list[Any]:
         found: list[Any] = []
         async with anyio.create_task_group() as tasks:
@@ -304,8 +282,6 @@ def test_as_settled_yields_a_job_that_settles_when_it_is_added(virtual: Virtual)
 
 
 def test_as_settled_does_not_wait_for_forever_jobs(virtual: Virtual) -> None:
-    """`as_settled` does not wait for forever jobs, but yields those that settle."""
-
     async def serve(*, task_status: Any) -> None: ...
 
     watcher = Job(lambda: collect(scheduler))
@@ -316,8 +292,6 @@ def test_as_settled_does_not_wait_for_forever_jobs(virtual: Virtual) -> None:
 
 
 def test_several_as_settled_iterators_each_yield_all_jobs(virtual: Virtual) -> None:
-    """Each of several `as_settled` iterators yields all jobs, no matter when it began."""
-
     async def main() -> list[list[Any]]:
         async with Scheduler(sleeper(1), sleeper(3)) as scheduler:
             early, late = [], []
@@ -331,8 +305,6 @@ def test_several_as_settled_iterators_each_yield_all_jobs(virtual: Virtual) -> N
 
 
 def test_breaking_out_of_as_settled_allows_a_new_iteration(virtual: Virtual) -> None:
-    """After a `break`, the `as_settled` iterator can be continued, and a new one starts from the beginning."""
-
     async def main() -> list[Any]:
         async with Scheduler(sleeper(1), sleeper(2), sleeper(3)) as scheduler:
             stream = scheduler.as_settled()
@@ -346,8 +318,6 @@ def test_breaking_out_of_as_settled_allows_a_new_iteration(virtual: Virtual) -> 
 
 
 def test_as_settled_ends_when_the_run_stops(virtual: Virtual) -> None:
-    """`as_settled` ends with the run, even if some jobs were not reached."""
-
     async def main() -> list[Any]:
         found: list[Any] = []
         async with anyio.create_task_group() as tasks:
@@ -361,7 +331,6 @@ def test_as_settled_ends_when_the_run_stops(virtual: Virtual) -> None:
 
 
 def test_as_settled_of_a_nested_scheduler_ends_when_the_outer_run_stops(virtual: Virtual) -> None:
-    """`as_settled` of a nested scheduler that never started ends when the run of the enclosing one stops."""
     nested = Scheduler(sleeper(1), required=(long := sleeper(9)))
     stream = nested.as_settled()
     outer = Scheduler(long, nested, timeout=2)
@@ -393,8 +362,6 @@ def test_as_settled_ends_with_its_run_even_if_the_next_begins_at_once(virtual: V
 
 
 def test_each_step_of_as_settled_is_a_checkpoint(virtual: Virtual) -> None:
-    """Each step of `as_settled` can be cancelled, even if a job has settled already."""
-
     async def main() -> None:
         stream = scheduler.as_settled()
         async with anyio.create_task_group() as tasks:
@@ -422,7 +389,6 @@ def test_the_last_step_of_as_settled_is_a_checkpoint(virtual: Virtual) -> None:
 
 
 def test_job_that_iterates_over_as_settled_is_cancelled_with_the_run(virtual: Virtual) -> None:
-    """When the run times out, a job that iterates over `as_settled` is cancelled like any other job."""
     watcher = Job(lambda: collect(scheduler))
     scheduler = Scheduler(watcher, sleeper(9), timeout=2)
     assert virtual(scheduler.co_run) is False
@@ -430,7 +396,6 @@ def test_job_that_iterates_over_as_settled_is_cancelled_with_the_run(virtual: Vi
 
 
 def test_as_settled_between_runs_yields_the_settled_jobs(virtual: Virtual) -> None:
-    """Between runs, `as_settled` yields the jobs that settled in the last run, and ends at once."""
     scheduler = Scheduler(sleeper(2), sleeper(1), long := sleeper(9), sleeper(3, required=long))
     virtual(lambda: scheduler.co_run(timeout=5))
     assert virtual(collect, scheduler) == [("1", 0), ("2", 0), ("9", 0), ("end", 0)]
@@ -458,8 +423,6 @@ def test_as_settled_iterator_of_an_earlier_run_yields_no_job_of_the_next(virtual
 
 
 def test_as_settled_of_an_empty_scheduler_ends_at_once(virtual: Virtual) -> None:
-    """`as_settled` of an empty scheduler ends at once, whether or not the scheduler is running."""
-
     async def main() -> list[Any]:
         assert await collect(Scheduler()) == [("end", 0)]
         async with Scheduler() as scheduler:
@@ -529,7 +492,6 @@ def test_as_settled_of_chosen_jobs_ends_with_the_run(virtual: Virtual) -> None:
 
 
 def test_as_settled_rejects_what_is_no_member() -> None:
-    """`as_settled(jobs)` names the first job that is not in the scheduler, and the scheduler."""
     with pytest.raises(
         ValueError, match=r"as_settled\(\): <Job 1, idle> is not a member of 'Scheduler'; add\(\) it first"
     ):

@@ -29,7 +29,6 @@ def test_it_gets_the_jobs_with_their_results(virtual: Virtual) -> None:
 
 
 def test_what_it_adds_is_run(virtual: Virtual) -> None:
-    """The function may add jobs, even for the last job: the run goes on, and gives it these jobs too."""
     labels: list[str] = []
 
     def follow(job: AbstractJob[Any]) -> None:
@@ -76,7 +75,6 @@ def test_what_it_tries_again_is_told_each_time_as_it_was(virtual: Virtual, keeps
 
 
 def test_what_a_group_keeps_is_not_told_again(virtual: Virtual) -> None:
-    """A group that is tried again tells what runs again, and what the function has not taken as it raised."""
     told: list[str] = []
     tries: list[int] = []
 
@@ -106,7 +104,6 @@ def test_what_a_group_keeps_is_not_told_again(virtual: Virtual) -> None:
 
 
 def test_an_open_scheduler_that_keeps_no_jobs_gives_it_all(virtual: Virtual) -> None:
-    """With `keep_jobs=False`, each job reaches the function, with its result."""
     results: list[Any] = []
 
     async def main() -> None:
@@ -140,7 +137,6 @@ def test_if_it_raises_the_run_ends_critical_with_this_exception(virtual: Virtual
 
 
 def test_if_it_raises_in_a_nested_scheduler_this_has_failed(virtual: Virtual) -> None:
-    """A nested scheduler fails with the exception of its function, as it does with that of a critical job."""
     flaw = Flaw()
 
     def refuse(_: AbstractJob[Any]) -> None:
@@ -179,8 +175,6 @@ def test_if_it_raises_in_the_ending_the_run_has_not_completed(virtual: Virtual) 
 
 
 def test_an_interruption_leaves_the_run_as_it_is(virtual: Virtual) -> None:
-    """A SystemExit of the function ends the run INTERRUPTED, and is raised unwrapped."""
-
     def leave(_: AbstractJob[Any]) -> None:
         raise SystemExit(3)
 
@@ -191,7 +185,6 @@ def test_an_interruption_leaves_the_run_as_it_is(virtual: Virtual) -> None:
 
 
 def test_a_cancelled_run_gives_it_the_cancelled_jobs(virtual: Virtual) -> None:
-    """After a cancellation from outside, the function gets the cancelled jobs before the caller goes on."""
     told: list[tuple[str, str]] = []
 
     async def main() -> None:
@@ -204,7 +197,6 @@ def test_a_cancelled_run_gives_it_the_cancelled_jobs(virtual: Virtual) -> None:
 
 
 def test_a_call_that_raises_in_a_run_that_stops_leaves_the_others(virtual: Virtual) -> None:
-    """A call cannot add a job to a run that has timed out; the calls for the other jobs are made."""
     got: list[str] = []
 
     def follow_up(job: AbstractJob[Any]) -> None:
@@ -222,7 +214,6 @@ def test_a_call_that_raises_in_a_run_that_stops_leaves_the_others(virtual: Virtu
 
 
 def test_a_restored_job_reaches_it_too(virtual: Virtual, tmp_path: Path) -> None:
-    """What it adds for a job is added again when a journal has restored the job."""
     ran: list[int] = []
 
     async def double(number: int) -> int:
@@ -243,8 +234,6 @@ def test_a_restored_job_reaches_it_too(virtual: Virtual, tmp_path: Path) -> None
 
 
 def test_what_is_no_plain_function_is_rejected() -> None:
-    """The error names `as_settled()`, in which a job may await something for each."""
-
     def note(job: AbstractJob[Any]) -> Any:
         yield job
 

@@ -255,7 +255,6 @@ def test_each_option_that_can_be_set_has_a_case_in_these_tests() -> None:
     [pytest.param(name, marks=[pytest.mark.fast_way("asyncio")] if name == "own_task" else []) for name in EFFECTS],
 )  # with direct isolation on asyncio, each job has its own task
 def test_an_option_set_between_runs_is_in_effect_in_the_next_one(virtual: Virtual, name: str) -> None:
-    """An option that is set between runs has the new value, and the next run applies it."""
     case = EFFECTS[name]()
 
     async def run() -> Any:
@@ -348,8 +347,6 @@ def test_options_that_contradict_each_other_are_rejected(
 
 
 def test_forever_of_a_service_cannot_be_set_to_false() -> None:
-    """A service cannot have `forever=False`, because it would keep its run from ending."""
-
     async def serve(*, task_status: Any) -> None: ...
 
     service = Service(serve, label="x")
@@ -359,7 +356,6 @@ def test_forever_of_a_service_cannot_be_set_to_false() -> None:
 
 
 def test_the_retry_of_a_command_with_callbacks_may_be_set() -> None:
-    """The `retry` of a command with callbacks may be set, and a wrong value does not replace the old one."""
     job = CommandJob(["true"], on_settled=lambda _: None, label="x")
     job.retry = 2
     assert job.retry == Retry(2, first=0)
@@ -401,7 +397,6 @@ def declared_types(kinds: list[type[AbstractJob[Any]]]) -> dict[str, str]:
     ("spelt", "kinds"), [(JobOptions, [AbstractJob]), (SchedulerOptions, [AbstractJob, *Scheduler.__mro__[1::-1]])]
 )
 def test_typed_dicts_of_options_have_the_declared_types(spelt: Any, kinds: list[type[AbstractJob[Any]]]) -> None:
-    """The TypedDicts of options, from which type checkers take arguments, have the types that classes declare."""
     plain = {name: text.replace("_limits.", "") for name, text in declared_types(kinds).items()}
     assert spelt_types(spelt) == plain
 
@@ -438,8 +433,6 @@ def test_the_docstring_of_a_scheduler_is_short() -> None:
 
 
 def test_a_subclass_with_its_own_init_has_its_signature() -> None:
-    """The signature of a subclass with its own `__init__` has the arguments of that `__init__`."""
-
     class Own(AbstractJob[None]):
         def __init__(self, size: int) -> None:
             super().__init__(label=str(size))
@@ -449,7 +442,6 @@ def test_a_subclass_with_its_own_init_has_its_signature() -> None:
 
 @pytest.mark.parametrize("kind", [AbstractJob, Scheduler])
 def test_each_option_has_its_docstring(kind: type[AbstractJob[Any]]) -> None:
-    """Each option has a docstring, which says so if the option may be set during a run."""
     for name, option in kind._declared_options.items():
         text = vars(option).get("__doc__")  # not that of its class
         assert text, name
@@ -458,7 +450,6 @@ def test_each_option_has_its_docstring(kind: type[AbstractJob[Any]]) -> None:
 
 
 def test_options_of_a_job_that_is_in_no_run_may_be_set_by_a_job() -> None:
-    """A job may set options of jobs that are in no run, for example to prepare another scenario."""
     other = Job(nap, 1)
 
     async def prepare() -> None:

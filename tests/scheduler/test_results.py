@@ -39,25 +39,21 @@ def mixed(virtual: Virtual) -> dict[str, Any]:
 
 
 def test_results_are_those_of_the_jobs_that_succeeded(mixed: dict[str, Any]) -> None:
-    """`results()` includes nested jobs that succeeded, but no schedulers, and raises nothing after a timeout."""
     assert mixed["all"].results() == {mixed["fine"]: 1, mixed["deep"]: 2, mixed["service"]: "address"}
 
 
 def test_failures_are_the_exceptions_that_jobs_raised(mixed: dict[str, Any]) -> None:
-    """`failures()` has the job that raised, but neither the BLOCKED nor the cancelled ones."""
     ((job, error),) = mixed["all"].failures().items()
     assert job is mixed["wrong"]
     assert error is job.raised_exception()
 
 
 def test_results_and_failures_are_empty_before_the_first_run() -> None:
-    """Before the first run, `results()` and `failures()` are empty."""
     scheduler = Scheduler(Job(give, 1))
     assert scheduler.results() == scheduler.failures() == {}
 
 
 def test_result_with_a_default_never_raises(mixed: dict[str, Any]) -> None:
-    """`result(default=...)` returns the default for every job that has no result."""
     missing = object()
     got = {name: job.result(default=missing) for name, job in mixed.items() if name != "all"}
     assert {name for name, value in got.items() if value is not missing} == {"fine", "deep", "inner", "service"}
@@ -65,7 +61,6 @@ def test_result_with_a_default_never_raises(mixed: dict[str, Any]) -> None:
 
 
 def test_is_succeeded_is_true_of_one_state_only(mixed: dict[str, Any]) -> None:
-    """`is_succeeded()` is True only for a job that is SUCCEEDED."""
     jobs = [job for name, job in mixed.items() if name != "all"]
     assert [job for job in jobs if job.is_succeeded()] == [job for job in jobs if job.state is JobState.SUCCEEDED]
 

@@ -32,14 +32,12 @@ def test_run_of_jobs_that_succeed_returns_true(virtual: Virtual) -> None:
 
 
 def test_run_gives_the_same_result_as_co_run(backend: Any) -> None:
-    """`run()` starts an event loop for the scenario, on either backend, and returns what `co_run()` would."""
     job = Job(nap, 0, "value")
     assert Scheduler(job).run(backend=backend) is True
     assert job.result() == "value"
 
 
 def test_run_passes_backend_options_to_the_event_loop(backend: Any) -> None:
-    """`run()` passes `backend_options=` to the event loop: here, a virtual clock."""
     from trioflow.testing import virtual_options
 
     job = Job(nap, 3600)
@@ -67,8 +65,6 @@ def test_what_cancel_has_ended_does_not_count(virtual: Virtual) -> None:
 
 @pytest.mark.parametrize("keep_jobs", [True, False])
 def test_a_failure_that_an_await_raises_belongs_to_whoever_awaits(virtual: Virtual, keep_jobs: bool) -> None:
-    """It does not count, whether the wait began before the failure or after; one whose wait was cancelled counts."""
-
     async def handle(job: Any) -> None:
         with pytest.raises(OSError, match="broken"):
             await job
@@ -106,8 +102,6 @@ def test_a_job_of_a_nested_scheduler_that_is_awaited_does_not_fail_it(virtual: V
 
 @pytest.mark.parametrize("depth", [0, 1, 2])
 def test_without_kept_jobs_the_group_has_the_first_16(virtual: Virtual, depth: int) -> None:
-    """With `keep_jobs=False`, the group has the first 16 failures, and says how many more there are, at any depth."""
-
     async def call_all() -> None:
         for number in range(20):
             bad = current_scheduler().add(Job(fail, number + 1, OSError(number)))
@@ -170,7 +164,6 @@ def test_a_retry_asks_about_each_leaf_of_a_group(virtual: Virtual) -> None:
     ],
 )
 def test_an_option_for_an_enclosing_scheduler_is_refused_on_the_outermost(options: dict[str, Any], cure: str) -> None:
-    """What has an effect only on a job of a scheduler is refused before anything starts, and the error has the cure."""
     started = Job(nap, 0)
     scheduler = Scheduler(started, **options)
     (name,) = options.keys() - {"timeout"}
@@ -194,7 +187,6 @@ def test_failures_are_counted_in_one_warning_at_the_end(virtual: Virtual, caplog
 
 
 def test_the_log_says_which_failures_are_tolerated(virtual: Virtual, caplog: pytest.LogCaptureFixture) -> None:
-    """The line of a tolerated failure says so, and so does the last one."""
     assert virtual(Scheduler(Job(fail), label="home", critical_jobs=False).co_run) is True
     assert caplog.messages == [
         "'fail()' failed: OSError: broken; it is tolerated, and the run goes on; debrief() shows the traceback",
@@ -203,7 +195,6 @@ def test_the_log_says_which_failures_are_tolerated(virtual: Virtual, caplog: pyt
 
 
 def test_successful_run_logs_nothing(virtual: Virtual, caplog: pytest.LogCaptureFixture) -> None:
-    """A run without failures logs nothing."""
     assert virtual(Scheduler(Job(nap)).co_run) is True
     assert not caplog.records
 
@@ -222,7 +213,6 @@ def test_run_with_a_critical_failure_returns_false_and_cancels_at_once(virtual: 
 
 
 def test_stop_reason_is_none_before_the_first_run() -> None:
-    """Before the first run, a scheduler has no stop reason and no culprit."""
     scheduler = Scheduler(Job(nap))
     assert scheduler.stop_reason is None
     assert scheduler.culprit is None
@@ -233,7 +223,6 @@ def test_stop_reason_is_none_before_the_first_run() -> None:
 
 
 def test_critical_is_inherited_from_the_nearest_value_that_is_not_none() -> None:
-    """The order is: its own value, its scheduler's `critical_jobs`, and so on outwards, to the nearest `First`."""
     for kind, *values in itertools.product([Scheduler, First], *[[None, True, False]] * 4):
         own, jobs, inner, outer = values
         job = Job(nap, critical=own)
@@ -247,7 +236,6 @@ def test_critical_is_inherited_from_the_nearest_value_that_is_not_none() -> None
 
 
 def test_running_again_resets_every_job(virtual: Virtual) -> None:
-    """A second run starts with every job reset, however the first run ended."""
     calls: list[int] = []
 
     async def flaky() -> int:
@@ -271,7 +259,6 @@ def test_running_again_resets_every_job(virtual: Virtual) -> None:
 
 
 def test_running_again_resets_jobs_that_are_not_reached(virtual: Virtual) -> None:
-    """Jobs of the first run that the second one does not reach are IDLE again, at any depth."""
     switch = [False]
 
     async def sometimes() -> None:
@@ -304,7 +291,6 @@ def test_run_options_apply_to_one_run_only(virtual: Virtual) -> None:
 
 
 def test_scheduler_may_be_changed_between_runs(virtual: Virtual) -> None:
-    """Between runs, jobs may be added to a scheduler and removed from it."""
     a, b = Job(nap, 1), Job(nap, 1)
     scheduler = Scheduler(Sequence(a, b))
     assert virtual(timed, scheduler) == (True, 2)
@@ -316,7 +302,6 @@ def test_scheduler_may_be_changed_between_runs(virtual: Virtual) -> None:
 
 
 def test_scheduler_can_run_on_both_backends_in_turn() -> None:
-    """The same scenario can run on trio, then on asyncio, then on trio again."""
     job = Job(nap, 0, 1)
     scheduler = Scheduler(job, Scheduler(Job(nap, 0)), jobs_window=1)
     assert scheduler.run(backend="trio") is True
@@ -328,13 +313,11 @@ def test_scheduler_can_run_on_both_backends_in_turn() -> None:
     "make", [lambda: Scheduler(label="home"), lambda: Job(nap, label="home")], ids=["scheduler", "job"]
 )
 def test_repr_shows_label_and_state(make: Callable[[], Any]) -> None:
-    """The repr of a job or of a scheduler shows its label and state."""
     assert "home" in repr(make())
     assert "idle" in repr(make())
 
 
 def test_repr_after_a_run_shows_the_outcome(virtual: Virtual) -> None:
-    """After a run, the reprs of the scheduler and of its jobs show the outcome."""
     job = Job(fail, critical=True)
     scheduler = Scheduler(job)
     virtual(scheduler.co_run)

@@ -133,7 +133,6 @@ def test_handled_signals_end_the_run_cleanly(backend: str) -> None:
 
 
 def test_a_signal_to_a_process_that_a_job_has_forked_ends_it(backend: str) -> None:
-    """A process that a job forks has handlers of the run, which give way to those from before the run."""
     code = f"""
 import multiprocessing, os
 
@@ -158,8 +157,6 @@ watched(lambda: scheduler.run(backend={backend!r}, handle_signals=True))
 
 
 def test_log_has_a_record_when_a_signal_ends_the_run(backend: Any, caplog: pytest.LogCaptureFixture) -> None:
-    """When a signal ends the run, the log explains why `run()` returned False."""
-
     async def terminate() -> None:
         signal.raise_signal(signal.SIGTERM)
         await anyio.sleep(60)
@@ -172,7 +169,6 @@ def test_log_has_a_record_when_a_signal_ends_the_run(backend: Any, caplog: pytes
 
 
 def test_second_ctrl_c_is_raised_in_a_job_that_blocks_the_loop(backend: str) -> None:
-    """A second Ctrl-C is raised in a job that blocks the event loop, and the run still ends cleanly."""
     code = f"""
 async def block():
     say("blocks")
@@ -315,7 +311,6 @@ def test_two_ctrl_c_within_a_turn_end_thousands_of_runs_cleanly(backend: str) ->
 
 
 def test_ctrl_c_under_co_run_ends_the_run_cleanly(backend: str) -> None:
-    """Under `co_run()`, where the library that owns the loop gets Ctrl-C, the run also ends cleanly."""
     run = "trio.run(scheduler.co_run)" if backend == "trio" else "asyncio.run(scheduler.co_run())"
     code = f"import trio, asyncio\nscheduler = Scheduler(Actor()); watched(lambda: {run})"
     lines = child(code, ("runs", signal.SIGINT))
@@ -348,7 +343,6 @@ def test_ctrl_c_under_co_run_is_raised_in_a_job_that_blocks_the_loop(backend: st
 
 
 def test_ctrl_c_under_co_run_on_trio_never_interrupts_the_engine() -> None:
-    """On trio, Ctrl-C is not raised in a hook, which the engine calls; it ends the run at the next checkpoint."""
     seen: list[str] = []
 
     class Hook(Instrument):
@@ -388,7 +382,6 @@ def test_ctrl_c_is_raised_in_jobs_after_another_run_in_the_same_loop_has_ended()
 
 
 def test_ctrl_c_while_a_scenario_is_prepared_is_not_lost(backend: str) -> None:
-    """A Ctrl-C while a large scenario is being checked is raised, and no job starts."""
     code = f"""
 class Slow(AbstractJob):
     def _is_one_shot(self):
@@ -424,7 +417,6 @@ def test_handle_signals_in_another_thread_does_nothing(backend: Any) -> None:
 
 
 def test_signal_handlers_are_restored_after_the_run(backend: Any) -> None:
-    """After a run with `handle_signals=True`, the signal handlers are those that were set before."""
     numbers = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
     before = [signal.getsignal(number) for number in numbers]
     Scheduler().run(backend=backend, handle_signals=True)
@@ -432,7 +424,6 @@ def test_signal_handlers_are_restored_after_the_run(backend: Any) -> None:
 
 
 def test_error_of_a_run_keeps_its_traceback(backend: Any) -> None:
-    """The error of a run that no signal has ended keeps its whole traceback."""
     with pytest.raises(ExceptionGroup) as raised:
         Scheduler(Job(fail, 0)).run(backend=backend, check=True)
     assert not hasattr(raised.value, "_trioflow_run")
@@ -476,7 +467,6 @@ def test_run_inside_a_loop_works_only_in_cells_of_notebooks(
 
 
 def test_ctrl_c_in_a_notebook_cell_is_passed_to_the_thread_of_the_run() -> None:
-    """Ctrl-C in a notebook cell is passed to the thread of the run, for which the main thread keeps waiting."""
     told: list[type[BaseException]] = []
     is_told = threading.Event()
 
@@ -657,7 +647,6 @@ class Interrupted:
             signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR1)
 
     def check(self) -> None:
-        """Run the scenario, and check that the run has ended, and that it can run again."""
         scheduler = self.scenario()
         raised: BaseException | None = None
         sender = threading.Thread(target=self.send_later)
@@ -702,15 +691,12 @@ def test_what_a_handler_of_the_program_raises_leaves_run_when_the_run_has_ended(
 @pytest.mark.soak
 @IGNORED
 def test_what_handlers_raise_at_many_instants(backend: Any) -> None:
-    """As above, with many instants."""
     first = random.randrange(10**6)
     for seed in range(first, first + 2000):
         Interrupted(seed, backend).check()
 
 
 def test_what_a_handler_of_the_program_raises_ends_a_job_that_blocks(backend: Any) -> None:
-    """If a job blocks the loop, what a handler raises is raised in it, too, as a test's timeout has to be."""
-
     async def block() -> None:
         signal.raise_signal(signal.SIGUSR1)
         time.sleep(60)  # noqa: ASYNC251 - it blocks the loop
@@ -862,7 +848,6 @@ def ctrl_c_twice() -> str:
 
 @pytest.mark.usefixtures("at_once")
 def test_second_ctrl_c_is_raised_only_in_the_code_of_a_job(backend: Any) -> None:
-    """A second Ctrl-C is raised in the code of a job that blocks, but not in a hook, which the engine calls."""
     seen: list[tuple[str, str]] = []
 
     async def body(where: str) -> None:
@@ -986,8 +971,6 @@ def test_function_given_as_handle_signals_is_called_at_each_signal(backend: Any)
 
 
 def test_signal_after_one_that_drains_ends_the_run_although_the_loop_has_not_turned(backend: Any) -> None:
-    """The function given as `handle_signals` returns None for the second signal, while the call of `drain` waits."""
-
     async def send() -> None:
         signal.raise_signal(signal.SIGTERM)
         signal.raise_signal(signal.SIGTERM)
@@ -1019,7 +1002,6 @@ def test_drain_in_the_handle_signals_function_drains(backend: Any) -> None:
 
 
 def test_the_first_exception_of_a_handler_leaves_the_run(backend: Any) -> None:
-    """Whatever the handler raises at the next signal."""
     codes = iter([1, 2])
 
     async def send() -> None:
@@ -1095,7 +1077,6 @@ def test_what_a_signal_handler_calls_to_steer_the_run_is_called_in_the_loop(
 
 
 def test_function_that_takes_no_signal_number_is_refused_before_the_run(backend: Any) -> None:
-    """A method such as `drain` raised only when the signal came, which ended the run."""
     job = Job(anyio.sleep, 0)
     scheduler = Scheduler(job)
     handlers: list[Any] = [scheduler.drain, lambda: scheduler.drain, print.__name__]
@@ -1108,7 +1089,6 @@ def test_function_that_takes_no_signal_number_is_refused_before_the_run(backend:
 
 
 def test_exception_of_the_handle_signals_function_ends_the_run_cleanly(backend: Any) -> None:
-    """An exception of the `handle_signals=` function does not interrupt other code, but leaves `run()` at the end."""
     job = Job(anyio.sleep, 60)
 
     async def send() -> None:
@@ -1221,7 +1201,6 @@ def test_ctrl_c_during_the_checks_is_not_lost(backend: Any, number: int, wrong: 
 
 
 def test_run_does_not_replace_a_sigint_handler_of_the_program(backend: Any) -> None:
-    """A SIGINT handler that the program has set gets the signal during a run, and the run goes on."""
     seen: list[int] = []
 
     async def send() -> None:

@@ -40,7 +40,6 @@ ENDING: dict[str, Call] = {
 
 
 def in_thread(call: Callable[[], object]) -> BaseException | None:
-    """Make a call in another thread, wait for its end, and return what it raised."""
     with ThreadPoolExecutor(1) as threads:
         return threads.submit(call).exception()
 
@@ -78,7 +77,6 @@ def test_other_threads_may_end_a_run_and_a_job(virtual: Virtual, name: str) -> N
 
 @pytest.mark.parametrize("name", ENDING)
 def test_a_call_from_another_thread_after_the_end_does_nothing(virtual: Virtual, name: str) -> None:
-    """Whoever calls in another thread cannot know that the run has ended; in the thread of the run it is an error."""
     scheduler, other, _, _ = run_with_call(virtual, lambda scheduler, job: None)
     assert in_thread(lambda: ENDING[name](scheduler, other)) is None
     with pytest.raises(RuntimeError, match="not running"):
@@ -87,7 +85,6 @@ def test_a_call_from_another_thread_after_the_end_does_nothing(virtual: Virtual,
 
 @pytest.mark.parametrize("name", ["drain", "job.cancel"])
 def test_a_call_before_the_run_is_an_error_in_each_thread(name: str) -> None:
-    """Before the first run a call that drains it, or ends one job, would be lost."""
     job = Job(nap, label="other")
     scheduler = Scheduler(job, label="home")
     error = in_thread(lambda: ENDING[name](scheduler, job))
@@ -97,7 +94,6 @@ def test_a_call_before_the_run_is_an_error_in_each_thread(name: str) -> None:
 
 @pytest.mark.parametrize("in_its_thread", [True, False])
 def test_a_run_that_was_cancelled_before_it_began_ends_at_once(virtual: Virtual, in_its_thread: bool) -> None:
-    """A `cancel()` while the first run still imported its loop was an error, and the run went on to its end."""
     scheduler, runs = Scheduler(job := Job(nap)), list[Any]()
     scheduler.cancel() if in_its_thread else in_thread(scheduler.cancel)
     runs.append((virtual(scheduler.co_run), scheduler.stop_reason, job.state))
@@ -110,7 +106,6 @@ def test_a_run_that_was_cancelled_before_it_began_ends_at_once(virtual: Virtual,
 
 
 def test_each_run_may_be_cancelled_while_its_loop_begins(backend: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """From the call of `run()` on, `cancel()` of another thread means that run, also after another has ended."""
     scheduler = Scheduler(Job(anyio.sleep, 0), label="home", log=False)
     assert scheduler.run(backend=backend)
     scheduler.add(Job(anyio.sleep, 30))
@@ -120,7 +115,6 @@ def test_each_run_may_be_cancelled_while_its_loop_begins(backend: Any, monkeypat
 
 
 def test_a_cancellation_is_not_kept_for_later_if_a_run_is_refused(virtual: Virtual) -> None:
-    """A scenario that could not begin is mended and run: the `cancel()` of a `finally` after the error is over."""
     first = Job(nap)
     last = Job(nap, required=first)
     first.requires(last)
@@ -189,7 +183,6 @@ def test_calls_from_threads_at_any_instant_leave_the_books_right(backend: Any, n
 
 @pytest.mark.parametrize("keep_jobs", [True, False])
 def test_the_cancellation_of_a_job_that_has_settled_meanwhile_does_nothing(virtual: Virtual, keep_jobs: bool) -> None:
-    """The job may settle, and leave its scheduler, between the call in another thread and the turn of the loop."""
     job = Job(nothing)
 
     async def main() -> None:
@@ -219,7 +212,6 @@ def test_the_cancellation_of_a_job_that_has_settled_meanwhile_does_nothing(virtu
     ids=["add", "update", "map", "requires", "remove", "run", "a setting", "await"],
 )
 def test_all_other_changes_from_another_thread_are_refused(virtual: Virtual, use: Call) -> None:
-    """They raise a RuntimeError that names the scheduler, and change nothing."""
     scheduler, _, last, raised = run_with_call(virtual, lambda scheduler, other: use(scheduler, list(scheduler)[-1]))
     assert isinstance(raised, RuntimeError)
     assert "'home'" in str(raised)
@@ -228,8 +220,6 @@ def test_all_other_changes_from_another_thread_are_refused(virtual: Virtual, use
 
 
 def test_reports_from_another_thread_reach_the_run(virtual: Virtual) -> None:
-    """`progress()`, `used()` and `answer()` may be called in any thread."""
-
     async def work() -> None:
         job = current_job()
         calls = (

@@ -18,7 +18,6 @@ pytestmark = pytest.mark.usefixtures("keep_jobs")
 
 @pytest.mark.parametrize("critical", [True, None])
 def test_a_group_that_was_cancelled_alone_fails_nothing(virtual: Virtual, critical: bool | None) -> None:
-    """A group in which a job has failed is cancelled, in its clean-up or before: `cancel()` has ended it."""
     bad = Job(fail, critical=critical, label="bad")
     inner = Scheduler(bad, alarm(bad, 9), Job(nap, 9), label="inner")
     outer = Scheduler(inner, Job(later, 3, inner.cancel))
@@ -31,8 +30,6 @@ def test_a_group_that_was_cancelled_alone_fails_nothing(virtual: Virtual, critic
 
 @pytest.mark.parametrize("end", ["critical", "timeout", "cancelled"])
 def test_a_group_that_was_cancelled_alone_fails_nothing_as_its_run_stops(virtual: Virtual, end: str) -> None:
-    """It still unwinds then; what ended it was its own `cancel()`, not the stop."""
-
     inner = Scheduler(Job(fail), Job(unwind), label="inner")
     outer: Scheduler = Scheduler(
         inner, Job(later, 3, inner.cancel), Job(nap, 20), timeout=4 if end == "timeout" else None
@@ -44,7 +41,6 @@ def test_a_group_that_was_cancelled_alone_fails_nothing_as_its_run_stops(virtual
 
 
 def failures_of(scheduler: Scheduler) -> list[Any]:
-    """Return what `raise_for_failures` raises."""
     try:
         scheduler.raise_for_failures()
     except ExceptionGroup as group:
@@ -138,8 +134,6 @@ def test_a_job_is_skipped_if_all_that_it_requires_was(backend: Any, settled: Any
 
 
 def test_a_group_that_was_cancelled_has_not_completed_although_its_job_returned(virtual: Virtual) -> None:
-    """A job may handle its cancellation; what ended its group was the cancellation all the same."""
-
     async def returns() -> None:
         with contextlib.suppress(anyio.get_cancelled_exc_class()):
             await nap(9)

@@ -23,14 +23,12 @@ def scenario(**options: Any) -> Scheduler:
 
 
 async def seconds(scheduler: Scheduler) -> float:
-    """Run the jobs, and return the duration."""
     start = anyio.current_time()
     assert await scheduler.co_run()
     return anyio.current_time() - start
 
 
 def test_a_second_run_starts_the_longest_chain_first(virtual: Virtual, tmp_path: Path) -> None:
-    """A second run, or another scheduler with the same file, knows the durations and starts the longest chain first."""
     path = tmp_path / "new" / "durations.json"
     scheduler = scenario(jobs_window=2, durations=path)
     assert (virtual(seconds, scheduler), virtual(seconds, scheduler)) == (11, 8)
@@ -39,7 +37,6 @@ def test_a_second_run_starts_the_longest_chain_first(virtual: Virtual, tmp_path:
 
 
 def test_durations_may_come_from_a_trace_or_a_mapping(virtual: Virtual) -> None:
-    """Durations may come from a trace, or a mapping by label, which applies to jobs of nested schedulers too."""
     trace = Trace()
     assert virtual(seconds, scenario(jobs_window=2, instruments=[trace])) == 11
     assert virtual(seconds, scenario(jobs_window=2, durations=trace)) == 8
@@ -49,7 +46,6 @@ def test_durations_may_come_from_a_trace_or_a_mapping(virtual: Virtual) -> None:
 
 @pytest.mark.parametrize("depth", [1, 2])
 def test_the_durations_of_the_scheduler_that_runs_hold_for_groups_with_their_own(virtual: Virtual, depth: int) -> None:
-    """A group runs by its own durations only if it runs alone, and another run has no durations of the run before."""
     first, second = (Job(anyio.sleep, 1, label=label) for label in ("first", "second"))
     group = Scheduler(first, second, durations={"first": 9, "second": 1}, jobs_window=1, label="group")
     outer: Scheduler = group
@@ -117,7 +113,6 @@ def test_whoever_learns_how_long_jobs_take_leaves_out_waits_between_attempts(vir
     ],
 )
 def test_a_file_that_has_no_valid_durations_is_rejected(tmp_path: Path, content: str, words: str) -> None:
-    """A file with another version or format is rejected as durations, and is not changed."""
     path = tmp_path / "durations"
     path.write_text(content)
     with pytest.raises(ValueError, match=words):

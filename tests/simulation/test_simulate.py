@@ -40,7 +40,6 @@ from ..conftest import Virtual
 
 
 def stand_in(seconds: float | None = None, *required: AbstractJob[Any], **options: Any) -> Job[None]:
-    """Return a job that must never run."""
     return Job(never, expected_duration=seconds, required=required, **options)
 
 
@@ -248,7 +247,6 @@ def test_makespan_bound_utilisation_critical_path_and_slack_are_correct() -> Non
 
 @pytest.mark.parametrize("window", [2, anyio.CapacityLimiter(2)], ids=["slots", "tokens"])
 def test_forever_jobs_and_groups_take_their_share_of_a_window(window: Any) -> None:
-    """A forever job takes none, nor does a group of a limiter's tokens, which its jobs take."""
     forever = stand_in(9, forever=True)
     group = Scheduler(stand_in(1), stand_in(1), jobs_window=1)
     found = simulate(Scheduler(forever, group, stand_in(1), jobs_window=window))
@@ -256,7 +254,6 @@ def test_forever_jobs_and_groups_take_their_share_of_a_window(window: Any) -> No
 
 
 def test_a_forever_scheduler_does_not_count_in_the_lower_bound() -> None:
-    """Jobs of a forever scheduler, for which no run waits, count in neither the lower bound nor the critical path."""
     a = stand_in(1)
     found = simulate(Scheduler(a, Scheduler(stand_in(10), forever=True)))
     assert (found.makespan, found.lower_bound, found.critical_path) == (1, 1, (a,))
@@ -327,7 +324,6 @@ def test_the_lower_bound_counts_timeouts(make_scheduler: Callable[[], Scheduler]
 
 
 def test_peak_results_depends_on_the_policy() -> None:
-    """`peak_results` is small for a depth-first policy, while fifo keeps the results of all jobs."""
     scheduler = Scheduler(jobs_window=4)
     for _ in range(100):
         first = stand_in(1, keep_result=False)
@@ -353,7 +349,6 @@ def test_an_unknown_duration_is_the_median_of_the_known_ones() -> None:
 
 
 def test_durations_may_be_a_mapping_or_a_trace() -> None:
-    """The durations of `simulate` may be a mapping by path or, second, by label, or a trace."""
     a, b = stand_in(1, label="a"), stand_in(1, label="b")
     scheduler = Scheduler(a, Scheduler(b, label="in"))
     assert simulate(scheduler, durations={"a": 3, "b": 2, "in/b": 7}).ends[b] == 7
@@ -393,7 +388,6 @@ def test_simulate_works_inside_a_running_loop() -> None:
     ],
 )
 def test_invalid_options_of_simulate_are_rejected(options: Any, error: type[Exception], words: str) -> None:
-    """An invalid option of `simulate` raises an error that names it."""
     with pytest.raises(error, match=words):
         simulate(Scheduler(stand_in(1, label="a")), **options)
 
@@ -424,13 +418,11 @@ def test_a_forever_job_that_blocks_a_resource_for_others_is_rejected() -> None:
 
 
 def test_an_argument_that_is_no_scheduler_is_rejected() -> None:
-    """`simulate` rejects an argument that is not a scheduler, with an error that shows it."""
     with pytest.raises(TypeError, match=r"simulate\(5\): give a Scheduler"):
         simulate(5)  # type: ignore[arg-type]
 
 
 def test_a_cycle_of_requirements_is_rejected() -> None:
-    """`simulate` rejects a cycle of requirements, as a run does."""
     a = stand_in(1)
     b = stand_in(1, a)
     a.requires(b)
@@ -477,7 +469,6 @@ def test_simulation_ends_although_a_job_exceeds_its_timeout_again_and_again(
 
 @pytest.mark.parametrize("part", ["whole", "around", "inside"])
 def test_simulate_refuses_a_running_scheduler(virtual: Virtual, part: str) -> None:
-    """A run goes on as it would have if `simulate` was called in it, which raises; it once never started more jobs."""
     refused: list[str] = []
 
     async def look() -> None:
@@ -529,7 +520,6 @@ def test_clean_up_jobs_take_no_share_of_the_slots() -> None:
 
 
 def test_simulate_accepts_an_input_from_a_scheduler_that_was_added_later() -> None:
-    """An input may be in any scheduler of the scenario, whatever the order in which they were added."""
     source = stand_in(1, label="source")
     first = Scheduler(source, label="first")
     second = Scheduler(Job(never, source, expected_duration=2, label="user"), label="second")

@@ -70,8 +70,6 @@ class Answered(Answer[str]):
 
 
 class Sleeper(AbstractJob[int]):
-    """The least kind."""
-
     def __init__(self, seconds: float = 0, error: Exception | None = None, **options: Any) -> None:
         super().__init__(**options)
         self.seconds = seconds
@@ -118,7 +116,6 @@ def test_the_kinds_of_this_package_pass(
 
 
 def test_jobs_in_executors_pass(backend: Any) -> None:
-    """A `ProcessJob` on an executor does what is expected of every job."""
     with ThreadPoolExecutor(2) as executor:
         check_kind(
             backend,
@@ -129,7 +126,6 @@ def test_jobs_in_executors_pass(backend: Any) -> None:
 
 
 def test_answers_pass(backend: Any) -> None:
-    """An `Answer` does what is expected of every job."""
     check_kind(
         backend,
         partial(Answered, "deploy?"),
@@ -196,11 +192,9 @@ def long(**options: Any) -> Sleeper:
     ],
 )  # fmt: skip
 def test_faults_of_a_kind_are_found(makers: Any, text: str) -> None:
-    """The error names the check, what was expected and found, the job, and the backend."""
     with left, pytest.raises(AssertionError, match=f"(?s)^{text}.* on asyncio$"):
         check_kind("asyncio", *makers, restores=False)
 
 
 def test_a_correct_kind_of_a_user_passes(backend: Any) -> None:
-    """The least kind passes."""
     check_kind(backend, Sleeper, long, failing)

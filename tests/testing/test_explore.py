@@ -88,13 +88,10 @@ def test_a_scenario_without_its_fault_passes_exploration(scenario: Make) -> None
 @pytest.mark.soak
 @pytest.mark.parametrize("scenario", MENDED, ids=lambda scenario: scenario.__name__)
 def test_a_scenario_without_its_fault_passes_ten_thousand_explored_runs(scenario: Make) -> None:
-    """A long run of `test_a_scenario_without_its_fault_passes_exploration`."""
     assert explore(scenario, check=no_more_than_once, runs=10_000, seed=3).runs == 10_000
 
 
 def test_the_story_names_the_event_its_line_of_code_and_all_waiting_jobs() -> None:
-    """A story names the time, the job, its line of code, the holders of a pool, and what all other jobs wait for."""
-
     def scenario() -> Scheduler:
         free = anyio.Semaphore(1)
 
@@ -118,8 +115,6 @@ def test_the_story_names_the_event_its_line_of_code_and_all_waiting_jobs() -> No
 
 
 def test_the_story_of_a_scenario_that_always_breaks_names_no_fault(checked_states: CheckedState) -> None:
-    """The story of a scenario that breaks in a plain run says that no fault was injected."""
-
     async def wrong() -> None:
         assert current_job().label == "right"
 
@@ -178,8 +173,6 @@ def test_a_timeout_of_a_scheduler_hides_no_deadlock(backend: str, nested: bool) 
 
 
 def test_a_scheduler_timeout_that_cuts_sleeping_jobs_short_is_no_finding(backend: str) -> None:
-    """A scheduler's timeout that cuts sleeping jobs short is no finding, as their sleep stands for work."""
-
     def scenario() -> Scheduler:
         return Scheduler(Job(anyio.sleep, 60), Job(anyio.sleep, 1), timeout=60)
 
@@ -203,8 +196,6 @@ def test_a_job_kind_with_keeps_time_does_not_hang_before_it_begins(backend: str)
 
 
 def test_the_timeout_of_a_settled_nested_scheduler_is_no_finding(backend: str) -> None:
-    """Work due at the moment when a settled nested scheduler would have timed out is not mistaken for that timeout."""
-
     def scenario() -> Scheduler:
         nested = Scheduler(Job(anyio.sleep, 1), timeout=60)
         return Scheduler(nested, Job(anyio.sleep, 60), timeout=60)
@@ -256,8 +247,6 @@ def test_a_long_wait_that_ends_is_no_finding(backend: str, limited: str) -> None
 
 
 def test_a_task_left_running_is_found() -> None:
-    """On asyncio, the story names a task that a job has started and that outlives the run."""
-
     async def work() -> None:
         keep.append(asyncio.create_task(anyio.sleep(100), name="stray"))
         await anyio.sleep(1)
@@ -303,8 +292,6 @@ def test_each_job_is_shut_down_once_whatever_happens() -> None:
 
 
 def test_after_a_crash_jobs_in_the_journal_are_restored_and_others_run_again() -> None:
-    """After a crash, jobs in the journal are restored, and others run again in the world as it was."""
-
     def scenario(world: World) -> Scheduler:
         log = world.setdefault("log", [])
 
@@ -331,8 +318,6 @@ def test_after_a_crash_jobs_in_the_journal_are_restored_and_others_run_again() -
 
 @pytest.mark.parametrize("retries", ["engine", "own"])
 def test_a_scenario_that_breaks_at_a_second_failure_is_found(backend: str, retries: str) -> None:
-    """A scenario that breaks only if a retried job, or one of a retried scheduler, fails again is found."""
-
     def scenario() -> Scheduler:
         failures.clear()
 
@@ -382,7 +367,6 @@ def test_the_pauses_of_retries_are_the_same_in_each_run_of_a_plan() -> None:
 
 
 def test_the_same_seed_repeats_an_exploration() -> None:
-    """The same seed repeats an exploration exactly, and another one gives other runs."""
     first, second, other = (explore(plain, runs=10, seed=seed) for seed in (5, 5, 6))
     assert first == second
     assert first.tried != other.tried
@@ -477,8 +461,6 @@ def test_each_injected_fault_has_its_effect_on_the_jobs_and_the_run(
 
 
 def test_a_job_without_end_hangs_until_its_timeout(backend: str) -> None:
-    """Exploration makes a job hang only if the job, or a scheduler around it, has a timeout."""
-
     def scenario() -> Scheduler:
         return Scheduler(Job(anyio.sleep, 1, label="limited", timeout=5), Job(anyio.sleep, 1, label="free"))
 
@@ -536,8 +518,6 @@ def test_a_cancellation_of_a_job_about_to_wait_comes_when_it_waits() -> None:
 
 
 def test_an_error_inside_trio_is_reported_with_its_seed() -> None:
-    """An error that breaks down trio itself is reported as a story, with its seed."""
-
     def scenario() -> Scheduler:
         async def breaks() -> None:
             trio.lowlevel.spawn_system_task(fails)
@@ -622,8 +602,6 @@ def test_invalid_arguments_of_explore_are_rejected(
 
 
 def test_a_thread_job_added_during_the_run_is_rejected() -> None:
-    """`explore` rejects a thread job that is added during the run with the same error as an initial one."""
-
     def scenario() -> Scheduler:
         async def add() -> None:
             scheduler.add(ThreadJob(sorted, [2, 1], label="sort"))
@@ -636,8 +614,6 @@ def test_a_thread_job_added_during_the_run_is_rejected() -> None:
 
 
 def test_an_exception_of_a_later_make_scheduler_call_is_reported_with_its_seed(backend: str) -> None:
-    """If `make_scheduler` raises at a later call, such as after a crash, the report has the run and its seed."""
-
     def scenario(world: World) -> Scheduler:
         if "begun" in world:
             raise KeyError("no state")
@@ -654,8 +630,6 @@ def test_an_exception_of_a_later_make_scheduler_call_is_reported_with_its_seed(b
 
 @pytest.mark.parametrize("in_group", [False, True])
 def test_a_job_that_waits_for_a_thread_is_rejected(backend: str, in_group: bool) -> None:
-    """`explore` rejects a job that waits for a thread, which works in real time, and reports no deadlock."""
-
     def scenario() -> Scheduler:
         async def work() -> None:
             if in_group:
@@ -679,8 +653,6 @@ def test_make_scheduler_that_returns_a_used_scheduler_is_rejected() -> None:
 
 
 def test_the_error_of_an_invalid_scenario_is_raised_unchanged() -> None:
-    """`explore` raises the error of an invalid scenario unchanged, not as a broken run."""
-
     def scenario() -> Scheduler:
         return Scheduler(Job(anyio.sleep, 1, needs={"gpu": 1}))
 
@@ -710,8 +682,6 @@ def test_what_a_killed_program_does_as_it_unwinds_is_lost(backend: str) -> None:
 
 
 def test_a_crash_with_a_world_that_cannot_be_copied_is_rejected() -> None:
-    """A crash copies the world, which outlives it, so `explore` rejects a world that cannot be copied."""
-
     def scenario(world: World) -> Scheduler:
         world["generator"] = (number for number in range(3))
         return plain()
@@ -721,7 +691,6 @@ def test_a_crash_with_a_world_that_cannot_be_copied_is_rejected() -> None:
 
 
 def test_names_of_the_faults_are_the_documented_ones() -> None:
-    """The names of faults, by which users may select them, are those in the documentation."""
     assert FAULTS == ("order", "durations", "timeouts", "failures", "cancellation", "ctrl-c", "crash")
 
 
@@ -750,7 +719,6 @@ def test_an_exploration_leaves_the_program_as_it_was(
 
 
 def test_an_error_of_the_scenario_in_a_later_run_says_in_which() -> None:
-    """So that it can be repeated."""
     calls = itertools.count()
 
     def check(_: Scheduler) -> str | None:

@@ -51,7 +51,6 @@ def lines(project: pytest.Pytester, *options: str, passed: int = 1) -> list[str]
 
 
 def test_the_explore_fixture_fails_with_the_same_story_each_time(project: pytest.Pytester) -> None:
-    """The `explore` fixture takes its seed from the test's name, so it fails with the same story each time."""
     first = lines(project)
     assert not any("_explore.py" in line for line in first)
     assert first == lines(project)
@@ -62,7 +61,6 @@ def test_the_explore_fixture_fails_with_the_same_story_each_time(project: pytest
 
 
 def test_command_line_options_override_the_arguments_of_the_test(project: pytest.Pytester) -> None:
-    """Options of the command line override a test's arguments, to explore more runs or repeat one."""
     told = lines(project, "--explore-runs=30", "--explore-seed=7")
     assert any(line.startswith("GOOD 30 runs, seed=7,") for line in told)
     told = lines(project, "--explore-seed", "trio fail@2:a late@1:b=2", passed=0)
@@ -70,6 +68,5 @@ def test_command_line_options_override_the_arguments_of_the_test(project: pytest
 
 
 def test_an_invalid_number_of_runs_is_rejected_at_the_command_line(project: pytest.Pytester) -> None:
-    """An invalid number of runs at the command line is rejected as by `explore`, before any test runs."""
     told = run_pytest(project, "--explore-runs=0")
     told.stderr.fnmatch_lines(["*--explore-runs: '0': give a whole number of at least 1"])

@@ -138,8 +138,6 @@ def disagreements(recorded: Recorded, scheduler: Scheduler) -> Iterator[str]:
 
 
 class Views:
-    """What each view says of one run."""
-
     def __init__(
         self, run: Callable[..., Any], scheduler: Scheduler, tmp_path: Path, has_journal: bool = False
     ) -> None:

@@ -261,14 +261,12 @@ STOPPED_BY = {
 
 @pytest.mark.parametrize("case", STOPPED_BY)
 def test_verdicts_name_the_root_failure_and_say_which_critical_job_it_stopped(tmp_path: Path, case: str) -> None:
-    """A failure that is not critical is not called so: the verdict of each view also names the job that is."""
     build, words = STOPPED_BY[case]
     views = Views(in_virtual_time(Virtual("trio")), build(), tmp_path)
     assert {text.partition(", 1 failed")[0] for text in views.verdicts().values()} == {f"✗ stopped by {words}"}
 
 
 def test_all_views_of_a_run_with_restored_jobs_agree(tmp_path: Path) -> None:
-    """The views of a run whose jobs a journal restored agree, also on which jobs those are."""
     for _ in range(2):
         scheduler = Scheduler(Job(nap, 0, "a", label="a"), Job(nap, 0, "b", label="b"), Job(nap, 0, save=None))
         views = Views(
@@ -282,7 +280,6 @@ def test_all_views_of_a_run_with_restored_jobs_agree(tmp_path: Path) -> None:
 
 
 def test_the_exit_code_the_job_log_and_the_results_of_a_batch_agree_with_its_verdict(tmp_path: Path) -> None:
-    """The verdict of a batch counts the commands that the job log and the results have as failed."""
     log, results = tmp_path / "log", tmp_path / "results.jsonl"
     done = trioflow("batch", "--joblog", log, "--results", results, "exit {}", ":::", 0, 1, 0, 3, 0)
     assert done.exit_code == 2
@@ -357,8 +354,6 @@ def test_the_critical_path_is_that_of_the_trace(views_of: Callable[[str], Views]
 
 
 def test_a_first_that_was_restored_counts_as_restored(tmp_path: Path) -> None:
-    """A `First` whose winner a journal has restored is a restored job in all views, and in the journal's verdict."""
-
     def make() -> Scheduler:
         calls = [First(*(Job(nap, n, n, key=f"{k}{n}") for k in "ab"), stagger=9, label=f"p{n}") for n in range(3)]
         return Scheduler(calls, Job(nap, 0, save=None), label="run")
@@ -419,7 +414,6 @@ def flaky(times: int) -> Callable[..., Any]:
 
 
 def test_a_run_and_its_trace_have_the_same_slots_taken_and_seconds_of_work(virtual: Virtual) -> None:
-    """At each moment, and of each job: between two attempts a job has no slot, and does not work."""
     jobs: list[Any] = [
         *(Job(nap, 0.9 * number, label=f"job {number}") for number in range(1, 5)),
         *(Job(flaky(n), retry=Retry(n, first=3), needs={"api": 1}, label=f"flaky {n}") for n in range(3)),

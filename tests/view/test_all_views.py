@@ -23,7 +23,6 @@ def test_all_views_of_a_scenario_can_be_written_and_agree(seed: int) -> None:
 
 @pytest.mark.parametrize("seed", [1, 4, 23])
 def test_all_views_of_a_scenario_that_is_paused_can_be_written_and_agree(seed: int, backend: str) -> None:
-    """The same if the run is paused now and then."""
     assert strange_in_views(scenario_of(("views", seed)), backend, is_paused=True) == []
 
 
@@ -31,6 +30,5 @@ def test_all_views_of_a_scenario_that_is_paused_can_be_written_and_agree(seed: i
 @pytest.mark.parametrize("is_paused", [False, True])
 @pytest.mark.parametrize("part", range(8))
 def test_all_views_of_many_scenarios_can_be_written_and_agree(part: int, is_paused: bool, backend: str) -> None:
-    """The same for each of two thousand scenarios, paused and not."""
     for seed in range(part, 2000, 8):
         assert (strange_in_views(scenario_of(("views", seed)), backend, is_paused=is_paused), seed) == ([], seed)

@@ -37,8 +37,6 @@ class Stream(io.TextIOWrapper):
 
 
 def scenario(seconds: float, *monitors: Monitor) -> Scheduler:
-    """Return jobs that end in each way after so many seconds, and jobs that do not."""
-
     async def retried() -> None:
         await anyio.sleep(seconds)
         raise OSError("漢 µs")
@@ -91,7 +89,6 @@ def test_a_duration_of_each_unit_and_sign_can_be_written(encoding: str) -> None:
 @pytest.mark.sampled
 @pytest.mark.parametrize("encoding", ENCODINGS)
 def test_each_command_says_all_in_each_encoding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, encoding: str) -> None:
-    """No command raises on an output that lacks its characters, and each says what it has to say."""
     monkeypatch.chdir(tmp_path)
     path = written(
         tmp_path,

@@ -114,7 +114,6 @@ def test_an_estimate_is_right_within_a_factor_of_two(virtual: Virtual, seeds: ra
 
 @pytest.mark.soak
 def test_estimates_of_many_scenarios_are_right(virtual: Virtual) -> None:
-    """The law about estimates holds in more scenarios."""
     check(virtual, range(20, 800))
 
 

@@ -64,14 +64,12 @@ def test_text_views_show_a_job_with_scheduler_attributes_as_a_job(virtual: Virtu
 
 @pytest.mark.parametrize("options", [{}, {"collapse": True}], ids=str)
 def test_graphs_draw_a_job_with_scheduler_attributes_as_a_box(scheduler: Scheduler, options: Any) -> None:
-    """All graphs draw a user's job with a scheduler's attributes as a box, not as a frame."""
     source = scheduler.graph(**options).source
     assert source.count("subgraph") == (0 if "collapse" in options else 1)
     assert mermaid(scheduler, **options).count("subgraph") == (0 if "collapse" in options else 1)
 
 
 def test_monitor_counts_a_job_with_scheduler_attributes_as_a_job(virtual: Virtual, scheduler: Scheduler) -> None:
-    """The monitor counts a user's job with a scheduler's attributes as a job, and logs the failure of that job."""
     log = io.StringIO()
     run_virtually(virtual, scheduler, Monitor(file=log))
     assert "outer: 2 jobs" in log.getvalue()
@@ -98,5 +96,4 @@ def test_trace_exports_show_a_job_with_scheduler_attributes_as_a_job(
 
 
 def test_check_finds_no_fault_in_a_job_with_scheduler_attributes(scheduler: Scheduler) -> None:
-    """The check of a scheduler does not mistake a job's own attributes, such as `jobs`, for those of a scheduler."""
     assert findings(scheduler) == []

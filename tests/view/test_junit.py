@@ -119,8 +119,6 @@ def test_each_outcome_maps_to_a_junit_result(virtual: Virtual, tmp_path: Path) -
 
 
 def test_dropped_jobs_are_in_the_junit_file(virtual: Virtual, tmp_path: Path) -> None:
-    """The JUnit file also has the settled jobs that a scheduler with `keep_jobs=False` has dropped."""
-
     async def grow() -> None:
         scheduler.update([Job(nap, 1, label="a"), Job(fail, 1, label="b")])
 
@@ -200,7 +198,6 @@ def test_a_tolerated_failure_does_not_fail_the_suite(virtual: Virtual, tmp_path:
 
 
 def test_the_junit_file_has_no_redacted_text(tmp_path: Path) -> None:
-    """The JUnit file leaves out a redacted command and its output."""
     secret = CommandJob(["sh", "-c", "echo hunter2; exit 1"], redact=True, stdout=subprocess.PIPE)
     Scheduler(secret).run(instruments=[JUnit(tmp_path / "junit.xml")])
     assert "hunter2" not in (tmp_path / "junit.xml").read_text()
@@ -225,7 +222,6 @@ def test_only_the_last_attempt_of_a_retried_scheduler_counts(virtual: Virtual, t
 
 
 def test_a_report_file_that_cannot_be_written_is_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """If the JUnit file cannot be written, this is logged, and the run still succeeds."""
     report = JUnit(tmp_path / "no" / "junit.xml")
     assert Scheduler(Job(nothing)).run(instruments=[report])
     assert "cannot be written" in caplog.text

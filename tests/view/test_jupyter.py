@@ -38,7 +38,6 @@ def test_jobs_without_arrows_are_drawn_as_a_grid() -> None:
 
 
 def test_pictures_and_listings_show_the_same_times(virtual: Virtual) -> None:
-    """A job whose time is not worth a column in the listing has no time in the picture, and the other way round."""
     jobs = [Job(anyio.sleep, seconds, label=f"nap {seconds}") for seconds in (0.001, 0.06)]
     scheduler = Scheduler(jobs)
     virtual(scheduler.co_run)

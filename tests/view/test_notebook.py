@@ -78,7 +78,6 @@ def test_run_works_in_a_cell_on_both_backends(outputs: dict[str, Any]) -> None:
 
 
 def test_awaiting_co_run_in_a_cell_uses_the_loop_of_the_kernel(outputs: dict[str, Any]) -> None:
-    """A cell of a notebook can await `co_run()`, which uses the event loop of the kernel."""
     assert data(outputs, "await")["text/plain"] == "(True, 42)"
 
 
@@ -94,7 +93,6 @@ def test_a_scheduler_is_displayed_as_its_graph(outputs: dict[str, Any]) -> None:
 
 
 def test_list_prints_the_listing_in_a_cell(outputs: dict[str, Any]) -> None:
-    """`list()` prints the listing, with Unicode symbols, as the output of a cell."""
     (output,) = outputs["list"]
     assert output.name == "stdout"
     assert output.text.startswith("1    ✓    <Job first>")
@@ -136,7 +134,6 @@ def test_pictures_fit_the_cell(outputs: dict[str, Any]) -> None:
 
 
 def test_the_object_that_graph_returns_is_displayed_as_a_picture(outputs: dict[str, Any]) -> None:
-    """A cell whose value is `graph()` displays the picture."""
     assert "first" in texts(data(outputs, "graph object")["image/svg+xml"])
 
 

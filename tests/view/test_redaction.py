@@ -311,7 +311,6 @@ def test_a_secret_is_in_nothing_that_is_written(run: Run) -> None:
 @pytest.mark.ci
 @READS_ARGUMENTS
 def test_a_secret_is_in_nothing_that_a_second_run_writes(run: Run) -> None:
-    """Nor at a second run, in which a journal restores results."""
     assert run.found("asyncio") == {}
     assert run.found("trio") == {}
 

@@ -56,7 +56,6 @@ def source(kind: type, scheduler: Scheduler) -> Any:
 
 
 def test_each_form_is_known_by_its_suffix() -> None:
-    """The suffixes that `save` takes are those of the table above."""
     assert {suffix for kind, suffix in BEGINNINGS if kind is Scheduler} == {*_save.GRAPH_SUFFIXES}
     assert {suffix for kind, suffix in BEGINNINGS if kind is Trace} == {*_save.TRACE_SUFFIXES}
 
@@ -112,7 +111,6 @@ def test_a_scheduler_is_saved_with_the_options_of_its_graph(scheduler: Scheduler
 
 
 def test_a_png_has_144_dots_per_inch(scheduler: Scheduler, tmp_path: Path) -> None:
-    """A PNG has two pixels for each point of the SVG, which is 144 dots per inch."""
     save(scheduler, tmp_path / "g.png")
     save(scheduler, tmp_path / "g.svg")
     width = struct.unpack(">I", (tmp_path / "g.png").read_bytes()[16:20])[0]

@@ -193,7 +193,6 @@ class Scene:
         question.answer("a")
 
     def note_end(self) -> dict[str, Any]:
-        """Return what is said of the run that has ended."""
         lines = [line for line in self.lines.getvalue().splitlines() if json.loads(line)["event"] not in NOT_COMPARED]
         ended = self.spans.get_finished_spans()
         names = {getattr(span.context, "span_id", None): span.name for span in ended}

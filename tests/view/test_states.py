@@ -49,7 +49,6 @@ def test_each_table_has_every_state_and_no_other_key(name: str) -> None:
 
 
 def test_every_state_has_a_record_of_its_styles() -> None:
-    """`STATE_STYLES`, which all views read, has a record for each state, in the order of `JobState`."""
     missing = ", ".join(f"JobState.{state.name}" for state in JobState if state not in _state_styles.STATE_STYLES)
     assert not missing, f"trioflow/view/_state_styles.py: STATE_STYLES has no record for {missing}"
     assert [state for state in REPORTED if state is not MOVED_ON] == list(JobState)
@@ -80,7 +79,6 @@ def test_the_legend_of_the_listing_explains_every_symbol(encoding: str | None) -
 
 
 def test_every_style_name_of_a_monitor_has_a_terminal_style() -> None:
-    """Every monitor style that a state or a badge names is in the table of terminal styles."""
     named = {
         one.monitor_style
         for one in (*_state_styles.STATE_STYLES.values(), _state_styles.CRITICAL_BADGE, _state_styles.FOREVER_BADGE)
@@ -143,7 +141,6 @@ def test_every_view_of_a_scheduler_shows_each_state_of_a_job(state: ReportedStat
 
 @pytest.mark.parametrize("state", REPORTED)
 def test_debrief_counts_the_jobs_in_each_state(state: ReportedState, capsys: pytest.CaptureFixture[str]) -> None:
-    """The counts in the debrief include jobs in every state."""
     Scheduler(in_state(state)).debrief()
     assert f"1 job: 1 {state.value}\n" in capsys.readouterr().out
 
@@ -172,7 +169,6 @@ def test_every_export_of_a_trace_shows_each_state_of_a_job(state: ReportedState,
 
 @pytest.mark.parametrize("state", sorted(SETTLED, key=str))
 def test_a_monitor_counts_the_jobs_in_each_final_state(state: ReportedState) -> None:
-    """Each final state counts in the monitor's header, and among the jobs that have no line of their own."""
     counts = JobCounts()
     counts.move(None, state)
     progress = RunProgress("run", counts, 0.0)

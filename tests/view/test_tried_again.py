@@ -61,7 +61,6 @@ def test_the_second_try_is_an_attempt_of_the_same_row(virtual: Virtual) -> None:
 
 
 def test_events_tell_each_end_of_a_job(virtual: Virtual, tmp_path: Path) -> None:
-    """Between two of them, the job was reopened; what a group keeps has one end."""
     scene = Scene()
     assert virtual(lambda: scene.scheduler.co_run(instruments=[Events(tmp_path / "events")]))
     told: defaultdict[str, list[str]] = defaultdict(list)
@@ -85,7 +84,6 @@ def test_a_job_that_failed_before_it_succeeded_is_flaky_for_ci(virtual: Virtual,
 
 
 def test_the_monitor_counts_the_last_end_of_each_job(virtual: Virtual) -> None:
-    """Also of what a group has kept, at any depth."""
     scene, shown = Scene(), io.StringIO()
     monitor = Monitor(file=shown)
     assert virtual(lambda: scene.scheduler.co_run(instruments=[monitor]))

@@ -49,7 +49,6 @@ def test_a_duration_has_three_significant_figures(seconds: float, text: str) -> 
     [(9.0, "9.0 s"), (0.0995, "99.5 ms"), (9.995e-5, "100 µs"), (0.1004, "100 ms")],
 )
 def test_a_duration_in_a_column_has_a_decimal_below_a_hundred(seconds: float, text: str) -> None:
-    """In a column, a duration of less than a hundred of its unit has a decimal, even if that is 0."""
     assert duration_text(seconds, in_column=True) == text
 
 
@@ -143,12 +142,10 @@ def test_reprs_of_huge_values_are_shortened(value: object, text: str) -> None:
     ],
 )
 def test_a_headline_omits_a_phrase_that_introduces_the_next_line(text: str, first: str) -> None:
-    """The headline of a message is its first line, without a sentence that introduces the next line."""
     assert headline(text) == first
 
 
 @pytest.mark.parametrize("text", ["much", "4 parsecs", "4 xB", ""])
 def test_an_invalid_size_raises_with_the_list_of_units(text: str) -> None:
-    """A size that is not a number and a unit raises an error that lists the units."""
     with pytest.raises(ValueError, match=r"^mem: write a number and a unit: B, kB"):
         amount_of(text, "mem")

@@ -86,7 +86,6 @@ def outcomes(checkout: Path, words: str, seconds: int, way: str) -> dict[str, st
 
 
 def outcomes_in(report: Path) -> dict[str, str]:
-    """Return the outcome of each test, by its name."""
     found: dict[str, str] = {}
     for case in ElementTree.parse(report).iter("testcase"):
         file = case.get("classname", "").split(".")[-2]

@@ -42,7 +42,6 @@ def test_comparison_reports_each_difference_and_unexplained_failure(
 
 
 def test_outcomes_are_read_from_pytests_report(tmp_path: Path) -> None:
-    """In pytest's report, an error before or after a test makes that test a failure."""
     (tmp_path / "report.xml").write_text(
         "<testsuites><testsuite>"
         "<testcase classname='tests.test_a.Tests' name='good'/>"

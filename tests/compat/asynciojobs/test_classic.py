@@ -83,7 +83,6 @@ async def _tick() -> None:
 
 
 def test_cancelled_jobs_are_not_shown_as_running(capsys: pytest.CaptureFixture[str]) -> None:
-    """A job cancelled by a timeout or by the end of the run is shown as cancelled, and not as running."""
     ticker, late = Job(_tick(), forever=True, label="ticker"), Job(asyncio.sleep(1000), label="late")
     scheduler = Scheduler(Job(give(1), label="give"), ticker)
     assert scheduler.run()
@@ -161,7 +160,6 @@ def test_nothing_is_critical_by_default() -> None:
 
 @pytest.mark.parametrize(("of_job", "of_engine"), [(True, False), (False, True), (True, True)])
 def test_a_critical_failure_makes_the_run_return_false(of_job: bool, of_engine: bool) -> None:
-    """A job is critical if it or its engine is; when it fails, the run returns False and raises nothing."""
     failed, cut = Job(fail(), critical=of_job), Job(give(1, 9.0))
     engine = Engine(failed, cut, critical=of_engine)
     assert run_virtual(engine.co_orchestrate, backend="asyncio") is False
@@ -171,8 +169,6 @@ def test_a_critical_failure_makes_the_run_return_false(of_job: bool, of_engine: 
 
 
 def test_timeout_and_window_given_to_a_run_count_for_that_run_only() -> None:
-    """`run`, `orchestrate` and their coroutines accept a timeout and a window for that run."""
-
     async def timed(**options: Any) -> tuple[bool, float]:
         start = anyio.current_time()
         jobs = [Job(give(1, 1.0)) for _ in range(4)]
@@ -216,7 +212,6 @@ def test_a_critical_nested_scheduler_job_ends_the_outer_run() -> None:
 
 
 def test_coshutdown_and_exports_work_by_their_early_names(tmp_path: Path) -> None:
-    """The second argument of `Job` is its `coshutdown`, and `save_as_dotfile` is `export_as_dotfile`."""
     notes: list[str] = []
 
     async def down() -> None:

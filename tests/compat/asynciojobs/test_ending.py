@@ -44,7 +44,6 @@ def timed(scheduler: PureScheduler) -> tuple[bool, float]:
 
 @pytest.mark.parametrize("shutdown_timeout", [2, None])
 def test_a_job_is_cancelled_once(shutdown_timeout: float | None) -> None:
-    """A run waits for a cancelled job as long as it takes; if the job returns, it is done."""
     stubborn = Stubborn(times=9, sleep=4.0)
     job = Job(stubborn.body())
     assert timed(PureScheduler(job, timeout=1, shutdown_timeout=shutdown_timeout)) == (False, 5.0)
@@ -53,7 +52,6 @@ def test_a_job_is_cancelled_once(shutdown_timeout: float | None) -> None:
 
 
 def test_a_forever_job_that_goes_on_after_shutdown_timeout_is_cancelled_at_each_await() -> None:
-    """A forever job that swallows cancellations gets them again and again, from `shutdown_timeout` on."""
     stubborn = Stubborn(times=3, sleep=60)
     job = Job(stubborn.body(), label="stubborn", forever=True)
     assert timed(PureScheduler(job, Job(sleep(1)), shutdown_timeout=2)) == (True, 3.0)
@@ -69,7 +67,6 @@ async def sleep(delay: float = 0.0) -> None:
 
 
 def test_forever_jobs_alone_run_until_all_of_them_have_ended() -> None:
-    """A run of forever jobs ends with the last of them; in asynciojobs, it ends when the first one returns."""
     short, long = Job(sleep(1), forever=True), Job(sleep(3), forever=True)
     assert timed(PureScheduler(short, long)) == (True, 3.0)
     assert short.is_done()
@@ -83,7 +80,6 @@ def test_forever_jobs_take_no_slot() -> None:
 
 
 def test_a_second_run_runs_jobs_and_shuts_them_down_again() -> None:
-    """A second run shuts its jobs down again; asynciojobs shuts a scheduler down only once."""
     notes: list[str] = []
 
     class Again(AbstractJob):
@@ -118,7 +114,6 @@ def test_a_second_run_with_used_coroutines_is_rejected_before_it_starts() -> Non
 
 
 def test_jobs_that_cannot_be_run_fail_with_an_explanation() -> None:
-    """A job without a `co_run`, and a coroutine that two jobs await, fail with an explanation."""
     nothing = AbstractJob(critical=False)
     shared: Any = sleep()
     twice = [Job(shared, critical=False), Job(shared, critical=False)]

@@ -58,7 +58,6 @@ def labels(jobs: Any) -> list[str | None]:
 
 
 def test_the_package_and_its_submodules_have_the_names_of_asynciojobs() -> None:
-    """The names of asynciojobs exist in the same submodules, and the `__module__` of each is the package."""
     for module in SUBMODULES:
         __import__(f"trioflow.compat.asynciojobs.{module}")
     assert sys.modules["trioflow.compat.asynciojobs.job"].AbstractJob is AbstractJob
@@ -69,8 +68,6 @@ def test_the_package_and_its_submodules_have_the_names_of_asynciojobs() -> None:
 
 
 def test_a_subclass_may_have_its_own_attributes_named_scheduler_or_run() -> None:
-    """A subclass of AbstractJob may have attributes such as `scheduler`, which apssh sets, and `_run`."""
-
     class Own(AbstractJob):
         def __init__(self) -> None:
             self.scheduler = self._run = self._state = self._host = self._members = "mine"
@@ -85,7 +82,6 @@ def test_a_subclass_may_have_its_own_attributes_named_scheduler_or_run() -> None
 
 
 def test_stand_in_after_an_import_of_asynciojobs_raises(monkeypatch: pytest.MonkeyPatch) -> None:
-    """After an import of asynciojobs, `stand_in()` raises: two such libraries would not know each other's jobs."""
     monkeypatch.setitem(sys.modules, "asynciojobs.job", sys)
     with pytest.raises(RuntimeError, match="before anything imports it"):
         asynciojobs.stand_in()
@@ -95,7 +91,6 @@ def test_stand_in_after_an_import_of_asynciojobs_raises(monkeypatch: pytest.Monk
 
 
 def test_requires_accepts_jobs_sequences_none_and_collections() -> None:
-    """`requires` accepts jobs, Sequences, None and nested collections, and silently leaves out the job itself."""
     a, b, c, d, e = notes_of("abcde")
     nested = Scheduler()
     assert e.requires(None, [a, (Sequence(b, c), {nested})], e, [None, [e]]) is e
@@ -142,7 +137,6 @@ def test_errors_for_functions_coroutines_and_native_jobs_say_what_to_write() -> 
 
 
 def test_a_sequence_chains_its_jobs_and_stands_for_its_last_one() -> None:
-    """The first job of a Sequence gets its requirements, and to require the Sequence is to require its last job."""
     a, b, c, d, e = notes_of("abcde")
     scheduler = PureScheduler()
     inner = Sequence(b, c)
@@ -161,7 +155,6 @@ def test_a_sequence_chains_its_jobs_and_stands_for_its_last_one() -> None:
 
 
 def test_add_returns_the_argument_and_update_and_remove_the_scheduler() -> None:
-    """`add` returns its argument, which may be a Sequence; `update` and `remove` return the scheduler."""
     a, b, c = notes_of("abc")
     scheduler = PureScheduler(a, None)
     sequence = Sequence(b, c)
@@ -209,7 +202,6 @@ def test_predecessors_and_successors_are_direct_or_transitive() -> None:
 
 
 def test_bypass_and_remove_passes_requirements_to_the_successors() -> None:
-    """With `bypass_and_remove`, successors of the removed job inherit its requirements."""
     (a, b, c, _, _), scheduler = chain()
     scheduler.bypass_and_remove(b)
     assert c.required == {a}
@@ -240,7 +232,6 @@ KEPT = [
 
 
 def test_keep_only_between_keeps_the_jobs_between_starts_and_ends() -> None:
-    """`keep_only_between` keeps the starts, the ends and the jobs between them, unless starts or ends are excluded."""
     for starts, ends, options, kept in KEPT:
         jobs, scheduler = chain()
         by_label = {job.label: job for job in jobs}
@@ -283,7 +274,6 @@ def test_sanitize_drops_edges_that_leave_a_scheduler(capsys: pytest.CaptureFixtu
 
 
 def test_iterate_jobs_includes_nested_jobs() -> None:
-    """`iterate_jobs` includes nested jobs, and with `scan_schedulers` all schedulers, the outermost one included."""
     a, b, c = notes_of("abc")
     scheduler = PureScheduler(a, Scheduler(b, Scheduler(c)))
     assert labels(scheduler.iterate_jobs()) == ["a", "b", "c"]
@@ -335,7 +325,6 @@ def test_a_run_has_one_scheduler_of_trioflow(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_a_second_concurrent_run_raises() -> None:
-    """A second run during the first raises, and the first is not disturbed."""
     scheduler = PureScheduler(Note("a", delay=1.0))
 
     async def main() -> None:
@@ -350,7 +339,6 @@ def test_a_second_concurrent_run_raises() -> None:
 
 
 def test_a_pure_scheduler_returns_false_after_a_critical_exception_or_timeout() -> None:
-    """A PureScheduler that a critical exception or a timeout ends returns False; jobs not yet started stay idle."""
     cut, never = Job(give(1, 9.0), label="cut"), Note("never")
     fatal = Job(fail(1.0), label="fatal")
     never.requires(fatal)
@@ -389,7 +377,6 @@ def test_co_run_of_a_scheduler_can_be_the_coroutine_of_a_job() -> None:
 
 
 def test_an_overridden_co_run_is_used() -> None:
-    """The `co_run` of a subclass is called by `run` and by the enclosing scheduler."""
     calls: list[str] = []
 
     class Loud(Scheduler):
@@ -407,7 +394,6 @@ def test_an_overridden_co_run_is_used() -> None:
 
 
 def test_forever_jobs_may_be_required() -> None:
-    """A job that requires a forever job waits for its end, whether or not it is a forever job itself."""
     notes: list[str] = []
     first = Note("first", notes, delay=1.0, forever=True)
     ordinary = Note("ordinary", notes, required=first)
@@ -421,7 +407,6 @@ def test_forever_jobs_may_be_required() -> None:
 
 
 def test_system_exit_of_a_job_ends_the_run_cleanly() -> None:
-    """If a job raises SystemExit, the others end and are shut down, and `run` raises SystemExit without a group."""
     notes: list[str] = []
 
     async def leave() -> None:
@@ -515,7 +500,6 @@ def test_a_job_with_nothing_to_shut_down_is_not_called(monkeypatch: pytest.Monke
 
 
 def test_coroutines_that_are_never_awaited_are_closed_without_a_warning() -> None:
-    """A job closes its coroutines if it never runs, and so do the close methods of jobs and schedulers."""
     made = [give(number) for number in range(7)]
     Job(made[0], coshutdown=made[1])
     kept = Job(made[2], coshutdown=made[3])
@@ -572,7 +556,6 @@ def test_debrief_after_a_run_shows_the_reason_the_listing_and_the_exceptions(
 
 
 def test_a_job_that_waits_for_a_slot_is_shown_with_its_own_symbol() -> None:
-    """The symbol of a job that waits for a slot differs from that of a job that runs."""
     scheduler = PureScheduler(Job(give(1, 5.0), label="a"), Job(give(1, 5.0), label="b"), jobs_window=1)
 
     async def main() -> list[str]:
@@ -585,7 +568,6 @@ def test_a_job_that_waits_for_a_slot_is_shown_with_its_own_symbol() -> None:
 
 
 def test_list_on_an_ascii_stream_uses_ascii_symbols(monkeypatch: pytest.MonkeyPatch) -> None:
-    """On an ASCII stream, `list` prints ASCII symbols, and escapes other letters."""
     stream = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
     monkeypatch.setattr(sys, "stdout", stream)
     PureScheduler(Note("straße", forever=True)).list()
@@ -645,7 +627,6 @@ def test_a_watch_prints_messages_and_elapsed_times(capsys: pytest.CaptureFixture
 
 
 def test_a_print_job_prints_its_messages_and_sleeps(capsys: pytest.CaptureFixture[str]) -> None:
-    """A PrintJob prints its banner, then its messages, and sleeps."""
     job = PrintJob("one", 2, sleep=1.0, banner="***")
     assert run_virtual(PureScheduler(job).co_run, backend="asyncio")
     assert capsys.readouterr().out == "*** one 2\nSleeping for 1.0s\n"
@@ -691,7 +672,6 @@ def test_styles_of_jobs_are_drawn(tmp_path: Path) -> None:
 
 
 def test_trioflow_instruments_can_watch_a_run() -> None:
-    """A trioflow instrument, such as a Monitor, can watch the run of a PureScheduler."""
     finished: list[str] = []
 
     class Ends(Instrument):

@@ -31,7 +31,6 @@ def report(program: str, *arguments: object, path: list[str]) -> Any:
 
 
 def test_a_program_has_the_same_results_with_asynciojobs_and_with_the_stand_in(tmp_path: Path) -> None:
-    """A program reports the same connections, runs, timeouts and exports with asynciojobs and with the stand-in."""
     reports = []
     for path in ([], STAND_IN):
         folder = tmp_path / str(len(path))

@@ -75,7 +75,6 @@ def test_join_without_new_jobs_returns_false() -> None:
 
 
 def test_clear_terminates_all_jobs_and_resets_the_pool(watched: Watched) -> None:
-    """`clear` terminates all jobs and calls their callbacks, and then the pool can be used again."""
     notes = Notes()
     pool, jobs = busy(notes)
     pool.execute(Job("t", args=["true"], task=Task("t")))
@@ -88,7 +87,6 @@ def test_clear_terminates_all_jobs_and_resets_the_pool(watched: Watched) -> None
 
 
 def test_a_with_block_that_raises_terminates_the_jobs(watched: Watched) -> None:
-    """If the `with` block of a pool raises, its jobs are terminated, and the exception propagates."""
     notes = Notes()
     with pytest.raises(OSError, match="broken"):
         with_block(notes)
@@ -132,7 +130,6 @@ def test_a_pool_in_a_reference_cycle_terminates_its_jobs_when_it_is_collected(wa
 
 
 def test_a_pool_deleted_in_its_own_callback_leaves_no_process(watched: Watched) -> None:
-    """A callback may drop the last reference to its own pool; no process is left."""
     pools, gone = list[ExecPool](), threading.Event()
 
     def forget(job: Job) -> None:

@@ -39,7 +39,6 @@ def test_positions_of_arguments_are_those_of_version_1() -> None:
 
 
 def test_each_public_name_has_the_compat_module_and_a_docstring() -> None:
-    """Public classes have the compat module as `__module__`, and docstrings, also for their public methods."""
     for name in pyexpool.__all__:
         public = getattr(pyexpool, name)
         assert public.__module__ == "trioflow.compat.pyexpool"
@@ -167,8 +166,6 @@ def test_an_exception_of_ondone_or_onfinish_is_logged_and_changes_nothing(
 
 
 def test_system_exit_in_a_callback_is_raised_by_join() -> None:
-    """If a callback raises SystemExit, the other jobs are terminated, and then `join` raises it."""
-
     def leave(job: Job) -> None:
         sys.exit(3)
 
@@ -183,7 +180,6 @@ def test_system_exit_in_a_callback_is_raised_by_join() -> None:
 
 
 def test_a_job_without_arguments_only_calls_its_callbacks() -> None:
-    """A job without arguments has no process, but calls its callbacks."""
     for args in [None, (), []]:
         notes, pool = Notes(), ExecPool(1)
         job = Job("j", args=args, **notes.callbacks())
@@ -314,7 +310,6 @@ def test_execute_returns_the_exit_code_of_a_job_that_it_waits_for() -> None:
 
 
 def test_a_job_that_execute_waits_for_starts_at_once_in_a_busy_pool() -> None:
-    """A job that `execute` waits for needs no free worker."""
     pool = ExecPool(1)
     pool.execute(Job("long", args=["sleep", "1000"]))
     pool.execute(Job("next", args=["sleep", "1000"]))
@@ -323,7 +318,6 @@ def test_a_job_that_execute_waits_for_starts_at_once_in_a_busy_pool() -> None:
 
 
 def test_execute_waits_for_the_start_as_long_as_a_worker_is_free() -> None:
-    """The workers of jobs that have ended are free again, whatever became of these."""
     with ExecPool(2) as pool:
         for number, code in enumerate((0, 3, 0), 1):
             pool.execute(Job("j", args=["sh", "-c", f"exit {code}"]))
@@ -350,7 +344,6 @@ def test_a_started_job_has_its_process_when_execute_returns() -> None:
 
 
 def test_a_queued_job_starts_as_soon_as_a_worker_is_free() -> None:
-    """A queued job starts as soon as a worker is free, and does not wait for a call of `join`."""
     started = threading.Event()
     pool = ExecPool(1)
     pool.execute(Job("j", args=["true"]))
@@ -378,7 +371,6 @@ def test_no_more_jobs_run_at_once_than_there_are_workers(tmp_path: Path) -> None
 
 
 def test_startdelay_delays_execute_and_the_next_start(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With `startdelay`, `execute` sleeps for the delay, and no other job starts in the meantime."""
     slept: list[float] = []
     monkeypatch.setattr(_pool, "time", SimpleNamespace(sleep=slept.append, monotonic=time.monotonic))
     pool = ExecPool(3)
@@ -398,7 +390,6 @@ def test_startdelay_delays_execute_and_the_next_start(monkeypatch: pytest.Monkey
 
 
 def test_startdelay_of_a_queued_job_delays_the_next_one(tmp_path: Path) -> None:
-    """As in version 1, the `startdelay` of a queued job delays the start of the next one."""
     pool, go = ExecPool(1), tmp_path / "go"
     first = Job("a", args=["sh", "-c", f"until test -e {go}; do sleep 0.01; done"])
     jobs = [first, Job("b", args=["true"], startdelay=1000), Job("c", args=["true"])]
@@ -413,7 +404,6 @@ def test_startdelay_of_a_queued_job_delays_the_next_one(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("what", ["onstart", "ondone", "onfinish"])
 def test_a_callback_may_execute_more_jobs(what: str) -> None:
-    """A callback may execute jobs and wait for them, while others are called back; `join` waits for all of them."""
     notes, pool = Notes(), ExecPool(1)
 
     def more(job: Job) -> None:
@@ -428,7 +418,6 @@ def test_a_callback_may_execute_more_jobs(what: str) -> None:
 
 
 def test_a_long_chain_of_jobs_executed_by_callbacks_needs_no_recursion() -> None:
-    """Two hundred jobs, each executed by the callback of the one before, run without recursion."""
     done: list[int] = []
     pool = ExecPool(2)
 
@@ -464,7 +453,6 @@ def test_threads_may_share_a_pool() -> None:
 
 
 def test_a_job_executed_while_join_ends_is_not_lost(monkeypatch: pytest.MonkeyPatch) -> None:
-    """If a job is executed while `join` ends, the next `join` waits for the job."""
     threads: list[threading.Thread] = []
     drain = CallbackThread.drain
 
@@ -485,8 +473,6 @@ def test_a_job_executed_while_join_ends_is_not_lost(monkeypatch: pytest.MonkeyPa
 
 
 def test_an_exception_of_a_handler_ends_the_job_that_execute_waits_for() -> None:
-    """If a signal handler raises while `execute` waits for a job, that job is terminated, and the pool goes on."""
-
     def flaw(number: int, frame: Any) -> None:
         raise Flaw
 
@@ -512,7 +498,6 @@ def test_an_internal_error_of_the_pool_is_raised_by_join(monkeypatch: pytest.Mon
 
 
 def test_reprs_show_the_states_of_jobs_tasks_and_pools() -> None:
-    """Jobs, tasks, pools, processes and failures all have a readable repr."""
     pool = ExecPool(2, name="p")
     job, bad, stub = Job("j", args=["sleep", "1000"]), Job("k", args=["false"]), Job("l", args=None, task=Task("t"))
     assert repr(job) == "<Job 'j' has not started>"
@@ -581,14 +566,12 @@ INVALID = [
 
 
 def test_error_for_an_invalid_argument_names_the_argument() -> None:
-    """An invalid argument raises an error that names it, when the object is created or the method is called."""
     for make, error, words in INVALID:
         with pytest.raises(error, match=words):
             make()
 
 
 def test_executing_a_job_twice_raises() -> None:
-    """If a job is executed a second time, the error names the job."""
     pool = ExecPool(1)
     job = Job("j", args=["true"])
     pool.execute(job)
@@ -598,7 +581,6 @@ def test_executing_a_job_twice_raises() -> None:
 
 
 def test_join_in_a_callback_is_rejected(caplog: pytest.LogCaptureFixture) -> None:
-    """A callback that calls `join` would wait for itself, so the call is rejected, and the log explains why."""
     pool = ExecPool(1)
     pool.execute(Job("j", args=["true"], ondone=lambda job: pool.join()))
     assert pool.join() is True

@@ -94,7 +94,6 @@ def test_a_latch_works_after_an_interruption_at_any_step(
 
 
 def test_a_pool_works_after_an_interruption_of_join_at_any_step() -> None:
-    """After a handler has interrupted `join` at any step, here each fourth, the pool works, or has ended its jobs."""
     pool = ExecPool(1)
     for step in range(random.randrange(1, 5), 2000, 4):
         assert pool.execute(Job("stub")) == 0
@@ -147,7 +146,6 @@ def test_join_times_out_even_if_a_handler_returns_after_the_deadline(watched: Wa
 
 
 def test_a_signal_received_by_another_thread_ends_join_by_its_handler(watched: Watched, tmp_path: Path) -> None:
-    """Even if another thread receives a signal, the main thread stops waiting in `join` and runs the handler."""
     assert program(IN_ANOTHER_THREAD, tmp_path, seconds=2 * PATIENCE) == (0, "stopped\n")
     assert watched.gone_in_time()
 

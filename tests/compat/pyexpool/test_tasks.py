@@ -37,7 +37,6 @@ def test_a_task_is_done_when_its_jobs_are() -> None:
 
 
 def test_a_task_with_a_failed_job_is_not_done() -> None:
-    """The `ondone` of a task with a failed job is not called, and the pool's failure names the task."""
     notes, pool = Notes(), ExecPool(2)
     task = notes.task("t")
     for name, line in (("a", "exit 0"), ("b", "exit 1")):
@@ -49,7 +48,6 @@ def test_a_task_with_a_failed_job_is_not_done() -> None:
 
 
 def test_a_task_is_started_by_its_first_job_or_subtask() -> None:
-    """The `onstart` of a task is called when its first job or subtask is created."""
     notes = Notes()
     outer = notes.task("outer")
     inner = notes.task("inner", task=outer)
@@ -86,7 +84,6 @@ def test_a_task_does_not_end_before_the_program_calls_join() -> None:
 
 
 def test_callbacks_of_a_task_may_execute_more_jobs() -> None:
-    """A job that the `ondone` of a task executes runs before `join` returns."""
     notes, pool = Notes(), ExecPool(1)
     task = notes.task("t", ondone=lambda task: pool.execute(notes.job("after")))
     pool.execute(notes.job("a", task=task))
@@ -108,7 +105,6 @@ def test_an_exception_of_a_task_callback_is_logged_and_changes_nothing(
 
 
 def test_jobs_inherit_output_and_params(tmp_path: Any) -> None:
-    """A job without outputs or params of its own has those of the nearest task that has them."""
     outer = Task("outer", params=5, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     inner = Task("inner", task=outer)
     job = Job("j", task=inner, args=["true"])
@@ -147,7 +143,6 @@ def test_timeout_of_a_task_terminates_all_jobs_of_the_task_and_no_other(
 
 @patiently(0.2, 2, 20)
 def test_timeout_of_a_task_ends_with_its_last_job(unit: float) -> None:
-    """A task is done if its last job ends in time, even if other jobs of the pool go on after its timeout."""
     notes, pool = Notes(), ExecPool(2)
     task = notes.task("t", timeout=unit)
     pool.execute(notes.job("a", task=task))
@@ -157,7 +152,6 @@ def test_timeout_of_a_task_ends_with_its_last_job(unit: float) -> None:
 
 
 def test_a_restarted_job_does_not_count_as_terminated() -> None:
-    """A task counts only the final outcome of a restarted job."""
     notes, pool = Notes(), ExecPool(1)
     task = notes.task("t")
 

@@ -13,7 +13,6 @@ from ...conftest import Virtual
 
 
 def test_removing_an_input_from_the_requirements_raises() -> None:
-    """A job cannot drop the requirement on its input, and a call that tries to removes no other requirement."""
     a, b = Job(give, label="a"), Job(give)
     job = Job(take, a, label="user", required=b)
     with pytest.raises(ValueError, match=r"'user'.*'a'.*ref\(job\)"):
@@ -24,7 +23,6 @@ def test_removing_an_input_from_the_requirements_raises() -> None:
 
 
 def test_sanitize_keeps_inputs(virtual: Virtual) -> None:
-    """`sanitize()` drops requirements that are in other schedulers, but never an input."""
     a, b, stray = Job(give, "a"), Job(give, "b"), Job(give)
     job = Job(take, a, b, required=stray)
     scheduler = Scheduler(a, Scheduler(b), job)
@@ -49,7 +47,6 @@ def test_a_run_with_a_removed_input_raises_missing_requirement_with_advice() -> 
 
 @pytest.mark.parametrize("change", ["its user is removed", "its user moves out", "it moves in"])
 def test_groups_wait_for_each_other_only_while_one_has_an_input_in_the_other(virtual: Virtual, change: str) -> None:
-    """The next run of the same scheduler knows nothing of the order that an input has implied."""
     source, other = Job(give, 1, 5), Job(give, 2, 1)
     user = Job(take, source)
     first, second = Scheduler(source), Scheduler(user, other)
@@ -65,7 +62,6 @@ def test_groups_wait_for_each_other_only_while_one_has_an_input_in_the_other(vir
 
 
 def test_a_job_added_late_may_use_a_settled_job_of_a_nested_scheduler(virtual: Virtual) -> None:
-    """A job added during the run may use the result of a settled job inside a nested scheduler."""
     a = Job(give, "inside")
     job = Job(take, a)
     inner = Scheduler(a)
@@ -75,7 +71,6 @@ def test_a_job_added_late_may_use_a_settled_job_of_a_nested_scheduler(virtual: V
 
 
 def test_a_job_added_late_waits_for_the_nested_scheduler_of_its_input(virtual: Virtual) -> None:
-    """A job added during the run, whose input still runs in a nested scheduler, waits for the end of that scheduler."""
     a = Job(give, "inside", 5)
     job = Job(take, a)
     inner = Scheduler(a)
@@ -86,7 +81,6 @@ def test_a_job_added_late_waits_for_the_nested_scheduler_of_its_input(virtual: V
 
 
 def test_adding_a_job_late_with_an_unsettled_input_outside_raises(virtual: Virtual) -> None:
-    """Adding a job to a running scheduler raises if its input is outside and unsettled; the error names both jobs."""
     a = Job(give, None, 5, label="a")
     job = Job(take, a, label="user")
 
@@ -101,7 +95,6 @@ def test_adding_a_job_late_with_an_unsettled_input_outside_raises(virtual: Virtu
 
 @pytest.mark.parametrize("seconds", [0.5, 3], ids=["settled", "running"])
 def test_a_nested_scheduler_added_late_may_use_results_of_the_enclosing_one(virtual: Virtual, seconds: float) -> None:
-    """A nested scheduler added during the run may use results of the enclosing one, and waits for them."""
     a = Job(give, "outside", seconds)
     scheduler = Scheduler(a, Job(later, 1, lambda: scheduler.add(inner)))
     job = Job(take, a)
@@ -128,7 +121,6 @@ def test_adding_a_requirement_that_closes_a_cycle_of_implied_order_raises(virtua
 
 
 def test_adding_schedulers_whose_inputs_imply_a_cycle_raises(virtual: Virtual) -> None:
-    """During a run, `update()` rejects two schedulers each of which has a job that uses a result of the other."""
     a, b = Job(give, label="a"), Job(give, label="b")
     left, right = Scheduler(a, label="left"), Scheduler(b, label="right")
     left.add(Job(take, b))

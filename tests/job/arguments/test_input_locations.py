@@ -34,7 +34,6 @@ def scheduler_with(how: str, job: Job[Any]) -> Scheduler:
 
 @pytest.mark.parametrize("how", ["constructor", "sequence", "add", "update", "option"])
 def test_inputs_are_added_before_the_job_that_uses_them(how: str) -> None:
-    """Inputs in no scheduler are added in the order of the arguments, each after its own inputs."""
     a, b, c = (Job(give, label=label) for label in "abc")
     ab = Job(take, a, b, label="ab")
     job = Job(take, c, [ab], a, label="job")
@@ -44,14 +43,12 @@ def test_inputs_are_added_before_the_job_that_uses_them(how: str) -> None:
 
 
 def test_update_adds_the_inputs_of_each_job_directly_before_it() -> None:
-    """`update()` adds jobs in their order, each directly after those of its inputs that are not in a scheduler yet."""
     a, b = Job(give), Job(give)
     first, second, third = Job(take, a), Job(give), Job(take, b, a)
     assert list(Scheduler().update([first, second, third])) == [a, first, second, b, third]
 
 
 def test_adding_a_job_adds_a_long_chain_of_inputs(virtual: Virtual) -> None:
-    """Adding a job also adds the inputs of its inputs, at any depth."""
     job: Job[Any] = Job(give, 0, 0)
     for _ in range(2000):
         job = Job(give, job, 0)
@@ -62,7 +59,6 @@ def test_adding_a_job_adds_a_long_chain_of_inputs(virtual: Virtual) -> None:
 
 
 def test_adding_a_job_does_not_add_its_requirements() -> None:
-    """Adding a job also adds its inputs, but other requirements have to be added explicitly."""
     a, b = Job(give), Job(give, label="b")
     scheduler = Scheduler(Job(take, a, required=b))
     assert a in scheduler
@@ -71,7 +67,6 @@ def test_adding_a_job_does_not_add_its_requirements() -> None:
 
 
 def test_adding_an_input_that_is_in_another_scheduler_raises() -> None:
-    """An input that is in another scheduler cannot be added: the error names its user, and the input stays there."""
     a, stray = Job(give, label="a"), Job(give)
     inner = Scheduler(Job(take, a, label="user"), label="inner")
     with pytest.raises(ValueError, match=r"'a' is in .* 'inner'.*an input of 'user'; remove this add\(\), or"):
@@ -87,7 +82,6 @@ def test_adding_an_input_that_is_in_another_scheduler_raises() -> None:
 @pytest.mark.parametrize("is_first", [True, False])
 @pytest.mark.parametrize("deep", [False, True])
 def test_an_input_moves_to_the_enclosing_scheduler_that_lists_it(virtual: Virtual, is_first: bool, deep: bool) -> None:
-    """An input moves, with its own inputs, from the nested scheduler that added it to the outer one that lists it."""
     b = Job(give, "b")
     a = Job(take, b, label="a")
     user = Job(take, a)
@@ -101,7 +95,6 @@ def test_an_input_moves_to_the_enclosing_scheduler_that_lists_it(virtual: Virtua
 
 
 def test_adding_an_input_to_the_enclosing_scheduler_moves_it_unless_a_run_is_on(virtual: Virtual) -> None:
-    """Adding an input to the enclosing scheduler moves it there; during a run, `update()` raises and nothing moves."""
     a = Job(give, "a", label="a")
     user = Job(take, a)
     inner = Scheduler(user)
@@ -120,7 +113,6 @@ def test_adding_an_input_to_the_enclosing_scheduler_moves_it_unless_a_run_is_on(
 
 
 def test_an_input_of_two_jobs_is_added_to_one_scheduler_only() -> None:
-    """An input stays in the scheduler of the first job that uses it when a job in another scheduler uses it as well."""
     a = Job(give)
     first = Scheduler(Job(take, a))
     second = Scheduler(Job(take, a))
@@ -129,7 +121,6 @@ def test_an_input_of_two_jobs_is_added_to_one_scheduler_only() -> None:
 
 
 def test_inputs_added_during_a_run_are_dropped_without_keep_jobs(virtual: Virtual) -> None:
-    """A scheduler with `keep_jobs=False` does not keep the inputs of a job that is added during its run."""
     scheduler = Scheduler(keep_jobs=False)
 
     def add() -> None:
@@ -141,14 +132,12 @@ def test_inputs_added_during_a_run_are_dropped_without_keep_jobs(virtual: Virtua
 
 
 def test_an_input_in_the_same_scheduler_implies_no_further_requirement() -> None:
-    """An input in the scheduler of its user is an ordinary requirement, and implies no order of schedulers."""
     scheduler = Scheduler(Job(take, Job(give)))
     store_implied_requirements(scheduler)
     assert (scheduler._members.implied_requirements, scheduler._members.members_used_outside) == ({}, set())
 
 
 def test_a_rejected_update_adds_no_inputs() -> None:
-    """If one job of an `update()` is in another scheduler, no job of the update is added, and no input."""
     a, elsewhere = Job(give), Job(give)
     Scheduler(elsewhere)
     scheduler = Scheduler()
@@ -159,7 +148,6 @@ def test_a_rejected_update_adds_no_inputs() -> None:
 
 
 def test_adding_a_job_during_a_run_adds_its_inputs(virtual: Virtual) -> None:
-    """Adding a job during a run adds its input before it, as outside a run."""
     a = Job(give, "late")
     job = Job(take, a)
     scheduler = Scheduler(Job(later, 1, lambda: scheduler.add(job)))
@@ -172,7 +160,6 @@ def test_adding_a_job_during_a_run_adds_its_inputs(virtual: Virtual) -> None:
 
 
 def test_topological_order_respects_inputs_across_levels() -> None:
-    """`topological_order()` and the listing respect the order that inputs of nested jobs imply."""
     a, b = Job(give, label="a"), Job(give, label="b")
     left = Scheduler(a, label="left")
     right = Scheduler(Job(take, a), label="right")
@@ -184,7 +171,6 @@ def test_topological_order_respects_inputs_across_levels() -> None:
 
 
 def test_cycle_that_inputs_imply_raises_with_its_members() -> None:
-    """Two schedulers that need results of each other raise a CycleError that shows both."""
     a, b = Job(give, label="a"), Job(give, label="b")
     left, right = Scheduler(a, label="left"), Scheduler(b, label="right")
     left.add(Job(take, b))
@@ -208,7 +194,6 @@ def test_cycle_of_an_input_and_a_requirement_raises_before_the_run(virtual: Virt
 
 
 def test_a_run_with_an_input_in_an_unrelated_scheduler_raises(virtual: Virtual) -> None:
-    """An input in an unrelated scheduler raises MissingRequirement with the names of both jobs and both schedulers."""
     a, first = Job(give, label="a"), Job(give)
     Scheduler(a, label="elsewhere")
     scheduler = Scheduler(first, Scheduler(Job(take, a, label="user"), label="home"))
@@ -219,7 +204,6 @@ def test_a_run_with_an_input_in_an_unrelated_scheduler_raises(virtual: Virtual) 
 
 @pytest.mark.parametrize("checked", ["never", "alone", "as a group"])
 def test_running_a_nested_scheduler_alone_with_an_unsettled_outer_input_raises(virtual: Virtual, checked: str) -> None:
-    """A nested scheduler can run by itself only when its inputs in the enclosing one have settled, each time anew."""
     a = Job(give, "outside", label="a")
     outer = Scheduler(a)
     job = Job(take, a, label="user")

@@ -44,7 +44,6 @@ def taken(virtual: Virtual, job: Job[Any]) -> Any:
 
 
 def test_a_job_as_positional_argument_gives_its_result(virtual: Virtual) -> None:
-    """`Job(f, a)` requires `a`, starts after it, and is called with its result."""
     a = Job(give, "value")
     job = Job(take, 1, a)
     assert list(job.required) == [a]
@@ -98,14 +97,12 @@ def test_containers_nested_deeper_than_the_recursion_limit_raise(virtual: Virtua
 
 
 def test_dicts_keep_the_order_of_their_items(virtual: Virtual) -> None:
-    """A dict whose jobs are replaced by their results has its items in the order in which they were given."""
     job = Job(take, {"z": Job(give, 1), "a": 2, "m": Job(give, 3)})
     assert list(taken(virtual, job)[0].items()) == [("z", 1), ("a", 2), ("m", 3)]
 
 
 @pytest.mark.parametrize("value", [[1, [2]], (1, (2,)), {"a": {"b": 1}}, {1, 2}, frozenset("ab"), object()])
 def test_an_argument_without_jobs_is_passed_as_the_same_object(virtual: Virtual, value: Any) -> None:
-    """A container without jobs is not copied, whether it is an argument itself or inside a container with jobs."""
     same, inside = taken(virtual, Job(take, value, [Job(give), value]))
     assert same is value
     assert inside[1] is value
@@ -144,8 +141,6 @@ def test_what_becomes_of_the_dict_of_keyword_arguments_reaches_no_start(
 
 
 def test_each_attempt_gets_new_containers(virtual: Virtual) -> None:
-    """A retry calls the function with containers as they were for the first attempt."""
-
     async def change(values: list[int]) -> list[int]:
         values.append(2)
         if job.attempts < 3:
@@ -187,12 +182,10 @@ def test_containers_shared_at_every_level_are_searched_once_each(virtual: Virtua
 
 
 def test_a_result_of_none_is_passed(virtual: Virtual) -> None:
-    """A result of None is passed on like any other value."""
     assert taken(virtual, Job(take, Job(give, None), [Job(give, None)])) == (None, [None])
 
 
 def test_a_result_is_not_searched_for_jobs(virtual: Virtual) -> None:
-    """Jobs inside a result are values, and are passed on unchanged."""
     other = Job(give)
 
     async def build() -> list[Job[Any]]:
@@ -202,7 +195,6 @@ def test_a_result_is_not_searched_for_jobs(virtual: Virtual) -> None:
 
 
 def test_each_run_passes_its_own_results(virtual: Virtual) -> None:
-    """Each run passes its own results to its jobs, and none of an earlier run."""
     a = Job(fresh)
     job = Job(take, a)
     scheduler = Scheduler(job)
@@ -214,8 +206,6 @@ def test_each_run_passes_its_own_results(virtual: Virtual) -> None:
 
 
 def test_results_flow_through_a_chain_of_jobs(virtual: Virtual) -> None:
-    """Results flow through a chain of jobs, several of which may use the same result."""
-
     one = Job(give, 1)
     two = Job(add, one, one)
     assert taken(virtual, Job(add, two, Job(add, two, one))) == 5
@@ -234,8 +224,6 @@ def test_ref_passes_the_job_itself(virtual: Virtual) -> None:
 
 
 def test_ref_with_a_requirement_passes_a_failed_job(virtual: Virtual) -> None:
-    """With `ref` and a requirement, a job can inspect another one, whatever its outcome."""
-
     async def look(other: AbstractJob[Any]) -> Any:
         return other.state, other.raised_exception()
 
@@ -266,7 +254,6 @@ def test_a_scheduler_as_an_argument_raises(wrap: Callable[[Scheduler], Any]) -> 
 
 
 def test_a_scheduler_is_passed_by_ref(virtual: Virtual) -> None:
-    """`ref(scheduler)` passes a scheduler as it is: not required, not added and not run."""
     other = Scheduler(Job(give))
     job = Job(take, ref(other), [ref(other), Job(give, 1)])
     assert other not in job.required
@@ -275,8 +262,6 @@ def test_a_scheduler_is_passed_by_ref(virtual: Virtual) -> None:
 
 
 def test_a_job_may_add_jobs_to_a_scheduler_that_is_its_argument(virtual: Virtual) -> None:
-    """A scheduler that is passed by `ref` lets the job add to the scheduler that runs it."""
-
     async def grow(scheduler: Scheduler) -> Job[Any]:
         return scheduler.add(Job(give, "new"))
 
@@ -315,7 +300,6 @@ def test_what_can_be_looked_into_is_filled_in(virtual: Virtual, fill: Any, passe
 
 @pytest.mark.parametrize("kind", [Job, ThreadJob])
 def test_the_arguments_of_a_partial_are_inputs(virtual: Virtual, kind: Any) -> None:
-    """Jobs among the arguments of a partial are inputs, whether it is the function of the job or an argument."""
     function: Any = take if kind is Job else lambda *args, **kwargs: (args, kwargs) if kwargs else args
     called = functools.partial(function, Job(give, 1), x=[Job(give, 2)])
     job = kind(called, Job(give, 3), kwargs={"y": 4})
@@ -373,7 +357,6 @@ def test_an_iterator_that_makes_its_items_later_raises() -> None:
 
 
 def test_an_argument_that_contains_itself_raises() -> None:
-    """A container that contains itself cannot be searched to the end, and raises a ValueError that names the job."""
     around: list[Any] = []
     around.append({"deep": (around,)})
     with pytest.raises(ValueError, match=r"'mine' contains itself.*list"):
@@ -390,7 +373,6 @@ class Pair(NamedTuple):
 
 
 def test_a_cyclic_list_inside_a_namedtuple_is_passed_unchanged(virtual: Virtual) -> None:
-    """A cyclic list is no fault inside a namedtuple, which is only searched for jobs and passed as it is."""
     cycle: list[Any] = []
     cycle.append(cycle)
     pair = Pair(cycle, 1)
@@ -442,7 +424,6 @@ def test_a_job_inside_an_unsupported_container_raises(hide: Any, where: str, wra
 
 
 def test_sets_and_container_subclasses_without_jobs_are_accepted(virtual: Virtual) -> None:
-    """Sets and other containers in which no job is allowed are passed as they are if they have none."""
     values = (
         *({1, (2, 3)}, Pair(1, 2), MyList([1]), MyDict(x=1), {(1, 2): 3}, collections.deque([1]), {1: 2}.values()),
         *({1: 2}.items(), {1: 2}.keys(), collections.UserList([1]), functools.partial(int, 1), iter([1])),
@@ -458,8 +439,6 @@ def test_sets_and_container_subclasses_without_jobs_are_accepted(virtual: Virtua
 
 @pytest.mark.parametrize("kind", [Job, ThreadJob, Service])
 def test_every_kind_of_job_rejects_jobs_inside_a_set(kind: Any) -> None:
-    """Each kind of job that takes arguments searches them for jobs."""
-
     def function(*args: Any, **kwargs: Any) -> None: ...
 
     async def async_function(*args: Any, task_status: Any = None) -> None: ...
@@ -472,8 +451,6 @@ def test_every_kind_of_job_rejects_jobs_inside_a_set(kind: Any) -> None:
 
 
 def test_a_thread_job_is_called_with_results(backend: str) -> None:
-    """`ThreadJob` takes jobs as arguments like `Job`, and gives its own result to others."""
-
     def add(numbers: list[int], *, last: int) -> int:
         return sum(numbers) + last
 
@@ -490,8 +467,6 @@ def test_a_thread_job_is_called_with_results(backend: str) -> None:
 
 
 def test_a_service_is_called_with_results_and_gives_its_value(virtual: Virtual) -> None:
-    """A service takes jobs as arguments, and what it passes to `started` is its result for those that use it."""
-
     async def serve(name: str, *, port: int, task_status: Any) -> None:
         task_status.started(f"{name}:{port}")
         await anyio.sleep_forever()

@@ -79,7 +79,6 @@ def test_the_text_of_a_job_that_has_not_settled_raises(way: str) -> None:
 
 
 def test_the_arguments_of_a_coroutine_object_are_searched_for_texts() -> None:
-    """A coroutine object has its arguments already, and a text among them is rejected, too."""
     plan = Job(ask, label="plan")
     coroutine = ask(f"{plan}")
     with pytest.raises(TypeError, match="the text of 'plan'"):
@@ -121,7 +120,6 @@ def test_what_is_no_text_of_a_job_is_accepted(caplog: pytest.LogCaptureFixture) 
 
 
 def test_no_text_of_a_job_is_made_by_a_run(virtual: Virtual) -> None:
-    """Arguments are searched only while a job has been made a text: neither a run nor its views do so by themselves."""
     gc.collect()
     known = dict(TEXTS)
     scheduler = Scheduler(bad := Job(fail), Job(give, bad), Scheduler(Job(give)))

@@ -108,7 +108,6 @@ def test_ref_of_ref_is_ref() -> None:
 # The label of a partial shows its arguments only if they are searched; a kind makes its own label.
 @pytest.mark.parametrize("place", [place for place in PLACES if place not in ("of a partial", "of one's own kind")])
 def test_labels_show_the_value(place: str) -> None:
-    """A label, and what prints labels, is the same with `ref` and without."""
     make, _ = PLACES[place]
     assert make(ref("text")).label == make("text").label
     assert make(ref([1, 2])).label == make([1, 2]).label
@@ -116,14 +115,12 @@ def test_labels_show_the_value(place: str) -> None:
 
 
 def test_labels_and_keys_of_map_get_the_value() -> None:
-    """A function that makes the label or the key of a job gets what the job's function gets."""
     labels = [one.label for one in Scheduler().map(take, [ref("a"), ref("b")], label="page {}")]
     keys = [one.key for one in Scheduler().map(take, [ref("a"), ref("b")], key=str.upper)]
     assert (labels, keys) == (["page a", "page b"], ["A", "B"])
 
 
 def test_ref_where_nothing_can_be_filled_in_is_rejected() -> None:
-    """As for a job: it would reach the function as a placeholder."""
     for hidden in ({ref(7)}, Pair(1, ref(7)), {ref(7): 1}, iter([ref(7)])):
         with pytest.raises(TypeError, match=r"'?ref\(7\)'? is .*'take'.* plain list"):
             Job(take, hidden)
@@ -145,7 +142,6 @@ def test_ref_where_no_function_is_called_is_named() -> None:
 
 
 def test_ref_is_not_sent_to_another_process() -> None:
-    """An executor gets the value, and what cannot be sent is named as without `ref`."""
     with ThreadPoolExecutor(1) as executor:
         called = ProcessJob(take_in_thread, ref([1]), kwargs={"x": ref({2})}, processes=executor)
         assert Scheduler(called).run(backend="asyncio")

@@ -99,8 +99,6 @@ def test_jobs_and_services_end_in_order_at_completion(virtual: Virtual) -> None:
 
 @pytest.mark.parametrize("how", ["wait_for", "cancel", "twice"])
 def test_jobs_and_services_end_in_order_after_a_native_cancellation(how: str) -> None:
-    """When asyncio cancels the run, by `wait_for` or by one or two `Task.cancel()`, jobs and services end in order."""
-
     async def main() -> float:
         if how == "wait_for":
             with pytest.raises(TimeoutError):
@@ -203,8 +201,6 @@ def test_a_service_outlasts_those_that_use_it_through_jobs(virtual: Virtual, bet
 
 
 def test_a_service_that_cancels_itself_as_its_run_ends_has_succeeded(virtual: Virtual) -> None:
-    """The first cause counts: the run has ended it."""
-
     async def server(*, task_status: Any) -> None:
         task_status.started("value")
         try:

@@ -16,8 +16,6 @@ from ...conftest import Virtual
 
 @pytest.mark.fast_way("asyncio")  # a shield of anyio does not hold there with direct isolation
 def test_a_service_that_gets_ready_after_its_timeout_is_not_retried(virtual: Virtual) -> None:
-    """A service that gets ready after its timeout fails with JobTimeout: jobs may use it already, so no retry."""
-
     async def shielded(*, task_status: Any) -> None:
         with anyio.CancelScope(shield=True):
             await anyio.sleep(3)
@@ -35,7 +33,6 @@ def test_a_service_that_gets_ready_after_its_timeout_is_not_retried(virtual: Vir
 
 @pytest.mark.parametrize("function", [nap, lambda: nap(), functools.partial(nap, 1), anyio.sleep])
 def test_function_without_task_status_raises(function: Any) -> None:
-    """A function without `task_status` raises a TypeError that shows how to write the function of a Service."""
     with pytest.raises(TypeError, match=r"takes no task_status; write async def .*task_status"):
         Service(function)
 

@@ -26,8 +26,6 @@ def after(seconds: float, action: Callable[[], Any]) -> Job[None]:
 
 
 def test_result_of_a_service_is_none_if_started_has_no_value(virtual: Virtual) -> None:
-    """After a call of `started()` without a value, the result of the service is None."""
-
     async def quiet(*, task_status: Any) -> None:
         task_status.started()
         await anyio.sleep_forever()
@@ -38,7 +36,6 @@ def test_result_of_a_service_is_none_if_started_has_no_value(virtual: Virtual) -
 
 
 def test_result_of_a_service_is_available_as_soon_as_it_is_ready(virtual: Virtual) -> None:
-    """A service has a result as soon as it is ready, while it runs and after it has ended, but not before."""
     seen: list[Any] = []
 
     def look() -> None:
@@ -74,8 +71,6 @@ def test_service_is_called_with_its_arguments(virtual: Virtual) -> None:
 
 
 def test_calling_started_twice_raises(virtual: Virtual) -> None:
-    """A second call of `started()` raises a RuntimeError with the name of the service, which then fails."""
-
     async def twice(*, task_status: Any) -> None:
         task_status.started(1)
         task_status.started(2)
@@ -90,7 +85,6 @@ def test_calling_started_twice_raises(virtual: Virtual) -> None:
 
 
 def test_calling_started_after_the_end_of_the_service_raises(virtual: Virtual) -> None:
-    """Calling `started()` after the service has ended raises, and does not overwrite the outcome of the service."""
     kept: list[Any] = []
 
     async def forgetful(*, task_status: Any) -> None:
@@ -110,8 +104,6 @@ def test_calling_started_after_the_end_of_the_service_raises(virtual: Virtual) -
 
 
 def test_a_service_that_returns_before_it_is_ready_fails(virtual: Virtual) -> None:
-    """A service that returns without a call of `started()` fails, and jobs that use its value are BLOCKED."""
-
     async def hasty(*, task_status: Any) -> None: ...
 
     service = Service(hasty, label="hasty")
@@ -125,8 +117,6 @@ def test_a_service_that_returns_before_it_is_ready_fails(virtual: Virtual) -> No
 @pytest.mark.parametrize("inside", [False, True])
 @pytest.mark.parametrize("how", ["fails", "cancelled"])
 def test_a_service_failure_is_raised_in_a_user_that_starts_later(virtual: Virtual, how: str, inside: bool) -> None:
-    """A job that waits for a slot while its service fails gets the error of the service, as it has no value."""
-
     async def break_down(*, task_status: Any) -> None:
         task_status.started("address")
         await anyio.sleep(1 if how == "fails" else 9)
@@ -147,8 +137,6 @@ def test_a_service_failure_is_raised_in_a_user_that_starts_later(virtual: Virtua
 
 
 def test_a_service_that_ends_starts_no_job_that_came_when_it_was_ready(virtual: Virtual) -> None:
-    """A job that is added while its service is ready waits for what else it requires, also if the service ends."""
-
     async def brief(*, task_status: Any) -> None:
         task_status.started()
         await anyio.sleep(2)

@@ -69,7 +69,6 @@ say(base.state, upper.result(), alarm.state)
 
 
 def test_ctrl_c_under_co_run_ends_services_in_order(backend: str) -> None:
-    """Ctrl-C ends services in the same order in a program that runs its own event loop and calls `co_run()`."""
     run = "trio.run(scheduler.co_run)" if backend == "trio" else "asyncio.run(scheduler.co_run())"
     code = f"import trio, asyncio\n{PLANT}\nwatched(lambda: {run}); say(base.state, upper.result(), alarm.state)"
     lines = child(code, ("ready", signal.SIGINT))

@@ -114,7 +114,6 @@ def test_tcp_servers_end_in_order(backend: Any, how: Any, unit: float) -> None:
 
 
 def test_tcp_servers_answer_the_body_of_an_open_scheduler(backend: Any) -> None:
-    """TCP servers answer the body of an `async with Scheduler(...)` block, and end when the block is left."""
     servers = Servers()
 
     async def main() -> None:
@@ -129,7 +128,6 @@ def test_tcp_servers_answer_the_body_of_an_open_scheduler(backend: Any) -> None:
 
 
 def test_a_tcp_server_whose_port_is_in_use_fails_and_blocks_its_clients(backend: Any) -> None:
-    """A TCP server whose port is in use fails, and its OSError is the cause of the error of its BLOCKED client."""
     servers = Servers()
 
     async def take(port: int, *, task_status: Any) -> None:

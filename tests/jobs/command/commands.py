@@ -14,7 +14,6 @@ PIPE = subprocess.PIPE
 
 
 def python(code: str, *arguments: Any, **options: Any) -> CommandJob:
-    """Return a job that runs this code in a Python of its own."""
     return CommandJob([sys.executable, "-S", "-E", "-c", code, *arguments], **options)
 
 

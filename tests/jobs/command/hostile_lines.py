@@ -215,7 +215,6 @@ def accepted(line: str, shell: str = "") -> bool:
 
 
 def fill(line: str, value: str) -> str:
-    """Fill a value, and those that the line names, into a line."""
     return PLACE.sub(lambda found: quote(value if found[1] is None else found[1]), line)
 
 

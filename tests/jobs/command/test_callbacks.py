@@ -64,7 +64,6 @@ def test_all_callbacks_of_a_successful_command_are_called_in_order(backend: str)
 
 
 def test_callbacks_are_called_while_the_command_holds_its_slot(backend: str) -> None:
-    """With `jobs_window=1`, the next command starts only after all callbacks of the one before."""
     names: list[str] = []
     jobs = [
         CommandJob(
@@ -80,7 +79,6 @@ def test_callbacks_are_called_while_the_command_holds_its_slot(backend: str) -> 
 
 
 def test_pid_is_available_from_on_start_on(backend: str) -> None:
-    """`job.pid` is the process id of the command from `on_start` on, and None after its end."""
     pids: list[int | None] = []
     job = CommandJob("echo $$", shell=True, stdout=PIPE, on_start=lambda job: pids.append(job.pid))
     run(backend, job)
@@ -97,7 +95,6 @@ def test_pid_is_available_from_on_start_on(backend: str) -> None:
     ],
 )
 def test_after_a_failure_only_on_settled_is_called(backend: str, command: Any, timeout: Any, outcomes: Any) -> None:
-    """After a failure `on_succeeded` is not called, nor `on_start` without one; `on_settled` sees the failure."""
     told = Told()
     job = CommandJob(command, timeout=timeout, **told.all())
     run(backend, job)
@@ -106,7 +103,6 @@ def test_after_a_failure_only_on_settled_is_called(backend: str, command: Any, t
 
 
 def test_on_settled_is_called_for_a_cancelled_command(backend: str) -> None:
-    """For a cancelled command, `on_settled` is called, and `result()` raises JobCancelled in it."""
     told = Told()
     job = CommandJob(["sleep", 100], **told.all())
     scheduler = run(backend, job, Job(fail, 0.02, critical=True))
@@ -204,8 +200,6 @@ def test_a_job_may_be_tried_again_in_its_own_on_settled(
 
 
 def test_scheduler_try_again_in_an_own_on_settled_means_that_job_too(backend: str, tmp_path: Path) -> None:
-    """`scheduler.try_again()` tries again all that has failed, the job that tells its end included."""
-
     def settled(job: CommandJob) -> None:
         if job.is_done() and not job.is_succeeded():
             (tmp_path / "mended").touch()
@@ -231,7 +225,6 @@ def test_a_critical_job_cannot_be_tried_again_in_its_own_on_settled(backend: str
 
 
 def test_on_done_is_called_after_a_timeout_with_move_on(backend: str) -> None:
-    """After a timeout with `on_timeout="move_on"`, `on_succeeded` is called, and the result is None."""
     seen: list[Any] = []
     job = CommandJob(
         ["sleep", 100], timeout=0.02, on_timeout="move_on", on_succeeded=lambda job: seen.append(job.result())
@@ -242,8 +235,6 @@ def test_on_done_is_called_after_a_timeout_with_move_on(backend: str) -> None:
 
 @pytest.mark.parametrize("name", ["on_start", "on_succeeded", "on_settled", "on_line"])
 def test_an_async_callback_raises(name: str) -> None:
-    """Nothing would await an async callback, so giving one raises a TypeError."""
-
     async def tell(job: Any, line: str = "") -> None: ...
 
     with pytest.raises(TypeError, match=f"{name}=.*'true': it is async, and would not be awaited"):
@@ -252,8 +243,6 @@ def test_an_async_callback_raises(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["on_start", "on_succeeded", "on_settled"])
 def test_a_callback_that_raises_fails_the_job(backend: str, name: str) -> None:
-    """A callback that raises makes its job fail with that exception, and the run goes on."""
-
     def broken(job: CommandJob) -> None:
         raise LookupError(name)
 
@@ -267,7 +256,6 @@ def test_a_callback_that_raises_fails_the_job(backend: str, name: str) -> None:
 
 
 def test_on_settled_sees_the_exception_of_on_succeeded(backend: str) -> None:
-    """If `on_succeeded` raises, its job fails with that exception before `on_settled` is called."""
     told = Told()
 
     def broken(job: CommandJob) -> None:
@@ -296,7 +284,6 @@ def test_what_a_callback_raises_is_final(backend: str, command: str, name: str) 
 
 
 def test_a_callback_may_add_jobs(backend: str) -> None:
-    """Jobs added by `on_succeeded` belong to the same run."""
     added = CommandJob(["true"])
 
     def add(job: CommandJob) -> None:
@@ -308,7 +295,6 @@ def test_a_callback_may_add_jobs(backend: str) -> None:
 
 
 def test_on_done_can_read_the_captured_output(backend: str) -> None:
-    """The captured output of a command is complete before `on_succeeded` is called."""
     seen: list[bytes | None] = []
     run(
         backend,

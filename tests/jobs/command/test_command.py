@@ -51,14 +51,12 @@ def test_result_of_a_command_has_its_exit_code_output_and_usage(backend: str) ->
 
 
 def test_cpu_time_of_a_command_includes_its_children(backend: str) -> None:
-    """The CPU time of a command includes that of its child processes."""
     job = CommandJob(["sh", "-c", f"{sys.executable} -S -E -c 'import time\nwhile time.process_time() < 0.1: pass'; :"])
     run(backend, job)
     assert 0.1 <= job.result().user_time + job.result().system_time < 5
 
 
 def test_peak_memory_is_that_of_the_command_or_none(backend: str) -> None:
-    """The kernel's peak memory includes this program, so it is None for a command that takes less."""
     ballast = b"x" * 100_000_000
     size = 50_000_000 + 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # more than this program ever had
     large, small = python(f"x = b'x' * {size}"), [CommandJob(["true"]) for _ in range(20)]
@@ -82,13 +80,10 @@ def test_peak_memory_is_that_of_the_command_or_none(backend: str) -> None:
     ],
 )
 def test_the_default_label_is_the_command_line_shortened(command: list[Any], expected: str) -> None:
-    """The default label is the command line, quoted as for a shell, and shortened in its middle."""
     assert CommandJob(command).label == expected
 
 
 def test_label_of_a_job_shows_the_command_lines_of_its_inputs() -> None:
-    """A label shows input jobs by their command lines, and of a long chain of commands only the last ones."""
-
     async def use(result: CommandResult) -> None: ...
 
     count = CommandJob(["wc", "-l", "file-7.txt"])
@@ -103,7 +98,6 @@ def test_label_of_a_job_shows_the_command_lines_of_its_inputs() -> None:
 
 
 def test_the_label_of_a_shell_command_is_its_line() -> None:
-    """The label of a shell command is its line, in which white space is folded."""
     assert CommandJob("a | b\n c", shell=True).label == "a | b c"
 
 
@@ -126,7 +120,6 @@ def test_jobs_among_the_arguments_are_filled_in(backend: str) -> None:
 
 
 def test_a_result_that_cannot_be_an_argument_fails_the_job(backend: str) -> None:
-    """If a result cannot be an argument, the command fails, and the error says which one it is and what to give."""
     nobody = Job(nothing, label="nobody")
     job = CommandJob(["echo", nobody])
     run(backend, job)
@@ -193,7 +186,6 @@ def test_invalid_arguments_of_a_command_raise_when_the_job_is_created(
 
 @pytest.mark.parametrize("name", ["stdin", "stdout", "stderr"])
 def test_a_stream_file_that_is_closed_before_the_start_fails_the_job(backend: str, name: str) -> None:
-    """If the file of a stream is closed before the start, no command runs, and the error names the stream."""
     file: Any = io.BytesIO() if name == "stdout" else open(os.devnull, "r+b")  # noqa: SIM115  # it is closed below
     options: Any = {name: file}
     job = CommandJob(["touch", "/nowhere/at/all"], label="j", **options)
@@ -239,7 +231,6 @@ def test_a_run_inside_a_command_keeps_the_mark_of_the_outer_run(backend: str, mo
 
 
 def test_a_command_inherits_no_descriptor_but_its_streams(backend: str) -> None:
-    """A command inherits only its three streams, not descriptors made inheritable before or during the run."""
     read_end, write_end = os.pipe()
     with contextlib.suppress(OSError):  # the first one after the streams, if there is one
         os.set_inheritable(3, True)
@@ -256,7 +247,6 @@ def test_a_command_inherits_no_descriptor_but_its_streams(backend: str) -> None:
 
 
 def test_a_command_has_the_streams_and_the_environment_that_it_was_given(backend: str, tmp_path: Path) -> None:
-    """Each stream goes where it was told to, and an empty environment has nothing of the program's."""
     job = CommandJob(
         "cat; echo err >&2; echo ${HOME-none}", shell=True, stdin=b"in ", stdout=tmp_path / "log", stderr=PIPE, env={}
     )
@@ -268,7 +258,6 @@ def test_a_command_has_the_streams_and_the_environment_that_it_was_given(backend
 
 
 def test_a_command_has_its_own_process_group_and_the_default_handling_of_sigpipe(backend: str) -> None:
-    """A command has its own process group, and does not inherit from Python that SIGPIPE is ignored."""
     job = CommandJob("ps -o pid=,pgid= -p $$; kill -PIPE $$; echo ignored", shell=True, stdout=PIPE, check=False)
     run(backend, job)
     assert len(set((job.result().stdout or b"").split())) == 1
@@ -321,7 +310,6 @@ def test_standard_streams_of_the_controller_may_be_given_by_their_numbers(
 
 
 def test_an_exit_code_other_than_0_fails_the_job(backend: str) -> None:
-    """The error of a failed command has first the exit code, then the command, then the end of its standard error."""
     job = CommandJob(["sh", "-c", "echo no such luck >&2; exit 3"], stderr=PIPE)
     error = failure_of(backend, job)
     assert (error.returncode, error.stderr) == (3, b"no such luck\n")
@@ -350,7 +338,6 @@ def test_command_error_does_not_read_a_file_without_a_name(backend: str) -> None
 
 
 def test_command_error_shows_only_the_end_of_a_long_standard_error(backend: str) -> None:
-    """A CommandError keeps only the last 2,000 bytes of standard error."""
     job = CommandJob("seq 100000 >&2; exit 1", shell=True, stderr=PIPE)
     shown = failure_of(backend, job).stderr
     assert shown is not None
@@ -410,7 +397,6 @@ def test_an_invalid_check_option_raises(kind: Any, check: Any, error: type[Excep
 
 
 def test_a_command_error_distinguishes_a_signal_from_an_exit_code(backend: str) -> None:
-    """For a command ended by a signal, the return code is negative, and the error names the signal."""
     job = CommandJob("kill -SEGV $$", shell=True)
     error = failure_of(backend, job)
     assert error.returncode == -signal.SIGSEGV
@@ -420,7 +406,6 @@ def test_a_command_error_distinguishes_a_signal_from_an_exit_code(backend: str) 
 
 
 def test_a_signal_without_a_name_is_shown_by_its_number(backend: str) -> None:
-    """A real-time signal, which has no name, is reported by its number."""
     job = CommandJob("kill -40 $$", shell=True, check=False)
     run(backend, job)
     assert (job.result().signal, job.result().returncode) == (40, -40)
@@ -443,7 +428,6 @@ def test_a_process_reaped_elsewhere_fails_the_job(backend: str) -> None:
 
 
 def test_a_retry_repeats_only_after_the_given_exit_codes(backend: str, tmp_path: Path) -> None:
-    """A function as `on` repeats a command after exit code 75, not after another one, and not after a timeout."""
     retry = Retry(5, first=0, on=lambda error: isinstance(error, CommandError) and error.returncode == 75)
     count = f"echo >> {tmp_path}/n; test $(wc -l < {tmp_path}/n) -ge 2 && exit 1; exit 75"
     job = CommandJob(count, shell=True, retry=retry)

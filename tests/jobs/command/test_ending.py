@@ -103,7 +103,6 @@ def test_a_whole_process_tree_is_ended_for_every_reason(
 @pytest.mark.soak
 @pytest.mark.parametrize("how", ENDS)
 def test_two_hundred_process_trees_are_ended_at_once(backend: str, watched: Watched, how: str) -> None:
-    """However a run of 200 commands ends, no process of their trees is left."""
     commands = [
         sh((STUBBORN, STUBBORN, TREE, FORKING)[number % 4 if number < 20 else number % 3]) for number in range(200)
     ]
@@ -112,7 +111,6 @@ def test_two_hundred_process_trees_are_ended_at_once(backend: str, watched: Watc
 
 
 def test_a_program_may_clean_up_after_sigterm_during_its_grace(backend: str, tmp_path: Path) -> None:
-    """A command gets SIGTERM first, and may clean up before SIGKILL comes at the end of its grace."""
     ready, cleaned = tmp_path / "ready", tmp_path / "cleaned"
     line = f"trap 'sleep 0.1; touch {cleaned}; exit 7' TERM; sleep 1000 & wait"
     job = armed(line, ready, terminate_grace=20, timeout=0.1)
@@ -165,7 +163,6 @@ LEFTOVERS = ("exec sleep 1000", 'trap "" TERM; exec sleep 1000', FORKING)
 
 @pytest.mark.parametrize("leftovers", ["wait", "end"])
 def test_background_processes_of_a_successful_command_are_ended(backend: str, watched: Watched, leftovers: str) -> None:
-    """Background processes of a successful command are ended before its job settles."""
     left: list[list[str]] = []
     jobs = [
         sh(
@@ -191,7 +188,6 @@ def test_leftovers_may_finish_their_work_before_the_job_settles(backend: str, tm
 
 @patiently(1, 10, 60)
 def test_leftovers_get_sigterm_when_their_grace_is_over(backend: str, tmp_path: Path, unit: float) -> None:
-    """Background processes get SIGTERM when their grace is over, and the same time again to clean up."""
     ready, file = tmp_path / "ready", tmp_path / "x"
     job = sh(
         f"(trap 'sleep 0.1; echo cleaned > {file}; exit' TERM; touch {ready}; while :; do sleep 0.01; done) & "
@@ -215,8 +211,6 @@ def test_a_timeout_ends_leftovers_and_fails_the_job(backend: str, watched: Watch
 
 
 def test_a_cancellation_ends_leftovers(backend: str, watched: Watched) -> None:
-    """The end of a run does not wait for the grace of background processes."""
-
     async def cancel() -> None:
         while not job.pid:  # noqa: ASYNC110 - it has no event
             await anyio.sleep(0.01)
@@ -230,7 +224,6 @@ def test_a_cancellation_ends_leftovers(backend: str, watched: Watched) -> None:
 
 
 def test_a_failed_command_settles_when_its_leftovers_have_ended(backend: str, tmp_path: Path) -> None:
-    """Background processes of a failed command may finish their work before its job settles."""
     file = tmp_path / "x"
     job = sh(f"(sleep 0.1; touch {file}) & exit 3", terminate_grace=20)
     run(backend, job)
@@ -297,7 +290,6 @@ def test_ctrl_c_on_a_terminal_reaches_only_the_controlling_program(
 
 
 def test_a_cancellation_does_not_shorten_the_grace_of_a_command(backend: str, tmp_path: Path) -> None:
-    """A cancellation of the run does not shorten the grace of a command that has already timed out."""
     asked, cancelled = tmp_path / "asked", tmp_path / "cancelled"
     clean_up = f"touch {asked}; until test -e {cancelled}; do sleep 0.01; done; sleep 0.1; exit 7"
     line = f"trap '{clean_up}' TERM; while :; do sleep 0.01; done"

@@ -38,6 +38,5 @@ def test_label_shows_the_name_of_a_granted_resource() -> None:
     [(["train", granted("gpu")], {}), (["train"], {"env": {"CARD": granted("gpu")}, "needs": {"cpu": 1}})],
 )
 def test_granted_of_a_resource_that_the_job_does_not_need_raises(command: list[Any], options: dict[str, Any]) -> None:
-    """`granted()` of a resource that the job does not need raises an error that says to add `needs=`."""
     with pytest.raises(ValueError, match=r"'x': it uses granted\('gpu'\), but does not need that resource: add needs="):
         CommandJob(command, label="x", **options)

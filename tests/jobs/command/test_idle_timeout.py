@@ -73,14 +73,12 @@ def test_a_command_that_writes_to_its_end_succeeds(backend: str, unit: float) ->
 
 
 def test_timeout_ends_a_command_that_never_stops_writing(backend: str) -> None:
-    """Output postpones only the idle timeout: `timeout=` ends even a command that never stops writing."""
     job = CommandJob(["yes"], stdout=subprocess.DEVNULL, idle_timeout=5, timeout=0.1)
     Scheduler(job).run(backend=backend)
     assert timeout_of(job).missing is None
 
 
 def test_an_on_line_callback_may_report_the_progress_of_a_command(backend: str) -> None:
-    """An `on_line` callback may derive the progress of a command from its lines, and report it."""
     job = CommandJob(
         "for n in 20 50 90; do sleep 0.1; echo $n; done", shell=True, idle_timeout=30,
         on_line=lambda job, line: job.progress(int(line) / 100),
@@ -91,7 +89,6 @@ def test_an_on_line_callback_may_report_the_progress_of_a_command(backend: str) 
 
 @patiently(0.4, 4, 30)
 def test_an_idle_command_is_retried(backend: str, tmp_path: Path, unit: float) -> None:
-    """A command that was idle for too long is started again by a `Retry` of timeouts."""
     seen = tmp_path / "seen"
     job = CommandJob(
         f"if test -e {seen}; then echo again; else touch {seen}; sleep 99; fi", shell=True, stdout=PIPE,
@@ -103,7 +100,6 @@ def test_an_idle_command_is_retried(backend: str, tmp_path: Path, unit: float) -
 
 @patiently(0.4, 4, 30)
 def test_output_is_a_sign_of_life_of_the_enclosing_scheduler(backend: str, unit: float) -> None:
-    """Output of a command postpones the idle timeout of its scheduler, even if the command itself has none."""
     writes = CommandJob(f"{tick(unit)}; sleep 99", shell=True, stdout=subprocess.DEVNULL)
     inner = Scheduler(writes, idle_timeout=unit)
     Scheduler(inner).run(backend=backend)

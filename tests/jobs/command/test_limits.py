@@ -46,7 +46,6 @@ def test_a_pinned_slot_is_released_however_the_command_ended(backend: str) -> No
 
 
 def test_pinned_slots_are_counted_for_each_scheduler(backend: str) -> None:
-    """A nested scheduler counts its own slots, so its first job is pinned to the first CPU."""
     inner = python(AFFINITY, stdout=PIPE, pin="slot")
     outer = CommandJob(["sleep", 0.2], pin="slot")
     Scheduler(outer, Scheduler(inner)).run(backend=backend)
@@ -73,14 +72,12 @@ def test_pinned_commands_that_share_a_cpu_are_reported_once(
 
 
 def test_a_command_without_pin_may_run_on_any_cpu(backend: str) -> None:
-    """A command without `pin=` may run on all CPUs of this program."""
     job = python(AFFINITY, stdout=PIPE)
     run(backend, job)
     assert job.result().stdout == f"{CPUS}\n".encode()
 
 
 def test_nice_is_added_to_the_niceness_of_this_program(backend: str, tmp_path: Path) -> None:
-    """`nice=3` adds 3 to the niceness of this program for the command and its children alone."""
     own = os.getpriority(os.PRIO_PROCESS, 0)
     started = tmp_path / "started"
     line = f"until test -e {started}; do sleep 0.01; done; nice; sh -c nice"
@@ -94,7 +91,6 @@ GREEDY = "x = bytes(500_000_000); print(len(x))"  # of which no page is written
 
 
 def test_memory_limit_applies_from_the_start_of_the_program(backend: str) -> None:
-    """`memory_limit=` sets RLIMIT_AS, in bytes, before the program starts, and other commands are not limited."""
     limited = python(GREEDY, memory_limit=200 << 20, stderr=PIPE)
     free = python(GREEDY, stdout=PIPE)
     enough = python("import resource; print(resource.getrlimit(resource.RLIMIT_AS))", memory_limit=1 << 30, stdout=PIPE)
@@ -108,14 +104,12 @@ def test_memory_limit_applies_from_the_start_of_the_program(backend: str) -> Non
 
 @pytest.mark.parametrize("program", ["no such program", "/no/such/program", "/tmp"])
 def test_start_errors_are_the_same_with_a_memory_limit(backend: str, program: str) -> None:
-    """With a memory limit, a failed start is reported as without one, not as an error of the shell that sets it."""
     error = failure_of(backend, CommandJob([program], memory_limit=1 << 30))
     assert error.returncode is None
     assert "not started" in str(error)
 
 
 def test_a_program_with_a_memory_limit_is_found_in_the_path_of_its_environment(backend: str) -> None:
-    """A memory limit does not change which program is found by the PATH in `env=`."""
     directory, name = os.path.split(os.path.realpath(sys.executable))
     job = CommandJob([name, "-S", "-E", "-c", "print(5)"], memory_limit=1 << 30, env={"PATH": directory}, stdout=PIPE)
     run(backend, job)

@@ -118,7 +118,6 @@ def test_output_is_appended_to_a_path_whose_directories_are_created(backend: str
 
 
 def test_append_false_truncates_the_file_at_each_attempt(backend: str, tmp_path: Path) -> None:
-    """With `append=False`, an output file is truncated at each attempt, even if both streams go to it."""
     path = tmp_path / "log"
     path.write_text("of an earlier run, and longer than what comes now\n")
     line = f"echo a; echo b >&2; echo c; test -e {tmp_path}/second || {{ touch {tmp_path}/second; exit 1; }}"
@@ -150,7 +149,6 @@ def test_output_goes_to_sys_stdout_and_not_to_its_descriptor(backend: str, monke
 
 
 def test_an_output_path_is_not_relative_to_cwd(backend: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A relative output path starts at the directory of this program, not at the `cwd=` of the command."""
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path)
     run(backend, sh("echo a", cwd=tmp_path / "elsewhere", stdout="log"))
@@ -158,7 +156,6 @@ def test_an_output_path_is_not_relative_to_cwd(backend: str, tmp_path: Path, mon
 
 
 def test_output_may_go_to_an_open_file_or_a_descriptor(backend: str, tmp_path: Path) -> None:
-    """Output may go to an open file or to a descriptor, which the command inherits."""
     with (tmp_path / "log").open("w") as file:
         run(backend, sh("echo a", stdout=file), sh("echo b", stdout=file.fileno()), jobs_window=1)
     assert (tmp_path / "log").read_text() == "a\nb\n"
@@ -180,7 +177,6 @@ def test_standard_error_may_go_where_print_goes(where: str) -> None:
 
 
 def test_output_goes_to_a_sys_stdout_without_a_descriptor(backend: str) -> None:
-    """Output also goes to a `sys.stdout` without a descriptor, such as that of a notebook."""
     file = io.StringIO()
     with contextlib.redirect_stdout(file), contextlib.redirect_stderr(file):
         job = sh("echo out; printf 'gr\\303\\274n \\377'")
@@ -190,14 +186,12 @@ def test_output_goes_to_a_sys_stdout_without_a_descriptor(backend: str) -> None:
 
 
 def test_a_binary_file_object_gets_the_output_as_bytes(backend: str) -> None:
-    """As `stdout=`, a binary file object without a descriptor gets all bytes unchanged."""
     file = io.BytesIO()
     run(backend, sh("printf 'a\\377'", stdout=file, stderr=STDOUT))
     assert file.getvalue() == b"a\xff"
 
 
 def test_output_is_discarded_if_sys_stdout_is_none(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Output is discarded if `sys.stdout` is None, as in a program without a terminal."""
     monkeypatch.setattr(sys, "stdout", None)
     job = sh("exec 3>&1; readlink /proc/$$/fd/3 >&2", stderr=PIPE)
     run(backend, job)
@@ -219,7 +213,6 @@ def test_both_streams_are_captured_apart_or_together(backend: str) -> None:
 
 
 def test_large_output_is_spooled_to_disk(backend: str) -> None:
-    """Large captured output is spooled to disk, from where it can be read in pieces or whole."""
     size = 8 << 20
     job = sh(f"head -c {size} /dev/zero | tr '\\0' x; echo end >&2", stdout=PIPE, stderr=PIPE)
     run(backend, job)
@@ -251,8 +244,6 @@ def test_a_gibibyte_is_captured_in_little_memory(backend: str) -> None:
 
 
 def test_a_full_disk_fails_the_job_and_ends_the_command(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """If the disk has no space for captured output, the command is ended, and only its job fails."""
-
     def full(self: object, data: bytes) -> None:
         raise OSError(28, "No space left on device")
 
@@ -265,7 +256,6 @@ def test_a_full_disk_fails_the_job_and_ends_the_command(backend: str, monkeypatc
 
 
 def test_output_that_a_grandchild_holds_open_is_not_waited_for(backend: str, watched: Watched) -> None:
-    """A job does not wait for a grandchild in another session that holds its output open."""
     job = sh("setsid sleep 1000 & printf x", stdout=PIPE, timeout=PATIENCE)
     run(backend, job)
     assert job.result().stdout == b"x"
@@ -286,7 +276,6 @@ def test_output_written_after_sigterm_is_captured(backend: str, tmp_path: Path) 
 
 
 def test_on_line_gets_each_line_as_text(backend: str) -> None:
-    """`on_line` gets each line as text without its ending, and also a last line that has no ending."""
     lines: list[tuple[str, str]] = []
     job = sh(
         "printf 'a\\r\\nb\\377\\n\\nc'; exit 0", label="me", on_line=lambda job, line: lines.append((job.label, line))
@@ -304,7 +293,6 @@ def test_on_line_is_called_while_the_command_runs(backend: str) -> None:
 
 
 def test_on_line_and_capture_can_be_combined(backend: str) -> None:
-    """With both `on_line` and PIPE, each line is passed on, and each stream is captured."""
     lines: list[str] = []
     job = sh("echo a; echo b >&2", stdout=PIPE, stderr=PIPE, on_line=lambda job, line: lines.append(line))
     run(backend, job)
@@ -334,7 +322,6 @@ def test_what_on_line_gets_does_not_depend_on_how_output_arrives(data: st.DataOb
 
 
 def test_on_line_gets_long_lines_whole(backend: str) -> None:
-    """A line of megabytes, such as one of JSON, comes whole."""
     size = 3_000_000
     lines: list[str] = []
     run(backend, sh(f"head -c {size} /dev/zero | tr '\\0' x", on_line=lambda job, line: lines.append(line)))
@@ -342,8 +329,6 @@ def test_on_line_gets_long_lines_whole(backend: str) -> None:
 
 
 def test_an_on_line_callback_that_raises_fails_the_job_and_ends_the_command(backend: str) -> None:
-    """If `on_line` raises, the command is ended, and its job fails with that exception."""
-
     def refuse(job: CommandJob, line: str) -> None:
         raise LookupError(line)
 
@@ -403,7 +388,6 @@ def test_the_time_in_a_tag_is_that_of_the_line(
 
 
 def test_lines_of_many_commands_are_never_mixed(backend: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """Tagged lines of commands that write at the same time are never mixed."""
     jobs = [
         python("import sys\nfor _ in range(50): print(sys.argv[1] * 99, flush=True)", name, tag=f"{name} ")
         for name in "abcdef"
@@ -418,7 +402,6 @@ def test_lines_of_many_commands_are_never_mixed(backend: str, capsys: pytest.Cap
 
 
 def test_standard_input_is_empty_by_default(backend: str) -> None:
-    """By default the standard input of a command is empty, and not that of this program."""
     job = sh("wc -c", stdout=PIPE)
     run(backend, job)
     assert job.result().stdout == b"0\n"
@@ -433,7 +416,6 @@ def test_standard_input_may_be_bytes(backend: str, size: int) -> None:
 
 
 def test_standard_input_may_be_a_path_a_file_a_descriptor_or_devnull(backend: str, tmp_path: Path) -> None:
-    """`stdin=` may be a path, an open file, a descriptor or DEVNULL."""
     path = tmp_path / "input"
     path.write_text("text")
     with path.open() as file, path.open() as another:
@@ -489,7 +471,6 @@ def test_a_spooled_result_can_be_copied_and_pickled(backend: str) -> None:
     ("stream", "path"), [("stdout", "/proc/nothing/log"), ("stderr", "/dev"), ("stdin", "/no such file")]
 )
 def test_a_stream_that_cannot_be_opened_fails_the_job(backend: str, stream: str, path: str) -> None:
-    """If the file of a stream cannot be opened, the command is not started, and the error says why."""
     error = failure_of(backend, CommandJob(["true"], **{stream: path}))  # type: ignore[arg-type]
     assert "not started" in str(error)
     assert "cannot open" in str(error)
@@ -498,7 +479,6 @@ def test_a_stream_that_cannot_be_opened_fails_the_job(backend: str, stream: str,
 
 @pytest.fixture
 def pipe(tmp_path: Path) -> Path:
-    """Return the path of a named pipe."""
     os.mkfifo(tmp_path / "pipe")
     return tmp_path / "pipe"
 
@@ -543,7 +523,6 @@ def test_output_that_passes_through_this_program_cannot_go_to_a_named_pipe(backe
 
 
 def test_a_program_that_cannot_write_its_output_fails_with_its_own_error(backend: str) -> None:
-    """If the device of its output is full, a program fails with its own error message."""
     error = failure_of(backend, CommandJob(["seq", 9], stdout="/dev/full", stderr=PIPE))
     assert isinstance(error, CommandError)
     assert b"No space left" in (error.stderr or b"")

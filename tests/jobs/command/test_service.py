@@ -46,7 +46,6 @@ def shell(line: str, **options: Any) -> CommandService:
 
 
 def failed(service: CommandService, backend: Any) -> BaseException:
-    """Run a service that fails, and return its error."""
     Scheduler(service, CommandJob(["true"], required=service, run_if="succeeded")).run(backend=backend)
     assert service.state is JobState.FAILED
     error = service.raised_exception()
@@ -67,7 +66,6 @@ def port() -> int:
 
 
 def test_a_line_in_two_pieces_makes_a_service_ready(backend: Any) -> None:
-    """A service is ready at a line of either stream, even in two pieces, and its result is the whole line."""
     service = shell("printf 'rea' >&2; sleep 0.1; echo 'dy on 4711' >&2; exec sleep 60", ready=OutputLine("ready on"))
     client = CommandJob(["echo", service], stdout=subprocess.PIPE)
     assert Scheduler(service, client).run(backend=backend)
@@ -86,7 +84,6 @@ def test_a_ready_line_may_be_a_regular_expression_and_may_go_to_a_file(backend: 
 
 @pytest.mark.parametrize("ready", [OutputLine("ready"), CommandSucceeds(["sh", "-c", "exit 1"])])
 def test_services_may_share_the_object_that_says_when_they_are_ready(backend: Any, ready: Any) -> None:
-    """Each service tests the condition for itself: one was never ready, another took over `redact` or an error."""
     timeout = PATIENCE if isinstance(ready, OutputLine) else 1
     first = shell("echo first is ready; exec sleep 300", ready=ready, timeout=timeout)
     second = shell("echo second is ready; exec sleep 300", ready=ready, timeout=timeout, redact=True)
@@ -100,7 +97,6 @@ def test_services_may_share_the_object_that_says_when_they_are_ready(backend: An
 
 
 def test_an_open_port_makes_a_service_ready(backend: Any, port: int) -> None:
-    """With `ready=PortOpen(...)`, a service is ready when its port accepts connections, and its result is the port."""
     service = CommandService([sys.executable, "-c", LISTENS, "127.0.0.1", port], ready=PortOpen(port), timeout=PATIENCE)
     client = CommandJob([sys.executable, "-c", f"import socket; socket.create_connection(('localhost', {port}))"],
                         required=service)  # fmt: skip
@@ -117,7 +113,6 @@ def test_a_successful_command_makes_a_service_ready(backend: Any, tmp_path: Path
 
 
 def test_a_new_file_makes_a_service_ready_and_an_old_one_does_not(backend: Any, tmp_path: Path) -> None:
-    """A path as `ready=` means a new file: one of an earlier run does not make the service ready."""
     path = tmp_path / "pid"
     path.write_text("old")
     service = shell(f"sleep 0.2; rm {path}; echo new > {path}; exec sleep 60", ready=path)
@@ -146,7 +141,6 @@ def test_a_socket_makes_a_service_ready_when_it_accepts_connections(backend: Any
 
 
 def test_a_service_that_never_gets_ready_fails_with_its_condition(backend: Any, tmp_path: Path) -> None:
-    """The error of a service that never gets ready has its condition and the end of its output."""
     begun = tmp_path / "begun"
     line = f"echo hel''lo; touch {begun}; exec sleep 60"
     service = shell(line, ready=OutputLine("never"), timeout=0.1, on_start=lambda service: until_there(begun))
@@ -162,7 +156,6 @@ def test_a_service_that_never_gets_ready_fails_with_its_condition(backend: Any, 
 
 @patiently(1, 30)
 def test_a_service_that_listens_on_another_address_never_gets_ready(backend: Any, port: int, unit: float) -> None:
-    """A service that listens on another address never gets ready, and the error names the expected port and address."""
     service = CommandService([sys.executable, "-c", LISTENS, "127.0.0.2", port], ready=PortOpen(port), timeout=unit)
     text = with_notes(failed(service, backend))
     assert f"port {port} of localhost" in text
@@ -171,7 +164,6 @@ def test_a_service_that_listens_on_another_address_never_gets_ready(backend: Any
 
 @patiently(0.5, 30)
 def test_the_error_of_a_readiness_check_that_fails_is_quoted(backend: Any, unit: float) -> None:
-    """If a readiness check never succeeds, the error of the service quotes the last standard error of the check."""
     service = shell("exec sleep 60", ready=CommandSucceeds("echo 'no answer' >&2; exit 2", shell=True), timeout=unit)
     text = with_notes(failed(service, backend))
     assert "exit code 2" in text
@@ -197,7 +189,6 @@ def test_a_port_in_use_fails_the_service_before_its_start(backend: Any) -> None:
 
 
 def test_a_service_that_ends_before_it_is_ready_fails(backend: Any) -> None:
-    """The error of a service that ends before it is ready has its exit code and the end of its output."""
     error = failed(shell("echo 'no'' space'; exit 3", ready=OutputLine("ready")), backend)
     assert isinstance(error, CommandError)
     assert error.returncode == 3
@@ -206,7 +197,6 @@ def test_a_service_that_ends_before_it_is_ready_fails(backend: Any) -> None:
 
 
 def test_a_service_that_goes_into_the_background_fails(backend: Any) -> None:
-    """A service that goes into the background fails at once, and the error says that it must not."""
     began = time.monotonic()
     error = failed(shell("sleep 1000 & echo forked", ready=OutputLine("never"), terminate_grace=PATIENCE), backend)
     assert "must stay in the foreground" in with_notes(error)
@@ -227,7 +217,6 @@ def test_a_ready_service_that_dies_fails_at_once(backend: Any, tmp_path: Path, c
 
 
 def test_the_error_of_a_service_quotes_output_that_went_to_a_file(backend: Any, tmp_path: Path) -> None:
-    """The error of a service quotes output that went to a file, if this attempt has written it."""
     log = tmp_path / "log"
     log.write_text("old\n")
     text = str(
@@ -241,7 +230,6 @@ def test_the_error_of_a_service_quotes_output_that_went_to_a_file(backend: Any, 
 
 
 def test_a_service_ends_after_the_jobs_that_use_it(backend: Any, tmp_path: Path) -> None:
-    """A service gets SIGTERM after the jobs that use it have settled, and may end at its own pace."""
     log = tmp_path / "log"
     line = f"trap 'echo ends >> {log}; exit 0' TERM; echo ready; while :; do sleep 0.05; done"
     service = shell(line, ready=OutputLine("ready"))
@@ -264,7 +252,6 @@ def test_views_show_a_service_as_a_command(backend: Any) -> None:
 
 
 def test_a_service_that_ignores_sigterm_is_killed(backend: Any) -> None:
-    """A service that ignores SIGTERM is killed when its grace is over."""
     service = shell(
         "trap '' TERM; echo ready; while :; do sleep 0.05; done", ready=OutputLine("ready"), terminate_grace=0.2
     )
@@ -275,7 +262,6 @@ def test_a_service_that_ignores_sigterm_is_killed(backend: Any) -> None:
 
 
 def test_a_service_is_retried_until_it_is_ready(backend: Any, tmp_path: Path) -> None:
-    """With `retry=`, a service that ends before it is ready is started again."""
     line = f"echo x >> {tmp_path}/tries; test $(wc -l < {tmp_path}/tries) -ge 2 || exit 1; echo ready; exec sleep 60"
     service = shell(line, ready=OutputLine("ready"), retry=2)
     assert Scheduler(service, CommandJob(["true"], required=service)).run(backend=backend)
@@ -286,8 +272,6 @@ def test_a_service_is_retried_until_it_is_ready(backend: Any, tmp_path: Path) ->
 
 
 def test_an_on_line_callback_that_raises_fails_the_service(backend: Any) -> None:
-    """If `on_line` raises, the service fails with that exception itself, not with a group."""
-
     def take(service: CommandService, line: str) -> None:
         raise KeyError(line)
 
@@ -298,7 +282,6 @@ def test_an_on_line_callback_that_raises_fails_the_service(backend: Any) -> None
 
 
 def test_lines_of_a_service_go_to_on_line_or_to_standard_error(backend: Any, capfd: pytest.CaptureFixture[str]) -> None:
-    """Lines of a service are printed to standard error, unless they are passed to `on_line`."""
     lines: list[str] = []
     service = shell("echo ready; exec sleep 60", ready=OutputLine("ready"), on_line=lambda _, line: lines.append(line))
     loud = shell("echo ready; exec sleep 60", ready=OutputLine("ready"))
@@ -324,6 +307,5 @@ def test_lines_of_a_service_go_to_on_line_or_to_standard_error(backend: Any, cap
     ],
 )
 def test_invalid_options_of_a_service_are_rejected(make: Any, says: str) -> None:
-    """The errors on invalid options of a service say what to give."""
     with pytest.raises((TypeError, ValueError), match=says):
         make()

@@ -53,12 +53,10 @@ def test_a_value_of_a_t_string_may_be_a_job_or_a_placeholder_or_have_a_format(ba
 
 @pytest.mark.parametrize("text", ["a 'b' \"\\\" c\" $(d) # don't\necho ", "a b#'c' ", r"a \' "])
 def test_complete_quotations_and_comments_may_precede_a_value(text: str) -> None:
-    """Quotes, comments and substitutions that are over before a value are no obstacle."""
     assert CommandJob(template(text + "{x}", x="b c"), shell=True).command_line() == text + "'b c'"
 
 
 def test_other_wrong_t_strings_are_rejected() -> None:
-    """An empty t-string, one without `shell=True`, and a format for a job are errors."""
     job = CommandJob(["true"])
     with pytest.raises(ValueError, match="the command is empty"):
         CommandJob(template(" "), shell=True)

@@ -303,7 +303,6 @@ def test_a_place_that_is_not_known_to_be_safe_is_rejected(line: str, place: str)
 
 @pytest.mark.parametrize("line", SAFE)
 def test_no_part_of_a_hostile_value_runs(tmp_path: Path, line: str) -> None:
-    """A line that is accepted runs no part of a value, in any shell."""
     filled = {CommandTemplate([line]).fill([value], 1, 1) for value in HOSTILE}
     joined = {str(join_line(line_parts(template(line, value), "job"))) for value in HOSTILE}
     runs_nothing(tmp_path, *filled, *joined - filled)
@@ -311,7 +310,6 @@ def test_no_part_of_a_hostile_value_runs(tmp_path: Path, line: str) -> None:
 
 @pytest.mark.parametrize("count", [20, pytest.param(2000, marks=[pytest.mark.soak, pytest.mark.timeout(1800)])])
 def test_random_lines_run_no_value_and_change_none(count: int) -> None:
-    """Of random lines with places for values, those that are accepted run no value, and change none, in any shell."""
     accepted, faults = try_lines(count, seed=count)
     assert accepted > count // 6
     assert not faults
@@ -360,7 +358,6 @@ def test_a_condition_of_several_parts_is_to_be_several_tests() -> None:
 
 
 def test_a_text_in_which_find_puts_a_name_is_no_code_beside_a_value() -> None:
-    """`find` puts the names that it finds, which begin with the value, where `{}` is."""
     with pytest.raises(ValueError, match="in a line whose sh may read it"):
         SshJob("node", "find {x} -exec sh -c 'rm {{}}' ';'", values={"x": "$(y)"})
     SshJob("node", "find {x} -exec sh -c 'rm \"$1\"' - {{}} ';'", values={"x": "$(y)"})
@@ -387,7 +384,6 @@ def test_a_number_is_no_part_of_the_name_of_a_variable() -> None:
 
 
 def test_a_value_without_special_characters_may_be_in_quotes_and_a_number_anywhere() -> None:
-    """A value that needs no quotes is as good as the text of the line, but a name is no number."""
     lines = ['echo "{x}"', "awk '{print \"{x}\"}'", "echo `echo {x}` # {x}", "cat <<EOF\n{x}\nEOF", 'echo "{node}" {x}']
     for line in lines:
         SshJob("node", line, values={"x": "a/b-c.d"})
@@ -444,7 +440,6 @@ def test_the_variables_that_a_shell_computes_are_known(shell: str, listing: str)
 
 
 def test_several_arguments_are_not_where_one_word_must_be() -> None:
-    """`x={}` with the arguments `a` and `b` would be `x=a b`, which runs `b`."""
     for line in (
         "x={} true",
         "true; x=1 y={}",

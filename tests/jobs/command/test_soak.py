@@ -74,7 +74,6 @@ def check(series: Series, backend: str) -> None:
 
 
 def test_descriptors_and_memory_do_not_grow_with_the_number_of_commands(backend: str) -> None:
-    """Descriptors, threads, zombies and memory of this program do not grow with the number of commands."""
     check(Series(100, 20), backend)
 
 
@@ -86,7 +85,6 @@ def test_descriptors_and_memory_do_not_grow_with_ten_thousand_commands(backend: 
 
 
 def test_commands_run_under_a_virtual_clock_and_their_timeouts_end_at_once(backend: str, watched: Watched) -> None:
-    """Under a virtual clock the loop waits for a command without a timeout, and jumps to the timeout of another."""
     real = CommandJob("sleep 0.05; echo real", shell=True, stdout=PIPE)
     limited = CommandJob(["sleep", 1000], timeout=3600, required=real)
     assert not run_virtual(Scheduler(real, limited).co_run, backend=backend)

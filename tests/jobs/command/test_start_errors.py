@@ -45,7 +45,6 @@ def made_by(tmp_path: Path, kind: str) -> list[Any]:
     ],
 )
 def test_a_program_that_cannot_be_started_fails_the_job(backend: str, command: list[str], message: str) -> None:
-    """A program that cannot be started fails its job with a reason, and with the system's own error as its cause."""
     error = failure_of(backend, CommandJob(command))
     assert re.search(message, with_notes(error))
     assert len(str(error)) < 1000
@@ -54,7 +53,6 @@ def test_a_program_that_cannot_be_started_fails_the_job(backend: str, command: l
 
 
 def test_an_environment_that_is_too_long_fails_the_job(backend: str) -> None:
-    """If an environment is too long, the error names the variable, and does not blame the arguments."""
     error = failure_of(backend, CommandJob(["true"], env={"A": "x" * (3 << 20)}))
     assert f"too long: {4 + 1 + (3 << 20)} bytes, {1 + (3 << 20)} of them in variable 'A'" in str(error)
 
@@ -74,13 +72,11 @@ def test_a_file_that_is_no_valid_program_fails_the_job(backend: str, tmp_path: P
 
 @pytest.mark.parametrize("options", [{}, {"memory_limit": 1 << 30}])
 def test_a_missing_working_directory_fails_the_job(backend: str, tmp_path: Path, options: Any) -> None:
-    """If the working directory is missing, the error names `cwd=`, and does not blame the program."""
     error = failure_of(backend, CommandJob(["true"], cwd=tmp_path / "nowhere", **options))
     assert f"cwd='{tmp_path}/nowhere': No such file or directory" in str(error)
 
 
 def test_a_result_with_a_nul_as_an_argument_fails_the_command(backend: str) -> None:
-    """A result with a NUL fails the command whose argument it is, and the error names that argument."""
     job = CommandJob(["echo", Job(nap, 0, "a\0b")])
     run(backend, job)
     with pytest.raises(ValueError, match="argument 1 contains a NUL"):
@@ -88,7 +84,6 @@ def test_a_result_with_a_nul_as_an_argument_fails_the_command(backend: str) -> N
 
 
 def test_an_empty_result_as_the_name_of_a_program_fails_the_command(backend: str) -> None:
-    """A command whose program name is an empty result fails with an error that says so."""
     assert "the name of the program is empty" in str(failure_of(backend, CommandJob([Job(nap, 0, "")])))
 
 
@@ -313,7 +308,6 @@ def test_an_exit_code_is_unknown_if_this_program_ignores_sigchld(
 
 
 def test_commands_that_wait_for_a_slot_hold_no_descriptors(backend: str) -> None:
-    """A thousand commands that wait for a slot hold no descriptors."""
     counts: list[int] = []
 
     async def count() -> None:

@@ -50,7 +50,6 @@ def test_outputs_of_a_command_without_success_are_set_aside_at_once(
 
 
 def test_outputs_that_a_failed_command_has_not_touched_or_reads_stay(tmp_path: Path, backend: str) -> None:
-    """An output from before that a failed command did not change keeps its name, as does one that it reads."""
     for name in ("out", "tree", "old", "link"):
         (tmp_path / name).write_text("before")
     job = CommandJob(

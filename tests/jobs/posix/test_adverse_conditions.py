@@ -51,7 +51,6 @@ print(scheduler.run(backend=sys.argv[1], journal="run.db"), [day.restored for da
 @pytest.mark.parametrize("backend", ["trio"])  # neither backend asks the system clock
 @pytest.mark.skipif(not shutil.which("faketime"), reason="needs faketime")
 def test_jumps_of_the_system_clock_have_no_effect(backend: str, tmp_path: Path) -> None:
-    """Jumps of the system clock have no effect on timeouts, durations and the journal."""
     (library,) = Path("/usr/lib").glob("*/faketime/libfaketime.so.1")
     stamp = tmp_path / "stamp"
     stamp.write_text("+0")
@@ -124,7 +123,6 @@ print(scheduler.run(backend="{{backend}}"), [job.state.value for job in schedule
 
 
 def test_a_run_continues_after_the_computer_was_asleep(backend: str, watched: Watched, tmp_path: Path) -> None:
-    """When a computer wakes up, commands whose timeout is over are ended, and the others continue."""
     program = Python(["-c", SLEEPER.format(mark=watched.mark, backend=backend)], stdout=subprocess.PIPE, text=True)
     with program:
         assert program.stdout is not None
@@ -142,7 +140,6 @@ def test_a_run_continues_after_the_computer_was_asleep(backend: str, watched: Wa
 
 
 def test_a_command_that_stops_itself_is_ended_at_its_timeout(backend: str, watched: Watched) -> None:
-    """A command that stops itself is ended at its timeout like any other."""
     job = CommandJob("kill -STOP $$", shell=True, timeout=0.2, terminate_grace=0.1)
     after = CommandJob(["true"], required=job, run_if="settled")
     run(backend, job, after)

@@ -105,7 +105,6 @@ def test_two_hundred_commands_end_when_their_controlling_program_is_killed(
 
 
 def test_a_program_killed_while_it_starts_commands_leaves_none(backend: str, watched: Watched, tmp_path: Path) -> None:
-    """A program killed while it starts commands leaves none, not even one just spawned and not yet registered."""
     for delay in (0.0, 0.005):
         flag = tmp_path / f"after {delay}"
         with conductor(backend, tmp_path / "all", 1000, f"touch '{flag}'; {TREE}") as end:
@@ -147,7 +146,6 @@ def test_a_process_that_left_its_session_has_time_to_end(
 
 
 def test_the_sweep_at_the_end_of_a_run_does_not_end_processes_of_other_runs(backend: str, watched: Watched) -> None:
-    """The sweep at the end of a run ends processes with the mark of that run, and no others."""
     other = subprocess.Popen(["sleep", "1000"], env={**os.environ, "TRIOFLOW_RUN": "1-0123456789abcdef"})
     run(backend, CommandJob(["true"]))
     assert other.poll() is None
@@ -206,7 +204,6 @@ def the_guard() -> int:
 
 
 def test_without_commands_there_is_no_guard(backend: str) -> None:
-    """A run without commands starts no guard."""
     from ...bodies import nothing
 
     async def look() -> None:
@@ -222,7 +219,6 @@ def test_without_commands_there_is_no_guard(backend: str) -> None:
 
 @pytest.mark.parametrize("executable", [sys.executable, ""])
 def test_the_guard_is_run_by_the_same_python(backend: str, executable: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The guard is run by the same Python as this program, or if its path is unknown, by the one in PATH."""
     monkeypatch.setattr("sys.executable", executable)
     found: list[str] = []
 
@@ -235,8 +231,6 @@ def test_the_guard_is_run_by_the_same_python(backend: str, executable: str, monk
 
 
 def test_a_run_continues_after_its_guard_was_killed(backend: str, watched: Watched) -> None:
-    """A run whose guard was killed continues unguarded, and ends cleanly."""
-
     def kill(job: CommandJob) -> None:
         os.kill(the_guard(), signal.SIGKILL)
 
@@ -308,7 +302,6 @@ def test_a_forked_child_of_the_controlling_program_does_not_delay_the_guard(
 
 
 def test_the_guard_does_its_work_although_another_process_holds_its_pipe_open(backend: str, watched: Watched) -> None:
-    """The sweep at the end of a run does not wait for a forked child that holds the guard's pipe open."""
     copies: list[int] = []
 
     def copy(job: CommandJob) -> None:
@@ -390,7 +383,6 @@ def test_the_guard_finds_a_process_that_was_just_being_started(
 
 
 def test_a_marked_process_of_another_user_is_not_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A process of another user may carry the mark of a run of root, and is not killed for it."""
     process = subprocess.Popen(["sleep", "1000"], env={**os.environ, "TRIOFLOW_RUN": MARK})
     try:
         assert _guard_script.find_marked_pids(MARK.encode()) == [process.pid]
@@ -441,7 +433,6 @@ def test_a_marked_process_in_the_middle_of_an_exec_is_found(monkeypatch: pytest.
 
 
 def test_an_empty_environment_is_one() -> None:
-    """A process that has been given no environment is not taken for one in the middle of an exec."""
     with subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env={}, bufsize=0) as process:
         assert process.stdin
         assert process.stdout
@@ -469,7 +460,6 @@ def test_a_process_that_was_reaped_elsewhere_counts_as_exited(table: _guard.Proc
     [(0, "exit code 0"), (3, "exit code 3"), (-9, "ended by signal SIGKILL"), (-40, "ended by signal 40")],
 )
 def test_describe_exit_names_the_exit_code_or_the_signal(code: int, said: str) -> None:
-    """`describe_exit` names the exit code or the signal, or the number of a real-time signal, which has no name."""
     assert describe_exit(code) == said
 
 
@@ -481,7 +471,6 @@ def table() -> Iterator[_guard.ProcessGroupTable]:
 
 
 def test_the_table_lists_the_groups_that_were_added_and_not_removed(table: _guard.ProcessGroupTable) -> None:
-    """The table lists the groups that were added and not removed, and uses a free entry again."""
     entries = [table.add_group(number) for number in (2, 22, 33)]
     table.remove_group(entries[1])
     assert _guard_script.read_table(table.descriptor)[0] == [2, 33]
@@ -502,7 +491,6 @@ def test_a_full_table_stores_no_group_until_one_is_removed(monkeypatch: pytest.M
 
 
 def test_the_table_is_in_a_file_if_there_is_no_memfd(monkeypatch: pytest.MonkeyPatch) -> None:
-    """On a system without `memfd_create`, the guard's table is in a file."""
     monkeypatch.delattr(_guard.os, "memfd_create")
     table = _guard.ProcessGroupTable()
     table.add_group(5)
@@ -578,7 +566,6 @@ def test_the_end_of_a_run_kills_a_shell_before_it_starts_its_next_command(
 
 
 def test_a_liveness_scan_finds_a_group_dead_only_by_a_scan_after_its_end(backend: str) -> None:
-    """Only a scan that began after the end of a process group proves that the group is dead."""
     scan = _guard.LivenessScan()
     own = os.getpgid(0)
     now = time.monotonic()
@@ -595,7 +582,6 @@ def test_a_liveness_scan_counts_zombies_as_dead() -> None:
 
 
 def test_a_liveness_scan_is_repeated_for_groups_that_end_later() -> None:
-    """A group that ends after one liveness scan is found dead by a later one."""
     scan = _guard.LivenessScan()
     began = time.monotonic()
     assert scan.are_all_dead(2**22 - 5, began)

@@ -158,7 +158,6 @@ def without_init(args: tuple[Any, ...]) -> UnicodeDecodeError:
 
 
 def throttle() -> None:
-    """Raise a throttle."""
     from trioflow import Throttled
 
     raise Throttled("api", after=0.01)

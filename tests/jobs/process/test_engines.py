@@ -91,5 +91,4 @@ def test_the_page_says_what_holds_on_an_engine(engine: str, tmp_path: Path, unit
 
 
 def test_the_page_has_a_row_for_each_engine() -> None:
-    """No row that can be observed is missing."""
     assert rows_of_the_page().keys() == ENGINES.keys()

@@ -179,7 +179,6 @@ def test_a_call_that_cannot_be_pickled_fails_before_anything_is_sent(
 
 
 def test_an_executor_of_threads_accepts_what_cannot_be_pickled(threads: ThreadPoolExecutor) -> None:
-    """A lambda and a lock, which cannot be pickled, may go to an executor of threads."""
     job = ProcessJob(lambda lock: lock.locked(), threading.Lock(), processes=threads)
     run("trio", job)
     assert job.result() is False
@@ -190,7 +189,6 @@ class OwnPool(ProcessPoolExecutor):
 
 
 def test_jobs_of_a_broken_executor_fail_with_advice(backend: str) -> None:
-    """Jobs of a broken executor fail, and a note says what to do."""
     with OwnPool(1, get_context("spawn")) as pool:
         first = ProcessJob(bodies.die, label="die", processes=pool)
         second = ProcessJob(bodies.pid, required=first, label="next", processes=pool)
@@ -216,7 +214,6 @@ def test_a_job_of_an_executor_that_was_shut_down_fails_with_advice(backend: str)
 
 
 def test_a_future_that_others_cancel_fails_the_job(backend: str, threads: ThreadPoolExecutor) -> None:
-    """A job whose future is cancelled by other code fails with a RuntimeError, and does not count as cancelled."""
     go = threading.Event()
     threads.submit(go.wait, PATIENCE)
     job = ProcessJob(int, processes=threads)

@@ -21,8 +21,6 @@ from . import executor_bodies as bodies
 
 
 class LostFuture(Future[Any]):
-    """The future of a call that never ends."""
-
     def __init__(self) -> None:
         super().__init__()
         self.set_running_or_notify_cancel()

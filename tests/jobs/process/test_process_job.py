@@ -66,7 +66,6 @@ def test_arguments_and_results_are_sent(ended: dict[str, ProcessJob[Any]]) -> No
 
 
 def test_an_exception_in_a_worker_has_its_traceback_in_a_note(ended: dict[str, ProcessJob[Any]]) -> None:
-    """An exception in a worker fails the job with its own type and text, and has its traceback in a note."""
     with pytest.raises(LookupError, match="no luck") as raised:
         ended["fails"].result()
     assert "in a worker process:\nTraceback" in notes(raised.value)
@@ -85,7 +84,6 @@ def test_an_exit_or_interruption_in_a_worker_fails_only_its_job(
 
 
 def test_what_cannot_be_pickled_there_or_loaded_fails_its_job(ended: dict[str, ProcessJob[Any]]) -> None:
-    """The error of a result that cannot be pickled says which function returned what, and a note what was loaded."""
     with pytest.raises(TypeError, match="returns_nonsense returned a function, which cannot be pickled"):
         ended["returns nonsense"].result()
     with pytest.raises(OSError, match="not here") as raised:
@@ -105,7 +103,6 @@ def test_a_function_reports_its_progress(ended: dict[str, ProcessJob[Any]]) -> N
 
 
 def test_a_worker_process_is_reused_and_ends_with_the_run(backend: str, watched: Watched) -> None:
-    """A worker process is reused, so a module keeps its state from job to job, but not from run to run."""
     jobs = [ProcessJob(bodies.count) for _ in range(3)]
     scheduler = run(backend, *jobs, jobs_window=1)
     assert [job.result() for job in jobs] == [1, 2, 3]
@@ -116,7 +113,6 @@ def test_a_worker_process_is_reused_and_ends_with_the_run(backend: str, watched:
 
 @pytest.mark.parametrize("how", ["timeout", "cancel", "critical"])
 def test_a_worker_process_is_killed_with_its_children(backend: str, watched: Watched, tmp_path: Path, how: str) -> None:
-    """A timeout, a cancellation or the end of the run kills a worker process with its children."""
     flag = tmp_path / "started"
     job = ProcessJob(bodies.nap_forever, str(flag), timeout=0.3 if how == "timeout" else None)
     after = ProcessJob(bodies.add, 1, required=job, run_if="settled")
@@ -209,7 +205,6 @@ def test_worker_processes_may_use_what_a_manager_shares(backend: str) -> None:
 
 
 def test_an_attribute_of_an_exception_that_cannot_be_pickled_is_left_out(raised_there: dict[str, Any]) -> None:
-    """If an attribute of an exception cannot be pickled, the rest arrives, and a note says what is missing."""
     error = raised_there["Awkward"]
     assert isinstance(error, exception_bodies.Awkward)
     assert (str(error), error.sum, hasattr(error, "lock")) == ("1 and 2", 3, False)
@@ -229,7 +224,6 @@ def test_an_exception_group_in_a_worker_arrives_as_a_group(raised_there: dict[st
 
 
 def test_an_exception_of_an_unknown_type_keeps_its_name_and_text(raised_there: dict[str, Any]) -> None:
-    """An exception whose type cannot be sent becomes a RuntimeError with its name and text."""
     error = raised_there["local"]
     assert type(error) is RuntimeError
     assert str(error) == "local.<locals>.Local: of here"
@@ -251,7 +245,6 @@ def test_an_exception_without_a_valid_text_does_not_end_the_worker(
 
 
 def test_nice_lowers_the_priority_of_the_process(backend: str) -> None:
-    """`nice=` lowers the priority of its own job alone: only jobs with the same `nice=` share processes."""
     own = os.getpriority(os.PRIO_PROCESS, 0)
     jobs = [ProcessJob(bodies.priority, nice=nice) for nice in (None, 3, None, 3, 5)]
     run(backend, *jobs, jobs_window=1)
@@ -263,7 +256,6 @@ def test_nice_lowers_the_priority_of_the_process(backend: str) -> None:
 
 
 def test_memory_limit_applies_to_the_call_and_its_child_processes(backend: str) -> None:
-    """A call beyond its `memory_limit=` fails with MemoryError; the next job of its process is not limited."""
     limit = 1 << 29
     jobs = [ProcessJob(bodies.take, 1 << 30, memory_limit=limit), ProcessJob(bodies.limit_of_child, memory_limit=limit)]
     free = [ProcessJob(bodies.take, 1 << 30), ProcessJob(bodies.take, 1000, memory_limit=limit)]
@@ -290,7 +282,6 @@ def test_memory_limit_applies_to_the_call_and_its_child_processes(backend: str) 
     ],
 )
 def test_an_invalid_nice_or_memory_limit_raises(option: Any, error: type[Exception], what: str) -> None:
-    """An invalid `nice=` or `memory_limit=` raises when the ProcessJob is created."""
     with pytest.raises(error, match=re.escape(what)):
         ProcessJob(bodies.add, 1, label="p", **option)
 
@@ -320,7 +311,6 @@ for job in jobs: print(job.raised_exception() or job.result())
 
 @pytest.mark.parametrize(("backend", "way"), [("trio", "-c"), ("asyncio", "pipe")])
 def test_a_function_of_a_notebook_or_prompt_fails_with_advice(backend: str, way: str) -> None:
-    """No worker can import a function of a notebook or prompt, so its job fails with advice."""
     code = PROMPT.replace("BACKEND", repr(backend))
     if way == "pipe":
         done = subprocess.run([sys.executable, "-"], input=code, capture_output=True, text=True)
@@ -350,7 +340,6 @@ def test_a_worker_process_that_dies_fails_only_its_job(backend: str, watched: Wa
 
 
 def test_an_idle_worker_process_that_has_died_is_replaced(backend: str, watched: Watched) -> None:
-    """If an idle worker process has died, the next job gets a new one, and does not fail."""
     first = ProcessJob(bodies.whoami)
 
     async def kill() -> None:
@@ -465,7 +454,6 @@ def test_reports_of_progress_prevent_the_idle_timeout(
 
 
 def test_a_run_has_at_most_as_many_worker_processes_as_given(backend: str) -> None:
-    """With `processes=2`, a run has at most two worker processes, which nested schedulers share."""
     jobs = [ProcessJob(bodies.whoami) for _ in range(9)]
     keeper, nested = Scheduler(*jobs[3:6], needs={"cpu": 1}), Scheduler(*jobs[6:])
     assert Scheduler(*jobs[:3], keeper, nested, pool=Pool(cpu=1), processes=2).run(backend=backend)
@@ -473,7 +461,6 @@ def test_a_run_has_at_most_as_many_worker_processes_as_given(backend: str) -> No
 
 
 def test_a_run_has_at_most_as_many_worker_processes_as_cpus(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """By default, a run has at most as many worker processes as there are CPUs."""
     one = _job_options.RunResource(lambda: 1, "", None)
     monkeypatch.setitem(_job_options.RUN_RESOURCES, _process_job.WORKER_PROCESSES_RESOURCE, one)
     jobs = [ProcessJob(bodies.whoami) for _ in range(4)]
@@ -482,13 +469,11 @@ def test_a_run_has_at_most_as_many_worker_processes_as_cpus(backend: str, monkey
 
 
 def test_a_nested_scheduler_may_have_its_own_number_of_worker_processes(backend: str, tmp_path: Path) -> None:
-    """With its own `processes=`, a nested scheduler starts jobs even if all workers of the outer one are in use."""
     meeting = [ProcessJob(bodies.meet, str(tmp_path), 3) for _ in range(3)]
     assert Scheduler(meeting[0], Scheduler(*meeting[1:], processes=2), processes=1).run(backend=backend, timeout=60)
 
 
 def test_a_job_that_waits_for_a_worker_process_is_scheduled(backend: str) -> None:
-    """A job that waits for a worker process holds no slot, has not started, and `explain` says why it waits."""
     seen: list[Any] = []
 
     class Look(Instrument):
@@ -506,7 +491,6 @@ def test_a_job_that_waits_for_a_worker_process_is_scheduled(backend: str) -> Non
 
 
 def test_a_worker_process_is_not_among_the_needs_that_users_see(backend: str) -> None:
-    """The worker process that each ProcessJob needs does not appear in `needs`."""
     job = ProcessJob(bodies.whoami, needs={"cpu": 1})
     assert Scheduler(job, pool=Pool(cpu=1)).run(backend=backend)
     assert job.needs == {"cpu": 1}

@@ -28,8 +28,6 @@ def pool() -> Iterator[ProcessPoolExecutor]:
 
 
 class Counting(ThreadPoolExecutor):
-    """Counts the calls that it takes."""
-
     calls = 0
 
     def submit(self, *args: Any, **kwargs: Any) -> Future[Any]:
@@ -85,8 +83,6 @@ def test_the_processes_option_of_a_job_comes_before_that_of_its_scheduler(backen
 
 
 def test_a_job_added_during_the_run_uses_the_executor(backend: str, counting: Counting) -> None:
-    """A ProcessJob that is added during the run uses the executor of its scheduler, too."""
-
     async def main() -> None:
         async with Scheduler(processes=counting) as scheduler:
             first = scheduler.add(ProcessJob(bodies.add, 1))
@@ -114,7 +110,6 @@ def test_retry_failures_and_timeouts_apply_to_calls_in_an_executor(
 
 @pytest.mark.parametrize("in_pool", [False, True])
 def test_a_decorated_function_is_found_by_its_name(backend: str, pool: ProcessPoolExecutor, in_pool: bool) -> None:
-    """A worker finds a function decorated by `@job` by its name; a method cannot be found this way."""
     fine, method = decorated_bodies.decorated(5), decorated_bodies.Holder().method()
     Scheduler(fine, method, processes=pool if in_pool else None).run(backend=backend)
     pid, number = fine.result()
@@ -127,7 +122,6 @@ def test_a_decorated_function_is_found_by_its_name(backend: str, pool: ProcessPo
     ("option", "shown"), [({"memory_limit": 2**30}, "memory_limit=1073741824"), ({"nice": 5}, "nice=5")]
 )
 def test_memory_limit_and_nice_with_an_executor_raise(option: Any, shown: str, counting: Counting) -> None:
-    """`memory_limit=` or `nice=` with an executor raises before any job starts, or when such a job is added."""
     before, job = ThreadJob(int), ProcessJob(int, label="limited", **option)
     scheduler = Scheduler(before, Scheduler(job), processes=counting)
     advice = re.escape(f"'limited' has {shown}") + ".*processes= is <.*Counting.*give the job processes='local'"
@@ -147,7 +141,6 @@ def test_memory_limit_and_nice_with_an_executor_raise(option: Any, shown: str, c
 
 @pytest.mark.parametrize("given", [3.0, True, "cluster", ThreadPoolExecutor, lambda: None])
 def test_an_invalid_processes_option_raises(given: Any) -> None:
-    """An invalid `processes=` raises an error that lists the accepted values."""
     expected = r"processes of 'flow' is .*give an executor .*Cluster, a number .*, or None"
     with pytest.raises(TypeError, match=expected):
         Scheduler(label="flow", processes=given)
@@ -156,14 +149,11 @@ def test_an_invalid_processes_option_raises(given: Any) -> None:
 
 
 def test_a_number_as_processes_option_of_a_job_raises() -> None:
-    """A number of worker processes is for the jobs of a scheduler, so a job rejects it and says where to write it."""
     with pytest.raises(TypeError, match=r"processes of 'int' is 4: .* write Scheduler\(processes=4\), or give the job"):
         ProcessJob(int, processes=4)  # type: ignore[call-overload]
 
 
 def test_a_dask_client_as_processes_option_raises() -> None:
-    """A dask Client as `processes=` raises an error that says to write `Cluster(client)`."""
-
     class Client:
         def get_executor(self) -> Executor:
             raise NotImplementedError

@@ -25,7 +25,6 @@ from . import process_bodies as bodies
 
 
 def meeting(path: Path, number: int) -> list[ProcessJob[tuple[int, int]]]:
-    """Return jobs that end when each has its own process."""
     path.mkdir(exist_ok=True)
     return [ProcessJob(bodies.meet, str(path), number) for _ in range(number)]
 
@@ -67,7 +66,6 @@ def test_a_worker_inherits_the_current_environment_and_directory_of_the_program(
 
 
 def test_workers_of_jobs_that_time_out_early_are_not_lost(backend: str, watched: Watched, tmp_path: Path) -> None:
-    """Workers whose jobs time out before they have imported anything end, and other jobs get others."""
     early = [ProcessJob(bodies.add, 1, timeout=0.001) for _ in range(3)]
     late = meeting(tmp_path / "meeting", 2)
     for job in late:
@@ -80,7 +78,6 @@ def test_workers_of_jobs_that_time_out_early_are_not_lost(backend: str, watched:
 
 
 def test_ctrl_c_prints_no_tracebacks_of_workers(backend: str, tmp_path: Path, watched: Watched) -> None:
-    """Workers print no tracebacks on Ctrl-C, which only the controlling program handles."""
     code = (
         "from tests.jobs.process.process_bodies import nap_forever\n"
         "from trioflow import ProcessJob, Scheduler\nimport sys\n"
@@ -121,7 +118,6 @@ def test_a_program_that_ignores_sigchld_may_have_process_jobs(backend: str) -> N
 
 
 def test_a_process_job_in_a_removed_working_directory_says_so(backend: str, tmp_path: Path) -> None:
-    """A program whose working directory was removed gets an error that says so, and what to do."""
     code = (
         "import os, sys\nfrom trioflow import ProcessJob, Scheduler\njob = ProcessJob(pow, 2, 3)\n"
         "os.rmdir(os.getcwd())\nScheduler(job).run(backend=sys.argv[1])\nprint(job.raised_exception())"

@@ -182,7 +182,6 @@ class Server:
         return f"{self.address}:{self.port}"
 
     def node(self, **options: Any) -> SshNode:
-        """Return this server as a node."""
         return SshNode(self.address, **{"port": self.port, "config": self.site.config, **options})
 
 

@@ -38,7 +38,6 @@ def locked_home() -> Iterator[None]:
 @pytest.mark.parametrize("program", [BEFORE, AFTER], ids=["apssh", "trioflow"])
 @pytest.mark.usefixtures("locked_home")
 def test_the_apssh_and_trioflow_programs_of_the_page_do_the_same(site: Site, tmp_path: Path, program: str) -> None:
-    """The page's programs for apssh and for trioflow do the same on a real server."""
     (tmp_path / "program.py").write_text(program, encoding="utf-8")
     (tmp_path / "traffic.txt").write_text("sent\nlost\nsent\nlost\n")
     (tmp_path / "functions.sh").write_text('hello() { echo "hello $1"; }\n')
@@ -56,7 +55,6 @@ def test_the_apssh_and_trioflow_programs_of_the_page_do_the_same(site: Site, tmp
 
 
 def test_the_table_of_the_page_has_a_row_for_each_class_of_apssh() -> None:
-    """The page's table has a row for each class of apssh and no others, and the replacements that it names exist."""
     import apssh  # not in each process that collects the tests: asyncssh calls a compiler to look for libraries
 
     table = PAGE.partition("## Class by class")[2].partition("| option or function |")[0]

@@ -111,7 +111,6 @@ def test_sockets_are_not_in_a_runtime_directory_that_others_control(
 
 
 def test_sockets_are_in_a_private_runtime_directory(tmp_path: Path) -> None:
-    """A directory of this user in /tmp, without permissions for others, has the sockets."""
     directory = _connections.PrivateDirectory()
     directory.remove()
     assert os.path.dirname(directory.path) == os.environ["XDG_RUNTIME_DIR"]
@@ -139,7 +138,6 @@ def test_many_commands_on_many_nodes_use_one_connection_per_node(
 
 
 def test_all_jobs_of_a_node_share_one_connection(backend: str, server: Server) -> None:
-    """All jobs and services of a node share one connection, in any scheduler, and with different but equal nodes."""
     before = server.accepted
     service = SshService(server.node(), "echo up; exec sleep 1000", ready=OutputLine("up"))
     jobs = [SshJob(server.node(), f"echo {number}", stdout=PIPE) for number in range(4)]
@@ -404,7 +402,6 @@ def test_jobs_that_wait_for_a_connection_are_scheduled_and_others_have_their_slo
 
 
 def test_nobody_connects_for_a_job_that_waits_no_longer(backend: str, site: Site) -> None:
-    """If all jobs that wait for a node are cancelled, the run ends, and no ssh is left."""
     with Impostor() as impostor:
         jobs = [SshJob(impostor.node(site, connect_timeout=10 * PATIENCE), "true") for _ in range(2)]
 
@@ -568,7 +565,6 @@ def test_jobs_of_a_skipped_node_count_as_skipped_and_run_in_the_next_run(
 
 
 def test_a_retry_of_a_job_connects_to_an_unreachable_node_again(backend: str, site: Site) -> None:
-    """A retry connects to an unreachable node again, so that a job can wait until the node is up."""
     server = site.serve(2)
     server.stop()
     node = server.node()
@@ -614,7 +610,6 @@ def test_a_server_that_does_not_speak_ssh_is_unreachable(backend: str, site: Sit
 
 
 def test_an_unknown_host_name_fails_with_the_message_of_the_resolver(backend: str) -> None:
-    """A node with an unknown host name is unreachable, and the error has the message of the resolver."""
     job = SshJob("no-such-host.invalid", "true")
     run(backend, job)
     error = job.raised_exception()
@@ -644,7 +639,6 @@ def test_an_unknown_host_key_is_rejected(backend: str, site: Site, server: Serve
 
 
 def test_accept_new_accepts_and_records_an_unknown_host_key(backend: str, server: Server, tmp_path: Path) -> None:
-    """With `accept_new=True`, an unknown host key is recorded, and the next run does not need the option."""
     known = tmp_path / "known"
     node = server.node(known_hosts=known, accept_new=True)
     assert run(backend, SshJob(node, "true")).stop_reason is StopReason.COMPLETED
@@ -705,7 +699,6 @@ def test_identity_takes_precedence_over_the_key_of_the_configuration(
 
 
 def test_paths_of_keys_may_contain_any_characters(backend: str, site: Site, server: Server, tmp_path: Path) -> None:
-    """In paths of keys, characters that ssh would expand or parse are literal."""
     directory = tmp_path / "100 %h \"a\" 'b' #1 \\n"
     directory.mkdir()
     shutil.copy(site.identity, directory / "key %u")
@@ -719,7 +712,6 @@ def test_paths_of_keys_may_contain_any_characters(backend: str, site: Site, serv
 
 
 def test_the_error_blames_a_configuration_that_ssh_rejects(backend: str, tmp_path: Path) -> None:
-    """If ssh rejects its configuration, the error blames that, and not the node."""
     config = tmp_path / "config"
     config.write_text("Nonsense yes\n")
     job = SshJob(SshNode("node", config=config), "true")
@@ -728,7 +720,6 @@ def test_the_error_blames_a_configuration_that_ssh_rejects(backend: str, tmp_pat
 
 
 def test_the_error_names_a_missing_ssh_client(backend: str, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    """If there is no ssh client, the error says that ssh could not be started."""
     monkeypatch.setenv("PATH", "/no/where")
     job = SshJob(server.node(), "true")
     run(backend, job)
@@ -739,7 +730,6 @@ def test_the_error_names_a_missing_ssh_client(backend: str, server: Server, monk
 
 
 def test_nodes_share_the_connection_to_their_gateway(backend: str, site: Site, tmp_path: Path) -> None:
-    """Two nodes behind a gateway have one connection each, and share one to it, whatever is in paths of its files."""
     config = tmp_path / "100 %z 'a'"
     shutil.copy(site.config, config)
     gateway, *behind = (site.serve(number) for number in (3, 4, 5))
@@ -753,7 +743,6 @@ def test_nodes_share_the_connection_to_their_gateway(backend: str, site: Site, t
 
 
 def test_nodes_behind_an_unreachable_gateway_are_unreachable(backend: str, site: Site, server: Server) -> None:
-    """Nodes behind an unreachable gateway are unreachable, and the error names the gateway."""
     gateway = SshNode("127.0.0.1", port=free_port("127.0.0.1"), config=site.config)
     jobs = [SshJob(server.node(gateway=gateway, max_sessions=number), "true") for number in (1, 2)]
     run(backend, *jobs)
@@ -764,7 +753,6 @@ def test_nodes_behind_an_unreachable_gateway_are_unreachable(backend: str, site:
 
 
 def test_the_error_blames_a_node_that_its_gateway_cannot_reach(backend: str, site: Site, server: Server) -> None:
-    """If a gateway is reached but cannot reach the node behind it, the error blames the node."""
     node = SshNode("127.0.0.1", port=free_port("127.0.0.1"), config=site.config, gateway=server.node())
     job = SshJob(node, "true")
     run(backend, job)

@@ -62,7 +62,6 @@ def make_tree(directory: Path, names: list[str]) -> Path:
 
 
 def test_a_file_with_any_name_is_copied_to_the_node_and_back(place: Place, tmp_path: Path) -> None:
-    """A file with any name is copied to the node and back, with its mode and time."""
     sources = [tmp_path / name for name in NAMES]
     for source in sources:
         source.write_text(source.name)
@@ -127,7 +126,6 @@ def test_a_file_replaces_a_file_and_a_tree_is_merged(backend: str, server: Serve
 
 
 def test_a_pattern_copies_all_matching_files(backend: str, server: Server, tmp_path: Path) -> None:
-    """A pattern copies all matching files, which the result lists, sorted."""
     for name in ("a.log", "b.log", "c.txt"):
         (tmp_path / "two words" / name).parent.mkdir(exist_ok=True)
         (tmp_path / "two words" / name).write_text(name)
@@ -149,7 +147,6 @@ def test_relative_paths_start_at_home_on_the_node_and_at_the_local_cwd(
 
 
 def test_named_links_are_followed_and_links_in_trees_are_left_out(server: Server, tmp_path: Path) -> None:
-    """A link that is itself a source is copied as a file; links in trees are left out."""
     (tmp_path / "tree").mkdir()
     (tmp_path / "tree" / "file").write_text("x")
     (tmp_path / "tree" / "link").symlink_to("file")
@@ -168,7 +165,6 @@ def read_only(directory: Path, text: str) -> Path:
 
 
 def test_a_read_only_directory_may_be_pushed_twice(backend: str, site: Site, tmp_path: Path) -> None:
-    """A read-only directory may be pushed twice: the second copy replaces the first, of which nothing is left."""
     server = site.serve(2, WITHOUT_ROOT_ACCESS)
     sources = [read_only(tmp_path / f"from {text}" / "tree", text) for text in "ab"]
     (tmp_path / "there").mkdir()
@@ -180,7 +176,6 @@ def test_a_read_only_directory_may_be_pushed_twice(backend: str, site: Site, tmp
 
 
 def test_a_read_only_directory_may_be_pulled_twice(server: Server, tmp_path: Path) -> None:
-    """A read-only directory may be pulled twice by a program that must not write into such directories."""
     source = read_only(tmp_path / "from" / "tree", "x")
     code = (
         "from trioflow import Pull, Scheduler, SshJob, SshNode\n"
@@ -292,7 +287,6 @@ def test_a_file_may_have_a_name_of_any_length(backend: str, place: Place, tmp_pa
 
 
 def test_a_tree_that_is_too_deep_for_sftp_is_not_copied_in_part(server: Server, tmp_path: Path) -> None:
-    """The error says how deep it may be, and nothing is left on either side."""
     (tree := tmp_path / "tree").joinpath(*"n" * 70).mkdir(parents=True)
     jobs = [SshJob(server.node(), step) for step in (Push(tree, to=f"{tmp_path}/a"), Pull(tree, to=f"{tmp_path}/b"))]
     Scheduler(jobs).run()
@@ -331,7 +325,6 @@ def test_a_failed_copy_raises_and_leaves_no_file(
 
 
 def test_a_file_name_with_a_line_break_is_rejected(server: Server, tmp_path: Path) -> None:
-    """A file name with a line break is rejected for that reason."""
     job = SshJob(server.node(), Pull("a\nb", to=str(tmp_path / "one")))
     Scheduler(job).run()
     with pytest.raises(ValueError, match="line break"):
@@ -455,7 +448,6 @@ def test_a_tree_is_not_copied_into_itself(backend: str, tmp_path: Path, step: An
 
 
 def test_the_error_on_a_server_without_sftp_names_the_setting(site: Any, tmp_path: Path) -> None:
-    """The error on a server without sftp names the setting of sshd, `Subsystem sftp`."""
     server = site.serve(2, Subsystem="other /bin/false")
     (tmp_path / "file").write_text("x")
     job = SshJob(server.node(), Push(tmp_path / "file", to="/tmp/x"))

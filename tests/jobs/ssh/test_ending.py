@@ -307,7 +307,6 @@ async def drops_the_connection(process: Any) -> None:
 
 
 def test_a_malicious_server_only_fails_its_own_jobs(backend: str, site: Site) -> None:
-    """Nonsense from a malicious server fails its own jobs with an SshError, without control characters."""
     answers = {one.__name__: one for one in (sends_nothing, sends_noise, forges_reports, drops_the_connection)}
 
     async def answer(process: Any) -> None:

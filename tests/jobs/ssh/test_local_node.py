@@ -138,7 +138,6 @@ def test_invalid_arguments_of_a_local_node_are_rejected(
 
 
 def test_a_directory_that_cannot_be_created_fails_the_job(backend: str) -> None:
-    """If the directory of a local node cannot be created, the job fails, and the error names the directory."""
     job = SshJob(LocalNode(directory="/proc/none"), "true")
     run(backend, job)
     with pytest.raises(FileNotFoundError, match="/proc/none"):
@@ -219,7 +218,6 @@ def test_the_copier_of_a_local_node_skips_links_and_pipes_in_trees(
 
 @pytest.mark.parametrize("what", ["standard input", "script"])
 def test_a_named_pipe_for_a_node_does_not_stop_the_event_loop(backend: str, tmp_path: Path, what: str) -> None:
-    """What a node gets from a named pipe is waited for within the timeout, and not in the event loop."""
     os.mkfifo(tmp_path / "pipe")
 
     def job(**options: Any) -> SshJob:

@@ -117,14 +117,12 @@ def test_equal_nodes_have_equal_hashes() -> None:
 
 
 def test_str_of_a_node_has_its_port_and_repr_of_nodes_is_short() -> None:
-    """The `str` of a node has its port, and the `repr` of a long list has only the first and the last node."""
     assert [str(SshNode("a")), str(SshNode("a", port=3))] == ["a", "a:3"]
     assert repr(SshNodes("n[1-3]")) == "<SshNodes n1, n2, n3>"
     assert repr(SshNodes("n[01-37]")) == "<SshNodes n01 ... n37, 37 nodes>"
 
 
 def test_a_gateway_may_be_given_by_name() -> None:
-    """A gateway given by name becomes a node with the same configuration."""
     node = SshNode("a", gateway="b", config="c")
     assert node.gateway == SshNode("b", config="c")
 
@@ -176,14 +174,12 @@ def test_a_name_of_a_node_is_no_path(kind: type[SshNode | LocalNode], name: str)
     ],
 )
 def test_an_invalid_range_of_nodes_is_rejected(written: str, what: str) -> None:
-    """The error on an invalid range of nodes describes what is wrong."""
     with pytest.raises(ValueError, match=what):
         SshNodes(written)
 
 
 @pytest.mark.parametrize("given", [5, [5]])
 def test_an_argument_that_is_no_list_of_nodes_is_rejected(given: Any) -> None:
-    """`SshNodes` rejects an argument that is no list of nodes, and the error names `SshNodes`."""
     with pytest.raises(TypeError, match="SshNodes"):
         SshNodes(given)
 

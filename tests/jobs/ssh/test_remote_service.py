@@ -46,7 +46,6 @@ def sniffer(place: Place, command: Any, **options: Any) -> SshService:
 
 
 def failed(service: SshService, backend: str) -> BaseException:
-    """Run a service that fails, and return its error."""
     Scheduler(service).run(backend=backend)
     assert service.state is JobState.FAILED
     error = service.raised_exception()
@@ -84,7 +83,6 @@ def test_a_shell_on_the_node_may_wait_for_a_service_that_writes_no_line(
 
 
 def test_a_service_on_a_node_may_be_a_script_with_files(backend: str, local: LocalConnection, tmp_path: Path) -> None:
-    """A script with included files serves, and runs in its `cwd`."""
     (tmp_path / "functions.sh").write_text('serve() { echo "up in $PWD"; exec sleep 1000; }\n')
     (tmp_path / "serve.sh").write_text('. "$(dirname "$0")/functions.sh"; sleep 0.1; serve\n')
     (tmp_path / "there").mkdir()
@@ -150,7 +148,6 @@ def test_a_service_on_a_node_that_is_skipped_is_skipped(backend: str) -> None:
     ],
 )
 def test_services_on_nodes_reject_what_has_no_meaning_there(make: Callable[[], Any], message: str) -> None:
-    """What an `SshService` cannot run, and what a node cannot test, is an error when it is made."""
     with pytest.raises((TypeError, ValueError)) as caught:
         make()
     assert message in str(caught.value)

@@ -61,7 +61,6 @@ def own_files(monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 def test_ssh_jobs_pass(local: LocalConnection) -> None:
-    """An SshJob does what is expected of every job."""
     job = partial(SshJob, local.node())
     long, failing = partial(job, "exec sleep 1000"), partial(job, "false")
     check_kind("trio", partial(job, "true"), make_long_job=long, make_failing_job=failing)
@@ -115,7 +114,6 @@ def test_commands_on_a_node_have_the_outcomes_of_local_ones(backend: str, place:
 
 
 def test_a_directory_that_a_node_does_not_have_fails_the_command(backend: str, local: LocalConnection) -> None:
-    """A command does not run in another directory if its `cwd=` does not exist."""
     assert captured(backend, local.node(), ("pwd",), cwd="/no/such", check=False).returncode != 0
 
 
@@ -134,7 +132,6 @@ def test_propagated_variables_arrive_without_acceptenv_of_the_server(backend: st
 
 
 def test_values_of_env_are_in_no_command_line(backend: str, server: Server, tmp_path: Path) -> None:
-    """Values of `env=` are in no command line on the node or here, neither while the command runs nor before."""
     secret, seen = f"secret {os.urandom(8).hex()}", set[bytes]()
     command = f'until test -e {tmp_path}/seen; do sleep 0.1; done; echo "$TOKEN"'
     job = SshJob(server.node(), command, env={"TOKEN": secret}, stdout=PIPE)
@@ -154,7 +151,6 @@ def test_values_of_env_are_in_no_command_line(backend: str, server: Server, tmp_
 
 
 def test_the_error_on_a_long_command_line_does_not_show_the_call_of_ssh(backend: str, server: Server) -> None:
-    """The error on a command line or environment that is too long does not show how ssh is called."""
     words = SshJob(server.node(), ("echo", "x" * 140_000), label="words")
     variables = SshJob(server.node(), "true", env={"A": "x" * 140_000}, label="variables")
     run(backend, words, variables)
@@ -244,7 +240,6 @@ def test_check_may_list_the_allowed_exit_codes_and_signals_on_a_node(backend: st
 
 
 def test_cpu_time_is_measured_on_the_node(server: Server) -> None:
-    """The CPU time in a result is that of the command on the node, not of the local ssh."""
     result = captured("trio", server.node(), "n=0; while [ $n -lt 100000 ]; do n=$((n+1)); done")
     assert 0.03 < result.user_time + result.system_time < result.elapsed + 0.1
 
@@ -297,7 +292,6 @@ def test_stdin_may_be_bytes_a_file_or_the_output_of_a_job(
 
 
 def test_a_script_is_sent_to_the_node_and_run(backend: str, local: LocalConnection, tmp_path: Path) -> None:
-    """A `Script` is sent to the node, and run by its own interpreter with its arguments."""
     script = tmp_path / "script.py"
     script.write_text("#!/usr/bin/env python3\nimport sys\nprint(sys.argv[1:], sys.argv[0] == __file__)\n")
     number = CommandJob(["echo", "7"], stdout=PIPE)
@@ -322,7 +316,6 @@ def test_a_script_that_is_large_or_has_a_nul_runs(
 
 
 def test_included_files_are_in_the_directory_of_the_script(backend: str, server: Server, tmp_path: Path) -> None:
-    """Included files are in the directory of the script with their names and modes, whatever `cwd=` is."""
     (tmp_path / "lib").mkdir()
     (tmp_path / "lib" / "more.sh").write_text("echo more\n")
     (tmp_path / "functions.sh").write_text('hello() { echo "hello $1"; }\n')
@@ -371,7 +364,6 @@ def test_the_error_names_a_file_that_a_script_cannot_include(
 
 
 def test_repr_and_equality_of_a_script_cover_its_included_files() -> None:
-    """Scripts with the same name as an argument or as an included file differ, also for a journal."""
     plain, beside = Script("a.sh", "b"), Script("a.sh", includes=["b"])
     assert (repr(plain), repr(beside)) == ("Script(a.sh, b)", "Script(a.sh, includes=[b])")
     assert plain != beside == Script("a.sh", includes="b")
@@ -398,7 +390,6 @@ def test_a_script_is_removed_from_the_node_after_it_has_run(local: LocalConnecti
 
 
 def test_the_steps_of_a_list_are_done_in_order(backend: str, server: Server, tmp_path: Path) -> None:
-    """The steps of a list are done in order, and the result has an item for each of them."""
     (tmp_path / "in.txt").write_text("hello")
     job = SshJob(
         server.node(),
@@ -418,7 +409,6 @@ def test_the_steps_of_a_list_are_done_in_order(backend: str, server: Server, tmp
 
 
 def test_steps_after_a_failed_step_do_not_run(backend: str, local: LocalConnection, tmp_path: Path) -> None:
-    """Steps after a failed one do not run, and the job fails with the error of the failed step."""
     job = SshJob(local.node(), [f"touch {tmp_path}/a", "exit 3", f"touch {tmp_path}/b"])
     run(backend, job)
     assert isinstance(job.raised_exception(), CommandError)
@@ -430,7 +420,6 @@ def test_steps_after_a_failed_step_do_not_run(backend: str, local: LocalConnecti
 
 
 def test_output_goes_to_a_file_for_each_node(backend: str, local: LocalConnection, tmp_path: Path) -> None:
-    """The name of an output file may have the node and values, and all steps append to the file."""
     where = tmp_path / "logs" / "{node}-{what}.txt"
     job = SshJob(
         local.node(), ["echo 1", "echo 2; echo 3 >&2"], values={"what": "x"}, stdout=where, stderr=subprocess.STDOUT
@@ -440,7 +429,6 @@ def test_output_goes_to_a_file_for_each_node(backend: str, local: LocalConnectio
 
 
 def test_stderr_may_go_to_a_file_while_stdout_is_captured(backend: str, local: LocalConnection, tmp_path: Path) -> None:
-    """If standard error goes to a file, only the captured standard output is in the result."""
     result = captured(backend, local.node(), "echo 1; echo 2 >&2", stderr=tmp_path / "err")
     assert (result.stdout, result.stderr, (tmp_path / "err").read_text()) == (b"1\n", None, "2\n")
 
@@ -586,14 +574,12 @@ def test_the_error_names_a_value_that_cannot_be_text(backend: str) -> None:
 
 @pytest.mark.parametrize("kind", [Push, Pull])
 def test_a_copy_without_files_is_rejected(kind: Any) -> None:
-    """`Push` or `Pull` without files raises an error that asks for them."""
     with pytest.raises(ValueError, match="give the files"):
         kind(to="x")
 
 
 @pytest.mark.parametrize("kind", [Push, Pull])
 def test_a_copy_without_a_destination_is_named(kind: Any) -> None:
-    """The error has the name that the program has written."""
     with pytest.raises(TypeError, match=rf"^{kind.__name__}.* missing .*'to'"):
         kind("a")
 
@@ -606,7 +592,6 @@ def test_an_empty_destination_of_a_copy_is_rejected() -> None:
 
 @pytest.mark.parametrize("step", [Push(b"a\xff", to="b"), Script(b"a\xff")])
 def test_files_named_by_bytes_are_listed_for_a_journal(step: Any) -> None:
-    """Files that `Push` and `Script` name by bytes are listed for a journal, too."""
     assert list(SshJob("node", step).for_journal().reads) == [os.fsdecode(b"a\xff")]
 
 
@@ -631,7 +616,6 @@ def test_labels_show_node_and_command() -> None:
 
 
 def test_granted_resources_are_filled_into_words_values_and_env(backend: str, local: LocalConnection) -> None:
-    """`granted()` is filled into words, values and variables; a resource that is not needed is rejected."""
     jobs = [
         SshJob(
             local.node(), [("echo", granted("gpu")), "echo {cards} $CARDS"],
@@ -652,7 +636,6 @@ def test_granted_resources_are_filled_into_words_values_and_env(backend: str, lo
 
 @patiently(0.6, 6, 30)
 def test_output_of_a_command_on_a_node_resets_idle_timeout(backend: str, local: LocalConnection, unit: float) -> None:
-    """Output of a command on a node resets its idle timeout, and a silent command is ended."""
     tick = f"for n in 1 2 3 4; do sleep {0.27 * unit}; echo $n; done"
     steady = SshJob(local.node(), [tick, tick], stdout=PIPE, idle_timeout=unit)
     silent = SshJob(local.node(), f"{tick}; sleep 99", stdout=subprocess.DEVNULL, idle_timeout=unit)

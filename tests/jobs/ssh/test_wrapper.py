@@ -72,7 +72,6 @@ class Wrapped:
 
 @in_each_shell
 def test_the_wrapper_passes_on_the_exit_code_and_both_outputs(shell: str) -> None:
-    """The wrapper reports the exit code of its command, and adds nothing of its own to the outputs."""
     code, stdout, stderr, report = Wrapped(shell, ["sh", "-c", "echo out; echo err >&2; exit 3"]).end()
     assert (code, stdout, stderr) == (3, b"out\n", b"err\n")
     assert (report.started, report.returncode) == (True, 3)
@@ -87,7 +86,6 @@ def test_a_program_that_the_node_does_not_have_is_named(shell: str) -> None:
 
 @in_each_shell
 def test_a_program_is_found_by_the_path_among_its_variables(shell: str, tmp_path: Path) -> None:
-    """The search for the program uses the PATH that it gets."""
     (tmp_path / "own-program").symlink_to(shutil.which("true") or "")
     code, *_ = Wrapped(shell, ["own-program"], variables={"PATH": f"{tmp_path}:{os.environ['PATH']}"}).end()
     assert code == 0
@@ -95,20 +93,17 @@ def test_a_program_is_found_by_the_path_among_its_variables(shell: str, tmp_path
 
 @in_each_shell
 def test_the_exit_code_for_a_signal_is_128_plus_its_number(shell: str) -> None:
-    """If a signal ends the command, the wrapper reports 128 plus its number, as shells do."""
     assert Wrapped(shell, ["sh", "-c", "kill -9 $$"]).end()[3].returncode == 137
 
 
 @in_each_shell
 def test_merged_outputs_come_in_one_stream_in_their_order(shell: str) -> None:
-    """With `merged`, standard error is redirected to standard output, in the order of writing."""
     _, stdout, stderr, report = Wrapped(shell, ["sh", "-c", "echo out; echo err >&2"], merged=True).end()
     assert (stdout, stderr, report.returncode) == (b"out\nerr\n", b"", 0)
 
 
 @in_each_shell
 def test_a_stdin_file_is_removed_when_the_command_has_opened_it(shell: str, tmp_path: Path) -> None:
-    """The file of the standard input is removed when the command has opened it, which still reads it whole."""
     file = tmp_path / "in put"
     file.write_text("read")
     assert Wrapped(shell, ["cat"], stdin=str(file)).end()[1] == b"read"
@@ -117,13 +112,11 @@ def test_a_stdin_file_is_removed_when_the_command_has_opened_it(shell: str, tmp_
 
 @in_each_shell
 def test_stdin_is_empty_without_a_stdin_file(shell: str) -> None:
-    """A command without a file for its standard input gets an empty one, not the input of the wrapper."""
     assert Wrapped(shell, ["cat"]).end()[:2] == (0, b"")
 
 
 @in_each_shell
 def test_variables_with_any_content_arrive_unchanged(shell: str) -> None:
-    """Variables arrive with any content, and with the names that the wrapper script itself uses."""
     given = {name: f"own {name}" for name in "acegilmnpstvxy"}
     given |= {
         "a_1": "'\"$HOME`id`\\ \\n*",
@@ -148,7 +141,6 @@ def test_the_time_for_variables_does_not_grow_with_the_square_of_their_size(shel
 
 @in_each_shell
 def test_a_command_whose_variables_do_not_all_arrive_is_not_started(shell: str, tmp_path: Path) -> None:
-    """If the conductor is gone before it has sent all variables, the command is not started."""
     wrapped = Wrapped(shell, ["touch", str(tmp_path / "started")], size=100)
     os.write(wrapped.lifeline, b"export 'A=1'")
     wrapped.close_lifeline()
@@ -159,7 +151,6 @@ def test_a_command_whose_variables_do_not_all_arrive_is_not_started(shell: str, 
 
 @in_each_shell
 def test_the_report_has_the_cpu_time_of_the_command(shell: str) -> None:
-    """The wrapper reports the CPU time of its command."""
     busy = "n=0; while [ $n -lt 50000 ]; do n=$((n+1)); done"
     report = Wrapped(shell, ["sh", "-c", busy]).end()[3]
     assert report.user_time + report.system_time > 0.01
@@ -168,7 +159,6 @@ def test_the_report_has_the_cpu_time_of_the_command(shell: str) -> None:
 @in_each_shell
 @pytest.mark.parametrize("body", [STUBBORN, FORKING], ids=["stubborn", "forking"])
 def test_the_whole_process_tree_ends_when_the_conductor_is_gone(shell: str, body: str, watched: Watched) -> None:
-    """The wrapper ends the whole process tree of its command when its input ends, as when the conductor is gone."""
     wrapped = Wrapped(shell, ["sh", "-c", f"trap '' TERM; echo begun; {body}"])
     assert wrapped.process.stdout is not None
     assert wrapped.process.stdout.readline() == b"begun\n"
@@ -180,7 +170,6 @@ def test_the_whole_process_tree_ends_when_the_conductor_is_gone(shell: str, body
 
 @in_each_shell
 def test_a_command_that_has_just_begun_ends_when_the_conductor_is_gone(shell: str, watched: Watched) -> None:
-    """A command ends even if the input of the wrapper ends immediately after its start."""
     wrapped = Wrapped(shell, ["sleep", "1000"])
     wrapped.close_lifeline()
     wrapped.end()
@@ -189,7 +178,6 @@ def test_a_command_that_has_just_begun_ends_when_the_conductor_is_gone(shell: st
 
 @in_each_shell
 def test_a_line_on_the_input_of_the_wrapper_ends_the_command(shell: str, watched: Watched) -> None:
-    """A line on the input of the wrapper ends the command, while the connection stays open."""
     wrapped = Wrapped(shell, ["sleep", "1000"])
     os.write(wrapped.lifeline, b"end\n")
     assert wrapped.end()[3].returncode == 143
@@ -197,7 +185,6 @@ def test_a_line_on_the_input_of_the_wrapper_ends_the_command(shell: str, watched
 
 @in_each_shell
 def test_processes_left_by_a_command_have_a_grace_period_to_end(shell: str, tmp_path: Path, watched: Watched) -> None:
-    """Processes left by a command may end by themselves in a grace period, before signals end them."""
     done = tmp_path / "done"
     wrapped = Wrapped(shell, ["sh", "-c", f"(sleep 0.05; touch {done}) & exit 0"], grace=60)
     assert wrapped.end()[0] == 0
@@ -273,7 +260,6 @@ END = b"\x1e%b end 7 0m0.00s 0m0.01s\n1m2.50s 0m0,25s\n" % TOKEN.encode()
 
 @given(st.lists(st.binary(max_size=8), min_size=2, max_size=4), st.lists(st.integers(0, 120), max_size=6))
 def test_reports_are_removed_from_output_read_in_any_pieces(texts: list[bytes], cuts: list[int]) -> None:
-    """Reports are removed from the output, and all else passes unchanged, in whatever pieces it is read."""
     before, *between, behind = texts
     data = before + START + b"".join(between) + END + behind
     capture = CaptureSink()

@@ -15,7 +15,6 @@ from ...conftest import Virtual
 
 
 def test_cycle_is_rejected_before_anything_starts(virtual: Virtual) -> None:
-    """A cycle raises a CycleError that shows it, and consumes nothing, so the graph can be mended and run."""
     a, b = Job(nap(), label="a"), Job(nap(), label="b")
     other = Job(nap(), label="other")
     a.requires(b)
@@ -43,7 +42,6 @@ def test_cycle_error_shows_the_cycle_along_the_requirements() -> None:
 
 
 def test_cycle_error_has_the_jobs_of_the_cycle_alone() -> None:
-    """What waits for a cycle, and what a cycle waits for, are not in it, in whatever order the jobs stand."""
     first, a, b, waits, last = (Job(nap, label=label) for label in ("first", "a", "b", "waits", "last"))
     Sequence(first, a, b, waits, last)
     a.requires(b)
@@ -70,7 +68,6 @@ def test_errors_name_jobs_with_the_same_label_by_their_paths() -> None:
 
 
 def test_job_that_requires_itself_raises_cycle_error() -> None:
-    """A job that requires itself raises a CycleError, and the call does not add its other requirements either."""
     a, b = Job(nap, label="a"), Job(nap, label="b")
     with pytest.raises(CycleError, match="a requires a"):
         a.requires(b, a)
@@ -78,7 +75,6 @@ def test_job_that_requires_itself_raises_cycle_error() -> None:
 
 
 def test_cycle_in_a_nested_scheduler_is_found_before_the_outer_starts(virtual: Virtual) -> None:
-    """A cycle in a nested scheduler raises before anything starts, even jobs that would run before that scheduler."""
     a, b = Job(nap, label="a"), Job(nap, label="b")
     a.requires(b)
     b.requires(a)
@@ -92,7 +88,6 @@ def test_cycle_in_a_nested_scheduler_is_found_before_the_outer_starts(virtual: V
 
 @pytest.mark.parametrize("home", [None, "elsewhere"])
 def test_missing_requirement_names_the_pair_and_the_remedy(virtual: Virtual, home: str | None) -> None:
-    """A requirement outside the scheduler raises an error that names both jobs and `sanitize()`, which mends it."""
     stray = Job(nap(), label="stray")
     inside = Job(nap(), label="inside", required=stray)
     elsewhere = Scheduler(stray, label=home) if home else None
@@ -107,7 +102,6 @@ def test_missing_requirement_names_the_pair_and_the_remedy(virtual: Virtual, hom
 
 
 def test_job_in_two_schedulers_is_rejected() -> None:
-    """Adding a job to a second scheduler raises a ValueError that names job and schedulers, and changes neither."""
     job, other = Job(nap, label="shared"), Job(nap, label="other")
     first, second = Scheduler(job, label="first"), Scheduler(label="second")
     with pytest.raises(ValueError, match=r"'shared'.*'first'.*'second'"):
@@ -119,7 +113,6 @@ def test_job_in_two_schedulers_is_rejected() -> None:
 
 
 def test_scheduler_inside_itself_is_rejected() -> None:
-    """Adding a scheduler to itself, or to a scheduler inside it, raises a ValueError that names it."""
     inner = Scheduler(label="inner")
     outer = Scheduler(Scheduler(inner, label="middle"), label="outer")
     with pytest.raises(ValueError, match=r"'outer'.*itself"):
@@ -131,7 +124,6 @@ def test_scheduler_inside_itself_is_rejected() -> None:
 
 
 def test_requirement_on_a_forever_job_is_rejected(virtual: Virtual) -> None:
-    """A requirement on a forever job raises a ValueError that names both jobs, before anything starts."""
     monitor = Job(nap, label="monitor", forever=True)
     user = Job(nap, label="user", required=monitor)
     first = Job(nap, label="first")
@@ -144,7 +136,6 @@ def test_requirement_on_a_forever_job_is_rejected(virtual: Virtual) -> None:
 
 
 def test_a_retry_of_a_one_shot_coroutine_is_rejected(virtual: Virtual) -> None:
-    """`retry` with a coroutine object raises a ValueError that names the job, and consumes nothing."""
     job = Job(nap(), label="once", timeout=1, retry=Retry(None, first=0, on=JobTimeout))
     scheduler = Scheduler(job)
     with pytest.raises(ValueError, match=r"'once'.*Job\(function"):
@@ -178,8 +169,6 @@ def test_second_run_of_one_shot_jobs_raises_and_names_them(virtual: Virtual) -> 
 
 
 def test_one_shot_job_that_was_never_reached_can_run_the_next_time(virtual: Virtual) -> None:
-    """A coroutine object whose job was never reached is not consumed, and can run the next time."""
-
     first = Job(fail_now, critical=True)
     second = Job(nap(1, "done"), required=first)
     scheduler = Scheduler(first, second)

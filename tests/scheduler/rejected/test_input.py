@@ -47,7 +47,6 @@ def test_object_meant_to_become_a_job_is_rejected_with_advice(thing: Any, advice
 
 @pytest.mark.parametrize("kind", [functools.partial(CommandJob, ["true"]), functools.partial(SshJob, "node", "true")])
 def test_misspelt_option_of_a_command_gets_a_suggestion(kind: Callable[..., Any]) -> None:
-    """For a misspelt option, CommandJob and SshJob suggest one of their own options or one that all jobs have."""
     with pytest.raises(TypeError, match=r"a job has no option 'stdot'; did you mean stdout\?$"):
         kind(stdot="x")
     with pytest.raises(TypeError, match=r"'mine': a job has no option 'tiemout'; did you mean timeout\?$"):
@@ -57,7 +56,6 @@ def test_misspelt_option_of_a_command_gets_a_suggestion(kind: Callable[..., Any]
 
 
 def test_arguments_for_a_coroutine_object_are_rejected() -> None:
-    """Job rejects arguments for a coroutine object, which the caller then still has to close."""
     coroutine = nap()
     with pytest.raises(TypeError, match="argument"):
         Job(coroutine, 1)
@@ -74,7 +72,6 @@ def test_arguments_for_a_coroutine_object_are_rejected() -> None:
     ],
 )
 def test_callable_that_returns_no_awaitable_fails_its_job(virtual: Virtual, function: Callable[..., Any]) -> None:
-    """A callable that returns no awaitable fails its job with a TypeError that names the job and ThreadJob."""
     job = Job(function, label="liar")
     bystander = Job(nap, 1, 1)
     scheduler = Scheduler(job, bystander)
@@ -118,7 +115,6 @@ def test_object_that_is_not_a_job_is_rejected(use: Callable[[Any], Any], thing: 
     "kind", [functools.partial(Job, nap, label="a"), functools.partial(Scheduler, label="a"), Sequence]
 )
 def test_scheduler_option_rejects_an_object_that_is_not_a_scheduler(kind: Callable[..., Any], thing: object) -> None:
-    """`scheduler=` with anything but a scheduler raises a TypeError that shows the object and names the job."""
     with pytest.raises(TypeError) as caught:
         kind(scheduler=thing)
     whose = "a Sequence" if kind is Sequence else "'a'"
@@ -135,7 +131,6 @@ def test_scheduler_option_rejects_an_object_that_is_not_a_scheduler(kind: Callab
 )
 @pytest.mark.parametrize("kind", [functools.partial(Job, nap), functools.partial(ThreadJob, plain_function)])
 def test_kwargs_that_are_not_a_dict_of_names_are_rejected(kind: Callable[..., Any], kwargs: Any, advice: str) -> None:
-    """`kwargs=` that is not a dict of names raises a TypeError that says what to give, and shows no value."""
     with pytest.raises(TypeError, match=f"kwargs of 'a': {advice}") as caught:
         kind(kwargs=kwargs, label="a")
     assert "secret" not in str(caught.value)
@@ -149,7 +144,6 @@ def test_environment_that_is_not_a_dict_is_rejected(env: Any) -> None:
 
 
 def test_update_with_an_object_that_is_not_a_job_adds_none() -> None:
-    """`update()` adds no job at all if one of the objects is not a job."""
     scheduler, job = Scheduler(), Job(nap)
     with pytest.raises(TypeError, match="42"):
         scheduler.update([job, 42])
@@ -158,8 +152,6 @@ def test_update_with_an_object_that_is_not_a_job_adds_none() -> None:
 
 
 def test_a_subclass_without_super_init_is_a_type_error() -> None:
-    """A subclass of AbstractJob whose `__init__` does not call super's raises a TypeError that names the class."""
-
     class Forgetful(AbstractJob[None]):
         def __init__(self) -> None:
             pass
@@ -169,8 +161,6 @@ def test_a_subclass_without_super_init_is_a_type_error() -> None:
 
 
 def test_job_of_a_subclass_without_co_run_fails_with_the_name_of_the_class(virtual: Virtual) -> None:
-    """A job of a class without `co_run` fails with an error that names the class, and the run goes on."""
-
     class Hollow(AbstractJob[None]):
         pass
 
@@ -180,7 +170,6 @@ def test_job_of_a_subclass_without_co_run_fails_with_the_name_of_the_class(virtu
 
 
 def test_rejected_job_is_in_no_scheduler() -> None:
-    """A job whose options are rejected has not been added to the scheduler given as `scheduler=`."""
     scheduler = Scheduler()
     with pytest.raises(ValueError, match="timeout"):
         Job(nap, timeout=-1, scheduler=scheduler)
@@ -192,7 +181,6 @@ def test_rejected_job_is_in_no_scheduler() -> None:
 
 
 def test_coroutine_of_a_rejected_job_can_be_closed_without_a_warning() -> None:
-    """The coroutine object of a rejected job is left to the caller, who can close it without a warning."""
     coroutine = nap()
     with pytest.raises(ValueError, match="timeout"):
         Job(coroutine, timeout=-1)
@@ -219,14 +207,12 @@ def test_timeout_that_is_not_a_positive_number_is_rejected(virtual: Virtual, tim
 
 @pytest.mark.parametrize("timeout", ["1", True, [1], 1j])
 def test_timeout_of_the_wrong_type_is_rejected(timeout: Any) -> None:
-    """A timeout that is not a number raises a TypeError that names the job."""
     with pytest.raises(TypeError, match=r"timeout.*'slow'.*seconds"):
         Job(nap, label="slow", timeout=timeout)
 
 
 @pytest.mark.parametrize("timeout", [None, math.inf, 5, 0.5])
 def test_timeout_may_be_none_infinite_or_positive(virtual: Virtual, timeout: float | None) -> None:
-    """A timeout may be a positive number, or None or infinity, which mean no limit."""
     scheduler = Scheduler(Job(nap, 0.25, timeout=timeout), timeout=timeout)
     assert virtual(functools.partial(scheduler.co_run, timeout=timeout)) is True
 
@@ -247,7 +233,6 @@ def test_window_below_zero_or_of_the_wrong_type_is_rejected(
 
 @pytest.mark.parametrize("options", [{"retry": -1}, {"on_timeout": "explode"}, {"timeout": 1, "on_timeout": None}])
 def test_error_for_an_option_out_of_range_names_the_job(options: dict[str, Any]) -> None:
-    """An option out of range raises a ValueError that names the job, when the job is created."""
     with pytest.raises(ValueError, match="'odd'"):
         Job(nap, label="odd", **options)
 
@@ -266,7 +251,6 @@ BAD_RETRIES: list[tuple[dict[str, Any], type[Exception], str]] = [
 
 @pytest.mark.parametrize(("options", "error", "message"), BAD_RETRIES)
 def test_bad_arguments_of_a_retry_are_rejected(options: dict[str, Any], error: type[Exception], message: str) -> None:
-    """A wrong argument of a `Retry` raises an error that names it, and its values cannot be changed later."""
     with pytest.raises(error, match=re.escape(message)):
         Retry(**options)
     with pytest.raises(AttributeError, match="times of a Retry cannot be set"):
@@ -291,7 +275,6 @@ def test_a_string_is_rejected_for_a_boolean_option(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["critical_jobs", "keep_jobs"])
 def test_a_string_is_rejected_for_a_boolean_option_of_a_scheduler(name: str) -> None:
-    """A boolean option of a scheduler rejects a string, at creation and whenever the option is set."""
     with pytest.raises(TypeError, match=rf"{name}='no' of 'odd': give True or False"):
         Scheduler(**{"label": "odd", name: "no"})  # type: ignore[arg-type]
     scheduler = Scheduler(label="odd")
@@ -302,7 +285,6 @@ def test_a_string_is_rejected_for_a_boolean_option_of_a_scheduler(name: str) -> 
 
 
 def test_check_argument_of_a_run_that_is_neither_a_bool_nor_first_is_rejected(virtual: Virtual) -> None:
-    """`check=` of a run must be a bool or "first": anything else raises a TypeError."""
     with pytest.raises(TypeError, match="check='no' of 'odd': give True, False or 'first'"):
         virtual(functools.partial(Scheduler(label="odd").co_run, check="no"))  # type: ignore[arg-type]
 
@@ -316,6 +298,5 @@ def test_error_for_a_misspelt_option_of_a_scheduler_names_its_class() -> None:
 
 
 def test_unknown_backend_is_rejected() -> None:
-    """An unknown backend raises a ValueError that names the two known ones."""
     with pytest.raises(ValueError, match=r"'curio'.*trio.*asyncio"):
         Scheduler(Job(nap)).run(backend="curio")  # type: ignore[arg-type]

@@ -25,7 +25,6 @@ from ...conftest import Virtual
 
 
 def test_run_inside_a_running_loop_raises_and_names_co_run(virtual: Virtual) -> None:
-    """`run()` in a thread with a running event loop raises a RuntimeError that names `co_run`."""
     scheduler = Scheduler(Job(nap(), label="once"), label="home")
 
     async def main() -> None:
@@ -54,7 +53,6 @@ def test_run_in_a_thread_of_a_running_loop_is_allowed(virtual: Virtual) -> None:
 
 
 def test_second_concurrent_run_raises_and_does_not_disturb_the_first(virtual: Virtual) -> None:
-    """A second run of a scheduler that is running raises a RuntimeError, and the first run goes on."""
     job = Job(nap, 1, "fine")
     scheduler = Scheduler(job, label="home")
 
@@ -86,7 +84,6 @@ def test_job_cannot_run_its_own_scheduler(virtual: Virtual) -> None:
 
 
 def test_co_run_of_a_nested_scheduler_during_the_outer_run_raises(virtual: Virtual) -> None:
-    """`co_run()` of a nested scheduler during the run of the enclosing one raises an error that names both."""
     inner = Scheduler(Job(nap), label="inner")
 
     async def meddle() -> None:
@@ -100,7 +97,6 @@ def test_co_run_of_a_nested_scheduler_during_the_outer_run_raises(virtual: Virtu
 
 
 def test_closed_scheduler_rejects_runs_and_jobs(virtual: Virtual) -> None:
-    """After `close()`, `co_run` and `add` raise RuntimeErrors that name the scheduler."""
     scheduler = Scheduler(Job(nap), label="home")
     scheduler.close()
     with pytest.raises(RuntimeError, match="'home' is closed"):
@@ -110,7 +106,6 @@ def test_closed_scheduler_rejects_runs_and_jobs(virtual: Virtual) -> None:
 
 
 def test_cancel_outside_a_run_raises(virtual: Virtual) -> None:
-    """`cancel()` of a job that is not running, or of a scheduler whose run has ended, raises an error that names it."""
     job = Job(nap, label="idle")
     scheduler = Scheduler(job, label="home")
     with pytest.raises(RuntimeError, match="'idle'"):
@@ -148,7 +143,6 @@ FOREIGN = {
 @pytest.mark.parametrize("number", [0, 1])
 @pytest.mark.parametrize("one_shot", [False, True])
 def test_job_of_the_other_library_fails_with_a_note(virtual: Virtual, number: int, one_shot: bool) -> None:
-    """A job written for the other library fails, with a note that names it and the backend to use."""
     library, functions = FOREIGN[virtual.backend]
     function = functions[number]
     job = Job(function() if one_shot else function, label="foreign")
@@ -161,7 +155,6 @@ def test_job_of_the_other_library_fails_with_a_note(virtual: Virtual, number: in
 
 
 def test_limiter_of_the_other_library_is_rejected(virtual: Virtual) -> None:
-    """A limiter that the backend cannot take raises a TypeError that names the scheduler, before anything starts."""
     job = Job(nap())
     scheduler = Scheduler(job, label="home")
 

@@ -70,7 +70,6 @@ def test_events_list_the_jobs_and_then_their_outcomes(virtual: Virtual) -> None:
 
 
 def test_nested_runs_have_the_path_of_their_scheduler(virtual: Virtual) -> None:
-    """Events of a nested run have the path of its scheduler, and the first events also list the nested jobs."""
     inner = Scheduler(Job(nap, label="a"), label="inner", retry=1)
     events = run_and_record(virtual, Scheduler(inner, Job(nap, label="b", required=inner)))
     assert [one["event"] for one in events if one["path"] == "inner"] == [
@@ -106,7 +105,6 @@ def test_events_have_attempts_grants_and_readiness(virtual: Virtual) -> None:
 
 
 def test_a_throttled_job_is_scheduled_again_in_the_events(virtual: Virtual) -> None:
-    """A throttled job has another `job_scheduled` event, with the number of times that the job was throttled."""
     tries: list[int] = []
 
     async def busy() -> None:
@@ -122,7 +120,6 @@ def test_a_throttled_job_is_scheduled_again_in_the_events(virtual: Virtual) -> N
 
 
 def test_jobs_added_during_a_run_have_events(virtual: Virtual) -> None:
-    """Jobs added during a run have events, and so have members of an added scheduler, even with `keep_jobs=False`."""
     scheduler = Scheduler(label="grows", keep_jobs=False)
 
     async def grow() -> None:
@@ -238,7 +235,6 @@ def test_waits_and_progress_of_jobs_are_polled(backend: Any, monkeypatch: pytest
 
 
 def test_a_job_in_its_backoff_makes_no_progress(virtual: Virtual) -> None:
-    """It waits, and has no events of a job that runs."""
     polled: list[bytes] = []
     events = Events(io.StringIO())
 
@@ -261,7 +257,6 @@ def test_a_job_in_its_backoff_makes_no_progress(virtual: Virtual) -> None:
 
 
 def test_the_second_run_of_an_events_object_is_appended_to_the_file(tmp_path: Path) -> None:
-    """The first run of an `Events` object truncates its file; a second run is appended."""
     path = tmp_path / "events"
     path.write_text("old")
     events = Events(path)
@@ -272,7 +267,6 @@ def test_the_second_run_of_an_events_object_is_appended_to_the_file(tmp_path: Pa
 
 
 def test_an_events_object_ignores_a_second_concurrent_run(virtual: Virtual, caplog: pytest.LogCaptureFixture) -> None:
-    """An `Events` object ignores a second run at the same time, and the log asks for another object for that run."""
     file = io.StringIO()
     events = Events(file)
     second = Scheduler(Job(nothing, label="second"), instruments=[events])
@@ -282,7 +276,6 @@ def test_an_events_object_ignores_a_second_concurrent_run(virtual: Virtual, capl
 
 
 def test_events_without_msgspec_raises_with_an_install_hint(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without msgspec, the constructor `Events()` raises an error that explains how to install the package."""
     monkeypatch.setattr(_events.importlib.util, "find_spec", lambda _: None)
     with pytest.raises(ModuleNotFoundError, match=r"pip install 'trioflow\[events\]'"):
         Events("x")
@@ -295,6 +288,5 @@ def test_events_of_an_object_that_is_not_a_file_raises() -> None:
 
 
 def test_the_writer_thread_ends_with_the_run(tmp_path: Path) -> None:
-    """The thread that writes the events ends with the run."""
     Scheduler(Job(nothing)).run(instruments=[Events(tmp_path / "events")])
     assert "trioflow events" not in {one.name for one in threading.enumerate()}

@@ -66,7 +66,6 @@ def test_a_reader_that_stops_reading_is_not_polled_for_every_line(
 
 
 def test_dropped_lines_are_counted_for_a_slow_reader(pipe: tuple[int, Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    """For a slow reader, written and dropped events add up to all events, and the last one is the end of the run."""
     monkeypatch.setattr(_nonblocking_writer, "MAX_BUFFERED_BYTES", 1 << 16)
     reading, file = pipe
     found: list[bytes] = []

@@ -31,7 +31,6 @@ def label_of(box: str) -> str:
 
 
 def test_boxes_show_durations_after_a_run(virtual: Virtual) -> None:
-    """Boxes show durations only after a run; jobs that the run ended show none."""
     jobs = [Job(nap, seconds, label=f"j {seconds}") for seconds in (2, 5)]
     inner = Scheduler(Job(nap, 90, label="x"), label="inner")
     scheduler = Scheduler(jobs, inner, Job(nap, 999, label="forever", forever=True))
@@ -44,7 +43,6 @@ def test_boxes_show_durations_after_a_run(virtual: Virtual) -> None:
 
 
 def test_a_collapsed_scheduler_shows_the_number_of_its_blocked_jobs(virtual: Virtual) -> None:
-    """A collapsed scheduler shows how many of its jobs were blocked, even if none of them failed."""
     bad = Job(fail, label="bad")
     inner = Scheduler(Job(nap, 0, bad, label="a"), Job(nap, label="b"), label="inner")
     scheduler = run_virtually(virtual, bad, inner)
@@ -112,7 +110,6 @@ def test_groups_of_jobs_without_arrows_are_grids(tmp_path: Path) -> None:
 
 
 def test_large_graphs_go_from_left_to_right() -> None:
-    """A graph of more than 40 boxes goes from left to right."""
     few, many = (Scheduler([idle(f"a{n}") for n in range(number)]) for number in (40, 41))
     assert "rankdir=TB" in few.graph().source
     assert "rankdir=LR" in many.graph().source
@@ -170,7 +167,6 @@ def test_a_report_reduces_a_large_graph_to_a_readable_number_of_boxes(virtual: V
 
 
 def test_a_forever_job_that_ended_with_a_completed_run_has_no_failure_symbol(virtual: Virtual) -> None:
-    """A forever job has no symbol after a completed run, and that of cancelled jobs after a critical failure."""
     for critical, symbol in (False, ""), (True, "⊘"):
         forever, job = Job(nap, 99, forever=True, label="watch"), Job(fail, 1, critical=critical)
         scheduler = Scheduler(forever, job)

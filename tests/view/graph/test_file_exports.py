@@ -42,7 +42,6 @@ def test_a_box_is_higher_than_the_text_of_its_label(make: Callable[..., Any], ru
 
 
 def test_graph_returns_a_digraph_that_callers_can_change_and_render() -> None:
-    """`graph` returns a `graphviz.Digraph`, whose attributes callers can set and which they can render."""
     import graphviz
 
     graph = Scheduler(AbstractJob(label="ä")).graph()

@@ -119,7 +119,6 @@ def test_a_class_sets_the_box_style_of_its_kind() -> None:
 
 
 def test_boxes_and_frames_have_the_numbers_of_the_listing_as_names() -> None:
-    """The boxes and frames of a graph are named by the numbers that their jobs have in the listing."""
     a = idle("a")
     scheduler = Scheduler(idle("c", required=a), Scheduler(idle("in"), label="s"), a)
     numbers = {
@@ -199,7 +198,6 @@ def test_long_labels_are_wrapped_and_truncated() -> None:
 
 
 def test_the_lines_of_a_frames_title_begin_at_its_left_edge() -> None:
-    """In a graph, the later lines of a frame's title were centred below the first one."""
     frame = Scheduler(idle("job"), label="a title that is too long for a single line")
     svg = dot(Scheduler(frame).graph().source, "svg")
     lines = [one for one in ElementTree.fromstring(svg).iter("{http://www.w3.org/2000/svg}text") if one.text != "job"]
@@ -240,7 +238,6 @@ def test_lines_say_which_requirements_must_succeed() -> None:
 
 
 def test_lines_end_at_the_borders_of_frames() -> None:
-    """A line to or from a nested scheduler ends at the border of its frame, whether it has many jobs, one or none."""
     first = idle("first")
     many = Scheduler([idle(f"m{n}") for n in range(9)], label="many", required=first)
     inner = Scheduler(idle("i"), label="inner")
@@ -370,7 +367,6 @@ def test_the_cost_of_a_graph_is_linear_in_the_number_of_jobs(options: Any) -> No
 
 
 def test_a_frame_with_a_thousand_requirements_has_one_line_for_each() -> None:
-    """A frame with a thousand requirements and successors has one line for each, not one for each pair of jobs."""
     before = [idle(f"a{n}") for n in range(1000)]
     middle = Scheduler([idle(f"m{n}") for n in range(1000)], label="middle", required=before)
     scheduler = Scheduler(before, middle, [idle(f"b{n}", required=middle) for n in range(1000)])
@@ -395,7 +391,6 @@ def test_graph_supports_any_depth_of_nesting() -> None:
 
 
 def test_importing_trioflow_does_not_import_graphviz() -> None:
-    """Importing trioflow does not import graphviz, for which a program that draws nothing would wait."""
     check = "import sys, trioflow; print({name.partition('.')[0] for name in sys.modules} & {'graphviz', 'html'})"
     done = subprocess.run([sys.executable, "-c", check], capture_output=True, encoding="utf-8", check=True)
     assert done.stdout == "set()\n"

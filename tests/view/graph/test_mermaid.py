@@ -72,7 +72,6 @@ def everything() -> Scheduler:
 
 
 def test_mermaid_writes_boxes_and_frames_then_lines_styles_and_classes() -> None:
-    """The Mermaid text has definitions of classes, then boxes and frames, lines, styles, and classes of frames."""
     assert mermaid(everything()) == (
         "flowchart TB\n"
         "  classDef idle fill:#ffffff,stroke:#52606d,color:#1f2933\n"
@@ -101,7 +100,6 @@ def test_mermaid_writes_boxes_and_frames_then_lines_styles_and_classes() -> None
 
 @pytest.mark.parametrize("options", [{}, {"collapse": True}], ids=str)
 def test_mermaid_draws_the_same_boxes_frames_and_lines_as_graph(options: Any) -> None:
-    """With equal options, the Mermaid text and the graph have the same numbers of boxes, frames and lines."""
     scheduler = everything()
     found = [kind for kind, _ in statements(mermaid(scheduler, **options))]
     graph = seen(scheduler.graph(**options))
@@ -113,7 +111,6 @@ def test_mermaid_draws_the_same_boxes_frames_and_lines_as_graph(options: Any) ->
 
 @pytest.mark.parametrize("state", JobState)
 def test_each_box_and_frame_has_the_class_of_its_state(state: JobState) -> None:
-    """In Mermaid text, boxes and frames have the class of their state, and every class in use is defined."""
     job, nested = idle("job"), Scheduler(idle("in"), label="nested")
     lead_to(state, job)
     lead_to(state, nested)
@@ -142,7 +139,6 @@ def test_labels_are_not_parsed_as_markdown(label: str) -> None:
 
 
 def test_outside_requirements_are_drawn() -> None:
-    """In Mermaid text, outside requirements have a question mark."""
     outer = Job(take, label="outer")
     inner = Scheduler(Job(take, outer, label="in"), label="inner")
     Scheduler(outer, inner)

@@ -19,7 +19,6 @@ def drawn(scheduler: Scheduler, **options: Any) -> tuple[set[str], set[tuple[str
 
 
 def test_collapse_true_draws_each_scheduler_as_a_box() -> None:
-    """`collapse=True` draws each nested scheduler as a box with its number of jobs, at which their lines end."""
     source = Job(take, label="source")
     scheduler = Scheduler(source)
     deep = Scheduler(Job(take, source, label="reader"), label="deep")
@@ -38,7 +37,6 @@ def test_collapse_selects_schedulers_by_object_or_path() -> None:
 
 
 def test_patterns_match_full_paths_if_a_nested_scheduler_is_drawn_alone() -> None:
-    """The full path of a job selects the job even if the nested scheduler around it is drawn alone."""
     x = Scheduler(idle("y"), label="x")
     inner = Scheduler(x, label="inner")
     Scheduler(inner)

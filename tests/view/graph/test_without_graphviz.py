@@ -21,7 +21,6 @@ def without_graphviz(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_error_names_the_extra_that_installs_graphviz(tmp_path: Path) -> None:
-    """Each function that needs the package says which extra installs it, and writes no file."""
     scheduler = Scheduler(Job(give_now, 1))
     message = r"needs the package graphviz, .*: pip install 'trioflow\[graph\]'"
     for draw in (
@@ -37,7 +36,6 @@ def test_the_error_names_the_extra_that_installs_graphviz(tmp_path: Path) -> Non
 
 
 def test_a_notebook_shows_the_graph_as_mermaid() -> None:
-    """A scheduler in a notebook is a Mermaid flowchart, which needs no package."""
     bundle = Scheduler(Job(give_now, 1, label="one"))._repr_mimebundle_()
     assert set(bundle) == {"text/plain", "text/vnd.mermaid"}
     assert "one" in bundle["text/vnd.mermaid"]

@@ -283,7 +283,6 @@ def results(module: ModuleType) -> list[Any]:
 
 
 def lines(module: ModuleType) -> dict[str, int]:
-    """Return the first line of each function in a module."""
     functions = {name: found for name, found in vars(module).items() if type(found) is FunctionType and name[0] != "_"}
     return {
         name: found.__code__.co_firstlineno for name, found in functions.items() if found.__module__ == module.__name__

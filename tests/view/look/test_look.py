@@ -86,7 +86,6 @@ def test_a_job_that_blocks_the_loop_is_shown_with_all_others(backend: Any) -> No
 
 
 def test_jobs_that_are_ready_while_the_loop_is_blocked_wait_for_it_or_for_their_rate(backend: Any) -> None:
-    """They do not "start in this iteration": a job blocks the loop, and the rate admits only one of them then."""
     texts: dict[str, str] = {}
 
     async def block() -> None:
@@ -106,8 +105,6 @@ def test_jobs_that_are_ready_while_the_loop_is_blocked_wait_for_it_or_for_their_
 
 @pytest.mark.usefixtures("answers")
 def test_a_program_whose_loop_is_idle_answers(backend: Any) -> None:
-    """A program also answers while its loop waits for a thread, and the line of the job is that of its function."""
-
     def look() -> dict[str, Any]:
         return _client.ask(os.getpid())
 
@@ -136,7 +133,6 @@ def test_a_command_is_at_its_command_line(backend: Any) -> None:
 
 
 def test_a_function_in_c_in_a_thread_has_no_line(backend: Any) -> None:
-    """A thread that calls a C function shows no line, not the one that awaits the thread."""
     release, shown = threading.Lock(), list[dict[str, Any]]()
     release.acquire()
     sleeping = ThreadJob(release.acquire, label="in C")
@@ -170,7 +166,6 @@ def test_jobs_that_an_ended_scheduler_has_left_do_not_wait(backend: Any) -> None
 
 
 def test_a_job_that_starts_or_settles_during_a_look_is_left_out(backend: Any) -> None:
-    """No job is shown as waiting that runs by then, nor as running that has settled: "waiting: has been running"."""
     jobs = [Job(nothing, label="first"), Job(nothing, label="second")]
     assert Scheduler(*jobs).run(backend=backend)
     assert not list(_process_record.group_waits(jobs, time.monotonic))
@@ -179,7 +174,6 @@ def test_a_job_that_starts_or_settles_during_a_look_is_left_out(backend: Any) ->
 
 @pytest.mark.skipif(not hasattr(os, "fork") or sys.platform == "win32", reason="needs signals")
 def test_a_program_that_answers_but_is_stopped_is_told_apart(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of a process that has a socket but answers nothing, the error says why, and where it is or what shows that."""
     monkeypatch.setattr(_client, "ANSWER_TIMEOUT", 0.1)
     with program(backend, TRIOFLOW_LOOK="1") as pid:
         os.kill(pid, signal.SIGSTOP)
@@ -190,7 +184,6 @@ def test_a_program_that_answers_but_is_stopped_is_told_apart(backend: str, monke
 
 @pytest.mark.usefixtures("answers")
 def test_a_program_without_a_run_says_so() -> None:
-    """A program in which no run is in progress answers that there is none."""
     assert list(_client.text_lines(7, _client.ask(os.getpid())))[1:] == ["no run is in progress"]
 
 
@@ -272,7 +265,6 @@ def test_equal_waits_of_two_schedulers_are_two_lines(virtual: Any) -> None:
 
 
 def test_of_very_many_jobs_the_others_are_counted(monkeypatch: pytest.MonkeyPatch, backend: Any) -> None:
-    """A look names as many jobs of each kind as fit its limit, and says how many more there are."""
     monkeypatch.setattr(_process_record, "MAX_JOBS", 2)
     looking = ThreadJob(lambda: _process_record.describe_process()["runs"])
     assert Scheduler(looking, [Job(nothing, required=looking) for _ in range(5)]).run(backend=backend)
@@ -281,7 +273,6 @@ def test_of_very_many_jobs_the_others_are_counted(monkeypatch: pytest.MonkeyPatc
 
 
 def test_lines_that_are_too_long_for_the_terminal_are_broken() -> None:
-    """Where a line would not fit, each job of its section has a line for its name and one for the rest."""
     jobs = [
         {
             "path": path, "seconds": time, "attempt": 1, "forever": False, "status": "", "line": line,
@@ -310,7 +301,6 @@ def test_lines_that_are_too_long_for_the_terminal_are_broken() -> None:
 
 @pytest.mark.usefixtures("answers")
 def test_another_user_gets_nothing() -> None:
-    """A program gives no byte to another user."""
     if not hasattr(os, "geteuid") or os.geteuid() != 0 or sys.platform != "linux":
         pytest.skip("needs root, to be another user")
     connect = f"connect({_answers.socket_address(os.getpid())!r})"
@@ -341,7 +331,6 @@ def test_a_stranger_costs_a_pause_and_no_thread(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_a_program_answers_again_when_it_has_file_descriptors(monkeypatch: pytest.MonkeyPatch) -> None:
-    """While too many files are open, clients wait, and the thread that answers goes on."""
     accept, failures = socket.socket.accept, [OSError(errno.EMFILE, "Too many open files")] * 2
 
     def flaky(listener: socket.socket) -> Any:
@@ -389,7 +378,6 @@ def test_errors_say_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.skipif(shutil.which("unshare") is None, reason="needs unshare")
 def test_a_program_in_a_container_is_told_apart() -> None:
-    """Of a program in a container, which has other numbers and files, the error says so on each Python."""
     words = ["unshare", "--mount", sys.executable, "-c", "print('runs', flush=True); input()"]
     with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as contained:
         assert contained.stdout is not None
@@ -459,7 +447,6 @@ def test_without_a_program_that_answers_the_list_says_how_one_does(monkeypatch: 
 
 @pytest.mark.skipif(not hasattr(sys, "remote_exec"), reason="since Python 3.14")
 def test_a_program_on_a_new_python_answers_without_being_asked(backend: str) -> None:
-    """From Python 3.14 on, an idle program that was not asked for it answers too."""
     with program(backend) as pid:
         assert f"\n  on {backend} in MainThread for " in trioflow("look", pid).output
 
@@ -474,7 +461,6 @@ def test_several_looks_at_once_are_answered(backend: str) -> None:
 
 
 def test_looking_at_a_run_changes_nothing(backend: Any) -> None:
-    """While another thread looks at a run again and again, all of its jobs succeed, in their order."""
     order: list[int] = []
     looks: list[int] = []
     has_looked = threading.Event()
@@ -541,8 +527,6 @@ def test_a_program_runs_where_no_thread_can_start(monkeypatch: pytest.MonkeyPatc
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 @pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
 def test_a_forked_process_has_no_run(backend: Any) -> None:
-    """A process that a job has forked does not show the runs of its parent as its own."""
-
     async def fork() -> int:
         pid = os.fork()
         if pid == 0:
@@ -555,7 +539,6 @@ def test_a_forked_process_has_no_run(backend: Any) -> None:
 
 
 def test_enable_twice_starts_one_thread() -> None:
-    """A second `enable()` has no effect."""
     with _answers.answering():
         assert not _answers.answer_thread.start()
         assert sum(thread.name == "trioflow look" for thread in threading.enumerate()) == 1

@@ -234,7 +234,6 @@ def test_all_that_refers_to_a_function_calls_its_new_code(program: Program, back
     ],
 )
 def test_what_cannot_be_taken_is_named_and_nothing_is_taken(program: Program, old: str, new: str, reason: str) -> None:
-    """The reason says where; the functions stay as they are, and so do the names that are new."""
     program.mend((old, new), ("value + missing", "value + NEW"), ("import helpers", "import helpers\nNEW = 1"))
     before = {**vars(program.steps)}, program.steps.has_local.__code__
     assert reason in answer_of_reload()
@@ -293,7 +292,6 @@ def test_functions_of_calls_that_have_ended_hinder_nothing(program: Program, bac
 
 
 def test_what_runs_goes_on_with_its_code(program: Program) -> None:
-    """So does a generator that has begun; the next call has the new code."""
     running = program.steps.numbers()
     assert next(running) == 1
     program.mend(("yield 2", "yield 3"))
@@ -302,7 +300,6 @@ def test_what_runs_goes_on_with_its_code(program: Program) -> None:
 
 
 def test_what_a_call_makes_of_old_code_is_mended_by_the_next_reload(program: Program) -> None:
-    """The call has begun before the first one, and so it goes on to make functions of the code that it knows."""
     makes = STEPS.replace("def numbers():", "def makes():\n    while True:\n        yield lambda: 1\n\ndef numbers():")
     program.write("makes", makes)
     calls = importlib.import_module("makes").makes()
@@ -332,7 +329,6 @@ def test_a_file_that_a_new_import_has_loaded_can_be_mended(program: Program, mon
 
 
 def test_a_file_that_is_gone_is_named(program: Program) -> None:
-    """What it has defined goes on, and hinders no other file."""
     (program.directory / "helpers.py").unlink()
     gone = "; helpers.py is no file any more, and stays as it was loaded"
     assert answer_of_reload() == f"no file of the program has changed since it was loaded{gone}"
@@ -341,7 +337,6 @@ def test_a_file_that_is_gone_is_named(program: Program) -> None:
 
 
 def test_caches_share_a_remark(program: Program) -> None:
-    """It names some of them."""
     cached = "".join(f"\n@functools.cache\ndef cached_{number}(): ...\n" for number in range(9))
     program.mend(("return 5", "return 6"), ("def plain", f"{cached}\ndef plain"))
     names = "cached(), cached_0(), cached_1(), cached_2(), cached_3() and 5 more"
@@ -349,7 +344,6 @@ def test_caches_share_a_remark(program: Program) -> None:
 
 
 def test_workers_that_have_imported_the_old_code_end(program: Program, backend: BackendName) -> None:
-    """The next call gets a worker that imports the new one."""
     before = ProcessJob(program.steps.where)
     jobs = [ProcessJob(program.steps.plain, 1, required=before), ProcessJob(program.steps.where)]
     jobs[1].requires(jobs[0])
@@ -380,7 +374,6 @@ def test_a_file_that_was_loaded_from_another_text_is_not_taken(program: Program)
 
 
 def test_a_file_that_was_saved_after_the_start_is_not_taken(program: Program) -> None:
-    """Its statements may be others than those that have run, which nothing shows."""
     later = time.time() + 60
     os.utime(program.directory / "steps.py", (later, later))
     _loaded_files.loaded.clear()
@@ -430,7 +423,6 @@ def test_a_file_that_is_loaded_twice_is_mended_twice(program: Program, monkeypat
 
 
 def test_lines_of_tracebacks_are_those_of_the_new_text(program: Program) -> None:
-    """So is what they say, though the old text was read before."""
     path = str(program.directory / "steps.py")
     assert linecache.getline(path, 2) == "import functools\n"
     program.mend(("def plain(x):\n", "\n\ndef plain(x):\n    x = 1 + x\n"))
@@ -486,7 +478,6 @@ def test_a_reload_is_logged_before_the_try_that_follows(
 
 
 def test_those_who_ask_at_once_come_one_after_the_other(program: Program) -> None:
-    """The second finds nothing that has changed."""
     (program.directory / "slow.py").write_text("import time\ntime.sleep(0.1)")
     program.mend(("return 5", "return 6"), ("import helpers", "import helpers\nimport slow"))
     answers: list[str] = []

@@ -150,7 +150,6 @@ def test_a_run_is_drained_and_then_only_cancelled(backend: Any) -> None:
 
 
 def test_a_job_or_the_run_is_cancelled(backend: Any) -> None:
-    """`--cancel PATH` cancels one job, at any depth, and `--cancel` the run; a path that no job has is an error."""
     inner = Job(anyio.sleep_forever, label="inner")
     forever = Job(anyio.sleep_forever, label="long")
     words = [("--cancel", "group/inner"), ("--cancel", "group/inner"), ("--cancel",)]
@@ -191,7 +190,6 @@ def test_a_path_steers_exactly_its_job(backend: Any, spelling: Callable[[str], s
 
 
 def test_one_of_several_runs_is_chosen_by_its_label(backend: Any) -> None:
-    """With several runs in the program, the words need `--run LABEL`, and name the labels without it."""
     begun = threading.Event()
 
     def run_other() -> bool:
@@ -410,7 +408,6 @@ def test_the_end_of_a_program_is_an_answer_to_the_word_that_ended_it(ends: str, 
 
 
 def test_a_program_without_a_run_has_nothing_to_steer() -> None:
-    """Words need a run in progress, and only one of them is given at a time."""
     assert "no run is in progress" in look("--pause")
     assert "give only one of --pause, --window" in look("--pause", "--window", 3)
 

@@ -57,7 +57,6 @@ def test_no_line_of_a_child_process_is_lost(session: Callable[..., Session], lib
 
 
 def test_prints_and_the_output_of_children_keep_their_order(session: Callable[..., Session]) -> None:
-    """What a job prints or writes in any way, and what its children write, appears in the order of writing."""
     code = """
     async def both():
         print("one"); sh("echo two"); print("three"); sh("echo four >&2")
@@ -183,7 +182,6 @@ def test_children_end_when_the_controller_is_killed(session: Callable[..., Sessi
 
 
 def test_the_partial_line_of_a_killed_child_is_shown(session: Callable[..., Session]) -> None:
-    """The partial line of a child that was killed is shown, and the run continues."""
     code = """
     run(ThreadJob(sh, "printf begun; kill -9 $$"))
     print("after")
@@ -321,7 +319,6 @@ def test_a_monitor_replaces_descriptors_only_with_child_output(session: Callable
 
 
 def test_child_output_survives_widening_a_narrow_terminal(session: Callable[..., Session], tmp_path: Path) -> None:
-    """When a narrow terminal is widened, the output of children and the picture stay whole."""
     wide = tmp_path / "wide"
     line = f"echo 1234567890123456789012345; until test -e {wide}; do sleep 0.01; done; echo end of it; sleep 0.5"
     code = f"""

@@ -34,7 +34,6 @@ async def part(fraction: float) -> None:
     ],
 )
 def test_progress_bar_and_percentage_shrink_with_the_terminal(virtual: Virtual, columns: int, expected: str) -> None:
-    """A job's progress bar and percentage shrink with the terminal, and vanish in the narrowest ones."""
     job = Job(part, 0.4, label="fetch and unpack the model", expected_duration=20 if columns == 200 else None)
     scheduler, monitor = watched(job)
     lines = pictured(virtual, scheduler, monitor, 3, columns=columns)
@@ -72,7 +71,6 @@ def test_the_estimate_uses_the_durations_given_to_the_scheduler(virtual: Virtual
 
 
 def test_the_line_of_a_job_shows_its_duration_given_to_the_scheduler(virtual: Virtual) -> None:
-    """The expected duration in the line of a running job is that of the estimate, not only the job's own option."""
     inner = Scheduler(Job(anyio.sleep, 30, label="b", expected_duration=99), label="inner")
     scheduler, monitor = watched(inner, durations={"inner/b": 30.0})
     lines = pictured(virtual, scheduler, monitor, 5.5)
@@ -100,18 +98,15 @@ def waiting_in(virtual: Virtual, *jobs: Any, **options: Any) -> list[str]:
 
 
 def test_a_job_that_waits_for_a_slot_shows_no_free_slot(virtual: Virtual) -> None:
-    """For a job that waits for a slot of the window, monitor and listing show "no free slot", with the same words."""
     assert waiting_in(virtual, Job(nap, 9), Job(nap, 9, label="last"), jobs_window=1) == ["no free slot"] * 2
 
 
 def test_a_job_that_waits_for_a_limiter_shows_no_free_token(virtual: Virtual) -> None:
-    """If the window is a limiter, monitor and listing show "no free token" for a job that waits."""
     window = anyio.CapacityLimiter(1)
     assert waiting_in(virtual, Job(nap, 9), Job(nap, 9, label="last"), jobs_window=window) == ["no free token"] * 2
 
 
 def test_a_job_that_waits_for_a_resource_shows_its_holders(virtual: Virtual) -> None:
-    """For a job that waits for a resource, monitor and listing name the resource and the jobs that hold it."""
     jobs = [Job(nap, 9, label=label, needs={"gpu": 1, "cpu": 1}) for label in ("a", "b", "last")]
     said = waiting_in(virtual, *jobs, pool=Pool(gpu=["0", "1"], cpu=8))
     assert said == ["gpu: 2 of 2 taken by 'a', 'b'"] * 2
@@ -147,19 +142,16 @@ def test_the_status_text_of_a_running_job_follows_its_progress(virtual: Virtual)
 
 @pytest.mark.parametrize("status", [ValueError("odd"), ""], ids=["raises", "empty"])
 def test_an_empty_or_raising_status_text_is_left_out(virtual: Virtual, status: Any) -> None:
-    """A status text that is empty is left out, and so is one whose method raises."""
     assert waiting_in(virtual, Talker(status)) == ["━━━━────────   40%", "40%"]
 
 
 def test_the_status_text_of_a_redacted_job_is_not_shown(virtual: Virtual) -> None:
-    """The status text of a job with `redact=True` is not shown; the method is not even called."""
     job = Talker("swordfish", redact=True)
     assert waiting_in(virtual, job) == ["━━━━────────   40%", "40%"]
     assert job.asked == 0
 
 
 def test_only_running_jobs_on_the_screen_compute_their_status_text(virtual: Virtual) -> None:
-    """Only running jobs on the screen are asked for their status text, however many other jobs there are."""
     jobs = [Talker("busy") for _ in range(50)]
     scheduler, monitor = watched(*jobs, jobs_window=20)
     lines = pictured(virtual, scheduler, monitor, 4, height=12)

@@ -70,7 +70,6 @@ def test_the_estimate_counts_the_rate_that_calls_need(virtual: Virtual) -> None:
 
 
 def test_a_symbol_that_a_count_before_has_keeps_its_word(virtual: Virtual) -> None:
-    """In a narrow terminal, no symbol of the waiting jobs stands for those that never started without saying so."""
     stopped = Scheduler(Sequence(Job(fail, 1, critical=True), *(Job(nap) for _ in range(3))))
     scheduler, monitor = watched(stopped, Job(nap, 9), *(Job(nap) for _ in range(2)), jobs_window=2)
     eyes, lines = zip(*(look(monitor, 2, columns=columns) for columns in (150, 40, 30)), strict=True)

@@ -63,7 +63,6 @@ def test_the_lines_of_each_job_are_a_group(tmp_path: Path, variable: str, begin:
 
 
 def test_without_a_ci_system_lines_are_as_they_were_written(tmp_path: Path) -> None:
-    """No variable of a CI system, no group."""
     text = log(tmp_path, TALKERS)
     assert "group" not in text
     assert "section" not in text

@@ -147,7 +147,6 @@ def test_a_progress_line_is_written_after_a_long_time_without_events(
 
 
 def test_lines_mark_jobs_restored_from_the_journal(backend: str, tmp_path: Path) -> None:
-    """The monitor's log marks jobs restored from the journal, and counts them among those that succeeded."""
     for _ in range(2):
         log = io.StringIO()
         jobs = Job(nap, 0, label="kept"), Job(nap, 0, label="not kept", save=None)
@@ -167,7 +166,6 @@ def test_the_last_progress_line_has_nothing_reserved(virtual: Virtual) -> None:
 
 
 def test_invalid_arguments_of_a_monitor_raise() -> None:
-    """An invalid stream of a `Monitor` raises an error that states what is accepted."""
     with pytest.raises(TypeError, match="not a stream"):
         Monitor(file=42)  # type: ignore[arg-type]
 
@@ -205,8 +203,6 @@ def test_an_error_in_a_monitor_hook_restores_the_terminal(
 
 
 def test_the_monitor_of_a_nested_scheduler_shows_that_scheduler_alone(virtual: Virtual) -> None:
-    """The monitor of a nested scheduler shows only that scheduler, undisturbed by other monitors and instruments."""
-
     class Count(Instrument):
         runs = 0
 
@@ -224,7 +220,6 @@ def test_the_monitor_of_a_nested_scheduler_shows_that_scheduler_alone(virtual: V
 
 @pytest.mark.parametrize("keep_jobs", [True, False])
 def test_a_forever_job_that_failed_counts_as_any_other(virtual: Virtual, keep_jobs: bool) -> None:
-    """The verdict counts a failed forever job, also if the scheduler has dropped its jobs."""
     log = io.StringIO()
     jobs = [Job(fail, 1, label="watch", forever=True), Job(nap, 2), Job(nap, 3), Job(anyio.sleep_forever, forever=True)]
     inner = Scheduler(Job(fail, 1, label="beside", forever=True), Job(nap, 3), label="inner")

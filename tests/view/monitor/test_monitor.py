@@ -45,7 +45,6 @@ def test_the_header_has_progress_elapsed_time_and_counts(virtual: Virtual) -> No
 
 
 def test_slots_of_a_shared_window_are_counted_once(virtual: Virtual) -> None:
-    """Only slots of jobs count in a shared window, not those that nested schedulers take and lend to their jobs."""
     limiter = anyio.CapacityLimiter(3)
     groups = [Scheduler(Job(nap, 9), Job(nap, 9), jobs_window=limiter) for _ in range(2)]
     scheduler, monitor = watched(*groups)
@@ -70,7 +69,6 @@ def test_the_header_shows_what_is_spent_of_budgets(virtual: Virtual) -> None:
 
 
 def test_nested_schedulers_are_expanded_if_there_is_room(virtual: Virtual) -> None:
-    """If there is room, a nested scheduler has a line with its counts, and its jobs have indented lines."""
     inner = Scheduler(Job(nap, 1, label="x"), Job(fail, 2, label="y"), Job(nap, 9, label="z"), label="inner")
     scheduler, monitor = watched(inner, Job(nap, 1, label="after", required=inner))
     lines = pictured(virtual, scheduler, monitor, 4)
@@ -92,7 +90,6 @@ def test_a_label_that_is_cut_keeps_its_indentation(virtual: Virtual) -> None:
 
 
 def test_no_line_says_that_nothing_waits(virtual: Virtual) -> None:
-    """If not all jobs fit and none waits, there is no line about the causes of waits."""
     scheduler, monitor = watched(*(Job(nap, 9) for _ in range(50)))
     lines = pictured(virtual, scheduler, monitor, 3, height=14)
     assert not [line for line in lines if "waiting:" in line]
@@ -152,7 +149,6 @@ def test_waiting_jobs_are_counted_by_cause(virtual: Virtual) -> None:
 
 
 def test_no_line_moves_up_when_a_job_settles(virtual: Virtual) -> None:
-    """No line of the monitor moves up when a job settles: the job keeps its line until another job needs it."""
     jobs = [Job(nap, seconds, label=f"job {number}") for number, seconds in enumerate([9, 2, 9, 4, *[9] * 60])]
     scheduler, monitor = watched(*jobs, jobs_window=4)
     seen: list[list[str]] = []
@@ -191,7 +187,6 @@ def test_the_job_that_is_slowest_against_its_expected_time_has_the_first_line(vi
 
 
 def test_a_settled_job_stays_visible_while_no_other_job_needs_its_line(virtual: Virtual) -> None:
-    """A settled job stays visible while no other job needs its line; jobs that wait for requirements need no line."""
     jobs = [Job(nap, seconds, label=f"job {number}") for number, seconds in enumerate([9, 2, 3])]
     scheduler, monitor = watched(Sequence(jobs[1], *(Job(nap, 50) for _ in range(40))), jobs[0], jobs[2])
     eye, _ = look(monitor, 2.5, height=10)
@@ -202,7 +197,6 @@ def test_a_settled_job_stays_visible_while_no_other_job_needs_its_line(virtual: 
 
 
 def test_forever_jobs_and_services_come_last_and_are_counted_apart(virtual: Virtual) -> None:
-    """Forever jobs and services come last, with a count of their own, and a service shows whether it is ready."""
     soon, late = Service(serve, label="soon"), Service(serve, 60, label="late")
     watch = Scheduler(Job(nap, 70, label="inside"), label="watch", forever=True)
     scheduler, monitor = watched(soon, late, watch, Job(nap, 70, label="job", required=soon))
@@ -217,7 +211,6 @@ def test_forever_jobs_and_services_come_last_and_are_counted_apart(virtual: Virt
 
 
 def test_attempts_and_expected_durations_are_shown(virtual: Virtual) -> None:
-    """A job's line has the number of a further attempt, and the expected duration while it runs."""
     scheduler, monitor = watched(
         Job(fail, 2, label="again", retry=3),
         Job(nap, 20, label="timed", expected_duration=10),
@@ -239,8 +232,6 @@ def test_the_header_estimates_the_remaining_time_from_graph_and_window(virtual: 
 
 
 def test_jobs_added_during_a_run_get_lines(virtual: Virtual) -> None:
-    """Jobs added during a run get lines and are counted, including those of an added nested scheduler."""
-
     async def grow() -> None:
         await anyio.sleep(1)
         scheduler.add(Job(nap, 9, label="new"))

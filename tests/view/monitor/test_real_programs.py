@@ -33,7 +33,6 @@ def is_sane(session: Session) -> bool:
 
 @pytest.mark.parametrize("library", ["trio", "asyncio"])
 def test_the_output_of_commands_is_above_the_picture(session: Callable[..., Session], library: str) -> None:
-    """The output of commands, from both streams, is above the picture in whole lines."""
     code = f"""
         import subprocess
         from trioflow import CommandJob, Monitor, Scheduler
@@ -185,7 +184,6 @@ def test_dumb_terminals_get_lines_instead_of_a_picture(session: Callable[..., Se
 
 
 def test_closing_the_pipe_does_not_stop_the_run() -> None:
-    """The run continues when the reader of the monitor's lines closes the pipe."""
     code = """
     import anyio, sys
     from trioflow import Job, Monitor, Scheduler

@@ -12,8 +12,6 @@ from ...conftest import Virtual
 
 
 def test_a_job_that_is_blocked_before_its_next_attempt_is_not_counted_as_running(virtual: Virtual) -> None:
-    """A job whose budget is spent while it waits for its next attempt no longer runs, and is not waiting either."""
-
     async def fail() -> None:
         await anyio.sleep(1)
         raise OSError("try again")
@@ -28,7 +26,6 @@ def test_a_job_that_is_blocked_before_its_next_attempt_is_not_counted_as_running
 
 
 def test_a_group_that_a_spent_budget_blocks_in_each_try_counts_once(virtual: Virtual) -> None:
-    """The group around it is tried again while the run goes on, and blocks it again."""
     tries: list[None] = []
 
     async def fail_twice() -> None:

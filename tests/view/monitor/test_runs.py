@@ -52,7 +52,6 @@ def test_a_second_run_resets_counts_clock_and_failures(virtual: Virtual) -> None
 
 
 def test_a_monitor_ignores_a_second_concurrent_run(virtual: Virtual, caplog: pytest.LogCaptureFixture) -> None:
-    """A monitor ignores a second run at the same time, and the log asks for another monitor for that run."""
     scheduler, monitor = watched(Job(nap, 5, label="kept"))
     other = Scheduler(Job(nap, 1), label="other", instruments=[monitor])
     eye, lines = look(monitor, 3)
@@ -129,7 +128,6 @@ def random_scheduler(rng: random.Random, depth: int = 0) -> Scheduler:
 
 
 def test_a_monitor_keeps_few_of_the_failed_jobs_that_the_scheduler_drops(virtual: Virtual) -> None:
-    """With keep_jobs=False, all failed jobs of one kind are counted, but only the first are kept in memory."""
     scheduler, monitor = watched(keep_jobs=False)
 
     async def serve() -> None:

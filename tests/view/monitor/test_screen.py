@@ -39,7 +39,6 @@ def shown(text: str) -> tuple[Any, ...]:
 
 @given(SEQUENCES)
 def test_the_screen_is_as_if_only_the_last_picture_had_been_written(sequence: list[tuple[Any, list[str]]]) -> None:
-    """After any pictures, the screen has the lines written above them, and then the last picture in its styles."""
     file = io.StringIO()
     screen = Screen(file, render)
     everything: list[str] = []
@@ -59,7 +58,6 @@ def test_the_screen_is_as_if_only_the_last_picture_had_been_written(sequence: li
 
 
 def test_only_the_changed_lines_of_a_picture_are_written() -> None:
-    """Only the lines of a picture that have changed are written, and of an equal picture nothing."""
     file = io.StringIO()
     screen = Screen(file, render)
     lines = [[("x" * 60, "red")], [(f"{number:>60}", "") for number in (7,)]]

@@ -17,7 +17,6 @@ from .monitors import Terminal, drawn, look, pictured, serve, watched
 
 
 def test_a_picture_reads_only_the_labels_that_it_shows(virtual: Virtual) -> None:
-    """With a thousand jobs, the monitor reads no more labels than there are lines."""
     asked: set[Any] = set()
 
     class Asked(Job[Any]):
@@ -66,14 +65,12 @@ def test_the_picture_fits_a_terminal_of_any_size(virtual: Virtual) -> None:
 
 
 def test_the_header_fits_into_twenty_columns(virtual: Virtual) -> None:
-    """In twenty columns, the monitor's header has a bar, the percentage, the time, and the first counts."""
     scheduler, monitor = watched(*(Job(nap, 1) for _ in range(6)), *(Job(nap, 9) for _ in range(4)))
     lines = pictured(virtual, scheduler, monitor, 3, columns=20, height=2)
     assert lines == [" ━━━━╍╍╍╍   60%  3 s", " ✓ 6  ▸ 4  ✗ 0  · 0"]
 
 
 def test_the_header_has_the_estimate_in_forty_columns(virtual: Virtual) -> None:
-    """In forty columns, the monitor's header has the estimate instead of the run's name, if there is an estimate."""
     scheduler, monitor = watched(
         *(Job(nap, 1) for _ in range(6)), *(Job(nap, 9, expected_duration=9) for _ in range(4))
     )
@@ -105,7 +102,6 @@ def test_a_verdict_that_is_too_long_ends_with_an_ellipsis(
 
 
 def test_forever_jobs_use_the_lines_that_other_jobs_leave_free(virtual: Virtual) -> None:
-    """If many jobs wait but few run, the lines that these leave free show forever jobs."""
     forever = [Job(nap, 99, label=f"watch {number}", forever=True) for number in range(4)]
     first = Job(nap, 9, label="first")
     scheduler, monitor = watched(first, *forever, *(Job(nap, 1, required=first) for _ in range(50)))

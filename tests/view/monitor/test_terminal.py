@@ -48,7 +48,6 @@ async def until(condition: Callable[[], bool]) -> None:
 
 
 def run(terminal: Terminal, *jobs: Any, backend: Any = "trio") -> bool:
-    """Run the jobs with a monitor on the terminal."""
     with terminal.standard():
         return Scheduler(*jobs, label="run", instruments=[Monitor()]).run(backend=backend)
 
@@ -112,7 +111,6 @@ def test_prints_of_jobs_are_above_the_picture(terminal: Terminal, backend: str) 
 
 
 def test_text_that_the_terminal_cannot_encode_fails_in_the_printing_job() -> None:
-    """Printing text that the terminal cannot encode raises in the job; on standard error, such text is escaped."""
     terminal = Terminal(60, 12, encoding="latin-1")
     escaping = BufferedStream(
         OutputBuffer(lambda: None, lambda: None), io.TextIOWrapper(io.BytesIO(), "latin-1", "backslashreplace")
@@ -170,7 +168,6 @@ def test_a_stdout_replaced_by_a_job_stays_after_the_run(terminal: Terminal) -> N
 
 
 def test_a_forked_process_prints_to_the_real_stream(terminal: Terminal) -> None:
-    """A forked process, which has no drawing thread, prints directly to the real stream."""
     above = OutputBuffer(lambda: None, lambda: None)
     with terminal.standard():
         above.replace_terminal_streams()
@@ -182,7 +179,6 @@ def test_a_forked_process_prints_to_the_real_stream(terminal: Terminal) -> None:
 
 
 def test_an_unchanged_picture_is_not_written(terminal: Terminal) -> None:
-    """A picture is written only if it differs from the one before."""
     lines = [[("one", "")], [("two", "failed")]]
     screen = TerminalDisplay(terminal, lambda columns, height: list(lines))
     screen._redraw()
@@ -213,7 +209,6 @@ def test_the_ticker_makes_one_call_for_several_events() -> None:
 
 
 def test_no_color_removes_colours_and_keeps_bold_text(terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With NO_COLOR, a variable that is read at the start of each run, the picture has bold text but no colours."""
     assert not run(terminal, Job(fail, 0.001, label="bad"))
     assert "\x1b[1;38;5;196m" in terminal.getvalue()
     monkeypatch.setenv("NO_COLOR", "1")
@@ -251,7 +246,6 @@ def test_a_broken_output_stream_does_not_stop_the_run(
 
 
 def test_a_job_that_closes_the_output_stream_does_not_stop_the_run(caplog: pytest.LogCaptureFixture) -> None:
-    """A job may close the monitor's output stream: the run continues, and nothing is logged."""
     terminal = Terminal()
 
     async def close() -> None:
@@ -282,7 +276,6 @@ def test_an_error_in_drawing_is_logged_once(
 
 
 def test_a_second_monitor_on_a_terminal_writes_lines(terminal: Terminal) -> None:
-    """A second monitor on a terminal writes lines above the picture of the first."""
     inner = Scheduler(Job(nap, 0.01, label="job"), label="inner", instruments=[Monitor()])
     assert run(terminal, inner)
     lines = terminal.all_lines()
@@ -293,7 +286,6 @@ def test_a_second_monitor_on_a_terminal_writes_lines(terminal: Terminal) -> None
 
 
 def test_a_monitor_works_without_standard_output(monkeypatch: pytest.MonkeyPatch) -> None:
-    """In a program without standard output, such as one without a console, a monitor shows nothing."""
     scheduler = Scheduler(Job(nap, 0), instruments=[Monitor()])
     monkeypatch.setattr(sys, "stdout", None)
     assert scheduler.run()

@@ -220,7 +220,6 @@ def test_a_body_that_comes_slowly_keeps_nobody_waiting(monkeypatch: pytest.Monke
 
 
 def test_a_body_that_never_ends_is_cut_off(impatient_server: PageServer) -> None:
-    """Who says no more within the time of a request gets no answer, and keeps no thread."""
     head = steering_head(impatient_server, 13).decode().replace("\r\n", "\n")
     assert exchange(impatient_server, head, b'{"do":') == b""
 
@@ -346,7 +345,6 @@ def test_a_page_runs_its_own_script_alone_and_is_in_no_frame(backend: Any) -> No
 
 
 def test_a_page_of_a_batch_counts_all_commands(tmp_path: Path) -> None:
-    """Those to come count, and those that ended before the page was opened; the jobs of the batch itself do not."""
     here, go = tmp_path / "here", tmp_path / "go"
     lines = ["true", "true", "true", "true", f"touch {here}; until test -e {go}; do sleep 0.01; done", "true", "true"]
     with running("-j1", ":::", *lines) as process:
@@ -480,7 +478,6 @@ def test_a_run_that_a_page_sees_before_it_has_begun_is_the_first(backend: Any) -
 
 @pytest.mark.parametrize(("count", "words"), [(1, "waits for a slot"), (2, "wait for a slot")])
 def test_several_jobs_wait_in_the_plural(count: int, words: str) -> None:
-    """The explanation is that of one job, and the page says it of all that wait for the same."""
     run = WatchedRun()
     run.answer = NO_ANSWER | {"waiting": [("slot", count * [7], count, "waits for a slot: it waits")]}
     assert _console.console(run, "", False)["waiting"][0][4] == f"{words}: it waits"
@@ -511,8 +508,6 @@ def test_an_answer_that_was_lost_is_told_again(backend: Any) -> None:
 
 
 class Results:
-    """The results of jobs, without keeping them."""
-
     def __init__(self) -> None:
         self.made: list[weakref.ref[set[int]]] = []
 
@@ -571,7 +566,6 @@ def test_dropped_jobs_are_kept_only_until_they_were_told(backend: Any, monkeypat
 
 
 def test_a_page_that_was_forgotten_shows_its_own_run_again_and_no_other(backend: Any) -> None:
-    """A looking process that stood still for a while goes on with its run, and never with another one."""
     page = Page(os.getpid(), None)
 
     def look() -> None:
@@ -593,7 +587,6 @@ def test_a_page_that_was_forgotten_shows_its_own_run_again_and_no_other(backend:
 
 @pytest.mark.parametrize("word", ["cancel", "drain", "pause"])
 def test_a_page_steers_no_other_run_than_it_shows(backend: Any, word: str) -> None:
-    """After the end of a run, before its page knows, another run begins: no word of the page is for that."""
     page = Page(os.getpid(), None)
     assert Scheduler(ThreadJob(page.ask, label="load"), label="one").run(backend=backend)
     seen = page.state()["seen"]
@@ -639,7 +632,6 @@ def test_news_are_told_at_once(backend: Any, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_a_page_waits_for_a_run(backend: Any) -> None:
-    """A page may be there before the run that it will show, whose label must be given if there are several."""
     page = Page(os.getpid(), None)
     page.ask()
     assert (page.state()["phase"], page.has_ended) == ("waits for a run", False)

@@ -305,7 +305,6 @@ def test_the_keyboard_keeps_its_place_and_cancels_by_two_times_enter(browser: Br
 
 
 def test_the_job_in_the_row_is_cancelled_whatever_its_label(browser: Browser) -> None:
-    """A row is of a job, and not of its name."""
     jobs = [Job(anyio.sleep_forever, label=label) for label in ("report\n", "report\\n")]
     with watched(*jobs) as server:
         browser.driver.get(server.url)

@@ -206,8 +206,6 @@ def test_what_has_succeeded_runs_again_from_its_panel_which_says_with_how_many(b
 
 
 def test_what_waits_for_different_things_is_not_said_to_wait_as_the_first(backend: Any) -> None:
-    """The error of one attempt was told of all jobs that wait for another attempt, and one requirement of all."""
-
     async def bad(error: str) -> None:
         raise OSError(error)
 
@@ -374,7 +372,6 @@ def test_the_members_of_a_first_are_listed(backend: Any) -> None:
 
 
 def test_what_runs_is_in_the_order_of_the_age_that_it_shows(backend: Any) -> None:
-    """A second attempt of the first job is younger than the first attempt of a later one."""
     tries = iter([True, False])
 
     async def work() -> None:
@@ -426,7 +423,6 @@ def test_jobs_are_found_by_state_group_row_and_name(backend: Any) -> None:
 
 
 def test_equal_waits_in_many_groups_are_one_row_that_opens(backend: Any) -> None:
-    """Ten rows that said the same hid all others; those of few groups say what each waits for."""
     many = [Scheduler(*(Job(anyio.sleep_forever) for _ in range(3)), jobs_window=1) for _ in range(5)]
 
     def use(page: Page) -> None:

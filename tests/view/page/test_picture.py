@@ -60,8 +60,6 @@ def text_of(svg: str) -> list[str]:
 @settings(max_examples=5, deadline=None)
 @given(st.randoms(use_true_random=False), st.booleans())
 def test_each_job_is_in_one_box_and_all_are_counted(random: Any, keep_jobs: bool) -> None:
-    """In each form, the boxes share the jobs that count, and a frame has those of the boxes in it."""
-
     def members(depth: int) -> list[Any]:
         made: list[Any] = []
         for number in range(random.randint(0 if depth else 2, 6)):
@@ -155,7 +153,6 @@ def test_hundreds_of_jobs_are_squares_with_few_lines(virtual: Virtual) -> None:
 
 
 def test_too_many_different_jobs_are_said_to_be(virtual: Virtual) -> None:
-    """No family has two of these jobs."""
     jobs = [Job(nap, 9, label="x" * number) for number in range(1, 302)]
     picture = pictures_of(virtual, Scheduler(jobs))[0].draw(1)
     assert (picture.svg, picture.note) == ("", TOO_MANY)
@@ -197,8 +194,6 @@ def test_the_graph_of_a_run_that_grows_has_its_families_and_groups(virtual: Virt
 
 
 def test_another_structure_is_laid_out_again(virtual: Virtual) -> None:
-    """If a job is added to a run that keeps its jobs, its box has no place yet."""
-
     async def add() -> None:
         await anyio.sleep(2)
         scheduler.add(Job(nap, 3, label="late"))
@@ -210,7 +205,6 @@ def test_another_structure_is_laid_out_again(virtual: Virtual) -> None:
 
 
 def test_no_two_layouts_have_the_same_names(virtual: Virtual) -> None:
-    """A click on a box of a layout that is not the last one chooses no job of another box."""
     pictures = [pictures_of(virtual, Scheduler(few()), run := WatchedRun())[0].draw(number) for number in (1, 2)]
     first, second = (picture.states(run).keys() for picture in pictures)
     assert len(first) == len(second) == 5
@@ -218,7 +212,6 @@ def test_no_two_layouts_have_the_same_names(virtual: Virtual) -> None:
 
 
 def test_the_graph_of_another_run_has_no_jobs_until_it_is_laid_out(virtual: Virtual) -> None:
-    """When another run begins, the boxes of the last one stay for a moment, without their jobs."""
     picture = pictures_of(virtual, Scheduler(few()))[0].draw(1)
     assert picture.states(WatchedRun()).keys() == set(picture.names.values())
 
@@ -238,7 +231,6 @@ def test_hostile_labels_are_text(virtual: Virtual, is_large: bool) -> None:
 
 
 def test_without_graphviz_a_line_says_how_to_get_it(virtual: Virtual, monkeypatch: pytest.MonkeyPatch) -> None:
-    """There is no picture then, and the page works without it."""
     monkeypatch.setenv("PATH", "/nowhere")
     picture = pictures_of(virtual, Scheduler(Job(nap, 2, label="a"), Job(nap, 3, label="b")))[0].draw(1)
     assert (picture.svg, picture.note) == ("", MISSING)

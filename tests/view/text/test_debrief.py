@@ -75,7 +75,6 @@ def test_no_traceback_has_frames_of_trioflow(virtual: Virtual, body: Any) -> Non
 
 
 def after_run(virtual: Virtual, scheduler: Scheduler, **options: Any) -> str:
-    """Return the debrief of a scheduler after its run."""
     virtual(functools.partial(scheduler.co_run, **options))
     return debrief_text(scheduler)
 
@@ -158,7 +157,6 @@ def test_the_debrief_has_the_reason_at_the_end_of_each_message(virtual: Virtual)
 
 
 def test_jobs_with_equal_labels_are_named_by_their_paths(virtual: Virtual) -> None:
-    """The debrief names jobs by their paths, which differ even if labels are equal."""
     scheduler = Scheduler(
         Scheduler(Job(fail, label="x"), label="in"),
         Job(fail, 2, KeyError(), label="x"),
@@ -168,12 +166,10 @@ def test_jobs_with_equal_labels_are_named_by_their_paths(virtual: Virtual) -> No
 
 
 def test_tracebacks_have_no_frames_of_the_engine(virtual: Virtual) -> None:
-    """Tracebacks in the debrief have the frames of the user's code only, not those of the engine."""
     assert "_core" not in after_run(virtual, Scheduler(Job(fail), Connection()))
 
 
 def test_the_debrief_before_the_first_run_has_no_verdict() -> None:
-    """Before the first run, the debrief has no verdict, and counts all jobs as idle."""
     assert debrief_text(Scheduler(Job(nap, label="nap"))) == ("no run has ended\n1 job: 1 idle\n")
 
 
@@ -186,7 +182,6 @@ def test_the_debrief_of_an_empty_scheduler_has_no_counts() -> None:
 
 
 def test_counts_include_nested_jobs(virtual: Virtual) -> None:
-    """The debrief counts jobs of nested schedulers, but not the schedulers; forever jobs have a count of their own."""
     nested = Scheduler(Job(fail), Job(nap))
     text = after_run(virtual, Scheduler(nested, Job(nap, math.inf, forever=True)))
     assert "2 jobs: 1 succeeded, 1 failed, and 1 forever job" in text
@@ -199,7 +194,6 @@ async def quit_all(scheduler: Scheduler) -> None:
 
 @pytest.mark.parametrize("reason", ["COMPLETED", "CRITICAL", "TIMEOUT", "CANCELLED"])
 def test_the_stop_reason_follows_the_verdict_unless_the_run_completed(reason: str, virtual: Virtual) -> None:
-    """The line after the verdict is the stop reason, except after a run that completed."""
     scheduler = Scheduler()
     jobs = {
         "COMPLETED": Job(fail),
@@ -220,7 +214,6 @@ def test_the_stop_reason_follows_the_verdict_unless_the_run_completed(reason: st
 
 
 def test_the_culprit_is_followed_to_the_innermost_job(virtual: Virtual) -> None:
-    """The debrief names what stopped each nested scheduler, down to the job at the origin."""
     inner = Scheduler(Job(fail, label="bad"), label="inner", critical_jobs=True)
     middle = Scheduler(inner, label="middle", critical=True)
     text = after_run(virtual, Scheduler(middle, critical_jobs=True))
@@ -228,7 +221,6 @@ def test_the_culprit_is_followed_to_the_innermost_job(virtual: Virtual) -> None:
 
 
 def test_a_culprit_that_was_removed_is_named_by_its_label(virtual: Virtual) -> None:
-    """The debrief still names the culprit, by its label, after that job was removed from the scheduler."""
     bad = Job(fail, label="bad", critical=True)
     scheduler = Scheduler(bad)
     assert "\nculprit: bad\n" in after_run(virtual, scheduler)
@@ -263,7 +255,6 @@ def test_a_traceback_has_causes_groups_and_notes(virtual: Virtual) -> None:
 
 
 def test_incidents_of_nested_schedulers_are_listed(virtual: Virtual) -> None:
-    """The debrief lists the incidents of nested schedulers, each with the path of its job."""
     text = after_run(virtual, Scheduler(Scheduler(Connection(label="in")), Connection(label="out")))
     assert re.findall("^incident at .*: co", text, re.MULTILINE) == [
         "incident at out: co",
@@ -283,13 +274,11 @@ def test_control_characters_are_escaped(virtual: Virtual) -> None:
 
 
 def test_debrief_to_an_object_that_is_not_a_stream_raises() -> None:
-    """`debrief` to an object that is not a stream raises an error that names the scheduler and the object."""
     with pytest.raises(TypeError, match=r"debrief\(\) of 'Scheduler': file='out.txt' is not a stream"):
         Scheduler().debrief("out.txt")  # type: ignore[arg-type]
 
 
 def test_the_debrief_names_blocked_jobs_with_the_failure(virtual: Virtual) -> None:
-    """The debrief names blocked jobs and nested schedulers, with the failure that blocked them."""
     build = Job(fail, label="build")
     tests = Scheduler(*(Job(nap) for _ in range(8)), label="tests", required=build, run_if="succeeded")
     publish = Job(nap, label="publish", required=tests, run_if="succeeded")
@@ -298,7 +287,6 @@ def test_the_debrief_names_blocked_jobs_with_the_failure(virtual: Virtual) -> No
 
 
 def test_a_nested_scheduler_that_was_skipped_is_listed(virtual: Virtual) -> None:
-    """The debrief lists a nested scheduler that was skipped, with the number of its jobs."""
     build = Job(nap, label="build")
     undo = Scheduler(*(Job(nap) for _ in range(3)), label="undo", required=build, run_if="failed")
     text = after_run(virtual, Scheduler(build, undo))
@@ -315,7 +303,6 @@ def test_runs_without_failures_have_a_positive_verdict(virtual: Virtual) -> None
 
 
 def test_a_spent_budget_is_the_reason_why_jobs_did_not_run(virtual: Virtual) -> None:
-    """Jobs that a spent budget blocks, and those behind them, are named with the budget, not as failures."""
     first = Job(nap, 1, needs={"usd": 1}, label="first")
     second = Job(nap, 1, needs={"usd": 1}, required=first, label="second")
     scheduler = Scheduler(first, second, Job(nap, second, label="third"), pool=Pool(usd=Budget(1)))

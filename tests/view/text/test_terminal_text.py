@@ -174,7 +174,6 @@ ALLOWED = {
 
 
 def test_text_is_printed_in_one_way() -> None:
-    """Text is printed by `print(terminal_text(...))` or by the command's `echo`, and only by a few known calls else."""
     found: set[tuple[str, str]] = set()
     for path in PACKAGE.rglob("*.py"):
         name = path.relative_to(PACKAGE).as_posix()

@@ -84,7 +84,6 @@ def everything(**options: Any) -> Scheduler:
 
 
 def traced(virtual: Virtual, scheduler: Scheduler, **options: Any) -> Trace:
-    """Run a scheduler, and return the trace of the run."""
     trace = Trace()
     virtual(functools.partial(scheduler.co_run, instruments=[trace], **options))
     return trace

@@ -111,7 +111,6 @@ def test_changes_add_up_to_the_difference_between_two_runs(tmp_path: Path) -> No
 
 
 def test_compare_marks_jobs_that_joined_or_left_the_critical_path(tmp_path: Path) -> None:
-    """A job in both runs that is on the critical path of only one is marked as having joined or left it."""
     before = training(tmp_path / "a.json", 2, flaky=3)
     after = training(tmp_path / "b.json", 2, flaky=9)
     shown = trioflow("compare", before, after).stdout
@@ -154,8 +153,6 @@ def test_compare_lists_jobs_that_ended_in_another_state(tmp_path: Path) -> None:
 
 
 def test_a_hedge_that_started_is_no_change_of_state(tmp_path: Path) -> None:
-    """`trioflow compare` compares the state of a `First`, which is one job, not the states of the jobs in it."""
-
     def run(name: str, seconds: float) -> Path:
         ask, hedge = Job(nap, seconds, label="ask"), Job(nap, 1, label="hedge")
         return traced(tmp_path / name, First(ask, hedge, stagger=2, label="call"), Job(nap, 5, label="last"))
@@ -201,7 +198,6 @@ NOT_TRACE_IDS = (
 
 @pytest.mark.parametrize("text", NOT_TRACES, ids=NOT_TRACE_IDS)
 def test_files_that_are_not_traces_are_rejected(tmp_path: Path, text: str) -> None:
-    """A file that is not a trace is rejected with an error that names the file and what is wrong with it."""
     (tmp_path / "x.json").write_text(text)
     done = trioflow("compare", training(tmp_path / "a.json"), tmp_path / "x.json")
     assert done.exit_code == 2
@@ -211,7 +207,6 @@ def test_files_that_are_not_traces_are_rejected(tmp_path: Path, text: str) -> No
 
 
 def test_compare_of_unrelated_runs_asks_for_traces_of_the_same_scenario(tmp_path: Path) -> None:
-    """A comparison of unrelated runs asks for traces of one scenario; empty runs are compared without an error."""
     one, other = (
         traced(tmp_path / "a.json", Job(nap, 1, label="a")),
         traced(tmp_path / "b.json", Job(nap, 1, label="b")),

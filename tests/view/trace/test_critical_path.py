@@ -31,20 +31,16 @@ def chain(virtual: Virtual, scheduler: Scheduler, **options: Any) -> str:
 
 
 def test_the_path_goes_through_the_requirement_that_settled_last(virtual: Virtual) -> None:
-    """Of several requirements, the critical path goes through the one that settled last."""
     a, b = Job(nap, 1, label="a"), Job(nap, 3, label="b")
     assert chain(virtual, Scheduler(a, b, Job(nap, 1, label="c", required=[a, b]))) == "|b>c"
 
 
 def test_the_path_goes_through_the_job_that_released_the_slot(virtual: Virtual) -> None:
-    """If a job waited for a slot, the critical path goes through the job that released the slot."""
     jobs = [Job(nap, seconds, label=label) for label, seconds in [("a", 5), ("b", 2), ("c", 4), ("d", 1)]]
     assert chain(virtual, Scheduler(*jobs), jobs_window=2) == "|b~c"
 
 
 def test_the_path_goes_through_the_call_that_decided_a_first(virtual: Virtual) -> None:
-    """The call that was cancelled then ended a little later, and was on the path with its wait for the stagger."""
-
     async def hang_up() -> None:
         try:
             await anyio.sleep(60)
@@ -77,8 +73,6 @@ def test_the_path_goes_through_a_released_slot_in_real_time(backend: str) -> Non
 
 
 def test_the_path_goes_through_the_tokens_of_a_limiter(virtual: Virtual) -> None:
-    """If the window is a limiter, its tokens count as slots for the critical path."""
-
     async def limited() -> str:
         jobs = [Job(nap, seconds, label=label) for label, seconds in [("a", 5), ("b", 2), ("c", 4)]]
         trace = Trace()
@@ -90,7 +84,6 @@ def test_the_path_goes_through_the_tokens_of_a_limiter(virtual: Virtual) -> None
 
 
 def test_a_job_that_starts_when_it_becomes_ready_did_not_wait_for_a_slot(virtual: Virtual) -> None:
-    """A job that starts when its requirement settles waited for the requirement, not for the slot released with it."""
     assert chain(virtual, Scheduler(Sequence([Job(nap, label=x) for x in "abc"])), jobs_window=1) == "|a>b>c"
 
 
@@ -116,7 +109,6 @@ def test_the_path_continues_inside_nested_schedulers(virtual: Virtual) -> None:
 
 
 def test_the_path_leaves_a_nested_scheduler_through_a_resource(virtual: Virtual) -> None:
-    """From a job that waited for a resource, the path goes on in the run of the job that held it, by its slots."""
     members = [Job(nap, 1, label="k"), Job(nap, 1, label="l"), Job(nap, 1, label="user", needs={"gpu": 1})]
     inner = Scheduler(Sequence(*members), jobs_window=1, label="inner")
     outside = [Job(nap, 1.5, label="first"), Job(nap, 3, label="holder", needs={"gpu": 1})]
@@ -125,8 +117,6 @@ def test_the_path_leaves_a_nested_scheduler_through_a_resource(virtual: Virtual)
 
 
 def test_the_path_ends_with_the_culprit_of_a_critical_failure(virtual: Virtual) -> None:
-    """After a critical failure, the critical path ends with the culprit, even if cancelled jobs took longer to end."""
-
     async def unwinds() -> None:
         try:
             await anyio.sleep_forever()
@@ -139,7 +129,6 @@ def test_the_path_ends_with_the_culprit_of_a_critical_failure(virtual: Virtual) 
 
 
 def test_the_path_ends_with_clean_up_jobs_after_a_critical_failure(virtual: Virtual) -> None:
-    """After a critical failure, the critical path ends with the clean-up jobs for which the end of the run waited."""
     bad = Job(fail, 2, label="bad", critical=True)
     clean = Job(nap, 3, label="clean", run_if="failed", required=bad)
     assert chain(virtual, Scheduler(bad, clean, Job(nap, 9, label="cut"))) == "|bad>clean"
@@ -152,7 +141,6 @@ def test_the_critical_path_of_a_timed_out_run_ends_with_a_cancelled_job(virtual:
 
 
 def test_the_critical_path_goes_through_a_blocked_culprit(virtual: Virtual) -> None:
-    """A blocked culprit, which never ran, is not on the critical path, but the failure that blocked it is."""
     bad = Job(fail, 2, label="bad")
     assert chain(virtual, Scheduler(bad, Job(nap, 1, bad, label="blocked", critical=True))) == "|bad"
 

@@ -110,7 +110,6 @@ def test_reading_a_mutated_trace_does_no_harm(tmp_path: Path) -> None:
 @pytest.mark.soak
 @pytest.mark.timeout(3600)
 def test_reading_ten_thousand_mutated_traces_does_no_harm(tmp_path: Path) -> None:
-    """None of ten thousand mutated trace files does harm when it is read."""
     assert harm(range(10_000), tmp_path) == []
 
 

@@ -39,12 +39,10 @@ def select_events(events: list[event_format.Event], phase: str, name: str | None
 
 
 def test_all_kinds_of_trace_events_are_valid(exported: list[event_format.Event]) -> None:
-    """A scenario with everything in it is exported with every kind of trace event, and all of them are valid."""
     assert set(Counter(event["ph"] for event in exported)) == set("MXi")
 
 
 def test_each_started_job_has_a_slice(virtual: Virtual, tmp_path: Path) -> None:
-    """In the JSON export, each started job has a slice, with its times in microseconds and its details."""
     a = Job(nap, 2, label="a")
     events = export(virtual, Scheduler(a, Job(fail, 1, label="b", required=a), label="s"), tmp_path / "t.json")
     one, other = select_events(events, "X")
@@ -67,8 +65,6 @@ def test_schedulers_are_processes(virtual: Virtual, tmp_path: Path) -> None:
 
 
 def test_a_service_has_a_mark_where_it_becomes_ready(virtual: Virtual, tmp_path: Path) -> None:
-    """In the JSON export, a service has a lane of its own, with a mark at the time when it became ready."""
-
     async def serve(*, task_status: anyio.abc.TaskStatus[None]) -> None:
         await anyio.sleep(2)
         task_status.started()
@@ -82,8 +78,6 @@ def test_a_service_has_a_mark_where_it_becomes_ready(virtual: Virtual, tmp_path:
 
 
 def test_incidents_have_marks(virtual: Virtual, tmp_path: Path) -> None:
-    """Each incident of the run is a mark in the JSON export, with the message of the log."""
-
     (mark,) = select_events(export(virtual, Scheduler(Closing(label="bad")), tmp_path / "t.json"), "i")
     assert mark["name"] == "co_shutdown of 'bad' raised OSError: no route"
 
@@ -102,7 +96,6 @@ def test_the_export_of_an_unfinished_run_is_valid(virtual: Virtual, tmp_path: Pa
 
 
 def test_the_export_of_a_trace_without_a_run_is_valid(tmp_path: Path) -> None:
-    """The JSON export of a trace without a run is a valid file without events."""
     save(Trace(), tmp_path / "t.json")
     assert event_format.events((tmp_path / "t.json").read_text(encoding="utf-8")) == []
 

@@ -14,7 +14,6 @@ intervals = st.lists(st.tuples(st.integers(0, 20), st.integers(0, 6)), max_size=
 
 @given(intervals)
 def test_each_interval_takes_the_lowest_free_lane(given: list[tuple[float, float]]) -> None:
-    """Each interval takes the lowest lane that is free when the interval begins, so that there are few lanes."""
     until: list[float] = []
     for (begin, end), lane in zip(given, assign_lanes(given), strict=True):
         expected = next((number for number, free in enumerate(until) if free <= begin), len(until))
@@ -40,7 +39,6 @@ def test_a_job_that_waited_takes_the_lane_that_was_released_last(
 
 
 def test_equal_waves_of_jobs_take_the_same_lanes() -> None:
-    """Two equal waves of three jobs on two slots take the same lanes."""
     wave = [(0.0, 5.0), (0.0, 3.0), (3.0, 4.0)]
     both = [*wave, *((begin + 5, end + 5) for begin, end in wave)]
     assert list(assign_lanes(both, [0, 0, 0, 5, 5, 5])) == [0, 1, 1, 0, 1, 1]

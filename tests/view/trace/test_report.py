@@ -32,8 +32,6 @@ pytestmark = pytest.mark.usefixtures("no_dot")
 
 
 class Page(html.parser.HTMLParser):
-    """The parts of a page."""
-
     def __init__(self, text: str) -> None:
         super().__init__()
         self.tags: list[str] = []
@@ -75,7 +73,6 @@ def data(text: str) -> Any:
 
 
 def test_a_scheduler_that_timed_out_after_a_failed_attempt_is_a_failure(virtual: Virtual, tmp_path: Path) -> None:
-    """A scheduler whose last attempt timed out has a failure of its own; those of earlier attempts do not count."""
     bodies = iter([fail, functools.partial(nap, 99)])
 
     async def body() -> None:
@@ -106,7 +103,6 @@ def failures_text(text: str) -> str:
 
 
 def test_a_critical_failure_lists_cancelled_and_unstarted_jobs_apart(virtual: Virtual, tmp_path: Path) -> None:
-    """At a critical failure, the report lists jobs that were cancelled apart from those that never started."""
     bad, long = Job(fail, 1, label="bad", critical=True), Job(nap, 9, label="long")
     text = report(virtual, Scheduler(bad, long, Job(nap, label="never", required=long)), tmp_path / "r.html")
     stopped = "<b>cancelled 1 job while running</b>: <bdi>long</bdi>"
@@ -118,7 +114,6 @@ def test_a_critical_failure_lists_cancelled_and_unstarted_jobs_apart(virtual: Vi
 
 @pytest.mark.parametrize("stops", [True, False])
 def test_a_failure_is_not_blamed_for_what_the_user_cancelled(virtual: Virtual, tmp_path: Path, stops: bool) -> None:
-    """A job that was cancelled before a failure stopped the run, or that none stopped, is at no failure."""
     early, late = Job(nap, 9, label="early"), Job(nap, 9, label="late")
     bad = Job(fail, 3, label="bad", critical=stops)
 
@@ -134,7 +129,6 @@ def test_a_failure_is_not_blamed_for_what_the_user_cancelled(virtual: Virtual, t
 
 
 def test_jobs_that_a_blocked_job_stopped_are_listed_at_the_first_failure(virtual: Virtual, tmp_path: Path) -> None:
-    """If a blocked critical job stops the run, the report names the failure that blocked it."""
     bad, last = Job(fail, 1, label="bad"), Job(nap, 9, label="last")
     gate = Job(nap, 0, bad, label="gate", critical=True)
     section = failures_text(report(virtual, Scheduler(bad, gate, last), tmp_path / "r.html"))
@@ -168,7 +162,6 @@ def test_the_failure_that_blocked_most_jobs_comes_first(virtual: Virtual, tmp_pa
 
 
 def test_the_parts_of_the_critical_path_add_up_to_the_time_of_the_run(virtual: Virtual) -> None:
-    """The parts of the critical path, which are work and waits, add up to the time of the run."""
     jobs = [Job(nap, 3 + n, label=f"train {n}", needs={"gpu": 1}) for n in range(3)]
     inner = Scheduler(Job(nap, 2, label="a"), Job(nap, 1, label="b"), label="inner", required=jobs, jobs_window=1)
     trace = Trace()
@@ -190,7 +183,6 @@ def test_parts_of_the_critical_path_below_half_a_percent_are_left_out(virtual: V
 
 
 def test_failures_have_their_tracebacks(virtual: Virtual, tmp_path: Path) -> None:
-    """In the report, each failure has its traceback; a scheduler that failed through a job is not repeated."""
     bad = Job(fail, 2, label="bad", critical=True)
     scheduler = Scheduler(Job(fail, 1, label="first"), Scheduler(bad, label="inner"))
     section = failures_text(report(virtual, scheduler, tmp_path / "r.html"))
@@ -242,7 +234,6 @@ def test_all_text_is_escaped(virtual: Virtual, tmp_path: Path) -> None:
 
 
 def test_the_table_has_every_job(virtual: Virtual, tmp_path: Path) -> None:
-    """The table of the report has every job, with times as numbers and in one unit, requirements and waits."""
     a = Job(nap, 90, label="a")
     found = data(report(virtual, Scheduler(a, Job(nap, 1, a, run_if="failed", label="b")), tmp_path / "r.html"))
     assert found == {
@@ -270,7 +261,6 @@ def draw_instead(monkeypatch: pytest.MonkeyPatch, drawn: str | Exception) -> Non
 
 
 def test_the_report_embeds_the_graph(virtual: Virtual, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The report embeds the SVG graph without its prologue, which only the beginning of a file may have."""
     drawn = '<?xml version="1.0"?>\n<!DOCTYPE svg PUBLIC "x" "http://y">\n<svg width="1pt"><title>G</title></svg>\n'
     draw_instead(monkeypatch, drawn)
     text = report(virtual, Scheduler(Job(nap)), tmp_path / "r.html")
@@ -334,7 +324,6 @@ def test_the_report_groups_equal_failures(virtual: Virtual, tmp_path: Path) -> N
 
 
 def test_forever_jobs_that_did_not_fail_are_listed_apart(virtual: Virtual, tmp_path: Path) -> None:
-    """The report lists forever jobs apart from the table, unless they failed."""
     good, bad = Job(nap, 99, forever=True, label="good"), Job(fail, 1, forever=True, label="bad")
     text = report(virtual, Scheduler(good, bad, Scheduler(Job(nap, 5), label="inner")), tmp_path / "r.html")
     assert "2 jobs: 1 succeeded, 1 failed, and 1 forever job" in text
@@ -346,7 +335,6 @@ def test_forever_jobs_that_did_not_fail_are_listed_apart(virtual: Virtual, tmp_p
 
 
 def test_commands_have_exit_codes_times_outputs_and_files(backend: str, tmp_path: Path) -> None:
-    """In the report, a command has its line, exit code or signal, times, the end of its output, and links to files."""
     jobs = [
         CommandJob("echo '<b>'; echo no >&2; exit 3", shell=True, stdout=PIPE, stderr=PIPE, label="bad"),
         CommandJob("kill -9 $$", shell=True, label="killed"),
@@ -374,7 +362,6 @@ def test_commands_have_exit_codes_times_outputs_and_files(backend: str, tmp_path
 
 
 def test_a_redacted_command_is_kept_secret(backend: str, tmp_path: Path) -> None:
-    """The report has neither the line of a redacted command, nor its output, nor the names of its files."""
     job = CommandJob(["sh", "-c", "echo $0", "hunter2"], stdout=PIPE, stderr=tmp_path / "hunter2", redact=True)
     trace = Trace()
     Scheduler(job).run(instruments=[trace], backend=backend)
@@ -396,8 +383,6 @@ def test_the_output_of_commands_is_limited(monkeypatch: pytest.MonkeyPatch, back
 
 
 def test_the_report_survives_an_exception_whose_str_raises(virtual: Virtual, tmp_path: Path) -> None:
-    """If `str()` of an exception raises, the rest of the report is written."""
-
     class Broken(Exception):
         def __str__(self) -> str:
             raise OSError
@@ -407,7 +392,6 @@ def test_the_report_survives_an_exception_whose_str_raises(virtual: Virtual, tmp
 
 
 def test_the_report_shows_forty_levels_of_nesting(virtual: Virtual, tmp_path: Path) -> None:
-    """The report shows forty levels of nesting, with a row of the table for each nested scheduler."""
     inside: Any = Job(nap, label="core")
     for depth in range(40):
         inside = Scheduler(inside, label=str(depth))
@@ -429,7 +413,6 @@ def test_the_report_of_an_unfinished_run_is_marked_as_such(virtual: Virtual, tmp
 
 
 def test_the_report_of_a_trace_without_a_run_is_marked_as_such(tmp_path: Path) -> None:
-    """The title of the report of a trace without a run states that nothing has run."""
     assert "<title>nothing has run</title>" in write_report(Trace(), tmp_path / "r.html")
 
 
@@ -481,14 +464,12 @@ def test_each_run_of_a_job_has_a_link_of_its_own(virtual: Virtual, tmp_path: Pat
 
 
 def test_each_section_of_the_report_has_a_link(virtual: Virtual, tmp_path: Path) -> None:
-    """Each section of the report has a link in the bar below its head."""
     text = report(virtual, Scheduler(Job(nap), Job(nap), jobs_window=1), tmp_path / "r.html")
     links = re.findall('href="#(.*?)"', text.partition("<nav>")[2].partition("</nav>")[0])
     assert links == re.findall('<section id="(.*?)"', text.partition("</header>")[2])
 
 
 def test_a_run_with_the_default_label_gets_a_title(virtual: Virtual, tmp_path: Path) -> None:
-    """A report has a title such as "A run of 2 jobs" if the scheduler has the default label, which tells nothing."""
     assert "<title>A run of 2 jobs</title>" in report(virtual, Scheduler(Job(nap), Job(nap)), tmp_path / "r.html")
 
 
@@ -497,7 +478,6 @@ def test_a_run_with_the_default_label_gets_a_title(virtual: Virtual, tmp_path: P
     [("drain", "no more jobs were started"), ("cancel", "The run was cancelled"), ("timeout", "The run timed out")],
 )
 def test_the_report_explains_why_the_run_was_stopped(virtual: Virtual, tmp_path: Path, reason: str, says: str) -> None:
-    """The report explains that a run was drained, cancelled or timed out."""
     scheduler = Scheduler()
 
     async def end() -> None:
@@ -576,7 +556,6 @@ def test_long_labels_are_shortened(virtual: Virtual, tmp_path: Path) -> None:
 
 
 def test_right_to_left_labels_are_isolated_from_adjacent_text(virtual: Virtual, tmp_path: Path) -> None:
-    """In the report, a label from right to left does not reverse the figures and words after it."""
     label = "שלום 12"
     jobs = [Job(fail, 1, OSError(label), label=label, critical=True), Job(nap, 99, forever=True, label=label)]
     text = report(virtual, Scheduler(*jobs, label=label), tmp_path / "r.html")
@@ -588,6 +567,5 @@ def test_right_to_left_labels_are_isolated_from_adjacent_text(virtual: Virtual, 
 
 @pytest.mark.parametrize("backend", ["trio"], indirect=True)  # it is about the page
 def test_a_report_of_many_jobs_stays_small(virtual: Virtual, tmp_path: Path) -> None:
-    """A report of a thousand jobs takes less than 400 bytes for each."""
     many = Scheduler([Job(nap, n % 7, label=f"job {n}") for n in range(1000)], jobs_window=64)
     assert len(report(virtual, many, tmp_path / "r.html")) < 1000 * 400

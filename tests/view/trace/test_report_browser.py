@@ -263,7 +263,6 @@ def test_the_fragment_of_an_address_opens_a_job(browser: Browser, pages: Path) -
 
 
 def test_a_click_on_a_box_of_the_graph_shows_its_job(browser: Browser, pages: Path) -> None:
-    """A click, or a second one, on a box or the name of a frame in the graph shows the details of the job."""
     browser.open(pages / "everything.html")
     for path in ("parse 2", "build"):
         link = browser.first(f"#graph a[href='#job={path.replace(' ', '%20')}'] text")

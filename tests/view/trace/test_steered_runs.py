@@ -123,8 +123,6 @@ def test_a_run_in_progress_does_not_wait_for_its_end(virtual: Any, is_paused: bo
 
 
 def test_the_numbers_of_slots_of_a_run_are_recorded(virtual: Any, tmp_path: Path) -> None:
-    """A report names the smallest, the largest and the last, and a wait for a slot counts the slots of its time."""
-
     async def widen() -> None:
         await anyio.sleep(5)
         scheduler.jobs_window = 4
@@ -144,7 +142,6 @@ def test_the_numbers_of_slots_of_a_run_are_recorded(virtual: Any, tmp_path: Path
 
 
 def test_steering_from_outside_did_not_go_wrong(backend: Any, tmp_path: Path) -> None:
-    """The report has who steered the run among the facts about it, not under what went wrong."""
     with _answers.answering():
         words = "--pause", "--resume"
         steering = ThreadJob(lambda: [command("look", os.getpid(), word) for word in words])
@@ -172,8 +169,6 @@ def test_a_label_that_reads_as_steering_hides_no_incident(backend: Any, tmp_path
 
 
 def test_without_a_trace_a_pause_and_a_window_are_known_too(virtual: Any) -> None:
-    """What is derived from the times of the jobs after a run says the same as a trace, in which both are recorded."""
-
     async def steer() -> None:
         scheduler.jobs_window = 3
         await anyio.sleep(0.5)

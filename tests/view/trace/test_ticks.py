@@ -26,7 +26,6 @@ from trioflow.view.trace._timeline import TICK_STEPS, compute_ticks
     ],
 )
 def test_ticks_are_at_round_numbers_of_a_unit(end: float, texts: str) -> None:
-    """The ticks of an axis are at round numbers of a unit, with as many figures as they need."""
     assert "|".join(text for _, text in compute_ticks(end, 5)) == texts
 
 

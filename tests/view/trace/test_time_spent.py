@@ -41,7 +41,6 @@ def test_work_and_waits_of_jobs_add_up_to_their_time(virtual: Virtual) -> None:
 
 @pytest.mark.parametrize("window", [None, 1, 2, 4, 9])
 def test_work_and_empty_time_of_slots_add_up_to_the_run(virtual: Virtual, window: int | None) -> None:
-    """At each moment a slot works or is empty: both add up to the number of slots times the time of the run."""
     jobs = [*trainings(3, 4, 5, 6, 7), Job(nap, 2, label="other")]
     last = Job(nap, 1, label="report", required=jobs)
     spent = traced(virtual, Scheduler(*jobs, last, pool=Pool(gpu=2)), jobs_window=window).time_spent()
@@ -50,7 +49,6 @@ def test_work_and_empty_time_of_slots_add_up_to_the_run(virtual: Virtual, window
 
 
 def test_empty_slots_are_attributed_to_a_scarce_resource_or_to_a_lack_of_ready_jobs(virtual: Virtual) -> None:
-    """An empty slot is attributed to the resource that a waiting job lacked or, if none waited, to "nothing ready"."""
     jobs = trainings(4, 4, 4)
     last = Job(nap, 2, label="report", required=jobs)
     spent = traced(virtual, Scheduler(*jobs, last, pool=Pool(gpu=1)), jobs_window=2).time_spent()
@@ -61,7 +59,6 @@ def test_empty_slots_are_attributed_to_a_scarce_resource_or_to_a_lack_of_ready_j
 
 
 def test_the_sentence_on_slots_leaves_out_tiny_shares(virtual: Virtual) -> None:
-    """The sentence on slots leaves out tiny shares, such as two milliseconds of a hundred seconds."""
     spent = traced(virtual, Scheduler(trainings(0.002, 100), pool=Pool(gpu=1))).time_spent()
     assert str(spent) == "one job at a time for 1 min 40 s: 100 % working"
     assert spent.waits["gpu"] == pytest.approx(0.002)
@@ -95,13 +92,10 @@ def test_each_column_of_the_table_has_one_unit(virtual: Virtual, tmp_path: Path)
     ],
 )
 def test_the_family_of_a_job_is_its_label_with_stars_for_numbers(label: str, is_given: bool, family: str) -> None:
-    """The family of a job is its label with stars for numbers or, without a label, its function or program."""
     assert family_from_label(label, is_given) == family
 
 
 def test_throttled_attempts_count_as_work(virtual: Virtual) -> None:
-    """Throttled attempts count as work, because the job did work before it was throttled."""
-
     async def ask() -> None:
         await nap(1)
         if not refused:
@@ -126,13 +120,11 @@ def test_a_nested_scheduler_counts_its_waits_but_not_its_work(virtual: Virtual) 
 
 
 def test_time_spent_without_a_run_is_empty() -> None:
-    """Without a run, the time spent is empty, and its text is that no job took any time."""
     spent = Trace().time_spent()
     assert (str(spent), spent.families, spent.slots) == ("no job took any time", (), 0)
 
 
 def test_labels_and_resource_names_are_escaped(virtual: Virtual, tmp_path: Path) -> None:
-    """Labels and resource names are escaped in the report."""
     jobs = [Job(nap, 1, label=label, needs={"<b>&": 1}) for label in NASTY]
     trace = traced(virtual, Scheduler(*jobs, pool=Pool(**{"<b>&": 1})))
     save(trace, tmp_path / "r.html")
@@ -166,8 +158,6 @@ def test_time_spent_during_a_run_counts_until_now(virtual: Virtual) -> None:
 
 
 def test_a_backoff_that_goes_on_counts_until_now(virtual: Virtual) -> None:
-    """The wait for a slot that may follow a backoff has not begun, in a trace that is read before the end of it."""
-
     async def main() -> None:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(functools.partial(scheduler.co_run, instruments=[trace]))
@@ -181,7 +171,6 @@ def test_a_backoff_that_goes_on_counts_until_now(virtual: Virtual) -> None:
 
 
 def test_a_family_of_which_no_job_ran_has_no_percentiles_and_unneeded_slots_are_named(virtual: Virtual) -> None:
-    """Only jobs that worked are counted, and of a window with more slots than jobs, both numbers are named."""
     bad = Job(fail, 1, label="check")
     jobs = [
         *(Job(nap, 2, label=f"load {n}") for n in range(3)),
@@ -197,7 +186,6 @@ def test_a_family_of_which_no_job_ran_has_no_percentiles_and_unneeded_slots_are_
 
 
 def test_a_slot_is_handed_over_although_the_clock_was_read_late(virtual: Virtual) -> None:
-    """The end of a job that is recorded some microseconds after the start of the next one adds no slot."""
     record = traced(virtual, Scheduler(Job(nap, 1), Job(nap, 1), jobs_window=1))._get_record()
     first, second = record.spans
     late = dataclasses.replace(first, finished_at=1.00002)

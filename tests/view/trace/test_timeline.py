@@ -40,7 +40,6 @@ def bars(picture: Tree.Element) -> dict[int, dict[str, float]]:
 
 
 def test_each_started_job_has_a_bar(virtual: Virtual, tmp_path: Path) -> None:
-    """In the timeline, each job that started has a bar from its start to its end, all on one scale."""
     a, b = Job(nap, 1, label="a"), Job(nap, 4, label="b")
     trace = traced(virtual, Scheduler(a, b, Job(nap, 2, label="c", required=a), Job(nap, 1, a, run_if="failed")))
     found = bars(draw_timeline(trace, tmp_path / "t.svg", width=524))
@@ -49,7 +48,6 @@ def test_each_started_job_has_a_bar(virtual: Virtual, tmp_path: Path) -> None:
 
 
 def test_bars_do_not_overlap(virtual: Virtual, tmp_path: Path) -> None:
-    """Bars of the timeline are apart and within the picture; each job that is no scheduler has one."""
     trace = traced(virtual, everything())
     picture = draw_timeline(trace, tmp_path / "t.svg", width=3000)  # so wide that no bars are merged
     found = bars(picture)
@@ -91,7 +89,6 @@ def test_the_legend_explains_each_symbol_in_the_timeline(virtual: Virtual, tmp_p
 
 
 def test_jobs_that_never_started_are_counted_without_nested_schedulers(virtual: Virtual, tmp_path: Path) -> None:
-    """The timeline counts jobs that never started, but no nested schedulers, as all views do."""
     inner = Scheduler(Job(nap, 1), Job(nap, 1), label="inner")
     never = Scheduler(Job(fail, 1, OSError(), label="x", critical=True), inner, jobs_window=1, label="all")
     shown = texts(draw_timeline(traced(virtual, never), tmp_path / "t.svg"))
@@ -101,7 +98,6 @@ def test_jobs_that_never_started_are_counted_without_nested_schedulers(virtual: 
 
 
 def test_the_legend_of_a_plain_run_has_one_entry(virtual: Virtual, tmp_path: Path) -> None:
-    """The legend of a run with one successful job has only its kind."""
     shown = texts(draw_timeline(traced(virtual, Scheduler(Job(nap, label="a"), label="plain")), tmp_path / "t.svg"))
     assert shown[:3] == ["plain", shown[1], "one job at a time for 1 s: 100 % working"]
     assert shown[1].startswith("1 job succeeded, 1")
@@ -118,7 +114,6 @@ def test_a_kind_has_a_color_only_if_one_of_its_jobs_succeeded(virtual: Virtual, 
 
 
 def test_a_bar_has_its_details_in_a_tooltip(virtual: Virtual, tmp_path: Path) -> None:
-    """A bar of the timeline has a tooltip with the details of the job: times, waits, attempts and exception."""
     jobs = [Job(nap, 2, label="a"), Job(fail, 1, label="b", retry=1)]
     picture = draw_timeline(traced(virtual, Scheduler(*jobs, jobs_window=1)), tmp_path / "t.svg")
     titles = [group.findtext(f"{SVG}title") for group in find_by_class(picture, "job")]
@@ -203,13 +198,11 @@ def test_a_failed_attempt_has_a_color_of_its_own(virtual: Virtual, tmp_path: Pat
 
 @pytest.mark.parametrize("text", ["short", "WWWWWWWWWWWWWWWWWWWWWW", "漢字漢字漢字漢字漢字", "iiiiiiiiiiiiiiiiiiiiii"])
 def test_a_shortened_text_fits_its_width(text: str) -> None:
-    """A label of the timeline that is shortened to a number of pixels takes no more than these."""
     for pixels in (10, 30, 60, 100):
         assert text_width(clip_text(text, pixels, 11), 11) <= pixels or clip_text(text, pixels, 11) == ""
 
 
 def test_forever_jobs_have_thin_rows_below_the_slots(virtual: Virtual, tmp_path: Path) -> None:
-    """Forever jobs, services and members of forever schedulers have thin rows below the slots."""
     forever = [Job(anyio.sleep_forever, forever=True, label="f"), Service(serve, label="service")]
     nested = Scheduler(Job(nap, 2, label="inside"), forever=True, label="beside")
     trace = traced(virtual, Scheduler(*forever, nested, Job(nap, 4, label="a"), Job(nap, 4, label="b")))
@@ -223,7 +216,6 @@ def test_forever_jobs_have_thin_rows_below_the_slots(virtual: Virtual, tmp_path:
 
 
 def test_an_unfinished_run_is_drawn(virtual: Virtual, tmp_path: Path) -> None:
-    """In the timeline of an unfinished run, the bars of running jobs end at the present."""
     trace, seen = Trace(), list[Tree.Element]()
 
     async def look() -> None:
@@ -236,12 +228,10 @@ def test_an_unfinished_run_is_drawn(virtual: Virtual, tmp_path: Path) -> None:
 
 
 def test_a_trace_without_a_run_is_drawn_as_an_empty_picture(tmp_path: Path) -> None:
-    """The timeline of a trace without a run is a picture with the text that nothing has run."""
     assert "nothing has run" in texts(draw_timeline(Trace(), tmp_path / "t.svg"))
 
 
 def test_jobs_without_duration_are_drawn(virtual: Virtual, tmp_path: Path) -> None:
-    """In the timeline of a run that took no time, bars are visible."""
     found = bars(draw_timeline(traced(virtual, Scheduler(Job(nothing), Job(fail, 0))), tmp_path / "t.svg"))
     assert sorted(bar["width"] for bar in found.values()) == [0.5, 3]
 
@@ -288,12 +278,10 @@ def test_librsvg_renders_the_timeline(virtual: Virtual, tmp_path: Path) -> None:
 
 
 def test_a_notebook_shows_the_timeline(virtual: Virtual) -> None:
-    """A notebook shows a trace as its timeline, by means of `_repr_mimebundle_`."""
     assert traced(virtual, Scheduler(Job(nap)))._repr_mimebundle_()["image/svg+xml"].startswith("<svg ")
 
 
 def test_bars_with_equal_labels_show_their_paths(virtual: Virtual, tmp_path: Path) -> None:
-    """Bars of jobs with equal labels show the ends of their paths, which differ."""
     inner = [Scheduler(*(Job(nap, 5, label="same") for _ in range(2)), label=f"group {'x' * 80}{n}") for n in range(2)]
     shown = texts(draw_timeline(traced(virtual, Scheduler(Sequence(inner), Job(nap, 5))), tmp_path / "t.svg"))
     assert sum(text.endswith("/same") for text in shown) == sum(text.endswith("/same#2") for text in shown) == 2
@@ -328,7 +316,6 @@ def test_rows_are_slots(virtual: Virtual, tmp_path: Path) -> None:
 
 
 def test_bars_on_the_critical_path_have_a_border(virtual: Virtual, tmp_path: Path) -> None:
-    """The bars of the jobs on the critical path, and no others, are marked; the legend says so."""
     first = Job(nap, 5, label="first")
     trace = traced(virtual, Scheduler(first, Job(nap, 4, label="last", required=first), Job(nap, 3)))
     picture = draw_timeline(trace, tmp_path / "t.svg")

@@ -27,8 +27,6 @@ def times(span: Span) -> tuple[float | None, ...]:
 
 
 def test_dropped_jobs_have_paths_in_the_trace(virtual: Virtual) -> None:
-    """Jobs that a scheduler with `keep_jobs=False` has dropped still have their paths in the trace."""
-
     async def grow() -> None:
         for label in ("a", "a"):
             scheduler.add(Job(nap, 1, label=label))
@@ -70,7 +68,6 @@ def test_spans_are_sorted_by_their_starts(virtual: Virtual) -> None:
 
 
 def test_waited_is_the_time_from_the_last_requirement_to_the_start(virtual: Virtual) -> None:
-    """The `waited` of a span is the time from the last requirement to the start, and 0 without a wait."""
     jobs = [Job(nap, 2, label=label) for label in "abc"]
     spans = by_path(traced(virtual, Scheduler(*jobs, jobs_window=1)))
     assert [spans[label].waited for label in "abc"] == [0, 2, 4]
@@ -104,7 +101,6 @@ def test_ordinary_jobs_have_no_more_lanes_than_slots(virtual: Virtual, window: i
 
 
 def test_spans_have_the_details_of_each_final_state(virtual: Virtual) -> None:
-    """A settled job's span has its exception and the time of settling, and no start if the job never ran."""
     bad = Job(fail, label="bad")
     blocked = Job(nap, 1, bad, label="blocked")
     skipped = Job(nap, run_if="failed", label="skipped", required=(fine := Job(nap, label="fine")))
@@ -125,7 +121,6 @@ def test_spans_have_the_details_of_each_final_state(virtual: Virtual) -> None:
 
 
 def test_a_critical_failure_leaves_cancelled_and_idle_spans(virtual: Virtual) -> None:
-    """After a critical failure, running and waiting jobs are CANCELLED, and unreached ones are still IDLE."""
     bad = Job(fail, 2, critical=True, label="bad")
     cut, waits = Job(nap, 9, label="cut"), Job(nap, label="waits")
     trace = traced(virtual, Scheduler(bad, cut, waits, Job(nap, label="idle", required=cut), jobs_window=2))
@@ -150,14 +145,12 @@ def test_the_trace_of_an_interrupted_run_is_complete(virtual: Virtual) -> None:
 
 
 def test_attempts_have_their_own_starts(virtual: Virtual) -> None:
-    """A retried job has one span, with the start of each attempt."""
     spans = by_path(traced(virtual, Scheduler(Job(fail, 2, retry=2, label="a"))))
     assert spans["a"].attempts == (0, 2, 4)
     assert times(spans["a"]) == (0, 0, 6)
 
 
 def test_a_span_shows_the_pauses_between_attempts(virtual: Virtual) -> None:
-    """The pauses of a retried job are waits of its span."""
     job = Job(nap, 5, timeout=2, retry=Retry(2, first=3, jitter=False, on=JobTimeout), label="a")
     (span,) = traced(virtual, Scheduler(job)).spans
     assert (span.attempts, span.timed_out, times(span)) == ((0, 5, 13), True, (0, 0, 15))
@@ -202,7 +195,6 @@ def test_nested_jobs_have_paths_parents_and_lanes(virtual: Virtual) -> None:
 
 
 def test_jobs_of_a_retried_scheduler_have_a_span_for_each_run(virtual: Virtual) -> None:
-    """A retried scheduler has one span with all attempts, and each of its jobs has a span for each run."""
     made: list[float] = []
 
     async def second_time() -> None:
@@ -222,7 +214,6 @@ def test_jobs_of_a_retried_scheduler_have_a_span_for_each_run(virtual: Virtual) 
 
 
 def test_jobs_of_a_scheduler_that_never_ran_have_idle_spans(virtual: Virtual) -> None:
-    """Jobs of a scheduler that never ran have idle spans, with 0 as the number of the run, at any depth."""
     deep = Scheduler(Job(nap, label="c"), label="deep")
     inner = Scheduler(deep, label="inner", run_if="succeeded", required=(bad := Job(fail, label="bad")))
     spans = by_path(traced(virtual, Scheduler(bad, inner)))
@@ -231,7 +222,6 @@ def test_jobs_of_a_scheduler_that_never_ran_have_idle_spans(virtual: Virtual) ->
 
 
 def test_the_trace_of_a_nested_scheduler_has_that_scheduler_alone(virtual: Virtual) -> None:
-    """The trace of a nested scheduler has only the scheduler's jobs, with their paths in the whole scenario."""
     trace = Trace()
     inner = Scheduler(Job(nap, label="a"), label="inner", instruments=[trace])
     virtual(Scheduler(inner, Job(nap, label="b")).co_run)
@@ -242,7 +232,6 @@ def test_the_trace_of_a_nested_scheduler_has_that_scheduler_alone(virtual: Virtu
 
 
 def test_jobs_added_during_a_run_are_in_the_trace(virtual: Virtual) -> None:
-    """Jobs added during a run are in the trace, scheduled from that moment, and stay there after another run."""
     scheduler = Scheduler(jobs_window=2)
 
     async def grow() -> None:
@@ -274,7 +263,6 @@ def test_a_trace_shows_the_last_run(virtual: Virtual) -> None:
 
 
 def test_paths_of_concurrent_runs_begin_with_the_label_of_their_scheduler(virtual: Virtual) -> None:
-    """If a trace watches several concurrent runs, paths begin with the label of the scheduler."""
     trace = Trace()
 
     async def both() -> None:
@@ -288,7 +276,6 @@ def test_paths_of_concurrent_runs_begin_with_the_label_of_their_scheduler(virtua
 
 
 def test_a_trace_without_a_run_is_empty() -> None:
-    """A trace is empty before a run, and after the run of an empty scheduler."""
     trace = Trace()
     assert (trace.spans, trace.critical_path, trace.wall_offset) == ((), (), 0)
     Scheduler(instruments=[trace]).run()
@@ -297,7 +284,6 @@ def test_a_trace_without_a_run_is_empty() -> None:
 
 
 def test_wall_offset_converts_backend_times_to_the_time_of_day(backend: str) -> None:
-    """`wall_offset`, added to a time of the backend's clock, gives the time of day."""
     import time
 
     trace, job = Trace(), Job(nothing)
@@ -311,8 +297,6 @@ def test_wall_offset_converts_backend_times_to_the_time_of_day(backend: str) -> 
 
 
 def test_a_trace_does_not_keep_results_alive(virtual: Virtual) -> None:
-    """A trace keeps jobs and failures alive, but no results."""
-
     class Value:
         pass
 
@@ -341,7 +325,6 @@ def test_spans_of_jobs_with_equal_labels_have_different_paths(virtual: Virtual) 
 
 
 def test_paths_of_equal_labels_take_linear_time() -> None:
-    """The paths of four times as many equal labels take four times as many steps, not sixteen."""
     steps: list[int] = []
     for number in (10, 50, 200):  # the first one fills caches
         trace = Trace()

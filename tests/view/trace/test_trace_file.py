@@ -80,7 +80,6 @@ def record_of(virtual: Virtual, name: str) -> tuple[Trace, TraceRecord]:
     ("name", "backend"), list(zip(RUNS, itertools.cycle(BACKENDS), strict=False)), indirect=["backend"]
 )
 def test_what_is_made_of_a_file_is_what_is_made_of_the_run(virtual: Virtual, tmp_path: Path, name: str) -> None:
-    """The report, the table, the files for CI and a comparison are the same for a run and for its trace file."""
     trace, live = record_of(virtual, name)
     save(trace, tmp_path / "t.json")
     read = _trace_file.read_record(tmp_path / "t.json")
@@ -93,7 +92,6 @@ def test_what_is_made_of_a_file_is_what_is_made_of_the_run(virtual: Virtual, tmp
 
 
 def test_a_command_in_a_file_has_its_line_outputs_and_files(tmp_path: Path) -> None:
-    """A trace file has the command line, the ends of the outputs and the files of a command."""
     bad = CommandJob("echo hello; exit 3", shell=True, stdout=subprocess.PIPE, label="bad")
     file = CommandJob(["true"], stdout=tmp_path / "out.txt", label="file")
     trace = Trace()

@@ -74,7 +74,6 @@ def test_a_job_that_skipped_itself_waited_as_any_other(virtual: Virtual) -> None
 
 
 def test_a_job_waits_for_a_slot_first_and_then_for_resources(virtual: Virtual) -> None:
-    """A job begins to wait for resources when it has a slot, as in the engine."""
     first, last = Job(nap, 5, label="first", needs={"disk": 1}), Job(nap, 1, label="last", needs={"disk": 1})
     jobs = [first, Job(nap, 2, label="short"), last]
     trace = traced(virtual, Scheduler(*jobs, jobs_window=2, pool=Pool(disk=1)))
@@ -83,7 +82,6 @@ def test_a_job_waits_for_a_slot_first_and_then_for_resources(virtual: Virtual) -
 
 
 def test_a_wait_for_a_rate_leads_to_the_last_job_that_made_a_request(virtual: Virtual) -> None:
-    """A rate gets nothing back, so a wait for it leads to the last job that made a request."""
     jobs = [Job(nap, 1, label=label, needs={"api": 1}) for label in "abcd"]
     trace = traced(virtual, Scheduler(*jobs, pool=Pool(api=Rate(requests=1, per=10, burst=2))))
     assert waits_by_path(trace) == {"c": ["10 s rate of api until b"], "d": ["20 s rate of api until c"]}
@@ -91,8 +89,6 @@ def test_a_wait_for_a_rate_leads_to_the_last_job_that_made_a_request(virtual: Vi
 
 
 def test_a_throttled_job_waits_for_the_throttle_and_then_for_the_rate(virtual: Virtual) -> None:
-    """A throttled job waits for the job that reported the throttle; then the rate may still be short of requests."""
-
     async def ask() -> None:
         await anyio.sleep(1)
         if not refused:
@@ -120,7 +116,6 @@ def test_jobs_of_a_nested_scheduler_wait_for_the_schedulers_share(virtual: Virtu
 
 
 def test_a_wait_for_a_resource_held_by_another_run_names_no_job(virtual: Virtual) -> None:
-    """A wait for a resource that a job of another run holds has the resource, but no job."""
     pool, trace = Pool(disk=1), Trace()
     mine = Scheduler(Job(nap, 1, label="mine", needs={"disk": 1}), pool=pool, instruments=[trace])
 

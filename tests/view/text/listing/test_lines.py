@@ -34,7 +34,6 @@ class Snapshots(Instrument):
 
 
 def really_run(state: JobState, virtual: Virtual, **options: Any) -> tuple[str, str]:
-    """Return both listings of a scheduler while its one job is in this state."""
     work: dict[JobState, tuple[Any, ...]] = {
         JobState.FAILED: (fail_now, KeyError("k")),
         JobState.CANCELLED: (anyio.sleep, math.inf),
@@ -85,7 +84,6 @@ def test_symbols_are_one_column_wide() -> None:
 
 
 def test_the_critical_symbol_shows_the_effective_value() -> None:
-    """A job without its own `critical` shows the value that it inherits from its schedulers."""
     scheduler = Scheduler(Scheduler(idle("in"), label="nested", critical_jobs=True), idle("out", critical=False))
     assert [line[3] for line in listing(scheduler).splitlines()] == [" ", "!", " ", " "]
 
@@ -163,7 +161,6 @@ def test_times_have_a_separate_column(virtual: Virtual) -> None:
 
 
 def test_a_very_long_label_does_not_shift_the_requirements_of_other_jobs() -> None:
-    """A very long label is shown whole, and does not shift the requirements of other jobs."""
     a = idle("a" * 200)
     assert listing(Scheduler(a, idle("b", required=a), idle("c" * 200, required=a))) == (
         f"1    ·    <AbstractJob {'a' * 200}>\n"
@@ -176,7 +173,6 @@ def test_a_very_long_label_does_not_shift_the_requirements_of_other_jobs() -> No
 
 
 def test_a_nested_scheduler_has_a_line_before_and_a_line_after_its_jobs() -> None:
-    """A nested scheduler has a line with its entries before its indented jobs, and a line with its exits after them."""
     first = idle("first")
     parse = idle("parse")
     inner = Scheduler(parse, idle("count", required=parse), idle("watch", forever=True), label="inner", required=first)
@@ -192,7 +188,6 @@ def test_a_nested_scheduler_has_a_line_before_and_a_line_after_its_jobs() -> Non
 
 
 def test_each_level_of_nesting_is_indented() -> None:
-    """In a listing, each level of nesting is indented, and an empty scheduler has neither entries nor exits."""
     scheduler = Scheduler(Scheduler(Scheduler(label="empty"), label="middle", critical=True))
     assert listing(scheduler) == (
         "1  ! ·    > <Scheduler middle>   -> entries={2}\n"
@@ -225,7 +220,6 @@ def test_listing_supports_any_depth_of_nesting() -> None:
 
 
 def test_the_remark_on_a_cycle_in_a_nested_scheduler_is_among_its_jobs() -> None:
-    """The remark on a cycle in a nested scheduler is among the scheduler's jobs; the rest is listed as usual."""
     a, b = idle("a"), idle("b")
     a.requires(b.requires(a))
     inner = Scheduler(a, b, label="inner")
@@ -240,7 +234,6 @@ def test_the_remark_on_a_cycle_in_a_nested_scheduler_is_among_its_jobs() -> None
 
 
 def test_a_requirement_outside_the_scheduler_has_a_question_mark() -> None:
-    """A requirement outside the scheduler has a question mark before its number, or its label if it is not listed."""
     a, b = idle("a"), idle("b")
     stray = idle("stray")
     a.requires(stray, b)
@@ -264,7 +257,6 @@ def test_an_input_from_another_scheduler_is_not_missing() -> None:
 
 
 def test_silence_done_jobs_leaves_out_jobs_that_ran_to_their_end(virtual: Virtual) -> None:
-    """With `silence_done_jobs`, jobs that ran to their end are left out, and numbers are those of the whole listing."""
     good, bad = Job(answer, label="good"), Job(fail_now, KeyError("k"), label="bad")
     endless = Job(anyio.sleep, math.inf, label="endless").requires(good, bad, settled=True)
     scheduler = Scheduler(good, bad, endless, idle("last", required=endless))
@@ -276,7 +268,6 @@ def test_silence_done_jobs_leaves_out_jobs_that_ran_to_their_end(virtual: Virtua
 
 
 def test_silence_done_jobs_leaves_out_a_done_scheduler_with_its_jobs(virtual: Virtual) -> None:
-    """With `silence_done_jobs`, a scheduler that ran to its end is left out with all of its jobs."""
     watch = Job(anyio.sleep, math.inf, label="watch", forever=True)
     inner = Scheduler(Job(answer), Scheduler(watch, Job(answer)))
     scheduler = Scheduler(inner)

@@ -89,7 +89,6 @@ IN_ASCII = {
 
 
 def test_the_listing_during_a_run_shows_nested_schedulers_in_all_states(virtual: Virtual) -> None:
-    """The listing during a run shows nested schedulers in all states, with their details in one column."""
     glance = ListingAtStart("now")
     scheduler = scenario()
     virtual(functools.partial(scheduler.co_run, timeout=1, instruments=[glance]))

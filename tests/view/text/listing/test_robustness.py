@@ -62,7 +62,6 @@ def outcome_of(*call: Any) -> str:
     ids=lambda case: type(case).__name__,
 )
 def test_any_result_takes_one_short_line(value: object, shown: str) -> None:
-    """The listing shows any result by its repr, shortened to one line."""
     assert outcome_of(give_now, value) == f"-> {shown}"
 
 
@@ -76,7 +75,6 @@ def test_any_result_takes_one_short_line(value: object, shown: str) -> None:
     ],
 )
 def test_any_exception_takes_one_short_line(error: Exception, shown: str) -> None:
-    """The listing shows any exception by its type and message, shortened to one line."""
     assert outcome_of(fail_with, error) == f"!! {shown}"
 
 
@@ -98,7 +96,6 @@ def test_only_the_first_items_of_a_large_result_are_read(collection: Callable[[l
 
 
 def test_list_of_an_empty_scheduler_prints_nothing() -> None:
-    """`list` of an empty scheduler prints nothing, not even an empty line."""
     assert printed(Scheduler(), "utf-8") == ""
 
 
@@ -116,7 +113,6 @@ def test_list_to_an_object_that_is_not_a_stream_raises() -> None:
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-16", "gb18030"])
 def test_a_stream_that_can_encode_every_symbol_gets_the_symbols(encoding: str) -> None:
-    """A stream that can encode every symbol gets the symbols, and labels as they are."""
     scheduler = Scheduler(idle("漢é", critical=True))
     assert printed(scheduler, encoding) == "1  ! ·    <AbstractJob 漢é>\n"
 
@@ -126,7 +122,6 @@ def test_a_stream_that_can_encode_every_symbol_gets_the_symbols(encoding: str) -
     [("ascii", r"\u6f22\xe9", 9), ("latin-1", r"\u6f22é", 6), ("shift_jis", r"漢\xe9", 5)],
 )
 def test_a_stream_that_lacks_one_symbol_gets_ascii_symbols(encoding: str, label: str, blanks: int) -> None:
-    """A stream that lacks a symbol gets ASCII symbols; in labels only the characters that it lacks are escaped."""
     a = idle("a", critical=True)
     assert printed(Scheduler(a, idle("漢é", required=a), idle("b", required=a)), encoding) == (
         "1  ! .    <AbstractJob a>\n"
@@ -190,7 +185,6 @@ def test_the_cost_of_a_listing_is_linear_in_the_number_of_jobs() -> None:
 
 
 def test_a_chain_of_thousands_of_jobs_is_listed_whole() -> None:
-    """A chain of five thousand jobs is listed whole, and so is a job that requires all of them."""
     jobs = [idle("x") for _ in range(5000)]
     for before, job in itertools.pairwise(jobs):
         job.requires(before)
