@@ -32,10 +32,7 @@ import pytest
 VARIABLE: Final = "TRIOFLOW_TESTS_AS"
 """The environment variable that names the system, for the workers of pytest-xdist too."""
 
-HIDDEN_MODULES: Final = {
-    "win32": ("fcntl", "resource", "termios", "tty", "pty", "pwd", "grp", "posix"),
-    "darwin": (),
-}
+HIDDEN_MODULES: Final = {"win32": ("fcntl", "resource", "termios", "tty", "pty", "pwd", "grp", "posix"), "darwin": ()}
 HIDDEN: Final = {
     "win32": {
         os: """

@@ -224,8 +224,6 @@ def told_by(end: int) -> int:
 
 
 # ---------------------------------------------------------------- in the server
-
-
 def serve(listener: socket.socket, owner: int) -> tuple[list[str], str] | None:
     """Fork for each request; return what to run in a fork, and None when the owner has ended."""
     ends: dict[int, tuple[int, int]] = {}  # a descriptor for each running process: its number, and where to tell

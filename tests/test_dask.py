@@ -22,16 +22,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from trioflow import (
-    Job,
-    JobCancelled,
-    JobNotDone,
-    JobState,
-    JobTimeout,
-    ProcessJob,
-    Scheduler,
-    StopReason,
-)
+from trioflow import Job, JobCancelled, JobNotDone, JobState, JobTimeout, ProcessJob, Scheduler, StopReason
 from trioflow.abc import AbstractJob, stored_result
 from trioflow.dask import Cluster, import_dask
 from trioflow.otel import Tracing
@@ -49,9 +40,7 @@ from .view.agreement import FAILURES, Views
 if TYPE_CHECKING:
     from distributed import Client
 
-pytestmark = [
-    pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning:distributed"),
-]
+pytestmark = [pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning:distributed")]
 
 
 @pytest.fixture(scope="module")
@@ -98,8 +87,6 @@ async def until_queued(client: Client, worker: str, number: int) -> None:
 
 
 # ---- jobs on a cluster
-
-
 def workers_of(client: Client) -> list[str]:
     """Return the addresses of both workers once both exist: the client's information may be outdated."""
     client.wait_for_workers(2)
@@ -272,10 +259,7 @@ def test_calls_and_values_of_a_killed_worker_are_computed_again(backend: str, cl
         LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0") as cluster,
         Client(cluster, set_as_default=False) as own,
     ):
-        jobs = [
-            ProcessJob(bodies.until_told, str(tmp_path), 0),
-            ProcessJob(bodies.until_told, str(tmp_path), 1),
-        ]
+        jobs = [ProcessJob(bodies.until_told, str(tmp_path), 0), ProcessJob(bodies.until_told, str(tmp_path), 1)]
         total = ProcessJob(sum, jobs)
 
         async def kill() -> None:
@@ -296,8 +280,6 @@ def test_the_error_without_dask_has_the_install_command(monkeypatch: pytest.Monk
 
 
 # ---- scenarios on a cluster
-
-
 def test_a_scenario_has_the_same_results_on_a_cluster_and_locally(backend: str, client: Client, tmp_path: Path) -> None:
     """One option moves all calls to a cluster, even nested and retried ones, and local jobs use their results."""
 

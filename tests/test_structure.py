@@ -26,9 +26,8 @@ from .places import PACKAGE, ROOT
 
 TESTS = ROOT / "tests"
 
+
 # ---------------------------------------------------------------- files
-
-
 def test_no_three_files_of_a_folder_share_a_prefix() -> None:
     """Files such as `_trace_table`, `_trace_json` and `_trace_report` belong in a folder `trace`, in tests as well."""
     prefixes = Counter(
@@ -81,8 +80,6 @@ def test_paths_in_pages_for_contributors_exist(page: str) -> None:
 
 
 # ---------------------------------------------------------------- imports
-
-
 def is_for_types(node: ast.AST) -> bool:
     """Return whether this is `if TYPE_CHECKING:`, under any name of its module."""
     return isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING")
@@ -106,8 +103,6 @@ def is_docstring(node: ast.stmt) -> bool:
 
 
 # ---------------------------------------------------------------- private parts
-
-
 def test_private_parts_of_the_engine_are_read_only_in_the_engine() -> None:
     """Code outside the engine uses public names of its objects, and its functions."""
     found: list[str] = []
@@ -137,8 +132,6 @@ def test_a_private_part_is_matched_by_its_owner(function: str, found: list[str])
 
 
 # ---------------------------------------------------------------- tests
-
-
 class Found(NamedTuple):
     """The facts that are read of a test."""
 
@@ -461,7 +454,7 @@ def removers(node: ast.AST, name: str) -> Iterator[str]:
 
 REMOVING_METHODS = {"rmtree", "unlink", "rmdir", "rename", "truncate", "ftruncate", "write_text", "write_bytes"}
 REMOVING_FUNCTIONS = REMOVING_METHODS | {
-    *("remove", "removedirs", "renames", "move", "replace", "copy", "copy2", "copyfile", "copytree"),
+    *("remove", "removedirs", "renames", "move", "replace", "copy", "copy2", "copyfile", "copytree")
 }
 
 

@@ -197,8 +197,7 @@ def test_retries_option_repeats_a_command_that_timed_out(unit: float) -> None:
 
 
 @pytest.mark.parametrize(
-    ("rule", "ran", "exit_code"),
-    [("never", 4, 3), ("soon,fail=1", 2, 5), ("now,fail=50%", 3, 50)],
+    ("rule", "ran", "exit_code"), [("never", 4, 3), ("soon,fail=1", 2, 5), ("now,fail=50%", 3, 50)]
 )
 def test_halt_rule_ends_the_batch_and_decides_the_exit_code(rule: str, ran: int, exit_code: int) -> None:
     done = batch("-j1", "--halt", rule, "--joblog", "log", "exit", ":::", 0, 5, 6, 7)
@@ -338,10 +337,7 @@ INVALID = [
     (["--timeout", "200%", "true"], "'200%' is not a duration"),
     (["echo {= 1 =}", ":::", "1"], "Perl expressions"),
     (["true", "::::", "/no/such"], "cannot read the arguments from '/no/such'"),
-    (
-        ["--joblog", "/dev/full", "touch", ":::", "a"],
-        "cannot write the job log '/dev/full': No space left on device",
-    ),
+    (["--joblog", "/dev/full", "touch", ":::", "a"], "cannot write the job log '/dev/full': No space left on device"),
     (
         ["--results", "x.tsv", "true", ":::", "a"],
         "--results x.tsv: give FILE.csv or FILE.jsonl for a table, or a directory",

@@ -33,8 +33,6 @@ def memory(monkeypatch: pytest.MonkeyPatch, free: Iterator[int]) -> None:
 
 
 # ---- conditions for a start
-
-
 @pytest.mark.usefixtures("hurry")
 def test_memfree_option_delays_starts_until_enough_memory_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
     memory(monkeypatch, itertools.cycle([GIB, GIB, 5 * GIB]))
@@ -85,8 +83,6 @@ def test_memfree_option_accepts_sizes_with_units(monkeypatch: pytest.MonkeyPatch
 
 
 # ---- needs
-
-
 def test_needs_option_grants_each_command_units_that_no_other_command_has() -> None:
     """With --needs, no two commands have the same unit at once, and `{gpu}` is replaced by the granted unit."""
     Path("held").mkdir()
@@ -172,8 +168,6 @@ def test_invalid_resource_options_of_a_batch_are_rejected() -> None:
 
 
 # ---- priority, limits, CPUs, timeout without output
-
-
 def test_memory_limit_option_limits_the_memory_of_a_command() -> None:
     """With --memory-limit 2G, `ulimit -v` in the shell of a command prints that limit."""
     assert batch("--memory-limit", "2G", "ulimit -v #", ":::", "a").stdout == f"{2 * GIB // 1024}\n"

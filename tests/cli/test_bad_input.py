@@ -26,8 +26,6 @@ COMMANDS = ["run", "list", "graph", "check"]
 
 
 # --- files and names
-
-
 @pytest.mark.parametrize("command", COMMANDS)
 def test_missing_file_is_a_usage_error(tmp_path: Path, command: str) -> None:
     done = trioflow(command, tmp_path / "nowhere.py")
@@ -155,8 +153,6 @@ def test_control_characters_of_a_label_are_escaped(tmp_path: Path) -> None:
 
 
 # --- missing packages
-
-
 @pytest.mark.parametrize("missing", ["click", "rich"])
 def test_missing_package_gives_an_error_with_the_pip_command(tmp_path: Path, missing: str) -> None:
     """Without click or rich, the command exits with code 2 and prints how to install the missing package by pip."""
@@ -281,8 +277,6 @@ for words in (["list"], ["list", "--paths"], ["check"], ["run", "--no-monitor"])
 
 
 # --- terminals
-
-
 def on_a_terminal(columns: int, *arguments: Any) -> tuple[int, str]:
     """Run the command on a terminal of the given width, and return its exit code and its output."""
     ours, theirs = pty.openpty()

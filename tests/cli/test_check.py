@@ -13,15 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trioflow import (
-    Job,
-    JobTimeout,
-    Pool,
-    ProcessJob,
-    Retry,
-    Scheduler,
-    Service,
-)
+from trioflow import Job, JobTimeout, Pool, ProcessJob, Retry, Scheduler, Service
 from trioflow._check import _find_cycles, findings
 
 from ..bodies import idle, nothing, serve
@@ -169,8 +161,6 @@ def test_each_set_of_jobs_that_wait_for_each_other_has_one_cycle(pairs: list[tup
 
 
 # --- the command
-
-
 def test_findings_are_printed_and_counted(tmp_path: Path) -> None:
     """`check` prints a line with the path of the job for each finding, then their number, and exits with code 1."""
     code = """

@@ -68,8 +68,6 @@ def test_an_error_refers_to_check_only_if_check_finds_it(tmp_path: Path) -> None
 
 
 # --- output
-
-
 def test_the_verdict_is_below_the_output_of_the_jobs(tmp_path: Path) -> None:
     """After a success, a line of verdict follows the output, and one of counts if it adds something; no errors."""
     done = ran(tmp_path, "x = Scheduler(Job(work), Scheduler(Job(work)), Job(anyio.sleep, 9, forever=True))")

@@ -23,8 +23,6 @@ def listed(*arguments: str) -> list[str]:
 
 
 # --- which scheduler
-
-
 def test_only_scheduler_of_a_file_is_the_default(tmp_path: Path) -> None:
     assert listed(written(tmp_path, "whatever = Scheduler(Job(work, label='a'))")) == ["a"]
 
@@ -100,8 +98,6 @@ def test_scheduler_imported_from_another_file_of_the_directory_is_found(tmp_path
 
 
 # --- loading of the file
-
-
 def test_users_file_is_not_loaded_as_main(tmp_path: Path) -> None:
     """The user's file is not loaded as `__main__`, and its `sys.argv` has no options of the command."""
     file = written(tmp_path, "import sys\nassert __name__ == 'flow' and len(sys.argv) == 1\nscenario = Scheduler()")

@@ -49,8 +49,6 @@ def batch(server: Server, *words: Any) -> Result:
 
 
 # ---- trioflow ssh
-
-
 def test_outputs_are_printed_node_by_node_and_a_table_at_the_end(server: Server, tmp_path: Path) -> None:
     nodes = tmp_path / "nodes.txt"
     nodes.write_text("node[1-3]  # three\n")
@@ -190,8 +188,6 @@ def test_names_of_nodes_are_shown_as_ranges() -> None:
 
 
 # ---- trioflow batch -S
-
-
 def test_a_batch_runs_on_nodes(server: Server, tmp_path: Path) -> None:
     """In a batch on nodes, arguments arrive unchanged, and the job log has the host of each command."""
     done = batch(

@@ -27,8 +27,6 @@ BROKEN = "scenario = Scheduler(Job(work, label='a'), Job(fail, label='broken'))"
 
 
 # --- list
-
-
 def test_list_prints_the_listing(tmp_path: Path) -> None:
     code = """
     build = Job(work, label="build", critical=True)
@@ -50,8 +48,6 @@ def test_list_prints_the_listing(tmp_path: Path) -> None:
 
 
 # --- graph
-
-
 @pytest.mark.parametrize(("suffix", "start"), [("dot", b"digraph"), ("mmd", b"flowchart"), ("png", b"\x89PNG")])
 def test_suffix_of_the_graph_output_sets_the_format(tmp_path: Path, suffix: str, start: bytes) -> None:
     """The suffixes .dot, .mmd and .png of a graph's output file stand for Graphviz, Mermaid and an image."""
@@ -122,8 +118,6 @@ def test_graph_written_to_a_full_disk_gives_exit_code_1(tmp_path: Path, suffix: 
 
 
 # --- monitor
-
-
 def test_run_has_a_monitor_by_default(tmp_path: Path) -> None:
     """Without a terminal, `run` prints a line when a job ends; --no-monitor suppresses these lines."""
     file = written(tmp_path, CODE)
@@ -146,8 +140,6 @@ def test_scheduler_with_a_monitor_gets_no_second_one(tmp_path: Path) -> None:
 
 
 # --- trace and report
-
-
 def test_suffix_of_the_trace_file_sets_the_format(tmp_path: Path, backend: str) -> None:
     """The suffix of the `--trace` file selects JSON for Perfetto, an SVG timeline, or a CSV table."""
     file = written(tmp_path, BROKEN)
@@ -185,8 +177,6 @@ def test_trace_written_to_a_full_disk_gives_exit_code_1(tmp_path: Path) -> None:
 
 
 # --- completion
-
-
 def completed(*words: str) -> list[str]:
     """Return the completions of the last word."""
     complete = ShellComplete(command, {}, "trioflow", "_TRIOFLOW_COMPLETE")

@@ -45,8 +45,6 @@ async def in_thread(fn: Callable[[], object]) -> None:
 
 
 # --- the clock
-
-
 def test_clock_starts_at_zero(virtual: Virtual) -> None:
     assert virtual(now_after) == 0.0
 
@@ -107,8 +105,6 @@ def test_the_clock_does_not_advance_while_tasks_are_runnable(virtual: Virtual) -
 
 
 # --- order
-
-
 def test_sleepers_wake_in_order_of_time(virtual: Virtual) -> None:
     """Tasks with different delays wake in the order of their delays, whichever began to sleep first."""
     woken: list[tuple[float, float]] = []
@@ -174,8 +170,6 @@ def test_sleepers_of_the_same_time_wake_in_the_order_in_which_they_went_to_sleep
 
 
 # --- deadlines and cancellation
-
-
 def test_move_on_after_ends_exactly_at_its_deadline(virtual: Virtual) -> None:
     async def main() -> tuple[bool, float]:
         with anyio.move_on_after(2.5) as scope:
@@ -224,8 +218,6 @@ def test_shielded_clean_up_takes_virtual_time(virtual: Virtual) -> None:
 
 
 # --- the real world beside it
-
-
 def test_loop_waits_for_the_result_of_a_thread(virtual: Virtual) -> None:
     async def main() -> tuple[int, float]:
         return await anyio.to_thread.run_sync(threading.get_ident), anyio.current_time()
@@ -329,8 +321,6 @@ def test_asyncio_default_executor_is_waited_for() -> None:
 
 
 # --- runs
-
-
 def test_each_run_has_its_own_clock(virtual: Virtual) -> None:
     assert [virtual(now_after, 5), virtual(now_after, 5)] == [5.0, 5.0]
 
@@ -402,8 +392,6 @@ def test_cancelled_timers_are_skipped() -> None:
 
 
 # --- what the fixtures find
-
-
 @pytest.fixture
 def house(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytest.Pytester:
     """A directory with the fixtures of these tests, which wait a shorter time for threads."""

@@ -88,16 +88,7 @@ def test_the_mosaic_workflow_takes_the_recorded_time(example: ModuleType, virtua
 
 def test_the_script_runs_and_draws_a_workflow(tmp_path: Path, backend: str) -> None:
     done = run_example(
-        "wfcommons",
-        MOSAIC,
-        "--speed",
-        10_000,
-        "--window",
-        2,
-        "--backend",
-        backend,
-        "--graph",
-        tmp_path / "g.svg",
+        "wfcommons", MOSAIC, "--speed", 10_000, "--window", 2, "--backend", backend, "--graph", tmp_path / "g.svg"
     )
     assert done.returncode == 0, done.stderr
     assert re.fullmatch(r"mosaic: 17 tasks, 0\.\d+ s of work in 0\.\d+ s\n", done.stdout)

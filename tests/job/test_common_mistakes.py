@@ -29,8 +29,6 @@ def test_a_job_class_without_super_init_raises_an_error_that_names_it() -> None:
 
 
 # --- a function in place of a word
-
-
 def test_a_function_as_run_if_is_told_where_a_condition_goes() -> None:
     """A function as `run_if` is rejected with what else there is; a word that is not known, with the words alone."""
     with pytest.raises(ValueError, match=r"choose one of .*; a condition of your own goes into the job, .*\.add\(\)$"):
@@ -40,8 +38,6 @@ def test_a_function_as_run_if_is_told_where_a_condition_goes() -> None:
 
 
 # --- a function that returns what cannot be awaited
-
-
 class Answer:
     """Can be awaited, and is no coroutine."""
 
@@ -63,8 +59,6 @@ def test_a_job_function_may_return_any_awaitable(virtual: Virtual, options: dict
 
 
 # --- a coroutine that nobody awaits
-
-
 async def fetch() -> str:
     return "page"
 
@@ -133,8 +127,6 @@ def _wrapped(value: object) -> Any:
 
 
 # --- results that do not exist yet
-
-
 def test_result_of_a_job_that_has_not_run_raises_with_advice_to_pass_the_job() -> None:
     job = Job(fetch, label="a")
     with pytest.raises(JobNotDone, match=r"(?s)'a' is idle.* pass the job itself: Job\(g, a\)"):
@@ -231,8 +223,6 @@ def test_awaiting_an_outermost_scheduler_raises_with_advice_to_run_it(virtual: V
 
 
 # --- labels
-
-
 class Colour(enum.StrEnum):
     RED = "red"
 
@@ -252,8 +242,6 @@ def test_a_label_that_is_not_a_string_raises() -> None:
 
 
 # --- requirements across levels
-
-
 def test_the_error_on_a_requirement_across_levels_names_the_scheduler_that_must_wait() -> None:
     a, x = Job(nap, 0, label="a"), Job(nap, 0, label="x")
     x.requires(a)
@@ -299,8 +287,6 @@ def test_the_error_on_a_requirement_in_another_scenario_advises_to_remove_it_the
 
 
 # --- options with other names
-
-
 @pytest.mark.parametrize(
     ("make", "meant"),
     [

@@ -28,8 +28,6 @@ def no_warnings() -> Iterator[None]:
 
 
 # --- coroutines that never run
-
-
 def test_coroutine_is_closed_when_its_job_is_garbage_collected(no_warnings: None) -> None:
     coroutine = nap()
     job = Job(coroutine)

@@ -160,8 +160,6 @@ def test_jobs_and_services_accept_async_callables(kind: Any, function: Any) -> N
 
 
 # --- jobs whose function is a method of their own
-
-
 class Method(Job[Any]):
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(self.go, *args, **options)

@@ -56,8 +56,6 @@ def result(virtual: Virtual, one: Job[Any]) -> Any:
 
 
 # --- calling
-
-
 def test_calling_a_decorated_function_builds_a_job(virtual: Virtual) -> None:
     one, other = fetch(7, suffix="!"), fetch()
     assert type(one) is Job
@@ -119,8 +117,6 @@ def test_a_job_built_by_the_decorator_can_run_again(virtual: Virtual) -> None:
 
 
 # --- options
-
-
 def test_options_method_overrides_options_of_the_decorator(virtual: Virtual) -> None:
     one = size.options(label="other", timeout=None)("text")
     assert (one.timeout, one.label, one.critical) == (None, "other", True)
@@ -169,8 +165,6 @@ def test_options_of_a_decorated_method_apply_to_its_job(virtual: Virtual) -> Non
 
 
 # --- what can be decorated
-
-
 def test_methods_can_be_decorated(virtual: Virtual) -> None:
     """The job of a decorated method is bound to its object, and options of the decorator apply, or are overridden."""
     site = Site("here")
@@ -258,8 +252,6 @@ def test_a_lambda_that_returns_an_awaitable_can_be_decorated(virtual: Virtual) -
 
 
 # --- introspection
-
-
 def test_a_decorated_function_has_the_metadata_of_the_function() -> None:
     """A decorated function has the name, docstring, module and signature of the function, and can be pickled."""
     assert fetch.__name__ == "fetch"
@@ -279,8 +271,6 @@ def test_function_attribute_is_the_undecorated_function(virtual: Virtual) -> Non
 
 
 # --- rejected
-
-
 @pytest.mark.parametrize("decorate", [job, job(timeout=5)], ids=["plain", "options"])
 def test_decorating_anything_but_an_async_function_raises(decorate: Any) -> None:
     """`@job` of a plain function, a generator, a class or an object that is not callable raises a TypeError."""
@@ -349,8 +339,6 @@ def test_options_method_raises_at_once_on_wrong_options(options: Any, error: typ
 
 
 # --- other kinds
-
-
 def test_kind_option_builds_jobs_of_another_kind() -> None:
     """With `@job(kind=ThreadJob)`, the function is plain; options, methods and inputs work as with `Job`."""
 

@@ -14,9 +14,8 @@ from trioflow import AbstractJob, Job, JobState, JobTimeout, Retry, Scheduler
 from ..bodies import nap
 from ..conftest import Virtual
 
+
 # --- kinds of callables
-
-
 class AsyncCall:
     async def __call__(self, value: int) -> int:
         return value
@@ -81,8 +80,6 @@ def test_job_calls_its_function_at_each_start_and_not_before(virtual: Virtual) -
 
 
 # --- subclasses
-
-
 class Copy(AbstractJob[str]):
     """Uses names that an engine might want for itself."""
 

@@ -13,17 +13,7 @@ import anyio
 import anyio.to_thread
 import pytest
 
-from trioflow import (
-    Job,
-    JobNotDone,
-    JobState,
-    Scheduler,
-    Sequence,
-    Service,
-    StopReason,
-    ThreadJob,
-    current_job,
-)
+from trioflow import Job, JobNotDone, JobState, Scheduler, Sequence, Service, StopReason, ThreadJob, current_job
 from trioflow.abc import Instrument
 from trioflow.graph import topological_order
 from trioflow.view import listing
@@ -83,8 +73,6 @@ def made(maker: Maker, **options: Any) -> Job[Big]:
 
 
 # --- dropped
-
-
 def test_result_is_dropped_when_the_last_job_that_uses_it_has_started(virtual: Virtual) -> None:
     maker = Maker()
     a = made(maker)
@@ -206,8 +194,6 @@ def test_results_of_a_long_chain_of_jobs_are_dropped_one_by_one(virtual: Virtual
 
 
 # --- kept
-
-
 def test_result_that_no_job_uses_is_kept(virtual: Virtual) -> None:
     """A job that only requires another one, without using its result, does not cause that result to be dropped."""
     maker = Maker()
@@ -288,8 +274,6 @@ def test_result_of_a_service_is_dropped_while_it_serves(virtual: Virtual, return
 
 
 # --- used from another scheduler
-
-
 @pytest.mark.parametrize("listed", [False, True])
 def test_result_used_from_another_scheduler_is_kept(virtual: Virtual, listed: bool) -> None:
     maker, beside = Maker(), Maker()
@@ -357,8 +341,6 @@ def test_users_are_counted_anew_when_their_group_is_tried_again(virtual: Virtual
 
 
 # --- afterwards
-
-
 def test_result_is_kept_for_the_attempts_of_a_nested_scheduler_that_was_added_during_a_run(virtual: Virtual) -> None:
     used: list[Any] = []
 

@@ -169,8 +169,6 @@ def test_redacted_job_shows_no_arguments() -> None:
 
 
 # --- map(label=)
-
-
 def test_map_makes_labels_from_a_format_string_or_a_function() -> None:
     scheduler = Scheduler()
     assert [job.label for job in scheduler.map(fetch, [1, 2])] == ["fetch(1)", "fetch(2)"]

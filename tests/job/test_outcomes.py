@@ -15,9 +15,8 @@ from trioflow import AbstractJob, Job, JobCancelled, JobNotDone, JobState, Sched
 from ..bodies import IDLE, RUNNING, SCHEDULED, SUCCEEDED, fail, nap
 from ..conftest import Virtual
 
+
 # --- states and outcomes
-
-
 def test_states_follow_the_life_of_a_job(virtual: Virtual) -> None:
     """A job is IDLE until its requirements have settled, SCHEDULED until there is a slot, RUNNING, and then settled."""
     first, second = Job(nap, 2), Job(nap, 2)
@@ -122,8 +121,6 @@ def test_elapsed_of_a_running_job_grows(virtual: Virtual) -> None:
 
 
 # --- wait_settled
-
-
 def test_wait_settled_waits_in_another_task(virtual: Virtual) -> None:
     ok, bad = Job(nap, 1), Job(fail, 2)
     scheduler = Scheduler(ok, bad, Job(nap, 3))

@@ -101,8 +101,6 @@ def own_table() -> dict[tuple[JobState, str, str], JobState]:
 
 
 # --- the tables
-
-
 @pytest.mark.parametrize("table", [own_table, documented_table])
 def test_every_combination_of_run_if_outcome_and_edge_follows_the_table(virtual: Virtual, table: Any) -> None:
     """Each combination of `run_if`, outcome of the requirement, and order or input is as the documented table says."""
@@ -198,8 +196,6 @@ def test_unknown_run_if_raises(word: Any) -> None:
 
 
 # --- BLOCKED
-
-
 @pytest.mark.parametrize("edge", EDGES)
 def test_all_jobs_of_a_long_chain_after_a_failure_are_blocked(virtual: Virtual, edge: str) -> None:
     """After a failure, 1,200 jobs in a chain are BLOCKED without recursion, each with that failure as its cause."""
@@ -277,8 +273,6 @@ def test_nested_scheduler_stopped_by_a_blocked_job_fails_with_what_blocked_it(vi
 
 
 # --- SKIPPED, alarms
-
-
 def test_a_skipped_job_is_no_failure(virtual: Virtual) -> None:
     skipped = Job(give_now, run_if="failed", critical=True)
     alarm = Job(give_now, required=skipped, run_if="failed")

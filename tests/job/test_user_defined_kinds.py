@@ -13,18 +13,7 @@ import anyio
 import pytest
 import trio
 
-from trioflow import (
-    AbstractJob,
-    Job,
-    JobCancelled,
-    JobState,
-    JobTimeout,
-    Pool,
-    Rate,
-    Retry,
-    Scheduler,
-    Throttled,
-)
+from trioflow import AbstractJob, Job, JobCancelled, JobState, JobTimeout, Pool, Rate, Retry, Scheduler, Throttled
 from trioflow.abc import (
     BoxStyle,
     FunctionJob,

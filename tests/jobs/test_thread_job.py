@@ -72,8 +72,6 @@ def release_late(held: Held, timeout: float = SOON) -> Job[None]:
 
 
 # --- calling
-
-
 def test_the_result_is_what_the_function_returns(backend: str) -> None:
     """A ThreadJob passes positional and keyword arguments to its function, whose return value is the job's result."""
     job = ThreadJob(sorted, [2, 3, 1], kwargs={"reverse": True})
@@ -166,8 +164,6 @@ def test_the_function_may_run_async_code_in_the_event_loop(backend: str) -> None
 
 
 # --- windows and limiters
-
-
 def test_more_than_forty_threads_work_at_once(backend: str) -> None:
     """The window alone limits the number of threads, not the 40 that trio and anyio allow by default."""
     barrier = threading.Barrier(50)
@@ -247,8 +243,6 @@ def test_a_limiter_that_is_the_window_of_an_enclosing_scheduler_causes_no_deadlo
 
 
 # --- timeouts
-
-
 @pytest.mark.parametrize("then", [None, ValueError("late")])
 def test_a_timeout_fails_the_job_when_the_thread_has_ended(backend: str, then: Exception | None) -> None:
     """After a timeout, the thread keeps its slot until it ends; then the job fails, whatever the function did."""
@@ -299,8 +293,6 @@ def test_a_function_that_checks_for_cancellation_ends_at_its_timeout(backend: st
 
 
 # --- cancellation
-
-
 @pytest.mark.parametrize("then", [None, ValueError("late")])
 def test_cancel_waits_for_the_thread(backend: str, then: Exception | None) -> None:
     """A cancelled ThreadJob runs on until its thread has ended, and is then CANCELLED, whatever the function did."""
@@ -402,8 +394,6 @@ def test_a_native_asyncio_cancellation_keeps_the_slot_until_the_thread_has_ended
 
 
 # --- bad input
-
-
 async def an_async_function() -> None:
     raise AssertionError("never called")
 
@@ -423,8 +413,6 @@ def test_an_invalid_limiter_option_raises() -> None:
 
 
 # --- label and report
-
-
 def test_default_label_shows_the_call() -> None:
     assert ThreadJob(an_ordinary_function).label == "an_ordinary_function()"
     assert ThreadJob(functools.partial(an_ordinary_function)).label == "an_ordinary_function()"
@@ -456,8 +444,6 @@ def test_a_cancelled_thread_that_still_runs_is_reported_with_advice(
 
 
 # --- on_cancel
-
-
 @pytest.mark.parametrize("abandon", [False, True])
 @pytest.mark.parametrize("how", ["cancel", "timeout", "run"])
 @patiently(SOON, 1, 20)

@@ -122,8 +122,6 @@ def summary(compared: Iterable[Compared]) -> str:
 
 
 # ---- scenarios: functions
-
-
 class World:
     """The directory in which the current run works."""
 
@@ -256,8 +254,6 @@ async def follow() -> None:
 
 
 # ---- trees
-
-
 def make_tree(root: Path) -> None:
     """Make files, directories and links at several depths; all files differ in size."""
     for name in ("v1/deep", "v2", "empty"):
@@ -301,8 +297,6 @@ def change_tree(root: Path, draw: random.Random) -> None:
 
 
 # ---- scenarios
-
-
 class DrawnScenario:
     """Layers of jobs, each of which requires all of the layer before; one job is the target of the change."""
 

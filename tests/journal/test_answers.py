@@ -316,8 +316,6 @@ def test_an_answer_that_no_job_asks_for_is_removed_at_the_end(
 
 
 # ---- other users
-
-
 @pytest.mark.parametrize("trap", ["writable", "link", "foreign"])
 def test_answers_that_another_user_may_have_given_are_not_used(
     virtual: Virtual, file: Path, trap: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
@@ -397,10 +395,7 @@ def test_a_secret_answer_is_shown_nowhere(
         shown.extend((result.output, *(path.read_text() for path in Path(f"{file}-answers").glob("*.question"))))
 
     scheduler = ran(
-        virtual,
-        approval(file, "which SEKRET?", redact=True, **options),
-        refuse,
-        lambda: shown.append(asked(file)),
+        virtual, approval(file, "which SEKRET?", redact=True, **options), refuse, lambda: shown.append(asked(file))
     )
     (job,) = scheduler
     assert isinstance(job, Answer)

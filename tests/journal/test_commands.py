@@ -334,8 +334,6 @@ def test_a_command_fails_if_it_has_not_written_a_declared_output(tmp_path: Path,
 
 
 # ---- files of standard streams, and files that a killed run leaves
-
-
 def test_a_changed_stdin_file_runs_a_command_again(place: Path, backend: str) -> None:
     """When the file of `stdin=` has new content, the old result is stale, and the command runs again."""
     for content, restored in (("one", False), ("one", True), ("two", False)):
@@ -521,8 +519,7 @@ def test_the_error_names_an_output_that_cannot_be_inspected(place: Path, backend
     (place / "out").unlink()
     (place / "out").symlink_to(place / "out")
     assert re.search(
-        r"an output file: Too many levels of symbolic links: '.*out'",
-        run(copy(place), backend, place / "run.db"),
+        r"an output file: Too many levels of symbolic links: '.*out'", run(copy(place), backend, place / "run.db")
     )
 
 

@@ -40,10 +40,7 @@ def test_a_restored_winner_wins_before_any_other_job_starts(virtual: Virtual, tm
     def make() -> Scheduler:
         question = Job(server.ask, "question", 1, label="question", key="question")
         first = First(
-            Job(server.ask, "slow", 9, key="slow"),
-            Job(relay, server, question, key="fast"),
-            stagger=0.5,
-            label="first",
+            Job(server.ask, "slow", 9, key="slow"), Job(relay, server, question, key="fast"), stagger=0.5, label="first"
         )
         return Scheduler(first, Job(relay, server, first, label="after", key="after"))
 

@@ -53,8 +53,6 @@ TRAPS: list[tuple[Callable[[Path, Path], None], str]] = [
 
 
 # ---- the lock file
-
-
 @pytest.mark.parametrize(("make_trap", "kind"), TRAPS)
 def test_a_lock_file_put_there_while_a_run_starts_is_rejected(
     file: Path, victim: Path, monkeypatch: pytest.MonkeyPatch, make_trap: Callable[[Path, Path], None], kind: str
@@ -96,8 +94,6 @@ def test_a_lock_file_with_an_impossible_process_does_not_raise(file: Path) -> No
 
 
 # ---- a rollback journal, with which SQLite deletes files
-
-
 def poison(file: Path, victim: Path) -> None:
     """Create a rollback journal that names another file, which SQLite deletes after the rollback."""
     page = int.from_bytes(file.read_bytes()[16:18], "big")
@@ -187,8 +183,6 @@ def kill_at_statement(number: int) -> None:
 
 
 # ---- the database and its log
-
-
 def test_a_file_beside_a_journal_that_no_run_would_create_is_rejected(file: Path, victim: Path) -> None:
     """The log of a journal is a regular file with one name: SQLite would write into it, and a pipe has no end.
 
@@ -238,8 +232,6 @@ def test_a_link_to_a_missing_file_is_rejected(file: Path) -> None:
 
 
 # ---- large results
-
-
 def made_with_result(file: Path, data: bytes = b"large") -> None:
     """Create a journal with a large result."""
     with contextlib.closing(JournalStore(file, writes=True)) as store:
@@ -265,10 +257,7 @@ STRANGE = [
     ("UPDATE runs SET ended = 9e999, started = -9e999", "1 job succeeded"),
     ("UPDATE runs SET ended = 1e308, started = -1e308", "1 job succeeded"),
     ("UPDATE jobs SET elapsed = 9e999, settled = 9e999", "1 job succeeded"),
-    (
-        """UPDATE jobs SET result = '{"$":"CommandResult","v":' || replace(hex(zeroblob(50000)), '00', '[')""",
-        "1 job",
-    ),
+    ("""UPDATE jobs SET result = '{"$":"CommandResult","v":' || replace(hex(zeroblob(50000)), '00', '[')""", "1 job"),
     ("""UPDATE jobs SET result = '{"$":"CommandResult","v":[0,1e999,0,0,0,null,null]}'""", "1 job succeeded"),
     ("UPDATE jobs SET result = 7", "damaged"),
 ]
@@ -419,8 +408,6 @@ def test_a_log_without_its_file_is_left_until_it_is_removed(file: Path) -> None:
 
 
 # ---- backups
-
-
 def write_mine(path: Path, victim: Path) -> None:
     path.write_text("mine")
 
@@ -468,8 +455,6 @@ def test_a_backup_replaces_nothing_that_appears_meanwhile(file: Path, monkeypatc
 
 
 # ---- pickles
-
-
 class Evil:
     """A class whose pickle runs code."""
 

@@ -26,9 +26,8 @@ from trioflow.journal._store import JournalStore
 from ..conftest import BACKENDS
 from .stage import Stage, adopt_orphans
 
+
 # ---- scenarios: what a job logs is its path
-
-
 def functions(stage: Stage) -> Scheduler:
     """Return nested and growing jobs, with results as arguments, one of them a large result."""
 
@@ -116,8 +115,6 @@ def no_times(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 # ---- the tests
-
-
 class Fault:
     """Kills the process before or after the n-th write to the journal."""
 

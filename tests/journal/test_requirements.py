@@ -303,8 +303,6 @@ def test_one_change_is_one_cause_for_all_that_follows_it(
 
 
 # ---- what is left out of a run
-
-
 def night(x: int) -> Scheduler:
     stage = Job(step, x, label="stage")
     marts = Scheduler(Job(step, label="mart"), label="marts", required=stage)
@@ -356,8 +354,6 @@ def test_what_only_restores_counts_as_before_in_the_next_whole_run(virtual: Virt
 
 
 # ---- jobs that do no work
-
-
 @pytest.mark.parametrize("between", ["skipped", "blocked", "group", "chain"])
 def test_a_job_that_did_no_work_passes_on_what_it_requires(virtual: Virtual, file: Path, between: str) -> None:
     """What follows a changed step runs again, also through a job that was skipped or blocked: it was once restored."""

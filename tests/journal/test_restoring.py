@@ -80,8 +80,6 @@ def states(scheduler: Scheduler) -> dict[str, str]:
 
 
 # ---- what is restored
-
-
 def diamond() -> Scheduler:
     a = Job(double, 1, label="a")
     b, c = Job(double, a, label="b"), Job(total, a, 3, label="c")
@@ -645,8 +643,6 @@ async def hush(word: str, number: int) -> None: ...
 
 
 # ---- how results are stored
-
-
 class Opaque:
     def __init__(self, number: int) -> None:
         self.number = number
@@ -793,8 +789,6 @@ def test_invalid_unicode_and_huge_numbers_do_not_stop_a_run(virtual: Virtual, fi
 
 
 # ---- the run as a whole
-
-
 def test_instruments_see_restored_jobs_finish_but_not_start(virtual: Virtual, file: Path) -> None:
     events: list[str] = []
 

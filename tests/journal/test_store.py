@@ -378,8 +378,6 @@ def test_a_reader_retries_while_the_journal_of_a_killed_run_needs_recovery(
 
 
 # ---- locks: which process has the journal
-
-
 def test_a_running_run_is_distinguished_from_a_killed_one(file: Path) -> None:
     """Only the last run of a journal is running, as long as its process holds the journal."""
     with contextlib.closing(JournalStore(file, writes=True)) as store:
@@ -514,8 +512,6 @@ def test_the_lock_file_names_its_holder_and_nothing_more(file: Path) -> None:
 
 
 # ---- contents
-
-
 def test_a_reader_finds_what_is_only_in_the_log_of_a_killed_run(file: Path, tmp_path: Path) -> None:
     """A reader finds what a killed run left in the log, and changes neither file: the next run merges them."""
     (after := tmp_path / "after").mkdir()

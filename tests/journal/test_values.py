@@ -28,12 +28,7 @@ from hypothesis import strategies as st
 from trioflow import CommandJob, CommandResult, Scheduler
 from trioflow.jobs.command._output_sinks import OutputSpool
 from trioflow.jobs.posix._processes import ReportedUsage
-from trioflow.journal._serialization import (
-    NotSerializable,
-    comparison_form,
-    dumps,
-    loads,
-)
+from trioflow.journal._serialization import NotSerializable, comparison_form, dumps, loads
 
 
 @dataclasses.dataclass

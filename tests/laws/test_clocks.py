@@ -31,8 +31,6 @@ if TYPE_CHECKING:
 
 
 # ---- the ways to run a job: each returns a scheduler
-
-
 def alone(make: Make, _: float) -> Scheduler:
     return Scheduler(make())
 
@@ -76,9 +74,8 @@ def tried_again(make: Make, unit: float) -> Scheduler:
 
 WAYS = [alone, called, in_clean_up, forever, after_a_token, nested, in_a_first, tried_again]
 
+
 # ---- the kinds: each yields a function that makes a job, whose own code can run only after three units
-
-
 class Site:
     """The unit of a test, its fixtures, and what is to be called after three units."""
 

@@ -70,8 +70,6 @@ async def engine_of(dsn: str, driver: str) -> AsyncIterator[AsyncEngine]:
 
 
 # ---------------------------------------------------------------- timeouts
-
-
 @pytest.mark.parametrize(
     ("driver", "timeouts"),
     [("asyncpg", [0.2] * 3), ("psycopg", [0.2] * 3), pytest.param("asyncpg", MANY_TIMEOUTS, marks=SOAK)],
@@ -195,8 +193,6 @@ def test_ctrl_c_lets_jobs_close_their_connections(dsn: str) -> None:
 
 
 # ---------------------------------------------------------------- services
-
-
 def test_a_pool_that_is_a_service_is_closed_when_its_jobs_have_ended(dsn: str) -> None:
     """The `finally` of a service closes its pool, to the last line, and no connection is left in the server."""
     closed: list[str] = []
@@ -223,8 +219,6 @@ def test_a_pool_that_is_a_service_is_closed_when_its_jobs_have_ended(dsn: str) -
 
 
 # ---------------------------------------------------------------- tasks
-
-
 def test_a_session_that_ends_with_its_task_ends_with_its_job(dsn: str) -> None:
     """fastapi-async-sqlalchemy gives a connection back when the task that asked for it is done: so each job is."""
     from fastapi_async_sqlalchemy import create_middleware_and_session_proxy

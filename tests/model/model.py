@@ -88,11 +88,7 @@ def predict_restart(scenario: Scenario, backend: str) -> list[Outcome]:
     return [first, predict(scenario, backend, restored=done)]
 
 
-def predict(
-    scenario: Scenario,
-    backend: str,
-    restored: Mapping[str, Stored] = MappingProxyType({}),
-) -> Outcome:
+def predict(scenario: Scenario, backend: str, restored: Mapping[str, Stored] = MappingProxyType({})) -> Outcome:
     """Predict a run of a scenario."""
     world = World(implied(scenario.root), backend)
     world.limiters = [ModelLimiter(tokens) for tokens in scenario.tokens]

@@ -34,8 +34,6 @@ class ShortRepr:
 
 
 # ---------------------------------------------------------------- what a body does
-
-
 @dataclass(frozen=True, slots=True, repr=False)
 class Step(ShortRepr):
     """One step of a body."""
@@ -134,8 +132,6 @@ class Started(Step):
 
 
 # ---------------------------------------------------------------- jobs and schedulers
-
-
 class Reaction(Enum):
     """What a body does after a cancellation, once it has lingered."""
 

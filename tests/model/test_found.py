@@ -32,7 +32,7 @@ SCENARIOS = {
                 Leaf(name="longer", requires=("critical",), run_if="failed", bodies=((Nap(5.75),),)),
             ),
             adaptive=(2, 6),
-        ),
+        )
     ),
     "after Throttled, nothing starts on the key, what has it already included": Scenario(
         root=Group(
@@ -66,10 +66,7 @@ SCENARIOS = {
             name="root",
             jobs=(
                 Leaf(
-                    name="pays",
-                    needs=(("usd", 1.0),),
-                    bodies=((Nap(1.25), Fail()), (Nap(1.5),)),
-                    retry=Retry(times=1),
+                    name="pays", needs=(("usd", 1.0),), bodies=((Nap(1.25), Fail()), (Nap(1.5),)), retry=Retry(times=1)
                 ),
                 Leaf(name="long", bodies=((Nap(9.0625),),)),
             ),
@@ -107,7 +104,7 @@ SCENARIOS = {
                     ),
                 ),
             ),
-        ),
+        )
     ),
     "what cancel() has ended has not failed for the clean-up, also if a stop comes as it unwinds": Scenario(
         root=Group(
@@ -194,7 +191,7 @@ SCENARIOS = {
             ),
             pool=(Resource(name="usd", kind="budget", total=3.0),),
             cleanup_timeout=1.15625,
-        ),
+        )
     ),
     "a forever group that the end of a run cuts off adds no failures to those of the run": Scenario(
         root=Group(
@@ -215,7 +212,7 @@ SCENARIOS = {
                     ),
                 ),
             ),
-        ),
+        )
     ),
     "a service that ends by itself as the users of another one unwind is not ended again": Scenario(
         root=Group(
@@ -240,7 +237,7 @@ SCENARIOS = {
                 Leaf(name="job", requires=("user",), bodies=((Nap(1.5),),)),
             ),
             shutdown_timeout=60.0625,
-        ),
+        )
     ),
     "a key has no pause after a job that has not started": Scenario(
         root=Group(
@@ -277,7 +274,7 @@ SCENARIOS = {
                     pool=(Resource(name="usd", kind="budget", total=6.0),),
                 ),
             ),
-        ),
+        )
     ),
     "forever jobs that are ready as the last job of a run with needs ends start, and end with the run": Scenario(
         root=Group(
@@ -293,7 +290,7 @@ SCENARIOS = {
                     pool=(Resource(name="keys", kind="keys", total=2.0, per=12.75, of_rates=True),),
                 ),
             ),
-        ),
+        )
     ),
     "a job that was cancelled in a pause, and is tried again, stands in the line of its limiter once": Scenario(
         root=Group(
@@ -351,7 +348,7 @@ SCENARIOS = {
                     ),
                 ),
             ),
-        ),
+        )
     ),
     "jobs that wait for a token stay before those that wait for a slot if a first duration comes late": Scenario(
         root=Group(
@@ -403,7 +400,7 @@ SCENARIOS = {
             pool=(Resource(name="cpu", kind="amount", total=1.0),),
             window=1,
             policy="critical-path",
-        ),
+        )
     ),
     "what is in a group that has not begun its next run is as the last one has left it": Scenario(
         root=Group(

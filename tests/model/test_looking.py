@@ -94,8 +94,6 @@ def test_looking_at_a_scenario_or_a_run_changes_nothing(backend: str) -> None:
 
 
 # ---- scenarios that cannot run
-
-
 def cycle() -> tuple[Scheduler, Callable[[], Any]]:
     a, b = Job(nap, label="a"), Job(nap, label="b")
     a.requires(b)

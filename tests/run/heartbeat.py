@@ -121,8 +121,6 @@ class Heart:
 
 
 # ---- the work
-
-
 def wide(folder: str) -> Scheduler:
     """Return five thousand jobs that do nothing."""
     return Scheduler(*(Job(nothing) for _ in range(5000)))

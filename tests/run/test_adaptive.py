@@ -12,19 +12,7 @@ from typing import Any
 import anyio
 import pytest
 
-from trioflow import (
-    Adaptive,
-    Job,
-    JobTimeout,
-    Pool,
-    Retry,
-    Scheduler,
-    Service,
-    Throttled,
-    Trace,
-    current_job,
-    simulate,
-)
+from trioflow import Adaptive, Job, JobTimeout, Pool, Retry, Scheduler, Service, Throttled, Trace, current_job, simulate
 from trioflow._adaptive import WindowController
 from trioflow.abc import AbstractJob, Instrument
 from trioflow.view import save

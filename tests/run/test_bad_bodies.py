@@ -33,9 +33,8 @@ from trioflow.abc import AbstractJob, Instrument, run_of
 from ..bodies import cancelled_of, leaves, nap, own_nursery, stray
 from ..conftest import Virtual
 
+
 # --- what jobs raise
-
-
 def test_job_that_raises_a_group_of_cancellations_is_cancelled(virtual: Virtual) -> None:
     job = Job(own_nursery, None)
     scheduler = Scheduler(job)
@@ -122,8 +121,6 @@ def test_job_that_cancels_its_own_task_fails_alone() -> None:
 
 
 # --- what jobs leave behind
-
-
 async def leaves_a_scope_open() -> None:
     anyio.move_on_after(1).__enter__()
     await anyio.lowlevel.checkpoint()
@@ -200,8 +197,6 @@ def test_each_attempt_sees_the_context_variables_of_the_run(virtual: Virtual, ki
 
 
 # --- shutdown, outside, instruments
-
-
 class Grumpy(Instrument):
     """An instrument that raises at its first event."""
 

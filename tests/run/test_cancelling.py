@@ -20,23 +20,11 @@ import pytest
 from trioflow import Job, Pool, Retry, Scheduler, StopReason, Throttled, current_job
 from trioflow.abc import Instrument
 
-from ..bodies import (
-    CANCELLED,
-    IDLE,
-    SUCCEEDED,
-    Actor,
-    fail,
-    later,
-    nap,
-    shut_down,
-    task_now,
-    timed,
-)
+from ..bodies import CANCELLED, IDLE, SUCCEEDED, Actor, fail, later, nap, shut_down, task_now, timed
 from ..conftest import Virtual
 
+
 # --- cancelled from outside
-
-
 @pytest.mark.parametrize("at", [0.5, 1.125, 1.375, 1.625])
 @pytest.mark.parametrize("nested", [False, True])
 def test_cancelled_outer_scope_ends_the_run_cleanly_in_any_phase(virtual: Virtual, at: float, nested: bool) -> None:
@@ -193,8 +181,6 @@ def test_task_cancel_during_the_cancellation_of_an_outer_scope_is_not_lost() -> 
 
 
 # --- stop() while starting
-
-
 @pytest.mark.parametrize("error", [ValueError, functools.partial(Throttled, "api", after=1)])
 @pytest.mark.parametrize("end", [Scheduler.cancel, Scheduler.drain])
 def test_run_that_a_hook_ends_between_two_attempts_makes_no_other(virtual: Virtual, end: Any, error: Any) -> None:
@@ -236,8 +222,6 @@ def test_run_cancelled_by_a_hook_at_its_start_starts_no_further_jobs(virtual: Vi
 
 
 # --- while the run is prepared: another task calls, no hook is needed
-
-
 async def beside(scheduler: Scheduler, call: Callable[[], Any], turns: int) -> tuple[bool, float]:
     """Run `scheduler`, and call `call` after so many turns of the loop; give up after a while."""
 
@@ -356,8 +340,6 @@ def test_job_cancelled_in_the_hook_before_run_does_not_start(virtual: Virtual) -
 
 
 # --- every task that there is
-
-
 @pytest.mark.parametrize("phase", PHASES)
 def test_run_ends_in_any_phase_if_all_asyncio_tasks_are_cancelled(phase: str) -> None:
     """When all asyncio tasks are cancelled, the run ends: all jobs settle, and each co_shutdown begins once."""
@@ -378,8 +360,6 @@ def test_run_ends_in_any_phase_if_all_asyncio_tasks_are_cancelled(phase: str) ->
 
 
 # --- what a job has begun in a thread
-
-
 def ask_until_told(started: anyio.Event) -> str:
     """Ask in a thread whether the job was cancelled, for at most ten seconds."""
     anyio.from_thread.run_sync(started.set)

@@ -79,8 +79,6 @@ def ended_at(main: Callable[[], Awaitable[Any]]) -> float:
 
 
 # --- one cause
-
-
 def timeout(body: Careful) -> Callable[[], Awaitable[Any]]:
     return Scheduler(Job(body, timeout=1)).co_run
 
@@ -215,8 +213,6 @@ def test_a_job_that_has_not_ended_a_second_after_its_cancellation_is_named(caplo
 
 
 # --- further causes
-
-
 def timeout_then_end_of_the_run(body: Careful) -> Callable[[], Awaitable[Any]]:
     return Scheduler(Job(body, timeout=1), timeout=3).co_run
 
@@ -384,8 +380,6 @@ def test_a_forever_group_is_cancelled_once_more_after_shutdown_timeout() -> None
 
 
 # --- shields
-
-
 @pytest.mark.fast_way  # a shield of anyio does not hold with direct isolation
 @pytest.mark.parametrize("options", [{"timeout": 1}, {"timeout": 1, "retry": OTHER_ERRORS}, {"idle_timeout": 1}])
 def test_a_cancellation_waits_until_the_job_leaves_its_shield(options: dict[str, Any]) -> None:
@@ -601,8 +595,6 @@ def test_a_thread_that_its_job_has_abandoned_sees_the_cancellation() -> None:
 
 
 # --- what a job opens itself, and what it does with its cancellation
-
-
 async def in_move_on_after() -> str:
     with anyio.move_on_after(1) as scope:
         await asyncio.sleep(3600)
@@ -750,8 +742,6 @@ def test_a_time_limit_of_a_kind_cancels_its_body_once() -> None:
 
 
 # --- done callbacks
-
-
 @pytest.mark.parametrize("factory", [False, True])
 def test_a_done_callback_that_a_job_adds_to_its_task_is_called_after_the_job(factory: bool) -> None:
     """A worker to whose task a job has added a done callback retires, so that the callback is called after the job."""

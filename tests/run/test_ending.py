@@ -31,8 +31,6 @@ class Told(Instrument):
 
 
 # --- the order
-
-
 @pytest.mark.parametrize("how", ["completed", "critical", "timeout", "cancelled", "interrupted", "outside"])
 def test_a_run_ends_in_the_same_order_for_every_stop_reason(virtual: Virtual, how: str) -> None:
     """For every stop reason, jobs unwind, then forever jobs; then come all calls of co_shutdown, then after_run."""
@@ -157,8 +155,6 @@ def test_logged_stack_of_a_job_reaches_its_innermost_function(
 
 
 # --- co_shutdown
-
-
 def test_jobs_in_many_levels_that_are_never_reached_are_shut_down(virtual: Virtual) -> None:
     """The innermost job of 400 nested schedulers is shut down if never reached; the search for jobs once recursed."""
     told: list[tuple[str, float]] = []
@@ -319,8 +315,6 @@ def test_nothing_is_shut_down_after_a_validation_error(virtual: Virtual) -> None
 
 
 # --- interruptions
-
-
 class Custom(BaseException):
     """An exception that is neither a cancellation nor an Exception."""
 

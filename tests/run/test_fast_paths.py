@@ -79,8 +79,6 @@ def test_jobs_end_alike_on_and_off_the_hot_path(virtual: Virtual, kind: str) -> 
 
 
 # --- arguments
-
-
 @pytest.mark.parametrize("how", [nap, fail, None])
 def test_result_is_filled_in_alike_as_argument_in_a_list_and_by_keyword(virtual: Virtual, how: Any) -> None:
     """A result reaches the function alike as an argument, in a list and by keyword; a failure blocks all three."""
@@ -100,8 +98,6 @@ def test_result_is_filled_in_alike_as_argument_in_a_list_and_by_keyword(virtual:
 
 
 # --- a scope that is put around a body when somebody cancels it
-
-
 async def in_a_sleep(told: list[Any]) -> None:
     await anyio.sleep(100)
 
@@ -221,8 +217,6 @@ def test_cancelled_jobs_leave_no_tasks_or_scopes_in_the_run(virtual: Virtual) ->
 
 
 # --- one task for many jobs
-
-
 @pytest.mark.fast_way("trio")  # with direct isolation, what is left open is not closed
 @pytest.mark.parametrize("native", [False, True])
 def test_jobs_that_share_a_task_are_isolated_as_in_separate_tasks(virtual: Virtual, native: bool) -> None:
@@ -253,8 +247,6 @@ def test_jobs_that_share_a_task_are_isolated_as_in_separate_tasks(virtual: Virtu
 
 
 # --- turns of the loop, and those who look for jobs
-
-
 @pytest.mark.fast_way("asyncio")
 def test_job_that_awaits_once_takes_one_turn_of_the_loop(virtual: Virtual) -> None:
     """Each job that awaits once and works for two milliseconds takes one turn of the loop, for its await."""

@@ -22,8 +22,6 @@ def endless(**options: Any) -> Job[None]:
 
 
 # --- the last turns
-
-
 def test_forever_job_receives_messages_that_are_already_in_a_channel(virtual: Virtual) -> None:
     """When all other jobs have settled, a forever job has turns of the loop to receive what was sent."""
     got: list[int] = []

@@ -75,10 +75,7 @@ def test_a_job_that_waits_at_a_gate_holds_nothing_and_its_time_has_not_begun(vir
     scheduler = Scheduler(*rooms, *others, Job(later, 0.5, look), pool=Pool(cpu=1), jobs_window=2)
     assert timed_run(virtual, scheduler) == pytest.approx(6)
     assert {job.state for job in scheduler} == {SUCCEEDED}
-    assert seen == [
-        [(SCHEDULED, "opening the door")] * 3,
-        "'room 0' waits for rooms: opening the door",
-    ]
+    assert seen == [[(SCHEDULED, "opening the door")] * 3, "'room 0' waits for rooms: opening the door"]
     assert door.opened == 1
 
 

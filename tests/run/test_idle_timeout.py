@@ -32,8 +32,6 @@ async def report(times: int, every: float, then: float = 0.0) -> str:
 
 
 # ---- progress
-
-
 def test_fraction_done_is_the_last_reported_progress(virtual: Virtual) -> None:
     job, silent = Job(report, 4, 1), Job(nap, 1)
     seen: list[float | None] = []
@@ -111,8 +109,6 @@ def test_idle_timeout_that_is_not_positive_is_rejected() -> None:
 
 
 # ---- idle_timeout
-
-
 @pytest.mark.parametrize("own_task", [False, True])
 def test_a_job_without_progress_fails_after_its_idle_timeout(virtual: Virtual, own_task: bool) -> None:
     job = Job(report, 5, 2, math.inf, idle_timeout=3, own_task=own_task, label="slow")
@@ -162,8 +158,6 @@ def test_progress_reported_in_time_counts_although_the_loop_was_blocked(virtual:
 
 
 # ---- schedulers
-
-
 def test_outermost_scheduler_without_events_ends_after_its_idle_timeout(virtual: Virtual) -> None:
     """A run without events for its idle timeout returns False; with `check=True` the error says what was missing."""
     scheduler = Scheduler(Job(report, 3, 1), Job(nap, 99), idle_timeout=2, label="night")
@@ -187,8 +181,6 @@ def test_the_error_names_the_timeout_that_ended_the_run(virtual: Virtual) -> Non
 
 
 # ---- threads
-
-
 def test_a_thread_may_report_progress(backend: str) -> None:
     """A thread may report progress as often as it likes; the run takes the latest."""
 

@@ -28,9 +28,8 @@ from trioflow.testing import run_virtual, virtual_options
 from ..bodies import FAILED, SUCCEEDED, fail, nap, task_now, timed
 from ..conftest import Virtual
 
+
 # --- context variables
-
-
 class Touchy:
     """A value that cannot be compared."""
 
@@ -154,8 +153,6 @@ def test_context_reaches_nested_schedulers_and_added_jobs(virtual: Virtual) -> N
 
 
 # --- scopes and nurseries left open
-
-
 async def by_enter(seconds: float) -> None:
     anyio.move_on_after(seconds).__enter__()
     await anyio.lowlevel.checkpoint()
@@ -293,8 +290,6 @@ def test_interruption_in_a_nursery_left_open_is_not_swallowed(virtual: Virtual) 
 
 
 # --- native cancellation
-
-
 @pytest.mark.parametrize("awaits", [False, True])
 @pytest.mark.parametrize("gated", [False, True])
 def test_native_cancellation_affects_only_its_job(awaits: bool, gated: bool) -> None:
@@ -393,8 +388,6 @@ def test_the_task_of_a_job_with_own_task_is_never_reused(of_job: bool) -> None:
 
 
 # --- task names and current_job
-
-
 class Renamed(Job[Any]):
     """Another kind of job, with the same function."""
 
@@ -496,8 +489,6 @@ def test_tools_outside_the_process_see_labels_and_the_task_that_awaits_a_run() -
 
 
 # --- the identity of tasks
-
-
 @pytest.mark.parametrize("held", [dict, weakref.WeakKeyDictionary])
 def test_values_stored_by_task_are_separate_for_each_job(backend: Any, held: Callable[[], Any]) -> None:
     """Thirty jobs that store a session by task have thirty sessions, in ordinary and weak dictionaries.
@@ -731,8 +722,6 @@ def test_current_job_is_known_while_other_threads_run_loops() -> None:
 
 
 # --- tasks of their own for all jobs of a scheduler
-
-
 def test_own_task_of_a_scheduler_holds_for_all_its_jobs(virtual: Virtual) -> None:
     async def who(seconds: float) -> Any:
         await anyio.sleep(seconds)

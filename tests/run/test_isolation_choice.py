@@ -77,10 +77,7 @@ print(json.dumps([anyio.run(scenario, name, backend=name) for name in sys.argv[1
 RESULT = [False, [0, 1, 2, 3, 4, 10], 10, "FAILED", "untouched", True, "CANCELLED", "FAILED"]
 
 DIFFERENT = {
-    "trio": (
-        "import trio; del trio._core",
-        "module 'trio' has no attribute '_core'",
-    ),
+    "trio": ("import trio; del trio._core", "module 'trio' has no attribute '_core'"),
     "asyncio": (
         """
         import types

@@ -9,13 +9,7 @@ import anyio
 import pytest
 import trio
 
-from trioflow import (
-    Job,
-    Pool,
-    Rate,
-    Scheduler,
-    ThreadJob,
-)
+from trioflow import Job, Pool, Rate, Scheduler, ThreadJob
 from trioflow.abc import AbstractJob, Instrument, WaitCause, waiting
 
 from ..bodies import LIMIT, RUNNING, SCHEDULED, fail, later, nap, naps, timed
@@ -82,8 +76,6 @@ async def watched(scheduler: Scheduler, **options: Any) -> Watch:
 
 
 # --- no circle
-
-
 @pytest.mark.parametrize("depth", [1, 4, 40])
 def test_one_token_is_enough_at_any_depth(virtual: Virtual, depth: int) -> None:
     async def main() -> None:
@@ -100,8 +92,6 @@ def test_one_token_is_enough_at_any_depth(virtual: Virtual, depth: int) -> None:
 
 
 # --- what takes a token
-
-
 @pytest.mark.parametrize(("window", "tokens", "most"), [(2, 3, 2), (3, 2, 2), (1, 5, 1)])
 @pytest.mark.parametrize("inside", ["integer", "limiter"])
 def test_a_job_takes_a_slot_and_a_token(virtual: Virtual, inside: str, window: int, tokens: int, most: int) -> None:
@@ -135,8 +125,6 @@ def test_thread_job_with_a_limiter_takes_its_token_instead_of_the_windows(backen
 
 
 # --- waiting
-
-
 def test_a_job_that_waits_for_a_token_is_scheduled_and_has_its_needs(virtual: Virtual) -> None:
     """A job that waits for a token has its share of the pool and its slot; only a job that works has a token."""
 
@@ -239,8 +227,6 @@ def test_run_ends_when_the_last_job_that_waits_for_a_token_is_cancelled(virtual:
 
 
 # --- a scheduler that a job runs itself
-
-
 def test_a_scheduler_run_by_a_body_with_the_limiter_of_its_job_is_rejected(virtual: Virtual) -> None:
     """A body may not run a scheduler with its job's limiter, whose token the job holds: the error advises nesting."""
 

@@ -88,8 +88,6 @@ def test_no_failure_keeps_a_run_alive_that_it_refers_to(virtual: Virtual, depth:
 
 
 # --- arguments, and jobs
-
-
 class Large:
     """A large argument, whose release the tests check."""
 

@@ -45,11 +45,7 @@ WAITS = {
         "'j' waits for a resume: its run was paused 3 s ago",
         "paused 3 s ago",
     ),
-    "question": Wait(
-        "'j' asks: really?",
-        "'j' has been running for 3 s, and asks: really?",
-        "asks: really?",
-    ),
+    "question": Wait("'j' asks: really?", "'j' has been running for 3 s, and asks: really?", "asks: really?"),
     "executor": Wait("", "'j' has been running for 3 s (called by Lost)", "called by Lost"),
     "circle": Wait(
         "'a' awaits 'b', which needs what is held by 'j', but holds what 'j' needs: "

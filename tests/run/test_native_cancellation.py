@@ -41,8 +41,6 @@ async def broken() -> None:
 
 
 # --- what a job does to its own task
-
-
 def test_job_that_handles_the_failure_of_its_task_group_has_succeeded() -> None:
     """On 3.11 and 3.12 a failed TaskGroup leaves `cancelling()` at 1, once taken for a cancellation of the job."""
     job, after = Job(in_task_group, broken), Job(nap, 0.001, "whole")
@@ -139,8 +137,6 @@ def test_an_attempt_after_a_failed_task_group_decides_the_outcome() -> None:
 
 
 # --- when the loop ends everything
-
-
 async def started(scheduler: Scheduler) -> asyncio.Task[bool]:
     """Start the run in the background, and return when all its jobs that require nothing are running."""
     task = asyncio.create_task(scheduler.co_run())
@@ -340,8 +336,6 @@ def test_a_task_cancelled_before_its_first_step_is_replaced() -> None:
 
 
 # --- what a job leaves behind
-
-
 async def leave_timeout() -> None:
     """Suspend an async generator inside `asyncio.timeout`, which cancels the task when its time is over."""
 

@@ -101,9 +101,7 @@ def test_workers_of_nested_runs_end_with_the_outermost_run(virtual: Virtual, how
             raise OSError("broken")
 
     outer = Scheduler(
-        Sequence(group(), group(), waiting, group()),
-        Job(end, critical=True),
-        timeout=5.5 if how == "timeout" else None,
+        Sequence(group(), group(), waiting, group()), Job(end, critical=True), timeout=5.5 if how == "timeout" else None
     )
 
     async def main() -> None:

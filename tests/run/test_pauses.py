@@ -453,8 +453,6 @@ def nothing_now() -> None:
 
 
 # --- windows
-
-
 @pytest.mark.parametrize("kind", ["plain", "needs", "policy"])
 def test_a_new_window_takes_effect_at_once(virtual: Virtual, kind: str) -> None:
     """A larger window starts more jobs at once; with a smaller one nothing starts until enough have ended."""

@@ -264,10 +264,7 @@ def test_a_pool_in_use_is_rejected_in_a_second_loop(backend: str) -> None:
     [
         ({"gpu": 3}, r"'x' needs gpu=3, but the total is only 2: it could never start"),
         ({"gpu": 0.5}, r"'x' needs gpu=0.5, which has named units: give a whole number"),
-        (
-            {"tpu": 1},
-            r"'x' needs tpu=1, which no enclosing pool has \(they have gpu, ram\): give its",
-        ),
+        ({"tpu": 1}, r"'x' needs tpu=1, which no enclosing pool has \(they have gpu, ram\): give its"),
         ({"ram": "3 GiB"}, r"'x' needs ram=3 GiB, but the total is only 2 GiB"),
     ],
 )
@@ -342,8 +339,6 @@ def test_fractional_needs_that_add_up_to_the_whole_fit_exactly(virtual: Virtual,
 
 
 # ---- what it costs
-
-
 @pytest.mark.parametrize("window", [None, 2])
 def test_the_end_of_a_job_wakes_only_runs_whose_jobs_are_first(
     virtual: Virtual, monkeypatch: pytest.MonkeyPatch, window: int | None

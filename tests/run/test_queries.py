@@ -97,10 +97,7 @@ def test_a_run_view_has_phase_window_and_stop_reason(virtual: Virtual) -> None:
     assert current_run(scheduler) is None
     virtual(scheduler.co_run)
     assert current_run(scheduler) is None
-    assert told == [
-        (RunPhase.RUNNING, None, 1, False, True),
-        (RunPhase.DRAINING, StopReason.DRAINED, 1, False, True),
-    ]
+    assert told == [(RunPhase.RUNNING, None, 1, False, True), (RunPhase.DRAINING, StopReason.DRAINED, 1, False, True)]
 
 
 def test_a_run_view_has_the_maximum_of_an_adaptive_window(virtual: Virtual) -> None:

@@ -10,15 +10,7 @@ from typing import Any
 import anyio
 import pytest
 
-from trioflow import (
-    Job,
-    JobState,
-    Pool,
-    Rate,
-    Scheduler,
-    ThreadJob,
-    current_job,
-)
+from trioflow import Job, JobState, Pool, Rate, Scheduler, ThreadJob, current_job
 from trioflow._core.admission import _limits
 from trioflow._core.words._explain import waiting
 
@@ -40,8 +32,6 @@ def starts(jobs: list[Any]) -> list[float | None]:
 
 
 # ---- when jobs start
-
-
 def test_a_job_starts_when_the_scarcest_key_of_its_rate_has_accrued(virtual: Virtual) -> None:
     jobs = [Job(anyio.sleep, 0, needs={"api": {"tokens": 16}}) for _ in range(4)]
     assert virtual(Scheduler(*jobs, pool=pool()).co_run)
@@ -125,8 +115,6 @@ def test_a_change_of_the_policy_leaves_no_timer_behind(virtual: Virtual) -> None
 
 
 # ---- what was used
-
-
 @pytest.mark.parametrize(("tokens", "second"), [(32, 8), (16, 4), (8, 2), (0, 0), (40, 10)])
 def test_used_corrects_the_amount_of_a_rate_in_both_directions(virtual: Virtual, tokens: int, second: float) -> None:
     async def ask() -> None:
@@ -186,8 +174,6 @@ def test_used_rejects_invalid_amounts(virtual: Virtual, amounts: Any, error: typ
 
 
 # ---- in words, and bad input
-
-
 def test_explain_has_the_time_until_a_rate_opens(virtual: Virtual) -> None:
     """`explain` names the keys of a rate that lack an amount, and the time until there is enough."""
     said: list[str] = []
@@ -266,11 +252,7 @@ def test_a_pool_shows_its_rates() -> None:
         ),
         (lambda: Rate(requests=1e-300, per=1e300), ValueError, r"the rate is too high or too low"),
         (lambda: Rate(requests=5, tokens=5, per=1, burst=2), TypeError, r"several keys give a dict, such as \{'requ"),
-        (
-            lambda: Rate(requests=5, per=1, burst={"token": 2}),
-            ValueError,
-            r"unknown key 'token'; the keys are req",
-        ),
+        (lambda: Rate(requests=5, per=1, burst={"token": 2}), ValueError, r"unknown key 'token'; the keys are req"),
         (lambda: Job(anyio.sleep, 0, label="x", needs={"api": {"tokens": -2}}), ValueError, r"needs=.* of 'x': give a"),
         (lambda: Job(anyio.sleep, 0, label="x", needs={"api": {1: 1}}), TypeError, r"the key 1 is not a string"),
     ],
@@ -300,8 +282,6 @@ def test_needs_that_a_rate_can_never_meet_are_rejected(needs: Any, message: str)
 
 
 # ---- what is due in one instant, and after a stall
-
-
 @pytest.mark.parametrize("is_first", [False, True])
 def test_a_job_that_becomes_ready_when_a_rate_opens_does_not_overtake(virtual: Virtual, is_first: bool) -> None:
     pool = Pool(api=Rate(requests=1, per=1))

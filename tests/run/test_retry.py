@@ -14,18 +14,7 @@ import pytest
 import stamina
 import tenacity
 
-from trioflow import (
-    AbstractJob,
-    CommandJob,
-    Job,
-    Pool,
-    Retry,
-    Scheduler,
-    StopReason,
-    ThreadJob,
-    Throttled,
-    current_job,
-)
+from trioflow import AbstractJob, CommandJob, Job, Pool, Retry, Scheduler, StopReason, ThreadJob, Throttled, current_job
 from trioflow.abc import JobKind
 
 from ..bodies import CANCELLED, FAILED, Odd, co_run_drained, fail, fail_now, later, nap, timed
@@ -69,8 +58,6 @@ def test_callbacks_are_not_called_at_a_throttle(virtual: Virtual) -> None:
 
 
 # --- a number
-
-
 @pytest.mark.parametrize("retry", [0, Retry(0), None])
 def test_retry_zero_is_no_retry(virtual: Virtual, retry: Any) -> None:
     """`retry=0` means a single attempt, so a coroutine object may have it, and an outermost scheduler."""
@@ -147,8 +134,6 @@ def test_an_attempt_continues_if_another_job_fails_with_the_same_exception(virtu
 
 
 # --- what is not retried
-
-
 @pytest.mark.fast_way("trio")  # with direct isolation, what is left open is not closed
 @pytest.mark.parametrize("leaves_shield", [False, True])
 def test_failure_while_unwinding_is_not_retried(virtual: Virtual, leaves_shield: bool) -> None:

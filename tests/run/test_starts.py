@@ -27,8 +27,6 @@ class Watch(Instrument):
 
 
 # --- the order of starts
-
-
 def labelled(names: str, **options: Any) -> Iterator[Job[Any]]:
     return (Job(nap, 1, label=name, **options) for name in names)
 

@@ -24,9 +24,8 @@ from trioflow.abc import run_of
 from ..bodies import FAILED, SUCCEEDED, nap, pass_time, timed
 from ..conftest import Virtual
 
+
 # --- jobs
-
-
 def test_job_timeout_fails_the_job(virtual: Virtual) -> None:
     job = Job(nap, 5, timeout=2, label="slow")
     after = Job(nap, 1, required=job, run_if="settled")
@@ -83,8 +82,6 @@ def test_timeout_between_runs_may_be_changed(virtual: Virtual) -> None:
 
 
 # --- schedulers
-
-
 def test_timeout_just_after_the_end_does_not_affect_the_run(virtual: Virtual) -> None:
     scheduler = Scheduler(Job(nap, 1), timeout=1.25)
     assert virtual(timed, scheduler) == (True, 1)
@@ -160,8 +157,6 @@ def test_timeouts_of_jobs_that_have_ended_are_forgotten(virtual: Virtual) -> Non
 
 
 # ---- where a job was
-
-
 def decorated(function: Callable[[], Awaitable[None]]) -> Callable[[], Awaitable[None]]:
     @functools.wraps(function)
     async def call() -> None:

@@ -19,19 +19,7 @@ import trio
 
 from trioflow import Job, JobCancelled, JobTimeout, Scheduler, Sequence, ThreadJob
 
-from ..bodies import (
-    CANCELLED,
-    FAILED,
-    SUCCEEDED,
-    cancelled_of,
-    fail,
-    nap,
-    nothing,
-    own_nursery,
-    states,
-    stray,
-    timed,
-)
+from ..bodies import CANCELLED, FAILED, SUCCEEDED, cancelled_of, fail, nap, nothing, own_nursery, states, stray, timed
 from ..conftest import Virtual
 
 variable: contextvars.ContextVar[Any] = contextvars.ContextVar("variable")

@@ -37,8 +37,6 @@ class Watch(Instrument):
 
 
 # --- windows that are numbers
-
-
 @pytest.mark.parametrize("window", [1, 2, 3, 4, 5, 9])
 def test_window_is_never_exceeded_and_always_full(virtual: Virtual, window: int) -> None:
     """There are never more running jobs than the window allows, and never fewer while enough jobs are ready."""
@@ -68,8 +66,6 @@ def test_run_overrides_the_window(virtual: Virtual) -> None:
 
 
 # --- limiters
-
-
 def limiter_of(virtual: Virtual, kind: str, tokens: int) -> Any:
     return trio.CapacityLimiter(tokens) if kind == "trio" else anyio.CapacityLimiter(tokens)
 

@@ -14,9 +14,8 @@ from trioflow import CycleError, Job, MissingRequirement, Scheduler, Service, St
 from ..bodies import CANCELLED, SUCCEEDED, Flaw, fail, nap
 from ..conftest import Virtual
 
+
 # --- runs without errors
-
-
 def test_jobs_start_as_they_are_added(virtual: Virtual) -> None:
     """In a block, existing jobs start at entry, others as they are added, and leaving the block waits for all."""
 
@@ -145,8 +144,6 @@ def test_scheduler_is_closed_after_its_block(virtual: Virtual) -> None:
 
 
 # --- rejected at entry
-
-
 def test_scenario_that_cannot_run_is_rejected_at_entry_of_a_block(virtual: Virtual) -> None:
     async def main() -> None:
         a, b, c = Job(nap), Job(nap), Job(nap)

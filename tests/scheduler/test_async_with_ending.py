@@ -29,8 +29,6 @@ async def raised_by(function: Callable[[], Awaitable[Any]]) -> Exception:
 
 
 # --- the body fails
-
-
 def test_exception_of_the_block_body_propagates_unwrapped(virtual: Virtual) -> None:
     async def main() -> None:
         async with scheduler:
@@ -241,8 +239,6 @@ def test_exception_of_the_block_body_survives_an_outer_cancellation(virtual: Vir
 
 
 # --- the run fails
-
-
 def test_critical_failure_cancels_the_block_body(virtual: Virtual) -> None:
     """A critical failure cancels the body at once, and the group of the critical failures leaves the block."""
     reached: list[float] = []
@@ -358,8 +354,6 @@ def test_block_raises_the_stop_reason_even_if_its_body_swallows_the_cancellation
 
 
 # --- cancelled from outside
-
-
 @pytest.mark.parametrize("where", ["in the body", "after the body"])
 def test_outer_cancellation_of_a_block_cancels_body_and_jobs(virtual: Virtual, where: str) -> None:
     """Cancelling a scope around a block cancels its body and jobs cleanly, and the scope catches the cancellation."""

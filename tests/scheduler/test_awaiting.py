@@ -264,8 +264,6 @@ def test_waits_that_form_no_cycle_are_allowed(virtual: Virtual, kind: str) -> No
 
 
 # --- how a wait is shown
-
-
 def test_explain_and_views_show_that_a_job_awaits_another(virtual: Virtual) -> None:
     jobs: Jobs = {"b": Job(nap, 9, label="b")}
     me = awaiting(jobs, "b", "me")
@@ -290,8 +288,6 @@ def test_explain_and_views_show_that_a_job_awaits_another(virtual: Virtual) -> N
 
 
 # --- waits for what the waiting job holds itself
-
-
 def slot(jobs: Jobs) -> tuple[list[Any], dict[str, Any]]:
     return [awaiting(jobs, "b", "me"), jobs["b"]], {"jobs_window": 1}
 
@@ -416,8 +412,6 @@ def test_an_indirect_wait_for_what_the_caller_holds_is_logged(
 
 
 # --- waits for jobs that may last as long as their run
-
-
 def incidents(virtual: Virtual, scheduler: Scheduler) -> list[str]:
     """Run a scheduler for 60 seconds, and return the messages of its incidents, those of nested ones included."""
     virtual(lambda: scheduler.co_run(timeout=60))
@@ -553,8 +547,6 @@ def test_explain_says_that_the_awaited_job_is_a_forever_job(virtual: Virtual) ->
 
 
 # --- waits for what others hold
-
-
 def test_awaiting_a_job_that_lacks_what_others_hold_logs_nothing(
     virtual: Virtual, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -583,8 +575,6 @@ def test_awaiting_a_job_that_needs_what_others_hold_logs_nothing_under_a_limiter
 
 
 # --- before the run
-
-
 @pytest.mark.parametrize("fails", [False, True])
 def test_await_before_the_run_waits_for_it(virtual: Virtual, caplog: pytest.LogCaptureFixture, fails: bool) -> None:
     """`await job` may come before its run: it gets the result, or takes the failure, which then does not count."""
@@ -649,8 +639,6 @@ def test_await_before_a_run_in_another_thread_waits_for_it(backend: Any) -> None
 
 
 # --- the end of the run
-
-
 @pytest.mark.parametrize("run_if", ["failed", "succeeded", "cancelled"])
 def test_awaiting_a_job_in_a_scheduler_that_never_runs_raises_job_not_done(virtual: Virtual, run_if: str) -> None:
     """Awaiting a job in a scheduler that never runs raises JobNotDone; once the awaiting job and the run hung."""

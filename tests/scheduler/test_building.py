@@ -14,9 +14,8 @@ from trioflow.graph import keep_only, predecessors, successors
 from ..bodies import edges, fail, jobs_named, nap
 from ..conftest import Virtual
 
+
 # --- requires
-
-
 def test_requires_takes_jobs_sequences_none_and_collections() -> None:
     """`requires` takes jobs, lists at any depth, Sequences (their last job), and None; it returns the job."""
     a, b, c, d, e, f, job = jobs_named("abcdefj")
@@ -79,8 +78,6 @@ def test_requiring_an_empty_sequence_adds_no_requirement() -> None:
 
 
 # --- Sequence
-
-
 def test_sequence_chains_its_jobs() -> None:
     """Each job of a Sequence requires the one before; nested Sequences are flattened, and None is left out."""
     a, b, c, d = jobs_named("abcd")
@@ -163,8 +160,6 @@ def test_sequence_runs_in_its_order(virtual: Virtual) -> None:
 
 
 # --- a set of jobs
-
-
 def test_add_returns_the_job_and_adds_it_once() -> None:
     (job,) = jobs_named("a")
     scheduler = Scheduler()

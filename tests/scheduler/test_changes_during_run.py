@@ -17,9 +17,8 @@ from trioflow.abc import Instrument, accepts_jobs, reported_state
 from ..bodies import IDLE, SUCCEEDED, checked, later, nap, nothing, timed
 from ..conftest import Virtual
 
+
 # --- added jobs start
-
-
 def test_another_task_of_the_thread_adds_a_job(virtual: Virtual) -> None:
     new = Job(nap, 5)
     scheduler = Scheduler(Job(nap, 2))
@@ -60,8 +59,6 @@ def test_scheduler_option_adds_a_job_during_a_run(virtual: Virtual) -> None:
 
 
 # --- requires during a run
-
-
 @pytest.mark.parametrize("seconds", [1, 9])
 def test_requires_of_a_job_that_has_started_raises(virtual: Virtual, seconds: float) -> None:
     job, other = Job(nap, seconds, label="late"), Job(nap, 20)
@@ -117,8 +114,6 @@ def test_requirement_that_closes_a_cycle_through_a_cancelled_job_raises(virtual:
 
 
 # --- rejected
-
-
 def growing(virtual: Virtual, error: type[Exception], match: str, change: Callable[[Scheduler], object]) -> Scheduler:
     """Run a scheduler in which `change` is rejected with `error`, and nothing has changed by it."""
 

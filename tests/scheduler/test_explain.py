@@ -36,8 +36,6 @@ def explained_after(scheduler: Scheduler, job: Any, virtual: Virtual) -> str:
 
 
 # --- waiting
-
-
 def test_explain_names_the_scheduler_that_has_not_started() -> None:
     """Before the run, `explain` says that the job is idle because its scheduler has not started."""
     job = Job(nap, label="job")
@@ -114,8 +112,6 @@ def test_explain_reports_that_the_scenario_is_being_checked(virtual: Virtual) ->
 
 
 # --- scheduled
-
-
 def test_explain_names_the_jobs_that_fill_the_window(virtual: Virtual) -> None:
     a, b = Job(nap, 9, label="a"), Scheduler(Job(nap, 9), label="b")
     job, forever = Job(nap, label="job"), Job(anyio.sleep_forever, forever=True)
@@ -233,8 +229,6 @@ def test_explain_promises_no_slot_to_more_jobs_than_there_are_slots(virtual: Vir
 
 
 # --- running
-
-
 def test_explain_gives_the_running_time(virtual: Virtual) -> None:
     job = Job(nap, 9, label="job")
     assert explained_during(Scheduler(job), job, virtual) == "'job' has been running for 2 s"
@@ -261,8 +255,6 @@ def test_nested_job_is_explained_by_the_outer_scheduler(virtual: Virtual) -> Non
 
 
 # --- settled
-
-
 @pytest.mark.parametrize("running", [True, False])
 def test_explain_gives_the_duration_of_a_success(virtual: Virtual, running: bool) -> None:
     job = Job(nap, 1, label="job")

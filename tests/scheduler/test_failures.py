@@ -15,9 +15,8 @@ from ..conftest import Virtual
 
 pytestmark = pytest.mark.usefixtures("keep_jobs")
 
+
 # --- check= and raise_for_failures
-
-
 def test_raise_for_failures_groups_in_settling_order(virtual: Virtual) -> None:
     errors = [OSError("one"), KeyError("two"), ValueError("three")]
     scheduler = Scheduler(

@@ -78,8 +78,6 @@ def nothing_is_left() -> Iterator[None]:
 
 
 # --- all that comes
-
-
 def test_jobs_come_as_they_settle(backend: Any) -> None:
     """Each member comes once, whatever its outcome; what depends on the time of the consumer does not wait for it."""
     gate = threading.Event()
@@ -180,8 +178,6 @@ def test_jobs_have_the_context_of_the_consumer(backend: Any) -> None:
 
 
 # --- errors of the run
-
-
 @pytest.mark.parametrize(
     "options", [{"timeout": -1}, {"bakend": "trio"}, {"check": "last"}, {"instruments": 5}], ids=str
 )
@@ -232,8 +228,6 @@ def test_check_raises_after_the_last_job(backend: Any, check: Any) -> None:
 
 
 # --- an iteration that ends before
-
-
 @pytest.fixture(params=["first run", "later run"])
 def scheduler(request: Any, backend: Any) -> Scheduler:
     """Return a scheduler whose job "stays" lasts until its run is cancelled."""

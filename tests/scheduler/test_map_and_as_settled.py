@@ -27,8 +27,6 @@ def sleeper(seconds: float, **options: Any) -> Job[Any]:
 
 
 # --- map
-
-
 def test_map_makes_a_job_for_each_argument(virtual: Virtual) -> None:
     """`map` makes one job for each item, in order; the jobs are members of the scheduler at once."""
     scheduler = Scheduler()
@@ -147,8 +145,6 @@ def test_map_is_atomic_during_a_run(virtual: Virtual) -> None:
 
 
 # --- as_settled
-
-
 def test_as_settled_yields_jobs_to_a_task_outside_the_run(virtual: Virtual) -> None:
     """One task runs a scheduler while another gets jobs from `as_settled` as they settle, until none is left."""
 

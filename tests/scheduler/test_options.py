@@ -13,18 +13,7 @@ import pytest
 
 from tests.bodies import BLOCKED, CANCELLED, FAILED, SUCCEEDED, DepthFirst, fail, fail_now, nap, nothing, timed
 from tests.conftest import Virtual
-from trioflow import (
-    AbstractJob,
-    CommandJob,
-    Job,
-    Pool,
-    Retry,
-    Scheduler,
-    Sequence,
-    Service,
-    StopReason,
-    current_job,
-)
+from trioflow import AbstractJob, CommandJob, Job, Pool, Retry, Scheduler, Sequence, Service, StopReason, current_job
 from trioflow._core.job._job_options import JobOptions
 from trioflow._core.job._option_descriptors import Option, ReadOnlyOption
 from trioflow._core.run._current import current_worker_var

@@ -19,9 +19,8 @@ from trioflow.graph import keep_only
 from ..bodies import BLOCKED, CANCELLED, FAILED, IDLE, SUCCEEDED, fail, later, nap, states, take, timed
 from ..conftest import Virtual
 
+
 # --- the result
-
-
 def test_run_of_jobs_that_succeed_returns_true(virtual: Virtual) -> None:
     """A run whose jobs succeed returns True, is COMPLETED without a culprit, and takes as long as its longest job."""
     scheduler = Scheduler(Job(nap, 1), Job(nap, 3), Job(nap, 2))
@@ -220,8 +219,6 @@ def test_stop_reason_is_none_before_the_first_run() -> None:
 
 
 # --- critical and its inheritance
-
-
 def test_critical_is_inherited_from_the_nearest_value_that_is_not_none() -> None:
     for kind, *values in itertools.product([Scheduler, First], *[[None, True, False]] * 4):
         own, jobs, inner, outer = values
@@ -233,8 +230,6 @@ def test_critical_is_inherited_from_the_nearest_value_that_is_not_none() -> None
 
 
 # --- running again
-
-
 def test_running_again_resets_every_job(virtual: Virtual) -> None:
     calls: list[int] = []
 

@@ -399,8 +399,6 @@ watched(lambda: scheduler.run(backend={backend!r}))
 
 
 # --- the signal handler, and signals at awkward moments
-
-
 def test_handle_signals_in_another_thread_does_nothing(backend: Any) -> None:
     """Python handles signals in the main thread only. Elsewhere `handle_signals=` sets no handler."""
     before = [signal.getsignal(number) for number in HANDLED]

@@ -99,10 +99,7 @@ def test_a_run_that_was_cancelled_before_it_began_ends_at_once(virtual: Virtual,
     runs.append((virtual(scheduler.co_run), scheduler.stop_reason, job.state))
     in_thread(scheduler.cancel)  # too late, so the next run knows nothing of it
     runs.append((virtual(scheduler.co_run), scheduler.stop_reason, job.state))
-    assert runs == [
-        (False, StopReason.CANCELLED, JobState.IDLE),
-        (True, StopReason.COMPLETED, JobState.SUCCEEDED),
-    ]
+    assert runs == [(False, StopReason.CANCELLED, JobState.IDLE), (True, StopReason.COMPLETED, JobState.SUCCEEDED)]
 
 
 def test_each_run_may_be_cancelled_while_its_loop_begins(backend: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -339,10 +339,7 @@ class Interruption:
         "the scheduler's timeout": (JobState.CANCELLED, {}),
         "forever=True": (JobState.CANCELLED, {"forever": True}),
         "timeout": (JobState.FAILED, {"timeout": SHORT_TIMEOUT}),
-        "timeout with retry": (
-            JobState.FAILED,
-            {"timeout": SHORT_TIMEOUT, "retry": Retry(1, first=0, on=JobTimeout)},
-        ),
+        "timeout with retry": (JobState.FAILED, {"timeout": SHORT_TIMEOUT, "retry": Retry(1, first=0, on=JobTimeout)}),
         "on_timeout='move_on'": (JobState.SUCCEEDED, {"timeout": SHORT_TIMEOUT, "on_timeout": "move_on"}),
     }
     """The final state of the job, and its options."""

@@ -43,8 +43,6 @@ def plain() -> Scheduler:
 
 
 # ---------------------------------------------------------------- what is found
-
-
 @pytest.mark.parametrize("scenario", SIX, ids=NAMES)
 def test_each_of_the_six_faults_is_found(scenario: Make, backend: str) -> None:
     """Each of the six faults is found within a hundred runs, with a short story whose seed repeats exactly that run."""
@@ -343,8 +341,6 @@ def test_a_scenario_that_breaks_at_a_second_failure_is_found(backend: str, retri
 
 
 # ---------------------------------------------------------------- what is done
-
-
 def test_the_pauses_of_retries_are_the_same_in_each_run_of_a_plan() -> None:
     """Backoffs are random, but a plan that is run again has the same ones, so that a finding is found again."""
     times: list[list[float]] = []
@@ -535,8 +531,6 @@ def test_an_error_inside_trio_is_reported_with_its_seed() -> None:
 
 
 # ---------------------------------------------------------------- bad input
-
-
 async def is_good(scheduler: Scheduler) -> None:
     raise AssertionError
 

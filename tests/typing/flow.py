@@ -90,8 +90,6 @@ def plain(page: int) -> str:
 
 
 # --- Job
-
-
 async def double(number: int) -> int:
     return 2 * number
 
@@ -162,8 +160,6 @@ def unknown(any_job: AbstractJob, service: Service[Any], value: Any, flag: Job[b
 
 
 # --- Service: its result is what `started` is called with
-
-
 async def server(port: int, *, task_status: anyio.abc.TaskStatus[str]) -> None:
     task_status.started("address")
 
@@ -199,9 +195,8 @@ fetch(listening)  # type: ignore[arg-type]  # pyright: ignore[reportCallIssue, r
 Service(server, 80, colour="red")  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
 Service(len)  # type: ignore[arg-type]  # pyright: ignore[reportCallIssue, reportArgumentType]
 
+
 # --- while it runs
-
-
 async def live() -> None:
     async with Scheduler(jobs_window=2) as scheduler:
         assert_type(scheduler, Scheduler)

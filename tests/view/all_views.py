@@ -206,8 +206,6 @@ def strange_after(watched: Watched, schedulers: list[Any]) -> Iterator[str]:
 
 
 # ---- the record of a run, and all that is made of it
-
-
 def strange_in_record(trace: Trace, folder: Path) -> Iterator[str]:
     """Yield in words what is wrong with the record of a run, and with each file that is made of it."""
     try:
@@ -420,8 +418,6 @@ def strange_in_trace_events(record: TraceRecord, events: list[dict[str, Any]]) -
 
 
 # ---- the texts of a scheduler
-
-
 def strange_in_texts(scheduler: Any) -> Iterator[str]:
     """Yield which text of a scheduler cannot be written."""
     texts = {

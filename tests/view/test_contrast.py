@@ -76,16 +76,7 @@ def test_labels_in_the_timeline_are_readable(scheme: str) -> None:
     found = fills(light) | (fills(dark) if scheme == "dark" else {})
     label = found["text"]
     families = [f".family{number}" for number in range(6)]
-    for ground in (
-        *families,
-        ".family-other",
-        ".running",
-        ".skipped",
-        ".forever",
-        ".hatched",
-        ".empty",
-        ".paper",
-    ):
+    for ground in (*families, ".family-other", ".running", ".skipped", ".forever", ".hatched", ".empty", ".paper"):
         assert contrast(label, found[ground]) >= 4.5, ground
     assert contrast(found[".label.on-dark"], found[".failed"]) >= 4.5
     for small in (".subtitle", ".tick", ".note", ".legend"):

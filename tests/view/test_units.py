@@ -45,8 +45,7 @@ def test_a_duration_has_three_significant_figures(seconds: float, text: str) -> 
 
 
 @pytest.mark.parametrize(
-    ("seconds", "text"),
-    [(9.0, "9.0 s"), (0.0995, "99.5 ms"), (9.995e-5, "100 µs"), (0.1004, "100 ms")],
+    ("seconds", "text"), [(9.0, "9.0 s"), (0.0995, "99.5 ms"), (9.995e-5, "100 µs"), (0.1004, "100 ms")]
 )
 def test_a_duration_in_a_column_has_a_decimal_below_a_hundred(seconds: float, text: str) -> None:
     assert duration_text(seconds, in_column=True) == text

@@ -40,8 +40,6 @@ def timed(scheduler: PureScheduler) -> tuple[bool, float]:
 
 
 # ---- cancellation as asyncio programs know it
-
-
 @pytest.mark.parametrize("shutdown_timeout", [2, None])
 def test_a_job_is_cancelled_once(shutdown_timeout: float | None) -> None:
     stubborn = Stubborn(times=9, sleep=4.0)
@@ -60,8 +58,6 @@ def test_a_forever_job_that_goes_on_after_shutdown_timeout_is_cancelled_at_each_
 
 
 # ---- faults of asynciojobs that are not here
-
-
 async def sleep(delay: float = 0.0) -> None:
     await anyio.sleep(delay)
 

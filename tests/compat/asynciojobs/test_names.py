@@ -55,8 +55,6 @@ def labels(jobs: Any) -> list[str | None]:
 
 
 # ---- names
-
-
 def test_the_package_and_its_submodules_have_the_names_of_asynciojobs() -> None:
     for module in SUBMODULES:
         __import__(f"trioflow.compat.asynciojobs.{module}")
@@ -88,8 +86,6 @@ def test_stand_in_after_an_import_of_asynciojobs_raises(monkeypatch: pytest.Monk
 
 
 # ---- building
-
-
 def test_requires_accepts_jobs_sequences_none_and_collections() -> None:
     a, b, c, d, e = notes_of("abcde")
     nested = Scheduler()
@@ -178,8 +174,6 @@ def test_jobs_start_in_the_order_in_which_they_were_created() -> None:
 
 
 # ---- the graph
-
-
 def chain() -> tuple[list[Note], PureScheduler]:
     jobs = notes_of("abcdx")
     Sequence(*jobs[:4])
@@ -281,8 +275,6 @@ def test_iterate_jobs_includes_nested_jobs() -> None:
 
 
 # ---- running
-
-
 def test_a_run_returns_true_and_has_results_on_both_backends(virtual: Virtual) -> None:
     """A run returns True and its jobs have results, even on trio if the jobs do not depend on asyncio."""
     a = Job(give("value", 1.0), label="a")
@@ -454,8 +446,6 @@ except KeyboardInterrupt:
 
 
 # ---- shutdown
-
-
 def test_each_run_shuts_down_every_job_once() -> None:
     """A run shuts down every job once, even if it never started; a nested scheduler shuts down its own."""
     notes: list[str] = []
@@ -512,8 +502,6 @@ def test_coroutines_that_are_never_awaited_are_closed_without_a_warning() -> Non
 
 
 # ---- text output
-
-
 def shown() -> PureScheduler:
     class Detailed(Note):
         def details(self) -> str:
@@ -635,8 +623,6 @@ def test_a_print_job_prints_its_messages_and_sleeps(capsys: pytest.CaptureFixtur
 
 
 # ---- drawings
-
-
 def test_styles_of_jobs_are_drawn(tmp_path: Path) -> None:
     """In drawings, labels are numbered, critical is red, forever dashed, nested a frame; subclasses can change more."""
 
@@ -669,8 +655,6 @@ def test_styles_of_jobs_are_drawn(tmp_path: Path) -> None:
 
 
 # ---- what trioflow adds
-
-
 def test_trioflow_instruments_can_watch_a_run() -> None:
     finished: list[str] = []
 

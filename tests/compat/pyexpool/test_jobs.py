@@ -212,8 +212,6 @@ def test_a_missing_program_fails_the_job(caplog: pytest.LogCaptureFixture) -> No
 
 
 # ---- output
-
-
 def test_ondone_can_read_more_output_than_a_pipe_holds() -> None:
     """`ondone` can read 300 KB of output; PyExPool itself waited in vain for a process that had filled its pipe."""
     read: list[bytes] = []
@@ -262,8 +260,6 @@ def test_output_goes_to_sys_stdout_and_stderr_by_default(capsys: pytest.CaptureF
 
 
 # ---- time limits
-
-
 def test_a_timeout_terminates_the_process_group_of_the_job() -> None:
     """At its timeout, the process group of a job gets SIGTERM, and the job is among the pool's failures."""
     notes, pool = Notes(), ExecPool(1)
@@ -297,8 +293,6 @@ def test_a_job_is_restarted_after_its_timeout(option: str) -> None:
 
 
 # ---- execute
-
-
 def test_execute_returns_the_exit_code_of_a_job_that_it_waits_for() -> None:
     """With `concur=False` in any spelling, `execute` waits and returns the exit code; a signal gives a negative one."""
     pool = ExecPool(1)
@@ -516,8 +510,6 @@ def test_reprs_show_the_states_of_jobs_tasks_and_pools() -> None:
 
 
 # ---- a program that ignores SIGCHLD
-
-
 @pytest.fixture
 def no_sigchld() -> Any:
     old = signal.signal(signal.SIGCHLD, signal.SIG_IGN)

@@ -9,9 +9,8 @@ from trioflow import CycleError, Job, MissingRequirement, Scheduler
 from ...bodies import checked_result, give, later, take
 from ...conftest import Virtual
 
+
 # --- changing the graph
-
-
 def test_removing_an_input_from_the_requirements_raises() -> None:
     a, b = Job(give, label="a"), Job(give)
     job = Job(take, a, label="user", required=b)
@@ -43,8 +42,6 @@ def test_a_run_with_a_removed_input_raises_missing_requirement_with_advice() -> 
 
 
 # --- during a run
-
-
 @pytest.mark.parametrize("change", ["its user is removed", "its user moves out", "it moves in"])
 def test_groups_wait_for_each_other_only_while_one_has_an_input_in_the_other(virtual: Virtual, change: str) -> None:
     source, other = Job(give, 1, 5), Job(give, 2, 1)

@@ -14,9 +14,8 @@ from trioflow.view import listing
 from ...bodies import checked_result, give, later, take
 from ...conftest import Virtual
 
+
 # --- added with the job
-
-
 def scheduler_with(how: str, job: Job[Any]) -> Scheduler:
     if how == "constructor":
         return Scheduler(job)
@@ -157,8 +156,6 @@ def test_adding_a_job_during_a_run_adds_its_inputs(virtual: Virtual) -> None:
 
 
 # --- in another scheduler of the same scenario
-
-
 def test_topological_order_respects_inputs_across_levels() -> None:
     a, b = Job(give, label="a"), Job(give, label="b")
     left = Scheduler(a, label="left")

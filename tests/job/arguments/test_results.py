@@ -41,8 +41,6 @@ def taken(virtual: Virtual, job: Job[Any]) -> Any:
 
 
 # --- what is filled in
-
-
 def test_a_job_as_positional_argument_gives_its_result(virtual: Virtual) -> None:
     a = Job(give, "value")
     job = Job(take, 1, a)
@@ -212,8 +210,6 @@ def test_results_flow_through_a_chain_of_jobs(virtual: Virtual) -> None:
 
 
 # --- what is passed unchanged
-
-
 def test_ref_passes_the_job_itself(virtual: Virtual) -> None:
     """`ref(job)` passes the job itself, at any place among the arguments, and adds no requirement."""
     a, b = Job(give), Job(give, "b")
@@ -346,8 +342,6 @@ CURES = ("pass it in a plain list", "write list(...) around it", "give the job i
 
 
 # --- rejected
-
-
 def test_an_iterator_that_makes_its_items_later_raises() -> None:
     """Jobs in a generator or a `map` do not exist yet, so a search cannot find them: the error says what to write."""
     for lazy in ((Job(give, number) for number in range(3)), map(Job, [give])):
@@ -435,8 +429,6 @@ def test_sets_and_container_subclasses_without_jobs_are_accepted(virtual: Virtua
 
 
 # --- other kinds of jobs
-
-
 @pytest.mark.parametrize("kind", [Job, ThreadJob, Service])
 def test_every_kind_of_job_rejects_jobs_inside_a_set(kind: Any) -> None:
     def function(*args: Any, **kwargs: Any) -> None: ...

@@ -131,8 +131,6 @@ def test_jobs_and_services_end_in_order_after_an_interruption(virtual: Virtual) 
 
 
 # --- services among themselves
-
-
 def linger(log: list[Any], seconds: float = UNWINDING) -> Any:
     async def server(*, task_status: Any) -> None:
         task_status.started()

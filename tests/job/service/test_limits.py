@@ -29,8 +29,6 @@ def test_a_service_that_gets_ready_after_its_timeout_is_not_retried(virtual: Vir
 
 
 # --- bad input
-
-
 @pytest.mark.parametrize("function", [nap, lambda: nap(), functools.partial(nap, 1), anyio.sleep])
 def test_function_without_task_status_raises(function: Any) -> None:
     with pytest.raises(TypeError, match=r"takes no task_status; write async def .*task_status"):

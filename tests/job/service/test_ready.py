@@ -23,8 +23,6 @@ def after(seconds: float, action: Callable[[], Any]) -> Job[None]:
 
 
 # --- ready
-
-
 def test_result_of_a_service_is_none_if_started_has_no_value(virtual: Virtual) -> None:
     async def quiet(*, task_status: Any) -> None:
         task_status.started()
@@ -68,8 +66,6 @@ def test_service_is_called_with_its_arguments(virtual: Virtual) -> None:
 
 
 # --- ends by itself
-
-
 def test_calling_started_twice_raises(virtual: Virtual) -> None:
     async def twice(*, task_status: Any) -> None:
         task_status.started(1)

@@ -9,17 +9,7 @@ from typing import Any
 
 import pytest
 
-from trioflow import (
-    CommandError,
-    CommandJob,
-    Job,
-    JobCancelled,
-    JobState,
-    JobTimeout,
-    Retry,
-    Scheduler,
-    StopReason,
-)
+from trioflow import CommandError, CommandJob, Job, JobCancelled, JobState, JobTimeout, Retry, Scheduler, StopReason
 
 from ...bodies import fail, nothing, run
 from .commands import PIPE

@@ -34,9 +34,8 @@ from ...bodies import nothing, run
 from ...places import patiently
 from .commands import PIPE, failure_of, python
 
+
 # --- result, label and arguments
-
-
 def test_result_of_a_command_has_its_exit_code_output_and_usage(backend: str) -> None:
     """A result has the exit code, the output and the times; a peak memory below that of this program is None."""
     job = CommandJob(["echo", "hello"], stdout=PIPE)
@@ -228,8 +227,6 @@ def test_a_run_inside_a_command_keeps_the_mark_of_the_outer_run(backend: str, mo
 
 
 # --- how it is started
-
-
 def test_a_command_inherits_no_descriptor_but_its_streams(backend: str) -> None:
     read_end, write_end = os.pipe()
     with contextlib.suppress(OSError):  # the first one after the streams, if there is one
@@ -307,8 +304,6 @@ def test_standard_streams_of_the_controller_may_be_given_by_their_numbers(
 
 
 # --- outcome
-
-
 def test_an_exit_code_other_than_0_fails_the_job(backend: str) -> None:
     job = CommandJob(["sh", "-c", "echo no such luck >&2; exit 3"], stderr=PIPE)
     error = failure_of(backend, job)
@@ -425,8 +420,6 @@ def test_a_process_reaped_elsewhere_fails_the_job(backend: str) -> None:
 
 
 # --- retries
-
-
 def test_a_retry_repeats_only_after_the_given_exit_codes(backend: str, tmp_path: Path) -> None:
     retry = Retry(5, first=0, on=lambda error: isinstance(error, CommandError) and error.returncode == 75)
     count = f"echo >> {tmp_path}/n; test $(wc -l < {tmp_path}/n) -ge 2 && exit 1; exit 75"

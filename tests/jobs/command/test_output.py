@@ -43,8 +43,6 @@ def sh(line: str, **options: Any) -> CommandJob:
 
 
 # --- captured
-
-
 def test_text_is_the_output_decoded(backend: str) -> None:
     """`text` is the captured output decoded, in which invalid bytes, which may have a NUL, are replaced."""
     good, bad = sh("printf 'é\\n'", stdout=PIPE), sh(r"printf 'a\377b\0'", stdout=PIPE)
@@ -108,8 +106,6 @@ def test_a_flood_of_lines_is_read_in_small_pieces(monkeypatch: pytest.MonkeyPatc
 
 
 # --- to files
-
-
 def test_output_is_appended_to_a_path_whose_directories_are_created(backend: str, tmp_path: Path) -> None:
     """Output is appended to a path, whose directories are created; both streams and several jobs may share it."""
     path = tmp_path / "new" / "directory" / "log"
@@ -199,8 +195,6 @@ def test_output_is_discarded_if_sys_stdout_is_none(backend: str, monkeypatch: py
 
 
 # --- captured
-
-
 def test_both_streams_are_captured_apart_or_together(backend: str) -> None:
     """Both streams may be captured, separately or merged, or one alone; an uncaptured stream is None."""
     apart = sh("echo out; echo err >&2", stdout=PIPE, stderr=PIPE)
@@ -273,8 +267,6 @@ def test_output_written_after_sigterm_is_captured(backend: str, tmp_path: Path) 
 
 
 # --- line by line
-
-
 def test_on_line_gets_each_line_as_text(backend: str) -> None:
     lines: list[tuple[str, str]] = []
     job = sh(
@@ -399,8 +391,6 @@ def test_lines_of_many_commands_are_never_mixed(backend: str, capsys: pytest.Cap
 
 
 # --- input
-
-
 def test_standard_input_is_empty_by_default(backend: str) -> None:
     job = sh("wc -c", stdout=PIPE)
     run(backend, job)

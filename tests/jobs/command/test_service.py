@@ -63,8 +63,6 @@ def port() -> int:
 
 
 # --- ready
-
-
 def test_a_line_in_two_pieces_makes_a_service_ready(backend: Any) -> None:
     service = shell("printf 'rea' >&2; sleep 0.1; echo 'dy on 4711' >&2; exec sleep 60", ready=OutputLine("ready on"))
     client = CommandJob(["echo", service], stdout=subprocess.PIPE)
@@ -138,8 +136,6 @@ def test_a_socket_makes_a_service_ready_when_it_accepts_connections(backend: Any
 
 
 # --- not ready
-
-
 def test_a_service_that_never_gets_ready_fails_with_its_condition(backend: Any, tmp_path: Path) -> None:
     begun = tmp_path / "begun"
     line = f"echo hel''lo; touch {begun}; exec sleep 60"
@@ -186,8 +182,6 @@ def test_a_port_in_use_fails_the_service_before_its_start(backend: Any) -> None:
 
 
 # --- an early end
-
-
 def test_a_service_that_ends_before_it_is_ready_fails(backend: Any) -> None:
     error = failed(shell("echo 'no'' space'; exit 3", ready=OutputLine("ready")), backend)
     assert isinstance(error, CommandError)
@@ -227,8 +221,6 @@ def test_the_error_of_a_service_quotes_output_that_went_to_a_file(backend: Any, 
 
 
 # --- its end
-
-
 def test_a_service_ends_after_the_jobs_that_use_it(backend: Any, tmp_path: Path) -> None:
     log = tmp_path / "log"
     line = f"trap 'echo ends >> {log}; exit 0' TERM; echo ready; while :; do sleep 0.05; done"
@@ -269,8 +261,6 @@ def test_a_service_is_retried_until_it_is_ready(backend: Any, tmp_path: Path) ->
 
 
 # --- options
-
-
 def test_an_on_line_callback_that_raises_fails_the_service(backend: Any) -> None:
     def take(service: CommandService, line: str) -> None:
         raise KeyError(line)

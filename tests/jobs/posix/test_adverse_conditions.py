@@ -150,8 +150,6 @@ def test_a_command_that_stops_itself_is_ended_at_its_timeout(backend: str, watch
 
 
 # ---- forks
-
-
 def forked(ends: object) -> int:
     """Fork, let the child call a function, and return the exit code of the child."""
     pid = os.fork()

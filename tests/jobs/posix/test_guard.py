@@ -71,11 +71,7 @@ def conductor(backend: str, started: Path, number: int, *lines: str) -> Iterator
             process.kill()
 
 
-SAID = {
-    signal.SIGKILL: ["-9"],
-    signal.SIGTERM: ["False INTERRUPTED", "0"],
-    signal.SIGINT: ["False INTERRUPTED", "0"],
-}
+SAID = {signal.SIGKILL: ["-9"], signal.SIGTERM: ["False INTERRUPTED", "0"], signal.SIGINT: ["False INTERRUPTED", "0"]}
 STAYING = [STUBBORN, TREE, FORKING, f"setsid {TREE}", 'trap "" TERM; setsid sleep 1000 & exec sleep 1000']
 
 
@@ -380,8 +376,6 @@ def test_the_guard_finds_a_process_that_was_just_being_started(
 
 
 # --- parts of the guard
-
-
 def test_a_marked_process_of_another_user_is_not_found(monkeypatch: pytest.MonkeyPatch) -> None:
     process = subprocess.Popen(["sleep", "1000"], env={**os.environ, "TRIOFLOW_RUN": MARK})
     try:

@@ -32,9 +32,8 @@ from .engine_bodies import Traveller, die_once, use, wait_for_go
 PAGE = DOCS / "how-to" / "clusters.md"
 WORKER_COUNT = 2
 
+
 # ---------------------------------------------------------------- the engines, each with two workers
-
-
 def adapter(name: str, folder: Path) -> Any:
     """Return the class of this name that the page shows, from a module that workers can import."""
     blocks = re.findall(r"```\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
@@ -113,9 +112,8 @@ ENGINES: dict[str, Callable[[contextlib.ExitStack, Path], Any]] = {
     "MPI": mpi,
 }
 
+
 # ---------------------------------------------------------------- what is observed
-
-
 async def until(condition: Callable[[], bool], seconds: float = PATIENCE) -> bool:
     """Wait until a condition holds, and return whether it does in time."""
     with anyio.move_on_after(seconds):

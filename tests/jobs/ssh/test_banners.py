@@ -47,10 +47,7 @@ def test_any_message_of_a_node_is_explained(pieces: list[tuple[str, int]]) -> No
             "Connection closed by UNKNOWN port 65535",
             "/bin/sh: 1: exec: nc: not found",
         ),
-        (
-            "sh: nc: not found\r\nbanner exchange: Connection to UNKNOWN port 65535: Broken pipe",
-            "sh: nc: not found",
-        ),
+        ("sh: nc: not found\r\nbanner exchange: Connection to UNKNOWN port 65535: Broken pipe", "sh: nc: not found"),
         ("banner exchange: Connection to UNKNOWN port 65535: Broken pipe", "banner exchange: Connection to UNKNOWN"),
         ("Welcome\r\nssh: connect to host node port 22: Connection refused", "ssh: connect to host node port 22"),
     ],

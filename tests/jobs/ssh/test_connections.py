@@ -79,8 +79,6 @@ def peak(server: Server, since: int) -> int:
 
 
 # ---- the directory of the sockets
-
-
 @pytest.mark.parametrize("kind", ["of another user", "in a directory of another user", "open to a group", "missing"])
 def test_sockets_are_not_in_a_runtime_directory_that_others_control(
     kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -117,8 +115,6 @@ def test_sockets_are_in_a_private_runtime_directory(tmp_path: Path) -> None:
 
 
 # ---- shared connections
-
-
 @pytest.mark.soak
 @pytest.mark.timeout(600)
 def test_many_commands_on_many_nodes_use_one_connection_per_node(
@@ -454,8 +450,6 @@ def test_settings_of_ssh_are_queried_once_for_each_node(
 
 
 # ---- lost connections
-
-
 def test_a_broken_connection_ends_the_command_with_an_error(
     backend: str, server: Server, mark: dict[str, str], watched: Watched, tmp_path: Path
 ) -> None:
@@ -510,8 +504,6 @@ def test_a_connection_whose_process_is_killed_is_opened_again(
 
 
 # ---- unreachable nodes
-
-
 def test_all_jobs_of_an_unreachable_node_share_its_connection_attempts(backend: str, site: Site) -> None:
     """All jobs of an unreachable node fail after the same three attempts, each with a separate error object."""
     node = SshNode("127.0.0.1", port=free_port("127.0.0.1"), config=site.config)
@@ -618,8 +610,6 @@ def test_an_unknown_host_name_fails_with_the_message_of_the_resolver(backend: st
 
 
 # ---- host keys, identities and settings
-
-
 def test_an_unknown_host_key_is_rejected(backend: str, site: Site, server: Server, tmp_path: Path) -> None:
     """An unknown host key is rejected with an error that names the node and the file of known keys.
 
@@ -727,8 +717,6 @@ def test_the_error_names_a_missing_ssh_client(backend: str, server: Server, monk
 
 
 # ---- gateways
-
-
 def test_nodes_share_the_connection_to_their_gateway(backend: str, site: Site, tmp_path: Path) -> None:
     config = tmp_path / "100 %z 'a'"
     shutil.copy(site.config, config)

@@ -35,16 +35,7 @@ from trioflow import (
 from ...places import PATIENCE
 from ...pythons import Python
 from ..posix.process_trees import FORKING, STUBBORN, TREE, Watched, until_there
-from .servers import (
-    LocalConnection,
-    Place,
-    Server,
-    Site,
-    free_port,
-    make_key,
-    targets,
-    until_written,
-)
+from .servers import LocalConnection, Place, Server, Site, free_port, make_key, targets, until_written
 
 PIPE = subprocess.PIPE
 SSH_PAGE = Path(__file__).parents[3] / "docs/kinds/ssh.md"
@@ -238,8 +229,6 @@ def test_a_command_that_daemonizes_survives_its_job(
 
 
 # ---- malicious servers
-
-
 class Hostile:
     """An ssh server of asyncssh's, in a thread, whose answer to every command is garbage."""
 

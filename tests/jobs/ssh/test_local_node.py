@@ -145,8 +145,6 @@ def test_a_directory_that_cannot_be_created_fails_the_job(backend: str) -> None:
 
 
 # ---- the program that copies on a local node
-
-
 def copied(monkeypatch: pytest.MonkeyPatch, *operations: tuple[str, ...]) -> int:
     """Run the copier of local nodes in this process, and return its exit code."""
     monkeypatch.setattr(sys, "stdin", io.StringIO(json.dumps(operations)))

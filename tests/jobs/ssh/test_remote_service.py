@@ -54,8 +54,6 @@ def failed(service: SshService, backend: str) -> BaseException:
 
 
 # ---- when it is ready
-
-
 @SSH_ON_TRIO
 def test_a_sender_starts_when_the_sniffer_on_its_node_listens(
     backend: str, place: Place, tmp_path: Path, watched: Watched, mark: dict[str, str]
@@ -102,8 +100,6 @@ def test_the_line_of_a_service_may_go_to_a_file_for_each_node(
 
 
 # ---- its errors
-
-
 def test_a_service_that_ends_early_fails_with_its_output(backend: str, local: LocalConnection) -> None:
     """If the program ends before it is ready, the error has the exit code and the end of its output."""
     error = failed(sniffer(local, "echo no such device >&2; exit 3", ready=OutputLine("ready")), backend)
@@ -160,11 +156,7 @@ STATES = {"ready": "echo listening; ", "not ready": ""}
 
 @pytest.mark.parametrize(
     ("end", "state", "body"),
-    [
-        ("job", "ready", STUBBORN),
-        ("timeout", "not ready", STUBBORN),
-        ("cut", "not ready", STUBBORN),
-    ],
+    [("job", "ready", STUBBORN), ("timeout", "not ready", STUBBORN), ("cut", "not ready", STUBBORN)],
     ids=lambda given: given.partition(" ")[0],
 )
 def test_nothing_of_a_service_is_left_when_the_run_ends(
@@ -200,11 +192,7 @@ def test_nothing_of_a_service_is_left_when_the_run_ends(
 
 @pytest.mark.parametrize(
     ("place", "number", "state"),
-    [
-        ("by ssh", signal.SIGTERM, "ready"),
-        ("by ssh", signal.SIGKILL, "ready"),
-        ("local", signal.SIGKILL, "not ready"),
-    ],
+    [("by ssh", signal.SIGTERM, "ready"), ("by ssh", signal.SIGKILL, "ready"), ("local", signal.SIGKILL, "not ready")],
     indirect=["place"],
 )
 def test_nothing_of_a_service_is_left_when_this_program_is_killed(

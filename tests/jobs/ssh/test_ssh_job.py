@@ -253,8 +253,6 @@ def test_large_output_on_both_streams_arrives_complete(backend: str, server: Ser
 
 
 # ---- arguments, directory, environment and input
-
-
 def test_results_of_jobs_may_be_words_and_values_of_a_command(backend: str, local: LocalConnection) -> None:
     """Results of local and remote jobs are filled in as words and values; unknown braces remain."""
     here = CommandJob(["echo", "from here"], stdout=PIPE)
@@ -289,8 +287,6 @@ def test_stdin_may_be_bytes_a_file_or_the_output_of_a_job(
 
 
 # ---- scripts
-
-
 def test_a_script_is_sent_to_the_node_and_run(backend: str, local: LocalConnection, tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text("#!/usr/bin/env python3\nimport sys\nprint(sys.argv[1:], sys.argv[0] == __file__)\n")
@@ -387,8 +383,6 @@ def test_a_script_is_removed_from_the_node_after_it_has_run(local: LocalConnecti
 
 
 # ---- several steps
-
-
 def test_the_steps_of_a_list_are_done_in_order(backend: str, server: Server, tmp_path: Path) -> None:
     (tmp_path / "in.txt").write_text("hello")
     job = SshJob(
@@ -417,8 +411,6 @@ def test_steps_after_a_failed_step_do_not_run(backend: str, local: LocalConnecti
 
 
 # ---- destinations of the output
-
-
 def test_output_goes_to_a_file_for_each_node(backend: str, local: LocalConnection, tmp_path: Path) -> None:
     where = tmp_path / "logs" / "{node}-{what}.txt"
     job = SshJob(
@@ -525,8 +517,6 @@ def test_a_callback_that_raises_fails_the_job_and_ends_the_command(
 
 
 # ---- invalid arguments, labels and errors
-
-
 @pytest.mark.parametrize(
     ("command", "options", "error", "what"),
     [
@@ -613,8 +603,6 @@ def test_labels_show_node_and_command() -> None:
 
 
 # ---- granted resources
-
-
 def test_granted_resources_are_filled_into_words_values_and_env(backend: str, local: LocalConnection) -> None:
     jobs = [
         SshJob(
@@ -632,8 +620,6 @@ def test_granted_resources_are_filled_into_words_values_and_env(backend: str, lo
 
 
 # ---- idle_timeout
-
-
 @patiently(0.6, 6, 30)
 def test_output_of_a_command_on_a_node_resets_idle_timeout(backend: str, local: LocalConnection, unit: float) -> None:
     tick = f"for n in 1 2 3 4; do sleep {0.27 * unit}; echo $n; done"

@@ -11,9 +11,8 @@ from trioflow import CycleError, Job, JobTimeout, MissingRequirement, Retry, Sch
 from ...bodies import fail_now, nap
 from ...conftest import Virtual
 
+
 # --- the graph
-
-
 def test_cycle_is_rejected_before_anything_starts(virtual: Virtual) -> None:
     a, b = Job(nap(), label="a"), Job(nap(), label="b")
     other = Job(nap(), label="other")
@@ -133,8 +132,6 @@ def test_requirement_on_a_forever_job_is_rejected(virtual: Virtual) -> None:
 
 
 # --- one-shot coroutines
-
-
 def test_a_retry_of_a_one_shot_coroutine_is_rejected(virtual: Virtual) -> None:
     job = Job(nap(), label="once", timeout=1, retry=Retry(None, first=0, on=JobTimeout))
     scheduler = Scheduler(job)

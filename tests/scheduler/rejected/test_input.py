@@ -16,9 +16,8 @@ from trioflow.abc import short_repr
 from ...bodies import nap, notes
 from ...conftest import Virtual
 
+
 # --- what is not a job
-
-
 def plain_function() -> int:
     return 1
 
@@ -188,8 +187,6 @@ def test_coroutine_of_a_rejected_job_can_be_closed_without_a_warning() -> None:
 
 
 # --- numbers
-
-
 @pytest.mark.parametrize("timeout", [0, -1, -0.5, math.nan, -math.inf, 0.0])
 def test_timeout_that_is_not_a_positive_number_is_rejected(virtual: Virtual, timeout: float) -> None:
     """Wherever it is given, a zero, negative or NaN timeout raises a ValueError that names the job and the remedy."""

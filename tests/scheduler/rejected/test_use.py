@@ -21,9 +21,8 @@ from trioflow.graph import keep_only
 from ...bodies import nap, notes, nothing
 from ...conftest import Virtual
 
+
 # --- where and when it may run
-
-
 def test_run_inside_a_running_loop_raises_and_names_co_run(virtual: Virtual) -> None:
     scheduler = Scheduler(Job(nap(), label="once"), label="home")
 
@@ -116,8 +115,6 @@ def test_cancel_outside_a_run_raises(virtual: Virtual) -> None:
 
 
 # --- the other library
-
-
 async def on_asyncio_only() -> None:
     await asyncio.sleep(1)
 

@@ -31,9 +31,8 @@ from .pictures import dot, escape, mermaid, seen, texts
 
 REMARK = _dot.EDGE_REMARK.format(_drawing.IF_SETTLED).removeprefix("<").removesuffix(">")
 
+
 # --- boxes
-
-
 @pytest.mark.parametrize("state", JobState)
 def test_boxes_and_frames_show_state_critical_and_forever(state: JobState) -> None:
     """Boxes and frames show state by colour and symbol, critical by "!" and a thick line, forever by a dashed line."""
@@ -207,8 +206,6 @@ def test_the_lines_of_a_frames_title_begin_at_its_left_edge() -> None:
 
 
 # --- lines
-
-
 def test_lines_distinguish_order_data_and_alarms() -> None:
     """In a graph, lines of data are thick and begin with a dot; lines to jobs that run after a failure are dashed."""
     source = Job(take, label="source")
@@ -347,8 +344,6 @@ def _in_listing_order(scheduler: Scheduler) -> list[AbstractJob[Any]]:
 
 
 # --- cost
-
-
 @pytest.mark.parametrize("options", [{}, {"collapse": True}], ids=str)
 def test_the_cost_of_a_graph_is_linear_in_the_number_of_jobs(options: Any) -> None:
     """Each further hundred jobs costs a graph as many reads of requirements and statements as the hundred before."""

@@ -194,11 +194,7 @@ def test_all_that_refers_to_a_function_calls_its_new_code(program: Program, back
     [
         ("LIMIT = 3", "LIMIT = 4", "steps.py:23: 'LIMIT = 4' has changed, and what has run does not run again"),
         ("class Store", "class Store(dict)", "steps.py:22: 'class Store(dict)' has changed, and"),
-        (
-            "async def put(",
-            "def more(self): ...\n\n    async def put(",
-            "'def more(self)' has changed",
-        ),
+        ("async def put(", "def more(self): ...\n\n    async def put(", "'def more(self)' has changed"),
         ("store = Store()", "store = None", "steps.py:28: 'store = None' has changed"),
         ("store = Store()", "made(2)\nstore = Store()", "'made(2)' does more than bind a new name"),
         ("@logged", "@functools.cache", ": 'async def wrapped(x, more=0)' has changed"),

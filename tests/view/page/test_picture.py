@@ -55,8 +55,6 @@ def text_of(svg: str) -> list[str]:
 
 
 # ---- each job is in one box
-
-
 @settings(max_examples=5, deadline=None)
 @given(st.randoms(use_true_random=False), st.booleans())
 def test_each_job_is_in_one_box_and_all_are_counted(random: Any, keep_jobs: bool) -> None:
@@ -104,8 +102,6 @@ def test_what_a_picture_shows_adds_up_to_the_counts_of_its_run(virtual: Virtual)
 
 
 # ---- the form with the most details that can be read
-
-
 def few() -> list[Any]:
     return [Job(nap, 2, label="load"), Scheduler(Job(nap, 2, label="a"), Job(nap, 2, label="b"), label="group")]
 
@@ -159,8 +155,6 @@ def test_too_many_different_jobs_are_said_to_be(virtual: Virtual) -> None:
 
 
 # ---- when it is laid out
-
-
 def growing() -> Scheduler:
     """Return a run that grows and drops its jobs: pages, each of which is parsed, and sites with steps."""
 

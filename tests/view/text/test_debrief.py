@@ -92,8 +92,6 @@ def without_positions(text: str) -> str:
 
 
 # --- the whole
-
-
 def test_the_debrief_has_its_parts_in_order(virtual: Virtual) -> None:
     """The debrief has verdict, stop reason, culprit, counts, failures and incidents, in this order."""
     first = Job(fail, label="first")
@@ -179,8 +177,6 @@ def test_the_debrief_of_an_empty_scheduler_has_no_counts() -> None:
 
 
 # --- counts, stop reason, culprit
-
-
 def test_counts_include_nested_jobs(virtual: Virtual) -> None:
     nested = Scheduler(Job(fail), Job(nap))
     text = after_run(virtual, Scheduler(nested, Job(nap, math.inf, forever=True)))
@@ -229,8 +225,6 @@ def test_a_culprit_that_was_removed_is_named_by_its_label(virtual: Virtual) -> N
 
 
 # --- failures
-
-
 def test_reading_the_result_again_does_not_extend_the_traceback(virtual: Virtual) -> None:
     """Each read of a failed job's result raises the exception again, but does not make its traceback longer."""
     job = Job(fail)
@@ -252,8 +246,6 @@ def test_a_traceback_has_causes_groups_and_notes(virtual: Virtual) -> None:
 
 
 # --- incidents
-
-
 def test_incidents_of_nested_schedulers_are_listed(virtual: Virtual) -> None:
     text = after_run(virtual, Scheduler(Scheduler(Connection(label="in")), Connection(label="out")))
     assert re.findall("^incident at .*: co", text, re.MULTILINE) == [
@@ -263,8 +255,6 @@ def test_incidents_of_nested_schedulers_are_listed(virtual: Virtual) -> None:
 
 
 # --- streams
-
-
 def test_control_characters_are_escaped(virtual: Virtual) -> None:
     """In the debrief, control characters in labels and messages are escaped, except for the line ends of messages."""
     text = after_run(virtual, Scheduler(Job(fail, 1, ValueError("red\x1b[31m\nline\rover\tx"), label="a\nb")))

@@ -66,10 +66,7 @@ def test_the_path_goes_through_a_released_slot_in_real_time(backend: str) -> Non
     assert [
         (span.path, link.wait_cause)
         for span, link in zip(trace.critical_path, trace._get_record().critical_path_links, strict=True)
-    ] == [
-        ("a", None),
-        ("c", "slot"),
-    ]
+    ] == [("a", None), ("c", "slot")]
 
 
 def test_the_path_goes_through_the_tokens_of_a_limiter(virtual: Virtual) -> None:

@@ -461,8 +461,6 @@ def test_each_run_of_a_job_has_a_link_of_its_own(virtual: Virtual, tmp_path: Pat
 
 
 # ---- words
-
-
 def test_each_section_of_the_report_has_a_link(virtual: Virtual, tmp_path: Path) -> None:
     text = report(virtual, Scheduler(Job(nap), Job(nap), jobs_window=1), tmp_path / "r.html")
     links = re.findall('href="#(.*?)"', text.partition("<nav>")[2].partition("</nav>")[0])
@@ -489,8 +487,6 @@ def test_the_report_explains_why_the_run_was_stopped(virtual: Virtual, tmp_path:
 
 
 # ---- restored jobs
-
-
 def test_restored_jobs_are_marked_in_report_and_timeline(backend: str, tmp_path: Path) -> None:
     """Report and timeline mark restored jobs, which have no bar because they did not run again."""
     for _ in range(2):
@@ -546,8 +542,6 @@ def test_the_record_of_a_resumed_run_is_whole(backend: str, tmp_path: Path) -> N
 
 
 # ---- labels
-
-
 def test_long_labels_are_shortened(virtual: Virtual, tmp_path: Path) -> None:
     """The report shortens long labels: one of ten thousand characters would bury everything else."""
     jobs = [Job(fail, 1, OSError("x"), label="x" * 10_000), Job(nap, 99, forever=True, label="y" * 10_000)]

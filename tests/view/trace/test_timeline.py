@@ -288,8 +288,6 @@ def test_bars_with_equal_labels_show_their_paths(virtual: Virtual, tmp_path: Pat
 
 
 # ---- slots
-
-
 def slots(virtual: Virtual, path: Path, *jobs: Any, **options: Any) -> tuple[Any, Trace]:
     """Return the picture of these jobs and of sixty others, which begin after them."""
     more = [Job(nap, 0.5, label=f"more {n}", required=jobs) for n in range(61)]

@@ -39,8 +39,6 @@ def test_dropped_jobs_have_paths_in_the_trace(virtual: Virtual) -> None:
 
 
 # --- one run
-
-
 def test_spans_have_times_and_lanes(virtual: Virtual) -> None:
     """A span has the times when its job became ready, started and finished; it takes the lowest free lane."""
     a, b = Job(nap, 1, label="a"), Job(nap, 2, label="b")
@@ -98,8 +96,6 @@ def test_ordinary_jobs_have_no_more_lanes_than_slots(virtual: Virtual, window: i
 
 
 # --- outcomes of jobs
-
-
 def test_spans_have_the_details_of_each_final_state(virtual: Virtual) -> None:
     bad = Job(fail, label="bad")
     blocked = Job(nap, 1, bad, label="blocked")
@@ -181,8 +177,6 @@ def test_clean_up_jobs_are_in_the_trace(virtual: Virtual) -> None:
 
 
 # --- nested schedulers
-
-
 def test_nested_jobs_have_paths_parents_and_lanes(virtual: Virtual) -> None:
     """Spans of nested jobs have paths, parents and lanes at any depth; a scheduler comes before its jobs."""
     deep = Scheduler(Job(nap, label="c"), label="deep")
@@ -229,8 +223,6 @@ def test_the_trace_of_a_nested_scheduler_has_that_scheduler_alone(virtual: Virtu
 
 
 # --- added jobs, several runs, reading during a run
-
-
 def test_jobs_added_during_a_run_are_in_the_trace(virtual: Virtual) -> None:
     scheduler = Scheduler(jobs_window=2)
 

@@ -55,8 +55,6 @@ def put_in_state(state: JobState, **options: Any) -> tuple[str, str]:
 
 
 # --- symbols
-
-
 @pytest.mark.parametrize(("case", "unicode", "in_ascii", "details"), LINES, ids=[line[0] for line in LINES])
 def test_a_line_shows_state_critical_forever_and_outcome(
     case: str, unicode: str, in_ascii: str, details: str, virtual: Virtual
@@ -101,8 +99,6 @@ def test_a_forever_job_that_ended_with_its_run_has_the_forever_symbol_alone(virt
 
 
 # --- order, numbers and requirements
-
-
 def test_a_job_is_listed_after_its_requirements() -> None:
     """A job is listed after its requirements, and shows their numbers in ascending order."""
     a, b, c = idle("a"), idle("b"), idle("c")
@@ -170,8 +166,6 @@ def test_a_very_long_label_does_not_shift_the_requirements_of_other_jobs() -> No
 
 
 # --- nesting
-
-
 def test_a_nested_scheduler_has_a_line_before_and_a_line_after_its_jobs() -> None:
     first = idle("first")
     parse = idle("parse")
@@ -217,8 +211,6 @@ def test_listing_supports_any_depth_of_nesting() -> None:
 
 
 # --- cycles and missing requirements
-
-
 def test_the_remark_on_a_cycle_in_a_nested_scheduler_is_among_its_jobs() -> None:
     a, b = idle("a"), idle("b")
     a.requires(b.requires(a))
@@ -254,8 +246,6 @@ def test_an_input_from_another_scheduler_is_not_missing() -> None:
 
 
 # --- silence_done_jobs
-
-
 def test_silence_done_jobs_leaves_out_jobs_that_ran_to_their_end(virtual: Virtual) -> None:
     good, bad = Job(answer, label="good"), Job(fail_now, KeyError("k"), label="bad")
     endless = Job(anyio.sleep, math.inf, label="endless").requires(good, bad, settled=True)

@@ -16,9 +16,8 @@ from trioflow.view import listing
 
 from ....bodies import Counting, give_now, idle, printed
 
+
 # --- results and exceptions of any kind
-
-
 class Moody:
     """An object whose repr and str raise."""
 
@@ -93,8 +92,6 @@ def test_only_the_first_items_of_a_large_result_are_read(collection: Callable[[l
 
 
 # --- streams
-
-
 def test_list_of_an_empty_scheduler_prints_nothing() -> None:
     assert printed(Scheduler(), "utf-8") == ""
 
@@ -166,8 +163,6 @@ def test_labels_are_escaped() -> None:
 
 
 # --- cost
-
-
 def reads(size: int) -> int:
     """Return how often the listing of a chain of this many jobs reads requirements."""
     jobs = [Counting() for _ in range(size)]
