@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import pickle
 import re
 from importlib import resources
 from pathlib import Path
@@ -15,6 +17,7 @@ from trioflow._core.base._states import MOVED_ON, STOP_REASON_TEXTS, TRANSITIONS
 from trioflow._core.job._errors import CancelledOutcome, Failure
 from trioflow._core.words import _explain
 from trioflow.abc import WaitCause
+from trioflow.journal import _serialization
 from trioflow.view import _state_styles, listing
 from trioflow.view.monitor import _picture_renderer, _terminal
 from trioflow.view.monitor._records import JobCounts
@@ -46,6 +49,21 @@ def test_each_table_has_every_state_and_no_other_key(name: str) -> None:
     """Each table of a view has an entry for every state, stop reason or cause of a wait, and no other."""
     table, states = TABLES[name]
     assert set(table) == states
+
+
+@pytest.mark.parametrize("kind", [JobState, StopReason])
+def test_a_state_is_its_word(kind: type[JobState | StopReason]) -> None:
+    """`job.state == "succeeded"` was False in silence, and JSON refused a state. A `repr` shows the member."""
+    for each in kind:
+        word = each.name.lower()
+        assert (each, f"{each}", str(each), each.value) == (word, word, word, word)
+        assert {word: 1}[each] == {each: 1}[word] == 1
+        assert json.dumps([each, {each: each}]) == json.dumps([word, {word: word}])
+        assert (
+            pickle.loads(pickle.dumps(each)) is kind(word) is _serialization.loads(_serialization.dumps(each)) is each
+        )
+        assert repr(each) == f"<{kind.__name__}.{each.name}: {word!r}>"
+        assert Job(nap, each, label=None).label == f"nap({kind.__name__}.{each.name})"
 
 
 def test_every_state_has_a_record_of_its_styles() -> None:

@@ -63,8 +63,8 @@ say(base.state, upper.result(), alarm.state)
 """
     sends = [("ready", signal.SIGINT)] + ([] if again is None else [(f"{again} unwinds", signal.SIGINT)])
     assert child(code, *sends) == [
-        "ready", *ENDING, "shut down", "raised KeyboardInterrupt StopReason.INTERRUPTED",
-        "JobState.SUCCEEDED upper JobState.IDLE",
+        "ready", *ENDING, "shut down", "raised KeyboardInterrupt interrupted",
+        "succeeded upper idle",
     ]  # fmt: skip
 
 
@@ -74,4 +74,4 @@ def test_ctrl_c_under_co_run_ends_services_in_order(backend: str) -> None:
     lines = child(code, ("ready", signal.SIGINT))
     assert lines[:-2] == ["ready", *ENDING, "shut down"]
     assert lines[-2].startswith("raised KeyboardInterrupt")
-    assert lines[-1] == "JobState.SUCCEEDED upper JobState.IDLE"
+    assert lines[-1] == "succeeded upper idle"

@@ -15,7 +15,7 @@ OnTimeout = Literal["fail", "move_on"]
 RunIf = Literal["settled", "succeeded", "failed"]
 
 
-class JobState(enum.Enum):
+class JobState(enum.StrEnum):
     """The state of a job within a run."""
 
     IDLE = "idle"
@@ -41,7 +41,7 @@ class JobState(enum.Enum):
         return self in SETTLED
 
 
-class MovedOn(enum.Enum):
+class MovedOn(enum.StrEnum):
     """The member `MOVED_ON`, which reports give in place of SUCCEEDED for a job that its timeout cut short."""
 
     MOVED_ON = "moved on"
@@ -62,7 +62,7 @@ def parse_reported_state(text: str) -> ReportedState:
     return MOVED_ON if text == MOVED_ON.value else JobState(text)
 
 
-class StopReason(enum.Enum):
+class StopReason(enum.StrEnum):
     """The reason why a run stopped. If there are several, the first reason counts."""
 
     COMPLETED = "completed"
@@ -151,7 +151,7 @@ RAN_TO_END: Final = frozenset({StopReason.COMPLETED, StopReason.FAILED})
 """The stop reasons of runs that nothing stopped early."""
 
 REOPENABLE: Final = (FAILED, BLOCKED, CANCELLED)
-"""The states of settled jobs that keep what another try needs. It is a tuple, because an `Enum` is hashed slowly."""
+"""The states of settled jobs that keep what another try needs."""
 
 TRANSITIONS: Final[dict[JobState, dict[str, JobState]]] = {
     IDLE: {"ready": SCHEDULED, "restored": SUCCEEDED, "blocked": BLOCKED, "skipped": SKIPPED, "cancelled": CANCELLED},

@@ -163,7 +163,7 @@ class Tally:
 
     @property
     def settled_count(self) -> int:
-        states = [state for state in self._counts if not isinstance(state, str) and state.is_settled]
+        states = [state for state in STATE_COUNT_ORDER if state.is_settled]
         return sum(map(self._counts.__getitem__, states)) + self._counts[TOLERATED_KEY]
 
     def count(self, key: ReportedState | str) -> int:
