@@ -68,7 +68,7 @@ ERRORS: list[BaseException] = [
 ]  # fmt: skip
 VALUES: list[Any] = [
     a_result(), a_trace().spans[0], a_trace().spans[1].waits, a_trace().time_spent(), a_trace().time_spent().families,
-    trioflow.Adaptive(1, 4), trioflow.Rate(requests=5, per=1), trioflow.Budget(5.0), trioflow.PerKey(2, pause=1),
+    trioflow.Adaptive(1, 4), trioflow.Rate(requests=5, per=1), trioflow.Budget(5.0), trioflow.PerKey(2, gap=1),
     trioflow.OutputLine("ready"), trioflow.PortOpen(5432), trioflow.Script("x.sh"),
     trioflow.ScriptText("true"), trioflow.Push("a", to="b"), trioflow.Pull("a", to="b"), trioflow.granted("gpu"),
     NODE, trioflow.LocalNode(), trioflow.SshNodes(["a", "b"]), trioflow.JobState.FAILED, trioflow.StopReason.TIMEOUT,

@@ -88,6 +88,7 @@ FORMS: list[tuple[Any, str]] = [
     (lambda: trioflow.Retry(attempts=3), "Retry"),  # type: ignore[call-arg]
     (lambda: trioflow.Budget(usd=3), "Budget"),  # type: ignore[call-arg]
     (lambda: trioflow.PerKey(host=2), "PerKey"),  # type: ignore[call-arg]
+    (lambda: trioflow.PerKey(2, pause=1), "PerKey"),  # type: ignore[call-arg]
     (lambda: trioflow.Adaptive(max=5), "Adaptive"),  # type: ignore[call-arg]
     (lambda: Job(give_now, 1).requires(succeeded=True), "AbstractJob.requires"),  # type: ignore[call-arg]
     (lambda: Scheduler().results(Job(give_now, 1)), "BaseScheduler.results"),  # type: ignore[call-arg]
@@ -159,6 +160,7 @@ def test_a_text_or_a_file_without_a_node_is_an_error(nodes: Any) -> None:
 
 @pytest.mark.parametrize(("words", "hint"), [
     (("ssh", "--config", "x", "node", "--", "true"), "--ssh-config FILE is a configuration of ssh"),
+    (("ssh", "--login", "x", "node", "--", "true"), "--username NAME is the user on the node"),
     (("batch", "--max-workers", "3", "true"), "-j N limits the jobs at once"),
     (("run", "--workers", "3", "flow.py"), "-j N limits the jobs at once"),
 ])  # fmt: skip

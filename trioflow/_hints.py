@@ -71,7 +71,7 @@ CALL_HINTS: Final = {
     "Budget": "give one amount, and name it in the Pool: Pool(usd=Budget(3))",
     "CommandJob": "give the command and its arguments as one list: CommandJob(['ls', '-l'])",
     "CommandService": "give the command and its arguments as one list: CommandService(['server', '-v'], ready=...)",
-    "PerKey": "give one limit, and name it in the Pool: Pool(host=PerKey(2))",
+    "PerKey": "give one limit, and name it in the Pool: Pool(host=PerKey(2)); gap= is the time between its jobs",
     "Pool": "name the resources: Pool(cpu=8)",
     "Rate": "give each amount with its key: Rate(requests=60, per=1)",
     "Retry": "give the number of retries first: Retry(3, first=1.0)",
@@ -80,9 +80,10 @@ CALL_HINTS: Final = {
 """The form that was meant by arguments that do not fit, by the class or method."""
 COMMAND_LINE_HINTS: Final = {
     "--config": "--ssh-config FILE is a configuration of ssh",
+    "--login": "--username NAME is the user on the node",
     **dict.fromkeys(("--concurrency", "--max-workers", "--parallel", "--workers"), "-j N limits the jobs at once"),
 }
-"""Options of others' commands. Each hint begins with the option that a subcommand here may have."""
+"""Options of others' commands, and earlier ones. Each hint begins with the option that a subcommand may have."""
 PARALLEL_OPTION_HINTS: Final = {
     **dict.fromkeys(("--eta", "--progress"), "--bar shows the progress"),
     **dict.fromkeys(("--resume", "--resume-failed", "--retry-failed"), "--journal FILE continues where a batch ended"),

@@ -32,19 +32,19 @@ def starts(virtual: Virtual, jobs: list[Job[None]], pool: Pool, **options: Any) 
 
 
 def test_what_each_limit_does(virtual: Virtual) -> None:
-    """A number, a pause and a rate hold for each key alone."""
+    """A number, a gap and a rate hold for each key alone."""
     for limit, expected in [
         (PerKey(2), [0, 0, 1, 0, 0]),
-        (PerKey(1, pause=2), [0, 3, 6, 0, 3]),
+        (PerKey(1, gap=2), [0, 3, 6, 0, 3]),
         (PerKey(Rate(requests=1, per=10)), [0, 10, 20, 0, 10]),
         (PerKey(Rate(calls=2, per=10, burst=2)), [0, 0, 5, 0, 0]),
     ]:
         assert starts(virtual, [on(key) for key in "aaabb"], Pool(host=limit)) == expected
 
 
-@pytest.mark.parametrize("limit", [PerKey(Rate(requests=1, per=10)), PerKey(1, pause=10)])
+@pytest.mark.parametrize("limit", [PerKey(Rate(requests=1, per=10)), PerKey(1, gap=10)])
 def test_a_job_that_does_not_start_puts_back_what_it_took_of_a_key(virtual: Virtual, limit: PerKey) -> None:
-    """The next job of the key waits for no rate and pause, if the first was cancelled while it waited for a token."""
+    """The next job of the key waits for no rate and gap, if the first was cancelled while it waited for a token."""
     first, second = on("a"), on("a")
     jobs, pool = [Job(wait, 8), first, second], Pool(host=limit)
 
@@ -75,9 +75,9 @@ def test_what_waits_for_an_amount_of_a_job_that_has_not_started_says_so(virtual:
 
 
 def test_runs_that_come_to_share_a_pool_wake_what_time_frees(virtual: Virtual) -> None:
-    """A job that waits for the pause of a key starts in time, although its run comes to share a pool meanwhile."""
+    """A job that waits for the gap of a key starts in time, although its run comes to share a pool meanwhile."""
     shares = Job(nap, 0, needs={"cpu": 1}, required=Job(nap, 2))
-    inner = Scheduler(on("a"), on("a"), shares.required, shares, pool=Pool(host=PerKey(1, pause=4)))
+    inner = Scheduler(on("a"), on("a"), shares.required, shares, pool=Pool(host=PerKey(1, gap=4)))
     assert virtual(timed, Scheduler(Job(nap, 1, needs={"cpu": 1}), inner, pool=Pool(cpu=1))) == (True, 6)
 
 
@@ -170,9 +170,9 @@ async def serve(*, task_status: Any) -> None:
         ((("2",), {}), "whole number, 1 or more"),
         ((((Rate(a=1, b=1, per=1)),), {}), "a job takes 1 request"),
         ((((Rate(a=0.5, per=1)),), {}), "a job takes 1 request"),
-        ((((Rate(a=1, per=1)),), {"pause": 1}), "a Rate has no pause"),
-        (((1,), {"pause": -1}), "finite number of seconds, 0 or more"),
-        (((1,), {"pause": "1"}), "finite number of seconds, 0 or more"),
+        ((((Rate(a=1, per=1)),), {"gap": 1}), "a Rate has no gap"),
+        (((1,), {"gap": -1}), "finite number of seconds, 0 or more"),
+        (((1,), {"gap": "1"}), "finite number of seconds, 0 or more"),
         (((1,), {"sizes": {"a": 0}}), "sizes=.* whole number, 1 or more"),
         (((1,), {"sizes": {"a": Rate(requests=1, per=1)}}), "give a limit of the kind of 1"),
         (((Rate(requests=1, per=1),), {"sizes": {"a": 2}}), "give a limit of the kind of Rate"),
@@ -185,7 +185,7 @@ def test_wrong_limits_are_rejected(arguments: Any, error: str) -> None:
 
 def test_unused_keys_take_no_memory(virtual: Virtual) -> None:
     """After many keys, few are left, whatever the limit; the keys of a rate go when they are full again."""
-    for limit in (PerKey(1), PerKey(1, pause=2), PerKey(Rate(requests=1, per=1))):
+    for limit in (PerKey(1), PerKey(1, gap=2), PerKey(Rate(requests=1, per=1))):
         pool = Pool(host=limit)
         jobs = [on(str(number)) for number in range(200)]
         assert starts(virtual, jobs, pool, jobs_window=10) == [number // 10 for number in range(200)]
@@ -195,7 +195,7 @@ def test_unused_keys_take_no_memory(virtual: Virtual) -> None:
 
 def test_texts_name_the_key(virtual: Virtual) -> None:
     """`explain`, `Pool.free`, `granted` and `repr` show keys; a job knows its needs as they were given."""
-    pool = Pool(host=PerKey(1, pause=2))
+    pool = Pool(host=PerKey(1, gap=2))
     texts: list[Any] = []
 
     async def look() -> None:
@@ -218,15 +218,15 @@ def test_texts_name_the_key(virtual: Virtual) -> None:
         ),
         {"host": "a.org"},
         (
-            "'last' waits for host 'a.org': pause, 1 s left",
-            Waiting(WaitCause.RATE, "host", "host 'a.org': pause, 1 s left"),
+            "'last' waits for host 'a.org': gap, 1 s left",
+            Waiting(WaitCause.RATE, "host", "host 'a.org': gap, 1 s left"),
             {"host": {"a.org": 0}},
             {"host": 1},
             "<Pool host=1 for each key, 1 in use>",
         ),
     ]
     assert last.needs == {"host": "a.org"}
-    assert repr(PerKey(1, pause=2)) == "PerKey(1, pause=2.0)"
+    assert repr(PerKey(1, gap=2)) == "PerKey(1, gap=2.0)"
 
 
 @pytest.mark.parametrize("ends", ["the run", "the job"])
@@ -234,7 +234,7 @@ def test_a_job_that_waits_for_time_alone_starts_after_an_earlier_one_of_another_
     virtual: Virtual, ends: str
 ) -> None:
     """The timer of a run that leaves is no obstacle: the next one that is due has a timer of its own."""
-    pool = Pool(host=PerKey(1, pause=10))
+    pool = Pool(host=PerKey(1, gap=10))
     leaving, staying = ([on(key, seconds), on(key)] for key, seconds in (("a", 1), ("b", 2)))
     runs = [Scheduler(*jobs, pool=pool) for jobs in (leaving, staying)]
 
@@ -281,10 +281,10 @@ def test_a_job_that_is_cancelled_while_its_key_is_free_wakes_those_behind_it(vir
     assert (second.state, third.started_at) == (JobState.CANCELLED, 9)
 
 
-@pytest.mark.parametrize("limit", [PerKey(1, pause=50), PerKey(Rate(requests=1, per=50))])
+@pytest.mark.parametrize("limit", [PerKey(1, gap=50), PerKey(Rate(requests=1, per=50))])
 @pytest.mark.parametrize("clocks", [(0, 100), (100, 0)])
 def test_a_key_waits_as_long_in_another_loop(virtual: Virtual, clocks: tuple[int, int], limit: PerKey) -> None:
-    """What is left of its pause, or of its rate, is the same on the clock of the loop that uses the pool next."""
+    """What is left of its gap, or of its rate, is the same on the clock of the loop that uses the pool next."""
     pool = Pool(host=limit)
 
     async def start(clock: int, job: Job[None]) -> float:
@@ -320,7 +320,7 @@ def test_a_job_that_waits_for_a_token_keeps_no_other_from_its_key(virtual: Virtu
 
 @pytest.mark.parametrize("seconds", [(20, 5), (5, 20), (20, 20)])
 @pytest.mark.parametrize(
-    "limit", [1, PerKey(2), PerKey(2, pause=1), PerKey(Rate(requests=9, per=1)), Rate(requests=9, per=1)]
+    "limit", [1, PerKey(2), PerKey(2, gap=1), PerKey(Rate(requests=9, per=1)), Rate(requests=9, per=1)]
 )
 def test_of_two_throttles_of_a_key_the_one_that_ends_last_counts(
     virtual: Virtual, limit: Any, seconds: tuple[float, float]
@@ -349,11 +349,11 @@ def test_of_two_throttles_of_a_key_the_one_that_ends_last_counts(
 
 
 @pytest.mark.parametrize("is_cancelled", [False, True])
-def test_the_pause_of_a_key_follows_each_job_that_has_run_even_one_that_was_put_back(
+def test_the_gap_of_a_key_follows_each_job_that_has_run_even_one_that_was_put_back(
     virtual: Virtual, is_cancelled: bool
 ) -> None:
-    """A job that a pause puts back has not run; when it has run later, the next of its key waits for the pause."""
-    scheduler = Scheduler(pool=Pool(host=PerKey(1, pause=10)), jobs_window=anyio.CapacityLimiter(1))
+    """A job that a pause puts back has not run; when it has run later, the next of its key waits for the gap."""
+    scheduler = Scheduler(pool=Pool(host=PerKey(1, gap=10)), jobs_window=anyio.CapacityLimiter(1))
     steering = [nap, scheduler.pause, nap, scheduler.resume]
     first, second = on("a"), on("a")
 
@@ -375,7 +375,7 @@ def test_the_pause_of_a_key_follows_each_job_that_has_run_even_one_that_was_put_
     assert [job.started_at for job in (first, second)] == ([None, 5] if is_cancelled else [5, 16])
 
 
-@pytest.mark.parametrize("limit", [PerKey(Rate(requests=1, per=10)), PerKey(1, pause=9)])
+@pytest.mark.parametrize("limit", [PerKey(Rate(requests=1, per=10)), PerKey(1, gap=9)])
 @pytest.mark.parametrize("is_throttled", [False, True])
 def test_a_key_for_which_nothing_waits_any_more_is_awaited_again(
     virtual: Virtual, limit: PerKey, is_throttled: bool
@@ -402,11 +402,11 @@ def test_a_key_for_which_nothing_waits_any_more_is_awaited_again(
     assert late.started_at == 10
 
 
-@pytest.mark.parametrize("limit", [PerKey(2), PerKey(2, pause=1), PerKey(1, sizes={"a": 2})])
+@pytest.mark.parametrize("limit", [PerKey(2), PerKey(2, gap=1), PerKey(1, sizes={"a": 2})])
 def test_members_of_a_scheduler_with_a_key_have_it_one_at_a_time_however_many_may_have_it(
     virtual: Virtual, limit: PerKey
 ) -> None:
-    """The scheduler has taken a single place of its key, without the pauses between the jobs in that place."""
+    """The scheduler has taken a single place of its key, without the gaps between the jobs in that place."""
     members = [on("a") for _ in range(3)]
     beside = on("a", 9)
     pool = Pool(host=limit)
@@ -423,9 +423,9 @@ def test_a_free_key_is_for_the_job_that_lacks_nothing_else(virtual: Virtual, is_
     assert (fits.started_at, lacks.started_at) == (1, 9)
 
 
-@pytest.mark.parametrize("limit", [PerKey(1), PerKey(1, pause=1), PerKey(Rate(requests=1, per=1))])
+@pytest.mark.parametrize("limit", [PerKey(1), PerKey(1, gap=1), PerKey(Rate(requests=1, per=1))])
 def test_a_throttled_key_stays_closed_while_others_are_used_and_forgotten(virtual: Virtual, limit: PerKey) -> None:
-    """The throttle outlasts the amount that the rate of the key brings, and the pause of the key."""
+    """The throttle outlasts the amount that the rate of the key brings, and the gap of the key."""
 
     async def refuse() -> None:
         raise Throttled("host", after=20)

@@ -155,13 +155,13 @@ class Generator:
         return drawn
 
     def with_rare_options(self, root: Group) -> Group:
-        """Draw pauses and rates of keys, and rates that give up."""
+        """Draw gaps and rates of keys, and rates that give up."""
 
         def changed(plan: Leaf | Group) -> Leaf | Group:
             if not isinstance(plan, Group):
                 return plan
             pool = [
-                replace(one, pause=self.duration(6))
+                replace(one, gap=self.duration(6))
                 if one.kind == "keys" and self.random.random() < 0.3
                 else replace(one, of_rates=True)
                 if one.kind == "keys" and self.random.random() < 0.4
@@ -574,12 +574,12 @@ class Generator:
     # ---- meetings
 
     def merges_pools(self, drawn: Scenario) -> Scenario:
-        """Two groups whose jobs wait for the pauses of keys of their own begin to share a pool."""
+        """Two groups whose jobs wait for the gaps of keys of their own begin to share a pool."""
         shared = self.resource("amount", 1.0)
         needs = ((shared.name, 1.0),)
         groups = []
         for _ in range(2):
-            keys = self.resource("keys", 1.0, pause=self.duration(6))
+            keys = self.resource("keys", 1.0, gap=self.duration(6))
             same = [self.actor(first=3, needs=((keys.name, "a"),)) for _ in range(self.random.randint(2, 3))]
             gate = self.actor(first=5)
             late = self.actor(first=2, needs=needs, requires=(gate.name,), settled=())

@@ -24,7 +24,7 @@ class ModelResource:
         self.started: list[list[float]] = []  # in the window of a rate: when, infinity if not yet, and the amounts
         self.reserved = 0.0  # of a budget: what running jobs have reserved or used, which is not in `free`
         self.keys: dict[str, float] = {}  # how many jobs have each key
-        self.rests: dict[str, list[float]] = {}  # when the pauses after other jobs with a key are over
+        self.rests: dict[str, list[float]] = {}  # when the gaps after other jobs with a key are over
         self.rates: dict[str, ModelResource] = {}  # of keys
         self.unstarted = 0.0  # of a rate: what jobs have that wait for a token; it accrues again only from their start
         self.level_at = world.now  # of a rate: when `free` was right
@@ -74,7 +74,7 @@ class ModelResource:
         return self.rates.setdefault(key, ModelResource(self.world, rate))
 
     def resting(self, key: str) -> list[float]:
-        """Return when the pauses after jobs with a key will be over."""
+        """Return when the gaps after jobs with a key will be over."""
         return sorted(when for when in self.rests.get(key, ()) if when > self.world.now + SAME)
 
     def can_ever_meet(self, need: float | str) -> bool:
@@ -109,8 +109,8 @@ class ModelResource:
             return
         if isinstance(need, str):
             self.keys[need] -= 1
-            if self.plan.pause and share:
-                self.rests.setdefault(need, []).append(self.world.now + self.plan.pause)
+            if self.plan.gap and share:
+                self.rests.setdefault(need, []).append(self.world.now + self.plan.gap)
         elif self.plan.kind == "budget":
             self.reserved -= share
         elif self.plan.kind != "rate":

@@ -568,7 +568,7 @@ def make_resource(plan: Resource) -> Any:
         case "keys":
             if plan.of_rates:
                 return PerKey(Rate(requests=plan.total, per=plan.per, burst=plan.burst or None, give_up=None))
-            return PerKey(int(plan.total), pause=plan.pause)
+            return PerKey(int(plan.total), gap=plan.gap)
     return int(plan.total)
 
 

@@ -201,7 +201,7 @@ class Resource(ShortRepr):
     total: float  # of a rate: its limit per `per` seconds; of keys: the amount of each
     per: float = 0.0
     burst: float = 0.0
-    pause: float = 0.0  # of keys: after each job
+    gap: float = 0.0  # of keys: after each job
     give_up: float | None = None  # of a rate
     of_rates: bool = False  # each key has a rate of its own, of which a job takes 1
 

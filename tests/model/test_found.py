@@ -247,7 +247,7 @@ SCENARIOS = {
                 Leaf(name="waits", needs=(("host", "a"),), bodies=((Nap(1.0625),),)),
                 Leaf(name="other", needs=(("host", "a"),), bodies=((Nap(1.5),),)),
             ),
-            pool=(Resource(name="host", kind="keys", total=1.0, pause=6.03125),),
+            pool=(Resource(name="host", kind="keys", total=1.0, gap=6.03125),),
             limiter=0,
         ),
         tokens=(1,),

@@ -54,7 +54,7 @@ class SshOptions:
     jobs: int = option(
         "-j", "--jobs", type=click.IntRange(min=0), default=0, metavar="N", help="Maximum number of nodes at once."
     )
-    username: str | None = option("-l", "--login", metavar="NAME", help="The user name on the node.")
+    username: str | None = option("-l", "--username", metavar="NAME", help="The user name on the node.")
     identity: str | None = option("-i", "--identity", metavar="FILE", help="Private key file.")
     config: str | None = option("-F", "--ssh-config", metavar="FILE", help="Configuration file of ssh.")
     gateway: str | None = option("-J", "--gateway", metavar="NODE", help="Reach the nodes through this jump host.")

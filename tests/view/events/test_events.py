@@ -62,8 +62,8 @@ def test_events_list_the_jobs_and_then_their_outcomes(virtual: Virtual) -> None:
     begin, added, *_, ended, end = events
     assert (begin["label"], begin["jobs"], begin["window"]) == ("two", 2, 1)
     assert abs(begin["time"] - time.time()) < 100
-    assert (added["kind"], added["expected"]) == ("Job", 2)
-    assert events_of_job(events, "last")[0]["requires"] == ["first"]
+    assert (added["kind"], added["expected_duration"]) == ("Job", 2)
+    assert events_of_job(events, "last")[0]["required"] == ["first"]
     assert events_of_job(events, "last")[0]["critical"] is True
     assert (ended["state"], ended["exception"]) == ("failed", "OSError: broken")
     assert (end["reason"], end["culprit"]) == ("critical", "last")

@@ -15,7 +15,7 @@ a limiter's token, or for the event loop.
 
 **Limits for each key**, such as each host that a crawler visits. The resource of a pool is a `PerKeyResource`. Jobs
 wait for the `Key` in it and take 1 of it, as of an ordinary resource. A key exists while jobs wait for it or hold it,
-and until its rate is full or its pauses are over. So the memory depends on the keys in use, not on all keys so far.
+and until its rate is full or its gaps are over. So the memory depends on the keys in use, not on all keys so far.
 
 Jobs whose key is taken are **parked** with it, and no round of the admission looks at them. When the key is free for a
 job, the first job of each group competes again. So a round costs the same, however many keys there are.
@@ -882,12 +882,12 @@ class PerKey:
     Args:
         limit: the number of jobs that may have a key at once, or a `Rate` with a single key or with the key `requests`.
             Each job takes 1 of this key.
-        pause: how many seconds must pass between the end of a job of a key and the start of the next job that takes its
+        gap: how many seconds must pass between the end of a job of a key and the start of the next job that takes its
             place. Only for a number.
         sizes: the limits of keys that differ from `limit`, by key, such as `{"slow.org": 1}`.
 
     Raises:
-        TypeError: an argument has another type, or a rate has a pause.
+        TypeError: an argument has another type, or a rate has a gap.
         ValueError: a number is out of range, or a job could never take 1 of the rate.
 
     Example:
@@ -899,16 +899,16 @@ class PerKey:
 
     """
 
-    __slots__ = ("_limit", "_pause", "_sizes")
+    __slots__ = ("_gap", "_limit", "_sizes")
 
     @explain_form
     def __init__(
-        self, limit: int | Rate, *, pause: float = 0.0, sizes: Mapping[str, int | Rate] = MappingProxyType({})
+        self, limit: int | Rate, *, gap: float = 0.0, sizes: Mapping[str, int | Rate] = MappingProxyType({})
     ) -> None:
         limit = _amounts.plain_number(limit)
         _check_limit(limit, f"PerKey({short_repr(limit)})")
-        if pause and isinstance(limit, Rate):
-            raise TypeError(f"PerKey({short_repr(limit)}): a Rate has no pause: give a number, or a Rate with burst=1")
+        if gap and isinstance(limit, Rate):
+            raise TypeError(f"PerKey({short_repr(limit)}): a Rate has no gap: give a number, or a Rate with burst=1")
         if not isinstance(sizes, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise TypeError(f"PerKey(sizes={short_repr(sizes)}): give a dict of limits by key")
         self._sizes: Final[dict[str, int | Rate]] = {key: _amounts.plain_number(size) for key, size in sizes.items()}
@@ -917,11 +917,11 @@ class PerKey:
             _check_limit(size, prefix)
             if isinstance(size, Rate) != isinstance(limit, Rate):
                 raise TypeError(f"{prefix}: give a limit of the kind of {short_repr(limit)}")
-        if not _amounts.is_number(pause) or not _amounts.is_finite(pause) or pause < 0:
-            kind = ValueError if _amounts.is_number(pause) else TypeError
-            raise kind(f"PerKey(pause={short_repr(pause)}): give a finite number of seconds, 0 or more")
+        if not _amounts.is_number(gap) or not _amounts.is_finite(gap) or gap < 0:
+            kind = ValueError if _amounts.is_number(gap) else TypeError
+            raise kind(f"PerKey(gap={short_repr(gap)}): give a finite number of seconds, 0 or more")
         self._limit: Final = limit
-        self._pause: Final = float(pause)
+        self._gap: Final = float(gap)
 
     @property
     def limit(self) -> int | Rate:
@@ -929,9 +929,9 @@ class PerKey:
         return self._limit
 
     @property
-    def pause(self) -> float:
+    def gap(self) -> float:
         """The seconds between the end of a job of a key and the start of the next job that takes its place."""
-        return self._pause
+        return self._gap
 
     def limit_of(self, key: str) -> int | Rate:
         """Return how many jobs may have this key at once, or its rate."""
@@ -939,7 +939,7 @@ class PerKey:
 
     def __repr__(self) -> str:
         """Return the call that makes an equal limit."""
-        return f"PerKey({self._limit!r}{clause(', pause={!r}', self._pause)}{clause(', sizes={!r}', self._sizes)})"
+        return f"PerKey({self._limit!r}{clause(', gap={!r}', self._gap)}{clause(', sizes={!r}', self._sizes)})"
 
 
 def _check_limit(limit: Any, prefix: str) -> None:
@@ -1001,7 +1001,7 @@ class Key(Resource):
 
 
 class CountedKey(Key, CountedResource):
-    """A key that a number of jobs may hold at once, each followed by a pause."""
+    """A key that a number of jobs may hold at once, each followed by a gap."""
 
     def __init__(self, family: PerKeyResource, key: str) -> None:
         super().__init__(family, key)
@@ -1011,7 +1011,7 @@ class CountedKey(Key, CountedResource):
         self.unused_by: AbstractJob[Any] | None = None
 
     def free_at(self, need: Amount) -> float:
-        """Return the time when enough pauses are over, or infinity if too few jobs have ended."""
+        """Return the time when enough gaps are over, or infinity if too few jobs have ended."""
         when = super().free_at(need)
         return when if when < math.inf else next(iter(list(self.rest_ends)[int(need - self.free) - 1 :]), math.inf)
 
@@ -1023,11 +1023,11 @@ class CountedKey(Key, CountedResource):
         self.wake()
 
     def give_back(self, job: AbstractJob[Any], share: Any) -> None:
-        """Take back the place of a job. It is free after the pause."""
+        """Take back the place of a job. It is free after the gap."""
         super().give_back(job, share)
-        if self.family.settings.pause and job is not self.unused_by:
+        if self.family.settings.gap and job is not self.unused_by:
             self.free -= 1
-            self.rest_ends.append(self.clock() + self.family.settings.pause)
+            self.rest_ends.append(self.clock() + self.family.settings.gap)
             self.family.keep(self)
         self.unused_by = None
         self.wake()
@@ -1036,7 +1036,7 @@ class CountedKey(Key, CountedResource):
         self.unused_by = job
 
     def public_free(self) -> float:
-        """Return the free places. Places whose pause is over are only counted when a job takes a place."""
+        """Return the free places. Places whose gap is over are only counted when a job takes a place."""
         return super().public_free() + sum(map(self.has_come, list(self.rest_ends)))
 
     def used_until(self) -> float:
@@ -1049,7 +1049,7 @@ class CountedKey(Key, CountedResource):
     def describe_shortage(self, need: Amount, before: int) -> tuple[WaitCause, str]:
         if not self.rest_ends:
             return super().describe_shortage(need, before)
-        return WaitCause.RATE, f"{self.shown_name}: pause, {self.delay_text(self.rest_ends[0])} left"
+        return WaitCause.RATE, f"{self.shown_name}: gap, {self.delay_text(self.rest_ends[0])} left"
 
     def make_member_resource(self, need: Amount, share: object = None) -> PerKeyResource:  # type: ignore[override]
         """Return a resource with this key alone, one job at a time, for the members of a nested scheduler."""
@@ -1130,7 +1130,7 @@ class PerKeyResource(PoolEntry):
         return self.key(self.need(amount, job)), self.unit_need
 
     def keep(self, key: Key) -> None:
-        """Keep a key until its rate is full and its pauses and throttles are over.
+        """Keep a key until its rate is full and its gaps and throttles are over.
 
         Each call checks two keys, so that more are forgotten than come.
         """

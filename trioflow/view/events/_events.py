@@ -35,7 +35,7 @@ MAX_POLLED_JOBS: Final = 200
 MAX_DROPPED: Final = 1000
 """The maximum number of dropped jobs that wait to be forgotten, which few do unless the hooks are no longer called."""
 
-CommonFields = tuple[Literal[2], float, float, str]
+CommonFields = tuple[Literal[3], float, float, str]
 
 
 @dataclass(slots=True)
@@ -318,7 +318,7 @@ class Events(Instrument):
     def _common_fields(self, path: str, at: float | None = None) -> CommonFields:
         """Return the first fields of an event: `v`, `time`, `at` and `path`. By default, it happens now."""
         now = self._clock() if at is None else at
-        return 2, now + self._wall_clock_offset, now - self._run_started_at, path
+        return 3, now + self._wall_clock_offset, now - self._run_started_at, path
 
     def _job_fields(self, scheduler: BaseScheduler, job: AnyJob, at: float | None = None) -> CommonFields:
         return self._common_fields(self._path_caches[scheduler].path_of(job), at)

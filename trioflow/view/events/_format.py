@@ -18,7 +18,7 @@ from ..._core.base._states import JobState, StopReason, WaitCause
 class Event(msgspec.Struct, tag_field="event", omit_defaults=True, gc=False):
     """An event of a run, with the fields that all events have."""
 
-    v: Literal[2]
+    v: Literal[3]
     time: float
     """The time of day in seconds since 1970, as returned by `time.time()`."""
     at: float
@@ -51,13 +51,13 @@ class JobAdded(Event, tag="job_added"):
     kind: str
     inside: str = ""
     """The path of the nested scheduler that the job belongs to, or "" for a job of the outermost scheduler."""
-    requires: list[str] = []
+    required: list[str] = []
     scheduler: bool = False
     service: bool = False
     forever: bool = False
     critical: bool | None = None
     """Whether a failure of the job ends its run (true) or is tolerated (false)."""
-    expected: float | None = None
+    expected_duration: float | None = None
     """The expected duration in seconds."""
     retry: int = 0
     """The maximum number of retries, or 0 if a decorator decides whether the job is retried."""

@@ -21,7 +21,7 @@ class Wait:
 
     cause: WaitCause
     """The reason for the wait."""
-    name: str
+    resource: str
     """The name of the resource that the job waited for, or an empty string."""
     since: float
     """The time when the wait began, on the clock of `span.started_at`."""
@@ -42,7 +42,7 @@ class Wait:
     @property
     def words(self) -> str:
         """The cause in words, such as "jobs", "a slot", "gpu", "rate of api" or "the throttle of api"."""
-        return CAUSE_WORDS[self.cause].awaited_phrase.format(self.name)
+        return CAUSE_WORDS[self.cause].awaited_phrase.format(self.resource)
 
 
 @final

@@ -173,7 +173,7 @@ def activity_intervals(record: TraceRecord, span: Span) -> dict[Activity, list[t
             work_intervals += without_intervals(span.started_at, record.end_of(span), inner_waits)
         intervals[WORK] = [(since, until) for since, until in work_intervals if until > since]
     for wait in span.waits:
-        intervals.setdefault((wait.cause, wait.name), []).append((wait.since, wait.until))
+        intervals.setdefault((wait.cause, wait.resource), []).append((wait.since, wait.until))
     return intervals
 
 
