@@ -605,6 +605,8 @@ class First(Scheduler, Generic[T_co]):
     ) -> None:
         self._enough, self._stagger = 1, None  # pyright: ignore[reportIncompatibleVariableOverride]
         all_options: Any = {**options, "enough": enough, "stagger": stagger}
+        if not jobs_or_sequences:
+            raise ValueError("First(): give the jobs that compete, as in First(Job(ask, 1), Job(ask, 2))")
         super().__init__(*jobs_or_sequences, **all_options)
 
     if TYPE_CHECKING:

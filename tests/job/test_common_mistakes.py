@@ -3,15 +3,35 @@
 from __future__ import annotations
 
 import enum
+import functools
 import inspect
+import re
+import subprocess
 from collections.abc import Callable, Coroutine, Generator
+from pathlib import Path
 from typing import Any, cast
 
 import anyio
 import anyio.lowlevel
 import pytest
 
-from trioflow import Job, JobCancelled, JobNotDone, MissingRequirement, Scheduler, Sequence
+from trioflow import (
+    Budget,
+    CommandJob,
+    First,
+    Job,
+    JobCancelled,
+    JobNotDone,
+    JournalError,
+    MissingRequirement,
+    Pool,
+    Scheduler,
+    Sequence,
+    SshNode,
+    ThreadJob,
+    Throttled,
+    current_job,
+)
 from trioflow.abc import AbstractJob
 
 from ..bodies import FAILED, fail, nap
@@ -37,6 +57,90 @@ def test_a_function_as_run_if_is_told_where_a_condition_goes() -> None:
         Job(nap, 1, run_if=cast(Any, "never"))
 
 
+# --- arguments
+
+
+class Shop:
+    async def pay(self, amount: int, *, at: str = "") -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("build", "fact"),
+    [
+        (lambda: Job(nap, 1, 2, 3), "Job(nap, ...): too many positional arguments: it is nap("),
+        (lambda: Job(nap, kwargs={"sceonds": 1}), "'sceonds'"),
+        (lambda: Job(Shop().pay), "missing a required argument: 'amount': it is pay(self, amount, at)"),
+        (lambda: Job(Shop().pay, 1, "here"), "too many"),
+        (lambda: ThreadJob(plain), "ThreadJob(plain, ...): missing"),
+        (
+            lambda: Job(nap, Job(nap, 1, label="wait").result),
+            "wait.result is an argument of 'nap': give the job",
+        ),
+        (lambda: Job(nap, kwargs={"seconds": [Job(nap, 1, label="wait").result]}), "give the job itself"),
+        (lambda: Job(nap, 1, required="a"), "'a' is not a job: pass the job, not its label"),
+        (lambda: First(), "First(): give the jobs that compete"),
+        (lambda: SshNode("root@"), "give a host after the '@'"),
+    ],
+)
+def test_arguments_that_cannot_be_right_are_rejected_where_they_are_written(build: Any, fact: str) -> None:
+    with pytest.raises((TypeError, ValueError), match=re.escape(fact)):
+        build()
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda: Job(Shop().pay, 1),
+        lambda: Job(Shop.pay, Shop(), 1, kwargs={"at": "here"}),
+        lambda: Job(anything, 1, 2, kwargs={"c": 3}),
+        lambda: Job(functools.wraps(plain)(anything)),
+        lambda: ThreadJob(print, Job(nap, 1).cancel),
+    ],
+)
+def test_arguments_that_a_function_takes_are_accepted(build: Any) -> None:
+    """The parameters are those of the code that is called, and not of a function that it wraps."""
+    Scheduler(build())
+
+
+def plain(amount: int) -> None: ...
+
+
+async def anything(*args: object, **kwargs: object) -> None: ...
+
+
+@pytest.mark.parametrize("name", ["ud", "other"])
+def test_a_need_that_a_job_does_not_have_is_told_with_the_name_that_was_meant(virtual: Virtual, name: str) -> None:
+    """An unknown name in `used()` and in `Throttled` comes with the need that is most like it, if there is one."""
+
+    async def uses() -> None:
+        current_job().used(**{name: 1})
+
+    async def throttles() -> None:
+        raise Throttled(name)
+
+    jobs = [Job(body, needs={"usd": 1}, log=False) for body in (uses, throttles)]
+    virtual(Scheduler(*jobs, pool=Pool(usd=Budget(3)), log=False).co_run)
+    advice = "did you mean 'usd'?" if name == "ud" else "add it to needs="
+    assert all(advice in str(job.raised_exception()) for job in jobs)
+
+
+def test_a_word_for_a_shell_is_named_if_its_command_fails(backend: str) -> None:
+    """A program gets the word as it is, which may be meant: the advice comes with a failure alone."""
+    job = CommandJob(["ls", "|", "wc"], stderr=subprocess.DEVNULL, log=False)
+    Scheduler(job, log=False).run(backend=backend)
+    assert "'|' is an argument here; for a shell, give one string and shell=True" in text_with_notes(job)
+
+
+def test_a_journal_in_a_directory_that_is_not_there_names_it(backend: str, tmp_path: Path) -> None:
+    with pytest.raises(JournalError, match=r"create the directory '.*missing' first"):
+        Scheduler(Job(nap, 1), journal=tmp_path / "missing" / "run.db").run(backend=backend)
+
+
+def text_with_notes(job: AbstractJob[Any]) -> str:
+    error = job.raised_exception()
+    return "\n".join([str(error), *getattr(error, "__notes__", ())])
+
+
 # --- a function that returns what cannot be awaited
 class Answer:
     """Can be awaited, and is no coroutine."""
@@ -54,8 +158,7 @@ def test_a_job_function_may_return_any_awaitable(virtual: Virtual, options: dict
     assert fine.result() == 5
     error = wrong.raised_exception()
     assert isinstance(error, TypeError)
-    text = "\n".join([str(error), *getattr(error, "__notes__", ())])
-    assert text.count("its function returned 5, which is not awaitable") == 1
+    assert text_with_notes(wrong).count("its function returned 5, which is not awaitable") == 1
 
 
 # --- a coroutine that nobody awaits

@@ -416,7 +416,7 @@ def test_an_invalid_limiter_option_raises() -> None:
 def test_default_label_shows_the_call() -> None:
     assert ThreadJob(an_ordinary_function).label == "an_ordinary_function()"
     assert ThreadJob(functools.partial(an_ordinary_function)).label == "an_ordinary_function()"
-    assert ThreadJob(an_ordinary_function, kwargs={"a": 1}).label == "an_ordinary_function(a=1)"
+    assert ThreadJob(dict, kwargs={"a": 1}).label == "dict(a=1)"
     assert repr(ThreadJob(int, label="mine")) == "<ThreadJob mine, idle>"
 
 

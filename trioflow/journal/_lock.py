@@ -143,9 +143,11 @@ class JournalLock:
             try:
                 file = posix.open_regular(self._path, os.O_RDWR | os.O_CREAT)
             except OSError as error:
+                advice = "use a path in a writable directory"
+                if not (directory := self._path.parent).is_dir():
+                    advice = f"create the directory {str(directory)!r} first"
                 raise JournalError(
-                    f"{subject}: cannot create {self._path.name!r} next to it: {error.strerror}; "
-                    f"use a path in a writable directory"
+                    f"{subject}: cannot create {self._path.name!r} next to it: {error.strerror}; {advice}"
                 ) from error
             try:
                 set_lock(file, LOCK_FILE_BYTE, 1)

@@ -9,7 +9,7 @@ from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypeAlias, Ty
 
 from ..base._text_forms import short_repr
 from ._argument_types import A, A_contra, B, B_contra, C, C_contra, JobContainer, JobOf, JobOr, T_co
-from ._function import FunctionJob, Job, check_kind
+from ._function import FunctionJob, Job, check_kind, trial_arguments
 from ._job_options import JobOptions
 
 P = ParamSpec("P")
@@ -178,7 +178,8 @@ def _make_job_function(function: Callable[..., Any], options: JobOptions, kind: 
     check_kind(kind, "job()")
     # A trial job checks the function and the options. It must not join a scheduler, so it gets no requirements either.
     trial_options: Any = {key: value for key, value in options.items() if key not in ("required", "scheduler")}
-    trial_job = kind(function, **trial_options)
+    args, kwargs = trial_arguments(function)
+    trial_job = kind(function, *args, kwargs=kwargs, **trial_options)
     if isinstance(trial_job, Job):
         # Only a `Job` may hold a coroutine, which would warn that it was never awaited.
         trial_job.close()

@@ -37,6 +37,8 @@ ValueOf = Callable[[AbstractJob[Any]], Any]
 
 ATOMIC_TYPES: Final = frozenset({int, float, str, bytes, bool, type(None), range})
 """Types of values that contain no job. They are checked first, because most arguments have one of these types."""
+CO_VARARGS, CO_VARKEYWORDS = 4, 8
+"""Flags of code with `*args`, and with `**kwargs`: `inspect` has them, and takes long to import."""
 PLAIN_CONTAINERS: Final = frozenset({list, tuple, dict})
 LEAF_TYPES: Final = ATOMIC_TYPES | {FunctionType}
 COPIED_TYPES: Final = frozenset[Any]({list, dict, deque, UserList, UserDict, OrderedDict, defaultdict})
@@ -224,7 +226,7 @@ def direct_input_indices(values: tuple[Any, ...]) -> tuple[int, ...] | None:
             if value._has_own_result or not (value._options.keep_result and value._can_be_input):
                 return None
             indices.append(index)
-        elif kind is Ref or may_hold_jobs(kind):
+        elif kind is Ref or kind is MethodType or may_hold_jobs(kind):
             return None
     return tuple(indices)
 
@@ -361,6 +363,8 @@ class ArgumentSearch:
                 jobs.append((key, cast(Any, value)))
             elif kind is Ref:
                 nested.append((key, value))
+            elif kind is MethodType:
+                self._reject_result_method(value)
             elif may_hold_jobs(kind):
                 self._reject_jobs_inside(value, f"in a {kind.__name__}")
         found: Template | None = None
@@ -387,6 +391,14 @@ class ArgumentSearch:
                 f"a {type(container).__name__} with {len(container)} items; wrap it in an object"
             )
         return template
+
+    def _reject_result_method(self, method: Any) -> None:
+        """Reject the method `result` of a job, which was meant as the job."""
+        if is_job(method.__self__) and method.__name__ == "result":
+            raise TypeError(
+                f"{method.__self__.label}.result is an argument of {self._subject()}: give the job itself, which "
+                f"stands for its result"
+            )
 
     def _reject_jobs_inside(self, value: Any, where: str) -> None:
         """Reject a value that is or contains a job, at any depth, because no result can be filled in there."""
@@ -517,6 +529,7 @@ class FunctionJob(AbstractJob[T]):
     ) -> None:
         if self._calls_in is not None:
             check_function(function, type(self).__name__, place=self._calls_in)
+            check_call(function, args, kwargs, type(self).__name__)
         if type(function) is functools.partial:
             function, args, kwargs = unpack_partial(function, args, kwargs)
         _reject_text(function, args, kwargs, options)
@@ -691,6 +704,45 @@ def check_function(
         raise TypeError(f"{kind}({name}): this is not an async function; define it with async def{advice}")
 
 
+def check_call(function: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any] | None, kind: str) -> None:
+    """Reject arguments that the parameters of a Python function or method cannot take.
+
+    Raises:
+        TypeError: an argument is missing, or there is no parameter for it.
+
+    """
+    plain: Any = function
+    if type(function) is MethodType:
+        plain, args = function.__func__, (function.__self__, *args)
+    if type(plain) is not FunctionType:
+        return
+    code = plain.__code__
+    has_all = len(args) >= code.co_argcount - len(plain.__defaults__ or ()) and not code.co_kwonlyargcount
+    has_room = len(args) <= code.co_argcount or code.co_flags & CO_VARARGS
+    if has_all and has_room and (not kwargs or code.co_flags & CO_VARKEYWORDS):
+        return
+    # That of the code that is called, and not of a function that a decorator names as the one it wraps.
+    called = FunctionType(code, {}, plain.__name__, plain.__defaults__, plain.__closure__)
+    called.__kwdefaults__ = plain.__kwdefaults__
+    signature = _user_code.signature_of(called)
+    try:
+        signature.bind(*args, **(kwargs or {}))
+    except TypeError as error:
+        names = ", ".join(signature.parameters)
+        raise TypeError(f"{kind}({name_of(function)}, ...): {error}: it is {plain.__name__}({names})") from None
+
+
+def trial_arguments(function: object) -> tuple[tuple[None, ...], dict[str, None]]:
+    """Return arguments that fit a Python function or method: None for each parameter without a default."""
+    plain: Any = function.__func__ if type(function) is MethodType else function
+    if type(plain) is not FunctionType:
+        return (), {}
+    code, defaults = plain.__code__, plain.__kwdefaults__ or {}
+    by_name = code.co_varnames[code.co_argcount : code.co_argcount + code.co_kwonlyargcount]
+    positional_count = code.co_argcount - len(plain.__defaults__ or ()) - (plain is not function)
+    return (None,) * positional_count, {name: None for name in by_name if name not in defaults}
+
+
 def check_kind(kind: object, subject: str) -> None:
     """Reject a value of `kind=` that cannot build jobs that call a function.
 
@@ -811,6 +863,8 @@ class Job(FunctionJob[T]):
                     function, args, kwargs = unpack_partial(function, args, kwargs)
             elif args or kwargs:
                 raise TypeError(f"Job({short_repr(function)}, ...): a coroutine object takes no further arguments")
+        if self._is_called_directly:
+            check_call(function, args, kwargs, "Job")
         if TEXTS:
             _reject_text(function, args, kwargs, options)
         self._function = function

@@ -129,6 +129,8 @@ def _advice(value: object) -> str:
         return f"call it, {name}(...), to build a job"
     if issubclass(type(value), Coroutine):
         return f"write Job({name}(...))"
+    if issubclass(type(value), str):
+        return "pass the job, not its label"
     if callable(value) and name:
         return f"write Job({name}, ...) for an async function, and ThreadJob({name}, ...) for a plain one"
     return "give jobs, Sequences, None, or collections of these"

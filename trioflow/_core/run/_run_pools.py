@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
+from ... import _hints
 from ..admission._limits import BudgetResource, RateResource
 from ..admission._resource import CountedResource, GatedResource, PoolEntry, Resource
 from ..base import _amounts, _text_forms
@@ -89,7 +90,7 @@ class RunPools:
         for name, amount in amounts.items():
             what = f"used({name}={_text_forms.short_repr(amount)}) of {job.label!r}"
             if (taken := _find_taken(job, name)) is None:
-                raise ValueError(f"{what}: the job has no such need; add it to needs= first")
+                raise ValueError(f"{what}: the job has no such need; {_need_advice(job, name)}")
             resource, taken_amount = taken
             if not isinstance(resource, (RateResource, BudgetResource)):
                 raise ValueError(f"{what}: it is not a Rate or Budget; the job returns its amount when it settles")
@@ -129,8 +130,8 @@ class RunPools:
         for throttle in throttles:
             if (taken := _find_taken(job, throttle.key)) is None:
                 error = ValueError(
-                    f"{job.label!r} raised Throttled({throttle.key!r}), but has no such need: add it to needs=, "
-                    f"and give its scheduler a pool that has it"
+                    f"{job.label!r} raised Throttled({throttle.key!r}), but has no such need: "
+                    f"{_need_advice(job, throttle.key)}"
                 )
                 error.__cause__ = failure
                 return error
@@ -145,6 +146,11 @@ class RunPools:
             return None
         add_note(failure, f"{job.label!r} cannot be called again after it was throttled: it {why}")
         return failure
+
+
+def _need_advice(job: AbstractJob[Any], name: str) -> str:
+    near = _hints.nearest_name(name, job._options.needs)
+    return f"did you mean {near!r}?" if near else "add it to needs=, and give its scheduler a pool that has it"
 
 
 def _find_taken(job: AbstractJob[Any], name: str) -> tuple[Resource, Any] | None:

@@ -36,6 +36,8 @@ JOB_TYPE: Final[Any] = abc.AbstractJob
 SHELL_PATH: Final = "/bin/sh"
 SHELL_SIGNS: Final = frozenset("|&;<>()$`*?[\"'\\")
 """Characters that have a meaning only in a shell."""
+SHELL_WORDS: Final = frozenset({"|", "||", "&&", "&", ";", "<", ">", ">>", "2>", "2>&1"})
+"""Arguments that a newcomer writes for a shell, which no shell sees."""
 MAX_LABEL_ARGUMENTS_PER_END: Final = 20
 """The maximum number of arguments from the start of a command, and also from its end, in a default label."""
 
@@ -74,6 +76,12 @@ def check_arguments(command: Any, shell: bool, subject: str) -> tuple[Any, ...]:
     if arguments[0] in ("", b""):
         raise ValueError(f"{subject}: argument 0 is empty: give the name of a program")
     return arguments
+
+
+def shell_advice(command: Sequence[str | bytes]) -> str:
+    """Return the advice for a failed command that has a word for a shell among its arguments, or ""."""
+    word = next((word for word in command if word in SHELL_WORDS), None)
+    return "" if word is None else f"{word!r} is an argument here; for a shell, give one string and shell=True"
 
 
 def convert_argument(argument: object, number: int | str, subject: str) -> str | bytes:

@@ -101,7 +101,8 @@ class ProcessRun:
         failure = failure or describe_missing_output(job)
         if failure is not None:
             name = ERROR_STREAM_NAMES[self._error_stream]
-            raise CommandError(job, self._command_line, failure, result, self._stderr_tail(), name)
+            advice = "" if job.redact else _argv.shell_advice(self._command)
+            raise CommandError(job, self._command_line, failure, result, self._stderr_tail(), name, advice)
         return result
 
     # ---- starting the process

@@ -250,6 +250,8 @@ def _check_word(word: object, name: str, subject: str) -> None:
             f"{name}={short_repr(word)} of {subject}: give a name without spaces, quotes, shell metacharacters, "
             f"or a leading '-'"
         )
+    if word.endswith("@"):
+        raise ValueError(f"{name}={short_repr(word)} of {subject}: give a host after the '@'")
     if "/" in word or ".." in word or word == "." or word.startswith("~"):
         # `{node}` stands for it in names of files.
         raise ValueError(f"{name}={short_repr(word)} of {subject}: give a name that is not a path")
