@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import textwrap
 from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import Result
 
-from .command_line import run, written
+from .command_line import process, run, written
 
 FINE = "scenario = Scheduler(Job(work, label='a'), Job(work, label='b'))"
 FAILS = "scenario = Scheduler(Job(work, label='a'), Job(fail, label='b'), label='all')"
@@ -197,6 +199,37 @@ def test_backend_option_selects_the_event_loop(tmp_path: Path) -> None:
     """
     for name in "trio", "asyncio":
         assert ran(tmp_path, code, "--backend", name).stdout.startswith(name)
+
+
+@pytest.mark.parametrize(
+    ("imports", "helper", "name"),
+    [
+        ("import asyncio", "", "asyncio"),
+        ("import helper", "from asyncio.queues import Queue", "asyncio"),
+        ("import asyncio, helper", "def f():\n    import trio.lowlevel", "trio"),
+        ("import anyio", "", "trio"),
+    ],
+)
+def test_without_the_option_the_loop_is_that_of_the_programs_own_imports(
+    tmp_path: Path, imports: str, helper: str, name: str
+) -> None:
+    """A program whose own files import asyncio and not trio runs on asyncio, whatever its libraries import."""
+    (tmp_path / "helper.py").write_text(helper)
+    code = """
+    async def tell():
+        import sniffio
+        print("on", sniffio.current_async_library())
+    x = Scheduler(Job(tell))
+    """
+    path = written(tmp_path, f"{imports}\n{textwrap.dedent(code)}")
+    done = process("run", "--no-monitor", path)
+    assert done.stdout.startswith(f"on {name}\n"), done.stdout
+
+
+def test_a_loop_that_was_chosen_by_imports_is_named_where_it_is_wrong(tmp_path: Path) -> None:
+    code = "import asyncio\nfrom importlib import import_module\nx = Scheduler(Job(import_module('trio').sleep, 1))"
+    done = process("run", "--no-monitor", written(tmp_path, code), stderr=subprocess.PIPE)
+    assert "give --backend trio (asyncio was taken, because flow.py imports it)" in done.stderr
 
 
 def test_a_run_on_the_wrong_backend_names_the_option(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

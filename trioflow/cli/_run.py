@@ -29,7 +29,7 @@ from ..view.monitor._monitor import Monitor, PrintKeeper, build_command_monitor,
 from . import EXIT_CODES_HELP, FAILURE_CODE, INTERRUPTED_CODE, STOPPED_CODE, SUCCESS_CODE, _outputs
 from ._declared_options import takes_options
 from ._end_of_run import RunSummaryText
-from ._scenario import CliError, loaded_modules, make_window, scenario_command, translate_errors
+from ._scenario import CliError, loaded_modules, loop_of_program, make_window, scenario_command, translate_errors
 from ._signals import ExitOnSecondSignal
 
 
@@ -93,7 +93,10 @@ file_option: Final = functools.partial(option, multiple=True, callback=drop_repe
 class RunOptions:
     """The options of `trioflow run` that do not select jobs. Each field declares an option, as for `batch`."""
 
-    backend: BackendName = option(type=click.Choice(get_args(BackendName)), default="trio", show_default=True)
+    backend: BackendName | None = option(
+        type=click.Choice(get_args(BackendName)),
+        help="The event loop.  [default: asyncio if the program's own files import it, and not trio; otherwise trio]",
+    )
     jobs_window: int | None = option(
         "-j", "--jobs", parse=parse_count, metavar="N",
         help="Maximum number of jobs to run at once in the whole run: jobs in nested schedulers count, but not these "
@@ -166,7 +169,8 @@ def command(scheduler: Scheduler, options: RunOptions) -> int:
     has_monitors_streams = options.tag or is_drawing or any(isinstance(one, Monitor) for one in scheduler.instruments)
     if (options.web or options.hold) and not has_monitors_streams:
         instruments.append(PrintKeeper())
-    given = {"backend": options.backend, "timeout": options.timeout, "journal": options.journal}
+    backend, file = (options.backend, "") if options.backend else loop_of_program()
+    given = {"backend": backend, "timeout": options.timeout, "journal": options.journal}
     arguments: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     if options.jobs_window is not None:
         arguments["jobs_window"] = make_window(scheduler, options.jobs_window)
@@ -179,7 +183,8 @@ def command(scheduler: Scheduler, options: RunOptions) -> int:
 
     on_signal = ExitOnSecondSignal(drain if options.drain_on_term else None)
     context = contextvars.copy_context()
-    context.run(WRONG_BACKEND_REMEDY.set, "give --backend {}")
+    reason = f" ({backend} was taken, because {file} imports it)" if file else ""
+    context.run(WRONG_BACKEND_REMEDY.set, "give --backend {}" + reason.replace("{", "{{").replace("}", "}}"))
     with (
         contextlib.nullcontext() if options.dask is None else run_on_cluster(scheduler, options.dask),
         show_engine_log(hidden_subjects),

@@ -14,10 +14,12 @@ The option `--only` selects the part of a scenario to run:
 
 from __future__ import annotations
 
+import ast
 import functools
 import inspect
 import itertools
 import linecache
+import os
 import sys
 import traceback
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
@@ -30,7 +32,16 @@ import click
 from .. import AbstractJob, JournalError, Scheduler, Service, _scheduler
 from .. import _posix as posix
 from .._hints import nearest_name
-from ..abc import all_requirements, check_scenario, enclosing_schedulers, inputs_of, paths_of, printable, reachable
+from ..abc import (
+    BackendName,
+    all_requirements,
+    check_scenario,
+    enclosing_schedulers,
+    inputs_of,
+    paths_of,
+    printable,
+    reachable,
+)
 from ..graph import keep_only, topological_order
 from ..view.look import _loaded_files
 from ..view.text import _failure_text, _selection, _symbols
@@ -329,6 +340,34 @@ def build_scheduler(path: Path, name: str | None, settings: tuple[str, ...] = ()
         type_name = type(scheduler).__name__
         raise click.UsageError(printable(f"{call_text} returned {type_name}, not a Scheduler: return one"))
     return scheduler
+
+
+def loop_of_program() -> tuple[BackendName, str]:
+    """Return the event loop that the loaded program is written for, and the file that says so, or "".
+
+    It is asyncio if a file of the program imports asyncio, and none imports trio.
+    """
+    _loaded_files.remember()
+    first_imports: dict[str, str] = {}
+    for file, loaded in _loaded_files.loaded.items():
+        for module in _imported_modules(loaded.text):
+            first_imports.setdefault(module, file)
+    if "asyncio" not in first_imports or "trio" in first_imports:
+        return "trio", ""
+    return "asyncio", os.path.basename(first_imports["asyncio"])
+
+
+def _imported_modules(text: bytes) -> Iterator[str]:
+    try:
+        tree = ast.parse(text)
+    except (SyntaxError, ValueError):
+        # It was saved after it was loaded.
+        return
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name.partition(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module is not None:
+            yield node.module.partition(".")[0]
 
 
 def make_window(scheduler: Scheduler, slots: int | None) -> int | anyio.CapacityLimiter | None:
