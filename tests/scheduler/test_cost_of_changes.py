@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from trioflow import CycleError, Job, Scheduler
 from trioflow._core.base import _graph_algorithms
 
-from ..bodies import nothing, timed
+from ..bodies import give, nothing, timed
 from ..conftest import Virtual
 
 CALLS = 50
@@ -45,10 +45,10 @@ def cost_of_adopting(size: int) -> float:
     costs: list[float] = []
 
     async def work() -> None:
-        scheduler.update(Job(nothing, Job(nothing, required=hold)) for _ in range(size))
+        scheduler.update(Job(give, Job(nothing, required=hold)) for _ in range(size))
         start = time.process_time()
         for _ in range(CALLS):
-            scheduler.add(Job(nothing, Job(nothing, required=hold)))
+            scheduler.add(Job(give, Job(nothing, required=hold)))
         costs.append(time.process_time() - start)
         scheduler.cancel()
 

@@ -714,7 +714,7 @@ def check_call(function: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any] |
     plain: Any = function
     if type(function) is MethodType:
         plain, args = function.__func__, (function.__self__, *args)
-    if type(plain) is not FunctionType:
+    if type(plain) is not FunctionType or (kwargs and not _are_keywords(kwargs)):
         return
     code = plain.__code__
     has_all = len(args) >= code.co_argcount - len(plain.__defaults__ or ()) and not code.co_kwonlyargcount
@@ -730,6 +730,10 @@ def check_call(function: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any] |
     except TypeError as error:
         names = ", ".join(signature.parameters)
         raise TypeError(f"{kind}({name_of(function)}, ...): {error}: it is {plain.__name__}({names})") from None
+
+
+def _are_keywords(kwargs: Any) -> bool:
+    return isinstance(kwargs, Mapping) and all(type(name) is str for name in kwargs)
 
 
 def trial_arguments(function: object) -> tuple[tuple[None, ...], dict[str, None]]:

@@ -130,7 +130,7 @@ def _advice(value: object) -> str:
     if issubclass(type(value), Coroutine):
         return f"write Job({name}(...))"
     if issubclass(type(value), str):
-        return "pass the job, not its label"
+        return "give jobs, Sequences, None, or collections of these; for a job, pass the job itself, not its label"
     if callable(value) and name:
         return f"write Job({name}, ...) for an async function, and ThreadJob({name}, ...) for a plain one"
     return "give jobs, Sequences, None, or collections of these"
