@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import re
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import pytest
+
+from benchmarks.beside.imports import LIBRARIES, THREE_JOBS, packages
 from trioflow import JobState, StopReason
 from trioflow._core.base import _states
 from trioflow._core.base._states import TRANSITIONS
 from trioflow.view.text._symbols import UNICODE_SYMBOLS
 
-from ..places import ROOT
+from ..places import DOCS, ROOT
 
 README = ROOT / "README.md"
 STUBS = {
@@ -140,3 +147,74 @@ def test_the_glossary_is_in_alphabetical_order() -> None:
     assert all(terms), f"not a term: {lines[terms.index(None)]}"
     names = [term[1].lower() for term in terms if term]
     assert names == sorted(set(names))
+
+
+# --- the table of docs/how-to/library.md says which packages come with trioflow, and what a program loads
+
+PAGE = (ROOT / "docs/how-to/library.md").read_text(encoding="utf-8")
+LOADED = "\nimport sys, json\nprint(json.dumps(sorted(sys.modules)))"
+
+
+def loaded(program: str) -> set[str]:
+    """Return the modules and packages that a program has loaded in an interpreter of its own."""
+    words = [sys.executable, "-I", "-c", program + LOADED]
+    names = json.loads(subprocess.run(words, capture_output=True, text=True, check=True).stdout)
+    return {*names}
+
+
+@pytest.mark.parametrize("name", [name for name in LIBRARIES if f"| `import {name}` " in PAGE and name != "asyncio"])
+def test_the_packages_that_come_with_a_library_are_those_of_the_table(name: str) -> None:
+    """A new requirement changes the number."""
+    pytest.importorskip(name)
+    row = re.search(rf"\| `import {name}` \|[^|]*\|[^|]*\| (\d+) \|", PAGE)
+    assert row is not None
+    assert len(packages(name)) == int(row[1])
+
+
+def test_the_page_names_each_package_that_comes() -> None:
+    """The sentence below the table lists them all."""
+    sentence = PAGE[PAGE.index("The packages are ") :]
+    assert {name for name in packages("trioflow") if name not in sentence} == set()
+
+
+@pytest.mark.parametrize(("backend", "other"), [("asyncio", "trio"), ("trio", "asyncio")])
+def test_a_run_imports_its_own_loop_alone(backend: str, other: str) -> None:
+    assert other not in loaded(THREE_JOBS.format(backend))
+
+
+def test_an_import_loads_the_engine_alone() -> None:
+    rooms = {name.split(".")[1] for name in loaded("import trioflow") if name.startswith("trioflow.")}
+    assert not rooms & {"batch", "cli", "compat", "journal", "otel", "simulation", "testing", "view"}, rooms
+
+
+# --- the experiment on the page about nodes, with a node on which a round fails
+
+SCRIPT = """\
+#!/bin/sh
+[ "$1" != 1 ] || [ "${PWD##*/}" = node01 ] || [ -e ../../mended ] || exit 7
+echo "round $1" >> results.txt
+"""
+
+
+def results() -> dict[str, list[str]]:
+    return {name: Path(f"results/{name}.txt").read_text().splitlines() for name in ("node01", "node02")}
+
+
+def test_a_failed_round_ends_the_rounds_of_its_node_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A failed round once blocked those of all other nodes, and nothing was pulled; resumed, all measured it again."""
+    monkeypatch.chdir(tmp_path)
+    Path("measure.sh").write_text(SCRIPT)
+    Path("measure.sh").chmod(0o755)
+    program = re.search(r"```python\n(.*?)```", (DOCS / "how-to/nodes.md").read_text(encoding="utf-8"), re.DOTALL)
+    assert program is not None
+    page: dict[str, Any] = {}
+    exec(program[1], page)
+    experiment = page["scenario"]()
+    assert not experiment.run(journal="experiment.db")
+    bad = {job.label: job.state.name for job in experiment if not job.is_succeeded()}
+    assert bad == {"round 1 node02": "FAILED", "round 2 node02": "BLOCKED"}
+    rounds = ["round 0", "round 1", "round 2"]
+    assert results() == {"node01": rounds, "node02": rounds[:1]}
+    Path("mended").touch()
+    assert page["scenario"]().run(journal="experiment.db")
+    assert results() == {"node01": rounds, "node02": rounds}

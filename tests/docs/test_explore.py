@@ -1,8 +1,9 @@
-"""The page about exploring: its output is real, and its file of tests passes."""
+"""The pages about exploring and testing: their output is real, and their files of tests pass."""
 
 from __future__ import annotations
 
 import re
+import shlex
 
 import pytest
 
@@ -34,3 +35,19 @@ def test_the_test_file_on_the_page_passes(pytester: pytest.Pytester) -> None:
     assert found is not None
     pytester.makepyfile(found[2])
     run_pytest(pytester, *found[1].split()).assert_outcomes(passed=1)
+
+
+# --- the page about users' own tests: pytest runs its test files, with the options named there
+
+TESTING_PAGE = (ROOT / "docs" / "how-to" / "testing.md").read_text(encoding="utf-8")
+FILES = re.findall(
+    r"<!-- a file of tests: pytest ?(.*?) -->\n```python\n(.*?)^```$", TESTING_PAGE, re.DOTALL | re.MULTILINE
+)
+
+
+@pytest.mark.parametrize(("options", "text"), FILES, ids=["the nursery", "anyio's plugin"])
+def test_the_test_files_on_the_page_pass(pytester: pytest.Pytester, options: str, text: str) -> None:
+    pytester.makepyfile(text)
+    result = run_pytest(pytester, *shlex.split(options))
+    assert result.ret == 0
+    assert result.parseoutcomes()["passed"] >= 1

@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
+import itertools
 import json
+import lzma
 import re
 import subprocess
+import sys
+import threading
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
 
+from trioflow import BudgetSpent, First, JobState, RequirementFailed, Scheduler
+from trioflow.abc import Instrument
+
+from ..cli.command_line import run
 from ..places import EXAMPLES
-from .scripts import LIBRARY, run_example, with_library
+from .scripts import LIBRARY, load_example, run_example, with_library
 
 PACK_STDLIB = EXAMPLES / "pack_stdlib.py"
 
@@ -211,3 +222,205 @@ def test_the_command_runs_each_example(
 def test_each_example_has_a_test() -> None:
     """Each example is in one of the lists of this file, so that a new one is not left without a test."""
     assert sorted([*(name for name, *_ in CASES), *PROGRAMS]) == sorted(path.name for path in EXAMPLES.glob("*.py"))
+
+
+# --- the example of an experiment on nodes, run as a newcomer runs it, with fewer of them
+def test_the_example_measures_each_wave_on_each_node(tmp_path: Path) -> None:
+    """The results of each wave come back from each node, and nothing is left in the home directory."""
+    timeline = tmp_path / "timeline.svg"
+    done = run_example("nodes", "--nodes", 2, "--waves", 2, "--timeline", timeline)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert re.findall(r"wave (\d): (\d) nodes", done.stdout) == [("1", "2"), ("2", "2")]
+    assert re.search(r"the load of [12] nodes was watched", done.stdout)  # the last one may have had no time
+    assert "watch 127.0.1.1" in timeline.read_text()
+    assert not Path("~/trioflow-example-nodes").expanduser().exists()
+
+
+# --- the example at three sizes: by worker processes, and on nodes; `tests/test_dask.py` runs it on a cluster
+def test_the_command_runs_the_example_in_worker_processes() -> None:
+    result = run(EXAMPLES / "sizes.py", "--set", "parts=3", "--set", "size=50")
+    assert result.exit_code == 0
+    assert "all 7 jobs succeeded" in result.output
+
+
+def test_nodes_compute_the_same_result_as_plain_python() -> None:
+    sizes = load_example("sizes")
+    texts = "".join(sizes.digest(sizes.make(number, 50)) for number in range(3))
+    scheduler: Scheduler = sizes.scenario(3, 50, nodes="local")
+    assert scheduler.run()
+    *_, last = scheduler
+    assert last.result() == hashlib.sha256(texts.encode()).hexdigest()
+
+
+# --- the example that packs files with the system's gzip and xz, run as a newcomer runs it
+@pytest.fixture
+def stdlib_copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A library of modules that are packed quickly; another test packs one of the real ones."""
+    stdlib_copy = tmp_path_factory.mktemp("library")
+    for number in range(4):
+        (stdlib_copy / f"{number}.py").write_text(f"x = {number}\n" * 1000 * (1 + number))
+    return stdlib_copy
+
+
+def test_packed_files_can_be_unpacked(tmp_path: Path, stdlib_copy: Path) -> None:
+    for _ in range(2):  # what is there from last time is replaced
+        done = run_example("compress", "--files", 2, "--output", tmp_path, library=stdlib_copy)
+        assert (done.returncode, done.stderr) == (0, "")
+    assert "2 of 2 files packed and proved" in done.stdout
+    assert "6 commands (6 succeeded)" in done.stdout
+    found = set()
+    for packed in tmp_path.iterdir():
+        opener: Any = gzip if packed.suffix == ".gz" else lzma
+        with opener.open(packed) as file:
+            found.add(file.read())
+    assert found == {(stdlib_copy / name).read_bytes() for name in ("2.py", "3.py")}
+
+
+def test_a_command_that_takes_too_long_is_reported(tmp_path: Path) -> None:
+    """The report names each command that takes too long, with its timeout, and the exit code is 1."""
+    done = run_example("compress", "--files", 3, "--timeout", 0.001, "--output", tmp_path)
+    assert done.returncode == 1
+    assert "0 of 3 files packed and proved" in done.stdout
+    reported = re.findall(r"^(?:gzip|xz) .*did not end within its timeout of 0.001 s", done.stderr, re.MULTILINE)
+    assert len(reported) == 3
+
+
+# --- the example of calls that cost money
+@pytest.fixture
+def server() -> Iterator[Any]:
+    """Run the server of the example in a thread."""
+    with load_example("mock_api").Server() as server:
+        thread = threading.Thread(target=server.serve_forever, args=[0.01])
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+class Starts(Instrument):
+    """Records when each attempt of a call starts."""
+
+    def __init__(self) -> None:
+        self.times: list[float] = []
+
+    def job_started(self, scheduler: Any, job: Any) -> None:
+        if "api" in job._options.needs:
+            self.times.append(job._started_at)  # of this attempt
+
+
+def test_the_example_keeps_to_its_rate_and_its_budget(server: Any) -> None:
+    """No call starts too fast, no more is charged than the budget has, and what is not answered was not affordable."""
+    example, starts = load_example("paid"), Starts()
+    scheduler = example.scenario(80, 0.05, server.server_port)
+    scheduler.run(instruments=[starts])
+    calls = [job for job in scheduler if isinstance(job, First)]
+    answered = [call for call in calls if call.is_succeeded()]
+    assert 15 < len(answered) <= 50
+    assert server.bill()["charged"] <= 0.05 + 1e-9
+    for number, first in enumerate(starts.times):
+        for count, when in enumerate(starts.times[number:], 1):
+            assert count <= example.AT_ONCE + (when - first) * example.PER_SECOND + 1e-6
+    for call in calls:
+        if not call.is_succeeded():
+            assert all(isinstance(member.raised_exception(), BudgetSpent) for member in call), call
+
+
+def test_the_example_goes_on_with_what_its_journal_has(server: Any, tmp_path: Path) -> None:
+    arguments = ["--calls", 60, "--journal", tmp_path / "calls.db", "--port", server.server_port]
+    first = run_example("paid", *arguments, "--budget", 0.03)
+    answered = int(first.stdout.split()[0])
+    assert (first.returncode, 0 < answered < 60) == (1, True), first.stderr
+    before = set(server.charged)
+    second = run_example("paid", *arguments)
+    assert second.returncode == 0, second.stderr
+    assert second.stdout.startswith(f"60 of 60 calls are answered, {answered} from the journal\n")
+    assert len(server.charged) == 60
+    assert all(server.charged[number] <= 2 for number in before)
+
+
+def test_the_example_starts_its_own_server() -> None:
+    done = run_example("paid", "--calls", 20)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("20 of 20 calls are answered, 0 from the journal\nthe server says: {'requests': ")
+
+
+# --- the example of checkers over many repositories
+
+FILES = {"sound": "VALUE = 1\n", "broken": "def f(:\n", "unused": "import os\n"}
+
+CHECKER_OF_IMPORTS = """
+import sys
+
+found = [line for line in open(sys.argv[1]) if line.startswith("import ")]
+print(*(f"{sys.argv[1]}:1:1: unused {line}" for line in found), sep="", end="")
+sys.exit(bool(found))
+"""
+
+
+@pytest.fixture
+def example(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> ModuleType:
+    """The example, without checkers of its environment but a stand-in for ruff, and with one package of the library."""
+    example = load_example("checkers")
+    monkeypatch.delitem(example.CHECKERS, "mypy")
+    monkeypatch.setitem(example.CHECKERS, "ruff", ["checker_of_imports", "program.py"])
+    (tmp_path / "checker_of_imports.py").write_text(CHECKER_OF_IMPORTS)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setattr(example, "PACKAGES", ["json"])
+    return example
+
+
+@pytest.fixture
+def repositories(tmp_path: Path) -> list[Path]:
+    """Three git repositories of one file each, and a directory that is none."""
+    for name, text in FILES.items():
+        directory = tmp_path / name
+        directory.mkdir()
+        (directory / "program.py").write_text(text)
+        identity = ["-c", "user.name=nobody", "-c", "user.email=nobody@example.org"]
+        for command in (["init", "-q"], ["add", "."], [*identity, "commit", "-q", "-m", "all"]):
+            subprocess.run(["git", *command], cwd=directory, check=True)
+    (tmp_path / "none").mkdir()
+    return [tmp_path / name for name in (*FILES, "none")]
+
+
+def test_the_table_has_what_each_checker_found(
+    example: ModuleType,
+    repositories: list[Path],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Findings are counted; what is no repository blocks its own checkers, and the exit code is 1."""
+    monkeypatch.setattr(sys, "argv", ["checkers.py", *map(str, repositories)])
+    assert example.main() == 1
+    header, sound, broken, unused, none = capsys.readouterr().out.splitlines()
+    assert header.split() == ["repository", "compileall", "tabnanny", "ruff"]
+    assert set(sound.split()[1:]) == {"·"}
+    assert int(broken.split()[1]) > 0
+    assert unused.split()[1:] == ["·", "·", "1"]
+    assert set(none.split()[1:]) == {"blocked"}
+    assert "'clone none' failed" in caplog.text
+
+
+def test_checkers_of_one_repository_run_one_at_a_time(
+    example: ModuleType, repositories: list[Path], tmp_path: Path
+) -> None:
+    """No two checkers are in the same clone at once; those of what was not cloned are BLOCKED by that failure."""
+    checks = example.scenario([repositories[0], repositories[-1]], tmp_path / "clones")
+    assert not checks.run()
+    for one, other in itertools.combinations(checks, 2):
+        if one.needs and one.needs["clone"] == other.needs.get("clone") and one.is_succeeded():
+            assert one.finished_at <= other.started_at or other.finished_at <= one.started_at
+    blocked = [job for job in checks if job.needs.get("clone") == "none"]
+    assert blocked
+    for job in blocked:
+        assert job.state is JobState.BLOCKED
+        assert isinstance(job.raised_exception(), RequirementFailed)
+
+
+def test_the_example_makes_repositories_of_the_library(example: ModuleType, tmp_path: Path) -> None:
+    """Each package is a clean git repository with one commit."""
+    (repository,) = example.make_repositories(tmp_path)
+    status = subprocess.run(["git", "status", "--porcelain"], cwd=repository, check=True, capture_output=True)
+    assert (status.stdout, len(list(repository.rglob("*.py"))) > 1) == (b"", True)

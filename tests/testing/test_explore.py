@@ -16,7 +16,7 @@ import anyio.to_thread
 import pytest
 import trio
 
-from trioflow import CommandJob, Job, JobState, Pool, Retry, Scheduler, Service, ThreadJob, current_job
+from trioflow import CommandJob, First, Job, JobState, Pool, Retry, Scheduler, Service, ThreadJob, current_job
 from trioflow.abc import AbstractJob, JobKind, run_of
 from trioflow.testing import FAULTS, BrokenRun, Exploration, _explore, explore, run_virtual
 
@@ -721,3 +721,44 @@ def test_an_error_of_the_scenario_in_a_later_run_says_in_which() -> None:
     with pytest.raises(TypeError, match="returned") as raised:
         explore(plain, check=check, runs=9, seed=4, backends=["asyncio"])
     assert raised.value.__notes__[0].startswith("This is run 3 of 9 (seed=4) of explore: asyncio")
+
+
+# --- `explore` knows `First`: faults around one are found, and a sound one passes
+async def pay(world: dict[str, Any], name: str, seconds: float) -> str:
+    world.setdefault("called", []).append(name)
+    await anyio.sleep(seconds)
+    world.setdefault("paid", []).append(name)
+    return name
+
+
+def hedged(world: dict[str, Any]) -> Scheduler:
+    """Return a hedged request, whose answer another job uses."""
+    first = First(
+        Job(pay, world, "a", 0.5, key="a", label="a"),
+        Job(pay, world, "b", 0.5, key="b", label="b"),
+        stagger=1,
+        label="ask",
+    )
+    return Scheduler(first, Job(pay, world, first, 1, key="use", label="use"))
+
+
+def check_result(scheduler: Scheduler, world: dict[str, Any]) -> None:
+    first = next(iter(scheduler))
+    if first.is_succeeded():
+        assert first.result() in world["paid"]
+        assert sum(job.is_succeeded() for job in first) == (not first.restored)  # it is restored as a whole
+
+
+def test_a_sound_first_passes(backend: str) -> None:
+    """Whatever fails, is late, is cancelled or crashes, the result is that of the one job that succeeded."""
+    assert explore(hedged, check=check_result, backends=[backend], runs=30, seed=1).runs == 30
+
+
+def test_a_hedge_that_begins_is_found(backend: str) -> None:
+    """A late answer lets the second job of a hedge start; the story shows it."""
+
+    def calls_once(scheduler: Scheduler, world: dict[str, Any]) -> None:
+        assert "b" not in world["called"]
+
+    with pytest.raises(BrokenRun, match="ask/a"):
+        explore(hedged, check=calls_once, faults=["durations"], backends=[backend], runs=100, seed=1)

@@ -10,17 +10,18 @@ import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trioflow import AbstractJob, Job, JobState, Scheduler, Service, ThreadJob
+from trioflow import AbstractJob, CommandJob, Job, JobState, ProcessJob, Scheduler, Service, SshJob, SshNode, ThreadJob
 from trioflow.abc import BoxStyle
 from trioflow.graph import topological_order
-from trioflow.view import listing
+from trioflow.view import listing, save
 from trioflow.view._state_styles import STATE_STYLES
 from trioflow.view.graph import _dot, _drawing
 from trioflow.view.graph._drawing import Drawing
@@ -389,3 +390,93 @@ def test_importing_trioflow_does_not_import_graphviz() -> None:
     check = "import sys, trioflow; print({name.partition('.')[0] for name in sys.modules} & {'graphviz', 'html'})"
     done = subprocess.run([sys.executable, "-c", check], capture_output=True, encoding="utf-8", check=True)
     assert done.stdout == "set()\n"
+
+
+# --- `collapse` makes large graphs small
+def drawn(scheduler: Scheduler, **options: Any) -> tuple[set[str], set[tuple[str, str]]]:
+    """Return the labels of the boxes, and the lines between labels."""
+    found = seen(scheduler.graph(**options))
+    return set(found.boxes), set(found.lines)
+
+
+def test_collapse_true_draws_each_scheduler_as_a_box() -> None:
+    source = Job(take, label="source")
+    scheduler = Scheduler(source)
+    deep = Scheduler(Job(take, source, label="reader"), label="deep")
+    scheduler.add(Scheduler(deep, idle("beside"), label="outer"))
+    assert drawn(scheduler, collapse=True) == ({"source", "outer|3 jobs"}, {("source", "outer|3 jobs")})
+
+
+def test_collapse_selects_schedulers_by_object_or_path() -> None:
+    """`collapse` selects schedulers by object or path; plain jobs that a pattern also matches stay as they are."""
+    inner = Scheduler(idle("x"), label="inner")
+    outer = Scheduler(inner, idle("y"), label="outer")
+    scheduler = Scheduler(outer)
+    assert drawn(scheduler, collapse=inner)[0] == {"inner|1 job", "y"}
+    assert drawn(scheduler, collapse="outer/*")[0] == {"inner|1 job", "y"}
+    assert drawn(scheduler, collapse=[])[0] == {"x", "y"}
+
+
+def test_patterns_match_full_paths_if_a_nested_scheduler_is_drawn_alone() -> None:
+    x = Scheduler(idle("y"), label="x")
+    inner = Scheduler(x, label="inner")
+    Scheduler(inner)
+    assert drawn(inner, collapse=x.path)[0] == {"x|1 job"}
+
+
+def test_brackets_in_a_pattern_match_literally() -> None:
+    """In a pattern, only `*` and `?` are wildcards; brackets, which default labels may have, match literally."""
+    assert drawn(Scheduler(Scheduler(idle("x"), label="c[1]")), collapse="c[*")[0] == {"c[1]|1 job"}
+    with pytest.raises(ValueError, match="no job of"):
+        Scheduler(idle("a")).graph(collapse="[abc]")
+
+
+def test_collapse_raises_on_unknown_jobs_and_patterns() -> None:
+    """`collapse` rejects patterns without a match, jobs outside the scheduler, and objects of other types."""
+    scheduler = Scheduler(idle("fetch"), idle("parse"), label="s")
+    with pytest.raises(ValueError, match=r"collapse='fetsch': no job of 's' has a path like this; .* 'fetch'\?"):
+        scheduler.graph(collapse="fetsch")
+    with pytest.raises(ValueError, match=r"collapse='z\*': no job of 's' has a path like this$"):
+        scheduler.graph(collapse=["fetch", "z*"])
+    with pytest.raises(ValueError, match="collapse: 'stray' is neither in 's'"):
+        scheduler.graph(collapse=idle("stray"))
+    for wrong in (7, [7]):
+        with pytest.raises(TypeError, match="collapse=7: give jobs, or strings"):
+            scheduler.graph(collapse=wrong)  # type: ignore[arg-type]
+
+
+# --- pictures of graphs, as `dot` draws them
+
+KINDS: list[Callable[..., AbstractJob[Any]]] = [
+    AbstractJob,
+    lambda **options: ThreadJob(print, **options),
+    lambda **options: ProcessJob(print, **options),
+    lambda **options: CommandJob(["true"], **options),
+    lambda **options: SshJob(SshNode("node"), "true", **options),
+]
+
+
+@pytest.mark.parametrize("make", KINDS, ids=["plain", "thread", "process", "command", "ssh"])
+@pytest.mark.parametrize("run_if", ["succeeded", "settled"])
+def test_a_box_is_higher_than_the_text_of_its_label(make: Callable[..., Any], run_if: str, tmp_path: Path) -> None:
+    """In a graph, the box of every kind of job is higher than its text: those of SSH jobs once cut through it."""
+    first = AbstractJob(label="a")
+    job = make(label="label", required=first, run_if=run_if)
+    save(Scheduler(first, job), tmp_path / "g.svg")
+    tree = ElementTree.parse(tmp_path / "g.svg")
+    box = tree.findall(".//{*}g[@class='node']")[-1]
+    outline = next(one for one in box.iter() if one.get("points") or one.get("d"))
+    heights = [float(y) for y in re.findall(r",(-?[\d.]+)", outline.get("points") or outline.get("d") or "")]
+    lines = [(float(text.get("y", 0)), float(text.get("font-size", 0))) for text in box.iterfind(".//{*}text")]
+    assert len(lines) == (2 if run_if == "settled" else 1)
+    assert min(heights) < min(y - 0.75 * size for y, size in lines)  # the height of a capital letter, and a little
+    assert max(heights) > max(y for y, _ in lines)
+
+
+def test_graph_returns_a_digraph_that_callers_can_change_and_render() -> None:
+    import graphviz
+
+    graph = Scheduler(AbstractJob(label="ä")).graph()
+    assert isinstance(graph, graphviz.Digraph)
+    graph.attr("graph", label="title")
+    assert texts(graph.pipe(format="svg", encoding="utf-8")) == ["title", "ä"]  # type: ignore[call-arg]

@@ -13,11 +13,14 @@ from xml.etree import ElementTree as Tree
 
 import anyio
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from trioflow import Job, Retry, Scheduler, Sequence, Service, Trace
 from trioflow.view import save
 from trioflow.view.trace import _timeline
-from trioflow.view.trace._timeline import clip_text, read_resource, text_width
+from trioflow.view.trace._spans import assign_lanes
+from trioflow.view.trace._timeline import TICK_STEPS, clip_text, compute_ticks, read_resource, text_width
 
 from ...bodies import fail, nap, nothing
 from ...conftest import Virtual
@@ -354,3 +357,78 @@ def test_merged_attempts_of_a_job_are_one_job(virtual: Virtual, tmp_path: Path) 
     picture = draw_timeline(traced(virtual, Scheduler(job, Job(nap, 900, label="nap"))), tmp_path / "t.svg")
     titles = [title.text or "" for title in picture.iter(f"{SVG}title")]
     assert [title.partition("\n")[0] for title in titles if "busy" in title] == ["busy", "busy"]
+
+
+# --- `compute_ticks`: the ticks of a timeline's axis
+@pytest.mark.parametrize(
+    ("end", "texts"),
+    [
+        (3.3e-6, "0|1 µs|2 µs|3 µs"),
+        (0.9, "0|200 ms|400 ms|600 ms|800 ms"),
+        (2, "0|500 ms|1 s|1.5 s|2 s"),
+        (33, "0|10 s|20 s|30 s"),
+        (100, "0|30 s|1 min|1 min 30 s"),
+        (3700, "0|15 min|30 min|45 min|1 h"),
+        (9000, "0|30 min|1 h|1 h 30 min|2 h|2 h 30 min"),
+        (200_000, "0|12 h|1 d|1 d 12 h|2 d"),
+        (432_000, "0|1 d|2 d|3 d|4 d|5 d"),
+    ],
+)
+def test_ticks_are_at_round_numbers_of_a_unit(end: float, texts: str) -> None:
+    assert "|".join(text for _, text in compute_ticks(end, 5)) == texts
+
+
+@given(st.floats(1e-7, 1e10), st.integers(1, 20))
+def test_ticks_are_equally_spaced_on_the_whole_axis(end: float, most: int) -> None:
+    """Ticks begin at 0, do not exceed the axis or their maximum number, are equally spaced, and have unique labels."""
+    found = compute_ticks(end, most)
+    assert found[0] == (0, "0")
+    assert len(found) <= most + 1
+    assert found[-1][0] <= end * (1 + 1e-9)
+    assert len({text for _, text in found}) == len(found)
+    steps = [round((b - a) / end, 9) for (a, _), (b, _) in itertools.pairwise(found)]
+    assert len(set(steps)) <= 1
+
+
+def test_tick_steps_increase() -> None:
+    """The possible distances between ticks are listed in increasing order."""
+    assert list(TICK_STEPS) == sorted(set(TICK_STEPS))
+
+
+# --- rows for intervals: none overlaps in its row, and there are no more rows than needed
+
+intervals = st.lists(st.tuples(st.integers(0, 20), st.integers(0, 6)), max_size=40).map(
+    lambda pairs: sorted((float(begin), float(begin + length)) for begin, length in pairs)
+)
+
+
+@given(intervals)
+def test_each_interval_takes_the_lowest_free_lane(given: list[tuple[float, float]]) -> None:
+    until: list[float] = []
+    for (begin, end), lane in zip(given, assign_lanes(given), strict=True):
+        expected = next((number for number, free in enumerate(until) if free <= begin), len(until))
+        assert lane == expected
+        until[lane : lane + 1] = [end]
+
+
+@given(intervals, st.lists(st.none() | st.integers(0, 20).map(float), max_size=40))
+def test_a_job_that_waited_takes_the_lane_that_was_released_last(
+    given: list[tuple[float, float]], since: list[float | None]
+) -> None:
+    """A job that waited takes the lane that was released last, during the wait; other jobs take the lowest free one."""
+    until: list[float] = []
+    waits = [*since, *[None] * len(given)]
+    for (begin, end), waiting, lane in zip(given, waits, assign_lanes(given, since), strict=False):
+        free = [number for number, at in enumerate(until) if at <= begin]
+        latest = max((until[number] for number in free), default=0.0)
+        if waiting is not None and latest > waiting:
+            assert until[lane] == latest
+        else:
+            assert lane == min(free, default=len(until))
+        until[lane : lane + 1] = [end]
+
+
+def test_equal_waves_of_jobs_take_the_same_lanes() -> None:
+    wave = [(0.0, 5.0), (0.0, 3.0), (3.0, 4.0)]
+    both = [*wave, *((begin + 5, end + 5) for begin, end in wave)]
+    assert list(assign_lanes(both, [0, 0, 0, 5, 5, 5])) == [0, 1, 1, 0, 1, 1]
