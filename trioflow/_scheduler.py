@@ -17,6 +17,7 @@ from ._core.job._option_descriptors import Option, set_docs_and_signature
 from ._core.parts import FirstRule, SettledFunction
 from ._core.run._instruments import Instrument, check_instruments
 from ._core.scheduler._base_scheduler import BaseScheduler
+from ._core.scheduler._sync_run import OwnFrames
 from ._core.words._run_view import RunInProgress, runs_in_progress
 
 if TYPE_CHECKING:
@@ -351,17 +352,18 @@ class Scheduler(BaseScheduler):
         options["instruments"] = [*others, ends]
         thread = ThreadPoolExecutor(1, "trioflow run")
         unended_iterations().add(ends)
-        try:
-            run = thread.submit(contextvars.copy_context().run, lambda: self.run(**options))
-            run.add_done_callback(lambda _: queue.put(None))
-            for job, finished_at in iter(queue.get, None):
-                # A job with another end is tried again.
-                if job.finished_at == finished_at:
-                    yield job
-        finally:
-            ends.end()
-            thread.shutdown(wait=ends.run is None or ends.run.thread_id != threading.get_ident())
-        run.result()
+        with OwnFrames():
+            try:
+                run = thread.submit(contextvars.copy_context().run, lambda: self.run(**options))
+                run.add_done_callback(lambda _: queue.put(None))
+                for job, finished_at in iter(queue.get, None):
+                    # A job with another end is tried again.
+                    if job.finished_at == finished_at:
+                        yield job
+            finally:
+                ends.end()
+                thread.shutdown(wait=ends.run is None or ends.run.thread_id != threading.get_ident())
+            run.result()
 
     # In the annotations below, `list` is this method: methods that return lists of jobs belong in BaseScheduler.
 

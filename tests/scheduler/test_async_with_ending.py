@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
+import traceback
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -13,7 +14,7 @@ import anyio.lowlevel
 import pytest
 import trio
 
-from trioflow import AbstractJob, Job, JobCancelled, JobNotDone, JobTimeout, Scheduler, StopReason
+from trioflow import AbstractJob, First, Job, JobCancelled, JobNotDone, JobTimeout, Scheduler, StopReason
 from trioflow.testing import run_virtual
 
 from ..bodies import CANCELLED, IDLE, Flaw, Odd, fail, nap
@@ -188,10 +189,33 @@ def test_what_leaves_a_block(virtual: Virtual, body: str, jobs: str) -> None:
                     with anyio.CancelScope(shield=True):
                         await other
         except BaseException as error:
-            return shown(error)
+            frames = engine_frames(error) if isinstance(error, ExceptionGroup | JobTimeout) else []
+            return shown(error) + " ".join(frames)
         return "nothing"
 
     assert virtual(main) == LEAVES[body, jobs]
+
+
+def engine_frames(error: BaseException) -> list[str]:
+    """Return the functions of the engine in the tracebacks of a group and of all in it."""
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if "trioflow/_" in frame.filename]
+    inner = error.exceptions if isinstance(error, BaseExceptionGroup) else ()
+    return [frame.name for frame in frames] + [name for each in inner for name in engine_frames(each)]
+
+
+@pytest.mark.parametrize("group", [First, Scheduler])
+def test_what_leaves_a_block_has_no_frame_of_the_engine(virtual: Virtual, group: Any) -> None:
+    """The group had five, and that of a `First` in it one more."""
+
+    async def main() -> list[str]:
+        try:
+            async with Scheduler() as scheduler:
+                scheduler.add(group(Job(fail, 1, Flaw("inner")), label="in"))
+        except ExceptionGroup as failures:
+            return engine_frames(failures)
+        return ["nothing was raised"]
+
+    assert virtual(main) == []
 
 
 def test_add_to_a_block_that_is_stopping_raises(virtual: Virtual) -> None:

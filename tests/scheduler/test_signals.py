@@ -8,11 +8,14 @@ import contextlib
 import os
 import pty
 import random
+import re
 import signal
+import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from types import FrameType, SimpleNamespace
 from typing import Any
 
@@ -88,6 +91,65 @@ sys.excepthook = lambda kind, error, trace: print(
 main()
 """
     assert script(backend, end) == (["at work", "<module> main", ""], -signal.SIGINT)
+
+
+IMPORTING = """
+import builtins, os, signal, sys, threading
+from trioflow import Job, Scheduler
+
+real_import = builtins.__import__
+
+def interrupted_import(name, *args):
+    # As Ctrl-C does, in the middle of the import of the backend.
+    if name in ("trio", "anyio") and threading.current_thread() is threading.main_thread():
+        builtins.__import__ = real_import
+        os.kill(os.getpid(), signal.SIGINT)
+    return real_import(name, *args)
+
+async def work():
+    print("at work")
+
+scheduler = Scheduler(Job(work), label="sweep")
+builtins.__import__ = interrupted_import
+scheduler.run(backend=sys.argv[1])
+"""
+
+
+@pytest.mark.both_backends
+def test_a_ctrl_c_while_the_backend_is_imported_ends_the_run_as_it_begins(backend: str) -> None:
+    """The traceback went through the engine's import of trio or anyio."""
+    done = subprocess.run([sys.executable, "-c", IMPORTING, backend], capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("", "KeyboardInterrupt: Ctrl-C ended the run of 'sweep' cleanly\n")
+    assert done.returncode == -signal.SIGINT
+
+
+ITERATING = """
+import os, signal, sys, threading, time
+import anyio
+from trioflow import Job, Scheduler
+
+async def work():
+    main = threading.main_thread().ident
+    signal.pthread_kill(main, signal.SIGINT)
+    try:
+        await anyio.sleep(60)
+    finally:
+        for _ in range(int(sys.argv[2])):
+            time.sleep(0.05)
+            signal.pthread_kill(main, signal.SIGINT)
+
+for job in Scheduler(Job(work)).run_as_settled(backend=sys.argv[1]):
+    pass
+"""
+
+
+@pytest.mark.parametrize("second", [0, 1])
+def test_a_ctrl_c_in_run_as_settled_shows_no_frame_of_the_engine(backend: str, second: int) -> None:
+    """The traceback had the line that waits for the next job; at a second Ctrl-C, also those that wait for the run."""
+    done = python("-c", ITERATING, backend, str(second), text=True)
+    files = set(re.findall(r'File "(.*?)"', done.stderr)) - {str(Path(__file__).parents[1] / "pythons.py")}
+    assert not [file for file in files if not file.startswith("<")], done.stderr
+    assert done.stderr.count("KeyboardInterrupt\n") == 1 + second, done.stderr
 
 
 def test_traceback_of_a_ctrl_c_in_a_job_has_only_the_users_lines(backend: str) -> None:

@@ -15,6 +15,7 @@ from trioflow import Job, Pool, Rate, Retry, Scheduler, ThreadJob, Trace, curren
 from trioflow.abc import WaitCause
 from trioflow.view import save
 from trioflow.view.look import _answers
+from trioflow.view.text import _verdict
 from trioflow.view.trace import _time_spent
 from trioflow.view.trace._event_log import record_of_last_run
 from trioflow.view.trace._trace_file import read_record
@@ -81,6 +82,11 @@ def test_what_was_held_has_waited_for_another_try(virtual: Any) -> None:
     assert [(wait.cause, wait.seconds) for wait in span.waits] == [(WaitCause.RETRY, 2), (WaitCause.HELD, 16)]
     assert span.took == 3
     assert trace.time_spent().waits["another try"] == 16
+    # A run of 21 s whose only job took 3 s was said to be slow, and nothing said why.
+    record = trace._get_record()
+    verdicts = [_verdict.run_verdict(scheduler, scheduler.stop_reason, has_duration=True)]
+    verdicts.append(record.verdict(*record.root_runs, scheduler.stop_reason))
+    assert {verdict.sentence for verdict in verdicts} == {"1 job succeeded, 21.0 s, paused or held for 16.0 s of it"}
 
 
 def test_what_was_blocked_had_no_slot_before_it_started(virtual: Any, tmp_path: Path) -> None:

@@ -285,7 +285,8 @@ class JobNotDone(TrioflowError, RuntimeError):
 # ---- outcomes
 
 
-ENGINE_PREFIX: Final = f"{__name__.partition('._core.')[0]}._core."
+ENGINE_PREFIXES: Final = tuple(f"{__name__.partition('._core.')[0]}.{name}" for name in ("_core.", "_scheduler"))
+"""The prefixes of the names of the engine's modules."""
 
 
 class Failure:
@@ -304,18 +305,22 @@ class Failure:
         self.is_counted = False  # whether the run of the job's scheduler has failed because of this failure
         self.is_taken = False  # whether an `await job` waits for the job, or has raised the exception
         self.has_note = False  # whether a group has had the exception, with a note that names the job
-        _strip_engine_frames(exception)
+        _strip_chain(exception)
         self.traceback: Final = _user_code.get_traceback(exception)
 
 
-def _strip_engine_frames(exception: BaseException) -> None:
+def strip_engine_frames(error: BaseException) -> None:
+    _user_code.with_traceback(error, _without_engine_frames(_user_code.get_traceback(error)))
+
+
+def _strip_chain(exception: BaseException) -> None:
     """Remove the engine's frames from the tracebacks of an exception and of its causes and contexts."""
     visited: set[int] = set()
     todo: list[BaseException | None] = [exception]
     while todo:
         if (error := todo.pop()) is not None and id(error) not in visited:
             visited.add(id(error))
-            _user_code.with_traceback(error, _without_engine_frames(_user_code.get_traceback(error)))
+            strip_engine_frames(error)
             todo += _user_code.get_cause(error), _user_code.get_context(error)
 
 
@@ -323,7 +328,7 @@ def _without_engine_frames(traceback: TracebackType | None) -> TracebackType | N
     """Return the traceback without the engine's frames, which would keep the whole run in memory."""
     first = last = None
     while traceback is not None:
-        if not traceback.tb_frame.f_globals.get("__name__", "").startswith(ENGINE_PREFIX):
+        if not traceback.tb_frame.f_globals.get("__name__", "").startswith(ENGINE_PREFIXES):
             first = first or traceback
             if last is not None:
                 last.tb_next = traceback

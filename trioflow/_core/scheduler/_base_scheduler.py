@@ -706,13 +706,14 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
 
         self._expect_run()
         try:
-            backend_object = _backend.get_backend(backend)
             options = _job_options.check_keywords(backend_options, "backend_options", self._name_for_errors)
             if _backend.loop_running() and not _sync_run.is_in_notebook_cell():
                 raise RuntimeError(
                     f"{self.label!r}.run(): an event loop runs in this thread; write: await scheduler.co_run()"
                 )
             with _sync_run.SignalHandler(self, handle_signals) as signal_handler:
+                # A Ctrl-C during this import ends the run as it begins.
+                backend_object = _backend.get_backend(backend)
                 if _backend.loop_running():
                     return _sync_run.run_in_thread(run_loop, signal_handler.interrupt)
                 return run_loop()
@@ -1174,6 +1175,10 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
         assert block is not None
         try:
             return await block.exit(error)
+        except (ExceptionGroup, _errors.TrioflowError) as failure:
+            # Raised for the jobs: the lines of the engine that raise it tell nothing.
+            _errors.strip_engine_frames(failure)
+            raise
         finally:
             await block.end()
             self.close()

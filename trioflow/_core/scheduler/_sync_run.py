@@ -167,12 +167,9 @@ class SignalHandler:
         if error is not None and error is self._interruption and hasattr(error, "_trioflow_run"):
             error.__traceback__ = None
             _show_in_one_line()
-        elif isinstance(error, KeyboardInterrupt):
-            # Raised in a job, between frames of the engine and of the loop.
-            error.__traceback__ = None
-            for entry in reversed([*own_entries(trace)]):
-                entry.tb_next = error.__traceback__
-                error.__traceback__ = entry
+        else:
+            # A Ctrl-C that was raised in a job, between frames of the engine and of the loop.
+            OwnFrames().__exit__(kind, error, trace)
         if not self._should_end_run:
             return
         if self._interruption is None:
@@ -291,6 +288,25 @@ class SignalHandler:
         """Return whether `frame` executes code of a job of a run that is not stopping."""
         run = self._scheduler._run
         return run is not None and run.phase is not STOPPING and is_in_job_body(frame)
+
+
+class OwnFrames:
+    """A context manager that leaves the user's own frames alone in the traceback of a KeyboardInterrupt."""
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        # A second Ctrl-C has the first one as its context.
+        while isinstance(error, KeyboardInterrupt):
+            entries = [*own_entries(error.__traceback__)]
+            error.__traceback__ = None
+            for entry in reversed(entries):
+                entry.tb_next = error.__traceback__
+                error.__traceback__ = entry
+            error = error.__context__
 
 
 def _show_in_one_line() -> None:

@@ -26,10 +26,10 @@ from ..._core.job._job import AnyJob, is_scheduler
 from ..._core.scheduler._base_scheduler import BaseScheduler
 from ..._core.scheduler._members import collect_dropped
 from ..._core.words import _failures, _job_queries
-from ..._core.words._run_view import current_run, run_times, slots_in_use
+from ..._core.words._run_view import current_run, run_steering, run_times, slots_in_use
 from .. import _estimate, _outcome
 from ..text import _failure_text
-from ..text._verdict import create_verdict, tally_key
+from ..text._verdict import Verdict, create_verdict, paused_seconds, tally_key
 from ._records import Display, JobRecord, SchedulerRecord
 from ._run_header import RunProgress
 
@@ -97,6 +97,10 @@ class RunModel:
         elapsed = (self.clock() if ended_at is None else ended_at) - began_at
         (taken, slot_count), culprit = slots_in_use(scheduler), _failures.culprit_text(scheduler)
         resources = resource_views(scheduler.pool)
+        verdict: Verdict | None = None
+        if ended_at is not None:
+            paused = paused_seconds(run_steering(scheduler).pauses, ended_at)
+            verdict = create_verdict(scheduler.stop_reason, tally, elapsed, culprit, paused=paused)
         return RunProgress(
             self.root.job.label,
             tally,
@@ -105,7 +109,7 @@ class RunModel:
             slots=None if slot_count is None else (taken, slot_count),
             budget_texts=[text for resource in resources if (text := resource.budget_text)],
             phase_text=self._phase_text(),
-            verdict=None if ended_at is None else create_verdict(scheduler.stop_reason, tally, elapsed, culprit),
+            verdict=verdict,
         )
 
     def _phase_text(self) -> str:

@@ -269,7 +269,12 @@ class Verdict(NamedTuple):
 
 
 def create_verdict(
-    reason: StopReason | None, tally: Tally, seconds: float | None, culprit: str | None = None, noun: str = "job"
+    reason: StopReason | None,
+    tally: Tally,
+    seconds: float | None,
+    culprit: str | None = None,
+    noun: str = "job",
+    paused: float = 0.0,
 ) -> Verdict:
     """Return the verdict on a run.
 
@@ -279,6 +284,7 @@ def create_verdict(
         seconds: the duration of the run, or None if unknown.
         culprit: the failure that stopped the run, in the words of `failure_text`, or None if no job stopped it.
         noun: the word for a job in the sentence, e.g. "command" for a batch.
+        paused: the part of `seconds` in which the run was paused or held.
 
     """
     jobs = plural(tally.job_count, noun)
@@ -325,6 +331,7 @@ def create_verdict(
         parts.append(f"{number} moved on after {whose} timeout")
     if seconds is not None:
         parts.append(duration_text(seconds, in_column=True))
+        parts.append(clause("paused or held for {} of it", duration_text(paused or None, in_column=True)))
     return Verdict(reason is StopReason.COMPLETED, moved_on > 0, ", ".join(filter(None, parts)))
 
 
@@ -334,10 +341,19 @@ def run_seconds(scheduler: BaseScheduler) -> float | None:
     return None if ended is None else ended - began
 
 
+def paused_seconds(pauses: Iterable[tuple[float, float]], end: float) -> float:
+    """Return how long a run that ended at `end` was paused or held. A pause that went on until then has no end."""
+    return sum(min(until, end) - since for since, until in pauses)
+
+
 def run_verdict(scheduler: BaseScheduler, reason: StopReason | None, has_duration: bool = False) -> Verdict:
     """Return the verdict on the last run of a scheduler. `has_duration` adds its duration. Takes O(V) time."""
-    seconds = run_seconds(scheduler) if has_duration else None
-    return create_verdict(reason, Tally.for_scheduler(scheduler), seconds, _failures.culprit_text(scheduler))
+    seconds, culprit, paused = None, _failures.culprit_text(scheduler), 0.0
+    _, ended = _run_view.run_times(scheduler) or (0.0, None)
+    if has_duration and ended is not None:
+        seconds = run_seconds(scheduler)
+        paused = paused_seconds(_run_view.run_steering(scheduler).pauses, ended)
+    return create_verdict(reason, Tally.for_scheduler(scheduler), seconds, culprit, paused=paused)
 
 
 def not_run_lines(jobs: Iterable[AnyJob], names: Mapping[AnyJob, str]) -> list[str]:

@@ -22,7 +22,7 @@ from .._state_styles import recorded_state
 from ..graph._dot import Direction, Statement
 from ..graph._drawing import MAX_READABLE_BOXES, CriticalPath, Drawing, describe
 from ..text._failure_text import FailureText
-from ..text._verdict import Tally, Verdict, create_verdict
+from ..text._verdict import Tally, Verdict, create_verdict, paused_seconds
 from ._spans import CommandRecord, HostFacts, IncidentMark, RunSpan, Span, or_infinity, settled_at
 
 T = TypeVar("T")
@@ -192,7 +192,8 @@ class TraceRecord:
         cause, culprit = self.find_culprit(run), None
         if cause is not None and run.culprit_number is not None:
             culprit = failure_text(cause.path, None if cause.critical else self.spans[run.culprit_number].path)
-        return create_verdict(reason, self.tally, self.end_time - self.start_time, culprit)
+        seconds, paused = self.end_time - self.start_time, paused_seconds(run.pauses, self.end_time)
+        return create_verdict(reason, self.tally, seconds, culprit, paused=paused)
 
     @cached_property
     def run_indices(self) -> dict[int, int]:
