@@ -139,9 +139,8 @@ class SignalHandler:
         """Store a function that calls its argument in the event loop. If a signal has come already, process it."""
         self._call_in_loop = call_in_loop
         if self._pending_since < math.inf:
-            # Before the run, which keeps them for its start.
-            self._make_calls()
-            call_in_loop(self._process_signals)
+            # The run begins with it. A call in the loop might come after the first jobs.
+            self._scheduler._early_calls.append(self._process_signals)
 
     def loop_ended(self) -> None:
         """Record that the event loop has ended, so that nothing can be called in it any more."""
