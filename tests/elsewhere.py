@@ -108,9 +108,9 @@ LEFT_OUT: Final = {
         test_the_guard_script_kills_groups_and_marked_processes
         test_a_guard_that_cannot_be_started_leaves_no_descriptor_open
         test_a_marked_process_of_another_user_is_not_found
-        test_a_marked_process_that_starts_during_the_scan_is_found
+        test_marked_process_that_starts_during_the_scan_is_found
         test_a_marked_process_in_the_middle_of_an_exec_is_found
-        test_the_guard_finds_a_process_that_was_just_being_started
+        test_guard_finds_a_process_being_started
         test_a_liveness_scan_finds_a_group_dead_only_by_a_scan_after_its_end
         test_a_liveness_scan_counts_zombies_as_dead
         test_a_liveness_scan_is_repeated_for_groups_that_end_later

@@ -170,9 +170,7 @@ def test_calls_on_a_busy_worker_are_ordered_by_expected_durations(backend: str, 
     assert (tmp_path / "notes").read_text().splitlines()[0] == "head"
 
 
-def test_a_cancelled_or_timed_out_job_on_a_cluster_settles_at_once(
-    backend: str, client: Client, tmp_path: Path
-) -> None:
+def test_cancelled_or_timed_out_job_on_a_cluster_settles_at_once(backend: str, client: Client, tmp_path: Path) -> None:
     """A cancelled or timed-out job settles immediately, although its call continues on the worker."""
     running = ProcessJob(bodies.until_told, str(tmp_path), processes=Cluster(client))
     late = ProcessJob(bodies.until_told, str(tmp_path), processes=Cluster(client), timeout=0.5)
@@ -488,9 +486,7 @@ def test_the_dask_option_fails_if_no_dask_scheduler_answers(tmp_path: Path) -> N
     assert "--dask nonsense://x: no Dask scheduler answers at this address" in done.stderr
 
 
-def test_the_error_names_what_cannot_be_sent_to_a_cluster(
-    backend: str, client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_error_names_unsendable(backend: str, client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The error names an argument that cannot be sent to a cluster, or a module that its workers cannot import."""
     (tmp_path / "only_here.py").write_text("def f(): pass\n")
     monkeypatch.syspath_prepend(tmp_path)

@@ -215,9 +215,7 @@ def test_the_span_of_a_restored_job_has_the_attribute_restored(spans: Spans, bac
 OUTSIDE = f"00-{'1' * 32}-{'2' * 16}-01"
 
 
-def test_the_span_of_a_run_is_inside_that_of_the_variable_traceparent(
-    spans: Spans, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_span_of_a_run_is_inside_that_of_traceparent(spans: Spans, monkeypatch: pytest.MonkeyPatch) -> None:
     """CI systems pass a span in TRACEPARENT, and a run is inside that span unless the program has a current one."""
     monkeypatch.setenv("TRACEPARENT", OUTSIDE)
     assert run(spans, "trio", Job(nap, 0.0, label="a"))
@@ -232,9 +230,7 @@ def test_the_span_of_a_run_is_inside_that_of_the_variable_traceparent(
     assert [spans.parent(name) for name in ("inside", "alone")] == ["program", None]
 
 
-def test_a_traceparent_given_to_a_job_is_not_replaced(
-    spans: Spans, backend: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_jobs_own_traceparent_is_kept(spans: Spans, backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A TRACEPARENT in `env=` of a job is kept, unless it was copied from this program's environment."""
     monkeypatch.setenv("TRACEPARENT", OUTSIDE)
     shown = ["printenv", "TRACEPARENT"]

@@ -138,9 +138,7 @@ def test_results_option_accepts_a_template_of_names() -> None:
     ],
 )
 @pytest.mark.parametrize("from_stdin", [False, True])
-def test_two_commands_never_save_their_results_in_one_file(
-    results: str, arguments: list[str], path: str, from_stdin: bool
-) -> None:
+def test_two_commands_never_share_result_file(results: str, arguments: list[str], path: str, from_stdin: bool) -> None:
     """Equal names in `--results` are refused before anything starts, with both commands and the cure."""
     words = ["-j1", "--results", results, "touch begun{#}; echo"]
     if from_stdin:

@@ -323,9 +323,7 @@ def test_a_resumed_table_of_csv_keeps_texts_that_a_spreadsheet_would_compute() -
 
 
 @patiently(0.5, 5, 50)
-def test_the_journal_names_the_end_of_each_kept_failure(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, unit: float
-) -> None:
+def test_journal_names_end_of_each_kept_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, unit: float) -> None:
     """The listing of a journal has exit codes and limits, not the form in which a failure is stored."""
     monkeypatch.chdir(tmp_path)
     batch("--keep", "all", "--timeout", unit, "sleep {1}; exit {2}", ":::", "0", "900", ":::", "3")

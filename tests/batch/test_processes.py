@@ -285,9 +285,7 @@ def test_the_bar_of_a_resumed_batch_counts_only_restored_successes_as_succeeded(
 
 
 @pytest.mark.parametrize(("run_count", "expected"), [(2, None), (3, 6.0)])
-def test_the_time_left_of_a_resumed_batch_is_that_of_commands_run_since_the_last_restored_one(
-    run_count: int, expected: float | None
-) -> None:
+def test_time_left_of_a_resumed_batch_leaves_out_restored_commands(run_count: int, expected: float | None) -> None:
     """The time that was spent on restoring once counted for the few commands that ran: 1 min 25 s left, for seconds."""
     now = time.monotonic()
     reporter = SimpleNamespace(

@@ -115,9 +115,7 @@ RAISING = {
 
 @pytest.mark.parametrize("case", RAISING)
 @pytest.mark.parametrize("command", ["run", "check"])
-def test_exception_in_the_users_file_is_shown_without_frames_of_trioflow(
-    tmp_path: Path, command: str, case: str
-) -> None:
+def test_exception_in_users_file_is_shown_without_frames_of_trioflow(tmp_path: Path, command: str, case: str) -> None:
     """An exception in the user's file gives exit code 2 and a traceback that has only the user's frames."""
     text, functions, message = RAISING[case]
     file = written(tmp_path, text)
@@ -177,9 +175,7 @@ UNWRITABLE = {
 
 @pytest.mark.parametrize("name", UNWRITABLE)
 @pytest.mark.parametrize("option", ["run --trace", "run --events", "graph --output"])
-def test_output_that_cannot_be_written_is_rejected_before_the_file_is_loaded(
-    tmp_path: Path, option: str, name: str
-) -> None:
+def test_output_that_cannot_be_written_is_rejected_before_loading(tmp_path: Path, option: str, name: str) -> None:
     """For an unwritable output, the usage error has the option and the reason, and the user's file is not executed."""
     (tmp_path / "directory.svg").mkdir()
     file = written(tmp_path, "print('loaded')\n" + FINE)

@@ -38,9 +38,7 @@ def timeless(text: str) -> str:
 
 
 @pytest.mark.parametrize(("line", "output"), EXAMPLES, ids=[line for line, _ in EXAMPLES])
-def test_examples_in_the_docs_of_run_have_the_output_shown(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: str, output: str
-) -> None:
+def test_docs_of_run_show_real_output(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: str, output: str) -> None:
     """Each command in docs/command/run.md prints what the page shows, except for durations."""
     for file, code in zip(("flow.py", "broken.py"), blocks("python"), strict=True):
         (tmp_path / file).write_text(code, encoding="utf-8")

@@ -185,9 +185,7 @@ def test_written_files_have_absolute_paths_if_the_working_directory_was_removed(
     assert run(written(tmp_path, "x = Scheduler(Job(work))"), "--junit", file).stdout.endswith(f"\njunit  {file}\n")
 
 
-def test_end_of_a_run_has_the_command_to_run_again_and_the_number_of_kept_jobs(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_end_of_a_run_has_the_next_command_and_the_kept_jobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The end of a run has the command that repeats it, with quoted arguments, and how many jobs it would restore."""
     monkeypatch.chdir(tmp_path)
     code = "x = Scheduler(Job(work), Job(work, save=None), Job(fail), label='x')"

@@ -50,9 +50,7 @@ def test_reader_of_events_that_closes_the_pipe_does_not_stop_the_run(tmp_path: P
 @pytest.mark.parametrize(
     ("path", "reason"), [("/dev/full", "No space left on device"), ("/proc/none", "No such file or directory")]
 )
-def test_output_that_cannot_be_written_does_not_stop_the_run_but_sets_its_exit_code(
-    tmp_path: Path, option: str, path: str, reason: str
-) -> None:
+def test_output_that_cannot_be_written_sets_the_exit_code(tmp_path: Path, option: str, path: str, reason: str) -> None:
     """If a run cannot write an output, one line on standard error says why, the run completes, and the code is 1."""
     done = process("run", "--no-monitor", option, path, written(tmp_path, TWO))
     assert done.returncode == 1

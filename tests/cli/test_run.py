@@ -210,9 +210,7 @@ def test_backend_option_selects_the_event_loop(tmp_path: Path) -> None:
         ("import anyio", "", "trio"),
     ],
 )
-def test_without_the_option_the_loop_is_that_of_the_programs_own_imports(
-    tmp_path: Path, imports: str, helper: str, name: str
-) -> None:
+def test_by_default_imports_decide_the_event_loop(tmp_path: Path, imports: str, helper: str, name: str) -> None:
     """A program whose own files import asyncio and not trio runs on asyncio, whatever its libraries import."""
     (tmp_path / "helper.py").write_text(helper)
     code = """

@@ -96,9 +96,7 @@ def test_graph_collapses_schedulers(tmp_path: Path) -> None:
     assert "no job has a path like 'nowhere'" in done.stderr
 
 
-def test_graph_without_graphviz_gives_an_error_with_the_command_to_install_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_graph_without_graphviz_names_command_to_install_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without Graphviz, `graph` exits with code 1 and prints the command that installs it, without a traceback."""
     monkeypatch.setenv("PATH", str(tmp_path))
     done = trioflow("graph", written(tmp_path, CODE), "-o", tmp_path / "x.svg")

@@ -143,9 +143,7 @@ def test_sleepers_of_the_same_time_wake_together(virtual: Virtual) -> None:
 
 
 @pytest.mark.parametrize("seconds", [(1,), (2, 1), (1, 1, 1)])
-def test_sleepers_of_the_same_time_wake_in_the_order_in_which_they_went_to_sleep(
-    virtual: Virtual, seconds: tuple[int, ...]
-) -> None:
+def test_sleepers_of_one_time_wake_in_the_order_they_went_to_sleep(virtual: Virtual, seconds: tuple[int, ...]) -> None:
     """Tasks that sleep until the same time continue first come, first served, and again after their next checkpoint."""
     slept: list[int] = []
     woken: list[int] = []

@@ -204,9 +204,7 @@ PROGRAMS = [
 
 
 @pytest.mark.parametrize(("name", "values", "number"), CASES, ids=[case[0] for case in CASES])
-def test_the_command_runs_each_example(
-    tmp_path: Path, library: Path, name: str, values: list[str], number: int
-) -> None:
+def test_command_runs_each_example(tmp_path: Path, library: Path, name: str, values: list[str], number: int) -> None:
     """`trioflow check` finds no fault in an example that is a scenario, and `trioflow run` runs it."""
     if name not in ("own_kind.py", "wfcommons.py"):  # these write nothing
         values = [*values, f"output={tmp_path}"]
@@ -403,9 +401,7 @@ def test_the_table_has_what_each_checker_found(
     assert "'clone none' failed" in caplog.text
 
 
-def test_checkers_of_one_repository_run_one_at_a_time(
-    example: ModuleType, repositories: list[Path], tmp_path: Path
-) -> None:
+def test_checkers_of_one_repository_take_turns(example: ModuleType, repositories: list[Path], tmp_path: Path) -> None:
     """No two checkers are in the same clone at once; those of what was not cloned are BLOCKED by that failure."""
     checks = example.scenario([repositories[0], repositories[-1]], tmp_path / "clones")
     assert not checks.run()

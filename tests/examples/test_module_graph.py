@@ -75,9 +75,7 @@ def test_the_report_has_all_imports_and_cycles_of_a_small_library(backend: str, 
     assert not (tmp_path / "module_graph.failed").exists()
 
 
-def test_a_source_that_cannot_be_parsed_gives_an_alarm_and_no_report(
-    backend: str, tmp_path: Path, library: Path
-) -> None:
+def test_source_that_cannot_be_parsed_gives_an_alarm_and_no_report(backend: str, tmp_path: Path, library: Path) -> None:
     """Sources that cannot be parsed or read prevent the report; the alarm names them, and no old report stays."""
     assert run_example("module_graph", "--output", tmp_path, "--library", library).returncode == 0
     (library / "b.py").write_text("def (")
@@ -122,9 +120,7 @@ def test_a_job_is_retried_when_the_parser_closes_the_connection(
     assert sum(job.attempts for job in scheduler if job.label.startswith("imports of ")) == 7 + 2
 
 
-def test_the_parser_ends_with_the_run(
-    backend: str, library: Path, example: ModuleType, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_parser_ends_in_time(backend: str, library: Path, example: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     """The parser, a service, succeeds, and its process is gone after the run."""
     processes: list[Any] = []
     open_process = anyio.open_process

@@ -72,10 +72,7 @@ class Shop:
         (lambda: Job(Shop().pay), "missing a required argument: 'amount': it is pay(self, amount, at)"),
         (lambda: Job(Shop().pay, 1, "here"), "too many"),
         (lambda: ThreadJob(plain), "ThreadJob(plain, ...): missing"),
-        (
-            lambda: Job(nap, Job(nap, 1, label="wait").result),
-            "wait.result is an argument of 'nap': give the job",
-        ),
+        (lambda: Job(nap, Job(nap, 1, label="wait").result), "wait.result is an argument of 'nap': give the job"),
         (lambda: Job(nap, kwargs={"seconds": [Job(nap, 1, label="wait").result]}), "give the job itself"),
         (lambda: Job(nap, 1, required="a"), "pass the job itself, not its label"),
         (lambda: First(), "First(): give the jobs that compete"),
@@ -285,9 +282,7 @@ def test_awaiting_a_job_that_no_run_can_reach_raises_at_once(virtual: Virtual, w
 
 
 @pytest.mark.parametrize("nested", [False, True])
-def test_awaiting_a_job_before_its_run_is_reported_after_a_second(
-    virtual: Virtual, caplog: pytest.LogCaptureFixture, nested: bool
-) -> None:
+def test_awaiting_a_job_too_early_is_reported(virtual: Virtual, caplog: pytest.LogCaptureFixture, nested: bool) -> None:
     """A wait for a run that has not begun is named by the log, with the call to make; then it goes on."""
     job = Job(nap, 1, label="a")
     home: Any = Scheduler(job, label="home")

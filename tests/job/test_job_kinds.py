@@ -223,9 +223,7 @@ async def crash_at_once() -> None:
 @pytest.mark.parametrize("nested", [False, True])
 @pytest.mark.parametrize("end", ENDS)
 @pytest.mark.parametrize("make", [flaky, throttled])
-def test_on_settled_is_called_when_no_other_attempt_comes(
-    virtual: Virtual, make: Callable[[], Tries], end: str, nested: bool
-) -> None:
+def test_on_settled_follows_last_attempt(virtual: Virtual, make: Callable[[], Tries], end: str, nested: bool) -> None:
     """The job ends during an attempt that would be repeated, or while it waits for the next one."""
     job, (when, act) = make(), ENDS[end]
 

@@ -103,9 +103,7 @@ def test_result_used_in_containers_and_keyword_arguments_is_dropped(virtual: Vir
 
 
 @pytest.mark.parametrize("retry", [None, 2])
-def test_result_is_dropped_when_the_service_that_uses_it_can_no_longer_be_retried(
-    virtual: Virtual, retry: int | None
-) -> None:
+def test_result_is_dropped_when_its_service_can_no_longer_be_retried(virtual: Virtual, retry: int | None) -> None:
     """A service with `retry` may be called again until it is ready, so until then the results that it uses are kept."""
     maker = Maker()
     a = made(maker)

@@ -161,9 +161,7 @@ def in_empty_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Calla
     return change
 
 
-def test_each_call_in_the_loop_that_may_block_is_allowed_by_name(
-    backend: str, in_empty_directory: Callable[[str], None]
-) -> None:
+def test_each_blocking_call_in_the_loop_is_allowed(backend: str, in_empty_directory: Callable[[str], None]) -> None:
     """What may block is called in the loop's thread in listed places alone, and no more often for more files.
 
     The calls for the names in `reads=` of a journal are listed, and grow with the files.

@@ -22,9 +22,7 @@ SIGNS = """
 
 
 @patiently(0.5, 5, 50)
-def test_a_sign_of_life_while_the_event_loop_is_blocked_prevents_the_idle_timeout(
-    backend: str, tmp_path: Path, unit: float
-) -> None:
+def test_signs_of_life_while_the_loop_is_blocked_prevent_the_timeout(backend: str, tmp_path: Path, unit: float) -> None:
     """Signs of life while the event loop is blocked longer than `idle_timeout` keep jobs from being ended."""
 
     async def keep_alive(until: Callable[[], bool]) -> None:

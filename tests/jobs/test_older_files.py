@@ -259,9 +259,7 @@ def test_a_service_that_the_run_ends_keeps_its_files(
 
 
 @pytest.mark.parametrize("is_same", [True, False])
-def test_a_job_of_an_earlier_run_does_not_own_a_file(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, backend: str, is_same: bool
-) -> None:
+def test_earlier_job_owns_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, backend: str, is_same: bool) -> None:
     """In the second run of a program, half of a file kept its name, since a job of the first one had written it."""
     monkeypatch.chdir(tmp_path)
     line = "if test -e again; then echo half > out; exit 1; fi; echo the whole > out; touch again"
@@ -277,9 +275,7 @@ def test_a_job_of_an_earlier_run_does_not_own_a_file(
 
 
 @pytest.mark.parametrize("spelling", ["out", "./out", "folder/../out", "link"])
-def test_a_file_that_a_job_also_reads_keeps_its_name(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, backend: str, spelling: str
-) -> None:
+def test_a_file_also_read_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, backend: str, spelling: str) -> None:
     """Its next attempt goes on with it, however `reads=` spells the name."""
     monkeypatch.chdir(tmp_path)
     Path("folder").mkdir()

@@ -423,9 +423,7 @@ def test_default_label_shows_the_call() -> None:
 def an_ordinary_function() -> None: ...
 
 
-def test_a_cancelled_thread_that_still_runs_is_reported_with_advice(
-    virtual: Virtual, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_cancelled_thread_that_still_runs_is_reported(virtual: Virtual, monkeypatch: pytest.MonkeyPatch) -> None:
     """The log says that a cancelled thread still runs, since it cannot be interrupted, and what to do about it."""
     told: list[str] = []
     released = threading.Event()
@@ -447,9 +445,7 @@ def test_a_cancelled_thread_that_still_runs_is_reported_with_advice(
 @pytest.mark.parametrize("abandon", [False, True])
 @pytest.mark.parametrize("how", ["cancel", "timeout", "run"])
 @patiently(SOON, 1, 20)
-def test_on_cancel_is_called_once_in_the_loop_and_can_end_the_function(
-    backend: str, how: str, abandon: bool, unit: float
-) -> None:
+def test_on_cancel_is_called_once_and_can_end_the_function(backend: str, how: str, abandon: bool, unit: float) -> None:
     """When the job is cancelled, its time is over, or its run ends, `on_cancel` makes the function return."""
     held = Held()
     calls: list[int] = []

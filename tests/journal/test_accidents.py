@@ -89,9 +89,7 @@ def found(path: Path) -> set[str]:
 @pytest.mark.parametrize(
     ("accident", "backend"), [("copied", "asyncio"), ("fingerprint", "trio"), ("rejected", "asyncio")]
 )
-def test_copying_or_reading_the_journal_in_the_same_process_keeps_its_locks(
-    place: Path, accident: str, backend: str
-) -> None:
+def test_copying_or_reading_the_journal_here_keeps_its_locks(place: Path, accident: str, backend: str) -> None:
     """If its own process copies or reads a journal in use, the locks stay, and later commits survive a kill."""
     make_program(program := place.with_name("trioflow"), "-m", "trioflow")
     done = python("-c", KILLED, place, accident, backend, program)

@@ -157,9 +157,7 @@ def test_a_question_is_escaped_in_the_log(virtual: Virtual, file: Path, caplog: 
     assert "really" in record.message
 
 
-def test_the_log_says_how_a_question_is_answered(
-    virtual: Virtual, file: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_the_log_says_how_to_give_an_answer(virtual: Virtual, file: Path, caplog: pytest.LogCaptureFixture) -> None:
     """A job that asks is in the log once a run, with the command that answers; not one with an answer, or log=False."""
     wait_for_nothing(virtual, approval(file, choices=["yes", "no"]))
     (record,) = caplog.records
@@ -199,9 +197,7 @@ def test_what_a_program_refuses_is_said_at_the_command(
 
 
 @pytest.mark.parametrize("is_answered", [True, False])
-def test_a_refusal_is_forgotten_with_its_question(
-    virtual: Virtual, file: Path, no_wait: None, is_answered: bool
-) -> None:
+def test_refusal_is_forgotten_with_its_question(virtual: Virtual, file: Path, no_wait: None, is_answered: bool) -> None:
     """Nothing is left of a refused answer when the question has another, or a run has completed that does not ask."""
     job = Answer("deploy?", label="approve", parse={"1": "one"}.__getitem__)
     steps: list[Callable[[], object]] = [lambda: give(file, "approve", "2")]
@@ -251,9 +247,7 @@ def test_the_command_waits_until_the_run_has_taken_or_refused_an_answer(backend:
     assert result(scheduler) == ("one", False)
 
 
-def test_an_answer_to_an_earlier_question_is_not_taken_for_a_new_one(
-    virtual: Virtual, file: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_an_earlier_answer_is_not_taken_again(virtual: Virtual, file: Path, caplog: pytest.LogCaptureFixture) -> None:
     """An answer belongs to the question that was asked: if that has changed, it approves nothing."""
     wait_for_nothing(virtual, approval(file, "delete 3 files?"))
     give(file, "approve", "yes")
@@ -304,9 +298,7 @@ def test_what_a_killed_run_has_left_of_a_committed_answer_answers_nothing(
     assert result(ran(virtual, approval(file))) == (None, False)
 
 
-def test_an_answer_that_no_job_asks_for_is_removed_at_the_end(
-    virtual: Virtual, file: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_an_answer_that_is_not_asked_is_removed(virtual: Virtual, file: Path, caplog: pytest.LogCaptureFixture) -> None:
     """An answer with a wrong name is removed when a run has completed without asking that, and the log names it."""
     assert asked(file, "--early", "aprove", "yes")
     assert asked(file, "--early", "approve", "no")
@@ -422,9 +414,7 @@ def test_an_answer_is_read_from_standard_input(virtual: Virtual, file: Path) -> 
     assert result(ran(virtual, approval(file, redact=True))) == ("the value", False)
 
 
-def test_an_answer_that_is_to_be_hidden_needs_a_redacted_job(
-    virtual: Virtual, file: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_hidden_answer_needs_a_redacted_job(virtual: Virtual, file: Path, caplog: pytest.LogCaptureFixture) -> None:
     """`-` is refused by the command, or for an early answer by the run, if views would show the job's result."""
     trioflow("answer", file, "approve", "-", "--early", stdin="x")
     assert result(ran(virtual, approval(file))) == (None, False)

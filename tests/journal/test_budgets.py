@@ -99,9 +99,7 @@ def make_first(kind: str, first_run: bool) -> tuple[Pool, Scheduler]:
         ("no longer needed", 4),
     ],
 )
-def test_a_restored_first_counts_what_its_jobs_had_used_of_pools_around_it(
-    kind: str, left: float, virtual: Virtual, tmp_path: Path
-) -> None:
+def test_restored_first_counts_what_its_jobs_had_used(kind: str, left: float, virtual: Virtual, tmp_path: Path) -> None:
     """What its jobs had used of a pool in the `First`, or of one that they no longer need, counts nowhere."""
     for first_run in (True, False):
         pool, scheduler = make_first(kind, first_run)

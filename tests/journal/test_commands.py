@@ -345,9 +345,7 @@ def test_a_changed_stdin_file_runs_a_command_again(place: Path, backend: str) ->
 
 
 @pytest.mark.parametrize(("stream", "hashes"), [("stdout", False), ("stderr", True)])
-def test_a_removed_or_changed_stdout_file_is_written_again(
-    place: Path, backend: str, stream: str, hashes: bool
-) -> None:
+def test_removed_or_changed_stdout_file_is_written_again(place: Path, backend: str, stream: str, hashes: bool) -> None:
     """A removed or changed output file is written again; with `append=True`, text added by others is no change."""
     logs = {place / "appended": True, place / "written": False}
     journal = Journal(place / "run.db", hash=hashes)
@@ -530,9 +528,7 @@ def test_only_the_changed_one_of_several_commands_runs_again(place: Path, backen
         assert [job.restored for job in jobs] == restored
 
 
-def test_only_a_command_that_writes_files_is_recorded_before_it_starts(
-    place: Path, backend: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_only_command_with_writes_is_recorded_early(place: Path, backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Only a command that writes files is recorded before it starts, since the record costs a separate commit."""
     noted: list[str] = []
     monkeypatch.setattr(JournalStore, "record_start", lambda self, path, stamps: noted.append(path))

@@ -99,9 +99,7 @@ def test_only_the_job_of_a_damaged_row_runs_again(virtual: Virtual, file: Path) 
         assert why is None or why in scheduler.explain(job)
 
 
-def test_outputs_are_not_moved_if_the_record_of_a_failed_command_is_damaged(
-    tmp_path: Path, backend: Any, file: Path
-) -> None:
+def test_outputs_are_not_moved_if_the_record_of_a_failure_is_damaged(tmp_path: Path, backend: Any, file: Path) -> None:
     """If the record of a failed command is damaged, its outputs stay, since their state before it is unknown."""
     out = tmp_path / "out"
 

@@ -518,9 +518,7 @@ def test_a_pickle_is_not_loaded_if_others_may_write_to_the_log(file: Path) -> No
     assert "not loaded because other users may write to 'run.db-wal'" in why
 
 
-def test_a_log_that_appears_while_the_journal_is_opened_counts_as_well(
-    file: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_log_that_appears_while_journal_is_opened_counts_as_well(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A log that another user puts there just before SQLite opens it is found afterwards."""
     assert restored_pickle(file) == (False, ANY)
     (file.parent / "other").mkdir()

@@ -185,9 +185,7 @@ def alike(number: int) -> list[AbstractJob[Any]]:
     ]
 
 
-def test_jobs_that_only_the_order_of_their_schedulers_distinguishes_are_not_stored(
-    virtual: Virtual, file: Path
-) -> None:
+def test_jobs_that_only_order_of_their_schedulers_distinguishes_are_not_stored(virtual: Virtual, file: Path) -> None:
     """In a scenario that was built before the run, no closure gets the result of another when the order changes.
 
     Whether their schedulers or they themselves have equal labels, keys and versions makes no difference. What the
@@ -369,9 +367,7 @@ def test_a_journal_that_cannot_be_used_is_raised_when_the_block_is_entered(virtu
 
 
 @pytest.mark.parametrize("has_own_journal", [True, False])
-def test_a_job_that_adds_jobs_to_a_run_of_its_own_with_a_journal_is_stored(
-    virtual: Virtual, file: Path, has_own_journal: bool
-) -> None:
+def test_a_job_that_adds_jobs_to_its_own_run_is_stored(virtual: Virtual, file: Path, has_own_journal: bool) -> None:
     """What it adds there is no job of its own run, also if the run that gets it has a journal."""
 
     async def opens() -> int:

@@ -214,9 +214,7 @@ async def decorated(number: int) -> int:
     return number
 
 
-def test_a_function_that_job_has_decorated_is_known_by_its_name(
-    virtual: Virtual, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_decorated_function_is_named(virtual: Virtual, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """A function behind `@job`, a static method and a method of a class need no warning."""
     for restored in (False, True):
         jobs = [decorated(1), Job(One.of_class), Job(Static.give, 1)]

@@ -283,9 +283,7 @@ KINDS_OF_CHANGES: dict[str, tuple[Callable[[], object], dict[str, Any], str]] = 
 
 
 @pytest.mark.parametrize("kind", KINDS_OF_CHANGES)
-def test_one_change_is_one_cause_for_all_that_follows_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, backend: str, kind: str
-) -> None:
+def test_one_change_is_one_cause(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, backend: str, kind: str) -> None:
     """The verdict said of a job whose output was gone that it had run since, and of its users that they had changed."""
     change, given, expected = KINDS_OF_CHANGES[kind]
     monkeypatch.chdir(tmp_path)

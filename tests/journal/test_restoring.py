@@ -296,9 +296,7 @@ def test_a_changed_input_runs_a_job_again_even_inside_a_container(virtual: Virtu
         assert [job.restored for job in found if not isinstance(job, Scheduler)] == [restored] * 6
 
 
-def test_a_journal_is_closed_if_recording_a_new_run_fails(
-    virtual: Virtual, file: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_journal_is_closed_if_recording_fails(virtual: Virtual, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """If recording a new run fails, the journal is closed, so that the next run can open it."""
 
     def fail_to_begin(self: JournalStore, label: str) -> int:
@@ -390,9 +388,7 @@ def test_a_scheduler_passed_as_an_argument_is_compared_by_the_results_of_its_job
 
 
 @pytest.mark.parametrize("by", ["the job", "its scheduler"])
-def test_a_nested_job_passed_by_ref_is_compared_if_its_scheduler_is_required(
-    virtual: Virtual, file: Path, by: str
-) -> None:
+def test_a_nested_job_by_ref_is_compared_if_its_scheduler_is_required(virtual: Virtual, file: Path, by: str) -> None:
     """A report on the members of a group was once restored although a member's result had changed.
 
     The job may require the group alone; or the scheduler around the job does.
@@ -542,9 +538,7 @@ def test_debrief_lists_why_jobs_were_not_restored(virtual: Virtual, file: Path) 
     assert "\n  and 2 more" in text
 
 
-def test_a_warning_lists_each_job_that_is_identified_by_name_only(
-    virtual: Virtual, file: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_warning_lists_jobs_known_by_name_only(virtual: Virtual, file: Path, caplog: pytest.LogCaptureFixture) -> None:
     """A warning lists jobs of closures, lambdas, methods and objects, be it one of several with the same function."""
 
     class Called:
@@ -596,9 +590,7 @@ def nested(default: Any, *, more: Any = 1) -> Callable[..., Any]:
     return work
 
 
-def test_an_unstorable_result_is_reported_once_and_its_job_runs_again(
-    virtual: Virtual, file: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_an_unstorable_result_is_reported_once(virtual: Virtual, file: Path, caplog: pytest.LogCaptureFixture) -> None:
     """The warning about an unstorable result names the type of the result and the label of its job."""
 
     async def unstorable() -> object:
@@ -902,9 +894,7 @@ def test_a_cycle_in_the_scenario_does_not_leave_the_journal_open(virtual: Virtua
     assert again(virtual, file, diamond).stop_reason is StopReason.COMPLETED
 
 
-def test_jobs_are_restored_after_the_clock_was_set_back(
-    virtual: Virtual, file: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_jobs_are_restored_if_the_clock_is_back(virtual: Virtual, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Times in the journal are only for people, so jobs are restored even if the clock was set back."""
     import time
 

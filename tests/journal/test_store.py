@@ -41,9 +41,7 @@ def test_committed_jobs_are_found_after_reopening_the_journal(file: Path) -> Non
     assert found(file) == ["a", "b"]
 
 
-def test_the_journal_stays_in_place_when_the_program_changes_its_directory(
-    file: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_journal_stays_when_the_program_changes_directory(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A journal with a relative path stays in place if the program changes its directory."""
     (other := file.parent / "other").mkdir()
     monkeypatch.chdir(file.parent)
@@ -356,9 +354,7 @@ def test_the_error_on_a_full_file_system_advises_to_make_room(small_disk: Path, 
 
 
 @pytest.mark.parametrize("times", [1, 3])
-def test_a_reader_retries_while_the_journal_of_a_killed_run_needs_recovery(
-    file: Path, monkeypatch: pytest.MonkeyPatch, times: int
-) -> None:
+def test_reader_retries_while_a_journal_needs_recovery(file: Path, monkeypatch: pytest.MonkeyPatch, times: int) -> None:
     """A reader tries again while the journal of a killed run needs recovery, which it may not do at first."""
     made(file, "a")
     check, refused = JournalStore._check_format, 0
@@ -603,9 +599,7 @@ def test_large_results_that_nothing_refers_to_are_removed(file: Path) -> None:
 
 
 @pytest.mark.parametrize("disturbance", ["nothing", "a reader", "a job that opens the file", "no space"])
-def test_space_that_a_run_does_not_need_is_released_whoever_uses_the_file(
-    file: Path, monkeypatch: pytest.MonkeyPatch, disturbance: str
-) -> None:
+def test_space_is_released_whoever_uses_the_file(file: Path, monkeypatch: pytest.MonkeyPatch, disturbance: str) -> None:
     """A run whose results have become small leaves a small file; a reader keeps its snapshot, and no result is lost."""
     names = [f"job {number:02}" for number in range(60)]
     store = JournalStore(file, writes=True)

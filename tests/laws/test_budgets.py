@@ -166,9 +166,7 @@ def test_jobs_that_a_spent_budget_blocks_are_failures(virtual: Virtual, caplog: 
     ]
 
 
-def test_dropped_jobs_that_a_spent_budget_has_blocked_are_counted(
-    virtual: Virtual, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_dropped_jobs_that_a_budget_blocked_are_counted(virtual: Virtual, caplog: pytest.LogCaptureFixture) -> None:
     """With `keep_jobs=False`, the last line of the log counts them, too."""
 
     async def main() -> None:
@@ -217,9 +215,7 @@ def test_all_views_count_a_group_without_money_alike(virtual: Virtual, caplog: p
     assert "the budget usd is spent, so 2 of 4 jobs of 's' did not run, 1 more was tolerated; " in caplog.messages[-1]
 
 
-def test_the_end_of_a_run_tells_failures_from_jobs_without_money(
-    virtual: Virtual, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_failures_are_told_from_jobs_without_money(virtual: Virtual, caplog: pytest.LogCaptureFixture) -> None:
     """Jobs that failed are counted apart from those that a spent budget kept from running."""
     jobs = [Job(pay, 1, needs={"usd": 1}), Job(fail, 1), Job(pay, 1, needs={"usd": 1}, label="second")]
     virtual(Scheduler(*jobs, pool=Pool(usd=Budget(1)), label="calls").co_run)

@@ -190,9 +190,7 @@ REFUSED: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("refused", REFUSED)
 @pytest.mark.parametrize("word", ["cancel", "drain", ""])
-def test_what_was_said_early_of_a_run_that_is_refused_is_not_said_of_the_next(
-    backend: Any, word: str, refused: str
-) -> None:
+def test_words_for_a_refused_run_are_not_said_of_the_next(backend: Any, word: str, refused: str) -> None:
     """A run that cannot begin uses the word up, also a `cancel()` before it, wherever its beginning has ended."""
     first = Job(anyio.sleep, 0)
     scheduler = Scheduler(first, second := Job(anyio.sleep, 0, required=first))

@@ -255,9 +255,7 @@ TRACES: dict[str, Callable[[Any, Any, int], None]] = {
 @pytest.mark.usefixtures("no_dot")
 @pytest.mark.parametrize("kind", TRACES)
 @pytest.mark.parametrize("form", ["report", "JUnit"])
-def test_the_report_of_a_trace_twice_as_large_takes_twice_the_steps(
-    virtual: Virtual, tmp_path: Path, kind: str, form: str
-) -> None:
+def test_report_of_twice_the_trace_takes_twice_steps(virtual: Virtual, tmp_path: Path, kind: str, form: str) -> None:
     """Whoever sends a trace does not keep its reader busy: twice as much in it takes twice the steps, and text."""
     trace, path = Trace(), tmp_path / "trace.json"
     virtual(functools.partial(Scheduler(Job(nap, 1), Job(fail, 1)).co_run, instruments=[trace]))

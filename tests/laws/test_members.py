@@ -16,9 +16,7 @@ from ..conftest import Virtual
 
 @pytest.mark.parametrize("kind", ["chain", "limiter around", "priorities"])
 @pytest.mark.parametrize(("before", "after"), [(2, 1), (3, 2), (4, 1)])
-def test_what_a_window_admits_is_never_more_than_the_window_from_a_change_on(
-    virtual: Virtual, kind: str, before: int, after: int
-) -> None:
+def test_from_change_on_window_admits_no_more_than_itself(virtual: Virtual, kind: str, before: int, after: int) -> None:
     """What was admitted, and has not begun when the window shrinks, waits again: one more than the window began."""
     running, too_many = 0, list[int]()
 
@@ -95,9 +93,7 @@ def test_a_service_runs_as_long_as_a_service_that_requires_it(virtual: Virtual, 
     assert seen == [True]
 
 
-def test_a_service_runs_whenever_what_requires_it_runs_in_a_group_that_is_tried_again(
-    virtual: Virtual, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_service_of_group_runs_again_with_what_requires_it(virtual: Virtual, caplog: pytest.LogCaptureFixture) -> None:
     """A group that was tried again kept its service as if it had succeeded, and its jobs used one that had ended."""
     caplog.set_level(logging.CRITICAL)
     seen: list[tuple[bool, float]] = []
@@ -124,9 +120,7 @@ def test_a_service_runs_whenever_what_requires_it_runs_in_a_group_that_is_tried_
     assert seen == [(True, 0), (True, 5)]
 
 
-def test_each_throttle_of_a_clean_up_job_is_explained_by_its_rate(
-    virtual: Virtual, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_throttles_of_clean_up_are_explained_by_their_rate(virtual: Virtual, caplog: pytest.LogCaptureFixture) -> None:
     """The second throttle was explained as a backoff, because the first one was looked at."""
     caplog.set_level(logging.CRITICAL)
     attempts = 0

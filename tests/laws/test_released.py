@@ -46,9 +46,7 @@ async def broken() -> None:
 
 
 @pytest.mark.parametrize(("end", "keep_jobs"), [*((end, True) for end in ENDS), *((end, False) for end in ENDS[:-1])])
-def test_a_job_of_an_open_scheduler_leaves_its_arguments_and_its_context(
-    virtual: Virtual, end: str, keep_jobs: bool
-) -> None:
+def test_a_job_of_an_open_block_leaves_arguments_and_context(virtual: Virtual, end: str, keep_jobs: bool) -> None:
     """After the block, also where the program keeps the job; each attempt sees the context of whoever has added it."""
     kept: list[Any] = []
     freed: list[weakref.ref[Thing]] = []

@@ -19,9 +19,7 @@ ORDERS = 4  # in which tasks continue
 
 
 @pytest.mark.parametrize("is_nested", [True, False])
-def test_a_run_whose_workers_have_left_gets_what_is_decided_later(
-    virtual: Virtual, backend: BackendName, is_nested: bool
-) -> None:
+def test_a_run_without_workers_gets_later_decisions(virtual: Virtual, backend: BackendName, is_nested: bool) -> None:
     """Another run decides, in which a job ends in the same instant; a job that was cancelled takes no slot."""
 
     async def main() -> None:
@@ -64,9 +62,7 @@ def test_a_stop_keeps_nothing_of_its_instant_for_the_next_run(virtual: Virtual, 
 
 
 @pytest.mark.parametrize("kind", ["added", "follows a job that has not waited"])
-def test_what_becomes_ready_later_in_an_instant_does_not_pass(
-    virtual: Virtual, backend: BackendName, kind: str
-) -> None:
+def test_what_becomes_ready_later_in_instant_does_not_pass(virtual: Virtual, backend: BackendName, kind: str) -> None:
     """Neither a job that is added then, nor the successor of one that ends at once: it was added later, too."""
     starts: list[str] = []
 
@@ -134,9 +130,7 @@ def test_what_is_returned_in_the_instant_in_which_two_runs_meet_is_passed_on(bac
 
 
 @pytest.mark.parametrize("seed", range(12))
-def test_jobs_without_needs_do_not_decide_who_gets_a_resource(
-    virtual: Virtual, backend: BackendName, seed: int
-) -> None:
+def test_jobs_without_needs_do_not_decide_who_gets_resource(virtual: Virtual, backend: BackendName, seed: int) -> None:
     """Jobs of several runs that need one resource start at the same times, however many others are ready."""
 
     def starts(others: int) -> list[float | None]:

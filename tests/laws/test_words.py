@@ -211,9 +211,7 @@ async def play(scene: Scene, word: str, state: str, door: str) -> tuple[str, boo
 
 @pytest.mark.sampled
 @pytest.mark.parametrize(("word", "state", "door"), CASES)
-def test_a_word_takes_effect_or_says_what_stood_in_its_way(
-    backend: Any, word: str, state: str, door: str, tmp_path: Path
-) -> None:
+def test_a_word_acts_or_says_what_is_in_its_way(backend: Any, word: str, state: str, door: str, tmp_path: Path) -> None:
     """Each word, in each state of a run, by its method, from another thread, by `look`, on a page, by `answer`.
 
     What is said through a door of another program is an error: what has been done, has been done.

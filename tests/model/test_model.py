@@ -67,9 +67,7 @@ def test_varied_scenarios_end_as_the_model_predicts(seed: int, backend: str) -> 
 
 @pytest.mark.parametrize("meeting", MEETINGS)
 @pytest.mark.parametrize("seeds", [range(4), pytest.param(range(4, 16), marks=pytest.mark.ci)], ids=["few", "more"])
-def test_mechanisms_that_chance_does_not_bring_together_end_as_the_model_predicts(
-    meeting: str, seeds: range, backend: str
-) -> None:
+def test_mechanisms_seldom_together_end_as_the_model_predicts(meeting: str, seeds: range, backend: str) -> None:
     """Pools merge, durations come late, failures are dropped: what a few jobs show shows beside all else."""
     scenarios = [scenario_of(("meeting", seed), meeting=meeting) for seed in seeds]
     found = [found_in(scenario, backend) for scenario in scenarios]

@@ -23,9 +23,7 @@ async def throttled_once() -> None:
         raise Throttled("api", 1)
 
 
-def test_only_the_listed_functions_write_job_states_in_random_runs(
-    virtual: Virtual, backend: str, checked_states: CheckedState
-) -> None:
+def test_only_listed_functions_write_job_states(virtual: Virtual, backend: str, checked_states: CheckedState) -> None:
     """In random runs, only the functions in `WRITERS` write job states, and each of them does."""
     checked_states.writers.clear()
     for seed in range(8):

@@ -27,9 +27,7 @@ async def test_autojump_clock_skips_the_sleeps_of_a_run(autojump_clock: trio.tes
     assert (job.result(), job.elapsed, trio.current_time() - start) == ("done", 24 * 3600, 24 * 3600)
 
 
-async def test_two_runs_can_share_the_nursery_of_a_test(
-    nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
-) -> None:
+async def test_two_runs_can_share_one_nursery(nursery: trio.Nursery, autojump_clock: trio.testing.MockClock) -> None:
     """Two runs in the nursery of a test share its clock and its loop, and the test can wait for jobs of either."""
     start = trio.current_time()
     first, second = Job(nap, 3, 1), Job(nap, 5, 2)
@@ -41,9 +39,7 @@ async def test_two_runs_can_share_the_nursery_of_a_test(
     assert (await second.wait_settled(), second.result(), trio.current_time() - start) == (None, 2, 5)
 
 
-async def test_a_run_in_a_cancelled_nursery_is_cancelled(
-    nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
-) -> None:
+async def test_a_cancelled_nursery_ends_its_run(nursery: trio.Nursery, autojump_clock: trio.testing.MockClock) -> None:
     """If the nursery around a run is cancelled, the run and its jobs are cancelled before the nursery is left."""
     job = Job(nap, 3600)
     scheduler = Scheduler(job)
@@ -57,9 +53,7 @@ async def test_a_run_in_a_cancelled_nursery_is_cancelled(
         job.result()
 
 
-async def test_a_run_started_by_nursery_start_can_report_that_it_is_ready(
-    nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
-) -> None:
+async def test_nursery_start_can_wait_for_a_run(nursery: trio.Nursery, autojump_clock: trio.testing.MockClock) -> None:
     """`nursery.start` waits for one job of a run, and the other jobs go on beside the test."""
 
     async def serve(task_status: trio.TaskStatus[Scheduler]) -> None:
@@ -88,9 +82,7 @@ async def test_a_fixture_holds_a_scheduler_open(
     assert closed_afterwards.is_open
 
 
-async def test_current_job_works_in_the_scheduler_of_a_fixture(
-    scheduler: Scheduler, autojump_clock: trio.testing.MockClock
-) -> None:
+async def test_current_job_works_with_a_fixture(scheduler: Scheduler, autojump_clock: trio.testing.MockClock) -> None:
     """`current_job()` returns a job that a test has added to the scheduler of a fixture."""
 
     async def who() -> str:

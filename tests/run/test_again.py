@@ -70,9 +70,7 @@ NEEDS: dict[str, dict[str, Any]] = {"needs": {"cpu": 1}, "key": {"host": "a"}, "
 @pytest.mark.parametrize("is_paused", [False, True])
 @pytest.mark.parametrize("kind", ["window", "limiter", "priority", *NEEDS])
 @pytest.mark.parametrize("again", ["bc", "c", "dc"])
-def test_a_job_that_was_cancelled_while_it_waited_waits_anew(
-    virtual: Virtual, kind: str, is_paused: bool, again: str
-) -> None:
+def test_a_job_cancelled_in_its_wait_waits_anew(virtual: Virtual, kind: str, is_paused: bool, again: str) -> None:
     """It has lost its place, wherever that was: it starts once, after those that were ready before."""
     started: list[str] = []
 
@@ -151,9 +149,7 @@ def test_what_cannot_be_tried_again_is_refused(virtual: Virtual) -> None:
     assert refused[-1] == "its scheduler is not running"
 
 
-def test_the_log_tells_of_each_second_try_what_belongs_to_it_alone(
-    virtual: Virtual, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_the_log_tells_of_each_try_what_is_its_own(virtual: Virtual, caplog: pytest.LogCaptureFixture) -> None:
     """What an earlier word has brought back, blocked jobs and what had run meanwhile, is not told once more."""
     a, b = Job(Broken(1), label="a"), Job(Broken(1), label="b")
     blocked, ran = Job(nap, required=a, label="blocked"), Job(nap, label="ran").requires(a, settled=True)
@@ -431,9 +427,7 @@ def test_a_retry_of_a_group_that_was_tried_again_runs_all_its_jobs(virtual: Virt
 
 
 @pytest.mark.parametrize(("fails", "states", "reason"), [(2, "SSSS", "COMPLETED"), (9, "FFBB", "FAILED")])
-def test_the_run_is_held_where_it_would_end_with_failures(
-    virtual: Virtual, fails: int, states: str, reason: str
-) -> None:
+def test_run_is_held_where_it_would_end_with_failures(virtual: Virtual, fails: int, states: str, reason: str) -> None:
     """It is paused until its failures are mended, or `resume` ends it."""
     group = Scheduler(a := Job(Broken(fails)), Job(nap, a))
     scheduler = Scheduler(group, Job(nap, required=group), hold=True)
@@ -659,9 +653,7 @@ def test_a_service_that_was_ready_is_not_ready_again_at_once(virtual: Virtual) -
 
 @pytest.mark.parametrize("is_ready", [True, False])
 @pytest.mark.parametrize("keep_jobs", [True, False])
-def test_a_job_that_waits_for_another_waits_for_a_service_that_is_tried_again(
-    virtual: Virtual, keep_jobs: bool, is_ready: bool
-) -> None:
+def test_a_waiting_job_waits_for_a_service_tried_again(virtual: Virtual, keep_jobs: bool, is_ready: bool) -> None:
     """The service has been ready for its user before, or not; the user still waits for something else, and then for it.
 
     It once had no user any more, after it had been ready.
@@ -833,9 +825,7 @@ def test_a_first_whose_result_was_dropped_has_its_winners_at_once(backend: Backe
     assert (body.calls, after.calls) == (1, 2)
 
 
-def test_attempts_and_times_of_a_member_go_on_when_its_group_is_tried_again(
-    backend: BackendName, virtual: Virtual
-) -> None:
+def test_attempts_and_times_of_members_go_on_when_a_group_retries(backend: BackendName, virtual: Virtual) -> None:
     """They began anew for the job, while its group, the trace and a job without a group went on to count."""
     job, trace = Job(Broken(2), retry=Retry(1, first=4, jitter=False), label="job"), Trace()
     group = Scheduler(job, label="group")
@@ -892,9 +882,7 @@ def test_views_of_an_inner_scheduler_bear_that_its_jobs_run_again(
 
 @pytest.mark.parametrize("keep_result", [True, False])
 @pytest.mark.parametrize("way", ["group", "job"])
-def test_a_group_that_is_tried_again_repeats_its_cleaning_up_and_all_that_follows_it(
-    virtual: Virtual, way: str, keep_result: bool
-) -> None:
+def test_a_group_tried_again_repeats_clean_up_and_what_follows(virtual: Virtual, way: str, keep_result: bool) -> None:
     """At any distance, whatever the way to require it; what has succeeded apart from it does not run again."""
     failing, fine = Job(Broken(2, 0), label="failing"), Job(nap, label="fine")
     clean = Job(nap, required=failing, run_if="failed", label="clean", keep_result=keep_result)

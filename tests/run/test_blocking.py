@@ -59,9 +59,7 @@ def test_jobs_that_block_the_loop_are_logged_once(virtual: Virtual, blocking_lin
 
 
 @pytest.mark.parametrize("how", ["alone", "chain", "nested", "own task", "forever", "fails", "own kind", "last"])
-def test_a_job_that_blocks_the_loop_is_named_in_the_log(
-    virtual: Virtual, blocking_lines: Callable[[], list[str]], how: str
-) -> None:
+def test_job_that_blocks_the_loop_is_named(virtual: Virtual, blocking_lines: Callable[[], list[str]], how: str) -> None:
     """A job that blocks the loop is named in the log, whatever its kind, and whether alone, nested or after others."""
 
     class Kind(AbstractJob[None]):

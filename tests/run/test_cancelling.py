@@ -255,9 +255,7 @@ def test_run_cancelled_during_the_check_of_a_large_scenario_starts_nothing(virtu
 @pytest.mark.usefixtures("many_pauses")
 @pytest.mark.parametrize("is_nested", [False, True])
 @pytest.mark.parametrize("turns", range(1, 12, 2))
-def test_run_cancelled_twice_during_its_preparation_starts_nothing(
-    virtual: Virtual, turns: int, is_nested: bool
-) -> None:
+def test_run_cancelled_twice_in_preparation_starts_nothing(virtual: Virtual, turns: int, is_nested: bool) -> None:
     """A second `cancel()` while a run, or one nested in it, is still being prepared has no further effect."""
     scheduler = Scheduler(inner := large()) if is_nested else (inner := large())
 
@@ -389,9 +387,7 @@ def sleep_in_the_loop(started: anyio.Event) -> str:
 @pytest.mark.fast_way("asyncio")  # a shield of anyio does not hold there with direct isolation
 @pytest.mark.parametrize("within", [False, True])
 @pytest.mark.parametrize("function", [ask_until_told, sleep_in_the_loop])
-def test_thread_of_a_job_that_is_cancelled_alone_sees_the_cancellation(
-    backend: Any, function: Callable[..., str], within: bool
-) -> None:
+def test_thread_of_a_job_sees_its_cancellation(backend: Any, function: Callable[..., str], within: bool) -> None:
     """A thread sees that its job is cancelled alone; on asyncio it once asked the scope that all workers share."""
     told: list[str] = []
     started = anyio.Event()

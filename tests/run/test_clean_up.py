@@ -80,9 +80,7 @@ def test_clean_up_job_may_have_inputs(virtual: Virtual) -> None:
 @pytest.mark.parametrize("depth", [0, 1, 2])
 @pytest.mark.parametrize("is_reached", [True, False])
 @pytest.mark.parametrize("is_critical", [True, False])
-def test_what_the_stop_has_blocked_counts_as_failed_in_the_clean_up(
-    virtual: Virtual, is_critical: bool, is_reached: bool, depth: int
-) -> None:
+def test_clean_up_counts_blocked_as_failed(virtual: Virtual, is_critical: bool, is_reached: bool, depth: int) -> None:
     """A critical job BLOCKED because a critical failure or the timeout cut off its input ends its clean-up group."""
     cut_off = Job(nap, 9, required=() if is_reached else (before := Job(nap, 9)))
     around = cut_off if is_reached else Scheduler(before, cut_off)

@@ -102,9 +102,7 @@ def test_the_body_of_an_open_scheduler_continues_during_a_drain(virtual: Virtual
 @pytest.mark.parametrize(
     ("cause", "error"), [("critical", ExceptionGroup), ("timeout", TimeoutError), ("cancel", JobCancelled)]
 )
-def test_a_draining_open_scheduler_raises_the_error_that_stops_its_jobs(
-    virtual: Virtual, cause: str, error: type[BaseException]
-) -> None:
+def test_a_draining_block_raises_what_stops_its_jobs(virtual: Virtual, cause: str, error: type[BaseException]) -> None:
     """A critical failure during the drain of an open scheduler cancels the body of its block, as at any other time."""
 
     async def fail() -> None:
@@ -184,9 +182,7 @@ def test_a_first_that_is_cut_off_after_a_drain_was_drained(virtual: Virtual) -> 
 
 
 @pytest.mark.parametrize("word", ["drain", "cancel", "timeout"])
-def test_what_waits_as_a_run_ends_settles_in_the_order_in_which_it_would_have_started(
-    virtual: Virtual, word: str
-) -> None:
+def test_what_waits_as_a_run_ends_settles_in_the_order_of_starting(virtual: Virtual, word: str) -> None:
     """First come the jobs that are ready, then those in backoffs, by the ends of these."""
     settled: list[str] = []
     retried = [

@@ -43,9 +43,7 @@ def test_an_error_at_any_line_ends_the_run(backend: str) -> None:
 
 
 @pytest.mark.parametrize(("owner", "name"), [(Run, "_end"), (OpenBlock, "exit")])
-def test_an_error_where_an_ending_is_called_does_not_skip_it(
-    backend: str, monkeypatch: pytest.MonkeyPatch, owner: Any, name: str
-) -> None:
+def test_error_at_ending_does_not_skip_it(backend: str, monkeypatch: pytest.MonkeyPatch, owner: Any, name: str) -> None:
     """A run, or the run of an open block, once went on for ever if the very call of its ending had no memory."""
     real, count = getattr(owner, name), itertools.count()
 
@@ -69,9 +67,7 @@ def test_an_error_where_an_ending_is_called_does_not_skip_it(
 
 
 @pytest.mark.parametrize("number", [1, 2, 3])
-def test_an_error_where_a_task_is_started_ends_the_run(
-    backend: str, monkeypatch: pytest.MonkeyPatch, number: int
-) -> None:
+def test_error_where_a_task_is_started_ends_the_run(backend: str, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
     """A run whose tasks could not be started, for lack of memory, once stood still, and no cancellation ended it."""
     owner: Any = trio.Nursery if backend == "trio" else asyncio.BaseEventLoop
     name = "start_soon" if backend == "trio" else "create_task"

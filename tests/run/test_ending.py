@@ -80,9 +80,7 @@ def test_a_run_ends_in_the_same_order_for_every_stop_reason(virtual: Virtual, ho
 
 @pytest.mark.fast_way("asyncio")  # a shield of anyio does not hold there with direct isolation
 @pytest.mark.parametrize("forever", [False, True])
-def test_job_that_ignores_its_cancellation_is_logged_with_its_stack(
-    virtual: Virtual, caplog: pytest.LogCaptureFixture, forever: bool
-) -> None:
+def test_a_job_deaf_to_cancels_is_logged(virtual: Virtual, caplog: pytest.LogCaptureFixture, forever: bool) -> None:
     """A job that still runs a second after its cancellation is named in the log, once, with its stack."""
 
     async def disobedient() -> None:
@@ -237,9 +235,7 @@ def test_co_shutdown_that_exceeds_shutdown_timeout_is_cancelled(
     assert not any("'quick'" in record.getMessage() for record in caplog.records)
 
 
-def test_co_shutdown_that_raises_when_it_is_cancelled_is_logged(
-    virtual: Virtual, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_co_shutdown_that_raises_if_cancelled_is_logged(virtual: Virtual, caplog: pytest.LogCaptureFixture) -> None:
     """An error that a co_shutdown raises from a nursery when it is cancelled is logged like any other."""
     told: list[tuple[str, float]] = []
 
@@ -330,9 +326,7 @@ INTERRUPTIONS: dict[str, Callable[[], BaseException]] = {
 @pytest.mark.parametrize("in_group", [False, True])
 @pytest.mark.parametrize("nested", [False, True])
 @pytest.mark.parametrize("kind", INTERRUPTIONS)
-def test_interruption_from_a_job_is_raised_by_the_run_without_a_group(
-    virtual: Virtual, kind: str, nested: bool, in_group: bool
-) -> None:
+def test_interruption_from_job_is_raised_by_its_run(virtual: Virtual, kind: str, nested: bool, in_group: bool) -> None:
     """An interruption from a job, critical or not, ends the run cleanly, INTERRUPTED, and is raised without a group."""
     told: list[tuple[str, float]] = []
     error = INTERRUPTIONS[kind]()

@@ -71,9 +71,7 @@ def test_an_error_in_the_engine_ends_the_run(
 
 
 @pytest.mark.parametrize("nested", [False, True])
-def test_after_an_error_while_a_run_stops_no_job_is_left_scheduled(
-    virtual: Virtual, monkeypatch: pytest.MonkeyPatch, nested: bool
-) -> None:
+def test_error_in_a_stop_leaves_no_scheduled(virtual: Virtual, monkeypatch: pytest.MonkeyPatch, nested: bool) -> None:
     """Jobs that waited for a slot when the engine failed end CANCELLED, in nested runs, too."""
 
     def break_once(self: Run) -> None:
@@ -94,9 +92,7 @@ def test_after_an_error_while_a_run_stops_no_job_is_left_scheduled(
 
 
 @pytest.mark.parametrize("sign", ["progress", "used"])
-def test_an_error_in_what_a_thread_hands_to_the_loop_ends_the_run(
-    backend: str, monkeypatch: pytest.MonkeyPatch, sign: str
-) -> None:
+def test_an_error_in_a_threads_call_ends_the_run(backend: str, monkeypatch: pytest.MonkeyPatch, sign: str) -> None:
     """An error of the engine in a callback of the loop ends the run, which raises it."""
 
     def break_call(*_: object) -> None:
@@ -187,9 +183,7 @@ def test_a_run_whose_timer_lets_no_job_start_stands_still(virtual: Virtual, monk
     assert "stands still" in incidents_of(scheduler)[0].message
 
 
-def test_an_error_in_the_round_that_a_timer_begins_ends_the_run(
-    virtual: Virtual, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_error_in_the_round_that_a_timer_begins_ends_the_run(virtual: Virtual, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each run with jobs in the round raises the error, on both loops."""
 
     def break_at_timer(self: Admission, caller: Any = None) -> None:
@@ -273,9 +267,7 @@ def test_a_run_that_waits_for_something_goes_on(virtual: Virtual, kind: str) -> 
 
 
 @pytest.mark.parametrize("failing_call", [1, 2, 3])
-def test_a_task_that_cannot_be_started_ends_the_run(
-    virtual: Virtual, monkeypatch: pytest.MonkeyPatch, failing_call: int
-) -> None:
+def test_task_that_cannot_start_is_fatal(virtual: Virtual, monkeypatch: pytest.MonkeyPatch, failing_call: int) -> None:
     """If the loop cannot start a task, as without memory, the run ends with that error, and no other run waits for it.
 
     It once stood still, because it waited for the worker of this task.

@@ -66,9 +66,7 @@ def test_a_long_error_is_logged_with_its_end(virtual: Virtual, logged_lines: lis
     assert "x the reason; the run goes on" in logged_lines[0][1]
 
 
-def test_the_log_names_the_run_that_a_critical_failure_stops(
-    virtual: Virtual, logged_lines: list[tuple[float, str]]
-) -> None:
+def test_the_log_names_the_run_that_a_failure_stops(virtual: Virtual, logged_lines: list[tuple[float, str]]) -> None:
     """The log line of a critical failure names the run that it stops, and if nested, how that stopped the outer one."""
     inner = Scheduler(Job(fail_after, 1, label="x", critical=True), label="inner", critical=True)
     virtual(Scheduler(inner, Job(nap, 9), label="home").co_run)
@@ -158,9 +156,7 @@ def test_dropped_jobs_with_log_false_are_not_counted(virtual: Virtual, logged_li
 
 
 @pytest.mark.parametrize("shown", [[], ["failure"], ["end"], ["failure", "end"]])
-def test_what_an_instrument_shows_is_not_printed_again(
-    virtual: Virtual, monkeypatch: pytest.MonkeyPatch, shown: list[str]
-) -> None:
+def test_what_is_shown_is_not_printed(virtual: Virtual, monkeypatch: pytest.MonkeyPatch, shown: list[str]) -> None:
     """One failure was once told twice on a terminal. Handlers of the program, such as that of a file, get it all.
 
     An instrument that has raised, and was removed, shows nothing.
@@ -205,9 +201,7 @@ def _keep(handler: Any, record: logging.LogRecord) -> None:
     handler.lines.append(record.__dict__["about"])
 
 
-def test_further_failures_of_a_kind_are_logged_as_a_count(
-    virtual: Virtual, logged_lines: list[tuple[float, str]]
-) -> None:
+def test_further_failures_of_kind_are_logged_as_count(virtual: Virtual, logged_lines: list[tuple[float, str]]) -> None:
     """Two hundred jobs that fail alike give three log lines: one at once, one a second later, one at the end."""
     jobs = [Job(fail_after, 1 + number / 1600, label=f"job {number}") for number in range(200)]
     late = [Job(fail_after, 5) for _ in range(3)]
@@ -223,9 +217,7 @@ def test_further_failures_of_a_kind_are_logged_as_a_count(
     ]
 
 
-def test_failures_with_different_messages_are_of_one_kind(
-    virtual: Virtual, logged_lines: list[tuple[float, str]]
-) -> None:
+def test_failures_of_other_messages_are_one_kind(virtual: Virtual, logged_lines: list[tuple[float, str]]) -> None:
     """Failures of one function at one place are one kind; the line that counts them has the messages that differ.
 
     The name of the job in a message does not make it a different one.
@@ -256,9 +248,7 @@ def test_failures_of_a_function_are_of_one_kind_however_it_gets_its_arguments(
     ]
 
 
-def test_a_repeated_failure_is_logged_with_its_message_again_after_a_minute(
-    virtual: Virtual, logged_lines: list[tuple[float, str]]
-) -> None:
+def test_repeated_failure_is_logged_again_in_a_minute(virtual: Virtual, logged_lines: list[tuple[float, str]]) -> None:
     """A repeated failure is logged in full again after a minute, so that in a long run today's log has it."""
     jobs = [Job(fail_after, seconds, label=f"at {seconds}") for seconds in (1, 30, 60.5, 90, 122)]
     virtual(Scheduler(jobs, label="home").co_run)
@@ -271,9 +261,7 @@ def test_a_repeated_failure_is_logged_with_its_message_again_after_a_minute(
     ]
 
 
-def test_failures_with_another_exception_or_function_are_logged_at_once(
-    virtual: Virtual, logged_lines: list[tuple[float, str]]
-) -> None:
+def test_failures_of_another_kind_are_logged_at_once(virtual: Virtual, logged_lines: list[tuple[float, str]]) -> None:
     """A failure with another exception type, or in another function, is another kind, and logged at once."""
 
     async def other() -> None:
@@ -437,9 +425,7 @@ def test_repeated_failures_of_a_retried_nested_scheduler_are_counted_in_one_line
     ]
 
 
-def test_second_failed_attempt_of_a_nested_scheduler_is_logged_as_once_more(
-    virtual: Virtual, logged_lines: list[tuple[float, str]]
-) -> None:
+def test_second_failed_attempt_of_a_group_is_once_more(virtual: Virtual, logged_lines: list[tuple[float, str]]) -> None:
     """If two attempts of a nested scheduler fail alike, and the third succeeds, each failure has a log line."""
     left = [1, 1]
 

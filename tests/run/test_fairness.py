@@ -36,9 +36,7 @@ CASES = [(shape, checkpoints) for shape in SHAPES for checkpoints in (0, 1) if (
 
 
 @pytest.mark.parametrize(("shape", "checkpoints"), CASES)
-def test_jobs_run_for_about_a_millisecond_between_turns_of_the_loop(
-    virtual: Virtual, shape: str, checkpoints: int
-) -> None:
+def test_jobs_run_for_a_millisecond_between_turns_of_the_loop(virtual: Virtual, shape: str, checkpoints: int) -> None:
     """All jobs together, nested ones included, run for about a millisecond between two turns of the loop.
 
     Each nested run once had a millisecond of its own: 40 of them kept everything else waiting for 16.

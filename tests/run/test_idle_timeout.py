@@ -79,9 +79,7 @@ def test_each_attempt_begins_without_progress(virtual: Virtual) -> None:
         (True, TypeError),
     ],
 )
-def test_progress_that_is_no_fraction_from_0_to_1_is_rejected(
-    virtual: Virtual, given: Any, error: type[Exception]
-) -> None:
+def test_progress_beyond_0_to_1_is_rejected(virtual: Virtual, given: Any, error: type[Exception]) -> None:
     """Progress that is not a number from 0 to 1 raises an error that names the job and says what to give."""
 
     async def wrong() -> None:

@@ -149,9 +149,7 @@ class Grumpy(Counter):
 
 
 @pytest.mark.parametrize("first", ["outer", "inner"])
-def test_an_instrument_that_raises_is_logged_once_and_removed(
-    virtual: Virtual, caplog: pytest.LogCaptureFixture, first: str
-) -> None:
+def test_a_broken_instrument_is_logged_once(virtual: Virtual, caplog: pytest.LogCaptureFixture, first: str) -> None:
     """An instrument that raises is removed from the run and its nested schedulers, and the others are still called."""
     grumpy, fine = Grumpy(), Counter()
     inner = Scheduler(Job(nap, label="a"), label="inner")
@@ -271,9 +269,7 @@ def test_jobs_cancelled_before_the_run_has_linked_them_settle_once(virtual: Virt
 
 @pytest.mark.parametrize("stop", ["cancel", "drain"])
 @pytest.mark.parametrize("fails", [False, True])
-def test_no_job_starts_after_an_instrument_has_stopped_the_run_at_the_end_of_another(
-    virtual: Virtual, stop: str, fails: bool
-) -> None:
+def test_nothing_starts_after_an_instrument_stops_the_run_at_an_end(virtual: Virtual, stop: str, fails: bool) -> None:
     """After `cancel()` or `drain()` in `job_settled`, no successor starts; once the next in the same turn did."""
 
     class Stops(Instrument):

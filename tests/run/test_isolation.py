@@ -203,9 +203,7 @@ async def leave_group(child: Callable[[], Any]) -> None:
 @pytest.mark.fast_way  # with direct isolation, what is left open is not closed
 @pytest.mark.parametrize("scope", [None, "around", "inside"])
 @pytest.mark.parametrize("timeout", [None, 50, 1.5])
-def test_nursery_left_open_is_closed_with_its_children(
-    virtual: Virtual, scope: str | None, timeout: float | None
-) -> None:
+def test_an_open_nursery_is_closed_with_children(virtual: Virtual, scope: str | None, timeout: float | None) -> None:
     """A nursery that a job leaves open is closed: its children are cancelled, and have ended when the job settles.
 
     The error names the nursery, even if a scope around it or in it was left open too. A job that times out then fails

@@ -173,9 +173,7 @@ def test_a_rate_is_not_exceeded_when_tokens_become_free(virtual: Virtual, nested
 
 @pytest.mark.parametrize("late", [{"priority": 5}, {"needs": {"c": 1}, "priority": 5}, {"expected_duration": 9}])
 @pytest.mark.parametrize("early", [{}, {"priority": 1}, {"needs": {"c": 1}}])
-def test_a_late_job_with_a_higher_priority_gets_the_next_token(
-    virtual: Virtual, early: dict[str, Any], late: dict[str, Any]
-) -> None:
+def test_priority_decides_who_gets_next_token(virtual: Virtual, early: dict[str, Any], late: dict[str, Any]) -> None:
     """A job with a higher priority that is added while others wait for a token gets the next one."""
 
     async def main() -> list[str]:
@@ -276,9 +274,7 @@ def test_a_scheduler_run_by_a_body_without_a_token_may_have_its_limiter(virtual:
 @pytest.mark.parametrize("total", [6, 3, 2, 1, 0])
 @pytest.mark.parametrize("library", ["own", "anyio"])
 @pytest.mark.parametrize("number", [30, 15, 0])
-def test_a_limiter_may_change_during_a_run(
-    virtual: Virtual, backend: str, library: str, total: int, number: int
-) -> None:
+def test_limiter_may_change_during_a_run(virtual: Virtual, backend: str, library: str, total: int, number: int) -> None:
     """From the ends of those that work on, as many jobs work as the limiter has tokens now; with 0, none starts."""
 
     async def main() -> None:

@@ -218,9 +218,7 @@ def test_scheduler_that_keeps_no_jobs_keeps_critical_and_shutdown_jobs(virtual: 
 
 
 @pytest.mark.parametrize("number", [0, 15, 16, 40])
-def test_scheduler_that_keeps_no_jobs_raises_the_critical_failure_after_many_others(
-    virtual: Virtual, number: int
-) -> None:
+def test_keeping_no_jobs_the_critical_failure_is_raised_after_many(virtual: Virtual, number: int) -> None:
     """Of the others that count it keeps the first 16, and of all of them the number."""
 
     async def main() -> None:
@@ -300,9 +298,7 @@ def test_a_failed_job_that_is_kept_keeps_no_jobs_that_come_after_it(virtual: Vir
     assert alive == [0]
 
 
-def test_services_of_a_scheduler_that_keeps_no_jobs_end_although_what_they_require_was_dropped(
-    virtual: Virtual,
-) -> None:
+def test_services_of_scheduler_that_keeps_no_jobs_end_although_what_they_require_was_dropped(virtual: Virtual) -> None:
     """With `keep_jobs=False`, a service that requires a dropped job ends with the run, which once raised a KeyError."""
 
     async def main() -> tuple[Any, Any]:
@@ -318,9 +314,7 @@ def test_services_of_a_scheduler_that_keeps_no_jobs_end_although_what_they_requi
 
 @pytest.mark.fast_way("asyncio")  # with direct isolation, a shield of anyio does not hold
 @pytest.mark.parametrize("keep_jobs", [True, False])
-def test_a_service_that_comes_later_ends_before_what_it_uses_through_a_dropped_job(
-    virtual: Virtual, keep_jobs: bool
-) -> None:
+def test_a_later_service_ends_before_what_it_uses_by_a_dropped_job(virtual: Virtual, keep_jobs: bool) -> None:
     """Services end users first, also if the job through which one uses the other was dropped before it was added."""
     ended: list[str] = []
 
@@ -376,9 +370,7 @@ def test_a_job_that_was_dropped_while_it_waited_leaves_nothing_behind(virtual: V
 
 @pytest.mark.parametrize("policy", ["fifo", "auto", "critical-path"])
 @pytest.mark.parametrize("duration", [None, 0.5])
-def test_scheduler_that_keeps_no_jobs_drops_them_under_any_policy(
-    virtual: Virtual, policy: Any, duration: float | None
-) -> None:
+def test_jobs_are_dropped_under_any_policy(virtual: Virtual, policy: Any, duration: float | None) -> None:
     """With `keep_jobs=False`, no policy keeps settled jobs; once every rank and expected duration was kept."""
 
     async def main() -> int:
@@ -395,9 +387,7 @@ def test_scheduler_that_keeps_no_jobs_drops_them_under_any_policy(
     assert virtual(main) == 0
 
 
-def test_each_run_counts_only_its_own_failures_of_dropped_jobs(
-    virtual: Virtual, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_run_counts_its_own_failures_of_dropped_jobs(virtual: Virtual, caplog: pytest.LogCaptureFixture) -> None:
     """A second run with `keep_jobs=False` once reported the failures of the first run again."""
 
     async def fail() -> None:

@@ -58,9 +58,7 @@ def test_job_that_handles_the_failure_of_its_task_group_has_succeeded() -> None:
     ],
 )
 @pytest.mark.parametrize("stopped_at", [None, 0.5, 1])
-def test_a_timeout_after_a_failed_task_group_is_recognized(
-    options: dict[str, Any], calls: int, stopped_at: float | None
-) -> None:
+def test_a_timeout_after_a_failed_group_is_seen(options: dict[str, Any], calls: int, stopped_at: float | None) -> None:
     """A timeout is recognized though a failed TaskGroup left `cancelling()` at 1; an outer cancellation has precedence.
 
     A scope of anyio takes this count for a native cancellation, and lets its own cancellation pass. So the job failed
@@ -479,9 +477,7 @@ def test_jobs_that_leave_no_reference_to_their_task_share_it(work: Callable[[], 
 
 @pytest.mark.parametrize("is_swallowed", [False, True])
 @pytest.mark.parametrize("isolation", ["fast", "direct"])
-def test_a_cancellation_just_before_a_run_is_its_own_unless_it_was_swallowed(
-    is_swallowed: bool, isolation: str
-) -> None:
+def test_cancellation_just_before_a_run_is_its_own_unless_it_was_swallowed(is_swallowed: bool, isolation: str) -> None:
     """One that is pending keeps each job from its start; one that somebody has caught before cancels nothing."""
     started: list[int] = []
 

@@ -176,9 +176,7 @@ def test_a_job_required_by_a_service_may_need_the_same_resource(virtual: Virtual
 
 @pytest.mark.parametrize("is_late", [False, True])
 @pytest.mark.parametrize("nearer", ["pool", "needs", "service inside"])
-def test_what_a_service_keeps_is_gone_only_where_jobs_would_take_it(
-    virtual: Virtual, nearer: str, is_late: bool
-) -> None:
+def test_what_a_service_keeps_is_gone_where_jobs_would_take_it(virtual: Virtual, nearer: str, is_late: bool) -> None:
     """A pool inside, or what a group keeps, is another supply of the same name: no service beside it has any of it."""
     outside = [Service(serve, 0, needs={"a": 2}), Job(nap, 1, needs={"a": 1})]
     group = Scheduler(Job(nap, 1, needs={"a": 2}), pool=Pool(a=2))

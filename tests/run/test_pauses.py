@@ -174,9 +174,7 @@ def test_after_a_pause_runs_get_tokens_in_the_order_in_which_their_jobs_became_r
 
 
 @pytest.mark.parametrize("priorities", [(0, 5), (5, 0), (-1, 0), (0, 0)])
-def test_after_a_pause_the_token_goes_to_the_run_with_the_higher_priority(
-    virtual: Virtual, priorities: tuple[int, int]
-) -> None:
+def test_after_a_pause_the_token_goes_to_the_higher_priority(virtual: Virtual, priorities: tuple[int, int]) -> None:
     """Between runs whose first jobs wait for a resume, a higher priority comes first, then who was ready first."""
 
     async def main() -> None:
@@ -308,9 +306,7 @@ def test_a_pause_is_no_standstill_and_is_named(virtual: Virtual, caplog: pytest.
     assert caplog.messages == ["no job of 'Scheduler' runs: 'job' waits for a resume: its run was paused 1.5 s ago"]
 
 
-def test_a_pause_beside_the_rate_of_another_run_is_named_once(
-    virtual: Virtual, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_pause_beside_the_rate_of_another_run_is_named_once(virtual: Virtual, caplog: pytest.LogCaptureFixture) -> None:
     """The pause was named only when no job of the other run waited for the rate, and none for its next attempt."""
     pool, need = Pool(api=Rate(requests=1, per=2)), {"api": {"requests": 1}}
     busy = Scheduler([Job(nap, 1, needs=need) for _ in range(8)], pool=pool)
@@ -335,9 +331,7 @@ def test_a_pause_beside_the_rate_of_another_run_is_named_once(
     assert said[0].startswith("no job of 'paused' runs: 'job' waits for a resume: its run was paused ")
 
 
-def test_a_pause_of_a_group_is_named_before_what_waits_for_the_group(
-    virtual: Virtual, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_groups_pause_is_named_before_what_waits_for_it(virtual: Virtual, caplog: pytest.LogCaptureFixture) -> None:
     """The log named only the job that waits for what the paused group holds, and not what the group waits for."""
     group = Scheduler(Job(nap, 1, needs={"cpu": 1}, label="job"), needs={"cpu": 1}, label="group")
     group.add(Job(nap, 1, needs={"cpu": 1}, label="paused"))
@@ -567,9 +561,7 @@ def put_back(scheduler: Scheduler, steering: str) -> None:
 
 
 @pytest.mark.parametrize(("kind", "steering"), [("window", "pause"), ("limiter", "pause"), ("window", "window")])
-def test_a_job_that_was_put_back_keeps_its_place_among_its_equals_alone(
-    virtual: Virtual, kind: str, steering: str
-) -> None:
+def test_a_job_put_back_keeps_its_place_among_equals_alone(virtual: Virtual, kind: str, steering: str) -> None:
     """A pause, or a smaller window, puts back what has not begun: ahead of what waits, but not of higher priorities."""
     order: list[str] = []
 

@@ -140,9 +140,7 @@ def test_depth_first_keeps_few_results_alive(virtual: Virtual) -> None:
         ({"expected_duration": "1"}, TypeError, r"expected_duration='1' of 'x'"),
     ],
 )
-def test_an_invalid_priority_or_expected_duration_is_rejected(
-    options: Any, error: type[Exception], message: str
-) -> None:
+def test_invalid_priority_or_expected_duration_is_rejected(options: Any, error: type[Exception], message: str) -> None:
     """An invalid priority or duration raises an error that names option, value and job; the old value stays."""
     with pytest.raises(error, match=message):
         Job(anyio.sleep, 0, label="x", **options)

@@ -58,9 +58,7 @@ def test_named_resources_that_come_back_in_another_order_are_granted_from_the_fi
 
 
 @pytest.mark.parametrize("is_first", [True, False])
-def test_a_group_starts_what_its_own_pool_allows_while_others_wait_for_an_outer_pool(
-    virtual: Virtual, is_first: bool
-) -> None:
+def test_a_group_starts_what_its_pool_allows_beside_waits_for_outer_pools(virtual: Virtual, is_first: bool) -> None:
     """Where the two pools come together, the jobs that need nothing from outside wait for nothing from outside."""
     own, shared = ([Job(nap, 1, needs={name: 1}) for _ in range(2)] for name in ("disk", "cpu"))
     group = Scheduler(*(own + shared if is_first else shared + own), pool=Pool(disk=1))
@@ -389,9 +387,7 @@ def groups(number: int) -> Scheduler:
     return Scheduler(inner, pool=Pool(cpu=8))
 
 
-def test_a_queue_in_which_nothing_has_changed_is_not_scanned_again(
-    virtual: Virtual, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_queue_without_changes_is_not_scanned_again(virtual: Virtual, monkeypatch: pytest.MonkeyPatch) -> None:
     """A round looks at the waiting jobs only if something has changed since the last one."""
     scan, looks = Admission.scan, itertools.count()
 

@@ -43,9 +43,7 @@ def test_a_job_starts_when_the_scarcest_key_of_its_rate_has_accrued(virtual: Vir
 
 @pytest.mark.parametrize("limit", [4, 64, None])
 @pytest.mark.parametrize("seconds", [0.0, 0.5, 9.0])
-def test_without_a_burst_no_interval_of_per_seconds_has_more_and_none_could_have(
-    virtual: Virtual, limit: int | None, seconds: float
-) -> None:
+def test_without_a_burst_no_interval_has_more_than_allowed(virtual: Virtual, limit: int | None, seconds: float) -> None:
     """A server that counts what came within `per` seconds refuses nothing, and each job starts as soon as it may.
 
     With "60 per minute" in the words of the provider, 119 once started in the first minute.

@@ -89,9 +89,7 @@ def test_closing_a_resource_for_longer_than_shutdown_timeout_is_cancelled(virtua
 
 
 @pytest.mark.parametrize("log", [True, False])
-def test_an_error_in_closing_a_resource_is_reported_and_the_run_completes(
-    virtual: Virtual, caplog: pytest.LogCaptureFixture, log: bool
-) -> None:
+def test_error_in_closing_a_resource_is_reported(virtual: Virtual, caplog: pytest.LogCaptureFixture, log: bool) -> None:
     """An error in closing a resource is an incident, which is logged even with `log=False`; the run is COMPLETED."""
     scheduler = Scheduler(Job(share, Broken), log=log)
     assert virtual(scheduler.co_run)

@@ -246,9 +246,7 @@ def test_a_run_that_was_drained_during_a_pause_is_freed(virtual: Virtual) -> Non
 
 
 @pytest.mark.parametrize("waits", [(5, 60, 7), (60, 5, 7), (5, 7, 60)])
-def test_of_the_times_that_the_exceptions_of_a_group_ask_for_the_longest_counts(
-    virtual: Virtual, waits: tuple[float, ...]
-) -> None:
+def test_of_the_times_that_a_group_asks_for_the_longest_counts(virtual: Virtual, waits: tuple[float, ...]) -> None:
     """No server in a group of failures is asked again before the time for which it has asked."""
     starts: list[float] = []
 
@@ -284,9 +282,7 @@ class Leaver(JobKind):
 @pytest.mark.fast_way  # direct isolation does not close what a job leaves open
 @pytest.mark.parametrize("backoff", [0.5, 3])
 @pytest.mark.parametrize("end", ["critical", "cancel", "drain", "timeout", "none"])
-def test_a_job_whose_run_ends_between_failure_and_backoff_is_not_tried_again(
-    virtual: Virtual, end: str, backoff: float
-) -> None:
+def test_a_job_whose_run_ends_before_its_backoff_has_no_retry(virtual: Virtual, end: str, backoff: float) -> None:
     """Its callbacks have asked for its verdict before; even as other jobs clean up, it does not start again."""
 
     async def stop() -> None:

@@ -86,9 +86,7 @@ def turns_of(run: Callable[[], Awaitable]) -> int:
 
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("body", [nothing, checkpoint, nap])
-def test_a_small_graph_takes_few_more_turns_of_the_loop_than_tasks_by_hand(
-    body: Callable[[], Awaitable[None]], shape: str
-) -> None:
+def test_a_small_graph_takes_few_more_turns_than_by_hand(body: Callable[[], Awaitable[None]], shape: str) -> None:
     """A small graph takes as many turns as tasks made by hand, and one for each `MAX_SEARCHERS` jobs that wait at once.
 
     On asyncio alone: trio resumes tasks in any order, so the number of its turns is random.

@@ -83,9 +83,7 @@ def test_a_job_with_own_task_keeps_its_place_in_the_order(virtual: Virtual, prio
 
 @pytest.mark.parametrize("seconds", [0.0, 0.0004], ids=["in one turn", "in several turns"])
 @pytest.mark.parametrize("make_group", [Scheduler, First])
-def test_the_first_jobs_of_sibling_groups_start_in_the_order_of_the_groups(
-    virtual: Virtual, make_group: Any, seconds: float
-) -> None:
+def test_first_jobs_of_siblings_start_in_the_order_of_groups(virtual: Virtual, make_group: Any, seconds: float) -> None:
     """The first jobs of groups that start together start in order, however the loop resumes the tasks of a turn.
 
     trio resumes new tasks in order or in reverse, by chance, so there are several rounds.
@@ -102,9 +100,7 @@ def test_the_first_jobs_of_sibling_groups_start_in_the_order_of_the_groups(
 
 
 @pytest.mark.parametrize("make_group", [Scheduler, First])
-def test_a_worker_that_may_begin_in_a_turn_starts_its_first_job_in_it(
-    make_group: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_worker_starts_its_first_job_in_its_turn(make_group: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """On trio, it begins in its place, and waits no more; if time ran out then, later groups came first."""
     monkeypatch.setattr(_worker, "TURN_SECONDS", 0.0)
     names = "abcdefgh"
@@ -145,9 +141,7 @@ def test_a_worker_that_finds_the_time_used_up_is_not_passed_by_later_ones(virtua
 
 @pytest.mark.parametrize("own_task", [False, True])
 @pytest.mark.parametrize("names", list(itertools.permutations(["one", "two"])))
-def test_what_ends_in_one_instant_gives_back_before_any_job_starts(
-    virtual: Virtual, names: Sequence[str], own_task: bool
-) -> None:
+def test_what_ends_at_once_gives_back_before_starts(virtual: Virtual, names: Sequence[str], own_task: bool) -> None:
     """A job of a shorter path does not start between two ends of one instant, which free what the longest one needs."""
     ends = {"one": 1, "two": 2}
     common: dict[str, Any] = {"own_task": own_task}

@@ -35,9 +35,7 @@ def texts_about_stuck(caplog: pytest.LogCaptureFixture) -> list[str]:
 @pytest.mark.fast_way("asyncio")  # a shield of anyio does not hold there with direct isolation
 @pytest.mark.parametrize("is_nested", [False, True])
 @pytest.mark.parametrize("way", WAYS)
-def test_job_deaf_to_its_own_cancellation_is_named_once(
-    virtual: Virtual, caplog: pytest.LogCaptureFixture, way: str, is_nested: bool
-) -> None:
+def test_deaf_job_is_named_once(virtual: Virtual, caplog: pytest.LogCaptureFixture, way: str, is_nested: bool) -> None:
     """The log names a job one second after its own cancellation, with its stack; views say how long ago that was."""
     told: list[tuple[int, str, str]] = []
     stuck = Job(deaf, label="stuck", **WAYS[way])
@@ -64,9 +62,7 @@ def test_job_deaf_to_its_own_cancellation_is_named_once(
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_job_that_ends_within_a_second_of_its_cancellation_is_not_named(
-    virtual: Virtual, caplog: pytest.LogCaptureFixture, way: str
-) -> None:
+def test_a_job_that_ends_in_a_second_is_not_named(virtual: Virtual, caplog: pytest.LogCaptureFixture, way: str) -> None:
     """A job that obeys, even after some clean-up, is not named, and neither is the job that follows it."""
 
     async def tidies_up() -> None:
@@ -99,9 +95,7 @@ def test_job_is_named_again_for_no_later_cancellation(virtual: Virtual, caplog: 
 
 @pytest.mark.fast_way("asyncio")  # as above
 @pytest.mark.parametrize("limit", ["timeout", "idle_timeout"])
-def test_job_is_named_a_second_after_its_first_cancellation(
-    virtual: Virtual, caplog: pytest.LogCaptureFixture, limit: str
-) -> None:
+def test_job_is_named_a_second_after_its_cancel(virtual: Virtual, caplog: pytest.LogCaptureFixture, limit: str) -> None:
     """A further one does not put that off."""
     job, counts = Job(deaf, label="first", **{limit: 1.0}), list[int]()
 
@@ -130,9 +124,7 @@ def test_job_that_is_over_moves_no_virtual_clock(virtual: Virtual, is_cancelled:
     assert thread.elapsed < 1
 
 
-def test_service_that_is_ready_is_not_cancelled_by_its_timeout(
-    virtual: Virtual, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_ready_service_is_not_cancelled_by_timeout(virtual: Virtual, caplog: pytest.LogCaptureFixture) -> None:
     """The timeout of a service ends when it is ready: nobody calls it cancelled, although it runs on."""
     service = Service(serve, timeout=2, label="service")
     scheduler = Scheduler(service, Job(nap, 6, required=service))

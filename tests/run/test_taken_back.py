@@ -202,9 +202,7 @@ def test_each_reader_is_told_each_end(virtual: Virtual) -> None:
 
 @pytest.mark.parametrize("fails", [False, True])
 @pytest.mark.parametrize("kind", ["plain", "group"])
-def test_the_next_run_restores_the_later_success_alone(
-    virtual: Virtual, tmp_path: Path, fails: bool, kind: str
-) -> None:
+def test_next_run_restores_the_later_success_alone(virtual: Virtual, tmp_path: Path, fails: bool, kind: str) -> None:
     """What was taken back, and has not succeeded again, runs in the next run; no path counts as used twice."""
     calls: list[str] = []
 

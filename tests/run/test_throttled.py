@@ -195,9 +195,7 @@ def test_a_throttled_clean_up_job_goes_on_as_the_throttle_ends(virtual: Virtual,
 
 @pytest.mark.parametrize("cleans_up", [False, True])
 @pytest.mark.parametrize("seconds", [(7, 3), (3, 7)])
-def test_a_job_that_two_resources_throttle_waits_for_both(
-    virtual: Virtual, seconds: tuple[float, float], cleans_up: bool
-) -> None:
+def test_a_job_of_two_throttles_waits_twice(virtual: Virtual, seconds: tuple[float, float], cleans_up: bool) -> None:
     """Whichever of them is named first; a clean-up job, too."""
     calls: list[float] = []
 
@@ -213,9 +211,7 @@ def test_a_job_that_two_resources_throttle_waits_for_both(
 
 
 @pytest.mark.parametrize(("cleanup_timeout", "end"), [(30, (JobState.SUCCEEDED, 22)), (7, (JobState.CANCELLED, 7))])
-def test_a_throttled_clean_up_job_waits_within_the_cleanup_timeout(
-    virtual: Virtual, cleanup_timeout: float, end: tuple[JobState, int]
-) -> None:
+def test_throttled_clean_up_waits_in_time(virtual: Virtual, cleanup_timeout: float, end: tuple[JobState, int]) -> None:
     """A clean-up job waits for the end of its throttle, as any job does, but only as long as the clean-up may take.
 
     It once failed, although an attempt that was throttled does not count.

@@ -83,9 +83,7 @@ def test_exception_group_without_its_cancellation_keeps_its_shape(virtual: Virtu
 
 @pytest.mark.parametrize("value", [Silent, Faceless])
 @pytest.mark.parametrize("options", [{}, {"timeout": 9}])
-def test_job_that_returns_a_non_awaitable_without_repr_fails(
-    virtual: Virtual, value: type, options: dict[str, Any]
-) -> None:
+def test_job_that_returns_an_odd_value_fails(virtual: Virtual, value: type, options: dict[str, Any]) -> None:
     """A job that returns a non-awaitable whose repr raises has FAILED with a TypeError that leaves it out."""
     job, other = Job(lambda: value(), **options), Job(nap, 1)
     assert virtual(timed, Scheduler(job, other)) == (False, 1)

@@ -351,9 +351,7 @@ def test_cancel_by_the_body_of_a_block_raises_nothing(virtual: Virtual, then: st
 
 @pytest.mark.parametrize("where", ["in the body", "after the body"])
 @pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit, Odd])
-def test_base_exception_of_a_job_propagates_unwrapped_from_the_block(
-    virtual: Virtual, error: type[BaseException], where: str
-) -> None:
+def test_base_exception_leaves_the_block_unwrapped(virtual: Virtual, error: type[BaseException], where: str) -> None:
     """A KeyboardInterrupt, or the like, of a job leaves the block, not in a group, when all has ended."""
 
     async def main() -> None:
@@ -398,9 +396,7 @@ def test_outer_cancellation_of_a_block_cancels_body_and_jobs(virtual: Virtual, w
 
 @pytest.mark.parametrize("where", ["in the body", "after the body"])
 @pytest.mark.parametrize("is_critical", [True, False])
-def test_critical_failures_of_the_clean_up_replace_an_outer_cancellation_of_a_block(
-    virtual: Virtual, where: str, is_critical: bool
-) -> None:
+def test_critical_failures_of_clean_up_replace_a_cancellation(virtual: Virtual, where: str, is_critical: bool) -> None:
     """What critical jobs raise when a scope around the block is cancelled leaves the block, as from a nursery.
 
     The scope once caught the cancellation, and the errors were only in the log.

@@ -302,9 +302,7 @@ def needs(jobs: Jobs, name: str = "b") -> tuple[list[Any], dict[str, Any]]:
 
 
 @pytest.mark.parametrize("make", [slot, slot_of_a_scheduler, needs])
-def test_awaiting_a_job_that_lacks_what_the_caller_holds_logs_a_warning(
-    virtual: Virtual, caplog: pytest.LogCaptureFixture, make: Any
-) -> None:
+def test_awaiting_what_caller_blocks_is_logged(virtual: Virtual, caplog: pytest.LogCaptureFixture, make: Any) -> None:
     """Awaiting a job that needs what the awaiting job holds is allowed, but logged once as a warning."""
     jobs: Jobs = {"b": Job(nap, label="b")}
     members, options = make(jobs)
@@ -317,9 +315,7 @@ def test_awaiting_a_job_that_lacks_what_the_caller_holds_logs_a_warning(
     assert scheduler.stop_reason is StopReason.TIMEOUT
 
 
-def test_awaiting_a_job_that_lacks_the_limiter_token_of_the_caller_logs_a_warning(
-    virtual: Virtual, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_awaiting_a_job_that_lacks_callers_token_is_logged(virtual: Virtual, caplog: pytest.LogCaptureFixture) -> None:
     """Awaiting a job that needs the limiter token of the awaiting job is logged as a warning."""
     jobs: Jobs = {"b": Job(nap, label="b")}
 
@@ -400,9 +396,7 @@ INDIRECT = {
 
 
 @pytest.mark.parametrize("make", INDIRECT, ids=lambda make: make.__name__)
-def test_an_indirect_wait_for_what_the_caller_holds_is_logged(
-    virtual: Virtual, caplog: pytest.LogCaptureFixture, make: Any
-) -> None:
+def test_an_indirect_wait_for_oneself_is_logged(virtual: Virtual, caplog: pytest.LogCaptureFixture, make: Any) -> None:
     """A wait for a job behind which another needs what the awaiting job holds is logged; once it hung in silence."""
     jobs: Jobs = {"b": Job(nap, label="b")}
     members, options = make(jobs)
@@ -661,9 +655,7 @@ def test_awaiting_a_job_in_a_scheduler_that_never_runs_raises_job_not_done(virtu
 
 @pytest.mark.parametrize("when", [2, 4, 7.5])
 @pytest.mark.parametrize("end", ["retry", "failure"])
-def test_awaiting_a_job_that_another_attempt_of_its_group_may_reach_waits_for_it(
-    virtual: Virtual, end: str, when: float
-) -> None:
+def test_awaiting_a_job_that_a_later_attempt_may_reach_waits(virtual: Virtual, end: str, when: float) -> None:
     """Whether the attempt is ending, or the group waits for the next one; without another, the wait is over."""
     calls: list[float] = []
 
@@ -731,9 +723,7 @@ def limits_and_options(shared: str) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 @pytest.mark.parametrize("shared", ["amount", "budget", "key", "limiter"])
-def test_a_wait_between_two_runs_that_share_a_limit_is_named(
-    virtual: Virtual, caplog: pytest.LogCaptureFixture, shared: str
-) -> None:
+def test_a_wait_between_two_runs_is_named(virtual: Virtual, caplog: pytest.LogCaptureFixture, shared: str) -> None:
     """A job that awaits one of another run, which lacks what it holds, is named in the log, whatever both share."""
 
     async def wait_for(job: Job[Any]) -> None:

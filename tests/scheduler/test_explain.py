@@ -383,9 +383,7 @@ def test_explain_reports_that_the_run_did_not_reach_a_job(virtual: Virtual) -> N
         ("succeeded", fail, "is blocked: 'source' did not succeed; the original failure is OSError: broken"),
     ],
 )
-def test_explain_names_the_enclosing_scheduler_that_did_not_run(
-    virtual: Virtual, run_if: Any, body: Any, why: str, depth: int
-) -> None:
+def test_explain_names_an_unreached_group(virtual: Virtual, run_if: Any, body: Any, why: str, depth: int) -> None:
     """`explain` says which scheduler around a job was SKIPPED or BLOCKED, so that the job was not reached, and why."""
     job: AbstractJob[Any] = Job(nap, label="job")
     inside = job

@@ -138,9 +138,7 @@ def test_check_first_stores_no_cancellation_in_the_exception(virtual: Virtual) -
 
 
 @pytest.mark.parametrize("critical", [None, True])
-def test_check_first_raises_the_first_failure_that_counts_as_it_was_raised(
-    virtual: Virtual, critical: bool | None
-) -> None:
+def test_check_first_raises_the_first_failure_as_it_was_raised(virtual: Virtual, critical: bool | None) -> None:
     """With `check="first"`, callers get the exception itself, also that of a job in a nested scheduler."""
     error = KeyError("first")
     tolerated = Job(fail, 1, critical=False)

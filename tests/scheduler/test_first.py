@@ -113,9 +113,7 @@ def test_the_timeout_of_a_first_is_its_failure(virtual: Virtual) -> None:
 
 
 @pytest.mark.parametrize("stagger", [None, 0.5, 50])
-def test_a_job_that_requires_all_competitors_leaves_a_first_without_enough(
-    virtual: Virtual, stagger: float | None
-) -> None:
+def test_a_job_that_requires_all_leaves_a_first_without_enough(virtual: Virtual, stagger: float | None) -> None:
     """A `First` to which a job was added that all others precede fails with the number, and gives back what it has."""
     one, two = Job(nap, 2), Job(nap, 3)
 
@@ -177,9 +175,7 @@ def test_a_turn_comes_so_long_after_the_first_start_in_the_one_before(virtual: V
 @pytest.mark.parametrize(
     ("way", "expected"), [("all last", [0, 2, 4, 6]), ("one waits", [0, 5, 7, 9]), ("one fails", [0, 2, 3, 5])]
 )
-def test_each_turn_comes_so_long_after_the_start_in_the_one_before(
-    virtual: Virtual, way: str, expected: list[float]
-) -> None:
+def test_each_turn_comes_so_long_after_start_in_one_before(virtual: Virtual, way: str, expected: list[float]) -> None:
     """The third turn waits for the second start as the second turn waits for the first."""
     calls = [Job(nap, 20) for _ in range(4)]
     if way == "one waits":
@@ -201,9 +197,7 @@ def test_a_job_that_is_added_to_a_first_has_its_turn_in_time(virtual: Virtual, a
 
 
 @pytest.mark.parametrize("word", ["of the job", "of the First"])
-def test_a_first_that_is_tried_again_has_its_results_in_the_order_in_which_they_came(
-    virtual: Virtual, word: str
-) -> None:
+def test_a_first_tried_again_has_its_results_in_the_order_they_came(virtual: Virtual, word: str) -> None:
     """The jobs that it keeps come before the others, in the order in which they finished, not in which they stand."""
 
     async def flaky() -> str:
@@ -280,9 +274,7 @@ def test_what_a_first_says_about_its_jobs(virtual: Virtual) -> None:
         (2, {"enough": 2}, "'First' has 1 job that no other one requires, and could never succeed with enough=2"),
     ],
 )
-def test_a_first_that_could_never_succeed_is_rejected(
-    virtual: Virtual, jobs: int, options: dict[str, Any], message: str
-) -> None:
+def test_an_impossible_first_is_rejected(virtual: Virtual, jobs: int, options: dict[str, Any], message: str) -> None:
     """Bad options are rejected when they are given, and too few jobs before the run."""
     with pytest.raises(ValueError, match=re.escape(message)):
         virtual(Scheduler(First(Sequence(Job(nothing) for _ in range(jobs)), **options)).co_run)

@@ -321,9 +321,7 @@ def test_a_wrong_value_of_an_option_is_rejected_and_changes_nothing(name: str) -
         ({"timeout": 2, "on_timeout": "move_on"}, "timeout", None, "it has no timeout"),
     ],
 )
-def test_options_that_contradict_each_other_are_rejected(
-    options: dict[str, Any], name: str, value: Any, message: str
-) -> None:
+def test_contradictory_options_are_rejected(options: dict[str, Any], name: str, value: Any, message: str) -> None:
     """Options that contradict each other raise at creation, and when one is set; then the old value stays."""
     scheduler = Scheduler(label="s", **options)
     before = getattr(scheduler, name)

@@ -315,9 +315,7 @@ def twice(backend: str, first: int, trials: int) -> list[str]:
 @pytest.mark.both_backends
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 @pytest.mark.parametrize("has_own_handler", [False, True])
-def test_a_signal_that_does_not_interrupt_the_wait_of_the_loop_wakes_it(
-    backend: Any, number: signal.Signals, has_own_handler: bool
-) -> None:
+def test_any_signal_wakes_the_waiting_loop(backend: Any, number: signal.Signals, has_own_handler: bool) -> None:
     """A signal may come just before the loop waits, or to another thread: its handler must not wait for the loop.
 
     Nor does the handler of a job, which asyncio calls by what wakes the loop.
@@ -492,9 +490,7 @@ def test_error_of_a_run_keeps_its_traceback(backend: Any) -> None:
     assert "raise_unless_completed" in [entry.name for entry in raised.traceback]
 
 
-def test_excepthook_shows_an_interruption_by_a_signal_in_one_line(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_excepthook_shows_a_signal_in_line(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """The excepthook shows an interruption by a signal in one line, or not at all without stderr."""
     interruption, other = KeyboardInterrupt(), KeyboardInterrupt("other")
     interruption._trioflow_run = "mine"  # type: ignore[attr-defined]
@@ -510,9 +506,7 @@ def test_excepthook_shows_an_interruption_by_a_signal_in_one_line(
 @pytest.mark.parametrize(
     "shell", [None, SimpleNamespace(), SimpleNamespace(kernel=1)], ids=["no IPython", "terminal", "notebook cell"]
 )
-def test_run_inside_a_loop_works_only_in_cells_of_notebooks(
-    backend: Any, shell: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_run_inside_a_loop_works_in_notebooks(backend: Any, shell: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """`run()` inside a running loop uses another thread in a cell of a notebook, and is rejected elsewhere."""
     monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=lambda: shell))
 
@@ -604,9 +598,7 @@ def test_ignored_signals_stay_ignored(backend: Any, number: signal.Signals) -> N
 
 @pytest.mark.parametrize("handle_signals", [True, lambda number: None])
 @pytest.mark.parametrize("number", HANDLED)
-def test_handled_signals_do_not_reach_the_handlers_of_the_program(
-    backend: Any, number: signal.Signals, handle_signals: Any
-) -> None:
+def test_handled_signals_reach_no_other_handlers(backend: Any, number: signal.Signals, handle_signals: Any) -> None:
     """`handle_signals` takes all three signals, whether or not the program has handlers of its own for them.
 
     Ctrl-C alone went to the handler of the program.
@@ -1143,9 +1135,7 @@ def test_exception_of_the_handle_signals_function_ends_the_run_cleanly(backend: 
     assert job.state is JobState.CANCELLED
 
 
-def test_exception_of_the_function_returned_by_handle_signals_is_logged(
-    backend: Any, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_exception_of_what_handle_signals_returned_is_logged(backend: Any, caplog: pytest.LogCaptureFixture) -> None:
     """If the function returned by that of `handle_signals=` raises, the exception is logged, and the run goes on."""
 
     async def send() -> None:

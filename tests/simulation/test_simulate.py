@@ -451,9 +451,7 @@ ENDLESS: dict[str, Callable[[], AbstractJob[Any]]] = {
 
 @pytest.mark.sampled
 @pytest.mark.parametrize("kind", ENDLESS)
-def test_simulation_ends_although_a_job_exceeds_its_timeout_again_and_again(
-    kind: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_simulation_ends_although_a_job_times_out_again_and_again(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A simulation ends with an error that names the job that never settles; it once ran for ever."""
     monkeypatch.setattr(_scenario_copy, "MAX_CALLS", 20)
     holder = stand_in(1e12, needs={"gpu": 1}, label="holder")

@@ -108,9 +108,7 @@ def nested(function: Any, **options: Any) -> Scheduler:
         (nested, forty_two, sleep_long, fail, False),
     ],
 )
-def test_the_kinds_of_this_package_pass(
-    backend: Any, kind: Any, quick: Any, long: Any, failing: Any, restores: bool
-) -> None:
+def test_kinds_of_package_pass(backend: Any, kind: Any, quick: Any, long: Any, failing: Any, restores: bool) -> None:
     """Each kind does what is expected of every job."""
     check_kind(backend, partial(kind, quick), partial(kind, long), partial(kind, failing), restores)
 

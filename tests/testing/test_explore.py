@@ -123,9 +123,7 @@ def test_the_story_of_a_scenario_that_always_breaks_names_no_fault(checked_state
     checked_states.assertions.clear()  # it was meant to fail
 
 
-def test_an_endless_wait_is_found_although_a_forever_job_keeps_waking(
-    backend: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_endless_wait_beside_a_busy_forever_job_is_found(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """An endless wait is found even if a forever job wakes again and again, and so keeps time going."""
 
     def scenario() -> Scheduler:
@@ -442,9 +440,7 @@ def test_faults_are_injected_into_jobs_added_during_the_run(backend: str) -> Non
         ("late@0:b=7", "SUCCEEDED SUCCEEDED", "COMPLETED"),
     ],
 )
-def test_each_injected_fault_has_its_effect_on_the_jobs_and_the_run(
-    backend: str, change: str, states: str, reason: str
-) -> None:
+def test_each_injected_fault_acts_on_jobs_and_the_run(backend: str, change: str, states: str, reason: str) -> None:
     """Each fault that a seed names has its effect on the states of the jobs and on the stop reason."""
 
     def check(scheduler: Scheduler) -> None:
@@ -690,9 +686,7 @@ def test_names_of_the_faults_are_the_documented_ones() -> None:
 
 @pytest.mark.parametrize("collects", [True, False])
 @pytest.mark.parametrize("logs", [True, False])
-def test_an_exploration_leaves_the_program_as_it_was(
-    monkeypatch: pytest.MonkeyPatch, logs: bool, collects: bool
-) -> None:
+def test_exploring_leaves_the_program_as_it_was(monkeypatch: pytest.MonkeyPatch, logs: bool, collects: bool) -> None:
     """Whether it finds something, finds nothing, or cannot begin: its log, and the garbage collector."""
 
     def refuse(scheduler: Scheduler) -> None:

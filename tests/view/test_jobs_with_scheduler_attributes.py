@@ -77,9 +77,7 @@ def test_monitor_counts_a_job_with_scheduler_attributes_as_a_job(virtual: Virtua
     assert "2 failed of 2" in log.getvalue().splitlines()[-1]
 
 
-def test_trace_exports_show_a_job_with_scheduler_attributes_as_a_job(
-    virtual: Virtual, scheduler: Scheduler, tmp_path: Path
-) -> None:
+def test_exports_show_a_job_of_odd_attributes_as_one(virtual: Virtual, scheduler: Scheduler, tmp_path: Path) -> None:
     """A user's job with a scheduler's attributes has one span, and every export of the trace shows a job."""
     trace = Trace()
     run_virtually(virtual, scheduler, trace)

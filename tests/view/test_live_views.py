@@ -149,9 +149,7 @@ def nested(scheduler: Scheduler) -> list[Any]:
 
 @pytest.mark.sampled
 @pytest.mark.parametrize("kind", KINDS)
-def test_all_views_say_the_same_of_a_run_in_progress(
-    virtual: Virtual, monkeypatch: pytest.MonkeyPatch, kind: str
-) -> None:
+def test_all_views_say_same_of_run_in_progress(virtual: Virtual, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
     """The page once grouped waits otherwise, counted slots by another rule, and lacked groups that had failed."""
     monkeypatch.setattr(_estimate, "PAUSE_FACTOR", 0)  # each asks at the same moment
     scheduler, monitor = KINDS[kind](), RememberingMonitor(file=Terminal())

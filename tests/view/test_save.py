@@ -71,9 +71,7 @@ def test_the_suffix_says_what_is_written(kind: type, suffix: str, scheduler: Sch
 
 
 @pytest.mark.parametrize(("kind", "suffix"), BEGINNINGS)
-def test_a_file_that_cannot_be_written_raises_the_os_error(
-    kind: type, suffix: str, scheduler: Scheduler, tmp_path: Path
-) -> None:
+def test_a_file_that_cannot_be_written_raises(kind: type, suffix: str, scheduler: Scheduler, tmp_path: Path) -> None:
     """A missing directory, a full disk, or a directory in place of a file raises the OSError of the system."""
     saved = source(kind, scheduler)
     with pytest.raises(FileNotFoundError, match="nowhere"):
@@ -89,9 +87,7 @@ def test_a_file_that_cannot_be_written_raises_the_os_error(
 
 
 @pytest.mark.parametrize(("kind", "path"), [(Scheduler, "a.json"), (Scheduler, "a"), (Trace, "a.png"), (Trace, "a.")])
-def test_another_suffix_raises_an_error_with_those_that_there_are(
-    kind: type, path: str, scheduler: Scheduler, tmp_path: Path
-) -> None:
+def test_other_suffixes_raise_with_the_known_ones(kind: type, path: str, scheduler: Scheduler, tmp_path: Path) -> None:
     """A suffix that is none of these raises an error that says what is saved as what, and nothing is written."""
     with pytest.raises(ValueError, match=r"must end in \.svg, .* \(a (Trace|Scheduler): \.svg, "):
         save(source(kind, scheduler), tmp_path / path)
@@ -152,9 +148,7 @@ def test_a_picture_raises_if_dot_fails(
     assert not (tmp_path / f"g{suffix}").exists()
 
 
-def test_a_picture_that_takes_dot_too_long_raises(
-    scheduler: Scheduler, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_picture_that_takes_long_raises(scheduler: Scheduler, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Tens of thousands of boxes, or the graph in the trace of a stranger, do not keep `dot` busy without end."""
     put_dot_on_path("exec sleep 1000", tmp_path, monkeypatch)
     monkeypatch.setattr(_dot, "MAX_DOT_SECONDS", 0.1)
@@ -183,9 +177,7 @@ def test_listing_is_what_list_prints(scheduler: Scheduler, capsys: pytest.Captur
         listing(7)  # type: ignore[arg-type]
 
 
-def test_a_temporary_file_that_others_replace_gives_no_permissions(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_temporary_file_that_others_replace_stays_private(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A link that is put under the name of a temporary file while it is written has its target left as it is."""
     mine, target = tmp_path / "mine", tmp_path / "t.json"
     mine.touch(0o600)
@@ -221,9 +213,7 @@ def test_a_name_that_nobody_gave_is_not_followed(tmp_path: Path, monkeypatch: py
     assert mine.read_text() == "precious"
 
 
-def test_a_file_that_is_read_as_a_whole_neither_blocks_nor_lasts_forever(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_file_read_as_a_whole_neither_blocks_nor_lasts_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A pipe or a device is refused as a trace, a hostfile or a file of durations; as a program, it is bounded."""
     pipe = tmp_path / "pipe.json"
     os.mkfifo(pipe)

@@ -220,9 +220,7 @@ def differences(first: dict[str, Any], second: dict[str, Any]) -> dict[str, tupl
     return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
 
 
-def test_nothing_of_the_first_run_is_in_the_second(
-    tmp_path: Path, backend: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_nothing_of_the_first_run_is_in_second(tmp_path: Path, backend: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Before a job starts in the second run, everything says of it what it has said before the first.
 
     A page once had the output of the run before, and spans were linked to spans of it.

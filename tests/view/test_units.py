@@ -67,9 +67,7 @@ def test_a_duration_in_a_column_has_a_decimal_below_a_hundred(seconds: float, te
         ([3599.95], ("h:min:s", ["1:00:00"])),
     ],
 )
-def test_the_longest_time_decides_the_unit_of_a_column(
-    seconds: list[float | None], shown: tuple[str, list[str]]
-) -> None:
+def test_longest_time_decides_the_unit_of_a_column(seconds: list[float | None], shown: tuple[str, list[str]]) -> None:
     """The longest time in a column decides on the unit, and has at most four digits, never a rounded thousand."""
     assert durations_in_column(seconds) == shown
 

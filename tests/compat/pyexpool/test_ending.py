@@ -206,9 +206,7 @@ atexit.register(terminated, leave=False)
         *(pytest.param(other, marks=pytest.mark.soak) for other in (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)),
     ],
 )
-def test_a_program_that_deletes_the_pool_in_a_handler_leaves_no_process(
-    watched: Watched, tmp_path: Path, number: signal.Signals
-) -> None:
+def test_deleting_pool_in_handler_leaves_no_process(watched: Watched, tmp_path: Path, number: signal.Signals) -> None:
     """If a signal handler deletes the pool and calls `sys.exit`, the exit code is 0, and no process is left."""
     code, output = program(FAILOVER + BUSY + "while True: time.sleep(0.01)", tmp_path, number)
     assert (code, output) == (0, "no process: True\n")

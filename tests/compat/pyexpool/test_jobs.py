@@ -154,9 +154,7 @@ def test_an_onstart_that_raises_keeps_the_process_from_starting(caplog: pytest.L
 
 
 @pytest.mark.parametrize("what", ["ondone", "onfinish"])
-def test_an_exception_of_ondone_or_onfinish_is_logged_and_changes_nothing(
-    what: str, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_exception_of_ondone_or_onfinish_is_only_logged(what: str, caplog: pytest.LogCaptureFixture) -> None:
     """If `ondone` or `onfinish` raises, the exception is logged, and the job still counts as done."""
     pool = ExecPool(1)
     pool.execute(Job("j", args=["true"], **{what: boom}))  # type: ignore[arg-type]
@@ -599,9 +597,7 @@ def test_each_failure_has_one_line_in_the_log(caplog: pytest.LogCaptureFixture) 
     assert len(caplog.records) == 2
 
 
-def test_arguments_without_effect_are_reported_once(
-    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_useless_arguments_are_reported_once(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     """When arguments without effect were ignored silently, a user's jobs of a failed category went on."""
     monkeypatch.setattr("trioflow.compat.pyexpool._jobs._warned_options", set())
     jobs = [Job("a", category="c", size=3), Job("b", category="c", size=4), Job("c")]

@@ -80,9 +80,7 @@ def looks(latch: Latch) -> None:
 
 @pytest.mark.parametrize("handler", [fail, looks, Latch.open])
 @pytest.mark.parametrize("body", [looks, Latch.open])
-def test_a_latch_works_after_an_interruption_at_any_step(
-    body: Callable[[Latch], Any], handler: Callable[[Latch], Any]
-) -> None:
+def test_latch_survives_interruption_at_any_step(body: Callable[[Latch], Any], handler: Callable[[Latch], Any]) -> None:
     """A signal handler that raised once left the lock of a `threading.Event` held."""
     for step in range(1, 1000):
         latch = Latch()
@@ -174,9 +172,7 @@ for number in range(int(sys.argv[2])):
 
 
 @pytest.mark.parametrize("number", [20, pytest.param(3000, marks=[pytest.mark.soak, pytest.mark.timeout(600)])])
-def test_a_pool_deleted_by_a_handler_at_a_random_moment_leaves_no_process(
-    watched: Watched, tmp_path: Path, number: int
-) -> None:
+def test_pool_deleted_by_a_handler_at_random_leaves_no_process(watched: Watched, tmp_path: Path, number: int) -> None:
     """If a handler deletes the pool at a random moment of `join`, `join` does not hang, and no process is left."""
     assert program(DELETIONS, tmp_path, arguments=[str(number)], seconds=2 * PATIENCE + number / 5) == (0, "")
     assert watched.gone_in_time()

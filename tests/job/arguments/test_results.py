@@ -128,9 +128,7 @@ def test_a_container_with_jobs_is_built_anew_at_each_start(virtual: Virtual) -> 
 
 @pytest.mark.parametrize("kind", [Job, functools.partial])
 @pytest.mark.parametrize("has_job", [False, True])
-def test_what_becomes_of_the_dict_of_keyword_arguments_reaches_no_start(
-    virtual: Virtual, kind: Any, has_job: bool
-) -> None:
+def test_what_becomes_of_dict_of_keyword_arguments_reaches_no_start(virtual: Virtual, kind: Any, has_job: bool) -> None:
     """The arguments are those of the moment at which the job was made: a loop may fill the same dict again."""
     keywords: dict[str, Any] = {"a": Job(give, 1) if has_job else 1}
     job = Job(take, kwargs=keywords) if kind is Job else Job(functools.partial(take, **keywords), kwargs=keywords)

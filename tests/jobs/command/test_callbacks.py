@@ -118,9 +118,7 @@ def test_on_settled_is_called_once_after_the_last_attempt(backend: str) -> None:
         (["sleep", 100], {"timeout": 0.05, "on_timeout": "move_on"}, "succeeded"), (["sleep", 100], {}, "cancelled"),
     ],
 )  # fmt: skip
-def test_in_its_own_on_settled_a_job_has_the_state_that_it_will_have(
-    backend: str, command: Any, options: Any, state: str
-) -> None:
+def test_on_settled_sees_the_state_that_its_job_will_have(backend: str, command: Any, options: Any, state: str) -> None:
     """The state was "running" in `on_settled` for each outcome, and a cancelled job had raised a JobCancelled."""
     told, raised = Told(), list[Any]()
 
@@ -152,9 +150,7 @@ def test_in_its_own_on_settled_a_job_has_all_facts_of_its_end(backend: str, retr
 
 @pytest.mark.parametrize("is_cancelled", [False, True])
 @pytest.mark.parametrize("is_nested", [False, True])
-def test_a_job_may_be_tried_again_in_its_own_on_settled(
-    backend: str, tmp_path: Path, is_cancelled: bool, is_nested: bool
-) -> None:
+def test_a_job_tries_again_in_its_on_settled(backend: str, tmp_path: Path, is_cancelled: bool, is_nested: bool) -> None:
     """`try_again()` said there that the job is running. Each of its two ends is told once, as it was."""
     told: list[tuple[str, str]] = []
 

@@ -207,9 +207,7 @@ def test_a_command_has_the_given_directory_and_environment(backend: str, tmp_pat
     assert {one.partition("=")[0] for one in variables} == {"A", "TRIOFLOW_RUN", "PWD"}
 
 
-def test_a_command_inherits_the_environment_at_the_time_of_its_start(
-    backend: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_command_inherits_the_environment_at_its_start(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A change of `os.environ` during the run reaches commands that start later."""
 
     def change() -> None:
@@ -264,9 +262,7 @@ def test_a_command_has_its_own_process_group_and_the_default_handling_of_sigpipe
     assert job.result().signal is signal.SIGPIPE
 
 
-def test_a_program_is_found_in_the_path_of_its_own_environment(
-    backend: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_program_is_found_in_the_path_of_env(backend: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The PATH in `env=` decides which program is started, not that of this program."""
     for name in ("here", "there"):
         (tmp_path / name).mkdir()
@@ -280,9 +276,7 @@ def test_a_program_is_found_in_the_path_of_its_own_environment(
     assert (ours.result().stdout, other.result().stdout) == (b"here\n", b"there\n")
 
 
-def test_a_program_that_a_job_has_just_created_is_found(
-    backend: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_program_that_was_just_created_is_found(backend: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The location of a program is not cached, so one that a job has just installed is found."""
     directories = [tmp_path / "first", tmp_path / "second"]
 
@@ -298,9 +292,7 @@ def test_a_program_that_a_job_has_just_created_is_found(
     assert (before.result().stdout, after.result().stdout) == (b"second\n", b"first\n")
 
 
-def test_standard_streams_of_the_controller_may_be_given_by_their_numbers(
-    backend: str, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_standard_streams_may_be_given_by_their_numbers(backend: str, capfd: pytest.CaptureFixture[str]) -> None:
     """`stdout=2, stderr=1` exchanges the streams, although a descriptor could be overwritten before it is used."""
     run(backend, CommandJob("echo out; echo err >&2", shell=True, stdout=2, stderr=1), CommandJob(["true"]))
     assert capfd.readouterr() == ("err\n", "out\n")

@@ -88,9 +88,7 @@ STATES = {
 
 @pytest.mark.parametrize("how", ENDS)
 @patiently(0.4, 4, 40)
-def test_a_whole_process_tree_is_ended_for_every_reason(
-    backend: str, watched: Watched, tmp_path: Path, how: str, unit: float
-) -> None:
+def test_process_tree_is_always_ended(backend: str, watched: Watched, tmp_path: Path, how: str, unit: float) -> None:
     """Whatever ends a job ends its whole process tree, even one that ignores SIGTERM or forks without end."""
     lines = [TREE, STUBBORN, FORKING]
     commands = [armed(line, tmp_path / str(number)) for number, line in enumerate(lines)]
@@ -122,9 +120,7 @@ def test_a_program_may_clean_up_after_sigterm_during_its_grace(backend: str, tmp
     assert (job.last_result.returncode, cleaned.exists()) == (7, True)
 
 
-def test_a_terminate_grace_of_zero_kills_at_once(
-    backend: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_terminate_grace_of_zero_kills_at_once(backend: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """With `terminate_grace=0`, a command that ignores SIGTERM is killed, and no log message blames another user."""
     line = "trap '' TERM; while :; do sleep 1000; done"
     job = armed(line, tmp_path / "armed", terminate_grace=0, timeout=0.1)
@@ -238,9 +234,7 @@ def be_busy(job: CommandJob) -> None:
     time.sleep(0.06)
 
 
-def test_a_timeout_ends_leftovers_of_a_command_that_ended_while_the_loop_was_busy(
-    backend: str, watched: Watched
-) -> None:
+def test_timeout_ends_leftovers_of_a_command_that_ended_while_the_loop_was_busy(backend: str, watched: Watched) -> None:
     """If a command ends while the loop is busy, its descriptor is closed before a timeout ends its leftovers."""
     job = sh("sleep 1000 & exit 0", terminate_grace=1000, timeout=0.05, on_start=be_busy)
     run(backend, job)
@@ -267,9 +261,7 @@ except KeyboardInterrupt:
 """
 
 
-def test_ctrl_c_on_a_terminal_reaches_only_the_controlling_program(
-    backend: str, watched: Watched, tmp_path: Path
-) -> None:
+def test_ctrl_c_on_a_terminal_reaches_only_controlling_program(backend: str, watched: Watched, tmp_path: Path) -> None:
     """Commands have their own sessions without a terminal, so Ctrl-C reaches only the controlling program."""
     terminal, slave = pty.openpty()
     words = ["-c", ON_A_TERMINAL, backend, str(tmp_path / "started")]
@@ -399,9 +391,7 @@ def timeout_of(job: Any) -> JobTimeout:
 
 
 @patiently(0.4, 4, 30)
-def test_output_of_a_command_is_a_sign_of_life(
-    backend: str, tmp_path: Path, capfd: pytest.CaptureFixture[str], unit: float
-) -> None:
+def test_output_is_a_sign_of_life(backend: str, tmp_path: Path, capfd: pytest.CaptureFixture[str], unit: float) -> None:
     """Output to any destination postpones the idle timeout, and a command that falls silent is ended."""
     capfd.readouterr()
     files = {name: tmp_path / "made" / name for name in ("path", "stderr")} | {"file": tmp_path / "opened"}

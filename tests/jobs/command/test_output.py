@@ -337,9 +337,7 @@ def test_tagged_lines_are_printed_whole(backend: str, capsys: pytest.CaptureFixt
 
 
 @pytest.mark.parametrize("tag", [True, "{label}: "])
-def test_control_characters_of_a_label_are_escaped_in_a_tag(
-    backend: str, capsys: pytest.CaptureFixture[str], tag: bool | str
-) -> None:
+def test_a_tag_escapes_control_characters(backend: str, capsys: pytest.CaptureFixture[str], tag: bool | str) -> None:
     """A label in a tag is escaped, so that it can neither control the terminal nor begin a new line."""
     run(backend, sh("echo a", label="\x1b[31mred\nline", tag=tag))
     assert capsys.readouterr().out == "\\x1b[31mred\\nline: a\n"
@@ -354,17 +352,13 @@ def test_control_characters_of_a_label_are_escaped_in_a_tag(
         ("100% ", "100% a"),
     ],
 )
-def test_a_tag_may_contain_the_time_of_each_line(
-    backend: str, capsys: pytest.CaptureFixture[str], tag: str, line: str
-) -> None:
+def test_a_tag_may_have_each_lines_time(backend: str, capsys: pytest.CaptureFixture[str], tag: str, line: str) -> None:
     """A tag may contain `{label}` and `{time}`, also with a format; other braces are printed unchanged."""
     run(backend, sh("echo a", label="it", tag=tag))
     assert re.fullmatch(f"{line}\n", capsys.readouterr().out)
 
 
-def test_the_time_in_a_tag_is_that_of_the_line(
-    backend: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> None:
+def test_time_in_a_tag_is_that_of_the_line(backend: str, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     """`{time}` in a tag is the time of each line, not that of the start of the command."""
     shown: list[str] = []
 

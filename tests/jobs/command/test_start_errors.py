@@ -125,9 +125,7 @@ def test_the_soft_limit_of_descriptors_is_raised_during_a_run(
     assert len(os.listdir("/proc/self/fd")) == before
 
 
-def test_raise_file_limit_returns_false_if_the_system_does_not_allow_it(
-    few_descriptors: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_raise_file_limit_returns_false_if_forbidden(few_descriptors: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """If the system refuses to raise the limit of descriptors, `raise_file_limit()` returns False."""
 
     def refuse(which: int, limits: tuple[int, int]) -> None:
@@ -168,9 +166,7 @@ def test_commands_wait_while_no_more_open_files_are_allowed(backend: str, tmp_pa
 
 
 @pytest.mark.parametrize("number", [errno.EAGAIN, errno.ENOMEM, errno.ENFILE, errno.EMFILE])
-def test_a_command_that_lacks_resources_while_no_other_runs_fails(
-    backend: str, monkeypatch: pytest.MonkeyPatch, number: int
-) -> None:
+def test_a_command_that_nothing_can_help_fails(backend: str, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
     """A command that lacks resources fails if no other one runs, whose end it could wait for."""
 
     def spawn(*args: Any, **options: Any) -> Any:
@@ -182,9 +178,7 @@ def test_a_command_that_lacks_resources_while_no_other_runs_fails(
 
 
 @pytest.mark.parametrize("redact", [False, True])
-def test_a_start_that_waits_for_resources_can_be_cancelled(
-    backend: str, monkeypatch: pytest.MonkeyPatch, redact: bool
-) -> None:
+def test_a_waiting_start_can_be_cancelled(backend: str, monkeypatch: pytest.MonkeyPatch, redact: bool) -> None:
     """Commands that wait for resources, redacted or not, start in order, and a cancelled one holds up no other."""
     real, started = _process_run.spawn, list[str]()
 
@@ -205,9 +199,7 @@ def test_a_start_that_waits_for_resources_can_be_cancelled(
     assert started == ["0", "1", "3", "4"]
 
 
-def test_a_trace_shows_that_a_start_waited_for_the_machine(
-    backend: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_trace_shows_a_wait_for_the_machine(backend: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In a trace, the time for which a start waited for the machine is a wait, not work."""
     real = _process_run.spawn
 
@@ -258,9 +250,7 @@ def test_commands_wait_while_no_more_processes_are_allowed(backend: str) -> None
     assert "others wait until one ends: too many processes (ulimit -u)" in warning
 
 
-def test_a_guard_that_cannot_be_started_fails_the_command_and_is_tried_again(
-    backend: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_guard_that_cannot_start_fails_a_command_and_is_retried(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A command fails if its guard cannot be started, and the next command tries to start the guard again."""
     from trioflow.jobs.posix import _guard
 
@@ -324,9 +314,7 @@ def test_commands_that_wait_for_a_slot_hold_no_descriptors(backend: str) -> None
     assert {job.state for job in jobs} == {JobState.CANCELLED}
 
 
-def test_redacted_command_shows_its_arguments_nowhere(
-    backend: Any, caplog: pytest.LogCaptureFixture, tmp_path: Path
-) -> None:
+def test_redacted_command_shows_no_arguments(backend: Any, caplog: pytest.LogCaptureFixture, tmp_path: Path) -> None:
     """With `redact=True` no log, listing, debrief, trace or report of a failure shows arguments or environment."""
     environment = {**os.environ, "TOKEN": "hush-hush"}
     commands = (

@@ -110,9 +110,7 @@ def test_a_program_killed_while_it_starts_commands_leaves_none(backend: str, wat
         assert watched.gone_in_time()
 
 
-def test_a_process_that_left_its_session_ends_with_the_run(
-    backend: str, watched: Watched, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_process_of_another_session_ends(backend: str, watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
     """A process that has left its session and closed its streams ends with the run, even if it ignores SIGTERM."""
     monkeypatch.setattr(_guard, "TERMINATE_GRACE", 0.1)
     jobs = [
@@ -149,9 +147,7 @@ def test_the_sweep_at_the_end_of_a_run_does_not_end_processes_of_other_runs(back
     other.wait()
 
 
-def test_one_guard_serves_a_whole_run_and_ends_with_it(
-    backend: str, watched: Watched, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_one_guard_serves_a_run_and_ends_too(backend: str, watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
     """One guard, a child of this program in its own session and without our streams, serves nested schedulers, too.
 
     If this program is a command of another run, the guard does not have the mark of that run, which would end it too
@@ -276,9 +272,7 @@ Scheduler(CommandJob(sys.argv[3], shell=True, on_start=fork)).run(backend=sys.ar
 """
 
 
-def test_a_forked_child_of_the_controlling_program_does_not_delay_the_guard(
-    backend: str, watched: Watched, tmp_path: Path
-) -> None:
+def test_a_forked_child_of_the_program_does_not_delay_the_guard(backend: str, watched: Watched, tmp_path: Path) -> None:
     """The guard acts when its program is killed, even if a forked child of the program still has the guard's pipe."""
     process = subprocess.Popen([sys.executable, "-c", FORKING_CONDUCTOR, backend, str(tmp_path), STUBBORN])
     until_there(tmp_path / "started")
@@ -338,9 +332,7 @@ def test_the_sweep_gives_up_on_processes_that_cannot_be_killed(
 
 
 @pytest.mark.parametrize("command", ["true", "/nowhere"])
-def test_the_table_says_while_a_process_is_started_that_it_is(
-    backend: str, monkeypatch: pytest.MonkeyPatch, command: str
-) -> None:
+def test_the_table_shows_a_process_while_it_starts(backend: str, monkeypatch: pytest.MonkeyPatch, command: str) -> None:
     """So the guard knows of a process that is not in the table yet, and has no mark until its exec."""
     real, said = subprocess.Popen, list[bool]()
 
@@ -356,9 +348,7 @@ def test_the_table_says_while_a_process_is_started_that_it_is(
     assert said == [False, True, True, False]  # as the guard starts, and as each command does; then it is registered
 
 
-def test_the_guard_finds_a_process_that_was_just_being_started(
-    table: _guard.ProcessGroupTable, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_guard_finds_a_process_being_started(table: _guard.ProcessGroupTable, monkeypatch: pytest.MonkeyPatch) -> None:
     """A process whose start the table announces may get its mark after the first scan, and is killed all the same."""
     real, started = _guard_script.find_marked_pids, list[subprocess.Popen[bytes]]()
 
@@ -387,9 +377,7 @@ def test_a_marked_process_of_another_user_is_not_found(monkeypatch: pytest.Monke
         process.wait()
 
 
-def test_a_marked_process_that_starts_during_the_scan_is_found(
-    watched: Watched, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_marked_process_that_starts_during_the_scan_is_found(watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
     """A scan also finds a marked process that starts meanwhile, such as a daemon whose parent was scanned before."""
     real, started = os.listdir, list[subprocess.Popen[bytes]]()
 

@@ -51,9 +51,7 @@ def test_functions_run_in_other_interpreters_of_the_process(backend: str) -> Non
         wrong.result()
 
 
-def test_a_call_that_outlasts_its_timeout_is_in_the_log(
-    backend: str, threads: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_overlong_call_is_logged(backend: str, threads: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch) -> None:
     """The run waits for a call in a thread of an executor, which cannot be interrupted, and nothing else shows why."""
     monkeypatch.setattr("trioflow._core.run._standstill.STUCK_REPORT_DELAY", 0.01)
     go = threading.Event()
@@ -88,9 +86,7 @@ def test_cancelling_a_job_cancels_its_waiting_call(backend: str, threads: Thread
     assert called == []
 
 
-def test_a_cancelled_job_keeps_its_slot_until_its_running_call_has_ended(
-    backend: str, threads: ThreadPoolExecutor
-) -> None:
+def test_a_cancelled_job_keeps_its_slot_until_its_call_has_ended(backend: str, threads: ThreadPoolExecutor) -> None:
     """A job cancelled during its call is CANCELLED when the call has ended, and the value of the call is dropped."""
     go, began, order = threading.Event(), threading.Event(), list[str]()
 
@@ -119,9 +115,7 @@ def test_a_cancelled_job_keeps_its_slot_until_its_running_call_has_ended(
 
 
 @patiently(0.1, 5, 30)
-def test_a_timeout_does_not_count_the_wait_for_a_thread_of_the_executor(
-    backend: str, tmp_path: Path, unit: float
-) -> None:
+def test_timeout_does_not_count_the_wait_for_a_thread_of_executor(backend: str, tmp_path: Path, unit: float) -> None:
     """A call that waits for a thread longer than its timeout, and then ends at once, has not timed out."""
     with ThreadPoolExecutor(1) as pool:
         first = ProcessJob(bodies.wait_for_go, str(tmp_path), processes=pool)
@@ -230,9 +224,7 @@ def test_a_future_that_others_cancel_fails_the_job(backend: str, threads: Thread
         job.result()
 
 
-def test_a_stop_iteration_in_the_executor_fails_the_job_with_a_runtime_error(
-    backend: str, threads: ThreadPoolExecutor
-) -> None:
+def test_stop_iteration_in_the_executor_becomes_a_runtime_error(backend: str, threads: ThreadPoolExecutor) -> None:
     """No coroutine can raise StopIteration, so one raised in the executor becomes the cause of a RuntimeError."""
     job = ProcessJob(bodies.stop_iteration, processes=threads)
     run(backend, job)

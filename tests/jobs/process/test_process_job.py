@@ -355,9 +355,7 @@ def test_an_idle_worker_process_that_has_died_is_replaced(backend: str, watched:
 
 
 @pytest.mark.parametrize(("backend", "when"), [("trio", "busy"), ("asyncio", "idle")])
-def test_workers_end_when_their_controlling_program_is_killed(
-    backend: str, watched: Watched, tmp_path: Path, when: str
-) -> None:
+def test_workers_end_when_their_program_is_killed(backend: str, watched: Watched, tmp_path: Path, when: str) -> None:
     """When their program is killed, busy and idle workers end."""
     code = (
         "import anyio, sys\nfrom tests.jobs.process.process_bodies import add, nap_forever, touch\n"
@@ -391,9 +389,7 @@ def local() -> Any:
         ((bodies.add, 1), {"c": threading.Lock()}, "argument 'c', a lock, cannot be sent"),
     ],
 )
-def test_a_call_that_cannot_be_pickled_fails_its_job(
-    backend: str, arguments: Any, keywords: Any, message: str, watched: Watched
-) -> None:
+def test_an_unpicklable_call_fails(backend: str, arguments: Any, keywords: Any, message: str, watched: Watched) -> None:
     """If a function or argument cannot be pickled, the job fails, and the error names it."""
     job = ProcessJob(*arguments, kwargs=keywords)
     run(backend, job)
@@ -401,9 +397,7 @@ def test_a_call_that_cannot_be_pickled_fails_its_job(
         job.result()
 
 
-def test_a_worker_has_no_input_and_prints_where_this_program_does(
-    backend: str, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_a_worker_has_no_input_and_prints_as_this_program(backend: str, capfd: pytest.CaptureFixture[str]) -> None:
     """A worker has no input, and prints to this program's output, so that no text gets into its answer."""
     job = ProcessJob(bodies.read_and_print)
     run(backend, job)
@@ -438,9 +432,7 @@ def test_a_main_module_that_starts_a_run_on_import_fails_with_advice(backend: st
 
 
 @patiently(0.4, 4, 30)
-def test_reports_of_progress_prevent_the_idle_timeout(
-    backend: str, watched: Watched, tmp_path: Path, unit: float
-) -> None:
+def test_reports_of_progress_prevent_idle_timeout(backend: str, watched: Watched, tmp_path: Path, unit: float) -> None:
     """Reports of progress postpone the idle timeout of a ProcessJob, and a silent process is killed."""
     first = [ProcessJob(bodies.meet, str(tmp_path), 2, True) for _ in range(2)]
     steady = ProcessJob(bodies.report, [0.1] * 20, unit / 10, idle_timeout=unit, required=first)
@@ -517,9 +509,7 @@ def test_a_pool_with_the_resource_worker_processes_raises() -> None:
 
 
 @patiently(0.5, 3, 20)
-def test_work_that_has_ended_while_the_program_stood_still_is_no_timeout(
-    backend: str, tmp_path: Path, unit: float
-) -> None:
+def test_work_that_ended_while_the_program_stood_still_is_in_time(backend: str, tmp_path: Path, unit: float) -> None:
     """A command, and a call in a worker, that ended in time have succeeded, although the program looks too late.
 
     A program stands still if it is stopped (SIGSTOP, a suspended laptop), or if a job blocks its loop as here.
@@ -538,9 +528,7 @@ def test_work_that_has_ended_while_the_program_stood_still_is_no_timeout(
     assert isinstance(late.raised_exception(), JobTimeout)
 
 
-def test_the_log_shows_how_to_cure_a_function_that_cannot_be_sent(
-    backend: str, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_log_shows_how_to_cure_a_function_that_cannot_be_sent(backend: str, caplog: pytest.LogCaptureFixture) -> None:
     """The cure was cut out of the middle of the line, because pickle's own message follows it."""
     run(backend, ProcessJob(lambda: 1, critical=False))
     assert "which could not find it: define it at the top level of a module;" in caplog.text

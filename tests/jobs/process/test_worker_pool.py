@@ -205,9 +205,7 @@ def test_an_idle_worker_exits_as_python_does(backend: str, tmp_path: Path) -> No
     assert (tmp_path / "ended").exists()
 
 
-def test_an_idle_worker_that_does_not_exit_is_killed(
-    backend: str, monkeypatch: pytest.MonkeyPatch, watched: Watched
-) -> None:
+def test_a_worker_that_does_not_exit_is_killed(backend: str, monkeypatch: pytest.MonkeyPatch, watched: Watched) -> None:
     """A thread that a function has left keeps Python from exiting."""
     monkeypatch.setattr(_worker_pool, "EXIT_TIMEOUT", 0.1)
     run(backend, ProcessJob(bodies.leave_thread))
@@ -227,9 +225,7 @@ def test_a_worker_has_the_options_of_the_interpreter(backend: str) -> None:
 
 
 @pytest.mark.parametrize("nice", [0, 5])
-def test_workers_that_die_during_the_import_fail_one_job_each(
-    backend: str, nice: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_workers_that_die_on_import_fail_one_job_each(backend: str, nice: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """A retry gets another worker, and no job waits for one that has died."""
     command, starts = _worker_pool._worker_command(), list[int]()
 
@@ -243,9 +239,7 @@ def test_workers_that_die_during_the_import_fail_one_job_each(
     assert sum(job.attempts for job in jobs) == 5
 
 
-def test_a_worker_that_dies_while_another_becomes_ready_is_ended_once(
-    backend: str, monkeypatch: pytest.MonkeyPatch, watched: Watched
-) -> None:
+def test_a_worker_that_dies_late_is_ended_once(backend: str, monkeypatch: pytest.MonkeyPatch, watched: Watched) -> None:
     """The wait for the first that is ready ends all others; the end of one that has died goes on, and is the last."""
     command, starts, ended = _worker_pool._worker_command(), list[int](), list[int]()
     end = _worker_pool.WorkerProcess.end

@@ -72,9 +72,7 @@ def test_the_place_of_an_offending_key_is_that_of_the_last_line_which_names_one(
 
 
 @pytest.mark.parametrize("option", ["ForceCommand", "Banner"])
-def test_only_the_end_of_what_a_node_says_is_in_the_error(
-    backend: str, site: Site, tmp_path: Path, option: str
-) -> None:
+def test_only_the_end_of_what_a_node_says_is_in_error(backend: str, site: Site, tmp_path: Path, option: str) -> None:
     """A login shell that wrote 16 MB and exited stopped the event loop for 6 s, with all of it in the error."""
     text = tmp_path / "text"
     text.write_text("Offending in " * 100_000 + "the end\n")

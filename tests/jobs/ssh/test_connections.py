@@ -80,9 +80,7 @@ def peak(server: Server, since: int) -> int:
 
 # ---- the directory of the sockets
 @pytest.mark.parametrize("kind", ["of another user", "in a directory of another user", "open to a group", "missing"])
-def test_sockets_are_not_in_a_runtime_directory_that_others_control(
-    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_sockets_avoid_a_directory_of_others(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever owns a directory can replace the sockets in it, so `XDG_RUNTIME_DIR` is used only if it is private."""
     parent = Path(tempfile.mkdtemp(prefix="tf", dir="/tmp"))
     runtime_directory = parent / "run"
@@ -169,9 +167,7 @@ class MissesFirstSignal(OpenSsh):
         return ["sh", "-c", line]
 
 
-def test_a_master_that_misses_a_signal_is_signalled_again(
-    backend: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_master_that_misses_signal_gets_another(backend: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Once, one run in twenty waited two seconds for a master that had missed a signal, and then killed it."""
     monkeypatch.setattr(_connections, "OpenSsh", lambda: MissesFirstSignal(tmp_path / "ended"))
     run(backend, SshJob(SshNode("node"), "true"))
@@ -187,9 +183,7 @@ def test_max_sessions_limits_the_sessions_at_once(backend: str, server: Server, 
 
 
 @patiently(0.6, 6, 30)
-def test_a_job_that_waits_for_a_session_holds_nothing_and_its_timeout_has_not_begun(
-    backend: str, server: Server, unit: float
-) -> None:
+def test_a_job_that_waits_for_a_session_holds_nothing_and_has_time(backend: str, server: Server, unit: float) -> None:
     """Jobs once waited for a session RUNNING, in a slot, and "did not end" within timeouts before they had begun."""
     node, states = server.node(max_sessions=1), list[list[JobState]]()
 
@@ -371,9 +365,7 @@ def test_handshakes_of_nodes_behind_a_gateway_of_the_configuration_are_limited(
 
 
 @patiently(2, 20)
-def test_jobs_that_wait_for_a_connection_are_scheduled_and_others_have_their_slots(
-    backend: str, server: Server, unit: float
-) -> None:
+def test_jobs_that_wait_for_a_connection_leave_their_slots_to_others(backend: str, server: Server, unit: float) -> None:
     """Once, a job that connected was RUNNING, and kept its slot; the next one took over if it was cancelled."""
     with Proxy(server, unit) as proxy:
         name = proxy.node().name
@@ -411,9 +403,7 @@ def test_nobody_connects_for_a_job_that_waits_no_longer(backend: str, site: Site
     assert [job.state for job in jobs] == [JobState.CANCELLED] * 2
 
 
-def test_a_cancelled_query_of_settings_is_repeated(
-    backend: str, server: Server, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_cancelled_query_of_settings_is_repeated(backend: str, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     """When the query of ssh's settings was cancelled, the jobs that came later once had no ProxyJump or host keys."""
     asked: list[SshNode] = []
     real = OpenSsh.settings
@@ -518,9 +508,7 @@ def test_all_jobs_of_an_unreachable_node_share_its_connection_attempts(backend: 
     assert len({id(job.raised_exception()) for job in jobs}) == 5
 
 
-def test_debrief_shows_no_traceback_for_an_unreachable_node(
-    backend: str, site: Site, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_no_traceback_for_an_unreachable_node(backend: str, site: Site, capsys: pytest.CaptureFixture[str]) -> None:
     """For an unreachable node, `debrief` shows no traceback, since all its frames would belong to libraries."""
     node = SshNode("127.0.0.1", port=free_port("127.0.0.1"), config=site.config)
     scheduler = Scheduler(SshJob(node, "true"), SshJob(node, Push(__file__, to="x")))
@@ -531,9 +519,7 @@ def test_debrief_shows_no_traceback_for_an_unreachable_node(
     assert "Traceback" not in said
 
 
-def test_jobs_of_a_skipped_node_count_as_skipped_and_run_in_the_next_run(
-    backend: str, site: Site, tmp_path: Path
-) -> None:
+def test_jobs_of_a_skipped_node_are_skipped_and_run_in_the_next_run(backend: str, site: Site, tmp_path: Path) -> None:
     """With `on_unreachable="skip"`, the jobs of an unreachable node have the result None, and one incident says why.
 
     The verdict once was "all 2 jobs succeeded", and a journal kept their result None.
@@ -653,9 +639,7 @@ def test_a_changed_host_key_is_rejected_even_with_accept_new(backend: str, site:
     server.stop()
 
 
-def test_a_node_that_denies_permission_is_tried_only_once_in_a_run(
-    backend: str, site: Site, server: Server, tmp_path: Path
-) -> None:
+def test_a_node_that_denies_permission_is_tried_once(backend: str, site: Site, server: Server, tmp_path: Path) -> None:
     """If a node denies permission, all its jobs in the run fail after a single attempt."""
     stranger = make_key(tmp_path / "stranger")
     config = tmp_path / "config"
@@ -671,9 +655,7 @@ def test_a_node_that_denies_permission_is_tried_only_once_in_a_run(
     assert server.logged("Connection from") == since + 1
 
 
-def test_identity_takes_precedence_over_the_key_of_the_configuration(
-    backend: str, site: Site, server: Server, tmp_path: Path
-) -> None:
+def test_identity_overrides_the_key_of_configuration(backend: str, site: Site, server: Server, tmp_path: Path) -> None:
     """The key in `identity=` is used, not that of the configuration; if it is missing, the error names it.
 
     The "Permission denied" of ssh would not explain the failure.

@@ -134,9 +134,7 @@ def test_a_pattern_copies_all_matching_files(backend: str, server: Server, tmp_p
     assert [Path(place).read_text() for place in places] == ["a.log", "b.log"]
 
 
-def test_relative_paths_start_at_home_on_the_node_and_at_the_local_cwd(
-    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_relative_paths_start_at_home_or_cwd(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """On the node, `name` means the same as `~/name`; here, paths are relative to the current directory."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "file").write_text("x")
@@ -220,9 +218,7 @@ def test_a_tilde_in_a_local_source_means_the_home_directory(
     assert list(Push("~/file", to="b")._files_read()) == [f"{tmp_path}/file"]
 
 
-def test_a_named_pipe_is_not_opened_but_rejected_or_skipped_in_a_tree(
-    backend: str, server: Server, tmp_path: Path
-) -> None:
+def test_a_named_pipe_is_rejected_or_skipped_in_a_tree(backend: str, server: Server, tmp_path: Path) -> None:
     """A named pipe is not opened to be copied, which would block until its other end is opened."""
     (tmp_path / "tree").mkdir()
     (tmp_path / "tree" / "file").write_text("x")
@@ -332,9 +328,7 @@ def test_a_file_name_with_a_line_break_is_rejected(server: Server, tmp_path: Pat
     assert list(tmp_path.iterdir()) == []
 
 
-def test_two_files_with_the_same_name_are_rejected_for_one_destination(
-    backend: str, local: LocalConnection, tmp_path: Path
-) -> None:
+def test_two_files_of_one_name_need_two_destinations(backend: str, local: LocalConnection, tmp_path: Path) -> None:
     """Neither of two files with the same name is copied; a file that two patterns match is copied once."""
     for run in "ab":
         (tmp_path / "runs" / run).mkdir(parents=True)
@@ -350,9 +344,7 @@ def test_two_files_with_the_same_name_are_rejected_for_one_destination(
     assert twice.result() == [f"{tmp_path}/once/log"]
 
 
-def test_files_in_a_copied_directory_do_not_collide_with_other_files(
-    backend: str, local: LocalConnection, tmp_path: Path
-) -> None:
+def test_files_in_a_copied_directory_do_not_collide(backend: str, local: LocalConnection, tmp_path: Path) -> None:
     """A file in a copied directory may have the same name as another copied file."""
     for path in ("one tree/log", "logs/log"):
         (tmp_path / path).parent.mkdir()

@@ -102,9 +102,7 @@ def test_a_cancellation_ends_the_command_on_the_node(
     assert watched.gone_in_time(), watched.alive()
 
 
-def test_a_cancelled_command_may_clean_up_within_terminate_grace(
-    backend: str, server: Server, tmp_path: Path, mark: dict[str, str]
-) -> None:
+def test_a_cancelled_command_may_clean_up(backend: str, server: Server, tmp_path: Path, mark: dict[str, str]) -> None:
     """A cancelled command on a node may clean up within its grace, and its job waits until it has ended."""
     body = f"trap 'sleep 0.3; echo bye > {tmp_path}/bye; exit' TERM; while :; do sleep 0.05; done"
     job = long(server, tmp_path, mark, body, terminate_grace=60)
@@ -118,9 +116,7 @@ def test_a_cancelled_command_may_clean_up_within_terminate_grace(
     assert job.state is JobState.CANCELLED
 
 
-def test_a_cancelled_transfer_leaves_no_partial_file(
-    backend: str, server: Server, tmp_path: Path, watched: Watched
-) -> None:
+def test_no_partial_file_is_left_by_a_cancel(backend: str, server: Server, tmp_path: Path, watched: Watched) -> None:
     """A cancelled transfer leaves no partial file on the node, under any name."""
     with (tmp_path / "large").open("wb") as file:
         file.truncate(4 << 30)
@@ -138,9 +134,7 @@ def test_a_cancelled_transfer_leaves_no_partial_file(
     assert watched.gone_in_time(), watched.alive()
 
 
-def test_a_partial_file_of_a_lost_connection_is_removed_over_the_next(
-    backend: str, server: Server, tmp_path: Path
-) -> None:
+def test_the_next_connection_removes_a_partial_file(backend: str, server: Server, tmp_path: Path) -> None:
     """A partial file, left by a transfer whose connection was lost, is removed over the next connection."""
     with (tmp_path / "large").open("wb") as file:
         file.truncate(4 << 30)
@@ -212,9 +206,7 @@ def test_ctrl_c_ends_the_command_on_the_node(
     assert watched.gone_in_time(), watched.alive()
 
 
-def test_a_command_that_daemonizes_survives_its_job(
-    backend: str, server: Server, tmp_path: Path, mark: dict[str, str]
-) -> None:
+def test_a_daemon_survives_its_job(backend: str, server: Server, tmp_path: Path, mark: dict[str, str]) -> None:
     """A process started as the page says outlives its job. Once, it kept the output open, and the job did not end."""
     (advice,) = re.findall("start it by\\s+`(setsid program .*&)`", SSH_PAGE.read_text())
     command = advice.replace("program", f"sh -c 'echo $$ > {tmp_path}/pid; sleep 1000'").replace(

@@ -50,9 +50,7 @@ def test_a_local_node_needs_no_ssh(backend: str, tmp_path: Path, monkeypatch: py
     assert not list(tmp_path.glob("*trioflow*"))
 
 
-def test_a_local_node_runs_in_the_directory_of_this_program(
-    backend: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_local_node_runs_in_this_directory(backend: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """On a local node, commands start in the current directory, and paths are relative to it."""
     monkeypatch.chdir(tmp_path)
     job = SshJob(LocalNode(), ["echo x > a", Push("a", to="sub/"), Pull("sub/a", to="b"), "cat b; pwd"], stdout=PIPE)
@@ -61,9 +59,7 @@ def test_a_local_node_runs_in_the_directory_of_this_program(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b", "sub"]
 
 
-def test_a_local_node_may_have_a_separate_directory(
-    backend: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_local_node_may_have_its_directory(backend: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Local nodes may have separate directories, created on demand, to try out a scenario for many nodes."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "data").write_text("x")
@@ -82,9 +78,7 @@ def test_commands_on_a_local_node_inherit_the_environment(backend: str, monkeypa
     assert job.result().text == "1 2\n"
 
 
-def test_processes_on_a_local_node_do_not_outlive_the_run(
-    backend: str, tmp_path: Path, mark: dict[str, str], watched: Watched
-) -> None:
+def test_local_processes_end_with_the_run(backend: str, tmp_path: Path, mark: dict[str, str], watched: Watched) -> None:
     """On a local node, a run ends even processes in their own sessions, which would survive on other nodes."""
     line = f"setsid sh -c 'echo $$ > {tmp_path}/pid; exec sleep 1000' & "
     wait = f"while ! test -s {tmp_path}/pid; do sleep 0.01; done"
@@ -128,9 +122,7 @@ def test_a_list_of_nodes_may_contain_local_nodes() -> None:
         ((), {"directory": ""}, ValueError, "directory='' of LocalNode('localhost')"),
     ],
 )
-def test_invalid_arguments_of_a_local_node_are_rejected(
-    arguments: Any, options: Any, error: type[Exception], what: str
-) -> None:
+def test_bad_arguments_of_a_local_node_raise(arguments: Any, options: Any, error: type[Exception], what: str) -> None:
     """Invalid arguments of a LocalNode raise when it is created."""
     with pytest.raises(error) as raised:
         LocalNode(*arguments, **options)
@@ -194,9 +186,7 @@ def test_the_copier_of_a_local_node_stops_at_the_first_operation_that_fails(
     assert not Path("never").exists()
 
 
-def test_the_copier_of_a_local_node_skips_links_and_pipes_in_trees(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_a_local_nodes_copier_skips_links_and_pipes_in_trees(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """The copier of a local node skips links and pipes in trees, and keeps modes and times, whatever the umask."""
     tree = tmp_path / "tree"
     (tree / "sub").mkdir(parents=True)

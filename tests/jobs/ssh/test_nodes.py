@@ -39,9 +39,7 @@ def test_a_string_of_nodes_is_expanded_to_their_names(written: str, names: list[
         ("10.0.0.1:22", "10.0.0.1", 22, "10.0.0.1:22"),
     ],
 )
-def test_only_brackets_separate_an_ipv6_address_from_a_port(
-    written: str, hostname: str, port: int | None, name: str, tmp_path: Path
-) -> None:
+def test_ipv6_address_needs_brackets(written: str, hostname: str, port: int | None, name: str, tmp_path: Path) -> None:
     """The last group of digits of an address was taken for a port, and the rest is that of another machine."""
     (tmp_path / "nodes").write_text(f"root@{written}\n", "utf-8")
     for nodes in SshNodes([f"root@{written}"]), SshNodes(f"root@{written}"), SshNodes(tmp_path / "nodes"):
@@ -145,9 +143,7 @@ def test_a_gateway_may_be_given_by_name() -> None:
         ("a", {"gateway": 3}, TypeError, "give an SshNode"),
     ],
 )
-def test_invalid_arguments_of_a_node_are_rejected(
-    hostname: Any, options: Any, error: type[Exception], what: str
-) -> None:
+def test_invalid_arguments_of_node_are_rejected(hostname: Any, options: Any, error: type[Exception], what: str) -> None:
     """The errors on invalid arguments of an SshNode say what is valid."""
     with pytest.raises(error, match=what):
         SshNode(hostname, **options)
@@ -195,9 +191,7 @@ LINES = "\n".join(f"n{number}[1-999]" for number in range(12))
 
 
 @pytest.mark.parametrize("text", ["n" + "[1-99999]" * 50, "n[" + "0" * 4000 + "1-99999]", LINES])
-def test_a_hostfile_has_one_limit_that_is_checked_before_it_is_built(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str
-) -> None:
+def test_a_hostfile_has_one_limit_checked_at_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
     """Each line could name 100,000 nodes, and the brackets of a range were expanded before their product was known."""
     monkeypatch.setattr(_nodes, "MAX_NODES", 1000)
     (tmp_path / "hosts").write_text(text)

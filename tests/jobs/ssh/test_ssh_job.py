@@ -190,9 +190,7 @@ def test_messages_of_ssh_about_sessions_are_not_in_the_output(
         ("/bin/false", "exit code 1 before"),
     ],
 )
-def test_the_error_quotes_a_login_shell_that_runs_no_commands(
-    backend: str, site: Site, shell: str, said: str, tmp_path: Path
-) -> None:
+def test_the_error_quotes_a_bad_login_shell(backend: str, site: Site, shell: str, said: str, tmp_path: Path) -> None:
     """If a login shell runs no commands, the error quotes it, and says that the command had not started."""
     server = site.serve(2, ForceCommand=shell)
     job = SshJob(server.node(), "true", stdout=tmp_path / "log", stderr=tmp_path / "log")
@@ -206,9 +204,7 @@ def test_the_error_quotes_a_login_shell_that_runs_no_commands(
     assert (tmp_path / "log").read_bytes() == b""
 
 
-def test_output_files_without_append_are_truncated_at_each_attempt(
-    backend: str, local: LocalConnection, tmp_path: Path
-) -> None:
+def test_output_files_are_truncated_at_each_attempt(backend: str, local: LocalConnection, tmp_path: Path) -> None:
     """With `append=False`, the first command of each attempt truncates the output file; the others append."""
     path = tmp_path / "log"
     path.write_text("of an earlier run, and longer than what comes now\n")
@@ -270,9 +266,7 @@ def test_results_of_jobs_may_be_words_and_values_of_a_command(backend: str, loca
 
 
 @SSH_ON_TRIO
-def test_stdin_may_be_bytes_a_file_or_the_output_of_a_job(
-    backend: str, place: Place, tmp_path: Path, own_files: str
-) -> None:
+def test_stdin_may_be_bytes_a_file_or_an_output(backend: str, place: Place, tmp_path: Path, own_files: str) -> None:
     """Bytes, files and outputs of jobs as `stdin=` arrive whole, and leave nothing on the node."""
     data, file = b"some \0 bytes\n" * 10_000, tmp_path / "input"
     file.write_bytes(data)
@@ -301,9 +295,7 @@ def test_a_script_is_sent_to_the_node_and_run(backend: str, local: LocalConnecti
     indirect=["place"],
     ids=["large", "nul"],
 )
-def test_a_script_that_is_large_or_has_a_nul_runs(
-    backend: str, place: Place, content: str, tmp_path: Path, own_files: str
-) -> None:
+def test_large_or_binary_script_runs(backend: str, place: Place, content: str, tmp_path: Path, own_files: str) -> None:
     """A script that no command line can hold runs as well, with `cwd=`, and leaves nothing on the node."""
     script = tmp_path / "script.sh"
     script.write_text(content)
@@ -434,9 +426,7 @@ def test_an_output_file_is_opened_only_when_its_command_starts(backend: str, ser
 
 
 @pytest.mark.parametrize("wrong", ["node", "/proc/not/there", "/dev/full"])
-def test_output_files_are_closed_after_an_error(
-    backend: str, local: LocalConnection, wrong: str, tmp_path: Path
-) -> None:
+def test_output_files_are_closed_after_error(backend: str, local: LocalConnection, wrong: str, tmp_path: Path) -> None:
     """Output files are closed if the node is unreachable, or if the other file cannot be opened or written."""
     node = SshNode("127.0.0.1", port=free_port("127.0.0.1")) if wrong == "node" else local.node()
     stderr = None if wrong == "node" else wrong
@@ -454,17 +444,13 @@ def test_tag_prefixes_each_line_of_live_output_with_the_node(
     assert capsys.readouterr() == ("127.0.0.2: out\n127.0.0.2: rest\n", "127.0.0.2: err\n")
 
 
-def test_a_tag_may_contain_time_node_and_values(
-    backend: str, local: LocalConnection, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_tag_may_have_time_and_values(backend: str, local: LocalConnection, capsys: pytest.CaptureFixture[str]) -> None:
     """A tag may contain the node, values, and the time at which the line has arrived on this machine."""
     run(backend, SshJob(local.node(), "echo out", tag="{time:%H-%M-%S}:{node}:{run} ", values={"run": 7}))
     assert re.fullmatch(r"\d\d-\d\d-\d\d:127\.0\.0\.2:7 out\n", capsys.readouterr().out)
 
 
-def test_on_start_is_called_at_each_attempt_when_the_first_command_has_started(
-    backend: str, local: LocalConnection
-) -> None:
+def test_on_start_is_called_at_each_attempt_as_its_first_command_starts(backend: str, local: LocalConnection) -> None:
     """`on_start` gets the running SshJob once at each attempt; if it raises, the job fails with that exception."""
     heard: list[Any] = []
 
@@ -546,9 +532,7 @@ def test_a_callback_that_raises_fails_the_job_and_ends_the_command(
         ("true", {"timeout": 0}, ValueError, "positive"),
     ],
 )
-def test_invalid_arguments_of_an_ssh_job_are_rejected(
-    command: Any, options: Any, error: type[Exception], what: str
-) -> None:
+def test_invalid_arguments_of_a_job_are_rejected(command: Any, options: Any, error: type[Exception], what: str) -> None:
     """Invalid arguments of an SshJob raise when it is created, and the error names valid ones."""
     with pytest.raises(error, match=what):
         SshJob("node", command, **options)

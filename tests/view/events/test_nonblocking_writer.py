@@ -51,9 +51,7 @@ def test_a_reader_that_stops_reading_does_not_block_the_run(
     assert len(events) > 100
 
 
-def test_a_reader_that_stops_reading_is_not_polled_for_every_line(
-    pipe: tuple[int, Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_stopped_reader_is_not_polled_for_every_line(pipe: tuple[int, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     """The writer does not check a blocked pipe for every dropped event, which would copy 1 MiB and take 54 µs."""
     monkeypatch.setattr(_nonblocking_writer, "STALL_TIMEOUT", 0.05)
     looks: list[int] = []
@@ -93,9 +91,7 @@ async def _set(event: threading.Event) -> None:
     event.set()
 
 
-def test_a_reader_that_closes_its_pipe_ends_the_events_without_a_message(
-    pipe: tuple[int, Any], caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_reader_that_closes_its_pipe_ends_the_events(pipe: tuple[int, Any], caplog: pytest.LogCaptureFixture) -> None:
     """A reader such as `head` may close its pipe early: the run continues, and nothing is logged."""
     reading, writing = os.pipe()
     os.close(reading)

@@ -449,9 +449,7 @@ def test_code_keeps_the_name_of_its_file(tmp_path: Path, monkeypatch: pytest.Mon
     assert [function.__code__.co_filename for function in found] == ["named.py"] * 3
 
 
-def test_a_reload_is_logged_before_the_try_that_follows(
-    program: Program, backend: BackendName, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_reload_is_logged_before_try(program: Program, backend: BackendName, caplog: pytest.LogCaptureFixture) -> None:
     """The log has the order of the answer, though the loop of the run itself takes the code."""
     job, answers = Job(program.steps.write, label="write"), list[str]()
 

@@ -226,9 +226,7 @@ def test_descriptors_are_restored_however_the_run_ends(session: Callable[..., Se
     assert not program.screen.cursor.hidden
 
 
-def test_a_child_that_outlives_the_run_still_writes_to_the_terminal(
-    session: Callable[..., Session], tmp_path: Path
-) -> None:
+def test_a_child_that_outlives_the_run_still_writes(session: Callable[..., Session], tmp_path: Path) -> None:
     """The output of a child that outlives the run still gets to the terminal, through the child's pipe."""
     over, seen = tmp_path / "over", tmp_path / "seen"
     code = f"""

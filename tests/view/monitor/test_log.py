@@ -76,9 +76,7 @@ def lines_of(log: io.StringIO) -> list[str]:
 
 
 @pytest.mark.parametrize("term", ["dumb", "unknown", "xterm"])
-def test_files_and_dumb_terminals_get_lines_instead_of_a_picture(
-    virtual: Virtual, monkeypatch: pytest.MonkeyPatch, term: str
-) -> None:
+def test_files_and_dumb_terminals_get_lines(virtual: Virtual, monkeypatch: pytest.MonkeyPatch, term: str) -> None:
     """To a file or a dumb terminal, the monitor writes each start, end and failure as a line with the time of day."""
     monkeypatch.setenv("TERM", term)
     log = io.StringIO() if term == "xterm" else Terminal()
@@ -133,9 +131,7 @@ def test_the_number_of_lines_is_limited_for_many_jobs(virtual: Virtual) -> None:
 
 
 @pytest.mark.parametrize("phase", ["", "paused", "draining"])
-def test_a_progress_line_is_written_after_a_long_time_without_events(
-    monkeypatch: pytest.MonkeyPatch, phase: str
-) -> None:
+def test_progress_line_is_written_after_a_long_time_without_events(monkeypatch: pytest.MonkeyPatch, phase: str) -> None:
     """After a long time without events, the monitor's log gets a progress line: is the run alive, paused, draining?"""
     monkeypatch.setattr("trioflow.view.monitor._log_display.SILENCE_CHECK_INTERVAL", 0.2)
     log = io.StringIO()

@@ -99,9 +99,7 @@ def test_ctrl_c_ends_the_run_cleanly(session: Callable[..., Session], library: s
     assert b"5 cancelled" in program.written
 
 
-def test_a_second_ctrl_c_restores_the_terminal_although_a_job_blocks_the_loop(
-    session: Callable[..., Session], tmp_path: Path
-) -> None:
+def test_second_ctrl_c_restores_the_terminal_of_a_blocked_loop(session: Callable[..., Session], tmp_path: Path) -> None:
     """Even if a job blocks the event loop, the picture's clock goes on, and a second Ctrl-C restores the terminal."""
     program = session(
         SLEEPERS
@@ -132,9 +130,7 @@ def test_a_second_ctrl_c_restores_the_terminal_although_a_job_blocks_the_loop(
     assert is_sane(program)
 
 
-def test_a_program_that_exits_during_a_run_gets_its_cursor_back(
-    session: Callable[..., Session], tmp_path: Path
-) -> None:
+def test_program_that_exits_during_a_run_gets_its_cursor_back(session: Callable[..., Session], tmp_path: Path) -> None:
     """A program that abandons its event loop and exits during a run gets its cursor back."""
     program = session(
         SLEEPERS

@@ -183,9 +183,7 @@ DEEP = json.dumps({"do": "answer", "value": "x"}).replace('"x"', 1500 * "[" + 15
         ("Content-Length: 13\n", b'{"do": "fly"}', 200),
     ],
 )
-def test_each_request_that_steers_has_an_answer(
-    impatient_server: PageServer, size: str, body: bytes, status: int
-) -> None:
+def test_each_request_that_steers_has_answer(impatient_server: PageServer, size: str, body: bytes, status: int) -> None:
     """Whatever its size, as announced and as sent: a client that was cut off while it sent 1 MB had no answer."""
     host = f"127.0.0.1:{impatient_server.server_address[1]}"
     common = f"Host: {host}\nOrigin: http://{host}\nContent-Type: application/json\n"
@@ -433,9 +431,7 @@ def test_a_page_says_if_jobs_may_be_missing(keep_jobs: bool) -> None:
 
 
 @pytest.mark.parametrize("most", [200, 3])
-def test_a_page_has_jobs_that_come_and_go_between_two_questions(
-    backend: Any, monkeypatch: pytest.MonkeyPatch, most: int
-) -> None:
+def test_a_page_has_jobs_that_are_soon_gone(backend: Any, monkeypatch: pytest.MonkeyPatch, most: int) -> None:
     """A scheduler that drops jobs keeps the last ones while a page asks, failures included."""
 
     async def main() -> None:

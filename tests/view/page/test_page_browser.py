@@ -189,9 +189,7 @@ def test_what_has_failed_is_mended_and_tried_again_from_a_page(browser: Browser)
     assert [job.attempts for job in jobs] == [2, 2, 2]
 
 
-def test_mended_code_is_taken_by_a_button_once_a_file_has_changed(
-    browser: Browser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_button_takes_mended_code(browser: Browser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It tries again what has failed, and the log of the page says who has taken which functions."""
     file = tmp_path / "mended_by_a_button.py"
     file.write_text("async def upload():\n    return missing\n")

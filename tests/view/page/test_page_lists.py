@@ -477,9 +477,7 @@ def test_a_running_command_has_its_line_and_says_where_its_output_goes(backend: 
     paged(backend, use, through, by)
 
 
-def test_what_a_job_prints_is_kept_where_it_passes_through_a_monitor(
-    backend: Any, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_what_a_job_prints_is_kept_beside_a_monitor(backend: Any, capsys: pytest.CaptureFixture[str]) -> None:
     """That of tasks and of threads, while the job runs and afterwards; of a redacted job nothing."""
 
     async def task(word: str) -> None:
@@ -532,9 +530,7 @@ def test_the_output_of_a_command_that_has_ended_is_kept_at_its_end(backend: Any)
             output.restore()
 
 
-def test_what_is_passed_on_is_passed_on_at_once_and_kept_by_attempt(
-    backend: Any, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_output_is_passed_on_at_once_and_kept_by_attempt(backend: Any, capsys: pytest.CaptureFixture[str]) -> None:
     """A prompt has no newline; the prints of two attempts are told apart."""
     tries, shown = iter([True, False]), list[str]()
 

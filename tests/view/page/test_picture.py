@@ -129,9 +129,7 @@ def hosts() -> list[Any]:
         (hosts, FOLDED, {"h" * n for n in range(1, 80)}),
     ],
 )
-def test_the_form_with_the_most_details_that_can_be_read_is_drawn(
-    virtual: Virtual, scenario: Any, note: str, expected: set[str]
-) -> None:
+def test_most_detailed_readable_form_is_drawn(virtual: Virtual, scenario: Any, note: str, expected: set[str]) -> None:
     """Groups are frames; of many jobs, those that differ in numbers only are one box; so are groups."""
     picture = pictures_of(virtual, Scheduler(scenario()))[0].draw(1)
     assert picture.note == note

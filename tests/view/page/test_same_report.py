@@ -107,9 +107,7 @@ def test_a_report_of_commands_is_that_of_the_run(backend: Any, tmp_path: Path) -
     assert differences(whole, report_html(watched.record(), tmp_path)) == []
 
 
-def test_a_statistic_of_the_record_is_in_reports_and_pages(
-    virtual: Virtual, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_statistics_are_in_reports_and_pages(virtual: Virtual, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The example in CONTRIBUTING.md works as it stands there: one function, in one file."""
     text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").partition("**A statistic of a run**")[2]
     names = dict(vars(_report))

@@ -46,9 +46,7 @@ def test_lines_that_are_commands_of_github_have_no_effect(line: str, monkeypatch
     assert terminal_text("a :: b", sys.stdout) == "a :: b"
 
 
-def test_the_debrief_has_no_command_of_github(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_debrief_has_no_command_of_github(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """The message of an exception may have lines that begin with `::`, which the debrief prints in full."""
 
     async def raise_commands() -> None:

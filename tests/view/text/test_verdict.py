@@ -54,9 +54,7 @@ def test_a_verdict_says_how_many_jobs_were_restored_and_from_when(
     assert verdict in capsys.readouterr().out
 
 
-def test_a_verdict_says_how_much_time_restored_jobs_have_saved(
-    virtual: Virtual, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_verdict_says_what_time_was_saved(virtual: Virtual, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """All views add up what the restored jobs worked when they ran: monitor, debrief, `trioflow journal`, trace.
 
     To wait between two attempts is no work.

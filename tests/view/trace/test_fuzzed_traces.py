@@ -141,9 +141,7 @@ def put(*path: Any, value: Any) -> Any:
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_a_file_with_a_wrong_structure_or_number_is_rejected_with_the_reason(
-    tmp_path: Path, change: Any, reason: str
-) -> None:
+def test_a_file_of_a_wrong_structure_or_number_is_rejected(tmp_path: Path, change: Any, reason: str) -> None:
     """A cycle of parents was once walked for ever, and a time of 1e308 ended in a traceback."""
     trace = Trace()
     Scheduler(CommandJob(["false"], label="command")).run(instruments=[trace])

@@ -268,9 +268,7 @@ def test_the_report_embeds_the_graph(virtual: Virtual, tmp_path: Path, monkeypat
     assert "DOCTYPE svg" not in text
 
 
-def test_the_report_without_dot_explains_how_to_install_graphviz(
-    virtual: Virtual, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_dot_the_report_has_advice(virtual: Virtual, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without `dot`, the report explains how to install Graphviz, and is otherwise as usual."""
     monkeypatch.undo()
     monkeypatch.setenv("PATH", str(tmp_path))
@@ -280,9 +278,7 @@ def test_the_report_without_dot_explains_how_to_install_graphviz(
     assert data(text)["rows"]
 
 
-def test_a_graph_that_cannot_be_drawn_is_replaced_by_the_error(
-    virtual: Virtual, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_error_replaces_an_undrawn_graph(virtual: Virtual, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """If the graph cannot be drawn, the report has the error in its place, and is otherwise as usual."""
     draw_instead(monkeypatch, PermissionError("dot may not be run"))
     text = report(virtual, Scheduler(Job(nap)), tmp_path / "r.html")
@@ -298,9 +294,7 @@ def test_a_large_scenario_has_no_graph(virtual: Virtual, tmp_path: Path, monkeyp
     assert "There are too many jobs for a readable graph" in text
 
 
-def test_the_report_has_a_limited_number_of_kinds_of_failures(
-    virtual: Virtual, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_report_limits_kinds_of_failures(virtual: Virtual, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The report shows some kinds of failures, in use 200; the others are only in its table."""
     monkeypatch.setattr(_report, "MAX_FAILURE_GROUPS", 20)
     kinds = [type(f"Error{number}", (Exception,), {}) for number in range(50)]
@@ -416,9 +410,7 @@ def test_the_report_of_a_trace_without_a_run_is_marked_as_such(tmp_path: Path) -
     assert "<title>nothing has run</title>" in write_report(Trace(), tmp_path / "r.html")
 
 
-def test_a_wide_graph_goes_from_left_to_right(
-    virtual: Virtual, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_wide_graph_goes_from_left_to_right(virtual: Virtual, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In the report, thirty parallel jobs are drawn below each other, because a row of them would be unreadable."""
     monkeypatch.undo()  # so that `dot` draws it
     text = report(virtual, Scheduler(Job(nap, label=f"a job {'x' * n}") for n in range(30)), tmp_path / "r.html")
@@ -427,9 +419,7 @@ def test_a_wide_graph_goes_from_left_to_right(
     assert width < height
 
 
-def test_the_graph_has_the_critical_path_of_the_trace(
-    virtual: Virtual, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_graph_has_the_traces_critical_path(virtual: Virtual, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The graph of a report marks the critical path of the run in the trace, although the jobs have run once more."""
     monkeypatch.undo()  # so that `dot` draws it
     seconds = {"left": 5.0, "right": 1.0}

@@ -124,9 +124,7 @@ def test_the_content_security_policy_allows_only_the_scripts_of_the_page(virtual
     }  # fmt: skip
 
 
-def test_a_report_without_jinja_gives_the_command_that_installs_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_report_without_jinja_says_how_to_install_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """If Jinja is not installed, the error of a report has the extra to install."""
     monkeypatch.setitem(sys.modules, "jinja2", None)
     with pytest.raises(ModuleNotFoundError, match=r"pip install 'trioflow\[report\]'"):

@@ -27,9 +27,7 @@ from ...cli.command_line import trioflow as command
 
 @pytest.mark.parametrize("window", [None, 1])
 @pytest.mark.parametrize("is_nested", [False, True])
-def test_a_pause_is_what_jobs_have_waited_for(
-    virtual: Any, tmp_path: Path, window: int | None, is_nested: bool
-) -> None:
+def test_pause_is_what_jobs_have_waited_for(virtual: Any, tmp_path: Path, window: int | None, is_nested: bool) -> None:
     """A job that became ready in a pause has waited for its end, at any depth, and so the critical path says it."""
 
     async def pause() -> None:

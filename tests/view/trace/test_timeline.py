@@ -412,9 +412,7 @@ def test_each_interval_takes_the_lowest_free_lane(given: list[tuple[float, float
 
 
 @given(intervals, st.lists(st.none() | st.integers(0, 20).map(float), max_size=40))
-def test_a_job_that_waited_takes_the_lane_that_was_released_last(
-    given: list[tuple[float, float]], since: list[float | None]
-) -> None:
+def test_job_that_waited_takes_the_last_free_lane(given: list[tuple[float, float]], since: list[float | None]) -> None:
     """A job that waited takes the lane that was released last, during the wait; other jobs take the lowest free one."""
     until: list[float] = []
     waits = [*since, *[None] * len(given)]

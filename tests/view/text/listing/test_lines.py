@@ -56,9 +56,7 @@ def put_in_state(state: JobState, **options: Any) -> tuple[str, str]:
 
 # --- symbols
 @pytest.mark.parametrize(("case", "unicode", "in_ascii", "details"), LINES, ids=[line[0] for line in LINES])
-def test_a_line_shows_state_critical_forever_and_outcome(
-    case: str, unicode: str, in_ascii: str, details: str, virtual: Virtual
-) -> None:
+def test_a_line_shows_all_of_a_job(case: str, unicode: str, in_ascii: str, details: str, virtual: Virtual) -> None:
     """In a line of the listing, state, critical, forever and outcome have their symbols and places, also in ASCII."""
     state, *marks = case.split()
     options = {"critical": "!" in marks or None, "forever": "8" in marks}
