@@ -84,6 +84,14 @@ COMMAND_LINE_HINTS: Final = {
     **dict.fromkeys(("--concurrency", "--max-workers", "--parallel", "--workers"), "-j N limits the jobs at once"),
 }
 """Options of others' commands, and earlier ones. Each hint begins with the option that a subcommand may have."""
+STEERING_OPTIONS: Final = {
+    **{f"--{word}": word for word in ("pause", "resume", "drain", "reload")},
+    "--window": "window N",
+    "--cancel": "cancel [PATH]",
+    "--retry": "try-again [PATH]",
+    "--answer": "answer PATH VALUE",
+}
+"""Options that `trioflow look` had, with the words of `trioflow steer`."""
 PARALLEL_OPTION_HINTS: Final = {
     **dict.fromkeys(("--eta", "--progress"), "--bar shows the progress"),
     **dict.fromkeys(("--resume", "--resume-failed", "--retry-failed"), "--journal FILE continues where a batch ended"),

@@ -268,9 +268,9 @@ class Scheduler(BaseScheduler):
         _loaded_files.remember()
         if not _answers.answer_thread.is_running():
             return super()._hold_advice()
-        look = f"trioflow look {os.getpid()}"
+        steer = f"trioflow steer {os.getpid()}"
         reload = " --reload" if self._changed_files() else ""
-        return f"try_again() or `{look} --retry{reload}` tries them again, resume() or `{look} --resume` ends it"
+        return f"try_again() or `{steer} try-again{reload}` tries them again, resume() or `{steer} resume` ends it"
 
     def _changed_files(self) -> list[str]:
         from .view.look import _loaded_files

@@ -1,6 +1,6 @@
 """Let `trioflow look PID` look into this program, on Python 3.11 to 3.13. Later versions need nothing in the program.
 
-`reload` gives a running program its mended code, as `trioflow look PID --reload` does.
+`reload` gives a running program its mended code, as `trioflow steer PID reload` does.
 
 `trioflow run` and `trioflow batch` do so for their runs, and the environment variable `TRIOFLOW_LOOK=1` for any
 program, from its first run on.

@@ -1,4 +1,4 @@
-"""A batch that `trioflow look` drains or cancels, whole or in part: what has not run is told, and no slot is lost."""
+"""A batch that `trioflow steer` drains or cancels, whole or in part: what has not run is told, and no slot is lost."""
 
 from __future__ import annotations
 
@@ -177,7 +177,7 @@ def test_failed_commands_run_again_and_the_last_try_counts(tmp_path: Path) -> No
         while log.read_text().count("\n") < 4:
             time.sleep(0.001)
         disk.touch()
-        assert steer(process.pid, "retry") == {"done": "'batch': tried again"}
+        assert steer(process.pid, "try-again") == {"done": "'batch': tried again"}
         while log.read_text().count("\n") < 7:
             time.sleep(0.001)
         go.touch()
@@ -213,7 +213,7 @@ def test_who_looks_counts_each_command_once_however_often_it_has_run(tmp_path: P
         (tmp_path / "disk").mkdir()
         for number in range(count):
             (tmp_path / "disk" / str(number)).touch()
-        assert page.steer({"do": "retry", "seen": page.state()["seen"], "value": row[-1][:-1]})["done"]
+        assert page.steer({"do": "try-again", "seen": page.state()["seen"], "value": row[-1][:-1]})["done"]
         state = failed_until(1)
         found = page.find_jobs(state["seen"], "", "")
         first = page.job(state["seen"], row[-1][0])
@@ -233,7 +233,7 @@ def test_a_failed_command_that_is_to_run_again_has_failed_until_it_does(tmp_path
         until_there(here)
         for _ in range(2):
             with contextlib.suppress(_client.NoAnswer):
-                steer(process.pid, "retry")
+                steer(process.pid, "try-again")
         assert _client.ask(process.pid)["runs"][0]["counts"] == {"failed": 1, "running": 1}
         steer(process.pid, "drain")
         (tmp_path / "go").touch()
@@ -242,7 +242,7 @@ def test_a_failed_command_that_is_to_run_again_has_failed_until_it_does(tmp_path
 
 
 def test_one_failed_command_runs_again_and_each_end_is_told_once(tmp_path: Path) -> None:
-    """The batch had reported the command, and ended with a KeyError when `--retry PATH` made the same job run again."""
+    """The batch had reported the command, and a KeyError ended it when `try-again PATH` made the same job run again."""
     go, log, table = tmp_path / "go", tmp_path / "log", tmp_path / "table.csv"
     mended, last = "test -e disk && echo mended", ends_with("here", "go")
     options = ["-j2", "--joblog", str(log), "--results", str(table)]
@@ -251,7 +251,7 @@ def test_one_failed_command_runs_again_and_each_end_is_told_once(tmp_path: Path)
         while log.read_text().count("\n") < 3:
             time.sleep(0.001)
         (tmp_path / "disk").touch()
-        assert steer(process.pid, "retry", mended)["done"].startswith(f"'{mended}': tried again")
+        assert steer(process.pid, "try-again", mended)["done"].startswith(f"'{mended}': tried again")
         while log.read_text().count("\n") < 4:
             time.sleep(0.001)
         go.touch()
@@ -264,7 +264,7 @@ def test_one_failed_command_runs_again_and_each_end_is_told_once(tmp_path: Path)
 
 
 def test_each_failed_command_is_tried_again_by_its_path(tmp_path: Path) -> None:
-    """A batch keeps the jobs of a few of many failed commands; the page had the others, and `--retry PATH` had not."""
+    """A batch keeps the jobs of a few of many failed commands; the page had the others, `try-again PATH` had not."""
     last, log = ends_with("here", "go"), tmp_path / "log"
     lines = [f"test -e disk/{number}" for number in range(20)]
     with running("-j2", "--joblog", str(log), ":::", last, *lines, cwd=tmp_path) as process:
@@ -275,9 +275,9 @@ def test_each_failed_command_is_tried_again_by_its_path(tmp_path: Path) -> None:
         for number, line in enumerate(lines):
             (tmp_path / "disk" / str(number)).touch()
             path = line if number % 2 else line.replace("/", r"\/")
-            assert steer(process.pid, "retry", path)["done"] == f"'{line}': tried again"
+            assert steer(process.pid, "try-again", path)["done"] == f"'{line}': tried again"
         with pytest.raises(_client.NoAnswer, match="no such command has failed"):
-            steer(process.pid, "retry", "test -e nothing")
+            steer(process.pid, "try-again", "test -e nothing")
         while log.read_text().count("\n") < 1 + 2 * len(lines):
             time.sleep(0.001)
         (tmp_path / "go").touch()
@@ -295,6 +295,6 @@ def test_a_batch_without_failures_that_could_end_otherwise_says_so(tmp_path: Pat
         with pytest.raises(
             _client.NoAnswer, match="no such command has failed, or only such as --keep all keeps as results"
         ):
-            steer(process.pid, "retry")
+            steer(process.pid, "try-again")
         go.touch()
         process.communicate(timeout=PATIENCE)

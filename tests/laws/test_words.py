@@ -19,7 +19,7 @@ from trioflow.view.look._page import Page
 from ..cli.command_line import trioflow
 
 STATES = ["not started", "running", "paused", "draining", "stopping", "ended"]
-DOORS = ["method", "thread", "look", "page", "command"]
+DOORS = ["method", "thread", "steer", "page", "command"]
 WORDS: dict[str, tuple[str, Any, str | None]] = {
     "cancel": ("cancel", None, None),
     "drain": ("drain", None, None),
@@ -28,13 +28,13 @@ WORDS: dict[str, tuple[str, Any, str | None]] = {
     "window": ("window", 2, None),
     "cancel job": ("cancel", None, "first"),
     "cancel waiting": ("cancel", None, "later"),
-    "retry": ("retry", None, None),
-    "retry job": ("retry", None, "flaky"),
+    "retry": ("try-again", None, None),
+    "retry job": ("try-again", None, "flaky"),
     "answer": ("answer", "yes", "ask"),
 }
-"""The words, each with its name, its value and its job in `trioflow look`, on a page and in `trioflow answer`."""
+"""The words, each with its name, its value and its job in `trioflow steer`, on a page and in `trioflow answer`."""
 
-WORDS_OF = {"look": WORDS.keys() - {"answer"}, "page": WORDS.keys() - {"answer"}, "command": {"answer"}}
+WORDS_OF = {"steer": WORDS.keys() - {"answer"}, "page": WORDS.keys() - {"answer"}, "command": {"answer"}}
 """The words of a door, if it has not all."""
 NOTHING_AFTER_THE_END = ["cancel", "drain", "pause", "cancel job", "cancel waiting", "retry", "retry job"]
 """What does nothing from another thread after the end of a run, as its docs say: the thread cannot know of it."""
@@ -83,8 +83,8 @@ class Scene:
         }
         calls[word]()
 
-    def look(self, word: str) -> str:
-        """Say a word as `trioflow look` does; return the error, or nothing."""
+    def steer(self, word: str) -> str:
+        """Say a word as `trioflow steer` does; return the error, or nothing."""
         name, value, path = WORDS[word]
         try:
             _client.ask(os.getpid(), {"do": name, "value": path or value, "run": None})
@@ -106,7 +106,7 @@ class Scene:
             return "there is no page of a run that is not in progress"
         name, value, path = WORDS[word]
         job: Any = next((key for key, (_, facts) in self.page._run.jobs.items() if facts.span.path == path), None)
-        if name == "retry" and job is not None:
+        if name == "try-again" and job is not None:
             value, job = [job], None
         answer = self.page.steer({"do": name, "value": value, "job": job, "seen": self.page._run.answer["seen"]})
         return str(answer.get("error", ""))
@@ -159,7 +159,7 @@ async def told(scene: Scene, word: str, door: str) -> str:
         elif door == "thread":
             await anyio.to_thread.run_sync(scene.say, word)
         else:
-            doors = {"look": scene.look, "page": scene.click, "command": scene.command}
+            doors = {"steer": scene.steer, "page": scene.click, "command": scene.command}
             return await anyio.to_thread.run_sync(doors[door], word)
     except (RuntimeError, ValueError) as error:
         return str(error)

@@ -453,7 +453,7 @@ def test_a_timeout_ends_a_held_run(
     scheduler = Scheduler(Job(Broken(1)), hold=True, timeout=60, label="night")
     assert not virtual(scheduler.co_run)
     assert scheduler.stop_reason is StopReason.TIMEOUT
-    assert "and is held: try_again() or `trioflow look " in caplog.text
+    assert "and is held: try_again() or `trioflow steer " in caplog.text
     scheduler.debrief()
     assert "steered:\n  the run of 'night' has failures, and is held\n" in capsys.readouterr().out
 

@@ -247,7 +247,7 @@ def give_answers(jobs: dict[str, AbstractJob[Any]], journal: Path, watchers: Wat
     while not all(jobs[name].is_running() for name in jobs if name.startswith("answer ")):
         time.sleep(0.02)
     run = next(run for run in runs_in_progress() if run.scheduler is one.scheduler)
-    watchers.note("look --answer", steer(run, "answer", ["elsewhere", RESULT], "who looks"))
+    watchers.note("steer answer", steer(run, "answer", ["elsewhere", RESULT], "who looks"))
     one.answer(RESULT)
     watchers.note("trioflow answer", trioflow("answer", journal, "there", "-", stdin=RESULT).output)
 

@@ -51,6 +51,7 @@ COMMANDS: Final = {
     "report": ("._traces", "report_run", "Make the report of a run from its trace."),
     "compare": ("._traces", "compare_runs", "Explain why a run took more or less time than another."),
     "look": ("._look", "command", "Show what a running program does."),
+    "steer": ("._steer", "command", "Change the run of a program: pause it, end it, try its failed jobs again."),
     "batch": (".batch._batch_command", "command", "Run COMMAND for each ARGUMENT, several at once."),
     "ssh": ("._ssh", "command", "Run COMMAND or a script on many nodes by ssh."),
     "journal": ("._journal", "command", "Inspect or edit a journal."),

@@ -1,11 +1,10 @@
-"""The subcommand `trioflow look`: shows the state of a running program, and steers its runs."""
+"""The subcommand `trioflow look`: shows the state of a running program."""
 
 from __future__ import annotations
 
 import contextlib
 import json
 import math
-import re
 import shutil
 import sys
 import threading
@@ -14,6 +13,7 @@ from typing import Any
 
 import click
 
+from .._hints import STEERING_OPTIONS
 from ..abc import join_names, printable
 from . import SUCCESS_CODE, _outputs
 from ._scenario import CliError, InputFile
@@ -25,14 +25,7 @@ Examples:
   trioflow look 4242 --json | jq '.runs[].running[].line.text'
   trioflow look 4242 --web
   trioflow look night.json --web
-  trioflow look 4242 --pause
-  trioflow look 4242 --cancel "build/test 7"
-  trioflow look 4242 --retry "build/test 7"
-  trioflow look 4242 --retry --reload
-  trioflow look 4242 --answer approve yes
 """
-WHOLE_RUN = "\0"
-"""The value of `--cancel` without a path. It precedes a path with a dash, which click takes for another option."""
 
 
 class ProgramOrTrace(InputFile):
@@ -46,41 +39,24 @@ class ProgramOrTrace(InputFile):
         return super().convert(value, param, ctx)
 
 
-def parse_slots(value: str) -> int:
-    """Return a number of slots. The page refuses a wrong number with the same advice."""
-    if not value.isdecimal() or not int(value):
-        raise click.BadParameter("give a whole number from 1 up")
-    return int(value)
-
-
 class LookCommand(click.Command):
-    """The command, whose `--cancel=-x` and `--retry=-x` name a job: see click's `_get_value_from_state`."""
+    """The command, which answers an option that steered with the word of `trioflow steer`."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        args = [re.sub("^(--(?:cancel|retry)=)(?=-)", rf"\1{WHOLE_RUN}", word) for word in args]
-        return super().parse_args(ctx, args)
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            if (word := STEERING_OPTIONS.get(error.option_name)) is None:
+                raise
+            raise click.UsageError(f"no option {error.option_name}; write: trioflow steer PID {word}", ctx) from None
 
 
 @click.command(name="look", cls=LookCommand, epilog=EXAMPLES)
 @click.argument("pid", required=False, type=ProgramOrTrace(dir_okay=False, path_type=Path))
-@click.option("--json", is_flag=True, help="Write everything as JSON, for programs.")
-@click.option("--web", is_flag=True, help="Serve a page that moves, with buttons that steer, until Ctrl-C.")
-@click.option("--pause", is_flag=True, help="Start no more jobs until --resume. What runs goes on.")
-@click.option("--resume", is_flag=True, help="Start jobs again.")
-@click.option("--window", type=parse_slots, metavar="N", help="Run at most N jobs at once from now on.")
-@click.option("--drain", is_flag=True, help="End the run when the running jobs have ended.")
-@click.option(
-    "--cancel", is_flag=False, flag_value=WHOLE_RUN, metavar="[PATH]", help="Cancel the run, or only the job at PATH."
-)
-@click.option(
-    "--retry", is_flag=False, flag_value=WHOLE_RUN, metavar="[PATH]",
-    help="Try again all that has failed, with what it has blocked, or only the job at PATH, also if it has succeeded: "
-    "then all that has used its result runs again.",
-)  # fmt: skip
-@click.option("--reload", is_flag=True, help="Take the code that was mended in the program's files, before a --retry.")
-@click.option("--answer", nargs=2, metavar="PATH VALUE", help="Answer the question of the job at PATH.")
-@click.option("--run", "label", metavar="LABEL", help="The run, if there are several; for --window also a path.")
-def command(pid: int | Path | None, label: str | None, **options: object) -> int:
+@click.option("--json", "is_json", is_flag=True, help="Write everything as JSON, for programs.")
+@click.option("--web", "has_page", is_flag=True, help="Serve a page that moves, with buttons that steer, until Ctrl-C.")
+@click.option("--run", "label", metavar="LABEL", help="The run, if there are several.")
+def command(pid: int | Path | None, is_json: bool, has_page: bool, label: str | None) -> int:
     """Show what a running program does: which jobs run and where, which wait and why, and which failed.
 
     PID is the number of its process. Without it, the programs that answer are listed. `trioflow run` and `batch`
@@ -88,38 +64,23 @@ def command(pid: int | Path | None, label: str | None, **options: object) -> int
     Other programs need TRIOFLOW_LOOK=1 in their environment, or call trioflow.look.enable(). Looking changes nothing,
     and works while a job blocks the event loop.
 
-    With --web, PID may also be a file written by `trioflow run --trace FILE.json`, whose run has ended.
-
-    The options from --pause to --answer steer the run instead. The log of the program says who did so.
+    With --web, PID may also be a file written by `trioflow run --trace FILE.json`, whose run has ended. The
+    buttons of the page change the run, as `trioflow steer` does.
     """
     from ..view.look import _client
 
-    given = {name: value for name, value in options.items() if value not in (None, False)}
-    if len(given) > 1 and {*given} != {"retry", "reload"}:
-        raise click.UsageError(f"give only one of {', '.join(f'--{name}' for name in given)}")
-    word = " and ".join(sorted(given))
-    value = next((each for each in given.values() if each is not True and each != WHOLE_RUN), None)
+    if is_json and has_page:
+        raise click.UsageError("give only one of --json, --web")
     if pid is None:
-        if given:
+        if is_json or has_page:
             raise click.UsageError("give the PID of the program; trioflow look lists those that answer")
-        programs = list(_client.answering_programs())
-        for number, record in programs:
-            labels = join_names([run["label"] for run in record["runs"]], 3) or "no run"
-            _outputs.echo(f"{number}  {printable(labels)}: {_client.command_text(record)}")
-        if not programs:
-            raise CliError("no program that answers runs: start it with trioflow run, or TRIOFLOW_LOOK=1")
-        return SUCCESS_CODE
+        return list_programs()
     try:
-        if word == "web":
+        if has_page:
             serve_page(pid, label)
             return SUCCESS_CODE
         if isinstance(pid, Path):
             raise click.UsageError(f"a trace is shown by --web alone: trioflow look {pid} --web")
-        if word not in ("", "json"):
-            if isinstance(value, str):
-                value = value.removeprefix(WHOLE_RUN)
-            _outputs.echo(_client.ask(pid, {"do": word, "value": value, "run": label})["done"])
-            return SUCCESS_CODE
         record = _client.ask(pid)
     except _client.NoAnswer as error:
         raise CliError(str(error)) from None
@@ -127,13 +88,26 @@ def command(pid: int | Path | None, label: str | None, **options: object) -> int
         record["runs"] = [run for run in record["runs"] if run["label"] == label]
         if not record["runs"]:
             raise CliError(f"process {pid}: no run {label!r} is in progress")
-    if word == "json":
+    if is_json:
         _outputs.echo_data(json.dumps(record, indent=1).encode())
     else:
         columns, height = shutil.get_terminal_size() if sys.stdout.isatty() else (None, math.inf)
         # The last line is for the prompt.
         for line in _client.text_lines(pid, record, columns, height - 1):
             _outputs.echo(line)
+    return SUCCESS_CODE
+
+
+def list_programs() -> int:
+    """Print the programs that answer, with their runs."""
+    from ..view.look import _client
+
+    programs = list(_client.answering_programs())
+    for number, record in programs:
+        labels = join_names([run["label"] for run in record["runs"]], 3) or "no run"
+        _outputs.echo(f"{number}  {printable(labels)}: {_client.command_text(record)}")
+    if not programs:
+        raise CliError("no program that answers runs: start it with trioflow run, or TRIOFLOW_LOOK=1")
     return SUCCESS_CODE
 
 

@@ -108,8 +108,8 @@ class RunOptions:
     )  # fmt: skip
     critical: bool = option(help="Stop the run at the first failure, except of jobs with critical=False.")
     hold: bool = option(
-        help="Where the run would end with failures, pause it: `trioflow look PID --retry` tries them again, and"
-        " --resume ends the run."
+        help="Where the run would end with failures, pause it: `trioflow steer PID try-again` tries them again,"
+        " and resume ends the run."
     )
     drain_on_term: bool = option(help="On SIGTERM, start no more jobs, and let the running ones finish.")
     monitor: bool = option(

@@ -23,10 +23,10 @@ SECRET: Final = "a secret"
 NOTHING: Final = object()
 
 
-def look_advice(path: str) -> str:
+def steering_advice(path: str) -> str:
     """Return how a person answers a job of this process from outside."""
     needs = "" if sys.version_info >= (3, 14) else ", which need TRIOFLOW_LOOK=1 or `trioflow run`"
-    command = abc.printable(shlex.join(["trioflow", "look", str(os.getpid()), "--answer", path, "VALUE"]))
+    command = abc.printable(shlex.join(["trioflow", "steer", str(os.getpid()), "answer", path, "VALUE"]))
     return f"`{command}` or --web{needs}"
 
 
@@ -259,7 +259,7 @@ class Answer(abc.JobKind[T], box=abc.BoxStyle("question", "note", (">", "]")), t
         try:
             is_unpublished = published is None and self._given is NOTHING
             if is_unpublished and not await self._event.wait(run.clock() + REPORT_SECONDS) and self.log:
-                advice = f"it is in no journal: answer it by its method answer(), {look_advice(self.path)}"
+                advice = f"it is in no journal: answer it by its method answer(), {steering_advice(self.path)}"
                 run.log_question(f"{self.label!r} {self.status_text()}; {advice}")
             while self._given is NOTHING:
                 if published is None:

@@ -438,11 +438,11 @@ def test_any_program_answers_with_a_variable_in_its_environment(backend: str) ->
 
 
 def test_without_a_program_that_answers_the_list_says_how_one_does(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without PID and such a program, the exit code is 2; a word that steers needs a PID."""
+    """Without PID and such a program, the exit code is 2; JSON needs a PID."""
     monkeypatch.setattr(_client, "answering_programs", lambda: iter(()))
     answer = trioflow("look")
     assert (answer.exit_code, "start it with trioflow run, or TRIOFLOW_LOOK=1" in answer.output) == (2, True)
-    assert "give the PID of the program" in trioflow("look", "--pause").output
+    assert "give the PID of the program" in trioflow("look", "--json").output
 
 
 @pytest.mark.skipif(not hasattr(sys, "remote_exec"), reason="since Python 3.14")

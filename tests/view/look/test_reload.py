@@ -251,7 +251,7 @@ def test_what_was_loaded_has_to_be_known() -> None:
 def test_the_log_of_a_held_run_names_reload_once_a_file_has_changed(
     program: Program, backend: BackendName, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Before, it names `--retry` alone; so does it after the code was taken."""
+    """Before, it names `try-again` alone; so does it after the code was taken."""
 
     class Resume(Instrument):
         def incident(self, scheduler: Any, job: Any, message: str, exception: BaseException | None) -> None:
@@ -263,9 +263,9 @@ def test_the_log_of_a_held_run_names_reload_once_a_file_has_changed(
         raise OSError
 
     cases: list[tuple[Callable[[], object], str]] = [
-        (lambda: None, "--retry` tries"),
-        (lambda: program.mend(("return 5", "return 6")), "--retry --reload` tries"),
-        (trioflow.look.reload, "--retry` tries"),
+        (lambda: None, "try-again` tries"),
+        (lambda: program.mend(("return 5", "return 6")), "try-again --reload` tries"),
+        (trioflow.look.reload, "try-again` tries"),
     ]
     for mend, advice in cases:
         caplog.clear()
@@ -456,7 +456,7 @@ def test_reload_is_logged_before_try(program: Program, backend: BackendName, cap
     def mend() -> None:
         program.mend(("raise OSError", "return 5"))
         [run] = runs_in_progress()
-        answers.append(steer(run, "reload and retry", None, "me"))
+        answers.append(steer(run, "reload and try-again", None, "me"))
 
     Scheduler(job, ThreadJob(mend).requires(job, settled=True), label="night").run(backend=backend)
     assert job.result() == 5

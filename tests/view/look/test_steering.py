@@ -1,4 +1,4 @@
-"""`trioflow look` steers a run: pause, resume, window, drain and cancel, who may, and what is told about it."""
+"""`trioflow steer` steers a run: pause, resume, window, drain and cancel, who may, and what is told about it."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ import pytest
 import trioflow.look
 from trioflow import First, Job, Scheduler, ThreadJob
 from trioflow._core.job._labels import unescape_path
+from trioflow._hints import STEERING_OPTIONS
 from trioflow.abc import incidents_of, printable
 from trioflow.view.look import _answers, _client, _loaded_files, _steering
 from trioflow.view.look._reload import NOTHING_KNOWN
@@ -30,18 +31,18 @@ from ...places import PATIENCE
 
 pytestmark = pytest.mark.usefixtures("answers")
 
-BY = rf"trioflow look, pid {os.getpid()}, user \S+"
+BY = rf"trioflow steer, pid {os.getpid()}, user \S+"
 
 
-def look(*words: Any) -> str:
-    """Run `trioflow look` on this process, and return its output."""
-    return str(command("look", os.getpid(), *words).output)
+def output_of(*words: Any) -> str:
+    """Run `trioflow steer` on this process, or look at it without a word, and return the output."""
+    return str(command("steer" if words else "look", os.getpid(), *words).output)
 
 
 def steered(backend: Any, words: Iterable[tuple[Any, ...]], *jobs: Any, **options: Any) -> tuple[Scheduler, list[str]]:
-    """Run a scheduler in which a job gives words to `trioflow look`; return it, and the outputs."""
+    """Run a scheduler in which a job gives words to `trioflow steer`; return it, and the outputs."""
     outputs: list[str] = []
-    steering = ThreadJob(lambda: outputs.extend(look(*each).rstrip() for each in words), label="steering")
+    steering = ThreadJob(lambda: outputs.extend(output_of(*each).rstrip() for each in words), label="steering")
     scheduler = Scheduler(steering, *jobs, label="night", **options)
     scheduler.run(backend=backend)
     return scheduler, outputs
@@ -49,7 +50,7 @@ def steered(backend: Any, words: Iterable[tuple[Any, ...]], *jobs: Any, **option
 
 def test_a_paused_run_starts_nothing_until_it_is_resumed(backend: Any, caplog: pytest.LogCaptureFixture) -> None:
     """A pause and its end are in the log, with who asked, and a look shows the pause; a second one changes nothing."""
-    running = [("--pause",), ("--pause",), (), ("--resume",), ("--resume",)]
+    running = [("pause",), ("pause",), (), ("resume",), ("resume",)]
     waiting = [Job(nothing, label=f"next {number}") for number in range(3)]
     scheduler, outputs = steered(backend, running, *waiting, jobs_window=1)
     paused, again, text, resumed, never = outputs
@@ -67,12 +68,12 @@ def test_a_paused_run_starts_nothing_until_it_is_resumed(backend: Any, caplog: p
 
 
 def test_a_number_of_slots_replaces_another_one(backend: Any) -> None:
-    """`--window N` takes effect at once, also for 1. A window that is no number stays, and the error says why."""
-    scheduler, outputs = steered(backend, [("--window", 7)], jobs_window=3)
+    """`window N` takes effect at once, also for 1. A window that is no number stays, and the error says why."""
+    scheduler, outputs = steered(backend, [("window", 7)], jobs_window=3)
     assert (outputs, scheduler.jobs_window) == (["'night': jobs_window set to 7"], 7)
-    scheduler, outputs = steered(backend, [("--window", 1)], jobs_window=3)
+    scheduler, outputs = steered(backend, [("window", 1)], jobs_window=3)
     assert (outputs, scheduler.jobs_window) == (["'night': jobs_window set to 1"], 1)
-    scheduler, [error] = steered(backend, [("--window", 7)])
+    scheduler, [error] = steered(backend, [("window", 7)])
     assert "of 'night', where it is None: during a run a number can only be replaced by" in " ".join(error.split())
     assert (scheduler.jobs_window, incidents_of(scheduler)) == (None, ())
 
@@ -89,8 +90,8 @@ def test_the_window_of_a_group_is_its_own(backend: Any) -> None:
         try:
             assert begun.wait(PATIENCE)
             for words in ((1,), (2, "--run", "out/in"), (3, "--run", "out/in/held"), (3, "--run", "nope")):
-                outputs.append(" ".join(look("--window", *words).split()))
-            outputs.append(look("--pause", "--run", "out/in"))
+                outputs.append(" ".join(output_of("window", *words).split()))
+            outputs.append(output_of("pause", "--run", "out/in"))
         finally:
             release.set()
 
@@ -120,7 +121,7 @@ def test_a_wrong_number_of_slots_has_one_answer(backend: Any, value: Any) -> Non
         with pytest.raises(_client.NoAnswer) as caught:
             _client.ask(os.getpid(), {"do": "window", "value": value})
         errors.append(str(caught.value))
-        errors.append(" ".join(look("--window", value).split()))
+        errors.append(" ".join(output_of("window", value).split()))
 
     assert Scheduler(ThreadJob(steer), label="night", jobs_window=2).run(backend=backend)
     assert [error.endswith(_steering.WINDOW_ADVICE) for error in errors] == [True, True], errors
@@ -133,7 +134,7 @@ def test_the_debrief_tells_steering_from_incidents(backend: Any, capsys: pytest.
         async def co_shutdown(self) -> None:
             raise OSError("broken")
 
-    scheduler, _ = steered(backend, [("--pause",), ("--resume",)], Broken(nothing), jobs_window=1)
+    scheduler, _ = steered(backend, [("pause",), ("resume",)], Broken(nothing), jobs_window=1)
     scheduler.debrief()
     text = re.sub(BY, "BY", capsys.readouterr().out)
     assert "\n\nsteered:\n  'night': paused by BY\n  'night': resumed by BY\n\n" in text
@@ -141,9 +142,9 @@ def test_the_debrief_tells_steering_from_incidents(backend: Any, capsys: pytest.
 
 
 def test_a_run_is_drained_and_then_only_cancelled(backend: Any) -> None:
-    """`--drain` lets running jobs end, so that nothing but `--cancel` has an effect afterwards."""
+    """`drain` lets running jobs end, so that nothing but `cancel` has an effect afterwards."""
     after = Job(nothing, label="after")
-    scheduler, outputs = steered(backend, [("--drain",), ("--pause",)], after, jobs_window=1)
+    scheduler, outputs = steered(backend, [("drain",), ("pause",)], after, jobs_window=1)
     assert scheduler.stop_reason is not None
     assert (outputs[0], scheduler.stop_reason.name, after.state.name) == ("'night': drained", "DRAINED", "CANCELLED")
     assert outputs[1].endswith("'night' is draining already"), outputs[1]
@@ -152,7 +153,7 @@ def test_a_run_is_drained_and_then_only_cancelled(backend: Any) -> None:
 def test_a_job_or_the_run_is_cancelled(backend: Any) -> None:
     inner = Job(anyio.sleep_forever, label="inner")
     forever = Job(anyio.sleep_forever, label="long")
-    words = [("--cancel", "group/inner"), ("--cancel", "group/inner"), ("--cancel",)]
+    words = [("cancel", "group/inner"), ("cancel", "group/inner"), ("cancel",)]
     scheduler, outputs = steered(backend, words, Scheduler(inner, label="group"), forever)
     assert (outputs[0], outputs[2]) == ("'group/inner': cancelled", "'night': cancelled")
     assert "'group/inner' is cancelled" in outputs[1]
@@ -162,7 +163,7 @@ def test_a_job_or_the_run_is_cancelled(backend: Any) -> None:
 
 @pytest.mark.parametrize("spelling", [str, printable])
 def test_a_path_steers_exactly_its_job(backend: Any, spelling: Callable[[str], str]) -> None:
-    """Whatever the labels, `--cancel PATH` cancels the job with this path, as it is or as it is printed."""
+    """Whatever the labels, `cancel PATH` cancels the job with this path, as it is or as it is printed."""
     labels = [
         "db",
         "eu/db",
@@ -183,7 +184,7 @@ def test_a_path_steers_exactly_its_job(backend: Any, spelling: Callable[[str], s
     ]
     jobs: list[Any] = [Job(anyio.sleep_forever, label=label) for label in (*labels, "db", "/")]
     members = *jobs[:-2], Scheduler(jobs[-2], label="eu"), Scheduler(jobs[-1], label="\\")
-    words = ((f"--cancel={spelling(job.path)}",) for job in jobs)  # read in the run, when the jobs have their places
+    words = (("cancel", "--", spelling(job.path)) for job in jobs)  # read in the run, when the jobs have their places
     scheduler, outputs = steered(backend, words, *members)
     assert outputs == [f"'{printable(unescape_path(job.path))}': cancelled" for job in jobs]
     assert [incident.job for incident in incidents_of(scheduler)] == jobs
@@ -202,8 +203,8 @@ def test_one_of_several_runs_is_chosen_by_its_label(backend: Any) -> None:
 
     def steer() -> list[str]:
         assert begun.wait(PATIENCE)
-        words = [("--pause",), ("--run", "nope"), ("--run", "night"), ("--run", "other", "--cancel")]
-        return [look(*each).rstrip() for each in words]
+        looks = [command("look", os.getpid(), "--run", label).output for label in ("nope", "night")]
+        return [output_of("pause"), *looks, output_of("cancel", "--run", "other").rstrip()]
 
     steering = ThreadJob(steer, label="steering")
     Scheduler(steering, ThreadJob(run_other), label="night").run(backend=backend)
@@ -218,7 +219,7 @@ def test_a_program_can_refuse_to_be_steered(backend: Any) -> None:
     """After `enable(steer=False)` a look is still answered, and each word is refused, until another call allows it."""
     trioflow.look.enable(steer=False)
     try:
-        scheduler, (refused, text) = steered(backend, [("--cancel",), ()])
+        scheduler, (refused, text) = steered(backend, [("cancel",), ()])
     finally:
         trioflow.look.enable()
     assert "has called trioflow.look.enable(steer=False)" in " ".join(refused.split())
@@ -232,7 +233,7 @@ def test_a_run_whose_loop_is_blocked_is_steered_afterwards(backend: Any, monkeyp
     answers: list[str] = []
 
     async def block() -> None:
-        thread = threading.Thread(target=lambda: answers.extend((look("--pause"), look("--resume"))))
+        thread = threading.Thread(target=lambda: answers.extend((output_of("pause"), output_of("resume"))))
         thread.start()
         thread.join()
 
@@ -253,7 +254,7 @@ def test_a_word_that_is_refused_too_late_is_in_the_log(backend: Any, monkeypatch
     answers: list[str] = []
 
     async def block() -> None:
-        thread = threading.Thread(target=lambda: answers.extend((look("--drain"), look("--pause"))))
+        thread = threading.Thread(target=lambda: answers.extend((output_of("drain"), output_of("pause"))))
         thread.start()
         thread.join()
 
@@ -288,19 +289,19 @@ print(scheduler.stop_reason.name, scheduler.jobs_window, len(tries), after.state
 def test_another_program_is_steered(backend: str) -> None:
     """Each word of the command, given to a program as it runs, takes effect, and the answer says so."""
     words = [
-        "--pause",
-        "--window 2",
-        "--retry flaky",
-        "--resume",
-        "--cancel job",
-        "--cancel nope",
-        "--drain",
-        "--cancel",
+        "pause",
+        "window 2",
+        "try-again flaky",
+        "resume",
+        "cancel job",
+        "cancel nope",
+        "drain",
+        "cancel",
     ]
     with subprocess.Popen([sys.executable, "-c", WORKING, backend], stdout=subprocess.PIPE, text=True) as program:
         assert program.stdout is not None
         assert program.stdout.readline() == "works\n"
-        answered = [command("look", program.pid, *word.split()).output.strip() for word in words]
+        answered = [command("steer", program.pid, *word.split()).output.strip() for word in words]
         ended = program.stdout.read().split()
     assert answered[:5] == [
         "'night': paused",
@@ -339,7 +340,7 @@ def test_a_request_names_several_jobs_that_are_tried_again(backend: str, group: 
 
     def say() -> None:
         for value in ([*names, "no path"], [5], names):
-            answers.append(ask(json.dumps({"do": "retry", "value": value}).encode() + b"\n").strip())
+            answers.append(ask(json.dumps({"do": "try-again", "value": value}).encode() + b"\n").strip())
 
     tries: list[None] = []
 
@@ -403,13 +404,24 @@ def test_the_end_of_a_program_is_an_answer_to_the_word_that_ended_it(ends: str, 
     with subprocess.Popen([sys.executable, "-c", ENDING, ends], stdout=subprocess.PIPE) as ending:
         assert ending.stdout is not None
         assert ending.stdout.readline() == b"works\n"
-        answered = command("look", ending.pid, f"--{word}")
+        answered = command("steer", ending.pid, word)
     assert (answered.output.strip(), answered.exit_code) == (expected.format(ending.pid), 2 if word == "pause" else 0)
 
 
 def test_a_program_without_a_run_has_nothing_to_steer() -> None:
-    assert "no run is in progress" in look("--pause")
-    assert "give only one of --pause, --window" in look("--pause", "--window", 3)
+    assert "no run is in progress" in output_of("pause")
+    assert "unknown command 'try_again'; do you mean 'try-again'?" in output_of("try_again")
+    assert "found 'pause'; give the PID of the program" in command("steer", "pause", os.getpid()).output
+
+
+def test_an_option_that_steered_is_answered_with_the_word() -> None:
+    """`trioflow look` once had them, and took the PID after `--cancel` for a path."""
+    assert STEERING_OPTIONS.keys() == {f"--{word}" for word in _steering.ACTIONS} - {"--try-again"} | {"--retry"}
+    for option, word in STEERING_OPTIONS.items():
+        for words in ([os.getpid(), option], [option, os.getpid()], [f"{option}=x"]):
+            answer = command("look", *words)
+            expected = f"no option {option}; write: trioflow steer PID {word}\n"
+            assert (expected in answer.output, answer.exit_code) == (True, 2), answer.output
 
 
 HELD = """
@@ -436,7 +448,7 @@ def test_another_program_takes_its_mended_code(backend: str, tmp_path: Path) -> 
         assert program.stdout is not None
         assert program.stderr is not None
         held = next(line for line in program.stderr if "is held" in line)
-        again = ["look", str(program.pid), "--reload", "--retry"]  # in any order
+        again = "steer", program.pid, "try-again", "--reload"
         answers = [command(*again).output]
         for old, new in (
             ("return missing", "return (missing"),
@@ -456,16 +468,15 @@ def test_another_program_takes_its_mended_code(backend: str, tmp_path: Path) -> 
     assert 'night.py:8: "if __name__' in answers[4]
     reloaded = "reloaded night.py: upload"
     assert answers[6] == answers[8] == f"{reloaded}; 'night': tried again; these wait or run again: upload\n"
-    assert f"{reloaded} by trioflow look, pid {os.getpid()}, user " in log
+    assert f"{reloaded} by trioflow steer, pid {os.getpid()}, user " in log
     assert ended == "True 42\n"
-    assert "--reload" not in held
+    assert "reload" not in held
 
 
 def test_code_is_taken_alone_or_before_a_retry(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is of the process, so no run has to be chosen; what was loaded has to be known."""
     monkeypatch.setattr(_loaded_files, "loaded", {})
-    nested = ThreadJob(lambda: Scheduler(ThreadJob(lambda: outputs.append(look("--reload")))).run(backend=backend))
+    nested = ThreadJob(lambda: Scheduler(ThreadJob(lambda: outputs.append(output_of("reload")))).run(backend=backend))
     outputs: list[str] = []
     assert Scheduler(nested).run(backend=backend)
     assert [" ".join(output.split()) for output in outputs] == [f"Error: process {os.getpid()}: {NOTHING_KNOWN}"]
-    assert "give only one of --pause, --reload" in look("--pause", "--reload")

@@ -152,7 +152,7 @@ def test_a_question_whose_answer_cannot_be_used_goes_until_it_can(backend: Any) 
         assert {name for _, name, *_ in state["running"]} == {"looking", "approve"}
         assert ["running", " (1 waiting for a person)", 3, "running"] in state["counts"]
         is_broken.clear()
-        assert "error" not in steer(page, "retry", [state["failed"][0][0]], state["failed"][0][0])
+        assert "error" not in steer(page, "try-again", [state["failed"][0][0]], state["failed"][0][0])
         assert until(page, lambda state: [row[1] for row in state["asks"]] == ["approve", "other"])
 
     paged(backend, use, jobs)
@@ -173,7 +173,7 @@ def test_what_was_cancelled_alone_can_be_tried_again_from_its_panel(backend: Any
         assert {name: page.job(seen, keys[name])["can_retry"] for name in ("job", "fine", "blocked", "late")} == {
             "job": True, "fine": True, "blocked": False, "late": True,
         }  # fmt: skip
-        assert "error" not in steer(page, "retry", [keys["job"]], keys["job"])
+        assert "error" not in steer(page, "try-again", [keys["job"]], keys["job"])
         assert until(page, lambda state: state["settled"] == 2)
 
     paged(backend, use, jobs)
@@ -198,7 +198,7 @@ def test_what_has_succeeded_runs_again_from_its_panel_which_says_with_how_many(b
             "alone": (True, "Run again", "nothing has followed it, so it would run again alone"),
             "upload": (True, "Try again", ""),
         }
-        assert steer(page, "retry", [keys["collect"]], keys["collect"])["done"].startswith("'collect': tried again")
+        assert steer(page, "try-again", [keys["collect"]], keys["collect"])["done"].startswith("'collect': tried again")
         assert until(page, lambda state: state["settled"] == 4)
         assert collect.attempts == upload.attempts == 2
 
@@ -296,7 +296,7 @@ def test_the_log_tells_the_failure_of_a_member_once(backend: Any) -> None:
 
     def use(page: Page) -> None:
         assert until(page, lambda state: state["settled"] == 3)
-        page.steer({"do": "retry", "seen": page._run.answer["seen"]})
+        page.steer({"do": "try-again", "seen": page._run.answer["seen"]})
         assert until(page, lambda state: len(retried(page)) > 1)
         told = retried(page)
         assert told["inner/flaky"] == "attempt 1 failed: OSError: not yet"
@@ -337,18 +337,18 @@ def test_a_row_of_several_says_whose_message_it_shows(backend: Any) -> None:
     """The error of one job was once shown as that of three."""
 
     async def bad(number: int) -> None:
-        raise OSError(f"broken {number // 2}")
+        raise OSError(f"broken {['left', 'right'][number // 2]}")
 
     jobs = [Job(bad, number, label=f"bad {number}") for number in range(4)]
 
     def use(page: Page) -> None:
         state = until(page, lambda state: state["settled"] == 4)
         [failure] = state["failed"]
-        assert failure[3] == "the first: OSError: broken 0"
+        assert failure[3] == "the first: OSError: broken left"
         [line] = page.log("")["lines"]
         assert line[5].startswith("the last: failed: OSError: broken ")
-        [line] = page.log("broken 0")["lines"]
-        assert line[5].startswith("failed: OSError: broken 0")
+        [line] = page.log("broken left")["lines"]
+        assert line[5].startswith("failed: OSError: broken left")
 
     paged(backend, use, jobs)
 
@@ -598,7 +598,7 @@ def test_a_plain_program_that_is_held_answers() -> None:
             assert process.stderr is not None
             while "is held" not in (line := process.stderr.readline()):
                 assert line
-            done = python("-m", "trioflow", "look", process.pid, "--retry", env=environment, text=True)
+            done = python("-m", "trioflow", "steer", process.pid, "try-again", env=environment, text=True)
             assert done.stdout.startswith("'plain': tried again")
             assert process.communicate(timeout=60)[0] == "True\n"
         finally:

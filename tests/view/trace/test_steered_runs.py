@@ -147,14 +147,14 @@ def test_the_numbers_of_slots_of_a_run_are_recorded(virtual: Any, tmp_path: Path
 
 def test_steering_from_outside_did_not_go_wrong(backend: Any, tmp_path: Path) -> None:
     with _answers.answering():
-        words = "--pause", "--resume"
-        steering = ThreadJob(lambda: [command("look", os.getpid(), word) for word in words])
+        words = "pause", "resume"
+        steering = ThreadJob(lambda: [command("steer", os.getpid(), word) for word in words])
         trace = Trace()
         assert Scheduler(steering, Job(nothing), label="night").run(backend=backend, instruments=[trace])
     save(trace, tmp_path / "trace.html")
     page = (tmp_path / "trace.html").read_text(encoding="utf-8")
     assert "No job failed." in page
-    assert "paused by trioflow look, pid" in page.partition("Where and how it ran")[2]
+    assert "paused by trioflow steer, pid" in page.partition("Where and how it ran")[2]
 
 
 def test_a_label_that_reads_as_steering_hides_no_incident(backend: Any, tmp_path: Path, capsys: Any) -> None:
@@ -163,7 +163,7 @@ def test_a_label_that_reads_as_steering_hides_no_incident(backend: Any, tmp_path
     def hook(_: Any) -> None:
         raise ValueError("the hook is broken")
 
-    trace, job = Trace(), Job(nothing, label="load by trioflow look, pid 1")
+    trace, job = Trace(), Job(nothing, label="load by trioflow steer, pid 1")
     scheduler = Scheduler(job, label="night", on_job_settled=hook)
     assert not scheduler.run(backend=backend, instruments=[trace])
     save(trace, tmp_path / "trace.html")

@@ -70,7 +70,7 @@ class Incident(NamedTuple):
     occurred_at: float
     """The time on the backend's clock."""
     is_steering: bool
-    """Whether it is a word from outside, such as `trioflow look --pause`, so that nothing went wrong."""
+    """Whether it is a word from outside, such as `trioflow steer PID pause`, so that nothing went wrong."""
 
 
 class Run:

@@ -295,8 +295,10 @@ def _steer(request: Record, pid: int | None) -> str:
     global steered_count
     if not answer_thread.may_steer:
         raise ValueError("it refuses to be steered, because it has called trioflow.look.enable(steer=False)")
-    by = f"trioflow look, pid {pid or request.get('pid')}, user {user_name(posix.geteuid())}"
-    by += ", on its page" * (request.get("page") is True)
+    who = f"pid {pid or request.get('pid')}, user {user_name(posix.geteuid())}"
+    by = f"trioflow steer, {who}"
+    if request.get("page") is True:
+        by = f"trioflow look, {who}, on its page"
     run, target, job, value = None, request.get("run"), None, request.get("value")
     if "seen" in request:
         # A page names the run that it shows.

@@ -23,7 +23,7 @@ DONE_WORDS: Final = {
     "window": "jobs_window set to {}",
     "drain": "drained",
     "cancel": "cancelled",
-    "retry": "tried again",
+    "try-again": "tried again",
     "answer": "answered{}",
 }
 """How the log says what was done."""
@@ -57,9 +57,9 @@ def steer(
 
     Args:
         run: the run. The call comes from another thread.
-        action: one of `ACTIONS`, or "reload and retry": if the mended code is refused, nothing is tried again.
-        value: the number of slots for "window". For "cancel" and "retry", the path of a job, or None for the run. For
-            "retry" also a list of paths, or of jobs. For "answer", the text, or the path and the text.
+        action: one of `ACTIONS`, or "reload and try-again": if the mended code is refused, nothing is tried again.
+        value: the number of slots for "window". For "cancel" and "try-again", the path of a job, or None for the run.
+            For "try-again" also a list of paths, or of jobs. For "answer", the text, or the path and the text.
         by: who asks, for the log.
         target: the path of the nested scheduler that gets the window. None or the run's own label is the run.
         job: the job to cancel or to answer, or the nested scheduler that gets the window, in place of a path.
@@ -225,7 +225,7 @@ def _cancel(request: SteeringRequest) -> Done:
 
 
 ACTIONS: Final[dict[str, Callable[[SteeringRequest], Done | str]]] = {
-    "pause": _pause, "resume": _pause, "window": _resize, "drain": _drain, "cancel": _cancel, "retry": _try_again,
+    "pause": _pause, "resume": _pause, "window": _resize, "drain": _drain, "cancel": _cancel, "try-again": _try_again,
     "answer": _answer, "reload": _reload,
 }  # fmt: skip
 """The possible actions."""

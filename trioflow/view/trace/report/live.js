@@ -223,7 +223,7 @@
     }),
     failed: ({ failed, failed_count: total }) => ({
       rows: failed.map(([key, count, name, headline, tag, place, keys]) => {
-        const button = { do: "retry", style: "retry", text: keys.length > 1 ? `Try ${keys.length} again` : "Try again", label: "Try", after: " again" };
+        const button = { do: "try-again", style: "retry", text: keys.length > 1 ? `Try ${keys.length} again` : "Try again", label: "Try", after: " again" };
         return { key, style: "failed", name, tag, count, keys, button, text: headline + (place && ` · ${place}`), which: count > 1 ? `failure ${key}` : "" };
       }),
       total,
@@ -506,7 +506,7 @@
     if (button.dataset.question && armed?.button !== button) return arm(button, owner);
     const request = { do: action, seen: armed?.seen ?? owner?.dataset.seen ?? seen, job: key };
     disarm();
-    if (action === "retry" && owner) request.value = (owner.dataset.keys || owner.dataset.key).split(",").map(Number);
+    if (action === "try-again" && owner) request.value = (owner.dataset.keys || owner.dataset.key).split(",").map(Number);
     if (action === "answer") request.value = button.dataset.value ?? owner.querySelector("input").value;
     if (action === "window") {
       request.value = Number(owner.querySelector("input").value);

@@ -1,0 +1,146 @@
+"""The subcommand `trioflow steer`: changes the run of a program, by a word for each change."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from . import SUCCESS_CODE, _outputs
+from ._commands import reject_unknown_command
+from ._scenario import CliError
+
+EXAMPLES = """\b
+Examples:
+  trioflow steer 4242 pause
+  trioflow steer 4242 cancel "build/test 7"
+  trioflow steer 4242 try-again --reload
+  trioflow steer 4242 window 8 --run nightly
+  trioflow steer 4242 answer approve yes
+"""
+TAKES_NEGATIVE = {"ignore_unknown_options": True}
+"""-5 is an answer, and a wrong number, not an option."""
+
+
+class SteeringWords(click.Group):
+    """The words, which follow the number of the process on the command line."""
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        """Find the word. If there is none such, name the nearest."""
+        reject_unknown_command(self, ctx, args[0], None)
+        return super().resolve_command(ctx, args)
+
+
+def parse_pid(value: str) -> int:
+    if not value.isdecimal() or not int(value):
+        raise click.BadParameter(f"found {value!r}; give the PID of the program, which trioflow look lists")
+    return int(value)
+
+
+def parse_slots(value: str) -> int:
+    """Return a number of slots. The page refuses a wrong number with the same advice."""
+    if not value.isdecimal() or not int(value):
+        raise click.BadParameter("give a whole number from 1 up")
+    return int(value)
+
+
+def steer(pid: int, word: str, label: str | None, value: object = None) -> int:
+    """Say a word to the run of a process, and print what was done."""
+    from ..view.look import _client
+
+    try:
+        _outputs.echo(_client.ask(pid, {"do": word, "value": value, "run": label})["done"])
+    except _client.NoAnswer as error:
+        raise CliError(str(error)) from None
+    return SUCCESS_CODE
+
+
+@click.group(name="steer", cls=SteeringWords, epilog=EXAMPLES)
+@click.argument("pid", metavar="PID", type=parse_pid)
+@click.pass_context
+def command(context: click.Context, pid: int) -> None:
+    """Change the run of a program: pause it, end it, try its failed jobs again.
+
+    PID is the number of the process, which `trioflow look` lists. PATH names one job in its output, and is no pattern.
+    Write -- before a PATH that begins with a dash. The log of the program says who steered.
+    """
+    context.obj = pid
+
+
+run_option: Callable[[Any], Any] = click.option(
+    "--run", "label", metavar="LABEL", help="The run, if there are several; for window also a path."
+)
+
+
+@command.command()
+@run_option
+@click.pass_obj
+def pause(pid: int, label: str | None) -> int:
+    """Start no more jobs until resume; running jobs go on."""
+    return steer(pid, "pause", label)
+
+
+@command.command()
+@run_option
+@click.pass_obj
+def resume(pid: int, label: str | None) -> int:
+    """Start jobs again."""
+    return steer(pid, "resume", label)
+
+
+@command.command(context_settings=TAKES_NEGATIVE)
+@click.argument("slots", metavar="N", type=parse_slots)
+@run_option
+@click.pass_obj
+def window(pid: int, slots: int, label: str | None) -> int:
+    """Run at most N jobs at once from now on."""
+    return steer(pid, "window", label, slots)
+
+
+@command.command()
+@run_option
+@click.pass_obj
+def drain(pid: int, label: str | None) -> int:
+    """End the run when the running jobs have ended."""
+    return steer(pid, "drain", label)
+
+
+@command.command()
+@click.argument("path", required=False)
+@run_option
+@click.pass_obj
+def cancel(pid: int, path: str | None, label: str | None) -> int:
+    """Cancel the run, or only the job at PATH."""
+    return steer(pid, "cancel", label, path)
+
+
+@command.command()
+@click.argument("path", required=False)
+@click.option("--reload", is_flag=True, help="First take the code that was mended in the program's files.")
+@run_option
+@click.pass_obj
+def try_again(pid: int, path: str | None, reload: bool, label: str | None) -> int:
+    """Try again all failed jobs, or only the job at PATH.
+
+    If the job at PATH has succeeded, all that has used its result runs again, too.
+    """
+    return steer(pid, "reload and try-again" if reload else "try-again", label, path)
+
+
+@command.command()
+@run_option
+@click.pass_obj
+def reload(pid: int, label: str | None) -> int:
+    """Take the code that was mended in the program's files."""
+    return steer(pid, "reload", label)
+
+
+@command.command(context_settings=TAKES_NEGATIVE)
+@click.argument("path")
+@click.argument("value")
+@run_option
+@click.pass_obj
+def answer(pid: int, path: str, value: str, label: str | None) -> int:
+    """Answer the question of the job at PATH."""
+    return steer(pid, "answer", label, (path, value))
