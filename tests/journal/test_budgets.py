@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
+import random
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from trioflow import Budget, BudgetSpent, First, Job, Pool, Retry, Scheduler, current_job
+from trioflow import Budget, BudgetSpent, First, Job, Pool, Retry, Scheduler, Sequence, current_job
 
 from ..bodies import nap
 from ..conftest import Virtual
@@ -106,3 +108,63 @@ def test_restored_first_counts_what_its_jobs_had_used(kind: str, left: float, vi
         assert virtual(lambda scheduler=scheduler: scheduler.co_run(journal=tmp_path / "run.db"))
     assert [job.restored for job in scheduler] == [True]
     assert pool.free["usd"] == left
+
+
+def nested_first(draw: random.Random) -> First:
+    """Return a random `First` of jobs, chains, groups and `First`s that use a budget. Some fail, some are not saved."""
+    numbers = itertools.count()
+
+    async def work(name: str, seconds: float, used: float | None, fails: bool) -> str:
+        if used is not None:
+            current_job().used(usd=used)
+        if seconds:
+            await nap(seconds)
+        if fails:
+            raise OSError(name)
+        return name
+
+    def options(depth: int) -> dict[str, Any]:
+        return {"label": f"{next(numbers)}", "needs": draw.choice([{}, {"usd": 80 / 4**depth}])}
+
+    def job(**more: Any) -> Job[Any]:
+        name = f"job{next(numbers)}"
+        values = (draw.choice([0, 1, 1, 2, 4]), draw.choice([None, 0, 2]), draw.random() < 0.3)
+        needs = {"usd": draw.randint(1, 3)}
+        more |= {"save": None} if draw.random() < 0.1 else {}
+        return Job(work, name, values[0], values[1], values[2], label=name, key=name, needs=needs, **more)
+
+    def member(depth: int) -> Any:
+        match draw.choice(["job", "job", "retry", "chain", "group", "first", "first"][: 4 if depth == 2 else 7]):
+            case "job":
+                return job()
+            case "retry":
+                return job(retry=Retry(1, first=draw.choice([0, 1])))
+            case "chain":
+                return Sequence(job(), job(run_if="settled"))
+            case "group":
+                return Scheduler(*[member(depth + 1) for _ in range(2)], **options(depth))
+            case _:
+                return First(*[member(depth + 1) for _ in range(draw.randint(1, 3))], **options(depth))
+
+    return First(*[member(0) for _ in range(draw.randint(2, 3))], enough=draw.randint(1, 2), label="first")
+
+
+@pytest.mark.parametrize("seeds", [range(12), pytest.param(range(12, 200), marks=pytest.mark.soak)])
+def test_a_restored_first_uses_as_much_as_the_run_that_decided_it(
+    virtual: Virtual, tmp_path: Path, seeds: range
+) -> None:
+    """Each loser counts once, however `First`s are nested, and wherever an earlier run has stopped."""
+    compared = 0
+    for seed in seeds:
+        for stop in (None, 0.5, 1.5, 2.5, 4.5):
+            lefts: list[float] = []
+            for timeout in (stop, None, None):
+                pool, first = Pool(usd=Budget(1000)), nested_first(random.Random(seed))
+                scheduler = Scheduler(first, pool=pool, timeout=timeout, jobs_window=1 + seed % 3, log=False)
+                journal = tmp_path / f"{seed}-{stop}.db"
+                virtual(lambda scheduler=scheduler, journal=journal: scheduler.co_run(journal=journal))
+                lefts.append(pool.free["usd"])
+            if first.restored:
+                compared += 1
+                assert lefts[1] == lefts[2], (seed, stop)
+    assert compared

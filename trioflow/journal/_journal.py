@@ -44,7 +44,14 @@ from ._code_digests import MAX_DIGESTS, code_digest, digest_name
 from ._fingerprint import FingerprintBuilder, describe_difference, path_in_directory, read_parts, with_requirements
 from ._judgement import Evidence, Finding, judge
 from ._questions import PublishedQuestion, QuestionFiles, hash_of_text, make_question
-from ._record_paths import RecordPaths, describe_winners, name_of_added_job, stored_result, used_around, used_by_losers
+from ._record_paths import (
+    BudgetUse,
+    RecordPaths,
+    budgets_needed_around,
+    describe_winners,
+    name_of_added_job,
+    stored_result,
+)
 from ._requirement_forms import CUT_PART, NEVER, NOTHING, Counted, RequirementForms, first_cause
 from ._serialization import IS_INSTALLED, NotSerializable, Spools, comparison_form, dumps, hide_if, loads, msgspec
 from ._store import DAMAGED_TEXT, END_OF_FIRST, MAX_INLINE_RESULT, DamagedRow, JournalStore, StoredJob
@@ -281,6 +288,7 @@ class JournalSession:
         self._has_added_jobs = False
         # The paths of their members, and their own fingerprints.
         self._undecided_firsts: Final[dict[AbstractJob[Any], tuple[RecordPaths, str]]] = {}
+        self._budget_use: Final = BudgetUse()
         # The record of each ambiguous path that a running job has.
         self._ambiguous_records: Final[dict[str, StoredJob]] = {}
         self._reported_reasons: Final[set[str]] = set()
@@ -507,6 +515,7 @@ class JournalSession:
         if finding is Finding.AMBIGUOUS:
             return ALWAYS_RUNS
         self._undecided_firsts[first] = members, fingerprint
+        self._budget_use.begin(first)
         self._paths[first] = path
         if record is None or finding not in (Finding.MATCHES, Finding.DIFFERS):
             return ALWAYS_RUNS
@@ -539,11 +548,13 @@ class JournalSession:
 
         try:
             value = stored_result(first, members, lambda path: find_facts(path).winners, find_result, add_result)
-            used = used_around(first, members, lambda path: find_facts(path).budgets)
         except (LookupError, NotSerializable):
             return ALWAYS_RUNS
         counted.ran = ran
         counted.cause = None
+        needed = budgets_needed_around(first)
+        used = {name: amount for name, amount in find_facts(path).budgets.items() if name in needed and amount >= 0}
+        self._budget_use.decide(first, used)
         self._complete(first, record, fingerprint)
         self._pending_restored[path] = None
         return Restored(value, Restoration(record.settled, record.elapsed, tuple(used.items())))
@@ -565,11 +576,12 @@ class JournalSession:
         """Buffer the winners of a `First` for the next commit."""
         members, fingerprint = self._undecided_firsts.pop(first, (None, ""))
         self.requirement_forms.winners[first] = winners
+        used = dict(self._budget_use.decide(first))
         if members is not None and (described := describe_winners(winners, members)):
             path = members.prefix[:-1]
             elapsed = (winners[-1].finished_at or 0.0) - (first.started_at or 0.0)
             record = self._unstored(path, fingerprint, None, elapsed)
-            outputs = JobFacts(winners=described, budgets=dict(used_by_losers(first))).to_json()
+            outputs = JobFacts(winners=described, budgets=used).to_json()
             self._pending_records[path] = record._replace(saved="json", result=dumps([*described]), outputs=outputs)
 
     def _find_record(self, path: str) -> StoredJob | None:
@@ -974,6 +986,7 @@ class JournalSession:
         Their outcomes are counted first. Their results stay stored.
         """
         self.requirement_forms.forget(job)
+        self._budget_use.drop(job)
         for dropped in with_members(job):
             running = self._tally_outcome(dropped)
             self._result_forms.pop(dropped, None)

@@ -20,12 +20,13 @@ results of its jobs.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, cast
+from weakref import WeakKeyDictionary
 
 from .._core.job._ancestors import enclosing_schedulers
 from .._core.job._function import FunctionJob
-from .._core.job._job import AbstractJob, is_scheduler
+from .._core.job._job import AbstractJob, is_scheduler, with_members
 from .._core.job._labels import escape_label, paths_of_siblings
 from .._core.scheduler._base_scheduler import BaseScheduler
 from .._core.scheduler._members import first_options
@@ -251,41 +252,66 @@ def stored_result(
     return values[first]
 
 
-def used_around(
-    first: AbstractJob[Any], members: RecordPaths, find_used: Callable[[str], Mapping[str, float]]
-) -> Counter[str]:
-    """Return the budget amounts that jobs of a `First` used and still need, except from pools inside the `First`.
+class BudgetUse:
+    """The amounts of budgets that the jobs of nested schedulers used in a run, from pools around these schedulers.
 
-    Losers and their requirements count, too. `find_used` returns the amounts that the job with this path, or the losers
-    of the `First` with this path, had used.
+    The record of a `First` has all that its jobs used in the run that decided it, as the budgets of that run did:
+    losers, jobs without a record, restored jobs, and nested `First`s that were restored as a whole.
     """
-    paths = PathsInside(members)
-    used = Counter[str]()
-    lost, needed_by_any = find_used(members.prefix[:-1]), set[str]()
-    for job, needed in budgets_needed_around(first):
-        needed_by_any |= needed
-        amounts = find_used(paths.of_members(job.scheduler).find(job) or "")
-        used.update({name: amounts[name] for name in needed & amounts.keys() if amounts[name] >= 0})
-    used.update({name: lost[name] for name in needed_by_any & lost.keys() if lost[name] >= 0})
-    return used
+
+    def __init__(self) -> None:
+        # Of each `First` that was decided or restored in this run.
+        self._of_firsts: Final = WeakKeyDictionary[AbstractJob[Any], Mapping[str, float]]()
+        # Of the jobs that each scheduler has dropped, because of `keep_jobs=False`.
+        self._of_dropped: Final = WeakKeyDictionary[AbstractJob[Any], Counter[str]]()
+
+    def begin(self, first: AbstractJob[Any]) -> None:
+        """Look at the jobs of a `First`, which may have been decided in an earlier attempt of a group around it."""
+        self._of_firsts.pop(first, None)
+
+    def decide(self, first: AbstractJob[Any], used: Mapping[str, float] | None = None) -> Mapping[str, float]:
+        """Return the amounts that a `First` has used, which is now decided, or restored with the use in its record."""
+        self._of_firsts[first] = used = dict(self._of(first)) if used is None else used
+        return used
+
+    def drop(self, job: AbstractJob[Any]) -> None:
+        """Keep the use of a job of a nested scheduler, which its scheduler drops."""
+        if (scheduler := job.scheduler) is not None and scheduler.scheduler is not None and (used := self._of(job)):
+            theirs = _budgets_of([scheduler])
+            kept = {name: amount for name, amount in used.items() if name not in theirs}
+            self._of_dropped.setdefault(scheduler, Counter()).update(kept)
+
+    def _of(self, top: AbstractJob[Any]) -> Counter[str]:
+        """Return the use of a job, and of all jobs in it, from pools around it."""
+        used = Counter[str]()
+        for job in with_members(top):
+            between = _schedulers_inside(job, top)
+            if any(scheduler in self._of_firsts for scheduler in between):
+                continue
+            amounts: Mapping[str, float] | None = self._of_firsts.get(job, self._of_dropped.get(job))
+            if not is_scheduler(job):
+                amounts = _job_queries.budget_use(job)
+            theirs = _budgets_of(between)
+            used.update({name: amount for name, amount in (amounts or {}).items() if name not in theirs})
+        return used
 
 
-def used_by_losers(first: AbstractJob[Any]) -> Counter[str]:
-    """Return the budget amounts, from pools around a decided `First`, that its jobs without a result used."""
-    used = Counter[str]()
-    for job, needed in budgets_needed_around(first):
-        if not is_scheduler(job) and not job.is_succeeded():
-            used.update({name: amount for name, amount in _job_queries.budget_use(job).items() if name in needed})
-    return used
-
-
-def budgets_needed_around(first: AbstractJob[Any]) -> Iterator[tuple[AbstractJob[Any], Set[str]]]:
-    """Yield each job in a `First` that has needs, and the names of its needs from pools outside the `First`."""
+def budgets_needed_around(first: AbstractJob[Any]) -> set[str]:
+    """Return the names of the budgets around a `First` that jobs in it need."""
+    needed = set[str]()
     for job in cast(BaseScheduler, first).iterate_jobs():
-        inside = {*enclosing_schedulers(job)} - {*enclosing_schedulers(first)}
-        theirs = {name for scheduler in inside if scheduler.pool is not None for name in scheduler.pool.budgets}
-        if needed := _job_queries.needs_as_given(job).keys() - theirs:
-            yield job, needed
+        needed |= _job_queries.needs_as_given(job).keys() - _budgets_of(_schedulers_inside(job, first))
+    return needed
+
+
+def _schedulers_inside(job: AbstractJob[Any], top: AbstractJob[Any]) -> set[BaseScheduler]:
+    """Return `top` and the schedulers in it that contain a job, or none for `top` itself."""
+    return {*enclosing_schedulers(job)} - {*enclosing_schedulers(top)}
+
+
+def _budgets_of(schedulers: Iterable[BaseScheduler]) -> set[str]:
+    """Return the names of the budgets in the pools of schedulers."""
+    return {name for scheduler in schedulers if scheduler.pool is not None for name in scheduler.pool.budgets}
 
 
 class PathsInside:

@@ -146,6 +146,9 @@ class RequirementForms:
 
     def forget(self, job: AbstractJob[Any]) -> None:
         """Sum up a job that its scheduler is about to drop, for those that require this scheduler."""
+        if job in self.winners:
+            # They would keep their `First` alive: members know their scheduler.
+            self.of(job)
         if (scheduler := job.scheduler) is not None and scheduler.scheduler is not None:
             self._dropped.setdefault(scheduler, Counted()).add(self.of(job))
         for dropped in with_members(job):

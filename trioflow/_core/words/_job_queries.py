@@ -539,5 +539,10 @@ def is_member(job: AnyJob) -> bool:
 
 
 def budget_use(job: AnyJob) -> dict[str, float]:
-    """Return the amounts of budgets that a job which is about to settle has used in all its attempts, by name."""
-    return {name: _amounts.as_number(amount) for name, amount in _resource.budgets_used(job).items()}
+    """Return the amounts of budgets that a job, or its record, has used in all attempts that have begun, by name."""
+    extras = job._extras or RunExtras
+    if extras.restoration is not None:
+        return dict(extras.restoration.used)
+    has_begun = job._state is not JobState.SCHEDULED
+    used = _resource.budgets_used(job) if has_begun else extras.earlier_use or {}
+    return {name: _amounts.as_number(amount) for name, amount in used.items()}
