@@ -37,8 +37,14 @@ from ._interface import Backend, HostTask, Isolation, TaskSnapshot, WorkerGroup,
 from ._shared import IDLE_TASK_NAME, await_chain, matches_any, split_cancellations
 
 T = TypeVar("T")
-SHARED_OBJECTS: Final[weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Any]] = weakref.WeakKeyDictionary()
-"""For each event loop, the object that all runs in the loop share."""
+SHARED_OBJECTS: Final[weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, weakref.ref[Any]]] = (
+    weakref.WeakKeyDictionary()
+)
+"""For each event loop, the object that all runs in the loop share, and keep.
+
+The object refers to its loop. If this dictionary kept the object, no loop would ever be freed:
+https://docs.python.org/3/library/weakref.html#weakref.WeakKeyDictionary.
+"""
 WAKE_DELAY: Final = 0.05
 """Seconds after which signals wake the loop of a run. Short runs end sooner, and save a fifth of their time."""
 # See https://docs.python.org/3/library/asyncio-graph.html#asyncio.future_add_to_awaited_by.
@@ -200,8 +206,10 @@ class AsyncioLoop(Backend):
 
     def get_or_create_in_loop(self, make: Callable[[], T]) -> T:
         loop = asyncio.get_running_loop()
-        if (shared := SHARED_OBJECTS.get(loop)) is None:
-            SHARED_OBJECTS[loop] = shared = make()
+        reference = SHARED_OBJECTS.get(loop)
+        shared: T | None = None if reference is None else reference()
+        if shared is None:
+            SHARED_OBJECTS[loop] = weakref.ref(shared := make())
         return shared
 
     def name_task(self, task: Any, name: str) -> None:
