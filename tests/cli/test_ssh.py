@@ -6,6 +6,7 @@ import os
 import re
 import signal
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -288,3 +289,15 @@ def test_invalid_range_of_nodes_of_a_batch_is_rejected(server: Server) -> None:
     done = batch(server, "-S", "node[1", "echo", ":::", 1)
     assert "unbalanced or nested brackets" in done.stderr
     assert done.exit_code == 255
+
+
+def test_standard_input_that_no_node_gets_is_named(server: Server, tmp_path: Path) -> None:
+    """Data in a pipe, or a file that nobody has begun to read, is named at the end. A loop's own list is not."""
+    file = tmp_path / "data"
+    file.write_text("line\n" * 3)
+    words = [*WORDS, "ssh", "-F", str(server.site.config), "-H", ":", "true"]
+    with file.open("rb") as begun, file.open("rb") as fresh:
+        os.lseek(begun.fileno(), 5, os.SEEK_SET)
+        for given, is_named in (({"input": "data"}, True), ({"stdin": fresh}, True), ({"stdin": begun}, False)):
+            done = subprocess.run([sys.executable, *words], env=ENVIRONMENT, text=True, capture_output=True, **given)
+            assert ("standard input went to no node" in done.stderr) is is_named, done.stderr

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import array
+import contextlib
+import os
+import stat
 import subprocess
 import sys
 from collections.abc import Iterable, Sequence
@@ -9,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, cast
 
 from .. import Job, JobTimeout, Pull, Push, Scheduler, Script, SshError, SshJob, SshNode, StopReason, Unreachable
+from .. import _posix as posix
 from ..abc import duration_text
 from ..jobs.command._result import CommandResult, text_with_notes
 from ..jobs.posix._processes import describe_exit
@@ -73,6 +78,8 @@ class NodeRun:
         with exit_on_broken_output():
             code = self._run()
             self._print_table()
+            if _has_unread_input():
+                _outputs.echo("standard input went to no node: give the data by --push", err=True)
             return code
 
     def _run(self) -> int:
@@ -138,6 +145,24 @@ class NodeRun:
         digits = len(str(max(map(len, rows.values()))))
         for (_, text), nodes in sorted(rows.items(), key=lambda row: row[0]):
             _outputs.echo(f"{text:{width}}  {len(nodes):{digits}}  {_format_hostlist(nodes)}", err=True)
+
+
+def _has_unread_input() -> bool:
+    """Return whether standard input is a file that nobody has begun to read, or a pipe with data. Nothing is read."""
+    # Windows has none.
+    import termios
+
+    with contextlib.suppress(OSError, AttributeError, ValueError):
+        descriptor = sys.stdin.fileno()
+        status = os.fstat(descriptor)
+        if stat.S_ISREG(status.st_mode):
+            # A shell's `while read` has read its first line.
+            return status.st_size > 0 and os.lseek(descriptor, 0, os.SEEK_CUR) == 0
+        if stat.S_ISFIFO(status.st_mode):
+            count = array.array("i", [0])
+            posix.fcntl.ioctl(descriptor, termios.FIONREAD, count)
+            return count[0] > 0
+    return False
 
 
 def _make_outcome(result: CommandResult | None, error: Exception | None) -> NodeOutcome:

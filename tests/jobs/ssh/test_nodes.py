@@ -82,6 +82,14 @@ def test_what_a_file_of_nodes_says_to_another_tool_is_no_name(tmp_path: Path, di
         SshNodes(file)
 
 
+@pytest.mark.parametrize(
+    ("written", "fact"), [("nosuch.txt", "there is no file 'nosuch.txt'"), ("node 01", "'01' in 'node 01' is no name")]
+)
+def test_a_text_that_was_meant_as_a_file_or_as_one_name_is_told_so(written: str, fact: str) -> None:
+    with pytest.raises(ValueError, match=fact):
+        SshNodes(written)
+
+
 @pytest.mark.parametrize("written", ["[::1]", "[fe80::1%eth0]", "[a,b]", "[08-09]", "n[1]", "node1 node1 :", "8a"])
 def test_names_that_look_like_other_tools_are_nodes(written: str, tmp_path: Path) -> None:
     """An IPv6 address, a range without a name, a node in several lines, and this machine are nodes."""

@@ -235,6 +235,8 @@ MAX_DIGITS: Final = 20
 _WORD_PATTERN: Final = re.compile(r"[^\s\x00-\x1f\x7f'\"`$\\;&<>|(){}]+")
 _FOREIGN_PATTERN: Final = re.compile(r".*=.*|\d+|\[[^\[\]:,-]*(:[^\[\]:]*)?\]")
 """Matches the parts of files of nodes for MPI, Slurm or Ansible besides names: options, numbers of slots, headings."""
+_FILE_PATTERN: Final = re.compile(r"[^\s,\[\]@:]+\.(?:conf|csv|list|lst|txt)")
+"""Matches names that are meant as files: no top-level domain has such an ending."""
 _BRACKETS_PATTERN: Final = re.compile(r"\[([^\[\]]*)\]")
 _NODE_PATTERN: Final = re.compile(
     r"(?:(?P<user>[^@]+)@)?(?P<host>\[[^\]]+\]|[^:]+|(?!\[)[^:]*:[^:]*:.*)(?::(?P<port>\d+))?"
@@ -267,6 +269,8 @@ def _iterate_entries(nodes: object) -> Iterator[Any]:
         for number, line in enumerate(text.splitlines(), 1):
             yield from _split_names(line.partition("#")[0], f" in line {number} of {path}")
     elif isinstance(nodes, str):
+        if _FILE_PATTERN.fullmatch(nodes):
+            raise ValueError(f"there is no file {nodes!r}: give a file of nodes, names, or a range like 'node[01-37]'")
         yield from _split_names(nodes)
     elif isinstance(nodes, Iterable):
         yield from nodes
@@ -278,6 +282,8 @@ def _split_names(text: str, place: str = "") -> list[str]:
     # It never goes back: that would take 100 bytes for each.
     names = re.findall(r"(?:\[[^\[\]]*\]|[^\s,])++", text)
     for name in names:
+        if _FOREIGN_PATTERN.fullmatch(name) and not place:
+            raise ValueError(f"{short_repr(name)} in {short_repr(text)} is no name of a node: a space separates names")
         if _FOREIGN_PATTERN.fullmatch(name):
             raise ValueError(f"{short_repr(name)}{place} is for another tool, and no name of a node: leave it out")
     return names
