@@ -31,11 +31,11 @@ if TYPE_CHECKING:
 
 
 def test_an_attempt_has_one_line(virtual: Virtual) -> None:
-    """In a log, a retry has no line for a start beside its own; a start after a throttle has one."""
+    """In a log, a retry has one line, which says why, and no line for a start; a start after a throttle has one."""
 
     async def flaky() -> None:
         if current_job().attempts < 3:
-            raise OSError
+            raise OSError(f"time {current_job().attempts}")
 
     async def throttled() -> None:
         if len(attempts) < 2:
@@ -48,11 +48,11 @@ def test_an_attempt_has_one_line(virtual: Virtual) -> None:
     jobs = Job(flaky, label="flaky", retry=Retry(2, first=1)), Job(throttled, label="slow", needs={"api": 1})
     scheduler = Scheduler(*jobs, pool=Pool(api=Rate(requests=1, per=1)), instruments=[Monitor(file=log)])
     virtual(scheduler.co_run)
-    lines = [" ".join(line.split()[:6]) for line in lines_of(log)[1:-1]]
+    lines = [" ".join(line.split()[:10]) for line in lines_of(log)[1:-1]]
     assert [line for line in lines if "flaky" in line][:3] == [
         "start flaky",
-        "retry flaky attempt 2 of 3",
-        "retry flaky attempt 3 of 3",
+        "retry flaky attempt 2 of 3, after OSError: time 1",
+        "retry flaky attempt 3 of 3, after OSError: time 2",
     ]
     assert [line for line in lines if "slow" in line][:3] == ["start slow"] * 3
 
@@ -317,3 +317,18 @@ def test_bytes_that_a_stream_refuses_lose_no_line(tmp_path: Path) -> None:
         scheduler = Scheduler(Job(write, label="writes"))
     """
     assert "::group::writes\nkept line\n::endgroup::\n" in log(tmp_path, code, "GITHUB_ACTIONS")
+
+
+def test_what_a_command_captures_folds_with_what_its_job_prints(tmp_path: Path) -> None:
+    """`stdout=PIPE` is for the JUnit file, too: the log has it all the same, but not of a job with `redact=True`."""
+    code = """
+        import subprocess
+
+        def echo(word, **options):
+            return CommandJob(["echo", word], stdout=subprocess.PIPE, label=f"says {len(word)}", **options)
+
+        scheduler = Scheduler(echo("shown"), echo("hidden", redact=True))
+    """
+    text = log(tmp_path, code, "GITHUB_ACTIONS")
+    assert "::group::says 5\nshown\n::endgroup::\n" in text
+    assert "hidden" not in text

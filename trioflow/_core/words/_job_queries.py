@@ -6,9 +6,11 @@ Any thread may call them. In another thread than the run's, their results may be
 
 from __future__ import annotations
 
+import contextlib
 import math
+import os
 from itertools import takewhile
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 from ..admission import _policies, _resource
 from ..base import _amounts, _states
@@ -343,6 +345,31 @@ def output_tails(job: AnyJob, size: int) -> Iterable[tuple[str, bytes]]:
     # Only kinds that run commands have it, while a command runs.
     streams: Any = getattr(job, "_open_streams", None)
     return () if streams is None or job.redact else streams.tails(size)
+
+
+OutputStream: TypeAlias = Literal["stdout", "stderr"]
+OUTPUT_STREAMS: Final[tuple[OutputStream, ...]] = "stdout", "stderr"
+
+
+def captured_outputs(result: Any, max_bytes: int) -> Iterator[tuple[OutputStream, str, int]]:
+    """Yield the ends of the captured outputs of a command, without reading all of them into memory.
+
+    Args:
+        result: the `last_result` of a job that runs commands, or None.
+        max_bytes: the maximum length of each end.
+
+    Returns:
+        The name of each stream that was captured and has output, its end, and the number of bytes before that.
+
+    """
+    if result is None:
+        return
+    for stream in OUTPUT_STREAMS:
+        with contextlib.suppress(ValueError), result.open(stream) as file:
+            # ValueError: it was not captured.
+            skipped_bytes = file.seek(max(0, file.seek(0, os.SEEK_END) - max_bytes))
+            if text := file.read().decode("utf-8", errors="backslashreplace"):
+                yield stream, text, skipped_bytes
 
 
 def unkept_outputs(job: AnyJob) -> list[str]:

@@ -16,6 +16,7 @@ from typing import Final, TextIO
 
 from ..._core.base import _states, _text_forms
 from ..._core.job._job import AnyJob
+from ..._core.words import _job_queries
 from .._state_styles import STATE_STYLES, recorded_state
 from ..text import _failure_text, _symbols
 from ..text._verdict import FOREVER_KEY, TROUBLE_STATES, failures_text, forever_jobs_text
@@ -118,7 +119,9 @@ class LogDisplay(Display):
     def job_retried(self, job: JobRecord) -> None:
         """Write a line for a retry of a job, if there are few jobs."""
         if self._model.root.counts.job_count <= MAX_LISTED_JOBS:
-            self._write_line(f"{'retry':<9} {full_name(job, self._symbols)}  {attempt_text(job)}")
+            reason = [f", after {attempt.error}" for attempt in _job_queries.failed_attempts(job.job)[-1:]]
+            text = self._symbols.escape("".join(reason))
+            self._write_line(f"{'retry':<9} {full_name(job, self._symbols)}  {attempt_text(job)}{text}")
 
     def service_ready(self, job: JobRecord) -> None:
         """Write a line for a service that is ready, if there are few jobs."""

@@ -47,12 +47,13 @@ import time
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from typing import Any, Final, TextIO
+from typing import Any, Final, TextIO, cast
 
 from ... import _posix as posix
 from ..._core.base._states import JobState
 from ..._core.job._job import AnyJob
 from ..._core.run._current import current_job
+from ..._core.words import _job_queries
 from .._print_ends import keep_end
 
 MAX_BUFFERED_CHARACTERS: Final = 1 << 16
@@ -463,6 +464,13 @@ class FoldedOutput(LogOutput):
             held.writelines(line + "\n" for line in lines)
             if held.tell() > MAX_HELD_CHARACTERS:
                 self._release(job)
+
+    def finish(self, job: AnyJob) -> None:
+        """Write the lines of a job that has ended, with the output that its command was to capture."""
+        if _job_queries.runs_commands(job) and not (job.redact or job.restored):
+            for _, text, _ in _job_queries.captured_outputs(cast(Any, job).last_result, MAX_HELD_CHARACTERS):
+                self._add_shown(text.splitlines(), job)
+        super().finish(job)
 
     def finish_partial_lines(self, job: Any = None) -> None:
         """Add the held output of a job that has ended, or of all jobs if `job` is None."""

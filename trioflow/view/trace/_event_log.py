@@ -24,7 +24,6 @@ current members. It can also read the last run of a scheduler from its jobs, wit
 
 from __future__ import annotations
 
-import contextlib
 import enum
 import functools
 import math
@@ -84,7 +83,6 @@ MAX_OUTPUT_BYTES: Final = 1000
 """The maximum number of bytes kept from the end of each output of a command that succeeded."""
 MAX_FAILED_OUTPUT_BYTES: Final = 1 << 16
 """The maximum number of bytes kept from the end of each output of a failed command. CI systems reject large files."""
-OUTPUT_STREAMS: Final = "stdout", "stderr"
 PATH_TYPES: Final[Any] = (str, bytes, os.PathLike)
 """The types of the options `stdout` and `stderr` of a command if the output goes to a file."""
 
@@ -102,23 +100,15 @@ def record_command(job: Any, max_bytes: int) -> CommandRecord | None:
         result.user_time,
         result.system_time,
         result.max_rss,
-        () if job.redact else tuple(_read_outputs(result, max_bytes)),
+        ()
+        if job.redact
+        else tuple(CommandOutput(*output) for output in _job_queries.captured_outputs(result, max_bytes)),
         () if job.redact else tuple(_output_files(job)),
     )
 
 
-def _read_outputs(result: Any, max_bytes: int) -> Iterator[CommandOutput]:
-    """Yield the ends of the captured outputs of a command, without reading all of them into memory."""
-    for stream in OUTPUT_STREAMS:
-        with contextlib.suppress(ValueError), result.open(stream) as file:
-            # ValueError: it was not captured.
-            skipped_bytes = file.seek(max(0, file.seek(0, os.SEEK_END) - max_bytes))
-            if text := file.read().decode("utf-8", errors="backslashreplace"):
-                yield CommandOutput(stream, text, skipped_bytes)
-
-
 def _output_files(job: object) -> Iterator[tuple[str, str]]:
-    for stream in OUTPUT_STREAMS:
+    for stream in _job_queries.OUTPUT_STREAMS:
         # A user-defined job class may have no `_options`.
         file: Any = getattr(getattr(job, "_command_options", None), stream, None)
         if isinstance(file, PATH_TYPES):
