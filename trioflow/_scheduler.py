@@ -11,6 +11,7 @@ import weakref
 from math import inf
 from typing import TYPE_CHECKING, Any, Final, Generic, Literal, TextIO, TypeVar, Unpack, cast, overload
 
+from ._core.base import _loaded_files
 from ._core.job import _ancestors, _function
 from ._core.job._job_options import JobOptions, NestedJobOptions, Subject, check_number, flag, seconds, subject_text
 from ._core.job._option_descriptors import Option, set_docs_and_signature
@@ -255,14 +256,14 @@ class Scheduler(BaseScheduler):
         return run
 
     def _begin_hold(self) -> None:
-        from .view.look import _answers, _loaded_files
+        from .view.look import _answers
 
         # Who is to mend something can look.
         _answers.start_or_warn()
         _loaded_files.remember()
 
     def _hold_advice(self) -> str:
-        from .view.look import _answers, _loaded_files
+        from .view.look import _answers
 
         # The modules that jobs have imported.
         _loaded_files.remember()
@@ -273,8 +274,6 @@ class Scheduler(BaseScheduler):
         return f"try_again() or `{steer} try-again{reload}` tries them again, resume() or `{steer} resume` ends it"
 
     def _changed_files(self) -> list[str]:
-        from .view.look import _loaded_files
-
         return [*map(os.path.basename, _loaded_files.changed_files())]
 
     def _store_outcome(self, run: Run) -> None:

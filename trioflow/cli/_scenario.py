@@ -31,6 +31,7 @@ import click
 
 from .. import AbstractJob, JournalError, Scheduler, Service, _scheduler
 from .. import _posix as posix
+from .._core.base import _loaded_files
 from .._hints import nearest_name
 from ..abc import (
     BackendName,
@@ -43,7 +44,6 @@ from ..abc import (
     reachable,
 )
 from ..graph import keep_only, topological_order
-from ..view.look import _loaded_files
 from ..view.text import _failure_text, _selection, _symbols
 from . import USAGE_ERROR_CODE, _outputs
 

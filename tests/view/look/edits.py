@@ -23,7 +23,7 @@ from pathlib import Path
 from types import FunctionType, ModuleType
 from typing import Any
 
-from trioflow.view.look import _loaded_files
+from trioflow._core.base import _loaded_files
 from trioflow.view.look._reload import reload
 
 UNITS = 12

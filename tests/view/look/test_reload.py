@@ -19,10 +19,11 @@ import pytest
 
 import trioflow.look
 from trioflow import Job, JobState, ProcessJob, Scheduler, ThreadJob
+from trioflow._core.base import _loaded_files
+from trioflow._core.base._user_code import describe_line
 from trioflow._core.words._run_view import runs_in_progress
 from trioflow.abc import Instrument
 from trioflow.cli._scenario import load_file
-from trioflow.view.look import _loaded_files
 from trioflow.view.look._steering import steer
 
 from ...cli.command_line import unchanged_process
@@ -324,6 +325,34 @@ def test_a_file_that_a_new_import_has_loaded_can_be_mended(program: Program, mon
     del sys.modules["later"]
 
 
+def test_a_file_that_was_mended_with_its_old_time_is_taken(program: Program) -> None:
+    """`cp -p`, or a clock of whole seconds: the answer was that no file had changed."""
+    file = program.directory / "steps.py"
+    times = file.stat().st_atime_ns, file.stat().st_mtime_ns
+    program.mend(("return 5", "return 6"))
+    os.utime(file, ns=times)
+    assert answer_of_reload().startswith("reloaded steps.py: good")
+
+
+def test_a_traceback_quotes_the_text_that_was_loaded(program: Program) -> None:
+    """After an edit, tracebacks and views quoted lines that never ran; after a reload, the new lines are those."""
+
+    def quoted() -> set[str]:
+        with pytest.raises(NameError) as raised:
+            program.steps.plain(1)
+        frame = traceback.extract_tb(raised.value.__traceback__)[-1]
+        return {str(frame.line), describe_line(frame.filename, frame.lineno or 0).partition(": ")[2]}
+
+    added = ("def plain(x):", "# one\n# two\ndef plain(x):"), ("missing\n\nasync def wr", "missed\n\nasync def wr")
+    assert quoted() == {"return x + missing"}
+    program.mend(*added)
+    assert quoted() == {"return x + missing"}
+    assert answer_of_reload().startswith("reloaded steps.py: plain")
+    assert quoted() == {"return x + missed"}
+    program.mend(*added, ("# one", "# one\n# more"), ("x + missed", "x + unseen"))
+    assert quoted() == {"return x + missed"}
+
+
 def test_a_file_that_is_gone_is_named(program: Program) -> None:
     (program.directory / "helpers.py").unlink()
     gone = "; helpers.py is no file any more, and stays as it was loaded"
@@ -382,7 +411,8 @@ FROZEN = """
 import gc, pathlib, sys
 sys.path.insert(0, "")
 import steps, trioflow.look
-from trioflow.view.look import _loaded_files
+from trioflow._core.base import _loaded_files
+from trioflow._core.base._user_code import describe_line
 _loaded_files.remember()
 pathlib.Path("steps.py").write_text("def plain(): return 10")
 for change in (gc.freeze, gc.unfreeze):

@@ -19,10 +19,11 @@ import pytest
 
 import trioflow.look
 from trioflow import First, Job, Scheduler, ThreadJob
+from trioflow._core.base import _loaded_files
 from trioflow._core.job._labels import unescape_path
 from trioflow._hints import STEERING_OPTIONS
 from trioflow.abc import incidents_of, printable
-from trioflow.view.look import _answers, _client, _loaded_files, _steering
+from trioflow.view.look import _answers, _client, _steering
 from trioflow.view.look._reload import NOTHING_KNOWN
 
 from ...bodies import nap, nothing

@@ -15,6 +15,7 @@ from types import FrameType
 from typing import Any, Final, NamedTuple
 
 from ..._core.admission._limits import resource_views
+from ..._core.base import _loaded_files
 from ..._core.base._states import JobState, WaitCause, Waiting
 from ..._core.base._text_forms import age, clause, duration_text
 from ..._core.base._user_code import PACKAGE_PREFIX, describe_line, library_prefixes
@@ -26,7 +27,6 @@ from ..._core.words._explain import READY_TEXT, get_status_text, open_requiremen
 from ..._core.words._run_view import RunInProgress, RunView, job_frames, runs_in_progress, slots_in_use
 from .._estimate import Estimate
 from ..text import _failure_text, _verdict
-from . import _loaded_files
 
 SCHEMA_VERSION: Final = 1
 STALL_SECONDS: Final = 0.05

@@ -11,7 +11,6 @@ import contextlib
 import functools
 import gc
 import inspect
-import linecache
 import os
 import sys
 import threading
@@ -19,10 +18,9 @@ from collections.abc import Iterator
 from types import AsyncGeneratorType, CellType, CoroutineType, FrameType, FunctionType, GeneratorType, MethodType
 from typing import Any, Final
 
-from ..._core.base import _user_code
+from ..._core.base import _loaded_files, _user_code
 from ..._core.base._text_forms import join_names
 from ..._core.words._run_view import runs_in_progress
-from . import _loaded_files
 from ._file_changes import FileChange, title_of
 
 MAX_NAMED: Final = 5
@@ -75,7 +73,7 @@ def _take_changes() -> tuple[str, str]:
     if not (known := {*loaded}):
         raise RuntimeError(NOTHING_KNOWN)
     _loaded_files.remember()
-    changed = _loaded_files.changed_files()
+    changed = _loaded_files.changed_files(reads_all=True)
     # A file that is seen for the first time may have been mended since it was loaded: then its functions show it.
     files = {file: now for file, now in loaded.items() if file not in known and not now.is_certain} | changed
     changes = {file: FileChange(file, loaded[file], now) for file, now in files.items()}
@@ -85,6 +83,8 @@ def _take_changes() -> tuple[str, str]:
     remarks = [f"{join_names(gone, MAX_NAMED)} is no file any more, and stays as it was loaded"] * bool(gone)
     if not changed:
         raise RuntimeError("; ".join([NOTHING_CHANGED, *remarks]))
+    for note in [*_loaded_files.before_reload]:
+        note()
     with contextlib.ExitStack() as undoing:
         for function, attributes in replacements:
             for name, value in attributes.items():
@@ -95,12 +95,10 @@ def _take_changes() -> tuple[str, str]:
         undoing.pop_all()
     for file, change in changes.items():
         codes = {old: new["__code__"] for old, new in change.successors.items() if isinstance(new, dict)}
-        loaded[file] = files[file]._replace(is_certain=True, successors=codes)
+        _loaded_files.keep(file, files[file]._replace(is_certain=True, successors=codes))
     # The files that the new imports have loaded.
     _loaded_files.remember()
     _user_code.reload_count += 1
-    # Tracebacks do so by themselves, and the lines of views do not.
-    linecache.checkcache()
     done = join_names([*dict.fromkeys(names)], MAX_NAMED) or "nothing but lines has changed"
     files_text = join_names([*map(os.path.basename, changed)], MAX_NAMED)
     return f"reloaded {files_text}: {done}", "".join(f"; {remark}" for remark in remarks)

@@ -1,19 +1,24 @@
 """The texts of the program's own files as they were loaded: all but the standard library, installed packages, trioflow.
 
-Python keeps no text of the code that it has loaded, so the text is read before a file is mended.
+Python keeps no text of the code that it has loaded, so the text is read before a file is mended. Whoever shows,
+compares or mends code asks here for it: tracebacks, the digests of a journal, worker processes and a reload.
 """
 
 from __future__ import annotations
 
 import contextlib
+import importlib.util
+import io
+import linecache
 import os
 import sys
 import time
+from collections.abc import Callable
 from types import CodeType
 from typing import Any, Final, NamedTuple
 
 from ... import _posix as posix
-from ..._core.base._user_code import STARTED_AT, library_prefixes
+from ._user_code import STARTED_AT, library_prefixes
 
 
 class LoadedFile(NamedTuple):
@@ -40,8 +45,40 @@ loaded: Final[dict[str, LoadedFile]] = {}
 """The files that are known, by their names."""
 code_names: Final[dict[str, str]] = {}
 """The names of files in their code, where they differ: `trioflow run` compiles a file by the name that it was given."""
+before_reload: Final[dict[Callable[[], None], None]] = {}
+"""The functions to call before mended code is taken. The calls in progress go on with the code of before."""
 _remembered_at = STARTED_AT
 """When all files were known that had been loaded."""
+
+
+def keep(file: str, as_loaded: LoadedFile) -> None:
+    """Keep the text of a file as it was loaded. Tracebacks quote it from now on, whatever the file says."""
+    loaded[file] = as_loaded
+    if as_loaded.is_certain:
+        with contextlib.suppress(SyntaxError, UnicodeDecodeError):
+            lines = source_lines(as_loaded.text)
+            for name in (file, code_names.get(file, file)):
+                # Without a time, `linecache.checkcache` leaves an entry alone:
+                # https://github.com/python/cpython/blob/v3.11.7/Lib/linecache.py#L64.
+                linecache.cache[name] = len(as_loaded.text), None, lines, name
+
+
+def source_lines(text: bytes) -> list[str]:
+    """Return the lines of the text of a module.
+
+    Raises:
+        SyntaxError, UnicodeDecodeError: it cannot be decoded.
+
+    """
+    decoded = importlib.util.decode_source(text)
+    return io.StringIO(decoded if decoded.endswith("\n") else f"{decoded}\n").readlines()
+
+
+def text_of(code_file: str) -> bytes | None:
+    """Return the text that was loaded from the file that code names, or None if it is not known for certain."""
+    names = [file for file, name in code_names.items() if name == code_file]
+    found = loaded.get(names[0] if names else code_file)
+    return found.text if found is not None and found.is_certain else None
 
 
 def remember() -> None:
@@ -60,16 +97,21 @@ def remember() -> None:
             with contextlib.suppress(OSError):
                 if file not in loaded:
                     saved_at = os.stat(file).st_mtime_ns
-                    loaded[file] = LoadedFile(posix.read_named(file), saved_at, saved_at < since * 1e9, {}, {})
+                    keep(file, LoadedFile(posix.read_named(file), saved_at, saved_at < since * 1e9, {}, {}))
                 loaded[file].namespaces[id(namespace)] = namespace
 
 
-def changed_files() -> dict[str, LoadedFile]:
-    """Return the files whose text has changed since they were loaded, as they are now."""
+def changed_files(*, reads_all: bool = False) -> dict[str, LoadedFile]:
+    """Return the files whose text has changed since they were loaded, as they are now.
+
+    Args:
+        reads_all: whether to read the files with their old times, too. A copy or a coarse clock may have restored them.
+
+    """
     changed: dict[str, LoadedFile] = {}
     for file, before in loaded.copy().items():
         with contextlib.suppress(OSError):
             saved_at = os.stat(file).st_mtime_ns
-            if saved_at != before.saved_at and (text := posix.read_named(file)) != before.text:
+            if (reads_all or saved_at != before.saved_at) and (text := posix.read_named(file)) != before.text:
                 changed[file] = before._replace(text=text, saved_at=saved_at)
     return changed
