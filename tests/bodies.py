@@ -14,7 +14,6 @@ import anyio.lowlevel
 import trio
 
 from trioflow import AbstractJob, Job, JobState, Scheduler
-from trioflow.abc import Outlook, Policy
 
 IDLE, SCHEDULED, RUNNING = JobState.IDLE, JobState.SCHEDULED, JobState.RUNNING
 SUCCEEDED, FAILED, CANCELLED = JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED
@@ -95,18 +94,6 @@ class Unpicklable:
 
     def __reduce__(self) -> Any:
         raise ValueError(self._text)
-
-
-class DepthFirst(Policy):
-    """The job that became ready last starts first."""
-
-    def key(self, job: AbstractJob[Any], outlook: Outlook) -> float:
-        """Return how many jobs started before it became ready, with the sign changed."""
-        return -outlook.starts
-
-    def reason(self, job: AbstractJob[Any], outlook: Outlook) -> str:
-        """Return the reason: when they became ready."""
-        return "depth first: what became ready last"
 
 
 def crash(*_: Any) -> None:

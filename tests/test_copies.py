@@ -85,7 +85,7 @@ OTHERS = {
     # have jobs in them
     "CommandSucceeds", "Simulation", "WhatIf", "WhatIfPoint",
     # are only for type checkers
-    "JobOptions", "Outlook", "Policy",
+    "JobOptions",
 }  # fmt: skip
 PUBLIC = [
     getattr(module, name)

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from graphviz import Digraph
 
     from ._core.admission._limits import Pool
-    from ._core.admission._policies import Policy, PolicyName
+    from ._core.admission._policies import PolicyName
     from ._core.admission._window import Window
     from ._core.backend import Backend
     from ._core.job._job import AbstractJob, AnyJob
@@ -51,7 +51,7 @@ class SchedulerOptions(JobOptions, total=False):
     shutdown_timeout: float | None
     cleanup_timeout: float | None
     critical_jobs: bool | None
-    policy: PolicyName | Policy
+    policy: PolicyName
     pool: Pool | None
     backfill: int
     instruments: Iterable[Instrument]
@@ -163,7 +163,7 @@ class Scheduler(BaseScheduler):
             at any depth.
         pool: the resources that its jobs need.
         backfill: how many jobs may overtake a job that waits for a resource.
-        policy: the start order: "fifo", "critical-path", "auto", or a `trioflow.abc.Policy`.
+        policy: the start order: "fifo", "critical-path", "depth-first" or "auto".
         durations: the expected durations of its jobs: a mapping, a `Trace`, or a file to update.
         timeout: seconds for a run.
         critical_jobs: the default `critical` of its jobs.
@@ -205,7 +205,7 @@ class Scheduler(BaseScheduler):
         jobs_window: Window | None = None,
         pool: Pool | None = None,
         backfill: int = 64,
-        policy: PolicyName | Policy = "auto",
+        policy: PolicyName = "auto",
         durations: DurationSource | None = None,
         timeout: float | None = None,
         critical_jobs: bool | None = None,

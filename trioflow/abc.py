@@ -1,4 +1,4 @@
-"""The interfaces for users' own kinds of jobs, policies and instruments.
+"""The interfaces for users' own kinds of jobs and instruments.
 
 The functions here give instruments and views facts about runs and jobs that are not attributes of a job. Others help
 kinds of jobs to check their options and to name things in messages.
@@ -7,10 +7,7 @@ kinds of jobs to check their options and to name things in messages.
 from typing import TYPE_CHECKING as _TYPE_CHECKING
 from typing import Any as _Any
 
-from ._core.admission._policies import Outlook as Outlook
-from ._core.admission._policies import Policy as Policy
 from ._core.admission._policies import PolicyName as PolicyName
-from ._core.admission._policies import name_of_policy as name_of_policy
 from ._core.backend import BackendName as BackendName
 from ._core.backend import load_backend as load_backend
 from ._core.backend import loop_running as loop_running

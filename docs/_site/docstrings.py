@@ -37,13 +37,12 @@ DESCRIBED_IN = (
     "JobKind",
     "FunctionJob",
     "Instrument",
-    "Policy",
     "Scheduler",
     "BaseScheduler",
     "Service",
 )
 IMPLEMENTED = {
-    *(name for kind in (trioflow.abc.Instrument, trioflow.abc.Policy) for name in vars(kind) if name[0] != "_"),
+    *(name for name in vars(trioflow.abc.Instrument) if name[0] != "_"),
     *("co_run", "co_shutdown", "command_line", "default_label", "failure_group", "for_journal", "forget_run"),
     *("last_result", "open_for", "redacted_label", "status_text"),
 }

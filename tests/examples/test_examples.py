@@ -198,7 +198,6 @@ PROGRAMS = [
     "six_faults.py",
     "sizes.py",
     "sweep.py",
-    "tenants.py",  # tests/examples/test_tenants.py
 ]
 """Examples that are programs, not scenarios; each has a test of its own, and `mock_api.py` is what `paid.py` asks."""
 

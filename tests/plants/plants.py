@@ -371,7 +371,7 @@ PLANTS: Final = (
     Plant(
         "job-run-error",
         f"{SCHEDULER}/_base_scheduler.py",
-        "a flag not reset for a second run: the error of the policy or of a First",
+        "a flag not reset for a second run: the error of the journal or of a First",
         """\
         self._run_error = self._run_times = self._run_thread = None
 """,

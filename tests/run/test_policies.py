@@ -12,7 +12,7 @@ from trioflow._core.admission._policies import BUILTIN_POLICIES, median_duration
 from trioflow._core.base._graph_algorithms import chunks_with_pauses, fill_longest_path_lengths
 from trioflow.abc import AbstractJob, PolicyName
 
-from ..bodies import DepthFirst, take
+from ..bodies import take
 from ..conftest import Virtual
 
 
@@ -22,8 +22,9 @@ class Starts:
     def __init__(self) -> None:
         self.labels: list[str] = []
 
-    async def _note(self) -> None:
+    async def _note(self, seconds: float = 0) -> None:
         self.labels.append(current_job().label)
+        await anyio.sleep(seconds)
 
     def job(self, label: str, *required: AbstractJob[Any], **options: Any) -> AbstractJob[Any]:
         return Job(self._note, label=label, required=list(required), **options)
@@ -92,7 +93,7 @@ def test_depth_first_starts_the_newest_ready_job_first() -> None:
     starts = Starts()
     a, b = starts.job("a"), starts.job("b")
     jobs = [a, b, starts.job("a1", a), starts.job("a2", a), starts.job("b1", b)]
-    assert Scheduler(*jobs, jobs_window=1, policy=DepthFirst()).run()
+    assert Scheduler(*jobs, jobs_window=1, policy="depth-first").run()
     assert starts.labels == ["a", "a1", "a2", "b", "b1"]
 
 
@@ -126,7 +127,7 @@ def test_depth_first_keeps_few_results_alive(virtual: Virtual) -> None:
         assert virtual(scheduler.co_run)
         return Result.most
 
-    assert most(DepthFirst()) <= 12
+    assert most("depth-first") <= 12
     assert most("fifo") >= 100
 
 
@@ -155,11 +156,16 @@ def test_each_name_of_a_policy_has_its_policy() -> None:
     """The names that type checkers know are the built-in policies; "auto" computes ranks if durations are known."""
     assert tuple(BUILTIN_POLICIES) == get_args(PolicyName)
     ranked = {name: [policy.needs_ranks for policy in policies] for name, policies in BUILTIN_POLICIES.items()}
-    assert ranked == {"auto": [False, True], "fifo": [False, False], "critical-path": [True, True]}
+    assert ranked == {
+        "auto": [False, True],
+        "fifo": [False, False],
+        "critical-path": [True, True],
+        "depth-first": [False, False],
+    }
 
 
 def test_an_unknown_policy_is_rejected() -> None:
-    with pytest.raises(ValueError, match="policy='lifo' of 's': choose one of auto, fifo, critical-path"):
+    with pytest.raises(ValueError, match="policy='lifo' of 's': choose one of auto, fifo, critical-path, depth-first"):
         Scheduler(label="s", policy="lifo")  # type: ignore[arg-type]
 
 
@@ -213,3 +219,41 @@ def test_a_forever_job_starts_where_its_priority_puts_it(virtual: Virtual, windo
     ]
     assert virtual(Scheduler(*jobs, jobs_window=window, pool=Pool(cpu=9)).co_run)
     assert starts.labels == ["high", "forever", "low"]
+
+
+def explained_after_a_second(scheduler: Scheduler, job: AbstractJob[Any]) -> Any:
+    """Return a function that runs a scheduler for a second, and returns what explains the wait of the job then."""
+
+    async def main() -> str:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(scheduler.co_run)
+            await anyio.sleep(1)
+            text = scheduler.explain(job)
+            tasks.cancel_scope.cancel()
+        return text
+
+    return main
+
+
+@pytest.mark.parametrize(
+    ("policy", "why"),
+    [("auto", "; before it comes 'b' (critical path: the longest path from 'a' takes 9 s)"), ("fifo", "")],
+)
+def test_explain_has_the_reason_of_the_policy(virtual: Virtual, policy: PolicyName, why: str) -> None:
+    """For a job that waits for a slot, `explain` names the jobs before it and the policy's reason, if there is one."""
+    starts = Starts()
+    first = Job(starts._note, 9, label="first", priority=1)
+    a, b = starts.job("a", expected_duration=9), starts.job("b", expected_duration=10)
+    scheduler = Scheduler(first, a, b, jobs_window=1, policy=policy)
+    found = virtual(explained_after_a_second(scheduler, a))
+    assert found == f"'a' waits for a slot: the window is full, with 'first'{why}"
+
+
+def test_explain_names_priorities(virtual: Virtual) -> None:
+    """`explain` gives a higher priority as the reason if there is one, and the policy only between equal priorities."""
+    starts = Starts()
+    a, b, c = (Job(starts._note, 5, label=label, priority=n) for label, n in (("a", 9), ("b", 0), ("c", 1)))
+    done = starts.job("done", priority=99)
+    scheduler = Scheduler(a, b, c, starts.job("late", done), done, jobs_window=1, policy="depth-first")
+    found = virtual(explained_after_a_second(scheduler, b))
+    assert found.endswith("'a'; before it come 'c', 'late' (priority, depth first: what became ready last)")

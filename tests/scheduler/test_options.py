@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import anyio
 import pytest
 
-from tests.bodies import BLOCKED, CANCELLED, FAILED, SUCCEEDED, DepthFirst, fail, fail_now, nap, nothing, timed
+from tests.bodies import BLOCKED, CANCELLED, FAILED, SUCCEEDED, fail, fail_now, nap, nothing, timed
 from tests.conftest import Virtual
 from trioflow import AbstractJob, CommandJob, Job, Pool, Retry, Scheduler, Sequence, Service, StopReason, current_job
 from trioflow._core.job._job_options import JobOptions
@@ -217,7 +217,7 @@ EFFECTS: dict[str, Callable[[], Effect]] = {
     ),
     "critical_jobs": lambda: ended("critical_jobs", True, StopReason.CRITICAL, job=Job(fail_now)),
     "policy": lambda: in_order(
-        "policy", DepthFirst(), "abcd", "acdb", a := Job(nap, 1, label="a"), *named("b"),
+        "policy", "depth-first", "abcd", "acdb", a := Job(nap, 1, label="a"), *named("b"),
         Job(nap, 1, label="c", required=a), Job(nap, 1, label="d", required=a), jobs_window=1,
     ),
     "pool": lambda: lasting(Pool(cpu=1), 1, 2, *named("a", "b", needs={"cpu": 1}), pool=Pool(cpu=2)),

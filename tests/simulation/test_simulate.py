@@ -35,7 +35,6 @@ from trioflow.simulation import _scenario_copy
 from trioflow.testing import run_virtual
 from trioflow.view import listing
 
-from ..bodies import DepthFirst
 from ..conftest import Virtual
 
 
@@ -336,7 +335,7 @@ def test_peak_results_depends_on_the_policy() -> None:
         job.label = "x"
     assert simulate(scheduler, policy="fifo").peak_results >= 100
     assert simulate(scheduler, policy="critical-path").peak_results >= 100
-    assert simulate(scheduler, policy=DepthFirst()).peak_results - 100 <= 12  # the last of each chain is kept
+    assert simulate(scheduler, policy="depth-first").peak_results - 100 <= 12  # the last of each chain is kept
 
 
 def test_an_unknown_duration_is_the_median_of_the_known_ones() -> None:

@@ -10,7 +10,7 @@ from typing import Any, Final
 import anyio
 
 from .._core.admission import _limits, _window
-from .._core.admission._policies import Outlook, Policy
+from .._core.admission._policies import PolicyName
 from .._core.base._graph_algorithms import topological_order
 from .._core.job import _function, _option_descriptors, _retry, _service
 from .._core.job._job import AnyJob, is_scheduler
@@ -46,40 +46,6 @@ async def serve_after_duration(add_call: Callable[[], None], seconds: float, *_:
     await anyio.sleep(seconds)
     task_status.started()
     await anyio.sleep_forever()
-
-
-class PolicyForCopies(Policy):
-    """The policy of a copied scheduler, which calls a user-defined policy with the original jobs, not their copies."""
-
-    def __init__(self, policy: Policy, copies: Mapping[AnyJob, AnyJob]) -> None:
-        self._policy: Final = policy
-        self._copies: Final = copies
-        self.needs_ranks = policy.needs_ranks
-
-    def key(self, job: AnyJob, outlook: Outlook) -> float | tuple[float, ...]:
-        return self._policy.key(self._originals_by_copy[job], OutlookOnCopies(outlook, self._copies))
-
-    def reason(self, job: AnyJob, outlook: Outlook) -> str:
-        return self._policy.reason(self._originals_by_copy[job], OutlookOnCopies(outlook, self._copies))
-
-    @functools.cached_property
-    def _originals_by_copy(self) -> dict[AnyJob, AnyJob]:
-        return {copy: job for job, copy in self._copies.items()}
-
-
-class OutlookOnCopies(Outlook):
-    """An outlook that takes original jobs, and returns the values of their copies."""
-
-    def __init__(self, outlook: Outlook, copies: Mapping[AnyJob, AnyJob]) -> None:
-        self._outlook: Final = outlook
-        self._copies: Final = copies
-        self.starts = outlook.starts
-
-    def expected_duration(self, job: AnyJob) -> float | None:
-        return self._outlook.expected_duration(self._copies[job])
-
-    def rank(self, job: AnyJob) -> float:
-        return self._outlook.rank(self._copies[job])
 
 
 class SchedulerCopy(BaseScheduler):
@@ -140,7 +106,7 @@ class ScenarioCopy:
         durations: Mapping[AnyJob, float],
         known_durations: Mapping[AnyJob, float],
         window: Any,
-        policy: Any,
+        policy: PolicyName | None,
     ) -> None:
         self._durations: Final = durations
         self._known_durations: Final = known_durations
@@ -174,18 +140,14 @@ class ScenarioCopy:
                 insert_members(copy, [self.copies[member] for member in job])
 
     def _copy_scheduler(self, original: BaseScheduler, window: object, options: dict[str, Any]) -> SchedulerCopy:
-        """Copy a scheduler without its jobs. `options` replace its own.
-
-        A built-in policy stays as it is, and a user-defined policy is called with the original jobs.
-        """
-        policy = self._policy or original.policy
+        """Copy a scheduler without its jobs. `options` replace its own."""
         return SchedulerCopy(
             original,
             jobs_window=self._copy_window(window),
             cleanup_timeout=original.cleanup_timeout,
             pool=None if original.pool is None else self._copy_pool(original.pool),
             backfill=original.backfill,
-            policy=policy if isinstance(policy, str) else PolicyForCopies(policy, self.copies),
+            policy=self._policy or original.policy,
             **(self._copy_options(original) | options),
         )
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, final
 
-from .._core.admission._policies import Policy, PolicyName, check_policy, median_duration
+from .._core.admission._policies import PolicyName, check_policy, median_duration
 from .._core.admission._window import check_window, is_limiter, max_slots
 from .._core.base import _graph_algorithms, _states
 from .._core.base._text_forms import duration_text, plural, short_repr
@@ -86,7 +86,7 @@ def simulate(
     *,
     durations: DurationSource | None = None,
     jobs_window: Window | EllipsisType | None = KEEP_WINDOW,
-    policy: PolicyName | Policy | None = None,
+    policy: PolicyName | None = None,
 ) -> Simulation:
     """Predict a run by executing a copy of the scenario on a virtual clock, with a sleep in place of each job.
 
@@ -101,9 +101,7 @@ def simulate(
             they take the median of the known durations, or 1 second if none is known.
         jobs_window: the window for this simulation. None or 0 is no window. By default, it is the scheduler's own
             window.
-        policy: the policy of all schedulers in this simulation, or None to keep the policy of each scheduler. If you
-            give a `Policy` of your own, it is called with the scenario's own jobs, which are idle during the
-            simulation.
+        policy: the policy of all schedulers in this simulation, or None to keep the policy of each scheduler.
 
     Raises:
         RuntimeError: the scheduler, or a scheduler in it or around it, is running.

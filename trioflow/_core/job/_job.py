@@ -804,7 +804,7 @@ class AbstractJob(Generic[T]):
         if (scheduler := self._scheduler) is not None and scheduler._keeps(self.cancel):
             return
         if (run := self._enclosing_run()) is not None:
-            run.steering.call(run, partial(run.cancel_job, self), f"cancel() of {self.label!r}")
+            run.steering.call(run, partial(run.cancel_job, self))
             return
         has_ended = self._state.is_settled if scheduler is None else scheduler._has_ended_elsewhere()
         if not has_ended:

@@ -67,8 +67,6 @@ async def end(run: Run) -> None:
         wind_up = partial(_wind_up, run, not ends_forever_jobs)
         on_interrupt = partial(run.stop, StopReason.CANCELLED)
         await take_step(run, partial(run.group.host.run_uninterrupted, wind_up, on_interrupt))
-    # This checks the policy for clean-up jobs.
-    run.check_policy()
     if run.unsettled or run.forever_unsettled or run.interruption is not None:
         run.settle_leftovers()
     is_stopped_inside = run.fate.cancel_reason not in (COMPLETED, StopReason.CANCELLED)

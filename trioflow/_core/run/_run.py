@@ -395,7 +395,6 @@ class Run:
     async def _end(self) -> None:
         for part in self.parts:
             part.enter(STOPPING)
-        self.check_policy()
         await _ending.end(self)
 
     def _make_entries_ready(self) -> Iterator[None]:
@@ -952,13 +951,8 @@ class Run:
         if self.phase is not STOPPING:
             self.stop(StopReason.CANCELLED)
 
-    def check_policy(self) -> None:
-        """Handle the exception that a user-defined policy has raised, if any and if that has not happened yet."""
-        if self._start_order is not None:
-            self._start_order.check()
-
     def stop_with_error(self, error: BaseException, job: AbstractJob[Any] | None, message: str) -> None:
-        """Stop because of an interruption, or an error outside of the jobs: in a policy, a journal, `on_job_settled`.
+        """Stop because of an interruption, or an error outside of the jobs: in the journal or `on_job_settled`.
 
         In a run that is stopping already, report the error. It then counts only if nothing else has gone wrong.
         """
@@ -1020,11 +1014,10 @@ class Run:
             GrowingError: this is not possible now.
 
         """
-        call_text = f"try_again() of {(job or self.scheduler).label!r}"
         if problem := self.why_not_again(job, wanted):
             raise _errors.GrowingError(problem)
         again = partial(reopen_all, self) if job is None else partial(reopen, self, (job,), wanted)
-        self.steering.call(self, again, call_text)
+        self.steering.call(self, again)
 
     def cancel_job(self, job: AbstractJob[Any]) -> None:
         """Cancel one job, or keep it from starting. Call this in the thread of the run."""

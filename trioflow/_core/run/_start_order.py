@@ -1,8 +1,6 @@
 """The start order of a run's ready jobs, by the policy of its scheduler.
 
-If jobs have needs, this also sets up their admission. If a user-defined policy raises an exception for a job, the run
-is not stopped immediately but in a later call, because the job is not yet in a queue, from which a stopping run could
-remove it.
+If jobs have needs, this also sets up their admission.
 """
 
 from __future__ import annotations
@@ -12,7 +10,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ..admission import _policies
 from ..base import _graph_algorithms
-from ..job._errors import JobCancelled, add_note
 from ..job._job import AbstractJob
 
 if TYPE_CHECKING:
@@ -25,10 +22,9 @@ def may_need_order(run: Run) -> bool:
 
     Most small runs do not, so they have no `StartOrder`.
     """
-    policy = run.scheduler._policy
     if run.members.jobs_with_scheduling_options or run.members.nested_schedulers or run.scheduler._knows_durations():
         return True
-    return not isinstance(policy, str) or _policies.BUILTIN_POLICIES[policy][False] is not _policies.FIFO_POLICY
+    return _policies.BUILTIN_POLICIES[run.scheduler._policy][False] is not _policies.FIFO_POLICY
 
 
 class StartOrder:
@@ -37,14 +33,11 @@ class StartOrder:
     def __init__(self, run: Run) -> None:
         self._run: Final = run
         self._scheduler: Final = run.scheduler
-        self._policies: Final = _policies.make_run_policies(run.scheduler._policy, self._record_fault)
+        self._policies: Final = _policies.BUILTIN_POLICIES[run.scheduler._policy]
         self._members: Final = run.members
         self._queue: Final = run.line
         # The estimated durations of nested schedulers, at any depth, or None before they are estimated.
         self._nested_durations: dict[BaseScheduler, float] | None = None
-        # The first exception that a user-defined policy raised, with the job for which it raised it.
-        self._policy_fault: tuple[AbstractJob[Any], BaseException] | None = None  # only the first counts
-        self._is_fault_handled = False
 
     def prepare(self) -> Iterator[None]:
         """Choose the order before any job is ready. Yield whenever a pause is due. O(V + E)."""
@@ -75,25 +68,6 @@ class StartOrder:
             self._nested_durations.pop(job, None)  # type: ignore[call-overload]
         if self._queue.order is not None:
             self._queue.order.forget(job)
-
-    def _record_fault(self, job: AbstractJob[Any], error: BaseException) -> None:
-        """Store an exception that a user-defined policy raised for a job, and schedule `check` to stop the run."""
-        if self._policy_fault is None:
-            self._policy_fault = job, error
-            self._run.call_in_loop(self.check)
-
-    def check(self) -> None:
-        """Stop the run if a user-defined policy has raised an exception. Report it if the run is stopping already."""
-        if self._policy_fault is None or self._is_fault_handled:
-            return
-        self._is_fault_handled = True
-        job, error = self._policy_fault
-        policy = f"the policy {_policies.name_of_policy(self._scheduler.policy)} of {self._scheduler.label!r}"
-        _, failure = self._run.backend.split_cancellations(error)
-        if failure is None:
-            failure = JobCancelled(f"{policy} raised a cancellation that was not requested")
-        add_note(failure, f"raised by {policy} in the key of {job.label!r}")
-        self._run.stop_with_error(failure, job, f"{policy} has no key for {job.label!r}")
 
     def _choose_order(self, requirements: _policies.Requirements, in_order: bool) -> Iterator[None]:
         """Choose the start order, and pass it to the ready queue. Yield whenever a pause is due.

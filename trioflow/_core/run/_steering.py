@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from ..admission import _line, _policies
+from ..admission import _line
 from ..base._states import CHECKING, DRAINING, RunPhase, StopReason
 from ..base._text_forms import clause
 from ..job._ancestors import enclosing_schedulers
@@ -69,17 +69,16 @@ class Steering:
     # ---- who may call
 
     def check_thread(self, run: Run, call_text: str) -> None:
-        """Reject a call from another thread or from a policy.
+        """Reject a call from another thread.
 
         Args:
             run: the run that is to change.
             call_text: the call, for the error message.
 
         Raises:
-            RuntimeError: the call comes from another thread, or from a policy, which must not change the run.
+            RuntimeError: the call comes from another thread.
 
         """
-        _policies.reject_call_from_policy(call_text)
         if threading.get_ident() != run.thread_id:
             raise RuntimeError(
                 f"{call_text}: {run.scheduler.label!r} runs in another thread; call it there, for instance through "
@@ -87,10 +86,10 @@ class Steering:
             )
 
     def check_growing(self, run: Run, call_text: str) -> None:
-        """Reject a change of the scenario from another thread or a policy, or before or after the phase RUNNING.
+        """Reject a change of the scenario from another thread, or before or after the phase RUNNING.
 
         Raises:
-            RuntimeError: the call comes from another thread, or from a policy.
+            RuntimeError: the call comes from another thread.
             RuntimeError: the run has not started yet, or is draining or stopping.
 
         """
@@ -101,19 +100,14 @@ class Steering:
                 state = f"{run.phase.value} ({run.fate.reason.value}{clause(': {.label!r}', run.fate.culprit)})"
             raise GrowingError(f"{call_text}: {run.scheduler.label!r} {state}; add jobs before a run or while it runs")
 
-    def call(self, run: Run, function: Callable[[], None], call_text: str) -> None:
-        """Call a function that ends, pauses or resumes a run, or ends a job, from any thread, but not from a policy.
+    def call(self, run: Run, function: Callable[[], None]) -> None:
+        """Call a function that ends, pauses or resumes a run, or ends a job, from any thread.
 
         If another thread than the run's asks, the loop makes the call in its next turn, unless the run has ended.
-
-        Raises:
-            RuntimeError: the call comes from a policy, which must not change the run.
-
         """
         if threading.get_ident() != run.thread_id:
             run.call_in_loop(lambda: function() if run.scheduler._run is run else None)
         else:
-            _policies.reject_call_from_policy(call_text)
             function()
 
     # ---- pauses

@@ -41,7 +41,7 @@ from ._members import Members, Sequence, iterate_schedulers
 if TYPE_CHECKING:
     import os
 
-    from ..admission._policies import Policy, PolicyName
+    from ..admission._policies import PolicyName
     from ..admission._window import Window
     from ..backend import Backend
     from ..job._requirements import Required
@@ -106,8 +106,8 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
             None, the scheduler's own `critical` is the default, or else the default of the enclosing scheduler.
         policy: the start order of ready jobs. "fifo": first in, first out. "critical-path": the job with the
             longest expected path to an exit job first, by `expected_duration`. "auto": "critical-path" if any job has
-            an expected duration, otherwise "fifo". Or an object of your own, a `trioflow.abc.Policy`. A job's
-            `priority` takes precedence over the policy.
+            an expected duration, otherwise "fifo". "depth-first": the job that became ready last first, so that chains
+            end before others begin. A job's `priority` takes precedence over the policy.
         pool: the resources that its jobs, including those in nested schedulers, take while they run, according to their
             `needs`. Several schedulers in the same event loop may share a pool.
         backfill: how many later jobs that need one of its resources may overtake a job that waits for its needs, 0 or
@@ -139,7 +139,7 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
     # ---- from the last run
     _fate: Fate
     _counted_failures: _failures.CountedFailures
-    _run_error: BaseException | None  # an error outside of the jobs that stopped the run, e.g. in the policy
+    _run_error: BaseException | None  # an error outside of the jobs that stopped the run, e.g. in the journal
     _run_times: tuple[float, float] | None  # when the run began and ended, on the backend's clock
     _run_steering: _steering.SteeringRecord  # the changes while the run was in progress
     _run_thread: threading.Thread | None  # the run's thread, kept because another thread may get its number
@@ -155,7 +155,7 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
     _shutdown_timeout: float | None
     _cleanup_timeout: float | None
     _critical_jobs: bool | None
-    _policy: PolicyName | Policy
+    _policy: PolicyName
     _pool: _limits.Pool | None
     _backfill: int
     _instruments: tuple[Instrument, ...]
@@ -180,7 +180,7 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
     shutdown_timeout: Option[float | None] = Option(1.0, _job_options.seconds)
     cleanup_timeout: Option[float | None] = Option(5.0, _job_options.seconds)
     critical_jobs: Option[bool | None] = Option(None, _job_options.or_none(_job_options.flag))
-    policy: Option[PolicyName | Policy] = Option("auto", _policies.check_policy)
+    policy: Option[PolicyName] = Option("auto", _policies.check_policy)
     pool: Option[_limits.Pool | None] = Option(None, _limits.check_pool)
     backfill: Option[int] = Option(64, _job_options.check_number)
     instruments: Option[tuple[Instrument, ...], Iterable[Instrument]] = Option((), check_instruments)
@@ -974,7 +974,7 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
             return
         if (run := self._run) is not None and self._worker is None:
             stop = functools.partial(run.stop_once, StopReason.CANCELLED)
-            run.steering.call(run, stop, f"cancel() of {self.label!r}")
+            run.steering.call(run, stop)
             if self._open_block is not None:
                 self._open_block.on_cancel()
         elif self._scheduler is not None or not self._has_ended_elsewhere():
@@ -1127,7 +1127,7 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
         # `drain` asks the scheduler around this one, `pause` and `resume` ask all schedulers around it.
         may_act = run is not None and (run is self._run or run is around._run or around is outermost_scheduler(self))
         if run is not None and may_act:
-            run.steering.call(run.outermost(), functools.partial(self._act, act), call_text)
+            run.steering.call(run.outermost(), functools.partial(self._act, act))
         elif not self._has_ended_elsewhere():
             raise RuntimeError(f"{call_text}: it is not running")
 

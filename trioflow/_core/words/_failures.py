@@ -467,7 +467,7 @@ def raise_unless_completed(run: Run, reason: StopReason | None, only_first: bool
 
     Raises:
         ExceptionGroup: the run has failed, or a critical failure stopped it. The group has the failures that count.
-        Exception: an error in the policy or the journal ended the run.
+        Exception: an error in the journal ended the run.
         JobTimeout: the run did not end in time.
         JobCancelled: the run was cancelled, drained, or interrupted by a signal.
 

@@ -472,7 +472,7 @@ def ranks_of(scheduler: BaseScheduler) -> dict[AnyJob, float]:
 
     Ranks are in seconds. Members of unknown duration are assumed to take as long as `median_duration` returns.
 
-    The policy "critical-path" starts jobs in the order of their ranks. See `Outlook.rank`. Takes O(V + E) time.
+    The policy "critical-path" starts jobs in the order of their ranks. Takes O(V + E) time.
     """
     durations = expected_durations(scheduler)
     default = _policies.median_duration(durations.values())

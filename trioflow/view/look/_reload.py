@@ -63,7 +63,7 @@ def reload(by: str = "") -> str:
     for run in runs_in_progress():
         with contextlib.suppress(RuntimeError):
             # Its loop has ended. A run in this thread logs it before what follows, such as another try.
-            run.call(functools.partial(run.report, None, message, is_steering=True), "reload()")
+            run.call(functools.partial(run.report, None, message, is_steering=True))
     return done + remarks
 
 

@@ -35,7 +35,7 @@ from dataclasses import dataclass, field
 from importlib import metadata
 from typing import Any, Final
 
-from ..._core.admission import _limits, _policies
+from ..._core.admission import _limits
 from ..._core.base._states import JobState, StopReason, WaitCause
 from ..._core.base._text_forms import duration_text
 from ..._core.job._errors import BudgetSpent, RequirementFailed
@@ -519,7 +519,7 @@ def _option_texts(scheduler: BaseScheduler) -> Iterator[tuple[str, str]]:
     """Yield the names and values of the options that were set on a scheduler, except its window."""
     if scheduler.timeout is not None:
         yield "timeout", duration_text(scheduler.timeout)
-    yield "policy", _policies.name_of_policy(scheduler.policy)
+    yield "policy", scheduler.policy
     if scheduler.pool is not None:
         yield "pool", repr(scheduler.pool)
     if scheduler.critical_jobs is not None:
