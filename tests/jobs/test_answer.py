@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import functools
+import re
 import threading
 from collections.abc import Callable
 from typing import Any
 
 import anyio
+import anyio.to_thread
 import pytest
 
 from trioflow import Answer, Job, JobState, JobTimeout, Scheduler, Trace
+from trioflow.abc import incidents_of
 from trioflow.view import listing
 
 from ..conftest import Virtual
@@ -166,3 +169,102 @@ def test_views_show_the_question_and_count_no_slot(virtual: Virtual) -> None:
     assert not span.takes_slot
     assert span.elapsed == pytest.approx(9, abs=1)
     assert [span.lane for span in trace.spans] == [2, 1, 1]
+
+
+@pytest.mark.both_backends
+def test_of_two_answers_at_once_the_second_is_refused_and_none_is_left(backend: Any) -> None:
+    """Both were once accepted, while one was parsed, and the second answered the next run, which asked nobody."""
+    parsing, said, given = threading.Semaphore(0), dict[str, str](), threading.Event()
+
+    def parse(text: str) -> str:
+        parsing.release()
+        if text == "no":
+            assert given.wait(10)
+        return text.upper()
+
+    question: Answer[str] = Answer("deploy?", parse=parse, label="deploy")
+
+    def give(text: str) -> None:
+        try:
+            question.answer(text)
+            said[text] = "accepted"
+        except RuntimeError as error:
+            said[text] = str(error)
+        given.set()
+
+    async def people() -> None:
+        if said:
+            return
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(anyio.to_thread.run_sync, give, "no")
+            await anyio.to_thread.run_sync(parsing.acquire)
+            tasks.start_soon(anyio.to_thread.run_sync, give, "yes")
+
+    scheduler = Scheduler(question, Job(people))
+    assert scheduler.run(backend=backend)
+    assert question.result() == "YES"
+    assert said["yes"] == "accepted"
+    assert re.search("answered (already: )?'yes' by the program, at 2", said["no"])
+    assert not scheduler.run(backend=backend, timeout=0.2)
+    assert question.state is JobState.CANCELLED
+
+
+def test_an_answer_is_not_for_an_attempt_that_began_while_it_was_parsed(virtual: Virtual) -> None:
+    """`parse` lasts until the question's time is over, and it is asked anew: what was said to the first is refused."""
+    parsing, anew, said = threading.Event(), threading.Event(), list[str]()
+
+    def parse(text: str) -> str:
+        parsing.set()
+        assert anew.wait(10)
+        return text
+
+    question: Answer[str] = Answer("deploy?", parse=parse, label="deploy", timeout=5, retry=1)
+
+    def give() -> None:
+        with pytest.raises(RuntimeError) as raised:
+            question.answer("yes")
+        said.append(str(raised.value))
+
+    async def main() -> None:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(Scheduler(question).co_run)
+            await anyio.sleep(1)
+            thread = threading.Thread(target=give)
+            thread.start()
+            assert parsing.wait(10)
+            await anyio.sleep(6)
+            assert question.attempts == 2
+            anew.set()
+            thread.join()
+
+    virtual(main)
+    assert said == ["answer() of 'deploy': the question that this answers is not asked any more"]
+    assert question.state is JobState.FAILED
+
+
+@pytest.mark.both_backends
+@pytest.mark.parametrize("order", [["answer", "cancel"], ["cancel", "answer"]])
+def test_an_answer_that_was_accepted_counts(virtual: Virtual, order: list[str]) -> None:
+    """A cancellation in the same turn of the loop does not take back what somebody was told to have answered."""
+    question = Answer("deploy?", label="deploy", critical=False)
+
+    async def both() -> None:
+        await anyio.sleep(1)
+        for word in order:
+            question.answer("yes") if word == "answer" else question.cancel()
+
+    virtual(Scheduler(question, Job(both)).co_run)
+    assert (question.state, question.result(default=None)) == (JobState.SUCCEEDED, "yes")
+
+
+@pytest.mark.parametrize("redact", [False, True])
+def test_an_answer_is_told(virtual: Virtual, redact: bool, caplog: pytest.LogCaptureFixture) -> None:
+    """What was answered, if it is no secret, by whom and when, is an incident that is no fault, and in the log."""
+    scheduler = Scheduler(Scheduler(question := Answer("deploy?", label="deploy", redact=redact), label="group"))
+    question.answer("yes")
+    virtual(scheduler.co_run)
+    (incident,) = incidents_of(question.scheduler)
+    told = "" if redact else "'yes' "
+    assert re.fullmatch(rf"'group/deploy' was answered {told}by the program, at 20.*", incident.message)
+    assert (incident.job, incident.is_steering) == (question, True)
+    assert caplog.messages == [incident.message]

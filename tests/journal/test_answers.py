@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
+import shutil
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -61,6 +64,18 @@ def give(file: Path, name: str, value: str, code: int = 0) -> None:
     assert value in asked(file, name, value, code=code)
 
 
+def left(file: Path) -> list[str]:
+    """Return the kinds of the files about questions that are open, and about their answers."""
+    files = _questions.QuestionFiles(file)
+    answered = {question.path for question in files.read_all("question") if question.answered is not None}
+    return sorted(
+        kind
+        for kind in ("question", "answer", "taken", "refused")
+        for found in files.read_all(kind)
+        if kind != "question" or found.path not in answered
+    )
+
+
 def wait_for_nothing(virtual: Virtual, build: Build) -> None:
     """Run a scheduler whose question is not answered, and end the run."""
     assert result(ran(virtual, build)) == (None, False)
@@ -89,9 +104,9 @@ def test_an_answer_is_given_while_a_run_waits(virtual: Virtual, file: Path, no_w
     assert listed[0].splitlines()[1].startswith("approve  2")
     assert listed[0].endswith("  deploy? (yes, no)\n")
     assert asked(file) == "nothing is asked\n"
-    assert "'approve' was answered on 2" in asked(file, "approve", "no", code=2)
+    assert "'approve' was answered 'yes' by trioflow answer, user" in asked(file, "approve", "no", code=2)
     assert result(ran(virtual, approval(file, choices=["yes", "no"]))) == ("yes", True)
-    assert os.listdir(f"{file}-answers") == []
+    assert left(file) == []
 
 
 def test_an_answer_is_given_while_nothing_runs(virtual: Virtual, file: Path) -> None:
@@ -165,7 +180,8 @@ def test_the_log_says_how_to_give_an_answer(virtual: Virtual, file: Path, caplog
     give(file, "approve", "yes")
     assert result(ran(virtual, approval(file, choices=["yes", "no"]))) == ("yes", False)
     wait_for_nothing(virtual, approval(file, "really?", log=False))
-    assert len(caplog.records) == 1
+    (_, told) = caplog.records
+    assert re.fullmatch(r"'approve' was answered 'yes' by trioflow answer, user .*, at 20.*", told.message)
 
 
 def test_an_answer_is_given_before_a_first_run(virtual: Virtual, file: Path) -> None:
@@ -203,10 +219,9 @@ def test_refusal_is_forgotten_with_its_question(virtual: Virtual, file: Path, no
     steps: list[Callable[[], object]] = [lambda: give(file, "approve", "2")]
     steps += [lambda: job.answer("1")] * is_answered
     ran(virtual, lambda: Scheduler(job, Answer("more?", label="other"), journal=file), *steps)
-    left = [".question"] if is_answered else [".question", ".question", ".refused"]
-    assert sorted(path.suffix for path in Path(f"{file}-answers").iterdir()) == left
+    assert left(file) == (["question"] if is_answered else ["question", "question", "refused"])
     ran(virtual, lambda: Scheduler(Job(anyio.sleep, 0, label="another"), journal=file))
-    assert os.listdir(f"{file}-answers") == []
+    assert left(file) == []
 
 
 def test_a_question_that_is_asked_again_has_no_refusal_yet(virtual: Virtual, file: Path, no_wait: None) -> None:
@@ -222,7 +237,7 @@ def test_a_question_that_is_asked_again_has_no_refusal_yet(virtual: Virtual, fil
     ran(virtual, approval(file, parse={"1": "one"}.__getitem__), look)
     (refused, since), (again, since_again), (_, since_then) = seen
     assert "does not parse" in refused[3]
-    assert again == (*refused[:3], "")
+    assert again == (*refused[:3], "", 1)
     assert since == since_again == since_then
 
 
@@ -290,7 +305,7 @@ def test_what_a_killed_run_has_left_of_a_committed_answer_answers_nothing(
     give(file, "approve", "yes")
     (directory := Path(f"{file}-answers")).rename(saved := file.with_name("saved"))
     assert result(ran(virtual, approval(file), lambda: give(file, "approve", "yes"))) == ("yes", False)
-    directory.rmdir()
+    shutil.rmtree(directory)
     saved.rename(directory)
     assert _questions.QuestionFiles(file).take("approve")
     assert result(ran(virtual, approval(file))) == ("yes", True)
@@ -304,7 +319,119 @@ def test_an_answer_that_is_not_asked_is_removed(virtual: Virtual, file: Path, ca
     assert asked(file, "--early", "approve", "no")
     assert result(ran(virtual, approval(file))) == ("no", False)
     assert "the answer to 'aprove' was not used, and is removed: no job has asked that" in caplog.text
-    assert os.listdir(f"{file}-answers") == []
+    assert left(file) == []
+
+
+# ---- a name means the same job whatever has been answered since
+
+
+def words(text: str) -> str:
+    return " ".join(text.split())
+
+
+def test_a_late_answer_is_for_no_other_question(virtual: Virtual, file: Path, no_wait: None) -> None:
+    """A second answer to `left` paid 10,000 euros: it was given to `group/left`, which still asked."""
+    outer, inner = (Answer(text, choices=["yes", "no"], label="left") for text in ("Delete?", "Pay?"))
+    told: list[str] = []
+
+    def build() -> Scheduler:
+        return Scheduler(outer, Scheduler(inner, label="group"), journal=file)
+
+    ran(virtual, build, lambda: give(file, "left", "no"), lambda: told.append(asked(file, "left", "yes", code=2)))
+    assert (outer.result(), inner.result(default=None)) == ("no", None)
+    assert "'left' was answered 'no' by trioflow answer, user" in words(told[0])
+    assert left(file) == ["question"]
+
+
+def test_an_early_answer_is_for_its_path(virtual: Virtual, file: Path, no_wait: None) -> None:
+    """`approve` asks later, and `group/approve` now: an early answer waits for the first, another one is refused."""
+    told: list[str] = []
+    inner = Answer("Drop?", label="approve")
+    group = Scheduler(inner, label="group")
+    outer: Answer[str] = Answer("Publish?", label="approve").requires(group)
+
+    def early() -> None:
+        told.append(asked(file, "approve", "yes", code=1))
+        told.append(asked(file, "approve", "yes", "--early"))
+
+    ran(virtual, lambda: Scheduler(group, outer, journal=file), early, lambda: give(file, "group/approve", "no"))
+    assert (inner.result(), outer.result()) == ("no", "yes")
+    assert "may be the label of several jobs; give a path: 'group/approve'" in words(told[0])
+
+
+@pytest.mark.parametrize("others", [[], ["approve"], ["left"]])
+@pytest.mark.parametrize("is_added", [False, True])
+def test_a_label_stands_for_a_path_if_the_run_has_it_once(
+    virtual: Virtual, file: Path, no_wait: None, others: list[str], is_added: bool
+) -> None:
+    """No label stands for a path if another job has it, or if jobs are added, which may have any."""
+    is_sole = "approve" not in others and not is_added
+    inner = Answer("Drop?", label="approve")
+    group = Scheduler(inner, *(Job(anyio.sleep, 9, label=label) for label in others), label="group")
+
+    async def add() -> None:
+        assert group.scheduler is not None
+        group.scheduler.add(Job(anyio.sleep, 9, label="other"))
+
+    def build() -> Scheduler:
+        return Scheduler(group, *[Job(add)] * is_added, journal=file)
+
+    ran(virtual, build, lambda: give(file, "approve", "no", code=0 if is_sole else 1))
+    assert inner.result(default=None) == ("no" if is_sole else None)
+
+
+def test_an_answer_to_what_was_asked_before_is_refused(virtual: Virtual, file: Path, no_wait: None) -> None:
+    """A job that has asked something else before, in any run, is answered by the number of its question."""
+    told: list[str] = []
+    wait_for_nothing(virtual, approval(file, "Pay 100?"))
+    ran(virtual, approval(file, "Pay 100?"), lambda: give(file, "approve", "yes"))
+    scheduler = ran(
+        virtual,
+        approval(file, "Pay 900?"),
+        lambda: told.append(asked(file)),
+        lambda: told.append(asked(file, "approve", "yes", code=1)),
+        lambda: told.append(asked(file, "approve", "yes", "--asked", "1", code=1)),
+        lambda: told.append(asked(file, "approve", "yes", "--asked", "2")),
+    )
+    assert "Pay 900?; --asked 2" in told[0]
+    refusal = "'approve' asks something else now: Pay 900?; if that is what you answer, add --asked 2"
+    assert [refusal in words(text) for text in told] == [False, True, True, False]
+    assert result(scheduler) == ("yes", False)
+
+
+def test_an_answer_that_comes_while_another_is_parsed_is_refused(backend: str, file: Path) -> None:
+    """The program answers while the run reads an answer from a shell: the shell is told, and nothing of it is left."""
+    begun, given = threading.Event(), threading.Event()
+
+    def parse(text: str) -> str:
+        if text == "no":
+            begun.set()
+            assert given.wait(10)
+        return text
+
+    job = Answer("deploy?", label="approve", parse=parse)
+    told: list[str] = []
+
+    def answer_by_shell() -> None:
+        while "approve" not in asked(file):
+            time.sleep(0.01)
+        told.append(asked(file, "approve", "no", code=1))
+
+    def answer_in_program() -> None:
+        assert begun.wait(10)
+        job.answer("yes")
+        given.set()
+
+    async def main() -> None:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(Scheduler(job, journal=file).co_run)
+            tasks.start_soon(anyio.to_thread.run_sync, answer_in_program)
+            await anyio.to_thread.run_sync(answer_by_shell)
+
+    anyio.run(main, backend=backend)
+    assert job.result() == "yes"
+    assert "'yes' by the program, at 2" in words(told[0])
+    assert left(file) == []
 
 
 # ---- other users
@@ -367,7 +494,7 @@ def test_the_first_of_several_answers_to_a_run_that_waits_counts(virtual: Virtua
         assert "has just been answered by another command" in asked(file, "approve", "second", code=1)
 
     assert result(ran(virtual, approval(file), give_two)) == ("first", False)
-    assert os.listdir(f"{file}-answers") == []
+    assert left(file) == []
 
 
 def no_token(text: str) -> str:

@@ -13,9 +13,11 @@ from typing import Any, Final
 import click
 
 from .. import JournalError
+from .. import _posix as posix
 from ..abc import join_names, printable
 from ..journal._questions import MAX_FILE_SIZE, NOT_REDACTED, GivenAnswer, Question, QuestionFiles, Refusal, make_answer
 from ..journal._store import EmptyJournal, JournalStore, StoredJob, read_with_retry
+from ..view.look._answers import user_name
 from ..view.text._symbols import align_columns
 from . import SUCCESS_CODE, _outputs
 from ._journal import timestamp_text, translated_journal_errors
@@ -44,8 +46,13 @@ Exit codes: 0 for success; 1 if the answer is refused; 2 if the file is not a jo
 @click.argument("name", required=False)
 @click.argument("value", required=False)
 @click.option("--early", is_flag=True, help="Answer a job that has not asked yet.")
-def command(path: Path, name: str | None, value: str | None, early: bool) -> int:
+@click.option(
+    "--asked", type=int, metavar="N", help="The number of the question, if the job has asked something else before."
+)
+def command(path: Path, name: str | None, value: str | None, early: bool, asked: int | None) -> int:
     """List the questions of the jobs of a run, or answer one: give VALUE to the job NAME.
+
+    NAME is the path of the job. The label will do if no other job of the run has it.
 
     For a secret, which other users could see among the arguments of this command, give - as VALUE: it is then read from
     standard input, and the job must have redact=True, so that no view shows it.
@@ -69,26 +76,29 @@ def command(path: Path, name: str | None, value: str | None, early: bool) -> int
             files.check()
     question = None if name is None else find_question(files, name)
     if not is_new:
-        # After the question, since it is withdrawn when its answer is in the journal.
-        record, is_running = read_journal(path, name)
+        # After the question, since it says how it was answered when that is in the journal.
+        record, is_running = read_journal(path, name if question is None else question.path)
     if name is None or value is None:
         return list_questions(files)
     if not is_running:
         # The run may have ended in the meantime.
         question = find_question(files, name)
-    if question is not None:
+    is_open = question is not None and question.answered is None
+    if question is not None and is_open:
+        check_number(question, asked)
         if is_secret and not question.redact:
             raise Refused(f"the answer to '{printable(question.path)}' is refused: {NOT_REDACTED}")
         is_secret = question.redact
         check_answer(question, value, is_secret)
     elif record is not None:
+        told = f"on {timestamp_text(record.settled)}" if question is None else question.answered
         raise CliError(
-            f"'{printable(name)}' was answered on {timestamp_text(record.settled)}; to be asked again: "
-            f"{printable(shlex.join(['trioflow', 'journal', str(path), 'forget', name]))}"
+            f"'{printable(record.path)}' was answered {printable(str(told))}; to be asked again: "
+            f"{printable(shlex.join(['trioflow', 'journal', str(path), 'forget', record.path]))}"
         )
     elif not early:
         check_name(files, name)
-    return give(files, question, name, value, is_secret, is_new, is_running)
+    return give(files, question if is_open else None, name, value, is_secret, is_new, is_running)
 
 
 def read_secret() -> str:
@@ -126,7 +136,7 @@ def read_journal(path: Path, name: str | None) -> tuple[StoredJob | None, bool]:
 
 
 def list_questions(files: QuestionFiles) -> int:
-    questions: list[Question] = list(files.read_all("question"))
+    questions = files.read_open()
     if not questions:
         _outputs.echo("nothing is asked")
         return SUCCESS_CODE
@@ -139,6 +149,8 @@ def list_questions(files: QuestionFiles) -> int:
             notes = "; answered" if question.redact or given.is_secret else f"; answered: {given.text}"
         elif refusal is not None:
             notes = f"; refused: {refusal.reason}"
+        if question.number > 1:
+            notes += f"; --asked {question.number}"
         rows.append((question.path, timestamp_text(question.created_at), f"{question.described()}{notes}"))
     for line in align_columns([[printable(cell) for cell in row] for row in rows], (0, 1, 2)):
         _outputs.echo(line)
@@ -146,24 +158,45 @@ def list_questions(files: QuestionFiles) -> int:
 
 
 def find_question(files: QuestionFiles, name: str) -> Question | None:
-    """Return the open question of the job with this path, or with this label if only one job has it, or None."""
+    """Return the question of the job at a path, open or answered, or None if it has not asked.
+
+    A label stands for its path if no other job has it, as the run has said when it asked. What is still open plays no
+    part: a name that meant one question must not mean another as soon as that is answered.
+    """
     if not files.exists():
         return None
     question: Question | None = files.read("question", name)
     if question is not None:
         return question
     matches = [question for question in files.read_all("question") if question.label == name]
-    return matches[0] if len(matches) == 1 else None
+    return matches[0] if len(matches) == 1 and matches[0].is_sole else None
+
+
+def check_number(question: Question, asked: int | None) -> None:
+    """Refuse an answer to a job that has asked something else before, unless it has the number of the question.
+
+    Raises:
+        Refused: the number is another.
+
+    """
+    if (asked or 1) != question.number:
+        raise Refused(
+            f"'{printable(question.path)}' asks something else now: {printable(question.described())}; "
+            f"if that is what you answer, add --asked {question.number}"
+        )
 
 
 def check_name(files: QuestionFiles, name: str) -> None:
-    """Refuse an answer that nothing asks for: the name is probably misspelt.
+    """Refuse an answer that nothing asks for: the name is probably misspelt, or the label of several jobs.
 
     Raises:
         Refused: always. The message names the jobs that wait.
 
     """
-    questions: list[Question] = list(files.read_all("question"))
+    questions = files.read_open()
+    names = join_names([f"'{printable(question.path)}'" for question in questions if question.label == name])
+    if names:
+        raise Refused(f"'{printable(name)}' is no path, and may be the label of several jobs; give a path: {names}")
     waiting = [question.path for question in questions if files.read("answer", question.path) is None]
     names = join_names([f"'{printable(path)}'" for path in waiting])
     others = f"these jobs wait for an answer: {names}" if waiting else "no job waits for an answer"
@@ -214,13 +247,14 @@ def give(
 
     """
     path = name if question is None else question.path
-    answer = make_answer(path, question, value, is_secret)
+    by = f"trioflow answer, user {user_name(posix.geteuid())}"
+    answer = make_answer(path, question, value, is_secret, by)
     is_awaited = question is not None and is_running
     with translated_journal_errors():
         files.make()
         files.remove(path, "refused")
         if not files.write("answer", path, answer, replaces=not is_awaited):
-            raise Refused(answered_otherwise(path))
+            raise Refused(answered_otherwise(files, path))
     shown_value = "…" if is_secret else printable(value)
     shown = f"{printable(path)}: {shown_value}"
     if is_awaited:
@@ -234,8 +268,10 @@ def give(
     return SUCCESS_CODE
 
 
-def answered_otherwise(path: str) -> str:
-    return f"'{printable(path)}' has just been answered by another command, or in the program"
+def answered_otherwise(files: QuestionFiles, path: str) -> str:
+    question: Question | None = files.read("question", path)
+    told = None if question is None else question.answered
+    return f"'{printable(path)}' has just been answered {printable(told or 'by another command')}"
 
 
 def wait_until_taken(files: QuestionFiles, answer: GivenAnswer, shown: str) -> int:
@@ -247,16 +283,15 @@ def wait_until_taken(files: QuestionFiles, answer: GivenAnswer, shown: str) -> i
     """
     deadline = time.monotonic() + MAX_WAIT_SECONDS
     while time.monotonic() < deadline:
-        is_asked = files.read("question", answer.path) is not None
-        waiting: GivenAnswer | None = files.read("answer", answer.path)
+        question: Question | None = files.read("question", answer.path)
         refusal: Refusal | None = files.read("refused", answer.path)
         if refusal is not None and refusal.id == answer.id:
             files.remove(answer.path, "refused")
             raise Refused(printable(refusal.reason))
-        if not is_asked:
-            if waiting is not None:
+        if question is None or question.answered is not None:
+            if question is None or question.counted != answer.id:
                 files.remove(answer.path, "answer")
-                raise Refused(answered_otherwise(answer.path))
+                raise Refused(answered_otherwise(files, answer.path))
             _outputs.echo(shown)
             return SUCCESS_CODE
         time.sleep(POLL_SECONDS)

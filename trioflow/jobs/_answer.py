@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import shlex
 import sys
+import threading
+import time
 from collections.abc import Callable, Sequence
 from typing import Any, Final, TypeVar, Unpack, overload
 
@@ -21,6 +23,8 @@ REPORT_SECONDS: Final = 1.0
 # In place of the question of a job with `redact=True`.
 SECRET: Final = "a secret"
 NOTHING: Final = object()
+ANSWERING: Final = threading.Lock()
+"""Lets the first of several answers win, and none come to a question that is over. It is held for an instant."""
 
 
 def steering_advice(path: str) -> str:
@@ -60,7 +64,7 @@ class Answer(abc.JobKind[T], box=abc.BoxStyle("question", "note", (">", "]")), t
 
     """
 
-    __slots__ = ("_choices", "_event", "_given", "_parse", "_question", "_refusal")
+    __slots__ = ("_choices", "_event", "_given", "_last_asked", "_number", "_parse", "_question", "_refusal", "_told")
 
     @overload
     def __init__(
@@ -111,6 +115,11 @@ class Answer(abc.JobKind[T], box=abc.BoxStyle("question", "note", (">", "]")), t
         self._given: Any = NOTHING
         self._event: abc.ThreadEvent | None = None
         self._refusal = ""
+        # How many questions the job has asked: the same text again is the same question.
+        self._number = 0
+        self._last_asked: object = None
+        # What was answered, by whom and when, or "" if nobody has answered yet.
+        self._told = ""
         super().__init__(question, **options)
         self.forget_run()
 
@@ -129,16 +138,49 @@ class Answer(abc.JobKind[T], box=abc.BoxStyle("question", "note", (">", "]")), t
 
         Raises:
             ValueError: the value is no choice, or `parse` raised an exception. The job still waits.
-            RuntimeError: the job has an answer already, or has settled in the run in progress.
+            RuntimeError: the job has an answer already, or has begun anew since `parse` was called, or has settled in
+                the run in progress.
 
         """
+        self._give(value, "the program")
+
+    def _give(self, value: object, by: str) -> None:
+        """Take the first valid answer to the question that is open now. This is the only way of an answer to the job.
+
+        Raises:
+            ValueError, RuntimeError: as `answer`.
+
+        """
+        question = self._event
+        self._check_is_open(question)
+        # This may take any time, because it calls the user's `parse`.
+        given = self._read(value)
+        shown = "" if self.redact else f"{abc.shown_value(value, '')} "
+        with ANSWERING:
+            self._check_is_open(question)
+            self._given = given
+            self._told = f"{shown}by {by}, at {time.strftime('%Y-%m-%d %H:%M:%S')}"
+            if (event := self._event) is not None:
+                event.set()
+
+    def _check_is_open(self, question: abc.ThreadEvent | None) -> None:
+        """Reject an answer if there is one, or if the question that it is for is not asked any more.
+
+        Args:
+            question: the event of the attempt that asks, or None if the answer has come before the question.
+
+        Raises:
+            RuntimeError: it has been answered, is asked anew, or has settled.
+
+        """
+        subject = f"answer() of {self.label!r}"
         if self._given is not NOTHING:
-            raise RuntimeError(f"answer() of {self.label!r}: it has been answered already")
+            raise RuntimeError(f"{subject}: it has been answered already: {self._told}")
         if self.is_settled() and any(abc.current_run(scheduler) for scheduler in abc.enclosing_schedulers(self)):
-            raise RuntimeError(f"answer() of {self.label!r}: it is {self.state.value}, and waits for no answer")
-        self._given = self._read(value)
-        if (event := self._event) is not None:
-            event.set()
+            told = f": it was answered {self._told}" * bool(self._told)
+            raise RuntimeError(f"{subject}: it is {self.state.value}, and waits for no answer{told}")
+        if question is not None and self._event is not question:
+            raise RuntimeError(f"{subject}: the question that this answers is not asked any more")
 
     def _read(self, value: object) -> Any:
         """Return the value that an answer stands for.
@@ -198,9 +240,11 @@ class Answer(abc.JobKind[T], box=abc.BoxStyle("question", "note", (">", "]")), t
         return abc.fit(question, 60, "ends")
 
     def forget_run(self) -> None:
-        """Forget the text of a question that is the result of a job."""
+        """Forget the text of a question that is the result of a job, and what was answered to an earlier one."""
         (question,) = abc.original_arguments_of(self)
         self._question = "" if is_job(question) else question
+        if self._given is NOTHING:
+            self._told = ""
 
     def status_text(self) -> str:
         """Return the question, with the choices."""
@@ -216,11 +260,14 @@ class Answer(abc.JobKind[T], box=abc.BoxStyle("question", "note", (">", "]")), t
             return SECRET, None
         return self._question, [*map(str, self._choices)] or None
 
-    def _open_question(self) -> tuple[str, list[str] | None, bool, str] | None:
-        """Return the question, the choices, whether it is secret, and the last refusal, or None if it does not wait."""
+    def _open_question(self) -> tuple[str, list[str] | None, bool, str, int] | None:
+        """Return the question, the choices, whether it is secret, the last refusal, and the number of the question.
+
+        If the job does not wait for an answer, return None.
+        """
         if self._event is None or self._given is not NOTHING:
             return None
-        return *self._shown_question(), self.redact, self._refusal
+        return *self._shown_question(), self.redact, self._refusal, self._number
 
     def for_journal(self) -> abc.Work:
         """Return the question, the choices, and the function that reads the answer."""
@@ -250,31 +297,48 @@ class Answer(abc.JobKind[T], box=abc.BoxStyle("question", "note", (">", "]")), t
         if not isinstance(question, str):
             shown = abc.shown_value(question, abc.name_in_errors("", self.redact))
             raise TypeError(f"{self.label!r}: the question is {shown}, which is no text")
+        self.forget_run()
         self._question = question
-        self._event = abc.ThreadEvent()
         self._refusal = ""
+        if self._last_asked != (asked := (question, *map(str, self._choices))):
+            self._number += 1
+            self._last_asked = asked
         shown, choices = self._shown_question()
         facts = {"question": shown, "choices": choices, "parse": abc.name_of(self._parse), "redact": self.redact}
         published = run.open_question(self, facts)
+        if published is not None:
+            # It counts those of earlier runs, too.
+            self._number = published.number
+        self._event = event = abc.ThreadEvent()
+        interruption: BaseException | None = None
         try:
-            is_unpublished = published is None and self._given is NOTHING
-            if is_unpublished and not await self._event.wait(run.clock() + REPORT_SECONDS) and self.log:
-                advice = f"it is in no journal: answer it by its method answer(), {steering_advice(self.path)}"
-                run.log_question(f"{self.label!r} {self.status_text()}; {advice}")
-            while self._given is NOTHING:
-                if published is None:
-                    await self._event.wait()
-                elif (text := published.poll()) is None:
-                    await self._event.wait(run.clock() + POLL_SECONDS)
-                elif self._given is NOTHING:
-                    try:
-                        self._given = self._read(text)
-                    except ValueError as error:
-                        self._refusal = str(error)
-                        published.refuse(self._refusal)
-            if published is not None:
-                published.close()
-            answer, self._given = self._given, NOTHING
-            return answer  # type: ignore[no-any-return]
-        finally:
-            self._event = None
+            await self._wait_for_answer(run, event, published)
+        except BaseException as error:
+            interruption = error
+        with ANSWERING:
+            # What was said to this question is no answer to the next.
+            given, self._given, self._event = self._given, NOTHING, None
+        if given is NOTHING and interruption is not None:
+            raise interruption
+        # An answer that was accepted counts, even if a cancellation has come in the same turn of the loop.
+        run.report(f"'{abc.printable(self.path)}' was answered {self._told}", self, is_steering=True)
+        if published is not None:
+            published.close(self._told)
+        return given  # type: ignore[no-any-return]
+
+    async def _wait_for_answer(self, run: abc.RunHandle, event: abc.ThreadEvent, published: Any) -> None:
+        is_unpublished = published is None and self._given is NOTHING
+        if is_unpublished and not await event.wait(run.clock() + REPORT_SECONDS) and self.log:
+            advice = f"it is in no journal: answer it by its method answer(), {steering_advice(self.path)}"
+            run.log_question(f"{self.label!r} {self.status_text()}; {advice}")
+        while self._given is NOTHING:
+            if published is None:
+                await event.wait()
+            elif (answer := published.poll()) is None:
+                await event.wait(run.clock() + POLL_SECONDS)
+            else:
+                try:
+                    self._give(*answer)
+                except (ValueError, RuntimeError) as error:
+                    self._refusal = str(error)
+                    published.refuse(self._refusal)

@@ -21,7 +21,7 @@ import pickle
 import re
 import shlex
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, cast, final, get_args
 
@@ -43,7 +43,7 @@ from . import _file_stamps, _run_summary
 from ._code_digests import MAX_DIGESTS, code_digest, digest_name
 from ._fingerprint import FingerprintBuilder, describe_difference, path_in_directory, read_parts, with_requirements
 from ._judgement import Evidence, Finding, judge
-from ._questions import PublishedQuestion, QuestionFiles, hash_of_text, make_question
+from ._questions import PublishedQuestion, Question, QuestionFiles, hash_of_text, make_question
 from ._record_paths import (
     BudgetUse,
     RecordPaths,
@@ -292,8 +292,8 @@ class JournalSession:
         # The record of each ambiguous path that a running job has.
         self._ambiguous_records: Final[dict[str, StoredJob]] = {}
         self._reported_reasons: Final[set[str]] = set()
-        # Whether each question has been answered, by path.
-        self._open_questions: Final[dict[str, bool]] = {}
+        # The questions that were asked and not withdrawn, by path. None until it has been answered.
+        self._open_questions: Final[dict[str, Question | None]] = {}
         self._unstorable_reasons_by_label: Final[dict[str, str]] = {}
         # The code of each function that has run.
         self._codes: Final[dict[Any, Any]] = {}
@@ -910,22 +910,29 @@ class JournalSession:
             return None
         path = running.path
         files = self._question_files
-        self._open_questions[path] = False
+        self._open_questions[path] = None
         try:
             files.make()
-            question = make_question(path, job.label, running.fingerprint, facts)
+            # Of jobs that come later, nobody knows the labels.
+            is_sole = not self._has_added_jobs and self._label_counts[job.label] == 1
+            question = make_question(path, job.label, running.fingerprint, facts, is_sole)
             if job.log and files.read("answer", path) is None:
                 call = shlex.join(["trioflow", "answer", str(self.journal.path), path])
                 text = printable(question.described())
                 warn(f"{job.label!r} asks: {text}; to answer: {call} VALUE", about="question")
-            return PublishedQuestion(files, question, warn, lambda: self._open_questions.update({path: True}))
+            return PublishedQuestion(files, question, warn, lambda asked: self._open_questions.update({path: asked}))
         except JournalError as error:
             warn(f"{error}; so {job.label!r} can only be answered by its method answer()")
             return None
 
+    @functools.cached_property
+    def _label_counts(self) -> Counter[str]:
+        """How many jobs of the whole scenario have each label."""
+        return Counter(job.label for job in self._scheduler.iterate_jobs())
+
     def _discard_answered_questions(self) -> None:
         """Remove the files of questions whose answers are in the journal: a killed run has left them."""
-        for found in (*self._question_files.read_all("question"), *self._question_files.read_all("taken")):
+        for found in (*self._question_files.read_open(), *self._question_files.read_all("taken")):
             with contextlib.suppress(DamagedRow):
                 if (record := self.store.find_job(found.path)) is None or record.settled < found.created_at:
                     continue
@@ -934,20 +941,29 @@ class JournalSession:
         self.store.commit()
 
     def _close_questions(self, paths: Iterable[str]) -> None:
-        """Remove the files of questions whose answers have been committed."""
+        """Withdraw the questions whose answers have been committed. An answer that came too late goes with them."""
         for path in paths:
-            if self._open_questions.get(path):
+            if (question := self._open_questions.get(path)) is not None:
                 del self._open_questions[path]
-                self._question_files.remove(path, "question", "taken", "refused")
+                with contextlib.suppress(JournalError):
+                    self._question_files.write("question", path, question)
+                self._question_files.remove(path, "taken", "answer", "refused")
 
     def _discard_unasked(self) -> None:
         """At the end of a run that has completed, remove questions and answers that belong to none of its jobs."""
         for kind in ("question", "taken", "refused", "answer"):
-            found_paths = {found.path for found in self._question_files.read_all(kind)}
+            found_paths = {found.path for found in self._question_files.read_all(kind) if not self._is_answer(found)}
             for path in sorted(found_paths - self._open_questions.keys()):
                 self._question_files.remove(path, kind)
                 if kind == "answer":
                     warn(f"the answer to '{printable(path)}' was not used, and is removed: no job has asked that")
+
+    def _is_answer(self, found: Any) -> bool:
+        """Return whether a file is about a question whose answer is in the journal, and says how it was answered."""
+        try:
+            return getattr(found, "answered", None) is not None and self.store.find_job(found.path) is not None
+        except DamagedRow:
+            return False
 
     def _record_unstorable(self, job: AbstractJob[Any], reason: str) -> None:
         """Record that a job cannot be stored, for the report at the end of the run."""

@@ -2,7 +2,8 @@
 
 ```
 run.db-answers/
-  HASH.question    written by the run when a job asks, and kept after the run, so that an answer can precede the next
+  HASH.question    written by the run when a job asks, and kept after the run, so that an answer can precede the next;
+                   once the answer is committed, it says what was answered, by whom and when
   HASH.answer      written by `trioflow answer`
   HASH.taken       the answer that the run has renamed, and reads
   HASH.refused     written by the run: why it has refused an answer
@@ -11,7 +12,7 @@ run.db-answers/
 HASH is the hash of the job's path in the journal. Each file is written under another name, so it is never read while it
 is written. While a run waits, an answer gets its name by a link, which succeeds for the first of several writers alone.
 So the run takes the answer that has the name. While nothing runs, an answer gets its name by a rename, and the last
-answer counts. The run removes question and answer when it has committed the job's result.
+answer counts. The run removes the answer when it has committed the job's result.
 
 The directory can be entered by this user alone. It is not used if another user could have written to it, since an
 answer may be an approval.
@@ -59,6 +60,14 @@ class Question(NamedTuple):
     """The time when it was first asked, in seconds since 1970."""
     redact: bool = False
     """Whether the answer is secret."""
+    number: int = 1
+    """How many different questions the job has asked, in runs before, too."""
+    is_sole: bool = False
+    """Whether the run has found the label once in its whole scenario, so that it stands for the path."""
+    answered: str | None = None
+    """What was answered, by whom and when, or None while the question is open."""
+    counted: str = ""
+    """The `id` of the answer that counts, or "" if the program has given it."""
 
     def described(self) -> str:
         """Return the question, with the choices."""
@@ -75,6 +84,8 @@ class GivenAnswer(NamedTuple):
     """In seconds since 1970."""
     is_secret: bool = False
     """Whether the job must have `redact=True`, because the answer is to be shown nowhere."""
+    by: str = "trioflow answer"
+    """Who has given it."""
 
 
 class Refusal(NamedTuple):
@@ -148,6 +159,10 @@ class QuestionFiles:
             if (value := self._read_file(file)) is not None and file == self._file(kind, value.path):
                 yield value
 
+    def read_open(self) -> list[Question]:
+        """Return the questions that have not been answered."""
+        return [question for question in self.read_all("question") if question.answered is None]
+
     def write(self, kind: str, path: str, value: Any, *, replaces: bool = True) -> bool:
         """Write a file whole, and return True.
 
@@ -219,24 +234,37 @@ class PublishedQuestion:
         files: the directory of the questions.
         question: the question.
         report: called with a message about an answer that is not used.
-        on_closed: called when the question has been answered.
+        on_answered: called with the question, as it is once it has been answered.
 
     """
 
     def __init__(
-        self, files: QuestionFiles, question: Question, report: Callable[[str], object], on_closed: Callable[[], None]
+        self,
+        files: QuestionFiles,
+        question: Question,
+        report: Callable[[str], object],
+        on_answered: Callable[[Question], None],
     ) -> None:
         self._files: Final = files
         self._report: Final = report
-        self.close: Final = on_closed
+        self._on_answered: Final = on_answered
         self._taken: GivenAnswer | None = None
         earlier: Question | None = files.read("question", question.path)
-        if earlier is not None and earlier.fingerprint == question.fingerprint:
-            question = question._replace(created_at=earlier.created_at)
+        if earlier is not None:
+            is_same = earlier.fingerprint == question.fingerprint
+            question = question._replace(number=earlier.number + (not is_same))
+            if is_same and earlier.answered is None:
+                question = question._replace(created_at=earlier.created_at)
         self.question: Final = question
+        self.number: Final = question.number
         files.write("question", question.path, question)
 
-    def poll(self) -> str | None:
+    def close(self, told: str) -> None:
+        # An answer that the program was faster than has been refused.
+        counted = "" if self._taken is None else self._taken.id
+        self._on_answered(self.question._replace(answered=told, counted=counted))
+
+    def poll(self) -> tuple[str, str] | None:
         path = self.question.path
         if not self._files.take(path):
             return None
@@ -251,7 +279,7 @@ class PublishedQuestion:
         if answer.is_secret and not self.question.redact:
             self.refuse(NOT_REDACTED)
             return None
-        return answer.text
+        return answer.text, answer.by
 
     def refuse(self, reason: str) -> None:
         """Refuse the answer that `poll` has returned: tell its author, and the log."""
@@ -269,13 +297,13 @@ def hash_of_text(text: str) -> str:
     return digest(text.encode(errors="backslashreplace"))
 
 
-def make_answer(path: str, question: Question | None, text: str, is_secret: bool) -> GivenAnswer:
+def make_answer(path: str, question: Question | None, text: str, is_secret: bool, by: str) -> GivenAnswer:
     fingerprint = None if question is None else question.fingerprint
-    return GivenAnswer(secrets.token_hex(8), path, fingerprint, text, time.time(), is_secret)
+    return GivenAnswer(secrets.token_hex(8), path, fingerprint, text, time.time(), is_secret, by)
 
 
-def make_question(path: str, label: str, fingerprint: str, facts: Mapping[str, Any]) -> Question:
+def make_question(path: str, label: str, fingerprint: str, facts: Mapping[str, Any], is_sole: bool) -> Question:
     return Question(
         path, label, facts["question"], facts["choices"], facts["parse"], hash_of_text(fingerprint), time.time(),
-        facts["redact"],
+        facts["redact"], is_sole=is_sole,
     )  # fmt: skip

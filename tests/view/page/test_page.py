@@ -139,7 +139,7 @@ def test_an_answer_is_taken_from_the_page_alone(backend: Any, monkeypatch: pytes
         told["another run"] = json.loads(request(server, "POST", path, yes | {"seen": "0"})[1])["error"]
         told["no text"] = json.loads(request(server, "POST", path, form | {"value": {"yes": 1}})[1])["error"]
         told["no question"] = json.loads(request(server, "POST", path, yes | {"job": 0})[1])["error"]
-        assert (ask.state.value, question_of(ask)) == ("running", ("publish?", None, False, ""))
+        assert (ask.state.value, question_of(ask)) == ("running", ("publish?", None, False, "", 1))
         told["the page"] = json.loads(request(server, "POST", path, yes)[1])
 
     in_a_run(backend, use, ask)

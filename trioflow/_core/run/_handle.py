@@ -385,9 +385,24 @@ class RunHandle:
             enclosing=() if worker is None else tuple(worker.time_limits()),
         )
 
-    def report(self, message: str, job: AbstractJob[Any] | None = None, exception: BaseException | None = None) -> None:
-        """Report an incident that is not the outcome of a job, to the log, to `debrief()` and to instruments."""
-        self._run.report(job, message, exception)
+    def report(
+        self,
+        message: str,
+        job: AbstractJob[Any] | None = None,
+        exception: BaseException | None = None,
+        *,
+        is_steering: bool = False,
+    ) -> None:
+        """Report an incident that is not the outcome of a job, to the log, to `debrief()` and to instruments.
+
+        Args:
+            message: what has happened.
+            job: the job that it concerns, or None.
+            exception: its cause, or None.
+            is_steering: whether it is a word from outside, so that nothing went wrong.
+
+        """
+        self._run.report(job, message, exception, is_steering=is_steering)
 
     def log_question(self, message: str) -> None:
         """Log the question of a job, and how to answer it. A question is no incident."""

@@ -86,15 +86,25 @@ class Restored(NamedTuple):
 class OpenQuestion(Protocol):
     """A question that a journal has published, so that another process may answer it."""
 
-    def poll(self) -> str | None:
-        """Return the text of a new answer, or None."""
+    @property
+    def number(self) -> int:
+        """How many different questions the job has asked, in runs before, too."""
+        ...
+
+    def poll(self) -> tuple[str, str] | None:
+        """Return the text of a new answer, and who has given it, or None."""
         ...
 
     def refuse(self, reason: str) -> None:
         """Refuse the answer that `poll` has returned."""
 
-    def close(self) -> None:
-        """Withdraw the question as soon as the result of the job is committed."""
+    def close(self, told: str) -> None:
+        """Withdraw the question as soon as the result of the job is committed.
+
+        Args:
+            told: what was answered, by whom and when, for those who come later.
+
+        """
 
 
 class RunJournal(Protocol):

@@ -378,13 +378,19 @@ def unkept_outputs(job: AnyJob) -> list[str]:
     return getattr(streams, "unkept", list)()
 
 
-Question = tuple[str, list[str] | None, bool, str]
-"""A question to a person, the texts that it accepts (None for any), whether it is secret, and the last refusal."""
+Question = tuple[str, list[str] | None, bool, str, int]
+"""A question to a person, the texts that it accepts (None for any), whether it is secret, the last refusal, and its
+number: how many different questions the job has asked."""
 
 
 def question_of(job: object) -> Question | None:
     """Return the question of a job that waits for the answer, or None for other jobs. Any thread may call this."""
     return getattr(job, "_open_question", lambda: None)()
+
+
+def told_answer(job: object) -> str:
+    """Return what the last question of a job was answered, by whom and when, or "". Any thread may call this."""
+    return str(getattr(job, "_told", ""))
 
 
 def is_needed(job: AnyJob) -> bool:

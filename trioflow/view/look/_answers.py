@@ -311,7 +311,8 @@ def _steer(request: Record, pid: int | None) -> str:
             keys: list[Any] = value  # pyright: ignore[reportUnknownVariableType]
             value = [watch.find(each, has_settled=True) for each in keys]
         else:
-            job = None if key is None else watch.find(key)
+            # Of a question that is gone, it is told how it was answered.
+            job = None if key is None else watch.find(key, None if request["do"] == "answer" else False)
     done = steer(run or _choose_run(request), str(request.get("do")), value, by, target, job)
     with watching:
         steered_count += 1

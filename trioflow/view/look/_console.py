@@ -244,7 +244,9 @@ def console(run: WatchedRun, problem: str, has_ended: bool) -> Record:
     }
 
 
-def _question_row(run: WatchedRun, key: int, question: str, choices: Any, is_secret: bool, refusal: str) -> list[Any]:
+def _question_row(
+    run: WatchedRun, key: int, question: str, choices: Any, is_secret: bool, refusal: str, _number: int
+) -> list[Any]:
     shown = choices and [[value, printable(value)] for value in choices]
     return [key, run.names_of([key]), printable(question), shown, is_secret, printable(refusal)]
 

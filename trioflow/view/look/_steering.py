@@ -24,7 +24,6 @@ DONE_WORDS: Final = {
     "drain": "drained",
     "cancel": "cancelled",
     "try-again": "tried again",
-    "answer": "answered{}",
 }
 """How the log says what was done."""
 NOTHING_TO_DO: Final = {"pause": "was paused already", "resume": "is not paused"}
@@ -110,9 +109,9 @@ class SteeringRequest(NamedTuple):
     def scheduler(self) -> Any:
         return self.run.scheduler
 
-    def job_at(self, path: Any) -> AnyJob:
+    def job_at(self, path: Any, has_settled: bool | None = False) -> AnyJob:
         """Return the job that was named itself, or by its path."""
-        return self.job or _find(self.scheduler, path)
+        return self.job or _find(self.scheduler, path, has_settled)
 
 
 class Done(NamedTuple):
@@ -193,18 +192,20 @@ def _try_again(request: SteeringRequest) -> Done:
     return Done(subject, note=clause("; these wait or run again: {}", join_names(names, MAX_GROUPS)), job=request.job)
 
 
-def _answer(request: SteeringRequest) -> Done:
+def _answer(request: SteeringRequest) -> str:
+    """Answer a question. The job tells it, as each answer."""
     path, text = None, request.value
     if request.job is None:
         path, text = request.value
-    asking: Any = request.job_at(path)
-    subject = unescape_path(asking.path)
+    asking: Any = request.job_at(path, None)
+    subject = printable(unescape_path(asking.path))
     if _job_queries.question_of(asking) is None:
-        raise ValueError(f"'{printable(subject)}' asks nothing now")
+        told = clause(": it was answered {}", _job_queries.told_answer(asking))
+        raise ValueError(f"'{subject}' asks nothing now{told}")
     if type(text) is not str:
-        raise ValueError(f"the answer to '{printable(subject)}': give it as text")
-    asking.answer(text)
-    return Done(subject, "" if asking.redact else f" {short_repr(text)}", job=asking)
+        raise ValueError(f"the answer to '{subject}': give it as text")
+    asking._give(text, request.by)
+    return f"'{subject}': answered" + f" {short_repr(text)}" * (not asking.redact)
 
 
 def _drain(request: SteeringRequest) -> Done:
@@ -242,15 +243,20 @@ def _groups_text(scheduler: Any) -> str:
     return clause("; a group counts as one job there, and keeps a window of its own: {}", names)
 
 
-def _find(scheduler: Any, path: Any, has_settled: bool = False) -> AnyJob:
-    """Return the only job that a path means, as it is or as it is printed."""
+def _find(scheduler: Any, path: Any, has_settled: bool | None = False) -> AnyJob:
+    """Return the only job that a path means, as it is or as it is printed, which has settled or not, or for None, any.
+
+    Raises:
+        ValueError: there is none.
+
+    """
     paths = paths_of(scheduler)
     found = [job for job, its_path in paths.items() if path in (its_path, printable(its_path))]
     for job in found:
-        if job.is_settled() is has_settled:
+        if has_settled in (None, job.is_settled()):
             return job
     if found:
         raise ValueError(f"'{printable(paths[found[0]])}' is {found[0].state.value}")
-    wanted = "has settled" if has_settled else "runs or waits"
+    wanted = {True: "has settled", False: "runs or waits", None: "is there"}[has_settled]
     hint = suggest_paths(paths, str(path)) or f"; --json has up to {MAX_JOBS} of each kind, unshortened"
     raise ValueError(f"no job with the path {short_repr(path)} {wanted}{hint}")

@@ -229,7 +229,7 @@ class Watch:
         live = None if incident.job is None else self._jobs.get(incident.job)
         return incident.occurred_at, index, incident.message, incident.is_steering, None if live is None else live.key
 
-    def _describe_questions(self) -> list[tuple[int, str, list[str] | None, bool, str]]:
+    def _describe_questions(self) -> list[tuple[Any, ...]]:
         """Return the key of each job that waits for an answer that can still be used, with its `Question`."""
         needed = filter(_job_queries.is_needed, self._asking)
         asked = ((job, _job_queries.question_of(job)) for job in needed if job in self._jobs)
