@@ -1640,12 +1640,29 @@ if run is not None:
         f"{JOURNAL}/_journal.py",
         "the refusal of a question that has been answered stays",
         """\
-                del self._open_questions[path]
-                self._question_files.remove(path, "question", "taken", "refused")
+                self._question_files.remove(path, "taken", "answer", "refused")
 """,
         """\
-                del self._open_questions[path]
-                self._question_files.remove(path, "question", "taken")
+                self._question_files.remove(path, "taken", "answer")
+""",
+    ),
+    Plant(
+        "answer-label",
+        "trioflow/cli/_answer.py",
+        "a label stands for the path of the only question that is left",
+        "matches[0] if len(matches) == 1 and matches[0].is_sole else None",
+        "matches[0] if len(matches) == 1 else None",
+    ),
+    Plant(
+        "answer-after-parse",
+        "trioflow/jobs/_answer.py",
+        "an answer is not compared with the open question after parse",
+        """\
+        with ANSWERING:
+            self._check_is_open(question)
+""",
+        """\
+        with ANSWERING:
 """,
     ),
     Plant(
