@@ -10,7 +10,7 @@ import pytest
 import trio
 
 from trioflow import Job, Pool, Rate, Scheduler, ThreadJob
-from trioflow.abc import AbstractJob, Instrument, WaitCause, waiting
+from trioflow.abc import AbstractJob, BackendName, Instrument, WaitCause, waiting
 
 from ..bodies import LIMIT, RUNNING, SCHEDULED, fail, later, nap, naps, timed
 from ..conftest import Virtual
@@ -437,3 +437,58 @@ def test_jobs_in_what_goes_on_after_a_stop_get_tokens(virtual: Virtual, kind: st
 
     virtual(main)
     assert [job.started_at for job in jobs] == [3, 4]
+
+
+@pytest.mark.both_backends
+@pytest.mark.parametrize("total", [1, 3])
+@pytest.mark.parametrize("kind", ["job", "retried", "own task", "in a group", "by anyio"])
+def test_a_job_that_takes_a_token_of_its_window_again_fails_at_once(
+    virtual: Virtual, backend: BackendName, kind: str, total: int
+) -> None:
+    """It gets the error that it would get in a nursery, with what to do; else it would wait for what it holds."""
+
+    async def main() -> None:
+        create: Any = trio.CapacityLimiter if kind != "by anyio" and backend == "trio" else anyio.CapacityLimiter
+        limiter: Any = create(total)
+
+        async def work(number: int) -> None:
+            await nap(number % 2)
+            async with limiter:
+                pass
+
+        options: dict[str, Any] = {"retry": int(kind == "retried"), "own_task": kind == "own task"}
+        jobs = [Job(work, number, **options) for number in range(4)]
+        members: Any = Scheduler(jobs, label="inner") if kind == "in a group" else jobs
+        assert not await Scheduler(members, Job(nap, 1), jobs_window=limiter, label="top", log=False).co_run()
+        for job in jobs:
+            error: Any = job.raised_exception()
+            assert type(error) is RuntimeError
+            assert "is the window of 'top': leave `async with limiter` out" in "".join(error.__notes__)
+        assert limiter.statistics().borrowed_tokens == 0
+
+    virtual(main)
+
+
+@pytest.mark.both_backends
+def test_a_task_has_a_token_of_the_window_only_while_its_job_works(virtual: Virtual, backend: BackendName) -> None:
+    """The next job of the task, if it has no token, may take one; a job that gives its token away does no harm."""
+
+    async def main() -> None:
+        limiter = anyio.CapacityLimiter(2)
+
+        async def take() -> str:
+            async with limiter:
+                return "taken"
+
+        async def release() -> None:
+            limiter.release()
+
+        async def no_wait() -> None:
+            pass
+
+        plain, forever = [Job(no_wait) for _ in range(3)], Job(take, forever=True)
+        assert await Scheduler(plain, forever, Job(release), Job(nap, 1), jobs_window=limiter).co_run()
+        assert forever.result() == "taken"
+        assert limiter.statistics().borrowed_tokens == 0
+
+    virtual(main)

@@ -60,6 +60,9 @@ scheduler, neither do the jobs in it, unless it has its own limiter.
 - A token that a job gives back serves the oldest ticket, of whatever run. It goes back to the limiter if other tasks
   wait there, such as those of the program and of other outermost runs, or if no job waits.
 - Whether it does is decided by `Tokens.pass_on`, after the successors of the job have become ready.
+- While its job works, a token is borrowed in the name of the job's task. So if the job's own code asks the limiter for
+  another, it gets the error that it would get in a nursery, and does not wait for what it holds. The library has no
+  public way to rename a borrower. See `borrowers_of`.
 - While there are tickets, a single worker waits in the limiter's queue, for the oldest of them. So all jobs of an
   outermost run together are in that queue once, and a run with many jobs takes turns with others that ask later.
 """
@@ -73,6 +76,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Final
 
+from ..backend import matches_any
 from ..base._states import SCHEDULED
 from ..job._job import AbstractJob, is_scheduler, takes_slot
 from ._admission import MAX_ADMITTED, Admission, OrderedPlaces
@@ -399,6 +403,7 @@ class Tokens:
         self.tickets: Final[deque[list[RunTokens | None]]] = deque()
         self.waiting_count = 0  # how many jobs wait, which is the number of valid tickets
         self.unused: Final[list[object]] = []  # the borrowers of tokens that were given back, until these are passed on
+        self._borrowers: set[object] | None = None  # those of the limiter, found with the first token
         self.requester: Worker | None = None  # the worker that waits in the limiter's queue, or will
         self.request: object = None  # its borrower, as soon as it waits
         self._request_scope: Scope | None = None
@@ -440,6 +445,17 @@ class Tokens:
         if is_free := self._backend.try_acquire(self.limiter, borrower):
             self.unused.append(borrower)
         return is_free
+
+    def let_borrow(self, borrower: object, name: object) -> object:
+        """Let `name` be the borrower of a token, in place of `borrower`, if possible. Return the borrower."""
+        if self._borrowers is None:
+            self._borrowers = borrowers_of(self.limiter, borrower)
+        if self._borrowers is None or name in self._borrowers:
+            return borrower
+        # It lacks the borrower if the job's own code has released the token of its task.
+        self._borrowers.discard(borrower)
+        self._borrowers.add(name)
+        return name
 
     def _do_others_wait(self) -> bool:
         """Return whether tasks other than our worker wait in the limiter's queue, or its total has shrunk."""
@@ -502,6 +518,10 @@ class Tokens:
         self.update_request()
 
 
+SECOND_TOKEN_TEXT: Final = "already holding one of this CapacityLimiter's tokens"
+"""In the error of trio and anyio for a task that asks for a second token."""
+
+
 class RunTokens:
     """The jobs of a run that have a token of a limiter, or wait for a token."""
 
@@ -549,14 +569,32 @@ class RunTokens:
         self.borrowers[job] = borrower
         self.line.startable.append(job)
 
+    def begin(self, job: AbstractJob[Any], task: object) -> None:
+        """Let the task of a job that begins be the borrower of its token, if it has one."""
+        if job in self.borrowers:
+            self.borrowers[job] = self.limit.let_borrow(self.borrowers[job], task)
+
     def give_back(self, job: AbstractJob[Any]) -> None:
         """Take back the token of a job, for `pass_on`. If the job waits for a token, let it wait no longer."""
         if job in self.borrowers:
-            self.limit.unused.append(self.borrowers.pop(job))
+            # The task goes on with other jobs.
+            self.limit.unused.append(self.limit.let_borrow(self.borrowers.pop(job), object()))
         elif self.waiting.pop(job, None) is not None:
             self._tickets.pop()[0] = None  # its last one
             self.limit.waiting_count -= 1
             self.limit.update_request()
+
+    def second_token_advice(self, job: AbstractJob[Any], error: BaseException) -> str | None:
+        """Return advice if a job has failed because it has asked for a second token of its window, or None if not."""
+        if job not in self.borrowers or not matches_any(error, (RuntimeError, SECOND_TOKEN_TEXT)):
+            return None
+        run: Any = self.line.run
+        while run.line.limiter is not self.limiter and run.outer_worker is not None:
+            run = run.outer_worker.run
+        return (
+            f"{job.label!r} already has a token of this limiter, which is the window of {run.scheduler.label!r}: "
+            f"leave `async with limiter` out of its body, or give jobs_window= a number"
+        )
 
     def in_order(self) -> list[AbstractJob[Any]]:
         return [entry[2] for entry in sorted(self.waiting.values())]
@@ -577,6 +615,19 @@ class RunTokens:
         for job, (_, number, _) in self.waiting.items():
             self.waiting[job] = (self.line.key_of(job, number), number, job)
         self._heap[:] = sorted(self.waiting.values())
+
+
+def borrowers_of(limiter: Any, borrower: object) -> set[object] | None:
+    """Return the set in which a limiter of trio or anyio keeps its borrowers, one of which is `borrower`.
+
+    Return None if the limiter has no such set: then a job that asks for a second token waits for it.
+    """
+    # https://github.com/agronholm/anyio/blob/4.16.0/src/anyio/_core/_synchronization.py#L655 creates that of the loop,
+    # and https://github.com/agronholm/anyio/blob/4.16.0/src/anyio/_backends/_trio.py#L841 wraps that of trio.
+    for name in ("_internal_limiter", "_CapacityLimiter__original"):
+        limiter = getattr(limiter, name, limiter)
+    borrowers = getattr(limiter, "_borrowers", None)
+    return borrowers if type(borrowers) is set and borrower in borrowers else None
 
 
 def ask_in_order(runs: Iterable[Run]) -> None:

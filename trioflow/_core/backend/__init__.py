@@ -32,6 +32,7 @@ from ._shared import LOOP_PACKAGES as LOOP_PACKAGES
 from ._shared import SIGNALS as SIGNALS
 from ._shared import ReplacedClass
 from ._shared import is_in_job_body as is_in_job_body
+from ._shared import matches_any as matches_any
 
 if TYPE_CHECKING:
     from ._interface import Backend as Backend

@@ -24,7 +24,7 @@ from ..base import _graph_algorithms, _logger, _states
 from ..base._states import IDLE, REOPENABLE, SCHEDULED, STOPPING, SUCCEEDED, CancelCause, JobState, RunPhase, StopReason
 from ..job import _errors, _requirements
 from ..job._ancestors import enclosing_schedulers
-from ..job._errors import CancelledOutcome, Failure, add_remedy_notes, find_interruption, one_line_error
+from ..job._errors import CancelledOutcome, Failure, add_note, add_remedy_notes, find_interruption, one_line_error
 from ..job._job import AbstractJob, RunExtras, Throttling, is_scheduler
 from . import _ending, _requirement_counts
 from ._attempts import BackoffTimer, Verdict, drain_backoffs, judge, report_unrepeated
@@ -816,6 +816,9 @@ class Run:
     def _fail(self, job: AbstractJob[Any], failure: BaseException, awaitable: object, now: float) -> None:
         """Settle a job as FAILED. Stop the run if the job is critical, or if the failure is an interruption."""
         hint = add_remedy_notes(failure, job, awaitable, self.backend.needed_backend(failure))
+        if self.line.tokens is not None and (advice := self.line.tokens.second_token_advice(job, failure)) is not None:
+            add_note(failure, advice)
+            hint = advice
         # Made now, so that it is the first cause for all jobs that the stop cancels and blocks.
         outcome = Failure(failure)
         self.failures.total += 1

@@ -328,6 +328,8 @@ class Worker(WorkerTask):
                     # A new worker takes it.
                     startable.appendleft(job)
                     break
+                if is_limited and line.tokens is not None:
+                    line.tokens.begin(job, worker.task)
                 if is_limited and job._extras is not None and job._extras.grant is not None:
                     # Admitting jobs may have taken long.
                     now = clock()
