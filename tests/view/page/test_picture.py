@@ -120,9 +120,29 @@ def hosts() -> list[Any]:
     return [Scheduler([Job(nap, 2, label=step) for step in steps], label="h" * n) for n in range(1, 80)]
 
 
+def shops() -> list[Any]:
+    """Return 300 jobs in groups of groups: the jobs are too many for boxes, and the inner groups are not."""
+
+    def shop(number: int) -> Scheduler:
+        return Scheduler([Job(nap, 2, label=f"{step} it") for step in "abcdefghijklmno"], label=f"shop {number}")
+
+    return [Scheduler([shop(number) for number in range(4)], label=city) for city in ("Oslo", "Bergen", "Tromsø")]
+
+
 @pytest.mark.parametrize(
     ("scenario", "note", "expected"),
     [
+        (
+            shops,
+            FOLDED,
+            {
+                *(
+                    f"{city}/{end}"
+                    for city in ("Oslo", "Bergen", "Tromsø")
+                    for end in ("", *(f"shop {n}" for n in range(4)))
+                )
+            },
+        ),
         (few, "", {"load", "group/", "group/a", "group/b"}),
         (stages, FOLDED, {"get/", "get/get *", "put/", "put/put *"}),
         (nodes, FOLDED, {"node */", "node */a", "node */b", "node */c"}),

@@ -220,10 +220,7 @@ Thus, an edge between two frames becomes at most 16 edges in dot, of which only 
 MAX_ORDERED_BOXES: Final = 40
 """The maximum number of boxes in the first rank of a frame whose order is enforced. dot orders a larger rank."""
 MAX_ROW: Final = 8
-"""The maximum number of boxes without edges in a rank. If there are more in all, the maximum is half of it for a frame.
-
-More are arranged in a grid.
-"""
+"""The `max_row` of a graph. More are arranged in a grid."""
 GRID_RATIO: Final = 3.0
 """The number of rows of a grid divided by the number of its columns, because boxes are wider than high."""
 INVISIBLE_POINT: Final[DotAttributes] = {"shape": "point", "style": "invis", "width": "0.01", "height": "0.01"}
@@ -256,6 +253,7 @@ class DotWriter(ABC, Generic[Key]):
         edges: the edges between them, as pairs of tail and head.
         direction: the direction of the graph.
         grid_ratio: the number of rows of a grid divided by the number of its columns.
+        max_row: the maximum number of boxes without edges in a rank: half of it in a frame if there are more in all.
         shares_edges: whether boxes of a frame with the same edges form a grid, whose outer rows alone have these edges.
             Otherwise, only boxes without edges stand in grids.
 
@@ -269,12 +267,14 @@ class DotWriter(ABC, Generic[Key]):
         direction: Direction,
         *,
         grid_ratio: float = GRID_RATIO,
+        max_row: int = MAX_ROW,
         shares_edges: bool = False,
     ) -> None:
         self.names: Final = names
         self.direction: Final = direction
         self._members: Final = members
         self._grid_ratio: Final = grid_ratio
+        self._max_row: Final = max_row
         # Invisible edges are written last, because dot puts a box into the frame where an edge first mentions it:
         # https://graphviz.org/doc/info/lang.html#subgraphs-and-clusters.
         self._invisible_edges: Final[list[tuple[Anchor[Key], Anchor[Key]]]] = []
@@ -374,7 +374,7 @@ class DotWriter(ABC, Generic[Key]):
         for key, ends in ends_of.items():
             if shares_edges or not ends:
                 alike.setdefault((frame_of[key], frozenset(ends)), []).append(key)
-        max_row = MAX_ROW if sum(map(len, alike.values())) <= MAX_ROW else MAX_ROW // 2
+        max_row = self._max_row if sum(map(len, alike.values())) <= self._max_row else self._max_row // 2
         for boxes in alike.values():
             if len(boxes) > max_row:
                 row_count = math.ceil(math.sqrt(len(boxes) * self._grid_ratio))

@@ -25,12 +25,12 @@ def find_jobs(run: WatchedRun, picture: _picture.Picture, which: str, words: str
         which: `state NAME`, `box KEY` for those in the box of the graph that shows this job or group, `failure KEY` for
             all that failed like that job, `wait NAME` for all that wait for the same, `log NAME` for all of a line of
             the log, `in KEY` for the jobs in a group or a `First`, or "" for all jobs.
-        words: words that the names must contain, in any order.
+        words: words that the name and the state of a job must contain, in any order.
 
     """
     keys, title = _find_keys(run, picture, *which.partition(" ")[::2])
-    wanted = words.casefold().split()
-    found = [run.jobs[key][1].span for key in keys if key in run.jobs and has_words(run.jobs[key][1].span.path, wanted)]
+    spans = [run.jobs[key][1].span for key in keys if key in run.jobs]
+    found = [span for span in spans if has_words(f"{span.path} {recorded_state(span).value}", words)]
     spans = sorted(found, key=lambda span: (ORDER[recorded_state(span)], span.number))
     return {
         "title": title,
@@ -52,7 +52,7 @@ def _find_keys(run: WatchedRun, picture: _picture.Picture, kind: str, value: str
     if kind == "wait":
         return next(((keys, text) for name, keys, text in waiting_rows(run) if name == value), ((), ""))
     if kind == "log":
-        lines = _run_log.group_lines(run, []).get(value, [])
+        lines = _run_log.group_lines(run, "").get(value, [])
         return dict.fromkeys(line.key for line in lines), "".join(line.text for line in lines[-1:])
     if kind == "state":
         counted = (facts.span for facts in run.counted()[1])

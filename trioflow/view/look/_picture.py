@@ -6,6 +6,7 @@ the most details that can be read is drawn. If none of the labels could be read,
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any, Final, NamedTuple
@@ -55,20 +56,21 @@ class Placing(NamedTuple):
     Attributes:
         names_jobs: whether each job has its own box. If not, the jobs of a family share a box.
         names_groups: whether each group is by itself. If not, the groups of a family are together.
-        has_frames: whether groups are frames. If not, the outermost groups are boxes.
+        frame_depth: how many levels of groups are frames. The groups at the next level are boxes.
 
     """
 
     names_jobs: bool
     names_groups: bool
-    has_frames: bool
+    frame_depth: float
 
 
-JOBS: Final = Placing(True, True, True)
-FAMILIES: Final = Placing(False, False, True)
+JOBS: Final = Placing(True, True, math.inf)
+FAMILIES: Final = Placing(False, False, math.inf)
 FORMS: Final = (
-    (JOBS, True), (JOBS, False), (Placing(False, True, True), True), (Placing(False, True, False), True),
-    (FAMILIES, True), (Placing(False, True, False), False), (Placing(False, False, False), True),
+    (JOBS, True), (JOBS, False), (Placing(False, True, math.inf), True), (Placing(False, True, 1), True),
+    (Placing(False, True, 0), True), (FAMILIES, True), (Placing(False, True, 0), False),
+    (Placing(False, False, 0), True),
 )  # fmt: skip
 """The forms of a picture, each with whether its boxes have labels. Those with more details come first."""
 GROWING_FORMS: Final = [form for form in FORMS if not form[0].names_groups]
@@ -111,7 +113,7 @@ class Plan:
                 self.titles[place] = name_of(span.label if is_named else families[key])
                 self.owners[place] = key
                 self.members[outer].append(place)
-                if is_group and placing.has_frames:
+                if is_group and len(outer) < placing.frame_depth:
                     self.members[place] = []
         self.jobs: Final[dict[Place, list[int]]] = {place: [] for place in self.titles}
         for facts in counted:
@@ -220,7 +222,10 @@ class PictureWriter(_dot.DotWriter[Place]):
 
     def __init__(self, plan: Plan, names: Mapping[Place, str], has_labels: bool, direction: _dot.Direction) -> None:
         ratio = _dot.GRID_RATIO if has_labels else SQUARES_RATIO
-        super().__init__(names, plan.members, plan.edges, direction, grid_ratio=ratio, shares_edges=True)
+        # Frames of groups stand side by side, so each is narrow.
+        max_row = 4 if plan.placing.frame_depth == 1 else _dot.MAX_ROW
+        options: dict[str, Any] = {"grid_ratio": ratio, "max_row": max_row, "shares_edges": True}
+        super().__init__(names, plan.members, plan.edges, direction, **options)
         self._plan, self._has_labels = plan, has_labels
 
     def source(self) -> str:

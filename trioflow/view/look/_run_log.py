@@ -44,16 +44,16 @@ def log(run: WatchedRun, words: str, count: int = MAX_LINES) -> Record:
         count: the maximum number of lines.
 
     """
-    found = group_lines(run, words.casefold().split())
+    found = group_lines(run, words)
     newest = nlargest(count, reversed(found.items()), key=lambda group: max(line.at for line in group[1]))
     return {"lines": [_row(run, name, lines) for name, lines in newest], "count": len(found)}
 
 
-def group_lines(run: WatchedRun, wanted: list[str]) -> dict[str, list[Line]]:
+def group_lines(run: WatchedRun, words: str) -> dict[str, list[Line]]:
     """Return the lines that contain all words, equal lines together, by a name for their common parts."""
     groups: dict[str, list[Line]] = {}
     for line in _lines(run):
-        if not wanted or has_words(f"{run.names_of([line.key])} {line.text}", wanted):
+        if not words or has_words(f"{run.names_of([line.key])} {line.text}", words):
             groups.setdefault(" ".join(map(str, line.subject)), []).append(line)
     return groups
 

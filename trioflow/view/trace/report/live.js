@@ -90,6 +90,7 @@
     set($("#about"), next.left_is_least ? "left, more than" : "left, about");
     const [root, ...groups] = next.windows, limited = root && root[3] !== null ? [root] : groups.filter((row) => row[3] !== null); // a group counts as one in the window around it
     const sum = (column) => limited.reduce((total, row) => total + row[column], 0);
+    set($("#taken"), limited[0] === root && groups.length ? "slots, a group is one" : "slots taken");
     set($("#slots"), limited.length ? `${sum(2)} of ${sum(3)}` : "");
     $("#bar").replaceChildren(...next.counts.map(([style, , count]) => Object.assign(element("span", `s-${style}`), { style: `flex-grow: ${count}` })));
     showCounts(next);
@@ -456,7 +457,7 @@
     const texts = [["traceback", job.traceback], [job.command_facts || "command", job.command], ...job.outputs].filter(([, text]) => text);
     part(".texts", texts, (node) => {
       const tops = (isSame ? [...node.querySelectorAll("pre")] : []).map((pre) => (pre.scrollTop + pre.clientHeight >= pre.scrollHeight - 4 ? undefined : pre.scrollTop));
-      node.replaceChildren(...texts.flatMap(([title, text]) => [element("p", "note", title), element("pre", "", text)]));
+      node.replaceChildren(...texts.flatMap(([title, text]) => [element("p", "note", title), element("pre", title === "traceback" ? title : "", text)]));
       node.querySelectorAll("pre").forEach((pre, index) => (pre.scrollTop = tops[index] ?? pre.scrollHeight));
     });
   }
