@@ -11,13 +11,13 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import anyio
 import pytest
 
-from trioflow import Job, JobState, JournalError, Scheduler, StopReason
-from trioflow.abc import Instrument
+from trioflow import Job, JobState, Journal, JournalError, Scheduler, StopReason
 
 from ..places import PATIENCE
 
@@ -56,7 +56,7 @@ class Run:
             if self.scheduler.is_running():
                 sys.setprofile(None)  # what is said from now on is no early word
                 return
-            if event != "return" or not (calls or frame.f_code.co_name == "_expect_run"):
+            if event != "return" or not (calls or frame.f_code.co_name == "expect_run"):
                 return
             calls += 1
             if calls == instant:
@@ -158,25 +158,32 @@ def test_an_early_pause_that_is_resumed_early_is_over(backend: Any) -> None:
         assert result
 
 
-def test_a_window_that_is_set_early_is_that_of_the_run(backend: Any) -> None:
-    scheduler = Scheduler(Job(anyio.sleep, 0.01), Job(anyio.sleep, 0.01), jobs_window=2)
-    most = 0
+@pytest.mark.parametrize(("name", "value"), [("jobs_window", 1), ("backfill", 3), ("critical_jobs", True)])
+def test_a_setting_is_refused_from_the_call_of_run_on(tmp_path: Path, backend: Any, name: str, value: object) -> None:
+    """While the journal opened, `jobs_window = 1` was once accepted, and four jobs ran at once."""
+    said: list[str] = []
 
-    class Counts(Instrument):
-        def job_started(self, scheduler: Any, job: Any) -> None:
-            nonlocal most
-            most = max(most, sum(job.is_running() for job in scheduler))
+    def set_it() -> None:
+        try:
+            setattr(scheduler, name, value)
+        except RuntimeError as error:
+            said.append(str(error))
 
-    def shrink(frame: Any, event: str, _: Any) -> None:
-        if event == "return" and frame.f_code.co_name == "_expect_run":
-            sys.setprofile(None)
-            thread = threading.Thread(target=setattr, args=(scheduler, "jobs_window", 1))
-            thread.start()
+    class Slow:
+        """A journal whose file takes its time to open."""
+
+        def open_for(self, scheduler: Any) -> Any:
+            (thread := threading.Thread(target=set_it)).start()
             thread.join()
+            set_it()
+            return Journal(tmp_path / "run.db").open_for(scheduler)
 
-    sys.setprofile(shrink)
-    assert scheduler.run(backend=backend, instruments=[Counts()])
-    assert (most, scheduler.jobs_window) == (1, 1)
+    scheduler = Scheduler(Job(anyio.sleep, 0), label="top", jobs_window=4)
+    before = getattr(scheduler, name)
+    assert scheduler.run(backend=backend, journal=Slow())
+    assert said == [f"{name} of 'top': not allowed while a run of 'top' begins"] * 2
+    assert getattr(scheduler, name) == before
+    setattr(scheduler, name, value)
 
 
 REFUSED: dict[str, dict[str, Any]] = {
@@ -199,7 +206,7 @@ def test_words_for_a_refused_run_are_not_said_of_the_next(backend: Any, word: st
     said: list[str] = []
 
     def say(frame: Any, event: str, _: Any) -> None:
-        if event == "return" and frame.f_code.co_name == "_expect_run":
+        if event == "return" and frame.f_code.co_name == "expect_run":
             sys.setprofile(profile)
             getattr(scheduler, word)()
             said.append(word)

@@ -373,10 +373,10 @@ PLANTS: Final = (
         f"{SCHEDULER}/_base_scheduler.py",
         "a flag not reset for a second run: the error of the journal or of a First",
         """\
-        self._run_error = self._run_times = self._run_thread = None
+        self._run_error = self._run_times = None
 """,
         """\
-        self._run_times = self._run_thread = None
+        self._run_times = None
 """,
     ),
     Plant(
@@ -656,16 +656,7 @@ PLANTS: Final = (
         "journal-restored",
         f"{JOURNAL}/_journal.py",
         "that a job was restored is not recorded: a retried scheduler restores it again",
-        """\
-        else:
-            self._pending_restored[path] = None
-        return found
-
-    def _save_of""",
-        """\
-        return found
-
-    def _save_of""",
+        "        self._pending_restored[asked.running.path] = None\n",
     ),
     Plant(
         "journal-prepared",
@@ -1348,7 +1339,6 @@ if run is not None:
         "a job that adds jobs to a run of its own with a journal is not recorded",
         """\
         if worker.run.outermost() is self._outermost._run:
-            # Not a job of a run around this one.
             worker.job._ensure_extras().has_added_jobs = True
 """,
         """\
@@ -1527,9 +1517,9 @@ if run is not None:
     ),
     Plant(
         "early-words-kept",
-        f"{SCHEDULER}/_base_scheduler.py",
+        f"{SCHEDULER}/_life.py",
         "what was said of a run that is refused as it begins is said of the next one",
-        "        self._early_calls.clear()\n",
+        "    scheduler._early_calls.clear()\n",
     ),
     Plant(
         "drop-settled-parked",
@@ -1758,11 +1748,10 @@ if run is not None:
     ),
     Plant(
         "window-thread",
-        f"{SCHEDULER}/_base_scheduler.py",
+        f"{SCHEDULER}/_life.py",
         "another thread changes the number of slots in the midst of a step of the run",
-        """\
-        around.steering.check_thread(around, f"jobs_window of {job.label!r}")
-""",
+        '"jobs_window=": Word(     (ACTS,    REFUSES, HERE,    HERE, ',
+        '"jobs_window=": Word(     (ACTS,    REFUSES, ACTS,    ACTS, ',
     ),
     Plant(
         "added-nested-needs",

@@ -801,14 +801,12 @@ class AbstractJob(Generic[T]):
             RuntimeError: the scheduler is not running.
 
         """
-        if (scheduler := self._scheduler) is not None and scheduler._keeps(self.cancel):
-            return
-        if (run := self._enclosing_run()) is not None:
+        call_text = f"cancel() of {self.label!r}"
+        if self._scheduler is None:
+            if not self._state.is_settled:
+                raise RuntimeError(f"{call_text}: its scheduler is not running")
+        elif (run := self._scheduler._ask("cancel of a job", call_text, self.cancel)) is not None:
             run.steering.call(run, partial(run.cancel_job, self))
-            return
-        has_ended = self._state.is_settled if scheduler is None else scheduler._has_ended_elsewhere()
-        if not has_ended:
-            raise RuntimeError(f"cancel() of {self.label!r}: its scheduler is not running")
 
     def try_again(self) -> None:
         """Try the job again in the run in progress, where it failed or succeeded, and the jobs that this has affected.
@@ -849,15 +847,17 @@ class AbstractJob(Generic[T]):
 
         """
         wanted = outermost_ended(self)
-        if (run := wanted._enclosing_run()) is not None:
+        call_text = f"try_again() of {self.label!r}"
+        if wanted._scheduler is None:
+            raise RuntimeError(f"{call_text}: its scheduler is not running")
+        if (run := wanted._scheduler._ask("try_again of a job", call_text)) is not None:
             run.try_again(wanted, (self,))
-        elif wanted._scheduler is None or not wanted._scheduler._has_ended_elsewhere():
-            raise RuntimeError(f"try_again() of {self.label!r}: its scheduler is not running")
 
     async def wait_settled(self) -> None:
         """Wait until the job has settled. This is always a checkpoint.
 
-        If the scheduler has not run yet, this waits for its first run.
+        If the scheduler has not run yet, this waits for its first run. An outermost scheduler has settled when its run
+        in progress has ended.
 
         Raises:
             JobNotDone: the run ended without reaching the job, its scheduler is closed, or the job is in no scheduler.
@@ -928,14 +928,14 @@ class AbstractJob(Generic[T]):
         return repr(self.label)
 
     def _reject_during_run(self, action: str) -> None:
-        """Raise RuntimeError if a run that contains the job is in progress.
+        """Raise RuntimeError if a run that contains the job is in progress, or about to begin.
 
         Args:
             action: the call, for the error.
 
         """
-        if (run := self._innermost_run()) is not None:
-            raise RuntimeError(f"{action} of {self.label!r}: not allowed while {run.scheduler.label!r} is running")
+        if self._scheduler is not None:
+            self._scheduler._ask("change", f"{action} of {self.label!r}")
 
     def _enclosing_run(self) -> Run | None:
         """Return the run in progress of the scheduler that has the job, or None. Any thread may call this."""

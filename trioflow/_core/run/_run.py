@@ -188,6 +188,7 @@ class Run:
         else:
             self.time_slice, self.standstill = outer.time_slice, outer.standstill
             self.limits, self.steering = outer.limits, outer.steering
+            self.cancelled_before_linking = tuple(self.steering.cancelled_early.pop(scheduler, ()))
         self.clock = self.time_slice.clock
         self.needs_own_tasks = scheduler._options.own_task or (outer is not None and outer.needs_own_tasks)
         self.parts = ()
@@ -1023,13 +1024,20 @@ class Run:
         self.steering.call(self, again)
 
     def cancel_job(self, job: AbstractJob[Any]) -> None:
-        """Cancel one job, or keep it from starting. Call this in the thread of the run."""
-        if self.phase is _states.CHECKING or self.phase is _states.LINKING:
-            self.cancelled_before_linking += (job,)
+        """Cancel one job in this run or one nested in it, or keep it from starting. Call this in the thread of the run.
+
+        If its scheduler has not begun, or waits for another attempt, its next run begins with that.
+        """
+        scheduler = job._scheduler
+        assert scheduler is not None
+        if (run := scheduler._run) is None:
+            self.steering.cancelled_early.setdefault(scheduler, []).append(job)
+        elif run.phase is _states.CHECKING or run.phase is _states.LINKING:
+            run.cancelled_before_linking += (job,)
         elif job._worker is not None:
             job._worker.cancel_alone()
         elif not job._state.is_settled:
-            self.settle_apart((job,), cause=CancelCause.JOB)
+            run.settle_apart((job,), cause=CancelCause.JOB)
 
     # ---- growing
 

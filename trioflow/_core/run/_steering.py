@@ -20,11 +20,16 @@ from ..job._ancestors import enclosing_schedulers
 from ..job._errors import GrowingError
 
 if TYPE_CHECKING:
+    from ..job._job import AbstractJob
     from ..scheduler._base_scheduler import BaseScheduler
     from ._run import Run
 
 MAX_RECORDED: Final = 1000
 """How many pauses of a run, and how many of its numbers of slots, are recorded: the last ones."""
+
+
+GROWING: Final = (RunPhase.ENTERING, RunPhase.RUNNING)
+"""The phases in which jobs may be added: as soon as a job may settle, and until the run drains or stops."""
 
 
 class Pause(NamedTuple):
@@ -63,6 +68,8 @@ class Steering:
     def __init__(self) -> None:
         # The pauses of all schedulers in the run, whatever their phase.
         self.pauses: Final[dict[BaseScheduler, Pause]] = {}
+        # By scheduler, the jobs that were cancelled before its run began: the run begins with that.
+        self.cancelled_early: Final[dict[BaseScheduler, list[AbstractJob[Any]]]] = {}
         # The time since when the outermost run is held, because failures count: see `Hold`.
         self.hold: Pause | None = None
 
@@ -86,15 +93,15 @@ class Steering:
             )
 
     def check_growing(self, run: Run, call_text: str) -> None:
-        """Reject a change of the scenario from another thread, or before or after the phase RUNNING.
+        """Reject a change of the scenario from another thread, or outside of the phases `GROWING`.
 
         Raises:
             RuntimeError: the call comes from another thread.
-            RuntimeError: the run has not started yet, or is draining or stopping.
+            RuntimeError: the run has not linked its jobs yet, or is draining or stopping.
 
         """
         self.check_thread(run, call_text)
-        if run.phase is not RunPhase.RUNNING or run.stop_if_over():
+        if run.phase not in GROWING or run.stop_if_over():
             state = "has not started yet"
             if run.fate.reason is not None and run.phase._is_ending:
                 state = f"{run.phase.value} ({run.fate.reason.value}{clause(': {.label!r}', run.fate.culprit)})"

@@ -27,6 +27,7 @@ from ..run._current import current_worker_var, enclosing_workers
 from ..words import _explain
 
 if TYPE_CHECKING:
+    from ..run._run import Run
     from ._base_scheduler import BaseScheduler
 
 J = TypeVar("J", bound=AbstractJob[Any])
@@ -41,8 +42,8 @@ async def wait_settled(scheduler: BaseScheduler, job: AbstractJob[Any], takes_fa
         RuntimeError: the scheduler runs in another thread.
 
     """
-    if scheduler._run is not None:
-        scheduler._run.steering.check_thread(scheduler._run, f"await of {job.label!r}")
+    if (run := scheduler._run_around()) is not None:
+        run.steering.check_thread(run, f"await of {job.label!r}")
     waiter = waiting_job()
     try:
         with contextlib.nullcontext() if waiter is None else _recorded_wait(waiter, job):
@@ -60,6 +61,20 @@ async def wait_settled(scheduler: BaseScheduler, job: AbstractJob[Any], takes_fa
         if not job._state.is_settled:
             # It is tried again.
             await wait_settled(scheduler, job, takes_failure)
+
+
+async def wait_ended(scheduler: BaseScheduler, run: Run) -> None:
+    """Wait until the run in progress of an outermost scheduler has ended.
+
+    Raises:
+        RuntimeError: the call comes from a job of the run.
+
+    """
+    scheduler._was_awaited = True
+    waiter = waiting_job()
+    with contextlib.nullcontext() if waiter is None else _recorded_wait(waiter, scheduler):
+        while scheduler._run is run:
+            await _wait_for_change(waiter, scheduler, takes_failure=False)
 
 
 @contextlib.contextmanager
@@ -86,7 +101,9 @@ def waiting_job() -> AbstractJob[Any] | None:
 async def _wait_for_change(waiter: AbstractJob[Any] | None, job: AbstractJob[Any], takes_failure: bool) -> None:
     """Wait until the state of a job changes, or the state of an enclosing scheduler that is not running yet."""
     backend = _backend.current_backend()
-    event, outermost = backend.create_event(), _ancestors.outermost_scheduler(cast("BaseScheduler", job._scheduler))
+    # The job itself, if it is an outermost scheduler.
+    outermost = _ancestors.outermost_scheduler(cast("BaseScheduler", job))
+    event = backend.create_event()
     # A run that has not begun may yet begin in another thread.
     set_event = event.set if outermost._run is not None else partial(backend.threadsafe_caller(), event.set)
 

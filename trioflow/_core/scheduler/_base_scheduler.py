@@ -19,7 +19,7 @@ from ..base._states import CHECKING, COMPLETED, REOPENABLE, JobState, ReportedSt
 from ..base._text_forms import is_among, plural, short_repr
 from ..job import _argument_types as types
 from ..job import _errors, _job_options, _labels, _option_descriptors
-from ..job._ancestors import enclosing_schedulers, is_inside, outermost_scheduler
+from ..job._ancestors import enclosing_schedulers, is_inside
 from ..job._decorator import JobFunction, Kind, KindFunction
 from ..job._function import ACCEPTED_ARGUMENTS, FunctionJob, Job, check_function, check_kind
 from ..job._job import AbstractJob, RunExtras, is_job, is_scheduler
@@ -34,8 +34,9 @@ from ..run._journaling import JournalProtocol, JournalWriter, RunJournal
 from ..run._run import Incident, Run
 from ..words import _explain, _failures
 from ..words._job_queries import is_one_job, jobs_of_run, reported_state
-from . import _async_with, _awaiting, _checks, _sync_run
+from . import _async_with, _awaiting, _checks, _life, _sync_run
 from ._awaiting import SettledJobs
+from ._life import ENDED, NEW, RUNNING, WAITING, Stage
 from ._members import Members, Sequence, iterate_schedulers
 
 if TYPE_CHECKING:
@@ -67,14 +68,10 @@ class WindowOption(Option[Any, Any]):
     """The option `jobs_window`: during a run a number may be replaced by another."""
 
     def __set__(self, job: Any, value: object) -> None:
-        run: Run | None = job._run
-        # The run itself, or the innermost run around it.
-        around: Run | None = job._run_around()
-        if around is None:
+        if job._ask("jobs_window=", f"jobs_window of {job.label!r}") is None:
             super().__set__(job, value)
             return
-        around.steering.check_thread(around, f"jobs_window of {job.label!r}")
-        if run is None:
+        if (run := job._run) is None:
             self.store(job, value)
             return
         size = self.check(value, self.name, job._name_for_errors)
@@ -132,8 +129,13 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
     # ---- independent of runs
     _members: Members
     _is_closed: bool
+    # ---- where it stands, which only the functions of `_life` write
+    _stage: Stage  # NEW, BEGINNING, RUNNING or ENDED
+    # The run's thread, if it is ENDED. It is kept because another thread may get its number.
+    _run_thread: threading.Thread | None
+    _early_calls: Final[list[Callable[[], None]]]  # of steering, which the next run makes as it begins
     # ---- for the run in progress
-    _run: Run | None
+    _run: Run | None  # there while it is RUNNING
     # None outside of `async with`.
     _open_block: _async_with.OpenBlock | None
     # ---- from the last run
@@ -142,9 +144,6 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
     _run_error: BaseException | None  # an error outside of the jobs that stopped the run, e.g. in the journal
     _run_times: tuple[float, float] | None  # when the run began and ended, on the backend's clock
     _run_steering: _steering.SteeringRecord  # the changes while the run was in progress
-    _run_thread: threading.Thread | None  # the run's thread, kept because another thread may get its number
-    _is_beginning: bool  # whether `run()` or `co_run()` was called, and the run is not there yet
-    _early_calls: Final[list[Callable[[], None]]]  # of steering, which the next run makes as it begins: see `_keeps`
     _incidents: list[Incident]
     # Whether a job was awaited, or `as_settled()` was called. If so, the end of the run must wake all that still wait.
     _was_awaited: bool
@@ -192,8 +191,9 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
     def __init__(self, *jobs_or_sequences: Required, **options: Any) -> None:
         """Check the options, which `trioflow.Scheduler` documents, and add the jobs."""
         self._members = Members(self)
-        self._run = self._open_block = None
-        self._is_closed = self._was_awaited = self._is_beginning = False
+        self._run = self._open_block = self._run_thread = None
+        self._stage = NEW
+        self._is_closed = self._was_awaited = False
         self._early_calls = []
         self._reset_outcome()
         self._settled_iterators = None
@@ -357,6 +357,7 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
         Takes O(V + E) time.
         """
         try:
+            self._ask("run", "is_runnable()")
             _checks.check_may_run(self)
             _checks.check_scenario(self)
         except (ValueError, RuntimeError):
@@ -697,6 +698,8 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
                 signal_handler.loop_ended()
 
         def run_loop() -> bool:
+            # In a notebook, the loop has a thread of its own.
+            claim[:] = [threading.get_ident()]
             try:
                 return backend_object.run(main, options)
             except BaseException as error:
@@ -704,7 +707,7 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
                     _sync_run.end_after_crash(self._run, main_task, error)
                 raise
 
-        self._expect_run()
+        claim = _life.expect_run(self)
         try:
             options = _job_options.check_keywords(backend_options, "backend_options", self._name_for_errors)
             if _backend.loop_running() and not _sync_run.is_in_notebook_cell():
@@ -718,7 +721,9 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
                     return _sync_run.run_in_thread(run_loop, signal_handler.interrupt)
                 return run_loop()
         finally:
-            self._expect_no_run()
+            if _life.CLAIMS.get(self) is claim:
+                # It was refused.
+                _life.record_end(self)
 
     async def co_run(
         self,
@@ -767,8 +772,7 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
             True
 
         """
-        if self._worker is None:
-            self._expect_run()
+        claim = None if self._worker is not None else _life.expect_run(self)
         try:
             if unknown:
                 raise _job_options.unknown_option_error(self.label, "co_run()", unknown, BaseScheduler.co_run)
@@ -777,54 +781,24 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
                 raise _job_options.bad_value_error(TypeError, check, "check", self._name_for_errors, advice)
             backend = _backend.current_backend() if self._worker is None else self._worker.run.backend
             run = self._make_run(backend, timeout, jobs_window, instruments)
-            outer_worker = run.outer_worker
-            pool = None
-            ctrl_c = backend.install_ctrl_c_handler() if outer_worker is None else contextlib.nullcontext()
+            opened: list[Callable[[], object]] = []
             try:
-                ctrl_c.__enter__()
-                journal = self._journal if journal is OWN_SETTING else self._checked("journal", journal)
-                if outer_worker is None and journal is not None:
-                    run.journal_writer = JournalWriter(run, self._open_journal(journal))
-                if _open_block is not None:
-                    _open_block.attach(run)
-                if self._pool is not None:
-                    self._pool._enter(self, run.pools.resource_holder, run.time_slice, run.clock)
-                    pool = self._pool
-                if outer_worker is None and _current.current_worker_var in run.context:
-                    watch = _awaiting.watch_of(_awaiting.waiting_job(), [self], _explain.RUNS)
-                    if watch is not None:
-                        run.join(watch)
-                self._run, self._is_beginning = run, False
-                while self._early_calls:
-                    self._early_calls.pop(0)()
+                self._begin_run(run, journal, _open_block, opened)
                 for _ in self._prepare(run):
                     await backend.checkpoint()
                 await run.execute()
-            except Exception as error:
-                # Raised before `execute`, perhaps after a signal, or by `execute`: then it is the interruption itself.
-                if run.interruption not in (None, error):
-                    raise run.interruption from error
-                raise
             except BaseException as error:
-                if run.phase is CHECKING and isinstance(error, KeyboardInterrupt):
-                    run.fate.give(StopReason.INTERRUPTED)
-                    self._fate = run.fate
-                if check and outer_worker is None and backend.split_cancellations(error) == (True, None):
-                    # A nursery does the same.
-                    _failures.raise_failures(self, check == "first")
+                self._raise_in_place_of(error, run, check)
                 raise
             finally:
                 # Another thread may have begun the next run.
                 if self._run is run:
-                    self._run = None
-                if pool is not None:
-                    pool._leave(self)
-                if outer_worker is not None:
-                    outer_worker.run.failures.total += run.failures.total
-                elif run.journal_writer is not None:
-                    run.journal_writer.close()
-                ctrl_c.__exit__(None, None, None)
-            if outer_worker is not None:
+                    _life.record_end(self)
+                if run.outer_worker is not None:
+                    run.outer_worker.run.failures.total += run.failures.total
+                while opened:
+                    opened.pop()()
+            if run.outer_worker is not None:
                 return cast(bool, self._nested_result(run))
             if run.failures.total or run.fate.reason is not COMPLETED:
                 _failures.log_run_end(run)
@@ -832,8 +806,60 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
                 _failures.raise_unless_completed(run, run.fate.reason, check == "first")
             return run.fate.reason is COMPLETED
         finally:
-            if self._worker is None:
-                self._expect_no_run()
+            if claim is not None:
+                was_refused = _life.CLAIMS.get(self) is claim
+            else:
+                was_refused = self._run is None and self._stage is not ENDED
+            if was_refused:
+                _life.record_end(self)
+
+    def _begin_run(
+        self, run: Run, journal: object, block: _async_with.OpenBlock | None, opened: list[Callable[[], object]]
+    ) -> None:
+        """Open what a run needs, and let it be the run in progress.
+
+        Args:
+            run: the run.
+            journal: the argument of `co_run`.
+            block: the body of `async with`, if the run is its run.
+            opened: gets the functions that close what was opened. The last is to be called first.
+
+        """
+        if run.outer_worker is None:
+            ctrl_c = run.backend.install_ctrl_c_handler()
+            opened.append(functools.partial(ctrl_c.__exit__, None, None, None))
+            ctrl_c.__enter__()
+            journal = self._journal if journal is OWN_SETTING else self._checked("journal", journal)
+            if journal is not None:
+                run.journal_writer = JournalWriter(run, self._open_journal(journal))
+                opened.append(run.journal_writer.close)
+        if block is not None:
+            block.attach(run)
+        if self._pool is not None:
+            self._pool._enter(self, run.pools.resource_holder, run.time_slice, run.clock)
+            opened.append(functools.partial(self._pool._leave, self))
+        if run.outer_worker is None and _current.current_worker_var in run.context:
+            watch = _awaiting.watch_of(_awaiting.waiting_job(), [self], _explain.RUNS)
+            if watch is not None:
+                run.join(watch)
+        _life.start_run(self, run)
+
+    def _raise_in_place_of(self, error: BaseException, run: Run, check: CheckSetting) -> None:
+        """Raise an exception that takes the place of an `error`, which a run has raised, if there is one.
+
+        The error was raised before `execute`, perhaps after a signal, or by `execute`: then it is the interruption
+        itself.
+        """
+        if isinstance(error, Exception):
+            if run.interruption not in (None, error):
+                raise run.interruption from error
+            return
+        if run.phase is CHECKING and isinstance(error, KeyboardInterrupt):
+            run.fate.give(StopReason.INTERRUPTED)
+            self._fate = run.fate
+        if check and run.outer_worker is None and run.backend.split_cancellations(error) == (True, None):
+            # A nursery does the same.
+            _failures.raise_failures(self, check == "first")
 
     def _nested_result(self, run: Run) -> Any:
         """Return the result as a job, after a run inside another, or raise the exception that it fails with."""
@@ -844,10 +870,8 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
         return True
 
     def _make_run(self, backend: Backend, timeout: Any, jobs_window: object, instruments: Iterable[Instrument]) -> Run:
-        _checks.check_may_run(self)
+        _checks.check_may_run(self, self._worker is not None)
         subject = self._name_for_errors
-        if self._worker is None and self._scheduler is not None and self._scheduler._run is not None:
-            raise RuntimeError(f"{subject()} is a job of {self._scheduler.label!r}, which is running, and will run it")
         seconds, window = self._options.timeout, self._jobs_window
         if timeout is not OWN_SETTING:
             seconds = self._checked("timeout", timeout)
@@ -948,7 +972,9 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
                 yield
 
     def _reset_outcome(self) -> None:
-        self._run_error = self._run_times = self._run_thread = None
+        if self._stage is ENDED:
+            _life.forget_end(self)
+        self._run_error = self._run_times = None
         self._fate = NO_FATE
         self._counted_failures = _failures.NO_FAILURES
         self._run_steering = _steering.NOT_STEERED
@@ -970,15 +996,17 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
             RuntimeError: the run has ended, or this is a nested scheduler and the scheduler around it is not running.
 
         """
-        if self._keeps(self.cancel, before_first_run=self._scheduler is None):
+        call_text = f"cancel() of {self.label!r}"
+        run = self._ask("cancel" if self._scheduler is None else "cancel, nested", call_text, self.cancel)
+        if run is None:
             return
-        if (run := self._run) is not None and self._worker is None:
-            stop = functools.partial(run.stop_once, StopReason.CANCELLED)
-            run.steering.call(run, stop)
-            if self._open_block is not None:
-                self._open_block.on_cancel()
-        elif self._scheduler is not None or not self._has_ended_elsewhere():
-            super().cancel()
+        if run.scheduler is not self or run.outer_worker is not None:
+            around = run if run.outer_worker is None else run.outermost()
+            around.steering.call(around, functools.partial(around.cancel_job, self))
+            return
+        run.steering.call(run, functools.partial(run.stop_once, StopReason.CANCELLED))
+        if self._open_block is not None:
+            self._open_block.on_cancel()
 
     def progress(self, fraction: float | None = None) -> None:
         """Raise an error, because only the jobs of a scheduler report progress.
@@ -1018,7 +1046,7 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
             (False, 'DRAINED', 'done', 'IDLE')
 
         """
-        self._steer(self.drain, self._scheduler or self, self._drain)
+        self._steer(self.drain, self._drain)
 
     def _drain(self, run: Run) -> None:
         if run.scheduler is not self:
@@ -1051,11 +1079,11 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
             True
 
         """
-        self._steer(self.pause, outermost_scheduler(self), lambda run: run.steering.set_pause(run, self, True))
+        self._steer(self.pause, lambda run: run.steering.set_pause(run, self, True))
 
     def resume(self) -> None:
         """Let jobs start again after `pause()`. Without a pause, do nothing. Threads and errors are as for `pause`."""
-        self._steer(self.resume, outermost_scheduler(self), lambda run: run.steering.set_pause(run, self, False))
+        self._steer(self.resume, lambda run: run.steering.set_pause(run, self, False))
 
     def try_again(self) -> None:
         """Try again all jobs that have failed in the run in progress, at any depth. See `try_again` of a job.
@@ -1068,68 +1096,26 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
             RuntimeError: neither this scheduler nor the scheduler around it is running, or it is draining or stopping.
 
         """
-        if self._run is not None:
-            self._run.try_again(None)
-        else:
+        if self._scheduler is not None and self._run is None:
             super().try_again()
+        elif (run := self._ask("try_again", f"try_again() of {self.label!r}")) is not None:
+            run.try_again(None)
 
     def _run_around(self) -> Run | None:
         """Return the run in progress, or the innermost run around this scheduler, which may begin in it, or None."""
-        run = self._innermost_run()
-        # The run resets the state while it is CHECKING.
-        has_settled = self._state.is_settled and run is not None and run.phase is not CHECKING
-        return None if has_settled else run
+        stage, level = _life.stage_of(self)
+        return level._run if stage in (RUNNING, WAITING) else None
 
-    def _expect_run(self) -> None:
-        """Let each call of steering from now on mean the run that begins, or is refused, unless one is in progress."""
-        if self._innermost_run() is None:
-            self._is_beginning, self._run_thread = True, None
+    def _reject_during_run(self, action: str) -> None:
+        self._ask("change", f"{action} of {self.label!r}")
 
-    def _expect_no_run(self) -> None:
-        """Record that the expected run was refused, unless a run is in progress, or was, whose end is recorded."""
-        if self._run_thread is None and self._innermost_run() is None:
-            self._record_end()
+    _ask = _life.ask
+    _will_not_reach = _life.will_not_reach
 
-    def _keeps(self, call: Callable[[], None], before_first_run: bool = False) -> bool:
-        """Keep a call of steering if a run is about to begin, which makes the call. Return whether that is so.
-
-        A call by a signal handler is kept for the loop.
-
-        Any thread may call this. The thread of the run first ends the wait for it, and then takes the calls. So a call
-        that was added too late is still there, unless the run has taken it.
-        """
-
-        def is_early() -> bool:
-            return self._is_beginning or (before_first_run and self._run is None and self._run_thread is None)
-
-        if (handler := _sync_run.SignalHandler.calling) is not None and handler.keeps(self, call):
-            return True
-        if not is_early():
-            return False
-        self._early_calls.append(call)
-        if not is_early():
-            with contextlib.suppress(ValueError):
-                self._early_calls.remove(call)
-                return False
-        return True
-
-    def _steer(self, word: Callable[[], None], around: BaseScheduler, act: Callable[[Run], None]) -> None:
-        """Let the run of this scheduler act, or the innermost run around it, up to the run of a scheduler `around` it.
-
-        If the run of any of these schedulers is about to begin, keep the word for it.
-        """
-        call_text, run = f"{word.__name__}() of {self.label!r}", self._run_around()
-        for level in (self, *enclosing_schedulers(self)):
-            if level._keeps(word):
-                return
-            if level is around:
-                break
-        # `drain` asks the scheduler around this one, `pause` and `resume` ask all schedulers around it.
-        may_act = run is not None and (run is self._run or run is around._run or around is outermost_scheduler(self))
-        if run is not None and may_act:
+    def _steer(self, word: Callable[[], None], act: Callable[[Run], None]) -> None:
+        """Let the run of this scheduler act, or a run around it, or keep the word for a run that is about to begin."""
+        if (run := self._ask(word.__name__, f"{word.__name__}() of {self.label!r}", word)) is not None:
             run.steering.call(run.outermost(), functools.partial(self._act, act))
-        elif not self._has_ended_elsewhere():
-            raise RuntimeError(f"{call_text}: it is not running")
 
     def _act(self, act: Callable[[Run], None]) -> None:
         # Only now: since another thread has asked, an attempt may have ended, and the next may have begun.
@@ -1319,48 +1305,18 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
     _describe_outside_wait = _explain.describe_outside_wait
     _create_failure_log = staticmethod(_failures.FailureLog)
 
+    async def _wait(self, takes_failure: bool) -> None:
+        if self._scheduler is not None and (self._run is None or self._worker is not None):
+            await super()._wait(takes_failure)
+            return
+        await _backend.current_backend().checkpoint()
+        if (run := self._ask("wait_settled", f"wait_settled() of {self.label!r}")) is not None:
+            await _awaiting.wait_ended(self, run)
+
     def _reject_wait_cycle(self) -> None:
         """Raise an error if this scheduler, which is outermost, is awaited by one of its own jobs."""
         if (waiter := _awaiting.waiting_job()) is not None:
             _explain.reject_wait_cycle(waiter, self)
-
-    def _has_ended_elsewhere(self) -> bool:
-        """Return whether the last run has ended, and was in another thread, whose caller cannot know that it has."""
-        return self._run_thread not in (None, threading.current_thread())
-
-    def _record_end(self) -> None:
-        """Record that a run has ended, or was refused, and wake all that still wait for its jobs.
-
-        From now on, steering from another thread comes too late.
-        """
-        self._is_beginning = False
-        self._early_calls.clear()
-        if self._run_thread is None:
-            self._run_thread = threading.current_thread()
-            self._notify_unreached()
-            for iterator in tuple(self._settled_iterators or ()):
-                iterator.end_iteration()
-            self._settled_iterators = None
-
-    def _will_not_reach(self, job: AbstractJob[Any] | None = None) -> bool:
-        """Return whether the run has ended or was refused, or will not start `job`, as it drains or stops.
-
-        False before the first call of `run()` or `co_run()`.
-
-        A closed scheduler runs no more.
-
-        Also record that a job or an iterator of `as_settled()` is waiting. See `_was_awaited`.
-        """
-        schedulers = (self, *enclosing_schedulers(self))
-        is_over = False
-        for scheduler, member in zip(schedulers, (job or self, *schedulers), strict=False):
-            scheduler._was_awaited = True
-            if (run := scheduler._run) is not None:
-                return is_over if job is None or not run.phase._is_ending else _ending.will_not_start(run, job, member)
-            # But an enclosing scheduler may have another attempt.
-            is_over = scheduler._state.is_settled or scheduler._is_closed
-        # A nested scheduler has a thread between two attempts, too.
-        return is_over or schedulers[-1]._run_thread is not None
 
     def _notify_unreached(self) -> None:
         """Wake all jobs that await an IDLE job, which no run will reach."""
@@ -1379,8 +1335,7 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
         self._run_times = run.began_at, run.clock()
         if run.changes is not _steering.NOT_STEERED:
             self._run_steering = _steering.SteeringRecord(*map(tuple, run.changes))
-        self._run = None
-        self._record_end()
+        _life.record_end(self)
 
     def _extend_settled_iterators(self, jobs: list[AbstractJob[Any]]) -> None:
         for iterator in tuple(self._settled_iterators or ()):

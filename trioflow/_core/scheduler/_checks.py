@@ -19,6 +19,7 @@ from ..job._job import DEFAULT_OPTIONS, AbstractJob, is_scheduler, with_members
 from ..parts import too_few_jobs_error
 from ..run import _requirement_counts
 from ..words._explain import reject_wait_cycle
+from . import _life
 
 if TYPE_CHECKING:
     from ._base_scheduler import BaseScheduler
@@ -138,10 +139,9 @@ def check_may_run(scheduler: BaseScheduler, is_nested: bool = False) -> None:
         ValueError: an option contradicts the place of the scheduler, or a `First` has too few jobs.
 
     """
-    if scheduler._is_closed:
-        raise RuntimeError(f"{scheduler.label!r} is closed; make a new Scheduler")
-    if scheduler._run is not None:
-        raise RuntimeError(f"{scheduler.label!r} is already running; wait for that run to end")
+    cell = _life.WORDS["run"].cells[scheduler._stage]
+    if scheduler._is_closed or cell is _life.REFUSES or (is_nested and cell is _life.HERE):
+        raise _life.refusal("run", scheduler, scheduler._stage, scheduler, "run()")
     if is_nested and scheduler._hold:
         raise ValueError(f"hold=True of {scheduler._name_for_errors()}: give it to the outermost scheduler")
     if scheduler._enough is not None:

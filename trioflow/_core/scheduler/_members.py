@@ -15,12 +15,12 @@ from ..base import _graph_algorithms
 from ..base._states import SUCCEEDED
 from ..base._text_forms import clause, short_repr
 from ..job import _job_options
-from ..job._ancestors import enclosing_schedulers, is_inside, is_logged, outermost_scheduler
-from ..job._errors import DROPPED, GrowingError
+from ..job._ancestors import enclosing_schedulers, is_inside, is_logged
+from ..job._errors import DROPPED
 from ..job._job import AbstractJob, AnyJob, RunExtras, is_job, is_scheduler, not_a_scheduler_error, state_of
 from ..job._requirements import ORDER_ONLY, SETTLED_ONLY, flagged, flatten, flatten_simple
 from ..words._job_queries import CountKey, count_key, groups_of_run, has_own_failure, inputs_of, is_one_job, jobs_of_run
-from . import _checks
+from . import _checks, _life
 
 if TYPE_CHECKING:
     from ..job._requirements import Required
@@ -243,17 +243,9 @@ class Members:
 
         """
         owner = self.owner
-        if owner._is_closed:
-            raise RuntimeError(f"{call_text}: {owner.label!r} is closed; make a new Scheduler")
-        if (run := owner._innermost_run()) is None:
-            outermost = owner if owner._scheduler is None else outermost_scheduler(owner)
-            if outermost._open_block is not None:
-                why = clause(" ({.value})", outermost.stop_reason)
-                raise GrowingError(f"{call_text}: the run of {outermost.label!r} has ended{why}, and accepts no jobs")
-        else:
+        run = _life.ask(owner, "add", call_text)
+        if run is not None:
             run.steering.check_growing(run, f"{call_text} of {owner.label!r}")
-            if owner._run is None and owner._state.is_settled:
-                raise RuntimeError(f"{call_text}: {owner.label!r} has settled in the run of {run.scheduler.label!r}")
         return run
 
     def _add_during_run(self, new_jobs: list[AbstractJob[Any]], run: Run) -> None:
