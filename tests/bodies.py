@@ -14,6 +14,7 @@ import anyio.lowlevel
 import trio
 
 from trioflow import AbstractJob, Job, JobState, Scheduler
+from trioflow.abc import Instrument
 
 IDLE, SCHEDULED, RUNNING = JobState.IDLE, JobState.SCHEDULED, JobState.RUNNING
 SUCCEEDED, FAILED, CANCELLED = JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED
@@ -291,6 +292,12 @@ async def own_nursery(error: Exception | None = None) -> None:
         tasks.start_soon(child)
         tasks.start_soon(anyio.sleep, 100)
         await anyio.sleep(100)
+
+
+def hooked(**hooks: Callable[..., object]) -> Instrument:
+    """Return an instrument with these functions as its hooks."""
+    watch: Instrument = type("Hooked", (Instrument,), {name: staticmethod(hook) for name, hook in hooks.items()})()
+    return watch
 
 
 class Counting(AbstractJob[None]):

@@ -329,12 +329,10 @@ def walk() -> list[tuple[str, str, list[Rejected]]]:
 
 def test_bad_input_is_rejected_by_a_check_that_names_the_parameter() -> None:
     """A deliberate check rejects each bad value; no error comes from deep inside, or from the value itself."""
-    unclear = [str(one) for _, _, rejected in walk() for one in rejected if not one.is_clear]
-    assert unclear == []
+    assert [str(one) for _, _, rejected in walk() for one in rejected if not one.is_clear] == []
 
 
 def test_an_object_of_a_foreign_type_is_rejected() -> None:
-    """Only parameters that are passed on to the user's code take an object of any type."""
     taken = [
         f"{call}({parameter})"
         for call, parameter, rejected in walk()

@@ -329,8 +329,7 @@ def test_jobs_added_later_get_results_that_stayed_on_the_cluster(backend: str, c
             second = scheduler.add(ProcessJob(bodies.add, first, 10))
             assert await second == 11
             third = scheduler.add(ProcessJob(bodies.add, second, 100))
-            late = scheduler.add(Job(take, first, [second]))
-            assert (await late, await third) == ((1, [11]), 111)
+            assert (await scheduler.add(Job(take, first, [second])), await third) == ((1, [11]), 111)
         assert "on the Dask cluster" in repr(stored_result(first))
 
     anyio.run(main, backend=backend)

@@ -81,7 +81,6 @@ def test_a_star_import_brings_all_public_names() -> None:
 
 
 def test_a_star_import_needs_no_extra() -> None:
-    """`from trioflow import *` works where only the required dependencies are installed."""
     code = "import sys; sys.modules.update(dict.fromkeys(['click', 'rich', 'dask', 'msgspec'])); from trioflow import *"
     subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
 
@@ -139,12 +138,10 @@ for words, heavy in (["--help"], {helps}), (["batch", "true", "{{}}", ":::", "1"
 def test_help_of_the_command_has_the_summary_of_each_subcommand(name: str) -> None:
     subcommand = command.get_command(click.Context(command), name)
     assert subcommand is not None
-    begins = " ".join((subcommand.help or "").split())
-    assert begins.startswith(COMMANDS[name][2].removesuffix("."))
+    assert " ".join((subcommand.help or "").split()).startswith(COMMANDS[name][2].removesuffix("."))
 
 
 def test_all_own_errors_are_exported() -> None:
-    """Each exception class of the engine is a public name."""
     from trioflow._core.job import _errors
 
     classes = [value for value in vars(_errors).values() if isinstance(value, type) and issubclass(value, Exception)]
@@ -165,7 +162,6 @@ def test_unknown_option_of_a_scheduler_gets_a_hint() -> None:
 
 
 def test_unknown_option_of_a_run_gets_a_hint(backend: typing.Any) -> None:
-    """`run()` and `co_run()` reject an unknown option with a hint, as Scheduler does, before anything starts."""
     unknown: typing.Any = {"job_window": 3}
     scheduler = trioflow.Scheduler(label="home")
     with pytest.raises(TypeError, match=r"'home': run\(\) has no option 'job_window'; did you mean jobs_window"):

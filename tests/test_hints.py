@@ -41,7 +41,6 @@ def test_an_option_without_a_counterpart_says_what_to_do(name: str) -> None:
 
 @pytest.mark.parametrize("name", _hints.ATTRIBUTE_HINTS)
 def test_an_attribute_of_a_task_or_future_names_the_attribute_here(name: str) -> None:
-    """Jobs and schedulers lack attributes of asyncio's tasks; the error names the attribute to use, which exists."""
     for job in (Job(give_now, 1), Scheduler(), CommandJob(["true"])):
         assert not hasattr(job, name)
         assert name not in dir(job)
@@ -128,7 +127,6 @@ def test_options_take_whole_numbers_of_other_libraries() -> None:
 
 
 def test_a_name_that_is_not_alike_is_not_suggested() -> None:
-    """The error about an unknown option suggests only a name that is much like it."""
     with pytest.raises(TypeError, match="no option 'jobserver'; the options are "):
         Scheduler(jobserver=True)
     with pytest.raises(TypeError, match="did you mean timeout"):

@@ -55,7 +55,6 @@ def in_the_tree() -> dict[str, str]:
 
 
 def test_the_tree_on_the_design_page_has_each_folder_and_no_other() -> None:
-    """The tree in `docs/design.md` has exactly the folders of the package."""
     there = {path.parent.relative_to(ROOT).as_posix() for path in PACKAGE.rglob("*.py")}
     told = set(in_the_tree())
     assert told == there, f"take out {sorted(told - there)}, put in {sorted(there - told)}"

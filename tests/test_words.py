@@ -63,7 +63,6 @@ def sentences(page: Path) -> Iterator[str]:
 
 
 def test_no_sentence_of_the_docs_is_too_long() -> None:
-    """A sentence of the README or of a page has at most as many words as a reader can follow."""
     pages = [ROOT / "README.md", *(page for page in (ROOT / "docs").rglob("*.md") if "decisions" not in page.parts)]
     found = [f"{page.relative_to(ROOT)}: {text}" for page in pages for text in sentences(page)]
     assert [line for line in found if len(line.split()) - 1 > LONGEST] == []
@@ -89,8 +88,7 @@ def texts() -> Iterator[tuple[str, str]]:
 
 
 def test_docs_and_code_use_the_words_of_the_glossary() -> None:
-    found = [f"{place}: {match[0]!r}" for place, text in texts() for match in WORDS.finditer(text)]
-    assert found == []
+    assert [f"{place}: {match[0]!r}" for place, text in texts() for match in WORDS.finditer(text)] == []
 
 
 @pytest.mark.parametrize("text", ["a Background job", "the sub-scheduler", "3 permits", "2 job(s)"])

@@ -13,10 +13,8 @@ from packaging.requirements import Requirement
 
 from .places import ROOT, patiently
 
-WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
 
-
-@pytest.mark.parametrize("workflow", WORKFLOWS, ids=lambda path: path.name)
+@pytest.mark.parametrize("workflow", sorted((ROOT / ".github" / "workflows").glob("*.yml")), ids=lambda path: path.name)
 def test_actions_are_pinned_by_commit_and_keep_no_credentials(workflow: Path) -> None:
     """A tag of an action can be moved to other code, and the token of a checkout could be read by what runs later."""
     text = workflow.read_text(encoding="utf-8")

@@ -43,7 +43,6 @@ def test_arguments_are_read_as_by_gnu_parallel() -> None:
 
 
 def test_several_arguments_are_not_where_one_word_must_be() -> None:
-    """`x={} true` with the arguments `a` and `date` would run `date`, as it does in GNU parallel."""
     for options in ([], ["-N2"], ["-X"], ["--colsep", ","]):
         sources = ["a", "b"] if options else ["a", ":::", "b"]
         assert "write {1}, {2}, ... in place of {}" in refusal(*options, "x={} true", ":::", *sources)

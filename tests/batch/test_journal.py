@@ -162,7 +162,6 @@ def test_a_resumed_batch_begins_its_records_anew() -> None:
 
 
 def test_a_job_log_that_is_appended_to_gets_only_commands_that_ran_now() -> None:
-    """`--joblog +FILE` with a journal gets no line of a command that the journal restores."""
     words = ["-j1", "--joblog", "+log", "exit {}", ":::", "0", "3"]
     for _ in range(2):
         batch(*words)
@@ -246,8 +245,7 @@ def test_keep_all_keeps_failures_and_timeouts(tmp_path: Path, monkeypatch: pytes
     monkeypatch.chdir(tmp_path)
     command = "echo {} >> runs; sleep {1}; exit {2}"
     words = ["--results", "runs.csv", "--timeout", unit, command, ":::", "0", "900", ":::", "0", "3"]
-    codes = [batch("--keep", "all", *words).exit_code for _ in range(2)]
-    assert codes == [3, 3]
+    assert [batch("--keep", "all", *words).exit_code for _ in range(2)] == [3, 3]
     assert len(runs()) == 8  # two words each
     assert [row["exit_code"] for row in rows()] == ["0", "3", "", ""]
     assert {row["restored"] for row in rows()} == {"True"}
@@ -267,8 +265,7 @@ def test_a_kept_timeout_is_restored_under_the_same_limit_only(
     waits = "echo {} >> runs; until test -e go; do sleep 0.01; done"
     words = ["--keep", "all", "--results", "runs.csv", waits, ":::", "a"]
     assert batch(option, unit, *words).exit_code == 1
-    again = batch(option, unit, *words)
-    assert (again.exit_code, runs()) == (1, ["a"])
+    assert (batch(option, unit, *words).exit_code, runs()) == (1, ["a"])
     Path("go").touch()
     assert batch(option, PATIENCE, *words).exit_code == 0
     assert runs() == ["a", "a"]
@@ -280,8 +277,7 @@ def test_keep_all_does_not_keep_what_could_not_be_started() -> None:
     """A program that was missing, or could not be executed, is tried again by the next batch, and then runs."""
     Path("locked").write_text("#!/bin/sh\n")
     words = ["--keep", "all", "--results", "runs.csv", "./{} x", ":::", "missing", "locked"]
-    done = batch(*words)
-    assert "./missing x: exit code 127: command not found" in done.stderr
+    assert "./missing x: exit code 127: command not found" in batch(*words).stderr
     assert [row["failure"] for row in rows()] == ["exit code 127: command not found", "exit code 126"]
     for name in ("missing", "locked"):
         Path(name).write_text("#!/bin/sh\n")

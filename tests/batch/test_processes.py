@@ -83,7 +83,6 @@ def test_output_written_before_an_interruption_is_saved(tmp_path: Path) -> None:
 
 
 def test_output_being_read_at_an_interruption_is_printed_to_its_end(tmp_path: Path) -> None:
-    """A signal while a reader has read only a part of the output of an ended command loses nothing of that output."""
     with running("--joblog", "/dev/null", "seq {}", ":::", "100000") as process:
         assert process.stdout is not None
         assert process.stdout.read(1) == b"1"

@@ -63,7 +63,6 @@ def test_linked_sources_are_combined_item_by_item(sources: list[list[str]]) -> N
 
 
 def test_lines_of_files_are_arguments(tmp_path: Path) -> None:
-    """Files of -a come first among the sources; each file after :::: is a source, and ::::+ links sources."""
     one, two = tmp_path / "one", tmp_path / "two"
     one.write_text("1\n2\n")
     two.write_text("a\nb")

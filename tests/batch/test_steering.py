@@ -32,7 +32,6 @@ def ends_with(line: str, file: str) -> str:
 
 
 def test_a_drained_batch_lets_commands_end_and_fails(tmp_path: Path) -> None:
-    """Both running commands end by themselves, however early one does; the third one does not start."""
     first, second, log = tmp_path / "first", tmp_path / "second", tmp_path / "log"
     go_first, go_second = tmp_path / "go-first", tmp_path / "go-second"
     lines = (ends_with(str(first), str(go_first)), ends_with(str(second), str(go_second)), "echo third")
@@ -50,7 +49,6 @@ def test_a_drained_batch_lets_commands_end_and_fails(tmp_path: Path) -> None:
 
 
 def test_a_command_that_is_cancelled_has_failed_and_frees_its_slot(tmp_path: Path) -> None:
-    """With one slot, the next command starts; the cancelled one is a line of the job log, and of the summary."""
     here, log = tmp_path / "here", tmp_path / "log"
     line = f"touch {here}; sleep 1000"
     with running("-j1", "--joblog", str(log), ":::", line, "echo next") as process:

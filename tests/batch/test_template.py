@@ -128,7 +128,6 @@ def test_base_name_is_the_end_of_the_path_without_a_slash(path: str) -> None:
 
 @given(PATHS)
 def test_only_the_last_part_of_a_path_loses_its_extension(path: str) -> None:
-    """Removing the extension of a path leaves dots in the names of its directories."""
     stem = remove_extension(path)
     assert path.startswith(stem)
     assert path[len(stem) :].count(".") == int("." in base_name(path))
@@ -145,8 +144,7 @@ def test_a_quoted_argument_is_one_word_for_a_shell(argument: str) -> None:
 def test_template_passes_on_arguments_of_any_kind_unchanged(arguments: list[str]) -> None:
     """Arguments of any kind reach a program unchanged; since they are quoted, no shell is needed."""
     shell = Shell({"PARALLEL_SHELL": "/bin/sh"})
-    command = shell.command(CommandTemplate(["/bin/echo"]).fill(arguments, 1, 1))
-    assert command == ["/bin/echo", *arguments]
+    assert shell.command(CommandTemplate(["/bin/echo"]).fill(arguments, 1, 1)) == ["/bin/echo", *arguments]
 
 
 def test_quoted_arguments_pass_through_a_real_shell_unchanged() -> None:
@@ -167,8 +165,7 @@ SHELL_SYNTAX = [
 
 def test_line_with_shell_syntax_runs_in_a_shell() -> None:
     for line in SHELL_SYNTAX:
-        shell = Shell({"PARALLEL_SHELL": "/bin/sh"})
-        assert shell.command(line) == ["/bin/sh", "-c", line]
+        assert Shell({"PARALLEL_SHELL": "/bin/sh"}).command(line) == ["/bin/sh", "-c", line]
 
 
 def test_builtin_runs_in_a_shell() -> None:

@@ -22,11 +22,10 @@ from .command_line import ENVIRONMENT, WORDS, process, run, trioflow, written
 
 FINE = "scenario = Scheduler(Job(work, label='a'))"
 MANY = "scenario = Scheduler(Job(work, label=f'{n}' * 20) for n in range(1000))"
-COMMANDS = ["run", "list", "graph", "check"]
 
 
 # --- files and names
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", ["run", "list", "graph", "check"])
 def test_missing_file_is_a_usage_error(tmp_path: Path, command: str) -> None:
     done = trioflow(command, tmp_path / "nowhere.py")
     assert done.exit_code == 2
@@ -35,7 +34,6 @@ def test_missing_file_is_a_usage_error(tmp_path: Path, command: str) -> None:
 
 @pytest.mark.parametrize("words", [["compare", "none", "none"], ["report", "none"]])
 def test_missing_input_file_is_a_usage_error(tmp_path: Path, words: list[str]) -> None:
-    """A missing file that a subcommand should read is reported like a missing scenario file."""
     file = written(tmp_path, FINE)
     done = trioflow(*(word.format(file=file) for word in words))
     assert done.exit_code == 2
@@ -55,7 +53,6 @@ def test_unknown_scheduler_name_gets_a_suggestion(tmp_path: Path) -> None:
 
 
 def test_unknown_scheduler_name_without_a_similar_one_lists_all_names(tmp_path: Path) -> None:
-    """If no name in the file is like the given one, the error lists its schedulers and its own functions."""
     code = "def make(size=1):\n    return Scheduler()\ndef _part(): ...\nother = Scheduler()"
     done = trioflow("list", written(tmp_path, code) + ":x")
     assert done.exit_code == 2

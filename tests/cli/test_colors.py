@@ -58,7 +58,6 @@ def shown(tmp_path: Path, name: str, on_terminal: bool, **variables: str) -> str
 
 @pytest.mark.parametrize("name", sorted(SHOWING.keys() - {*WATCHED}))
 def test_commands_without_a_monitor_print_no_escape_sequences(tmp_path: Path, name: str) -> None:
-    """Commands without a monitor print no escape sequences, not even with FORCE_COLOR on a colour terminal."""
     said = shown(tmp_path, name, True, FORCE_COLOR="1")
     assert said
     assert "\x1b" not in said

@@ -68,5 +68,4 @@ def test_release_scenario_of_the_docs_gives_the_expected_exit_codes(
 
 
 def test_exit_codes_in_the_docs_of_run_are_those_of_help() -> None:
-    """docs/command/run.md and `trioflow run --help` list the same exit codes."""
     assert re.findall(r"^\| (\d+) \|", PAGE, re.MULTILINE) == re.findall(r"^  (\d+) ", EXIT_CODES_HELP, re.MULTILINE)

@@ -72,7 +72,6 @@ def test_the_verdict_stands_once_on_a_terminal(tmp_path: Path) -> None:
 
 
 def test_log_without_a_terminal_has_a_line_for_each_kind_of_failure(tmp_path: Path) -> None:
-    """In a log, the first failure of each kind has its own line; all further ones share a line with their jobs."""
     done = process("run", written(tmp_path, CODE.replace("ProcessJob", "ThreadJob")))
     assert done.returncode == 3
     lines = [line for line in done.stderr.splitlines() if " failed" in line and line.startswith("'")]
@@ -195,8 +194,7 @@ def test_end_of_a_run_has_the_next_command_and_the_kept_jobs(tmp_path: Path, mon
         assert lines[-1] == "run again  trioflow run --no-monitor 'a b.py' --journal run.db  (1 of 3 jobs kept)"
     own = written(tmp_path, code.replace("label=", "journal='run.db', label="), "own.py")
     assert run(own).stdout.splitlines()[-1].endswith("own.py  (1 of 3 jobs kept)")
-    last = run("a b.py").stdout.splitlines()[-1]
-    assert last.endswith(" 'a b.py'  (--journal FILE keeps what succeeds)")
+    assert run("a b.py").stdout.splitlines()[-1].endswith(" 'a b.py'  (--journal FILE keeps what succeeds)")
 
 
 def test_a_first_with_its_jobs_is_one_of_the_kept_jobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

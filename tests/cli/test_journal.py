@@ -143,7 +143,6 @@ def test_job_removed_by_journal_forget_runs_again(tmp_path: Path, file: Path) ->
 
 
 def test_tables_of_a_journal_are_those_of_the_docs(tmp_path: Path, file: Path) -> None:
-    """Other programs may read a journal by the names of tables and columns in the reference."""
     ran(tmp_path, file)
     page = (ROOT / "docs" / "explained" / "journals.md").read_text()
     with contextlib.closing(sqlite3.connect(file)) as db:
@@ -170,7 +169,6 @@ scenario = Scheduler(Job(work, label="fine"), f, once, late, blocked, label="all
 
 @pytest.mark.parametrize("keep", ["", ", keep_jobs=False"])
 def test_the_journal_list_has_failures_with_their_errors(tmp_path: Path, file: Path, keep: str) -> None:
-    """In a journal's lists, a failed job has its error and why it ran; the last line has the verdict of the run."""
     first, second = (FAILING.replace("NUMBER", number).replace("KEEP", keep) for number in "01")
     ran(tmp_path, file, first)
     said = ran(tmp_path, file, second).output

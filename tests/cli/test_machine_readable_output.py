@@ -17,8 +17,7 @@ TWO = "x = Scheduler(Job(work, label='a'), CommandJob(['echo', 'from a command']
 
 
 def test_events_option_writes_a_line_for_each_event(tmp_path: Path) -> None:
-    done = run("--events", tmp_path / "events", written(tmp_path, TWO))
-    assert done.exit_code == 0
+    assert run("--events", tmp_path / "events", written(tmp_path, TWO)).exit_code == 0
     events = checked((tmp_path / "events").read_text())
     assert [one["path"] for one in events if one["event"] == "job_settled"] == ["a", "b"]
 
@@ -31,7 +30,6 @@ def test_events_on_standard_output_move_other_output_to_standard_error(tmp_path:
 
 
 def test_reader_of_events_that_closes_the_pipe_does_not_stop_the_run(tmp_path: Path) -> None:
-    """A run completes even if the reader of its events closes the pipe, as `head -1` does."""
     code = "x = Scheduler(*[Job(anyio.sleep, 0.01) for _ in range(30)], Job(work), jobs_window=1)"
     with Python(
         [*WORDS, "run", "--events", "-", written(tmp_path, code)],
@@ -90,7 +88,6 @@ def test_an_option_for_a_file_may_be_repeated(tmp_path: Path, option: str, names
 
 
 def test_report_command_writes_each_file_that_an_option_names(tmp_path: Path) -> None:
-    """`trioflow report` takes each of its options for files several times, as `run` does."""
     assert run(written(tmp_path, "x = Scheduler(Job(work))"), "--trace", tmp_path / "t.json").exit_code == 0
     names = ["a.html", "b.html", "a.xml", "b.xml"]
     options = ["-o", "-o", "--junit", "--junit"]

@@ -180,7 +180,6 @@ def test_timeout_option_accepts_units(tmp_path: Path) -> None:
 
 
 def test_critical_option_stops_the_run_at_the_first_failure(tmp_path: Path) -> None:
-    """`--critical` stops a run at the first failure, nested or not, except those of jobs with `critical=False`."""
     last = "last = Job(work, label='last', required="
     done = ran(tmp_path, f"inner = Scheduler(Job(fail))\n{last}inner)\nscenario = Scheduler(inner, last)", "--critical")
     assert done.exit_code == 1
@@ -276,8 +275,7 @@ x = Scheduler(
 def test_tag_option_puts_the_label_of_the_job_before_each_line_of_a_log(tmp_path: Path) -> None:
     done = process("run", "--tag", written(tmp_path, SCENARIO))
     assert done.returncode == 0, done.stderr
-    tagged = {"job a: a a", "job b: b b", "program: c", "process: p"}
-    assert tagged <= set(done.stdout.splitlines())
+    assert {"job a: a a", "job b: b b", "program: c", "process: p"} <= set(done.stdout.splitlines())
     assert sorted(done.stderr.splitlines()) == ["job a: error", "job b: error"]
 
 

@@ -262,7 +262,6 @@ COMMANDS = {"run": ["--no-monitor"], "list": [], "graph": ["-o", "flow.dot"], "c
     ("command", "door"), [*((name, "run()") for name in COMMANDS), *(("check", name) for name in DOORS)]
 )
 def test_a_run_is_refused_where_it_would_begin(tmp_path: Path, door: str, command: str) -> None:
-    """The error of each command names the line of the file that begins the run, and shows where it belongs."""
     file = written(tmp_path, FLOW + DOORS[door])
     done = trioflow(command, file, *COMMANDS[command])
     assert done.exit_code == 2

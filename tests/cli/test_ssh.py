@@ -76,7 +76,6 @@ def test_the_table_groups_nodes_by_outcome(server: Server, unit: int) -> None:
 
 
 def test_tag_option_puts_the_name_of_the_node_before_each_line(server: Server) -> None:
-    """`ssh --tag` tags the lines of both output streams, even a last line without a newline."""
     done = ssh(server, "-H", "node[1-2]", "--tag", "echo {node}; echo err >&2; printf rest")
     assert sorted(done.stdout.splitlines()) == ["node1: node1", "node1: rest", "node2: node2", "node2: rest"]
     assert sorted(done.stderr.splitlines()) == ["exit code 0  2  node[1-2]", "node1: err", "node2: err"]
@@ -94,7 +93,6 @@ def test_script_runs_on_nodes_with_its_included_files(server: Server, tmp_path: 
 
 
 def test_files_are_pushed_before_the_command_and_pulled_after_it(server: Server, tmp_path: Path) -> None:
-    """`ssh` pushes files before the command, and pulls files after it even if it fails, also on the local machine."""
     (tmp_path / "data").write_text("x")
     (tmp_path / "node1").mkdir()
     there = f"{tmp_path}/there/{{node}}"
@@ -272,8 +270,7 @@ def test_failures_and_timeouts_on_nodes_are_counted(server: Server, tmp_path: Pa
     """The exit code of a batch on nodes counts failures and timeouts, and the job log tells them apart."""
     line = """sh -c 'test "$1" = slow && sleep 1000; exit "$1"' - {}"""
     words = ["-S", "node1", "-j", 2, "--timeout", unit, "--joblog", tmp_path / "log", line, ":::"]
-    done = batch(server, *words, 0, 3, "slow")
-    assert done.exit_code == 2
+    assert batch(server, *words, 0, 3, "slow").exit_code == 2
     columns = [line.split("\t") for line in (tmp_path / "log").read_text().splitlines()[1:]]
     assert sorted(line[6] for line in columns) == ["-1", "0", "3"]
 

@@ -34,7 +34,6 @@ CASES = [("b", "b"), ("b e", "b e"), ("[bc]", None), ("?", "a b c d e x z"), ("b
 
 @pytest.mark.parametrize(("only", "left"), CASES, ids=[only for only, _ in CASES])
 def test_patterns_select_which_jobs_stay(only: str, left: str | None) -> None:
-    """The jobs that match a pattern stay; a pattern that none matches is an error, and nothing is removed."""
     scheduler, _ = grid()
     if left is None:
         with pytest.raises(click.UsageError):
@@ -83,7 +82,6 @@ def test_services_that_selected_jobs_require_are_kept() -> None:
 
 
 def test_forever_jobs_are_kept_only_if_they_are_selected() -> None:
-    """A forever job that is not selected, and that no kept job requires, is left out like any other."""
     scheduler = Scheduler(idle("a"), idle("watch", forever=True))
     assert kept_paths(scheduler, only="a") == "a"
 
@@ -124,7 +122,6 @@ def test_pattern_that_equals_a_path_with_a_wildcard_selects_that_job_alone() -> 
 
 
 def test_pattern_matches_control_characters_in_their_escaped_form() -> None:
-    """A pattern has control characters of a label in the escaped form that `list --paths` prints."""
     scheduler = Scheduler(idle("a\x1b"), idle("b"))
     keep_selected_jobs(scheduler, patterns=(r"a\x1b",))
     assert len(scheduler) == 1

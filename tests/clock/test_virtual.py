@@ -65,7 +65,6 @@ def test_binary_fractions_add_up_exactly(virtual: Virtual, ticks: list[int]) -> 
 @example(whens=[2.4, 6.7])  # 2.4 + (6.7 - 2.4) is 6.700000000000001
 @example(whens=[1.0, 1.0000000004])  # nearer to each other than the resolution of the real clock
 def test_asyncio_timers_fire_exactly_at_their_time(whens: list[float]) -> None:
-    """On asyncio, timers fire in the order of their times, with the clock exactly on them, however near each other."""
     fired: list[tuple[float, float]] = []
 
     async def main() -> None:
@@ -201,8 +200,6 @@ def test_cancellation_needs_no_time(virtual: Virtual) -> None:
 
 
 def test_shielded_clean_up_takes_virtual_time(virtual: Virtual) -> None:
-    """A shielded sleep after a cancellation takes virtual time like any other sleep."""
-
     async def main() -> float:
         with anyio.move_on_after(1):
             try:
@@ -264,8 +261,6 @@ def test_endless_sleep_does_not_move_the_clock(virtual: Virtual) -> None:
 
 
 def test_loop_waits_for_data_from_a_socket(virtual: Virtual) -> None:
-    """With no deadline the loop really waits for a socket that a thread writes to."""
-
     async def main() -> tuple[bytes, float]:
         here, there = socket.socketpair()
         with here, there:
@@ -292,8 +287,7 @@ def test_ready_io_comes_before_a_clock_jump(virtual: Virtual) -> None:
 @pytest.mark.skipif(os.name == "nt", reason="a selector loop runs no subprocesses on Windows")
 def test_loop_waits_for_a_process_and_its_output(virtual: Virtual) -> None:
     async def main() -> tuple[bytes, float]:
-        done = await anyio.run_process(["echo", "done"])
-        return done.stdout, anyio.current_time()
+        return (await anyio.run_process(["echo", "done"])).stdout, anyio.current_time()
 
     assert virtual(main) == (b"done\n", 0.0)
 
@@ -484,7 +478,6 @@ def test_fixtures_find_a_thread_left_running(house: pytest.Pytester) -> None:
 
 
 def test_fixtures_find_a_coroutine_never_awaited(house: pytest.Pytester) -> None:
-    """A coroutine that is never awaited fails its test, even in a reference cycle."""
     house.makepyfile("""
         import pytest
 
@@ -507,5 +500,4 @@ def test_fixtures_find_a_coroutine_never_awaited(house: pytest.Pytester) -> None
         def test_innocent():
             pass
     """)
-    result = house.runpytest("-W", "error", "--tb=no")
-    result.assert_outcomes(passed=3, failed=2, errors=2)
+    house.runpytest("-W", "error", "--tb=no").assert_outcomes(passed=3, failed=2, errors=2)

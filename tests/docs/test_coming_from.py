@@ -81,7 +81,6 @@ def test_program_prints_the_same_with_the_import_of_compat_module(library: str, 
 
 
 def test_the_page_on_failures_shows_what_is_logged() -> None:
-    """Twenty unreachable nodes give the lines of the log that the page on failures shows."""
     text = (ROOT / "docs" / "explained" / "failures.md").read_text(encoding="utf-8")
     (shown,) = re.findall(r"do not answer give three lines:\n\n```text\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
     program = """
@@ -93,8 +92,7 @@ async def boot(node):
 Scheduler(Job(boot, node) for node in range(20)).run()
 """
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "utf-8"}
-    done = python("-c", program, env=environment, encoding="utf-8")
-    assert done.stderr == shown
+    assert python("-c", program, env=environment, encoding="utf-8").stderr == shown
 
 
 def test_all_programs_on_the_pages_are_found() -> None:

@@ -158,13 +158,11 @@ LOADED = "\nimport sys, json\nprint(json.dumps(sorted(sys.modules)))"
 def loaded(program: str) -> set[str]:
     """Return the modules and packages that a program has loaded in an interpreter of its own."""
     words = [sys.executable, "-I", "-c", program + LOADED]
-    names = json.loads(subprocess.run(words, capture_output=True, text=True, check=True).stdout)
-    return {*names}
+    return {*json.loads(subprocess.run(words, capture_output=True, text=True, check=True).stdout)}
 
 
 @pytest.mark.parametrize("name", [name for name in LIBRARIES if f"| `import {name}` " in PAGE and name != "asyncio"])
 def test_the_packages_that_come_with_a_library_are_those_of_the_table(name: str) -> None:
-    """A new requirement changes the number."""
     pytest.importorskip(name)
     row = re.search(rf"\| `import {name}` \|[^|]*\|[^|]*\| (\d+) \|", PAGE)
     assert row is not None
@@ -172,7 +170,6 @@ def test_the_packages_that_come_with_a_library_are_those_of_the_table(name: str)
 
 
 def test_the_page_names_each_package_that_comes() -> None:
-    """The sentence below the table lists them all."""
     sentence = PAGE[PAGE.index("The packages are ") :]
     assert {name for name in packages("trioflow") if name not in sentence} == set()
 

@@ -29,7 +29,6 @@ def test_figures_are_those_of_this_version() -> None:
 
 
 def test_each_figure_of_a_table_was_measured() -> None:
-    """No cell has a dash, which stands for what was not measured."""
     figures = Results.load().figures
     assert {key for table in TABLES.values() for key in table.keys} == figures.keys()
 

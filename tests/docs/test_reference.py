@@ -45,7 +45,6 @@ def public_names(module: types.ModuleType) -> set[str]:
 
 
 def test_each_public_name_is_on_one_page_of_the_reference() -> None:
-    """Each public name is on one page of the reference: AbstractJob, for example, only on that of `trioflow`."""
     shown = [name for kind, name in DIRECTIVES if kind != "module"]
     expected = public_names(trioflow) | (public_names(trioflow.abc) - {"trioflow.abc.AbstractJob"})
     expected |= public_names(trioflow.graph)

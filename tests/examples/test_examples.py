@@ -415,7 +415,6 @@ def test_checkers_of_one_repository_take_turns(example: ModuleType, repositories
 
 
 def test_the_example_makes_repositories_of_the_library(example: ModuleType, tmp_path: Path) -> None:
-    """Each package is a clean git repository with one commit."""
     (repository,) = example.make_repositories(tmp_path)
     status = subprocess.run(["git", "status", "--porcelain"], cwd=repository, check=True, capture_output=True)
     assert (status.stdout, len(list(repository.rglob("*.py"))) > 1) == (b"", True)

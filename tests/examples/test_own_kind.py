@@ -68,7 +68,6 @@ def test_a_timeout_leaves_no_process_of_the_sandbox(example: Any, backend: Any, 
 
 
 def test_a_timeout_during_the_start_of_the_sandbox_leaves_no_process(example: Any, backend: Any) -> None:
-    """A timeout may come before the sandbox's process is tied to its parent, and leaves no process even then."""
     mark = f"sleep 99.{os.getpid()}"
     jobs = [example.SandboxJob(*mark.split(), timeout=number / 1000) for number in range(1, 31)]
     assert not Scheduler(*jobs, jobs_window=3).run(backend=backend)
@@ -95,8 +94,7 @@ def test_pictures_and_reports_show_the_sandbox_job(example: Any, backend: Any, t
     scheduler = Scheduler(example.SandboxJob("echo", "hello"), example.SandboxJob("true"), instruments=[trace])
     scheduler.add(CommandJob(["true"]))
     assert scheduler.run(backend=backend)
-    source = scheduler.graph().source
-    assert "box3d" in source
+    assert "box3d" in scheduler.graph().source
     save(trace, tmp_path / "report.html")
     report = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert "echo hello" in report

@@ -95,7 +95,6 @@ def test_arguments_that_cannot_be_right_are_rejected_where_they_are_written(buil
     ],
 )
 def test_arguments_that_a_function_takes_are_accepted(build: Any) -> None:
-    """The parameters are those of the code that is called, and not of a function that it wraps."""
     Scheduler(build())
 
 
@@ -149,7 +148,6 @@ class Answer:
 
 @pytest.mark.parametrize("options", [{}, {"retry": 1}])
 def test_a_job_function_may_return_any_awaitable(virtual: Virtual, options: dict[str, Any]) -> None:
-    """A job's function may return any awaitable; if it returns anything else, the error or its note shows the value."""
     fine, wrong = Job(lambda: Answer(), **options), Job(cast(Any, lambda: int("5")), **options)
     assert not virtual(Scheduler(fine, wrong).co_run)
     assert fine.result() == 5
@@ -246,14 +244,12 @@ def test_awaiting_a_job_returns_its_result(virtual: Virtual) -> None:
 
     async def beside() -> Any:
         async with Scheduler() as scheduler:
-            job = scheduler.add(Job(nap, 3, "late"))
-            return await job, await first, anyio.current_time()
+            return await scheduler.add(Job(nap, 3, "late")), await first, anyio.current_time()
 
     assert virtual(beside) == ("late", "value", 3)
 
 
 def test_awaiting_a_failed_or_cancelled_job_raises(virtual: Virtual) -> None:
-    """`await job` raises the exception of the job, or JobCancelled, like `result()`."""
     failing, cancelled = Job(fail, 1), Job(nap, 9)
 
     async def asks() -> None:

@@ -95,8 +95,7 @@ def test_coroutine_that_refers_to_its_own_scheduler_is_freed_when_it_has_run(vir
 def test_closing_a_scheduler_closes_the_coroutines_of_its_jobs(no_warnings: None) -> None:
     coroutines = [nap(), nap(), nap()]
     jobs = [Job(coroutine) for coroutine in coroutines]
-    scheduler = Scheduler(jobs[0], Scheduler(jobs[1], Scheduler(jobs[2])))
-    scheduler.close()
+    Scheduler(jobs[0], Scheduler(jobs[1], Scheduler(jobs[2]))).close()
     assert [inspect.getcoroutinestate(coroutine) for coroutine in coroutines] == [inspect.CORO_CLOSED] * 3
     assert all(job.is_idle() for job in jobs)
 

@@ -69,7 +69,6 @@ def test_calling_a_decorated_function_builds_a_job(virtual: Virtual) -> None:
 
 
 def test_options_of_the_decorator_apply_to_each_job(virtual: Virtual) -> None:
-    """`@job(timeout=5)` builds each job with that timeout."""
     one = size("text")
     assert (one.timeout, one.label, one.critical) == (5, "size", True)
     assert result(virtual, one) == 4
@@ -239,7 +238,6 @@ def test_attributes_of_a_function_do_not_hide_those_of_the_decorator(virtual: Vi
 
 
 def test_an_async_mock_can_be_decorated(virtual: Virtual) -> None:
-    """An AsyncMock, which has any attribute asked for, can be decorated: its jobs have a label, and run."""
     mock = unittest.mock.AsyncMock(return_value="mocked")
     for one in job(mock)(1, x=2), Job(mock, 1, kwargs={"x": 2}):
         assert one.label == "AsyncMock(1, x=2)"

@@ -137,7 +137,6 @@ def test_jobs_compare_by_identity() -> None:
 
 
 def test_options_are_readable() -> None:
-    """Each option of a job can be read as an attribute."""
     job = Job(nap, critical=True, timeout=5, retry=Retry(2, first=0, on=JobTimeout), own_task=True, forever=True)
     assert (job.critical, job.timeout, job.on_timeout, job.retry.times) == (True, 5, "fail", 2)
     assert (job.own_task, job.forever) == (True, True)

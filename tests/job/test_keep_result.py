@@ -91,7 +91,6 @@ def test_result_is_kept_by_default(virtual: Virtual) -> None:
 
 
 def test_result_used_in_containers_and_keyword_arguments_is_dropped(virtual: Virtual) -> None:
-    """A result used inside a container or as a keyword argument is dropped like that of a positional argument."""
     maker = Maker()
     a = made(maker)
 

@@ -76,8 +76,7 @@ three = Job(fetch, 3)
 )
 def test_default_label_shows_the_call(args: tuple[Any, ...], label: str) -> None:
     """A default label shows the arguments, shortened; objects that only user code could show appear as their types."""
-    job = Job(fetch, *args)
-    assert job.label == label
+    assert Job(fetch, *args).label == label
     assert ThreadJob(print, *args).label == label.replace("fetch(", "print(", 1)
 
 

@@ -135,7 +135,6 @@ def test_order_only_changes_nothing_of_whether_a_job_runs(virtual: Virtual, run_
 
 
 def test_settled_can_be_added_to_a_requirement_and_removed_with_it(virtual: Virtual) -> None:
-    """It holds for a requirement that was there, during a run too; `remove=True` removes it, and others stay."""
     bad, worse = Job(fail, label="bad"), Job(fail, label="worse")
     job = Job(nap, label="job", required=[bad, worse]).requires(bad, worse, settled=True)
     job.requires(worse, remove=True).requires(worse)
@@ -156,7 +155,6 @@ def test_settled_can_be_added_to_a_requirement_and_removed_with_it(virtual: Virt
 @pytest.mark.parametrize("words", [{"settled": True}, {"settled": True, "order_only": True}, {"remove": True}])
 @pytest.mark.parametrize("twice", [False, True])
 def test_an_input_cannot_be_required_without_its_result(words: dict[str, bool], twice: bool) -> None:
-    """It would be blocked all the same, so this is an error that names both, and nothing changes; so for a Sequence."""
     page, other = Job(nap, label="page"), Job(nap, label="other")
     report = Job(nap, [page], label="report", required=other)
     group = Scheduler(report, page, other)

@@ -66,7 +66,6 @@ class Owner(AbstractJob[None]):
 
 
 def test_subclasses_of_abstract_job_may_use_the_names_of_job_kind_hooks(virtual: Virtual) -> None:
-    """A direct subclass of AbstractJob may use the names of the optional methods of `JobKind` for attributes."""
     assert {"command_line", "default_label", "failure_group", "last_result"} <= set(HOOKS)
     job = Owner(label="own", redact=True)
     scheduler = Scheduler(job)
@@ -426,8 +425,6 @@ def test_a_time_limit_ends_a_wait_for_a_thread_event(virtual: Virtual) -> None:
 
 
 def test_an_object_shared_by_a_run_whose_close_is_not_async_raises(virtual: Virtual) -> None:
-    """A shared object whose `close` is not async raises when it is made: when the run ends, its origin is unknown."""
-
     class User(JobKind[Any]):
         async def co_run(self) -> Any:
             return run_of(self).shared(closed_at_once)

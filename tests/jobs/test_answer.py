@@ -50,7 +50,6 @@ def test_an_answer_takes_no_slot_and_the_run_waits_for_it(virtual: Virtual, make
 
 
 def test_an_answer_is_asked_while_another_job_has_the_only_slot(virtual: Virtual) -> None:
-    """An answer that becomes ready while the window is full waits for nothing."""
     question = Answer("deploy?", required=(first := Job(nap, 1)))
     scheduler = Scheduler(first, Job(nap, 9), question, jobs_window=2)
     other = scheduler.add(Job(nap, 9, required=first))
@@ -80,7 +79,6 @@ def test_an_answer_is_asked_while_another_job_has_the_only_slot(virtual: Virtual
     ],
 )
 def test_an_answer_is_a_choice_or_what_parse_makes_of_the_text(options: Any, given: Any, result: Any) -> None:
-    """A text stands for the choice that it shows, or is parsed; a value of another type is taken as it is."""
     job: Answer[Any] = Answer("which?", **options)
     job.answer(given)
     assert Scheduler(job).run()
@@ -139,7 +137,6 @@ def test_the_question_may_be_the_result_of_a_job(virtual: Virtual) -> None:
 
 
 def test_an_answer_may_time_out(virtual: Virtual) -> None:
-    """`timeout` limits the wait for an answer, as for any job; afterwards it is not taken in the same run."""
     question = Answer("deploy?", timeout=60, label="approve")
 
     async def late() -> None:

@@ -191,8 +191,7 @@ class Draw:
 
 def run_one(number: int, backend: str, here: str, far: str, run: int) -> None:
     """Run the job of a draw in this process, which it kills."""
-    draw = make(number, backend, Path(here), Path(far))
-    draw.run_once(run)
+    make(number, backend, Path(here), Path(far)).run_once(run)
 
 
 def make(number: int, backend: str, here: Path, far: Path) -> Draw:

@@ -249,8 +249,7 @@ def test_a_timeout_fails_the_job_when_the_thread_has_ended(backend: str, then: E
     held = Held(then=then)
     job = ThreadJob(held, timeout=SOON)
     after = ThreadJob(held.left.is_set)
-    scheduler = Scheduler(Scheduler(job, after, jobs_window=1), release_late(held))
-    assert scheduler.run(backend=backend) is False
+    assert Scheduler(Scheduler(job, after, jobs_window=1), release_late(held)).run(backend=backend) is False
     with pytest.raises(JobTimeout):
         job.result()
     assert job.timed_out

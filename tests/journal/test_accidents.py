@@ -134,7 +134,6 @@ def test_a_second_holder_is_rejected_until_the_first_has_ended(place: Path) -> N
 
 
 def test_a_second_holder_in_the_same_process_is_rejected_by_any_path(place: Path) -> None:
-    """Two runs of one program are two holders of a journal, even if they open it by different paths."""
     store = JournalStore(place, writes=True)
     other = place.parent.with_name("other.db")
     other.symlink_to(place)
@@ -157,7 +156,6 @@ def test_opening_waits_for_the_locks_of_a_child_of_a_killed_process(place: Path)
 
 @pytest.mark.parametrize("fork", [os.fork, ctypes.CDLL(None).fork], ids=["forked", "without hooks"])
 def test_a_forked_child_does_not_hold_the_journal(place: Path, fork: Callable[[], int]) -> None:
-    """A forked child that outlives the run keeps no process from the journal, even if it closes nothing."""
     store = JournalStore(place, writes=True)
     read_end, write_end = os.pipe()
     child = fork()

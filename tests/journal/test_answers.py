@@ -119,7 +119,6 @@ def test_an_answer_is_given_while_nothing_runs(virtual: Virtual, file: Path) -> 
 
 
 def test_an_answer_to_another_name_than_what_waits_is_refused(virtual: Virtual, file: Path) -> None:
-    """While jobs wait for an answer, a name that is none of theirs is refused, unless the answer is given early."""
     wait_for_nothing(virtual, approval(file))
     refusal = asked(file, "aprove", "yes", code=1)
     assert "'aprove' has not asked; these jobs wait for an answer: 'approve'" in refusal
@@ -283,16 +282,14 @@ def test_an_answer_from_before_a_step_has_changed_is_not_taken(
 
     ran(virtual, lambda: build(1))
     give(file, "approve", "yes")
-    scheduler = ran(virtual, lambda: build(2))
-    assert [*scheduler][1].result(default=None) == ("yes" if order_only else None)
+    assert [*ran(virtual, lambda: build(2))][1].result(default=None) == ("yes" if order_only else None)
     assert ("it is the answer to an earlier question of the same name" in caplog.text) is not order_only
 
 
 def test_an_answer_that_a_killed_run_has_taken_is_not_lost(virtual: Virtual, file: Path) -> None:
     wait_for_nothing(virtual, approval(file))
     give(file, "approve", "yes")
-    files = _questions.QuestionFiles(file)
-    assert files.take("approve")
+    assert _questions.QuestionFiles(file).take("approve")
     assert result(ran(virtual, approval(file))) == ("yes", False)
 
 
@@ -526,7 +523,6 @@ def test_a_secret_answer_is_shown_nowhere(
 
 
 def test_a_secret_answer_that_waits_for_its_run_is_not_shown(virtual: Virtual, file: Path) -> None:
-    """Neither the command that takes it as VALUE nor the list of questions repeats it."""
     wait_for_nothing(virtual, approval(file, redact=True))
     assert asked(file, "approve", "SEKRET") == "approve: …, when the next run asks\n"
     assert asked(file).endswith("; answered\n")

@@ -66,7 +66,6 @@ HARMLESS = {
 
 @pytest.mark.parametrize("harmless", HARMLESS)
 def test_a_verdict_names_the_restored_jobs_whose_code_has_changed(harmless: str) -> None:
-    """After a change of its code a job was restored, and no word said so; a change of its layout is none."""
     assert run_steps(STEPS)[0] == "0"
     restored, said = run_steps(STEPS, *HARMLESS[harmless])
     assert (restored, "has changed since" in said) == ("6", False)

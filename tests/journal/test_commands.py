@@ -218,7 +218,6 @@ def test_a_command_counts_by_its_directory(
 
 
 def test_the_name_of_a_command_stands_for_it_in_all_directories(tmp_path: Path, backend: str) -> None:
-    """`forget` with a job's path forgets it in each directory; with the path of a record, in that directory alone."""
     file, places = tmp_path / "run.db", [tmp_path / name for name in "abc"]
     labels = ["job", "job (in d)"]  # a label may look like the path of a record
     for place in places:
@@ -236,7 +235,6 @@ def test_the_name_of_a_command_stands_for_it_in_all_directories(tmp_path: Path, 
 
 
 def test_file_names_may_be_invalid_unicode(place: Path, backend: str) -> None:
-    """Names and command lines that are invalid Unicode, as Linux allows, work with a journal."""
     name = os.fsdecode(b"a\x80")
     (place / name).write_text("in")
     files = {"reads": [place / name], "writes": [place / "out\udcff"]}

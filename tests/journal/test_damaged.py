@@ -84,7 +84,6 @@ DAMAGE = [
 
 
 def test_only_the_job_of_a_damaged_row_runs_again(virtual: Virtual, file: Path) -> None:
-    """The job of a damaged row runs again for that reason; the others are restored, and `trioflow journal` works."""
     virtual(functools.partial(scenario().co_run, journal=file))
     for number, (column, _) in enumerate(DAMAGE):
         change(file, f"UPDATE jobs SET {column} WHERE path = 'job {number}'")

@@ -116,6 +116,5 @@ def test_a_question_is_asked_again_when_a_file_has_changed(backend: str) -> None
             if not ask.is_settled():
                 ask.answer("yes")
 
-        scheduler = Scheduler(ask, Job(say, save=None))
-        assert scheduler.run(backend=backend, journal="run.db")
+        assert Scheduler(ask, Job(say, save=None)).run(backend=backend, journal="run.db")
         assert ask.restored is restored

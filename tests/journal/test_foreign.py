@@ -117,7 +117,6 @@ def test_a_journal_with_a_rollback_journal_deletes_no_file(file: Path, victim: P
 
 
 def test_reading_a_journal_creates_and_changes_no_file(file: Path) -> None:
-    """A journal is read as it is: no file beside it is created, and none changes its contents or its time."""
     made(file, "a")
 
     def state() -> list[tuple[str, bytes, int]]:

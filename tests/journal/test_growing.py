@@ -56,8 +56,7 @@ def test_a_job_added_to_an_open_scheduler_is_restored_by_add(virtual: Virtual, f
 
     async def body(scheduler: Scheduler) -> tuple[JobState, int, bool]:
         job = scheduler.add(Job(double, 21))
-        state = job.state
-        return state, await job, job.restored
+        return job.state, await job, job.restored
 
     assert opened(virtual, file, body)[1:] == (42, False)
     assert opened(virtual, file, body) == (JobState.SUCCEEDED, 42, True)
@@ -194,8 +193,7 @@ def test_jobs_that_only_order_of_their_schedulers_distinguishes_are_not_stored(v
 
     async def run(*numbers: int) -> dict[int, list[tuple[Any, bool]]]:
         built = {number: alike(number) for number in numbers}
-        scheduler = Scheduler(*[job for jobs in built.values() for job in jobs])
-        assert await scheduler.co_run(journal=file)
+        assert await Scheduler(*[job for jobs in built.values() for job in jobs]).co_run(journal=file)
         return {
             number: [
                 (job.result(), job.restored)
@@ -274,8 +272,6 @@ class Crash(Exception):
 
 
 def test_a_result_that_may_be_that_of_another_job_ends_the_run(virtual: Virtual, file: Path) -> None:
-    """If a closure was restored, and another one of its name comes, the run ends; the next one restores neither."""
-
     async def body(scheduler: Scheduler) -> list[Any]:
         jobs = [scheduler.add(Job(returns(number), label="same")) for number in numbers]
         await anyio.sleep(3)
@@ -395,8 +391,6 @@ def test_as_settled_yields_jobs_that_were_restored_before_it_was_called(virtual:
 
 
 def test_as_settled_yields_no_jobs_that_an_earlier_run_has_restored(virtual: Virtual, file: Path) -> None:
-    """Jobs that `add` restored in the last turn of a cancelled run are not among those of a run without a journal."""
-
     async def adds() -> None:
         await anyio.sleep(1)
         scheduler.add(Job(double, 1))

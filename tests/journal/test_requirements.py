@@ -334,8 +334,6 @@ def test_what_only_leaves_out_is_taken_as_it_is(virtual: Virtual, file: Path, ca
 
 
 def test_what_only_restores_counts_as_before_in_the_next_whole_run(virtual: Virtual, file: Path) -> None:
-    """It runs again, for instance, if it requires no more what `--only` has left out."""
-
     def ran(is_required: bool, *patterns: str) -> str:
         first = Job(step, label="first")
         scheduler = Scheduler(first, Job(step, label="last", required=first if is_required else None))

@@ -215,8 +215,6 @@ def test_jobs_added_during_a_run_are_restored(virtual: Virtual, file: Path) -> N
 
 
 def test_services_always_run(virtual: Virtual, file: Path) -> None:
-    """Services always run, but their users are restored: as an argument, any service counts as the same."""
-
     async def serve(*, task_status: anyio.abc.TaskStatus[object]) -> None:
         calls.append("serve")
         task_status.started(object())
@@ -283,8 +281,6 @@ async def count(*given: Any, **named: Any) -> int:
 
 
 def test_a_changed_input_runs_a_job_again_even_inside_a_container(virtual: Virtual, file: Path) -> None:
-    """A job runs again if an input has changed, even one inside a list, a tuple or a dict."""
-
     def build(number: int) -> Scheduler:
         source = Job(double, number, label="source")
         users = [Job(count, source), Job(count, [0, (source,)]), Job(count, {"a": source})]
@@ -376,8 +372,6 @@ def test_a_job_passed_by_ref_is_compared_by_its_result_or_error(
 
 
 def test_a_scheduler_passed_as_an_argument_is_compared_by_the_results_of_its_jobs(virtual: Virtual, file: Path) -> None:
-    """A job that requires a nested scheduler and reads its results runs again if one of them differs."""
-
     def build() -> Scheduler:
         inner = Scheduler(Job(ask, "a", label="a", save=None), label="inner")
         outer = Scheduler(inner, label="outer")

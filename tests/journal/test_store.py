@@ -92,7 +92,6 @@ def test_an_sqlite_file_of_another_program_is_rejected_and_unchanged(file: Path)
 
 @pytest.mark.parametrize("mark", ["application_id = 1", "user_version = 1", "journal_mode = WAL"])
 def test_an_sqlite_file_with_a_foreign_header_and_no_table_is_rejected(file: Path, mark: str) -> None:
-    """An SQLite file with the mark of another program, or its log mode, is rejected even if it has no table yet."""
     with contextlib.closing(sqlite3.connect(file)) as db:
         db.execute(f"PRAGMA {mark}")
     before = file.read_bytes()
@@ -190,7 +189,6 @@ def test_reading_a_missing_journal_raises_and_creates_no_file(file: Path) -> Non
 
 @pytest.mark.parametrize("outputs", [None, '{"a": "absent"}'])
 def test_a_job_whose_path_is_invalid_unicode_is_found_again(file: Path, outputs: str | None) -> None:
-    """A job whose path is invalid Unicode is found again: labels may be file names, with any bytes on Linux."""
     store = JournalStore(file, writes=True)
     store.add_records([record("job \udcff")._replace(outputs=outputs)], [], [])
     assert store.find_job("job \udcff") == record("job \\udcff")._replace(outputs=outputs)
@@ -340,7 +338,6 @@ def test_a_database_error_comes_with_advice_for_its_cause(file: Path) -> None:
 
 @pytest.mark.parametrize("free", [0, 20_000, 200_000])
 def test_the_error_on_a_full_file_system_advises_to_make_room(small_disk: Path, free: int) -> None:
-    """On a full file system the error advises to free some space, whichever file of the journal does not fit."""
     file = small_disk / "run.db"
     if free > 100_000:
         made(file, "a")
@@ -375,7 +372,6 @@ def test_reader_retries_while_a_journal_needs_recovery(file: Path, monkeypatch: 
 
 # ---- locks: which process has the journal
 def test_a_running_run_is_distinguished_from_a_killed_one(file: Path) -> None:
-    """Only the last run of a journal is running, as long as its process holds the journal."""
     with contextlib.closing(JournalStore(file, writes=True)) as store:
         store.add_run("killed")
         store.add_run("now")
@@ -509,7 +505,6 @@ def test_the_lock_file_names_its_holder_and_nothing_more(file: Path) -> None:
 
 # ---- contents
 def test_a_reader_finds_what_is_only_in_the_log_of_a_killed_run(file: Path, tmp_path: Path) -> None:
-    """A reader finds what a killed run left in the log, and changes neither file: the next run merges them."""
     (after := tmp_path / "after").mkdir()
     with contextlib.closing(JournalStore(file, writes=True)) as store:
         store.add_records([record("a")], [], [])

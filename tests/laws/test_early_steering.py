@@ -101,8 +101,6 @@ def test_an_end_that_is_asked_for_early_ends_the_run_as_it_begins(backend: Any, 
 
 @pytest.mark.parametrize("word", ["cancel", "drain"])
 def test_a_member_that_is_cancelled_early_does_not_start(backend: Any, word: str) -> None:
-    """The others run, and so has the run succeeded; a group that is drained before it begins is cancelled."""
-
     def say(run: Run) -> None:
         (run.group.drain if word == "drain" else run.job.cancel)()
 
@@ -139,8 +137,6 @@ def test_an_early_pause_holds_until_it_is_resumed(backend: Any, where: str) -> N
 
 
 def test_a_resume_of_a_group_holds_though_the_group_begins_before_the_loop_hears_it(backend: Any) -> None:
-    """A `resume()` in another thread, in the turn in which the group began, was lost: its jobs never started."""
-
     async def steer() -> None:
         group.pause()
         thread = threading.Thread(target=group.resume)

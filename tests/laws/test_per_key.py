@@ -114,8 +114,7 @@ def test_a_key_may_have_a_limit_of_its_own(virtual: Virtual) -> None:
 def test_keys_of_one_job_start_in_order_and_hold_back_no_others(virtual: Virtual) -> None:
     """A long line before one key delays no other key; within the line, jobs start in the order of the policy."""
     jobs = [*[on("a") for _ in range(100)], on("a", priority=1), on("b")]
-    begun = starts(virtual, jobs, Pool(host=PerKey(1)), backfill=0)
-    assert begun == [*range(1, 101), 0, 0]
+    assert starts(virtual, jobs, Pool(host=PerKey(1)), backfill=0) == [*range(1, 101), 0, 0]
 
 
 def test_members_of_a_scheduler_with_a_key_have_that_key(virtual: Virtual) -> None:

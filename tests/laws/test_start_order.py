@@ -40,7 +40,6 @@ def test_a_run_without_workers_gets_later_decisions(virtual: Virtual, backend: B
 
 
 def test_a_stop_keeps_nothing_of_its_instant_for_the_next_run(virtual: Virtual, backend: BackendName) -> None:
-    """A job that has become ready as the run stops is in the next run like the others."""
     fails = [OSError("once")]
 
     async def body() -> None:

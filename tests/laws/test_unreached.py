@@ -13,12 +13,11 @@ from trioflow import Job, JobNotDone, Scheduler
 from ..bodies import Flaw, nap
 from ..conftest import Virtual
 
-WORDS = ["drain", "cancel", "critical", "timeout"]
 WAYS: dict[str, Callable[[Job[Any]], Any]] = {"await": lambda job: job, "wait_settled": lambda job: job.wait_settled()}
 
 
 @pytest.mark.parametrize("depth", [0, 2])
-@pytest.mark.parametrize("word", WORDS)
+@pytest.mark.parametrize("word", ["drain", "cancel", "critical", "timeout"])
 def test_who_waits_for_an_unreached_job_is_told_at_the_word(virtual: Virtual, word: str, depth: int) -> None:
     async def slow() -> None:
         try:

@@ -78,7 +78,6 @@ def test_tasks_that_a_job_awaits_save_what_they_have(body: Callable[[list[int]],
 
 
 def test_the_buffer_of_a_service_is_sent_at_its_end() -> None:
-    """A service sends what is in its buffer when its jobs have ended, as the producer of a message queue does."""
     sent: list[int] = []
 
     async def producer(*, task_status: Any) -> None:

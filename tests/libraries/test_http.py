@@ -141,7 +141,6 @@ def test_jobs_of_a_handler_clean_up_when_its_client_leaves(web_socket: str, name
 
 
 def test_timeouts_leave_no_connection_of_websockets(web_socket: str, name: str) -> None:
-    """websockets: when timeouts have hit between messages, no task and no connection is left."""
     from websockets.asyncio.client import unix_connect
 
     from .web_app import under_way

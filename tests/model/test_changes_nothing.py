@@ -43,7 +43,6 @@ def test_other_labels_change_nothing(backend: str) -> None:
 
 
 def test_watchers_change_nothing(backend: str) -> None:
-    """A scenario that a Monitor and a Trace watch has the same outcome."""
     for scenario in exact_scenarios(backend):
         assert fates(scenario, backend) == fates(scenario, backend, Trace(), Monitor(file=StringIO()))
 
@@ -69,7 +68,6 @@ def test_the_order_of_requirements_and_needs_changes_nothing(backend: str) -> No
 
 
 def test_an_open_scheduler_that_keeps_no_jobs_ends_as_a_run(backend: str) -> None:
-    """What becomes of jobs is the same if they are dropped as soon as they have settled."""
     for scenario in exact_scenarios(backend):
         kept, dropped = fates(scenario, backend), fates(replace(scenario, keep_jobs=False), backend)
         assert kept == {name: replace(fate, shutdowns=kept[name].shutdowns) for name, fate in dropped.items()}

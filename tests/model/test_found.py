@@ -667,7 +667,6 @@ def test_scenario_ends_as_the_model_predicts(name: str, backend: str) -> None:
 
 @pytest.mark.parametrize("name", OPEN)
 def test_the_model_says_where_the_contract_leaves_the_outcome_open(name: str, backend: str) -> None:
-    """It predicted one outcome, and the loops did not agree on it."""
     expected, found = found_in(OPEN[name], backend)
     assert found == []
     assert expected is not None

@@ -7,12 +7,11 @@ import pytest
 from .generator import scenario_of
 from .ties import STEPS, differs_from_itself, with_ties
 
-PARTS = 8
 COUNT = 10
 
 
 @pytest.mark.parametrize("backend", ["trio", "asyncio"])
-@pytest.mark.parametrize("part", range(PARTS))
+@pytest.mark.parametrize("part", range(8))
 @pytest.mark.parametrize("step", STEPS)
 def test_what_comes_in_one_instant_comes_in_one_order_each_time(step: float, part: int, backend: str) -> None:
     """On virtual time, a scenario with times on a grid ends alike each time, so that users can test an order."""

@@ -28,7 +28,6 @@ async def test_autojump_clock_skips_the_sleeps_of_a_run(autojump_clock: trio.tes
 
 
 async def test_two_runs_can_share_one_nursery(nursery: trio.Nursery, autojump_clock: trio.testing.MockClock) -> None:
-    """Two runs in the nursery of a test share its clock and its loop, and the test can wait for jobs of either."""
     start = trio.current_time()
     first, second = Job(nap, 3, 1), Job(nap, 5, 2)
     for job in (first, second):
@@ -40,7 +39,6 @@ async def test_two_runs_can_share_one_nursery(nursery: trio.Nursery, autojump_cl
 
 
 async def test_a_cancelled_nursery_ends_its_run(nursery: trio.Nursery, autojump_clock: trio.testing.MockClock) -> None:
-    """If the nursery around a run is cancelled, the run and its jobs are cancelled before the nursery is left."""
     job = Job(nap, 3600)
     scheduler = Scheduler(job)
     with trio.CancelScope() as scope:
@@ -54,8 +52,6 @@ async def test_a_cancelled_nursery_ends_its_run(nursery: trio.Nursery, autojump_
 
 
 async def test_nursery_start_can_wait_for_a_run(nursery: trio.Nursery, autojump_clock: trio.testing.MockClock) -> None:
-    """`nursery.start` waits for one job of a run, and the other jobs go on beside the test."""
-
     async def serve(task_status: trio.TaskStatus[Scheduler]) -> None:
         async with Scheduler(label="served") as scheduler:
             await scheduler.add(Job(nap, 7)).wait_settled()
@@ -83,8 +79,6 @@ async def test_a_fixture_holds_a_scheduler_open(
 
 
 async def test_current_job_works_with_a_fixture(scheduler: Scheduler, autojump_clock: trio.testing.MockClock) -> None:
-    """`current_job()` returns a job that a test has added to the scheduler of a fixture."""
-
     async def who() -> str:
         job = current_job()
         assert job.scheduler is scheduler

@@ -39,7 +39,6 @@ pytestmark = pytest.mark.both_backends
 
 
 def test_a_failed_job_is_tried_again_with_what_it_has_blocked(virtual: Virtual) -> None:
-    """All that it has blocked, at any distance, may run; an IDLE job waits for it again; a result is the second one."""
     body = Broken(2)
     a = Job(body, label="a", retry=1)
     b, slow = Job(nap, a, label="b"), Job(anyio.sleep, 9, label="slow")
@@ -163,7 +162,6 @@ def test_the_log_tells_of_each_try_what_is_its_own(virtual: Virtual, caplog: pyt
 
 @pytest.mark.parametrize("depth", [0, 1])
 def test_a_group_in_which_a_coroutine_object_was_used_up_is_not_tried_again(virtual: Virtual, depth: int) -> None:
-    """At any depth; a coroutine object that has succeeded stays as it is, and does not matter."""
     spent, fine = Job(Broken(1)(), label="spent"), Job(nap(), label="fine")
     group = Scheduler(Scheduler(spent) if depth else spent, label="group")
     other = Scheduler(fine, Job(Broken(1)), label="other")
@@ -460,7 +458,6 @@ def test_a_timeout_ends_a_held_run(
 
 @pytest.mark.parametrize("pauses_at", [0.5, 5])
 def test_a_pause_of_a_held_run_holds_back_what_is_tried_again(virtual: Virtual, pauses_at: float) -> None:
-    """The first `resume` ends the pause, whichever came first, and the next one the hold."""
     job = Job(Broken(2))
     scheduler = Scheduler(job, hold=True)
     seen: list[str] = []

@@ -113,8 +113,7 @@ def test_job_that_cancels_its_own_task_fails_alone() -> None:
         await anyio.sleep(1)
 
     jobs = [Job(nap, 0.01, 1), Job(suicide, label="suicide"), Job(nap, 0.01, 2, run_if="settled")]
-    scheduler = Scheduler(Sequence(jobs))
-    assert scheduler.run(backend="asyncio") is False
+    assert Scheduler(Sequence(jobs)).run(backend="asyncio") is False
     assert [job.state for job in jobs] == [JobState.SUCCEEDED, JobState.FAILED, JobState.SUCCEEDED]
     assert isinstance(jobs[1].raised_exception(), JobCancelled)
     assert "suicide" in str(jobs[1].raised_exception())

@@ -91,8 +91,6 @@ def test_job_that_blocks_the_loop_is_named(virtual: Virtual, blocking_lines: Cal
 
 
 def test_a_job_that_awaits_is_not_logged_as_blocking(virtual: Virtual, blocking_lines: Callable[[], list[str]]) -> None:
-    """Neither jobs that sleep for long nor blocking code outside of jobs is reported as a blocking job."""
-
     async def others() -> None:
         await anyio.lowlevel.checkpoint()
         await compute(3)  # not in a job

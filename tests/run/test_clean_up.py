@@ -34,8 +34,6 @@ def test_clean_up_job_runs_after_a_critical_failure(virtual: Virtual) -> None:
 
 @pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit])
 def test_no_clean_up_after_an_interruption(virtual: Virtual, kind: type[BaseException]) -> None:
-    """Ctrl-C and SystemExit start no clean-up."""
-
     async def interrupt() -> None:
         raise kind
 
@@ -195,8 +193,6 @@ def test_interruption_in_a_clean_up_job_is_raised_after_the_shutdown(virtual: Vi
 
 
 def test_no_job_can_be_added_during_the_clean_up(virtual: Virtual) -> None:
-    """A stopping scheduler accepts no new jobs, not even from clean-up jobs."""
-
     async def meddle() -> None:
         with pytest.raises(RuntimeError, match="stopping"):
             scheduler.add(Job(nap))

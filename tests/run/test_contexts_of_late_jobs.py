@@ -36,8 +36,7 @@ def test_each_handler_of_a_server_adds_jobs_in_its_own_context(virtual: Virtual,
             async def handle(name: str) -> None:
                 request.set(name)
                 job = server.add(Job(look, source := Job(look)))
-                group = server.add(Scheduler(inside := Job(look)))
-                await group.wait_settled()
+                await server.add(Scheduler(inside := Job(look))).wait_settled()
                 found[name] = [await job, source.result(), inside.result()]
 
             for name in "abc":

@@ -150,7 +150,6 @@ def test_a_nested_scheduler_that_fails_while_it_drains_has_failed(virtual: Virtu
 
 
 def test_failures_in_a_nested_scheduler_that_a_drain_cuts_off_count(virtual: Virtual) -> None:
-    """The scheduler is CANCELLED, and not alone: what has failed in it before the drain is to be reported."""
     long = Job(nap, 5)
     group = Scheduler(Job(fail, 1), long, Job(nap, required=long))
     scheduler = Scheduler(group, Job(later, 2, lambda: scheduler.drain()))
@@ -290,8 +289,6 @@ def test_a_group_that_begins_as_its_run_is_drained_starts_nothing(virtual: Virtu
 
 @pytest.mark.parametrize("why", ["critical", "timeout", "drain"])
 def test_a_drain_while_the_run_stops_keeps_the_scheduler_from_another_attempt(virtual: Virtual, why: str) -> None:
-    """A run that stops already hears a drain, too: its clean-up goes on, and no other attempt follows."""
-
     async def clean_up() -> None:
         group.drain()
         await anyio.sleep(1)

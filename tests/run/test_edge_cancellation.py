@@ -319,7 +319,6 @@ def test_a_job_that_was_cancelled_is_not_cancelled_again_by_its_timeout(option: 
 
 
 def test_a_job_with_a_timeout_that_its_run_ends_is_cancelled() -> None:
-    """A job whose run ends while it unwinds after its timeout is CANCELLED; if only its timeout came, it FAILED."""
     ended, timed = Job(Careful(), timeout=1), Job(Careful(1), timeout=1)
     assert ended_at(Scheduler(ended, timed, timeout=3).co_run) == 3
     assert ended.state is CANCELLED
@@ -628,10 +627,7 @@ async def in_a_group_of_anyio() -> str:
     return "group cancelled"
 
 
-OWN = [in_move_on_after, in_asyncio_timeout, in_a_task_group, in_a_group_of_anyio]
-
-
-@pytest.mark.parametrize("own", OWN)
+@pytest.mark.parametrize("own", [in_move_on_after, in_asyncio_timeout, in_a_task_group, in_a_group_of_anyio])
 @pytest.mark.parametrize("options", [{}, {"timeout": 5}, {"timeout": 5, "retry": OTHER_ERRORS}])
 def test_what_a_job_opens_behaves_as_in_any_task(own: Any, options: dict[str, Any]) -> None:
     notes: list[Any] = []

@@ -18,7 +18,7 @@ import trio.testing
 from trioflow import CycleError, Job, Scheduler, StopReason
 from trioflow.abc import AbstractJob, Instrument, incidents_of
 
-from ..bodies import CANCELLED, FAILED, SUCCEEDED, Actor, Closing, fail, later, nap, shut_down, timed
+from ..bodies import CANCELLED, FAILED, SUCCEEDED, Actor, Closing, fail, hooked, later, nap, shut_down, timed
 from ..conftest import Virtual
 
 
@@ -273,20 +273,14 @@ def test_shutdown_of_a_scheduler_outside_of_a_run_does_nothing(virtual: Virtual)
 
 def test_ctrl_c_in_the_task_that_awaits_a_run_ends_it_in_order() -> None:
     """trio delivers Ctrl-C to the task that awaits the run: the run ends in order, then raises KeyboardInterrupt."""
-
-    class Press(Instrument):
-        def job_started(self, scheduler: Scheduler, job: AbstractJob[Any]) -> None:
-            signal.raise_signal(signal.SIGINT)
-
     job = Job(anyio.sleep_forever)
-    scheduler = Scheduler(job, instruments=[Press()])
+    scheduler = Scheduler(job, instruments=[hooked(job_started=lambda *_: signal.raise_signal(signal.SIGINT))])
     with pytest.raises(KeyboardInterrupt):
         trio.run(scheduler.co_run)
     assert (job.state, scheduler.stop_reason) == (CANCELLED, StopReason.INTERRUPTED)
 
 
 def test_a_timer_whose_time_comes_in_the_last_turn_of_trio_does_nothing() -> None:
-    """The timer of names outlasts a short run: if trio was slow to end, its time came when nothing could be called."""
     clock = trio.testing.MockClock()
 
     class Slow(trio.abc.Instrument):

@@ -83,7 +83,6 @@ def test_failures_besides_the_critical_one_are_counted(virtual: Virtual, logged_
 
 
 def test_groups_that_failed_by_themselves_are_no_jobs(virtual: Virtual, logged_lines: list[tuple[float, str]]) -> None:
-    """The last line counts them apart, as the verdict does; a `First` is a job."""
     first = First(Job(fail_after, 1), label="first")
     groups = [Scheduler(Job(nap, 9), timeout=2) for _ in range(2)]
     scheduler = Scheduler(first, groups, label="home")
@@ -133,8 +132,6 @@ def test_failures_of_jobs_with_log_false_are_not_logged(
 
 
 def test_a_run_with_log_false_logs_incidents_alone(virtual: Virtual, logged_lines: list[tuple[float, str]]) -> None:
-    """A scheduler with `log=False` ends without a line, whatever stopped it; an instrument that raises is logged."""
-
     class Broken(Instrument):
         def job_started(self, scheduler: Scheduler, job: AbstractJob[Any]) -> None:
             raise OSError("no space left")
@@ -408,8 +405,7 @@ def test_script_without_logging_setup_prints_failure_lines_to_stderr() -> None:
         "async def f(): raise ValueError('why')\n"
         "Scheduler(Job(f, critical=True, label='f')).run(backend='asyncio')\n"
     )
-    done = python("-c", code, text=True)
-    assert "'f' failed: ValueError: why; it is critical" in done.stderr
+    assert "'f' failed: ValueError: why; it is critical" in python("-c", code, text=True).stderr
 
 
 def test_repeated_failures_of_a_retried_nested_scheduler_are_counted_in_one_line(

@@ -91,7 +91,6 @@ def test_a_trace_names_the_gate_for_which_a_job_waited(virtual: Virtual, door: D
 
 
 def test_a_gate_is_opened_when_a_job_could_start_but_for_it(virtual: Virtual, door: Door) -> None:
-    """No gate is opened while there is no slot, or while the run is paused; a pause leaves one that is being opened."""
     assert timed_run(virtual, Scheduler(Job(nap, 2), RoomJob(nap, 1), jobs_window=1)) == pytest.approx(2 + 3 + 1)
     door.is_open = False
     calls = [(0, "pause"), (10, "resume"), (11, "pause"), (20, "resume")]

@@ -12,6 +12,7 @@ import pytest
 from trioflow import AbstractJob, Job, JobState, Scheduler, Service, ThreadJob, current_job
 from trioflow.abc import Instrument
 
+from ..bodies import hooked
 from ..conftest import Virtual
 
 seen: contextvars.ContextVar[str] = contextvars.ContextVar("seen", default="nothing")
@@ -73,16 +74,14 @@ def test_a_variable_set_in_job_started_is_seen_by_this_job_alone(virtual: Virtua
 
 
 def test_jobs_of_a_nested_scheduler_inherit_its_variables(virtual: Virtual) -> None:
-    class Path(Instrument):
-        def job_started(self, scheduler: Any, job: Any) -> None:
-            seen.set(f"{seen.get()}/{job.label}")
+    watch = hooked(job_started=lambda _, job: seen.set(f"{seen.get()}/{job.label}"))
 
     async def where() -> str:
         await anyio.sleep(1)
         return seen.get()
 
     deep = [Job(where, label=label) for label in "xy"]
-    assert virtual(Scheduler(Scheduler(Scheduler(*deep, label="b"), label="a"), instruments=[Path()]).co_run)
+    assert virtual(Scheduler(Scheduler(Scheduler(*deep, label="b"), label="a"), instruments=[watch]).co_run)
     assert [job.result() for job in deep] == ["nothing/a/b/x", "nothing/a/b/y"]
 
 
@@ -107,8 +106,7 @@ def test_services_forever_jobs_and_clean_up_jobs_have_their_own_context(virtual:
     assert not virtual(Scheduler(service, forever, wait, failing, slow, cleaning, instruments=[watch]).co_run)
     assert (service.result(), cleaning.result(), str(failing.raised_exception())) == ("service", "cleaning", "failing")
     assert slow.timed_out
-    ends = {"end " + job.label for job in (service, forever, wait, failing, slow, cleaning)}
-    assert ends <= set(watch.at)
+    assert {"end " + job.label for job in (service, forever, wait, failing, slow, cleaning)} <= set(watch.at)
     assert "ready service" in watch.at
 
 

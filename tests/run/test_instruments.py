@@ -11,7 +11,7 @@ import pytest
 from trioflow import AbstractJob, Job, JobState, Scheduler, Sequence, StopReason
 from trioflow.abc import Instrument
 
-from ..bodies import nap
+from ..bodies import hooked, nap
 from ..conftest import Virtual
 
 HOOKS = [name for name, value in vars(Instrument).items() if not name.startswith("_") and callable(value)]
@@ -94,7 +94,6 @@ def test_same_instrument_given_twice_is_called_once(virtual: Virtual) -> None:
 
 
 def test_nested_instruments_see_their_own_scheduler_alone(virtual: Virtual) -> None:
-    """An instrument of a nested scheduler receives no events of jobs outside of that scheduler."""
     watch = Counter()
     inner = Scheduler(Job(nap, label="a"), instruments=[watch])
     virtual(Scheduler(inner, Job(nap, label="b")).co_run)
@@ -271,10 +270,7 @@ def test_jobs_cancelled_before_the_run_has_linked_them_settle_once(virtual: Virt
 @pytest.mark.parametrize("fails", [False, True])
 def test_nothing_starts_after_an_instrument_stops_the_run_at_an_end(virtual: Virtual, stop: str, fails: bool) -> None:
     """After `cancel()` or `drain()` in `job_settled`, no successor starts; once the next in the same turn did."""
-
-    class Stops(Instrument):
-        def job_settled(self, scheduler: Scheduler, job: AbstractJob[Any]) -> None:
-            getattr(scheduler, stop)()
+    watch = hooked(job_settled=lambda scheduler, _: getattr(scheduler, stop)())
 
     async def act() -> None:
         if fails:
@@ -284,5 +280,5 @@ def test_nothing_starts_after_an_instrument_stops_the_run_at_an_end(virtual: Vir
     blocked = Job(nap, 1, first)  # settles at once, if the first one fails
     others = [Job(nap, required=first), Job(nap, required=blocked)]
     scheduler = Scheduler(first, blocked, *others)
-    assert not virtual(functools.partial(scheduler.co_run, instruments=[Stops()]))
+    assert not virtual(functools.partial(scheduler.co_run, instruments=[watch]))
     assert [job.state for job in (blocked, *others)] == [JobState.IDLE] * 3

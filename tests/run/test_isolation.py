@@ -275,8 +275,6 @@ def test_nursery_left_open_by_a_job_that_raises_is_closed(virtual: Virtual, brea
 
 @pytest.mark.fast_way  # with direct isolation, what is left open is not closed
 def test_interruption_in_a_nursery_left_open_is_not_swallowed(virtual: Virtual) -> None:
-    """A SystemExit from a child in a nursery that a job left open ends the run like any other."""
-
     async def child() -> None:
         try:
             await anyio.sleep(100)
@@ -575,8 +573,6 @@ def test_current_job_is_the_job_that_calls(virtual: Virtual) -> None:
 
 
 def test_current_job_in_a_thread_is_the_job_that_called_it(backend: Any) -> None:
-    """A worker thread sees the job whose body awaits it."""
-
     async def look() -> AbstractJob[Any]:
         return await anyio.to_thread.run_sync(current_job)
 

@@ -85,8 +85,7 @@ def test_one_token_is_enough_at_any_depth(virtual: Virtual, depth: int) -> None:
             scheduler = Scheduler(scheduler, naps(1), jobs_window=limiter if number % 3 else None)
         scheduler = Scheduler(scheduler, jobs_window=limiter)
         start = anyio.current_time()
-        watch = await watched(scheduler)
-        assert (watch.most, anyio.current_time() - start) == (1, depth + 1)
+        assert ((await watched(scheduler)).most, anyio.current_time() - start) == (1, depth + 1)
 
     virtual(main)
 
@@ -322,7 +321,6 @@ def test_a_job_asks_after_those_of_a_nested_run_that_have_waited(virtual: Virtua
 
 
 def test_a_job_that_waits_no_longer_takes_its_turn_with_it(virtual: Virtual) -> None:
-    """Of three jobs of a run that wait, one is cancelled: two turns are left to the run, and another has its own."""
     order: list[str] = []
 
     async def work(name: str) -> None:

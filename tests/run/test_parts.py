@@ -104,5 +104,4 @@ def test_a_part_that_joins_late_hears_all_that_is_still_to_come(virtual: Virtual
 
 
 def test_a_run_without_parts_calls_nothing_when_a_job_settles() -> None:
-    """The hot loop asks nothing if there are neither parts nor instruments."""
     assert with_parts((), None) is None

@@ -499,8 +499,6 @@ def test_a_smaller_window_takes_back_what_has_not_begun(virtual: Virtual) -> Non
 @pytest.mark.parametrize("kind", [functools.partial(Job, nap, 1, forever=True), functools.partial(Service, serve)])
 @pytest.mark.parametrize("priority", [0, 1])
 def test_a_smaller_window_keeps_what_takes_no_slot_from_no_start(virtual: Virtual, kind: Any, priority: int) -> None:
-    """A forever job or a service that has not begun as the window shrinks starts beside the jobs that wait."""
-
     async def steer() -> None:
         scheduler.jobs_window = 1
         await nap(1)

@@ -110,7 +110,6 @@ def test_pools_that_one_job_joins_leave_no_timer_behind(virtual: Virtual) -> Non
 
 
 def test_a_job_that_waits_for_a_rate_starts_on_time_although_its_pool_is_joined_to_another(virtual: Virtual) -> None:
-    """The timer for a rate is set again when a job of a run without a free slot joins two pools."""
     waiting = Job(nap, 0, needs={"api": 1})
     first = Scheduler(Job(nap, 0, needs={"api": 1}), waiting)
     service = Service(serve, 2)  # takes no slot, so `late` becomes ready while the window is full
@@ -122,7 +121,6 @@ def test_a_job_that_waits_for_a_rate_starts_on_time_although_its_pool_is_joined_
 
 
 def test_a_run_that_has_ended_takes_no_part_when_its_pool_is_joined_to_another(virtual: Virtual) -> None:
-    """The round after two pools are joined is due in the loop of a run that is in progress."""
     pool, kept = Pool(disk=9, api=Rate(tokens=1, per=10, burst=1)), []
 
     async def keep() -> None:
@@ -233,8 +231,7 @@ def test_explain_changes_no_queue(virtual: Virtual, monkeypatch: pytest.MonkeyPa
 
     async def look() -> None:
         before = len(scans)
-        texts = [scheduler.explain(job) for job in scheduler]
-        assert "behind 'c'" in texts[2]
+        assert "behind 'c'" in [scheduler.explain(job) for job in scheduler][2]
         assert len(scans) == before
 
     monkeypatch.setattr(Admission, "scan", counted)

@@ -45,9 +45,9 @@ from trioflow._core.words._job_queries import (
     stored_result,
 )
 from trioflow._core.words._run_view import current_run, run_times
-from trioflow.abc import Instrument, JobKind
+from trioflow.abc import JobKind
 
-from ..bodies import fail, nap, nothing
+from ..bodies import fail, hooked, nap, nothing
 from ..conftest import Virtual
 
 
@@ -143,8 +143,6 @@ def test_start_delay_of_a_rate_adds_up_the_needs_of_all_given_jobs(virtual: Virt
 
 
 def test_start_delay_of_a_rate_without_a_burst_counts_whole_periods(virtual: Virtual) -> None:
-    """What is more than the amount of one period comes in as many further ones as it takes."""
-
     async def look() -> list[float]:
         (rate,) = resource_views(pool)
         return [rate.start_delay([one] * number) for number in range(6)]
@@ -158,10 +156,7 @@ def test_start_delay_of_a_rate_without_a_burst_counts_whole_periods(virtual: Vir
 
 def test_what_is_spent_is_said_as_a_job_ends(virtual: Virtual) -> None:
     texts: list[str] = []
-
-    class Look(Instrument):
-        def job_settled(self, scheduler: Any, job: Any) -> None:
-            texts.append(resource_views(pool)[0].budget_text)
+    watch = hooked(job_settled=lambda *_: texts.append(resource_views(pool)[0].budget_text))
 
     async def pay(seconds: float, used: float) -> None:
         await nap(seconds)
@@ -169,7 +164,7 @@ def test_what_is_spent_is_said_as_a_job_ends(virtual: Virtual) -> None:
 
     pool = Pool(usd=Budget(10))
     jobs = [Job(pay, 1, 3, needs={"usd": 2}), Job(pay, 2, 1, needs={"usd": 4})]
-    assert virtual(Scheduler(*jobs, pool=pool, instruments=[Look()]).co_run)
+    assert virtual(Scheduler(*jobs, pool=pool, instruments=[watch]).co_run)
     assert texts == ["usd 3 of 10 spent, 4 reserved", "usd 4 of 10 spent"]
 
 

@@ -114,7 +114,6 @@ def test_a_cancelled_closing_of_a_resource_is_not_begun_again() -> None:
 
 
 def test_the_resource_made_last_is_closed_first(virtual: Virtual) -> None:
-    """Resources are closed in reverse order, each of them, even if one raises and another takes too long."""
     order: list[str] = []
 
     class First(Shared):

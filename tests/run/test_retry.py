@@ -232,8 +232,6 @@ def test_retry_that_is_no_number_is_rejected(retry: Any) -> None:
 
 
 def test_a_run_that_was_drained_during_a_pause_is_freed(virtual: Virtual) -> None:
-    """No timer of a pause that was cut short keeps the run in memory."""
-
     async def main() -> None:
         scheduler = Scheduler(Job(fail_now, retry=Retry(1, first=1000, jitter=False)), Job(nap, 2))
         assert not await co_run_drained(scheduler, 1)

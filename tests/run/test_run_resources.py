@@ -61,7 +61,6 @@ def test_a_job_added_during_the_run_waits_for_a_run_resource(virtual: Virtual) -
 
 
 def test_a_trace_names_the_wait_for_a_run_resource(virtual: Virtual) -> None:
-    """A trace shows a wait for a run's own resource like a wait for a pool's."""
     trace = traced_run(virtual, Scheduler(benches(3)))
     waits = {span.label: [wait.words for wait in span.waits] for span in trace.spans if span.waits}
     assert waits == {"bench 2": ["benches"]}

@@ -59,7 +59,6 @@ def test_what_has_used_a_wrong_result_runs_anew(virtual: Virtual, caplog: pytest
 
 
 def test_what_waits_leaves_the_line_until_its_requirement_has_ended_again(virtual: Virtual) -> None:
-    """A job that is SCHEDULED, in whatever place, has not started: it waits again."""
     started: list[str] = []
 
     async def work(name: str) -> None:
@@ -76,7 +75,6 @@ def test_what_waits_leaves_the_line_until_its_requirement_has_ended_again(virtua
 
 @pytest.mark.parametrize("backs_off", [False, True])
 def test_what_runs_with_the_old_result_keeps_it_from_being_taken_back(virtual: Virtual, backs_off: bool) -> None:
-    """The word is refused, and names the job; a job that waits for its next attempt waits again."""
     collect = Job(Counting(), label="collect")
     upload = Job(Broken(1, 1 if backs_off else 9), collect, label="upload", retry=1)
     scheduler = Scheduler(collect, upload)
@@ -131,7 +129,6 @@ def test_a_member_of_a_group_that_has_ended_runs_again_with_what_follows_it(virt
 
 
 def test_a_group_that_succeeded_runs_again_whole(virtual: Virtual) -> None:
-    """If nothing in it was asked for."""
     a, b = Job(Counting(), label="a"), Job(Counting(), label="b")
     group, last = Scheduler(a, b, label="group"), Job(nap, label="last")
     last.requires(group)
@@ -141,7 +138,6 @@ def test_a_group_that_succeeded_runs_again_whole(virtual: Virtual) -> None:
 
 
 def test_a_winner_of_a_first_competes_again(virtual: Virtual) -> None:
-    """A `First` that has ended is a group as any other; in a `First` that runs, the word is refused."""
     quick, slow = Job(Counting(1), label="quick"), Job(Counting(3), label="slow")
     first = First(quick, slow, label="first")
     user = Job(Counting(), first, label="user")
@@ -283,7 +279,6 @@ def test_a_kept_member_waits_for_what_its_group_runs_again(virtual: Virtual) -> 
 
 
 def test_what_waits_has_not_waited_for_a_failure_that_was_tried_again(virtual: Virtual) -> None:
-    """Once it leaves the line, it waits for that, too."""
     collect, broken = Job(Counting(), label="collect"), Job(Broken(1, 4), label="broken")
     busy, last = Job(anyio.sleep, 20, label="busy"), Job(nap, required=collect, label="last")
     last.requires(broken, settled=True)

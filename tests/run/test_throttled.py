@@ -28,7 +28,7 @@ from trioflow import (
 )
 from trioflow.abc import AbstractJob, Instrument
 
-from ..bodies import fail, fail_now
+from ..bodies import fail, fail_now, hooked
 from ..conftest import Virtual
 from ..jobs.process.process_bodies import throttle
 
@@ -221,14 +221,11 @@ def test_throttled_clean_up_waits_in_time(virtual: Virtual, cleanup_timeout: flo
     async def fail() -> None:
         raise ValueError
 
-    class Explaining(Instrument):
-        def job_scheduled(self, scheduler: Scheduler, job: AbstractJob) -> None:
-            seen.append(scheduler.explain(job))
-
+    watch = hooked(job_scheduled=lambda scheduler, job: seen.append(scheduler.explain(job)))
     failing = Job(fail, critical=True)
     cleaning = ask(server, "c", run_if="failed", required=failing)
     scheduler = Scheduler(failing, cleaning, pool=Pool(api=1), cleanup_timeout=cleanup_timeout)
-    assert not virtual(partial(scheduler.co_run, instruments=[Explaining()]))
+    assert not virtual(partial(scheduler.co_run, instruments=[watch]))
     assert cleaning.finished_at is not None
     assert (cleaning.state, round(cleaning.finished_at - server.calls[0][0])) == end
     assert seen[-1] == "'c' waits for api, throttled for 20 s"
@@ -237,7 +234,6 @@ def test_throttled_clean_up_waits_in_time(virtual: Virtual, cleanup_timeout: flo
 
 @pytest.mark.parametrize("total", [2, ["a", "b"], Budget(9), PerKey(2)], ids=["amount", "units", "budget", "key"])
 def test_a_throttle_in_a_scheduler_with_needs_holds_outside_too(virtual: Virtual, total: Any) -> None:
-    """What its members have is a part of the resource outside, and no other server: the throttle is one."""
     server, needs = Server(1, after=9), {"api": "host" if isinstance(total, PerKey) else 1}
     group, gate = Scheduler(ask(server, "inside", needs=needs), needs=needs), Job(anyio.sleep, 3)
     outside = ask(server, "outside", needs=needs, required=gate)

@@ -267,8 +267,6 @@ def test_what_fails_after_the_deadline_of_its_run_is_no_culprit(virtual: Virtual
 
 @pytest.mark.parametrize("end", ["return", "follower", "nested follower", "cancel", "critical", "drain", "outer"])
 def test_a_job_that_blocks_the_loop_beyond_the_deadline_ends_the_run_by_its_timeout(virtual: Virtual, end: str) -> None:
-    """Whatever comes after the deadline, even before the loop can say so, the reason is TIMEOUT; nothing starts."""
-
     async def late() -> None:
         await anyio.sleep(1)
         pass_time(virtual.backend, 5)

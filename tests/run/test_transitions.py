@@ -56,7 +56,6 @@ def test_only_the_listed_functions_of_the_package_write_job_states() -> None:
 
 
 def test_the_module_of_states_names_each_function_that_writes_them() -> None:
-    """The docstring of the states names exactly the functions in `WRITERS`."""
     named = re.findall(r"`(\w+\.\w+)`", _states.__doc__ or "")
     assert sorted(named) == sorted(function for _, function in WRITERS)
 
@@ -72,7 +71,6 @@ def test_search_finds_each_way_to_write_a_state(code: str) -> None:
 
 
 def test_a_state_written_by_another_function_is_recorded_with_its_name(checked_states: CheckedState) -> None:
-    """A state written by a function that is not in the table is recorded with its name, even if the step is allowed."""
     elsewhere = types.ModuleType("trioflow.view._elsewhere")
     exec("def write(job, state): job._state = state", vars(elsewhere))
     checked_states.writers.clear()

@@ -151,8 +151,7 @@ def _names() -> dict[str, Any]:
 def test_19_empty_scheduler_is_true(virtual: Virtual) -> None:
     """A class with `__len__` is false when empty, so `scheduler or default` forgot an empty scheduler."""
     assert Scheduler()
-    job = Job(nothing, scheduler=(empty := Scheduler()))
-    assert job.scheduler is empty
+    assert Job(nothing, scheduler=(empty := Scheduler())).scheduler is empty
 
 
 def test_19_run_in_a_thread_started_from_an_event_loop_works(virtual: Virtual) -> None:

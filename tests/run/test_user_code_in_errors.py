@@ -107,8 +107,6 @@ def test_job_of_a_callable_whose_attributes_raise_has_a_label(virtual: Virtual) 
 
 
 def test_errors_without_text_in_a_shutdown_or_an_instrument_are_reported(virtual: Virtual) -> None:
-    """Errors of shutdowns and instruments are reported even if their str and repr raise."""
-
     class Odd(Instrument):
         __repr__ = refuse
 

@@ -136,7 +136,6 @@ def test_exception_of_a_body_that_a_critical_failure_has_cancelled_follows_it(vi
 
 
 BODIES = ["ends", "raises", "adds", "awaits"]
-RUNS = ["nothing", "failure", "critical", "timeout", "SystemExit"]
 LEAVES = {
     ("ends", "nothing"): "nothing",
     ("ends", "failure"): "[failure]",
@@ -160,7 +159,7 @@ LEAVES = {
 
 
 @pytest.mark.parametrize("body", BODIES)
-@pytest.mark.parametrize("jobs", RUNS)
+@pytest.mark.parametrize("jobs", ["nothing", "failure", "critical", "timeout", "SystemExit"])
 def test_what_leaves_a_block(virtual: Virtual, body: str, jobs: str) -> None:
     """No failure that counts, and no interruption, is lost behind the exception of the body."""
 

@@ -467,7 +467,6 @@ def test_a_job_that_waits_again_and_again_is_named_once(virtual: Virtual) -> Non
 
 @pytest.mark.parametrize("kind", ["ends soon", "forever waiter", "forever scheduler", "of another run", "waits inside"])
 def test_waits_for_forever_jobs_that_end_log_nothing(virtual: Virtual, kind: str) -> None:
-    """A forever job may end soon, and whatever does not keep the run may await one; neither stands still."""
     jobs: Jobs = {"f": Job(anyio.sleep_forever, label="f", forever=True)}
     members: list[Any] = [jobs["f"], Job(nap, 9)]
     if kind == "ends soon":

@@ -17,7 +17,6 @@ from ..conftest import Virtual
 
 # --- requires
 def test_requires_takes_jobs_sequences_none_and_collections() -> None:
-    """`requires` takes jobs, lists at any depth, Sequences (their last job), and None; it returns the job."""
     a, b, c, d, e, f, job = jobs_named("abcdefj")
     assert job.requires(a, None, [b, [c, None]], Sequence(d, e), {f}) is job
     assert list(job.required) == [a, b, c, e, f]
@@ -120,7 +119,6 @@ def test_what_a_sequence_requires_may_only_have_to_settle(virtual: Virtual, is_e
 @pytest.mark.parametrize("value", [None, [], "", 2, "yes"])
 @pytest.mark.parametrize("option", ["settled", "remove", "order_only"])
 def test_flags_of_requires_are_bools(option: str, value: Any) -> None:
-    """A flag that is no bool is rejected, as an option would be, and changes nothing; some were taken for False."""
     a, b = jobs_named("ab")
     empty = Sequence()
     for subject in (b, Sequence(b), empty):
@@ -138,8 +136,7 @@ def test_sequence_as_requirement_is_its_last_job() -> None:
 
 def test_sequence_removes_requirements_of_its_first_job() -> None:
     a, b, c = jobs_named("abc")
-    sequence = Sequence(a, b, required=c)
-    sequence.requires(c, remove=True)
+    Sequence(a, b, required=c).requires(c, remove=True)
     assert list(a.required) == []
 
 
@@ -211,7 +208,6 @@ def test_members_may_be_removed_during_iteration() -> None:
 
 
 def test_scheduler_option_adds_the_job() -> None:
-    """`scheduler=` at creation adds a job or a nested scheduler, even to an empty scheduler."""
     scheduler = Scheduler()
     job = Job(nap, scheduler=scheduler)
     inner = Scheduler(scheduler=scheduler)

@@ -80,7 +80,6 @@ def test_search_from_both_ends_finds_what_one_finds(edges: list[tuple[int, int]]
 
 @pytest.mark.parametrize("is_large_ahead", [False, True])
 def test_search_from_both_ends_ends_with_the_smaller_side(is_large_ahead: bool) -> None:
-    """A search from both ends stops when the smaller side is exhausted, however large the other side is."""
     asked: list[int] = []
 
     def neighbors(node: int, limit: int) -> list[int]:

@@ -57,7 +57,6 @@ def test_raise_for_failures_lists_a_nested_failure_once(virtual: Virtual) -> Non
 
 @pytest.mark.parametrize("stops", [False, True], ids=["to its end", "cancelled"])
 def test_raise_for_failures_can_raise_the_first_one(stops: bool, virtual: Virtual) -> None:
-    """With `first`, the first failure that counts leaves as its job raised it, however the run ended."""
     tolerated, first, second = OSError("tolerated"), KeyError("first"), OSError("second")
     scheduler = Scheduler(
         Job(fail, 1, tolerated, critical=False),

@@ -81,7 +81,6 @@ def test_predecessors_and_successors_are_the_direct_ones_without_duplicates() ->
 
 
 def test_iterate_jobs_goes_into_nested_schedulers() -> None:
-    """`iterate_jobs()` yields nested jobs and schedulers as well, unless `nested=False`."""
     a, b, c, d = jobs_named("abcd")
     deepest = Scheduler(c)
     inner = Scheduler(b, deepest)

@@ -151,7 +151,6 @@ def test_what_is_tried_again_comes_when_it_has_ended_again(backend: Any) -> None
 
 
 def test_jobs_that_a_journal_has_restored_come_too(backend: Any, tmp_path: Path) -> None:
-    """A second iteration yields the stored results."""
     for restored in (False, True):
         scheduler = Scheduler(Job(give, 1, label="a"), Job(give, 2, label="b"))
         got = {each.label: (each.result(), each.restored) for each in scheduler.run_as_settled(
@@ -211,7 +210,6 @@ def test_a_second_run_is_refused_and_the_first_goes_on(backend: Any) -> None:
 
 @pytest.mark.parametrize("check", [True, "first"])
 def test_check_raises_after_the_last_job(backend: Any, check: Any) -> None:
-    """As from `run()`: a group of all that counts, or the first failure, as its job raised it."""
     error = OSError("x")
     seen = []
     with pytest.raises(OSError if check == "first" else ExceptionGroup) as caught:

@@ -17,7 +17,6 @@ from ..conftest import Virtual
 
 
 def test_it_gets_the_jobs_with_their_results(virtual: Virtual) -> None:
-    """It may return anything but an awaitable."""
     results: list[Any] = []
 
     def note(job: AbstractJob[Any]) -> int:

@@ -235,7 +235,6 @@ VALUES: dict[str, Any] = {**{name: make().value for name, make in EFFECTS.items(
 
 
 def test_each_option_that_can_be_set_has_a_case_in_these_tests() -> None:
-    """Each option that can be set, even a new one, has a scenario in this file that shows what it does."""
     assert VALUES.keys() | FIXED == OF_SCHEDULERS.keys()
 
 
@@ -304,7 +303,6 @@ def test_setting_required_or_scheduler_raises_and_names_the_method_to_call(name:
 
 @pytest.mark.parametrize("name", [name for name in VALUES if name not in ("label", "redact", "key", "version")])
 def test_a_wrong_value_of_an_option_is_rejected_and_changes_nothing(name: str) -> None:
-    """A wrong value raises an error with the names of option and job, at creation and later; the old value stays."""
     scheduler = Scheduler(label="s")
     before, wrong = getattr(scheduler, name), object()
     with pytest.raises((TypeError, ValueError), match=f"{name}.* of 's'"):

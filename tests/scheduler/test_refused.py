@@ -18,7 +18,6 @@ from ..bodies import Flaw, crash, nap, nothing
 
 
 def test_a_run_that_its_pool_refuses_closes_its_journal(backend: Any, tmp_path: Path) -> None:
-    """A pool is in use in another thread; when it is free again, the same process can use the same journal."""
     pool = Pool(cpu=1)
     refused = Scheduler(Job(nothing, needs={"cpu": 1}), pool=pool, journal=tmp_path / "journal.db")
     errors: list[BaseException] = []

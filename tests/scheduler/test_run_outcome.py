@@ -87,8 +87,6 @@ def test_a_failure_that_an_await_raises_belongs_to_whoever_awaits(virtual: Virtu
 
 
 def test_a_job_of_a_nested_scheduler_that_is_awaited_does_not_fail_it(virtual: Virtual) -> None:
-    """An await of a member from outside takes its failure, even if the nested run ends at the same time."""
-
     async def handle() -> None:
         with pytest.raises(OSError, match="broken"):
             await bad
@@ -116,8 +114,6 @@ def test_without_kept_jobs_the_group_has_the_first_16(virtual: Virtual, depth: i
 
 @pytest.mark.parametrize("late", ["forever job", "service"])
 def test_a_failure_during_the_ending_counts(virtual: Virtual, late: str) -> None:
-    """A forever job or a service that fails while the run ends it makes the run fail."""
-
     async def fail_when_ended(**status: Any) -> None:
         if status:
             status["task_status"].started()

@@ -28,9 +28,9 @@ from trioflow import Job, JobState, Pool, Scheduler, StopReason, ThreadJob
 from trioflow._core import backend as _backend
 from trioflow._core.scheduler import _sync_run
 from trioflow._core.scheduler._sync_run import SignalHandler
-from trioflow.abc import AbstractJob, Instrument
+from trioflow.abc import AbstractJob
 
-from ..bodies import fail, nothing
+from ..bodies import fail, hooked, nothing
 from ..places import PATIENCE
 from ..pythons import Python, python
 from .signalled import child
@@ -82,7 +82,6 @@ def test_uncaught_ctrl_c_is_printed_in_one_line(backend: str) -> None:
 
 @pytest.mark.parametrize("backend", ["asyncio"])
 def test_traceback_of_ctrl_c_has_no_frames_of_the_engine(backend: str) -> None:
-    """A script with its own `sys.excepthook` sees only its own frames in the traceback of Ctrl-C."""
     end = """
 import traceback
 below = "<frozen runpy>", "pythons.py"  # what runs this script
@@ -167,7 +166,6 @@ def test_traceback_of_a_ctrl_c_in_a_job_has_only_the_users_lines(backend: str) -
 
 @pytest.mark.parametrize("backend", ["asyncio"])
 def test_exception_after_ctrl_c_has_its_traceback(backend: str) -> None:
-    """An exception that a script raises after Ctrl-C is printed with its traceback, as usual."""
     end = """
 try:
     main()
@@ -225,8 +223,7 @@ def test_log_has_a_record_when_a_signal_ends_the_run(backend: Any, caplog: pytes
         signal.raise_signal(signal.SIGTERM)
         await anyio.sleep(60)
 
-    scheduler = Scheduler(Job(terminate), label="night")
-    assert not scheduler.run(backend=backend, handle_signals=True)
+    assert not Scheduler(Job(terminate), label="night").run(backend=backend, handle_signals=True)
     assert [record.getMessage() for record in caplog.records] == [
         "the run of 'night' was interrupted: a signal ended it cleanly; debrief(listing=True) shows where each job was"
     ]
@@ -389,7 +386,6 @@ def run_in_program(scheduler: Scheduler, backend: str) -> None:
 
 
 def test_ctrl_c_under_co_run_is_raised_in_a_job_that_blocks_the_loop(backend: str) -> None:
-    """Under `co_run()`, Ctrl-C is raised in the code of a job, as in that of any task; on trio it never was."""
     seen: list[str] = []
 
     async def body() -> None:
@@ -406,12 +402,8 @@ def test_ctrl_c_under_co_run_is_raised_in_a_job_that_blocks_the_loop(backend: st
 
 def test_ctrl_c_under_co_run_on_trio_never_interrupts_the_engine() -> None:
     seen: list[str] = []
-
-    class Hook(Instrument):
-        def job_started(self, scheduler: Any, job: Any) -> None:
-            seen.append(ctrl_c_twice())
-
-    scheduler = Scheduler(Job(anyio.sleep, 60), instruments=[Hook()])
+    watch = hooked(job_started=lambda *_: seen.append(ctrl_c_twice()))
+    scheduler = Scheduler(Job(anyio.sleep, 60), instruments=[watch])
     with pytest.raises(KeyboardInterrupt):
         trio.run(scheduler.co_run)
     assert seen == ["not raised"]
@@ -886,14 +878,10 @@ def test_second_ctrl_c_is_raised_only_in_the_code_of_a_job(backend: Any) -> None
     async def body(where: str) -> None:
         seen.append((where, ctrl_c_twice()))
 
-    class Hook(Instrument):
-        def job_started(self, scheduler: Any, job: Any) -> None:
-            seen.append(("hook", ctrl_c_twice()))
-
     for job, instruments in [
         (Job(body, "job"), ()),
         (Job(body, "retried", retry=1, timeout=60), ()),
-        (Job(anyio.sleep, 60), (Hook(),)),
+        (Job(anyio.sleep, 60), (hooked(job_started=lambda *_: seen.append(("hook", ctrl_c_twice()))),)),
     ]:
         with pytest.raises(KeyboardInterrupt):
             Scheduler(job).run(backend=backend, instruments=instruments)
@@ -1050,7 +1038,6 @@ def test_the_first_exception_of_a_handler_leaves_the_run(backend: Any) -> None:
 
 @pytest.mark.parametrize("depth", [0, 1, 2])
 def test_a_job_that_a_handler_cancels_is_cancelled_by_the_loop_at_any_depth(backend: Any, depth: int) -> None:
-    """Not amid the step of a job, which may be one of the engine."""
     seen: list[JobState] = []
 
     async def send() -> None:
@@ -1172,7 +1159,6 @@ def test_handle_signals_accepts_only_flags_functions_and_signals(setting: Any) -
 
 @pytest.mark.parametrize("number", HANDLED)
 def test_handle_signals_may_say_which_signals_it_wants(backend: Any, number: int) -> None:
-    """The function is called at the signals that the dict names; the others, SIGTERM here, keep their handlers."""
     called: list[tuple[str, int]] = []
 
     async def send() -> None:
@@ -1192,8 +1178,6 @@ def test_handle_signals_may_say_which_signals_it_wants(backend: Any, number: int
 
 
 def test_ctrl_c_beside_signals_that_a_dict_names_is_raised(backend: Any) -> None:
-    """A dict without SIGINT leaves Ctrl-C as it is without `handle_signals=`: it ends the run, and is raised."""
-
     async def send() -> None:
         os.kill(os.getpid(), signal.SIGINT)
         await anyio.sleep(10)

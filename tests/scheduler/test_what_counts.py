@@ -138,7 +138,6 @@ def test_what_fails_as_a_group_times_out_blocks_jobs_outside_of_it(virtual: Virt
 @pytest.mark.parametrize("settled", [(), (1,), (0, 1)])
 @pytest.mark.parametrize(("run_if", "runs"), [("succeeded", False), ("settled", True)])
 def test_a_job_is_skipped_if_all_that_it_requires_was(backend: Any, settled: Any, run_if: Any, runs: bool) -> None:
-    """It makes no difference which of the requirements only have to settle."""
     required = [Job(nothing, run_if="failed") for _ in range(2)]
     job = Job(nothing, required=required, run_if=run_if)
     for number in settled:

@@ -369,8 +369,6 @@ def test_a_simulation_opens_no_gate_and_takes_what_the_run_takes(monkeypatch: py
 
 
 def test_simulate_works_inside_a_running_loop() -> None:
-    """`simulate` can be called inside a running trio or asyncio loop, like any function."""
-
     async def main() -> float:
         return simulate(Scheduler(stand_in(5))).makespan
 
@@ -484,8 +482,6 @@ def test_simulate_refuses_a_running_scheduler(virtual: Virtual, part: str) -> No
 
 
 def test_simulate_twice_gives_the_same_and_changes_nothing() -> None:
-    """Two simulations in a row give the same, with rates and clean-up jobs; no job changes."""
-
     def scenario() -> Scheduler:
         first = stand_in(2, needs={"api": 3}, label="first")
         late = Scheduler(

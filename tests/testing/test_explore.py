@@ -71,8 +71,7 @@ def test_a_scenario_is_not_held_in_an_exploration(backend: str) -> None:
         scheduler.hold = True
         return scheduler
 
-    explored = explore(held, backends=[backend], runs=20, seed=1)
-    assert "failures" in explored.tried
+    assert "failures" in explore(held, backends=[backend], runs=20, seed=1).tried
 
 
 @pytest.mark.parametrize("scenario", MENDED, ids=lambda scenario: scenario.__name__)
@@ -181,8 +180,6 @@ def test_a_scheduler_timeout_that_cuts_sleeping_jobs_short_is_no_finding(backend
 
 
 def test_a_job_kind_with_keeps_time_does_not_hang_before_it_begins(backend: str) -> None:
-    """A kind of job with `keeps_time=True` is made to hang only where it has set its own time limit."""
-
     class Patient(JobKind[None], keeps_time=True):
         async def co_run(self) -> None:
             with run_of(self).time_limit(self, cancels=True):
@@ -248,13 +245,10 @@ def test_a_task_left_running_is_found() -> None:
         await anyio.sleep(1)
 
     keep: list[Any] = []
-    told = story(lambda: Scheduler(Job(work)), backends=["asyncio"])
-    assert "these tasks are left running: stray" in told
+    assert "these tasks are left running: stray" in story(lambda: Scheduler(Job(work)), backends=["asyncio"])
 
 
 def test_a_token_that_is_not_given_back_is_found() -> None:
-    """A limiter used as a window that lacks a token after the run is a finding."""
-
     def scenario() -> Scheduler:
         tokens = anyio.CapacityLimiter(2)
 

@@ -64,8 +64,7 @@ def test_text_views_show_a_job_with_scheduler_attributes_as_a_job(virtual: Virtu
 
 @pytest.mark.parametrize("options", [{}, {"collapse": True}], ids=str)
 def test_graphs_draw_a_job_with_scheduler_attributes_as_a_box(scheduler: Scheduler, options: Any) -> None:
-    source = scheduler.graph(**options).source
-    assert source.count("subgraph") == (0 if "collapse" in options else 1)
+    assert scheduler.graph(**options).source.count("subgraph") == (0 if "collapse" in options else 1)
     assert mermaid(scheduler, **options).count("subgraph") == (0 if "collapse" in options else 1)
 
 

@@ -204,7 +204,6 @@ def test_the_junit_file_has_no_redacted_text(tmp_path: Path) -> None:
 
 
 def test_only_the_last_attempt_of_a_retried_scheduler_counts(virtual: Virtual, tmp_path: Path) -> None:
-    """A nested scheduler that succeeds on a retry has no failures in JUnit file and report."""
     tries: list[int] = []
 
     async def flaky() -> None:

@@ -87,8 +87,7 @@ def test_a_scheduler_is_displayed_as_its_graph(outputs: dict[str, Any]) -> None:
     assert set(before) == {"text/plain", "text/html", "image/svg+xml"}
     assert sorted(texts(before["image/svg+xml"])) == ["first", "last", "nested"]
     assert ["#c9e7d2" in one["image/svg+xml"] for one in (before, after)] == [False, True]
-    shown = re.findall(r"<\w+ (\w+)>", after["text/plain"])
-    assert shown == ["first", "nested", "last", "nested"]
+    assert re.findall(r"<\w+ (\w+)>", after["text/plain"]) == ["first", "nested", "last", "nested"]
     assert "✓" in after["text/plain"]
 
 

@@ -95,7 +95,6 @@ def test_other_suffixes_raise_with_the_known_ones(kind: type, path: str, schedul
 
 
 def test_a_scheduler_is_saved_with_the_options_of_its_graph(scheduler: Scheduler, tmp_path: Path) -> None:
-    """`save` has the option of `graph`; a trace, which is no graph, has none."""
     save(scheduler, tmp_path / "g.dot", collapse=True)
     assert (tmp_path / "g.dot").read_text(encoding="utf-8") == scheduler.graph(collapse=True).source
     save(scheduler, tmp_path / "g.svg")

@@ -34,7 +34,6 @@ from .graph.pictures import mermaid
 
 EVERY = set(JobState)
 REPORTED: list[ReportedState] = list(_state_styles.STATE_STYLES)
-SETTLED = {state for state in REPORTED if state.is_settled}
 
 TABLES: dict[str, tuple[Any, set[Any]]] = {
     "transitions": (TRANSITIONS, EVERY),
@@ -166,7 +165,6 @@ def test_debrief_counts_the_jobs_in_each_state(state: ReportedState, capsys: pyt
 @pytest.mark.parametrize("state", REPORTED)
 @pytest.mark.parametrize("started", [None, 1.0])
 def test_every_export_of_a_trace_shows_each_state_of_a_job(state: ReportedState, started: float | None) -> None:
-    """Timeline, CSV and report show jobs in any state; JSON shows those that started."""
     failed = state is JobState.FAILED
     span = _spans.Span(
         number=0, parent=None, run=1, path="job", label="job", kind="Job",
@@ -185,7 +183,7 @@ def test_every_export_of_a_trace_shows_each_state_of_a_job(state: ReportedState,
     assert state.value in _report.report_html(record, Path())
 
 
-@pytest.mark.parametrize("state", sorted(SETTLED, key=str))
+@pytest.mark.parametrize("state", sorted({state for state in REPORTED if state.is_settled}, key=str))
 def test_a_monitor_counts_the_jobs_in_each_final_state(state: ReportedState) -> None:
     counts = JobCounts()
     counts.move(None, state)

@@ -40,7 +40,6 @@ from trioflow.view.text._symbols import durations_in_column
     ],
 )
 def test_a_duration_has_three_significant_figures(seconds: float, text: str) -> None:
-    """A duration has three significant figures; from a minute on, it has two adjacent units, and never 60 of one."""
     assert duration_text(seconds) == text
 
 

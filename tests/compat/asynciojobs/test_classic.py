@@ -73,8 +73,7 @@ def test_str_of_a_job_shows_labels_of_requirements_until_they_have_numbers() -> 
     first, unnamed = Job(give(1), label="first"), Job(give(2))
     last = Job(give(3), label="last", requires=[first, unnamed])
     assert str(last) == "    ⚐   <Job `last`> [not done] requires={`Job[give (...)]`, `first`}"
-    scheduler = Scheduler(first, unnamed, last)
-    assert scheduler.run()
+    assert Scheduler(first, unnamed, last).run()
     assert str(last) == "  ☉ ☓   <Job `last`> [[ -> 3]] requires={1, 2}"
 
 
@@ -149,10 +148,8 @@ def test_modules_have_the_names_that_notebooks_import() -> None:
 
 
 def test_nothing_is_critical_by_default() -> None:
-    """Jobs, schedulers and prints are not critical by default: a failure raises nothing and stops no other job."""
     failed, other = Job(fail(), label="failed"), Job(give(1))
-    engine = Engine(Sequence(failed, other))
-    assert engine.orchestrate()
+    assert Engine(Sequence(failed, other)).orchestrate()
     assert type(failed.raised_exception()) is KeyError
     assert other.result() == 1
     assert not any(job.is_critical() for job in (failed, PrintJob(), SchedulerJob(), AbstractJob()))

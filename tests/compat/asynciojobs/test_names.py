@@ -16,11 +16,11 @@ import pytest
 
 import trioflow
 from trioflow import Monitor
-from trioflow.abc import Instrument
 from trioflow.compat import asynciojobs
 from trioflow.compat.asynciojobs import AbstractJob, Job, PrintJob, PureScheduler, Scheduler, Sequence, Watch, set_debug
 from trioflow.testing import run_virtual
 
+from ...bodies import hooked
 from ...conftest import Virtual
 from ...pythons import python
 from . import bodies
@@ -145,8 +145,7 @@ def test_a_sequence_chains_its_jobs_and_stands_for_its_last_one() -> None:
     assert sequence.jobs == [a, b, c, d]
     assert d.required == {c}
     assert d in scheduler
-    after = Note("after", required=sequence)
-    assert after.required == {d}
+    assert Note("after", required=sequence).required == {d}
     assert Note("none", required=Sequence()).required == set()
     Sequence().requires(a)
 
@@ -258,7 +257,6 @@ def test_cycles_and_missing_requirements_raise_in_run_and_list() -> None:
 
 
 def test_sanitize_drops_edges_that_leave_a_scheduler(capsys: pytest.CaptureFixture[str]) -> None:
-    """`sanitize` drops edges that leave a scheduler, even a nested one, and returns False if there were any."""
     a, b, c = notes_of("abc")
     c.requires(a, b)
     scheduler = PureScheduler(Scheduler(b, c))
@@ -277,7 +275,6 @@ def test_iterate_jobs_includes_nested_jobs() -> None:
 
 # ---- running
 def test_a_run_returns_true_and_has_results_on_both_backends(virtual: Virtual) -> None:
-    """A run returns True and its jobs have results, even on trio if the jobs do not depend on asyncio."""
     a = Job(give("value", 1.0), label="a")
     b = Job(fail(), label="b", critical=False, required=a)
     c = Note("c", required=b)
@@ -294,7 +291,6 @@ def test_a_run_returns_true_and_has_results_on_both_backends(virtual: Virtual) -
 
 
 def test_run_and_orchestrate_start_an_event_loop(backend: Any) -> None:
-    """`run`, `orchestrate` and `standalone_run` start an event loop; `run` has no argument `timeout=`."""
     assert PureScheduler(Job(give(1))).run(backend=backend)
     assert Scheduler(Job(give(1))).orchestrate()
     assert PureScheduler().run()
@@ -350,7 +346,6 @@ def test_a_pure_scheduler_returns_false_after_a_critical_exception_or_timeout() 
 
 
 def test_a_critical_scheduler_raises_the_exception_of_its_job() -> None:
-    """A critical Scheduler raises its job's exception, or TimeoutError; one that is not critical returns False."""
     for exception, options in ((KeyError, {}), (TimeoutError, {"timeout": 0.5})):
         body = fail(1.0)
         scheduler = Scheduler(Job(body), **options)
@@ -442,8 +437,7 @@ except KeyboardInterrupt:
     print("interrupted")
 """
     )
-    done = python(program, text=True)
-    assert done.stdout.splitlines() == ["cleaned", "shut down", "interrupted"]
+    assert python(program, text=True).stdout.splitlines() == ["cleaned", "shut down", "interrupted"]
 
 
 # ---- shutdown
@@ -463,7 +457,6 @@ def test_each_run_shuts_down_every_job_once() -> None:
 
 
 def test_shutdown_without_a_run_reaches_every_job_once() -> None:
-    """`shutdown` without a run reaches every job, nested ones included; a second call does nothing."""
     notes: list[str] = []
     scheduler = PureScheduler(Note("a", notes), Scheduler(Note("b", notes)))
     assert scheduler.shutdown() is True
@@ -493,8 +486,7 @@ def test_a_job_with_nothing_to_shut_down_is_not_called(monkeypatch: pytest.Monke
 def test_coroutines_that_are_never_awaited_are_closed_without_a_warning() -> None:
     made = [give(number) for number in range(7)]
     Job(made[0], coshutdown=made[1])
-    kept = Job(made[2], coshutdown=made[3])
-    kept.close()
+    Job(made[2], coshutdown=made[3]).close()
     scheduler = Scheduler(Job(made[4]), Scheduler(Job(made[5])), PrintJob())
     scheduler.close_idle_jobs()
     scheduler.close_all_jobs()
@@ -656,13 +648,9 @@ def test_styles_of_jobs_are_drawn(tmp_path: Path) -> None:
 # ---- what trioflow adds
 def test_trioflow_instruments_can_watch_a_run() -> None:
     finished: list[str] = []
-
-    class Ends(Instrument):
-        def job_settled(self, scheduler: Any, job: Any) -> None:
-            finished.append(job.label)
-
+    watch = hooked(job_settled=lambda _, job: finished.append(job.label))
     monitor = Monitor(file=io.StringIO())
-    assert PureScheduler(Note("a"), Note("b")).run(instruments=[Ends(), monitor])
+    assert PureScheduler(Note("a"), Note("b")).run(instruments=[watch, monitor])
     assert finished == ["a", "b"]
 
 
@@ -747,7 +735,6 @@ def test_a_second_run_runs_jobs_and_shuts_them_down_again() -> None:
 
 
 def test_a_second_run_with_used_coroutines_is_rejected_before_it_starts() -> None:
-    """A second run with used coroutines starts no job; in asynciojobs, it fails halfway, with Python's own error."""
     notes: list[str] = []
 
     class Again(AbstractJob):

@@ -92,5 +92,4 @@ def test_apssh_runs_with_the_stand_in(server: Server, tmp_path: Path) -> None:
         "critical": "CommandFailedError",
         "listed": True,
     }
-    log = (tmp_path / "log").read_text()
-    assert log.count("Accepted publickey") == 2  # one of each scheduler
+    assert (tmp_path / "log").read_text().count("Accepted publickey") == 2  # one of each scheduler

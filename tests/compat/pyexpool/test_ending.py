@@ -102,7 +102,6 @@ def with_block(notes: Notes) -> None:
 
 @pytest.mark.parametrize("finalizer", ["__del__", "__finalize__"])
 def test_a_finalizer_called_by_name_terminates_all_jobs(watched: Watched, finalizer: str) -> None:
-    """A call of `__del__` or `__finalize__` terminates all jobs and calls their callbacks in order."""
     notes = Notes()
     pool, jobs = busy(notes)
     getattr(pool, finalizer)()

@@ -240,7 +240,6 @@ def test_both_outputs_can_go_to_one_pipe() -> None:
 
 
 def test_output_is_appended_to_the_named_file(tmp_path: Path) -> None:
-    """Output is appended to the file whose name is given; a missing file is created, with its directory."""
     out = tmp_path / "new" / "out"
     pool = ExecPool(1)
     for word in ("one", "two"):
@@ -250,7 +249,6 @@ def test_output_is_appended_to_the_named_file(tmp_path: Path) -> None:
 
 
 def test_output_goes_to_sys_stdout_and_stderr_by_default(capsys: pytest.CaptureFixture[str]) -> None:
-    """By default, output goes to `sys.stdout` and `sys.stderr`, even if these are not files of the operating system."""
     pool = ExecPool(1)
     pool.execute(Job("j", args=["sh", "-c", "echo one; echo two >&2"]))
     pool.join()
@@ -427,7 +425,6 @@ def test_a_long_chain_of_jobs_executed_by_callbacks_needs_no_recursion() -> None
 
 
 def test_threads_may_share_a_pool() -> None:
-    """Three threads that call `execute` and `join` of one pool lose no job."""
     pool = ExecPool(3)
 
     def execute() -> None:
@@ -516,7 +513,6 @@ def no_sigchld() -> Any:
 
 
 def test_exit_codes_are_0_if_sigchld_is_ignored(no_sigchld: None) -> None:
-    """If SIGCHLD is ignored, exit codes are 0, as those of `subprocess` are, but a timeout is recorded."""
     notes, pool = Notes(), ExecPool(2)
     jobs = [
         notes.job("j", "exit 3"),

@@ -32,7 +32,6 @@ def test_sanitize_keeps_inputs(virtual: Virtual) -> None:
 
 
 def test_a_run_with_a_removed_input_raises_missing_requirement_with_advice() -> None:
-    """If an input was removed from the scheduler, the error suggests `add()`; `sanitize()` would keep the input."""
     a = Job(give, label="a")
     scheduler = Scheduler(Job(take, a, label="user"))
     scheduler.remove(a)

@@ -99,7 +99,6 @@ def test_ref_passes_any_value_as_it_is(place: str, value: str, backend: Any) -> 
 
 
 def test_ref_of_ref_is_ref() -> None:
-    """A caller may have wrapped the value that a library wraps."""
     asking = Job(take, ref(ref(7)))
     assert Scheduler(asking).run(backend="asyncio")
     assert asking.result() == ((7,), {})

@@ -160,7 +160,6 @@ def test_services_share_one_shutdown_timeout(virtual: Virtual, caplog: pytest.Lo
 
 
 def test_a_native_cancellation_while_services_end_does_not_disturb_them() -> None:
-    """A `Task.cancel()` while services end changes neither their order nor their state."""
     log: list[Any] = []
     base = Service(linger(log), label="base")
     upper = Service(linger(log), label="upper", required=base)

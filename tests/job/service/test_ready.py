@@ -168,7 +168,6 @@ def test_function_without_task_status_raises(function: Any) -> None:
 
 @pytest.mark.parametrize("function", [print, "serve", None, lambda *, task_status: int("1")])
 def test_function_that_is_not_async_raises_or_fails_the_service(virtual: Virtual, function: Any) -> None:
-    """A function that is not async raises a TypeError at creation; if only its call shows that, the service fails."""
     if callable(function) and function is not print:
         service = Service(function)
         virtual(Scheduler(service, Job(nap)).co_run)

@@ -95,8 +95,7 @@ def test_after_a_failure_only_on_settled_is_called(backend: str, command: Any, t
 def test_on_settled_is_called_for_a_cancelled_command(backend: str) -> None:
     told = Told()
     job = CommandJob(["sleep", 100], **told.all())
-    scheduler = run(backend, job, Job(fail, 0.02, critical=True))
-    assert scheduler.stop_reason is StopReason.CRITICAL
+    assert run(backend, job, Job(fail, 0.02, critical=True)).stop_reason is StopReason.CRITICAL
     assert told.outcomes() == [NOT_YET, ("settled", JobCancelled)]
     assert job.state is JobState.CANCELLED
 
@@ -198,7 +197,6 @@ def test_scheduler_try_again_in_an_own_on_settled_means_that_job_too(backend: st
 
 
 def test_a_critical_job_cannot_be_tried_again_in_its_own_on_settled(backend: str) -> None:
-    """Its failure is about to stop the run, and the error says so; it does not look as if it would be tried again."""
     errors: list[str] = []
 
     def settled(job: CommandJob) -> None:

@@ -104,7 +104,6 @@ def test_the_label_of_a_shell_command_is_its_line() -> None:
 
 
 def test_arguments_may_be_strings_bytes_paths_and_numbers(backend: str) -> None:
-    """Strings, bytes, paths and numbers reach a program as text; `job.command` has them as they were given."""
     job = CommandJob(["printf", "%s|", "a b", b"\xff", Path("p"), 3, 0.5], stdout=PIPE)
     run(backend, job)
     assert job.result().stdout == b"a b|\xff|p|3|0.5|"

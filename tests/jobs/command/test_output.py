@@ -52,7 +52,6 @@ def test_text_is_the_output_decoded(backend: str) -> None:
 
 
 def test_text_of_uncaptured_output_raises_with_advice(backend: str) -> None:
-    """Reading `text` of uncaptured output raises an error that says to give `stdout=subprocess.PIPE`."""
     job = sh("true", stdout=DEVNULL)
     run(backend, job)
     with pytest.raises(ValueError, match=r"'stdout' was not captured: give the job stdout=subprocess\.PIPE"):
@@ -107,7 +106,6 @@ def test_a_flood_of_lines_is_read_in_small_pieces(monkeypatch: pytest.MonkeyPatc
 
 # --- to files
 def test_output_is_appended_to_a_path_whose_directories_are_created(backend: str, tmp_path: Path) -> None:
-    """Output is appended to a path, whose directories are created; both streams and several jobs may share it."""
     path = tmp_path / "new" / "directory" / "log"
     run(backend, sh("echo a; echo b >&2", stdout=path, stderr=str(path)), sh("echo c", stdout=path), jobs_window=1)
     assert path.read_text() == "a\nb\nc\n"
@@ -494,7 +492,6 @@ def test_commands_may_be_joined_by_a_named_pipe(backend: str, pipe: Path, tmp_pa
 
 
 def test_a_missing_program_with_a_named_pipe_is_said_not_to_exist(backend: str, pipe: Path) -> None:
-    """The shell that opens a named pipe would only print that it does not find the program."""
     assert "program 'no-such-program' not found" in str(
         failure_of(backend, CommandJob(["no-such-program"], stdin=pipe))
     )
@@ -513,8 +510,6 @@ def test_a_program_that_cannot_write_its_output_fails_with_its_own_error(backend
 
 
 def test_no_descriptor_is_left_open_by_commands(backend: str, tmp_path: Path, watched: Watched) -> None:
-    """Commands leave no descriptor open, whatever their streams are and however they end."""
-
     def jobs() -> list[CommandJob]:
         return [
             sh("echo a", stdout=PIPE, stderr=PIPE, stdin=b"x"),
@@ -528,8 +523,7 @@ def test_no_descriptor_is_left_open_by_commands(backend: str, tmp_path: Path, wa
 
     run(backend, *jobs())
     before = set(os.listdir("/proc/self/fd"))
-    scheduler = Scheduler(*jobs())
-    scheduler.run(backend=backend)
+    Scheduler(*jobs()).run(backend=backend)
     assert set(os.listdir("/proc/self/fd")) == before
 
 

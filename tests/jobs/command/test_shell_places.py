@@ -377,7 +377,6 @@ def test_a_number_is_computed_only_by_shells_that_do_not_evaluate_it() -> None:
 
 
 def test_a_number_is_no_part_of_the_name_of_a_variable() -> None:
-    """A name that is only known when the line is filled could be that of a variable with which the line computes."""
     for line in ("x{#}={}; echo $((x1))", "read x{#} < {}; echo $((x1))", "for x{#} in {}; do echo $((x1)); done"):
         with pytest.raises(ValueError, match=r"could run as code"):
             CommandTemplate([line])
@@ -404,7 +403,6 @@ def test_a_plain_value_is_rejected_where_it_would_change() -> None:
 
 
 def test_a_value_in_a_comment_is_rejected_or_stays_in_it(tmp_path: Path) -> None:
-    """A newline in a value would end a comment: a batch replaces it, and a job has no such value there."""
     runs_nothing(tmp_path, CommandTemplate(["true # it's {}\necho {}"]).fill(["\ntouch pwned\n"], 1, 1))
     with pytest.raises(ValueError, match=r"'\{value\}' is in a comment"):
         CommandJob(template("true # {}", "a b"), shell=True)
@@ -412,7 +410,6 @@ def test_a_value_in_a_comment_is_rejected_or_stays_in_it(tmp_path: Path) -> None
 
 @pytest.mark.parametrize("shell", sorted(SHELLS))
 def test_the_builtins_of_each_shell_are_known(shell: str) -> None:
-    """A builtin that the gate takes for a program could evaluate its arguments."""
     listings = {
         "bash": "compgen -b; compgen -k", "zsh": "print -l ${(k)builtins} ${(k)reswords}",
         "mksh": "builtin; alias | sed 's/=.*//'", "ksh93": "builtin | grep -v /",
@@ -430,7 +427,6 @@ def test_the_builtins_of_each_shell_are_known(shell: str) -> None:
     [("bash", "declare -i; declare -a; declare -A"), ("mksh", "typeset -i"), ("zsh", "typeset -i")],
 )
 def test_the_variables_that_a_shell_computes_are_known(shell: str, listing: str) -> None:
-    """To set a variable that is a number or an array evaluates what it is set to."""
     if shutil.which(shell) is None:
         pytest.skip("it is not installed")
     listed = subprocess.run([shell, "-c", listing], capture_output=True, text=True, check=True).stdout

@@ -80,7 +80,6 @@ def test_descriptors_and_memory_do_not_grow_with_the_number_of_commands(backend:
 @pytest.mark.soak
 @pytest.mark.timeout(300)
 def test_descriptors_and_memory_do_not_grow_with_ten_thousand_commands(backend: str) -> None:
-    """Not even ten thousand commands increase the descriptors, threads or memory of this program."""
     check(Series(10_000, 1_000), backend)
 
 

@@ -159,7 +159,6 @@ print({{job.result().stdout for job in jobs}}, len(os.listdir("/proc/self/fd")) 
 
 
 def test_commands_wait_while_no_more_open_files_are_allowed(backend: str, tmp_path: Path) -> None:
-    """Commands wait while no more files can be opened: none fails, and there is one warning."""
     warning, outcome = child(NARROW.format(backend=backend, place=str(tmp_path)))
     assert outcome == r"{b'a\n'} 0"
     assert "others wait until one ends: too many open files (ulimit -n)" in warning

@@ -497,7 +497,6 @@ def _missing(*args: Any, **options: Any) -> Any:
 
 
 def test_the_guard_script_kills_groups_and_marked_processes(table: _guard.ProcessGroupTable, watched: Watched) -> None:
-    """The script that the guard executes when its program dies kills the listed groups and all marked processes."""
     tree = subprocess.Popen(STUBBORN, shell=True, start_new_session=True, stdout=subprocess.DEVNULL)
     marked = subprocess.Popen(["setsid", "-w", "sleep", "1000"], env={**os.environ, "TRIOFLOW_RUN": f"a:{MARK}:b"})
     table.add_group(tree.pid)

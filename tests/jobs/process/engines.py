@@ -174,8 +174,7 @@ def in_the_queue(processes: Any, folder: Path, unit: float) -> str:
 
 def between_calls(processes: Any, folder: Path, _: float) -> str:
     """Observe whether a result that only another call uses comes to this program."""
-    scheduler = Scheduler(ProcessJob(use, ProcessJob(Traveller, str(folder))), processes=processes)
-    scheduler.run(check=True)
+    Scheduler(ProcessJob(use, ProcessJob(Traveller, str(folder))), processes=processes).run(check=True)
     return "come here" if (folder / f"arrived-{os.getpid()}").exists() else "stay there"
 
 

@@ -50,10 +50,7 @@ class FarEngine(Executor):
         return self._new_future()
 
 
-FUTURES = [LostFuture, FutureWithoutCancel, FutureWithFailingCancel]
-
-
-@pytest.mark.parametrize("new_future", FUTURES)
+@pytest.mark.parametrize("new_future", [LostFuture, FutureWithoutCancel, FutureWithFailingCancel])
 @pytest.mark.parametrize("cause", ["timeout", "cancel", "timeout of the run", "interrupt"])
 @patiently(0.2, 2, 20)
 def test_a_call_that_its_engine_has_lost_holds_nothing_up(

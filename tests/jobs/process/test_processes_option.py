@@ -86,8 +86,7 @@ def test_a_job_added_during_the_run_uses_the_executor(backend: str, counting: Co
     async def main() -> None:
         async with Scheduler(processes=counting) as scheduler:
             first = scheduler.add(ProcessJob(bodies.add, 1))
-            second = scheduler.add(ProcessJob(bodies.add, first, 1))
-            assert await second == 2
+            assert await scheduler.add(ProcessJob(bodies.add, first, 1)) == 2
 
     anyio.run(main, backend=backend)
     assert counting.calls == 2

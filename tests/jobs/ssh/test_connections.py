@@ -625,7 +625,6 @@ def test_accept_new_accepts_and_records_an_unknown_host_key(backend: str, server
 
 
 def test_a_changed_host_key_is_rejected_even_with_accept_new(backend: str, site: Site) -> None:
-    """A changed host key is rejected even with `accept_new=True`, and the error names the line of the old key."""
     server = site.serve(2)
     line = len(site.known_hosts.read_text().splitlines())
     server.change_key()

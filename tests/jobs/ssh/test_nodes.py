@@ -117,7 +117,6 @@ def test_a_list_of_nodes_may_contain_names_ranges_and_nodes() -> None:
 
 
 def test_equal_nodes_have_equal_hashes() -> None:
-    """Equality and hash of nodes cover all that identifies a connection."""
     assert SshNode("a", port=3) == SshNode("a", port=3)
     assert len({SshNode("a"), SshNode("a"), SshNode("a", username="b")}) == 2
 
@@ -129,8 +128,7 @@ def test_str_of_a_node_has_its_port_and_repr_of_nodes_is_short() -> None:
 
 
 def test_a_gateway_may_be_given_by_name() -> None:
-    node = SshNode("a", gateway="b", config="c")
-    assert node.gateway == SshNode("b", config="c")
+    assert SshNode("a", gateway="b", config="c").gateway == SshNode("b", config="c")
 
 
 @pytest.mark.parametrize(

@@ -121,7 +121,6 @@ def test_a_service_on_a_node_that_is_not_ready_in_time_fails(
 
 
 def test_a_service_on_a_node_that_is_skipped_is_skipped(backend: str) -> None:
-    """With `on_unreachable="skip"`, a service does nothing, like the other jobs of its node, and holds nothing up."""
     node = SshNode("127.0.0.1", port=free_port("127.0.0.1"), on_unreachable="skip", connect_timeout=1)
     service = SshService(node, "exec sleep 1000", ready=OutputLine("ready"))
     scheduler = Scheduler(service, SshJob(node, "true", required=service))

@@ -34,10 +34,10 @@ from trioflow import (
     SshNode,
     granted,
 )
-from trioflow.abc import AbstractJob, Instrument, propagate_env
+from trioflow.abc import propagate_env
 from trioflow.jobs.ssh import _sftp_transfers
 
-from ...bodies import run
+from ...bodies import hooked, run
 from ...places import patiently
 from ...pythons import python
 from ...testing.kinds import check_kind
@@ -119,15 +119,11 @@ def test_a_directory_that_a_node_does_not_have_fails_the_command(backend: str, l
 
 def test_propagated_variables_arrive_without_acceptenv_of_the_server(backend: str, local: LocalConnection) -> None:
     """Variables that an instrument propagates reach a node without AcceptEnv in the configuration of its sshd."""
-
-    class Ticket(Instrument):
-        def job_started(self, scheduler: Scheduler, job: AbstractJob[Any]) -> None:
-            propagate_env({"TRACEPARENT": f"of {job.label}"})
-
+    watch = hooked(job_started=lambda _, job: propagate_env({"TRACEPARENT": f"of {job.label}"}))
     node = local.node()
     plain = SshJob(node, "printenv TRACEPARENT", stdout=PIPE, label="plain")
     own = SshJob(node, "printenv TRACEPARENT", stdout=PIPE, env={"TRACEPARENT": "own"}, required=plain)
-    assert Scheduler(plain, own).run(backend=backend, instruments=[Ticket()])
+    assert Scheduler(plain, own).run(backend=backend, instruments=[watch])
     assert (plain.result().text, own.result().text) == ("of plain\n", "own\n")
 
 
@@ -228,7 +224,6 @@ def test_the_error_of_a_failed_command_names_the_node(backend: str, local: Local
 
 
 def test_check_may_list_the_allowed_exit_codes_and_signals_on_a_node(backend: str, local: LocalConnection) -> None:
-    """A command on a node is a success if `check=` lists its exit code or signal, as for a local command."""
     lines = "exit 4", "kill -TERM $$", "exit 3", "kill -HUP $$"
     jobs = [SshJob(local.node(), [line, "true"], check=[0, 4, "TERM"]) for line in lines]
     run(backend, *jobs)
@@ -469,7 +464,6 @@ def test_on_start_is_called_at_each_attempt_as_its_first_command_starts(backend:
 
 
 def test_output_may_go_to_open_files(backend: str, local: LocalConnection, tmp_path: Path) -> None:
-    """Output may go to open files: binary files get bytes, and text files get text."""
     text = io.StringIO()
     with (tmp_path / "out").open("wb") as file:
         run(backend, SshJob(local.node(), "echo é; echo 2 >&2", stdout=file, stderr=text))
@@ -484,8 +478,7 @@ def test_descriptors_of_this_program_stay_blocking(server: Server) -> None:
         "assert trioflow.Scheduler(trioflow.SshJob(node, 'echo there')).run()\n"
         "print('here', os.get_blocking(0), os.get_blocking(1), os.get_blocking(2))\n"
     )
-    done = python("-c", code, stdin=PIPE, text=True)
-    assert done.stdout == "there\nhere True True True\n"
+    assert python("-c", code, stdin=PIPE, text=True).stdout == "there\nhere True True True\n"
 
 
 def test_a_callback_that_raises_fails_the_job_and_ends_the_command(

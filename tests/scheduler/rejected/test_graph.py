@@ -29,7 +29,6 @@ def test_cycle_is_rejected_before_anything_starts(virtual: Virtual) -> None:
 
 
 def test_cycle_error_shows_the_cycle_along_the_requirements() -> None:
-    """The error says `a requires c requires b requires a`: in `cycle`, each job requires the next."""
     a, b, c = (Job(nap, label=label) for label in "abc")
     Sequence(a, b, c)
     a.requires(c)

@@ -282,7 +282,6 @@ def test_events_without_msgspec_raises_with_an_install_hint(monkeypatch: pytest.
 
 
 def test_events_of_an_object_that_is_not_a_file_raises() -> None:
-    """`Events` of an object that is neither a path nor a file raises an error that lists the accepted types."""
     with pytest.raises(TypeError, match="give a path, or a file"):
         Events(3)  # type: ignore[arg-type]
 

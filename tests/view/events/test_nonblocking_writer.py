@@ -138,8 +138,7 @@ def test_the_reader_of_a_fifo_may_open_it_during_the_run(tmp_path: Path) -> None
     os.mkfifo(path)
     read: list[str] = []
     thread = threading.Thread(target=lambda: read.append(path.read_text()))
-    scheduler = Scheduler(Job(_start, thread))
-    assert scheduler.run(instruments=[Events(path)])
+    assert Scheduler(Job(_start, thread)).run(instruments=[Events(path)])
     thread.join()
     assert [one["event"] for one in checked(read[0])][-1] == "run_ended"
 

@@ -87,8 +87,6 @@ def test_states_are_distinguishable_in_grey() -> None:
 
 
 def test_the_kind_of_a_job_sets_the_shape_of_its_box() -> None:
-    """A job's class, or the nearest base that is a kind, sets the shape of the box; the class's name does not."""
-
     class CommandJob(AbstractJob[Any]):
         pass
 
@@ -331,8 +329,7 @@ def test_a_job_is_drawn_below_its_requirements(random: Any) -> None:
 
     for job in numbers:
         for one in job.required:
-            lowest = min(rows[name] for name in boxes(one))
-            assert lowest > max(rows[name] for name in boxes(job))
+            assert min(rows[name] for name in boxes(one)) > max(rows[name] for name in boxes(job))
 
 
 def _in_listing_order(scheduler: Scheduler) -> list[AbstractJob[Any]]:
@@ -425,7 +422,6 @@ def test_patterns_match_full_paths_if_a_nested_scheduler_is_drawn_alone() -> Non
 
 
 def test_brackets_in_a_pattern_match_literally() -> None:
-    """In a pattern, only `*` and `?` are wildcards; brackets, which default labels may have, match literally."""
     assert drawn(Scheduler(Scheduler(idle("x"), label="c[1]")), collapse="c[*")[0] == {"c[1]|1 job"}
     with pytest.raises(ValueError, match="no job of"):
         Scheduler(idle("a")).graph(collapse="[abc]")

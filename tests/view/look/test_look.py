@@ -188,7 +188,6 @@ def test_a_program_without_a_run_says_so() -> None:
 
 
 def test_equal_waits_are_one_line() -> None:
-    """Jobs that wait for the same thing share a line; a section names only a few jobs, and counts the others."""
     waits = [
         {"paths": [f"job {number}" for number in range(30)], "explanation": "waits for api, at 0"},
         {"paths": [f"next {number}" for number in range(30)], "explanation": "waits for 'job 0': it runs"},

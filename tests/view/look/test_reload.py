@@ -26,6 +26,7 @@ from trioflow.abc import Instrument
 from trioflow.cli._scenario import load_file
 from trioflow.view.look._steering import steer
 
+from ...bodies import hooked
 from ...cli.command_line import unchanged_process
 from ...pythons import python
 from . import edits
@@ -240,7 +241,6 @@ def test_what_cannot_be_taken_is_named_and_nothing_is_taken(program: Program, ol
 
 
 def test_what_was_loaded_has_to_be_known() -> None:
-    """`trioflow run` and runs with `hold=True` remember it."""
     loaded = _loaded_files.loaded.copy()
     _loaded_files.loaded.clear()
     assert "`trioflow run` remembers it, and a run with hold=True as it begins" in answer_of_reload()
@@ -461,7 +461,6 @@ def test_lines_of_tracebacks_are_those_of_the_new_text(program: Program) -> None
 
 
 def test_code_keeps_the_name_of_its_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """New code, and the code in it, has the name by which `trioflow run` has loaded the file, as all else in it."""
     monkeypatch.chdir(tmp_path)
     file = Path("named.py")
 
@@ -523,17 +522,14 @@ def test_each_run_in_progress_logs_who_has_reloaded_what(
 ) -> None:
     """It is one line of the log, and an incident."""
     told: list[tuple[Any, str]] = []
-
-    class Incidents(Instrument):
-        def incident(self, scheduler: Any, job: Any, message: str, exception: BaseException | None) -> None:
-            told.append((job, message))
+    watch = hooked(incident=lambda _, job, message, __: told.append((job, message)))
 
     async def mend() -> str:
         program.mend(("return 5", "return 6"))
         return trioflow.look.reload()
 
     job = Job(mend)
-    Scheduler(job, instruments=[Incidents()]).run(backend=backend)
+    Scheduler(job, instruments=[watch]).run(backend=backend)
     assert job.result().startswith("reloaded steps.py: good")
     assert told == [(None, job.result())]
     assert [record.getMessage() for record in caplog.records] == [job.result()]
@@ -542,7 +538,5 @@ def test_each_run_in_progress_logs_who_has_reloaded_what(
 @pytest.mark.sampled
 @pytest.mark.parametrize("seed", range(8))
 def test_random_edits_are_taken_whole_or_not_at_all(seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """`python -m tests.view.look.edits` makes more of them."""
     monkeypatch.syspath_prepend(str(tmp_path))
-    counts = edits.check_edits(seed, tmp_path)
-    assert counts.total() == edits.EDITS_OF_A_MODULE
+    assert edits.check_edits(seed, tmp_path).total() == edits.EDITS_OF_A_MODULE

@@ -229,7 +229,6 @@ def test_a_program_can_refuse_to_be_steered(backend: Any) -> None:
 
 
 def test_a_run_whose_loop_is_blocked_is_steered_afterwards(backend: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The answer says so, and other clients are answered meanwhile."""
     monkeypatch.setattr(_steering, "STEER_TIMEOUT", 0.05)
     answers: list[str] = []
 
@@ -325,12 +324,8 @@ def ask(data: bytes) -> bytes:
         return b"".join(iter(lambda: connection.recv(1 << 16), b""))
 
 
-REQUESTS = [b"{", b"[]", b"{}", b"7", b'{"detail":0}', b'{"do":"pause","seen":0}']
-
-
-@pytest.mark.parametrize("data", REQUESTS)
+@pytest.mark.parametrize("data", [b"{", b"[]", b"{}", b"7", b'{"detail":0}', b'{"do":"pause","seen":0}'])
 def test_a_request_that_is_none_is_refused(data: bytes) -> None:
-    """What a program does not understand does nothing, and the answer says so."""
     assert ask(data) == b' {"error":"it does not understand the request"}'
 
 
@@ -401,7 +396,6 @@ Scheduler(Job(work), label="night").run()
     ],
 )
 def test_the_end_of_a_program_is_an_answer_to_the_word_that_ended_it(ends: str, word: str, expected: str) -> None:
-    """A program sends its answer before it ends; if it is killed meanwhile, a run that was to end has ended."""
     with subprocess.Popen([sys.executable, "-c", ENDING, ends], stdout=subprocess.PIPE) as ending:
         assert ending.stdout is not None
         assert ending.stdout.readline() == b"works\n"

@@ -155,7 +155,6 @@ def test_ten_megabytes_of_child_output_arrive_while_the_loop_is_blocked(session:
 
 
 def test_children_end_when_the_controller_is_killed(session: Callable[..., Session], tmp_path: Path) -> None:
-    """When the controller is killed, a child that goes on writing gets an error and ends, even if a fork is alive."""
     pids = tmp_path / "pids"
     code = f"""
     async def fork():
@@ -221,8 +220,7 @@ def test_descriptors_are_restored_however_the_run_ends(session: Callable[..., Se
     sh("test -t 1 && test -t 2 && echo from a child")
     """
     program = session(HEAD + code, lines=24)
-    shown = program.end()
-    assert shown[-2:] == ["printed", "from a child"]
+    assert program.end()[-2:] == ["printed", "from a child"]
     assert not program.screen.cursor.hidden
 
 

@@ -36,8 +36,7 @@ async def part(fraction: float) -> None:
 def test_progress_bar_and_percentage_shrink_with_the_terminal(virtual: Virtual, columns: int, expected: str) -> None:
     job = Job(part, 0.4, label="fetch and unpack the model", expected_duration=20 if columns == 200 else None)
     scheduler, monitor = watched(job)
-    lines = pictured(virtual, scheduler, monitor, 3, columns=columns)
-    assert lines[2] == expected
+    assert pictured(virtual, scheduler, monitor, 3, columns=columns)[2] == expected
 
 
 def test_progress_below_the_total_is_not_rounded_up_to_100_percent(virtual: Virtual) -> None:
@@ -49,8 +48,6 @@ def test_progress_below_the_total_is_not_rounded_up_to_100_percent(virtual: Virt
 
 
 def test_the_estimate_follows_the_reported_progress(virtual: Virtual) -> None:
-    """A job that reports a quarter done after ten seconds gets an estimate without any expected duration."""
-
     async def slow() -> None:
         await anyio.sleep(10)
         current_job().progress(0.25)
@@ -62,7 +59,6 @@ def test_the_estimate_follows_the_reported_progress(virtual: Virtual) -> None:
 
 
 def test_the_estimate_uses_the_durations_given_to_the_scheduler(virtual: Virtual) -> None:
-    """The estimate uses durations given to the outermost scheduler like the jobs' own, at any depth."""
     inner = Scheduler(Job(anyio.sleep, 30, label="b"), label="inner")
     scheduler, monitor = watched(Job(anyio.sleep, 10, label="a"), inner, durations={"a": 10.0, "inner/b": 30.0})
     inner.requires(next(iter(scheduler)))

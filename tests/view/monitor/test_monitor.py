@@ -132,8 +132,6 @@ def test_jobs_that_do_not_fit_are_counted_in_one_line(virtual: Virtual) -> None:
 
 
 def test_waiting_jobs_are_counted_by_cause(virtual: Virtual) -> None:
-    """The monitor counts waiting jobs by what they wait for: other jobs, a throttled key, or a named resource."""
-
     async def throttle() -> None:
         if current_job().attempts == 1 and not monitor._model.progress().elapsed > 1:
             raise Throttled("api", after=50)

@@ -37,7 +37,6 @@ def test_retrying_a_nested_scheduler_resets_its_counts_and_lines(virtual: Virtua
 
 
 def test_a_second_run_resets_counts_clock_and_failures(virtual: Virtual) -> None:
-    """One monitor can watch several runs, one after another; each begins with new counts, clock and failures."""
     attempts = iter([1, 0])
 
     async def first_fails() -> None:

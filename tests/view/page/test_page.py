@@ -27,7 +27,7 @@ import pytest
 import trioflow.look
 from trioflow import Answer, CommandJob, Job, Scheduler, ThreadJob, Trace
 from trioflow._core.words._job_queries import question_of
-from trioflow.abc import Instrument, incidents_of
+from trioflow.abc import incidents_of
 from trioflow.cli import _outputs
 from trioflow.view import save
 from trioflow.view.look import _answers, _client, _console, _page, _watch
@@ -37,7 +37,7 @@ from trioflow.view.trace._trace_file import read_record
 from trioflow.view.trace.report._report import report_html
 
 from ...batch.process import running
-from ...bodies import fail, nothing
+from ...bodies import fail, hooked, nothing
 from ...cli.command_line import trioflow as trioflow_command
 from ...jobs.posix.process_trees import until_there
 from ...places import PATIENCE
@@ -461,13 +461,8 @@ def test_a_page_has_jobs_that_are_soon_gone(backend: Any, monkeypatch: pytest.Mo
 def test_a_run_that_a_page_sees_before_it_has_begun_is_the_first(backend: Any) -> None:
     """Instruments may take their time before a run begins; who looks meanwhile does not count it twice."""
     page = Page(os.getpid(), None)
-
-    class Slow(Instrument):
-        def before_run(self, scheduler: Any) -> None:
-            page.ask()
-
     group = Scheduler(ThreadJob(page.ask), label="group")
-    Scheduler(group, label="night", instruments=[Slow()]).run(backend=backend)
+    Scheduler(group, label="night", instruments=[hooked(before_run=lambda _: page.ask())]).run(backend=backend)
     record = page._run.record()
     assert ({span.run for span in record.spans}, {run.run_number for run in record.runs}) == ({1}, {1})
 
@@ -633,8 +628,7 @@ def test_a_page_waits_for_a_run(backend: Any) -> None:
     assert (page.state()["phase"], page.has_ended) == ("waits for a run", False)
     asked = ThreadJob(page.ask, label="asked")
     other = ThreadJob(lambda: Page(os.getpid(), "other").ask(), label="other")
-    scheduler = Scheduler(asked, other, label="night")
-    assert not scheduler.run(backend=backend)
+    assert not Scheduler(asked, other, label="night").run(backend=backend)
     assert page.state()["title"] == "night"
     assert "choose a run by --run LABEL: in progress are 'night'" in str(other.raised_exception())
 
@@ -686,7 +680,6 @@ def test_the_page_of_a_trace_has_the_panel_of_each_job(tmp_path: Path) -> None:
 
 
 def test_a_trace_has_the_page_of_a_run_that_has_ended(tmp_path: Path) -> None:
-    """The page of a file is the report without buttons; without --web, and without the file, the error says so."""
     trace = Trace()
     Scheduler(Job(nothing, label="only"), label="night").run(instruments=[trace])
     save(trace, tmp_path / "night.json")

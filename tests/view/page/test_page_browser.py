@@ -104,8 +104,7 @@ def row(browser: Browser, label: str) -> WebElement:
 
 def point(browser: Browser, element: WebElement) -> ActionChains:
     """Move the pointer to an element."""
-    actions = ActionChains(browser.driver)
-    actions.move_to_element(element).perform()
+    ActionChains(browser.driver).move_to_element(element).perform()
     return ActionChains(browser.driver)
 
 

@@ -239,7 +239,6 @@ def test_what_a_question_shows_is_printable_and_its_values_are_as_they_are(backe
 
 
 def test_a_program_that_is_not_to_be_steered_takes_no_answer(backend: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The question is shown all the same."""
     monkeypatch.setattr(_answers.answer_thread, "may_steer", False)
 
     def use(page: Page) -> None:
@@ -354,7 +353,6 @@ def test_a_row_of_several_says_whose_message_it_shows(backend: Any) -> None:
 
 
 def test_the_members_of_a_first_are_listed(backend: Any) -> None:
-    """They count as one job, and are found all the same: by name, and from the panel of the `First`."""
     members = [Job(anyio.sleep_forever, label=label) for label in ("near", "far")]
     group = Scheduler(First(members, label="first"), Job(anyio.sleep_forever, label="other"), label="group")
 
@@ -459,7 +457,6 @@ def test_a_name_is_shown_as_it_was_given(backend: Any) -> None:
 
 
 def test_a_running_command_has_its_line_and_says_where_its_output_goes(backend: Any) -> None:
-    """What passes through this program is kept at its end; of the rest, the page says that it cannot show it."""
     script = "echo one; echo two >&2; sleep 60"
     by, through = (
         CommandJob(["sh", "-c", script], label=label, tag=tag) for label, tag in (("by", False), ("through", True))

@@ -237,7 +237,6 @@ def test_reading_the_result_again_does_not_extend_the_traceback(virtual: Virtual
 
 
 def test_a_traceback_has_causes_groups_and_notes(virtual: Virtual) -> None:
-    """A traceback in the debrief has all that Python shows: causes, the members of groups, and notes."""
     error = ExceptionGroup("several", [ValueError("inside")])
     error.add_note("a note")
     error.__cause__ = KeyError("reason")
@@ -279,8 +278,7 @@ def test_the_debrief_names_blocked_jobs_with_the_failure(virtual: Virtual) -> No
 def test_a_nested_scheduler_that_was_skipped_is_listed(virtual: Virtual) -> None:
     build = Job(nap, label="build")
     undo = Scheduler(*(Job(nap) for _ in range(3)), label="undo", required=build, run_if="failed")
-    text = after_run(virtual, Scheduler(build, undo))
-    assert text.endswith("\n\nskipped: undo (3 jobs)\n")
+    assert after_run(virtual, Scheduler(build, undo)).endswith("\n\nskipped: undo (3 jobs)\n")
 
 
 def test_runs_without_failures_have_a_positive_verdict(virtual: Virtual) -> None:

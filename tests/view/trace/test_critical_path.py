@@ -155,7 +155,6 @@ def test_the_search_for_the_path_ends_if_jobs_have_no_duration(virtual: Virtual)
     st.sampled_from([None, 1, 2, 3]),
 )
 def test_the_path_has_no_gap(virtual: Virtual, plan: list[tuple[int, set[int]]], window: int | None) -> None:
-    """On the critical path, each job starts when the one before settles: together they last as long as the run."""
     jobs: list[Job[Any]] = []
     for number, (seconds, back) in enumerate(plan):
         jobs.append(Job(nap, seconds, label=str(number), required=[jobs[number - b] for b in back if b <= number]))

@@ -158,7 +158,6 @@ def test_csv_keeps_any_label_in_its_cell(virtual: Virtual, tmp_path: Path) -> No
 
 
 def test_csv_has_no_cell_that_a_spreadsheet_computes(virtual: Virtual, tmp_path: Path) -> None:
-    """A label that begins with `=`, `+`, `-` or `@` gets an apostrophe before it, unless it is a number."""
     computed = ["=1+1", '=HYPERLINK("x")', "+1+1", "-1+1", "-a", "@SUM(1)", "=-1", "-"]
     kept = ["-1", "+2.5", "-1e-3", "a=1", "1-1", ".5"]
     found = rows(traced(virtual, Scheduler(*(Job(nap, label=label) for label in computed + kept))), tmp_path / "t.csv")

@@ -108,8 +108,7 @@ def test_a_critical_failure_lists_cancelled_and_unstarted_jobs_apart(virtual: Vi
     stopped = "<b>cancelled 1 job while running</b>: <bdi>long</bdi>"
     assert f"<b>kept 1 job from running</b>: <bdi>never</bdi> · {stopped}" in text
     assert "3 jobs: 1 failed, 1 cancelled, 1 idle" in text
-    parts = re.findall('<span class="part (.*?)"', text)
-    assert parts == ["failed", "cancelled", "idle"]
+    assert re.findall('<span class="part (.*?)"', text) == ["failed", "cancelled", "idle"]
 
 
 @pytest.mark.parametrize("stops", [True, False])

@@ -98,7 +98,6 @@ def test_search_finds_in_path_kind_state_and_exception(browser: Browser, pages: 
 
 
 def test_state_buttons_filter_the_table(browser: Browser, pages: Path) -> None:
-    """The table shows only the jobs in the states whose buttons are pressed, as many as these count."""
     open_whole(browser, pages / "everything.html")
     for name in ("blocked", "skipped"):
         browser.first(f"#states button[data-state={name}]").click()

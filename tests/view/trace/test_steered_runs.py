@@ -104,8 +104,7 @@ def test_what_was_blocked_had_no_slot_before_it_started(virtual: Any, tmp_path: 
     assert [[bar.end - bar.start for bar in bars] for bars in use.bars_by_slot] == [[1, 1, 3]]
     save(trace, tmp_path / "trace.json")
     events = json.loads((tmp_path / "trace.json").read_text())["traceEvents"]
-    attempts = [event["dur"] for event in events if event.get("cat") == "attempt"]
-    assert attempts == [1e6, 1e6]
+    assert [event["dur"] for event in events if event.get("cat") == "attempt"] == [1e6, 1e6]
 
 
 @pytest.mark.parametrize(("is_paused", "words"), [(True, "a resume"), (False, "the next start")])

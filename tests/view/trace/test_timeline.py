@@ -391,7 +391,6 @@ def test_ticks_are_equally_spaced_on_the_whole_axis(end: float, most: int) -> No
 
 
 def test_tick_steps_increase() -> None:
-    """The possible distances between ticks are listed in increasing order."""
     assert list(TICK_STEPS) == sorted(set(TICK_STEPS))
 
 

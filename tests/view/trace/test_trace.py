@@ -129,7 +129,6 @@ def test_a_critical_failure_leaves_cancelled_and_idle_spans(virtual: Virtual) ->
 
 
 def test_the_trace_of_an_interrupted_run_is_complete(virtual: Virtual) -> None:
-    """The trace of a run that SystemExit ended has the job that raised it and those that were cut off."""
     trace = Trace()
     bad = Job(fail, 1, SystemExit(3), label="bad")
     with pytest.raises(SystemExit):
@@ -169,7 +168,6 @@ def test_the_span_of_a_service_has_the_time_of_readiness(virtual: Virtual) -> No
 
 
 def test_clean_up_jobs_are_in_the_trace(virtual: Virtual) -> None:
-    """Jobs that run after a critical failure have their spans and lanes."""
     bad = Job(fail, critical=True, label="bad")
     spans = by_path(traced(virtual, Scheduler(bad, Job(nap, 3, run_if="failed", required=bad, label="clean"))))
     assert times(spans["clean"]) == (1, 1, 4)
@@ -178,7 +176,6 @@ def test_clean_up_jobs_are_in_the_trace(virtual: Virtual) -> None:
 
 # --- nested schedulers
 def test_nested_jobs_have_paths_parents_and_lanes(virtual: Virtual) -> None:
-    """Spans of nested jobs have paths, parents and lanes at any depth; a scheduler comes before its jobs."""
     deep = Scheduler(Job(nap, label="c"), label="deep")
     inner = Scheduler(Job(nap, label="b"), deep, label="inner")
     spans = by_path(traced(virtual, Scheduler(Job(nap, label="a"), inner, label="outer")))

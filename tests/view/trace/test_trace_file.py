@@ -105,7 +105,6 @@ def test_a_command_in_a_file_has_its_line_outputs_and_files(tmp_path: Path) -> N
 
 
 def test_a_file_has_nothing_that_redact_hides(tmp_path: Path) -> None:
-    """A trace file has neither the command line nor the output nor the file names of a command with `redact=True`."""
     job = CommandJob(
         ["sh", "-c", "echo $0; exit 1", "hunter2"], stdout=subprocess.PIPE, stderr=tmp_path / "hunter2", redact=True
     )

@@ -107,7 +107,6 @@ def test_a_throttled_job_waits_for_the_throttle_and_then_for_the_rate(virtual: V
 
 
 def test_jobs_of_a_nested_scheduler_wait_for_the_schedulers_share(virtual: Virtual) -> None:
-    """A nested scheduler waits for its share of a resource like a job, and its members wait for parts of that share."""
     inner = Scheduler(*trainings(2, 3, 4), label="inner", needs={"gpu": 2})
     late, more = Job(nap, 9, needs={"gpu": 1}, label="late"), Job(nap, 5, label="more", needs={"gpu": 2})
     found = waits_by_path(traced(virtual, Scheduler(*trainings(1), inner, late, more, pool=Pool(gpu=3))))

@@ -85,7 +85,6 @@ def test_the_critical_symbol_shows_the_effective_value() -> None:
 
 
 def test_a_forever_job_that_ended_with_its_run_has_the_forever_symbol_alone(virtual: Virtual) -> None:
-    """A forever job that ended with its run has only the forever symbol; if the run was cut off, it is cancelled."""
     watch = Job(anyio.sleep_forever, forever=True, label="watch")
     scheduler = Scheduler(watch, Job(anyio.sleep, 1, label="work"))
     virtual(scheduler.co_run)
@@ -128,7 +127,6 @@ def test_wide_characters_are_aligned() -> None:
 
 
 def test_times_have_a_separate_column(virtual: Virtual) -> None:
-    """In a listing, durations, finished or running, end in one column; a job that took no time has none."""
     seen: list[str] = []
 
     async def look() -> None:

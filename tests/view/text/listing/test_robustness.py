@@ -175,7 +175,6 @@ def reads(size: int) -> int:
 
 
 def test_the_cost_of_a_listing_is_linear_in_the_number_of_jobs() -> None:
-    """Each further thousand jobs costs a listing as many reads of requirements as the thousand before."""
     assert reads(3000) - reads(2000) == reads(2000) - reads(1000) > 0
 
 
