@@ -50,7 +50,7 @@ BLOBS: Final = (b"", b"\0", b"\xff\xfe", b"\x80\x04\x95", b"c" + b"os\nsystem\n(
 COLUMNS: Final = {
     "runs": ["label", "started", "ended", "outcome", "process", "ending"],
     "jobs": [
-        "path", "fingerprint", "saved", "result", "large", "outputs", "run", "restored", "settled", "elapsed", "why",
+        "path", "fingerprint", "saved", "result", "large", "outputs", "run", "restored", "settled", "took", "why",
         "checksum",
     ],
     "begun": ["outputs", "checksum"],

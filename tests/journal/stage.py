@@ -18,6 +18,29 @@ from trioflow.journal._store import JournalStore, StoredJob, read_with_retry
 PR_SET_CHILD_SUBREAPER = 36
 
 
+class Fault:
+    """Kills the process before or after the n-th write to the journal."""
+
+    def __init__(self, at: int, after: bool) -> None:
+        self.at, self.after, self.count = at, after, 0
+
+    def install(self) -> None:
+        for name in ("_write", "commit"):
+            setattr(JournalStore, name, self.wrapped(getattr(JournalStore, name)))
+
+    def wrapped(self, method: Callable[..., Any]) -> Callable[..., Any]:
+        def write(*args: Any) -> Any:
+            hit, self.count = self.count == self.at, self.count + 1
+            if hit and not self.after:
+                os.kill(os.getpid(), signal.SIGKILL)
+            value = method(*args)
+            if hit:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return value
+
+        return write
+
+
 class Stage:
     """A directory with a journal, a log of what has run, and the files of commands."""
 

@@ -255,7 +255,7 @@ STRANGE = [
     ("UPDATE runs SET outcome = 'broken' || char(27) || '[2J'", r"broken\\x1b\[2J$"),
     ("UPDATE runs SET ended = 9e999, started = -9e999", "1 job succeeded"),
     ("UPDATE runs SET ended = 1e308, started = -1e308", "1 job succeeded"),
-    ("UPDATE jobs SET elapsed = 9e999, settled = 9e999", "1 job succeeded"),
+    ("UPDATE jobs SET took = 9e999, settled = 9e999", "1 job succeeded"),
     ("""UPDATE jobs SET result = '{"$":"CommandResult","v":' || replace(hex(zeroblob(50000)), '00', '[')""", "1 job"),
     ("""UPDATE jobs SET result = '{"$":"CommandResult","v":[0,1e999,0,0,0,null,null]}'""", "1 job succeeded"),
     ("UPDATE jobs SET result = 7", "damaged"),

@@ -10,7 +10,7 @@ from trioflow.journal._judgement import Evidence, Finding, judge
 from trioflow.journal._requirement_forms import NOTHING, Counted
 from trioflow.journal._store import StoredJob
 
-RECORDED = StoredJob("a", "work", "json", "1", None, None, run=3, restored=None, settled=30.0, elapsed=1.0, why=None)
+RECORDED = StoredJob("a", "work", "json", "1", None, None, run=3, restored=None, settled=30.0, took=1.0, why=None)
 BEFORE, SINCE = Counted("b", 1, (2, 20.0), None), Counted("b", 1, (3, 31.0), "'b' has run since")
 
 

@@ -12,7 +12,7 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from trioflow.journal import _journal
 from trioflow.journal._store import JournalStore
 
 from ..conftest import BACKENDS
-from .stage import Stage, adopt_orphans
+from .stage import Fault, Stage, adopt_orphans
 
 
 # ---- scenarios: what a job logs is its path
@@ -115,29 +115,6 @@ def no_times(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 # ---- the tests
-class Fault:
-    """Kills the process before or after the n-th write to the journal."""
-
-    def __init__(self, at: int, after: bool) -> None:
-        self.at, self.after, self.count = at, after, 0
-
-    def install(self) -> None:
-        for name in ("_write", "commit"):
-            setattr(JournalStore, name, self.wrapped(getattr(JournalStore, name)))
-
-    def wrapped(self, method: Callable[..., Any]) -> Callable[..., Any]:
-        def write(*args: Any) -> Any:
-            hit, self.count = self.count == self.at, self.count + 1
-            if hit and not self.after:
-                os.kill(os.getpid(), signal.SIGKILL)
-            value = method(*args)
-            if hit:
-                os.kill(os.getpid(), signal.SIGKILL)
-            return value
-
-        return write
-
-
 def killed_at_writes(stage: Stage, first: int, step: int, *sides: bool) -> set[int]:
     """Kill a run before (False) or after (True) the first write, and so on; return the numbers of restored jobs."""
     right = expected(stage)

@@ -692,7 +692,7 @@ def test_a_pickle_in_a_journal_is_not_loaded_without_save_pickle(virtual: Virtua
 STRANGE = [None, 5, 1.5, 1e300, b"\0", "", "[", "[]", '{"$": "enum", "t": "os:system", "v": "a"}', "../../../dev/zero"]
 
 
-COLUMNS = ["fingerprint", "saved", "result", "large", "outputs", "run", "restored", "why", "elapsed", "settled"]
+COLUMNS = ["fingerprint", "saved", "result", "large", "outputs", "run", "restored", "why", "took", "settled"]
 
 
 def test_a_run_survives_any_content_in_any_column_of_the_journal(virtual: Virtual, file: Path) -> None:

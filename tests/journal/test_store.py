@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import itertools
 import json
 import math
 import operator
@@ -142,11 +143,15 @@ def test_application_id_and_checksums_of_the_format_do_not_change() -> None:
 
 def test_a_journal_of_another_format_version_is_rejected(file: Path) -> None:
     made(file, "a")
-    for version in (1, 99):
+    for version, writes in itertools.product((_store.EARLIER_VERSION - 1, _store.FORMAT_VERSION + 1), (False, True)):
         with contextlib.closing(sqlite3.connect(file)) as db:
             db.execute(f"PRAGMA user_version = {version}")
-        with pytest.raises(JournalError, match=rf"another version of trioflow \(format {version}"):
-            JournalStore(file, writes=True)
+        before = {each.name: each.read_bytes() for each in file.parent.iterdir()}
+        with pytest.raises(
+            JournalError, match=rf"another version of trioflow \(format {version}, this one reads \d and "
+        ):
+            JournalStore(file, writes=writes)
+        assert {each.name: each.read_bytes() for each in file.parent.iterdir()} == before
 
 
 def test_a_read_only_journal_is_rejected_for_writing(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -88,11 +88,11 @@ def why(path: Path) -> int:
     failures = last_failures(runs)
     states = {record: last_state(record, runs) for record in records if record.path not in failures}
     ran = [record for record, state in states.items() if state in ("ran", "unstored")]
-    rows = [(record.path, duration_cell(record.elapsed), record.why or NOT_IN_JOURNAL_TEXT) for record in ran]
+    rows = [(record.path, duration_cell(record.took), record.why or NOT_IN_JOURNAL_TEXT) for record in ran]
     for failure in failures.values():
         reason = NOT_IN_JOURNAL_TEXT if failure.why is None else failure.why
         text = f"{reason}; {failure.error}" if reason else failure.error
-        rows.append((failure.path, duration_cell(failure.elapsed), text))
+        rows.append((failure.path, duration_cell(failure.took), text))
     shown = [[printable(cell) for cell in row] for row in (("job", "took", "why it ran"), *rows)]
     for line in align_columns(shown, (0, 2)):
         _outputs.echo(line)
@@ -214,11 +214,11 @@ def list_jobs(path: Path) -> int:
             continue
         state = last_state(record, runs)
         why = record.why if state == "ran" or record.saved is None else None
-        times = f"{timestamp_text(record.settled)}  {duration_cell(record.elapsed):>9}"
+        times = f"{timestamp_text(record.settled)}  {duration_cell(record.took):>9}"
         text = f"{state:9}{times}  {path_cell(record.path)}  {printable(why or short_result(record))}"
         _outputs.echo(text.rstrip())
     for failure in failures.values():
-        times = f"{'':25}  {duration_cell(failure.elapsed):>9}"
+        times = f"{'':25}  {duration_cell(failure.took):>9}"
         state = "tolerated" if failure.tolerated else "failed"
         _outputs.echo(f"{state:9}{times}  {path_cell(failure.path)}  {printable(failure.error)}")
     _outputs.echo(summary_text(runs, records))
@@ -257,7 +257,7 @@ def run_verdict_text(run: RunRecord, records: list[StoredJob]) -> str:
     tally.reruns.update(last_reruns([run]))
     for record in records:
         if record.restored == run.id:
-            tally.restored.add(record.settled, record.elapsed)
+            tally.restored.add(record.settled, record.took)
     if reason is StopReason.COMPLETED and tally.failure_count > len(summary.failures):
         # Jobs of a batch have results that count as failures.
         reason = StopReason.FAILED
@@ -353,7 +353,7 @@ def record_facts(record: StoredJob, runs: list[RunRecord]) -> dict[str, Any]:
         "state": last_state(record, runs),
         "run": record.run,
         "settled": timestamp_text(record.settled),
-        "elapsed": None if record.elapsed is None else round(record.elapsed, 6),
+        "took": None if record.took is None else round(record.took, 6),
         "why": record.why,
         "saved": record.saved,
         "result": record.result if is_shown else short_result(record),

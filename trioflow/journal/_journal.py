@@ -557,7 +557,7 @@ class JournalSession:
         self._budget_use.decide(first, used)
         self._complete(first, record, fingerprint)
         self._pending_restored[path] = None
-        return Restored(value, Restoration(record.settled, record.elapsed, tuple(used.items())))
+        return Restored(value, Restoration(record.settled, record.took, tuple(used.items())))
 
     def _count_first(self, first: AbstractJob[Any]) -> tuple[Counted, Counted]:
         """Add the share of a `First`: the work of its jobs, whichever wins. Return it, and its requirements' share."""
@@ -579,8 +579,8 @@ class JournalSession:
         used = dict(self._budget_use.decide(first))
         if members is not None and (described := describe_winners(winners, members)):
             path = members.prefix[:-1]
-            elapsed = (winners[-1].finished_at or 0.0) - (first.started_at or 0.0)
-            record = self._unstored(path, fingerprint, None, elapsed)
+            took = (winners[-1].finished_at or 0.0) - (first.started_at or 0.0)
+            record = self._unstored(path, fingerprint, None, took)
             outputs = JobFacts(winners=described, budgets=used).to_json()
             self._pending_records[path] = record._replace(saved="json", result=dumps([*described]), outputs=outputs)
 
@@ -653,10 +653,10 @@ class JournalSession:
             )
         return NotStored(f"it is not stored: {reason}")
 
-    def _unstored(self, path: str, fingerprint: str, why: str | None, elapsed: float | None = None) -> StoredJob:
+    def _unstored(self, path: str, fingerprint: str, why: str | None, took: float | None = None) -> StoredJob:
         return StoredJob(
             path, fingerprint, saved=None, result=None, large=None, outputs=None, run=self.run_number, restored=None,
-            settled=self._now(), elapsed=elapsed, why=why,
+            settled=self._now(), took=took, why=why,
         )  # fmt: skip
 
     def _take_running(self, job: AbstractJob[Any]) -> RunningJob | None:
@@ -716,7 +716,7 @@ class JournalSession:
             return NotStored(why)
         self._result_forms[job] = comparison_form(data) if record.large is None else f"~{record.large}"
         used = tuple((name, amount) for name, amount in JobFacts.parse(record.outputs).budgets.items() if amount >= 0)
-        return Restored(value, Restoration(record.settled, record.elapsed, used))
+        return Restored(value, Restoration(record.settled, record.took, used))
 
     def _find_taker(
         self, job: AbstractJob[Any], record: StoredJob, path: str, stamp: str, paths: RecordPaths
@@ -1010,7 +1010,7 @@ class JournalSession:
             self._paths.pop(dropped, None)
             if running is not None and running.why is None and running.by_name_only:
                 # It has failed, and had no record. A later job with this name could have the same fingerprint.
-                failed = self._unstored(running.path, running.fingerprint, "because it failed", dropped.elapsed)
+                failed = self._unstored(running.path, running.fingerprint, "because it failed", dropped.took)
                 self._pending_records[running.path] = failed
 
     def discard(self, jobs: Sequence[AbstractJob[Any]]) -> None:

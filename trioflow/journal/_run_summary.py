@@ -24,7 +24,7 @@ MAX_ERROR_LENGTH: Final = 300
 
 class FailedJob(NamedTuple):
     path: str
-    elapsed: float | None
+    took: float | None
     why: str | None
     """The reason why the job was not restored, or `ALWAYS_RUNS_REASON`. None if the journal had no record of it."""
     error: str
@@ -80,7 +80,7 @@ class JobTally:
         else:
             self._failed_groups += _job_queries.criticality(job) is not False
         if job.state is JobState.FAILED and len(self._failures) < MAX_FAILURES:
-            texts = escape_surrogates(job.path), job.elapsed, why, escape_surrogates(_error_text(job))
+            texts = escape_surrogates(job.path), job.took, why, escape_surrogates(_error_text(job))
             critical, failure = _job_queries.criticality(job), _job_queries.failure_of(job)
             place = critical is False, critical is None, 0 if failure is None else failure.number
             self._failures.append((place, FailedJob(*texts, critical is False)))

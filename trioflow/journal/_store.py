@@ -35,9 +35,11 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeVar, get_args, get_type_hints
 
 from .. import _posix as posix
+from .._core.base._logger import warn
 from .._core.base._text_forms import size_text
 from .._core.job._errors import JournalError
 from ..jobs.command._output_sinks import OutputSpool
+from ._earlier_format import EARLIER_SCHEMA_STATEMENTS, EARLIER_VERSION, UPDATE_STATEMENTS
 from ._lock import JournalLock, find_holder, is_own_journal, read_first_bytes
 from ._serialization import NotSerializable, escape_row, msgspec
 
@@ -45,7 +47,8 @@ T = TypeVar("T")
 
 APPLICATION_ID: Final = 0x74666A31
 """The application id in the header of a journal, which distinguishes it from other SQLite files."""
-FORMAT_VERSION: Final = 5
+FORMAT_VERSION: Final = 6
+"""The version of the format. The one before is in `_earlier_format`."""
 RETRY_DELAYS: Final = (0.01, 0.05, 0.2)
 """The delays, in seconds, between the attempts to read a journal whose run is killed during the read."""
 MAX_INLINE_RESULT: Final = 1 << 20
@@ -67,21 +70,27 @@ SCHEMA_STATEMENTS: Final = (
     # `run` is the number of the last run that ran the job. `restored` is the number of the last run that restored it.
     "CREATE TABLE jobs (id INTEGER PRIMARY KEY, path TEXT NOT NULL UNIQUE, fingerprint TEXT NOT NULL, saved TEXT,"
     " result BLOB, large TEXT, outputs TEXT, run INTEGER NOT NULL, restored INTEGER, settled REAL NOT NULL,"
-    " elapsed REAL, why TEXT, checksum INTEGER)",
+    " took REAL, why TEXT, checksum INTEGER)",
     # Large results in pieces, and outputs, by the hash of their contents: see `StoredJob.large`. With "code NAME" in
     # place of a hash, and the number of a run in place of a piece, the digest of a function (see `_code_digests`).
     "CREATE TABLE results (hash TEXT, piece INTEGER, data BLOB NOT NULL, PRIMARY KEY (hash, piece))",
     # Jobs that write files, and have started but not succeeded, with the stamps of the files before the start.
     "CREATE TABLE begun (path TEXT PRIMARY KEY, outputs TEXT NOT NULL, checksum INTEGER) WITHOUT ROWID",
 )
-SCHEMA: Final = frozenset(
-    [
-        *(("table", statement.split()[2], statement.split()[2], statement) for statement in SCHEMA_STATEMENTS),
-        *(("index", f"sqlite_autoindex_{table}_1", table, None) for table in ("jobs", "results")),
-    ]
-)
-"""The schema that SQLite stores for these statements, with its indexes. Expressions in any other schema are
-code, which SQLite evaluates: for a CHECK or a generated column even if the file is only read."""
+SCHEMAS: Final = {
+    version: frozenset(
+        [
+            *(("table", statement.split()[2], statement.split()[2], statement) for statement in statements),
+            *(("index", f"sqlite_autoindex_{table}_1", table, None) for table in ("jobs", "results")),
+        ]
+    )
+    for version, statements in (
+        (FORMAT_VERSION, SCHEMA_STATEMENTS),
+        (EARLIER_VERSION, EARLIER_SCHEMA_STATEMENTS),
+    )
+}
+"""The schema that SQLite stores for these statements, with its indexes, by the version of the format. Expressions in
+any other schema are code, which SQLite evaluates: for a CHECK or a generated column even if the file is only read."""
 SCHEMA_LIMITS: Final = (sqlite3.SQLITE_LIMIT_LENGTH, sqlite3.SQLITE_LIMIT_SQL_LENGTH)
 MAX_SCHEMA_TEXT: Final = 1 << 16
 """The maximum length, in bytes, of a row of the schema while it is compared."""
@@ -123,7 +132,8 @@ class StoredJob(NamedTuple):
     """The number of the last run that restored the job, or None if it has not been restored since it ran."""
     settled: float
     """The time when the job settled, in seconds since 1970. It may be in the future if the clock was set back."""
-    elapsed: float | None
+    took: float | None
+    """The total duration of its attempts in seconds."""
     why: str | None
     """Why the job was not restored, or why its result could not be stored. None if it had no record before."""
 
@@ -223,12 +233,17 @@ class JournalStore:
                 # Checked through a connection that only reads: another connection would merge the log into a file that
                 # # is rejected.
                 self._db = self._connect(self._choose_read_mode())
-                self._check_format(self._db)
+                version = self._check_format(self._db)
+                is_earlier = version == EARLIER_VERSION
+                if is_earlier and self._lock is None:
+                    self._db = self._read_earlier_format(self._db)
                 if self._lock is not None:
+                    if is_earlier:
+                        self._keep_copy()
                     self._db.close()
                     self._state_before_read = None
                     self._db = self._connect("rw")
-                    self._prepare_for_writing(self._lock)
+                    self._prepare_for_writing(self._lock, version)
                     self.other_writers = self.other_writers or self._find_other_writers()
                     if is_new:
                         self._sync_directory(self.file.parent)
@@ -253,6 +268,9 @@ class JournalStore:
         connection = sqlite3.connect(
             f"{self.file.as_uri()}?mode={mode}", uri=True, isolation_level=None, check_same_thread=False, timeout=5.0
         )
+        return self._set_up(connection)
+
+    def _set_up(self, connection: sqlite3.Connection) -> sqlite3.Connection:
         # The file may be a stranger's: https://www.sqlite.org/security.html#untrusted_sqlite_database_files.
         connection.execute("PRAGMA trusted_schema = OFF")
         connection.execute("PRAGMA cell_size_check = ON")
@@ -390,21 +408,23 @@ class JournalStore:
         except OSError as error:
             raise JournalError(f"{self._subject}: it cannot be read: {error.strerror}") from error
 
-    def _check_format(self, connection: sqlite3.Connection) -> None:
+    def _check_format(self, connection: sqlite3.Connection) -> int:
+        """Check that the file is a journal or empty, and return the version of its format, the current one if empty."""
         # Reads all values from the same snapshot, even while a run creates the file.
         connection.execute("BEGIN")
         pragmas = ("PRAGMA application_id", "PRAGMA user_version")
         application, version = (connection.execute(pragma).fetchone()[0] for pragma in pragmas)
         if application != APPLICATION_ID and (application or version):
             raise self._foreign_file_error()
-        if application and version != FORMAT_VERSION:
+        if application and version not in SCHEMAS:
             raise JournalError(
-                f"{self._subject}: it was written by another version of trioflow (format {version}, this one "
-                f"reads {FORMAT_VERSION}), and was left unchanged; use that version, or give the path of a new file"
+                f"{self._subject}: it was written by another version of trioflow (format {version}, this one reads "
+                f"{' and '.join(map(str, sorted(SCHEMAS)))}), and was left unchanged; use that version, or give the "
+                f"path of a new file"
             )
         if (schema := self._read_schema(connection)) and not application:
             raise self._foreign_file_error()
-        if schema and schema != SCHEMA:
+        if schema and schema != SCHEMAS[version]:
             raise self._schema_error()
         if not (schema or self._is_writable):
             raise EmptyJournal(f"{self._subject}: it is empty: no run has written to it")
@@ -413,6 +433,30 @@ class JournalStore:
                 if message != "ok" and not ROW_ERROR_PATTERN.match(message):
                     raise sqlite3.DatabaseError(message)
         connection.execute("COMMIT")
+        return int(version) if schema else FORMAT_VERSION
+
+    def _read_earlier_format(self, connection: sqlite3.Connection) -> sqlite3.Connection:
+        """Return a temporary copy of a journal of the format before, which is brought up to date."""
+        with contextlib.closing(connection):
+            copy = self._set_up(sqlite3.connect("", isolation_level=None, check_same_thread=False))
+            connection.backup(copy)
+            self.check_undisturbed()
+        self._state_before_read = None
+        for statement in UPDATE_STATEMENTS:
+            copy.execute(statement)
+        return copy
+
+    def _keep_copy(self) -> None:
+        """Copy a journal of the format before, as it is, to a file beside it. A copy that is there already stays."""
+        number, target = 1, self.file.with_name(f"{self.file.name}-format-{EARLIER_VERSION}")
+        while os.path.lexists(target):
+            number += 1
+            target = self.file.with_name(f"{self.file.name}-format-{EARLIER_VERSION}-{number}")
+        self.copy_to(target)
+        warn(
+            f"{self._subject} was written by an earlier version of trioflow, and is brought up to date (format "
+            f"{EARLIER_VERSION} becomes {FORMAT_VERSION}); {target.name!r} beside it is a copy of it as it was"
+        )
 
     def _read_schema(self, connection: sqlite3.Connection) -> frozenset[tuple[Any, ...]]:
         """Return the schema of the database, without evaluating any expression in it.
@@ -449,22 +493,28 @@ class JournalStore:
             f"give the path of a journal, or of a new file"
         )
 
-    def _prepare_for_writing(self, lock: JournalLock) -> None:
+    def _prepare_for_writing(self, lock: JournalLock, version: int) -> None:
         # In WAL mode, NORMAL syncs no commit: https://www.sqlite.org/pragma.html#pragma_synchronous.
         level = "FULL" if self._syncs_commits else "NORMAL"
         self._fetch_row(f"PRAGMA synchronous = {level}")
-        self._enter_wal_mode()
+        self._enter_wal_mode(version)
         if self._fetch_row("SELECT 1 FROM sqlite_master") is None:
-            for statement in SCHEMA_STATEMENTS:
-                self._write(statement)
-            self.commit()
+            self._change_tables(SCHEMA_STATEMENTS)
+        elif version == EARLIER_VERSION:
+            self._change_tables(UPDATE_STATEMENTS)
         # Makes SQLite create its log.
         self._fetch_row("SELECT count(*) FROM runs")
         lock.take_read_locks(self.file.with_name(self.file.name + "-shm"))
         for path in (self.file, self.file.with_name(self.file.name + "-wal")):
             self._open_files[path] = os.stat(path)
 
-    def _enter_wal_mode(self) -> None:
+    def _change_tables(self, statements: tuple[str, ...]) -> None:
+        """Make the tables of the current format, in one transaction."""
+        for statement in (*statements, f"PRAGMA user_version = {FORMAT_VERSION}"):
+            self._write(statement)
+        self.commit()
+
+    def _enter_wal_mode(self, version: int) -> None:
         """Mark the file as a journal, and make SQLite use a write-ahead log.
 
         SQLite writes only the first page until then, so it needs no rollback journal, and a killed run leaves none.
@@ -474,7 +524,7 @@ class JournalStore:
             # A new file, or a copy.
             self._fetch_row("PRAGMA journal_mode = MEMORY")
             self._write(f"PRAGMA application_id = {APPLICATION_ID}")
-            self._write(f"PRAGMA user_version = {FORMAT_VERSION}")
+            self._write(f"PRAGMA user_version = {version}")
             self.commit()
             (mode,) = self._fetch_row("PRAGMA journal_mode = WAL")
         if mode != "wal":
@@ -740,6 +790,8 @@ class JournalStore:
                 self._database.backup(copy)
                 # Leaves WAL mode: the copy is then a single file.
                 copy.execute("PRAGMA journal_mode = DELETE")
+            # It has the same secrets.
+            shutil.copymode(self.file, new_file)
             self.check_undisturbed()
             # The values that were read are correct, and must not be copied again.
             self._state_before_read = None

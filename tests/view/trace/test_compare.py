@@ -170,14 +170,14 @@ NOT_TRACES = {
     "17": "is not a trace of trioflow",
     '{"traceEvents":[]}': "is not a trace of trioflow",
     '{"traceEvents":[],"otherData":{"program":"other"}}': "is not a trace of trioflow",
-    '{"otherData":{"program":"trioflow","version":4}}': "written by another version of trioflow: its format is 4",
+    '{"otherData":{"program":"trioflow","version":5}}': "written by another version of trioflow: its format is 5",
     '{"otherData":{"program":"trioflow","version":"x"}}': "written by another version of trioflow",
-    '{"otherData":{"program":"trioflow","version":3}}': "is a damaged trace: Expected `object`, got `null`",
-    '{"record":{"spans":[{}]},"otherData":{"program":"trioflow","version":3}}': "field `number` - at `$.spans[0]`",
-    '{"record":{"end_time":NaN},"otherData":{"program":"trioflow","version":3}}': "is not a trace: the number NaN is",
-    '{"record":{"end_time":"1"},"otherData":{"program":"trioflow","version":3}}': "got `str` - at `$.end_time`",
-    '{"record":{"failures":{"7":{}}},"otherData":{"program":"trioflow","version":3}}': "at `$.failures[...]`",
-    '{"record":{"families":["a"]},"otherData":{"program":"trioflow","version":3}}': "is a damaged trace: ",
+    '{"otherData":{"program":"trioflow","version":4}}': "is a damaged trace: Expected `object`, got `null`",
+    '{"record":{"spans":[{}]},"otherData":{"program":"trioflow","version":4}}': "field `number` - at `$.spans[0]`",
+    '{"record":{"end_time":NaN},"otherData":{"program":"trioflow","version":4}}': "is not a trace: the number NaN is",
+    '{"record":{"end_time":"1"},"otherData":{"program":"trioflow","version":4}}': "got `str` - at `$.end_time`",
+    '{"record":{"failures":{"7":{}}},"otherData":{"program":"trioflow","version":4}}': "at `$.failures[...]`",
+    '{"record":{"families":["a"]},"otherData":{"program":"trioflow","version":4}}': "is a damaged trace: ",
 }
 
 

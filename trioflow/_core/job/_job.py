@@ -74,7 +74,7 @@ class Restoration(NamedTuple):
 
     settled_at: float | None = None
     """The time when the job settled in the run that ran it, in seconds since 1970, or None if unknown."""
-    elapsed: float | None = None
+    took: float | None = None
     """The seconds that its attempts ran in that run, or None if unknown."""
     used: tuple[tuple[str, float], ...] = ()
     """The amounts of budgets that the job used in that run, each with the name of the budget."""
@@ -690,7 +690,7 @@ class AbstractJob(Generic[T]):
         """
         if (started_at := self.started_at) is None:
             restoration = (self._extras or RunExtras).restoration
-            return None if restoration is None else restoration.elapsed
+            return None if restoration is None else restoration.took
         if self._finished_at is not None:
             return self._finished_at - started_at
         return self._worker.run.clock() - started_at if self._worker is not None else None

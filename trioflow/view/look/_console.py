@@ -449,7 +449,7 @@ def _job_facts(run: WatchedRun, facts: JobFacts) -> Iterator[tuple[str, str]]:
     for number, ended, error in span.failed_attempts:
         yield f"attempt {number}" if number else "was blocked", f"{error or 'succeeded'}, at {run.clock_time(ended)}"
     if span.restored:
-        took = "" if span.restored_elapsed is None else f"; it took {duration_text(span.restored_elapsed)}"
+        took = "" if span.restored_took is None else f"; it took {duration_text(span.restored_took)}"
         yield "restored", f"from the journal{took}"
     if span.rerun_cause is not None:
         yield "runs again", f"because {span.rerun_cause}"

@@ -55,17 +55,17 @@ class RestoredJobs:
         # In ISO 8601, of the jobs whose time is known.
         self._first_date, self._last_date = "", ""
 
-    def add(self, settled_at: float | None, elapsed: float | None, number: int = 1) -> None:
+    def add(self, settled_at: float | None, took: float | None, number: int = 1) -> None:
         """Count a restored job, or with `number=-1`, uncount it. Its date stays.
 
         Args:
             settled_at: the time when it settled in the run that ran it, in seconds since 1970, or None if unknown.
-            elapsed: the seconds that it took in that run, or None if unknown.
+            took: the seconds that it took in that run, or None if unknown.
             number: how many such jobs.
 
         """
         self.number += number
-        self.seconds += number * (elapsed or 0.0)
+        self.seconds += number * (took or 0.0)
         with contextlib.suppress(OverflowError, ValueError, OSError):
             # The journal may be damaged.
             if settled_at is not None:
@@ -137,7 +137,7 @@ class Tally:
     def add_journal_facts(self, restoration: Restoration | None, rerun_cause: str | None, number: int = 1) -> None:
         """Count a job that a journal restored, or that ran again. With `number=-1`, no more."""
         if restoration is not None:
-            self.restored.add(restoration.settled_at, restoration.elapsed, number)
+            self.restored.add(restoration.settled_at, restoration.took, number)
         if rerun_cause is not None:
             self.reruns[rerun_cause] += number
 

@@ -587,7 +587,7 @@ def describe_job(run: LiveRun, live: LiveJob, path: str | None, position: int, o
         throttled=tuple((attempt.began, attempt.ended) for attempt in throttled),
         restored=restoration is not None,
         restored_at=outcome.restored_at,
-        restored_elapsed=None if restoration is None else restoration.elapsed,
+        restored_took=None if restoration is None else restoration.took,
         rerun_cause=outcome.rerun_cause,
         takes_slot=takes_slot(job),
         moved_on=outcome.moved_on,

@@ -106,7 +106,7 @@ class Span:
     """Whether the result was restored from a journal. If it was, the job did not start, and `started_at` is None."""
     restored_at: float | None = None
     """For a restored job, the time when it settled in the run that ran it, in seconds since 1970, if known."""
-    restored_elapsed: float | None = None
+    restored_took: float | None = None
     """For a restored job, the seconds that it took in that run, if known."""
     rerun_cause: str | None = None
     """For a job that ran again though the journal has it, the first change that made it run."""
@@ -137,12 +137,12 @@ class Span:
 
     @property
     def took(self) -> float | None:
-        """The seconds that the attempts of the job ran or, for a restored job, `restored_elapsed`.
+        """The seconds that the attempts of the job ran or, for a restored job, `restored_took`.
 
         Unlike `elapsed`, it is without the waits between attempts, which are in `waits`.
         """
         if self.restored or self.elapsed is None:
-            return self.restored_elapsed if self.restored else None
+            return self.restored_took if self.restored else None
         waits = (wait.seconds for wait in waits_after_start(self) if wait.cause is not WaitCause.MACHINE)
         return self.elapsed - sum(waits)
 

@@ -31,7 +31,7 @@ from ..text import _failure_text, _symbols
 from ._spans import RunSpan, Span
 from ._trace_record import TraceRecord
 
-FORMAT_VERSION: Final = 3
+FORMAT_VERSION: Final = 4
 """The version of the file format, written to `otherData`. It is incremented on incompatible changes."""
 RECORD_KEY: Final = "record"
 """The key of the record in a trace file. Perfetto ignores it."""
@@ -383,10 +383,10 @@ def _csv_row(record: TraceRecord, span: Span) -> Iterator[str]:
 
 def _restored_start_time(span: Span) -> str:
     """Return the date and time when a restored job started in the run that ran it, or "" if they are unknown."""
-    if span.restored_at is None or span.restored_elapsed is None:
+    if span.restored_at is None or span.restored_took is None:
         return ""
     try:
-        return _iso_text(span.restored_at - span.restored_elapsed)
+        return _iso_text(span.restored_at - span.restored_took)
     except (OverflowError, ValueError, OSError):
         # The journal has been changed.
         return ""

@@ -77,7 +77,7 @@ def tally_of(spans: Iterable[Span], failed_groups: Iterable[Span]) -> Tally:
         # As `count_key` for a job.
         counts[recorded_state(span), span.forever, span.critical is False] += 1
         if span.restored or span.rerun_cause is not None:
-            restoration = Restoration(span.restored_at, span.restored_elapsed) if span.restored else None
+            restoration = Restoration(span.restored_at, span.restored_took) if span.restored else None
             tally.add_journal_facts(restoration, span.rerun_cause)
     for key, number in counts.items():
         tally.add_jobs(*key, number)
