@@ -12,6 +12,7 @@ from typing import Any, Final, TypeVar, Unpack, overload
 
 from .. import abc
 from .._core.job._job import is_job
+from .._core.job._option_descriptors import Argument
 from .._hints import explain_form
 
 T = TypeVar("T")
@@ -122,6 +123,13 @@ class Answer(abc.JobKind[T], box=abc.BoxStyle("question", "note", (">", "]")), t
         self._told = ""
         super().__init__(question, **options)
         self.forget_run()
+
+    parse = Argument["Callable[[str], Any]"]()
+
+    @property
+    def choices(self) -> tuple[Any, ...] | None:
+        """The values of which the answer is one, or None if any value is accepted."""
+        return self._choices or None
 
     @property
     def question(self) -> str:

@@ -18,6 +18,7 @@ import anyio.lowlevel
 import anyio.to_thread
 
 from .._core.job._argument_types import A, B, C, JobOf, PlainFunction1, PlainFunction2, PlainFunction3, T, ValueOrJob
+from .._core.job._option_descriptors import Argument
 from ..abc import BoxStyle, FunctionJob, JobOptions, ThreadEvent, call_of, callback, flag, name_of, run_of, short_repr
 
 if TYPE_CHECKING:
@@ -158,6 +159,10 @@ class ThreadJob(
         self._on_cancel = on_cancel
         self._own_limiter = limiter
         super().__init__(function, args, kwargs, options)
+
+    abandon_on_cancel = Argument[bool]()
+    on_cancel = Argument["Callable[[], object] | None"]()
+    limiter = Argument["trio.CapacityLimiter | anyio.CapacityLimiter | None"]("_own_limiter")
 
     async def co_run(self) -> T:
         """Call the function in a worker thread, and wait until it has returned.

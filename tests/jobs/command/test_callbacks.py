@@ -168,7 +168,7 @@ def test_a_job_tries_again_in_its_on_settled(backend: str, tmp_path: Path, is_ca
     home = Scheduler(
         job,
         CommandJob(["true"], required=job, label="next"),
-        on_settled=lambda each: told.append((each.label, each.state.value)),
+        on_job_settled=lambda each: told.append((each.label, each.state.value)),
     )
     scheduler = Scheduler(home) if is_nested else home
     assert scheduler.run(backend=backend)

@@ -542,6 +542,22 @@ class FunctionJob(AbstractJob[T]):
         if calls_in is not None:
             cls._calls_in = calls_in
 
+    @property
+    def function(self) -> Any:
+        """The function, or the coroutine object. None if it was dropped as the job settled for the last time."""
+        return self._function.func if type(self._function) is Call else self._function
+
+    @property
+    def args(self) -> tuple[Any, ...]:
+        """The positional arguments, with the jobs among them."""
+        return tuple(map(without_ref, original_arguments(self._args)))
+
+    @property
+    def kwargs(self) -> dict[str, Any]:
+        """The keyword arguments, with the jobs among them."""
+        values = self._function.original if type(self._function) is Call else {}
+        return {name: without_ref(value) for name, value in values.items()}
+
     def _bind_arguments(
         self, args: tuple[Any, ...], kwargs: Mapping[str, Any] | None, label: str | None
     ) -> tuple[AbstractJob[Any], ...]:

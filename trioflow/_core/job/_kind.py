@@ -88,6 +88,16 @@ class JobKind(AbstractJob[T]):
         cls._runs_commands = cast(Any, cls).command_line is not cast(Any, JobKind).command_line
         cls._has_status_text = cast(Any, cls).status_text is not cast(Any, JobKind).status_text
 
+    @property
+    def on_succeeded(self) -> Callback | None:
+        """The function that is called when the job has succeeded, or None."""
+        return None if self._callbacks is None else self._callbacks[0]
+
+    @property
+    def on_settled(self) -> Callback | None:
+        """The function that is called when the job is about to settle, or None."""
+        return None if self._callbacks is None else self._callbacks[1]
+
     # ---- for kinds to define
 
     def default_label(self, depth: int) -> str:

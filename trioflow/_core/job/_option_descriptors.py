@@ -166,6 +166,33 @@ class ReadOnlyOption(Option[GetType, SetType]):
         raise AttributeError(f"{self.name} of {subject} cannot be set: call {self.method}", name=self.name, obj=job)
 
 
+class Argument(Generic[GetType]):
+    """An argument of the constructor of a kind, which can be read but not set. The options of every job can be set.
+
+    Args:
+        attribute: the attribute that has the value, or None for the name of the parameter after an underscore.
+
+    """
+
+    def __init__(self, attribute: str | None = None) -> None:
+        self._attribute = attribute
+
+    def __set_name__(self, kind: type[AbstractJob[Any]], name: str) -> None:
+        self._name = name
+        self._getter: Any = operator.attrgetter(self._attribute or f"_{name}")
+
+    @overload
+    def __get__(self, job: None, kind: type[AbstractJob[Any]]) -> Self: ...
+    @overload
+    def __get__(self, job: AbstractJob[Any], kind: type[AbstractJob[Any]]) -> GetType: ...
+    def __get__(self, job: AbstractJob[Any] | None, kind: type[AbstractJob[Any]]) -> Any:
+        return self if job is None else self._getter(job)
+
+    def __set__(self, job: AbstractJob[Any], value: Never) -> None:
+        subject = job._name_for_errors()
+        raise AttributeError(f"{self._name} of {subject} cannot be set: make another job", name=self._name, obj=job)
+
+
 def set_docs_and_signature(kind: type[AbstractJob[Any]], constructor: Callable[..., None]) -> None:
     """Set the docstrings of a class's options, taken from the class's docstring, and its signature, for `help()`.
 

@@ -9,6 +9,7 @@ from typing import IO, TYPE_CHECKING, Any, Final, Unpack
 from ... import _posix as posix
 from ... import abc
 from ..._core.job._job import is_job
+from ..._core.job._option_descriptors import Argument
 from ..._hints import explain_form
 from ..posix._processes import Process
 from . import _argv, _process_run, _streams
@@ -139,7 +140,7 @@ class CommandJob(abc.JobKind[CommandResult], box=abc.BoxStyle("command", "note",
         self._command_options: Final = CommandOptions(
             shell, cwd, _argv.encode_environment(env, subject), stdin_value,
             stdout, stderr, parse_check(check, subject), terminate_grace, on_start, on_line, tag,
-            nice, memory_limit, pin, leftovers, append,
+            nice, memory_limit, pin, leftovers, append, check, env,
         )  # fmt: skip
         self._command_options.validate(subject)
         self._command: Final = arguments
@@ -154,6 +155,28 @@ class CommandJob(abc.JobKind[CommandResult], box=abc.BoxStyle("command", "note",
     def command(self) -> tuple[Any, ...]:
         """The program and its arguments, as the user gave them. A t-string is a list of its texts and values."""
         return self._command[2:] if self._command_options.shell else self._command
+
+    shell = Argument[bool]("_command_options.shell")
+    cwd = Argument["AnyPath | None"]("_command_options.cwd")
+    env = Argument["Mapping[str, Any] | Mapping[bytes, Any] | None"]("_command_options.given_env")
+    stdout = Argument["AnyPath | int | IO[Any] | None"]("_command_options.stdout")
+    stderr = Argument["AnyPath | int | IO[Any] | None"]("_command_options.stderr")
+    check = Argument[CheckOption]("_command_options.check")
+    terminate_grace = Argument[float]("_command_options.terminate_grace")
+    on_start = Argument["JobCallback | None"]("_command_options.on_start")
+    on_line = Argument["Callable[[CommandJob, str], object] | None"]("_command_options.on_line")
+    tag = Argument["bool | str"]("_command_options.tag")
+    nice = Argument["int | None"]("_command_options.nice")
+    memory_limit = Argument["int | None"]("_command_options.memory_limit")
+    pin = Argument["PinOption | None"]("_command_options.pin")
+    leftovers = Argument[LeftoversOption]("_command_options.leftovers")
+    append = Argument[bool]("_command_options.append")
+
+    @property
+    def stdin(self) -> bytes | AnyPath | int | IO[Any] | abc.AbstractJob[Any] | None:
+        """The standard input of the command, or the job whose result it is."""
+        job: abc.AbstractJob[Any] | None = abc.original_arguments_of(self)[-1]
+        return job or self._command_options.stdin
 
     @property
     def pid(self) -> int | None:

@@ -22,6 +22,7 @@ import anyio
 
 from ... import _posix as posix
 from ..._core.job._errors import JobTimeout
+from ..._core.job._option_descriptors import Argument
 from ..._core.job._service import Service
 from ..._core.run._current import current_job
 from ..._hints import explain_form
@@ -55,7 +56,7 @@ class ProgramService(Service[Any], keeps_time=True):
     """
 
     _runs_commands: ClassVar[bool] = True
-    __slots__ = ("_job", "_latest_lines", "_on_line", "_output_files", "_readiness", "_should_print_lines", "ready")
+    __slots__ = ("_job", "_latest_lines", "_on_line", "_output_files", "_readiness", "_ready", "_should_print_lines")
 
     def __init__(
         self,
@@ -69,7 +70,7 @@ class ProgramService(Service[Any], keeps_time=True):
         **options: Unpack[JobOptions],
     ) -> None:
         callback(on_line, "on_line", subject)
-        self.ready: Final = ready
+        self._ready: Final = ready
         self._readiness: Final = readiness
         if options.get("redact"):
             readiness._redact()
@@ -90,6 +91,8 @@ class ProgramService(Service[Any], keeps_time=True):
         super().__init__(_serve, *original_arguments_of(self._job), **options)
 
     # ---- the command and its result
+
+    ready = Argument["Readiness | pathlib.Path"]()
 
     @property
     def last_result(self) -> CommandResult | None:
@@ -327,6 +330,20 @@ class CommandService(ProgramService):
     def command(self) -> tuple[Any, ...]:
         """The program and its arguments, as the user gave them."""
         return self._job.command
+
+    shell = Argument[bool]("_job.shell")
+    cwd = Argument["AnyPath | None"]("_job.cwd")
+    env = Argument["Mapping[str, Any] | None"]("_job.env")
+    stdin = Argument["bytes | AnyPath | int | IO[Any] | AbstractJob[Any] | None"]("_job.stdin")
+    stdout = Argument["AnyPath | int | IO[Any] | None"]("_job.stdout")
+    stderr = Argument["AnyPath | int | IO[Any] | None"]("_job.stderr")
+    terminate_grace = Argument[float]("_job.terminate_grace")
+    on_start = Argument["Callable[[CommandService], object] | None"]()
+    on_line = Argument["Callable[[CommandService, str], object] | None"]()
+    tag = Argument["bool | str"]("_job.tag")
+    nice = Argument["int | None"]("_job.nice")
+    memory_limit = Argument["int | None"]("_job.memory_limit")
+    append = Argument[bool]("_job.append")
 
     @property
     def pid(self) -> int | None:

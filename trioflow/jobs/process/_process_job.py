@@ -15,6 +15,7 @@ from typing import Any, ClassVar, Final, Literal, TypeAlias, TypeVar, Unpack, ca
 from ... import _posix as posix
 from ... import abc
 from ..._core.job._argument_types import A, B, C, JobOf, PlainFunction1, PlainFunction2, PlainFunction3, T, ValueOrJob
+from ..._core.job._option_descriptors import Argument
 from .. import _sent_calls
 from .._sent_calls import MainRejectingPickler, make_picklable, unpicklable_error
 from ..posix import _cpus, _processes
@@ -201,10 +202,9 @@ class ProcessJob(
         """The id of the job's process while the job runs, or None before and afterwards."""
         return self._pid
 
-    @property
-    def processes(self) -> JobProcesses:
-        """The executor, cluster or number of workers that makes the call, or None if the scheduler decides."""
-        return self._processes
+    memory_limit = Argument["int | None"]()
+    nice = Argument["int | None"]()
+    processes = Argument["JobProcesses"]()
 
     def status_text(self) -> str:
         """Name the executor of the call, if that is no worker process on this machine: it may have lost the call."""

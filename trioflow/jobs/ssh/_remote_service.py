@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import IO, Any, ClassVar, Unpack
 
+from ..._core.job._option_descriptors import Argument
 from ...abc import AbstractJob, JobOptions, arguments_of, name_in_errors, shown_value
 from ..command import _argv, _program_service, _readiness
 from . import _connections, _nodes
@@ -103,6 +104,18 @@ class SshService(_program_service.ProgramService):
     def node(self) -> _nodes.Node:
         """The node that runs the program."""
         return self._job.node
+
+    command = Argument["str | _argv.Template | tuple[Any, ...] | Program"]("_job.command")
+    values = Argument["Mapping[str, Any]"]("_job.values")
+    cwd = Argument["Path | None"]("_job.cwd")
+    env = Argument["Mapping[str, Any] | None"]("_job.env")
+    stdin = Argument["bytes | Path | int | IO[Any] | AbstractJob[Any] | None"]("_job.stdin")
+    stdout = Argument["Path | int | IO[Any] | None"]("_job.stdout")
+    stderr = Argument["Path | int | IO[Any] | None"]("_job.stderr")
+    terminate_grace = Argument[float]("_job.terminate_grace")
+    on_line = Argument["Callable[[SshService, str], object] | None"]()
+    tag = Argument["bool | str"]("_job.tag")
+    append = Argument[bool]("_job.append")
 
     def _skip_reason(self) -> str:
         return self._job._skip_reason()

@@ -13,6 +13,7 @@ from typing import IO, Any, ClassVar, Final, Unpack
 from ... import _posix as posix
 from ... import abc
 from ..._core.job import _errors, _job
+from ..._core.job._option_descriptors import Argument
 from ..._core.run._current import current_job
 from ..._hints import explain_form
 from ..command import _argv
@@ -126,7 +127,7 @@ class SshJob(abc.JobKind[Any], box=abc.BoxStyle("ssh", "cylinder", ("[(", ")]"))
 
     _name_in_errors: ClassVar[str] = "SshJob"
     __slots__ = (
-        "_command_options", "_env", "_is_list", "_last_result", "_node", "_open_streams", "_steps",
+        "_command_options", "_env", "_given_command", "_is_list", "_last_result", "_node", "_open_streams", "_steps",
         "_unreachable", "_values",
     )  # fmt: skip
     _last_result: CommandResult | None
@@ -158,6 +159,7 @@ class SshJob(abc.JobKind[Any], box=abc.BoxStyle("ssh", "cylinder", ("[(", ")]"))
         subject = abc.name_in_errors(repr(options.get("label") or self._name_in_errors), options.get("redact", False))
         posix.require(f"{self._name_in_errors} {subject}", 'use ThreadJob(subprocess.run, ["ssh", ...], check=True)')
         self._node: Final = make_node(node)
+        self._given_command: Final = command
         self._steps: Final = parse_steps(command, subject)
         self._is_list: Final = isinstance(command, list)
         if all(isinstance(step, Pull) for step in self._steps):
@@ -167,7 +169,7 @@ class SshJob(abc.JobKind[Any], box=abc.BoxStyle("ssh", "cylinder", ("[(", ")]"))
         self._command_options: Final = CommandOptions(
             cwd=cwd, stdin=read, stdout=stdout, stderr=stderr, success_codes=parse_check(check, subject),
             terminate_grace=terminate_grace, on_start=on_start, on_line=on_line,
-            tag=tag, append=append,
+            tag=tag, append=append, check=check, given_env=env,
         )  # fmt: skip
         self._command_options.validate(subject)
         self._values: Final = tuple(_check_value_names(values or {}, subject))
@@ -191,6 +193,29 @@ class SshJob(abc.JobKind[Any], box=abc.BoxStyle("ssh", "cylinder", ("[(", ")]"))
     def node(self) -> Node:
         """The node that runs the job."""
         return self._node
+
+    command = Argument["str | Template | tuple[Any, ...] | Step | list[Any]"]("_given_command")
+    cwd = Argument["Path | None"]("_command_options.cwd")
+    env = Argument["Mapping[str, Any] | None"]("_command_options.given_env")
+    stdout = Argument["Path | int | IO[Any] | None"]("_command_options.stdout")
+    stderr = Argument["Path | int | IO[Any] | None"]("_command_options.stderr")
+    check = Argument[CheckOption]("_command_options.check")
+    terminate_grace = Argument[float]("_command_options.terminate_grace")
+    on_start = Argument["Callable[[SshJob], object] | None"]("_command_options.on_start")
+    on_line = Argument["Callable[[SshJob, str], object] | None"]("_command_options.on_line")
+    tag = Argument["bool | str"]("_command_options.tag")
+    append = Argument[bool]("_command_options.append")
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """The values of the placeholders, with the jobs among them."""
+        return dict(zip(self._values, abc.original_arguments_of(self)[0], strict=True))
+
+    @property
+    def stdin(self) -> bytes | Path | int | IO[Any] | abc.AbstractJob[Any] | None:
+        """The standard input of the command, or the job whose result it is."""
+        job: abc.AbstractJob[Any] | None = abc.original_arguments_of(self)[-1]
+        return job or self._command_options.stdin
 
     @property
     def last_result(self) -> CommandResult | None:
