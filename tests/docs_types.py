@@ -37,13 +37,9 @@ disable_error_code = no-redef, var-annotated, has-type, import-untyped, import-n
 explicit_package_bases = true
 """
 PYRIGHT = {
-    "pythonVersion": "3.11",
-    "reportRedeclaration": False,
-    "reportMissingImports": False,
-    "reportMissingModuleSource": False,
-    "reportPrivateImportUsage": False,
-    "reportUnusedExpression": False,
-}
+    "pythonVersion": "3.11", "reportRedeclaration": False, "reportMissingImports": False,
+    "reportMissingModuleSource": False, "reportPrivateImportUsage": False, "reportUnusedExpression": False,
+}  # fmt: skip
 OTHER_LIBRARIES = [f"docs/coming-from/{name}.md" for name in ("apssh", "asynciojobs", "pyexpool")]
 """Pages on which one name is the class of another library first, of which only pyright finds types, and then ours."""
 

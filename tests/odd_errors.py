@@ -41,15 +41,9 @@ def overriding(name: str) -> type[Exception]:
 
 
 PARTS = (
-    "args",
-    "__cause__",
-    "__context__",
-    "__suppress_context__",
-    "__traceback__",
-    "__notes__",
-    "exceptions",
+    "args", "__cause__", "__context__", "__suppress_context__", "__traceback__", "__notes__", "exceptions",
     "returncode",
-)
+)  # fmt: skip
 
 
 class Unlikely(Exception):

@@ -28,18 +28,9 @@ from trioflow.view.trace._trace_file import CSV_FIELDS
 FILE = Path(__file__).with_name("public_names.txt")
 
 MODULES = (
-    "trioflow",
-    "trioflow.abc",
-    "trioflow.dask",
-    "trioflow.graph",
-    "trioflow.look",
-    "trioflow.otel",
-    "trioflow.testing",
-    "trioflow.view",
-    "trioflow.compat.asynciojobs",
-    "trioflow.compat.asynciojobs_classic",
-    "trioflow.compat.pyexpool",
-)
+    "trioflow", "trioflow.abc", "trioflow.dask", "trioflow.graph", "trioflow.look", "trioflow.otel", "trioflow.testing",
+    "trioflow.view", "trioflow.compat.asynciojobs", "trioflow.compat.asynciojobs_classic", "trioflow.compat.pyexpool",
+)  # fmt: skip
 
 
 def lines() -> Iterator[str]:

@@ -46,26 +46,10 @@ class Hostile:
 
 
 VALUES: dict[str, Any] = {
-    "None": None,
-    "True": True,
-    "0": 0,
-    "-1": -1,
-    "1.5": 1.5,
-    "NaN": math.nan,
-    "infinity": math.inf,
-    "-infinity": -math.inf,
-    "10**400": 10**400,
-    "1e308": 1e308,
-    "1j": 1j,
-    '""': "",
-    '"text"': "text",
-    '"a\\0b"': "a\0b",
-    'b"x"': b"x",
-    "[1]": [1],
-    "{1: 2}": {1: 2},
-    "object": Thing(),
-    "hostile": Hostile(),
-}
+    "None": None, "True": True, "0": 0, "-1": -1, "1.5": 1.5, "NaN": math.nan, "infinity": math.inf,
+    "-infinity": -math.inf, "10**400": 10**400, "1e308": 1e308, "1j": 1j, '""': "", '"text"': "text", '"a\\0b"': "a\0b",
+    'b"x"': b"x", "[1]": [1], "{1: 2}": {1: 2}, "object": Thing(), "hostile": Hostile(),
+}  # fmt: skip
 """What each parameter is given, by the name that a failed test shows."""
 
 
@@ -186,38 +170,22 @@ def kind(*, name: str, shape: Any = "box", brackets: Any = ("[", "]"), rounded: 
 
 
 METHODS: dict[str, dict[str, Any]] = {
-    "run": {},
-    "add": {"job": None},
-    "update": {"jobs": ()},
-    "remove": {"job": None},
-    "explain": {"job": None},
-    "iterate_jobs": {},
-    "graph": {},
-    "map": {"function": one, "iterables": ([1],)},
-    "list": {},
-    "debrief": {},
-}
+    "run": {}, "add": {"job": None}, "update": {"jobs": ()}, "remove": {"job": None}, "explain": {"job": None},
+    "iterate_jobs": {}, "graph": {}, "map": {"function": one, "iterables": ([1],)}, "list": {}, "debrief": {},
+}  # fmt: skip
 """The methods of a scheduler, with the arguments that they need."""
 
 QUERIES: dict[str, dict[str, Any]] = {
-    "entry_jobs": {},
-    "exit_jobs": {},
-    "keep_only": {"jobs": ()},
-    "predecessors": {"jobs": None},
-    "successors": {"jobs": None},
-    "topological_order": {},
-}
+    "entry_jobs": {}, "exit_jobs": {}, "keep_only": {"jobs": ()}, "predecessors": {"jobs": None},
+    "successors": {"jobs": None}, "topological_order": {},
+}  # fmt: skip
 """The functions of `trioflow.graph`, with the arguments that they need beside a scheduler."""
 
 
 ELSEWHERE = {
-    "CommandResult": "made by a command",
-    "SchedulerJob": "the same as Scheduler",
-    "Trace": "takes nothing",
-    "current_job": "takes nothing",
-    "current_scheduler": "takes nothing",
-    "job": "has the options of Job",
-}
+    "CommandResult": "made by a command", "SchedulerJob": "the same as Scheduler", "Trace": "takes nothing",
+    "current_job": "takes nothing", "current_scheduler": "takes nothing", "job": "has the options of Job",
+}  # fmt: skip
 """What is public and not called here, with the reason."""
 
 ANY = {

@@ -381,13 +381,8 @@ def test_files_that_nobody_named_are_opened_by_one_function() -> None:
     known = {name for names in OPENERS.values() for name in names.split()}
     assert (sorted(found - known), sorted(known - found)) == ([], [])
     ways = [
-        "open(path + '.tmp')",
-        "os.open(name, 0)",
-        "io.open(x)",
-        "Path(x).open('wb')",
-        "x.write_text(y)",
-        "x.touch()",
-    ]
+        "open(path + '.tmp')", "os.open(name, 0)", "io.open(x)", "Path(x).open('wb')", "x.write_text(y)", "x.touch()",
+    ]  # fmt: skip
     planted = "\n".join(f"class C:\n  def f{number}(self): return {way}" for number, way in enumerate(ways))
     assert list(openers(ast.parse(planted), "m")) == [f"m.C.f{number}" for number in range(len(ways))]
 
@@ -462,21 +457,10 @@ def test_users_files_are_removed_renamed_replaced_and_emptied_in_one_module() ->
     known = {name for names in REMOVERS.values() for name in names.split()}
     assert (sorted(found - known), sorted(known - found)) == ([], [])
     ways = [
-        "shutil.rmtree(x)",
-        "os.remove(x)",
-        "x.unlink()",
-        "os.replace(x, y)",
-        "x.rename(y)",
-        "x.replace(y)",
-        "os.truncate(x, 0)",
-        "open(x, 'w')",
-        "os.open(x, os.O_WRONLY | os.O_TRUNC)",
-        "run('rm -rf ' + x)",
-        "run(f'mv -- {x} {y}')",
-        "shutil.copyfile(x, y)",
-        "finalize(self, os.unlink, x)",
-        "map(Path.unlink, x)",
-    ]
+        "shutil.rmtree(x)", "os.remove(x)", "x.unlink()", "os.replace(x, y)", "x.rename(y)", "x.replace(y)",
+        "os.truncate(x, 0)", "open(x, 'w')", "os.open(x, os.O_WRONLY | os.O_TRUNC)", "run('rm -rf ' + x)",
+        "run(f'mv -- {x} {y}')", "shutil.copyfile(x, y)", "finalize(self, os.unlink, x)", "map(Path.unlink, x)",
+    ]  # fmt: skip
     planted = "\n".join(f"class C:\n  def f{number}(self): return {way}" for number, way in enumerate(ways))
     assert list(dict.fromkeys(removers(ast.parse(planted), "m"))) == [f"m.C.f{number}" for number in range(len(ways))]
     assert list(removers(ast.parse("from os import unlink as forget"), "m")) == ["m"]

@@ -42,16 +42,7 @@ FOLDER = {
     **{
         name: name
         for name in [
-            "x.tar.gz",
-            "file",
-            "foo.es.txt",
-            "file1",
-            "file2",
-            "y01a",
-            "input_file",
-            "common_file",
-            "my.tmpl",
-            "SEEN",
+            "x.tar.gz", "file", "foo.es.txt", "file1", "file2", "y01a", "input_file", "common_file", "my.tmpl", "SEEN",
         ]
     },
     **{name: name for name in ["mirror_dir/l", "logs/a.gz", "sounddir/a.wav", "in/file", "passwordfile", "bigfile"]},
@@ -70,7 +61,7 @@ FOLDER = {
     "fixedlen": "HHHHAAABBBCCC",
     "jobs_to_run": "echo a\necho b\n",
     **dict.fromkeys(("log", "mylog"), f"{COLUMNS}\n{ONCE}{FAILED}"),
-}
+}  # fmt: skip
 """The files that the lines name."""
 BEFORE = """
 export SERVER1=server1 SERVER2=server2 SERVERS=server1,server2 myvar=abcdef VAR=val base=http://b url=http://u

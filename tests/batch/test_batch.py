@@ -159,12 +159,9 @@ def test_job_log_distinguishes_the_kinds_of_failure() -> None:
     late = batch("--timeout", "0.1", "--joblog", "+log", ":::", lines[-1])
     assert (done.exit_code, late.exit_code) == (3, 1)
     assert [line[3:] for line in logged()] == [
-        ["3", "0", "0", lines[0]],
-        ["0", "7", "0", lines[1]],
-        ["0", "0", "9", lines[2]],
-        [str(len(done.stdout) - 3), "127", "0", lines[3]],
-        ["0", "-1", "15", lines[4]],
-    ]
+        ["3", "0", "0", lines[0]], ["0", "7", "0", lines[1]], ["0", "0", "9", lines[2]],
+        [str(len(done.stdout) - 3), "127", "0", lines[3]], ["0", "-1", "15", lines[4]],
+    ]  # fmt: skip
     assert meanwhile(late.stderr) == "trioflow batch: ended by --timeout: sleep 1000\n"
 
 

@@ -100,11 +100,8 @@ def test_only_a_command_that_has_exited_has_an_exit_code_in_a_table(unit: float)
     batch("-j1", "--timeout", unit, "--results", table, ":::", *lines)
     rows = [json.loads(line) for line in table.read_text().splitlines()]
     assert [(row["exit_code"], row["signal"], row["failure"]) for row in rows] == [
-        (0, 0, None),
-        (3, 0, "exit code 3"),
-        (None, 9, "ended by signal SIGKILL"),
-        (None, 15, "ended by --timeout"),
-    ]
+        (0, 0, None), (3, 0, "exit code 3"), (None, 9, "ended by signal SIGKILL"), (None, 15, "ended by --timeout"),
+    ]  # fmt: skip
 
 
 def test_commands_that_were_not_run_count_in_the_total() -> None:

@@ -77,16 +77,9 @@ def test_line_buffer_option_prints_a_very_long_line_in_one_piece() -> None:
 def test_results_option_writes_a_line_of_json_for_each_command() -> None:
     """In `--results FILE.jsonl`, each line has a command, its outcome, its usage, and its output, byte for byte."""
     done = batch(
-        "-j1",
-        "--results",
-        "r.jsonl",
-        "printf '\\303\\251'{2}; printf '\\377' >&2; exit {1}",
-        ":::",
-        "0",
-        "3",
-        ":::",
+        "-j1", "--results", "r.jsonl", "printf '\\303\\251'{2}; printf '\\377' >&2; exit {1}", ":::", "0", "3", ":::",
         "é",
-    )
+    )  # fmt: skip
     assert (done.exit_code, done.stdout) == (1, "")
     first, second = (json.loads(line) for line in Path("r.jsonl").read_text().splitlines())
     assert (first["seq"], first["arguments"]) == (1, ["0", "é"])
@@ -128,14 +121,11 @@ def test_results_option_accepts_a_template_of_names() -> None:
 @pytest.mark.parametrize(
     ("results", "arguments", "path"),
     [
-        ("{/.}.txt", ["a/main.c", "b/main.c"], "main.txt"),
-        ("out/{/.}/", ["a/main.c", "b/main.c"], "out/main/stdout"),
-        ("saved", ["x", "y", "x"], "saved/1/x/stdout"),
-        ("{}", ["x", "x.err"], "x.err"),
-        ("./{}", ["x", "./x"], "././x"),
-        ("one{%}", ["x", "y"], "one1"),
+        ("{/.}.txt", ["a/main.c", "b/main.c"], "main.txt"), ("out/{/.}/", ["a/main.c", "b/main.c"], "out/main/stdout"),
+        ("saved", ["x", "y", "x"], "saved/1/x/stdout"), ("{}", ["x", "x.err"], "x.err"),
+        ("./{}", ["x", "./x"], "././x"), ("one{%}", ["x", "y"], "one1"),
     ],
-)
+)  # fmt: skip
 @pytest.mark.parametrize("from_stdin", [False, True])
 def test_two_commands_never_share_result_file(results: str, arguments: list[str], path: str, from_stdin: bool) -> None:
     """Equal names in `--results` are refused before anything starts, with both commands and the cure."""

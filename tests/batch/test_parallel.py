@@ -40,15 +40,9 @@ def test_command_lines_of_a_dry_run_are_those_of_gnu_parallel() -> None:
 
 
 COMBINED = [
-    "a=1 b=1 echo 'x y'c x1",
-    "a=1 b=1 echo 'a;b'd x1",
-    "a=1 b='' echo 'x y'c y1",
-    "a=1 b='' echo 'a;b'd y1",
-    "a=1 b=1 echo 'x y'c x''",
-    "a=1 b=1 echo 'a;b'd x''",
-    "a=1 b='' echo 'x y'c y''",
-    "a=1 b='' echo 'a;b'd y''",
-]
+    "a=1 b=1 echo 'x y'c x1", "a=1 b=1 echo 'a;b'd x1", "a=1 b='' echo 'x y'c y1", "a=1 b='' echo 'a;b'd y1",
+    "a=1 b=1 echo 'x y'c x''", "a=1 b=1 echo 'a;b'd x''", "a=1 b='' echo 'x y'c y''", "a=1 b='' echo 'a;b'd y''",
+]  # fmt: skip
 
 
 def test_combinations_of_sources_are_those_of_gnu_parallel() -> None:

@@ -103,15 +103,10 @@ def test_exit_code_without_a_halt_rule_counts_failures(codes: list[int]) -> None
 
 
 EXIT_CODES = [
-    ("now,fail=1", [0, 5, 6], 5),
-    ("now,fail=1", [0, 0], 0),
-    ("soon,fail=2", [0, 5, 6], 2),
-    ("now,success=1", [5, 0], 0),
-    ("now,success=3", [5, 0, 0], 1),
-    ("now,done=2", [5, 0], 1),
-    ("soon,success=50%", [5, 0, 0], 0),
-    ("soon,success=90%", [5, 0, 0], 34),
-]
+    ("now,fail=1", [0, 5, 6], 5), ("now,fail=1", [0, 0], 0), ("soon,fail=2", [0, 5, 6], 2),
+    ("now,success=1", [5, 0], 0), ("now,success=3", [5, 0, 0], 1), ("now,done=2", [5, 0], 1),
+    ("soon,success=50%", [5, 0, 0], 0), ("soon,success=90%", [5, 0, 0], 34),
+]  # fmt: skip
 
 
 def test_halt_rule_determines_the_exit_code() -> None:

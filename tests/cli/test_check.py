@@ -59,13 +59,9 @@ def test_check_reports_all_faults_at_any_depth_together() -> None:
     *lines, last = found(scheduler)
     assert "share a pool" in last, last
     assert [re.sub(r"(cycle|'\w+' (?:(?:in '\w+' )?requires|was)).*", r"\1", line) for line in lines] == [
-        "a: cycle",
-        "e: 'e' in 'Scheduler' requires",
-        "e: 'e' requires",
-        "c: cycle",
-        "once: 'once' was",
+        "a: cycle", "e: 'e' in 'Scheduler' requires", "e: 'e' requires", "c: cycle", "once: 'once' was",
         "twice: 'twice' was",
-    ]
+    ]  # fmt: skip
     assert all(name in " ".join(lines) for name in ("stray", "'forever'", "sanitize()", "Service", "Job(function"))
     assert stray.scheduler is None
     scheduler.close()

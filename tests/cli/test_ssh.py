@@ -65,12 +65,9 @@ def test_the_table_groups_nodes_by_outcome(server: Server, unit: int) -> None:
     line = "case {node} in node1) exit 3;; node2) kill -9 $$;; node4) sleep 1000;; esac"
     done = ssh(server, "-H", "node[1-5]", "-H", "dead1", "--timeout", unit, line)
     assert done.stderr.splitlines()[-5:] == [
-        "exit code 0              2  node[3,5]",
-        "ended by signal SIGKILL  1  node2",
-        "exit code 3              1  node1",
-        "timeout                  1  node4",
-        "unreachable              1  dead1",
-    ]
+        "exit code 0              2  node[3,5]", "ended by signal SIGKILL  1  node2",
+        "exit code 3              1  node1", "timeout                  1  node4", "unreachable              1  dead1",
+    ]  # fmt: skip
     assert "dead1: it cannot be reached (tried 3 times)" in done.stderr
     assert done.exit_code == 4
 
@@ -190,20 +187,9 @@ def test_names_of_nodes_are_shown_as_ranges() -> None:
 def test_a_batch_runs_on_nodes(server: Server, tmp_path: Path) -> None:
     """In a batch on nodes, arguments arrive unchanged, and the job log has the host of each command."""
     done = batch(
-        server,
-        "-S",
-        "node[1-2]",
-        "-j",
-        2,
-        "-k",
-        "--joblog",
-        tmp_path / "log",
-        "echo {} $PARALLEL_SEQ",
-        ":::",
-        "a b",
-        "$x",
-        "c",
-    )
+        server, "-S", "node[1-2]", "-j", 2, "-k", "--joblog", tmp_path / "log", "echo {} $PARALLEL_SEQ", ":::", "a b",
+        "$x", "c",
+    )  # fmt: skip
     assert (done.stdout, done.stderr, done.exit_code) == ("a b 1\n$x 2\nc 3\n", "", 0)
     hosts = {line.split("\t")[1] for line in (tmp_path / "log").read_text().splitlines()[1:]}
     assert hosts <= {"node1", "node2"}

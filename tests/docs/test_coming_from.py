@@ -34,16 +34,11 @@ def programs(page: str) -> Iterator[tuple[str, str]]:
 PROGRAMS = [
     pytest.param(program, printed, id=f"{Path(page).name}-{number}")
     for page in (
-        "docs/coming-from/asynciojobs",
-        "docs/coming-from/dask",
-        "docs/coming-from/gather",
-        "docs/coming-from/nursery",
-        "docs/coming-from/pyexpool",
-        "docs/how-to/requests",
-        "docs/how-to/server",
+        "docs/coming-from/asynciojobs", "docs/coming-from/dask", "docs/coming-from/gather", "docs/coming-from/nursery",
+        "docs/coming-from/pyexpool", "docs/how-to/requests", "docs/how-to/server",
     )
     for number, (program, printed) in enumerate(programs(page))
-]
+]  # fmt: skip
 AGENTS = (ROOT / "docs" / "how-to" / "agents.md").read_text(encoding="utf-8")
 PROGRAMS += [  # a program in several parts
     pytest.param(

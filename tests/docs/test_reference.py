@@ -68,17 +68,10 @@ def test_each_public_name_is_on_a_page_that_is_written_by_hand() -> None:
 
 
 CHOICES = [
-    (BackendName, Scheduler.run),
-    (PolicyName, Scheduler),
-    (OnTimeout, AbstractJob),
-    (RunIf, AbstractJob),
-    (SaveName, AbstractJob),
-    (SaveName, Journal),
-    (Durability, Journal),
-    (PinOption, CommandJob),
-    (LeftoversOption, CommandJob),
-    (OnUnreachable, SshNode),
-]
+    (BackendName, Scheduler.run), (PolicyName, Scheduler), (OnTimeout, AbstractJob), (RunIf, AbstractJob),
+    (SaveName, AbstractJob), (SaveName, Journal), (Durability, Journal), (PinOption, CommandJob),
+    (LeftoversOption, CommandJob), (OnUnreachable, SshNode),
+]  # fmt: skip
 """The names that an option may have, and what describes the option."""
 
 

@@ -82,25 +82,12 @@ def test_the_site_build_names_the_place_of_each_error(tmp_path: Path) -> None:
     (pages / "index.md").write_text(PAGE)
     (pages / "README.md").write_text(PAGE)
     command = [
-        sys.executable,
-        "-m",
-        "sphinx",
-        "--no-color",
-        "-q",
-        "-n",
-        "-W",
-        "--keep-going",
-        "-c",
-        str(DOCS),
-        str(pages),
-    ]
+        sys.executable, "-m", "sphinx", "--no-color", "-q", "-n", "-W", "--keep-going", "-c", str(DOCS), str(pages),
+    ]  # fmt: skip
     done = subprocess.run(
-        [*command, str(tmp_path / "site")],
-        env={**os.environ, "PYTHONPATH": str(tmp_path)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+        [*command, str(tmp_path / "site")], env={**os.environ, "PYTHONPATH": str(tmp_path)}, capture_output=True,
+        text=True, check=False,
+    )  # fmt: skip
     assert done.returncode == 1
     found = [line.removeprefix(f"{tmp_path}/") for line in done.stderr.splitlines() if "WARNING" in line]
     assert sorted(found) == [

@@ -182,23 +182,13 @@ def test_pack_stdlib_fails_if_the_manifest_cannot_be_written(tmp_path: Path, lib
 
 
 CASES = [
-    ("compress.py", ["files=1"], 3),
-    ("module_graph.py", ["limit=3"], 7),
-    ("own_kind.py", ["numbers=3"], 4),
-    ("pack_stdlib.py", ["limit=1"], 4),
-    ("wfcommons.py", ["speed=10000"], 17),
-]
+    ("compress.py", ["files=1"], 3), ("module_graph.py", ["limit=3"], 7), ("own_kind.py", ["numbers=3"], 4),
+    ("pack_stdlib.py", ["limit=1"], 4), ("wfcommons.py", ["speed=10000"], 17),
+]  # fmt: skip
 PROGRAMS = [
-    "checkers.py",
-    "crawler.py",
-    "killed.py",
-    "mock_api.py",
-    "nodes.py",
-    "paid.py",
-    "six_faults.py",
-    "sizes.py",
+    "checkers.py", "crawler.py", "killed.py", "mock_api.py", "nodes.py", "paid.py", "six_faults.py", "sizes.py",
     "sweep.py",
-]
+]  # fmt: skip
 """Examples that are programs, not scenarios; each has a test of its own, and `mock_api.py` is what `paid.py` asks."""
 
 

@@ -35,14 +35,9 @@ SMALL = {
     "site-packages/other.py": "def (",
 }
 IMPORTS = {
-    "a": ["b", "pkg", "pkg.inner"],
-    "b": ["c"],
-    "c": ["a"],
-    "alone": ["pkg.inner.deep"],
-    "pkg": ["pkg.inner"],
-    "pkg.inner": ["pkg"],
-    "pkg.inner.deep": ["pkg.inner"],
-}
+    "a": ["b", "pkg", "pkg.inner"], "b": ["c"], "c": ["a"], "alone": ["pkg.inner.deep"], "pkg": ["pkg.inner"],
+    "pkg.inner": ["pkg"], "pkg.inner.deep": ["pkg.inner"],
+}  # fmt: skip
 
 
 @pytest.fixture
@@ -162,12 +157,9 @@ print(parser.stdout.readline().decode())
 
 def test_the_parser_ends_with_its_parent() -> None:
     done = subprocess.run(
-        [sys.executable, "-c", ABANDON, str(MODULE_GRAPH), "--serve"],
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        stdout=subprocess.PIPE,
-        timeout=PATIENCE,
-        check=True,
-    )
+        [sys.executable, "-c", ABANDON, str(MODULE_GRAPH), "--serve"], env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE, timeout=PATIENCE, check=True,
+    )  # fmt: skip
     address = ("127.0.0.1", int(done.stdout))
     end = time.monotonic() + PATIENCE
     while time.monotonic() < end:

@@ -40,16 +40,10 @@ async def echo(value: int, *, plus: int = 0) -> int:
 @pytest.mark.parametrize(
     "function",
     [
-        echo,
-        lambda value: echo(value),
-        functools.partial(echo, plus=0),
-        AsyncCall(),
-        AsyncCall().method,
-        AsyncCall.of_class,
-        AsyncCall.static,
-        functools.partial(AsyncCall().method),
+        echo, lambda value: echo(value), functools.partial(echo, plus=0), AsyncCall(), AsyncCall().method,
+        AsyncCall.of_class, AsyncCall.static, functools.partial(AsyncCall().method),
     ],
-)
+)  # fmt: skip
 def test_job_takes_any_async_callable(virtual: Virtual, function: Callable[[int], Any]) -> None:
     """A Job takes async functions, methods, lambdas, partials and callable objects, and calls them at each start."""
     job = Job(function, 42)

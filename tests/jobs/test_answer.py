@@ -69,15 +69,10 @@ def test_an_answer_is_asked_while_another_job_has_the_only_slot(virtual: Virtual
 @pytest.mark.parametrize(
     ("options", "given", "result"),
     [
-        ({}, "text", "text"),
-        ({}, 5, 5),
-        ({"choices": ["yes", "no"]}, "no", "no"),
-        ({"choices": [1, 2]}, "2", 2),
-        ({"choices": [1, 2]}, 2, 2),
-        ({"parse": int}, " 7 ", 7),
-        ({"parse": int, "choices": [7, 8]}, "07", 7),
+        ({}, "text", "text"), ({}, 5, 5), ({"choices": ["yes", "no"]}, "no", "no"), ({"choices": [1, 2]}, "2", 2),
+        ({"choices": [1, 2]}, 2, 2), ({"parse": int}, " 7 ", 7), ({"parse": int, "choices": [7, 8]}, "07", 7),
     ],
-)
+)  # fmt: skip
 def test_an_answer_is_a_choice_or_what_parse_makes_of_the_text(options: Any, given: Any, result: Any) -> None:
     job: Answer[Any] = Answer("which?", **options)
     job.answer(given)

@@ -134,15 +134,9 @@ class Draw:
         elif self.kind == "batch":
             journal = ["--journal", "run.db", "--keep", "all"] if self.journal else []
             words = [
-                *journal,
-                "--retries",
-                f"{self.retries + 1}",
-                "--results",
-                "{}",
-                f"echo new; {self.end}",
-                ":::",
+                *journal, "--retries", f"{self.retries + 1}", "--results", "{}", f"echo new; {self.end}", ":::",
                 self.place,
-            ]
+            ]  # fmt: skip
             done = python("-m", "trioflow", "batch", "--timeout", "0.1", *words, cwd=self.here, text=True)
             assert done.returncode
             self.said += done.stderr.splitlines()

@@ -20,18 +20,8 @@ from trioflow import CommandJob, Journal, LocalNode, Pull, Push, Retry, Schedule
 from ..pythons import python
 
 NAMES = [
-    "out",
-    "out.partial",
-    "dir/a",
-    "dir/sub/b",
-    "dir/out",
-    "dir.partial/a",
-    "dir/sub",
-    "new",
-    "dir/new",
-    "log",
-    "z/y/x",
-]
+    "out", "out.partial", "dir/a", "dir/sub/b", "dir/out", "dir.partial/a", "dir/sub", "new", "dir/new", "log", "z/y/x",
+]  # fmt: skip
 ENDS = ["exit 0", "exit 1", "kill -9 $$", "sleep 100", "rm -f dir/new-1; exit 1", "kill -9 $PPID; sleep 100"]
 OWN = (
     "echo {number} > dir/new-{number}; mkdir -p made; echo {number} > made/{number}; echo {number} > dir/sub-{number}; "

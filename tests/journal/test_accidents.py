@@ -223,14 +223,11 @@ def test_removing_or_replacing_the_journal_during_a_run_ends_the_run(
 
 
 WRITES: list[Callable[[JournalStore], object]] = [
-    lambda store: store.add_records([record("b")], [], []),
-    lambda store: store.add_records([], [(1, "a")], []),
-    lambda store: store.add_records([], [], [("a",)]),
-    lambda store: store.add_run("next"),
-    lambda store: store.end_run(1, "COMPLETED", 1.0),
-    lambda store: store.record_start("a", "{}"),
+    lambda store: store.add_records([record("b")], [], []), lambda store: store.add_records([], [(1, "a")], []),
+    lambda store: store.add_records([], [], [("a",)]), lambda store: store.add_run("next"),
+    lambda store: store.end_run(1, "COMPLETED", 1.0), lambda store: store.record_start("a", "{}"),
     lambda store: store.forget(["a"]),
-]
+]  # fmt: skip
 
 
 def test_a_journal_renamed_during_a_run_keeps_all_commits(place: Path) -> None:

@@ -93,12 +93,9 @@ def test_an_answer_is_given_while_a_run_waits(virtual: Virtual, file: Path, no_w
     """The command lists what a run asks, and since when; the run takes the answer, and the next one restores it."""
     listed: list[str] = []
     scheduler = ran(
-        virtual,
-        approval(file, choices=["yes", "no"]),
-        lambda: listed.append(asked(file)),
-        lambda: give(file, "approve", "maybe", code=1),
-        lambda: give(file, "approve", "yes"),
-    )
+        virtual, approval(file, choices=["yes", "no"]), lambda: listed.append(asked(file)),
+        lambda: give(file, "approve", "maybe", code=1), lambda: give(file, "approve", "yes"),
+    )  # fmt: skip
     assert result(scheduler) == ("yes", False)
     assert listed[0].splitlines()[0].split() == ["job", "asked", "since", "question"]
     assert listed[0].splitlines()[1].startswith("approve  2")
@@ -199,12 +196,9 @@ def test_what_a_program_refuses_is_said_at_the_command(
     """Only the program can call its `parse`: the run refuses such an answer, logs that, and the command says it."""
     listed: list[str] = []
     scheduler = ran(
-        virtual,
-        approval(file, parse=lambda text: {"1": "one"}[text]),
-        lambda: give(file, "approve", "2"),
-        lambda: listed.append(asked(file)),
-        lambda: give(file, "approve", "1"),
-    )
+        virtual, approval(file, parse=lambda text: {"1": "one"}[text]), lambda: give(file, "approve", "2"),
+        lambda: listed.append(asked(file)), lambda: give(file, "approve", "1"),
+    )  # fmt: skip
     assert result(scheduler) == ("one", False)
     reason = "answer() of 'approve': '2' does not parse: KeyError: '2'"
     assert f"refused: {reason}" in listed[0]

@@ -91,16 +91,10 @@ def make_first(kind: str, first_run: bool) -> tuple[Pool, Scheduler]:
 @pytest.mark.parametrize(
     ("kind", "left"),
     [
-        ("around", 3),
-        ("of what a loser requires", 3),
-        ("of a loser", 2),
-        ("of a loser that fails twice", 2),
-        ("of a First", 4),
-        ("in a First", 4),
-        ("in a First, and around", 4),
-        ("no longer needed", 4),
+        ("around", 3), ("of what a loser requires", 3), ("of a loser", 2), ("of a loser that fails twice", 2),
+        ("of a First", 4), ("in a First", 4), ("in a First, and around", 4), ("no longer needed", 4),
     ],
-)
+)  # fmt: skip
 def test_restored_first_counts_what_its_jobs_had_used(kind: str, left: float, virtual: Virtual, tmp_path: Path) -> None:
     """What its jobs had used of a pool in the `First`, or of one that they no longer need, counts nowhere."""
     for first_run in (True, False):

@@ -558,12 +558,9 @@ class Compress(AbstractJob[str]):
         """Return the files that it reads and writes."""
         target = f"{self._source}.gz"
         return Work(
-            what="compress",
-            arguments=[self._source],
-            options=[self._level, HashOnly(self._password)],
-            reads=[self._source],
-            writes=[target],
-        )
+            what="compress", arguments=[self._source], options=[self._level, HashOnly(self._password)],
+            reads=[self._source], writes=[target],
+        )  # fmt: skip
 
     async def co_run(self) -> str:
         """Write half of the file, or all of it."""

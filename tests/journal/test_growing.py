@@ -140,14 +140,11 @@ def returns(number: int) -> Callable[..., Awaitable[int]]:
 def test_a_closure_is_stored_if_its_label_its_key_or_its_arguments_identify_it(virtual: Virtual, file: Path) -> None:
     async def body(scheduler: Scheduler) -> list[bool]:
         jobs = [
-            scheduler.add(Job(returns(7))),
-            scheduler.add(Job(returns(1), label="label")),
-            scheduler.add(Job(returns(2), key=1)),
-            scheduler.add(Job(returns(3), "argument")),
-            *scheduler.map(returns(4), ["of map"]),
-            scheduler.add(Job(returns(5), version=1)),
+            scheduler.add(Job(returns(7))), scheduler.add(Job(returns(1), label="label")),
+            scheduler.add(Job(returns(2), key=1)), scheduler.add(Job(returns(3), "argument")),
+            *scheduler.map(returns(4), ["of map"]), scheduler.add(Job(returns(5), version=1)),
             scheduler.add(Job(double, 6)),
-        ]
+        ]  # fmt: skip
         assert [await job for job in jobs] == [7, 1, 2, 3, 4, 5, 12]
         return [job.restored for job in jobs]
 
@@ -239,13 +236,10 @@ def test_a_job_never_gets_the_result_of_another(virtual: Virtual, file: Path, se
     """
     rng = random.Random(seed)
     ways: list[Callable[[int], AbstractJob[Any]]] = [
-        lambda n: Job(returns(n)),
-        lambda n: Job(returns(n), label="label"),
-        lambda n: Job(returns(n), "argument"),
-        lambda n: Job(returns(n), label=f"label {n}"),
-        lambda n: Job(returns(n), key=n),
+        lambda n: Job(returns(n)), lambda n: Job(returns(n), label="label"), lambda n: Job(returns(n), "argument"),
+        lambda n: Job(returns(n), label=f"label {n}"), lambda n: Job(returns(n), key=n),
         lambda n: Job(double, n / 2, label="double"),
-    ]
+    ]  # fmt: skip
     chosen = [rng.choice(ways) for _ in range(rng.choice((6, 12)))]
 
     async def body(scheduler: Scheduler) -> bool:

@@ -17,14 +17,11 @@ BEFORE, SINCE = Counted("b", 1, (2, 20.0), None), Counted("b", 1, (3, 31.0), "'b
 @pytest.mark.parametrize(
     ("record", "fingerprint", "required", "is_cut", "finding"),
     [
-        (None, "work", NOTHING, False, Finding.NO_RECORD),
-        (RECORDED, "work", NOTHING, False, Finding.MATCHES),
-        (RECORDED, "work", BEFORE, False, Finding.MATCHES),
-        (RECORDED, "work", SINCE, False, Finding.DIFFERS),
-        (RECORDED, "other", NOTHING, False, Finding.DIFFERS),
-        (RECORDED, "work", NOTHING, True, Finding.DIFFERS),
+        (None, "work", NOTHING, False, Finding.NO_RECORD), (RECORDED, "work", NOTHING, False, Finding.MATCHES),
+        (RECORDED, "work", BEFORE, False, Finding.MATCHES), (RECORDED, "work", SINCE, False, Finding.DIFFERS),
+        (RECORDED, "other", NOTHING, False, Finding.DIFFERS), (RECORDED, "work", NOTHING, True, Finding.DIFFERS),
     ],
-)
+)  # fmt: skip
 def test_a_record_matches_with_the_same_fingerprint_and_no_requirement_that_has_run_since(
     record: StoredJob | None, fingerprint: str, required: Counted, is_cut: bool, finding: Finding
 ) -> None:

@@ -107,12 +107,8 @@ def waiters(n: int, has: str = "", **options: Any) -> list[Any]:
 
 
 POOL = {
-    "cpu": 9,
-    "wide": 999,
-    "host": PerKey(1),
-    "hosts": PerKey(Rate(requests=1, per=1)),
-    "api": Rate(requests=9, per=1),
-}
+    "cpu": 9, "wide": 999, "host": PerKey(1), "hosts": PerKey(Rate(requests=1, per=1)), "api": Rate(requests=9, per=1),
+}  # fmt: skip
 STRUCTURES: dict[str, Callable[..., list[Any]]] = {
     "jobs": jobs,
     "a chain": chain,

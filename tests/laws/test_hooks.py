@@ -24,14 +24,10 @@ TRY = f"{ATTEMPTS}(ready )?settled "
 SENTENCE = re.compile(f"(added )?{TRY}(reopened {TRY})*|(added )?{ATTEMPTS}$|")
 """What an instrument may be told of one job: an attempt is ready before it starts, and starts before it is made."""
 STATES = {
-    "added": {JobState.IDLE},
-    "scheduled": {JobState.SCHEDULED},
-    "started": {JobState.RUNNING},
-    "attempt": {JobState.RUNNING},
-    "ready": {JobState.RUNNING},
-    "settled": {state for state in JobState if state.is_settled},
-    "reopened": {JobState.IDLE},
-}
+    "added": {JobState.IDLE}, "scheduled": {JobState.SCHEDULED}, "started": {JobState.RUNNING},
+    "attempt": {JobState.RUNNING}, "ready": {JobState.RUNNING},
+    "settled": {state for state in JobState if state.is_settled}, "reopened": {JobState.IDLE},
+}  # fmt: skip
 
 
 class Listener(Instrument):

@@ -22,12 +22,9 @@ def set_window(scheduler: Scheduler) -> None:
 
 
 WORDS: dict[str, Callable[[Scheduler], None]] = {
-    "pause": Scheduler.pause,
-    "resume": Scheduler.resume,
-    "window": set_window,
-    "drain": Scheduler.drain,
+    "pause": Scheduler.pause, "resume": Scheduler.resume, "window": set_window, "drain": Scheduler.drain,
     "cancel": Scheduler.cancel,
-}
+}  # fmt: skip
 TRIED_TWICE = {"a": [1, 5], "c": [1, 5], "b": [6]}
 """When the jobs of the group start if nobody steers it."""
 PHASES = {"not begun": 0.5, "running": 1.5, "ending": 2.5, "between": 4, "again": 5.5, "settled": 15}

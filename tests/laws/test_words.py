@@ -21,17 +21,11 @@ from ..cli.command_line import trioflow
 STATES = ["not started", "running", "paused", "draining", "stopping", "ended"]
 DOORS = ["method", "thread", "steer", "page", "command"]
 WORDS: dict[str, tuple[str, Any, str | None]] = {
-    "cancel": ("cancel", None, None),
-    "drain": ("drain", None, None),
-    "pause": ("pause", None, None),
-    "resume": ("resume", None, None),
-    "window": ("window", 2, None),
-    "cancel job": ("cancel", None, "first"),
-    "cancel waiting": ("cancel", None, "later"),
-    "retry": ("try-again", None, None),
-    "retry job": ("try-again", None, "flaky"),
-    "answer": ("answer", "yes", "ask"),
-}
+    "cancel": ("cancel", None, None), "drain": ("drain", None, None), "pause": ("pause", None, None),
+    "resume": ("resume", None, None), "window": ("window", 2, None), "cancel job": ("cancel", None, "first"),
+    "cancel waiting": ("cancel", None, "later"), "retry": ("try-again", None, None),
+    "retry job": ("try-again", None, "flaky"), "answer": ("answer", "yes", "ask"),
+}  # fmt: skip
 """The words, each with its name, its value and its job in `trioflow steer`, on a page and in `trioflow answer`."""
 
 WORDS_OF = {"steer": WORDS.keys() - {"answer"}, "page": WORDS.keys() - {"answer"}, "command": {"answer"}}
@@ -70,17 +64,11 @@ class Scene:
     def say(self, word: str) -> None:
         """Say a word to the run or to a job, by its method."""
         calls: dict[str, Callable[[], object]] = {
-            "cancel": self.scheduler.cancel,
-            "drain": self.scheduler.drain,
-            "pause": self.scheduler.pause,
-            "resume": self.scheduler.resume,
-            "window": lambda: setattr(self.scheduler, "jobs_window", 2),
-            "cancel job": self.first.cancel,
-            "cancel waiting": self.later.cancel,
-            "retry": self.scheduler.try_again,
-            "retry job": self.flaky.try_again,
-            "answer": lambda: self.ask.answer("yes"),
-        }
+            "cancel": self.scheduler.cancel, "drain": self.scheduler.drain, "pause": self.scheduler.pause,
+            "resume": self.scheduler.resume, "window": lambda: setattr(self.scheduler, "jobs_window", 2),
+            "cancel job": self.first.cancel, "cancel waiting": self.later.cancel, "retry": self.scheduler.try_again,
+            "retry job": self.flaky.try_again, "answer": lambda: self.ask.answer("yes"),
+        }  # fmt: skip
         calls[word]()
 
     def steer(self, word: str) -> str:

@@ -136,12 +136,9 @@ async def insert(connection: asyncpg.Connection[Any], number: int, *, slow: bool
 
 
 ENDS: list[tuple[dict[str, Any], dict[str, Any], Callable[[Job[Any]], object]]] = [
-    ({"timeout": 0.2}, {}, id),
-    ({"idle_timeout": 0.2}, {}, id),
-    ({}, {"timeout": 0.2}, id),
-    ({}, {}, Job.cancel),
+    ({"timeout": 0.2}, {}, id), ({"idle_timeout": 0.2}, {}, id), ({}, {"timeout": 0.2}, id), ({}, {}, Job.cancel),
     ({"forever": True}, {}, id),
-]
+]  # fmt: skip
 """Options of the job and of its scheduler, and what is done with the job in a moment."""
 
 

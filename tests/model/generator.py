@@ -427,14 +427,10 @@ class Generator:
                 jobs.append(self.leaf(-1, mine, [], [], pools, plain=True))
         common |= {"forever": False, "own_task": False}
         return Group(
-            **common,
-            jobs=tuple(jobs),
-            enough=min(len(jobs), 2) if self.on("quorum") else 1,
-            stagger=self.duration(4) if self.on("stagger") else None,
-            policy="auto",
-            shutdown_timeout=1.0,
+            **common, jobs=tuple(jobs), enough=min(len(jobs), 2) if self.on("quorum") else 1,
+            stagger=self.duration(4) if self.on("stagger") else None, policy="auto", shutdown_timeout=1.0,
             cleanup_timeout=5.0,
-        )
+        )  # fmt: skip
 
     def leaf(
         self,
@@ -687,12 +683,9 @@ class Generator:
         drains = ((when + 4.0 + self.duration(6), group.name),) if self.random.random() < 0.8 else ()
         root = with_jobs(drawn.root, [group, self.actor(requires=(group.name,), settled=())], [])
         return replace(
-            drawn,
-            root=root,
-            steers=(*drawn.steers, *steers),
-            drains=(*drawn.drains, *drains),
+            drawn, root=root, steers=(*drawn.steers, *steers), drains=(*drawn.drains, *drains),
             cancels=(*drawn.cancels, (when, job.name)),
-        )
+        )  # fmt: skip
 
     def holds(self, drawn: Scenario) -> Scenario:
         """The run is held where it would end with failures, and goes on by `resume`, `try_again`, or a drain."""

@@ -121,15 +121,8 @@ def predict(scenario: Scenario, backend: str, restored: Mapping[str, Stored] = M
         ended_at=world.now,
         fates={
             name: Fate(
-                job.state,
-                None if job.problem is None else job.problem.text,
-                job.started,
-                job.finished,
-                job.attempts,
-                world.calls[name],
-                world.shutdowns[name],
-                job.restored,
-                job.value,
+                job.state, None if job.problem is None else job.problem.text, job.started, job.finished, job.attempts,
+                world.calls[name], world.shutdowns[name], job.restored, job.value,
             )
             for name, job in world.jobs.items()
         },
@@ -144,4 +137,4 @@ def predict(scenario: Scenario, backend: str, restored: Mapping[str, Stored] = M
         kept=root.kept() if world.drops else frozenset(),
         never_stored=frozenset(world.never_stored),
         stored=world.stored,
-    )
+    )  # fmt: skip

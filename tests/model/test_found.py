@@ -49,10 +49,7 @@ SCENARIOS = {
             name="root",
             jobs=(
                 Leaf(
-                    name="service",
-                    forever=True,
-                    service=True,
-                    bodies=((Nap(0.5), Started(), Nap(math.inf)),),
+                    name="service", forever=True, service=True, bodies=((Nap(0.5), Started(), Nap(math.inf)),),
                     linger=5.25,
                 ),
                 Leaf(name="job", bodies=((Nap(3.125),),)),
@@ -136,11 +133,7 @@ SCENARIOS = {
                 Leaf(name="one", requires=("used",), bodies=((Nap(1.0625),),)),
                 Leaf(name="other", requires=("one",), bodies=((Nap(1.125),),)),
                 Leaf(
-                    name="user",
-                    requires=("other",),
-                    service=True,
-                    forever=True,
-                    linger=0.375,
+                    name="user", requires=("other",), service=True, forever=True, linger=0.375,
                     bodies=((Nap(1.0), Started(), Nap(math.inf)),),
                 ),
                 Leaf(name="job", requires=("user",), bodies=((Nap(4.0625),),)),
@@ -156,18 +149,11 @@ SCENARIOS = {
                     name="used", service=True, forever=True, linger=0.25, bodies=((Nap(1.5), Started(), Nap(math.inf)),)
                 ),
                 Leaf(
-                    name="between",
-                    requires=("used",),
-                    service=True,
-                    forever=True,
+                    name="between", requires=("used",), service=True, forever=True,
                     bodies=((Nap(1.0625), Started(), Nap(math.inf)),),
                 ),
                 Leaf(
-                    name="user",
-                    requires=("between",),
-                    service=True,
-                    forever=True,
-                    linger=0.375,
+                    name="user", requires=("between",), service=True, forever=True, linger=0.375,
                     bodies=((Nap(1.125), Started(), Nap(math.inf)),),
                 ),
                 Leaf(name="job", requires=("user",), bodies=((Nap(4.0625),),)),
@@ -220,18 +206,11 @@ SCENARIOS = {
             jobs=(
                 Leaf(name="used", service=True, forever=True, bodies=((Nap(1.9375), Started(), Nap(math.inf)),)),
                 Leaf(
-                    name="ends",
-                    requires=("used",),
-                    service=True,
-                    forever=True,
+                    name="ends", requires=("used",), service=True, forever=True,
                     bodies=((Nap(1.25), Started(), Nap(4.0)),),
                 ),
                 Leaf(
-                    name="user",
-                    requires=("ends",),
-                    service=True,
-                    forever=True,
-                    linger=2.8125,
+                    name="user", requires=("ends",), service=True, forever=True, linger=2.8125,
                     bodies=((Nap(1.125), Started(), Nap(math.inf)),),
                 ),
                 Leaf(name="job", requires=("user",), bodies=((Nap(1.5),),)),
@@ -475,10 +454,7 @@ SCENARIOS = {
                     jobs=(
                         Leaf(name="fails", bodies=((Nap(0.25), Fail()),)),
                         Leaf(
-                            name="clean-up",
-                            requires=("fails",),
-                            run_if="failed",
-                            needs=(("shared", 1.0),),
+                            name="clean-up", requires=("fails",), run_if="failed", needs=(("shared", 1.0),),
                             bodies=((Nap(3.0),),),
                         ),
                     ),
@@ -535,7 +511,7 @@ SCENARIOS = {
         tokens=(2,),
         killed_at=12.6,
     ),
-}
+}  # fmt: skip
 
 OPEN = {
     "a nested scheduler takes no time": Scenario(

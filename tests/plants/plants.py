@@ -396,11 +396,8 @@ PLANTS: Final = (
         "        if not last_call and self._options.retry is not None:",
     ),
     Plant(
-        "rules-cancelled",
-        f"{JOB}/_requirements.py",
-        "any for all: blocked by a failure and a cancel()",
-        "is_from_cancel=all(map(_was_cancelled, failed))",
-        "is_from_cancel=any(map(_was_cancelled, failed))",
+        "rules-cancelled", f"{JOB}/_requirements.py", "any for all: blocked by a failure and a cancel()",
+        "is_from_cancel=all(map(_was_cancelled, failed))", "is_from_cancel=any(map(_was_cancelled, failed))",
     ),
     Plant(
         "adm-backfill",
@@ -1166,11 +1163,8 @@ if run is not None:
         "        if share.amount:\n            self.free",
     ),
     Plant(
-        "rate-window-negative",
-        f"{ADMISSION}/_limits.py",
-        "used() puts back more than is in the window of a rate",
-        "if amount := max(amount, -self._started.get(when, 0)):",
-        "if amount:",
+        "rate-window-negative", f"{ADMISSION}/_limits.py", "used() puts back more than is in the window of a rate",
+        "if amount := max(amount, -self._started.get(when, 0)):", "if amount:",
     ),
     Plant(
         "rate-bucket-early",
@@ -1285,11 +1279,8 @@ if run is not None:
                 job._grant().refund_budgets()""",
     ),
     Plant(
-        "first-turn-again",
-        f"{PARTS}/__init__.py",
-        "each attempt of a call puts off the next turn",
-        "if self._turn_started_at is None and job in self._turns and",
-        "if job in self._turns and",
+        "first-turn-again", f"{PARTS}/__init__.py", "each attempt of a call puts off the next turn",
+        "if self._turn_started_at is None and job in self._turns and", "if job in self._turns and",
     ),
     Plant(
         "clean-up-group-paused",
@@ -1320,11 +1311,8 @@ if run is not None:
         "each._pending = 0",
     ),
     Plant(
-        "anew-journal",
-        f"{RUN}/_requirement_counts.py",
-        "the next run restores a success that was taken back",
-        "            run.journal_writer.discard([*following])\n",
-        "            pass\n",
+        "anew-journal", f"{RUN}/_requirement_counts.py", "the next run restores a success that was taken back",
+        "            run.journal_writer.discard([*following])\n", "            pass\n",
     ),
     Plant(
         "anew-kept-links",
@@ -1406,11 +1394,8 @@ if run is not None:
         "            run.had_ordinary_jobs |= bool(settled)\n",
     ),
     Plant(
-        "window-one-more",
-        f"{ADMISSION}/_line.py",
-        "a window that shrinks by one takes nothing back",
-        "(self.is_paused or len(self.holders) > size)",
-        "(self.is_paused or len(self.holders) > size + 1)",
+        "window-one-more", f"{ADMISSION}/_line.py", "a window that shrinks by one takes nothing back",
+        "(self.is_paused or len(self.holders) > size)", "(self.is_paused or len(self.holders) > size + 1)",
     ),
     Plant(
         "failures-critical-awaited",
@@ -1783,11 +1768,8 @@ if run is not None:
         "            each.wake()",
     ),
     Plant(
-        "simulation-cap",
-        "trioflow/simulation/_scenario_copy.py",
-        "the backoffs of a simulation grow beyond their cap",
-        "factor=retry.factor, cap=retry.cap, jitter=False",
-        "factor=retry.factor, jitter=False",
+        "simulation-cap", "trioflow/simulation/_scenario_copy.py", "the backoffs of a simulation grow beyond their cap",
+        "factor=retry.factor, cap=retry.cap, jitter=False", "factor=retry.factor, jitter=False",
     ),
     Plant(
         "simulation-limiter",
@@ -1901,4 +1883,4 @@ if run is not None:
         "if slotless and not (heap and heap[0] < slotless[0] and not line.is_full()):",
         "if slotless:",
     ),
-)
+)  # fmt: skip

@@ -337,14 +337,10 @@ def test_each_reader_of_a_group_that_is_tried_again_is_told_each_end_once(virtua
     assert virtual(lambda: scheduler.co_run(instruments=[Told(), Monitor(file=lines)]))
     twice = ["failed", "reopened", "succeeded"]
     assert story == {
-        "group/inner/fine": ["succeeded"],
-        "group/inner/broken": twice,
-        "group/inner/next": ["blocked", "reopened", "succeeded"],
-        "group/inner": twice,
-        "group/kept": ["succeeded"],
-        "group": twice,
-        "again": ["succeeded"],
-    }
+        "group/inner/fine": ["succeeded"], "group/inner/broken": twice,
+        "group/inner/next": ["blocked", "reopened", "succeeded"], "group/inner": twice, "group/kept": ["succeeded"],
+        "group": twice, "again": ["succeeded"],
+    }  # fmt: skip
     assert lines.getvalue().count(" group/kept") == 2  # it starts, and succeeds
 
 

@@ -355,13 +355,10 @@ async def wait_for_item() -> None:
 @pytest.mark.parametrize(
     ("backend", "other", "body"),
     [
-        ("trio", "asyncio", lambda: asyncio.sleep(1)),
-        ("trio", "asyncio", gather),
-        ("trio", "asyncio", wait_for_item),
-        ("asyncio", "trio", sleep_by_trio),
-        ("asyncio", "trio", open_nursery),
+        ("trio", "asyncio", lambda: asyncio.sleep(1)), ("trio", "asyncio", gather), ("trio", "asyncio", wait_for_item),
+        ("asyncio", "trio", sleep_by_trio), ("asyncio", "trio", open_nursery),
     ],
-)
+)  # fmt: skip
 def test_failure_line_names_the_backend_that_the_job_needs(
     backend: Literal["trio", "asyncio"],
     other: str,

@@ -325,13 +325,10 @@ def counters() -> Iterator[Counters]:
 @pytest.mark.parametrize(
     ("limits", "number"),
     [
-        ({}, 3),
-        ({"jobs_window": 2}, 2),
-        ({"pool": Pool(cpu=2)}, 2),
-        ({"jobs_window": 2, "pool": Pool(cpu=1)}, 1),
+        ({}, 3), ({"jobs_window": 2}, 2), ({"pool": Pool(cpu=2)}, 2), ({"jobs_window": 2, "pool": Pool(cpu=1)}, 1),
         ({"jobs_window": "limiter"}, 2),
     ],
-)
+)  # fmt: skip
 def test_a_gate_is_opened_for_as_many_jobs_as_could_start_together(
     virtual: Virtual, counters: Counters, limits: dict[str, Any], number: int
 ) -> None:

@@ -71,14 +71,10 @@ def test_each_attempt_begins_without_progress(virtual: Virtual) -> None:
 @pytest.mark.parametrize(
     ("given", "error"),
     [
-        (1.5, ValueError),
-        (-0.1, ValueError),
-        (math.nan, ValueError),
-        (10**400, ValueError),
-        ("half", TypeError),
+        (1.5, ValueError), (-0.1, ValueError), (math.nan, ValueError), (10**400, ValueError), ("half", TypeError),
         (True, TypeError),
     ],
-)
+)  # fmt: skip
 def test_progress_beyond_0_to_1_is_rejected(virtual: Virtual, given: Any, error: type[Exception]) -> None:
     """Progress that is not a number from 0 to 1 raises an error that names the job and says what to give."""
 

@@ -55,13 +55,8 @@ def test_members_see_the_variables_of_their_own_scheduler(virtual: Virtual) -> N
     groups = [kind([Job(read) for _ in range(3)], label=str(n)) for n, kind in enumerate([Named, Scheduler] * 3)]
     assert virtual(in_turn(*groups).co_run) is True
     assert [{job.result() for job in one} for one in groups] == [
-        {"0"},
-        {"nobody's"},
-        {"2"},
-        {"nobody's"},
-        {"4"},
-        {"nobody's"},
-    ]
+        {"0"}, {"nobody's"}, {"2"}, {"nobody's"}, {"4"}, {"nobody's"},
+    ]  # fmt: skip
 
 
 @pytest.mark.fast_way("asyncio")  # with direct isolation, jobs do not see it there

@@ -366,12 +366,9 @@ def test_of_two_pauses_the_inner_one_is_named(virtual: Virtual) -> None:
     scheduler.add(Job(nap, 6))
     virtual(scheduler.co_run)
     assert said == [
-        "paused 1 s ago | ",
-        "paused 2 s ago | paused 1 s ago",
-        "paused 1 s ago | paused 2 s ago",
-        "paused 3 s ago | paused 3 s ago",
-        " | ",
-    ]
+        "paused 1 s ago | ", "paused 2 s ago | paused 1 s ago", "paused 1 s ago | paused 2 s ago",
+        "paused 3 s ago | paused 3 s ago", " | ",
+    ]  # fmt: skip
 
 
 def test_resume_while_a_run_ends_lets_its_forever_groups_go_on(virtual: Virtual) -> None:

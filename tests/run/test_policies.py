@@ -157,11 +157,8 @@ def test_each_name_of_a_policy_has_its_policy() -> None:
     assert tuple(BUILTIN_POLICIES) == get_args(PolicyName)
     ranked = {name: [policy.needs_ranks for policy in policies] for name, policies in BUILTIN_POLICIES.items()}
     assert ranked == {
-        "auto": [False, True],
-        "fifo": [False, False],
-        "critical-path": [True, True],
-        "depth-first": [False, False],
-    }
+        "auto": [False, True], "fifo": [False, False], "critical-path": [True, True], "depth-first": [False, False],
+    }  # fmt: skip
 
 
 def test_an_unknown_policy_is_rejected() -> None:

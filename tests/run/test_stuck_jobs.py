@@ -15,12 +15,9 @@ from ..bodies import later, nap, printed, serve, timed
 from ..conftest import Virtual
 
 WAYS: dict[str, dict[str, Any]] = {
-    "timeout": {"timeout": 2},
-    "idle_timeout": {"idle_timeout": 2},
-    "both": {"timeout": 9, "idle_timeout": 2},
-    "cancel": {},
-    "cancel_before_timeout": {"timeout": 9},
-}
+    "timeout": {"timeout": 2}, "idle_timeout": {"idle_timeout": 2}, "both": {"timeout": 9, "idle_timeout": 2},
+    "cancel": {}, "cancel_before_timeout": {"timeout": 9},
+}  # fmt: skip
 
 
 async def deaf() -> None:

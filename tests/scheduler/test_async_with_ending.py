@@ -137,24 +137,13 @@ def test_exception_of_a_body_that_a_critical_failure_has_cancelled_follows_it(vi
 
 BODIES = ["ends", "raises", "adds", "awaits"]
 LEAVES = {
-    ("ends", "nothing"): "nothing",
-    ("ends", "failure"): "[failure]",
-    ("ends", "critical"): "[critical]",
-    ("ends", "timeout"): "JobTimeout",
-    ("raises", "nothing"): "body",
-    ("raises", "failure"): "[failure, body]",
-    ("raises", "critical"): "[critical, body]",
-    ("raises", "timeout"): "body",
-    ("adds", "nothing"): "nothing",
-    ("adds", "failure"): "[failure]",
-    ("adds", "critical"): "[critical]",
-    ("adds", "timeout"): "JobTimeout",
-    ("awaits", "nothing"): "nothing",
-    ("awaits", "failure"): "[failure]",
-    ("awaits", "critical"): "[critical]",
-    ("awaits", "timeout"): "JobTimeout",
-    **{(body, "SystemExit"): "SystemExit" for body in BODIES},
-}
+    ("ends", "nothing"): "nothing", ("ends", "failure"): "[failure]", ("ends", "critical"): "[critical]",
+    ("ends", "timeout"): "JobTimeout", ("raises", "nothing"): "body", ("raises", "failure"): "[failure, body]",
+    ("raises", "critical"): "[critical, body]", ("raises", "timeout"): "body", ("adds", "nothing"): "nothing",
+    ("adds", "failure"): "[failure]", ("adds", "critical"): "[critical]", ("adds", "timeout"): "JobTimeout",
+    ("awaits", "nothing"): "nothing", ("awaits", "failure"): "[failure]", ("awaits", "critical"): "[critical]",
+    ("awaits", "timeout"): "JobTimeout", **{(body, "SystemExit"): "SystemExit" for body in BODIES},
+}  # fmt: skip
 """What leaves a block, by what its body does when the run goes on or stops, and by what its jobs do."""
 
 

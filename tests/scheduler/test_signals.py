@@ -1141,16 +1141,11 @@ def test_exception_of_what_handle_signals_returned_is_logged(backend: Any, caplo
 @pytest.mark.parametrize(
     "setting",
     [
-        "yes",
-        {signal.SIGTERM: "yes"},
-        {"SIGTERM": True},
-        {signal.SIGKILL: True},
-        {signal.SIGTERM: False},
-        {9999: True},
-        1,
+        "yes", {signal.SIGTERM: "yes"}, {"SIGTERM": True}, {signal.SIGKILL: True}, {signal.SIGTERM: False},
+        {9999: True}, 1,
     ],
     ids=repr,
-)
+)  # fmt: skip
 def test_handle_signals_accepts_only_flags_functions_and_signals(setting: Any) -> None:
     """A `handle_signals=` that is no bool, function or dict of functions by signal is rejected before the run."""
     with pytest.raises(TypeError, match=r"handle_signals=.* of 'night': give True, False, a function .*, or a dict"):

@@ -70,13 +70,9 @@ def test_simulate_runs_no_code_of_the_user(caplog: pytest.LogCaptureFixture) -> 
 
     a = stand_in(1, retry=Retry(1, on=decide))
     jobs = [
-        a,
-        Loud(),
-        ThreadJob(fail_the_test),
-        Service(never),
-        Job(never, a),
+        a, Loud(), ThreadJob(fail_the_test), Service(never), Job(never, a),
         Scheduler(Loud(label="inner"), label="nested"),
-    ]
+    ]  # fmt: skip
     scheduler = Scheduler(*jobs, instruments=[Loud()], timeout=1.5)
     before = listing(scheduler, details=True)
     with caplog.at_level(logging.DEBUG, "trioflow"):

@@ -423,17 +423,13 @@ def test_faults_are_injected_into_jobs_added_during_the_run(backend: str) -> Non
 @pytest.mark.parametrize(
     ("change", "states", "reason"),
     [
-        ("cancel@1:a", "CANCELLED SUCCEEDED", "COMPLETED"),
-        ("stop@1:a", "CANCELLED CANCELLED", "CANCELLED"),
-        ("cut@1:a", "CANCELLED CANCELLED", "CANCELLED"),
-        ("cut@1:a=1", "CANCELLED CANCELLED", "CANCELLED"),
-        ("ctrl-c@1:a", "CANCELLED CANCELLED", "INTERRUPTED"),
-        ("fail@0:a", "FAILED SUCCEEDED", "FAILED"),
-        ("fail@1:b", "SUCCEEDED FAILED", "FAILED"),
-        ("fail@end:b", "SUCCEEDED FAILED", "FAILED"),
+        ("cancel@1:a", "CANCELLED SUCCEEDED", "COMPLETED"), ("stop@1:a", "CANCELLED CANCELLED", "CANCELLED"),
+        ("cut@1:a", "CANCELLED CANCELLED", "CANCELLED"), ("cut@1:a=1", "CANCELLED CANCELLED", "CANCELLED"),
+        ("ctrl-c@1:a", "CANCELLED CANCELLED", "INTERRUPTED"), ("fail@0:a", "FAILED SUCCEEDED", "FAILED"),
+        ("fail@1:b", "SUCCEEDED FAILED", "FAILED"), ("fail@end:b", "SUCCEEDED FAILED", "FAILED"),
         ("late@0:b=7", "SUCCEEDED SUCCEEDED", "COMPLETED"),
     ],
-)
+)  # fmt: skip
 def test_each_injected_fault_acts_on_jobs_and_the_run(backend: str, change: str, states: str, reason: str) -> None:
     """Each fault that a seed names has its effect on the states of the jobs and on the stop reason."""
 

@@ -47,12 +47,8 @@ def scenario(seconds: float, *monitors: Monitor) -> Scheduler:
         Job(nap, seconds, label="in"), Job(nap, seconds * 9, timeout=seconds, on_timeout="move_on"), label="group"
     )
     jobs = [
-        first,
-        bad,
-        nested,
-        Job(nap, 1, required=bad, label="blocked"),
-        Job(nap, 9e9, forever=True, label="forever"),
-    ]
+        first, bad, nested, Job(nap, 1, required=bad, label="blocked"), Job(nap, 9e9, forever=True, label="forever"),
+    ]  # fmt: skip
     return Scheduler(*jobs, Job(fail, seconds, required=(first, nested), critical=True, label="last"), label="night",
                      instruments=monitors)  # fmt: skip
 

@@ -102,14 +102,9 @@ def test_each_outcome_maps_to_a_junit_result(virtual: Virtual, tmp_path: Path) -
     virtual(run_and_report, scheduler, JUnit(tmp_path / "junit.xml"))
     cases = cases_in(tmp_path / "junit.xml")
     assert {name: kinds(case) for name, case in cases.items() if case.result} == {
-        "all: broken": ["Failure"],
-        "all: late": ["Failure"],
-        "all: slow": ["Failure"],
-        "all: blocked": ["Skipped"],
-        "all: skipped": ["Skipped"],
-        "all/inner: deep failure": ["Failure"],
-        "all/late: cut": ["Skipped"],
-    }
+        "all: broken": ["Failure"], "all: late": ["Failure"], "all: slow": ["Failure"], "all: blocked": ["Skipped"],
+        "all: skipped": ["Skipped"], "all/inner: deep failure": ["Failure"], "all/late: cut": ["Skipped"],
+    }  # fmt: skip
     assert {"all: background", "all/inner: deep"} <= cases.keys()
     assert cases["all: slow"].result[0].type == "JobTimeout"
     assert "OSError: broken" in cases["all: broken"].result[0].text

@@ -112,11 +112,8 @@ def test_a_monitor_tells_a_failure_once(outputs: dict[str, Any]) -> None:
     assert [output.name for output in printed] == ["stdout"] * len(printed)
     lines = re.sub(r"\x1b\[[\d;]*m", "", "".join(output.text for output in printed)).splitlines()
     assert [line.split()[1:3] for line in lines] == [
-        ["zoo:", "1"],
-        ["start", "failing"],
-        ["FAILED", "failing"],
-        ["zoo", "✗"],
-    ]
+        ["zoo:", "1"], ["start", "failing"], ["FAILED", "failing"], ["zoo", "✗"],
+    ]  # fmt: skip
     assert result.data == {"text/plain": "False"}
 
 

@@ -39,15 +39,10 @@ def traced() -> Trace:
 
 
 BEGINNINGS = {
-    (Scheduler, ".dot"): b"digraph {",
-    (Scheduler, ".svg"): b"<?xml",
-    (Scheduler, ".png"): b"\x89PNG\r\n",
-    (Scheduler, ".mmd"): b"flowchart TB\n",
-    (Trace, ".svg"): b"<svg ",
-    (Trace, ".html"): b"<!DOCTYPE html>",
-    (Trace, ".json"): b'{"displayTimeUnit"',
-    (Trace, ".csv"): b"number,",
-}
+    (Scheduler, ".dot"): b"digraph {", (Scheduler, ".svg"): b"<?xml", (Scheduler, ".png"): b"\x89PNG\r\n",
+    (Scheduler, ".mmd"): b"flowchart TB\n", (Trace, ".svg"): b"<svg ", (Trace, ".html"): b"<!DOCTYPE html>",
+    (Trace, ".json"): b'{"displayTimeUnit"', (Trace, ".csv"): b"number,",
+}  # fmt: skip
 """How a file of each form begins."""
 
 

@@ -159,13 +159,9 @@ class Scene:
             self.trace, self.junit, Events(self.lines), Tracing(provider), Monitor(file=io.StringIO()), PrintKeeper(),
         ]  # fmt: skip
         self.scheduler = Scheduler(
-            self.gate,
-            *self.jobs.values(),
-            label="scene",
-            jobs_window=1,
-            log=False,
+            self.gate, *self.jobs.values(), label="scene", jobs_window=1, log=False,
             pool=Pool(api=Rate(requests=1000, per=0.01)),
-        )
+        )  # fmt: skip
 
     async def note_begin(self) -> None:
         """Note what is said while nothing else has begun, and give the answer for the question that comes."""

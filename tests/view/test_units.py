@@ -13,32 +13,13 @@ from trioflow.view.text._symbols import durations_in_column
 @pytest.mark.parametrize(
     ("seconds", "text"),
     [
-        (0, "0 s"),
-        (1e-12, "0 s"),
-        (1e-9, "1 ns"),
-        (2.5e-7, "250 ns"),
-        (1.25e-5, "12.5 µs"),
-        (0.000_999_9, "1 ms"),
-        (0.0123, "12.3 ms"),
-        (0.1004, "100 ms"),
-        (0.9995, "1 s"),
-        (0.9999, "1 s"),
-        (1.2345, "1.23 s"),
-        (9.9951, "10 s"),
-        (9.999, "10 s"),
-        (10.27, "10.3 s"),
-        (59.94, "59.9 s"),
-        (59.95, "1 min"),
-        (59.96, "1 min"),
-        (61, "1 min 01 s"),
-        (750, "12 min 30 s"),
-        (3599.7, "1 h"),
-        (11_100, "3 h 05 min"),
-        (86_399, "1 d"),
-        (187_200, "2 d 04 h"),
+        (0, "0 s"), (1e-12, "0 s"), (1e-9, "1 ns"), (2.5e-7, "250 ns"), (1.25e-5, "12.5 µs"), (0.000_999_9, "1 ms"),
+        (0.0123, "12.3 ms"), (0.1004, "100 ms"), (0.9995, "1 s"), (0.9999, "1 s"), (1.2345, "1.23 s"), (9.9951, "10 s"),
+        (9.999, "10 s"), (10.27, "10.3 s"), (59.94, "59.9 s"), (59.95, "1 min"), (59.96, "1 min"), (61, "1 min 01 s"),
+        (750, "12 min 30 s"), (3599.7, "1 h"), (11_100, "3 h 05 min"), (86_399, "1 d"), (187_200, "2 d 04 h"),
         (-1.5, "-1.5 s"),
     ],
-)
+)  # fmt: skip
 def test_a_duration_has_three_significant_figures(seconds: float, text: str) -> None:
     assert duration_text(seconds) == text
 
@@ -53,19 +34,13 @@ def test_a_duration_in_a_column_has_a_decimal_below_a_hundred(seconds: float, te
 @pytest.mark.parametrize(
     ("seconds", "shown"),
     [
-        ([2e-9, None, 1.5e-9], ("ns", ["2.000", "", "1.500"])),
-        ([0, None], ("s", ["0.000", ""])),
-        ([0.5], ("ms", ["500.0"])),
-        ([0.099995], ("ms", ["100.0"])),
-        ([0.9995], ("s", ["1.000"])),
-        ([9.9995], ("s", ["10.00"])),
-        ([99.99], ("s", ["99.99"])),
-        ([99.995], ("min:s", ["1:40.0"])),
-        ([100, 0, -1], ("min:s", ["1:40.0", "0:00.0", "-0:01.0"])),
-        ([3599.94], ("min:s", ["59:59.9"])),
+        ([2e-9, None, 1.5e-9], ("ns", ["2.000", "", "1.500"])), ([0, None], ("s", ["0.000", ""])),
+        ([0.5], ("ms", ["500.0"])), ([0.099995], ("ms", ["100.0"])), ([0.9995], ("s", ["1.000"])),
+        ([9.9995], ("s", ["10.00"])), ([99.99], ("s", ["99.99"])), ([99.995], ("min:s", ["1:40.0"])),
+        ([100, 0, -1], ("min:s", ["1:40.0", "0:00.0", "-0:01.0"])), ([3599.94], ("min:s", ["59:59.9"])),
         ([3599.95], ("h:min:s", ["1:00:00"])),
     ],
-)
+)  # fmt: skip
 def test_longest_time_decides_the_unit_of_a_column(seconds: list[float | None], shown: tuple[str, list[str]]) -> None:
     """The longest time in a column decides on the unit, and has at most four digits, never a rounded thousand."""
     assert durations_in_column(seconds) == shown
@@ -82,16 +57,10 @@ def test_the_elapsed_time_of_a_run_is_in_whole_seconds(seconds: float, said: str
 @pytest.mark.parametrize(
     ("seconds", "said"),
     [
-        (0, "1 s"),
-        (0.2, "1 s"),
-        (7.3, "8 s"),
-        (11, "15 s"),
-        (118, "2 min"),
-        (121, "2 min 30 s"),
-        (601, "11 min"),
+        (0, "1 s"), (0.2, "1 s"), (7.3, "8 s"), (11, "15 s"), (118, "2 min"), (121, "2 min 30 s"), (601, "11 min"),
         (7200, "2 h"),
     ],
-)
+)  # fmt: skip
 def test_estimates_are_rounded_up_to_coarse_steps(seconds: float, said: str) -> None:
     """Estimates are rounded up, below 10 s to whole seconds, longer ones to 5 s, 30 s or whole minutes."""
     assert estimate_text(seconds) == said
@@ -100,14 +69,10 @@ def test_estimates_are_rounded_up_to_coarse_steps(seconds: float, said: str) -> 
 @pytest.mark.parametrize(
     ("number", "said"),
     [
-        (0, "0 B"),
-        (1023, "1023 B"),
-        (1536, "1.5 KiB"),
-        (5_872_025, "5.6 MiB"),
-        (4 << 30, "4 GiB"),
+        (0, "0 B"), (1023, "1023 B"), (1536, "1.5 KiB"), (5_872_025, "5.6 MiB"), (4 << 30, "4 GiB"),
         (1 << 60, "1024 PiB"),
     ],
-)
+)  # fmt: skip
 def test_sizes_have_binary_units(number: int, said: str) -> None:
     """Sizes are shown in powers of 1024 with their IEC names, as in `needs=` and pools."""
     assert size_text(number) == said

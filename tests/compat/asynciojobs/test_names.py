@@ -213,16 +213,10 @@ def test_keep_only_drops_the_edges_of_removed_jobs() -> None:
 
 
 KEPT = [
-    ("b", "c", {}, "bc"),
-    ("bx", "c", {}, "bcx"),
-    ("b", "d", {"keep_starts": False, "keep_ends": False}, "c"),
-    ("bc", "d", {"keep_starts": False}, "cd"),
-    ("a", "cd", {"keep_ends": False}, "abc"),
-    ("c", None, {}, "cd"),
-    (None, "c", {"keep_ends": False}, "ab"),
-    (None, None, {}, "abcdx"),
-    ("c", "b", {}, "bc"),
-]
+    ("b", "c", {}, "bc"), ("bx", "c", {}, "bcx"), ("b", "d", {"keep_starts": False, "keep_ends": False}, "c"),
+    ("bc", "d", {"keep_starts": False}, "cd"), ("a", "cd", {"keep_ends": False}, "abc"), ("c", None, {}, "cd"),
+    (None, "c", {"keep_ends": False}, "ab"), (None, None, {}, "abcdx"), ("c", "b", {}, "bc"),
+]  # fmt: skip
 
 
 def test_keep_only_between_keeps_the_jobs_between_starts_and_ends() -> None:

@@ -73,16 +73,11 @@ PLACES: dict[str, tuple[Make, Callable[[Any, Any], Any]]] = {
     "of one's own kind": (lambda value: Kind(value), lambda args, _: args[0]),
 }
 VALUES: dict[str, Callable[[], Any]] = {
-    "job": lambda: Job(give, label="other"),
-    "scheduler": lambda: Scheduler(Job(give)),
-    "list of jobs": lambda: [Job(give)],
-    "set": lambda: {Job(give)},
-    "named tuple": lambda: Pair(1, Job(give)),
-    "generator": lambda: (item for item in "ab"),
-    "text of a job": lambda: str(Job(give)),
-    "atom": lambda: 7,
+    "job": lambda: Job(give, label="other"), "scheduler": lambda: Scheduler(Job(give)),
+    "list of jobs": lambda: [Job(give)], "set": lambda: {Job(give)}, "named tuple": lambda: Pair(1, Job(give)),
+    "generator": lambda: (item for item in "ab"), "text of a job": lambda: str(Job(give)), "atom": lambda: 7,
     "what cannot be searched": Unsearched,
-}
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("value", VALUES)

@@ -224,13 +224,8 @@ def run(lines: list[str], value: str, shell: str) -> Iterator[str]:
     with tempfile.TemporaryDirectory() as directory:
         seen = Path(directory, "seen")
         command = [
-            shell,
-            *(["sh"] if shell.endswith("busybox") else []),
-            "-c",
-            'exec 9>>"$0"; ' + SCRIPT,
-            str(seen),
-            *filled,
-        ]
+            shell, *(["sh"] if shell.endswith("busybox") else []), "-c", 'exec 9>>"$0"; ' + SCRIPT, str(seen), *filled,
+        ]  # fmt: skip
         work = Path(directory, "work")
         work.mkdir()
         subprocess.run(

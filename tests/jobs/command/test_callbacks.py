@@ -175,13 +175,8 @@ def test_a_job_tries_again_in_its_on_settled(backend: str, tmp_path: Path, is_ca
     first = "cancelled" if is_cancelled else "failed"
     blocked = [("next", "blocked")]
     assert told == [
-        ("own", first),
-        ("job", first),
-        *blocked,
-        ("own", "succeeded"),
-        ("job", "succeeded"),
-        ("next", "succeeded"),
-    ]
+        ("own", first), ("job", first), *blocked, ("own", "succeeded"), ("job", "succeeded"), ("next", "succeeded"),
+    ]  # fmt: skip
 
 
 def test_scheduler_try_again_in_an_own_on_settled_means_that_job_too(backend: str, tmp_path: Path) -> None:

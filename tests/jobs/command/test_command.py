@@ -337,22 +337,14 @@ def test_command_error_shows_only_the_end_of_a_long_standard_error(backend: str)
 @pytest.mark.parametrize(
     ("check", "line", "is_fine"),
     [
-        ([0, 4, "TERM"], "exit 0", True),
-        ([0, 4, "TERM"], "exit 4", True),
-        ([0, 4, "TERM"], "exit 3", False),
-        ([0, 4, "TERM"], "kill -TERM $$", True),
-        ([0, 4, "TERM"], "exit 143", True),
-        ([0, 4, "TERM"], "kill -HUP $$", False),
-        ({"sigterm", 1}, "kill -TERM $$", True),
-        ([signal.SIGTERM], "kill -TERM $$", True),
-        ([-signal.SIGTERM], "kill -TERM $$", True),
-        ([143], "kill -TERM $$", True),
-        ([1], "exit 0", False),
-        ([0, 125], "exit 3", False),
-        (True, "exit 128", False),
+        ([0, 4, "TERM"], "exit 0", True), ([0, 4, "TERM"], "exit 4", True), ([0, 4, "TERM"], "exit 3", False),
+        ([0, 4, "TERM"], "kill -TERM $$", True), ([0, 4, "TERM"], "exit 143", True),
+        ([0, 4, "TERM"], "kill -HUP $$", False), ({"sigterm", 1}, "kill -TERM $$", True),
+        ([signal.SIGTERM], "kill -TERM $$", True), ([-signal.SIGTERM], "kill -TERM $$", True),
+        ([143], "kill -TERM $$", True), ([1], "exit 0", False), ([0, 125], "exit 3", False), (True, "exit 128", False),
         (range(3), "exit 2", True),
     ],
-)
+)  # fmt: skip
 def test_check_may_list_the_allowed_exit_codes_and_signals(backend: str, check: Any, line: str, is_fine: bool) -> None:
     """With a list as `check=`, only its exit codes and signals are successes; 128 + n is the same as signal n."""
     job = CommandJob(["sh", "-c", line], check=check)

@@ -76,35 +76,17 @@ UNSAFE = [
     *(
         (f"{setting}; true", "in a line that sets a variable which shells evaluate")
         for setting in (
-            "RANDOM={}",
-            "y={}; OPTIND=y",
-            "export COLUMNS={}",
-            "read SECONDS < {}",
-            "for RANDOM in {}; do true; done",
-            "BASH_ENV={} bash -c true",
-            "PS4={}; set -x",
-            "PROMPT4={}; set -x",
-            "declare BASH_ALIASES={}",
+            "RANDOM={}", "y={}; OPTIND=y", "export COLUMNS={}", "read SECONDS < {}", "for RANDOM in {}; do true; done",
+            "BASH_ENV={} bash -c true", "PS4={}; set -x", "PROMPT4={}; set -x", "declare BASH_ALIASES={}",
         )
     ),
     ("x={}; [ $x ]", "after ["),
     *(
         (line, "in a line whose command is not known")
         for line in (
-            "x={}; $x",
-            "z[1 + {}]=1",
-            "z[a[{}]]=1",
-            "time z[{}]=1",
-            "FOO=1 z[1 {}]=2 true",
-            "{eval,} {}",
-            "{eval,/x} {}",
-            '"ev\\\nal" {}',
-            "- eval {}",
-            "exec -a x eval {}",
-            "$x eval {}",
-            "${x}eval {}",
-            "e${x}val {}",
-            "$CC -c {}",
+            "x={}; $x", "z[1 + {}]=1", "z[a[{}]]=1", "time z[{}]=1", "FOO=1 z[1 {}]=2 true", "{eval,} {}",
+            "{eval,/x} {}", '"ev\\\nal" {}', "- eval {}", "exec -a x eval {}", "$x eval {}", "${x}eval {}",
+            "e${x}val {}", "$CC -c {}",
         )
     ),
     ("$'\\x65val' {}", "inside single quotes"),
@@ -164,55 +146,24 @@ UNSAFE = [
     *(
         (line, "in a line whose command is not known")
         for line in (
-            "cd . && {} {}",
-            "e{} {}",
-            ".{} {}",
-            "tr{} {} EXIT",
-            "x=1 {} {}",
-            "if {} {}; then echo; fi",
-            "while true; do {} {}; done",
-            "true; {} {}",
-            "true | {} {}",
-            "true &\n{} {}",
-            "echo $({} {})",
-            "({} {})",
-            "! {} {}",
-            "command {} {}",
-            "exec {} {}",
-            "time {} {}",
-            "time e{} {}",
-            "> f {} {}",
-            "> {} {} {}",
-            "x={} y{} {}",
-            "{}- eval {}",
-            "true; {}{}- eval {}",
-            "true; :{} {}",
-            "true; [{} {}",
+            "cd . && {} {}", "e{} {}", ".{} {}", "tr{} {} EXIT", "x=1 {} {}", "if {} {}; then echo; fi",
+            "while true; do {} {}; done", "true; {} {}", "true | {} {}", "true &\n{} {}", "echo $({} {})", "({} {})",
+            "! {} {}", "command {} {}", "exec {} {}", "time {} {}", "time e{} {}", "> f {} {}", "> {} {} {}",
+            "x={} y{} {}", "{}- eval {}", "true; {}{}- eval {}", "true; :{} {}", "true; [{} {}",
         )
     ),
     *(
         (line, "after env")
         for line in (
-            "env {} {}",
-            "env x=1 {} a",
-            "env -i {}",
-            "env {}=x y",
-            "env -S{}",
-            "env -S {}",
-            "env x=$y a {}",
-            'x={}; env "$x"',
-            "env env {}",
+            "env {} {}", "env x=1 {} a", "env -i {}", "env {}=x y", "env -S{}", "env -S {}", "env x=$y a {}",
+            'x={}; env "$x"', "env env {}",
         )
     ),
     *(
         (line, "in a line that sets a variable which shells evaluate")
         for line in (
-            "echo {} | IFS= read -r RANDOM",
-            "x=1 export RANDOM={}",
-            "command export RANDOM={}",
-            "SHLVL={}",
-            "FUNCNEST={}",
-            "LOGCHECK={}",
+            "echo {} | IFS= read -r RANDOM", "x=1 export RANDOM={}", "command export RANDOM={}", "SHLVL={}",
+            "FUNCNEST={}", "LOGCHECK={}",
         )
     ),
     *(
@@ -236,7 +187,7 @@ UNSAFE = [
             ('echo {} | sh -c "$(cat)"', "sh"),
         )
     ),
-]
+]  # fmt: skip
 SAFE = [
     'echo a"b"{}\'c\' "d" {}',
     'echo "$(echo {})"',
@@ -316,26 +267,13 @@ def test_random_lines_run_no_value_and_change_none(count: int) -> None:
 
 
 READERS = [
-    "",
-    "exec",
-    "env x=1",
-    "sudo -u x",
-    "nice -n 5",
-    "xargs",
-    "nohup",
-    "timeout 5",
-    "busybox",
-    "ssh x",
+    "", "exec", "env x=1", "sudo -u x", "nice -n 5", "xargs", "nohup", "timeout 5", "busybox", "ssh x",
     "time stdbuf -o0",
-]
+]  # fmt: skip
 FED = [
-    "echo {} | S",
-    "x={}; echo $x | cat | S",
-    "echo {} | (ls; S)",
-    "echo {} | { S; }",
-    "echo {} | if true; then S; fi",
+    "echo {} | S", "x={}; echo $x | cat | S", "echo {} | (ls; S)", "echo {} | { S; }", "echo {} | if true; then S; fi",
     "ls $(echo {} | S)",
-]
+]  # fmt: skip
 STDIN = ["", " -s", " -x -", " -s a", " /dev/stdin", " -eo pipefail", " -c", " -c {}", " +x /dev/fd/0"]
 
 

@@ -101,16 +101,9 @@ def mpi(stack: contextlib.ExitStack, _: Path) -> Any:
 
 
 ENGINES: dict[str, Callable[[contextlib.ExitStack, Path], Any]] = {
-    "worker processes": lambda _stack, _folder: WORKER_COUNT,
-    "`ProcessPoolExecutor`": process_pool,
-    "loky": loky,
-    "executorlib": executorlib,
-    "Dask": dask,
-    "Ray": ray,
-    "submitit": submitit,
-    "Parsl": parsl,
-    "MPI": mpi,
-}
+    "worker processes": lambda _stack, _folder: WORKER_COUNT, "`ProcessPoolExecutor`": process_pool, "loky": loky,
+    "executorlib": executorlib, "Dask": dask, "Ray": ray, "submitit": submitit, "Parsl": parsl, "MPI": mpi,
+}  # fmt: skip
 
 
 # ---------------------------------------------------------------- what is observed
@@ -241,13 +234,9 @@ def after_ctrl_c(processes: Any, folder: Path, unit: float) -> str:
 
 
 COLUMNS = {
-    "a timeout": after_timeout,
-    "a timeout and the queue": in_the_queue,
-    "results between jobs": between_calls,
-    "restored by a journal": with_a_journal,
-    "its worker is killed": after_a_kill,
-    "Ctrl-C": after_ctrl_c,
-}
+    "a timeout": after_timeout, "a timeout and the queue": in_the_queue, "results between jobs": between_calls,
+    "restored by a journal": with_a_journal, "its worker is killed": after_a_kill, "Ctrl-C": after_ctrl_c,
+}  # fmt: skip
 """What is observed, in this order; the last two may leave no engine to go on with."""
 
 

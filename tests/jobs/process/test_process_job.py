@@ -149,19 +149,10 @@ def raised_there() -> dict[str, Any]:
 @pytest.mark.parametrize(
     "name",
     [
-        "Greeting",
-        "Missing",
-        "Own",
-        "Compiled",
-        "CompiledAwkward",
-        "Unwilling",
-        "Frozen",
-        "Slotted",
-        "FileNotFoundError",
-        "ModuleNotFoundError",
-        "UnicodeDecodeError",
+        "Greeting", "Missing", "Own", "Compiled", "CompiledAwkward", "Unwilling", "Frozen", "Slotted",
+        "FileNotFoundError", "ModuleNotFoundError", "UnicodeDecodeError",
     ],
-)
+)  # fmt: skip
 def test_an_exception_in_a_worker_arrives_unchanged(raised_there: dict[str, Any], name: str) -> None:
     """Type, text, arguments and attributes of an exception arrive unchanged, whatever its `__init__` does."""
     error, expected = raised_there[name], exception_bodies.exceptions()[name]

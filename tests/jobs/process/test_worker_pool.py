@@ -85,12 +85,9 @@ def test_ctrl_c_prints_no_tracebacks_of_workers(backend: str, tmp_path: Path, wa
         "try:\n    scheduler.run(backend=sys.argv[1])\nexcept KeyboardInterrupt:\n    print(scheduler.stop_reason.name)"
     )
     process = Python(
-        ["-c", code, backend, str(tmp_path / "started")],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
+        ["-c", code, backend, str(tmp_path / "started")], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         start_new_session=True,
-    )
+    )  # fmt: skip
     until_there(tmp_path / "started")
     os.killpg(process.pid, signal.SIGINT)
     out, error = process.communicate(timeout=PATIENCE)

@@ -233,18 +233,8 @@ def test_a_named_pipe_is_rejected_or_skipped_in_a_tree(backend: str, server: Ser
 
 
 ODD_NAMES = [
-    "a\nFetching b",
-    "-rf",
-    "...",
-    ".trioflow-x",
-    "\x1b[31m",
-    "x" * 255,
-    "\udcff",
-    "\r",
-    " a ",
-    "\u202e",
-    "$(ls)",
-]
+    "a\nFetching b", "-rf", "...", ".trioflow-x", "\x1b[31m", "x" * 255, "\udcff", "\r", " a ", "\u202e", "$(ls)",
+]  # fmt: skip
 
 
 @SSH_ON_TRIO

@@ -152,13 +152,9 @@ def test_the_copier_of_a_local_node_does_operations_in_sequence(
     (tmp_path / "back").mkdir()
     place, new = f"{tmp_path}/there", f"{tmp_path}/there/new"
     code = copied(
-        monkeypatch,
-        ("MakeDirectory", place),
-        ("MakeDirectory", place),
-        ("Put", f"{tmp_path}/a*", new),
-        ("Get", f"{tmp_path}/a\\*", f"{tmp_path}/back"),
-        ("Get", f"{tmp_path}/?[b-c]", f"{tmp_path}/back"),
-    )
+        monkeypatch, ("MakeDirectory", place), ("MakeDirectory", place), ("Put", f"{tmp_path}/a*", new),
+        ("Get", f"{tmp_path}/a\\*", f"{tmp_path}/back"), ("Get", f"{tmp_path}/?[b-c]", f"{tmp_path}/back"),
+    )  # fmt: skip
     assert (code, *capfd.readouterr()) == (0, f"{tmp_path}/a*\n{tmp_path}/ab\n", "")
     assert (tmp_path / "there" / "new").read_text() == "x"
     assert sorted(path.name for path in (tmp_path / "back").iterdir()) == ["a*", "ab"]

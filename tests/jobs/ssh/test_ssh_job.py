@@ -306,13 +306,8 @@ def test_included_files_are_in_the_directory_of_the_script(backend: str, server:
     (tmp_path / "tool").chmod(0o755)
     script = tmp_path / "main.sh"
     lines = (
-        'here=$(dirname "$0")',
-        '. "$here/functions.sh"',
-        'hello "$1"',
-        '. "$here/lib/more.sh"',
-        '"$here/tool"',
-        "pwd",
-    )
+        'here=$(dirname "$0")', '. "$here/functions.sh"', 'hello "$1"', '. "$here/lib/more.sh"', '"$here/tool"', "pwd",
+    )  # fmt: skip
     script.write_text("\n".join(lines))
     tool = CommandJob(["echo", tmp_path / "tool"], stdout=PIPE)
     step = Script(script, "you there", includes=[tmp_path / "functions.sh", tmp_path / "lib", tool])

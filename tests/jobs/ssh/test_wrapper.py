@@ -43,12 +43,9 @@ class Wrapped:
         line = _wrapper.login_shell_line(words, TOKEN, **options).replace("/bin/sh", shell, 1)
         read_end, self.lifeline = os.pipe()
         self.process = subprocess.Popen(
-            ["/bin/sh", "-c", line],
-            stdin=read_end,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            ["/bin/sh", "-c", line], stdin=read_end, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
             start_new_session=True,
-        )
+        )  # fmt: skip
         os.close(read_end)
         os.write(self.lifeline, sent)
 
@@ -119,11 +116,8 @@ def test_stdin_is_empty_without_a_stdin_file(shell: str) -> None:
 def test_variables_with_any_content_arrive_unchanged(shell: str) -> None:
     given = {name: f"own {name}" for name in "acegilmnpstvxy"}
     given |= {
-        "a_1": "'\"$HOME`id`\\ \\n*",
-        "b": "\none\n\n+two\n=c=three\n.\n",
-        "d": "",
-        "PATH": "/no/where:/usr/bin:/bin",
-    }
+        "a_1": "'\"$HOME`id`\\ \\n*", "b": "\none\n\n+two\n=c=three\n.\n", "d": "", "PATH": "/no/where:/usr/bin:/bin",
+    }  # fmt: skip
     given |= {"f": os.fsdecode(bytes(range(1, 256)) + b"\xe3'\xff\xfe"), "q": "  x  "}
     code, stdout, *_ = Wrapped(shell, [sys.executable, "-S", "-E", "-c", SHOW, *given], variables=given).end()
     assert (code, eval(stdout)) == (0, list(map(os.fsencode, given.values())))
@@ -210,22 +204,8 @@ def test_a_stopped_command_is_ended(shell: str, watched: Watched) -> None:
 def test_the_wrapper_passes_through_login_shells(shell: str) -> None:
     """The wrapper passes through all login shells, even those unlike sh, with all characters special to any."""
     words = [
-        "it's",
-        '"a  b"',
-        "$HOME",
-        "{x}",
-        "",
-        "0",
-        "1",
-        "%s",
-        "a\\",
-        "\\'",
-        "\\\\n",
-        "!x!",
-        "a\nb\n\n",
-        "\r",
-        "é~*",
-    ]
+        "it's", '"a  b"', "$HOME", "{x}", "", "0", "1", "%s", "a\\", "\\'", "\\\\n", "!x!", "a\nb\n\n", "\r", "é~*",
+    ]  # fmt: skip
     line = _wrapper.login_shell_line(["sh", "-c", "printf '%s|' \"$@\"; exit 3", "-", *words], TOKEN, grace=1)
     read_end, lifeline = os.pipe()
     done = subprocess.run([shell, "-c", line], stdin=read_end, capture_output=True, timeout=PATIENCE, check=False)

@@ -87,14 +87,10 @@ def test_callable_that_returns_no_awaitable_fails_its_job(virtual: Virtual, func
 @pytest.mark.parametrize(
     "use",
     [
-        lambda thing: Scheduler(thing, label="home"),
-        lambda thing: Scheduler(label="home").add(thing),
-        lambda thing: Scheduler(label="home").update([thing]),
-        lambda thing: Sequence(thing),
-        lambda thing: Job(nap, required=thing),
-        lambda thing: Job(nap).requires(thing),
-        lambda thing: Sequence().requires([thing]),
-        lambda thing: Sequence(required=thing),
+        lambda thing: Scheduler(thing, label="home"), lambda thing: Scheduler(label="home").add(thing),
+        lambda thing: Scheduler(label="home").update([thing]), lambda thing: Sequence(thing),
+        lambda thing: Job(nap, required=thing), lambda thing: Job(nap).requires(thing),
+        lambda thing: Sequence().requires([thing]), lambda thing: Sequence(required=thing),
         lambda thing: Scheduler().explain(thing),
     ],
     ids=[

@@ -48,17 +48,10 @@ def test_events_list_the_jobs_and_then_their_outcomes(virtual: Virtual) -> None:
     last = Job(fail, 2, label="last", required=first, critical=True)
     events = run_and_record(virtual, Scheduler(first, last, label="two", jobs_window=1))
     assert [(one["event"], one["path"], round(one["at"], 9)) for one in events] == [
-        ("run_started", "", 0),
-        ("job_added", "first", 0),
-        ("job_added", "last", 0),
-        ("job_scheduled", "first", 0),
-        ("job_started", "first", 0),
-        ("job_settled", "first", 1),
-        ("job_scheduled", "last", 1),
-        ("job_started", "last", 1),
-        ("job_settled", "last", 3),
-        ("run_ended", "", 3),
-    ]
+        ("run_started", "", 0), ("job_added", "first", 0), ("job_added", "last", 0), ("job_scheduled", "first", 0),
+        ("job_started", "first", 0), ("job_settled", "first", 1), ("job_scheduled", "last", 1),
+        ("job_started", "last", 1), ("job_settled", "last", 3), ("run_ended", "", 3),
+    ]  # fmt: skip
     begin, added, *_, ended, end = events
     assert (begin["label"], begin["jobs"], begin["window"]) == ("two", 2, 1)
     assert abs(begin["time"] - time.time()) < 100

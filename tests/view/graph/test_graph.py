@@ -97,12 +97,9 @@ def test_the_kind_of_a_job_sets_the_shape_of_its_box() -> None:
     boxes = seen(Scheduler(jobs, CommandJob(label="own"), Scheduler(label="folded")).graph(collapse=True)).boxes
     shapes = {label: (box.get("shape", "box"), box.get("style")) for label, box in boxes.items()}
     assert shapes == {
-        "async": ("box", "rounded,filled"),
-        "thread": ("box", "filled"),
-        "service": ("hexagon", "filled,dashed"),
-        "own": ("box", "rounded,filled"),
-        "folded|0 jobs": ("folder", "filled"),
-    }
+        "async": ("box", "rounded,filled"), "thread": ("box", "filled"), "service": ("hexagon", "filled,dashed"),
+        "own": ("box", "rounded,filled"), "folded|0 jobs": ("folder", "filled"),
+    }  # fmt: skip
 
 
 def test_a_class_sets_the_box_style_of_its_kind() -> None:
@@ -444,12 +441,9 @@ def test_collapse_raises_on_unknown_jobs_and_patterns() -> None:
 # --- pictures of graphs, as `dot` draws them
 
 KINDS: list[Callable[..., AbstractJob[Any]]] = [
-    AbstractJob,
-    lambda **options: ThreadJob(print, **options),
-    lambda **options: ProcessJob(print, **options),
-    lambda **options: CommandJob(["true"], **options),
-    lambda **options: SshJob(SshNode("node"), "true", **options),
-]
+    AbstractJob, lambda **options: ThreadJob(print, **options), lambda **options: ProcessJob(print, **options),
+    lambda **options: CommandJob(["true"], **options), lambda **options: SshJob(SshNode("node"), "true", **options),
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("make", KINDS, ids=["plain", "thread", "process", "command", "ssh"])

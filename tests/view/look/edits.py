@@ -208,13 +208,8 @@ class Unit:
         self.blank_lines = 0
         self.fields: dict[str, Any] = {name: draw.randrange(9) for name in ("value", "inner", "default", "made")}
         self.fields |= {
-            "n": number,
-            "free": "a",
-            "prefix": "",
-            "which": draw.randrange(2),
-            "callee": "",
-            "more": "pass",
-        }
+            "n": number, "free": "a", "prefix": "", "which": draw.randrange(2), "callee": "", "more": "pass",
+        }  # fmt: skip
 
     @property
     def text(self) -> str:

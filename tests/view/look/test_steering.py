@@ -289,27 +289,17 @@ print(scheduler.stop_reason.name, scheduler.jobs_window, len(tries), after.state
 def test_another_program_is_steered(backend: str) -> None:
     """Each word of the command, given to a program as it runs, takes effect, and the answer says so."""
     words = [
-        "pause",
-        "window 2",
-        "try-again flaky",
-        "resume",
-        "cancel job",
-        "cancel nope",
-        "drain",
-        "cancel",
-    ]
+        "pause", "window 2", "try-again flaky", "resume", "cancel job", "cancel nope", "drain", "cancel",
+    ]  # fmt: skip
     with subprocess.Popen([sys.executable, "-c", WORKING, backend], stdout=subprocess.PIPE, text=True) as program:
         assert program.stdout is not None
         assert program.stdout.readline() == "works\n"
         answered = [command("steer", program.pid, *word.split()).output.strip() for word in words]
         ended = program.stdout.read().split()
     assert answered[:5] == [
-        "'night': paused",
-        "'night': jobs_window set to 2",
-        "'flaky': tried again; these wait or run again: flaky",
-        "'night': resumed",
-        "'job': cancelled",
-    ]
+        "'night': paused", "'night': jobs_window set to 2", "'flaky': tried again; these wait or run again: flaky",
+        "'night': resumed", "'job': cancelled",
+    ]  # fmt: skip
     assert "no job with the path 'nope' runs or waits" in answered[5]
     assert answered[6:] == ["'night': drained", "'night': cancelled"]
     assert ended == ["DRAINED", "2", "2", "IDLE"]

@@ -28,13 +28,9 @@ class Session:
         names = {"NO_COLOR", "FORCE_COLOR", "COLUMNS", "LINES"}
         kept = {name: value for name, value in os.environ.items() if name not in names}
         self.process = Python(
-            ["-c", textwrap.dedent(code)],
-            start_new_session=True,
-            stdin=terminal,
-            stdout=terminal,
-            stderr=terminal,
+            ["-c", textwrap.dedent(code)], start_new_session=True, stdin=terminal, stdout=terminal, stderr=terminal,
             env={**kept, "TERM": "xterm", **environment},
-        )
+        )  # fmt: skip
         os.close(terminal)
         self.written = bytearray()
         self.is_watched = True  # what is on the screen; to work that out for megabytes takes long

@@ -73,12 +73,9 @@ def test_nested_schedulers_are_expanded_if_there_is_room(virtual: Virtual) -> No
     scheduler, monitor = watched(inner, Job(nap, 1, label="after", required=inner))
     lines = pictured(virtual, scheduler, monitor, 4)
     assert jobs_only(lines) == [
-        "   ▸    4 s  inner  1 ✓  1 ✗  1 ▸",
-        "   ✓  1.0 s    x",
-        "   ✗  2.0 s    y    OSError: broken",
-        "   ▸    4 s    z",
-        "   ·         after",
-    ]
+        "   ▸    4 s  inner  1 ✓  1 ✗  1 ▸", "   ✓  1.0 s    x", "   ✗  2.0 s    y    OSError: broken",
+        "   ▸    4 s    z", "   ·         after",
+    ]  # fmt: skip
 
 
 def test_a_label_that_is_cut_keeps_its_indentation(virtual: Virtual) -> None:
@@ -106,11 +103,8 @@ def test_jobs_of_nested_schedulers_that_do_not_fit_are_counted(virtual: Virtual)
     scheduler, monitor = watched(*groups, Job(nap, label="after", required=groups))
     lines = pictured(virtual, scheduler, monitor, 2, height=14)
     assert sorted(line.strip() for line in jobs_only(lines) if "▸" in line) == [
-        "▸    1 s  B/B1",
-        "▸    2 s  B/B0",
-        "▸    2 s  C/C0",
-        "▸    2 s  C/C1",
-    ]
+        "▸    1 s  B/B1", "▸    2 s  B/B0", "▸    2 s  C/C0", "▸    2 s  C/C1",
+    ]  # fmt: skip
     assert [line.strip() for line in jobs_only(lines) if "✗" in line] == ["✗  1.0 s  B/bad  OSError: broken"]
     assert jobs_only(lines)[-1].strip() == "… and 37 waiting, 20 settled"
 
@@ -201,11 +195,8 @@ def test_forever_jobs_and_services_come_last_and_are_counted_apart(virtual: Virt
     lines = pictured(virtual, scheduler, monitor, 5)
     assert lines[1] == " ✓ 0 succeeded   ▸ 2 running   ✗ 0 failed   · 0 waiting   ∞ 3 forever"  # as in `look`
     assert jobs_only(lines) == [
-        "   ▸    4 s  job",
-        "   ∞    5 s  soon   ready",
-        "   ∞    5 s  late   starting",
-        "   ∞    5 s  watch  1 ▸",
-    ]
+        "   ▸    4 s  job", "   ∞    5 s  soon   ready", "   ∞    5 s  late   starting", "   ∞    5 s  watch  1 ▸",
+    ]  # fmt: skip
 
 
 def test_attempts_and_expected_durations_are_shown(virtual: Virtual) -> None:
@@ -239,11 +230,8 @@ def test_jobs_added_during_a_run_get_lines(virtual: Virtual) -> None:
     lines = pictured(virtual, scheduler, monitor, 3)
     assert lines[1].startswith(" ✓ 1 succeeded   ▸ 2 running")
     assert jobs_only(lines) == [
-        "   ✓  1.0 s  grow",
-        "   ▸    2 s  new",
-        "   ▸    2 s  nested  1 ▸",
-        "   ▸    2 s    deep",
-    ]
+        "   ✓  1.0 s  grow", "   ▸    2 s  new", "   ▸    2 s  nested  1 ▸", "   ▸    2 s    deep",
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("width", [100, 44])

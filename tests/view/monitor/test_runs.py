@@ -29,11 +29,8 @@ def test_retrying_a_nested_scheduler_resets_its_counts_and_lines(virtual: Virtua
     lines = pictured(virtual, scheduler, monitor, 3.5)
     assert lines[1].startswith(" ✓ 1 succeeded   ▸ 2 running   ✗ 0 failed   · 0 waiting")
     assert jobs_only(lines) == [
-        "   ▸    1 s  in    attempt 2 of 2, 1 ✓  2 ▸",
-        "   ✓  1.0 s    x",
-        " ! ▸    1 s    y",
-        "   ▸    1 s    z",
-    ]
+        "   ▸    1 s  in    attempt 2 of 2, 1 ✓  2 ▸", "   ✓  1.0 s    x", " ! ▸    1 s    y", "   ▸    1 s    z",
+    ]  # fmt: skip
 
 
 def test_a_second_run_resets_counts_clock_and_failures(virtual: Virtual) -> None:

@@ -102,13 +102,10 @@ def test_lines_of_events_have_no_character_that_a_terminal_obeys(tmp_path: Path)
 
 
 BATCHES = [
-    ["--dry-run", "echo"],
-    ["--tag", "--line-buffer", "echo x; : "],
-    ["--halt", "soon,fail=1", "false"],
-    ["--needs", f"{HOSTILE}=1", "echo"],
-    ["--needs", "gpu=1", "--needs", f"gpu=1,{HOSTILE}=1", "echo"],
+    ["--dry-run", "echo"], ["--tag", "--line-buffer", "echo x; : "], ["--halt", "soon,fail=1", "false"],
+    ["--needs", f"{HOSTILE}=1", "echo"], ["--needs", "gpu=1", "--needs", f"gpu=1,{HOSTILE}=1", "echo"],
     [f"--{HOSTILE}"],
-]
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("words", BATCHES, ids=lambda words: words[0])

@@ -15,16 +15,10 @@ from ...bodies import fail, nap
 from ...conftest import Virtual
 
 NASTY = [
-    "</script><script>document.title = 'pwned'</script>",
-    "<img src=x onerror=\"document.title = 'pwned'\">",
-    "quotes \" ' ` and \\ backslash",
-    "&amp; entities &lt;b&gt; & more",
-    "control \x00 \x1b[31m \r\n \t characters",
-    "]]> <!-- --> ${title} $title {{x}}",
-    "漢字 and ünïcode \u202e \ud800",
-    "",
-    "long " * 60,
-]
+    "</script><script>document.title = 'pwned'</script>", "<img src=x onerror=\"document.title = 'pwned'\">",
+    "quotes \" ' ` and \\ backslash", "&amp; entities &lt;b&gt; & more", "control \x00 \x1b[31m \r\n \t characters",
+    "]]> <!-- --> ${title} $title {{x}}", "漢字 and ünïcode \u202e \ud800", "", "long " * 60,
+]  # fmt: skip
 """Labels that pages and pictures must show as plain text."""
 
 

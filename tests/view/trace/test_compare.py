@@ -50,13 +50,10 @@ def test_compare_lists_what_made_the_run_longer(tmp_path: Path) -> None:
     done = trioflow("compare", before, after)
     assert done.exit_code == 0
     assert done.stdout.splitlines() == [
-        "training: 14 s, before 11.5 s: 2.5 s longer (+22 %)",
-        "",
-        "Along the critical paths:",
-        "  change, s                   before  after",
-        "     +1.500  model 1: longer   6.000  7.500",
+        "training: 14 s, before 11.5 s: 2.5 s longer (+22 %)", "", "Along the critical paths:",
+        "  change, s                   before  after", "     +1.500  model 1: longer   6.000  7.500",
         "     +1.000  report: new              1.000",
-    ]
+    ]  # fmt: skip
     back = trioflow("compare", after, before).stdout
     assert "model 1: shorter" in back
     assert "report: gone" in back
@@ -184,16 +181,11 @@ NOT_TRACES = {
 NOT_TRACE_IDS = (
     *("empty", "lines-of-json", "deep-list", "list", "number", "other-trace", "other-program"),
     *(
-        "newer-version",
-        "version-is-text",
-        "no-record",
-        "span-without-fields",
-        "time-is-nan",
-        "time-is-text",
+        "newer-version", "version-is-text", "no-record", "span-without-fields", "time-is-nan", "time-is-text",
         "failure-without-fields",
     ),
     "kind-without-span",
-)
+)  # fmt: skip
 
 
 @pytest.mark.parametrize("text", NOT_TRACES, ids=NOT_TRACE_IDS)

@@ -181,13 +181,10 @@ def test_no_text_of_a_graph_is_markup_or_source(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("attributes", {"fontname": "x"}),
-        ("attributes", {"URL": "x"}),
-        ("attributes", {"color": MARKUP}),
-        ("names", ['"']),
-        ("names", []),
+        ("attributes", {"fontname": "x"}), ("attributes", {"URL": "x"}), ("attributes", {"color": MARKUP}),
+        ("names", ['"']), ("names", []),
     ],
-)
+)  # fmt: skip
 def test_a_graph_says_nothing_but_what_a_drawing_says(tmp_path: Path, name: str, value: Any) -> None:
     """Attributes that no drawing has, and values that are more than words, make a trace a damaged one."""
     path, document, statements = traced_graph(tmp_path)

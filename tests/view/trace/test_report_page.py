@@ -23,24 +23,10 @@ from .scenarios import everything, traced
 GOLDEN: Final = Path(__file__).with_name("report.txt")
 BLOCKS: Final = frozenset(
     [
-        "article",
-        "dd",
-        "div",
-        "dt",
-        "h1",
-        "h2",
-        "li",
-        "nav",
-        "p",
-        "pre",
-        "section",
-        "summary",
-        "td",
-        "text",
-        "th",
+        "article", "dd", "div", "dt", "h1", "h2", "li", "nav", "p", "pre", "section", "summary", "td", "text", "th",
         "title",
     ]
-)
+)  # fmt: skip
 """Elements whose text begins a line."""
 VARIABLE: Final = (
     (r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d[+-]\d\d:\d\d · on .*", "DATE · on HOST"),

@@ -79,18 +79,12 @@ def test_each_column_of_the_table_has_one_unit(virtual: Virtual, tmp_path: Path)
 @pytest.mark.parametrize(
     ("label", "is_given", "family"),
     [
-        ("train model 12", True, "train model *"),
-        ("compile for x86", True, "compile for x86"),
-        ("python3.11 tests", True, "python3.11 tests"),
-        ("part_03 at 12:30", True, "part_* at *"),
-        ("fetch-3.5 of 7", True, "fetch-* of *"),
-        ("12", True, "*"),
-        ("clean <3> of 4", True, "clean <*> of *"),
-        ("fetch('a', 3)", False, "fetch"),
-        ("gcc -c a.c", False, "gcc"),
-        ("", True, ""),
+        ("train model 12", True, "train model *"), ("compile for x86", True, "compile for x86"),
+        ("python3.11 tests", True, "python3.11 tests"), ("part_03 at 12:30", True, "part_* at *"),
+        ("fetch-3.5 of 7", True, "fetch-* of *"), ("12", True, "*"), ("clean <3> of 4", True, "clean <*> of *"),
+        ("fetch('a', 3)", False, "fetch"), ("gcc -c a.c", False, "gcc"), ("", True, ""),
     ],
-)
+)  # fmt: skip
 def test_the_family_of_a_job_is_its_label_with_stars_for_numbers(label: str, is_given: bool, family: str) -> None:
     assert family_from_label(label, is_given) == family
 

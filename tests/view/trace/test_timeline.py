@@ -142,11 +142,8 @@ def test_labels_are_shortened_to_the_width_of_their_bars(virtual: Virtual, tmp_p
     """In the timeline, a long label loses its middle, one without room is left out, and those that fit stay whole."""
     label = "a label that is much too long for its bar"
     jobs = [
-        Job(nap, 10, label="fits"),
-        Job(nap, 2, label=label),
-        Job(nap, 0.1, label="no room"),
-        Job(nap, 9, label="x"),
-    ]
+        Job(nap, 10, label="fits"), Job(nap, 2, label=label), Job(nap, 0.1, label="no room"), Job(nap, 9, label="x"),
+    ]  # fmt: skip
     picture = draw_timeline(traced(virtual, Scheduler(Sequence(jobs))), tmp_path / "t.svg", width=700)
     first, middle, last = [str(piece.text) for piece in find_by_class(picture, "label")][:3]
     assert (first, last) == ("fits", "x")
@@ -363,17 +360,12 @@ def test_merged_attempts_of_a_job_are_one_job(virtual: Virtual, tmp_path: Path) 
 @pytest.mark.parametrize(
     ("end", "texts"),
     [
-        (3.3e-6, "0|1 µs|2 µs|3 µs"),
-        (0.9, "0|200 ms|400 ms|600 ms|800 ms"),
-        (2, "0|500 ms|1 s|1.5 s|2 s"),
-        (33, "0|10 s|20 s|30 s"),
-        (100, "0|30 s|1 min|1 min 30 s"),
-        (3700, "0|15 min|30 min|45 min|1 h"),
-        (9000, "0|30 min|1 h|1 h 30 min|2 h|2 h 30 min"),
-        (200_000, "0|12 h|1 d|1 d 12 h|2 d"),
+        (3.3e-6, "0|1 µs|2 µs|3 µs"), (0.9, "0|200 ms|400 ms|600 ms|800 ms"), (2, "0|500 ms|1 s|1.5 s|2 s"),
+        (33, "0|10 s|20 s|30 s"), (100, "0|30 s|1 min|1 min 30 s"), (3700, "0|15 min|30 min|45 min|1 h"),
+        (9000, "0|30 min|1 h|1 h 30 min|2 h|2 h 30 min"), (200_000, "0|12 h|1 d|1 d 12 h|2 d"),
         (432_000, "0|1 d|2 d|3 d|4 d|5 d"),
     ],
-)
+)  # fmt: skip
 def test_ticks_are_at_round_numbers_of_a_unit(end: float, texts: str) -> None:
     assert "|".join(text for _, text in compute_ticks(end, 5)) == texts
 

@@ -45,11 +45,8 @@ def test_spans_have_times_and_lanes(virtual: Virtual) -> None:
     c, d = Job(nap, 1, label="c", required=a), Job(nap, 3, label="d", required=[a, b])
     spans = by_path(traced(virtual, Scheduler(a, b, c, d)))
     assert {path: times(span) for path, span in spans.items()} == {
-        "a": (0, 0, 1),
-        "b": (0, 0, 2),
-        "c": (1, 1, 2),
-        "d": (2, 2, 5),
-    }
+        "a": (0, 0, 1), "b": (0, 0, 2), "c": (1, 1, 2), "d": (2, 2, 5),
+    }  # fmt: skip
     assert {path: span.lane for path, span in spans.items()} == {"a": 1, "b": 2, "c": 1, "d": 1}
     assert spans["d"].required == (spans["a"].number, spans["b"].number)
     assert (spans["d"].elapsed, spans["d"].waited, spans["d"].attempts) == (3, 0, (2,))
@@ -103,12 +100,8 @@ def test_spans_have_the_details_of_each_final_state(virtual: Virtual) -> None:
     late = Job(nap, 9, label="late", timeout=2)
     spans = by_path(traced(virtual, Scheduler(bad, blocked, fine, skipped, late)))
     assert {path: span.state.name for path, span in spans.items()} == {
-        "bad": "FAILED",
-        "fine": "SUCCEEDED",
-        "late": "FAILED",
-        "blocked": "BLOCKED",
-        "skipped": "SKIPPED",
-    }
+        "bad": "FAILED", "fine": "SUCCEEDED", "late": "FAILED", "blocked": "BLOCKED", "skipped": "SKIPPED",
+    }  # fmt: skip
     assert spans["bad"].exception_text == "OSError: broken"
     assert spans["late"].timed_out
     assert times(spans["blocked"]) == times(spans["skipped"]) == (None, None, 1)

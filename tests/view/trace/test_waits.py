@@ -159,11 +159,8 @@ def test_jobs_wait_for_a_service_until_it_is_ready(virtual: Virtual) -> None:
     service: Service[Any] = Service(serve, 3, label="db")
     forever = Job(nap, 99, forever=True, needs={"port": 1})
     jobs = [
-        forever,
-        service,
-        Job(nap, 1, label="user", required=service),
-        Job(nap, 1, label="other", needs={"port": 1}),
-    ]
+        forever, service, Job(nap, 1, label="user", required=service), Job(nap, 1, label="other", needs={"port": 1}),
+    ]  # fmt: skip
     scheduler = Scheduler(*jobs, pool=Pool(port=1), timeout=9)
     assert waits_by_path(traced(virtual, scheduler)) == {"user": ["3 s jobs until db"], "other": ["9 s port"]}
 
