@@ -28,9 +28,9 @@ WRITERS = {
     ("_core.job._job", "AbstractJob.__init__"): {JobState.IDLE},
     RESET: {JobState.IDLE},
     ("_core.job._job", "AbstractJob._wait_again"): {JobState.IDLE},
-    ("_core.run._run", "Run._requeue"): {JobState.SCHEDULED},
-    ("_core.run._run", "Run.ready"): {JobState.SCHEDULED},
-    ("_core.run._run", "Run.settle"): {state for state in JobState if state.is_settled},
+    ("_core.run._steps", "requeue"): {JobState.SCHEDULED},
+    ("_core.run._steps", "ready"): {JobState.SCHEDULED},
+    ("_core.run._steps", "settle"): {state for state in JobState if state.is_settled},
     ("_core.run._worker", "Worker.work"): {JobState.RUNNING},
 }
 """The functions of the package that write a job's state, each with its module, and which states; nobody else may."""

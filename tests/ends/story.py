@@ -10,6 +10,7 @@ from unittest import mock
 from trioflow import JobState
 from trioflow._core.job._errors import Failure
 from trioflow._core.job._job import AbstractJob
+from trioflow._core.run import _steps
 from trioflow._core.run._run import Run
 from trioflow.abc import enclosing_schedulers
 
@@ -88,6 +89,7 @@ class Story:
 
         with (
             mock.patch.object(Run, "settle", recorded_settle),
+            mock.patch.object(_steps, "settle", recorded_settle),
             mock.patch.object(AbstractJob, "_reset", recorded_reset),
         ):
             yield

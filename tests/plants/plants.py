@@ -57,27 +57,27 @@ LOOK: Final = "trioflow/view/look"
 PLANTS: Final = (
     Plant(
         "run-release-before-pause",
-        f"{RUN}/_run.py",
+        f"{RUN}/_steps.py",
         "a release on one path forgotten: a job keeps slot and needs in its backoff",
         """\
-        self.line.give_back(job)
-        for part in self.parts:
+    run.line.give_back(job)
+    for part in run.parts:
 """,
         """\
-        if until <= now:
-            self.line.give_back(job)
-        for part in self.parts:
+    if until <= now:
+        run.line.give_back(job)
+    for part in run.parts:
 """,
     ),
     Plant(
         "run-fraction",
-        f"{RUN}/_run.py",
+        f"{RUN}/_steps.py",
         "the fraction of the failed attempt is not reset",
         """\
-        extras.fraction = job._worker = job._started_at = None
+    extras.fraction = job._worker = job._started_at = None
 """,
         """\
-        job._worker = job._started_at = None
+    job._worker = job._started_at = None
 """,
     ),
     Plant(
@@ -95,32 +95,32 @@ PLANTS: Final = (
     ),
     Plant(
         "run-lift",
-        f"{RUN}/_run.py",
+        f"{RUN}/_steps.py",
         "a ready service keeps its timeout",
         """\
-        if extras.time_limit is not None:
-            extras.time_limit._lift()
+    if extras.time_limit is not None:
+        extras.time_limit._lift()
 """,
     ),
     Plant(
         "run-refund",
-        f"{RUN}/_run.py",
+        f"{RUN}/_steps.py",
         "rates and budgets of jobs that never start are not put back",
         """\
-            self.line.refund(job)
-            outcome = failure or self._cancelled_outcome(cause)
+        run.line.refund(job)
+        outcome = failure or cancelled_outcome(run, cause)
 """,
         """\
-            outcome = failure or self._cancelled_outcome(cause)
+        outcome = failure or cancelled_outcome(run, cause)
 """,
     ),
     Plant(
         "run-apart-passes-on",
-        f"{RUN}/_run.py",
+        f"{RUN}/_steps.py",
         "what a job has that never starts is not passed on",
         """\
-        if not self.has_crashed:
-            self.open_lane.ensure_searcher()
+    if not run.has_crashed:
+        run.open_lane.ensure_searcher()
 """,
     ),
     Plant(
@@ -131,25 +131,25 @@ PLANTS: Final = (
     ),
     Plant(
         "run-block-total",
-        f"{RUN}/_run.py",
+        f"{RUN}/_steps.py",
         "a BudgetSpent is not counted in the total",
         """\
-            self.failures.total += 1
-            self.settle_apart((job,), failure)
+        run.failures.total += 1
+        settle_apart(run, (job,), failure)
 """,
         """\
-            self.settle_apart((job,), failure)
+        settle_apart(run, (job,), failure)
 """,
     ),
     Plant(
         "run-cut-off-around",
-        f"{RUN}/_run.py",
+        f"{RUN}/_steps.py",
         "the jobs of a nested run that ends with the one around it count as ended by cancel()",
         """\
-            cause, run, outer = outer.cause, outer.run, outer.run.outer_worker
+        cause, run, outer = outer.cause, outer.run, outer.run.outer_worker
 """,
         """\
-            break
+        break
 """,
     ),
     Plant(
@@ -172,23 +172,23 @@ PLANTS: Final = (
     ),
     Plant(
         "run-settle-order",
-        f"{RUN}/_run.py",
+        f"{RUN}/_steps.py",
         "two lines in the other order: who awaits a job is told before its slot is back",
         """\
-        if self.line.places is not None:
-            self.line.give_back(job)
-        if extras is not None:
-            if state not in REOPENABLE:
-                extras.context = None
-            extras.notify_listeners(job)
+    if run.line.places is not None:
+        run.line.give_back(job)
+    if extras is not None:
+        if state not in REOPENABLE:
+            extras.context = None
+        extras.notify_listeners(job)
 """,
         """\
-        if extras is not None:
-            if state not in REOPENABLE:
-                extras.context = None
-            extras.notify_listeners(job)
-        if self.line.places is not None:
-            self.line.give_back(job)
+    if extras is not None:
+        if state not in REOPENABLE:
+            extras.context = None
+        extras.notify_listeners(job)
+    if run.line.places is not None:
+        run.line.give_back(job)
 """,
     ),
     Plant(
@@ -206,25 +206,25 @@ PLANTS: Final = (
     ),
     Plant(
         "journal-order",
-        f"{RUN}/_run.py",
+        f"{RUN}/_steps.py",
         "the record comes after the hooks (a First's winners before their results)",
         """\
-        if self.journal_writer is not None and state is SUCCEEDED:
-            self.journal_writer.record(job, outcome)
-        if self.notify_end is not None:
-            # A hook of another job may settle this job.
-            was_settling, self.is_settling = self.is_settling, True
-            self.notify_end(self.scheduler, job)
-            self.is_settling, extras = was_settling, job._extras
+    if run.journal_writer is not None and state is SUCCEEDED:
+        run.journal_writer.record(job, outcome)
+    if run.notify_end is not None:
+        # A hook of another job may settle this job.
+        was_settling, run.is_settling = run.is_settling, True
+        run.notify_end(run.scheduler, job)
+        run.is_settling, extras = was_settling, job._extras
 """,
         """\
-        if self.notify_end is not None:
-            # A hook of another job may settle this job.
-            was_settling, self.is_settling = self.is_settling, True
-            self.notify_end(self.scheduler, job)
-            self.is_settling, extras = was_settling, job._extras
-        if self.journal_writer is not None and state is SUCCEEDED:
-            self.journal_writer.record(job, outcome)
+    if run.notify_end is not None:
+        # A hook of another job may settle this job.
+        was_settling, run.is_settling = run.is_settling, True
+        run.notify_end(run.scheduler, job)
+        run.is_settling, extras = was_settling, job._extras
+    if run.journal_writer is not None and state is SUCCEEDED:
+        run.journal_writer.record(job, outcome)
 """,
     ),
     Plant(
@@ -901,26 +901,26 @@ PLANTS: Final = (
     ),
     Plant(
         "skipped-all-succeeded",
-        f"{RUN}/_run.py",
+        f"{RUN}/_steps.py",
         "what was SKIPPED leaves the jobs that require it on the fast path for successes",
         """\
-        if state is not SUCCEEDED:
-            self.requirement_counts.all_succeeded = False
+    if state is not SUCCEEDED:
+        run.requirement_counts.all_succeeded = False
 """,
         """\
-        if state is not SUCCEEDED:
-            self.requirement_counts.all_succeeded = state is JobState.SKIPPED
+    if state is not SUCCEEDED:
+        run.requirement_counts.all_succeeded = state is JobState.SKIPPED
 """,
     ),
     Plant(
         "service-outcome",
-        f"{RUN}/_run.py",
+        f"{RUN}/_steps.py",
         "a service that is ready and ends with the run loses its value",
         """\
-        return job._outcome if verdict.state is SUCCEEDED else self._cancelled_outcome(cause)
+    return job._outcome if verdict.state is SUCCEEDED else cancelled_outcome(run, cause)
 """,
         """\
-        return None if verdict.state is SUCCEEDED else self._cancelled_outcome(cause)
+    return None if verdict.state is SUCCEEDED else cancelled_outcome(run, cause)
 """,
     ),
     Plant(
@@ -1135,10 +1135,10 @@ if run is not None:
     ),
     Plant(
         "again-keeps-on",
-        f"{RUN}/_run.py",
+        f"{RUN}/_steps.py",
         "a retry after try_again() keeps what had succeeded, as the run that try_again() begins",
         """\
-        extras.keeps_succeeded = False
+    extras.keeps_succeeded = False
 """,
     ),
     Plant(
@@ -1213,10 +1213,10 @@ if run is not None:
     ),
     Plant(
         "drain-cut-off",
-        f"{RUN}/_run.py",
+        f"{RUN}/_steps.py",
         "failures in a group that a drain cuts off do not count",
-        "is_cut_off = self.phase._is_ending and self.fate.cancel_reason is not _states.COMPLETED",
-        "is_cut_off = self.phase is STOPPING and self.fate.cancel_reason is not _states.COMPLETED",
+        "is_cut_off = run.phase._is_ending and run.fate.cancel_reason is not _states.COMPLETED",
+        "is_cut_off = run.phase is STOPPING and run.fate.cancel_reason is not _states.COMPLETED",
     ),
     Plant(
         "first-inherits-critical",
@@ -1234,14 +1234,14 @@ if run is not None:
     ),
     Plant(
         "retry-first-start",
-        f"{RUN}/_run.py",
+        f"{RUN}/_steps.py",
         "the first start is that of the attempt before the last",
         """\
-            if extras.first_started_at is None:
-                extras.first_started_at = began
+        if extras.first_started_at is None:
+            extras.first_started_at = began
 """,
         """\
-            extras.first_started_at = began
+        extras.first_started_at = began
 """,
     ),
     Plant(
@@ -1268,15 +1268,15 @@ if run is not None:
     ),
     Plant(
         "throttled-last-budget",
-        f"{RUN}/_run.py",
+        f"{RUN}/_steps.py",
         "a throttled attempt, after which there is none, uses up what it had reserved of a budget",
         """\
-            if state is not JobState.FAILED:
-                # The attempt does not count, whether there is another or not.
-                job._grant().refund_budgets()""",
+        if state is not JobState.FAILED:
+            # The attempt does not count, whether there is another or not.
+            job._grant().refund_budgets()""",
         """\
-            if state is SCHEDULED:
-                job._grant().refund_budgets()""",
+        if state is SCHEDULED:
+            job._grant().refund_budgets()""",
     ),
     Plant(
         "first-turn-again", f"{PARTS}/__init__.py", "each attempt of a call puts off the next turn",
@@ -1427,10 +1427,10 @@ if run is not None:
     ),
     Plant(
         "settle-inner-end",
-        f"{RUN}/_run.py",
+        f"{RUN}/_steps.py",
         "the end of another job within a hook lets the hook try again, at once, what is still settling",
-        "            self.is_settling, extras = was_settling, job._extras\n",
-        "            self.is_settling, extras = False, job._extras\n",
+        "        run.is_settling, extras = was_settling, job._extras\n",
+        "        run.is_settling, extras = False, job._extras\n",
     ),
     Plant(
         "files-partial-changed",
@@ -1497,8 +1497,8 @@ if run is not None:
         "cancelled-before-linking",
         f"{RUN}/_run.py",
         "a job that was cancelled alone before its run knew it passes for one that a stop has cancelled",
-        "                self.settle(job, _states.CANCELLED, self._cancelled_outcome(CancelCause.JOB), self.clock())\n",
-        "                self.settle(job, _states.CANCELLED, self._cancelled_outcome(None), self.clock())\n",
+        "_steps.cancelled_outcome(self, CancelCause.JOB)",
+        "_steps.cancelled_outcome(self, None)",
     ),
     Plant(
         "early-words-kept",
@@ -1717,18 +1717,18 @@ if run is not None:
     ),
     Plant(
         "service-told-late",
-        f"{RUN}/_run.py",
+        f"{RUN}/_steps.py",
         "instruments hear that a service is ready after they have heard of the jobs that waited for it",
         """\
-        self.notify("service_ready", job)
-        self.is_settling = was_settling
-        if successors is not None:
-            self.requirement_counts.count_down(successors)
+    run.notify("service_ready", job)
+    run.is_settling = was_settling
+    if successors is not None:
+        run.requirement_counts.count_down(successors)
 """,
         """\
-        if successors is not None:
-            self.requirement_counts.count_down(successors)
-        self.notify("service_ready", job)
+    if successors is not None:
+        run.requirement_counts.count_down(successors)
+    run.notify("service_ready", job)
 """,
     ),
     Plant(
@@ -1796,15 +1796,15 @@ if run is not None:
     ),
     Plant(
         "context-tried-again",
-        f"{RUN}/_run.py",
+        f"{RUN}/_steps.py",
         "a job that has failed is tried again without the variables of the code that added it",
         """\
-            if state not in REOPENABLE:
-                extras.context = None
-            extras.notify""",
-        """\
+        if state not in REOPENABLE:
             extras.context = None
-            extras.notify""",
+        extras.notify""",
+        """\
+        extras.context = None
+        extras.notify""",
     ),
     Plant(
         "first-need-comes-late",
@@ -1832,7 +1832,7 @@ if run is not None:
     ),
     Plant(
         "two-throttles-in-clean-up",
-        f"{RUN}/_run.py",
+        f"{RUN}/_steps.py",
         "a clean-up job that two resources throttle waits for the last one named, not for the later one",
         "until = max(ends_at for _, ends_at in closed)",
         "until = closed[-1][1]",

@@ -121,15 +121,16 @@ def test_what_is_given_back_starts_a_job_of_another_run(virtual: Virtual, way: s
 
 PASS_ON = {
     "refund": {
-        "Run.settle_apart",
+        "settle_apart",
         "Line._put_back",  # what returns to the line
         "Line.refund",  # and those below, which do it for one resource each
         "Grant.refund",
         "Grant.refund_budgets",
+        "Reopening._take_back",  # which wakes the task of the run
     },
-    "admit": {"Lane.ensure_searcher"},
+    "admit": {"Lane.ensure_searcher", "ask_in_order"},
     "ensure_searcher": {
-        "Run.settle_apart",  # whatever settles outside of a worker
+        "settle_apart",  # whatever settles outside of a worker
         "Worker.work",
         "Lane.leave",
         "Lane.prepare_for_forever_job",  # whatever a worker does before its own task waits, or ends
@@ -139,7 +140,7 @@ PASS_ON = {
         "CleanUp.start",  # whatever the task of a run does
         "Run.add_jobs",
         "Steering._let_search",
-        "Run.on_service_ready",  # whatever becomes ready by a call of the user
+        "on_service_ready",  # whatever becomes ready by a call of the user
         "Admission._admit",  # whatever a round has admitted
     },
 }
@@ -149,19 +150,18 @@ PASS_ON = {
 def callers(names: set[str]) -> dict[str, set[str]]:
     """Return for each of these methods the functions of the engine that call it; `admit` only of a line."""
     found: dict[str, set[str]] = {name: set() for name in names}
-    classes = [
-        (each.name, function)
+    functions = [
+        (f"{each.name}.{function.name}" if isinstance(each, ast.ClassDef) else each.name, function)
         for path in (PACKAGE / "_core").rglob("*.py")
         for each in ast.parse(path.read_text(encoding="utf-8")).body
-        if isinstance(each, ast.ClassDef)
-        for function in each.body
+        for function in (each.body if isinstance(each, ast.ClassDef) else [each])
         if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef)
     ]
-    for owner, function in classes:
+    for name, function in functions:
         calls = [each.func for each in ast.walk(function) if isinstance(each, ast.Call)]
         for call in [each for each in calls if isinstance(each, ast.Attribute) and each.attr in names]:
             if call.attr != "admit" or ast.unparse(call.value).endswith("line"):
-                found[call.attr].add(f"{owner}.{function.name}")
+                found[call.attr].add(name)
     return found
 
 

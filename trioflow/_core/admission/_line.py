@@ -11,8 +11,8 @@ Invariants, whenever control returns to the loop:
    runs, or waits for its next attempt, is in none.
 2. A job that waits in `places` holds nothing. It gets its slot and its needs in one step, and a token after them, so no
    job holds a token while it waits for something else.
-3. A place in `holders`, a grant and a token belong to the job, from its admission until `give_back`, which `Run.settle`
-   and `Run._requeue` call for each job that leaves, however it does.
+3. A place in `holders`, a grant and a token belong to the job, from its admission until `give_back`, which `settle` and
+   `requeue` (of `_steps`) call for each job that leaves, however it does.
 4. `give_back` only takes: nothing starts in it. `admit` passes on, after the successors of the job have become ready.
    Each event that frees something, or makes a job ready, is followed by `take` or `ensure_searcher`, which call it.
    Events outside of the runs (a timer, `used()`, a gate, a token from the limiter) begin a round themselves.

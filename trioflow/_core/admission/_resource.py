@@ -452,7 +452,7 @@ Needs = list[tuple[Resource, Any]]
 class Grant:
     """The resources of a job, which are taken all together, and kept until the job has settled.
 
-    The job has its grant before anything is taken. So `Run.settle` gives back all amounts that were taken before an
+    The job has its grant before anything is taken. So `_steps.settle` gives back all amounts that were taken before an
     error.
     """
 

@@ -21,7 +21,7 @@ first row whose condition is true decides:
 | an exception that `retry` accepts | otherwise | SCHEDULED, after the backoff |
 | anything else | | FAILED |
 
-A verdict changes nothing. `Run.settle_error` carries it out. Kinds with callbacks ask for the verdict earlier, and keep
+A verdict changes nothing. `settle_error` carries it out. Kinds with callbacks ask for the verdict earlier, and keep
 it.
 """
 

@@ -21,7 +21,7 @@ A run with a journal looks up each job that has no open requirements. If the jou
 settles at once, and the jobs that wait for it are looked up next. This may settle 100,000 jobs in succession, so
 `JournalWriter` distributes the work over several turns of the event loop.
 
-None of this is on the workers' hot path: with a journal, each scheduled job has `RunExtras`, so `Run.settle` settles
+None of this is on the workers' hot path: with a journal, each scheduled job has `RunExtras`, so `settle` settles
 it.
 """
 

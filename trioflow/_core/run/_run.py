@@ -14,20 +14,20 @@ import contextvars
 import math
 import os
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from itertools import takewhile
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 from ..admission._line import Line, RunTokens, Tokens
 from ..base import _graph_algorithms, _logger, _states
-from ..base._states import IDLE, REOPENABLE, SCHEDULED, STOPPING, SUCCEEDED, CancelCause, JobState, RunPhase, StopReason
-from ..job import _errors, _requirements
+from ..base._states import STOPPING, SUCCEEDED, CancelCause, JobState, RunPhase, StopReason
+from ..job import _errors
 from ..job._ancestors import enclosing_schedulers
-from ..job._errors import CancelledOutcome, Failure, add_note, add_remedy_notes, find_interruption, one_line_error
-from ..job._job import AbstractJob, RunExtras, Throttling, is_scheduler
-from . import _ending, _requirement_counts
-from ._attempts import BackoffTimer, Verdict, drain_backoffs, judge, report_unrepeated
+from ..job._errors import find_interruption
+from ..job._job import AbstractJob, is_scheduler
+from . import _ending, _requirement_counts, _steps
+from ._attempts import BackoffTimer, drain_backoffs
 from ._current import current_worker_var
 from ._failure_counts import FailureCounts
 from ._fate import Fate
@@ -413,7 +413,7 @@ class Run:
         for job in self.cancelled_before_linking:
             if not job._state.is_settled:
                 # Nothing has been admitted yet.
-                self.settle(job, _states.CANCELLED, self._cancelled_outcome(CancelCause.JOB), self.clock())
+                self.settle(job, _states.CANCELLED, _steps.cancelled_outcome(self, CancelCause.JOB), self.clock())
         self.requirement_counts.queued.extend(undecided)
         if self.journal_writer is not None:
             # Looking the entry jobs up may take several turns of the loop.
@@ -529,146 +529,23 @@ class Run:
         self.forever_unsettled += forever
         self.had_ordinary_jobs = self.had_ordinary_jobs or bool(ordinary)
 
-    # ---- the steps of a job
+    # ---- the steps of a job: see `_steps`
 
-    def schedule(self, jobs: Iterable[AbstractJob[Any]]) -> None:
-        """Put those jobs that are IDLE into the ready queue, unless the run drains or stops, and cleans nothing up."""
-        for job in jobs:
-            if job._state is IDLE and (not self.phase._is_ending or self.open_lane.is_clean_up):
-                self.ready(job, self.open_lane.line)
-
-    def ready(self, job: AbstractJob[Any], line: Line) -> None:
-        """Put a job that is IDLE into a ready queue."""
-        job._state = SCHEDULED
-        if line.places is None:
-            # As `Line.push` does: a call would cost a twentieth of an empty job.
-            line.startable.append(job)
-        else:
-            line.places.push(job)
-        if self.notify_scheduled is not None:
-            # The jobs behind it may still be counted down.
-            was_settling, self.is_settling = self.is_settling, True
-            self.notify_scheduled(self.scheduler, job)
-            self.is_settling = was_settling
-
-    def _requeue(self, job: AbstractJob[Any], lane: Lane, verdict: Verdict, now: float) -> None:
-        """Queue a job whose attempt ended `now` again, at once or after a backoff. Take back its slot and resources.
-
-        A throttled job comes first, and its attempt does not count. Clean-up jobs wait for no needs in their line, so
-        such a job waits for the end of the throttle before. After a failure, a job comes after those that were ready
-        before, as any that has just become ready.
-        """
-        error, began, extras, push = verdict.failure, job._started_at, job._ensure_extras(), lane.line.push
-        until = now + verdict.backoff
-        assert error is not None
-        assert began is not None
-        if verdict.throttles:
-            resources, push = self.pools.resolve(job), lane.line.push_throttled
-            closed = tuple((each.key, resources[each.key].cooldown.ends_at) for each in verdict.throttles)
-            extras.throttlings += (Throttling(began, now, closed),)
-            if extras.throttled_since is None:
-                extras.throttled_since = began
-            if lane.is_clean_up:
-                until = max(ends_at for _, ends_at in closed)
-        else:
-            extras.add_retry(began, now, error, verdict.backoff)
-            if extras.first_started_at is None:
-                extras.first_started_at = began
-        extras.fraction = job._worker = job._started_at = None
-        extras.keeps_succeeded = False
-        job._state = SCHEDULED
-        # The needs of clean-up jobs come back through this line, too, though they wait in a line of their own.
-        self.line.give_back(job)
-        for part in self.parts:
-            part.attempt_ended(job, began, now, error)
-        if until > now:
-            (self.part(BackoffTimer) or self.join(BackoffTimer(self))).add(job, until)
-        else:
-            # Before the hooks, as in `ready`: one may cancel the job, and try it again.
-            push(job)
-        self.notify("job_scheduled", job)
-        if self.phase._is_ending and not lane.is_clean_up and job._state is SCHEDULED:
-            # The run has ended since the verdict.
-            self.settle_apart([job])
-
-    def settle_apart(
-        self, jobs: Iterable[AbstractJob[Any]], failure: Failure | None = None, cause: CancelCause = CancelCause.STOP
-    ) -> None:
-        """Settle jobs outside of a worker, as BLOCKED by a failure or as CANCELLED. Pass on their slots and resources.
-
-        None of them is running.
-        """
-        state = _states.CANCELLED if failure is None else JobState.BLOCKED
-        for job in jobs:
-            self.line.refund(job)
-            outcome = failure or self._cancelled_outcome(cause)
-            error = report_unrepeated(self, job, state, outcome)
-            self.settle(job, state, outcome, self.clock())
-            if error is not None:
-                # The job does not run, so it cannot fail with it.
-                self.stop_with_error(error, job, f"on_settled of {job.label!r} raised {one_line_error(error)}")
-        if not self.has_crashed:
-            self.open_lane.ensure_searcher()
-
-    def settle(self, job: AbstractJob[Any], state: JobState, outcome: object, now: float) -> None:
-        """Give a job its final state and outcome, and make ready any jobs that were waiting only for it.
-
-        Workers call this. They pass on the job's slot and resources when they look for the next job, or leave.
-
-        Hooks, parts and views rely on this order: the state and the journal, the hooks, the job's slot and resources,
-        the jobs that wait for it, the counts, and its successors. While hooks are called, `is_settling` is set.
-        """
-        successors, extras = job._successors, job._extras
-        job._successors = job._worker = None
-        if state is not SUCCEEDED and self.scheduler.keep_jobs:
-            # Hooks may extend the list while the jobs of this copy are counted down.
-            job._successors = [*successors] if isinstance(successors, list) else successors
-        job._outcome = outcome
-        job._finished_at = now
-        job._state = state
-        if self.journal_writer is not None and state is SUCCEEDED:
-            self.journal_writer.record(job, outcome)
-        if self.notify_end is not None:
-            # A hook of another job may settle this job.
-            was_settling, self.is_settling = self.is_settling, True
-            self.notify_end(self.scheduler, job)
-            self.is_settling, extras = was_settling, job._extras
-        if self.line.places is not None:
-            self.line.give_back(job)
-        if extras is not None:
-            if state not in REOPENABLE:
-                extras.context = None
-            extras.notify_listeners(job)
-            if extras.drops_results:
-                job._release_inputs(last_call=True)
-        if state is not SUCCEEDED:
-            self.requirement_counts.all_succeeded = False
-            self.cancelled_count += state is _states.CANCELLED and not job._options.forever
-            if type(outcome) is Failure:
-                self.failures.count(job, outcome)
-        if job._is_plain or not job._options.forever:
-            self.unsettled -= 1
-        else:
-            self.forever_unsettled -= 1
-        if successors is not None and not (self.parts and _requirement_counts.holds_successors(self, job)):
-            self.requirement_counts.count_down(successors)
-        if extras is not None and extras.runs_once:
-            self._release(job, extras)
-        if not self.unsettled:
-            self.wake()
-
-    def reset(self, job: AbstractJob[Any], watchers: InstrumentSet | None, is_tried_again: bool) -> None:
-        """Put a job back to IDLE, before the run begins. Notify the watchers if it had settled in the outermost run.
-
-        Unless its scheduler is tried again, the job begins as in a first run.
-        """
-        has_settled = job._state.is_settled
-        if is_tried_again:
-            _requirement_counts.put_back(job, self.clock())
-        else:
-            job._reset()
-        if has_settled and watchers is not None:
-            watchers.notify("job_reopened", job._scheduler, job)
+    schedule = _steps.schedule
+    ready = _steps.ready
+    make_ready = _steps.make_ready
+    settle = _steps.settle
+    settle_apart = _steps.settle_apart
+    settle_error = _steps.settle_error
+    settle_leftovers = _steps.settle_leftovers
+    outcome_of = _steps.outcome_of
+    cancel_job = _steps.cancel_job
+    abandon = _steps.abandon
+    block = _steps.block
+    drop = _steps.drop
+    reset = _steps.reset
+    record_progress = _steps.record_progress
+    on_service_ready = _steps.on_service_ready
 
     def watchers_of(self, scheduler: BaseScheduler) -> InstrumentSet | None:
         """Return the instruments that watch the jobs of a scheduler in this run, which is not running itself."""
@@ -677,160 +554,6 @@ class Run:
         levels = takewhile(lambda level: level is not self.scheduler, (scheduler, *enclosing_schedulers(scheduler)))
         instruments = [instrument for level in levels for instrument in level._instruments]
         return InstrumentSet(instruments, self.instrument_set, self.interrupt) if instruments else self.instrument_set
-
-    def outcome_of(self, job: AbstractJob[Any], verdict: Verdict, cause: CancelCause | None) -> Any:
-        """Return the outcome of a job that settles with a verdict. A service that was ready keeps its value."""
-        if verdict.failure is not None and verdict.state is JobState.FAILED:
-            return Failure(verdict.failure)
-        return job._outcome if verdict.state is SUCCEEDED else self._cancelled_outcome(cause)
-
-    def _cancelled_outcome(self, cause: CancelCause | None) -> CancelledOutcome:
-        """Return the outcome of a job that ends CANCELLED, which says whether a failure or a timeout has done it.
-
-        If the enclosing run cut a run off, the reason is there.
-        """
-        run, outer, is_alone = self, self.outer_worker, cause is CancelCause.JOB
-        # Go out to the run that stopped first: the runs inside it were only cancelled with it.
-        while outer is not None and cause is not CancelCause.JOB and run.fate.cancel_reason is StopReason.CANCELLED:
-            cause, run, outer = outer.cause, outer.run, outer.run.outer_worker
-        is_cut_off = cause is not CancelCause.JOB and run.fate.cancel_reason in (StopReason.CRITICAL, _states.TIMEOUT)
-        return CancelledOutcome(not is_cut_off, is_alone)
-
-    def _release(self, job: AbstractJob[Any], extras: RunExtras) -> None:
-        """Release the data that a settled job needs only to run again. With `keep_jobs=False`, drop the job itself."""
-        if not self.scheduler.keep_jobs:
-            self.drop(job)
-        if job._state not in REOPENABLE or job not in self.members.jobs:
-            job._release_call()
-            extras.context = None
-            if extras.is_empty():
-                job._extras = None
-
-    def drop(self, job: AbstractJob[Any]) -> None:
-        """Remove a settled job from the scheduler, which keeps no jobs, unless the job is still needed."""
-        if self.members.can_be_dropped(job) and not _requirement_counts.is_about_to_reopen(self, job):
-            if self.journal_writer is not None:
-                self.journal_writer.journal.forget(job)
-            if self._start_order is not None:
-                self._start_order.forget(job)
-            self.members.drop_settled(job)
-
-    # ---- events that lead to these steps
-
-    def make_ready(self, job: AbstractJob[Any]) -> None:
-        """Schedule an IDLE job that has no open requirements, or settle it by its rule or from the journal."""
-        if job._state is not IDLE or self.phase._is_ending:
-            return
-        verdict, failure = _requirements.decide(job)
-        if verdict is not SCHEDULED:
-            # A BLOCKED job counts as failed, unless only `cancel()` has blocked it.
-            if failure is not None and not failure.is_from_cancel and job._criticality():
-                self.stop(StopReason.CRITICAL, job)
-            self.settle(job, verdict, failure, self.clock())
-            if failure is not None and self.fate.culprit is job:
-                self.failure_log.add(self, job, failure)
-            return
-        if self.journal_writer is not None:
-            self.journal_writer.restore(job)
-        for part in self.parts:
-            if not part.may_start(job):
-                return
-        # This does nothing if the job was restored.
-        self.schedule((job,))
-
-    def block(self, job: AbstractJob[Any], error: Exception) -> None:
-        """Settle as BLOCKED a job that waits for a budget which cannot meet its need any more."""
-        # The first cause of the cancellations by this stop.
-        failure = Failure(error)
-        if job._criticality():
-            self.stop(StopReason.CRITICAL, job)
-        # If the deadline of the run has passed, the stop has cancelled the job.
-        if job._state is SCHEDULED:
-            self.failures.total += 1
-            self.settle_apart((job,), failure)
-            self.failure_log.add(self, job, failure)
-
-    def record_progress(self, job: AbstractJob[Any], fraction: float | None) -> None:
-        """Record a sign of life of a running job, and the fraction of its work that is done, unless that is None.
-
-        Any thread may call this. In other threads, the report is passed on to the event loop.
-        """
-        if threading.get_ident() != self.thread_id:
-            self.time_slice.reports.add(job, fraction)
-            return
-        if fraction is not None:
-            job._ensure_extras().fraction = fraction
-        if job._worker is not None:
-            for limit in job._worker.time_limits():
-                limit._renew()
-
-    def on_service_ready(self, job: AbstractJob[Any], value: object) -> None:
-        """Record that a service is ready, and count down the jobs that require it."""
-        extras = job._ensure_extras()
-        extras.ready_at = self.clock()
-        job._outcome = value
-        if extras.time_limit is not None:
-            extras.time_limit._lift()
-        successors, job._successors = job._successors, None
-        was_settling, self.is_settling = self.is_settling, True
-        self.notify("service_ready", job)
-        self.is_settling = was_settling
-        if successors is not None:
-            self.requirement_counts.count_down(successors)
-        self.lane.ensure_searcher()
-
-    def settle_error(
-        self, worker: Worker, job: AbstractJob[Any], error: BaseException, awaitable: object, now: float
-    ) -> None:
-        """Settle a job that raised `error`, or queue it for another attempt, as its verdict says.
-
-        Args:
-            worker: the worker of the job.
-            job: the job.
-            error: an exception, a cancellation, or a group of both.
-            awaitable: the value that the call of the job returned, for advice in the error.
-            now: the time when the job ended.
-
-        """
-        # Callbacks may have asked for it before.
-        verdict, worker.verdict = worker.verdict, None
-        if verdict is None or verdict.judged is not error:
-            verdict = judge(worker, job, error)
-        state, failure, throttles = verdict.state, verdict.failure, verdict.throttles
-        if throttles:
-            self.pools.close(job, throttles)
-            if state is not JobState.FAILED:
-                # The attempt does not count, whether there is another or not.
-                job._grant().refund_budgets()
-        if state is JobState.FAILED:
-            assert failure is not None
-            self._fail(job, failure, awaitable, now)
-        elif state is not SCHEDULED:
-            is_cut_off = self.phase._is_ending and self.fate.cancel_reason is not _states.COMPLETED
-            outcome = self.outcome_of(job, verdict, worker.cause)
-            if is_cut_off and state is _states.CANCELLED and worker.cause is not CancelCause.JOB:
-                self.failures.count_cut_off(job, outcome)
-            self.settle(job, state, outcome, now)
-        else:
-            self._requeue(job, worker.lane, verdict, now)
-
-    def _fail(self, job: AbstractJob[Any], failure: BaseException, awaitable: object, now: float) -> None:
-        """Settle a job as FAILED. Stop the run if the job is critical, or if the failure is an interruption."""
-        hint = add_remedy_notes(failure, job, awaitable, self.backend.needed_backend(failure))
-        if self.line.tokens is not None and (advice := self.line.tokens.second_token_advice(job, failure)) is not None:
-            add_note(failure, advice)
-            hint = advice
-        # Made now, so that it is the first cause for all jobs that the stop cancels and blocks.
-        outcome = Failure(failure)
-        self.failures.total += 1
-        if (interruption := find_interruption(failure)) is None and job._criticality():
-            self.stop(StopReason.CRITICAL, job)
-        # A hook or a signal may have stopped the run with this very interruption.
-        elif interruption is not None and interruption is not self.interruption:
-            self.interrupt(interruption, job)
-        if interruption is None:
-            self.failure_log.add(self, job, outcome, hint)
-        self.settle(job, JobState.FAILED, outcome, now)
 
     def on_worker_left(self) -> None:
         """Wake `execute` or the ending if it may be waiting for a worker to leave."""
@@ -978,20 +701,6 @@ class Run:
         self.change_event = None
         self.cancel_scheduled()
 
-    def settle_leftovers(self) -> None:
-        """Settle as CANCELLED the jobs whose steps an error of the engine or a crash has interrupted in the middle."""
-        # Perhaps not by all of `settle`.
-        for job in [job for job in self.members.jobs if job._state.is_settled]:
-            self.line.give_back(job)
-        self.settle_apart([job for job in self.members.jobs if job._state in (SCHEDULED, JobState.RUNNING)])
-
-    def abandon(self, worker: Worker, fault: BaseException) -> None:
-        """Stop because of an error of the engine itself. The job of `worker` fails with it."""
-        self.interrupt(fault)
-        if (job := worker.job) is not None and job._worker is worker:
-            worker.job = None
-            self.settle(job, JobState.FAILED, Failure(fault), self.clock())
-
     def why_not_again(self, job: AbstractJob[Any] | None, wanted: Sequence[AbstractJob[Any]] = ()) -> str:
         """Return why a member, or for None any, cannot be tried again for the sake of those `wanted` in it, or ""."""
         reason, subject = _requirement_counts.why_not(self, job, wanted), job or self.scheduler
@@ -1022,22 +731,6 @@ class Run:
             raise _errors.GrowingError(problem)
         again = partial(reopen_all, self) if job is None else partial(reopen, self, (job,), wanted)
         self.steering.call(self, again)
-
-    def cancel_job(self, job: AbstractJob[Any]) -> None:
-        """Cancel one job in this run or one nested in it, or keep it from starting. Call this in the thread of the run.
-
-        If its scheduler has not begun, or waits for another attempt, its next run begins with that.
-        """
-        scheduler = job._scheduler
-        assert scheduler is not None
-        if (run := scheduler._run) is None:
-            self.steering.cancelled_early.setdefault(scheduler, []).append(job)
-        elif run.phase is _states.CHECKING or run.phase is _states.LINKING:
-            run.cancelled_before_linking += (job,)
-        elif job._worker is not None:
-            job._worker.cancel_alone()
-        elif not job._state.is_settled:
-            run.settle_apart((job,), cause=CancelCause.JOB)
 
     # ---- growing
 

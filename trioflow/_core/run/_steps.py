@@ -1,0 +1,376 @@
+"""The steps of a job in its run, from IDLE to a final state: functions that take a run, the only ones that move a job.
+
+```
+            make_ready, schedule, ready           Worker.work             settle
+     IDLE ──────────────────────────► SCHEDULED ───────────► RUNNING ───────────► a final state
+                                          ▲                     │
+                                          └────── requeue ──────┘
+```
+
+`settle` gives a state and an outcome to the job of a worker, `settle_apart` to jobs without a worker, and
+`settle_error` to a job that raised, as its verdict says. `_states` lists all functions that write a state. `Run` has
+these functions as methods, since a frame more would cost a twentieth of an empty job.
+
+Decision 19 says what a job owns, from admission until it settles.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from ..base import _states
+from ..base._states import IDLE, REOPENABLE, SCHEDULED, SUCCEEDED, CancelCause, JobState, StopReason
+from ..job import _requirements
+from ..job._errors import CancelledOutcome, Failure, add_note, add_remedy_notes, find_interruption, one_line_error
+from ..job._job import AbstractJob, RunExtras, Throttling
+from . import _requirement_counts
+from ._attempts import BackoffTimer, Verdict, judge, report_unrepeated
+
+if TYPE_CHECKING:
+    from ..admission._line import Line
+    from ._instruments import InstrumentSet
+    from ._run import Run
+    from ._worker import Lane, Worker
+
+
+def schedule(run: Run, jobs: Iterable[AbstractJob[Any]]) -> None:
+    """Put those jobs that are IDLE into the ready queue, unless the run drains or stops, and cleans nothing up."""
+    for job in jobs:
+        if job._state is IDLE and (not run.phase._is_ending or run.open_lane.is_clean_up):
+            ready(run, job, run.open_lane.line)
+
+
+def ready(run: Run, job: AbstractJob[Any], line: Line) -> None:
+    """Put a job that is IDLE into a ready queue."""
+    job._state = SCHEDULED
+    if line.places is None:
+        # As `Line.push` does: a call would cost a twentieth of an empty job.
+        line.startable.append(job)
+    else:
+        line.places.push(job)
+    if run.notify_scheduled is not None:
+        # The jobs behind it may still be counted down.
+        was_settling, run.is_settling = run.is_settling, True
+        run.notify_scheduled(run.scheduler, job)
+        run.is_settling = was_settling
+
+
+def requeue(run: Run, job: AbstractJob[Any], lane: Lane, verdict: Verdict, now: float) -> None:
+    """Queue a job whose attempt ended `now` again, at once or after a backoff. Take back its slot and resources.
+
+    A throttled job comes first, and its attempt does not count. Clean-up jobs wait for no needs in their line, so
+    such a job waits for the end of the throttle before. After a failure, a job comes after those that were ready
+    before, as any that has just become ready.
+    """
+    error, began, extras, push = verdict.failure, job._started_at, job._ensure_extras(), lane.line.push
+    until = now + verdict.backoff
+    assert error is not None
+    assert began is not None
+    if verdict.throttles:
+        resources, push = run.pools.resolve(job), lane.line.push_throttled
+        closed = tuple((each.key, resources[each.key].cooldown.ends_at) for each in verdict.throttles)
+        extras.throttlings += (Throttling(began, now, closed),)
+        if extras.throttled_since is None:
+            extras.throttled_since = began
+        if lane.is_clean_up:
+            until = max(ends_at for _, ends_at in closed)
+    else:
+        extras.add_retry(began, now, error, verdict.backoff)
+        if extras.first_started_at is None:
+            extras.first_started_at = began
+    extras.fraction = job._worker = job._started_at = None
+    extras.keeps_succeeded = False
+    job._state = SCHEDULED
+    # The needs of clean-up jobs come back through this line, too, though they wait in a line of their own.
+    run.line.give_back(job)
+    for part in run.parts:
+        part.attempt_ended(job, began, now, error)
+    if until > now:
+        (run.part(BackoffTimer) or run.join(BackoffTimer(run))).add(job, until)
+    else:
+        # Before the hooks, as in `ready`: one may cancel the job, and try it again.
+        push(job)
+    run.notify("job_scheduled", job)
+    if run.phase._is_ending and not lane.is_clean_up and job._state is SCHEDULED:
+        # The run has ended since the verdict.
+        settle_apart(run, [job])
+
+
+def settle_apart(
+    run: Run, jobs: Iterable[AbstractJob[Any]], failure: Failure | None = None, cause: CancelCause = CancelCause.STOP
+) -> None:
+    """Settle jobs outside of a worker, as BLOCKED by a failure or as CANCELLED. Pass on their slots and resources.
+
+    None of them is running.
+    """
+    state = _states.CANCELLED if failure is None else JobState.BLOCKED
+    for job in jobs:
+        run.line.refund(job)
+        outcome = failure or cancelled_outcome(run, cause)
+        error = report_unrepeated(run, job, state, outcome)
+        settle(run, job, state, outcome, run.clock())
+        if error is not None:
+            # The job does not run, so it cannot fail with it.
+            run.stop_with_error(error, job, f"on_settled of {job.label!r} raised {one_line_error(error)}")
+    if not run.has_crashed:
+        run.open_lane.ensure_searcher()
+
+
+def settle(run: Run, job: AbstractJob[Any], state: JobState, outcome: object, now: float) -> None:
+    """Give a job its final state and outcome, and make ready any jobs that were waiting only for it.
+
+    Workers call this. They pass on the job's slot and resources when they look for the next job, or leave.
+
+    Hooks, parts and views rely on this order: the state and the journal, the hooks, the job's slot and resources,
+    the jobs that wait for it, the counts, and its successors. While hooks are called, `is_settling` is set.
+    """
+    successors, extras = job._successors, job._extras
+    job._successors = job._worker = None
+    if state is not SUCCEEDED and run.scheduler.keep_jobs:
+        # Hooks may extend the list while the jobs of this copy are counted down.
+        job._successors = [*successors] if isinstance(successors, list) else successors
+    job._outcome = outcome
+    job._finished_at = now
+    job._state = state
+    if run.journal_writer is not None and state is SUCCEEDED:
+        run.journal_writer.record(job, outcome)
+    if run.notify_end is not None:
+        # A hook of another job may settle this job.
+        was_settling, run.is_settling = run.is_settling, True
+        run.notify_end(run.scheduler, job)
+        run.is_settling, extras = was_settling, job._extras
+    if run.line.places is not None:
+        run.line.give_back(job)
+    if extras is not None:
+        if state not in REOPENABLE:
+            extras.context = None
+        extras.notify_listeners(job)
+        if extras.drops_results:
+            job._release_inputs(last_call=True)
+    if state is not SUCCEEDED:
+        run.requirement_counts.all_succeeded = False
+        run.cancelled_count += state is _states.CANCELLED and not job._options.forever
+        if type(outcome) is Failure:
+            run.failures.count(job, outcome)
+    if job._is_plain or not job._options.forever:
+        run.unsettled -= 1
+    else:
+        run.forever_unsettled -= 1
+    if successors is not None and not (run.parts and _requirement_counts.holds_successors(run, job)):
+        run.requirement_counts.count_down(successors)
+    if extras is not None and extras.runs_once:
+        release(run, job, extras)
+    if not run.unsettled:
+        run.wake()
+
+
+def reset(run: Run, job: AbstractJob[Any], watchers: InstrumentSet | None, is_tried_again: bool) -> None:
+    """Put a job back to IDLE, before the run begins. Notify the watchers if it had settled in the outermost run.
+
+    Unless its scheduler is tried again, the job begins as in a first run.
+    """
+    has_settled = job._state.is_settled
+    if is_tried_again:
+        _requirement_counts.put_back(job, run.clock())
+    else:
+        job._reset()
+    if has_settled and watchers is not None:
+        watchers.notify("job_reopened", job._scheduler, job)
+
+
+def outcome_of(run: Run, job: AbstractJob[Any], verdict: Verdict, cause: CancelCause | None) -> Any:
+    """Return the outcome of a job that settles with a verdict. A service that was ready keeps its value."""
+    if verdict.failure is not None and verdict.state is JobState.FAILED:
+        return Failure(verdict.failure)
+    return job._outcome if verdict.state is SUCCEEDED else cancelled_outcome(run, cause)
+
+
+def cancelled_outcome(run: Run, cause: CancelCause | None) -> CancelledOutcome:
+    """Return the outcome of a job that ends CANCELLED, which says whether a failure or a timeout has done it.
+
+    If the enclosing run cut a run off, the reason is there.
+    """
+    outer, is_alone = run.outer_worker, cause is CancelCause.JOB
+    # Go out to the run that stopped first: the runs inside it were only cancelled with it.
+    while outer is not None and cause is not CancelCause.JOB and run.fate.cancel_reason is StopReason.CANCELLED:
+        cause, run, outer = outer.cause, outer.run, outer.run.outer_worker
+    is_cut_off = cause is not CancelCause.JOB and run.fate.cancel_reason in (StopReason.CRITICAL, _states.TIMEOUT)
+    return CancelledOutcome(not is_cut_off, is_alone)
+
+
+def release(run: Run, job: AbstractJob[Any], extras: RunExtras) -> None:
+    """Release the data that a settled job needs only to run again. With `keep_jobs=False`, drop the job itself."""
+    if not run.scheduler.keep_jobs:
+        drop(run, job)
+    if job._state not in REOPENABLE or job not in run.members.jobs:
+        job._release_call()
+        extras.context = None
+        if extras.is_empty():
+            job._extras = None
+
+
+def drop(run: Run, job: AbstractJob[Any]) -> None:
+    """Remove a settled job from the scheduler, which keeps no jobs, unless the job is still needed."""
+    if run.members.can_be_dropped(job) and not _requirement_counts.is_about_to_reopen(run, job):
+        if run.journal_writer is not None:
+            run.journal_writer.journal.forget(job)
+        if run._start_order is not None:
+            run._start_order.forget(job)
+        run.members.drop_settled(job)
+
+
+def make_ready(run: Run, job: AbstractJob[Any]) -> None:
+    """Schedule an IDLE job that has no open requirements, or settle it by its rule or from the journal."""
+    if job._state is not IDLE or run.phase._is_ending:
+        return
+    verdict, failure = _requirements.decide(job)
+    if verdict is not SCHEDULED:
+        # A BLOCKED job counts as failed, unless only `cancel()` has blocked it.
+        if failure is not None and not failure.is_from_cancel and job._criticality():
+            run.stop(StopReason.CRITICAL, job)
+        settle(run, job, verdict, failure, run.clock())
+        if failure is not None and run.fate.culprit is job:
+            run.failure_log.add(run, job, failure)
+        return
+    if run.journal_writer is not None:
+        run.journal_writer.restore(job)
+    for part in run.parts:
+        if not part.may_start(job):
+            return
+    # This does nothing if the job was restored.
+    schedule(run, (job,))
+
+
+def block(run: Run, job: AbstractJob[Any], error: Exception) -> None:
+    """Settle as BLOCKED a job that waits for a budget which cannot meet its need any more."""
+    # The first cause of the cancellations by this stop.
+    failure = Failure(error)
+    if job._criticality():
+        run.stop(StopReason.CRITICAL, job)
+    # If the deadline of the run has passed, the stop has cancelled the job.
+    if job._state is SCHEDULED:
+        run.failures.total += 1
+        settle_apart(run, (job,), failure)
+        run.failure_log.add(run, job, failure)
+
+
+def record_progress(run: Run, job: AbstractJob[Any], fraction: float | None) -> None:
+    """Record a sign of life of a running job, and the fraction of its work that is done, unless that is None.
+
+    Any thread may call this. In other threads, the report is passed on to the event loop.
+    """
+    if threading.get_ident() != run.thread_id:
+        run.time_slice.reports.add(job, fraction)
+        return
+    if fraction is not None:
+        job._ensure_extras().fraction = fraction
+    if job._worker is not None:
+        for limit in job._worker.time_limits():
+            limit._renew()
+
+
+def on_service_ready(run: Run, job: AbstractJob[Any], value: object) -> None:
+    """Record that a service is ready, and count down the jobs that require it."""
+    extras = job._ensure_extras()
+    extras.ready_at = run.clock()
+    job._outcome = value
+    if extras.time_limit is not None:
+        extras.time_limit._lift()
+    successors, job._successors = job._successors, None
+    was_settling, run.is_settling = run.is_settling, True
+    run.notify("service_ready", job)
+    run.is_settling = was_settling
+    if successors is not None:
+        run.requirement_counts.count_down(successors)
+    run.lane.ensure_searcher()
+
+
+def settle_error(
+    run: Run, worker: Worker, job: AbstractJob[Any], error: BaseException, awaitable: object, now: float
+) -> None:
+    """Settle a job that raised `error`, or queue it for another attempt, as its verdict says.
+
+    Args:
+        run: the run.
+        worker: the worker of the job.
+        job: the job.
+        error: an exception, a cancellation, or a group of both.
+        awaitable: the value that the call of the job returned, for advice in the error.
+        now: the time when the job ended.
+
+    """
+    # Callbacks may have asked for it before.
+    verdict, worker.verdict = worker.verdict, None
+    if verdict is None or verdict.judged is not error:
+        verdict = judge(worker, job, error)
+    state, failure, throttles = verdict.state, verdict.failure, verdict.throttles
+    if throttles:
+        run.pools.close(job, throttles)
+        if state is not JobState.FAILED:
+            # The attempt does not count, whether there is another or not.
+            job._grant().refund_budgets()
+    if state is JobState.FAILED:
+        assert failure is not None
+        fail(run, job, failure, awaitable, now)
+    elif state is not SCHEDULED:
+        is_cut_off = run.phase._is_ending and run.fate.cancel_reason is not _states.COMPLETED
+        outcome = outcome_of(run, job, verdict, worker.cause)
+        if is_cut_off and state is _states.CANCELLED and worker.cause is not CancelCause.JOB:
+            run.failures.count_cut_off(job, outcome)
+        settle(run, job, state, outcome, now)
+    else:
+        requeue(run, job, worker.lane, verdict, now)
+
+
+def fail(run: Run, job: AbstractJob[Any], failure: BaseException, awaitable: object, now: float) -> None:
+    """Settle a job as FAILED. Stop the run if the job is critical, or if the failure is an interruption."""
+    hint = add_remedy_notes(failure, job, awaitable, run.backend.needed_backend(failure))
+    if run.line.tokens is not None and (advice := run.line.tokens.second_token_advice(job, failure)) is not None:
+        add_note(failure, advice)
+        hint = advice
+    # Made now, so that it is the first cause for all jobs that the stop cancels and blocks.
+    outcome = Failure(failure)
+    run.failures.total += 1
+    if (interruption := find_interruption(failure)) is None and job._criticality():
+        run.stop(StopReason.CRITICAL, job)
+    # A hook or a signal may have stopped the run with this very interruption.
+    elif interruption is not None and interruption is not run.interruption:
+        run.interrupt(interruption, job)
+    if interruption is None:
+        run.failure_log.add(run, job, outcome, hint)
+    settle(run, job, JobState.FAILED, outcome, now)
+
+
+def cancel_job(run: Run, job: AbstractJob[Any]) -> None:
+    """Cancel one job in this run or one nested in it, or keep it from starting. Call this in the thread of the run.
+
+    If its scheduler has not begun, or waits for another attempt, its next run begins with that.
+    """
+    scheduler = job._scheduler
+    assert scheduler is not None
+    if (own_run := scheduler._run) is None:
+        run.steering.cancelled_early.setdefault(scheduler, []).append(job)
+    elif own_run.phase is _states.CHECKING or own_run.phase is _states.LINKING:
+        own_run.cancelled_before_linking += (job,)
+    elif job._worker is not None:
+        job._worker.cancel_alone()
+    elif not job._state.is_settled:
+        settle_apart(own_run, (job,), cause=CancelCause.JOB)
+
+
+def settle_leftovers(run: Run) -> None:
+    """Settle as CANCELLED the jobs whose steps an error of the engine or a crash has interrupted in the middle."""
+    # Perhaps not by all of `settle`.
+    for job in [job for job in run.members.jobs if job._state.is_settled]:
+        run.line.give_back(job)
+    settle_apart(run, [job for job in run.members.jobs if job._state in (SCHEDULED, JobState.RUNNING)])
+
+
+def abandon(run: Run, worker: Worker, fault: BaseException) -> None:
+    """Stop because of an error of the engine itself. The job of `worker` fails with it."""
+    run.interrupt(fault)
+    if (job := worker.job) is not None and job._worker is worker:
+        worker.job = None
+        settle(run, job, JobState.FAILED, Failure(fault), run.clock())
