@@ -53,7 +53,6 @@ class SchedulerOptions(JobOptions, total=False):
     critical_jobs: bool | None
     policy: PolicyName
     pool: Pool | None
-    backfill: int
     instruments: Iterable[Instrument]
     keep_jobs: bool
     journal: JournalSetting
@@ -162,7 +161,6 @@ class Scheduler(BaseScheduler):
         jobs_window: how many jobs may run at once: a number, an `Adaptive`, or a `CapacityLimiter`, which counts jobs
             at any depth.
         pool: the resources that its jobs need.
-        backfill: how many jobs may overtake a job that waits for a resource.
         policy: the start order: "fifo", "critical-path", "depth-first" or "auto".
         durations: the expected durations of its jobs: a mapping, a `Trace`, or a file to update.
         timeout: seconds for a run.
@@ -204,7 +202,6 @@ class Scheduler(BaseScheduler):
         label: str | None = None,
         jobs_window: Window | None = None,
         pool: Pool | None = None,
-        backfill: int = 64,
         policy: PolicyName = "auto",
         durations: DurationSource | None = None,
         timeout: float | None = None,
@@ -223,7 +220,7 @@ class Scheduler(BaseScheduler):
         self._resolved_durations: dict[AnyJob, float] = NO_DURATIONS
         self._durations = self._processes = None
         settings = (
-            label, jobs_window, pool, backfill, policy, durations, timeout, critical_jobs, instruments, journal,
+            label, jobs_window, pool, policy, durations, timeout, critical_jobs, instruments, journal,
             on_job_settled, hold, keep_jobs, processes, shutdown_timeout, cleanup_timeout,
         )  # fmt: skip
         changed: dict[str, Any] = {
@@ -366,14 +363,7 @@ class Scheduler(BaseScheduler):
 
     # In the annotations below, `list` is this method: methods that return lists of jobs belong in BaseScheduler.
 
-    def list(
-        self,
-        file: TextIO | None = None,
-        *,
-        details: bool = False,
-        silence_done_jobs: bool = False,
-        legend: bool = False,
-    ) -> None:
+    def list(self, file: TextIO | None = None, *, details: bool = False) -> None:
         """Print a line per job: number, symbols, ``<Kind label>``, its time, and the numbers of its requirements.
 
         The time is the duration of the job, or its elapsed time while it runs. Times below 50 ms are not shown. The
@@ -381,21 +371,18 @@ class Scheduler(BaseScheduler):
 
         - `!`: it is critical.
         - Its state: `·` idle, `◦` scheduled, `▸` running, `✓` succeeded, `✗` failed, `⊘` cancelled, `⊗` blocked, `⤼`
-          skipped.
+          skipped, `»` moved on.
         - `∞`: it is forever.
 
         If the stream cannot encode them, they are `!`, the states `.w>+xcbs`, and `8`. A nested scheduler has a line
-        with the numbers of its entry jobs, then its jobs, indented, then a line with the numbers of its exit jobs. All
-        jobs are numbered, and the numbers do not depend on the options. A requirement outside the scheduler has a
-        question mark before its number, or before its label if it is not listed.
+        with the numbers of its entry jobs, then its jobs, indented, then a line with the numbers of its exit jobs. A
+        requirement outside the scheduler has a question mark before its number, or before its label if it is not
+        listed.
 
         Args:
             file: a text stream, or None for standard output.
             details: shows results, as `-> 42`, and exceptions, as `!! KeyError: 'x'`, shortened to 100 characters. Also
                 shows the progress and status of running jobs, and the reason why ready jobs wait.
-            silence_done_jobs: leaves out done jobs, successful or not: jobs whose `is_done()` is true, and nested
-                schedulers that are done, with all their jobs.
-            legend: explains all symbols below the listing.
 
         Raises:
             TypeError: `file` is not a stream.
@@ -421,7 +408,7 @@ class Scheduler(BaseScheduler):
 
         stream = _symbols.output_stream(file, f"list() of {self.label!r}")
         symbols = _symbols.Symbols.for_stream(stream)
-        if text := Listing(self, symbols).text(details, silence_done_jobs, legend):
+        if text := Listing(self, symbols).text(details):
             print(_symbols.terminal_text(text, stream), file=stream)
 
     def debrief(self, file: TextIO | None = None, *, listing: bool = False) -> None:

@@ -12,10 +12,12 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Iterator
 from functools import partial
 from typing import Any, Final
+from unittest import mock
 
 import trio
 
 from trioflow import Job, Pool, Scheduler
+from trioflow._core.admission import _admission
 
 from .. import loops
 from ..bodies import BODIES
@@ -88,9 +90,13 @@ def passed(backend: str, size: int, body: Body) -> Run:
             done.set()
 
     pairs = [[Job(body, needs={"slot": 3}), Job(small, needs={"slot": 1})] for _ in range(size // 2)]
-    return partial(
-        Scheduler(Job(done.wait, needs={"slot": 1}), pairs, pool=Pool(slot=3), backfill=10**9).co_run, check=True
-    )
+    scheduler = Scheduler(Job(done.wait, needs={"slot": 1}), pairs, pool=Pool(slot=3))
+
+    async def run() -> None:
+        with mock.patch.object(_admission.OrderedPlaces, "max_overtakes", size):
+            await scheduler.co_run(check=True)
+
+    return run
 
 
 # ---- by hand

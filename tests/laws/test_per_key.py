@@ -11,6 +11,7 @@ import anyio
 import pytest
 
 from trioflow import Job, JobState, PerKey, Pool, Rate, Scheduler, Service, Throttled, current_job, current_scheduler
+from trioflow._core.admission import _admission
 from trioflow._core.admission._limits import resource_views
 from trioflow.abc import WaitCause, Waiting, waiting
 
@@ -111,10 +112,14 @@ def test_a_key_may_have_a_limit_of_its_own(virtual: Virtual) -> None:
     assert (view.key_total("slow"), view.key_total("other")) == (1, 2)
 
 
-def test_keys_of_one_job_start_in_order_and_hold_back_no_others(virtual: Virtual) -> None:
+def test_keys_of_one_job_start_in_order_and_hold_back_no_others(
+    virtual: Virtual, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A long line before one key delays no other key; within the line, jobs start in the order of the policy."""
     jobs = [*[on("a") for _ in range(100)], on("a", priority=1), on("b")]
-    assert starts(virtual, jobs, Pool(host=PerKey(1)), backfill=0) == [*range(1, 101), 0, 0]
+    monkeypatch.setattr(_admission.OrderedPlaces, "max_overtakes", 0)
+    begun = starts(virtual, jobs, Pool(host=PerKey(1)))
+    assert begun == [*range(1, 101), 0, 0]
 
 
 def test_members_of_a_scheduler_with_a_key_have_that_key(virtual: Virtual) -> None:
@@ -264,11 +269,14 @@ def test_a_throttled_key_stays_closed_although_no_job_refers_to_it(virtual: Virt
     assert late.started_at == 10
 
 
-def test_a_job_that_shares_only_a_key_with_another_counts_as_overtaking_it(virtual: Virtual) -> None:
-    """What passes a job on its key counts towards `backfill`, although the next of its kind needs another key."""
+def test_a_job_that_shares_only_a_key_with_another_counts_as_overtaking_it(
+    virtual: Virtual, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What passes a job on its key counts as overtaking it, although the next of its kind needs another key."""
     holds, waits = Job(wait, 9, needs={"cpu": 1}), on("a", needs={"cpu": 2})
     passing = [on("a"), on("b"), on("a")]
-    begun = starts(virtual, [holds, waits, *passing], Pool(host=PerKey(1), cpu=2), backfill=1)
+    monkeypatch.setattr(_admission.OrderedPlaces, "max_overtakes", 1)
+    begun = starts(virtual, [holds, waits, *passing], Pool(host=PerKey(1), cpu=2))
     assert begun == [0, 9, 0, 0, 10]
 
 

@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from functools import partial
 from typing import Any
+from unittest import mock
 
 import anyio
 import trio
@@ -35,6 +36,7 @@ from trioflow import (
     Throttled,
     current_job,
 )
+from trioflow._core.admission import _admission
 from trioflow._core.backend import current_backend
 from trioflow.abc import AbstractJob, Instrument
 from trioflow.testing import run_virtual
@@ -153,6 +155,7 @@ class RealRun:
         self.limiters = [anyio.CapacityLimiter(tokens) for tokens in scenario.tokens]
         self.jobs: dict[str, AbstractJob[Any]] = {}  # those of the last run, by name
         self.names: dict[AbstractJob[Any], str] = {}  # all that ever were
+        self.backfill: dict[Any, int] = {}  # how many may overtake a job, where it is not 64
         self.pool = make_pool(scenario.root) if scenario.apart else None  # of all runs
         self.runs_apart = [self.make(plan, {}) for plan in scenario.root.jobs] if scenario.apart else []
         self.root = None if scenario.apart else self.make(scenario.root, {})
@@ -252,13 +255,13 @@ class RealRun:
             cleanup_timeout=plan.cleanup_timeout,
             critical_jobs=plan.critical_jobs,
             pool=make_pool(plan) if plan not in self.scenario.root.jobs or not self.scenario.apart else self.pool,
-            backfill=plan.backfill,
             policy=plan.policy,
             keep_jobs=self.scenario.keep_jobs,
             hold=plan.hold,
             on_job_settled=None if plan.on_job_settled is None else partial(self.note_settled, plan),
             **options,
         )
+        self.backfill[scheduler] = plan.backfill
         for inner in plan.jobs:  # each is in its scheduler before one nested beside may have it as an input
             members[inner.name] = job = self.make(inner, members)
             if not plan.backwards:
@@ -278,6 +281,7 @@ class RealRun:
         bound = frozenset(self.bound)
         result = None
         scenario = self.scenario
+        backfill = property(lambda places: self.backfill.get(places.run.scheduler, 64))
         async with anyio.create_task_group() as others:
             others.start_soon(self.look_at_times)
             for when, name in scenario.cancels:
@@ -288,7 +292,8 @@ class RealRun:
                 others.start_soon(self.steer_later, when, step)
             for when, number, tokens in scenario.resizes:
                 others.start_soon(self.resize_later, when, number, tokens)
-            with anyio.move_on_after(scenario.cut_at):
+            patched = mock.patch.object(_admission.OrderedPlaces, "max_overtakes", backfill)
+            with patched, anyio.move_on_after(scenario.cut_at):
                 if scenario.apart:
                     async with anyio.create_task_group() as group:
                         for number, each in enumerate(self.runs_apart):

@@ -404,10 +404,10 @@ PLANTS: Final = (
         f"{ADMISSION}/_admission.py",
         "> for >= in backfill",
         """\
-            if places.overtaken[first := group.heap[0][2]] >= places.backfill:
+            if places.overtaken[first := group.heap[0][2]] >= places.max_overtakes:
 """,
         """\
-            if places.overtaken[first := group.heap[0][2]] > places.backfill:
+            if places.overtaken[first := group.heap[0][2]] > places.max_overtakes:
 """,
     ),
     Plant(
@@ -1486,12 +1486,6 @@ if run is not None:
         "a critical failure after the deadline, while the loop was blocked, is the culprit of the timeout",
         "                reason = _states.TIMEOUT\n                culprit = None\n",
         "                reason = _states.TIMEOUT\n",
-    ),
-    Plant(
-        "simulation-backfill",
-        "trioflow/simulation/_scenario_copy.py",
-        "a simulation lets as many jobs overtake as by default",
-        "            backfill=original.backfill,\n",
     ),
     Plant(
         "cancelled-before-linking",

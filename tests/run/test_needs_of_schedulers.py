@@ -9,6 +9,7 @@ import anyio
 import pytest
 
 from trioflow import Job, Pool, Rate, Scheduler, Service, StopReason
+from trioflow._core.admission import _admission
 
 from ..bodies import fail, nap, serve
 from ..conftest import Virtual
@@ -241,7 +242,9 @@ def test_a_nested_scheduler_that_runs_by_itself_has_no_pool_of_an_enclosing_one(
 
 
 @pytest.mark.parametrize("depth", [0, 1, 2])
-def test_a_job_inside_a_keeper_is_not_held_back_by_a_reservation(virtual: Virtual, depth: int) -> None:
+def test_a_job_inside_a_keeper_is_not_held_back_by_a_reservation(
+    virtual: Virtual, depth: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """At any depth: a rate outside, which a job there has reserved, may be taken. Otherwise the two could wait long."""
     inside = Job(anyio.sleep, 1, needs={"api": 1})
     group: Any = inside
@@ -250,6 +253,7 @@ def test_a_job_inside_a_keeper_is_not_held_back_by_a_reservation(virtual: Virtua
     pool = Pool(cpu=1, api=Rate(requests=10, per=10, burst=10))
     first, big = Job(anyio.sleep, 1, needs={"api": 10}), Job(anyio.sleep, 1, needs={"api": 10}, priority=1)
     big.requires(Job(anyio.sleep, 0))
-    scheduler = Scheduler(first, big.required, big, Scheduler(group, needs={"cpu": 1}), pool=pool, backfill=0)
+    scheduler = Scheduler(first, big.required, big, Scheduler(group, needs={"cpu": 1}), pool=pool)
+    monkeypatch.setattr(_admission.OrderedPlaces, "max_overtakes", 0)
     assert virtual(scheduler.co_run)
     assert (inside.started_at, big.started_at) == (1, 11)

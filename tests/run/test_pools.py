@@ -139,8 +139,11 @@ def test_a_run_that_has_ended_takes_no_part_when_its_pool_is_joined_to_another(v
     assert waiting.started_at == 10
 
 
-def test_a_new_order_of_waiting_jobs_keeps_their_counts_and_their_places(virtual: Virtual) -> None:
+def test_a_new_order_of_waiting_jobs_keeps_their_counts_and_their_places(
+    virtual: Virtual, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """When a job with an expected duration changes the policy, no job may overtake again, in its run or another."""
+    monkeypatch.setattr(_admission.OrderedPlaces, "max_overtakes", 1)
     big = Job(anyio.sleep, 1, needs={"cpu": 2})
     small, other = [Job(anyio.sleep, 1, needs={"cpu": 1}) for _ in range(3)], Job(anyio.sleep, 1, needs={"cpu": 2})
 
@@ -148,39 +151,48 @@ def test_a_new_order_of_waiting_jobs_keeps_their_counts_and_their_places(virtual
         await anyio.sleep(0.5)
         first.add(Job(anyio.sleep, 1, expected_duration=1.0))
 
-    first = Scheduler(Job(anyio.sleep, 10, needs={"cpu": 1}), big, small, Job(add), backfill=1)
-    second = Scheduler(Scheduler(other), backfill=1)
+    first = Scheduler(Job(anyio.sleep, 10, needs={"cpu": 1}), big, small, Job(add))
+    second = Scheduler(Scheduler(other))
     assert virtual(Scheduler(first, second, pool=Pool(cpu=2)).co_run)
     assert [job.started_at for job in (*small, big, other)] == [0, 11, 11, 10, 12]
 
 
-def test_a_job_behind_a_reservation_is_overtaken_no_more_often(virtual: Virtual) -> None:
+def test_a_job_behind_a_reservation_is_overtaken_no_more_often(
+    virtual: Virtual, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A job for which enough is free, but reserved, counts as well who overtakes it."""
+    monkeypatch.setattr(_admission.OrderedPlaces, "max_overtakes", 0)
     big, behind, late = (Job(nap, 1, needs=needs) for needs in ({"a": 2}, {"a": 1, "b": 1}, {"b": 1}))
     jobs = [Job(anyio.sleep, 5, needs={"a": 1}), big, behind, late]
-    assert virtual(Scheduler(jobs, pool=Pool(a=2, b=1), backfill=0).co_run)
+    assert virtual(Scheduler(jobs, pool=Pool(a=2, b=1)).co_run)
     assert [job.started_at for job in (big, behind, late)] == [5, 6, 7]
 
 
 @pytest.mark.parametrize("home", ["its run", "a group beside", "two groups"])
-def test_a_job_that_needs_nothing_of_what_another_waits_for_does_not_overtake_it(virtual: Virtual, home: str) -> None:
+def test_a_job_that_needs_nothing_of_what_another_waits_for_does_not_overtake_it(
+    virtual: Virtual, home: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_admission.OrderedPlaces, "max_overtakes", 1)
     big, other, small = (Job(nap, 1, needs=needs) for needs in ({"a": 2}, {"b": 1}, {"a": 1}))
     late = Job(nap, 1, needs={"a": 1})
     jobs: list[Any] = [other, small, late]
     if home != "its run":
         jobs = [Scheduler(other, *jobs[1:])] if home == "a group beside" else [Scheduler(job) for job in jobs]
     pool = Pool(a=2, b=1)
-    assert virtual(Scheduler(Job(anyio.sleep, 5, needs={"a": 1}), big, *jobs, pool=pool, backfill=1).co_run)
+    assert virtual(Scheduler(Job(anyio.sleep, 5, needs={"a": 1}), big, *jobs, pool=pool).co_run)
     assert [job.started_at for job in (other, small, big, late)] == [0, 0, 5, 6]
 
 
-def test_a_member_of_a_scheduler_with_needs_is_overtaken_no_more_often_from_outside(virtual: Virtual) -> None:
-    """A member of a scheduler that has needs waits for a rate; jobs outside of it overtake it `backfill` times."""
+def test_a_member_of_a_scheduler_with_needs_is_overtaken_no_more_often_from_outside(
+    virtual: Virtual, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A member of a scheduler that has needs waits for a rate; jobs outside of it overtake it as often as others."""
+    monkeypatch.setattr(_admission.OrderedPlaces, "max_overtakes", 0)
     first, later = Job(nap, 0, needs={"api": 1}), Job(anyio.sleep, 0.5)
     member, late = Job(nap, 0, needs={"api": 2}), Job(nap, 0, needs={"api": 1}, required=later)
-    holder = Scheduler(member, needs={"cpu": 1}, backfill=0)
+    holder = Scheduler(member, needs={"cpu": 1})
     pool = Pool(cpu=1, api=Rate(requests=2, per=2, burst=2))
-    assert virtual(Scheduler(first, holder, later, late, pool=pool, backfill=0).co_run)
+    assert virtual(Scheduler(first, holder, later, late, pool=pool).co_run)
     assert (member.started_at, late.started_at) == (1, 2)
 
 
@@ -203,7 +215,8 @@ def test_a_run_that_is_still_being_prepared_is_not_woken(virtual: Virtual, monke
     virtual(main)
 
 
-def test_explain_names_the_resource_that_a_job_waits_for(virtual: Virtual) -> None:
+def test_explain_names_the_resource_that_a_job_waits_for(virtual: Virtual, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_admission.OrderedPlaces, "max_overtakes", 0)
     said: list[str] = []
 
     async def look() -> None:
@@ -212,16 +225,17 @@ def test_explain_names_the_resource_that_a_job_waits_for(virtual: Virtual) -> No
     running = [Job(anyio.sleep, 1, label=label, needs={"gpu": 1}) for label in "abefgh"]
     waiting = Job(anyio.sleep, 1, label="c", needs={"gpu": 2})
     behind = Job(anyio.sleep, 1, label="d", needs={"gpu": 1})
-    scheduler = Scheduler(running, waiting, behind, Job(look), pool=Pool(gpu=7), backfill=0)
+    scheduler = Scheduler(running, waiting, behind, Job(look), pool=Pool(gpu=7))
     assert virtual(scheduler.co_run)
     assert said == [
         "'c' waits for gpu: 6 of 7 taken by 'a', 'b', 'e', 'f', 'g' and 1 more",
-        "'d' waits for gpu, although enough is free, behind 'c', which no more jobs may overtake (backfill=0)",
+        "'d' waits for gpu, although enough is free, behind 'c', which no more jobs may overtake",
     ]
 
 
 def test_explain_changes_no_queue(virtual: Virtual, monkeypatch: pytest.MonkeyPatch) -> None:
     """Another thread may ask at any time; once, `explain` scanned the queues, and a run failed that was looked at."""
+    monkeypatch.setattr(_admission.OrderedPlaces, "max_overtakes", 0)
     scans: list[Admission] = []
     scan = Admission.scan
 
@@ -237,7 +251,7 @@ def test_explain_changes_no_queue(virtual: Virtual, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(Admission, "scan", counted)
     jobs = [Job(anyio.sleep, 1, label=label, needs={"gpu": number}) for label, number in (("a", 1), ("c", 2), ("d", 1))]
     looking = Job(look)
-    scheduler = Scheduler(jobs, looking, pool=Pool(gpu=2), backfill=0)
+    scheduler = Scheduler(jobs, looking, pool=Pool(gpu=2))
     assert virtual(scheduler.co_run)
     assert looking.state is JobState.SUCCEEDED
     assert scans
@@ -291,8 +305,6 @@ def test_needs_that_can_never_fit_are_rejected_before_any_job_starts(needs: Any,
         (lambda: Job(anyio.sleep, 0, label="x", needs={1: 1}), TypeError, r"the name 1 is not a string"),
         (lambda: Job(anyio.sleep, 0, label="x", needs={"cpu": 10**400}), ValueError, r"of 'x': give a finite number"),
         (lambda: Scheduler(label="s", pool={"cpu": 1}), TypeError, r"pool=\{'cpu': 1\} of 's': give a Pool"),
-        (lambda: Scheduler(label="s", backfill=-1), ValueError, r"backfill=-1 of 's'"),
-        (lambda: Scheduler(label="s", backfill=1.5), TypeError, r"backfill=1.5 of 's'"),
     ],
 )
 def test_invalid_amounts_are_rejected(make: Any, error: type[Exception], message: str) -> None:
@@ -428,7 +440,7 @@ def passed(number: int) -> Scheduler:
             done.set()
 
     pairs = [[Job(nothing, needs={"cpu": 3}), Job(second, needs={"cpu": 1})] for _ in left]
-    return Scheduler(Job(done.wait, needs={"cpu": 1}), pairs, pool=Pool(cpu=3), backfill=10**9)
+    return Scheduler(Job(done.wait, needs={"cpu": 1}), pairs, pool=Pool(cpu=3))
 
 
 @pytest.mark.parametrize("scenario", [kinds, rates, groups, passed])
@@ -440,6 +452,7 @@ def test_work_per_job_does_not_grow_with_the_number_of_waiting_jobs(
     Each start once asked all others that waited: each kind of needs, each scheduler, each job that was passed.
     """
     monkeypatch.setattr(_admission, "MAX_GROUPS_PER_RESOURCE", 8)  # 50 are more than a look goes through
+    monkeypatch.setattr(_admission.OrderedPlaces, "max_overtakes", 10**9)
 
     def calls_a_job(number: int) -> float:
         count = itertools.count()
@@ -458,7 +471,8 @@ def test_work_per_job_does_not_grow_with_the_number_of_waiting_jobs(
     assert calls_a_job(200) < 1.4 * calls_a_job(25)
 
 
-def test_a_job_that_fits_behind_blocked_jobs_is_woken(virtual: Virtual) -> None:
+def test_a_job_that_fits_behind_blocked_jobs_is_woken(virtual: Virtual, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_admission.OrderedPlaces, "max_overtakes", 1)
     pool = Pool(cpu=2, gpu=2, disk=2)
     begins: dict[str, float] = {}
 
@@ -466,15 +480,16 @@ def test_a_job_that_fits_behind_blocked_jobs_is_woken(virtual: Virtual) -> None:
         begins[name] = anyio.current_time()
         await anyio.sleep(seconds)
 
-    async def run(name: str, at: float, seconds: float, backfill: int = 64, **needs: int) -> None:
+    async def run(name: str, at: float, seconds: float, **needs: int) -> None:
         await anyio.sleep(at)
-        await Scheduler(Job(body, name, seconds, needs=needs), pool=pool, backfill=backfill).co_run()
+        await Scheduler(Job(body, name, seconds, needs=needs), pool=pool).co_run()
 
     async def main() -> None:
         async with anyio.create_task_group() as group:
             group.start_soon(partial(run, "holds all cpus", 0, 10, cpu=2))
             group.start_soon(partial(run, "holds the rest", 0, 100, gpu=1, disk=1))
-            group.start_soon(partial(run, "has a reservation", 1, 1, backfill=0, gpu=2, disk=2))
+            group.start_soon(partial(run, "has a reservation", 1, 1, gpu=2, disk=2))
+            group.start_soon(partial(run, "overtakes it", 1.5, 0, gpu=1))
             group.start_soon(partial(run, "is blocked", 2, 1, gpu=1, cpu=1))
             group.start_soon(partial(run, "fits", 3, 1, cpu=2))
             group.start_soon(partial(run, "is blocked too", 4, 1, disk=1, cpu=1))

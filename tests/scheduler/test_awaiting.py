@@ -28,6 +28,7 @@ from trioflow import (
     current_scheduler,
     ref,
 )
+from trioflow._core.admission import _admission
 from trioflow.abc import AbstractJob, Instrument, WaitCause, incidents_of, waiting
 from trioflow.view import listing
 
@@ -360,7 +361,7 @@ def crossed_with_a_requirement(jobs: Jobs) -> tuple[list[Any], dict[str, Any]]:
 def behind_a_reservation(jobs: Jobs) -> tuple[list[Any], dict[str, Any]]:
     jobs["x"] = Job(nap, needs={"cpu": 1}, label="x", required=(later := Job(nap, 0.5)))
     members, options = needs(jobs, "x")
-    return [*members, jobs["b"], later], {**options, "backfill": 0}
+    return [*members, jobs["b"], later], options
 
 
 def waiting_for_a_token(jobs: Jobs, pool: Pool) -> tuple[list[Any], dict[str, Any]]:
@@ -396,8 +397,11 @@ INDIRECT = {
 
 
 @pytest.mark.parametrize("make", INDIRECT, ids=lambda make: make.__name__)
-def test_an_indirect_wait_for_oneself_is_logged(virtual: Virtual, caplog: pytest.LogCaptureFixture, make: Any) -> None:
+def test_an_indirect_wait_for_oneself_is_logged(
+    virtual: Virtual, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, make: Any
+) -> None:
     """A wait for a job behind which another needs what the awaiting job holds is logged; once it hung in silence."""
+    monkeypatch.setattr(_admission.OrderedPlaces, "max_overtakes", 0)
     jobs: Jobs = {"b": Job(nap, label="b")}
     members, options = make(jobs)
     with caplog.at_level(logging.WARNING, "trioflow"):

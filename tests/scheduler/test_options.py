@@ -185,13 +185,6 @@ def named(*labels: str, **options: Any) -> list[Job[Any]]:
     return [Job(nap, 1, label=label, **options) for label in labels]
 
 
-def filling() -> Effect:
-    """With `backfill=0`, a job that needs more is not overtaken by a later one that needs less."""
-    jobs = [Job(nap, 2, label="a", needs={"cpu": 1}), Job(nap, 1, label="B", needs={"cpu": 2})]
-    jobs += [Job(nap, 1, label="c", needs={"cpu": 1})]
-    return in_order("backfill", 0, "acB", "aBc", *jobs, pool=Pool(cpu=2))
-
-
 EFFECTS: dict[str, Callable[[], Effect]] = {
     "label": relabelled,
     "critical": lambda: ended("critical", True, StopReason.CRITICAL, job=Job(fail_now)),
@@ -221,7 +214,6 @@ EFFECTS: dict[str, Callable[[], Effect]] = {
         Job(nap, 1, label="c", required=a), Job(nap, 1, label="d", required=a), jobs_window=1,
     ),
     "pool": lambda: lasting(Pool(cpu=1), 1, 2, *named("a", "b", needs={"cpu": 1}), pool=Pool(cpu=2)),
-    "backfill": filling,
     "instruments": watching,
     "keep_jobs": keeping,
     "hold": holding,

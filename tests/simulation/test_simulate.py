@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from functools import partial
 from typing import Any, get_args
 
 import anyio
@@ -29,6 +28,7 @@ from trioflow import (
     ThreadJob,
     simulate,
 )
+from trioflow._core.admission import _admission
 from trioflow._core.job._job_options import RUN_RESOURCES, RunResource
 from trioflow.abc import AbstractJob, Instrument, PolicyName, set_run_need
 from trioflow.simulation import _scenario_copy
@@ -178,9 +178,8 @@ def beside(needs: dict[str, int] | None = None, **options: Any) -> Scheduler:
     return Scheduler([Scheduler(sleeper(2, needs=needs), sleeper(2, needs=needs), **options) for _ in range(2)])
 
 
-def with_backfill(number: int) -> Scheduler:
-    needs = [2, 3, 1, 1, 1]
-    return Scheduler(*(sleeper(2, needs={"cpu": each}) for each in needs), pool=Pool(cpu=3), backfill=number)
+def reserving() -> Scheduler:
+    return Scheduler(*(sleeper(2, needs={"cpu": each}) for each in (2, 3, 1, 1, 1)), pool=Pool(cpu=3))
 
 
 @pytest.mark.parametrize(
@@ -202,7 +201,7 @@ def with_backfill(number: int) -> Scheduler:
         pytest.param(
             lambda: Scheduler(*(Job(anyio.sleep, 1) for _ in range(3)), chain(), jobs_window=1), id="unknown durations"
         ),
-        *(pytest.param(partial(with_backfill, number), id=f"backfill={number}") for number in range(3)),
+        pytest.param(reserving, id="reservation"),
         pytest.param(lambda: beside(jobs_window=anyio.CapacityLimiter(1)), id="a limiter of two groups"),
         pytest.param(lambda: beside(pool=Pool(cpu=1), needs={"cpu": 1}), id="a pool of two groups"),
         pytest.param(
@@ -215,8 +214,11 @@ def with_backfill(number: int) -> Scheduler:
         ),
     ],
 )
-def test_a_simulation_ends_and_orders_jobs_as_the_run_does(scheduler: Callable[[], Scheduler]) -> None:
+def test_a_simulation_ends_and_orders_jobs_as_the_run_does(
+    scheduler: Callable[[], Scheduler], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Critical failures, forever jobs, clean-up, unknown durations and reservations act as in a run."""
+    monkeypatch.setattr(_admission.OrderedPlaces, "max_overtakes", 1)
     real = scheduler()
     found = simulate(real)
     run_virtual(real.co_run, backend="asyncio")

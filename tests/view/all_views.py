@@ -421,7 +421,7 @@ def strange_in_trace_events(record: TraceRecord, events: list[dict[str, Any]]) -
 def strange_in_texts(scheduler: Any) -> Iterator[str]:
     """Yield which text of a scheduler cannot be written."""
     texts = {
-        "list": lambda: listing(scheduler, details=True, legend=True),
+        "list": lambda: listing(scheduler, details=True),
         "debrief": lambda: scheduler.debrief(file=io.StringIO(), listing=True),
         "explain": lambda: [scheduler.explain(job) for job in scheduler.iterate_jobs()],
         "graph": lambda: scheduler.graph().source,

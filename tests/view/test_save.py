@@ -165,8 +165,8 @@ def test_a_record_of_a_run_needs_no_extra(tmp_path: Path, monkeypatch: pytest.Mo
 
 def test_listing_is_what_list_prints(scheduler: Scheduler, capsys: pytest.CaptureFixture[str]) -> None:
     """`listing` returns what `list` prints with the same options; anything but a scheduler raises."""
-    scheduler.list(details=True, legend=True)
-    assert listing(scheduler, details=True, legend=True) + "\n" == capsys.readouterr().out
+    scheduler.list(details=True)
+    assert listing(scheduler, details=True) + "\n" == capsys.readouterr().out
     with pytest.raises(TypeError, match=r"scheduler=7 of listing.*: give a Scheduler"):
         listing(7)  # type: ignore[arg-type]
 

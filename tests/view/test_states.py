@@ -84,17 +84,6 @@ def test_no_symbol_has_two_meanings(symbols: _symbols.SymbolSet) -> None:
     assert len(set(symbols.all_symbols())) == len(symbols.all_symbols()) == len(REPORTED) + 2
 
 
-@pytest.mark.parametrize("encoding", [None, "ascii"])
-def test_the_legend_of_the_listing_explains_every_symbol(encoding: str | None) -> None:
-    """`list(legend=True)` has each symbol with its meaning, in the stream's encoding, within 100 columns."""
-    symbols = _symbols.Symbols(encoding)
-    legend = symbols.legend()
-    words = {**{state.value: symbol for state, symbol in symbols.symbol_set.state_symbols.items()}, "critical": "!"}
-    words["forever"] = symbols.symbol_set.forever_symbol
-    assert all(f"{symbol} {word}" in legend for word, symbol in words.items())
-    assert max(map(len, legend.splitlines())) <= 100
-
-
 def test_every_style_name_of_a_monitor_has_a_terminal_style() -> None:
     named = {
         one.monitor_style

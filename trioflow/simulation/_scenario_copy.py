@@ -146,7 +146,6 @@ class ScenarioCopy:
             jobs_window=self._copy_window(window),
             cleanup_timeout=original.cleanup_timeout,
             pool=None if original.pool is None else self._copy_pool(original.pool),
-            backfill=original.backfill,
             policy=self._policy or original.policy,
             **(self._copy_options(original) | options),
         )

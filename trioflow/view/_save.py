@@ -115,16 +115,12 @@ def save_trace(trace: Trace, suffix: str, path: str | os.PathLike[str]) -> None:
     write_atomically(path, texts[suffix](trace._get_record()))
 
 
-def listing(
-    scheduler: BaseScheduler, *, details: bool = False, silence_done_jobs: bool = False, legend: bool = False
-) -> str:
+def listing(scheduler: BaseScheduler, *, details: bool = False) -> str:
     """Return the output of `Scheduler.list`, with Unicode symbols and without a final newline.
 
     Args:
         scheduler: the scheduler.
         details: shows results and exceptions, shortened.
-        silence_done_jobs: leaves out done jobs, successful or not.
-        legend: explains all symbols below the listing.
 
     Returns:
         The lines, or an empty string if there are none.
@@ -143,7 +139,7 @@ def listing(
 
     if not _job.is_scheduler(scheduler):
         raise _job.not_a_scheduler_error(scheduler, "listing()")
-    return Listing(scheduler, _symbols.Symbols()).text(details, silence_done_jobs, legend)
+    return Listing(scheduler, _symbols.Symbols()).text(details)
 
 
 # ---- notebooks

@@ -174,18 +174,23 @@ def test_master_that_misses_signal_gets_another(backend: str, tmp_path: Path, mo
     assert (tmp_path / "ended").read_text() == "ended\n"
 
 
-def test_max_sessions_limits_the_sessions_at_once(backend: str, server: Server, tmp_path: Path) -> None:
-    """With `max_sessions=2`, the server never has more than two sessions at once."""
+def test_the_sessions_of_a_node_are_limited(
+    backend: str, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_connections, "MAX_SESSIONS", 2)
     since = server.log.stat().st_size
     meets = f"echo >> {tmp_path}/begun; until test $(wc -l < {tmp_path}/begun) -ge 2; do sleep 0.01; done; sleep 0.05"
-    run(backend, *(SshJob(server.node(max_sessions=2), meets) for _ in range(5)))
+    run(backend, *(SshJob(server.node(), meets) for _ in range(5)))
     assert peak(server, since) == 2
 
 
 @patiently(0.6, 6, 30)
-def test_a_job_that_waits_for_a_session_holds_nothing_and_has_time(backend: str, server: Server, unit: float) -> None:
+def test_a_job_that_waits_for_a_session_holds_nothing_and_has_time(
+    backend: str, server: Server, unit: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Jobs once waited for a session RUNNING, in a slot, and "did not end" within timeouts before they had begun."""
-    node, states = server.node(max_sessions=1), list[list[JobState]]()
+    monkeypatch.setattr(_connections, "MAX_SESSIONS", 1)
+    node, states = server.node(), list[list[JobState]]()
 
     def note_states(_: object) -> None:
         states.append([job.state for job in jobs])
@@ -196,9 +201,12 @@ def test_a_job_that_waits_for_a_session_holds_nothing_and_has_time(backend: str,
     assert states[0] == [JobState.RUNNING, *[JobState.SCHEDULED] * 3]
 
 
-def test_a_job_for_which_services_leave_no_session_is_refused(backend: str, server: Server) -> None:
+def test_a_job_for_which_services_leave_no_session_is_refused(
+    backend: str, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """If services hold all sessions of a node until the run ends, a job that needs one could never start."""
-    node = server.node(max_sessions=1)
+    monkeypatch.setattr(_connections, "MAX_SESSIONS", 1)
+    node = server.node()
     service = SshService(node, "echo up; exec sleep 60", ready=OutputLine("up"))
     with pytest.raises(ValueError, match=r"services reserve 1 of 1 until the run ends .*: it could never start"):
         Scheduler(service, SshJob(node, "true")).run(backend=backend)
@@ -713,7 +721,7 @@ def test_nodes_share_the_connection_to_their_gateway(backend: str, site: Site, t
 
 def test_nodes_behind_an_unreachable_gateway_are_unreachable(backend: str, site: Site, server: Server) -> None:
     gateway = SshNode("127.0.0.1", port=free_port("127.0.0.1"), config=site.config)
-    jobs = [SshJob(server.node(gateway=gateway, max_sessions=number), "true") for number in (1, 2)]
+    jobs = [SshJob(server.node(gateway=gateway, connect_timeout=30 + number), "true") for number in (1, 2)]
     run(backend, *jobs)
     for job in jobs:
         error = job.raised_exception()

@@ -52,14 +52,14 @@ def test_a_file_of_nodes_has_a_node_or_a_range_in_each_line(tmp_path: Path) -> N
     """In a file of nodes, each line may have a user and a port; comments and empty lines are ignored."""
     file = tmp_path / "nodes.txt"
     file.write_text("# the testbed\nnode[1-2]\n\nroot@other:2222  # the last one\nnode1\n")
-    nodes = SshNodes(file, username="me", max_sessions=3)
+    nodes = SshNodes(file, username="me", connect_timeout=3)
     assert [(node.username, node.hostname, node.port) for node in nodes] == [
         ("me", "node1", None),
         ("me", "node2", None),
         ("root", "other", 2222),
     ]
-    assert {node.max_sessions for node in nodes} == {3}
-    assert list(SshNodes(str(file), username="me", max_sessions=3)) == list(nodes)
+    assert {node.connect_timeout for node in nodes} == {3}
+    assert list(SshNodes(str(file), username="me", connect_timeout=3)) == list(nodes)
 
 
 @pytest.mark.parametrize(
@@ -142,7 +142,6 @@ def test_a_gateway_may_be_given_by_name() -> None:
         ("a", {"username": "-x"}, ValueError, "username"),
         ("a", {"port": 0}, ValueError, "1 to 65535"),
         ("a", {"port": 70000}, ValueError, "1 to 65535"),
-        ("a", {"max_sessions": 0}, ValueError, "1 or more"),
         ("a", {"connect_timeout": 0}, ValueError, "positive"),
         ("a", {"connect_timeout": float("inf")}, ValueError, "finite"),
         ("a", {"on_unreachable": "ignore"}, ValueError, "choose 'fail' or 'skip'"),

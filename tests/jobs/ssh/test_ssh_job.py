@@ -35,7 +35,7 @@ from trioflow import (
     granted,
 )
 from trioflow.abc import propagate_env
-from trioflow.jobs.ssh import _sftp_transfers
+from trioflow.jobs.ssh import _connections, _sftp_transfers
 
 from ...bodies import hooked, run
 from ...places import patiently
@@ -407,9 +407,12 @@ def test_stderr_may_go_to_a_file_while_stdout_is_captured(backend: str, local: L
     assert (result.stdout, result.stderr, (tmp_path / "err").read_text()) == (b"1\n", None, "2\n")
 
 
-def test_an_output_file_is_opened_only_when_its_command_starts(backend: str, server: Server, tmp_path: Path) -> None:
+def test_an_output_file_is_opened_only_when_its_command_starts(
+    backend: str, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Output files are opened only when their commands start, since a process can open only so many."""
-    node = server.node(max_sessions=1)
+    monkeypatch.setattr(_connections, "MAX_SESSIONS", 1)
+    node = server.node()
     jobs = [SshJob(node, f"ls {tmp_path} | wc -l", stdout=tmp_path / str(number)) for number in range(3)]
     run(backend, *jobs)
     assert sorted((tmp_path / str(number)).read_text().strip() for number in range(3)) == ["1", "2", "3"]

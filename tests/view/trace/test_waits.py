@@ -197,7 +197,7 @@ def test_many_intervals_of_a_wait_are_merged_into_few(monkeypatch: pytest.Monkey
     often = Sequence([Job(nap, 1 + 0.01 * place, needs={"disk": 1, "cpu": place % 2}) for place in range(40)])
     big = Job(nap, 1, label="big", needs={"disk": 1, "cpu": 2})
     late = Job(nap, 0, label="late", needs={"disk": 2, "cpu": 1})
-    trace = traced(virtual, Scheduler(often, big, late, pool=Pool(disk=2, cpu=2), backfill=100))
+    trace = traced(virtual, Scheduler(often, big, late, pool=Pool(disk=2, cpu=2)))
     for span in trace.spans:
         assert len(span.waits) <= 5
         assert sum(wait.seconds for wait in span.waits) == pytest.approx(

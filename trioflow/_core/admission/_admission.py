@@ -11,7 +11,7 @@ discards the result of the last round, by `Admission.is_current`. The next round
 released amounts (see `Line.admit`), or by a timer, if time alone lets a job start.
 
 - **Backfill**: a first job that has to wait can be overtaken by later jobs that need one of its resources, but by at
-  most `backfill` of them. After that, it has a **reservation**: no later job that needs one of its resources
+  most `max_overtakes` of them. After that, it has a **reservation**: no later job that needs one of its resources
   starts before it. So it starts once enough running jobs have ended, and the next job of its group is the first.
   (Reservations come from batch systems: Lifka 1995, "The ANL/IBM SP scheduling system". There, users declare run times.
   Here, run times are unknown, so overtaking jobs are counted.)
@@ -182,6 +182,9 @@ class OrderedPlaces:
 
     """
 
+    max_overtakes = 64
+    """How many later jobs that need one of its resources may overtake a first job that waits for its needs."""
+
     def __init__(self, line: Line) -> None:
         self.line = line
         self.run = line.run
@@ -190,7 +193,6 @@ class OrderedPlaces:
         self._slotless_heap: Final[list[HeapEntry]] = []
         # An `Admission`, or None as long as no job of the run needs resources.
         self.admission: Any = None
-        self.backfill: Final[int] = line.run.scheduler.backfill
         self.groups_by_needs: Final[dict[Any, WaitingGroup]] = {}  # the groups that have waiting jobs, by `_group_key`
         self.group_entries: Final[list[GroupEntry]] = []  # groups with jobs in `heap`, by their first jobs
         self.overtaken: Final[dict[AbstractJob[Any], int]] = {}  # all waiting jobs, and how many jobs overtook each
@@ -564,7 +566,7 @@ class Admission:
             passed.append(group)
             if lacking and (available_at := max(lacking.values())) < self._earliest_start[0]:
                 self._earliest_start = available_at, places
-            if places.overtaken[first := group.heap[0][2]] >= places.backfill:
+            if places.overtaken[first := group.heap[0][2]] >= places.max_overtakes:
                 reserved.update(dict.fromkeys(resources - reserved.keys(), first))
             for resource in waits_for:
                 waiting_counts[resource] = count = waiting_counts.get(resource, 0) + 1

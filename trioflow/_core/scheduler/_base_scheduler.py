@@ -107,9 +107,6 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
             end before others begin. A job's `priority` takes precedence over the policy.
         pool: the resources that its jobs, including those in nested schedulers, take while they run, according to their
             `needs`. Several schedulers in the same event loop may share a pool.
-        backfill: how many later jobs that need one of its resources may overtake a job that waits for its needs, 0 or
-            more. They are counted while the job is the first of the jobs with the same needs that wait in its
-            scheduler. After that, no later job that needs one of its resources starts before it.
         instruments: objects of `trioflow.abc.Instrument`, which watch each of its runs.
         keep_jobs: False removes each job from the scheduler when it has settled, unless a later run could use it. This
             applies to all jobs inside `async with`, and to jobs that are added during any other run. Only critical
@@ -156,7 +153,6 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
     _critical_jobs: bool | None
     _policy: PolicyName
     _pool: _limits.Pool | None
-    _backfill: int
     _instruments: tuple[Instrument, ...]
     _keep_jobs: bool
     _journal: JournalProtocol | str | None
@@ -181,7 +177,6 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
     critical_jobs: Option[bool | None] = Option(None, _job_options.or_none(_job_options.flag))
     policy: Option[PolicyName] = Option("auto", _policies.check_policy)
     pool: Option[_limits.Pool | None] = Option(None, _limits.check_pool)
-    backfill: Option[int] = Option(64, _job_options.check_number)
     instruments: Option[tuple[Instrument, ...], Iterable[Instrument]] = Option((), check_instruments)
     keep_jobs: Option[bool] = Option(True, _job_options.flag)
     journal: Option[JournalProtocol | str | None, JournalSetting] = Option(None, _journaling.check_journal)

@@ -298,12 +298,8 @@ def _explain_needs(run: Run, job: AbstractJob[Any]) -> str | None:
         return f"waits for {'; '.join(resource.describe_wait(need, before).text for resource, need in missing)}"
     if (blocker := group.find_blocker(job)) is None:
         return None
-    backfill = 0 if blocker.scheduler is None else blocker.scheduler.backfill
     names = " and ".join(sorted(resource.shown_name for resource, _ in needs))
-    return (
-        f"waits for {names}, although enough is free, behind {blocker.label!r}, "
-        f"which no more jobs may overtake (backfill={backfill})"
-    )
+    return f"waits for {names}, although enough is free, behind {blocker.label!r}, which no more jobs may overtake"
 
 
 def _explain_token_wait(run: Run, job: AbstractJob[Any]) -> str:

@@ -139,6 +139,8 @@ class Connections:
                 self._directory.remove()
 
 
+MAX_SESSIONS: Final = 8
+"""The maximum number of jobs that run on a node at once. A server allows 10 sessions by default (MaxSessions)."""
 _SESSION_RESOURCES: Final[dict[SshNode, str]] = {}
 
 
@@ -150,7 +152,7 @@ def need_session(job: AbstractJob[Any], node: Node) -> None:
             if name in _SESSION_RESOURCES.values():
                 # For another user, or with other options.
                 name += f" ({len(_SESSION_RESOURCES)})"
-            declare_run_resource(name, lambda: node.max_sessions, f"connecting to {node.name}", _find_connection)
+            declare_run_resource(name, lambda: MAX_SESSIONS, f"connecting to {node.name}", _find_connection)
             _SESSION_RESOURCES[node] = name
         set_run_need(job, _SESSION_RESOURCES[node], 1)
 
@@ -173,7 +175,7 @@ class Connection:
         self.run: Final = connections.run
         self._number: Final = number
         self._lock: Final = anyio.Lock()  # held while opening
-        self.sessions: Final = anyio.CapacityLimiter(node.max_sessions)  # limits commands and transfers
+        self.sessions: Final = anyio.CapacityLimiter(MAX_SESSIONS)  # limits commands and transfers
         self._is_ready = False  # whether `process` has printed READY
         self._failure: Exception | None = None  # the failure of the last attempt, or None if it has succeeded
         # The jobs, and the connections behind this connection, that have had this failure. For them, another attempt is

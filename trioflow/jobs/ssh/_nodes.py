@@ -25,7 +25,8 @@ class SshNode:
     Use it to name a single machine, and `SshNodes` for many.
 
     All jobs of a run share a single connection to the node, which is opened for the first of them and closed at the end
-    of the run, however the run ends. Equal nodes share it, too.
+    of the run, however the run ends. Equal nodes share it, too. At most 8 jobs run on the node at once, or fewer if its
+    server has a lower MaxSessions. Others wait as for a slot: they hold nothing, and their timeouts have not begun.
 
     Args:
         hostname: the name or address of the machine, or an alias in the user's configuration. It is not empty, and has
@@ -37,9 +38,6 @@ class SshNode:
         known_hosts: a file of host keys to use instead of the user's.
         accept_new: whether to accept and store the key of an unknown host. A changed key is always rejected.
         gateway: the node on the way to this node, or its name. All nodes behind it share its connection.
-        max_sessions: the maximum number of jobs that run on the node at once, 1 or more. Others wait as for a slot:
-            they hold nothing, and their timeouts have not begun. If the server's limit is lower (MaxSessions, 10 by
-            default), the server's limit applies.
         connect_timeout: the time limit for all attempts to connect together, in seconds, more than 0. Waiting for other
             connections does not count. A connection that is refused or dropped is tried again after growing pauses.
         on_unreachable: the fate of a job whose node cannot be reached. "fail" makes it fail with `Unreachable`. "skip"
@@ -62,7 +60,6 @@ class SshNode:
     known_hosts: Paths | None = field(default=None, kw_only=True)
     accept_new: bool = field(default=False, kw_only=True)
     gateway: SshNode | str | None = field(default=None, kw_only=True)
-    max_sessions: int = field(default=8, kw_only=True)
     connect_timeout: float = field(default=30.0, kw_only=True)
     on_unreachable: OnUnreachable = field(default="fail", kw_only=True)
 
@@ -74,10 +71,6 @@ class SshNode:
             _check_word(self.username, "username", subject)
         if self.port is not None and not 0 < (whole_number(self.port, "port", subject) or 0) < 1 << 16:
             raise ValueError(f"port={short_repr(self.port)} of {subject}: give a number from 1 to 65535, or None")
-        if not whole_number(self.max_sessions, "max_sessions", subject, "1 at least"):
-            raise ValueError(
-                f"max_sessions={short_repr(self.max_sessions)} of {subject}: give a whole number, 1 or more"
-            )
         if not duration(self.connect_timeout, "connect_timeout", subject):
             raise ValueError(f"connect_timeout=0 of {subject}: give a positive number of seconds")
         if not is_among(self.on_unreachable, get_args(OnUnreachable)):

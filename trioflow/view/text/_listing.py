@@ -92,23 +92,18 @@ class Listing:
         self._numbers: Final = number_jobs(self._rows)
         self._margin: Final = " " * (_digit_count(self._numbers) + 2 + Symbols.job_symbols_width + 2)
 
-    def text(self, details: bool = False, silence_done_jobs: bool = False, legend: bool = False) -> str:
+    def text(self, details: bool = False) -> str:
         """Return the listing as text, without a newline at the end.
 
         Args:
             details: whether to add the outcome of each settled job, and the reason why each waiting job waits.
-            silence_done_jobs: whether to omit jobs that ran to their end.
-            legend: whether to add a legend of the symbols below the listing.
 
         Raises:
-            TypeError: an option is neither True nor False.
+            TypeError: `details` is neither True nor False.
 
         """
-        for name, value in (("details", details), ("silence_done_jobs", silence_done_jobs), ("legend", legend)):
-            _job_options.flag(value, name, "list()")
-        rows = _omit_done_jobs(self._rows) if silence_done_jobs else self._rows
-        lines = "\n".join(_align_lines([self._format_row(row, details) for row in rows]))
-        return "\n\n".join(filter(None, [lines, self._symbols.legend() if legend else ""]))
+        _job_options.flag(details, "details", "list()")
+        return "\n".join(_align_lines([self._format_row(row, details) for row in self._rows]))
 
     # ---- the lines
 
@@ -250,19 +245,6 @@ def closed_cycle(scheduler: BaseScheduler) -> list[AnyJob]:
     """
     cycle = _graph_algorithms.find_cycle(tuple(scheduler), partial(_job_queries.all_requirements, scheduler)) or []
     return cycle + cycle[:1]
-
-
-def _omit_done_jobs(rows: Iterable[ListingRow]) -> Iterator[ListingRow]:
-    """Yield all rows except rows of jobs that ran to their end, and of jobs nested in them."""
-    done_scheduler: BaseScheduler | None = None
-    for row in rows:
-        if done_scheduler is not None:
-            if isinstance(row, EndRow) and row.job is done_scheduler:
-                done_scheduler = None
-        elif isinstance(row, CycleRow) or not row.job.is_done():
-            yield row
-        elif isinstance(row, BeginRow):
-            done_scheduler = row.job
 
 
 def _align_lines(lines: Iterable[LineParts]) -> Iterator[str]:

@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, TextIO
 
-from ..._core.base._states import MOVED_ON, ReportedState
+from ..._core.base._states import ReportedState
 from ..._core.base._text_forms import MAX_LISTED_NAMES, UNITS, short_repr
 from ..._core.job import _job, _labels
 from ..._core.words._job_queries import criticality, reported_state
@@ -78,15 +78,6 @@ class Symbols:
         forever = self.symbol_set.forever_symbol if job.forever else " "
         state = " " if has_ended_normally(job) else self.symbol_set.state_symbols[reported_state(job)]
         return f"{critical} {state} {forever}"
-
-    def legend(self) -> str:
-        """Return the legend of a listing, on two lines."""
-        symbols = self.symbol_set
-        entries = {state: f"{symbol} {state.value}" for state, symbol in symbols.state_symbols.items()}
-        # On the first line, it would not fit into 100 columns.
-        moved_on = entries.pop(MOVED_ON)
-        kinds = f"{symbols.critical_symbol} critical   {symbols.forever_symbol} forever"
-        return f"{'   '.join(entries.values())}\n{moved_on}   {kinds}   ?n requires n, from elsewhere"
 
     def escape(self, text: str) -> str:
         """Escape control characters, including newlines, and characters that the encoding cannot represent."""

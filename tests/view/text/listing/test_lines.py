@@ -106,16 +106,10 @@ def test_a_job_is_listed_after_its_requirements() -> None:
     )
 
 
-def test_three_or_more_consecutive_numbers_become_a_range(capsys: pytest.CaptureFixture[str]) -> None:
-    """Three or more consecutive numbers of requirements become a range; the legend comes after a blank line."""
+def test_three_or_more_consecutive_numbers_become_a_range() -> None:
     jobs = [idle(str(n)) for n in range(11)]
     scheduler = Scheduler(jobs, idle("last", required=[*jobs[:4], *jobs[5:7], jobs[10], idle("stray")]))
     assert listing(scheduler).endswith("requires={01-04, 06, 07, 11, ?stray}")
-    scheduler.list(legend=True)
-    shown = capsys.readouterr().out
-    assert shown == listing(scheduler, legend=True) + "\n"
-    assert shown.startswith(listing(scheduler) + "\n\n· idle   ◦ scheduled   ▸ running   ✓ succeeded")
-    assert listing(Scheduler(), legend=True).startswith("· idle")
 
 
 def test_wide_characters_are_aligned() -> None:
@@ -239,27 +233,6 @@ def test_an_input_from_another_scheduler_is_not_missing() -> None:
     scheduler = Scheduler(first)
     scheduler.add(Scheduler(Job(give_now, first, label="second"), label="inner"))
     assert "<Job second>       requires={1}" in listing(scheduler)
-
-
-# --- silence_done_jobs
-def test_silence_done_jobs_leaves_out_jobs_that_ran_to_their_end(virtual: Virtual) -> None:
-    good, bad = Job(answer, label="good"), Job(fail_now, KeyError("k"), label="bad")
-    endless = Job(anyio.sleep, math.inf, label="endless").requires(good, bad, settled=True)
-    scheduler = Scheduler(good, bad, endless, idle("last", required=endless))
-    virtual(functools.partial(scheduler.co_run, timeout=1))
-    assert listing(scheduler, silence_done_jobs=True) == (
-        "3    ⊘    <Job endless>       1.0 s  requires={1, 2} settled={1, 2}\n"
-        "4    ·    <AbstractJob last>         requires={3}"
-    )  # fmt: skip
-
-
-def test_silence_done_jobs_leaves_out_a_done_scheduler_with_its_jobs(virtual: Virtual) -> None:
-    watch = Job(anyio.sleep, math.inf, label="watch", forever=True)
-    inner = Scheduler(Job(answer), Scheduler(watch, Job(answer)))
-    scheduler = Scheduler(inner)
-    virtual(scheduler.co_run)
-    scheduler.add(idle("last", required=inner))
-    assert listing(scheduler, silence_done_jobs=True) == "6    ·    <AbstractJob last>  requires={1}"
 
 
 # --- nested schedulers in `list` and `listing`: every state, critical or forever, with results and exceptions, at any d
