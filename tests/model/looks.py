@@ -72,6 +72,6 @@ def why_it_lacks(group: ModelScheduler, job: ModelJob) -> Iterator[str]:
         elif when == math.inf and resource.plan.kind in ("amount", "named"):
             yield " taken"
         elif when < math.inf and resource.plan.kind == "keys" and not resource.plan.of_rates:
-            yield ": pause, "
+            yield ": gap, "
         elif when == math.inf and resource.plan.kind == "budget":
             yield " left"
