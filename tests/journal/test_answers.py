@@ -505,7 +505,7 @@ def test_a_secret_answer_is_shown_nowhere(
         shown.extend((result.output, *(path.read_text() for path in Path(f"{file}-answers").glob("*.question"))))
 
     scheduler = ran(
-        virtual, approval(file, "which SEKRET?", redact=True, **options), refuse, lambda: shown.append(asked(file))
+        virtual, approval(file, "which token?", redact=True, **options), refuse, lambda: shown.append(asked(file))
     )
     (job,) = scheduler
     assert isinstance(job, Answer)

@@ -141,19 +141,25 @@ def list_questions(files: QuestionFiles) -> int:
         _outputs.echo("nothing is asked")
         return SUCCESS_CODE
     rows = [("job", "asked since", "question")]
+    texts = [""]
     for question in sorted(questions, key=lambda question: question.created_at):
         given: GivenAnswer | None = files.read("answer", question.path)
         refusal: Refusal | None = files.read("refused", question.path)
         notes = ""
         if given is not None:
-            notes = "; answered" if question.redact or given.is_secret else f"; answered: {given.text}"
+            notes = "; answered" if question.redact or given.is_secret else f"; answered: {printable(given.text)}"
         elif refusal is not None:
-            notes = f"; refused: {refusal.reason}"
+            notes = f"; refused: {printable(refusal.reason)}"
         if question.number > 1:
             notes += f"; --asked {question.number}"
-        rows.append((question.path, timestamp_text(question.created_at), f"{question.described()}{notes}"))
-    for line in align_columns([[printable(cell) for cell in row] for row in rows], (0, 1, 2)):
-        _outputs.echo(line)
+        text = f"{question.described('  ')}{notes}"
+        # A text of several lines stands below its row.
+        is_long = "\n" in text
+        texts.append(f"\n  {text}" * is_long)
+        rows.append((question.path, timestamp_text(question.created_at), "" if is_long else text))
+    lines = align_columns([[printable(path), *others] for path, *others in rows], (0, 1, 2))
+    for line, text in zip(lines, texts, strict=True):
+        _outputs.echo(f"{line}{text}")
     return SUCCESS_CODE
 
 
@@ -181,7 +187,7 @@ def check_number(question: Question, asked: int | None) -> None:
     """
     if (asked or 1) != question.number:
         raise Refused(
-            f"'{printable(question.path)}' asks something else now: {printable(question.described())}; "
+            f"'{printable(question.path)}' asks something else now: {question.described()}; "
             f"if that is what you answer, add --asked {question.number}"
         )
 

@@ -21,7 +21,7 @@ POLL_SECONDS: Final = 0.5
 """The time between two looks for an answer from another process. A look is a single call of `rename`."""
 REPORT_SECONDS: Final = 1.0
 """The log names a question that only this program can answer after this time."""
-# In place of the question of a job with `redact=True`.
+# In place of a question that a job with `redact=True` gives.
 SECRET: Final = "a secret"
 NOTHING: Final = object()
 ANSWERING: Final = threading.Lock()
@@ -257,16 +257,17 @@ class Answer(abc.JobKind[T], box=abc.BoxStyle("question", "note", (">", "]")), t
     def status_text(self) -> str:
         """Return the question, with the choices."""
         if self.redact:
-            return f"asks: {SECRET}"
+            return f"asks: {self._shown_question()[0]}"
         if not self._choices:
             return f"asks: {self._question}"
         return f"asks: {self._question} ({self._choices_text()})"
 
     def _shown_question(self) -> tuple[str, list[str] | None]:
-        """Return the question and its choices as others may read them."""
-        if self.redact:
+        """Return the question and its choices as others may read them: a secret answer hides only the choices."""
+        (question,) = abc.original_arguments_of(self)
+        if is_job(question) and question.redact:
             return SECRET, None
-        return self._question, [*map(str, self._choices)] or None
+        return self._question, None if self.redact else [*map(str, self._choices)] or None
 
     def _open_question(self) -> tuple[str, list[str] | None, bool, str, int] | None:
         """Return the question, the choices, whether it is secret, the last refusal, and the number of the question.

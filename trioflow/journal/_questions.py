@@ -32,7 +32,7 @@ from typing import Any, Final, NamedTuple, final
 from .. import _posix as posix
 from .._core.base._text_forms import clause
 from .._core.job._errors import JournalError
-from .._core.job._labels import printable
+from .._core.job._labels import printable, printable_lines
 from ._serialization import digest, escape_row, msgspec
 
 MAX_FILE_SIZE: Final = 1 << 20
@@ -69,9 +69,9 @@ class Question(NamedTuple):
     counted: str = ""
     """The `id` of the answer that counts, or "" if the program has given it."""
 
-    def described(self) -> str:
-        """Return the question, with the choices."""
-        return self.question + clause(" ({})", ", ".join(self.choices or ()))
+    def described(self, indent: str = "") -> str:
+        """Return the question with the choices, as printable lines. The further lines begin with `indent`."""
+        return printable_lines(self.question + clause(" ({})", ", ".join(self.choices or ())), indent)
 
 
 class GivenAnswer(NamedTuple):

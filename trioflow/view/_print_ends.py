@@ -1,4 +1,4 @@
-"""The end of each job's output, for pages, where the standard streams are a monitor's streams."""
+"""The end of each job's output, for pages and reports, where the standard streams are a monitor's streams."""
 
 from __future__ import annotations
 
@@ -37,7 +37,9 @@ def keep_end(job: AnyJob | None, text: str) -> None:
             kept[1] = kept[1][-MAX_LENGTH:]
 
 
-def end_of_prints(job: AnyJob) -> str:
-    """Return the end of a job's output in this run, or "" if no monitor has seen it, or it has `redact=True`."""
-    text: str = _ends.get(job, ["", ""])[1]
-    return text[-MAX_LENGTH:] * bool(job.attempts)
+def end_of_prints(job: AnyJob, started_at: float | None) -> str:
+    """Return the end of a job's output since a start, or "" if no monitor has seen it, or it has `redact=True`."""
+    if job not in _ends:
+        return ""
+    (_, start), text = _ends[job]
+    return str(text)[-MAX_LENGTH:] * (start is not None and start == started_at)

@@ -14,6 +14,8 @@ import pytest
 
 from trioflow import Job, Scheduler, Trace
 from trioflow.view import save
+from trioflow.view.monitor._output_buffer import PassedOutput
+from trioflow.view.trace._trace_file import read_record
 from trioflow.view.trace.report._report import report_html
 
 from ...bodies import fail
@@ -116,3 +118,35 @@ def test_a_report_without_jinja_says_how_to_install_it(tmp_path: Path, monkeypat
     with pytest.raises(ModuleNotFoundError, match=r"pip install 'trioflow\[report\]'"):
         save(Trace(), tmp_path / "r.html")
     assert not (tmp_path / "r.html").exists()
+
+
+def test_what_jobs_print_stays_with_their_ends(
+    virtual: Virtual, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The record, its file and the report have the end of each job's prints in its last run, failed ones first."""
+
+    async def step(number: int) -> None:
+        print(f"step {number}: " + "x" * 5000)
+        print(f"end {number} of run {len(runs)}")
+        if number == 2:
+            raise ValueError
+
+    jobs = [Job(step, 1), Job(step, 2), Job(step, 3, redact=True, label="hidden")]
+    trace, runs = Trace(), list[None]()
+    scheduler = Scheduler(jobs, instruments=[trace], log=False)
+    output = PassedOutput(["stdout"])
+    try:
+        for _ in range(2):
+            runs.append(None)
+            virtual(scheduler.co_run)
+    finally:
+        output.restore()
+    record = trace._get_record()
+    save(trace, tmp_path / "trace.json")
+    assert read_record(tmp_path / "trace.json").printed == record.printed
+    ends = {record.spans[number].label: text[-15:] for number, text in record.printed.items()}
+    assert ends == {f"step({number})": f"end {number} of run 2\n"[-15:] for number in (1, 2)}
+    assert all(len(text) == 4000 for text in record.printed.values())
+    page = report_html(record, tmp_path)
+    assert page.index("end 2 of run 2") < page.index("end 1 of run 2")
+    assert "end 3" not in page

@@ -171,6 +171,12 @@ def printable(label: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in label)
 
 
+def printable_lines(text: str, indent: str = "") -> str:
+    """Return a text with each of its lines printable. The further lines begin with `indent`, but for empty ones."""
+    first, *others = (printable(line.expandtabs()) for line in text.rstrip("\n").split("\n"))
+    return "\n".join([first, *(f"{indent * bool(line)}{line}" for line in others)])
+
+
 def escape_label(label: str) -> str:
     r"""Return a label as its part of a path: "/", a backslash, and "#" before a final number follow a backslash.
 

@@ -26,7 +26,14 @@ from ..parts import FirstRule
 from ..run._ending import may_clean_up
 from ..run._instruments import Part
 from ..run._run import RUNS_IN_PROGRESS, Run
-from ._job_queries import failed_attempts, failure_count, fraction_done, reason_not_restored, throttled_attempts
+from ._job_queries import (
+    failed_attempts,
+    failure_count,
+    fraction_done,
+    question_of,
+    reason_not_restored,
+    throttled_attempts,
+)
 
 if TYPE_CHECKING:
     from ..admission._admission import WaitingGroup
@@ -222,7 +229,9 @@ def get_status_text(job: AbstractJob[Any]) -> str:
         return ""
     if (cancellation := _cancellation_text(job)) is not None:
         return f"{cancellation}, still running"
-    if not job._has_status_text or job.redact:
+    # A question is no secret, even if its answer is.
+    is_hidden = job.redact and question_of(job) is None
+    if not job._has_status_text or is_hidden:
         return (waiting(job) or NO_WAIT).text
     # Only kinds with a status define `status_text`.
     kind: Any = job

@@ -24,7 +24,7 @@ from typing import Any, Final
 
 from ... import _posix as posix
 from ..._core.base._text_forms import clause, duration_text, fit, join_names, plural
-from ..._core.job._labels import printable, shorten
+from ..._core.job._labels import printable, printable_lines, shorten
 from .._estimate import TimeLeft
 from ..monitor._run_header import estimate_words
 from ..text._symbols import align_columns, display_width, durations_in_column
@@ -344,6 +344,10 @@ def _run_lines(run: Record, columns: int | None, limit: int) -> Iterator[str]:
         yield f"  and {plural(more, 'resource')} more"
     unit, rows = _running_rows(run)
     yield from _section("running", rows, run, columns, limit, f" ({unit})")
+    for job in run["running"]:
+        if (question := job.get("question")) is not None and "\n" in question:
+            yield f"{printable(shorten(job['path']))} asks:"
+            yield from (f"    {line}" for line in printable_lines(question).split("\n"))
     yield from _section("waiting", _waiting_rows(run), run, columns, limit)
     yield from _section("failures", _failure_rows(run), run, columns, limit)
 

@@ -98,7 +98,13 @@ class WatchedRun:
             self.runs[index] = RunFacts(run, (), ())
             for number in run.member_numbers:
                 span = dataclasses.replace(record.spans[number], attempts=record.spans[number].attempts[1:])
-                facts = JobFacts(span, 0, failure=record.failures.get(number), command=record.commands.get(number))
+                facts = JobFacts(
+                    span,
+                    0,
+                    failure=record.failures.get(number),
+                    command=record.commands.get(number),
+                    printed=record.printed.get(number, ""),
+                )
                 self.jobs[number] = index, facts
         self.incidents.extend(record.incidents)
         self.answer = NO_ANSWER | {"is_over": True, "phase": "", "now": record.end_time}
@@ -249,7 +255,7 @@ def _question_row(
     run: WatchedRun, key: int, question: str, choices: Any, is_secret: bool, refusal: str, _number: int
 ) -> list[Any]:
     shown = choices and [[value, printable(value)] for value in choices]
-    return [key, run.names_of([key]), printable(question), shown, is_secret, printable(refusal)]
+    return [key, run.names_of([key]), _report.printable_lines(question), shown, is_secret, printable(refusal)]
 
 
 def ending(record: TraceRecord) -> Record:
@@ -333,6 +339,10 @@ def describe_job(run: WatchedRun, key: int, told: Record) -> Record:
         command_facts = " · ".join(_report.command_fact_texts(command))
         files += _report.file_links(command, None)
         outputs += map(list, _report.command_outputs(command))
+    if result := str(told.get("result", "")):
+        outputs.append(["result", _report.printable_lines(result)])
+    if facts.printed and not told.get("output"):
+        outputs.append([_report.PRINTED, _report.printable_lines(facts.printed)])
     so_far = "" if span.state.is_settled else " so far"
     outputs += [[name + so_far, _report.printable_lines(text)] for name, text in told.get("output", ())]
     required_by = [one.span.number for at, one in run.jobs.values() if at == index and key in one.span.required]

@@ -136,6 +136,7 @@ def _describe_running(
             "attempt": job.attempts,
             "forever": job.forever,
             "blocks_loop": job is blocker,
+            "question": (_job_queries.question_of(job) or (None,))[0],
             **describe_place(job),
         }
         # A job that has settled meanwhile has a record about both states.

@@ -81,7 +81,7 @@ def _lines(run: WatchedRun) -> Iterator[Line]:
         if facts.failure is not None or facts.span.failed_attempts or facts.span.throttled or facts.span.moved_on:
             yield from _lines_of_job(facts, tuple(errors[facts.span.number]))
     for (key, _), (at, question) in run.questions.items():
-        yield Line(at, key, printable(f"asks: {question}"), ("asks", key, at))
+        yield Line(at, key, printable(f"asks: {' '.join(question.split())}"), ("asks", key, at))
     for number, mark in enumerate(run.incidents):
         kind = "steered" if mark.is_steering else "incident"
         job = mark.job_number

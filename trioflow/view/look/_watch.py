@@ -19,6 +19,8 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from ..._core.base._states import JobState, RunPhase
+from ..._core.base._text_forms import short_repr
+from ..._core.job._errors import DROPPED
 from ..._core.job._job import AnyJob, is_scheduler, state_of
 from ..._core.job._labels import escape_label, paths_of
 from ..._core.run._run import Incident
@@ -327,15 +329,25 @@ class Watch:
 
         """
         job: AnyJob = self.find(key, None)
-        ends, printed = _job_queries.output_tails(job, MAX_TAIL), end_of_prints(job)
+        ends, printed = _job_queries.output_tails(job, MAX_TAIL), end_of_prints(job, job.started_at)
         outputs = [(name, data.decode(errors="replace")) for name, data in ends if data]
         # The output of a command to a monitor's stream is printed, too.
         told: Record = {"output": outputs or [("printed", printed)] * bool(printed)}
         if job.is_settled():
+            told["result"] = _result_text(job)
             again = not _run_view.why_not_again(job)
             return told | {"again": again, "following": len(_run_view.followers(job)) if again else 0}
         told |= describe_place(job) | {"unkept": _job_queries.unkept_outputs(job)}
         return told | {"explanation": ""} if job.state is JobState.RUNNING else told
+
+
+def _result_text(job: AnyJob) -> str:
+    """Return the beginning of the result of a job, or "" if it has none that a person would read."""
+    result = _job_queries.stored_result(job)
+    is_shown = job.state is JobState.SUCCEEDED and not (job.redact or is_scheduler(job))
+    if not is_shown or result is None or result is DROPPED or _job_queries.runs_commands(job):
+        return ""
+    return result[:MAX_TAIL] if type(result) is str else short_repr(result)
 
 
 @functools.lru_cache

@@ -93,7 +93,7 @@ class Symbols:
 
     def escape_lines(self, text: str) -> str:
         """Escape each line of `text`, but keep the newlines between the lines."""
-        return "\n".join(self.escape(line.expandtabs()) for line in text.rstrip("\n").split("\n"))
+        return self.encodable(_labels.printable_lines(text))
 
 
 STYLE_SEQUENCE: Final = re.compile(r"(\x1b\[(?:0|1|3\d)m)")

@@ -46,6 +46,7 @@ from ..._core.scheduler._base_scheduler import BaseScheduler
 from ..._core.words import _job_queries
 from ..._core.words._run_view import RunView, current_run, run_steering, run_times
 from .._outcome import PLAIN_OUTCOME, Outcome, outcome
+from .._print_ends import end_of_prints
 from ..text._failure_text import describe_failure, one_line_text
 from ._record_builder import JobFacts, RecordBuilder, ResourceFacts, RunFacts
 from ._spans import CommandOutput, CommandRecord, HostFacts, IncidentMark, RunSpan, Span
@@ -610,6 +611,7 @@ def describe_job(run: LiveRun, live: LiveJob, path: str | None, position: int, o
         (*((WaitCause.MACHINE, *times) for times in outcome.machine_waits), *_waits_between_attempts(outcome)),
         describe_failure(job, failure) if failure is not None and is_own_failure else None,
         command,
+        end_of_prints(job, live.started_at) if live.state.is_settled else "",
     )
 
 

@@ -55,6 +55,7 @@ class JobFacts:
     inner_waits: tuple[tuple[WaitCause, float, float], ...] = ()  # of `WaitAnalysis`
     failure: FailureText | None = None  # of a job that failed by itself
     command: CommandRecord | None = None
+    printed: str = ""  # the end of what a job that has settled has printed
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +113,7 @@ class RecordBuilder:
             end_time=end_time,
             failures={number: facts.failure for number, facts in enumerate(self.jobs) if facts.failure is not None},
             commands={number: facts.command for number, facts in enumerate(self.jobs) if facts.command is not None},
+            printed={number: facts.printed for number, facts in enumerate(self.jobs) if facts.printed},
             **other_fields,
         )
 

@@ -197,7 +197,7 @@ def _check(record: TraceRecord) -> None:
 
 def _span_numbers(record: TraceRecord) -> Iterator[int | None]:
     """Yield each number of a span in a record."""
-    yield from (*record.failures, *record.commands)
+    yield from (*record.failures, *record.commands, *record.printed)
     for span in record.spans:
         yield from (*span.required, *(wait.released_by for wait in span.waits), span.parent, span.blocked_by)
     for run in record.runs:

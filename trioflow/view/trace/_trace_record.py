@@ -105,6 +105,8 @@ class TraceRecord:
     """The failures of jobs, and of schedulers that failed although none of their jobs failed."""
     commands: dict[int, CommandRecord] = field(default_factory=dict[int, CommandRecord])
     """The last processes of the jobs that ran commands."""
+    printed: dict[int, str] = field(default_factory=dict[int, str])
+    """The ends of what jobs have printed, where a monitor has seen it."""
     host: HostFacts = field(default_factory=HostFacts)
     stored_graphs: tuple[GraphDescription, ...] = ()
     """The graphs of the outermost schedulers, if the record was read from a file."""

@@ -399,6 +399,8 @@ MAX_OUTPUT_CHARACTERS: Final = 1_000_000
 """The maximum number of characters of command output in a report. Failed commands come first."""
 printable_lines: Final = Symbols().escape_lines
 OUTPUT_NAMES: Final = {"stdout": "standard output", "stderr": "standard error"}
+PRINTED: Final = "printed"
+"""The name of the output of a job that prints."""
 MAX_OUTPUT_BYTES: Final = 1000
 """The maximum number of bytes of an output that are shown."""
 
@@ -414,7 +416,7 @@ def exit_text(returncode: int) -> str:
 
 
 def command_details(record: TraceRecord, folder: Path | None) -> dict[int, dict[str, Any]]:
-    """Return the details of each command, keyed by its span number. The texts are not yet escaped for HTML.
+    """Return the details of commands and of what jobs have printed, by their span numbers, not yet escaped for HTML.
 
     Args:
         record: the record of the runs.
@@ -424,19 +426,22 @@ def command_details(record: TraceRecord, folder: Path | None) -> dict[int, dict[
     """
     remaining_characters = MAX_OUTPUT_CHARACTERS
     details: dict[int, dict[str, Any]] = {}
-    for number in sorted(record.commands, key=lambda number: number not in record.failures):
-        command = record.commands[number]
-        outputs = list(command_outputs(command))
+    numbers = record.commands.keys() | record.printed.keys()
+    for number in sorted(numbers, key=lambda number: (number not in record.failures, number)):
+        shown: dict[str, Any] = {"command": "", "facts": "", "files": []}
+        outputs = list[tuple[str, str]]()
+        if (command := record.commands.get(number)) is not None:
+            outputs += command_outputs(command)
+            shown["command"] = fit(printable(command.line), MAX_LINE_LENGTH)
+            shown["facts"] = " · ".join(command_fact_texts(command))
+            shown["files"] = list(file_links(command, folder))
+        if number in record.printed:
+            outputs.append((PRINTED, printable_lines(record.printed[number])))
         output_size = sum(len(text) for _, text in outputs)
         remaining_characters -= output_size
-        details[number] = {
-            "command": fit(printable(command.line), MAX_LINE_LENGTH),
-            "facts": " · ".join(command_fact_texts(command)),
-            "outputs": outputs if remaining_characters >= 0 else [],
-            "note": "The end of its output is omitted: the report would be too large."
-            * (remaining_characters < 0 < output_size),
-            "files": list(file_links(command, folder)),
-        }
+        note = "The end of its output is omitted: the report would be too large."
+        shown["note"] = note * (remaining_characters < 0 < output_size)
+        details[number] = shown | {"outputs": outputs * (remaining_characters >= 0)}
     return details
 
 

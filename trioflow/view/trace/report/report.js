@@ -11,7 +11,7 @@
   // paths; and lanes, because the timeline shows them. The details of a job show all columns.
   function load(next) {
     data = next;
-    hasCommands = Object.keys(data.commands).length > 0;
+    hasCommands = Object.values(data.commands).some(({ command }) => command);
     hasKinds = !hasCommands && new Set(data.rows.map((row) => row[KIND])).size > 1;
     const hasAttempts = data.rows.some((row) => row[ATTEMPTS] > 1);
     const hasExceptions = data.rows.some((row) => row[EXCEPTION]);
@@ -181,7 +181,7 @@
     detail.replaceChildren(title, list);
     const command = data.commands[number];
     if (command) {
-      detail.append(element("pre", "", command.command), element("p", "note", command.facts));
+      if (command.command) detail.append(element("pre", "", command.command), element("p", "note", command.facts));
       command.files.forEach(([stream, address, path]) => {
         const line = element("p", "", `${stream}: `);
         const link = element("a", "", path);
