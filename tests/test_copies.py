@@ -65,6 +65,7 @@ ERRORS: list[BaseException] = [
     trioflow.Throttled("api", after=20), trioflow.CommandError(JOB, "make", "exit code 3", a_result(), b"why"),
     trioflow.BudgetSpent(JOB, "usd", "2", "1", "b"),
     trioflow.SshError(NODE, "text", started=True), trioflow.Unreachable(NODE, "text"), BrokenRun("story", "7"),
+    trioflow.TrioflowDeprecationWarning("text"),
 ]  # fmt: skip
 VALUES: list[Any] = [
     a_result(), a_trace().spans[0], a_trace().spans[1].waits, a_trace().time_spent(), a_trace().time_spent().families,

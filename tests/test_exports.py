@@ -148,7 +148,7 @@ def test_all_own_errors_are_exported() -> None:
     own = {error for error in classes if error.__module__.startswith("trioflow")}
     own.remove(_errors.GrowingError)  # to users it is a RuntimeError
     assert own <= set(public(trioflow).values())
-    assert all(issubclass(error, trioflow.TrioflowError) for error in own)
+    assert all(issubclass(error, (trioflow.TrioflowError, Warning)) for error in own)
 
 
 def test_unknown_option_of_a_scheduler_gets_a_hint() -> None:

@@ -25,6 +25,7 @@ from ._core.job._errors import JournalError as JournalError
 from ._core.job._errors import MissingRequirement as MissingRequirement
 from ._core.job._errors import RequirementFailed as RequirementFailed
 from ._core.job._errors import Throttled as Throttled
+from ._core.job._errors import TrioflowDeprecationWarning as TrioflowDeprecationWarning
 from ._core.job._errors import TrioflowError as TrioflowError
 from ._core.job._function import Job as Job
 from ._core.job._function import ref as ref

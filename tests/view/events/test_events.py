@@ -59,7 +59,7 @@ def test_events_list_the_jobs_and_then_their_outcomes(virtual: Virtual) -> None:
     assert events_of_job(events, "last")[0]["required"] == ["first"]
     assert events_of_job(events, "last")[0]["critical"] is True
     assert (ended["state"], ended["exception"]) == ("failed", "OSError: broken")
-    assert (end["reason"], end["culprit"]) == ("critical", "last")
+    assert (end["stop_reason"], end["culprit"]) == ("critical", "last")
 
 
 def test_nested_runs_have_the_path_of_their_scheduler(virtual: Virtual) -> None:
@@ -69,7 +69,7 @@ def test_nested_runs_have_the_path_of_their_scheduler(virtual: Virtual) -> None:
         "job_added", "job_scheduled", "job_started", "run_started", "run_ended", "job_settled",
     ]  # fmt: skip
     assert events_of_job(events, "inner/a")[0] == {"event": "job_added", "label": "a", "kind": "Job", "inside": "inner"}
-    assert events_of_job(events, "inner")[0]["scheduler"] is True
+    assert events_of_job(events, "inner")[0]["is_scheduler"] is True
 
 
 def test_events_have_attempts_grants_and_readiness(virtual: Virtual) -> None:

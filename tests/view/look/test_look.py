@@ -128,7 +128,7 @@ def test_a_command_is_at_its_command_line(backend: Any) -> None:
     command = CommandJob(["sleep", "1000"], label="nap", critical=False, on_start=lambda _: begun.set())
     Scheduler(command, Job(look)).run(backend=backend)
     [shown] = [job for job in records[0]["runs"][0]["running"] if job["path"] == "nap"]
-    assert (shown["command"], shown["line"]) == ("sleep 1000", None)
+    assert (shown["command_line"], shown["line"]) == ("sleep 1000", None)
     assert next(line for line in _client.text_lines(7, records[0]) if "nap" in line).endswith("sleep 1000")
 
 
@@ -193,7 +193,7 @@ def test_equal_waits_are_one_line() -> None:
         {"paths": [f"next {number}" for number in range(30)], "explanation": "waits for 'job 0': it runs"},
     ]
     run = {
-        "label": "night\n", "backend": "trio", "thread": None, "seconds": 2, "phase": "runs", "reason": None,
+        "label": "night\n", "backend": "trio", "thread": None, "seconds": 2, "phase": "runs", "stop_reason": None,
         "verdict": "60 jobs", "window": None, "resources": [], "running": [], "waiting": waits, "failures": [],
         "omitted": {"waiting": 5},
     }  # fmt: skip
@@ -219,8 +219,9 @@ def test_a_large_program_fits_a_screen(columns: int) -> None:
     """The text begins with the counts, has a line for each cause of a wait, and as many jobs as fit."""
     running = [
         {
-            "path": f"fetch {number}", "seconds": number, "attempt": 1, "forever": False, "status": "", "command": None,
+            "path": f"fetch {number}", "seconds": number, "attempts": 1, "forever": False, "status": "",
             "line": {"text": "flow.py:7: return await get(number)", "function": "fetch"}, "blocks_loop": False,
+            "command_line": None,
         }
         for number in range(50)
     ]  # fmt: skip
@@ -231,7 +232,7 @@ def test_a_large_program_fits_a_screen(columns: int) -> None:
     ]
     failures = [{"paths": [f"job {n}"], "headline": f"ValueError: {n}", "line": "flow.py:9"} for n in range(30)]
     run = {
-        "label": "night", "backend": "trio", "thread": "main", "seconds": 2, "phase": "runs", "reason": None,
+        "label": "night", "backend": "trio", "thread": "main", "seconds": 2, "phase": "runs", "stop_reason": None,
         "verdict": "500 jobs: 50 running", "window": 50, "slots_taken": 50, "resources": [{"text": "gpu=0 of 2"}] * 9,
         "running": running, "waiting": waiting, "failures": failures, "omitted": {},
     }  # fmt: skip
@@ -274,15 +275,15 @@ def test_of_very_many_jobs_the_others_are_counted(monkeypatch: pytest.MonkeyPatc
 def test_lines_that_are_too_long_for_the_terminal_are_broken() -> None:
     jobs = [
         {
-            "path": path, "seconds": time, "attempt": 1, "forever": False, "status": "", "line": line,
-            "blocks_loop": False, "command": None,
+            "path": path, "seconds": time, "attempts": 1, "forever": False, "status": "", "line": line,
+            "blocks_loop": False, "command_line": None,
         }
         for path, time, line in (
             ("short", 1.5, None), ("a" * 30, 12, {"text": "x.py:1: await " + "b" * 30, "function": "work"})
         )
     ]  # fmt: skip
     run = {
-        "label": "night", "backend": "trio", "thread": "main", "seconds": 2, "phase": "runs", "reason": None,
+        "label": "night", "backend": "trio", "thread": "main", "seconds": 2, "phase": "runs", "stop_reason": None,
         "verdict": "2 jobs", "window": None, "resources": [], "running": jobs, "waiting": [], "failures": [],
         "omitted": {},
     }  # fmt: skip

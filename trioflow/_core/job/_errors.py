@@ -24,6 +24,13 @@ if TYPE_CHECKING:
 E = TypeVar("E", bound="TrioflowError")
 
 
+class TrioflowDeprecationWarning(FutureWarning):
+    """A name, an option or a member that your program uses will go. The text names its replacement, and the release.
+
+    Python shows it at your line, wherever that is, as it is no `DeprecationWarning`. A filter may name this class.
+    """
+
+
 class TrioflowError(Exception):
     """The base class of the exceptions that trioflow defines.
 

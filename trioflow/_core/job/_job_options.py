@@ -218,6 +218,7 @@ def check_priority(value: object, name: str, subject: Subject) -> int:
     return value
 
 
+NEEDS_ADVICE: Final = "give a dict of names and amounts, such as {'cpu': 2}; for an order, give required="
 NEED_ADVICE: Final = (
     "give a finite number, 0 or more, a size such as '24 GiB', the key of a PerKey as text, "
     "or a dict of amounts by key of a Rate"
@@ -230,7 +231,7 @@ def check_needs(value: object, name: str, subject: Subject) -> dict[str, Checked
     if value is None:
         return result
     if not isinstance(value, Mapping):
-        raise bad_value_error(TypeError, value, name, subject, "give a dict of names and amounts, such as {'cpu': 2}")
+        raise bad_value_error(TypeError, value, name, subject, NEEDS_ADVICE)
     key: Any
     amount: Any
     for key, amount in value.items():  # pyright: ignore[reportUnknownVariableType]

@@ -52,18 +52,18 @@ class JobAdded(Event, tag="job_added"):
     inside: str = ""
     """The path of the nested scheduler that the job belongs to, or "" for a job of the outermost scheduler."""
     required: list[str] = []
-    scheduler: bool = False
-    service: bool = False
+    is_scheduler: bool = False
+    is_service: bool = False
     forever: bool = False
     critical: bool | None = None
     """Whether a failure of the job ends its run (true) or is tolerated (false)."""
     expected_duration: float | None = None
     """The expected duration in seconds."""
-    retry: int = 0
+    retries: int = 0
     """The maximum number of retries, or 0 if a decorator decides whether the job is retried."""
     takes_slot: bool = True
     """Whether the job takes a slot of its scheduler's window while it runs."""
-    first: bool = False
+    is_first: bool = False
     """Whether the job is a `First`: a scheduler that counts as a single job, while the jobs in it are not counted."""
 
 
@@ -142,7 +142,7 @@ class IncidentEvent(Event, tag="incident"):
 class RunEnded(Event, tag="run_ended"):
     """A run has ended, and its jobs have been shut down."""
 
-    reason: StopReason | None = None
+    stop_reason: StopReason | None = None
     culprit: str | None = None
     lines: int | None = None
     """The number of earlier lines of the outermost run, except `job_waiting`, `job_progress` and `lines_dropped`.

@@ -327,7 +327,7 @@ def command_text(record: Record) -> str:
 
 def _run_lines(run: Record, columns: int | None, limit: int) -> Iterator[str]:
     phase = "" if run["phase"] == "runs" else f", {run['phase']}"
-    reason = clause(" ({})", phase and run["reason"])
+    reason = clause(" ({})", phase and run["stop_reason"])
     place = f"on {run['backend']} in {run['thread'] or 'an unknown thread'}"
     yield printable(f"{run['label']}  {run['verdict']}")
     left = ""
@@ -383,9 +383,9 @@ def _running_rows(run: Record) -> tuple[str, Rows]:
     jobs = sorted(run["running"], key=lambda job: not job["blocks_loop"])
     unit, times = durations_in_column(job["seconds"] for job in jobs)
     for job, seconds in zip(jobs, times, strict=True):
-        attempt = f"attempt {job['attempt']}" * (job["attempt"] > 1)
+        attempt = f"attempt {job['attempts']}" * (job["attempts"] > 1)
         remarks = ["blocks the event loop" * job["blocks_loop"], attempt, "forever" * job["forever"], job["status"]]
-        remarks.append(line_text(job["line"]) if job["command"] is None else job["command"])
+        remarks.append(line_text(job["line"]) if job["command_line"] is None else job["command_line"])
         rows.append((1, [shorten(job["path"]), seconds, ", ".join(filter(None, remarks))]))
     return unit, rows
 

@@ -332,7 +332,7 @@ def describe_job(run: WatchedRun, key: int, told: Record) -> Record:
     """
     index, facts = run.jobs[key]
     span, failure, command = facts.span, facts.failure, facts.command
-    line = str(told.get("command") or "")
+    line = str(told.get("command_line") or "")
     command_facts, files, outputs = "", list[Any](), list[Any]()
     if command is not None:
         line = command.line

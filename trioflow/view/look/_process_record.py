@@ -28,7 +28,7 @@ from ..._core.words._run_view import RunInProgress, RunView, job_frames, runs_in
 from .._estimate import Estimate
 from ..text import _failure_text, _verdict
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
 STALL_SECONDS: Final = 0.05
 """A job blocks the event loop if it is executing before and after this time, in seconds, and its line is shown so."""
 MAX_JOBS: Final = 1000
@@ -102,7 +102,7 @@ def _describe_run(in_progress: RunInProgress, blocking: dict[AnyJob, int]) -> Re
         "thread": thread,
         "seconds": now - in_progress.began_at,
         **describe_progress(run, Estimate(scheduler)),
-        "reason": None if run.reason is None else run.reason.value,
+        "stop_reason": None if run.reason is None else run.reason.value,
         "verdict": tally.describe(),
         "counts": tally.counts_by_state(),
         "window": window,
@@ -133,7 +133,7 @@ def _describe_running(
             "path": path_in(paths, job),
             "kind": type(job).__name__,
             "seconds": age(started_at, clock),
-            "attempt": job.attempts,
+            "attempts": job.attempts,
             "forever": job.forever,
             "blocks_loop": job is blocker,
             "question": (_job_queries.question_of(job) or (None,))[0],
@@ -146,16 +146,16 @@ def _describe_running(
 
 def describe_place(job: AnyJob) -> Record:
     """Describe the position of a job, and the reason for it."""
-    line = command = None
+    line = command_line = None
     if _job_queries.runs_commands(job):
         # It is at its command line, not in the loop that awaits the process.
-        command = _job_queries.command_line_of(job)
+        command_line = _job_queries.command_line_of(job)
     elif not is_scheduler(job):
         frames, is_executing = job_frames(job)
         if not is_executing and (thread_frames := _frames_in_thread(job)) is not None:
             frames = thread_frames
         line = _describe_line(frames)
-    return {"line": line, "command": command, "status": get_status_text(job), "explanation": explain(job)}
+    return {"line": line, "command_line": command_line, "status": get_status_text(job), "explanation": explain(job)}
 
 
 def _frames_in_thread(job: AnyJob) -> list[tuple[FrameType, int]] | None:
