@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import trioflow
+from trioflow.jobs.command import _shell_places
 from trioflow.view.text._selection import glob_pattern
 
 HOSTILE: Final = (
@@ -21,6 +22,8 @@ HOSTILE: Final = (
     "\0", "\x1b[", "\x1b]", "[", "]", "{", "{=", "(", "$((", "<", "a.", "a1", "a ", "1m0s\n", "ab: ", "é", "\udc80",
 )  # fmt: skip
 """What a hostile text repeats, besides the words of a pattern itself."""
+STARTS: Final = ("", "-", "1")
+"""What a hostile text begins with, besides the words of a pattern: a sign lets the digits of a formula follow."""
 SIZES: Final = (250, 1000)
 """Characters of a text."""
 SLOW: Final = 2.5e-7
@@ -75,7 +78,7 @@ def is_linear(pattern: re.Pattern[Any], methods: Collection[str]) -> bool:
     """Return whether the calls of these methods take linear time for all hostile texts."""
     source = pattern.pattern if isinstance(pattern.pattern, str) else pattern.pattern.decode("latin-1")
     words = [word for word in re.findall(r"[^\W_][\w -]+", source) if len(word) < 40]
-    texts = itertools.product(("", *words), (*HOSTILE, *words), ("", "\0!"))
+    texts = itertools.product((*STARTS, *words), (*HOSTILE, *words), ("", "\0!"))
     return not any(grows_faster(pattern, methods, *text) for text in texts)
 
 
@@ -105,6 +108,13 @@ def test_each_pattern_takes_linear_time() -> None:
     assert found == []
 
 
+def test_the_forms_of_arguments_take_linear_time() -> None:
+    """A pattern that is put together for each call meets the words of a user's command."""
+    for name, form in _shell_places._FORMS.items():
+        pattern = re.compile(form.replace("NUMBER", _shell_places._NUMBER), re.DOTALL | re.ASCII)
+        assert is_linear(pattern, WHOLE), name
+
+
 def test_a_glob_takes_linear_time() -> None:
     """The pattern `*a*b*c` once took cubic time in a path."""
     for glob in ("*a*b*c", "a*a*a*b", "*?*?*", "**a**", "*" * 30 + "c"):
@@ -117,5 +127,6 @@ def test_a_pattern_that_takes_quadratic_time_is_found() -> None:
         (re.compile(r"^\s*::|##\[", re.MULTILINE), SEARCHES),
         (re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?"), WHOLE),
         (re.compile(".*a.*b.*c", re.DOTALL), WHOLE),
+        (re.compile(r"\A(?=[=+-])(?![+-]?(?:\d+\.?\d*|\.\d+)\s*\Z)"), SEARCHES),
     ]
     assert [pattern.pattern for pattern, methods in quadratic if is_linear(pattern, methods)] == []

@@ -32,7 +32,7 @@ SIZE_UNITS: Final = {"": 1, "B": 1}
 for _power, _prefix in enumerate("kMGTP", start=1):
     SIZE_UNITS[f"{_prefix}B"] = 1000**_power
     SIZE_UNITS[f"{_prefix.upper()}iB"] = SIZE_UNITS[_prefix.upper()] = 1024**_power
-SIZE_PATTERN: Final = re.compile(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*([a-zA-Z]*)\s*")
+SIZE_PATTERN: Final = re.compile(r"\s*+(\d+(?:\.\d*)?|\.\d+)\s*+([a-zA-Z]*)\s*")
 
 
 AMOUNT_ADVICE: Final = "give a finite number, 0 or more, or a size such as '24 GiB'"

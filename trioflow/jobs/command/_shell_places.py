@@ -381,7 +381,7 @@ _FORMS: Final = {
 _SHELL: Final = re.compile(r"(?:.*/)?(?:r?ba|da|a|z|[lmop]?k|t?c|fi|hu|po|ya)?sh[-.\d]*", re.DOTALL)
 """Matches the name of a program that is a shell."""
 _SHELL_OPTIONS: Final = r"(?:(?:[-+](?!\w*[cs])\w*[oO]\x05\w+|--(?:login|no\w+|posix)|[-+](?!\w*[csoO])\w+)\x05)*"
-_SHELL_CODE: Final = re.compile(rf"{_SHELL_OPTIONS}(-\w*c\w*\x05{_SHELL_OPTIONS})?([^\x05]*)", re.ASCII)
+_SHELL_CODE: Final = re.compile(rf"{_SHELL_OPTIONS}(-(?=\w*c)\w++\x05{_SHELL_OPTIONS})?([^\x05]*)", re.ASCII)
 _SHELL_FILE: Final = re.compile(r"(?![-+]|/dev/|/proc/)[^\0-\3]+")
 _REPLACED: Final = re.compile(r"\x05-\w*I\x05?([^\x05]+)")
 """Matches texts that `xargs` replaces by its input, beside `{}`."""

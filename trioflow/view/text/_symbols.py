@@ -99,7 +99,8 @@ class Symbols:
 STYLE_SEQUENCE: Final = re.compile(r"(\x1b\[(?:0|1|3\d)m)")
 """Matches an escape sequence of `click.style` for bold or colored text. It cannot do more to a terminal."""
 FORMULA_START: Final = re.compile(
-    r"(\A|[;\t])(?=[=+\-@\t\r\n\uff1d\uff0b\uff0d\uff20])(?![+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?\s*(?:[;\t]|\Z))",
+    r"(\A|[;\t])(?=[=+\-@\t\r\n\uff1d\uff0b\uff0d\uff20])"
+    r"(?![+-]?(?:\d++\.?\d*+|\.\d++)(?:[eE][+-]?\d++)?\s*+(?:[;\t]|\Z))",
     re.ASCII,
 )
 """Matches the text before the characters that a formula may begin with, but not before a number."""
