@@ -159,7 +159,7 @@ def pass_time(backend: str, seconds: float) -> None:
         trio.lowlevel.current_clock().jump(seconds)  # type: ignore[attr-defined]
     else:
         loop: Any = asyncio.get_running_loop()
-        loop._set_time(loop.time() + seconds)
+        loop.jump(seconds)
 
 
 def run(backend: str, *jobs: Any, **options: Any) -> Scheduler:

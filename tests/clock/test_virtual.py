@@ -61,6 +61,23 @@ def test_binary_fractions_add_up_exactly(virtual: Virtual, ticks: list[int]) -> 
     assert virtual(now_after, *(tick / 1024 for tick in ticks)) == sum(ticks) / 1024
 
 
+def test_a_jump_moves_the_clock_at_once_and_timers_after_it() -> None:
+    async def main() -> None:
+        loop, fired = asyncio.get_running_loop(), list[tuple[float, float]]()
+        assert isinstance(loop, VirtualTimeEventLoop)
+        for when in (3.0, 1.0, 2.5):
+            loop.call_at(when, lambda when=when: fired.append((when, loop.time())))
+        loop.jump(2)
+        assert (loop.time(), fired) == (2, [])
+        await asyncio.sleep(2)
+        assert (loop.time(), fired) == (4, [(1, 2), (2.5, 2.5), (3, 3)])
+        for seconds in (-1, math.inf, math.nan):
+            with pytest.raises(ValueError, match="give a finite number of seconds, 0 or more"):
+                loop.jump(seconds)
+
+    run_virtual(main, backend="asyncio")
+
+
 @given(whens=st.lists(st.floats(min_value=0, allow_infinity=False), min_size=1))
 @example(whens=[2.4, 6.7])  # 2.4 + (6.7 - 2.4) is 6.700000000000001
 @example(whens=[1.0, 1.0000000004])  # nearer to each other than the resolution of the real clock

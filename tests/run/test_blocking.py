@@ -33,7 +33,7 @@ def pass_time(seconds: float) -> None:
         clock: Any = trio.lowlevel.current_clock()
     except RuntimeError:
         loop: Any = asyncio.get_running_loop()
-        loop._set_time(loop.time() + seconds)
+        loop.jump(seconds)
     else:
         clock.jump(seconds)
 

@@ -427,3 +427,26 @@ def test_a_rate_gives_up_by_the_throttles_since_the_job_was_tried_again(virtual:
     job = Job(ask, needs={"api": 1})
     assert virtual(Scheduler(job, Job(steer), pool=Pool(api=Rate(requests=100, per=1, give_up=3))).co_run)
     assert calls == [0, 10, 11]
+
+
+@pytest.mark.parametrize("kind", ["throttled", "retried"])
+def test_a_job_that_stops_the_virtual_clock_fails(virtual: Virtual, kind: str) -> None:
+    """A job that is called again and again at one instant would never end; if time passes meanwhile, it may go on."""
+
+    class Calls:
+        number = 0
+
+        def __init__(self, sleeps: bool) -> None:
+            self.sleeps = sleeps
+
+        async def again(self) -> None:
+            self.number += 1
+            if self.sleeps and self.number % 1500 == 0:
+                await anyio.sleep(1)
+            if self.number < 4000:
+                raise Throttled("api", after=0) if kind == "throttled" else OSError("broken")
+
+    for sleeps in (True, False):
+        job = Job(Calls(sleeps).again, needs={"api": 1}, retry=Retry(None, first=0), label="job")
+        assert virtual(Scheduler(job, pool=Pool(api=Rate(requests=10**6, per=1)), log=False).co_run) is sleeps
+    assert str(job.raised_exception()).startswith("'job' was called 2,000 times at one instant of a virtual clock")

@@ -304,23 +304,12 @@ def test_a_wrong_value_of_an_option_is_rejected_and_changes_nothing(name: str) -
         Scheduler(label="s", **{name: wrong})
 
 
-@pytest.mark.parametrize(
-    ("options", "name", "value", "message"),
-    [
-        ({}, "on_timeout", "move_on", "it has no timeout"),
-        ({"timeout": 2, "on_timeout": "move_on"}, "timeout", None, "it has no timeout"),
-    ],
-)
-def test_contradictory_options_are_rejected(options: dict[str, Any], name: str, value: Any, message: str) -> None:
-    """Options that contradict each other raise at creation, and when one is set; then the old value stays."""
-    scheduler = Scheduler(label="s", **options)
-    before = getattr(scheduler, name)
-    with pytest.raises(ValueError, match=message):
-        setattr(scheduler, name, value)
-    assert getattr(scheduler, name) == before
-    if value is not None:
-        with pytest.raises(ValueError, match=message):
-            Scheduler(label="s", **{**options, name: value})
+def test_on_timeout_without_a_timeout_has_no_effect() -> None:
+    """A library may hand on the timeout of its caller, None for no limit, beside what it does after a timeout."""
+    job = Job(anyio.sleep, 0, timeout=None, on_timeout="move_on")
+    group = Scheduler(job, timeout=2, on_timeout="move_on")
+    group.timeout = None
+    assert Scheduler(group).run(backend="asyncio")
 
 
 def test_forever_of_a_service_cannot_be_set_to_false() -> None:

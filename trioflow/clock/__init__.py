@@ -136,6 +136,28 @@ class VirtualTimeEventLoop(asyncio.SelectorEventLoop):
         timer_time.number = next(self._numbers)
         return super().call_at(timer_time, callback, *args, context=context)
 
+    def jump(self, seconds: float) -> None:
+        """Move the clock ahead at once, as a function that keeps the loop busy for this time would.
+
+        Timers that come due meanwhile fire in the next iterations of the loop. On trio, call `MockClock.jump`.
+
+        Args:
+            seconds: the seconds, 0 or more.
+
+        Raises:
+            ValueError: ``seconds`` is less than 0, or not finite.
+
+        >>> import asyncio
+        >>> async def work() -> float:
+        ...     asyncio.get_running_loop().jump(60)
+        ...     return asyncio.get_running_loop().time()
+        >>> run_virtual(work, backend="asyncio")
+        60.0
+        """
+        if not 0 <= seconds < math.inf:
+            raise ValueError(f"jump({short_repr(seconds)}): give a finite number of seconds, 0 or more")
+        self._set_time(self._now + seconds)
+
     async def shutdown_default_executor(self, timeout: float | None = None) -> None:
         """Wait in real time, without a limit, until the threads of the default executor have ended.
 

@@ -115,6 +115,7 @@ class RunExtras:
     grant: Any = None  # the resources of the job, a `Grant`
     runs_once = False  # whether no later run of the scheduler can reach the job
     context: Any = None  # the context of the code that added the job, if it differs from the context of the run
+    instant_attempts = 0  # how many attempts in a row began and ended at one instant, before another
     has_added_jobs = False  # whether the job has added jobs, in a run with a journal
     restoration: Restoration | None = None  # set if the result comes from the run's journal
     is_known_by_call = False  # whether `map` has added the job in a run with a journal, which the arguments identify
@@ -238,7 +239,7 @@ class AbstractJob(Generic[T]):
             None or infinity is no limit. `on_timeout` applies as for `timeout`. The `JobTimeout` names the missing
             sign.
         on_timeout: the consequence of a timeout: "fail" with `JobTimeout`, which `retry` may see, or "move_on", which
-            makes the job SUCCEEDED with the result None.
+            makes the job SUCCEEDED with the result None. Without a timeout, it has no effect.
         expected_duration: the expected duration in seconds, finite, 0 or more, or None if unknown. The policy of the
             scheduler and the monitor's estimate use it.
 
@@ -960,14 +961,8 @@ class AbstractJob(Generic[T]):
             ValueError: two options contradict each other.
 
         """
-        options = self._options
-        if options.has_files and self._is_scheduler:
+        if self._options.has_files and self._is_scheduler:
             raise ValueError(f"reads= and writes= of {self._name_for_errors()}: give them to the jobs in it")
-        if options.on_timeout != "fail" and options.timeout is options.idle_timeout is None:
-            raise ValueError(
-                f"on_timeout={options.on_timeout!r} of {self._name_for_errors()}: it has no timeout; "
-                f"give timeout= or idle_timeout= too, or omit on_timeout"
-            )
 
     def _unknown_option(self, name: str) -> TypeError:
         return _job_options.unknown_job_option_error(name, repr(self._label or type(self).__name__), type(self))

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from ..base import _states
 from ..base._states import IDLE, REOPENABLE, SCHEDULED, SUCCEEDED, CancelCause, JobState, StopReason
@@ -33,6 +33,11 @@ if TYPE_CHECKING:
     from ._instruments import InstrumentSet
     from ._run import Run
     from ._worker import Lane, Worker
+
+
+MAX_INSTANT_ATTEMPTS: Final = 2000
+"""The attempts of a job in a row that may take no time. No real clock shows one time for so long: they cost 50 ms at
+least, and the coarsest clock, that of Windows, moves after 16 ms."""
 
 
 def schedule(run: Run, jobs: Iterable[AbstractJob[Any]]) -> None:
@@ -80,6 +85,8 @@ def requeue(run: Run, job: AbstractJob[Any], lane: Lane, verdict: Verdict, now: 
         extras.add_retry(began, now, error, verdict.backoff)
         if extras.first_started_at is None:
             extras.first_started_at = began
+    if began != now:
+        extras.instant_attempts = 0
     extras.fraction = job._worker = job._started_at = None
     extras.keeps_succeeded = False
     job._state = SCHEDULED
@@ -320,8 +327,22 @@ def settle_error(
         if is_cut_off and state is _states.CANCELLED and worker.cause is not CancelCause.JOB:
             run.failures.count_cut_off(job, outcome)
         settle(run, job, state, outcome, now)
+    elif job._started_at == now and _is_endless(job):
+        fault: BaseException = RuntimeError(
+            f"{job.label!r} was called {MAX_INSTANT_ATTEMPTS:,} times at one instant of a virtual clock, which moves "
+            f"only while all tasks wait; give Retry(first=) or Throttled(after=) more than 0"
+        )
+        fault.__cause__ = failure
+        fail(run, job, fault, awaitable, now)
     else:
         requeue(run, job, worker.lane, verdict, now)
+
+
+def _is_endless(job: AbstractJob[Any]) -> bool:
+    """Count an attempt that took no time. Return whether too many have come in a row."""
+    extras = job._ensure_extras()
+    extras.instant_attempts += 1
+    return extras.instant_attempts >= MAX_INSTANT_ATTEMPTS
 
 
 def fail(run: Run, job: AbstractJob[Any], failure: BaseException, awaitable: object, now: float) -> None:
