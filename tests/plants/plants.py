@@ -55,160 +55,89 @@ JOBS: Final = "trioflow/jobs"
 LOOK: Final = "trioflow/view/look"
 
 PLANTS: Final = (
-    Plant(
-        "run-release-before-pause",
-        f"{RUN}/_steps.py",
-        "a release on one path forgotten: a job keeps slot and needs in its backoff",
-        """\
+    Plant("run-release-before-pause", f"{RUN}/_steps.py",
+        "a release on one path forgotten: a job keeps slot and needs in its backoff", """\
     run.line.give_back(job)
     for part in run.parts:
-""",
-        """\
+""", """\
     if until <= now:
         run.line.give_back(job)
     for part in run.parts:
-""",
-    ),
-    Plant(
-        "run-fraction",
-        f"{RUN}/_steps.py",
-        "the fraction of the failed attempt is not reset",
-        """\
+"""),
+    Plant("run-fraction", f"{RUN}/_steps.py", "the fraction of the failed attempt is not reset", """\
     extras.fraction = job._worker = job._started_at = None
-""",
-        """\
+""", """\
     job._worker = job._started_at = None
-""",
-    ),
-    Plant(
-        "run-deadline-gt",
-        f"{RUN}/_run.py",
-        "> for >= at the run's deadline",
-        """\
+"""),
+    Plant("run-deadline-gt", f"{RUN}/_run.py", "> for >= at the run's deadline", """\
             if self.clock() >= self.deadline:
                 reason = _states.TIMEOUT
-""",
-        """\
+""", """\
             if self.clock() > self.deadline:
                 reason = _states.TIMEOUT
-""",
-    ),
-    Plant(
-        "run-lift",
-        f"{RUN}/_steps.py",
-        "a ready service keeps its timeout",
-        """\
+"""),
+    Plant("run-lift", f"{RUN}/_steps.py", "a ready service keeps its timeout", """\
     if extras.time_limit is not None:
         extras.time_limit._lift()
-""",
-    ),
-    Plant(
-        "run-refund",
-        f"{RUN}/_steps.py",
-        "rates and budgets of jobs that never start are not put back",
-        """\
+"""),
+    Plant("run-refund", f"{RUN}/_steps.py", "rates and budgets of jobs that never start are not put back", """\
         run.line.refund(job)
         outcome = failure or cancelled_outcome(run, cause)
-""",
-        """\
+""", """\
         outcome = failure or cancelled_outcome(run, cause)
-""",
-    ),
-    Plant(
-        "run-apart-passes-on",
-        f"{RUN}/_steps.py",
-        "what a job has that never starts is not passed on",
-        """\
+"""),
+    Plant("run-apart-passes-on", f"{RUN}/_steps.py", "what a job has that never starts is not passed on", """\
     if not run.has_crashed:
         run.open_lane.ensure_searcher()
-""",
-    ),
-    Plant(
-        "run-earlier-use",
-        f"{ADMISSION}/_admission.py",
-        "what a failed attempt has used of a budget is forgotten",
-        "            job._extras.earlier_use = used\n",
-    ),
-    Plant(
-        "run-block-total",
-        f"{RUN}/_steps.py",
-        "a BudgetSpent is not counted in the total",
-        """\
+"""),
+    Plant("run-earlier-use", f"{ADMISSION}/_admission.py", "what a failed attempt has used of a budget is forgotten",
+        "            job._extras.earlier_use = used\n"),
+    Plant("run-block-total", f"{RUN}/_steps.py", "a BudgetSpent is not counted in the total", """\
         run.failures.total += 1
         settle_apart(run, (job,), failure)
-""",
-        """\
+""", """\
         settle_apart(run, (job,), failure)
-""",
-    ),
-    Plant(
-        "run-cut-off-around",
-        f"{RUN}/_steps.py",
-        "the jobs of a nested run that ends with the one around it count as ended by cancel()",
-        """\
+"""),
+    Plant("run-cut-off-around", f"{RUN}/_steps.py",
+        "the jobs of a nested run that ends with the one around it count as ended by cancel()", """\
         cause, run, outer = outer.cause, outer.run, outer.run.outer_worker
-""",
-        """\
+""", """\
         break
-""",
-    ),
-    Plant(
-        "run-services-of-services",
-        f"{SCHEDULER}/_members.py",
-        "the services that a dropped job has used are forgotten with it",
-        "job._required, job._inputs = services, ()",
-        "job._required = job._inputs = ()",
-    ),
-    Plant(
-        "cleanup-notices",
-        f"{RUN}/_worker.py",
-        "a clean-up job that the deadline has cancelled settles before the others know",
-        """\
+"""),
+    Plant("run-services-of-services", f"{SCHEDULER}/_members.py",
+        "the services that a dropped job has used are forgotten with it", "job._required, job._inputs = services, ()",
+        "job._required = job._inputs = ()"),
+    Plant("cleanup-notices", f"{RUN}/_worker.py",
+        "a clean-up job that the deadline has cancelled settles before the others know", """\
         if self.must_leave and not self.lane.is_closed:
-""",
-        """\
+""", """\
         if self.must_leave and run.phase is not STOPPING:
-""",
-    ),
-    Plant(
-        "run-settle-order",
-        f"{RUN}/_steps.py",
-        "two lines in the other order: who awaits a job is told before its slot is back",
-        """\
+"""),
+    Plant("run-settle-order", f"{RUN}/_steps.py",
+        "two lines in the other order: who awaits a job is told before its slot is back", """\
     if run.line.places is not None:
         run.line.give_back(job)
     if extras is not None:
         if state not in REOPENABLE:
             extras.context = None
         extras.notify_listeners(job)
-""",
-        """\
+""", """\
     if extras is not None:
         if state not in REOPENABLE:
             extras.context = None
         extras.notify_listeners(job)
     if run.line.places is not None:
         run.line.give_back(job)
-""",
-    ),
-    Plant(
-        "standstill-active",
-        f"{RUN}/_run.py",
-        "a counter not restored after a wait of a nested run",
-        """\
+"""),
+    Plant("standstill-active", f"{RUN}/_run.py", "a counter not restored after a wait of a nested run", """\
         finally:
             self.standstill.count_worker(was_active)
-""",
-        """\
+""", """\
         finally:
             pass
-""",
-    ),
-    Plant(
-        "journal-order",
-        f"{RUN}/_steps.py",
-        "the record comes after the hooks (a First's winners before their results)",
-        """\
+"""),
+    Plant("journal-order", f"{RUN}/_steps.py",
+        "the record comes after the hooks (a First's winners before their results)", """\
     if run.journal_writer is not None and state is SUCCEEDED:
         run.journal_writer.record(job, outcome)
     if run.notify_end is not None:
@@ -216,8 +145,7 @@ PLANTS: Final = (
         was_settling, run.is_settling = run.is_settling, True
         run.notify_end(run.scheduler, job)
         run.is_settling, extras = was_settling, job._extras
-""",
-        """\
+""", """\
     if run.notify_end is not None:
         # A hook of another job may settle this job.
         was_settling, run.is_settling = run.is_settling, True
@@ -225,1656 +153,843 @@ PLANTS: Final = (
         run.is_settling, extras = was_settling, job._extras
     if run.journal_writer is not None and state is SUCCEEDED:
         run.journal_writer.record(job, outcome)
-""",
-    ),
-    Plant(
-        "ending-ended-by-run",
-        f"{RUN}/_ending.py",
+"""),
+    Plant("ending-ended-by-run", f"{RUN}/_ending.py",
         "a service that cancel() has ended before is taken for one that the run ends",
-        "worker.mark_cancelled(CancelCause.END_OF_RUN)",
-        "worker.cause = CancelCause.END_OF_RUN",
-    ),
-    Plant(
-        "ending-wave-deadline",
-        f"{RUN}/_ending.py",
-        "the waves of services have no common deadline",
-        """\
+        "worker.mark_cancelled(CancelCause.END_OF_RUN)", "worker.cause = CancelCause.END_OF_RUN"),
+    Plant("ending-wave-deadline", f"{RUN}/_ending.py", "the waves of services have no common deadline", """\
         await _wait_until_left(run, wave, deadline)
-""",
-        """\
+""", """\
         await _wait_until_left(run, wave)
-""",
-    ),
-    Plant(
-        "cleanup-wake-others",
-        f"{ADMISSION}/_line.py",
-        "a wake-up forgotten: what a clean-up job had is not passed on",
-        "            self._behind.admit()\n",
-        "            pass\n",
-    ),
-    Plant(
-        "cleanup-joins",
-        f"{ADMISSION}/_admission.py",
-        "a clean-up job takes from an admission that its run does not belong to",
-        """\
+"""),
+    Plant("cleanup-wake-others", f"{ADMISSION}/_line.py",
+        "a wake-up forgotten: what a clean-up job had is not passed on", "            self._behind.admit()\n",
+        "            pass\n"),
+    Plant("cleanup-joins", f"{ADMISSION}/_admission.py",
+        "a clean-up job takes from an admission that its run does not belong to", """\
         join_admission(self.run.line.places, [entry for entry, _ in found])  # type: ignore[arg-type]
-""",
-    ),
-    Plant(
-        "verdict-throttled",
-        f"{RUN}/_attempts.py",
-        "a throttled job is queued again although its run drains",
+"""),
+    Plant("verdict-throttled", f"{RUN}/_attempts.py", "a throttled job is queued again although its run drains",
         "return Verdict(CANCELLED if ends or was_cancelled else SCHEDULED, error, failure, throttles=throttles)",
-        "return Verdict(SCHEDULED, error, failure, throttles=throttles)",
-    ),
-    Plant(
-        "verdict-clean-up",
-        f"{RUN}/_attempts.py",
-        "a clean-up job that fails, or is throttled, is not tried again",
-        "ends = (run.phase._is_ending and not worker.lane.is_clean_up)",
-        "ends = run.phase._is_ending",
-    ),
-    Plant(
-        "verdict-service",
-        f"{RUN}/_attempts.py",
-        "a ready service that cancel() ends counts as SUCCEEDED",
-        """\
+        "return Verdict(SCHEDULED, error, failure, throttles=throttles)"),
+    Plant("verdict-clean-up", f"{RUN}/_attempts.py", "a clean-up job that fails, or is throttled, is not tried again",
+        "ends = (run.phase._is_ending and not worker.lane.is_clean_up)", "ends = run.phase._is_ending"),
+    Plant("verdict-service", f"{RUN}/_attempts.py", "a ready service that cancel() ends counts as SUCCEEDED", """\
             return Verdict(SUCCEEDED if is_end and job._is_ready() else CANCELLED, error)
-""",
-        """\
+""", """\
             return Verdict(SUCCEEDED if job._is_ready() else CANCELLED, error)
-""",
-    ),
-    Plant(
-        "tokens-shrunk",
-        f"{ADMISSION}/_line.py",
-        "a limiter that has shrunk keeps its tokens going round",
-        """\
+"""),
+    Plant("tokens-shrunk", f"{ADMISSION}/_line.py", "a limiter that has shrunk keeps its tokens going round", """\
             return available < 0
-""",
-        """\
+""", """\
             return False
-""",
-    ),
-    Plant(
-        "tokens-in-turn",
-        f"{ADMISSION}/_line.py",
-        "a run takes a token before another that has asked before",
-        """\
+"""),
+    Plant("tokens-in-turn", f"{ADMISSION}/_line.py", "a run takes a token before another that has asked before", """\
             if not self.waiting_count:
                 return True
-""",
-        """\
+""", """\
             return True
-""",
-    ),
-    Plant(
-        "pauses-wake",
-        f"{RUN}/_attempts.py",
-        "the first pause does not wake the run",
-        """\
+"""),
+    Plant("pauses-wake", f"{RUN}/_attempts.py", "the first pause does not wake the run", """\
         if self._heap[0][2] is job:
             self._run.wake()
-""",
-    ),
-    Plant(
-        "idle-grace",
-        f"{RUN}/_handle.py",
-        "grace turns are not counted anew after a late sign of life",
-        """\
+"""),
+    Plant("idle-grace", f"{RUN}/_handle.py", "grace turns are not counted anew after a late sign of life", """\
             self._last_sign, self._turns_after_deadline = last, 0
-""",
-        """\
+""", """\
             self._last_sign = last
-""",
-    ),
-    Plant(
-        "counts-taken",
-        f"{RUN}/_failure_counts.py",
-        "a counter not restored when a failure is taken by an await",
+"""),
+    Plant("counts-taken", f"{RUN}/_failure_counts.py", "a counter not restored when a failure is taken by an await",
         """\
             self.number -= 1
             self.unblocked_number -= job._state is not JobState.BLOCKED
-""",
-        """\
+""", """\
             self.number -= 1
-""",
-    ),
-    Plant(
-        "worker-deadline",
-        f"{RUN}/_worker.py",
-        "a worker of a nested run looks only at its own deadline",
-        """\
+"""),
+    Plant("worker-deadline", f"{RUN}/_worker.py", "a worker of a nested run looks only at its own deadline", """\
         if now >= lane.bounded_by.deadline:
             # The loop has not yet said so.
             lane.bounded_by.stop(StopReason.TIMEOUT)
             self.must_leave = True
-""",
-        """\
+""", """\
         if now >= run.deadline:
             # The loop has not yet said so.
             lane.bounded_by.stop(StopReason.TIMEOUT)
             self.must_leave = True
-""",
-    ),
-    Plant(
-        "run-drain-forever",
-        f"{RUN}/_run.py",
-        "a drain waits for forever jobs, too",
-        """\
+"""),
+    Plant("run-drain-forever", f"{RUN}/_run.py", "a drain waits for forever jobs, too", """\
             return not all(worker.is_shielded for worker in self.lane.alive)
-""",
-        """\
+""", """\
             return bool(self.lane.alive)
-""",
-    ),
-    Plant(
-        "job-run-error",
-        f"{SCHEDULER}/_base_scheduler.py",
-        "a flag not reset for a second run: the error of the journal or of a First",
-        """\
+"""),
+    Plant("job-run-error", f"{SCHEDULER}/_base_scheduler.py",
+        "a flag not reset for a second run: the error of the journal or of a First", """\
         self._run_error = self._run_times = None
-""",
-        """\
+""", """\
         self._run_times = None
-""",
-    ),
-    Plant(
-        "job-reset-pending",
-        f"{JOB}/_job.py",
-        "the count of open requirements is not reset for a second run",
-        """\
+"""),
+    Plant("job-reset-pending", f"{JOB}/_job.py", "the count of open requirements is not reset for a second run", """\
         self._pending = 0
-        if listeners:""",
-        "        if listeners:",
-    ),
-    Plant(
-        "job-release-inputs",
-        f"{JOB}/_job.py",
-        "a throttled job has lost the results of its inputs",
+        if listeners:""", "        if listeners:"),
+    Plant("job-release-inputs", f"{JOB}/_job.py", "a throttled job has lost the results of its inputs",
         "        if not last_call and (self._options.retry is not None or self._options.needs):",
-        "        if not last_call and self._options.retry is not None:",
-    ),
-    Plant(
-        "rules-cancelled", f"{JOB}/_requirements.py", "any for all: blocked by a failure and a cancel()",
-        "is_from_cancel=all(map(_was_cancelled, failed))", "is_from_cancel=any(map(_was_cancelled, failed))",
-    ),
-    Plant(
-        "adm-backfill",
-        f"{ADMISSION}/_admission.py",
-        "> for >= in backfill",
-        """\
+        "        if not last_call and self._options.retry is not None:"),
+    Plant("rules-cancelled", f"{JOB}/_requirements.py", "any for all: blocked by a failure and a cancel()",
+        "is_from_cancel=all(map(_was_cancelled, failed))", "is_from_cancel=any(map(_was_cancelled, failed))"),
+    Plant("adm-backfill", f"{ADMISSION}/_admission.py", "> for >= in backfill", """\
             if places.overtaken[first := group.heap[0][2]] >= places.max_overtakes:
-""",
-        """\
+""", """\
             if places.overtaken[first := group.heap[0][2]] > places.max_overtakes:
-""",
-    ),
-    Plant(
-        "adm-overtaken-order",
-        f"{ADMISSION}/_admission.py",
-        "two lines in the other order: counted after the group has changed",
-        """\
+"""),
+    Plant("adm-overtaken-order", f"{ADMISSION}/_admission.py",
+        "two lines in the other order: counted after the group has changed", """\
                 for other in self._passed:
                     if not other.resources.isdisjoint(group.resources):
                         other.places.overtaken[other.heap[0][2]] += 1
                 group.places.admit_first(group)
-""",
-        """\
+""", """\
                 group.places.admit_first(group)
                 for other in self._passed:
                     if not other.resources.isdisjoint(group.resources):
                         other.places.overtaken[other.heap[0][2]] += 1
-""",
-    ),
-    Plant(
-        "queue-throttled-back",
-        f"{ADMISSION}/_line.py",
-        "admitted jobs start on a throttled key",
-        """\
+"""),
+    Plant("queue-throttled-back", f"{ADMISSION}/_line.py", "admitted jobs start on a throttled key", """\
             if job._state is SCHEDULED and not (self.passes_on and self._return_early(job)):
-""",
-        """\
+""", """\
             if job._state is SCHEDULED:
-""",
-    ),
-    Plant(
-        "rate-started",
-        f"{ADMISSION}/_limits.py",
-        "a wake-up forgotten: amounts that accrue again after a start",
+"""),
+    Plant("rate-started", f"{ADMISSION}/_limits.py", "a wake-up forgotten: amounts that accrue again after a start",
         """\
         if self.admission is not None:
             # A need may have waited for this.
             self.admission.is_current = False
-""",
-    ),
-    Plant(
-        "rate-unstarted",
-        f"{ADMISSION}/_limits.py",
-        ">= for > in a bucket",
-        """\
+"""),
+    Plant("rate-unstarted", f"{ADMISSION}/_limits.py", ">= for > in a bucket", """\
         if self.unstarted_amount and self.unstarted_amount + amount > self.burst:
             return math.inf
         return self.accrued_at(amount, -math.inf)
-""",
-        """\
+""", """\
         if self.unstarted_amount and self.unstarted_amount + amount >= self.burst:
             return math.inf
         return self.accrued_at(amount, -math.inf)
-""",
-    ),
-    Plant(
-        "budget-share",
-        f"{ADMISSION}/_limits.py",
-        "a refunded amount is given back twice",
-        """\
+"""),
+    Plant("budget-share", f"{ADMISSION}/_limits.py", "a refunded amount is given back twice", """\
             share.amount = 0
-""",
-    ),
-    Plant(
-        "budget-scheduler",
-        f"{ADMISSION}/_limits.py",
-        "a scheduler does not return the rest of its budget",
-        """\
+"""),
+    Plant("budget-scheduler", f"{ADMISSION}/_limits.py", "a scheduler does not return the rest of its budget", """\
         if share.members is not None:
             self.correct(share, share.used)
-""",
-    ),
-    Plant(
-        "key-unstarted",
-        f"{ADMISSION}/_limits.py",
-        "a pause after a job that has not started",
-        """\
+"""),
+    Plant("key-unstarted", f"{ADMISSION}/_limits.py", "a pause after a job that has not started", """\
     def refund(self, job: AbstractJob[Any], share: Any) -> None:
         self.unused_by = job
-""",
-        """\
+""", """\
     def refund(self, job: AbstractJob[Any], share: Any) -> None:
         pass
-""",
-    ),
-    Plant(
-        "key-keep",
-        f"{ADMISSION}/_limits.py",
-        "a throttled key that nothing refers to is forgotten",
-        """\
+"""),
+    Plant("key-keep", f"{ADMISSION}/_limits.py", "a throttled key that nothing refers to is forgotten", """\
         super().throttle(seconds)
         self.family.keep(self)
-""",
-        """\
+""", """\
         super().throttle(seconds)
-""",
-    ),
-    Plant(
-        "window-shrunk",
-        ADAPTIVE,
-        "<= for <: jobs that start in the instant of the shrink do not count",
-        """\
+"""),
+    Plant("window-shrunk", ADAPTIVE, "<= for <: jobs that start in the instant of the shrink do not count", """\
         if started_at < self._shrunk_at:
             return
         self._successes += 1
-""",
-        """\
+""", """\
         if started_at <= self._shrunk_at:
             return
         self._successes += 1
-""",
-    ),
-    Plant(
-        "window-ratio",
-        ADAPTIVE,
-        "the ratio is not reset when the window shrinks",
-        """\
+"""),
+    Plant("window-ratio", ADAPTIVE, "the ratio is not reset when the window shrinks", """\
         self._latencies.clear()
         self._latency_ratio = 1.0
-""",
-        """\
+""", """\
         self._latencies.clear()
-""",
-    ),
-    Plant(
-        "first-turn-reset",
-        f"{PARTS}/__init__.py",
-        "the start of the last turn is not reset: the next opens too early",
-        """\
+"""),
+    Plant("first-turn-reset", f"{PARTS}/__init__.py",
+        "the start of the last turn is not reset: the next opens too early", """\
         self._turn_started_at = None
-        self._hold(self""",
-        """\
-        self._hold(self""",
-    ),
-    Plant(
-        "first-records",
-        f"{PARTS}/__init__.py",
-        "a First's late loser is recorded",
-        """\
+        self._hold(self""", """\
+        self._hold(self"""),
+    Plant("first-records", f"{PARTS}/__init__.py", "a First's late loser is recorded", """\
             writer.records_results = False
-""",
-    ),
-    Plant(
-        "adaptive-cleanup",
-        ADAPTIVE,
-        "an Adaptive counts clean-up jobs",
-        """\
+"""),
+    Plant("adaptive-cleanup", ADAPTIVE, "an Adaptive counts clean-up jobs", """\
         if began is not None and ended is not None and job in self._run.line.holders:
-""",
-        """\
+""", """\
         if began is not None and ended is not None:
-""",
-    ),
-    Plant(
-        "idle-enter",
-        f"{PARTS}/__init__.py",
-        "an idle limit is renewed while the run ends",
-        """\
+"""),
+    Plant("idle-enter", f"{PARTS}/__init__.py", "an idle limit is renewed while the run ends", """\
         elif phase is STOPPING and limit is not None:
             limit._stop()
             self._limit = None
-""",
-        """\
+""", """\
         elif phase is STOPPING and limit is not None:
             limit._stop()
-""",
-    ),
-    Plant(
-        "await-give-back",
-        f"{SCHEDULER}/_awaiting.py",
-        "a failure stays taken although its await was cancelled",
-        """\
+"""),
+    Plant("await-give-back", f"{SCHEDULER}/_awaiting.py", "a failure stays taken although its await was cancelled", """\
         if scheduler._run is not None and type(job._outcome) is _errors.Failure:
             scheduler._run.failures.give_back(job, job._outcome)
         raise
-""",
-        """\
+""", """\
         raise
-""",
-    ),
-    Plant(
-        "open-block-wake",
-        f"{SCHEDULER}/_async_with.py",
-        "the end of the block does not wake the run",
-        """\
+"""),
+    Plant("open-block-wake", f"{SCHEDULER}/_async_with.py", "the end of the block does not wake the run", """\
             self._is_open = False
             run.wake()
-""",
-        """\
+""", """\
             self._is_open = False
-""",
-    ),
-    Plant(
-        "trio-parent",
-        f"{BACKEND}/_fast_trio.py",
-        "a wrong parent for a cancel scope",
-        """\
+"""),
+    Plant("trio-parent", f"{BACKEND}/_fast_trio.py", "a wrong parent for a cancel scope", """\
         scope = _make_nested_scope(parent_status)
-        worker.task_snapshot.cancel_status = status""",
-        """\
+        worker.task_snapshot.cancel_status = status""", """\
         scope = _make_nested_scope(worker.task._cancel_status)
-        worker.task_snapshot.cancel_status = status""",
-    ),
-    Plant(
-        "trio-timer",
-        f"{BACKEND}/_fast_trio.py",
-        "a timer that is cancelled late still calls",
-        """\
+        worker.task_snapshot.cancel_status = status"""),
+    Plant("trio-timer", f"{BACKEND}/_fast_trio.py", "a timer that is cancelled late still calls", """\
         self._action = self._call_soon = bool
-""",
-    ),
-    Plant(
-        "asyncio-uncancel",
-        f"{BACKEND}/_asyncio.py",
-        "a timeout's request to cancel is not taken back",
-        """\
+"""),
+    Plant("asyncio-uncancel", f"{BACKEND}/_asyncio.py", "a timeout's request to cancel is not taken back", """\
         worker.task.uncancel()
-""",
-    ),
-    Plant(
-        "asyncio-outer-deadline",
-        f"{BACKEND}/_asyncio.py",
-        "<= for < between two scopes of a call",
-        """\
+"""),
+    Plant("asyncio-outer-deadline", f"{BACKEND}/_asyncio.py", "<= for < between two scopes of a call", """\
         if not self._is_cancelled and self._outer_deadline < self._deadline:
-""",
-        """\
+""", """\
         if not self._is_cancelled and self._outer_deadline <= self._deadline:
-""",
-    ),
-    Plant(
-        "asyncio-interrupt",
-        f"{BACKEND}/_asyncio.py",
-        "a second cancellation of the caller does not reach jobs that unwind",
-        """\
+"""),
+    Plant("asyncio-interrupt", f"{BACKEND}/_asyncio.py",
+        "a second cancellation of the caller does not reach jobs that unwind", """\
                         on_interrupt()
-""",
-        """\
+""", """\
                         pass
-""",
-    ),
-    Plant(
-        "journal-restored",
-        f"{JOURNAL}/_journal.py",
+"""),
+    Plant("journal-restored", f"{JOURNAL}/_journal.py",
         "that a job was restored is not recorded: a retried scheduler restores it again",
-        "        self._pending_restored[asked.running.path] = None\n",
-    ),
-    Plant(
-        "journal-prepared",
-        f"{JOURNAL}/_journal.py",
-        "a result prepared by an earlier attempt is stored in place of the last",
-        """\
+        "        self._pending_restored[asked.running.path] = None\n"),
+    Plant("journal-prepared", f"{JOURNAL}/_journal.py",
+        "a result prepared by an earlier attempt is stored in place of the last", """\
                 if prepared is None or prepared_value is not value:
-""",
-        """\
+""", """\
                 if prepared is None:
-""",
-    ),
-    Plant(
-        "journal-budget",
-        f"{JOURNAL}/_journal.py",
-        "what a job has used of budgets is not recorded",
+"""),
+    Plant("journal-budget", f"{JOURNAL}/_journal.py", "what a job has used of budgets is not recorded",
         "                if (used := _job_queries.budget_use(job)) or stamps or job.redact:\n",
-        "                if (used := {}) or stamps or job.redact:\n",
-    ),
-    Plant(
-        "journal-added",
-        f"{RUN}/_journaling.py",
-        "a job that has added others is recorded",
-        """\
+        "                if (used := {}) or stamps or job.redact:\n"),
+    Plant("journal-added", f"{RUN}/_journaling.py", "a job that has added others is recorded", """\
             worker.job._ensure_extras().has_added_jobs = True
-""",
-        """\
+""", """\
             pass
-""",
-    ),
-    Plant(
-        "pause-places",
-        f"{ADMISSION}/_line.py",
-        "what a pause takes back stands behind all that waited",
-        """\
+"""),
+    Plant("pause-places", f"{ADMISSION}/_line.py", "what a pause takes back stands behind all that waited", """\
             entry = waiting.pop() if waiting else (self.key_of(job, 0), next(returned_numbers), job)
-""",
-        """\
+""", """\
             entry = waiting.pop() if waiting else self.entry_of(job)
-""",
-    ),
-    Plant(
-        "tokens-last-ticket",
-        f"{ADMISSION}/_line.py",
-        "a job that is cancelled takes the oldest ticket of its run with it",
-        "self._tickets.pop()[0] = None",
-        "self._tickets.popleft()[0] = None",
-    ),
-    Plant(
-        "again-retries",
-        f"{RUN}/_requirement_counts.py",
-        "a job that is tried again has no retries left",
-        "        extras.earlier_retries = extras.retry_count\n",
-    ),
-    Plant(
-        "again-cancelled",
-        f"{RUN}/_requirement_counts.py",
-        "a cancelled job that was tried again still counts as one that a drain has cancelled",
-        """\
+"""),
+    Plant("tokens-last-ticket", f"{ADMISSION}/_line.py",
+        "a job that is cancelled takes the oldest ticket of its run with it", "self._tickets.pop()[0] = None",
+        "self._tickets.popleft()[0] = None"),
+    Plant("again-retries", f"{RUN}/_requirement_counts.py", "a job that is tried again has no retries left",
+        "        extras.earlier_retries = extras.retry_count\n"),
+    Plant("again-cancelled", f"{RUN}/_requirement_counts.py",
+        "a cancelled job that was tried again still counts as one that a drain has cancelled", """\
         run.cancelled_count -= job._state is CANCELLED and not job._options.forever
-""",
-    ),
-    Plant(
-        "retry-longest",
-        f"{JOB}/_retry.py",
-        "of the times that a group of exceptions asks for, the first counts",
-        "return max(backoffs) if backoffs",
-        "return backoffs[0] if backoffs",
-    ),
-    Plant(
-        "first-infinite",
-        f"{PARTS}/__init__.py",
+"""),
+    Plant("retry-longest", f"{JOB}/_retry.py", "of the times that a group of exceptions asks for, the first counts",
+        "return max(backoffs) if backoffs", "return backoffs[0] if backoffs"),
+    Plant("first-infinite", f"{PARTS}/__init__.py",
         "a success that is not enough opens no turn, although no time will",
-        " and not last.restored and self._stagger < math.inf:",
-        " and not last.restored:",
-    ),
-    Plant(
-        "words-holders",
-        f"{WORDS}/_explain.py",
-        "a job that has its needs, and waits for a token, is no holder",
-        """\
+        " and not last.restored and self._stagger < math.inf:", " and not last.restored:"),
+    Plant("words-holders", f"{WORDS}/_explain.py", "a job that has its needs, and waits for a token, is no holder", """\
         return lacking.holders.keys()
-""",
-        """\
+""", """\
         return [holder for holder in lacking.holders if holder._state is JobState.RUNNING]
-""",
-    ),
-    Plant(
-        "words-token-slot",
-        f"{WORDS}/_explain.py",
-        "a job that has a slot and waits for needs is said to wait for a slot",
-        """\
+"""),
+    Plant("words-token-slot", f"{WORDS}/_explain.py",
+        "a job that has a slot and waits for needs is said to wait for a slot", """\
     if line.is_full() and not job._options.forever and job not in line.holders:
-""",
-        """\
+""", """\
     if line.is_full() and not job._options.forever:
-""",
-    ),
-    Plant(
-        "words-priority",
-        f"{WORDS}/_explain.py",
-        ">= for > in explain",
+"""),
+    Plant("words-priority", f"{WORDS}/_explain.py", ">= for > in explain",
         'reasons = ["priority"] if any(other.priority > job.priority',
-        'reasons = ["priority"] if any(other.priority >= job.priority',
-    ),
-    Plant(
-        "words-cancelled",
-        f"{WORDS}/_explain.py",
-        "explain reads the outcome of the last run while one is in progress",
-        """\
+        'reasons = ["priority"] if any(other.priority >= job.priority'),
+    Plant("words-cancelled", f"{WORDS}/_explain.py",
+        "explain reads the outcome of the last run while one is in progress", """\
     reason = scheduler._fate.reason if (run := scheduler._run) is None else run.fate.reason
-    if job.forever and""",
-        """\
+    if job.forever and""", """\
     reason = scheduler._fate.reason
-    if job.forever and""",
-    ),
-    Plant(
-        "bound-forever",
-        "trioflow/simulation/_simulate.py",
-        "a forever job for which nothing waits counts in the bound of a simulation",
-        """\
+    if job.forever and"""),
+    Plant("bound-forever", "trioflow/simulation/_simulate.py",
+        "a forever job for which nothing waits counts in the bound of a simulation", """\
         seconds.update(dict.fromkeys((job for job in order if job.forever and job not in awaited), 0.0))
-""",
-        """\
+""", """\
         seconds.update(dict.fromkeys(awaited - {*order}, 0.0))
-""",
-    ),
-    Plant(
-        "pause-own",
-        f"{RUN}/_steering.py",
-        "resume() of a run resumes the groups in it that are paused themselves",
+"""),
+    Plant("pause-own", f"{RUN}/_steering.py", "resume() of a run resumes the groups in it that are paused themselves",
         """\
         run.line.set_paused(is_paused_around or run.scheduler in self.pauses)
-""",
-        """\
+""", """\
         run.line.set_paused(is_paused_around)
-""",
-    ),
-    Plant(
-        "pause-request",
-        f"{ADMISSION}/_line.py",
-        "a run whose waiting jobs were taken back stays in the line for a token",
-        """\
+"""),
+    Plant("pause-request", f"{ADMISSION}/_line.py",
+        "a run whose waiting jobs were taken back stays in the line for a token", """\
         self.limit.update_request()
         return entries
-""",
-        """\
+""", """\
         return entries
-""",
-    ),
-    Plant(
-        "pause-slotless",
-        f"{ADMISSION}/_admission.py",
+"""),
+    Plant("pause-slotless", f"{ADMISSION}/_admission.py",
         "the jobs that wait for no slot wait for one at the end of a pause",
         "heapq.heappush(self._heap if takes_slot(entry[2]) else self._slotless_heap, entry)",
-        "heapq.heappush(self._heap, entry)",
-    ),
-    Plant(
-        "window-taken-back",
-        f"{ADMISSION}/_line.py",
-        "a smaller window does not take back what has not begun",
-        """\
+        "heapq.heappush(self._heap, entry)"),
+    Plant("window-taken-back", f"{ADMISSION}/_line.py", "a smaller window does not take back what has not begun", """\
         self.size = size
         self._take_back_admitted()
-""",
-        """\
+""", """\
         self.size = size
-""",
-    ),
-    Plant(
-        "verdict-ready-service",
-        f"{RUN}/_attempts.py",
-        "a service that was ready and raises is tried again",
-        """\
+"""),
+    Plant("verdict-ready-service", f"{RUN}/_attempts.py", "a service that was ready and raises is tried again", """\
     if cancelled or job._is_ready() or worker.run.backend.needed_backend(failure):
-""",
-        """\
+""", """\
     if cancelled or worker.run.backend.needed_backend(failure):
-""",
-    ),
-    Plant(
-        "cut-off-tolerated",
-        f"{RUN}/_failure_counts.py",
-        "a tolerated group that was cut off with its run counts",
+"""),
+    Plant("cut-off-tolerated", f"{RUN}/_failure_counts.py", "a tolerated group that was cut off with its run counts",
         """\
         if is_scheduler(job) and job._counted_failures.number and job._criticality() is not False:
-""",
-        """\
+""", """\
         if is_scheduler(job) and job._counted_failures.number:
-""",
-    ),
-    Plant(
-        "budget-reserved",
-        f"{ADMISSION}/_limits.py",
-        "a job does not wait for what running jobs have reserved of a budget and may not use",
-        """\
+"""),
+    Plant("budget-reserved", f"{ADMISSION}/_limits.py",
+        "a job does not wait for what running jobs have reserved of a budget and may not use", """\
         return need <= self.free + self.reserved
-""",
-        """\
+""", """\
         return need <= self.free
-""",
-    ),
-    Plant(
-        "merge-timed-keys",
-        f"{ADMISSION}/_admission.py",
+"""),
+    Plant("merge-timed-keys", f"{ADMISSION}/_admission.py",
         "runs that come to share an admission forget the keys that only time frees",
-        "sorted(self.timed_keys + other.timed_keys)",
-        "sorted(self.timed_keys)",
-    ),
-    Plant(
-        "tokens-not-first",
-        f"{ADMISSION}/_line.py",
-        "a token that was given back serves the last ticket",
-        """\
+        "sorted(self.timed_keys + other.timed_keys)", "sorted(self.timed_keys)"),
+    Plant("tokens-not-first", f"{ADMISSION}/_line.py", "a token that was given back serves the last ticket", """\
         while (served := self.tickets.popleft()[0]) is None:
-""",
-        """\
+""", """\
         while (served := self.tickets.pop()[0]) is None:
-""",
-    ),
-    Plant(
-        "merge-budgets",
-        f"{ADMISSION}/_admission.py",
-        "runs that come to share an admission forget that it has budgets",
-        """\
+"""),
+    Plant("merge-budgets", f"{ADMISSION}/_admission.py",
+        "runs that come to share an admission forget that it has budgets", """\
         self.has_budgets |= other.has_budgets
-""",
-    ),
-    Plant(
-        "first-loser-cancelled",
-        f"{PARTS}/__init__.py",
-        "a First that has too few jobs left when it drains fails",
+"""),
+    Plant("first-loser-cancelled", f"{PARTS}/__init__.py", "a First that has too few jobs left when it drains fails",
         """\
         if run.phase is RunPhase.DRAINING and any(job._state is JobState.CANCELLED for job in self._losers):
             # The drain, not the losers, has kept it from its result.
             return
-""",
-    ),
-    Plant(
-        "progress-outer",
-        f"{RUN}/_worker.py",
+"""),
+    Plant("progress-outer", f"{RUN}/_worker.py",
         "progress of a job is no sign of life of the schedulers around that of its own",
-        "(self.job, scheduler, *enclosing_schedulers(scheduler))",
-        "(self.job, scheduler)",
-    ),
-    Plant(
-        "skipped-all-succeeded",
-        f"{RUN}/_steps.py",
-        "what was SKIPPED leaves the jobs that require it on the fast path for successes",
-        """\
+        "(self.job, scheduler, *enclosing_schedulers(scheduler))", "(self.job, scheduler)"),
+    Plant("skipped-all-succeeded", f"{RUN}/_steps.py",
+        "what was SKIPPED leaves the jobs that require it on the fast path for successes", """\
     if state is not SUCCEEDED:
         run.requirement_counts.all_succeeded = False
-""",
-        """\
+""", """\
     if state is not SUCCEEDED:
         run.requirement_counts.all_succeeded = state is JobState.SKIPPED
-""",
-    ),
-    Plant(
-        "service-outcome",
-        f"{RUN}/_steps.py",
-        "a service that is ready and ends with the run loses its value",
-        """\
+"""),
+    Plant("service-outcome", f"{RUN}/_steps.py", "a service that is ready and ends with the run loses its value", """\
     return job._outcome if verdict.state is SUCCEEDED else cancelled_outcome(run, cause)
-""",
-        """\
+""", """\
     return None if verdict.state is SUCCEEDED else cancelled_outcome(run, cause)
-""",
-    ),
-    Plant(
-        "moves-on-ready",
-        f"{RUN}/_attempts.py",
+"""),
+    Plant("moves-on-ready", f"{RUN}/_attempts.py",
         "a job with `move_on` moves on, also a service that has become ready as its timeout cancelled it",
-        'return options.on_timeout == "move_on" and not job._is_ready()',
-        'return options.on_timeout == "move_on"',
-    ),
-    Plant(
-        "backoff-text",
-        f"{RUN}/_attempts.py",
-        "the end of a backoff is not forgotten: the job is said to wait for its retry as it waits for a slot",
-        """\
+        'return options.on_timeout == "move_on" and not job._is_ready()', 'return options.on_timeout == "move_on"'),
+    Plant("backoff-text", f"{RUN}/_attempts.py",
+        "the end of a backoff is not forgotten: the job is said to wait for its retry as it waits for a slot", """\
             job._ensure_extras().backoff_until = None
-""",
-    ),
-    Plant(
-        "clean-up-forever",
-        f"{RUN}/_ending.py",
-        "a forever job with `run_if='failed'` is a clean-up job, too",
+"""),
+    Plant("clean-up-forever", f"{RUN}/_ending.py", "a forever job with `run_if='failed'` is a clean-up job, too",
         'job._options.run_if == "failed" and not job._options.forever and job._state',
-        'job._options.run_if == "failed" and job._state',
-    ),
-    Plant(
-        "gives-up-early",
-        f"{JOB}/_job.py",
+        'job._options.run_if == "failed" and job._state'),
+    Plant("gives-up-early", f"{JOB}/_job.py",
         "the throttles before a failure count for the time in which a job has only been throttled",
-        "        self.throttled_since = None\n",
-        "",
-    ),
-    Plant(
-        "gives-up-again",
-        f"{RUN}/_requirement_counts.py",
+        "        self.throttled_since = None\n", ""),
+    Plant("gives-up-again", f"{RUN}/_requirement_counts.py",
         "the throttles before `try_again()` count for the time in which a job has only been throttled",
-        "extras.restoration = extras.throttled_since = None",
-        "extras.restoration = None",
-    ),
-    Plant(
-        "order-added",
-        f"{RUN}/_start_order.py",
+        "extras.restoration = extras.throttled_since = None", "extras.restoration = None"),
+    Plant("order-added", f"{RUN}/_start_order.py",
         "the first duration comes with jobs that are added, and the policy stays fifo",
         "        if order is not None and not (known and order.policy is not self._policies[True]):",
-        "        if order is not None:",
-    ),
-    Plant(
-        "added-consumer",
-        f"{RUN}/_run.py",
-        "a job that is added does not count as a consumer of its inputs",
-        "            _requirement_counts.count_consumer(job)\n            self.notify(",
-        "            self.notify(",
-    ),
-    Plant(
-        "standstill-stale",
-        f"{RUN}/_standstill.py",
-        "a job starts, and the report of a wait for something outside comes all the same",
-        """\
+        "        if order is not None:"),
+    Plant("added-consumer", f"{RUN}/_run.py", "a job that is added does not count as a consumer of its inputs",
+        "            _requirement_counts.count_consumer(job)\n            self.notify(", "            self.notify("),
+    Plant("standstill-stale", f"{RUN}/_standstill.py",
+        "a job starts, and the report of a wait for something outside comes all the same", """\
         if number > 0 and self._stop_timer is not None:
             self.close()
-""",
-        """\
-""",
-    ),
-    Plant(
-        "stuck-lifted",
-        f"{RUN}/_standstill.py",
-        "a service that is ready is watched on, for the timeout that does not count any more",
-        """\
+""", """\
+"""),
+    Plant("stuck-lifted", f"{RUN}/_standstill.py",
+        "a service that is ready is watched on, for the timeout that does not count any more", """\
     def forget(self, worker: Worker) -> None:
         worker.cancelled_at = math.inf
-""",
-        """\
+""", """\
     def forget(self, worker: Worker) -> None:
-""",
-    ),
-    Plant(
-        "service-added",
-        f"{SCHEDULER}/_checks.py",
+"""),
+    Plant("service-added", f"{SCHEDULER}/_checks.py",
         "a service that waits for its start is not counted among what services need",
-        "if job._state in (JobState.IDLE, JobState.SCHEDULED)]",
-        "if job._state is JobState.IDLE]",
-    ),
-    Plant(
-        "await-of-two-tasks",
-        f"{SCHEDULER}/_awaiting.py",
-        "the end of one wait of a body ends what is known of its other waits for the same job",
-        """\
+        "if job._state in (JobState.IDLE, JobState.SCHEDULED)]", "if job._state is JobState.IDLE]"),
+    Plant("await-of-two-tasks", f"{SCHEDULER}/_awaiting.py",
+        "the end of one wait of a body ends what is known of its other waits for the same job", """\
         remaining = list(extras.awaited_jobs)
         remaining.remove(job)
         extras.awaited_jobs = tuple(remaining)
-""",
-        "        extras.awaited_jobs = tuple(other for other in extras.awaited_jobs if other is not job)\n",
-    ),
-    Plant(
-        "await-given-up",
-        f"{SCHEDULER}/_awaiting.py",
-        "a wait that is given up leaves its listener at the groups around the job",
-        """\
+""", "        extras.awaited_jobs = tuple(other for other in extras.awaited_jobs if other is not job)\n"),
+    Plant("await-given-up", f"{SCHEDULER}/_awaiting.py",
+        "a wait that is given up leaves its listener at the groups around the job", """\
         for watched in watched_jobs:
-            if (listeners""",
-        """\
+            if (listeners""", """\
         for watched in [job]:
-            if (listeners""",
-    ),
-    Plant(
-        "service-of-the-last-run",
-        f"{SCHEDULER}/_checks.py",
+            if (listeners"""),
+    Plant("service-of-the-last-run", f"{SCHEDULER}/_checks.py",
         "a service that settled in the run before counts as if it needed nothing in the next",
-        "if not (has_begun and service._state.is_settled):",
-        "if not service._state.is_settled:",
-    ),
-    Plant(
-        "implied-order-stays",
-        f"{SCHEDULER}/_checks.py",
-        "a group goes on waiting for another whose result none of its jobs uses any more",
-        """\
+        "if not (has_begun and service._state.is_settled):", "if not service._state.is_settled:"),
+    Plant("implied-order-stays", f"{SCHEDULER}/_checks.py",
+        "a group goes on waiting for another whose result none of its jobs uses any more", """\
         checked_members[level.owner] = level
         level.implied_requirements = {}
-""",
-        "        checked_members[level.owner] = level\n",
-    ),
-    Plant(
-        "files-of-the-last-kind",
-        f"{SCHEDULER}/_checks.py",
+""", "        checked_members[level.owner] = level\n"),
+    Plant("files-of-the-last-kind", f"{SCHEDULER}/_checks.py",
         "the files of a scenario are checked only if its last job may have some",
         'members.has_kinds |= hasattr(type(job), "for_journal")',
-        'members.has_kinds = hasattr(type(job), "for_journal")',
-    ),
-    Plant(
-        "open-extras",
-        f"{JOB}/_job.py",
+        'members.has_kinds = hasattr(type(job), "for_journal")'),
+    Plant("open-extras", f"{JOB}/_job.py",
         "a settled job of an open scheduler forgets the fraction that it has reported",
         "or self.machine_waits) and self.fraction is self.ready_at is None",
-        "or self.machine_waits) and self.ready_at is None",
-    ),
-    Plant(
-        "thread-fraction",
-        f"{RUN}/_worker.py",
+        "or self.machine_waits) and self.ready_at is None"),
+    Plant("thread-fraction", f"{RUN}/_worker.py",
         "a sign of life from a thread replaces the fraction that it has reported before",
-        "self._latest_fractions.get(job) if fraction is None else fraction",
-        "fraction",
-    ),
-    Plant(
-        "block-refusal",
-        f"{SCHEDULER}/_async_with.py",
-        "whether the run was ending is asked when the block has ended it",
-        """\
+        "self._latest_fractions.get(job) if fraction is None else fraction", "fraction"),
+    Plant("block-refusal", f"{SCHEDULER}/_async_with.py",
+        "whether the run was ending is asked when the block has ended it", """\
 was_ending = run is None or run.phase._is_ending
         if run is not None:
             if error is not None:
                 run.stop(StopReason.CANCELLED)
-""",
-        """\
+""", """\
 if run is not None:
             if error is not None:
                 run.stop(StopReason.CANCELLED)
         was_ending = run is None or run.phase._is_ending
         if run is not None:
-""",
-    ),
-    Plant(
-        "unpark-cancelled",
-        f"{ADMISSION}/_admission.py",
-        "a job that is cancelled while it waits for a key does not wake those behind it",
-        """\
+"""),
+    Plant("unpark-cancelled", f"{ADMISSION}/_admission.py",
+        "a job that is cancelled while it waits for a key does not wake those behind it", """\
                 self.unpark(key, 0)
                 key.wake()
-""",
-        """\
+""", """\
                 self.unpark(key, 0)
-""",
-    ),
-    Plant(
-        "taken-not-dropped",
-        f"{RUN}/_failure_counts.py",
-        "a failure that was kept to be reported is awaited, and its job stays",
-        """\
+"""),
+    Plant("taken-not-dropped", f"{RUN}/_failure_counts.py",
+        "a failure that was kept to be reported is awaited, and its job stays", """\
                 run.drop(job)
-""",
-        """\
+""", """\
                 pass
-""",
-    ),
-    Plant(
-        "adm-stale-entry",
-        f"{ADMISSION}/_admission.py",
+"""),
+    Plant("adm-stale-entry", f"{ADMISSION}/_admission.py",
         "a group of equal needs is taken to stand where its first job stood, by the key instead of the number",
         "if first is not None and self.entry is not None and first[1] == self.entry[1]:",
-        "if first is not None and self.entry is not None and first[0] == self.entry[0]:",
-    ),
-    Plant(
-        "retry-cap-first",
-        f"{JOB}/_retry.py",
-        "the cap is applied before the factor",
+        "if first is not None and self.entry is not None and first[0] == self.entry[0]:"),
+    Plant("retry-cap-first", f"{JOB}/_retry.py", "the cap is applied before the factor",
         "backoff = min(self.first * self.factor ** (number - 1), self.cap)",
-        "backoff = min(self.first, self.cap) * self.factor ** (number - 1)",
-    ),
-    Plant(
-        "first-turn-competitor",
-        f"{PARTS}/__init__.py",
+        "backoff = min(self.first, self.cap) * self.factor ** (number - 1)"),
+    Plant("first-turn-competitor", f"{PARTS}/__init__.py",
         "a turn counts as begun only when its competitor starts, not with a job that this one needs",
-        "job in self._turns and self._turns[job] is self._last_open",
-        "job in self._turns and job is self._last_open",
-    ),
-    Plant(
-        "first-drained",
-        f"{PARTS}/__init__.py",
-        "a First that has its result in a drain keeps the reason of the drain",
-        """\
+        "job in self._turns and self._turns[job] is self._last_open", "job in self._turns and job is self._last_open"),
+    Plant("first-drained", f"{PARTS}/__init__.py",
+        "a First that has its result in a drain keeps the reason of the drain", """\
         self._run.fate.forget_drain()
-""",
-    ),
-    Plant(
-        "again-keeps-on",
-        f"{RUN}/_steps.py",
-        "a retry after try_again() keeps what had succeeded, as the run that try_again() begins",
-        """\
+"""),
+    Plant("again-keeps-on", f"{RUN}/_steps.py",
+        "a retry after try_again() keeps what had succeeded, as the run that try_again() begins", """\
     extras.keeps_succeeded = False
-""",
-    ),
-    Plant(
-        "clean-up-backoff",
-        f"{RUN}/_ending.py",
+"""),
+    Plant("clean-up-backoff", f"{RUN}/_ending.py",
         "the clean-up ends while one of its jobs waits for its next attempt",
-        "while self.alive or self._backoff_until() < math.inf:",
-        "while self.alive:",
-    ),
-    Plant(
-        "forever-only-now",
-        f"{RUN}/_run.py",
+        "while self.alive or self._backoff_until() < math.inf:", "while self.alive:"),
+    Plant("forever-only-now", f"{RUN}/_run.py",
         "whether there have been ordinary jobs is forgotten as forever ones are added",
         "self.had_ordinary_jobs = self.had_ordinary_jobs or bool(ordinary)",
-        "self.had_ordinary_jobs = bool(ordinary)",
-    ),
-    Plant(
-        "budget-reported",
-        f"{ADMISSION}/_limits.py",
+        "self.had_ordinary_jobs = bool(ordinary)"),
+    Plant("budget-reported", f"{ADMISSION}/_limits.py",
         "what a job has reported as used comes back as it is throttled",
-        "        if not share.is_reported:\n            self.free",
-        "        if share.amount:\n            self.free",
-    ),
-    Plant(
-        "rate-window-negative", f"{ADMISSION}/_limits.py", "used() puts back more than is in the window of a rate",
-        "if amount := max(amount, -self._started.get(when, 0)):", "if amount:",
-    ),
-    Plant(
-        "rate-bucket-early",
-        f"{ADMISSION}/_limits.py",
+        "        if not share.is_reported:\n            self.free", "        if share.amount:\n            self.free"),
+    Plant("rate-window-negative", f"{ADMISSION}/_limits.py", "used() puts back more than is in the window of a rate",
+        "if amount := max(amount, -self._started.get(when, 0)):", "if amount:"),
+    Plant("rate-bucket-early", f"{ADMISSION}/_limits.py",
         "what jobs have of a bucket that have not started accrues meanwhile",
         "        return max(self.full_at, now + float(self.unstarted_amount) * self.seconds_each)",
-        "        return max(self.full_at, now)",
-    ),
-    Plant(
-        "drain-retries",
-        f"{RUN}/_attempts.py",
-        "a job that fails in a drain is retried",
+        "        return max(self.full_at, now)"),
+    Plant("drain-retries", f"{RUN}/_attempts.py", "a job that fails in a drain is retried",
         "ends = (run.phase._is_ending and not worker.lane.is_clean_up)",
-        "ends = run.lane.is_closed and not worker.lane.is_clean_up",
-    ),
-    Plant(
-        "pause-around",
-        f"{RUN}/_steering.py",
-        "resume() of a group ends the pause around it",
+        "ends = run.lane.is_closed and not worker.lane.is_clean_up"),
+    Plant("pause-around", f"{RUN}/_steering.py", "resume() of a group ends the pause around it",
         "run.line.set_paused(is_paused_around or run.scheduler in self.pauses)",
-        "run.line.set_paused(run.scheduler in self.pauses or (is_paused_around and not run.line.is_paused))",
-    ),
-    Plant(
-        "failures-uncounted-kept",
-        f"{RUN}/_failure_counts.py",
-        "a failure that counts no more is kept for the report, with its job",
-        """\
+        "run.line.set_paused(run.scheduler in self.pauses or (is_paused_around and not run.line.is_paused))"),
+    Plant("failures-uncounted-kept", f"{RUN}/_failure_counts.py",
+        "a failure that counts no more is kept for the report, with its job", """\
             if self.keeps(job):
                 self._kept.remove(job)
-""",
-    ),
-    Plant(
-        "adm-overtaken-apart",
-        f"{ADMISSION}/_admission.py",
+"""),
+    Plant("adm-overtaken-apart", f"{ADMISSION}/_admission.py",
         "jobs of other runs count as overtaking, whatever they need",
-        "                    if not other.resources.isdisjoint(group.resources):\n",
-        "                    if other.places is not group.places or not other.resources.isdisjoint(group.resources):\n",
-    ),
-    Plant(
-        "hold-released-for-good",
-        f"{PARTS}/__init__.py",
-        "a run that was let go on is not held again",
-        """\
+        "                    if not other.resources.isdisjoint(group.resources):\n", """\
+                    if other.places is not group.places or not other.resources.isdisjoint(group.resources):
+"""),
+    Plant("hold-released-for-good", f"{PARTS}/__init__.py", "a run that was let go on is not held again", """\
         self._is_released &= not run.waits_for_jobs()
-""",
-    ),
-    Plant(
-        "drain-cut-off",
-        f"{RUN}/_steps.py",
-        "failures in a group that a drain cuts off do not count",
+"""),
+    Plant("drain-cut-off", f"{RUN}/_steps.py", "failures in a group that a drain cuts off do not count",
         "is_cut_off = run.phase._is_ending and run.fate.cancel_reason is not _states.COMPLETED",
-        "is_cut_off = run.phase is STOPPING and run.fate.cancel_reason is not _states.COMPLETED",
-    ),
-    Plant(
-        "first-inherits-critical",
-        f"{RUN}/_run.py",
-        "the critical_jobs around a First reach into it",
+        "is_cut_off = run.phase is STOPPING and run.fate.cancel_reason is not _states.COMPLETED"),
+    Plant("first-inherits-critical", f"{RUN}/_run.py", "the critical_jobs around a First reach into it",
         "if outer is not None and self.members_critical is None and scheduler._enough is None:",
-        "if outer is not None and self.members_critical is None:",
-    ),
-    Plant(
-        "forever-once",
-        f"{RUN}/_ending.py",
+        "if outer is not None and self.members_critical is None:"),
+    Plant("forever-once", f"{RUN}/_ending.py",
         "a forever job that goes on after its cancellation is not cancelled again",
-        "_forever_workers(run), repeat_at=run.deadline_in(run.scheduler.shutdown_timeout))",
-        "_forever_workers(run))",
-    ),
-    Plant(
-        "retry-first-start",
-        f"{RUN}/_steps.py",
-        "the first start is that of the attempt before the last",
-        """\
+        "_forever_workers(run), repeat_at=run.deadline_in(run.scheduler.shutdown_timeout))", "_forever_workers(run))"),
+    Plant("retry-first-start", f"{RUN}/_steps.py", "the first start is that of the attempt before the last", """\
         if extras.first_started_at is None:
             extras.first_started_at = began
-""",
-        """\
+""", """\
         extras.first_started_at = began
-""",
-    ),
-    Plant(
-        "drain-backoffs-order",
-        f"{RUN}/_attempts.py",
+"""),
+    Plant("drain-backoffs-order", f"{RUN}/_attempts.py",
         "what waits in backoffs as a run ends settles in the order of a heap",
-        "for until, _, job in sorted(self._heap) if",
-        "for until, _, job in self._heap if",
-    ),
-    Plant(
-        "adm-member-throttle",
-        f"{ADMISSION}/_resource.py",
-        "a throttle inside a scheduler with needs does not hold outside",
-        """\
+        "for until, _, job in sorted(self._heap) if", "for until, _, job in self._heap if"),
+    Plant("adm-member-throttle", f"{ADMISSION}/_resource.py",
+        "a throttle inside a scheduler with needs does not hold outside", """\
         resource.cooldown, resource.clock = self.cooldown, self.clock
         return resource
 
-    def public_total""",
-        """\
+    def public_total""", """\
         resource.clock = self.clock
         return resource
 
-    def public_total""",
-    ),
-    Plant(
-        "throttled-last-budget",
-        f"{RUN}/_steps.py",
-        "a throttled attempt, after which there is none, uses up what it had reserved of a budget",
-        """\
+    def public_total"""),
+    Plant("throttled-last-budget", f"{RUN}/_steps.py",
+        "a throttled attempt, after which there is none, uses up what it had reserved of a budget", """\
         if state is not JobState.FAILED:
             # The attempt does not count, whether there is another or not.
-            job._grant().refund_budgets()""",
-        """\
+            job._grant().refund_budgets()""", """\
         if state is SCHEDULED:
-            job._grant().refund_budgets()""",
-    ),
-    Plant(
-        "first-turn-again", f"{PARTS}/__init__.py", "each attempt of a call puts off the next turn",
-        "if self._turn_started_at is None and job in self._turns and", "if job in self._turns and",
-    ),
-    Plant(
-        "clean-up-group-paused",
-        f"{RUN}/_steering.py",
-        "a group that cleans up is paused with the run whose clean-up it is",
-        "run.outer_worker.lane.line.is_paused",
-        "run.outer_worker.run.line.is_paused",
-    ),
-    Plant(
-        "again-ready-service",
-        f"{RUN}/_requirement_counts.py",
+            job._grant().refund_budgets()"""),
+    Plant("first-turn-again", f"{PARTS}/__init__.py", "each attempt of a call puts off the next turn",
+        "if self._turn_started_at is None and job in self._turns and", "if job in self._turns and"),
+    Plant("clean-up-group-paused", f"{RUN}/_steering.py",
+        "a group that cleans up is paused with the run whose clean-up it is", "run.outer_worker.lane.line.is_paused",
+        "run.outer_worker.run.line.is_paused"),
+    Plant("again-ready-service", f"{RUN}/_requirement_counts.py",
         "a service that was ready has no users when it is tried again",
         "if anew is None and (not run.scheduler.keep_jobs or has_ended_early):",
-        "if anew is None and not run.scheduler.keep_jobs:",
-    ),
-    Plant(
-        "anew-line",
-        f"{RUN}/_requirement_counts.py",
+        "if anew is None and not run.scheduler.keep_jobs:"),
+    Plant("anew-line", f"{RUN}/_requirement_counts.py",
         "a job that waits in the line starts with the result that is taken back",
-        "            if each._state is SCHEDULED:\n",
-        "            if each._state is None:\n",
-    ),
-    Plant(
-        "anew-open-count",
-        f"{RUN}/_requirement_counts.py",
+        "            if each._state is SCHEDULED:\n", "            if each._state is None:\n"),
+    Plant("anew-open-count", f"{RUN}/_requirement_counts.py",
         "a job that leaves the line does not wait for a failure that was tried again meanwhile",
         "each._pending = _count_open(run, each) + (job in self.uncounted and each in following[job])",
-        "each._pending = 0",
-    ),
-    Plant(
-        "anew-journal", f"{RUN}/_requirement_counts.py", "the next run restores a success that was taken back",
-        "            run.journal_writer.discard([*following])\n", "            pass\n",
-    ),
-    Plant(
-        "anew-kept-links",
-        f"{RUN}/_requirement_counts.py",
-        "a member that its group has kept is linked to nothing as it runs again",
-        "            link(job, unlinked)\n",
-        "            pass\n",
-    ),
-    Plant(
-        "journal-adds-elsewhere",
-        f"{RUN}/_journaling.py",
-        "a job that adds jobs to a run of its own with a journal is not recorded",
-        """\
+        "each._pending = 0"),
+    Plant("anew-journal", f"{RUN}/_requirement_counts.py", "the next run restores a success that was taken back",
+        "            run.journal_writer.discard([*following])\n", "            pass\n"),
+    Plant("anew-kept-links", f"{RUN}/_requirement_counts.py",
+        "a member that its group has kept is linked to nothing as it runs again", "            link(job, unlinked)\n",
+        "            pass\n"),
+    Plant("journal-adds-elsewhere", f"{RUN}/_journaling.py",
+        "a job that adds jobs to a run of its own with a journal is not recorded", """\
         if worker.run.outermost() is self._outermost._run:
             worker.job._ensure_extras().has_added_jobs = True
-""",
-        """\
+""", """\
         worker.job._ensure_extras().has_added_jobs = True
-""",
-    ),
-    Plant(
-        "tokens-throttled-order",
-        f"{ADMISSION}/_line.py",
+"""),
+    Plant("tokens-throttled-order", f"{ADMISSION}/_line.py",
         "a throttled job that waits for a token is behind others in a new order",
         "self.waiting[job] = (self.line.key_of(job, number), number, job)",
-        "self.waiting[job] = (self.line.order.key(job), number, job)",
-    ),
-    Plant(
-        "tokens-resumed-priority",
-        f"{ADMISSION}/_line.py",
+        "self.waiting[job] = (self.line.order.key(job), number, job)"),
+    Plant("tokens-resumed-priority", f"{ADMISSION}/_line.py",
         "after a pause, runs ask for tokens in the order in which their jobs became ready, whatever their priorities",
-        "(-one[2]._options.priority, one[1], one, each)",
-        "(0, one[1], one, each)",
-    ),
-    Plant(
-        "key-member-throttle",
-        f"{ADMISSION}/_limits.py",
+        "(-one[2]._options.priority, one[1], one, each)", "(0, one[1], one, each)"),
+    Plant("key-member-throttle", f"{ADMISSION}/_limits.py",
         "a throttle of a key inside a scheduler with needs does not hold outside",
-        "            self.cooldown = family.outer_key.cooldown\n",
-        "            pass\n",
-    ),
-    Plant(
-        "end-unreached-shutdown",
-        f"{RUN}/_ending.py",
+        "            self.cooldown = family.outer_key.cooldown\n", "            pass\n"),
+    Plant("end-unreached-shutdown", f"{RUN}/_ending.py",
         "a group that is never reached shuts down within the time of the run around it",
         "_jobs_with_shutdown(nested), nested.shutdown_timeout)",
-        "_jobs_with_shutdown(nested), run.scheduler.shutdown_timeout)",
-    ),
-    Plant(
-        "await-between-attempts",
-        f"{RUN}/_ending.py",
+        "_jobs_with_shutdown(nested), run.scheduler.shutdown_timeout)"),
+    Plant("await-between-attempts", f"{RUN}/_ending.py",
         "a job that the next attempt of its group may reach is not waited for while the last one ends",
-        "member) or any(each._options.retry is not None for each in enclosing_schedulers(job))",
-        "member)",
-    ),
-    Plant(
-        "failures-kept-critical",
-        f"{RUN}/_failure_counts.py",
+        "member) or any(each._options.retry is not None for each in enclosing_schedulers(job))", "member)"),
+    Plant("failures-kept-critical", f"{RUN}/_failure_counts.py",
         "a critical failure after many others is dropped with keep_jobs=False",
         "and (job._criticality() or self._count_kept(is_blocked) < MAX_COUNTED_KEPT):",
-        "and self._count_kept(is_blocked) < MAX_COUNTED_KEPT:",
-    ),
-    Plant(
-        "key-clock",
-        f"{ADMISSION}/_limits.py",
-        "the pauses of keys keep the times of the loop before",
-        "        self.rest_ends.extend([self.rest_ends.popleft() + shift for _ in range(len(self.rest_ends))])\n",
-    ),
-    Plant(
-        "rate-window-clock",
-        f"{ADMISSION}/_limits.py",
+        "and self._count_kept(is_blocked) < MAX_COUNTED_KEPT:"),
+    Plant("key-clock", f"{ADMISSION}/_limits.py", "the pauses of keys keep the times of the loop before",
+        "        self.rest_ends.extend([self.rest_ends.popleft() + shift for _ in range(len(self.rest_ends))])\n"),
+    Plant("rate-window-clock", f"{ADMISSION}/_limits.py",
         "what has started in the window of a rate keeps the times of the loop before",
-        "        self._started = OrderedDict((when + seconds, amount) for when, amount in self._started.items())\n",
-    ),
-    Plant(
-        "again-forever-alone",
-        f"{RUN}/_requirement_counts.py",
+        "        self._started = OrderedDict((when + seconds, amount) for when, amount in self._started.items())\n"),
+    Plant("again-forever-alone", f"{RUN}/_requirement_counts.py",
         "a group of which only a forever job is tried again does not know that it had other jobs, and goes on for ever",
-        "            run.had_ordinary_jobs |= bool(settled)\n",
-    ),
-    Plant(
-        "window-one-more", f"{ADMISSION}/_line.py", "a window that shrinks by one takes nothing back",
-        "(self.is_paused or len(self.holders) > size)", "(self.is_paused or len(self.holders) > size + 1)",
-    ),
-    Plant(
-        "failures-critical-awaited",
-        f"{RUN}/_failure_counts.py",
+        "            run.had_ordinary_jobs |= bool(settled)\n"),
+    Plant("window-one-more", f"{ADMISSION}/_line.py", "a window that shrinks by one takes nothing back",
+        "(self.is_paused or len(self.holders) > size)", "(self.is_paused or len(self.holders) > size + 1)"),
+    Plant("failures-critical-awaited", f"{RUN}/_failure_counts.py",
         "a critical failure that a clean-up job awaits does not count any more",
-        "        if failure.is_counted and not job._criticality():",
-        "        if failure.is_counted:",
-    ),
-    Plant(
-        "services-direct",
-        f"{RUN}/_ending.py",
+        "        if failure.is_counted and not job._criticality():", "        if failure.is_counted:"),
+    Plant("services-direct", f"{RUN}/_ending.py",
         "a service that uses another one through plain jobs is not ended before it",
         "max((levels[requirement] for requirement in requirements(job)), default=0)",
-        "max((levels[requirement] for requirement in requirements(job) if requirement in by_service), default=0)",
-    ),
-    Plant(
-        "again-service-kept",
-        f"{SCHEDULER}/_members.py",
+        "max((levels[requirement] for requirement in requirements(job) if requirement in by_service), default=0)"),
+    Plant("again-service-kept", f"{SCHEDULER}/_members.py",
         "a group that is tried again keeps a service that was ready, and runs without it",
         "if job._state is not SUCCEEDED or job._options.forever or job._outcome is DROPPED",
-        "if job._state is not SUCCEEDED or job._outcome is DROPPED",
-    ),
-    Plant(
-        "explain-first-throttle",
-        f"{WORDS}/_explain.py",
+        "if job._state is not SUCCEEDED or job._outcome is DROPPED"),
+    Plant("explain-first-throttle", f"{WORDS}/_explain.py",
         "explain of a job in its second throttle looks at the first one",
         "for name in (key for each in throttled_attempts(job)[-1:] for key, end in each.closed_until if end == until):",
-        "for name in (key for each in throttled_attempts(job)[:1] for key, end in each.closed_until if end == until):",
-    ),
-    Plant(
-        "settle-inner-end",
-        f"{RUN}/_steps.py",
+        "for name in (key for each in throttled_attempts(job)[:1] for key, end in each.closed_until if end == until):"),
+    Plant("settle-inner-end", f"{RUN}/_steps.py",
         "the end of another job within a hook lets the hook try again, at once, what is still settling",
         "        run.is_settling, extras = was_settling, job._extras\n",
-        "        run.is_settling, extras = False, job._extras\n",
-    ),
-    Plant(
-        "files-partial-changed",
-        f"{JOBS}/_user_files.py",
+        "        run.is_settling, extras = False, job._extras\n"),
+    Plant("files-partial-changed", f"{JOBS}/_user_files.py",
         "what others have done to what a job has set aside is removed by its next failure",
-        "if free in made and take_snapshot(free) == made[free]:",
-        "if free in made:",
-    ),
-    Plant(
-        "reload-new-names",
-        f"{LOOK}/_reload.py",
+        "if free in made and take_snapshot(free) == made[free]:", "if free in made:"),
+    Plant("reload-new-names", f"{LOOK}/_reload.py",
         "of new statements of which one raises, the names before it stay, and the next reload binds them again",
-        "            undoing.callback(namespace.pop, name, None)\n",
-    ),
-    Plant(
-        "page-told-anew",
-        f"{LOOK}/_console.py",
+        "            undoing.callback(namespace.pop, name, None)\n"),
+    Plant("page-told-anew", f"{LOOK}/_console.py",
         "a page that is told all anew keeps the questions that it knew by the old keys of the jobs",
         "for known in (self.runs, self.jobs, self.replaced, self.incidents, self.questions):",
-        "for known in (self.runs, self.jobs, self.replaced, self.incidents):",
-    ),
-    Plant(
-        "answer-given-kept",
-        f"{JOBS}/_answer.py",
-        "an answer of the program that a journal had restored answers the next run, too, which asks nothing",
-        """\
+        "for known in (self.runs, self.jobs, self.replaced, self.incidents):"),
+    Plant("answer-given-kept", f"{JOBS}/_answer.py",
+        "an answer of the program that a journal had restored answers the next run, too, which asks nothing", """\
         if self._given is NOTHING or abc.is_among(self._given, (value,)):
             self._given = NOTHING
             return None
-""",
-        """\
+""", """\
         if self._given is NOTHING or abc.is_among(self._given, (value,)):
             return None
-""",
-    ),
-    Plant(
-        "retry-group-twice",
-        "trioflow/_core/words/_run_view.py",
+"""),
+    Plant("retry-group-twice", "trioflow/_core/words/_run_view.py",
         "of two jobs in a group that has ended, the second tries the group again, which runs already",
         "        wanted.setdefault(outermost_ended(job), []).append(job)\n",
-        "        wanted.setdefault(job, []).append(job)\n",
-    ),
-    Plant(
-        "page-late-answer",
-        "trioflow/view/trace/report/live.js",
+        "        wanted.setdefault(job, []).append(job)\n"),
+    Plant("page-late-answer", "trioflow/view/trace/report/live.js",
         "an answer about the job that was chosen before comes late, and is shown in the panel of another job",
-        "    if (chosen !== key || job.key !== key) return;\n",
-        "    if (job.key !== key) return;\n",
-    ),
-    Plant(
-        "stop-timeout-culprit",
-        f"{RUN}/_run.py",
+        "    if (chosen !== key || job.key !== key) return;\n", "    if (job.key !== key) return;\n"),
+    Plant("stop-timeout-culprit", f"{RUN}/_run.py",
         "a critical failure after the deadline, while the loop was blocked, is the culprit of the timeout",
         "                reason = _states.TIMEOUT\n                culprit = None\n",
-        "                reason = _states.TIMEOUT\n",
-    ),
-    Plant(
-        "cancelled-before-linking",
-        f"{RUN}/_run.py",
+        "                reason = _states.TIMEOUT\n"),
+    Plant("cancelled-before-linking", f"{RUN}/_run.py",
         "a job that was cancelled alone before its run knew it passes for one that a stop has cancelled",
-        "_steps.cancelled_outcome(self, CancelCause.JOB)",
-        "_steps.cancelled_outcome(self, None)",
-    ),
-    Plant(
-        "early-words-kept",
-        f"{SCHEDULER}/_life.py",
+        "_steps.cancelled_outcome(self, CancelCause.JOB)", "_steps.cancelled_outcome(self, None)"),
+    Plant("early-words-kept", f"{SCHEDULER}/_life.py",
         "what was said of a run that is refused as it begins is said of the next one",
-        "    scheduler._early_calls.clear()\n",
-    ),
-    Plant(
-        "drop-settled-parked",
-        f"{ADMISSION}/_admission.py",
+        "    scheduler._early_calls.clear()\n"),
+    Plant("drop-settled-parked", f"{ADMISSION}/_admission.py",
         "a job that was cancelled amid those that wait for its key, and is tried again, has two places",
-        "            heaps += [group.heap, *group.parked.values()]\n",
-        "            heaps.append(group.heap)\n",
-    ),
-    Plant(
-        "appended-same-size",
-        f"{JOURNAL}/_file_stamps.py",
+        "            heaps += [group.heap, *group.parked.values()]\n", "            heaps.append(group.heap)\n"),
+    Plant("appended-same-size", f"{JOURNAL}/_file_stamps.py",
         "a log that was changed in place, and has not grown, passes for one to which others have added",
-        "os.path.getsize(path) > int(size)",
-        "os.path.getsize(path) >= int(size)",
-    ),
-    Plant(
-        "aside-link",
-        f"{JOBS}/_user_files.py",
+        "os.path.getsize(path) > int(size)", "os.path.getsize(path) >= int(size)"),
+    Plant("aside-link", f"{JOBS}/_user_files.py",
         "a link of others that led nowhere is set aside with the new file to which it leads since",
         "if link != place and place not in before and not os.path.islink(link):",
-        "if link != place and place not in before:",
-    ),
-    Plant(
-        "pyexpool-workers-taken",
-        "trioflow/compat/pyexpool/_batch.py",
+        "if link != place and place not in before:"),
+    Plant("pyexpool-workers-taken", "trioflow/compat/pyexpool/_batch.py",
         "the workers of a pool pass for taken for good, so that execute() does not wait for the start of a job",
-        "        self._concurrent_count -= run.is_concurrent\n",
-    ),
-    Plant(
-        "only-rewrites-record",
-        f"{JOURNAL}/_journal.py",
+        "        self._concurrent_count -= run.is_concurrent\n"),
+    Plant("only-rewrites-record", f"{JOURNAL}/_journal.py",
         "a run of some jobs takes from the records of those that it restores what they require and it leaves out",
         "if record.fingerprint != fingerprint and not has_cut_requirements(job):",
-        "if record.fingerprint != fingerprint:",
-    ),
-    Plant(
-        "dropped-failures-of-groups",
-        f"{WORDS}/_failures.py",
-        "failures that a group has dropped are missing in the number of the rest",
-        """\
+        "if record.fingerprint != fingerprint:"),
+    Plant("dropped-failures-of-groups", f"{WORDS}/_failures.py",
+        "failures that a group has dropped are missing in the number of the rest", """\
             jobs += job._counted_failures.jobs
             rest += job._counted_failures.rest
-""",
-        """\
+""", """\
             jobs += job._counted_failures.jobs
-""",
-    ),
-    Plant(
-        "look-answer-secret",
-        f"{LOOK}/_steering.py",
-        "the log has the answer to a redacted question",
-        """\
+"""),
+    Plant("look-answer-secret", f"{LOOK}/_steering.py", "the log has the answer to a redacted question", """\
     return Done(subject, "" if asking.redact else f" {short_repr(text)}", job=asking)
-""",
-        """\
+""", """\
     return Done(subject, f" {short_repr(text)}", job=asking)
-""",
-    ),
-    Plant(
-        "junit-flaky-kind",
-        "trioflow/view/_junit.py",
-        "the errors of attempts of a job that failed in the end are called flaky",
-        """\
+"""),
+    Plant("junit-flaky-kind", "trioflow/view/_junit.py",
+        "the errors of attempts of a job that failed in the end are called flaky", """\
         element = "flakyFailure" if span.state is JobState.SUCCEEDED else "rerunFailure"
-""",
-        """\
+""", """\
         element = "flakyFailure"
-""",
-    ),
-    Plant(
-        "junit-errors-twice",
-        "trioflow/view/_junit.py",
-        "the error of the run is a case of each suite",
-        """\
+"""),
+    Plant("junit-errors-twice", "trioflow/view/_junit.py", "the error of the run is a case of each suite", """\
         # The suite of the outermost scheduler comes first.
         errors = []
-""",
-    ),
-    Plant(
-        "traceback-of-members",
-        "trioflow/view/text/_failure_text.py",
-        "the members of an exception group keep the frames of trioflow",
-        """\
+"""),
+    Plant("traceback-of-members", "trioflow/view/text/_failure_text.py",
+        "the members of an exception group keep the frames of trioflow", """\
         todo += exception.exceptions or ()
-""",
-    ),
-    Plant(
-        "events-backoff",
-        "trioflow/view/events/_events.py",
-        "a job in its backoff counts as one that runs, too",
-        """\
+"""),
+    Plant("events-backoff", "trioflow/view/events/_events.py", "a job in its backoff counts as one that runs, too", """\
         self._waiting_jobs[job] = _PolledJob(path, None)
         self._running_jobs.pop(job, None)
-""",
-        """\
+""", """\
         self._waiting_jobs[job] = _PolledJob(path, None)
-""",
-    ),
-    Plant(
-        "journal-in-pattern",
-        f"{JOURNAL}/_file_stamps.py",
+"""),
+    Plant("journal-in-pattern", f"{JOURNAL}/_file_stamps.py",
         "a pattern that matches the journal's files counts them",
-        " for path in paths if os.path.realpath(path) not in self._journal_files]",
-        " for path in paths]",
-    ),
-    Plant(
-        "answer-refusal-left",
-        f"{JOURNAL}/_journal.py",
-        "the refusal of a question that has been answered stays",
+        " for path in paths if os.path.realpath(path) not in self._journal_files]", " for path in paths]"),
+    Plant("answer-refusal-left", f"{JOURNAL}/_journal.py", "the refusal of a question that has been answered stays",
         """\
                 self._question_files.remove(path, "taken", "answer", "refused")
-""",
-        """\
+""", """\
                 self._question_files.remove(path, "taken", "answer")
-""",
-    ),
-    Plant(
-        "answer-label",
-        "trioflow/cli/_answer.py",
-        "a label stands for the path of the only question that is left",
+"""),
+    Plant("answer-label", "trioflow/cli/_answer.py", "a label stands for the path of the only question that is left",
         "matches[0] if len(matches) == 1 and matches[0].is_sole else None",
-        "matches[0] if len(matches) == 1 else None",
-    ),
-    Plant(
-        "answer-after-parse",
-        "trioflow/jobs/_answer.py",
-        "an answer is not compared with the open question after parse",
-        """\
+        "matches[0] if len(matches) == 1 else None"),
+    Plant("answer-after-parse", "trioflow/jobs/_answer.py",
+        "an answer is not compared with the open question after parse", """\
         with ANSWERING:
             self._check_is_open(question)
-""",
-        """\
+""", """\
         with ANSWERING:
-""",
-    ),
-    Plant(
-        "exit-code-of-signal",
-        "trioflow/cli/_run.py",
-        "a file that cannot be written hides that a signal ended the run",
-        """\
+"""),
+    Plant("exit-code-of-signal", "trioflow/cli/_run.py",
+        "a file that cannot be written hides that a signal ended the run", """\
     return code if succeeded or code == on_signal.exit_code else STOPPED_CODE
-""",
-        """\
+""", """\
     return code if succeeded else STOPPED_CODE
-""",
-    ),
-    Plant(
-        "ssh-pull-hides",
-        "trioflow/cli/_node_runner.py",
-        "a pull that fails hides how the command has failed",
-        """\
+"""),
+    Plant("ssh-pull-hides", "trioflow/cli/_node_runner.py", "a pull that fails hides how the command has failed", """\
             elif error is not None and not outcome.is_failure:
-""",
-        """\
+""", """\
             elif error is not None:
-""",
-    ),
-    Plant(
-        "files-input",
-        "trioflow/_check.py",
-        "a file that a command reads as its input is no file that it reads",
-        """\
+"""),
+    Plant("files-input", "trioflow/_check.py", "a file that a command reads as its input is no file that it reads", """\
     read = [options.stdin, *(path for step in steps for path in step._files_read())]
-""",
-        """\
+""", """\
     read = [path for step in steps for path in step._files_read()]
-""",
-    ),
-    Plant(
-        "files-read-spelling",
-        f"{JOBS}/_user_files.py",
-        "a file that the job also reads is known by its spelling only",
-        """\
+"""),
+    Plant("files-read-spelling", f"{JOBS}/_user_files.py",
+        "a file that the job also reads is known by its spelling only", """\
     if place in {os.path.realpath(read) for read in job.reads}:
-""",
-        """\
+""", """\
     if path in job.reads:
-""",
-    ),
-    Plant(
-        "failures-first-cause",
-        f"{WORDS}/_failures.py",
-        "check='first' hides the cause of the exception that it raises",
-        """\
+"""),
+    Plant("failures-first-cause", f"{WORDS}/_failures.py",
+        "check='first' hides the cause of the exception that it raises", """\
             raise errors[0]
         finally:
-""",
-        """\
+""", """\
             raise errors[0] from None
         finally:
-""",
-    ),
-    Plant(
-        "incidents-kept",
-        f"{SCHEDULER}/_base_scheduler.py",
-        "the incidents of a run are among those of the next",
+"""),
+    Plant("incidents-kept", f"{SCHEDULER}/_base_scheduler.py", "the incidents of a run are among those of the next",
         """\
         self._incidents = []
-        self._members.forget_dropped()""",
-        """\
+        self._members.forget_dropped()""", """\
         self._incidents = getattr(self, '_incidents', [])
-        self._members.forget_dropped()""",
-    ),
-    Plant(
-        "idle-ready",
-        f"{PARTS}/__init__.py",
+        self._members.forget_dropped()"""),
+    Plant("idle-ready", f"{PARTS}/__init__.py",
         "a service that becomes ready is no sign of life of the schedulers around it",
         "job_added = job_scheduled = job_attempt = service_ready = job_settled = _renew",
-        "job_added = job_scheduled = job_attempt = job_settled = _renew",
-    ),
-    Plant(
-        "service-told-late",
-        f"{RUN}/_steps.py",
-        "instruments hear that a service is ready after they have heard of the jobs that waited for it",
-        """\
+        "job_added = job_scheduled = job_attempt = job_settled = _renew"),
+    Plant("service-told-late", f"{RUN}/_steps.py",
+        "instruments hear that a service is ready after they have heard of the jobs that waited for it", """\
     run.notify("service_ready", job)
     run.is_settling = was_settling
     if successors is not None:
         run.requirement_counts.count_down(successors)
-""",
-        """\
+""", """\
     if successors is not None:
         run.requirement_counts.count_down(successors)
     run.notify("service_ready", job)
-""",
-    ),
-    Plant(
-        "window-thread",
-        f"{SCHEDULER}/_life.py",
+"""),
+    Plant("window-thread", f"{SCHEDULER}/_life.py",
         "another thread changes the number of slots in the midst of a step of the run",
         '"jobs_window=": Word(     (ACTS,    REFUSES, HERE,    HERE, ',
-        '"jobs_window=": Word(     (ACTS,    REFUSES, ACTS,    ACTS, ',
-    ),
-    Plant(
-        "added-nested-needs",
-        f"{SCHEDULER}/_checks.py",
-        "the needs of the jobs in a group that is added to one that has not begun are not checked",
-        """\
+        '"jobs_window=": Word(     (ACTS,    REFUSES, ACTS,    ACTS, '),
+    Plant("added-nested-needs", f"{SCHEDULER}/_checks.py",
+        "the needs of the jobs in a group that is added to one that has not begun are not checked", """\
         to_check += with_members(job)
-    if any""",
-        """\
+    if any""", """\
         to_check.append(job)
-    if any""",
-    ),
-    Plant(
-        "added-one-shot",
-        f"{SCHEDULER}/_checks.py",
-        "a job of a coroutine object that would be retried is accepted during a run",
-        """\
+    if any"""),
+    Plant("added-one-shot", f"{SCHEDULER}/_checks.py",
+        "a job of a coroutine object that would be retried is accepted during a run", """\
         check_one_shot(job, may_repeat=False)
-        if is_scheduler(job):""",
-        "        if is_scheduler(job):",
-    ),
-    Plant(
-        "drain-unreached",
-        f"{RUN}/_steering.py",
-        "a job that awaits what a drain does not reach keeps the drain from its end",
-        """\
+        if is_scheduler(job):""", "        if is_scheduler(job):"),
+    Plant("drain-unreached", f"{RUN}/_steering.py",
+        "a job that awaits what a drain does not reach keeps the drain from its end", """\
             each.scheduler._notify_unreached()
-            each.wake()""",
-        "            each.wake()",
-    ),
-    Plant(
-        "simulation-cap", "trioflow/simulation/_scenario_copy.py", "the backoffs of a simulation grow beyond their cap",
-        "factor=retry.factor, cap=retry.cap, jitter=False", "factor=retry.factor, jitter=False",
-    ),
-    Plant(
-        "simulation-limiter",
-        "trioflow/simulation/_scenario_copy.py",
+            each.wake()""", "            each.wake()"),
+    Plant("simulation-cap", "trioflow/simulation/_scenario_copy.py",
+        "the backoffs of a simulation grow beyond their cap", "factor=retry.factor, cap=retry.cap, jitter=False",
+        "factor=retry.factor, jitter=False"),
+    Plant("simulation-limiter", "trioflow/simulation/_scenario_copy.py",
         "two groups that share a limiter have one each in a simulation",
-        "return self._limiter_copies_by_id.setdefault(id(window), copy)",
-        "return copy",
-    ),
-    Plant(
-        "rate-repr",
-        f"{ADMISSION}/_limits.py",
-        "the repr of a Rate leaves out that it never gives up",
+        "return self._limiter_copies_by_id.setdefault(id(window), copy)", "return copy"),
+    Plant("rate-repr", f"{ADMISSION}/_limits.py", "the repr of a Rate leaves out that it never gives up",
         'give_up = "" if self._give_up == DEFAULT_GIVE_UP else',
-        'give_up = "" if self._give_up in (None, DEFAULT_GIVE_UP) else',
-    ),
-    Plant(
-        "passed-by-what-is-certain",
-        f"{RUN}/_requirement_counts.py",
+        'give_up = "" if self._give_up in (None, DEFAULT_GIVE_UP) else'),
+    Plant("passed-by-what-is-certain", f"{RUN}/_requirement_counts.py",
         "a job that certainly runs passes one that the same end has made ready before, and whose rule must be asked",
         """\
                 queued
-                or self.is_undecided""",
-        "                self.is_undecided",
-    ),
-    Plant(
-        "context-tried-again",
-        f"{RUN}/_steps.py",
-        "a job that has failed is tried again without the variables of the code that added it",
-        """\
+                or self.is_undecided""", "                self.is_undecided"),
+    Plant("context-tried-again", f"{RUN}/_steps.py",
+        "a job that has failed is tried again without the variables of the code that added it", """\
         if state not in REOPENABLE:
             extras.context = None
-        extras.notify""",
-        """\
+        extras.notify""", """\
         extras.context = None
-        extras.notify""",
-    ),
-    Plant(
-        "first-need-comes-late",
-        f"{RUN}/_start_order.py",
-        "the first job with needs is added to a run that has an order already, and takes nothing",
-        """\
+        extras.notify"""),
+    Plant("first-need-comes-late", f"{RUN}/_start_order.py",
+        "the first job with needs is added to a run that has an order already, and takes nothing", """\
             if has_needs:
                 self._queue.use_order(order, has_needs)
-            return""",
-        "            return",
-    ),
-    Plant(
-        "cancel-twice-in-a-drain",
-        f"{RUN}/_run.py",
+            return""", "            return"),
+    Plant("cancel-twice-in-a-drain", f"{RUN}/_run.py",
         "the reason of the run is compared, which stays DRAINED, and not what has cancelled its jobs",
-        "        if self.fate.cancel_reason is not reason:",
-        "        if self.fate.reason is not reason:",
-    ),
-    Plant(
-        "interruption-in-shutdown",
-        f"{RUN}/_ending.py",
+        "        if self.fate.cancel_reason is not reason:", "        if self.fate.reason is not reason:"),
+    Plant("interruption-in-shutdown", f"{RUN}/_ending.py",
         "an error of one co_shutdown replaces the interruption that another has raised before",
         "        run.interruption = run.interruption or find_interruption(failure)",
-        "        run.interruption = find_interruption(failure)",
-    ),
-    Plant(
-        "two-throttles-in-clean-up",
-        f"{RUN}/_steps.py",
+        "        run.interruption = find_interruption(failure)"),
+    Plant("two-throttles-in-clean-up", f"{RUN}/_steps.py",
         "a clean-up job that two resources throttle waits for the last one named, not for the later one",
-        "until = max(ends_at for _, ends_at in closed)",
-        "until = closed[-1][1]",
-    ),
-    Plant(
-        "first-turn-began",
-        f"{PARTS}/__init__.py",
-        "the third turn of a First counts from the start in the first",
-        "        self._turn_started_at = None\n        self._hold(",
-        "        self._hold(",
-    ),
-    Plant(
-        "key-wakes-one-group",
-        f"{ADMISSION}/_limits.py",
+        "until = max(ends_at for _, ends_at in closed)", "until = closed[-1][1]"),
+    Plant("first-turn-began", f"{PARTS}/__init__.py", "the third turn of a First counts from the start in the first",
+        "        self._turn_started_at = None\n        self._hold(", "        self._hold("),
+    Plant("key-wakes-one-group", f"{ADMISSION}/_limits.py",
         "a free key wakes the jobs of one kind, which may lack something else",
         "            for group in list(self.parked):\n                group.unpark(self)\n",
-        "            next(iter(self.parked)).unpark(self)\n",
-    ),
-    Plant(
-        "key-time-awaited-again",
-        f"{ADMISSION}/_admission.py",
+        "            next(iter(self.parked)).unpark(self)\n"),
+    Plant("key-time-awaited-again", f"{ADMISSION}/_admission.py",
         "a key whose only waiting job was cancelled is not awaited again",
         "            heapq.heappop(self.timed_keys)[2].timed_at = math.inf\n        if self",
-        "            heapq.heappop(self.timed_keys)\n        if self",
-    ),
-    Plant(
-        "merge-kinds",
-        f"{ADMISSION}/_admission.py",
+        "            heapq.heappop(self.timed_keys)\n        if self"),
+    Plant("merge-kinds", f"{ADMISSION}/_admission.py",
         "where two pools come together, the kinds of waiting jobs of one are forgotten",
-        "        self.group_counts.update(other.group_counts)\n",
-    ),
-    Plant(
-        "adaptive-overload-once",
-        ADAPTIVE,
-        "each of many jobs that fail together shrinks an adaptive window",
-        """\
+        "        self.group_counts.update(other.group_counts)\n"),
+    Plant("adaptive-overload-once", ADAPTIVE, "each of many jobs that fail together shrinks an adaptive window", """\
         if started_at >= self._shrunk_at:
             self._shrink(BACKOFF_FACTOR, now)
-""",
-        """\
+""", """\
         self._shrink(BACKOFF_FACTOR, now)
-""",
-    ),
-    Plant(
-        "places-slotless-first",
-        f"{ADMISSION}/_admission.py",
+"""),
+    Plant("places-slotless-first", f"{ADMISSION}/_admission.py",
         "a forever job starts before the jobs of a higher priority",
-        "if slotless and not (heap and heap[0] < slotless[0] and not line.is_full()):",
-        "if slotless:",
-    ),
+        "if slotless and not (heap and heap[0] < slotless[0] and not line.is_full()):", "if slotless:"),
 )  # fmt: skip
