@@ -134,6 +134,13 @@ for words, heavy in (["--help"], {helps}), (["batch", "true", "{{}}", ":::", "1"
     pytest.fail(f"each time: {found}")
 
 
+def test_the_import_of_all_names_loads_no_event_loop() -> None:
+    """A program on trio that writes `from trioflow import *` does without asyncio."""
+    code = "import sys; from trioflow import *; print({'asyncio', 'trio'} & sys.modules.keys())"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"
+
+
 @pytest.mark.parametrize("name", COMMANDS)
 def test_help_of_the_command_has_the_summary_of_each_subcommand(name: str) -> None:
     subcommand = command.get_command(click.Context(command), name)

@@ -5,7 +5,6 @@ The analysis, by the critical path method, gives the slack of each job and a low
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import itertools
 import logging
@@ -28,12 +27,12 @@ from .._core.scheduler._checks import check_scenario
 from .._core.scheduler._members import first_options, topological_order
 from .._core.words._job_queries import all_requirements, inputs_of, is_service, ready_at, worked_seconds
 from .._core.words._run_view import current_run
-from ..clock import virtual_options
 from ..view.trace._trace import Trace
 from . import _duration_sources
 from ._scenario_copy import NeverSettles, ScenarioCopy
 
 if TYPE_CHECKING:
+    import asyncio
     from types import EllipsisType
 
     from .._core.admission._window import Window
@@ -145,6 +144,9 @@ def run_scenario_copy(copy: ScenarioCopy, trace: Trace) -> RunWatch:
     watch = RunWatch(copy)
     subject = repr(copy.scheduler.label)
     try:
+        # Imported late: a program on trio may import `simulate`, and need no asyncio.
+        from ..clock import virtual_options
+
         copy.scheduler.run(backend="asyncio", backend_options=virtual_options("asyncio"), instruments=[trace, watch])
     except NeverSettles as error:
         job, calls = error.args
@@ -170,6 +172,8 @@ class RunWatch(Instrument):
 
     """
 
+    _loop: asyncio.AbstractEventLoop
+
     def __init__(self, copy: ScenarioCopy) -> None:
         self._scheduler = copy.scheduler
         self._add_call = copy.add_call
@@ -183,7 +187,10 @@ class RunWatch(Instrument):
         if scheduler is not self._scheduler:
             self._add_call(self._originals[scheduler])
         else:
-            asyncio.get_running_loop().call_at(STALL_TIMEOUT, self._stop)
+            import asyncio
+
+            self._loop = asyncio.get_running_loop()
+            self._loop.call_at(STALL_TIMEOUT, self._stop)
 
     def job_started(self, scheduler: BaseScheduler, job: AnyJob) -> None:
         """Record a job that starts although its run stops, as only clean-up jobs do."""
@@ -192,7 +199,8 @@ class RunWatch(Instrument):
 
     def after_run(self, scheduler: BaseScheduler) -> None:
         if scheduler is self._scheduler:
-            self.ended_at = asyncio.get_running_loop().time()
+            self.ended_at = self._loop.time()
+            del self._loop
 
     def _stop(self) -> None:
         waiting = [job for job in self._scheduler.iterate_jobs() if job.is_scheduled()]
