@@ -1,46 +1,132 @@
-"""What users can write: all public names, with their members and signatures, as lines of text.
+"""What users can write, and what their programs can read: all public names with their members and signatures, commands,
+columns, fields, keys and files, as lines of text.
 
-`python -m tests.public_names` brings `public_names.txt` up to date, which a test compares: a change of these lines is a
-change for users.
+All is found in the code. `python -m tests.public_names` brings `public_names.txt` up to date, which a test compares: a
+change of these lines is a change for users.
 """
 
 from __future__ import annotations
 
 import ast
 import contextlib
+import dataclasses
 import enum
 import importlib
 import inspect
+import pkgutil
 import re
 import textwrap
 import types
-from collections.abc import Iterator
+import typing
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, is_typeddict
 
+import anyio
 import click
 
+import trioflow
+from trioflow import Answer, Job, Pool, Scheduler, cli
 from trioflow._hints import MissingAttribute
-from trioflow.batch._record_files import FACT_NAMES
+from trioflow.batch._record_files import CsvFormat, JoblogFormat
 from trioflow.cli._commands import command
-from trioflow.view.trace._trace_file import CSV_FIELDS
+from trioflow.cli._journal import record_facts
+from trioflow.journal import _store
+from trioflow.simulation import _duration_sources
+from trioflow.testing import run_virtual
+from trioflow.view.events import _format
+from trioflow.view.look import _process_record
+from trioflow.view.trace import _trace_file, _trace_record
+
+from .places import PACKAGE
 
 FILE = Path(__file__).with_name("public_names.txt")
-
+FOUND = [each.name for each in pkgutil.walk_packages(trioflow.__path__, "trioflow.") if "._" not in each.name]
 MODULES = (
-    "trioflow", "trioflow.abc", "trioflow.dask", "trioflow.graph", "trioflow.look", "trioflow.otel", "trioflow.testing",
-    "trioflow.view", "trioflow.compat.asynciojobs", "trioflow.compat.asynciojobs_classic", "trioflow.compat.pyexpool",
+    "trioflow", *(name for name in FOUND if {"__all__", "__dir__"} & vars(importlib.import_module(name)).keys()),
 )  # fmt: skip
+"""The modules that say which of their names are public."""
+VARIABLE = re.compile(r"\bTRIOFLOW_[A-Z]+\b")
 
 
 def lines() -> Iterator[str]:
-    """Yield a line for each public name, and for each member of a class."""
+    """Yield a line for each public name, and for each member of a class; then all else that a program can rely on."""
     for module in map(importlib.import_module, MODULES):
         for name in public(module):
             yield from described(f"{module.__name__}.{name}", getattr(module, name))
     yield from command_lines(command, "trioflow")
-    yield f"columns of a trace: {', '.join(CSV_FIELDS)}"
-    yield f"columns of a batch: {', '.join(FACT_NAMES)}"
+    yield from (f"exit code {name} = {value}" for name, value in vars(cli).items() if name.endswith("_CODE"))
+    sources = [path.read_text(encoding="utf-8") for path in PACKAGE.rglob("*.py")]
+    yield from (f"environment {name}" for name in sorted({*VARIABLE.findall("\n".join(sources))}))
+    yield from files()
+
+
+def files() -> Iterator[str]:
+    """Yield lines about each file and stream for programs: its version, and its columns, fields or keys."""
+    for event in _format.Event.__subclasses__():
+        yield f"event {event.__struct_config__.tag}: {', '.join(event.__struct_fields__)}"
+    yield f"trace {_trace_file.FORMAT_VERSION}"
+    for kind in dict.fromkeys(record_types(_trace_record.TraceRecord)):
+        yield f"    {kind.__name__}: {', '.join(field_names(kind))}"
+    yield f"columns of a trace: {', '.join(_trace_file.CSV_FIELDS)}"
+    yield f"columns of a batch: {(CsvFormat().header([]) or b'').decode().strip()}"
+    yield f"columns of a job log: {', '.join(JoblogFormat.start.decode().split())}"
+    yield f"durations {_duration_sources.FORMAT_VERSION}: {_duration_sources.VERSION_KEY}, seconds"
+    yield f"journal {_store.FORMAT_VERSION}"
+    yield from (f"    {statement}" for statement in _store.SCHEMA_STATEMENTS)
+    record = _store.StoredJob("a", "", None, None, None, None, 1, None, 1.0, 1.0, None)
+    yield f"trioflow journal show: {', '.join(record_facts(record, []))}"
+    yield f"trioflow look --json {_process_record.SCHEMA_VERSION}"
+    yield from (f"    {key}" for key in sorted({*keys(looked_at())}))
+
+
+def field_names(kind: Any) -> list[str]:
+    names = [*getattr(kind, "_fields", ())] or [field.name for field in dataclasses.fields(kind)]
+    return [name for name in names if name not in _trace_file.LIVE_FIELDS]
+
+
+def record_types(kind: Any) -> Iterator[Any]:
+    """Yield a type of records, and those of its fields, at any depth."""
+    if getattr(kind, "_fields", None) or (isinstance(kind, type) and dataclasses.is_dataclass(kind)):
+        yield kind
+        hints = typing.get_type_hints(kind)
+        for name in field_names(kind):
+            yield from record_types(hints[name])
+    for argument in get_args(kind):
+        yield from record_types(argument)
+
+
+def looked_at() -> Any:
+    """Return what `trioflow look --json` shows of a run with jobs that run, ask, wait and have failed."""
+    found: list[Any] = []
+
+    async def fail() -> None:
+        raise ValueError
+
+    async def look() -> None:
+        await anyio.sleep(1)
+        scheduler.pause()
+        found.append(_process_record.describe_process())
+        scheduler.cancel()
+
+    asks = Answer("go?", needs={"cpu": 1}, log=False)
+    fails = Job(fail, critical=False)
+    waits = Job(fail, needs={"cpu": 1})
+    scheduler = Scheduler(asks, waits, fails, Job(look, required=fails), pool=Pool(cpu=1), log=False)
+    run_virtual(scheduler.co_run)
+    return found[0]
+
+
+def keys(record: Any, prefix: str = "") -> Iterator[str]:
+    """Yield the keys of JSON, those of a list's items after `[]`. Those of counts are states, and no keys."""
+    if isinstance(record, Mapping):
+        for key, value in record.items():
+            yield f"{prefix}{key}"
+            if key not in ("counts", "omitted"):
+                yield from keys(value, f"{prefix}{key}.")
+    elif isinstance(record, list):
+        for item in record:
+            yield from keys(item, f"{prefix.removesuffix('.')}[].")
 
 
 def command_lines(of: click.Command, name: str) -> Iterator[str]:
