@@ -21,7 +21,8 @@ SESSIONS = [
     "README.md",
     "docs/tutorial.md",
     "docs/kinds/dask.md",
-    *(f"docs/how-to/{topic}.md" for topic in ("ci", "commands", "databases", "every-night", "nodes", "try-again")),
+    *(f"docs/how-to/{topic}.md" for topic in ("approve", "ci", "commands", "databases")),
+    *(f"docs/how-to/{topic}.md" for topic in ("every-night", "nodes", "try-again")),
 ]
 """Pages that show a session: programs that a reader saves, and commands. One test runs each from beginning to end."""
 
