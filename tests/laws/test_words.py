@@ -96,7 +96,9 @@ class Scene:
         job: Any = next((key for key, (_, facts) in self.page._run.jobs.items() if facts.span.path == path), None)
         if name == "try-again" and job is not None:
             value, job = [job], None
-        answer = self.page.steer({"do": name, "value": value, "job": job, "seen": self.page._run.answer["seen"]})
+        marks = [self.page._run.attempt_mark(each) for each in (value if isinstance(value, list) else [job])]
+        form = {"do": name, "value": value, "job": job, "seen": self.page._run.answer["seen"], "marks": marks}
+        answer = self.page.steer(form)
         return str(answer.get("error", ""))
 
     def command(self, word: str) -> str:

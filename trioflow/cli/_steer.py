@@ -140,7 +140,10 @@ def reload(pid: int, label: str | None) -> int:
 @click.argument("path")
 @click.argument("value")
 @run_option
+@click.option(
+    "--asked", type=int, metavar="N", help="The number of the question, if the job has asked something else before."
+)
 @click.pass_obj
-def answer(pid: int, path: str, value: str, label: str | None) -> int:
+def answer(pid: int, path: str, value: str, label: str | None, asked: int | None) -> int:
     """Answer the question of the job at PATH."""
-    return steer(pid, "answer", label, (path, value))
+    return steer(pid, "answer", label, (path, value, asked))

@@ -256,11 +256,12 @@ class Answer(abc.JobKind[T], box=abc.BoxStyle("question", "note", (">", "]")), t
 
     def status_text(self) -> str:
         """Return the question, with the choices."""
+        asks = "asks" if self._number < 2 else f"asks (--asked {self._number})"
         if self.redact:
-            return f"asks: {self._shown_question()[0]}"
+            return f"{asks}: {self._shown_question()[0]}"
         if not self._choices:
-            return f"asks: {self._question}"
-        return f"asks: {self._question} ({self._choices_text()})"
+            return f"{asks}: {self._question}"
+        return f"{asks}: {self._question} ({self._choices_text()})"
 
     def _shown_question(self) -> tuple[str, list[str] | None]:
         """Return the question and its choices as others may read them: a secret answer hides only the choices."""

@@ -86,6 +86,8 @@ class GivenAnswer(NamedTuple):
     """Whether the job must have `redact=True`, because the answer is to be shown nowhere."""
     by: str = "trioflow answer"
     """Who has given it."""
+    number: int | None = None
+    """The question's, or None if the question had not been asked."""
 
 
 class Refusal(NamedTuple):
@@ -251,7 +253,9 @@ class PublishedQuestion:
         self._taken: GivenAnswer | None = None
         earlier: Question | None = files.read("question", question.path)
         if earlier is not None:
-            is_same = earlier.fingerprint == question.fingerprint
+            # The text may be another with the same fingerprint, if it is the result of a job that is not stored.
+            fields = ("fingerprint", "question", "choices")
+            is_same = all(getattr(earlier, name) == getattr(question, name) for name in fields)
             question = question._replace(number=earlier.number + (not is_same))
             if is_same and earlier.answered is None:
                 question = question._replace(created_at=earlier.created_at)
@@ -273,7 +277,7 @@ class PublishedQuestion:
             self._files.remove(path, "taken")
             return None
         self._taken = answer
-        if answer.fingerprint not in (None, self.question.fingerprint):
+        if answer.fingerprint not in (None, self.question.fingerprint) or answer.number not in (None, self.number):
             self.refuse("it is the answer to an earlier question of the same name")
             return None
         if answer.is_secret and not self.question.redact:
@@ -298,8 +302,8 @@ def hash_of_text(text: str) -> str:
 
 
 def make_answer(path: str, question: Question | None, text: str, is_secret: bool, by: str) -> GivenAnswer:
-    fingerprint = None if question is None else question.fingerprint
-    return GivenAnswer(secrets.token_hex(8), path, fingerprint, text, time.time(), is_secret, by)
+    fingerprint, number = (None, None) if question is None else (question.fingerprint, question.number)
+    return GivenAnswer(secrets.token_hex(8), path, fingerprint, text, time.time(), is_secret, by, number)
 
 
 def make_question(path: str, label: str, fingerprint: str, facts: Mapping[str, Any], is_sole: bool) -> Question:

@@ -116,7 +116,9 @@ def test_an_answer_is_taken_from_the_page_alone(backend: Any, monkeypatch: pytes
     def use(server: PageServer) -> None:
         while not (state := server.page.state())["asks"]:
             server.page.ask()
-        path, form = f"/{server.token}/steer", {"do": "answer", "seen": state["seen"], "job": state["asks"][0][0]}
+        key = state["asks"][0][0]
+        path, form = f"/{server.token}/steer", {"do": "answer", "seen": state["seen"], "job": key}
+        form["marks"] = [state["marks"][key]]
         yes, large = form | {"value": "yes"}, form | {"value": "x" * 1_000_000}
         tries: dict[str, tuple[str, Any, dict[str, str]]] = {
             "no token": ("/steer", yes, {}),
@@ -370,7 +372,7 @@ def test_a_page_shows_a_run_and_steers_it(backend: Any) -> None:
         keys = {name: key for key, name, *_ in state["running"]}
         words = [("pause", None, None), ("window", 2, None), ("cancel", None, keys["a\\x1bb"]), ("cancel", None, 99)]
         for do, value, job in [*words, ("fly", None, None)]:
-            body = {"do": do, "value": value, "job": job, "seen": state["seen"]}
+            body = {"do": do, "value": value, "job": job, "seen": state["seen"], "marks": ["1"]}
             pages.append(request(server, "POST", f"{path}steer", body)[1])
         pages.append(request(server, "POST", f"{path}steer", {"do": "cancel", "seen": "another"})[1])
         has_paused.set()
@@ -380,7 +382,7 @@ def test_a_page_shows_a_run_and_steers_it(backend: Any) -> None:
         job = request(server, "GET", f"{path}job?seen={state['seen']}&key={keys['looking']}")[1]
         pages.append(job)
         pages.append(request(server, "GET", f"{path}report.html")[1])
-        request(server, "POST", f"{path}steer", {"do": "resume", "seen": state["seen"]})
+        request(server, "POST", f"{path}steer", {"do": "resume", "seen": state["seen"], "marks": ["paused"]})
 
     has_paused, states = threading.Event(), list[Any]()
     odd, wrong = Job(anyio.sleep_forever, label="a\x1bb"), Job(fail, 0, ValueError("broken"), label="wrong")

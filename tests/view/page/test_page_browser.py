@@ -26,7 +26,7 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.wait import WebDriverWait
 
-from trioflow import Answer, CommandJob, Job, Scheduler, ThreadJob
+from trioflow import Answer, CommandJob, Job, Retry, Scheduler, ThreadJob
 from trioflow.view.look import _client
 from trioflow.view.look._page import PageHandler, PageServer
 
@@ -244,6 +244,7 @@ def test_a_row_stays_under_the_pointer_and_asks_in_its_own_place(browser: Browse
         settled = text(browser, "#settled")
         until(browser, lambda: text(browser, "#settled") != settled)
         assert (button.rect, button.text, browser.evaluate(UNDER_POINTER, *place)) == (box, "Cancel?", "long 2")
+        time.sleep(0.5)  # a double click is one click
         ActionChains(browser.driver).click().perform()
         until(browser, lambda: text(browser, "#answer") == "'long 2': cancelled")
         until(browser, lambda: "1 cancelled" in text(browser, "#counts"))
@@ -281,6 +282,56 @@ def test_a_question_is_taken_back_by_escape_and_by_a_click_elsewhere(browser: Br
             no()
             until(browser, lambda: button.text == "×")
         assert long.is_running()
+
+
+def test_a_double_click_is_one_click_and_an_empty_answer_asks(browser: Browser) -> None:
+    """A double click on "no" was the final answer, and so was Enter in an empty field."""
+    approve, note = Answer("publish?", choices=["yes", "no"], label="approve"), Answer("why?", label="note")
+    with watched(approve, note) as server:
+        browser.driver.get(server.url)
+        until(browser, lambda: len(browser.all("#asks li")) == 2)
+        no, answer = browser.first("#asks [data-value=no]"), browser.first("#asks input + button")
+        ActionChains(browser.driver).double_click(no).perform()
+        assert no.text == "Answer no?"
+        browser.first("#asks input").send_keys(Keys.ENTER)
+        assert (no.text, answer.text) == ("no", "Answer nothing?")
+        time.sleep(0.5)
+        assert approve.is_running()
+        assert note.is_running()
+        answer.click()
+        until(browser, note.is_settled)
+        assert (note.result(), approve.is_running()) == ("", True)
+
+
+def test_an_armed_answer_is_disarmed_when_it_is_asked_anew(browser: Browser) -> None:
+    """A button that was armed beside "Pay 100 euros?" paid 900."""
+    amounts, anew = iter((100, 900)), threading.Event()
+
+    async def plan() -> str:
+        return f"Pay {next(amounts)} euros?"
+
+    def fail_once() -> None:
+        if not anew.is_set():
+            anew.wait()
+            raise ValueError("once more")
+
+    ask = Answer(planned := Job(plan), choices=["yes", "no"], label="ask")
+    group = Scheduler(planned, ask, ThreadJob(fail_once, critical=True), label="group", retry=Retry(1, first=0))
+    with watched(group) as server, contextlib.ExitStack() as stack:
+        stack.callback(anew.set)
+        browser.driver.get(server.url)
+        find = "#asks [data-value=yes]"
+        until(browser, lambda: browser.first(find).click() or browser.first(find).text == "Answer yes?")
+        assert "Pay 100" in text(browser, "#asks")
+        anew.set()
+        until(browser, lambda: "Pay 900" in text(browser, "#asks") and browser.first(find).text == "yes")
+        assert "asked anew" in text(browser, "#asks .error")
+        assert ask.is_running()
+        browser.first(find).click()
+        time.sleep(0.5)
+        browser.first(find).click()
+        until(browser, ask.is_settled)
+        assert (ask.question, ask.result()) == ("Pay 900 euros?", "yes")
 
 
 def test_the_keyboard_keeps_its_place_and_cancels_by_two_times_enter(browser: Browser) -> None:

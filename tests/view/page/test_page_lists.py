@@ -57,7 +57,9 @@ def until(page: Page, is_true: Callable[[dict[str, Any]], Any]) -> dict[str, Any
 
 
 def steer(page: Page, do: str, value: Any, key: int) -> dict[str, Any]:
-    return page.steer({"do": do, "value": value, "job": key, "seen": page._run.answer["seen"]})
+    keys = value if do == "try-again" else [key]
+    marks = [page._run.attempt_mark(each) for each in keys]
+    return page.steer({"do": do, "value": value, "job": key, "seen": page._run.answer["seen"], "marks": marks})
 
 
 def test_a_question_comes_first_and_is_answered_from_the_page(backend: Any) -> None:

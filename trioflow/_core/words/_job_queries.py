@@ -264,6 +264,15 @@ def latest_start(job: AnyJob) -> float | None:
     return job._started_at
 
 
+def attempt_mark(job: AnyJob) -> str:
+    """Return what tells an attempt of a job from the others of a run: its number, and those of the groups around it.
+
+    Between two attempts, it is the number of the next. An attempt that was throttled does not count.
+    """
+    own = (each for each in (job, *enclosing_schedulers(job)) if each._scheduler is not None)
+    return ".".join(str(1 + (each._extras or RunExtras).retry_count) for each in own)
+
+
 def keeps_succeeded(scheduler: BaseScheduler) -> bool:
     """Return whether a nested scheduler is tried again, and its run keeps the jobs that succeeded in the run before."""
     return (scheduler._extras or RunExtras).keeps_succeeded

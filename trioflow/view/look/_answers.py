@@ -299,9 +299,10 @@ def _steer(request: Record, pid: int | None) -> str:
     by = f"trioflow steer, {who}"
     if request.get("page") is True:
         by = f"trioflow look, {who}, on its page"
-    run, target, job, value = None, request.get("run"), None, request.get("value")
+    run, target, job, value, seen = None, request.get("run"), None, request.get("value"), None
     if "seen" in request:
         # A page names the run that it shows.
+        seen = [*map(str, request.get("marks") or ())]
         watch = _seen_watch(request)
         run, target, key = watch.in_progress, None, request.get("job")
         if watch.in_progress.has_ended():
@@ -313,7 +314,7 @@ def _steer(request: Record, pid: int | None) -> str:
         else:
             # Of a question that is gone, it is told how it was answered.
             job = None if key is None else watch.find(key, None if request["do"] == "answer" else False)
-    done = steer(run or _choose_run(request), str(request.get("do")), value, by, target, job)
+    done = steer(run or _choose_run(request), str(request.get("do")), value, by, target, job, seen)
     with watching:
         steered_count += 1
         watching.notify_all()

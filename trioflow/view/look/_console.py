@@ -147,10 +147,26 @@ class WatchedRun:
             return Tally.from_counts(*self.answer["tally"]), jobs, failed
         return tally_of((facts.span for facts in jobs), (facts.span for facts in failed)), jobs, failed
 
+    def attempt_mark(self, key: int | None) -> str:
+        """Return the `attempt_mark` of a job, as its program has told its attempts."""
+        numbers = list[str]()
+        while key in self.jobs:
+            span = self.jobs[key][1].span
+            numbers.append(str(1 + max((number for number, _, _ in span.failed_attempts), default=0)))
+            key = span.parent
+        return ".".join(numbers)
+
     def names_of(self, keys: Sequence[int | None]) -> str:
         """Return the names of the first of these jobs, and how many there are more, or "" for None."""
         names = [name_of(self.jobs[key][1].span.path) for key in keys[:MAX_NAMED] if key in self.jobs]
         return join_names(names, MAX_NAMED, len(keys))
+
+    def told_answers(self) -> Iterator[tuple[int, str]]:
+        """Yield each job that has asked, and how its question went, if somebody outside has said so."""
+        asked = {key for key, _ in self.questions}
+        for mark in self.incidents:
+            if mark.is_steering and mark.job_number in asked:
+                yield mark.job_number, mark.message
 
     def clock_time(self, moment: float) -> str:
         """Return a time on the clock of the run as the time of the day."""
@@ -214,6 +230,8 @@ def console(run: WatchedRun, problem: str, has_ended: bool) -> Record:
     running = [one.span for one in counted if one.span.state is JobState.RUNNING and one.span.number not in asking]
     running.sort(key=lambda span: (span.forever, span.attempt_started_at or now, span.number))
     groups = failure_groups(counted, failed_groups)
+    steered = {span.number for span in running[:MAX_RUNNING]} | asking
+    steered.update(one.span.number for group in groups[:MAX_FAILED] for one in group[:MAX_RETRIED])
     began = None if root is None else root.started_at
     return head(tally, len(asking)) | {
         "title": "" if root is None else name_of(root.label),
@@ -241,6 +259,8 @@ def console(run: WatchedRun, problem: str, has_ended: bool) -> Record:
             for span in running[:MAX_RUNNING]
         ],
         "asks": [_question_row(run, *asked) for asked in questions],
+        "told": {key: printable(text) for key, text in run.told_answers()},
+        "marks": {key: run.attempt_mark(key) for key in steered},
         "running_count": len(running),
         "running_forever": sum(span.forever for span in running),
         "failed": [_failure_row(run, group) for group in groups[:MAX_FAILED]],
@@ -351,6 +371,7 @@ def describe_job(run: WatchedRun, key: int, told: Record) -> Record:
         "name": name_of(span.path),
         "state": recorded_state(span).value,
         "style": state_class(recorded_state(span)),
+        "mark": run.attempt_mark(key),
         "can_cancel": not span.state.is_settled,
         "can_retry": told.get("again", span.state is JobState.FAILED),
         "retry_text": "Run again" if span.state is JobState.SUCCEEDED else "Try again",

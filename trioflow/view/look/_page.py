@@ -218,7 +218,7 @@ class Page:
 
     def steer(self, request: Record) -> Record:
         """Steer the run and the job that the page has shown. Return what was done, or the error."""
-        words = {name: request.get(name) for name in ("do", "value", "seen", "job")}
+        words = {name: request.get(name) for name in ("do", "value", "seen", "job", "marks")}
         try:
             return _client.ask(self._pid, {"watch": self._key, **words, "page": True})
         except _client.NoAnswer as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
@@ -49,6 +50,7 @@ def steer(
     by: str,
     target: str | None = None,
     job: AnyJob | None = None,
+    seen: Sequence[str] | None = None,
 ) -> str:
     """Steer an outermost run in the next turn of its loop, and return what was done, as words.
 
@@ -62,6 +64,8 @@ def steer(
         by: who asks, for the log.
         target: the path of the nested scheduler that gets the window. None or the run's own label is the run.
         job: the job to cancel or to answer, or the nested scheduler that gets the window, in place of a path.
+        seen: the `attempt_mark` of this job, or of each job to try again, as shown. To resume: "paused" or "held".
+            This is compared in the turn of the loop in which the word acts. None if nothing was shown.
 
     Raises:
         ValueError: it cannot be done. The message says why.
@@ -73,7 +77,7 @@ def steer(
         done = list[str]()
         try:
             for each in action.split(" and "):
-                done.append(_act(SteeringRequest(run, each, value, by, target, job)))
+                done.append(_act(SteeringRequest(run, each, value, by, target, job, seen)))
             answer.set_result("; ".join(done))
         except (TypeError, ValueError, RuntimeError) as error:
             answer.set_exception(ValueError("; ".join([*done, str(error)])))
@@ -104,6 +108,7 @@ class SteeringRequest(NamedTuple):
     by: str
     target: str | None
     job: AnyJob | None
+    seen: Sequence[str] | None
 
     @property
     def scheduler(self) -> Any:
@@ -112,6 +117,20 @@ class SteeringRequest(NamedTuple):
     def job_at(self, path: Any, has_settled: bool | None = False) -> AnyJob:
         """Return the job that was named itself, or by its path."""
         return self.job or _find(self.scheduler, path, has_settled)
+
+    def check_seen(self, jobs: Sequence[AnyJob]) -> None:
+        """Check that each job is in the attempt that was shown to the person who asks.
+
+        Raises:
+            ValueError: one has begun anew since, or it is not known what was shown.
+
+        """
+        if self.seen is None:
+            return
+        for job, mark in itertools.zip_longest(jobs, self.seen):
+            if job is None or _job_queries.attempt_mark(job) != mark:
+                subject = "a job" if job is None else f"'{printable(unescape_path(job.path))}'"
+                raise ValueError(f"{subject} has begun anew since it was shown, so nothing was done; look again")
 
 
 class Done(NamedTuple):
@@ -154,6 +173,9 @@ def _pause(request: SteeringRequest) -> Done | str:
         is_paused = is_paused or any(is_scheduler(job) and job.is_paused() for job in paths_of(scheduler))
     if is_paused is is_pause:
         return f"'{printable(scheduler.label)}': {NOTHING_TO_DO[request.action]}"
+    now = "held" if request.run.view.pause_text.startswith("held") else "paused"
+    if not is_pause and request.seen not in (None, [now]):
+        raise ValueError(f"'{printable(scheduler.label)}' is {now} by now, and was not when it was shown; look again")
     request.run.set_pause(is_pause, request.by)
     return Done(scheduler.label)
 
@@ -179,6 +201,8 @@ def _try_again(request: SteeringRequest) -> Done:
         return Done(join_names(commands.try_commands_again(names), MAX_GROUPS), job=request.job)
     wanted: list[Any] = value if type(value) is list else [value or scheduler]  # pyright: ignore[reportUnknownVariableType]
     jobs: list[AnyJob] = [each if is_job(each) else _find(scheduler, each, has_settled=True) for each in wanted]
+    if value:
+        request.check_seen(jobs)
     settled = [each for each in scheduler.iterate_jobs() if each.is_settled()]
     problems = [problem for each in jobs if (problem := _run_view.why_not_again(each))]
     if problems:
@@ -194,16 +218,20 @@ def _try_again(request: SteeringRequest) -> Done:
 
 def _answer(request: SteeringRequest) -> str:
     """Answer a question. The job tells it, as each answer."""
-    path, text = None, request.value
+    path, text, number = None, request.value, None
     if request.job is None:
-        path, text = request.value
+        path, text, number = request.value
     asking: Any = request.job_at(path, None)
     subject = printable(unescape_path(asking.path))
-    if _job_queries.question_of(asking) is None:
+    if (question := _job_queries.question_of(asking)) is None:
         told = clause(": it was answered {}", _job_queries.told_answer(asking))
         raise ValueError(f"'{subject}' asks nothing now{told}")
     if type(text) is not str:
         raise ValueError(f"the answer to '{subject}': give it as text")
+    request.check_seen([asking])
+    if request.seen is None and (number or 1) != question[-1]:
+        now = f"'{subject}' asks something else now: {printable(question[0])}"
+        raise ValueError(f"{now}; if that is what you answer, add --asked {question[-1]}")
     asking._give(text, request.by)
     return f"'{subject}': answered" + f" {short_repr(text)}" * (not asking.redact)
 
@@ -221,6 +249,7 @@ def _cancel(request: SteeringRequest) -> Done:
     subject = unescape_path(job.path)
     if job.is_settled():
         raise ValueError(f"'{printable(subject)}' has ended")
+    request.check_seen([job])
     job.cancel()
     return Done(subject, job=job)
 

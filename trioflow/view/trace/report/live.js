@@ -146,6 +146,8 @@
       if (wanted.has(key)) return;
       if (row.contains(document.activeElement) && !found.contains(document.activeElement)) row.firstChild.focus(); // its other buttons are about to go
       if (row.contains(found)) $("#asks").after(found);
+      if (armed && row.contains(armed.button)) disarm();
+      if (list.closest("#asks") && state.told[key]) set(row.querySelector(".error"), state.told[key]);
       if (held || row.contains(document.activeElement)) row.classList.add("gone");
       else row.remove();
     });
@@ -153,6 +155,10 @@
       const key = String(values.key), row = known.get(key) ?? list.appendChild(element("li"));
       known.set(key, row);
       Object.assign(row.dataset, { key, seen });
+      if (remark(row, (values.keys ?? [key]).map((one) => state.marks[one] ?? "").join()) && list.closest("#asks")) {
+        refused.set(values.key, (values.error = "This is asked anew."));
+        row.replaceChildren();
+      }
       row.hidden = false;
       row.classList.remove("gone");
       row.classList.toggle("chosen", String(chosen) === key && list.closest("#lists") !== null);
@@ -160,6 +166,14 @@
     });
     const order = [...list.children].map((row) => row.dataset.key).filter((key) => wanted.has(key));
     if (!held && !list.contains(document.activeElement) && order.join() !== keys.join()) list.append(...keys.map((key) => known.get(key)));
+  }
+
+  // Take over which attempt of each job is shown, and return whether it is another: then an armed button asks about what is gone.
+  function remark(owner, marks) {
+    const isAnother = owner.dataset.marks !== undefined && owner.dataset.marks !== marks;
+    if (isAnother && armed && owner.contains(armed.button)) disarm();
+    owner.dataset.marks = marks;
+    return isAnother;
   }
 
   // A row: a sign, a name that leads to a job or a list, and what its section has beside and below it.
@@ -428,6 +442,7 @@
     const key = chosen, job = await ask("job", { seen, key });
     if (chosen !== key || job.key !== key) return;
     const isSame = !panel.hidden && panel.dataset.key === String(key);
+    remark(panel, job.mark);
     panel.dataset.key = key;
     panel.dataset.seen = seen;
     panel.hidden = false; // what is hidden has no height, and no end to follow
@@ -481,16 +496,16 @@
     delete armed.button.dataset.armed;
     armed = null;
   }
-  function arm(button, owner) {
+  function arm(button, owner, question) {
     disarm();
-    armed = { button, text: button.textContent, seen: owner?.dataset.seen ?? seen, timer: setTimeout(disarm, ARMED) };
-    button.textContent = button.dataset.question;
+    armed = { button, text: button.textContent, seen: owner?.dataset.seen ?? seen, at: performance.now(), timer: setTimeout(disarm, ARMED) };
+    button.textContent = question;
     button.dataset.armed = "";
   }
   async function steer(request) {
     const response = await fetch("steer", { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(request) });
     const { done, error } = response.ok ? await response.json() : { error: "refused: it is too long, or the page is not the one of this run" };
-    if (request.do !== "answer") return say(error ?? done, error !== undefined);
+    if (request.do !== "answer" || !state.asks.some(([key]) => key === request.job)) return say(error ?? done, error !== undefined);
     if (error === undefined) say(done, false);
     refused.set(request.job, error ?? ""); // stands below its question
     showSection("asks", SECTIONS.asks(state));
@@ -504,8 +519,12 @@
     const owner = button.closest("[data-key]"), action = button.dataset.do;
     const key = owner && owner.dataset.key !== "run" ? Number(owner.dataset.key) : null;
     if (event.detail && performance.now() < (settling.get(owner) ?? 0)) return;
-    if (button.dataset.question && armed?.button !== button) return arm(button, owner);
-    const request = { do: action, seen: armed?.seen ?? owner?.dataset.seen ?? seen, job: key };
+    const isNothing = action === "answer" && button.dataset.value === undefined && !owner.querySelector("input").value;
+    const question = isNothing ? "Answer nothing?" : button.dataset.question;
+    if (question && armed?.button !== button) return event.detail > 1 || arm(button, owner, question);
+    if (event.detail > 1 || (event.detail && performance.now() < armed?.at + STILL)) return; // a double click is one click
+    const marks = owner?.dataset.marks?.split(",") ?? (action === "resume" ? [state.paused.split(/[ :]/)[0]] : []);
+    const request = { do: action, seen: armed?.seen ?? owner?.dataset.seen ?? seen, job: key, marks };
     disarm();
     if (action === "try-again" && owner) request.value = (owner.dataset.keys || owner.dataset.key).split(",").map(Number);
     if (action === "answer") request.value = button.dataset.value ?? owner.querySelector("input").value;
@@ -543,7 +562,8 @@
     node.setAttribute("tabindex", 0);
   });
   document.addEventListener("keydown", (event) => {
-    if (event.key === "Enter" && event.target.matches("#windows input, #asks input")) event.target.parentNode.querySelector("button").click();
+    if (event.key === "Enter" && event.repeat && event.target.matches("input, button")) event.preventDefault(); // it is held
+    else if (event.key === "Enter" && event.target.matches("#windows input, #asks input")) event.target.parentNode.querySelector("button").click();
     if (event.key === "Escape") {
       if (armed) disarm();
       else if ($("#windows").open) $("#windows").open = false;
