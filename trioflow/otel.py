@@ -176,6 +176,14 @@ class Tracing(Instrument):
         """Add an event for a service that is ready."""
         self._spans[job].add_event("ready")
 
+    def job_reopened(self, scheduler: Scheduler, job: AnyJob) -> None:
+        """Record that a job does not wait to start any more. If it waited for its next attempt, end its span."""
+        if job in self._waiting:
+            del self._waiting[job]
+            if (span := self._spans.pop(job, None)) is not None:
+                span.add_event("reopened")
+                span.end()
+
     def job_settled(self, scheduler: Scheduler, job: AnyJob) -> None:
         """Record the state of a job in its span and in the metrics, and end the span."""
         span = self._spans.pop(job, None)

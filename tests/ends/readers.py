@@ -8,6 +8,7 @@ import re
 import xml.etree.ElementTree as Tree
 from collections import Counter, defaultdict
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -51,12 +52,18 @@ class Told(Instrument):
         """The seconds of the attempts of all jobs, by the state in which they have ended."""
         self._world, self._heard = world, dict[Any, list[End]]()
         self._started: set[Any] = set()
+        self._waiting: set[Any] = set()
+
+    def job_scheduled(self, scheduler: Any, job: Any) -> None:
+        self._waiting.add(job)
 
     def job_started(self, scheduler: Any, job: Any) -> None:
         self._started.add(job)
+        self._waiting.discard(job)
 
     def job_settled(self, scheduler: Any, job: Any) -> None:
         self._world.story.path(job)
+        self._waiting.discard(job)
         self._heard.setdefault(job, []).append(end_of(job))
         if job in self._started:
             self._started.remove(job)
@@ -66,7 +73,12 @@ class Told(Instrument):
             self.problems.append(f"{job.label} has run for {worked} s, and says that it took {job.took}")
 
     def job_reopened(self, scheduler: Any, job: Any) -> None:
-        self._heard.setdefault(job, []).append(End(REOPENED))
+        told = self._heard.setdefault(job, [])
+        if job not in self._waiting and (not told or told[-1].state == REOPENED):
+            self.problems.append(f"{job.label} is reopened, and had neither ended nor waited")
+        self._waiting.discard(job)
+        self._started.discard(job)
+        told.append(End(REOPENED))
         if job.is_settled():
             self.problems.append(f"{job.label} is reopened, and {job.state.value}")
 
@@ -199,9 +211,9 @@ class Readers:
                 yield f"the report does not say {record.tally.describe()}"
 
     def _run(self, story: Story) -> Iterator[str]:
-        """Ends and reopenings of a job alternate."""
+        """Between two ends of a job, it is reopened."""
         for job, told in story.by_job.items():
-            if any((end.state == REOPENED) is (number % 2 == 0) for number, end in enumerate(told)):
+            if any(REOPENED not in (before.state, end.state) for before, end in pairwise(told)):
                 yield f"{job.label}: {told}"
 
     def _events(self, story: Story) -> Iterator[str]:

@@ -71,7 +71,7 @@ class Story:
     @contextmanager
     def recorded(self) -> Iterator[None]:
         """Record what the runs in progress do."""
-        settle, reset, story = Run.settle, AbstractJob._reset, self
+        settle, reset, wait_again, story = Run.settle, AbstractJob._reset, AbstractJob._wait_again, self
 
         def recorded_settle(run: Any, job: Any, state: JobState, outcome: Any, now: float) -> None:
             text = ""
@@ -87,9 +87,14 @@ class Story:
                 story.add(job, End(REOPENED))
             reset(job)
 
+        def recorded_wait_again(job: Any, now: float) -> None:
+            story.add(job, End(REOPENED))
+            wait_again(job, now)
+
         with (
             mock.patch.object(Run, "settle", recorded_settle),
             mock.patch.object(_steps, "settle", recorded_settle),
+            mock.patch.object(AbstractJob, "_wait_again", recorded_wait_again),
             mock.patch.object(AbstractJob, "_reset", recorded_reset),
         ):
             yield

@@ -21,8 +21,11 @@ from ..conftest import Virtual
 
 ATTEMPTS = "(scheduled (started attempt )?)*"
 TRY = f"{ATTEMPTS}(ready )?settled "
-SENTENCE = re.compile(f"(added )?{TRY}(reopened {TRY})*|(added )?{ATTEMPTS}$|")
-"""What an instrument may be told of one job: an attempt is ready before it starts, and starts before it is made."""
+SENTENCE = re.compile(f"(added )?(({TRY}|{ATTEMPTS}scheduled )reopened )*{TRY}|(added )?{ATTEMPTS}$|")
+"""What an instrument may be told of one job: an attempt is ready before it starts, and starts before it is made.
+
+A job that has settled is reopened, or one that waits to start.
+"""
 STATES = {
     "added": {JobState.IDLE}, "scheduled": {JobState.SCHEDULED}, "started": {JobState.RUNNING},
     "attempt": {JobState.RUNNING}, "ready": {JobState.RUNNING},

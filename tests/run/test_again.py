@@ -29,7 +29,7 @@ from trioflow import (
     StopReason,
     Trace,
 )
-from trioflow._core.run import _requirement_counts
+from trioflow._core.run import _reopening
 from trioflow.abc import Instrument
 
 from ..conftest import BackendName, Virtual
@@ -751,7 +751,7 @@ def test_a_cycle_through_a_job_that_has_failed_is_refused(virtual: Virtual) -> N
 
 
 def test_many_blocked_jobs_go_back_in_chunks(backend: BackendName, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_requirement_counts, "TURN_SECONDS", 1e-5)
+    monkeypatch.setattr(_reopening, "TURN_SECONDS", 1e-5)
     root = Job(Broken(1, 0))
     blocked = [Job(anyio.sleep, 0, required=root) for _ in range(500)]
     turns: list[bool] = []

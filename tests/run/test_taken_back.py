@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import Any
 
 import anyio
 import pytest
 
-from trioflow import First, Job, JobState, Journal, Retry, Scheduler
+from trioflow import First, Job, JobState, Journal, Retry, Scheduler, Service
+from trioflow._core.run import _reopening
+from trioflow._core.words import _run_view
 from trioflow.abc import Instrument
 
-from ..conftest import Virtual
+from ..bodies import serve
+from ..conftest import BackendName, Virtual
 from .tries import Broken, after, names, nap
 
 pytestmark = pytest.mark.both_backends
@@ -68,8 +72,18 @@ def test_what_waits_leaves_the_line_until_its_requirement_has_ended_again(virtua
     collect, holder = Job(Counting(), label="collect"), Job(anyio.sleep, 5, label="holder")
     waits = Job(work, "waits", required=collect, label="waits")
     mend = Job(after, 1, lambda: started.append(waits.state.name), collect.try_again, label="mend", forever=True)
-    assert virtual(Scheduler(collect, holder, waits, mend, jobs_window=1).co_run)
+    told: list[str] = []
+
+    class Told(Instrument):
+        def job_scheduled(self, scheduler: Any, job: Any) -> None:
+            told.extend([f"scheduled at {anyio.current_time():.0f}"] * (job is waits))
+
+        def job_reopened(self, scheduler: Any, job: Any) -> None:
+            told.extend([f"reopened, {job.state.value}"] * (job is waits))
+
+    assert virtual(lambda: Scheduler(collect, holder, waits, mend, jobs_window=1).co_run(instruments=[Told()]))
     assert started == ["SCHEDULED", "waits"]
+    assert told == ["scheduled at 1", "reopened, idle", "scheduled at 7"]
     assert (collect.attempts, waits.attempts, waits.started_at) == (2, 1, 7)
 
 
@@ -93,7 +107,9 @@ def test_what_runs_with_the_old_result_keeps_it_from_being_taken_back(virtual: V
     if backs_off:
         assert (problems, collect.attempts, upload.attempts, upload.finished_at) == ([], 2, 2, 5)
     else:
-        assert problems == ["try_again() of 'collect': 'upload' is running: cancel it first, or wait"]
+        assert problems == [
+            "try_again() of 'collect': what follows it is running: 'upload'; cancel() that first, or wait"
+        ]
         assert collect.attempts == 1
 
 
@@ -286,3 +302,113 @@ def test_what_waits_has_not_waited_for_a_failure_that_was_tried_again(virtual: V
     scheduler.add(Job(after, 8, broken.try_again, collect.try_again, label="mend", forever=True))
     assert virtual(scheduler.co_run)
     assert (last.attempts, last.started_at) == (1, 30)
+
+
+@pytest.mark.parametrize("end", ["", "drain", "cancel"])
+def test_many_go_back_in_chunks_and_none_starts_with_the_old_result(
+    backend: BackendName, monkeypatch: pytest.MonkeyPatch, end: str
+) -> None:
+    """Nor what is added meanwhile, or waits for something else. A run that is ended meanwhile puts back the rest."""
+    monkeypatch.setattr(_reopening, "TURN_SECONDS", 1e-5)
+    used: list[int] = []
+
+    async def use(*_: Any) -> None:
+        used.append(collect.result())
+
+    async def mend() -> None:
+        for user in users:
+            await user.wait_settled()
+        collect.try_again()
+        assert users[-1].is_succeeded()
+        gate.set()
+        scheduler.add(Job(use, required=users[-1]))
+        if end:
+            getattr(scheduler, end)()
+
+    gate = anyio.Event()
+    collect = Job(Counting(0), label="collect")
+    users = [Job(use, required=collect) for _ in range(500)]
+    passes = Job(gate.wait)
+    late = Job(use, required=[users[-1], passes])
+    alarm = Job(use, required=[users[-1], passes], run_if="failed")
+    scheduler = Scheduler(collect, *users, passes, late, alarm, Job(mend))
+    told: list[JobState] = []
+
+    class Told(Instrument):
+        def job_settled(self, scheduler: Any, job: Any) -> None:
+            if job is alarm:
+                told.append(collect.state)
+
+    assert scheduler.run(backend=backend, instruments=[Told()]) is not bool(end)
+    assert used == [1] * 500 + [2] * 502 * (not end)
+    assert told == [JobState.SUCCEEDED] * (not end)
+    assert all(job.attempts == 2 or not job.is_succeeded() for job in (collect, *users))
+
+
+def test_what_runs_with_the_old_result_is_cancelled_for_it_in_one_step(virtual: Virtual) -> None:
+    """Of any kind; each is told as cancelled before it is reopened, and what waits for it starts when it is back."""
+
+    async def insist() -> None:
+        with contextlib.suppress(anyio.get_cancelled_exc_class()):
+            await anyio.sleep(9)
+
+    collect = Job(Counting(), label="collect")
+    upload, stubborn = Job(Counting(9), collect, label="upload"), Job(insist, label="stubborn", required=collect)
+    service, member = Service(serve, 1, label="service", required=collect), Job(Counting(9), label="member")
+    group = Scheduler(member, label="group", required=service)
+    last = Job(nap, required=[upload, group, stubborn], label="last")
+    told: list[tuple[str, str]] = []
+
+    class Told(Instrument):
+        def job_settled(self, scheduler: Any, job: Any) -> None:
+            told.append((job.label, job.state.name))
+
+        def job_reopened(self, scheduler: Any, job: Any) -> None:
+            told.append((job.label, "reopened"))
+
+    scheduler = Scheduler(collect, upload, stubborn, service, group, last, instruments=[Told()])
+    scheduler.add(Job(after, 4, lambda: _run_view.try_again([collect], cancels=True), label="mend"))
+    assert virtual(scheduler.co_run)
+    attempts = [job.attempts for job in (collect, upload, stubborn, service, group, last)]
+    assert (attempts, member._function.calls, last.finished_at) == ([2] * 5 + [1], 2, 16)  # type: ignore[attr-defined]
+    for label in ("upload", "stubborn", "service", "group"):
+        words = [word for job, word in told if job == label]
+        assert words == ["SUCCEEDED" if label == "stubborn" else "CANCELLED", "reopened", "SUCCEEDED"]
+
+
+@pytest.mark.parametrize("has_begun", [False, True])
+def test_a_group_runs_anew_whole_if_it_has_used_the_result(virtual: Virtual, tmp_path: Path, has_begun: bool) -> None:
+    """So does one that waits for its next attempt. One that had not begun keeps later what has succeeded in it."""
+    collect, slow = Job(Counting(), label="collect", key=1), Job(anyio.sleep, 5, label="slow")
+    part, broken = Job(Counting(), label="part", key=2), Job(Broken(1), label="broken")
+    group = Scheduler(part, broken, label="group", required=collect)
+    if has_begun:
+        group.retry = Retry(1, first=5, jitter=False)
+    else:
+        group.requires(slow)
+    scheduler = Scheduler(collect, slow, group, Job(after, 3, collect.try_again, label="mend"))
+    scheduler.add(Job(after, 7, lambda: has_begun or group.try_again(), label="again"))
+    assert virtual(lambda: scheduler.co_run(journal=Journal(tmp_path / "j")))
+    assert (collect.attempts, part.result(), broken.result()) == (2, 1 + has_begun, 2)
+
+
+@pytest.mark.parametrize("both_at_once", [False, True])
+def test_two_members_of_a_group_that_has_ended_run_again(virtual: Virtual, both_at_once: bool) -> None:
+    """Also if the second is asked for before the group has begun again."""
+    a, b, kept = (Job(Counting(), label=label) for label in ("a", "b", "kept"))
+    scheduler = Scheduler(Scheduler(a, b, kept, label="group"))
+
+    def mend() -> None:
+        if both_at_once:
+            _run_view.try_again([a, b])
+        else:
+            a.try_again()
+            b.try_again()
+
+    class Eager(Instrument):
+        def job_settled(self, scheduler: Any, job: Any) -> None:
+            if job.label == "group" and job.attempts == 1:
+                mend()
+
+    assert virtual(lambda: scheduler.co_run(instruments=[Eager()]))
+    assert (a.result(), b.result(), kept.result()) == (2, 2, 1)

@@ -1000,17 +1000,16 @@ class AbstractJob(Generic[T]):
         """Return whether a run has changed the job's attributes, so that `_reset` is needed."""
         return self._state is not IDLE or self._pending > 0 or self._successors is not None
 
-    def _wait_again(self) -> None:
+    def _wait_again(self, now: float) -> None:
         """Put a SCHEDULED job back to IDLE, because it waits for a requirement again. Its `retry` begins anew."""
         self._state = IDLE
-        if self._extras is not None:
-            self._extras.backoff_until = self._extras.throttled_since = None
-            self._extras.earlier_retries = self._extras.retry_count
-
-    def _want_anew(self) -> None:
-        """Let the job, which runs anew because a success is taken back, run anew whole, if nothing in it is wanted."""
-        extras = self._ensure_extras()
-        extras.wanted = extras.wanted or self
+        if (extras := self._extras) is not None:
+            if extras.failed_attempts:
+                *earlier, last = extras.failed_attempts
+                last = last._replace(backed_off_until=min(last.backed_off_until, now))
+                extras.failed_attempts = (*earlier, last)
+            extras.backoff_until = extras.throttled_since = None
+            extras.earlier_retries = extras.retry_count
 
     def _reset(self) -> None:
         """Reset the attributes that a run has changed to their state before the first run."""
@@ -1038,7 +1037,12 @@ class AbstractJob(Generic[T]):
         return self._state is JobState.RUNNING and self._extras is not None and self._extras.ready_at is not None
 
     def _holds_back(self) -> bool:
-        """Return whether the jobs that require the job have to wait: it has not settled, and is no ready service."""
+        """Return whether the jobs that require the job have to wait.
+
+        It has not settled, and is no ready service, or it is about to run anew.
+        """
+        if self._extras is not None and self._extras.wanted is not None:
+            return True
         return not (self._state.is_settled or self._is_ready())
 
     def _is_one_shot(self) -> bool:

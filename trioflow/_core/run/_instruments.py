@@ -92,7 +92,10 @@ class Instrument:
         """Called when `job` has settled, in any final state."""
 
     def job_reopened(self, scheduler: Scheduler, job: AbstractJob[Any]) -> None:
-        """Called when a settled `job` is IDLE again: it, its scheduler, or a job that blocked it is tried again."""
+        """Called when `job`, which had settled or waited to start, is IDLE again.
+
+        It, its scheduler, or a job that it requires is tried again.
+        """
 
     def incident(
         self, scheduler: Scheduler, job: AbstractJob[Any] | None, message: str, exception: BaseException | None

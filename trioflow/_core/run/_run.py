@@ -33,7 +33,8 @@ from ._failure_counts import FailureCounts
 from ._fate import Fate
 from ._instruments import Hook, Instrument, InstrumentSet, Part, overrides, with_parts
 from ._journaling import JournalWriter
-from ._requirement_counts import RequirementCounts, reopen, reopen_all
+from ._reopening import NextTry, Reopening, examine, reopen, reopen_all
+from ._requirement_counts import RequirementCounts
 from ._run_pools import RunPools
 from ._standstill import Standstill, StuckJobs
 from ._start_order import StartOrder, may_need_order
@@ -99,6 +100,7 @@ class Run:
     group: WorkerGroup  # set before the phase LINKING begins
     # ---- who takes part, and who watches
     parts: tuple[Part, ...]
+    reopening: Reopening | None  # the part that tries jobs again, from the first of them on
     instrument_set: InstrumentSet | None
     notify_start: Hook | None
     notify_end: Hook | None
@@ -191,7 +193,7 @@ class Run:
             self.cancelled_before_linking = tuple(self.steering.cancelled_early.pop(scheduler, ()))
         self.clock = self.time_slice.clock
         self.needs_own_tasks = scheduler._options.own_task or (outer is not None and outer.needs_own_tasks)
-        self.parts = ()
+        self.parts, self.reopening = (), None
         parts = make_parts(self, window)
         self.notify_start = self.notify_end = self.notify_scheduled = None
         watching = None if outer is None else outer.instrument_set
@@ -701,36 +703,58 @@ class Run:
         self.change_event = None
         self.cancel_scheduled()
 
-    def why_not_again(self, job: AbstractJob[Any] | None, wanted: Sequence[AbstractJob[Any]] = ()) -> str:
-        """Return why a member, or for None any, cannot be tried again for the sake of those `wanted` in it, or ""."""
-        reason, subject = _requirement_counts.why_not(self, job, wanted), job or self.scheduler
+    def next_try(
+        self, job: AbstractJob[Any], wanted: Sequence[AbstractJob[Any]] = (), cancels: bool = False
+    ) -> NextTry:
+        """Return what another try of a member means now, for the sake of those `wanted` in it. Any thread may ask.
+
+        If `cancels`, jobs that run with a result that is taken back are cancelled for it.
+        """
+        found = examine(self, job, wanted, cancels)
+        reason, subject = found.problem, job
         for each in wanted:
             if each._state is JobState.SKIPPED:
                 reason, subject = "it is skipped, and was not needed; try again what it requires", each
-            elif job is not None and job._state is SUCCEEDED is not each._state and is_scheduler(job) and job._enough:
+            elif job._state is SUCCEEDED is not each._state and is_scheduler(job) and job._enough:
                 reason, subject = f"it is in {job.label!r}, which is succeeded, and keeps its winners", each
-            elif reason and job is not None and each is not job:
+            elif reason and each is not job:
                 reason, subject = f"it is in {job.label!r}, of which try_again() says: {reason}", each
             elif each is not job and each._scheduler is not None and each not in each._scheduler._members.jobs:
                 reason, subject = f"{each._scheduler.label!r} has dropped it", each
-        return reason and f"try_again() of {subject.label!r}: {reason}"
+        return found._replace(problem=reason and f"try_again() of {subject.label!r}: {reason}")
 
-    def followers(self, job: AbstractJob[Any], wanted: Sequence[AbstractJob[Any]]) -> list[AbstractJob[Any]]:
-        """Return what runs anew with a member that is tried again, because a success is taken back. O(V + E)."""
-        is_anew = _requirement_counts.is_anew(job, wanted)
-        return [each for each in _requirement_counts.taken_back(self, job, wanted) if is_anew and each not in wanted]
-
-    def try_again(self, job: AbstractJob[Any] | None, wanted: Sequence[AbstractJob[Any]] = ()) -> None:
-        """Try again a member, for the sake of those `wanted` in it, or all that has failed. Any thread may call this.
+    def try_again(self, job: AbstractJob[Any], wanted: Sequence[AbstractJob[Any]] = (), cancels: bool = False) -> None:
+        """Try again a member, for the sake of those `wanted` in it. Any thread may call this.
 
         Raises:
             GrowingError: this is not possible now.
 
         """
-        if problem := self.why_not_again(job, wanted):
-            raise _errors.GrowingError(problem)
-        again = partial(reopen_all, self) if job is None else partial(reopen, self, (job,), wanted)
-        self.steering.call(self, again)
+        found = self.next_try(job, wanted, cancels)
+        if found.problem:
+            raise _errors.GrowingError(found.problem)
+
+        def act() -> None:
+            again = found
+            if threading.get_ident() != asking_thread:
+                # The loop is in a later turn now.
+                again = examine(self, job, wanted, cancels)
+            reopen(self, [again])
+
+        asking_thread = threading.get_ident()
+        self.steering.call(self, act)
+
+    def try_all_again(self) -> None:
+        """Try again all that has failed, at any depth. Any thread may call this.
+
+        Raises:
+            GrowingError: the run is draining or stopping.
+
+        """
+        if self.phase is not RunPhase.RUNNING:
+            label = self.scheduler.label
+            raise _errors.GrowingError(f"try_again() of {label!r}: {label!r} {self.phase.value}")
+        self.steering.call(self, partial(reopen_all, self))
 
     # ---- growing
 

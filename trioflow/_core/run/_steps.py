@@ -25,7 +25,7 @@ from ..base._states import IDLE, REOPENABLE, SCHEDULED, SUCCEEDED, CancelCause, 
 from ..job import _requirements
 from ..job._errors import CancelledOutcome, Failure, add_note, add_remedy_notes, find_interruption, one_line_error
 from ..job._job import AbstractJob, RunExtras, Throttling
-from . import _requirement_counts
+from . import _reopening
 from ._attempts import BackoffTimer, Verdict, judge, report_unrepeated
 
 if TYPE_CHECKING:
@@ -165,7 +165,7 @@ def settle(run: Run, job: AbstractJob[Any], state: JobState, outcome: object, no
         run.unsettled -= 1
     else:
         run.forever_unsettled -= 1
-    if successors is not None and not (run.parts and _requirement_counts.holds_successors(run, job)):
+    if successors is not None and (run.reopening is None or not run.reopening.keeps_waiting(job)):
         run.requirement_counts.count_down(successors)
     if extras is not None and extras.runs_once:
         release(run, job, extras)
@@ -180,7 +180,7 @@ def reset(run: Run, job: AbstractJob[Any], watchers: InstrumentSet | None, is_tr
     """
     has_settled = job._state.is_settled
     if is_tried_again:
-        _requirement_counts.put_back(job, run.clock())
+        _reopening.put_back(job, run.clock())
     else:
         job._reset()
     if has_settled and watchers is not None:
@@ -220,7 +220,7 @@ def release(run: Run, job: AbstractJob[Any], extras: RunExtras) -> None:
 
 def drop(run: Run, job: AbstractJob[Any]) -> None:
     """Remove a settled job from the scheduler, which keeps no jobs, unless the job is still needed."""
-    if run.members.can_be_dropped(job) and not _requirement_counts.is_about_to_reopen(run, job):
+    if run.members.can_be_dropped(job) and not _reopening.is_about_to_reopen(run, job):
         if run.journal_writer is not None:
             run.journal_writer.journal.forget(job)
         if run._start_order is not None:

@@ -1094,7 +1094,7 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
         if self._scheduler is not None and self._run is None:
             super().try_again()
         elif (run := self._ask("try_again", f"try_again() of {self.label!r}")) is not None:
-            run.try_again(None)
+            run.try_all_again()
 
     def _run_around(self) -> Run | None:
         """Return the run in progress, or the innermost run around this scheduler, which may begin in it, or None."""

@@ -104,7 +104,8 @@ class Members:
         }
         for job in self.followers([job for job in self.jobs if (job._extras or RunExtras).wanted is not None]):
             again.add(job)
-            job._want_anew()
+            extras = job._ensure_extras()
+            extras.wanted = extras.wanted or job
         users: dict[AbstractJob[Any], list[AbstractJob[Any]]] = {}
         todo: list[AbstractJob[Any]] = []
         if not any(job._options.run_if == "failed" for job in self.jobs):
@@ -131,8 +132,11 @@ class Members:
         users: dict[AbstractJob[Any], list[AbstractJob[Any]]] = {}
         # A copy, because a page may ask from another thread.
         for job in list(self.jobs):
-            for requirement in self.all_requirements(job):
-                users.setdefault(requirement, []).append(job)
+            for requirement in (*job._required, *self.implied_requirements.get(job, ())):
+                if requirement not in users:
+                    users[requirement] = [job]
+                elif users[requirement][-1] is not job:
+                    users[requirement].append(job)
         makers: list[AbstractJob[Any]] = []
         for queue in (todo, makers):
             for job in queue:

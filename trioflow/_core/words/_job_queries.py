@@ -294,6 +294,14 @@ def retry_waits(job: AnyJob) -> list[tuple[float, float]]:
     return [(ended, start) for (_, ended), start in zip(times, starts, strict=True) if start > ended]
 
 
+def end_times(job: AnyJob) -> list[float]:
+    """Return when a job has settled in this run, once for each of its ends."""
+    times = [attempt.ended for attempt in failed_attempts(job) if attempt.had_settled]
+    if job._finished_at is not None:
+        times.append(job._finished_at)
+    return times
+
+
 def machine_waits(job: AnyJob) -> tuple[tuple[float, float], ...]:
     """Return the beginning and end of each wait of a RUNNING job for its machine."""
     return (job._extras or RunExtras).machine_waits

@@ -17,6 +17,7 @@ from ._explain import pause_text
 if TYPE_CHECKING:
     from types import FrameType
 
+    from ..run._reopening import NextTry
     from ..scheduler._base_scheduler import BaseScheduler
 
 
@@ -92,24 +93,27 @@ def current_run(scheduler: BaseScheduler) -> RunView | None:
 
 def why_not_again(job: AbstractJob[Any]) -> str:
     """Return why a job, or a scheduler that runs, cannot be tried again now, in words, or "" if it can."""
-    if is_scheduler(job) and job._run is not None:
-        return job._run.why_not_again(None)
-    wanted = outermost_ended(job)
-    run = None if wanted._scheduler is None else wanted._scheduler._run
-    if run is None:
-        return f"try_again() of {job.label!r}: its scheduler is not running"
-    return run.why_not_again(wanted, (job,))
+    if is_scheduler(job) and (run := job._run) is not None:
+        if run.phase is RunPhase.RUNNING:
+            return ""
+        return f"try_again() of {job.label!r}: {job.label!r} {run.phase.value}"
+    found = next_try(job)
+    return f"try_again() of {job.label!r}: its scheduler is not running" if found is None else found.problem
 
 
-def followers(job: AbstractJob[Any]) -> list[AbstractJob[Any]]:
-    """Return what would run anew with a settled job, because its success is taken back. O(V + E)."""
-    wanted = outermost_ended(job)
-    run = None if wanted._scheduler is None else wanted._scheduler._run
-    return [] if run is None else run.followers(wanted, (job,))
+def next_try(job: AbstractJob[Any]) -> NextTry | None:
+    """Return what another try of a settled job means now, or None if its scheduler is not running."""
+    outermost = outermost_ended(job)
+    run = outermost._enclosing_run()
+    return None if run is None else run.next_try(outermost, (job,))
 
 
-def try_again(jobs: Iterable[AbstractJob[Any]]) -> list[AbstractJob[Any]]:
+def try_again(jobs: Iterable[AbstractJob[Any]], cancels: bool = False) -> list[AbstractJob[Any]]:
     """Try again these jobs, and return them, or the outermost groups around them that have ended, each once.
+
+    Args:
+        jobs: the jobs.
+        cancels: whether what runs with a result that is taken back is cancelled for it.
 
     Raises:
         RuntimeError: this is not possible now.
@@ -119,11 +123,11 @@ def try_again(jobs: Iterable[AbstractJob[Any]]) -> list[AbstractJob[Any]]:
     for job in jobs:
         wanted.setdefault(outermost_ended(job), []).append(job)
     for outermost, inside in wanted.items():
-        run = None if outermost._scheduler is None else outermost._scheduler._run
-        if inside == [outermost] or run is None:
+        run = outermost._enclosing_run()
+        if run is None or (is_scheduler(outermost) and outermost._run is not None):
             outermost.try_again()
         else:
-            run.try_again(outermost, tuple(inside))
+            run.try_again(outermost, inside, cancels)
     return [*wanted]
 
 

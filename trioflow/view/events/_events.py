@@ -285,6 +285,7 @@ class Events(Instrument):
 
     def job_reopened(self, scheduler: BaseScheduler, job: AnyJob) -> None:
         """Write a `JobReopened` event, unless the run of the events is a nested run, and has ended."""
+        self._waiting_jobs.pop(job, None)
         if self._root is not None:
             self._write_event(self._format.JobReopened(*self._job_fields(scheduler, job)))
 

@@ -22,7 +22,7 @@ from ..._core.base._states import JobState, RunPhase
 from ..._core.base._text_forms import short_repr
 from ..._core.job._errors import DROPPED
 from ..._core.job._job import AnyJob, is_scheduler, state_of
-from ..._core.job._labels import escape_label, paths_of
+from ..._core.job._labels import escape_label, paths_of, unescape_path
 from ..._core.run._run import Incident
 from ..._core.scheduler._base_scheduler import BaseScheduler
 from ..._core.scheduler._members import collect_dropped, stop_collecting
@@ -335,8 +335,12 @@ class Watch:
         told: Record = {"output": outputs or [("printed", printed)] * bool(printed)}
         if job.is_settled():
             told["result"] = _result_text(job)
-            again = not _run_view.why_not_again(job)
-            return told | {"again": again, "following": len(_run_view.followers(job)) if again else 0}
+            following, running = 0, list[str]()
+            if (found := _run_view.next_try(job)) is not None:
+                following = sum(map(_job_queries.is_one_job, found.others))
+                running = [unescape_path(each.path) for each in found.running]
+            is_possible = found is not None and bool(running or not found.problem)
+            return told | {"again": is_possible, "following": following, "running": running}
         told |= describe_place(job) | {"unkept": _job_queries.unkept_outputs(job)}
         return told | {"explanation": ""} if job.state is JobState.RUNNING else told
 

@@ -212,11 +212,16 @@ class RunModel:
                 counts.add_journal_facts(facts.restoration, facts.rerun_cause, number)
 
     def job_reopened(self, reopened_job: AnyJob) -> None:
-        """Record that a job that had settled is IDLE again."""
+        """Record that a job that had settled, or waited to start, is IDLE again."""
         if (job := self.records.get(reopened_job)) is None:
             # Its scheduler has dropped it.
             return
         assert job.enclosing is not None
+        if job.state is JobState.SCHEDULED:
+            job.leave_ready_group()
+            job.state = JobState.IDLE
+            self.display.wake()
+            return
         if isinstance(job, SchedulerRecord):
             job.counts.expect_waiting(inner.counts for inner in job.nested_schedulers)
             job.counts.of_first = job.enclosing.counts if job.is_first and not job.forever else None

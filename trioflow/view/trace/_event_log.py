@@ -176,7 +176,7 @@ class EventRecorder(_instruments.Instrument):
             self._append_event((EventKind.JOB_PATH, scheduler, job, finished_at, None, path))
 
     def job_reopened(self, scheduler: BaseScheduler, job: AnyJob) -> None:
-        """Record that a job that had settled is IDLE again."""
+        """Record that a job that had settled, or waited to start, is IDLE again."""
         self._append_event((EventKind.JOB_REOPENED, scheduler, job, self._clock(), None, None))
 
     def incident(
@@ -348,6 +348,9 @@ class LogReader:
             self._get_or_create(run, job).later_attempt_starts += (time,)
         elif kind is EventKind.JOB_REOPENED:
             live = self._get_or_create(run, job)
+            if not live.state.is_settled:
+                # It has left the line.
+                return
             if run.ended_at is None:
                 live.reopen()
                 self._reopened.add(live)
@@ -608,17 +611,21 @@ def describe_job(run: LiveRun, live: LiveJob, path: str | None, position: int, o
         },
         tuple(_run_needs(run, job, owners)),
         tuple((name, attempt.ended, until) for attempt in throttled for name, until in attempt.closed_until),
-        (*((WaitCause.MACHINE, *times) for times in outcome.machine_waits), *_waits_between_attempts(outcome)),
+        (
+            *((WaitCause.MACHINE, *times) for times in outcome.machine_waits),
+            *_waits_between_attempts(run, job, outcome),
+        ),
         describe_failure(job, failure) if failure is not None and is_own_failure else None,
         command,
         end_of_prints(job, live.started_at) if live.state.is_settled else "",
     )
 
 
-def _waits_between_attempts(outcome: Outcome) -> Iterator[tuple[WaitCause, float, float]]:
+def _waits_between_attempts(run: LiveRun, job: AnyJob, outcome: Outcome) -> Iterator[tuple[WaitCause, float, float]]:
     """Yield the waits between two attempts: for a retry or another try, and waits that `WaitAnalysis` has to explain.
 
-    A job that is ready for its next attempt waits as others do, and so does one that was throttled.
+    A job that is ready for its next attempt waits as others do, and so does one that was throttled. If it runs again
+    with a job that it requires, it waits for that first.
     """
     backoffs = {attempt.ended: (attempt.backed_off_until, attempt.had_settled) for attempt in outcome.failed_attempts}
     for since, until in outcome.retry_waits:
@@ -630,7 +637,13 @@ def _waits_between_attempts(outcome: Outcome) -> Iterator[tuple[WaitCause, float
             continue
         if ready > since:
             yield cause, since, ready
-        yield WaitCause.LOOP, ready, until
+        required = _job_queries.all_requirements(run.scheduler, job)
+        ends = (end for each in required for end in _job_queries.end_times(each))
+        last_end = max((end for end in ends if ready < end <= until), default=ready)
+        if last_end > ready:
+            yield WaitCause.JOBS, ready, last_end
+        if until > last_end:
+            yield WaitCause.LOOP, last_end, until
 
 
 @functools.cache
