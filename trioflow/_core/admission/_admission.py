@@ -494,6 +494,10 @@ class Admission:
             key.wake()
 
     def _block_unaffordable_jobs(self) -> None:
+        telling = next((places.run.ends for places in self.all_places if places.run.ends.depth), None)
+        if telling is not None:
+            telling.waiting.append(self._block_unaffordable_jobs)
+            return
         # Blocking a job may end a nested run, which leads to another round: this loop, not that round, blocks the next.
         self._is_blocking = True
         try:

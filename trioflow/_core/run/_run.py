@@ -29,6 +29,7 @@ from ..job._job import AbstractJob, is_scheduler
 from . import _ending, _requirement_counts, _steps
 from ._attempts import BackoffTimer, drain_backoffs
 from ._current import current_worker_var
+from ._ends import EndQueue
 from ._failure_counts import FailureCounts
 from ._fate import Fate
 from ._instruments import Hook, Instrument, InstrumentSet, Part, overrides, with_parts
@@ -86,8 +87,9 @@ class Run:
     # None if it is this run itself.
     _outermost: Final[Run | None]
     time_slice: TimeSlice  # of all runs in the loop
-    # An outermost run shares the next two with the runs nested in it.
+    # An outermost run shares the next three with the runs nested in it.
     standstill: Standstill
+    ends: EndQueue
     limits: dict[Any, Tokens]  # by limiter
     clock: Final[Callable[[], float]]
     # Whether each job needs its own task, because this scheduler or an enclosing scheduler has `own_task`.
@@ -187,8 +189,9 @@ class Run:
         if outer is None:
             self.time_slice = backend.get_or_create_in_loop(lambda: TimeSlice(backend))
             self.standstill, self.limits, self.steering = Standstill(self), {}, Steering()
+            self.ends = EndQueue()
         else:
-            self.time_slice, self.standstill = outer.time_slice, outer.standstill
+            self.time_slice, self.standstill, self.ends = outer.time_slice, outer.standstill, outer.ends
             self.limits, self.steering = outer.limits, outer.steering
             self.cancelled_before_linking = tuple(self.steering.cancelled_early.pop(scheduler, ()))
         self.clock = self.time_slice.clock
@@ -396,6 +399,7 @@ class Run:
             self.standstill.close()
 
     async def _end(self) -> None:
+        self.ends.recover()
         for part in self.parts:
             part.enter(STOPPING)
         await _ending.end(self)
@@ -632,9 +636,7 @@ class Run:
         """Settle as CANCELLED the jobs that are ready but have not started, or wait for another attempt."""
         line = self.line
         if line.startable or line.places is not None or self.parts:
-            jobs = (*line.drain(), *drain_backoffs(self))
-            # A culprit that still waits is a job of `block`, which settles it as BLOCKED next.
-            self.settle_apart(job for job in jobs if job is not self.fate.culprit)
+            self.settle_apart((*line.drain(), *drain_backoffs(self)))
 
     def call_at(self, when: float, function: Callable[[], None]) -> Callable[[], None]:
         """Call a function when the clock shows `when`. Return a function that cancels the call.
@@ -698,6 +700,7 @@ class Run:
     def stop_after_crash(self) -> None:
         """Stop because the event loop has crashed: nothing can be cancelled or woken any more."""
         self.has_crashed = True
+        self.ends.depth = 0
         self.fate.give(StopReason.INTERRUPTED)
         self.phase, self.lane.is_closed = STOPPING, True
         self.change_event = None

@@ -16,12 +16,14 @@ Decision 19 says what a job owns, from admission until it settles.
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Iterable
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from ..base import _states
-from ..base._states import IDLE, REOPENABLE, SCHEDULED, SUCCEEDED, CancelCause, JobState, StopReason
+from ..base._states import IDLE, REOPENABLE, SCHEDULED, STOPPING, SUCCEEDED, CancelCause, JobState, StopReason
 from ..job import _requirements
 from ..job._errors import CancelledOutcome, Failure, add_note, add_remedy_notes, find_interruption, one_line_error
 from ..job._job import AbstractJob, RunExtras, Throttling
@@ -110,10 +112,20 @@ def settle_apart(
 ) -> None:
     """Settle jobs outside of a worker, as BLOCKED by a failure or as CANCELLED. Pass on their slots and resources.
 
-    None of them is running.
+    None of them is running. While an end is told, they wait.
     """
+    if run.ends.depth:
+        run.ends.waiting.append(partial(_settle_each, run, tuple(jobs), failure, cause))
+    else:
+        _settle_each(run, jobs, failure, cause)
+
+
+def _settle_each(run: Run, jobs: Iterable[AbstractJob[Any]], failure: Failure | None, cause: CancelCause) -> None:
     state = _states.CANCELLED if failure is None else JobState.BLOCKED
     for job in jobs:
+        if job._state.is_settled:
+            # It has waited for the end of another, and something else has settled it before.
+            continue
         run.line.refund(job)
         outcome = failure or cancelled_outcome(run, cause)
         error = report_unrepeated(run, job, state, outcome)
@@ -131,9 +143,10 @@ def settle(run: Run, job: AbstractJob[Any], state: JobState, outcome: object, no
     Workers call this. They pass on the job's slot and resources when they look for the next job, or leave.
 
     Hooks, parts and views rely on this order: the state and the journal, the hooks, the job's slot and resources,
-    the jobs that wait for it, the counts, and its successors. While hooks are called, `is_settling` is set.
+    the jobs that wait for it, the counts, its successors, and the ends that it causes, which have waited. While hooks
+    are called, `is_settling` is set.
     """
-    successors, extras = job._successors, job._extras
+    successors, extras, ends = job._successors, job._extras, None
     job._successors = job._worker = None
     if state is not SUCCEEDED and run.scheduler.keep_jobs:
         # Hooks may extend the list while the jobs of this copy are counted down.
@@ -144,9 +157,12 @@ def settle(run: Run, job: AbstractJob[Any], state: JobState, outcome: object, no
     if run.journal_writer is not None and state is SUCCEEDED:
         run.journal_writer.record(job, outcome)
     if run.notify_end is not None:
-        # A hook of another job may settle this job.
-        was_settling, run.is_settling = run.is_settling, True
-        run.notify_end(run.scheduler, job)
+        was_settling, run.is_settling, ends = run.is_settling, True, run.ends
+        ends.depth += 1
+        try:
+            run.notify_end(run.scheduler, job)
+        finally:
+            ends.depth -= 1
         run.is_settling, extras = was_settling, job._extras
     if run.line.places is not None:
         run.line.give_back(job)
@@ -171,6 +187,8 @@ def settle(run: Run, job: AbstractJob[Any], state: JobState, outcome: object, no
         release(run, job, extras)
     if not run.unsettled:
         run.wake()
+    if ends is not None and ends.waiting:
+        ends.settle_waiting()
 
 
 def reset(run: Run, job: AbstractJob[Any], watchers: InstrumentSet | None, is_tried_again: bool) -> None:
@@ -230,14 +248,20 @@ def drop(run: Run, job: AbstractJob[Any]) -> None:
 
 def make_ready(run: Run, job: AbstractJob[Any]) -> None:
     """Schedule an IDLE job that has no open requirements, or settle it by its rule or from the journal."""
-    if job._state is not IDLE or run.phase._is_ending:
+    if job._state is not IDLE or job._pending or run.phase._is_ending:
         return
     verdict, failure = _requirements.decide(job)
+    if run.ends.depth and (verdict is not SCHEDULED or run.journal_writer is not None):
+        # A hook that is told of an end has added the job, and it may settle at once.
+        run.ends.waiting.append(partial(make_ready, run, job))
+        return
     if verdict is not SCHEDULED:
         # A BLOCKED job counts as failed, unless only `cancel()` has blocked it.
-        if failure is not None and not failure.is_from_cancel and job._criticality():
-            run.stop(StopReason.CRITICAL, job)
-        settle(run, job, verdict, failure, run.clock())
+        stops = failure is not None and not failure.is_from_cancel and job._criticality()
+        with run.ends if stops else contextlib.nullcontext():
+            if stops:
+                run.stop(StopReason.CRITICAL, job)
+            settle(run, job, verdict, failure, run.clock())
         if failure is not None and run.fate.culprit is job:
             run.failure_log.add(run, job, failure)
         return
@@ -254,13 +278,16 @@ def block(run: Run, job: AbstractJob[Any], error: Exception) -> None:
     """Settle as BLOCKED a job that waits for a budget which cannot meet its need any more."""
     # The first cause of the cancellations by this stop.
     failure = Failure(error)
-    if job._criticality():
-        run.stop(StopReason.CRITICAL, job)
-    # If the deadline of the run has passed, the stop has cancelled the job.
-    if job._state is SCHEDULED:
-        run.failures.total += 1
-        settle_apart(run, (job,), failure)
-        run.failure_log.add(run, job, failure)
+    was_stopping = run.phase is STOPPING
+    with run.ends:
+        if job._criticality():
+            run.stop(StopReason.CRITICAL, job)
+        # If the deadline of the run has passed, the stop is about to cancel the job.
+        is_over = run.fate.cancel_reason is _states.TIMEOUT and not was_stopping
+        if job._state is SCHEDULED and not is_over:
+            run.failures.total += 1
+            _settle_each(run, (job,), failure, CancelCause.STOP)
+            run.failure_log.add(run, job, failure)
 
 
 def record_progress(run: Run, job: AbstractJob[Any], fraction: float | None) -> None:
@@ -354,14 +381,17 @@ def fail(run: Run, job: AbstractJob[Any], failure: BaseException, awaitable: obj
     # Made now, so that it is the first cause for all jobs that the stop cancels and blocks.
     outcome = Failure(failure)
     run.failures.total += 1
-    if (interruption := find_interruption(failure)) is None and job._criticality():
-        run.stop(StopReason.CRITICAL, job)
+    interruption = find_interruption(failure)
     # A hook or a signal may have stopped the run with this very interruption.
-    elif interruption is not None and interruption is not run.interruption:
-        run.interrupt(interruption, job)
-    if interruption is None:
-        run.failure_log.add(run, job, outcome, hint)
-    settle(run, job, JobState.FAILED, outcome, now)
+    stops = job._criticality() if interruption is None else interruption is not run.interruption
+    with run.ends if stops else contextlib.nullcontext():
+        if interruption is None and stops:
+            run.stop(StopReason.CRITICAL, job)
+        elif stops:
+            run.interrupt(interruption, job)
+        if interruption is None:
+            run.failure_log.add(run, job, outcome, hint)
+        settle(run, job, JobState.FAILED, outcome, now)
 
 
 def cancel_job(run: Run, job: AbstractJob[Any]) -> None:
@@ -383,6 +413,7 @@ def cancel_job(run: Run, job: AbstractJob[Any]) -> None:
 
 def settle_leftovers(run: Run) -> None:
     """Settle as CANCELLED the jobs whose steps an error of the engine or a crash has interrupted in the middle."""
+    run.ends.recover()
     # Perhaps not by all of `settle`.
     for job in [job for job in run.members.jobs if job._state.is_settled]:
         run.line.give_back(job)
@@ -391,7 +422,8 @@ def settle_leftovers(run: Run) -> None:
 
 def abandon(run: Run, worker: Worker, fault: BaseException) -> None:
     """Stop because of an error of the engine itself. The job of `worker` fails with it."""
-    run.interrupt(fault)
-    if (job := worker.job) is not None and job._worker is worker:
-        worker.job = None
-        settle(run, job, JobState.FAILED, Failure(fault), run.clock())
+    with run.ends:
+        run.interrupt(fault)
+        if (job := worker.job) is not None and job._worker is worker:
+            worker.job = None
+            settle(run, job, JobState.FAILED, Failure(fault), run.clock())

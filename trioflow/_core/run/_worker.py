@@ -443,11 +443,11 @@ class Worker(WorkerTask):
             run.settle(job, CANCELLED, CancelledOutcome(), now)
             return
         error = await self.with_leftovers(error)
-        # Closing the scopes that the job left open may take long.
-        now = run.clock()
         self.must_leave |= isolation.gives_own_tasks or self.lane.is_closed or not snapshot.is_task_unchanged()
         if self.must_leave and not self.lane.is_closed:
             run.notice_cancellation(self)
+        # Closing the scopes that the job left open may take long, and the jobs that were cancelled have ended before.
+        now = run.clock()
         if error is None:
             run.settle(job, SUCCEEDED, value, now)
         else:
