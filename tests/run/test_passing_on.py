@@ -121,7 +121,7 @@ def test_what_is_given_back_starts_a_job_of_another_run(virtual: Virtual, way: s
 
 PASS_ON = {
     "refund": {
-        "settle_apart",
+        "_settle_each",
         "Line._put_back",  # what returns to the line
         "Line.refund",  # and those below, which do it for one resource each
         "Grant.refund",
@@ -130,7 +130,7 @@ PASS_ON = {
     },
     "admit": {"Lane.ensure_searcher", "ask_in_order"},
     "ensure_searcher": {
-        "settle_apart",  # whatever settles outside of a worker
+        "_settle_each",  # whatever settles outside of a worker
         "Worker.work",
         "Lane.leave",
         "Lane.prepare_for_forever_job",  # whatever a worker does before its own task waits, or ends
