@@ -7,10 +7,10 @@ import typing as _typing
 from . import abc as abc
 from . import graph as graph
 from ._adaptive import Adaptive as Adaptive
-from ._core.admission._limits import Budget as Budget
-from ._core.admission._limits import PerKey as PerKey
-from ._core.admission._limits import Pool as Pool
-from ._core.admission._limits import Rate as Rate
+from ._core.admission._keys import PerKey as PerKey
+from ._core.admission._pools import Budget as Budget
+from ._core.admission._pools import Pool as Pool
+from ._core.admission._rates import Rate as Rate
 from ._core.backend import choose_isolation as _choose_isolation
 from ._core.base._states import JobState as JobState
 from ._core.base._states import StopReason as StopReason

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
     from graphviz import Digraph
 
-    from ._core.admission._limits import Pool
     from ._core.admission._policies import PolicyName
+    from ._core.admission._pools import Pool
     from ._core.admission._window import Window
     from ._core.backend import Backend
     from ._core.job._job import AbstractJob, AnyJob

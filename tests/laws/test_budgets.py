@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from trioflow import Budget, BudgetSpent, First, Job, Monitor, Pool, Scheduler, StopReason, Trace, current_job
-from trioflow._core.admission import _limits
+from trioflow._core.admission import _pools
 from trioflow.view.text._verdict import run_verdict
 
 from ..bodies import BLOCKED, FAILED, SUCCEEDED, fail, nap
@@ -94,7 +94,7 @@ def test_a_spent_budget_blocks_jobs_in_the_order_in_which_they_became_ready(virt
 
 def test_the_use_of_few_labels_is_counted(virtual: Virtual, monkeypatch: pytest.MonkeyPatch) -> None:
     """When twice as many labels are counted as are kept, the smallest are dropped, however many labels there are."""
-    monkeypatch.setattr(_limits, "MAX_COUNTED_LABELS", 2)
+    monkeypatch.setattr(_pools, "MAX_COUNTED_LABELS", 2)
     pool = Pool(usd=Budget(100))
     jobs = [Job(pay, needs={"usd": 1 + number}, label=str(number)) for number in range(9)]
     assert virtual(Scheduler(*jobs, pool=pool, jobs_window=1).co_run)

@@ -258,13 +258,13 @@ PLANTS: Final = (
 """, """\
             if job._state is SCHEDULED:
 """),
-    Plant("rate-started", f"{ADMISSION}/_limits.py", "a wake-up forgotten: amounts that accrue again after a start",
+    Plant("rate-started", f"{ADMISSION}/_rates.py", "a wake-up forgotten: amounts that accrue again after a start",
         """\
         if self.admission is not None:
             # A need may have waited for this.
             self.admission.is_current = False
 """),
-    Plant("rate-unstarted", f"{ADMISSION}/_limits.py", ">= for > in a bucket", """\
+    Plant("rate-unstarted", f"{ADMISSION}/_rates.py", ">= for > in a bucket", """\
         if self.unstarted_amount and self.unstarted_amount + amount > self.burst:
             return math.inf
         return self.accrued_at(amount, -math.inf)
@@ -273,21 +273,21 @@ PLANTS: Final = (
             return math.inf
         return self.accrued_at(amount, -math.inf)
 """),
-    Plant("budget-share", f"{ADMISSION}/_limits.py", "a refunded amount is given back twice", """\
+    Plant("budget-share", f"{ADMISSION}/_pools.py", "a refunded amount is given back twice", """\
             share.amount = 0
 """),
-    Plant("budget-scheduler", f"{ADMISSION}/_limits.py", "a scheduler does not return the rest of its budget", """\
+    Plant("budget-scheduler", f"{ADMISSION}/_pools.py", "a scheduler does not return the rest of its budget", """\
         if share.members is not None:
             self.correct(share, share.used)
 """),
-    Plant("key-unstarted", f"{ADMISSION}/_limits.py", "a pause after a job that has not started", """\
+    Plant("key-unstarted", f"{ADMISSION}/_keys.py", "a pause after a job that has not started", """\
     def refund(self, job: AbstractJob[Any], share: Any) -> None:
         self.unused_by = job
 """, """\
     def refund(self, job: AbstractJob[Any], share: Any) -> None:
         pass
 """),
-    Plant("key-keep", f"{ADMISSION}/_limits.py", "a throttled key that nothing refers to is forgotten", """\
+    Plant("key-keep", f"{ADMISSION}/_keys.py", "a throttled key that nothing refers to is forgotten", """\
         super().throttle(seconds)
         self.family.keep(self)
 """, """\
@@ -460,7 +460,7 @@ PLANTS: Final = (
 """, """\
         if is_scheduler(job) and job._counted_failures.number:
 """),
-    Plant("budget-reserved", f"{ADMISSION}/_limits.py",
+    Plant("budget-reserved", f"{ADMISSION}/_pools.py",
         "a job does not wait for what running jobs have reserved of a budget and may not use", """\
         return need <= self.free + self.reserved
 """, """\
@@ -620,12 +620,12 @@ if run is not None:
         "whether there have been ordinary jobs is forgotten as forever ones are added",
         "self.had_ordinary_jobs = self.had_ordinary_jobs or bool(ordinary)",
         "self.had_ordinary_jobs = bool(ordinary)"),
-    Plant("budget-reported", f"{ADMISSION}/_limits.py",
+    Plant("budget-reported", f"{ADMISSION}/_pools.py",
         "what a job has reported as used comes back as it is throttled",
         "        if not share.is_reported:\n            self.free", "        if share.amount:\n            self.free"),
-    Plant("rate-window-negative", f"{ADMISSION}/_limits.py", "used() puts back more than is in the window of a rate",
+    Plant("rate-window-negative", f"{ADMISSION}/_rates.py", "used() puts back more than is in the window of a rate",
         "if amount := max(amount, -self._started.get(when, 0)):", "if amount:"),
-    Plant("rate-bucket-early", f"{ADMISSION}/_limits.py",
+    Plant("rate-bucket-early", f"{ADMISSION}/_rates.py",
         "what jobs have of a bucket that have not started accrues meanwhile",
         "        return max(self.full_at, now + float(self.unstarted_amount) * self.seconds_each)",
         "        return max(self.full_at, now)"),
@@ -723,7 +723,7 @@ if run is not None:
     Plant("tokens-resumed-priority", f"{ADMISSION}/_line.py",
         "after a pause, runs ask for tokens in the order in which their jobs became ready, whatever their priorities",
         "(-one[2]._options.priority, one[1], one, each)", "(0, one[1], one, each)"),
-    Plant("key-member-throttle", f"{ADMISSION}/_limits.py",
+    Plant("key-member-throttle", f"{ADMISSION}/_keys.py",
         "a throttle of a key inside a scheduler with needs does not hold outside",
         "            self.cooldown = family.outer_key.cooldown\n", "            pass\n"),
     Plant("end-unreached-shutdown", f"{RUN}/_ending.py",
@@ -737,9 +737,9 @@ if run is not None:
         "a critical failure after many others is dropped with keep_jobs=False",
         "and (job._criticality() or self._count_kept(is_blocked) < MAX_COUNTED_KEPT):",
         "and self._count_kept(is_blocked) < MAX_COUNTED_KEPT:"),
-    Plant("key-clock", f"{ADMISSION}/_limits.py", "the pauses of keys keep the times of the loop before",
+    Plant("key-clock", f"{ADMISSION}/_keys.py", "the pauses of keys keep the times of the loop before",
         "        self.rest_ends.extend([self.rest_ends.popleft() + shift for _ in range(len(self.rest_ends))])\n"),
-    Plant("rate-window-clock", f"{ADMISSION}/_limits.py",
+    Plant("rate-window-clock", f"{ADMISSION}/_rates.py",
         "what has started in the window of a rate keeps the times of the loop before",
         "        self._started = OrderedDict((when + seconds, amount) for when, amount in self._started.items())\n"),
     Plant("again-forever-alone", f"{RUN}/_requirement_counts.py",
@@ -945,7 +945,7 @@ if run is not None:
     Plant("simulation-limiter", "trioflow/simulation/_scenario_copy.py",
         "two groups that share a limiter have one each in a simulation",
         "return self._limiter_copies_by_id.setdefault(id(window), copy)", "return copy"),
-    Plant("rate-repr", f"{ADMISSION}/_limits.py", "the repr of a Rate leaves out that it never gives up",
+    Plant("rate-repr", f"{ADMISSION}/_rates.py", "the repr of a Rate leaves out that it never gives up",
         'give_up = "" if self._give_up == DEFAULT_GIVE_UP else',
         'give_up = "" if self._give_up in (None, DEFAULT_GIVE_UP) else'),
     Plant("passed-by-what-is-certain", f"{RUN}/_requirement_counts.py",
@@ -977,7 +977,7 @@ if run is not None:
         "until = max(ends_at for _, ends_at in closed)", "until = closed[-1][1]"),
     Plant("first-turn-began", f"{PARTS}/__init__.py", "the third turn of a First counts from the start in the first",
         "        self._turn_started_at = None\n        self._hold(", "        self._hold("),
-    Plant("key-wakes-one-group", f"{ADMISSION}/_limits.py",
+    Plant("key-wakes-one-group", f"{ADMISSION}/_keys.py",
         "a free key wakes the jobs of one kind, which may lack something else",
         "            for group in list(self.parked):\n                group.unpark(self)\n",
         "            next(iter(self.parked)).unpark(self)\n"),

@@ -12,8 +12,8 @@ import pytest
 
 from trioflow import Job, Pool, Rate, Scheduler, Service, StopReason, ThreadJob, Throttled, current_job
 from trioflow._core.admission._admission import Admission
-from trioflow._core.admission._limits import RateResource
 from trioflow._core.admission._line import Line
+from trioflow._core.admission._rates import RateResource
 from trioflow._core.run import _ending
 from trioflow._core.run._handle import TimeLimit
 from trioflow._core.run._requirement_counts import RequirementCounts

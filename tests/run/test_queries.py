@@ -24,7 +24,7 @@ from trioflow import (
     current_job,
     ref,
 )
-from trioflow._core.admission._limits import resource_views
+from trioflow._core.admission._pools import resource_views
 from trioflow._core.base._states import RunPhase
 from trioflow._core.job._ancestors import enclosing_schedulers, is_inside, outermost_scheduler
 from trioflow._core.job._errors import DROPPED

@@ -363,7 +363,7 @@ def declared_types(kinds: list[type[AbstractJob[Any]]]) -> dict[str, str]:
     ("spelt", "kinds"), [(JobOptions, [AbstractJob]), (SchedulerOptions, [AbstractJob, *Scheduler.__mro__[1::-1]])]
 )
 def test_typed_dicts_of_options_have_the_declared_types(spelt: Any, kinds: list[type[AbstractJob[Any]]]) -> None:
-    plain = {name: text.replace("_limits.", "") for name, text in declared_types(kinds).items()}
+    plain = {name: text.replace("_pools.", "") for name, text in declared_types(kinds).items()}
     assert spelt_types(spelt) == plain
 
 

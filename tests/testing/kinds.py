@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import anyio
 
-from trioflow._core.admission._limits import Pool
+from trioflow._core.admission._pools import Pool
 from trioflow._core.base._states import JobState, StopReason
 from trioflow._core.base._text_forms import short_repr
 from trioflow._core.job._errors import JobNotDone, JobTimeout

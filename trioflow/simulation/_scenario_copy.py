@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import anyio
 
-from .._core.admission import _limits, _window
+from .._core.admission import _pools, _window
 from .._core.admission._policies import PolicyName
 from .._core.base._graph_algorithms import topological_order
 from .._core.job import _function, _option_descriptors, _retry, _service
@@ -112,7 +112,7 @@ class ScenarioCopy:
         self._known_durations: Final = known_durations
         self._limiter_copies_by_id: Final[dict[int, Any]] = {}
         # All schedulers that share a pool share its copy.
-        self._copy_pool: Final = functools.cache(_limits.copy_pool)
+        self._copy_pool: Final = functools.cache(_pools.copy_pool)
         self._policy: Final = policy
         self.copies: Final[dict[AnyJob, Any]] = {}
         self.call_counts: Final = collections.Counter[AnyJob]()

@@ -22,7 +22,7 @@ from functools import partial
 from statistics import fmean
 from typing import Final, NamedTuple
 
-from .._core.admission import _limits, _window
+from .._core.admission import _pools, _window
 from .._core.base._graph_algorithms import longest_path_lengths
 from .._core.base._states import JobState, RunPhase
 from .._core.job._job import AnyJob, is_scheduler, takes_slot
@@ -166,7 +166,7 @@ def _bound(groups: list[BaseScheduler], seconds: dict[AnyJob, float]) -> float:
     return seconds[groups[0]]
 
 
-Demand = tuple[_limits.ResourceView, dict[AnyJob, float]]
+Demand = tuple[_pools.ResourceView, dict[AnyJob, float]]
 """A resource, and the amounts of it that jobs need."""
 
 
@@ -175,7 +175,7 @@ def _demands(groups: list[BaseScheduler], jobs: Iterable[AnyJob]) -> dict[BaseSc
     demands: dict[BaseScheduler, list[Demand]] = {}
     scopes: dict[BaseScheduler | None, dict[str, dict[AnyJob, float]]] = {}
     for group in groups:
-        demands[group] = [(view, {}) for view in _limits.resource_views(group.pool)]
+        demands[group] = [(view, {}) for view in _pools.resource_views(group.pool)]
         scopes[group] = scopes.get(group.scheduler, {}) | {view.name: amounts for view, amounts in demands[group]}
     for job in jobs:
         for name, amount in (_working_job(job).needs or {}).items():
@@ -191,9 +191,7 @@ def _working_job(job: AnyJob) -> AnyJob:
     return job
 
 
-def _resource_bound(
-    resource: _limits.ResourceView, amounts: dict[AnyJob, float], seconds: dict[AnyJob, float]
-) -> float:
+def _resource_bound(resource: _pools.ResourceView, amounts: dict[AnyJob, float], seconds: dict[AnyJob, float]) -> float:
     """Return how long jobs take at least that share an amount, or a rate at which they may start."""
     work = sum(amount * seconds[job] for job, amount in amounts.items())
     waiting = [job for job in amounts if _working_job(job).started_at is None]

@@ -22,7 +22,7 @@ released amounts (see `Line.admit`), or by a timer, if time alone lets a job sta
   which crowd a run, too, do not decide who gets a resource. A round follows as soon as the run takes a job.
 - **A scan is bounded**: when `MAX_GROUPS_PER_RESOURCE` groups wait for a resource, later groups that need it are
   skipped, and not counted as overtaken. Slurm's option `bf_max_job_test` sets a similar bound.
-- **Jobs whose key is taken are parked** with that resource, and have no reservation. See `_limits`. Jobs that could
+- **Jobs whose key is taken are parked** with that resource, and have no reservation. See `_keys`. Jobs that could
   start but for a gate are parked, too. See `GatedResource`.
 - Jobs inside a scheduler that itself has needs ignore reservations, because the job with the reservation may be waiting
   for that scheduler to end.
@@ -46,7 +46,7 @@ from ..job._job import AbstractJob, takes_slot
 from ._resource import GatedResource, Grant, Needs, PoolEntry, Resource, budgets_used
 
 if TYPE_CHECKING:
-    from ._limits import Key, PerKeyResource
+    from ._keys import Key, PerKeyResource
     from ._line import Line
     from ._policies import HeapEntry
 

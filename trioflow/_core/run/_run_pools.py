@@ -11,7 +11,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from ... import _hints
-from ..admission._limits import BudgetResource, RateResource
+from ..admission._pools import BudgetResource
+from ..admission._rates import RateResource
 from ..admission._resource import CountedResource, GatedResource, PoolEntry, Resource
 from ..base import _amounts, _text_forms
 from ..job._errors import Throttled, add_note

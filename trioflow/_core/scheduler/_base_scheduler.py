@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, Never, Self, Ty
 
 from ... import _hints
 from .. import backend as _backend
-from ..admission import _limits, _line, _policies, _window
+from ..admission import _line, _policies, _pools, _window
 from ..backend import BackendName
 from ..base import _graph_algorithms
 from ..base._states import CHECKING, COMPLETED, REOPENABLE, JobState, ReportedState, StopReason
@@ -152,7 +152,7 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
     _cleanup_timeout: float | None
     _critical_jobs: bool | None
     _policy: PolicyName
-    _pool: _limits.Pool | None
+    _pool: _pools.Pool | None
     _instruments: tuple[Instrument, ...]
     _keep_jobs: bool
     _journal: JournalProtocol | str | None
@@ -176,7 +176,7 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
     cleanup_timeout: Option[float | None] = Option(5.0, _job_options.seconds)
     critical_jobs: Option[bool | None] = Option(None, _job_options.or_none(_job_options.flag))
     policy: Option[PolicyName] = Option("auto", _policies.check_policy)
-    pool: Option[_limits.Pool | None] = Option(None, _limits.check_pool)
+    pool: Option[_pools.Pool | None] = Option(None, _pools.check_pool)
     instruments: Option[tuple[Instrument, ...], Iterable[Instrument]] = Option((), check_instruments)
     keep_jobs: Option[bool] = Option(True, _job_options.flag)
     journal: Option[JournalProtocol | str | None, JournalSetting] = Option(None, _journaling.check_journal)

@@ -9,7 +9,8 @@ import itertools
 from collections.abc import Container, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from ..admission._limits import PerKeyResource, Pool, register_user
+from ..admission._keys import PerKeyResource
+from ..admission._pools import Pool, register_user
 from ..admission._resource import CountedResource, PoolEntry
 from ..base import _amounts, _graph_algorithms, _text_forms
 from ..base._states import CHECKING, JobState

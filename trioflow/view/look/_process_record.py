@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from types import FrameType
 from typing import Any, Final, NamedTuple
 
-from ..._core.admission._limits import resource_views
+from ..._core.admission._pools import resource_views
 from ..._core.base import _loaded_files
 from ..._core.base._states import JobState, WaitCause, Waiting
 from ..._core.base._text_forms import age, clause, duration_text

@@ -19,7 +19,7 @@ from collections import deque
 from collections.abc import Iterator
 from typing import Final, cast
 
-from ..._core.admission._limits import resource_views
+from ..._core.admission._pools import resource_views
 from ..._core.base._graph_algorithms import topological_order
 from ..._core.base._states import RAN_TO_END, JobState, RunPhase
 from ..._core.job._job import AnyJob, is_scheduler

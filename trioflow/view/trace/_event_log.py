@@ -35,7 +35,7 @@ from dataclasses import dataclass, field
 from importlib import metadata
 from typing import Any, Final
 
-from ..._core.admission import _limits
+from ..._core.admission import _pools
 from ..._core.base._states import JobState, StopReason, WaitCause
 from ..._core.base._text_forms import duration_text
 from ..._core.job._errors import BudgetSpent, RequirementFailed
@@ -76,7 +76,7 @@ class RunStart:
     wall_offset: float  # seconds to add to the clock's time to get time.time()
     window_size: int | None  # the number of slots (the largest number, for an `Adaptive` window), or None if unlimited
     has_limiter: bool = False  # whether the window is a `CapacityLimiter`
-    pool: _limits.Pool | None = None
+    pool: _pools.Pool | None = None
     backend: str = ""
 
 
@@ -543,9 +543,9 @@ def key_name(job: AnyJob, name: str, key: object, owners: dict[object, int]) -> 
 
 
 def pool_resources(
-    pool: _limits.Pool | None, owners: dict[object, int], keys: dict[str, dict[str, str]]
+    pool: _pools.Pool | None, owners: dict[object, int], keys: dict[str, dict[str, str]]
 ) -> Iterator[ResourceFacts]:
-    for view in _limits.resource_views(pool):
+    for view in _pools.resource_views(pool):
         names = sorted(keys.get(view.name, {}).items()) if view.is_per_key else ()
         totals = {name: view.key_total(key) for name, key in names}
         yield ResourceFacts(owners.setdefault(pool, len(owners)), view.name, view.total, view.is_per_key, totals)
