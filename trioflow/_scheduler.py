@@ -15,7 +15,8 @@ from ._core.base import _loaded_files
 from ._core.job import _ancestors, _function
 from ._core.job._job_options import JobOptions, NestedJobOptions, Subject, check_number, flag, seconds, subject_text
 from ._core.job._option_descriptors import Option, set_docs_and_signature
-from ._core.parts import FirstRule, SettledFunction
+from ._core.parts import SettledFunction
+from ._core.parts._first_rule import FirstRule
 from ._core.run._instruments import Instrument, check_instruments
 from ._core.scheduler._base_scheduler import BaseScheduler
 from ._core.scheduler._sync_run import OwnFrames

@@ -154,7 +154,7 @@ def test_an_early_pause_that_is_resumed_early_is_over(backend: Any) -> None:
         assert result
 
 
-@pytest.mark.parametrize(("name", "value"), [("jobs_window", 1), ("backfill", 3), ("critical_jobs", True)])
+@pytest.mark.parametrize(("name", "value"), [("jobs_window", 1), ("critical_jobs", True)])
 def test_a_setting_is_refused_from_the_call_of_run_on(tmp_path: Path, backend: Any, name: str, value: object) -> None:
     """While the journal opened, `jobs_window = 1` was once accepted, and four jobs ran at once."""
     said: list[str] = []

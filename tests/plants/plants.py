@@ -131,10 +131,10 @@ PLANTS: Final = (
 """),
     Plant("standstill-active", f"{RUN}/_run.py", "a counter not restored after a wait of a nested run", """\
         finally:
-            self.standstill.count_worker(was_active)
+            if was_active:
 """, """\
         finally:
-            pass
+            if False:
 """),
     Plant("journal-order", f"{RUN}/_steps.py",
         "the record comes after the hooks (a First's winners before their results)", """\
@@ -308,12 +308,12 @@ PLANTS: Final = (
 """, """\
         self._latencies.clear()
 """),
-    Plant("first-turn-reset", f"{PARTS}/__init__.py",
+    Plant("first-turn-reset", f"{PARTS}/_first_rule.py",
         "the start of the last turn is not reset: the next opens too early", """\
         self._turn_started_at = None
         self._hold(self""", """\
         self._hold(self"""),
-    Plant("first-records", f"{PARTS}/__init__.py", "a First's late loser is recorded", """\
+    Plant("first-records", f"{PARTS}/_first_rule.py", "a First's late loser is recorded", """\
             writer.records_results = False
 """),
     Plant("adaptive-cleanup", ADAPTIVE, "an Adaptive counts clean-up jobs", """\
@@ -397,7 +397,7 @@ PLANTS: Final = (
 """),
     Plant("retry-longest", f"{JOB}/_retry.py", "of the times that a group of exceptions asks for, the first counts",
         "return max(backoffs) if backoffs", "return backoffs[0] if backoffs"),
-    Plant("first-infinite", f"{PARTS}/__init__.py",
+    Plant("first-infinite", f"{PARTS}/_first_rule.py",
         "a success that is not enough opens no turn, although no time will",
         " and not last.restored and self._stagger < math.inf:", " and not last.restored:"),
     Plant("words-holders", f"{WORDS}/_explain.py", "a job that has its needs, and waits for a token, is no holder", """\
@@ -478,7 +478,7 @@ PLANTS: Final = (
         "runs that come to share an admission forget that it has budgets", """\
         self.has_budgets |= other.has_budgets
 """),
-    Plant("first-loser-cancelled", f"{PARTS}/__init__.py", "a First that has too few jobs left when it drains fails",
+    Plant("first-loser-cancelled", f"{PARTS}/_first_rule.py", "a First that has too few jobs left when it drains fails",
         """\
         if run.phase is RunPhase.DRAINING and any(job._state is JobState.CANCELLED for job in self._losers):
             # The drain, not the losers, has kept it from its result.
@@ -524,9 +524,11 @@ PLANTS: Final = (
         "            _requirement_counts.count_consumer(job)\n            self.notify(", "            self.notify("),
     Plant("standstill-stale", f"{RUN}/_standstill.py",
         "a job starts, and the report of a wait for something outside comes all the same", """\
-        if number > 0 and self._stop_timer is not None:
+        self._active_count += 1
+        if self._stop_timer is not None:
             self.close()
 """, """\
+        self._active_count += 1
 """),
     Plant("stuck-lifted", f"{RUN}/_standstill.py",
         "a service that is ready is watched on, for the timeout that does not count any more", """\
@@ -602,10 +604,10 @@ if run is not None:
     Plant("retry-cap-first", f"{JOB}/_retry.py", "the cap is applied before the factor",
         "backoff = min(self.first * self.factor ** (number - 1), self.cap)",
         "backoff = min(self.first, self.cap) * self.factor ** (number - 1)"),
-    Plant("first-turn-competitor", f"{PARTS}/__init__.py",
+    Plant("first-turn-competitor", f"{PARTS}/_first_rule.py",
         "a turn counts as begun only when its competitor starts, not with a job that this one needs",
         "job in self._turns and self._turns[job] is self._last_open", "job in self._turns and job is self._last_open"),
-    Plant("first-drained", f"{PARTS}/__init__.py",
+    Plant("first-drained", f"{PARTS}/_first_rule.py",
         "a First that has its result in a drain keeps the reason of the drain", """\
         self._run.fate.forget_drain()
 """),
@@ -683,7 +685,7 @@ if run is not None:
             job._grant().refund_budgets()""", """\
         if state is SCHEDULED:
             job._grant().refund_budgets()"""),
-    Plant("first-turn-again", f"{PARTS}/__init__.py", "each attempt of a call puts off the next turn",
+    Plant("first-turn-again", f"{PARTS}/_first_rule.py", "each attempt of a call puts off the next turn",
         "if self._turn_started_at is None and job in self._turns and", "if job in self._turns and"),
     Plant("clean-up-group-paused", f"{RUN}/_steering.py",
         "a group that cleans up is paused with the run whose clean-up it is", "run.outer_worker.lane.line.is_paused",
@@ -827,9 +829,9 @@ if run is not None:
             jobs += job._counted_failures.jobs
 """),
     Plant("look-answer-secret", f"{LOOK}/_steering.py", "the log has the answer to a redacted question", """\
-    return Done(subject, "" if asking.redact else f" {short_repr(text)}", job=asking)
+answered" + f" {short_repr(text)}" * (not asking.redact)
 """, """\
-    return Done(subject, f" {short_repr(text)}", job=asking)
+answered" + f" {short_repr(text)}"
 """),
     Plant("junit-flaky-kind", "trioflow/view/_junit.py",
         "the errors of attempts of a job that failed in the end are called flaky", """\
@@ -963,7 +965,7 @@ if run is not None:
     Plant("first-need-comes-late", f"{RUN}/_start_order.py",
         "the first job with needs is added to a run that has an order already, and takes nothing", """\
             if has_needs:
-                self._queue.use_order(order, has_needs)
+                self._line.use_order(order, has_needs)
             return""", "            return"),
     Plant("cancel-twice-in-a-drain", f"{RUN}/_run.py",
         "the reason of the run is compared, which stays DRAINED, and not what has cancelled its jobs",
@@ -975,7 +977,7 @@ if run is not None:
     Plant("two-throttles-in-clean-up", f"{RUN}/_steps.py",
         "a clean-up job that two resources throttle waits for the last one named, not for the later one",
         "until = max(ends_at for _, ends_at in closed)", "until = closed[-1][1]"),
-    Plant("first-turn-began", f"{PARTS}/__init__.py", "the third turn of a First counts from the start in the first",
+    Plant("first-turn-began", f"{PARTS}/_first_rule.py", "the third turn of a First counts from the start in the first",
         "        self._turn_started_at = None\n        self._hold(", "        self._hold("),
     Plant("key-wakes-one-group", f"{ADMISSION}/_keys.py",
         "a free key wakes the jobs of one kind, which may lack something else",

@@ -11,7 +11,7 @@ import anyio
 import pytest
 
 from trioflow import Job, JobState, Pool, Rate, Scheduler, ThreadJob, current_job
-from trioflow._core.admission import _rates
+from trioflow._core.admission import _pools
 from trioflow._core.words._explain import waiting
 
 from ..bodies import nap, nothing, pass_time, timed, turns
@@ -347,7 +347,7 @@ def test_the_wait_for_a_rate_says_when_enough_has_accrued(virtual: Virtual) -> N
 def test_a_rate_accrues_between_two_runs(virtual: Virtual, monkeypatch: pytest.MonkeyPatch, limit: Rate) -> None:
     """The time that passes while no loop uses its pool counts, for what the pool shows, too."""
     now = 0.0
-    monkeypatch.setattr(_rates, "time", SimpleNamespace(monotonic=lambda: now))
+    monkeypatch.setattr(_pools, "time", SimpleNamespace(monotonic=lambda: now))
     pool = Pool(api=limit)
     jobs = [Job(nap, 1, needs={"api": 1}) for _ in range(2)]
     assert virtual(Scheduler(jobs[0], pool=pool).co_run)

@@ -500,7 +500,7 @@ class Tokens:
 
     async def _acquire(self, standstill: Any) -> bool:
         """Wait for a token. Return False if no job waits any more, or the run of the worker was cancelled."""
-        standstill.count_worker(-1)
+        standstill.remove_active()
         borrower = self.request = object()
         try:
             with self._backend.create_scope() as self._request_scope:
@@ -509,7 +509,7 @@ class Tokens:
                     self.unused.append(borrower)
         finally:
             self.request = self._request_scope = None
-            standstill.count_worker(1)
+            standstill.add_active()
         return borrower in self.unused
 
     def end_errand(self) -> None:

@@ -69,18 +69,23 @@ async def end(run: Run) -> None:
         await take_step(run, partial(run.group.host.run_uninterrupted, wind_up, on_interrupt))
     if run.unsettled or run.forever_unsettled or run.interruption is not None:
         run.settle_leftovers()
-    is_stopped_inside = run.fate.cancel_reason not in (COMPLETED, StopReason.CANCELLED)
+    _give_final_fate(run)
+    run.scheduler._store_outcome(run)
+    run.notify("after_run")
+
+
+def _give_final_fate(run: Run) -> None:
+    """Give the words about a run that only the ends of all its jobs allow: forever jobs and services fail last."""
+    fate = run.fate
+    is_stopped_inside = fate.cancel_reason not in (COMPLETED, StopReason.CANCELLED)
     is_undecided = run.unsettled or run.cancelled_count or run.scheduler._enough is not None
     if run.outer_worker is not None and not (is_stopped_inside or is_undecided):
         # A drain has kept no job of this nested run from its end: it has completed. A `First` completes as it decides.
-        run.fate.forget_drain()
-        run.fate.give(COMPLETED)
-    # Only now, because forever jobs and services may have failed last.
-    if run.failures.number and run.fate.reason is COMPLETED:
+        fate.forget_drain()
+        fate.give(COMPLETED)
+    if run.failures.number and fate.reason is COMPLETED:
         # It cancels nobody: all jobs have ended.
-        run.fate.stop(StopReason.FAILED, None)
-    run.scheduler._store_outcome(run)
-    run.notify("after_run")
+        fate.stop(StopReason.FAILED, None)
 
 
 async def _wind_up(run: Run, ends_forever_jobs: bool) -> None:

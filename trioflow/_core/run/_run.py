@@ -469,13 +469,15 @@ class Run:
     async def _wait_while_running(self) -> None:
         """Wait for a change, or for the time of a part. Meanwhile, the run's own worker is not active."""
         was_active = self.outer_worker is not None and not self.outer_worker.is_shielded
-        self.standstill.count_worker(-was_active)
+        if was_active:
+            self.standstill.remove_active()
         self.standstill.suspect(self)
         try:
             if not await self.wait_for_change(min((part.due_at() for part in self.parts), default=math.inf)):
                 self.stop_cancelled()
         finally:
-            self.standstill.count_worker(was_active)
+            if was_active:
+                self.standstill.add_active()
         self.call_parts()
 
     def call_parts(self) -> None:

@@ -56,11 +56,15 @@ class Standstill:
         # Stops the timer of the report of a wait for something outside.
         self._stop_timer: Callable[[], None] | None = None
 
-    def count_worker(self, number: int) -> None:
-        """Count an active worker more (1) or fewer (-1), or none (0)."""
-        self._active_count += number
-        if number > 0 and self._stop_timer is not None:
+    def add_active(self) -> None:
+        """Count one active worker more."""
+        self._active_count += 1
+        if self._stop_timer is not None:
             self.close()
+
+    def remove_active(self) -> None:
+        """Count one active worker fewer. Those of forever jobs are not counted."""
+        self._active_count -= 1
 
     def close(self) -> None:
         if self._stop_timer is not None:

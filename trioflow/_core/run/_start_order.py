@@ -35,7 +35,7 @@ class StartOrder:
         self._scheduler: Final = run.scheduler
         self._policies: Final = _policies.BUILTIN_POLICIES[run.scheduler._policy]
         self._members: Final = run.members
-        self._queue: Final = run.line
+        self._line: Final = run.line
         # The estimated durations of nested schedulers, at any depth, or None before they are estimated.
         self._nested_durations: dict[BaseScheduler, float] | None = None
 
@@ -50,15 +50,15 @@ class StartOrder:
 
     def add_jobs(self, jobs: list[AbstractJob[Any]]) -> None:
         """Extend the order to jobs that were added together to the running scheduler."""
-        order = self._queue.order
-        has_needs = self._queue.admission is None and any(job._options.needs for job in jobs)
+        order = self._line.order
+        has_needs = self._line.admission is None and any(job._options.needs for job in jobs)
         if order is None and not (has_needs or any(job._options.affects_order for job in jobs)):
             return
         known = self._scheduler._expected_durations(jobs)
         if order is not None and not (known and order.policy is not self._policies[True]):
             order.add_jobs(jobs, known, self._members.all_requirements)
             if has_needs:
-                self._queue.use_order(order, has_needs)
+                self._line.use_order(order, has_needs)
             return
         for _ in self._choose_order(self._members.all_requirements, in_order=False):
             pass
@@ -66,11 +66,11 @@ class StartOrder:
     def forget(self, job: AbstractJob[Any]) -> None:
         if self._nested_durations:
             self._nested_durations.pop(job, None)  # type: ignore[call-overload]
-        if self._queue.order is not None:
-            self._queue.order.forget(job)
+        if self._line.order is not None:
+            self._line.order.forget(job)
 
     def _choose_order(self, requirements: _policies.Requirements, in_order: bool) -> Iterator[None]:
-        """Choose the start order, and pass it to the ready queue. Yield whenever a pause is due.
+        """Choose the start order, and pass it to the line. Yield whenever a pause is due.
 
         Args:
             requirements: returns the jobs that a member requires.
@@ -81,8 +81,8 @@ class StartOrder:
         options = [job._options for job in members.jobs_with_scheduling_options]
         known = self._known_durations(self._scheduler) if self._policies[True] is not _policies.FIFO_POLICY else {}
         policy = self._policies[bool(known)]
-        earlier = self._queue.order
-        has_needs = self._queue.admission is not None or any(own.needs for own in options)
+        earlier = self._line.order
+        has_needs = self._line.admission is not None or any(own.needs for own in options)
         has_priorities = any(own.priority for own in options)
         if earlier is None and not (has_needs or has_priorities or policy is not _policies.FIFO_POLICY):
             return
@@ -90,7 +90,7 @@ class StartOrder:
         if policy.needs_ranks:
             jobs = list(members.jobs) if in_order else _graph_algorithms.topological_order(members.jobs, requirements)
             yield from order.compute_ranks(jobs, requirements)
-        self._queue.use_order(order, has_needs)
+        self._line.use_order(order, has_needs)
 
     def _known_durations(self, scheduler: BaseScheduler) -> dict[AbstractJob[Any], float]:
         """Return the expected durations of the members of a scheduler, estimated ones included, as far as known."""

@@ -569,7 +569,7 @@ class Lane:
             worker.errand, worker.is_searching = errand, False
         self.alive[worker] = None
         try:
-            run.standstill.count_worker(1)
+            run.standstill.add_active()
             run.time_slice.spawned.append(worker)
             group.spawn(worker)
         except BaseException as fault:
@@ -601,7 +601,8 @@ class Lane:
                 # It has not begun.
                 time_slice.spawned.remove(worker)
             del self.alive[worker]
-            run.standstill.count_worker(worker.is_shielded - 1)
+            if not worker.is_shielded:
+                run.standstill.remove_active()
             if run._stuck_jobs is not None:
                 run._stuck_jobs.forget(worker)
             self.group.forget(worker)
@@ -616,7 +617,7 @@ class Lane:
 
     def prepare_for_forever_job(self, worker: Worker) -> None:
         """Prepare a worker to run a forever job, shielded until the end of the run."""
-        self.run.standstill.count_worker(-1)
+        self.run.standstill.remove_active()
         worker.is_shielded = worker.must_leave = True
         worker.group.shield(worker)
         self.ensure_searcher()

@@ -17,7 +17,7 @@ from ..base._states import CHECKING, JobState
 from ..job import _errors, _job_options, _labels
 from ..job._ancestors import ancestors_with_members, enclosing_schedulers, find_common_scheduler
 from ..job._job import DEFAULT_OPTIONS, AbstractJob, is_scheduler, with_members
-from ..parts import too_few_jobs_error
+from ..parts._first_rule import too_few_jobs_error
 from ..run import _requirement_counts
 from ..words._explain import reject_wait_cycle
 from . import _life

@@ -22,7 +22,7 @@ from ..job._errors import BudgetSpent, one_line_error, remedy_of
 from ..job._job import AbstractJob, RunExtras, has_moved_on, is_scheduler
 from ..job._labels import distinct_names, printable, shorten
 from ..job._requirements import decide, has_failed
-from ..parts import FirstRule
+from ..parts._first_rule import FirstRule
 from ..run._ending import may_clean_up
 from ..run._instruments import Part
 from ..run._run import RUNS_IN_PROGRESS, Run

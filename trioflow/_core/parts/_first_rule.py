@@ -1,0 +1,253 @@
+"""`FirstRule`: the rule of a `First`, which of its jobs have a turn, and when enough of them have won."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict, deque
+from collections.abc import Iterable
+from typing import Any, Final
+
+from ..admission._resource import TIME_TOLERANCE
+from ..base._states import COMPLETED, LINKING, JobState, RunPhase, StopReason
+from ..base._text_forms import duration_text, plural
+from ..job import _errors
+from ..job._job import AbstractJob, RunExtras
+from ..run._instruments import Instrument, Part
+from ..run._run import Run
+
+
+class FirstRule(Part, Instrument):
+    """The rule of a run of a `First`. It starts the jobs in turns, and stops the run when its result is decided.
+
+    The members compete, except members that another member requires, whose success decides nothing. A member that runs
+    only if another member failed competes with it. Each competitor has a turn, in the order of the members, and so have
+    the members that it needs:
+
+    ```
+    turn opens ──► its jobs start, as any job does ──► stagger seconds after the first start ──► the next turn opens
+                                    │                                                                ▲
+                                    └──► its competitor has settled without success, or was restored ┘
+    ```
+
+    Without a `stagger`, there is a single turn. With an infinite `stagger`, a success opens the next turn, too. With a
+    journal, no job starts before all jobs that are ready have been looked up: results that an earlier run has paid for
+    decide first, in the order that they were recorded.
+    """
+
+    def __init__(self, run: Run, enough: int, stagger: float | None) -> None:
+        self._run = run
+        self._enough: Final = enough
+        self._stagger: Final = stagger
+        # For each member, the competitor in whose turn it may start. Empty without a `stagger`.
+        self._turns: dict[AbstractJob[Any], AbstractJob[Any]] = {}
+        self._competitors: dict[AbstractJob[Any], None] = {}  # in the order of their turns
+        self._open_turns: set[AbstractJob[Any]] = set()  # the competitors whose turns are open
+        self._last_open: AbstractJob[Any] | None = None  # the last of these
+        self._closed_turns: deque[AbstractJob[Any]] = deque()  # the other competitors, if there is a `stagger`
+        self._unsettled: dict[AbstractJob[Any], None] = {}  # the competitors that have not settled
+        self._losers: list[AbstractJob[Any]] = []
+        # Competitors that the journal has restored, not yet winners.
+        self._restored: list[AbstractJob[Any]] = []
+        # Ready jobs that may not start yet, by the turns that have to open, or by None if they wait for the journal.
+        self._held: Final[defaultdict[AbstractJob[Any] | None, list[AbstractJob[Any]]]] = defaultdict(list)
+        # When the first job of the last open turn started.
+        self._turn_started_at: float | None = None
+        # The jobs whose results make the result of the `First`.
+        self.winners: Final[list[AbstractJob[Any]]] = []
+        self.is_decided = False
+
+    def enter(self, phase: RunPhase) -> None:
+        """Count the jobs that succeeded before the `First` was tried again. If that is enough, nothing has to start."""
+        if phase is LINKING:
+            kept = [job for job in self._run.members.jobs if job._state is JobState.SUCCEEDED]
+            self._open_turns.update(kept)
+            self.on_added()
+            kept = sorted(filter(self._competitors.__contains__, kept), key=lambda job: job._finished_at or 0.0)
+            self.winners.extend(kept[: self._enough])
+        elif phase is RunPhase.RUNNING:
+            self._add_winners([])
+
+    # ---- the steps of a job
+
+    def job_started(self, scheduler: object, job: AbstractJob[Any]) -> None:
+        """Let the next turn be due in time, if this is the first start in the last open turn."""
+        if self._turn_started_at is None and job in self._turns and self._turns[job] is self._last_open:
+            self._turn_started_at = job._started_at
+            self._run.wake()
+
+    def settled(self, job: AbstractJob[Any]) -> None:
+        """Decide the result if it no longer depends on other jobs. Open the next turn if nothing is in its way."""
+        if self.is_decided or self._run.phase is RunPhase.STOPPING:
+            # A timeout or a cancellation has decided.
+            return
+        if job in self._unsettled:
+            del self._unsettled[job]
+            if job._state is not JobState.SUCCEEDED:
+                self._losers.append(job)
+            elif job.restored and self._is_looking_up():
+                self._restored.append(job)
+            else:
+                self._add_winners([job])
+            if not self.is_decided:
+                self._stop_if_too_few()
+        if not self.is_decided:
+            self._open_due_turns()
+
+    # ---- questions of the run
+
+    def may_start(self, job: AbstractJob[Any]) -> bool:
+        """Return whether a ready job may start. Hold it back otherwise."""
+        if self._is_open(job) and not self._is_looking_up():
+            return True
+        self._hold([job])
+        return False
+
+    def due_at(self) -> float:
+        """Return when the next turn opens because of the time, or infinity if it waits for something else."""
+        started_at = self._turn_started_at
+        if started_at is None or self._stagger is None or not self._closed_turns or self._run.phase._is_ending:
+            return math.inf
+        return started_at + self._stagger
+
+    def act(self) -> None:
+        """Let restored jobs win, in the order that they were recorded. Let held jobs start if none has won."""
+        if self._restored and not self._is_looking_up():
+            restored, self._restored = sorted(self._restored, key=_recorded_at), []
+            self._add_winners(restored)
+        self._release_held()
+        if self._run.clock() + TIME_TOLERANCE >= self.due_at():
+            self._open_next_turn()
+            self._open_due_turns()
+
+    def turn_before(self, job: AbstractJob[Any]) -> AbstractJob[Any] | None:
+        """Return the competitor after whose failure or start the turn of a job opens, or None if it is open."""
+        competitors = list(self._competitors)
+        return None if self._is_open(job) else competitors[competitors.index(self._turns[job]) - 1]
+
+    def explain(self, job: AbstractJob[Any]) -> str:
+        """Explain why a job that has no open requirements is held back."""
+        if (before := self.turn_before(job)) is None:
+            return "waits until the journal has been asked about the other jobs"
+        assert self._stagger is not None
+        turn = f"waits for its turn: until {before.label!r} has"
+        if self._stagger == math.inf:
+            end = "failed" if self._enough == 1 else "settled"
+            return f"{turn} {end}"
+        return f"{turn} failed, or {duration_text(self._stagger)} after its start"
+
+    # ---- turns
+
+    def on_added(self) -> None:
+        """Find the competitors, at the start and when jobs were added, and assign a turn to each member. O(V + E)."""
+        members = self._run.members
+        requirements = {job: members.all_requirements(job) for job in members.jobs}
+        self._competitors = dict.fromkeys(members.competitors(requirements))
+        self._closed_turns = deque(job for job in self._competitors if job not in self._open_turns)
+        self._unsettled = dict.fromkeys(job for job in self._competitors if not job._state.is_settled)
+        self._turns = {}
+        todo = [(competitor, competitor) for competitor in self._competitors if self._stagger is not None][::-1]
+        while todo:
+            job, competitor = todo.pop()
+            if job not in self._turns:
+                self._turns[job] = competitor
+                todo += [(required, competitor) for required in requirements[job]]
+        held = [job for jobs in self._held.values() for job in jobs]
+        self._held.clear()
+        self._hold(held)
+        self._release_held()
+        if self._stagger is not None:
+            self._open_due_turns()
+            # The next turn may be due in time, and was not if there was none.
+            self._run.wake()
+
+    def _is_looking_up(self) -> bool:
+        run = self._run
+        return run.journal_writer is not None and run.requirement_counts.counting_down
+
+    def _is_open(self, job: AbstractJob[Any]) -> bool:
+        return job not in self._turns or self._turns[job] in self._open_turns
+
+    def _open_due_turns(self) -> None:
+        """Open the next turn as long as the last open turn gives no reason to wait.
+
+        There is no reason to wait if its competitor has failed, or has settled without a start, because it was
+        restored, blocked, skipped or cancelled. Nor if it has succeeded, is not enough, and no time will come. Nor if a
+        job that was added requires it, so that it does not compete any more.
+        """
+        while self._stagger is not None and self._closed_turns:
+            if (last := self._last_open) is not None and last._state.is_settled:
+                if last._state is JobState.SUCCEEDED and not last.restored and self._stagger < math.inf:
+                    return
+            elif last in self._competitors:
+                return
+            self._open_next_turn()
+
+    def _open_next_turn(self) -> None:
+        self._last_open = self._closed_turns.popleft()
+        self._open_turns.add(self._last_open)
+        self._turn_started_at = None
+        self._hold(self._held.pop(self._last_open, ()))
+        self._release_held()
+
+    def _hold(self, jobs: Iterable[AbstractJob[Any]]) -> None:
+        for job in jobs:
+            self._held[None if self._is_open(job) else self._turns[job]].append(job)
+
+    def _release_held(self) -> None:
+        """Let the held jobs start whose turns are open, unless the journal is still asked about some."""
+        if not self._is_looking_up():
+            self._run.schedule(self._held.pop(None, ()))
+
+    # ---- the result
+
+    def _add_winners(self, jobs: list[AbstractJob[Any]]) -> None:
+        self.winners.extend(jobs[: self._enough - len(self.winners)])
+        if len(self.winners) == self._enough and not self.is_decided:
+            self._decide(COMPLETED)
+
+    def _stop_if_too_few(self) -> None:
+        """Stop the run if the jobs that are left cannot succeed often enough."""
+        if len(self.winners) + len(self._restored) + len(self._unsettled) >= self._enough:
+            return
+        run, count, total = self._run, len(self._losers), len(self._competitors)
+        if run.phase is RunPhase.DRAINING and any(job._state is JobState.CANCELLED for job in self._losers):
+            # The drain, not the losers, has kept it from its result.
+            return
+        needed = f"{self._enough} had to succeed" if self._enough > 1 else "one had to succeed"
+        # Cancelled and skipped jobs have no exception of their own: these are those that `result()` raises for them.
+        errors = [_errors.no_result_error(job) for job in self._losers]
+        exceptions = [error for error in errors if isinstance(error, Exception)]
+        message = f"{count} of {total} jobs of {run.scheduler.label!r} failed, and {needed}"
+        error: Exception
+        if not exceptions:
+            error = too_few_jobs_error(run.scheduler, total, self._enough)
+        elif all(isinstance(error, _errors.BudgetSpent) for error in errors):
+            error = exceptions[0]
+        else:
+            error = ExceptionGroup(message, exceptions)
+        run.scheduler._run_error = error
+        self._decide(StopReason.CRITICAL)
+
+    def _decide(self, reason: StopReason) -> None:
+        """Stop the run. The running jobs decide its result, even if the run drains."""
+        self.is_decided = True
+        if (writer := self._run.journal_writer) is not None:
+            if reason is COMPLETED:
+                writer.record_winners(self.winners)
+            writer.records_results = False
+        self._run.fate.forget_drain()
+        self._run.stop(reason)
+
+
+def _recorded_at(job: AbstractJob[Any]) -> float:
+    """Return the time when the result of a restored job was recorded, or infinity if it is unknown."""
+    restoration = (job._extras or RunExtras).restoration
+    return math.inf if restoration is None or restoration.settled_at is None else restoration.settled_at
+
+
+def too_few_jobs_error(scheduler: AbstractJob[Any], number: int, enough: int) -> ValueError:
+    """Return the error for a `First` with too few competitors."""
+    return ValueError(
+        f"{scheduler.label!r} has {plural(number, 'job')} that no other one requires, and could never succeed with "
+        f"enough={enough}: add jobs"
+    )
