@@ -338,8 +338,8 @@ def pause_text(run: Run) -> str:
         return ""
     if pause is run.steering.hold:
         files = join_names(run.scheduler._changed_files(), MAX_NAMED_JOBS)
-        mended = files and f"; {files} changed since it was loaded, which --reload takes"
-        return f"held: {failure_count(run.outermost().scheduler)} failed; try again, or resume to end as failed{mended}"
+        mended = files and f"; {files} changed since it was loaded"
+        return f"held: {failure_count(run.outermost().scheduler)} failed; try again, or end as failed{mended}"
     return f"paused {duration_text(age(pause.since, run.clock))} ago{clause(' by {}', pause.by)}"
 
 
