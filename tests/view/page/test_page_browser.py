@@ -206,9 +206,7 @@ def test_a_button_takes_mended_code(browser: Browser, tmp_path: Path, monkeypatc
         assert not browser.first("#words .reload").is_displayed()
         file.write_text("async def upload():\n    return 42\n")
         until(browser, lambda: browser.first("#words .reload").is_displayed())
-        assert text(browser, "#problem").endswith(
-            "mended_by_a_button.py changed since it was loaded"
-        )
+        assert text(browser, "#problem").endswith("mended_by_a_button.py changed since it was loaded")
         click(browser, "#words .reload")
         until(browser, lambda: status(browser).startswith("ended"))
         assert "reloaded mended_by_a_button.py: upload by trioflow look, pid" in text(browser, "#log")
