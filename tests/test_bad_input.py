@@ -183,7 +183,7 @@ QUERIES: dict[str, dict[str, Any]] = {
 
 
 ELSEWHERE = {
-    "CommandResult": "made by a command", "SchedulerJob": "the same as Scheduler", "Trace": "takes nothing",
+    "CommandResult": "made by a command", "Trace": "takes nothing",
     "current_job": "takes nothing", "current_scheduler": "takes nothing", "job": "has the options of Job",
 }  # fmt: skip
 """What is public and not called here, with the reason."""

@@ -77,7 +77,7 @@ VALUES: list[Any] = [
     RunPhase.RUNNING, WaitCause.SLOT, Waiting(WaitCause.SLOT), BoxStyle("x"), HashOnly("x"), LocalDirectory("x"),
     Work(what="x"),
     Restoration(1.0, 2.0), trioflow.Retry(2),
-    trioflow.Wait(WaitCause.SLOT, "", 0, 1, 2),
+    trioflow.view.Wait(WaitCause.SLOT, "", 0, 1, 2),
     explore(lambda: Scheduler(a_job()), runs=2),
 ]  # fmt: skip
 OTHERS = {
@@ -110,7 +110,7 @@ def test_each_attribute_of_an_object_is_in_the_record_of_public_names(value: Any
 
 
 def test_every_public_class_of_errors_and_values_is_tested_here() -> None:
-    tested = {type(value) for value in (*ERRORS, *VALUES)} | {trioflow.FamilyTime, trioflow.Wait}
+    tested = {type(value) for value in (*ERRORS, *VALUES)} | {trioflow.view.FamilyTime, trioflow.view.Wait}
     assert [
         kind.__name__
         for kind in PUBLIC

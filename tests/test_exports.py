@@ -34,13 +34,12 @@ NAMES = [
 
 
 def test_each_name_is_exported_once() -> None:
-    """Each name is exported once, except for AbstractJob, also in `trioflow.abc`, and an older name of Scheduler."""
+    """Each name is exported once, except for AbstractJob, also in `trioflow.abc`."""
     places: dict[int, list[str]] = {}
     for module, name in NAMES:
         places.setdefault(id(getattr(module, name)), []).append(f"{module.__name__}.{name}")
     assert [found for found in places.values() if len(found) > 1] == [
         ["trioflow.AbstractJob", "trioflow.abc.AbstractJob"],
-        ["trioflow.Scheduler", "trioflow.SchedulerJob"],
     ]
 
 

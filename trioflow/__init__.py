@@ -65,21 +65,13 @@ if _typing.TYPE_CHECKING:
     from .jobs.ssh._steps import Script as Script
     from .jobs.ssh._steps import ScriptText as ScriptText
     from .journal._journal import Journal as Journal
-    from .simulation._simulate import Simulation as Simulation
     from .simulation._simulate import simulate as simulate
     from .view._junit import JUnit as JUnit
     from .view.events._events import Events as Events
     from .view.monitor._monitor import Monitor as Monitor
-    from .view.trace._spans import Span as Span
-    from .view.trace._spans import Wait as Wait
-    from .view.trace._time_spent import FamilyTime as FamilyTime
-    from .view.trace._time_spent import TimeSpent as TimeSpent
     from .view.trace._trace import Trace as Trace
 
 __version__ = "0.1.0"
-
-SchedulerJob = Scheduler
-"""The name of `Scheduler` in older programs."""
 
 
 def _set_module(names: _typing.Mapping[str, object], home: str) -> None:
@@ -111,12 +103,10 @@ _LAZY_NAMES = {
         ".jobs.ssh._ssh_errors": "SshError Unreachable",
         ".jobs.ssh._steps": "Pull Push Script ScriptText",
         ".journal._journal": "Journal",
-        ".simulation._simulate": "Simulation simulate",
+        ".simulation._simulate": "simulate",
         ".view._junit": "JUnit",
         ".view.events._events": "Events",
         ".view.monitor._monitor": "Monitor",
-        ".view.trace._spans": "Span Wait",
-        ".view.trace._time_spent": "FamilyTime TimeSpent",
         ".view.trace._trace": "Trace",
     }.items()
     for name in names.split()
@@ -128,8 +118,8 @@ def __getattr__(name: str) -> _typing.Any:
     """Import a public name on first use (PEP 562).
 
     Raises:
-        ImportError: `name` is a name of another library. The error names the replacement. (`from trioflow import` would
-            replace the text of an AttributeError.)
+        ImportError: `name` is a name of another library, or of another module here. The error names the replacement.
+            (`from trioflow import` would replace the text of an AttributeError.)
         AttributeError: there is no such name.
 
     """

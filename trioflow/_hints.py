@@ -59,7 +59,9 @@ MODULE_HINTS: Final = {
     "Engine": "import trioflow.compat.asynciojobs_classic for programs of old asynciojobs, or use Scheduler",
     "Flow": "use Scheduler",
     "PrintJob": "use a Job whose function prints, or import it from trioflow.compat.asynciojobs",
+    **dict.fromkeys(("FamilyTime", "Simulation", "Span", "TimeSpent", "Wait"), "import it from trioflow.view"),
     "PureScheduler": "use Scheduler, or import it from trioflow.compat.asynciojobs",
+    "SchedulerJob": "use Scheduler, which nests, or import it from trioflow.compat.asynciojobs_classic",
     "Task": "use Job",
     "TaskGroup": "use Scheduler; async with Scheduler() as scheduler: scheduler.add(Job(...)) starts jobs as they come",
 }

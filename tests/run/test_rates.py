@@ -227,8 +227,8 @@ def test_a_pool_shows_its_rates() -> None:
 @pytest.mark.parametrize(
     ("make", "error", "message"),
     [
-        (lambda: Rate(per=60), TypeError, r"Rate\(per=60\): give each amount with its key, such as Rate\(requests=500"),
-        (lambda: Rate(10, requests=5, per=1), TypeError, r"Rate\(10, per=1\): give each amount with its key"),  # type: ignore[arg-type]
+        (lambda: Rate(per=60), TypeError, r"Rate\(per=60\): give each amount with its key: Rate\(requests=60"),
+        (lambda: Rate(10, requests=5, per=1), TypeError, "were given; give each amount with its key"),  # type: ignore[arg-type]
         (lambda: Rate(requests=0, per=60), ValueError, r"Rate\(requests=0\): give a finite number above 0"),
         (lambda: Rate(requests=-1, per=60), ValueError, r"Rate\(requests=-1\)"),
         (lambda: Rate(requests=math.nan, per=60), ValueError, r"Rate\(requests=nan\)"),

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from trioflow import AbstractJob, Job, Scheduler, SchedulerJob, Sequence
+from trioflow import Job, Scheduler, Sequence
 from trioflow.graph import keep_only, predecessors, successors
 
 from ..bodies import edges, fail, jobs_named, nap
@@ -212,11 +212,6 @@ def test_scheduler_option_adds_the_job() -> None:
     job = Job(nap, scheduler=scheduler)
     inner = Scheduler(scheduler=scheduler)
     assert list(scheduler) == [job, inner]
-
-
-def test_scheduler_job_is_an_older_name_of_scheduler() -> None:
-    assert SchedulerJob is Scheduler
-    assert issubclass(Scheduler, AbstractJob)
 
 
 def test_removed_job_can_be_added_to_another_scheduler() -> None:

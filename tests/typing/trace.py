@@ -2,7 +2,8 @@
 
 from typing import assert_type
 
-from trioflow import JobState, Scheduler, Span, Trace
+from trioflow import JobState, Scheduler, Trace
+from trioflow.view import Span
 
 trace = Trace()
 scheduler = Scheduler(instruments=[trace])

@@ -11,8 +11,8 @@ from typing import Any
 import anyio
 import pytest
 
-from trioflow import Budget, CommandJob, Job, JobState, Pool, Rate, Retry, Scheduler, Throttled, TimeSpent, Trace
-from trioflow.view import save
+from trioflow import Budget, CommandJob, Job, JobState, Pool, Rate, Retry, Scheduler, Throttled, Trace
+from trioflow.view import TimeSpent, save
 from trioflow.view._families import family_from_label
 from trioflow.view.trace import _time_spent
 from trioflow.view.trace._time_spent import compute_slot_use

@@ -10,7 +10,8 @@ import weakref
 import anyio
 import pytest
 
-from trioflow import Job, JobState, JobTimeout, Retry, Scheduler, Service, Span, StopReason, Trace
+from trioflow import Job, JobState, JobTimeout, Retry, Scheduler, Service, StopReason, Trace
+from trioflow.view import Span
 
 from ...bodies import fail, nap, nothing
 from ...conftest import Virtual

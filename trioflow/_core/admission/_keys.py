@@ -96,7 +96,7 @@ class PerKey:
         """The seconds between the end of a job of a key and the start of the next job that takes its place."""
         return self._gap
 
-    def limit_of(self, key: str) -> int | Rate:
+    def _limit_of(self, key: str) -> int | Rate:
         """Return how many jobs may have this key at once, or its rate."""
         return self._sizes.get(key, self._limit)
 
@@ -120,7 +120,7 @@ class Key(Resource):
     parks = True
 
     def __init__(self, family: PerKeyResource, key: str) -> None:
-        super().__init__(family.name, family.settings.limit_of(key))
+        super().__init__(family.name, family.settings._limit_of(key))
         self.family: Final = family
         self.key: Final = key
         # The groups with jobs that are parked with this key.

@@ -420,7 +420,7 @@ class ResourceView:
 
     def key_total(self, key: str) -> float | None:
         """Return the total of a key of a `PerKey`, or None for rates, and for other resources."""
-        return self._resource.settings.limit_of(key) if self.is_per_key and self._resource.is_returnable else None
+        return self._resource.settings._limit_of(key) if self.is_per_key and self._resource.is_returnable else None
 
     def start_delay(self, jobs: Iterable[AnyJob]) -> float:
         """Return the seconds until all needs of these jobs have accrued and the throttle, if any, has ended.

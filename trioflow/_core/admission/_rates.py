@@ -18,9 +18,9 @@ from __future__ import annotations
 import math
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from typing import Any, Final, Never, final
+from typing import Any, Final, final
 
-from ..._hints import explain_form, nearest_name
+from ..._hints import CALL_HINTS, explain_form, nearest_name
 from ..base import _amounts
 from ..base._amounts import Amount, CheckedNeed, ExactNeed
 from ..base._states import WaitCause
@@ -79,15 +79,14 @@ class Rate:
     @explain_form
     def __init__(
         self,
-        *values: Never,
+        *,
         per: float,
         burst: _amounts.Need | None = None,
         give_up: float | None = DEFAULT_GIVE_UP,
         **limits: _amounts.SingleNeed,
     ) -> None:
-        if values or not limits:
-            shown = ", ".join([*map(short_repr, values), f"per={short_repr(per)}"])
-            raise TypeError(f"Rate({shown}): give each amount with its key, such as Rate(requests=500, per=60)")
+        if not limits:
+            raise TypeError(f"Rate(per={short_repr(per)}): {CALL_HINTS['Rate']}")
         # The options that a key may have been meant for. `per` is always given.
         ungiven = [name for name, lacks in (("burst", burst is None), ("give_up", give_up == DEFAULT_GIVE_UP)) if lacks]
         for name in limits:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from .. import backend as _backend
 from ..base._states import RAN_TO_END, RunPhase, StopReason
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from ._base_scheduler import BaseScheduler
 
 
+BLOCK: Final = "_open_block"
+"""The name by which `co_run` gets the block, which its signature does not show."""
 REFUSALS: Final = (GrowingError, JobCancelled, JobNotDone)
 """The errors of a body that adds a job to an ending run, or awaits a job of it."""
 
@@ -75,8 +77,9 @@ class OpenBlock(Part):
         return self._is_open and not self._run.phase._is_ending
 
     async def _run_scheduler(self) -> None:
+        options: Any = {BLOCK: self}
         try:
-            await self._scheduler.co_run(_open_block=self)
+            await self._scheduler.co_run(**options)
         except BaseException as error:
             if self._is_cancellation(error):
                 raise

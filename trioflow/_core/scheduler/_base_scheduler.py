@@ -728,8 +728,6 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
         instruments: Iterable[Instrument] = (),
         check: CheckSetting = False,
         journal: JournalSetting | EllipsisType = OWN_SETTING,
-        # An `OpenBlock`. The annotation is `Any` because that class is not public.
-        _open_block: Any = None,
         **unknown: Never,
     ) -> bool:
         """Run the scenario in the running event loop of trio or asyncio.
@@ -768,6 +766,8 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
 
         """
         claim = None if self._worker is not None else _life.expect_run(self)
+        # An `OpenBlock` hands itself over, and is no option.
+        block: Any = unknown.pop(_async_with.BLOCK, None) if unknown else None
         try:
             if unknown:
                 raise _job_options.unknown_option_error(self.label, "co_run()", unknown, BaseScheduler.co_run)
@@ -778,7 +778,7 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
             run = self._make_run(backend, timeout, jobs_window, instruments)
             opened: list[Callable[[], object]] = []
             try:
-                self._begin_run(run, journal, _open_block, opened)
+                self._begin_run(run, journal, block, opened)
                 for _ in self._prepare(run):
                     await backend.checkpoint()
                 await run.execute()
