@@ -84,6 +84,19 @@ def is_for_types(node: ast.AST) -> bool:
     return isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING")
 
 
+def test_each_decision_is_named_by_a_module_that_follows_it() -> None:
+    """Only the decision about dependencies has no module. A name in the first lines of a module is that of a record."""
+    named = {
+        name
+        for path in PACKAGE.rglob("*.py")
+        for names in re.findall(r"^Decided in docs/decisions: (.+)\.$", path.read_text(encoding="utf-8"), re.MULTILINE)
+        for name in names.split(", ")
+    }
+    records = {path.stem for path in (PACKAGE.parent / "docs/decisions").glob("[0-9]*.md")}
+    assert records - named == {"43-dependencies"}
+    assert named <= records
+
+
 def test_no_modules_import_each_other_in_a_cycle() -> None:
     graph: dict[str, set[str]] = {}
     for module, tree in modules().items():

@@ -93,10 +93,10 @@ PLANTS: Final = (
     Plant("run-earlier-use", f"{ADMISSION}/_admission.py", "what a failed attempt has used of a budget is forgotten",
         "            job._extras.earlier_use = used\n"),
     Plant("run-block-total", f"{RUN}/_steps.py", "a BudgetSpent is not counted in the total", """\
-        run.failures.total += 1
-        settle_apart(run, (job,), failure)
+            run.failures.total += 1
+            _settle_each(run, (job,), failure, CancelCause.STOP)
 """, """\
-        settle_apart(run, (job,), failure)
+            _settle_each(run, (job,), failure, CancelCause.STOP)
 """),
     Plant("run-cut-off-around", f"{RUN}/_steps.py",
         "the jobs of a nested run that ends with the one around it count as ended by cancel()", """\
@@ -141,18 +141,12 @@ PLANTS: Final = (
     if run.journal_writer is not None and state is SUCCEEDED:
         run.journal_writer.record(job, outcome)
     if run.notify_end is not None:
-        # A hook of another job may settle this job.
-        was_settling, run.is_settling = run.is_settling, True
-        run.notify_end(run.scheduler, job)
-        run.is_settling, extras = was_settling, job._extras
 """, """\
     if run.notify_end is not None:
-        # A hook of another job may settle this job.
-        was_settling, run.is_settling = run.is_settling, True
         run.notify_end(run.scheduler, job)
-        run.is_settling, extras = was_settling, job._extras
     if run.journal_writer is not None and state is SUCCEEDED:
         run.journal_writer.record(job, outcome)
+    if run.notify_end is not None and False:
 """),
     Plant("ending-ended-by-run", f"{RUN}/_ending.py",
         "a service that cancel() has ended before is taken for one that the run ends",

@@ -9,6 +9,8 @@ arguments ──► feed: is a slot free? is it time? ──► a BatchCommandJo
 
 The scheduler does not keep jobs, so commands take no memory after they are reported. A command is added only when a
 slot is free for it, because its line may contain the slot's number (`{%}`).
+
+Decided in docs/decisions: 38-batch.
 """
 
 from __future__ import annotations

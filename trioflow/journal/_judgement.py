@@ -14,6 +14,8 @@ The first row that holds:
 
 `DIFFERS` is not yet a change: what changed is sought, part by part, as only a few jobs pay for that. A record without a
 change is Restored as one that MATCHES. Whether its result can be used, `JournalSession._restore_from_record` decides.
+
+Decided in docs/decisions: 39-journals.
 """
 
 from __future__ import annotations

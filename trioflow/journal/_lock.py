@@ -13,6 +13,8 @@ file description, and are not lost in this way. A journal has the following lock
 
 The system releases the locks when the process ends, even if it is killed. A forked child closes them. Programs that the
 process starts do not inherit them, except for the guards and their `flock`.
+
+Decided in docs/decisions: 40-journal-locks.
 """
 
 from __future__ import annotations

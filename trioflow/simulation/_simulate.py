@@ -1,6 +1,8 @@
 """`simulate`: predicts a run by executing a copy of the scenario on a virtual clock, and analyzes its longest paths.
 
 The analysis, by the critical path method, gives the slack of each job and a lower bound of the makespan.
+
+Decided in docs/decisions: 26-simulation.
 """
 
 from __future__ import annotations

@@ -5,6 +5,8 @@ plain runs ──► list of all places ──► a plan ──► ExploredRun.r
                                             ▲             │ no
                                             └─────────────┘ until the number of runs is reached
 ```
+
+Decided in docs/decisions: 27-exploration.
 """
 
 from __future__ import annotations

@@ -27,6 +27,8 @@ released amounts (see `Line.admit`), or by a timer, if time alone lets a job sta
 - Jobs inside a scheduler that itself has needs ignore reservations, because the job with the reservation may be waiting
   for that scheduler to end.
 - When a run needs resources that belong to different admissions, these are merged.
+
+Decided in docs/decisions: 15-backfill, 16-shared-pools.
 """
 
 from __future__ import annotations

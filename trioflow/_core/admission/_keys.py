@@ -5,7 +5,9 @@ resource. A key exists while jobs wait for it or hold it, and until its rate is 
 depends on the keys in use, not on all keys so far.
 
 Jobs whose key is taken are **parked** with it, and no round of the admission looks at them. When the key is free for a
-job, the first job of each group competes again. So a round costs the same, however many keys there are: decision 42.
+job, the first job of each group competes again. So a round costs the same, however many keys there are.
+
+Decided in docs/decisions: 42-limits-by-key.
 """
 
 from __future__ import annotations

@@ -65,6 +65,8 @@ scheduler, neither do the jobs in it, unless it has its own limiter.
   public way to rename a borrower. See `borrowers_of`.
 - While there are tickets, a single worker waits in the limiter's queue, for the oldest of them. So all jobs of an
   outermost run together are in that queue once, and a run with many jobs takes turns with others that ask later.
+
+Decided in docs/decisions: 13-limiters, 19-admission.
 """
 
 from __future__ import annotations

@@ -5,6 +5,8 @@ due to Hu 1961 ("Parallel Sequencing and Assembly Line Problems"), for equal dur
 ("A Comparison of List Schedules for Parallel Processing Systems") called it HLFET, highest level first with estimated
 times, and found it within 5 % of the optimum in most graphs. In HEFT (Topcuoglu, Hariri and Wu 2002), the rank is the
 upward rank. Computing all ranks takes O(V + E).
+
+Decided in docs/decisions: 20-policies.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """A `Pool` of limited resources, with amounts that come back and a `Budget`, which is used up; views of them for users.
 
-Decisions 14 and 16 say who takes from which pool, and how runs that share a pool stand in one queue.
+Decided in docs/decisions: 14-needs-of-schedulers, 16-shared-pools.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ The amount that a job takes at its admission begins to accrue again only when th
 start in any interval of `t` seconds take at most the limit, or `burst + rate * t`, however long admitted jobs wait for
 a limiter's token, or for the event loop.
 
-Decision 17 says why a rate is a resource that nothing keeps, and decision 18 what a throttle is.
+Decided in docs/decisions: 17-rates, 18-throttling.
 """
 
 from __future__ import annotations

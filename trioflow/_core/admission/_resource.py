@@ -1,6 +1,8 @@
 """Resources: the entries of a pool, their interface for admission (`Resource`), and the share of a job (`Grant`).
 
 `CountedResource` is the kind of resource that jobs return.
+
+Decided in docs/decisions: 19-admission.
 """
 
 from __future__ import annotations

@@ -15,6 +15,8 @@ To add a backend NAME:
 - write `_NAME.py` and `_fast_NAME.py`;
 - detect its running loop in `current_backend` and `loop_running`;
 - add a virtual clock to `trioflow.clock`.
+
+Decided in docs/decisions: 01-two-backends, 05-private-parts.
 """
 
 from __future__ import annotations

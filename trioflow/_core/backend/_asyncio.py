@@ -12,6 +12,8 @@ native task of its own. Then:
 Direct and fast isolation share **edge cancellation**: each cause cancels a job once, as `asyncio.timeout` and TaskGroup
 do. Awaits of the job while it unwinds are not cancelled, so the libraries of asyncio can clean up. A further cause
 cancels the job once more. Timers enforce the deadlines of workers and of the run.
+
+Decided in docs/decisions: 07-one-task-group.
 """
 
 from __future__ import annotations

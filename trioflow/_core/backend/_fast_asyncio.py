@@ -3,6 +3,8 @@
 A worker gets a scope of its own, outside all scopes of its job, when anyio looks up the scope of its task, which
 happens before a job enters a scope. anyio notifies this scope when a job leaves a shield. The tasks of all other
 workers are cancelled directly.
+
+Decided in docs/decisions: 04-cancel-scopes, 10-eager-tasks.
 """
 
 # anyio annotates tasks as `asyncio.Task`, without the type of their results:

@@ -2,6 +2,8 @@
 
 A worker gets a cancel scope of its own only if it has to be cancelled alone. That scope is inserted between the scope
 of its run and the scopes that the job has opened. For most workers it would only cost a quarter of a task.
+
+Decided in docs/decisions: 04-cancel-scopes, 05-private-parts.
 """
 
 from __future__ import annotations

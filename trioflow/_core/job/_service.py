@@ -1,4 +1,7 @@
-"""`Service`: a forever job that reports its readiness, so that other jobs may require it."""
+"""`Service`: a forever job that reports its readiness, so that other jobs may require it.
+
+Decided in docs/decisions: 25-services.
+"""
 
 from __future__ import annotations
 

@@ -23,6 +23,8 @@ first row whose condition is true decides:
 
 A verdict changes nothing. `settle_error` carries it out. Kinds with callbacks ask for the verdict earlier, and keep
 it.
+
+Decided in docs/decisions: 18-throttling, 21-timeouts.
 """
 
 from __future__ import annotations

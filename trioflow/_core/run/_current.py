@@ -1,4 +1,7 @@
-"""The current worker and its job, and the environment variables of the processes that this job starts."""
+"""The current worker and its job, and the environment variables of the processes that this job starts.
+
+Decided in docs/decisions: 12-current-job.
+"""
 
 from __future__ import annotations
 

@@ -11,6 +11,8 @@
 5. The `co_shutdown` methods of all jobs are called concurrently, within `shutdown_timeout` seconds. At the end of the
    outermost run, the objects that jobs share are then closed, within another `shutdown_timeout` seconds.
 6. Instruments are notified by `after_run`.
+
+Decided in docs/decisions: 08-ending.
 """
 
 from __future__ import annotations

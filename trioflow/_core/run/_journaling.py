@@ -23,6 +23,8 @@ settles at once, and the jobs that wait for it are looked up next. This may sett
 
 None of this is on the workers' hot path: with a journal, each scheduled job has `RunExtras`, so `settle` settles
 it.
+
+Decided in docs/decisions: 39-journals.
 """
 
 from __future__ import annotations

@@ -6,6 +6,8 @@ visited twice. When all jobs have settled, or after a call of `stop`, `_ending` 
 phases of a run.
 
 `_states` lists the few functions that change the state of a job.
+
+Decided in docs/decisions: 03-small-graphs, 06-nested-runs, 07-one-task-group.
 """
 
 from __future__ import annotations

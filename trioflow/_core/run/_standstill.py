@@ -21,6 +21,8 @@ The deadlines of schedulers do not count: they end a run, but start no job.
 else shows why. trio notifies nobody that a deadline has passed, so a worker is watched from its first call with a
 `timeout` on, before its job is cancelled. The timer is set in the next turn of the loop, which calls that do not wait
 never reach.
+
+Decided in docs/decisions: 41-standstill.
 """
 
 from __future__ import annotations

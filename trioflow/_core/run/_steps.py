@@ -11,7 +11,7 @@
 `settle_error` to a job that raised, as its verdict says. `_states` lists all functions that write a state. `Run` has
 these functions as methods, since a frame more would cost a twentieth of an empty job.
 
-Decision 19 says what a job owns, from admission until it settles.
+Decided in docs/decisions: 19-admission, 24-open-schedulers.
 """
 
 from __future__ import annotations

@@ -33,6 +33,8 @@ Four terms, and their invariants:
   limiter (`Tokens`). Such a worker is no searcher.
 - A **turn** is one iteration of the event loop. The workers share its time. `TimeSlice` decides which workers may
   continue in a turn, and which have to queue for a later turn.
+
+Decided in docs/decisions: 02-workers, 11-task-references.
 """
 
 from __future__ import annotations

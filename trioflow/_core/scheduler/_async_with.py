@@ -1,4 +1,7 @@
-"""`OpenBlock`: the body of an `async with scheduler` statement, and the run that it starts."""
+"""`OpenBlock`: the body of an `async with scheduler` statement, and the run that it starts.
+
+Decided in docs/decisions: 24-open-schedulers.
+"""
 
 from __future__ import annotations
 

@@ -7,6 +7,8 @@ the awaited job may get its slot or resources from other jobs, or return by itse
 reported.
 
 A job whose body runs a scheduler awaits that run, and is treated alike.
+
+Decided in docs/decisions: 22-awaiting.
 """
 
 from __future__ import annotations

@@ -1,6 +1,8 @@
 """The checks before a run, and before a running scheduler accepts new jobs or requirements.
 
 `check_members` is a generator, so that its caller can let other tasks run during the check of a large scenario.
+
+Decided in docs/decisions: 14-needs-of-schedulers, 23-inputs-across-schedulers.
 """
 
 from __future__ import annotations

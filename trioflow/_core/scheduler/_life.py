@@ -17,7 +17,7 @@ Only the thread of the run changes a stage. Any thread may ask. Three rules make
 scheduler in one step that no other thread can interrupt, the run is there before the stage is RUNNING, and the stage is
 RUNNING before the run takes the calls that were kept.
 
-Decision 9 says what a signal handler may say.
+Decided in docs/decisions: 06-nested-runs, 09-ctrl-c.
 """
 
 from __future__ import annotations

@@ -2,6 +2,8 @@
 
 The public methods of a scheduler use the class to add, remove and find jobs. A run reads its attributes. The functions
 of `trioflow.graph` answer the questions of users about the graph, and a `Sequence` is a chain in it.
+
+Decided in docs/decisions: 23-inputs-across-schedulers, 24-open-schedulers.
 """
 
 from __future__ import annotations

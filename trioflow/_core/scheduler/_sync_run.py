@@ -17,6 +17,8 @@ expect. A KeyboardInterrupt that was raised in a job keeps only the user's own l
 `sys.excepthook`, this is kept, and may print more.
 
 In a notebook cell an event loop is running already, so the run gets a thread of its own.
+
+Decided in docs/decisions: 09-ctrl-c.
 """
 
 from __future__ import annotations

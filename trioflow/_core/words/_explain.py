@@ -2,6 +2,8 @@
 
 The second part finds paths of waits from a job to itself: for the error about a cycle, and for the report of a wait
 that may never end.
+
+Decided in docs/decisions: 22-awaiting, 41-standstill.
 """
 
 from __future__ import annotations

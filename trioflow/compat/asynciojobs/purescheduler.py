@@ -1,4 +1,7 @@
-"""`PureScheduler`: a scheduler that is not a job."""
+"""`PureScheduler`: a scheduler that is not a job.
+
+Decided in docs/decisions: 36-asynciojobs.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""`ExecPool`: a pool of workers that runs jobs in processes."""
+"""`ExecPool`: a pool of workers that runs jobs in processes.
+
+Decided in docs/decisions: 37-pyexpool.
+"""
 
 from __future__ import annotations
 

@@ -9,6 +9,8 @@ start ──► wait and read its pipes ──► the process has exited: reap i
 ```
 
 The error of a command that failed shows the end of standard error. `_start_errors` knows why a command cannot start.
+
+Decided in docs/decisions: 32-commands.
 """
 
 from __future__ import annotations

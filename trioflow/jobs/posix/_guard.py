@@ -18,6 +18,8 @@ closes its copy of the pipe just before the exec that gives it the mark.
 
 The mark is a secret of this user, because each process that carries it is killed. It goes through the pipe, because any
 user may read arguments. Processes of other users are not killed by it.
+
+Decided in docs/decisions: 33-guard.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""The worker processes of a run, which are started on demand, reused, and ended with the run."""
+"""The worker processes of a run, which are started on demand, reused, and ended with the run.
+
+Decided in docs/decisions: 34-worker-processes.
+"""
 
 from __future__ import annotations
 

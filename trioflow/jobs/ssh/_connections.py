@@ -13,6 +13,8 @@ attempt.
 
 A `LocalNode` has a connection with the same interface, which runs commands and copies files on this machine, without
 ssh.
+
+Decided in docs/decisions: 35-ssh-sessions.
 """
 
 from __future__ import annotations

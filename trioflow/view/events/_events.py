@@ -1,4 +1,7 @@
-"""`Events`: an instrument that writes the events of a run as JSON lines, for other programs."""
+"""`Events`: an instrument that writes the events of a run as JSON lines, for other programs.
+
+Decided in docs/decisions: 31-events.
+"""
 
 from __future__ import annotations
 

@@ -3,6 +3,8 @@
 `_file_changes` finds the changes in the texts. Here, they meet the objects of the program: the garbage collector knows
 all functions (https://docs.python.org/3/library/gc.html#gc.get_objects), whose code can be replaced in place
 (https://docs.python.org/3/reference/datamodel.html#function.__code__). All changes are taken, or none.
+
+Decided in docs/decisions: 44-mended-code.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""`Monitor`: an instrument that shows a run as it happens."""
+"""`Monitor`: an instrument that shows a run as it happens.
+
+Decided in docs/decisions: 30-monitor.
+"""
 
 from __future__ import annotations
 

@@ -9,6 +9,8 @@ something that the trace does not contain: the state of a rate or a gate, or oth
 If several things were short, the cause is the first that the engine checks. For example, a job that has no slot
 does not wait for resources. For n jobs with few different needs, the analysis takes O(n log n) time. It never takes
 O(n²) time, because each group has at most `MAX_INTERVALS` intervals.
+
+Decided in docs/decisions: 29-critical-path.
 """
 
 from __future__ import annotations
