@@ -414,7 +414,7 @@ REMOVERS = {
         view.look._answers.answer_in_file view.look._client._ask_remotely
         """,
     "files of a journal": """
-        journal._lock.JournalLock.__init__ journal._lock.JournalLock.release journal._questions.QuestionFiles.remove
+        journal._lock.JournalLock._write_name journal._lock.JournalLock.release journal._questions.QuestionFiles.remove
         journal._questions.QuestionFiles.take journal._questions.QuestionFiles.write
         """,
     "the file that the user names for just this, such as a record or a report": """

@@ -15,6 +15,7 @@ import shutil
 import sqlite3
 import struct
 import subprocess
+import threading
 import unittest.mock
 from collections.abc import Iterator
 from pathlib import Path
@@ -415,6 +416,21 @@ def test_a_rejected_process_does_not_wait_and_leaves_no_files(file: Path, monkey
         assert found(file) == ["a"]  # reading is possible meanwhile
         assert still_open(file) == []
         holder.kill()
+
+
+def test_a_holder_that_has_just_taken_the_lock_is_named(file: Path) -> None:
+    """Of two workers of a server that start at once, the second names the first, which has yet to write its name."""
+    made(file, "a")
+    lock, name = file.with_name("run.db-lock"), re.sub(r"\d+", "1", _lock.describe_this_process(), count=1)
+    lock.write_text("")
+    holder = os.open(lock, os.O_RDWR)
+    _lock.set_lock(holder, _lock.LOCK_FILE_BYTE, 1)
+    writer = threading.Timer(0.05, os.write, (holder, name.encode()))
+    writer.start()
+    with pytest.raises(JournalError, match="another run is using it: process 1 on "):
+        JournalStore(file, writes=True)
+    writer.join()
+    os.close(holder)
 
 
 def test_waiting_for_a_holder_that_seems_dead_is_logged(

@@ -15,7 +15,7 @@ import pytest
 from trioflow import Answer, Job, Pool, ProcessJob, Retry, Scheduler, Service, Trace, current_job
 from trioflow.abc import AbstractJob, Instrument, incidents_of
 
-from ..bodies import nap, printed, serve
+from ..bodies import fail_now, nap, printed, serve
 from ..conftest import Virtual
 
 PAGE = Path(__file__).parents[2] / "docs" / "explained" / "time.md"
@@ -44,6 +44,11 @@ WAITS = {
         "no job of 's' runs: 'j' waits for a resume: its run was paused 1 s ago",
         "'j' waits for a resume: its run was paused 3 s ago",
         "paused 3 s ago",
+    ),
+    "service": Wait(
+        "no job of 's' runs: 'j' waits for x: 1 of 2 taken by 'service'",
+        "'j' waits for x: 1 of 2 taken by 'service'",
+        "x: 1 of 2 taken by 'service'",
     ),
     "question": Wait("'j' asks: really?", "'j' has been running for 3 s, and asks: really?", "asks: really?"),
     "executor": Wait("", "'j' has been running for 3 s (called by Lost)", "called by Lost"),
@@ -91,6 +96,13 @@ async def pause(look: Look) -> None:
     job.requires(scheduler.add(Job(pause_all, required=service)))
     scheduler.add(job)
     await look(scheduler, job)
+
+
+async def service(look: Look) -> None:
+    has = Service(serve, needs={"x": 1}, label="service")
+    failed = Job(fail_now, required=has, log=False)
+    job = Job(nap, needs={"x": 2}, run_if="failed", required=failed, label="j")
+    await look(Scheduler(has, failed, job, pool=Pool(x=2), label="s"), job)
 
 
 async def question(look: Look) -> None:

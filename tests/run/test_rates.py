@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import random
 import threading
 from types import SimpleNamespace
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 
 from trioflow import Job, JobState, Pool, Rate, Scheduler, ThreadJob, current_job
 from trioflow._core.admission import _pools
+from trioflow._core.admission._rates import SlidingWindow
 from trioflow._core.words._explain import waiting
 
 from ..bodies import nap, nothing, pass_time, timed, turns
@@ -370,3 +372,22 @@ def test_a_job_that_needs_none_of_a_key_waits_for_none(virtual: Virtual, limit: 
     late = [Job(nap, 1, needs={"api": need}, required=first) for need in ({"tokens": 0}, {"requests": 1}, 1)]
     assert virtual(Scheduler(first, *late, pool=Pool(api=limit)).co_run)
     assert starts(late) == [0, 0, 0]
+
+
+def test_the_time_by_which_a_sliding_window_has_an_amount_is_exact() -> None:
+    """What is free now, and what comes back, is taken again in each period, however much an estimate asks for."""
+    for seed in range(500):
+        draw = random.Random(seed)
+        window, now = SlidingWindow(draw.randint(1, 6), period := draw.choice([1, 2, 4])), 0.0
+        for _ in range(draw.randint(0, 8)):
+            now += draw.choice([0, 0.25, 0.5, 1, 3])
+            if window.level(now) >= (amount := draw.randint(1, int(window.burst))):
+                window.correct(amount, now, now)
+        now, left = now + draw.choice([0, 0.25, 1.5]), draw.randint(1, 20)
+        expected = window.accrued_at(left, now)
+        while left > window.level(now):
+            if (free := int(window.level(now))) > 0:
+                window.correct(free, now, now)
+                left -= free
+            now = next(iter(window._started)) + period
+        assert expected == now, seed

@@ -43,6 +43,8 @@ RELEASE_TIMEOUT: Final = 10.0
 """The maximum time, in seconds, to wait for the locks of a killed run. Its guard usually ends within half a second."""
 LOG_DELAY: Final = 0.5
 """Such a wait is logged after this time, in seconds."""
+NAME_TIMEOUT: Final = 0.5
+"""The maximum time, in seconds, to wait for the name of a run that has just taken the lock."""
 SET_LOCK_COMMAND: Final[int | None] = getattr(posix.fcntl, "F_OFD_SETLK", None) if posix.IS_POSIX else None
 GET_LOCK_COMMAND: Final[int] = getattr(posix.fcntl, "F_OFD_GETLK", posix.fcntl.F_GETLK)
 """The fcntl() commands for locks of open file descriptions. None on systems without them, which use POSIX locks."""
@@ -133,14 +135,9 @@ class JournalLock:
             from ..jobs.posix._guard import INHERITED_DESCRIPTORS
 
             INHERITED_DESCRIPTORS.add(self._guard_descriptor)
-        with contextlib.suppress(OSError):
-            # If the disk is full, lock without writing the name.
-            os.ftruncate(self._lock_descriptor, 0)
-            os.lseek(self._lock_descriptor, 0, os.SEEK_SET)
-            os.write(self._lock_descriptor, self.process_description.encode())
 
     def _open_lock_file(self, subject: str) -> int:
-        release_wait = None
+        release_wait, named_by = None, time.monotonic() + NAME_TIMEOUT
         while True:
             try:
                 file = posix.open_regular(self._path, os.O_RDWR | os.O_CREAT)
@@ -154,15 +151,29 @@ class JournalLock:
             try:
                 set_lock(file, LOCK_FILE_BYTE, 1)
                 if _is_same_file(self._path, file):
+                    self._previous_holder = _read_holder(file)
+                    self._write_name(file)
                     return self._keep_open(file)
                 # The previous holder has just removed the file.
                 os.close(file)
             except OSError as error:
                 holder = _read_holder(file)
                 os.close(file)
+                if not holder and _is_taken(error) and time.monotonic() < named_by:
+                    time.sleep(0.01)
+                    continue
                 release_wait = release_wait or ReleaseWait(subject, holder)
                 if _is_alive(holder) or not release_wait.wait():
                     raise _lock_error(subject, error, holder) from error
+
+    def _write_name(self, file: int) -> None:
+        """Write the name of this process at once: a run that finds the lock taken shows it."""
+        name = self.process_description.encode()
+        # If the disk is full, lock without writing the name.
+        with contextlib.suppress(OSError):
+            os.lseek(file, 0, os.SEEK_SET)
+            os.write(file, name)
+            os.ftruncate(file, len(name))
 
     def _lock_database(self, path: Path, subject: str) -> int:
         """Open and lock the database, and return its descriptor.
@@ -176,8 +187,8 @@ class JournalLock:
         except OSError as error:
             raise JournalError(f"{subject}: it cannot be opened: {error.strerror}") from error
         if SET_LOCK_COMMAND is not None:
-            # The previous holder, if it was killed.
-            holder = _read_holder(self._lock_descriptor)
+            # If it was killed.
+            holder = self._previous_holder
             release_wait = ReleaseWait(subject, holder)
             while True:
                 try:
@@ -356,8 +367,12 @@ def _is_same_file(path: Path, descriptor: int) -> bool:
         return False
 
 
+def _is_taken(error: OSError) -> bool:
+    return error.errno in (errno.EACCES, errno.EAGAIN)
+
+
 def _lock_error(subject: str, error: OSError, holder: str) -> JournalError:
-    if error.errno in (errno.EACCES, errno.EAGAIN):
+    if _is_taken(error):
         name = holder or "an unknown process"
         return JournalError(f"{subject}: another run is using it: {name}; wait until it ends, or use another path")
     return JournalError(

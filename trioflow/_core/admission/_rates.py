@@ -200,13 +200,15 @@ class SlidingWindow(TokenBucket):
         self._started_amount: Amount = 0
 
     def accrued_at(self, amount: Amount, begins_at: float) -> float:
-        excess = self._started_amount + self.unstarted_amount + amount - self.burst
+        # What is free now, and what comes back in this period, comes back in each further period.
+        periods = max(0, math.ceil(amount / self.burst) - 1)
+        excess = self._started_amount + self.unstarted_amount + amount - self.burst * (periods + 1)
         for when, started in self._started.items():
             if excess <= 0:
                 break
             excess -= started
             begins_at = max(begins_at, when + self._period)
-        return begins_at + self._period * math.ceil(excess / self.burst) if excess > 0 else begins_at
+        return begins_at + self._period * (periods + (excess > 0)) if periods or excess > 0 else begins_at
 
     def reserve(self, amount: Amount, now: float) -> None:
         self.unstarted_amount += amount

@@ -244,6 +244,7 @@ def _backoff(worker: Worker, job: AbstractJob[Any], failure: BaseException, was_
 
 def ends_with_run(run: Run, job: AbstractJob[Any], error: BaseException) -> bool:
     """Return whether a job has awaited a job that ended with the run, or is a nested scheduler that was drained."""
+    # Not `is_last`: a drain that has kept no job from its end excuses no failure.
     drained = is_scheduler(job) and job._fate.reason is StopReason.DRAINED
     return (drained or run.phase._is_ending) and isinstance(error, (_errors.JobCancelled, _errors.JobNotDone))
 

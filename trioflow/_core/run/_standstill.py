@@ -134,14 +134,20 @@ def _has_timer(run: Run) -> bool:
 
 
 def _waits_outside(run: Run, outermost: Run) -> bool:
-    """Return whether something outside of a run may let its jobs start: a resume, a token, or another run."""
+    """Return whether something else may let the jobs of a run start: a resume, a token, another run, a forever job."""
     tokens = run.line.tokens
     if not run.unsettled:
         return False
     if run.line.is_paused or (tokens is not None and tokens.waiting and tokens.limit.request is not None):
         return True
     admission = run.line.admission
-    return admission is not None and any(each.run.outermost() is not outermost for each in admission.all_places)
+    if admission is None:
+        return False
+    if any(each.run.outermost() is not outermost for each in admission.all_places):
+        return True
+    # A forever job may have what they need until all of them have settled.
+    places: Any = run.line.places
+    return bool(places.overtaken) and any(worker.is_shielded for worker in run.lane.alive)
 
 
 def _has_due_call(run: Run) -> bool:
