@@ -448,6 +448,7 @@ def test_a_timeout_ends_a_held_run(
     assert not virtual(scheduler.co_run)
     assert scheduler.stop_reason is StopReason.TIMEOUT
     assert "and is held: try_again() or `trioflow steer " in caplog.text
+    assert "ends it; no journal keeps what has succeeded" in caplog.text
     scheduler.debrief()
     assert "steered:\n  the run of 'night' has failures, and is held\n" in capsys.readouterr().out
 

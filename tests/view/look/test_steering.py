@@ -434,7 +434,7 @@ def test_another_program_takes_its_mended_code(backend: str, tmp_path: Path) -> 
         assert program.stderr is not None
         held = next(line for line in program.stderr if "is held" in line)
         again = "steer", program.pid, "try-again", "--reload"
-        answers = [command(*again).output]
+        answers = [command("steer", program.pid, "reload").output]
         for old, new in (
             ("return missing", "return (missing"),
             ('"night"', '"day"'),
@@ -443,16 +443,27 @@ def test_another_program_takes_its_mended_code(backend: str, tmp_path: Path) -> 
         ):
             file.write_text(HELD.replace(old, new))
             answers += [command("look", program.pid).output, command(*again).output]
+            if new == "return (missing":
+                # What was mended is not what is tried.
+                answers[-1] += command("steer", program.pid, "try-again").output
+                next(line for line in program.stderr if "is held" in line)
             if new == "gone":
+                answers[-1] += command(*again).output
+                held += next(line for line in program.stderr if "is held" in line)
                 held += next(line for line in program.stderr if "is held" in line)
         ended = program.stdout.read()
         log = program.stderr.read()
     assert answers[0] == f"Error: process {program.pid}: no file of the program has changed since it was loaded\n"
     assert "; night.py changed since it was loaded" in answers[1]
-    assert "night.py:6: SyntaxError: '(' was never closed" in answers[2]
+    assert "night.py:6: SyntaxError: '(' was never closed; nothing was taken: undo it, " in answers[2]
+    assert "; nothing was tried again\n" in answers[2]
+    assert "; night.py changed since it was loaded, which only a reload takes\n" in answers[2]
     assert 'night.py:8: "if __name__' in answers[4]
     reloaded = "reloaded night.py: upload"
-    assert answers[6] == answers[8] == f"{reloaded}; 'night': tried again; these wait or run again: upload\n"
+    again_text = "'night': tried again; these wait or run again: upload\n"
+    unchanged = "no file of the program has changed since it was loaded"
+    assert answers[6] == f"{reloaded}; {again_text}{unchanged}; {again_text}"
+    assert answers[8] == f"{reloaded}; {again_text}"
     assert f"{reloaded} by trioflow steer, pid {os.getpid()}, user " in log
     assert ended == "True 42\n"
     assert "reload" not in held

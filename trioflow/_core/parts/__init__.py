@@ -113,7 +113,8 @@ class Hold(Part):
         run.steering.set_hold(run, not self._is_holding())
         if self._is_holding():
             message = f"the run of {run.scheduler.label!r} has failures, and is held"
-            run.report(None, message, advice=f": {run.scheduler._hold_advice()}", is_steering=True)
+            unkept = "; no journal keeps what has succeeded" * (run.journal_writer is None)
+            run.report(None, message, advice=f": {run.scheduler._hold_advice()}{unkept}", is_steering=True)
 
     def on_added(self) -> None:
         self.act()

@@ -168,11 +168,17 @@ class FileChange:
                 node = ast.copy_location(ast.Assign([node.target], node.value or node.target), node)
             self.additions.append((node, name, self._new.compile(node)))
             return
-        if isinstance(node, ast.ClassDef) and isinstance(before, ast.ClassDef):
-            known = {*map(_outline, before.body)}
-            place = next((each for each in node.body if _outline(each) not in known), node)
         again = f"binds {name!r} again" if name else "does more than bind a new name"
         problem = "has changed" if before else again
+        was: Any = before
+        if isinstance(node, ast.ClassDef) and isinstance(before, ast.ClassDef):
+            known = {*map(_outline, before.body)}
+            if (found := next((each for each in node.body if _outline(each) not in known), None)) is not None:
+                place, names = found, {_member_name(each): each for each in before.body}
+                if (was := names.get(_member_name(found))) is None:
+                    problem = "is new in its class"
+        if was is not None and [*map(ast.dump, _decorators(place))] != [*map(ast.dump, _decorators(was))]:
+            problem = "has other decorators"
         self._refuse(place, f"{title_of(place)} {problem}, and what has run does not run again")
 
     def _pair(self, old: CodeType, new: CodeType, reason: str = "") -> None:
@@ -218,6 +224,15 @@ class FileChange:
 
 
 # ---- nodes
+
+
+def _decorators(node: Any) -> list[ast.expr]:
+    return getattr(node, "decorator_list", [])
+
+
+def _member_name(node: Any) -> str:
+    """Return the name that a statement in a class binds, or declares, as a field does."""
+    return name_bound(node) or ast.unparse(getattr(node, "target", node))
 
 
 def _outline(node: object, is_in_function: bool = False) -> str:

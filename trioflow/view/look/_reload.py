@@ -31,6 +31,7 @@ NOTHING_KNOWN: Final = (
 )
 NOT_LOADED: Final = "is not what the file said as it was loaded; an import hook may have made it"
 NOTHING_CHANGED: Final = "no file of the program has changed since it was loaded"
+CURE: Final = "nothing was taken: undo it, write it in a function, or end the run, and begin again with its journal"
 # Objects that refer to the variables of a call, and objects where a call may keep functions.
 CALLS: Final = (FrameType, CoroutineType, GeneratorType, AsyncGeneratorType)
 CONTAINERS: Final = (CellType, FunctionType, MethodType, functools.partial, tuple, list, dict, set)
@@ -47,6 +48,10 @@ KEEPERS: Final = {
 """The types of objects that keep old code, or its results, and the words for them in the answer."""
 # Reloads that are asked for at the same time come one after the other.
 _lock: Final = threading.RLock()
+
+
+class NothingChanged(RuntimeError):
+    """There is no mended code, so that what was to follow a reload may do so."""
 
 
 def reload(by: str = "") -> str:
@@ -84,7 +89,7 @@ def _take_changes() -> tuple[str, str]:
     gone = [os.path.basename(file) for file in loaded if not os.path.isfile(file)]
     remarks = [f"{join_names(gone, MAX_NAMED)} is no file any more, and stays as it was loaded"] * bool(gone)
     if not changed:
-        raise RuntimeError("; ".join([NOTHING_CHANGED, *remarks]))
+        raise NothingChanged("; ".join([NOTHING_CHANGED, *remarks]))
     for note in [*_loaded_files.before_reload]:
         note()
     with contextlib.ExitStack() as undoing:
@@ -114,7 +119,7 @@ def _refuse(reasons: list[str]) -> None:
 
     """
     if reasons:
-        raise RuntimeError(join_names([*dict.fromkeys(reasons)], MAX_NAMED))
+        raise RuntimeError(f"{join_names([*dict.fromkeys(reasons)], MAX_NAMED)}; {CURE}")
 
 
 def _run_additions(change: FileChange, undoing: contextlib.ExitStack) -> list[str]:
@@ -148,7 +153,7 @@ def _find_functions(changes: list[FileChange]) -> tuple[list[tuple[FunctionType,
     change_of = {key: change for change in changes for key in change.namespaces}
     others = {*map(id, objects)}
     if not change_of.keys() <= others:
-        _refuse(["gc.freeze() has hidden the functions of the program: call gc.unfreeze() first"])
+        raise RuntimeError("gc.freeze() has hidden the functions of the program: call gc.unfreeze() first")
     found: list[tuple[FunctionType, dict[str, Any]]] = []
     names = set[tuple[int, str]]()
     stale: dict[str, list[FunctionType]] = {}

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import itertools
+import os
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import Any, Final, NamedTuple, Protocol, runtime_checkable
 
+from ..._core.base import _loaded_files
 from ..._core.base._states import RunPhase
 from ..._core.base._text_forms import clause, join_names, short_repr
 from ..._core.job._job import AnyJob, is_job, is_scheduler
@@ -15,6 +17,7 @@ from ..._core.job._labels import paths_of, printable, unescape_path
 from ..._core.words import _job_queries, _run_view
 from ..text._selection import suggest_paths
 from ._process_record import MAX_JOBS
+from ._reload import NothingChanged, reload
 
 STEER_TIMEOUT: Final = 2.0
 """How long, in seconds, to wait for the event loop, which a job may block."""
@@ -74,13 +77,19 @@ def steer(
     answer, is_late = Future[str](), threading.Event()
 
     def act() -> None:
-        done = list[str]()
+        done, left = list[str](), action.split(" and ")
         try:
-            for each in action.split(" and "):
-                done.append(_act(SteeringRequest(run, each, value, by, target, job, seen)))
+            while left:
+                try:
+                    done.append(_act(SteeringRequest(run, left.pop(0), value, by, target, job, seen)))
+                except NothingChanged as error:
+                    if not left:
+                        raise
+                    done.append(str(error))
             answer.set_result("; ".join(done))
         except (TypeError, ValueError, RuntimeError) as error:
-            answer.set_exception(ValueError("; ".join([*done, str(error)])))
+            undone = [f"nothing was {DONE_WORDS.get(word, word)}" for word in left]
+            answer.set_exception(ValueError("; ".join([*done, str(error), *undone])))
             if is_late.is_set():
                 # Who asked does not wait any more.
                 run.report(job, f"{action} by {by} has no effect: {error}", is_steering=True)
@@ -160,8 +169,6 @@ def _act(request: SteeringRequest) -> str:
 
 
 def _reload(request: SteeringRequest) -> str:
-    from ._reload import reload
-
     return reload(request.by)
 
 
@@ -213,7 +220,10 @@ def _try_again(request: SteeringRequest) -> Done:
     if scheduler.keep_jobs and not names:
         raise ValueError(f"'{printable(scheduler.label)}': nothing has failed that can be tried again")
     subject = join_names([unescape_path(paths.get(each) or scheduler.label) for each in jobs], MAX_GROUPS)
-    return Done(subject, note=clause("; these wait or run again: {}", join_names(names, MAX_GROUPS)), job=request.job)
+    note = clause("; these wait or run again: {}", join_names(names, MAX_GROUPS))
+    mended = join_names([*map(os.path.basename, _loaded_files.changed_files())], MAX_GROUPS)
+    note += clause("; {} changed since it was loaded, which only a reload takes", mended)
+    return Done(subject, note=note, job=request.job)
 
 
 def _answer(request: SteeringRequest) -> str:
