@@ -574,3 +574,21 @@ def test_an_answer_of_the_program_is_for_one_run(virtual: Virtual, file: Path, w
         assert ask.result() == word
     assert not virtual(lambda: scheduler.co_run(timeout=1))
     assert ask.state.name == "CANCELLED"
+
+
+@pytest.mark.parametrize("groups", ["a", "aa", "ab"])
+def test_an_answer_by_label_needs_exactly_one_question(
+    virtual: Virtual, file: Path, no_wait: None, groups: str
+) -> None:
+    """A question that an earlier run has left, of a job with this label in another group, is a second one."""
+
+    def build() -> Scheduler:
+        return Scheduler(Scheduler(asks, label=names.pop(0)), journal=file)
+
+    names, asks = [*groups], Answer("Drop?", label="approve")
+    for _ in groups[1:]:
+        ran(virtual, build)
+        asks = Answer("Drop?", label="approve")
+    is_one = len({*groups}) == 1
+    ran(virtual, build, lambda: give(file, "approve", "no", code=0 if is_one else 1))
+    assert asks.result(default=None) == ("no" if is_one else None)

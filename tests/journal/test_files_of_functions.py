@@ -12,6 +12,8 @@ import pytest
 
 from trioflow import AbstractJob, Answer, CommandJob, Job, LocalNode, ProcessJob, Scheduler, SshJob, ThreadJob, job
 
+from ..pythons import python
+
 TOTAL = "total"
 
 
@@ -118,3 +120,27 @@ def test_a_question_is_asked_again_when_a_file_has_changed(backend: str) -> None
 
         assert Scheduler(ask, Job(say, save=None)).run(backend=backend, journal="run.db")
         assert ask.restored is restored
+
+
+@pytest.mark.parametrize(("steps", "found"), [("A", "nothing"), ("Ab", "b"), ("AbAb", "b")])
+def test_what_another_job_has_written_since_a_kill_is_its_own(backend: str, steps: str, found: str) -> None:
+    """After a kill (a capital letter), half a file is set aside, but not what another job has put in its place."""
+    Path("program.py").write_text("""
+import os, sys
+from pathlib import Path
+from trioflow import Job, Scheduler
+
+async def write(name):
+    out = Path("out")
+    print(out.read_text() if out.exists() else "nothing", flush=True)
+    out.write_text(name)
+    if sys.argv[1].isupper():
+        os.kill(os.getpid(), 9)
+
+name = sys.argv[1].lower()
+Scheduler(Job(write, name, writes="out", label=name)).run(journal="run.db", backend=sys.argv[2])
+""")
+    for step in steps:
+        python("program.py", step, backend)
+    assert python("program.py", "a", backend, text=True).stdout == f"{found}\n"
+    assert Path("out.partial").exists() == (found == "nothing")

@@ -252,3 +252,33 @@ def test_an_awaitable_that_it_returns_is_an_error(virtual: Virtual) -> None:
     scheduler = Scheduler(Job(nap), on_job_settled=lambda _: nap(1))
     with pytest.raises(TypeError, match=r"it returned an awaitable; .*as_settled\(\)"):
         virtual(lambda: scheduler.co_run(check=True))
+
+
+@pytest.mark.parametrize("at", range(1, 7))
+def test_over_three_tries_each_end_is_told_once(virtual: Virtual, at: int) -> None:
+    """A function that raises once loses no end, and gets none twice, whichever call it is that raises."""
+
+    async def flaky() -> None:
+        await nap(1)
+        if flaky_job.attempts < 3:
+            raise Flaw
+
+    def note(job: AbstractJob[Any]) -> None:
+        calls.append((job.label, job.attempts))
+        if len(calls) == at:
+            raise Flaw
+
+    async def try_again() -> None:
+        await group.wait_settled()
+        while group.state is FAILED:
+            group.try_again()
+            await group.wait_settled()
+
+    calls: list[tuple[str, int]] = []
+    flaky_job = Job(flaky, label="flaky", critical=True)
+    group = Scheduler(Job(nap, 1, label="a"), Job(nap, 1, label="b"), flaky_job, label="group", on_job_settled=note)
+    assert virtual(Scheduler(group, Job(try_again), log=False).co_run)
+    assert group.attempts >= 3
+    taken = [*calls[: at - 1], *calls[at:]]
+    assert len({*taken}) == len(taken)
+    assert {(job.label, job.attempts) for job in group} <= {*taken}

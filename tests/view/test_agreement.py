@@ -183,6 +183,10 @@ RUNS: dict[str, tuple[Any, int]] = {
         FAILURES,
     ),
     "a second attempt": (second_attempt, SUCCESS),
+    "a group times out at each attempt of another": (
+        lambda: Scheduler(Scheduler(Scheduler(Job(nap, 9), timeout=1), Job(nap), retry=2), Job(nap, 9)),
+        FAILURES,
+    ),
     "services": (lambda: Scheduler(base := Service(serve, label="base"), Job(nap, 2, required=base)), SUCCESS),
     "only forever jobs": (lambda: Scheduler(Job(anyio.sleep_forever, forever=True), timeout=2), STOPPED),
     "adaptive": (lambda: Scheduler(*(Job(nap) for _ in range(9)), jobs_window=Adaptive(1, 3)), SUCCESS),

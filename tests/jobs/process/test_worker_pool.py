@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pickle
 import select
@@ -276,3 +277,22 @@ def test_a_program_that_workers_cannot_import_is_told_so(tmp_path: Path, words: 
     done = python(*(word.replace("FILE", "flow.py") for word in words), cwd=tmp_path, input=FROM_ELSEWHERE, text=True)
     assert done.stdout.startswith("False 'double()': its function double cannot be sent to a process"), done
     assert "move it to a module" in done.stdout
+
+
+@pytest.mark.parametrize("word", ["cancel", "cancel it", "drain", "critical", "KeyboardInterrupt"])
+def test_a_worker_that_is_claimed_for_nothing_ends_with_the_run(backend: str, watched: Watched, word: str) -> None:
+    """A job claims its worker when it is admitted; what starts before it in the same turn may end it, or the run."""
+
+    async def say() -> None:
+        if word == "KeyboardInterrupt":
+            raise KeyboardInterrupt
+        if word == "critical":
+            raise OSError
+        getattr(second if word == "cancel it" else scheduler, word.split()[0])()
+
+    first = ProcessJob(bodies.add, 1)
+    second = ProcessJob(bodies.add, 1, required=first, label="second")
+    scheduler = Scheduler(first, Job(say, required=first, critical=word == "critical"), second)
+    with contextlib.suppress(KeyboardInterrupt):
+        scheduler.run(backend=backend)
+    assert watched.alive() == []

@@ -13,7 +13,7 @@ from typing import Any
 import anyio
 import pytest
 
-from trioflow import CommandJob, Job, JobState, Pool, Scheduler, Trace
+from trioflow import CommandJob, Job, JobState, Pool, Scheduler, Trace, current_job
 from trioflow._core.words._run_view import runs_in_progress
 from trioflow.view.look._console import WatchedRun, console
 from trioflow.view.look._watch import Watch
@@ -22,6 +22,7 @@ from trioflow.view.trace._trace_record import TraceRecord
 from trioflow.view.trace.report import _report
 from trioflow.view.trace.report._report import report_html
 
+from ...bodies import nap
 from ...conftest import Virtual
 from ...places import ROOT
 from ..kinds_of_runs import KINDS, plain
@@ -145,3 +146,46 @@ def test_what_waits_behind_a_long_line_of_another_scheduler_is_shown(virtual: Vi
         (100, "wait for licence"),
     ]
     assert shown["unexplained"] == 249 + 299 - 200
+
+
+LOOKS = [number / 2 + 0.25 for number in range(14)]
+
+
+def test_after_any_two_looks_the_ends_on_a_page_are_those_of_the_jobs(virtual: Virtual) -> None:
+    """Between two looks a job may fail again, begin or succeed, and a group, too: each page has what is so now."""
+
+    async def flaky() -> None:
+        await nap(1)
+        if current_job().attempts < 4:
+            raise OSError
+
+    async def try_again() -> None:
+        for _ in range(5):
+            await anyio.sleep(1.125)
+            scheduler.try_again()
+
+    def look(run: WatchedRun, watch: Watch) -> None:
+        run.update(json.loads(json.dumps({"may_steer": False, **watch.answer()})))
+
+    async def watch(first: int) -> None:
+        await anyio.sleep(LOOKS[first])
+        pages = [(WatchedRun(), Watch(runs_in_progress()[0])) for _ in LOOKS[first:]]
+        for page in pages:
+            look(*page)
+        for moment, page in zip(LOOKS[first + 1 :], pages, strict=False):
+            await anyio.sleep(moment - anyio.current_time())
+            look(*page)
+            shown = {facts.span.path: (facts.span.state, facts.span.finished_at) for _, facts in page[0].jobs.values()}
+            ends = {job.path: (job.state, job.finished_at) for job in scheduler.iterate_jobs()}
+            found.append(
+                {path for path in ends if shown[path][0] is not ends[path][0] or shown[path][1] != ends[path][1]}
+            )
+
+    found: list[set[str]] = []
+    group = Scheduler(Job(flaky, label="in"), Job(nap, 2, label="beside"), label="group")
+    jobs = [Job(flaky, label="flaky"), group, Job(nap, required=group, label="after"), Job(try_again, label="again")]
+    watchers = [Job(watch, number, forever=True) for number in range(len(LOOKS) - 1)]
+    scheduler = Scheduler(jobs, watchers, log=False)
+    virtual(scheduler.co_run)
+    assert len(found) > 50
+    assert [paths for paths in found if paths] == []

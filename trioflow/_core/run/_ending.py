@@ -340,7 +340,8 @@ def needs_clean_up(run: Run) -> bool:
 
 def will_not_start(run: Run, job: AbstractJob[Any], member: AbstractJob[Any]) -> bool:
     """Return whether a run that drains or stops without another attempt will not reach a job in a member any more."""
-    may_come = may_clean_up(run, member) or any(each._options.retry is not None for each in enclosing_schedulers(job))
+    around = (run.scheduler, *enclosing_schedulers(run.scheduler))
+    may_come = may_clean_up(run, member) or any(each._options.retry is not None for each in around)
     return job._state is JobState.IDLE and (run.phase is DRAINING or not may_come)
 
 
