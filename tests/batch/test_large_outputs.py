@@ -140,7 +140,6 @@ def test_a_large_output_that_is_damaged_runs_its_command_again() -> None:
         db.commit()
     assert batch(*words).stdout == TEXT
     assert "its stored result cannot be used" in trioflow("journal", "run.db").stdout
-    assert "no damage" in trioflow("journal", "run.db", "check").stdout
 
 
 def test_the_event_loop_turns_while_a_large_output_is_printed(monkeypatch: pytest.MonkeyPatch) -> None:

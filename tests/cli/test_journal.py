@@ -214,23 +214,6 @@ def test_journal_list_shows_that_a_run_was_killed(tmp_path: Path, file: Path) ->
     assert re.search(r"; last run: 'Scheduler', started .*: was killed \(process \d+ on .*\)", lines(file)[-1])
 
 
-def test_journal_check_reports_damaged_rows_and_results(tmp_path: Path, file: Path) -> None:
-    ran(tmp_path, file, CODE + "async def large(): return 'x' * 2_000_000\nscenario.add(Job(large, label='large'))")
-    assert lines(file, "check") == ["4 jobs: no damage"]
-    db = sqlite3.connect(file)
-    with db:
-        db.execute("UPDATE jobs SET result = '5' WHERE path = 'b'")
-        db.execute("UPDATE results SET data = x'79'")
-    db.close()
-    result = trioflow("journal", file, "check")
-    assert result.exit_code == 1
-    assert result.output.splitlines() == [
-        "b: its row is damaged",
-        "large: its stored result cannot be used: its contents have changed",
-        "4 jobs: 2 damaged; these jobs will run again",
-    ]
-
-
 def test_journal_why_lists_each_job_that_ran_with_the_reason(tmp_path: Path, file: Path) -> None:
     ran(tmp_path, file)
     first = lines(file, "why")
@@ -259,18 +242,3 @@ def test_journal_lists_a_job_cut_short_by_its_timeout_as_unstored(tmp_path: Path
     assert timeless(cut) == "unstored cut incomplete because of its timeout"
     assert lines(file)[-1].startswith("3 jobs kept, 1 run;")
     assert lines(file, "why")[-1] == "4 ran, 0 restored"
-
-
-def test_journal_backup_is_a_complete_journal(tmp_path: Path, file: Path) -> None:
-    """`journal backup` copies large results as well, and never overwrites a file; a run can restore from the copy."""
-    code = CODE + "async def large(): return 'x' * 2_000_000\nscenario.add(Job(large, label='large'))"
-    ran(tmp_path, file, code)
-    copy = tmp_path / "copy.db"
-    assert lines(file, "backup", copy) == [f"copied 4 jobs to '{copy}'"]
-    assert lines(copy, "check") == ["4 jobs: no damage"]
-    assert [one.name for one in tmp_path.glob("copy*")] == ["copy.db"]
-    assert "4 jobs succeeded (4 restored from " in ran(tmp_path, copy, code).output
-    again = trioflow("journal", file, "backup", copy)
-    assert again.exit_code == 2
-    assert "already exists" in again.output
-    assert trioflow("journal", file, "backup", tmp_path / "none" / "copy.db").exit_code == 2

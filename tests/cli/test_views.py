@@ -198,8 +198,8 @@ def test_misspelt_words_and_words_in_the_wrong_order_get_the_correction(tmp_path
     assert "unknown command 'rum'; do you mean 'run'?" in trioflow("rum").stderr
     assert "to run a file, write: trioflow run flow.py" in trioflow("flow.py").stderr
     assert "unknown parameter; do you mean pages=?" in run(file, "--set", "page=3").stderr
-    assert "write: trioflow journal run.db check" in trioflow("journal", "check", "run.db").stderr
-    assert trioflow("journal", "check", "run.db").exit_code == 2
+    assert "write: trioflow journal run.db why" in trioflow("journal", "why", "run.db").stderr
+    assert trioflow("journal", "why", "run.db").exit_code == 2
 
 
 @pytest.mark.parametrize("name", ["", "run", "list", "graph", "check", "journal"])

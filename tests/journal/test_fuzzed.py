@@ -1,4 +1,4 @@
-"""Mutated journals, as somebody may send them: to list, show, check and copy them does no harm."""
+"""Mutated journals, as somebody may send them: to list and show them does no harm."""
 
 from __future__ import annotations
 

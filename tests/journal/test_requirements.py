@@ -249,8 +249,7 @@ def test_the_verdict_counts_by_the_first_cause(
     for x, trace in zip((1, 1, 2), traces, strict=True):
         scheduler = Scheduler(*build(x), Job(step, label="kept"), instruments=[trace])
         virtual(partial(scheduler.co_run, journal=file))
-    shown = [trioflow("journal", str(file), *words).stdout for words in ((), ("check",))]
-    shown.append(run_verdict(scheduler, scheduler.stop_reason).sentence)
+    shown = [trioflow("journal", str(file)).stdout, run_verdict(scheduler, scheduler.stop_reason).sentence]
     assert [text for text in shown if expected not in text] == []
     assert traces[2]._get_record().tally.reruns == Tally.for_scheduler(scheduler).reruns
 
@@ -294,8 +293,7 @@ def test_one_change_is_one_cause(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     scheduler = pipeline(**given)
     scheduler.instruments = [trace]
     assert scheduler.run(backend=backend, journal="j.db") is (kind != "removed input")
-    shown = [trioflow("journal", "j.db", *words).stdout for words in ((), ("check",))]
-    shown.append(run_verdict(scheduler, scheduler.stop_reason).sentence)
+    shown = [trioflow("journal", "j.db").stdout, run_verdict(scheduler, scheduler.stop_reason).sentence]
     assert [text for text in shown if expected not in text] == []
     assert trace._get_record().tally.reruns == Tally.for_scheduler(scheduler).reruns
 

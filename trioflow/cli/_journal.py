@@ -1,4 +1,4 @@
-"""The subcommand `trioflow journal`: lists, prunes, checks and copies a journal."""
+"""The subcommand `trioflow journal`: lists and prunes a journal."""
 
 from __future__ import annotations
 
@@ -29,7 +29,6 @@ from ._scenario import CliError
 
 T = TypeVar("T")
 
-DAMAGED_CODE: Final = 1
 REDACTED_TEXT: Final = "(redacted)"
 NOT_IN_JOURNAL_TEXT: Final = "no result in the journal"
 MAX_RESULT_LENGTH: Final = 60
@@ -46,8 +45,7 @@ Examples:
   trioflow journal run.db show "fetch *"
   trioflow journal run.db forget count
 
-Exit codes: 0 for success; 1 if check finds damage; 2 if the file is not a journal,
-or nothing matches.
+Exit codes: 0 for success; 2 if the file is not a journal, or nothing matches.
 """
 
 
@@ -127,47 +125,6 @@ def forget(path: Path, pattern: str) -> int:
         records = match_records(list(store.job_records()), pattern, path)
         store.forget(record.path for record in records)
     _outputs.echo(f"forgotten: {plural(len(records), 'job')}")
-    return SUCCESS_CODE
-
-
-@command.command()
-@click.pass_obj
-def check(path: Path) -> int:
-    """Look for damage in the file and in the results.
-
-    The exit code is 1 if there is any. A job whose result is damaged runs again. If the last run ran jobs again, it is
-    said why. The journal can be checked while a run uses it.
-    """
-    with translated_journal_errors():
-        damage, records, runs = read_with_retry(
-            path, lambda store: (store.find_damage(), store.job_records(), store.run_records())
-        )
-    for job, description in damage:
-        _outputs.echo(printable(description if job is None else f"{job}: {description}"))
-    summary = f"{len(damage)} damaged; these jobs will run again" if damage else "no damage"
-    _outputs.echo(f"{plural(len(records), 'job')}: {summary}")
-    if reruns := last_reruns(runs):
-        _outputs.echo(f"last run: {_verdict.reruns_text(reruns)}")
-    return DAMAGED_CODE if damage else SUCCESS_CODE
-
-
-@command.command()
-@click.argument("target", type=click.Path(dir_okay=False, path_type=Path))
-@click.pass_obj
-def backup(path: Path, target: Path) -> int:
-    """Copy the whole journal to TARGET, even while a run writes to it.
-
-    A copy made by `cp` during a run may lack the last commits, or be corrupt.
-    """
-
-    def copy(store: JournalStore) -> list[StoredJob]:
-        records = store.job_records()
-        store.copy_to(target)
-        return records
-
-    with translated_journal_errors():
-        records = read_with_retry(path, copy)
-    _outputs.echo(f"copied {plural(len(records), 'job')} to {printable(str(target))!r}")
     return SUCCESS_CODE
 
 

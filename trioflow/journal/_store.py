@@ -14,7 +14,6 @@ A run writes only through `_write` and `commit` of `JournalStore`. Tests kill th
 
 from __future__ import annotations
 
-import collections
 import contextlib
 import errno
 import functools
@@ -745,29 +744,6 @@ class JournalStore:
                 if in_thread:
                     self.commit()
         return name
-
-    def find_damage(self) -> list[tuple[str | None, str]]:
-        """Return a pair (path of the job, description) for each damaged part of the journal.
-
-        The path is None if the damage was found by SQLite, and not in the row or the result of a job.
-        """
-        with self._explain_errors("read it"):
-            messages = [message for (message,) in self._database.execute("PRAGMA integrity_check")]
-            rows = self._database.execute(f"SELECT {RECORD_COLUMNS}, checksum FROM jobs ORDER BY id").fetchall()
-        damage: list[tuple[str | None, str]] = [(None, message) for message in messages if message != "ok"]
-        for *row, stored_checksum in rows:
-            record = StoredJob(*_replace_wrong_types(StoredJob._fields, row))
-            if checksum(tuple(row)) != stored_checksum:
-                damage.append((record.path, "its row is damaged"))
-            elif record.saved is not None:
-                try:
-                    if record.large is None:
-                        self.read_result(record)
-                    for name in (record.large or "").split():
-                        collections.deque(self.read_large(name), maxlen=0)
-                except (TypeError, ValueError) as error:
-                    damage.append((record.path, f"its stored result cannot be used: {error}"))
-        return damage
 
     def copy_to(self, target: Path) -> None:
         """Copy the journal to a new file. A run may be using the journal.
