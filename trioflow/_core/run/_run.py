@@ -401,7 +401,8 @@ class Run:
             self.standstill.close()
 
     async def _end(self) -> None:
-        self.ends.recover()
+        if self.ends.depth or self.ends.waiting:
+            self.ends.recover()
         for part in self.parts:
             part.enter(STOPPING)
         await _ending.end(self)

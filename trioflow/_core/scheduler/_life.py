@@ -17,6 +17,19 @@ Only the thread of the run changes a stage. Any thread may ask. Three rules make
 scheduler in one step that no other thread can interrupt, the run is there before the stage is RUNNING, and the stage is
 RUNNING before the run takes the calls that were kept.
 
+The words:
+
+- "run": `run`, `co_run`, `async with`. A nested scheduler that its worker runs is asked for its own stage alone.
+- "add": `add`, `update`, `map`. In a run, only while it begins its jobs, and in its phase RUNNING.
+- "change": `remove`, `sanitize`, `close`, and each option that may not be set during a run.
+- "cancel": of an outermost scheduler. "of a job": the stage is its scheduler's.
+- "as_settled": IGNORE yields the jobs that have settled, and ends.
+- "wait_settled": of an outermost scheduler, which has settled when its run has ended.
+- Everything that only reads acts at each stage: `iterate_jobs`, `explain`, `results`, `is_paused`, ...
+
+BODY is the stage of all schedulers in the scheduler with the body. A word that is kept for a group or a job is said as
+soon as the run of the outermost scheduler is there.
+
 Decided in docs/decisions: 06-nested-runs, 09-ctrl-c.
 """
 
@@ -43,24 +56,27 @@ if TYPE_CHECKING:
 
 
 class Stage(enum.IntEnum):
-    """A stage in the life of a scheduler, and the column of `WORDS`. An IntEnum, because its hash costs no call."""
+    """A stage in the life of a scheduler, and the column of `WORDS`. An IntEnum, because its hash costs no call.
+
+    - NEW: no run has begun.
+    - BEGINNING: `run()` or `co_run()` was called, of it or of a scheduler around it, and the run is not there yet.
+    - RUNNING: its run is in progress.
+    - WAITING: nested, in a run in progress. It has not begun, or waits for another attempt, or a group around it does.
+    - SETTLED: nested, in a run in progress, in which it has settled, or a group around it has.
+    - ENDED: its last run, or the run of one around it, has ended or was refused, and none is in progress.
+    - BODY: as ENDED, and the body of the `async with` of the outermost scheduler has not ended.
+    - CLOSED: it was closed.
+
+    """
 
     NEW = 0
-    """No run has begun."""
     BEGINNING = 1
-    """`run()` or `co_run()` was called, of it or of a scheduler around it, and the run is not there yet."""
     RUNNING = 2
-    """Its run is in progress."""
     WAITING = 3
-    """Nested, in a run in progress: it has not begun, or waits for another attempt, or a group around it does."""
     SETTLED = 4
-    """Nested, in a run in progress, in which it has settled, or a group around it has."""
     ENDED = 5
-    """Its last run, or the run of one around it, has ended or was refused, and none is in progress."""
     BODY = 6
-    """As ENDED, and the body of the `async with` of the outermost scheduler has not ended."""
     CLOSED = 7
-    """It was closed."""
 
 
 NEW: Final = Stage.NEW
@@ -74,39 +90,44 @@ CLOSED: Final = Stage.CLOSED
 
 
 class Answer(enum.Enum):
+    """The answer to a word.
+
+    - ACT: do it. A word of steering from another thread than the run's is done in the next turn of the loop.
+    - KEEP: keep the word for the run that begins, which then says it. If that run is refused, the word is dropped.
+    - REFUSE: raise an error.
+    - IGNORE: do nothing. What the word asks for has come, or the run has ended, which another thread cannot know.
+
+    """
+
     ACT = "act"
-    """Do it. A word of steering from another thread than the run's is done in the next turn of the loop."""
     KEEP = "keep"
-    """Keep the word for the run that begins, which then says it. If that run is refused, the word is dropped."""
     REFUSE = "refuse"
-    """Raise an error."""
     IGNORE = "ignore"
-    """Do nothing: what the word asks for has come, or the run has ended, which another thread cannot know."""
 
 
+# The answer in the thread of the run, and the answer in other threads.
 Cell = tuple[Answer, Answer]
-"""The answer in the thread of the run, and the answer in other threads."""
 ACTS: Final = (Answer.ACT, Answer.ACT)
 KEEPS: Final = (Answer.KEEP, Answer.KEEP)
 REFUSES: Final = (Answer.REFUSE, Answer.REFUSE)
 IGNORES: Final = (Answer.IGNORE, Answer.IGNORE)
 HERE: Final = (Answer.ACT, Answer.REFUSE)
 LATE: Final = (Answer.REFUSE, Answer.IGNORE)
+# As if it had not been closed.
 SAME: Final = None
-"""As if it had not been closed."""
+# No such scheduler is asked: an outermost one is never WAITING.
 NEVER: Final = None
-"""No such scheduler is asked: an outermost one is never WAITING."""
 
 
 class Word(NamedTuple):
-    """A row of `WORDS`."""
+    """A row of `WORDS`: the answer at each stage, and the text of a refusal, `at` some stages another.
+
+    The text is about the `{call}`, for the scheduler `{name}`, because of `{level}`, which may be the scheduler itself.
+    """
 
     cells: tuple[Cell | None, ...]
-    """The answer at each stage."""
     refusal: str = "{call}: its scheduler is not running"
-    """The text of a refusal: of the `{call}`, for the scheduler `{name}`, because of `{level}`, which may be itself."""
     at: Mapping[Stage, str] = {}
-    """The text at those stages that have another."""
     error: type[RuntimeError] = RuntimeError
 
 
@@ -146,24 +167,11 @@ WORDS: Final[dict[str, Word]] = {
     "wait_settled of a job": Word(
                               (ACTS,    ACTS,    HERE,    HERE,    REFUSES, REFUSES, REFUSES, REFUSES)),
 }
-"""The answer to each word at each stage.
-
-- "run": `run`, `co_run`, `async with`. A nested scheduler that its worker runs is asked for its own stage alone.
-- "add": `add`, `update`, `map`. In a run, only while it begins its jobs, and in its phase RUNNING.
-- "change": `remove`, `sanitize`, `close`, and each option that may not be set during a run.
-- "cancel": of an outermost scheduler. "of a job": the stage is its scheduler's.
-- "as_settled": IGNORE yields the jobs that have settled, and ends.
-- "wait_settled": of an outermost scheduler, which has settled when its run has ended.
-- Everything that only reads acts at each stage: `iterate_jobs`, `explain`, `results`, `is_paused`, ...
-
-BODY is the stage of all schedulers in the scheduler with the body. A word that is kept for a group or a job is said as
-soon as the run of the outermost scheduler is there.
-"""
 # fmt: on
+# The thread of a call of `run()`, by its number. Of two calls, each has its own.
 Claim = list[int]
-"""The thread of a call of `run()`, by its number. Of two calls, each has its own."""
+# The schedulers that a call is about to run.
 CLAIMS: Final[dict[BaseScheduler, Claim]] = {}
-"""The schedulers that a call is about to run."""
 
 
 def expect_run(scheduler: BaseScheduler) -> Claim:
