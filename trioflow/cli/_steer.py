@@ -118,14 +118,16 @@ def cancel(pid: int, path: str | None, label: str | None) -> int:
 @command.command()
 @click.argument("path", required=False)
 @click.option("--reload", is_flag=True, help="First take the code that was mended in the program's files.")
+@click.option("--cancel", is_flag=True, help="Cancel what runs with the old result of the job at PATH.")
 @run_option
 @click.pass_obj
-def try_again(pid: int, path: str | None, reload: bool, label: str | None) -> int:
+def try_again(pid: int, path: str | None, reload: bool, cancel: bool, label: str | None) -> int:
     """Try again all failed jobs, or only the job at PATH.
 
-    If the job at PATH has succeeded, all that has used its result runs again, too.
+    If the job at PATH has succeeded, all that has used its result runs again, too. What runs with it has to end first.
     """
-    return steer(pid, "reload and try-again" if reload else "try-again", label, path)
+    word = "try-again --cancel" if cancel else "try-again"
+    return steer(pid, f"{'reload and ' * reload}{word}", label, path)
 
 
 @command.command()

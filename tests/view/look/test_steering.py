@@ -401,7 +401,7 @@ def test_a_program_without_a_run_has_nothing_to_steer() -> None:
 
 def test_an_option_that_steered_is_answered_with_the_word() -> None:
     """`trioflow look` once had them, and took the PID after `--cancel` for a path."""
-    assert STEERING_OPTIONS.keys() == {f"--{word}" for word in _steering.ACTIONS} - {"--try-again"} | {"--retry"}
+    assert STEERING_OPTIONS.keys() == {f"--{word}" for word in _steering.ACTIONS if "try" not in word} | {"--retry"}
     for option, word in STEERING_OPTIONS.items():
         for words in ([os.getpid(), option], [option, os.getpid()], [f"{option}=x"]):
             answer = command("look", *words)
@@ -467,6 +467,55 @@ def test_another_program_takes_its_mended_code(backend: str, tmp_path: Path) -> 
     assert f"{reloaded} by trioflow steer, pid {os.getpid()}, user " in log
     assert ended == "True 42\n"
     assert "reload" not in held
+
+
+WRONG = """
+import sys, anyio
+from trioflow import Job, Scheduler, Service
+
+async def collect():
+    return 41
+
+async def watch(number, task_status):
+    task_status.started()
+    await anyio.sleep_forever()
+
+async def upload(number):
+    if number != 42:
+        raise ValueError(number)
+    return number
+
+if __name__ == "__main__":
+    collected = Job(collect, label="collect")
+    uploaded = Job(upload, collected, label="upload")
+    watching = Service(watch, collected, label="watch")
+    user = Job(upload, collected, label="user", required=watching)
+    scheduler = Scheduler(collected, uploaded, watching, user, label="night", hold=True)
+    print(scheduler.run(backend=sys.argv[1]), uploaded.result(), watching.attempts, user.attempts)
+"""
+
+
+def test_a_step_that_has_succeeded_is_mended_and_all_that_used_it_runs_again(backend: str, tmp_path: Path) -> None:
+    """What runs with the wrong result refuses the word, which then cancels it, too."""
+    file = tmp_path / "night.py"
+    file.write_text(WRONG)
+    with subprocess.Popen(
+        [sys.executable, file, backend], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as program:
+        assert program.stdout is not None
+        assert program.stderr is not None
+        assert any("is held" in line for line in program.stderr)
+        file.write_text(WRONG.replace("41", "42"))
+        again = "steer", program.pid, "try-again", "collect"
+        answers = [command(*again, "--reload").output, command(*again, "--cancel").output]
+        ended = program.stdout.read()
+        program.stderr.read()
+    assert answers == [
+        f"Error: process {program.pid}: reloaded night.py: collect; try_again() of 'collect': what follows it is "
+        "running: 'watch'; cancel() that first, or wait; try-again --cancel does both\n",
+        "'collect': tried again; these wait or run again: watch, collect, upload, user\n",
+    ]
+    assert ended == "True 42 2 2\n"
 
 
 def test_code_is_taken_alone_or_before_a_retry(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -188,6 +188,42 @@ def test_what_has_failed_is_mended_and_tried_again_from_a_page(browser: Browser)
     assert [job.attempts for job in jobs] == [2, 2, 2]
 
 
+def test_what_has_succeeded_runs_again_from_its_panel_after_a_second_click(browser: Browser) -> None:
+    """The button asks with how many others, and what it cancels for it, however often the panel is filled anew."""
+    results = iter((41, 42, 43))
+
+    async def collect() -> int:
+        return next(results)
+
+    async def use(number: int) -> int:
+        if number == 42:
+            await anyio.sleep_forever()
+        return number
+
+    collected = Job(collect, label="collect")
+    users = [Job(use, collected, label=f"use {number}") for number in range(3)]
+    with watched(collected, *users, Job(anyio.sleep_forever, label="other")) as server:
+        browser.driver.get(server.url)
+        until(browser, lambda: browser.first("#find").send_keys("collect") or True)
+        click(browser, "#found .pick")
+        retry = "#job .retry"
+        for question, results_after in (
+            ("Run it again, and 3 jobs that used it?", 42),
+            ("Cancel use 0, use 1, use 2? Run it again, and 3 jobs that used it?", 43),
+        ):
+            until(browser, lambda: text(browser, retry) == "Run again")
+            until(browser, lambda asked=question: browser.first(retry).get_attribute("data-question") == asked)
+            click(browser, retry)
+            assert text(browser, retry) == question
+            time.sleep(0.7)
+            click(browser, retry)
+            until(browser, lambda number=results_after: collected.result(default=None) == number)
+            until(browser, lambda: text(browser, "#job .state") == "succeeded")
+        until(browser, lambda: [user.result(default=None) for user in users] == [43] * 3)
+        assert [user.attempts for user in users] == [3] * 3
+        assert browser.console_messages() == []
+
+
 def test_a_button_takes_mended_code(browser: Browser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It tries again what has failed, and the log of the page says who has taken which functions."""
     file = tmp_path / "mended_by_a_button.py"

@@ -57,7 +57,7 @@ def until(page: Page, is_true: Callable[[dict[str, Any]], Any]) -> dict[str, Any
 
 
 def steer(page: Page, do: str, value: Any, key: int) -> dict[str, Any]:
-    keys = value if do == "try-again" else [key]
+    keys = value if do.startswith("try-again") else [key]
     marks = [page._run.attempt_mark(each) for each in keys]
     return page.steer({"do": do, "value": value, "job": key, "seen": page._run.answer["seen"], "marks": marks})
 
@@ -180,27 +180,36 @@ def test_what_was_cancelled_alone_can_be_tried_again_from_its_panel(backend: Any
 
 
 def test_what_has_succeeded_runs_again_from_its_panel_which_says_with_how_many(backend: Any) -> None:
-    """The button has another name than after a failure, and a sentence beside it tells what else would run."""
+    """The button has another name than after a failure, and asks with what else; what runs with it is cancelled."""
 
     async def bad(_: None) -> None:
         raise OSError
 
     collect, alone = Job(nothing, label="collect"), Job(nothing, label="alone")
     upload = Job(bad, collect, label="upload")
-    jobs = [collect, alone, upload, Job(nothing, required=upload), Job(anyio.sleep_forever, label="goes on")]
+    base, goes_on = Job(nothing, label="base"), Job(anyio.sleep_forever, label="goes on")
+    jobs = [collect, alone, upload, Job(nothing, required=upload), base, goes_on]
+    goes_on.requires(base)
 
     def use(page: Page) -> None:
-        assert until(page, lambda state: state["settled"] == 4)
+        assert until(page, lambda state: state["settled"] == 5)
         keys, seen = {facts.span.label: key for key, (_, facts) in page._run.jobs.items()}, page._run.answer["seen"]
-        told = {name: page.job(seen, keys[name]) for name in ("collect", "alone", "upload")}
-        assert {name: (job["can_retry"], job["retry_text"], job["retry_effect"]) for name, job in told.items()} == {
-            "collect": (True, "Run again", "if it runs again, so do 2 jobs that followed it"),
-            "alone": (True, "Run again", "nothing has followed it, so it would run again alone"),
-            "upload": (True, "Try again", ""),
+        told = {name: page.job(seen, keys[name]) for name in ("collect", "alone", "upload", "base")}
+        assert {name: (job["can_retry"], *job["retry"]) for name, job in told.items()} == {
+            "collect": (True, "try-again", "Run again", "Run it again, and 2 jobs that used it?"),
+            "alone": (True, "try-again", "Run again", "Run it again?"),
+            "upload": (True, "try-again", "Try again", ""),
+            "base": (True, "try-again --cancel", "Run again", "Cancel goes on? Run it again, and 1 job that used it?"),
         }
         assert steer(page, "try-again", [keys["collect"]], keys["collect"])["done"].startswith("'collect': tried again")
-        assert until(page, lambda state: state["settled"] == 4)
+        assert until(page, lambda state: state["settled"] == 5)
         assert collect.attempts == upload.attempts == 2
+        assert steer(page, "try-again", [keys["base"]], keys["base"])["error"] == (
+            "try_again() of 'base': what follows it is running: 'goes on'; cancel() that first, or wait; "
+            "try-again --cancel does both"
+        )
+        assert steer(page, "try-again --cancel", [keys["base"]], keys["base"])["done"].startswith("'base': tried again")
+        assert until(page, lambda state: base.attempts == goes_on.attempts == 2)
 
     paged(backend, use, jobs)
 

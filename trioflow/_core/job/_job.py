@@ -818,7 +818,8 @@ class AbstractJob(Generic[T]):
         another thread than the run's, this takes effect in the next turn of the run's loop, if it still can.
 
         If the job has succeeded, each job that requires it, at any distance, runs or is decided anew, whatever became
-        of it, and so do the jobs whose results these need, if `keep_result=False` has dropped them.
+        of it, and so do the jobs whose results these need, if `keep_result=False` has dropped them. If one of them is
+        running, cancel it first. A body that has awaited the job, or has it by `ref(job)`, does not require it.
 
         If nested schedulers around the job have ended, this tries the outermost of them again, which keeps the jobs
         that succeeded, except this job, and what follows it. A callback that gets settled jobs, such as

@@ -294,6 +294,11 @@ def retry_waits(job: AnyJob) -> list[tuple[float, float]]:
     return [(ended, start) for (_, ended), start in zip(times, starts, strict=True) if start > ended]
 
 
+def is_about_to_run_anew(job: AnyJob) -> bool:
+    """Return whether a job, which has settled or is being cancelled, will be IDLE again in a later turn."""
+    return (job._extras or RunExtras).wanted is not None
+
+
 def end_times(job: AnyJob) -> list[float]:
     """Return when a job has settled in this run, once for each of its ends."""
     times = [attempt.ended for attempt in failed_attempts(job) if attempt.had_settled]

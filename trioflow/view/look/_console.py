@@ -332,13 +332,20 @@ def stopwatch_text(seconds: float) -> str:
 # ---- the job that was chosen
 
 
-def _retry_effect(state: JobState, told: Record) -> str:
-    """Return a sentence about what runs again with a job that has succeeded, or ""."""
-    if state is not JobState.SUCCEEDED or not told.get("again"):
-        return ""
-    if number := told.get("following", 0):
-        return f"if it runs again, so {'does' if number == 1 else 'do'} {plural(number, 'job')} that followed it"
-    return "nothing has followed it, so it would run again alone"
+def _retry_button(state: JobState, told: Record) -> list[str]:
+    """Return the word, the text and the question of the button that tries a job again.
+
+    It asks if a success is taken back, with how many others, and what is cancelled for it.
+    """
+    others, running = told.get("following", 0), list(map(printable, told.get("running", ())))
+    if not (state is JobState.SUCCEEDED or others):
+        return ["try-again", "Try again", ""]
+    question = "Run it again?"
+    if others:
+        question = f"Run it again, and {plural(others, 'job')} that used it?"
+    if running:
+        return ["try-again --cancel", "Run again", f"Cancel {join_names(running, MAX_NAMED)}? {question}"]
+    return ["try-again", "Run again", question]
 
 
 def describe_job(run: WatchedRun, key: int, told: Record) -> Record:
@@ -374,8 +381,7 @@ def describe_job(run: WatchedRun, key: int, told: Record) -> Record:
         "mark": run.attempt_mark(key),
         "can_cancel": not span.state.is_settled,
         "can_retry": told.get("again", span.state is JobState.FAILED),
-        "retry_text": "Run again" if span.state is JobState.SUCCEEDED else "Try again",
-        "retry_effect": _retry_effect(span.state, told),
+        "retry": _retry_button(span.state, told),
         "facts": [[name, printable(text)] for name, text in _job_facts(run, facts)],
         "why": printable(str(told.get("explanation", ""))),
         "status": printable(" · ".join(filter(None, (str(told.get("status", "")), line_text(told.get("line")))))),

@@ -28,10 +28,13 @@ DONE_WORDS: Final = {
     "drain": "drained",
     "cancel": "cancelled",
     "try-again": "tried again",
+    "try-again --cancel": "tried again",
 }
 """How the log says what was done."""
 NOTHING_TO_DO: Final = {"pause": "was paused already", "resume": "is not paused"}
 """The answers to actions that change nothing."""
+CANCELS: Final = " --cancel"
+HOW_TO_CANCEL: Final = "; try-again --cancel does both"
 WINDOW_ADVICE: Final = "give a whole number from 1 up"
 
 
@@ -61,7 +64,8 @@ def steer(
 
     Args:
         run: the run. The call comes from another thread.
-        action: one of `ACTIONS`, or "reload and try-again": if the mended code is refused, nothing is tried again.
+        action: one of `ACTIONS`, or "reload and try-again": if the mended code is refused, nothing is tried again. With
+            "try-again --cancel", what runs with a result that is taken back is cancelled, and does not refuse the word.
         value: the number of slots for "window". For "cancel" and "try-again", the path of a job, or None for the run.
             For "try-again" also a list of paths, or of jobs. For "answer", the text, or the path and the text.
         by: who asks, for the log.
@@ -211,12 +215,17 @@ def _try_again(request: SteeringRequest) -> Done:
     if value:
         request.check_seen(jobs)
     settled = [each for each in scheduler.iterate_jobs() if each.is_settled()]
-    problems = [problem for each in jobs if (problem := _run_view.why_not_again(each))]
-    if problems:
+    cancels = request.action.endswith(CANCELS)
+    if jobs[1:] and (problems := [problem for each in jobs if (problem := _run_view.why_not_again(each))]):
         raise ValueError(problems[0])
-    jobs = _run_view.try_again(jobs)
+    try:
+        jobs = _run_view.try_again(jobs, cancels)
+    except RuntimeError as error:
+        is_in_the_way = any((found := _run_view.next_try(each)) is not None and found.running for each in jobs)
+        raise ValueError(f"{error}{clause(HOW_TO_CANCEL, is_in_the_way and not cancels)}") from None
     paths = paths_of(scheduler)
-    names = [unescape_path(paths[each]) for each in settled if not each.is_settled()]
+    names = [unescape_path(path) for each, path in paths.items() if _job_queries.is_about_to_run_anew(each)]
+    names += [unescape_path(paths[each]) for each in settled if not each.is_settled()]
     if scheduler.keep_jobs and not names:
         raise ValueError(f"'{printable(scheduler.label)}': nothing has failed that can be tried again")
     subject = join_names([unescape_path(paths.get(each) or scheduler.label) for each in jobs], MAX_GROUPS)
@@ -266,6 +275,7 @@ def _cancel(request: SteeringRequest) -> Done:
 
 ACTIONS: Final[dict[str, Callable[[SteeringRequest], Done | str]]] = {
     "pause": _pause, "resume": _pause, "window": _resize, "drain": _drain, "cancel": _cancel, "try-again": _try_again,
+    "try-again --cancel": _try_again,
     "answer": _answer, "reload": _reload,
 }  # fmt: skip
 """The possible actions."""

@@ -447,11 +447,15 @@
     panel.dataset.seen = seen;
     panel.hidden = false; // what is hidden has no height, and no end to follow
     set(panel.querySelector("h2 bdi"), job.name);
-    set(panel.querySelector(".why"), [job.why, job.status, job.retry_effect].filter(Boolean).join(" · "));
+    set(panel.querySelector(".why"), [job.why, job.status].filter(Boolean).join(" · "));
     set(panel.querySelector(".error"), job.error);
     panel.querySelector(".cancel").hidden = !job.can_cancel;
     panel.querySelector(".retry").hidden = !job.can_retry;
-    set(panel.querySelector(".retry"), job.retry_text);
+    part(".retry", job.retry, (button, [word, text, question]) => {
+      if (armed?.button === button) disarm();
+      Object.assign(button.dataset, { do: word, question });
+      set(button, text);
+    });
     part(".state", [job.style, job.state], (node) => node.replaceChildren(element("i", `swatch s-${job.style}`), job.state));
     set(panel.querySelector(".unkept"), job.unkept);
     part("dl", job.facts, (node) => node.replaceChildren(...job.facts.flatMap(([name, text]) => [element("dt", "", name), element("dd", "", text)])));
@@ -526,7 +530,7 @@
     const marks = owner?.dataset.marks?.split(",") ?? (action === "resume" ? [state.paused.split(/[ :]/)[0]] : []);
     const request = { do: action, seen: armed?.seen ?? owner?.dataset.seen ?? seen, job: key, marks };
     disarm();
-    if (action === "try-again" && owner) request.value = (owner.dataset.keys || owner.dataset.key).split(",").map(Number);
+    if (action.startsWith("try-again") && owner) request.value = (owner.dataset.keys || owner.dataset.key).split(",").map(Number);
     if (action === "answer") request.value = button.dataset.value ?? owner.querySelector("input").value;
     if (action === "window") {
       request.value = Number(owner.querySelector("input").value);
