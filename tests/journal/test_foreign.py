@@ -257,9 +257,9 @@ def test_strange_values_in_a_journal_are_shown_without_a_traceback(file: Path) -
         with contextlib.closing(sqlite3.connect(file)) as db:
             db.execute(change)
             db.commit()
-        for words in (["show", "*"], ["why"], ["check"], []):
+        for words in (["show", "*"], ["why"], []):
             result = trioflow("journal", file, *words)
-            assert result.exit_code in (0, 1)
+            assert result.exit_code == 0
             assert result.output.replace("\n", "").isprintable()
         assert re.search(said, result.output, re.MULTILINE)
 
