@@ -1,7 +1,8 @@
 """The interfaces for users' own kinds of jobs and instruments.
 
 The functions here give instruments and views facts about runs and jobs that are not attributes of a job. Others help
-kinds of jobs to check their options and to name things in messages.
+kinds of jobs to check their options. What only trioflow's own rooms use, such as its forms of texts, they take from the
+modules of the engine that the contracts of imports name.
 """
 
 from typing import TYPE_CHECKING as _TYPE_CHECKING
@@ -11,9 +12,6 @@ from ._core.admission._policies import PolicyName as PolicyName
 from ._core.backend import BackendName as BackendName
 from ._core.backend import load_backend as load_backend
 from ._core.backend import loop_running as loop_running
-from ._core.base._amounts import amount_of as amount_of
-from ._core.base._amounts import amount_text as amount_text
-from ._core.base._amounts import is_size as is_size
 from ._core.base._graph_algorithms import reachable as reachable
 from ._core.base._states import OnTimeout as OnTimeout
 from ._core.base._states import RunIf as RunIf
@@ -21,19 +19,10 @@ from ._core.base._states import RunPhase as RunPhase
 from ._core.base._states import WaitCause as WaitCause
 from ._core.base._states import Waiting as Waiting
 from ._core.base._text_forms import duration_text as duration_text
-from ._core.base._text_forms import fit as fit
-from ._core.base._text_forms import is_among as is_among
-from ._core.base._text_forms import join_names as join_names
-from ._core.base._text_forms import name_in_errors as name_in_errors
-from ._core.base._text_forms import plural as plural
-from ._core.base._text_forms import short_repr as short_repr
-from ._core.base._text_forms import shown_value as shown_value
-from ._core.base._text_forms import size_text as size_text
 from ._core.job._ancestors import enclosing_schedulers as enclosing_schedulers
 from ._core.job._function import FunctionJob as FunctionJob
 from ._core.job._function import call_of as call_of
 from ._core.job._function import name_of as name_of
-from ._core.job._function import reject_text as reject_text
 from ._core.job._job import AbstractJob as AbstractJob
 from ._core.job._job import Restoration as Restoration
 from ._core.job._job import is_scheduler as is_scheduler

@@ -18,6 +18,7 @@ from typing import Any, Final, cast
 import anyio.to_thread
 
 from . import ProcessJob, Scheduler, abc
+from ._core.base._text_forms import short_repr
 from .jobs import _sent_calls
 from .jobs.process._process_job import JobExecutor, RemoteValue, find_executor
 
@@ -75,17 +76,15 @@ class Cluster(JobExecutor):
         self, client: Any, *, resources: Mapping[str, float] | None = None, workers: str | Iterable[str] | None = None
     ) -> None:
         if not hasattr(cast(Any, type(client)), "scheduler_info"):
-            raise TypeError(f"Cluster({abc.short_repr(client)}): give a distributed.Client")
+            raise TypeError(f"Cluster({short_repr(client)}): give a distributed.Client")
         if client.asynchronous:
             raise TypeError("Cluster(client): the client has asynchronous=True, and works in one event loop only; "
                             "create it without that")  # fmt: skip
         if resources is not None and not isinstance(resources, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise TypeError(
-                f"resources={abc.short_repr(resources)} of Cluster: give a dict of names and amounts, or None"
-            )
+            raise TypeError(f"resources={short_repr(resources)} of Cluster: give a dict of names and amounts, or None")
         value: Any = workers
         if value is not None and (isinstance(value, bytes) or not isinstance(value, Iterable)):
-            raise TypeError(f"workers={abc.short_repr(workers)} of Cluster: give the addresses of workers, or None")
+            raise TypeError(f"workers={short_repr(workers)} of Cluster: give the addresses of workers, or None")
         self.client = client
         chosen_workers = [workers] if isinstance(workers, str) else list(workers or ())
         self._call_options: Final = {"resources": dict(resources or {}) or None, "workers": chosen_workers or None}

@@ -10,8 +10,8 @@ from typing import Any, NoReturn, cast
 import pytest
 
 from trioflow import Job, ProcessJob, Scheduler, Service, ThreadJob, job
+from trioflow._core.base._text_forms import short_repr
 from trioflow._core.base._user_code import is_async, is_surely_sync
-from trioflow.abc import short_repr
 
 from ..bodies import nap, take
 from ..conftest import Virtual

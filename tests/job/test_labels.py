@@ -10,8 +10,8 @@ import pytest
 import trio
 
 from trioflow import AbstractJob, CommandJob, Job, Scheduler, ThreadJob, ref
+from trioflow._core.base._text_forms import fit
 from trioflow._core.job import _labels
-from trioflow.abc import fit
 
 from ..bodies import nothing
 

@@ -774,11 +774,11 @@ if run is not None:
         "for known in (self.runs, self.jobs, self.replaced, self.incidents):"),
     Plant("answer-given-kept", f"{JOBS}/_answer.py",
         "an answer of the program that a journal had restored answers the next run, too, which asks nothing", """\
-        if self._given is NOTHING or abc.is_among(self._given, (value,)):
+        if self._given is NOTHING or is_among(self._given, (value,)):
             self._given = NOTHING
             return None
 """, """\
-        if self._given is NOTHING or abc.is_among(self._given, (value,)):
+        if self._given is NOTHING or is_among(self._given, (value,)):
             return None
 """),
     Plant("retry-group-twice", "trioflow/_core/words/_run_view.py",

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Final, Literal
 import anyio
 
 from .. import CommandError, CommandJob, CommandResult, JobCancelled, JobState, JobTimeout, SshError, Unreachable
-from ..abc import AbstractJob, LocalDirectory, Work, fit, restoration_of, run_of
+from .._core.base._text_forms import fit
+from ..abc import AbstractJob, LocalDirectory, Work, restoration_of, run_of
 from ..jobs.command._output_sinks import SPOOL_LIMIT_BYTES, OutputSpool
 from ..jobs.command._result import MAX_COMMAND_LENGTH, text_with_notes
 from ..jobs.posix._processes import describe_exit

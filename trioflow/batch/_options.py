@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from .._command_options import option, parse_count, parse_slots, parse_time_limit
-from ..abc import plural, printable
+from .._core.base._text_forms import plural
+from ..abc import printable
 from ..jobs.posix._cpus import count_usable_cpus, usable_cpus
 from . import _resources, _sources
 

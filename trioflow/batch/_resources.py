@@ -13,7 +13,8 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from .. import Pool
-from ..abc import amount_of, amount_text, is_size, size_text
+from .._core.base._amounts import amount_of, amount_text, is_size
+from .._core.base._text_forms import size_text
 from ..jobs.posix._cpus import count_usable_cpus
 
 if TYPE_CHECKING:

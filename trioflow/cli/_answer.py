@@ -14,7 +14,8 @@ import click
 
 from .. import JournalError
 from .. import _posix as posix
-from ..abc import join_names, printable
+from .._core.base._text_forms import join_names
+from ..abc import printable
 from ..journal._questions import MAX_FILE_SIZE, NOT_REDACTED, GivenAnswer, Question, QuestionFiles, Refusal, make_answer
 from ..journal._store import EmptyJournal, JournalStore, StoredJob, read_with_retry
 from ..view.look._answers import user_name

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from .. import JobState, JournalError, Scheduler, StopReason
-from ..abc import duration_text, fit, is_scheduler, printable
+from .._core.base._text_forms import fit
+from ..abc import duration_text, is_scheduler, printable
 from ..view.monitor._monitor import can_move_cursor, has_colors
 from ..view.text import _debrief, _symbols, _verdict
 from ..view.text._verdict import Tally

@@ -10,7 +10,8 @@ from typing import Any, Final
 import click
 
 from .. import AbstractJob, Scheduler
-from ..abc import join_names, paths_of, plural, printable
+from .._core.base._text_forms import join_names, plural
+from ..abc import paths_of, printable
 from ..view._save import GRAPH_SUFFIXES
 from ..view.text import _symbols
 from . import STOPPED_CODE, SUCCESS_CODE, _outputs

@@ -15,7 +15,8 @@ from typing import Any, Final, TypeVar, cast
 import click
 
 from .. import JournalError, StopReason
-from ..abc import duration_text, fit, plural, printable, size_text
+from .._core.base._text_forms import fit, plural, size_text
+from ..abc import duration_text, printable
 from ..jobs.posix._processes import describe_exit
 from ..journal import _fingerprint, _serialization
 from ..journal._journal import JobFacts

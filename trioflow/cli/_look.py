@@ -13,8 +13,9 @@ from typing import Any
 
 import click
 
+from .._core.base._text_forms import join_names
 from .._hints import STEERING_OPTIONS
-from ..abc import join_names, printable
+from ..abc import printable
 from . import SUCCESS_CODE, _outputs
 from ._scenario import CliError, InputFile
 

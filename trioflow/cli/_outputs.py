@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from ..abc import plural, printable
+from .._core.base._text_forms import plural
+from ..abc import printable
 from . import STOPPED_CODE
 
 if TYPE_CHECKING:

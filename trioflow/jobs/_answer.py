@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final, TypeVar, Unpack, overload
 
 from .. import abc
+from .._core.base._text_forms import fit, is_among, name_in_errors, shown_value
 from .._core.job._job import is_job
 from .._core.job._option_descriptors import Argument
 from .._hints import explain_form
@@ -101,15 +102,15 @@ class Answer(abc.JobKind[T], box=abc.BoxStyle("question", "note", (">", "]")), t
         **options: Unpack[abc.JobOptions],
     ) -> None:
         redact = options.get("redact") is True
-        subject = abc.name_in_errors(f"Answer({abc.shown_value(question, abc.name_in_errors('', redact))})", redact)
+        subject = name_in_errors(f"Answer({shown_value(question, name_in_errors('', redact))})", redact)
         if not (is_job(question) or isinstance(question, str)):
             raise TypeError(f"{subject}: give the question as text, or a job whose result is the text")
         if not callable(parse):  # pyright: ignore[reportUnnecessaryComparison]
-            raise TypeError(f"parse={abc.shown_value(parse, subject)} of {subject}: give a function that takes a text")
+            raise TypeError(f"parse={shown_value(parse, subject)} of {subject}: give a function that takes a text")
         if choices is not None and (isinstance(choices, (str, bytes)) or not isinstance(choices, Sequence)):
-            raise TypeError(f"choices={abc.shown_value(choices, subject)} of {subject}: give a list of values")
+            raise TypeError(f"choices={shown_value(choices, subject)} of {subject}: give a list of values")
         if choices is not None and not choices:
-            raise ValueError(f"choices={abc.shown_value(choices, subject)} of {subject}: give at least one value")  # pyright: ignore[reportUnknownArgumentType]
+            raise ValueError(f"choices={shown_value(choices, subject)} of {subject}: give at least one value")  # pyright: ignore[reportUnknownArgumentType]
         # Empty if any value is accepted.
         self._choices: Final[tuple[Any, ...]] = tuple(choices or ())  # pyright: ignore[reportUnknownArgumentType]
         self._parse: Final = parse
@@ -163,7 +164,7 @@ class Answer(abc.JobKind[T], box=abc.BoxStyle("question", "note", (">", "]")), t
         self._check_is_open(question)
         # This may take any time, because it calls the user's `parse`.
         given = self._read(value)
-        shown = "" if self.redact else f"{abc.shown_value(value, '')} "
+        shown = "" if self.redact else f"{shown_value(value, '')} "
         with ANSWERING:
             self._check_is_open(question)
             self._given = given
@@ -197,8 +198,8 @@ class Answer(abc.JobKind[T], box=abc.BoxStyle("question", "note", (">", "]")), t
             ValueError: it is no choice, or cannot be parsed.
 
         """
-        subject = f"answer() of {self.label!r}: {abc.shown_value(value, abc.name_in_errors('', self.redact))}"
-        if abc.is_among(value, self._choices):
+        subject = f"answer() of {self.label!r}: {shown_value(value, name_in_errors('', self.redact))}"
+        if is_among(value, self._choices):
             return value
         if isinstance(value, str):
             by_text = {str(choice): choice for choice in self._choices}
@@ -211,7 +212,7 @@ class Answer(abc.JobKind[T], box=abc.BoxStyle("question", "note", (">", "]")), t
                     # The message may quote the answer.
                     raise ValueError(f"{subject} does not parse: {type(error).__name__}") from None
                 raise ValueError(f"{subject} does not parse: {type(error).__name__}: {error}") from error
-        if not self._choices or abc.is_among(value, self._choices):
+        if not self._choices or is_among(value, self._choices):
             return value
         if self.redact:
             raise ValueError(f"{subject} is no choice")
@@ -245,7 +246,7 @@ class Answer(abc.JobKind[T], box=abc.BoxStyle("question", "note", (">", "]")), t
         (question,) = abc.original_arguments_of(self)
         if is_job(question):
             return f"ask({abc.label_inside(question, depth)})"
-        return abc.fit(question, 60, "ends")
+        return fit(question, 60, "ends")
 
     def forget_run(self) -> None:
         """Forget the text of a question that is the result of a job, and what was answered to an earlier one."""
@@ -290,7 +291,7 @@ class Answer(abc.JobKind[T], box=abc.BoxStyle("question", "note", (">", "]")), t
 
     def _reason_against(self, value: object) -> str | None:
         """Return why an answer in the journal does not count, or None if it counts, or was given by `answer()`."""
-        if self._given is NOTHING or abc.is_among(self._given, (value,)):
+        if self._given is NOTHING or is_among(self._given, (value,)):
             self._given = NOTHING
             return None
         return "answer() has given another answer since"
@@ -305,7 +306,7 @@ class Answer(abc.JobKind[T], box=abc.BoxStyle("question", "note", (">", "]")), t
         run = abc.run_of(self)
         (question,) = abc.arguments_of(self)
         if not isinstance(question, str):
-            shown = abc.shown_value(question, abc.name_in_errors("", self.redact))
+            shown = shown_value(question, name_in_errors("", self.redact))
             raise TypeError(f"{self.label!r}: the question is {shown}, which is no text")
         self.forget_run()
         self._question = question

@@ -17,9 +17,10 @@ import anyio
 import anyio.lowlevel
 import anyio.to_thread
 
+from .._core.base._text_forms import short_repr
 from .._core.job._argument_types import A, B, C, JobOf, PlainFunction1, PlainFunction2, PlainFunction3, T, ValueOrJob
 from .._core.job._option_descriptors import Argument
-from ..abc import BoxStyle, FunctionJob, JobOptions, ThreadEvent, call_of, callback, flag, name_of, run_of, short_repr
+from ..abc import BoxStyle, FunctionJob, JobOptions, ThreadEvent, call_of, callback, flag, name_of, run_of
 
 if TYPE_CHECKING:
     import trio

@@ -27,7 +27,8 @@ from collections.abc import Awaitable, Callable, Collection, Iterable
 from typing import Any, BinaryIO, Final, cast
 
 from .. import _posix as posix
-from ..abc import AbstractJob, name_in_errors, shown_value
+from .._core.base._text_forms import name_in_errors, shown_value
+from ..abc import AbstractJob
 from .posix._files import call_in_thread, is_named_pipe
 
 PARTIAL_SUFFIX: Final = ".partial"

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from trioflow import AbstractJob, CommandJob, Job, Retry, Scheduler, Sequence, SshJob, ThreadJob, job
-from trioflow.abc import short_repr
+from trioflow._core.base._text_forms import short_repr
 
 from ...bodies import nap, notes
 from ...conftest import Virtual

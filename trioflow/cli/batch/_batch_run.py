@@ -13,7 +13,8 @@ import click
 
 from ... import JournalError, StopReason
 from ..._command_options import parse_slots
-from ...abc import fit, join_names, printable
+from ..._core.base._text_forms import fit, join_names
+from ...abc import printable
 from ...batch import BatchError, _batch, _sources
 from ...batch._options import TABLE_SUFFIXES, Options
 from ...batch._reporter import CommandFailures, Reporter

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any, Final, cast, final
 
 from ... import abc
+from ..._core.base._text_forms import fit, name_in_errors, shown_value
 from ..._core.job._job import is_job
 from ._output_sinks import OutputSpool
 from ._result import CommandResult, read_output
@@ -52,7 +53,7 @@ def check_arguments(command: Any, shell: bool, subject: str) -> tuple[Any, ...]:
     """
     if abc.flag(shell, "shell", subject):
         if not isinstance(command, (str, bytes, JOB_TYPE, Template)):
-            raise TypeError(f"{subject}: with shell=True give one string, not {abc.shown_value(command, subject)}")
+            raise TypeError(f"{subject}: with shell=True give one string, not {shown_value(command, subject)}")
         parts = line_parts(command, subject)
         if len(parts) == 1 and isinstance(parts[0], (str, bytes)) and not parts[0].strip():
             raise ValueError(f"{subject}: the command is empty: give a command line")
@@ -63,9 +64,9 @@ def check_arguments(command: Any, shell: bool, subject: str) -> tuple[Any, ...]:
         if is_single:
             text = display_text(command)
             words = ["sh", "-c", text] if SHELL_SIGNS.intersection(text) else text.split()
-            example = f", such as CommandJob({abc.shown_value(words, subject)})"
+            example = f", such as CommandJob({shown_value(words, subject)})"
         raise TypeError(
-            f"{subject}: found {abc.shown_value(command, subject)}; give a list{example}, or a string with shell=True"
+            f"{subject}: found {shown_value(command, subject)}; give a list{example}, or a string with shell=True"
         )
     arguments: tuple[Any, ...] = tuple(command)
     if not arguments:
@@ -107,7 +108,7 @@ def convert_argument(argument: object, number: int | str, subject: str) -> str |
         result = os.fspath(value)  # pyright: ignore[reportUnknownVariableType]
     if not isinstance(result, (str, bytes)):
         raise TypeError(
-            f"{subject}: argument {number} is {abc.shown_value(argument, subject)}, a {type(argument).__name__}: "
+            f"{subject}: argument {number} is {shown_value(argument, subject)}, a {type(argument).__name__}: "
             f"give a string, bytes, a path, a number, or a job whose result is one"
         )
     if b"\0" in os.fsencode(result):
@@ -129,7 +130,7 @@ def fill_arguments(arguments: Iterable[Any], job: abc.AbstractJob[Any]) -> list[
     filled = [value.text(job) if isinstance(value, granted) else value for value in arguments]
     for number, argument in enumerate(filled):
         if type(argument) is not str or "\0" in argument:
-            filled[number] = convert_argument(argument, number, abc.name_in_errors(repr(job.label), job.redact))
+            filled[number] = convert_argument(argument, number, name_in_errors(repr(job.label), job.redact))
     return filled
 
 
@@ -151,7 +152,7 @@ def check_stdin(value: Any, subject: str) -> Any:
             value.fileno()
             return value
     raise TypeError(
-        f"stdin of {subject}: {abc.shown_value(value, subject)}, a {type(value).__name__}: "
+        f"stdin of {subject}: {shown_value(value, subject)}, a {type(value).__name__}: "
         f"give bytes, a path, an open file, or a job"
     )
 
@@ -179,8 +180,8 @@ def default_label(command: Sequence[Any], shell: bool, depth: int) -> str:
 def shorten_command_line(text: str) -> str:
     """Shorten a command line to `MAX_LABEL_LENGTH` characters by omitting its middle, and put it on a single line."""
     # First to a length with which the blanks are found quickly.
-    text = abc.fit(text, 4 * MAX_LABEL_LENGTH, keep="ends")
-    return abc.fit(" ".join(text.split()), MAX_LABEL_LENGTH, keep="ends")
+    text = fit(text, 4 * MAX_LABEL_LENGTH, keep="ends")
+    return fit(" ".join(text.split()), MAX_LABEL_LENGTH, keep="ends")
 
 
 def _quoted_text(argument: object, depth: int | None = None) -> str:
@@ -280,12 +281,12 @@ def encode_environment(env: Mapping[Any, Any] | None, subject: str) -> dict[byte
             encoded_name, encoded_value = os.fsencode(name), os.fsencode(value)
         except TypeError:
             raise TypeError(
-                f"env of {subject}: {abc.shown_value(name, subject)}: {abc.shown_value(value, subject)}; "
+                f"env of {subject}: {shown_value(name, subject)}: {shown_value(value, subject)}; "
                 "names and values must be strings"
             ) from None
         if b"=" in encoded_name or b"\0" in encoded_name + encoded_value or not encoded_name:
             raise ValueError(
-                f"env of {subject}: {abc.shown_value(name, subject)}: {abc.shown_value(value, subject)}; "
+                f"env of {subject}: {shown_value(name, subject)}: {shown_value(value, subject)}; "
                 f"a name must not be empty or contain '=', and neither may contain a NUL"
             )
         variables[encoded_name] = encoded_value
@@ -375,7 +376,7 @@ def line_parts(line: object, subject: str) -> tuple[Any, ...]:
     if not texts and not text.strip():
         raise ValueError(f"{subject}: the command is empty: give a command line")
     parts = [text]
-    names = [abc.shown_value(f"{{{each.expression}}}", subject) for each in template.interpolations]
+    names = [shown_value(f"{{{each.expression}}}", subject) for each in template.interpolations]
     for interpolation, name, text in zip(template.interpolations, names, texts, strict=True):
         value = interpolation.value
         if interpolation.conversion or interpolation.format_spec:

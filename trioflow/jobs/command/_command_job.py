@@ -8,6 +8,7 @@ from typing import IO, TYPE_CHECKING, Any, Final, Unpack
 
 from ... import _posix as posix
 from ... import abc
+from ..._core.base._text_forms import name_in_errors
 from ..._core.job._job import is_job
 from ..._core.job._option_descriptors import Argument
 from ..._hints import explain_form
@@ -133,7 +134,7 @@ class CommandJob(abc.JobKind[CommandResult], box=abc.BoxStyle("command", "note",
         append: bool = True,
         **options: Unpack[abc.JobOptions],
     ) -> None:
-        subject = abc.name_in_errors(repr(options.get("label") or "CommandJob"), options.get("redact", False))
+        subject = name_in_errors(repr(options.get("label") or "CommandJob"), options.get("redact", False))
         posix.require(f"CommandJob {subject}")
         arguments = _argv.check_arguments(command, shell, subject)
         stdin_job, stdin_value = (stdin, None) if is_job(stdin) else (None, stdin)

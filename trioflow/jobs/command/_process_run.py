@@ -23,8 +23,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn
 
 from ... import _posix as posix
+from ..._core.base._text_forms import name_in_errors
 from ..._core.job._errors import JobTimeout
-from ...abc import RunHandle, TimeLimit, arguments_of, name_in_errors
+from ...abc import RunHandle, TimeLimit, arguments_of
 from .._user_files import describe_missing_output
 from ..posix import _files, _guard, _processes
 from ..posix._processes import REAPED_MESSAGE, Process, spawn

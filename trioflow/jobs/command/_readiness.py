@@ -21,7 +21,8 @@ from typing import Any, Final, final
 import anyio
 
 from ... import _posix as posix
-from ...abc import RunHandle, name_in_errors, short_repr, shown_value
+from ..._core.base._text_forms import name_in_errors, short_repr, shown_value
+from ...abc import RunHandle
 from . import _command_job, _result
 
 MIN_POLL_INTERVAL: Final = 0.01

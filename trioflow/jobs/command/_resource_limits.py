@@ -17,7 +17,8 @@ from typing import Any, Final
 import anyio
 
 from ... import _posix as posix
-from ...abc import AbstractJob, RunHandle, plural
+from ..._core.base._text_forms import plural
+from ...abc import AbstractJob, RunHandle
 from ..posix import _cpus, _processes
 from . import _result, _spawn_options
 

@@ -8,8 +8,9 @@ import sys
 from collections.abc import Iterable
 from typing import Any, BinaryIO, Final, Literal, final
 
+from ..._core.base._text_forms import fit, shown_value
 from ..._core.job._errors import JobTimeout, TrioflowError
-from ...abc import AbstractJob, fit, printable, shown_value
+from ...abc import AbstractJob, printable
 from ..posix._processes import Rusage, as_signal, describe_exit
 from ._output_sinks import MAX_TAIL_BYTES, OutputSpool
 

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal, get_args
 
 from ... import abc
+from ..._core.base._text_forms import is_among, shown_value
+from ..._core.job._function import reject_text
 from ..posix._processes import check_limits
 from . import _argv, _result
 
@@ -54,23 +56,21 @@ class CommandOptions:
             TypeError, ValueError: an option is invalid.
 
         """
-        abc.reject_text((self.cwd, self.env, self.stdin, self.stdout, self.stderr), f"an option of {subject}")
+        reject_text((self.cwd, self.env, self.stdin, self.stdout, self.stderr), f"an option of {subject}")
         abc.duration(self.terminate_grace, "terminate_grace", subject)
         for name in ("on_start", "on_line"):
             abc.callback(getattr(self, name), name, subject)
-        if not abc.is_among(self.pin, (None, *get_args(PinOption))):
-            raise ValueError(f"pin={abc.shown_value(self.pin, subject)} of {subject}: choose 'slot' or None")
-        if not abc.is_among(self.leftovers, get_args(LeftoversOption)):
+        if not is_among(self.pin, (None, *get_args(PinOption))):
+            raise ValueError(f"pin={shown_value(self.pin, subject)} of {subject}: choose 'slot' or None")
+        if not is_among(self.leftovers, get_args(LeftoversOption)):
             choices = " or ".join(map(repr, get_args(LeftoversOption)))
-            raise ValueError(f"leftovers={abc.shown_value(self.leftovers, subject)} of {subject}: choose {choices}")
+            raise ValueError(f"leftovers={shown_value(self.leftovers, subject)} of {subject}: choose {choices}")
         if self.pin is not None and not hasattr(os, "sched_setaffinity"):
-            raise ValueError(
-                f"pin={abc.shown_value(self.pin, subject)} of {subject}: this system binds no process to CPUs"
-            )
+            raise ValueError(f"pin={shown_value(self.pin, subject)} of {subject}: this system binds no process to CPUs")
         abc.flag(self.append, "append", subject)
         if not isinstance(self.tag, (bool, str)):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise TypeError(
-                f"tag={abc.shown_value(self.tag, subject)} of {subject}: "
+                f"tag={shown_value(self.tag, subject)} of {subject}: "
                 f"give True, False, or a template such as '{{label}}: '"
             )
         check_limits(self.nice, self.memory_limit, subject)
@@ -146,19 +146,19 @@ class CommandOptions:
             value is None or is_path(value) or isinstance(value, int) or hasattr(value, "write")
         ):
             raise TypeError(
-                f"{name}={abc.shown_value(value, subject)} of {subject}: "
+                f"{name}={shown_value(value, subject)} of {subject}: "
                 "give a path, an open file, None, or subprocess.PIPE, DEVNULL or STDOUT"
             )
         if is_path(value):
             abc.file_path(value, name, subject)
         if isinstance(value, int) and not min(SUBPROCESS_CONSTANTS) <= value < DESCRIPTOR_LIMIT:
-            raise ValueError(f"{name}={abc.shown_value(value, subject)} of {subject}: invalid file descriptor")
+            raise ValueError(f"{name}={shown_value(value, subject)} of {subject}: invalid file descriptor")
         if name == "stdout" and isinstance(value, int) and value == subprocess.STDOUT:
             raise ValueError(f"stdout=STDOUT of {subject}: only stderr= can be STDOUT, which merges it into stdout")
         is_line_by_line = self.on_line is not None or self.tag
         if is_line_by_line and not (value is None or value in SUBPROCESS_CONSTANTS):
             raise ValueError(
-                f"{name}={abc.shown_value(value, subject)} of {subject}: with on_line or tag, output is passed on line "
+                f"{name}={shown_value(value, subject)} of {subject}: with on_line or tag, output is passed on line "
                 f"by line; leave {name} out, or give PIPE to capture it as well"
             )
 
@@ -173,7 +173,7 @@ def path_tuple(value: object, name: str, subject: str) -> tuple[Any, ...]:
     if is_path(value):
         return (value,)
     if isinstance(value, bytes) or not isinstance(value, Iterable):
-        raise TypeError(f"{name}={abc.shown_value(value, subject)} of {subject}: give a list of paths")
+        raise TypeError(f"{name}={shown_value(value, subject)} of {subject}: give a list of paths")
     return tuple(value)  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
 
 

@@ -19,7 +19,8 @@ from functools import partial
 from typing import Any, Final, NamedTuple, Protocol, cast
 
 from ... import _posix as posix
-from ...abc import RunHandle, shown_value
+from ..._core.base._text_forms import shown_value
+from ...abc import RunHandle
 from ._guard import Guard
 
 REAPED_MESSAGE: Final = "its exit code is unknown: this program ignores SIGCHLD, or other code in it reaped the child"

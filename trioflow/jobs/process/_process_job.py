@@ -14,6 +14,7 @@ from typing import Any, ClassVar, Final, Literal, TypeAlias, TypeVar, Unpack, ca
 
 from ... import _posix as posix
 from ... import abc
+from ..._core.base._text_forms import short_repr
 from ..._core.job._argument_types import A, B, C, JobOf, PlainFunction1, PlainFunction2, PlainFunction3, T, ValueOrJob
 from ..._core.job._option_descriptors import Argument
 from .. import _sent_calls
@@ -525,7 +526,7 @@ def check_processes(value: object, subject: str) -> ProcessesOption:
     """
     if is_made_by(value, "distributed") or hasattr(cast(Any, type(value)), "get_executor"):
         raise TypeError(
-            f"{subject} is {abc.short_repr(value)}: write trioflow.dask.Cluster(client), with a distributed.Client; "
+            f"{subject} is {short_repr(value)}: write trioflow.dask.Cluster(client), with a distributed.Client; "
             f"its get_executor() makes equal calls once, also those of a retry"
         )
     if value is None or isinstance(value, (Executor, JobExecutor)) or (type(value) is str and value == LOCAL_PROCESSES):
@@ -535,7 +536,7 @@ def check_processes(value: object, subject: str) -> ProcessesOption:
             raise ValueError(f"{subject} is {value}: give 1 or more worker processes, or leave it out for one per CPU")
         return value
     raise TypeError(
-        f"{subject} is {abc.short_repr(value)}: give an executor (concurrent.futures.Executor), a "
+        f"{subject} is {short_repr(value)}: give an executor (concurrent.futures.Executor), a "
         f"trioflow.dask.Cluster, a number of worker processes, {LOCAL_PROCESSES!r}, or None"
     )
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import IO, Any, ClassVar, Unpack
 
+from ..._core.base._text_forms import name_in_errors, shown_value
 from ..._core.job._option_descriptors import Argument
-from ...abc import AbstractJob, JobOptions, arguments_of, name_in_errors, shown_value
+from ...abc import AbstractJob, JobOptions, arguments_of
 from ..command import _argv, _program_service, _readiness
 from . import _connections, _nodes
 from ._ssh_job import Path, SshJob

@@ -12,7 +12,8 @@ from typing import IO, Any, ClassVar, Final, Unpack
 
 from ... import _posix as posix
 from ... import abc
-from ..._core.job import _errors, _job
+from ..._core.base._text_forms import name_in_errors, shown_value
+from ..._core.job import _errors, _function, _job
 from ..._core.job._option_descriptors import Argument
 from ..._core.run._current import current_job
 from ..._hints import explain_form
@@ -156,7 +157,7 @@ class SshJob(abc.JobKind[Any], box=abc.BoxStyle("ssh", "cylinder", ("[(", ")]"))
         append: bool = True,
         **options: Unpack[abc.JobOptions],
     ) -> None:
-        subject = abc.name_in_errors(repr(options.get("label") or self._name_in_errors), options.get("redact", False))
+        subject = name_in_errors(repr(options.get("label") or self._name_in_errors), options.get("redact", False))
         posix.require(f"{self._name_in_errors} {subject}", 'use ThreadJob(subprocess.run, ["ssh", ...], check=True)')
         self._node: Final = make_node(node)
         self._given_command: Final = command
@@ -177,9 +178,9 @@ class SshJob(abc.JobKind[Any], box=abc.BoxStyle("ssh", "cylinder", ("[(", ")]"))
         for step in self._steps:
             if isinstance(step, Command) and step.is_shell_line:
                 parts, names = placeholders.split(step.words)
-                check_line(parts, [abc.shown_value(name, subject) for name in names], subject)
+                check_line(parts, [shown_value(name, subject) for name in names], subject)
         self._env: Final = _check_variables(env or {}, subject)
-        abc.reject_text(self._env, f"env= of {subject}")
+        _function.reject_text(self._env, f"env= of {subject}")
         self._last_result = self._unreachable = self._open_streams = None
         super().__init__(
             [(values or {})[name] for name in self._values], [list(step.words) for step in self._steps], job, **options
@@ -324,7 +325,7 @@ class _StepRunner:
         self._options: Final = job._command_options
         self._job: Final = job
         self._values: Final = values
-        subject = abc.name_in_errors(repr(job.label), job.redact)
+        subject = name_in_errors(repr(job.label), job.redact)
         self._stdin: Final = _argv.check_stdin(self._options.stdin if stdin is None else stdin, subject)
         # Whether the next command is the first. `append` and `on_start` are for the first command.
         self._is_first = True
@@ -425,13 +426,11 @@ def _check_variables(env: Mapping[Any, Any], subject: str) -> dict[str, str | gr
     for name, value in variables.items():
         if not _VARIABLE_NAME_PATTERN.fullmatch(name):
             raise ValueError(
-                f"env of {subject}: {abc.shown_value(name, subject)} is not a valid name for a variable on a node: use "
+                f"env of {subject}: {shown_value(name, subject)} is not a valid name for a variable on a node: use "
                 "letters, digits and '_', and do not begin with a digit"
             )
         if isinstance(value, str) and "\0" in value:
-            raise ValueError(
-                f"env of {subject}: the value of {abc.shown_value(name, subject)} contains a NUL; remove it"
-            )
+            raise ValueError(f"env of {subject}: the value of {shown_value(name, subject)} contains a NUL; remove it")
     return variables
 
 
@@ -443,7 +442,7 @@ def _check_value_names(values: Mapping[Any, Any], subject: str) -> Iterable[str]
     for name in values:
         if not (isinstance(name, str) and name.isidentifier() and name != "node"):
             raise ValueError(
-                f"values of {subject}: {abc.shown_value(name, subject)} cannot be a placeholder: give an identifier "
+                f"values of {subject}: {shown_value(name, subject)} cannot be a placeholder: give an identifier "
                 "other than 'node', which is reserved"
             )
     return values

@@ -12,8 +12,9 @@ import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, final
 
+from ..._core.base._text_forms import is_among, name_in_errors, short_repr, shown_value
 from ..._core.job._job import is_job
-from ...abc import AbstractJob, is_among, name_in_errors, short_repr, shown_value
+from ...abc import AbstractJob
 from ..command._argv import Template, convert_argument, display_command_line, display_text, granted, line_parts
 from ..command._spawn_options import is_path, path_tuple
 
