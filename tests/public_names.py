@@ -163,9 +163,19 @@ def described(name: str, thing: Any) -> Iterator[str]:
         yield f"class {name}: {', '.join(sorted(thing.__required_keys__ | thing.__optional_keys__))}"
         return
     bases = [base.__name__ for base in thing.__mro__[1:] if not is_private(base) and base is not object]
-    yield f"class {name}{signature(thing)}" + (f" is a {', '.join(bases)}" if bases else "")
+    yield f"class {name}{constructor(thing)}" + (f" is a {', '.join(bases)}" if bases else "")
     for member, value in sorted(members(thing).items()):
         yield f"    {member}{shown(value)}"
+
+
+def constructor(kind: type) -> str:
+    """Return the signature of a class that users call: its docstring has the arguments, or an example.
+
+    trioflow alone makes objects of the others: errors, results, spans, simulations. Their attributes are promised.
+    """
+    text, call = inspect.getdoc(kind) or "", signature(kind)
+    is_called = "Args:" in text or "Args:" in (kind.__init__.__doc__ or "") or f"{kind.__name__}(" in text  # type: ignore[misc]
+    return call if is_called or call == "()" else ""
 
 
 def is_private(kind: type) -> bool:
