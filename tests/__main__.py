@@ -103,7 +103,6 @@ def run_silently(check: str) -> tuple[bool, str, float]:
 
 
 def report(check: str, passed: bool, output: str, seconds: float) -> bool:
-    """Print the output of a check, and return whether it has passed."""
     print(f"\n=== {check}\n{output}{verdict(passed, seconds)}", flush=True)
     return passed
 
@@ -118,7 +117,6 @@ def passes(check: str) -> bool:
 
 
 def verdict(passed: bool, seconds: float) -> str:
-    """Return the line that ends a check."""
     return f"--- {'passed' if passed else 'FAILED'} in {seconds:.1f} s"
 
 
@@ -128,7 +126,6 @@ def prefer_this_environment() -> None:
 
 
 def is_there(command: str) -> bool:
-    """Return whether there is this command, or this file if it is a path."""
     return os.path.exists(command) if command.startswith("/") else shutil.which(command) is not None
 
 

@@ -64,7 +64,6 @@ def programs(page: Path) -> Iterator[str]:
 
 
 def write_programs(folder: Path) -> None:
-    """Write each program of README and docs to a file, which is named after its page."""
     for page in (ROOT / "README.md", *sorted(ROOT.glob("docs/**/*.md"))):
         for number, program in enumerate(programs(page)):
             file = folder / page.relative_to(ROOT).with_suffix(f".{number}.py")

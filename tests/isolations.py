@@ -15,7 +15,6 @@ backend.choose_isolation(ISOLATION)
 
 
 def check() -> None:
-    """Check that the runs of each backend are isolated in the way that is tested."""
     for name in backend.BACKEND_LIBRARIES:
         used = type(backend.get_backend(name).isolation).__name__
         assert used.lower() == f"{ISOLATION}{name}", f"the tests are about {ISOLATION} isolation, and {used} is in use"

@@ -30,7 +30,6 @@ def seconds_of_files(report: str) -> collections.Counter[str]:
 
 
 def table_of(seconds: collections.Counter[str]) -> str:
-    """Return the table: the longest first, each with the number of its parts."""
     entries = [f'"{file}": {max(1, round(spent / PART_SECONDS))},' for file, spent in seconds.most_common(FIRST)]
     lines = [""]
     for entry in entries:

@@ -13,8 +13,6 @@ def refuse(*_: Any) -> Any:
 
 
 class Mute(RuntimeError):
-    """An exception whose str and repr both raise."""
-
     __str__ = __repr__ = refuse
 
 
@@ -53,14 +51,10 @@ class Unlikely(Exception):
 
 
 class Text(str):
-    """A text that cannot be split or measured."""
-
     split = __len__ = __format__ = refuse  # type: ignore[assignment]
 
 
 class Textual(Exception):
-    """An exception whose text is of a class of its own."""
-
     def __str__(self) -> str:
         return Text("odd")
 
@@ -94,8 +88,6 @@ class Silent:
 
 
 class Faceless:
-    """An object that claims to have no class."""
-
     @property
     def __class__(self) -> Any:
         raise OSError("code of the user's")

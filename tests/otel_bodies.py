@@ -6,5 +6,4 @@ import os
 
 
 def variable() -> str | None:
-    """Return the environment variable with the span of its job."""
     return os.environ.get("TRACEPARENT")

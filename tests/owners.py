@@ -70,8 +70,6 @@ def imports_of(module: str) -> dict[str, str]:
 
 
 class Class(NamedTuple):
-    """A class of the package."""
-
     module: str
     node: ast.ClassDef
 
@@ -104,7 +102,6 @@ def resolved(module: str, name: str) -> str | None:
 
 
 def of_annotation(module: str, annotation: ast.expr) -> str | None:
-    """Return the first type that an annotation names."""
     words = re.findall(r"[A-Za-z_][\w.]*", ast.unparse(annotation))
     return next((resolved(module, word) for word in words if word not in TRANSPARENT), None)
 
@@ -137,7 +134,6 @@ def private_parts(name: str) -> frozenset[str]:
 
 @functools.cache
 def engine_parts() -> frozenset[str]:
-    """Return the private attributes and methods of all classes of the engine."""
     return frozenset().union(*(private_parts(name) for name in classes() if name.startswith("trioflow._core.")))
 
 
@@ -180,13 +176,11 @@ def is_of_engine(name: str | None, part: str) -> bool:
 
 
 def of_arguments(module: str, function: ast.FunctionDef | ast.AsyncFunctionDef) -> dict[str, str | None]:
-    """Return the types of the arguments of a function."""
     arguments = [*function.args.posonlyargs, *function.args.args, *function.args.kwonlyargs]
     return {one.arg: one.annotation and of_annotation(module, one.annotation) for one in arguments}
 
 
 def local_types(module: str, own: str, function: ast.FunctionDef | ast.AsyncFunctionDef) -> dict[str, str | None]:
-    """Return the types of the names of a function, as far as it says them."""
     found = of_arguments(module, function)
     if own:
         found |= {name: own for name in ("self", "cls") if name in found}

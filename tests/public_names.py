@@ -146,7 +146,6 @@ def command_lines(of: click.Command, name: str) -> Iterator[str]:
 
 
 def public(module: types.ModuleType) -> list[str]:
-    """Return the public names of a module, in order."""
     names = getattr(module, "__all__", None) or [name for name in dir(module) if not name.startswith("_")]
     return sorted(name for name in names if not inspect.ismodule(getattr(module, name)))
 
@@ -179,7 +178,6 @@ def constructor(kind: type) -> str:
 
 
 def is_private(kind: type) -> bool:
-    """Return whether a class is private."""
     return kind.__module__.startswith("trioflow.") and "._" in kind.__module__
 
 

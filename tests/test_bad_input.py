@@ -75,8 +75,6 @@ def method(make: Callable[[], Any], name: str) -> Callable[..., Any]:
 
 
 def while_it_runs(name: str, **options: Any) -> Callable[..., Any]:
-    """Return a function that calls a method of a job while the job runs."""
-
     def call(**kwargs: Any) -> Any:
         job = Job(lambda: body(kwargs), label="a", **options)
         Scheduler(job).run()
@@ -102,7 +100,6 @@ def used(amount: Any) -> Any:
 def explored(
     make_scheduler: Any, *, seed: Any = 1, check: Any = None, faults: Any = FAULTS, backends: Any = ("asyncio",)
 ) -> Any:
-    """Explore for a short time only."""
     return explore(make_scheduler, runs=2, seed=seed, check=check, faults=faults, backends=backends)
 
 
@@ -165,7 +162,6 @@ def calls() -> Iterator[tuple[str, Callable[..., Any], dict[str, Any]]]:
 
 
 def kind(*, name: str, shape: Any = "box", brackets: Any = ("[", "]"), rounded: Any = False) -> type:
-    """Create a kind of job with this box style."""
     return type("Boxed", (JobKind,), {}, box=BoxStyle(name, shape, brackets, rounded))
 
 
@@ -199,8 +195,6 @@ ANY = {
 
 @dataclass(frozen=True)
 class Rejected:
-    """A value that a parameter rejects."""
-
     call: str
     parameter: str
     value: str  # its name in `VALUES`
@@ -224,7 +218,6 @@ class Rejected:
 
 
 def parameters(function: Callable[..., Any], known: set[str]) -> list[inspect.Parameter]:
-    """Return the parameters of a function that are not known already, and do not take anything."""
     return [
         one
         for one in inspect.signature(function).parameters.values()
@@ -235,7 +228,6 @@ def parameters(function: Callable[..., Any], known: set[str]) -> list[inspect.Pa
 def attempt(
     function: Callable[..., Any], signature: inspect.Signature, arguments: dict[str, Any]
 ) -> BaseException | None:
-    """Call a function with arguments by the names of its parameters, and return the exception."""
     args, kwargs = [], {}
     for one in signature.parameters.values():
         if one.name in arguments:
@@ -256,7 +248,6 @@ def attempt(
 
 
 def walked() -> Iterator[tuple[str, str, list[Rejected]]]:
-    """Yield each call, each of its parameters, and the values that it rejects."""
     known: set[str] = set()
     for name, function, needed in calls():
         signature = inspect.signature(function)
@@ -290,7 +281,6 @@ def aside() -> Iterator[None]:
 
 @functools.cache
 def walk() -> list[tuple[str, str, list[Rejected]]]:
-    """Return each call, each of its parameters, and the values that it rejects."""
     with aside():
         return list(walked())
 

@@ -72,7 +72,6 @@ def spans() -> Spans:
 
 
 def run(spans: Spans, backend: str, *jobs: AbstractJob[Any], **options: Any) -> bool:
-    """Run jobs in a scheduler with the label `run`."""
     return Scheduler(*jobs, label="run", instruments=[Tracing(spans.provider)], **options).run(backend=backend)
 
 

@@ -75,7 +75,6 @@ def patterns() -> Iterator[tuple[str, re.Pattern[Any], set[str]]]:
 
 
 def is_linear(pattern: re.Pattern[Any], methods: Collection[str]) -> bool:
-    """Return whether the calls of these methods take linear time for all hostile texts."""
     source = pattern.pattern if isinstance(pattern.pattern, str) else pattern.pattern.decode("latin-1")
     words = [word for word in re.findall(r"[^\W_][\w -]+", source) if len(word) < 40]
     texts = itertools.product((*STARTS, *words), (*HOSTILE, *words), ("", "\0!"))
@@ -84,7 +83,6 @@ def is_linear(pattern: re.Pattern[Any], methods: Collection[str]) -> bool:
 
 def grows_faster(pattern: re.Pattern[Any], methods: Collection[str], start: str, piece: str, end: str) -> bool:
     def seconds(size: int, times: int = 1) -> float:
-        """Return the processor time for a text of a size, the least of some."""
         text: Any = start + piece * (size // len(piece)) + end
         if isinstance(pattern.pattern, bytes):
             text = text.encode(errors="surrogateescape")

@@ -20,7 +20,6 @@ PROGRAM = "import os, sys; print(sys.argv, os.getcwd(), os.environ['A'], __name_
 
 
 def started(*words: Any, **options: Any) -> subprocess.CompletedProcess[Any]:
-    """Make Python start in the usual way."""
     return subprocess.run([sys.executable, *map(str, words)], capture_output=True, check=False, **options)
 
 

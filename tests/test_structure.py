@@ -80,7 +80,6 @@ def test_paths_in_pages_for_contributors_exist(page: str) -> None:
 
 # ---------------------------------------------------------------- imports
 def is_for_types(node: ast.AST) -> bool:
-    """Return whether this is `if TYPE_CHECKING:`, under any name of its module."""
     return isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING")
 
 
@@ -110,7 +109,6 @@ def test_no_modules_import_each_other_in_a_cycle() -> None:
 
 
 def is_docstring(node: ast.stmt) -> bool:
-    """Return whether a statement is an unused string."""
     return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
 
 
@@ -185,7 +183,6 @@ def modules_of_tests() -> dict[str, ModuleOfTests]:
 
 
 def is_helper(node: ast.stmt) -> bool:
-    """Return whether a statement defines a function or a class that is not a test."""
     return isinstance(node, FUNCTION | ast.ClassDef) and not node.name.lower().startswith("test")
 
 
@@ -229,12 +226,10 @@ MAY_RAISE = ("raises", "warns", "suppress")
 
 
 def tells(helper: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
-    """Return whether a helper reports an outcome."""
     return helper.returns is not None and ast.unparse(helper.returns).partition("[")[0] in TELLING
 
 
 def is_for_errors(node: ast.AST) -> bool:
-    """Return whether a statement is there for what is raised inside."""
     return isinstance(node, ast.With) and any(word in ast.unparse(one) for one in node.items for word in MAY_RAISE)
 
 
@@ -244,7 +239,6 @@ def is_scope(node: ast.AST) -> bool:
 
 
 def answers(function: ast.AST) -> bool:
-    """Return whether a function returns a value somewhere."""
     own = inner_statements(function, is_scope)
     return any(isinstance(node, ast.Return) and node.value is not None for node in own)
 
@@ -487,8 +481,6 @@ def test_each_test_that_stands_for_a_promise_is_there() -> None:
 
 
 class Item(NamedTuple):
-    """What an option needs to know of a test."""
-
     nodeid: str
 
 

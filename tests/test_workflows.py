@@ -27,7 +27,6 @@ def test_actions_are_pinned_by_commit_and_keep_no_credentials(workflow: Path) ->
 
 
 def release_jobs() -> dict[str, str]:
-    """Return the text of each job of the release, by its name."""
     text = (ROOT / ".github" / "workflows" / "release.yml").read_text(encoding="utf-8")
     jobs = re.split(r"^  (\w+):$", text.partition("\njobs:\n")[2], flags=re.MULTILINE)
     return dict(zip(jobs[1::2], jobs[2::2], strict=True))

@@ -17,7 +17,6 @@ pytestmark = pytest.mark.usefixtures("plain_shell")
 
 
 def summary_lines(stderr: str) -> list[str]:
-    """Return the lines of the summary, without the duration."""
     return re.sub(r", [\d.]+ m?s\n", "\n", stderr.removeprefix(meanwhile(stderr))).splitlines()
 
 

@@ -23,7 +23,6 @@ GIB = 1 << 30
 
 @pytest.fixture
 def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Poll without a pause."""
     monkeypatch.setattr(_batch, "POLL_INTERVAL", 0.001)
 
 

@@ -86,7 +86,6 @@ def test_a_part_of_a_batch_cannot_be_cancelled_alone(part: str, tmp_path: Path) 
 
 
 def running_in(pid: int) -> list[str]:
-    """Return the commands of a batch that run now."""
     return [job["path"].replace(r"\/", "/") for job in _client.ask(pid)["runs"][0]["running"]]
 
 

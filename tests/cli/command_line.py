@@ -50,12 +50,10 @@ def trioflow(*arguments: Any, stdin: str | None = None) -> Result:
 
 
 def run(*arguments: Any) -> Result:
-    """Run `trioflow run` without a monitor."""
     return trioflow("run", "--no-monitor", *arguments)
 
 
 def process(*arguments: Any, **options: Any) -> subprocess.CompletedProcess[str]:
-    """Run the command in a separate process."""
     return python(*WORDS, *arguments, **{"env": ENVIRONMENT, "text": True, **options})
 
 

@@ -21,12 +21,10 @@ from .command_line import trioflow, written
 
 
 def found(scheduler: Scheduler) -> list[str]:
-    """Return the findings, one line each: label, text."""
     return [f"{job.label}: {text}" for job, text in findings(scheduler)]
 
 
 def only(scheduler: Scheduler) -> str:
-    """Return the only finding."""
     (line,) = found(scheduler)
     return line
 
@@ -99,7 +97,6 @@ def test_check_rejects_a_closed_scheduler() -> None:
 
 
 def group_in_a_pool(*needs: str, **options: Any) -> Scheduler:
-    """Return a scheduler with a group that keeps `a` of its pool, and whose member has these needs."""
     group = Scheduler(idle("x", needs=dict.fromkeys(needs, 1)), needs={"a": 1}, **options)
     return Scheduler(group, pool=Pool(a=1, b=1))
 

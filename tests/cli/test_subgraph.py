@@ -87,7 +87,6 @@ def test_forever_jobs_are_kept_only_if_they_are_selected() -> None:
 
 
 def nested() -> Scheduler:
-    """Return two nested schedulers of two jobs each, one behind the other, between two jobs."""
     first = idle("first")
     inner = [Scheduler(a := idle("a"), idle("b", required=a), label=name) for name in ("one", "two")]
     inner[0].requires(first)

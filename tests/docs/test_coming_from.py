@@ -23,7 +23,6 @@ SHOWN = re.compile(
 
 
 def programs(page: str) -> Iterator[tuple[str, str]]:
-    """Yield each program of a page that has its output there, with this output, and with what is "as before" there."""
     found = list(SHOWN.finditer((ROOT / f"{page}.md").read_text(encoding="utf-8")))
     before = found[0]["program"].partition("async def main")[0]
     for program in found:

@@ -31,7 +31,6 @@ REFERENCE = ROOT / "docs" / "reference"
 
 
 def prose(page: Path) -> str:
-    """Return a page without its code."""
     text = re.sub(r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
     return re.sub(r"`[^`\n]*`", "`code`", text)
 

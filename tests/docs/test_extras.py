@@ -100,7 +100,6 @@ USES = {
 
 
 def modules_of(extra: str) -> set[str]:
-    """Return the modules that an extra installs."""
     found: set[str] = set()
     for requirement in EXTRAS.get(extra, ()):
         name, _, parts = re.match(r"([\w-]+)(\[([\w,]+)\])?", requirement).groups()  # type: ignore[union-attr]

@@ -38,7 +38,6 @@ ELSEWHERE = {
 
 
 def public_names(module: types.ModuleType) -> set[str]:
-    """Return the full public names of a module."""
     names = getattr(module, "__all__", None) or [name for name in dir(module) if not name.startswith("_")]
     found = {name for name in names if not isinstance(getattr(module, name, None), types.ModuleType)}
     return {f"{module.__name__}.{name}" for name in found}

@@ -65,7 +65,6 @@ async def slow(request: Request):
 
 
 def page_block(heading: str) -> str:
-    """Return the first block of the page below a heading."""
     return PAGE.read_text().partition(f"## {heading}")[2].split("```")[1].removeprefix("python")
 
 
@@ -159,7 +158,6 @@ class Server:
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The directory of the server."""
     return tmp_path_factory.mktemp("server")
 
 

@@ -33,7 +33,6 @@ MONITOR_LINE = re.compile(rf"\d\d:\d\d:\d\d ({'|'.join(STATE_WORDS)})\s+(\S+)", 
 
 
 def in_first(job: Any) -> bool:
-    """Return whether a job is in a `First`, which is one job for all that counts."""
     return any(isinstance(each, First) for each in enclosing_schedulers(job))
 
 
@@ -83,7 +82,6 @@ class Told(Instrument):
             self.problems.append(f"{job.label} is reopened, and {job.state.value}")
 
     def differences(self, story: Story) -> Iterator[str]:
-        """Yield where the ends and reopenings of a job are others than those of the run."""
         yield from self.problems
         for job in {*story.by_job, *self._heard}:
             told, expected = self._heard.get(job, []), story.by_job.get(job, [])
@@ -211,7 +209,6 @@ class Readers:
                 yield f"the report does not say {record.tally.describe()}"
 
     def _run(self, story: Story) -> Iterator[str]:
-        """Between two ends of a job, it is reopened."""
         for job, told in story.by_job.items():
             if any(REOPENED not in (before.state, end.state) for before, end in pairwise(told)):
                 yield f"{job.label}: {told}"

@@ -70,7 +70,6 @@ class Story:
 
     @contextmanager
     def recorded(self) -> Iterator[None]:
-        """Record what the runs in progress do."""
         settle, reset, wait_again, story = Run.settle, AbstractJob._reset, AbstractJob._wait_again, self
 
         def recorded_settle(run: Any, job: Any, state: JobState, outcome: Any, now: float) -> None:

@@ -29,8 +29,6 @@ class Broken(Exception):
 
 @dataclass(frozen=True)
 class Plan:
-    """What is drawn for a whole run."""
-
     is_open: bool
     keeps_jobs: bool
     has_journal: bool
@@ -59,8 +57,6 @@ class Plan:
 
 @dataclass
 class Bodies:
-    """What the bodies of one run have done, by the labels of their jobs."""
-
     calls: Counter[str] = field(default_factory=Counter[str])
     results: dict[str, str] = field(default_factory=dict[str, str])
     worked: dict[str, float] = field(default_factory=dict[str, float])
@@ -79,8 +75,6 @@ class Bodies:
 
 
 class Probe(JobKind[str]):
-    """A job of a kind of its own, which has callbacks."""
-
     def __init__(self, body: Callable[[], Awaitable[str]], **options: Any) -> None:
         super().__init__(**options)
         self._body = body
@@ -274,7 +268,6 @@ class World:
         return on_settled
 
     def try_again(self, job: Any, number: int) -> None:
-        """Try a job again that has failed, unless it has done so a number of times, or cannot be tried again."""
         if self.is_mended or job.state is not JobState.FAILED or number >= TRIES:
             return
         try:

@@ -44,7 +44,6 @@ def facts(data: bytes) -> dict[str, Any]:
 
 
 def listed(output: str) -> list[str]:
-    """Return the labels of the listing, in its order."""
     return re.findall(r"^\d+ .*<\w+ (.*?)>", output, re.MULTILINE)
 
 
@@ -275,7 +274,6 @@ def test_a_command_that_takes_too_long_is_reported(tmp_path: Path) -> None:
 # --- the example of calls that cost money
 @pytest.fixture
 def server() -> Iterator[Any]:
-    """Run the server of the example in a thread."""
     with load_example("mock_api").Server() as server:
         thread = threading.Thread(target=server.serve_forever, args=[0.01])
         thread.start()

@@ -21,7 +21,6 @@ from .scripts import load_example
 
 @pytest.fixture(scope="module")
 def example() -> Any:
-    """Return the example as a module."""
     return load_example("own_kind")
 
 

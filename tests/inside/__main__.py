@@ -105,7 +105,6 @@ def outcomes(
 
 
 def trio_suite(directory: Path) -> tuple[Path, list[str]]:
-    """Return the directory for trio's tests, and the arguments of pytest."""
     return directory, [
         "-c", os.devnull, "--rootdir", str(directory), "-p", "trio._tests.pytest_plugin", "--skip-optional-imports",
         "--ignore-glob", "*test_exports.py",  # they look at the files of the package alone

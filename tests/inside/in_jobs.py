@@ -86,5 +86,4 @@ def pytest_runtest_logfinish(nodeid: str) -> None:
 
 
 def pytest_sessionfinish() -> None:
-    """Write all outcomes."""
     Path(os.environ["TRIOFLOW_OUTCOMES"]).write_text(json.dumps(outcomes), encoding="utf-8")

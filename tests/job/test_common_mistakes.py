@@ -139,8 +139,6 @@ def text_with_notes(job: AbstractJob[Any]) -> str:
 
 # --- a function that returns what cannot be awaited
 class Answer:
-    """Can be awaited, and is no coroutine."""
-
     def __await__(self) -> Generator[Any, Any, int]:
         yield from anyio.lowlevel.checkpoint().__await__()
         return 5
@@ -171,8 +169,6 @@ async def forgets() -> Coroutine[Any, Any, str]:
 
 
 class Forgets(AbstractJob[Any]):
-    """A kind of job whose `co_run` returns a coroutine that nobody awaits."""
-
     async def co_run(self) -> Any:
         return await forgets()
 

@@ -179,7 +179,6 @@ class Tries(JobKind[None]):
         super().__init__(on_settled=self.note, label="job", **options)
 
     def note(self, job: JobKind[Any]) -> None:
-        """Note the exception that the callback sees."""
         self.seen.append(type(job.raised_exception()).__name__)
 
     async def co_run(self) -> None:
@@ -188,12 +187,10 @@ class Tries(JobKind[None]):
 
 
 def flaky(**options: Any) -> Tries:
-    """Return a job that fails, and waits 10 s for its next attempt."""
     return Tries(Flaw(), retry=Retry(2, first=10, jitter=False), **options)
 
 
 def throttled(**options: Any) -> Tries:
-    """Return a job that is throttled for 10 s."""
     return Tries(Throttled("api", after=10), needs={"api": 1}, **options)
 
 
@@ -209,7 +206,6 @@ ENDS: dict[str, tuple[float, Callable[[Scheduler], object]]] = {
 
 
 async def crash_at_once() -> None:
-    """Fail without a checkpoint."""
     raise Flaw
 
 
@@ -250,7 +246,6 @@ def test_a_job_that_never_had_a_slot_is_not_reported(virtual: Virtual) -> None:
 
 
 async def both(scheduler: Scheduler) -> None:
-    """Run a scheduler, and cancel it after a second."""
     async with anyio.create_task_group() as group:
         group.start_soon(scheduler.co_run)
         group.start_soon(later, 1, scheduler.cancel)

@@ -409,8 +409,6 @@ def test_a_time_limit_needs_signs_of_life_only_with_an_idle_timeout(virtual: Vir
 
 
 class Waiting(JobKind[list[bool]], keeps_time=True):
-    """Waits for an event that is set, and for one that never is."""
-
     async def co_run(self) -> list[bool]:
         happens, never = ThreadEvent(), ThreadEvent()
         happens.set()

@@ -59,7 +59,6 @@ ASIDE = r"\.(partial|before)(-\d+)?(/|$)"
 
 
 def call_shell(code: str) -> None:
-    """Do as a command does, in a function."""
     subprocess.run(code, shell=True, check=True)
 
 

@@ -45,7 +45,6 @@ def write_output(stream: Any) -> bytes:
 
 
 def write_events(stream: Any) -> bytes:
-    """Write lines of events."""
     writer = NonBlockingWriter(stream, pytest.fail, lambda _: b"", lambda: (), truncate=False)
     writer.write_line(CONTENT)
     writer.close()

@@ -168,7 +168,6 @@ def run_again(number: int, backend: str, place: str, run: int) -> None:
 
 
 def compare_all(draws: range, backend: str, place: Path) -> tuple[Counter[str], list[str]]:
-    """Return how many draws there were of each kind, and what was lost in which draw."""
     counts, lost, before = Counter[str](), list[str](), os.getcwd()
     for number in draws:
         folder = place / f"{number}"

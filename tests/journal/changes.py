@@ -50,8 +50,6 @@ Seen = dict[str, str]
 
 
 class Drawn(Protocol):
-    """What a seed has drawn."""
-
     change: str
     design: Design | None
 
@@ -123,8 +121,6 @@ def summary(compared: Iterable[Compared]) -> str:
 
 # ---- scenarios: functions
 class World:
-    """The directory in which the current run works."""
-
     path = Path()
 
 
@@ -142,8 +138,6 @@ ReorderedPair.__name__ = ReorderedPair.__qualname__ = Pair.__name__
 
 
 class Opaque:
-    """A result that cannot be stored."""
-
     def __init__(self, text: str) -> None:
         self.text = text
 
@@ -160,7 +154,6 @@ def shown(value: Any) -> str:
 
 
 async def give(const: Any, names: list[str], *inputs: Any, factor: str = "x1") -> str:
-    """Return a text with all that the function is given."""
     return f"{shown(const)}*{factor}({','.join(map(shown, inputs))})"
 
 
@@ -240,7 +233,6 @@ done"""
 
 @contextlib.contextmanager
 def replaced(**values: Any) -> Any:
-    """Replace globals of this module, as an edit does."""
     with mock.patch.dict(globals(), values):
         yield
 
@@ -529,8 +521,6 @@ class Line:
 
 
 class DrawnLine:
-    """A command line, and the same with one thing changed."""
-
     COMMANDS = ("echo {}", "cat {}", "cat {} missing 2>&1", MENDED, TRIED, UNLIMITED, ENVIRONMENT)
     CHANGES = ("argument", "command", "directory", "environment", "order", "repair", "nothing", *["option"] * 5)
     OPTIONS: Final[dict[str, str | None]] = {

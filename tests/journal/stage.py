@@ -75,7 +75,6 @@ class Stage:
             os._exit(code)
 
     def perform(self, journal: Path | None) -> str:
-        """Run the scenario to its end, and return its results as text."""
         scheduler = self.build(self)
         assert scheduler.run(backend=self.backend, journal=journal)  # type: ignore[arg-type]
         return repr([(job.path, job.result()) for job in leaves(scheduler)])
@@ -92,14 +91,12 @@ class Stage:
                 os.waitpid(child, 0)
 
     def complete(self, journal: bool = True) -> tuple[str, list[str]]:
-        """Run to the end, and return the results and the names of the jobs that ran."""
         self.log.unlink(missing_ok=True)
         child = self.run(journal=journal)
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
         return self.outcome.read_text(), self.log.read_text().split() if self.log.exists() else []
 
     def committed(self) -> set[str]:
-        """Return the paths of the jobs in the journal."""
         if not self.journal.exists():
             return set()
         try:
@@ -146,12 +143,10 @@ def adopt_orphans(adopts: bool) -> None:
 
 
 def record(path: str, result: str = "1") -> StoredJob:
-    """Return a row of a journal."""
     return StoredJob(path, "{}", "json", result, None, None, 1, None, 0.0, 0.0, None)
 
 
 def made(path: Path, *jobs: str) -> None:
-    """Create a journal with these jobs."""
     with contextlib.closing(JournalStore(path, writes=True)) as store:
         store.add_run("test")
         store.add_records([record(job) for job in jobs], [], [])

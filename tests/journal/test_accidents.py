@@ -109,7 +109,6 @@ input()
 
 
 def opened(path: Path) -> str:
-    """Return the error that another process gets when it opens the journal."""
     code = (
         "import pathlib, sys; from trioflow.journal._store import JournalStore; "
         "JournalStore(pathlib.Path(sys.argv[1]), writes=True)"

@@ -60,7 +60,6 @@ def asked(file: Path, *words: str, code: int = 0) -> str:
 
 
 def give(file: Path, name: str, value: str, code: int = 0) -> None:
-    """Give an answer by the command."""
     assert value in asked(file, name, value, code=code)
 
 
@@ -77,7 +76,6 @@ def left(file: Path) -> list[str]:
 
 
 def wait_for_nothing(virtual: Virtual, build: Build) -> None:
-    """Run a scheduler whose question is not answered, and end the run."""
     assert result(ran(virtual, build)) == (None, False)
 
 

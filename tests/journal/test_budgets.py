@@ -61,7 +61,6 @@ async def spend(seconds: float) -> None:
 
 
 def make_first(kind: str, first_run: bool) -> tuple[Pool, Scheduler]:
-    """Return the outermost pool, and a scheduler with a `First` whose job uses a budget."""
     pool, inner, outermost = Pool(usd=Budget(4)), Pool(usd=Budget(4)), Pool(other=Budget(4))
     needs = {} if kind == "no longer needed" and not first_run else {"usd": 1}
     job = Job(nap, 1, needs=needs, label="pays")

@@ -13,7 +13,6 @@ from ..pythons import python
 
 @pytest.fixture(autouse=True)
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Work in a directory of its own."""
     monkeypatch.chdir(tmp_path)
 
 

@@ -52,7 +52,6 @@ def runs(place: Path) -> int:
 
 
 def run(job: CommandJob, backend: str, journal: Any) -> str:
-    """Run a job, and return why it was not restored, or "" if it was."""
     scheduler = Scheduler(job)
     scheduler.run(backend=backend, journal=journal)
     return "" if job.restored else scheduler.explain(job)
@@ -609,7 +608,6 @@ def test_a_job_whose_for_journal_raises_runs_each_time(place: Path, backend: Any
 
 
 def identity(*given: Any, **options: Any) -> tuple[Any, ...]:
-    """Return the identity of an ssh job's work."""
     work = SshJob(*given, **options).for_journal()
     return work.arguments, work.options, work.reads, work.appends, work.begins_anew
 

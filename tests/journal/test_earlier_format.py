@@ -45,7 +45,6 @@ if __name__ == "__main__":
 
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
-    """A journal of the format before, beside the files of its jobs."""
     shutil.copy(DATA / "flow.py", tmp_path)
     for name, text in {"in": "input\n", "out": "input\n", "copy": "input\n", "late.sh": "echo whole > late"}.items():
         (tmp_path / name).write_text(text)
@@ -55,7 +54,6 @@ def file(tmp_path: Path) -> Path:
 
 
 def contents(file: Path) -> list[Any]:
-    """Return the version of the format of a file, and all its rows."""
     with contextlib.closing(sqlite3.connect(file)) as db:
         tables = [db.execute(f"SELECT * FROM {table}").fetchall() for table in ("runs", "jobs", "results", "begun")]
         return [db.execute("PRAGMA user_version").fetchone()[0], *tables]

@@ -19,7 +19,6 @@ TOTAL = "total"
 
 @pytest.fixture(autouse=True)
 def place(tmp_path: Path) -> Iterator[Path]:
-    """Work in a directory of its own."""
     before = os.getcwd()
     os.chdir(tmp_path)
     Path("in").write_text("1 2")
@@ -61,7 +60,6 @@ KINDS: dict[str, Any] = {
 
 
 def why(make: Any, backend: str, **options: Any) -> str:
-    """Return why a job ran, and "" if it was restored."""
     one = make(reads=["in"], writes=[TOTAL], label="total", **options)
     scheduler = Scheduler(one)
     assert scheduler.run(backend=backend, journal="run.db")

@@ -231,7 +231,6 @@ def test_a_link_to_a_missing_file_is_rejected(file: Path) -> None:
 
 # ---- large results
 def made_with_result(file: Path, data: bytes = b"large") -> None:
-    """Create a journal with a large result."""
     with contextlib.closing(JournalStore(file, writes=True)) as store:
         name = store.write_large(data)
         store.add_records([record("large")._replace(result=len(data), large=name)], [], [])

@@ -41,8 +41,6 @@ Body = Callable[[Scheduler], Awaitable[Any]]
 
 
 def opened(virtual: Virtual, file: Path, body: Body, **options: Any) -> Any:
-    """Call the body in an open scheduler with the journal, and return its result."""
-
     async def main() -> Any:
         async with Scheduler(journal=file, **options) as scheduler:
             return await body(scheduler)

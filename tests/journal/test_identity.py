@@ -372,8 +372,6 @@ def test_jobs_that_change_their_arguments_in_place_are_named_once(
 
 
 class Slotted(AbstractJob[str]):
-    """A kind with slots for its attributes."""
-
     __slots__ = ("unit",)
 
     def __init__(self, unit: str, **options: Any) -> None:
@@ -381,7 +379,6 @@ class Slotted(AbstractJob[str]):
         self.unit = unit
 
     async def co_run(self) -> str:
-        """Return the unit."""
         return self.unit
 
 

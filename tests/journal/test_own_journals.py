@@ -29,13 +29,10 @@ class Shelf:
         self.is_broken = False
 
     def open_for(self, scheduler: BaseScheduler) -> OnShelf:
-        """Return the view of the shelf for a run."""
         return OnShelf(self, PathCache(scheduler))
 
 
 class OnShelf:
-    """The shelf as seen by one run."""
-
     commits_each = False
 
     def __init__(self, shelf: Shelf, paths: PathCache) -> None:

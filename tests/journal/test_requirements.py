@@ -42,7 +42,6 @@ async def opened() -> object:
 
 
 def run(virtual: Virtual, file: Path, *jobs: Any, **options: Any) -> str:
-    """Run the jobs with the journal, and return the labels of those that ran."""
     scheduler = Scheduler(*jobs, label="night", **options)
     virtual(partial(scheduler.co_run, journal=file))
     return labels(scheduler.iterate_jobs())

@@ -49,7 +49,6 @@ calls: list[Any] = []
 
 @pytest.fixture(autouse=True)
 def no_calls() -> None:
-    """Isolate the calls of each test."""
     calls.clear()
 
 
@@ -68,7 +67,6 @@ async def version_one() -> str:
 
 
 def again(virtual: Virtual, journal: Any, build: Callable[[], Scheduler]) -> Scheduler:
-    """Run a new scheduler with the journal."""
     scheduler = build()
     calls.clear()
     virtual(partial(scheduler.co_run, journal=journal))
@@ -326,7 +324,6 @@ answers: dict[str, Any] = {}
 
 
 async def ask(name: str) -> Any:
-    """Return the answer of `answers`, or raise it."""
     if isinstance(answers[name], Exception):
         raise answers[name]
     return answers[name]
@@ -984,8 +981,6 @@ def test_a_failed_job_is_not_stored(virtual: Virtual, tmp_path: Path) -> None:
 
 
 class PreparesOnce(JobKind[str]):
-    """Prepares the result of its first attempt, which fails."""
-
     async def co_run(self) -> str:
         if self.attempts == 1:
             run_of(self).prepare_result(self, "of the first attempt")

@@ -32,7 +32,6 @@ from .stage import found, made, record
 
 
 def still_open(file: Path) -> list[str]:
-    """Return the files of a journal that are open in this process."""
     found = (os.path.realpath(one) for one in Path("/proc/self/fd").iterdir())
     return sorted(one for one in found if file.name in one)
 

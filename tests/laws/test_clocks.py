@@ -77,8 +77,6 @@ WAYS = [alone, called, in_clean_up, forever, after_a_token, nested, in_a_first, 
 
 # ---- the kinds: each yields a function that makes a job, whose own code can run only after three units
 class Site:
-    """The unit of a test, its fixtures, and what is to be called after three units."""
-
     def __init__(self, unit: float, patch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
         self.unit, self.patch, self.request = unit, patch, request
         self.calls: list[Callable[[], object]] = []
@@ -149,7 +147,6 @@ class Gate:
         pass
 
     def is_closed_to(self, _: object) -> bool:
-        """Return whether it has not been opened."""
         return not self.is_open
 
     async def open(self, _: object) -> None:
@@ -158,10 +155,7 @@ class Gate:
 
 
 class Gated(AbstractJob[None], keeps_time=True):
-    """A kind of one's own with a gate, which opens that itself if it has not waited there."""
-
     def check_before_run(self) -> None:
-        """Wait at the gate, unless the job waits for nothing."""
         set_run_need(self, "passes", 0 if self.forever else 1)
 
     async def co_run(self) -> None:

@@ -166,8 +166,6 @@ def test_a_setting_is_refused_from_the_call_of_run_on(tmp_path: Path, backend: A
             said.append(str(error))
 
     class Slow:
-        """A journal whose file takes its time to open."""
-
         def open_for(self, scheduler: Any) -> Any:
             (thread := threading.Thread(target=set_it)).start()
             thread.join()

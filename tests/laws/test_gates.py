@@ -28,7 +28,6 @@ class Gate:
         self.told: set[object] = set()
 
     def is_closed_to(self, job: object) -> bool:
-        """Return whether a job has to wait for an attempt to open it."""
         return not self.is_open and (not self.has_failed or job in self.told)
 
     async def open(self, _jobs: object) -> None:
@@ -56,7 +55,6 @@ class Passer(Job[Any]):
         super().__init__(self.pass_gate, **options)
 
     def check_before_run(self) -> None:
-        """Add the need of what is behind the gate."""
         set_run_need(self, self.name, 1)
 
     async def pass_gate(self) -> None:
@@ -91,13 +89,11 @@ class Scenario:
         self.scheduler.add(Scheduler(*self.make(3), forever=True, critical=False))
 
     def find(self, name: str) -> Gate:
-        """Return a gate, which sometimes cannot be found."""
         if self.choice.random() < 0.05:
             raise OSError
         return self.gates.setdefault(name, Gate(self.choice))
 
     def window(self) -> Any:
-        """Return a number, a limiter of its own or that of other schedulers, or None."""
         return self.choice.choice([None, 1, 2, self.limiter, anyio.CapacityLimiter(self.choice.randint(1, 2))])
 
     def make(self, depth: int) -> list[AbstractJob[Any]]:

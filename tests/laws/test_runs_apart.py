@@ -28,8 +28,6 @@ ABOUT_MORE = {"pool", "scheduler", "required", "instruments", "graph", "last_run
 
 
 class World:
-    """A scheduler whose jobs do in each run what the next end asks for."""
-
     def __init__(self, keep_jobs: bool) -> None:
         self.end, self.was_throttled = "completed", False
         quick = Job(self.work, "quick", label="quick", retry=1)
@@ -112,7 +110,6 @@ class World:
         return dict(self.answers())
 
     def answers(self) -> Iterator[tuple[str, Any]]:
-        """Yield each question about the scheduler and its jobs, with its answer."""
         for job in (self.scheduler, *self.scheduler.iterate_jobs()):
             for question, ask in questions(cast("Any", type(job))).items():
                 try:

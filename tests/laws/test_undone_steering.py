@@ -61,7 +61,6 @@ class Calls:
 
 
 def calls_of_a_run(backend: str, words: tuple[Word, ...], number: int, body: Any, **options: Any) -> int:
-    """Return how many calls a run makes from the moment at which its first job has steered it."""
     calls = Calls()
 
     async def steer() -> None:

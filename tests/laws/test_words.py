@@ -57,12 +57,10 @@ class Scene:
         self.scheduler = Scheduler(*jobs, jobs_window=5, log=False, journal=journal)
 
     async def fail_once(self) -> None:
-        """Fail in the first attempt of a run."""
         if self.flaky.attempts == 1:
             raise OSError("broken")
 
     def say(self, word: str) -> None:
-        """Say a word to the run or to a job, by its method."""
         calls: dict[str, Callable[[], object]] = {
             "cancel": self.scheduler.cancel, "drain": self.scheduler.drain, "pause": self.scheduler.pause,
             "resume": self.scheduler.resume, "window": lambda: setattr(self.scheduler, "jobs_window", 2),

@@ -52,7 +52,6 @@ def web_socket() -> Iterator[str]:
 
 @pytest.fixture
 def name() -> str:
-    """Return a name for the requests of one test."""
     return uuid.uuid4().hex
 
 

@@ -32,11 +32,9 @@ class Server:
         self._observer = observer
 
     async def queries(self) -> int:
-        """Count the queries under way."""
         return await self._count("state = 'active'")
 
     async def clients(self) -> int:
-        """Count the connections."""
         return await self._count("true")
 
     async def _count(self, condition: str) -> int:
@@ -125,7 +123,6 @@ async def connected(dsn: str) -> AsyncIterator[asyncpg.Connection[Any]]:
 
 
 async def insert(connection: asyncpg.Connection[Any], number: int, *, slow: bool = False) -> None:
-    """Insert a number, in a transaction that may take long."""
     async with connection.transaction():
         await connection.execute("insert into numbers values ($1)", number)
         if slow:

@@ -42,7 +42,6 @@ async def connected(redis_socket: str, connections: int) -> AsyncIterator[Redis]
 
 
 async def clients(observer: Redis) -> int:
-    """Count the other connections."""
     return len(await observer.client_list()) - 1
 
 

@@ -43,7 +43,6 @@ async def times(
 
 
 async def with_service(service: Callable[..., Awaitable[Any]], number: int, use: Callable[..., Any]) -> None:
-    """Call `use(value, i)` so many times with what the service has provided, and then end the service."""
     provider = Service(service)
     assert await Scheduler(provider, [Job(use, provider, i) for i in range(number)]).co_run(check=True)
 
@@ -74,5 +73,4 @@ async def can_be_held_at_once(number: int, hold: Callable[[], Any]) -> bool:
 
 
 def other_tasks() -> set[asyncio.Task[Any]]:
-    """Return the tasks of the loop but for the current one."""
     return asyncio.all_tasks() - {asyncio.current_task()}

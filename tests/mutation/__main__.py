@@ -166,7 +166,6 @@ def mutants_in(room: str) -> list[Mutant]:
 
 
 def files_in(room: str) -> list[Path]:
-    """Return the modules of a room."""
     place = ROOT / ROOMS[room][0]
     return [place] if place.is_file() else sorted(place.rglob("*.py"))
 
@@ -221,7 +220,6 @@ def alone() -> tuple[str, ...]:
 
 
 def copied(place: Path) -> Path:
-    """Copy what the tests need of the tree, and return the place."""
     shutil.copytree(ROOT, place, ignore=shutil.ignore_patterns(*LEFT_OUT))
     return place
 
@@ -271,12 +269,10 @@ class Reach:
         return found
 
     def seconds(self, tests: Sequence[str]) -> float:
-        """Return how long these tests took."""
         return sum(self.durations.get(test, 1.0) for test in tests)
 
 
 def one_of_each_first(tests: Sequence[str]) -> list[str]:
-    """Return one test of each function, with some parameters, then a second one of each, and so on."""
     turns = collections.Counter[str]()
 
     def turn(test: str) -> int:

@@ -86,7 +86,6 @@ class Places:
             self._starts.append(self._starts[-1] + len(line))
 
     def of(self, node: ast.expr | ast.stmt) -> tuple[int, int]:
-        """Return where a node begins and ends, in characters from the start of the text."""
         assert node.end_lineno is not None
         assert node.end_col_offset is not None
         return self._at(node.lineno, node.col_offset), self._at(node.end_lineno, node.end_col_offset)

@@ -50,10 +50,7 @@ UNHARMED: Final = {
 
 
 class Gated(AbstractJob[None]):
-    """A job that needs a resource with a gate."""
-
     def check_before_run(self) -> None:
-        """Add the need."""
         set_run_need(self, "gated", 1)
 
     async def co_run(self) -> None:
@@ -67,7 +64,6 @@ class Gate:
     is_open = False
 
     def is_closed_to(self, job: object) -> bool:
-        """Return whether it was not opened."""
         return not self.is_open
 
     async def open(self, _jobs: object) -> None:
@@ -76,14 +72,11 @@ class Gate:
 
 
 class Shared(AbstractJob[None]):
-    """A job whose clean-up waits."""
-
     async def co_run(self) -> None:
         """Yield once."""
         await anyio.lowlevel.checkpoint()
 
     async def co_shutdown(self) -> None:
-        """Count the calls that begin, and those that end."""
         calls[f"begun {self.label}"] += 1
         await anyio.sleep(0.001)
         calls[f"ended {self.label}"] += 1
@@ -111,7 +104,6 @@ async def graph() -> None:
 
 
 async def block() -> None:
-    """Run an open block."""
     global scheduler
     async with Scheduler(shutdown_timeout=PATIENCE) as scheduler:
         scheduler.add(Service(serve))
@@ -133,7 +125,6 @@ class Tracer:
         self.numbers = {number, number + 30} if how == "twice" else {number}
 
     def trace(self, frame: Any, event: str, argument: object) -> Any:
-        """Trace the functions of the engine alone."""
         return self.trace_line if frame.f_code.co_filename.startswith(ENGINE) else None
 
     def trace_line(self, frame: Any, event: str, argument: object) -> Any:
@@ -151,7 +142,6 @@ class Tracer:
         return self.trace_line
 
     def is_unharmed(self, code: Any, line: int) -> bool:
-        """Return whether no error can come at this line, or it is one of those that end all."""
         text = linecache.getline(code.co_filename, line)
         return code.co_qualname in UNHARMED or text.strip() in UNHARMED or "(" not in text
 
@@ -183,7 +173,6 @@ def run_once(how: str, backend: str, scenario: str, number: int) -> str:
 
 
 def is_open(job: AbstractJob[Any]) -> bool:
-    """Return whether a job is still running or scheduled."""
     return job.is_running() or job.is_scheduled()
 
 

@@ -107,7 +107,6 @@ class Heart:
 
     @contextlib.asynccontextmanager
     async def beating(self) -> AsyncGenerator[None]:
-        """Beat during the block."""
         thread = threading.Thread(target=self.watch)
         thread.start()
         try:
@@ -122,7 +121,6 @@ class Heart:
 
 # ---- the work
 def wide(folder: str) -> Scheduler:
-    """Return five thousand jobs that do nothing."""
     return Scheduler(*(Job(nothing) for _ in range(5000)))
 
 
@@ -136,7 +134,6 @@ def chain(folder: str) -> Scheduler:
 
 
 def deep(folder: str) -> Scheduler:
-    """Return a hundred schedulers, each in the one before."""
     inner = Scheduler(Job(nap, 0.01))
     for _ in range(100):
         inner = Scheduler(inner, Job(nothing))

@@ -56,7 +56,6 @@ def test_a_failed_job_is_tried_again_with_what_it_has_blocked(virtual: Virtual) 
 
 
 def waiting_options(kind: str) -> dict[str, Any]:
-    """Return the options of a scheduler in which one job runs at a time."""
     if kind == "limiter":
         return {"jobs_window": anyio.CapacityLimiter(1)}
     return {"pool": Pool(cpu=1, host=PerKey(1), usd=Budget(9))} if kind in NEEDS else {"jobs_window": 1}

@@ -51,8 +51,6 @@ def test_current_backend_is_asyncio_only_in_a_task_of_asyncio(monkeypatch: pytes
 
 
 class OwnLoop(asyncio.SelectorEventLoop):
-    """A loop that does something of its own in each iteration."""
-
     def _run_once(self) -> None:
         super()._run_once()  # type: ignore[misc]
 

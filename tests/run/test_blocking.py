@@ -23,7 +23,6 @@ pytestmark = [
 
 
 async def compute(seconds: float) -> None:
-    """Let time pass without awaiting anything."""
     pass_time(seconds)
 
 
@@ -40,7 +39,6 @@ def pass_time(seconds: float) -> None:
 
 @pytest.fixture
 def blocking_lines(caplog: pytest.LogCaptureFixture) -> Callable[[], list[str]]:
-    """Return the log's lines about jobs that block."""
     return lambda: [line for line in caplog.messages if "event loop" in line]
 
 

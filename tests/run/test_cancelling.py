@@ -412,7 +412,6 @@ def test_thread_of_a_job_sees_its_cancellation(backend: Any, function: Callable[
 
 
 async def sleep_in_scope() -> None:
-    """Sleep in a scope, after which the task is known to anyio."""
     with anyio.CancelScope():
         await anyio.sleep(1)
 

@@ -79,7 +79,6 @@ def spent(**options: Any) -> Scheduler:
 
 
 def decided(**options: Any) -> Scheduler:
-    """A `First` is decided, and its other jobs still wait."""
     return Scheduler(First(Job(anyio.sleep, 0.01, label="bad"), *waiting(2), jobs_window=1), log=False, **options)
 
 

@@ -260,7 +260,6 @@ def timeouts_on_outer_levels(body: Careful) -> Callable[[], Awaitable[Any]]:
 
 
 def timeout_of_a_run_in_a_job(body: Careful) -> Callable[[], Awaitable[Any]]:
-    """Cancel by the timeout of a run that a job awaits, and then by that of the job."""
     return Scheduler(Job(Scheduler(Job(body), timeout=1).co_run, timeout=3)).co_run
 
 

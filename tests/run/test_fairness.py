@@ -129,7 +129,6 @@ def test_workers_beyond_the_limit_queue_for_a_turn() -> None:
 
 
 def waits_for_a_turn(monkeypatch: pytest.MonkeyPatch) -> list[Worker]:
-    """Return a list to which each worker is added that waits for a turn, each time."""
     waits: list[Worker] = []
     wait_for_next = TimeSlice.wait
 

@@ -18,8 +18,6 @@ from ..conftest import Virtual
 
 
 class SlowToShutDown(Job[None]):
-    """A job whose shutdown takes half a second."""
-
     async def co_shutdown(self) -> None:
         await anyio.sleep(0.5)
 

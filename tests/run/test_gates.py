@@ -41,16 +41,12 @@ class Door:
 
 
 class RoomJob(Job[Any]):
-    """A job in one of the two rooms behind the door."""
-
     def check_before_run(self) -> None:
-        """Add the need of a room."""
         set_run_need(self, "rooms", 1)
 
 
 @pytest.fixture
 def door() -> Iterator[Door]:
-    """The door of the run, to two rooms."""
     door = Door()
     declare_run_resource("rooms", lambda: 2, "opening the door", lambda job: run_of(job) and door)
     yield door
@@ -58,7 +54,6 @@ def door() -> Iterator[Door]:
 
 
 def timed_run(virtual: Virtual, scheduler: Scheduler) -> float:
-    """Run a scheduler on a virtual clock, and return how many seconds that took."""
     return virtual(timed, scheduler)[1]
 
 
@@ -315,7 +310,6 @@ class Counters:
 
 @pytest.fixture
 def counters() -> Iterator[Counters]:
-    """The gate of the run, to three counters."""
     counters = Counters()
     declare_run_resource("rooms", lambda: 3, "setting up", lambda _: counters)
     yield counters

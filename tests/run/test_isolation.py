@@ -31,8 +31,6 @@ from ..conftest import Virtual
 
 # --- context variables
 class Touchy:
-    """A value that cannot be compared."""
-
     __hash__ = None  # type: ignore[assignment]
 
     def __eq__(self, other: object) -> bool:
@@ -98,7 +96,6 @@ async def set_later() -> None:
 
 
 def child_in_own_context() -> None:
-    """Start a task that outlives the job, in the context of the job itself."""
     if trio.lowlevel.in_trio_run():
         context = trio.lowlevel.current_task().context  # trio cannot enter it again in the job
         spawn = functools.partial(trio.lowlevel.spawn_system_task, set_later, context=context)

@@ -103,7 +103,6 @@ def run_scenario(name: str, before: str = "", isolation: str = "") -> subprocess
 
 
 def said_of_parts(done: subprocess.CompletedProcess[str]) -> list[str]:
-    """Return the lines about private attributes."""
     return [line for line in done.stderr.splitlines() if "private attributes" in line]
 
 
@@ -212,7 +211,6 @@ def test_a_shield_of_anyio_does_not_stop_a_cancellation_on_asyncio() -> None:
 
 
 def answering(*answers: object) -> Any:
-    """Return a method that gives these answers, one after the other."""
     left = iter(answers)
 
     def answer(*_: object) -> object:
@@ -222,7 +220,6 @@ def answering(*answers: object) -> Any:
 
 
 def showing(*answers: object) -> Any:
-    """Return a property that shows these values, one after the other, and takes any."""
     left = iter(answers)
     return property(lambda _: next(left), lambda _, value: None)
 
@@ -235,7 +232,6 @@ class Forgetful(dict[object, object]):
 
 
 def changed(base: Any, **parts: Any) -> Any:
-    """Return a subclass with the given parts replaced."""
     return type(base.__name__, (base,), {"__slots__": (), **parts})
 
 

@@ -68,7 +68,6 @@ class Watch(Instrument):
 
 
 async def watched(scheduler: Scheduler, **options: Any) -> Watch:
-    """Run a scheduler to its end, and return what was seen."""
     watch = Watch()
     with anyio.fail_after(LIMIT):
         assert await scheduler.co_run(instruments=[watch], **options)

@@ -413,7 +413,6 @@ def naps(number: int = 6, **options: Any) -> list[Job[None]]:
 
 
 def clean_up(bad: Job[None]) -> Scheduler:
-    """Return a clean-up job that is a scheduler, which its own timeout ends."""
     return Scheduler(naps(), timeout=0.05, required=bad, run_if="failed")
 
 

@@ -62,10 +62,7 @@ WAITS = {
 
 
 class Lost(Executor):
-    """An executor that loses each call."""
-
     def submit(self, *_: Any, **__: Any) -> Future[Any]:
-        """Return a future that nothing completes."""
         return Future()
 
 

@@ -362,7 +362,6 @@ async def leave_task_group() -> None:
 
 
 async def leave_task() -> None:
-    """Store the task, to be cancelled later."""
     background.append(task_now())
     asyncio.get_running_loop().call_later(0.005, background[-1].cancel)
 

@@ -75,8 +75,6 @@ def test_a_run_asks_its_parts_in_order(virtual: Virtual, monkeypatch: pytest.Mon
 
 
 class Late(Part):
-    """A part that joins a run while jobs run."""
-
     def __init__(self, run: Run) -> None:
         self._run = run
         self.told: list[tuple[str, str]] = []

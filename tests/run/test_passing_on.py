@@ -32,24 +32,20 @@ def one(scheduler: Scheduler, label: str) -> Any:
 
 
 def holder(function: Any, *args: Any, **options: Any) -> Job[Any]:
-    """Return the job that has the cpu."""
     return Job(function, *args, **{"needs": {"cpu": 1}, "label": "holder"} | options)
 
 
 def clean_up(function: Any, *args: Any, **options: Any) -> Scheduler:
-    """Return a scheduler whose clean-up job begins after a second, and has the cpu."""
     bad = Job(fail, critical=True, label="bad")
     job = holder(function, *args, required=bad, run_if="failed", **options)
     return Scheduler(bad, job, cleanup_timeout=2 if args == (99,) else 60)
 
 
 def beside_token(**options: Any) -> Scheduler:
-    """Return a scheduler whose job has the cpu, but waits for a token that another one has."""
     return Scheduler(Job(nap, 99), holder(nap), jobs_window=anyio.CapacityLimiter(1), **options)
 
 
 def cancel_holder(scheduler: Scheduler) -> None:
-    """Cancel the job that has the cpu."""
     one(scheduler, "holder").cancel()
 
 

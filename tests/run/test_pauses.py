@@ -20,7 +20,6 @@ from ..conftest import Virtual
 
 
 async def at(when: float, *steps: Callable[[], object]) -> None:
-    """Take the steps, from a time on, one a second."""
     await anyio.sleep(when)
     for step in steps:
         step()
@@ -28,7 +27,6 @@ async def at(when: float, *steps: Callable[[], object]) -> None:
 
 
 def steered(virtual: Virtual, scheduler: Scheduler, **calls: float) -> None:
-    """Run a scheduler, and call its methods at these times."""
     for name, when in calls.items():
         scheduler.add(Job(at, when, getattr(scheduler, name), forever=True, label=name))
     virtual(scheduler.co_run)

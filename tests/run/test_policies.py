@@ -219,8 +219,6 @@ def test_a_forever_job_starts_where_its_priority_puts_it(virtual: Virtual, windo
 
 
 def explained_after_a_second(scheduler: Scheduler, job: AbstractJob[Any]) -> Any:
-    """Return a function that runs a scheduler for a second, and returns what explains the wait of the job then."""
-
     async def main() -> str:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(scheduler.co_run)

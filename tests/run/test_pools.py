@@ -92,7 +92,6 @@ def test_jobs_added_during_the_run_may_have_needs(virtual: Virtual, policy: Any,
 
 
 async def one_after_the_other(runs: list[Scheduler], pauses: tuple[float, ...]) -> None:
-    """Start these runs, each followed by a pause of the given seconds, and wait for all of them."""
     async with anyio.create_task_group() as group:
         for run, pause in zip(runs, pauses, strict=True):
             group.start_soon(run.co_run)
@@ -380,12 +379,10 @@ def test_needs_without_waiting_jobs_are_removed_from_the_admission_queue(virtual
 
 
 def kinds(number: int) -> Scheduler:
-    """Return so many jobs, each with another amount of one resource."""
     return Scheduler([Job(nap, 1, needs={"ram": 1000 + one}) for one in range(number)], pool=Pool(ram=8000))
 
 
 def rates(number: int) -> Scheduler:
-    """Return so many jobs, each with another number of tokens."""
     jobs = [Job(nothing, needs={"api": {"tokens": 1000 + one}}) for one in range(number)]
     return Scheduler(jobs, pool=Pool(api=Rate(tokens=9000, per=1)))
 

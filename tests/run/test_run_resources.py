@@ -17,13 +17,11 @@ from ..conftest import Virtual
 
 class BenchJob(Job[Any]):
     def check_before_run(self) -> None:
-        """Add the need of a bench."""
         set_run_need(self, "benches", 1)
 
 
 @pytest.fixture(autouse=True)
 def two_benches() -> Iterator[None]:
-    """Give each run two benches, in these tests alone."""
     declare_run_resource("benches", lambda: 2)
     yield
     del _job_options.RUN_RESOURCES["benches"]
@@ -34,7 +32,6 @@ def benches(number: int, **options: Any) -> list[Job[Any]]:
 
 
 def traced_run(virtual: Virtual, scheduler: Scheduler) -> Trace:
-    """Run the jobs on a virtual clock, and return the trace."""
     trace = Trace()
     virtual(lambda: scheduler.co_run(instruments=[trace]))
     return trace

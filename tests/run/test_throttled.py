@@ -34,8 +34,6 @@ from ..jobs.process.process_bodies import throttle
 
 
 class Server:
-    """A server that throttles the first calls, and records who called when."""
-
     def __init__(self, refusals: int, after: float = 20, seconds: float = 1) -> None:
         self.refusals, self.after, self.seconds = refusals, after, seconds
         self.calls: list[tuple[float, str]] = []

@@ -28,12 +28,10 @@ async def nap(*_: Any) -> None:
 
 
 def names(scheduler: Scheduler) -> str:
-    """Return the first letters of the states, with X for SKIPPED."""
     return "".join("X" if job.state.name == "SKIPPED" else job.state.name[0] for job in scheduler.iterate_jobs())
 
 
 async def after(seconds: float, *calls: Any) -> None:
-    """Make each call, so many seconds after the one before."""
     for call in calls:
         await anyio.sleep(seconds)
         call()

@@ -70,7 +70,6 @@ def test_return_break_and_caught_exceptions_leave_the_block_as_usual(virtual: Vi
 
 
 async def clumsy() -> None:
-    """Raise an error when it is cancelled."""
     try:
         await anyio.sleep(99)
     finally:

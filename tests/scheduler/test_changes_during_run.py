@@ -115,8 +115,6 @@ def test_requirement_that_closes_a_cycle_through_a_cancelled_job_raises(virtual:
 
 # --- rejected
 def growing(virtual: Virtual, error: type[Exception], match: str, change: Callable[[Scheduler], object]) -> Scheduler:
-    """Run a scheduler in which `change` is rejected with `error`, and nothing has changed by it."""
-
     def meddle() -> None:
         with pytest.raises(error, match=match):
             change(scheduler)

@@ -27,7 +27,6 @@ class Writer(AbstractJob[None]):
     """A kind of a user, which declares its files for a journal."""
 
     def for_journal(self) -> Work:
-        """Return the file that it writes."""
         return Work(what="write", writes=["out"])
 
     async def co_run(self) -> None:
@@ -149,7 +148,6 @@ class Reader(AbstractJob[None]):
     """A kind of a user, which declares its files for a journal."""
 
     def for_journal(self) -> Work:
-        """Return the file that it reads."""
         return Work(what="read", reads=["x"])
 
     async def co_run(self) -> None:

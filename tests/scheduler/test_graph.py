@@ -139,7 +139,6 @@ def test_jobs_of_two_scenarios_with_one_path_have_the_same_labels(one: Any, othe
 
 
 def built(tree: Any) -> AbstractJob[Any]:
-    """Return a job for a label, or a scheduler for a label and what is in it."""
     if isinstance(tree, str):
         return Job(nap, label=tree)
     label, inside = tree

@@ -38,8 +38,6 @@ class Effect(NamedTuple):
 
 
 class Starts(Instrument):
-    """Lists the labels of jobs as they start, in the last run."""
-
     def __init__(self) -> None:
         self.labels: list[str] = []
 
@@ -67,7 +65,6 @@ def took(seconds: float) -> float:
 
 
 def for_job(job: AbstractJob[Any], value: Any, before: Any, after: Any, *others: Any) -> Effect:
-    """Check an option by the state of a job."""
     return Effect(Scheduler(job, *others), job, value, lambda _: job.state, before, after)
 
 
@@ -129,13 +126,11 @@ def lasting(value: Any, before: float, after: float, *jobs: AbstractJob[Any], **
 
 
 def needing() -> Effect:
-    """Two jobs that need the same resource run one after the other."""
     job = Job(nap, 1)
     return Effect(Scheduler(Job(nap, 1, needs={"cpu": 1}), job, pool=Pool(cpu=1)), job, {"cpu": 1}, took, 1, 2)
 
 
 def watching() -> Effect:
-    """An instrument watches the runs after it was given."""
     starts = Starts()
     scheduler = Scheduler(Job(nothing, label="a"))
     return Effect(scheduler, scheduler, (starts,), starts.order, "", "a")
@@ -176,7 +171,6 @@ def redacting() -> Effect:
 
 
 def logging_failures() -> Effect:
-    """What it does to the log is tested in `tests/run/test_failure_log.py`."""
     job = Job(fail_now)
     return Effect(Scheduler(job), job, False, lambda _: job.log, True, False)
 
@@ -344,7 +338,6 @@ def test_keep_jobs_takes_effect_in_the_next_block(virtual: Virtual) -> None:
 
 
 def spelt_types(options: Any) -> dict[str, str]:
-    """Return the types of the arguments, as a `TypedDict` spells them."""
     return {name: one.__forward_arg__ for name, one in options.__annotations__.items()}
 
 

@@ -23,7 +23,6 @@ async def serve(*, task_status: Any) -> None:
 
 @pytest.fixture
 def mixed(virtual: Virtual) -> dict[str, Any]:
-    """A scenario with every outcome, after its run."""
     jobs: dict[str, Any] = {"fine": Job(give, 1, label="fine"), "wrong": Job(fail, label="wrong")}
     jobs["blocked"] = Job(give, jobs["wrong"], label="blocked")
     jobs["skipped"] = Job(give, 0, label="skipped", run_if="failed", required=jobs["fine"])

@@ -49,7 +49,6 @@ async def nap() -> None:
 
 
 def run_with_call(virtual: Virtual, call: Call, **options: Any) -> tuple[Scheduler, Any, Any, BaseException | None]:
-    """Run two jobs of one second and one behind them, and make `call` in another thread at their start."""
     raised: list[BaseException | None] = []
 
     async def meddle() -> None:

@@ -110,7 +110,6 @@ def test_what_a_group_never_reached_blocks_jobs_outside_of_it(virtual: Virtual) 
 
 
 async def fail_in_the_end() -> None:
-    """Raise an error when the job is cancelled."""
     try:
         await nap(9)
     finally:

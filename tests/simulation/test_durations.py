@@ -70,8 +70,6 @@ def test_only_durations_of_successful_jobs_are_recorded(virtual: Virtual, tmp_pa
 
 
 class LastEstimate(Instrument):
-    """What is estimated when all jobs but one have settled."""
-
     seconds: float | None = None
 
     def job_settled(self, scheduler: Any, job: Any) -> None:

@@ -142,7 +142,6 @@ def test_no_order_beats_the_lower_bound_with_hedges_and_budgets(data: st.DataObj
 
 
 def sleeper(seconds: float, *inputs: AbstractJob[Any], **options: Any) -> Job[None]:
-    """Return a job that takes as long as expected."""
     return Job(sleep, seconds, *inputs, expected_duration=seconds, **options)
 
 
@@ -155,7 +154,6 @@ async def after(_: object) -> None:
 
 
 def late(**options: Any) -> Job[None]:
-    """Return a job that fails by its timeout, after one second."""
     return sleeper(5, timeout=1, **options)
 
 
@@ -271,7 +269,6 @@ def before_a_service_is_ready() -> Scheduler:
 
 
 def in_turn(group: Scheduler) -> Scheduler:
-    """Return a scheduler with a group, and a job of three seconds that requires it."""
     return Scheduler(group, stand_in(3, group))
 
 

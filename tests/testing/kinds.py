@@ -36,8 +36,6 @@ from .leftovers import Leftovers, Mark, marked_environment
 if TYPE_CHECKING:
 
     class JobMaker(Protocol):
-        """A function that makes a new job with these options."""
-
         def __call__(self, **options: Any) -> AbstractJob[Any]: ...
 
 
@@ -174,7 +172,6 @@ class KindChecks:
             self._require("keep_result=False", dropped, "what result() raises", _error_of(dropped.result), JobNotDone)
 
     def check_outside_run(self) -> None:
-        """Check that `co_run` does its work outside a run, or says that it needs one."""
         job = self._make_job()
         error: BaseException | None = None
 
@@ -205,7 +202,6 @@ class KindChecks:
     # ---- interruptions
 
     def check_interruptions(self, make_long_job: JobMaker) -> None:
-        """Check jobs that are ended in several ways, all in one run, and then in a second run of the same jobs."""
         cases = [Interruption(how, make_long_job) for how in Interruption.ENDS]
         scheduler = Scheduler(*(Scheduler(case.scheduler, Job(case.cancel)) for case in cases))
         left = [self._run("interruptions", scheduler) for _ in range(2)]
@@ -240,7 +236,6 @@ class KindChecks:
     # ---- failures
 
     def check_failures(self, make_failing_job: JobMaker) -> None:
-        """Check a job that fails, one that fails again and again, and one that is critical."""
         failing, again, critical = make_failing_job(), make_failing_job(retry=2), make_failing_job(critical=True)
         reader, follower = _reader_of(failing), Job(_pass_on, 1, required=failing, run_if="succeeded")
         stopped = Scheduler(critical, Job(critical.wait_settled))
@@ -300,7 +295,6 @@ class KindChecks:
             self._fail(check, job, f"each run leaves something behind, the last one {', '.join(sorted(left[-1]))}")
 
     def _look_at(self, scheduler: Scheduler) -> None:
-        """Call the views that need no run."""
         job = next(iter(scheduler))
         label = job.label
         self._require("views", job, "whether the label has text", bool(label), True)
@@ -356,7 +350,6 @@ class Interruption:
         self.scheduler: Final = Scheduler(self.job, self.following, jobs_window=1, pool=self.pool, timeout=timeout)
 
     async def cancel(self) -> None:
-        """Cancel the job, or its scheduler, when the job has been running for a moment."""
         if self.how.endswith(".cancel()"):
             await _until_running(self.job)
             (self.job if self.how == "job.cancel()" else self.scheduler).cancel()
@@ -380,7 +373,6 @@ async def _pass_on(value: Any) -> Any:
 
 
 def _reader_of(job: AbstractJob[Any]) -> Job[Any]:
-    """Return a job that gets the result of another one, or a scheduler itself, which has no result."""
     is_group = isinstance(job, Scheduler) and not isinstance(job, First)
     return Job(_pass_on, ref(job) if is_group else job)
 

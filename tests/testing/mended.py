@@ -12,7 +12,6 @@ World = dict[str, Any]
 
 
 def join_runs_once(world: World) -> Scheduler:
-    """Join the parts in a job that requires both."""
     world["joins"] = []
 
     async def part(seconds: float) -> None:

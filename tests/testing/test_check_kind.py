@@ -62,8 +62,6 @@ async def serve_badly(*, task_status: Any) -> None:
 
 
 class Answered(Answer[str]):
-    """A question that is answered when it is asked, in each run."""
-
     async def co_run(self) -> str:
         self.answer("yes")
         return await super().co_run()
@@ -146,8 +144,6 @@ class LeavesATask(Sleeper):
 
 
 class LeavesAll(Sleeper):
-    """A job that leaves a thread, an open file and a process."""
-
     async def co_run(self) -> int:
         event = threading.Event()
         threading.Thread(target=event.wait, name="a left thread").start()

@@ -38,7 +38,6 @@ def story(make: Make, **options: Any) -> str:
 
 
 def plain() -> Scheduler:
-    """Return a scenario in which nothing can break."""
     return Scheduler(Job(anyio.sleep, 1, label="a"), Job(anyio.sleep, 2, label="b"))
 
 

@@ -45,13 +45,10 @@ def last_run_and_jobs(journal: Path) -> tuple[Any, Any]:
 
 
 def in_virtual_time(virtual: Virtual) -> Callable[..., Any]:
-    """Return a function that runs a scheduler on the virtual clock."""
     return lambda scheduler, **options: virtual(functools.partial(scheduler.co_run, **options))
 
 
 class RememberingMonitor(Monitor):
-    """A monitor that keeps its model after the run."""
-
     def _show_run(self, *arguments: Any) -> Any:
         self.model = super()._show_run(*arguments)
         return self.model

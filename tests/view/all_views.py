@@ -161,7 +161,6 @@ def strange_in_views(scenario: Scenario, backend: str, *, is_paused: bool = Fals
 
 
 async def pause_now_and_then(real: RealRun) -> None:
-    """Pause what runs, three times."""
     for seconds, pauses in 3 * ((0.75, True), (1.5, False)):
         await anyio.sleep(seconds)
         for scheduler in [root for root in real.runs_apart or [real.root] if root is not None]:
@@ -277,7 +276,6 @@ def first_difference(one: str, other: str) -> str:
 
 
 def strange_in_spans(record: TraceRecord) -> Iterator[str]:
-    """Yield in words what cannot be true of a span: its times are in order, and it waits and works at one time."""
     for span in record.spans:
         times = span.scheduled_at, span.started_at, span.finished_at
         known = [time for time in times if time is not None]
@@ -419,7 +417,6 @@ def strange_in_trace_events(record: TraceRecord, events: list[dict[str, Any]]) -
 
 # ---- the texts of a scheduler
 def strange_in_texts(scheduler: Any) -> Iterator[str]:
-    """Yield which text of a scheduler cannot be written."""
     texts = {
         "list": lambda: listing(scheduler, details=True),
         "debrief": lambda: scheduler.debrief(file=io.StringIO(), listing=True),

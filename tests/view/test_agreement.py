@@ -106,7 +106,6 @@ def second_attempt() -> Scheduler:
 
 
 def hedged(seconds: float, *others: Job[Any], **options: Any) -> First:
-    """Return a `First` of a call, its hedge after 2 s, and other jobs."""
     return First(Job(nap, seconds, label="ask"), Job(nap, 1, label="hedge"), *others, stagger=2, **options)
 
 
@@ -231,7 +230,6 @@ def test_all_views_of_a_run_agree(views_of: Callable[[str], Views], name: str) -
 
 
 def blocked_in_two_steps() -> Scheduler:
-    """Return a scheduler whose first job fails, and whose third, a critical one, is BLOCKED."""
     return Scheduler(
         Sequence(Job(fail, label="fetch"), Job(nap, label="parse"), Job(nap, label="store", critical=True))
     )

@@ -70,7 +70,6 @@ class Draw:
         return Scheduler(*stages, jobs_window=window, pool=pool, label="run")
 
     def stage(self, number: int) -> Iterator[Any]:
-        """Yield the jobs of a stage, which take about as long as each other."""
         draw, seconds = self.random, self.random.choice((0.5, 2, 5, 10, 30))
         options: dict[str, Any] = {}
         if draw.random() < 0.3:

@@ -21,8 +21,6 @@ SCHEDULERS_OWN = sorted(name for name in dir(Scheduler) if not name.startswith("
 
 
 class Busy(AbstractJob[int]):
-    """A user's job with all attributes of a scheduler that a job does not have."""
-
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
         for name in SCHEDULERS_OWN:

@@ -32,7 +32,6 @@ LOOKS = 0.5, 1.25, 2.5, 3.75
 
 
 def forever_group() -> Scheduler:
-    """Return a run beside which a group goes on forever."""
     group = Scheduler(
         Job(nap, 90, label="serves"), Job(anyio.sleep_forever, forever=True), label="beside", forever=True
     )
@@ -48,7 +47,6 @@ def failed_groups() -> Scheduler:
 
 
 def waiting_first() -> Scheduler:
-    """Return a run whose `First` has begun, and of which each way waits for a licence."""
     holder = Job(nap, 3, label="holds", needs={"licence": 1})
     ways = [Job(nap, 1, label=f"way {n}", needs={"licence": 1}) for n in range(2)]
     return Scheduler(

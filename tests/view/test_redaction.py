@@ -112,7 +112,6 @@ class Own(AbstractJob[None]):
 
 
 def make_jobs(here: Path) -> dict[str, AbstractJob[Any]]:
-    """Return a job for each place."""
     path = str(here / SECRET)
     (here / SECRET).mkdir()
     file, text = Path(path, f"in-{SECRET}"), f"echo {HIDDEN} >&2; sleep .3; exit 3"
@@ -204,7 +203,6 @@ class Watchers:
                 self.note(path.name, path.read_bytes().decode(errors="replace"))
 
     def note_ended(self, scheduler: Scheduler) -> None:
-        """Note what is shown of a run that has ended."""
         jobs = list(scheduler.iterate_jobs())
         for name, options in {"list": {}, "list of details": {"details": True}}.items():
             scheduler.list(stream := io.StringIO(), **options)

@@ -81,7 +81,6 @@ async def prints_and_fails() -> None:
 
 
 def throttled_once() -> Callable[[], Any]:
-    """Return a function that is throttled at each second call, the first among them."""
     calls = itertools.count()
 
     async def call() -> None:
@@ -101,7 +100,6 @@ async def asks() -> str:
 
 
 def make_jobs() -> dict[str, AbstractJob[Any]]:
-    """Return jobs of all kinds by what is special about each."""
     node, dead = LocalNode(), SshNode("127.0.0.1", port=1, **DEAD)
     pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     question: Job[str] = Job(asks)
@@ -141,8 +139,6 @@ def attributes(job: AbstractJob[Any]) -> Iterator[tuple[str, str]]:
 
 
 class Scene:
-    """A scheduler that runs several times, and what is said of each run."""
-
     def __init__(self, folder: Path) -> None:
         self.jobs = make_jobs()
         for label, job in self.jobs.items():

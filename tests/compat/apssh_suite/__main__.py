@@ -59,12 +59,10 @@ def compare(checkout: Path, words: str, seconds: int) -> bool:
 
 
 def explanation(name: str) -> str:
-    """Return why a test fails over both, or "" if that is unknown."""
     return next((why for part, why in EXPLAINED.items() if part in name), "")
 
 
 def outcomes(checkout: Path, words: str, seconds: int, way: str) -> dict[str, str]:
-    """Run the suite on a machine of its own, and return the outcome of each test."""
     with tempfile.TemporaryDirectory() as directory:
         place = Path(directory, "apssh")
         shutil.copytree(checkout / "tests", place / "tests")

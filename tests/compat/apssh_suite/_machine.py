@@ -61,7 +61,6 @@ def make_users(homes: dict[str, Path], directory: Path) -> None:
 
 
 def until_it_answers(end: float) -> None:
-    """Wait for the server."""
     while True:
         try:
             socket.create_connection(("127.0.0.1", 22), 1).close()

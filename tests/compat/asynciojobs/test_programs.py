@@ -23,7 +23,6 @@ STAND_IN = [str(PROGRAMS / "stand_in")]
 
 
 def report(program: str, *arguments: object, path: list[str]) -> Any:
-    """Run a program with these folders on its path, and return its report."""
     code = f"import runpy, sys; sys.path[:0] = {path}; runpy.run_path({str(PROGRAMS / program)!r}, run_name='__main__')"
     done = python("-c", code, *arguments, text=True)
     assert done.returncode == 0, done.stderr

@@ -41,7 +41,6 @@ class Notes(list[tuple[str, str]]):
         return Task(name, **{**self.callbacks(), **options})
 
     def of(self, name: str) -> list[str]:
-        """Return the callbacks of one job or task."""
         return [what for what, whose in self if whose == name]
 
 

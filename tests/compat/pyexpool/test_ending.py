@@ -23,7 +23,6 @@ LOOP = ("sh", "-c", TREE)
 
 
 def busy(notes: Notes) -> tuple[ExecPool, list[Job]]:
-    """Return a pool with a job for each worker and one more."""
     pool = ExecPool(2)
     jobs = [Job(f"j{number}", args=LOOP, **notes.callbacks()) for number in range(3)]
     for job in jobs:

@@ -35,7 +35,6 @@ async def fresh(size: int = 1) -> list[int]:
 
 
 def taken(virtual: Virtual, job: Job[Any]) -> Any:
-    """Run a job with its inputs and return its result."""
     virtual(lambda: Scheduler(job).co_run(check=True))
     return job.result()
 

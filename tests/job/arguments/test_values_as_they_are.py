@@ -23,8 +23,6 @@ class Pair(NamedTuple):
 
 
 class Unsearched(list[Any]):
-    """A list that cannot be searched."""
-
     def __iter__(self) -> Iterator[Any]:
         raise AssertionError("the list is searched")
 

@@ -18,7 +18,6 @@ def python(code: str, *arguments: Any, **options: Any) -> CommandJob:
 
 
 def failure_of(backend: str, job: CommandJob) -> CommandError:
-    """Run a job, and return the error that it has failed with."""
     run(backend, job)
     error = job.raised_exception()
     assert isinstance(error, CommandError)

@@ -206,7 +206,6 @@ for line; do (eval "$line") </dev/null; if [ -e pwned ]; then printf '%s' "$line
 
 
 def accepted(line: str, shell: str = "") -> bool:
-    """Return whether the gate lets values into this line, for this shell or for any."""
     texts = re.split(r"\{(?:=[^{}]*)?\}", line)
     try:
         return COMMENT not in check_places(texts, [VALUE] * (len(texts) - 1), shell)

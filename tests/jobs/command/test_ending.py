@@ -48,7 +48,6 @@ def until_ended(job: CommandJob) -> None:
 
 
 def ended_by(how: str, commands: list[CommandJob], backend: str, timeout: float) -> Scheduler:
-    """Run endless commands, and end them in one of the ways of `ENDS` when all have started, in `timeout` seconds."""
     scheduler = Scheduler(*commands, label="all")
 
     def end() -> None:

@@ -55,7 +55,6 @@ def failed(service: CommandService, backend: Any) -> BaseException:
 
 @pytest.fixture
 def port() -> int:
-    """Return an unused port."""
     with socket.socket() as one:
         one.bind(("127.0.0.1", 0))
         number: int = one.getsockname()[1]

@@ -18,7 +18,6 @@ QUOTE = "'; echo pwned; '"
 
 
 def template(text: str, **values: Any) -> Any:
-    """Return the t-string with this text."""
     return eval(f"t{text!r}", values)
 
 

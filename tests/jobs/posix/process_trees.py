@@ -35,15 +35,12 @@ class Watched:
         self._before = {*Path("/proc").glob("[0-9]*")}
 
     def alive(self) -> list[str]:
-        """Return the command lines of the processes that are alive."""
         return [line for line in map(command_line, self.processes()) if line]
 
     def processes(self) -> list[Path]:
-        """Return the directories in /proc of the processes that are alive."""
         return [path for path in {*Path("/proc").glob("[0-9]*")} - self._before if self._is_ours(path)]
 
     def commands(self) -> list[str]:
-        """Return the command lines of the processes that are alive, without the guard of a run that is under way."""
         return [line for line in self.alive() if "_guard_script" not in line]
 
     def gone_in_time(self) -> bool:
@@ -57,7 +54,6 @@ class Watched:
         return True
 
     def kill(self) -> None:
-        """Kill the processes that a failed test has left."""
         for path in self.processes():
             with contextlib.suppress(OSError):
                 os.kill(int(path.name), signal.SIGKILL)

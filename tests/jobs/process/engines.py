@@ -125,7 +125,6 @@ def is_alive(begun: Path) -> bool:
 
 
 def after_timeout(processes: Any, folder: Path, unit: float) -> str:
-    """Observe what the timeout of a job does to its call."""
     first = ProcessJob(use, Traveller(str(folder)))  # a worker has started
     job = ProcessJob(wait_for_go, str(folder), "slow", timeout=2 * unit, label="slow", required=first)
     seen: list[bool] = []

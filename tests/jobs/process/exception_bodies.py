@@ -68,8 +68,6 @@ class Compiled(ValueError):
 
 
 class CompiledAwkward(Compiled):
-    """Cannot be restored from its arguments."""
-
     def __init__(self, code: int) -> None:
         super().__init__(code, f"has code {code}")
 
@@ -79,8 +77,6 @@ HIDDEN: weakref.WeakKeyDictionary[Compiled, dict[str, Any]] = weakref.WeakKeyDic
 
 
 class Unwilling(Exception):
-    """Refuses to be pickled."""
-
     def __reduce__(self) -> Any:
         raise LookupError
 
@@ -114,7 +110,6 @@ class Group(ExceptionGroup[Exception]):
 
 
 def exceptions() -> dict[str, Exception]:
-    """Return new exceptions by their names."""
     group = Group("some", [Awkward(1, 2), ExceptionGroup("inner", [Greeting("Ada"), local()])])
     group.number = 5  # type: ignore[attr-defined]
     return {

@@ -62,7 +62,6 @@ def fail(text: str) -> None:
 
 
 def priority() -> tuple[int, int]:
-    """Return the id of this process, and its priority."""
     return os.getpid(), os.getpriority(os.PRIO_PROCESS, 0)
 
 
@@ -103,8 +102,6 @@ def large(data: bytes) -> bytes:
 
 
 class Fragile:
-    """Cannot be loaded in the worker."""
-
     def __reduce__(self) -> Any:
         return refuse, ()
 
@@ -122,7 +119,6 @@ def use() -> None:
 
 
 def report(values: list[float], pause: float) -> str:
-    """Report these fractions, and wait a while after each."""
     from trioflow import current_job
 
     for value in values:
@@ -140,7 +136,6 @@ def report_often(times: int) -> None:
 
 
 def use_lock(lock: Any) -> bool:
-    """Take a lock of a `multiprocessing.Manager`."""
     with lock:
         return True
 

@@ -27,15 +27,11 @@ class LostFuture(Future[Any]):
 
 
 class FutureWithoutCancel(LostFuture):
-    """A future as those of Parsl."""
-
     def cancel(self) -> bool:
         raise NotImplementedError
 
 
 class FutureWithFailingCancel(LostFuture):
-    """A future that asks an engine which cannot be reached."""
-
     def cancel(self) -> bool:
         raise ConnectionError("the engine is gone")
 

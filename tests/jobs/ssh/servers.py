@@ -141,7 +141,6 @@ class Server:
         return False
 
     def stop(self) -> None:
-        """End the server with all its connections."""
         if self._process is not None:
             self.cut()
             self._process.terminate()
@@ -149,7 +148,6 @@ class Server:
             self._process = None
 
     def cut(self) -> None:
-        """Kill the processes of the server's connections, and nothing that they have started."""
         for pid in self.sessions():
             with contextlib.suppress(OSError):
                 os.kill(pid, signal.SIGKILL)
@@ -168,17 +166,14 @@ class Server:
         return found
 
     def logged(self, pattern: str) -> int:
-        """Return how often a pattern is in the log of the server."""
         return len(re.findall(pattern, self.log.read_text()))
 
     @property
     def accepted(self) -> int:
-        """Return how many connections were accepted."""
         return self.logged("Accepted publickey")
 
     @property
     def name(self) -> str:
-        """Return the name of this server as a node."""
         return f"{self.address}:{self.port}"
 
     def node(self, **options: Any) -> SshNode:
@@ -191,7 +186,6 @@ class LocalConnection:
     name = "127.0.0.2"
 
     def node(self, **options: Any) -> LocalNode:
-        """Return this machine as a node, which cannot be unreachable."""
         return LocalNode(self.name, directory=HOME, **options)
 
 
@@ -270,7 +264,6 @@ class Proxy:
             thread.join(PATIENCE)
 
     def cut(self) -> None:
-        """Cut all connections."""
         for one in self._sockets:
             with contextlib.suppress(OSError):
                 one.shutdown(socket.SHUT_RDWR)

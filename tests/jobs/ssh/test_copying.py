@@ -44,7 +44,6 @@ def copied(backend: str, place: Place, *steps: Any) -> Any:
 
 
 def content(directory: Path) -> dict[str, tuple[int, bytes | None]]:
-    """Return mode and content of everything in a directory."""
     return {
         str(path.relative_to(directory)): (path.stat().st_mode & 0o777, path.read_bytes() if path.is_file() else None)
         for path in directory.rglob("*")

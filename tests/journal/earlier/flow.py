@@ -69,7 +69,6 @@ async def fail() -> None:
 
 
 def flow() -> t.Scheduler:
-    """Return the scenario."""
     given = [Job(give, number, label=f"give {number}") for number in range(len(VALUES))]
     one, two = given[:2]
     thread = t.ThreadJob(times_two, one, label="thread")

@@ -32,7 +32,6 @@ def run_and_record(virtual: Virtual, scheduler: Scheduler) -> list[dict[str, Any
 
 
 def events_of_job(events: list[dict[str, Any]], path: str) -> list[dict[str, Any]]:
-    """Return the events of one job, without the fields that every line has."""
     return [{name: one[name] for name in one if name not in (*TIMES, "path")} for one in events if one["path"] == path]
 
 

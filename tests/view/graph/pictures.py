@@ -16,8 +16,6 @@ Attributes = dict[str, str]
 
 @dataclass
 class Seen:
-    """The visible parts of a picture."""
-
     boxes: dict[str, Attributes] = field(default_factory=dict)
     frames: dict[str, Attributes] = field(default_factory=dict)
     inside: dict[str, set[str]] = field(default_factory=dict)  # of each frame, the labels of all the boxes in it
@@ -69,10 +67,8 @@ def texts(svg: str) -> list[str]:
 
 
 def escape(label: str) -> str:
-    """Return the label with its unprintable characters escaped."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in label)
 
 
 def mermaid(scheduler: Scheduler, collapse: Any = False) -> str:
-    """Return the text that `save` writes to a file that ends in `.mmd`."""
     return str(_save._graph_contents(scheduler, ".mmd", collapse))

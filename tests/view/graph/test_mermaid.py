@@ -36,7 +36,6 @@ STATEMENTS = {
 
 
 def statements(text: str) -> list[tuple[str, re.Match[str]]]:
-    """Return the kind of each line, and its parts."""
     found = []
     for line in text.splitlines():
         matches = {kind: match for kind, form in STATEMENTS.items() if (match := re.fullmatch(form, line))}
@@ -46,12 +45,10 @@ def statements(text: str) -> list[tuple[str, re.Match[str]]]:
 
 
 def shown(text: str) -> str:
-    """Return what Mermaid shows for a quoted string."""
     return re.sub(r"#(\d+);", lambda found: chr(int(found[1])), text.strip('"'))
 
 
 def labels(text: str) -> list[str]:
-    """Return the labels of boxes and frames."""
     return [
         shown(match)
         for kind, found in statements(text)

@@ -233,7 +233,6 @@ class Module:
         return "\n".join([*self.head, *decorators, *self.helpers, *(unit.text for unit in self.units), ""])
 
     def edit(self, draw: random.Random) -> str:
-        """Edit the text, and return what was edited."""
         unit, what = draw.choice(self.units), draw.choice(EASY + HARD)
         fields = unit.fields
         if what in ("value", "inner", "default", "made"):

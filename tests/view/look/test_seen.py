@@ -81,7 +81,6 @@ class Desk:
     # ---- what changes
 
     def is_ready(self) -> bool:
-        """Return whether the question is asked, and the other job runs or has failed."""
         return question_of(self.ask) is not None and self.flaky.state.value in ("running", "failed")
 
     def ask_anew(self) -> None:

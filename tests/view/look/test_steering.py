@@ -36,7 +36,6 @@ BY = rf"trioflow steer, pid {os.getpid()}, user \S+"
 
 
 def output_of(*words: Any) -> str:
-    """Run `trioflow steer` on this process, or look at it without a word, and return the output."""
     return str(command("steer" if words else "look", os.getpid(), *words).output)
 
 

@@ -56,7 +56,6 @@ class Terminal(io.StringIO):
             yield
 
     def shown(self) -> list[str]:
-        """Return the lines on the screen, without the empty ones at the end."""
         with self._lock:
             return "\n".join(line.rstrip() for line in self.screen.display).rstrip().splitlines()
 
@@ -86,7 +85,6 @@ def drawn(monitor: Monitor, columns: int = 80, height: int = 24) -> list[str]:
 
 
 def watched(*jobs: Any, label: str = "run", **options: Any) -> tuple[Scheduler, Monitor]:
-    """Return a scheduler of these jobs, and the monitor that watches it on a terminal."""
     monitor = ManualMonitor(file=Terminal())
     return Scheduler(*jobs, label=label, instruments=[monitor], **options), monitor
 
@@ -112,7 +110,6 @@ def pictured(virtual: Virtual, scheduler: Scheduler, monitor: Monitor, after: fl
 
 
 def jobs_only(lines: list[str]) -> list[str]:
-    """Return the lines without the head and without the job that draws."""
     return [line for line in lines[2:] if not line.endswith("  look") and not line.startswith(" waiting: ")]
 
 

@@ -31,7 +31,6 @@ HEAD = """
 
 
 def above(lines: list[str]) -> list[str]:
-    """Return the lines above the last picture."""
     return lines[: next(number for number, line in enumerate(lines) if line.startswith(" run  "))]
 
 

@@ -74,7 +74,6 @@ def test_the_line_of_a_job_shows_its_duration_given_to_the_scheduler(virtual: Vi
 
 
 def waiting_in(virtual: Virtual, *jobs: Any, **options: Any) -> list[str]:
-    """Return the texts of the monitor and the listing about the last of these jobs after two seconds."""
     said: list[str] = []
 
     async def draw() -> None:

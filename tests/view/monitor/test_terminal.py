@@ -47,7 +47,6 @@ def terminal() -> Terminal:
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    """Wait for the drawing thread."""
     with anyio.fail_after(PATIENCE):
         while not condition():  # noqa: ASYNC110 - of a screen, which tells nobody
             await anyio.sleep(0.002)

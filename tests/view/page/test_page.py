@@ -63,8 +63,6 @@ def request(server: PageServer, method: str, name: str, body: Any = None, **head
 
 
 def in_a_run(backend: Any, use: Any, *jobs: Any, **options: Any) -> Scheduler:
-    """Run a scheduler in which a job uses the server of its page."""
-
     def look() -> None:
         with serving() as server:
             use(server)
@@ -510,7 +508,6 @@ class Results:
         return result
 
     def are_left(self) -> bool:
-        """Return whether anything keeps one of them."""
         return any(result() is not None for result in self.made)
 
 

@@ -64,7 +64,6 @@ def click(browser: Browser, css: str) -> None:
 
 
 def press(browser: Browser, find: Callable[[], WebElement]) -> None:
-    """Click an element, which the page may replace before the click."""
     until(browser, lambda: find().click() or True)
 
 
@@ -93,7 +92,6 @@ def watched(*jobs: Any, **options: Any) -> Iterator[PageServer]:
 
 
 def row(browser: Browser, label: str) -> WebElement:
-    """Return the row of a running job, as soon as there is one."""
     find = (
         "[...document.querySelectorAll('#running li:not(.gone)')].find((row) => row.innerText.includes(arguments[0]))"
     )
@@ -109,7 +107,6 @@ def point(browser: Browser, element: WebElement) -> ActionChains:
 
 
 def short_jobs() -> list[Job[None]]:
-    """Return jobs of which some end, and others begin, several times a second."""
     return [Job(anyio.sleep, 0.2 + 0.07 * (number % 11), label=f"step {number}") for number in range(300)]
 
 

@@ -28,7 +28,6 @@ pytestmark = pytest.mark.usefixtures("impatient", "answers")
 
 
 def paged(backend: Any, use: Callable[[Page], None], *jobs: Any, **options: Any) -> Scheduler:
-    """Run jobs, and let a function use the page of the run meanwhile, which it ends."""
     errors: list[BaseException] = []
 
     def look() -> None:

@@ -26,5 +26,4 @@ LINES = [tuple(part.strip() for part in line.split("|")) for line in GOLDEN.stri
 
 
 async def answer() -> int:
-    """Return 42."""
     return 42

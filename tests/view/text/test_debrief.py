@@ -20,8 +20,6 @@ from ...conftest import Virtual
 
 
 class Connection(AbstractJob[None]):
-    """A job whose shutdown raises."""
-
     async def co_run(self) -> None:
         pass
 
@@ -40,7 +38,6 @@ async def misuse() -> None:
 
 
 async def through_trioflow() -> None:
-    """Raise a group whose member was raised by trioflow."""
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(misuse)
 
@@ -80,7 +77,6 @@ def after_run(virtual: Virtual, scheduler: Scheduler, **options: Any) -> str:
 
 
 def failures(text: str) -> list[str]:
-    """Return the titles of the failures, in their order."""
     return re.findall(r"^(?:critical )?failure of .*:$", text, re.MULTILINE)
 
 

@@ -21,8 +21,6 @@ SWITCHES = ("--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--hide-
 
 
 class Browser:
-    """One browser, with one page at a time."""
-
     def __init__(self, driver: webdriver.Chrome) -> None:
         self.driver = driver
         self.loads = itertools.count()
@@ -45,15 +43,12 @@ class Browser:
         self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [scheme, still]})
 
     def all(self, css: str) -> list[WebElement]:
-        """Return the elements that a selector finds."""
         return self.driver.find_elements(By.CSS_SELECTOR, css)
 
     def first(self, css: str) -> WebElement:
-        """Return the first element that a selector finds."""
         return self.driver.find_element(By.CSS_SELECTOR, css)
 
     def evaluate(self, script: str, *arguments: Any) -> Any:
-        """Return the value of an expression in the page."""
         return self.driver.execute_script(f"return {script}", *arguments)
 
     def next_frame(self) -> None:
@@ -69,7 +64,6 @@ class Browser:
 
 @contextmanager
 def headless() -> Iterator[Browser]:
-    """Start a browser that ends with the block."""
     driver = shutil.which("chromedriver")
     assert driver, "apt-get install chromium-headless-shell chromium-driver"
     options = Options()

@@ -46,7 +46,6 @@ async def stop(method: str) -> None:
 
 
 def flaky(times: int) -> Any:
-    """Return a function that raises the given number of times."""
     calls = itertools.count()
 
     async def body() -> None:

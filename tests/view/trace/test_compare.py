@@ -19,7 +19,6 @@ from .scenarios import everything
 
 
 def traced(path: Path, *jobs: Any, **options: Any) -> Path:
-    """Run these jobs, and write the trace."""
     trace = Trace()
     scheduler = Scheduler(*jobs, **{"label": "training", **options})
     run_virtual(lambda: scheduler.co_run(instruments=[trace]))

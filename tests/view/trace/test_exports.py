@@ -25,7 +25,6 @@ from .scenarios import NASTY, Closing, everything, traced
 
 @pytest.fixture
 def exported(virtual: Virtual, tmp_path: Path) -> list[event_format.Event]:
-    """Return the events of a scenario with everything in it."""
     return export(virtual, everything(), tmp_path / "trace.json")
 
 

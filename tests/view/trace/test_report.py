@@ -98,7 +98,6 @@ def test_the_report_needs_no_other_file(virtual: Virtual, tmp_path: Path) -> Non
 
 
 def failures_text(text: str) -> str:
-    """Return the page's text on failures."""
     return text.partition('<section id="failures">')[2].partition("</section>")[0]
 
 

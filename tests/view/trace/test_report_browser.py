@@ -74,7 +74,6 @@ def type_into_search(browser: Browser, text: str) -> None:
 
 
 def bar(browser: Browser, path: str) -> WebElement:
-    """Return the bar of a job in the timeline."""
     find = "[...document.querySelectorAll('g.job')].find((one) => one.textContent.startsWith(arguments[0]))"
     found: WebElement = browser.evaluate(find, path)
     return found

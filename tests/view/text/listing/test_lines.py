@@ -46,7 +46,6 @@ def really_run(state: JobState, virtual: Virtual, **options: Any) -> tuple[str, 
 
 
 def put_in_state(state: JobState, **options: Any) -> tuple[str, str]:
-    """Return both listings for the states that take more than one job to reach."""
     job = Job(answer, label="x", **options)
     job._state = state
     job._outcome = Failure(KeyError("k")) if state is JobState.BLOCKED else None

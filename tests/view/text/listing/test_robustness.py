@@ -19,8 +19,6 @@ from ....bodies import Counting, give_now, idle, printed
 
 # --- results and exceptions of any kind
 class Moody:
-    """An object whose repr and str raise."""
-
     def __repr__(self) -> str:
         raise OSError("no")
 
@@ -35,7 +33,6 @@ async def fail_with(error: BaseException) -> None:
 
 
 def outcome_of(*call: Any) -> str:
-    """Return the listing's text for a job that calls this function."""
     scheduler = Scheduler(Job(*call, label="x"))
     scheduler.run()
     return listing(scheduler, details=True).removeprefix("1    ✓    <Job x>  ").removeprefix("1    ✗    <Job x>  ")
