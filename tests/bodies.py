@@ -12,7 +12,6 @@ from typing import Any
 import anyio
 import anyio.lowlevel
 import trio
-
 from trioflow import AbstractJob, Job, JobState, Scheduler
 from trioflow.abc import Instrument
 

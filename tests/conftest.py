@@ -29,10 +29,6 @@ import pytest
 import sniffio
 import trio
 from _pytest.runner import runtestprotocol  # public for plugins that repeat tests
-from xdist.remote import Producer
-from xdist.scheduler import LoadFileScheduling
-from xdist.workermanage import WorkerController
-
 from trioflow._core.base import _graph_algorithms
 from trioflow._core.run import _instruments, _worker
 from trioflow._core.words import _failures
@@ -40,7 +36,9 @@ from trioflow.abc import BackendName
 from trioflow.testing import run_virtual
 from trioflow.testing._task_order import TaskOrder, set_task_order
 from trioflow.view.graph import _dot
-
+from xdist.remote import Producer
+from xdist.scheduler import LoadFileScheduling
+from xdist.workermanage import WorkerController
 from . import isolations, transitions
 
 TESTS = Path(__file__).parent

@@ -24,7 +24,6 @@ from typing import Any, Literal, get_args, get_origin, is_typeddict
 
 import anyio
 import click
-
 import trioflow
 from trioflow import Answer, Job, Pool, Scheduler, cli
 from trioflow._hints import MissingAttribute
@@ -37,7 +36,6 @@ from trioflow.testing import run_virtual
 from trioflow.view.events import _format
 from trioflow.view.look import _process_record
 from trioflow.view.trace import _trace_file, _trace_record
-
 from .places import PACKAGE
 
 FILE = Path(__file__).with_name("public_names.txt")

@@ -35,7 +35,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import trioflow
-
 from . import isolations
 from .places import PATIENCE, ROOT
 

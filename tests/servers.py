@@ -13,10 +13,8 @@ from typing import Any
 
 import pytest
 from anyio.from_thread import start_blocking_portal
-
 from trioflow import CommandJob, CommandService, CommandSucceeds, Job, Scheduler
 from trioflow.abc import AbstractJob
-
 from .bodies import nothing
 from .places import PATIENCE
 

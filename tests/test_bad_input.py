@@ -23,7 +23,6 @@ import trioflow
 from trioflow import Job, PortOpen, Scheduler, current_job
 from trioflow.abc import BoxStyle, JobKind
 from trioflow.testing import FAULTS, explore, run_virtual
-
 from .bodies import nothing
 
 PACKAGE = Path(trioflow.__file__).parent

@@ -12,7 +12,6 @@ from typing import Any
 
 import anyio
 import pytest
-
 import trioflow
 from trioflow import CommandResult, Job, Scheduler, Trace
 from trioflow.abc import (
@@ -29,7 +28,6 @@ from trioflow.abc import (
 )
 from trioflow.batch import BatchError
 from trioflow.testing import BrokenRun, explore
-
 from . import public_names
 from .pythons import python
 

@@ -21,13 +21,11 @@ import pytest
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-
 from trioflow import Job, JobCancelled, JobNotDone, JobState, JobTimeout, ProcessJob, Scheduler, StopReason
 from trioflow.abc import AbstractJob, stored_result
 from trioflow.dask import Cluster, import_dask
 from trioflow.otel import Tracing
 from trioflow.view import listing
-
 from . import dask_bodies as bodies
 from . import otel_bodies
 from .bodies import nap, notes, run, take

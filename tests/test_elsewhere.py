@@ -7,9 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-
 from trioflow import _posix
-
 from .elsewhere import VARIABLE
 from .places import PACKAGE, ROOT
 

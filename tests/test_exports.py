@@ -13,7 +13,6 @@ from typing import Any
 import anyio
 import click
 import pytest
-
 import trioflow
 import trioflow.abc
 import trioflow.testing

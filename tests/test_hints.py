@@ -7,11 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 import trioflow
 from trioflow import AbstractJob, CommandJob, Job, Pool, Rate, Scheduler, SshJob, SshNode, SshNodes, _hints
 from trioflow.abc import Instrument
-
 from .bodies import give_now
 from .cli import command_line
 

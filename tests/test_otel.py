@@ -24,11 +24,9 @@ from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-
 from trioflow import Budget, CommandJob, Job, LocalNode, Pool, ProcessJob, Rate, Scheduler, SshJob, ThreadJob, Throttled
 from trioflow.abc import AbstractJob
 from trioflow.otel import Tracing, remote_context
-
 from .bodies import fail_now, nap
 from .otel_bodies import variable
 from .places import PATIENCE

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
-
 from .mutation.__main__ import alone
 from .places import PATIENCE, ROOT
 from .pythons import Python, make_program, python

@@ -5,11 +5,9 @@ from __future__ import annotations
 import re
 
 import pytest
-
 import trioflow
 import trioflow.abc
 from trioflow._hints import ATTRIBUTE_HINTS, MODULE_HINTS
-
 from . import public_names
 from .places import ROOT
 

@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-
 from . import conftest
 from .owners import FUNCTION, Reads, full_name, imported, inner_statements, modules, owner
 from .places import PACKAGE, ROOT

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from click.testing import Result
-
 from ..cli.command_line import ENVIRONMENT, WORDS, trioflow
 from ..places import PATIENCE
 from ..pythons import Python

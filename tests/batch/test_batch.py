@@ -11,7 +11,6 @@ import re
 from pathlib import Path
 
 import pytest
-
 from trioflow import CommandJob
 from trioflow.batch import _record_files
 from trioflow.batch._record_files import OutputDirectory
@@ -19,7 +18,6 @@ from trioflow.batch._reporter import CommandTally
 from trioflow.batch._template import CommandTemplate
 from trioflow.cli._commands import COMMANDS
 from trioflow.view.text._symbols import escape_formula
-
 from ..cli.command_line import trioflow
 from ..places import patiently
 from .process import batch, meanwhile, refusal

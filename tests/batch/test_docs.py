@@ -11,7 +11,6 @@ import sys
 from pathlib import Path
 
 import pytest
-
 from ..places import PATIENCE, ROOT
 from ..pythons import make_program
 

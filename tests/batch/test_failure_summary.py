@@ -8,7 +8,6 @@ import signal
 from pathlib import Path
 
 import pytest
-
 from ..jobs.posix.process_trees import until_there
 from ..places import PATIENCE, patiently
 from .process import batch, meanwhile, running

@@ -10,9 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
-
 from trioflow._hints import PARALLEL_OPTION_HINTS
-
 from ..places import PATIENCE, ROOT
 from .process import batch, columns, gnu, refusal, running
 

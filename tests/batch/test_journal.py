@@ -15,10 +15,8 @@ from typing import Any
 
 import pytest
 from click.testing import Result
-
 from trioflow.batch._command_job import OUTCOME_OPTIONS
 from trioflow.batch._options import Options
-
 from ..cli.command_line import trioflow
 from ..places import PATIENCE, patiently
 from .process import meanwhile, running

@@ -19,12 +19,10 @@ from typing import Any
 import anyio
 import anyio.lowlevel
 import pytest
-
 from trioflow import Scheduler
 from trioflow.batch import _output
 from trioflow.batch._record_files import JsonLinesFormat, RecordFile
 from trioflow.journal._store import JournalStore
-
 from ..cli.command_line import trioflow
 from ..places import PATIENCE
 from .process import batch

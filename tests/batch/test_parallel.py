@@ -6,7 +6,6 @@ import random
 from pathlib import Path
 
 import pytest
-
 from ..cli.command_line import trioflow
 from .process import columns, gnu
 

@@ -17,12 +17,10 @@ from typing import cast
 
 import pyte
 import pytest
-
 from trioflow.batch._batch import Batch
 from trioflow.batch._output import StdStream
 from trioflow.batch._record_files import JoblogFormat
 from trioflow.cli.batch._progress_bar import remaining_seconds
-
 from ..jobs.posix.process_trees import STUBBORN, Watched, until_there, watched
 from ..places import PATIENCE, patiently
 from .process import batch, running

@@ -8,11 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
 from trioflow.batch import _batch, _resources
 from trioflow.batch._template import CommandTemplate
 from trioflow.jobs.posix._cpus import count_usable_cpus, usable_cpus
-
 from ..places import patiently
 from .process import batch, meanwhile, refusal
 

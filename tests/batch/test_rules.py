@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
 from trioflow import _command_options
 from trioflow.batch import BatchError
 from trioflow.batch._command_job import CommandOutcome

@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
 from trioflow.batch import BatchError, _sources
 from trioflow.batch._sources import LineFilling, LineSource, ReadingRules, SourceProduct, parse_sources
 

@@ -8,11 +8,9 @@ import time
 from pathlib import Path
 
 import pytest
-
 from trioflow.view.look import _client
 from trioflow.view.look._page import Page
 from trioflow.view.look._process_record import Record
-
 from ..jobs.posix.process_trees import until_there
 from ..places import PATIENCE
 from .process import running

@@ -10,10 +10,8 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
 from trioflow.batch._template import CommandTemplate, Shell, base_name, directory_name, remove_extension
 from trioflow.jobs.command._shell_places import quote
-
 from ..jobs.command.hostile_values import HOSTILE, runs_nothing
 
 ARGUMENTS = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]))

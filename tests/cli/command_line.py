@@ -12,9 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from click.testing import CliRunner, Result
-
 from trioflow.cli._commands import command
-
 from ..pythons import python
 
 PROLOGUE = """

@@ -14,9 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from trioflow.cli import main
-
 from ..pythons import Python, python
 from .command_line import ENVIRONMENT, WORDS, process, run, trioflow, written
 

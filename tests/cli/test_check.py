@@ -12,10 +12,8 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
 from trioflow import Job, JobTimeout, Pool, ProcessJob, Retry, Scheduler, Service
 from trioflow._check import _find_cycles, findings
-
 from ..bodies import idle, nothing, serve
 from .command_line import trioflow, written
 

@@ -10,7 +10,6 @@ import subprocess
 from pathlib import Path
 
 import pytest
-
 from ..pythons import Python, python
 from .command_line import ENVIRONMENT, WORDS, run, written
 

@@ -8,9 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
 from trioflow.cli import EXIT_CODES_HELP
-
 from ..places import ROOT
 from .command_line import trioflow
 

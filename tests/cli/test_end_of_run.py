@@ -10,9 +10,7 @@ from pathlib import Path
 
 import pyte
 import pytest
-
 from trioflow.cli import _end_of_run
-
 from ..places import patiently
 from ..pythons import Python
 from .command_line import ENVIRONMENT, WORDS, process, run, trioflow, written

@@ -10,9 +10,7 @@ from typing import Any
 
 import pytest
 from click.testing import Result
-
 from trioflow.view.text._symbols import display_width
-
 from ..journal.conftest import file as file
 from ..places import ROOT
 from .command_line import process, run, trioflow, written

@@ -8,7 +8,6 @@ import sys
 from pathlib import Path
 
 import pytest
-
 from ..pythons import Python
 from ..view.events.lines import checked
 from .command_line import ENVIRONMENT, WORDS, process, run, trioflow, written

@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 from click.testing import Result
-
 from .command_line import process, run, trioflow, written
 
 FINE = "scenario = Scheduler(Job(work, label='a'), Job(work, label='b'))"

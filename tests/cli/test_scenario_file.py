@@ -9,9 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-
 from trioflow.cli import _scenario
-
 from ..places import ROOT
 from .command_line import labels, trioflow, unchanged_process, written
 

@@ -11,7 +11,6 @@ import threading
 from pathlib import Path
 
 import pytest
-
 from ..places import PATIENCE
 from ..pythons import Python
 from .command_line import ENVIRONMENT, WORDS, written

@@ -12,11 +12,9 @@ from typing import Any
 
 import pytest
 from click.testing import Result
-
 from trioflow import SshNode
 from trioflow.cli._node_runner import _format_hostlist
 from trioflow.jobs.ssh import _connections
-
 from ..jobs.posix.process_trees import Watched, until_there
 from ..jobs.posix.process_trees import watched as watched
 from ..jobs.ssh.conftest import site as site

@@ -9,10 +9,8 @@ from typing import Any
 
 import click
 import pytest
-
 from trioflow import AbstractJob, CycleError, Job, Scheduler, Service
 from trioflow.cli._scenario import keep_selected_jobs
-
 from ..bodies import edges, grid, idle, nothing, serve
 from .command_line import labels, run, trioflow, written
 

@@ -11,10 +11,8 @@ from pathlib import Path
 
 import pytest
 from click.shell_completion import ShellComplete
-
 from trioflow.cli._commands import COMMANDS, command
 from trioflow.view.graph import _dot
-
 from ..places import PATIENCE
 from ..pythons import make_program
 from .command_line import ENVIRONMENT, WORDS, run, trioflow, written

@@ -18,9 +18,7 @@ import pytest
 import trio
 from hypothesis import example, given
 from hypothesis import strategies as st
-
 from trioflow.testing import VirtualTimeEventLoop, run_virtual, virtual_options
-
 from .. import conftest
 from ..conftest import Virtual
 

@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
 from ..places import ROOT
 from ..pythons import python
 from .timeless import timeless

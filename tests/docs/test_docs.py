@@ -12,13 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from benchmarks.beside.imports import LIBRARIES, THREE_JOBS, packages
 from trioflow import JobState, StopReason
 from trioflow._core.base import _states
 from trioflow._core.base._states import TRANSITIONS
 from trioflow.view.text._symbols import UNICODE_SYMBOLS
-
 from ..places import DOCS, ROOT
 
 README = ROOT / "README.md"

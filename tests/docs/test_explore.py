@@ -6,7 +6,6 @@ import re
 import shlex
 
 import pytest
-
 from ..places import ROOT
 from ..pythons import run_pytest
 

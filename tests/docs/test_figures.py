@@ -6,12 +6,10 @@ import re
 from pathlib import Path
 
 import pytest
-
 import trioflow
 from benchmarks import published
 from benchmarks.figures import Figure
 from benchmarks.published import FILE, PAGES, TABLE, TABLES, Results
-
 from ..places import ROOT
 
 

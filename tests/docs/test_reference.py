@@ -10,7 +10,6 @@ import types
 from typing import Any, get_args
 
 import pytest
-
 import trioflow
 import trioflow.abc
 from trioflow import CommandJob, Journal, Scheduler, SshNode
@@ -19,7 +18,6 @@ from trioflow.abc import AbstractJob, BackendName, OnTimeout, PolicyName, RunIf
 from trioflow.jobs.command._spawn_options import LeftoversOption, PinOption
 from trioflow.jobs.ssh._nodes import OnUnreachable
 from trioflow.journal._journal import Durability
-
 from .. import public_names as all_public_names
 from ..places import ROOT
 

@@ -16,9 +16,7 @@ from typing import Any
 import anyio
 import anyio.abc
 import pytest
-
 from trioflow import Job, Scheduler
-
 from ..conftest import Virtual
 from ..jobs.posix.process_trees import until_there
 from ..places import DOCS, PATIENCE

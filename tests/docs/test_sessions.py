@@ -11,7 +11,6 @@ from doctest import ELLIPSIS, OutputChecker
 from pathlib import Path
 
 import pytest
-
 from ..places import PATIENCE, ROOT, SESSIONS
 from ..pythons import make_program
 from ..servers import BIN, folder_of_server, initdb, postgres, serving

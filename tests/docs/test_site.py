@@ -11,7 +11,6 @@ import sys
 from pathlib import Path
 
 import pytest
-
 from ..places import DOCS, ROOT
 
 pytestmark = pytest.mark.timeout(300)  # alone it takes a quarter of a minute

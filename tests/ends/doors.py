@@ -7,12 +7,10 @@ from random import Random
 from typing import Any
 
 import anyio
-
 from trioflow import JobNotDone, JobState, Scheduler
 from trioflow._core.words._run_view import runs_in_progress
 from trioflow.abc import is_scheduler
 from trioflow.view.look import _steering
-
 from .worlds import STEP, World
 
 ENDED_BADLY = (JobState.FAILED, JobState.BLOCKED, JobState.CANCELLED)

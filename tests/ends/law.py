@@ -9,9 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import anyio
-
 from trioflow.testing import run_virtual
-
 from ..model.real import IN_MEMORY
 from .doors import Doors, Loops, run
 from .readers import Log, Readers, duration_differences, journal_differences

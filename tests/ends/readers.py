@@ -19,7 +19,6 @@ from trioflow.view.look import _process_record
 from trioflow.view.look._console import WatchedRun, console
 from trioflow.view.look._watch import Watch
 from trioflow.view.trace.report._report import report_html
-
 from ..view.agreement import Recorded, disagreements
 from .doors import Loops
 from .story import REOPENED, End, Story, end_of

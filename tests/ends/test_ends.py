@@ -9,9 +9,7 @@ from typing import Any
 
 import anyio
 import pytest
-
 from trioflow.testing import run_virtual
-
 from .law import broken_by, logged
 from .worlds import World
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-
 from .law import broken_by
 
 SEEDS_OF_PART = 50

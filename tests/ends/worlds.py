@@ -10,10 +10,8 @@ from typing import Any
 
 import anyio
 import anyio.lowlevel
-
 from trioflow import First, Job, JobState, Retry, Scheduler, Service, current_job
 from trioflow.abc import JobKind, Work
-
 from .story import End, Story, end_of
 
 DEPTH = 2

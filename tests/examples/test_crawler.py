@@ -12,9 +12,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-
 from trioflow import Scheduler, Service, ThreadJob
-
 from .scripts import load_example
 
 

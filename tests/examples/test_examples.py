@@ -18,10 +18,8 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-
 from trioflow import BudgetSpent, First, JobState, RequirementFailed, Scheduler
 from trioflow.abc import Instrument
-
 from ..cli.command_line import run
 from ..places import EXAMPLES
 from .scripts import LIBRARY, load_example, run_example, with_library

@@ -15,9 +15,7 @@ from typing import Any
 import anyio
 import pytest
 from anyio.abc import SocketAttribute, SocketStream, TaskStatus
-
 from trioflow import JobState, StopReason
-
 from ..places import EXAMPLES, PATIENCE, ROOT
 from .scripts import load_example, run_example
 

@@ -9,10 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from trioflow import CommandError, CommandJob, JobTimeout, Scheduler, Trace
 from trioflow.view import listing, save
-
 from ..jobs.posix.process_trees import command_line
 from ..places import PATIENCE, patiently
 from ..testing.kinds import check_kind

@@ -10,7 +10,6 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-
 from ..conftest import Virtual
 from ..places import EXAMPLES
 from ..view.graph.pictures import seen, texts

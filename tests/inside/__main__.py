@@ -20,7 +20,6 @@ from importlib import metadata
 from pathlib import Path
 
 import pytest
-
 from ._explained import EXPLAINED
 
 

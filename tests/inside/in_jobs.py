@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from trioflow import Job, Scheduler
 
 outcomes: dict[str, str] = {}

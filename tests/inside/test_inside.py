@@ -6,7 +6,6 @@ import subprocess
 from pathlib import Path
 
 import pytest
-
 from ..pythons import python
 from . import __main__ as inside
 from .__main__ import compare

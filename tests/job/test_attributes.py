@@ -14,11 +14,9 @@ from unittest.mock import Mock
 import anyio
 import anyio.lowlevel
 import pytest
-
 from trioflow import AbstractJob, CommandJob, Job, Retry, Scheduler, Trace, current_job
 from trioflow._core.job._job import is_job
 from trioflow.view import listing
-
 from ..bodies import nothing
 from ..places import PATIENCE
 

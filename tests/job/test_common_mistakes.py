@@ -14,7 +14,6 @@ from typing import Any, cast
 import anyio
 import anyio.lowlevel
 import pytest
-
 from trioflow import (
     Budget,
     CommandJob,
@@ -33,7 +32,6 @@ from trioflow import (
     current_job,
 )
 from trioflow.abc import AbstractJob
-
 from ..bodies import FAILED, fail, nap
 from ..conftest import Virtual
 

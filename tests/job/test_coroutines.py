@@ -11,9 +11,7 @@ from typing import Any
 
 import anyio
 import pytest
-
 from trioflow import Job, MissingRequirement, Scheduler, StopReason
-
 from ..bodies import fail_now, nap
 from ..conftest import Virtual
 

@@ -6,7 +6,6 @@ import re
 from typing import TYPE_CHECKING, Any
 
 import pytest
-
 import trioflow
 from trioflow import (
     Budget,
@@ -28,7 +27,6 @@ from trioflow import (
     Throttled,
 )
 from trioflow.jobs.ssh._transport import OpenSsh
-
 from ..bodies import add, fail, later, nap
 
 if TYPE_CHECKING:

@@ -1,18 +1,14 @@
 """Functions that each kind of job rejects: at creation, with an error that names the right kind."""
 
-from __future__ import annotations
-
 import functools
 import inspect
 from collections.abc import Callable
 from typing import Any, NoReturn, cast
 
 import pytest
-
 from trioflow import Job, ProcessJob, Scheduler, Service, ThreadJob, job
 from trioflow._core.base._text_forms import short_repr
 from trioflow._core.base._user_code import is_async, is_surely_sync
-
 from ..bodies import nap, take
 from ..conftest import Virtual
 

@@ -10,9 +10,7 @@ from typing import Any
 
 import anyio
 import pytest
-
 from trioflow import CommandJob, Job, JobState, JobTimeout, ProcessJob, Retry, Scheduler, ThreadJob, current_job, job
-
 from ..conftest import Virtual
 
 

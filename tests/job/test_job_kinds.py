@@ -8,10 +8,8 @@ from typing import Any
 
 import anyio
 import pytest
-
 from trioflow import AbstractJob, Budget, Job, JobState, JobTimeout, Pool, Rate, Retry, Scheduler, StopReason, Throttled
 from trioflow.abc import JobKind, incidents_of
-
 from ..bodies import BLOCKED, CANCELLED, Flaw, later, nap
 from ..conftest import Virtual
 

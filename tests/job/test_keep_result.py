@@ -12,12 +12,10 @@ from typing import Any
 import anyio
 import anyio.to_thread
 import pytest
-
 from trioflow import Job, JobNotDone, JobState, Scheduler, Sequence, Service, StopReason, ThreadJob, current_job
 from trioflow.abc import Instrument
 from trioflow.graph import topological_order
 from trioflow.view import listing
-
 from ..bodies import fail_now, nap, refuse
 from ..conftest import Virtual
 from ..places import PATIENCE

@@ -1,18 +1,14 @@
 """Default labels tell jobs apart: they show the call, shortened, and run no code of the user's."""
 
-from __future__ import annotations
-
 import enum
 from pathlib import Path
 from typing import Any
 
 import pytest
 import trio
-
 from trioflow import AbstractJob, CommandJob, Job, Scheduler, ThreadJob, ref
 from trioflow._core.base._text_forms import fit
 from trioflow._core.job import _labels
-
 from ..bodies import nothing
 
 

@@ -9,9 +9,7 @@ from typing import Any
 import anyio
 import anyio.lowlevel
 import pytest
-
 from trioflow import AbstractJob, Job, JobCancelled, JobNotDone, JobState, Scheduler
-
 from ..bodies import IDLE, RUNNING, SCHEDULED, SUCCEEDED, fail, nap
 from ..conftest import Virtual
 

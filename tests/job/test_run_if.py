@@ -9,7 +9,6 @@ from typing import Any
 
 import anyio
 import pytest
-
 from trioflow import (
     Job,
     JobCancelled,
@@ -23,7 +22,6 @@ from trioflow import (
     ref,
 )
 from trioflow._core.words._job_queries import settled_only_for
-
 from ..bodies import BLOCKED, CANCELLED, FAILED, SKIPPED, SUCCEEDED, give_now, later, nap, take
 from ..conftest import Virtual
 from ..places import DOCS

@@ -12,7 +12,6 @@ from typing import Any
 import anyio
 import pytest
 import trio
-
 from trioflow import AbstractJob, Job, JobCancelled, JobState, JobTimeout, Pool, Rate, Retry, Scheduler, Throttled
 from trioflow.abc import (
     BoxStyle,
@@ -30,7 +29,6 @@ from trioflow.abc import (
     users_of,
 )
 from trioflow.view import listing
-
 from ..bodies import task_now
 from ..conftest import Virtual
 

@@ -11,11 +11,9 @@ from typing import Any
 import anyio
 import anyio.to_thread
 import pytest
-
 from trioflow import Answer, Job, JobState, JobTimeout, Scheduler, Trace
 from trioflow.abc import incidents_of
 from trioflow.view import listing
-
 from ..conftest import Virtual
 
 

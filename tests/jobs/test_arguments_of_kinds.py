@@ -11,10 +11,8 @@ from typing import Any
 
 import anyio
 import pytest
-
 import trioflow
 from trioflow import AbstractJob, Job, LocalNode, OutputLine, Retry
-
 from ..bodies import give_now
 
 

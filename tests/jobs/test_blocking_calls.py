@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
-
 import trioflow
 from trioflow import (
     AbstractJob,
@@ -40,7 +39,6 @@ from trioflow import (
     SshJob,
     ThreadJob,
 )
-
 from ..bodies import nothing, serve
 
 PACKAGE: Final = f"{Path(trioflow.__file__).parent}{os.sep}"

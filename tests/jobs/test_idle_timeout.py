@@ -8,9 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import anyio
-
 from trioflow import CommandJob, Job, LocalNode, ProcessJob, Scheduler, SshJob, ThreadJob
-
 from ..places import patiently
 from .posix.process_trees import until_there
 from .process.process_bodies import give_signs

@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from trioflow import (
     CommandJob,
     CommandService,
@@ -32,7 +31,6 @@ from trioflow import (
     SshJob,
     ThreadJob,
 )
-
 from ..places import ROOT
 from ..pythons import python
 

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-
 from trioflow.jobs.command._output_sinks import FileSink
 from trioflow.jobs.process import _worker_main
 from trioflow.view.events._nonblocking_writer import NonBlockingWriter

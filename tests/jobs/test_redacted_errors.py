@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 import trioflow
 from trioflow import (
     AbstractJob,
@@ -35,7 +34,6 @@ from trioflow import (
     SshService,
     ThreadJob,
 )
-
 from ..bodies import Unpicklable
 
 SECRET = "SEKRET-7f3a9"

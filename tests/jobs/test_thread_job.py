@@ -18,10 +18,8 @@ import anyio.lowlevel
 import anyio.to_thread
 import pytest
 import trio
-
 from trioflow import Job, JobCancelled, JobState, JobTimeout, Retry, Scheduler, StopReason, ThreadJob, current_job
 from trioflow.abc import fraction_done, incidents_of
-
 from ..bodies import turns
 from ..conftest import Virtual
 from ..places import PATIENCE, patiently

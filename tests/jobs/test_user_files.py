@@ -6,7 +6,6 @@ import sys
 from pathlib import Path
 
 import pytest
-
 from .user_files import compare_all
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the commands are those of a POSIX shell")

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 from trioflow import CommandJob, Journal, LocalNode, Pull, Push, Retry, Scheduler, SshJob
-
 from ..pythons import python
 
 NAMES = [

@@ -27,10 +27,8 @@ from typing import Any, Final, NamedTuple, Protocol
 from unittest import mock
 
 import anyio
-
 from trioflow import CommandJob, First, Job, Scheduler
 from trioflow.journal._store import JournalStore, read_with_retry
-
 from ..cli.command_line import trioflow
 
 SHARE_OF_LINES: Final = 5

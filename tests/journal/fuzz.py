@@ -20,11 +20,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from click.testing import CliRunner
-
 from trioflow import Job, JournalError, Scheduler, ThreadJob
 from trioflow.cli._commands import command
 from trioflow.journal._store import JournalStore, StoredJob, checksum
-
 from ..places import PATIENCE
 from .stage import fork, record
 

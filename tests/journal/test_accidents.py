@@ -19,11 +19,9 @@ from typing import Any
 import anyio
 import anyio.lowlevel
 import pytest
-
 from trioflow import CommandJob, Job, Journal, JournalError, Scheduler, StopReason
 from trioflow.abc import incidents_of
 from trioflow.journal._store import JournalStore, read_with_retry
-
 from ..pythons import Python, make_program, python
 from .stage import record
 

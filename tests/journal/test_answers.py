@@ -14,12 +14,10 @@ from typing import Any
 import anyio
 import anyio.to_thread
 import pytest
-
 from trioflow import Answer, Job, Scheduler
 from trioflow._core.words._job_queries import question_of
 from trioflow.cli import _answer
 from trioflow.journal import _questions
-
 from ..cli.command_line import trioflow
 from ..conftest import Virtual
 

@@ -8,9 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from trioflow import Budget, BudgetSpent, First, Job, Pool, Retry, Scheduler, Sequence, current_job
-
 from ..bodies import nap
 from ..conftest import Virtual
 

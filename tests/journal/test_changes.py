@@ -6,7 +6,6 @@ import sys
 from pathlib import Path
 
 import pytest
-
 from .changes import compare_all, summary
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the commands are those of a POSIX shell")

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
-
 from trioflow import (
     AbstractJob,
     CommandError,
@@ -31,7 +30,6 @@ from trioflow import (
 )
 from trioflow.abc import HashOnly, Work
 from trioflow.journal._store import JournalStore, StoredJob, checksum
-
 from ..cli.command_line import trioflow
 from ..pythons import python
 

@@ -9,9 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from trioflow import CommandJob, Job, JournalError, Scheduler
-
 from ..cli.command_line import trioflow
 from ..conftest import Virtual
 

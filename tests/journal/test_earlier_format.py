@@ -16,12 +16,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from trioflow import JournalError
 from trioflow.journal import _store
 from trioflow.journal._earlier_format import EARLIER_VERSION
 from trioflow.journal._store import FORMAT_VERSION, JournalStore, read_with_retry
-
 from ..cli.command_line import trioflow
 from ..pythons import python
 from .stage import Fault, fork

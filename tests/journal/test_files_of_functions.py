@@ -9,9 +9,7 @@ from typing import Any
 
 import anyio
 import pytest
-
 from trioflow import AbstractJob, Answer, CommandJob, Job, LocalNode, ProcessJob, Scheduler, SshJob, ThreadJob, job
-
 from ..pythons import python
 
 TOTAL = "total"

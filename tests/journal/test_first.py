@@ -12,9 +12,7 @@ from typing import Any
 
 import anyio
 import pytest
-
 from trioflow import Budget, First, Job, Pool, Scheduler, Sequence, Service, StopReason
-
 from ..bodies import IDLE, SUCCEEDED, fail, nap
 from ..conftest import Virtual
 

@@ -16,11 +16,9 @@ from typing import Any
 from unittest.mock import ANY
 
 import pytest
-
 from trioflow import Job, JournalError, Scheduler
 from trioflow.journal import _lock
 from trioflow.journal._store import JournalStore, read_with_retry
-
 from ..cli.command_line import trioflow
 from .stage import fork, found, made, record
 

@@ -13,12 +13,10 @@ from typing import Any
 import anyio
 import anyio.lowlevel
 import pytest
-
 from trioflow import First, Job, JobState, JournalError, Scheduler, current_job
 from trioflow.abc import AbstractJob
 from trioflow.journal import _journal
 from trioflow.journal._store import JournalStore
-
 from ..bodies import fail
 from ..conftest import Virtual
 from .stage import found

@@ -12,9 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from trioflow import AbstractJob, Job, Scheduler, ThreadJob, job
-
 from ..bodies import nap
 from ..conftest import Virtual
 from ..pythons import python

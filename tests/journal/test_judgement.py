@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 
 import pytest
-
 from trioflow.journal._judgement import Evidence, Finding, judge
 from trioflow.journal._requirement_forms import NOTHING, Counted
 from trioflow.journal._store import StoredJob

@@ -18,11 +18,9 @@ from typing import Any
 
 import anyio
 import pytest
-
 from trioflow import CommandJob, Job, Scheduler, current_job
 from trioflow.journal import _journal
 from trioflow.journal._store import JournalStore
-
 from ..conftest import BACKENDS
 from .stage import Fault, Stage, adopt_orphans
 

@@ -8,7 +8,6 @@ from typing import Any
 
 import anyio
 import pytest
-
 from trioflow import CommandJob, Job, JournalError, Scheduler, StopReason
 from trioflow._core.job._function import FunctionJob, call_parts, input_at, substitute_inputs
 from trioflow._core.job._labels import PathCache
@@ -16,7 +15,6 @@ from trioflow._core.run._journaling import NOT_IN_JOURNAL_REASON, NotStored, Res
 from trioflow._core.scheduler._base_scheduler import BaseScheduler
 from trioflow._core.words._job_queries import always_runs, result_for_journal
 from trioflow.abc import incidents_of
-
 from ..conftest import Virtual
 
 

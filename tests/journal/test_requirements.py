@@ -10,11 +10,9 @@ from typing import Any
 
 import anyio
 import pytest
-
 from trioflow import AbstractJob, CommandJob, First, Job, Scheduler, Sequence, Service, Trace, ref
 from trioflow.cli._scenario import keep_selected_jobs
 from trioflow.view.text._verdict import Tally, run_verdict
-
 from ..bodies import serve
 from ..cli.command_line import trioflow
 from ..conftest import Virtual

@@ -19,7 +19,6 @@ from typing import Any
 import anyio
 import anyio.lowlevel
 import pytest
-
 from trioflow import (
     AbstractJob,
     CommandJob,
@@ -39,7 +38,6 @@ from trioflow.abc import Instrument, JobKind, incidents_of, run_of
 from trioflow.journal._journal import JournalSession
 from trioflow.journal._store import JournalStore, checksum
 from trioflow.view import listing
-
 from ..bodies import co_run_drained, fail
 from ..cli.command_line import trioflow
 from ..conftest import Virtual

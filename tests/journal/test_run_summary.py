@@ -6,11 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import anyio
-
 from trioflow import First, Job, JobState, Scheduler, Service
 from trioflow.journal import _run_summary
 from trioflow.journal._store import JournalStore
-
 from ..cli.command_line import trioflow
 from ..conftest import Virtual
 

@@ -22,11 +22,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from trioflow import JournalError
 from trioflow.journal import _lock, _store
 from trioflow.journal._store import MAX_INLINE_RESULT, JournalStore, read_with_retry
-
 from ..pythons import Python, python
 from .stage import found, made, record
 

@@ -24,7 +24,6 @@ from typing import Any, Generic, NamedTuple, TypeVar
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
 from trioflow import CommandJob, CommandResult, Scheduler
 from trioflow.jobs.command._output_sinks import OutputSpool
 from trioflow.jobs.posix._processes import ReportedUsage

@@ -6,11 +6,9 @@ import io
 from typing import Any
 
 import pytest
-
 from trioflow import Budget, BudgetSpent, First, Job, Monitor, Pool, Scheduler, StopReason, Trace, current_job
 from trioflow._core.admission import _pools
 from trioflow.view.text._verdict import run_verdict
-
 from ..bodies import BLOCKED, FAILED, SUCCEEDED, fail, nap
 from ..conftest import Virtual
 

@@ -11,13 +11,11 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import anyio.lowlevel
 import pytest
-
 from trioflow import AbstractJob, CommandJob, First, Job, JobState, ProcessJob, Scheduler, SshJob, ThreadJob
 from trioflow._core.job import _job_options
 from trioflow.abc import declare_run_resource, run_of, set_run_need
 from trioflow.jobs.command import _resource_limits
 from trioflow.jobs.process import _worker_pool
-
 from ..bodies import fail_now
 from ..jobs.ssh.conftest import server as server
 from ..jobs.ssh.conftest import site as site

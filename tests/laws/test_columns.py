@@ -12,11 +12,9 @@ from typing import Any
 
 import anyio
 import pytest
-
 from trioflow import AbstractJob, CommandJob, Events, Job, Retry, Scheduler, Trace
 from trioflow.view import save
 from trioflow.view.look._process_record import describe_process
-
 from ..bodies import fail
 
 OTHER = {

@@ -16,9 +16,7 @@ from typing import Any
 
 import anyio
 import pytest
-
 from trioflow import Job, JobState, Journal, JournalError, Scheduler, StopReason
-
 from ..places import PATIENCE
 
 INSTANTS = 8

@@ -12,9 +12,7 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 import pytest
-
 from trioflow import Job, Scheduler
-
 from ..bodies import Flaw
 from ..conftest import Virtual
 

@@ -8,11 +8,9 @@ from typing import Any
 
 import anyio
 import pytest
-
 from trioflow import AbstractJob, First, Job, Pool, Retry, Scheduler
 from trioflow._core.job import _job_options
 from trioflow.abc import declare_run_resource, incidents_of, set_run_need
-
 from ..bodies import LIMIT, Flaw
 from ..conftest import Virtual
 

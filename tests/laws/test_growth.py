@@ -15,7 +15,6 @@ from typing import Any
 
 import anyio
 import pytest
-
 import trioflow
 from trioflow import (
     Adaptive,
@@ -37,7 +36,6 @@ from trioflow.view import save
 from trioflow.view._junit import xml_lines
 from trioflow.view.trace._trace_file import read_record
 from trioflow.view.trace.report._report import report_html
-
 from ..bodies import fail, nap, serve
 from ..conftest import Virtual
 

@@ -12,10 +12,8 @@ from typing import Any
 
 import anyio
 import pytest
-
 from trioflow import First, Job, JobState, Pool, Rate, Retry, Scheduler, Service, Throttled, current_job
 from trioflow.abc import Instrument
-
 from ..bodies import Flaw, Odd, nap, serve
 from ..conftest import Virtual
 

@@ -7,9 +7,7 @@ from typing import Any
 
 import anyio
 import pytest
-
 from trioflow import AbstractJob, Job, Pool, Rate, Scheduler, Service, StopReason, Throttled
-
 from ..bodies import nap
 from ..conftest import Virtual
 

@@ -7,9 +7,7 @@ from typing import Any
 
 import anyio
 import pytest
-
 from trioflow import First, Job, Retry, Scheduler, Service
-
 from ..bodies import Flaw, nap
 from ..conftest import Virtual
 

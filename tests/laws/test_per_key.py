@@ -9,12 +9,10 @@ from typing import Any
 
 import anyio
 import pytest
-
 from trioflow import Job, JobState, PerKey, Pool, Rate, Scheduler, Service, Throttled, current_job, current_scheduler
 from trioflow._core.admission import _admission
 from trioflow._core.admission._pools import resource_views
 from trioflow.abc import WaitCause, Waiting, waiting
-
 from ..bodies import later, nap, timed
 from ..conftest import Virtual
 

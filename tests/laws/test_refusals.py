@@ -6,9 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-
 from trioflow import AbstractJob, First, Job, PerKey, Pool, Retry, Scheduler, current_scheduler, ref
-
 from ..bodies import nap
 from ..conftest import Virtual
 

@@ -12,9 +12,7 @@ from typing import Any
 
 import anyio
 import pytest
-
 from trioflow import Job, Scheduler, Service
-
 from ..bodies import Flaw, nap
 from ..conftest import Virtual
 

@@ -6,9 +6,7 @@ from typing import Any
 
 import anyio
 import pytest
-
 from trioflow import Job, Retry, Scheduler, current_job
-
 from ..bodies import fail_now
 from ..conftest import Virtual
 

@@ -12,9 +12,7 @@ from typing import Any
 
 import anyio
 import pytest
-
 from trioflow import Job, Retry, Scheduler, Service
-
 from ..bodies import nap
 from ..conftest import Virtual
 

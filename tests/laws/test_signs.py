@@ -6,9 +6,7 @@ from typing import Any
 
 import anyio
 import pytest
-
 from trioflow import Job, Retry, Scheduler, Service, current_job, current_scheduler
-
 from ..bodies import Flaw, nap
 from ..conftest import Virtual
 

@@ -8,10 +8,8 @@ from typing import Any
 
 import anyio
 import pytest
-
 from trioflow import Budget, Job, JobState, PerKey, Pool, Scheduler, current_job
 from trioflow.abc import BackendName
-
 from ..bodies import nap
 from ..conftest import Ordered, Virtual
 

@@ -9,9 +9,7 @@ from typing import Any
 
 import anyio
 import pytest
-
 from trioflow import Job, Scheduler, Service, current_job
-
 from ..bodies import nap
 from ..conftest import Virtual
 

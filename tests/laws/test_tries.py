@@ -6,10 +6,8 @@ from typing import Any
 
 import anyio
 import pytest
-
 from trioflow import Budget, Job, Pool, Scheduler, current_job
 from trioflow.abc import fraction_done
-
 from ..bodies import nap
 from ..conftest import Virtual
 

@@ -14,9 +14,7 @@ from typing import Any
 import anyio
 import pytest
 from anyio.lowlevel import checkpoint
-
 from trioflow import Job, Scheduler
-
 from ..bodies import nothing
 
 Word = Callable[[Scheduler], None]

@@ -8,9 +8,7 @@ from typing import Any
 
 import anyio
 import pytest
-
 from trioflow import Job, JobNotDone, Scheduler, Service
-
 from ..bodies import Flaw, nap, serve
 from ..conftest import Virtual
 

@@ -8,7 +8,6 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-
 import trioflow
 from trioflow import (
     Adaptive,

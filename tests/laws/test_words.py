@@ -10,12 +10,10 @@ from typing import Any
 
 import anyio
 import pytest
-
 from trioflow import Answer, Job, JobState, Scheduler, StopReason
 from trioflow.abc import incidents_of
 from trioflow.view.look import _answers, _client
 from trioflow.view.look._page import Page
-
 from ..cli.command_line import trioflow
 
 STATES = ["not started", "running", "paused", "draining", "stopping", "ended"]

@@ -8,7 +8,6 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
-
 from .ways import DONE, TIMED_OUT, times, with_service
 
 pytestmark = pytest.mark.libraries

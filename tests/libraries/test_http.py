@@ -13,9 +13,7 @@ from typing import Any
 
 import anyio
 import pytest
-
 from trioflow import Job, JobTimeout, Scheduler
-
 from ..places import PATIENCE, patiently
 from ..servers import folder_of_server
 from .ways import TIMED_OUT, comes_to, other_tasks, times
@@ -33,7 +31,6 @@ Open = Callable[[str], AbstractAsyncContextManager[AsyncIterator[bytes]]]
 def web_socket() -> Iterator[str]:
     """Return the socket of a server with the app beside this file, in a thread."""
     import uvicorn  # not in each process that collects the tests: it takes long
-
     from .web_app import app
 
     with folder_of_server() as folder:
@@ -141,7 +138,6 @@ def test_jobs_of_a_handler_clean_up_when_its_client_leaves(web_socket: str, name
 
 def test_timeouts_leave_no_connection_of_websockets(web_socket: str, name: str) -> None:
     from websockets.asyncio.client import unix_connect
-
     from .web_app import under_way
 
     async def main() -> None:

@@ -10,9 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import asyncpg
 import pytest
-
 from trioflow import Job, Scheduler
-
 from ..places import PATIENCE
 from ..servers import needs_postgres
 from .ways import DONE, MANY_TIMEOUTS, SOAK, TIMED_OUT, can_be_held_at_once, comes_to, few_or_many, times, with_service

@@ -11,7 +11,6 @@ from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any
 
 import pytest
-
 from ..servers import needs_redis
 from .ways import DONE, TIMED_OUT, comes_to, few_or_many, times, with_service
 

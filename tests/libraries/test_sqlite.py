@@ -16,7 +16,6 @@ from typing import Any
 
 import aiosqlite
 import pytest
-
 from ..places import PATIENCE
 from .ways import DONE, TIMED_OUT, can_be_held_at_once, other_tasks, times, with_service
 

@@ -11,9 +11,7 @@ from typing import Any
 
 import anyio
 import pytest
-
 from trioflow import Job, Scheduler, Service
-
 from ..places import PATIENCE
 
 DONE, TIMED_OUT = "done", "timed out"

@@ -9,7 +9,6 @@ from collections.abc import AsyncIterator, Iterator
 
 from fastapi import FastAPI, Request, WebSocket
 from fastapi.responses import StreamingResponse
-
 from trioflow import Job, Scheduler
 
 app = FastAPI()

@@ -11,7 +11,6 @@ from typing import Any
 
 from trioflow import Job, Scheduler
 from trioflow.abc import Instrument
-
 from ..bodies import nap
 from .real import observe
 from .scenario import LAST_CALL, Scenario

@@ -16,7 +16,6 @@ from unittest import mock
 
 import anyio
 import trio
-
 from trioflow import (
     Adaptive,
     Answer,
@@ -40,7 +39,6 @@ from trioflow._core.admission import _admission
 from trioflow._core.backend import current_backend
 from trioflow.abc import AbstractJob, Instrument
 from trioflow.testing import run_virtual
-
 from ..conftest import Ordered, Virtual
 from .model import Fate, Outcome
 from .scenario import (

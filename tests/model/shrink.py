@@ -8,7 +8,6 @@ from dataclasses import MISSING, fields, replace
 from typing import Any
 
 from trioflow.abc import Instrument
-
 from .compare import differences
 from .model import Outcome, predict, predict_restart
 from .real import observe, observe_restart

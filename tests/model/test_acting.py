@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-
 from .acting import faults_in
 from .generator import scenario_of
 

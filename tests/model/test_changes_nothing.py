@@ -8,9 +8,7 @@ from io import StringIO
 from typing import Any
 
 import pytest
-
 from trioflow import Monitor, Trace
-
 from .generator import scenario_of
 from .model import Fate, predict
 from .real import observe

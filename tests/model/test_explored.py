@@ -11,7 +11,6 @@ from typing import Any
 
 from trioflow import Scheduler
 from trioflow.testing import explore
-
 from .generator import scenario_of
 from .real import RealRun
 from .scenario import LAST_CALL, Scenario

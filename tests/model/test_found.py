@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 
 import pytest
-
 from .scenario import Add, Await, Cancel, Fail, Group, Leaf, Nap, Resource, Retry, Scenario, Started, Steer, Throttle
 from .shrink import found_in
 

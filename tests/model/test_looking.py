@@ -8,12 +8,10 @@ from typing import Any
 
 import anyio
 import pytest
-
 from trioflow import CycleError, Job, MissingRequirement, Pool, Scheduler, Service, simulate
 from trioflow.abc import Instrument
 from trioflow.graph import entry_jobs, exit_jobs, predecessors, successors, topological_order
 from trioflow.view import listing
-
 from ..bodies import nap, serve
 from ..conftest import Virtual
 from .generator import scenario_of

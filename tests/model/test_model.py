@@ -6,7 +6,6 @@ import itertools
 from collections.abc import Sequence
 
 import pytest
-
 from .generator import MEETINGS, scenario_of
 from .model import predict, predict_restart
 from .pairs import Table

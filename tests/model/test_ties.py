@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-
 from .generator import scenario_of
 from .ties import STEPS, differs_from_itself, with_ties
 

@@ -6,7 +6,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from trioflow import Job, Pool, Scheduler, Throttled, current_job
-
 from ..bodies import alarm, bad
 from ..transitions import WRITERS, CheckedState
 from .generator import scenario_of

@@ -6,7 +6,6 @@ import ast
 from pathlib import Path
 
 import pytest
-
 from ..mutation.__main__ import ROOT, copied
 from .__main__ import BY_MODEL, who_notices
 from .plants import PLANTS, NotFound, Plant

@@ -6,9 +6,8 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 import trio
-from pytest_trio import trio_fixture
-
 from trioflow import Scheduler, Service
+from pytest_trio import trio_fixture
 
 
 class Connection:

@@ -7,9 +7,7 @@ from typing import Any
 import pytest
 import trio
 import trio.testing
-
 from trioflow import Job, JobCancelled, JobState, Scheduler, StopReason, current_job
-
 from .conftest import Connection
 
 pytestmark = pytest.mark.trio

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-
 from ..pythons import run_pytest
 
 pytest_plugins = ["pytester"]

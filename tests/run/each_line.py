@@ -22,13 +22,11 @@ from typing import Any, Final
 import anyio
 import anyio.lowlevel
 import trio
-
 import trioflow
 from trioflow import AbstractJob, Job, Pool, Scheduler, Service
 from trioflow._core.backend import load_backend
 from trioflow._core.run._run import RUNS_IN_PROGRESS
 from trioflow.abc import declare_run_resource, set_run_need
-
 from ..bodies import nap, nothing, serve
 
 ENGINE: Final = str(Path(trioflow.__file__).parent / "_core")

@@ -26,7 +26,6 @@ from typing import Any, Final, NamedTuple
 
 import anyio
 import anyio.to_thread
-
 from trioflow import (
     Adaptive,
     CommandJob,
@@ -46,7 +45,6 @@ from trioflow import (
     ThreadJob,
 )
 from trioflow.abc import AbstractJob
-
 from ..bodies import add, fail_now, nap, nothing, serve
 
 INTERVAL: Final = 0.01

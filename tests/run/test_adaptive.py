@@ -11,7 +11,6 @@ from typing import Any
 
 import anyio
 import pytest
-
 from trioflow import Adaptive, Job, JobTimeout, Pool, Retry, Scheduler, Service, Throttled, Trace, current_job, simulate
 from trioflow._adaptive import WindowController
 from trioflow.abc import AbstractJob, Instrument
@@ -20,7 +19,6 @@ from trioflow.view.monitor._model import RunModel
 from trioflow.view.monitor._run_header import RunHeader
 from trioflow.view.text._symbols import Symbols
 from trioflow.view.trace._event_log import record_of_last_run
-
 from ..bodies import fail, nap
 from ..conftest import Virtual
 

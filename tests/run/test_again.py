@@ -10,7 +10,6 @@ from typing import Any
 import anyio
 import anyio.lowlevel
 import pytest
-
 from trioflow import (
     AbstractJob,
     Budget,
@@ -31,7 +30,6 @@ from trioflow import (
 )
 from trioflow._core.run import _reopening
 from trioflow.abc import Instrument
-
 from ..conftest import BackendName, Virtual
 from .tries import Broken, after, names, nap
 

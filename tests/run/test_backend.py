@@ -9,7 +9,6 @@ import sys
 from typing import Any
 
 import pytest
-
 from trioflow._core import backend
 
 

@@ -10,9 +10,7 @@ from typing import Any
 
 import anyio
 import pytest
-
 from trioflow._core import backend as _backend
-
 from ..conftest import Virtual
 
 

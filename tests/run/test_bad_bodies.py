@@ -13,7 +13,6 @@ import anyio.lowlevel
 import anyio.to_thread
 import pytest
 import trio
-
 from trioflow import (
     CycleError,
     Job,
@@ -29,7 +28,6 @@ from trioflow import (
     TrioflowError,
 )
 from trioflow.abc import AbstractJob, Instrument, run_of
-
 from ..bodies import cancelled_of, leaves, nap, own_nursery, stray
 from ..conftest import Virtual
 

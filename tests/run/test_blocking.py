@@ -10,10 +10,8 @@ import anyio
 import anyio.lowlevel
 import pytest
 import trio
-
 from trioflow import Job, Scheduler
 from trioflow.abc import AbstractJob, incidents_of
-
 from ..conftest import Virtual
 
 pytestmark = [

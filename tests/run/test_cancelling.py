@@ -16,10 +16,8 @@ import anyio.from_thread
 import anyio.lowlevel
 import anyio.to_thread
 import pytest
-
 from trioflow import Job, Pool, Retry, Scheduler, StopReason, Throttled, current_job
 from trioflow.abc import Instrument
-
 from ..bodies import CANCELLED, IDLE, SUCCEEDED, Actor, fail, later, nap, shut_down, task_now, timed
 from ..conftest import Virtual
 

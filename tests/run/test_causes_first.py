@@ -20,7 +20,6 @@ from typing import Any
 import anyio
 import anyio.lowlevel
 import pytest
-
 from trioflow import Budget, Events, First, Job, Journal, Pool, Retry, Scheduler
 from trioflow.abc import Instrument, is_scheduler
 

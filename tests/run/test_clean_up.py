@@ -12,9 +12,7 @@ from typing import Any
 import anyio
 import anyio.lowlevel
 import pytest
-
 from trioflow import AbstractJob, Job, Scheduler, StopReason, current_job, ref
-
 from ..bodies import CANCELLED, FAILED, IDLE, SUCCEEDED, Actor, alarm, bad, nap, shut_down, timed
 from ..conftest import Virtual
 

@@ -9,9 +9,7 @@ from typing import Any
 import anyio
 import pytest
 import trio
-
 from trioflow import Job, Scheduler, Service
-
 from ..bodies import fail
 from ..conftest import Virtual
 

@@ -7,11 +7,10 @@ from typing import Any
 
 import anyio
 import pytest
-
-from tests.bodies import co_run_drained, fail, later, nap, unwind
-from tests.conftest import Virtual
 from trioflow import First, Job, JobCancelled, JobState, Pool, Retry, Scheduler, Sequence, StopReason
 from trioflow.abc import Instrument
+from tests.bodies import co_run_drained, fail, later, nap, unwind
+from tests.conftest import Virtual
 
 
 def test_a_job_may_drain_its_own_run(virtual: Virtual) -> None:

@@ -11,11 +11,9 @@ from typing import Any
 import anyio
 import pytest
 import trio
-
 from trioflow import Job, Scheduler
 from trioflow._core.run._run import Run
 from trioflow._core.scheduler._async_with import OpenBlock
-
 from ..bodies import Flaw, nap
 from ..pythons import python
 

@@ -13,11 +13,9 @@ import anyio
 import anyio.lowlevel
 import anyio.to_thread
 import pytest
-
 from trioflow import Job, JobTimeout, Retry, Scheduler, Sequence, Service, StopReason, ThreadJob
 from trioflow.abc import AbstractJob, run_of
 from trioflow.testing import run_virtual
-
 from ..bodies import CANCELLED, FAILED, later, nap, task_now
 
 

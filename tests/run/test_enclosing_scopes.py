@@ -9,10 +9,8 @@ from typing import Any
 import anyio
 import anyio.lowlevel
 import pytest
-
 from trioflow import Job, Scheduler, StopReason
 from trioflow.abc import AbstractJob
-
 from ..bodies import nap
 from ..conftest import Virtual
 

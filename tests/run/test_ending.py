@@ -14,10 +14,8 @@ import anyio.lowlevel
 import pytest
 import trio
 import trio.testing
-
 from trioflow import CycleError, Job, Scheduler, StopReason
 from trioflow.abc import AbstractJob, Instrument, incidents_of
-
 from ..bodies import CANCELLED, FAILED, SUCCEEDED, Actor, Closing, fail, hooked, later, nap, shut_down, timed
 from ..conftest import Virtual
 

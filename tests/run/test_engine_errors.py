@@ -9,7 +9,6 @@ from typing import Any
 
 import anyio
 import pytest
-
 from trioflow import Job, Pool, Rate, Scheduler, Service, StopReason, ThreadJob, Throttled, current_job
 from trioflow._core.admission._admission import Admission
 from trioflow._core.admission._line import Line
@@ -21,7 +20,6 @@ from trioflow._core.run._run import Run
 from trioflow._core.run._worker import Lane
 from trioflow._core.words._failures import FailureLog
 from trioflow.abc import Instrument, incidents_of, run_of
-
 from ..bodies import CANCELLED, FAILED, IDLE, SUCCEEDED, Flaw, bad, fail, nap, serve, timed
 from ..conftest import Virtual
 

@@ -13,12 +13,10 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn
 import anyio
 import pytest
 import trio
-
 from trioflow import Budget, CommandJob, First, Job, Monitor, Pool, Retry, Scheduler, Trace, current_job
 from trioflow.abc import AbstractJob, Instrument
 from trioflow.view import save
 from trioflow.view.text._verdict import run_verdict
-
 from ..bodies import nap
 from ..pythons import python
 

@@ -13,10 +13,8 @@ from typing import Any
 import anyio
 import anyio.lowlevel
 import pytest
-
 from trioflow import Job, JobState, Scheduler, Sequence, StopReason
 from trioflow._core.run._worker import TimeSlice, Worker
-
 from ..bodies import nothing, pass_time, turns
 from ..conftest import Virtual
 

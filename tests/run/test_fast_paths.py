@@ -11,12 +11,10 @@ from typing import Any
 import anyio
 import anyio.lowlevel
 import pytest
-
 from trioflow import AbstractJob, Job, Retry, Scheduler, Sequence, StopReason
 from trioflow._core.backend import _fast_asyncio
 from trioflow._core.run import _worker
 from trioflow._core.run._current import current_worker_var
-
 from ..bodies import (
     CANCELLED,
     SUCCEEDED,

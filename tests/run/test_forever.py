@@ -10,9 +10,7 @@ from typing import Any
 import anyio
 import anyio.lowlevel
 import pytest
-
 from trioflow import Job, Scheduler
-
 from ..bodies import CANCELLED, SUCCEEDED, fail, nap, nothing, timed, turns, unwind
 from ..conftest import Virtual
 

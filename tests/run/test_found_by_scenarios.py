@@ -10,9 +10,7 @@ from typing import Any
 
 import anyio
 import pytest
-
 from trioflow import AbstractJob, CycleError, Job, Scheduler, StopReason, current_job
-
 from ..bodies import nap, nothing
 from ..conftest import Virtual
 

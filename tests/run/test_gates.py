@@ -7,12 +7,10 @@ from typing import Any
 
 import anyio
 import pytest
-
 from trioflow import AbstractJob, First, Job, Pool, Retry, Scheduler, StopReason, Trace
 from trioflow._core.job import _job_options
 from trioflow.abc import declare_run_resource, run_of, set_run_need
 from trioflow.abc import waiting as waiting_of
-
 from ..bodies import CANCELLED, FAILED, SCHEDULED, SUCCEEDED, Flaw, fail, later, nap, nothing, timed
 from ..conftest import Virtual
 

@@ -11,13 +11,11 @@ from typing import Any
 
 import anyio
 import pytest
-
-from tests.conftest import Virtual
 from trioflow import AbstractJob, Job, JobTimeout, Retry, Scheduler, StopReason, ThreadJob, current_job, ref
 from trioflow._core.run._handle import GRACE_TURNS
 from trioflow.abc import fraction_done
 from trioflow.view import listing
-
+from tests.conftest import Virtual
 from ..bodies import FAILED, SUCCEEDED, nap, pass_time, timed, turns
 from ..places import PATIENCE, patiently
 

@@ -8,10 +8,8 @@ from typing import Any
 
 import anyio
 import pytest
-
 from trioflow import AbstractJob, Job, JobState, Scheduler, Service, ThreadJob, current_job
 from trioflow.abc import Instrument
-
 from ..bodies import hooked
 from ..conftest import Virtual
 

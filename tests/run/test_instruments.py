@@ -7,10 +7,8 @@ import functools
 from typing import Any
 
 import pytest
-
 from trioflow import AbstractJob, Job, JobState, Scheduler, Sequence, StopReason
 from trioflow.abc import Instrument
-
 from ..bodies import hooked, nap
 from ..conftest import Virtual
 

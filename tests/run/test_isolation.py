@@ -19,12 +19,10 @@ import anyio.lowlevel
 import anyio.to_thread
 import pytest
 import trio
-
 from trioflow import AbstractJob, Adaptive, Job, JobCancelled, JobTimeout, Scheduler, Sequence, current_job
 from trioflow._core.backend import get_backend
 from trioflow._core.run._current import current_worker_var
 from trioflow.testing import run_virtual, virtual_options
-
 from ..bodies import FAILED, SUCCEEDED, fail, nap, task_now, timed
 from ..conftest import Virtual
 

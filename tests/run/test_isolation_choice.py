@@ -20,13 +20,11 @@ import anyio
 import pytest
 import trio
 from anyio._backends import _asyncio as anyio_asyncio
-
 from trioflow import Job, JobState, JobTimeout, Scheduler, Sequence
 from trioflow._core import backend
 from trioflow._core.backend import _fast_asyncio, _fast_trio
 from trioflow._core.backend._shared import PrivateApiMismatch
 from trioflow.testing import run_virtual
-
 from .. import isolations
 from ..bodies import nothing
 from ..places import PACKAGE

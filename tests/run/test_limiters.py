@@ -8,10 +8,8 @@ from typing import Any
 import anyio
 import pytest
 import trio
-
 from trioflow import Job, Pool, Rate, Scheduler, ThreadJob
 from trioflow.abc import AbstractJob, BackendName, Instrument, WaitCause, waiting
-
 from ..bodies import LIMIT, RUNNING, SCHEDULED, fail, later, nap, naps, timed
 from ..conftest import Virtual
 

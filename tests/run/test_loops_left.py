@@ -16,10 +16,8 @@ from typing import Any, Final
 import anyio
 import pytest
 import trio
-
 from trioflow import Answer, First, Job, Pool, Rate, Scheduler, Service, ThreadJob, current_job
 from trioflow.testing import run_virtual
-
 from ..places import PATIENCE
 from ..pythons import python
 

@@ -13,10 +13,8 @@ from typing import Any
 import anyio
 import anyio.lowlevel
 import pytest
-
 from trioflow import Adaptive, Job, JobState, Pool, Rate, Scheduler, Service, StopReason, current_job
 from trioflow.abc import Instrument
-
 from ..bodies import Closing, nap, serve, turns
 from ..conftest import Virtual
 

@@ -11,10 +11,8 @@ from typing import Any, NamedTuple
 import anyio
 import anyio.lowlevel
 import pytest
-
 from trioflow import Answer, Job, Pool, ProcessJob, Retry, Scheduler, Service, Trace, current_job
 from trioflow.abc import AbstractJob, Instrument, incidents_of
-
 from ..bodies import fail_now, nap, printed, serve
 from ..conftest import Virtual
 

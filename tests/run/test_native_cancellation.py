@@ -15,11 +15,9 @@ import anyio
 import anyio.lowlevel
 import anyio.to_thread
 import pytest
-
 from trioflow import Job, JobCancelled, JobTimeout, Retry, Scheduler, Sequence, Service, StopReason
 from trioflow._core.run import _worker
 from trioflow.testing import run_virtual
-
 from ..bodies import CANCELLED, FAILED, RUNNING, SCHEDULED, SUCCEEDED, fail, nap, task_now
 
 

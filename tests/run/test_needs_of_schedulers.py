@@ -7,10 +7,8 @@ from typing import Any
 
 import anyio
 import pytest
-
 from trioflow import Job, Pool, Rate, Scheduler, Service, StopReason
 from trioflow._core.admission import _admission
-
 from ..bodies import fail, nap, serve
 from ..conftest import Virtual
 

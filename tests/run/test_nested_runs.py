@@ -11,9 +11,7 @@ from typing import Any
 import anyio
 import anyio.lowlevel
 import pytest
-
 from trioflow import Job, Scheduler, Sequence, current_job
-
 from ..bodies import CANCELLED, FAILED, IDLE, LIMIT, SUCCEEDED, nap, nothing
 from ..conftest import Virtual
 

@@ -10,12 +10,10 @@ from trioflow._core.base._states import RunPhase
 from trioflow._core.run._instruments import Part, with_parts
 from trioflow._core.run._run import Run
 from trioflow.abc import Instrument
-
 from ..bodies import nothing
 
 if TYPE_CHECKING:
     import pytest
-
     from ..conftest import Virtual
 
 

@@ -8,10 +8,8 @@ from typing import Any
 
 import anyio
 import pytest
-
 from trioflow import Job, Pool, Rate, Retry, Scheduler, Throttled
 from trioflow.abc import Instrument
-
 from ..bodies import fail, later, nap
 from ..conftest import Virtual
 from ..places import PACKAGE

@@ -9,12 +9,10 @@ from typing import Any, Literal
 
 import anyio
 import pytest
-
 from trioflow import Budget, First, Job, JobState, JobTimeout, Pool, Rate, Retry, Scheduler, Service, StopReason
 from trioflow._core.run._steering import MAX_RECORDED
 from trioflow._core.words._run_view import run_steering
 from trioflow.abc import WaitCause, current_run, waiting
-
 from ..bodies import fail, later, nap, nothing, serve
 from ..conftest import Virtual
 

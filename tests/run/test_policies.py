@@ -6,12 +6,10 @@ from typing import Any, get_args
 
 import anyio
 import pytest
-
 from trioflow import Job, Pool, Scheduler, Sequence, current_job
 from trioflow._core.admission._policies import BUILTIN_POLICIES, median_duration
 from trioflow._core.base._graph_algorithms import chunks_with_pauses, fill_longest_path_lengths
 from trioflow.abc import AbstractJob, PolicyName
-
 from ..bodies import take
 from ..conftest import Virtual
 

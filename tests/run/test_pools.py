@@ -11,14 +11,12 @@ from typing import Any
 
 import anyio
 import pytest
-
 from trioflow import Budget, Job, JobState, Pool, Rate, Scheduler, Service, ThreadJob, current_job
 from trioflow._core.admission import _admission
 from trioflow._core.admission._admission import Admission
 from trioflow._core.admission._resource import CountedResource
 from trioflow._core.base import _graph_algorithms
 from trioflow.abc import run_of
-
 from ..bodies import LIMIT, nap, nothing, serve, turns
 from ..conftest import Virtual
 

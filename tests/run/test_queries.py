@@ -7,7 +7,6 @@ from typing import Any
 
 import anyio
 import pytest
-
 from trioflow import (
     AbstractJob,
     Adaptive,
@@ -46,7 +45,6 @@ from trioflow._core.words._job_queries import (
 )
 from trioflow._core.words._run_view import current_run, run_times
 from trioflow.abc import JobKind
-
 from ..bodies import fail, hooked, nap, nothing
 from ..conftest import Virtual
 

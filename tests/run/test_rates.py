@@ -10,12 +10,10 @@ from typing import Any
 
 import anyio
 import pytest
-
 from trioflow import Job, JobState, Pool, Rate, Scheduler, ThreadJob, current_job
 from trioflow._core.admission import _pools
 from trioflow._core.admission._rates import SlidingWindow
 from trioflow._core.words._explain import waiting
-
 from ..bodies import nap, nothing, pass_time, timed, turns
 from ..conftest import Virtual
 

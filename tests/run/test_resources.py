@@ -9,11 +9,9 @@ from typing import Any
 
 import anyio
 import pytest
-
 from trioflow import Job, Scheduler, StopReason, current_job
 from trioflow.abc import incidents_of, run_of
 from trioflow.testing import run_virtual
-
 from ..bodies import Closing, nap, nothing
 from ..conftest import Virtual
 

@@ -13,10 +13,8 @@ import anyio.lowlevel
 import pytest
 import stamina
 import tenacity
-
 from trioflow import AbstractJob, CommandJob, Job, Pool, Retry, Scheduler, StopReason, ThreadJob, Throttled, current_job
 from trioflow.abc import JobKind
-
 from ..bodies import CANCELLED, FAILED, Odd, co_run_drained, fail, fail_now, later, nap, timed
 from ..conftest import Virtual
 

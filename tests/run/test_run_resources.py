@@ -6,11 +6,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-
 from trioflow import Job, Pool, Scheduler, Trace
 from trioflow._core.job import _job_options
 from trioflow.abc import declare_run_resource, set_run_need
-
 from ..bodies import nap
 from ..conftest import Virtual
 

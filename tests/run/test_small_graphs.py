@@ -7,11 +7,9 @@ from collections.abc import Awaitable, Callable
 
 import anyio
 import pytest
-
 from trioflow import CycleError, Job, Scheduler, Sequence
 from trioflow._core.run._worker import MAX_SEARCHERS
 from trioflow.testing import VirtualTimeEventLoop
-
 from ..conftest import Virtual
 
 pytestmark = pytest.mark.fast_way  # each job has a task of its own with direct isolation

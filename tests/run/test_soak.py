@@ -11,10 +11,8 @@ from typing import Any, NamedTuple
 
 import anyio
 import pytest
-
 from trioflow import CommandJob, Events, Job, Journal, Pool, Rate, Scheduler, ThreadJob, ref
 from trioflow.abc import AbstractJob
-
 from ..bodies import fail_now, nothing
 from ..places import PATIENCE
 from ..pythons import python

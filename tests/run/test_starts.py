@@ -7,11 +7,9 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Any
 
 import pytest
-
 from trioflow import First, Job, Pool, Scheduler
 from trioflow._core.run import _worker
 from trioflow.abc import AbstractJob, Instrument
-
 from ..bodies import fail, nap, pass_time
 from ..conftest import Virtual
 

@@ -8,9 +8,7 @@ from typing import Any
 
 import anyio
 import pytest
-
 from trioflow import Job, Scheduler, Service, ThreadJob
-
 from ..bodies import later, nap, printed, serve, timed
 from ..conftest import Virtual
 

@@ -8,12 +8,10 @@ from typing import Any
 
 import anyio
 import pytest
-
 from trioflow import First, Job, JobState, Journal, Retry, Scheduler, Service
 from trioflow._core.run import _reopening
 from trioflow._core.words import _run_view
 from trioflow.abc import Instrument
-
 from ..bodies import serve
 from ..conftest import BackendName, Virtual
 from .tries import Broken, after, names, nap

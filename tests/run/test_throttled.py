@@ -8,7 +8,6 @@ from typing import Any
 
 import anyio
 import pytest
-
 from trioflow import (
     Budget,
     CommandJob,
@@ -27,7 +26,6 @@ from trioflow import (
     current_job,
 )
 from trioflow.abc import AbstractJob, Instrument
-
 from ..bodies import fail, fail_now, hooked
 from ..conftest import Virtual
 from ..jobs.process.process_bodies import throttle

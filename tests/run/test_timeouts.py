@@ -16,11 +16,9 @@ import anyio
 import anyio.lowlevel
 import pytest
 import trio
-
 from trioflow import AbstractJob, Job, JobTimeout, Retry, Scheduler, StopReason
 from trioflow._core.base._user_code import library_prefixes
 from trioflow.abc import run_of
-
 from ..bodies import FAILED, SUCCEEDED, nap, pass_time, timed
 from ..conftest import Virtual
 

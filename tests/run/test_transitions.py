@@ -9,11 +9,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-
 from trioflow import AbstractJob, Job, JobState, Scheduler
 from trioflow._core.base import _states
 from trioflow._core.base._states import TRANSITIONS
-
 from ..bodies import fail_now
 from ..conftest import Virtual
 from ..places import PACKAGE

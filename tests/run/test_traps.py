@@ -16,9 +16,7 @@ import anyio.lowlevel
 import anyio.to_thread
 import pytest
 import trio
-
 from trioflow import Job, JobCancelled, JobTimeout, Scheduler, Sequence, ThreadJob
-
 from ..bodies import CANCELLED, FAILED, SUCCEEDED, cancelled_of, fail, nap, nothing, own_nursery, states, stray, timed
 from ..conftest import Virtual
 

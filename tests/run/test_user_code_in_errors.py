@@ -8,10 +8,8 @@ from typing import Any
 
 import anyio
 import pytest
-
 from trioflow import AbstractJob, Job, JobState, Scheduler, Service, StopReason
 from trioflow.abc import Instrument, incidents_of
-
 from ..bodies import BLOCKED, FAILED, SUCCEEDED, Closing, nap, states, timed
 from ..conftest import Virtual
 from ..odd_errors import MAKERS, Faceless, Mute, OddBaseGroup, Silent, refuse

@@ -5,9 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-
 from trioflow import Job, JobTimeout, Pool, Rate, Scheduler
-
 from ..bodies import nap
 from ..conftest import Virtual
 

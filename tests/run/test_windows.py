@@ -9,11 +9,9 @@ from typing import Any
 import anyio
 import pytest
 import trio
-
 from trioflow import Job, Scheduler
 from trioflow._core.admission._window import max_slots
 from trioflow.abc import AbstractJob, Instrument
-
 from ..bodies import later, naps, starts, timed
 from ..conftest import Virtual
 

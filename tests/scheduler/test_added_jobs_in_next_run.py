@@ -5,10 +5,8 @@ from __future__ import annotations
 import anyio
 import anyio.lowlevel
 import pytest
-
 from trioflow import Job, Scheduler, StopReason
 from trioflow.graph import keep_only
-
 from ..bodies import CANCELLED, SUCCEEDED, checked, fail, later, nap, timed
 from ..conftest import Virtual
 

@@ -8,9 +8,7 @@ from typing import Any
 
 import anyio
 import pytest
-
 from trioflow import CycleError, Job, MissingRequirement, Scheduler, Service, StopReason, current_job, ref
-
 from ..bodies import CANCELLED, SUCCEEDED, Flaw, fail, nap
 from ..conftest import Virtual
 

@@ -13,10 +13,8 @@ import anyio
 import anyio.lowlevel
 import pytest
 import trio
-
 from trioflow import AbstractJob, First, Job, JobCancelled, JobNotDone, JobTimeout, Scheduler, StopReason
 from trioflow.testing import run_virtual
-
 from ..bodies import CANCELLED, IDLE, Flaw, Odd, fail, nap
 from ..conftest import Virtual
 

@@ -10,7 +10,6 @@ from typing import Any
 import anyio
 import anyio.to_thread
 import pytest
-
 from trioflow import (
     Budget,
     First,
@@ -31,7 +30,6 @@ from trioflow import (
 from trioflow._core.admission import _admission
 from trioflow.abc import AbstractJob, Instrument, WaitCause, incidents_of, waiting
 from trioflow.view import listing
-
 from ..bodies import CANCELLED, SUCCEEDED, fail, later, nap
 from ..conftest import Virtual
 from ..view.monitor.monitors import Terminal, drawn

@@ -7,10 +7,8 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-
 from trioflow import Job, Scheduler, Sequence
 from trioflow.graph import keep_only, predecessors, successors
-
 from ..bodies import edges, fail, jobs_named, nap
 from ..conftest import Virtual
 

@@ -10,10 +10,8 @@ from typing import Any
 import anyio
 import anyio.lowlevel
 import pytest
-
 from trioflow import CycleError, Job, MissingRequirement, Scheduler, Sequence
 from trioflow.abc import Instrument, accepts_jobs, reported_state
-
 from ..bodies import IDLE, SUCCEEDED, checked, later, nap, nothing, timed
 from ..conftest import Virtual
 

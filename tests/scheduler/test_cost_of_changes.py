@@ -11,10 +11,8 @@ import anyio
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
 from trioflow import CycleError, Job, Scheduler
 from trioflow._core.base import _graph_algorithms
-
 from ..bodies import give, nothing, timed
 from ..conftest import Virtual
 

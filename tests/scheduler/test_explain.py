@@ -10,10 +10,8 @@ import anyio
 import anyio.lowlevel
 import pytest
 import trio.testing
-
 from trioflow import First, Job, JobState, JobTimeout, Pool, Retry, Scheduler, Sequence, Service
 from trioflow.abc import AbstractJob, WaitCause, Waiting, waiting
-
 from ..bodies import fail, later, nap, pass_time, serve
 from ..conftest import Virtual
 

@@ -7,9 +7,7 @@ from typing import Any
 
 import anyio
 import pytest
-
 from trioflow import Job, JobCancelled, JobTimeout, RequirementFailed, Scheduler, StopReason
-
 from ..bodies import fail, nap
 from ..conftest import Virtual
 

@@ -11,11 +11,9 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
-
 from trioflow import CommandJob, First, Job, LocalNode, Pull, Push, Scheduler, Script, ScriptText, SshJob
 from trioflow._check import FileUses, findings
 from trioflow.abc import AbstractJob, Work
-
 from ..bodies import nothing
 
 

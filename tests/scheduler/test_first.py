@@ -10,7 +10,6 @@ from typing import Any
 
 import anyio
 import pytest
-
 from trioflow import (
     CommandJob,
     First,
@@ -30,7 +29,6 @@ from trioflow import (
     current_job,
     simulate,
 )
-
 from ..bodies import CANCELLED, FAILED, IDLE, SKIPPED, SUCCEEDED, fail, fail_now, later, nap, nothing
 from ..conftest import Virtual
 

@@ -7,13 +7,11 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
 from trioflow import AbstractJob, CycleError, Job, Scheduler, Sequence
 from trioflow._core.job import _labels
 from trioflow._core.words._job_queries import counted_requirements, cut_requirements, settled_only_for
 from trioflow.abc import enclosing_schedulers
 from trioflow.graph import entry_jobs, exit_jobs, keep_only, predecessors, successors, topological_order
-
 from ..bodies import grid, jobs_named, nap
 
 

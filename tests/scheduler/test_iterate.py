@@ -18,7 +18,6 @@ from typing import Any
 import anyio
 import anyio.lowlevel
 import pytest
-
 from trioflow import (
     CycleError,
     Job,
@@ -32,7 +31,6 @@ from trioflow import (
     job,
 )
 from trioflow.abc import Instrument
-
 from ..places import PATIENCE
 from ..pythons import python
 

@@ -11,12 +11,10 @@ from typing import Any
 import anyio
 import anyio.lowlevel
 import pytest
-
 from trioflow import Job, JobNotDone, JobState, Scheduler, StopReason
 from trioflow._core.scheduler import _life
 from trioflow._core.scheduler._life import Answer, Stage
 from trioflow.abc import Instrument
-
 from ..bodies import nothing
 
 SYNC_WORDS: dict[str, Callable[[Any], object]] = {

@@ -6,10 +6,8 @@ from typing import Any
 
 import anyio
 import pytest
-
 from trioflow import Job, Scheduler, StopReason, ThreadJob, current_job, current_scheduler, ref
 from trioflow import job as decorate
-
 from ..bodies import CANCELLED, FAILED, IDLE, SUCCEEDED, add, fail, nap
 from ..conftest import Virtual
 

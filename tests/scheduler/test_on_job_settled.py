@@ -8,10 +8,8 @@ from typing import Any
 import anyio
 import anyio.lowlevel
 import pytest
-
 from trioflow import Job, JobTimeout, RequirementFailed, Scheduler, Service, StopReason
 from trioflow.abc import AbstractJob, incidents_of
-
 from ..bodies import CANCELLED, FAILED, Flaw, nap, nothing, serve
 from ..conftest import Virtual
 

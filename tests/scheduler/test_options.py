@@ -10,15 +10,14 @@ from typing import Any, NamedTuple
 
 import anyio
 import pytest
-
-from tests.bodies import BLOCKED, CANCELLED, FAILED, SUCCEEDED, fail, fail_now, nap, nothing, timed
-from tests.conftest import Virtual
 from trioflow import AbstractJob, CommandJob, Job, Pool, Retry, Scheduler, Sequence, Service, StopReason, current_job
 from trioflow._core.job._job_options import JobOptions
 from trioflow._core.job._option_descriptors import Option, ReadOnlyOption
 from trioflow._core.run._current import current_worker_var
 from trioflow._scheduler import SchedulerOptions
 from trioflow.abc import Instrument
+from tests.bodies import BLOCKED, CANCELLED, FAILED, SUCCEEDED, fail, fail_now, nap, nothing, timed
+from tests.conftest import Virtual
 
 OF_JOBS = AbstractJob._declared_options
 OF_SCHEDULERS = Scheduler._declared_options

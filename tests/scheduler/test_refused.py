@@ -9,11 +9,9 @@ from typing import Any
 
 import anyio
 import pytest
-
 from trioflow import Job, JobNotDone, JournalError, Pool, Scheduler
 from trioflow._core.scheduler import _awaiting, _checks
 from trioflow.abc import AbstractJob
-
 from ..bodies import Flaw, crash, nap, nothing
 
 

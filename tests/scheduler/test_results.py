@@ -5,9 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-
 from trioflow import Job, JobState, Scheduler, Service
-
 from ..bodies import fail, nap
 from ..conftest import Virtual
 

@@ -11,11 +11,9 @@ from typing import Any
 import anyio
 import anyio.lowlevel
 import pytest
-
 from trioflow import First, Job, JobNotDone, Retry, Scheduler, Sequence, Service, StopReason, current_scheduler, ref
 from trioflow.abc import criticality
 from trioflow.graph import keep_only
-
 from ..bodies import BLOCKED, CANCELLED, FAILED, IDLE, SUCCEEDED, fail, later, nap, states, take, timed
 from ..conftest import Virtual
 

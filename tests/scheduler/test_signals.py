@@ -23,13 +23,11 @@ import anyio
 import anyio.lowlevel
 import pytest
 import trio
-
 from trioflow import Job, JobState, Pool, Scheduler, StopReason, ThreadJob
 from trioflow._core import backend as _backend
 from trioflow._core.scheduler import _sync_run
 from trioflow._core.scheduler._sync_run import SignalHandler
 from trioflow.abc import AbstractJob
-
 from ..bodies import fail, hooked, nothing
 from ..places import PATIENCE
 from ..pythons import Python, python

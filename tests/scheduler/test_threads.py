@@ -11,7 +11,6 @@ from typing import Any
 
 import anyio
 import pytest
-
 from trioflow import (
     Answer,
     Budget,
@@ -27,7 +26,6 @@ from trioflow import (
 )
 from trioflow._core.scheduler import _sync_run
 from trioflow.abc import fraction_done
-
 from ..bodies import nothing
 from ..conftest import Virtual
 

@@ -7,9 +7,7 @@ from typing import Any
 
 import anyio
 import pytest
-
 from trioflow import Job, JobTimeout, RequirementFailed, Scheduler, StopReason
-
 from ..bodies import (
     BLOCKED,
     CANCELLED,

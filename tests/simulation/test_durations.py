@@ -8,12 +8,11 @@ from typing import Any
 
 import anyio
 import pytest
-
-from tests.conftest import Virtual
 from trioflow import Job, Retry, Scheduler, Sequence, Trace, current_job
 from trioflow.abc import Instrument
 from trioflow.simulation._duration_sources import read_durations
 from trioflow.view._estimate import Estimate
+from tests.conftest import Virtual
 
 
 def scenario(**options: Any) -> Scheduler:

@@ -10,7 +10,6 @@ import anyio
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
 from trioflow import (
     Budget,
     CycleError,
@@ -34,7 +33,6 @@ from trioflow.abc import AbstractJob, Instrument, PolicyName, set_run_need
 from trioflow.simulation import _scenario_copy
 from trioflow.testing import run_virtual
 from trioflow.view import listing
-
 from ..conftest import Virtual
 
 

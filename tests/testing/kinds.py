@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import anyio
-
 from trioflow._core.admission._pools import Pool
 from trioflow._core.base._states import JobState, StopReason
 from trioflow._core.base._text_forms import short_repr
@@ -30,7 +29,6 @@ from trioflow.view import listing
 from trioflow.view._junit import JUnit
 from trioflow.view.events._events import Events
 from trioflow.view.trace._trace import Trace
-
 from .leftovers import Leftovers, Mark, marked_environment
 
 if TYPE_CHECKING:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import anyio
-
 from trioflow import Job, Scheduler
 
 World = dict[str, Any]

@@ -13,7 +13,6 @@ from typing import Any
 
 import anyio
 import pytest
-
 from trioflow import (
     AbstractJob,
     Answer,
@@ -30,7 +29,6 @@ from trioflow import (
     ThreadJob,
 )
 from trioflow.jobs.posix._guard_script import read_environment
-
 from ..jobs.posix.process_trees import TREE
 from .at_once import block, fail_at_once, forty_two_at_once
 from .kinds import check_kind

@@ -15,11 +15,9 @@ import anyio
 import anyio.to_thread
 import pytest
 import trio
-
 from trioflow import CommandJob, First, Job, JobState, Pool, Retry, Scheduler, Service, ThreadJob, current_job
 from trioflow.abc import AbstractJob, JobKind, run_of
 from trioflow.testing import FAULTS, BrokenRun, Exploration, _explore, explore, run_virtual
-
 from ..examples.scripts import load_example
 from ..transitions import CheckedState
 from .mended import MENDED, World, no_more_than_once

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 
 import pytest
-
 from ..pythons import run_pytest
 
 pytest_plugins = ["pytester"]

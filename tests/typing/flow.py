@@ -7,7 +7,6 @@ from typing import Any, TypeVar, assert_type
 import anyio
 import anyio.abc
 import trio
-
 from trioflow import AbstractJob, Job, Scheduler, Service, job, ref
 
 # --- @job keeps the signature, and takes a job in the place of each value

@@ -18,7 +18,6 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-
 from trioflow import Events, JobState, JUnit, Monitor, Scheduler, StopReason, Trace
 from trioflow._core.words._job_queries import dropped_counts, is_one_job, jobs_of_run
 from trioflow.abc import duration_text
@@ -32,7 +31,6 @@ from trioflow.view.text._verdict import TOLERATED_KEY, Tally, run_verdict
 from trioflow.view.trace import _trace_file
 from trioflow.view.trace.report import _report
 from trioflow.view.trace.report._report import report_html
-
 from ..conftest import Virtual
 
 SUCCESS, STOPPED, FAILURES, INTERRUPTED = 0, 1, 3, 130

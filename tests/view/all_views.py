@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 import anyio
-
 from trioflow import JobState, Trace
 from trioflow.abc import Instrument, is_scheduler
 from trioflow.view import listing
@@ -34,7 +33,6 @@ from trioflow.view.trace._record_builder import RecordBuilder, RunFacts
 from trioflow.view.trace._spans import or_infinity
 from trioflow.view.trace._trace_record import TraceRecord
 from trioflow.view.trace.report import _report
-
 from ..conftest import Virtual
 from ..model.real import IN_MEMORY, RealRun
 from ..model.scenario import Scenario

@@ -14,7 +14,6 @@ from typing import Any
 import anyio
 import pytest
 import trio
-
 from trioflow import (
     Adaptive,
     Budget,
@@ -44,7 +43,6 @@ from trioflow.view.trace._spans import throttled_before_start
 from trioflow.view.trace._time_spent import WORK, activity_intervals, compute_slot_use
 from trioflow.view.trace._trace import find_critical_path
 from trioflow.view.trace.report._report import report_html
-
 from ..bodies import fail, nap, serve
 from ..cli.command_line import trioflow
 from ..conftest import BACKENDS, Virtual

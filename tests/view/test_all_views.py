@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-
 from ..conftest import BACKENDS
 from ..model.generator import scenario_of
 from .all_views import strange_in_views

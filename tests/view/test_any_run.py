@@ -14,11 +14,9 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
 from trioflow import AbstractJob, Events, Job, JobState, JUnit, Monitor, Pool, Scheduler, Trace
 from trioflow.abc import incidents_of
 from trioflow.view import listing, save
-
 from ..bodies import fail, nap
 from ..conftest import Virtual
 from ..odd_errors import MAKERS

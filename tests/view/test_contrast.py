@@ -6,11 +6,9 @@ import re
 from importlib import resources
 
 import pytest
-
 from trioflow._core.base._states import ReportedState
 from trioflow.view import _state_styles
 from trioflow.view.graph import _dot, _drawing
-
 from .contrast import contrast
 
 REPORT = resources.files("trioflow.view.trace.report")

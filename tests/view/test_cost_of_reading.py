@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from trioflow import Job, JobState, JUnit, Monitor, Scheduler, StopReason, Trace
 from trioflow.abc import WaitCause
 from trioflow.view import save
@@ -22,7 +21,6 @@ from trioflow.view.trace._time_spent import compute_slot_use
 from trioflow.view.trace._trace_file import csv_text, json_text
 from trioflow.view.trace._trace_record import TraceRecord
 from trioflow.view.trace.report._report import report_html
-
 from .steps import executed_lines
 
 Reader = Callable[[Scheduler, Trace, Path], object]

@@ -10,12 +10,10 @@ from pathlib import Path
 import anyio
 import pytest
 from click.testing import CliRunner
-
 from trioflow import Job, Monitor, Scheduler, ThreadJob
 from trioflow._core.base._text_forms import UNITS, duration_text
 from trioflow.cli._commands import command
 from trioflow.view.text._symbols import Symbols, durations_in_column
-
 from ..bodies import fail, nap
 from ..cli.command_line import unchanged_process, written
 from ..conftest import Virtual

@@ -11,7 +11,6 @@ from typing import Any
 
 import anyio
 import pytest
-
 from trioflow import Job, Pool, Rate, Scheduler
 from trioflow._core.words._run_view import run_times, runs_in_progress
 from trioflow.view._estimate import Estimate, TimeLeft
@@ -20,7 +19,6 @@ from trioflow.view.look._console import WatchedRun, console
 from trioflow.view.look._process_record import describe_process
 from trioflow.view.look._watch import Watch
 from trioflow.view.monitor._run_header import estimate_text
-
 from ..conftest import Virtual
 from .monitor.monitors import drawn
 from .monitor.monitors import watched as watched_run

@@ -9,11 +9,9 @@ from typing import Any
 
 import anyio.lowlevel
 import pytest
-
 from trioflow import AbstractJob, Monitor, Scheduler, Trace
 from trioflow._check import findings
 from trioflow.view import listing, save
-
 from ..conftest import Virtual
 from .graph.pictures import mermaid
 

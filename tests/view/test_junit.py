@@ -12,11 +12,9 @@ from xml.etree import ElementTree
 
 import junitparser
 import pytest
-
 from trioflow import Budget, CommandJob, Job, JUnit, Pool, Scheduler, Trace, current_scheduler
 from trioflow.view import save
 from trioflow.view.trace import _event_log
-
 from ..bodies import fail, nap, nothing
 from ..conftest import Virtual
 from .kinds_of_runs import fails_twice

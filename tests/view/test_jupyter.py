@@ -6,9 +6,7 @@ import re
 from typing import Any
 
 import anyio
-
 from trioflow import AbstractJob, Job, Scheduler
-
 from ..conftest import Virtual
 from .graph.pictures import texts
 

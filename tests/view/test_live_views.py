@@ -10,7 +10,6 @@ from typing import Any
 
 import anyio
 import pytest
-
 from trioflow import Adaptive, Answer, First, Job, JobState, Pool, Retry, Scheduler
 from trioflow._core.words._run_view import runs_in_progress
 from trioflow.view import _estimate, listing
@@ -20,7 +19,6 @@ from trioflow.view.look._console import WatchedRun, console, describe_job
 from trioflow.view.look._process_record import describe_process
 from trioflow.view.look._watch import Watch
 from trioflow.view.monitor._model import RunModel
-
 from ..bodies import fail, nap
 from ..conftest import Virtual
 from .agreement import RememberingMonitor

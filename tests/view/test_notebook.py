@@ -8,9 +8,7 @@ import re
 from typing import Any
 
 import pytest
-
 from trioflow import Trace
-
 from ..places import PATIENCE, ROOT
 from .graph.pictures import texts
 

@@ -22,7 +22,6 @@ import pytest
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-
 from trioflow import (
     Answer,
     CommandJob,
@@ -57,7 +56,6 @@ from trioflow.view import save
 from trioflow.view.look._process_record import describe_process
 from trioflow.view.look._steering import steer
 from trioflow.view.look._watch import Watch
-
 from ..bodies import Unpicklable
 from ..cli.command_line import trioflow
 from ..conftest import Virtual

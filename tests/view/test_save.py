@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from trioflow import AbstractJob, Job, Scheduler, SshNodes, Trace, simulate
 from trioflow.cli import _traces
 from trioflow.view import _exports, _save, listing, save
@@ -20,7 +19,6 @@ from trioflow.view.graph._dot import Statement
 from trioflow.view.trace._trace_file import BadTrace, read_record
 from trioflow.view.trace._trace_record import GraphDescription
 from trioflow.view.trace.report._report import draw_graph
-
 from ..bodies import give_now
 from ..cli.command_line import trioflow
 from .graph.pictures import texts

@@ -11,7 +11,6 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-
 from trioflow import Job, JobState, RequirementFailed, Scheduler, StopReason
 from trioflow._core.base._states import MOVED_ON, STOP_REASON_TEXTS, TRANSITIONS, ReportedState
 from trioflow._core.job._errors import CancelledOutcome, Failure
@@ -27,7 +26,6 @@ from trioflow.view.text._failure_text import describe_failure
 from trioflow.view.trace import _spans, _timeline, _trace_file
 from trioflow.view.trace._trace_record import TraceRecord
 from trioflow.view.trace.report import _report
-
 from ..bodies import idle, nap
 from ..transitions import lead_to
 from .graph.pictures import mermaid

@@ -11,9 +11,7 @@ from xml.etree import ElementTree
 
 import anyio
 import pytest
-
 from trioflow import Events, Job, JUnit, Monitor, Retry, Scheduler, Trace
-
 from ..conftest import Virtual
 
 pytestmark = pytest.mark.both_backends

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-
 from trioflow._core.base._amounts import amount_of
 from trioflow._core.base._text_forms import duration_text, headline, short_repr, size_text
 from trioflow.view.monitor._run_header import elapsed_text, estimate_text

@@ -11,13 +11,11 @@ from typing import Any
 
 import anyio
 import pytest
-
 from trioflow.compat import asynciojobs_classic
 from trioflow.compat.asynciojobs_classic import Engine, PrintJob, Scheduler, SchedulerJob, Sequence
 from trioflow.compat.asynciojobs_classic.engine import AbstractJob, Job
 from trioflow.compat.asynciojobs_classic.engine import Engine as EngineOfModule
 from trioflow.testing import run_virtual
-
 from .bodies import give
 
 BUS = '''

@@ -13,13 +13,11 @@ from typing import Any
 
 import anyio
 import pytest
-
 import trioflow
 from trioflow import Monitor
 from trioflow.compat import asynciojobs
 from trioflow.compat.asynciojobs import AbstractJob, Job, PrintJob, PureScheduler, Scheduler, Sequence, Watch, set_debug
 from trioflow.testing import run_virtual
-
 from ...bodies import hooked
 from ...conftest import Virtual
 from ...pythons import python

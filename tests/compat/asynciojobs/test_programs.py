@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-
 from ...places import PATIENCE
 from ...pythons import python
 

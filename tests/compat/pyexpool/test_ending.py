@@ -11,9 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from trioflow.compat.pyexpool import ExecPool, Job, Task
-
 from ...jobs.posix.process_trees import TREE, Watched, until_there
 from ...jobs.posix.process_trees import watched as watched
 from ...places import PATIENCE, patiently

@@ -16,11 +16,9 @@ from typing import Any
 
 import pytest
 import trio
-
 from trioflow.compat import pyexpool
 from trioflow.compat.pyexpool import ExecPool, Job, Task, _batch, _pool
 from trioflow.compat.pyexpool._callbacks import CallbackThread
-
 from ...bodies import Flaw
 from ...places import PATIENCE
 from .pools import Notes, boom

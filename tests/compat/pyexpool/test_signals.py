@@ -15,10 +15,8 @@ from types import FrameType
 from typing import Any
 
 import pytest
-
 from trioflow.compat.pyexpool import ExecPool, Job
 from trioflow.compat.pyexpool._callbacks import Latch
-
 from ...jobs.posix.process_trees import Watched
 from ...jobs.posix.process_trees import watched as watched
 from ...places import PATIENCE

@@ -8,9 +8,7 @@ import threading
 from typing import Any
 
 import pytest
-
 from trioflow.compat.pyexpool import ExecPool, Job, Task
-
 from ...places import patiently
 from .pools import Notes, boom
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import pytest
-
 from trioflow import CycleError, Job, MissingRequirement, Scheduler
-
 from ...bodies import checked_result, give, later, take
 from ...conftest import Virtual
 

@@ -5,12 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-
 from trioflow import CycleError, Job, MissingRequirement, Scheduler, Sequence
 from trioflow._core.scheduler._checks import store_implied_requirements
 from trioflow.graph import topological_order
 from trioflow.view import listing
-
 from ...bodies import checked_result, give, later, take
 from ...conftest import Virtual
 

@@ -13,10 +13,8 @@ import anyio
 import hypothesis
 import hypothesis.strategies as st
 import pytest
-
 from trioflow import AbstractJob, Job, JobState, Scheduler, Service, ThreadJob, ref
 from trioflow.testing import run_virtual
-
 from ...bodies import add, give
 
 if TYPE_CHECKING:

@@ -11,10 +11,8 @@ import subprocess
 from typing import TYPE_CHECKING, Any
 
 import pytest
-
 from trioflow import Answer, CommandJob, Job, ProcessJob, Scheduler, Service, SshJob, ThreadJob
 from trioflow._core.job._labels import TEXTS
-
 from ...bodies import fail, give
 
 if TYPE_CHECKING:

@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 
 import anyio
 import pytest
-
 from trioflow import Answer, CommandJob, Job, ProcessJob, Scheduler, Service, SshJob, ThreadJob, job, ref
 from trioflow.abc import JobKind, arguments_of
 from trioflow.view import listing

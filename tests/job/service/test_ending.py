@@ -10,10 +10,8 @@ from typing import Any
 
 import anyio
 import pytest
-
 from trioflow import AbstractJob, Job, JobState, Scheduler, Service, StopReason, current_job
 from trioflow.testing import run_virtual
-
 from ...bodies import CANCELLED, IDLE, SKIPPED, SUCCEEDED, interrupt, nap
 from ...conftest import Virtual
 

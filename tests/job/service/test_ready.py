@@ -8,9 +8,7 @@ from typing import Any
 
 import anyio
 import pytest
-
 from trioflow import Job, JobCancelled, JobNotDone, JobTimeout, Scheduler, Service
-
 from ...bodies import BLOCKED, CANCELLED, FAILED, IDLE, RUNNING, SUCCEEDED, Flaw, give_now, nap, serve, timed
 from ...conftest import Virtual
 

@@ -8,9 +8,7 @@ from typing import Any
 import anyio
 import pytest
 from anyio.abc import SocketAttribute, SocketStream
-
 from trioflow import Job, JobState, Scheduler, Service, StopReason
-
 from ...bodies import crash, interrupt
 from ...places import PATIENCE, patiently
 

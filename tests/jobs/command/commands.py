@@ -7,7 +7,6 @@ import sys
 from typing import Any
 
 from trioflow import CommandError, CommandJob
-
 from ...bodies import run
 
 PIPE = subprocess.PIPE

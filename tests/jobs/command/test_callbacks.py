@@ -8,9 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from trioflow import CommandError, CommandJob, Job, JobCancelled, JobState, JobTimeout, Retry, Scheduler, StopReason
-
 from ...bodies import fail, nothing, run
 from .commands import PIPE
 

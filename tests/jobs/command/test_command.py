@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from trioflow import (
     CommandError,
     CommandJob,
@@ -32,7 +31,6 @@ from trioflow import (
     ThreadJob,
     granted,
 )
-
 from ...bodies import nothing, run
 from ...places import patiently
 from .commands import PIPE, failure_of, python

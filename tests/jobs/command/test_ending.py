@@ -15,11 +15,9 @@ from typing import Any
 
 import anyio
 import pytest
-
 from trioflow import CommandJob, Job, JobState, JobTimeout, Retry, Scheduler, StopReason
 from trioflow.abc import fraction_done
 from trioflow.jobs.posix import _processes
-
 from ...bodies import run
 from ...places import patiently
 from ...pythons import Python

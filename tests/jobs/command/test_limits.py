@@ -7,9 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-
 from trioflow import CommandError, CommandJob, JobState, Scheduler
-
 from ...bodies import run
 from ..posix.process_trees import Watched
 from ..posix.process_trees import watched as watched

@@ -22,12 +22,10 @@ import anyio
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
 from trioflow import CommandError, CommandJob, Job, JobState, JobTimeout, Retry, Scheduler, ThreadJob
 from trioflow.jobs.command import _output_sinks, _streams
 from trioflow.jobs.command._output_sinks import LineSink, OutputSpool
 from trioflow.jobs.posix import _guard
-
 from ... import pythons
 from ...bodies import run
 from ...places import PATIENCE

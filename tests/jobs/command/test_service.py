@@ -12,7 +12,6 @@ from typing import Any
 
 import anyio
 import pytest
-
 from trioflow import (
     CommandError,
     CommandJob,
@@ -26,7 +25,6 @@ from trioflow import (
     Scheduler,
     Trace,
 )
-
 from ...bodies import take
 from ...places import PATIENCE, patiently
 from ..posix.process_trees import until_there

@@ -7,9 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from trioflow import CommandJob, LocalNode, Pool, Scheduler, SshJob, granted
-
 from ...bodies import run
 from .commands import PIPE
 

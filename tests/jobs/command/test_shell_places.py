@@ -12,12 +12,10 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-
 from trioflow import CommandJob, SshJob
 from trioflow.batch._template import CommandTemplate
 from trioflow.jobs.command._argv import Template, join_line, line_parts
 from trioflow.jobs.command._shell_places import BUILTINS, EVALUATED
-
 from .hostile_lines import try_lines
 from .hostile_values import HOSTILE, SHELLS, runs_nothing
 

@@ -9,10 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
 from trioflow import CommandJob, JobState, Scheduler
 from trioflow.testing import run_virtual
-
 from ..posix.process_trees import Watched
 from ..posix.process_trees import watched as watched
 from .commands import PIPE

@@ -14,12 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from trioflow import CommandJob, Job, JobState, Scheduler, Trace
 from trioflow.jobs.command import _process_run
 from trioflow.jobs.posix import _processes
 from trioflow.view import listing, save
-
 from ...bodies import nap, run
 from ...pythons import child
 from ..posix.process_trees import Watched

@@ -13,10 +13,8 @@ import time
 from pathlib import Path
 
 import pytest
-
 from trioflow import CommandJob, Job, JobState, JobTimeout, Scheduler, ThreadJob
 from trioflow.jobs.posix import _guard
-
 from ...bodies import run
 from ...places import PATIENCE
 from ...pythons import Python

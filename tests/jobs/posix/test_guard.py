@@ -15,11 +15,9 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-
 from trioflow import CommandJob, Scheduler
 from trioflow.jobs.posix import _guard, _guard_script, _processes
 from trioflow.jobs.posix._processes import Process, describe_exit
-
 from ...bodies import run
 from ...journal.stage import adopt_orphans, children
 from ...places import PATIENCE

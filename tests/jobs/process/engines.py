@@ -22,10 +22,8 @@ from pathlib import Path
 from typing import Any
 
 import anyio
-
 from trioflow import Job, JobState, JobTimeout, ProcessJob, Scheduler
 from trioflow.dask import Cluster
-
 from ...places import DOCS, PATIENCE
 from .engine_bodies import Traveller, die_once, use, wait_for_go
 

@@ -13,7 +13,6 @@ import time
 from pathlib import Path
 
 import pytest
-
 from ...places import PATIENCE, ROOT, patiently
 from .engines import COLUMNS, ENGINES, PAGE
 

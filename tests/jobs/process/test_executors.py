@@ -12,10 +12,8 @@ from typing import Any
 
 import anyio
 import pytest
-
 from trioflow import Job, JobCancelled, JobState, JobTimeout, ProcessJob, Scheduler
 from trioflow.abc import incidents_of
-
 from ...bodies import run
 from ...places import PATIENCE, patiently
 from . import executor_bodies as bodies

@@ -10,10 +10,8 @@ from typing import Any
 
 import anyio
 import pytest
-
 from trioflow import Job, JobCancelled, JobTimeout, ProcessJob, Scheduler, StopReason
 from trioflow.abc import AbstractJob, Instrument, propagate_env
-
 from ... import otel_bodies
 from ...bodies import run
 from ...places import PATIENCE, patiently

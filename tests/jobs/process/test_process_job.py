@@ -17,12 +17,10 @@ from typing import Any
 
 import anyio
 import pytest
-
 from trioflow import CommandJob, Job, JobCancelled, JobState, JobTimeout, Pool, ProcessJob, Scheduler, StopReason
 from trioflow._core.job import _job_options
 from trioflow.abc import Instrument, fraction_done
 from trioflow.jobs.process import _process_job, _worker_main
-
 from ...bodies import notes, run
 from ...places import patiently
 from ...pythons import Python, python

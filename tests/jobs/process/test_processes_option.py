@@ -12,9 +12,7 @@ from typing import Any
 
 import anyio
 import pytest
-
 from trioflow import Job, JobState, JobTimeout, ProcessJob, Scheduler, ThreadJob
-
 from ...bodies import later, take
 from . import decorated_bodies
 from . import executor_bodies as bodies

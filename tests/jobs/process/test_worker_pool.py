@@ -13,10 +13,8 @@ import sys
 from pathlib import Path
 
 import pytest
-
 from trioflow import Job, JobState, ProcessJob, Retry, Scheduler, StopReason
 from trioflow.jobs.process import _worker_main, _worker_pool
-
 from ...bodies import run
 from ...places import PATIENCE, patiently
 from ...pythons import Python, python

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from typing import cast
 
 import pytest
-
 from ..posix.process_trees import Watched
 from ..posix.process_trees import watched as watched
 from .servers import LocalConnection, Server, Site, have_sshd

@@ -18,9 +18,7 @@ from typing import Any, Self
 
 import anyio
 import pytest
-
 from trioflow import LocalNode, SshNode
-
 from ...places import PATIENCE
 from ..posix.process_trees import command_line
 

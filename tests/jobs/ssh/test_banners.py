@@ -9,12 +9,10 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
 from trioflow import CommandError, JobState, LocalNode, SshError, SshJob, SshNode
 from trioflow.jobs.command._output_sinks import MAX_TAIL_BYTES
 from trioflow.jobs.ssh._transport import OpenSsh
 from trioflow.jobs.ssh._wrapper import MAX_CPUS, parse_cpu_count
-
 from ...bodies import run
 from .servers import Site
 

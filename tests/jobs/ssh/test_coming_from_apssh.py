@@ -12,9 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
 import trioflow
-
 from ...places import DOCS, ROOT
 from ...pythons import python
 from .servers import HOME, Site

@@ -17,7 +17,6 @@ from typing import Any
 
 import anyio
 import pytest
-
 from trioflow import (
     Job,
     JobState,
@@ -40,7 +39,6 @@ from trioflow.abc import incidents_of, reported_state, waiting
 from trioflow.jobs.ssh import _connections
 from trioflow.jobs.ssh._transport import READY, Gateway, OpenSsh
 from trioflow.view.text._verdict import run_verdict
-
 from ...bodies import fail, nothing, run
 from ...places import PATIENCE, patiently
 from ..posix.process_trees import Watched, command_line

@@ -13,10 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from trioflow import CommandJob, LocalNode, Pull, Push, Scheduler, SshError, SshJob
 from trioflow.jobs.ssh._transport import filter_errors
-
 from ...places import PATIENCE
 from .servers import SSH_ON_TRIO, WITHOUT_ROOT_ACCESS, LocalConnection, Place, Server, Site
 

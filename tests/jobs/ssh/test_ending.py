@@ -16,7 +16,6 @@ from typing import Any
 
 import anyio
 import pytest
-
 from trioflow import (
     Job,
     JobCancelled,
@@ -31,7 +30,6 @@ from trioflow import (
     SshNode,
     StopReason,
 )
-
 from ...places import PATIENCE
 from ...pythons import Python
 from ..posix.process_trees import FORKING, STUBBORN, TREE, Watched, until_there

@@ -11,10 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from trioflow import CommandJob, JobTimeout, LocalNode, Pull, Push, Scheduler, Script, SshJob, SshNode, SshNodes
 from trioflow.jobs.ssh import _local_copier
-
 from ...bodies import run
 from ...places import PATIENCE
 from ..posix.process_trees import Watched

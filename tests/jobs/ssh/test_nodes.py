@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from trioflow import LocalNode, SshNode, SshNodes
 from trioflow.jobs.ssh import _nodes
 

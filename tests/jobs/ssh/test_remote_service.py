@@ -14,7 +14,6 @@ from typing import Any
 
 import anyio
 import pytest
-
 from trioflow import (
     CommandError,
     Job,
@@ -32,7 +31,6 @@ from trioflow import (
     StopReason,
 )
 from trioflow.view import listing
-
 from ...places import PATIENCE, patiently
 from ...pythons import Python
 from ..posix.process_trees import STUBBORN, TREE, Watched, until_there

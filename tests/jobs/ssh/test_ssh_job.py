@@ -15,7 +15,6 @@ from typing import Any
 import anyio
 import anyio.lowlevel
 import pytest
-
 from trioflow import (
     CommandError,
     CommandJob,
@@ -36,7 +35,6 @@ from trioflow import (
 )
 from trioflow.abc import propagate_env
 from trioflow.jobs.ssh import _connections, _sftp_transfers
-
 from ...bodies import hooked, run
 from ...places import patiently
 from ...pythons import python

@@ -15,13 +15,11 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
 from trioflow import LocalNode, SshError
 from trioflow.jobs.command._output_sinks import CaptureSink
 from trioflow.jobs.ssh import _node_session, _wrapper
 from trioflow.jobs.ssh._node_session import _StartBuffer
 from trioflow.jobs.ssh._wrapper import ReportFilter, WrapperReport
-
 from ...places import PATIENCE
 from ..posix.process_trees import FORKING, STUBBORN, Watched
 

@@ -5,9 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
-
 from trioflow import CycleError, Job, JobTimeout, MissingRequirement, Retry, Scheduler, Sequence, StopReason
-
 from ...bodies import fail_now, nap
 from ...conftest import Virtual
 

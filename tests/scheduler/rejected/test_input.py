@@ -1,7 +1,5 @@
 """Bad input: the error has what was found, in which job, and what to do; and nothing is consumed."""
 
-from __future__ import annotations
-
 import functools
 import math
 import re
@@ -9,10 +7,8 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-
 from trioflow import AbstractJob, CommandJob, Job, Retry, Scheduler, Sequence, SshJob, ThreadJob, job
 from trioflow._core.base._text_forms import short_repr
-
 from ...bodies import nap, notes
 from ...conftest import Virtual
 

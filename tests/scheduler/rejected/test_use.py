@@ -14,10 +14,8 @@ import anyio.lowlevel
 import anyio.to_thread
 import pytest
 import trio
-
 from trioflow import Job, JobState, Scheduler, StopReason
 from trioflow.graph import keep_only
-
 from ...bodies import nap, notes, nothing
 from ...conftest import Virtual
 

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, Union
 
 import msgspec
-
 from trioflow import Scheduler
 from trioflow.abc import Instrument
 from trioflow.view.events import _format

@@ -14,10 +14,8 @@ from typing import Any
 
 import anyio
 import pytest
-
 from trioflow import CommandJob, Events, Job, Pool, Retry, Scheduler, Service, Throttled, current_job
 from trioflow.view.events import _events, _nonblocking_writer
-
 from ...bodies import Flaw, fail, nap, nothing
 from ...conftest import Virtual
 from .lines import SCHEMA, checked, json_schema, run_with, validator

@@ -10,10 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from trioflow import Events, Job, Scheduler
 from trioflow.view.events import _nonblocking_writer
-
 from ...bodies import nothing
 from .lines import checked
 

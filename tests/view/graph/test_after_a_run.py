@@ -14,7 +14,6 @@ from trioflow.view.graph import _dot, _drawing
 from trioflow.view.graph._drawing import Drawing
 from trioflow.view.trace._trace_record import TOO_MANY_NOTE, GraphDescription, describe_graph
 from trioflow.view.trace.report import _report
-
 from ...bodies import fail, idle, nap
 from ...conftest import Virtual
 from .pictures import dot, mermaid, seen

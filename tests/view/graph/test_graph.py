@@ -17,7 +17,6 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
 from trioflow import AbstractJob, CommandJob, Job, JobState, ProcessJob, Scheduler, Service, SshJob, SshNode, ThreadJob
 from trioflow.abc import BoxStyle
 from trioflow.graph import topological_order
@@ -25,7 +24,6 @@ from trioflow.view import listing, save
 from trioflow.view._state_styles import STATE_STYLES
 from trioflow.view.graph import _dot, _drawing
 from trioflow.view.graph._drawing import Drawing
-
 from ...bodies import Counting, fail_now, idle, serve, take
 from ...transitions import lead_to
 from .pictures import dot, escape, mermaid, seen, texts

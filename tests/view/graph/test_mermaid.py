@@ -12,9 +12,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
 from trioflow import Job, JobState, Scheduler, Service, ThreadJob
-
 from ...bodies import idle, serve, take
 from ...transitions import lead_to
 from .pictures import escape, mermaid, seen

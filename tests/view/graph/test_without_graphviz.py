@@ -6,11 +6,9 @@ import sys
 from pathlib import Path
 
 import pytest
-
 from trioflow import Job, Scheduler
 from trioflow.compat.asynciojobs import Scheduler as OlderScheduler
 from trioflow.view import save
-
 from ...bodies import give_now
 
 

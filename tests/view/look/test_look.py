@@ -21,11 +21,9 @@ import anyio
 import anyio.lowlevel
 import anyio.to_thread
 import pytest
-
 from trioflow import CommandJob, Job, Pool, Rate, Scheduler, ThreadJob
 from trioflow._core.base._text_forms import age
 from trioflow.view.look import _answers, _client, _process_record
-
 from ...bodies import fail_now, nap, nothing
 from ...cli.command_line import run, trioflow, written
 from ...places import PATIENCE

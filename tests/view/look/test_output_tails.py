@@ -10,7 +10,6 @@ from typing import Any
 
 import anyio
 import pytest
-
 from trioflow import CommandJob, Job, LocalNode, Scheduler, SshJob
 from trioflow._core.words._job_queries import output_tails
 from trioflow.abc import AbstractJob

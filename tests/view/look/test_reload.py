@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-
 import trioflow.look
 from trioflow import Job, JobState, ProcessJob, Scheduler, ThreadJob
 from trioflow._core.base import _loaded_files
@@ -25,7 +24,6 @@ from trioflow._core.words._run_view import runs_in_progress
 from trioflow.abc import Instrument
 from trioflow.cli._scenario import load_file
 from trioflow.view.look._steering import steer
-
 from ...bodies import hooked
 from ...cli.command_line import unchanged_process
 from ...pythons import python

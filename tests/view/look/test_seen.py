@@ -13,12 +13,10 @@ from typing import Any
 
 import anyio
 import pytest
-
 from trioflow import Answer, Job, Retry, Scheduler
 from trioflow._core.words._job_queries import question_of
 from trioflow.jobs import _answer
 from trioflow.view.look._page import Page
-
 from ...cli.command_line import trioflow
 from ...places import PATIENCE
 

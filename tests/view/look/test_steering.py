@@ -16,7 +16,6 @@ from typing import Any
 
 import anyio
 import pytest
-
 import trioflow.look
 from trioflow import First, Job, Scheduler, ThreadJob
 from trioflow._core.base import _loaded_files
@@ -25,7 +24,6 @@ from trioflow._hints import STEERING_OPTIONS
 from trioflow.abc import incidents_of, printable
 from trioflow.view.look import _answers, _client, _steering
 from trioflow.view.look._reload import NOTHING_KNOWN
-
 from ...bodies import nap, nothing
 from ...cli.command_line import trioflow as command
 from ...places import PATIENCE

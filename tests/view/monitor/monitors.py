@@ -11,10 +11,8 @@ from typing import Any
 
 import anyio
 import pyte
-
 from trioflow import Job, Monitor, Scheduler
 from trioflow.view.monitor._terminal import STYLES, STYLES_WITHOUT_COLOR
-
 from ...conftest import Virtual
 
 

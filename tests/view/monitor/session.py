@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable
 
 import pyte
-
 from ...places import PATIENCE
 from ...pythons import Python
 

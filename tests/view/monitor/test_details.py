@@ -6,12 +6,10 @@ from typing import Any
 
 import anyio
 import pytest
-
 from trioflow import First, Job, Pool, Rate, Scheduler, Sequence, current_job
 from trioflow.abc import JobKind
 from trioflow.view import listing
 from trioflow.view.text._symbols import display_width
-
 from ...bodies import fail, nap
 from ...conftest import Virtual
 from .monitors import drawn, look, pictured, watched

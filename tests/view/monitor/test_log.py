@@ -15,11 +15,9 @@ from typing import TYPE_CHECKING
 
 import anyio
 import pytest
-
 from trioflow import Budget, Job, Monitor, Pool, Rate, Retry, Scheduler, Service, Throttled, current_job
 from trioflow.abc import Instrument
 from trioflow.view.monitor._output_buffer import MAX_HELD_CHARACTERS
-
 from ...bodies import fail, nap
 from ...cli.command_line import ENVIRONMENT, process, written
 from .monitors import Terminal, serve, watched

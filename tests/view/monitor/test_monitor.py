@@ -8,12 +8,10 @@ import math
 
 import anyio
 import pytest
-
 from trioflow import Budget, Job, Pool, Rate, Scheduler, Sequence, Service, Throttled, current_job
 from trioflow.view.monitor._model import RunModel
 from trioflow.view.monitor._run_header import RunHeader
 from trioflow.view.text._symbols import Symbols
-
 from ...bodies import fail, nap
 from ...conftest import Virtual
 from .monitors import drawn, jobs_only, look, pictured, serve, watched

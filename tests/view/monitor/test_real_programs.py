@@ -9,7 +9,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-
 from ...jobs.posix.process_trees import until_there
 from ...pythons import Python, python
 from .session import Session

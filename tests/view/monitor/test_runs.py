@@ -10,11 +10,9 @@ from typing import Any
 
 import anyio
 import pytest
-
 from trioflow import Budget, Job, JobState, Monitor, Pool, Retry, Scheduler, Sequence, ref
 from trioflow.abc import criticality, failed_through_member
 from trioflow.view.monitor._model import RunModel
-
 from ...bodies import fail, nap
 from ...conftest import Virtual
 from .monitors import Terminal, jobs_only, look, pictured, watched

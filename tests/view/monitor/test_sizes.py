@@ -7,10 +7,8 @@ from typing import Any
 
 import anyio
 import pytest
-
 from trioflow import Job, Monitor, Scheduler, Service
 from trioflow.view.text._symbols import display_width
-
 from ...bodies import fail, nap
 from ...conftest import Virtual
 from .monitors import Terminal, drawn, look, pictured, serve, watched

@@ -16,13 +16,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.color import ColorType
-
 from trioflow import Job, Monitor, Scheduler
 from trioflow.view.monitor._output_buffer import MAX_BUFFERED_CHARACTERS, BufferedStream, OutputBuffer
 from trioflow.view.monitor._picture_renderer import _crop_line
 from trioflow.view.monitor._records import Ticker
 from trioflow.view.monitor._terminal import STYLES, Screen, TerminalDisplay, strip_controls
-
 from ...bodies import fail, nap
 from ...conftest import Virtual
 from ...places import PATIENCE

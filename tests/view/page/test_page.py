@@ -23,7 +23,6 @@ from typing import Any
 
 import anyio
 import pytest
-
 import trioflow.look
 from trioflow import Answer, CommandJob, Job, Scheduler, ThreadJob, Trace
 from trioflow._core.words._job_queries import question_of
@@ -35,7 +34,6 @@ from trioflow.view.look._console import NO_ANSWER, WatchedRun
 from trioflow.view.look._page import Page, PageServer, TracePage
 from trioflow.view.trace._trace_file import read_record
 from trioflow.view.trace.report._report import report_html
-
 from ...batch.process import running
 from ...bodies import fail, hooked, nothing
 from ...cli.command_line import trioflow as trioflow_command

@@ -25,11 +25,9 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.wait import WebDriverWait
-
 from trioflow import Answer, CommandJob, Job, Retry, Scheduler, ThreadJob
 from trioflow.view.look import _client
 from trioflow.view.look._page import PageHandler, PageServer
-
 from ...bodies import fail, nothing
 from ...places import PATIENCE
 from ..trace.browser import Browser

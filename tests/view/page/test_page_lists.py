@@ -12,14 +12,12 @@ from typing import Any
 
 import anyio
 import pytest
-
 from trioflow import Answer, CommandJob, First, Job, Retry, Scheduler, ThreadJob
 from trioflow._core.words._run_view import runs_in_progress
 from trioflow.abc import incidents_of
 from trioflow.view.look import _answers, _client
 from trioflow.view.look._page import Page
 from trioflow.view.monitor._output_buffer import LogOutput, PassedOutput
-
 from ...bodies import nothing
 from ...places import PATIENCE
 from ...pythons import Python, python

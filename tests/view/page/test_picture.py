@@ -10,13 +10,11 @@ import anyio
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
 from trioflow import First, Job, Scheduler
 from trioflow._core.words._run_view import runs_in_progress
 from trioflow.view.look._console import WatchedRun
 from trioflow.view.look._picture import FOLDED, JOBS, MISSING, TOO_MANY, Picture
 from trioflow.view.look._watch import Watch
-
 from ...bodies import fail, nap
 from ...conftest import Virtual
 

@@ -12,7 +12,6 @@ from typing import Any
 
 import anyio
 import pytest
-
 from trioflow import CommandJob, Job, JobState, Pool, Scheduler, Trace, current_job
 from trioflow._core.words._run_view import runs_in_progress
 from trioflow.view.look._console import WatchedRun, console
@@ -21,7 +20,6 @@ from trioflow.view.text._verdict import Tally
 from trioflow.view.trace._trace_record import TraceRecord
 from trioflow.view.trace.report import _report
 from trioflow.view.trace.report._report import report_html
-
 from ...bodies import nap
 from ...conftest import Virtual
 from ...places import ROOT

@@ -11,10 +11,8 @@ from typing import Any
 
 import anyio
 import pytest
-
 from trioflow import AbstractJob, Budget, Events, Job, Pool, Scheduler, current_job, ref
 from trioflow._core.base._user_code import PACKAGE_PREFIX
-
 from ...bodies import fail, nap
 from ...conftest import Virtual
 

@@ -15,10 +15,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-
 from trioflow import CommandJob, Events, Job, Pool, Rate, Scheduler
 from trioflow.view.text._symbols import terminal_text
-
 from ...bodies import fail, nothing
 from ...places import PACKAGE
 from ...pythons import python

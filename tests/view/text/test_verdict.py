@@ -12,12 +12,10 @@ import anyio
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
 from trioflow import Job, Monitor, Retry, Scheduler, StopReason, Trace, current_job
 from trioflow.abc import Restoration, restoration_of
 from trioflow.view import save
 from trioflow.view.text._verdict import FOREVER_KEY, TALLY_KEYS, RestoredJobs, Tally, create_verdict, failures_text
-
 from ...cli.command_line import trioflow
 from ...conftest import Virtual
 

@@ -8,9 +8,7 @@ from typing import Any
 from xml.etree import ElementTree as Tree
 
 import anyio
-
 from trioflow import AbstractJob, Job, Scheduler, Service, Trace, current_job
-
 from ...bodies import fail, nap
 from ...conftest import Virtual
 

@@ -7,12 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from trioflow import First, Job, Pool, Scheduler, Trace
 from trioflow.testing import run_virtual
 from trioflow.view import save
 from trioflow.view.trace import _compare, _trace_file
-
 from ...bodies import fail, nap
 from ...cli.command_line import trioflow
 from .scenarios import everything

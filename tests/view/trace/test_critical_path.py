@@ -9,12 +9,10 @@ from typing import Any
 import anyio
 from hypothesis import given
 from hypothesis import strategies as st
-
 from trioflow import First, Job, Pool, Scheduler, Sequence, Service, Trace
 from trioflow.abc import WaitCause
 from trioflow.view.trace._spans import settled_at
 from trioflow.view.trace._trace_record import CriticalPathLink
-
 from ...bodies import fail, nap
 from ...conftest import Virtual
 

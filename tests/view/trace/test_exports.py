@@ -13,10 +13,8 @@ import anyio
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-
 from trioflow import Job, Scheduler, Service, Trace
 from trioflow.view import save
-
 from ...bodies import fail, nap, nothing
 from ...conftest import Virtual
 from . import event_format

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
-
 from trioflow import CommandJob, Job, Scheduler, Trace
 from trioflow.testing import run_virtual
 from trioflow.view import _junit, save
@@ -24,7 +23,6 @@ from trioflow.view.trace import _compare, _trace_file
 from trioflow.view.trace._trace_record import TOO_MANY_NOTE, GraphDescription
 from trioflow.view.trace.report import _report
 from trioflow.view.trace.report._report import draw_graph, draw_graphs, report_html
-
 from ...bodies import nap
 from .scenarios import everything
 

@@ -16,14 +16,12 @@ from xml.etree import ElementTree
 
 import anyio
 import pytest
-
 from trioflow import Budget, CommandJob, Job, JUnit, Pool, Scheduler, Trace
 from trioflow._core.job._labels import printable
 from trioflow.view import listing, save
 from trioflow.view.graph import _dot
 from trioflow.view.trace import _time_spent
 from trioflow.view.trace.report import _report
-
 from ...bodies import fail, nap
 from ...conftest import Virtual
 from .scenarios import NASTY, everything

@@ -10,11 +10,9 @@ import pytest
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
-
 from trioflow import Job, Scheduler, Trace
 from trioflow.testing import run_virtual
 from trioflow.view import save
-
 from ...bodies import fail, nap
 from .browser import Browser
 from .scenarios import NASTY, everything

@@ -11,13 +11,11 @@ from pathlib import Path
 from typing import Final
 
 import pytest
-
 from trioflow import Job, Scheduler, Trace
 from trioflow.view import save
 from trioflow.view.monitor._output_buffer import PassedOutput
 from trioflow.view.trace._trace_file import read_record
 from trioflow.view.trace.report._report import report_html
-
 from ...bodies import fail
 from ...conftest import Virtual
 from .scenarios import everything, traced

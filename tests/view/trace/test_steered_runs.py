@@ -10,7 +10,6 @@ from typing import Any
 
 import anyio
 import pytest
-
 from trioflow import Job, Pool, Rate, Retry, Scheduler, ThreadJob, Trace, current_scheduler
 from trioflow.abc import WaitCause
 from trioflow.view import save
@@ -20,7 +19,6 @@ from trioflow.view.trace import _time_spent
 from trioflow.view.trace._event_log import record_of_last_run
 from trioflow.view.trace._trace_file import read_record
 from trioflow.view.trace._trace_record import TraceRecord
-
 from ...bodies import nap, nothing
 from ...cli.command_line import trioflow as command
 

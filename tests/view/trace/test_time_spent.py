@@ -10,13 +10,11 @@ from typing import Any
 
 import anyio
 import pytest
-
 from trioflow import Budget, CommandJob, Job, JobState, Pool, Rate, Retry, Scheduler, Throttled, Trace
 from trioflow.view import TimeSpent, save
 from trioflow.view._families import family_from_label
 from trioflow.view.trace import _time_spent
 from trioflow.view.trace._time_spent import compute_slot_use
-
 from ...bodies import fail, nap
 from ...conftest import Virtual
 from .scenarios import NASTY, flaky, traced

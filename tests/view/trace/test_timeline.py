@@ -15,13 +15,11 @@ import anyio
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
 from trioflow import Job, Retry, Scheduler, Sequence, Service, Trace
 from trioflow.view import save
 from trioflow.view.trace import _timeline
 from trioflow.view.trace._spans import assign_lanes
 from trioflow.view.trace._timeline import TICK_STEPS, clip_text, compute_ticks, read_resource, text_width
-
 from ...bodies import fail, nap, nothing
 from ...conftest import Virtual
 from .scenarios import NASTY, SVG, everything, find_by_class, serve, texts, traced

@@ -9,10 +9,8 @@ import weakref
 
 import anyio
 import pytest
-
 from trioflow import Job, JobState, JobTimeout, Retry, Scheduler, Service, StopReason, Trace
 from trioflow.view import Span
-
 from ...bodies import fail, nap, nothing
 from ...conftest import Virtual
 from ..steps import executed_lines

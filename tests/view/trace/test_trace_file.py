@@ -11,19 +11,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-
 from trioflow import Adaptive, CommandJob, Job, Pool, Rate, Scheduler, Sequence, Throttled, Trace
 from trioflow.view import _junit, save
 from trioflow.view.trace import _compare, _trace_file
 from trioflow.view.trace.report._report import report_html
-
 from ...bodies import fail, nap
 from ...conftest import BACKENDS
 from .scenarios import NASTY, everything, stop
 
 if TYPE_CHECKING:
     from trioflow.view.trace._trace_record import TraceRecord
-
     from ...conftest import Virtual
 
 

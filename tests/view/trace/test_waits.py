@@ -9,10 +9,8 @@ import anyio
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
 from trioflow import Budget, First, Job, Pool, Rate, Scheduler, Sequence, Service, Throttled, Trace, current_job
 from trioflow.view.trace import _waits
-
 from ...bodies import fail, nap, serve
 from ...conftest import Virtual
 from .scenarios import traced

@@ -8,14 +8,12 @@ from typing import Any
 
 import anyio
 import pytest
-from wcwidth import wcswidth
-
 from trioflow import AbstractJob, Job, JobState, Scheduler
 from trioflow._core.job._errors import Failure
 from trioflow.abc import Instrument
 from trioflow.view import listing
 from trioflow.view.text._symbols import ASCII_SYMBOLS, UNICODE_SYMBOLS
-
+from wcwidth import wcswidth
 from ....bodies import fail_now, give_now, idle, printed
 from ....conftest import Virtual
 from ..golden import LINES, answer

@@ -10,10 +10,8 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
 from trioflow import Job, Scheduler
 from trioflow.view import listing
-
 from ....bodies import Counting, give_now, idle, printed
 
 
