@@ -1,7 +1,5 @@
 """Bodies of jobs, the states, and small helpers that many tests share."""
 
-from __future__ import annotations
-
 import asyncio
 import functools
 import io

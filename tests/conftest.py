@@ -4,8 +4,6 @@ Coroutines that were never awaited are errors, by ``filterwarnings = ["error"]``
 appears in the test that left them.
 """
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import functools

@@ -5,8 +5,6 @@ program that a reader saves. Sessions with `>>>` and assertions at the top are t
 What a page redefines from block to block, and what is not installed or has no types, is no fault of a program.
 """
 
-from __future__ import annotations
-
 import ast
 import json
 import os

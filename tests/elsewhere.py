@@ -7,8 +7,6 @@ on, which lack names, and in which `sys.platform` is another one.
 A test that needs a hidden function is skipped; the summary counts these functions.
 """
 
-from __future__ import annotations
-
 import builtins
 import collections
 import fcntl

@@ -1,7 +1,5 @@
 """Which isolation of the backends the tests are about: fast, or with `TRIOFLOW_ISOLATION=direct` the fallback."""
 
-from __future__ import annotations
-
 import os
 from typing import Final
 

@@ -3,8 +3,6 @@
 python -m tests -- --junitxml report.xml && python -m tests.longest report.xml
 """
 
-from __future__ import annotations
-
 import collections
 import re
 import sys

@@ -1,7 +1,5 @@
 """Exceptions whose classes have code of their own, which raises or misleads: for the engine, and for all views."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

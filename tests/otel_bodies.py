@@ -1,7 +1,5 @@
 """Functions that processes and workers of a cluster find by name."""
 
-from __future__ import annotations
-
 import os
 
 

@@ -1,7 +1,5 @@
 """Which class an attribute belongs to, read from annotations: `tests/test_structure.py` checks private attributes."""
 
-from __future__ import annotations
-
 import ast
 import functools
 import gc

@@ -1,7 +1,5 @@
 """Paths that tests read, and how long they wait for other processes."""
 
-from __future__ import annotations
-
 import functools
 import inspect
 from collections.abc import Callable

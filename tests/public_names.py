@@ -5,8 +5,6 @@ All is found in the code. `python -m tests.public_names` brings `public_names.tx
 change of these lines is a change for users.
 """
 
-from __future__ import annotations
-
 import ast
 import contextlib
 import dataclasses

@@ -1,7 +1,5 @@
 """Real servers of Debian for tests, as services: PostgreSQL, which refuses root, and Redis; both on sockets alone."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import shutil

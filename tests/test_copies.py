@@ -1,7 +1,5 @@
 """Errors and values can be copied and pickled, so that they pass through other processes; jobs refuse it."""
 
-from __future__ import annotations
-
 import copy
 import enum
 import importlib

@@ -1,7 +1,5 @@
 """A name that will go works as before. Its warning is at the user's line, and Python shows it wherever that is."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 

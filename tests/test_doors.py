@@ -3,8 +3,6 @@
 docs/platforms.md names the exceptions for users.
 """
 
-from __future__ import annotations
-
 import os
 import shutil
 import subprocess

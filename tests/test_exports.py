@@ -1,7 +1,5 @@
 """Public names: exported once, documented, and shown with the module that users import them from."""
 
-from __future__ import annotations
-
 import importlib.metadata
 import inspect
 import subprocess

@@ -1,7 +1,5 @@
 """Names and forms of other libraries: each error says what to write here."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 from typing import Any

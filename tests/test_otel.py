@@ -1,7 +1,5 @@
 """OpenTelemetry: spans of runs and jobs, their context in other processes, metrics, and collectors that are down."""
 
-from __future__ import annotations
-
 import http.server
 import os
 import socket

@@ -1,7 +1,5 @@
 """Each pattern of the package takes time in proportion to a text, whoever has written the text."""
 
-from __future__ import annotations
-
 import ast
 import importlib
 import itertools

@@ -1,7 +1,5 @@
 """Forked Python processes behave like those that Python starts: arguments, streams, exit codes, signals, terminals."""
 
-from __future__ import annotations
-
 import os
 import pty
 import signal

@@ -1,7 +1,5 @@
 """Stability for users: public names stay, or their removal is announced."""
 
-from __future__ import annotations
-
 import re
 
 import pytest

@@ -1,7 +1,5 @@
 """One word for each thing: that of the glossary, and none of the words listed here instead. Sentences are short."""
 
-from __future__ import annotations
-
 import io
 import re
 import tokenize

@@ -1,7 +1,5 @@
 """The workflows of CI: what a foreign action or package could do with their permissions."""
 
-from __future__ import annotations
-
 import os
 import re
 import subprocess

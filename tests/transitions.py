@@ -3,8 +3,6 @@
 An assertion that fails in a job is recorded too: a job's failure alone fails no test.
 """
 
-from __future__ import annotations
-
 import sys
 import traceback
 from collections.abc import Iterator

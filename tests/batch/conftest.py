@@ -1,7 +1,5 @@
 """Fixtures for all tests of batches."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

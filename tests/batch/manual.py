@@ -7,8 +7,6 @@ prints for a dry run with `-k`; what trioflow prints for the same is compared, w
 lines would do is done. It takes some minutes.
 """
 
-from __future__ import annotations
-
 import collections
 import html
 import json

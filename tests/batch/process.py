@@ -1,7 +1,5 @@
 """Helpers that run `trioflow batch`, in this process or in a separate one, and GNU parallel."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """`trioflow batch` in this process: commands, output, log and exit code."""
 
-from __future__ import annotations
-
 import csv
 import gc
 import io

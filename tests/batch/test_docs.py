@@ -1,7 +1,5 @@
 """The examples on the pages about batches, parallel and xargs have the output shown there."""
 
-from __future__ import annotations
-
 import gzip
 import lzma
 import os

@@ -1,7 +1,5 @@
 """The summary of a batch: nothing after a success, else how many commands failed, which, and why."""
 
-from __future__ import annotations
-
 import json
 import re
 import signal

@@ -1,7 +1,5 @@
 """Options that users of GNU parallel know: how arguments are read, how output is printed, and rejected options."""
 
-from __future__ import annotations
-
 import base64
 import json
 import os

@@ -1,7 +1,5 @@
 """`trioflow batch --journal`: a command that succeeded does not run again, and its output is printed again."""
 
-from __future__ import annotations
-
 import csv
 import dataclasses
 import json

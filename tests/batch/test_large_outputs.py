@@ -1,7 +1,5 @@
 """Large outputs: they are saved and printed whole, and meanwhile the batch goes on."""
 
-from __future__ import annotations
-
 import contextlib
 import csv
 import io

@@ -1,7 +1,5 @@
 """`trioflow batch` and GNU parallel compared: the same command lines, job logs and results."""
 
-from __future__ import annotations
-
 import random
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """`trioflow batch` in a separate process: signals, pipes, a terminal."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import pty

@@ -1,7 +1,5 @@
 """Commands that wait for memory, for a lower load, or for resources of a pool; and the grants that they get."""
 
-from __future__ import annotations
-
 import itertools
 import os
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """The pure parts of a batch: numbers and durations, rules for stopping, exit codes, and the job log."""
 
-from __future__ import annotations
-
 import io
 import math
 import resource

@@ -1,7 +1,5 @@
 """Sources of arguments: words, lines and their products, read on demand."""
 
-from __future__ import annotations
-
 import itertools
 import os
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """A batch that `trioflow steer` drains or cancels, whole or in part: what has not run is told, and no slot is lost."""
 
-from __future__ import annotations
-
 import contextlib
 import re
 import time

@@ -1,7 +1,5 @@
 """Replacement strings and quoting: from a template and arguments to a command line."""
 
-from __future__ import annotations
-
 import os
 import shlex
 import subprocess

@@ -1,7 +1,5 @@
 """Helpers that run the command `trioflow`: in this process, which is fast, or in a separate one, where that matters."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import subprocess
@@ -16,7 +14,6 @@ from trioflow.cli._commands import command
 from ..pythons import python
 
 PROLOGUE = """
-from __future__ import annotations
 import anyio
 from trioflow import *
 

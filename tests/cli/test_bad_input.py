@@ -1,7 +1,5 @@
 """Bad files, names, outputs and terminals: each has its message and its exit code."""
 
-from __future__ import annotations
-
 import os
 import pty
 import re

@@ -1,7 +1,5 @@
 """`trioflow check`: all faults are reported at once, each with its job and a remedy."""
 
-from __future__ import annotations
-
 import itertools
 import re
 from collections.abc import Callable

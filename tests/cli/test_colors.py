@@ -1,7 +1,5 @@
 """Colours and escape sequences of commands, on terminals and in pipes, with NO_COLOR, FORCE_COLOR and TERM=dumb."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import pty

@@ -1,7 +1,5 @@
 """The examples and exit codes in docs/command/run.md are the real ones."""
 
-from __future__ import annotations
-
 import re
 import shlex
 from collections.abc import Iterator

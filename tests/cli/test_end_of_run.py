@@ -1,7 +1,5 @@
 """The end of `trioflow run`: a verdict, the counts, each kind of failure once, the slowest jobs, and the next step."""
 
-from __future__ import annotations
-
 import os
 import pty
 import re

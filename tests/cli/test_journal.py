@@ -1,7 +1,5 @@
 """`trioflow run --journal` and `trioflow journal`: their output, and what they change."""
 
-from __future__ import annotations
-
 import contextlib
 import re
 import sqlite3

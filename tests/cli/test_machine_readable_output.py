@@ -1,7 +1,5 @@
 """Output for other programs: events of `trioflow run`, and reports for CI."""
 
-from __future__ import annotations
-
 import re
 import subprocess
 import sys

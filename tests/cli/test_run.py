@@ -1,7 +1,5 @@
 """`trioflow run`: its options, exit codes and output."""
 
-from __future__ import annotations
-
 import re
 import subprocess
 import textwrap

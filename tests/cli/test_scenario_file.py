@@ -1,7 +1,5 @@
 """How the command finds the scheduler in a user's file, and calls a function that builds one."""
 
-from __future__ import annotations
-
 import datetime
 import pickle
 import re

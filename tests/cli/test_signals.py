@@ -1,7 +1,5 @@
 """Signals to the command: the first ends the run cleanly, and the second ends the command immediately."""
 
-from __future__ import annotations
-
 import os
 import pty
 import re

@@ -1,7 +1,5 @@
 """`trioflow ssh` and `trioflow batch -S`, against real servers on loopback."""
 
-from __future__ import annotations
-
 import os
 import re
 import signal

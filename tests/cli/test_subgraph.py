@@ -1,7 +1,5 @@
 """`--only`: which jobs are kept, and in which order they run."""
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Iterable
 from pathlib import Path

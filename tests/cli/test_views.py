@@ -1,7 +1,5 @@
 """Commands that list, draw, monitor, trace and report; and the completion of their words by a shell."""
 
-from __future__ import annotations
-
 import json
 import os
 import re

@@ -1,7 +1,5 @@
 """Virtual time: what trioflow.testing promises, and what tests/conftest.py finds."""
 
-from __future__ import annotations
-
 import asyncio
 import math
 import os

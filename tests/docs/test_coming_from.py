@@ -1,7 +1,5 @@
 """The pages for newcomers and users of other libraries: each program prints the output shown there."""
 
-from __future__ import annotations
-
 import doctest
 import os
 import re

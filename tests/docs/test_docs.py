@@ -1,7 +1,5 @@
 """The documentation agrees with the code and with itself; Sybil runs its examples."""
 
-from __future__ import annotations
-
 import json
 import re
 import subprocess

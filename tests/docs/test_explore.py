@@ -1,7 +1,5 @@
 """The pages about exploring and testing: their output is real, and their files of tests pass."""
 
-from __future__ import annotations
-
 import re
 import shlex
 

@@ -2,8 +2,6 @@
 explained and tested.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import re

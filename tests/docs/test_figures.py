@@ -1,7 +1,5 @@
 """Each figure in a table of the pages is one of the results file, of this version."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 

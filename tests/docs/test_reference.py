@@ -1,7 +1,5 @@
 """The reference has every public name once; its tables are complete."""
 
-from __future__ import annotations
-
 import importlib
 import inspect
 import re

@@ -1,7 +1,5 @@
 """The page about servers: the filter of its log, its TCP server, and its FastAPI app under uvicorn."""
 
-from __future__ import annotations
-
 import contextlib
 import http.client
 import logging

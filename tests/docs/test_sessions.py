@@ -1,7 +1,5 @@
 """Pages with a session: programs that the reader saves, commands that follow, and their output."""
 
-from __future__ import annotations
-
 import os
 import re
 import subprocess

@@ -3,8 +3,6 @@
 The whole build is a soak test, for which CI has a stage: reading all pages takes more work than any test of the suite.
 """
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys

@@ -1,7 +1,5 @@
 """Output of programs without the times, which differ in each run."""
 
-from __future__ import annotations
-
 import re
 
 

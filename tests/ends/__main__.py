@@ -1,7 +1,5 @@
 """Ask many seeds for the law of ends: ``python -m tests.ends --count 1000 --first 0``."""
 
-from __future__ import annotations
-
 import argparse
 import sys
 import time

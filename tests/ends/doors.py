@@ -1,7 +1,5 @@
 """What is done to a run from outside: each door tries again what has ended; the run is paused, drained, cancelled."""
 
-from __future__ import annotations
-
 from collections.abc import Awaitable, Callable
 from random import Random
 from typing import Any

@@ -1,7 +1,5 @@
 """The law for one seed: its run, what each reader was told of it, and what the next run restores."""
 
-from __future__ import annotations
-
 import logging
 import tempfile
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """What each reader was told of the ends of jobs, and in words where that is not the story of the run."""
 
-from __future__ import annotations
-
 import json
 import logging
 import re

@@ -1,7 +1,5 @@
 """What a run does with its jobs, recorded in the two functions in which a job settles and is IDLE again."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple

@@ -1,7 +1,5 @@
 """Each reader is told each end of a job once, in order, as it was: a few seeds; `test_many_ends` has thousands."""
 
-from __future__ import annotations
-
 import gc
 import weakref
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Each reader is told each end of a job once, in order, as it was: in thousands of random runs, for CI alone."""
 
-from __future__ import annotations
-
 import pytest
 from .law import broken_by
 

@@ -1,7 +1,5 @@
 """The examples, as scripts and as modules."""
 
-from __future__ import annotations
-
 import importlib.util
 import os
 import subprocess

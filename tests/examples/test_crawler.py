@@ -1,7 +1,5 @@
 """The example of a server that crawls sites."""
 
-from __future__ import annotations
-
 import pydoc
 import sqlite3
 import sys

@@ -1,7 +1,5 @@
 """The examples, run as a newcomer runs them: by their command lines, in their own processes."""
 
-from __future__ import annotations
-
 import gzip
 import hashlib
 import itertools

@@ -1,7 +1,5 @@
 """The examples that kill and resume a batch of calls, and sweep on a cluster, run as a newcomer runs them."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from ..places import EXAMPLES

@@ -1,7 +1,5 @@
 """The example `module_graph`, run by its command line, and its scenario with a parser that fails."""
 
-from __future__ import annotations
-
 import json
 import os
 import socket

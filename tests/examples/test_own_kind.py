@@ -1,7 +1,5 @@
 """The example of a user's own kind of job: commands in a sandbox, on a par with the kinds of the package."""
 
-from __future__ import annotations
-
 import os
 import time
 from functools import partial

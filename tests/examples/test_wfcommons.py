@@ -1,7 +1,5 @@
 """The example that runs workflows recorded by WfCommons, in any version of the format."""
 
-from __future__ import annotations
-
 import json
 import re
 import sys

@@ -1,7 +1,5 @@
 """A user's job may use any attribute that `AbstractJob` lacks: attributes do not make a job a scheduler."""
 
-from __future__ import annotations
-
 import itertools
 import signal
 import subprocess

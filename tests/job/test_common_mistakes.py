@@ -1,7 +1,5 @@
 """Common mistakes of beginners, and the advice in their errors."""
 
-from __future__ import annotations
-
 import enum
 import functools
 import inspect

@@ -1,7 +1,5 @@
 """Coroutine objects that never run are closed, without a warning."""
 
-from __future__ import annotations
-
 import gc
 import inspect
 import warnings

@@ -1,7 +1,5 @@
 """Kinds of jobs: what callables Job takes, and what subclasses may do."""
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Callable
 from typing import Any

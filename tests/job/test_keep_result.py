@@ -1,7 +1,5 @@
 """With `keep_result=False`, a result is dropped when the last job that uses it has started, and not before."""
 
-from __future__ import annotations
-
 import gc
 import math
 import threading

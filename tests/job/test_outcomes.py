@@ -1,7 +1,5 @@
 """The state, result and times of a job, and waiting for it."""
 
-from __future__ import annotations
-
 import functools
 import traceback
 from typing import Any

@@ -1,7 +1,5 @@
 """Rules: what decides whether a job runs, for each combination of `run_if`, requirements and their outcomes."""
 
-from __future__ import annotations
-
 import functools
 import itertools
 import re

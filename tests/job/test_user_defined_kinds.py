@@ -1,7 +1,5 @@
 """Support in `trioflow.abc` for users' kinds: a base with hooks, a handle on the run, time limits, thread events."""
 
-from __future__ import annotations
-
 import io
 import os
 import threading

@@ -1,7 +1,5 @@
 """`Answer`: a job whose result is given from outside, here in the program; `tests/journal` has the command."""
 
-from __future__ import annotations
-
 import functools
 import re
 import threading

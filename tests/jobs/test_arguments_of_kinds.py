@@ -1,7 +1,5 @@
 """What a job was made of can be read, at any time: each parameter of each kind is an attribute of the same name."""
 
-from __future__ import annotations
-
 import contextlib
 import inspect
 import subprocess

@@ -4,8 +4,6 @@ A file may be on a network that does not answer, and a named pipe has nobody at 
 done in a thread, or in a process that can be ended.
 """
 
-from __future__ import annotations
-
 import builtins
 import collections
 import fcntl

@@ -1,7 +1,5 @@
 """Signs of life that come while the event loop is blocked."""
 
-from __future__ import annotations
-
 import subprocess
 import time
 from collections.abc import Callable

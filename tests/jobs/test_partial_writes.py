@@ -1,7 +1,5 @@
 """A raw stream may take fewer bytes than it is given: whatever writes to one writes the rest, too."""
 
-from __future__ import annotations
-
 import io
 from collections.abc import Callable
 from typing import Any

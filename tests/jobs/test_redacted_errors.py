@@ -1,7 +1,5 @@
 """Errors about a job with `redact=True` show the place and the type of a wrong value, and never the value."""
 
-from __future__ import annotations
-
 import concurrent.futures
 import io
 import subprocess

@@ -1,7 +1,5 @@
 """`ThreadJob`: plain functions in real threads, and so in real time; events, not sleeps, determine the order."""
 
-from __future__ import annotations
-
 import asyncio
 import contextvars
 import functools

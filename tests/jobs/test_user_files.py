@@ -1,7 +1,5 @@
 """No file of others is removed, renamed, replaced or cut off, whatever jobs that write do, and however they end."""
 
-from __future__ import annotations
-
 import sys
 from pathlib import Path
 

@@ -4,8 +4,6 @@ A law says that nothing of others is lost: what was there before, and what other
 meanwhile, is there afterwards, byte for byte. `python -m tests.jobs.user_files --count 2000` compares more draws.
 """
 
-from __future__ import annotations
-
 import argparse
 import os
 import random

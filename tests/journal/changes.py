@@ -8,8 +8,6 @@ or in what it was made of.
 Run: python -m tests.journal.changes [--count N] [--first SEED].
 """
 
-from __future__ import annotations
-
 import argparse
 import contextlib
 import dataclasses

@@ -4,8 +4,6 @@ A seed decides how a journal is mutated: values in its rows, its schema, bytes o
 command is then called in a process that the system ends if one mutation takes more than a second of processor time.
 """
 
-from __future__ import annotations
-
 import contextlib
 import os
 import random

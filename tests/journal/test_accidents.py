@@ -4,8 +4,6 @@ SQLite's locks belong to a process and a file: they vanish when the process clos
 that copied its directory once let another program remove the journal's log under the running program.
 """
 
-from __future__ import annotations
-
 import ctypes
 import os
 import re

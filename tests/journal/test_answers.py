@@ -1,7 +1,5 @@
 """Answers that are given by `trioflow answer` while a run waits, while nothing runs, or before a first run."""
 
-from __future__ import annotations
-
 import os
 import re
 import shutil

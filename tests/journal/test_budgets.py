@@ -1,7 +1,5 @@
 """Budgets in runs with a journal: a run that was stopped goes on with the rest of its budget."""
 
-from __future__ import annotations
-
 import itertools
 import random
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The line that names restored jobs whose code has changed since they ran."""
 
-from __future__ import annotations
-
 import os
 import sqlite3
 from pathlib import Path

@@ -1,7 +1,5 @@
 """An identity says all that it means: whatever changes, a resumed run gives what a run without a journal gives."""
 
-from __future__ import annotations
-
 import sys
 from pathlib import Path
 

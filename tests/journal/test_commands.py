@@ -1,7 +1,5 @@
 """Commands with a journal, identified by the files that they read and write."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 import os

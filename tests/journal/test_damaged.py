@@ -1,7 +1,5 @@
 """Damage inside the journal file: restored values are those stored, and a damaged row costs one job, not the run."""
 
-from __future__ import annotations
-
 import functools
 import random
 import sqlite3

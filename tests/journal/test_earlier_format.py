@@ -3,8 +3,6 @@
 A program of that format has made it, in two runs: the first was answered, and the second killed. See `earlier/flow.py`.
 """
 
-from __future__ import annotations
-
 import contextlib
 import gzip
 import json

@@ -1,7 +1,5 @@
 """`reads=` and `writes=` of jobs that call functions: as those of commands."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterator
 from pathlib import Path

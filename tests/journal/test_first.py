@@ -1,7 +1,5 @@
 """A `First` in a run with a journal: what an earlier run has paid for decides, before anything starts."""
 
-from __future__ import annotations
-
 import contextlib
 import itertools
 import math

@@ -1,7 +1,5 @@
 """A journal that others wrote, or that is in a directory where others write: nothing outside of it is changed."""
 
-from __future__ import annotations
-
 import contextlib
 import itertools
 import os

@@ -1,7 +1,5 @@
 """Mutated journals, as somebody may send them: to list and show them does no harm."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

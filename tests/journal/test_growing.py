@@ -1,7 +1,5 @@
 """Jobs that are added during a run with a journal: they are identified by names that no order of adding changes."""
 
-from __future__ import annotations
-
 import contextlib
 import functools
 import logging

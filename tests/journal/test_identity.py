@@ -1,7 +1,5 @@
 """What identifies a function: no job gets the result of another function in silence, whatever their names are."""
 
-from __future__ import annotations
-
 import functools
 import itertools
 import os

@@ -1,7 +1,5 @@
 """The judgement of recorded work: each row of the table in `_judgement`, and which row comes first."""
 
-from __future__ import annotations
-
 import itertools
 
 import pytest

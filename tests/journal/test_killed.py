@@ -3,8 +3,6 @@
 Each run is a forked process. Its jobs write their names to a log, so that the test knows what has run.
 """
 
-from __future__ import annotations
-
 import itertools
 import os
 import random

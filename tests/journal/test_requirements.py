@@ -1,7 +1,5 @@
 """What a job requires counts: what follows a step that has changed, or has run since, runs again, as in make."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable, Iterable
 from functools import partial

@@ -1,7 +1,5 @@
 """A run with a journal: which jobs are restored, which run again and why; all else is as without a journal."""
 
-from __future__ import annotations
-
 import contextlib
 import gc
 import io

@@ -1,7 +1,5 @@
 """The summary of a run in its journal, for `trioflow journal` and later programs."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Values as text: they are equal and of the same type after storing and loading, and loading runs no code."""
 
-from __future__ import annotations
-
 import ast
 import collections
 import dataclasses

@@ -1,7 +1,5 @@
 """What a spent budget does to jobs, and what is said of it; `tests/model` predicts random scenarios."""
 
-from __future__ import annotations
-
 import io
 from typing import Any
 

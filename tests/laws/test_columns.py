@@ -1,7 +1,5 @@
 """A column, a field or a key has the name of the attribute whose value it is: one word, one number."""
 
-from __future__ import annotations
-
 import csv
 import io
 import json

@@ -4,8 +4,6 @@ The instant is drawn: the word is said in another thread as the thread of the ru
 from `run()` to the run. What is said later takes effect in the next turn of the loop.
 """
 
-from __future__ import annotations
-
 import random
 import sys
 import threading

@@ -4,8 +4,6 @@ Cause, context and notes are those that the job has given it, but for one note t
 ends in the line that has raised it, whoever has asked before.
 """
 
-from __future__ import annotations
-
 import functools
 import traceback
 from collections.abc import Callable

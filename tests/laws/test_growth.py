@@ -1,7 +1,5 @@
 """Twice as much of what a user can make large takes at most a little more than twice the steps."""
 
-from __future__ import annotations
-
 import functools
 import itertools
 import json

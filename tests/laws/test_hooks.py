@@ -3,8 +3,6 @@
 An instrument of its own group, of the scheduler around it and of the run is told the same.
 """
 
-from __future__ import annotations
-
 import contextlib
 import re
 from collections import defaultdict

@@ -1,7 +1,5 @@
 """Laws about the members of a run, whatever it goes through: windows, critical failures, services, throttles."""
 
-from __future__ import annotations
-
 import logging
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Whoever tells of a failure names the job that has failed itself, by its path: groups have members of equal labels."""
 
-from __future__ import annotations
-
 import functools
 from typing import Any
 

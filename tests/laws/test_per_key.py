@@ -1,7 +1,5 @@
 """What limits by key do, which needs are rejected, and what is said of them."""
 
-from __future__ import annotations
-
 import gc
 import math
 import re

@@ -1,7 +1,5 @@
 """What a run refuses before it begins, `add` refuses while it goes on, in the same words; and nothing is added then."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

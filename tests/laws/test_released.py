@@ -3,8 +3,6 @@
 Nothing of the engine refers to its arguments and its context then, nor to the jobs that came before it.
 """
 
-from __future__ import annotations
-
 import contextvars
 import gc
 import weakref

@@ -1,7 +1,5 @@
 """Between two attempts a job holds nothing and waits its turn; a function sets the pause, and `explain` tells of it."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import anyio

@@ -3,8 +3,6 @@
 The runs of one scheduler end in each way after each other way, and all questions about it and its jobs are compared.
 """
 
-from __future__ import annotations
-
 import contextlib
 import functools
 import inspect

@@ -1,7 +1,5 @@
 """Each event of a job, of whatever kind and at any depth, is a sign of life of the schedulers around it."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import anyio

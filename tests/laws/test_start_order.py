@@ -1,7 +1,5 @@
 """What ends in one instant passes on what it had, whichever of its tasks the loop resumes first."""
 
-from __future__ import annotations
-
 import random
 from collections.abc import Mapping
 from typing import Any

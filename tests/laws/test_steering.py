@@ -3,8 +3,6 @@
 What is set during a run is the scheduler's, until the outermost run ends: each of its runs and attempts takes it.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

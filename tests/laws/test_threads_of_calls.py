@@ -1,7 +1,5 @@
 """Each public call that changes a run may come from any thread, or is refused by an error that speaks of the thread."""
 
-from __future__ import annotations
-
 import inspect
 import threading
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """Another try of a job is like any other, whoever has asked for it: what counts on counts on, all else is new."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import anyio

@@ -1,7 +1,5 @@
 """Whoever waits for a job that the run will not reach any more is told so at the word, not when the run has ended."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from itertools import product
 from typing import Any

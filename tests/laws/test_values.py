@@ -1,7 +1,5 @@
 """Values of options say in their `repr` all that they were made of: another argument makes another one."""
 
-from __future__ import annotations
-
 import copy
 import pickle
 from collections.abc import Callable

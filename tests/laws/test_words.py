@@ -1,7 +1,5 @@
 """A law over words, states and doors: a word takes effect, or says what stood in its way. None is silent."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """Servers for the tests of a file."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Iterator
 

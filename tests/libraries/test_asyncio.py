@@ -1,7 +1,5 @@
 """asyncio's own tools, which the libraries for it are made of: a job that is cut off leaves them as a task does."""
 
-from __future__ import annotations
-
 import asyncio
 import selectors
 from collections.abc import Awaitable, Callable

@@ -1,7 +1,5 @@
 """aiohttp, httpx and websockets, and FastAPI under uvicorn: a job that is cut off leaves no request on either side."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import threading

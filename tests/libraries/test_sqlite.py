@@ -4,8 +4,6 @@ SQLite works in a thread, where no cancellation reaches a query: its connection 
 its end, which the test decides.
 """
 
-from __future__ import annotations
-
 import asyncio
 import random
 import sqlite3

@@ -1,7 +1,5 @@
 """Functions with a timeout each, and with a service, as jobs on asyncio, and what to ask of libraries afterwards."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import random

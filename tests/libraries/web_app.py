@@ -1,7 +1,5 @@
 """A FastAPI app whose clients leave: it counts, by a name in the path of each request, what is under way."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 from collections import Counter

@@ -1,7 +1,5 @@
 """Run many random scenarios: ``python -m tests.model --count 1000 --seed 7``."""
 
-from __future__ import annotations
-
 import argparse
 import logging
 import sys

@@ -1,7 +1,5 @@
 """An instrument whose hooks act on a run at random: they cancel, drain, add jobs, and raise."""
 
-from __future__ import annotations
-
 import contextlib
 import logging
 import random

@@ -1,7 +1,5 @@
 """Compares what was seen of a run with what the model predicts."""
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Iterator
 from typing import Any

@@ -5,8 +5,6 @@ comes together in many scenarios, however many mechanisms there are. What chance
 jobs, and what they need, that let one mechanism take effect beside all else.
 """
 
-from __future__ import annotations
-
 import itertools
 import math
 import random

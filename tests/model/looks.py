@@ -1,7 +1,5 @@
 """What the model knows at one instant: what each resource has, and why each job waits."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator
 from typing import Any

@@ -5,8 +5,6 @@ are applied until nothing changes. All that happens at one instant has one cause
 depend on turns of the event loop, and the prediction has `doubts`, which say why.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace

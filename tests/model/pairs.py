@@ -1,7 +1,5 @@
 """Which pairs of mechanisms have taken effect in one run, and how often."""
 
-from __future__ import annotations
-
 import itertools
 from collections import Counter
 from collections.abc import Iterable

@@ -1,7 +1,5 @@
 """Makes a scenario that differs as small as it gets: a job less, an option less, a step less, as long as it differs."""
 
-from __future__ import annotations
-
 import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import MISSING, fields, replace

@@ -1,7 +1,5 @@
 """Hooks of instruments may do what they like: the run ends, and nothing is left behind."""
 
-from __future__ import annotations
-
 import pytest
 from .acting import faults_in
 from .generator import scenario_of

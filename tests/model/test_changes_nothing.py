@@ -1,7 +1,5 @@
 """What changes no outcome: other labels, watchers, another run, a job that does nothing, a scheduler around it all."""
 
-from __future__ import annotations
-
 import functools
 from dataclasses import replace
 from io import StringIO

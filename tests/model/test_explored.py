@@ -4,8 +4,6 @@ trio reverses the order of tasks in a turn at random, and asyncio always has the
 both.
 """
 
-from __future__ import annotations
-
 from dataclasses import replace
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Faults of the engine that the model has found, each a scenario as small as it gets."""
 
-from __future__ import annotations
-
 import math
 
 import pytest

@@ -1,7 +1,5 @@
 """To look at a scenario or a run changes nothing, and what a check has found, it finds again."""
 
-from __future__ import annotations
-
 import io
 from collections.abc import Callable, Iterator
 from typing import Any

@@ -1,7 +1,5 @@
 """The suite's part of the soak: scenarios of chosen seeds, run on both backends, end as the model predicts."""
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Sequence
 

@@ -1,7 +1,5 @@
 """The suite's part of the scenarios whose times are drawn from a grid."""
 
-from __future__ import annotations
-
 import pytest
 from .generator import scenario_of
 from .ties import STEPS, differs_from_itself, with_ties

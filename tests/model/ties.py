@@ -4,8 +4,6 @@ The contract leaves open what comes first of much that ends in one instant, and 
 event loop decides it. But on virtual time, it decides it in the same way each time, so a scenario ends alike each time.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import fields, is_dataclass, replace
 from typing import Any

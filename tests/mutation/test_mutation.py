@@ -1,7 +1,5 @@
 """The mutation tool: it finds faults to inject, and detects whether a test notices them."""
 
-from __future__ import annotations
-
 import ast
 import itertools
 from collections.abc import Sequence

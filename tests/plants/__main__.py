@@ -7,8 +7,6 @@ The random faults of `tests.mutation` show which lines no test holds; these show
 in a copy of the tree.
 """
 
-from __future__ import annotations
-
 import argparse
 import concurrent.futures
 import os

@@ -4,8 +4,6 @@ Each is a mistake about a rule, in the words of its author: a line forgotten, tw
 `>=`. Plants that made no difference to any user are not here: what a fault cannot break may go.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final

@@ -1,7 +1,5 @@
 """The plants follow the engine, and those who are to notice them do."""
 
-from __future__ import annotations
-
 import ast
 from pathlib import Path
 

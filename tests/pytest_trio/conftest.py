@@ -1,7 +1,5 @@
 """Fixtures as users of pytest-trio write them: an open scheduler for the test, and a connection for its jobs."""
 
-from __future__ import annotations
-
 from collections.abc import AsyncIterator, Iterator
 
 import pytest

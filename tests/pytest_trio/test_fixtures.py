@@ -1,7 +1,5 @@
 """pytest-trio's fixtures with schedulers: its nursery, its clock, and async fixtures that hold an open scheduler."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

@@ -1,7 +1,5 @@
 """Outcomes of pytest-trio tests whose runs fail or are interrupted, in a pytest process of their own."""
 
-from __future__ import annotations
-
 import pytest
 from ..pythons import run_pytest
 

@@ -6,8 +6,6 @@ HOW is "interrupt", for Ctrl-C under `trio.run`, "twice", for a second one thirt
 MemoryError. Each STEP-th line gets one. The run ends, and the books agree; otherwise a line says where they do not.
 """
 
-from __future__ import annotations
-
 import asyncio
 import collections
 import gc

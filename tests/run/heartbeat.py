@@ -6,8 +6,6 @@ The heart beats each `INTERVAL` seconds in the loop. One with nothing beside it 
 how late a busy machine makes it. A thread notes where the loop's own thread is while a beat is late.
 """
 
-from __future__ import annotations
-
 import contextlib
 import itertools
 import json

@@ -1,7 +1,5 @@
 """Adaptive windows: they grow while all goes well, and shrink when the server gets too much."""
 
-from __future__ import annotations
-
 import re
 from collections import deque
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """A failed job is tried again in the run in progress, with what it has blocked; what has run does not run again."""
 
-from __future__ import annotations
-
 import io
 import threading
 from pathlib import Path

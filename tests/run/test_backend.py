@@ -1,7 +1,5 @@
 """Which backends exist, and which of them is running."""
 
-from __future__ import annotations
-
 import asyncio
 import contextvars
 import importlib

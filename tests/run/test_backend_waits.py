@@ -1,7 +1,5 @@
 """Functions of a backend that wait for descriptors, for times, and in spite of cancellations."""
 
-from __future__ import annotations
-
 import asyncio
 import os
 import socket

@@ -1,7 +1,5 @@
 """Exceptions and leftovers of jobs, and errors of shutdowns and instruments, affect nothing else."""
 
-from __future__ import annotations
-
 import asyncio
 import contextvars
 import functools

@@ -1,7 +1,5 @@
 """Jobs that keep the event loop from turning are named in the log."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Callable
 from typing import Any

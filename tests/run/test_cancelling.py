@@ -1,7 +1,5 @@
 """Cancellation from everywhere: scopes, native ones, cancel() of jobs and schedulers, at every moment of a run."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import functools

@@ -5,8 +5,6 @@
 draws so many runs, on the real clock, in which no two ends have the same time.
 """
 
-from __future__ import annotations
-
 import io
 import itertools
 import json

@@ -3,8 +3,6 @@
 When which of them run, and how long, also in nested schedulers, is predicted by `tests/model`.
 """
 
-from __future__ import annotations
-
 import contextvars
 import logging
 from typing import Any

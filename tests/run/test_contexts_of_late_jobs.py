@@ -1,7 +1,5 @@
 """Jobs that are added to an open scheduler have the context variables of the code that adds them."""
 
-from __future__ import annotations
-
 import asyncio
 import contextvars
 from typing import Any

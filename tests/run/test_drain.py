@@ -1,7 +1,5 @@
 """A run that is drained: no more jobs start, and those that are running end by themselves."""
 
-from __future__ import annotations
-
 import contextlib
 from typing import Any
 

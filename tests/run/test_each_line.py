@@ -1,7 +1,5 @@
 """An interrupt at any line of the engine: the run ends, and the books agree."""
 
-from __future__ import annotations
-
 import asyncio
 import itertools
 import sys

@@ -1,7 +1,5 @@
 """On asyncio each cause cancels a job once, and leaves alone what the job awaits while it unwinds."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import threading

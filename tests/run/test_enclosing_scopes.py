@@ -1,7 +1,5 @@
 """Effects of cancel scopes around a run on its jobs."""
 
-from __future__ import annotations
-
 import asyncio
 import math
 from typing import Any

@@ -1,7 +1,5 @@
 """The end of a run: the order for each reason, co_shutdown, interruptions."""
 
-from __future__ import annotations
-
 import contextlib
 import functools
 import logging

@@ -1,7 +1,5 @@
 """An injected error in the engine itself ends the run cleanly, and the run raises it."""
 
-from __future__ import annotations
-
 import contextlib
 import functools
 import itertools

@@ -1,7 +1,5 @@
 """Jobs share the event loop fairly: timers, other tasks and cancellation are on time."""
 
-from __future__ import annotations
-
 import gc
 import itertools
 import types

@@ -1,7 +1,5 @@
 """Each short path of the engine has the same effect as its long one."""
 
-from __future__ import annotations
-
 import asyncio
 import contextvars
 import functools

@@ -1,7 +1,5 @@
 """Imports in the first run of a program, and the error if one fails."""
 
-from __future__ import annotations
-
 import json
 import subprocess
 import sys

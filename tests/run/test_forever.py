@@ -1,7 +1,5 @@
 """Forever jobs: when they start, what they may still take in, when and how the run ends them."""
 
-from __future__ import annotations
-
 import contextlib
 import itertools
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """Faults that random scenarios have found, each made as small as it gets; those of the model are in `tests/model`."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import functools

@@ -1,7 +1,5 @@
 """Resources of the run whose gate has to be opened before a job can take them, such as the sessions of a node."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Progress that jobs report, and jobs that report none for longer than their `idle_timeout`."""
 
-from __future__ import annotations
-
 import functools
 import math
 import re

@@ -1,7 +1,5 @@
 """Instruments: which hooks are called, with what, in which order, for whom, and what becomes of one that raises."""
 
-from __future__ import annotations
-
 import dataclasses
 import functools
 from typing import Any

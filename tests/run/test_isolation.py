@@ -1,7 +1,5 @@
 """Each job seems to have a task of its own: what it leaves behind there affects no other job."""
 
-from __future__ import annotations
-
 import asyncio
 import contextvars
 import functools

@@ -3,8 +3,6 @@
 With `TRIOFLOW_ISOLATION=direct` nearly all tests of the engine run on it.
 """
 
-from __future__ import annotations
-
 import ast
 import json
 import os

@@ -1,7 +1,5 @@
 """A limiter counts the jobs that work, at any depth: schedulers hold no token, and jobs that wait hold none."""
 
-from __future__ import annotations
-
 import re
 from typing import Any
 

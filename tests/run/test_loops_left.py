@@ -3,8 +3,6 @@
 A value of a weak dictionary had a reference to its own key, so each run on asyncio left its loop behind.
 """
 
-from __future__ import annotations
-
 import asyncio
 import gc
 import os

@@ -1,7 +1,5 @@
 """What stays alive, and what refers to it: exceptions kept by users, arguments of settled jobs."""
 
-from __future__ import annotations
-
 import contextlib
 import functools
 import gc

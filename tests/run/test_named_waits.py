@@ -1,7 +1,5 @@
 """Each wait for something that may never come is named: by the log, after a second, and by `explain` and the views."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Executor, Future

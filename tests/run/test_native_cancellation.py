@@ -1,7 +1,5 @@
 """Native cancellation on asyncio: whose doing it is, and what it does to a job, to its neighbors and to the run."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import functools

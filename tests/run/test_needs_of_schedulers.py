@@ -1,7 +1,5 @@
 """A scheduler that keeps what it needs is the only pool of its members, but for rates and pools inside."""
 
-from __future__ import annotations
-
 from functools import partial
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Nested runs in a row and side by side: none notices another, or leaves anything behind."""
 
-from __future__ import annotations
-
 import contextvars
 import gc
 import math

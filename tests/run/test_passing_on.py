@@ -1,7 +1,5 @@
 """Whatever gives something back passes it on: a job of another run that waits for it starts in the same instant."""
 
-from __future__ import annotations
-
 import ast
 from collections.abc import Callable
 from typing import Any

@@ -1,7 +1,5 @@
 """`pause()`, `resume()` and a new `jobs_window` during a run, on virtual time: what starts when, and what goes on."""
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor

@@ -1,7 +1,5 @@
 """Which of several ready jobs starts first: policies, priorities, and how ranks follow a scenario that grows."""
 
-from __future__ import annotations
-
 from typing import Any, get_args
 
 import anyio

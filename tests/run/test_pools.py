@@ -1,7 +1,5 @@
 """Pools: what jobs need is granted at once, waited for in order, and given back however a job ends."""
 
-from __future__ import annotations
-
 import itertools
 import sys
 from collections.abc import Callable

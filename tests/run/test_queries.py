@@ -1,7 +1,5 @@
 """The facts about a run and its jobs that views read, beyond the public names of a job."""
 
-from __future__ import annotations
-
 from collections import deque
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Rates of a pool: what jobs take comes again with time, and who waits for it is woken by the clock."""
 
-from __future__ import annotations
-
 import math
 import random
 import threading

@@ -2,8 +2,6 @@
 are shut down.
 """
 
-from __future__ import annotations
-
 import asyncio
 from typing import Any
 

@@ -1,7 +1,5 @@
 """`retry=`: further attempts, by a number or a `Retry`, around timeouts."""
 
-from __future__ import annotations
-
 import functools
 import gc
 import weakref

@@ -1,7 +1,5 @@
 """Resources that each run has without a pool, for kinds of jobs, such as the worker processes of ProcessJobs."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import Any
 

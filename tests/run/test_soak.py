@@ -1,7 +1,5 @@
 """Much of everything in one run that stays open: in the end, nothing of this program has grown."""
 
-from __future__ import annotations
-
 import gc
 import os
 import threading

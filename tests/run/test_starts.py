@@ -1,7 +1,5 @@
 """The order in which jobs start."""
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Any

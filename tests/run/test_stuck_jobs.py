@@ -1,7 +1,5 @@
 """Jobs that still run a second after they were cancelled, for whatever reason, are named."""
 
-from __future__ import annotations
-
 import re
 import time
 from typing import Any

@@ -1,7 +1,5 @@
 """A job that has succeeded is tried again in the run in progress, with all that has taken its end into account."""
 
-from __future__ import annotations
-
 import contextlib
 from pathlib import Path
 from typing import Any

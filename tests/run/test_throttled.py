@@ -1,7 +1,5 @@
 """`Throttled`: a job that raises it waits again, and nothing starts on its key for a while."""
 
-from __future__ import annotations
-
 import math
 from functools import partial
 from typing import Any

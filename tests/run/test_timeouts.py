@@ -1,7 +1,5 @@
 """Timeouts of schedulers and of jobs: fail, be retried, move_on; nested schedulers, each of whose attempts is a run."""
 
-from __future__ import annotations
-
 import functools
 import gc
 import inspect

@@ -1,7 +1,5 @@
 """A job's state is written by a few functions, along the table; tests find all who write it, in code and in runs."""
 
-from __future__ import annotations
-
 import ast
 import re
 import types

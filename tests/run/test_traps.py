@@ -1,7 +1,5 @@
 """The traps that prototypes fell into, each with its story; what they taught is tested in depth elsewhere."""
 
-from __future__ import annotations
-
 import asyncio
 import contextvars
 import functools

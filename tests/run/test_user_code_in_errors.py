@@ -1,7 +1,5 @@
 """Exceptions are the user's objects: their code may raise, and this affects no job but their own."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Callable
 from typing import Any

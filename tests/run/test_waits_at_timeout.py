@@ -1,7 +1,5 @@
 """The timeout of a scheduler names what its jobs waited for."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

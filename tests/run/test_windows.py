@@ -1,7 +1,5 @@
 """Windows: numbers and limiters, one limiter over many schedulers, at any depth."""
 
-from __future__ import annotations
-
 import functools
 import math
 from typing import Any

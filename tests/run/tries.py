@@ -1,7 +1,5 @@
 """Bodies of jobs that fail or count, and calls in the middle of a run."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import anyio

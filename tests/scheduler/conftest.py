@@ -1,7 +1,5 @@
 """`keep_jobs`: each law of failures holds with both values of the option."""
 
-from __future__ import annotations
-
 import functools
 
 import pytest

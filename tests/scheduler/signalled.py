@@ -1,7 +1,5 @@
 """A scheduler in its own process, which gets signals."""
 
-from __future__ import annotations
-
 import signal
 
 from .. import pythons

@@ -1,7 +1,5 @@
 """Jobs that were added during a run, or come from another scheduler, in the next run; and scenarios without end."""
 
-from __future__ import annotations
-
 import anyio
 import anyio.lowlevel
 import pytest

@@ -1,7 +1,5 @@
 """`async with Scheduler(...) as s`: jobs start as they are added, and leaving waits for all."""
 
-from __future__ import annotations
-
 import contextvars
 import functools
 from typing import Any

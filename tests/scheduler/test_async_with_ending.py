@@ -1,7 +1,5 @@
 """Exceptions that leave an open block when the body or the run fails, or a cancellation comes from outside."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import signal

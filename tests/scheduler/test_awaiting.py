@@ -1,7 +1,5 @@
 """A job that awaits another: how the wait is shown, which waits are rejected, and how they end."""
 
-from __future__ import annotations
-
 import functools
 import logging
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """Building a scenario and changing it; nothing runs."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable
 from typing import Any

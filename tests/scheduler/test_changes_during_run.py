@@ -1,7 +1,5 @@
 """A running scheduler accepts jobs and requirements, and rejects those that cannot be run."""
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor

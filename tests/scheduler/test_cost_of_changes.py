@@ -1,7 +1,5 @@
 """Changes of a large scenario cost what they touch: more jobs must not make each call dearer."""
 
-from __future__ import annotations
-
 import functools
 import time
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """`explain(job)` says in words why a job is where it is: for every state, and every cause."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable
 from typing import Any

@@ -1,7 +1,5 @@
 """Exceptions for a run as a whole: `check=` and `raise_for_failures`."""
 
-from __future__ import annotations
-
 import functools
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Files that two jobs use: two writers without an order are an error before the run, a reader is a warning."""
 
-from __future__ import annotations
-
 import itertools
 import math
 import random

@@ -1,7 +1,5 @@
 """`First`: what competes, what counts as a failure, and what is said about it."""
 
-from __future__ import annotations
-
 import contextlib
 import inspect
 import math

@@ -1,7 +1,5 @@
 """Queries about a scenario: whether it can run, in which order, and what comes before and after a job."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

@@ -1,7 +1,5 @@
 """`Scheduler.run_as_settled()`: results as they come, in a synchronous program; the run ends with the iteration."""
 
-from __future__ import annotations
-
 import asyncio
 import contextvars
 import gc

@@ -1,7 +1,5 @@
 """The table of words and stages says what happens: each word is said at each stage, here and in another thread."""
 
-from __future__ import annotations
-
 import contextlib
 import sys
 import threading

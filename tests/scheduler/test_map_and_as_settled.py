@@ -1,7 +1,5 @@
 """`map` makes a job for each set of arguments; `as_settled` yields jobs in the order in which they settle."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import anyio

@@ -1,7 +1,5 @@
 """`on_job_settled` of a scheduler gets each of its jobs in the step in which it settles."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The options of schedulers and jobs: declared once, set while no run is in progress, in effect in the next run."""
 
-from __future__ import annotations
-
 import ast
 import inspect
 import typing

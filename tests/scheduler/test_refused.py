@@ -1,7 +1,5 @@
 """A run that is refused has closed what it had opened: its scheduler, its pool and its journal can be used at once."""
 
-from __future__ import annotations
-
 import threading
 from collections.abc import Callable
 from pathlib import Path

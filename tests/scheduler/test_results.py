@@ -1,7 +1,5 @@
 """The outcomes of all jobs at once: `results`, `failures`, `rows`; and results without traps."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

@@ -1,7 +1,5 @@
 """The outcome of a run: its result and its stop reason; critical jobs; repeated runs."""
 
-from __future__ import annotations
-
 import functools
 import itertools
 import logging

@@ -1,7 +1,5 @@
 """Ctrl-C, SIGTERM and SIGHUP: real signals to real processes, and corner cases of their handling."""
 
-from __future__ import annotations
-
 import asyncio
 import concurrent.futures
 import contextlib

@@ -1,7 +1,5 @@
 """What other threads than that of a run may do with it: end it, and report to it. All else is refused with the cure."""
 
-from __future__ import annotations
-
 import random
 import threading
 import time

@@ -1,7 +1,5 @@
 """What counts is decided once: the result, the reason, the exception and the log say the same."""
 
-from __future__ import annotations
-
 import contextlib
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Durations that a scheduler learns from its runs."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """`simulate`: the engine on a virtual clock, without the jobs' own code."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Callable
 from typing import Any, get_args

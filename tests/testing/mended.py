@@ -1,7 +1,5 @@
 """The scenarios of examples/six_faults.py without their faults: no injected fault breaks them."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import anyio

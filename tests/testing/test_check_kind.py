@@ -1,7 +1,5 @@
 """`check_kind`: the kinds of this package pass, and faults of a kind are found."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import os

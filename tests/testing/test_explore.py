@@ -1,7 +1,5 @@
 """Explored scenarios: which faults are found, how they are reported, and that sound scenarios pass."""
 
-from __future__ import annotations
-
 import asyncio
 import gc
 import itertools

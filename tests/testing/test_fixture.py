@@ -1,7 +1,5 @@
 """The pytest fixture: its seeds, and the options that override them."""
 
-from __future__ import annotations
-
 import re
 
 import pytest

@@ -1,7 +1,5 @@
 """What each view says of one run, and the check that all say the same."""
 
-from __future__ import annotations
-
 import functools
 import io
 import json

@@ -1,7 +1,5 @@
 """Every view, export and verdict of a run, written and read back, and in words what of them cannot be."""
 
-from __future__ import annotations
-
 import contextlib
 import csv
 import io

@@ -1,7 +1,5 @@
 """Kinds of runs of which all views say the same."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

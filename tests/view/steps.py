@@ -1,7 +1,5 @@
 """How many steps something takes."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Callable
 from typing import Any

@@ -1,7 +1,5 @@
 """All views of a run say the same: verdict, counts, failures, duration and critical path."""
 
-from __future__ import annotations
-
 import functools
 import itertools
 import json

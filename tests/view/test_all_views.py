@@ -1,7 +1,5 @@
 """Every view, export and verdict of every scenario can be written and read back, and what they say can be true."""
 
-from __future__ import annotations
-
 import pytest
 from ..conftest import BACKENDS
 from ..model.generator import scenario_of

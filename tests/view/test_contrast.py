@@ -1,7 +1,5 @@
 """The text of reports, timelines and graphs is readable on light pages and on dark ones."""
 
-from __future__ import annotations
-
 import re
 from importlib import resources
 

@@ -1,7 +1,5 @@
 """Whatever is asked of every job of a run costs the same for each, however long a chain of jobs is behind a failure."""
 
-from __future__ import annotations
-
 import dataclasses
 import functools
 import io

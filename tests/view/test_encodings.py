@@ -1,7 +1,5 @@
 """Each view reaches its end on a stream that lacks its characters, such as the sign of microseconds."""
 
-from __future__ import annotations
-
 import io
 import json
 import os

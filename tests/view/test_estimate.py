@@ -1,7 +1,5 @@
 """The time left of a run: right within a factor of two, or not said, in random scenarios on a virtual clock."""
 
-from __future__ import annotations
-
 import itertools
 import json
 import random

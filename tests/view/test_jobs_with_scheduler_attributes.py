@@ -1,7 +1,5 @@
 """A user's job with attributes named like a scheduler's is shown as a job by every view."""
 
-from __future__ import annotations
-
 import io
 import re
 from pathlib import Path

@@ -1,7 +1,5 @@
 """`JUnit`: every outcome, hostile labels and output, as a JUnit parser reads them."""
 
-from __future__ import annotations
-
 import contextlib
 import functools
 import subprocess

@@ -1,7 +1,5 @@
 """Schedulers and jobs as the values of cells: what a notebook shows of them; `test_notebook` has a real kernel."""
 
-from __future__ import annotations
-
 import re
 from typing import Any
 

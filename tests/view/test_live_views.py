@@ -1,7 +1,5 @@
 """Text, JSON, page and monitor say the same of a run in progress: counts, slots, waits, failures, time left."""
 
-from __future__ import annotations
-
 import json
 import re
 from collections import Counter

@@ -1,7 +1,5 @@
 """Notebooks: scenarios run in cells, and schedulers and jobs display themselves, in a real kernel."""
 
-from __future__ import annotations
-
 import base64
 import os
 import re

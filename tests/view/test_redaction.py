@@ -4,8 +4,6 @@ One run has a job for each place into which a user may put a secret, and everyth
 puts into its exception, is its own affair, and a journal holds what it returns; but no view shows that.
 """
 
-from __future__ import annotations
-
 import contextlib
 import io
 import json

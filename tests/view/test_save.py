@@ -1,7 +1,5 @@
 """`trioflow.view.save`: the suffix of a file says in which form a scheduler or a trace is written to it."""
 
-from __future__ import annotations
-
 import json
 import os
 import stat

@@ -4,8 +4,6 @@ The jobs are of all kinds, and end in the ways that leave the most behind. While
 wait for it, everything that is said of each job is noted; at the end, what is said of the run.
 """
 
-from __future__ import annotations
-
 import io
 import itertools
 import json

@@ -1,7 +1,5 @@
 """Every view supports every state: a state of `JobState` that `view/_state_styles` lacks fails here."""
 
-from __future__ import annotations
-
 import json
 import pickle
 import re

@@ -1,7 +1,5 @@
 """Views of a run in which failed jobs are tried again: each end of a job is told, and the last one counts."""
 
-from __future__ import annotations
-
 import io
 import json
 from collections import defaultdict

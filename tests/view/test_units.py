@@ -1,7 +1,5 @@
 """Durations and sizes have one form in all views, logs and errors."""
 
-from __future__ import annotations
-
 import pytest
 from trioflow._core.base._amounts import amount_of
 from trioflow._core.base._text_forms import duration_text, headline, short_repr, size_text

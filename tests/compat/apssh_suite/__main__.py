@@ -11,8 +11,6 @@ A test that passes over asynciojobs and fails over our names is a difference. On
 the reason, which is in `_explained.py`. The exit code is 0 if there is no difference and nothing is unexplained.
 """
 
-from __future__ import annotations
-
 import argparse
 import os
 import shutil

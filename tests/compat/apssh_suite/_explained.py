@@ -1,7 +1,5 @@
 """Reasons why some of apssh's tests fail over asynciojobs as well as over trioflow."""
 
-from __future__ import annotations
-
 from typing import Final
 
 EXPLAINED: Final[dict[str, str]] = {

@@ -3,8 +3,6 @@
 It is called as root in a network, a mount and a process namespace of its own: DIRECTORY COMMAND...
 """
 
-from __future__ import annotations
-
 import os
 import socket
 import subprocess

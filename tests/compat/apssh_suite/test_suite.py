@@ -1,7 +1,5 @@
 """The comparison of apssh's tests over asynciojobs and over trioflow reports every difference."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

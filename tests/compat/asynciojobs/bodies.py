@@ -1,7 +1,5 @@
 """Coroutines for the tests of asynciojobs' names."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import anyio

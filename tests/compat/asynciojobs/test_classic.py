@@ -1,7 +1,5 @@
 """The early names of asynciojobs: programs in the style of its notebooks."""
 
-from __future__ import annotations
-
 import asyncio
 import sys
 from functools import partial

@@ -1,7 +1,5 @@
 """asynciojobs' names: its jobs, sequences and schedulers behave as its programs expect."""
 
-from __future__ import annotations
-
 import asyncio
 import inspect
 import io

@@ -1,7 +1,5 @@
 """asynciojobs' names: whole programs that import `asynciojobs` itself, and apssh."""
 
-from __future__ import annotations
-
 import getpass
 import json
 import os

@@ -1,7 +1,5 @@
 """Helpers of the tests of PyExPool's names: jobs that record their callbacks, and programs that get signals."""
 
-from __future__ import annotations
-
 import signal
 import subprocess
 import threading

@@ -1,7 +1,5 @@
 """However a PyExPool pool ends, no process is left; and the usage program of the README works."""
 
-from __future__ import annotations
-
 import errno
 import gc
 import signal

@@ -1,7 +1,5 @@
 """PyExPool's names: jobs, their callbacks and their output."""
 
-from __future__ import annotations
-
 import errno
 import inspect
 import logging

@@ -3,8 +3,6 @@
 A trace function stands in for the handler: it runs at exactly the chosen step. The last test sends real signals.
 """
 
-from __future__ import annotations
-
 import random
 import sys
 import threading

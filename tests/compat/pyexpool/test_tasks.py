@@ -1,7 +1,5 @@
 """PyExPool's tasks: groups of jobs and of other tasks, counts, callbacks, and a time limit."""
 
-from __future__ import annotations
-
 import signal
 import subprocess
 import threading

@@ -1,7 +1,5 @@
 """Changes of a graph whose jobs have inputs: removals, and jobs that are added during a run."""
 
-from __future__ import annotations
-
 import pytest
 from trioflow import CycleError, Job, MissingRequirement, Scheduler
 from ...bodies import checked_result, give, later, take

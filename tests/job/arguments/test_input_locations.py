@@ -1,7 +1,5 @@
 """Inputs of a job that are added with it, or that are in its own, an enclosing or another nested scheduler."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

@@ -1,7 +1,5 @@
 """`ref(value)`: an argument that is passed as it is, in each place in which a value can stand, and to each reader."""
 
-from __future__ import annotations
-
 import functools
 import pickle
 from collections.abc import Callable, Iterator

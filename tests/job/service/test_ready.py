@@ -1,7 +1,5 @@
 """When a `Service` counts as ready, what its users get from it, and what happens if it ends by itself."""
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Callable
 from typing import Any

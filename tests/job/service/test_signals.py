@@ -1,7 +1,5 @@
 """Ctrl-C at a run with services: a real signal to a real process."""
 
-from __future__ import annotations
-
 import signal
 
 import pytest

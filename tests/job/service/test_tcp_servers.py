@@ -1,7 +1,5 @@
 """A real TCP server as a service, a second one that uses it, and clients as jobs: real sockets, real time."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

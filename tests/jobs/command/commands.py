@@ -1,7 +1,5 @@
 """Helpers for the tests of commands."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 from typing import Any

@@ -7,8 +7,6 @@
 python -m tests.jobs.command.hostile_lines --count 2000 --seed 7    say what is accepted, and what the shells do with it
 """
 
-from __future__ import annotations
-
 import argparse
 import os
 import random

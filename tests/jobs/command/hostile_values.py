@@ -1,7 +1,5 @@
 """Values that would run a command if a shell took a part of them for code, and whether a line lets one do so."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import subprocess

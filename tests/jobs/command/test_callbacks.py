@@ -1,7 +1,5 @@
 """`on_start`, `on_succeeded`, `on_settled`: when they are called, what they can see, and what comes of an error."""
 
-from __future__ import annotations
-
 import subprocess
 from collections.abc import Callable
 from pathlib import Path

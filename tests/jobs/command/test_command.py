@@ -1,7 +1,5 @@
 """`CommandJob`: what is run, with what arguments, and its outcome."""
 
-from __future__ import annotations
-
 import contextlib
 import functools
 import io

@@ -1,7 +1,5 @@
 """How commands are ended: the whole process group, by SIGTERM first, for any reason and on both backends."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import os

@@ -1,7 +1,5 @@
 """`pin`, `nice`, `memory_limit`: what a command may use."""
 
-from __future__ import annotations
-
 import os
 import sys
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The standard streams of commands: files, captures, lines, input."""
 
-from __future__ import annotations
-
 import contextlib
 import copy
 import errno

@@ -1,7 +1,5 @@
 """`CommandService`: when it is ready, how it ends, and its errors, with programs of one line of shell."""
 
-from __future__ import annotations
-
 import re
 import socket
 import subprocess

@@ -1,7 +1,5 @@
 """t-strings as command lines (Python 3.14). They are compiled here, because older Pythons cannot parse them."""
 
-from __future__ import annotations
-
 import sys
 from pathlib import Path
 from typing import Any

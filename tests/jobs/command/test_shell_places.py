@@ -1,7 +1,5 @@
 """Places of a shell's line where quoting protects a value, and those where it does not: in batches and in t-strings."""
 
-from __future__ import annotations
-
 import itertools
 import re
 import shutil

@@ -1,7 +1,5 @@
 """Many commands in a row: nothing of this program grows."""
 
-from __future__ import annotations
-
 import os
 import resource
 import threading

@@ -1,7 +1,5 @@
 """Commands that cannot be started: a clear error each, and the run goes on."""
 
-from __future__ import annotations
-
 import contextlib
 import errno
 import io

@@ -1,7 +1,5 @@
 """Real processes for tests: trees that resist their end, and a way to find which of them are alive."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import signal

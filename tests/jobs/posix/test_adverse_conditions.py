@@ -1,7 +1,5 @@
 """Troubles of machines: a clock that jumps, a lost terminal, a laptop that sleeps."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import pty

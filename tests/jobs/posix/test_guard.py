@@ -1,7 +1,5 @@
 """Nothing of a run's commands outlives the run, or the death of the program that ran it."""
 
-from __future__ import annotations
-
 import itertools
 import os
 import signal

@@ -1,7 +1,5 @@
 """Functions for worker processes, decorated with `@job`."""
 
-from __future__ import annotations
-
 import os
 
 from trioflow import ProcessJob, job

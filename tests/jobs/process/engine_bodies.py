@@ -1,7 +1,5 @@
 """Functions that engines call in other processes: they note in a folder what becomes of them."""
 
-from __future__ import annotations
-
 import os
 import signal
 import time

@@ -4,8 +4,6 @@ It prints "ready", and waits for Ctrl-C with a call in progress. Then it prints 
 JSON. UNIT is a number of seconds in which what happens at once has happened.
 """
 
-from __future__ import annotations
-
 import contextlib
 import importlib
 import importlib.util

@@ -1,7 +1,5 @@
 """Exceptions of all kinds for worker processes, which import them from here."""
 
-from __future__ import annotations
-
 import dataclasses
 import threading
 import weakref

@@ -1,7 +1,5 @@
 """Functions for worker processes, which import them from here; so nothing is imported that few of them need."""
 
-from __future__ import annotations
-
 import atexit
 import os
 import subprocess

@@ -1,7 +1,5 @@
 """The table of `docs/how-to/clusters.md`: what holds for ProcessJobs on each engine that pip installs."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 import os

@@ -1,7 +1,5 @@
 """ProcessJobs whose calls are made by executors of all kinds, in real time."""
 
-from __future__ import annotations
-
 import concurrent.futures
 import threading
 from collections.abc import Iterator

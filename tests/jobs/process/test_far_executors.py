@@ -1,7 +1,5 @@
 """Executors that are no pool of this machine, and those that are not what their base class says."""
 
-from __future__ import annotations
-
 import pickle
 import threading
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """`ProcessJob`: Python functions in worker processes."""
 
-from __future__ import annotations
-
 import copyreg
 import multiprocessing
 import os

@@ -1,7 +1,5 @@
 """`processes=` of schedulers and jobs: what makes the calls of ProcessJobs. Clusters are in `tests/test_dask.py`."""
 
-from __future__ import annotations
-
 import os
 import re
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """Where the worker processes of a run come from, and what becomes of them."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import pickle

@@ -1,7 +1,5 @@
 """The servers that tests share, and the mark of processes that tests leave on them."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import cast
 

@@ -1,7 +1,5 @@
 """What a node says before a command starts: it is not trusted, and neither slows the event loop nor fills an error."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The page on coming from apssh: its two programs do the same, and its table has each class."""
 
-from __future__ import annotations
-
 import fcntl
 import getpass
 import inspect

@@ -1,7 +1,5 @@
 """One connection for each node: how jobs open, share and lose it, and what keeps it from opening."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import re

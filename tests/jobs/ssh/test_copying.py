@@ -1,7 +1,5 @@
 """`Push` and `Pull`: files and trees with any names, copied completely or not at all."""
 
-from __future__ import annotations
-
 import os
 import resource
 import socket

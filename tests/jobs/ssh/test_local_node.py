@@ -1,7 +1,5 @@
 """`LocalNode`: this machine as a node. Tests of `SshJob` check that the same commands behave as on a server."""
 
-from __future__ import annotations
-
 import io
 import json
 import os

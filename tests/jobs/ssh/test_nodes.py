@@ -1,7 +1,5 @@
 """`SshNode` and `SshNodes`: what users write, and what is rejected."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

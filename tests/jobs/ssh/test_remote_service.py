@@ -1,7 +1,5 @@
 """`SshService`: a program on a node is running and ready, and nothing of it is left, however it ends."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import signal

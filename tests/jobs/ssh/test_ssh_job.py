@@ -1,7 +1,5 @@
 """`SshJob`: what runs on a node, what it gets, and what comes back. Real servers on loopback."""
 
-from __future__ import annotations
-
 import contextlib
 import io
 import os

@@ -1,7 +1,5 @@
 """The script around commands on nodes, in each shell that this machine has, and the reader of its reports."""
 
-from __future__ import annotations
-
 import itertools
 import os
 import resource

@@ -3,8 +3,6 @@
 The first run timed out, the second was answered, and killed while "late" was writing: `late.sh` slept in the middle.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import datetime
 import enum

@@ -1,7 +1,5 @@
 """Graphs that cannot run: the error names the jobs and the remedy; and nothing is consumed."""
 
-from __future__ import annotations
-
 import re
 
 import pytest

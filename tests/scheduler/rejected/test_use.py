@@ -1,7 +1,5 @@
 """Use at the wrong time, in the wrong place, or with the wrong library: the error says what to do."""
 
-from __future__ import annotations
-
 import asyncio
 import functools
 import sys

@@ -1,7 +1,5 @@
 """Lines of events, each checked with the schema in the package."""
 
-from __future__ import annotations
-
 import functools
 import inspect
 import json

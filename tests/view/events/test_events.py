@@ -1,7 +1,5 @@
 """`Events`: the lines of every kind of run, each checked with the schema, on both backends, in virtual time."""
 
-from __future__ import annotations
-
 import functools
 import gc
 import io

@@ -1,7 +1,5 @@
 """The writer of events: slow, late or vanishing readers and full disks never stop the run."""
 
-from __future__ import annotations
-
 import json
 import os
 import threading

@@ -1,7 +1,5 @@
 """Parse graphs as `dot` lays them out."""
 
-from __future__ import annotations
-
 import json
 import subprocess
 import xml.etree.ElementTree as ElementTree

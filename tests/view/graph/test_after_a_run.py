@@ -1,7 +1,5 @@
 """Graphs after a run: durations, the critical path, failures in collapsed schedulers, and the layout."""
 
-from __future__ import annotations
-
 import itertools
 import re
 import struct

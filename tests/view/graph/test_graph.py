@@ -1,7 +1,5 @@
 """`graph`: the drawing, parsed as `dot` lays it out."""
 
-from __future__ import annotations
-
 import inspect
 import itertools
 import json

@@ -4,8 +4,6 @@ Each statement that trioflow writes has one form, listed below; Mermaid's own pa
 the labels of these tests, when the forms were chosen.
 """
 
-from __future__ import annotations
-
 import re
 from typing import Any
 

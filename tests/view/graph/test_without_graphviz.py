@@ -1,7 +1,5 @@
 """Graphs where the package graphviz, which an extra installs, is missing."""
 
-from __future__ import annotations
-
 import sys
 from pathlib import Path
 

@@ -8,8 +8,6 @@ the new text, and each function has the same line; otherwise each call returns w
 only changes bodies, lines, literal defaults and new names is taken.
 """
 
-from __future__ import annotations
-
 import argparse
 import copy
 import functools

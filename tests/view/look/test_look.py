@@ -1,7 +1,5 @@
 """`trioflow look`: the record of a program that runs, its text, who gets it, and that looking changes nothing."""
 
-from __future__ import annotations
-
 import contextlib
 import errno
 import os

@@ -1,7 +1,5 @@
 """The end of the output of a command that runs, for whoever looks at it."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """A law over all doors: a word from outside does what was seen, or is refused, whatever has changed in between."""
 
-from __future__ import annotations
-
 import itertools
 import os
 import random

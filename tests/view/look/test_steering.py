@@ -1,7 +1,5 @@
 """`trioflow steer` steers a run: pause, resume, window, drain and cancel, who may, and what is told about it."""
 
-from __future__ import annotations
-
 import json
 import logging
 import os

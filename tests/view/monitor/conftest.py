@@ -1,7 +1,5 @@
 """Programs in terminals, for the tests of the monitor."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from typing import Any
 

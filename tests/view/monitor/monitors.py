@@ -1,7 +1,5 @@
 """Helpers for the tests of the monitor: a terminal in memory, and the picture of the moment."""
 
-from __future__ import annotations
-
 import contextlib
 import io
 import math

@@ -1,7 +1,5 @@
 """A program in a terminal of its own, and the contents of its screen."""
 
-from __future__ import annotations
-
 import fcntl
 import os
 import select

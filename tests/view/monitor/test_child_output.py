@@ -1,7 +1,5 @@
 """The output of child processes while a monitor draws: it is above the picture, whole, and nothing hangs."""
 
-from __future__ import annotations
-
 import os
 import signal
 import time

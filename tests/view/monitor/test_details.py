@@ -1,7 +1,5 @@
 """The text after a job's label in a monitor: its progress, and what it waits for."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import anyio

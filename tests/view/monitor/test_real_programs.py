@@ -1,7 +1,5 @@
 """The monitor in real programs: in a terminal that is resized and interrupted, in a pipe."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 import textwrap

@@ -1,7 +1,5 @@
 """Runs that end, are repeated or retried: how the monitor counts and shows them."""
 
-from __future__ import annotations
-
 import collections
 import functools
 import io

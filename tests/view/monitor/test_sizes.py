@@ -1,7 +1,5 @@
 """Pictures of the monitor in windows of any size, and their cost."""
 
-from __future__ import annotations
-
 import itertools
 from typing import Any
 

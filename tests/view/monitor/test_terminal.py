@@ -1,7 +1,5 @@
 """The monitor on a terminal: the screen during and after a run, and the printed output of jobs."""
 
-from __future__ import annotations
-
 import io
 import logging
 import os

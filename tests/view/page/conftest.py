@@ -1,7 +1,5 @@
 """Fixtures of the tests of pages."""
 
-from __future__ import annotations
-
 import pytest
 from trioflow.view.look import _answers
 

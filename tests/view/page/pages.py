@@ -1,7 +1,5 @@
 """Pages of runs in progress: their server in this process, and a program whose run one shows."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys

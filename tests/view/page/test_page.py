@@ -1,7 +1,5 @@
 """The page of a run in progress: what its server refuses, what it tells, and how it learns the end of a run."""
 
-from __future__ import annotations
-
 import contextlib
 import gc
 import http.client

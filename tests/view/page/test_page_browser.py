@@ -1,7 +1,5 @@
 """The page of a run in progress in a real browser: it moves, steers from each tab, and stays when the run has ended."""
 
-from __future__ import annotations
-
 import contextlib
 import importlib
 import itertools

@@ -1,7 +1,5 @@
 """What a page lists beside what runs, has failed and waits: questions to a person, what has happened, some jobs."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys

@@ -1,7 +1,5 @@
 """The graph on a page: what its boxes stand for, and when it is laid out again."""
 
-from __future__ import annotations
-
 import json
 from typing import Any
 from xml.etree import ElementTree as Tree

@@ -1,7 +1,5 @@
 """Pages of runs of all kinds: counts add up, and a saved report is that of the run, or says what it lacks."""
 
-from __future__ import annotations
-
 import dataclasses
 import difflib
 import json

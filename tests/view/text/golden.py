@@ -1,7 +1,5 @@
 """The lines of a listing for each state of a job."""
 
-from __future__ import annotations
-
 # Every state, forever (8) or critical (!): the line on a stream that can show all, the line in ASCII, and
 # what both say behind it if details are asked for.
 GOLDEN = """

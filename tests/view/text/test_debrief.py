@@ -1,7 +1,5 @@
 """`debrief`: what it prints after a run, how often, and in which order."""
 
-from __future__ import annotations
-
 import functools
 import io
 import json

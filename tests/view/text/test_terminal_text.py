@@ -1,7 +1,5 @@
 """Text for terminals and CI logs: what anybody may have written into it does nothing there."""
 
-from __future__ import annotations
-
 import ast
 import io
 import json

@@ -1,7 +1,5 @@
 """Verdicts: their numbers add up, and they say how many jobs a journal has restored, and from when."""
 
-from __future__ import annotations
-
 import functools
 import io
 import re

@@ -1,7 +1,5 @@
 """A headless Chromium for tests of pages: it opens a file, and returns the messages of the console."""
 
-from __future__ import annotations
-
 import itertools
 import shutil
 from collections.abc import Iterator

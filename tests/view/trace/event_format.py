@@ -5,8 +5,6 @@ the fields of each with their types. Perfetto's importer (src/trace_processor/im
 keeping the order of those at the same time, and drops slices that overlap without nesting.
 """
 
-from __future__ import annotations
-
 import json
 import math
 from collections import defaultdict

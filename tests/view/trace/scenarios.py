@@ -1,7 +1,5 @@
 """Scenarios and helpers shared by the tests of a trace's exports."""
 
-from __future__ import annotations
-
 import functools
 import itertools
 from typing import Any

@@ -1,7 +1,5 @@
 """Why one run took longer than another: the changes along both critical paths add up; other files are rejected."""
 
-from __future__ import annotations
-
 import random
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """The critical path, from the last job to finish backwards to the beginning of the run, without a gap."""
 
-from __future__ import annotations
-
 import functools
 import itertools
 from typing import Any

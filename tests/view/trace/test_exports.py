@@ -1,7 +1,5 @@
 """The trace as trace events and as CSV: valid by the published format, and complete."""
 
-from __future__ import annotations
-
 import csv
 import functools
 import io

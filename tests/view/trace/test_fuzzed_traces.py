@@ -1,7 +1,5 @@
 """Mutated trace files, as somebody may send them: to make reports of them and to compare them does no harm."""
 
-from __future__ import annotations
-
 import copy
 import functools
 import json

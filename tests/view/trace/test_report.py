@@ -1,7 +1,5 @@
 """The HTML report as a file: complete, escaped, and with a notice in place of what it cannot show."""
 
-from __future__ import annotations
-
 import csv
 import functools
 import html.parser

@@ -1,7 +1,5 @@
 """The HTML report in a real browser: search, sort, hover, no errors, and good speed with thousands of jobs."""
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Iterator
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The whole page of a report, as a reader sees it, compared with a file."""
 
-from __future__ import annotations
-
 import base64
 import hashlib
 import html.parser

@@ -1,7 +1,5 @@
 """The record of a run that was paused, or whose number of slots has changed: waits, critical path, window, report."""
 
-from __future__ import annotations
-
 import json
 import os
 from functools import partial

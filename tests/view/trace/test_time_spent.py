@@ -1,7 +1,5 @@
 """Where the time went: sentence, table by family of job, and picture."""
 
-from __future__ import annotations
-
 import dataclasses
 import functools
 import re

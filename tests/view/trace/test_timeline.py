@@ -1,7 +1,5 @@
 """The timeline as SVG: well-formed, without overlaps, with labels as text, and legible in grey."""
 
-from __future__ import annotations
-
 import itertools
 import re
 import shutil

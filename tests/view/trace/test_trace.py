@@ -1,7 +1,5 @@
 """The spans of `Trace` for every kind of run, on both backends, in virtual time."""
 
-from __future__ import annotations
-
 import functools
 import gc
 import math

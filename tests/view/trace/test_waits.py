@@ -1,7 +1,5 @@
 """What each span waited for, since when, and which job ended the wait."""
 
-from __future__ import annotations
-
 import functools
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The lines of `list` and `listing`: each symbol and each form of line, for any graph."""
 
-from __future__ import annotations
-
 import functools
 import math
 from typing import Any

@@ -1,7 +1,5 @@
 """`list` and `listing` never break, whatever the results, labels, streams and number of jobs."""
 
-from __future__ import annotations
-
 import io
 import itertools
 from collections.abc import Callable
