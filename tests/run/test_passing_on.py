@@ -118,7 +118,7 @@ PASS_ON = {
         "Line.refund",  # and those below, which do it for one resource each
         "Grant.refund",
         "Grant.refund_budgets",
-        "Reopening._take_back",  # which wakes the task of the run
+        "Reopening._mark_followers",  # which wakes the task of the run
     },
     "admit": {"Lane.ensure_searcher", "ask_in_order"},
     "ensure_searcher": {

@@ -796,10 +796,11 @@ class AbstractJob(Generic[T]):
 
         This does not count as a critical failure. On asyncio, a running job is cancelled once for each call. From
         another thread than the run's, this takes effect in the next turn of the run's loop, and does nothing after its
-        end. After the call of `run()`, before the run is there, the call is kept for the run.
+        end. After the call of `run()`, before the run is there, the call is kept for the run. If the job's own nested
+        scheduler has not begun, or waits for another attempt, that begins with the job cancelled.
 
         Raises:
-            RuntimeError: the scheduler is not running.
+            RuntimeError: the scheduler is in no run, or has settled in it.
 
         """
         call_text = f"cancel() of {self.label!r}"

@@ -1028,7 +1028,7 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
         After the call of `run()`, before the run is there, the call is kept for the run.
 
         Raises:
-            RuntimeError: neither this scheduler nor the scheduler around it is running, or it has settled.
+            RuntimeError: the scheduler is in no run, or has settled in it.
 
         Example:
             >>> async def first():

@@ -144,7 +144,7 @@ WORDS: Final[dict[str, Word]] = {
         {BEGINNING: "another call runs {level}; wait for that run to end", WAITING: IN_RUN, SETTLED: IN_RUN,
          CLOSED: IS_CLOSED}),
     "add": Word(              (ACTS,    HERE,    HERE,    HERE,    REFUSES, ACTS,    REFUSES, REFUSES),
-        "{call}: {name} has settled in the run of {level}",
+        "{call}: {name} has settled in the run of {level}{why}",
         {BEGINNING: "{call}: a run of {level} begins in another thread; add jobs before it, or in its thread",
          BODY: "{call}: the run of {outermost} has ended{why}, and accepts no jobs", CLOSED: "{call}: " + IS_CLOSED},
         GrowingError),
@@ -273,6 +273,8 @@ def refusal(word: str, scheduler: BaseScheduler, stage: Stage, level: BaseSchedu
     text = row.at.get(stage, row.refusal)
     name, level_name, outermost_name = map(repr, (scheduler.label, level.label, outermost.label))
     why = clause(" ({.value})", outermost.stop_reason)
+    if (run := level._run) is not None and run.phase._is_ending:
+        why = f", which {run.phase.value}"
     return row.error(text.format(call=call_text, name=name, level=level_name, outermost=outermost_name, why=why))
 
 
