@@ -618,6 +618,20 @@ class Generator:
         nested = Group(**self.common([]) | options, jobs=(*waiting[:1], adds, *waiting[1:]))
         return replace(drawn, root=with_jobs(drawn.root, [nested], []))
 
+    def goes_deep(self, drawn: Scenario) -> Scenario:
+        """What became ready last starts first, where chains share a window."""
+        plain = {"expected": None, "settled": (), "critical": None}
+        jobs: list[Leaf | Group] = []
+        for _ in range(self.random.randint(2, 3)):
+            chain: list[Leaf | Group] = []
+            for _ in range(3):
+                required = tuple(job.name for job in chain[-1:])
+                chain.append(self.actor(**plain, requires=required, priority=self.random.choice((0, 0, 0, 1))))
+            jobs += chain
+        options = {"forever": False, "policy": "depth-first", "window": self.random.choice((1, 1, 2))}
+        nested = Group(**self.common([]) | options, jobs=tuple(jobs))
+        return replace(drawn, root=with_jobs(drawn.root, [nested], []))
+
     def drops_failures(self, drawn: Scenario) -> Scenario:
         """Jobs fail where none is kept: one is tolerated, one is awaited, and one counts."""
         tolerated, awaited, counts = (self.actor(Fail(), critical=critical) for critical in (False, None, None))
@@ -844,6 +858,7 @@ MEETINGS = {
     "cleans up forever": Generator.cleans_up_forever,
     "learns a duration": Generator.learns_a_duration,
     "drops failures": Generator.drops_failures,
+    "goes deep": Generator.goes_deep,
     "retries after trying again": Generator.retries_after_trying_again,
     "tries services again": Generator.tries_services_again,
     "tries what was cancelled": Generator.tries_what_was_cancelled,

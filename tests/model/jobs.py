@@ -412,6 +412,7 @@ class ModelJob:
             self.start()
             return
         self.number = next(self.world.numbers)
+        self.parent.note_depth(self)
         self.parent.queue.append(self)
         self.parent.move()
 

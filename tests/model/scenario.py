@@ -11,7 +11,8 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from enum import Enum, auto
-from typing import Literal
+
+from trioflow.abc import PolicyName
 
 LAST_CALL = 5000.0 + 2.0**-20
 """When a run is cut that would not end by itself."""
@@ -217,7 +218,7 @@ class Group(Plan):
     adaptive: tuple[int, int] | None = None
     pool: tuple[Resource, ...] = ()
     backfill: int = 64
-    policy: Literal["fifo", "auto", "critical-path"] = "fifo"
+    policy: PolicyName = "fifo"
     shutdown_timeout: float = 1.0
     cleanup_timeout: float = 5.0
     critical_jobs: bool | None = None

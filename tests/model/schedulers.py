@@ -50,6 +50,7 @@ class ModelScheduler(ModelJob):
         """Add the models of all jobs, reset."""
         self.jobs: list[ModelJob] = []
         self.queue: list[ModelJob] = []
+        self.starts = 0
         self.running: list[ModelJob] = []
         self.holders: set[ModelJob] = set()  # those that have a slot
         self.token_line: list[ModelJob] = []  # those that wait only for a token
@@ -352,13 +353,24 @@ class ModelScheduler(ModelJob):
 
     def enqueue(self, job: ModelJob) -> None:
         """Jobs start in the order in which they became ready."""
-        if self.usual is not None or any(job.plan.priority for job in self.jobs):
+        if self.usual is not None or self.goes_deep or any(job.plan.priority for job in self.jobs):
             self.note_line()
+        self.note_depth(job)
         job.state = "SCHEDULED"
         job.number = next(self.world.numbers)
         job.ready_at = self.world.now
         self.world.hook("scheduled", job.name)
         self.queue.append(job)
+
+    @property
+    def goes_deep(self) -> bool:
+        return self.plan.policy == "depth-first"
+
+    def note_depth(self, job: ModelJob) -> None:
+        """With "depth-first", the more jobs have started before a job became ready, the earlier it starts."""
+        if self.goes_deep:
+            job.rank = self.starts + sum(one.parent is self for one in self.world.admitted)
+            self.world.mark("policy")
 
     def note_line(self) -> None:
         """Give up exactness if a job that may come before others becomes ready as these start, or as time lets them."""
@@ -489,6 +501,7 @@ class ModelScheduler(ModelJob):
             self.world.admitted.remove(job)
             self.release_held(job)
             job.number, job.keeps_key = next(self.world.first_numbers), True
+            self.note_depth(job)
             self.queue.append(job)
         for job in list(self.token_line):
             rivals = [group for group in self.world.schedulers if group is not self and group.limiter() is limiter]
@@ -1516,6 +1529,7 @@ def begin(job: ModelJob) -> None:
     group = job.parent
     assert group is not None
     group.running.append(job)
+    group.starts += 1
     job.is_admitted, group.last_start = False, group.world.now
     group.show_signs()
     job.start()
