@@ -544,13 +544,19 @@ class Admission:
             resources, places = group.resources, group.places
             if places.slotless_count and group.needs_slot and places.line.is_full():
                 continue
+            is_crowded = len(places.line.startable) >= MAX_ADMITTED
+            if not group.kind:
+                if not is_crowded:
+                    return group, None
+                self.crowded.add(places)
+                continue
             if not resources.isdisjoint(saturated):
                 continue
             lacking = {resource: when for resource, need in group.needs if (when := resource.available_at(need)) > NOW}
             waits_for: Collection[Resource] = lacking or (
                 () if places.is_inside_holder else resources & reserved.keys()
             )
-            if not waits_for and places.is_crowded():
+            if not waits_for and is_crowded:
                 self.crowded.add(places)
                 held_back |= group.kind
             if not waits_for and (places in self.crowded or not group.kind.isdisjoint(held_back)):
