@@ -278,10 +278,8 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 
 
 def import_from_own_place(config: pytest.Config) -> None:
-    """Import the files of tests in an order of this process, of several: what one has compiled, the others read.
-
-    In a fresh clone pytest rewrites the assertions of all files, for nine seconds. In one order, each process would.
-    """
+    """Import the files of tests in an order of this process, of several: what one has compiled, the others read. In a
+    fresh clone pytest rewrites the assertions of all files, for nine seconds. In one order, each process would."""
     number, count = os.environ.get("PYTEST_XDIST_WORKER", "gw0"), os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")
     asked = [config.invocation_params.dir / argument.partition("::")[0] for argument in config.args]
     files = [file for file in sorted(TESTS.rglob("test_*.py")) if any(map(file.is_relative_to, asked))]
@@ -353,12 +351,10 @@ def drop_other_parts(config: pytest.Config, items: list[pytest.Item]) -> list[py
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Mix the files of slow tests with the others, which use the cores while slow ones wait for programs.
-
-    The last quarter has none, so that in the end no process is left alone with a long one, and those that wait longest
-    begin in the first. For uvloop, leave out the
-    tests on the virtual clock: they would run on the usual loop, as they do without the option.
-    """
+    """Mix the files of slow tests with the others, which use the cores while slow ones wait for programs. The last
+    quarter has none, so that in the end no process is left alone with a long one, and those that wait longest begin in
+    the first. For uvloop, leave out the tests on the virtual clock: they would run on the usual loop, as they do
+    without the option."""
     if config.option.loop == "uvloop":
         usual = {item for item in items if "virtual" in getattr(item, "fixturenames", ())}
         config.hook.pytest_deselected(items=usual)
@@ -393,10 +389,8 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByFile:
 
 
 def pytest_xdist_auto_num_workers() -> int:
-    """Return how many processes run the tests: three for each core, because they wait for most of their time.
-
-    Each takes four seconds to collect the tests. CI, which runs several of these at once, asks for fewer.
-    """
+    """Return how many processes run the tests: three for each core, because they wait for most of their time. Each
+    takes four seconds to collect the tests. CI, which runs several of these at once, asks for fewer."""
     return int(os.environ.get("PYTEST_XDIST_AUTO_NUM_WORKERS") or 3 * (os.cpu_count() or 1))
 
 
@@ -440,11 +434,9 @@ def no_dot(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Let the collector see again what `nothing_left_behind` has hidden, so that the last checks of pytest find it.
-
-    Not in one of several processes: what these find so late, pytest-xdist does not report; nor in the one that starts
-    them, which has the reports of all tests and runs none.
-    """
+    """Let the collector see again what `nothing_left_behind` has hidden, so that the last checks of pytest find it. Not
+    in one of several processes: what these find so late, pytest-xdist does not report; nor in the one that starts them,
+    which has the reports of all tests and runs none."""
     if "PYTEST_XDIST_WORKER" in os.environ or session.config.option.numprocesses:
         gc.freeze()
     else:
@@ -489,10 +481,8 @@ def checked_states() -> Iterator[transitions.CheckedState]:
 @pytest.fixture(autouse=True)
 def nothing_left_behind(checked_states: transitions.CheckedState) -> Iterator[None]:
     """Check after each test that all coroutines were awaited, and that only idle workers of the libraries are left.
-
     States of jobs must have changed only as the table of transitions allows, and no job must have failed by an
-    assertion, which only an inspection of the run would show. One fixture for all costs a third of three.
-    """
+    assertion, which only an inspection of the run would show. One fixture for all costs a third of three."""
     checked_states.illegal.clear()
     checked_states.assertions.clear()
     before = _threads()

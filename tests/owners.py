@@ -32,10 +32,8 @@ def modules() -> dict[str, ast.Module]:
 
 
 def inner_statements(outer: ast.AST, closed: Callable[[ast.AST], bool] = lambda _: False) -> Iterator[ast.stmt]:
-    """Yield the statements inside of one, but not those inside of what is closed.
-
-    It goes into no expression: nearly all of a tree consists of these.
-    """
+    """Yield the statements inside of one, but not those inside of what is closed. It goes into no expression: nearly
+    all of a tree consists of these."""
     for part in ("body", "handlers", "orelse", "finalbody", "cases"):
         for node in getattr(outer, part, ()):
             if isinstance(node, ast.stmt):

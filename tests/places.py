@@ -28,11 +28,9 @@ PATIENCE = 120.0
 
 
 def patiently(*units: float) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Give a test of limits on real time its unit, the argument `unit`: seconds, and more if it fails with few.
-
-    Any step may take longer than a small unit on a busy machine. A fault makes the test fail with the last one, too.
-    Each try has a folder of its own as `tmp_path`: what an earlier one has left there would make it fail.
-    """
+    """Give a test of limits on real time its unit, the argument `unit`: seconds, and more if it fails with few. Any
+    step may take longer than a small unit on a busy machine. A fault makes the test fail with the last one, too. Each
+    try has a folder of its own as `tmp_path`: what an earlier one has left there would make it fail."""
 
     def decorate(test: Callable[..., None]) -> Callable[..., None]:
         @functools.wraps(test)

@@ -164,10 +164,8 @@ def described(name: str, thing: Any) -> Iterator[str]:
 
 
 def constructor(kind: type) -> str:
-    """Return the signature of a class that users call: its docstring has the arguments, or an example.
-
-    trioflow alone makes objects of the others: errors, results, spans, simulations. Their attributes are promised.
-    """
+    """Return the signature of a class that users call: its docstring has the arguments, or an example. trioflow alone
+    makes objects of the others: errors, results, spans, simulations. Their attributes are promised."""
     text, call = inspect.getdoc(kind) or "", signature(kind)
     is_called = "Args:" in text or "Args:" in (kind.__init__.__doc__ or "") or f"{kind.__name__}(" in text  # type: ignore[misc]
     return call if is_called or call == "()" else ""

@@ -55,10 +55,8 @@ FOR_PYTEST = ["pytest", "pytest_trio.plugin", "anyio.pytest_plugin"]
 
 class Python(subprocess.Popen[Any]):
     """A `Popen` for the arguments of Python: a file, `-`, `-m` and a module, or `-c` and a text, with their arguments.
-
     Of the options of `Popen` it takes `stdin`, `stdout`, `stderr`, `cwd`, `env`, those about text, and
-    `start_new_session`, by which a terminal that is standard input becomes the one that controls the process.
-    """
+    `start_new_session`, by which a terminal that is standard input becomes the one that controls the process."""
 
     def _execute_child(
         self, args: Sequence[Any], executable: Any, preexec_fn: Any, close_fds: bool, pass_fds: Any, cwd: Any, env: Any,
@@ -158,10 +156,8 @@ os._exit(code if code >= 0 else 128 - code)
 
 
 def make_program(path: Path, *words: str) -> None:
-    """Make a command for shells that runs Python with these words, and its own, in a fork.
-
-    It cannot be sent signals, and multiprocessing cannot start processes for a script that it runs.
-    """
+    """Make a command for shells that runs Python with these words, and its own, in a fork. It cannot be sent signals,
+    and multiprocessing cannot start processes for a script that it runs."""
     connect().close()  # which starts the server
     path.write_text(CLIENT.format(python=sys.executable, door=door(), words=words), encoding="utf-8")
     path.chmod(0o755)
@@ -182,11 +178,9 @@ def connect() -> socket.socket:
 
 @functools.cache
 def door() -> str:
-    """Return the address of the server, which is in no directory that a process could remove.
-
-    It names the namespace, too: in one of its own, which each fault of `tests.mutation` has, the process that began the
-    tests has the number that it has in others, where a server has the modules of another tree.
-    """
+    """Return the address of the server, which is in no directory that a process could remove. It names the namespace,
+    too: in one of its own, which each fault of `tests.mutation` has, the process that began the tests has the number
+    that it has in others, where a server has the modules of another tree."""
     return f"\0{__name__} of {owner()} in {os.stat('/proc/self/ns/pid').st_ino}"
 
 
@@ -334,10 +328,8 @@ def code_of(words: list[str], place: str) -> int:
 
 
 def leave(code: int) -> int:
-    """End as Python does, but do not take apart all that was forked: that costs more than all else.
-
-    Return only if Python has to tell that an output takes no more.
-    """
+    """End as Python does, but do not take apart all that was forked: that costs more than all else. Return only if
+    Python has to tell that an output takes no more."""
     cast(Any, threading)._shutdown()
     cast(Any, atexit)._run_exitfuncs()
     vars(sys.modules["__main__"]).clear()

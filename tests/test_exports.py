@@ -36,7 +36,7 @@ def test_each_name_is_exported_once() -> None:
     for module, name in NAMES:
         places.setdefault(id(getattr(module, name)), []).append(f"{module.__name__}.{name}")
     assert [found for found in places.values() if len(found) > 1] == [
-        ["trioflow.AbstractJob", "trioflow.abc.AbstractJob"],
+        ["trioflow.AbstractJob", "trioflow.abc.AbstractJob"]
     ]
 
 
@@ -93,10 +93,8 @@ def test_an_unknown_name_raises_an_attribute_error() -> None:
 
 def test_no_heavy_module_is_loaded_before_it_is_needed() -> None:
     """`import trioflow` imports nothing that only views, commands, or one backend need, and no rarely used name.
-
     `trioflow --help` needs no view, no drawing and no backend. A plain batch needs no trio, no view, no journal, no ssh
-    and none of the slower modules of the library.
-    """
+    and none of the slower modules of the library."""
     imports = {"rich", "graphviz", "click", "html", "xml", "asyncio", "trio", "wcwidth", "subprocess", "anyio",
                "multiprocessing", "inspect", "dataclasses", "logging", "traceback", "trioflow.view.trace"}  # fmt: skip
     helps = {"rich", "graphviz", "html", "asyncio", "trio", "wcwidth", "subprocess", "anyio",

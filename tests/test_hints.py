@@ -74,7 +74,6 @@ def test_a_kind_may_use_the_names_of_attributes_that_jobs_lack() -> None:
 
 
 def test_a_job_among_the_needs_is_told_where_an_order_is_given() -> None:
-    """`needs` is the word of CI files for what `required` is here."""
     with pytest.raises(TypeError, match=r"needs=.* of .*: give a dict .*; for an order, give required="):
         Job(give_now, 1, needs=[Job(give_now, 2)])  # type: ignore[arg-type]
 

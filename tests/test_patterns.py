@@ -37,10 +37,8 @@ CALL: Final = re.compile(rf"(\w+)\.({'|'.join(sorted(WHOLE | SEARCHES))})\b")
 
 
 def patterns() -> Iterator[tuple[str, re.Pattern[Any], set[str]]]:
-    """Yield each pattern of the package with its name and what is done with it.
-
-    These are the patterns in the variables of modules, and those that a call of `re` has as a literal.
-    """
+    """Yield each pattern of the package with its name and what is done with it. These are the patterns in the variables
+    of modules, and those that a call of `re` has as a literal."""
     modules = [
         importlib.import_module(info.name)
         for info in pkgutil.walk_packages(trioflow.__path__, "trioflow.")

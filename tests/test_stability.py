@@ -11,9 +11,8 @@ from .places import ROOT
 
 
 def test_public_names_are_those_of_the_recorded_list() -> None:
-    """A change of a name, a member or a parameter is deliberate: run `python -m tests.public_names`, and
-    add a fragment.
-    """
+    """A change of a name, a member or a parameter is deliberate: run `python -m tests.public_names`, and add a
+    fragment."""
     written = public_names.FILE.read_text(encoding="utf-8").splitlines()
     assert list(public_names.lines()) == written, "run: python -m tests.public_names"
 
@@ -30,8 +29,6 @@ def test_importing_a_name_of_another_library_raises_with_a_hint(name: str) -> No
 
 @pytest.mark.parametrize(("kind", "most"), [(trioflow.Job, 52), (trioflow.Scheduler, 87)])
 def test_a_class_of_jobs_has_few_members(kind: type, most: int) -> None:
-    """A job and a scheduler have few public members: a new one takes the place of another.
-
-    What only views, journals or kinds of jobs ask is a function of `trioflow.abc` or `trioflow.graph`.
-    """
+    """A job and a scheduler have few public members: a new one takes the place of another. What only views, journals or
+    kinds of jobs ask is a function of `trioflow.abc` or `trioflow.graph`."""
     assert sum(not name.startswith("_") for name in {*dir(kind)} - ATTRIBUTE_HINTS.keys()) <= most

@@ -248,10 +248,8 @@ def answering(test: ast.AST) -> set[str]:
 
 
 def dropped(test: ast.AST) -> Iterator[str]:
-    """Yield the functions that a test calls or runs without a look at what they return.
-
-    Under `with pytest.raises(...)`, the call is there to raise.
-    """
+    """Yield the functions that a test calls or runs without a look at what they return. Under `with
+    pytest.raises(...)`, the call is there to raise."""
     for node in inner_statements(test, is_for_errors):
         if isinstance(node, ast.Expr):
             call = node.value.value if isinstance(node.value, ast.Await) else node.value

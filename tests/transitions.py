@@ -39,11 +39,9 @@ class IllegalStep(AssertionError):
 
 
 class CheckedState:
-    """A stand-in for the slot `AbstractJob._state`: it reads through, and checks each write.
-
-    An illegal step raises immediately. It is kept in `illegal` too, in case the exception is swallowed. `assertions`
-    has the failed assertions of jobs. `writers` has the functions of the package that have written a state.
-    """
+    """A stand-in for the slot `AbstractJob._state`: it reads through, and checks each write. An illegal step raises
+    immediately. It is kept in `illegal` too, in case the exception is swallowed. `assertions` has the failed assertions
+    of jobs. `writers` has the functions of the package that have written a state."""
 
     def __init__(self, slot: Any) -> None:
         self.slot = slot

@@ -90,10 +90,8 @@ def test_results_option_writes_a_line_of_json_for_each_command() -> None:
 
 
 def test_results_say_nothing_of_the_usage_of_a_shell_that_was_ended_before_its_program() -> None:
-    """A shell that `--timeout` ends has not waited for its program, which used the CPU: the cells are empty.
-
-    The usage of a program that needs no shell is known, because trioflow itself waits for it.
-    """
+    """A shell that `--timeout` ends has not waited for its program, which used the CPU: the cells are empty. The usage
+    of a program that needs no shell is known, because trioflow itself waits for it."""
     batch("-j2", "--timeout", "1", "--results", "r.jsonl", ":::", "sleep 9", "true; sleep 9; true")
     alone, in_shell = sorted(
         (json.loads(line) for line in Path("r.jsonl").read_text().splitlines()), key=lambda row: row["seq"]

@@ -92,10 +92,8 @@ def test_a_kept_failure_counts_for_the_same_options_only() -> None:
 
 
 def test_commands_count_by_their_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of two directories with one journal, each has its own outputs; one once got those of the other.
-
-    A project that is moved with its journal is as before.
-    """
+    """Of two directories with one journal, each has its own outputs; one once got those of the other. A project that is
+    moved with its journal is as before."""
     top = tmp_path / "project"
     for name in "ab":
         (top / name).mkdir(parents=True)

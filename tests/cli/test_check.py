@@ -214,7 +214,6 @@ def test_check_counts_a_first_once(tmp_path: Path) -> None:
     ],
 )
 def test_check_counts_where_a_window_counts_groups(tmp_path: Path, options: str, inner: str, said: str | None) -> None:
-    """If a window counts nested schedulers as one, `check` says how many jobs may run, and what counts them."""
     code = f"x = Scheduler([Scheduler([Job(work) for _ in range(8)], {inner}) for _ in range(4)], {options})"
     done = trioflow("check", written(tmp_path, code))
     shown = [line for line in done.stdout.splitlines() if "at once" in line]

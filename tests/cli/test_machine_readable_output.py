@@ -112,10 +112,8 @@ def trace(tmp_path: Path) -> Path:
 
 
 def test_the_files_of_a_report_are_those_of_the_run(tmp_path: Path, trace: Path) -> None:
-    """The report and the JUnit file of a trace are those that the run itself wrote.
-
-    The instruments of the run began one after another, so the times that they give the run differ a little.
-    """
+    """The report and the JUnit file of a trace are those that the run itself wrote. The instruments of the run began
+    one after another, so the times that they give the run differ a little."""
     names = {"-o": "r.html", "--junit": "j.xml"}
     done = trioflow("report", trace, *(word for option, name in names.items() for word in (option, tmp_path / name)))
     assert (done.exit_code, done.output) == (0, "")

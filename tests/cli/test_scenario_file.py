@@ -306,7 +306,6 @@ def test_runs_begin_again_after_a_file_was_rejected(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("command", ["check", "list", "graph"])
 def test_loading_program_of_readme_runs_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str) -> None:
-    """A reader who saves the program, and asks about it, has run nothing of it."""
     monkeypatch.chdir(tmp_path)
     readme = (ROOT / "README.md").read_text("utf-8")
     program = next(block for block in re.findall(r"^```python\n(.*?)^```", readme, re.M | re.S) if "publish" in block)

@@ -99,7 +99,6 @@ def test_a_file_that_cannot_be_written_does_not_hide_the_signal(tmp_path: Path) 
 
 @pytest.mark.parametrize(("first", "second"), [(SIGNALS[0], SIGNALS[0]), (SIGNALS[2], SIGNALS[1])])
 def test_second_signal_ends_the_command_at_once(tmp_path: Path, first: signal.Signals, second: signal.Signals) -> None:
-    """A second signal, the same or another, ends the command with its code in the middle of the shutdown."""
     file = written(tmp_path, ACTOR.format(shutdown=60))
     code, lines = signalled(file, sends={"runs": first, "begins": second})
     assert code == 128 + second

@@ -306,11 +306,9 @@ def test_loop_waits_for_a_process_and_its_output(virtual: Virtual) -> None:
 
 
 def test_asyncio_default_executor_is_waited_for() -> None:
-    """The end of a run waits for the default executor's threads in real time.
-
-    asyncio.Runner gives them 300 s. On a virtual clock these were over at once: the run ended with "The executor did
-    not finishing joining its threads within 300 seconds", and the thread went on.
-    """
+    """The end of a run waits for the default executor's threads in real time. asyncio.Runner gives them 300 s. On a
+    virtual clock these were over at once: the run ended with "The executor did not finishing joining its threads within
+    300 seconds", and the thread went on."""
 
     async def main() -> float:
         loop = asyncio.get_running_loop()

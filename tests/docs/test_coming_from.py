@@ -60,7 +60,6 @@ def test_a_program_prints_the_output_shown_on_the_page(tmp_path: Path, program: 
 
 @pytest.mark.parametrize(("library", "module"), [("asynciojobs", "asynciojobs"), ("pyexpool", "mpepool")])
 def test_program_prints_the_same_with_the_import_of_compat_module(library: str, module: str, tmp_path: Path) -> None:
-    """With the import of the compat module, and no other change, a program for another library prints the same."""
     old, new = f"from {module} import", f"from trioflow.compat.{library} import"
     program, printed = next(given.values for given in PROGRAMS if given.id == f"{library}-0")
     assert isinstance(program, str)

@@ -66,7 +66,6 @@ def test_what_is_measured_again_replaces_its_figure_alone(tmp_path: Path, monkey
 
 
 def test_table_names_its_commits_where_table_of_runs_does_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A page without a table of runs says the commit below each table; one with it, only what is not of the first."""
     monkeypatch.setattr(published, "FILE", tmp_path / FILE.name)
     monkeypatch.setattr(published, "PAGES", ())
     published.FILE.write_text('{"runs": {}, "figures": []}')

@@ -21,10 +21,8 @@ STEP = re.compile(
 
 
 def programs(directory: Path, has_pids: bool) -> None:
-    """Create `python` and `trioflow` commands of this test; `run` shows nothing that moves.
-
-    If the page uses process IDs, the commands are no clients of a process that forks.
-    """
+    """Create `python` and `trioflow` commands of this test; `run` shows nothing that moves. If the page uses process
+    IDs, the commands are no clients of a process that forks."""
     directory.mkdir()
     make_program(directory / "python")
     make_program(directory / "forked", "-m", "trioflow")

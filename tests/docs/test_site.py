@@ -26,10 +26,8 @@ def without_network_or_dot(*words: str, tmp_path: Path) -> subprocess.CompletedP
 
 @pytest.mark.soak
 def test_the_site_is_built_without_network_or_dot(tmp_path: Path) -> None:
-    """`python -m docs` needs Python alone; each page is built, and the search has an index.
-
-    No warning means that each name in a docstring and each link is found, and each page is in a list.
-    """
+    """`python -m docs` needs Python alone; each page is built, and the search has an index. No warning means that each
+    name in a docstring and each link is found, and each page is in a list."""
     site = tmp_path / "site"
     done = without_network_or_dot("-m", "docs", "--to", str(site), tmp_path=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")

@@ -63,11 +63,9 @@ def compare(name: str, directory: Path, words: str = "", modules: Sequence[str] 
 def differences_again(
     place: Path, arguments: list[str], words: str, plain: dict[str, str], differing: set[str]
 ) -> set[str]:
-    """Return the tests that differ again when all tests of their files run in jobs again.
-
-    Some fail by chance: the collector finds what another test has left open. Alone they would pass, and so would tests
-    that fail because of earlier ones.
-    """
+    """Return the tests that differ again when all tests of their files run in jobs again. Some fail by chance: the
+    collector finds what another test has left open. Alone they would pass, and so would tests that fail because of
+    earlier ones."""
     if not differing:
         return set()
     files = {test.partition("::")[0] for test in differing}

@@ -54,8 +54,6 @@ def test_a_function_as_run_if_is_told_where_a_condition_goes() -> None:
 
 
 # --- arguments
-
-
 class Shop:
     async def pay(self, amount: int, *, at: str = "") -> None: ...
 
@@ -271,7 +269,6 @@ def test_awaiting_a_job_that_no_run_can_reach_raises_at_once(virtual: Virtual, w
 
 @pytest.mark.parametrize("nested", [False, True])
 def test_awaiting_a_job_too_early_is_reported(virtual: Virtual, caplog: pytest.LogCaptureFixture, nested: bool) -> None:
-    """A wait for a run that has not begun is named by the log, with the call to make; then it goes on."""
     job = Job(nap, 1, label="a")
     home: Any = Scheduler(job, label="home")
     outermost = Scheduler(home, label="outer") if nested else home

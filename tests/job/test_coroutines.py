@@ -97,7 +97,6 @@ def test_closing_a_scheduler_closes_the_coroutines_of_its_jobs(no_warnings: None
 
 
 def test_closing_an_open_scheduler_closes_coroutines_of_unstarted_jobs(virtual: Virtual, no_warnings: None) -> None:
-    """A job cancelled before its start has dropped its arguments, but its coroutine must still be closed."""
     coroutine = nap()
 
     async def main() -> str:

@@ -206,7 +206,6 @@ def test_a_subclass_of_thread_job_may_pass_its_own_method_as_function(backend: s
     ],
 )
 def test_option_errors_of_job_without_label_name_its_method(options: Any, error: type[Exception], message: str) -> None:
-    """Options are checked before the job is complete, so an error about them shows the default label."""
     with pytest.raises(error, match=message):
         Method(**options)
 

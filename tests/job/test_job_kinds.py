@@ -209,7 +209,6 @@ async def crash_at_once() -> None:
 @pytest.mark.parametrize("end", ENDS)
 @pytest.mark.parametrize("make", [flaky, throttled])
 def test_on_settled_follows_last_attempt(virtual: Virtual, make: Callable[[], Tries], end: str, nested: bool) -> None:
-    """The job ends during an attempt that would be repeated, or while it waits for the next one."""
     job, (when, act) = make(), ENDS[end]
 
     async def main() -> None:

@@ -143,8 +143,6 @@ def test_subclasses_inherit_box_and_cannot_be_interrupted() -> None:
 
 
 def test_failures_of_a_failure_group_are_one_line_of_log(virtual: Virtual, caplog: pytest.LogCaptureFixture) -> None:
-    """The log has one line for all failures of a `failure_group`, which is by default the class of the job."""
-
     class Broken(JobKind[None]):
         async def co_run(self) -> None:
             raise OSError("broken")

@@ -81,7 +81,6 @@ def test_each_parameter_of_a_kind_can_be_read_as_it_was_given(kind: type[Any]) -
 
 
 def test_the_arguments_of_a_job_that_has_run_can_be_read_while_it_is_kept(backend: str) -> None:
-    """They can be read in the run, too, by the job itself."""
     seen: list[Any] = []
 
     async def look(number: int, *, word: str) -> None:

@@ -158,10 +158,8 @@ def in_empty_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Calla
 
 
 def test_each_blocking_call_in_the_loop_is_allowed(backend: str, in_empty_directory: Callable[[str], None]) -> None:
-    """What may block is called in the loop's thread in listed places alone, and no more often for more files.
-
-    The calls for the names in `reads=` of a journal are listed, and grow with the files.
-    """
+    """What may block is called in the loop's thread in listed places alone, and no more often for more files. The calls
+    for the names in `reads=` of a journal are listed, and grow with the files."""
     counts: list[collections.Counter[tuple[str, str]]] = []
     for files in (4, 40):
         in_empty_directory(str(files))

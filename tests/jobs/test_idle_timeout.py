@@ -19,8 +19,6 @@ SIGNS = """
 
 @patiently(0.5, 5, 50)
 def test_signs_of_life_while_the_loop_is_blocked_prevent_the_timeout(backend: str, tmp_path: Path, unit: float) -> None:
-    """Signs of life while the event loop is blocked longer than `idle_timeout` keep jobs from being ended."""
-
     async def keep_alive(until: Callable[[], bool]) -> None:
         """Prevent other idle timeouts: to begin and to end may take long on a busy machine."""
         while not until():

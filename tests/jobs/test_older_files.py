@@ -264,7 +264,6 @@ def test_earlier_job_owns_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 @pytest.mark.parametrize("spelling", ["out", "./out", "folder/../out", "link"])
 def test_a_file_also_read_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, backend: str, spelling: str) -> None:
-    """Its next attempt goes on with it, however `reads=` spells the name."""
     monkeypatch.chdir(tmp_path)
     Path("folder").mkdir()
     Path("link").symlink_to("out")

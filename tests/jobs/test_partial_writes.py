@@ -50,10 +50,8 @@ def write_events(stream: Any) -> bytes:
 
 @pytest.mark.parametrize("write", [send_answer, write_output, write_events])
 def test_what_a_raw_stream_has_not_taken_is_written_again(write: Callable[[Any], bytes]) -> None:
-    """A stream that takes a part of each write gets everything, once and in order.
-
-    Of an answer above 2 GiB, which one write cannot take, the rest was lost, and the program waited for it.
-    """
+    """A stream that takes a part of each write gets everything, once and in order. Of an answer above 2 GiB, which one
+    write cannot take, the rest was lost, and the program waited for it."""
     stream = Reluctant()
     assert write(stream) == stream.taken
 

@@ -441,7 +441,6 @@ def test_a_cancelled_thread_that_still_runs_is_reported(virtual: Virtual, monkey
 @pytest.mark.parametrize("how", ["cancel", "timeout", "run"])
 @patiently(SOON, 1, 20)
 def test_on_cancel_is_called_once_and_can_end_the_function(backend: str, how: str, abandon: bool, unit: float) -> None:
-    """When the job is cancelled, its time is over, or its run ends, `on_cancel` makes the function return."""
     held = Held()
     calls: list[int] = []
 

@@ -299,7 +299,6 @@ def test_what_a_killed_run_has_left_of_a_committed_answer_answers_nothing(
 
 
 def test_an_answer_that_is_not_asked_is_removed(virtual: Virtual, file: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """An answer with a wrong name is removed when a run has completed without asking that, and the log names it."""
     assert asked(file, "--early", "aprove", "yes")
     assert asked(file, "--early", "approve", "no")
     assert result(ran(virtual, approval(file))) == ("no", False)
@@ -308,8 +307,6 @@ def test_an_answer_that_is_not_asked_is_removed(virtual: Virtual, file: Path, ca
 
 
 # ---- a name means the same job whatever has been answered since
-
-
 def words(text: str) -> str:
     return " ".join(text.split())
 
@@ -366,7 +363,6 @@ def test_a_label_stands_for_a_path_if_the_run_has_it_once(
 
 
 def test_an_answer_to_what_was_asked_before_is_refused(virtual: Virtual, file: Path, no_wait: None) -> None:
-    """A job that has asked something else before, in any run, is answered by the number of its question."""
     told: list[str] = []
     wait_for_nothing(virtual, approval(file, "Pay 100?"))
     ran(virtual, approval(file, "Pay 100?"), lambda: give(file, "approve", "yes"))

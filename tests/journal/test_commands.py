@@ -190,10 +190,8 @@ DIRECTORIES: dict[str, Callable[[Path], AbstractJob[Any]]] = {
 def test_a_command_counts_by_its_directory(
     tmp_path: Path, backend: str, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
-    """A command in another directory is other work, though the journal is the same, and both keep their records.
-
-    The directory counts relative to that of the journal: if both are moved, the command is restored.
-    """
+    """A command in another directory is other work, though the journal is the same, and both keep their records. The
+    directory counts relative to that of the journal: if both are moved, the command is restored."""
     top, found = tmp_path / "project", []
     for name in "ab":
         (top / name).mkdir(parents=True)
@@ -277,9 +275,7 @@ def test_a_changed_file_in_a_directory_or_pattern_runs_a_command_again(place: Pa
 @pytest.mark.parametrize("name", ["", "*", "**", "run.db*"])
 def test_the_files_of_the_journal_count_nowhere(place: Path, backend: str, name: str) -> None:
     """Each run changes them: a command that reads where they are, by a directory or a pattern, would always run again.
-
-    The name of another file there is not UTF-8.
-    """
+    The name of another file there is not UTF-8."""
     (folder := place / "folder").mkdir()
     odd = folder / os.fsdecode(b"run.db\xff")
     odd.write_text("odd")
@@ -409,10 +405,8 @@ def test_output_without_append_is_not_doubled_after_a_kill(place: Path, backend:
 
 
 def test_a_log_shared_by_several_jobs_is_not_truncated_after_a_kill(place: Path, backend: str) -> None:
-    """After a kill, a log shared by several jobs is not truncated, since it may have newer output of other jobs.
-
-    The second job requires the first, which has changed: it runs again, and its line is in the log twice.
-    """
+    """After a kill, a log shared by several jobs is not truncated, since it may have newer output of other jobs. The
+    second job requires the first, which has changed: it runs again, and its line is in the log twice."""
     first = f"echo one; test ! -e {place}/die || {{ kill -9 $PPID; sleep 60; }}; echo two"
     assert killed(place, first, backend, shared=True) == "0 0\n"
     assert killed(place, first, backend, shared=True) == "1 1\n"

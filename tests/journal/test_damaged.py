@@ -29,9 +29,8 @@ def right() -> list[str]:
 
 
 def flipped(virtual: Virtual, file: Path, flips: int) -> tuple[int, int]:
-    """Flip one bit of a journal, run with it, and repeat; return how often all and how often some jobs
-    were restored.
-    """
+    """Flip one bit of a journal, run with it, and repeat; return how often all and how often some jobs were
+    restored."""
     virtual(functools.partial(scenario().co_run, journal=file))
     data = file.read_bytes()
     dice = random.Random(5)

@@ -96,7 +96,6 @@ def test_a_command_that_reads_leaves_a_journal_of_the_format_before_alone(file: 
 
 
 def test_a_run_that_is_killed_as_it_brings_a_journal_up_to_date_loses_nothing(file: Path) -> None:
-    """At each write, before and after: the file has one of the two formats, and the next run mends it."""
     data, names = file.read_bytes(), found(file)
     for after in (False, True):
         for at in range(99):

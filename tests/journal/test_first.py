@@ -205,10 +205,8 @@ def test_a_first_that_was_decided_is_restored_as_a_whole(virtual: Virtual, tmp_p
 
 
 def test_a_first_whose_winner_has_changed_competes_again(virtual: Virtual, tmp_path: Path) -> None:
-    """A `First` is restored only if its winners are: one with another key runs, and so do the others.
-
-    Also a loser that returned something when it was cancelled, which is no result of the `First`.
-    """
+    """A `First` is restored only if its winners are: one with another key runs, and so do the others. Also a loser that
+    returned something when it was cancelled, which is no result of the `First`."""
     server = Server()
 
     async def ask_on() -> str:

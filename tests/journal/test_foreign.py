@@ -128,10 +128,8 @@ STARTS = ["new", "copy", "no table"]
 
 @pytest.mark.parametrize("start", STARTS)
 def test_a_killed_run_never_leaves_a_rollback_journal(file: Path, start: str) -> None:
-    """At whichever write a run is killed, it leaves no rollback journal, and the next run can use the file.
-
-    Each start tries each sixth write; together they try each second.
-    """
+    """At whichever write a run is killed, it leaves no rollback journal, and the next run can use the file. Each start
+    tries each sixth write; together they try each second."""
     if start == "copy":
         made(file.with_name("original.db"), "a")
         read_with_retry(file.with_name("original.db"), lambda store: store.copy_to(file))
@@ -178,10 +176,8 @@ def kill_at_statement(number: int) -> None:
 
 # ---- the database and its log
 def test_a_file_beside_a_journal_that_no_run_would_create_is_rejected(file: Path, victim: Path) -> None:
-    """The log of a journal is a regular file with one name: SQLite would write into it, and a pipe has no end.
-
-    A run writes its name into the lock file: once, it emptied the target of a link.
-    """
+    """The log of a journal is a regular file with one name: SQLite would write into it, and a pipe has no end. A run
+    writes its name into the lock file: once, it emptied the target of a link."""
     made(file, "a")
     for suffix, (make_trap, kind) in itertools.product(["-wal", "-shm", "-lock"], TRAPS):
         make_trap(trap := Path(f"{file}{suffix}"), victim)

@@ -177,10 +177,8 @@ def alike(number: int) -> list[AbstractJob[Any]]:
 
 def test_jobs_that_only_order_of_their_schedulers_distinguishes_are_not_stored(virtual: Virtual, file: Path) -> None:
     """In a scenario that was built before the run, no closure gets the result of another when the order changes.
-
     Whether their schedulers or they themselves have equal labels, keys and versions makes no difference. What the
-    results of their inputs tell apart is restored.
-    """
+    results of their inputs tell apart is restored."""
 
     async def run(*numbers: int) -> dict[int, list[tuple[Any, bool]]]:
         built = {number: alike(number) for number in numbers}
@@ -224,10 +222,8 @@ def test_a_nested_scheduler_with_the_label_of_another_has_no_stored_jobs(virtual
 
 @pytest.mark.parametrize("seed", range(3))
 def test_a_job_never_gets_the_result_of_another(virtual: Virtual, file: Path, seed: int) -> None:
-    """Whatever closures of one name are added, in which order, up to any crash: no run ends with a wrong value.
-
-    A result that was stored before a crash, and restored before a second job with its name was added, ends the run.
-    """
+    """Whatever closures of one name are added, in which order, up to any crash: no run ends with a wrong value. A
+    result that was stored before a crash, and restored before a second job with its name was added, ends the run."""
     rng = random.Random(seed)
     ways: list[Callable[[int], AbstractJob[Any]]] = [
         lambda n: Job(returns(n)), lambda n: Job(returns(n), label="label"), lambda n: Job(returns(n), "argument"),
@@ -352,8 +348,6 @@ def test_a_journal_that_cannot_be_used_is_raised_when_the_block_is_entered(virtu
 
 @pytest.mark.parametrize("has_own_journal", [True, False])
 def test_a_job_that_adds_jobs_to_its_own_run_is_stored(virtual: Virtual, file: Path, has_own_journal: bool) -> None:
-    """What it adds there is no job of its own run, also if the run that gets it has a journal."""
-
     async def opens() -> int:
         async with Scheduler(journal=file.with_name("inner.db") if has_own_journal else None) as inner:
             return await inner.add(Job(double, 1))

@@ -171,10 +171,8 @@ def test_no_job_gets_the_result_of_another_function_in_silence(
 def test_two_kinds_of_functions_never_share_an_identity_in_silence(
     virtual: Virtual, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A function of another kind is other work, though `wraps` gives it the same name, or each run says so.
-
-    A plain function and its wrapped version once got each other's results, and only one of the runs said so.
-    """
+    """A function of another kind is other work, though `wraps` gives it the same name, or each run says so. A plain
+    function and its wrapped version once got each other's results, and only one of the runs said so."""
     monkeypatch.setattr("trioflow.journal._journal.MAX_NAMED_JOBS", 1000)
     jobs: list[AbstractJob[Any]] = []
     for number in (1, 2):

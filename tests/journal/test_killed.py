@@ -130,10 +130,8 @@ def killed_at_writes(stage: Stage, first: int, step: int, *sides: bool) -> set[i
 
 
 def test_a_run_killed_at_a_write_of_the_journal_can_be_continued(stage: Stage) -> None:
-    """If a run is killed at a write of its journal, committed jobs do not run again.
-
-    Each twentieth is tested: before others of them for functions, and after others for commands.
-    """
+    """If a run is killed at a write of its journal, committed jobs do not run again. Each twentieth is tested: before
+    others of them for functions, and after others for commands."""
     assert len(killed_at_writes(stage, *((0, 20, False) if stage.build is functions else (10, 20, True)))) > 1
 
 

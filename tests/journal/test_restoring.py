@@ -352,10 +352,8 @@ def joined_by_hand() -> Scheduler:
 def test_a_job_passed_by_ref_is_compared_by_its_result_or_error(
     virtual: Virtual, file: Path, before: Any, after: Any, is_same: bool
 ) -> None:
-    """A job that reads the results of jobs that it requires is restored only if these results are the same.
-
-    A job that joins pages was once restored although a formerly missing page had come.
-    """
+    """A job that reads the results of jobs that it requires is restored only if these results are the same. A job that
+    joins pages was once restored although a formerly missing page had come."""
     answers.update(a=1, b=before)
     again(virtual, file, joined_by_hand)
     answers["b"] = after
@@ -376,10 +374,8 @@ def test_a_scheduler_passed_as_an_argument_is_compared_by_the_results_of_its_job
 
 @pytest.mark.parametrize("by", ["the job", "its scheduler"])
 def test_a_nested_job_by_ref_is_compared_if_its_scheduler_is_required(virtual: Virtual, file: Path, by: str) -> None:
-    """A report on the members of a group was once restored although a member's result had changed.
-
-    The job may require the group alone; or the scheduler around the job does.
-    """
+    """A report on the members of a group was once restored although a member's result had changed. The job may require
+    the group alone; or the scheduler around the job does."""
 
     def build() -> Scheduler:
         member = Job(ask, "a", label="a", save=None)
@@ -578,8 +574,6 @@ def nested(default: Any, *, more: Any = 1) -> Callable[..., Any]:
 
 
 def test_an_unstorable_result_is_reported_once(virtual: Virtual, file: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """The warning about an unstorable result names the type of the result and the label of its job."""
-
     async def unstorable() -> object:
         return object()
 
@@ -882,7 +876,6 @@ def test_a_cycle_in_the_scenario_does_not_leave_the_journal_open(virtual: Virtua
 
 
 def test_jobs_are_restored_if_the_clock_is_back(virtual: Virtual, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Times in the journal are only for people, so jobs are restored even if the clock was set back."""
     import time
 
     again(virtual, file, diamond)

@@ -39,7 +39,6 @@ def test_committed_jobs_are_found_after_reopening_the_journal(file: Path) -> Non
 
 
 def test_the_journal_stays_when_the_program_changes_directory(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A journal with a relative path stays in place if the program changes its directory."""
     (other := file.parent / "other").mkdir()
     monkeypatch.chdir(file.parent)
     store = JournalStore(Path(file.name), writes=True)
@@ -353,7 +352,6 @@ def test_the_error_on_a_full_file_system_advises_to_make_room(small_disk: Path, 
 
 @pytest.mark.parametrize("times", [1, 3])
 def test_reader_retries_while_a_journal_needs_recovery(file: Path, monkeypatch: pytest.MonkeyPatch, times: int) -> None:
-    """A reader tries again while the journal of a killed run needs recovery, which it may not do at first."""
     made(file, "a")
     check, refused = JournalStore._check_format, 0
 

@@ -163,8 +163,6 @@ def test_jobs_that_a_spent_budget_blocks_are_failures(virtual: Virtual, caplog: 
 
 
 def test_dropped_jobs_that_a_budget_blocked_are_counted(virtual: Virtual, caplog: pytest.LogCaptureFixture) -> None:
-    """With `keep_jobs=False`, the last line of the log counts them, too."""
-
     async def main() -> None:
         with pytest.raises(ExceptionGroup) as raised:
             async with Scheduler(pool=Pool(usd=Budget(2)), keep_jobs=False, label="calls") as calls:
@@ -176,10 +174,8 @@ def test_dropped_jobs_that_a_budget_blocked_are_counted(virtual: Virtual, caplog
 
 
 def test_a_first_without_money_lacks_the_budget(virtual: Virtual, caplog: pytest.LogCaptureFixture) -> None:
-    """If a budget is spent for each job of a `First`, it fails with a `BudgetSpent`, not with a group of them.
-
-    The log has one line for all jobs, whatever they would have done, and the end of the run says what it means.
-    """
+    """If a budget is spent for each job of a `First`, it fails with a `BudgetSpent`, not with a group of them. The log
+    has one line for all jobs, whatever they would have done, and the end of the run says what it means."""
     calls = [
         First(*(Job(pay, 1, needs={"usd": 1}, label=name) for name in ("ask", "hedge")), stagger=9) for _ in range(5)
     ]

@@ -36,9 +36,7 @@ class Run:
 
     def count_or_say(self, instant: int, say: Callable[[], object]) -> tuple[int, bool]:
         """Run, and say the word in another thread at an instant; return how many instants there were, and the result.
-
-        From the first instruction of `run()` until the run is there, each return from a function is an instant.
-        """
+        From the first instruction of `run()` until the run is there, each return from a function is an instant."""
         calls = 0
 
         def said() -> None:
@@ -188,7 +186,6 @@ REFUSED: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("refused", REFUSED)
 @pytest.mark.parametrize("word", ["cancel", "drain", ""])
 def test_words_for_a_refused_run_are_not_said_of_the_next(backend: Any, word: str, refused: str) -> None:
-    """A run that cannot begin uses the word up, also a `cancel()` before it, wherever its beginning has ended."""
     first = Job(anyio.sleep, 0)
     scheduler = Scheduler(first, second := Job(anyio.sleep, 0, required=first))
     if refused == "its graph":

@@ -13,7 +13,6 @@ from ..conftest import Virtual
 @pytest.mark.parametrize("kind", ["chain", "limiter around", "priorities"])
 @pytest.mark.parametrize(("before", "after"), [(2, 1), (3, 2), (4, 1)])
 def test_from_change_on_window_admits_no_more_than_itself(virtual: Virtual, kind: str, before: int, after: int) -> None:
-    """What was admitted, and has not begun when the window shrinks, waits again: one more than the window began."""
     running, too_many = 0, list[int]()
 
     async def work(number: int) -> None:

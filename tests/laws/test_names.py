@@ -42,7 +42,6 @@ def test_the_log_names_the_job_that_has_failed_however_deep_it_is(
 
 
 def test_the_log_counts_jobs_that_failed_alike_by_name(virtual: Virtual, caplog: pytest.LogCaptureFixture) -> None:
-    """A job that has failed in another attempt of its group is not another job, and another job is not this one."""
     retry = Retry(1, first=0.1, jitter=False)
     for labels, alike in (
         (

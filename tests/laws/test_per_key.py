@@ -351,7 +351,6 @@ def test_of_two_throttles_of_a_key_longer_counts(virtual: Virtual, limit: Any, s
 
 @pytest.mark.parametrize("is_cancelled", [False, True])
 def test_a_keys_gap_follows_each_job_that_has_run_even_if_put_back(virtual: Virtual, is_cancelled: bool) -> None:
-    """A job that a pause puts back has not run; when it has run later, the next of its key waits for the gap."""
     scheduler = Scheduler(pool=Pool(host=PerKey(1, gap=10)), jobs_window=anyio.CapacityLimiter(1))
     steering = [nap, scheduler.pause, nap, scheduler.resume]
     first, second = on("a"), on("a")
@@ -403,7 +402,6 @@ def test_a_key_for_which_nothing_waits_any_more_is_awaited_again(
 
 @pytest.mark.parametrize("limit", [PerKey(2), PerKey(2, gap=1), PerKey(1, sizes={"a": 2})])
 def test_members_of_a_scheduler_with_a_key_take_turns_however_many_may_have_it(virtual: Virtual, limit: PerKey) -> None:
-    """The scheduler has taken a single place of its key, without the gaps between the jobs in that place."""
     members = [on("a") for _ in range(3)]
     beside = on("a", 9)
     pool = Pool(host=limit)

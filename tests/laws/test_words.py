@@ -102,10 +102,8 @@ class Scene:
         return result.output if result.exit_code else ""
 
     def has_taken_effect(self, word: str, state: str, was_paused: bool) -> bool:
-        """Return whether what the word forbids has not happened since, and what it asks for has.
-
-        In an ending, no job starts or runs any more, which is what most words ask for.
-        """
+        """Return whether what the word forbids has not happened since, and what it asks for has. In an ending, no job
+        starts or runs any more, which is what most words ask for."""
         scheduler, started = self.scheduler, self.later.started_at is not None
         reason = StopReason.DRAINED if state == "draining" else StopReason.CANCELLED
         return {
@@ -196,10 +194,8 @@ async def play(scene: Scene, word: str, state: str, door: str) -> tuple[str, boo
 @pytest.mark.sampled
 @pytest.mark.parametrize(("word", "state", "door"), CASES)
 def test_a_word_acts_or_says_what_is_in_its_way(backend: Any, word: str, state: str, door: str, tmp_path: Path) -> None:
-    """Each word, in each state of a run, by its method, from another thread, by `look`, on a page, by `answer`.
-
-    What is said through a door of another program is an error: what has been done, has been done.
-    """
+    """Each word, in each state of a run, by its method, from another thread, by `look`, on a page, by `answer`. What is
+    said through a door of another program is an error: what has been done, has been done."""
 
     async def main() -> tuple[Scene, str, bool]:
         scene = Scene(tmp_path / "run.db" if door == "command" else None)

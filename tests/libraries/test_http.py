@@ -84,7 +84,6 @@ async def by_httpx(socket: str) -> AsyncIterator[Open]:
 @pytest.mark.parametrize(("client", "backend"), [(by_aiohttp, "asyncio"), (by_httpx, "asyncio"), (by_httpx, "trio")])
 @patiently(0.3, 10)  # httpx loses connections that are cut off before the stream begins
 def test_timeouts_in_mid_stream_spare_pools(client: Any, backend: Any, web_socket: str, name: str, unit: float) -> None:
-    """After timeouts in mid-stream the pool has all its connections, and no answer goes on in the server."""
     from .web_app import under_way
 
     holding: list[str] = []

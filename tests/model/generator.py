@@ -875,8 +875,7 @@ MEETINGS = {
 
 class Variation(Generator):
     """Draws a scenario in which jobs meet across groups and runs: they share a limiter that changes, and clean-up jobs
-    need what others wait for.
-    """
+    need what others wait for."""
 
     def __init__(self, seed: object, without: Sequence[str] = ()) -> None:
         super().__init__(seed, without, runs_apart=0.3)

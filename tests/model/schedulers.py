@@ -190,9 +190,7 @@ class ModelScheduler(ModelJob):
 
     def reopen_jobs(self, failed: Sequence[ModelJob]) -> bool:
         """Let failed jobs, and what they have blocked, be as if they had not settled yet; return whether there are any.
-
-        What was SKIPPED stays so; what has run because of the failure, or in spite of it, does not run again.
-        """
+        What was SKIPPED stays so; what has run because of the failure, or in spite of it, does not run again."""
         there = self.kept() if self.world.drops and not self.is_nested else {job.name for job in self.jobs}
         failed = [job for job in failed if job.name in there]  # and was not dropped
         todo = [job for job in failed if job.state == "FAILED" or (job.state == "CANCELLED" and job.alone)]
@@ -229,9 +227,7 @@ class ModelScheduler(ModelJob):
 
     def take_back_success(self, outer: ModelJob, wanted: ModelJob, levels: Sequence[ModelJob]) -> None:
         """Let a job that has succeeded run again, and all that has taken its end into account, unless that runs now.
-
-        The job is a member, `outer`, or in one that has ended, of which the others are kept.
-        """
+        The job is a member, `outer`, or in one that has ended, of which the others are kept."""
         if outer.state not in ("SUCCEEDED", "FAILED") and not (outer.state == "CANCELLED" and outer.alone):
             return
         again = self.followers([outer], self.jobs)
@@ -266,9 +262,7 @@ class ModelScheduler(ModelJob):
 
     def keep(self, before: Sequence[ModelJob]) -> list[ModelJob]:
         """Take over those jobs that had succeeded, and the attempts of the others; none if the last run had added some.
-
-        In a `First`, those that compete have won already.
-        """
+        In a `First`, those that compete have won already."""
         kept: list[ModelJob] = []
         if len(before) != len(self.jobs):
             return kept
@@ -406,11 +400,9 @@ class ModelScheduler(ModelJob):
             self.last_release = self.world.now
 
     def check_order(self, before: list[ModelJob]) -> None:
-        """Give up exactness if jobs have just become ready in another order than they were added.
-
-        This happens when other jobs were settled without a run. Whether they became ready together, or one after the
-        other, is then not defined.
-        """
+        """Give up exactness if jobs have just become ready in another order than they were added. This happens when
+        other jobs were settled without a run. Whether they became ready together, or one after the other, is then not
+        defined."""
         new = [self.jobs.index(job) for job in self.queue if job not in before]
         if new != sorted(new):
             self.world.doubt("became ready together or not")
@@ -464,10 +456,8 @@ class ModelScheduler(ModelJob):
     # ---- steering
 
     def set_paused(self, paused: bool) -> None:
-        """No job starts in a pause, at any depth; what was admitted and has not begun holds nothing.
-
-        A pause is the scheduler's, until the outermost run ends: one that has not begun, or is tried again, takes it.
-        """
+        """No job starts in a pause, at any depth; what was admitted and has not begun holds nothing. A pause is the
+        scheduler's, until the outermost run ends: one that has not begun, or is tried again, takes it."""
         if not paused and self.name not in self.world.paused and self.held_up:
             self.is_released = True
             self.world.soon.append(self.check_over)
@@ -1140,10 +1130,8 @@ class ModelScheduler(ModelJob):
             self.end_forever()
 
     def due(self) -> list[ModelJob]:
-        """A `run_if="failed"` job still runs if all its requirements have settled and at least one of them failed.
-
-        This is decided once, when the last of them has settled, or is a service that has become ready.
-        """
+        """A `run_if="failed"` job still runs if all its requirements have settled and at least one of them failed. This
+        is decided once, when the last of them has settled, or is a service that has become ready."""
         found = []
         for job in self.jobs:
             is_left = job.state == "IDLE" and job not in self.left_out
@@ -1291,10 +1279,8 @@ class ModelScheduler(ModelJob):
         return job.ended_with_run and job.state == "CANCELLED" and job.criticality is not False
 
     def kept(self) -> frozenset[str]:
-        """Return the names of the members that are left where no job is kept that has settled.
-
-        What was critical or counts has to be reported, and what has a shutdown of its own is kept until then.
-        """
+        """Return the names of the members that are left where no job is kept that has settled. What was critical or
+        counts has to be reported, and what has a shutdown of its own is kept until then."""
         groups = [job for job in self.jobs if isinstance(job, ModelScheduler)]
         cut_off = {job.name for job in groups if self.is_cut_off_with(job) and job.failures()}
         own = {job.name for job in self.jobs if job.state in UNSETTLED or job.counts or job.has_shutdown}

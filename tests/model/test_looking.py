@@ -158,10 +158,8 @@ DEFECTS = (
 @pytest.mark.sampled
 @pytest.mark.parametrize("defect", DEFECTS, ids=lambda defect: defect.__name__)
 def test_check_finds_same_again(virtual: Virtual, defect: Callable[[], tuple[Scheduler, Callable[[], Any]]]) -> None:
-    """A scenario that cannot run never starts, whatever is asked before and however often, and runs once repaired.
-
-    Once a cycle was found only by the first check; the next run started, and stood still for ever.
-    """
+    """A scenario that cannot run never starts, whatever is asked before and however often, and runs once repaired. Once
+    a cycle was found only by the first check; the next run started, and stood still for ever."""
     for name in ("run", *LOOKS):
         scheduler, repair = defect()
         scheduler.timeout = 1000

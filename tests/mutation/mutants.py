@@ -95,10 +95,8 @@ class Places:
 
 
 def replacements(tree: ast.AST) -> Iterator[tuple[ast.expr | ast.stmt, str]]:
-    """Yield each expression and statement that may be replaced, and by what.
-
-    Types, decorators, docstrings, assertions, what is raised, and what is for people alone stay as they are.
-    """
+    """Yield each expression and statement that may be replaced, and by what. Types, decorators, docstrings, assertions,
+    what is raised, and what is for people alone stay as they are."""
     match tree:
         case ast.Assert() | ast.Raise() | ast.JoinedStr() | ast.Import() | ast.ImportFrom():
             return

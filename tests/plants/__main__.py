@@ -59,10 +59,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def who_notices(plant: Plant, copy: Path) -> tuple[str, str]:
-    """Plant a fault in a copy of the tree; return who notices it, and the name of the first test that fails.
-
-    A test that fails without the fault, too, has noticed nothing.
-    """
+    """Plant a fault in a copy of the tree; return who notices it, and the name of the first test that fails. A test
+    that fails without the fault, too, has noticed nothing."""
     mutant = plant.mutant(copy)
     text = (copy / mutant.path).read_text(encoding="utf-8")
     for who, tests in ((BY_MODEL, MODEL), (BY_TESTS, tests_of(plant))):

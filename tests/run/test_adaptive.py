@@ -119,7 +119,6 @@ def test_each_attempt_counts_for_the_adaptive_window(virtual: Virtual, pause: fl
 
 @pytest.mark.parametrize("slower_on", [(OSError, TimeoutError), (JobTimeout,), (ValueError,)])
 def test_move_on_shrinks_the_adaptive_window(virtual: Virtual, slower_on: tuple[type[Exception], ...]) -> None:
-    """A job that moves on after its timeout shrinks the window, unless `slower_on` has only other errors."""
     sizes = Sizes()
     fine: list[Any] = [Job(anyio.sleep, 1) for _ in range(6)]
     late = [Job(anyio.sleep, 9, timeout=2, on_timeout="move_on", required=fine) for _ in range(9)]

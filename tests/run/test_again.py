@@ -644,9 +644,7 @@ def test_a_service_that_was_ready_is_not_ready_again_at_once(virtual: Virtual) -
 @pytest.mark.parametrize("keep_jobs", [True, False])
 def test_a_waiting_job_waits_for_a_service_tried_again(virtual: Virtual, keep_jobs: bool, is_ready: bool) -> None:
     """The service has been ready for its user before, or not; the user still waits for something else, and then for it.
-
-    It once had no user any more, after it had been ready.
-    """
+    It once had no user any more, after it had been ready."""
 
     async def serve(*, task_status: Any) -> None:
         await anyio.sleep(2)

@@ -134,9 +134,7 @@ def test_what_a_function_of_the_user_leaves_open_is_its_own_error(
     virtual: Virtual, leave: Callable[[], Any], place: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Wherever the engine awaits a function of a user, a scope or group left open is an error of this function alone.
-
-    One that `co_shutdown` left open made `run()` raise an error of trio or anyio.
-    """
+    One that `co_shutdown` left open made `run()` raise an error of trio or anyio."""
     calls: list[str] = []
 
     async def call(where: str) -> None:

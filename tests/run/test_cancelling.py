@@ -252,7 +252,6 @@ def test_run_cancelled_during_the_check_of_a_large_scenario_starts_nothing(virtu
 @pytest.mark.parametrize("is_nested", [False, True])
 @pytest.mark.parametrize("turns", range(1, 12, 2))
 def test_run_cancelled_twice_in_preparation_starts_nothing(virtual: Virtual, turns: int, is_nested: bool) -> None:
-    """A second `cancel()` while a run, or one nested in it, is still being prepared has no further effect."""
     scheduler = Scheduler(inner := large()) if is_nested else (inner := large())
 
     def cancel_twice() -> None:
@@ -267,10 +266,8 @@ def test_run_cancelled_twice_in_preparation_starts_nothing(virtual: Virtual, tur
 @pytest.mark.usefixtures("many_pauses")
 @pytest.mark.parametrize("turns", [1, 2, 4])
 def test_job_cancelled_during_the_check_of_a_large_scenario_does_not_start(virtual: Virtual, turns: int) -> None:
-    """A job cancelled before its requirements are counted does not start, and the jobs behind it do.
-
-    It settled before its successors knew of it, and they waited for it forever.
-    """
+    """A job cancelled before its requirements are counted does not start, and the jobs behind it do. It settled before
+    its successors knew of it, and they waited for it forever."""
     job = Job(nap, 1)
     after = Job(nap, 2, required=job, run_if="settled")
     scheduler = Scheduler(job, after, large())
@@ -312,10 +309,8 @@ def test_run_drained_during_the_preparation_of_a_nested_scheduler_ends(virtual: 
 
 @pytest.mark.usefixtures("many_pauses")
 def test_job_cancelled_before_its_reset_in_a_second_run_settles_once(virtual: Virtual) -> None:
-    """An IDLE job that was cancelled before its reset in a second run settled twice, which made a count wrong.
-
-    All jobs had succeeded, the cancelled one too, and the run waited forever.
-    """
+    """An IDLE job that was cancelled before its reset in a second run settled twice, which made a count wrong. All jobs
+    had succeeded, the cancelled one too, and the run waited forever."""
     first = Job(nap, 1)
     job = Job(nap, 5, required=first)
     scheduler = Scheduler(first, job, large())

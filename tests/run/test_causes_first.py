@@ -106,7 +106,6 @@ def test_the_end_that_causes_is_told_first(make: Callable[..., Scheduler], backe
 
 
 def test_what_a_hook_cancels_is_told_after_the_end_that_it_hears(backend: Any) -> None:
-    """The instrument behind it heard first of the job that was cancelled, and then of the end before."""
     job, *others = Job(anyio.sleep, 0, label="job"), *waiting(3)
     inner = Scheduler(job, label="inner")
 
@@ -124,8 +123,6 @@ def test_what_a_hook_cancels_is_told_after_the_end_that_it_hears(backend: Any) -
 
 
 # ---- random runs
-
-
 class Draw:
     """A random run: groups, windows, needs and failures, and hooks that cancel, add, and try again as jobs end."""
 

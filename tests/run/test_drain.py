@@ -75,10 +75,8 @@ def test_a_drained_run_with_check_raises_job_cancelled(virtual: Virtual) -> None
 
 @pytest.mark.parametrize("nested", [False, True])
 def test_the_body_of_an_open_scheduler_continues_during_a_drain(virtual: Virtual, nested: bool) -> None:
-    """The body of `async with` continues during a drain; a server's lifespan was once cancelled at its `yield`.
-
-    Jobs that are added later are rejected, also when the last job has ended, and in a nested scheduler.
-    """
+    """The body of `async with` continues during a drain; a server's lifespan was once cancelled at its `yield`. Jobs
+    that are added later are rejected, also when the last job has ended, and in a nested scheduler."""
 
     async def main() -> None:
         inner = Scheduler(label="inner")
@@ -179,7 +177,6 @@ def test_a_first_that_is_cut_off_after_a_drain_was_drained(virtual: Virtual) -> 
 
 @pytest.mark.parametrize("word", ["drain", "cancel", "timeout"])
 def test_what_waits_as_a_run_ends_settles_in_the_order_of_starting(virtual: Virtual, word: str) -> None:
-    """First come the jobs that are ready, then those in backoffs, by the ends of these."""
     settled: list[str] = []
     retried = [
         Job(fail, 0.5, retry=Retry(1, first=seconds, jitter=False), label=f"in {seconds}")

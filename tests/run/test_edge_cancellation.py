@@ -648,8 +648,6 @@ def test_what_a_job_opens_behaves_as_in_any_task(own: Any, options: dict[str, An
 @pytest.mark.parametrize("own_task", [False, True])
 @pytest.mark.parametrize("options", [{"timeout": 1}, {"idle_timeout": 1}, {}], ids=str)
 def test_a_job_that_swallows_its_only_cancellation_has_succeeded(own_task: bool, options: dict[str, Any]) -> None:
-    """A job that goes on after its one cancellation, and returns, has succeeded; the next job has a clean task."""
-
     async def swallow() -> str:
         with contextlib.suppress(asyncio.CancelledError):
             await asyncio.sleep(3600)

@@ -84,10 +84,8 @@ def test_run_in_a_cancelled_scope_or_task_starts_nothing(virtual: Virtual, cance
 
 
 def test_cancellation_from_outside_is_no_timeout_whatever_timers_are_set(virtual: Virtual) -> None:
-    """On trio, a cancellation from outside was once taken for a timeout if timers noticed it before the run did.
-
-    trio resumes tasks in any order: with this many timers, one of them was nearly always before the run.
-    """
+    """On trio, a cancellation from outside was once taken for a timeout if timers noticed it before the run did. trio
+    resumes tasks in any order: with this many timers, one of them was nearly always before the run."""
     for _ in range(3):
         scheduler = Scheduler(*(Scheduler(Job(nap, 9), timeout=8) for _ in range(20)))
 

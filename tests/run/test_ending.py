@@ -232,7 +232,6 @@ def test_co_shutdown_that_exceeds_shutdown_timeout_is_cancelled(
 
 
 def test_co_shutdown_that_raises_if_cancelled_is_logged(virtual: Virtual, caplog: pytest.LogCaptureFixture) -> None:
-    """An error that a co_shutdown raises from a nursery when it is cancelled is logged like any other."""
     told: list[tuple[str, float]] = []
 
     class Clumsy(AbstractJob[None]):
@@ -317,7 +316,6 @@ INTERRUPTIONS: dict[str, Callable[[], BaseException]] = {
 @pytest.mark.parametrize("nested", [False, True])
 @pytest.mark.parametrize("kind", INTERRUPTIONS)
 def test_interruption_from_job_is_raised_by_its_run(virtual: Virtual, kind: str, nested: bool, in_group: bool) -> None:
-    """An interruption from a job, critical or not, ends the run cleanly, INTERRUPTED, and is raised without a group."""
     told: list[tuple[str, float]] = []
     error = INTERRUPTIONS[kind]()
     raised = BaseExceptionGroup("mixed", [OSError(), error]) if in_group else error
@@ -344,10 +342,8 @@ def test_interruption_from_job_is_raised_by_its_run(virtual: Virtual, kind: str,
 def test_interruption_from_co_shutdown_is_raised_by_the_run_without_a_group(
     virtual: Virtual, kind: str, in_group: bool, later_error: Exception | None
 ) -> None:
-    """The run raises an interruption from a co_shutdown after the other shutdowns, and without its group.
-
-    Also if another of them raises something else.
-    """
+    """The run raises an interruption from a co_shutdown after the other shutdowns, and without its group. Also if
+    another of them raises something else."""
     told: list[tuple[str, float]] = []
     error = INTERRUPTIONS[kind]()
     raised = BaseExceptionGroup("mixed", [OSError(), error]) if in_group else error

@@ -68,8 +68,6 @@ def test_an_error_in_the_engine_ends_the_run(
 
 @pytest.mark.parametrize("nested", [False, True])
 def test_error_in_a_stop_leaves_no_scheduled(virtual: Virtual, monkeypatch: pytest.MonkeyPatch, nested: bool) -> None:
-    """Jobs that waited for a slot when the engine failed end CANCELLED, in nested runs, too."""
-
     def break_once(self: Run) -> None:
         if self.scheduler is inner:
             monkeypatch.setattr(Run, "cancel_scheduled", works)
@@ -89,8 +87,6 @@ def test_error_in_a_stop_leaves_no_scheduled(virtual: Virtual, monkeypatch: pyte
 
 @pytest.mark.parametrize("sign", ["progress", "used"])
 def test_an_error_in_a_threads_call_ends_the_run(backend: str, monkeypatch: pytest.MonkeyPatch, sign: str) -> None:
-    """An error of the engine in a callback of the loop ends the run, which raises it."""
-
     def break_call(*_: object) -> None:
         raise Flaw
 
@@ -180,8 +176,6 @@ def test_a_run_whose_timer_lets_no_job_start_stands_still(virtual: Virtual, monk
 
 
 def test_error_in_the_round_that_a_timer_begins_ends_the_run(virtual: Virtual, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each run with jobs in the round raises the error, on both loops."""
-
     def break_at_timer(self: Admission, caller: Any = None) -> None:
         if caller is None:
             raise Flaw
@@ -265,9 +259,7 @@ def test_a_run_that_waits_for_something_goes_on(virtual: Virtual, kind: str) -> 
 @pytest.mark.parametrize("failing_call", [1, 2, 3])
 def test_task_that_cannot_start_is_fatal(virtual: Virtual, monkeypatch: pytest.MonkeyPatch, failing_call: int) -> None:
     """If the loop cannot start a task, as without memory, the run ends with that error, and no other run waits for it.
-
-    It once stood still, because it waited for the worker of this task.
-    """
+    It once stood still, because it waited for the worker of this task."""
 
     class Break(Instrument):
         def before_run(self, scheduler: Any) -> None:

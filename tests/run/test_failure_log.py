@@ -152,10 +152,8 @@ def test_dropped_jobs_with_log_false_are_not_counted(virtual: Virtual, logged_li
 
 @pytest.mark.parametrize("shown", [[], ["failure"], ["end"], ["failure", "end"]])
 def test_what_is_shown_is_not_printed(virtual: Virtual, monkeypatch: pytest.MonkeyPatch, shown: list[str]) -> None:
-    """One failure was once told twice on a terminal. Handlers of the program, such as that of a file, get it all.
-
-    An instrument that has raised, and was removed, shows nothing.
-    """
+    """One failure was once told twice on a terminal. Handlers of the program, such as that of a file, get it all. An
+    instrument that has raised, and was removed, shows nothing."""
     logger = logging.getLogger("trioflow")
     printed, handled = (type("Lines", (logging.NullHandler,), {"lines": [], "handle": _keep})() for _ in range(2))
     monkeypatch.setattr(logging, "lastResort", printed)
@@ -213,10 +211,8 @@ def test_further_failures_of_kind_are_logged_as_count(virtual: Virtual, logged_l
 
 
 def test_failures_of_other_messages_are_one_kind(virtual: Virtual, logged_lines: list[tuple[float, str]]) -> None:
-    """Failures of one function at one place are one kind; the line that counts them has the messages that differ.
-
-    The name of the job in a message does not make it a different one.
-    """
+    """Failures of one function at one place are one kind; the line that counts them has the messages that differ. The
+    name of the job in a message does not make it a different one."""
     rows = [Job(fail_after, 0, ValueError, f"row {number} is broken", label=f"r{number}") for number in range(30)]
     slow = [Job(nap, 9, timeout=3, label=f"slow {number}") for number in range(3)]
     virtual(Scheduler(rows, slow, label="home").co_run)

@@ -33,10 +33,8 @@ CASES = [(shape, checkpoints) for shape in SHAPES for checkpoints in (0, 1) if (
 
 @pytest.mark.parametrize(("shape", "checkpoints"), CASES)
 def test_jobs_run_for_a_millisecond_between_turns_of_the_loop(virtual: Virtual, shape: str, checkpoints: int) -> None:
-    """All jobs together, nested ones included, run for about a millisecond between two turns of the loop.
-
-    Each nested run once had a millisecond of its own: 40 of them kept everything else waiting for 16.
-    """
+    """All jobs together, nested ones included, run for about a millisecond between two turns of the loop. Each nested
+    run once had a millisecond of its own: 40 of them kept everything else waiting for 16."""
     gaps: list[float] = []
 
     async def work() -> None:
@@ -63,10 +61,8 @@ def test_jobs_run_for_a_millisecond_between_turns_of_the_loop(virtual: Virtual, 
 
 @pytest.mark.parametrize("again", [False, True])
 def test_concurrent_runs_in_one_loop_share_a_millisecond_per_turn(virtual: Virtual, again: bool) -> None:
-    """All runs in a loop together have a millisecond per turn, as programs with a run for each request need.
-
-    Each run once had a millisecond of its own, and they kept everything else waiting for 40.
-    """
+    """All runs in a loop together have a millisecond per turn, as programs with a run for each request need. Each run
+    once had a millisecond of its own, and they kept everything else waiting for 40."""
     gaps: list[float] = []
 
     async def work() -> None:
@@ -137,10 +133,8 @@ def waits_for_a_turn(monkeypatch: pytest.MonkeyPatch) -> list[Worker]:
 
 
 def test_few_workers_wake_in_a_turn_that_one_job_uses_up(virtual: Virtual, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of 100 groups of jobs that compute for longer than a turn, few look for a job in each: the rest are queued.
-
-    The workers of all groups once woke in each turn, and one started a job: quadratic in the number of groups.
-    """
+    """Of 100 groups of jobs that compute for longer than a turn, few look for a job in each: the rest are queued. The
+    workers of all groups once woke in each turn, and one started a job: quadratic in the number of groups."""
     waits = waits_for_a_turn(monkeypatch)
 
     async def work() -> None:

@@ -31,10 +31,8 @@ def test_cancellation_during_the_shutdown_is_raised_after_it(virtual: Virtual) -
 
 
 def test_a_scope_around_a_run_that_ends_cancels_its_jobs_once_more(virtual: Virtual) -> None:
-    """On asyncio, jobs that unwound after a timeout did not notice that a scope around the run was cancelled.
-
-    This is a further cause, as the `cancel()` of a task is: it ends their next wait, and is raised after the ending.
-    """
+    """On asyncio, jobs that unwound after a timeout did not notice that a scope around the run was cancelled. This is a
+    further cause, as the `cancel()` of a task is: it ends their next wait, and is raised after the ending."""
 
     async def clean_up_without_shield() -> None:
         try:

@@ -113,7 +113,6 @@ def test_an_opening_ends_when_no_job_waits_for_it(virtual: Virtual, door: Door, 
 
 
 def test_job_that_begins_to_wait_while_opening_is_given_up_has_gate_opened_again(virtual: Virtual, door: Door) -> None:
-    """The last job that waits is cancelled, and another one comes in the same instant."""
     first, second = RoomJob(nap, 1), RoomJob(nap, 1)
 
     async def main() -> float:
@@ -165,7 +164,6 @@ def test_a_nested_run_that_ends_leaves_the_opening_to_others(virtual: Virtual, d
 
 @pytest.mark.parametrize("kind", [Scheduler, First])
 def test_a_run_does_not_wait_for_a_gate_of_a_forever_group(virtual: Virtual, door: Door, kind: type[Scheduler]) -> None:
-    """On trio, the end of the run took the worker that opened the gate for one of a forever job, and waited for it."""
     door.seconds = 100
     group = kind(RoomJob(nap, 1), forever=True)
     assert timed_run(virtual, Scheduler(group, Job(nap, 2))) == pytest.approx(2)

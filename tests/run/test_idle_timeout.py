@@ -72,8 +72,6 @@ def test_each_attempt_begins_without_progress(virtual: Virtual) -> None:
     ],
 )  # fmt: skip
 def test_progress_beyond_0_to_1_is_rejected(virtual: Virtual, given: Any, error: type[Exception]) -> None:
-    """Progress that is not a number from 0 to 1 raises an error that names the job and says what to give."""
-
     async def wrong() -> None:
         current_job().progress(given)
 

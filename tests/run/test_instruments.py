@@ -145,7 +145,6 @@ class Grumpy(Counter):
 
 @pytest.mark.parametrize("first", ["outer", "inner"])
 def test_a_broken_instrument_is_logged_once(virtual: Virtual, caplog: pytest.LogCaptureFixture, first: str) -> None:
-    """An instrument that raises is removed from the run and its nested schedulers, and the others are still called."""
     grumpy, fine = Grumpy(), Counter()
     inner = Scheduler(Job(nap, label="a"), label="inner")
     jobs = [Job(nap, label="b"), inner] if first == "outer" else [inner, Job(nap, label="b")]
@@ -218,10 +217,8 @@ def test_the_incident_hook_gets_scheduler_job_message_and_exception(virtual: Vir
 @pytest.mark.parametrize("hook", ["job_started", "job_attempt"])
 @pytest.mark.parametrize("removed", [False, True])
 def test_interruption_in_a_hook_leaves_no_job_running(virtual: Virtual, hook: str, removed: bool) -> None:
-    """A SystemExit from a hook ends the run, and the job of that event has FAILED with it.
-
-    Once the job stayed RUNNING forever; later, it went on running if another instrument had been removed before.
-    """
+    """A SystemExit from a hook ends the run, and the job of that event has FAILED with it. Once the job stayed RUNNING
+    forever; later, it went on running if another instrument had been removed before."""
 
     class Raises(Instrument):
         def before_run(self, scheduler: Scheduler) -> None:

@@ -197,11 +197,9 @@ async def leave_group(child: Callable[[], Any]) -> None:
 @pytest.mark.parametrize("scope", [None, "around", "inside"])
 @pytest.mark.parametrize("timeout", [None, 50, 1.5])
 def test_an_open_nursery_is_closed_with_children(virtual: Virtual, scope: str | None, timeout: float | None) -> None:
-    """A nursery that a job leaves open is closed: its children are cancelled, and have ended when the job settles.
-
-    The error names the nursery, even if a scope around it or in it was left open too. A job that times out then fails
-    with its `JobTimeout`.
-    """
+    """A nursery that a job leaves open is closed: its children are cancelled, and have ended when the job settles. The
+    error names the nursery, even if a scope around it or in it was left open too. A job that times out then fails with
+    its `JobTimeout`."""
     ended: list[float] = []
 
     async def child() -> None:
@@ -389,10 +387,8 @@ def name_now() -> str:
 
 @pytest.mark.both_backends
 def test_a_job_gives_its_label_to_its_task(backend: str, virtual: Virtual) -> None:
-    """On trio a task has its job's label from the job's first step on, on asyncio if the task is its own.
-
-    Once a timer named the tasks of jobs that waited, and its turns of the loop changed the order of other jobs.
-    """
+    """On trio a task has its job's label from the job's first step on, on asyncio if the task is its own. Once a timer
+    named the tasks of jobs that waited, and its turns of the loop changed the order of other jobs."""
 
     async def names(seconds: float = 0) -> list[str]:
         names = [name_now()]
@@ -480,10 +476,8 @@ def test_tools_outside_the_process_see_labels_and_the_task_that_awaits_a_run() -
 # --- the identity of tasks
 @pytest.mark.parametrize("held", [dict, weakref.WeakKeyDictionary])
 def test_values_stored_by_task_are_separate_for_each_job(backend: Any, held: Callable[[], Any]) -> None:
-    """Thirty jobs that store a session by task have thirty sessions, in ordinary and weak dictionaries.
-
-    Three tasks would do here, and on trio jobs once shared three sessions, on asyncio those in weak dictionaries.
-    """
+    """Thirty jobs that store a session by task have thirty sessions, in ordinary and weak dictionaries. Three tasks
+    would do here, and on trio jobs once shared three sessions, on asyncio those in weak dictionaries."""
     sessions = held()
     opened: list[object] = []
 
@@ -595,10 +589,8 @@ def test_current_job_outside_of_jobs_raises(virtual: Virtual) -> None:
 @pytest.mark.filterwarnings("ignore:Async generator:ResourceWarning")
 def test_abandoned_generator_with_an_open_nursery_fails_only_its_job(child: bool, kept: bool, turns: int) -> None:
     """On trio, the finalizer of an abandoned generator also closes its nursery, which once made the run wait forever.
-
     After two turns it may do so before the job ends, in the same turn, or not, so there are some of these jobs. Where
-    the job goes on afterwards, with a child alive, trio itself ends with an internal error.
-    """
+    the job goes on afterwards, with a child alive, trio itself ends with an internal error."""
     held: list[Any] = []
 
     async def generator() -> AsyncIterator[int]:
@@ -673,10 +665,8 @@ def test_current_job_in_a_loop_of_a_thread_is_the_job_that_called_it(backend: An
 
 
 def test_current_job_is_known_while_other_threads_run_loops() -> None:
-    """`current_job()` works while other threads begin and end tasks in event loops of their own.
-
-    anyio keeps the tasks of all loops in one dictionary. Code that iterated over it failed if it changed meanwhile.
-    """
+    """`current_job()` works while other threads begin and end tasks in event loops of their own. anyio keeps the tasks
+    of all loops in one dictionary. Code that iterated over it failed if it changed meanwhile."""
     ended = threading.Event()
     asked: list[str] = []
 

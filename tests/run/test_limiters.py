@@ -168,8 +168,6 @@ def test_a_rate_is_not_exceeded_when_tokens_become_free(virtual: Virtual, nested
 @pytest.mark.parametrize("late", [{"priority": 5}, {"needs": {"c": 1}, "priority": 5}, {"expected_duration": 9}])
 @pytest.mark.parametrize("early", [{}, {"priority": 1}, {"needs": {"c": 1}}])
 def test_priority_decides_who_gets_next_token(virtual: Virtual, early: dict[str, Any], late: dict[str, Any]) -> None:
-    """A job with a higher priority that is added while others wait for a token gets the next one."""
-
     async def main() -> list[str]:
         limiter = anyio.CapacityLimiter(1)
         if "expected_duration" in late:
@@ -464,8 +462,6 @@ def test_a_job_that_takes_a_token_of_its_window_again_fails_at_once(
 
 @pytest.mark.both_backends
 def test_a_task_has_a_token_of_the_window_only_while_its_job_works(virtual: Virtual, backend: BackendName) -> None:
-    """The next job of the task, if it has no token, may take one; a job that gives its token away does no harm."""
-
     async def main() -> None:
         limiter = anyio.CapacityLimiter(2)
 

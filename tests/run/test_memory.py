@@ -215,8 +215,6 @@ def test_scheduler_that_keeps_no_jobs_keeps_critical_and_shutdown_jobs(virtual: 
 
 @pytest.mark.parametrize("number", [0, 15, 16, 40])
 def test_keeping_no_jobs_the_critical_failure_is_raised_after_many(virtual: Virtual, number: int) -> None:
-    """Of the others that count it keeps the first 16, and of all of them the number."""
-
     async def main() -> None:
         async with scheduler:
             for _ in range(number):
@@ -311,7 +309,6 @@ def test_services_of_scheduler_that_keeps_no_jobs_end_although_what_they_require
 @pytest.mark.fast_way("asyncio")  # with direct isolation, a shield of anyio does not hold
 @pytest.mark.parametrize("keep_jobs", [True, False])
 def test_a_later_service_ends_before_what_it_uses_by_a_dropped_job(virtual: Virtual, keep_jobs: bool) -> None:
-    """Services end users first, also if the job through which one uses the other was dropped before it was added."""
     ended: list[str] = []
 
     async def note(name: str, *, task_status: anyio.abc.TaskStatus[None]) -> None:

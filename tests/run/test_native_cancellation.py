@@ -56,10 +56,8 @@ def test_job_that_handles_the_failure_of_its_task_group_has_succeeded() -> None:
 @pytest.mark.parametrize("stopped_at", [None, 0.5, 1])
 def test_a_timeout_after_a_failed_group_is_seen(options: dict[str, Any], calls: int, stopped_at: float | None) -> None:
     """A timeout is recognized though a failed TaskGroup left `cancelling()` at 1; an outer cancellation has precedence.
-
     A scope of anyio takes this count for a native cancellation, and lets its own cancellation pass. So the job failed
-    with the latter, and was not called again.
-    """
+    with the latter, and was not called again."""
     called: list[float] = []
 
     async def hang() -> None:
@@ -160,11 +158,8 @@ background: list[Any] = []
 @pytest.mark.parametrize("critical", [False, True])
 @pytest.mark.parametrize("nested", [False, True])
 def test_jobs_are_cancelled_when_the_loop_cancels_all_tasks(end: Any, critical: bool, nested: bool) -> None:
-    """When the loop cancels all tasks, in whatever order, the jobs are CANCELLED, and so is the run.
-
-    This used to depend on chance: a job whose task came before that of the run FAILED, and if it was critical, clean-up
-    jobs ran.
-    """
+    """When the loop cancels all tasks, in whatever order, the jobs are CANCELLED, and so is the run. This used to
+    depend on chance: a job whose task came before that of the run FAILED, and if it was critical, clean-up jobs ran."""
     for _ in range(4):
         jobs = [Job(nap, 5, critical=critical) for _ in range(4)]
         jobs += [Job(nap, 5, forever=True, critical=critical) for _ in range(4)]
@@ -255,11 +250,9 @@ def add_callbacks(tasks: set[asyncio.Task[Any]]) -> None:
 )
 @pytest.mark.parametrize("shape", SHAPES)
 def test_all_tasks_may_be_cancelled_and_awaited_at_any_turn_of_a_run(shape: str, look: Any, factory: Any) -> None:
-    """At any turn of a run, all tasks can be cancelled and awaited, as `asyncio.run` does, and no further job starts.
-
-    A worker whose task was cancelled before its first step, and then awaited by `gather`, was once taken for one that
-    had begun, and the run waited for it forever.
-    """
+    """At any turn of a run, all tasks can be cancelled and awaited, as `asyncio.run` does, and no further job starts. A
+    worker whose task was cancelled before its first step, and then awaited by `gather`, was once taken for one that had
+    begun, and the run waited for it forever."""
 
     async def main(turns: int) -> None:
         if factory is not None:
@@ -370,10 +363,8 @@ async def leave_task_after_a_pause() -> None:
 @pytest.mark.parametrize("leave", [leave_timeout, leave_task_group, leave_task, leave_task_after_a_pause])
 @pytest.mark.parametrize("raises", [False, True])
 def test_late_native_cancellation_hits_no_other_job(leave: Callable[[], Awaitable[None]], raises: bool) -> None:
-    """A worker whose task a job has stored runs no other job, so that a late `cancel()` of the task reaches none.
-
-    A later job that happened to have the same task was once cancelled in its place.
-    """
+    """A worker whose task a job has stored runs no other job, so that a late `cancel()` of the task reaches none. A
+    later job that happened to have the same task was once cancelled in its place."""
 
     async def sloppy() -> None:
         await leave()

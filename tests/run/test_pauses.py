@@ -169,8 +169,6 @@ def test_after_a_pause_runs_get_tokens_in_the_order_in_which_their_jobs_became_r
 
 @pytest.mark.parametrize("priorities", [(0, 5), (5, 0), (-1, 0), (0, 0)])
 def test_after_a_pause_the_token_goes_to_the_higher_priority(virtual: Virtual, priorities: tuple[int, int]) -> None:
-    """Between runs whose first jobs wait for a resume, a higher priority comes first, then who was ready first."""
-
     async def main() -> None:
         jobs = [Job(nap, 1, priority=priority) for priority in priorities]
         groups = [Scheduler(job) for job in jobs]
@@ -301,7 +299,6 @@ def test_a_pause_is_no_standstill_and_is_named(virtual: Virtual, caplog: pytest.
 
 
 def test_pause_beside_the_rate_of_another_run_is_named_once(virtual: Virtual, caplog: pytest.LogCaptureFixture) -> None:
-    """The pause was named only when no job of the other run waited for the rate, and none for its next attempt."""
     pool, need = Pool(api=Rate(requests=1, per=2)), {"api": {"requests": 1}}
     busy = Scheduler([Job(nap, 1, needs=need) for _ in range(8)], pool=pool)
     retried = Job(fail, 0.5, critical=False, retry=Retry(1, first=99), log=False)
@@ -326,7 +323,6 @@ def test_pause_beside_the_rate_of_another_run_is_named_once(virtual: Virtual, ca
 
 
 def test_a_groups_pause_is_named_before_what_waits_for_it(virtual: Virtual, caplog: pytest.LogCaptureFixture) -> None:
-    """The log named only the job that waits for what the paused group holds, and not what the group waits for."""
     group = Scheduler(Job(nap, 1, needs={"cpu": 1}, label="job"), needs={"cpu": 1}, label="group")
     group.add(Job(nap, 1, needs={"cpu": 1}, label="paused"))
     other, pause = Job(nap, 1, needs={"cpu": 1}, label="other"), Job(later, 0.5, group.pause, label="pause")
@@ -584,9 +580,7 @@ def test_steering_that_was_undone_leaves_nothing_behind(
     virtual: Virtual, steering: str, window: Literal["limiter"] | int | None
 ) -> None:
     """After one pause, or one smaller window, each further job of a run went through a heap: up to 2.4 times the cost.
-
-    Its jobs wait again in the places in which they would wait without it, in the same order.
-    """
+    Its jobs wait again in the places in which they would wait without it, in the same order."""
     kinds: list[list[str]] = []
     jobs = [Job(nap, 1, label=str(number)) for number in range(6)]
 

@@ -231,7 +231,6 @@ def explained_after_a_second(scheduler: Scheduler, job: AbstractJob[Any]) -> Any
     [("auto", "; before it comes 'b' (critical path: the longest path from 'a' takes 9 s)"), ("fifo", "")],
 )
 def test_explain_has_the_reason_of_the_policy(virtual: Virtual, policy: PolicyName, why: str) -> None:
-    """For a job that waits for a slot, `explain` names the jobs before it and the policy's reason, if there is one."""
     starts = Starts()
     first = Job(starts._note, 9, label="first", priority=1)
     a, b = starts.job("a", expected_duration=9), starts.job("b", expected_duration=10)
@@ -241,7 +240,6 @@ def test_explain_has_the_reason_of_the_policy(virtual: Virtual, policy: PolicyNa
 
 
 def test_explain_names_priorities(virtual: Virtual) -> None:
-    """`explain` gives a higher priority as the reason if there is one, and the policy only between equal priorities."""
     starts = Starts()
     a, b, c = (Job(starts._note, 5, label=label, priority=n) for label, n in (("a", 9), ("b", 0), ("c", 1)))
     done = starts.job("done", priority=99)

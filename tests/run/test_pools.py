@@ -55,7 +55,6 @@ def test_named_resources_that_come_back_in_another_order_are_granted_from_the_fi
 
 @pytest.mark.parametrize("is_first", [True, False])
 def test_a_group_starts_what_its_pool_allows_beside_waits_for_outer_pools(virtual: Virtual, is_first: bool) -> None:
-    """Where the two pools come together, the jobs that need nothing from outside wait for nothing from outside."""
     own, shared = ([Job(nap, 1, needs={name: 1}) for _ in range(2)] for name in ("disk", "cpu"))
     group = Scheduler(*(own + shared if is_first else shared + own), pool=Pool(disk=1))
     taken = [Job(nap, 5, needs={"cpu": 1}) for _ in range(2)]
@@ -72,10 +71,8 @@ def test_needs_are_found_in_the_nearest_pool(virtual: Virtual) -> None:
 @pytest.mark.parametrize("priority", [0, 1])
 @pytest.mark.parametrize("policy", ["fifo", "critical-path"])
 def test_jobs_added_during_the_run_may_have_needs(virtual: Virtual, policy: Any, priority: int) -> None:
-    """Even the first job with needs may be added during the run, and `add` rejects one that could never start.
-
-    Whether the run has had an order of its own before, or none.
-    """
+    """Even the first job with needs may be added during the run, and `add` rejects one that could never start. Whether
+    the run has had an order of its own before, or none."""
 
     async def add() -> None:
         scheduler.update([Job(anyio.sleep, 1, label=f"{i}", needs={"a": 2}) for i in range(2)])
@@ -440,10 +437,8 @@ def passed(number: int) -> Scheduler:
 def test_work_per_job_does_not_grow_with_the_number_of_waiting_jobs(
     virtual: Virtual, scenario: Callable[[int], Scheduler], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The number of function calls per job grows only logarithmically with the number of waiting jobs.
-
-    Each start once asked all others that waited: each kind of needs, each scheduler, each job that was passed.
-    """
+    """The number of function calls per job grows only logarithmically with the number of waiting jobs. Each start once
+    asked all others that waited: each kind of needs, each scheduler, each job that was passed."""
     monkeypatch.setattr(_admission, "MAX_GROUPS_PER_RESOURCE", 8)  # 50 are more than a look goes through
     monkeypatch.setattr(_admission.OrderedPlaces, "max_overtakes", 10**9)
 

@@ -42,10 +42,8 @@ def test_a_job_starts_when_the_scarcest_key_of_its_rate_has_accrued(virtual: Vir
 @pytest.mark.parametrize("limit", [4, 64, None])
 @pytest.mark.parametrize("seconds", [0.0, 0.5, 9.0])
 def test_without_a_burst_no_interval_has_more_than_allowed(virtual: Virtual, limit: int | None, seconds: float) -> None:
-    """A server that counts what came within `per` seconds refuses nothing, and each job starts as soon as it may.
-
-    With "60 per minute" in the words of the provider, 119 once started in the first minute.
-    """
+    """A server that counts what came within `per` seconds refuses nothing, and each job starts as soon as it may. With
+    "60 per minute" in the words of the provider, 119 once started in the first minute."""
     jobs = [Job(anyio.sleep, seconds, needs={"api": 1}) for _ in range(300)]
     assert virtual(Scheduler(jobs, pool=Pool(api=Rate(requests=64, per=64)), jobs_window=limit).co_run)
     free, expected = [0.0] * (limit or 300), list[float]()

@@ -109,11 +109,9 @@ def test_endless_fast_retries_do_not_block_the_loop(virtual: Virtual) -> None:
 
 
 def test_an_attempt_continues_if_another_job_fails_with_the_same_exception(virtual: Virtual) -> None:
-    """If two jobs raise the same exception object, one may fail with it while the other still makes attempts.
-
-    The traceback once had the frames of both jobs. When one of them failed, the attempts of the other were closed in
-    the wrong task, and that job with them.
-    """
+    """If two jobs raise the same exception object, one may fail with it while the other still makes attempts. The
+    traceback once had the frames of both jobs. When one of them failed, the attempts of the other were closed in the
+    wrong task, and that job with them."""
     lost = OSError("connection lost")
 
     async def read() -> int:
@@ -133,11 +131,9 @@ def test_an_attempt_continues_if_another_job_fails_with_the_same_exception(virtu
 @pytest.mark.fast_way("trio")  # with direct isolation, what is left open is not closed
 @pytest.mark.parametrize("leaves_shield", [False, True])
 def test_failure_while_unwinding_is_not_retried(virtual: Virtual, leaves_shield: bool) -> None:
-    """An exception that a job raises while it is being cancelled is its outcome, and no attempt follows.
-
-    A second attempt was counted, though it could not start, and the first one's error was lost with it. In a shield
-    that the job had left open it did start, and nothing ended it.
-    """
+    """An exception that a job raises while it is being cancelled is its outcome, and no attempt follows. A second
+    attempt was counted, though it could not start, and the first one's error was lost with it. In a shield that the job
+    had left open it did start, and nothing ended it."""
     calls: list[float] = []
 
     async def clumsy() -> None:
@@ -241,7 +237,6 @@ def test_a_run_that_was_drained_during_a_pause_is_freed(virtual: Virtual) -> Non
 
 @pytest.mark.parametrize("waits", [(5, 60, 7), (60, 5, 7), (5, 7, 60)])
 def test_of_the_times_that_a_group_asks_for_the_longest_counts(virtual: Virtual, waits: tuple[float, ...]) -> None:
-    """No server in a group of failures is asked again before the time for which it has asked."""
     starts: list[float] = []
 
     async def ask() -> None:

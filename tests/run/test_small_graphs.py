@@ -86,9 +86,7 @@ def turns_of(run: Callable[[], Awaitable]) -> int:
 @pytest.mark.parametrize("body", [nothing, checkpoint, nap])
 def test_a_small_graph_takes_few_more_turns_than_by_hand(body: Callable[[], Awaitable[None]], shape: str) -> None:
     """A small graph takes as many turns as tasks made by hand, and one for each `MAX_SEARCHERS` jobs that wait at once.
-
-    On asyncio alone: trio resumes tasks in any order, so the number of its turns is random.
-    """
+    On asyncio alone: trio resumes tasks in any order, so the number of its turns is random."""
     requirements = SHAPES[shape]
     ours, theirs = (turns_of(way(requirements, body)) for way in (by_scheduler, by_hand))
     at_once = len(requirements) if shape == "20 wide" and body is not nothing else 0

@@ -80,10 +80,8 @@ def test_a_job_with_own_task_keeps_its_place_in_the_order(virtual: Virtual, prio
 @pytest.mark.parametrize("seconds", [0.0, 0.0004], ids=["in one turn", "in several turns"])
 @pytest.mark.parametrize("make_group", [Scheduler, First])
 def test_first_jobs_of_siblings_start_in_the_order_of_groups(virtual: Virtual, make_group: Any, seconds: float) -> None:
-    """The first jobs of groups that start together start in order, however the loop resumes the tasks of a turn.
-
-    trio resumes new tasks in order or in reverse, by chance, so there are several rounds.
-    """
+    """The first jobs of groups that start together start in order, however the loop resumes the tasks of a turn. trio
+    resumes new tasks in order or in reverse, by chance, so there are several rounds."""
 
     async def work(name: str) -> None:
         pass_time(virtual.backend, seconds)

@@ -118,7 +118,6 @@ def test_job_that_is_over_moves_no_virtual_clock(virtual: Virtual, is_cancelled:
 
 
 def test_a_ready_service_is_not_cancelled_by_timeout(virtual: Virtual, caplog: pytest.LogCaptureFixture) -> None:
-    """The timeout of a service ends when it is ready: nobody calls it cancelled, although it runs on."""
     service = Service(serve, timeout=2, label="service")
     scheduler = Scheduler(service, Job(nap, 6, required=service))
     told: list[str] = []

@@ -342,8 +342,6 @@ def test_many_go_back_in_chunks_and_none_starts_with_the_old_result(
 
 
 def test_what_runs_with_the_old_result_is_cancelled_for_it_in_one_step(virtual: Virtual) -> None:
-    """Of any kind; each is told as cancelled before it is reopened, and what waits for it starts when it is back."""
-
     async def insist() -> None:
         with contextlib.suppress(anyio.get_cancelled_exc_class()):
             await anyio.sleep(9)
@@ -390,7 +388,6 @@ def test_a_group_runs_anew_whole_if_it_has_used_the_result(virtual: Virtual, tmp
 
 @pytest.mark.parametrize("both_at_once", [False, True])
 def test_two_members_of_a_group_that_has_ended_run_again(virtual: Virtual, both_at_once: bool) -> None:
-    """Also if the second is asked for before the group has begun again."""
     a, b, kept = (Job(Counting(), label=label) for label in ("a", "b", "kept"))
     scheduler = Scheduler(Scheduler(a, b, kept, label="group"))
 

@@ -190,7 +190,6 @@ def test_a_throttled_clean_up_job_goes_on_as_the_throttle_ends(virtual: Virtual,
 @pytest.mark.parametrize("cleans_up", [False, True])
 @pytest.mark.parametrize("seconds", [(7, 3), (3, 7)])
 def test_a_job_of_two_throttles_waits_twice(virtual: Virtual, seconds: tuple[float, float], cleans_up: bool) -> None:
-    """Whichever of them is named first; a clean-up job, too."""
     calls: list[float] = []
 
     async def ask() -> None:
@@ -206,10 +205,8 @@ def test_a_job_of_two_throttles_waits_twice(virtual: Virtual, seconds: tuple[flo
 
 @pytest.mark.parametrize(("cleanup_timeout", "end"), [(30, (JobState.SUCCEEDED, 22)), (7, (JobState.CANCELLED, 7))])
 def test_throttled_clean_up_waits_in_time(virtual: Virtual, cleanup_timeout: float, end: tuple[JobState, int]) -> None:
-    """A clean-up job waits for the end of its throttle, as any job does, but only as long as the clean-up may take.
-
-    It once failed, although an attempt that was throttled does not count.
-    """
+    """A clean-up job waits for the end of its throttle, as any job does, but only as long as the clean-up may take. It
+    once failed, although an attempt that was throttled does not count."""
     server, seen = Server(1), list[str]()
 
     async def fail() -> None:
@@ -425,8 +422,6 @@ def test_a_rate_gives_up_by_the_throttles_since_the_job_was_tried_again(virtual:
 
 @pytest.mark.parametrize("kind", ["throttled", "retried"])
 def test_a_job_that_stops_the_virtual_clock_fails(virtual: Virtual, kind: str) -> None:
-    """A job that is called again and again at one instant would never end; if time passes meanwhile, it may go on."""
-
     class Calls:
         number = 0
 

@@ -222,10 +222,8 @@ def test_add_to_a_block_that_is_stopping_raises(virtual: Virtual) -> None:
 
 @pytest.mark.fast_way("asyncio")  # a shield of anyio does not hold there with direct isolation
 def test_exception_of_the_block_body_survives_an_outer_cancellation(virtual: Virtual) -> None:
-    """An exception of the body leaves the block even if a scope around it is cancelled while the jobs unwind.
-
-    The cancellation once replaced the exception, and a scope that moved on swallowed both.
-    """
+    """An exception of the body leaves the block even if a scope around it is cancelled while the jobs unwind. The
+    cancellation once replaced the exception, and a scope that moved on swallowed both."""
 
     async def slow() -> None:
         try:
@@ -380,10 +378,8 @@ def test_outer_cancellation_of_a_block_cancels_body_and_jobs(virtual: Virtual, w
 @pytest.mark.parametrize("where", ["in the body", "after the body"])
 @pytest.mark.parametrize("is_critical", [True, False])
 def test_critical_failures_of_clean_up_replace_a_cancellation(virtual: Virtual, where: str, is_critical: bool) -> None:
-    """What critical jobs raise when a scope around the block is cancelled leaves the block, as from a nursery.
-
-    The scope once caught the cancellation, and the errors were only in the log.
-    """
+    """What critical jobs raise when a scope around the block is cancelled leaves the block, as from a nursery. The
+    scope once caught the cancellation, and the errors were only in the log."""
 
     async def block() -> None:
         with anyio.move_on_after(2) as scope:
@@ -407,10 +403,8 @@ def test_critical_failures_of_clean_up_replace_a_cancellation(virtual: Virtual, 
 @pytest.mark.usefixtures("many_pauses")
 @pytest.mark.parametrize("seconds", [0, 1e-9])
 def test_outer_cancellation_at_entry_of_a_block_leaves_nothing_open(virtual: Virtual, seconds: float) -> None:
-    """A block in a scope that is cancelled already, or while it is entered, leaves nothing open behind it.
-
-    The task group of the block was left open: trio broke down, and on asyncio the run went on.
-    """
+    """A block in a scope that is cancelled already, or while it is entered, leaves nothing open behind it. The task
+    group of the block was left open: trio broke down, and on asyncio the run went on."""
 
     async def main() -> None:
         entered = False

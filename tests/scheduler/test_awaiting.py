@@ -313,7 +313,6 @@ def test_awaiting_what_caller_blocks_is_logged(virtual: Virtual, caplog: pytest.
 
 
 def test_awaiting_a_job_that_lacks_callers_token_is_logged(virtual: Virtual, caplog: pytest.LogCaptureFixture) -> None:
-    """Awaiting a job that needs the limiter token of the awaiting job is logged as a warning."""
     jobs: Jobs = {"b": Job(nap, label="b")}
 
     async def main() -> None:
@@ -655,7 +654,6 @@ def test_awaiting_a_job_in_a_scheduler_that_never_runs_raises_job_not_done(virtu
 @pytest.mark.parametrize("when", [2, 4, 7.5])
 @pytest.mark.parametrize("end", ["retry", "failure"])
 def test_awaiting_a_job_that_a_later_attempt_may_reach_waits(virtual: Virtual, end: str, when: float) -> None:
-    """Whether the attempt is ending, or the group waits for the next one; without another, the wait is over."""
     calls: list[float] = []
 
     async def first() -> None:

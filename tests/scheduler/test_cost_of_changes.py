@@ -67,7 +67,6 @@ def test_change_of_a_large_scenario_costs_no_more_than_of_a_small_one(cost: Call
 
 @given(st.lists(st.tuples(st.integers(0, 11), st.integers(0, 11)), max_size=30), st.integers(0, 11), st.integers(0, 11))
 def test_search_from_both_ends_finds_what_one_finds(edges: list[tuple[int, int]], end: int, start: int) -> None:
-    """A search from both ends finds a path in exactly those graphs in which a search from one end does."""
     forwards: Any = {node: [b for a, b in edges if a == node] for node in range(12)}
     backwards: Any = {node: [a for a, b in edges if b == node] for node in range(12)}
     reached = start in _graph_algorithms.reachable([end], forwards.__getitem__)

@@ -307,10 +307,8 @@ def test_explain_reports_that_an_interruption_ended_the_run(virtual: Virtual) ->
 
 
 def test_explain_distinguishes_cancel_of_a_job_from_the_end_of_the_run(virtual: Virtual) -> None:
-    """`explain` says that a job was cancelled by its own `cancel()`, whether or not the job had started.
-
-    The text once read "the run stopped: completed", as if that had been the reason.
-    """
+    """`explain` says that a job was cancelled by its own `cancel()`, whether or not the job had started. The text once
+    read "the run stopped: completed", as if that had been the reason."""
     job, idle = Job(nap, 9, label="job"), Job(nap, label="idle")
     nested = Scheduler(Job(nap, 9), label="nested")
 

@@ -63,10 +63,8 @@ def test_a_critical_first_that_fails_ends_its_scheduler(virtual: Virtual) -> Non
 
 
 def test_a_critical_member_ends_a_first(virtual: Virtual) -> None:
-    """The failure of a critical member is that of the `First`, although another member could still succeed.
-
-    As a `First` is one job, it is among the failures, and its critical member is its culprit.
-    """
+    """The failure of a critical member is that of the `First`, although another member could still succeed. As a
+    `First` is one job, it is among the failures, and its critical member is its culprit."""
     culprit, other = Job(fail_now, critical=True), Job(nap, 1)
     first = First(culprit, other)
     scheduler = Scheduler(first)
@@ -172,7 +170,6 @@ def test_a_turn_comes_so_long_after_the_first_start_in_the_one_before(virtual: V
     ("way", "expected"), [("all last", [0, 2, 4, 6]), ("one waits", [0, 5, 7, 9]), ("one fails", [0, 2, 3, 5])]
 )
 def test_each_turn_comes_so_long_after_start_in_one_before(virtual: Virtual, way: str, expected: list[float]) -> None:
-    """The third turn waits for the second start as the second turn waits for the first."""
     calls = [Job(nap, 20) for _ in range(4)]
     if way == "one waits":
         calls[1] = Job(nap, 20, needs={"cpu": 1})
@@ -194,8 +191,6 @@ def test_a_job_that_is_added_to_a_first_has_its_turn_in_time(virtual: Virtual, a
 
 @pytest.mark.parametrize("word", ["of the job", "of the First"])
 def test_a_first_tried_again_has_its_results_in_the_order_they_came(virtual: Virtual, word: str) -> None:
-    """The jobs that it keeps come before the others, in the order in which they finished, not in which they stand."""
-
     async def flaky() -> str:
         await nap(3)
         if current_job().attempts == 1:
@@ -271,7 +266,6 @@ def test_what_a_first_says_about_its_jobs(virtual: Virtual) -> None:
     ],
 )
 def test_an_impossible_first_is_rejected(virtual: Virtual, jobs: int, options: dict[str, Any], message: str) -> None:
-    """Bad options are rejected when they are given, and too few jobs before the run."""
     with pytest.raises(ValueError, match=re.escape(message)):
         virtual(Scheduler(First(Sequence(Job(nothing) for _ in range(jobs)), **options)).co_run)
 

@@ -210,7 +210,6 @@ def test_each_word_has_the_answer_of_the_table(
 @pytest.mark.parametrize("has_run", [False, True])
 @pytest.mark.parametrize("word", SYNC_WORDS)
 def test_a_closed_scheduler_takes_no_jobs_and_else_answers_as_before(backend: Any, word: str, has_run: bool) -> None:
-    """A word that is kept is never said, as no run begins."""
     cells = _life.WORDS[word].cells
     scene = Scene(False, Stage.NEW)
     if has_run:
@@ -225,7 +224,6 @@ def test_a_closed_scheduler_takes_no_jobs_and_else_answers_as_before(backend: An
 @pytest.mark.parametrize("stage", [Stage.RUNNING, Stage.WAITING, Stage.SETTLED, Stage.CLOSED])
 @pytest.mark.parametrize("is_elsewhere", [False, True])
 def test_a_scheduler_in_a_run_or_closed_is_refused_a_run(backend: Any, stage: Stage, is_elsewhere: bool) -> None:
-    """In another thread, too."""
     assert _life.WORDS["run"].cells[stage] is _life.REFUSES
     scene = Scene(stage in (Stage.WAITING, Stage.SETTLED), stage)
     errors: list[BaseException] = []
@@ -256,7 +254,6 @@ def test_a_scheduler_in_a_run_or_closed_is_refused_a_run(backend: Any, stage: St
 @pytest.mark.parametrize("stage", [Stage.NEW, Stage.RUNNING, Stage.ENDED, Stage.BODY])
 @pytest.mark.parametrize("word", ["as_settled", "wait_settled", "wait_settled of a job"])
 def test_a_wait_lasts_until_the_end_of_the_run_or_is_refused(backend: Any, word: str, stage: Stage) -> None:
-    """`wait_settled()` of an outermost scheduler that ran said that it was idle, and in no scheduler."""
     cell = _life.WORDS[word].cells[stage]
     assert cell is not None
     scene = Scene(False, stage)
@@ -287,7 +284,6 @@ def test_a_wait_lasts_until_the_end_of_the_run_or_is_refused(backend: Any, word:
 
 
 def test_wait_settled_of_an_outermost_scheduler_waits_for_the_end_of_its_run(virtual: Any) -> None:
-    """A task beside it waits; a job in it would wait for itself; the next run is another wait."""
     errors: list[str] = []
 
     async def ask_inside() -> None:
@@ -371,7 +367,6 @@ def test_of_two_threads_that_call_run_at_once_one_runs(backend: Any) -> None:
 
 
 def test_many_threads_that_race_for_a_run_never_run_it_twice_at_once(backend: Any) -> None:
-    """Each call either runs it to its end, or is refused."""
     scheduler, running, most = Scheduler(label="top"), 0, 0
 
     async def count() -> None:
@@ -418,7 +413,6 @@ def test_a_group_in_a_group_that_waits_is_refused_a_run_of_its_own(virtual: Any)
 @pytest.mark.parametrize("depth", [1, 2])
 @pytest.mark.parametrize("word", ["cancel", "drain"])
 def test_what_is_in_a_group_that_has_not_begun_can_be_ended(virtual: Any, word: str, depth: int) -> None:
-    """`cancel()` said that its scheduler was not running, `drain()` of a group two levels down, too."""
     late = Job(nothing)
     ended: Any = Scheduler(late) if word == "drain" or depth == 2 else late
     group = Scheduler(ended, other := Job(nothing))

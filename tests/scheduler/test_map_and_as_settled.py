@@ -196,10 +196,8 @@ def test_as_settled_yields_jobs_of_every_final_state(virtual: Virtual) -> None:
 
 @pytest.mark.parametrize("depth", [0, 1, 2])
 def test_as_settled_inside_a_job_leaves_out_that_job_and_its_schedulers(virtual: Virtual, depth: int) -> None:
-    """A job that iterates over `as_settled` waits neither for itself nor for the nested schedulers that it is in.
-
-    Once only the job itself was left out: job and nested scheduler waited for each other forever.
-    """
+    """A job that iterates over `as_settled` waits neither for itself nor for the nested schedulers that it is in. Once
+    only the job itself was left out: job and nested scheduler waited for each other forever."""
     watcher: Any = Job(lambda: collect(scheduler))
     inside = watcher
     for _ in range(depth):
@@ -394,10 +392,8 @@ def test_as_settled_between_runs_yields_the_settled_jobs(virtual: Virtual) -> No
 
 
 def test_as_settled_iterator_of_an_earlier_run_yields_no_job_of_the_next(virtual: Virtual) -> None:
-    """An `as_settled` iterator made before or after a run yields no job of the next run.
-
-    Once it waited forever for jobs that the next run had reset.
-    """
+    """An `as_settled` iterator made before or after a run yields no job of the next run. Once it waited forever for
+    jobs that the next run had reset."""
 
     async def main() -> None:
         await scheduler.co_run(timeout=1)

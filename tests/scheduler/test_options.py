@@ -240,10 +240,8 @@ def test_an_option_set_between_runs_is_in_effect_in_the_next_one(virtual: Virtua
 
 @pytest.mark.parametrize("name", VALUES)
 def test_setting_an_option_during_a_run_raises_with_its_name(virtual: Virtual, name: str) -> None:
-    """During a run, options of its jobs cannot be set, at any depth and in any state; only labels can.
-
-    `jobs_window` can be in a scheduler that has not begun, and elsewhere a number for a number.
-    """
+    """During a run, options of its jobs cannot be set, at any depth and in any state; only labels can. `jobs_window`
+    can be in a scheduler that has not begun, and elsewhere a number for a number."""
     refused: list[str] = []
 
     def attempt(jobs: list[AbstractJob[Any]]) -> None:
@@ -359,10 +357,8 @@ def test_typed_dicts_of_options_have_the_declared_types(spelt: Any, kinds: list[
 
 @pytest.mark.parametrize("kind", [AbstractJob, Scheduler])
 def test_the_signature_shows_each_option_with_its_default(kind: type[AbstractJob[Any]]) -> None:
-    """The signature that `help()` shows has each option with the default that a job made without arguments has.
-
-    That of a scheduler has its own options, and those of every job as `**options`.
-    """
+    """The signature that `help()` shows has each option with the default that a job made without arguments has. That of
+    a scheduler has its own options, and those of every job as `**options`."""
     shown = {
         name: one.default for name, one in inspect.signature(kind).parameters.items() if one.kind is one.KEYWORD_ONLY
     }

@@ -175,10 +175,8 @@ except KeyboardInterrupt as error:
 
 
 def test_ctrl_c_ends_the_run_cleanly(backend: str) -> None:
-    """At Ctrl-C, jobs unwind, `co_shutdown` is completed, and a bare KeyboardInterrupt leaves `run()`.
-
-    A second Ctrl-C that comes during `co_shutdown` does not interrupt it.
-    """
+    """At Ctrl-C, jobs unwind, `co_shutdown` is completed, and a bare KeyboardInterrupt leaves `run()`. A second Ctrl-C
+    that comes during `co_shutdown` does not interrupt it."""
     code = f"expected = 2; scheduler = Scheduler(Actor()); watched(lambda: scheduler.run(backend={backend!r}))"
     lines = child(code, ("runs", signal.SIGINT), ("begins", signal.SIGINT))
     assert lines == ["runs", *ENDING, "raised KeyboardInterrupt interrupted"]
@@ -309,10 +307,8 @@ def twice(backend: str, first: int, trials: int) -> list[str]:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 @pytest.mark.parametrize("has_own_handler", [False, True])
 def test_any_signal_wakes_the_waiting_loop(backend: Any, number: signal.Signals, has_own_handler: bool) -> None:
-    """A signal may come just before the loop waits, or to another thread: its handler must not wait for the loop.
-
-    Nor does the handler of a job, which asyncio calls by what wakes the loop.
-    """
+    """A signal may come just before the loop waits, or to another thread: its handler must not wait for the loop. Nor
+    does the handler of a job, which asyncio calls by what wakes the loop."""
     heard: list[bool] = []
     in_time: list[bool] = []
     is_over = threading.Event()
@@ -351,10 +347,8 @@ def test_any_signal_wakes_the_waiting_loop(backend: Any, number: signal.Signals,
 
 
 def test_two_ctrl_c_within_a_turn_end_the_run_cleanly(backend: str) -> None:
-    """The second of two Ctrl-C at once was once raised in the middle of the engine or of the loop.
-
-    Bodies stayed alive, a pool did not get back what they had, the run was CANCELLED, or `run()` never returned.
-    """
+    """The second of two Ctrl-C at once was once raised in the middle of the engine or of the loop. Bodies stayed alive,
+    a pool did not get back what they had, the run was CANCELLED, or `run()` never returned."""
     assert twice(backend, 0, 30) == []
 
 
@@ -479,7 +473,6 @@ def test_error_of_a_run_keeps_its_traceback(backend: Any) -> None:
 
 
 def test_excepthook_shows_a_signal_in_line(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """The excepthook shows an interruption by a signal in one line, or not at all without stderr."""
     interruption, other = KeyboardInterrupt(), KeyboardInterrupt("other")
     interruption._trioflow_run = "mine"  # type: ignore[attr-defined]
     for error in (interruption, other):
@@ -534,10 +527,8 @@ def test_ctrl_c_in_a_notebook_cell_is_passed_to_the_thread_of_the_run() -> None:
 
 
 def test_ctrl_c_after_the_loop_has_ended_is_not_lost(backend: str) -> None:
-    """A Ctrl-C between the end of the loop and the end of run() is raised as KeyboardInterrupt.
-
-    The handler asked the loop that was gone to call it, and its RunFinishedError or RuntimeError left run() instead.
-    """
+    """A Ctrl-C between the end of the loop and the end of run() is raised as KeyboardInterrupt. The handler asked the
+    loop that was gone to call it, and its RunFinishedError or RuntimeError left run() instead."""
     chosen = _backend.get_backend(backend)
 
     async def main() -> None:
@@ -587,10 +578,8 @@ def test_ignored_signals_stay_ignored(backend: Any, number: signal.Signals) -> N
 @pytest.mark.parametrize("handle_signals", [True, lambda number: None])
 @pytest.mark.parametrize("number", HANDLED)
 def test_handled_signals_reach_no_other_handlers(backend: Any, number: signal.Signals, handle_signals: Any) -> None:
-    """`handle_signals` takes all three signals, whether or not the program has handlers of its own for them.
-
-    Ctrl-C alone went to the handler of the program.
-    """
+    """`handle_signals` takes all three signals, whether or not the program has handlers of its own for them. Ctrl-C
+    alone went to the handler of the program."""
     seen: list[int] = []
 
     async def send() -> None:
@@ -702,9 +691,7 @@ The run ends all the same, with the exception. The socket is that to which signa
 @IGNORED
 def test_what_a_handler_of_the_program_raises_leaves_run_when_the_run_has_ended(backend: Any) -> None:
     """An exception that a signal handler of the program raises, at any instant, leaves `run()` when the run has ended.
-
-    On trio, it left jobs RUNNING, commands alive, and the scheduler running forever.
-    """
+    On trio, it left jobs RUNNING, commands alive, and the scheduler running forever."""
     for seed in range(15):
         Interrupted(seed, backend).check()
 
@@ -760,7 +747,6 @@ print(Scheduler(Job(work)).run(backend=sys.argv[1]))
 @pytest.mark.parametrize("is_clean_up", [False, True])
 def test_a_run_ends_although_its_loop_has_crashed(backend: str, is_clean_up: bool) -> None:
     """If a handler that a job has set raises in the loop itself, which crashes trio, the run ends all the same.
-
     Commands have ended, `co_shutdown` was called, no job is RUNNING or SCHEDULED, even if its backoff ends meanwhile,
     and the scheduler can run again. The garbage of the crashed loop, if it is collected in that run, does not harm it.
     """
@@ -954,10 +940,8 @@ def test_no_ctrl_c_interrupts_a_shutdown_that_blocks(backend: Any) -> None:
 
 
 def test_function_given_as_handle_signals_is_called_at_each_signal(backend: Any) -> None:
-    """A function given as `handle_signals=` is called with the number of each signal.
-
-    If it returns None, the run ends cleanly; otherwise its return value is called.
-    """
+    """A function given as `handle_signals=` is called with the number of each signal. If it returns None, the run ends
+    cleanly; otherwise its return value is called."""
     asked: list[int] = []
     drained: list[bool] = []
     scheduler = Scheduler()
@@ -1119,8 +1103,6 @@ def test_exception_of_the_handle_signals_function_ends_the_run_cleanly(backend: 
 
 
 def test_exception_of_what_handle_signals_returned_is_logged(backend: Any, caplog: pytest.LogCaptureFixture) -> None:
-    """If the function returned by that of `handle_signals=` raises, the exception is logged, and the run goes on."""
-
     async def send() -> None:
         signal.raise_signal(signal.SIGTERM)
         while not caplog.records:  # noqa: ASYNC110 - a signal handler sets no event
@@ -1183,11 +1165,9 @@ def test_ctrl_c_beside_signals_that_a_dict_names_is_raised(backend: Any) -> None
 @pytest.mark.parametrize("wrong", [False, True])
 @pytest.mark.parametrize("number", [1, 300])
 def test_ctrl_c_during_the_checks_is_not_lost(backend: Any, number: int, wrong: bool) -> None:
-    """A Ctrl-C that comes while a scenario is checked is raised, whatever the checks find afterwards.
-
-    If they found an error, only that left run(), and a program that caught it went on as if there had been no Ctrl-C.
-    With few jobs the checks end before the loop can handle it, with many after.
-    """
+    """A Ctrl-C that comes while a scenario is checked is raised, whatever the checks find afterwards. If they found an
+    error, only that left run(), and a program that caught it went on as if there had been no Ctrl-C. With few jobs the
+    checks end before the loop can handle it, with many after."""
 
     class Sends(AbstractJob[None]):
         def _is_one_shot(self) -> bool:

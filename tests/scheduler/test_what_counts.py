@@ -114,10 +114,8 @@ async def fail_in_the_end() -> None:
 
 @pytest.mark.parametrize("on_timeout", ["fail", "move_on"])
 def test_what_fails_as_a_group_times_out_blocks_jobs_outside_of_it(virtual: Virtual, on_timeout: Any) -> None:
-    """The group stands for its timeout alone, so what its jobs block outside of it counts by itself.
-
-    The exception once said that `keep_jobs=False` had dropped a job.
-    """
+    """The group stands for its timeout alone, so what its jobs block outside of it counts by itself. The exception once
+    said that `keep_jobs=False` had dropped a job."""
     bad = Job(fail_in_the_end)
     inner = Scheduler(bad, timeout=2, on_timeout=on_timeout)
     blocked = Job(give, bad)

@@ -79,10 +79,8 @@ def test_simulate_runs_no_code_of_the_user(caplog: pytest.LogCaptureFixture) -> 
 
 @given(data=st.data())
 def test_jobs_start_and_end_in_a_simulation_exactly_as_in_a_run(data: st.DataObject) -> None:
-    """In random scenarios, jobs start and end exactly as in a run under virtual time, on both backends.
-
-    Many jobs end at the same time, and the order of their ends decides which start next.
-    """
+    """In random scenarios, jobs start and end exactly as in a run under virtual time, on both backends. Many jobs end
+    at the same time, and the order of their ends decides which start next."""
     policy = data.draw(st.sampled_from(get_args(PolicyName)))
     window = data.draw(st.integers(0, 4))
     pool = Pool(cpu=3, gpu=["0", "1"])

@@ -20,11 +20,8 @@ MARK_VARIABLE: Final = "TRIOFLOW_CHECKED"
 
 
 class Leftovers:
-    """The threads, processes and open files that were not there before.
-
-    Processes are found by a mark in their environment, and open files by their descriptors, where the system has
-    `/proc`.
-    """
+    """The threads, processes and open files that were not there before. Processes are found by a mark in their
+    environment, and open files by their descriptors, where the system has `/proc`."""
 
     def __init__(self, mark: Mark) -> None:
         self._mark: Final = mark

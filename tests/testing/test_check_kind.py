@@ -103,7 +103,6 @@ def nested(function: Any, **options: Any) -> Scheduler:
     ],
 )
 def test_kinds_of_package_pass(backend: Any, kind: Any, quick: Any, long: Any, failing: Any, restores: bool) -> None:
-    """Each kind does what is expected of every job."""
     check_kind(backend, partial(kind, quick), partial(kind, long), partial(kind, failing), restores)
 
 

@@ -118,8 +118,6 @@ def test_the_story_of_a_scenario_that_always_breaks_names_no_fault(checked_state
 
 
 def test_an_endless_wait_beside_a_busy_forever_job_is_found(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An endless wait is found even if a forever job wakes again and again, and so keeps time going."""
-
     def scenario() -> Scheduler:
         done = anyio.Event()
 
@@ -426,8 +424,6 @@ def test_faults_are_injected_into_jobs_added_during_the_run(backend: str) -> Non
     ],
 )  # fmt: skip
 def test_each_injected_fault_acts_on_jobs_and_the_run(backend: str, change: str, states: str, reason: str) -> None:
-    """Each fault that a seed names has its effect on the states of the jobs and on the stop reason."""
-
     def check(scheduler: Scheduler) -> None:
         assert " ".join(job.state.name for job in scheduler) == states
         assert scheduler.stop_reason is not None

@@ -339,10 +339,8 @@ def test_the_time_that_an_instrument_takes_before_the_run_counts_in_no_view(tmp_
 @pytest.mark.sampled
 @pytest.mark.parametrize("name", RUNS)
 def test_the_critical_path_is_that_of_the_trace(views_of: Callable[[str], Views], name: str) -> None:
-    """A trace file has the critical path of the run, and `graph()` marks the same path without a trace.
-
-    Without a trace, neither earlier runs of a nested scheduler nor dropped jobs are known.
-    """
+    """A trace file has the critical path of the run, and `graph()` marks the same path without a trace. Without a
+    trace, neither earlier runs of a nested scheduler nor dropped jobs are known."""
     views = views_of(name)
     if name not in ("a second attempt", "everything", "dropped failures"):
         assert {job.path for job in find_critical_path(views.scheduler)} == {

@@ -50,11 +50,9 @@ def build(plans: list[Any], options: dict[str, Any], numbers: itertools.count[in
 def test_every_view_of_any_run_can_be_written(
     virtual: Virtual, tmp_path_factory: Any, plans: list[Any], options: dict[str, Any]
 ) -> None:
-    """JUnit, report, table and critical path are written after timeouts and waits outside a nested run.
-
-    They once were missing for just these runs: a job that had waited for a slot and never started had no lane, and the
-    path through a resource looked for the holder's slot in the run of the job that had waited.
-    """
+    """JUnit, report, table and critical path are written after timeouts and waits outside a nested run. They once were
+    missing for just these runs: a job that had waited for a slot and never started had no lane, and the path through a
+    resource looked for the holder's slot in the run of the job that had waited."""
     folder: Path = tmp_path_factory.mktemp("views")
     trace, junit = Trace(), folder / "junit.xml"
     scheduler = build(plans, options, itertools.count(), pool=Pool(gpu=1))

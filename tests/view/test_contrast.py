@@ -34,10 +34,8 @@ def test_text_in_boxes_and_frames_of_a_graph_is_readable(state: ReportedState) -
 
 
 def test_lines_and_text_beside_boxes_are_visible_on_any_page() -> None:
-    """Lines of a graph are visible on white, on black, and on every frame; text beside boxes on white and on black.
-
-    A graph has no background of its own. With a dark style sheet, it was black boxes in a notebook with a white page.
-    """
+    """Lines of a graph are visible on white, on black, and on every frame; text beside boxes on white and on black. A
+    graph has no background of its own. With a dark style sheet, it was black boxes in a notebook with a white page."""
     frames = [style.colors.frame for style in _state_styles.STATE_STYLES.values()]
     for color in (_dot.LINE_COLOR, _drawing.INPUT_COLOR, _drawing.CRITICAL_PATH_COLOR):
         assert all(contrast(color, ground) >= 3 for ground in ("#ffffff", "#000000", PAPER["dark"], *frames))

@@ -88,11 +88,9 @@ def test_reading_a_run_with_a_failure_costs_the_same_for_each_job(tmp_path: Path
 
 
 def varied_record(size: int) -> TraceRecord:
-    """Return a record in each part of which there are as many different values as jobs.
-
-    The jobs come in pairs that need the same resource: the first one holds it, so that the second one waits for it. So
-    at one time jobs wait for as many names as there are pairs.
-    """
+    """Return a record in each part of which there are as many different values as jobs. The jobs come in pairs that
+    need the same resource: the first one holds it, so that the second one waits for it. So at one time jobs wait for as
+    many names as there are pairs."""
     states = (JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED)
     plain = Span(
         0, None, 1, "", "", "", JobState.IDLE, None, False, None, None, None, None, (), None, False, (), None

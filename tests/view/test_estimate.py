@@ -113,10 +113,8 @@ def test_estimates_of_many_scenarios_are_right(virtual: Virtual) -> None:
 
 
 def test_nothing_is_said_of_jobs_of_which_nothing_is_known(virtual: Virtual) -> None:
-    """60 short jobs say nothing of the twelve long ones after them; three of these do.
-
-    The mean of all jobs once said "5 s left" of 100 s.
-    """
+    """60 short jobs say nothing of the twelve long ones after them; three of these do. The mean of all jobs once said
+    "5 s left" of 100 s."""
     short = [Job(take, 1, label=f"page {number}") for number in range(60)]
     long = [Job(take, 30, label=f"film {number}", required=short) for number in range(12)]
     said = said_of(virtual, Scheduler(short, long, jobs_window=4))

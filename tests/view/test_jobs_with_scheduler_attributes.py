@@ -71,7 +71,6 @@ def test_monitor_counts_a_job_with_scheduler_attributes_as_a_job(virtual: Virtua
 
 
 def test_exports_show_a_job_of_odd_attributes_as_one(virtual: Virtual, scheduler: Scheduler, tmp_path: Path) -> None:
-    """A user's job with a scheduler's attributes has one span, and every export of the trace shows a job."""
     trace = Trace()
     run_virtually(virtual, scheduler, trace)
     assert [span.path for span in trace.spans] == ["busy", "inner", "inner/inside"]

@@ -50,10 +50,8 @@ def every_outcome() -> Scheduler:
 
 @pytest.mark.parametrize("reason", ["TIMEOUT", "DRAINED", "FAILED", "COMPLETED"])
 def test_the_file_of_a_run_that_was_not_fine_is_red_and_no_other(virtual: Virtual, tmp_path: Path, reason: str) -> None:
-    """A run that nothing has completed has an error, although no job failed, and one that is fine has none.
-
-    A run that timed out once had only jobs that were skipped, so that CI was green.
-    """
+    """A run that nothing has completed has an error, although no job failed, and one that is fine has none. A run that
+    timed out once had only jobs that were skipped, so that CI was green."""
 
     async def drain() -> None:
         current_scheduler().drain()

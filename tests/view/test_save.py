@@ -79,7 +79,6 @@ def test_a_file_that_cannot_be_written_raises(kind: type, suffix: str, scheduler
 
 @pytest.mark.parametrize(("kind", "path"), [(Scheduler, "a.json"), (Scheduler, "a"), (Trace, "a.png"), (Trace, "a.")])
 def test_other_suffixes_raise_with_the_known_ones(kind: type, path: str, scheduler: Scheduler, tmp_path: Path) -> None:
-    """A suffix that is none of these raises an error that says what is saved as what, and nothing is written."""
     with pytest.raises(ValueError, match=r"must end in \.svg, .* \(a (Trace|Scheduler): \.svg, "):
         save(source(kind, scheduler), tmp_path / path)
     assert not list(tmp_path.iterdir())

@@ -210,10 +210,8 @@ def differences(first: dict[str, Any], second: dict[str, Any]) -> dict[str, tupl
 
 
 def test_nothing_of_the_first_run_is_in_second(tmp_path: Path, backend: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Before a job starts in the second run, everything says of it what it has said before the first.
-
-    A page once had the output of the run before, and spans were linked to spans of it.
-    """
+    """Before a job starts in the second run, everything says of it what it has said before the first. A page once had
+    the output of the run before, and spans were linked to spans of it."""
     monkeypatch.setattr(_connections, "INITIAL_RETRY_DELAY", 0.01)
     scene, ends = Scene(tmp_path), list[dict[str, Any]]()
     for _ in range(2):

@@ -497,7 +497,6 @@ def shown() -> PureScheduler:
 
 
 def test_debrief_after_a_run_shows_the_reason_the_listing_and_exceptions(capsys: pytest.CaptureFixture[str]) -> None:
-    """`debrief` prints the reason, the listing, and trioflow's report on each scheduler with failed jobs."""
     scheduler = shown()
     run_virtual(scheduler.co_run, backend="asyncio")
     capsys.readouterr()

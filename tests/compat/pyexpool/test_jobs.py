@@ -151,7 +151,6 @@ def test_an_onstart_that_raises_keeps_the_process_from_starting(caplog: pytest.L
 
 @pytest.mark.parametrize("what", ["ondone", "onfinish"])
 def test_exception_of_ondone_or_onfinish_is_only_logged(what: str, caplog: pytest.LogCaptureFixture) -> None:
-    """If `ondone` or `onfinish` raises, the exception is logged, and the job still counts as done."""
     pool = ExecPool(1)
     pool.execute(Job("j", args=["true"], **{what: boom}))  # type: ignore[arg-type]
     assert pool.join() is True

@@ -169,6 +169,5 @@ for number in range(int(sys.argv[2])):
 
 @pytest.mark.parametrize("number", [20, pytest.param(3000, marks=[pytest.mark.soak, pytest.mark.timeout(600)])])
 def test_pool_deleted_by_a_handler_at_random_leaves_no_process(watched: Watched, tmp_path: Path, number: int) -> None:
-    """If a handler deletes the pool at a random moment of `join`, `join` does not hang, and no process is left."""
     assert program(DELETIONS, tmp_path, arguments=[str(number)], seconds=2 * PATIENCE + number / 5) == (0, "")
     assert watched.gone_in_time()

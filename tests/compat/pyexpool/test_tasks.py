@@ -89,7 +89,6 @@ def test_callbacks_of_a_task_may_execute_more_jobs() -> None:
 
 @pytest.mark.parametrize("what", ["onstart", "ondone", "onfinish"])
 def test_exception_of_a_task_callback_is_only_logged(what: str, caplog: pytest.LogCaptureFixture) -> None:
-    """An exception in a callback of a task is logged, and the counts of the task stay right."""
     pool = ExecPool(1)
     task = Task("t", **{what: boom})  # type: ignore[arg-type]
     pool.execute(Job("a", args=["true"], task=task))
@@ -110,7 +109,6 @@ def test_jobs_inherit_output_and_params(tmp_path: Any) -> None:
 
 @patiently(0.2, 2, 20)
 def test_timeout_of_a_task_terminates_its_jobs_and_no_other(caplog: pytest.LogCaptureFixture, unit: float) -> None:
-    """At the timeout of a task, its running, waiting and later jobs are terminated, those of subtasks included."""
     notes, pool = Notes(), ExecPool(3)
     expired = threading.Event()
     task = notes.task("t", timeout=unit)

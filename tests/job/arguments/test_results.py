@@ -313,9 +313,7 @@ VIEWS: list[Any] = [lambda value: value, iter, reversed, dict.values, dict.items
 
 def test_no_function_gets_a_job_for_a_result() -> None:
     """Whatever container or iterator of Python's a job is in, the function gets its result, or an error says the cure.
-
-    This tries each type with a job in it, in all ways in which it can be made.
-    """
+    This tries each type with a job in it, in all ways in which it can be made."""
     job = Job(give, "r", label="hidden")
     ways = ([[job]], [{"a": job}], [{job: "a"}], [[("a", job)]], [str, [job]], [len, job], [[1], [job]], [job])
     for kind, arguments, view in itertools.product(kinds_of_containers(), ways, VIEWS):

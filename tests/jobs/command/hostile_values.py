@@ -21,10 +21,8 @@ SHELLS = {
 
 
 def runs_nothing(directory: Path, *lines: str, shells: Iterable[str] = SHELLS) -> None:
-    """Assert that none of the shells runs a part of a hostile value in these lines.
-
-    Of programs, a value finds `touch` and `env` alone, and a line none that takes time and runs nothing of it.
-    """
+    """Assert that none of the shells runs a part of a hostile value in these lines. Of programs, a value finds `touch`
+    and `env` alone, and a line none that takes time and runs nothing of it."""
     script = 'for line; do (eval "$line"); done'
     programs = directory.with_name(f"{directory.name}-programs")
     programs.mkdir(exist_ok=True)

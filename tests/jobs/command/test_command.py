@@ -203,8 +203,6 @@ def test_a_command_has_the_given_directory_and_environment(backend: str, tmp_pat
 
 
 def test_a_command_inherits_the_environment_at_its_start(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A change of `os.environ` during the run reaches commands that start later."""
-
     def change() -> None:
         monkeypatch.setenv("TRIOFLOW_NEW", "here")
 
@@ -258,7 +256,6 @@ def test_a_command_has_its_own_process_group_and_the_default_handling_of_sigpipe
 
 
 def test_a_program_is_found_in_the_path_of_env(backend: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The PATH in `env=` decides which program is started, not that of this program."""
     for name in ("here", "there"):
         (tmp_path / name).mkdir()
         program = tmp_path / name / "program"
@@ -272,7 +269,6 @@ def test_a_program_is_found_in_the_path_of_env(backend: str, tmp_path: Path, mon
 
 
 def test_program_that_was_just_created_is_found(backend: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The location of a program is not cached, so one that a job has just installed is found."""
     directories = [tmp_path / "first", tmp_path / "second"]
 
     def install(directory: Path) -> None:

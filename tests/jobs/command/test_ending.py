@@ -230,7 +230,6 @@ def be_busy(job: CommandJob) -> None:
 
 
 def test_timeout_ends_leftovers_of_a_command_that_ended_while_the_loop_was_busy(backend: str, watched: Watched) -> None:
-    """If a command ends while the loop is busy, its descriptor is closed before a timeout ends its leftovers."""
     job = sh("sleep 1000 & exit 0", terminate_grace=1000, timeout=0.05, on_start=be_busy)
     run(backend, job)
     assert isinstance(job.raised_exception(), JobTimeout)
@@ -257,7 +256,6 @@ except KeyboardInterrupt:
 
 
 def test_ctrl_c_on_a_terminal_reaches_only_controlling_program(backend: str, watched: Watched, tmp_path: Path) -> None:
-    """Commands have their own sessions without a terminal, so Ctrl-C reaches only the controlling program."""
     terminal, slave = pty.openpty()
     words = ["-c", ON_A_TERMINAL, backend, str(tmp_path / "started")]
     process = Python(words, stdin=slave, stdout=slave, stderr=slave, start_new_session=True)
@@ -345,10 +343,8 @@ def test_a_command_of_15_seconds_survives_while_its_scheduler_is_idle(backend: s
 def test_a_program_that_has_queued_work_elsewhere_takes_it_back(
     backend: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: list[str], how: str
 ) -> None:
-    """`srun` and `sbatch --wait` get the SIGTERM at which they cancel their job of Slurm, and the time to do so.
-
-    A script is in place of Slurm's programs, which do so when they get it.
-    """
+    """`srun` and `sbatch --wait` get the SIGTERM at which they cancel their job of Slurm, and the time to do so. A
+    script is in place of Slurm's programs, which do so when they get it."""
     program, queue = tmp_path / command[0], tmp_path / "queue"
     program.write_text(
         f"#!/bin/sh\ntrap 'sleep 0.2; rm {queue}; exit 1' TERM\ntouch {queue}\nwhile :; do sleep 0.01; done\n"

@@ -288,10 +288,8 @@ def test_on_line_and_capture_can_be_combined(backend: str) -> None:
 
 @given(data=st.data())
 def test_what_on_line_gets_does_not_depend_on_how_output_arrives(data: st.DataObject) -> None:
-    """However output is cut on its way, lines are whole, or in pieces of the maximum size.
-
-    Lines of more than 64 KiB once came in pieces that depended on the moments of reads.
-    """
+    """However output is cut on its way, lines are whole, or in pieces of the maximum size. Lines of more than 64 KiB
+    once came in pieces that depended on the moments of reads."""
     sizes = data.draw(st.lists(st.sampled_from([0, 1, 99, 100, 101, 200, 350]), max_size=4))
     output = b"\n".join(b"x" * size for size in sizes)
     cuts = sorted(data.draw(st.lists(st.integers(0, len(output)), max_size=6)))
@@ -353,7 +351,6 @@ def test_a_tag_may_have_each_lines_time(backend: str, capsys: pytest.CaptureFixt
 
 
 def test_time_in_a_tag_is_that_of_the_line(backend: str, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    """`{time}` in a tag is the time of each line, not that of the start of the command."""
     shown: list[str] = []
 
     async def until_shown() -> None:

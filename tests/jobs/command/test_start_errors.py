@@ -122,8 +122,6 @@ def test_the_soft_limit_of_descriptors_is_raised_during_a_run(
 
 
 def test_raise_file_limit_returns_false_if_forbidden(few_descriptors: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """If the system refuses to raise the limit of descriptors, `raise_file_limit()` returns False."""
-
     def refuse(which: int, limits: tuple[int, int]) -> None:
         raise ValueError("current limit exceeds maximum limit")
 
@@ -162,8 +160,6 @@ def test_commands_wait_while_no_more_open_files_are_allowed(backend: str, tmp_pa
 
 @pytest.mark.parametrize("number", [errno.EAGAIN, errno.ENOMEM, errno.ENFILE, errno.EMFILE])
 def test_a_command_that_nothing_can_help_fails(backend: str, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
-    """A command that lacks resources fails if no other one runs, whose end it could wait for."""
-
     def spawn(*args: Any, **options: Any) -> Any:
         raise OSError(number, "no room")
 
@@ -174,7 +170,6 @@ def test_a_command_that_nothing_can_help_fails(backend: str, monkeypatch: pytest
 
 @pytest.mark.parametrize("redact", [False, True])
 def test_a_waiting_start_can_be_cancelled(backend: str, monkeypatch: pytest.MonkeyPatch, redact: bool) -> None:
-    """Commands that wait for resources, redacted or not, start in order, and a cancelled one holds up no other."""
     real, started = _process_run.spawn, list[str]()
 
     def spawn(guard: Any, command: Any, **options: Any) -> Any:
@@ -195,7 +190,6 @@ def test_a_waiting_start_can_be_cancelled(backend: str, monkeypatch: pytest.Monk
 
 
 def test_a_trace_shows_a_wait_for_the_machine(backend: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In a trace, the time for which a start waited for the machine is a wait, not work."""
     real = _process_run.spawn
 
     def spawn(guard: Any, command: Any, **options: Any) -> Any:
@@ -246,7 +240,6 @@ def test_commands_wait_while_no_more_processes_are_allowed(backend: str) -> None
 
 
 def test_guard_that_cannot_start_fails_a_command_and_is_retried(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A command fails if its guard cannot be started, and the next command tries to start the guard again."""
     from trioflow.jobs.posix import _guard
 
     real, calls = _guard.Guard._start, []

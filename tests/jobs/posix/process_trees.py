@@ -22,10 +22,8 @@ FORKING = 'trap "" TERM; while :; do sleep 0.02 & sleep 0.01; done'
 
 
 class Watched:
-    """Finds the processes that a test has started, by a variable in their environment that they inherit.
-
-    Processes that there were before are not looked at: to read their environments takes most of the time.
-    """
+    """Finds the processes that a test has started, by a variable in their environment that they inherit. Processes that
+    there were before are not looked at: to read their environments takes most of the time."""
 
     def __init__(self) -> None:
         self.mark = uuid.uuid4().hex

@@ -144,9 +144,8 @@ def test_the_sweep_at_the_end_of_a_run_does_not_end_processes_of_other_runs(back
 
 
 def test_one_guard_serves_a_run_and_ends_too(backend: str, watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One guard, a child of this program in its own session and without our streams, serves nested schedulers, too.
-
-    If this program is a command of another run, the guard does not have the mark of that run, which would end it too
+    """One guard, a child of this program in its own session and without our streams, serves nested schedulers, too. If
+    this program is a command of another run, the guard does not have the mark of that run, which would end it too
     early. Its table has only the groups of running commands, since the numbers of others are given to other processes.
     """
     monkeypatch.setenv("TRIOFLOW_RUN", "1-0123456789abcdef")
@@ -374,7 +373,6 @@ def test_a_marked_process_of_another_user_is_not_found(monkeypatch: pytest.Monke
 
 
 def test_marked_process_that_starts_during_the_scan_is_found(watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A scan also finds a marked process that starts meanwhile, such as a daemon whose parent was scanned before."""
     real, started = os.listdir, list[subprocess.Popen[bytes]]()
 
     def late(path: str) -> list[str]:

@@ -45,10 +45,8 @@ class Own(Exception):
 
 
 class Compiled(ValueError):
-    """Has attributes where `BaseException.__reduce__` does not see them, like a class that was compiled by mypyc.
-
-    Its `__init__` restores them from its arguments.
-    """
+    """Has attributes where `BaseException.__reduce__` does not see them, like a class that was compiled by mypyc. Its
+    `__init__` restores them from its arguments."""
 
     def __init__(self, code: int, what: str) -> None:
         super().__init__(code, what)

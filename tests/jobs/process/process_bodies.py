@@ -42,10 +42,8 @@ def place(variable: str) -> tuple[str | None, str]:
 
 
 def meet(path: str, number: int, ready: bool = False) -> tuple[int, int]:
-    """Wait until this many processes have come; return the ids of this one and of its parent.
-
-    With `ready`, it imports trioflow, so that later calls in its process do not have to.
-    """
+    """Wait until this many processes have come; return the ids of this one and of its parent. With `ready`, it imports
+    trioflow, so that later calls in its process do not have to."""
     if ready:
         import trioflow as trioflow
 

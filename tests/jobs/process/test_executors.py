@@ -48,7 +48,6 @@ def test_functions_run_in_other_interpreters_of_the_process(backend: str) -> Non
 
 
 def test_an_overlong_call_is_logged(backend: str, threads: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The run waits for a call in a thread of an executor, which cannot be interrupted, and nothing else shows why."""
     monkeypatch.setattr("trioflow._core.run._standstill.STUCK_REPORT_DELAY", 0.01)
     go = threading.Event()
     job = ProcessJob(go.wait, PATIENCE, label="long", processes=threads, timeout=0.01)
@@ -83,7 +82,6 @@ def test_cancelling_a_job_cancels_its_waiting_call(backend: str, threads: Thread
 
 
 def test_a_cancelled_job_keeps_its_slot_until_its_call_has_ended(backend: str, threads: ThreadPoolExecutor) -> None:
-    """A job cancelled during its call is CANCELLED when the call has ended, and the value of the call is dropped."""
     go, began, order = threading.Event(), threading.Event(), list[str]()
 
     def hold() -> str:
@@ -221,7 +219,6 @@ def test_a_future_that_others_cancel_fails_the_job(backend: str, threads: Thread
 
 
 def test_stop_iteration_in_the_executor_becomes_a_runtime_error(backend: str, threads: ThreadPoolExecutor) -> None:
-    """No coroutine can raise StopIteration, so one raised in the executor becomes the cause of a RuntimeError."""
     job = ProcessJob(bodies.stop_iteration, processes=threads)
     run(backend, job)
     error = job.raised_exception()

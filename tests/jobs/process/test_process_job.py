@@ -343,7 +343,6 @@ def test_an_idle_worker_process_that_has_died_is_replaced(backend: str, watched:
 
 @pytest.mark.parametrize(("backend", "when"), [("trio", "busy"), ("asyncio", "idle")])
 def test_workers_end_when_their_program_is_killed(backend: str, watched: Watched, tmp_path: Path, when: str) -> None:
-    """When their program is killed, busy and idle workers end."""
     code = (
         "import anyio, sys\nfrom tests.jobs.process.process_bodies import add, nap_forever, touch\n"
         "from trioflow import Job, ProcessJob, Scheduler\n"
@@ -377,7 +376,6 @@ def local() -> Any:
     ],
 )
 def test_an_unpicklable_call_fails(backend: str, arguments: Any, keywords: Any, message: str, watched: Watched) -> None:
-    """If a function or argument cannot be pickled, the job fails, and the error names it."""
     job = ProcessJob(*arguments, kwargs=keywords)
     run(backend, job)
     with pytest.raises(TypeError, match=message):
@@ -420,7 +418,6 @@ def test_a_main_module_that_starts_a_run_on_import_fails_with_advice(backend: st
 
 @patiently(0.4, 4, 30)
 def test_reports_of_progress_prevent_idle_timeout(backend: str, watched: Watched, tmp_path: Path, unit: float) -> None:
-    """Reports of progress postpone the idle timeout of a ProcessJob, and a silent process is killed."""
     first = [ProcessJob(bodies.meet, str(tmp_path), 2, True) for _ in range(2)]
     steady = ProcessJob(bodies.report, [0.1] * 20, unit / 10, idle_timeout=unit, required=first)
     silent = ProcessJob(bodies.report, [0.1], 99, idle_timeout=unit, required=first)
@@ -497,10 +494,8 @@ def test_a_pool_with_the_resource_worker_processes_raises() -> None:
 
 @patiently(0.5, 3, 20)
 def test_work_that_ended_while_the_program_stood_still_is_in_time(backend: str, tmp_path: Path, unit: float) -> None:
-    """A command, and a call in a worker, that ended in time have succeeded, although the program looks too late.
-
-    A program stands still if it is stopped (SIGSTOP, a suspended laptop), or if a job blocks its loop as here.
-    """
+    """A command, and a call in a worker, that ended in time have succeeded, although the program looks too late. A
+    program stands still if it is stopped (SIGSTOP, a suspended laptop), or if a job blocks its loop as here."""
     process = ProcessJob(bodies.announce, str(tmp_path / "process"), unit / 4, timeout=unit)
     command = CommandJob(["sh", "-c", f"touch {tmp_path}/command; sleep {unit / 4}"], timeout=unit)
     late = ProcessJob(bodies.announce, str(tmp_path / "late"), 4 * unit, timeout=unit)

@@ -89,7 +89,6 @@ def test_a_job_added_during_the_run_uses_the_executor(backend: str, counting: Co
 
 
 def test_retry_and_timeouts_apply_to_calls_in_an_executor(backend: str, counting: Counting, tmp_path: Path) -> None:
-    """In an executor, exceptions are those of the function, `retry` works, and a late call keeps its slot."""
     failing = ProcessJob(bodies.fail, retry=2)
     late = ProcessJob(bodies.wait_for_go, str(tmp_path), timeout=0.1)
     after = ProcessJob(bodies.add, 5, required=late, run_if="settled")

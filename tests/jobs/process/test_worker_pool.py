@@ -93,10 +93,8 @@ def test_ctrl_c_prints_no_tracebacks_of_workers(backend: str, tmp_path: Path, wa
 
 
 def test_a_program_that_ignores_sigchld_may_have_process_jobs(backend: str) -> None:
-    """In a program that ignores SIGCHLD, only the exit code of a worker that has died is unknown.
-
-    The end of the run once raised a ChildProcessError.
-    """
+    """In a program that ignores SIGCHLD, only the exit code of a worker that has died is unknown. The end of the run
+    once raised a ChildProcessError."""
     code = (
         "import signal, sys\nfrom tests.jobs.process.process_bodies import die\n"
         "from trioflow import ProcessJob, Scheduler\n"
@@ -163,9 +161,7 @@ if __name__ == "__main__":
 @patiently(1, 10)
 def test_no_timeout_runs_while_a_worker_imports_the_program(backend: str, tmp_path: Path, unit: int) -> None:
     """With a timeout shorter than the imports, no job succeeded: each killed its worker, and the next imported again.
-
-    Until the worker answers, the job is SCHEDULED, others have its slot, and a line says at last what takes long.
-    """
+    Until the worker answers, the job is SCHEDULED, others have its slot, and a line says at last what takes long."""
     (tmp_path / "slow.py").write_text(SLOW, "utf-8")
     found = subprocess.run(
         [sys.executable, tmp_path / "slow.py", backend, str(unit)], capture_output=True, text=True, timeout=PATIENCE
@@ -200,7 +196,6 @@ def test_an_idle_worker_exits_as_python_does(backend: str, tmp_path: Path) -> No
 
 
 def test_a_worker_that_does_not_exit_is_killed(backend: str, monkeypatch: pytest.MonkeyPatch, watched: Watched) -> None:
-    """A thread that a function has left keeps Python from exiting."""
     monkeypatch.setattr(_worker_pool, "EXIT_TIMEOUT", 0.1)
     run(backend, ProcessJob(bodies.leave_thread))
     assert watched.alive() == []
@@ -220,7 +215,6 @@ def test_a_worker_has_the_options_of_the_interpreter(backend: str) -> None:
 
 @pytest.mark.parametrize("nice", [0, 5])
 def test_workers_that_die_on_import_fail_one_job_each(backend: str, nice: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A retry gets another worker, and no job waits for one that has died."""
     command, starts = _worker_pool._worker_command(), list[int]()
 
     def fail_twice() -> object:
@@ -234,7 +228,6 @@ def test_workers_that_die_on_import_fail_one_job_each(backend: str, nice: int, m
 
 
 def test_a_worker_that_dies_late_is_ended_once(backend: str, monkeypatch: pytest.MonkeyPatch, watched: Watched) -> None:
-    """The wait for the first that is ready ends all others; the end of one that has died goes on, and is the last."""
     command, starts, ended = _worker_pool._worker_command(), list[int](), list[int]()
     end = _worker_pool.WorkerProcess.end
 
@@ -277,8 +270,6 @@ def test_a_program_that_workers_cannot_import_is_told_so(tmp_path: Path, words: 
 
 @pytest.mark.parametrize("word", ["cancel", "cancel it", "drain", "critical", "KeyboardInterrupt"])
 def test_a_worker_that_is_claimed_for_nothing_ends_with_the_run(backend: str, watched: Watched, word: str) -> None:
-    """A job claims its worker when it is admitted; what starts before it in the same turn may end it, or the run."""
-
     async def say() -> None:
         if word == "KeyboardInterrupt":
             raise KeyboardInterrupt

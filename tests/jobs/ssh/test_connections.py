@@ -370,7 +370,6 @@ def test_handshakes_of_nodes_behind_a_gateway_of_the_configuration_are_limited(
 
 @patiently(2, 20)
 def test_jobs_that_wait_for_a_connection_leave_their_slots_to_others(backend: str, server: Server, unit: float) -> None:
-    """Once, a job that connected was RUNNING, and kept its slot; the next one took over if it was cancelled."""
     with Proxy(server, unit) as proxy:
         name = proxy.node().name
         first = SshJob(proxy.node(), "true")
@@ -525,9 +524,7 @@ def test_no_traceback_for_an_unreachable_node(backend: str, site: Site, capsys: 
 
 def test_jobs_of_a_skipped_node_are_skipped_and_run_in_the_next_run(backend: str, site: Site, tmp_path: Path) -> None:
     """With `on_unreachable="skip"`, the jobs of an unreachable node have the result None, and one incident says why.
-
-    The verdict once was "all 2 jobs succeeded", and a journal kept their result None.
-    """
+    The verdict once was "all 2 jobs succeeded", and a journal kept their result None."""
     node = SshNode("127.0.0.1", port=free_port("127.0.0.1"), config=site.config, on_unreachable="skip")
     for _ in range(2):
         job, other = SshJob(node, "true", label="try"), SshJob(node, "true", label="other")
@@ -601,10 +598,8 @@ def test_an_unknown_host_name_fails_with_the_message_of_the_resolver(backend: st
 
 # ---- host keys, identities and settings
 def test_an_unknown_host_key_is_rejected(backend: str, site: Site, server: Server, tmp_path: Path) -> None:
-    """An unknown host key is rejected with an error that names the node and the file of known keys.
-
-    Without `known_hosts=`, that is the file that the user's configuration of ssh names.
-    """
+    """An unknown host key is rejected with an error that names the node and the file of known keys. Without
+    `known_hosts=`, that is the file that the user's configuration of ssh names."""
     known, config = tmp_path / "nobody known", tmp_path / "config"
     known.touch()
     config.write_text(site.config.read_text().replace(str(site.known_hosts), f"{tmp_path}/other"))
@@ -643,7 +638,6 @@ def test_a_changed_host_key_is_rejected_even_with_accept_new(backend: str, site:
 
 
 def test_a_node_that_denies_permission_is_tried_once(backend: str, site: Site, server: Server, tmp_path: Path) -> None:
-    """If a node denies permission, all its jobs in the run fail after a single attempt."""
     stranger = make_key(tmp_path / "stranger")
     config = tmp_path / "config"
     config.write_text(site.config.read_text().replace(f"IdentityFile {site.identity}", f"IdentityFile {stranger}"))
@@ -659,10 +653,8 @@ def test_a_node_that_denies_permission_is_tried_once(backend: str, site: Site, s
 
 
 def test_identity_overrides_the_key_of_configuration(backend: str, site: Site, server: Server, tmp_path: Path) -> None:
-    """The key in `identity=` is used, not that of the configuration; if it is missing, the error names it.
-
-    The "Permission denied" of ssh would not explain the failure.
-    """
+    """The key in `identity=` is used, not that of the configuration; if it is missing, the error names it. The
+    "Permission denied" of ssh would not explain the failure."""
     config = tmp_path / "config"
     config.write_text(site.config.read_text().replace(f"IdentityFile {site.identity}", "IdentityFile /no/key"))
     job = SshJob(server.node(config=config, identity=site.identity), "true")

@@ -330,7 +330,6 @@ def test_two_files_of_one_name_need_two_destinations(backend: str, local: LocalC
 
 
 def test_files_in_a_copied_directory_do_not_collide(backend: str, local: LocalConnection, tmp_path: Path) -> None:
-    """A file in a copied directory may have the same name as another copied file."""
     for path in ("one tree/log", "logs/log"):
         (tmp_path / path).parent.mkdir()
         (tmp_path / path).write_text(path)

@@ -47,7 +47,6 @@ def test_a_local_node_needs_no_ssh(backend: str, tmp_path: Path, monkeypatch: py
 
 
 def test_a_local_node_runs_in_this_directory(backend: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """On a local node, commands start in the current directory, and paths are relative to it."""
     monkeypatch.chdir(tmp_path)
     job = SshJob(LocalNode(), ["echo x > a", Push("a", to="sub/"), Pull("sub/a", to="b"), "cat b; pwd"], stdout=PIPE)
     run(backend, job)
@@ -75,7 +74,6 @@ def test_commands_on_a_local_node_inherit_the_environment(backend: str, monkeypa
 
 
 def test_local_processes_end_with_the_run(backend: str, tmp_path: Path, mark: dict[str, str], watched: Watched) -> None:
-    """On a local node, a run ends even processes in their own sessions, which would survive on other nodes."""
     line = f"setsid sh -c 'echo $$ > {tmp_path}/pid; exec sleep 1000' & "
     wait = f"while ! test -s {tmp_path}/pid; do sleep 0.01; done"
     job = SshJob(LocalNode(), line + wait, env=mark, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -119,7 +117,6 @@ def test_a_list_of_nodes_may_contain_local_nodes() -> None:
     ],
 )
 def test_bad_arguments_of_a_local_node_raise(arguments: Any, options: Any, error: type[Exception], what: str) -> None:
-    """Invalid arguments of a LocalNode raise when it is created."""
     with pytest.raises(error) as raised:
         LocalNode(*arguments, **options)
     assert what in str(raised.value)
@@ -179,7 +176,6 @@ def test_the_copier_of_a_local_node_stops_at_the_first_operation_that_fails(
 
 
 def test_a_local_nodes_copier_skips_links_and_pipes_in_trees(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """The copier of a local node skips links and pipes in trees, and keeps modes and times, whatever the umask."""
     tree = tmp_path / "tree"
     (tree / "sub").mkdir(parents=True)
     (tree / "sub" / "file").write_text("x")

@@ -37,7 +37,6 @@ def test_a_string_of_nodes_is_expanded_to_their_names(written: str, names: list[
     ],
 )
 def test_ipv6_address_needs_brackets(written: str, hostname: str, port: int | None, name: str, tmp_path: Path) -> None:
-    """The last group of digits of an address was taken for a port, and the rest is that of another machine."""
     (tmp_path / "nodes").write_text(f"root@{written}\n", "utf-8")
     for nodes in SshNodes([f"root@{written}"]), SshNodes(f"root@{written}"), SshNodes(tmp_path / "nodes"):
         assert [(node.username, node.hostname, node.port, node.name) for node in nodes] == [
@@ -146,7 +145,6 @@ def test_a_gateway_may_be_given_by_name() -> None:
     ],
 )
 def test_invalid_arguments_of_node_are_rejected(hostname: Any, options: Any, error: type[Exception], what: str) -> None:
-    """The errors on invalid arguments of an SshNode say what is valid."""
     with pytest.raises(error, match=what):
         SshNode(hostname, **options)
 

@@ -87,7 +87,6 @@ def test_a_service_on_a_node_may_be_a_script_with_files(backend: str, local: Loc
 
 
 def test_line_of_a_service_may_go_to_a_file_for_each_node(backend: str, local: LocalConnection, tmp_path: Path) -> None:
-    """`{node}` in the paths of the output is filled in where the line is looked for, too."""
     service = sniffer(local, "echo ready; exec sleep 1000", ready=OutputLine("ready"), stdout=tmp_path / "{node}.log")
     assert Scheduler(service, SshJob(local.node(), "true", required=service)).run(backend=backend)
     assert [path.read_text() for path in tmp_path.glob("127*.log")] == ["ready\n"]

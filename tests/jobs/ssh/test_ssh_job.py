@@ -258,7 +258,6 @@ def test_results_of_jobs_may_be_words_and_values_of_a_command(backend: str, loca
 
 @SSH_ON_TRIO
 def test_stdin_may_be_bytes_a_file_or_an_output(backend: str, place: Place, tmp_path: Path, own_files: str) -> None:
-    """Bytes, files and outputs of jobs as `stdin=` arrive whole, and leave nothing on the node."""
     data, file = b"some \0 bytes\n" * 10_000, tmp_path / "input"
     file.write_bytes(data)
     with file.open("rb") as opened:
@@ -350,10 +349,8 @@ def test_repr_and_equality_of_a_script_cover_its_included_files() -> None:
 
 
 def test_a_script_is_removed_from_the_node_after_it_has_run(local: LocalConnection) -> None:
-    """The path of a script on the node no longer exists when it has run, nor does its directory, which is its own.
-
-    It was once in /tmp, where Python imported the `select.py` of somebody else.
-    """
+    """The path of a script on the node no longer exists when it has run, nor does its directory, which is its own. It
+    was once in /tmp, where Python imported the `select.py` of somebody else."""
     result = captured("trio", local.node(), ScriptText("echo $0; ls -A ${0%/*}"))
     path, *beside = result.stdout.decode().splitlines()
     assert beside == [os.path.basename(path)]
@@ -520,7 +517,6 @@ def test_a_callback_that_raises_fails_the_job_and_ends_the_command(
     ],
 )
 def test_invalid_arguments_of_a_job_are_rejected(command: Any, options: Any, error: type[Exception], what: str) -> None:
-    """Invalid arguments of an SshJob raise when it is created, and the error names valid ones."""
     with pytest.raises(error, match=what):
         SshJob("node", command, **options)
 

@@ -208,7 +208,6 @@ def test_timeout_may_be_none_infinite_or_positive(virtual: Virtual, timeout: flo
 
 @pytest.mark.parametrize(("window", "error"), [(-1, ValueError), (1.5, TypeError), ("3", TypeError), (True, TypeError)])
 def test_window_below_zero_or_no_number_is_rejected(virtual: Virtual, window: Any, error: type[Exception]) -> None:
-    """A wrong `jobs_window`, at creation or at the run, raises an error that names the scheduler."""
     job = Job(nap(), label="one-shot")
     scheduler = Scheduler(job, label="home")
     with pytest.raises(error, match=r"jobs_window.*'home'.*positive whole number"):

@@ -135,11 +135,9 @@ def fitting(label: str) -> str:
 
 @given(st.lists(st.text(max_size=40).map(fitting), min_size=1, max_size=30))
 def test_any_label_is_shown_literally(labels: list[str]) -> None:
-    """A graph shows any label literally: quotes, backslashes, entities, HTML and control characters.
-
-    The labels are short enough to be shown whole. With up to 40 characters, one in 25 seeds had so many unprintable
-    ones that its label took 99 columns, did not fit into four lines, and was rightly cut.
-    """
+    """A graph shows any label literally: quotes, backslashes, entities, HTML and control characters. The labels are
+    short enough to be shown whole. With up to 40 characters, one in 25 seeds had so many unprintable ones that its
+    label took 99 columns, did not fit into four lines, and was rightly cut."""
     jobs = [
         idle(f"x{label}x", run_if=rule)
         for label, rule in zip(labels, itertools.cycle(["succeeded", "failed"]), strict=False)
@@ -275,11 +273,8 @@ def test_cycles_and_impossible_requirements_are_drawn() -> None:
 
 
 def positions(graph: Any) -> tuple[dict[str, float], dict[str, set[str]]]:
-    """Return how far down each box is, and the members of each frame.
-
-    The graph is drawn without lines: for about one of 5,000 graphs `dot` cannot route some of them and prints a
-    warning, which moves no box.
-    """
+    """Return how far down each box is, and the members of each frame. The graph is drawn without lines: for about one
+    of 5,000 graphs `dot` cannot route some of them and prints a warning, which moves no box."""
     read = json.loads(dot(graph.source, "json", "-Gsplines=none"))
     objects = read["objects"]
     rows = {one["name"]: float(one["pos"].split(",")[1]) for one in objects if "pos" in one}
@@ -294,10 +289,8 @@ def positions(graph: Any) -> tuple[dict[str, float], dict[str, set[str]]]:
 @settings(max_examples=8, deadline=None)
 @given(st.randoms(use_true_random=False))
 def test_a_job_is_drawn_below_its_requirements(random: Any) -> None:
-    """In a graph, every requirement is above the jobs that require it, at any depth of nesting.
-
-    Without `newrank`, one in about fifty such graphs had a frame beside another that required it.
-    """
+    """In a graph, every requirement is above the jobs that require it, at any depth of nesting. Without `newrank`, one
+    in about fifty such graphs had a frame beside another that required it."""
 
     def members(depth: int) -> list[AbstractJob[Any]]:
         made: list[AbstractJob[Any]] = []

@@ -108,10 +108,8 @@ def test_locks_are_taken_in_one_order(session: Callable[..., Session]) -> None:
 
 
 def test_partial_lines_of_different_jobs_are_kept_apart_and_tagged(session: Callable[..., Session]) -> None:
-    """Partial lines of jobs, commands and processes become whole lines, each with the label of its job.
-
-    A child that a job has started itself has no tag, since its job is unknown.
-    """
+    """Partial lines of jobs, commands and processes become whole lines, each with the label of its job. A child that a
+    job has started itself has no tag, since its job is unknown."""
     code = """
     async def halves(name):
         for word in ("one", "two"):
@@ -221,7 +219,6 @@ def test_descriptors_are_restored_however_the_run_ends(session: Callable[..., Se
 
 
 def test_a_child_that_outlives_the_run_still_writes(session: Callable[..., Session], tmp_path: Path) -> None:
-    """The output of a child that outlives the run still gets to the terminal, through the child's pipe."""
     over, seen = tmp_path / "over", tmp_path / "seen"
     code = f"""
     run(ThreadJob(sh, "(until test -e {over}; do sleep 0.01; done; echo late) & echo early"))

@@ -168,10 +168,8 @@ def hedged(seconds: float, **options: Any) -> First:
 
 
 def test_hedges_are_not_counted(virtual: Virtual) -> None:
-    """Half of the calls have an answer: that is 50 %, although no hedge has started.
-
-    The total once included the hedges, so that a run in which all calls succeeded ended at 50 %.
-    """
+    """Half of the calls have an answer: that is 50 %, although no hedge has started. The total once included the
+    hedges, so that a run in which all calls succeeded ended at 50 %."""
     calls = [hedged(1) for _ in range(4)]
     scheduler, monitor = watched(*calls, jobs_window=1)
     lines = pictured(virtual, scheduler, monitor, 2.5)
@@ -211,10 +209,8 @@ def test_the_estimate_counts_a_first_once(virtual: Virtual) -> None:
 
 
 def test_the_estimate_counts_the_rate_that_calls_need(virtual: Virtual) -> None:
-    """The first job of each `First` needs the rate, so that 20 calls that are left take 20 s at one per second.
-
-    An estimate of such calls once raised a KeyError, and the monitor with it.
-    """
+    """The first job of each `First` needs the rate, so that 20 calls that are left take 20 s at one per second. An
+    estimate of such calls once raised a KeyError, and the monitor with it."""
     calls = [hedged(0.5, needs={"api": 1}) for _ in range(30)]
     scheduler, monitor = watched(*calls, pool=Pool(api=Rate(requests=1, per=1, burst=1)))
     lines = pictured(virtual, scheduler, monitor, 9.9)

@@ -51,9 +51,7 @@ def test_slots_of_a_shared_window_are_counted_once(virtual: Virtual) -> None:
 
 def test_the_header_shows_what_is_spent_of_budgets(virtual: Virtual) -> None:
     """While the run goes on, the second line ends with what is spent of each budget; without room, a third line does.
-
-    At 80 columns, budgets once were not shown at all.
-    """
+    At 80 columns, budgets once were not shown at all."""
     jobs = [Job(nap, 9, needs={"usd": 0.75}), Job(nap, 1, needs={"usd": 1})]
     scheduler, monitor = watched(*jobs, pool=Pool(usd=Budget(5), cpu=2))
     (eye, wide), (other_eye, narrow) = look(monitor, 4, columns=120), look(monitor, 4, columns=70)

@@ -97,7 +97,6 @@ def test_ctrl_c_ends_the_run_cleanly(session: Callable[..., Session], library: s
 
 
 def test_second_ctrl_c_restores_the_terminal_of_a_blocked_loop(session: Callable[..., Session], tmp_path: Path) -> None:
-    """Even if a job blocks the event loop, the picture's clock goes on, and a second Ctrl-C restores the terminal."""
     program = session(
         SLEEPERS
         + f"""
@@ -128,7 +127,6 @@ def test_second_ctrl_c_restores_the_terminal_of_a_blocked_loop(session: Callable
 
 
 def test_program_that_exits_during_a_run_gets_its_cursor_back(session: Callable[..., Session], tmp_path: Path) -> None:
-    """A program that abandons its event loop and exits during a run gets its cursor back."""
     program = session(
         SLEEPERS
         + f"""

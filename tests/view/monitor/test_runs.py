@@ -68,7 +68,6 @@ def test_a_monitor_ignores_a_second_concurrent_run(virtual: Virtual, caplog: pyt
      (None, 3, "timed out, 1 failed, 1 cancelled, 1 never started of 3, 3.0 s")],
 )  # fmt: skip
 def test_last_picture_shows_how_the_run_ended(virtual: Virtual, critical: bool | None, timeout: Any, said: str) -> None:
-    """The last picture has the reason why the run ended, its duration, and the number of jobs that never started."""
     terminal = Terminal()
     bad = Job(fail, 2, label="bad", critical=critical)
     scheduler = Scheduler(bad, Sequence(Job(nap, 4), Job(nap, 1)), label="run", instruments=[Monitor(file=terminal)])
@@ -98,8 +97,7 @@ def test_the_last_picture_lists_up_to_a_hundred_kinds_of_failures(virtual: Virtu
 
 def random_scheduler(rng: random.Random, depth: int = 0) -> Scheduler:
     """Return a scheduler of jobs that fail, retry, are critical, run forever or wait for each other, nested up to three
-    deep.
-    """
+    deep."""
     jobs: list[Any] = []
     for _ in range(rng.randint(1, 12)):
         body = rng.choice([nap, nap, nap, fail])
@@ -138,10 +136,8 @@ def test_a_monitor_keeps_few_of_the_failed_jobs_that_the_scheduler_drops(virtual
 @pytest.mark.sampled
 @pytest.mark.parametrize("seed", range(12))
 def test_final_counts_match_the_states_of_jobs(virtual: Virtual, monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
-    """In the monitor's final counts, each job counts once, in its last state, even after retries of its scheduler.
-
-    A nested scheduler that failed for a reason other than a failed job counts, too, as in all views.
-    """
+    """In the monitor's final counts, each job counts once, in its last state, even after retries of its scheduler. A
+    nested scheduler that failed for a reason other than a failed job counts, too, as in all views."""
     models: list[RunModel] = []
     end = RunModel.run_ended
 

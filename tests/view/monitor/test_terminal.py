@@ -306,7 +306,6 @@ def test_prints_are_written_above_an_up_to_date_picture(terminal: Terminal) -> N
 
 
 def test_narrowing_the_terminal_erases_the_old_picture(terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
-    """When a terminal is narrowed, it wraps the lines of the old picture, all of which are erased before the next."""
     screen = TerminalDisplay(terminal, lambda columns, height: [[("x" * min(50, columns), "")]] * 2)
     screen._redraw()
     terminal.screen.reset()

@@ -312,7 +312,6 @@ def test_a_question_is_taken_back_by_escape_and_by_a_click_elsewhere(browser: Br
 
 
 def test_a_double_click_is_one_click_and_an_empty_answer_asks(browser: Browser) -> None:
-    """A double click on "no" was the final answer, and so was Enter in an empty field."""
     approve, note = Answer("publish?", choices=["yes", "no"], label="approve"), Answer("why?", label="note")
     with watched(approve, note) as server:
         browser.driver.get(server.url)

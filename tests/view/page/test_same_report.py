@@ -62,10 +62,8 @@ def differences(report: str, other: str) -> list[str]:
 @pytest.mark.sampled
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_report_saved_from_a_page_is_that_of_the_run(virtual: Virtual, tmp_path: Path, kind: str) -> None:
-    """If jobs may be missing, it says so, and has neither shares of the time nor families, waits and timeline.
-
-    The page of a batch once said that half of the slots were empty because nothing was ready: they were busy.
-    """
+    """If jobs may be missing, it says so, and has neither shares of the time nor families, waits and timeline. The page
+    of a batch once said that half of the slots were empty because nothing was ready: they were busy."""
     scheduler, trace = KINDS[kind](), Trace()
     page = Page(scheduler)
     scheduler.add(Job(page.ask, forever=True, label="who asks"))

@@ -51,10 +51,8 @@ def test_a_verdict_says_how_many_jobs_were_restored_and_from_when(
 
 
 def test_verdict_says_what_time_was_saved(virtual: Virtual, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """All views add up what the restored jobs worked when they ran: monitor, debrief, `trioflow journal`, trace.
-
-    To wait between two attempts is no work.
-    """
+    """All views add up what the restored jobs worked when they ran: monitor, debrief, `trioflow journal`, trace. To
+    wait between two attempts is no work."""
     said, retry = ", 4 min 10 s saved)", Retry(1, first=60, jitter=False)
     for number in (2, 3):
         scheduler = Scheduler(

@@ -56,10 +56,8 @@ def test_compare_lists_what_made_the_run_longer(tmp_path: Path) -> None:
 
 
 def test_restored_jobs_are_neither_gone_nor_new(tmp_path: Path) -> None:
-    """A job that one of the two runs restored from its journal is marked as restored, even if all jobs were.
-
-    After a morning that restored all, the headline once said "+15047 %": with restored jobs, it has no percentage.
-    """
+    """A job that one of the two runs restored from its journal is marked as restored, even if all jobs were. After a
+    morning that restored all, the headline once said "+15047 %": with restored jobs, it has no percentage."""
     files: list[Path] = []
     for name in ("a", "b"):
         trace = Trace()

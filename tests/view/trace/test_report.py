@@ -193,10 +193,8 @@ def test_the_report_states_that_no_job_failed(virtual: Virtual, tmp_path: Path) 
 
 
 def test_the_report_says_what_blocked_jobs_without_a_failure(virtual: Virtual, tmp_path: Path) -> None:
-    """The report says what blocked jobs if no job failed: a spent budget, or that a requirement was cancelled.
-
-    It said that no job failed, and nothing else; and the cancelled job counted as kept from running by a failure.
-    """
+    """The report says what blocked jobs if no job failed: a spent budget, or that a requirement was cancelled. It said
+    that no job failed, and nothing else; and the cancelled job counted as kept from running by a failure."""
 
     async def cancel() -> None:
         cancelled.cancel()

@@ -162,10 +162,8 @@ def test_a_row_marks_its_bar_and_a_bar_shows_its_row(browser: Browser, pages: Pa
 
 
 def test_only_the_visible_rows_of_a_thousand_jobs_are_rendered(browser: Browser, pages: Path) -> None:
-    """Of a thousand rows, only the visible ones are rendered, and the others when the user scrolls to them.
-
-    Text with numbers is sorted in natural order, in which "job 2" comes before "job 10".
-    """
+    """Of a thousand rows, only the visible ones are rendered, and the others when the user scrolls to them. Text with
+    numbers is sorted in natural order, in which "job 2" comes before "job 10"."""
     browser.open(pages / "1000.html")
     assert browser.first("#shown").text == "1000 jobs"
     assert browser.evaluate("document.querySelectorAll('tbody tr').length") < 70

@@ -73,10 +73,8 @@ def visible_text(page: str) -> str:
 
 
 def test_the_text_of_a_whole_report_is_as_in_the_golden_file(virtual: Virtual, tmp_path: Path) -> None:
-    """A report shows the text of `report.txt`.
-
-    After a change of the report, delete that file, run this test twice, and read the difference.
-    """
+    """A report shows the text of `report.txt`. After a change of the report, delete that file, run this test twice, and
+    read the difference."""
     text = visible_text(report_html(traced(virtual, everything())._get_record(), tmp_path))
     if not GOLDEN.exists():
         GOLDEN.write_text(text, encoding="utf-8")
@@ -109,7 +107,6 @@ def test_the_content_security_policy_allows_only_the_scripts_of_the_page(virtual
 
 
 def test_a_report_without_jinja_says_how_to_install_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """If Jinja is not installed, the error of a report has the extra to install."""
     monkeypatch.setitem(sys.modules, "jinja2", None)
     with pytest.raises(ModuleNotFoundError, match=r"pip install 'trioflow\[report\]'"):
         save(Trace(), tmp_path / "r.html")

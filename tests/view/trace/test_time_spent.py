@@ -98,10 +98,8 @@ def test_throttled_attempts_count_as_work(virtual: Virtual) -> None:
 
 
 def test_a_nested_scheduler_counts_its_waits_but_not_its_work(virtual: Virtual) -> None:
-    """A nested scheduler counts its waits but not its work, which is that of its jobs; forever jobs are left out.
-
-    It is no family, which would have a time of 0 s in the table.
-    """
+    """A nested scheduler counts its waits but not its work, which is that of its jobs; forever jobs are left out. It is
+    no family, which would have a time of 0 s in the table."""
     inner = Scheduler(Job(nap, 2, label="b"), label="inner", required=[a := Job(nap, 3, label="a")])
     beside = Scheduler(Job(nap, 99), forever=True)
     spent = traced(virtual, Scheduler(a, inner, beside, Job(nap, 99, forever=True))).time_spent()
@@ -185,9 +183,7 @@ def test_a_slot_is_handed_over_although_the_clock_was_read_late(virtual: Virtual
 
 def test_a_critical_path_has_each_wait_of_a_job_before_its_start(virtual: Virtual) -> None:
     """Each wait before a job on the critical path has its own time there, which is the one that its family has, too.
-
-    The last wait had the time of all, and a backoff between the attempts of a job that of its wait for a slot.
-    """
+    The last wait had the time of all, and a backoff between the attempts of a job that of its wait for a slot."""
     failures = [ConnectionError()]
 
     async def flaky() -> None:
@@ -215,10 +211,8 @@ def test_a_critical_path_has_each_wait_of_a_job_before_its_start(virtual: Virtua
 
 @pytest.mark.parametrize("budget", [9, 2])
 def test_a_job_between_two_attempts_neither_works_nor_has_a_slot(virtual: Virtual, budget: int) -> None:
-    """After its backoff a job waits as others do, also if a spent budget then blocks it.
-
-    That was part of its backoff; of a blocked job, all of it was work in a slot, which another job had.
-    """
+    """After its backoff a job waits as others do, also if a spent budget then blocks it. That was part of its backoff;
+    of a blocked job, all of it was work in a slot, which another job had."""
     retry = Retry(1, first=1, jitter=False)
     jobs = [Job(flaky(1), label="flaky", retry=retry), Job(nap, 5, label="one"), Job(nap, 5, label="two")]
     for job in jobs:
@@ -234,10 +228,8 @@ def test_a_job_between_two_attempts_neither_works_nor_has_a_slot(virtual: Virtua
 
 
 def test_the_wait_of_a_group_is_on_the_critical_path_of_its_jobs(virtual: Virtual) -> None:
-    """If the first job of a nested scheduler is on the critical path, what its scheduler waited for is there, too.
-
-    It was said to be the event loop.
-    """
+    """If the first job of a nested scheduler is on the critical path, what its scheduler waited for is there, too. It
+    was said to be the event loop."""
     first = Job(nap, 1, label="first", needs={"api": {"calls": 1}})
     inner = Scheduler(Job(nap, 2, label="job"), label="inner")
     group = Scheduler(inner, label="group", needs={"api": {"calls": 1}}, required=first)

@@ -400,7 +400,6 @@ def test_each_interval_takes_the_lowest_free_lane(given: list[tuple[float, float
 
 @given(intervals, st.lists(st.none() | st.integers(0, 20).map(float), max_size=40))
 def test_job_that_waited_takes_the_last_free_lane(given: list[tuple[float, float]], since: list[float | None]) -> None:
-    """A job that waited takes the lane that was released last, during the wait; other jobs take the lowest free one."""
     until: list[float] = []
     waits = [*since, *[None] * len(given)]
     for (begin, end), waiting, lane in zip(given, waits, assign_lanes(given, since), strict=False):

@@ -208,10 +208,8 @@ def test_many_intervals_of_a_wait_are_merged_into_few(monkeypatch: pytest.Monkey
 def test_waits_fill_the_time_before_the_start_of_a_job(
     virtual: Virtual, drawn: list[tuple[int, int, int, int]], window: int | None
 ) -> None:
-    """Waits fill the time before a job starts without a gap, and none ends before the job that it waited for.
-
-    The holder may have released the resource before: a reservation can delay the waiting job a little longer.
-    """
+    """Waits fill the time before a job starts without a gap, and none ends before the job that it waited for. The
+    holder may have released the resource before: a reservation can delay the waiting job a little longer."""
     jobs: list[Job[Any]] = []
     for seconds, disk, api, behind in drawn:
         needs = {"disk": disk, "api": api}
