@@ -41,7 +41,6 @@ MONITOR: Final = ("tests/view/monitor/test_monitor.py",)
 VIEWS: Final = ("tests/view/text", *MONITOR, "tests/simulation", "tests/testing")
 KINDS: Final = (
     "tests/jobs/test_thread_job.py",
-    "tests/jobs/test_idle_timeout.py",
     "tests/jobs/command/test_callbacks.py",
 )
 PUBLIC: Final = ("tests/test_stability.py", "tests/docs/test_reference.py")

@@ -1,18 +1,20 @@
-"""The contents of a monitor: which jobs, in which order, with which details; drawn at virtual times from inside the
-runs.
-"""
+"""The contents of a monitor: which jobs, in which order, with which details, in windows of any size."""
 
+import itertools
 import math
+from typing import Any
 
 import anyio
 import pytest
-from trioflow import Budget, Job, Pool, Rate, Scheduler, Sequence, Service, Throttled, current_job
+from trioflow import Budget, First, Job, Monitor, Pool, Rate, Scheduler, Sequence, Service, Throttled, current_job
+from trioflow.abc import JobKind
+from trioflow.view import listing
 from trioflow.view.monitor._model import RunModel
 from trioflow.view.monitor._run_header import RunHeader
-from trioflow.view.text._symbols import Symbols
+from trioflow.view.text._symbols import Symbols, display_width
 from ...bodies import fail, nap
 from ...conftest import Virtual
-from .monitors import drawn, jobs_only, look, pictured, serve, watched
+from .monitors import Terminal, drawn, jobs_only, look, pictured, serve, watched
 
 
 def test_every_job_has_its_line(virtual: Virtual) -> None:
@@ -244,3 +246,346 @@ def test_the_header_says_since_when_a_run_is_paused(virtual: Virtual, width: int
     scheduler = Scheduler(Job(work), label="run")
     virtual(scheduler.co_run)
     assert "paused 2 s ago" in "".join(shown)
+
+
+# --- the text after a job's label in a monitor: its progress, and what it waits for
+async def part(fraction: float) -> None:
+    """Take ten seconds, the first of which brings the given progress."""
+    await anyio.sleep(1)
+    current_job().progress(fraction)
+    await anyio.sleep(9)
+
+
+@pytest.mark.parametrize(
+    ("columns", "expected"),
+    [
+        (20, " ▸    3 s  fetc…odel"),
+        (40, "   ▸    3 s  fetch … model  ━━────   40%"),
+        (80, "   ▸    3 s  fetch and unpack the model  ━━━━────────   40%"),
+        (200, "   ▸    3 s  fetch and unpack the model  ━━━━────────   40%  of ≈20 s"),
+    ],
+)
+def test_progress_bar_and_percentage_shrink_with_the_terminal(virtual: Virtual, columns: int, expected: str) -> None:
+    job = Job(part, 0.4, label="fetch and unpack the model", expected_duration=20 if columns == 200 else None)
+    scheduler, monitor = watched(job)
+    assert pictured(virtual, scheduler, monitor, 3, columns=columns)[2] == expected
+
+
+def test_progress_below_the_total_is_not_rounded_up_to_100_percent(virtual: Virtual) -> None:
+    """The monitor shows 99 % for a job at 99.9 %, and 100 % only for a complete one."""
+    jobs = [Job(part, fraction, label=f"{fraction}") for fraction in (0.0, 0.999, 1.0)]
+    scheduler, monitor = watched(*jobs)
+    lines = pictured(virtual, scheduler, monitor, 3)
+    assert [line.split()[-1] for line in lines[2:5]] == ["0%", "99%", "100%"]
+
+
+def test_the_estimate_follows_the_reported_progress(virtual: Virtual) -> None:
+    async def slow() -> None:
+        await anyio.sleep(10)
+        current_job().progress(0.25)
+        await anyio.sleep(30)
+
+    scheduler, monitor = watched(Job(slow))
+    lines = pictured(virtual, scheduler, monitor, 10.5)
+    assert "≈ 35 s left" in lines[0]
+
+
+def test_the_estimate_uses_the_durations_given_to_the_scheduler(virtual: Virtual) -> None:
+    inner = Scheduler(Job(anyio.sleep, 30, label="b"), label="inner")
+    scheduler, monitor = watched(Job(anyio.sleep, 10, label="a"), inner, durations={"a": 10.0, "inner/b": 30.0})
+    inner.requires(next(iter(scheduler)))
+    lines = pictured(virtual, scheduler, monitor, 5.5)
+    assert "≈ 35 s left" in lines[0]
+
+
+def test_the_line_of_a_job_shows_its_duration_given_to_the_scheduler(virtual: Virtual) -> None:
+    inner = Scheduler(Job(anyio.sleep, 30, label="b", expected_duration=99), label="inner")
+    scheduler, monitor = watched(inner, durations={"inner/b": 30.0})
+    lines = pictured(virtual, scheduler, monitor, 5.5)
+    assert [line.partition("of ")[2] for line in lines if " b " in line] == ["≈30 s"]
+
+
+def waiting_in(virtual: Virtual, *jobs: Any, **options: Any) -> list[str]:
+    said: list[str] = []
+
+    async def draw() -> None:
+        await anyio.sleep(2)
+        said.append(drawn(monitor, columns=120)[1 + len(jobs)].partition("last  ")[2].strip())
+        said.append(
+            listing(scheduler, details=True)
+            .splitlines()[len(jobs)]
+            .partition(" last>")[2]
+            .strip()
+            .removeprefix("2.0 s  ")
+        )
+
+    scheduler, monitor = watched(Job(draw, forever=True), *jobs, **options)
+    virtual(scheduler.co_run)
+    return said
+
+
+def test_a_job_that_waits_for_a_slot_shows_no_free_slot(virtual: Virtual) -> None:
+    assert waiting_in(virtual, Job(nap, 9), Job(nap, 9, label="last"), jobs_window=1) == ["no free slot"] * 2
+
+
+def test_a_job_that_waits_for_a_limiter_shows_no_free_token(virtual: Virtual) -> None:
+    window = anyio.CapacityLimiter(1)
+    assert waiting_in(virtual, Job(nap, 9), Job(nap, 9, label="last"), jobs_window=window) == ["no free token"] * 2
+
+
+def test_a_job_that_waits_for_a_resource_shows_its_holders(virtual: Virtual) -> None:
+    jobs = [Job(nap, 9, label=label, needs={"gpu": 1, "cpu": 1}) for label in ("a", "b", "last")]
+    said = waiting_in(virtual, *jobs, pool=Pool(gpu=["0", "1"], cpu=8))
+    assert said == ["gpu: 2 of 2 taken by 'a', 'b'"] * 2
+
+
+class Talker(JobKind[None]):
+    """A job of three seconds whose `status_text` always returns, or raises, the same."""
+
+    def __init__(self, status: Any, **options: Any) -> None:
+        super().__init__(label="last", **options)
+        self.status = status
+        self.asked = 0
+
+    async def co_run(self) -> None:
+        await anyio.sleep(1)
+        self.progress(0.4)
+        await anyio.sleep(2)
+
+    def status_text(self) -> str:
+        self.asked += 1
+        if isinstance(self.status, Exception):
+            raise self.status
+        text: str = self.status
+        return text
+
+
+def test_the_status_text_of_a_running_job_follows_its_progress(virtual: Virtual) -> None:
+    """A running job's status text follows its progress, on one line, with control characters escaped."""
+    job = Talker("iteration\n12\x1b[31m")
+    assert waiting_in(virtual, job) == [r"━━━━────────   40%  iteration\n12\x1b[31m", r"40%  iteration\n12\x1b[31m"]
+    assert job.asked == 2
+
+
+@pytest.mark.parametrize("status", [ValueError("odd"), ""], ids=["raises", "empty"])
+def test_an_empty_or_raising_status_text_is_left_out(virtual: Virtual, status: Any) -> None:
+    assert waiting_in(virtual, Talker(status)) == ["━━━━────────   40%", "40%"]
+
+
+def test_the_status_text_of_a_redacted_job_is_not_shown(virtual: Virtual) -> None:
+    job = Talker("swordfish", redact=True)
+    assert waiting_in(virtual, job) == ["━━━━────────   40%", "40%"]
+    assert job.asked == 0
+
+
+def test_only_running_jobs_on_the_screen_compute_their_status_text(virtual: Virtual) -> None:
+    jobs = [Talker("busy") for _ in range(50)]
+    scheduler, monitor = watched(*jobs, jobs_window=20)
+    lines = pictured(virtual, scheduler, monitor, 4, height=12)
+    shown = sum(line.endswith("busy") for line in lines)
+    assert 0 < shown < 12
+    assert sum(job.asked for job in jobs) == shown
+
+
+def test_details_of_a_job_are_cut_to_the_width_of_the_terminal(virtual: Virtual) -> None:
+    """No line becomes wider than the terminal, even with a long status text or many holders of a resource."""
+    jobs = [Job(nap, 9, label=f"a job with a long name {number}", needs={"gpu": 1}) for number in range(9)]
+    scheduler, monitor = watched(Talker("long " * 99), Talker("漢" * 99), *jobs, pool=Pool(gpu=4))
+    scheduler.add(Scheduler(label="empty"))
+    lines = pictured(virtual, scheduler, monitor, 2, columns=60)
+    assert max(map(display_width, lines)) <= 60
+    assert any("40%  l" in line for line in lines)
+    assert any("gpu: 4 of 4 taken" in line for line in lines)
+
+
+# --- a `First` in a monitor: it is one job in the bar, the counts, the causes of waits and the estimate
+def hedged(seconds: float, **options: Any) -> First:
+    return First(Job(nap, seconds, label="ask", **options), Job(nap, seconds, label="hedge", **options), stagger=5)
+
+
+def test_hedges_are_not_counted(virtual: Virtual) -> None:
+    """Half of the calls have an answer: that is 50 %, although no hedge has started. The total once included the
+    hedges, so that a run in which all calls succeeded ended at 50 %."""
+    calls = [hedged(1) for _ in range(4)]
+    scheduler, monitor = watched(*calls, jobs_window=1)
+    lines = pictured(virtual, scheduler, monitor, 2.5)
+    assert "50%  2/4" in lines[0]
+    assert lines[1].startswith(" ✓ 2 succeeded   ▸ 1 running   ✗ 0 failed   · 1 waiting")
+
+
+def test_the_jobs_of_a_failed_first_are_no_failures(virtual: Virtual) -> None:
+    """A `First` that fails is one failure, and its jobs are none; a loser beside a winner is none, either."""
+    scheduler, monitor = watched(First(Job(fail), Job(fail)), First(Job(fail), Job(nap)), Job(nap, 9))
+    lines = pictured(virtual, scheduler, monitor, 3)
+    assert lines[1].startswith(" ✓ 1 succeeded   ▸ 1 running   ✗ 1 failed   · 0 waiting")
+
+
+def test_a_first_whose_jobs_all_wait_is_waiting(virtual: Virtual) -> None:
+    """A `First` counts as running while one of its jobs runs. If all wait for a rate, so does the `First`."""
+    calls = [hedged(1.5, needs={"api": 1}) for _ in range(9)]
+    scheduler, monitor = watched(*calls, *(Job(nap, 9) for _ in range(30)), pool=Pool(api=Rate(requests=1, per=1)))
+    lines = pictured(virtual, scheduler, monitor, 3.2)
+    assert lines[1].startswith(" ✓  2 succeeded   ▸ 32 running   ✗  0 failed   ·  5 waiting")
+    assert lines[2] == " waiting: 5 for api"
+
+
+def test_the_estimate_counts_a_first_once(virtual: Virtual) -> None:
+    """What is left of ten calls after five is as long as these took: the hedges that never start take no time."""
+    calls = [First(Job(nap, 2), Job(nap, 2), stagger=9) for _ in range(10)]
+    scheduler, monitor = watched(*calls, jobs_window=1)
+    pictures: list[list[str]] = []
+
+    async def draw() -> None:
+        await nap(10.5)
+        pictures.append(drawn(monitor))
+
+    scheduler.add(Job(draw, forever=True))
+    virtual(scheduler.co_run)
+    assert pictures[0][0].endswith("≈ 10 s left")
+
+
+def test_the_estimate_counts_the_rate_that_calls_need(virtual: Virtual) -> None:
+    """The first job of each `First` needs the rate, so that 20 calls that are left take 20 s at one per second. An
+    estimate of such calls once raised a KeyError, and the monitor with it."""
+    calls = [hedged(0.5, needs={"api": 1}) for _ in range(30)]
+    scheduler, monitor = watched(*calls, pool=Pool(api=Rate(requests=1, per=1, burst=1)))
+    lines = pictured(virtual, scheduler, monitor, 9.9)
+    assert lines[0].endswith("≈ 20 s left")
+
+
+def test_a_symbol_that_a_count_before_has_keeps_its_word(virtual: Virtual) -> None:
+    stopped = Scheduler(Sequence(Job(fail, 1, critical=True), *(Job(nap) for _ in range(3))))
+    scheduler, monitor = watched(stopped, Job(nap, 9), *(Job(nap) for _ in range(2)), jobs_window=2)
+    eyes, lines = zip(*(look(monitor, 2, columns=columns) for columns in (150, 40, 30)), strict=True)
+    scheduler.update(eyes)
+    virtual(scheduler.co_run)
+    wide, narrow, narrower = (line[1] for line in lines)
+    assert "· 1 waiting" in wide
+    assert "· 3 never started" in wide
+    assert "· 1  · 3 never started" in narrow
+    assert "· 1" in narrower
+    assert "· 3" not in narrower
+
+
+def test_tolerated_failures_are_shown_at_80_columns(virtual: Virtual) -> None:
+    """They have the symbol of the failures that count, behind which they once were missing, of 5,019 jobs."""
+    optional = [Job(fail, critical=False) for _ in range(30)]
+    group = Scheduler(Job(nap, 9), timeout=1)
+    jobs = optional, [Job(fail) for _ in range(10)], [Job(nap, 0) for _ in range(4970)], [Job(nap, 9) for _ in range(8)]
+    scheduler, monitor = watched(*jobs, group, Job(nap, required=group))
+    lines = pictured(virtual, scheduler, monitor, 2, columns=80)
+    assert lines[1] == " ✓ 4970   ▸ 8   ✗ 10   ✗ 30 tolerated   · 0   ✗ 1 group failed   ⊗ 1   ⊘ 1   ∞ 1"
+
+
+# --- pictures of the monitor in windows of any size, and their cost
+def test_a_picture_reads_only_the_labels_that_it_shows(virtual: Virtual) -> None:
+    asked: set[Any] = set()
+
+    class Asked(Job[Any]):
+        def counted(self) -> str:
+            asked.add(self)
+            return "job"
+
+    Asked.label = property(Asked.counted)  # type: ignore[assignment]  # which no class body may do
+    monitor = Monitor(file=Terminal())
+    scheduler = Scheduler(jobs_window=100, instruments=[monitor])
+    scheduler.update(Asked(nap, 3, label="x") for _ in range(1000))
+
+    async def draw() -> None:
+        await anyio.sleep(1)
+        asked.clear()
+        assert len(drawn(monitor)) <= 24
+        assert 0 < len(asked) <= 24
+        await anyio.sleep(1)
+        scheduler.cancel()
+
+    draws = Job(draw, forever=True)
+    scheduler.add(draws)
+    virtual(scheduler.co_run)
+    assert draws.raised_exception() is None
+
+
+def test_the_picture_fits_a_terminal_of_any_size(virtual: Virtual) -> None:
+    """No line is wider and no picture higher than the terminal, whatever the labels are."""
+    labels = ["plain", "漢字の長いラベル" * 5, "tab\tand\x1b[31mred\nlines", "x" * 300]
+    jobs = [Job(fail if number % 3 else nap, 1, label=label) for number, label in enumerate(labels * 5)]
+    inner = Scheduler(*jobs, Job(nap, 9, label=labels[1]), label=labels[3])
+    scheduler, monitor = watched(inner, Service(serve, label=labels[1]), label=labels[1])
+
+    async def draw() -> None:
+        await anyio.sleep(3)
+        for columns, height in itertools.product([1, 5, 20, 39, 40, 60, 80, 200], [1, 2, 3, 5, 23]):
+            lines = drawn(monitor, columns, height)
+            assert 1 <= len(lines) <= height
+            assert max(map(display_width, lines)) <= columns
+            assert all(line.isprintable() for line in lines)
+
+    draws = Job(draw)
+    scheduler.add(draws)
+    virtual(scheduler.co_run)
+    assert draws.raised_exception() is None
+
+
+def test_the_header_fits_into_twenty_columns(virtual: Virtual) -> None:
+    scheduler, monitor = watched(*(Job(nap, 1) for _ in range(6)), *(Job(nap, 9) for _ in range(4)))
+    lines = pictured(virtual, scheduler, monitor, 3, columns=20, height=2)
+    assert lines == [" ━━━━╍╍╍╍   60%  3 s", " ✓ 6  ▸ 4  ✗ 0  · 0"]
+
+
+def test_the_header_has_the_estimate_in_forty_columns(virtual: Virtual) -> None:
+    scheduler, monitor = watched(
+        *(Job(nap, 1) for _ in range(6)), *(Job(nap, 9, expected_duration=9) for _ in range(4))
+    )
+    scheduler.label = "release"
+    eye, lines = look(monitor, 3, columns=40, height=2)
+    early, without = look(monitor, 0.5, columns=40, height=2)
+    scheduler.update([eye, early])
+    virtual(scheduler.co_run)
+    assert lines[0].startswith(" ━")
+    assert lines[0].endswith("≈ 6 s left")
+    assert without[0].startswith(" release  ╍")
+    assert display_width(lines[0]) <= 40
+    assert display_width(without[0]) <= 40
+
+
+@pytest.mark.parametrize(("encoding", "ellipsis"), [("utf-8", "…"), ("ascii", "...")])
+def test_a_verdict_that_is_too_long_ends_with_an_ellipsis(
+    virtual: Virtual, monkeypatch: pytest.MonkeyPatch, encoding: str, ellipsis: str
+) -> None:
+    """In a narrow terminal, a verdict was cut as if it ended there: `1 skipped, 1` of `1 skipped, 105 ms`."""
+    monkeypatch.setenv("COLUMNS", "30")
+    monkeypatch.setenv("LINES", "24")
+    terminal = Terminal(columns=30, encoding=encoding)
+    soft = Job(fail, 1, critical=False)
+    virtual(Scheduler(soft, Job(nap, 1), label="run", instruments=[Monitor(file=terminal)]).co_run)
+    verdict = next(line for line in terminal.shown() if "1 of 2 jobs" in line)
+    assert verdict.endswith(ellipsis)
+    assert 27 <= len(verdict) <= 30
+
+
+def test_forever_jobs_use_the_lines_that_other_jobs_leave_free(virtual: Virtual) -> None:
+    forever = [Job(nap, 99, label=f"watch {number}", forever=True) for number in range(4)]
+    first = Job(nap, 9, label="first")
+    scheduler, monitor = watched(first, *forever, *(Job(nap, 1, required=first) for _ in range(50)))
+    lines = pictured(virtual, scheduler, monitor, 3, columns=80, height=12)
+    assert sum("watch" in line for line in lines) == 4
+
+
+def test_a_label_that_is_too_long_keeps_its_end(virtual: Virtual) -> None:
+    """A label that is too long loses its middle: at its end there is usually a number, which distinguishes jobs."""
+    inner = Scheduler(Job(nap, 9, label="verify the checksum of number 17"), label="amsterdam")
+    scheduler, monitor = watched(inner, *(Job(nap, 9) for _ in range(30)))
+    seen: list[str] = []
+
+    async def draw() -> None:
+        await anyio.sleep(1)
+        for columns in (120, 90, 60):
+            seen.extend(line.strip() for line in drawn(monitor, columns) if "17" in line)
+
+    scheduler.add(Job(draw, forever=True))
+    virtual(scheduler.co_run)
+    assert seen == [
+        "▸    1 s  amsterdam/verify the checksum of number 17",
+        "▸    1 s  amst… verify the checksum of number 17",
+        "▸    1 s  verify the …f number 17",
+    ]
