@@ -283,3 +283,62 @@ def test_a_worker_that_is_claimed_for_nothing_ends_with_the_run(backend: str, wa
     with contextlib.suppress(KeyboardInterrupt):
         scheduler.run(backend=backend)
     assert watched.alive() == []
+
+
+@pytest.mark.both_backends
+@patiently(0.05, 0.5, 2.0)
+def test_no_clock_runs_while_a_worker_imports_the_module_of_the_function(
+    backend: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, unit: float
+) -> None:
+    """A timeout counts from the call, once its module is imported: the import took longer, and failed each attempt."""
+    module = f"imported_late_{tmp_path.name.replace('.', '_')}_{backend}"
+    waits = f"if {os.getpid()} != os.getpid():\n    time.sleep({4 * unit})"
+    text = f"import os, time\n{waits}\ndef work(n):\n    return n\n"
+    (tmp_path / f"{module}.py").write_text(text)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    work = __import__(module).work
+    late = ProcessJob(work, 1, timeout=unit)
+    idle = ProcessJob(work, 2, idle_timeout=unit)
+    run(backend, late, idle, processes=2)
+    for job in (late, idle):
+        assert job.state is JobState.SUCCEEDED, job.raised_exception()
+        # The time of the import is not that of the job.
+        assert job.took is not None
+        assert job.elapsed is not None
+        assert job.elapsed - job.took > unit
+
+
+WORKERS_OF_OTHER_TEXT = """
+import os, pathlib
+from trioflow import ProcessJob, Retry, Scheduler
+
+LIMIT = 1
+
+def work(number):
+    if LIMIT == 1:
+        os._exit(1)
+    return LIMIT
+
+def mend(error):
+    text = pathlib.Path(__file__).read_text()
+    pathlib.Path(__file__).write_text(text.replace("LIMIT = 1" + chr(10), "LIMIT = 2" + chr(10)))
+    return True
+
+if __name__ == "__main__":
+    jobs = [ProcessJob(work, number, retry=Retry(1, first=0, on=mend)) for number in range(2)]
+    print(Scheduler(*jobs, hold=True, processes=1).run(), [job.result() for job in jobs])
+"""
+
+
+def test_a_new_worker_that_imports_another_text_than_the_program_is_named_once(tmp_path: Path) -> None:
+    """A worker that ended was replaced by one with the text of now, in the middle of a run, and no line said so."""
+    file = tmp_path / "flow.py"
+    file.write_text(WORKERS_OF_OTHER_TEXT)
+    os.utime(file, (1, 1))
+    done = python(str(file), text=True)
+    assert done.stdout.strip() == "True [2, 2]"
+    assert done.stderr.count("imported flow.py, which has changed since this program loaded it") == 1
+    file.write_text(WORKERS_OF_OTHER_TEXT.replace("LIMIT = 1\n", "LIMIT = 3\n"))
+    os.utime(file, (1, 1))
+    done = python(str(file), text=True)
+    assert (done.stdout.strip(), "has changed since" in done.stderr) == ("True [3, 3]", False)

@@ -81,6 +81,11 @@ def text_of(code_file: str) -> bytes | None:
     return found.text if found is not None and found.is_certain else None
 
 
+def certain_files() -> list[str]:
+    """Return the names of the files whose loaded texts are known for certain."""
+    return [file for file, found in loaded.copy().items() if found.is_certain]
+
+
 def remember() -> None:
     """Read the files of the program's own modules that are not known yet."""
     global _remembered_at

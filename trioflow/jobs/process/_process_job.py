@@ -21,10 +21,12 @@ from .. import _sent_calls
 from .._sent_calls import MainRejectingPickler, make_picklable, unpicklable_error
 from ..posix import _cpus, _processes
 from . import _worker_main
-from ._worker_pool import EXIT_TIMEOUT, WorkerDied, WorkerPool, is_main_imported
+from ._worker_pool import EXIT_TIMEOUT, WorkerDied, WorkerPool, WorkerProcess, is_main_imported
 
 D = TypeVar("D")
 
+MIN_LOADING_SECONDS: Final = 0.01
+"""If a worker loads a call for longer, in seconds, the job has waited for it. It has imported a module, most often."""
 # An executor of Python 3.14, which is a ThreadPoolExecutor, too:
 # https://docs.python.org/3/library/concurrent.futures.html#concurrent.futures.InterpreterPoolExecutor.
 INTERPRETER_POOL: Final = "InterpreterPoolExecutor"
@@ -277,19 +279,17 @@ class ProcessJob(
             raise RuntimeError(f"{self.label!r}: {error}") from None
         self._pid = process.pid
         process.assign_job(self)
+        since = run.clock()
         try:
-            with run.time_limit(self, cancels=True) as limit:
-                try:
-                    answer = await process.send_request(request, self._memory_limit or 0, self._record_progress)
-                except BaseException:
-                    # If this program was stopped, or its loop was blocked, the call may have ended before the deadline.
-                    found = process.poll_answer(self._record_progress) if limit.is_over else None
-                    if found is None:
-                        raise
-                    answer = found
-        except WorkerDied:
-            exit_description = await process.end(EXIT_TIMEOUT)
-            raise RuntimeError(f"{self.label!r}: its process has died: {exit_description}") from None
+            answer = await process.load_call(request, self._memory_limit or 0, self._record_progress)
+            if run.clock() - since > MIN_LOADING_SECONDS:
+                run.record_loading(self, since)
+            if answer is None:
+                answer = await self._receive_answer(run, process)
+        except WorkerDied as error:
+            exit_description = await process.end(0.0 if str(error) else EXIT_TIMEOUT)
+            reason = str(error) or f"its process has died: {exit_description}"
+            raise RuntimeError(f"{self.label!r}: {reason}") from None
         except BaseException:
             await process.end()
             raise
@@ -297,6 +297,18 @@ class ProcessJob(
             self._pid = None
         pool.give_back(process)
         return self._load_answer(answer)
+
+    async def _receive_answer(self, run: abc.RunHandle, process: WorkerProcess) -> bytearray:
+        """Wait for the answer of a call that is loaded, within the timeouts of this job."""
+        with run.time_limit(self, cancels=True) as limit:
+            try:
+                return await process.receive_answer(self._record_progress)
+            except BaseException:
+                # If this program was stopped, or its loop was blocked, the call may have ended before the deadline.
+                found = process.poll_answer(self._record_progress) if limit.is_over else None
+                if found is None:
+                    raise
+                return found
 
     def _record_progress(self, report: bytearray) -> None:
         """Record progress that the function has reported, if this job was started by the run and not by another job."""

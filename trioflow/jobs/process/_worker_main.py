@@ -3,11 +3,14 @@
 The program uses only the standard library, so that a worker need not import trioflow. The socket is its standard input.
 A message to a worker consists of the length of a pickle in eight bytes, the memory limit of the call in eight bytes,
 and the pickle. A message from a worker consists of a byte, which is 1 for an answer and 0 for a progress report, the
-length of a pickle in eight bytes, and the pickle. The first message is an empty answer: the program is imported.
+length of a pickle in eight bytes, and the pickle. The first message is an answer: the program is imported. The
+first progress report of a call says that it is loaded, with all modules that it needs: its function is called next.
+Both have the stamps of the program's files that were imported for them, so that other texts are noticed.
 """
 
 from __future__ import annotations
 
+import binascii
 import contextlib
 import gc
 import os
@@ -75,11 +78,41 @@ class WorkerCall:
             f"give the function what it needs as arguments, or use a ThreadJob"
         )
 
+    def report_loaded(self) -> None:
+        """Say that the call is loaded, so that its time begins."""
+        send_message(self._stream, False, stamps_of_new_files())
+
     def send_answer(self, message: bytes) -> None:
         """Send the answer of the call. After that, the call can no longer report progress."""
         with self._lock:
             self._is_over = True
             send_message(self._stream, True, message)
+
+
+own_files: set[str] = set()
+"""The files of the program whose texts it knows, and that this process has not imported."""
+module_count = 0
+"""The number of modules when files were last looked for."""
+
+
+def stamp_of_text(text: bytes) -> tuple[int, int]:
+    return len(text), binascii.crc32(text)
+
+
+def stamps_of_new_files() -> bytes:
+    """Return a pickle of the stamps of the program's files that were imported since the last call, or no bytes."""
+    global module_count
+    if module_count == len(sys.modules) or not own_files:
+        return b""
+    module_count = len(sys.modules)
+    found: dict[str, tuple[int, int]] = {}
+    for module in [*sys.modules.values()]:
+        file = getattr(module, "__dict__", {}).get("__file__")
+        if isinstance(file, str) and file in own_files:
+            own_files.discard(file)
+            with contextlib.suppress(OSError), open(file, "rb") as opened:
+                found[file] = stamp_of_text(opened.read())
+    return pickle.dumps(found) if found else b""
 
 
 current_call: WorkerCall | None = None
@@ -98,13 +131,14 @@ def main() -> None:
     preparation, _ = receive_request(stream)
     if not preparation:
         return
-    prepare_process(pickle.loads(preparation))
+    prepare_process(data := pickle.loads(preparation))
+    own_files.update(data.get("own_files", ()))
     with contextlib.suppress(ConnectionError):
         # The controlling program was killed.
-        send_message(stream, True, b"")
+        send_message(stream, True, stamps_of_new_files())
     while (request := receive_request(stream))[0]:
         current_call = WorkerCall(stream)
-        message = call_and_pickle(*request)
+        message = call_and_pickle(*request, current_call.report_loaded)
         # Not left to the exit of the interpreter, which comes late.
         flush_output()
         try:
@@ -235,12 +269,15 @@ class EnvironmentVariables:
                 os.environ[name] = value
 
 
-def call_and_pickle(request: bytes | bytearray, memory_limit: int = 0) -> bytes:
+def call_and_pickle(
+    request: bytes | bytearray, memory_limit: int = 0, report_loaded: Callable[[], object] = lambda: None
+) -> bytes:
     """Make a call, and return a pickle of three values: whether the call returned, its value or exception, and a note.
 
     Args:
         request: a pickle of the function, its arguments, and the environment variables for the call.
         memory_limit: the limit on the address space during the call, in bytes, or 0 for no limit.
+        report_loaded: called when the request is unpickled, which imports the modules that it names.
 
     """
     try:
@@ -250,6 +287,9 @@ def call_and_pickle(request: bytes | bytearray, memory_limit: int = 0) -> bytes:
         return pickle_error(
             error, f"in a worker process, which could not load the function or an argument: {safe_text(repr, error)}"
         )
+    with contextlib.suppress(ConnectionError):
+        # The controlling program was killed, which `main` notices.
+        report_loaded()
     try:
         with MemoryLimit(memory_limit), EnvironmentVariables(variables):
             value = function(*args, **kwargs)

@@ -20,7 +20,7 @@ from typing import Any, Final
 
 import anyio
 
-from ..._core.base import _user_code
+from ..._core.base import _loaded_files, _user_code
 from ...abc import AbstractJob, RunHandle
 from ..posix._guard import Guard
 from ..posix._processes import REAPED_MESSAGE, Process, describe_exit, end_group, end_process, renice, spawn
@@ -51,6 +51,13 @@ class WorkerDied(Exception):
     """The exception raised when a worker process has ended during a call, or could not import the program."""
 
 
+class ReportedFiles(set[str]):
+    """The files of which a run has reported that its workers have other texts."""
+
+    def __init__(self, run: RunHandle) -> None:
+        super().__init__()
+
+
 class WorkerProcess:
     """A worker process, and the controller's end of the socket to it.
 
@@ -70,6 +77,8 @@ class WorkerProcess:
 
     nice: int = 0
     problem: Exception | None = None
+    _is_loaded = False
+    """Whether the worker has loaded its current call."""
 
     def __init__(self, run: RunHandle, socket: socket.socket, process: Process, preparation: Any, output: Any) -> None:
         self._output: Final = output
@@ -114,16 +123,34 @@ class WorkerProcess:
 
         """
         await self._send()
-        while self.poll_answer(bytes) is None:
+        while (stamps := self.poll_answer(bytes)) is None:
             if (left := self.started_at + seconds - time.monotonic()) <= 0:
                 return False
             await self._run.wait_readable(self._socket.fileno(), self._run.clock() + left)
+        self._compare_files(stamps)
         return True
 
-    async def send_request(
+    def _compare_files(self, stamps: bytearray) -> None:
+        """Report once each file that the worker has imported with another text than this program has loaded."""
+        found: dict[str, tuple[int, int]] = pickle.loads(stamps) if stamps else {}
+        for file, stamp in found.items():
+            text = _loaded_files.text_of(file)
+            if text is None or _worker_main.stamp_of_text(text) == stamp:
+                continue
+            if file not in (reported := self._run.shared(ReportedFiles)):
+                reported.add(file)
+                self._run.report(
+                    f"a worker process has imported {os.path.basename(file)}, which has changed since this program "
+                    f"loaded it: only what runs there is the new code; `trioflow steer {os.getpid()} reload` takes it "
+                    f"here, too, or says why not"
+                )
+
+    async def load_call(
         self, request: bytes, memory_limit: int, on_progress: Callable[[bytearray], object]
-    ) -> bytearray:
-        """Send a request, call `on_progress` with each progress report, and return the answer.
+    ) -> bytearray | None:
+        """Send a request, and wait until the worker has loaded the call, which may import modules.
+
+        Return the answer, if it has come already, as when the call cannot be loaded, and otherwise None.
 
         Args:
             request: a pickle of the call.
@@ -131,14 +158,28 @@ class WorkerProcess:
             on_progress: a function that takes a pickled progress report.
 
         Raises:
-            WorkerDied: the process ended before it answered.
+            WorkerDied: the process ended before, or has not loaded the call in time.
 
         """
+        self._is_loaded = False
         header = _worker_main.REQUEST_HEADER.pack(len(request), memory_limit)
         self._unsent = memoryview(header + request[: _worker_main.MAX_JOINED_BYTES])
         await self._send()
         self._unsent = memoryview(request)[_worker_main.MAX_JOINED_BYTES :]
         await self._send()
+        until = self._run.clock() + START_TIMEOUT
+        while (answer := self.poll_answer(on_progress)) is None and not self._is_loaded:
+            if not await self._run.wait_readable(self._socket.fileno(), until):
+                raise WorkerDied(f"its process has not imported the modules of the call in {START_TIMEOUT:g} s")
+        return answer
+
+    async def receive_answer(self, on_progress: Callable[[bytearray], object]) -> bytearray:
+        """Wait for the answer of a call that is loaded.
+
+        Raises:
+            WorkerDied: the process ended before it answered.
+
+        """
         while (answer := self.poll_answer(on_progress)) is None:
             await anyio.wait_readable(self._socket)
         return answer
@@ -178,7 +219,11 @@ class WorkerProcess:
             self._is_answer, self._part = None, bytearray(_worker_main.ANSWER_HEADER.size)
             if is_answer:
                 return part
-            on_progress(part)
+            if self._is_loaded:
+                on_progress(part)
+            else:
+                self._is_loaded = True
+                self._compare_files(part)
 
     def request_end(self) -> None:
         """Let the worker exit after its current call, if it is making a call."""
@@ -416,4 +461,4 @@ def _preparation_data() -> dict[str, Any]:
     # Proxies of a `multiprocessing.Manager` need the key. It is sent as bytes, because it refuses to be pickled itself:
     # https://github.com/python/cpython/blob/v3.11.7/Lib/multiprocessing/process.py#L349.
     preparation["authkey"] = bytes(preparation["authkey"])
-    return {**preparation, "main_name": main.__name__}
+    return {**preparation, "main_name": main.__name__, "own_files": _loaded_files.certain_files()}
