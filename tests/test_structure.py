@@ -335,7 +335,7 @@ OPENERS = {
         jobs.command._output_sinks._open_at_once jobs.command._output_sinks.file_tail
         jobs.command._streams.ProcessStreams._open_input
         jobs._user_files.open_output_file jobs.ssh._local_copier.put jobs.ssh._sftp_transfers.read_script
-        jobs.ssh._sftp_transfers._copy_content journal._file_stamps.FileStamper._stamp
+        jobs.ssh._sftp_transfers._copy_content journal._file_stamps.FileStamper._hash_of
         journal._file_stamps._hash_before journal._store.JournalStore._read_header view._exports.write_atomically
         view._junit.JUnit.after_run view.events._nonblocking_writer._DescriptorTarget._open_fifo
         view.events._nonblocking_writer._open_target
@@ -361,6 +361,7 @@ OPENERS = {
     "files of the package": """
         view.trace._timeline.read_resource
         """,
+    "modules that were imported from them": "jobs.process._worker_main.stamps_of_new_files",
 }
 """Which functions open files by themselves, and which files."""
 

@@ -30,6 +30,8 @@ from ._core.scheduler._base_scheduler import BaseScheduler
 from ._core.words._job_queries import all_requirements, members_in_order
 
 MAX_NAMED_READERS: Final = 3
+MAX_LOOKED_FOR: Final = 1000
+"""How many files are looked for before a run, in its loop: each takes a millisecond on a slow file system."""
 
 
 def findings(scheduler: BaseScheduler) -> list[tuple[AnyJob, str]]:
@@ -53,7 +55,9 @@ def notes(scheduler: BaseScheduler, *, starts: bool) -> Iterator[str]:
             "the jobs that work"
         )
     if starts:
-        yield from FileUses(scheduler).unordered_readers()
+        uses = FileUses(scheduler)
+        yield from uses.unordered_readers()
+        yield from uses.missing_inputs()
 
 
 def _most_at_once(scheduler: BaseScheduler) -> int:
@@ -136,7 +140,7 @@ def check_files(scheduler: BaseScheduler) -> None:
     uses = FileUses(scheduler)
     if (conflict := next(uses.unordered_writers(), None)) is not None:
         raise ValueError(conflict[1])
-    if texts := list(uses.unordered_readers()):
+    if texts := [*uses.unordered_readers(), *uses.missing_inputs()]:
         more = [f"{len(texts) - MAX_NAMED_READERS} more"] * (len(texts) > MAX_NAMED_READERS)
         _logger.warn("; ".join([*texts[:MAX_NAMED_READERS], *more]), about="files")
 
@@ -152,6 +156,7 @@ class FileUses:
         self._scheduler: Final = scheduler
         self._writers: Final[dict[str, list[AnyJob]]] = defaultdict(list)
         self._readers: Final[list[tuple[str, AnyJob]]] = []
+        self._appended: Final[set[str]] = set()
         kinds = {kind for kind in set(map(type, scheduler.iterate_jobs())) if hasattr(kind, "for_journal")}
         # A run of jobs without files pays nothing for each.
         for job in (job for job in scheduler.iterate_jobs() if type(job) in kinds or job.reads or job.writes):
@@ -160,6 +165,7 @@ class FileUses:
                 if not path.startswith("/dev/") or path.startswith("/dev/shm/"):
                     # Files, in memory.
                     self._writers[path].append(job)
+            self._appended.update(os.path.abspath(os.fsdecode(path)) for path in files.appends)
             self._readers.extend((os.path.abspath(os.fsdecode(path)), job) for path in (*job.reads, *files.reads))
         self._sorted_paths: list[str] = []
         self._positions: dict[AnyJob, int] = {}
@@ -182,6 +188,17 @@ class FileUses:
         for reader, writer, path in self._unordered_pairs():
             text = f"{reader.label!r} reads {_shown(path, reader, writer)}, which {writer.label!r} writes"
             yield f"{text}, without an order: it may get an old file, or half of one; give it required="
+
+    def missing_inputs(self) -> Iterator[str]:
+        """Yield a warning for each file in `reads=` that is not there, and that no job writes."""
+        for path, reader in self._readers[:MAX_LOOKED_FOR]:
+            is_named = any(os.path.abspath(os.fsdecode(read)) == path for read in reader.reads)
+            if is_named and not (set(path) & set("*?[") or os.path.lexists(path) or self._is_written(path)):
+                shown = "a file" if reader.redact else repr(os.path.relpath(path))
+                yield f"{reader.label!r} reads {shown}, which is not there and which no job writes"
+
+    def _is_written(self, path: str) -> bool:
+        return path in self._appended or any(self._written_at(path))
 
     def _unordered_pairs(self) -> Iterator[tuple[AnyJob, AnyJob, str]]:
         """Yield each reader and each writer of a file that have no order, and the file."""
@@ -255,10 +272,11 @@ class FileUses:
 
 
 class DescribedFiles(NamedTuple):
-    """The files that a job writes anew and reads, apart from its options `writes` and `reads`."""
+    """The files that a job writes anew, reads, and appends to, apart from its options `writes` and `reads`."""
 
     writes: list[Any]
     reads: list[Any]
+    appends: list[Any]
 
 
 def _described_files(job: AnyJob) -> DescribedFiles:
@@ -268,15 +286,16 @@ def _described_files(job: AnyJob) -> DescribedFiles:
             with contextlib.suppress(Exception):
                 # An error of a user's kind is reported by the journal.
                 work = describe(job)
-                return DescribedFiles(writes=[*work.writes, *work.begins_anew], reads=[*work.reads])
-        return DescribedFiles(writes=[], reads=[])
-    outputs: tuple[Any, ...] = () if options.append else (options.stdout, options.stderr)
+                return DescribedFiles([*work.writes, *work.begins_anew], [*work.reads], [*work.appends])
+        return DescribedFiles([], [], [])
+    streams = options.stdout, options.stderr
+    outputs: tuple[Any, ...] = () if options.append else streams
     steps: tuple[Any, ...] = getattr(job, "_steps", ())
     # On nodes, names may have placeholders, whose values differ between them.
     anew = [path for path in outputs if _is_path(path) and not (steps and "{" in os.fspath(path))]
     anew += [path for step in steps for path in step._files_written() if "{" not in path]
     read = [options.stdin, *(path for step in steps for path in step._files_read())]
-    return DescribedFiles(writes=anew, reads=[*filter(_is_path, read)])
+    return DescribedFiles(anew, [*filter(_is_path, read)], [*filter(_is_path, streams)])
 
 
 def _is_path(value: object) -> bool:

@@ -26,7 +26,6 @@ from trioflow import (
     Trace,
     current_job,
 )
-from trioflow._core.words._job_queries import worked_seconds
 from trioflow._core.words._run_view import current_run, runs_in_progress
 from trioflow.abc import Instrument
 from trioflow.view import listing
@@ -435,4 +434,4 @@ def test_a_run_and_its_trace_have_the_same_slots_taken_and_seconds_of_work(virtu
         if not job.forever:
             work = [until - since for since, until in activity_intervals(record, span)[WORK]]
             throttled = [until - since for since, until in throttled_before_start(span)]
-            assert worked_seconds(job) == pytest.approx(sum(work) - sum(throttled)), job
+            assert job.took == pytest.approx(sum(work) - sum(throttled)), job

@@ -77,8 +77,9 @@ def claim(owner: object, paths: Iterable[Any]) -> None:
 async def begin_outputs(job: AbstractJob[Any]) -> Callable[[bool], Awaitable[str]]:
     """Record who writes the files of a job, and which exist. Return the function that ends the attempt.
 
-    That is called with whether the job has succeeded. If so, it checks that the job has written its files. Otherwise it
-    sets aside all that is new in them, and returns a line for the log, or an empty text.
+    That is called with whether the job has succeeded. If so, it checks that the job has written its files, and names
+    those that were there before and are as they were. Otherwise it sets aside all that is new in them. It returns a
+    line for the log, or an empty text.
     """
     snapshots, began = await call_in_thread(_claim_outputs, job)
 
@@ -86,7 +87,8 @@ async def begin_outputs(job: AbstractJob[Any]) -> Callable[[bool], Awaitable[str
         if has_succeeded:
             if (missing := describe_missing_output(job)) is not None:
                 raise FileNotFoundError(errno.ENOENT, f"{job.label!r} has ended, but {missing}")
-            return ""
+            older = [snapshot for snapshot in snapshots if snapshot[2]]
+            return await call_in_thread(_describe_untouched, job, older) if older else ""
         renamed = await call_in_thread(lambda: [set_aside(*snapshot, job, began) for snapshot in snapshots])
         moved = ", ".join(filter(None, renamed))
         shown = HIDDEN_TEXT if job.redact else moved
@@ -107,10 +109,23 @@ def _claim_outputs(job: AbstractJob[Any]) -> tuple[list[tuple[Any, str, Snapshot
 def describe_missing_output(job: AbstractJob[Any]) -> str | None:
     """Return a message about the first missing file among the outputs of a job, or None if all exist."""
     for path in job.writes:
-        if not os.path.exists(path):
+        # A link may come before its target.
+        if not os.path.lexists(path):
             hint = "; patterns are for reads=" if not set("*?[").isdisjoint(os.fsdecode(path)) else ""
             return f"it did not write {shown_value(os.fsdecode(path), name_in_errors('', job.redact))}{hint}"
     return None
+
+
+def _describe_untouched(job: AbstractJob[Any], older: Iterable[tuple[Any, str, Snapshot]]) -> str:
+    """Return a line about the outputs that are as they were before the attempt, or an empty text."""
+    names = [
+        _shown(os.path.abspath(_clean(path)))
+        for path, place, before in older
+        if os.path.realpath(_clean(path)) == place and take_snapshot(place) == before
+    ]
+    more = f" and {len(names) - MAX_NAMED_FILES} more" if len(names) > MAX_NAMED_FILES else ""
+    shown = "an output" if job.redact else ", ".join(names[:MAX_NAMED_FILES]) + more
+    return f"{shown} was there before, and {job.label!r} has not touched it" if names else ""
 
 
 def take_snapshot(place: str) -> Snapshot:

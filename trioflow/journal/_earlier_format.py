@@ -20,7 +20,12 @@ EARLIER_SCHEMA_STATEMENTS: Final = (
     "CREATE TABLE results (hash TEXT, piece INTEGER, data BLOB NOT NULL, PRIMARY KEY (hash, piece))",
     "CREATE TABLE begun (path TEXT PRIMARY KEY, outputs TEXT NOT NULL, checksum INTEGER) WITHOUT ROWID",
 )
-UPDATE_STATEMENTS: Final = ("ALTER TABLE jobs RENAME COLUMN elapsed TO took",)
+UPDATE_STATEMENTS: Final = (
+    "ALTER TABLE jobs RENAME COLUMN elapsed TO took",
+    "ALTER TABLE jobs ADD COLUMN code TEXT",
+    # Digests of functions, by run: those of records are not known.
+    "DELETE FROM results WHERE hash GLOB 'code *'",
+)
 """What turns the tables of the earlier format, with their rows, into those of `_store`, text by text.
 
 A statement that changes one of the first six columns of `jobs`, or a row of `begun`, must mend its checksum, too.

@@ -13,13 +13,14 @@ import hashlib
 import os
 import stat
 import sys
+import time
 from collections.abc import Callable, Collection, Container, Iterable, Iterator
 from typing import Any, Final
 
 from .._core.base._text_forms import clause
 from .._core.job._job import AbstractJob
 from .._core.job._work_spec import Work
-from ..jobs._user_files import Snapshot, set_aside
+from ..jobs._user_files import CLOCK_TICK, Snapshot, set_aside
 from ._serialization import NotSerializable, digest, escape_surrogates, hide_if
 
 ABSENT_STAMP: Final = "absent"
@@ -29,6 +30,10 @@ MAX_SIZE_DIGITS: Final = 20
 """The digits of the largest size. A forged stamp may have more."""
 END_BYTES: Final = 4096
 """The number of bytes at the end of a file to hash if a job appends to the file."""
+MAX_HASHES: Final = 10_000
+"""The maximum number of hashes of files that are remembered."""
+Stamps = dict[tuple[str, bool], str]
+"""The stamps of files, by the path and whether it may be a pattern."""
 
 
 def path_text(path: str | bytes | os.PathLike[Any], redact: bool) -> str:
@@ -49,6 +54,42 @@ class FileStamper:
     def __init__(self, contents: bool, journal_files: Container[str]) -> None:
         self.compares_contents: Final = contents
         self._journal_files: Final = journal_files
+        # The hash of each state of a file that has been read: its device, inode, size and modification time.
+        self._hashes: Final[dict[tuple[int, ...], str]] = {}
+        # The stamps that `take` has just taken, in place of those that would be taken now.
+        self._taken: Stamps = {}
+
+    def is_slow(self, paths: Iterable[Any]) -> bool:
+        """Return whether taking the stamps of these files may take long, so that a thread has to do it."""
+        return any(map(self._is_slow_to_stamp, paths))
+
+    def _is_slow_to_stamp(self, path: Any) -> bool:
+        try:
+            status = os.stat(path)
+        except OSError:
+            return glob.has_magic(os.fsdecode(path))
+        if stat.S_ISREG(status.st_mode):
+            return self.compares_contents and _state_of(status) not in self._hashes
+        return stat.S_ISDIR(status.st_mode)
+
+    def take(self, inputs: Iterable[Any], outputs: Iterable[Any]) -> Stamps:
+        """Return the stamps of files, for `use`. A thread calls this."""
+        stamps: Stamps = {}
+        for may_be_pattern, paths in (True, inputs), (False, outputs):
+            for path in paths:
+                with contextlib.suppress(OSError):
+                    # The error comes again, in the event loop.
+                    stamps[os.fsdecode(path), may_be_pattern] = self._take_stamp(path, may_be_pattern)
+        return stamps
+
+    @contextlib.contextmanager
+    def use(self, taken: Stamps) -> Iterator[None]:
+        """Return a context manager: in its body, the stamps of files are those that `take` has taken."""
+        self._taken = taken
+        try:
+            yield
+        finally:
+            self._taken = {}
 
     def input_stamps(self, work: Work, redact: bool) -> dict[str, str]:
         """Return the stamps of the files that work only reads. Files that it also writes are judged as its outputs."""
@@ -117,6 +158,11 @@ class FileStamper:
     # ---- stamps
 
     def _stamp(self, path: Any, may_be_pattern: bool = False) -> str:
+        if self._taken and (taken := self._taken.get((os.fsdecode(path), may_be_pattern))) is not None:
+            return taken
+        return self._take_stamp(path, may_be_pattern)
+
+    def _take_stamp(self, path: Any, may_be_pattern: bool = False) -> str:
         """Return the stamp of a file, of all files in a directory, or of all files that match a pattern.
 
         Raises:
@@ -134,12 +180,30 @@ class FileStamper:
             return f"special {stat.S_IFMT(status.st_mode):o}"
         if not self.compares_contents:
             return f"{status.st_size} {status.st_mtime_ns}"
-        with open(path, "rb") as file:
-            return f"{status.st_size} {hashlib.file_digest(file, 'sha256').hexdigest()[:HASH_DIGITS]}"
+        return f"{status.st_size} {self._hash_of(path, status)}"
+
+    def _hash_of(self, path: Any, status: os.stat_result) -> str:
+        """Return the hash of the contents of a file, which is read once for each state that it has."""
+        state = _state_of(status)
+        if (found := self._hashes.get(state)) is None:
+            # Another write in the same tick of the clock of files would leave the state as it is.
+            is_young = abs(time.time_ns() - status.st_mtime_ns) < 2 * CLOCK_TICK
+            if is_young:
+                time.sleep(2 * CLOCK_TICK / 1e9)
+            with open(path, "rb") as file:
+                found = hashlib.file_digest(file, "sha256").hexdigest()[:HASH_DIGITS]
+            if len(self._hashes) >= MAX_HASHES:
+                # Of several threads, too.
+                self._hashes.clear()
+            if not is_young or _state_of(os.stat(path)) == state:
+                self._hashes[state] = found
+        return found
 
     def _stamp_pattern(self, pattern: str | bytes | os.PathLike[Any]) -> str:
         paths = sorted(glob.glob(os.fsdecode(pattern), recursive=True))
-        stamps = [f"{path} {self._stamp(path)}" for path in paths if os.path.realpath(path) not in self._journal_files]
+        stamps = [
+            f"{path} {self._take_stamp(path)}" for path in paths if os.path.realpath(path) not in self._journal_files
+        ]
         return f"pattern {_digest(stamps)}" if stamps else ABSENT_STAMP
 
     def _tree_entries(self, root: str) -> Iterator[str]:
@@ -165,7 +229,7 @@ class FileStamper:
                     continue
                 link = f"-> {os.readlink(path)}" if os.path.islink(path) else ""
                 if not os.path.isdir(path):
-                    yield f"{below}{name} {link} {self._stamp(path)}"
+                    yield f"{below}{name} {link} {self._take_stamp(path)}"
                     continue
                 yield f"{below}{name}/ {link}"
                 if not link or os.path.realpath(path) not in entered:
@@ -188,6 +252,10 @@ def describe_stamp_change(old: str | None, new: str | None) -> str:
     ends = {ABSENT_STAMP: "is missing", None: "is no longer listed"}
     begins = {ABSENT_STAMP: "is new", None: "was not listed before"}
     return ends.get(new) or begins.get(old, "has changed")
+
+
+def _state_of(status: os.stat_result) -> tuple[int, ...]:
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def _digest(lines: Iterable[str]) -> str:

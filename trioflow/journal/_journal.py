@@ -25,6 +25,7 @@ from collections import Counter, defaultdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, cast, final, get_args
 
+from .._core.base import _loaded_files
 from .._core.base._logger import warn
 from .._core.base._states import RAN_TO_END
 from .._core.base._text_forms import is_among, join_names, plural, short_repr
@@ -37,10 +38,12 @@ from .._core.job._work_spec import Work
 from .._core.run._journaling import NOT_IN_JOURNAL_REASON, NOT_SAVED_REASON, NotStored, Restored, RunJournal
 from .._core.words import _job_queries, _run_view
 from .._core.words._job_queries import has_cut_requirements, is_in_first, is_one_job
+from ..jobs._thread import ThreadJob
 from ..jobs._user_files import HIDDEN_TEXT, claim
 from ..jobs.command._output_sinks import OutputSpool
+from ..jobs.posix._files import call_in_thread
 from . import _file_stamps, _run_summary
-from ._code_digests import MAX_DIGESTS, code_digest, digest_name
+from ._code_digests import code_digest, executing_codes, is_other_code
 from ._fingerprint import FingerprintBuilder, describe_difference, path_in_directory, read_parts, with_requirements
 from ._judgement import Evidence, Finding, judge
 from ._questions import PublishedQuestion, Question, QuestionFiles, hash_of_text, make_question
@@ -57,7 +60,7 @@ from ._serialization import IS_INSTALLED, NotSerializable, Spools, comparison_fo
 from ._store import DAMAGED_TEXT, END_OF_FIRST, MAX_INLINE_RESULT, DamagedRow, JournalStore, StoredJob
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 
     from .._core.job._job_options import Save
     from .._core.run._journaling import JournalProtocol
@@ -214,6 +217,8 @@ class RunningJob(NamedTuple):
     """Whether the fingerprint identifies the function by its name alone."""
     function: Any
     """The function whose code is part of the work, or None if there is none, or `version=` or `key=` stand for it."""
+    outdates_record: bool = False
+    """Whether a run has recorded a result with another fingerprint, which counts no more once an attempt has begun."""
 
 
 class AskedJob(NamedTuple):
@@ -280,6 +285,10 @@ class JournalSession:
         self._prepared: Final[dict[AbstractJob[Any], tuple[Any, StoredResult]]] = {}
         # The jobs that run or are about to run, if their results will be recorded.
         self._running_jobs: Final[dict[AbstractJob[Any], RunningJob]] = {}
+        # The stamps of files that `read_files` has taken, until they are used.
+        self._stamps: Final[dict[AbstractJob[Any], _file_stamps.Stamps]] = {}
+        # The jobs whose attempts are recorded to have begun, with the stamps of their files before.
+        self._begun: Final[dict[AbstractJob[Any], tuple[RunningJob, dict[str, str]]]] = {}
         # The running jobs by path.
         self._running_paths: Final[dict[str, AbstractJob[Any]]] = {}
         # The path of each job that was restored, or may have been recorded, in this run.
@@ -295,9 +304,8 @@ class JournalSession:
         # The questions that were asked and not withdrawn, by path. None until it has been answered.
         self._open_questions: Final[dict[str, Question | None]] = {}
         self._unstorable_reasons_by_label: Final[dict[str, str]] = {}
-        # The code of each function that has run.
-        self._codes: Final[dict[Any, Any]] = {}
-        self._has_other_code: Final = functools.lru_cache(MAX_DIGESTS)(self._compare_code)
+        # For each job that ran as mended code was taken: the number of its attempt, and the digest of its code.
+        self._codes_before_reload: Final[dict[AbstractJob[Any], tuple[int, str | None]]] = {}
         # Labels of restored jobs whose functions have changed since.
         self._changed_code: Final[dict[str, None]] = {}
         # Labels of the first jobs that have changed theirs.
@@ -306,15 +314,47 @@ class JournalSession:
         # ---- changes that the next commit writes
         self._pending_records: dict[str, StoredJob] = {}
         self._pending_restored: dict[str, None] = {}
-        self._pending_finished_writers: list[tuple[str]] = []
+        self._pending_ended_writers: list[tuple[str]] = []
+        _loaded_files.remember()
+        _loaded_files.before_reload[self._note_codes] = None
 
     # ---- before a job
+
+    def read_files(self, job: AbstractJob[Any]) -> Callable[[], Awaitable[None]] | None:
+        """Return a function that reads the files of a job in a thread, or None if that takes no time."""
+        self._stamps.pop(job, None)
+        if (running := self._running_jobs.get(job)) is not None:
+            work = running.work
+        elif _job_queries.always_runs(job) or self._save_of(job) is None:
+            return None
+        else:
+            try:
+                work = _call_for_journal(job)
+            except NotSerializable:
+                # `look_up` reports it.
+                return None
+        if work is None:
+            return None
+        inputs, outputs = work.reads, (*work.writes, *work.appends, *work.begins_anew)
+        if not self._file_stamper.is_slow((*inputs, *outputs)):
+            return None
+
+        async def read() -> None:
+            self._stamps[job] = await call_in_thread(self._file_stamper.take, inputs, outputs)
+
+        return read
 
     def look_up(self, job: AbstractJob[Any], paths: RecordPaths) -> Restored | NotStored:
         """Return the stored result of a job. If the job must run, prepare to record it, and return a `NotStored`.
 
         The `NotStored` has the reason, unless the job always runs.
         """
+        if (stamps := self._stamps.pop(job, None)) is None:
+            return self._look_up(job, paths)
+        with self._file_stamper.use(stamps):
+            return self._look_up(job, paths)
+
+    def _look_up(self, job: AbstractJob[Any], paths: RecordPaths) -> Restored | NotStored:
         forms = self.requirement_forms
         if _job_queries.always_runs(job):
             if is_scheduler(job):
@@ -344,7 +384,7 @@ class JournalSession:
                 self._accept_record(job, asked, record)
                 return found
         assert isinstance(found, NotStored)
-        self._expect_result(job, asked, found)
+        self._expect_result(job, asked, found, record)
         return found
 
     def _identify(self, job: AbstractJob[Any], save: Save, paths: RecordPaths) -> AskedJob | NotStored:
@@ -411,20 +451,31 @@ class JournalSession:
     def _accept_record(self, job: AbstractJob[Any], asked: AskedJob, record: StoredJob) -> None:
         """Note that a job is restored from its record."""
         function = asked.running.function
-        if function is not None and self._has_other_code(function, record.run):
+        if function is not None and is_other_code(record.code, code_digest(function.__code__)):
             self._changed_code[job.label] = None
         asked.counted.ran = record.run, record.settled
         asked.counted.cause = None
         self._complete(job, record, asked.running.fingerprint)
         self._pending_restored[asked.running.path] = None
+        if asked.running.work is not None and asked.running.work.writes:
+            self._pending_ended_writers.append((asked.running.path,))
 
-    def _expect_result(self, job: AbstractJob[Any], asked: AskedJob, found: NotStored) -> None:
+    def _expect_result(
+        self, job: AbstractJob[Any], asked: AskedJob, found: NotStored, record: StoredJob | None
+    ) -> None:
         """Prepare to record the result of a job that runs."""
         asked.counted.cause = found.cause or f"{job.label!r} has run since"
-        self._running_jobs[job] = running = asked.running._replace(why=None if found is NO_RECORD else found.reason)
+        running = asked.running._replace(why=None if found is NO_RECORD else found.reason)
+        keeps_names = job.scheduler is None or job.scheduler.keep_jobs
+        # Otherwise, another job may get its name in this run, and the record be that of this job.
+        if record is not None and record.saved is not None and keeps_names:
+            # What was left out of this run is not compared.
+            fingerprint = running.fingerprint
+            if has_cut_requirements(job):
+                fingerprint = with_requirements(asked.own, read_parts(record.fingerprint).q or "")
+            running = running._replace(outdates_record=record.fingerprint != fingerprint)
+        self._running_jobs[job] = running
         self._running_paths[running.path] = job
-        if running.work is not None and running.work.writes:
-            self._record_start(job, running.work, running.path)
 
     def _save_of(self, job: AbstractJob[Any]) -> Save:
         save = _job_queries.options_of(job).save
@@ -773,24 +824,65 @@ class JournalSession:
             cast(Work, work), stamps, job.redact, lambda output, _: "" if output == path else None
         )
 
-    def _record_start(self, job: AbstractJob[Any], work: Work, path: str) -> None:
-        """Set aside the files of a killed attempt, then record that the job is about to write files."""
-        try:
-            previous_stamps = JobFacts.parse(self.store.find_stamps_before_start(path)).stamps
-        except DamagedRow:
-            # The stamps from the previous start are lost.
-            previous_stamps = {}
-        if previous_stamps:
-            others = {*map(os.path.realpath, self.store.outputs_of_other_jobs(path))}
-            if moved := self._file_stamper.set_aside_partial_files(job, work, previous_stamps, others):
-                shown = HIDDEN_TEXT if job.redact else moved
-                warn(f"{job.label!r} did not succeed in the run before: {shown}")
-        try:
-            stamps = self._file_stamper.stamps_of_writes(work.writes, job.redact)
-        except NotSerializable:
-            stamps = {}
-        self.commit()
-        self.store.record_start(path, JobFacts(stamps).to_json() or "{}")
+    # ---- an attempt
+
+    def begin_attempt(self, job: AbstractJob[Any]) -> Callable[[], Awaitable[None]] | None:
+        """Return a function that records that an attempt begins, if it writes files: a kill alone leaves that record.
+
+        Before, it sets aside the files that a killed attempt has half written.
+        """
+        running = self._running_jobs.get(job)
+        if running is None or running.work is None or not running.work.writes:
+            return None
+        writes = running.work.writes
+
+        async def begin() -> None:
+            # The end of the last attempt.
+            self.commit()
+            try:
+                stamps = JobFacts.parse(self.store.find_stamps_before_start(running.path)).stamps
+            except DamagedRow:
+                # The stamps from the killed attempt are lost.
+                stamps = {}
+            self._set_aside(job, running, stamps, "did not succeed in the run before")
+            is_slow = self._file_stamper.is_slow(writes)
+            taken = await call_in_thread(self._file_stamper.take, (), writes) if is_slow else {}
+            try:
+                with self._file_stamper.use(taken):
+                    stamps = self._file_stamper.stamps_of_writes(writes, job.redact)
+            except NotSerializable:
+                stamps = {}
+            self._begun[job] = running, stamps
+            self.store.record_start(running.path, JobFacts(stamps).to_json() or "{}")
+
+        return begin
+
+    def end_attempt(self, job: AbstractJob[Any]) -> bool:
+        """Take away the record that an attempt has begun, whatever its outcome, in the commit of its result if any.
+
+        If it has no success, set aside the files that its kind writes, besides those of its option `writes`. If it
+        began with another fingerprint than that of the record of an earlier run, that record counts no more.
+        """
+        running = self._running_jobs.get(job)
+        is_outdated = running is not None and running.outdates_record and job.started_at is not None
+        if running is not None and is_outdated:
+            why = "it has run since in another run, without a result"
+            self._pending_records[running.path] = self._unstored(running.path, running.fingerprint, why, job.elapsed)
+        if (begun := self._begun.pop(job, None)) is None:
+            return is_outdated
+        running, stamps = begun
+        if not job.is_succeeded() and len([*cast("Work", running.work).writes]) > len(job.writes):
+            self._set_aside(job, running, stamps, "has not succeeded")
+        self._pending_ended_writers.append((running.path,))
+        return True
+
+    def _set_aside(self, job: AbstractJob[Any], running: RunningJob, stamps: dict[str, str], how: str) -> None:
+        """Set aside the files that an attempt may have half written, and log it."""
+        if stamps:
+            others = {*map(os.path.realpath, self.store.outputs_of_other_jobs(running.path))}
+            work = cast("Work", running.work)
+            if moved := self._file_stamper.set_aside_partial_files(job, work, stamps, others):
+                warn(f"{job.label!r} {how}: {HIDDEN_TEXT if job.redact else moved}")
 
     # ---- after a job
 
@@ -845,10 +937,10 @@ class JournalSession:
         if (running := self._take_running(job)) is None:
             # The job was restored, or it is never recorded.
             return
-        path, fingerprint, save, why, work, moves_on, _, function = running
+        path, fingerprint, save, why, work, moves_on, _, function, _ = running
+        taken = self._stamps.pop(job, {})
         self._note_changed_arguments(job, fingerprint)
-        if function is not None and self._codes.get(function) is not function.__code__:
-            self._record_code(function)
+        code = self._code_of(job, function)
         prepared_value, prepared = self._prepared.pop(job, (None, None))
         saved: str | None = None
         data: str | bytes | int | None = None
@@ -864,7 +956,8 @@ class JournalSession:
             try:
                 if prepared is None or prepared_value is not value:
                     prepared = self._store_result(save, value)
-                stamps = {} if work is None else self._file_stamper.output_stamps(work, job.redact)
+                with self._file_stamper.use(taken):
+                    stamps = {} if work is None else self._file_stamper.output_stamps(work, job.redact)
                 if (used := _job_queries.budget_use(job)) or stamps or job.redact:
                     facts = JobFacts(stamps, used, redacted=job.redact)
                 data, large, self._result_forms[job] = prepared
@@ -875,21 +968,27 @@ class JournalSession:
                 self._record_unstorable(job, f"its result, {why}")
         self._pending_records[path] = StoredJob(
             path, fingerprint, saved, data, large, facts.to_json(), self.run_number, None, settled,
-            _job_queries.worked_seconds(job), why,
+            job.took, why, code,
         )  # fmt: skip
-        if facts.stamps:
-            self._pending_finished_writers.append((path,))
 
-    def _record_code(self, function: Callable[..., Any]) -> None:
-        """Record the digest of a function that has run, unless its code was replaced during the run."""
-        found = "" if function in self._codes else code_digest(function.__code__)
-        self._codes[function] = function.__code__
-        self.store.write_code_digest(self.run_number, digest_name(function), found)
+    def _note_codes(self) -> None:
+        """Note the code of the jobs that run, before mended code is taken. Any thread may call this.
 
-    def _compare_code(self, function: Callable[..., Any], run: int) -> bool:
-        """Return whether the code of a function has changed since a run, or False if that is unknown."""
-        before, now = self.store.read_code_digest(run, digest_name(function)), code_digest(function.__code__)
-        return bool(before and now) and before != now
+        Of a `ThreadJob` whose thread does not execute the function, it is not known whether it has, or is about to.
+        """
+        executing = executing_codes()
+        for job, running in self._running_jobs.copy().items():
+            if running.function is not None and self._codes_before_reload.get(job, (0, ""))[0] != job.attempts:
+                code = running.function.__code__
+                is_known = not isinstance(job, ThreadJob) or code in executing
+                self._codes_before_reload[job] = job.attempts, code_digest(code) if is_known else None
+
+    def _code_of(self, job: AbstractJob[Any], function: Any) -> str | None:
+        """Return the digest of the code with which the last attempt of a job began, or None if it is not known."""
+        attempts, found = self._codes_before_reload.pop(job, (0, None))
+        if function is None:
+            return None
+        return found if attempts == job.attempts else code_digest(function.__code__)
 
     def _note_changed_arguments(self, job: AbstractJob[Any], fingerprint: str) -> None:
         """Note a job that has changed its arguments in place: a resumed run, which restores it, does not do that."""
@@ -1035,11 +1134,11 @@ class JournalSession:
     # ---- the file
 
     def commit(self) -> None:
-        if self._pending_records or self._pending_restored:
+        if self._pending_records or self._pending_restored or self._pending_ended_writers:
             records, self._pending_records = self._pending_records, {}
             restored, self._pending_restored = self._pending_restored, {}
-            finished, self._pending_finished_writers = self._pending_finished_writers, []
-            self.store.add_records(list(records.values()), [(self.run_number, path) for path in restored], finished)
+            ended, self._pending_ended_writers = self._pending_ended_writers, []
+            self.store.add_records(list(records.values()), [(self.run_number, path) for path in restored], ended)
             if self._open_questions:
                 self._close_questions(records)
 
@@ -1065,6 +1164,7 @@ class JournalSession:
                 seconds = 0.0 if ended is None else ended - began
                 self.store.end_run(self.run_number, outcome, seconds, self._tally.to_json(self._scheduler))
         finally:
+            _loaded_files.before_reload.pop(self._note_codes, None)
             self.store.close()
         if self._unstorable_reasons_by_label:
             labels, reasons = zip(*self._unstorable_reasons_by_label.items(), strict=True)
@@ -1102,6 +1202,9 @@ class RunJournalView:
         self._session: Final = session
         self._paths: Final = paths
         # These are bound methods, because wrappers would double the time of some calls.
+        self.read_files: Final = session.read_files
+        self.begin_attempt: Final = session.begin_attempt
+        self.end_attempt: Final = session.end_attempt
         self.record: Final = session.record
         self.prepare: Final = session.prepare
         self.prefetch: Final = session.prefetch

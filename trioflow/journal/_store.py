@@ -69,9 +69,8 @@ SCHEMA_STATEMENTS: Final = (
     # `run` is the number of the last run that ran the job. `restored` is the number of the last run that restored it.
     "CREATE TABLE jobs (id INTEGER PRIMARY KEY, path TEXT NOT NULL UNIQUE, fingerprint TEXT NOT NULL, saved TEXT,"
     " result BLOB, large TEXT, outputs TEXT, run INTEGER NOT NULL, restored INTEGER, settled REAL NOT NULL,"
-    " took REAL, why TEXT, checksum INTEGER)",
-    # Large results in pieces, and outputs, by the hash of their contents: see `StoredJob.large`. With "code NAME" in
-    # place of a hash, and the number of a run in place of a piece, the digest of a function (see `_code_digests`).
+    " took REAL, why TEXT, checksum INTEGER, code TEXT)",
+    # Large results in pieces, and outputs, by the hash of their contents: see `StoredJob.large`.
     "CREATE TABLE results (hash TEXT, piece INTEGER, data BLOB NOT NULL, PRIMARY KEY (hash, piece))",
     # Jobs that write files, and have started but not succeeded, with the stamps of the files before the start.
     "CREATE TABLE begun (path TEXT PRIMARY KEY, outputs TEXT NOT NULL, checksum INTEGER) WITHOUT ROWID",
@@ -135,6 +134,8 @@ class StoredJob(NamedTuple):
     """The total duration of its attempts in seconds."""
     why: str | None
     """Why the job was not restored, or why its result could not be stored. None if it had no record before."""
+    code: str | None = None
+    """The digest of the function as its attempt began, or None if it is not known. See `_code_digests`."""
 
 
 class RunRecord(NamedTuple):
@@ -562,9 +563,9 @@ class JournalStore:
         return StoredJob._make(row[:-1])
 
     def find_stamps_before_start(self, path: str) -> str | None:
-        """Return, as JSON, the stamps that a job's outputs had before an attempt that started but did not succeed.
+        """Return, as JSON, the stamps that a job's outputs had before an attempt that was killed.
 
-        Return None if the last attempt succeeded, or none has started.
+        Return None if the last attempt has ended, or none has started.
 
         Raises:
             DamagedRow: the row does not match its checksum.
@@ -656,18 +657,7 @@ class JournalStore:
         if found.hexdigest() != name:
             raise ValueError(CHANGED_RESULT_TEXT)
 
-    def read_code_digest(self, run: int, name: str) -> str:
-        """Return the digest that `write_code_digest` has stored, or "" if there is none."""
-        statement = "SELECT CAST(substr(data, 1, 99) AS TEXT) FROM results WHERE hash = 'code ' || ? AND piece = ?"
-        (found,) = self._fetch_row(statement, (name, run)) or [""]
-        # SQLite makes NULL of an empty text.
-        return found or ""
-
     # ---- writing
-
-    def write_code_digest(self, run: int, name: str, digest: str) -> None:
-        """Write the digest of a function that jobs of a run have called, which the next commit keeps."""
-        self._write("INSERT OR REPLACE INTO results VALUES ('code ' || ?, ?, ?)", [(name, run, digest.encode())])
 
     def add_run(self, label: str) -> int:
         assert self._lock is not None, "the journal is open to be read"
@@ -686,14 +676,14 @@ class JournalStore:
         self._release_space()
 
     def add_records(
-        self, records: Sequence[StoredJob], restored: list[tuple[int, str]], finished_writers: list[tuple[str]]
+        self, records: Sequence[StoredJob], restored: list[tuple[int, str]], ended_writers: list[tuple[str]]
     ) -> None:
         """Record the outcomes of several jobs in a single transaction, and commit it.
 
         Args:
             records: the records of jobs that have run.
             restored: for each restored job, the number of this run and the path of the job.
-            finished_writers: for each job that has written files and succeeded, its path.
+            ended_writers: for each job that writes files and has ended, or was restored, its path.
 
         """
         with self._in_use:
@@ -701,8 +691,8 @@ class JournalStore:
                 self._write(UPSERT_JOB_STATEMENT, [(*row, checksum(row)) for row in records])
             if restored:
                 self._write("UPDATE jobs SET restored = ? WHERE path = ?", restored)
-            if finished_writers:
-                self._write("DELETE FROM begun WHERE path = ?", finished_writers)
+            if ended_writers:
+                self._write("DELETE FROM begun WHERE path = ?", ended_writers)
             self.commit()
 
     def record_start(self, path: str, outputs: str) -> None:
@@ -793,10 +783,9 @@ class JournalStore:
         """
         with self._explain_errors("read it"):
             names = self._database.execute("SELECT large FROM jobs WHERE large IS NOT NULL").fetchall()
-            stored = self._database.execute("SELECT DISTINCT hash FROM results WHERE hash NOT GLOB 'code *'").fetchall()
+            stored = self._database.execute("SELECT DISTINCT hash FROM results").fetchall()
         used = {name for (large,) in names for name in str(large).split(" ")}
         self._write("DELETE FROM results WHERE hash = ?", [row for row in stored if row[0] not in used])
-        self._write("DELETE FROM results WHERE hash GLOB 'code *' AND piece NOT IN (SELECT run FROM jobs)")
         self.commit()
         (unused,) = self._fetch_row("PRAGMA freelist_count")
         (total,) = self._fetch_row("PRAGMA page_count")

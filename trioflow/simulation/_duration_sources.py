@@ -21,7 +21,6 @@ from .._core.job._job import AnyJob
 from .._core.job._job_options import duration, file_path
 from .._core.job._labels import paths_of
 from .._core.scheduler._base_scheduler import BaseScheduler
-from .._core.words._job_queries import worked_seconds
 from ..view._exports import write_atomically
 from ..view.trace._spans import waits_after_start
 from ..view.trace._trace import Trace
@@ -99,7 +98,7 @@ def record_durations(file: Any, scheduler: BaseScheduler) -> None:
     new_durations = {
         name: seconds
         for job, name in paths_of(scheduler).items()
-        if job.is_succeeded() and not job.forever and not job.restored and (seconds := worked_seconds(job)) is not None
+        if job.is_succeeded() and not job.forever and not job.restored and (seconds := job.took) is not None
     }
     if not new_durations:
         return

@@ -27,7 +27,7 @@ from .._core.run._instruments import Instrument
 from .._core.scheduler._base_scheduler import BaseScheduler
 from .._core.scheduler._checks import check_scenario
 from .._core.scheduler._members import first_options, topological_order
-from .._core.words._job_queries import all_requirements, inputs_of, is_service, ready_at, worked_seconds
+from .._core.words._job_queries import all_requirements, inputs_of, is_service, ready_at
 from .._core.words._run_view import current_run
 from ..view.trace._trace import Trace
 from . import _duration_sources
@@ -54,9 +54,9 @@ class Simulation:
     makespan: float
     """The seconds from the start of the run to its end. It usually ends with the last job that is not a forever job."""
     lower_bound: float
-    """A number of seconds that no order of the jobs can beat. It follows from the longest path, or from the work for
-    the slots of the window, whichever takes longer. Each job counts as long as it works in this run: if a timeout or a
-    budget keeps jobs from running, no order of the others can beat this bound."""
+    """A number of seconds that no order of the same work can beat. It follows from the longest path, or from the work
+    for the slots of the window, whichever takes longer. Each job counts as long as it works in this run: of a run that
+    is stopped early, or whose jobs a timeout or a budget keeps from running, the bound is for the work that it did."""
     critical_path: tuple[AnyJob, ...]
     """The jobs of the longest path. A nested scheduler is replaced by the longest path through it."""
     slack: Mapping[AnyJob, float]
@@ -257,7 +257,7 @@ def _make_simulation(
             ends[job] = job_copy.finished_at
     size = max_slots(window)
     holders = {copy.copies[job] for job in slot_users(scheduler, window)} - watch.clean_up_copies
-    slot_seconds = sum(worked_seconds(job) or 0.0 for job in holders)
+    slot_seconds = sum(job.took or 0.0 for job in holders)
     analysis = PathAnalysis(scheduler, {job: _working_time(copy.copies[job], watch) for job in durations}, window)
     guessed = {
         job: number
@@ -285,7 +285,7 @@ def _working_time(job: AnyJob, watch: RunWatch) -> float:
     """Return the seconds that a copy has worked, or that a service took until it was ready, or 0 for a clean-up job."""
     if (ready := ready_at(job)) is not None and job.started_at is not None:
         return ready - job.started_at
-    return 0.0 if job in watch.clean_up_copies else worked_seconds(job) or 0.0
+    return 0.0 if job in watch.clean_up_copies else job.took or 0.0
 
 
 def _peak_results(starts: Mapping[AnyJob, float], ends: Mapping[AnyJob, float]) -> int:

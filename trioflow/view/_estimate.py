@@ -100,7 +100,7 @@ class Estimate:
         # With an expected duration: this, and the seconds that it took.
         ended: list[tuple[float, float]] = []
         for job in jobs:
-            if job.state is JobState.SUCCEEDED and (seconds := _job_queries.worked_seconds(job)) is not None:
+            if job.state is JobState.SUCCEEDED and (seconds := job.took) is not None:
                 seconds -= (_working_job(job).started_at or job.started_at or 0.0) - (job.started_at or 0.0)
                 seconds_by_family.setdefault(self._family(job), []).append(seconds)
                 if job in expected:

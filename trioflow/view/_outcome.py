@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
+from .._core.base._states import WaitCause
 from .._core.job._errors import Failure
 from .._core.job._job import AnyJob, FailedAttempt, Restoration, Throttling, has_moved_on
 from .._core.words import _job_queries
@@ -23,8 +24,8 @@ class Outcome(NamedTuple):
     rerun_cause: str | None = None  # if the job ran again though the journal has it, the first change that is the cause
     ready_at: float | None = None  # for a service, the time when it became ready
     throttled_attempts: tuple[Throttling, ...] = ()
-    # The start and end of each wait for capacity of the machine.
-    machine_waits: tuple[tuple[float, float], ...] = ()
+    # The cause, start and end of each wait in an attempt.
+    inner_waits: tuple[tuple[WaitCause, float, float], ...] = ()
     # The start and end of each wait between two attempts.
     retry_waits: tuple[tuple[float, float], ...] = ()
     failed_attempts: tuple[FailedAttempt, ...] = ()
@@ -54,7 +55,7 @@ def outcome(job: AnyJob) -> Outcome:
         _job_queries.rerun_cause(job),
         _job_queries.ready_at(job),
         _job_queries.throttled_attempts(job),
-        _job_queries.machine_waits(job),
+        _job_queries.inner_waits(job),
         tuple(_job_queries.retry_waits(job)),
         _job_queries.failed_attempts(job),
     )

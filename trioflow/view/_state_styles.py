@@ -166,6 +166,9 @@ CAUSE_WORDS: Final[Mapping[WaitCause, CauseWords]] = {
     WaitCause.MACHINE: CauseWords(
         "room on the machine", "the machine or the cluster had no room", "for room on the machine"
     ),
+    WaitCause.LOADING: CauseWords(
+        "imports and files", "code was imported, or files were read", "for imports and files"
+    ),
     # A job that waits for the event loop is about to get a slot.
     WaitCause.LOOP: CauseWords("the event loop", "the event loop was busy", "for a slot"),
 }

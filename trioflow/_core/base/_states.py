@@ -200,6 +200,8 @@ class WaitCause(enum.StrEnum):
     """All tokens of a limiter are taken."""
     MACHINE = "machine"
     """The machine has no room for another process."""
+    LOADING = "loading"
+    """The code of the job is imported in its worker process, or a journal reads its files. No timeout runs."""
     LOOP = "loop"
     """The job could start, but the event loop is busy."""
     JOBS = "jobs"

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, NamedTuple, Sel
 from ... import _hints
 from .. import backend as _backend
 from ..base import _amounts
-from ..base._states import IDLE, JobState, OnTimeout, RunIf
+from ..base._states import IDLE, JobState, OnTimeout, RunIf, WaitCause
 from ..base._text_forms import short_repr
 from ..base._user_code import is_from_package
 from . import _errors, _job_options, _labels, _option_descriptors, _requirements
@@ -111,7 +111,8 @@ class RunExtras:
     time_limit: Any = None  # the `TimeLimit` of the current call, if the job has an `idle_timeout`, or is a service
     throttlings: tuple[Throttling, ...] = ()
     throttled_since: float | None = None  # when the first of the last attempts began, which were all throttled
-    machine_waits: tuple[tuple[float, float], ...] = ()  # the beginning and end of each wait for the machine
+    # The cause, beginning and end of each wait in an attempt: for the machine, for imports and files.
+    inner_waits: tuple[tuple[WaitCause, float, float], ...] = ()
     grant: Any = None  # the resources of the job, a `Grant`
     runs_once = False  # whether no later run of the scheduler can reach the job
     context: Any = None  # the context of the code that added the job, if it differs from the context of the run
@@ -126,7 +127,7 @@ class RunExtras:
     def is_empty(self) -> bool:
         """Return whether all attributes that a settled job needs have their defaults."""
         facts = (self.retry_count, self.consumer_count, self.restoration, self.not_restored_reason, self.has_timed_out)
-        return not (any(facts) or self.throttlings or self.machine_waits) and self.fraction is self.ready_at is None
+        return not (any(facts) or self.throttlings or self.inner_waits) and self.fraction is self.ready_at is None
 
     def add_retry(
         self, began: float, ended: float, error: BaseException | None, backoff: float, *, had_settled: bool = False
@@ -700,15 +701,18 @@ class AbstractJob(Generic[T]):
     def took(self) -> float | None:
         """The seconds that the attempts of the job have run, or None if it never started.
 
-        `elapsed` also has the time between attempts: backoffs, waits for a slot, and the wait until `try_again()`.
+        `elapsed` also has the time between attempts: backoffs, waits for a slot, and the wait until `try_again()`. It
+        also has the time in which an attempt waited for its machine, for imports of its worker process, or for files.
         """
         extras = self._extras or RunExtras
-        if not extras.retry_count:
+        if not (extras.retry_count or extras.inner_waits):
             return self.elapsed
+        waited = sum(until - since for _, since, until in extras.inner_waits)
         ended = self._finished_at
         if ended is None and self._worker is not None:
             ended = self._worker.run.clock()
-        return extras.earlier_seconds + (0.0 if self._started_at is None or ended is None else ended - self._started_at)
+        seconds = 0.0 if self._started_at is None or ended is None else ended - self._started_at
+        return extras.earlier_seconds + seconds - waited
 
     @property
     def attempts(self) -> int:

@@ -34,10 +34,10 @@ import itertools
 import math
 from collections.abc import Awaitable
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
 from ..admission._resource import TIME_TOLERANCE
-from ..base._states import CANCELLED, FAILED, SCHEDULED, SUCCEEDED, CancelCause, JobState, StopReason
+from ..base._states import CANCELLED, FAILED, SCHEDULED, SUCCEEDED, CancelCause, JobState, StopReason, WaitCause
 from ..base._user_code import get_traceback, innermost_line, leaf_exceptions
 from ..job import _errors, _job_options
 from ..job._errors import find_interruption
@@ -46,9 +46,15 @@ from ._handle import TimeLimit
 from ._instruments import Part
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ._journaling import JournalWriter
     from ._run import Run
     from ._worker import Worker
 
+MIN_WAIT_SECONDS: Final = 0.01
+"""Shorter waits for files, in seconds, count as the time of their job."""
+EndOutputs: TypeAlias = "Callable[[bool], Awaitable[str]]"
 LONG_CALL_SECONDS: Final = 0.05
 """After a timed call of this length, in seconds, its worker leaves, and with it the timer that the next call would use.
 
@@ -56,14 +62,42 @@ On a virtual clock, such a timer would be an instant to go on to.
 """
 
 
-def call_job(worker: Worker, job: AbstractJob[Any]) -> Awaitable[Any]:
-    """Return an awaitable that calls a job, wrapped in only those coroutines that the job's options require."""
+def call_job(worker: Worker, job: AbstractJob[Any], *, has_journal: bool = True) -> Awaitable[Any]:
+    """Return an awaitable that calls a job, wrapped in only those coroutines that the job's options require.
+
+    Args:
+        worker: the worker of the job.
+        job: the job.
+        has_journal: whether the journal, if there is one, is told of the attempt.
+
+    """
     options = job._options
+    if has_journal and (writer := worker.run.journal_writer) is not None:
+        return _call_with_journal(worker, job, writer)
     if job._callbacks is not None:
         return _call_with_callbacks(worker, job, options)
     if options.timeout is options.idle_timeout is None and not options.writes:
         return job._call_once()
     return _call_with_timeouts(worker, job, options)
+
+
+async def _call_with_journal(worker: Worker, job: AbstractJob[Any], writer: JournalWriter) -> Any:
+    """Call a job. Before, the journal records that it begins, and afterwards reads its files, off the job's clock."""
+    since = worker.run.clock()
+    await writer.begin_attempt(job)
+    _record_wait(worker, job, since)
+    value = await call_job(worker, job, has_journal=False)
+    since = worker.run.clock()
+    await writer.read_outputs(job)
+    _record_wait(worker, job, since)
+    return value
+
+
+def _record_wait(worker: Worker, job: AbstractJob[Any], since: float) -> None:
+    """Record that a job has waited for files until now, if that was long."""
+    now = worker.run.clock()
+    if now - since > MIN_WAIT_SECONDS:
+        job._ensure_extras().inner_waits += ((WaitCause.LOADING, since, now),)
 
 
 async def _call_with_callbacks(worker: Worker, job: Any, options: _job_options.OptionRecord) -> Any:
@@ -125,12 +159,19 @@ async def _call_with_timeouts(worker: Worker, job: AbstractJob[Any], options: _j
 
     """
     timeout, idle_timeout = options.timeout, options.idle_timeout
-    call = partial(_call_with_outputs, worker, job) if options.writes else job._call_once
+    call, run = job._call_once, worker.run
+    if options.writes:
+        since = run.clock()
+        # A tree may take long to list.
+        call = partial(_call_with_outputs, worker, job, await run.scheduler._begin_outputs(job))
+        _record_wait(worker, job, since)
     if timeout is idle_timeout is None:
         return await call()
-    run = worker.run
     traceback = None
     now: Any = job._started_at
+    if options.writes or run.journal_writer is not None:
+        # The clock of the job begins after the wait for files.
+        now = run.clock()
     try:
         if job._keeps_time:
             return await call()
@@ -160,12 +201,12 @@ async def _call_with_timeouts(worker: Worker, job: AbstractJob[Any], options: _j
         traceback = None
 
 
-async def _call_with_outputs(worker: Worker, job: AbstractJob[Any]) -> Any:
+async def _call_with_outputs(worker: Worker, job: AbstractJob[Any], end_outputs: EndOutputs) -> Any:
     """Call a job once. If it does not succeed, set aside the files that it has begun to write."""
-    end_outputs = await worker.run.scheduler._begin_outputs(job)
     try:
         value = await job._call_once()
-        await end_outputs(True)
+        if text := await end_outputs(True):
+            worker.run.report(job, text)
     except BaseException:
         # A service that the end of the run ends has succeeded.
         has_succeeded = worker.cause is CancelCause.END_OF_RUN and job._is_ready()

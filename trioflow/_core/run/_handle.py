@@ -31,6 +31,7 @@ from typing import TYPE_CHECKING, Any, Final, Self, TypeVar, cast, final
 
 from ..backend import current_backend
 from ..base import _logger, _user_code
+from ..base._states import WaitCause
 from ..job import _errors
 from ..job._function import name_of
 from ._current import current_worker_var
@@ -417,7 +418,14 @@ class RunHandle:
             until: the end of the wait, or None for now.
 
         """
-        job._ensure_extras().machine_waits += ((since, self.clock() if until is None else until),)
+        self._record_wait(job, WaitCause.MACHINE, since, until)
+
+    def record_loading(self, job: AbstractJob[Any], since: float) -> None:
+        """Record, for traces, that a running job has waited until now for its code to be imported."""
+        self._record_wait(job, WaitCause.LOADING, since, None)
+
+    def _record_wait(self, job: AbstractJob[Any], cause: WaitCause, since: float, until: float | None) -> None:
+        job._ensure_extras().inner_waits += ((cause, since, self.clock() if until is None else until),)
 
     def stores(self, job: AbstractJob[Any]) -> bool:
         """Return whether a journal will store the result of `job`. If so, this process needs the result."""

@@ -4,6 +4,7 @@
 run(journal=J) ──► J.open_for(scheduler) ──► a RunJournal, which the run calls, in the event loop:
 
   job is ready ──► look_up(job): Restored(result), or NotStored(why) ──► it is restored, or it runs
+  an attempt begins ──► begin_attempt(job)      it ends, whatever its outcome ──► end_attempt(job)
   a First is decided ──► record_winners(first, winners)
   job SUCCEEDED ──► record(job, value) ──► commit(), once per iteration of the loop, or after each job (commits_each)
   job is removed, because of keep_jobs=False ──► forget(job)
@@ -30,7 +31,7 @@ Decided in docs/decisions: 39-journals.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, TypeVar, cast
 
@@ -127,6 +128,20 @@ class RunJournal(Protocol):
         """Return a function that reads the large result at this path, in a thread, for the next `look_up`, or None."""
         ...
 
+    # A journal may lack the next three methods, and `discard`.
+
+    def read_files(self, job: AbstractJob[Any]) -> Callable[[], Awaitable[None]] | None:
+        """Return a function that reads the files of a job, for the next `look_up` or `record`. None if it is quick."""
+        ...
+
+    def begin_attempt(self, job: AbstractJob[Any]) -> Callable[[], Awaitable[None]] | None:
+        """Return a function that records that an attempt of a job begins. None if nothing has to be recorded."""
+        ...
+
+    def end_attempt(self, job: AbstractJob[Any]) -> bool:
+        """Forget that an attempt began: it was not killed. Return whether that has to be committed."""
+        ...
+
     def prepare(self, job: AbstractJob[Any], value: object) -> None:
         """Write the large parts of a result that a running job is about to return. This may be called in a thread."""
 
@@ -189,6 +204,11 @@ class JournalWriter:
         self.restored_by_add: Final[list[AbstractJob[Any]]] = []
         # The first error of the journal, only in the outermost run's writer.
         self.fault: Exception | None = None
+        # What reads the files of the job that is looked up next, and the job whose files have been read.
+        self._reading: tuple[AbstractJob[Any], Callable[[], Awaitable[None]]] | None = None
+        self._job_with_files: AbstractJob[Any] | None = None
+        methods = (getattr(journal, name, None) for name in ("read_files", "begin_attempt", "end_attempt"))
+        self._read_files, self._begin_attempt, self._end_attempt = methods
 
     def nested(self, run: Run) -> JournalWriter:
         """Return the writer for `run`, which is nested in this writer's run."""
@@ -207,6 +227,29 @@ class JournalWriter:
                 run.pools.charge(job, found.restoration.used)
             run.settle(job, JobState.SUCCEEDED, found.value, run.clock())
 
+    async def begin_attempt(self, job: AbstractJob[Any]) -> None:
+        """Record that an attempt of a job begins, before the clock of the job."""
+        if self._begin_attempt is not None:
+            await self._wait_for(self._ask(self._begin_attempt, job))
+
+    async def read_outputs(self, job: AbstractJob[Any]) -> None:
+        """Read the files of a job that is about to be recorded."""
+        if self._read_files is not None and self.records_results:
+            await self._wait_for(self._ask(self._read_files, job))
+
+    async def _wait_for(self, read: Callable[[], Awaitable[None]] | None) -> None:
+        if read is None:
+            return
+        try:
+            await read()
+        except _errors.JournalError as error:
+            self._fail(error)
+
+    def end_attempt(self, job: AbstractJob[Any]) -> None:
+        """Record that an attempt of a job has ended, whatever its outcome."""
+        if self._end_attempt is not None and self._ask(self._end_attempt, job):
+            self._commit_soon()
+
     def record(self, job: AbstractJob[Any], value: object) -> None:
         """Record the result of a job. It is committed in the next turn of the loop, or at once with `commits_each`.
 
@@ -221,13 +264,15 @@ class JournalWriter:
         self._record(self.journal.record_winners, self._run.scheduler, winners)
 
     def _record(self, record: Callable[..., None], *args: object) -> None:
-        outermost = self._outermost
         self._ask(record, *args)
-        if outermost.fault is not None:
-            return
         if self.journal.commits_each:
             self.commit()
-        elif not outermost._commit_is_due:
+        else:
+            self._commit_soon()
+
+    def _commit_soon(self) -> None:
+        outermost = self._outermost
+        if outermost.fault is None and not outermost._commit_is_due:
             outermost._commit_is_due = True
             outermost._run.wake()
 
@@ -264,6 +309,23 @@ class JournalWriter:
         self.defer_lookups()
         return True
 
+    def is_reading(self) -> bool:
+        """Return whether look-ups are deferred until the files of a job have been read."""
+        return self._reading is not None
+
+    def defer_lookups_for_files(self, job: AbstractJob[Any]) -> bool:
+        """Defer the look-ups from this job on if its files have to be read first. Return whether they are deferred."""
+        if self._job_with_files is job:
+            self._job_with_files = None
+            return False
+        if self._read_files is None or job._state is not JobState.IDLE:
+            return False
+        if (read := self._ask(self._read_files, job)) is None:
+            return False
+        self._reading = job, read
+        self.defer_lookups()
+        return True
+
     def defer_lookups(self) -> None:
         """Defer the remaining look-ups to the next turn of the loop."""
         self._is_deferred = True
@@ -281,6 +343,11 @@ class JournalWriter:
             run.stop_cancelled()
         run.time_slice.begin(number, run.clock())
         self.restored_by_add.clear()
+        if self._reading is not None:
+            job, read = self._reading
+            await self._wait_for(read)
+            self._reading, self._job_with_files = None, job
+            run.time_slice.begin(run.time_slice.turn_number, run.clock())
         if self._is_deferred:
             self._is_deferred = False
             run.requirement_counts.count_down_queued()
@@ -291,13 +358,16 @@ class JournalWriter:
         try:
             return method(*args)
         except _errors.JournalError as error:
-            outermost = self._outermost
-            if outermost.fault is None:
-                outermost.fault = error
-                outermost._run.stop_with_error(error, None, str(error))
-            # If this run is nested in a forever job, the outermost run does not stop it yet.
-            self._run.stop_cancelled()
+            self._fail(error)
             return None
+
+    def _fail(self, error: _errors.JournalError) -> None:
+        outermost = self._outermost
+        if outermost.fault is None:
+            outermost.fault = error
+            outermost._run.stop_with_error(error, None, str(error))
+        # If this run is nested in a forever job, the outermost run does not stop it yet.
+        self._run.stop_cancelled()
 
     def close(self) -> None:
         """Close the journal at the end of the outermost run.

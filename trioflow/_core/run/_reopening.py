@@ -324,7 +324,7 @@ class Reopening(Part):
             self._report()
         for job in reopened:
             if not job._pending:
-                run.make_ready(job)
+                run.requirement_counts.make_ready(job)
         # Its own task lets a worker search.
         run.wake()
         self._is_working = False

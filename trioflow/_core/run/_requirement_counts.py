@@ -160,6 +160,15 @@ class RequirementCounts:
         if queued and not self.counting_down:
             self.count_down_queued()
 
+    def make_ready(self, job: AbstractJob[Any]) -> None:
+        """Make a job ready, or queue it if the journal first reads its files, or those of an earlier job."""
+        writer = self._run.journal_writer
+        if writer is not None and (writer.is_reading() or (not self.queued and writer.defer_lookups_for_files(job))):
+            self.queued.append(job)
+            self.counting_down = True
+        else:
+            self._run.make_ready(job)
+
     def count_down_queued(self) -> None:
         """Make the queued jobs ready one by one. The journal writer may defer the rest to a later turn."""
         run = self._run
@@ -167,7 +176,9 @@ class RequirementCounts:
         number = 0
         while self.queued and not run.phase._is_ending:
             number += 1
-            if run.journal_writer is not None and run.journal_writer.defer_lookups_if_late(number):
+            if (writer := run.journal_writer) is not None and (
+                writer.defer_lookups_if_late(number) or writer.defer_lookups_for_files(self.queued[0])
+            ):
                 return
             job = self.queued.popleft()
             # A job that has got a new requirement waits for it.

@@ -789,7 +789,7 @@ class Run:
             self.journal_writer.on_jobs_added()
         for job in jobs:
             if not job._pending:
-                self.make_ready(job)
+                self.requirement_counts.make_ready(job)
         if self.journal_writer is not None and not self.scheduler.keep_jobs:
             dropped = [job for job in jobs if job.restored and job not in self.members.jobs]
             self.journal_writer.restored_by_add.extend(dropped)

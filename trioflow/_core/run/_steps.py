@@ -92,6 +92,8 @@ def requeue(run: Run, job: AbstractJob[Any], lane: Lane, verdict: Verdict, now: 
     extras.fraction = job._worker = job._started_at = None
     extras.keeps_succeeded = False
     job._state = SCHEDULED
+    if run.journal_writer is not None:
+        run.journal_writer.end_attempt(job)
     # The needs of clean-up jobs come back through this line, too, though they wait in a line of their own.
     run.line.give_back(job)
     for part in run.parts:
@@ -154,8 +156,10 @@ def settle(run: Run, job: AbstractJob[Any], state: JobState, outcome: object, no
     job._outcome = outcome
     job._finished_at = now
     job._state = state
-    if run.journal_writer is not None and state is SUCCEEDED:
-        run.journal_writer.record(job, outcome)
+    if run.journal_writer is not None:
+        run.journal_writer.end_attempt(job)
+        if state is SUCCEEDED:
+            run.journal_writer.record(job, outcome)
     if run.notify_end is not None:
         was_settling, run.is_settling, ends = run.is_settling, True, run.ends
         ends.depth += 1
@@ -253,7 +257,7 @@ def make_ready(run: Run, job: AbstractJob[Any]) -> None:
     verdict, failure = _requirements.decide(job)
     if run.ends.depth and (verdict is not SCHEDULED or run.journal_writer is not None):
         # A hook that is told of an end has added the job, and it may settle at once.
-        run.ends.waiting.append(partial(make_ready, run, job))
+        run.ends.waiting.append(partial(run.requirement_counts.make_ready, job))
         return
     if verdict is not SCHEDULED:
         # A BLOCKED job counts as failed, unless only `cancel()` has blocked it.

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 from ..admission import _policies, _resource
 from ..base import _amounts, _states
 from ..base._graph_algorithms import longest_path_lengths, topological_order
-from ..base._states import MOVED_ON, JobState, ReportedState
+from ..base._states import MOVED_ON, JobState, ReportedState, WaitCause
 from ..job import _requirements
 from ..job._ancestors import enclosing_schedulers
 from ..job._errors import BudgetSpent, Failure, RequirementFailed
@@ -307,15 +307,9 @@ def end_times(job: AnyJob) -> list[float]:
     return times
 
 
-def machine_waits(job: AnyJob) -> tuple[tuple[float, float], ...]:
-    """Return the beginning and end of each wait of a RUNNING job for its machine."""
-    return (job._extras or RunExtras).machine_waits
-
-
-def worked_seconds(job: AnyJob) -> float | None:
-    """Return the seconds that the attempts of a settled job ran, without waits for its machine."""
-    took = job.took
-    return None if took is None else took - sum(until - since for since, until in machine_waits(job))
+def inner_waits(job: AnyJob) -> tuple[tuple[WaitCause, float, float], ...]:
+    """Return the cause, beginning and end of each wait in the attempts of a job: for its machine, imports and files."""
+    return (job._extras or RunExtras).inner_waits
 
 
 def needs_as_given(job: AnyJob) -> dict[str, Any]:

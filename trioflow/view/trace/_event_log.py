@@ -612,7 +612,7 @@ def describe_job(run: LiveRun, live: LiveJob, path: str | None, position: int, o
         tuple(_run_needs(run, job, owners)),
         tuple((name, attempt.ended, until) for attempt in throttled for name, until in attempt.closed_until),
         (
-            *((WaitCause.MACHINE, *times) for times in outcome.machine_waits),
+            *outcome.inner_waits,
             *_waits_between_attempts(run, job, outcome),
         ),
         describe_failure(job, failure) if failure is not None and is_own_failure else None,

@@ -143,8 +143,7 @@ class Span:
         """
         if self.restored or self.elapsed is None:
             return self.restored_took if self.restored else None
-        waits = (wait.seconds for wait in waits_after_start(self) if wait.cause is not WaitCause.MACHINE)
-        return self.elapsed - sum(waits)
+        return self.elapsed - sum(wait.seconds for wait in waits_after_start(self))
 
     @property
     def attempt_started_at(self) -> float | None:
@@ -162,6 +161,10 @@ class Span:
     def exception_text(self) -> str:
         """The type and the message of the exception, in at most 100 characters. Empty if there is no exception."""
         return _failure_text.one_line_text(self.exception)
+
+
+WAITS_IN_ATTEMPT: Final = frozenset({WaitCause.MACHINE, WaitCause.LOADING})
+"""The causes of waits in which a job keeps its slot."""
 
 
 def waits_before_start(span: Span) -> list[Wait]:

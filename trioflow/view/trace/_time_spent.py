@@ -22,7 +22,7 @@ from ..._core.base._text_forms import duration_text, plural
 from ..._core.job._labels import printable
 from .._state_styles import CAUSE_WORDS
 from . import _spans, _waits
-from ._spans import Span, waits_after_start, without_intervals
+from ._spans import WAITS_IN_ATTEMPT, Span, waits_after_start, without_intervals
 from ._trace_record import TraceRecord, once_for_each_record
 
 MAX_FAMILIES: Final = 50
@@ -275,7 +275,7 @@ def compute_slot_use(record: TraceRecord) -> SlotUse:
     seconds = record.end_time - record.start_time
     empty_seconds = _empty_seconds(record, bars, wait_intervals, slot_count)
     for reason, since, until in wait_intervals:
-        if reason[0] is WaitCause.MACHINE:
+        if reason[0] in WAITS_IN_ATTEMPT:
             empty_seconds[reason] = empty_seconds.get(reason, 0.0) + until - since
     empty_seconds[NOTHING_READY] = max(0.0, slot_count * seconds - work_seconds - sum(empty_seconds.values()))
     return SlotUse(seconds, slot_count, window_size, tuple(map(tuple, rows.values())), work_seconds, empty_seconds)
@@ -288,7 +288,7 @@ def _slot_bars(record: TraceRecord, spans: Iterable[Span]) -> Iterator[SlotBar]:
         for start, end in _spans.throttled_before_start(span):
             yield SlotBar(start, end, span)
         if span.started_at is not None:
-            pauses = {wait.since: wait.until for wait in waits_after_start(span) if wait.cause is not WaitCause.MACHINE}
+            pauses = {wait.since: wait.until for wait in waits_after_start(span) if wait.cause not in WAITS_IN_ATTEMPT}
             # Without a pause, an attempt ends here. A job that was blocked had made no attempt.
             failures = {ended: ended for number, ended, _ in span.failed_attempts if number}
             for since, until in without_intervals(span.started_at, record.end_of(span), (failures | pauses).items()):
@@ -307,7 +307,7 @@ def _empty_seconds(
     never exceeds the number of jobs that wait for that reason.
     """
     # Such a job has a slot.
-    waits = [wait for wait in wait_intervals if wait[0][0] is not WaitCause.MACHINE]
+    waits = [wait for wait in wait_intervals if wait[0][0] not in WAITS_IN_ATTEMPT]
     waits.sort(key=lambda wait: (CAUSE_ORDER.index(wait[0][0]), wait[0][1]))
     # At each time: the change in the number of empty slots, or the wait that begins or ends, as its index.
     changes = [change for bar in bars for change in ((bar.start, -1, -1), (bar.end, 1, -1))]

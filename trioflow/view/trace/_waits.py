@@ -25,7 +25,7 @@ from operator import itemgetter
 from typing import Final, TypeVar
 
 from ..._core.base._states import JobState, WaitCause
-from ._spans import RunSpan, Span, Wait, settled_at, throttled_before_start, without_intervals
+from ._spans import WAITS_IN_ATTEMPT, RunSpan, Span, Wait, settled_at, throttled_before_start, without_intervals
 
 # ---- the use of resources: the amounts that each job held, and the cooldowns of throttled keys
 
@@ -170,7 +170,7 @@ class WaitAnalysis:
             end = math.inf if span.state is JobState.RUNNING else lifetimes[span.number][1]
             attempts = throttled_before_start(span)
             if span.started_at is not None:
-                pauses = [wait[1:] for wait in inner_waits.get(span.number, ()) if wait[0] is not WaitCause.MACHINE]
+                pauses = [wait[1:] for wait in inner_waits.get(span.number, ()) if wait[0] not in WAITS_IN_ATTEMPT]
                 attempts += without_intervals(span.started_at, end, pauses)
             span_needs = needs.get(span.number, ())
             for began, ended in attempts:
