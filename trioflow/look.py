@@ -20,7 +20,7 @@ def enable(*, steer: bool = True) -> None:
     itself. A second call only changes `steer`.
 
     Args:
-        steer: whether `trioflow look` may also pause, resume, drain and cancel runs, and change their windows.
+        steer: whether `trioflow steer`, and the page of `trioflow look`, may change runs, such as pause or cancel them.
 
     Raises:
         NotImplementedError: the system has no Unix sockets.
