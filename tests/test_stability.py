@@ -27,7 +27,7 @@ def test_importing_a_name_of_another_library_raises_with_a_hint(name: str) -> No
         exec(f"from trioflow import {name}")
 
 
-@pytest.mark.parametrize(("kind", "most"), [(trioflow.Job, 52), (trioflow.Scheduler, 87)])
+@pytest.mark.parametrize(("kind", "most"), [(trioflow.Job, 52), (trioflow.Scheduler, 86)])
 def test_a_class_of_jobs_has_few_members(kind: type, most: int) -> None:
     """A job and a scheduler have few public members: a new one takes the place of another. What only views, journals or
     kinds of jobs ask is a function of `trioflow.abc` or `trioflow.graph`."""

@@ -19,7 +19,7 @@ import pytest
 from . import Exploration
 from . import explore as explore_scenario
 
-__all__ = ["explore", "pytest_addoption"]
+__all__ = ["explore"]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
