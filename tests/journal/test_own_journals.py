@@ -130,6 +130,9 @@ def test_the_path_of_a_dropped_job_is_not_used_again() -> None:
 
 
 def test_input_at_returns_a_job_only_if_its_result_is_passed() -> None:
+    async def add(first: int, second: int) -> int:
+        return first + second
+
     one = Job(double, 1)
-    user = Job(double, one, 3)
+    user = Job(add, one, 3)
     assert [input_at(user, number) for number in (1, 2, 3)] == [one, None, None]
