@@ -388,13 +388,17 @@ def fail(run: Run, job: AbstractJob[Any], failure: BaseException, awaitable: obj
     interruption = find_interruption(failure)
     # A hook or a signal may have stopped the run with this very interruption.
     stops = job._criticality() if interruption is None else interruption is not run.interruption
-    with run.ends if stops else contextlib.nullcontext():
-        if interruption is None and stops:
-            run.stop(StopReason.CRITICAL, job)
-        elif stops:
-            run.interrupt(interruption, job)
+    if not stops:
         if interruption is None:
             run.failure_log.add(run, job, outcome, hint)
+        settle(run, job, JobState.FAILED, outcome, now)
+        return
+    with run.ends:
+        if interruption is None:
+            run.stop(StopReason.CRITICAL, job)
+            run.failure_log.add(run, job, outcome, hint)
+        else:
+            run.interrupt(interruption, job)
         settle(run, job, JobState.FAILED, outcome, now)
 
 
