@@ -14,11 +14,11 @@ tries again what fails in them. Each of `readers` compares what it was told with
 | log | as many failures as have happened |
 | journal | the next run restores what has succeeded last, and runs the rest |
 | counts, monitor | the states of all jobs; a line for each end |
-| page, `look` and its `Watch` | the states of all jobs, whenever asked; the age of the attempt |
+| page, `look` and its `Watch`, `explain()` | the states of all jobs, whenever asked; the age of the attempt |
 | trace | the last end of each job, its attempts, and how each has ended |
 | report, JUnit | the counts of the trace; each failed attempt |
 | OpenTelemetry | a span for each end, with its state; the duration metric is the seconds of the attempts, by state |
-| `failures()`, learned durations, `job.took` | the last end; the seconds in which the body ran |
+| `failures()`, `list()`, `debrief()`, learned durations, `job.took` | the last end; the seconds in which the body ran |
 
 The table of a batch, whose commands are processes, is asked by `tests/batch/test_steering.py`.
 """

@@ -92,7 +92,8 @@ class Doors:
         jobs = self._random.choice([[job], [job], None])
         for run in runs_in_progress():
             if run.scheduler is self._world.scheduler:
-                _steering._act(_steering.SteeringRequest(run, "try-again", jobs, "a person", None, None))
+                word = self._random.choice(["try-again", "try-again --cancel"])
+                _steering._act(_steering.SteeringRequest(run, word, jobs, "a person", None, None, None))
 
     async def _thread(self, job: Any) -> None:
         await anyio.to_thread.run_sync(job.try_again)

@@ -13,9 +13,11 @@ from typing import Any
 from trioflow import First, JobState, Scheduler
 from trioflow._core.words._run_view import runs_in_progress
 from trioflow.abc import Instrument, enclosing_schedulers, is_scheduler, reported_state
+from trioflow.view import listing
 from trioflow.view.look import _process_record
 from trioflow.view.look._console import WatchedRun, console
 from trioflow.view.look._watch import Watch
+from trioflow.view.text._symbols import UNICODE_SYMBOLS
 from trioflow.view.trace.report._report import report_html
 from ..view.agreement import Recorded, disagreements
 from .doors import Loops
@@ -26,6 +28,17 @@ SAME = 1e-6
 POLLED = ("job_waiting", "job_progress")
 """The events of a thread of its own, which asks twice a second, however the time of the run passes meanwhile."""
 STATE_WORDS = ("succeeded", "failed", "blocked", "cancelled", "skipped", "restored", "ended")
+EXPLANATIONS = {
+    JobState.IDLE: "' (waits |was not reached|will not be reached|is about|has no open)",
+    JobState.SCHEDULED: "' (waits |is ready|will be retried)",
+    JobState.RUNNING: "' has been running",
+    JobState.SUCCEEDED: "' (succeeded|moved on|was restored)",
+    JobState.FAILED: "' failed",
+    JobState.BLOCKED: "' is blocked",
+    JobState.SKIPPED: "' was skipped",
+    JobState.CANCELLED: "' was (cancelled|drained)",
+}
+"""How `explain()` begins, for each state."""
 MONITOR_LINE = re.compile(rf"\d\d:\d\d:\d\d ({'|'.join(STATE_WORDS)})\s+(\S+)", re.IGNORECASE)
 
 
@@ -120,6 +133,8 @@ class Looks(Instrument):
             path = self._world.story.path(job)
             if root.keep_jobs and said.get(path) is not job.state:
                 yield f"the page says that {path} is {said.get(path)}, and it is {job.state.value}"
+            if not re.search(EXPLANATIONS[job.state], why := root.explain(job)):
+                yield f"explain() says of {path}, which is {job.state.value}: {why}"
         shown = console(self._watched, "", has_ended=False)
         if sum(count for _, _, count, _ in shown["counts"]) != shown["count"]:
             yield f"the page counts {shown['counts']}, and {shown['count']} in all"
@@ -288,6 +303,12 @@ class Readers:
         said = [job.label for job in self.world.scheduler.failures() if not is_scheduler(job)]
         if sorted(said) != sorted(expected):
             yield f"failures() are {said}, not {expected}"
+        rows = [line.split()[1:3] for line in listing(self.world.scheduler).splitlines()]
+        ends = [story.last(job) for job in self.world.scheduler.iterate_jobs()]
+        for state in (JobState.FAILED, JobState.BLOCKED, JobState.SKIPPED):
+            shown = sum(UNICODE_SYMBOLS.state_symbols[state] in row for row in rows)
+            if shown != sum(end is not None and end.state == state.name for end in ends):
+                yield f"the listing shows {shown} jobs as {state.value}, and the ends are {ends}"
 
     def _trace(self, story: Story) -> Iterator[str]:
         spans = self._last_spans()

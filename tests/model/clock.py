@@ -52,6 +52,9 @@ class World:
         self.pools: dict[str, dict[str, ModelResource]] = {}  # of each scheduler
         self.restored: dict[str, Stored] = {}  # what the journal has, and no attempt in this run has used
         self.stored: dict[str, Stored] = {}  # what the journal has after this run
+        self.cancelled_early: dict[
+            str, list[str]
+        ] = {}  # by scheduler, the members that its next run begins with cancelling
         self.restores = False
         self.has_journal = self.drops = self.apart = False
         self.never_stored: set[str] = set()  # jobs that a later run does not restore, although they SUCCEEDED

@@ -441,6 +441,7 @@ class ModelJob:
         self.parent.release_held(self)
         self.state, self.retries = "IDLE", 0
         self.throttled_until = self.throttled_since = math.inf
+        self.world.hook("reopened", self.name)
 
     def drop_timers(self) -> None:
         """Drop all timers."""
@@ -751,6 +752,8 @@ def cancel(world: World, name: str, mechanism: str) -> None:
     """Call `cancel()` of a job, or of a scheduler, which cancels everything in it."""
     job = world.jobs.get(name)
     if job is None or (job.parent is not None and not (job.parent.under_way and job.state in UNSETTLED)):
+        if job is not None and job.state in UNSETTLED and job.parent is not None and job.parent.waits_to_begin():
+            world.cancelled_early.setdefault(job.parent.name, []).append(name)
         return
     world.mark(mechanism, *["cancel() of a scheduler"] * isinstance(job.plan, Group))
     job.alone = job.alone or not job.asked

@@ -162,6 +162,13 @@ class ModelScheduler(ModelJob):
             self.timers = [self.world.after(self.plan.timeout, lambda: self.stop("TIMEOUT"))]
         self.show_life()
         self.open_due_turns()
+        early = self.world.cancelled_early.pop(self.name, ())
+        for job in [job for name in early for job in self.jobs if job.name == name and job.state in UNSETTLED]:
+            is_decided = not (job.waits_for or self.world.has_journal or self.plan.enough is not None)
+            if is_decided and job.judge()[0] == "SCHEDULED":
+                self.world.hook("scheduled", job.name)
+            job.alone = True
+            job.cancel()
         self.make_ready(sorted(self.jobs, key=lambda job: not job.waits_for and job.judge()[0] != "SCHEDULED"))
         if self.plan.enough is not None and len(self.winners) >= self.plan.enough:
             # It was decided before it was tried again, and did not complete: a cancellation came while others unwound.
@@ -170,6 +177,15 @@ class ModelScheduler(ModelJob):
         self.move()
 
     # ---- trying again
+
+    def waits_to_begin(self) -> bool:
+        """Return whether a run around it goes on, in which it, or what is around it, will begin."""
+        level: Any = self
+        while not level.under_way:
+            if level.parent is None or level.state not in UNSETTLED:
+                return False
+            level = level.parent
+        return bool(level.goes_on)
 
     @property
     def accepts_calls(self) -> bool:
