@@ -136,14 +136,18 @@ PLANTS: Final = (
 """),
     Plant("journal-order", f"{RUN}/_steps.py",
         "the record comes after the hooks (a First's winners before their results)", """\
-    if run.journal_writer is not None and state is SUCCEEDED:
-        run.journal_writer.record(job, outcome)
+    if run.journal_writer is not None:
+        run.journal_writer.end_attempt(job)
+        if state is SUCCEEDED:
+            run.journal_writer.record(job, outcome)
     if run.notify_end is not None:
 """, """\
     if run.notify_end is not None:
         run.notify_end(run.scheduler, job)
-    if run.journal_writer is not None and state is SUCCEEDED:
-        run.journal_writer.record(job, outcome)
+    if run.journal_writer is not None:
+        run.journal_writer.end_attempt(job)
+        if state is SUCCEEDED:
+            run.journal_writer.record(job, outcome)
     if run.notify_end is not None and False:
 """),
     Plant("ending-ended-by-run", f"{RUN}/_ending.py",
@@ -847,7 +851,7 @@ answered" + f" {short_repr(text)}"
 """),
     Plant("journal-in-pattern", f"{JOURNAL}/_file_stamps.py",
         "a pattern that matches the journal's files counts them",
-        " for path in paths if os.path.realpath(path) not in self._journal_files]", " for path in paths]"),
+        " for path in paths if os.path.realpath(path) not in self._journal_files\n", " for path in paths\n"),
     Plant("answer-refusal-left", f"{JOURNAL}/_journal.py", "the refusal of a question that has been answered stays",
         """\
                 self._question_files.remove(path, "taken", "answer", "refused")
