@@ -108,5 +108,5 @@ def test_each_public_exception_is_looked_at() -> None:
         if isinstance(kind := getattr(trioflow, name), type) and issubclass(kind, BaseException)
     }
     raised = {kind.__name__ for kind, _ in jobs_without_result()} | {Throttled.__name__}
-    assert found == raised | OF_THE_PROGRAM | {"CommandError", "SshError", "Unreachable"}
+    assert found == raised | OF_THE_PROGRAM | {"CommandError", "SshError", "TrioflowDeprecationWarning", "Unreachable"}
     assert not ADVICE.search(str(Throttled("api", after=2)))

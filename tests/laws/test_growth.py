@@ -221,7 +221,9 @@ def test_a_long_text_with_many_ends_of_jobs_texts_takes_no_longer() -> None:
 
 
 def trace_of_waits(spans: Any, runs: Any, n: int) -> None:
-    waits = [{"cause": "slot", "name": f"n{i}", "since": 0.0, "until": i * 1e-6, "released_by": 0} for i in range(n)]
+    waits = [
+        {"cause": "slot", "resource": f"n{i}", "since": 0.0, "until": i * 1e-6, "released_by": 0} for i in range(n)
+    ]
     spans.append({**spans[0], "number": 1, "waits": waits})
     runs[0]["member_numbers"] = [0, 1]
 

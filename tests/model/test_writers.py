@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from trioflow import Job, Pool, Scheduler, Throttled, current_job
-from ..bodies import alarm, bad
+from trioflow import AbstractJob, Job, Pool, Scheduler, Throttled, current_job, ref
+from ..bodies import alarm, bad, nothing
 from ..transitions import WRITERS, CheckedState
 from .generator import scenario_of
 from .real import observe
@@ -22,6 +22,11 @@ async def throttled_once() -> None:
         raise Throttled("api", 1)
 
 
+async def take_back(_: object, succeeded: AbstractJob[None]) -> None:
+    """Try again a job that another one in the line has waited for."""
+    succeeded.try_again()
+
+
 def test_only_listed_functions_write_job_states(virtual: Virtual, backend: str, checked_states: CheckedState) -> None:
     """In random runs, only the functions in `WRITERS` write job states, and each of them does."""
     checked_states.writers.clear()
@@ -30,4 +35,7 @@ def test_only_listed_functions_write_job_states(virtual: Virtual, backend: str, 
     failing = bad()
     virtual(Scheduler(failing, alarm(failing)).co_run)
     virtual(Scheduler(Job(throttled_once, needs={"api": 1}), pool=Pool(api=1)).co_run)
+    first = Job(nothing)
+    in_line = Job(nothing, required=first)
+    virtual(Scheduler(first, Job(take_back, None, ref(first)), in_line, jobs_window=1).co_run)
     assert checked_states.writers == WRITERS.keys()

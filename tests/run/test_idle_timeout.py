@@ -92,8 +92,6 @@ def test_progress_of_an_idle_job_or_a_scheduler_raises() -> None:
 def test_idle_timeout_that_is_not_positive_is_rejected() -> None:
     with pytest.raises(ValueError, match=r"idle_timeout=0 of 'x': give a positive number of seconds"):
         Job(nap, 0, label="x", idle_timeout=0)
-    with pytest.raises(ValueError, match=r"give timeout= or idle_timeout= too"):
-        Job(nap, 0, on_timeout="move_on")
 
 
 # ---- idle_timeout
