@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from trioflow import Job, JobTimeout, Pool, ProcessJob, Retry, Scheduler, Service
 from trioflow._check import _find_cycles, findings
-from ..bodies import idle, nothing, serve
+from ..bodies import give, idle, nothing, serve
 from .command_line import trioflow, written
 
 
@@ -31,7 +31,7 @@ def test_check_finds_nothing_in_a_sound_scenario() -> None:
     database = Service(serve, label="database")
     scheduler = Scheduler(a, database, Job(nothing, forever=True), timeout=60)
     inner = Scheduler(
-        Job(nothing, a), timeout=5, retry=Retry(2, first=0, on=JobTimeout), required=database, scheduler=scheduler
+        Job(give, a), timeout=5, retry=Retry(2, first=0, on=JobTimeout), required=database, scheduler=scheduler
     )
     scheduler.add(Job(nothing, label="alarm", required=inner, run_if="failed"))
     assert found(scheduler) == []
@@ -73,15 +73,15 @@ def test_check_reports_one_cycle_for_each_strongly_connected_component() -> None
 def test_check_finds_a_cycle_through_inputs_of_nested_jobs() -> None:
     a, b = Job(nothing, label="a"), Job(nothing, label="b")
     one, two = Scheduler(a, label="one"), Scheduler(b, label="two")
-    one.add(Job(nothing, b))
-    two.add(Job(nothing, a))
+    one.add(Job(give, b))
+    two.add(Job(give, a))
     assert re.match("(one|two): cycle: ", only(Scheduler(one, two)))
 
 
 def test_check_rejects_an_input_outside_the_checked_scheduler() -> None:
     outside = Job(nothing, label="outside")
     scheduler = Scheduler(outside)
-    inner = Scheduler(Job(nothing, outside, label="user"), label="inner", scheduler=scheduler)
+    inner = Scheduler(Job(give, outside, label="user"), label="inner", scheduler=scheduler)
     assert re.match("user: 'user' uses the result of 'outside'", only(inner))
     assert not inner.is_runnable()
 

@@ -9,7 +9,7 @@ import click
 import pytest
 from trioflow import AbstractJob, CycleError, Job, Scheduler, Service
 from trioflow.cli._scenario import keep_selected_jobs
-from ..bodies import edges, grid, idle, nothing, serve
+from ..bodies import edges, give, grid, idle, nothing, serve
 from .command_line import labels, run, trioflow, written
 
 
@@ -63,10 +63,10 @@ def test_selecting_from_a_scenario_that_cannot_run_raises() -> None:
 
 def test_inputs_of_selected_jobs_are_kept() -> None:
     first = Job(nothing, label="first")
-    second = Job(nothing, first, label="second")
+    second = Job(give, first, label="second")
     scheduler, order = Scheduler(first), idle("order")
     elsewhere = Scheduler(Job(nothing, label="other"), second, label="elsewhere")
-    scheduler.update([elsewhere, order, Job(nothing, second, label="last", required=order)])
+    scheduler.update([elsewhere, order, Job(give, second, label="last", required=order)])
     assert kept_paths(scheduler, only="last") == "first elsewhere elsewhere/second last"
     assert scheduler.is_runnable()
 

@@ -57,6 +57,7 @@ ONE_NAME = "one call for each name that the user wrote, before or after the work
 JOURNAL = "the journal's own file, on a local disk: SQLite itself is called in this thread"
 STAMP = "the journal decides in one step what runs; Journal(hash=True) and large folders cost the time of the walk"
 ALLOWED: Final = {
+    "_check.py:FileUses.missing_inputs": ONE_NAME,
     "_posix.py:open_regular": ONE_NAME,
     "jobs/command/_output_sinks.py:OutputSpool": OWN_FILE,
     "jobs/_user_files.py:describe_missing_output": ONE_NAME,

@@ -137,7 +137,7 @@ def test_used_may_be_called_from_a_thread(backend: str) -> None:
 @pytest.mark.parametrize(
     ("amounts", "error", "message"),
     [
-        ({"apy": 1}, ValueError, r"used\(apy=1\) of 'x': the job has no such need; add it to needs= first"),
+        ({"apy": 1}, ValueError, r"used\(apy=1\) of 'x': the job has no such need; did you mean 'api'\?"),
         ({"cpu": 1}, ValueError, r"used\(cpu=1\) of 'x': it is not a Rate"),
         ({"api": {"token": 1}}, ValueError, r"has no key 'token': did you mean tokens\?"),
         (

@@ -118,7 +118,10 @@ def test_jobs_in_executors_pass(backend: Any) -> None:
 
 def test_answers_pass(backend: Any) -> None:
     check_kind(
-        backend, partial(Answered, "deploy?"), partial(Answer, "deploy?"), partial(Answered, "deploy?", choices=["no"])
+        backend,
+        partial(Answered, "deploy?"),
+        partial(Answer, "deploy?"),
+        partial(Answered, "deploy?", choices=["no"]),
     )
 
 

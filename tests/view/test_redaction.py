@@ -166,7 +166,7 @@ def make_jobs(here: Path) -> dict[str, AbstractJob[Any]]:
         "program that serves on a node": SshService(
             NODE, f"exit 3 # {SECRET}", ready=OutputLine(f"{SECRET}x"), **any_job
         ),
-        "question": Answer(f"is it {SECRET}?", choices=[SECRET, "no"], timeout=0.2, **any_job),
+        "question": Answer("is it?", choices=[SECRET, "no"], timeout=0.2, **any_job),
         "answer in the program": Answer("which?", label="here", timeout=9, **any_job),
         "answer from a shell": Answer("which?", label="there", timeout=9, **any_job),
         "answer of who looks": Answer("which?", label="elsewhere", timeout=9, **any_job),
@@ -241,7 +241,7 @@ def give_answers(jobs: dict[str, AbstractJob[Any]], journal: Path, watchers: Wat
     while not all(jobs[name].is_running() for name in jobs if name.startswith("answer ")):
         time.sleep(0.02)
     run = next(run for run in runs_in_progress() if run.scheduler is one.scheduler)
-    watchers.note("steer answer", steer(run, "answer", ["elsewhere", RESULT], "who looks"))
+    watchers.note("steer answer", steer(run, "answer", ["elsewhere", RESULT, None], "who looks"))
     one.answer(RESULT)
     watchers.note("trioflow answer", trioflow("answer", journal, "there", "-", stdin=RESULT).output)
 
