@@ -14,7 +14,7 @@ import os
 import stat
 import sys
 import time
-from collections.abc import Callable, Collection, Container, Iterable, Iterator
+from collections.abc import Callable, Collection, Container, Generator, Iterable, Iterator
 from typing import Any, Final
 
 from .._core.base._text_forms import clause
@@ -83,7 +83,7 @@ class FileStamper:
         return stamps
 
     @contextlib.contextmanager
-    def use(self, taken: Stamps) -> Iterator[None]:
+    def use(self, taken: Stamps) -> Generator[None]:
         """Return a context manager: in its body, the stamps of files are those that `take` has taken."""
         self._taken = taken
         try:

@@ -628,8 +628,9 @@ def borrowers_of(limiter: Any, borrower: object) -> set[object] | None:
     # and https://github.com/agronholm/anyio/blob/4.16.0/src/anyio/_backends/_trio.py#L841 wraps that of trio.
     for name in ("_internal_limiter", "_CapacityLimiter__original"):
         limiter = getattr(limiter, name, limiter)
-    borrowers = getattr(limiter, "_borrowers", None)
-    return borrowers if type(borrowers) is set and borrower in borrowers else None
+    borrowers: Any = getattr(limiter, "_borrowers", None)
+    is_known = type(borrowers) is set and borrower in borrowers
+    return borrowers if is_known else None
 
 
 def ask_in_order(runs: Iterable[Run]) -> None:

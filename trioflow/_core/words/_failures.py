@@ -368,11 +368,12 @@ def log_run_end(run: Run) -> None:
         elif run.fate.reason is StopReason.TIMEOUT:
             how = f"stopped after its timeout of {run.timeout:g} s"
         else:
-            ends = {
+            ends: dict[Any, str] = {
                 StopReason.DRAINED: "no more jobs were started",
                 StopReason.INTERRUPTED: "a signal ended it cleanly",
             }
-            how = f"{STOP_REASON_TEXTS[run.fate.reason]}: {ends[run.fate.reason]}"
+            reason: Any = run.fate.reason
+            how = f"{STOP_REASON_TEXTS[reason]}: {ends[reason]}"
         texts = filter(None, (f"the run of {shorten(scheduler.label)!r} {how}", failures_text))
         _logger.warn("; ".join(texts), advice=LISTING_ADVICE, about="end", kind=run.fate.reason, is_shown=is_shown)
     elif count > (run.fate.reason is StopReason.CRITICAL):
