@@ -629,8 +629,9 @@ def borrowers_of(limiter: Any, borrower: object) -> set[object] | None:
     for name in ("_internal_limiter", "_CapacityLimiter__original"):
         limiter = getattr(limiter, name, limiter)
     borrowers: Any = getattr(limiter, "_borrowers", None)
-    is_known = type(borrowers) is set and borrower in borrowers
-    return borrowers if is_known else None
+    # Not narrowed to a set of unknown items.
+    kind: Any = set
+    return borrowers if isinstance(borrowers, kind) and borrower in borrowers else None
 
 
 def ask_in_order(runs: Iterable[Run]) -> None:
