@@ -89,7 +89,7 @@ def test_arguments_that_cannot_be_right_are_rejected_where_they_are_written(buil
     ],
 )
 def test_arguments_that_a_function_takes_are_accepted(build: Any) -> None:
-    Scheduler(build())
+    assert len(Scheduler(build())) == 1
 
 
 def plain(amount: int) -> None: ...
