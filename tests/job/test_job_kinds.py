@@ -240,6 +240,14 @@ def test_a_job_that_never_had_a_slot_is_not_reported(virtual: Virtual) -> None:
     assert (job.state, job.seen) == (CANCELLED, [])
 
 
+def test_on_settled_is_called_for_a_job_that_is_cancelled_before_its_group_tries_it_again(virtual: Virtual) -> None:
+    job, busy = Tries(Flaw()), Job(nap, 9)
+    group = Scheduler(job, label="group")
+    mend = Job(later, 4, lambda: (job.try_again(), job.cancel()))
+    virtual(Scheduler(group, busy, mend, jobs_window=2).co_run)
+    assert (job.state, job.attempts, job.seen) == (CANCELLED, 1, ["Flaw", "NoneType"])
+
+
 async def both(scheduler: Scheduler) -> None:
     async with anyio.create_task_group() as group:
         group.start_soon(scheduler.co_run)

@@ -158,6 +158,17 @@ def test_a_winner_of_a_first_competes_again(virtual: Virtual) -> None:
     assert (quick.result(), user.result(), slow.state) == (2, 2, JobState.CANCELLED)
 
 
+def test_a_first_that_was_restored_as_a_whole_runs_anew_whole(virtual: Virtual, tmp_path: Path) -> None:
+    """Its winner was found in the journal with it, and was looked up again as the `First` ran."""
+    quick = Job(Counting(), label="quick", key=1)
+    first = First(quick, Job(Counting(3), label="slow", key=2), label="first")
+    scheduler = Scheduler(first, journal=Journal(tmp_path / "j"))
+    assert virtual(scheduler.co_run)
+    scheduler.add(Job(after, 1, first.try_again, label="mend", save=None))
+    assert virtual(scheduler.co_run)
+    assert (quick.restored, first.result()) == (False, 2)
+
+
 def test_a_callback_rejects_a_result(virtual: Virtual) -> None:
     """What requires the job has not begun yet, so it runs once, with the last result."""
     collect, seen = Job(Counting(), label="collect"), list[int]()

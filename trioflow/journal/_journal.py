@@ -591,6 +591,8 @@ class JournalSession:
                 raise LookupError
             if isinstance(restored := self._restore_from_record(job, found, save, work, paths), NotStored):
                 raise LookupError
+            # For `discard`.
+            self._paths[job] = found.path
             ran = max(ran, (found.run, found.settled))
             return restored.value
 
@@ -1115,10 +1117,9 @@ class JournalSession:
 
     def discard(self, jobs: Sequence[AbstractJob[Any]]) -> None:
         """Remove the records of jobs that run anew, so that no later run restores what they have returned so far."""
-        paths = [path for job in jobs if (path := self._paths.pop(job, None)) is not None]
-        for job in jobs:
+        paths = [self._paths.pop(job, "") for job in jobs]
+        for job, path in zip(jobs, paths, strict=True):
             self._result_forms.pop(job, None)
-        for path in paths:
             self._pending_records.pop(path, None)
             self._pending_restored.pop(path, None)
         self.store.discard(paths)

@@ -11,14 +11,15 @@ from typing import Any
 import anyio
 import pytest
 from trioflow import CommandJob, Job, JobState, Pool, Scheduler, Trace, current_job
-from trioflow._core.words._run_view import runs_in_progress
+from trioflow._core.words._run_view import runs_in_progress, try_again
+from trioflow.abc import Instrument
 from trioflow.view.look._console import WatchedRun, console
 from trioflow.view.look._watch import Watch
 from trioflow.view.text._verdict import Tally
 from trioflow.view.trace._trace_record import TraceRecord
 from trioflow.view.trace.report import _report
 from trioflow.view.trace.report._report import report_html
-from ...bodies import nap
+from ...bodies import later, nap
 from ...conftest import Virtual
 from ...places import ROOT
 from ..kinds_of_runs import KINDS, plain
@@ -183,3 +184,24 @@ def test_after_any_two_looks_the_ends_on_a_page_are_those_of_the_jobs(virtual: V
     virtual(scheduler.co_run)
     assert len(found) > 50
     assert [paths for paths in found if paths] == []
+
+
+def test_a_page_that_has_seen_a_job_cancelled_sees_that_it_waits_again(virtual: Virtual) -> None:
+    """What follows a success that is taken back is put back as it has ended, later than the word is logged."""
+    run, watches, found = WatchedRun(), list[Watch](), list[set[str]]()
+
+    class Eager(Instrument):
+        def before_run(self, scheduler: Any) -> None:
+            watches.append(Watch(runs_in_progress()[0]))
+
+        def job_settled(self, scheduler: Any, job: Any) -> None:
+            run.update(json.loads(json.dumps({"may_steer": False, **watches[0].answer()})))
+            shown = {facts.span.path: facts.span.state for _, facts in run.jobs.values()}
+            found.append({each.path for each in scheduler if shown[each.path] is not each.state})
+
+    collect = Job(nap, 1, label="collect")
+    upload = Job(nap, 9, label="upload", required=collect)
+    scheduler = Scheduler(collect, upload, instruments=[Eager()])
+    scheduler.add(Job(later, 3, lambda: try_again([collect], cancels=True), label="mend"))
+    virtual(scheduler.co_run)
+    assert (upload.attempts, found) == (2, [set()] * 5)

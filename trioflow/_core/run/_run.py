@@ -419,10 +419,7 @@ class Run:
                 yield
         if self.phase is _states.LINKING:
             self.phase = _states.ENTERING
-        for job in self.cancelled_before_linking:
-            if not job._state.is_settled:
-                # Nothing has been admitted yet.
-                self.settle(job, _states.CANCELLED, _steps.cancelled_outcome(self, CancelCause.JOB), self.clock())
+        self.settle_apart(self.cancelled_before_linking, cause=CancelCause.JOB)
         self.requirement_counts.queued.extend(undecided)
         if self.journal_writer is not None:
             # Looking the entry jobs up may take several turns of the loop.

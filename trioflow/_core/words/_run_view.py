@@ -131,6 +131,12 @@ def try_again(jobs: Iterable[AbstractJob[Any]], cancels: bool = False) -> list[A
     return [*wanted]
 
 
+def reopened_count(scheduler: BaseScheduler) -> int:
+    """Return how many jobs the run in progress has put back to IDLE. Any thread may ask."""
+    run = scheduler._run
+    return 0 if run is None or run.reopening is None else run.reopening.count
+
+
 def run_times(scheduler: BaseScheduler) -> tuple[float, float | None] | None:
     """Return when the last run of a scheduler began and ended, on the backend's clock. All views show these times.
 

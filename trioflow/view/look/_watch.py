@@ -84,6 +84,8 @@ class Watch:
         self._changed_runs: Final[dict[int, None]] = {}
         self._dropped: Final[dict[BaseScheduler, deque[AnyJob]]] = {}
         self._last_incidents: Final[dict[BaseScheduler, Incident]] = {}
+        # For each run, how many jobs had been put back when the settled ones were compared last.
+        self._reopened_counts: list[int] = []
         # The jobs that may ask a person.
         self._asking: Final[dict[AnyJob, None]] = {}
         self._new_keys: Final = itertools.count()
@@ -106,8 +108,8 @@ class Watch:
             self._update_run(index, run)
         graphs = None
         incidents = [(index, new) for index, run in enumerate(self._runs) for new in self._new_incidents(run.scheduler)]
-        if incidents:
-            # A change may be that jobs are tried again.
+        reopened_counts = [_run_view.reopened_count(run.scheduler) for run in self._runs]
+        if reopened_counts != self._reopened_counts:
             known = ((job, live) for job, live in self._jobs.items() if job not in self._unsettled)
             anew = (job for job, live in known if (live.state, live.finished_at) != (job.state, job.finished_at))
             self._unsettled.update(dict.fromkeys([*anew], (None, 0)))
@@ -151,6 +153,7 @@ class Watch:
             "graphs": graphs,
         }
         # Nothing of this is kept before all of it could be read, because the run goes on meanwhile.
+        self._reopened_counts = reopened_counts
         self._changed_runs.clear()
         self._unsettled.update(told)
         for job, (state, _) in told.items():
