@@ -1,13 +1,22 @@
-"""Which backends exist, and which of them is running."""
+"""Which backends exist, which of them is running, what a first run imports, and how a backend waits."""
 
 import asyncio
 import contextvars
 import importlib
+import json
+import os
+import socket
+import subprocess
 import sys
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 from trioflow._core import backend
+from trioflow._core import backend as _backend
+from ..conftest import Virtual
 
 
 def test_each_backend_is_loaded_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -74,3 +83,132 @@ def test_an_iteration_of_a_loop_in_python_is_known_by_its_frame_at_any_depth(loo
         first, second = runner.run(main())
     assert len(first) == len(second) == 1
     assert first != second
+
+
+# --- imports in the first run, and the error if one fails
+BEFORE = """
+import json, sys, anyio
+from trioflow import Job, Scheduler
+
+before = []
+
+async def look():
+    before.append(sorted(sys.modules))
+    await anyio.sleep(0)
+
+job = Job(look)
+"""
+
+
+@pytest.mark.parametrize(("backend", "in_a_loop"), [("trio", False), ("asyncio", True)])
+def test_the_first_job_waits_for_no_import_of_anyio(backend: str, in_a_loop: bool) -> None:
+    """anyio's part for trio was once imported during the first job, which kept the loop still for 14 to 100 ms."""
+    run = (
+        f"anyio.run(Scheduler(job).co_run, backend={backend!r})"
+        if in_a_loop
+        else f"Scheduler(job).run(backend={backend!r})"
+    )
+    end = "print(json.dumps([name for name in set(sys.modules) - set(before[0]) if name.startswith('anyio.')]))"
+    code = f"{BEFORE}\n{run}\n{end}"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout) == []
+
+
+def test_the_error_names_a_backend_library_that_cannot_be_imported(tmp_path: Path) -> None:
+    """An `attrs.py` beside the program, which hides the library that trio needs, gives an error that explains this."""
+    (tmp_path / "attrs.py").write_text("")
+    (tmp_path / "program.py").write_text(f"{BEFORE}\nScheduler(job).run()")
+    done = subprocess.run([sys.executable, tmp_path / "program.py"], capture_output=True, text=True, check=False)
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("ImportError: trio cannot be imported, so backend='trio' cannot be used: ")
+    assert "attrs" in last
+    assert last.endswith("; does one of your files shadow a library of the same name?")
+    assert "private attributes" not in done.stderr
+
+
+# --- waits for descriptors, for times, and in spite of cancellations
+@pytest.fixture
+def pipe() -> Iterator[tuple[int, int]]:
+    """The read end and the write end of a pipe."""
+    ends = os.pipe()
+    yield ends
+    for end in ends:
+        os.close(end)
+
+
+def test_wait_readable_is_false_after_its_deadline_even_if_data_is_ready(backend: str, pipe: tuple[int, int]) -> None:
+    """`wait_readable` is False after its deadline even if data is ready, so that an endless writer can be ended."""
+    read_end, write_end = pipe
+    os.write(write_end, b"x")
+
+    async def look() -> list[bool]:
+        wait, now = _backend.current_backend().wait_readable, anyio.current_time()
+        return [await wait(read_end), await wait(read_end, now + 60), await wait(read_end, now)]
+
+    assert anyio.run(look, backend=backend) == [True, True, False]
+
+
+def test_wait_readable_is_false_at_its_deadline_without_data(virtual: Virtual) -> None:
+    ends = socket.socketpair()
+
+    async def look() -> list[Any]:
+        wait = _backend.current_backend().wait_readable
+        return [await wait(ends[0].fileno(), when) or anyio.current_time() for when in (2.0, 5.0)]
+
+    with ends[0], ends[1]:
+        assert virtual(look) == [2.0, 5.0]
+
+
+def test_sleep_until_can_be_cancelled_before_its_time(virtual: Virtual) -> None:
+    """`sleep_until` can be cancelled before its time, and returns at once if that is in the past."""
+
+    async def sleep() -> list[float]:
+        until = _backend.current_backend().sleep_until
+        await until(3.0)
+        times = [anyio.current_time()]
+        await until(1.0)
+        with anyio.move_on_after(2):
+            await until(99.0)
+            times.append(-1)
+        return [*times, anyio.current_time()]
+
+    assert virtual(sleep) == [3.0, 5.0]
+
+
+def test_outlast_finishes_its_wait_in_a_cancelled_scope(virtual: Virtual) -> None:
+    async def three() -> int:
+        await anyio.sleep(3)
+        return 3
+
+    async def outlast() -> list[Any]:
+        told: list[Any] = []
+        with anyio.move_on_after(1):
+            told += [await _backend.current_backend().outlast(three), anyio.current_time()]
+            await anyio.sleep(1)
+            told.append("not cancelled")
+        return [*told, anyio.current_time()]
+
+    assert virtual(outlast) == [3, 3.0, 3.0]
+
+
+@pytest.mark.parametrize("backend", ["asyncio"], indirect=True)
+def test_outlast_begins_its_wait_again_after_a_native_cancellation(virtual: Virtual) -> None:
+    """`outlast` waits again after `Task.cancel()`, which no shield stops, and returns the value of the last wait."""
+    begun: list[float] = []
+
+    async def wait(event: asyncio.Event) -> int:
+        begun.append(anyio.current_time())
+        await event.wait()
+        return len(begun)
+
+    async def outlast() -> list[Any]:
+        event = asyncio.Event()
+        task = asyncio.create_task(_backend.current_backend().outlast(lambda: wait(event)))
+        for _ in range(2):
+            await asyncio.sleep(1)
+            task.cancel()
+        await asyncio.sleep(1)
+        event.set()
+        return [await task, begun]
+
+    assert virtual(outlast) == [3, [0.0, 1.0, 2.0]]
