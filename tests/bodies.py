@@ -110,6 +110,11 @@ async def later(seconds: float, call: Callable[[], Any]) -> Any:
     return call()
 
 
+async def at_once(call: Callable[[], Any]) -> Any:
+    """Call a function in the thread of the run, without a checkpoint."""
+    return call()
+
+
 async def give(value: Any = None, seconds: float = 1) -> Any:
     """Sleep, and return the value: `nap` the other way round."""
     return await nap(seconds, value)

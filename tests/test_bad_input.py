@@ -23,7 +23,7 @@ import trioflow
 from trioflow import Job, PortOpen, Scheduler, current_job
 from trioflow.abc import BoxStyle, JobKind
 from trioflow.testing import FAULTS, explore, run_virtual
-from .bodies import nothing
+from .bodies import at_once, nothing
 
 PACKAGE = Path(trioflow.__file__).parent
 
@@ -88,10 +88,7 @@ def while_it_runs(name: str, **options: Any) -> Callable[..., Any]:
 
 
 def used(amount: Any) -> Any:
-    async def body() -> None:
-        current_job().used(api=amount)
-
-    job = Job(body, label="a", needs={"api": 1})
+    job = Job(at_once, lambda: current_job().used(api=amount), label="a", needs={"api": 1})
     Scheduler(job, pool=trioflow.Pool(api=trioflow.Rate(requests=1, per=1))).run()
     return job.result()
 

@@ -14,7 +14,7 @@ from trioflow import Job, JobNotDone, JobState, Scheduler, Sequence, Service, St
 from trioflow.abc import Instrument
 from trioflow.graph import topological_order
 from trioflow.view import listing
-from ..bodies import fail_now, nap, refuse
+from ..bodies import fail_now, later, nap, refuse
 from ..conftest import Virtual
 from ..places import PATIENCE
 
@@ -49,12 +49,7 @@ async def use(big: Any, seconds: float = 1) -> None:
 
 def look(maker: Maker, seconds: float, **options: Any) -> Job[bool]:
     """Return a job whose result is whether the `Big` is alive after so many seconds."""
-
-    async def looked() -> bool:
-        await anyio.sleep(seconds)
-        return maker.is_alive
-
-    return Job(looked, **options)
+    return Job(later, seconds, lambda: maker.is_alive, **options)
 
 
 def looks(virtual: Virtual, maker: Maker, *jobs: Any, at: tuple[float, ...], **options: Any) -> list[bool]:
@@ -376,12 +371,7 @@ def test_views_show_a_job_whose_result_was_dropped(virtual: Virtual) -> None:
 def test_a_job_added_after_its_input_was_dropped_fails_with_a_clear_error(virtual: Virtual) -> None:
     a = Job(nap, 0, keep_result=False, label="big")
     job = Job(use, a, 0)
-
-    async def add_late() -> None:
-        await anyio.sleep(3)
-        scheduler.add(job)
-
-    adding = Job(add_late)
+    adding = Job(later, 3, lambda: scheduler.add(job))
     scheduler = Scheduler(Job(use, a), adding)
     virtual(scheduler.co_run)
     error = job.raised_exception() or adding.raised_exception()
@@ -393,15 +383,12 @@ def test_a_job_added_after_its_input_was_dropped_fails_with_a_clear_error(virtua
 def test_result_is_kept_for_a_job_added_while_the_result_exists(virtual: Virtual) -> None:
     maker = Maker()
     a = made(maker)
-
-    async def add_early() -> None:
-        await anyio.sleep(1)
-        scheduler.add(Job(use, a, 0, required=gate))
-
     gate = Job(nap, 4)
     first = Job(use, a, 0, required=Job(nap, 2))
     watchers = [look(maker, seconds) for seconds in (3, 5)]
-    scheduler = Scheduler(*watchers, gate, *first.required, first, Job(add_early))
+    scheduler = Scheduler(
+        *watchers, gate, *first.required, first, Job(later, 1, lambda: scheduler.add(Job(use, a, 0, required=gate)))
+    )
     scheduler.update([one for one in first.required if one.scheduler is None])
     virtual(lambda: scheduler.co_run(check=True))
     assert [watcher.result() for watcher in watchers] == [True, False]

@@ -8,7 +8,7 @@ import anyio
 import anyio.lowlevel
 import pytest
 from trioflow import AbstractJob, Job, JobCancelled, JobNotDone, JobState, Scheduler
-from ..bodies import IDLE, RUNNING, SCHEDULED, SUCCEEDED, fail, nap
+from ..bodies import IDLE, RUNNING, SCHEDULED, SUCCEEDED, fail, later, nap
 from ..conftest import Virtual
 
 
@@ -106,12 +106,7 @@ def test_times_of_a_job_are_on_the_clock_of_the_backend(virtual: Virtual) -> Non
 def test_elapsed_of_a_running_job_grows(virtual: Virtual) -> None:
     """While a job runs, `elapsed` is the time until now."""
     job = Job(nap, 5)
-
-    async def look() -> float | None:
-        await anyio.sleep(2)
-        return job.elapsed
-
-    looker = Job(look)
+    looker = Job(later, 2, lambda: job.elapsed)
     virtual(Scheduler(job, looker).co_run)
     assert looker.result() == 2
 

@@ -32,7 +32,7 @@ from trioflow import (
     SshService,
     ThreadJob,
 )
-from ..bodies import Unpicklable
+from ..bodies import Unpicklable, at_once
 
 SECRET = "SEKRET-7f3a9"
 WRONG: Any = {"token": SECRET}
@@ -96,10 +96,7 @@ def test_error_names_the_type_in_place_of_the_value() -> None:
 
 
 def value_job(value: Any) -> Job[Any]:
-    async def fetch_token() -> Any:
-        return value
-
-    return Job(fetch_token, redact=True)
+    return Job(at_once, lambda: value, redact=True)
 
 
 RUNS: dict[str, Callable[[Path], AbstractJob[Any]]] = {

@@ -6,7 +6,7 @@ from typing import Any
 import anyio
 import pytest
 from trioflow import AbstractJob, Job, Pool, Rate, Scheduler, Service, StopReason, Throttled
-from ..bodies import nap
+from ..bodies import fail_now, nap
 from ..conftest import Virtual
 
 
@@ -40,14 +40,11 @@ def test_failures_are_never_empty_after_a_critical_failure(virtual: Virtual, cap
     """A critical failure counts, whoever awaits it: a clean-up job that did so left a CRITICAL run without failures."""
     caplog.set_level(logging.CRITICAL)
 
-    async def fail() -> None:
-        raise ValueError("critical")
-
     async def clean() -> None:
         with pytest.raises(ValueError, match="critical"):
             await failed
 
-    failed = Job(fail, critical=True)
+    failed = Job(fail_now, ValueError("critical"), critical=True)
     scheduler = Scheduler(failed, cleaned := Job(clean, required=failed, run_if="failed"))
 
     async def main() -> None:
@@ -120,16 +117,13 @@ def test_throttles_of_clean_up_are_explained_by_their_rate(virtual: Virtual, cap
     caplog.set_level(logging.CRITICAL)
     attempts = 0
 
-    async def fail() -> None:
-        raise ValueError
-
     async def clean() -> None:
         nonlocal attempts
         attempts += 1
         if attempts < 4:
             raise Throttled("api", after=attempts)
 
-    failed = Job(fail, critical=True)
+    failed = Job(fail_now, ValueError(), critical=True)
     cleaned = Job(clean, required=failed, run_if="failed", needs={"api": 1})
     pool = Pool(api=Rate(requests=100, per=1))
     scheduler = Scheduler(failed, cleaned, pool=pool, cleanup_timeout=60)

@@ -30,7 +30,7 @@ from trioflow._core.admission import _admission, _pools
 from trioflow._core.admission._pools import resource_views
 from trioflow.abc import WaitCause, Waiting, waiting
 from trioflow.view.text._verdict import run_verdict
-from ..bodies import BLOCKED, FAILED, SUCCEEDED, fail, later, nap, timed
+from ..bodies import BLOCKED, FAILED, SUCCEEDED, fail, fail_now, later, nap, timed
 from ..conftest import Virtual
 
 
@@ -440,14 +440,10 @@ def test_a_free_key_is_for_the_job_that_lacks_nothing_else(virtual: Virtual, is_
 @pytest.mark.parametrize("limit", [PerKey(1), PerKey(1, gap=1), PerKey(Rate(requests=1, per=1))])
 def test_a_throttled_key_stays_closed_while_others_are_used_and_forgotten(virtual: Virtual, limit: PerKey) -> None:
     """The throttle outlasts the amount that the rate of the key brings, and the gap of the key."""
-
-    async def refuse() -> None:
-        raise Throttled("host", after=20)
-
     before = [Job(wait, 5)]
     for number in range(6):
         before.append(on(f"{number}", required=before[-1]))
-    refused, late = Job(refuse, needs={"host": "a"}), on("a", required=before)
+    refused, late = Job(fail_now, Throttled("host", after=20), needs={"host": "a"}), on("a", required=before)
     cancels = Job(later, 4, refused.cancel)
     virtual(Scheduler(refused, cancels, *before, late, pool=Pool(host=limit)).co_run)
     assert late.started_at == 20

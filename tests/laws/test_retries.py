@@ -78,14 +78,11 @@ def test_a_retried_job_starts_after_those_that_were_ready_before(virtual: Virtua
 def test_a_retry_that_waits_for_a_slot_is_not_denied(virtual: Virtual) -> None:
     explained: list[str] = []
 
-    async def broken() -> None:
-        raise OSError("broken")
-
     async def look() -> None:
         await anyio.sleep(2)
         explained.extend(scheduler.explain(job) for job in (flaky, last))
 
-    flaky = Job(broken, label="flaky", retry=Retry(3, first=1, jitter=False), critical=False)
+    flaky = Job(fail_now, OSError("broken"), label="flaky", retry=Retry(3, first=1, jitter=False), critical=False)
     last = Job(anyio.sleep, 0, label="last", required=flaky)
     scheduler = Scheduler(flaky, Job(look, label="look"), last, jobs_window=1)
     virtual(scheduler.co_run)
@@ -99,16 +96,13 @@ def test_what_is_said_during_a_pause(virtual: Virtual) -> None:
     """`explain` names the rest of the pause, the number of the attempt and the last failure; `cancel()` ends it."""
     explained: list[str] = []
 
-    async def broken() -> None:
-        raise OSError("broken")
-
     async def look() -> None:
         await anyio.sleep(2)
         explained.append(scheduler.explain(job))
         assert (job.attempts, job.is_scheduled()) == (1, True)
         job.cancel()
 
-    job = Job(broken, label="job", retry=Retry(4, first=5, jitter=False))
+    job = Job(fail_now, OSError("broken"), label="job", retry=Retry(4, first=5, jitter=False))
     scheduler = Scheduler(job, Job(look))
     assert virtual(scheduler.co_run)
     assert explained == ["'job' will be retried in 3 s, attempt 2 of 5, after OSError: broken"]

@@ -28,6 +28,7 @@ from trioflow import (
 )
 from trioflow._core.run import _reopening
 from trioflow.abc import Instrument
+from ..bodies import at_once, later
 from ..conftest import BackendName, Virtual
 from .tries import Broken, after, names, nap
 
@@ -573,11 +574,7 @@ class Finished(Instrument):
 def test_a_group_runs_again_whole_if_it_had_grown(virtual: Virtual) -> None:
     """What was added to it is gone, so those that had added it run again, as do those whose result is dropped."""
     body = Broken(1)
-
-    async def grow() -> None:
-        group.add(Job(nap, label="added"))
-
-    group = Scheduler(grower := Job(grow), Job(body))
+    group = Scheduler(grower := Job(at_once, lambda: group.add(Job(nap, label="added"))), Job(body))
     dropped = Broken(0)
     other = Scheduler(value := Job(dropped, keep_result=False), Job(Broken(1), value))
     scheduler = Scheduler(group, other)
@@ -666,13 +663,10 @@ def test_a_waiting_job_waits_for_a_service_tried_again(virtual: Virtual, keep_jo
 def test_a_result_that_is_not_kept_waits_for_what_may_run_again(virtual: Virtual) -> None:
     """It is dropped when the last of its users has started, those included that were blocked."""
 
-    async def give() -> str:
-        return "value"
-
     async def take(value: str) -> str:
         return value
 
-    value, broken, slow = Job(give, keep_result=False), Job(Broken(1, 4)), Job(anyio.sleep, 5)
+    value, broken, slow = Job(at_once, lambda: "value", keep_result=False), Job(Broken(1, 4)), Job(anyio.sleep, 5)
     blocked, other = Job(take, value, required=broken), Job(take, value, required=slow)
     assert virtual(Scheduler(value, broken, slow, blocked, other, Job(after, 4.5, broken.try_again)).co_run)
     assert (blocked.result(), blocked.started_at, value.result(default="dropped")) == ("value", 8.5, "dropped")
@@ -816,12 +810,7 @@ def test_attempts_and_times_of_members_go_on_when_a_group_retries(backend: Backe
     """They began anew for the job, while its group, the trace and a job without a group went on to count."""
     job, trace = Job(Broken(2), retry=Retry(1, first=4, jitter=False), label="job"), Trace()
     group = Scheduler(job, label="group")
-
-    async def mend() -> None:
-        await anyio.sleep(10)
-        group.try_again()
-
-    assert virtual(Scheduler(group, Job(mend), instruments=[trace]).co_run)
+    assert virtual(Scheduler(group, Job(later, 10, group.try_again), instruments=[trace]).co_run)
     assert (job.attempts, job.took, job.started_at, job.elapsed) == (3, 3, 0, 11)
     span = next(span for span in trace.spans if span.path == "group/job")
     assert (span.took, span.elapsed, span.started_at, span.attempts) == (3, 11, 0, (0, 5, 10))

@@ -11,7 +11,7 @@ import anyio
 import anyio.lowlevel
 import pytest
 from trioflow import AbstractJob, Job, Scheduler, StopReason, current_job, ref
-from ..bodies import CANCELLED, FAILED, IDLE, SUCCEEDED, Actor, alarm, bad, nap, shut_down, timed
+from ..bodies import CANCELLED, FAILED, IDLE, SUCCEEDED, Actor, alarm, at_once, bad, fail_now, nap, shut_down, timed
 from ..conftest import Virtual
 
 variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", default="default")
@@ -30,10 +30,7 @@ def test_clean_up_job_runs_after_a_critical_failure(virtual: Virtual) -> None:
 
 @pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit])
 def test_no_clean_up_after_an_interruption(virtual: Virtual, kind: type[BaseException]) -> None:
-    async def interrupt() -> None:
-        raise kind
-
-    job = Job(interrupt, critical=True)
+    job = Job(fail_now, kind(), critical=True)
     cleaning = alarm(job)
     scheduler = Scheduler(job, cleaning)
     with pytest.raises(kind):
@@ -150,11 +147,8 @@ def test_clean_up_job_has_its_own_context_and_current_job(virtual: Virtual) -> N
 
 @pytest.mark.fast_way  # with direct isolation, what is left open is not closed
 def test_scope_left_open_by_a_clean_up_job_fails_only_this_job(virtual: Virtual) -> None:
-    async def careless() -> None:
-        anyio.CancelScope().__enter__()
-
     critical = bad()
-    job = Job(careless, required=critical, run_if="failed")
+    job = Job(at_once, lambda: anyio.CancelScope().__enter__(), required=critical, run_if="failed")
     beside = alarm(critical)
     assert virtual(timed, Scheduler(critical, job, beside)) == (False, 2)
     assert (job.state, beside.state) == (FAILED, SUCCEEDED)

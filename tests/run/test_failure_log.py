@@ -17,7 +17,7 @@ from trioflow import Budget, CommandJob, First, Job, Monitor, Pool, Retry, Sched
 from trioflow.abc import AbstractJob, Instrument
 from trioflow.view import save
 from trioflow.view.text._verdict import run_verdict
-from ..bodies import nap
+from ..bodies import at_once, nap
 from ..pythons import python
 
 if TYPE_CHECKING:
@@ -444,11 +444,7 @@ def test_what_a_spent_budget_keeps_from_running_is_counted_once_whenever_that_is
     virtual: Virtual, logged_lines: list[tuple[float, str]], other: type[Exception] | None
 ) -> None:
     """After the minute, before another failure is told; if there is none, as the run ends."""
-
-    async def spend() -> None:
-        current_job().used(usd=1)
-
-    first = Job(spend, needs={"usd": 1})
+    first = Job(at_once, lambda: current_job().used(usd=1), needs={"usd": 1})
     poor = [Job(nap, needs={"usd": 1}, required=first, label=f"poor {number}") for number in range(4)]
     long = Job(nap, 100)
     late = [Job(fail_after, 0, other, required=long)] if other else []

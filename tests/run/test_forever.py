@@ -9,7 +9,7 @@ import anyio
 import anyio.lowlevel
 import pytest
 from trioflow import Job, Scheduler
-from ..bodies import CANCELLED, SUCCEEDED, fail, nap, nothing, timed, turns, unwind
+from ..bodies import CANCELLED, SUCCEEDED, at_once, fail, nap, nothing, timed, turns, unwind
 from ..conftest import Virtual
 
 
@@ -90,9 +90,6 @@ def test_forever_jobs_that_pass_something_on_each_have_their_turn(virtual: Virtu
     async def main() -> bool:
         streams = [anyio.create_memory_object_stream[int](1) for _ in range(7)]
 
-        async def tell() -> None:
-            streams[0][0].send_nowait(1)
-
         async def pass_on(number: int) -> None:
             async for value in streams[number][1]:
                 got.append(number)
@@ -104,7 +101,7 @@ def test_forever_jobs_that_pass_something_on_each_have_their_turn(virtual: Virtu
             watchers: list[Any] = [Job(pass_on, number, forever=not depth) for number in reversed(range(6))]
             for level in reversed(range(depth)):
                 watchers = [Scheduler(watchers, forever=not level)]
-            return await Scheduler(watchers, Job(tell)).co_run()
+            return await Scheduler(watchers, Job(at_once, lambda: streams[0][0].send_nowait(1))).co_run()
 
     assert virtual(main) is True
     assert got == list(range(6))

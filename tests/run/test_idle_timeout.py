@@ -14,7 +14,7 @@ from trioflow._core.run._handle import GRACE_TURNS
 from trioflow.abc import fraction_done
 from trioflow.view import listing
 from tests.conftest import Virtual
-from ..bodies import FAILED, SUCCEEDED, nap, pass_time, timed, turns
+from ..bodies import FAILED, SUCCEEDED, at_once, nap, pass_time, timed, turns
 from ..places import PATIENCE, patiently
 
 
@@ -72,10 +72,7 @@ def test_each_attempt_begins_without_progress(virtual: Virtual) -> None:
     ],
 )  # fmt: skip
 def test_progress_beyond_0_to_1_is_rejected(virtual: Virtual, given: Any, error: type[Exception]) -> None:
-    async def wrong() -> None:
-        current_job().progress(given)
-
-    job = Job(wrong, label="wrong")
+    job = Job(at_once, lambda: current_job().progress(given), label="wrong")
     assert not virtual(Scheduler(job).co_run)
     assert type(job.raised_exception()) is error
     assert "of 'wrong': give a fraction from 0 to 1" in str(job.raised_exception())

@@ -11,7 +11,7 @@ from trioflow import Budget, First, Job, JobState, JobTimeout, Pool, Rate, Retry
 from trioflow._core.run._steering import MAX_RECORDED
 from trioflow._core.words._run_view import run_steering
 from trioflow.abc import WaitCause, current_run, waiting
-from ..bodies import fail, later, nap, nothing, serve
+from ..bodies import at_once, fail, later, nap, nothing, serve
 from ..conftest import Virtual
 
 
@@ -101,12 +101,8 @@ def test_what_waits_in_a_pause_holds_nothing(virtual: Virtual) -> None:
     async def main() -> None:
         pool = Pool(cpu=1, usd=Budget(10), api=Rate(requests=1, per=100))
         needs: Any = {"cpu": 1, "usd": 5, "api": 1}
-
-        async def blocks() -> None:
-            one.pause()
-
         job = Job(nap, 1, needs=needs)
-        one = Scheduler(Job(blocks), job, pool=pool, label="one")
+        one = Scheduler(Job(at_once, lambda: one.pause()), job, pool=pool, label="one")
         other = Scheduler(Job(nap, 1, needs=needs), pool=pool)
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(one.co_run)

@@ -15,7 +15,7 @@ from trioflow._core.admission._admission import Admission
 from trioflow._core.admission._resource import CountedResource
 from trioflow._core.base import _graph_algorithms
 from trioflow.abc import run_of
-from ..bodies import LIMIT, nap, nothing, serve, turns
+from ..bodies import LIMIT, at_once, nap, nothing, serve, turns
 from ..conftest import Virtual
 
 
@@ -317,11 +317,7 @@ def test_amounts_given_as_sizes_are_shown_as_sizes(virtual: Virtual) -> None:
     shared = Pool(ram="24 GiB", disk=1 << 30)
     holder = Job(anyio.sleep, 1, label="holder", needs={"ram": "20 GiB"})
     waiting = Job(anyio.sleep, 1, label="waiting", needs={"ram": "5 GiB"})
-
-    async def look() -> tuple[str, str]:
-        return scheduler.explain(waiting), repr(shared)
-
-    looked = Job(look)
+    looked = Job(at_once, lambda: (scheduler.explain(waiting), repr(shared)))
     scheduler = Scheduler(holder, waiting, looked, pool=shared)
     assert virtual(scheduler.co_run)
     assert looked.result() == (
@@ -513,11 +509,7 @@ def test_an_admitted_job_keeps_what_it_got_when_a_job_of_higher_priority_becomes
     pool = Pool(cpu=1)
     low, high = Job(nap, 1, needs={"cpu": 1}), Job(nap, 1, needs={"cpu": 1}, priority=1)
     other = Scheduler(low, pool=pool)
-
-    async def add() -> None:
-        other.add(high)
-
     first, late = Job(nap, 1, needs={"cpu": 1}), Job(nap, 1, needs={"cpu": 1}, required=Job(nap, 0.5))
-    own = Scheduler(first, late.required, late, Job(add, required=first), pool=pool)
+    own = Scheduler(first, late.required, late, Job(at_once, lambda: other.add(high), required=first), pool=pool)
     virtual(one_after_the_other, [own, other], (0.25, 0))
     assert [job.started_at for job in (first, low, high, late)] == [0, 1, 2, 3]

@@ -43,7 +43,7 @@ from trioflow._core.words._job_queries import (
 )
 from trioflow._core.words._run_view import current_run, run_times
 from trioflow.abc import JobKind
-from ..bodies import fail, hooked, nap, nothing
+from ..bodies import fail, hooked, later, nap, nothing
 from ..conftest import Virtual
 
 
@@ -243,11 +243,7 @@ def test_an_idle_job_still_waits_for_its_unsettled_requirements(virtual: Virtual
         task_status.started()
         await anyio.sleep_forever()
 
-    async def look() -> list[AbstractJob]:
-        await anyio.sleep(2)
-        return open_requirements(last)
-
-    first, watcher, service = Job(nap, 1), Job(look), Service(serve)
+    first, watcher, service = Job(nap, 1), Job(later, 2, lambda: open_requirements(last)), Service(serve)
     last = Job(nap, 1, required=[first, watcher, service])
     virtual(Scheduler(first, watcher, service, last).co_run)
     assert watcher.result() == [watcher]
@@ -256,12 +252,7 @@ def test_an_idle_job_still_waits_for_its_unsettled_requirements(virtual: Virtual
 
 def test_a_scheduled_job_waits_since_the_last_one_before_it_has_settled(virtual: Virtual) -> None:
     """A SCHEDULED job waits since its last requirement settled; without any, or in other states, this is unknown."""
-
-    async def look() -> list[float | None]:
-        await anyio.sleep(3)
-        return [waiting_since(job) for job in (last, entry, first)]
-
-    watcher, first = Job(look), Job(nap, 1)
+    watcher, first = Job(later, 3, lambda: [waiting_since(job) for job in (last, entry, first)]), Job(nap, 1)
     last, entry = Job(nap, 1, required=first, needs={"disk": 1}), Job(nap, 1, needs={"disk": 1})
     holder = Job(nap, 5, needs={"disk": 1})
     virtual(Scheduler(holder, watcher, first, last, entry, pool=Pool(disk=1)).co_run)
@@ -279,11 +270,7 @@ def test_a_throttled_job_waits_since_it_was_throttled(virtual: Virtual) -> None:
         if calls == 1:
             raise Throttled("api", after=10)
 
-    async def look() -> Any:
-        await anyio.sleep(5)
-        return waiting_since(job)
-
-    job, watcher = Job(ask, needs={"api": {"calls": 1}}), Job(look)
+    job, watcher = Job(ask, needs={"api": {"calls": 1}}), Job(later, 5, lambda: waiting_since(job))
     virtual(Scheduler(job, watcher, pool=Pool(api=Rate(calls=100, per=1))).co_run)
     began = watcher.started_at
     assert began is not None

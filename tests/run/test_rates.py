@@ -12,7 +12,7 @@ from trioflow import Job, JobState, Pool, Rate, Scheduler, ThreadJob, current_jo
 from trioflow._core.admission import _pools
 from trioflow._core.admission._rates import SlidingWindow
 from trioflow._core.words._explain import waiting
-from ..bodies import nap, nothing, pass_time, timed, turns
+from ..bodies import at_once, later, nap, nothing, pass_time, timed, turns
 from ..conftest import Virtual
 
 # Powers of two, so that times are exact.
@@ -171,17 +171,14 @@ def test_used_rejects_invalid_amounts(virtual: Virtual, amounts: Any, error: typ
 def test_explain_has_the_time_until_a_rate_opens(virtual: Virtual) -> None:
     """`explain` names the keys of a rate that lack an amount, and the time until there is enough."""
     said: list[str] = []
-
-    async def look() -> None:
-        await anyio.sleep(1)
-        said.extend(scheduler.explain(job) for job in waiting)
-
     first = Job(anyio.sleep, 0, needs={"api": {"tokens": 32, "requests": 4}})
     waiting = [
         Job(anyio.sleep, 0, label="a", needs={"api": {"tokens": 16}}),
         Job(anyio.sleep, 0, label="b", needs={"api": 4}),
     ]
-    scheduler = Scheduler(first, *waiting, Job(look), pool=pool())
+    scheduler = Scheduler(
+        first, *waiting, Job(later, 1, lambda: said.extend(scheduler.explain(job) for job in waiting)), pool=pool()
+    )
     assert virtual(scheduler.co_run)
     assert said == [
         "'a' waits for api: 1 request and 16 tokens, in about 3 s",
@@ -192,11 +189,7 @@ def test_explain_has_the_time_until_a_rate_opens(virtual: Virtual) -> None:
 def test_explain_counts_the_jobs_before_one_that_waits_for_a_rate(virtual: Virtual) -> None:
     """For a job that waits for a rate behind others, `explain` states their number, and a time that includes them."""
     jobs = [Job(nothing, label=str(number), needs={"api": 2}) for number in range(5)]
-
-    async def look() -> list[str]:
-        return [scheduler.explain(job) for job in jobs[2:]]
-
-    looked = Job(look)
+    looked = Job(at_once, lambda: [scheduler.explain(job) for job in jobs[2:]])
     scheduler = Scheduler(*jobs, looked, pool=pool())
     assert virtual(scheduler.co_run)
     assert looked.result() == [
@@ -330,12 +323,8 @@ def test_explain_names_only_the_key_that_is_short(virtual: Virtual) -> None:
 def test_the_wait_for_a_rate_says_when_enough_has_accrued(virtual: Virtual) -> None:
     """What a view shows of a job that waits for a rate is the time until then."""
     said: list[Any] = []
-
-    async def look() -> None:
-        said.append(waiting(jobs[1]))
-
     jobs = [Job(nothing, needs={"api": {"tokens": 24}}) for _ in range(2)]
-    assert virtual(Scheduler(jobs, Job(look), pool=pool()).co_run)
+    assert virtual(Scheduler(jobs, Job(at_once, lambda: said.append(waiting(jobs[1]))), pool=pool()).co_run)
     assert [wait.text for wait in said] == ["api: 24 tokens, in about 4 s"]
 
 
@@ -359,10 +348,7 @@ def test_a_rate_accrues_between_two_runs(virtual: Virtual, monkeypatch: pytest.M
     "limit", [Rate(requests=9, tokens=10, per=50), Rate(requests=9, tokens=10, per=50, burst={"tokens": 10})]
 )
 def test_a_job_that_needs_none_of_a_key_waits_for_none(virtual: Virtual, limit: Rate) -> None:
-    async def ask() -> None:
-        current_job().used(api={"tokens": 40})
-
-    first = Job(ask, needs={"api": {"tokens": 1}})
+    first = Job(at_once, lambda: current_job().used(api={"tokens": 40}), needs={"api": {"tokens": 1}})
     late = [Job(nap, 1, needs={"api": need}, required=first) for need in ({"tokens": 0}, {"requests": 1}, 1)]
     assert virtual(Scheduler(first, *late, pool=Pool(api=limit)).co_run)
     assert starts(late) == [0, 0, 0]

@@ -10,7 +10,7 @@ from trioflow import Job, Pool, Scheduler, StopReason, Trace, current_job
 from trioflow._core.job import _job_options
 from trioflow.abc import declare_run_resource, incidents_of, run_of, set_run_need
 from trioflow.testing import run_virtual
-from ..bodies import Closing, nap, nothing
+from ..bodies import Closing, at_once, nap, nothing
 from ..conftest import Virtual
 
 
@@ -166,11 +166,8 @@ def test_all_jobs_of_a_run_share_its_run_resources(virtual: Virtual) -> None:
 
 
 def test_a_job_added_during_the_run_waits_for_a_run_resource(virtual: Virtual) -> None:
-    async def add() -> None:
-        scheduler.update(late)
-
     late = benches(3)
-    scheduler = Scheduler(Job(add))
+    scheduler = Scheduler(Job(at_once, lambda: scheduler.update(late)))
     traced_run(virtual, scheduler)
     starts = sorted(job.started_at or 0.0 for job in late)
     assert starts[2] - starts[0] == pytest.approx(1)

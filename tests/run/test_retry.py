@@ -13,7 +13,7 @@ import stamina
 import tenacity
 from trioflow import AbstractJob, CommandJob, Job, Pool, Retry, Scheduler, StopReason, ThreadJob, Throttled, current_job
 from trioflow.abc import JobKind
-from ..bodies import CANCELLED, FAILED, Odd, co_run_drained, fail, fail_now, later, nap, timed
+from ..bodies import CANCELLED, FAILED, Odd, at_once, co_run_drained, fail, fail_now, later, nap, timed
 from ..conftest import Virtual
 
 
@@ -82,14 +82,11 @@ def test_failures_of_earlier_attempts_are_not_counted(virtual: Virtual, caplog: 
 def test_retry_calls_the_function_anew(virtual: Virtual) -> None:
     got: list[Any] = []
 
-    async def give() -> str:
-        return "given"
-
     async def take(value: str, *, more: list[str]) -> None:
         got.append((value, more))
         raise OSError
 
-    given = Job(give)
+    given = Job(at_once, lambda: "given")
     virtual(Scheduler(given, Job(take, given, kwargs={"more": [given]}, retry=1)).co_run)
     assert got == [("given", ["given"])] * 2
 
@@ -145,12 +142,8 @@ def test_failure_while_unwinding_is_not_retried(virtual: Virtual, leaves_shield:
                 anyio.CancelScope(shield=True).__enter__()
             raise OSError("while unwinding")
 
-    async def cancel() -> None:
-        await anyio.sleep(2)
-        job.cancel()
-
     job = Job(clumsy, retry=5)
-    assert virtual(timed, Scheduler(job, Job(cancel))) == (False, 2)
+    assert virtual(timed, Scheduler(job, Job(later, 2, job.cancel))) == (False, 2)
     assert (job.state, job.attempts, calls) == (FAILED, 1, [0])
     assert isinstance(job.raised_exception(), OSError)
 
@@ -166,10 +159,7 @@ def test_base_exceptions_are_not_retried(virtual: Virtual, error: type[BaseExcep
 
 
 def test_group_with_an_interruption_is_not_retried(virtual: Virtual) -> None:
-    async def mixed() -> None:
-        raise BaseExceptionGroup("both", [OSError(), SystemExit()])
-
-    job = Job(mixed, retry=5)
+    job = Job(fail_now, BaseExceptionGroup("both", [OSError(), SystemExit()]), retry=5)
     with pytest.raises(SystemExit):
         virtual(Scheduler(job).co_run)
     assert job.attempts == 1

@@ -24,7 +24,7 @@ from trioflow import (
     current_job,
 )
 from trioflow.abc import AbstractJob, Instrument
-from ..bodies import fail, fail_now, hooked
+from ..bodies import at_once, fail, fail_now, hooked
 from ..conftest import Virtual
 from ..jobs.process.process_bodies import throttle
 
@@ -73,11 +73,7 @@ def test_a_throttled_job_goes_first_even_after_a_change_of_the_policy(virtual: V
     server = Server(1)
     throttled, other = ask(server, "throttled"), ask(server, "other")
     scheduler = Scheduler(throttled, other, ask(server, "after other", required=other), pool=Pool(api=8), jobs_window=1)
-
-    async def add() -> None:
-        scheduler.add(ask(server, "added", expected_duration=1))
-
-    scheduler.add(Job(add))
+    scheduler.add(Job(at_once, lambda: scheduler.add(ask(server, "added", expected_duration=1))))
     assert virtual(scheduler.co_run)
     assert [label for _, label in server.calls] == ["throttled", "throttled", "other", "added", "after other"]
 
@@ -106,12 +102,8 @@ def test_a_group_of_throttles_from_a_nursery_throttles_the_job(virtual: Virtual)
 
 def test_inputs_of_a_throttled_job_are_kept_until_its_end(virtual: Virtual) -> None:
     """A throttled job finds its inputs at the second call too; with `keep_result=False` they are dropped afterwards."""
-
-    async def load() -> str:
-        return "rows"
-
     server = Server(1)
-    rows = Job(load, keep_result=False)
+    rows = Job(at_once, lambda: "rows", keep_result=False)
     job = Job(server.ask, rows, label="a", needs={"api": 1})
     assert virtual(Scheduler(rows, job, pool=Pool(api=1)).co_run)
     assert job.result() == "a"
@@ -208,12 +200,8 @@ def test_throttled_clean_up_waits_in_time(virtual: Virtual, cleanup_timeout: flo
     """A clean-up job waits for the end of its throttle, as any job does, but only as long as the clean-up may take. It
     once failed, although an attempt that was throttled does not count."""
     server, seen = Server(1), list[str]()
-
-    async def fail() -> None:
-        raise ValueError
-
     watch = hooked(job_scheduled=lambda scheduler, job: seen.append(scheduler.explain(job)))
-    failing = Job(fail, critical=True)
+    failing = Job(fail_now, ValueError(), critical=True)
     cleaning = ask(server, "c", run_if="failed", required=failing)
     scheduler = Scheduler(failing, cleaning, pool=Pool(api=1), cleanup_timeout=cleanup_timeout)
     assert not virtual(partial(scheduler.co_run, instruments=[watch]))

@@ -17,7 +17,7 @@ import trio
 from trioflow import AbstractJob, Job, JobTimeout, Retry, Scheduler, StopReason
 from trioflow._core.base._user_code import library_prefixes
 from trioflow.abc import run_of
-from ..bodies import FAILED, SUCCEEDED, nap, pass_time, timed
+from ..bodies import FAILED, SUCCEEDED, at_once, nap, pass_time, timed
 from ..conftest import Virtual
 
 
@@ -86,10 +86,7 @@ def test_timeout_just_after_the_end_does_not_affect_the_run(virtual: Virtual) ->
 
 @pytest.mark.fast_way("asyncio")  # with direct isolation, jobs do not see it there
 def test_effective_deadline_in_a_job_is_that_of_its_run(virtual: Virtual) -> None:
-    async def ask() -> float:
-        return anyio.current_effective_deadline()
-
-    job = Job(ask)
+    job = Job(at_once, lambda: anyio.current_effective_deadline())
     virtual(Scheduler(job, timeout=20).co_run)
     assert job.result() == 20
 

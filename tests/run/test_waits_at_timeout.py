@@ -11,7 +11,7 @@ import anyio.lowlevel
 import pytest
 from trioflow import Answer, Job, JobTimeout, Pool, ProcessJob, Rate, Retry, Scheduler, Service, Trace, current_job
 from trioflow.abc import AbstractJob, Instrument, incidents_of
-from ..bodies import fail_now, nap, printed, serve
+from ..bodies import at_once, fail_now, later, nap, printed, serve
 from ..conftest import Virtual
 
 
@@ -119,12 +119,9 @@ async def pool(look: Look) -> None:
 
 
 async def pause(look: Look) -> None:
-    async def pause_all() -> None:
-        scheduler.pause()
-
     job, service = Job(nap, label="j"), Service(serve)
     scheduler = Scheduler(service, label="s")
-    job.requires(scheduler.add(Job(pause_all, required=service)))
+    job.requires(scheduler.add(Job(at_once, scheduler.pause, required=service)))
     scheduler.add(job)
     await look(scheduler, job)
 
@@ -182,12 +179,7 @@ def test_each_wait_has_a_name(virtual: Virtual, caplog: pytest.LogCaptureFixture
 def test_a_question_is_no_incident(virtual: Virtual, capsys: pytest.CaptureFixture[str]) -> None:
     """A debrief had "incident at approve" of a run in which nothing went wrong."""
     approve = Answer("publish?", label="approve")
-
-    async def answer() -> None:
-        await anyio.sleep(3)
-        approve.answer("yes")
-
-    scheduler = Scheduler(approve, Job(answer))
+    scheduler = Scheduler(approve, Job(later, 3, lambda: approve.answer("yes")))
     assert virtual(scheduler.co_run)
     scheduler.debrief()
     # That somebody has answered is a word from outside.

@@ -11,7 +11,7 @@ import trio
 from trioflow import Job, Pool, Rate, Scheduler, ThreadJob
 from trioflow._core.admission._window import max_slots
 from trioflow.abc import AbstractJob, BackendName, Instrument, WaitCause, waiting
-from ..bodies import LIMIT, RUNNING, SCHEDULED, fail, later, nap, naps, starts, timed
+from ..bodies import LIMIT, RUNNING, SCHEDULED, at_once, fail, later, nap, naps, starts, timed
 from ..conftest import Virtual
 
 
@@ -600,14 +600,11 @@ def test_a_task_has_a_token_of_the_window_only_while_its_job_works(virtual: Virt
             async with limiter:
                 return "taken"
 
-        async def release() -> None:
-            limiter.release()
-
         async def no_wait() -> None:
             pass
 
         plain, forever = [Job(no_wait) for _ in range(3)], Job(take, forever=True)
-        assert await Scheduler(plain, forever, Job(release), Job(nap, 1), jobs_window=limiter).co_run()
+        assert await Scheduler(plain, forever, Job(at_once, limiter.release), Job(nap, 1), jobs_window=limiter).co_run()
         assert forever.result() == "taken"
         assert limiter.statistics().borrowed_tokens == 0
 

@@ -183,12 +183,7 @@ def test_a_requirement_that_closes_a_cycle_of_waits_raises(virtual: Virtual) -> 
     jobs: Jobs = {}
     me = awaiting(jobs, "b", "me")
     jobs["b"] = Job(nap, label="b", required=(slow := Job(nap, 3)))
-
-    async def requires() -> None:
-        await anyio.sleep(1)
-        jobs["b"].requires(me)
-
-    late = Job(requires)
+    late = Job(later, 1, lambda: jobs["b"].requires(me))
     assert not virtual(Scheduler(me, slow, jobs["b"], late, timeout=60).co_run)
     assert str(late.raised_exception()) == "'b' waits for itself: 'b' requires 'me', which awaits 'b'"
     assert me.state is SUCCEEDED
@@ -199,12 +194,7 @@ def test_a_requirement_of_a_scheduler_that_closes_a_cycle_of_waits_raises(virtua
     jobs: Jobs = {"b": Job(nap, label="b")}
     me = awaiting(jobs, "b", "me")
     inner = Scheduler(jobs["b"], label="inner", required=(slow := Job(nap, 3)))
-
-    async def requires() -> None:
-        await anyio.sleep(1)
-        inner.requires(me)
-
-    late = Job(requires)
+    late = Job(later, 1, lambda: inner.requires(me))
     assert not virtual(Scheduler(me, slow, inner, late, timeout=60).co_run)
     assert str(late.raised_exception()) == (
         "'inner' waits for itself: 'inner' requires 'me', which awaits 'b', which is in 'inner'"

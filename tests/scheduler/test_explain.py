@@ -10,7 +10,7 @@ import pytest
 import trio.testing
 from trioflow import First, Job, JobState, JobTimeout, Pool, Retry, Scheduler, Sequence, Service
 from trioflow.abc import AbstractJob, WaitCause, Waiting, waiting
-from ..bodies import fail, later, nap, pass_time, serve
+from ..bodies import at_once, fail, later, nap, pass_time, serve
 from ..conftest import Virtual
 
 
@@ -201,10 +201,7 @@ def test_waiting_gives_a_cause_only_for_ready_jobs(virtual: Virtual) -> None:
 
 
 def test_explain_reports_that_a_ready_job_is_about_to_start(virtual: Virtual) -> None:
-    async def look() -> str:
-        return scheduler.explain(job)
-
-    asking, job = Job(look), Job(nap, label="job")
+    asking, job = Job(at_once, lambda: scheduler.explain(job)), Job(nap, label="job")
     scheduler = Scheduler(asking, job)
     virtual(scheduler.co_run)
     text = "is ready, and starts in this iteration of the event loop or the next, or after other ready jobs"
@@ -213,11 +210,7 @@ def test_explain_reports_that_a_ready_job_is_about_to_start(virtual: Virtual) ->
 
 def test_explain_promises_no_slot_to_more_jobs_than_there_are_slots(virtual: Virtual) -> None:
     """While slots are being given to the first of many ready jobs, the last ones are told that others come first."""
-
-    async def look() -> str:
-        return scheduler.explain(last)
-
-    asking, last = Job(look, priority=1), Job(nap)
+    asking, last = Job(at_once, lambda: scheduler.explain(last), priority=1), Job(nap)
     scheduler = Scheduler(asking, *(Job(nap) for _ in range(199)), last, jobs_window=100)
     virtual(scheduler.co_run)
     assert "or after other ready jobs" in asking.result()
@@ -455,11 +448,7 @@ def test_explain_names_the_requirement_and_root_failure_of_a_blocked_job(virtual
 def test_explain_names_the_cancellation_that_blocked_a_job(virtual: Virtual) -> None:
     root = Job(nap, 9, label="root")
     job = Job(nap, root, label="job")
-
-    async def cancel() -> None:
-        root.cancel()
-
-    text = explained_after(Scheduler(root, Job(cancel), job), job, virtual)
+    text = explained_after(Scheduler(root, Job(at_once, root.cancel), job), job, virtual)
     assert (
         text == "'job' is blocked: 'root' did not succeed; the original failure is JobCancelled: 'root' was cancelled"
     )
@@ -491,11 +480,7 @@ def test_explain_of_a_job_outside_the_scheduler_raises_key_error() -> None:
 def test_a_job_that_has_a_slot_is_not_said_to_wait_for_one(virtual: Virtual) -> None:
     """A job that was admitted to a full window, and has not begun, is ready: the slot is its own."""
     seen: list[str] = []
-
-    async def look() -> None:
-        seen.append(scheduler.explain(admitted))
-
-    first, admitted = Job(look), Job(nap)
+    first, admitted = Job(at_once, lambda: seen.append(scheduler.explain(admitted))), Job(nap)
     scheduler = Scheduler(first, admitted, jobs_window=2)
     assert virtual(scheduler.co_run)
     assert "waits for a slot" not in seen[0]

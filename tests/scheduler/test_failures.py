@@ -6,7 +6,7 @@ from typing import Any
 import anyio
 import pytest
 from trioflow import Job, JobCancelled, JobTimeout, RequirementFailed, Scheduler, StopReason
-from ..bodies import fail, nap
+from ..bodies import at_once, fail, later, nap
 from ..conftest import Virtual
 
 pytestmark = pytest.mark.usefixtures("keep_jobs")
@@ -60,14 +60,9 @@ def test_raise_for_failures_can_raise_the_first_one(stops: bool, virtual: Virtua
         Job(fail, 3, second),
         Job(nap, 4),
     )
-
-    async def cancel() -> None:
-        await anyio.sleep(3.5)
-        scheduler.cancel()
-
     scheduler.raise_for_failures(first=True)
     if stops:
-        scheduler.add(Job(cancel))
+        scheduler.add(Job(later, 3.5, scheduler.cancel))
     assert virtual(scheduler.co_run) is False
     assert scheduler.stop_reason is (StopReason.CANCELLED if stops else StopReason.FAILED)
     for _ in range(2):
@@ -107,10 +102,7 @@ def test_check_raises_job_timeout(virtual: Virtual) -> None:
 
 
 def test_check_raises_job_cancelled(virtual: Virtual) -> None:
-    async def cancel() -> None:
-        scheduler.cancel()
-
-    scheduler = Scheduler(Job(cancel), Job(nap, 5), label="home")
+    scheduler = Scheduler(Job(at_once, lambda: scheduler.cancel()), Job(nap, 5), label="home")
     with pytest.raises(JobCancelled, match="'home'"):
         virtual(functools.partial(scheduler.co_run, check=True))
 

@@ -13,7 +13,7 @@ from trioflow import Job, JobNotDone, JobState, Scheduler, StopReason
 from trioflow._core.scheduler import _life
 from trioflow._core.scheduler._life import Answer, Stage
 from trioflow.abc import Instrument
-from ..bodies import nothing
+from ..bodies import at_once, nothing
 
 SYNC_WORDS: dict[str, Callable[[Any], object]] = {
     "add": lambda scene: scene.subject.add(scene.added),
@@ -329,15 +329,11 @@ def test_steering_of_a_group_that_a_run_elsewhere_has_not_reached_comes_too_late
 
 def test_a_scheduler_that_was_nested_before_is_steered_as_any_other(backend: Any) -> None:
     """It had settled in the run of the other, and so `drain()` in a run of its own said that it was not running."""
-
-    async def drain() -> None:
-        scheduler.drain()
-
     scheduler = Scheduler(Job(nothing))
     outermost = Scheduler(scheduler)
     assert outermost.run(backend=backend)
     outermost.remove(scheduler)
-    scheduler.add(Job(drain))
+    scheduler.add(Job(at_once, scheduler.drain))
     assert not scheduler.run(backend=backend)
     assert scheduler.stop_reason is StopReason.DRAINED
 
@@ -418,11 +414,7 @@ def test_what_is_in_a_group_that_has_not_begun_can_be_ended(virtual: Any, word: 
     group = Scheduler(ended, other := Job(nothing))
     for _ in range(depth - 1):
         group = Scheduler(group)
-
-    async def end() -> None:
-        getattr(ended, word)()
-
-    scheduler = Scheduler(first := Job(end), group.requires(first))
+    scheduler = Scheduler(first := Job(at_once, lambda: getattr(ended, word)()), group.requires(first))
     for _ in range(2):
         virtual(scheduler.co_run)
         assert (ended.state, late.started_at, other.state) == (JobState.CANCELLED, None, JobState.SUCCEEDED)

@@ -6,7 +6,7 @@ import anyio
 import pytest
 from trioflow import Job, Scheduler, StopReason, ThreadJob, current_job, current_scheduler, ref
 from trioflow import job as decorate
-from ..bodies import CANCELLED, FAILED, IDLE, SUCCEEDED, add, fail, nap
+from ..bodies import CANCELLED, FAILED, IDLE, SUCCEEDED, add, at_once, fail, nap
 from ..conftest import Virtual
 
 
@@ -94,11 +94,8 @@ def test_map_of_a_decorated_function_overrides_its_options(virtual: Virtual) -> 
 
 
 def test_map_works_during_a_run(virtual: Virtual) -> None:
-    async def search() -> None:
-        found.extend(scheduler.map(nap, [1, 2]))
-
     found: list[Any] = []
-    scheduler = Scheduler(Job(search))
+    scheduler = Scheduler(Job(at_once, lambda: found.extend(scheduler.map(nap, [1, 2]))))
     assert virtual(scheduler.co_run) is True
     assert [job.finished_at for job in found] == [1, 2]
 

@@ -8,7 +8,7 @@ import anyio.lowlevel
 import pytest
 from trioflow import Job, JobTimeout, RequirementFailed, Scheduler, Service, StopReason
 from trioflow.abc import AbstractJob, incidents_of
-from ..bodies import CANCELLED, FAILED, Flaw, nap, nothing, serve
+from ..bodies import CANCELLED, FAILED, Flaw, later, nap, nothing, serve
 from ..conftest import Virtual
 
 
@@ -87,12 +87,7 @@ def test_what_a_group_keeps_is_not_told_again(virtual: Virtual) -> None:
     jobs = Job(nap, 1, label="fine"), Job(flaky, label="bad"), Job(nap, 3, label="raises"), Job(nap, 3, label="late")
     group = Scheduler(*jobs, label="group", on_job_settled=note)
     scheduler = Scheduler(group)
-
-    async def again() -> None:
-        await anyio.sleep(5)
-        group.try_again()
-
-    scheduler.add(Job(again))
+    scheduler.add(Job(later, 5, group.try_again))
     assert virtual(scheduler.co_run)
     assert told[:3] == ["fine succeeded", "bad failed", "raises succeeded"]
     assert sorted(told[3:]) == ["bad succeeded", "late succeeded", "raises succeeded"]

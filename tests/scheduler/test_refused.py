@@ -10,7 +10,7 @@ import pytest
 from trioflow import Job, JobNotDone, JournalError, Pool, Scheduler
 from trioflow._core.scheduler import _awaiting, _checks
 from trioflow.abc import AbstractJob
-from ..bodies import Flaw, crash, nap, nothing
+from ..bodies import Flaw, at_once, crash, nap, nothing
 
 
 def test_a_run_that_its_pool_refuses_closes_its_journal(backend: Any, tmp_path: Path) -> None:
@@ -29,10 +29,7 @@ def test_a_run_that_its_pool_refuses_closes_its_journal(backend: Any, tmp_path: 
         thread.start()
         thread.join()
 
-    async def use() -> None:
-        body()
-
-    assert Scheduler(Job(use, needs={"cpu": 1}), pool=pool).run(backend=backend)
+    assert Scheduler(Job(at_once, body, needs={"cpu": 1}), pool=pool).run(backend=backend)
     assert "in another event loop" in str(errors[0])
     assert refused.run(backend=backend)
 

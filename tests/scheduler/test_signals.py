@@ -26,7 +26,7 @@ from trioflow._core import backend as _backend
 from trioflow._core.scheduler import _sync_run
 from trioflow._core.scheduler._sync_run import SignalHandler
 from trioflow.abc import AbstractJob
-from ..bodies import fail, hooked, nothing
+from ..bodies import fail, fail_now, hooked, later, nothing
 from ..places import PATIENCE
 from ..pythons import Python, python
 from .signalled import child
@@ -151,13 +151,9 @@ def test_a_ctrl_c_in_run_as_settled_shows_no_frame_of_the_engine(backend: str, s
 
 def test_traceback_of_a_ctrl_c_in_a_job_has_only_the_users_lines(backend: str) -> None:
     """A second Ctrl-C is raised in a job: its traceback once had ten lines of trioflow and of the event loop."""
-
-    async def block() -> None:
-        raise KeyboardInterrupt
-
     with pytest.raises(KeyboardInterrupt) as raised:
-        Scheduler(Job(block)).run(backend=backend)
-    assert [entry.name for entry in raised.traceback[1:]] == ["block"]
+        Scheduler(Job(fail_now, KeyboardInterrupt())).run(backend=backend)
+    assert [entry.name for entry in raised.traceback[1:]] == ["fail_now"]
 
 
 @pytest.mark.parametrize("backend", ["asyncio"])
@@ -897,15 +893,11 @@ def test_an_interruption_in_a_job_cancels_the_others_once(backend: Any) -> None:
                 await anyio.sleep(0.01)
             cleaned_up.append(True)
 
-    async def hit() -> None:
-        await anyio.sleep(0.01)
-        signal.raise_signal(signal.SIGUSR1)
-
     def handler(number: int, frame: Any) -> None:
         raise Bang
 
     with own_handler(signal.SIGUSR1, handler), pytest.raises(Bang):
-        Scheduler(Job(careful), Job(hit)).run(backend=backend)
+        Scheduler(Job(careful), Job(later, 0.01, lambda: signal.raise_signal(signal.SIGUSR1))).run(backend=backend)
     assert cleaned_up == [True]
 
 

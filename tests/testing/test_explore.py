@@ -16,6 +16,7 @@ import trio
 from trioflow import CommandJob, First, Job, JobState, Pool, Retry, Scheduler, Service, ThreadJob, current_job
 from trioflow.abc import AbstractJob, JobKind, run_of
 from trioflow.testing import FAULTS, BrokenRun, Exploration, _explore, explore, run_virtual
+from ..bodies import at_once, later
 from ..examples.scripts import load_example
 from ..transitions import CheckedState
 from .mended import MENDED, World, no_more_than_once
@@ -400,11 +401,7 @@ def test_faults_are_injected_into_jobs_added_during_the_run(backend: str) -> Non
     """A job added while the scenario runs may fail, hang and be cancelled like the others."""
 
     def scenario() -> Scheduler:
-        async def add() -> None:
-            await anyio.sleep(1)
-            scheduler.add(Job(anyio.sleep, 1, label="late"))
-
-        scheduler = Scheduler(Job(add, label="early"))
+        scheduler = Scheduler(Job(later, 1, lambda: scheduler.add(Job(anyio.sleep, 1, label="late")), label="early"))
         return scheduler
 
     def check(scheduler: Scheduler) -> None:
@@ -574,10 +571,7 @@ def test_invalid_arguments_of_explore_are_rejected(
 
 def test_a_thread_job_added_during_the_run_is_rejected() -> None:
     def scenario() -> Scheduler:
-        async def add() -> None:
-            scheduler.add(ThreadJob(sorted, [2, 1], label="sort"))
-
-        scheduler = Scheduler(Job(add))
+        scheduler = Scheduler(Job(at_once, lambda: scheduler.add(ThreadJob(sorted, [2, 1], label="sort"))))
         return scheduler
 
     with pytest.raises(TypeError, match="'sort' is a ThreadJob, which works in real time"):

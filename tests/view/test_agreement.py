@@ -40,7 +40,7 @@ from trioflow.view.trace._spans import throttled_before_start
 from trioflow.view.trace._time_spent import WORK, activity_intervals, compute_slot_use
 from trioflow.view.trace._trace import find_critical_path
 from trioflow.view.trace.report._report import report_html
-from ..bodies import fail, nap, serve
+from ..bodies import fail, later, nap, serve
 from ..cli.command_line import trioflow
 from ..conftest import BACKENDS, Virtual
 from .agreement import FAILURES, INTERRUPTED, STOPPED, SUCCESS, Views, in_virtual_time
@@ -65,13 +65,8 @@ def fails_once() -> Any:
 
 def blocked_group() -> Scheduler:
     first = Job(nap, 9, label="first")
-
-    async def cancel() -> None:
-        await anyio.sleep(1)
-        first.cancel()
-
     group = Scheduler(Job(nap, label="x"), Job(nap, label="y"), label="group", run_if="succeeded", required=first)
-    return Scheduler(first, Job(cancel, label="cancel"), group)
+    return Scheduler(first, Job(later, 1, first.cancel, label="cancel"), group)
 
 
 async def interrupt() -> None:

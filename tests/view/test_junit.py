@@ -13,7 +13,7 @@ import pytest
 from trioflow import Budget, CommandJob, Job, JUnit, Pool, Scheduler, Trace, current_scheduler
 from trioflow.view import save
 from trioflow.view.trace import _event_log
-from ..bodies import fail, nap, nothing
+from ..bodies import at_once, fail, fail_now, nap, nothing
 from ..conftest import Virtual
 from .kinds_of_runs import fails_twice
 
@@ -53,9 +53,6 @@ def test_the_file_of_a_run_that_was_not_fine_is_red_and_no_other(virtual: Virtua
     """A run that nothing has completed has an error, although no job failed, and one that is fine has none. A run that
     timed out once had only jobs that were skipped, so that CI was green."""
 
-    async def drain() -> None:
-        current_scheduler().drain()
-
     async def await_failure() -> None:
         with contextlib.suppress(OSError):
             await bad
@@ -63,7 +60,7 @@ def test_the_file_of_a_run_that_was_not_fine_is_red_and_no_other(virtual: Virtua
     bad = Job(fail, 1, label="bad")
     scheduler = {
         "TIMEOUT": lambda: Scheduler(Job(nap, 9), timeout=1),
-        "DRAINED": lambda: Scheduler(Job(drain), Job(nap, 9), jobs_window=1),
+        "DRAINED": lambda: Scheduler(Job(at_once, lambda: current_scheduler().drain()), Job(nap, 9), jobs_window=1),
         "FAILED": lambda: Scheduler(
             *(Job(nap, label=name, needs={"usd": 1}) for name in "ab"), pool=Pool(usd=Budget(1))
         ),
@@ -124,11 +121,7 @@ def test_dropped_jobs_are_in_the_junit_file(virtual: Virtual, tmp_path: Path) ->
 def hostile() -> Scheduler:
     code = f"import sys; sys.stdout.buffer.write({HOSTILE.encode('utf-8', 'surrogateescape')!r}); sys.exit(1)"
     command = CommandJob([sys.executable, "-c", code], label=HOSTILE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-
-    async def raises() -> None:
-        raise ValueError(HOSTILE)
-
-    return Scheduler(command, Job(raises, label=f"{HOSTILE} 2"), label=HOSTILE)
+    return Scheduler(command, Job(fail_now, ValueError(HOSTILE), label=f"{HOSTILE} 2"), label=HOSTILE)
 
 
 def test_hostile_labels_and_output_leave_the_junit_file_readable(tmp_path: Path) -> None:

@@ -5,7 +5,6 @@ import json
 import os
 from pathlib import Path
 
-import anyio
 import pytest
 from click.testing import CliRunner
 from trioflow import Job, Monitor, Scheduler, ThreadJob
@@ -140,12 +139,8 @@ class Stream(io.TextIOWrapper):
 
 
 def scenario(seconds: float, *monitors: Monitor) -> Scheduler:
-    async def retried() -> None:
-        await anyio.sleep(seconds)
-        raise OSError("漢 µs")
-
     first = Job(nap, seconds, label="漢 é")
-    bad = Job(retried, retry=1, label="bad")
+    bad = Job(fail, seconds, OSError("漢 µs"), retry=1, label="bad")
     nested = Scheduler(
         Job(nap, seconds, label="in"), Job(nap, seconds * 9, timeout=seconds, on_timeout="move_on"), label="group"
     )

@@ -15,7 +15,7 @@ import hypothesis.strategies as st
 import pytest
 from trioflow import AbstractJob, Job, JobState, Scheduler, Service, ThreadJob, ref
 from trioflow.testing import run_virtual
-from ...bodies import add, give
+from ...bodies import add, at_once, fail_now, give
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -180,11 +180,7 @@ def test_a_result_of_none_is_passed(virtual: Virtual) -> None:
 
 def test_a_result_is_not_searched_for_jobs(virtual: Virtual) -> None:
     other = Job(give)
-
-    async def build() -> list[Job[Any]]:
-        return [other]
-
-    assert taken(virtual, Job(take, Job(build))) == ([other],)
+    assert taken(virtual, Job(take, Job(at_once, lambda: [other]))) == ([other],)
 
 
 def test_each_run_passes_its_own_results(virtual: Virtual) -> None:
@@ -219,11 +215,7 @@ def test_ref_with_a_requirement_passes_a_failed_job(virtual: Virtual) -> None:
         return other.state, other.raised_exception()
 
     error = OSError("broken")
-
-    async def fail() -> None:
-        raise error
-
-    a = Job(fail)
+    a = Job(fail_now, error)
     job = Job(look, ref(a)).requires(a, settled=True)
     virtual(Scheduler(a, job).co_run)
     assert job.result() == (JobState.FAILED, error)

@@ -34,6 +34,7 @@ from ...bodies import (
     Flaw,
     give_now,
     interrupt,
+    later,
     nap,
     serve,
     timed,
@@ -42,11 +43,7 @@ from ...conftest import Virtual
 
 
 def after(seconds: float, action: Callable[[], Any]) -> Job[None]:
-    async def act() -> None:
-        await anyio.sleep(seconds)
-        action()
-
-    return Job(act)
+    return Job(later, seconds, action)
 
 
 # --- ready

@@ -16,7 +16,7 @@ from trioflow import CommandJob, Job, JobState, Scheduler, Trace
 from trioflow.jobs.command import _process_run
 from trioflow.jobs.posix import _processes
 from trioflow.view import listing, save
-from ...bodies import nap, run
+from ...bodies import at_once, nap, run
 from ...pythons import child
 from ..posix.process_trees import Watched
 from ..posix.process_trees import watched as watched
@@ -180,11 +180,7 @@ def test_a_waiting_start_can_be_cancelled(backend: str, monkeypatch: pytest.Monk
 
     monkeypatch.setattr(_process_run, "spawn", spawn)
     jobs = [CommandJob(["sleep", str(number)], redact=redact) for number in range(5)]
-
-    async def cancel() -> None:
-        jobs[2].cancel()
-
-    run(backend, *jobs, Job(cancel))
+    run(backend, *jobs, Job(at_once, lambda: jobs[2].cancel()))
     assert jobs[2].state is JobState.CANCELLED
     assert started == ["0", "1", "3", "4"]
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from trioflow import CommandJob, Job, JobState, JobTimeout, Scheduler, ThreadJob
 from trioflow.jobs.posix import _guard
-from ...bodies import run
+from ...bodies import at_once, run
 from ...places import PATIENCE
 from ...pythons import Python
 from .process_trees import TREE, VARIABLE, Watched, until_there
@@ -162,14 +162,11 @@ def forked(ends: object) -> int:
 def test_a_fork_inside_a_job_does_not_affect_other_commands(backend: str, watched: Watched) -> None:
     """A job may fork, in the thread of the loop or another one; the child has no guard and affects no command."""
 
-    async def fork() -> int:
-        return forked(int)
-
     def leave() -> None:
         os._exit(len(_guard._live_guards))
 
     beside = CommandJob(["sleep", 0.3])
-    jobs = [Job(fork), ThreadJob(forked, int), ThreadJob(forked, leave)]
+    jobs = [Job(at_once, lambda: forked(int)), ThreadJob(forked, int), ThreadJob(forked, leave)]
     after = CommandJob("setsid sleep 1000 &", shell=True, required=jobs)
     assert Scheduler(beside, *jobs, after).run(backend=backend, check=True)
     assert [job.result() for job in jobs] == [7, 7, 0]

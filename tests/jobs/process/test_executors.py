@@ -16,7 +16,7 @@ import pytest
 from trioflow import Job, JobCancelled, JobState, JobTimeout, ProcessJob, Scheduler, StopReason, ThreadJob
 from trioflow.abc import AbstractJob, Instrument, incidents_of, propagate_env
 from ... import otel_bodies
-from ...bodies import later, run, take
+from ...bodies import at_once, later, run, take
 from ...places import PATIENCE, patiently
 from . import decorated_bodies
 from . import executor_bodies as bodies
@@ -74,12 +74,7 @@ def test_cancelling_a_job_cancels_its_waiting_call(backend: str, threads: Thread
     go, called = threading.Event(), list[int]()
     threads.submit(go.wait, PATIENCE)
     job = ProcessJob(called.append, 1, label="waits", processes=threads)
-
-    async def cancel() -> None:
-        await anyio.sleep(0.05)
-        job.cancel()
-
-    run(backend, job, Job(cancel))
+    run(backend, job, Job(later, 0.05, job.cancel))
     assert job.state is JobState.CANCELLED
     go.set()
     threads.submit(int).result(PATIENCE)
@@ -104,10 +99,7 @@ def test_a_cancelled_job_keeps_its_slot_until_its_call_has_ended(backend: str, t
         assert job.is_running()
         go.set()
 
-    async def after() -> None:
-        order.append("after")
-
-    run(backend, job, Job(cancel), Job(after, required=job, run_if="settled"))
+    run(backend, job, Job(cancel), Job(at_once, lambda: order.append("after"), required=job, run_if="settled"))
     assert order == ["ended", "after"]
     with pytest.raises(JobCancelled):
         job.result()

@@ -30,6 +30,7 @@ from trioflow import (
     SshNode,
     StopReason,
 )
+from ...bodies import at_once
 from ...places import PATIENCE
 from ...pythons import Python
 from ..posix.process_trees import FORKING, STUBBORN, TREE, Watched, until_there
@@ -62,14 +63,10 @@ def test_a_timeout_ends_the_command_on_the_node(
 ) -> None:
     """When a job has settled after a timeout, no process of its command is left on the node."""
     left: list[str] = []
-
-    async def look() -> None:
-        left.extend(sleepers(watched))
-
     timeout = 0.3
     while not (tmp_path / "begun").exists():  # a busy machine may take longer to connect
         job = long(place, tmp_path, mark, body, timeout=timeout)
-        Scheduler(job, Job(look, required=job)).run(backend=backend)
+        Scheduler(job, Job(at_once, lambda: left.extend(sleepers(watched)), required=job)).run(backend=backend)
         assert isinstance(job.raised_exception(), JobTimeout)
         timeout *= 2
     assert job.last_result is not None
@@ -145,10 +142,7 @@ def test_the_next_connection_removes_a_partial_file(backend: str, server: Server
             await anyio.sleep(0.01)
         server.cut()
 
-    async def look() -> None:
-        left.extend((tmp_path / "there").iterdir())
-
-    looking = Job(look)
+    looking = Job(at_once, lambda: left.extend((tmp_path / "there").iterdir()))
     looking.requires(job, settled=True)
     Scheduler(job, Job(cut), Sequence(looking, SshJob(server.node(), "true"))).run(backend=backend)
     assert isinstance(job.raised_exception(), SshError)

@@ -165,11 +165,7 @@ def test_final_counts_match_the_states_of_jobs(virtual: Virtual, monkeypatch: py
 
 # --- the counts of a monitor are right for jobs that settle while they wait for another attempt
 def test_a_job_that_is_blocked_before_its_next_attempt_is_not_counted_as_running(virtual: Virtual) -> None:
-    async def fail() -> None:
-        await anyio.sleep(1)
-        raise OSError("try again")
-
-    job = Job(fail, retry=Retry(3, first=1), needs={"usd": 1})
+    job = Job(fail, 1, OSError("try again"), retry=Retry(3, first=1), needs={"usd": 1})
     log = io.StringIO()
     virtual(Scheduler(job, pool=Pool(usd=Budget(1)), instruments=[Monitor(file=log)]).co_run)
     verdict = log.getvalue().splitlines()[-1]

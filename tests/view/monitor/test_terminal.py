@@ -19,7 +19,7 @@ from trioflow.view.monitor._output_buffer import MAX_BUFFERED_CHARACTERS, Buffer
 from trioflow.view.monitor._picture_renderer import _crop_line
 from trioflow.view.monitor._records import Ticker
 from trioflow.view.monitor._terminal import STYLES, Screen, TerminalDisplay, strip_controls
-from ...bodies import fail, nap
+from ...bodies import at_once, fail, nap
 from ...conftest import Virtual
 from ...places import PATIENCE
 from ..contrast import contrast
@@ -119,11 +119,7 @@ def test_text_that_the_terminal_cannot_encode_fails_in_the_printing_job() -> Non
     escaping._buffer._owner_pid = os.getpid()
     escaping.write("漢é\n")
     assert escaping._buffer.take_lines() == ["\\u6f22é"]
-
-    async def say() -> None:
-        print("漢")
-
-    says = Job(say, label="say")
+    says = Job(at_once, lambda: print("漢"), label="say")
     assert not run(terminal, says, Job(nap, 0.03))
     assert isinstance(says.raised_exception(), UnicodeEncodeError)
     assert terminal.shown()[0].startswith(" run  x 1 failed of 2, ")
@@ -248,11 +244,7 @@ def test_a_broken_output_stream_does_not_stop_the_run(
 
 def test_a_job_that_closes_the_output_stream_does_not_stop_the_run(caplog: pytest.LogCaptureFixture) -> None:
     terminal = Terminal()
-
-    async def close() -> None:
-        terminal.close()
-
-    assert Scheduler(Job(close), Job(nap, 0.03), instruments=[Monitor(file=terminal)]).run()
+    assert Scheduler(Job(at_once, terminal.close), Job(nap, 0.03), instruments=[Monitor(file=terminal)]).run()
     assert caplog.records == []
 
 

@@ -26,7 +26,7 @@ from selenium.webdriver.support.wait import WebDriverWait
 from trioflow import Answer, CommandJob, Job, Retry, Scheduler, ThreadJob
 from trioflow.view.look import _client
 from trioflow.view.look._page import PageHandler, PageServer
-from ...bodies import fail, nothing
+from ...bodies import at_once, fail, nothing
 from ...places import PATIENCE
 from ..trace.browser import Browser
 from .pages import PROGRAM, ROOT, program, serving
@@ -185,15 +185,12 @@ def test_what_has_succeeded_runs_again_from_its_panel_after_a_second_click(brows
     """The button asks with how many others, and what it cancels for it, however often the panel is filled anew."""
     results = iter((41, 42, 43))
 
-    async def collect() -> int:
-        return next(results)
-
     async def use(number: int) -> int:
         if number == 42:
             await anyio.sleep_forever()
         return number
 
-    collected = Job(collect, label="collect")
+    collected = Job(at_once, lambda: next(results), label="collect")
     users = [Job(use, collected, label=f"use {number}") for number in range(3)]
     with watched(collected, *users, Job(anyio.sleep_forever, label="other")) as server:
         browser.driver.get(server.url)
@@ -333,15 +330,12 @@ def test_an_armed_answer_is_disarmed_when_it_is_asked_anew(browser: Browser) -> 
     """A button that was armed beside "Pay 100 euros?" paid 900."""
     amounts, anew = iter((100, 900)), threading.Event()
 
-    async def plan() -> str:
-        return f"Pay {next(amounts)} euros?"
-
     def fail_once() -> None:
         if not anew.is_set():
             anew.wait()
             raise ValueError("once more")
 
-    ask = Answer(planned := Job(plan), choices=["yes", "no"], label="ask")
+    ask = Answer(planned := Job(at_once, lambda: f"Pay {next(amounts)} euros?"), choices=["yes", "no"], label="ask")
     group = Scheduler(planned, ask, ThreadJob(fail_once, critical=True), label="group", retry=Retry(1, first=0))
     with watched(group) as server, contextlib.ExitStack() as stack:
         stack.callback(anew.set)

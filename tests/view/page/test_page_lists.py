@@ -16,7 +16,7 @@ from trioflow.abc import incidents_of
 from trioflow.view.look import _answers, _client
 from trioflow.view.look._page import Page
 from trioflow.view.monitor._output_buffer import LogOutput, PassedOutput
-from ...bodies import nothing
+from ...bodies import fail_now, nothing
 from ...places import PATIENCE
 from ...pythons import Python, python
 
@@ -314,11 +314,7 @@ def test_the_log_tells_the_failure_of_a_member_once(backend: Any) -> None:
 
 def test_equal_lines_of_the_log_are_one_that_opens(backend: Any) -> None:
     """Ten jobs that fail alike were twenty lines; with words, the line has only the jobs that are meant."""
-
-    async def bad() -> None:
-        raise OSError("broken")
-
-    jobs = [Job(bad, label=f"bad n{number}", retry=Retry(1, first=0)) for number in range(10)]
+    jobs = [Job(fail_now, OSError("broken"), label=f"bad n{number}", retry=Retry(1, first=0)) for number in range(10)]
 
     def use(page: Page) -> None:
         state = until(page, lambda state: state["settled"] == 10)
@@ -390,11 +386,7 @@ def test_what_runs_is_in_the_order_of_the_age_that_it_shows(backend: Any) -> Non
 
 def test_jobs_are_found_by_state_group_row_and_name(backend: Any) -> None:
     """What needs attention comes first; a row of several jobs leads to all of them."""
-
-    async def bad() -> None:
-        raise ValueError("broken")
-
-    first = [Job(bad, label=f"bad {number}") for number in range(5)]
+    first = [Job(fail_now, ValueError("broken"), label=f"bad {number}") for number in range(5)]
     blocked = Job(nothing, required=first, label="blocked")
     inner = Scheduler(
         [Job(anyio.sleep_forever, label=f"step {number}") for number in range(9)], jobs_window=2, label="inner"

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from trioflow import CommandJob, Events, Job, Pool, Rate, Scheduler
 from trioflow.view.text._symbols import terminal_text
-from ...bodies import fail, nothing
+from ...bodies import fail, fail_now, nothing
 from ...places import PACKAGE
 from ...pythons import python
 
@@ -44,12 +44,8 @@ def test_lines_that_are_commands_of_github_have_no_effect(line: str, monkeypatch
 
 def test_debrief_has_no_command_of_github(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """The message of an exception may have lines that begin with `::`, which the debrief prints in full."""
-
-    async def raise_commands() -> None:
-        raise ValueError("first\n::error::PWNED")
-
     monkeypatch.setenv("GITHUB_ACTIONS", "true")
-    scheduler = Scheduler(Job(raise_commands))
+    scheduler = Scheduler(Job(fail_now, ValueError("first\n::error::PWNED")))
     scheduler.run()
     scheduler.debrief()
     lines = capsys.readouterr().out.splitlines()

@@ -20,7 +20,7 @@ from trioflow.view import listing, save
 from trioflow.view.graph import _dot
 from trioflow.view.trace import _time_spent
 from trioflow.view.trace.report import _report
-from ...bodies import fail, nap
+from ...bodies import at_once, fail, later, nap
 from ...conftest import Virtual
 from .scenarios import NASTY, everything
 
@@ -110,13 +110,8 @@ def test_a_critical_failure_lists_cancelled_and_unstarted_jobs_apart(virtual: Vi
 def test_a_failure_is_not_blamed_for_what_the_user_cancelled(virtual: Virtual, tmp_path: Path, stops: bool) -> None:
     early, late = Job(nap, 9, label="early"), Job(nap, 9, label="late")
     bad = Job(fail, 3, label="bad", critical=stops)
-
-    async def cancel() -> None:
-        await anyio.sleep(1)
-        early.cancel()
-
     group = Scheduler(early, late, bad, label="loads", critical=False)
-    section = failures_text(report(virtual, Scheduler(Job(cancel), group), tmp_path / "r.html"))
+    section = failures_text(report(virtual, Scheduler(Job(later, 1, early.cancel), group), tmp_path / "r.html"))
     assert ("<b>cancelled 1 job while running</b>: <bdi>loads/late</bdi>" in section) is stops
     assert ("kept no job from running" in section) is not stops
     assert "early" not in section
@@ -195,13 +190,9 @@ def test_the_report_states_that_no_job_failed(virtual: Virtual, tmp_path: Path) 
 def test_the_report_says_what_blocked_jobs_without_a_failure(virtual: Virtual, tmp_path: Path) -> None:
     """The report says what blocked jobs if no job failed: a spent budget, or that a requirement was cancelled. It said
     that no job failed, and nothing else; and the cancelled job counted as kept from running by a failure."""
-
-    async def cancel() -> None:
-        cancelled.cancel()
-
     cancelled = Job(nap, 9, label="cancelled")
     calls = [Job(nap, needs={"usd": 1}, label=f"call {number}") for number in range(3)]
-    jobs = [Job(cancel), cancelled, Job(nap, label="next", required=cancelled), *calls]
+    jobs = [Job(at_once, cancelled.cancel), cancelled, Job(nap, label="next", required=cancelled), *calls]
     text = failures_text(report(virtual, Scheduler(*jobs, pool=Pool(usd=Budget(1))), tmp_path / "r.html"))
     assert '<b class="state-failed">2 jobs did not run, because a budget is spent</b> <bdi>the first: Budget' in text
     assert "needs usd=1, but 0 of 1 left" in text

@@ -17,7 +17,7 @@ from trioflow.view.trace import _time_spent
 from trioflow.view.trace._event_log import record_of_last_run
 from trioflow.view.trace._trace_file import read_record
 from trioflow.view.trace._trace_record import TraceRecord
-from ...bodies import nap, nothing
+from ...bodies import later, nap, nothing
 from ...cli.command_line import trioflow as command
 
 
@@ -52,12 +52,7 @@ def test_pause_is_what_jobs_have_waited_for(virtual: Any, tmp_path: Path, window
 
 def tries_again() -> Job[None]:
     """Return a job that tries again, after 20 seconds, what has failed in its scheduler."""
-
-    async def try_again() -> None:
-        await anyio.sleep(20)
-        current_scheduler().try_again()
-
-    return Job(try_again, forever=True)
+    return Job(later, 20, lambda: current_scheduler().try_again(), forever=True)
 
 
 def test_what_was_held_has_waited_for_another_try(virtual: Any) -> None:

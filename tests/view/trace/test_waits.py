@@ -13,7 +13,7 @@ from trioflow.abc import WaitCause
 from trioflow.view.trace import _waits
 from trioflow.view.trace._spans import settled_at
 from trioflow.view.trace._trace_record import CriticalPathLink
-from ...bodies import fail, nap, serve
+from ...bodies import fail, later, nap, serve
 from ...conftest import Virtual
 from .scenarios import traced
 
@@ -168,12 +168,7 @@ def test_jobs_wait_for_a_service_until_it_is_ready(virtual: Virtual) -> None:
 def test_unfinished_waits_last_until_now(virtual: Virtual) -> None:
     """In a trace that is read during the run, unfinished waits last until now."""
     trace = Trace()
-
-    async def look() -> dict[str, list[str]]:
-        await anyio.sleep(2)
-        return waits_by_path(trace)
-
-    watcher = Job(look, label="watcher")
+    watcher = Job(later, 2, lambda: waits_by_path(trace), label="watcher")
     jobs = [watcher, *trainings(5, 6), Job(nap, 1, label="then", required=watcher)]
     virtual(functools.partial(Scheduler(*jobs, pool=Pool(gpu=1)).co_run, instruments=[trace]))
     assert watcher.result() == {"train 6": ["2 s gpu"], "then": ["2 s jobs"]}
