@@ -99,6 +99,15 @@ def crash(*_: Any) -> None:
     raise Flaw
 
 
+def raising(error: BaseException) -> Callable[..., Any]:
+    """Return a function that raises the error, whatever the arguments are."""
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise error
+
+    return refuse
+
+
 def interrupt(*_: Any) -> None:
     """Raise `KeyboardInterrupt`, whatever the arguments are."""
     raise KeyboardInterrupt

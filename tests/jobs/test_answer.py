@@ -12,6 +12,7 @@ import pytest
 from trioflow import Answer, Job, JobState, JobTimeout, Scheduler, Trace
 from trioflow.abc import incidents_of
 from trioflow.view import listing
+from ..bodies import at_once
 from ..conftest import Virtual
 
 
@@ -109,10 +110,7 @@ def test_wrong_arguments_of_an_answer_are_rejected(arguments: Any, options: Any,
 
 
 def test_the_question_may_be_the_result_of_a_job(virtual: Virtual) -> None:
-    async def plan() -> str:
-        return "delete 3 files?"
-
-    question = Answer(Job(plan, label="plan"), label="approve")
+    question = Answer(Job(at_once, lambda: "delete 3 files?", label="plan"), label="approve")
     scheduler = Scheduler(question, timeout=60)
 
     async def main() -> None:

@@ -35,7 +35,7 @@ from trioflow import (
     current_job,
 )
 from trioflow.abc import fraction_done, incidents_of
-from ..bodies import turns
+from ..bodies import raising, turns
 from ..conftest import Virtual
 from ..places import PATIENCE, patiently
 from .posix.process_trees import until_there
@@ -106,11 +106,7 @@ def test_the_function_runs_in_another_thread(backend: str) -> None:
 
 def test_an_exception_in_the_thread_fails_the_job(backend: str) -> None:
     error = ValueError("wrong")
-
-    def fail() -> None:
-        raise error
-
-    job = ThreadJob(fail, critical=True)
+    job = ThreadJob(raising(error), critical=True)
     scheduler = Scheduler(job)
     assert scheduler.run(backend=backend) is False
     assert scheduler.stop_reason is StopReason.CRITICAL
@@ -121,11 +117,7 @@ def test_an_exception_in_the_thread_fails_the_job(backend: str) -> None:
 @pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit])
 def test_an_interruption_in_the_thread_ends_the_run(backend: str, kind: type[BaseException]) -> None:
     """KeyboardInterrupt and SystemExit raised in a thread leave the run unwrapped, as from any job."""
-
-    def interrupt() -> None:
-        raise kind("now")
-
-    job = ThreadJob(interrupt)
+    job = ThreadJob(raising(kind("now")))
     scheduler = Scheduler(job, Job(anyio.sleep, math.inf))
     with pytest.raises(kind, match="now"):
         scheduler.run(backend=backend)

@@ -6,7 +6,7 @@ from typing import Any
 import anyio
 import pytest
 from trioflow import AbstractJob, Job, Pool, Rate, Scheduler, Service, StopReason, Throttled
-from ..bodies import fail_now, nap
+from ..bodies import fail_now, later, nap
 from ..conftest import Virtual
 
 
@@ -99,13 +99,9 @@ def test_service_of_group_runs_again_with_what_requires_it(virtual: Virtual, cap
     group = Scheduler(service, Job(nap, 1, required=service), Job(use, service), label="group")
     scheduler = Scheduler(group, hold=True)
 
-    async def later() -> None:
-        await anyio.sleep(5)
-        group.try_again()
-
     async def main() -> bool:
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(later)
+            tasks.start_soon(later, 5, group.try_again)
             return await scheduler.co_run()
 
     assert virtual(main)

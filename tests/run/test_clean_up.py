@@ -167,14 +167,12 @@ def test_job_of_a_coroutine_object_may_clean_up(virtual: Virtual) -> None:
 
 def test_interruption_in_a_clean_up_job_is_raised_after_the_shutdown(virtual: Virtual) -> None:
     """SystemExit from a clean-up job is raised after the shutdown, and leaves the stop reason unchanged."""
-
-    async def leave() -> None:
-        raise SystemExit(3)
-
     told: list[tuple[str, float]] = []
     critical = bad()
     scheduler = Scheduler(
-        critical, Job(leave, required=critical, run_if="failed"), Actor(told, label="actor", seconds=0)
+        critical,
+        Job(fail_now, SystemExit(3), required=critical, run_if="failed"),
+        Actor(told, label="actor", seconds=0),
     )
     with pytest.raises(SystemExit):
         virtual(scheduler.co_run)

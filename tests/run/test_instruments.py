@@ -13,7 +13,7 @@ from trioflow._core.base._states import RunPhase
 from trioflow._core.run._instruments import Part, with_parts
 from trioflow._core.run._run import Run
 from trioflow.abc import Instrument
-from ..bodies import hooked, nap, nothing
+from ..bodies import at_once, hooked, nap, nothing, raising
 from ..conftest import Virtual
 
 HOOKS = [name for name, value in vars(Instrument).items() if not name.startswith("_") and callable(value)]
@@ -36,11 +36,9 @@ def recorder() -> Any:
 
 def test_job_added_comes_before_other_hooks_of_the_job(virtual: Virtual) -> None:
     watch = recorder()
-
-    async def grow() -> None:
-        scheduler.add(Job(nap, label="new"))
-
-    scheduler = Scheduler(Job(grow, label="grower"), label="home", instruments=[watch])
+    scheduler = Scheduler(
+        Job(at_once, lambda: scheduler.add(Job(nap, label="new")), label="grower"), label="home", instruments=[watch]
+    )
     virtual(scheduler.co_run)
     assert [event for event in watch.events if event.endswith("new")] == [
         f"{hook} home new" for hook in ("job_added", "job_scheduled", "job_started", "job_attempt", "job_settled")
@@ -233,10 +231,7 @@ def test_interruption_in_a_hook_leaves_no_job_running(virtual: Virtual, hook: st
     class Exits(Instrument):
         pass
 
-    def leave(self: Instrument, scheduler: Scheduler, job: AbstractJob[Any]) -> None:
-        raise SystemExit(3)
-
-    setattr(Exits, hook, leave)
+    setattr(Exits, hook, raising(SystemExit(3)))
     job = Job(nap)
     scheduler = Scheduler(job)
     with pytest.raises(SystemExit):

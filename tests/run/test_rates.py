@@ -307,12 +307,10 @@ def test_a_stall_between_admission_and_start_brings_no_burst(virtual: Virtual, w
 
 def test_explain_names_only_the_key_that_is_short(virtual: Virtual) -> None:
     said: list[str] = []
-
-    async def look() -> None:
-        said.extend(scheduler.explain(job) for job in jobs[1:])
-
     jobs = [Job(nothing, needs={"api": {"tokens": 24}}, label=label) for label in "abc"]
-    scheduler = Scheduler(jobs, Job(look), pool=pool())
+    scheduler = Scheduler(
+        jobs, Job(at_once, lambda: said.extend(scheduler.explain(job) for job in jobs[1:])), pool=pool()
+    )
     assert virtual(scheduler.co_run)
     assert said == [
         "'b' waits for api: 24 tokens, in about 4 s",

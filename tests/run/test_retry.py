@@ -13,7 +13,7 @@ import stamina
 import tenacity
 from trioflow import AbstractJob, CommandJob, Job, Pool, Retry, Scheduler, StopReason, ThreadJob, Throttled, current_job
 from trioflow.abc import JobKind
-from ..bodies import CANCELLED, FAILED, Odd, at_once, co_run_drained, fail, fail_now, later, nap, timed
+from ..bodies import CANCELLED, FAILED, Odd, at_once, co_run_drained, fail, fail_now, later, nap, raising, timed
 from ..conftest import Virtual
 
 
@@ -282,10 +282,7 @@ def test_an_error_of_on_settled_of_a_job_that_is_cancelled_in_its_backoff_ends_t
         async def co_run(self) -> None:
             await fail_now()
 
-    def crash(_: Any) -> None:
-        raise OSError("settled")
-
-    job = Failing(retry=Retry(1, first=100), on_settled=crash)
+    job = Failing(retry=Retry(1, first=100), on_settled=raising(OSError("settled")))
     other = Job(nap, 99, label="other")
     scheduler = Scheduler(job, other, Job(later, 5, job.cancel))
     with pytest.raises(OSError, match="settled"):

@@ -24,7 +24,7 @@ from trioflow import (
     current_job,
 )
 from trioflow.abc import AbstractJob, Instrument
-from ..bodies import at_once, fail, fail_now, hooked
+from ..bodies import at_once, fail, fail_now, hooked, raising
 from ..conftest import Virtual
 from ..jobs.process.process_bodies import throttle
 
@@ -355,11 +355,9 @@ def test_a_job_that_has_only_been_throttled_for_long_fails(virtual: Virtual, lim
 
 def test_a_command_that_gives_up_calls_on_settled(backend: str) -> None:
     settled: list[Any] = []
-
-    def start(job: Any) -> None:
-        raise Throttled("api", after=0.001)
-
-    job = CommandJob(["true"], needs={"api": 1}, on_start=start, on_settled=settled.append)
+    job = CommandJob(
+        ["true"], needs={"api": 1}, on_start=raising(Throttled("api", after=0.001)), on_settled=settled.append
+    )
     Scheduler(job, pool=Pool(api=Rate(requests=10_000, per=1, give_up=0.01))).run(backend=backend)
     assert settled == [job]
     assert isinstance(job.raised_exception(), Throttled)

@@ -124,12 +124,10 @@ def test_the_last_job_leaves_the_limiters_queue_empty(virtual: Virtual, jobs: in
     async def main() -> list[int]:
         limiter = anyio.CapacityLimiter(1)
         waiting: list[int] = []
-
-        async def note() -> None:
-            await anyio.sleep(1)
-            waiting.append(limiter.statistics().tasks_waiting)
-
-        assert await Scheduler([Job(note) for _ in range(jobs)], jobs_window=limiter).co_run()
+        assert await Scheduler(
+            [Job(later, 1, lambda: waiting.append(limiter.statistics().tasks_waiting)) for _ in range(jobs)],
+            jobs_window=limiter,
+        ).co_run()
         return waiting
 
     assert virtual(main) == [1] * (jobs - 1) + [0]

@@ -8,7 +8,7 @@ import anyio.lowlevel
 import pytest
 from trioflow import Job, JobTimeout, RequirementFailed, Scheduler, Service, StopReason
 from trioflow.abc import AbstractJob, incidents_of
-from ..bodies import CANCELLED, FAILED, Flaw, later, nap, nothing, serve
+from ..bodies import CANCELLED, FAILED, Flaw, later, nap, nothing, raising, serve
 from ..conftest import Virtual
 
 
@@ -128,11 +128,7 @@ def test_if_it_raises_the_run_ends_critical_with_this_exception(virtual: Virtual
 
 def test_if_it_raises_in_a_nested_scheduler_this_has_failed(virtual: Virtual) -> None:
     flaw = Flaw()
-
-    def refuse(_: AbstractJob[Any]) -> None:
-        raise flaw
-
-    nested = Scheduler(Job(nap), on_job_settled=refuse)
+    nested = Scheduler(Job(nap), on_job_settled=raising(flaw))
     assert virtual(Scheduler(nested).co_run) is False
     assert (nested.state, nested.raised_exception()) == (FAILED, flaw)
 
@@ -140,11 +136,8 @@ def test_if_it_raises_in_a_nested_scheduler_this_has_failed(virtual: Virtual) ->
 def test_leaving_the_block_raises_what_it_raised(virtual: Virtual) -> None:
     """The body of `async with` is cancelled, and leaving it raises the exception of the function."""
 
-    def refuse(_: AbstractJob[Any]) -> None:
-        raise Flaw
-
     async def main() -> None:
-        async with Scheduler(Job(nap), on_job_settled=refuse):
+        async with Scheduler(Job(nap), on_job_settled=raising(Flaw())):
             await anyio.sleep_forever()
 
     with pytest.raises(Flaw):
@@ -165,10 +158,7 @@ def test_if_it_raises_in_the_ending_the_run_has_not_completed(virtual: Virtual) 
 
 
 def test_an_interruption_leaves_the_run_as_it_is(virtual: Virtual) -> None:
-    def leave(_: AbstractJob[Any]) -> None:
-        raise SystemExit(3)
-
-    scheduler = Scheduler(Job(nap), Job(nap, 9), on_job_settled=leave)
+    scheduler = Scheduler(Job(nap), Job(nap, 9), on_job_settled=raising(SystemExit(3)))
     with pytest.raises(SystemExit, match="3"):
         virtual(scheduler.co_run)
     assert scheduler.stop_reason is StopReason.INTERRUPTED

@@ -26,7 +26,7 @@ from trioflow._core import backend as _backend
 from trioflow._core.scheduler import _sync_run
 from trioflow._core.scheduler._sync_run import SignalHandler
 from trioflow.abc import AbstractJob
-from ..bodies import fail, fail_now, hooked, later, nothing
+from ..bodies import fail, fail_now, hooked, later, nothing, raising
 from ..places import PATIENCE
 from ..pythons import Python, python
 from .signalled import child
@@ -705,12 +705,9 @@ def test_what_a_handler_of_the_program_raises_ends_a_job_that_blocks(backend: An
         signal.raise_signal(signal.SIGUSR1)
         time.sleep(60)  # noqa: ASYNC251 - it blocks the loop
 
-    def handler(number: int, frame: Any) -> None:
-        raise OSError("too late")
-
     blocking, other = Job(block), Job(anyio.sleep, 60)
     scheduler = Scheduler(other, blocking, log=False)
-    with own_handler(signal.SIGUSR1, handler), pytest.raises(OSError, match="too late"):
+    with own_handler(signal.SIGUSR1, raising(OSError("too late"))), pytest.raises(OSError, match="too late"):
         scheduler.run(backend=backend)
     assert (scheduler.stop_reason, blocking.state, other.state) == (
         StopReason.INTERRUPTED, JobState.FAILED, JobState.CANCELLED
@@ -893,10 +890,7 @@ def test_an_interruption_in_a_job_cancels_the_others_once(backend: Any) -> None:
                 await anyio.sleep(0.01)
             cleaned_up.append(True)
 
-    def handler(number: int, frame: Any) -> None:
-        raise Bang
-
-    with own_handler(signal.SIGUSR1, handler), pytest.raises(Bang):
+    with own_handler(signal.SIGUSR1, raising(Bang())), pytest.raises(Bang):
         Scheduler(Job(careful), Job(later, 0.01, lambda: signal.raise_signal(signal.SIGUSR1))).run(backend=backend)
     assert cleaned_up == [True]
 
@@ -1086,11 +1080,8 @@ def test_exception_of_the_handle_signals_function_ends_the_run_cleanly(backend: 
     async def send() -> None:
         signal.raise_signal(signal.SIGTERM)
 
-    def on_signal(number: int) -> None:
-        raise ValueError("no")
-
     with pytest.raises(ValueError, match="no"):
-        Scheduler(Job(send), job).run(backend=backend, handle_signals=on_signal)
+        Scheduler(Job(send), job).run(backend=backend, handle_signals=raising(ValueError("no")))
     assert job.state is JobState.CANCELLED
 
 

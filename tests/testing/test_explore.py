@@ -126,11 +126,9 @@ def test_an_endless_wait_beside_a_busy_forever_job_is_found(backend: str, monkey
             for _ in itertools.count():
                 await anyio.sleep(1)
 
-        async def work() -> None:
-            await anyio.sleep(1)
-            done.set()
-
-        return Scheduler(Job(beat, label="beat", forever=True), Job(work, label="work"), Job(done.wait, label="waiter"))
+        return Scheduler(
+            Job(beat, label="beat", forever=True), Job(later, 1, done.set, label="work"), Job(done.wait, label="waiter")
+        )
 
     monkeypatch.setattr(_explore, "PLAIN_ROUND_WAITS", 200)
     monkeypatch.setattr(_explore, "MIN_ROUND_WAITS", 200)
@@ -222,12 +220,10 @@ def test_a_long_wait_that_ends_is_no_finding(backend: str, limited: str) -> None
                 while not ready.is_set():  # noqa: ASYNC110 - as users do
                     await anyio.sleep(1)
 
-        async def work() -> None:
-            await anyio.sleep(1)
-            ready.set()
-
         timeout = 11_000 if limited == "job" else None
-        return Scheduler(Job(work, label="work", timeout=timeout), Job(poll, label="poll", timeout=timeout))
+        return Scheduler(
+            Job(later, 1, ready.set, label="work", timeout=timeout), Job(poll, label="poll", timeout=timeout)
+        )
 
     fault = "timeouts" if limited == "job" else "failures"
     assert explore(scenario, faults=[fault], backends=[backend], runs=3, seed=1).tried[fault]

@@ -17,7 +17,7 @@ import trio
 from trioflow.compat import pyexpool
 from trioflow.compat.pyexpool import ExecPool, Job, Task, _batch, _pool
 from trioflow.compat.pyexpool._callbacks import CallbackThread
-from ...bodies import Flaw
+from ...bodies import Flaw, raising
 from ...places import PATIENCE, patiently
 from .pools import Notes, boom
 
@@ -457,10 +457,7 @@ def test_a_job_executed_while_join_ends_is_not_lost(monkeypatch: pytest.MonkeyPa
 
 
 def test_an_exception_of_a_handler_ends_the_job_that_execute_waits_for() -> None:
-    def flaw(number: int, frame: Any) -> None:
-        raise Flaw
-
-    old = signal.signal(signal.SIGUSR1, flaw)
+    old = signal.signal(signal.SIGUSR1, raising(Flaw()))
     try:
         notes, pool = Notes(), ExecPool(1)
         job = notes.job("j", "kill -USR1 $PPID; sleep 1000")

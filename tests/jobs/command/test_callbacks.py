@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from trioflow import CommandError, CommandJob, Job, JobCancelled, JobState, JobTimeout, Retry, Scheduler, StopReason
-from ...bodies import fail, nothing, run
+from ...bodies import fail, nothing, raising, run
 from .commands import PIPE
 
 
@@ -218,10 +218,7 @@ def test_an_async_callback_raises(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["on_start", "on_succeeded", "on_settled"])
 def test_a_callback_that_raises_fails_the_job(backend: str, name: str) -> None:
-    def broken(job: CommandJob) -> None:
-        raise LookupError(name)
-
-    job = CommandJob(["sleep", 0.02], **{name: broken})
+    job = CommandJob(["sleep", 0.02], **{name: raising(LookupError(name))})
     other = CommandJob(["true"])
     scheduler = run(backend, job, other)
     with pytest.raises(LookupError, match=name):
@@ -232,11 +229,7 @@ def test_a_callback_that_raises_fails_the_job(backend: str, name: str) -> None:
 
 def test_on_settled_sees_the_exception_of_on_succeeded(backend: str) -> None:
     told = Told()
-
-    def broken(job: CommandJob) -> None:
-        raise LookupError("broken")
-
-    run(backend, CommandJob(["true"], on_succeeded=broken, on_settled=told("settled")))
+    run(backend, CommandJob(["true"], on_succeeded=raising(LookupError("broken")), on_settled=told("settled")))
     assert told.outcomes() == [("settled", LookupError)]
 
 

@@ -30,7 +30,7 @@ from trioflow import (
     ThreadJob,
     granted,
 )
-from ...bodies import nothing, run
+from ...bodies import nothing, raising, run
 from ...places import patiently
 from ..posix.process_trees import Watched
 from ..posix.process_trees import watched as watched
@@ -567,11 +567,7 @@ def test_a_priority_that_is_not_allowed_fails_the_job_and_ends_the_process(
     backend: str, monkeypatch: pytest.MonkeyPatch, watched: Watched
 ) -> None:
     """If a negative `nice=` is not permitted, the error says that it requires root, and no process is left."""
-
-    def refuse(which: int, who: int, priority: int) -> None:
-        raise PermissionError(1, "Operation not permitted")
-
-    monkeypatch.setattr(os, "setpriority", refuse)
+    monkeypatch.setattr(os, "setpriority", raising(PermissionError(1, "Operation not permitted")))
     error = failure_of(backend, CommandJob(["sleep", 1000], nice=-5))
     assert "nice=-5 requires root" in str(error)
     assert watched.alive() == []

@@ -16,7 +16,7 @@ import pytest
 from trioflow import CommandJob, Job, JobState, JobTimeout, Retry, Scheduler, StopReason
 from trioflow.abc import fraction_done
 from trioflow.jobs.posix import _processes
-from ...bodies import run
+from ...bodies import raising, run
 from ...places import patiently
 from ...pythons import Python
 from ..posix.process_trees import FORKING, STUBBORN, TREE, Watched, until_there
@@ -318,11 +318,7 @@ def test_without_pidfd_a_thread_waits_for_each_command(
     backend: str, watched: Watched, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Without `pidfd_open`, a thread that waits and a pipe take its place."""
-
-    def missing(pid: int) -> int:
-        raise OSError(38, "Function not implemented")
-
-    monkeypatch.setattr(_processes.os, "pidfd_open", missing)
+    monkeypatch.setattr(_processes.os, "pidfd_open", raising(OSError(38, "Function not implemented")))
     good, late = sh("echo a", stdout=PIPE), sh(STUBBORN, timeout=0.1)
     run(backend, good, sh("exit 3", check=False), late)
     assert good.result().stdout == b"a\n"

@@ -25,7 +25,7 @@ from trioflow.jobs.command import _output_sinks, _streams
 from trioflow.jobs.command._output_sinks import LineSink, OutputSpool
 from trioflow.jobs.posix import _guard
 from ... import pythons
-from ...bodies import run
+from ...bodies import raising, run
 from ...places import PATIENCE
 from ..posix.process_trees import Watched, until_there
 from ..posix.process_trees import watched as watched
@@ -232,10 +232,7 @@ def test_a_gibibyte_is_captured_in_little_memory(backend: str) -> None:
 
 
 def test_a_full_disk_fails_the_job_and_ends_the_command(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(self: object, data: bytes) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(_output_sinks.OutputSpool, "write", full)
+    monkeypatch.setattr(_output_sinks.OutputSpool, "write", raising(OSError(28, "No space left on device")))
     job, other = sh("yes", stdout=PIPE), sh("echo a", stdout=PIPE)
     run(backend, job, other)
     with pytest.raises(OSError, match="No space left"):

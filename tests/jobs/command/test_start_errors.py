@@ -16,7 +16,7 @@ from trioflow import CommandJob, Job, JobState, Scheduler, Trace
 from trioflow.jobs.command import _process_run
 from trioflow.jobs.posix import _processes
 from trioflow.view import listing, save
-from ...bodies import at_once, nap, run
+from ...bodies import at_once, nap, raising, run
 from ...pythons import child
 from ..posix.process_trees import Watched
 from ..posix.process_trees import watched as watched
@@ -122,11 +122,8 @@ def test_the_soft_limit_of_descriptors_is_raised_during_a_run(
 
 
 def test_raise_file_limit_returns_false_if_forbidden(few_descriptors: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(which: int, limits: tuple[int, int]) -> None:
-        raise ValueError("current limit exceeds maximum limit")
-
     with monkeypatch.context() as patch:
-        patch.setattr(resource, "setrlimit", refuse)
+        patch.setattr(resource, "setrlimit", raising(ValueError("current limit exceeds maximum limit")))
         assert not _processes.raise_file_limit()
 
 
@@ -160,10 +157,7 @@ def test_commands_wait_while_no_more_open_files_are_allowed(backend: str, tmp_pa
 
 @pytest.mark.parametrize("number", [errno.EAGAIN, errno.ENOMEM, errno.ENFILE, errno.EMFILE])
 def test_a_command_that_nothing_can_help_fails(backend: str, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
-    def spawn(*args: Any, **options: Any) -> Any:
-        raise OSError(number, "no room")
-
-    monkeypatch.setattr(_process_run, "spawn", spawn)
+    monkeypatch.setattr(_process_run, "spawn", raising(OSError(number, "no room")))
     error = failure_of(backend, CommandJob(["true"]))
     assert with_notes(error).endswith("\nrun fewer commands at once")
 

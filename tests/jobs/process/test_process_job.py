@@ -19,7 +19,7 @@ from trioflow import CommandJob, Job, JobCancelled, JobState, JobTimeout, Pool, 
 from trioflow._core.job import _job_options
 from trioflow.abc import Instrument, fraction_done
 from trioflow.jobs.process import _process_job, _worker_main
-from ...bodies import notes, run
+from ...bodies import notes, raising, run
 from ...places import patiently
 from ...pythons import Python, python
 from ..posix.process_trees import Watched, until_there
@@ -275,11 +275,7 @@ def test_an_invalid_nice_or_memory_limit_raises(option: Any, error: type[Excepti
 
 def test_a_priority_that_is_for_root_only_fails_its_job(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """If a negative `nice=` is not permitted, the job fails with an error that says that it requires root."""
-
-    def refuse(*_: int) -> None:
-        raise PermissionError
-
-    monkeypatch.setattr(os, "setpriority", refuse)
+    monkeypatch.setattr(os, "setpriority", raising(PermissionError()))
     job = ProcessJob(bodies.add, 1, nice=-5)
     run(backend, job)
     with pytest.raises(PermissionError, match="nice=-5 requires root"):

@@ -22,7 +22,7 @@ import pytest
 from trioflow import CommandJob, Job, Pool, Rate, Scheduler, ThreadJob
 from trioflow._core.base._text_forms import age
 from trioflow.view.look import _answers, _client, _process_record
-from ...bodies import fail_now, nap, nothing
+from ...bodies import fail_now, nap, nothing, raising
 from ...cli.command_line import run, trioflow, written
 from ...places import PATIENCE
 
@@ -508,12 +508,8 @@ taken.close()
 
 def test_a_program_runs_where_no_thread_can_start(monkeypatch: pytest.MonkeyPatch) -> None:
     """With too many processes, a program that cannot answer goes on, and answers once a thread can start again."""
-
-    def start(_thread: threading.Thread) -> None:
-        raise RuntimeError("can't start new thread")
-
     with monkeypatch.context() as context:
-        context.setattr(threading.Thread, "start", start)
+        context.setattr(threading.Thread, "start", raising(RuntimeError("can't start new thread")))
         with _answers.answering():
             assert Scheduler(Job(anyio.sleep, 0)).run()
     with _answers.answering():

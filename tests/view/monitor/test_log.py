@@ -18,7 +18,7 @@ import pytest
 from trioflow import Budget, Job, Monitor, Pool, Rate, Retry, Scheduler, Service, Throttled, current_job
 from trioflow.abc import Instrument
 from trioflow.view.monitor._output_buffer import MAX_HELD_CHARACTERS
-from ...bodies import fail, nap
+from ...bodies import fail, nap, raising
 from ...cli.command_line import ENVIRONMENT, process, written
 from .monitors import Terminal, serve, watched
 
@@ -189,11 +189,7 @@ def test_an_error_in_a_monitor_hook_restores_the_terminal(
 ) -> None:
     """An error in a hook of the monitor is logged, and the cursor and the standard streams are restored."""
     terminal = Terminal()
-
-    def broken(*_: object) -> None:
-        raise LookupError("in the model")
-
-    monkeypatch.setattr("trioflow.view.monitor._model.RunModel.job_started", broken)
+    monkeypatch.setattr("trioflow.view.monitor._model.RunModel.job_started", raising(LookupError("in the model")))
     before = sys.stdout, sys.stderr
     assert virtual(Scheduler(Job(nap), instruments=[Monitor(file=terminal)]).co_run) is True
     assert (sys.stdout, sys.stderr) == before

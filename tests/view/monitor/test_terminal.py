@@ -19,7 +19,7 @@ from trioflow.view.monitor._output_buffer import MAX_BUFFERED_CHARACTERS, Buffer
 from trioflow.view.monitor._picture_renderer import _crop_line
 from trioflow.view.monitor._records import Ticker
 from trioflow.view.monitor._terminal import STYLES, Screen, TerminalDisplay, strip_controls
-from ...bodies import at_once, fail, nap
+from ...bodies import at_once, fail, nap, raising
 from ...conftest import Virtual
 from ...places import PATIENCE
 from ..contrast import contrast
@@ -252,11 +252,7 @@ def test_an_error_in_drawing_is_logged_once(
     terminal: Terminal, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """After an error in drawing, the run continues, the cursor is shown again, and no printed text is lost."""
-
-    def broken(*_: object) -> None:
-        raise LookupError("in the drawing")
-
-    monkeypatch.setattr("trioflow.view.monitor._run_header.RunHeader.lines", broken)
+    monkeypatch.setattr("trioflow.view.monitor._run_header.RunHeader.lines", raising(LookupError("in the drawing")))
 
     async def say() -> None:
         print("said")

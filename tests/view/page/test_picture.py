@@ -13,7 +13,7 @@ from trioflow._core.words._run_view import runs_in_progress
 from trioflow.view.look._console import WatchedRun
 from trioflow.view.look._picture import FOLDED, JOBS, MISSING, TOO_MANY, Picture
 from trioflow.view.look._watch import Watch
-from ...bodies import fail, nap
+from ...bodies import fail, later, nap
 from ...conftest import Virtual
 
 NASTY = ["<b>&amp;", "\\N\\l", '"] ; x -> y [', "{|}<f0>", "a\nb", "\u202eabc", "<img src=x onerror=alert(1)>", " "]
@@ -202,11 +202,9 @@ def test_the_graph_of_a_run_that_grows_has_its_families_and_groups(virtual: Virt
 
 
 def test_another_structure_is_laid_out_again(virtual: Virtual) -> None:
-    async def add() -> None:
-        await anyio.sleep(2)
-        scheduler.add(Job(nap, 3, label="late"))
-
-    scheduler = Scheduler(Job(add, label="adds"), Job(nap, 5, label="early"))
+    scheduler = Scheduler(
+        Job(later, 2, lambda: scheduler.add(Job(nap, 3, label="late")), label="adds"), Job(nap, 5, label="early")
+    )
     pictures = pictures_of(virtual, scheduler)
     assert not pictures[-1].take_layout(pictures[0])
     assert pictures[1].take_layout(pictures[0])

@@ -128,13 +128,11 @@ def test_jobs_that_a_blocked_job_stopped_are_listed_at_the_first_failure(virtual
 def test_the_jobs_of_a_blocked_group_did_not_run(virtual: Virtual, tmp_path: Path) -> None:
     """What no failure explains is listed job by job, in a group or not, and has its reason in JUnit's file."""
     gone = Job(nap, 9, label="gone")
-
-    async def cancel() -> None:
-        gone.cancel()
-
     group = Scheduler(Job(nap, label="x"), Job(nap, label="y"), label="group", required=gone)
     junit = JUnit(tmp_path / "junit.xml")
-    scheduler = Scheduler(gone, Job(cancel), group, Job(nap, label="b", required=gone), instruments=[junit])
+    scheduler = Scheduler(
+        gone, Job(at_once, gone.cancel), group, Job(nap, label="b", required=gone), instruments=[junit]
+    )
     section = failures_text(report(virtual, scheduler, tmp_path / "r.html"))
     names = ", ".join(f"<bdi>{name}</bdi>" for name in ("b", "group/x", "group/y"))
     assert f"3 jobs did not run, because <bdi>gone was cancelled</bdi>: {names}" in section

@@ -17,7 +17,7 @@ from trioflow.view.trace import _time_spent
 from trioflow.view.trace._event_log import record_of_last_run
 from trioflow.view.trace._trace_file import read_record
 from trioflow.view.trace._trace_record import TraceRecord
-from ...bodies import later, nap, nothing
+from ...bodies import later, nap, nothing, raising
 from ...cli.command_line import trioflow as command
 
 
@@ -149,12 +149,8 @@ def test_steering_from_outside_did_not_go_wrong(backend: Any, tmp_path: Path) ->
 
 def test_a_label_that_reads_as_steering_hides_no_incident(backend: Any, tmp_path: Path, capsys: Any) -> None:
     """Whether an incident is a word from outside is not read from its text, in which a label may stand."""
-
-    def hook(_: Any) -> None:
-        raise ValueError("the hook is broken")
-
     trace, job = Trace(), Job(nothing, label="load by trioflow steer, pid 1")
-    scheduler = Scheduler(job, label="night", on_job_settled=hook)
+    scheduler = Scheduler(job, label="night", on_job_settled=raising(ValueError("the hook is broken")))
     assert not scheduler.run(backend=backend, instruments=[trace])
     save(trace, tmp_path / "trace.html")
     assert "Incidents: 1" in (tmp_path / "trace.html").read_text(encoding="utf-8")

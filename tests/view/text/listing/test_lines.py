@@ -17,7 +17,7 @@ from trioflow.abc import Instrument
 from trioflow.view import listing
 from trioflow.view.text._symbols import ASCII_SYMBOLS, UNICODE_SYMBOLS
 from wcwidth import wcswidth
-from ....bodies import Counting, fail_now, give_now, idle, printed
+from ....bodies import Counting, at_once, fail_now, give_now, idle, printed
 from ....conftest import Virtual
 from ..golden import LINES, answer
 
@@ -122,13 +122,11 @@ def test_wide_characters_are_aligned() -> None:
 
 def test_times_have_a_separate_column(virtual: Virtual) -> None:
     seen: list[str] = []
-
-    async def look() -> None:
-        seen.append(listing(scheduler))
-
     quick, long = Job(answer, label="quick"), Job(anyio.sleep, 75, label="long")
     inner = Scheduler(Job(anyio.sleep, 0.25, label="short"), label="in", required=quick)
-    scheduler = Scheduler(quick, long, inner, Job(look, label="look", required=inner))
+    scheduler = Scheduler(
+        quick, long, inner, Job(at_once, lambda: seen.append(listing(scheduler)), label="look", required=inner)
+    )
     virtual(scheduler.co_run)
     assert [*seen, listing(scheduler)] == [
         "1    ✓    <Job quick>\n"
