@@ -1,15 +1,17 @@
 """Bodies of jobs, the states, and small helpers that many tests share."""
 
 import asyncio
+import contextlib
 import functools
 import io
 import itertools
-from collections.abc import Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from typing import Any
 
 import anyio
 import anyio.lowlevel
 import trio
+from anyio.abc import TaskGroup
 from trioflow import AbstractJob, Job, JobState, Scheduler
 from trioflow.abc import Instrument
 
@@ -51,6 +53,16 @@ async def co_run_drained(scheduler: Scheduler, after: float, **options: Any) -> 
     if error is not None:
         raise error
     return result
+
+
+@contextlib.asynccontextmanager
+async def running(scheduler: Scheduler, seconds: float | None = None, **options: Any) -> AsyncIterator[TaskGroup]:
+    """Run a scheduler beside the block, which begins after some seconds, if they are given."""
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(functools.partial(scheduler.co_run, **options))
+        if seconds is not None:
+            await anyio.sleep(seconds)
+        yield tasks
 
 
 async def nap(seconds: float = 1, value: Any = None) -> Any:

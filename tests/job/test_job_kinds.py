@@ -8,7 +8,7 @@ import anyio
 import pytest
 from trioflow import AbstractJob, Budget, Job, JobState, JobTimeout, Pool, Rate, Retry, Scheduler, StopReason, Throttled
 from trioflow.abc import JobKind, incidents_of
-from ..bodies import BLOCKED, CANCELLED, Flaw, later, nap
+from ..bodies import BLOCKED, CANCELLED, Flaw, later, nap, running
 from ..conftest import Virtual
 
 
@@ -217,8 +217,7 @@ def test_on_settled_follows_last_attempt(virtual: Virtual, make: Callable[[], Tr
         scheduler = Scheduler(inner, pool=pool) if nested else inner
         if not nested:
             inner.pool = pool
-        async with anyio.create_task_group() as group:
-            group.start_soon(scheduler.co_run)
+        async with running(scheduler) as group:
             group.start_soon(later, when, lambda: act(inner))
 
     virtual(main)
@@ -249,8 +248,7 @@ def test_on_settled_is_called_for_a_job_that_is_cancelled_before_its_group_tries
 
 
 async def both(scheduler: Scheduler) -> None:
-    async with anyio.create_task_group() as group:
-        group.start_soon(scheduler.co_run)
+    async with running(scheduler) as group:
         group.start_soon(later, 1, scheduler.cancel)
 
 

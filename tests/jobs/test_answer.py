@@ -1,6 +1,5 @@
 """`Answer`: a job whose result is given from outside, here in the program; `tests/journal` has the command."""
 
-import functools
 import re
 import threading
 from collections.abc import Callable
@@ -12,7 +11,7 @@ import pytest
 from trioflow import Answer, Job, JobState, JobTimeout, Scheduler, Trace
 from trioflow.abc import incidents_of
 from trioflow.view import listing
-from ..bodies import at_once
+from ..bodies import at_once, running
 from ..conftest import Virtual
 
 
@@ -52,9 +51,7 @@ def test_an_answer_is_asked_while_another_job_has_the_only_slot(virtual: Virtual
     other = scheduler.add(Job(nap, 9, required=first))
 
     async def main() -> None:
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(scheduler.co_run)
-            await anyio.sleep(2)
+        async with running(scheduler, 2):
             assert (question.state, other.state) == (JobState.RUNNING, JobState.RUNNING)
             assert scheduler.explain(question).endswith(", and asks: deploy?")
             question.answer("yes")
@@ -114,9 +111,7 @@ def test_the_question_may_be_the_result_of_a_job(virtual: Virtual) -> None:
     scheduler = Scheduler(question, timeout=60)
 
     async def main() -> None:
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(scheduler.co_run)
-            await anyio.sleep(1)
+        async with running(scheduler, 1):
             assert question.question == "delete 3 files?"
             (thread := threading.Thread(target=question.answer, args=("yes",))).start()
             thread.join()
@@ -144,9 +139,7 @@ def test_views_show_the_question_and_count_no_slot(virtual: Virtual) -> None:
     trace = Trace()
 
     async def main() -> None:
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(functools.partial(scheduler.co_run, instruments=[trace]))
-            await anyio.sleep(9)
+        async with running(scheduler, 9, instruments=[trace]):
             assert "asks: deploy? (yes or no)" in listing(scheduler, details=True)
             question.answer("yes")
 
@@ -212,9 +205,7 @@ def test_an_answer_is_not_for_an_attempt_that_began_while_it_was_parsed(virtual:
         said.append(str(raised.value))
 
     async def main() -> None:
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(Scheduler(question).co_run)
-            await anyio.sleep(1)
+        async with running(Scheduler(question), 1):
             thread = threading.Thread(target=give)
             thread.start()
             assert parsing.wait(10)

@@ -16,6 +16,7 @@ from trioflow import Answer, Job, Scheduler
 from trioflow._core.words._job_queries import question_of
 from trioflow.cli import _answer
 from trioflow.journal import _questions
+from ..bodies import running
 from ..cli.command_line import trioflow
 from ..conftest import Virtual
 
@@ -27,8 +28,7 @@ def ran(virtual: Virtual, build: Build, *steps: Callable[[], object], wait: floa
     scheduler = build()
 
     async def main() -> None:
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(scheduler.co_run)
+        async with running(scheduler) as tasks:
             for step in steps:
                 await anyio.sleep(wait)
                 step()
@@ -238,8 +238,7 @@ def test_the_command_waits_until_the_run_has_taken_or_refused_an_answer(backend:
         said.extend(asked(file, "approve", value, code=code) for value, code in (("2", 1), ("1", 0)))
 
     async def main() -> None:
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(scheduler.co_run)
+        async with running(scheduler):
             await anyio.to_thread.run_sync(answer_twice)
 
     anyio.run(main, backend=backend)
@@ -404,8 +403,7 @@ def test_an_answer_that_comes_while_another_is_parsed_is_refused(backend: str, f
         given.set()
 
     async def main() -> None:
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(Scheduler(job, journal=file).co_run)
+        async with running(Scheduler(job, journal=file)) as tasks:
             tasks.start_soon(anyio.to_thread.run_sync, answer_in_program)
             await anyio.to_thread.run_sync(answer_by_shell)
 

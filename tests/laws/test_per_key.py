@@ -30,7 +30,7 @@ from trioflow._core.admission import _admission, _pools
 from trioflow._core.admission._pools import resource_views
 from trioflow.abc import WaitCause, Waiting, waiting
 from trioflow.view.text._verdict import run_verdict
-from ..bodies import BLOCKED, FAILED, SUCCEEDED, fail, fail_now, later, nap, timed
+from ..bodies import BLOCKED, FAILED, SUCCEEDED, fail, fail_now, later, nap, running, timed
 from ..conftest import Virtual
 
 
@@ -65,9 +65,7 @@ def test_a_job_that_does_not_start_puts_back_what_it_took_of_a_key(virtual: Virt
     jobs, pool = [Job(wait, 8), first, second], Pool(host=limit)
 
     async def main() -> None:
-        async with anyio.create_task_group() as group:
-            group.start_soon(Scheduler(*jobs, pool=pool, jobs_window=anyio.CapacityLimiter(1)).co_run)
-            await nap(5)
+        async with running(Scheduler(*jobs, pool=pool, jobs_window=anyio.CapacityLimiter(1)), 5):
             first.cancel()
 
     virtual(main)
@@ -82,9 +80,7 @@ def test_what_waits_for_an_amount_of_a_job_that_has_not_started_says_so(virtual:
     )
 
     async def main() -> str:
-        async with anyio.create_task_group() as group:
-            group.start_soon(scheduler.co_run)
-            await nap(1)
+        async with running(scheduler, 1):
             return scheduler.explain(last)
 
     assert virtual(main) == "'last' waits for api: reserved for jobs that are about to start"
@@ -409,9 +405,7 @@ def test_a_key_for_which_nothing_waits_any_more_is_awaited_again(
     late = Job(wait, needs=needs, required=(before := Job(wait, 5)))
 
     async def main() -> None:
-        async with anyio.create_task_group() as group:
-            group.start_soon(Scheduler(first, dropped, before, late, pool=Pool(host=limit)).co_run)
-            await nap(3)
+        async with running(Scheduler(first, dropped, before, late, pool=Pool(host=limit)), 3):
             for job in [first, dropped] if is_throttled else [dropped]:
                 job.cancel()
 

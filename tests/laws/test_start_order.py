@@ -8,7 +8,7 @@ import anyio
 import pytest
 from trioflow import Budget, Job, JobState, PerKey, Pool, Scheduler, current_job
 from trioflow.abc import BackendName
-from ..bodies import nap
+from ..bodies import nap, running
 from ..conftest import Ordered, Virtual
 
 ORDERS = 4  # in which tasks continue
@@ -116,8 +116,7 @@ def test_what_is_returned_in_the_instant_in_which_two_runs_meet_is_passed_on(bac
     async def main() -> None:
         before, waits = Job(nap, 1), Job(nap, 1, needs={"usd": 5})
         meets = Job(nap, 1, needs={"cpu": 1}, required=before)
-        async with anyio.create_task_group() as group:
-            group.start_soon(Scheduler(Job(nap, 0.5, needs={"cpu": 1}), Job(nap, 3), pool=pool).co_run)
+        async with running(Scheduler(Job(nap, 0.5, needs={"cpu": 1}), Job(nap, 3), pool=pool)) as group:
             group.start_soon(Scheduler(before, Job(use, needs={"usd": 8}), waits, meets, pool=pool).co_run)
         assert (waits.started_at, meets.started_at) == (1, 1)
 

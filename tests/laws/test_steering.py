@@ -9,7 +9,7 @@ from typing import Any
 import anyio
 import pytest
 from trioflow import AbstractJob, Job, JobState, Retry, Scheduler, StopReason, current_job
-from ..bodies import nap, nothing
+from ..bodies import nap, nothing, running
 from ..conftest import Virtual
 
 
@@ -154,8 +154,7 @@ def test_each_word_in_each_phase_of_an_outermost_run(virtual: Virtual, word: str
 
     async def run() -> str:
         refusal = steer() if phase == "before" else ""
-        async with anyio.create_task_group() as group:
-            group.start_soon(scheduler.co_run)
+        async with running(scheduler):
             if phase == "checking":
                 while not scheduler.is_running():
                     await anyio.lowlevel.checkpoint()

@@ -1,626 +1,331 @@
 """Faults of the engine that the model has found, each a scenario as small as it gets."""
 
 import math
+from dataclasses import fields
+from typing import Any
 
 import pytest
-from .scenario import Add, Await, Cancel, Fail, Group, Leaf, Nap, Resource, Retry, Scenario, Started, Steer, Throttle
+from .scenario import (
+    Add,
+    Await,
+    Cancel,
+    Fail,
+    Group,
+    Leaf,
+    Nap,
+    Resource,
+    Retry,
+    Scenario,
+    Started,
+    Steer,
+    Step,
+    Throttle,
+)
 from .shrink import found_in
 
+
+def leaf(name: str, *calls: Step | tuple[Step, ...], **options: Any) -> Leaf:
+    """Return a job whose body has these steps, or one whose further calls have these."""
+    each = tuple(call for call in calls if isinstance(call, tuple))
+    only = tuple(step for step in calls if isinstance(step, Step))
+    return Leaf(name=name, bodies=each or (only,), **options)
+
+
+def service(name: str, *steps: Step, **options: Any) -> Leaf:
+    return leaf(name, *steps, service=True, forever=True, **options)
+
+
+def group(name: str, *jobs: Leaf | Group, **options: Any) -> Group:
+    return Group(name=name, jobs=jobs, **options)
+
+
+def scenario(*jobs: Leaf | Group, **options: Any) -> Scenario:
+    """Return a scenario of these jobs, with the options of its outermost scheduler and its own."""
+    own = {field.name for field in fields(Scenario)}
+    root = group("root", *jobs, **{name: value for name, value in options.items() if name not in own})
+    return Scenario(root=root, **{name: value for name, value in options.items() if name in own})
+
+
 SCENARIOS = {
-    "a token goes to the run that asked first, not to a job that the settled one made ready": Scenario(
-        root=Group(
-            name="root",
-            jobs=(
-                Leaf(name="first", bodies=((Nap(2.0),),)),
-                Group(name="nested", jobs=(Leaf(name="asked before", bodies=((Nap(15.5),),)),)),
-                Leaf(name="ready later", requires=("first",), bodies=((Nap(6.25),),)),
-            ),
-            limiter=0,
-        ),
-        tokens=(1,),
+    "a token goes to the run that asked first, not to a job that the settled one made ready": scenario(
+        leaf("first", Nap(2.0)),
+        group("nested", leaf("asked before", Nap(15.5))),
+        leaf("ready later", Nap(6.25), requires=("first",)),
+        limiter=0, tokens=(1,),
     ),
-    "clean-up jobs have no slot, and an adaptive window does not grow by their successes": Scenario(
-        root=Group(
-            name="root",
-            jobs=(
-                Leaf(name="succeeds", bodies=((Nap(2.25),),)),
-                Leaf(name="critical", critical=True, bodies=((Nap(8.5), Fail()),)),
-                Leaf(name="clean-up", requires=("critical",), run_if="failed", bodies=((Nap(3.125),),)),
-                Leaf(name="longer", requires=("critical",), run_if="failed", bodies=((Nap(5.75),),)),
-            ),
-            adaptive=(2, 6),
-        )
+    "clean-up jobs have no slot, and an adaptive window does not grow by their successes": scenario(
+        leaf("succeeds", Nap(2.25)),
+        leaf("critical", Nap(8.5), Fail(), critical=True),
+        leaf("clean-up", Nap(3.125), requires=("critical",), run_if="failed"),
+        leaf("longer", Nap(5.75), requires=("critical",), run_if="failed"),
+        adaptive=(2, 6),
     ),
-    "after Throttled, nothing starts on the key, what has it already included": Scenario(
-        root=Group(
-            name="root",
-            jobs=(
-                Leaf(name="throttled", needs=(("api", 1.0),), bodies=((Throttle("api", 10.25),), (Nap(1.5),))),
-                *(Leaf(name=f"call{n}", needs=(("api", 1.0),), bodies=((Nap(2.5 + n),),)) for n in range(3)),
-            ),
-            pool=(Resource(name="api", kind="amount", total=9.0),),
-        )
+    "after Throttled, nothing starts on the key, what has it already included": scenario(
+        leaf("throttled", (Throttle("api", 10.25),), (Nap(1.5),), needs=(("api", 1.0),)),
+        leaf("call0", Nap(2.5), needs=(("api", 1.0),)),
+        leaf("call1", Nap(3.5), needs=(("api", 1.0),)),
+        leaf("call2", Nap(4.5), needs=(("api", 1.0),)),
+        pool=(Resource(name="api", kind="amount", total=9.0),),
     ),
-    "a ready service that cancel() has ended is CANCELLED, also if it outlasts the run": Scenario(
-        root=Group(
-            name="root",
-            jobs=(
-                Leaf(
-                    name="service", forever=True, service=True, bodies=((Nap(0.5), Started(), Nap(math.inf)),),
-                    linger=5.25,
-                ),
-                Leaf(name="job", bodies=((Nap(3.125),),)),
-            ),
-            shutdown_timeout=60.0625,
-        ),
-        cancels=((2.03125, "service"),),
+    "a ready service that cancel() has ended is CANCELLED, also if it outlasts the run": scenario(
+        service("service", Nap(0.5), Started(), Nap(math.inf), linger=5.25),
+        leaf("job", Nap(3.125)),
+        shutdown_timeout=60.0625, cancels=((2.03125, "service"),),
     ),
-    "what a failed attempt has used of a budget counts in a later run, too": Scenario(
-        root=Group(
-            name="root",
-            jobs=(
-                Leaf(
-                    name="pays", needs=(("usd", 1.0),), bodies=((Nap(1.25), Fail()), (Nap(1.5),)), retry=Retry(times=1)
-                ),
-                Leaf(name="long", bodies=((Nap(9.0625),),)),
-            ),
-            pool=(Resource(name="usd", kind="budget", total=4.0),),
-        ),
-        killed_at=5.125,
-        cut_at=500.5,
+    "what a failed attempt has used of a budget counts in a later run, too": scenario(
+        leaf("pays", (Nap(1.25), Fail()), (Nap(1.5),), retry=Retry(times=1), needs=(("usd", 1.0),)),
+        leaf("long", Nap(9.0625)),
+        pool=(Resource(name="usd", kind="budget", total=4.0),), cut_at=500.5, killed_at=5.125,
     ),
-    "what a failure and a cancel() have blocked counts": Scenario(
-        root=Group(
-            name="root",
-            jobs=(
-                Leaf(name="fails", bodies=((Nap(1.25), Fail()),)),
-                Leaf(name="cancelled", bodies=((Nap(9.5),),)),
-                Leaf(name="blocked", requires=("fails", "cancelled"), critical=True),
-                Leaf(name="long", bodies=((Nap(20.0625),),)),
-            ),
-        ),
+    "what a failure and a cancel() have blocked counts": scenario(
+        leaf("fails", Nap(1.25), Fail()),
+        leaf("cancelled", Nap(9.5)),
+        leaf("blocked", requires=("fails", "cancelled"), critical=True),
+        leaf("long", Nap(20.0625)),
         cancels=((2.125, "cancelled"),),
     ),
-    "what a stop cuts off has failed for the clean-up, however deep it stands": Scenario(
-        root=Group(
-            name="root",
-            jobs=(
-                Group(name="around", jobs=(Group(name="group", jobs=(Leaf(name="cut off", bodies=((Nap(9.5),),)),)),)),
-                Leaf(name="bad", critical=True, bodies=((Nap(1.25), Fail()),)),
-                Group(
-                    name="clean-up",
-                    run_if="failed",
-                    requires=("around", "bad"),
-                    jobs=(
-                        Leaf(name="first", bodies=((Nap(1.5),),)),
-                        Leaf(name="blocked", requires=("first",), inputs=("cut off",), critical=True),
-                        Leaf(name="long", bodies=((Nap(4.0625),),)),
-                    ),
-                ),
-            ),
-        )
+    "what a stop cuts off has failed for the clean-up, however deep it stands": scenario(
+        group("around", group("group", leaf("cut off", Nap(9.5)))),
+        leaf("bad", Nap(1.25), Fail(), critical=True),
+        group("clean-up",
+            leaf("first", Nap(1.5)),
+            leaf("blocked", requires=("first",), critical=True, inputs=("cut off",)),
+            leaf("long", Nap(4.0625)),
+            requires=("around", "bad"), run_if="failed",
+        ),
     ),
-    "what cancel() has ended has not failed for the clean-up, also if a stop comes as it unwinds": Scenario(
-        root=Group(
-            name="root",
-            jobs=(
-                Leaf(name="cancelled", linger=3.5, bodies=((Nap(9.5),),)),
-                Leaf(name="bad", critical=True, bodies=((Nap(1.25), Fail()),)),
-                Group(
-                    name="clean-up",
-                    run_if="failed",
-                    requires=("cancelled", "bad"),
-                    jobs=(
-                        Leaf(name="first", bodies=((Nap(1.5),),)),
-                        Leaf(name="blocked", requires=("first",), inputs=("cancelled",), critical=True),
-                        Leaf(name="long", bodies=((Nap(4.0625),),)),
-                    ),
-                ),
-            ),
+    "what cancel() has ended has not failed for the clean-up, also if a stop comes as it unwinds": scenario(
+        leaf("cancelled", Nap(9.5), linger=3.5),
+        leaf("bad", Nap(1.25), Fail(), critical=True),
+        group("clean-up",
+            leaf("first", Nap(1.5)),
+            leaf("blocked", requires=("first",), critical=True, inputs=("cancelled",)),
+            leaf("long", Nap(4.0625)),
+            requires=("cancelled", "bad"), run_if="failed",
         ),
         cancels=((1.03125, "cancelled"),),
     ),
-    "a service ends before what it uses through jobs that were dropped": Scenario(
-        root=Group(
-            name="root",
-            jobs=(
-                Leaf(
-                    name="used", service=True, forever=True, linger=0.25, bodies=((Nap(1.5), Started(), Nap(math.inf)),)
-                ),
-                Leaf(name="one", requires=("used",), bodies=((Nap(1.0625),),)),
-                Leaf(name="other", requires=("one",), bodies=((Nap(1.125),),)),
-                Leaf(
-                    name="user", requires=("other",), service=True, forever=True, linger=0.375,
-                    bodies=((Nap(1.0), Started(), Nap(math.inf)),),
-                ),
-                Leaf(name="job", requires=("user",), bodies=((Nap(4.0625),),)),
-            ),
-        ),
+    "a service ends before what it uses through jobs that were dropped": scenario(
+        service("used", Nap(1.5), Started(), Nap(math.inf), linger=0.25),
+        leaf("one", Nap(1.0625), requires=("used",)),
+        leaf("other", Nap(1.125), requires=("one",)),
+        service("user", Nap(1.0), Started(), Nap(math.inf), requires=("other",), linger=0.375),
+        leaf("job", Nap(4.0625), requires=("user",)),
         keep_jobs=False,
     ),
-    "a service ends before what it uses through one that has ended, and was dropped": Scenario(
-        root=Group(
-            name="root",
-            jobs=(
-                Leaf(
-                    name="used", service=True, forever=True, linger=0.25, bodies=((Nap(1.5), Started(), Nap(math.inf)),)
-                ),
-                Leaf(
-                    name="between", requires=("used",), service=True, forever=True,
-                    bodies=((Nap(1.0625), Started(), Nap(math.inf)),),
-                ),
-                Leaf(
-                    name="user", requires=("between",), service=True, forever=True, linger=0.375,
-                    bodies=((Nap(1.125), Started(), Nap(math.inf)),),
-                ),
-                Leaf(name="job", requires=("user",), bodies=((Nap(4.0625),),)),
-            ),
+    "a service ends before what it uses through one that has ended, and was dropped": scenario(
+        service("used", Nap(1.5), Started(), Nap(math.inf), linger=0.25),
+        service("between", Nap(1.0625), Started(), Nap(math.inf), requires=("used",)),
+        service("user", Nap(1.125), Started(), Nap(math.inf), requires=("between",), linger=0.375),
+        leaf("job", Nap(4.0625), requires=("user",)),
+        cancels=((5.03125, "between"),), keep_jobs=False,
+    ),
+    "what ends with the clean-up gives nothing back to what ends with it": scenario(
+        leaf("bad", Nap(3.125), Fail(), critical=True, needs=(("usd", 2.0),)),
+        group("group", leaf("waits", Nap(1.5), needs=(("usd", 1.0),)), requires=("bad",), run_if="failed"),
+        leaf("holds", Nap(2.25), requires=("bad",), run_if="failed", needs=(("usd", 1.0),)),
+        pool=(Resource(name="usd", kind="budget", total=3.0),), cleanup_timeout=1.15625,
+    ),
+    "a forever group that the end of a run cuts off adds no failures to those of the run": scenario(
+        group("group",
+            group("forever", leaf("bad", Nap(6.5), Fail()), leaf("long", Nap(99.25)), forever=True),
+            leaf("bad too", Nap(9.875), Fail()),
         ),
-        cancels=((5.03125, "between"),),
-        keep_jobs=False,
     ),
-    "what ends with the clean-up gives nothing back to what ends with it": Scenario(
-        root=Group(
-            name="root",
-            jobs=(
-                Leaf(name="bad", critical=True, needs=(("usd", 2.0),), bodies=((Nap(3.125), Fail()),)),
-                Group(
-                    name="group",
-                    requires=("bad",),
-                    run_if="failed",
-                    jobs=(Leaf(name="waits", needs=(("usd", 1.0),), bodies=((Nap(1.5),),)),),
-                ),
-                Leaf(name="holds", requires=("bad",), run_if="failed", needs=(("usd", 1.0),), bodies=((Nap(2.25),),)),
-            ),
-            pool=(Resource(name="usd", kind="budget", total=3.0),),
-            cleanup_timeout=1.15625,
-        )
+    "a service that ends by itself as the users of another one unwind is not ended again": scenario(
+        service("used", Nap(1.9375), Started(), Nap(math.inf)),
+        service("ends", Nap(1.25), Started(), Nap(4.0), requires=("used",)),
+        service("user", Nap(1.125), Started(), Nap(math.inf), requires=("ends",), linger=2.8125),
+        leaf("job", Nap(1.5), requires=("user",)),
+        shutdown_timeout=60.0625,
     ),
-    "a forever group that the end of a run cuts off adds no failures to those of the run": Scenario(
-        root=Group(
-            name="root",
-            jobs=(
-                Group(
-                    name="group",
-                    jobs=(
-                        Group(
-                            name="forever",
-                            forever=True,
-                            jobs=(
-                                Leaf(name="bad", bodies=((Nap(6.5), Fail()),)),
-                                Leaf(name="long", bodies=((Nap(99.25),),)),
-                            ),
-                        ),
-                        Leaf(name="bad too", bodies=((Nap(9.875), Fail()),)),
-                    ),
-                ),
-            ),
-        )
-    ),
-    "a service that ends by itself as the users of another one unwind is not ended again": Scenario(
-        root=Group(
-            name="root",
-            jobs=(
-                Leaf(name="used", service=True, forever=True, bodies=((Nap(1.9375), Started(), Nap(math.inf)),)),
-                Leaf(
-                    name="ends", requires=("used",), service=True, forever=True,
-                    bodies=((Nap(1.25), Started(), Nap(4.0)),),
-                ),
-                Leaf(
-                    name="user", requires=("ends",), service=True, forever=True, linger=2.8125,
-                    bodies=((Nap(1.125), Started(), Nap(math.inf)),),
-                ),
-                Leaf(name="job", requires=("user",), bodies=((Nap(1.5),),)),
-            ),
-            shutdown_timeout=60.0625,
-        )
-    ),
-    "a key has no pause after a job that has not started": Scenario(
-        root=Group(
-            name="root",
-            jobs=(
-                Leaf(name="holder", bodies=((Nap(5.25),),)),
-                Leaf(name="waits", needs=(("host", "a"),), bodies=((Nap(1.0625),),)),
-                Leaf(name="other", needs=(("host", "a"),), bodies=((Nap(1.5),),)),
-            ),
-            pool=(Resource(name="host", kind="keys", total=1.0, gap=6.03125),),
-            limiter=0,
-        ),
-        tokens=(1,),
+    "a key has no pause after a job that has not started": scenario(
+        leaf("holder", Nap(5.25)),
+        leaf("waits", Nap(1.0625), needs=(("host", "a"),)),
+        leaf("other", Nap(1.5), needs=(("host", "a"),)),
+        limiter=0, pool=(Resource(name="host", kind="keys", total=1.0, gap=6.03125),), tokens=(1,),
         cancels=((2.125, "waits"),),
     ),
-    "what ends with its group gives back before the forever jobs of that end": Scenario(
-        root=Group(
-            name="root",
-            jobs=(
-                Leaf(name="bad", critical=True, bodies=((Nap(1.25), Fail()),)),
-                Group(
-                    name="group",
-                    jobs=(
-                        Group(
-                            name="forever",
-                            forever=True,
-                            jobs=(
-                                Leaf(name="waits", needs=(("usd", 2.0),), bodies=((Nap(4.25),),)),
-                                Leaf(name="long", bodies=((Nap(11.0625),),)),
-                            ),
-                        ),
-                        Leaf(name="spends", needs=(("usd", 5.0),), bodies=((Nap(9.5),),)),
-                    ),
-                    pool=(Resource(name="usd", kind="budget", total=6.0),),
-                ),
+    "what ends with its group gives back before the forever jobs of that end": scenario(
+        leaf("bad", Nap(1.25), Fail(), critical=True),
+        group("group",
+            group("forever",
+                leaf("waits", Nap(4.25), needs=(("usd", 2.0),)),
+                leaf("long", Nap(11.0625)),
+                forever=True,
             ),
-        )
-    ),
-    "forever jobs that are ready as the last job of a run with needs ends start, and end with the run": Scenario(
-        root=Group(
-            name="root",
-            jobs=(
-                Group(
-                    name="group",
-                    jobs=(
-                        Leaf(name="last", needs=(("keys", "b"),), bodies=((Nap(4.5),),)),
-                        Leaf(name="first", requires=("last",), forever=True),
-                        Leaf(name="other", requires=("last",), forever=True, bodies=((Nap(1.75),),)),
-                    ),
-                    pool=(Resource(name="keys", kind="keys", total=2.0, per=12.75, of_rates=True),),
-                ),
-            ),
-        )
-    ),
-    "a job that was cancelled in a pause, and is tried again, stands in the line of its limiter once": Scenario(
-        root=Group(
-            name="root",
-            jobs=(
-                Group(
-                    name="group",
-                    jobs=(Leaf(name="tried", bodies=((Nap(3.5),),)), Leaf(name="other", bodies=((Nap(12.625),),))),
-                ),
-            ),
-            limiter=0,
+            leaf("spends", Nap(9.5), needs=(("usd", 5.0),)),
+            pool=(Resource(name="usd", kind="budget", total=6.0),),
         ),
-        tokens=(1,),
-        cancels=((0.875, "other"),),
+    ),
+    "forever jobs that are ready as the last job of a run with needs ends start, and end with the run": scenario(
+        group("group",
+            leaf("last", Nap(4.5), needs=(("keys", "b"),)),
+            leaf("first", requires=("last",), forever=True),
+            leaf("other", Nap(1.75), requires=("last",), forever=True),
+            pool=(Resource(name="keys", kind="keys", total=2.0, per=12.75, of_rates=True),),
+        ),
+    ),
+    "a job that was cancelled in a pause, and is tried again, stands in the line of its limiter once": scenario(
+        group("group", leaf("tried", Nap(3.5)), leaf("other", Nap(12.625))),
+        limiter=0, tokens=(1,), cancels=((0.875, "other"),),
         steers=(
-            (0.625, Steer("root", "pause")),
-            (1.875, Steer("other", "try_again")),
-            (4.5625, Steer("root", "resume")),
+            (0.625, Steer("root", "pause")), (1.875, Steer("other", "try_again")), (4.5625, Steer("root", "resume")),
         ),
     ),
-    "a group that cancel() has ended between two attempts keeps what succeeded as it is tried again": Scenario(
-        root=Group(
-            name="root",
-            jobs=(
-                Group(
-                    name="group",
-                    retry=Retry(times=1, first=3.0625),
-                    jobs=(
-                        Leaf(name="long", bodies=((Nap(2.875),),)),
-                        Leaf(name="fails", bodies=((Nap(0.125), Fail()),)),
-                    ),
-                ),
-                Leaf(name="cancels", bodies=((Nap(4.75), Cancel("group"), Nap(20.0)),)),
-            ),
+    "a group that cancel() has ended between two attempts keeps what succeeded as it is tried again": scenario(
+        group("group",
+            leaf("long", Nap(2.875)),
+            leaf("fails", Nap(0.125), Fail()),
+            retry=Retry(times=1, first=3.0625),
         ),
+        leaf("cancels", Nap(4.75), Cancel("group"), Nap(20.0)),
         steers=((13.5625, Steer("fails", "try_again")),),
     ),
-    "try_again() of a First tries again what has failed in a group of it, but no job of its own": Scenario(
-        root=Group(
-            name="root",
-            jobs=(
-                Leaf(name="steers", bodies=((Nap(5.25), Steer("first", "try_again"), Nap(0.125)),)),
-                Group(
-                    name="first",
-                    enough=1,
-                    jobs=(
-                        Leaf(name="own", bodies=((Nap(1.0625), Fail()), ())),
-                        Group(
-                            name="group",
-                            jobs=(
-                                Leaf(name="long", bodies=((Nap(8.5),),)),
-                                Leaf(name="bad", bodies=((Nap(1.9375), Fail()), (Nap(9.03125),))),
-                            ),
-                        ),
-                    ),
-                ),
+    "try_again() of a First tries again what has failed in a group of it, but no job of its own": scenario(
+        leaf("steers", Nap(5.25), Steer("first", "try_again"), Nap(0.125)),
+        group("first",
+            leaf("own", (Nap(1.0625), Fail()), ()),
+            group("group",
+                leaf("long", Nap(8.5)),
+                leaf("bad", (Nap(1.9375), Fail()), (Nap(9.03125),)),
             ),
-        )
-    ),
-    "jobs that wait for a token stay before those that wait for a slot if a first duration comes late": Scenario(
-        root=Group(
-            name="root",
-            jobs=(
-                Group(
-                    name="group",
-                    jobs=(
-                        Leaf(
-                            name="adds",
-                            priority=1,
-                            bodies=(
-                                (Nap(1.5), Add((Leaf(name="late", expected=3.0, bodies=((Nap(1.25),),)),)), Nap(1.0)),
-                            ),
-                        ),
-                        Leaf(name="waits for a token", bodies=((Nap(2.125),),)),
-                        Leaf(name="waits for a slot", bodies=((Nap(3.0625),),)),
-                    ),
-                    window=2,
-                    policy="auto",
-                ),
-            ),
-            limiter=0,
+            enough=1,
         ),
-        tokens=(1,),
     ),
-    "the first job with needs that is added leaves the ranks of all others as they are": Scenario(
-        root=Group(
-            name="root",
-            jobs=(
-                Leaf(
-                    name="adds",
-                    expected=8.0,
-                    bodies=(
-                        (
-                            Nap(2.125),
-                            Add(
-                                (
-                                    Leaf(name="short", expected=0.5, bodies=((Nap(1.0),),)),
-                                    Leaf(name="long", needs=(("cpu", 1.0),), bodies=((Nap(1.25),),)),
-                                )
-                            ),
-                            Nap(1.5),
-                        ),
-                    ),
-                ),
-                Leaf(name="old", expected=5.0, bodies=((Nap(1.0625),),)),
-            ),
-            pool=(Resource(name="cpu", kind="amount", total=1.0),),
-            window=1,
-            policy="critical-path",
-        )
+    "jobs that wait for a token stay before those that wait for a slot if a first duration comes late": scenario(
+        group("group",
+            leaf("adds", Nap(1.5), Add((leaf("late", Nap(1.25), expected=3.0),)), Nap(1.0), priority=1),
+            leaf("waits for a token", Nap(2.125)),
+            leaf("waits for a slot", Nap(3.0625)),
+            window=2, policy="auto",
+        ),
+        limiter=0, tokens=(1,),
     ),
-    "what is in a group that has not begun its next run is as the last one has left it": Scenario(
-        root=Group(
-            name="root",
-            jobs=(
-                Group(
-                    name="around",
-                    jobs=(
-                        Group(
-                            name="group",
-                            jobs=(
-                                Leaf(name="bad", bodies=((Nap(1.5), Fail()),)),
-                                Leaf(name="user", requires=("bad",)),
-                                Leaf(name="good", shutdown=0.25),
-                            ),
-                        ),
-                    ),
-                ),
+    "the first job with needs that is added leaves the ranks of all others as they are": scenario(
+        leaf(
+            "adds", Nap(2.125),
+            Add((leaf("short", Nap(1.0), expected=0.5), leaf("long", Nap(1.25), needs=(("cpu", 1.0),)))), Nap(1.5),
+            expected=8.0,
+        ),
+        leaf("old", Nap(1.0625), expected=5.0),
+        window=1, pool=(Resource(name="cpu", kind="amount", total=1.0),), policy="critical-path",
+    ),
+    "what is in a group that has not begun its next run is as the last one has left it": scenario(
+        group("around",
+            group("group",
+                leaf("bad", Nap(1.5), Fail()),
+                leaf("user", requires=("bad",)),
+                leaf("good", shutdown=0.25),
             ),
         ),
-        steers=((2.625, Steer("around", "pause")), (3.5625, Steer("around", "try_again"))),
         cancels=((9.03125, "around"),),
+        steers=((2.625, Steer("around", "pause")), (3.5625, Steer("around", "try_again"))),
     ),
-    "resume() of a scheduler that cleans up lets the jobs of its forever groups start": Scenario(
-        root=Group(
-            name="root",
-            jobs=(
-                Leaf(name="bad", critical=True, bodies=((Nap(3.5), Fail()),)),
-                Leaf(name="clean-up", requires=("bad",), run_if="failed", bodies=((Nap(4.25),),)),
-                Group(
-                    name="group",
-                    forever=True,
-                    jobs=(
-                        Leaf(name="long", bodies=((Nap(4.5625),),)),
-                        Leaf(name="user", requires=("long",), bodies=((Nap(0.875),),)),
-                    ),
-                ),
-            ),
+    "resume() of a scheduler that cleans up lets the jobs of its forever groups start": scenario(
+        leaf("bad", Nap(3.5), Fail(), critical=True),
+        leaf("clean-up", Nap(4.25), requires=("bad",), run_if="failed"),
+        group("group",
+            leaf("long", Nap(4.5625)),
+            leaf("user", Nap(0.875), requires=("long",)),
+            forever=True,
         ),
         steers=((2.125, Steer("root", "pause")), (5.0625, Steer("root", "resume"))),
     ),
-    "a forever job that will be retried waits for no resume if its run is held": Scenario(
-        root=Group(
-            name="root",
-            jobs=(
-                Leaf(name="bad", bodies=((Nap(0.5), Fail()),)),
-                Leaf(name="forever", forever=True, retry=Retry(times=3, first=2.5), bodies=((Nap(1.25), Fail()),)),
-            ),
-            hold=True,
-        ),
-        cut_at=12.0625,
+    "a forever job that will be retried waits for no resume if its run is held": scenario(
+        leaf("bad", Nap(0.5), Fail()),
+        leaf("forever", Nap(1.25), Fail(), forever=True, retry=Retry(times=3, first=2.5)),
+        hold=True, cut_at=12.0625,
     ),
-    "a group of lower priority does not pass what has become ready in the same turn": Scenario(
-        root=Group(
-            name="root",
-            jobs=(
-                Group(name="low", priority=-2, jobs=(Leaf(name="job", bodies=((Nap(3.0625),),)),)),
-                Leaf(name="first", bodies=((Nap(5.25),),)),
-                Group(name="after", requires=("first",), jobs=(Leaf(name="answer", answer=True),)),
-            ),
-            adaptive=(1, 1),
-        ),
-        cut_at=20.0625,  # a question in a journal is looked for twice a second
-        killed_at=0.3125,
+    "a group of lower priority does not pass what has become ready in the same turn": scenario(
+        group("low", leaf("job", Nap(3.0625)), priority=-2),
+        leaf("first", Nap(5.25)),
+        group("after", leaf("answer", answer=True), requires=("first",)),
+        adaptive=(1, 1), cut_at=20.0625, killed_at=0.3125,  # a question in a journal is looked for twice a second
     ),
-    "a job that time has let start needs what another run has, as it becomes ready": Scenario(
-        root=Group(
-            name="runs",
-            jobs=(
-                Group(
-                    name="other run",
-                    jobs=(
-                        Leaf(name="fails", bodies=((Nap(0.25), Fail()),)),
-                        Leaf(
-                            name="clean-up", requires=("fails",), run_if="failed", needs=(("shared", 1.0),),
-                            bodies=((Nap(3.0),),),
-                        ),
-                    ),
-                ),
-                Group(
-                    name="run",
-                    jobs=(
-                        Leaf(name="first", bodies=((Nap(4.25),),)),
-                        Leaf(name="next", requires=("first",), needs=(("shared", 1.0),), bodies=((Nap(2.25),),)),
-                        Leaf(name="api", needs=(("rate", 1.0),), bodies=((Nap(3.75), Throttle("rate", 0.5)),)),
-                    ),
-                ),
-            ),
-            pool=(
-                Resource(name="rate", kind="rate", total=2.0, per=9.0, burst=2.0, give_up=3.5),
-                Resource(name="shared", kind="amount", total=1.0),
-            ),
+    "a job that time has let start needs what another run has, as it becomes ready": scenario(
+        group("other run",
+            leaf("fails", Nap(0.25), Fail()),
+            leaf("clean-up", Nap(3.0), requires=("fails",), run_if="failed", needs=(("shared", 1.0),)),
+        ),
+        group("run",
+            leaf("first", Nap(4.25)),
+            leaf("next", Nap(2.25), requires=("first",), needs=(("shared", 1.0),)),
+            leaf("api", Nap(3.75), Throttle("rate", 0.5), needs=(("rate", 1.0),)),
+        ),
+        pool=(
+            Resource(name="rate", kind="rate", total=2.0, per=9.0, burst=2.0, give_up=3.5),
+            Resource(name="shared", kind="amount", total=1.0),
         ),
         apart=True,
     ),
-    "a forever group that fails in the instant in which the run could end has failed": Scenario(
-        root=Group(
-            name="runs",
-            jobs=(
-                Group(
-                    name="run",
-                    jobs=(
-                        Leaf(name="spends", needs=(("budget", 2.0),), bodies=((Nap(8.04),),)),
-                        Group(
-                            name="group",
-                            forever=True,
-                            jobs=(Leaf(name="waits", needs=(("budget", 3.0),), bodies=((Nap(math.inf),),)),),
-                        ),
-                    ),
-                ),
-            ),
-            pool=(Resource(name="budget", kind="budget", total=4.0),),
+    "a forever group that fails in the instant in which the run could end has failed": scenario(
+        group("run",
+            leaf("spends", Nap(8.04), needs=(("budget", 2.0),)),
+            group("group", leaf("waits", Nap(math.inf), needs=(("budget", 3.0),)), forever=True),
         ),
-        apart=True,
+        pool=(Resource(name="budget", kind="budget", total=4.0),), apart=True,
     ),
-    "what followed a job that was cancelled runs again once the job fails": Scenario(
-        root=Group(
-            name="root",
-            timeout=7.1,
-            jobs=(
-                Leaf(name="holds", bodies=((Nap(4.4), Nap(3.5)),)),
-                Leaf(name="ends", bodies=((Nap(3.8),),)),
-                Leaf(name="fails", bodies=((Nap(3.95), Fail()),)),
-                Leaf(name="cleans up", requires=("fails",), run_if="failed", bodies=((Nap(1.75),),)),
-                Leaf(name="waits", bodies=((Nap(3.2),),)),
-            ),
-            limiter=0,
-        ),
-        tokens=(2,),
-        killed_at=12.6,
+    "what followed a job that was cancelled runs again once the job fails": scenario(
+        leaf("holds", Nap(4.4), Nap(3.5)),
+        leaf("ends", Nap(3.8)),
+        leaf("fails", Nap(3.95), Fail()),
+        leaf("cleans up", Nap(1.75), requires=("fails",), run_if="failed"),
+        leaf("waits", Nap(3.2)),
+        timeout=7.1, limiter=0, tokens=(2,), killed_at=12.6,
     ),
 }  # fmt: skip
 
 OPEN = {
-    "a nested scheduler takes no time": Scenario(
-        root=Group(
-            name="root",
-            jobs=(
-                Leaf(name="long", bodies=((Nap(5.8),),)),
-                Leaf(name="fails", bodies=((Nap(1.5), Fail()),)),
-                Leaf(name="awaits", bodies=((Nap(0.75), Await("fails"), Nap(3.5)),)),
-                Leaf(name="forever", forever=True, bodies=((Nap(1.25),),)),
-                Group(name="group", jobs=(Leaf(name="all", needs=(("budget", 4.0),), bodies=((Nap(8.75),),)),)),
-                Leaf(name="some", needs=(("budget", 1.0),), bodies=((Nap(1.0),),)),
-            ),
-            pool=(Resource(name="budget", kind="budget", total=4.0),),
-            window=3,
-        )
+    "a nested scheduler takes no time": scenario(
+        leaf("long", Nap(5.8)),
+        leaf("fails", Nap(1.5), Fail()),
+        leaf("awaits", Nap(0.75), Await("fails"), Nap(3.5)),
+        leaf("forever", Nap(1.25), forever=True),
+        group("group", leaf("all", Nap(8.75), needs=(("budget", 4.0),))),
+        leaf("some", Nap(1.0), needs=(("budget", 1.0),)),
+        window=3, pool=(Resource(name="budget", kind="budget", total=4.0),),
     ),
-    "a group of a First ends as another decides": Scenario(
-        root=Group(
-            name="root",
-            jobs=(
-                Group(
-                    name="staggered",
-                    jobs=(
-                        Group(
-                            name="first",
-                            jobs=(
-                                Leaf(name="fails", needs=(("rate", 1.0),), bodies=((Fail(),),)),
-                                Leaf(name="wins", needs=(("rate", 1.0),)),
-                            ),
-                            enough=1,
-                        ),
-                        Leaf(name="rival", bodies=((Nap(12.7),),)),
-                    ),
-                    enough=1,
-                    stagger=5.0,
-                ),
+    "a group of a First ends as another decides": scenario(
+        group("staggered",
+            group("first",
+                leaf("fails", Fail(), needs=(("rate", 1.0),)),
+                leaf("wins", needs=(("rate", 1.0),)),
+                enough=1,
             ),
-            pool=(Resource(name="rate", kind="rate", total=1.0, per=8.25, burst=1.0),),
+            leaf("rival", Nap(12.7)),
+            enough=1, stagger=5.0,
         ),
+        pool=(Resource(name="rate", kind="rate", total=1.0, per=8.25, burst=1.0),),
         steers=((2.0, Steer("root", "pause")), (65.5, Steer("root", "resume"))),
     ),
-    "a nested scheduler takes no time, though it was decided before it was tried again": Scenario(
-        root=Group(
-            name="root",
-            jobs=(
-                Leaf(name="steers", bodies=((Nap(10.25), Steer("lingers", "try_again"), Nap(4.25)),)),
-                Group(
-                    name="group",
-                    jobs=(
-                        Group(
-                            name="first",
-                            jobs=(
-                                Leaf(name="lingers", bodies=((Nap(10.75),),), linger=7.75),
-                                Leaf(name="wins", bodies=((Nap(1.0),),)),
-                            ),
-                            enough=1,
-                        ),
-                    ),
-                ),
-            ),
-        ),
+    "a nested scheduler takes no time, though it was decided before it was tried again": scenario(
+        leaf("steers", Nap(10.25), Steer("lingers", "try_again"), Nap(4.25)),
+        group("group", group("first", leaf("lingers", Nap(10.75), linger=7.75), leaf("wins", Nap(1.0)), enough=1)),
         cancels=((6.5, "group"),),
     ),
-    "a group with a journal asks for what a job gives back as it starts": Scenario(
-        root=Group(
-            name="root",
-            jobs=(
-                Group(
-                    name="group",
-                    jobs=(
-                        Leaf(name="waits", needs=(("token", 1.0),), bodies=((Nap(8.1),),)),
-                        Leaf(name="starts", bodies=((Nap(0.2),),)),
-                    ),
-                ),
-                Leaf(name="takes no time", needs=(("token", 1.0),)),
-            ),
-            pool=(Resource(name="token", kind="named", total=1.0),),
+    "a group with a journal asks for what a job gives back as it starts": scenario(
+        group("group", leaf("waits", Nap(8.1), needs=(("token", 1.0),)), leaf("starts", Nap(0.2))),
+        leaf("takes no time", needs=(("token", 1.0),)),
+        pool=(Resource(name="token", kind="named", total=1.0),), killed_at=15.6,
+    ),
+    "two schedulers ask for a token at one instant": scenario(
+        group("first",
+            group("group", leaf("inner", Nap(4.75))),
+            leaf("long", Nap(12.625)),
+            leaf("other", Nap(6.125)),
+            enough=2,
         ),
-        killed_at=15.6,
+        leaf("takes no time"),
+        leaf("next", Nap(6.25), requires=("takes no time",)),
+        limiter=0, tokens=(3,),
     ),
-    "two schedulers ask for a token at one instant": Scenario(
-        root=Group(
-            name="root",
-            jobs=(
-                Group(
-                    name="first",
-                    enough=2,
-                    jobs=(
-                        Group(name="group", jobs=(Leaf(name="inner", bodies=((Nap(4.75),),)),)),
-                        Leaf(name="long", bodies=((Nap(12.625),),)),
-                        Leaf(name="other", bodies=((Nap(6.125),),)),
-                    ),
-                ),
-                Leaf(name="takes no time"),
-                Leaf(name="next", requires=("takes no time",), bodies=((Nap(6.25),),)),
-            ),
-            limiter=0,
-        ),
-        tokens=(3,),
+    "a service fails as jobs that require it start": scenario(
+        service("service", Nap(3.1), Started(), Fail()),
+        leaf("user", Nap(1.4), requires=("service",)),
+        critical_jobs=True,
     ),
-    "a service fails as jobs that require it start": Scenario(
-        root=Group(
-            name="root",
-            jobs=(
-                Leaf(name="service", forever=True, service=True, bodies=((Nap(3.1), Started(), Fail()),)),
-                Leaf(name="user", requires=("service",), bodies=((Nap(1.4),),)),
-            ),
-            critical_jobs=True,
-        )
-    ),
-}
+}  # fmt: skip
 """Scenarios whose outcome the contract leaves open in one instant, by what the model says about them."""
 
 ORDERS = 6

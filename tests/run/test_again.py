@@ -28,7 +28,7 @@ from trioflow import (
 )
 from trioflow._core.run import _reopening
 from trioflow.abc import Instrument
-from ..bodies import at_once, later
+from ..bodies import at_once, later, running
 from ..conftest import BackendName, Virtual
 from .tries import Broken, after, names, nap
 
@@ -424,8 +424,7 @@ def test_run_is_held_where_it_would_end_with_failures(virtual: Virtual, fails: i
     seen: set[Any] = set()
 
     async def main() -> None:
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(scheduler.co_run)
+        async with running(scheduler):
             for call in (scheduler.try_again, group.try_again, scheduler.resume)[: 3 if fails > 2 else 2]:
                 await anyio.sleep(5)
                 seen.add((scheduler.is_paused(), names(scheduler)))
@@ -459,8 +458,7 @@ def test_a_pause_of_a_held_run_holds_back_what_is_tried_again(virtual: Virtual, 
         seen.append(f"{job.state.name} {scheduler.is_paused()}")
 
     async def main() -> None:
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(scheduler.co_run)
+        async with running(scheduler):
             await after(pauses_at, scheduler.pause)
             await after(5, look, scheduler.try_again, look, scheduler.resume, look, scheduler.resume)
 
@@ -475,8 +473,7 @@ def test_what_is_tried_again_as_the_hold_ends_may_hold_the_run_once_more(virtual
     seen: list[Any] = []
 
     async def main() -> None:
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(scheduler.co_run)
+        async with running(scheduler):
             await after(5, lambda: (scheduler.resume(), job.try_again()))
             await after(5, lambda: seen.append((job.state.name, scheduler.is_paused())), scheduler.resume)
 
@@ -512,8 +509,7 @@ def test_a_held_run_ends_as_any_other(virtual: Virtual, end: str) -> None:
     added = Job(nap)
 
     async def main() -> None:
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(scheduler.co_run)
+        async with running(scheduler):
             await after(5, lambda: scheduler.add(added), getattr(scheduler, end))
 
     virtual(main)

@@ -17,7 +17,7 @@ import anyio.to_thread
 import pytest
 from trioflow import Job, Pool, Retry, Scheduler, StopReason, Throttled, current_job
 from trioflow.abc import AbstractJob, Instrument
-from ..bodies import CANCELLED, IDLE, SUCCEEDED, Actor, fail, later, nap, shut_down, task_now, timed
+from ..bodies import CANCELLED, IDLE, SUCCEEDED, Actor, fail, later, nap, running, shut_down, task_now, timed
 from ..conftest import Virtual
 
 
@@ -83,8 +83,7 @@ def test_failure_of_another_task_in_the_nursery_ends_the_run_cleanly(virtual: Vi
     scheduler = Scheduler(Actor(told, label="a"))
 
     async def beside() -> None:
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(scheduler.co_run)
+        async with running(scheduler):
             await fail(1)
 
     async def main() -> None:

@@ -13,7 +13,7 @@ import anyio.lowlevel
 import pytest
 from trioflow import Job, JobState, Scheduler, Sequence, StopReason
 from trioflow._core.run._worker import TimeSlice, Worker
-from ..bodies import nothing, pass_time, turns
+from ..bodies import nothing, pass_time, running, turns
 from ..conftest import Virtual
 
 STOPPED: Any = SimpleNamespace(clock=lambda: lambda: 0.0, threadsafe_caller=lambda: None)
@@ -236,8 +236,7 @@ def test_job_that_endlessly_adds_jobs_without_await_can_be_cancelled(virtual: Vi
     scheduler = Scheduler(Job(more))
 
     async def main() -> None:
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(scheduler.co_run)
+        async with running(scheduler) as tasks:
             for _ in range(15):
                 await anyio.lowlevel.checkpoint()
             tasks.cancel_scope.cancel()

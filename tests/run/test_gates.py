@@ -9,7 +9,7 @@ from trioflow import AbstractJob, First, Job, Pool, Retry, Scheduler, StopReason
 from trioflow._core.job import _job_options
 from trioflow.abc import declare_run_resource, run_of, set_run_need
 from trioflow.abc import waiting as waiting_of
-from ..bodies import CANCELLED, FAILED, SCHEDULED, SUCCEEDED, Flaw, fail, later, nap, nothing, timed
+from ..bodies import CANCELLED, FAILED, SCHEDULED, SUCCEEDED, Flaw, fail, later, nap, nothing, running, timed
 from ..conftest import Virtual
 
 
@@ -145,8 +145,7 @@ def test_runs_may_begin_to_share_a_pool_while_a_gate_is_opened(virtual: Virtual,
     other = Scheduler(Job(nap, 10, needs={"cpu": 1}), pool=pool)
 
     async def main() -> None:
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(other.co_run)
+        async with running(other) as tasks:
             tasks.start_soon(one.co_run)
 
     virtual(main)

@@ -7,7 +7,7 @@ import anyio
 import pytest
 from trioflow import Job, Pool, Rate, Scheduler, Service, StopReason
 from trioflow._core.admission import _admission
-from ..bodies import fail, nap, serve
+from ..bodies import fail, nap, running, serve
 from ..conftest import Virtual
 
 LONG = 1000
@@ -105,9 +105,7 @@ def test_a_pool_inside_a_keeper_cannot_serve_another_run(virtual: Virtual, first
     one, other = runs if first == "inside" else reversed(runs)
 
     async def main() -> None:
-        async with anyio.create_task_group() as group:
-            group.start_soon(one.co_run)
-            await anyio.sleep(1)
+        async with running(one, 1):
             with pytest.raises(ValueError, match="share a pool, but 'group', which has needs"):
                 await other.co_run()
 

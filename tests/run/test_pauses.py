@@ -11,7 +11,7 @@ from trioflow import Budget, First, Job, JobState, JobTimeout, Pool, Rate, Retry
 from trioflow._core.run._steering import MAX_RECORDED
 from trioflow._core.words._run_view import run_steering
 from trioflow.abc import WaitCause, current_run, waiting
-from ..bodies import at_once, fail, later, nap, nothing, serve
+from ..bodies import at_once, fail, later, nap, nothing, running, serve
 from ..conftest import Virtual
 
 
@@ -104,9 +104,7 @@ def test_what_waits_in_a_pause_holds_nothing(virtual: Virtual) -> None:
         job = Job(nap, 1, needs=needs)
         one = Scheduler(Job(at_once, lambda: one.pause()), job, pool=pool, label="one")
         other = Scheduler(Job(nap, 1, needs=needs), pool=pool)
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(one.co_run)
-            await anyio.sleep(1)
+        async with running(one, 1):
             assert (pool.free["cpu"], pool.free["usd"], pool.free["api"]) == (1, 10, {"requests": 1})
             assert await other.co_run()
             assert job.is_scheduled()
@@ -237,9 +235,7 @@ def test_nothing_holds_back_a_group_that_cleans_up(virtual: Virtual, hindrance: 
         group = Scheduler(bad, tidy, critical=False, label="group")
         other = Job(nap, 9, needs={"cpu": 1}, label="other")
         scheduler = Scheduler(group, other, jobs_window=limiter, pool=Pool(cpu=1), log=False)
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(scheduler.co_run)
-            await anyio.sleep(1)
+        async with running(scheduler, 1):
             if hindrance.startswith("a pause"):
                 (scheduler if hindrance == "a pause around" else group).pause()
             elif hindrance == "no token":
@@ -274,9 +270,7 @@ def test_a_pause_is_no_standstill_and_is_named(virtual: Virtual, caplog: pytest.
     said: list[object] = []
 
     async def main() -> None:
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(scheduler.co_run)
-            await anyio.sleep(0.5)
+        async with running(scheduler, 0.5):
             scheduler.pause()
             await anyio.sleep(100)
             wait, view = waiting(job), current_run(scheduler)
@@ -301,8 +295,7 @@ def test_pause_beside_the_rate_of_another_run_is_named_once(virtual: Virtual, ca
     paused = Scheduler(Job(nap, 1, needs=need, label="job"), retried, pool=pool, label="paused")
 
     async def main() -> None:
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(busy.co_run)
+        async with running(busy) as tasks:
             tasks.start_soon(paused.co_run)
             await anyio.sleep(1)
             paused.pause()
@@ -457,8 +450,7 @@ def test_a_new_window_is_that_of_a_run_which_is_still_being_checked(virtual: Vir
     scheduler = Scheduler(jobs, jobs_window=len(jobs))
 
     async def run() -> None:
-        async with anyio.create_task_group() as group:
-            group.start_soon(scheduler.co_run)
+        async with running(scheduler):
             while not scheduler.is_running():
                 await anyio.lowlevel.checkpoint()
             scheduler.jobs_window = 1500

@@ -8,7 +8,7 @@ from trioflow import Job, Pool, Scheduler, Sequence, current_job
 from trioflow._core.admission._policies import BUILTIN_POLICIES, median_duration
 from trioflow._core.base._graph_algorithms import chunks_with_pauses, fill_longest_path_lengths
 from trioflow.abc import AbstractJob, PolicyName
-from ..bodies import take
+from ..bodies import running, take
 from ..conftest import Virtual
 
 
@@ -216,9 +216,7 @@ def test_a_forever_job_starts_where_its_priority_puts_it(virtual: Virtual, windo
 
 def explained_after_a_second(scheduler: Scheduler, job: AbstractJob[Any]) -> Any:
     async def main() -> str:
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(scheduler.co_run)
-            await anyio.sleep(1)
+        async with running(scheduler, 1) as tasks:
             text = scheduler.explain(job)
             tasks.cancel_scope.cancel()
         return text

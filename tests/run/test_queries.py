@@ -43,7 +43,7 @@ from trioflow._core.words._job_queries import (
 )
 from trioflow._core.words._run_view import current_run, run_times
 from trioflow.abc import JobKind
-from ..bodies import fail, hooked, later, nap, nothing
+from ..bodies import fail, hooked, later, nap, nothing, running
 from ..conftest import Virtual
 
 
@@ -65,8 +65,7 @@ def test_a_run_that_is_being_checked_has_no_times_yet(virtual: Virtual) -> None:
     phases: set[RunPhase] = set()
 
     async def main() -> None:
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(scheduler.co_run)
+        async with running(scheduler):
             while scheduler.stop_reason is None:
                 for each in (scheduler, group):
                     if (run := each._run) is not None:

@@ -10,7 +10,7 @@ from trioflow import Job, Pool, Scheduler, StopReason, Trace, current_job
 from trioflow._core.job import _job_options
 from trioflow.abc import declare_run_resource, incidents_of, run_of, set_run_need
 from trioflow.testing import run_virtual
-from ..bodies import Closing, at_once, nap, nothing
+from ..bodies import Closing, at_once, nap, nothing, running
 from ..conftest import Virtual
 
 
@@ -64,9 +64,7 @@ def test_a_resource_is_closed_when_the_run_is_cancelled(virtual: Virtual) -> Non
     async def main() -> None:
         with anyio.CancelScope() as scope:
             scheduler = Scheduler(Job(share), Job(nap, 10))
-            async with anyio.create_task_group() as tasks:
-                tasks.start_soon(scheduler.co_run)
-                await anyio.sleep(1)
+            async with running(scheduler, 1):
                 scope.cancel()
 
     virtual(main)

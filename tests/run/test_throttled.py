@@ -24,7 +24,7 @@ from trioflow import (
     current_job,
 )
 from trioflow.abc import AbstractJob, Instrument
-from ..bodies import at_once, fail, fail_now, hooked, raising
+from ..bodies import at_once, fail, fail_now, hooked, raising, running
 from ..conftest import Virtual
 from ..jobs.process.process_bodies import throttle
 
@@ -292,8 +292,7 @@ def test_instruments_and_trace_see_a_throttle(virtual: Virtual) -> None:
     scheduler = Scheduler(job, pool=Pool(api=1), instruments=[Watch(), trace])
 
     async def main() -> None:
-        async with anyio.create_task_group() as group:
-            group.start_soon(scheduler.co_run)
+        async with running(scheduler):
             await looking.co_run()
 
     virtual(main)

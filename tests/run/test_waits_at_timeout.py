@@ -11,7 +11,7 @@ import anyio.lowlevel
 import pytest
 from trioflow import Answer, Job, JobTimeout, Pool, ProcessJob, Rate, Retry, Scheduler, Service, Trace, current_job
 from trioflow.abc import AbstractJob, Instrument, incidents_of
-from ..bodies import at_once, fail_now, later, nap, printed, serve
+from ..bodies import at_once, fail_now, later, nap, printed, running, serve
 from ..conftest import Virtual
 
 
@@ -112,8 +112,7 @@ async def limiter(look: Look) -> None:
 
 async def pool(look: Look) -> None:
     shared, job = Pool(x=1), Job(nap, needs={"x": 1}, label="j")
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(Scheduler(Job(nap, 9, needs={"x": 1}, label="a"), pool=shared).co_run)
+    async with running(Scheduler(Job(nap, 9, needs={"x": 1}, label="a"), pool=shared)):
         await anyio.lowlevel.checkpoint()
         await look(Scheduler(job, pool=shared, label="s"), job)
 
@@ -159,9 +158,7 @@ def test_each_wait_has_a_name(virtual: Virtual, caplog: pytest.LogCaptureFixture
     told: list[list[str]] = []
 
     async def look(scheduler: Scheduler, job: AbstractJob[Any]) -> None:
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(scheduler.co_run)
-            await anyio.sleep(0.5)
+        async with running(scheduler, 0.5):
             told.append([*caplog.messages])
             await anyio.sleep(2.5)
             told.extend([[*caplog.messages], [scheduler.explain(job)], [printed(scheduler, None, details=True)]])

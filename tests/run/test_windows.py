@@ -11,7 +11,7 @@ import trio
 from trioflow import Job, Pool, Rate, Scheduler, ThreadJob
 from trioflow._core.admission._window import max_slots
 from trioflow.abc import AbstractJob, BackendName, Instrument, WaitCause, waiting
-from ..bodies import LIMIT, RUNNING, SCHEDULED, at_once, fail, later, nap, naps, starts, timed
+from ..bodies import LIMIT, RUNNING, SCHEDULED, at_once, fail, later, nap, naps, running, starts, timed
 from ..conftest import Virtual
 
 
@@ -160,9 +160,7 @@ def test_explain_names_the_holder_of_the_token(virtual: Virtual) -> None:
         (job,) = (one for one in b.iterate_jobs() if one.label == "j")
         b.add(Job(nap, 5, label="long"))
         scheduler = Scheduler(Job(nap, 1, needs={"gpu": 1}, priority=1), b, pool=Pool(gpu=1))
-        async with anyio.create_task_group() as group:
-            group.start_soon(scheduler.co_run)
-            await anyio.sleep(0.5)
+        async with running(scheduler, 0.5):
             assert scheduler.explain(job).startswith("'j' waits for gpu: 1 of 1 taken by")
             assert waiting(job).cause is WaitCause.RESOURCE  # type: ignore[union-attr]
             await anyio.sleep(1.5)
@@ -255,9 +253,7 @@ def test_a_job_that_waits_for_a_token_is_scheduled_and_has_its_needs(virtual: Vi
         limiter, pool = anyio.CapacityLimiter(1), Pool(cpu=3)
         jobs = [Job(nap, 1, needs={"cpu": 1}, label=name) for name in "abcd"]
         scheduler = Scheduler(jobs, jobs_window=limiter, pool=pool)
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(scheduler.co_run)
-            await anyio.sleep(0.5)
+        async with running(scheduler, 0.5):
             assert [job.state for job in jobs] == [RUNNING, SCHEDULED, SCHEDULED, SCHEDULED]
             assert (limiter.borrowed_tokens, pool.free["cpu"]) == (1, 0)
             assert [waiting(job).cause for job in jobs[1:]] == [  # type: ignore[union-attr]
@@ -403,9 +399,7 @@ def test_limiter_may_change_during_a_run(virtual: Virtual, backend: str, library
         jobs = [Job(nap, 2) for _ in range(30)]
         inner = Scheduler(jobs[number:], jobs_window=limiter if library == "own" else None)
         scheduler = Scheduler(jobs[:number], inner, jobs_window=limiter)
-        async with anyio.create_task_group() as group:
-            group.start_soon(scheduler.co_run)
-            await anyio.sleep(1)
+        async with running(scheduler, 1):
             limiter.total_tokens = total
             for _ in range(3):
                 await anyio.sleep(2)
@@ -469,12 +463,9 @@ def test_an_outside_task_comes_before_those_that_ask_after_it(virtual: Virtual) 
         limiter = anyio.CapacityLimiter(1)
         nested = Scheduler(Job(work, "nested 1"), Job(work, "nested 2"))
         scheduler = Scheduler(Job(work, "own"), nested, jobs_window=limiter)
-        async with anyio.create_task_group() as group:
-            group.start_soon(scheduler.co_run)
-            await nap(0.5)
-            async with limiter:
-                order.append("program")
-                await nap(1)
+        async with running(scheduler, 0.5), limiter:
+            order.append("program")
+            await nap(1)
 
     virtual(main)
     assert order == ["own", "nested 1", "program", "nested 2"]
@@ -501,9 +492,7 @@ def test_a_run_with_many_jobs_takes_turns_with_what_asks_later(virtual: Virtual,
     async def main() -> None:
         limiter = anyio.CapacityLimiter(1)
         groups = [Scheduler([Job(work, "many") for _ in range(3)]) for _ in range(2)]
-        async with anyio.create_task_group() as group:
-            group.start_soon(Scheduler(groups, jobs_window=limiter).co_run)
-            await nap(0.5)
+        async with running(Scheduler(groups, jobs_window=limiter), 0.5):
             if where == "run":
                 await Scheduler(Job(work, "late"), Job(work, "late"), jobs_window=limiter).co_run()
             else:
@@ -520,11 +509,8 @@ def test_a_request_that_was_granted_is_one_turn(virtual: Virtual) -> None:
 
     async def main() -> float:
         limiter = anyio.CapacityLimiter(2)
-        async with anyio.create_task_group() as group:
-            group.start_soon(Scheduler([Job(nap, 1) for _ in range(6)], jobs_window=limiter).co_run)
-            await nap(0.5)
-            async with limiter:
-                return anyio.current_time()
+        async with running(Scheduler([Job(nap, 1) for _ in range(6)], jobs_window=limiter), 0.5), limiter:
+            return anyio.current_time()
 
     assert virtual(main) == 1
 
@@ -550,10 +536,8 @@ def test_jobs_in_what_goes_on_after_a_stop_get_tokens(virtual: Virtual, kind: st
             group.requires(bad)
         others = [Job(unwind)] if kind == "forever" else []
         run = Scheduler(bad, others, group, critical_jobs=True, cleanup_timeout=99)
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(run.co_run)
-            async with limiter:
-                await nap(3)
+        async with running(run), limiter:
+            await nap(3)
 
     virtual(main)
     assert [job.started_at for job in jobs] == [3, 4]

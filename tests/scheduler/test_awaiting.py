@@ -28,7 +28,7 @@ from trioflow import (
 from trioflow._core.admission import _admission
 from trioflow.abc import AbstractJob, Instrument, WaitCause, incidents_of, waiting
 from trioflow.view import listing
-from ..bodies import CANCELLED, SUCCEEDED, fail, later, nap
+from ..bodies import CANCELLED, SUCCEEDED, fail, later, nap, running
 from ..conftest import Virtual
 from ..view.monitor.monitors import Terminal, drawn
 
@@ -721,9 +721,7 @@ def test_a_wait_between_two_runs_is_named(virtual: Virtual, caplog: pytest.LogCa
         limits, options = limits_and_options(shared)
         b = Job(nap, 1, label="b", **options)
         a = Job(wait_for, ref(b), label="a", **options)
-        async with anyio.create_task_group() as group:
-            group.start_soon(functools.partial(Scheduler(a, **limits).co_run, timeout=9))
-            await anyio.sleep(0.1)
+        async with running(Scheduler(a, **limits), 0.1, timeout=9) as group:
             group.start_soon(functools.partial(Scheduler(Scheduler(b), **limits).co_run, timeout=9))
 
     virtual(main)

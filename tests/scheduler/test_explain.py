@@ -10,15 +10,13 @@ import pytest
 import trio.testing
 from trioflow import First, Job, JobState, JobTimeout, Pool, Retry, Scheduler, Sequence, Service
 from trioflow.abc import AbstractJob, WaitCause, Waiting, waiting
-from ..bodies import at_once, fail, later, nap, pass_time, serve
+from ..bodies import at_once, fail, later, nap, pass_time, running, serve
 from ..conftest import Virtual
 
 
 def explained_during(scheduler: Scheduler, job: Any, virtual: Virtual) -> str:
     async def main() -> str:
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(scheduler.co_run)
-            await anyio.sleep(2)
+        async with running(scheduler, 2) as tasks:
             text = scheduler.explain(job)
             tasks.cancel_scope.cancel()
         return text
@@ -94,8 +92,7 @@ def test_explain_follows_the_enclosing_schedulers_to_the_cause(virtual: Virtual)
 @pytest.mark.usefixtures("many_pauses")
 def test_explain_reports_that_the_scenario_is_being_checked(virtual: Virtual) -> None:
     async def main() -> str:
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(scheduler.co_run)
+        async with running(scheduler) as tasks:
             while scheduler._run is None:
                 await anyio.lowlevel.checkpoint()
             text = scheduler.explain(job)
@@ -141,9 +138,7 @@ def test_explain_names_the_holders_of_a_limiter_in_all_schedulers(virtual: Virtu
         limiter = anyio.CapacityLimiter(2)
         inner = Scheduler(Job(nap, 9, label="inside"), jobs_window=limiter, label="inner")
         scheduler = Scheduler(inner, Job(nap, 9, label="beside"), jobs_window=limiter)
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(scheduler.co_run)
-            await anyio.sleep(1)
+        async with running(scheduler, 1) as tasks:
             inner.add(job)
             await anyio.sleep(1)
             text = scheduler.explain(job)
@@ -190,9 +185,7 @@ def test_waiting_gives_a_cause_only_for_ready_jobs(virtual: Virtual) -> None:
     behind = Job(nap, required=first)
 
     async def main() -> None:
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(Scheduler(first, ready, behind, jobs_window=1).co_run)
-            await anyio.sleep(2)
+        async with running(Scheduler(first, ready, behind, jobs_window=1), 2) as tasks:
             seen.extend(waiting(job) for job in (first, ready, behind))
             tasks.cancel_scope.cancel()
 
@@ -500,9 +493,7 @@ def test_a_cancelled_job_is_explained_by_the_run_in_progress(virtual: Virtual) -
     scheduler.timeout = None
 
     async def main() -> str:
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(scheduler.co_run)
-            await nap(2)
+        async with running(scheduler, 2):
             scheduler.cancel()
             await nap(1)
             return scheduler.explain(quick)

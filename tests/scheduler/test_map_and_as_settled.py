@@ -6,7 +6,7 @@ import anyio
 import pytest
 from trioflow import Job, Scheduler, StopReason, ThreadJob, current_job, current_scheduler, ref
 from trioflow import job as decorate
-from ..bodies import CANCELLED, FAILED, IDLE, SUCCEEDED, add, at_once, fail, nap
+from ..bodies import CANCELLED, FAILED, IDLE, SUCCEEDED, add, at_once, fail, nap, running
 from ..conftest import Virtual
 
 
@@ -323,8 +323,7 @@ def test_as_settled_of_a_nested_scheduler_ends_when_the_outer_run_stops(virtual:
     outer = Scheduler(long, nested, timeout=2)
 
     async def main() -> float:
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(outer.co_run)
+        async with running(outer):
             with anyio.fail_after(5):
                 assert [job async for job in stream] == []
         return anyio.current_time()
@@ -351,9 +350,7 @@ def test_as_settled_ends_with_its_run_even_if_the_next_begins_at_once(virtual: V
 def test_each_step_of_as_settled_is_a_checkpoint(virtual: Virtual) -> None:
     async def main() -> None:
         stream = scheduler.as_settled()
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(scheduler.co_run)
-            await anyio.sleep(2)
+        async with running(scheduler, 2):
             with anyio.CancelScope() as scope:
                 scope.cancel()
                 await anext(stream)
@@ -395,9 +392,7 @@ def test_as_settled_iterator_of_an_earlier_run_yields_no_job_of_the_next(virtual
     async def main() -> None:
         await scheduler.co_run(timeout=1)
         after = scheduler.as_settled()
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(scheduler.co_run)
-            await anyio.sleep(1)
+        async with running(scheduler, 1):
             for stream in (before, after):
                 assert [job.label async for job in stream] == ["2"]
         assert anyio.current_time() == 6
@@ -452,8 +447,7 @@ def test_as_settled_of_chosen_jobs_ends_with_them(virtual: Virtual) -> None:
             found.append((chosen.index(job), anyio.current_time()))
 
     async def main() -> float:
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(scheduler.co_run)
+        async with running(scheduler):
             await collect_chosen()
             return anyio.current_time()
 
@@ -468,8 +462,7 @@ def test_as_settled_of_chosen_jobs_ends_with_the_run(virtual: Virtual) -> None:
     scheduler = Scheduler(bad, never)
 
     async def main() -> list[Any]:
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(scheduler.co_run)
+        async with running(scheduler):
             return [job async for job in scheduler.as_settled([never])]
 
     assert virtual(main) == []

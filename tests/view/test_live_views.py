@@ -17,7 +17,7 @@ from trioflow.view.look._console import WatchedRun, console, describe_job
 from trioflow.view.look._process_record import describe_process
 from trioflow.view.look._watch import Watch
 from trioflow.view.monitor._model import RunModel
-from ..bodies import fail, nap
+from ..bodies import fail, nap, running
 from ..conftest import Virtual
 from .agreement import RememberingMonitor
 from .all_views import NEGATIVE_DURATION
@@ -192,9 +192,7 @@ def test_no_age_of_a_running_job_lies_ahead(virtual: Virtual, options: dict[str,
     scheduler = Scheduler(*jobs, Job(anyio.sleep, 50, label="end"))
 
     async def main() -> None:
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(scheduler.co_run)
-            await anyio.sleep(4)
+        async with running(scheduler, 4):
             texts = [*map(scheduler.explain, scheduler.iterate_jobs()), listing(scheduler, details=True)]
             texts += text_lines(1, {"command": ["x"], "runs": describe_process()["runs"]}, 200)
             texts.append(texts_of_page(*runs_in_progress()))

@@ -16,7 +16,7 @@ from trioflow import Monitor
 from trioflow.compat import asynciojobs
 from trioflow.compat.asynciojobs import AbstractJob, Job, PrintJob, PureScheduler, Scheduler, Sequence, Watch, set_debug
 from trioflow.testing import run_virtual
-from ...bodies import hooked
+from ...bodies import hooked, running
 from ...conftest import Virtual
 from ...pythons import python
 from . import bodies
@@ -307,9 +307,7 @@ def test_a_second_concurrent_run_raises() -> None:
     scheduler = PureScheduler(Note("a", delay=1.0))
 
     async def main() -> None:
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(scheduler.co_run)
-            await anyio.sleep(0.5)
+        async with running(scheduler, 0.5):
             with pytest.raises(RuntimeError, match="is running"):
                 await scheduler.co_run()
 
@@ -527,9 +525,7 @@ def test_a_job_that_waits_for_a_slot_is_shown_with_its_own_symbol() -> None:
     scheduler = PureScheduler(Job(give(1, 5.0), label="a"), Job(give(1, 5.0), label="b"), jobs_window=1)
 
     async def main() -> list[str]:
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(scheduler.co_run)
-            await anyio.sleep(1)
+        async with running(scheduler, 1):
             return [job.repr_short() for job in scheduler]
 
     assert run_virtual(main, backend="asyncio") == ["⚠ ☉ ↺  ", "⚠   ⚑  "]

@@ -11,7 +11,7 @@ import pytest
 from trioflow import Budget, Job, JobState, Monitor, Pool, Retry, Scheduler, Sequence, ref
 from trioflow.abc import criticality, failed_through_member
 from trioflow.view.monitor._model import RunModel
-from ...bodies import fail, nap
+from ...bodies import fail, nap, running
 from ...conftest import Virtual
 from .monitors import Terminal, jobs_only, look, pictured, watched
 
@@ -51,9 +51,7 @@ def test_a_monitor_ignores_a_second_concurrent_run(virtual: Virtual, caplog: pyt
     scheduler.add(eye)
 
     async def both() -> None:
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(scheduler.co_run)
-            await anyio.sleep(1)
+        async with running(scheduler, 1) as tasks:
             tasks.start_soon(other.co_run)
 
     virtual(both)

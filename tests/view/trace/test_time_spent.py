@@ -13,7 +13,7 @@ from trioflow.view import TimeSpent, save
 from trioflow.view._families import family_from_label
 from trioflow.view.trace import _time_spent
 from trioflow.view.trace._time_spent import compute_slot_use
-from ...bodies import fail, nap
+from ...bodies import fail, nap, running
 from ...conftest import Virtual
 from .scenarios import NASTY, flaky, traced
 
@@ -147,9 +147,7 @@ def test_time_spent_during_a_run_counts_until_now(virtual: Virtual) -> None:
 
 def test_a_backoff_that_goes_on_counts_until_now(virtual: Virtual) -> None:
     async def main() -> None:
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(functools.partial(scheduler.co_run, instruments=[trace]))
-            await anyio.sleep(4)
+        async with running(scheduler, 4, instruments=[trace]):
             found.append([(wait.words, wait.seconds) for span in trace.spans for wait in span.waits])
 
     trace, found = Trace(), list[Any]()
@@ -192,9 +190,7 @@ def test_a_critical_path_has_each_wait_of_a_job_before_its_start(virtual: Virtua
             raise failures.pop()
 
     async def main() -> None:
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(functools.partial(scheduler.co_run, instruments=[trace]))
-            await anyio.sleep(1.5)
+        async with running(scheduler, 1.5, instruments=[trace]):
             scheduler.pause()
             await anyio.sleep(4)
             scheduler.resume()

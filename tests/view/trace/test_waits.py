@@ -13,7 +13,7 @@ from trioflow.abc import WaitCause
 from trioflow.view.trace import _waits
 from trioflow.view.trace._spans import settled_at
 from trioflow.view.trace._trace_record import CriticalPathLink
-from ...bodies import fail, later, nap, serve
+from ...bodies import fail, later, nap, running, serve
 from ...conftest import Virtual
 from .scenarios import traced
 
@@ -119,9 +119,7 @@ def test_a_wait_for_a_resource_held_by_another_run_names_no_job(virtual: Virtual
     mine = Scheduler(Job(nap, 1, label="mine", needs={"disk": 1}), pool=pool, instruments=[trace])
 
     async def both() -> None:
-        async with anyio.create_task_group() as group:
-            group.start_soon(Scheduler(Job(nap, 3, needs={"disk": 1}), pool=pool).co_run)
-            await anyio.sleep(1)
+        async with running(Scheduler(Job(nap, 3, needs={"disk": 1}), pool=pool), 1):
             await mine.co_run()
 
     virtual(both)
