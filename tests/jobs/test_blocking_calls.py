@@ -55,9 +55,11 @@ OWN_FILE = "a file without a name in the folder for temporary files, in pieces o
 KERNEL = "what the kernel makes up in /proc or /sys, which is in memory"
 ONE_NAME = "one call for each name that the user wrote, before or after the work"
 JOURNAL = "the journal's own file, on a local disk: SQLite itself is called in this thread"
+OWN_CODE = "once for each file of the program's own code in the whole process, as its import has read it"
 STAMP = "the journal decides in one step what runs; Journal(hash=True) and large folders cost the time of the walk"
 ALLOWED: Final = {
     "_check.py:FileUses.missing_inputs": ONE_NAME,
+    "_core/base/_loaded_files.py:remember": OWN_CODE,
     "_posix.py:open_regular": ONE_NAME,
     "jobs/command/_output_sinks.py:OutputSpool": OWN_FILE,
     "jobs/_user_files.py:describe_missing_output": ONE_NAME,
@@ -90,6 +92,8 @@ ALLOWED: Final = {
     "journal/": JOURNAL,
 }
 """Why what stands in these places may call such a function in the thread of the loop."""
+READS_FOR_ITS_CALLER: Final = "_posix.py", "read_named"
+"""A function that reads a file of any kind of caller, which is the place that counts."""
 
 
 def place_of_call() -> str | None:
@@ -99,7 +103,12 @@ def place_of_call() -> str | None:
         if "importlib" in frame.f_code.co_filename or frame.f_code.co_filename == __file__:
             return None
         frame = frame.f_back
-    return frame and f"{frame.f_code.co_filename.removeprefix(PACKAGE)}:{frame.f_code.co_qualname}"
+    if frame is None:
+        return None
+    place = frame.f_code.co_filename.removeprefix(PACKAGE), frame.f_code.co_qualname
+    if place == READS_FOR_ITS_CALLER:
+        place = frame.f_back.f_code.co_filename.removeprefix(PACKAGE), frame.f_back.f_code.co_qualname
+    return ":".join(place)
 
 
 @contextmanager
