@@ -13,23 +13,26 @@ from typing import Any, Final, Never, TypeVar, cast
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-OPTION_ALIASES: Final = {
-    **dict.fromkeys(
-        ("after", "dependencies", "depends", "depends_on", "deps", "requires", "upstream_tasks", "wait_for"), "required"
-    ),
-    **dict.fromkeys(
-        ("concurrency", "limit", "limiter", "max_concurrency", "max_jobs", "max_workers", "parallel", "window"),
-        "jobs_window",
-    ),
-    **dict.fromkeys(("name", "task_name", "task_run_name"), "label"),
-    **dict.fromkeys(("max_retries", "retries", "tries"), "retry"),
-    **dict.fromkeys(("cache_key", "cache_key_fn", "task_key"), "key"),
-    **dict.fromkeys(("cores", "resource", "resources"), "needs"),
-    "order": "policy",
-    **dict.fromkeys(("deadline", "time_limit", "timeout_seconds"), "timeout"),
-    "on_done": "on_succeeded",
-    "on_settled": "on_job_settled",
-}
+
+def _by_word(hints: dict[str, str]) -> dict[str, str]:
+    """Return the hint of each word, from the hints of words that share one."""
+    return {word: hint for words, hint in hints.items() for word in words.split()}
+
+
+OPTION_ALIASES: Final = _by_word(
+    {
+        "after dependencies depends depends_on deps requires upstream_tasks wait_for": "required",
+        "concurrency limit limiter max_concurrency max_jobs max_workers parallel window": "jobs_window",
+        "name task_name task_run_name": "label",
+        "max_retries retries tries": "retry",
+        "cache_key cache_key_fn task_key": "key",
+        "cores resource resources": "needs",
+        "order": "policy",
+        "deadline time_limit timeout_seconds": "timeout",
+        "on_done": "on_succeeded",
+        "on_settled": "on_job_settled",
+    }
+)
 """Options of others, and of earlier versions, each with the name of that option here."""
 OPTION_HINTS: Final = {
     "args": "give the arguments after the function: Job(f, 1, 2)",
@@ -94,51 +97,44 @@ STEERING_OPTIONS: Final = {
     "--answer": "answer PATH VALUE",
 }
 """Options that `trioflow look` had, with the words of `trioflow steer`."""
-PARALLEL_OPTION_HINTS: Final = {
-    **dict.fromkeys(("--eta", "--progress"), "--bar shows the progress"),
-    **dict.fromkeys(("--resume", "--resume-failed", "--retry-failed"), "--journal FILE continues where a batch ended"),
-    **dict.fromkeys(("-u", "--ungroup"), "--line-buffer prints each line as it is written"),
-    **dict.fromkeys(("-n", "--max-args", "-L"), "-N gives each command several arguments"),
-    **dict.fromkeys(("-d", "--delimiter"), "tr , '\\n' | or xargs -d , -n1 | in front makes a line of each argument"),
-    **dict.fromkeys(("-q", "--quote"), "quote COMMAND as a whole: its words are joined, and a shell reads them"),
-    **dict.fromkeys(("--link", "--xapply"), ":::+ and ::::+ pair a source with the one before it"),
-    **dict.fromkeys(
-        ("--pipe", "--pipe-part", "--pipepart", "--block"),
-        "cut the data with split(1), and run a command for each part",
-    ),
-    **dict.fromkeys(
-        ("--plus", "--rpl", "--parens"),
-        "{.}, {/}, {//} and {/.} stand for parts; $(printf %03d {#}) has zeros in front",
-    ),
-    **dict.fromkeys(("--semaphore", "--sem"), "flock(1) lets commands take turns"),
-    **dict.fromkeys(("--bg", "--fg", "--wait"), "'&' at the end of the line starts it in the background"),
-    **dict.fromkeys(("--onall", "--nonall"), "trioflow ssh -H NODES COMMAND runs a command on each node"),
-    **dict.fromkeys(
-        ("--transferfile", "--tf", "--return", "--basefile", "--trc"), "a scenario file copies files with SshJob"
-    ),
-    **dict.fromkeys(("--workdir", "--wd"), "write 'cd DIR && COMMAND'"),
-    **dict.fromkeys(("--color", "--ctag", "--latest-line"), "--tag tells the outputs apart"),
-    **dict.fromkeys(("--memsuspend", "--noswap"), "--memfree SIZE starts no more while less is free"),
-    **dict.fromkeys(("--group", "--gnu", "--no-notice", "--plain"), "leave it out"),
-    **dict.fromkeys(("--reads", "--writes"), "a scenario file declares files: CommandJob(reads=[...], writes=[...])"),
-    "-E": "pipe the lines through sed '/END/,$d'",
-    "-I": "{} is the replacement string of the argument",
-    **dict.fromkeys(("-t", "-v", "--verbose"), "--dry-run prints commands, and 'set -x; COMMAND' each as it starts"),
-    "-r": "pipe the lines through grep .",
-    "--csv": "--colsep , splits each line into {1}, {2} and so on",
-    "--env": "leave it out: commands have all variables",
-    "--max-procs": "-j N limits the commands at once",
-    "--process-slot-var": "write NAME={%} COMMAND",
-    "--shuf": "pipe the lines through shuf",
-    "--trim": "pipe the lines through sed",
-    "--delay": "a scenario file spaces starts by a Rate; 'sleep 0.1; COMMAND' with -j1 does it, too",
-    "--files": "--results DIR saves what the commands write",
-    "--header": "leave the line out by tail -n +2; {1}, {2} and so on are the columns",
-    "--load": "--needs cpu=N and --memfree hold commands back",
-    "--nice": "write it in the command: nice -n 10 COMMAND",
-    "--tagstring": "--tag prints the arguments; COMMAND | sed 's/^/{#} /' any other text",
-    "--will-cite": "leave it out",
-}
+PARALLEL_OPTION_HINTS: Final = _by_word(
+    {
+        "--eta --progress": "--bar shows the progress",
+        "--resume --resume-failed --retry-failed": "--journal FILE continues where a batch ended",
+        "-u --ungroup": "--line-buffer prints each line as it is written",
+        "-n --max-args -L": "-N gives each command several arguments",
+        "-d --delimiter": "tr , '\\n' | or xargs -d , -n1 | in front makes a line of each argument",
+        "-q --quote": "quote COMMAND as a whole: its words are joined, and a shell reads them",
+        "--link --xapply": ":::+ and ::::+ pair a source with the one before it",
+        "--pipe --pipe-part --pipepart --block": "cut the data with split(1), and run a command for each part",
+        "--plus --rpl --parens": "{.}, {/}, {//} and {/.} stand for parts; $(printf %03d {#}) has zeros in front",
+        "--semaphore --sem": "flock(1) lets commands take turns",
+        "--bg --fg --wait": "'&' at the end of the line starts it in the background",
+        "--onall --nonall": "trioflow ssh -H NODES COMMAND runs a command on each node",
+        "--transferfile --tf --return --basefile --trc": "a scenario file copies files with SshJob",
+        "--workdir --wd": "write 'cd DIR && COMMAND'",
+        "--color --ctag --latest-line": "--tag tells the outputs apart",
+        "--memsuspend --noswap": "--memfree SIZE starts no more while less is free",
+        "--group --gnu --no-notice --plain --will-cite": "leave it out",
+        "--reads --writes": "a scenario file declares files: CommandJob(reads=[...], writes=[...])",
+        "-E": "pipe the lines through sed '/END/,$d'",
+        "-I": "{} is the replacement string of the argument",
+        "-t -v --verbose": "--dry-run prints commands, and 'set -x; COMMAND' each as it starts",
+        "-r": "pipe the lines through grep .",
+        "--csv": "--colsep , splits each line into {1}, {2} and so on",
+        "--env": "leave it out: commands have all variables",
+        "--max-procs": "-j N limits the commands at once",
+        "--process-slot-var": "write NAME={%} COMMAND",
+        "--shuf": "pipe the lines through shuf",
+        "--trim": "pipe the lines through sed",
+        "--delay": "a scenario file spaces starts by a Rate; 'sleep 0.1; COMMAND' with -j1 does it, too",
+        "--files": "--results DIR saves what the commands write",
+        "--header": "leave the line out by tail -n +2; {1}, {2} and so on are the columns",
+        "--load": "--needs cpu=N and --memfree hold commands back",
+        "--nice": "write it in the command: nice -n 10 COMMAND",
+        "--tagstring": "--tag prints the arguments; COMMAND | sed 's/^/{#} /' any other text",
+    }
+)
 """Options of GNU parallel, and of earlier versions, that `trioflow batch` lacks."""
 
 WRONG_BACKEND_REMEDY: Final = ContextVar("WRONG_BACKEND_REMEDY", default='run it with backend="{}"')
