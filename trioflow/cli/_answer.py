@@ -21,7 +21,7 @@ from ..journal._store import EmptyJournal, JournalStore, StoredJob, read_with_re
 from ..view.look._answers import user_name
 from ..view.text._symbols import align_columns
 from . import SUCCESS_CODE, _outputs
-from ._journal import timestamp_text, translated_journal_errors
+from ._journal import timestamp_text
 from ._scenario import CliError
 
 REFUSED_CODE: Final = 1
@@ -73,7 +73,7 @@ def command(path: Path, name: str | None, value: str | None, early: bool, asked:
     record: StoredJob | None = None
     is_running = False
     if files.exists():
-        with translated_journal_errors():
+        with _outputs.errors_as(CliError, JournalError):
             files.check()
     question = None if name is None else find_question(files, name)
     if not is_new:
@@ -257,7 +257,7 @@ def give(
     by = f"trioflow answer, user {user_name(posix.geteuid())}"
     answer = make_answer(path, question, value, is_secret, by)
     is_awaited = question is not None and is_running
-    with translated_journal_errors():
+    with _outputs.errors_as(CliError, JournalError):
         files.make()
         files.remove(path, "refused")
         if not files.write("answer", path, answer, replaces=not is_awaited):

@@ -60,7 +60,24 @@ COMMANDS: Final = {
 """Maps the name of each subcommand to its module, which is imported when it is called, its function, and its help."""
 
 
-class CommandGroup(click.Group):
+class HelpfulGroup(click.Group):
+    """A group of commands. The error about an unknown one names the command that was meant."""
+
+    def find_hint(self, ctx: click.Context, name: str) -> str:
+        """Return what an unknown command means that is like none by its name."""
+        return ""
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        name, known = args[0], self.list_commands(ctx)
+        if not (name in known or name.startswith("-") or ctx.resilient_parsing):
+            near = nearest_name(name, known)
+            guess = f"do you mean {near!r}?" if near else f"the commands are {', '.join(known)}"
+            meant = self.find_hint(ctx, name) or guess
+            raise click.UsageError(f"unknown command {printable(name)!r}; {meant}", ctx)
+        return super().resolve_command(ctx, args)
+
+
+class CommandGroup(HelpfulGroup):
     """The group of subcommands, which imports the module of a subcommand only when it is called."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
@@ -69,12 +86,12 @@ class CommandGroup(click.Group):
         return super().parse_args(ctx, args)
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
-        """Find the subcommand. If the first word is a file, suggest `trioflow run`."""
-        is_file = args[0].partition(":")[0].endswith(".py")
         if args[0] in ("batch", "ssh") and not posix.IS_POSIX:
             raise click.UsageError(f"{args[0]} needs a POSIX system: use `trioflow run` with ThreadJobs", ctx)
-        reject_unknown_command(self, ctx, args[0], f"to run a file, write: trioflow run {args[0]}" if is_file else None)
         return super().resolve_command(ctx, args)
+
+    def find_hint(self, ctx: click.Context, name: str) -> str:
+        return f"to run a file, write: trioflow run {name}" if name.partition(":")[0].endswith(".py") else ""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -108,15 +125,6 @@ class CommandGroup(click.Group):
             # The error is an output's. Errors of input files are reported where the files are read.
             code = report_output_error(error)
         sys.exit(code or SUCCESS_CODE)
-
-
-def reject_unknown_command(group: click.Group, context: click.Context, name: str, hint: str | None) -> None:
-    known = group.list_commands(context)
-    if name in known or name.startswith("-") or context.resilient_parsing:
-        return
-    near = nearest_name(name, known)
-    meant = hint or (f"do you mean {near!r}?" if near else f"the commands are {', '.join(known)}")
-    raise click.UsageError(f"unknown command {printable(name)!r}; {meant}", context)
 
 
 def option_error_text(error: click.NoSuchOption | click.BadParameter, hint: str | None = None) -> str:

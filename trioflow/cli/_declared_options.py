@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import click
 
-from ..abc import printable
+from ._outputs import errors_as
 
 T = TypeVar("T")
 
@@ -56,10 +56,8 @@ def option_type(parse: Callable[[str], T]) -> Callable[[str], T]:
     """Create the type of a click option from a function that parses a value or raises ValueError."""
 
     def convert(value: str) -> T:
-        try:
+        with errors_as(click.BadParameter, ValueError):
             return parse(value)
-        except ValueError as error:
-            raise click.BadParameter(printable(str(error))) from None
 
     return convert
 

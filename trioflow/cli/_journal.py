@@ -8,7 +8,6 @@ import json
 import math
 import sys
 from collections import Counter
-from collections.abc import Generator
 from pathlib import Path
 from typing import Any, Final, TypeVar, cast
 
@@ -25,7 +24,7 @@ from ..journal._store import JournalStore, RunRecord, StoredJob, count_jobs, rea
 from ..view.text import _selection, _verdict
 from ..view.text._symbols import Symbols, align_columns, display_width
 from . import SUCCESS_CODE, _outputs
-from ._commands import reject_unknown_command
+from ._commands import HelpfulGroup
 from ._scenario import CliError
 
 T = TypeVar("T")
@@ -50,17 +49,12 @@ Exit codes: 0 for success; 2 if the file is not a journal, or nothing matches.
 """
 
 
-class JournalCommands(click.Group):
+class JournalCommands(HelpfulGroup):
     """The commands of `trioflow journal`, whose names follow the file on the command line."""
 
-    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
-        """Find the command. If its name comes before the file, raise an error with the right order."""
+    def find_hint(self, ctx: click.Context, name: str) -> str:
         first = str(ctx.params.get("path"))
-        is_reversed = first in self.commands
-        reject_unknown_command(
-            self, ctx, args[0], f"write: trioflow journal {printable(args[0])} {first}" if is_reversed else None
-        )
-        return super().resolve_command(ctx, args)
+        return f"write: trioflow journal {printable(name)} {first}" if first in self.commands else ""
 
 
 @click.group(name="journal", cls=JournalCommands, invoke_without_command=True, epilog=HELP_EPILOG)
@@ -122,7 +116,7 @@ def forget(path: Path, pattern: str) -> int:
     """Remove the jobs that match PATTERN. The next run runs them again."""
     # Raises if the file is not a journal. Opening it for changes would turn it into a journal.
     read_runs_and_jobs(path)
-    with translated_journal_errors(), contextlib.closing(JournalStore(path, writes=True)) as store:
+    with _outputs.errors_as(CliError, JournalError), contextlib.closing(JournalStore(path, writes=True)) as store:
         records = match_records(list(store.job_records()), pattern, path)
         store.forget(record.path for record in records)
     _outputs.echo(f"forgotten: {plural(len(records), 'job')}")
@@ -133,16 +127,8 @@ def forget(path: Path, pattern: str) -> int:
 
 
 def read_runs_and_jobs(path: Path) -> tuple[list[RunRecord], list[StoredJob]]:
-    with translated_journal_errors():
+    with _outputs.errors_as(CliError, JournalError):
         return read_with_retry(path, lambda store: (store.run_records(), list(store.job_records())))
-
-
-@contextlib.contextmanager
-def translated_journal_errors() -> Generator[None]:
-    try:
-        yield
-    except JournalError as error:
-        raise CliError(printable(str(error))) from None
 
 
 def match_records(records: list[StoredJob], pattern: str, path: Path) -> list[StoredJob]:

@@ -76,15 +76,13 @@ def command(pid: int | Path | None, is_json: bool, has_page: bool, label: str | 
         if is_json or has_page:
             raise click.UsageError("give the PID of the program; trioflow look lists those that answer")
         return list_programs()
-    try:
+    with _outputs.errors_as(CliError, _client.NoAnswer):
         if has_page:
             serve_page(pid, label)
             return SUCCESS_CODE
         if isinstance(pid, Path):
             raise click.UsageError(f"a trace is shown by --web alone: trioflow look {pid} --web")
         record = _client.ask(pid)
-    except _client.NoAnswer as error:
-        raise CliError(str(error)) from None
     if label is not None:
         record["runs"] = [run for run in record["runs"] if run["label"] == label]
         if not record["runs"]:
@@ -117,14 +115,12 @@ def serve_page(source: int | Path, label: str | None) -> None:
     from ..view.look import _page
     from ..view.trace import _trace_file
 
-    try:
+    with _outputs.errors_as(CliError, ImportError, _trace_file.BadTrace):
         if isinstance(source, Path):
             page: _page.Page = _page.TracePage(_trace_file.read_record(source))
         else:
             page = _page.Page(source, label)
             page.ask()
-    except (ImportError, _trace_file.BadTrace) as error:
-        raise CliError(str(error)) from None
     with _page.serving(page) as server, contextlib.suppress(KeyboardInterrupt):
         _outputs.echo_address(server.url)
         _outputs.echo("Ctrl-C ends the page" + ("." if isinstance(source, Path) else "; the program goes on."))

@@ -6,7 +6,7 @@ import contextlib
 import getpass
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, Any, Final
 
 import click
@@ -17,6 +17,15 @@ from . import STOPPED_CODE
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+
+@contextlib.contextmanager
+def errors_as(shown: type[click.ClickException], *kinds: type[Exception]) -> Generator[None]:
+    """Raise errors of some kinds as errors of the command line, which print their text alone."""
+    try:
+        yield
+    except kinds as error:
+        raise shown(printable(str(error))) from None
 
 
 class OutputFile(click.Path):

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from . import SUCCESS_CODE, _outputs
-from ._commands import reject_unknown_command
+from ._commands import HelpfulGroup
 from ._scenario import CliError
 
 EXAMPLES = """\b
@@ -21,15 +21,6 @@ Examples:
 """
 TAKES_NEGATIVE = {"ignore_unknown_options": True}
 """-5 is an answer, and a wrong number, not an option."""
-
-
-class SteeringWords(click.Group):
-    """The words, which follow the number of the process on the command line."""
-
-    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
-        """Find the word. If there is none such, name the nearest."""
-        reject_unknown_command(self, ctx, args[0], None)
-        return super().resolve_command(ctx, args)
 
 
 def parse_pid(value: str) -> int:
@@ -49,14 +40,12 @@ def steer(pid: int, word: str, label: str | None, value: object = None) -> int:
     """Say a word to the run of a process, and print what was done."""
     from ..view.look import _client
 
-    try:
+    with _outputs.errors_as(CliError, _client.NoAnswer):
         _outputs.echo(_client.ask(pid, {"do": word, "value": value, "run": label})["done"])
-    except _client.NoAnswer as error:
-        raise CliError(str(error)) from None
     return SUCCESS_CODE
 
 
-@click.group(name="steer", cls=SteeringWords, epilog=EXAMPLES)
+@click.group(name="steer", cls=HelpfulGroup, epilog=EXAMPLES)
 @click.argument("pid", metavar="PID", type=parse_pid)
 @click.pass_context
 def command(context: click.Context, pid: int) -> None:

@@ -53,11 +53,9 @@ def report_run(trace: Path, report: Sequence[Path], junit: Sequence[Path]) -> in
                 what = "the file of another user"
             if what is not None:
                 raise CliError(f"{str(default)!r} is {what}: give -o FILE")
-    try:
+    with _outputs.errors_as(CliError, ImportError, _trace_file.BadTrace):
         require_jinja()
         record = _trace_file.read_record(trace)
-    except (ImportError, _trace_file.BadTrace) as error:
-        raise CliError(str(error)) from None
     if not record.root_runs and junit:
         raise CliError(f"nothing has run in {str(trace)!r}")
     texts = [(path, functools.partial(report_html, record, path.parent)) for path in report]
@@ -88,10 +86,8 @@ def compare_runs(before: Path, after: Path) -> int:
     """
     from ..view.trace import _compare, _trace_file
 
-    try:
+    with _outputs.errors_as(CliError, _trace_file.BadTrace):
         first, second = (_compare.run_times(_trace_file.read_record(path)) for path in (before, after))
-    except _trace_file.BadTrace as error:
-        raise CliError(str(error)) from None
     compared = _compare.compare(first, second)
     for line in _compare.comparison_lines(compared, _symbols.Symbols.for_stream(sys.stdout)):
         _outputs.echo(line)

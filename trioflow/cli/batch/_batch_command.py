@@ -94,10 +94,8 @@ def command(options: Options) -> int:
     With --journal, a command that has succeeded is not run again by a later batch with the same journal, even if this
     batch is killed. Its output is printed again, unless it would be appended to a file (>>).
     """  # noqa: D301 - click needs the character itself
-    try:
+    with _outputs.errors_as(click.UsageError, ValueError):
         options.check_conflicts()
-    except ValueError as error:
-        raise click.UsageError(str(error)) from None
     if os.environ.get("PARALLEL"):
         note = "the options in the environment variable PARALLEL are ignored; give those you need on the command line"
         _outputs.echo(f"trioflow batch: {note}: {printable(os.environ['PARALLEL'])}", err=True)

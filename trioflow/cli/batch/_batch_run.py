@@ -38,7 +38,7 @@ MAX_LINE_SIZE: Final = 120_000
 
 def run(options: Options) -> int:
     words, groups = _sources.parse_sources(options.words, options.files, make_reading_rules(options))
-    with raise_as_usage_errors():
+    with _outputs.errors_as(click.UsageError, ValueError, OSError):
         shell = "" if options.nodes else Shell(os.environ).path
         has_several = options.fills_lines or options.colsep is not None or (options.items_per_command or 1) > 1
         template = CommandTemplate(
@@ -61,7 +61,7 @@ def run(options: Options) -> int:
                 for sequence, arguments in enumerate(product.iter_arguments(blocking=True), 1):
                     directory.claim(sequence, arguments or ())
             progress_bar = make_progress_bar(options)
-            with raise_as_usage_errors():
+            with _outputs.errors_as(click.UsageError, ValueError, OSError):
                 needs_total = progress_bar is not None or (options.halt is not None and options.halt.is_percentage)
                 reporter = Reporter(
                     options,
@@ -100,7 +100,7 @@ def open_records(options: Options) -> tuple[list[Record], OutputDirectory | None
         row_format = _record_files.CsvFormat() if options.results.endswith(".csv") else _record_files.JsonLinesFormat()
         records.append(_record_files.RecordFile(options.results, row_format, resumes=resumes))
     elif options.results is not None:
-        with raise_as_usage_errors():
+        with _outputs.errors_as(click.UsageError, ValueError, OSError):
             template = CommandTemplate([options.results], options.needs, is_command=False)
             directory = _record_files.OutputDirectory(template)
         records.append(directory)
@@ -109,14 +109,6 @@ def open_records(options: Options) -> tuple[list[Record], OutputDirectory | None
         append = options.joblog.startswith("+")
         records.append(_record_files.RecordFile(path, _record_files.JoblogFormat(), append=append, resumes=resumes))
     return records, directory
-
-
-@contextlib.contextmanager
-def raise_as_usage_errors() -> Generator[None]:
-    try:
-        yield
-    except (ValueError, OSError) as error:
-        raise click.UsageError(printable(str(error))) from None
 
 
 def make_nodes(nodes: Sequence[str], **options: object) -> list[SshNode | LocalNode]:
@@ -135,7 +127,7 @@ def make_nodes(nodes: Sequence[str], **options: object) -> list[SshNode | LocalN
     # Imported here, because most batches have no nodes.
     from ... import SshNodes
 
-    with raise_as_usage_errors():
+    with _outputs.errors_as(click.UsageError, ValueError, OSError):
         return list(dict.fromkeys(node for text in nodes for node in SshNodes(text, **options)))
 
 
