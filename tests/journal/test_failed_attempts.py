@@ -8,12 +8,13 @@ from typing import Any
 import anyio
 import anyio.lowlevel
 import pytest
-from trioflow import Job, Scheduler
+from trioflow import Job, JobState, Retry, Scheduler
 
 ENDS: list[tuple[str, dict[str, Any]]] = [
     ("succeeds", {}), ("fails", {}), ("is retried", {"retry": 1}), ("cannot be stored", {}),
     ("moves on", {"timeout": 0.05, "on_timeout": "move_on"}), ("times out", {"timeout": 0.05}), ("is cancelled", {}),
-    ("stops the run", {}),
+    ("stops the run", {}), ("is cancelled in a backoff", {"retry": Retry(1, first=99)}),
+    ("is not saved", {"save": None}), ("fails unsaved", {"save": None}),
 ]  # fmt: skip
 
 
@@ -28,7 +29,9 @@ def test_what_has_begun_otherwise_runs_again_with_what_follows(
         table.write_text(day)
         if day == "tue":
             match end:
-                case "fails" | "is retried":
+                case "fails" | "is retried" | "fails unsaved":
+                    raise OSError(day)
+                case "is cancelled in a backoff":
                     raise OSError(day)
                 case "cannot be stored":
                     return object()
@@ -45,11 +48,17 @@ def test_what_has_begun_otherwise_runs_again_with_what_follows(
     async def count() -> str:
         return table.read_text()
 
+    async def cancel() -> None:
+        while jobs[0].state is not JobState.SCHEDULED or jobs[0].attempts == 0:
+            await anyio.lowlevel.checkpoint()
+        jobs[0].cancel()
+
     jobs: list[Any] = []
     for number, (day, restored) in enumerate([("mon", False), ("mon", True), ("tue", False), ("mon", False)]):
         loads = Job(load, day, label="load", log=False, **(options if day == "tue" else {}))
         jobs[:] = loads, Job(count, label="count", required=loads)
-        Scheduler(*jobs, log=False).run(backend=backend, journal=tmp_path / "run.db")
+        others = [Job(cancel, save=None)] if day == "tue" and end == "is cancelled in a backoff" else []
+        Scheduler(*jobs, *others, log=False).run(backend=backend, journal=tmp_path / "run.db")
         assert {job.restored for job in jobs} == {restored}, number
     assert jobs[1].result() == "mon"
 

@@ -174,6 +174,7 @@ UNSTORED_FORM: Final = "unstored"
 CUT_SHORT_REASON: Final = "incomplete because of its timeout"
 """The reason recorded for the result of a job that `on_timeout="move_on"` cut short."""
 SKIPPED_REASON: Final = "its node was skipped"
+RUN_SINCE_REASON: Final = "it has run since in another run, without a result"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -217,8 +218,6 @@ class RunningJob(NamedTuple):
     """Whether the fingerprint identifies the function by its name alone."""
     function: Any
     """The function whose code is part of the work, or None if there is none, or `version=` or `key=` stand for it."""
-    outdates_record: bool = False
-    """Whether a run has recorded a result with another fingerprint, which counts no more once an attempt has begun."""
 
 
 class AskedJob(NamedTuple):
@@ -289,6 +288,8 @@ class JournalSession:
         self._stamps: Final[dict[AbstractJob[Any], _file_stamps.Stamps]] = {}
         # The jobs whose attempts are recorded to have begun, with the stamps of their files before.
         self._begun: Final[dict[AbstractJob[Any], tuple[RunningJob, dict[str, str]]]] = {}
+        # The path and fingerprint of each job whose record, if it has one, counts no more once an attempt has begun.
+        self._outdating: Final[dict[AbstractJob[Any], tuple[str, str]]] = {}
         # The running jobs by path.
         self._running_paths: Final[dict[str, AbstractJob[Any]]] = {}
         # The path of each job that was restored, or may have been recorded, in this run.
@@ -323,16 +324,13 @@ class JournalSession:
     def read_files(self, job: AbstractJob[Any]) -> Callable[[], Awaitable[None]] | None:
         """Return a function that reads the files of a job in a thread, or None if that takes no time."""
         self._stamps.pop(job, None)
+        work: Work | None = None
         if (running := self._running_jobs.get(job)) is not None:
             work = running.work
-        elif _job_queries.always_runs(job) or self._save_of(job) is None:
-            return None
-        else:
-            try:
-                work = _call_for_journal(job)
-            except NotSerializable:
+        elif not _job_queries.always_runs(job) and self._save_of(job) is not None:
+            with contextlib.suppress(NotSerializable):
                 # `look_up` reports it.
-                return None
+                work = _call_for_journal(job)
         if work is None:
             return None
         inputs, outputs = work.reads, (*work.writes, *work.appends, *work.begins_anew)
@@ -363,6 +361,9 @@ class JournalSession:
             return ALWAYS_RUNS
         if (save := self._save_of(job)) is None:
             forms.pass_on(job)
+            if (path := paths.find(job)) is not None and job not in paths.interchangeable:
+                # Whatever its fingerprint, what it has done is not in the record.
+                self._note_outdated(job, path, "", self._find_record(path))
             return RESULT_NOT_SAVED
         if isinstance(asked := self._identify(job, save, paths), NotStored):
             return asked
@@ -466,16 +467,20 @@ class JournalSession:
         """Prepare to record the result of a job that runs."""
         asked.counted.cause = found.cause or f"{job.label!r} has run since"
         running = asked.running._replace(why=None if found is NO_RECORD else found.reason)
-        keeps_names = job.scheduler is None or job.scheduler.keep_jobs
-        # Otherwise, another job may get its name in this run, and the record be that of this job.
-        if record is not None and record.saved is not None and keeps_names:
-            # What was left out of this run is not compared.
-            fingerprint = running.fingerprint
-            if has_cut_requirements(job):
-                fingerprint = with_requirements(asked.own, read_parts(record.fingerprint).q or "")
-            running = running._replace(outdates_record=record.fingerprint != fingerprint)
+        # What was left out of this run is not compared.
+        fingerprint = running.fingerprint
+        if record is not None and has_cut_requirements(job):
+            fingerprint = with_requirements(asked.own, read_parts(record.fingerprint).q or "")
+        self._note_outdated(job, running.path, fingerprint, record)
         self._running_jobs[job] = running
         self._running_paths[running.path] = job
+
+    def _note_outdated(self, job: AbstractJob[Any], path: str, fingerprint: str, record: StoredJob | None) -> None:
+        """Note a job that is about to run, if it has a record of a result with another fingerprint."""
+        keeps_names = job.scheduler is None or job.scheduler.keep_jobs
+        # Otherwise, another job may get its name in this run, and the record be that of this job.
+        if record is not None and record.saved is not None and record.fingerprint != fingerprint and keeps_names:
+            self._outdating[job] = path, fingerprint or record.fingerprint
 
     def _save_of(self, job: AbstractJob[Any]) -> Save:
         save = _job_queries.options_of(job).save
@@ -714,6 +719,7 @@ class JournalSession:
 
     def _take_running(self, job: AbstractJob[Any]) -> RunningJob | None:
         """Remove and return the facts about a job that no longer runs, or None if its result will not be recorded."""
+        self._outdating.pop(job, None)
         running = self._running_jobs.pop(job, None)
         if running is not None and self._running_paths.get(running.path) is job:
             del self._running_paths[running.path]
@@ -841,19 +847,16 @@ class JournalSession:
         async def begin() -> None:
             # The end of the last attempt.
             self.commit()
-            try:
+            stamps: dict[str, str] = {}
+            with contextlib.suppress(DamagedRow):
+                # Otherwise, the stamps from the killed attempt are lost.
                 stamps = JobFacts.parse(self.store.find_stamps_before_start(running.path)).stamps
-            except DamagedRow:
-                # The stamps from the killed attempt are lost.
-                stamps = {}
             self._set_aside(job, running, stamps, "did not succeed in the run before")
             is_slow = self._file_stamper.is_slow(writes)
             taken = await call_in_thread(self._file_stamper.take, (), writes) if is_slow else {}
-            try:
-                with self._file_stamper.use(taken):
-                    stamps = self._file_stamper.stamps_of_writes(writes, job.redact)
-            except NotSerializable:
-                stamps = {}
+            stamps = {}
+            with contextlib.suppress(NotSerializable), self._file_stamper.use(taken):
+                stamps = self._file_stamper.stamps_of_writes(writes, job.redact)
             self._begun[job] = running, stamps
             self.store.record_start(running.path, JobFacts(stamps).to_json() or "{}")
 
@@ -865,11 +868,10 @@ class JournalSession:
         If it has no success, set aside the files that its kind writes, besides those of its option `writes`. If it
         began with another fingerprint than that of the record of an earlier run, that record counts no more.
         """
-        running = self._running_jobs.get(job)
-        is_outdated = running is not None and running.outdates_record and job.started_at is not None
-        if running is not None and is_outdated:
-            why = "it has run since in another run, without a result"
-            self._pending_records[running.path] = self._unstored(running.path, running.fingerprint, why, job.elapsed)
+        is_outdated = job.started_at is not None and job in self._outdating
+        if is_outdated:
+            path, fingerprint = self._outdating[job]
+            self._pending_records[path] = self._unstored(path, fingerprint, RUN_SINCE_REASON, job.elapsed)
         if (begun := self._begun.pop(job, None)) is None:
             return is_outdated
         running, stamps = begun
@@ -939,7 +941,7 @@ class JournalSession:
         if (running := self._take_running(job)) is None:
             # The job was restored, or it is never recorded.
             return
-        path, fingerprint, save, why, work, moves_on, _, function, _ = running
+        path, fingerprint, save, why, work, moves_on, _, function = running
         taken = self._stamps.pop(job, {})
         self._note_changed_arguments(job, fingerprint)
         code = self._code_of(job, function)
@@ -966,7 +968,6 @@ class JournalSession:
                 saved = _save_format(save)
             except NotSerializable as error:
                 why = error.shown(job.redact)
-                facts = NO_FACTS
                 self._record_unstorable(job, f"its result, {why}")
         self._pending_records[path] = StoredJob(
             path, fingerprint, saved, data, large, facts.to_json(), self.run_number, None, settled,
@@ -1062,10 +1063,7 @@ class JournalSession:
 
     def _is_answer(self, found: Any) -> bool:
         """Return whether a file is about a question whose answer is in the journal, and says how it was answered."""
-        try:
-            return getattr(found, "answered", None) is not None and self.store.find_job(found.path) is not None
-        except DamagedRow:
-            return False
+        return getattr(found, "answered", None) is not None and self._find_record(found.path) is not None
 
     def _record_unstorable(self, job: AbstractJob[Any], reason: str) -> None:
         """Record that a job cannot be stored, for the report at the end of the run."""
