@@ -1,6 +1,6 @@
 """Random edits of a program at random instants of its run: what a result came from, and what a line says, agree.
 
-    python -m tests.journal.edits_in_time 10000
+    python -m tests.journal.edits_in_time 400 5400
 
 A draw writes functions, each of which returns its version or raises it, and runs jobs of each kind that call them. At
 random instants, a function gets another version, with a reload or without. The laws: a traceback quotes the version
@@ -27,7 +27,7 @@ from typing import Any
 import anyio
 import anyio.lowlevel
 import trioflow.look
-from trioflow import Job, ProcessJob, Retry, Scheduler, ThreadJob
+from trioflow import First, Job, ProcessJob, Retry, Scheduler, ThreadJob
 from trioflow._core.base import _loaded_files
 
 FUNCTIONS = 4
@@ -102,16 +102,22 @@ class Draw(logging.Handler):
         importlib.invalidate_caches()
         steps: Any = importlib.import_module(self.name)
         kinds: list[Any] = [Job, Job, ThreadJob] + [ProcessJob] * has_processes
-        dice, jobs = random.Random(f"{self.file}"), list[Any]()
+        dice, jobs, members = random.Random(f"{self.file}"), list[Any](), list[Any]()
         for number in range(6):
             kind = dice.choice(kinds)
-            function = getattr(steps, f"{'later' if kind is Job else 'now'}_{dice.randrange(FUNCTIONS)}")
-            required = [job for job in jobs if dice.random() < 0.3]
-            retry = Retry(2, first=0, on=self.retries)
-            options = {"required": required, "run_if": "settled"} if required else {}
-            jobs.append(kind(function, label=f"job {number}", retry=retry, **options))
+            group = dice.choice([None, None, First, Scheduler])
+            required = [member for member in members if dice.random() < 0.3]
+            options: dict[str, Any] = {"required": required, "run_if": "settled"} if required else {}
+            made = list[Any]()
+            for place in range(1 if group is None else 2):
+                function = getattr(steps, f"{'later' if kind is Job else 'now'}_{dice.randrange(FUNCTIONS)}")
+                retry = Retry(2, first=0, on=self.retries)
+                own_options = options if group is None else {}
+                made.append(kind(function, label=f"job {number}.{place}", retry=retry, **own_options))
+            jobs += made
+            members.append(made[0] if group is None else group(*made, label=f"group {number}", **options))
         journal = self.file.with_name("run.db")
-        scheduler = Scheduler(*jobs, on_job_settled=self.settled, log=False, jobs_window=dice.choice([1, 2, None]))
+        scheduler = Scheduler(*members, on_job_settled=self.settled, log=False, jobs_window=dice.choice([1, 2, None]))
         scheduler.run(backend=self.backend, journal=journal)
         return jobs
 
@@ -150,7 +156,7 @@ def problems_of(seed: str, backend: Any, folder: Path, has_processes: bool = Fal
 if __name__ == "__main__":
     from tests.journal import edits_in_time
 
-    for number in range(int(sys.argv[1])):
+    for number in range(*map(int, sys.argv[1:])):
         for backend in ("trio", "asyncio"):
             with tempfile.TemporaryDirectory(dir="/dev/shm") as name:
                 has_processes = number % 50 == 0
