@@ -113,7 +113,8 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
             failures are kept. So a program may add jobs for a year without using more and more memory.
         journal: a `Journal`, or its path, for each of its runs, and inside `async with`. It records each job that
             succeeds. A job that an earlier run has recorded is restored instead of being run again. A job that is added
-            during a run is restored by `add`. On a nested scheduler, this option has no effect.
+            during a run is restored by `add`, or soon after if many files have to be read first. On a nested scheduler,
+            this option has no effect.
         on_job_settled: a plain function, called with each of its jobs as it settles, whatever its outcome: each time
             that it settles, if it is tried again. It may add jobs, and try the job again. If it raises, the run ends
             with that exception, and `stop_reason` is CRITICAL. To await something, iterate over `as_settled()`.
