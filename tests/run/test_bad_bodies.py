@@ -43,6 +43,27 @@ def test_job_that_raises_a_group_of_cancellations_is_cancelled(virtual: Virtual)
         job.result()
 
 
+@pytest.mark.both_backends
+@pytest.mark.parametrize("critical", [True, False])
+def test_an_interruption_that_leaves_a_run_names_the_other_exceptions_of_its_group(
+    backend: Any, critical: bool
+) -> None:
+    interruption = KeyboardInterrupt()
+
+    async def fail() -> None:
+        raise BaseExceptionGroup(
+            "all", [ValueError("first"), ExceptionGroup("inner", [OSError("second")]), interruption]
+        )
+
+    job = Job(fail, label="fails", critical=critical)
+    with pytest.raises(KeyboardInterrupt) as caught:
+        Scheduler(Scheduler(job)).run(backend=backend)
+    assert caught.value is interruption
+    named = "'fails' raised it in a group, together with ValueError: first, OSError: second"
+    assert interruption.__notes__ == [named]
+    assert len(leaves(job.raised_exception())) == 3
+
+
 def test_job_that_raises_a_group_with_a_cancellation_and_an_error_fails(virtual: Virtual) -> None:
     mine = OSError("while unwinding")
     job, other = Job(own_nursery, mine), Job(nap, 100)

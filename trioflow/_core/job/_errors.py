@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeGuard, TypeVar
 
 from ..base import _amounts, _user_code
 from ..base._states import JobState
-from ..base._text_forms import clause, fit, name_in_errors, short_repr, shown_value
+from ..base._text_forms import clause, fit, join_names, name_in_errors, short_repr, shown_value
 from . import _ancestors, _labels
 
 if TYPE_CHECKING:
@@ -158,9 +158,8 @@ class RequirementFailed(TrioflowError):
         earlier = requirement.raised_exception()
         # The job that failed first, taken from the error before, so that no chain has to be walked.
         # A job that failed may have raised an error of this class itself.
-        is_blocked = requirement.state is JobState.BLOCKED
         self._root: AbstractJob[Any] = requirement
-        if is_blocked and isinstance(earlier, RequirementFailed):
+        if requirement.state is JobState.BLOCKED and isinstance(earlier, RequirementFailed):
             self._root = earlier._root
         advice = "require it with requires(job, settled=True)"
         if requirement in job._inputs:
@@ -462,6 +461,12 @@ def add_note(error: BaseException, note: str) -> None:
     with contextlib.suppress(Exception):
         if note not in getattr(error, "__notes__", ()):
             error.add_note(note)
+
+
+def name_companions(interruption: BaseException, failure: BaseException, job: AbstractJob[Any]) -> None:
+    """Name the other exceptions of a group in a note of the interruption, which leaves the run without them."""
+    if others := [one_line_error(leaf) for leaf in _user_code.leaf_exceptions(failure) if leaf is not interruption]:
+        add_note(interruption, f"{job.label!r} raised it in a group, together with {join_names(others)}")
 
 
 def is_awaitable(value: object) -> TypeGuard[Awaitable[Any]]:

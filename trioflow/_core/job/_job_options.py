@@ -348,9 +348,8 @@ def check_box(box: BoxStyle, subject: str) -> BoxStyle:
     if not is_tuple or [type(bracket) for bracket in box.brackets] != [str, str]:
         advice = "give two texts, such as brackets=('[', ']')"
         raise bad_value_error(TypeError, box.brackets, "brackets", subject, advice)
-    name = check_text(box.name, "name", subject)
     shape = check_text(box.shape, "shape", subject)
-    return BoxStyle(name, shape, box.brackets, flag(box.rounded, "rounded", subject))
+    return BoxStyle(check_text(box.name, "name", subject), shape, box.brackets, flag(box.rounded, "rounded", subject))
 
 
 def check_keywords(value: object, name: str, subject: Subject) -> dict[str, Any]:

@@ -92,8 +92,7 @@ def call_label(name: str, args: Iterable[Any], kwargs: dict[str, Any], *, depth:
         for number, argument in enumerate(texts):
             remaining -= len(argument) + 2
             if remaining < 0 and number:
-                text = ", ".join([*texts[:number], "…"])
-                break
+                return f"{name}({', '.join([*texts[:number], '…'])})"
     return f"{name}({text})"
 
 

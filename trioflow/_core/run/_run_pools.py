@@ -54,8 +54,7 @@ class RunPools:
                 # `RUN_RESOURCES` has it, because unknown names were rejected before the run.
                 declared = RUN_RESOURCES[name]
                 total = declared.total() if total is None else total
-                has_gate = declared.find_gate is not None and run.scheduler._opens_gates
-                if has_gate:
+                if declared.find_gate is not None and run.scheduler._opens_gates:
                     run.pools._resources[name] = GatedResource(name, declared, total, run)
                 else:
                     run.pools._resources[name] = CountedResource(name, total)

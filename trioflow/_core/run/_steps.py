@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ..base import _states
 from ..base._states import IDLE, REOPENABLE, SCHEDULED, STOPPING, SUCCEEDED, CancelCause, JobState, StopReason
-from ..job import _requirements
+from ..job import _errors, _requirements
 from ..job._errors import CancelledOutcome, Failure, add_note, add_remedy_notes, find_interruption, one_line_error
 from ..job._job import AbstractJob, RunExtras, Throttling
 from . import _reopening
@@ -398,6 +398,7 @@ def fail(run: Run, job: AbstractJob[Any], failure: BaseException, awaitable: obj
             run.stop(StopReason.CRITICAL, job)
             run.failure_log.add(run, job, outcome, hint)
         else:
+            _errors.name_companions(interruption, failure, job)
             run.interrupt(interruption, job)
         settle(run, job, JobState.FAILED, outcome, now)
 
