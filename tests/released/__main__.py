@@ -12,7 +12,7 @@ from typing import Any
 import trioflow
 from .. import public_names
 from ..pythons import python
-from .test_released import FILES, FLOW, HERE
+from . import FILES, FLOW, HERE
 
 RUN = """
 import flow

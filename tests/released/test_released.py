@@ -15,11 +15,9 @@ from .. import public_names
 from ..cli.command_line import trioflow
 from ..pythons import python
 from ..view.events.lines import checked
+from . import FILES, FLOW, HERE
 
-HERE = Path(__file__).parent
 RELEASES = sorted(each for each in HERE.iterdir() if (each / public_names.FILE.name).exists())
-FLOW = HERE.parent / "journal" / "earlier" / "flow.py"
-FILES = {"in": "input\n", "late.sh": "echo whole > late"}
 GONE: dict[str, str] = {}
 """What has gone, as a test names it, and the release whose changelog says so, after two releases with a warning."""
 LINE = re.compile(r"( *(?:class |command [^=]*|event |columns of [^:]*)?[^ (:=,]*)(.*)")
