@@ -62,7 +62,7 @@ ROOMS: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
     "base": ("trioflow/_core/base", (*ENGINE, *VIEWS, "tests/view/test_units.py")),
     "batch": ("trioflow/batch", ("tests/batch",)),
     "check": ("trioflow/_check.py", ("tests/cli/test_check.py", "tests/scheduler/test_file_conflicts.py")),
-    "cli": ("trioflow/cli", ("tests/cli", "tests/batch")),
+    "cli": ("trioflow/cli", ("tests/cli", "tests/batch", "tests/journal/test_answers.py")),
     "command options": ("trioflow/_command_options.py", ("tests/batch", "tests/cli", "tests/jobs/posix/test_cpus.py")),
     "clock": ("trioflow/clock", ("tests/clock",)),
     "compat": ("trioflow/compat", ("tests/compat",)),
