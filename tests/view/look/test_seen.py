@@ -16,8 +16,10 @@ from trioflow import Answer, Job, Retry, Scheduler
 from trioflow._core.base._states import RunPhase
 from trioflow._core.words._job_queries import question_of
 from trioflow._core.words._run_view import current_run, runs_in_progress
+from trioflow.abc import incidents_of
 from trioflow.cli import _answer as answer_command
 from trioflow.jobs import _answer
+from trioflow.view.look import _steering
 from trioflow.view.look._page import Page
 from ...cli.command_line import trioflow
 from ...places import PATIENCE
@@ -349,3 +351,74 @@ def test_a_word_does_what_was_seen_or_is_refused(
     monkeypatch.setattr(answer_command, "MAX_WAIT_SECONDS", 0.3)
     for seed in seeds:
         check(tmp_path / f"{seed}.db", seed, backend)
+
+
+def test_a_word_of_a_shell_means_the_attempt_that_is_there_as_it_is_said(
+    backend: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It comes while the attempt blocks the loop. When that lets the word act, it is another attempt's turn."""
+    monkeypatch.setattr(_steering, "STEER_TIMEOUT", 0.05)
+    has_begun, was_said, outputs = threading.Event(), threading.Event(), list[str]()
+
+    async def work() -> None:
+        if job.attempts == 1:
+            has_begun.set()
+            was_said.wait(PATIENCE)
+            raise ValueError("broken")
+        while not incidents_of(scheduler):  # noqa: ASYNC110 - another thread causes it
+            await anyio.sleep(0.001)
+
+    def say() -> None:
+        assert has_begun.wait(PATIENCE)
+        outputs.append(trioflow("steer", os.getpid(), "cancel", "work").output)
+        was_said.set()
+
+    job = Job(work, label="work", retry=Retry(1, first=0))
+    scheduler = Scheduler(job, label="night")
+    thread = threading.Thread(target=say)
+    thread.start()
+    assert scheduler.run(backend=backend)
+    thread.join()
+    assert (outputs, job.attempts) == (["cancel: takes effect as soon as no job blocks the event loop\n"], 2)
+    incidents = [incident.message for incident in incidents_of(scheduler) if incident.is_steering]
+    assert len(incidents) == 1, incidents
+    assert incidents[0].endswith(" has no effect: 'work' has begun anew meanwhile, so nothing was done; look again")
+
+
+def test_a_resume_does_not_end_a_run_that_is_held_by_now(backend: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It speaks of a pause, as a page has shown it, or as it was when a shell said the word."""
+    monkeypatch.setattr(_steering, "STEER_TIMEOUT", 0.05)
+    is_paused, was_said, outputs = threading.Event(), threading.Event(), list[str]()
+
+    async def work() -> None:
+        if job.attempts == 1:
+            scheduler.pause()
+            is_paused.set()
+            was_said.wait(PATIENCE)
+            scheduler.resume()
+            raise ValueError("broken")
+
+    def say() -> None:
+        try:
+            assert is_paused.wait(PATIENCE)
+            page = Page(os.getpid(), "night")
+            page._is_drawing = True
+            page.ask()
+            state = page.state()
+            outputs.append(trioflow("steer", os.getpid(), "resume").output)
+            was_said.set()
+            wait_for(lambda: current_run(scheduler).pause_text.startswith("held"))  # type: ignore[union-attr]
+            form = {"do": "resume", "seen": state["seen"], "marks": [state["paused"].split()[0]]}
+            outputs.append(page.steer(form)["error"])
+        finally:
+            was_said.set()
+            job.try_again()
+
+    job = Job(work, label="work")
+    scheduler = Scheduler(job, label="night", hold=True)
+    thread = threading.Thread(target=say)
+    thread.start()
+    assert scheduler.run(backend=backend)
+    thread.join()
+    refusal = "'night' is held by now, and was not before; look again"
+    assert outputs == ["resume: takes effect as soon as no job blocks the event loop\n", refusal]

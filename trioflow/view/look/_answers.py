@@ -278,8 +278,7 @@ def _handle(received: object, pid: int | None) -> Record:
         if "do" in request:
             return {"done": _steer(request, pid)}
         if "detail" in request:
-            detail: Record = _seen_watch(request).describe_one(request["detail"])
-            return detail
+            return dict(_seen_watch(request).describe_one(request["detail"]))
         if "watch" in request:
             return _tell_changes(request)
     except ValueError as error:

@@ -72,13 +72,16 @@ def steer(
         target: the path of the nested scheduler that gets the window. None or the run's own label is the run.
         job: the job to cancel or to answer, or the nested scheduler that gets the window, in place of a path.
         seen: the `attempt_mark` of this job, or of each job to try again, as shown. To resume: "paused" or "held".
-            This is compared in the turn of the loop in which the word acts. None if nothing was shown.
+            This is compared in the turn of the loop in which the word acts. None if nothing was shown: then the word
+            means the attempt, or the pause, that is there as it is said.
 
     Raises:
         ValueError: it cannot be done. The message says why.
 
     """
     answer, is_late = Future[str](), threading.Event()
+    if seen is None:
+        seen = _seen_now(run, action, value)
 
     def act() -> None:
         done, left = list[str](), action.split(" and ")
@@ -121,29 +124,23 @@ class SteeringRequest(NamedTuple):
     by: str
     target: str | None
     job: AnyJob | None
-    seen: Sequence[str] | None
+    seen: Sequence[str]
 
     @property
     def scheduler(self) -> Any:
         return self.run.scheduler
 
-    def job_at(self, path: Any, has_settled: bool | None = False) -> AnyJob:
-        """Return the job that was named itself, or by its path."""
-        return self.job or _find(self.scheduler, path, has_settled)
-
     def check_seen(self, jobs: Sequence[AnyJob]) -> None:
-        """Check that each job is in the attempt that was shown to the person who asks.
+        """Check that each job is in the attempt that the person who asks means.
 
         Raises:
             ValueError: one has begun anew since, or it is not known what was shown.
 
         """
-        if self.seen is None:
-            return
         for job, mark in itertools.zip_longest(jobs, self.seen):
             if job is None or _job_queries.attempt_mark(job) != mark:
                 subject = "a job" if job is None else f"'{printable(unescape_path(job.path))}'"
-                raise ValueError(f"{subject} has begun anew since it was shown, so nothing was done; look again")
+                raise ValueError(f"{subject} has begun anew meanwhile, so nothing was done; look again")
 
 
 class Done(NamedTuple):
@@ -172,21 +169,15 @@ def _act(request: SteeringRequest) -> str:
     return text + done.note
 
 
-def _reload(request: SteeringRequest) -> str:
-    return reload(request.by)
-
-
 def _pause(request: SteeringRequest) -> Done | str:
     """Pause the run, or resume it and all groups in it that are paused."""
     scheduler, is_pause = request.scheduler, request.action == "pause"
-    is_paused = scheduler.is_paused()
-    if not is_pause:
-        is_paused = is_paused or any(is_scheduler(job) and job.is_paused() for job in paths_of(scheduler))
+    groups = filter(is_scheduler, paths_of(scheduler))
+    is_paused = scheduler.is_paused() or (not is_pause and any(group.is_paused() for group in groups))
     if is_paused is is_pause:
         return f"'{printable(scheduler.label)}': {NOTHING_TO_DO[request.action]}"
-    now = "held" if request.run.view.pause_text.startswith("held") else "paused"
-    if not is_pause and request.seen not in (None, [now]):
-        raise ValueError(f"'{printable(scheduler.label)}' is {now} by now, and was not when it was shown; look again")
+    if not is_pause and request.seen != (now := _seen_now(request.run, request.action, None)):
+        raise ValueError(f"'{printable(scheduler.label)}' is {now[0]} by now, and was not before; look again")
     request.run.set_pause(is_pause, request.by)
     return Done(scheduler.label)
 
@@ -196,7 +187,7 @@ def _resize(request: SteeringRequest) -> Done:
     if type(size) is not int or size < 1:
         raise ValueError(f"the window of '{printable(request.target or scheduler.label)}': {WINDOW_ADVICE}")
     is_root = request.job is None and request.target in (None, scheduler.label)
-    resized: Any = scheduler if is_root else request.job_at(request.target)
+    resized: Any = scheduler if is_root else request.job or _find(scheduler, request.target)
     subject = scheduler.label if is_root else unescape_path(resized.path)
     if not is_scheduler(resized):
         raise ValueError(f"'{printable(subject)}' is one job, without a window")
@@ -240,15 +231,16 @@ def _answer(request: SteeringRequest) -> str:
     path, text, number = None, request.value, None
     if request.job is None:
         path, text, number = request.value
-    asking: Any = request.job_at(path, None)
+    asking: Any = request.job or _find(request.scheduler, path, None)
     subject = printable(unescape_path(asking.path))
     if (question := _job_queries.question_of(asking)) is None:
         told = clause(": it was answered {}", _job_queries.told_answer(asking))
         raise ValueError(f"'{subject}' asks nothing now{told}")
     if type(text) is not str:
         raise ValueError(f"the answer to '{subject}': give it as text")
-    request.check_seen([asking])
-    if request.seen is None and (number or 1) != question[-1]:
+    if request.job is not None:
+        request.check_seen([asking])
+    elif (number or 1) != question[-1]:
         now = f"'{subject}' asks something else now: {printable(question[0])}"
         raise ValueError(f"{now}; if that is what you answer, add --asked {question[-1]}")
     asking._give(text, request.by)
@@ -264,7 +256,7 @@ def _cancel(request: SteeringRequest) -> Done:
     if request.value is None and request.job is None:
         request.scheduler.cancel()
         return Done(request.scheduler.label)
-    job = request.job_at(request.value)
+    job = request.job or _find(request.scheduler, request.value)
     subject = unescape_path(job.path)
     if job.is_settled():
         raise ValueError(f"'{printable(subject)}' has ended")
@@ -276,9 +268,18 @@ def _cancel(request: SteeringRequest) -> Done:
 ACTIONS: Final[dict[str, Callable[[SteeringRequest], Done | str]]] = {
     "pause": _pause, "resume": _pause, "window": _resize, "drain": _drain, "cancel": _cancel, "try-again": _try_again,
     "try-again --cancel": _try_again,
-    "answer": _answer, "reload": _reload,
+    "answer": _answer, "reload": lambda request: reload(request.by),
 }  # fmt: skip
 """The possible actions."""
+
+
+def _seen_now(run: _run_view.RunInProgress, action: str, value: Any) -> list[str]:
+    """Return what a word from a shell means by the paths `value`, or by "resume": the attempts or the pause of now."""
+    if action == "resume":
+        return ["held" if run.view.pause_text.startswith("held") else "paused"]
+    paths = value if isinstance(value, list) else [value]
+    found = {name: job for job, path in paths_of(run.scheduler).items() for name in (path, printable(path))}
+    return [_job_queries.attempt_mark(found[path]) for path in paths if path in found]
 
 
 def _groups_text(scheduler: Any) -> str:
