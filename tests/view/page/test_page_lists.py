@@ -197,8 +197,7 @@ def test_what_has_succeeded_runs_again_from_its_panel_which_says_with_how_many(b
             "base": (True, "try-again --cancel", "Run again", "Cancel goes on? Run it again, and 1 job that used it?"),
         }
         assert steer(page, "try-again", [keys["collect"]], keys["collect"])["done"].startswith("'collect': tried again")
-        assert until(page, lambda state: state["settled"] == 5)
-        assert collect.attempts == upload.attempts == 2
+        assert until(page, lambda state: state["settled"] == 5 and collect.attempts == upload.attempts == 2)
         assert steer(page, "try-again", [keys["base"]], keys["base"])["error"] == (
             "try_again() of 'base': what follows it is running: 'goes on'; cancel() that first, or wait; "
             "try-again --cancel does both"
