@@ -208,8 +208,6 @@ class Reopening(Part):
     def __init__(self, run: Run) -> None:
         self._run = run
         self._todo: Final[deque[AbstractJob[Any]]] = deque()
-        # How many jobs have been put back.
-        self.count = 0
         # What was asked for, by job.
         self.asked: Final[dict[AbstractJob[Any], NextTry]] = {}
         # The jobs among these whose success is taken back. They come first, whatever the time: until they and what
@@ -397,7 +395,7 @@ class Reopening(Part):
         if type(outcome) is Failure:
             run.failures.uncount(job, outcome)
         put_back(job, run.clock())
-        self.count += 1
+        members.reopened_count += 1
         job._successors = successors
         job._pending = count_open(run, job)
         if run.keeps_succeeded:

@@ -66,6 +66,8 @@ class Members:
         # For each job that lost requirements because `keep_only` removed them, these.
         self.cut_requirements: Final[dict[AbstractJob[Any], list[AbstractJob[Any]]]] = {}
         self.needs_reset = False
+        # How many jobs runs in progress have put back to IDLE, ever.
+        self.reopened_count = 0
         # ---- results of the last check, or of `store_implied_requirements`
         self.needs_recheck = True  # for instance, a job can run only once
         # Whether each job was added after all its requirements.

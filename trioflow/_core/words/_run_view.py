@@ -132,9 +132,8 @@ def try_again(jobs: Iterable[AbstractJob[Any]], cancels: bool = False) -> list[A
 
 
 def reopened_count(scheduler: BaseScheduler) -> int:
-    """Return how many jobs the run in progress has put back to IDLE. Any thread may ask."""
-    run = scheduler._run
-    return 0 if run is None or run.reopening is None else run.reopening.count
+    """Return how many jobs of a scheduler were tried again in runs in progress. Any thread may ask."""
+    return scheduler._members.reopened_count
 
 
 def run_times(scheduler: BaseScheduler) -> tuple[float, float | None] | None:
