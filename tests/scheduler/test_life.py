@@ -123,8 +123,9 @@ class Scene:
         elif stage is Stage.BODY:
             with contextlib.suppress(ExceptionGroup):
                 async with self.outermost:
-                    while not self.flaky.is_settled():
-                        await anyio.lowlevel.checkpoint()
+                    # On a busy machine, the drain came before a job had begun, and cancelled it as the word does.
+                    for job in self.subject:
+                        await job.wait_settled()
                     self.outermost.drain()
                     while self.outermost.is_running():  # noqa: ASYNC110 - the end of a run is what is waited for
                         await anyio.sleep(0.0005)
