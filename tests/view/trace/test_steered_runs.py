@@ -78,6 +78,18 @@ def test_what_was_held_has_waited_for_another_try(virtual: Any) -> None:
     assert {verdict.sentence for verdict in verdicts} == {"1 job succeeded, 21.0 s, paused or held for 16.0 s of it"}
 
 
+def test_what_runs_again_with_its_requirement_has_waited_for_that_and_not_for_a_slot(virtual: Any) -> None:
+    """Nor has what left the line, as its requirement was tried again: it had been scheduled, with no slot free."""
+    collect = Job(nap, 1, label="collect")
+    used, waits = Job(nap, 1, label="used", priority=1, required=collect), Job(nap, 1, label="waits", required=collect)
+    holder, trace = Job(nap, 5, label="holder"), Trace()
+    mend = Job(later, 3, collect.try_again, forever=True)
+    virtual(partial(Scheduler(collect, holder, used, waits, mend, jobs_window=1).co_run, instruments=[trace]))
+    found = {span.label: [(wait.cause.name, wait.since, wait.until) for wait in span.waits] for span in trace.spans}
+    assert found["used"] == [("JOBS", 0, 1), ("HELD", 2, 3), ("JOBS", 3, 8)]
+    assert found["waits"] == [("JOBS", 0, 8), ("SLOT", 8, 9)]
+
+
 def test_what_was_blocked_had_no_slot_before_it_started(virtual: Any, tmp_path: Path) -> None:
     """Two jobs in a row never fill two slots, though the second was blocked first; and a hold is no attempt."""
 
