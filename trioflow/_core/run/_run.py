@@ -419,7 +419,8 @@ class Run:
                 yield
         if self.phase is _states.LINKING:
             self.phase = _states.ENTERING
-        self.settle_apart(self.cancelled_before_linking, cause=CancelCause.JOB)
+        if self.cancelled_before_linking:
+            self.settle_apart(self.cancelled_before_linking, cause=CancelCause.JOB)
         self.requirement_counts.queued.extend(undecided)
         if self.journal_writer is not None:
             # Looking the entry jobs up may take several turns of the loop.
