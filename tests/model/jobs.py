@@ -752,7 +752,7 @@ def cancel(world: World, name: str, mechanism: str) -> None:
     """Call `cancel()` of a job, or of a scheduler, which cancels everything in it."""
     job = world.jobs.get(name)
     if job is None or (job.parent is not None and not (job.parent.under_way and job.state in UNSETTLED)):
-        if job is not None and job.state in UNSETTLED and job.parent is not None and job.parent.waits_to_begin():
+        if job is not None and job.parent is not None and job.parent.waits_to_begin():
             world.cancelled_early.setdefault(job.parent.name, []).append(name)
         return
     world.mark(mechanism, *["cancel() of a scheduler"] * isinstance(job.plan, Group))
