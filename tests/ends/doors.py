@@ -6,6 +6,7 @@ from typing import Any
 
 import anyio
 from trioflow import JobNotDone, JobState, Scheduler
+from trioflow._core.words._job_queries import attempt_mark
 from trioflow._core.words._run_view import runs_in_progress
 from trioflow.abc import is_scheduler
 from trioflow.view.look import _steering
@@ -92,8 +93,8 @@ class Doors:
         jobs = self._random.choice([[job], [job], None])
         for run in runs_in_progress():
             if run.scheduler is self._world.scheduler:
-                word = self._random.choice(["try-again", "try-again --cancel"])
-                _steering._act(_steering.SteeringRequest(run, word, jobs, "a person", None, None, None))
+                word, seen = self._random.choice(["try-again", "try-again --cancel"]), [attempt_mark(job)]
+                _steering._act(_steering.SteeringRequest(run, word, jobs, "a person", None, None, seen))
 
     async def _thread(self, job: Any) -> None:
         await anyio.to_thread.run_sync(job.try_again)

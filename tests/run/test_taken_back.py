@@ -123,6 +123,19 @@ def test_results_that_were_dropped_are_made_again(virtual: Virtual) -> None:
     assert [job.attempts for job in (base, load, collect, upload, merge, other)] == [2, 2, 2, 2, 2, 1]
 
 
+@pytest.mark.parametrize("is_needed", [False, True])
+def test_a_group_that_is_tried_again_makes_a_dropped_result_again_if_it_is_needed(
+    virtual: Virtual, is_needed: bool
+) -> None:
+    """A result that was dropped made its job run again in any case, though the group keeps what has succeeded."""
+    base = Job(Counting(), label="base", keep_result=False)
+    load = Job(Counting(), base, label="load", keep_result=False)
+    other, broken = Job(Counting(), load, label="other"), Job(Broken(1, 1), *[load] * is_needed, label="broken")
+    group = Scheduler(base, load, other, broken, label="group")
+    assert virtual(Scheduler(group, Job(after, 5, group.try_again, label="mend")).co_run)
+    assert [job.attempts for job in (base, load, other, broken)] == [1 + is_needed, 1 + is_needed, 1, 2]
+
+
 def test_a_member_of_a_group_that_has_ended_runs_again_with_what_follows_it(virtual: Virtual) -> None:
     """The others that succeeded are kept, in groups at any depth; what requires the outermost group runs anew."""
     a, b, c = (Job(Counting(), label=label) for label in "abc")
@@ -361,7 +374,7 @@ def test_what_runs_with_the_old_result_is_cancelled_for_it_in_one_step(virtual: 
     upload, stubborn = Job(Counting(9), collect, label="upload"), Job(insist, label="stubborn", required=collect)
     service, member = Service(serve, 1, label="service", required=collect), Job(Counting(9), label="member")
     group = Scheduler(member, label="group", required=service)
-    last = Job(nap, required=[upload, group, stubborn], label="last")
+    last, alone = Job(nap, required=[upload, group, stubborn], label="last"), Job(Counting(9), collect, label="alone")
     told: list[tuple[str, str]] = []
 
     class Told(Instrument):
@@ -371,12 +384,12 @@ def test_what_runs_with_the_old_result_is_cancelled_for_it_in_one_step(virtual: 
         def job_reopened(self, scheduler: Any, job: Any) -> None:
             told.append((job.label, "reopened"))
 
-    scheduler = Scheduler(collect, upload, stubborn, service, group, last, instruments=[Told()])
+    scheduler = Scheduler(collect, upload, stubborn, service, group, last, alone, instruments=[Told()])
     scheduler.add(Job(after, 4, lambda: _run_view.try_again([collect], cancels=True), label="mend"))
     assert virtual(scheduler.co_run)
-    attempts = [job.attempts for job in (collect, upload, stubborn, service, group, last)]
-    assert (attempts, member._function.calls, last.finished_at) == ([2] * 5 + [1], 2, 16)  # type: ignore[attr-defined]
-    for label in ("upload", "stubborn", "service", "group"):
+    attempts = [job.attempts for job in (collect, upload, stubborn, service, group, alone, last)]
+    assert (attempts, member._function.calls, last.finished_at) == ([2] * 6 + [1], 2, 16)  # type: ignore[attr-defined]
+    for label in ("upload", "stubborn", "service", "group", "alone"):
         words = [word for job, word in told if job == label]
         assert words == ["SUCCEEDED" if label == "stubborn" else "CANCELLED", "reopened", "SUCCEEDED"]
 

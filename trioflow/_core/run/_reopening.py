@@ -66,7 +66,7 @@ class NextTry(NamedTuple):
     """Whether what runs with a result that is taken back is cancelled. Otherwise it keeps this from being done."""
     problem: str = ""
     """Why this cannot be done, or ""."""
-    following: Mapping[AbstractJob[Any], list[AbstractJob[Any]]] | None = None
+    following: Mapping[AbstractJob[Any], list[AbstractJob[Any]] | None] | None = None
     """If a success is taken back, the members that run anew, each with the members that require it."""
     others: Collection[AbstractJob[Any]] = ()
     """The jobs, at any depth, that run anew because of those wanted."""
@@ -122,10 +122,11 @@ def _with_followers(run: Run, asked: NextTry) -> NextTry:
     for each in wanted:
         for level in [*levels_anew(asked.job, each)][:-1]:
             found.update(dict.fromkeys(level._scheduler._members.followers([level])))  # type: ignore[union-attr]
-    for each in [*found]:
-        if is_scheduler(each) and each not in around:
-            found.update(dict.fromkeys(each.iterate_jobs()))
-    others = [each for each in found if not (each in wanted or each in around)]
+    groups: list[Any] = [each for each in found if each._is_scheduler and each not in around]
+    for group in groups:
+        found.update(dict.fromkeys(group.iterate_jobs()))
+    meant = {*wanted, *around}
+    others = [each for each in found if each not in meant]
     running = [each for each in following if each._state is RUNNING and each is not asked.job]
     problem = ""
     if running and not asked.cancels:
@@ -344,7 +345,7 @@ class Reopening(Part):
             run.report(job, f"try_again() of {job.label!r} has no effect: {asked.problem}", is_steering=True)
             if job in self._uncounted:
                 self._uncounted.remove(job)
-                run.requirement_counts.count_down(run.members.followers([job])[job])
+                run.requirement_counts.count_down(run.members.followers([job])[job] or [])
             return
         if asked.following is None:
             # After the word, its callback has raised, so it has failed.
@@ -365,7 +366,10 @@ class Reopening(Part):
                 extras.wanted = extras.wanted or each
                 each._successors = users
                 self.anew[each] = None
-                if each._state is not RUNNING:
+                if each._state is RUNNING:
+                    # So that its end asks `keeps_waiting`, though nothing requires it.
+                    each._successors = users or []
+                else:
                     self._todo.append(each)
                 self._following_count += each is not job
         for each in leaving:
@@ -373,7 +377,7 @@ class Reopening(Part):
             each._wait_again(run.clock())
         if leaving:
             run.line.drop_settled()
-        for each in {user for users in asked.following.values() for user in users if user._state is IDLE}:
+        for each in {user for users in asked.following.values() for user in users or () if user._state is IDLE}:
             each._pending = count_open(run, each)
         for each in leaving:
             run.line.give_back(each)

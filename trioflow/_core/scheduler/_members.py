@@ -99,57 +99,61 @@ class Members:
     def jobs_to_repeat(self) -> set[AbstractJob[Any]]:
         """Return the members that run again if their scheduler, which has run, is tried again. O(V + E).
 
-        These are all that have not succeeded, whose results were dropped, or that last as long as a run, and those that
-        are wanted though they have succeeded, with what follows. Jobs that cleaned up after any of them do so again,
-        and so do the jobs that follow.
+        These are all that have not succeeded, or that last as long as a run, and those that are wanted though they have
+        succeeded, with what follows. Jobs that cleaned up after any of them do so again, and so do the jobs that
+        follow. So do the jobs whose results any of these need, but were dropped.
         """
-        again = {
-            job for job in self.jobs if job._state is not SUCCEEDED or job._options.forever or job._outcome is DROPPED
-        }
+        again = {job for job in self.jobs if job._state is not SUCCEEDED or job._options.forever}
         for job in self.followers([job for job in self.jobs if (job._extras or RunExtras).wanted is not None]):
             again.add(job)
             extras = job._ensure_extras()
             extras.wanted = extras.wanted or job
         users: dict[AbstractJob[Any], list[AbstractJob[Any]]] = {}
         todo: list[AbstractJob[Any]] = []
-        if not any(job._options.run_if == "failed" for job in self.jobs):
-            return again
-        for job in self.jobs:
-            for requirement in self.all_requirements(job):
-                users.setdefault(requirement, []).append(job)
-                if job._state is SUCCEEDED and job._options.run_if == "failed" and requirement in again:
-                    todo.append(job)
+        if any(job._options.run_if == "failed" for job in self.jobs):
+            for job in self.jobs:
+                for requirement in self.all_requirements(job):
+                    users.setdefault(requirement, []).append(job)
+                    if job._state is SUCCEEDED and job._options.run_if == "failed" and requirement in again:
+                        todo.append(job)
         for job in todo:
             again.add(job)
             todo += users.pop(job, ())
-        return again
+        return {*self.with_makers(again)}
 
-    def followers(self, jobs: Iterable[AbstractJob[Any]]) -> dict[AbstractJob[Any], list[AbstractJob[Any]]]:
-        """Return what runs anew with some members, each with the members that require it. O(V + E).
+    def followers(self, jobs: Iterable[AbstractJob[Any]]) -> dict[AbstractJob[Any], list[AbstractJob[Any]] | None]:
+        """Return what runs anew with some members, each with the members that require it, or None. O(V + E).
 
         These are the members, all that require them, at any distance, and those whose results these need, but were
         dropped.
         """
-        todo, found = list(jobs), dict[AbstractJob[Any], list[AbstractJob[Any]]]()
+        todo = list(jobs)
         if not todo:
-            return found
+            return {}
         users: dict[AbstractJob[Any], list[AbstractJob[Any]]] = {}
         # A copy, because a page may ask from another thread.
         for job in list(self.jobs):
-            for requirement in (*job._required, *self.implied_requirements.get(job, ())):
-                if requirement not in users:
-                    users[requirement] = [job]
-                elif users[requirement][-1] is not job:
-                    users[requirement].append(job)
-        makers: list[AbstractJob[Any]] = []
-        for queue in (todo, makers):
-            for job in queue:
-                if job in found:
-                    continue
-                found[job] = users.get(job, [])
-                if queue is todo:
-                    todo += found[job]
-                makers += [each for each in job._inputs if each._outcome is DROPPED and each in self.jobs]
+            required: Iterable[AbstractJob[Any]] = job._required
+            if job in self.implied_requirements:
+                required = dict.fromkeys([*required, *self.implied_requirements[job]])
+            for requirement in required:
+                users.setdefault(requirement, []).append(job)
+        found = dict.fromkeys(todo)
+        for job in filter(users.__contains__, todo):
+            new = [user for user in users[job] if user not in found]
+            found.update(dict.fromkeys(new))
+            todo += new
+        # No list for each that nothing requires: Python would look through 100,000 of them for garbage.
+        return {job: users.get(job) for job in self.with_makers(found)}
+
+    def with_makers(self, jobs: Iterable[AbstractJob[Any]]) -> Iterable[AbstractJob[Any]]:
+        """Return jobs that run again, and those whose results any of them needs, but were dropped, at any distance."""
+        found = dict.fromkeys(jobs)
+        todo = [job for job in found if job._inputs]
+        for job in todo:
+            makers = [each for each in job._inputs if each._outcome is DROPPED and each in self.jobs]
+            todo += [each for each in makers if each not in found]
+            found.update(dict.fromkeys(makers))
         return found
 
     def competitors(self, requirements: Mapping[AnyJob, Iterable[AnyJob]]) -> list[AnyJob]:
