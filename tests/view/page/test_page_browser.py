@@ -138,7 +138,8 @@ def test_a_page_moves_and_steers_in_two_tabs(browser: Browser) -> None:
 
 
 def test_what_has_failed_is_mended_and_tried_again_from_a_page(browser: Browser) -> None:
-    """A held run says so; a row tries its jobs again, and the button beside the verdict all that has failed."""
+    """A held run says so; a row tries its jobs again, and the button beside the verdict all that has failed. The button
+    that would end the run asks, and is disarmed when another person has tried something again."""
     broken = {"one", "two", "login"}
 
     async def work(name: str) -> None:
@@ -170,7 +171,13 @@ def test_what_has_failed_is_mended_and_tried_again_from_a_page(browser: Browser)
 
         until(browser, lambda: "Try 2 again" in failed("one, two").text)
         press(browser, lambda: failed("login").find_element(By.CSS_SELECTOR, ".retry"))
-        until(browser, lambda: text(browser, "#failed .total") == "2")
+        until(browser, lambda: text(browser, "#problem").startswith("held: 2 failed"))
+        click(browser, "[data-do=resume]")
+        assert text(browser, "[data-do=resume]") == "End the run?"
+        broken.discard("one")
+        _client.ask(os.getpid(), {"do": "try-again", "value": "one"})
+        until(browser, lambda: text(browser, "#problem").startswith("held: 1 failed"))
+        assert text(browser, "[data-do=resume]") == "End as failed"
         broken.clear()
         until(browser, lambda: browser.first("#words [data-do=try-again]").is_displayed())
         click(browser, "#words [data-do=try-again]")
@@ -324,6 +331,19 @@ def test_a_double_click_is_one_click_and_an_empty_answer_asks(browser: Browser) 
         answer.click()
         until(browser, note.is_settled)
         assert (note.result(), approve.is_running()) == ("", True)
+
+
+def test_a_button_that_asks_moves_no_other(browser: Browser) -> None:
+    """A click on "no", where it had been before "yes" asked, was a yes."""
+    with watched(Answer("publish?", choices=["yes", "no"], label="approve")) as server:
+        browser.driver.get(server.url)
+        until(browser, lambda: len(browser.all("#asks li")) == 1)
+        buttons = "[...document.querySelectorAll('#asks button, #words > button')]"
+        places = f"{buttons}.map((button) => button.getBoundingClientRect().x)"
+        before = browser.evaluate(places)
+        for css, question in (("#asks [data-value=yes]", "Answer yes?"), ("#words [data-do=cancel]", "Cancel all?")):
+            click(browser, css)
+            assert (text(browser, css), browser.evaluate(places)) == (question, before)
 
 
 def test_an_armed_answer_is_disarmed_when_it_is_asked_anew(browser: Browser) -> None:

@@ -75,7 +75,13 @@
     live.dataset.ended = next.ended;
     live.dataset.failed = next.failed_count > 0;
     live.dataset.mended = next.mended;
-    set($('[data-do="resume"]'), next.paused.startsWith("held") ? "End as failed" : "Resume");
+    const resume = $('[data-do="resume"]'), end = next.paused.startsWith("held") ? next.paused : "";
+    if (resume.dataset.ends !== end) { // what it would end now is another hold, or none
+      if (armed?.button === resume) disarm();
+      Object.assign(resume.dataset, { ends: end, question: "End the run?" });
+      if (!end) delete resume.dataset.question;
+      resume.textContent = end ? "End as failed" : "Resume";
+    }
     document.body.toggleAttribute("data-still", next.ended || !next.steered);
     set($("#name"), next.title);
     const [word, kind] = next.ended && next.problem ? ["gone", "bad"] : next.ended ? ["ended", next.is_good ? "good" : "bad"]
