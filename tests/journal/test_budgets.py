@@ -157,3 +157,21 @@ def test_a_restored_first_uses_as_much_as_the_run_that_decided_it(
                 compared += 1
                 assert lefts[1] == lefts[2], (seed, stop)
     assert compared
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [{"run_if": "settled"}, {"run_if": "failed"}, {"tolerated": True}],
+    ids=["settled", "alarm", "after a tolerated job"],
+)
+def test_what_follows_a_job_that_its_budget_ends_in_a_backoff_starts(
+    virtual: Virtual, tmp_path: Path, rule: dict[str, Any]
+) -> None:
+    """The end of the one that was blocked made it ready, when nobody looked for jobs any more: the run stood still."""
+    rule = {**rule}
+    options = {"critical": False} if rule.pop("tolerated", None) else {}
+    spends = Job(pay, 1, 9, needs={"usd": 1}, retry=Retry(2, first=1), label="spends", **options)
+    follows = Job(nap, 1, required=spends, label="follows", **rule)
+    virtual(lambda: Scheduler(spends, follows, pool=Pool(usd=Budget(1)), journal=tmp_path / "run.db").co_run())
+    assert isinstance(spends.raised_exception(), BudgetSpent)
+    assert follows.is_succeeded()

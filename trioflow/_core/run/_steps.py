@@ -257,7 +257,7 @@ def make_ready(run: Run, job: AbstractJob[Any]) -> None:
     verdict, failure = _requirements.decide(job)
     if run.ends.depth and (verdict is not SCHEDULED or run.journal_writer is not None):
         # A hook that is told of an end has added the job, and it may settle at once.
-        run.ends.waiting.append(partial(run.requirement_counts.make_ready, job))
+        run.ends.waiting.append(partial(_make_ready_late, run, job))
         return
     if verdict is not SCHEDULED:
         # A BLOCKED job counts as failed, unless only `cancel()` has blocked it.
@@ -276,6 +276,13 @@ def make_ready(run: Run, job: AbstractJob[Any]) -> None:
             return
     # This does nothing if the job was restored.
     schedule(run, (job,))
+
+
+def _make_ready_late(run: Run, job: AbstractJob[Any]) -> None:
+    """Make ready a job that has waited for the end that made it so: who told this end has looked for jobs before."""
+    run.requirement_counts.make_ready(job)
+    if not run.has_crashed:
+        run.open_lane.ensure_searcher()
 
 
 def block(run: Run, job: AbstractJob[Any], error: Exception) -> None:
