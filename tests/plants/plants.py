@@ -85,8 +85,11 @@ PLANTS: Final = (
         outcome = failure or cancelled_outcome(run, cause)
 """),
     Plant("run-apart-passes-on", f"{RUN}/_steps.py", "what a job has that never starts is not passed on", """\
+raised {one_line_error(error)}")
     if not run.has_crashed:
         run.open_lane.ensure_searcher()
+""", """\
+raised {one_line_error(error)}")
 """),
     Plant("run-earlier-use", f"{ADMISSION}/_admission.py", "what a failed attempt has used of a budget is forgotten",
         "            job._extras.earlier_use = used\n"),
@@ -754,8 +757,8 @@ if run is not None:
         "max((levels[requirement] for requirement in requirements(job) if requirement in by_service), default=0)"),
     Plant("again-service-kept", f"{SCHEDULER}/_members.py",
         "a group that is tried again keeps a service that was ready, and runs without it",
-        "if job._state is not SUCCEEDED or job._options.forever or job._outcome is DROPPED",
-        "if job._state is not SUCCEEDED or job._outcome is DROPPED"),
+        "again = {job for job in self.jobs if job._state is not SUCCEEDED or job._options.forever}",
+        "again = {job for job in self.jobs if job._state is not SUCCEEDED}"),
     Plant("explain-first-throttle", f"{WORDS}/_explain.py",
         "explain of a job in its second throttle looks at the first one",
         "for name in (key for each in throttled_attempts(job)[-1:] for key, end in each.closed_until if end == until):",
@@ -796,7 +799,8 @@ if run is not None:
         "                reason = _states.TIMEOUT\n"),
     Plant("cancelled-before-linking", f"{RUN}/_run.py",
         "a job that was cancelled alone before its run knew it passes for one that a stop has cancelled",
-        "_steps.cancelled_outcome(self, CancelCause.JOB)", "_steps.cancelled_outcome(self, None)"),
+        "self.settle_apart(self.cancelled_before_linking, cause=CancelCause.JOB)",
+        "self.settle_apart(self.cancelled_before_linking)"),
     Plant("early-words-kept", f"{SCHEDULER}/_life.py",
         "what was said of a run that is refused as it begins is said of the next one",
         "    scheduler._early_calls.clear()\n"),
