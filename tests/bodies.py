@@ -66,7 +66,6 @@ async def running(scheduler: Scheduler, seconds: float | None = None, **options:
 
 
 async def nap(seconds: float = 1, value: Any = None) -> Any:
-    """Sleep, and return the value."""
     await anyio.sleep(seconds)
     return value
 
@@ -81,7 +80,6 @@ async def unwind(seconds: float = 99) -> None:
 
 
 async def fail(seconds: float = 1, error: BaseException | None = None) -> None:
-    """Sleep, and raise the error."""
     await anyio.sleep(seconds)
     raise error if error is not None else OSError("broken")
 
@@ -142,7 +140,6 @@ async def give(value: Any = None, seconds: float = 1) -> Any:
 
 
 async def give_now(value: Any = None) -> Any:
-    """Return the value immediately, without a checkpoint."""
     return value
 
 
@@ -159,7 +156,6 @@ async def serve(after: float = 0, value: Any = "ready", *, task_status: Any) -> 
 
 
 async def take(*args: Any) -> tuple[Any, ...]:
-    """Return the arguments."""
     return args
 
 
@@ -186,7 +182,6 @@ def pass_time(backend: str, seconds: float) -> None:
 
 
 def run(backend: str, *jobs: Any, **options: Any) -> Scheduler:
-    """Run the jobs in a scheduler, and return it."""
     scheduler = Scheduler(*jobs, **options)
     scheduler.run(backend=backend)
     return scheduler
@@ -213,7 +208,6 @@ def jobs_named(labels: Iterable[str]) -> list[Job[Any]]:
 
 
 def naps(number: int, **options: Any) -> list[Job[Any]]:
-    """Return the given number of jobs that nap."""
     return [Job(nap, 1, **options) for _ in range(number)]
 
 
@@ -244,12 +238,10 @@ def grid() -> tuple[Scheduler, dict[str, Job[Any]]]:
 
 
 def states(scheduler: Scheduler) -> list[JobState]:
-    """Return the states of the members."""
     return [job.state for job in scheduler]
 
 
 def starts(scheduler: Scheduler) -> list[float | None]:
-    """Return when the members started."""
     return [job.started_at for job in scheduler]
 
 
@@ -267,7 +259,6 @@ def printed(scheduler: Scheduler, encoding: str | None, **options: Any) -> str:
 
 
 def notes(error: BaseException | None) -> str:
-    """Return the notes of an exception."""
     return "\n".join(getattr(error, "__notes__", ()))
 
 
@@ -279,12 +270,10 @@ def leaves(error: BaseException | None) -> list[BaseException | None]:
 
 
 def task_now() -> Any:
-    """Return the native task that calls this."""
     return trio.lowlevel.current_task() if trio.lowlevel.in_trio_run() else asyncio.current_task()
 
 
 def cancelled_of(backend: str) -> type[BaseException]:
-    """Return the class of cancellations on a backend."""
     return trio.Cancelled if backend == "trio" else asyncio.CancelledError
 
 
@@ -318,7 +307,6 @@ async def own_nursery(error: Exception | None = None) -> None:
 
 
 def hooked(**hooks: Callable[..., object]) -> Instrument:
-    """Return an instrument with these functions as its hooks."""
     watch: Instrument = type("Hooked", (Instrument,), {name: staticmethod(hook) for name, hook in hooks.items()})()
     return watch
 

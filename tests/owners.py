@@ -72,7 +72,6 @@ class Class(NamedTuple):
 
 @functools.cache
 def classes() -> dict[str, Class]:
-    """Return the classes of the package by their full names."""
     return {
         f"{module.removesuffix('.__init__')}.{node.name}": Class(module, node)
         for module, tree in modules().items()

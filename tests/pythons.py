@@ -290,7 +290,6 @@ def prepared(request: dict[str, Any], fds: list[int]) -> tuple[list[str], str]:
 
 
 def run(words: list[str], place: str) -> None:
-    """Run what Python would run for these arguments."""
     main = types.ModuleType("__main__")
     sys.modules["__main__"] = main
     shown = sys.__excepthook__

@@ -37,7 +37,6 @@ def folder_of_server() -> Iterator[Path]:
 
 
 def initdb(folder: Path) -> CommandJob:
-    """Return a job that creates a cluster of PostgreSQL in this folder."""
     return CommandJob([*AS_OTHER, BIN / "initdb", "-D", folder / "data", "-A", "trust", "-U", "me", "--no-sync"],
                       stdout=subprocess.DEVNULL, label="initdb")  # fmt: skip
 

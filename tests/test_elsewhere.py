@@ -124,7 +124,6 @@ def test_the_exit_of_a_child_is_detected_without_os_waitid(monkeypatch: pytest.M
 
 
 def names_of_systems() -> set[str]:
-    """Return the names that the package reads from `_posix`."""
     texts = (path.read_text(encoding="utf-8") for path in PACKAGE.rglob("*.py"))
     return {name for text in texts for name in re.findall(r"(?<![\w.])posix\.(\w+)", text)}
 

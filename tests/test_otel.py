@@ -31,8 +31,6 @@ from .places import PATIENCE
 
 
 class Spans:
-    """The spans that a provider received, by name."""
-
     def __init__(self) -> None:
         self.provider = TracerProvider(shutdown_on_exit=False)
         self._exporter = InMemorySpanExporter()
@@ -47,7 +45,6 @@ class Spans:
         return found
 
     def parent(self, name: str) -> str | None:
-        """Return the name of the span around a span."""
         parent = self[name].parent
         return None if parent is None else self._name(parent)
 

@@ -142,8 +142,6 @@ def test_a_private_part_is_matched_by_its_owner(function: str, found: list[str])
 
 # ---------------------------------------------------------------- tests
 class Found(NamedTuple):
-    """The facts that are read of a test."""
-
     name: str
     answering: set[str]  # its own functions that return something
     dropped: list[str]  # the functions that it calls or runs without a look at what they return

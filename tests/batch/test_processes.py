@@ -184,7 +184,6 @@ def test_a_broken_pipe_ends_a_batch_as_a_drain_with_exit_code_141(option: str, t
 
 
 def test_full_disk_at_standard_output_ends_a_batch_with_an_error() -> None:
-    """If standard output is on a full disk, a batch prints an error without a traceback and exits with 255."""
     with open("/dev/full", "wb") as full, running("echo", ":::", "a", stdout=full) as process:
         _, stderr = process.communicate(timeout=PATIENCE)
     assert (process.returncode, stderr) == (255, b"Error: cannot write the output: No space left on device\n")

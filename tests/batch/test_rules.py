@@ -390,7 +390,6 @@ def test_standard_input_is_the_source_if_no_other_is_given() -> None:
 
 
 def test_a_separator_without_arguments_is_an_empty_source() -> None:
-    """A separator without arguments is an empty source, so that a product with it has no combinations."""
     assert [product(":::"), product(":::", "a", ":::"), product(":::", ":::", "a")] == [[], [], []]
 
 

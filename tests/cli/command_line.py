@@ -53,7 +53,6 @@ def process(*arguments: Any, **options: Any) -> subprocess.CompletedProcess[str]
 
 
 def labels(listing: str) -> list[str]:
-    """Return the labels in the output of `trioflow list`, in its order."""
     return [
         line.partition(" <")[2].partition(" ")[2].partition(">")[0]
         for line in listing.splitlines()

@@ -130,7 +130,6 @@ def test_existing_file_that_cannot_be_read_is_a_usage_error(tmp_path: Path) -> N
 
 
 def test_control_characters_of_a_label_are_escaped(tmp_path: Path) -> None:
-    """Control characters in a label are printed escaped, so that they do not reach the terminal."""
     code = r"""
     a = Job(fail, label="a\x1b[2J\r\n\u202e")
     scenario = Scheduler(a, Job(work, label="b\x07", required=Job(work, label="stray\x9b")), label="s\x1b[2J")

@@ -172,7 +172,6 @@ def test_trace_written_to_a_full_disk_gives_exit_code_1(tmp_path: Path) -> None:
 
 # --- completion
 def completed(*words: str) -> list[str]:
-    """Return the completions of the last word."""
     complete = ShellComplete(command, {}, "trioflow", "_TRIOFLOW_COMPLETE")
     return [item.value for item in complete.get_completions(list(words[:-1]), words[-1])]
 

@@ -36,7 +36,6 @@ class Plan:
 
     @classmethod
     def drawn(cls, random: Random) -> Plan:
-        """Draw which mechanisms take part."""
         is_open, has_journal = random.random() < 0.3, random.random() < 0.5
         shares = {
             "group": 0.3, "first": 0.15, "service": 0.1, "retry": 0.4, "timeout": 0.15, "clean-up": 0.15, "drop": 0.2,

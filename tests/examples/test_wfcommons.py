@@ -121,7 +121,6 @@ def test_the_time_of_a_run_with_a_failed_task_leaves_out_those_that_it_blocked(
 def test_the_error_for_a_bad_workflow_file_names_the_file_and_the_fault(
     content: str, message: str, example: ModuleType, tmp_path: Path
 ) -> None:
-    """The error for a file that is not JSON, or not a workflow, names the file and the fault."""
     (tmp_path / "w.json").write_text(content)
     with pytest.raises(ValueError, match=re.escape(message)) as info:
         example.scenario(tmp_path / "w.json")

@@ -161,7 +161,6 @@ class Draw:
                     yield path, path.read_text()
 
     def faults(self, lines: list[str]) -> list[str]:
-        """Return which law does not hold."""
         found = [*self.files()]
         texts = "".join(text for _, text in found)
         faults = [f"{text} is in no file" for text in self.others if text not in texts]

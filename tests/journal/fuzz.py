@@ -80,7 +80,6 @@ async def fail_with_oserror() -> None:
 
 
 def scenario() -> Scheduler:
-    """Return a scenario with results of all kinds, and failures."""
     jobs = [ThreadJob(double, number, label=f"job {number}") for number in range(4)]
     return Scheduler(*jobs, Job(fail_with_oserror, label="fails"), label="all")
 

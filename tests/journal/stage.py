@@ -125,7 +125,6 @@ def fork() -> int:
 
 
 def children() -> set[int]:
-    """Return the processes whose parent is this one."""
     found: set[int] = set()
     for thread in Path("/proc/self/task").iterdir():
         with contextlib.suppress(FileNotFoundError):

@@ -97,8 +97,6 @@ def run_draw(dice: random.Random, backend: str, place: Path) -> list[tuple[str |
 
 
 def run_held(scheduler: Scheduler, journal: Path, backend: str, hold: Callable[[], None]) -> None:
-    """Run, and call a function in each hold."""
-
     class Holds(Instrument):
         def incident(self, at: Any, job: Any, message: str, exception: BaseException | None) -> None:
             if "is held" in message:

@@ -552,7 +552,6 @@ class Compress(AbstractJob[str]):
         )  # fmt: skip
 
     async def co_run(self) -> str:
-        """Write half of the file, or all of it."""
         return self._compress(Path(self._source), Path(f"{self._source}.gz"))
 
     def _compress(self, source: Path, target: Path) -> str:

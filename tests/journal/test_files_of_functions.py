@@ -34,7 +34,6 @@ async def add_async(target: str = TOTAL) -> int:
 
 
 def fail(target: str = TOTAL) -> None:
-    """Write half of a file."""
     Path(target).write_text("half")
     raise OSError("full")
 

@@ -119,7 +119,6 @@ def test_an_empty_file_becomes_a_journal(file: Path) -> None:
 
 
 def test_a_truncated_journal_is_rejected_and_unchanged(file: Path) -> None:
-    """A truncated journal is rejected and left unchanged: its contents are not guessed."""
     made(file, *(f"a job with a long name, number {number}" for number in range(500)))
     data = file.read_bytes()
     for keep in (0.3, 0.7, 0.95):
@@ -458,7 +457,6 @@ def test_opening_waits_for_the_second_lock_of_a_killed_process(file: Path, monke
 
 
 def test_a_lock_file_removed_while_being_locked_is_created_again(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A lock file that is removed while being locked, so that the lock excludes no process, is created again."""
     name, lock = file.with_name("run.db-lock"), _lock.set_lock
 
     def late(descriptor: int, *place: int) -> None:

@@ -250,7 +250,6 @@ def test_times_of_the_first_format_are_read() -> None:
 
 
 def test_nan_is_nan_after_storing_and_loading() -> None:
-    """NaN, which is not JSON and equals nothing, is NaN after storing and loading."""
     assert math.isnan(loads(dumps(math.nan)))
 
 

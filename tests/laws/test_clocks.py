@@ -157,7 +157,6 @@ class Gated(AbstractJob[None], keeps_time=True):
         set_run_need(self, "passes", 0 if self.forever else 1)
 
     async def co_run(self) -> None:
-        """Pass the gate, and begin."""
         gate = run_of(self).shared(Gate)
         while gate.is_closed_to(self):
             await gate.open([self])

@@ -69,8 +69,6 @@ class Passer(Job[Any]):
 
 
 class Scenario:
-    """A random scheduler, and who meddles with it."""
-
     def __init__(self, seed: int) -> None:
         self.choice = choice = random.Random(seed)
         self.gates: dict[str, Gate] = {}

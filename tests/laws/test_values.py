@@ -51,7 +51,6 @@ MADE: list[tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any], dict[str, 
 
 
 def public_values(value: object) -> dict[str, str]:
-    """Return the attributes of a value that have plain values, as text."""
     found = {name: getattr(value, name) for name in dir(value) if name[0] != "_"}
     return {name: repr(each) for name, each in found.items() if not callable(each) or isinstance(each, type)}
 

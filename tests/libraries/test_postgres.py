@@ -45,7 +45,6 @@ class Server:
 
 @contextlib.asynccontextmanager
 async def observed(dsn: str) -> AsyncIterator[Server]:
-    """Look at the server by a connection of its own."""
     observer = await asyncpg.connect(dsn)
     try:
         yield Server(observer)
@@ -111,7 +110,6 @@ def test_timeouts_give_connections_back_to_a_pool_of_asyncpg(dsn: str, timeouts:
 
 @contextlib.asynccontextmanager
 async def connected(dsn: str) -> AsyncIterator[asyncpg.Connection[Any]]:
-    """Provide one connection, with a table of numbers."""
     connection = await asyncpg.connect(dsn)
     try:
         await connection.execute("create temporary table numbers (number int)")

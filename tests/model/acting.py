@@ -18,8 +18,6 @@ LATE = LAST_CALL * 0.8
 
 
 class Actor(Instrument):
-    """Acts in some of the calls of its hooks."""
-
     def __init__(self, seed: object, chance: float) -> None:
         self._random = random.Random(repr(seed))
         self._chance = chance

@@ -87,11 +87,9 @@ class World:
         self.effects.update(mechanisms)
 
     def hook(self, hook: str, job: str) -> None:
-        """Record the call of a hook of instruments."""
         self.hooks.append((self.now, hook, job))
 
     def after(self, seconds: float, action: Callable[[], None]) -> Timer:
-        """Call `action` after the given number of seconds."""
         timer = Timer(self.now + seconds, next(self.numbers), action)
         heapq.heappush(self._timers, timer)
         return timer
@@ -106,7 +104,6 @@ class World:
             self.doubt("time lets jobs start in the instant of something else")
 
     def step(self) -> None:
-        """Advance to the next action."""
         timer = heapq.heappop(self._timers)
         if timer.live:
             if timer.when < self.now + SAME:

@@ -11,12 +11,10 @@ SAME = 1e-6
 
 
 def close(one: float | None, other: float | None) -> bool:
-    """Return whether two times are one."""
     return one == other or (one is not None and other is not None and abs(one - other) < SAME)
 
 
 def differences(scenario: Scenario, expected: Outcome, seen: Outcome) -> Iterator[str]:
-    """Yield in words what differs."""
     yield from seen.doubts
     outermost = {scenario.root.name, *(plan.name for plan in scenario.root.jobs if scenario.apart)}  # nobody's jobs
     if (
@@ -122,7 +120,6 @@ def hook_differences(expected: Outcome, seen: Outcome, left_out: set[str]) -> It
 
 
 def by_job(run: Outcome) -> defaultdict[str, list[tuple[float, str]]]:
-    """Return the calls of hooks for each job."""
     found: defaultdict[str, list[tuple[float, str]]] = defaultdict(list)
     for when, hook, name in run.hooks:
         found[name].append((when, hook))

@@ -52,8 +52,6 @@ REACTIONS = {"goes on": Reaction.GO_ON, "returns": Reaction.RETURN, "fails late"
 
 
 class Generator:
-    """Draws one scenario."""
-
     def __init__(self, seed: object, without: Sequence[str] = (), runs_apart: float = 0.04) -> None:
         self.random = random.Random(repr(seed))
         self.apart = random.Random(f"{seed!r} apart").random() < runs_apart
@@ -68,7 +66,6 @@ class Generator:
         self.tokens = tuple(self.random.randint(1, 3) for _ in range(2))
 
     def on(self, trait: str) -> bool:
-        """Return whether something has a trait."""
         chance = OFTEN if trait in self.focus else RARELY
         return self.random.random() < chance and trait not in self.without
 
@@ -77,13 +74,11 @@ class Generator:
         return self.random.randint(0, most) + (self.random.getrandbits(20) | 1) * 2.0**-20
 
     def some(self, names: Sequence[str], most: int) -> tuple[str, ...]:
-        """Return some of these names."""
         return tuple(self.random.sample(names, min(len(names), self.random.randint(0, most))))
 
     # ---- the whole
 
     def scenario(self) -> Scenario:
-        """Draw a scenario."""
         root = self.runs() if self.apart else self.group(DEPTH, {"name": "root"}, [], {})
         if self.on("scheduler timeout") and not self.apart:
             root = replace(root, timeout=self.duration(30))
@@ -236,7 +231,6 @@ class Generator:
         return Leaf(**common | options, bodies=(tuple(body),))
 
     def resource(self, kind: str, total: float, **options: Any) -> Resource:
-        """Draw a resource of a scene."""
         number = next(self.numbers)
         name, burst = f"{'pool' if kind == 'amount' else kind}{number + 100}", total * (number % 2)
         return Resource(name=name, kind=kind, total=total, per=7.0 + self.duration(9), burst=burst, **options)
@@ -364,7 +358,6 @@ class Generator:
         return self.leaf(depth, common, before, usable, pools)
 
     def common(self, before: list[Leaf | Group]) -> dict[str, Any]:
-        """Draw what leaves and schedulers have in common."""
         requires = self.some([job.name for job in before if may_be_required(job)], 2)
         return {
             "name": f"j{next(self.numbers)}",
@@ -383,7 +376,6 @@ class Generator:
         }
 
     def limits(self, is_group: bool = False) -> dict[str, Any]:
-        """Draw timeouts and retries."""
         limits: dict[str, Any] = {}
         has_backoff = self.on("backoff")
         if has_backoff or self.on("retry"):
@@ -400,7 +392,6 @@ class Generator:
         return limits
 
     def needs(self, pools: dict[str, Resource], may_have_keys: bool = True) -> tuple[tuple[str, float | str], ...]:
-        """Draw the needs of a job."""
         found: list[tuple[str, float | str]] = []
         for name, one in pools.items():
             if one.kind == "keys":
@@ -439,7 +430,6 @@ class Generator:
         pools: dict[str, Resource],
         plain: bool = False,
     ) -> Leaf:
-        """Draw a leaf."""
         service = self.on("service") and not plain
         answer = self.on("answer") and not service and not plain
         if service:
@@ -511,7 +501,6 @@ class Generator:
     def acts(
         self, number: int, common: dict[str, Any], depth: int, before: list[Leaf | Group], pools: dict[str, Resource]
     ) -> Iterator[Step]:
-        """Draw the steps of a body that act on others."""
         for name, need in common["needs"]:
             if pools[name].kind in ("rate", "budget") and not isinstance(need, str) and self.on("used"):
                 yield Use(name, float(self.random.randint(0, int(need) + 1)))
@@ -534,7 +523,6 @@ class Generator:
             yield Bind("", "")
 
     def add(self, common: dict[str, Any], depth: int, before: list[Leaf | Group], pools: dict[str, Resource]) -> Add:
-        """Draw jobs that are added."""
         known: list[Any] = [job for job in before if may_be_required(job)]
         added: list[Leaf | Group] = []
         for _ in range(self.random.randint(1, 2)):

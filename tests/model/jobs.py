@@ -49,7 +49,6 @@ class Problem:
 
 
 def problem(kind: str, who: str = "") -> Problem:
-    """Return an exception that is no group."""
     return Problem(f"{kind} {who}".rstrip(), (kind,))
 
 
@@ -112,7 +111,6 @@ class ModelJob:
 
     @property
     def counted(self) -> Sequence[ModelJob]:
-        """Return the jobs in it that count in a journal for what requires it."""
         return ()
 
     @property
@@ -161,7 +159,6 @@ class ModelJob:
         return bool(self.criticality) or (self.criticality is None and not self.is_taken and not in_first)
 
     def requires(self) -> list[ModelJob]:
-        """Return the jobs that this job itself requires."""
         added = [earlier for later, earlier in self.world.bound if later == self.name]
         return [self.world.jobs[name] for name in {*self.plan.requires, *self.inputs, *added}]
 
@@ -242,7 +239,6 @@ class ModelJob:
     # ---- the life of a job
 
     def start(self) -> None:
-        """Begin an attempt of the job."""
         self.state, self.began_attempt = "RUNNING", self.world.now
         if self.started is None:
             self.started = self.world.now
@@ -282,13 +278,11 @@ class ModelJob:
             self.settle("CANCELLED")
 
     def end_with_run(self) -> None:
-        """End the job because the run has come to its end."""
         self.by_run = self.by_run or not self.asked
         self.told = True
         self.cancel()
 
     def settle(self, state: str, why: Problem | None = None) -> None:
-        """End the job in a final state."""
         if self.backoff is not None:
             self.backoff.live = False
             self.backoff = None
@@ -444,7 +438,6 @@ class ModelJob:
         self.world.hook("reopened", self.name)
 
     def drop_timers(self) -> None:
-        """Drop all timers."""
         for timer in self.timers:
             timer.live = False
         self.timers = []
@@ -602,7 +595,6 @@ class ModelLeaf(ModelJob):
         return True
 
     def wake(self) -> None:
-        """Go on after a nap."""
         self.timers = [timer for timer in self.timers if timer.when > self.world.now and timer.live]
         self.go_on()
 
@@ -816,7 +808,6 @@ def levels_anew(outer: ModelJob, job: ModelJob) -> list[ModelJob]:
 
 
 def is_in(job: ModelJob | None, group: ModelJob) -> bool:
-    """Return whether a job is a scheduler, or is in it."""
     while job is not None and job is not group:
         job = job.parent
     return job is not None

@@ -69,7 +69,6 @@ class ModelResource:
         return self.closed_until.get(key, -math.inf) > self.world.now + SAME
 
     def rate_of(self, key: str) -> ModelResource:
-        """Return the rate of a key."""
         rate = replace(self.plan, kind="rate", of_rates=False)
         return self.rates.setdefault(key, ModelResource(self.world, rate))
 
@@ -177,7 +176,6 @@ class ModelAdaptive:
         return True
 
     def shrink(self, size: int, now: float) -> None:
-        """Take a smaller size."""
         self.size, self.shrunk_at, self.ratio = max(self.minimum, size), now, 1.0
         self.forget()
 

@@ -6,14 +6,11 @@ from collections.abc import Iterable
 
 
 class Table:
-    """A count for each pair of mechanisms."""
-
     def __init__(self) -> None:
         self.pairs: Counter[tuple[str, str]] = Counter()
         self.single: Counter[str] = Counter()
 
     def add(self, effects: Iterable[str]) -> None:
-        """Count the mechanisms of one run."""
         names = sorted(effects)
         self.single.update(names)
         self.pairs.update(itertools.combinations(names, 2))

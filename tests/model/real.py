@@ -165,7 +165,6 @@ class RealRun:
         self.clear()
 
     def clear(self) -> None:
-        """Forget the last run."""
         self.calls: Counter[tuple[str, float | None]] = Counter()  # of a body, by name and first start of its scheduler
         self.bodies: Counter[str] = Counter()
         self.shutdowns: Counter[str] = Counter()
@@ -214,7 +213,6 @@ class RealRun:
         return job
 
     def make_retry(self, plan: Plan) -> Retry:
-        """Build the option `retry`."""
         retry = plan.retry
         assert retry is not None
         on = Boom if retry.booms_only else Exception
@@ -237,7 +235,6 @@ class RealRun:
         return job
 
     def make_scheduler(self, plan: Group, options: dict[str, Any]) -> Any:
-        """Build a scheduler or a `First`."""
         members: dict[str, AbstractJob[Any]] = {}
         if plan.enough is not None:
             for inner in plan.jobs:
@@ -269,7 +266,6 @@ class RealRun:
     # ---- running
 
     async def run(self, *instruments: Instrument, **options: Any) -> Outcome:
-        """Run the scenario once."""
         self.clock = current_backend().clock()
         self.start = self.clock()
         self.jobs = dict(self.lasting)
@@ -395,7 +391,6 @@ class RealRun:
             self.looks.append(seen)
 
     def note_settled(self, plan: Group, job: Any) -> None:
-        """Note a call of `on_job_settled`."""
         self.settled.append((plan.name, self.names[job]))
 
     async def shut_down(self, plan: Leaf) -> None:
@@ -409,7 +404,6 @@ class RealRun:
     # ---- bodies
 
     async def act(self, plan: Leaf, *inputs: Any, task_status: Any = None) -> str:
-        """Act as planned for `co_run`."""
         job = self.jobs[plan.name]
         number = self.enter(plan, inputs)
         value, is_ready = f"{plan.name}, call {number}", False
@@ -482,7 +476,6 @@ class RealRun:
         return sum(hook == "before_run" and name in names for _, hook, name in self.hooks)
 
     async def wait_for(self, step: Await) -> None:
-        """Await a job."""
         other = self.jobs.get(step.who)
         if other is not None:
             if step.only_settled:
@@ -491,7 +484,6 @@ class RealRun:
                 await other
 
     def take(self, step: Step, job: Any) -> None:
-        """Take a step that takes no time."""
         match step:
             case Fail(slow):
                 raise (Slow if slow else Boom)(self.names[job])
@@ -555,12 +547,10 @@ def changes_context(plan: Leaf) -> bool:
 
 
 def make_pool(plan: Group) -> Pool | None:
-    """Build the pool of a scheduler."""
     return Pool(**{one.name: make_resource(one) for one in plan.pool}) if plan.pool else None
 
 
 def make_resource(plan: Resource) -> Any:
-    """Build an entry of a pool."""
     match plan.kind:
         case "named":
             return [f"{plan.name}{number}" for number in range(int(plan.total))]

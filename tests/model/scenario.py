@@ -276,7 +276,6 @@ def steps(plan: Leaf) -> Iterator[Step]:
 
 
 def inputs_of(plan: Plan) -> tuple[str, ...]:
-    """Return the inputs of the job itself."""
     inputs: tuple[str, ...] = getattr(plan, "inputs", ())
     return inputs
 

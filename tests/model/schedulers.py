@@ -80,13 +80,11 @@ class ModelScheduler(ModelJob):
             self.admit(plan)
 
     def admit(self, plan: Plan) -> ModelJob:
-        """Add the model of one job."""
         job = make_model_job(self.world, plan, self)
         self.jobs.append(job)
         return job
 
     def link(self, jobs: Iterable[ModelJob]) -> None:
-        """Find what each job has to wait for."""
         own = {job.name: job for job in self.jobs}
         for job in jobs:
             names = self.required(job.plan)
@@ -128,7 +126,6 @@ class ModelScheduler(ModelJob):
     # ---- running
 
     def call(self) -> None:
-        """Begin a run."""
         self.note_call()
         if self.parent is not None:
             self.world.mark("nesting")
@@ -464,7 +461,6 @@ class ModelScheduler(ModelJob):
 
     @property
     def size(self) -> float:
-        """Return the number of slots."""
         if self.adaptive is not None:
             return self.adaptive.size
         return math.inf if self.window is None else self.window
@@ -726,7 +722,6 @@ class ModelScheduler(ModelJob):
         return not any(job.state in UNSETTLED for job in ordinary or self.jobs)
 
     def has_settled(self, job: ModelJob) -> None:
-        """Act on the end of a job."""
         if job.held:
             self.world.doubt_wake()
         began, job.attempt_problem = job.began_attempt, job.problem
@@ -799,7 +794,6 @@ class ModelScheduler(ModelJob):
             self.world.settled.append((self.name, job.name))
 
     def has_become_ready(self, job: ModelJob) -> None:
-        """Release the jobs that waited for a service."""
         self.show_signs()
         if self.phase == "cleaning up":
             self.clean_up()
@@ -980,7 +974,6 @@ class ModelScheduler(ModelJob):
     # ---- ending
 
     def is_cleaning_up(self, job: ModelJob) -> bool:
-        """Return whether a job runs in the clean-up phase."""
         return self.stopping and self.why_stopped in ("CRITICAL", "TIMEOUT") and job in self.clean_up_jobs
 
     why_stopped = ""  # after a drain, this may differ from the reason
@@ -1527,7 +1520,6 @@ def in_order(waiting: Iterable[ModelJob]) -> Iterator[ModelJob]:
 
 
 def begin(job: ModelJob) -> None:
-    """Start a job that has all it needs."""
     group = job.parent
     assert group is not None
     group.running.append(job)

@@ -54,7 +54,6 @@ def found_in(
 
 
 def kind_of(found: list[str]) -> str:
-    """Return what kind of difference comes first."""
     return " ".join(found[0].splitlines()[-1].split()[:2]) if found else ""
 
 
@@ -86,7 +85,6 @@ def is_sound(scenario: Scenario) -> bool:
 
 
 def candidates(scenario: Scenario) -> Iterator[Scenario]:
-    """Yield scenarios that are a little smaller."""
     plans = list(walk(scenario.root))
     for plan in plans[1:]:
         yield replace(scenario, root=mapped(scenario.root, plan.name, lambda _: None))
@@ -135,7 +133,6 @@ def mapped(root: Group, name: str, change: Callable[[Any], Any]) -> Group:
 
 
 def rebuild(plan: Any, name: str, change: Callable[[Any], Any]) -> Any:
-    """Apply a change to the plan of this name, wherever it is."""
     if isinstance(plan, Group):
         return replace(plan, jobs=tuple(new_members(plan.jobs, name, change)))
     return replace(
@@ -148,7 +145,6 @@ def rebuild(plan: Any, name: str, change: Callable[[Any], Any]) -> Any:
 
 
 def new_members(plans: tuple[Any, ...], name: str, change: Callable[[Any], Any]) -> Iterator[Any]:
-    """Yield the plans, changed."""
     for plan in plans:
         if plan.name != name:
             yield rebuild(plan, name, change)

@@ -18,7 +18,6 @@ SIMPLE = ("outside", "cut", "drain", "journal", "answer", "await", "budget", "ra
 
 @functools.cache
 def exact_scenarios(backend: str) -> list[Scenario]:
-    """Return scenarios whose outcome is certain."""
     scenarios = [replace(scenario_of(("the same", seed), SIMPLE), keep_jobs=True, apart=False) for seed in SEEDS]
     return [scenario for scenario in scenarios if not predict(scenario, backend).doubts]
 

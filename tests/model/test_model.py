@@ -96,6 +96,5 @@ SELDOM = {("await of what is not reached", "kept"), ("kept", "new window")}
 
 
 def count_of_rarest_pair(table: Table, besides: Collection[tuple[str, str]] = ()) -> int:
-    """Return the count of the rarest pair that can meet."""
     pairs = itertools.combinations(sorted(table.single), 2)
     return min(table.pairs[pair] for pair in pairs if pair not in {*NEVER, *besides})

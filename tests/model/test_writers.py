@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
 
 async def throttled_once() -> None:
-    """Raise Throttled at the first call."""
     extras = current_job()._extras
     if extras is None or not extras.throttlings:
         raise Throttled("api", 1)

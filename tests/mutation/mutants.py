@@ -63,7 +63,6 @@ def one_line(text: str) -> str:
 
 
 def mutants_of(root: Path, file: Path) -> Iterator[Mutant]:
-    """Yield every mutant of a file, in the order of its lines."""
     text = file.read_text(encoding="utf-8")
     path = file.relative_to(root).as_posix()
     places, lines = Places(text), text.splitlines()

@@ -73,7 +73,6 @@ def test_a_seed_draws_the_same_sample_again() -> None:
 def test_a_failing_test_or_the_end_of_the_process_is_noticed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, body: str, is_noticed: bool
 ) -> None:
-    """A test that fails, or that ends the process even with the exit code 0, is noticed."""
     (tmp_path / "module.py").write_text(DOUBLE, encoding="utf-8")
     test = f"import os\n\nfrom module import double\n\n\ndef test_two():\n    {body}\n"
     (tmp_path / "test_module.py").write_text(test, encoding="utf-8")

@@ -25,7 +25,6 @@ class Connection:
 
 @pytest.fixture
 def connection() -> Connection:
-    """Return a connection that is not open yet."""
     return Connection()
 
 

@@ -55,8 +55,6 @@ class Gated(AbstractJob[None]):
 
 
 class Gate:
-    """A gate that opens in a moment."""
-
     is_open = False
 
     def is_closed_to(self, job: object) -> bool:

@@ -81,7 +81,6 @@ class Heart:
         self._is_over = False
 
     async def beat(self) -> None:
-        """Beat until this task is cancelled."""
         while True:
             self._last, self._cpu, self._places = time.monotonic(), time.thread_time(), []
             await anyio.sleep(INTERVAL)

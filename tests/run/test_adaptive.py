@@ -30,7 +30,6 @@ class Server:
         self.most = self.now = self.refused = 0
 
     async def ask(self, *_: Any) -> None:
-        """Wait for a place, and be served."""
         self.limiter = self.limiter or anyio.CapacityLimiter(self.capacity)
         self.now += 1
         self.most = max(self.most, self.now)

@@ -160,8 +160,6 @@ def test_wait_readable_is_false_at_its_deadline_without_data(virtual: Virtual) -
 
 
 def test_sleep_until_can_be_cancelled_before_its_time(virtual: Virtual) -> None:
-    """`sleep_until` can be cancelled before its time, and returns at once if that is in the past."""
-
     async def sleep() -> list[float]:
         until = _backend.current_backend().sleep_until
         await until(3.0)

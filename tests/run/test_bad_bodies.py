@@ -214,8 +214,6 @@ def test_each_attempt_sees_the_context_variables_of_the_run(virtual: Virtual, ki
 
 # --- shutdown, outside, instruments
 class Grumpy(Instrument):
-    """An instrument that raises at its first event."""
-
     def __init__(self) -> None:
         self.calls = 0
 

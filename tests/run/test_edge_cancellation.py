@@ -714,7 +714,6 @@ def test_a_job_that_cancels_itself_is_cancelled_at_its_next_await() -> None:
 
 
 def test_a_time_limit_of_a_kind_cancels_its_body_once() -> None:
-    """The body of `with time_limit(self, cancels=True)` is cancelled once at the timeout of the job."""
     body = Careful()
 
     class Limited(AbstractJob[None], keeps_time=True):

@@ -253,8 +253,6 @@ def test_repeated_failure_is_logged_again_in_a_minute(virtual: Virtual, logged_l
 
 
 def test_failures_of_another_kind_are_logged_at_once(virtual: Virtual, logged_lines: list[tuple[float, str]]) -> None:
-    """A failure with another exception type, or in another function, is another kind, and logged at once."""
-
     async def other() -> None:
         raise OSError("broken")
 

@@ -85,7 +85,6 @@ def test_instruments_of_the_constructor_and_of_run_are_both_called(virtual: Virt
 
 
 def test_same_instrument_given_twice_is_called_once(virtual: Virtual) -> None:
-    """An instrument that is given twice is called once for each event."""
     watch = Counter()
     inner = Scheduler(Job(nap, label="a"), instruments=[watch], label="inner")
     outer = Scheduler(inner, instruments=[watch, watch])

@@ -13,8 +13,6 @@ from ..conftest import Virtual
 
 
 class Watch(Instrument):
-    """An instrument that records the order of starts."""
-
     def __init__(self) -> None:
         self.order: list[str] = []
 

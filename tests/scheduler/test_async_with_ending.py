@@ -245,7 +245,6 @@ def test_exception_of_the_block_body_survives_an_outer_cancellation(virtual: Vir
 
 # --- the run fails
 def test_critical_failure_cancels_the_block_body(virtual: Virtual) -> None:
-    """A critical failure cancels the body at once, and the group of the critical failures leaves the block."""
     reached: list[float] = []
 
     async def block() -> None:

@@ -27,7 +27,6 @@ def test_required_option_accepts_the_same_arguments_as_requires() -> None:
 
 
 def test_requirement_added_twice_is_kept_once() -> None:
-    """A requirement that is added twice is kept once, in its first place."""
     a, b, job = jobs_named("abj")
     job.requires(a, b, a).requires(a)
     assert list(job.required) == [a, b]

@@ -193,7 +193,6 @@ def test_a_query_says_whether_add_is_possible(virtual: Virtual) -> None:
     inner, scheduler = Scheduler(Job(nap, 1), label="inner"), Scheduler(label="outer", timeout=9, log=False)
 
     def asked() -> list[bool]:
-        """Return the answers, and compare each with what `add` does."""
         answers = [accepts_jobs(scheduler), accepts_jobs(inner)]
         for home, answer in zip((scheduler, inner), answers, strict=True):
             with contextlib.nullcontext() if answer else pytest.raises(RuntimeError):

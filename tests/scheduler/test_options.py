@@ -276,7 +276,6 @@ def test_setting_an_option_during_a_run_raises_with_its_name(virtual: Virtual, n
 
 @pytest.mark.parametrize(("name", "value", "instead"), [("required", (), "requires()"), ("scheduler", None, "add()")])
 def test_setting_required_or_scheduler_raises_and_names_the_method_to_call(name: str, value: Any, instead: str) -> None:
-    """Setting `required` or `scheduler` raises an AttributeError that names the method to call instead."""
     job = Job(nothing, label="x")
     with pytest.raises(AttributeError, match=f"^{name} of 'x' cannot be set: call {instead[:-2]}"):
         setattr(job, name, value)

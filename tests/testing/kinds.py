@@ -188,7 +188,6 @@ class KindChecks:
             self._require("outside a run", job, "what co_run() raises", type(error), RuntimeError)
 
     def check_journal(self) -> None:
-        """Check that a journal restores a job with its result."""
         jobs = [self._make_job(label="checked") for _ in range(2)]
         if jobs[0].forever:
             return

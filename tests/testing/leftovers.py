@@ -51,7 +51,6 @@ class Mark:
         self._before: Final = list_pids()  # to read the environments of all takes longer than the run of a job
 
     def find(self) -> list[str]:
-        """Return the numbers of the processes with this mark."""
         found: list[str] = []
         scanned = self._before
         while new := list_pids() - scanned:  # again, because a daemon forks, and ends, while it is looked for

@@ -67,7 +67,6 @@ class Recorded:
         self.instruments: list[Any] = [self.trace, self.junit, Tracing(provider, meters)]
 
     def durations(self) -> list[Any]:
-        """Return the points of the metric of durations."""
         data = self._metrics.get_metrics_data()
         scopes = [scope for resource in data.resource_metrics for scope in resource.scope_metrics] if data else []
         metrics = [metric for scope in scopes for metric in scope.metrics if metric.name == "trioflow.job.duration"]

@@ -265,7 +265,6 @@ def strange_in_facts(trace: Trace, record: TraceRecord) -> Iterator[str]:
 
 
 def first_difference(one: str, other: str) -> str:
-    """Return the first lines that differ."""
     return next(
         (f"{a[:200]!r}, {b[:200]!r}" for a, b in zip(one.split("\n"), other.split("\n"), strict=False) if a != b), ""
     )

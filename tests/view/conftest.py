@@ -9,7 +9,6 @@ from trioflow.view.look import _answers
 
 @pytest.fixture(scope="module")
 def chromium() -> Iterator[Any]:
-    """One browser for all tests of a module."""
     from .trace.browser import headless  # its library, which other tests do not need
 
     with headless() as browser:

@@ -70,7 +70,6 @@ def blocked_group() -> Scheduler:
 
 
 async def interrupt() -> None:
-    """Stop the run as a signal does."""
     await anyio.sleep(1)
     current_job().scheduler._interrupt(None)
 

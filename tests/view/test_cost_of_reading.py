@@ -33,7 +33,6 @@ async def use(*_: Any) -> None:
 
 
 def chain(size: int, failing: int) -> list[Job[Any]]:
-    """Return jobs of which each uses the result of the one before it; one of them fails."""
     jobs: list[Job[Any]] = []
     for number in range(size):
         jobs.append(Job(fail if number == failing else use, *jobs[-1:], label=f"job {number}"))

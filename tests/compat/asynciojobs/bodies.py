@@ -6,7 +6,6 @@ import anyio
 
 
 async def give(value: Any, delay: float = 0.0) -> Any:
-    """Sleep, and return the value."""
     await anyio.sleep(delay)
     return value
 

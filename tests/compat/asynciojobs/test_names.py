@@ -116,7 +116,6 @@ def test_an_object_that_is_not_a_job_is_rejected() -> None:
 
 
 def test_errors_for_functions_coroutines_and_native_jobs_say_what_to_write() -> None:
-    """A function, a coroutine or a native job in place of a job raises an error that says what to write."""
     with pytest.raises(TypeError, match=r"Job\(give\(\.\.\.\)\)"):
         Job(give)
     coroutine = give(1)
@@ -177,7 +176,6 @@ def chain() -> tuple[list[Note], PureScheduler]:
 
 
 def test_predecessors_and_successors_are_direct_or_transitive() -> None:
-    """`predecessors` and `successors` are direct; the methods `*_upstream` and `*_downstream` are transitive."""
     (a, b, c, d, x), scheduler = chain()
     assert scheduler.predecessors(c, b) == {a, b}
     assert isinstance(scheduler.successors(a), Iterator)

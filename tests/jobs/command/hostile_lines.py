@@ -253,7 +253,6 @@ def try_lines(count: int, seed: int) -> tuple[int, list[str]]:
 
 
 def main() -> None:
-    """Print the counts and the faults."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--count", type=int, default=2000)
     parser.add_argument("--seed", type=int, default=1)

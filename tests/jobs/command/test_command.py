@@ -179,7 +179,6 @@ def test_uncaptured_output_as_an_argument_or_input_fails_the_job(backend: str) -
 def test_invalid_arguments_of_a_command_raise_when_the_job_is_created(
     command: Any, options: dict[str, Any], error: type[Exception], message: str
 ) -> None:
-    """Invalid arguments of a CommandJob raise when it is created, and the error says what to give."""
     with pytest.raises(error, match=message):
         CommandJob(command, **options)
 

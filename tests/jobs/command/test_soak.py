@@ -15,7 +15,6 @@ from .commands import PIPE
 
 
 def resident() -> int:
-    """Return the resident memory of this program in bytes."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
 
 

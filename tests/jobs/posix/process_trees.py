@@ -78,7 +78,6 @@ def watched(monkeypatch: pytest.MonkeyPatch) -> Iterator[Watched]:
 
 
 def until_there(*paths: Path) -> None:
-    """Wait until files exist."""
     end = time.monotonic() + PATIENCE
     while not all(path.exists() for path in paths):
         assert time.monotonic() < end, f"never came: {[path for path in paths if not path.exists()]}"

@@ -137,7 +137,6 @@ def use_lock(lock: Any) -> bool:
 
 
 def announce(path: str, seconds: float) -> str:
-    """Touch a file, and work for some seconds."""
     open(path, "w").close()
     time.sleep(seconds)
     return "done"

@@ -47,7 +47,6 @@ PIPE = subprocess.PIPE
 
 @pytest.fixture(autouse=True)
 def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Shorten the pauses between attempts to connect."""
     monkeypatch.setattr(_connections, "INITIAL_RETRY_DELAY", 0.05)
     monkeypatch.setattr(_connections, "MAX_RETRY_DELAY", 0.4)
 

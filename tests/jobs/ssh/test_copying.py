@@ -297,7 +297,6 @@ REJECTED = [
 def test_a_failed_copy_raises_and_leaves_no_file(
     backend: str, place: Place, step: Any, error: type[Exception], what: str, tmp_path: Path
 ) -> None:
-    """A copy that fails raises an error with the reason, and leaves no part of a file."""
     job = SshJob(place.node(), step(tmp_path))
     Scheduler(job).run(backend=backend)
     with pytest.raises(error, match=what):

@@ -19,7 +19,6 @@ PIPE = subprocess.PIPE
 
 
 def test_the_result_of_a_command_without_captured_output_is_no_input(backend: str) -> None:
-    """The result of a command whose output was not captured is an error as an input; it once was an empty input."""
     silent = SshJob(LocalNode(), "true")
     reader = SshJob(LocalNode(), "cat", stdin=silent, label="reader")
     assert not Scheduler(silent, reader).run(backend=backend)
@@ -164,7 +163,6 @@ def test_the_copier_of_a_local_node_does_operations_in_sequence(
 def test_the_copier_of_a_local_node_stops_at_the_first_operation_that_fails(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.CaptureFixture[str], operation: Any, what: str
 ) -> None:
-    """The copier of a local node stops at the first operation that fails, and reports it with the reason."""
     monkeypatch.chdir(tmp_path)
     os.mkfifo("pipe")
     Path("file").touch()

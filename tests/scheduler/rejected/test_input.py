@@ -276,7 +276,6 @@ def test_check_argument_of_a_run_that_is_neither_a_bool_nor_first_is_rejected(vi
 
 
 def test_error_for_a_misspelt_option_of_a_scheduler_names_its_class() -> None:
-    """The error for a misspelt option of a scheduler names the class, because the scheduler has no label yet."""
     with pytest.raises(
         TypeError, match=r"'Scheduler': a scheduler has no option 'jobs_windw'; did you mean jobs_window"
     ):

@@ -301,7 +301,6 @@ def test_another_program_is_steered(backend: str) -> None:
 
 
 def ask(data: bytes) -> bytes:
-    """Send bytes to this process, and return its answer."""
     with socket.socket(socket.AF_UNIX) as connection:
         connection.connect(_answers.socket_address(os.getpid()))
         connection.sendall(data)

@@ -9,7 +9,6 @@ from .session import Session
 
 @pytest.fixture
 def session() -> Iterator[Callable[..., Session]]:
-    """Starts programs in terminals."""
     started: list[Session] = []
 
     def start(code: str, **options: Any) -> Session:

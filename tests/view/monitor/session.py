@@ -71,7 +71,6 @@ class Session:
         return bool(data)
 
     def hang_up(self) -> None:
-        """Close the terminal."""
         os.close(self.master)
         self.master = -1
 

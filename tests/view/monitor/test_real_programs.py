@@ -164,7 +164,6 @@ def test_resizing_the_terminal_redraws_the_picture(session: Callable[..., Sessio
 
 
 def test_dumb_terminals_get_lines_instead_of_a_picture(session: Callable[..., Session]) -> None:
-    """A dumb terminal gets lines without control sequences, instead of a picture."""
     program = session(
         SLEEPERS + "    [scheduler.remove(job) for job in jobs[1:]]; jobs[0].timeout = 0.01; scheduler.run()",
         TERM="dumb",

@@ -97,7 +97,6 @@ def row(browser: Browser, label: str) -> WebElement:
 
 
 def point(browser: Browser, element: WebElement) -> ActionChains:
-    """Move the pointer to an element."""
     ActionChains(browser.driver).move_to_element(element).perform()
     return ActionChains(browser.driver)
 

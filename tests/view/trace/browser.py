@@ -26,7 +26,6 @@ class Browser:
     def open(
         self, path: Path, fragment: str = "", *, width: int = 1400, height: int = 1000, dark: bool = False
     ) -> None:
-        """Open a file in a window of this size."""
         self.shape(width, height, dark=dark)
         self.driver.get(f"{path.as_uri()}?{next(self.loads)}{fragment}")  # a new address, so that it is loaded anew
         self.next_frame()  # the table renders its rows again once the page has its height

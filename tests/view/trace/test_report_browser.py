@@ -48,7 +48,6 @@ def write(scheduler: Scheduler, path: Path) -> None:
 
 
 def column(browser: Browser, number: int) -> list[str]:
-    """Return the texts of a column, of the rows that are rendered."""
     rows = "[...document.querySelectorAll('tbody tr[data-number]')]"
     texts = f"{rows}.map(row => row.children[arguments[0]].firstChild?.textContent ?? '')"
     found: list[str] = browser.evaluate(texts, number)

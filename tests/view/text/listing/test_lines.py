@@ -250,7 +250,6 @@ class ListingAtStart(Instrument):
 
 
 def scenario() -> Scheduler:
-    """Return nested schedulers that reach every state."""
     fine = Scheduler(Job(give_now, "値", label="漢字"), label="fine")
     bad = Scheduler(Job(fail_now, KeyError("k"), label="bad"), critical_jobs=True, label="raised", required=fine)
     blocked = Scheduler(Job(answer, label="a"), label="blocked", required=bad)
