@@ -21,19 +21,14 @@ def texts(source: random.Random, number: int) -> list[str]:
     return ["", ".", "..", "/", "//", *("".join(source.choices(PARTS, k=source.randint(1, 5))) for _ in range(number))]
 
 
-def same_lines(words: list[str], arguments: list[str]) -> None:
-    """Assert that trioflow and GNU parallel print the same for a dry run."""
-    ours = trioflow("batch", "--dry-run", "-j1", "-k", "--", *words, *arguments)
-    theirs = gnu("--dry-run", "-j1", "-k", "--", *words, *arguments)
-    assert (ours.stdout_bytes, ours.exit_code) == (theirs.stdout, theirs.returncode)
-    assert ours.stdout_bytes
-
-
 def test_command_lines_of_a_dry_run_are_those_of_gnu_parallel() -> None:
     """A dry run with all replacement strings, and arguments of all kinds, prints what GNU parallel prints."""
     source = random.Random(0)
     words = ["run", *(f"{source.choice(WORDS)}{place}" for place in PLACES)]
-    same_lines(words, [":::", *texts(source, 20), ":::+", *texts(source, 20)])
+    command = ["--dry-run", "-j1", "-k", "--", *words, ":::", *texts(source, 20), ":::+", *texts(source, 20)]
+    ours, theirs = trioflow("batch", *command), gnu(*command)
+    assert (ours.stdout_bytes, ours.exit_code) == (theirs.stdout, theirs.returncode)
+    assert ours.stdout_bytes
 
 
 COMBINED = [

@@ -24,7 +24,7 @@ from trioflow.batch._reporter import CommandTally
 from trioflow.batch._sources import LineFilling, LineSource, ReadingRules, SourceProduct, parse_sources
 from trioflow.batch._template import CommandTemplate, Shell, base_name, directory_name, remove_extension
 from trioflow.jobs.command._shell_places import quote
-from ..jobs.command.hostile_values import HOSTILE, runs_nothing
+from ..jobs.command.hostile_values import HOSTILE, shells_that_run_a_value
 
 CODES = st.lists(st.sampled_from([0, 0, 1, 7, 255]), min_size=1, max_size=30)
 LOGGED = st.builds(
@@ -249,7 +249,7 @@ def test_numbers_in_the_first_word_leave_arguments_quoted() -> None:
 @pytest.mark.parametrize("line", ["./{}", "bin/{} x", "{}.sh", "a {} > {#}.out", "echo '{#} $(echo {%})' \"{%}\" {.}"])
 def test_no_part_of_a_hostile_argument_runs(tmp_path: Path, line: str) -> None:
     """A line with replacement strings of a batch runs no part of an argument, in any shell that is installed."""
-    runs_nothing(tmp_path, *(fill(line, argument) for argument in HOSTILE))
+    assert shells_that_run_a_value(tmp_path, *(fill(line, argument) for argument in HOSTILE)) == []
 
 
 def test_a_file_after_a_redirection_is_not_a_host() -> None:

@@ -172,8 +172,10 @@ def test_a_client_that_disconnects_ends_the_jobs_of_its_request(server: Server, 
     connection = server.connection()
     connection.request("GET", "/slow")
     until_there(place / "slow")
+    assert not (place / "cancelled").exists()
     connection.close()
     until_there(place / "cancelled")
+    assert (place / "cancelled").exists()
 
 
 @pytest.mark.slow

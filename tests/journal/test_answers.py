@@ -485,7 +485,8 @@ def no_token(text: str) -> str:
 def test_a_secret_answer_is_shown_nowhere(
     virtual: Virtual, file: Path, options: dict[str, Any], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """With `redact=True`, neither log, command, listing nor question have the question, the choices or an answer."""
+    """With `redact=True`, neither log, command, listing nor question have the choices or an answer; all have the
+    question itself, for whoever is to answer it."""
     shown: list[str] = []
 
     def refuse() -> None:
@@ -500,7 +501,8 @@ def test_a_secret_answer_is_shown_nowhere(
     with pytest.raises(ValueError, match="approve") as raised:
         job._read("SEKRET-4")
     shown += [str(raised.value), repr(raised.value.__cause__), caplog.text, scheduler.explain(job)]
-    assert shown[0]
+    assert "which token?" in shown[1]
+    assert "which token?" in caplog.text
     assert "SEKRET" not in "\n".join(shown)
 
 

@@ -11,9 +11,21 @@ import anyio.lowlevel
 import pytest
 import stamina
 import tenacity
-from trioflow import AbstractJob, CommandJob, Job, Pool, Retry, Scheduler, StopReason, ThreadJob, Throttled, current_job
+from trioflow import (
+    AbstractJob,
+    CommandJob,
+    Job,
+    Pool,
+    Retry,
+    Scheduler,
+    StopReason,
+    ThreadJob,
+    Throttled,
+    current_job,
+    ref,
+)
 from trioflow.abc import JobKind
-from ..bodies import CANCELLED, FAILED, Odd, at_once, co_run_drained, fail, fail_now, later, nap, raising, timed
+from ..bodies import CANCELLED, FAILED, Odd, at_once, co_run_drained, fail, fail_now, later, nap, raising, timed, turns
 from ..conftest import Virtual
 
 
@@ -91,18 +103,20 @@ def test_retry_calls_the_function_anew(virtual: Virtual) -> None:
     assert got == [("given", ["given"])] * 2
 
 
-def test_endless_fast_retries_do_not_block_the_loop(backend: str) -> None:
-    """A job that fails at once and is retried endlessly does not keep the loop from turning, on a real clock."""
+def test_endless_fast_retries_do_not_block_the_loop(virtual: Virtual) -> None:
+    """A job that fails at once and is retried endlessly does not keep the loop from turning, on a real clock, and on a
+    virtual one until it fails because it stops that clock."""
 
-    async def cancel() -> None:
-        for _ in range(50):
-            await anyio.lowlevel.checkpoint()
+    async def cancel(job: Job[Any], number: int) -> None:
+        await turns(number)
         job.cancel()
 
-    job = Job(fail_now, retry=10**9)
-    assert Scheduler(job, Job(cancel)).run(backend=backend) is True
-    assert job.state is CANCELLED
-    assert job.attempts > 10
+    real, short = (Job(fail_now, retry=10**9) for _ in range(2))
+    assert Scheduler(real, Job(cancel, ref(real), 50)).run(backend=virtual.backend)
+    assert virtual(Scheduler(short, Job(cancel, ref(short), 5)).co_run)
+    for job in (real, short):
+        assert job.state is CANCELLED
+        assert job.attempts > 10
 
 
 def test_an_attempt_continues_if_another_job_fails_with_the_same_exception(virtual: Virtual) -> None:

@@ -23,7 +23,7 @@ from trioflow._core.job._kind import JobKind
 from trioflow._core.job._retry import Retry
 from trioflow._core.words._job_queries import inputs_of
 from trioflow._scheduler import First, Scheduler
-from trioflow.abc import BackendName
+from trioflow.abc import BackendName, incidents_of
 from trioflow.journal._journal import Journal
 from trioflow.view import listing
 from trioflow.view._junit import JUnit
@@ -123,9 +123,9 @@ class KindChecks:
                 views = [trace, Events(events), JUnit(path / "junit.xml")]
                 left.append(self._run(check, scheduler, instruments=views))
             self._require_success(check, job, reader)
-            # That somebody has answered is told always.
-            logged = [text for record in records if " was answered " not in (text := record.getMessage())]
-            self._require(check, job, "what is logged", logged, [])
+            # What has come from outside, such as an answer, is told always.
+            told = [incident.message for incident in incidents_of(scheduler) if incident.is_steering]
+            self._require(check, job, "what is logged", [record.getMessage() for record in records], told)
             self._require(check, job, "the number of attempts", job.attempts, 1)
             states = [span.state for span in trace.spans if span.label == job.label]
             self._require(check, job, "the states of its spans in the trace", states, [JobState.SUCCEEDED])

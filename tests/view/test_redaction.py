@@ -166,7 +166,8 @@ def make_jobs(here: Path) -> dict[str, AbstractJob[Any]]:
         "program that serves on a node": SshService(
             NODE, f"exit 3 # {SECRET}", ready=OutputLine(f"{SECRET}x"), **any_job
         ),
-        "question": Answer("is it?", choices=[SECRET, "no"], timeout=0.2, **any_job),
+        "choice": Answer("is it?", choices=[SECRET, "no"], timeout=0.2, **any_job),  # whose question is shown
+        "question that is a secret result": Answer(secret, choices=[SECRET], label="that", timeout=0.2, **any_job),
         "answer in the program": Answer("which?", label="here", timeout=9, **any_job),
         "answer from a shell": Answer("which?", label="there", timeout=9, **any_job),
         "answer of who looks": Answer("which?", label="elsewhere", timeout=9, **any_job),
