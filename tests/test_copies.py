@@ -11,19 +11,8 @@ from typing import Any
 import anyio
 import pytest
 import trioflow
-from trioflow import CommandResult, Job, Scheduler, Trace
-from trioflow.abc import (
-    AbstractJob,
-    BoxStyle,
-    HashOnly,
-    Instrument,
-    LocalDirectory,
-    Restoration,
-    RunPhase,
-    WaitCause,
-    Waiting,
-    Work,
-)
+from trioflow import AbstractJob, CommandResult, Job, Scheduler, Trace
+from trioflow.abc import BoxStyle, HashOnly, Instrument, LocalDirectory, Restoration, RunPhase, WaitCause, Waiting, Work
 from trioflow.batch import BatchError
 from trioflow.testing import BrokenRun, explore
 from . import public_names

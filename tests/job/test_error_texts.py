@@ -73,8 +73,7 @@ def test_the_text_of_what_a_job_raises_has_no_advice(virtual: Virtual) -> None:
     for job in jobs:
         if isinstance(job, Job) and job.needs:
             job.requires(spender)
-    scheduler = Scheduler(spender, *jobs, canceller, user, pool=Pool(usd=Budget(3)))
-    assert not virtual(scheduler.co_run)
+    assert not virtual(Scheduler(spender, *jobs, canceller, user, pool=Pool(usd=Budget(3))).co_run)
     for kind, job in wanted:
         with pytest.raises(kind) as caught:
             job.result()

@@ -11,10 +11,9 @@ import anyio
 import anyio.to_thread
 import pytest
 from trioflow import Job, JobNotDone, JobState, Scheduler, Sequence, Service, StopReason, ThreadJob, current_job
-from trioflow.abc import Instrument
 from trioflow.graph import topological_order
 from trioflow.view import listing
-from ..bodies import fail_now, later, nap, refuse
+from ..bodies import fail_now, hooked, later, nap, refuse
 from ..conftest import Virtual
 from ..places import PATIENCE
 
@@ -114,8 +113,7 @@ def test_result_is_kept_while_a_job_that_uses_it_waits_for_a_slot(virtual: Virtu
     a = made(maker)
     jobs = [a, Job(nap, 3), Job(use, a, 5, retry=retry)]
     watchers = [look(maker, seconds, forever=True) for seconds in (2, 4)]  # these take no slot
-    scheduler = Scheduler(*jobs, *watchers, jobs_window=1)
-    virtual(lambda: scheduler.co_run(check=True))
+    virtual(lambda: Scheduler(*jobs, *watchers, jobs_window=1).co_run(check=True))
     assert [watcher.result() for watcher in watchers] == [True, retry is not None]
 
 
@@ -412,13 +410,12 @@ def test_each_run_makes_and_drops_the_result_anew(virtual: Virtual) -> None:
 def test_instruments_can_read_a_result_before_it_is_dropped(virtual: Virtual) -> None:
     read: list[Any] = []
 
-    class Reads(Instrument):
-        def job_settled(self, scheduler: Any, job: Any) -> None:
-            if job is a:
-                read.append(type(job.result()))
+    def job_settled(scheduler: Any, job: Any) -> None:
+        if job is a:
+            read.append(type(job.result()))
 
     maker = Maker()
     a = made(maker)
-    virtual(lambda: Scheduler(Job(use, a), instruments=[Reads()]).co_run(check=True))
+    virtual(lambda: Scheduler(Job(use, a), instruments=[hooked(job_settled=job_settled)]).co_run(check=True))
     assert read == [Big]
     assert not maker.is_alive

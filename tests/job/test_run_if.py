@@ -219,8 +219,7 @@ def test_all_jobs_of_a_long_chain_after_a_skipped_job_are_skipped(virtual: Virtu
 def test_a_cancellation_before_a_failure_is_the_cause(virtual: Virtual) -> None:
     cut, bad = Job(nap, 9, label="cut"), Job(fail, 2)
     job = Job(take, bad, cut)
-    scheduler = Scheduler(Job(later, 1, cut.cancel), job)
-    virtual(scheduler.co_run)
+    virtual(Scheduler(Job(later, 1, cut.cancel), job).co_run)
     error = job.raised_exception()
     assert isinstance(error, RequirementFailed)
     assert error.requirement is cut

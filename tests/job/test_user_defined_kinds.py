@@ -489,8 +489,7 @@ def test_a_report_of_a_job_is_logged(virtual: Virtual, caplog: pytest.LogCapture
         async def co_run(self) -> None:
             run_of(self).report("the lamp is broken", self)
 
-    scheduler = Scheduler(Reports())
-    virtual(scheduler.co_run)
+    virtual(Scheduler(Reports()).co_run)
     assert "the lamp is broken" in caplog.text
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from trioflow import AbstractJob, First, Job, Journal, Retry, Scheduler, current_scheduler
 from trioflow.abc import Instrument
-from ..bodies import nothing
+from ..bodies import hooked, nothing
 
 
 class Unstorable:
@@ -97,12 +97,11 @@ def run_draw(dice: random.Random, backend: str, place: Path) -> list[tuple[str |
 
 
 def run_held(scheduler: Scheduler, journal: Path, backend: str, hold: Callable[[], None]) -> None:
-    class Holds(Instrument):
-        def incident(self, at: Any, job: Any, message: str, exception: BaseException | None) -> None:
-            if "is held" in message:
-                threading.Thread(target=hold).start()
+    def incident(at: Any, job: Any, message: str, exception: BaseException | None) -> None:
+        if "is held" in message:
+            threading.Thread(target=hold).start()
 
-    scheduler.run(backend=backend, journal=Journal(journal), instruments=[Holds()])
+    scheduler.run(backend=backend, journal=Journal(journal), instruments=[hooked(incident=incident)])
 
 
 @pytest.mark.parametrize("first", range(0, 60, 20))

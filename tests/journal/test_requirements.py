@@ -365,8 +365,7 @@ def test_a_job_that_did_no_work_passes_on_what_it_requires(virtual: Virtual, fil
         beside = Job(give_number, 8, label="beside")  # otherwise the job behind would be skipped, too
         behind = Job(give_number, 9, label="behind", required=beside)
         behind.requires(middle[-1], settled=True)
-        scheduler = Scheduler(job, *middle, beside, behind)
-        virtual(lambda: scheduler.co_run(journal=file))
+        virtual(lambda: Scheduler(job, *middle, beside, behind).co_run(journal=file))
         return [done.label for done in (job, behind) if done.is_succeeded() and not done.restored]
 
     assert ran(1) == ["first", "behind"]

@@ -7,19 +7,8 @@ from typing import Any
 
 import anyio
 import pytest
-from trioflow import (
-    AbstractJob,
-    First,
-    Job,
-    PerKey,
-    Pool,
-    Retry,
-    Scheduler,
-    Service,
-    current_job,
-    current_scheduler,
-    ref,
-)
+from trioflow import First, Job, PerKey, Pool, Retry, Scheduler, Service, current_job, current_scheduler, ref
+from trioflow.abc import AbstractJob
 from ..bodies import nap
 from ..conftest import Virtual
 

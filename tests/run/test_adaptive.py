@@ -90,8 +90,7 @@ def test_the_adaptive_window_shrinks_on_failures(virtual: Virtual, error: Any) -
     """On a failure the window shrinks to seven tenths, once for all jobs that had already started."""
     server, sizes = Server(8, queue=2, error=error), Sizes()
     jobs: list[Any] = [Job(server.ask, needs={"api": 1}) for _ in range(300)]
-    scheduler = Scheduler(*jobs, jobs_window=Adaptive(2, 100), instruments=[sizes], pool=Pool(api=1000))
-    virtual(scheduler.co_run)
+    virtual(Scheduler(*jobs, jobs_window=Adaptive(2, 100), instruments=[sizes], pool=Pool(api=1000)).co_run)
     drops = [(a, b) for a, b in zip(sizes.sizes, sizes.sizes[1:], strict=False) if b < a]
     assert drops
     assert all(b == int(a * 0.7) for a, b in drops)
@@ -245,8 +244,7 @@ def test_jobs_that_take_no_slot_leave_the_adaptive_window_as_it_is(virtual: Virt
     fine: list[Any] = [Job(nap, 1) for _ in range(sum(range(1, 5)))]
     late = kind(third, retry=Retry(9, first=0.25, factor=1, jitter=False), required=fine)
     busy: list[Any] = [Job(nap, 1, required=fine) for _ in range(4)]
-    scheduler = Scheduler(*fine, late, *busy, jobs_window=Adaptive(1, 10), instruments=[sizes])
-    assert virtual(scheduler.co_run)
+    assert virtual(Scheduler(*fine, late, *busy, jobs_window=Adaptive(1, 10), instruments=[sizes]).co_run)
     assert (late.attempts, late.is_succeeded(), sizes.sizes[-1]) == (3, True, 5)
 
 

@@ -28,7 +28,7 @@ from trioflow import (
 )
 from trioflow._core.run import _reopening
 from trioflow.abc import Instrument
-from ..bodies import at_once, later, running
+from ..bodies import at_once, hooked, later, running
 from ..conftest import BackendName, Virtual
 from .tries import Broken, after, names, nap
 
@@ -213,8 +213,7 @@ def test_what_gets_a_requirement_while_it_is_about_to_start_waits_for_it(virtual
         if job is blocked:
             alarm.requires(slow)
 
-    scheduler = Scheduler(root, slow, blocked, alarm, on_job_settled=tell)
-    assert not virtual(scheduler.co_run)
+    assert not virtual(Scheduler(root, slow, blocked, alarm, on_job_settled=tell).co_run)
     assert alarm.started_at == 5
 
 
@@ -256,14 +255,13 @@ def test_a_run_that_ends_tries_nothing_again(virtual: Virtual, end: str) -> None
 
 
 def test_a_hook_tries_again_what_is_settling(virtual: Virtual) -> None:
-    class Eager(Instrument):
-        def job_settled(self, scheduler: Any, job: AbstractJob[Any]) -> None:
-            if job.attempts < 6:
-                job.try_again()
+    def job_settled(scheduler: Any, job: AbstractJob[Any]) -> None:
+        if job.attempts < 6:
+            job.try_again()
 
     job = Job(Broken(3), label="a")
     scheduler = Scheduler(job, on_job_settled=lambda job: job.try_again() if job.raised_exception() else None)
-    assert virtual(lambda: scheduler.co_run(instruments=[Eager()]))
+    assert virtual(lambda: scheduler.co_run(instruments=[hooked(job_settled=job_settled)]))
     assert job.attempts == 6
 
 
@@ -293,8 +291,7 @@ def test_what_a_hook_does_before_it_tries_again_what_is_settling(virtual: Virtua
 def test_a_job_in_a_group_that_has_ended_is_tried_again_with_the_group(virtual: Virtual) -> None:
     fine, broken = Broken(0), Broken(1)
     inner = Scheduler(Job(fine), job := Job(broken), label="inner")
-    scheduler = Scheduler(Scheduler(inner, label="outer"), Job(after, 5, lambda: job.try_again()))
-    assert virtual(scheduler.co_run)
+    assert virtual(Scheduler(Scheduler(inner, label="outer"), Job(after, 5, lambda: job.try_again())).co_run)
     assert (fine.calls, broken.calls, job.state) == (1, 2, JobState.SUCCEEDED)
 
 
@@ -552,8 +549,7 @@ def test_a_group_of_which_only_a_forever_job_failed_ends_when_tried_again(virtua
         await anyio.sleep_forever()
 
     group = Scheduler(Job(anyio.sleep, 2), Job(tick, forever=True), label="group")
-    scheduler = Scheduler(group, Job(after, 5, group.try_again), timeout=60)
-    assert virtual(lambda: scheduler.co_run())
+    assert virtual(lambda: Scheduler(group, Job(after, 5, group.try_again), timeout=60).co_run())
     assert (group.state, group.stop_reason, len(tries)) == (JobState.SUCCEEDED, StopReason.COMPLETED, 2)
 
 

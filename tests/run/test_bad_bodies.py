@@ -35,8 +35,7 @@ from ..odd_errors import MAKERS, Faceless, Mute, OddBaseGroup, Silent, refuse
 # --- what jobs raise
 def test_job_that_raises_a_group_of_cancellations_is_cancelled(virtual: Virtual) -> None:
     job = Job(own_nursery, None)
-    scheduler = Scheduler(job)
-    assert virtual(functools.partial(scheduler.co_run, timeout=1)) is False
+    assert virtual(functools.partial(Scheduler(job).co_run, timeout=1)) is False
     assert job.state is JobState.CANCELLED
     assert job.raised_exception() is None
     with pytest.raises(JobCancelled):
@@ -83,8 +82,7 @@ def test_a_stray_cancellation_is_a_failure(virtual: Virtual) -> None:
     kept: list[BaseException] = []
     job, after = Job(stray, kept, label="stray"), Job(nap, 1, "fine")
     after.requires(job, settled=True)
-    scheduler = Scheduler(job, after)
-    assert virtual(scheduler.co_run) is False
+    assert virtual(Scheduler(job, after).co_run) is False
     assert isinstance(kept[0], cancelled_of(virtual.backend))
     assert job.state is JobState.FAILED
     assert after.result() == "fine"

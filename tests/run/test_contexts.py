@@ -267,13 +267,12 @@ def test_a_variable_set_at_the_end_of_a_blocked_job_is_seen_by_no_job(virtual: V
 
 
 def test_an_instrument_that_raises_does_not_affect_variables_of_another(virtual: Virtual) -> None:
-    class Raises(Instrument):
-        def job_started(self, scheduler: Any, job: Any) -> None:
-            raise OSError("broken")
+    def job_started(scheduler: Any, job: Any) -> None:
+        raise OSError("broken")
 
     job, other = Job(look_at_names, label="job"), Job(look_at_names, label="other")
     watch = Names()
-    assert virtual(Scheduler(job, other, instruments=[Raises(), watch]).co_run)
+    assert virtual(Scheduler(job, other, instruments=[hooked(job_started=job_started), watch]).co_run)
     assert (job.result(), other.result()) == ("job job job", "other other other")
 
 

@@ -334,8 +334,7 @@ def test_a_nested_run_that_is_cancelled_in_its_ending_leaves_nothing_behind_in_i
     body = Careful()
     inner = Scheduler(Job(nap, 1), Service(body), shutdown_timeout=None)
     after = Job(nap, 5, timeout=1, run_if="settled")
-    scheduler = Scheduler(Sequence(inner, after), Job(later, 2, inner.cancel))
-    assert ended_at(scheduler.co_run) == 10
+    assert ended_at(Scheduler(Sequence(inner, after), Job(later, 2, inner.cancel)).co_run) == 10
     assert (inner.state, body.tidied_at) == (CANCELLED, [9])
     assert isinstance(after.raised_exception(), JobTimeout)
 
@@ -521,8 +520,7 @@ def test_a_shield_that_is_left_at_the_end_of_a_job_holds_for_the_next_one() -> N
 
     jobs = [Job(body, timeout=1), Job(body, timeout=1, retry=1), Job(body), Job(body, timeout=9)]
     jobs.append(Job(nap, 1, "after"))
-    scheduler = Scheduler(Sequence(*jobs), Job(later, 5, jobs[2].cancel))
-    assert ended_at(scheduler.co_run) == 9
+    assert ended_at(Scheduler(Sequence(*jobs), Job(later, 5, jobs[2].cancel)).co_run) == 9
     assert [job.result() for job in jobs] == ["whole"] * 4 + ["after"]
 
 

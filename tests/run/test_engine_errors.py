@@ -17,8 +17,8 @@ from trioflow._core.run._requirement_counts import RequirementCounts
 from trioflow._core.run._run import Run
 from trioflow._core.run._worker import Lane
 from trioflow._core.words._failures import FailureLog
-from trioflow.abc import Instrument, incidents_of, run_of
-from ..bodies import CANCELLED, FAILED, IDLE, SUCCEEDED, Flaw, bad, fail, nap, serve, timed
+from trioflow.abc import incidents_of, run_of
+from ..bodies import CANCELLED, FAILED, IDLE, SUCCEEDED, Flaw, bad, fail, hooked, nap, serve, timed
 from ..conftest import Virtual
 
 
@@ -261,21 +261,20 @@ def test_task_that_cannot_start_is_fatal(virtual: Virtual, monkeypatch: pytest.M
     """If the loop cannot start a task, as without memory, the run ends with that error, and no other run waits for it.
     It once stood still, because it waited for the worker of this task."""
 
-    class Break(Instrument):
-        def before_run(self, scheduler: Any) -> None:
-            group_class, calls = type(scheduler._run.group), itertools.count(1)
-            spawn = group_class.spawn
+    def before_run(scheduler: Any) -> None:
+        group_class, calls = type(scheduler._run.group), itertools.count(1)
+        spawn = group_class.spawn
 
-            def spawn_or_fail(group: Any, worker: Any) -> None:
-                if next(calls) == failing_call:
-                    raise MemoryError
-                spawn(group, worker)
+        def spawn_or_fail(group: Any, worker: Any) -> None:
+            if next(calls) == failing_call:
+                raise MemoryError
+            spawn(group, worker)
 
-            monkeypatch.setattr(group_class, "spawn", spawn_or_fail)
+        monkeypatch.setattr(group_class, "spawn", spawn_or_fail)
 
     async def main() -> None:
         with pytest.raises(MemoryError):
-            await Scheduler(*[Job(nap) for _ in range(5)]).co_run(instruments=[Break()])
+            await Scheduler(*[Job(nap) for _ in range(5)]).co_run(instruments=[hooked(before_run=before_run)])
         assert await Scheduler(*[Job(nap) for _ in range(5)]).co_run()
 
     virtual(main)

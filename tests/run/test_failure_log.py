@@ -17,7 +17,7 @@ from trioflow import Budget, CommandJob, First, Job, Monitor, Pool, Retry, Sched
 from trioflow.abc import AbstractJob, Instrument
 from trioflow.view import save
 from trioflow.view.text._verdict import run_verdict
-from ..bodies import at_once, nap
+from ..bodies import at_once, hooked, nap
 from ..pythons import python
 
 if TYPE_CHECKING:
@@ -130,12 +130,11 @@ def test_failures_of_jobs_with_log_false_are_not_logged(
 
 
 def test_a_run_with_log_false_logs_incidents_alone(virtual: Virtual, logged_lines: list[tuple[float, str]]) -> None:
-    class Broken(Instrument):
-        def job_started(self, scheduler: Scheduler, job: AbstractJob[Any]) -> None:
-            raise OSError("no space left")
+    def job_started(scheduler: Scheduler, job: AbstractJob[Any]) -> None:
+        raise OSError("no space left")
 
     critical, slow = Job(fail_after, 1, critical=True), Job(nap, 9)
-    assert not virtual(Scheduler(critical, slow, log=False, instruments=[Broken()]).co_run)
+    assert not virtual(Scheduler(critical, slow, log=False, instruments=[hooked(job_started=job_started)]).co_run)
     assert not virtual(Scheduler(Job(nap, 9), log=False, timeout=1).co_run)
     assert ["raised in job_started" in line for _, line in logged_lines] == [True]
 
@@ -384,8 +383,7 @@ def test_log_handler_that_raises_does_not_end_the_run(virtual: Virtual, monkeypa
             raise RuntimeError("broken filter")
 
     monkeypatch.setattr(logging.getLogger("trioflow"), "filters", [Broken()])
-    scheduler = Scheduler(Job(fail_after, 0), Job(fail_after, 1), Job(fail_after, 1))
-    assert virtual(scheduler.co_run) is False
+    assert virtual(Scheduler(Job(fail_after, 0), Job(fail_after, 1), Job(fail_after, 1)).co_run) is False
 
 
 def test_script_without_logging_setup_prints_failure_lines_to_stderr() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 from trioflow import AbstractJob, Job, JobState, Scheduler, Sequence, StopReason
@@ -48,21 +48,19 @@ def test_job_added_comes_before_other_hooks_of_the_job(virtual: Virtual) -> None
 
 def test_state_is_written_before_the_hooks_are_called(virtual: Virtual) -> None:
     seen: list[object] = []
-
-    class Looks(Instrument):
-        def job_scheduled(self, scheduler: Any, job: Any) -> None:
-            seen.append(job.is_scheduled())
-
-        def job_started(self, scheduler: Any, job: Any) -> None:
-            seen.append((job.is_running(), job.started_at))
-
-        def job_settled(self, scheduler: Any, job: Any) -> None:
-            seen.append((job.result(), job.elapsed))
-
-        def after_run(self, scheduler: Any) -> None:
-            seen.append(scheduler.stop_reason)
-
-    virtual(Scheduler(Job(nap, 2, "value"), instruments=[Looks()]).co_run)
+    virtual(
+        Scheduler(
+            Job(nap, 2, "value"),
+            instruments=[
+                hooked(
+                    job_scheduled=lambda scheduler, job: seen.append(job.is_scheduled()),
+                    job_started=lambda scheduler, job: seen.append((job.is_running(), job.started_at)),
+                    job_settled=lambda scheduler, job: seen.append((job.result(), job.elapsed)),
+                    after_run=lambda scheduler: seen.append(scheduler.stop_reason),
+                )
+            ],
+        ).co_run
+    )
     assert seen == [True, (True, 0), ("value", 2), StopReason.COMPLETED]
 
 
@@ -87,8 +85,7 @@ def test_instruments_of_the_constructor_and_of_run_are_both_called(virtual: Virt
 def test_same_instrument_given_twice_is_called_once(virtual: Virtual) -> None:
     watch = Counter()
     inner = Scheduler(Job(nap, label="a"), instruments=[watch], label="inner")
-    outer = Scheduler(inner, instruments=[watch, watch])
-    virtual(functools.partial(outer.co_run, instruments=[watch]))
+    virtual(functools.partial(Scheduler(inner, instruments=[watch, watch]).co_run, instruments=[watch]))
     assert watch.started == ["inner", "a"]
 
 
@@ -151,8 +148,7 @@ def test_a_broken_instrument_is_logged_once(virtual: Virtual, caplog: pytest.Log
     grumpy, fine = Grumpy(), Counter()
     inner = Scheduler(Job(nap, label="a"), label="inner")
     jobs = [Job(nap, label="b"), inner] if first == "outer" else [inner, Job(nap, label="b")]
-    scheduler = Scheduler(Sequence(jobs), instruments=[grumpy, fine])
-    assert virtual(scheduler.co_run) is True
+    assert virtual(Scheduler(Sequence(jobs), instruments=[grumpy, fine]).co_run) is True
     assert len(fine.started) == 3
     assert len(grumpy.started) == 1
     assert ["Grumpy" in record.getMessage() for record in caplog.records] == [True]
@@ -278,11 +274,6 @@ def test_nothing_starts_after_an_instrument_stops_the_run_at_an_end(virtual: Vir
 
 
 # --- a run asks its parts at the points that `Part` names, and does not end before they are done
-if TYPE_CHECKING:
-    import pytest
-    from ..conftest import Virtual
-
-
 class Seen(Part, Instrument):
     """A part that records what it hears, holds back one job until `wakes_at`, and is busy for as long."""
 

@@ -64,8 +64,7 @@ def test_only_the_groups_own_timeout_ends_its_jobs(virtual: Virtual) -> None:
 
     async def main() -> None:
         begun = anyio.current_time()
-        outer = Scheduler(Sequence(group(before), *limited, group(Job(nap, 100), after)))
-        assert await outer.co_run() is False
+        assert await Scheduler(Sequence(group(before), *limited, group(Job(nap, 100), after))).co_run() is False
         assert [one.state for one in limited] == [SUCCEEDED, FAILED, SUCCEEDED]
         assert long.state is CANCELLED
         found = [list(one)[-1].result(default=None) for one in limited]

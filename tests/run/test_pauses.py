@@ -412,8 +412,7 @@ def test_a_word_from_another_thread_means_the_attempt_in_which_it_is_heard(virtu
     watch = Job(
         at, 0.5, lambda: seen.append(group.is_paused()), nothing_now, lambda: group.resume() if seen[0] else None
     )
-    scheduler = Scheduler(group, watch)
-    virtual(scheduler.co_run)
+    virtual(Scheduler(group, watch).co_run)
     assert seen == [word == "pause"]
     assert (group.attempts, group.state) == ((1, JobState.CANCELLED) if word == "drain" else (2, JobState.SUCCEEDED))
 

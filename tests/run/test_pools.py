@@ -35,8 +35,7 @@ def test_named_resources_are_granted_to_one_job_at_a_time(virtual: Virtual) -> N
 def test_a_spent_budget_blocks_jobs_although_its_run_shares_another_resource(virtual: Virtual) -> None:
     spends, shares, waits = (Job(nap, 1, needs=needs) for needs in ({"usd": 2}, {"cpu": 1}, {"usd": 2}))
     inner = Scheduler(spends, shares, waits, pool=Pool(usd=Budget(3)))
-    outer = Scheduler(Job(nap, 5, needs={"cpu": 1}), inner, pool=Pool(cpu=1))
-    assert virtual(outer.co_run) is False
+    assert virtual(Scheduler(Job(nap, 5, needs={"cpu": 1}), inner, pool=Pool(cpu=1)).co_run) is False
     assert (waits.state, waits.finished_at, shares.started_at) == (JobState.BLOCKED, 1, 5)
 
 
@@ -107,8 +106,7 @@ def test_a_job_that_waits_for_a_rate_starts_on_time_although_its_pool_is_joined_
     service = Service(serve, 2)  # takes no slot, so `late` becomes ready while the window is full
     late = Job(nap, 0, needs={"gpu": 1, "api": 1}, required=service)
     second = Scheduler(service, Job(nap, 0, needs={"gpu": 1}), Job(nap, 99), late, jobs_window=1, pool=Pool(gpu=1))
-    scheduler = Scheduler(first, second, pool=Pool(api=Rate(tokens=1, per=10, burst=1)))
-    assert virtual(scheduler.co_run)
+    assert virtual(Scheduler(first, second, pool=Pool(api=Rate(tokens=1, per=10, burst=1))).co_run)
     assert waiting.started_at == 10
 
 

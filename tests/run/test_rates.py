@@ -298,8 +298,7 @@ def test_a_stall_between_admission_and_start_brings_no_burst(virtual: Virtual, w
 
     jobs = [Job(body, number, needs={"api": 1}, own_task=own_task) for number in range(30)]
     limit = anyio.CapacityLimiter(20) if window == "limiter" else window
-    scheduler = Scheduler(*jobs, pool=Pool(api=Rate(requests=8, per=8)), jobs_window=limit)
-    assert virtual(scheduler.co_run)
+    assert virtual(Scheduler(*jobs, pool=Pool(api=Rate(requests=8, per=8)), jobs_window=limit).co_run)
     for number, first in enumerate(started):
         for count, when in enumerate(started[number:], 1):
             assert count <= 8 + (when - first)

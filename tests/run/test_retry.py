@@ -11,20 +11,8 @@ import anyio.lowlevel
 import pytest
 import stamina
 import tenacity
-from trioflow import (
-    AbstractJob,
-    CommandJob,
-    Job,
-    Pool,
-    Retry,
-    Scheduler,
-    StopReason,
-    ThreadJob,
-    Throttled,
-    current_job,
-    ref,
-)
-from trioflow.abc import JobKind
+from trioflow import CommandJob, Job, Pool, Retry, Scheduler, StopReason, ThreadJob, Throttled, current_job, ref
+from trioflow.abc import AbstractJob, JobKind
 from ..bodies import CANCELLED, FAILED, Odd, at_once, co_run_drained, fail, fail_now, later, nap, raising, timed, turns
 from ..conftest import Virtual
 

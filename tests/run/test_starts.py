@@ -140,6 +140,5 @@ def test_what_ends_at_once_gives_back_before_starts(virtual: Virtual, names: Seq
     before = [Job(nap, 3, label=name, expected_duration=3, needs={"r": ends[name]}, **common) for name in names]
     short = Job(nap, 3, label="short", expected_duration=3, needs={"r": 1}, **common)
     long = Job(nap, 4, label="long", expected_duration=4, needs={"r": 3}, required=before, **common)
-    scheduler = Scheduler(short, *before, long, pool=Pool(r=3), policy="critical-path")
-    assert virtual(scheduler.co_run)
+    assert virtual(Scheduler(short, *before, long, pool=Pool(r=3), policy="critical-path").co_run)
     assert (long.started_at, short.started_at) == (long.finished_at - 4, long.finished_at)  # type: ignore[operator]

@@ -10,7 +10,7 @@ from trioflow import First, Job, JobState, Journal, Retry, Scheduler, Service
 from trioflow._core.run import _reopening
 from trioflow._core.words import _run_view
 from trioflow.abc import Instrument
-from ..bodies import serve
+from ..bodies import hooked, serve
 from ..conftest import BackendName, Virtual
 from .tries import Broken, after, names, nap
 
@@ -146,8 +146,7 @@ def test_a_member_of_a_group_that_has_ended_runs_again_with_what_follows_it(virt
     follows.requires(inner)
     outer = Scheduler(inner, follows, beside, label="outer")
     user, before = Scheduler(x, label="user", required=outer), Job(Counting(), label="before")
-    scheduler = Scheduler(outer, user, before, Job(after, 8, a.try_again, label="mend"))
-    assert virtual(scheduler.co_run)
+    assert virtual(Scheduler(outer, user, before, Job(after, 8, a.try_again, label="mend")).co_run)
     jobs = (a, b, c, y, beside, x, before)
     assert [job._args or job._function.calls for job in jobs] == [2, 2, 1, 2, 1, 2, 1]  # type: ignore[attr-defined]
     assert [job.attempts for job in (outer, inner, follows, user)] == [2, 2, 2, 2]
@@ -157,8 +156,7 @@ def test_a_group_that_succeeded_runs_again_whole(virtual: Virtual) -> None:
     a, b = Job(Counting(), label="a"), Job(Counting(), label="b")
     group, last = Scheduler(a, b, label="group"), Job(nap, label="last")
     last.requires(group)
-    scheduler = Scheduler(group, last, Job(after, 3, group.try_again, label="mend"))
-    assert virtual(scheduler.co_run)
+    assert virtual(Scheduler(group, last, Job(after, 3, group.try_again, label="mend")).co_run)
     assert (a.result(), b.result(), last.attempts) == (2, 2, 2)
 
 
@@ -166,8 +164,7 @@ def test_a_winner_of_a_first_competes_again(virtual: Virtual) -> None:
     quick, slow = Job(Counting(1), label="quick"), Job(Counting(3), label="slow")
     first = First(quick, slow, label="first")
     user = Job(Counting(), first, label="user")
-    scheduler = Scheduler(first, user, Job(after, 4, quick.try_again, label="mend"))
-    assert virtual(scheduler.co_run)
+    assert virtual(Scheduler(first, user, Job(after, 4, quick.try_again, label="mend")).co_run)
     assert (quick.result(), user.result(), slow.state) == (2, 2, JobState.CANCELLED)
 
 
@@ -194,22 +191,13 @@ def test_a_callback_rejects_a_result(virtual: Virtual) -> None:
             if job.result() < 3:
                 job.try_again()
 
-    scheduler = Scheduler(collect, upload, last, on_job_settled=reject)
-    assert virtual(scheduler.co_run)
+    assert virtual(Scheduler(collect, upload, last, on_job_settled=reject).co_run)
     assert (seen, upload.attempts, last.finished_at) == ([1, 2, 3], 1, 5)
 
 
 def test_each_reader_is_told_each_end(virtual: Virtual) -> None:
     """Hooks hear each end, and that the jobs are reopened; an iterator yields only what has settled."""
     told: list[tuple[str, str]] = []
-
-    class Told(Instrument):
-        def job_settled(self, scheduler: Any, job: Any) -> None:
-            told.append((job.label, job.state.name))
-
-        def job_reopened(self, scheduler: Any, job: Any) -> None:
-            told.append((job.label, "reopened"))
-
     collect = Job(Counting(), label="c")
     upload = Job(positive, collect, label="u")
     scheduler = Scheduler(collect, upload, Job(after, 3, collect.try_again, label="m"))
@@ -223,7 +211,14 @@ def test_each_reader_is_told_each_end(virtual: Virtual) -> None:
                     yielded.append((job.label, job.state.name))
 
             tasks.start_soon(iterate)
-            return await scheduler.co_run(instruments=[Told()])
+            return await scheduler.co_run(
+                instruments=[
+                    hooked(
+                        job_settled=lambda scheduler, job: told.append((job.label, job.state.name)),
+                        job_reopened=lambda scheduler, job: told.append((job.label, "reopened")),
+                    )
+                ]
+            )
 
     assert virtual(run)
     ends = [("c", "SUCCEEDED"), ("u", "FAILED"), ("c", "reopened"), ("u", "reopened"), ("m", "SUCCEEDED")]
@@ -354,12 +349,11 @@ def test_many_go_back_in_chunks_and_none_starts_with_the_old_result(
     scheduler = Scheduler(collect, *users, passes, late, alarm, Job(mend))
     told: list[JobState] = []
 
-    class Told(Instrument):
-        def job_settled(self, scheduler: Any, job: Any) -> None:
-            if job is alarm:
-                told.append(collect.state)
+    def job_settled(scheduler: Any, job: Any) -> None:
+        if job is alarm:
+            told.append(collect.state)
 
-    assert scheduler.run(backend=backend, instruments=[Told()]) is not bool(end)
+    assert scheduler.run(backend=backend, instruments=[hooked(job_settled=job_settled)]) is not bool(end)
     assert used == [1] * 500 + [2] * 502 * (not end)
     assert told == [JobState.SUCCEEDED] * (not end)
     assert all(job.attempts == 2 or not job.is_succeeded() for job in (collect, *users))
@@ -422,10 +416,9 @@ def test_two_members_of_a_group_that_has_ended_run_again(virtual: Virtual, both_
             a.try_again()
             b.try_again()
 
-    class Eager(Instrument):
-        def job_settled(self, scheduler: Any, job: Any) -> None:
-            if job.label == "group" and job.attempts == 1:
-                mend()
+    def job_settled(scheduler: Any, job: Any) -> None:
+        if job.label == "group" and job.attempts == 1:
+            mend()
 
-    assert virtual(lambda: scheduler.co_run(instruments=[Eager()]))
+    assert virtual(lambda: scheduler.co_run(instruments=[hooked(job_settled=job_settled)]))
     assert (a.result(), b.result(), kept.result()) == (2, 2, 1)

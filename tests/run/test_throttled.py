@@ -254,15 +254,14 @@ def test_a_throttled_attempt_uses_nothing_of_a_budget(virtual: Virtual, used: in
 def test_throttled_may_be_raised_in_threads_and_processes(backend: str, kind: Any) -> None:
     """`Throttled` may be raised in a thread or a worker process, and arrives unchanged, by way of a pickle."""
 
-    class Once(Instrument):
-        def job_started(self, scheduler: Scheduler, job: AbstractJob[Any]) -> None:
-            starts.append(job)
-            if len(starts) == 3:
-                scheduler.cancel()
+    def job_started(scheduler: Scheduler, job: AbstractJob[Any]) -> None:
+        starts.append(job)
+        if len(starts) == 3:
+            scheduler.cancel()
 
     starts: list[Any] = []
     job = kind(throttle, needs={"api": 1})
-    assert not Scheduler(job, pool=Pool(api=1), instruments=[Once()]).run(backend=backend)  # type: ignore[arg-type]
+    assert not Scheduler(job, pool=Pool(api=1), instruments=[hooked(job_started=job_started)]).run(backend=backend)  # type: ignore[arg-type]
     assert starts == [job] * 3
 
 

@@ -26,9 +26,9 @@ from trioflow import (
     ref,
 )
 from trioflow._core.admission import _admission
-from trioflow.abc import AbstractJob, Instrument, WaitCause, incidents_of, waiting
+from trioflow.abc import AbstractJob, WaitCause, incidents_of, waiting
 from trioflow.view import listing
-from ..bodies import CANCELLED, SUCCEEDED, fail, later, nap, running
+from ..bodies import CANCELLED, SUCCEEDED, fail, hooked, later, nap, running
 from ..conftest import Virtual
 from ..view.monitor.monitors import Terminal, drawn
 
@@ -506,8 +506,7 @@ def test_an_iteration_over_jobs_that_wait_for_it_logs_a_warning(virtual: Virtual
 def test_an_iteration_that_goes_on_logs_nothing(virtual: Virtual, caplog: pytest.LogCaptureFixture) -> None:
     """As long as one of the jobs can settle, the iteration waits for a job, however many wait for its own slot."""
     it = Job(iterate, {}, label="it")
-    scheduler = Scheduler(it, [Job(nap, 9, label=str(number)) for number in range(4)], jobs_window=2)
-    assert virtual(scheduler.co_run)
+    assert virtual(Scheduler(it, [Job(nap, 9, label=str(number)) for number in range(4)], jobs_window=2).co_run)
     assert it.result() == ["0", "1", "2", "3"]
     assert caplog.text == ""
 
@@ -668,8 +667,7 @@ def test_awaiting_a_job_that_a_later_attempt_may_reach_waits(virtual: Virtual, e
     awaited = Job(nap, 1, required=(bad := Job(first, critical=True)))
     retry = Retry(1, first=4, jitter=False) if end == "retry" else None
     group = Scheduler(bad, awaited, Job(linger), retry=retry)
-    scheduler = Scheduler(group, waiter := Job(wait), log=False)
-    assert virtual(scheduler.co_run) is (end == "retry")
+    assert virtual(Scheduler(group, waiter := Job(wait), log=False).co_run) is (end == "retry")
     if end == "retry":
         assert (calls, waiter.result()) == ([0, 7], 9)
     else:
@@ -795,17 +793,16 @@ def test_a_body_that_runs_what_goes_on_logs_nothing(virtual: Virtual, caplog: py
 def test_a_failure_counts_if_the_await_for_it_was_cancelled(virtual: Virtual) -> None:
     """A failure belongs to whoever awaits it only if that job sees it: one that is cancelled meanwhile does not."""
 
-    class CancelsTheWait(Instrument):
-        def job_settled(self, _: object, job: object) -> None:
-            if job is fails:
-                waits.cancel()
+    def job_settled(_: object, job: object) -> None:
+        if job is fails:
+            waits.cancel()
 
     async def wait() -> None:
         await fails
 
     fails, waits = Job(fail, 1), Job(wait)
     scheduler = Scheduler(fails, waits)
-    assert virtual(functools.partial(scheduler.co_run, instruments=[CancelsTheWait()])) is False
+    assert virtual(functools.partial(scheduler.co_run, instruments=[hooked(job_settled=job_settled)])) is False
     assert scheduler.stop_reason is StopReason.FAILED
     if waits.state is CANCELLED:  # which comes first in one instant is not promised: it may have got the failure before
         assert scheduler.culprit is fails

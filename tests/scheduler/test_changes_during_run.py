@@ -9,8 +9,8 @@ import anyio
 import anyio.lowlevel
 import pytest
 from trioflow import CycleError, Job, MissingRequirement, Scheduler, Sequence
-from trioflow.abc import Instrument, accepts_jobs, reported_state
-from ..bodies import IDLE, SUCCEEDED, checked, later, nap, nothing, timed
+from trioflow.abc import accepts_jobs, reported_state
+from ..bodies import IDLE, SUCCEEDED, checked, hooked, later, nap, nothing, timed
 from ..conftest import Virtual
 
 
@@ -32,12 +32,11 @@ def test_instrument_adds_a_job(virtual: Virtual) -> None:
     first, new = Job(nap, 1), Job(nap, 1)
     new.requires(first)
 
-    class Grower(Instrument):
-        def job_settled(self, scheduler: Any, job: Any) -> None:
-            if job is first:
-                scheduler.add(new)
+    def job_settled(scheduler: Any, job: Any) -> None:
+        if job is first:
+            scheduler.add(new)
 
-    assert virtual(timed, Scheduler(first, instruments=[Grower()])) == (True, 2)
+    assert virtual(timed, Scheduler(first, instruments=[hooked(job_settled=job_settled)])) == (True, 2)
     assert new.state is SUCCEEDED
 
 

@@ -87,8 +87,7 @@ def test_jobs_without_an_exception_count_as_failed(virtual: Virtual) -> None:
     bad = Job(fail_now)
     skipped = Job(nothing, run_if="failed", required=Job(nothing, label="fine"))
     first = First(cancelled, Job(cancel_both), Job(answer, bad, 1), label="all")
-    outer = Scheduler(bad, *skipped.required, skipped, first)
-    assert not virtual(outer.co_run)
+    assert not virtual(Scheduler(bad, *skipped.required, skipped, first).co_run)
     error: Any = first.raised_exception()
     assert [type(one).__name__ for one in error.exceptions] == ["RequirementFailed", "JobCancelled", "JobCancelled"]
     assert cancelled.state is CANCELLED
@@ -175,8 +174,7 @@ def test_each_turn_comes_so_long_after_start_in_one_before(virtual: Virtual, way
         calls[1] = Job(nap, 20, needs={"cpu": 1})
     if way == "one fails":
         calls[1] = Job(fail, 1)
-    scheduler = Scheduler(Job(nap, 5, needs={"cpu": 1}), First(*calls, stagger=2), pool=Pool(cpu=1))
-    assert virtual(scheduler.co_run)
+    assert virtual(Scheduler(Job(nap, 5, needs={"cpu": 1}), First(*calls, stagger=2), pool=Pool(cpu=1)).co_run)
     assert [job.started_at for job in calls] == expected
 
 

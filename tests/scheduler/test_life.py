@@ -12,8 +12,7 @@ import pytest
 from trioflow import Job, JobNotDone, JobState, Scheduler, StopReason
 from trioflow._core.scheduler import _life
 from trioflow._core.scheduler._life import Answer, Stage
-from trioflow.abc import Instrument
-from ..bodies import at_once, nothing
+from ..bodies import at_once, hooked, nothing
 
 SYNC_WORDS: dict[str, Callable[[Any], object]] = {
     "add": lambda scene: scene.subject.add(scene.added),
@@ -320,8 +319,7 @@ async def fail() -> None:
 def test_steering_of_a_group_that_a_run_elsewhere_has_not_reached_comes_too_late(backend: Any, word: str) -> None:
     """Only a group that had begun knew the thread of its run: for another, three of these words were errors."""
     group = Scheduler(Job(nothing), label="group", required=(failing := Job(fail, log=False)))
-    scene = Scheduler(failing, group)
-    thread = threading.Thread(target=scene.run, kwargs={"backend": backend})
+    thread = threading.Thread(target=Scheduler(failing, group).run, kwargs={"backend": backend})
     thread.start()
     thread.join()
     assert group.state is JobState.BLOCKED
@@ -434,11 +432,11 @@ def test_jobs_may_be_added_as_a_job_settles_while_the_run_begins(virtual: Any, r
         if rules:
             scheduler.add(Job(nothing, run_if=rules.pop()))
 
-    class Grows(Instrument):
-        def job_settled(self, scheduler: Any, job: Any) -> None:
-            grow(job)
-
-    options: Any = {"on_job_settled": grow} if reaches == "option" else {"instruments": [Grows()]}
+    options: Any = (
+        {"on_job_settled": grow}
+        if reaches == "option"
+        else {"instruments": [hooked(job_settled=lambda scheduler, job: grow(job))]}
+    )
     scheduler = Scheduler(Job(nothing, run_if="failed"), **options)
     assert virtual(scheduler.co_run), scheduler.failures()
     assert [job.state.value for job in scheduler] == ["skipped"] * 3 + ["succeeded"]

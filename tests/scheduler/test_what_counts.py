@@ -6,21 +6,7 @@ from typing import Any
 import anyio
 import pytest
 from trioflow import Job, JobTimeout, RequirementFailed, Scheduler, StopReason
-from ..bodies import (
-    BLOCKED,
-    CANCELLED,
-    FAILED,
-    IDLE,
-    SKIPPED,
-    SUCCEEDED,
-    alarm,
-    fail,
-    give,
-    later,
-    nap,
-    nothing,
-    unwind,
-)
+from ..bodies import BLOCKED, CANCELLED, FAILED, IDLE, SKIPPED, SUCCEEDED, alarm, fail, later, nap, nothing, unwind
 from ..conftest import Virtual
 
 pytestmark = pytest.mark.usefixtures("keep_jobs")
@@ -96,7 +82,7 @@ def test_what_a_group_never_reached_blocks_jobs_outside_of_it(virtual: Virtual) 
     first = Job(nap, 9)
     unreached = Job(nap, 1, required=first)
     inner = Scheduler(first, unreached, timeout=2)
-    follower = Job(give, unreached)
+    follower = Job(nap, 1, unreached)
     outer = Scheduler(inner, follower)
     assert virtual(outer.co_run) is False
     assert (unreached.state, follower.state, outer.stop_reason) == (IDLE, BLOCKED, StopReason.FAILED)
@@ -118,7 +104,7 @@ def test_what_fails_as_a_group_times_out_blocks_jobs_outside_of_it(virtual: Virt
     said that `keep_jobs=False` had dropped a job."""
     bad = Job(fail_in_the_end)
     inner = Scheduler(bad, timeout=2, on_timeout=on_timeout)
-    blocked = Job(give, bad)
+    blocked = Job(nap, 1, bad)
     outer = Scheduler(inner, blocked)
     assert virtual(outer.co_run) is False
     assert (bad.state, blocked.state) == (FAILED, BLOCKED)

@@ -10,18 +10,8 @@ from typing import Any
 
 import anyio
 import pytest
-from trioflow import (
-    AbstractJob,
-    Job,
-    JobCancelled,
-    JobNotDone,
-    JobState,
-    JobTimeout,
-    Scheduler,
-    Service,
-    StopReason,
-    current_job,
-)
+from trioflow import Job, JobCancelled, JobNotDone, JobState, JobTimeout, Scheduler, Service, StopReason, current_job
+from trioflow.abc import AbstractJob
 from trioflow.testing import run_virtual
 from ...bodies import (
     BLOCKED,

@@ -17,9 +17,9 @@ import anyio
 import pytest
 from trioflow import CommandJob, Job, JobCancelled, JobState, JobTimeout, Pool, ProcessJob, Scheduler, StopReason
 from trioflow._core.job import _job_options
-from trioflow.abc import Instrument, fraction_done
+from trioflow.abc import fraction_done
 from trioflow.jobs.process import _process_job, _worker_main
-from ...bodies import notes, raising, run
+from ...bodies import hooked, notes, raising, run
 from ...places import patiently
 from ...pythons import Python, python
 from ..posix.process_trees import Watched, until_there
@@ -448,13 +448,12 @@ def test_a_nested_scheduler_may_have_its_own_number_of_worker_processes(backend:
 def test_a_job_that_waits_for_a_worker_process_is_scheduled(backend: str) -> None:
     seen: list[Any] = []
 
-    class Look(Instrument):
-        def job_started(self, scheduler: Any, job: Any) -> None:
-            if job is first:
-                seen.extend([second.state, second.granted, scheduler.explain(second)])
+    def job_started(scheduler: Any, job: Any) -> None:
+        if job is first:
+            seen.extend([second.state, second.granted, scheduler.explain(second)])
 
     first, second = jobs = [ProcessJob(bodies.whoami, label=label, timeout=30) for label in ("first", "second")]
-    scheduler = Scheduler(*jobs, processes=1, jobs_window=3, instruments=[Look()])
+    scheduler = Scheduler(*jobs, processes=1, jobs_window=3, instruments=[hooked(job_started=job_started)])
     assert scheduler.run(backend=backend)
     assert seen == [JobState.SCHEDULED, {}, "'second' waits for worker processes: 1 of 1 taken by 'first'"]
     assert first.finished_at is not None

@@ -69,8 +69,7 @@ def test_arguments_for_a_coroutine_object_are_rejected() -> None:
 def test_callable_that_returns_no_awaitable_fails_its_job(virtual: Virtual, function: Callable[..., Any]) -> None:
     job = Job(function, label="liar")
     bystander = Job(nap, 1, 1)
-    scheduler = Scheduler(job, bystander)
-    assert virtual(scheduler.co_run) is False
+    assert virtual(Scheduler(job, bystander).co_run) is False
     assert isinstance(job.raised_exception(), TypeError)
     told = f"{job.raised_exception()}\n{notes(job.raised_exception())}"
     assert "'liar'" in told

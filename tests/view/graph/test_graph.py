@@ -16,20 +16,8 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from trioflow import (
-    AbstractJob,
-    CommandJob,
-    Job,
-    JobState,
-    Pool,
-    ProcessJob,
-    Scheduler,
-    Service,
-    SshJob,
-    SshNode,
-    ThreadJob,
-)
-from trioflow.abc import BoxStyle
+from trioflow import CommandJob, Job, JobState, Pool, ProcessJob, Scheduler, Service, SshJob, SshNode, ThreadJob
+from trioflow.abc import AbstractJob, BoxStyle
 from trioflow.graph import topological_order
 from trioflow.view import listing, save
 from trioflow.view._state_styles import STATE_STYLES
@@ -364,8 +352,7 @@ def test_the_cost_of_a_graph_is_linear_in_the_number_of_jobs(options: Any) -> No
 def test_a_frame_with_a_thousand_requirements_has_one_line_for_each() -> None:
     before = [idle(f"a{n}") for n in range(1000)]
     middle = Scheduler([idle(f"m{n}") for n in range(1000)], label="middle", required=before)
-    scheduler = Scheduler(before, middle, [idle(f"b{n}", required=middle) for n in range(1000)])
-    source = scheduler.graph().source
+    source = Scheduler(before, middle, [idle(f"b{n}", required=middle) for n in range(1000)]).graph().source
     assert source.count(" -> ") - source.count("style=invis]") == 2000
     assert source.count(" -> ") < 5000
     assert source.count('lhead="cluster 1001"') == source.count('ltail="cluster 1001"') == 1000

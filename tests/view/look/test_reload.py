@@ -21,7 +21,6 @@ from trioflow import Job, JobState, ProcessJob, Scheduler, ThreadJob
 from trioflow._core.base import _loaded_files
 from trioflow._core.base._user_code import describe_line
 from trioflow._core.words._run_view import runs_in_progress
-from trioflow.abc import Instrument
 from trioflow.cli._scenario import load_file
 from trioflow.view.look._steering import steer
 from ...bodies import hooked
@@ -257,10 +256,9 @@ def test_the_log_of_a_held_run_names_reload_once_a_file_has_changed(
 ) -> None:
     """Before, it names `try-again` alone; so does it after the code was taken."""
 
-    class Resume(Instrument):
-        def incident(self, scheduler: Any, job: Any, message: str, exception: BaseException | None) -> None:
-            if message.endswith("is held"):
-                scheduler.resume()
+    def incident(scheduler: Any, job: Any, message: str, exception: BaseException | None) -> None:
+        if message.endswith("is held"):
+            scheduler.resume()
 
     async def work(mend: Callable[[], object]) -> None:
         mend()
@@ -273,7 +271,7 @@ def test_the_log_of_a_held_run_names_reload_once_a_file_has_changed(
     ]
     for mend, advice in cases:
         caplog.clear()
-        Scheduler(Job(work, mend), hold=True, instruments=[Resume()]).run(backend=backend)
+        Scheduler(Job(work, mend), hold=True, instruments=[hooked(incident=incident)]).run(backend=backend)
         assert [advice in record.getMessage() for record in caplog.records if "is held" in record.getMessage()] == [
             True
         ]

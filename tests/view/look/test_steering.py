@@ -190,8 +190,7 @@ def test_one_of_several_runs_is_chosen_by_its_label(backend: Any) -> None:
     begun = threading.Event()
 
     def run_other() -> bool:
-        other = Scheduler(Job(begin), label="other")
-        return bool(other.run(backend=backend))
+        return bool(Scheduler(Job(begin), label="other").run(backend=backend))
 
     async def begin() -> None:
         begun.set()

@@ -44,8 +44,7 @@ def test_an_attempt_has_one_line(virtual: Virtual) -> None:
     attempts: list[str] = []
     log = io.StringIO()
     jobs = Job(flaky, label="flaky", retry=Retry(2, first=1)), Job(throttled, label="slow", needs={"api": 1})
-    scheduler = Scheduler(*jobs, pool=Pool(api=Rate(requests=1, per=1)), instruments=[Monitor(file=log)])
-    virtual(scheduler.co_run)
+    virtual(Scheduler(*jobs, pool=Pool(api=Rate(requests=1, per=1)), instruments=[Monitor(file=log)]).co_run)
     lines = [" ".join(line.split()[:10]) for line in lines_of(log)[1:-1]]
     assert [line for line in lines if "flaky" in line][:3] == [
         "start flaky",
@@ -59,8 +58,7 @@ def test_streams_that_lack_the_symbols_get_ascii(virtual: Virtual) -> None:
     """On a stream that cannot encode the symbols, the monitor writes ASCII symbols and escaped labels."""
     terminal = Terminal(encoding="latin-1")
     jobs = [Job(nap, 1, label="漢"), Job(fail, 1, label="b"), Job(nap, 2, label="c")]
-    scheduler = Scheduler(*jobs, label="run", instruments=[Monitor(file=terminal)])
-    virtual(scheduler.co_run)
+    virtual(Scheduler(*jobs, label="run", instruments=[Monitor(file=terminal)]).co_run)
     assert terminal.shown() == [
         " run  x 1 failed of 3, 2.0 s",
         "   +  1.0 s  \\u6f22",
@@ -218,8 +216,7 @@ def test_a_forever_job_that_failed_counts_as_any_other(virtual: Virtual, keep_jo
     log = io.StringIO()
     jobs = [Job(fail, 1, label="watch", forever=True), Job(nap, 2), Job(nap, 3), Job(anyio.sleep_forever, forever=True)]
     inner = Scheduler(Job(fail, 1, label="beside", forever=True), Job(nap, 3), label="inner")
-    scheduler = Scheduler(jobs, inner, label="run", keep_jobs=keep_jobs, instruments=[Monitor(file=log)])
-    virtual(scheduler.co_run)
+    virtual(Scheduler(jobs, inner, label="run", keep_jobs=keep_jobs, instruments=[Monitor(file=log)]).co_run)
     assert "run  ✗ 2 failed of 5, 3.0 s" in lines_of(log)[-1]
 
 

@@ -227,8 +227,7 @@ def test_a_button_takes_mended_code(browser: Browser, tmp_path: Path, monkeypatc
     os.utime(file, (1, 1))  # before this program has started
     monkeypatch.syspath_prepend(str(tmp_path))
     job = Job(importlib.import_module("mended_by_a_button").upload, label="upload")
-    scheduler = Scheduler(job, label="mended", hold=True)
-    running = threading.Thread(target=scheduler.run, daemon=True)
+    running = threading.Thread(target=Scheduler(job, label="mended", hold=True).run, daemon=True)
     running.start()
     with serving() as server:
         following = threading.Thread(target=server.page.follow, daemon=True)

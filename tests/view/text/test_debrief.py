@@ -13,22 +13,9 @@ import anyio
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from trioflow import (
-    AbstractJob,
-    Budget,
-    Events,
-    Job,
-    Monitor,
-    Pool,
-    Retry,
-    Scheduler,
-    StopReason,
-    Trace,
-    current_job,
-    ref,
-)
+from trioflow import Budget, Events, Job, Monitor, Pool, Retry, Scheduler, StopReason, Trace, current_job, ref
 from trioflow._core.base._user_code import PACKAGE_PREFIX
-from trioflow.abc import Restoration, restoration_of
+from trioflow.abc import AbstractJob, Restoration, restoration_of
 from trioflow.view import save
 from trioflow.view.text._verdict import FOREVER_KEY, TALLY_KEYS, RestoredJobs, Tally, create_verdict, failures_text
 from ...bodies import fail, nap

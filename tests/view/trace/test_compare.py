@@ -16,8 +16,7 @@ from .scenarios import everything
 
 def traced(path: Path, *jobs: Any, **options: Any) -> Path:
     trace = Trace()
-    scheduler = Scheduler(*jobs, **{"label": "training", **options})
-    run_virtual(lambda: scheduler.co_run(instruments=[trace]))
+    run_virtual(lambda: Scheduler(*jobs, **{"label": "training", **options}).co_run(instruments=[trace]))
     save(trace, path)
     return path
 

@@ -365,8 +365,7 @@ def test_the_path_has_no_gap(virtual: Virtual, plan: list[tuple[int, set[int]]],
     for number, (seconds, back) in enumerate(plan):
         jobs.append(Job(nap, seconds, label=str(number), required=[jobs[number - b] for b in back if b <= number]))
     trace = Trace()
-    scheduler = Scheduler(*jobs, jobs_window=window, instruments=[trace])
-    virtual(scheduler.co_run)
+    virtual(Scheduler(*jobs, jobs_window=window, instruments=[trace]).co_run)
     links: tuple[CriticalPathLink, ...] = trace._get_record().critical_path_links
     spans = trace.critical_path
     assert spans[0].started_at == 0
