@@ -21,6 +21,7 @@ from trioflow import CommandJob, Job, Journal, JournalError, Scheduler, StopReas
 from trioflow.abc import incidents_of
 from trioflow.journal._store import JournalStore, read_with_retry
 from ..pythons import Python, make_program, python
+from .fuzz import Samples, read_mutated
 from .stage import record
 
 KILLED = """
@@ -267,3 +268,19 @@ def test_a_journal_with_several_hard_links_is_rejected(place: Path, writes: bool
             JournalStore(name, writes=writes)
     other.unlink()
     JournalStore(place, writes=writes).close()
+
+
+# --- mutated journals, as somebody may send them: to list and show them does no harm
+JOURNALS = 12
+"""How many journals the short test mutates; the soak test takes ten thousand."""
+
+
+def test_reading_a_mutated_journal_does_no_harm(tmp_path: Path) -> None:
+    """A mutated journal is read in bounded time, without a traceback, a write outside of it, or running anything."""
+    assert read_mutated(Samples(tmp_path / "samples"), range(JOURNALS), tmp_path / "place") == []
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(3600)
+def test_reading_ten_thousand_mutated_journals_does_no_harm(tmp_path: Path) -> None:
+    assert read_mutated(Samples(tmp_path / "samples"), range(10_000), tmp_path / "place") == []

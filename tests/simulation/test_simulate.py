@@ -174,44 +174,30 @@ def reserving() -> Scheduler:
     return Scheduler(*(sleeper(2, needs={"cpu": each}) for each in (2, 3, 1, 1, 1)), pool=Pool(cpu=3))
 
 
-@pytest.mark.parametrize(
-    "scheduler",
-    [
-        pytest.param(lambda: Scheduler(late(), sleeper(10), critical_jobs=True), id="critical_jobs"),
-        pytest.param(
-            lambda: Scheduler(failing_inside(), critical_jobs=True), id="critical_jobs of the outer scheduler"
-        ),
-        pytest.param(
-            lambda: Scheduler(Job(after, late(), critical=True, expected_duration=0), sleeper(10)),
-            id="critical and BLOCKED",
-        ),
-        pytest.param(lambda: with_clean_up(50), id="long clean-up"),
-        pytest.param(lambda: with_clean_up(0.5), id="short clean-up"),
-        pytest.param(
-            lambda: Scheduler(sleeper(1), Scheduler(sleeper(10), forever=True)), id="nested scheduler that is forever"
-        ),
-        pytest.param(
-            lambda: Scheduler(*(Job(anyio.sleep, 1) for _ in range(3)), chain(), jobs_window=1), id="unknown durations"
-        ),
-        pytest.param(reserving, id="reservation"),
-        pytest.param(lambda: beside(jobs_window=anyio.CapacityLimiter(1)), id="a limiter of two groups"),
-        pytest.param(lambda: beside(pool=Pool(cpu=1), needs={"cpu": 1}), id="a pool of two groups"),
-        pytest.param(
-            lambda: Scheduler(late(retry=Retry(3, first=2, factor=9, cap=5, jitter=False)), critical_jobs=True),
-            id="backoffs up to a cap",
-        ),
-        pytest.param(lambda: Scheduler(sleeper(2), sleeper(1, priority=1), jobs_window=1), id="priority"),
-        pytest.param(
-            lambda: Scheduler(failing := late(), sleeper(1).requires(failing, settled=True)), id="required as settled"
-        ),
-    ],
-)
-def test_a_simulation_ends_and_orders_jobs_as_the_run_does(
-    scheduler: Callable[[], Scheduler], monkeypatch: pytest.MonkeyPatch
-) -> None:
+AS_IN_A_RUN: dict[str, Callable[[], Scheduler]] = {
+    "critical_jobs": lambda: Scheduler(late(), sleeper(10), critical_jobs=True),
+    "critical_jobs of the outer scheduler": lambda: Scheduler(failing_inside(), critical_jobs=True),
+    "critical and BLOCKED": lambda: Scheduler(Job(after, late(), critical=True, expected_duration=0), sleeper(10)),
+    "long clean-up": lambda: with_clean_up(50),
+    "short clean-up": lambda: with_clean_up(0.5),
+    "nested scheduler that is forever": lambda: Scheduler(sleeper(1), Scheduler(sleeper(10), forever=True)),
+    "unknown durations": lambda: Scheduler(*(Job(anyio.sleep, 1) for _ in range(3)), chain(), jobs_window=1),
+    "reservation": reserving,
+    "a limiter of two groups": lambda: beside(jobs_window=anyio.CapacityLimiter(1)),
+    "a pool of two groups": lambda: beside(pool=Pool(cpu=1), needs={"cpu": 1}),
+    "backoffs up to a cap": lambda: Scheduler(
+        late(retry=Retry(3, first=2, factor=9, cap=5, jitter=False)), critical_jobs=True
+    ),
+    "priority": lambda: Scheduler(sleeper(2), sleeper(1, priority=1), jobs_window=1),
+    "required as settled": lambda: Scheduler(failing := late(), sleeper(1).requires(failing, settled=True)),
+}
+
+
+@pytest.mark.parametrize("case", AS_IN_A_RUN)
+def test_a_simulation_ends_and_orders_jobs_as_the_run_does(case: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Critical failures, forever jobs, clean-up, unknown durations and reservations act as in a run."""
     monkeypatch.setattr(_admission.OrderedPlaces, "max_overtakes", 1)
-    real = scheduler()
+    real = AS_IN_A_RUN[case]()
     found = simulate(real)
     run_virtual(real.co_run, backend="asyncio")
     started = [job for job in real.iterate_jobs() if job.started_at is not None]
@@ -246,20 +232,14 @@ def test_a_forever_scheduler_does_not_count_in_the_lower_bound() -> None:
     a = stand_in(1)
     found = simulate(Scheduler(a, Scheduler(stand_in(10), forever=True)))
     assert (found.makespan, found.lower_bound, found.critical_path) == (1, 1, (a,))
-    serial = [stand_in(1, needs={"cpu": 1}) for _ in range(2)]
     for forever in (
         Job(never, forever=True),
         Service(never, expected_duration=9),
         Scheduler(stand_in(9), forever=True),
     ):
+        serial = [stand_in(1, needs={"cpu": 1}) for _ in range(2)]
         found = simulate(Scheduler(*serial, forever, pool=Pool(cpu=1)))
         assert (found.makespan, found.lower_bound, found.critical_path) == (2, 1, (serial[0],))
-        serial = [stand_in(1, needs={"cpu": 1}) for _ in range(2)]
-
-
-def before_a_service_is_ready() -> Scheduler:
-    service = Service(never, expected_duration=5)
-    return Scheduler(service, stand_in(1, service), timeout=2)
 
 
 def in_turn(group: Scheduler) -> Scheduler:
@@ -273,55 +253,44 @@ def only_after_a_failure() -> Scheduler:
     return Scheduler(a, b, stand_in(10, a, run_if="failed"), alarms, jobs_window=anyio.CapacityLimiter(1))
 
 
-@pytest.mark.parametrize(
-    ("make_scheduler", "seconds"),
-    [
-        pytest.param(lambda: Scheduler(stand_in(1, timeout=0.2), stand_in(1), jobs_window=1), 1.2, id="timeout"),
-        pytest.param(lambda: Scheduler(stand_in(9, timeout=2, on_timeout="move_on")), 2, id="move_on"),
-        pytest.param(
-            lambda: Scheduler(stand_in(9, timeout=2, retry=Retry(2, first=0, on=JobTimeout))), 6, id="restarts"
-        ),
-        pytest.param(lambda: Scheduler(stand_in(9, timeout=2, retry=1)), 4, id="retries"),
-        pytest.param(lambda: Scheduler(stand_in(9), timeout=4), 4, id="timeout of the run"),
-        pytest.param(lambda: Scheduler(Scheduler(stand_in(9), timeout=4), stand_in(5)), 5, id="nested timeout"),
-        pytest.param(
-            lambda: Scheduler(Scheduler(late()), stand_in(2), jobs_window=anyio.CapacityLimiter(1)),
-            3,
-            id="shared limiter",
-        ),
-        pytest.param(lambda: Scheduler(late(critical=True), stand_in(9)), 1, id="critical failure"),
-        pytest.param(lambda: Scheduler(Job(never, late(), expected_duration=9), stand_in(3)), 3, id="blocked job"),
-        pytest.param(
-            lambda: Scheduler(Scheduler(failed := late()), Scheduler(Job(never, failed, expected_duration=9))),
-            1,
-            id="input from another scheduler",
-        ),
-        pytest.param(lambda: Scheduler(stand_in(1), Service(never, expected_duration=9)), 1, id="unused service"),
-        pytest.param(lambda: before_a_service_is_ready(), 2, id="timeout before any job ends"),
-        pytest.param(lambda: in_turn(Scheduler(stand_in(1), timeout=60)), 4, id="timeout that is not reached"),
-        pytest.param(lambda: in_turn(Scheduler(late(critical=False))), 4, id="behind a group with a tolerated failure"),
-        pytest.param(lambda: in_turn(Scheduler(late())), 1, id="behind a group that fails"),
-        pytest.param(lambda: in_turn(Scheduler(late(critical=True))), 1, id="behind a group that a failure stops"),
-        pytest.param(lambda: only_after_a_failure(), 3, id="jobs that run only after a failure"),
-    ],
-)
-def test_the_lower_bound_counts_timeouts(make_scheduler: Callable[[], Scheduler], seconds: float) -> None:
+CUT_SHORT: dict[str, tuple[float, Callable[[], Scheduler]]] = {
+    "timeout": (1.2, lambda: Scheduler(stand_in(1, timeout=0.2), stand_in(1), jobs_window=1)),
+    "move_on": (2, lambda: Scheduler(stand_in(9, timeout=2, on_timeout="move_on"))),
+    "restarts": (6, lambda: Scheduler(stand_in(9, timeout=2, retry=Retry(2, first=0, on=JobTimeout)))),
+    "retries": (4, lambda: Scheduler(stand_in(9, timeout=2, retry=1))),
+    "timeout of the run": (4, lambda: Scheduler(stand_in(9), timeout=4)),
+    "nested timeout": (5, lambda: Scheduler(Scheduler(stand_in(9), timeout=4), stand_in(5))),
+    "shared limiter": (3, lambda: Scheduler(Scheduler(late()), stand_in(2), jobs_window=anyio.CapacityLimiter(1))),
+    "critical failure": (1, lambda: Scheduler(late(critical=True), stand_in(9))),
+    "blocked job": (3, lambda: Scheduler(Job(never, late(), expected_duration=9), stand_in(3))),
+    "input from another scheduler": (
+        1, lambda: Scheduler(Scheduler(failed := late()), Scheduler(Job(never, failed, expected_duration=9))),
+    ),
+    "unused service": (1, lambda: Scheduler(stand_in(1), Service(never, expected_duration=9))),
+    "timeout before any job ends": (
+        2, lambda: Scheduler(Sequence(Service(never, expected_duration=5), stand_in(1)), timeout=2),
+    ),
+    "timeout that is not reached": (4, lambda: in_turn(Scheduler(stand_in(1), timeout=60))),
+    "behind a group with a tolerated failure": (4, lambda: in_turn(Scheduler(late(critical=False)))),
+    "behind a group that fails": (1, lambda: in_turn(Scheduler(late()))),
+    "behind a group that a failure stops": (1, lambda: in_turn(Scheduler(late(critical=True)))),
+    "jobs that run only after a failure": (3, only_after_a_failure),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", CUT_SHORT)
+def test_the_lower_bound_counts_timeouts(case: str) -> None:
     """The lower bound counts what timeouts cut short, and what does not run because of them, as the simulation does."""
+    seconds, make_scheduler = CUT_SHORT[case]
     found = simulate(make_scheduler())
     assert found.lower_bound == found.makespan == pytest.approx(seconds)
 
 
 def test_peak_results_depends_on_the_policy() -> None:
     scheduler = Scheduler(jobs_window=4)
+    options: dict[str, Any] = {"expected_duration": 1, "keep_result": False, "label": "x"}
     for _ in range(100):
-        first = stand_in(1, keep_result=False)
-        scheduler.add(
-            Job(
-                never, Job(never, first, expected_duration=1, keep_result=False), expected_duration=1, keep_result=False
-            )
-        )
-    for job in scheduler:
-        job.label = "x"
+        scheduler.add(Job(never, Job(never, Job(never, **options), **options), **options))
     assert simulate(scheduler, policy="fifo").peak_results >= 100
     assert simulate(scheduler, policy="critical-path").peak_results >= 100
     assert simulate(scheduler, policy="depth-first").peak_results - 100 <= 12  # the last of each chain is kept

@@ -1,21 +1,43 @@
-"""Every view supports every state: a state of `JobState` that `view/_state_styles` lacks fails here."""
+"""Every view shows any state, any run, above all those that went wrong, and any user's job."""
 
+from __future__ import annotations
+
+import functools
+import io
+import itertools
 import json
 import pickle
 import re
+import xml.etree.ElementTree as Tree
 from importlib import resources
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import anyio.lowlevel
 import pytest
-from trioflow import Job, JobState, RequirementFailed, Scheduler, StopReason
+from hypothesis import given
+from hypothesis import strategies as st
+from trioflow import (
+    AbstractJob,
+    Events,
+    Job,
+    JobState,
+    JUnit,
+    Monitor,
+    Pool,
+    RequirementFailed,
+    Scheduler,
+    StopReason,
+    Trace,
+)
+from trioflow._check import findings
 from trioflow._core.base._states import MOVED_ON, STOP_REASON_TEXTS, TRANSITIONS, ReportedState
 from trioflow._core.job._errors import CancelledOutcome, Failure
 from trioflow._core.words import _explain
-from trioflow.abc import WaitCause
+from trioflow.abc import WaitCause, incidents_of
 from trioflow.journal import _serialization
-from trioflow.view import _state_styles, listing
+from trioflow.view import _state_styles, listing, save
 from trioflow.view.monitor import _picture_renderer, _terminal
 from trioflow.view.monitor._records import JobCounts
 from trioflow.view.monitor._run_header import RunHeader, RunProgress
@@ -24,7 +46,9 @@ from trioflow.view.text._failure_text import describe_failure
 from trioflow.view.trace import _spans, _timeline, _trace_file
 from trioflow.view.trace._trace_record import TraceRecord
 from trioflow.view.trace.report import _report
-from ..bodies import idle, nap
+from ..bodies import fail, idle, nap
+from ..conftest import Virtual
+from ..odd_errors import MAKERS
 from ..transitions import lead_to
 from .graph.pictures import mermaid
 
@@ -176,3 +200,161 @@ def test_a_monitor_counts_the_jobs_in_each_final_state(state: ReportedState) -> 
     model: Any = SimpleNamespace(root=SimpleNamespace(counts=counts))
     assert re.fullmatch(r"1 [\w ]+", RunHeader(_symbols.Symbols()).counts_text(progress))
     assert sum(_picture_renderer.RowSelector(model)._count_hidden_jobs([]).values()) == 1
+
+
+# --- runs that went wrong
+JOBS = st.fixed_dictionaries({
+    "body": st.sampled_from([nap, nap, nap, fail]),
+    "seconds": st.integers(1, 4),
+    "needs": st.sampled_from([None, {"gpu": 1}]),
+    "requires": st.booleans(),
+    "options": st.sampled_from([{}, {}, {}, {"timeout": 1}, {"run_if": "failed"}, {"run_if": "succeeded"}]),
+})  # fmt: skip
+OPTIONS = st.fixed_dictionaries({"jobs_window": st.integers(1, 2), "timeout": st.sampled_from([None, 3, 6])})
+PLANS = st.lists(JOBS | st.tuples(OPTIONS, st.lists(JOBS, min_size=2, max_size=5)), min_size=3, max_size=6)
+
+
+def build(plans: list[Any], options: dict[str, Any], numbers: itertools.count[int], **more: Any) -> Scheduler:
+    """Return a scheduler for a plan; a pair in it is a nested one."""
+    jobs: list[Any] = []
+    for plan in plans:
+        if isinstance(plan, tuple):
+            jobs.append(build(plan[1], plan[0], numbers, label=f"in{next(numbers)}"))
+            continue
+        required = jobs[-1:] if plan["requires"] else ()
+        body = functools.partial(plan["body"], plan["seconds"])
+        jobs.append(Job(body, label=f"j{next(numbers)}", needs=plan["needs"], required=required, **plan["options"]))
+    return Scheduler(*jobs, **options, **more)
+
+
+@pytest.mark.usefixtures("no_dot")
+@given(plans=PLANS, options=OPTIONS)
+def test_every_view_of_any_run_can_be_written(
+    virtual: Virtual, tmp_path_factory: Any, plans: list[Any], options: dict[str, Any]
+) -> None:
+    """JUnit, report, table and critical path are written after timeouts and waits outside a nested run. They once were
+    missing for just these runs: a job that had waited for a slot and never started had no lane, and the path through a
+    resource looked for the holder's slot in the run of the job that had waited."""
+    folder: Path = tmp_path_factory.mktemp("views")
+    trace, junit = Trace(), folder / "junit.xml"
+    scheduler = build(plans, options, itertools.count(), pool=Pool(gpu=1))
+    virtual(functools.partial(scheduler.co_run, instruments=[trace, JUnit(junit)]))
+    assert incidents_of(scheduler) == ()
+    assert len({span.number for span in trace.critical_path}) == len(trace.critical_path)
+    trace.time_spent()
+    save(trace, folder / "report.html")
+    save(trace, folder / "trace.json")
+    assert Tree.parse(junit).getroot().tag == "testsuites"
+
+
+@pytest.mark.sampled
+@pytest.mark.usefixtures("no_dot")
+@pytest.mark.parametrize("maker", MAKERS)
+def test_every_view_of_any_failure_can_be_written(virtual: Virtual, tmp_path: Path, maker: str) -> None:
+    """Whatever the code of an exception's class does, all views show the failure of its job and of other jobs."""
+    trace, junit = Trace(), JUnit(tmp_path / "junit.xml")
+    events, monitor = Events(tmp_path / "events"), Monitor(file=io.StringIO())
+    bad = [Job(fail, 1, MAKERS[maker](), label=f"bad{number}") for number in range(2)]
+    scheduler = Scheduler(*bad, Job(nap, bad[0], label="needs"), ClosingBadly(MAKERS[maker]()), label="s")
+    virtual(functools.partial(scheduler.co_run, instruments=[trace, junit, events, monitor]))
+    assert [incident.job.label for incident in incidents_of(scheduler) if incident.job] == ["ClosingBadly"]
+    scheduler.debrief(text := io.StringIO())
+    assert {"bad0", "bad1"} <= set(re.findall("bad[01]", text.getvalue()))
+    assert sum(span.state is JobState.FAILED for span in trace.spans if span.label in {"bad0", "bad1"}) == len(bad)
+    assert listing(scheduler, details=True).count("bad") >= len(bad)
+    assert "failed" in scheduler.explain(bad[0])
+    save(trace, tmp_path / "report.html")
+    cases = Tree.parse(tmp_path / "junit.xml").getroot().iter("testcase")
+    assert [case.get("name") for case in cases if list(case)][:2] == ["bad0", "bad1"]
+    assert [json.loads(line)["event"] for line in (tmp_path / "events").read_text().splitlines()][-1] == "run_ended"
+
+
+class ClosingBadly(AbstractJob[None]):
+    """A job whose shutdown raises the exception."""
+
+    def __init__(self, error: BaseException) -> None:
+        super().__init__(label="ClosingBadly")
+        self.error = error
+
+    async def co_run(self) -> None:
+        pass
+
+    async def co_shutdown(self) -> None:
+        raise self.error
+
+
+# --- a user's job with attributes named like a scheduler's is a job
+SCHEDULERS_OWN = sorted(name for name in dir(Scheduler) if not name.startswith("_") and not hasattr(AbstractJob, name))
+
+
+class Busy(AbstractJob[int]):
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        for name in SCHEDULERS_OWN:
+            setattr(self, name, 7)
+
+    async def co_run(self) -> int:
+        await anyio.lowlevel.checkpoint()
+        raise OSError("broken")
+
+
+@pytest.fixture
+def scheduler() -> Scheduler:
+    busy = Busy(label="busy")
+    return Scheduler(
+        busy,
+        Scheduler(Busy(label="inside", required=None), label="inner", required=busy, run_if="settled"),
+        label="outer",
+    )
+
+
+def run_virtually(virtual: Virtual, scheduler: Scheduler, *instruments: Any) -> Scheduler:
+    async def main() -> None:
+        await scheduler.co_run(instruments=instruments)
+
+    virtual(main)
+    return scheduler
+
+
+def test_text_views_show_a_job_with_scheduler_attributes_as_a_job(virtual: Virtual, scheduler: Scheduler) -> None:
+    """Listing, debrief and `explain` show a user's job with a scheduler's attributes as a job."""
+    run_virtually(virtual, scheduler)
+    assert "1    ✗    <Busy busy>" in listing(scheduler, details=True)
+    told = io.StringIO()
+    scheduler.debrief(told)
+    assert "2 jobs: 2 failed" in told.getvalue()
+    assert "2 failures of one kind:\n  busy\n  inner/inside\n" in told.getvalue()
+    assert all("OSError" in scheduler.explain(job) for job in scheduler.iterate_jobs() if isinstance(job, Busy))
+
+
+@pytest.mark.parametrize("options", [{}, {"collapse": True}], ids=str)
+def test_graphs_draw_a_job_with_scheduler_attributes_as_a_box(scheduler: Scheduler, options: Any) -> None:
+    assert scheduler.graph(**options).source.count("subgraph") == (0 if "collapse" in options else 1)
+    assert mermaid(scheduler, **options).count("subgraph") == (0 if "collapse" in options else 1)
+
+
+def test_monitor_counts_a_job_with_scheduler_attributes_as_a_job(virtual: Virtual, scheduler: Scheduler) -> None:
+    log = io.StringIO()
+    run_virtually(virtual, scheduler, Monitor(file=log))
+    assert "outer: 2 jobs" in log.getvalue()
+    assert log.getvalue().count("FAILED") == 3  # with that of the nested scheduler
+    assert "2 failed of 2" in log.getvalue().splitlines()[-1]
+
+
+def test_exports_show_a_job_of_odd_attributes_as_one(virtual: Virtual, scheduler: Scheduler, tmp_path: Path) -> None:
+    trace = Trace()
+    run_virtually(virtual, scheduler, trace)
+    assert [span.path for span in trace.spans] == ["busy", "inner", "inner/inside"]
+    assert len(trace.spans) == 3
+    save(trace, tmp_path / "t.csv")
+    save(trace, tmp_path / "t.json")
+    save(trace, tmp_path / "t.svg")
+    save(trace, tmp_path / "t.html")
+    page = (tmp_path / "t.html").read_text(encoding="utf-8")
+    (failures,) = re.findall(r'class="failure".*?</ul>', page, re.DOTALL)  # of one kind, and so together
+    assert "busy" in failures
+    assert "inner/inside" in failures
+
+
+def test_check_finds_no_fault_in_a_job_with_scheduler_attributes(scheduler: Scheduler) -> None:
+    assert findings(scheduler) == []
