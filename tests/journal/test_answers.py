@@ -95,7 +95,7 @@ def test_an_answer_is_given_while_a_run_waits(virtual: Virtual, file: Path, no_w
     assert listed[0].splitlines()[1].startswith("approve  2")
     assert listed[0].endswith("  deploy? (yes, no)\n")
     assert asked(file) == "nothing is asked\n"
-    assert "'approve' was answered 'yes' by trioflow answer, user" in asked(file, "approve", "no", code=2)
+    assert "'approve' was answered 'yes' by trioflow answer, user" in asked(file, "approve", "no", code=1)
     assert result(ran(virtual, approval(file, choices=["yes", "no"]))) == ("yes", True)
     assert left(file) == []
 
@@ -172,6 +172,18 @@ def test_the_log_says_how_to_give_an_answer(virtual: Virtual, file: Path, caplog
     wait_for_nothing(virtual, approval(file, "really?", log=False))
     (_, told) = caplog.records
     assert re.fullmatch(r"'approve' was answered 'yes' by trioflow answer, user .*, at 20.*", told.message)
+
+
+def test_the_choices_stand_below_a_question_of_several_lines(
+    virtual: Virtual, file: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The letter seemed to end with "the town (yes, no)". The log names the question by its path."""
+    letter = Answer("Send this?\n\nYours,\nthe town", choices=["yes", "no"], label="approve")
+    ran(virtual, lambda: Scheduler(Scheduler(letter, label="group"), journal=file), lambda: None)
+    lines = ["Send this?", "", "  Yours,", "  the town", "  (yes, no)"]
+    (record,) = caplog.records
+    assert record.message.split("\n")[:-1] == [f"'group/approve' asks: {lines[0]}", *lines[1:]]
+    assert asked(file).split("\n")[2:-1] == [f"  {lines[0]}", *lines[1:]]
 
 
 def test_an_answer_is_given_before_a_first_run(virtual: Virtual, file: Path) -> None:
@@ -318,7 +330,7 @@ def test_a_late_answer_is_for_no_other_question(virtual: Virtual, file: Path, no
     def build() -> Scheduler:
         return Scheduler(outer, Scheduler(inner, label="group"), journal=file)
 
-    ran(virtual, build, lambda: give(file, "left", "no"), lambda: told.append(asked(file, "left", "yes", code=2)))
+    ran(virtual, build, lambda: give(file, "left", "no"), lambda: told.append(asked(file, "left", "yes", code=1)))
     assert (outer.result(), inner.result(default=None)) == ("no", None)
     assert "'left' was answered 'no' by trioflow answer, user" in words(told[0])
     assert left(file) == ["question"]

@@ -93,7 +93,7 @@ def command(path: Path, name: str | None, value: str | None, early: bool, asked:
         check_answer(question, value, is_secret)
     elif record is not None:
         told = f"on {timestamp_text(record.settled)}" if question is None else question.answered
-        raise CliError(
+        raise Refused(
             f"'{printable(record.path)}' was answered {printable(str(told))}; to be asked again: "
             f"{printable(shlex.join(['trioflow', 'journal', str(path), 'forget', record.path]))}"
         )
@@ -200,7 +200,7 @@ def check_name(files: QuestionFiles, name: str) -> None:
         Refused: always. The message names the jobs that wait.
 
     """
-    questions = files.read_open()
+    questions = sorted(files.read_open(), key=lambda question: question.created_at)
     names = join_names([f"'{printable(question.path)}'" for question in questions if question.label == name])
     if names:
         raise Refused(f"'{printable(name)}' is no path, and may be the label of several jobs; give a path: {names}")

@@ -1020,9 +1020,8 @@ class JournalSession:
             question = make_question(path, job.label, running.fingerprint, facts, is_sole)
             if job.log and files.read("answer", path) is None:
                 call = shlex.join(["trioflow", "answer", str(self.journal.path), path])
-                text = question.described("  ")
-                end = "\n  to answer" if "\n" in text else "; to answer"
-                warn(f"{job.label!r} asks: {text}{end}: {call} VALUE", about="question")
+                end = "\n  to answer" if "\n" in question.question else "; to answer"
+                warn(f"'{printable(path)}' asks: {question.described('  ')}{end}: {call} VALUE", about="question")
             return PublishedQuestion(files, question, warn, lambda asked: self._open_questions.update({path: asked}))
         except JournalError as error:
             warn(f"{error}; so {job.label!r} can only be answered by its method answer()")

@@ -71,7 +71,9 @@ class Question(NamedTuple):
 
     def described(self, indent: str = "") -> str:
         """Return the question with the choices, as printable lines. The further lines begin with `indent`."""
-        return printable_lines(self.question + clause(" ({})", ", ".join(self.choices or ())), indent)
+        # Choices are no part of the last line, which may be that of a letter.
+        separator = "\n" if "\n" in self.question else " "
+        return printable_lines(self.question + clause(f"{separator}({{}})", ", ".join(self.choices or ())), indent)
 
 
 class GivenAnswer(NamedTuple):
