@@ -40,6 +40,13 @@ class Plant:
         return Mutant(self.path, text.count("\n", 0, start) + 1, start, self.old, self.new)
 
 
+def plant(name: str, path: str, mistake: str, hunk: str) -> Plant:
+    """Return a fault of several lines: those with "-" go, those with "+" come, and the others stay around them."""
+    lines = hunk.removeprefix("\n").splitlines(keepends=True)
+    old = "".join(line[1:] or line for line in lines if line[0] != "+")
+    return Plant(name, path, mistake, old, "".join(line[1:] or line for line in lines if line[0] != "-"))
+
+
 RUN: Final = "trioflow/_core/run"
 ADAPTIVE: Final = "trioflow/_adaptive.py"
 ADMISSION: Final = "trioflow/_core/admission"
@@ -53,36 +60,29 @@ JOBS: Final = "trioflow/jobs"
 LOOK: Final = "trioflow/view/look"
 
 PLANTS: Final = (
-    Plant("run-release-before-pause", f"{RUN}/_steps.py",
-        "a release on one path forgotten: a job keeps slot and needs in its backoff", """\
-    run.line.give_back(job)
-    for part in run.parts:
-""", """\
-    if until <= now:
-        run.line.give_back(job)
-    for part in run.parts:
+    plant("run-release-before-pause", f"{RUN}/_steps.py",
+        "a release on one path forgotten: a job keeps slot and needs in its backoff", """
+-    run.line.give_back(job)
++    if until <= now:
++        run.line.give_back(job)
+     for part in run.parts:
 """),
-    Plant("run-fraction", f"{RUN}/_steps.py", "the fraction of the failed attempt is not reset", """\
-    extras.fraction = job._worker = job._started_at = None
-""", """\
-    job._worker = job._started_at = None
+    plant("run-fraction", f"{RUN}/_steps.py", "the fraction of the failed attempt is not reset", """
+-    extras.fraction = job._worker = job._started_at = None
++    job._worker = job._started_at = None
 """),
-    Plant("run-deadline-gt", f"{RUN}/_run.py", "> for >= at the run's deadline", """\
-            if self.clock() >= self.deadline:
-                reason = _states.TIMEOUT
-""", """\
-            if self.clock() > self.deadline:
-                reason = _states.TIMEOUT
+    plant("run-deadline-gt", f"{RUN}/_run.py", "> for >= at the run's deadline", """
+-            if self.clock() >= self.deadline:
++            if self.clock() > self.deadline:
+                 reason = _states.TIMEOUT
 """),
     Plant("run-lift", f"{RUN}/_steps.py", "a ready service keeps its timeout", """\
     if extras.time_limit is not None:
         extras.time_limit._lift()
 """),
-    Plant("run-refund", f"{RUN}/_steps.py", "rates and budgets of jobs that never start are not put back", """\
-        run.line.refund(job)
-        outcome = failure or cancelled_outcome(run, cause)
-""", """\
-        outcome = failure or cancelled_outcome(run, cause)
+    plant("run-refund", f"{RUN}/_steps.py", "rates and budgets of jobs that never start are not put back", """
+-        run.line.refund(job)
+         outcome = failure or cancelled_outcome(run, cause)
 """),
     Plant("run-apart-passes-on", f"{RUN}/_steps.py", "what a job has that never starts is not passed on", """\
 raised {one_line_error(error)}")
@@ -93,73 +93,56 @@ raised {one_line_error(error)}")
 """),
     Plant("run-earlier-use", f"{ADMISSION}/_admission.py", "what a failed attempt has used of a budget is forgotten",
         "            job._extras.earlier_use = used\n"),
-    Plant("run-block-total", f"{RUN}/_steps.py", "a BudgetSpent is not counted in the total", """\
-            run.failures.total += 1
-            _settle_each(run, (job,), failure, CancelCause.STOP)
-""", """\
-            _settle_each(run, (job,), failure, CancelCause.STOP)
+    plant("run-block-total", f"{RUN}/_steps.py", "a BudgetSpent is not counted in the total", """
+-            run.failures.total += 1
+             _settle_each(run, (job,), failure, CancelCause.STOP)
 """),
-    Plant("run-cut-off-around", f"{RUN}/_steps.py",
-        "the jobs of a nested run that ends with the one around it count as ended by cancel()", """\
-        cause, run, outer = outer.cause, outer.run, outer.run.outer_worker
-""", """\
-        break
+    plant("run-cut-off-around", f"{RUN}/_steps.py",
+        "the jobs of a nested run that ends with the one around it count as ended by cancel()", """
+-        cause, run, outer = outer.cause, outer.run, outer.run.outer_worker
++        break
 """),
     Plant("run-services-of-services", f"{SCHEDULER}/_members.py",
         "the services that a dropped job has used are forgotten with it", "job._required, job._inputs = services, ()",
         "job._required = job._inputs = ()"),
-    Plant("cleanup-notices", f"{RUN}/_worker.py",
-        "a clean-up job that the deadline has cancelled settles before the others know", """\
-        if self.must_leave and not self.lane.is_closed:
-""", """\
-        if self.must_leave and run.phase is not STOPPING:
+    plant("cleanup-notices", f"{RUN}/_worker.py",
+        "a clean-up job that the deadline has cancelled settles before the others know", """
+-        if self.must_leave and not self.lane.is_closed:
++        if self.must_leave and run.phase is not STOPPING:
 """),
-    Plant("run-settle-order", f"{RUN}/_steps.py",
-        "two lines in the other order: who awaits a job is told before its slot is back", """\
-    if run.line.places is not None:
-        run.line.give_back(job)
-    if extras is not None:
-        if state not in REOPENABLE:
-            extras.context = None
-        extras.notify_listeners(job)
-""", """\
-    if extras is not None:
-        if state not in REOPENABLE:
-            extras.context = None
-        extras.notify_listeners(job)
-    if run.line.places is not None:
-        run.line.give_back(job)
+    plant("run-settle-order", f"{RUN}/_steps.py",
+        "two lines in the other order: who awaits a job is told before its slot is back", """
+-    if run.line.places is not None:
+-        run.line.give_back(job)
+     if extras is not None:
+         if state not in REOPENABLE:
+             extras.context = None
+         extras.notify_listeners(job)
++    if run.line.places is not None:
++        run.line.give_back(job)
 """),
-    Plant("standstill-active", f"{RUN}/_run.py", "a counter not restored after a wait of a nested run", """\
-        finally:
-            if was_active:
-""", """\
-        finally:
-            if False:
+    plant("standstill-active", f"{RUN}/_run.py", "a counter not restored after a wait of a nested run", """
+         finally:
+-            if was_active:
++            if False:
 """),
-    Plant("journal-order", f"{RUN}/_steps.py",
-        "the record comes after the hooks (a First's winners before their results)", """\
-    if run.journal_writer is not None:
-        run.journal_writer.end_attempt(job)
-        if state is SUCCEEDED:
-            run.journal_writer.record(job, outcome)
-    if run.notify_end is not None:
-""", """\
-    if run.notify_end is not None:
-        run.notify_end(run.scheduler, job)
-    if run.journal_writer is not None:
-        run.journal_writer.end_attempt(job)
-        if state is SUCCEEDED:
-            run.journal_writer.record(job, outcome)
-    if run.notify_end is not None and False:
+    plant("journal-order", f"{RUN}/_steps.py",
+        "the record comes after the hooks (a First's winners before their results)", """
++    if run.notify_end is not None:
++        run.notify_end(run.scheduler, job)
+     if run.journal_writer is not None:
+         run.journal_writer.end_attempt(job)
+         if state is SUCCEEDED:
+             run.journal_writer.record(job, outcome)
+-    if run.notify_end is not None:
++    if run.notify_end is not None and False:
 """),
     Plant("ending-ended-by-run", f"{RUN}/_ending.py",
         "a service that cancel() has ended before is taken for one that the run ends",
         "worker.mark_cancelled(CancelCause.END_OF_RUN)", "worker.cause = CancelCause.END_OF_RUN"),
-    Plant("ending-wave-deadline", f"{RUN}/_ending.py", "the waves of services have no common deadline", """\
-        await _wait_until_left(run, wave, deadline)
-""", """\
-        await _wait_until_left(run, wave)
+    plant("ending-wave-deadline", f"{RUN}/_ending.py", "the waves of services have no common deadline", """
+-        await _wait_until_left(run, wave, deadline)
++        await _wait_until_left(run, wave)
 """),
     Plant("cleanup-wake-others", f"{ADMISSION}/_line.py",
         "a wake-up forgotten: what a clean-up job had is not passed on", "            self._behind.admit()\n",
@@ -173,59 +156,47 @@ raised {one_line_error(error)}")
         "return Verdict(SCHEDULED, error, failure, throttles=throttles)"),
     Plant("verdict-clean-up", f"{RUN}/_attempts.py", "a clean-up job that fails, or is throttled, is not tried again",
         "ends = (run.phase._is_ending and not worker.lane.is_clean_up)", "ends = run.phase._is_ending"),
-    Plant("verdict-service", f"{RUN}/_attempts.py", "a ready service that cancel() ends counts as SUCCEEDED", """\
-            return Verdict(SUCCEEDED if is_end and job._is_ready() else CANCELLED, error)
-""", """\
-            return Verdict(SUCCEEDED if job._is_ready() else CANCELLED, error)
+    plant("verdict-service", f"{RUN}/_attempts.py", "a ready service that cancel() ends counts as SUCCEEDED", """
+-            return Verdict(SUCCEEDED if is_end and job._is_ready() else CANCELLED, error)
++            return Verdict(SUCCEEDED if job._is_ready() else CANCELLED, error)
 """),
-    Plant("tokens-shrunk", f"{ADMISSION}/_line.py", "a limiter that has shrunk keeps its tokens going round", """\
-            return available < 0
-""", """\
-            return False
+    plant("tokens-shrunk", f"{ADMISSION}/_line.py", "a limiter that has shrunk keeps its tokens going round", """
+-            return available < 0
++            return False
 """),
-    Plant("tokens-in-turn", f"{ADMISSION}/_line.py", "a run takes a token before another that has asked before", """\
-            if not self.waiting_count:
-                return True
-""", """\
-            return True
+    plant("tokens-in-turn", f"{ADMISSION}/_line.py", "a run takes a token before another that has asked before", """
+-            if not self.waiting_count:
+-                return True
++            return True
 """),
     Plant("pauses-wake", f"{RUN}/_attempts.py", "the first pause does not wake the run", """\
         if self._heap[0][2] is job:
             self._run.wake()
 """),
-    Plant("idle-grace", f"{RUN}/_handle.py", "grace turns are not counted anew after a late sign of life", """\
-            self._last_sign, self._turns_after_deadline = last, 0
-""", """\
-            self._last_sign = last
+    plant("idle-grace", f"{RUN}/_handle.py", "grace turns are not counted anew after a late sign of life", """
+-            self._last_sign, self._turns_after_deadline = last, 0
++            self._last_sign = last
 """),
-    Plant("counts-taken", f"{RUN}/_failure_counts.py", "a counter not restored when a failure is taken by an await",
-        """\
-            self.number -= 1
-            self.unblocked_number -= job._state is not JobState.BLOCKED
-""", """\
-            self.number -= 1
+    plant("counts-taken", f"{RUN}/_failure_counts.py",
+        "a counter not restored when a failure is taken by an await", """
+             self.number -= 1
+-            self.unblocked_number -= job._state is not JobState.BLOCKED
 """),
-    Plant("worker-deadline", f"{RUN}/_worker.py", "a worker of a nested run looks only at its own deadline", """\
-        if now >= lane.bounded_by.deadline:
-            # The loop has not yet said so.
-            lane.bounded_by.stop(StopReason.TIMEOUT)
-            self.must_leave = True
-""", """\
-        if now >= run.deadline:
-            # The loop has not yet said so.
-            lane.bounded_by.stop(StopReason.TIMEOUT)
-            self.must_leave = True
+    plant("worker-deadline", f"{RUN}/_worker.py", "a worker of a nested run looks only at its own deadline", """
+-        if now >= lane.bounded_by.deadline:
++        if now >= run.deadline:
+             # The loop has not yet said so.
+             lane.bounded_by.stop(StopReason.TIMEOUT)
+             self.must_leave = True
 """),
-    Plant("run-drain-forever", f"{RUN}/_run.py", "a drain waits for forever jobs, too", """\
-            return not all(worker.is_shielded for worker in self.lane.alive)
-""", """\
-            return bool(self.lane.alive)
+    plant("run-drain-forever", f"{RUN}/_run.py", "a drain waits for forever jobs, too", """
+-            return not all(worker.is_shielded for worker in self.lane.alive)
++            return bool(self.lane.alive)
 """),
-    Plant("job-run-error", f"{SCHEDULER}/_base_scheduler.py",
-        "a flag not reset for a second run: the error of the journal or of a First", """\
-        self._run_error = self._run_times = None
-""", """\
-        self._run_times = None
+    plant("job-run-error", f"{SCHEDULER}/_base_scheduler.py",
+        "a flag not reset for a second run: the error of the journal or of a First", """
+-        self._run_error = self._run_times = None
++        self._run_times = None
 """),
     Plant("job-reset-pending", f"{JOB}/_job.py", "the count of open requirements is not reset for a second run", """\
         self._pending = 0
@@ -235,42 +206,32 @@ raised {one_line_error(error)}")
         "        if not last_call and self._options.retry is not None:"),
     Plant("rules-cancelled", f"{JOB}/_requirements.py", "any for all: blocked by a failure and a cancel()",
         "is_from_cancel=all(map(_was_cancelled, failed))", "is_from_cancel=any(map(_was_cancelled, failed))"),
-    Plant("adm-backfill", f"{ADMISSION}/_admission.py", "> for >= in backfill", """\
-            if places.overtaken[first := group.heap[0][2]] >= places.max_overtakes:
-""", """\
-            if places.overtaken[first := group.heap[0][2]] > places.max_overtakes:
+    plant("adm-backfill", f"{ADMISSION}/_admission.py", "> for >= in backfill", """
+-            if places.overtaken[first := group.heap[0][2]] >= places.max_overtakes:
++            if places.overtaken[first := group.heap[0][2]] > places.max_overtakes:
 """),
-    Plant("adm-overtaken-order", f"{ADMISSION}/_admission.py",
-        "two lines in the other order: counted after the group has changed", """\
-                for other in self._passed:
-                    if not other.resources.isdisjoint(group.resources):
-                        other.places.overtaken[other.heap[0][2]] += 1
-                group.places.admit_first(group)
-""", """\
-                group.places.admit_first(group)
-                for other in self._passed:
-                    if not other.resources.isdisjoint(group.resources):
-                        other.places.overtaken[other.heap[0][2]] += 1
+    plant("adm-overtaken-order", f"{ADMISSION}/_admission.py",
+        "two lines in the other order: counted after the group has changed", """
++                group.places.admit_first(group)
+                 for other in self._passed:
+                     if not other.resources.isdisjoint(group.resources):
+                         other.places.overtaken[other.heap[0][2]] += 1
+-                group.places.admit_first(group)
 """),
-    Plant("queue-throttled-back", f"{ADMISSION}/_line.py", "admitted jobs start on a throttled key", """\
-            if job._state is SCHEDULED and not (self.passes_on and self._return_early(job)):
-""", """\
-            if job._state is SCHEDULED:
+    plant("queue-throttled-back", f"{ADMISSION}/_line.py", "admitted jobs start on a throttled key", """
+-            if job._state is SCHEDULED and not (self.passes_on and self._return_early(job)):
++            if job._state is SCHEDULED:
 """),
-    Plant("rate-started", f"{ADMISSION}/_rates.py", "a wake-up forgotten: amounts that accrue again after a start",
-        """\
-        if self.admission is not None:
-            # A need may have waited for this.
-            self.admission.is_current = False
+    plant("rate-started", f"{ADMISSION}/_rates.py", "a wake-up forgotten: amounts that accrue again after a start", """
+-        if self.admission is not None:
+-            # A need may have waited for this.
+-            self.admission.is_current = False
 """),
-    Plant("rate-unstarted", f"{ADMISSION}/_rates.py", ">= for > in a bucket", """\
-        if self.unstarted_amount and self.unstarted_amount + amount > self.burst:
-            return math.inf
-        return self.accrued_at(amount, -math.inf)
-""", """\
-        if self.unstarted_amount and self.unstarted_amount + amount >= self.burst:
-            return math.inf
-        return self.accrued_at(amount, -math.inf)
+    plant("rate-unstarted", f"{ADMISSION}/_rates.py", ">= for > in a bucket", """
+-        if self.unstarted_amount and self.unstarted_amount + amount > self.burst:
++        if self.unstarted_amount and self.unstarted_amount + amount >= self.burst:
+             return math.inf
+         return self.accrued_at(amount, -math.inf)
 """),
     Plant("budget-share", f"{ADMISSION}/_pools.py", "a refunded amount is given back twice", """\
             share.amount = 0
@@ -279,33 +240,24 @@ raised {one_line_error(error)}")
         if share.members is not None:
             self.correct(share, share.used)
 """),
-    Plant("key-unstarted", f"{ADMISSION}/_keys.py", "a pause after a job that has not started", """\
-    def refund(self, job: AbstractJob[Any], share: Any) -> None:
-        self.unused_by = job
-""", """\
-    def refund(self, job: AbstractJob[Any], share: Any) -> None:
-        pass
+    plant("key-unstarted", f"{ADMISSION}/_keys.py", "a pause after a job that has not started", """
+     def refund(self, job: AbstractJob[Any], share: Any) -> None:
+-        self.unused_by = job
++        pass
 """),
-    Plant("key-keep", f"{ADMISSION}/_keys.py", "a throttled key that nothing refers to is forgotten", """\
-        super().throttle(seconds)
-        self.family.keep(self)
-""", """\
-        super().throttle(seconds)
+    plant("key-keep", f"{ADMISSION}/_keys.py", "a throttled key that nothing refers to is forgotten", """
+         super().throttle(seconds)
+-        self.family.keep(self)
 """),
-    Plant("window-shrunk", ADAPTIVE, "<= for <: jobs that start in the instant of the shrink do not count", """\
-        if started_at < self._shrunk_at:
-            return
-        self._successes += 1
-""", """\
-        if started_at <= self._shrunk_at:
-            return
-        self._successes += 1
+    plant("window-shrunk", ADAPTIVE, "<= for <: jobs that start in the instant of the shrink do not count", """
+-        if started_at < self._shrunk_at:
++        if started_at <= self._shrunk_at:
+             return
+         self._successes += 1
 """),
-    Plant("window-ratio", ADAPTIVE, "the ratio is not reset when the window shrinks", """\
-        self._latencies.clear()
-        self._latency_ratio = 1.0
-""", """\
-        self._latencies.clear()
+    plant("window-ratio", ADAPTIVE, "the ratio is not reset when the window shrinks", """
+         self._latencies.clear()
+-        self._latency_ratio = 1.0
 """),
     Plant("first-turn-reset", f"{PARTS}/_first_rule.py",
         "the start of the last turn is not reset: the next opens too early", """\
@@ -315,31 +267,23 @@ raised {one_line_error(error)}")
     Plant("first-records", f"{PARTS}/_first_rule.py", "a First's late loser is recorded", """\
             writer.records_results = False
 """),
-    Plant("adaptive-cleanup", ADAPTIVE, "an Adaptive counts clean-up jobs", """\
-        if began is not None and ended is not None and job in self._run.line.holders:
-""", """\
-        if began is not None and ended is not None:
+    plant("adaptive-cleanup", ADAPTIVE, "an Adaptive counts clean-up jobs", """
+-        if began is not None and ended is not None and job in self._run.line.holders:
++        if began is not None and ended is not None:
 """),
-    Plant("idle-enter", f"{PARTS}/__init__.py", "an idle limit is renewed while the run ends", """\
-        elif phase is STOPPING and limit is not None:
-            limit._stop()
-            self._limit = None
-""", """\
-        elif phase is STOPPING and limit is not None:
-            limit._stop()
+    plant("idle-enter", f"{PARTS}/__init__.py", "an idle limit is renewed while the run ends", """
+         elif phase is STOPPING and limit is not None:
+             limit._stop()
+-            self._limit = None
 """),
-    Plant("await-give-back", f"{SCHEDULER}/_awaiting.py", "a failure stays taken although its await was cancelled", """\
-        if scheduler._run is not None and type(job._outcome) is _errors.Failure:
-            scheduler._run.failures.give_back(job, job._outcome)
-        raise
-""", """\
-        raise
+    plant("await-give-back", f"{SCHEDULER}/_awaiting.py", "a failure stays taken although its await was cancelled", """
+-        if scheduler._run is not None and type(job._outcome) is _errors.Failure:
+-            scheduler._run.failures.give_back(job, job._outcome)
+         raise
 """),
-    Plant("open-block-wake", f"{SCHEDULER}/_async_with.py", "the end of the block does not wake the run", """\
-            self._is_open = False
-            run.wake()
-""", """\
-            self._is_open = False
+    plant("open-block-wake", f"{SCHEDULER}/_async_with.py", "the end of the block does not wake the run", """
+             self._is_open = False
+-            run.wake()
 """),
     Plant("trio-parent", f"{BACKEND}/_fast_trio.py", "a wrong parent for a cancel scope", """\
         scope = _make_nested_scope(parent_status)
@@ -352,38 +296,33 @@ raised {one_line_error(error)}")
     Plant("asyncio-uncancel", f"{BACKEND}/_asyncio.py", "a timeout's request to cancel is not taken back", """\
         worker.task.uncancel()
 """),
-    Plant("asyncio-outer-deadline", f"{BACKEND}/_asyncio.py", "<= for < between two scopes of a call", """\
-        if not self._is_cancelled and self._outer_deadline < self._deadline:
-""", """\
-        if not self._is_cancelled and self._outer_deadline <= self._deadline:
+    plant("asyncio-outer-deadline", f"{BACKEND}/_asyncio.py", "<= for < between two scopes of a call", """
+-        if not self._is_cancelled and self._outer_deadline < self._deadline:
++        if not self._is_cancelled and self._outer_deadline <= self._deadline:
 """),
-    Plant("asyncio-interrupt", f"{BACKEND}/_asyncio.py",
-        "a second cancellation of the caller does not reach jobs that unwind", """\
-                        on_interrupt()
-""", """\
-                        pass
+    plant("asyncio-interrupt", f"{BACKEND}/_asyncio.py",
+        "a second cancellation of the caller does not reach jobs that unwind", """
+-                        on_interrupt()
++                        pass
 """),
     Plant("journal-restored", f"{JOURNAL}/_journal.py",
         "that a job was restored is not recorded: a retried scheduler restores it again",
         "        self._pending_restored[asked.running.path] = None\n"),
-    Plant("journal-prepared", f"{JOURNAL}/_journal.py",
-        "a result prepared by an earlier attempt is stored in place of the last", """\
-                if prepared is None or prepared_value is not value:
-""", """\
-                if prepared is None:
+    plant("journal-prepared", f"{JOURNAL}/_journal.py",
+        "a result prepared by an earlier attempt is stored in place of the last", """
+-                if prepared is None or prepared_value is not value:
++                if prepared is None:
 """),
     Plant("journal-budget", f"{JOURNAL}/_journal.py", "what a job has used of budgets is not recorded",
         "                if (used := _job_queries.budget_use(job)) or stamps or job.redact:\n",
         "                if (used := {}) or stamps or job.redact:\n"),
-    Plant("journal-added", f"{RUN}/_journaling.py", "a job that has added others is recorded", """\
-            worker.job._ensure_extras().has_added_jobs = True
-""", """\
-            pass
+    plant("journal-added", f"{RUN}/_journaling.py", "a job that has added others is recorded", """
+-            worker.job._ensure_extras().has_added_jobs = True
++            pass
 """),
-    Plant("pause-places", f"{ADMISSION}/_line.py", "what a pause takes back stands behind all that waited", """\
-            entry = waiting.pop() if waiting else (self.key_of(job, 0), next(returned_numbers), job)
-""", """\
-            entry = waiting.pop() if waiting else self.entry_of(job)
+    plant("pause-places", f"{ADMISSION}/_line.py", "what a pause takes back stands behind all that waited", """
+-            entry = waiting.pop() if waiting else (self.key_of(job, 0), next(returned_numbers), job)
++            entry = waiting.pop() if waiting else self.entry_of(job)
 """),
     Plant("tokens-last-ticket", f"{ADMISSION}/_line.py",
         "a job that is cancelled takes the oldest ticket of its run with it", "self._tickets.pop()[0] = None",
@@ -399,16 +338,14 @@ raised {one_line_error(error)}")
     Plant("first-infinite", f"{PARTS}/_first_rule.py",
         "a success that is not enough opens no turn, although no time will",
         " and not last.restored and self._stagger < math.inf:", " and not last.restored:"),
-    Plant("words-holders", f"{WORDS}/_explain.py", "a job that has its needs, and waits for a token, is no holder", """\
-        return lacking.holders.keys()
-""", """\
-        return [holder for holder in lacking.holders if holder._state is JobState.RUNNING]
+    plant("words-holders", f"{WORDS}/_explain.py", "a job that has its needs, and waits for a token, is no holder", """
+-        return lacking.holders.keys()
++        return [holder for holder in lacking.holders if holder._state is JobState.RUNNING]
 """),
-    Plant("words-token-slot", f"{WORDS}/_explain.py",
-        "a job that has a slot and waits for needs is said to wait for a slot", """\
-    if line.is_full() and not job._options.forever and job not in line.holders:
-""", """\
-    if line.is_full() and not job._options.forever:
+    plant("words-token-slot", f"{WORDS}/_explain.py",
+        "a job that has a slot and waits for needs is said to wait for a slot", """
+-    if line.is_full() and not job._options.forever and job not in line.holders:
++    if line.is_full() and not job._options.forever:
 """),
     Plant("words-priority", f"{WORDS}/_explain.py", ">= for > in explain",
         'reasons = ["priority"] if any(other.priority > job.priority',
@@ -419,59 +356,49 @@ raised {one_line_error(error)}")
     if job.forever and""", """\
     reason = scheduler._fate.reason
     if job.forever and"""),
-    Plant("bound-forever", "trioflow/simulation/_simulate.py",
-        "a forever job for which nothing waits counts in the bound of a simulation", """\
-        seconds.update(dict.fromkeys((job for job in order if job.forever and job not in awaited), 0.0))
-""", """\
-        seconds.update(dict.fromkeys(awaited - {*order}, 0.0))
+    plant("bound-forever", "trioflow/simulation/_simulate.py",
+        "a forever job for which nothing waits counts in the bound of a simulation", """
+-        seconds.update(dict.fromkeys((job for job in order if job.forever and job not in awaited), 0.0))
++        seconds.update(dict.fromkeys(awaited - {*order}, 0.0))
 """),
-    Plant("pause-own", f"{RUN}/_steering.py", "resume() of a run resumes the groups in it that are paused themselves",
-        """\
-        run.line.set_paused(is_paused_around or run.scheduler in self.pauses)
-""", """\
-        run.line.set_paused(is_paused_around)
+    plant("pause-own", f"{RUN}/_steering.py",
+        "resume() of a run resumes the groups in it that are paused themselves", """
+-        run.line.set_paused(is_paused_around or run.scheduler in self.pauses)
++        run.line.set_paused(is_paused_around)
 """),
-    Plant("pause-request", f"{ADMISSION}/_line.py",
-        "a run whose waiting jobs were taken back stays in the line for a token", """\
-        self.limit.update_request()
-        return entries
-""", """\
-        return entries
+    plant("pause-request", f"{ADMISSION}/_line.py",
+        "a run whose waiting jobs were taken back stays in the line for a token", """
+-        self.limit.update_request()
+         return entries
 """),
     Plant("pause-slotless", f"{ADMISSION}/_admission.py",
         "the jobs that wait for no slot wait for one at the end of a pause",
         "heapq.heappush(self._heap if takes_slot(entry[2]) else self._slotless_heap, entry)",
         "heapq.heappush(self._heap, entry)"),
-    Plant("window-taken-back", f"{ADMISSION}/_line.py", "a smaller window does not take back what has not begun", """\
-        self.size = size
-        self._take_back_admitted()
-""", """\
-        self.size = size
+    plant("window-taken-back", f"{ADMISSION}/_line.py", "a smaller window does not take back what has not begun", """
+         self.size = size
+-        self._take_back_admitted()
 """),
-    Plant("verdict-ready-service", f"{RUN}/_attempts.py", "a service that was ready and raises is tried again", """\
-    if cancelled or job._is_ready() or worker.run.backend.needed_backend(failure):
-""", """\
-    if cancelled or worker.run.backend.needed_backend(failure):
+    plant("verdict-ready-service", f"{RUN}/_attempts.py", "a service that was ready and raises is tried again", """
+-    if cancelled or job._is_ready() or worker.run.backend.needed_backend(failure):
++    if cancelled or worker.run.backend.needed_backend(failure):
 """),
-    Plant("cut-off-tolerated", f"{RUN}/_failure_counts.py", "a tolerated group that was cut off with its run counts",
-        """\
-        if is_scheduler(job) and job._counted_failures.number and job._criticality() is not False:
-""", """\
-        if is_scheduler(job) and job._counted_failures.number:
+    plant("cut-off-tolerated", f"{RUN}/_failure_counts.py",
+        "a tolerated group that was cut off with its run counts", """
+-        if is_scheduler(job) and job._counted_failures.number and job._criticality() is not False:
++        if is_scheduler(job) and job._counted_failures.number:
 """),
-    Plant("budget-reserved", f"{ADMISSION}/_pools.py",
-        "a job does not wait for what running jobs have reserved of a budget and may not use", """\
-        return need <= self.free + self.reserved
-""", """\
-        return need <= self.free
+    plant("budget-reserved", f"{ADMISSION}/_pools.py",
+        "a job does not wait for what running jobs have reserved of a budget and may not use", """
+-        return need <= self.free + self.reserved
++        return need <= self.free
 """),
     Plant("merge-timed-keys", f"{ADMISSION}/_admission.py",
         "runs that come to share an admission forget the keys that only time frees",
         "sorted(self.timed_keys + other.timed_keys)", "sorted(self.timed_keys)"),
-    Plant("tokens-not-first", f"{ADMISSION}/_line.py", "a token that was given back serves the last ticket", """\
-        while (served := self.tickets.popleft()[0]) is None:
-""", """\
-        while (served := self.tickets.pop()[0]) is None:
+    plant("tokens-not-first", f"{ADMISSION}/_line.py", "a token that was given back serves the last ticket", """
+-        while (served := self.tickets.popleft()[0]) is None:
++        while (served := self.tickets.pop()[0]) is None:
 """),
     Plant("merge-budgets", f"{ADMISSION}/_admission.py",
         "runs that come to share an admission forget that it has budgets", """\
@@ -486,18 +413,15 @@ raised {one_line_error(error)}")
     Plant("progress-outer", f"{RUN}/_worker.py",
         "progress of a job is no sign of life of the schedulers around that of its own",
         "(self.job, scheduler, *enclosing_schedulers(scheduler))", "(self.job, scheduler)"),
-    Plant("skipped-all-succeeded", f"{RUN}/_steps.py",
-        "what was SKIPPED leaves the jobs that require it on the fast path for successes", """\
-    if state is not SUCCEEDED:
-        run.requirement_counts.all_succeeded = False
-""", """\
-    if state is not SUCCEEDED:
-        run.requirement_counts.all_succeeded = state is JobState.SKIPPED
+    plant("skipped-all-succeeded", f"{RUN}/_steps.py",
+        "what was SKIPPED leaves the jobs that require it on the fast path for successes", """
+     if state is not SUCCEEDED:
+-        run.requirement_counts.all_succeeded = False
++        run.requirement_counts.all_succeeded = state is JobState.SKIPPED
 """),
-    Plant("service-outcome", f"{RUN}/_steps.py", "a service that is ready and ends with the run loses its value", """\
-    return job._outcome if verdict.state is SUCCEEDED else cancelled_outcome(run, cause)
-""", """\
-    return None if verdict.state is SUCCEEDED else cancelled_outcome(run, cause)
+    plant("service-outcome", f"{RUN}/_steps.py", "a service that is ready and ends with the run loses its value", """
+-    return job._outcome if verdict.state is SUCCEEDED else cancelled_outcome(run, cause)
++    return None if verdict.state is SUCCEEDED else cancelled_outcome(run, cause)
 """),
     Plant("moves-on-ready", f"{RUN}/_attempts.py",
         "a job with `move_on` moves on, also a service that has become ready as its timeout cancelled it",
@@ -521,20 +445,16 @@ raised {one_line_error(error)}")
         "        if order is not None:"),
     Plant("added-consumer", f"{RUN}/_run.py", "a job that is added does not count as a consumer of its inputs",
         "            _requirement_counts.count_consumer(job)\n            self.notify(", "            self.notify("),
-    Plant("standstill-stale", f"{RUN}/_standstill.py",
-        "a job starts, and the report of a wait for something outside comes all the same", """\
-        self._active_count += 1
-        if self._stop_timer is not None:
-            self.close()
-""", """\
-        self._active_count += 1
+    plant("standstill-stale", f"{RUN}/_standstill.py",
+        "a job starts, and the report of a wait for something outside comes all the same", """
+         self._active_count += 1
+-        if self._stop_timer is not None:
+-            self.close()
 """),
-    Plant("stuck-lifted", f"{RUN}/_standstill.py",
-        "a service that is ready is watched on, for the timeout that does not count any more", """\
-    def forget(self, worker: Worker) -> None:
-        worker.cancelled_at = math.inf
-""", """\
-    def forget(self, worker: Worker) -> None:
+    plant("stuck-lifted", f"{RUN}/_standstill.py",
+        "a service that is ready is watched on, for the timeout that does not count any more", """
+     def forget(self, worker: Worker) -> None:
+-        worker.cancelled_at = math.inf
 """),
     Plant("service-added", f"{SCHEDULER}/_checks.py",
         "a service that waits for its start is not counted among what services need",
@@ -570,31 +490,25 @@ raised {one_line_error(error)}")
     Plant("thread-fraction", f"{RUN}/_worker.py",
         "a sign of life from a thread replaces the fraction that it has reported before",
         "self._latest_fractions.get(job) if fraction is None else fraction", "fraction"),
-    Plant("block-refusal", f"{SCHEDULER}/_async_with.py",
-        "whether the run was ending is asked when the block has ended it", """\
-was_ending = run is None or run.phase._is_ending
-        if run is not None:
-            if error is not None:
-                run.stop(StopReason.CANCELLED)
-""", """\
-if run is not None:
-            if error is not None:
-                run.stop(StopReason.CANCELLED)
-        was_ending = run is None or run.phase._is_ending
-        if run is not None:
+    plant("block-refusal", f"{SCHEDULER}/_async_with.py",
+        "whether the run was ending is asked when the block has ended it", """
+-was_ending = run is None or run.phase._is_ending
+-        if run is not None:
++if run is not None:
+             if error is not None:
+                 run.stop(StopReason.CANCELLED)
++        was_ending = run is None or run.phase._is_ending
++        if run is not None:
 """),
-    Plant("unpark-cancelled", f"{ADMISSION}/_admission.py",
-        "a job that is cancelled while it waits for a key does not wake those behind it", """\
-                self.unpark(key, 0)
-                key.wake()
-""", """\
-                self.unpark(key, 0)
+    plant("unpark-cancelled", f"{ADMISSION}/_admission.py",
+        "a job that is cancelled while it waits for a key does not wake those behind it", """
+                 self.unpark(key, 0)
+-                key.wake()
 """),
-    Plant("taken-not-dropped", f"{RUN}/_failure_counts.py",
-        "a failure that was kept to be reported is awaited, and its job stays", """\
-                run.drop(job)
-""", """\
-                pass
+    plant("taken-not-dropped", f"{RUN}/_failure_counts.py",
+        "a failure that was kept to be reported is awaited, and its job stays", """
+-                run.drop(job)
++                pass
 """),
     Plant("adm-stale-entry", f"{ADMISSION}/_admission.py",
         "a group of equal needs is taken to stand where its first job stood, by the key instead of the number",
@@ -658,11 +572,10 @@ if run is not None:
     Plant("forever-once", f"{RUN}/_ending.py",
         "a forever job that goes on after its cancellation is not cancelled again",
         "_forever_workers(run), repeat_at=run.deadline_in(run.scheduler.shutdown_timeout))", "_forever_workers(run))"),
-    Plant("retry-first-start", f"{RUN}/_steps.py", "the first start is that of the attempt before the last", """\
-        if extras.first_started_at is None:
-            extras.first_started_at = began
-""", """\
-        extras.first_started_at = began
+    plant("retry-first-start", f"{RUN}/_steps.py", "the first start is that of the attempt before the last", """
+-        if extras.first_started_at is None:
+-            extras.first_started_at = began
++        extras.first_started_at = began
 """),
     Plant("drain-backoffs-order", f"{RUN}/_attempts.py",
         "what waits in backoffs as a run ends settles in the order of a heap",
@@ -710,12 +623,11 @@ if run is not None:
     Plant("anew-kept-links", f"{RUN}/_reopening.py",
         "a member that its group has kept is linked to nothing as it runs again", "            link(job, unlinked)\n",
         "            pass\n"),
-    Plant("journal-adds-elsewhere", f"{RUN}/_journaling.py",
-        "a job that adds jobs to a run of its own with a journal is not recorded", """\
-        if worker.run.outermost() is self._outermost._run:
-            worker.job._ensure_extras().has_added_jobs = True
-""", """\
-        worker.job._ensure_extras().has_added_jobs = True
+    plant("journal-adds-elsewhere", f"{RUN}/_journaling.py",
+        "a job that adds jobs to a run of its own with a journal is not recorded", """
+-        if worker.run.outermost() is self._outermost._run:
+-            worker.job._ensure_extras().has_added_jobs = True
++        worker.job._ensure_extras().has_added_jobs = True
 """),
     Plant("tokens-throttled-order", f"{ADMISSION}/_line.py",
         "a throttled job that waits for a token is behind others in a new order",
@@ -777,14 +689,11 @@ if run is not None:
         "a page that is told all anew keeps the questions that it knew by the old keys of the jobs",
         "for known in (self.runs, self.jobs, self.replaced, self.incidents, self.questions):",
         "for known in (self.runs, self.jobs, self.replaced, self.incidents):"),
-    Plant("answer-given-kept", f"{JOBS}/_answer.py",
-        "an answer of the program that a journal had restored answers the next run, too, which asks nothing", """\
-        if self._given is NOTHING or is_among(self._given, (value,)):
-            self._given = NOTHING
-            return None
-""", """\
-        if self._given is NOTHING or is_among(self._given, (value,)):
-            return None
+    plant("answer-given-kept", f"{JOBS}/_answer.py",
+        "an answer of the program that a journal had restored answers the next run, too, which asks nothing", """
+         if self._given is NOTHING or is_among(self._given, (value,)):
+-            self._given = NOTHING
+             return None
 """),
     Plant("retry-group-twice", "trioflow/_core/words/_run_view.py",
         "of two jobs in a group that has ended, the second tries the group again, which runs already",
@@ -821,23 +730,19 @@ if run is not None:
         "a run of some jobs takes from the records of those that it restores what they require and it leaves out",
         "if record.fingerprint != fingerprint and not has_cut_requirements(job):",
         "if record.fingerprint != fingerprint:"),
-    Plant("dropped-failures-of-groups", f"{WORDS}/_failures.py",
-        "failures that a group has dropped are missing in the number of the rest", """\
-            jobs += job._counted_failures.jobs
-            rest += job._counted_failures.rest
-""", """\
-            jobs += job._counted_failures.jobs
+    plant("dropped-failures-of-groups", f"{WORDS}/_failures.py",
+        "failures that a group has dropped are missing in the number of the rest", """
+             jobs += job._counted_failures.jobs
+-            rest += job._counted_failures.rest
 """),
-    Plant("look-answer-secret", f"{LOOK}/_steering.py", "the log has the answer to a redacted question", """\
-answered" + f" {short_repr(text)}" * (not asking.redact)
-""", """\
-answered" + f" {short_repr(text)}"
+    plant("look-answer-secret", f"{LOOK}/_steering.py", "the log has the answer to a redacted question", """
+-answered" + f" {short_repr(text)}" * (not asking.redact)
++answered" + f" {short_repr(text)}"
 """),
-    Plant("junit-flaky-kind", "trioflow/view/_junit.py",
-        "the errors of attempts of a job that failed in the end are called flaky", """\
-        element = "flakyFailure" if span.state is JobState.SUCCEEDED else "rerunFailure"
-""", """\
-        element = "flakyFailure"
+    plant("junit-flaky-kind", "trioflow/view/_junit.py",
+        "the errors of attempts of a job that failed in the end are called flaky", """
+-        element = "flakyFailure" if span.state is JobState.SUCCEEDED else "rerunFailure"
++        element = "flakyFailure"
 """),
     Plant("junit-errors-twice", "trioflow/view/_junit.py", "the error of the run is a case of each suite", """\
         # The suite of the outermost scheduler comes first.
@@ -847,60 +752,49 @@ answered" + f" {short_repr(text)}"
         "the members of an exception group keep the frames of trioflow", """\
         todo += exception.exceptions or ()
 """),
-    Plant("events-backoff", "trioflow/view/events/_events.py", "a job in its backoff counts as one that runs, too", """\
-        self._waiting_jobs[job] = _PolledJob(path, None)
-        self._running_jobs.pop(job, None)
-""", """\
-        self._waiting_jobs[job] = _PolledJob(path, None)
+    plant("events-backoff", "trioflow/view/events/_events.py", "a job in its backoff counts as one that runs, too", """
+         self._waiting_jobs[job] = _PolledJob(path, None)
+-        self._running_jobs.pop(job, None)
 """),
     Plant("journal-in-pattern", f"{JOURNAL}/_file_stamps.py",
         "a pattern that matches the journal's files counts them",
         " for path in paths if os.path.realpath(path) not in self._journal_files\n", " for path in paths\n"),
-    Plant("answer-refusal-left", f"{JOURNAL}/_journal.py", "the refusal of a question that has been answered stays",
-        """\
-                self._question_files.remove(path, "taken", "answer", "refused")
-""", """\
-                self._question_files.remove(path, "taken", "answer")
+    plant("answer-refusal-left", f"{JOURNAL}/_journal.py",
+        "the refusal of a question that has been answered stays", """
+-                self._question_files.remove(path, "taken", "answer", "refused")
++                self._question_files.remove(path, "taken", "answer")
 """),
     Plant("answer-label", "trioflow/cli/_answer.py", "a label stands for the path of the only question that is left",
         "matches[0] if len(matches) == 1 and matches[0].is_sole else None",
         "matches[0] if len(matches) == 1 else None"),
-    Plant("answer-after-parse", "trioflow/jobs/_answer.py",
-        "an answer is not compared with the open question after parse", """\
-        with ANSWERING:
-            self._check_is_open(question)
-""", """\
-        with ANSWERING:
+    plant("answer-after-parse", f"{JOBS}/_answer.py",
+        "an answer is not compared with the open question after parse", """
+         with ANSWERING:
+-            self._check_is_open(question)
 """),
-    Plant("exit-code-of-signal", "trioflow/cli/_run.py",
-        "a file that cannot be written hides that a signal ended the run", """\
-    return code if succeeded or code == on_signal.exit_code else STOPPED_CODE
-""", """\
-    return code if succeeded else STOPPED_CODE
+    plant("exit-code-of-signal", "trioflow/cli/_run.py",
+        "a file that cannot be written hides that a signal ended the run", """
+-    return code if succeeded or code == on_signal.exit_code else STOPPED_CODE
++    return code if succeeded else STOPPED_CODE
 """),
-    Plant("ssh-pull-hides", "trioflow/cli/_node_runner.py", "a pull that fails hides how the command has failed", """\
-            elif error is not None and not outcome.is_failure:
-""", """\
-            elif error is not None:
+    plant("ssh-pull-hides", "trioflow/cli/_node_runner.py", "a pull that fails hides how the command has failed", """
+-            elif error is not None and not outcome.is_failure:
++            elif error is not None:
 """),
-    Plant("files-input", "trioflow/_check.py", "a file that a command reads as its input is no file that it reads", """\
-    read = [options.stdin, *(path for step in steps for path in step._files_read())]
-""", """\
-    read = [path for step in steps for path in step._files_read()]
+    plant("files-input", "trioflow/_check.py", "a file that a command reads as its input is no file that it reads", """
+-    read = [options.stdin, *(path for step in steps for path in step._files_read())]
++    read = [path for step in steps for path in step._files_read()]
 """),
-    Plant("files-read-spelling", f"{JOBS}/_user_files.py",
-        "a file that the job also reads is known by its spelling only", """\
-    if place in {os.path.realpath(read) for read in job.reads}:
-""", """\
-    if path in job.reads:
+    plant("files-read-spelling", f"{JOBS}/_user_files.py",
+        "a file that the job also reads is known by its spelling only", """
+-    if place in {os.path.realpath(read) for read in job.reads}:
++    if path in job.reads:
 """),
-    Plant("failures-first-cause", f"{WORDS}/_failures.py",
-        "check='first' hides the cause of the exception that it raises", """\
-            raise errors[0]
-        finally:
-""", """\
-            raise errors[0] from None
-        finally:
+    plant("failures-first-cause", f"{WORDS}/_failures.py",
+        "check='first' hides the cause of the exception that it raises", """
+-            raise errors[0]
++            raise errors[0] from None
+         finally:
 """),
     Plant("incidents-kept", f"{SCHEDULER}/_base_scheduler.py", "the incidents of a run are among those of the next",
         """\
@@ -912,16 +806,13 @@ answered" + f" {short_repr(text)}"
         "a service that becomes ready is no sign of life of the schedulers around it",
         "job_added = job_scheduled = job_attempt = service_ready = job_settled = _renew",
         "job_added = job_scheduled = job_attempt = job_settled = _renew"),
-    Plant("service-told-late", f"{RUN}/_steps.py",
-        "instruments hear that a service is ready after they have heard of the jobs that waited for it", """\
-    run.notify("service_ready", job)
-    run.is_settling = was_settling
-    if successors is not None:
-        run.requirement_counts.count_down(successors)
-""", """\
-    if successors is not None:
-        run.requirement_counts.count_down(successors)
-    run.notify("service_ready", job)
+    plant("service-told-late", f"{RUN}/_steps.py",
+        "instruments hear that a service is ready after they have heard of the jobs that waited for it", """
+-    run.notify("service_ready", job)
+-    run.is_settling = was_settling
+     if successors is not None:
+         run.requirement_counts.count_down(successors)
++    run.notify("service_ready", job)
 """),
     Plant("window-thread", f"{SCHEDULER}/_life.py",
         "another thread changes the number of slots in the midst of a step of the run",
@@ -990,11 +881,10 @@ answered" + f" {short_repr(text)}"
     Plant("merge-kinds", f"{ADMISSION}/_admission.py",
         "where two pools come together, the kinds of waiting jobs of one are forgotten",
         "        self.group_counts.update(other.group_counts)\n"),
-    Plant("adaptive-overload-once", ADAPTIVE, "each of many jobs that fail together shrinks an adaptive window", """\
-        if started_at >= self._shrunk_at:
-            self._shrink(BACKOFF_FACTOR, now)
-""", """\
-        self._shrink(BACKOFF_FACTOR, now)
+    plant("adaptive-overload-once", ADAPTIVE, "each of many jobs that fail together shrinks an adaptive window", """
+-        if started_at >= self._shrunk_at:
+-            self._shrink(BACKOFF_FACTOR, now)
++        self._shrink(BACKOFF_FACTOR, now)
 """),
     Plant("places-slotless-first", f"{ADMISSION}/_admission.py",
         "a forever job starts before the jobs of a higher priority",
