@@ -5,7 +5,7 @@ import contextlib
 import functools
 import io
 import itertools
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from typing import Any
 
 import anyio
@@ -163,6 +163,21 @@ async def turns(number: int = 50) -> None:
     """Let the event loop make the given number of turns."""
     for _ in range(number):
         await anyio.lowlevel.checkpoint()
+
+
+async def ticking(tick: Callable[[], object], body: Callable[[], Awaitable[Any]]) -> Any:
+    """Return the result of an async function; call another one first, and in each turn of the loop meanwhile."""
+
+    async def call_in_each_turn() -> None:
+        while True:
+            tick()
+            await anyio.lowlevel.checkpoint()
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(call_in_each_turn)
+        result = await body()
+        tasks.cancel_scope.cancel()
+    return result
 
 
 async def timed(scheduler: Scheduler, **options: Any) -> tuple[bool, float]:

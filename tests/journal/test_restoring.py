@@ -36,7 +36,7 @@ from trioflow.abc import Instrument, JobKind, incidents_of, run_of
 from trioflow.journal._journal import JournalSession
 from trioflow.journal._store import JournalStore, checksum
 from trioflow.view import listing
-from ..bodies import co_run_drained, fail
+from ..bodies import co_run_drained, fail, ticking
 from ..cli.command_line import trioflow
 from ..conftest import Virtual
 
@@ -789,25 +789,11 @@ def test_restoring_a_long_chain_does_not_block_the_event_loop(backend: str, file
         return scheduler
 
     build().run(journal=file)
-    ticks = 0
-
-    async def tick() -> None:
-        nonlocal ticks
-        while True:
-            ticks += 1
-            await anyio.lowlevel.checkpoint()
-
-    async def main() -> Scheduler:
-        scheduler = build()
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(tick)
-            await scheduler.co_run(journal=file)
-            tasks.cancel_scope.cancel()
-        return scheduler
-
-    scheduler = anyio.run(main, backend=backend)
+    ticks: list[int] = []
+    scheduler = build()
+    anyio.run(ticking, lambda: ticks.append(1), partial(scheduler.co_run, journal=file), backend=backend)
     assert all(job.restored for job in scheduler)
-    assert ticks > 8
+    assert len(ticks) > 8
 
 
 @pytest.mark.parametrize("durable", ["group", "each"])

@@ -13,7 +13,7 @@ import anyio.lowlevel
 import pytest
 from trioflow import Job, JobState, Scheduler, Sequence, StopReason
 from trioflow._core.run._worker import TimeSlice, Worker
-from ..bodies import nothing, pass_time, running, turns
+from ..bodies import at_once, nothing, pass_time, running, ticking, turns
 from ..conftest import Virtual
 
 STOPPED: Any = SimpleNamespace(clock=lambda: lambda: 0.0, threadsafe_caller=lambda: None)
@@ -27,6 +27,10 @@ SHAPES: dict[str, Callable[[Callable[[], Any]], Scheduler]] = {
 }
 
 
+def longest_gap(numbers: list[Any]) -> float:
+    return max(after - before for before, after in itertools.pairwise(numbers))
+
+
 # Not nested with a checkpoint: what 40 schedulers have started goes on by itself in the next turn, as any task does.
 CASES = [(shape, checkpoints) for shape in SHAPES for checkpoints in (0, 1) if (shape, checkpoints) != ("nested", 1)]
 
@@ -35,60 +39,39 @@ CASES = [(shape, checkpoints) for shape in SHAPES for checkpoints in (0, 1) if (
 def test_jobs_run_for_a_millisecond_between_turns_of_the_loop(virtual: Virtual, shape: str, checkpoints: int) -> None:
     """All jobs together, nested ones included, run for about a millisecond between two turns of the loop. Each nested
     run once had a millisecond of its own: 40 of them kept everything else waiting for 16."""
-    gaps: list[float] = []
+    times: list[float] = []
 
     async def work() -> None:
         for _ in range(checkpoints):
             await anyio.lowlevel.checkpoint()
         pass_time(virtual.backend, 0.0001)
 
-    async def tick() -> None:
-        last = anyio.current_time()
-        while True:
-            await anyio.lowlevel.checkpoint()
-            last, before = anyio.current_time(), last
-            gaps.append(last - before)
-
-    async def main() -> None:
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(tick)
-            assert await SHAPES[shape](work).co_run()
-            tasks.cancel_scope.cancel()
-
-    virtual(main)
-    assert max(gaps) < 0.005  # trio shuffles: a ticker that is first in one turn and last in the next sees two of them
+    assert virtual(ticking, lambda: times.append(anyio.current_time()), SHAPES[shape](work).co_run)
+    assert (
+        longest_gap(times) < 0.005
+    )  # trio shuffles: a ticker that is first in one turn and last in the next sees two of them
 
 
 @pytest.mark.parametrize("again", [False, True])
 def test_concurrent_runs_in_one_loop_share_a_millisecond_per_turn(virtual: Virtual, again: bool) -> None:
     """All runs in a loop together have a millisecond per turn, as programs with a run for each request need. Each run
     once had a millisecond of its own, and they kept everything else waiting for 40."""
-    gaps: list[float] = []
+    times: list[float] = []
 
     async def work() -> None:
         pass_time(virtual.backend, 0.0001)
-
-    async def tick() -> None:
-        last = anyio.current_time()
-        while True:
-            await anyio.lowlevel.checkpoint()
-            last, before = anyio.current_time(), last
-            gaps.append(last - before)
 
     async def request() -> None:
         for _ in range(1 + again):
             assert await Scheduler([Job(work) for _ in range(15)]).co_run()
 
     async def main() -> None:
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(tick)
-            async with anyio.create_task_group() as requests:
-                for _ in range(40):
-                    requests.start_soon(request)
-            tasks.cancel_scope.cancel()
+        async with anyio.create_task_group() as requests:
+            for _ in range(40):
+                requests.start_soon(request)
 
-    virtual(main)
-    assert max(gaps) < 0.005
+    virtual(ticking, lambda: times.append(anyio.current_time()), main)
+    assert longest_gap(times) < 0.005
 
 
 def test_the_limit_of_waiting_workers_follows_the_last_turn() -> None:
@@ -211,22 +194,9 @@ def test_thousands_of_jobs_that_never_await_leave_turns_to_other_tasks(virtual: 
     seen: list[int] = []
     done: list[int] = []
 
-    async def nothing() -> None:
-        done.append(1)
-
-    async def tick() -> None:
-        while True:
-            await anyio.lowlevel.checkpoint()
-            seen.append(len(done))
-
-    async def main() -> None:
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(tick)
-            assert await Scheduler([Job(nothing) for _ in range(5000)]).co_run()
-            tasks.cancel_scope.cancel()
-
-    virtual(main)
-    assert max(b - a for a, b in itertools.pairwise(seen)) <= 1000
+    scheduler = Scheduler([Job(at_once, lambda: done.append(1)) for _ in range(5000)])
+    assert virtual(ticking, lambda: seen.append(len(done)), scheduler.co_run)
+    assert longest_gap(seen) <= 1000
 
 
 def test_job_that_endlessly_adds_jobs_without_await_can_be_cancelled(virtual: Virtual) -> None:
