@@ -70,13 +70,13 @@ async def nap(seconds: float = 1, value: Any = None) -> Any:
     return value
 
 
-async def unwind(seconds: float = 99) -> None:
-    """Sleep, and take three more seconds to unwind, also if it is cancelled."""
+async def unwind(seconds: float = 99, takes: float = 3) -> None:
+    """Sleep, and take three more seconds to unwind, or as many as are given, also if it is cancelled."""
     try:
         await anyio.sleep(seconds)
     finally:
         with anyio.CancelScope(shield=True):
-            await anyio.sleep(3)
+            await anyio.sleep(takes)
 
 
 async def fail(seconds: float = 1, error: BaseException | None = None) -> None:

@@ -21,7 +21,7 @@ from trioflow import AbstractJob, Adaptive, Job, JobCancelled, JobTimeout, Sched
 from trioflow._core.backend import get_backend
 from trioflow._core.run._current import current_worker_var
 from trioflow.testing import run_virtual, virtual_options
-from ..bodies import FAILED, SUCCEEDED, fail, nap, task_now, timed
+from ..bodies import FAILED, SUCCEEDED, at_once, fail, later, nap, task_now, timed
 from ..conftest import Virtual
 
 
@@ -338,10 +338,7 @@ def test_jobs_of_an_inner_run_have_the_variables_that_were_set_around_it(virtual
 
 
 def test_own_task_is_shared_with_no_other_job(virtual: Virtual) -> None:
-    async def who() -> Any:
-        return task_now()
-
-    jobs = [Job(who, own_task=number % 3 == 1) for number in range(30)]
+    jobs = [Job(at_once, task_now, own_task=number % 3 == 1) for number in range(30)]
     assert virtual(timed, Scheduler(Sequence(jobs))) == (True, 0)
     for own in jobs[1::3]:
         assert [job for job in jobs if job.result() is own.result()] == [own]
@@ -395,20 +392,13 @@ def test_a_job_gives_its_label_to_its_task(backend: str, virtual: Virtual) -> No
         await anyio.sleep(seconds)
         return [*names, name_now()]
 
-    async def once() -> list[str]:
-        return [name_now()] * 2
-
-    async def fails() -> None:
-        await anyio.sleep(0.2)
-        raise ValueError
-
-    quick = [Job(once, label=f"quick {number}") for number in range(3)]
+    quick = [Job(at_once, lambda: [name_now()] * 2, label=f"quick {number}") for number in range(3)]
     long = [make(names, 0.2, label=f"job {number}") for number, make in enumerate((Job, Renamed, Job))]
     timed, short = Job(names, 1, timeout=9), Job(names)
     own, forever = Job(names, own_task=True, label="own"), Job(names, 2, forever=True, label="forever")
     inside, own_inside = Job(names, 1, label="inside"), Job(names, label="own inside")
     nested = Scheduler(Sequence(inside, short), Scheduler(own_inside, own_task=True))
-    failing, after = Job(fails, critical=False), Job(names)
+    failing, after = Job(fail, 0.2, ValueError(), critical=False), Job(names)
     after.requires(failing, settled=True)
     jobs = [Sequence(quick, long, timed, own), nested, forever, failing, after, Job(anyio.sleep, 9)]
     assert virtual(Scheduler(jobs).co_run)
@@ -544,13 +534,8 @@ def test_current_job_is_the_job_that_calls(virtual: Virtual) -> None:
 
     async def look() -> list[AbstractJob[Any]]:
         seen = [current_job()]
-
-        async def child() -> None:
-            await anyio.sleep(0.5)
-            seen.append(current_job())
-
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(child)
+            tasks.start_soon(later, 0.5, lambda: seen.append(current_job()))
         return [*seen, current_job()]
 
     jobs = [Job(look), Job(look), Job(look, forever=True)]

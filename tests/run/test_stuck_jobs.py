@@ -7,7 +7,7 @@ from typing import Any
 import anyio
 import pytest
 from trioflow import Job, Scheduler, Service, ThreadJob
-from ..bodies import later, nap, printed, serve, timed
+from ..bodies import later, nap, printed, serve, timed, unwind
 from ..conftest import Virtual
 
 WAYS: dict[str, dict[str, Any]] = {
@@ -57,15 +57,7 @@ def test_deaf_job_is_named_once(virtual: Virtual, caplog: pytest.LogCaptureFixtu
 @pytest.mark.parametrize("way", WAYS)
 def test_a_job_that_ends_in_a_second_is_not_named(virtual: Virtual, caplog: pytest.LogCaptureFixture, way: str) -> None:
     """A job that obeys, even after some clean-up, is not named, and neither is the job that follows it."""
-
-    async def tidies_up() -> None:
-        try:
-            await anyio.sleep(8)
-        finally:
-            with anyio.CancelScope(shield=True):
-                await anyio.sleep(0.75)
-
-    obedient = Job(tidies_up, label="obedient", **WAYS[way])
+    obedient = Job(unwind, 8, 0.75, label="obedient", **WAYS[way])
     scheduler = Scheduler(obedient, Job(nap, 5, run_if="settled", required=obedient))
 
     async def cancel() -> None:

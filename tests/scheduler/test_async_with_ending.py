@@ -13,7 +13,7 @@ import pytest
 import trio
 from trioflow import AbstractJob, First, Job, JobCancelled, JobNotDone, JobTimeout, Scheduler, StopReason
 from trioflow.testing import run_virtual
-from ..bodies import CANCELLED, IDLE, Flaw, Odd, fail, nap
+from ..bodies import CANCELLED, IDLE, Flaw, Odd, fail, nap, unwind
 from ..conftest import Virtual
 
 
@@ -225,20 +225,13 @@ def test_exception_of_the_block_body_survives_an_outer_cancellation(virtual: Vir
     """An exception of the body leaves the block even if a scope around it is cancelled while the jobs unwind. The
     cancellation once replaced the exception, and a scope that moved on swallowed both."""
 
-    async def slow() -> None:
-        try:
-            await anyio.sleep(9)
-        finally:
-            with anyio.CancelScope(shield=True):
-                await anyio.sleep(0.75)
-
     async def main() -> None:
         with anyio.move_on_after(1.5):
             async with Scheduler(job):
                 await anyio.sleep(1)
                 raise Flaw
 
-    job = Job(slow)
+    job = Job(unwind, 9, 0.75)
     assert isinstance(virtual(raised_by, main), Flaw)
     assert (job.state, job.finished_at) == (CANCELLED, 1.75)
 

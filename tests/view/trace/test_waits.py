@@ -13,7 +13,7 @@ from trioflow.abc import WaitCause
 from trioflow.view.trace import _waits
 from trioflow.view.trace._spans import settled_at
 from trioflow.view.trace._trace_record import CriticalPathLink
-from ...bodies import fail, later, nap, running, serve
+from ...bodies import fail, later, nap, running, serve, unwind
 from ...conftest import Virtual
 from .scenarios import traced
 
@@ -247,14 +247,7 @@ def test_the_path_goes_through_the_job_that_released_the_slot(virtual: Virtual) 
 
 
 def test_the_path_goes_through_the_call_that_decided_a_first(virtual: Virtual) -> None:
-    async def hang_up() -> None:
-        try:
-            await anyio.sleep(60)
-        finally:
-            with anyio.CancelScope(shield=True):
-                await anyio.sleep(0.1)
-
-    calls = [Job(nap, 3.3, label="alpha"), Job(hang_up, label="beta")]
+    calls = [Job(nap, 3.3, label="alpha"), Job(unwind, 60, 0.1, label="beta")]
     assert chain(virtual, Scheduler(First(*calls, stagger=3, label="q"), Job(nap, 1, label="a"))) == "|q|q/alpha"
 
 
@@ -320,15 +313,8 @@ def test_the_path_leaves_a_nested_scheduler_through_a_resource(virtual: Virtual)
 
 
 def test_the_path_ends_with_the_culprit_of_a_critical_failure(virtual: Virtual) -> None:
-    async def unwinds() -> None:
-        try:
-            await anyio.sleep_forever()
-        finally:
-            with anyio.CancelScope(shield=True):
-                await anyio.sleep(3)
-
     bad = Job(fail, 2, label="bad", critical=True, required=(a := Job(nap, label="a")))
-    assert chain(virtual, Scheduler(Job(unwinds, label="u"), a, bad)) == "|a>bad"
+    assert chain(virtual, Scheduler(Job(unwind, 99, 3, label="u"), a, bad)) == "|a>bad"
 
 
 def test_the_path_ends_with_clean_up_jobs_after_a_critical_failure(virtual: Virtual) -> None:
