@@ -189,24 +189,6 @@ def test_the_cancellation_of_a_job_that_has_settled_meanwhile_does_nothing(virtu
     assert job.is_settled()
 
 
-@pytest.mark.parametrize(
-    "use",
-    [
-        lambda scheduler, job: scheduler.add(Job(nap)), lambda scheduler, job: scheduler.update([Job(nap)]),
-        lambda scheduler, job: scheduler.map(nap, []), lambda scheduler, job: job.requires(next(iter(scheduler))),
-        lambda scheduler, job: scheduler.remove(job), lambda scheduler, job: scheduler.run(),
-        lambda scheduler, job: setattr(scheduler, "timeout", 5), lambda scheduler, job: anyio.run(job.wait_settled),
-    ],
-    ids=["add", "update", "map", "requires", "remove", "run", "a setting", "await"],
-)  # fmt: skip
-def test_all_other_changes_from_another_thread_are_refused(virtual: Virtual, use: Call) -> None:
-    scheduler, _, last, raised = run_with_call(virtual, lambda scheduler, other: use(scheduler, list(scheduler)[-1]))
-    assert isinstance(raised, RuntimeError)
-    assert "'home'" in str(raised)
-    assert len(scheduler) == 4
-    assert last.is_succeeded()
-
-
 def test_reports_from_another_thread_reach_the_run(virtual: Virtual) -> None:
     async def work() -> None:
         job = current_job()
