@@ -12,31 +12,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
-from .scenario import (
-    LAST_CALL,
-    Add,
-    Await,
-    Bind,
-    Cancel,
-    Drain,
-    Fail,
-    Give,
-    Group,
-    Leaf,
-    Nap,
-    Plan,
-    Progress,
-    Reaction,
-    Resource,
-    Retry,
-    Scenario,
-    Started,
-    Steer,
-    Step,
-    Throttle,
-    Use,
-    walk,
-)
+from .scenario import LAST_CALL, Group, Leaf, Plan, Reaction, Resource, Retry, Scenario, walk
+from .steps import Add, Await, Bind, Cancel, Drain, Fail, Give, Nap, Progress, Started, Steer, Step, Throttle, Use
 
 TRAITS = (
     *("fails", "fails once", "critical", "tolerated", "critical_jobs", "skips", "alarm", "if settled", "settled"),

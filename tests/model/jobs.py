@@ -8,28 +8,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from .clock import SAME, Timer, World
-from .scenario import (
-    Add,
-    Await,
-    Bind,
-    Cancel,
-    Drain,
-    Fail,
-    Give,
-    Group,
-    Leaf,
-    Nap,
-    Plan,
-    Progress,
-    Reaction,
-    Started,
-    Steer,
-    Step,
-    Throttle,
-    Use,
-    endless,
-    inputs_of,
-)
+from .scenario import Group, Leaf, Plan, Reaction, endless, inputs_of
+from .steps import Add, Await, Bind, Cancel, Drain, Fail, Give, Nap, Progress, Started, Steer, Step, Throttle, Use
 
 if TYPE_CHECKING:
     from .schedulers import ModelScheduler

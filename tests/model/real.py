@@ -41,30 +41,8 @@ from trioflow.abc import AbstractJob, Instrument
 from trioflow.testing import run_virtual
 from ..conftest import Ordered, Virtual
 from .model import Fate, Outcome
-from .scenario import (
-    LOOKS,
-    Add,
-    Await,
-    Bind,
-    Cancel,
-    Drain,
-    Fail,
-    Give,
-    Group,
-    Leaf,
-    Nap,
-    Plan,
-    Progress,
-    Reaction,
-    Resource,
-    Scenario,
-    Started,
-    Steer,
-    Step,
-    Throttle,
-    Use,
-    walk,
-)
+from .scenario import LOOKS, Group, Leaf, Plan, Reaction, Resource, Scenario, walk
+from .steps import Add, Await, Bind, Cancel, Drain, Fail, Give, Nap, Progress, Started, Steer, Step, Throttle, Use
 
 IN_MEMORY = "/dev/shm" if os.path.isdir("/dev/shm") else None
 variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", default="untouched")

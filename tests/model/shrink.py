@@ -9,26 +9,8 @@ from trioflow.abc import Instrument
 from .compare import differences
 from .model import Outcome, predict, predict_restart
 from .real import observe, observe_restart
-from .scenario import (
-    Add,
-    Await,
-    Bind,
-    Cancel,
-    Drain,
-    Give,
-    Group,
-    Leaf,
-    Nap,
-    Plan,
-    Scenario,
-    Started,
-    Steer,
-    Step,
-    Throttle,
-    Use,
-    steps,
-    walk,
-)
+from .scenario import Group, Leaf, Plan, Scenario, steps, walk
+from .steps import Add, Await, Bind, Cancel, Drain, Give, Nap, Started, Steer, Step, Throttle, Use
 
 KEPT = {"name", "jobs", "bodies", "answer", "service", "forever"}
 BY_NAME = ("requires", "settled", "inputs")

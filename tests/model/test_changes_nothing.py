@@ -10,7 +10,8 @@ from trioflow import Monitor, Trace
 from .generator import scenario_of
 from .model import Fate, predict
 from .real import observe
-from .scenario import Group, Leaf, Nap, Scenario
+from .scenario import Group, Leaf, Scenario
+from .steps import Nap
 
 SEEDS = range(8)
 SIMPLE = ("outside", "cut", "drain", "journal", "answer", "await", "budget", "rate")  # the next run finds these changed

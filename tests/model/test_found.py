@@ -5,23 +5,9 @@ from dataclasses import fields
 from typing import Any
 
 import pytest
-from .scenario import (
-    Add,
-    Await,
-    Cancel,
-    Fail,
-    Group,
-    Leaf,
-    Nap,
-    Resource,
-    Retry,
-    Scenario,
-    Started,
-    Steer,
-    Step,
-    Throttle,
-)
+from .scenario import Group, Leaf, Resource, Retry, Scenario
 from .shrink import found_in
+from .steps import Add, Await, Cancel, Fail, Nap, Started, Steer, Step, Throttle
 
 
 def leaf(name: str, *calls: Step | tuple[Step, ...], **options: Any) -> Leaf:
