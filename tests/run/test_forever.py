@@ -8,7 +8,7 @@ from typing import Any
 import anyio
 import anyio.lowlevel
 import pytest
-from trioflow import Job, Scheduler
+from trioflow import Job, Scheduler, Service
 from ..bodies import CANCELLED, SUCCEEDED, at_once, fail, nap, nothing, timed, turns, unwind
 from ..conftest import Virtual
 
@@ -54,6 +54,24 @@ def test_jobs_added_by_a_forever_job_in_its_last_turns_prolong_the_run(virtual: 
     scheduler = Scheduler(Job(nap, 1), forever)
     assert virtual(timed, scheduler) == (True, 6)
     assert (added.state, forever.finished_at) == (SUCCEEDED, 6)
+
+
+def test_forever_jobs_end_with_the_body_of_a_block_that_has_added_nothing_else(virtual: Virtual) -> None:
+    """A server had an end if there was a job of any request, and hung at its shutdown if there was none."""
+
+    async def serve() -> None:
+        async with scheduler:
+            scheduler.add(Service(serve_forever))
+            scheduler.add(forever)
+            await anyio.sleep(1)
+
+    async def serve_forever(*, task_status: Any) -> None:
+        task_status.started("ready")
+        await anyio.sleep_forever()
+
+    scheduler, forever = Scheduler(timeout=99), endless()
+    virtual(serve)
+    assert (forever.state, forever.finished_at) == (CANCELLED, 1)
 
 
 def test_last_turns_of_a_forever_job_count_from_the_last_settled_job(virtual: Virtual) -> None:

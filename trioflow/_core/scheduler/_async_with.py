@@ -69,6 +69,8 @@ class OpenBlock(Part):
         """Become a part of the run, which is about to begin."""
         self.run = self._run = run
         run.join(self)
+        # Forever jobs end with the body, whether it has added other jobs or not.
+        run.had_ordinary_jobs = True
         run.closes_scheduler = True
 
     def enter(self, phase: RunPhase) -> None:
