@@ -17,9 +17,9 @@ released amounts (see `Line.admit`), or by a timer, if time alone lets a job sta
   Here, run times are unknown, so overtaking jobs are counted.)
 - **A run without room leaves the admission** in the next round. It has no room if all its jobs need a slot and none is
   free. Until it has room and joins again, its jobs cannot be overtaken, and have no reservation.
-- **A crowded run holds resources back.** If enough admitted jobs of a run have not started, a round admits no more of
-  them, and leaves to later jobs of other runs nothing that the run's next jobs could take now. So jobs without needs,
-  which crowd a run, too, do not decide who gets a resource. A round follows as soon as the run takes a job.
+- **A crowd of jobs decides nothing about resources.** If enough admitted jobs of a run have not started, a job whose
+  needs can be met gets them and its slot all the same. Then it waits for its turn among the jobs that need nothing. A
+  round follows as soon as the run takes a job.
 - **A scan is bounded**: when `MAX_GROUPS_PER_RESOURCE` groups wait for a resource, later groups that need it are
   skipped, and not counted as overtaken. Slurm's option `bf_max_job_test` sets a similar bound.
 - **Jobs whose key is taken are parked** with that resource, and have no reservation. See `_keys`. Jobs that could
@@ -42,7 +42,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Final
 from weakref import WeakSet
 
-from ..base._states import SCHEDULED
+from ..base._states import SCHEDULED, RunPhase
 from ..job._errors import BudgetSpent
 from ..job._job import AbstractJob, takes_slot
 from ._resource import GatedResource, Grant, Needs, PoolEntry, Resource, budgets_used
@@ -66,6 +66,8 @@ MAX_GROUPS_PER_RESOURCE: Final = 64
 NOW: Final = -math.inf
 """The value of `Resource.available_at` for a need that can be met now."""
 NO_TIMER: Final[Timer] = (math.inf, None, lambda: None)
+NEEDS_NOTHING: Final = (False,)
+"""The key of the group of jobs without needs that take no slot, and of those that have what they need, and a slot."""
 LAST: Final = (math.inf,)
 """A key that sorts after all entries."""
 
@@ -78,20 +80,17 @@ class WaitingGroup:
 
     Args:
         places: the jobs of the run.
-        key: the group's key in `OrderedPlaces.groups_by_needs`.
+        key: the group's key in `OrderedPlaces.groups_by_needs`, which begins with whether its jobs need a slot.
         needs: the needs that all jobs of the group have in common.
-        needs_slot: whether they need a slot.
         family: the `PerKeyResource` of which each of them needs a key, or None if there is none.
 
     """
 
-    def __init__(
-        self, places: OrderedPlaces, key: object, needs: Needs, needs_slot: bool, family: PerKeyResource | None
-    ) -> None:
+    def __init__(self, places: OrderedPlaces, key: Any, needs: Needs, family: PerKeyResource | None) -> None:
         self.places: Final = places
         self.key: Final = key
         self.common_needs: Final = needs
-        self.needs_slot: Final = needs_slot
+        self.needs_slot: Final[bool] = key[0]
         self.family: Final = family
         self.needs: Needs = needs
         self.resources: frozenset[Resource] = frozenset([resource for resource, _ in needs])
@@ -218,7 +217,7 @@ class OrderedPlaces:
 
     def has_room(self) -> bool:
         """Return whether the run can start another job."""
-        if self.run.phase._is_ending or self.line.is_paused:
+        if self.run.phase is not RunPhase.RUNNING or self.line.is_paused:
             return False
         return self.slotless_count > 0 or not self.line.is_full()
 
@@ -230,18 +229,19 @@ class OrderedPlaces:
 
     def _group_key(self, job: AbstractJob[Any]) -> Any:
         """Return the key of a job's group: jobs with equal needs, including a slot, have equal keys."""
-        find = self.run.pools.find
-        needs = [(name, "" if find(name).has_keys else need) for name, need in job._options.needs.items()]
-        return (takes_slot(job), *sorted(needs))
+        if job._grant() is not None:
+            return NEEDS_NOTHING
+        find, wanted = self.run.pools.find, job._options.needs
+        return (takes_slot(job), *sorted((name, "" if find(name).has_keys else wanted[name]) for name in wanted))
 
     def _get_or_create_group(self, job: AbstractJob[Any]) -> WaitingGroup:
         key = self._group_key(job)
         if (group := self.groups_by_needs.get(key)) is None:
-            found = [(self.run.pools.find(name), amount) for name, amount in job._options.needs.items()]
+            found = [(self.run.pools.find(name), amount) for name, amount in key[1:]]
             needs = [entry.resolve(amount, job) for entry, amount in found if not entry.has_keys]
             # There is at most one family.
             family: Any = next((entry for entry, _ in found if entry.has_keys), None)
-            group = WaitingGroup(self, key, needs, takes_slot(job), family)
+            group = WaitingGroup(self, key, needs, family)
             join_admission(self, group.kind)
             self.count_group(group, 1)
             self.groups_by_needs[key] = group
@@ -273,16 +273,15 @@ class OrderedPlaces:
         group = self._get_or_create_group(entry[2])
         heapq.heappush(group.heap, entry)
         group.update()
-        self.admission.is_current = False
+        # If it has no room, the next round removes it.
+        self.on_change()
 
     def admit(self, number: float) -> None:
         """Admit jobs in order until `number` of them are startable. A round may admit more, and jobs of other runs."""
         if self.admission is not None:
-            if not self.is_crowded():
-                if self in self.admission.crowded:
-                    self.admission.is_current = False
-                if self.has_room():
-                    self.join()
+            self.admission.is_current &= self.is_crowded() or self not in self.admission.crowded
+            if self.has_room():
+                self.join()
             self.admission.run_round(self)
             return
         line, startable = self.line, self.line.startable
@@ -306,14 +305,23 @@ class OrderedPlaces:
         Grant(job, [entry.resolve(amount, job) for entry, amount in found]).let_accrue()
 
     def admit_first(self, group: WaitingGroup) -> None:
-        """Let the first job of a group take its needs."""
+        """Let the first job of a group take its needs. In a crowded run, it then waits for its turn."""
         entry = heapq.heappop(group.heap)
         job = entry[2]
         if group.needs:
             Grant(job, group.needs, entry)
         del self.overtaken[job]
         group.update()
-        self.line.admit_job(entry)
+        if group.kind and self.is_crowded():
+            self.line.holders.update([job] * group.needs_slot)
+            self.insert(entry)
+        else:
+            self.line.admit_job(entry)
+
+    def admit_granted(self) -> None:
+        """Admit the jobs that wait for nothing but their turn."""
+        while (group := self.groups_by_needs.get(NEEDS_NOTHING)) is not None:
+            self.admit_first(group)
 
     def unaffordable_jobs(self) -> Iterator[tuple[int, OrderedPlaces, AbstractJob[Any], BudgetSpent]]:
         """Yield the waiting jobs whose needs could not be met even if running jobs returned all they have.
@@ -330,13 +338,14 @@ class OrderedPlaces:
 
     def give_back(self, job: AbstractJob[Any]) -> None:
         """Take back the grant of a job, or remove the job if it still waits. Amounts of rates are not taken back."""
+        group = self.find_group(job)
         if job._extras is not None and job._extras.grant is not None:
             used = budgets_used(job) or None if self.admission.has_budgets else None
             # A budget sees whether an earlier attempt has used some.
             job._extras.grant.give_back()
             job._extras.earlier_use = used
             job._extras.grant = None
-        elif (group := self.find_group(job)) is not None:
+        if group is not None:
             group.forget(job)
         self.overtaken.pop(job, None)
         self.on_change()
@@ -417,7 +426,7 @@ class Admission:
         self._is_blocking = False  # whether jobs that a budget cannot meet any more are being blocked
         # The findings of the last scan: the groups before its result that have to wait, the reserved resources, each
         # with the first job that has a reservation of it, the places whose runs have no room, and those of crowded runs
-        # with a group that had to be left.
+        # with jobs that need nothing.
         self._passed: list[WaitingGroup] = []
         self.reserved: dict[Resource, AbstractJob[Any]] = {}
         self._without_room: list[OrderedPlaces] = []
@@ -521,8 +530,8 @@ class Admission:
         A scan changes no line and no resource. The private fields of the admission record its findings. Before it
         looks at a group, this holds for the groups before it:
 
-        - None of their first jobs can start. It lacks something, needs a resource that is reserved or held back, has a
-        crowded run or one without room, or needs a resource for which too many groups wait.
+        - None of their first jobs can start. It lacks something, needs a resource that is reserved, or for which too
+        many groups wait, has a run without room, or needs nothing in a crowded run.
         - `_passed` has the groups with needs that have to wait, except those for which too many wait.
         - A later group can start or be parked only if none of its resources is saturated, and not all of them are
           exhausted. If no kind of group is left, the scan is over. A reserved resource keeps a group from starting,
@@ -536,7 +545,6 @@ class Admission:
         waiting_counts: dict[Resource, int] = {}  # how many of the groups before wait for each resource
         bound_count = 0
         reserved: dict[Resource, AbstractJob[Any]] = {}
-        held_back: set[PoolEntry] = set()  # for the jobs of crowded runs
         passed: list[WaitingGroup] = []
         self._passed, self._without_room, self.reserved, self.crowded = passed, [], reserved, set()
         self._earliest_start = (math.inf, None)
@@ -544,25 +552,17 @@ class Admission:
             resources, places = group.resources, group.places
             if places.slotless_count and group.needs_slot and places.line.is_full():
                 continue
-            is_crowded = len(places.line.startable) >= MAX_ADMITTED
             if not group.kind:
-                if not is_crowded:
+                if not places.is_crowded():
                     return group, None
                 self.crowded.add(places)
                 continue
             if not resources.isdisjoint(saturated):
                 continue
             lacking = {resource: when for resource, need in group.needs if (when := resource.available_at(need)) > NOW}
-            waits_for: Collection[Resource] = lacking or (
-                () if places.is_inside_holder else resources & reserved.keys()
-            )
-            if not waits_for and is_crowded:
-                self.crowded.add(places)
-                held_back |= group.kind
-            if not waits_for and (places in self.crowded or not group.kind.isdisjoint(held_back)):
-                # A round follows as soon as there is room. Parking it with its key would only take time.
-                waits_for = [resource for resource in resources if not resource.parks]
-            elif not waits_for:
+            kept = () if places.is_inside_holder else resources & reserved.keys()
+            waits_for: Collection[Resource] = lacking or kept
+            if not waits_for:
                 first = group.heap[0][2]
                 gated: Any = next((resource for resource in resources if resource.is_closed_to(first)), None)
                 if gated is not None and group.needs_slot and places.line.free < 1 and first not in gated.due:
@@ -571,10 +571,9 @@ class Admission:
                 if gated is not None and gated.is_crowded():
                     continue
                 return group, gated
-            else:
-                for resource in waits_for:
-                    if resource.parks:
-                        return group, resource
+            for resource in waits_for:
+                if resource.parks:
+                    return group, resource
             passed.append(group)
             if lacking and (available_at := max(lacking.values())) < self._earliest_start[0]:
                 self._earliest_start = available_at, places

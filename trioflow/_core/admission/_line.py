@@ -9,8 +9,8 @@ Invariants, whenever control returns to the loop:
 
 1. A ready job is in exactly one place: in `places`, among the jobs that wait for a token, or in `startable`. A job that
    runs, or waits for its next attempt, is in none.
-2. A job that waits in `places` holds nothing. It gets its slot and its needs in one step, and a token after them, so no
-   job holds a token while it waits for something else.
+2. A job that waits in `places` holds nothing, or it waits for its turn alone. It gets its slot and its needs in one
+   step, and a token after them, so no job holds a token while it waits for something else.
 3. A place in `holders`, a grant and a token belong to the job, from its admission until `give_back`, which `settle` and
    `requeue` (of `_steps`) call for each job that leaves, however it does.
 4. `give_back` only takes: nothing starts in it. `admit` passes on, after the successors of the job have become ready.
@@ -220,7 +220,7 @@ class Line:
         if is_paused is not self.is_paused:
             self.is_paused = is_paused
             if is_paused:
-                self._ordered_places()
+                self._ordered_places().admit_granted()
             self._take_back_admitted()
 
     def use_fifo_again(self) -> None:
