@@ -326,8 +326,9 @@ class Readers:
                 yield f"the trace says that {job.label} took {span.took} s, not {worked}"
 
     def _last_spans(self) -> dict[str, Any]:
-        """Return the span of each job, by its path; if its group was retried, the span of the last run."""
-        return {span.path: span for span in sorted(self.recorded.trace.spans, key=lambda span: span.finished_at or -1)}
+        """Return the span of each job, by its path; if its group was retried, perhaps at once, that of the last run."""
+        spans = sorted(self.recorded.trace.spans, key=lambda span: (span.finished_at or -1, span.run))
+        return {span.path: span for span in spans}
 
     def _junit(self, story: Story) -> Iterator[str]:
         spans = self._last_spans()
