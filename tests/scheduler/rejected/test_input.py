@@ -209,9 +209,9 @@ def test_timeout_may_be_none_infinite_or_positive(virtual: Virtual, timeout: flo
 def test_window_below_zero_or_no_number_is_rejected(virtual: Virtual, window: Any, error: type[Exception]) -> None:
     job = Job(nap(), label="one-shot")
     scheduler = Scheduler(job, label="home")
-    with pytest.raises(error, match=r"jobs_window.*'home'.*positive whole number"):
+    with pytest.raises(error, match=r"jobs_window.*'home'.*positive whole number, None or 0 for no limit"):
         Scheduler(label="home", jobs_window=window)
-    with pytest.raises(error, match=r"jobs_window.*'home'.*positive whole number"):
+    with pytest.raises(error, match=r"jobs_window.*'home'.*positive whole number, None or 0 for no limit"):
         virtual(functools.partial(scheduler.co_run, jobs_window=window))
     assert virtual(scheduler.co_run) is True
 

@@ -2,6 +2,7 @@
 
 import functools
 import itertools
+import time
 from typing import Any
 
 import anyio
@@ -222,6 +223,34 @@ def test_waits_fill_the_time_before_the_start_of_a_job(
                 assert by.finished_at is not None
                 assert by.finished_at <= wait.until + 1e-6
                 assert wait.cause != "jobs" or by.finished_at == pytest.approx(wait.until)
+
+
+@given(
+    st.lists(st.tuples(st.integers(1, 5), st.booleans(), st.integers(-3, -1)), max_size=12),
+    st.sampled_from([None, 1, 2, 3]),
+    st.integers(1, 4),
+)
+def test_a_job_waits_for_a_rate_only_while_the_rate_is_used_up(
+    virtual: Virtual, drawn: list[tuple[int, bool, int]], window: int | None, limit: int
+) -> None:
+    jobs: list[Job[Any]] = []
+    for seconds, asks, behind in drawn:
+        needs = {"api": 1} if asks else {}
+        jobs.append(Job(nap, seconds, label=str(len(jobs)), needs=needs, required=jobs[behind:][:1]))
+    trace = traced(virtual, Scheduler(*jobs, pool=Pool(api=Rate(requests=limit, per=4)), jobs_window=window))
+    starts = [span.started_at or 0.0 for span in trace.spans if jobs[int(span.label)].needs]
+    for wait in (wait for span in trace.spans for wait in span.waits if wait.cause == "rate"):
+        for moment in (wait.since + 1e-6, wait.until - 1e-6):
+            assert sum(moment - 4 < start <= moment for start in starts) >= limit
+
+
+def test_a_job_that_the_loop_kept_waiting_did_not_wait_for_its_rate(backend: Any) -> None:
+    async def block() -> None:
+        time.sleep(0.01)  # noqa: ASYNC251 - it is to block the loop
+
+    trace, jobs = Trace(), [Job(block, label=label, needs={"api": 1}) for label in "abc"]
+    Scheduler(*jobs, pool=Pool(api=Rate(requests=20, per=1))).run(backend=backend, instruments=[trace])
+    assert {wait.cause for span in trace.spans for wait in span.waits} == {"loop"}
 
 
 # --- the critical path, from the last job to finish backwards to the beginning of the run, without a gap

@@ -31,7 +31,7 @@ from ..job._job import AbstractJob
 from ..job._labels import printable
 from ._admission import WaitingGroup
 from ._policies import ready_numbers
-from ._rates import DEFAULT_KEY, Rate, RateNeed, RateResource, RateShare
+from ._rates import DEFAULT_KEY, Rate, RateResource
 from ._resource import CountedResource, PoolEntry, Resource
 
 
@@ -222,19 +222,8 @@ class CountedKey(Key, CountedResource):
 
 
 class RateKey(Key, RateResource):
-    def take(self, job: AbstractJob[Any], need: RateNeed) -> RateShare:
-        share = super().take(job, need)
-        # For the next job, which need not wait until this job starts.
-        self.wake()
-        return share
-
-    def correct(self, share: RateShare, used: RateNeed) -> None:
-        super().correct(share, used)
-        self.family.keep(self)
-        self.wake()
-
-    def let_accrue(self, share: RateShare, now: float | None) -> None:
-        super().let_accrue(share, now)
+    def on_change(self) -> None:
+        """Keep the key, and let the next job, which need not wait until this job starts, compete."""
         self.family.keep(self)
         self.wake()
 

@@ -79,12 +79,11 @@ RunPolicies = tuple[Policy, Policy]
 FIFO_POLICY: Final = Policy()
 """First in, first out: no line has to be ordered."""
 CRITICAL_PATH_POLICY: Final = CriticalPath()
-DEPTH_FIRST_POLICY: Final = DepthFirst()
 BUILTIN_POLICIES: Final[dict[PolicyName, RunPolicies]] = {
     "auto": (FIFO_POLICY, CRITICAL_PATH_POLICY),
     "fifo": (FIFO_POLICY, FIFO_POLICY),
     "critical-path": (CRITICAL_PATH_POLICY, CRITICAL_PATH_POLICY),
-    "depth-first": (DEPTH_FIRST_POLICY, DEPTH_FIRST_POLICY),
+    "depth-first": (DepthFirst(), DepthFirst()),
 }
 
 ready_numbers: Final = itertools.count()

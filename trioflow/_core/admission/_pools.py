@@ -149,8 +149,7 @@ class BudgetResource(CountedResource):
     def give_back(self, job: AbstractJob[Any], share: BudgetShare) -> None:  # type: ignore[override]
         """Count the share of a job as used. The share of a scheduler is the sum that its members have used."""
         del self.holders[job], self.shares[job]
-        if share.members is not None:
-            self.correct(share, share.used)
+        self.correct(share, share.used)
         self.reserved -= share.amount
         self.count_used(job, share.amount)
 
@@ -418,6 +417,11 @@ class ResourceView:
     def is_per_key(self) -> bool:
         return isinstance(self._resource, PerKeyResource)
 
+    @property
+    def shortages(self) -> tuple[tuple[float, float], ...]:
+        """The intervals when a `Rate` had too little left for a job, or empty for other resources."""
+        return tuple(self._resource.shortages) if isinstance(self._resource, RateResource) else ()
+
     def key_total(self, key: str) -> float | None:
         """Return the total of a key of a `PerKey`, or None for rates, and for other resources."""
         return self._resource.settings._limit_of(key) if self.is_per_key and self._resource.is_returnable else None
@@ -428,15 +432,12 @@ class ResourceView:
         For a `PerKey`, return 0.
         """
         resource = self._resource
-        jobs = list(jobs)
-        if not jobs or not isinstance(resource, Resource):
+        if not isinstance(resource, Resource):
             return 0.0
         ends_at = resource.cooldown.ends_at
         if isinstance(resource, RateResource):
-            total = Counter[Any]()
-            for job in jobs:
-                total.update(resource.need(job._options.needs[self.name], job))
-            ends_at = resource.accrued_at(dict(total))
+            needs = [Counter[Any](resource.need(job._options.needs[self.name], job)) for job in jobs]
+            ends_at = resource.accrued_at(dict(sum(needs, Counter[Any]())))
         return max(0.0, ends_at - resource.clock())
 
 

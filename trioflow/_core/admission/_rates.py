@@ -36,6 +36,8 @@ DEFAULT_KEY: Final = "requests"
 """The default key: a job takes 1 of it."""
 DEFAULT_GIVE_UP: Final = 900.0
 """The default of `give_up`, in seconds: longer than most servers ask a client to wait, and shorter than a night."""
+MAX_SHORTAGES: Final = 10_000
+"""The number of shortages that a rate keeps for traces. The last then becomes longer, with the time between."""
 
 
 @final
@@ -267,6 +269,8 @@ class RateResource(Resource):
             else SlidingWindow(amount, rate._period)
             for key, amount in rate._limits.items()
         }
+        # When too little was left for a job: the start and end of each, on the clock of its run, after an empty one.
+        self.shortages: Final = [(-math.inf, -math.inf)]
 
     # ---- needs
 
@@ -338,7 +342,15 @@ class RateResource(Resource):
         return amounts
 
     def free_at(self, need: RateNeed) -> float:
-        return max((self.buckets[key].available_at(amount) for key, amount in need.items()), default=-math.inf)
+        when = max((self.buckets[key].available_at(amount) for key, amount in need.items()), default=-math.inf)
+        now = self.clock()
+        if now < when < math.inf:
+            since, until = self.shortages[-1]
+            if since <= now <= until or len(self.shortages) == MAX_SHORTAGES:
+                self.shortages[-1] = since, max(until, when)
+            else:
+                self.shortages.append((now, when))
+        return when
 
     def accrued_at(self, need: RateNeed) -> float:
         """Return the time by which this amount has accrued. It may exceed the burst, and be taken in several parts."""
@@ -370,6 +382,7 @@ class RateResource(Resource):
         now = self.clock()
         for key, amount in need.items():
             self.buckets[key].reserve(amount, now)
+        self.on_change()
         return RateShare(need)
 
     def correct(self, share: RateShare, used: RateNeed) -> None:
@@ -378,6 +391,7 @@ class RateResource(Resource):
         for key, amount in used.items():
             self.buckets[key].correct(amount - share.get(key, 0), now, share.started_at)
             share[key] = amount
+        self.on_change()
 
     def refund(self, job: AbstractJob[Any], share: RateShare) -> None:
         self.correct(share, dict.fromkeys(share, 0))
@@ -387,8 +401,11 @@ class RateResource(Resource):
         share.started_at = now = self.clock() if now is None else now
         for key, amount in share.items():
             self.buckets[key].let_accrue(amount, now)
+        self.on_change()
+
+    def on_change(self) -> None:
+        """Require a new round of the admission, because a need may have waited for this."""
         if self.admission is not None:
-            # A need may have waited for this.
             self.admission.is_current = False
 
     # ---- clock and views

@@ -409,9 +409,8 @@ class GatedResource(CountedResource):
 
     async def do_errand(self) -> None:
         """Open the gate for a job that is parked here."""
-        groups = self.parked
         try:
-            if groups and self._opener is not None and not self._opener.must_leave:
+            if self.parked and self._opener is not None and not self._opener.must_leave:
                 jobs = self._next_jobs()
                 if self._gate is None:
                     self._gate = self._find_gate(jobs[0])

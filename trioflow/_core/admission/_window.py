@@ -49,13 +49,12 @@ def check_window(value: object, name: str, subject: _job_options.Subject) -> Win
     if value is None or isinstance(value, VariableWindow) or hasattr(value, "acquire_on_behalf_of"):
         return cast("Window | None", value)
     value = _amounts.plain_number(value)
+    advice = "give a positive whole number, None or 0 for no limit, a CapacityLimiter or an Adaptive"
     if isinstance(value, int) and not isinstance(value, bool):
         if value >= 0:
             return value or None
-        advice = "give a positive whole number, or None or 0 for no limit"
         raise _job_options.bad_value_error(ValueError, value, name, subject, advice)
-    wanted = "a positive whole number, None, a CapacityLimiter or an Adaptive"
-    raise _job_options.bad_value_error(TypeError, value, name, subject, f"give {wanted}")
+    raise _job_options.bad_value_error(TypeError, value, name, subject, advice)
 
 
 def is_limiter(window: object) -> bool:

@@ -548,13 +548,15 @@ def pool_resources(
     for view in _pools.resource_views(pool):
         names = sorted(keys.get(view.name, {}).items()) if view.is_per_key else ()
         totals = {name: view.key_total(key) for name, key in names}
-        yield ResourceFacts(owners.setdefault(pool, len(owners)), view.name, view.total, view.is_per_key, totals)
+        owner = owners.setdefault(pool, len(owners))
+        yield ResourceFacts(owner, view.name, view.total, view.is_per_key, totals, shortages=view.shortages)
 
 
 def _run_needs(run: LiveRun, job: AnyJob, owners: dict[object, int]) -> Iterator[tuple[ResourceFacts, float]]:
     for name, amount in _job_queries.run_needs(job).items():
         owner, total, has_gate = _job_queries.find_run_resource(run.scheduler, name)
-        yield ResourceFacts(owners.setdefault(owner, len(owners)), name, total, has_gate=has_gate), float(str(amount))
+        shortages = None if has_gate else ()
+        yield ResourceFacts(owners.setdefault(owner, len(owners)), name, total, shortages=shortages), float(str(amount))
 
 
 def describe_job(run: LiveRun, live: LiveJob, path: str | None, position: int, owners: dict[object, int]) -> JobFacts:

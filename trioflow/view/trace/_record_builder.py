@@ -33,8 +33,8 @@ class ResourceFacts:
     is_per_key: bool = False
     # Of the keys of a `PerKey`.
     key_totals: dict[str, float | None] = field(default_factory=dict[str, "float | None"])
-    # Whether jobs may have to wait although enough is free.
-    has_gate: bool = False
+    # When too little of a rate was left for a job, or None if jobs may have to wait although enough is free.
+    shortages: tuple[tuple[float, float], ...] | None = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,7 +258,7 @@ def _get_or_create(resources: dict[tuple[int, str], ResourceUse], facts: Resourc
     key = facts.owner, facts.name
     if key not in resources:
         uses_by_key: dict[str, ResourceUse] | None = {} if facts.is_per_key else None
-        resources[key] = ResourceUse(facts.name, facts.total, [], uses_by_key, facts.key_totals, facts.has_gate)
+        resources[key] = ResourceUse(facts.name, facts.total, [], uses_by_key, facts.key_totals, facts.shortages)
     return resources[key]
 
 
@@ -268,7 +268,8 @@ def _resolve_needs(scope: Mapping[str, ResourceUse], needs: Mapping[str, float |
     for name, amount in needs.items():
         resource = scope.get(name)
         if resource is not None and resource.uses_by_key is not None:
-            key_use = ResourceUse(name, resource.key_totals[str(amount)], [])
+            total = resource.key_totals[str(amount)]
+            key_use = ResourceUse(name, total, [], shortages=None if total is None else ())
             resolved.append((resource.uses_by_key.setdefault(str(amount), key_use), 1.0))
         elif resource is not None:
             is_number = resource.total_amount is not None and not isinstance(amount, str)

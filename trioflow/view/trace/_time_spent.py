@@ -358,12 +358,12 @@ MIN_GAP_SECONDS: Final = 1e-9
 class CriticalPathPart:
     """The part of a critical path that consists of a job, of several jobs of a family, or of waits with one cause."""
 
+    # The path of the job, or the family of the jobs, or the cause of the waits in words.
     name: str
-    """The path of the job, or the family of the jobs, or the cause of the waits in words."""
     seconds: float
     count: int
+    # The span number of the first of these jobs or, for waits, of the first job that waited.
     span_number: int
-    """The span number of the first of these jobs or, for waits, of the first job that waited."""
     start: float
     is_wait: bool = False
 

@@ -1,10 +1,11 @@
 """The waits of each job of a past run: their causes, their times, and the jobs that ended them.
 
-A run does not record waits. They are derived from the times of the jobs, their needs, the slots of each window, and the
-amounts in each pool. Jobs of a run with the same needs have the same shortages at the same times. So the intervals
-when a slot or a resource was short, or a key was throttled, are computed once for each group of such jobs. The waits of
-a job are the parts of these intervals when the job was ready. If a job was ready and nothing was short, it waited for
-something that the trace does not contain: the state of a rate or a gate, or other users of a shared pool.
+A run does not record waits. They are derived from the times of the jobs, their needs, the slots of each window, the
+amounts in each pool, and the times when its rates had too little. Jobs of a run with the same needs have the same
+shortages at the same times. So the intervals when a slot or a resource was short, or a key was throttled, are computed
+once for each group of such jobs. The waits of a job are the parts of these intervals when the job was ready. If a job
+was ready and nothing was short, it waited for the event loop, or for something that the trace does not contain: a gate,
+the rate of a key, or other users of a pool.
 
 If several things were short, the cause is the first that the engine checks. For example, a job that has no slot
 does not wait for resources. For n jobs with few different needs, the analysis takes O(n log n) time. It never takes
@@ -61,17 +62,17 @@ class ResourceUse:
     """The use of a resource of a pool or a run, or of the share that a nested scheduler reserved for its members."""
 
     name: str
+    # The total amount. It is None for a rate, because jobs take from a rate without holding an amount of it.
     total_amount: float | None
-    """The total amount. It is None for a rate, because jobs take from a rate without holding an amount of it."""
     cooldowns: Cooldowns
+    # The use of each key, or None if the resource is not a `PerKey`.
     uses_by_key: dict[str, ResourceUse] | None = None
-    """The use of each key, or None if the resource is not a `PerKey`."""
+    # The total amount of each key, or None for rates.
     key_totals: dict[str, float | None] = field(default_factory=dict[str, "float | None"])
-    """The total amount of each key, or None for rates."""
-    has_gate: bool = False
-    """Whether jobs may have had to wait although enough was free."""
+    # When too little of a rate was left for a job. None if jobs may have waited at any time: a gate, a key's rate.
+    shortages: tuple[tuple[float, float], ...] | None = ()
+    # The start, end, amount and span number of each use. A use of a rate lasts as long as the job's attempt.
     uses: list[tuple[float, float, float, int]] = field(default_factory=list[tuple[float, float, float, int]])
-    """The start, end, amount and span number of each use. A use of a rate lasts as long as the job's attempt."""
 
     def amount_over_time(self) -> StepFunction:
         """Return the amount held over time.
@@ -240,19 +241,20 @@ class WaitAnalysis:
     def _assumed_shortage(self, span: Span) -> Shortage | None:
         """Return the shortage to assume in a gap between shortages, or None to extend the shortage before the gap."""
         for resource, _ in self._needs.get(span.number, ()):
-            if resource.total_amount is None or resource.has_gate:
+            if resource.shortages is None:
                 return WaitCause.RATE if resource.total_amount is None else WaitCause.RESOURCE, resource
         return None
 
     def _fallback_shortage(self, span: Span) -> Shortage:
         """Return the shortage to assume in a gap if there is no shortage before it."""
-        index, needs = self._run_indices[span.number], self._needs.get(span.number)
+        index, needs = self._run_indices[span.number], self._needs.get(span.number, ())
         if self._is_first[index]:
             # Its turn came after the turn of another job.
             return WaitCause.JOBS, None
-        if needs:
-            # The resource must have been reserved, or used by a run that is not in the trace.
-            return WaitCause.RESOURCE, needs[0][0]
+        # A resource that jobs hold must have been reserved, or used by a run that is not in the trace.
+        held = [resource for resource, _ in needs if resource.total_amount is not None]
+        if held:
+            return WaitCause.RESOURCE, held[0]
         has_limiter = self._runs[index].has_limiter and span.takes_slot
         return (WaitCause.SLOT, self._slots[index]) if has_limiter else (WaitCause.LOOP, None)
 
@@ -277,7 +279,7 @@ class WaitAnalysis:
 
     def _find_shortages(self, resource: ResourceUse, amount: float) -> list[ShortageInterval]:
         if resource.total_amount is None:
-            return []
+            return _covered_intervals(resource.shortages or (), WaitCause.RATE, resource)
         key = resource, amount
         if key not in self._resource_shortages:
             max_used_amount = resource.total_amount - amount + 1e-9 * max(1.0, resource.total_amount)
@@ -321,8 +323,16 @@ def _find_full_window_intervals(run: RunSpan, slots: ResourceUse) -> list[Shorta
 
 
 def _find_cooldowns(resource: ResourceUse) -> list[ShortageInterval]:
-    times, cooldown_counts = count_overlaps((since, until) for since, until, _ in resource.cooldowns)
-    return list(_flagged_intervals(times, [number > 0 for number in cooldown_counts], WaitCause.THROTTLED, resource))
+    times = [(since, until) for since, until, _ in resource.cooldowns]
+    return _covered_intervals(times, WaitCause.THROTTLED, resource)
+
+
+def _covered_intervals(
+    intervals: Iterable[tuple[float, float]], cause: WaitCause, resource: ResourceUse
+) -> list[ShortageInterval]:
+    """Return the intervals when at least one of these, which may overlap, was in progress."""
+    times, counts = count_overlaps(intervals)
+    return list(_flagged_intervals(times, [number > 0 for number in counts], cause, resource))
 
 
 def _flagged_intervals(
