@@ -16,10 +16,8 @@ from ..conftest import Virtual
 
 def explained_during(scheduler: Scheduler, job: Any, virtual: Virtual) -> str:
     async def main() -> str:
-        async with running(scheduler, 2) as tasks:
-            text = scheduler.explain(job)
-            tasks.cancel_scope.cancel()
-        return text
+        async with running(scheduler, 2):
+            return scheduler.explain(job)
 
     return virtual(main)
 
@@ -92,12 +90,10 @@ def test_explain_follows_the_enclosing_schedulers_to_the_cause(virtual: Virtual)
 @pytest.mark.usefixtures("many_pauses")
 def test_explain_reports_that_the_scenario_is_being_checked(virtual: Virtual) -> None:
     async def main() -> str:
-        async with running(scheduler) as tasks:
+        async with running(scheduler):
             while scheduler._run is None:
                 await anyio.lowlevel.checkpoint()
-            text = scheduler.explain(job)
-            tasks.cancel_scope.cancel()
-        return text
+            return scheduler.explain(job)
 
     job = Job(nap, label="job")
     scheduler = Scheduler(job, [Job(nap) for _ in range(50)], label="s")
@@ -138,12 +134,10 @@ def test_explain_names_the_holders_of_a_limiter_in_all_schedulers(virtual: Virtu
         limiter = anyio.CapacityLimiter(2)
         inner = Scheduler(Job(nap, 9, label="inside"), jobs_window=limiter, label="inner")
         scheduler = Scheduler(inner, Job(nap, 9, label="beside"), jobs_window=limiter)
-        async with running(scheduler, 1) as tasks:
+        async with running(scheduler, 1):
             inner.add(job)
             await anyio.sleep(1)
-            text = scheduler.explain(job)
-            tasks.cancel_scope.cancel()
-        return text
+            return scheduler.explain(job)
 
     job = Job(nap, label="job")
     assert re.fullmatch(
@@ -189,17 +183,14 @@ def test_explain_names_the_job_for_which_a_limiter_token_is_held_between_two_job
 
 
 def test_waiting_gives_a_cause_only_for_ready_jobs(virtual: Virtual) -> None:
-    seen: list[Waiting | None] = []
     first, ready = Job(nap, 3), Job(nap)
     behind = Job(nap, required=first)
 
-    async def main() -> None:
-        async with running(Scheduler(first, ready, behind, jobs_window=1), 2) as tasks:
-            seen.extend(waiting(job) for job in (first, ready, behind))
-            tasks.cancel_scope.cancel()
+    async def main() -> list[Waiting | None]:
+        async with running(Scheduler(first, ready, behind, jobs_window=1), 2):
+            return [waiting(job) for job in (first, ready, behind)]
 
-    virtual(main)
-    assert seen == [None, (WaitCause.SLOT, "", "no free slot"), None]
+    assert virtual(main) == [None, (WaitCause.SLOT, "", "no free slot"), None]
 
 
 def test_explain_reports_that_a_ready_job_is_about_to_start(virtual: Virtual) -> None:
