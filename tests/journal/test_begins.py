@@ -6,15 +6,21 @@ a kill, and a database that a person had mended, or that the job had extended, w
 
 from __future__ import annotations
 
+import itertools
 import random
 import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import anyio
+import anyio.lowlevel
 import pytest
-from trioflow import AbstractJob, First, Job, Journal, Retry, Scheduler, current_scheduler
+from trioflow import AbstractJob, First, Job, JobState, Journal, Retry, Scheduler, current_scheduler
 from trioflow.abc import Instrument
+from trioflow.journal._judgement import Evidence, Finding, judge
+from trioflow.journal._requirement_forms import NOTHING, Counted
+from trioflow.journal._store import StoredJob
 from ..bodies import hooked, nothing
 
 
@@ -111,3 +117,104 @@ def test_an_attempt_finds_what_the_last_has_left_or_a_person_since(tmp_path: Pat
         (place := tmp_path / f"{number}").mkdir()
         for left, found in run_draw(random.Random(f"{number} {backend}"), backend, place):
             assert found == left, number
+
+
+# --- an attempt that began with another fingerprint than that of the record ends the validity of the record
+FAILS_AT_LAST: list[tuple[str, dict[str, Any]]] = [
+    ("succeeds", {}), ("fails", {}), ("is retried", {"retry": 1}), ("cannot be stored", {}),
+    ("moves on", {"timeout": 0.05, "on_timeout": "move_on"}), ("times out", {"timeout": 0.05}), ("is cancelled", {}),
+    ("stops the run", {}), ("is cancelled in a backoff", {"retry": Retry(1, first=99)}),
+    ("is not saved", {"save": None}), ("fails unsaved", {"save": None}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("end", "options"), FAILS_AT_LAST, ids=[end for end, _ in FAILS_AT_LAST])
+def test_what_has_begun_otherwise_runs_again_with_what_follows(
+    tmp_path: Path, backend: Any, end: str, options: dict[str, Any]
+) -> None:
+    """A failed attempt had left half a table: once its arguments were the first again, both jobs were restored."""
+    table = tmp_path / "table"
+
+    async def load(day: str) -> object:
+        table.write_text(day)
+        if day == "tue":
+            match end:
+                case "fails" | "is retried" | "fails unsaved":
+                    raise OSError(day)
+                case "is cancelled in a backoff":
+                    raise OSError(day)
+                case "cannot be stored":
+                    return object()
+                case "moves on" | "times out":
+                    await anyio.sleep(9)
+                case "is cancelled":
+                    jobs[0].cancel()
+                    await anyio.sleep(9)
+                case "stops the run":
+                    jobs[0].scheduler.cancel()
+                    await anyio.sleep(9)
+        return day
+
+    async def count() -> str:
+        return table.read_text()
+
+    async def cancel() -> None:
+        while jobs[0].state is not JobState.SCHEDULED or jobs[0].attempts == 0:
+            await anyio.lowlevel.checkpoint()
+        jobs[0].cancel()
+
+    jobs: list[Any] = []
+    for number, (day, restored) in enumerate([("mon", False), ("mon", True), ("tue", False), ("mon", False)]):
+        loads = Job(load, day, label="load", log=False, **(options if day == "tue" else {}))
+        jobs[:] = loads, Job(count, label="count", required=loads)
+        others = [Job(cancel, save=None)] if day == "tue" and end == "is cancelled in a backoff" else []
+        Scheduler(*jobs, *others, log=False).run(backend=backend, journal=tmp_path / "run.db")
+        assert {job.restored for job in jobs} == {restored}, number
+    assert jobs[1].result() == "mon"
+
+
+def test_what_has_not_begun_leaves_the_record_alone(tmp_path: Path, backend: Any) -> None:
+    async def load(day: str) -> str:
+        return day
+
+    async def cancel() -> None:
+        loads.cancel()
+
+    for day, restored in (("mon", False), ("tue", False), ("mon", True)):
+        loads = Job(load, day, label="load")
+        first = Job(cancel if day == "tue" else anyio.lowlevel.checkpoint, label="first", save=None)
+        loads.requires(first, order_only=True)
+        Scheduler(first, loads).run(backend=backend, journal=tmp_path / "run.db")
+        assert loads.restored is restored, day
+
+
+# --- the judgement of recorded work: each row of its table, and which row comes first
+RECORDED = StoredJob("a", "work", "json", "1", None, None, run=3, restored=None, settled=30.0, took=1.0, why=None)
+BEFORE, SINCE = Counted("b", 1, (2, 20.0), None), Counted("b", 1, (3, 31.0), "'b' has run since")
+
+
+@pytest.mark.parametrize(
+    ("record", "fingerprint", "required", "is_cut", "finding"),
+    [
+        (None, "work", NOTHING, False, Finding.NO_RECORD), (RECORDED, "work", NOTHING, False, Finding.MATCHES),
+        (RECORDED, "work", BEFORE, False, Finding.MATCHES), (RECORDED, "work", SINCE, False, Finding.DIFFERS),
+        (RECORDED, "other", NOTHING, False, Finding.DIFFERS), (RECORDED, "work", NOTHING, True, Finding.DIFFERS),
+    ],
+)  # fmt: skip
+def test_a_record_matches_with_the_same_fingerprint_and_no_requirement_that_has_run_since(
+    record: StoredJob | None, fingerprint: str, required: Counted, is_cut: bool, finding: Finding
+) -> None:
+    """With requirements left out, nothing matches before what changed has been sought."""
+    assert judge(Evidence(record, fingerprint, required, is_cut)) is finding
+
+
+def test_the_first_row_that_holds_decides() -> None:
+    """An ambiguous path is never stored, whatever else is true; a record of this run restores nothing."""
+    rows = (Finding.AMBIGUOUS, Finding.RAN_BEFORE, Finding.DAMAGED)
+    for *holds, has_moved in itertools.product((False, True), repeat=4):
+        for record in (None, RECORDED):
+            is_ambiguous, was_used, is_damaged = holds
+            found = judge(Evidence(record, "work", NOTHING, False, is_ambiguous, was_used, is_damaged, has_moved))
+            missing = Finding.MOVED if has_moved else Finding.NO_RECORD
+            last = missing if record is None else Finding.MATCHES
+            assert found is next((row for row, is_so in zip(rows, holds, strict=True) if is_so), last)
