@@ -4,7 +4,7 @@
   const $ = (selector) => document.querySelector(selector);
   const [live, lists, rest, answer, panel, map] = ["#live", "#lists", "#rest", "#answer", "#job", "#map"].map($);
   const SHORT = 12, HELD = 8000, ARMED = 6000, STILL = 400; // milliseconds
-  let version = "", seen = "", state = null, chosen = null, armed = null, fade = 0, pointed = null, moved = -Infinity, picture = 0;
+  let version = "", seen = "", state = null, shownHold = "", chosen = null, armed = null, fade = 0, pointed = null, moved = -Infinity, picture = 0;
   const [found, finder, filter] = ["#found", "#find", "#log input"].map($), refused = new Map(), whole = new Set();
   let wanted = null, failures = 0, silentSince = "", reportVersion = "", following = null;
 
@@ -75,11 +75,12 @@
     live.dataset.ended = next.ended;
     live.dataset.failed = next.failed_count > 0;
     live.dataset.mended = next.mended;
-    const resume = $('[data-do="resume"]'), end = next.paused.startsWith("held") ? next.paused : "";
-    if (resume.dataset.ends !== end) { // what it would end now is another hold, or none
+    const resume = $('[data-do="resume"]'), end = next.paused.startsWith("held") ? JSON.stringify([next.paused, next.marks]) : "";
+    if (shownHold !== end) { // what it would end now has other failures, or attempts of them, or is no hold
+      shownHold = end;
       if (armed?.button === resume) disarm();
-      Object.assign(resume.dataset, { ends: end, question: "End the run?" });
-      if (!end) delete resume.dataset.question;
+      if (end) resume.dataset.question = "End the run?";
+      else delete resume.dataset.question;
       resume.textContent = end ? "End as failed" : "Resume";
     }
     document.body.toggleAttribute("data-still", next.ended || !next.steered);
