@@ -58,7 +58,12 @@ class Series:
             self.scheduler.add(self.next())
 
 
-def check(series: Series, backend: str) -> None:
+@pytest.mark.parametrize(
+    ("number", "each"),
+    [(100, 20), pytest.param(10_000, 1_000, marks=[pytest.mark.soak, pytest.mark.timeout(300)])],
+)
+def test_descriptors_and_memory_do_not_grow_with_the_number_of_commands(backend: str, number: int, each: int) -> None:
+    series = Series(number, each)
     assert series.scheduler.run(backend=backend)
     assert {job.state for job in series.scheduler} == {JobState.SUCCEEDED}
     descriptors, threads, dead, memory = zip(*series.notes, strict=True)
@@ -66,16 +71,6 @@ def check(series: Series, backend: str) -> None:
     assert max(threads) == threads[0]  # one of an earlier test may be about to end
     assert max(dead) <= series.dead_before + 2  # about to be reaped: the one that tells is not yet
     assert max(memory) <= memory[0] * 1.05 + 3000 * series.done  # the jobs are all kept, with their results
-
-
-def test_descriptors_and_memory_do_not_grow_with_the_number_of_commands(backend: str) -> None:
-    check(Series(100, 20), backend)
-
-
-@pytest.mark.soak
-@pytest.mark.timeout(300)
-def test_descriptors_and_memory_do_not_grow_with_ten_thousand_commands(backend: str) -> None:
-    check(Series(10_000, 1_000), backend)
 
 
 def test_commands_run_under_a_virtual_clock_and_their_timeouts_end_at_once(backend: str, watched: Watched) -> None:

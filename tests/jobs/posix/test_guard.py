@@ -71,28 +71,15 @@ SAID = {signal.SIGKILL: ["-9"], signal.SIGTERM: ["False INTERRUPTED", "0"], sign
 STAYING = [STUBBORN, TREE, FORKING, f"setsid {TREE}", 'trap "" TERM; setsid sleep 1000 & exec sleep 1000']
 
 
-def killed(backend: str, directory: Path, number: int, how: signal.Signals) -> None:
-    with conductor(backend, directory / "started", number, *STAYING) as end:
-        until_there(directory / "started")
-        assert end(how) == SAID[how]
-
-
+@pytest.mark.parametrize("number", [10, pytest.param(200, marks=pytest.mark.soak)])
 @pytest.mark.parametrize("how", SAID)
 def test_commands_end_when_their_controlling_program_is_killed(
-    backend: str, watched: Watched, tmp_path: Path, how: signal.Signals
+    backend: str, watched: Watched, tmp_path: Path, how: signal.Signals, number: int
 ) -> None:
     """Commands end in order when their program gets SIGTERM or Ctrl-C; after SIGKILL the guard ends them."""
-    killed(backend, tmp_path, 10, how)
-    assert watched.gone_in_time()
-
-
-@pytest.mark.soak
-@pytest.mark.parametrize("how", SAID)
-def test_two_hundred_commands_end_when_their_controlling_program_is_killed(
-    backend: str, watched: Watched, tmp_path: Path, how: signal.Signals
-) -> None:
-    """None of 200 commands outlives its program, whether that gets SIGTERM, Ctrl-C or SIGKILL."""
-    killed(backend, tmp_path, 200, how)
+    with conductor(backend, tmp_path / "started", number, *STAYING) as end:
+        until_there(tmp_path / "started")
+        assert end(how) == SAID[how]
     assert watched.gone_in_time()
 
 
