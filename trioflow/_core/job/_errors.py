@@ -326,7 +326,8 @@ def _strip_chain(exception: BaseException) -> None:
     while todo:
         if (error := todo.pop()) is not None and id(error) not in visited:
             visited.add(id(error))
-            strip_engine_frames(error)
+            # As `strip_engine_frames` does, without another call for each failure.
+            _user_code.with_traceback(error, _without_engine_frames(_user_code.get_traceback(error)))
             todo += _user_code.get_cause(error), _user_code.get_context(error)
 
 
