@@ -86,6 +86,7 @@ FORMS: list[tuple[Any, str]] = [
     (lambda: Rate(60), "Rate"),  # type: ignore[arg-type,call-arg]
     (lambda: Pool(8), "Pool"),  # type: ignore[call-arg]
     (lambda: trioflow.Retry(attempts=3), "Retry"),  # type: ignore[call-arg]
+    (lambda: trioflow.Retry(3, backoff=2), "Retry"),  # type: ignore[call-arg]
     (lambda: trioflow.Budget(usd=3), "Budget"),  # type: ignore[call-arg]
     (lambda: trioflow.PerKey(host=2), "PerKey"),  # type: ignore[call-arg]
     (lambda: trioflow.PerKey(2, pause=1), "PerKey"),  # type: ignore[call-arg]

@@ -79,7 +79,7 @@ CALL_HINTS: Final = {
     "PerKey": "give one limit, and name it in the Pool: Pool(host=PerKey(2)); gap= is the time between its jobs",
     "Pool": "name the resources: Pool(cpu=8)",
     "Rate": "give each amount with its key: Rate(requests=60, per=1)",
-    "Retry": "give the number of retries first: Retry(3, first=1.0)",
+    "Retry": "give the retries, and first=, factor= or cap= of their backoffs: Retry(2, first=1.0) makes 3 attempts",
     "SshJob": "give one command as a string, several steps as a list: SshJob(node, ['make', Pull('log', to='.')])",
 }
 """The form that was meant by arguments that do not fit, by the class or method."""

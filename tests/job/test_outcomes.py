@@ -69,8 +69,8 @@ def test_result_of_an_unfinished_job_raises_job_not_done(virtual: Virtual) -> No
     with pytest.raises(JobNotDone, match=r"'slow' is idle"):
         job.result()
     never = Job(nap, label="never", required=job)
-    assert virtual(functools.partial(Scheduler(job, never).co_run, timeout=0.5)) is False
-    with pytest.raises(JobNotDone, match=r"'never' is idle"):
+    assert virtual(functools.partial(Scheduler(job, never, label="home").co_run, timeout=0.5)) is False
+    with pytest.raises(JobNotDone, match=r"'never' was not reached: the run of 'home' stopped before \(timeout\), so"):
         never.result()
 
 

@@ -583,10 +583,11 @@ def test_await_before_the_run_waits_for_it(virtual: Virtual, caplog: pytest.LogC
 @pytest.mark.parametrize("end", ["the run ends", "close"])
 def test_await_before_a_run_that_does_not_reach_the_job_raises(virtual: Virtual, end: str) -> None:
     job = Job(nap, required=Job(nap, 9), label="b")
-    scheduler = Scheduler(next(iter(job.required)), job, timeout=1, log=False)
+    scheduler = Scheduler(next(iter(job.required)), job, timeout=1, log=False, label="home")
+    why = "is idle" if end == "close" else r"w.*reached: .*'home' .*\(timeout\)"
 
     async def wait() -> None:
-        with pytest.raises(JobNotDone, match="no run will reach it"):
+        with pytest.raises(JobNotDone, match=f"'b' {why}.*; no run will reach it"):
             await job
 
     async def main() -> None:

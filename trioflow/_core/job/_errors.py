@@ -291,8 +291,8 @@ class JobNotDone(TrioflowError, RuntimeError):
 # ---- outcomes
 
 
+# The prefixes of the names of the engine's modules.
 ENGINE_PREFIXES: Final = tuple(f"{__name__.partition('._core.')[0]}.{name}" for name in ("_core.", "_scheduler"))
-"""The prefixes of the names of the engine's modules."""
 
 
 class Failure:
@@ -402,11 +402,12 @@ def no_result_error(job: AbstractJob[Any]) -> BaseException:
         return JobNotDone(
             f"{job.label!r} has run alone, and only a job has a result", "put it in a Scheduler, and run that"
         )
+    if job._scheduler is not None and _ancestors.outermost_scheduler(job._scheduler).stop_reason is not None:
+        return JobNotDone(f"{job._scheduler.explain(job)}, so it has no result")
     name = job.label if job.label.isidentifier() else "job"
     return JobNotDone(
         f"{job.label!r} is {job._state.value}, and has no result yet",
-        f"ask for its result when it has settled, or in async code write: await {name}; to give it to another job, "
-        f"pass the job itself: Job(g, {name})",
+        f"ask when it has settled, or write: await {name}; for another job, pass the job itself: Job(g, {name})",
     )
 
 

@@ -51,7 +51,7 @@ async def wait_settled(scheduler: BaseScheduler, job: AbstractJob[Any], takes_fa
         with contextlib.nullcontext() if waiter is None else _recorded_wait(waiter, job):
             while not job._state.is_settled:
                 if scheduler._will_not_reach(job):
-                    raise _errors.JobNotDone(f"{job.label!r} is {job._state.value}: no run will reach it")
+                    raise _errors.JobNotDone(f"{scheduler.explain(job)}; no run will reach it")
                 await _wait_for_change(waiter, job, takes_failure)
     except BaseException:
         if scheduler._run is not None and type(job._outcome) is _errors.Failure:
