@@ -20,6 +20,7 @@ import anyio.to_thread
 from . import ProcessJob, Scheduler, abc
 from ._core.base._text_forms import short_repr
 from .jobs import _sent_calls
+from .jobs.posix._files import event_at_end
 from .jobs.process._process_job import JobExecutor, RemoteValue, find_executor
 
 AnyJob = abc.AbstractJob[Any]
@@ -215,18 +216,15 @@ async def call_on_cluster(
         RuntimeError: the cluster was lost, or another client has cancelled the call.
 
     """
-    run, ended_event = abc.run_of(job), abc.ThreadEvent()
+    run = abc.run_of(job)
     address = scheduler_address(client)
     options = {**call_options, "priority": _get_priority(job, run)}
     if client.status != "running":
         raise lost_cluster_error(job, client, address)
 
-    def mark_ended(_: object) -> None:
-        ended_event.set()
-
     with run.time_limit(job, cancels=True):
         future = _submit_call(job, client, call, options)
-        future.add_done_callback(mark_ended)
+        ended_event = event_at_end(future)
         try:
             if client.status != "running":
                 # In this case, the future might never be done.
@@ -263,7 +261,7 @@ def _submit_call(job: abc.FunctionJob[Any], client: Any, call: partial[Any], opt
         return client.submit(_worker_function(), pickled, call.keywords, *call.args, key=key, pure=False, **options)
     except Exception as error:
         make_pickler = _sent_calls.cloudpickle_pickler()
-        if make_pickler is None or _sent_calls.is_picklable(call, make_pickler):
+        if make_pickler is None or _sent_calls.pickling_error(call, make_pickler) is None:
             raise
         cause = error.__cause__ or error
         raise _sent_calls.unpicklable_error(  # noqa: B904 - it has its cause
@@ -358,8 +356,8 @@ def _get_priority(job: AnyJob, run: abc.RunHandle) -> float:
 
 async def _fetch_value(client: Any, future: Any) -> Any:
     """Return the value of a finished future, which the event loop of the client fetches."""
-    value, fetched_event = Future[Any](), abc.ThreadEvent()
-    value.add_done_callback(lambda _: fetched_event.set())
+    value = Future[Any]()
+    fetched_event = event_at_end(value)
 
     async def fetch() -> None:
         try:

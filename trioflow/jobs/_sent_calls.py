@@ -43,23 +43,9 @@ class NullFile:
 NULL_FILE: Final = NullFile()
 
 
-def check_picklable(
-    call: functools.partial[Any], job: AbstractJob[Any], destination: str, make_pickler: PicklerFactory = pickle.Pickler
-) -> None:
-    """Check that a call can be pickled, without copying the contents of large arrays.
-
-    Args:
-        call: the function and its arguments.
-        job: the job, for the error message.
-        destination: a description of the process that would make the call, for the error message.
-        make_pickler: the pickler class for the call.
-
-    Raises:
-        TypeError: a part of the call cannot be pickled. The error names the job and the part.
-
-    """
-    if (error := _pickling_error((call.func, call.args, call.keywords), make_pickler)) is not None:
-        raise unpicklable_error(call, job, destination, make_pickler, error)
+def pickling_error(call: functools.partial[Any], make_pickler: PicklerFactory) -> Exception | None:
+    """Return why a call cannot be pickled, or None if it can, without copying the contents of large arrays."""
+    return _pickling_error((call.func, call.args, call.keywords), make_pickler)
 
 
 def unpicklable_error(
@@ -123,10 +109,6 @@ class PicklableFunctionProxy:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return self._decorated.function(*args, **kwargs)
-
-
-def is_picklable(call: functools.partial[Any], make_pickler: PicklerFactory) -> bool:
-    return _pickling_error((call.func, call.args, call.keywords), make_pickler) is None
 
 
 def cloudpickle_pickler() -> PicklerFactory | None:

@@ -20,7 +20,8 @@ import anyio.to_thread
 from .._core.base._text_forms import short_repr
 from .._core.job._argument_types import A, B, C, JobOf, PlainFunction1, PlainFunction2, PlainFunction3, T, ValueOrJob
 from .._core.job._option_descriptors import Argument
-from ..abc import BoxStyle, FunctionJob, JobOptions, ThreadEvent, call_of, callback, flag, name_of, run_of
+from ..abc import BoxStyle, FunctionJob, JobOptions, call_of, callback, flag, name_of, run_of
+from .posix._files import event_at_end
 
 if TYPE_CHECKING:
     import trio
@@ -257,7 +258,8 @@ class ThreadJob(
             except BaseException:
                 if not call.cancel() and call.running():
                     if abandoned_scope is None:
-                        await _wait_until_ended(call)
+                        # Only asyncio comes here: its native `cancel()` ignores shields.
+                        await event_at_end(call).outlast()
                         if interruption := call.exception():
                             # Not dropped: a SystemExit of the function.
                             raise interruption from None
@@ -293,10 +295,3 @@ class ThreadJob(
         finally:
             if not call.done():
                 call.set_result(None)
-
-
-async def _wait_until_ended(call: Future[None]) -> None:
-    """Wait until the thread has ended its call. Only asyncio needs this: its native `cancel()` ignores shields."""
-    ended_event = ThreadEvent()
-    call.add_done_callback(lambda _: ended_event.set())
-    await ended_event.outlast()

@@ -27,7 +27,7 @@ from collections.abc import Awaitable, Callable, Collection, Iterable
 from typing import Any, BinaryIO, Final, cast
 
 from .. import _posix as posix
-from .._core.base._text_forms import name_in_errors, shown_value
+from .._core.base._text_forms import join_names, name_in_errors, shown_value
 from ..abc import AbstractJob
 from .posix._files import call_in_thread, is_named_pipe
 
@@ -123,8 +123,7 @@ def _describe_untouched(job: AbstractJob[Any], older: Iterable[tuple[Any, str, S
         for path, place, before in older
         if os.path.realpath(_clean(path)) == place and take_snapshot(place) == before
     ]
-    more = f" and {len(names) - MAX_NAMED_FILES} more" if len(names) > MAX_NAMED_FILES else ""
-    shown = "an output" if job.redact else ", ".join(names[:MAX_NAMED_FILES]) + more
+    shown = "an output" if job.redact else join_names(names, MAX_NAMED_FILES)
     return f"{shown} was there before, and {job.label!r} has not touched it" if names else ""
 
 

@@ -17,10 +17,17 @@ from ...abc import ThreadEvent
 T = TypeVar("T")
 
 
+def event_at_end(future: Any) -> ThreadEvent:
+    """Return an event that is set when a future is done, in whatever thread."""
+    event = ThreadEvent()
+    future.add_done_callback(lambda _: event.set())
+    return event
+
+
 async def call_in_thread(function: Callable[..., T], *arguments: object) -> T:
     """Call a function that would block the event loop in a thread, and wait for its end, despite a cancellation."""
-    ended_event, outcome = ThreadEvent(), Future[T]()
-    outcome.add_done_callback(lambda _: ended_event.set())
+    outcome = Future[T]()
+    ended_event = event_at_end(outcome)
     threading.Thread(target=_call, args=(outcome, function, arguments), name="trioflow files").start()
     await ended_event.outlast()
     try:

@@ -32,7 +32,7 @@ import subprocess
 import sys
 import time
 import weakref
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from ... import _posix as posix
@@ -118,6 +118,30 @@ def _table_size() -> int:
     return TABLE_SIZE if limit == posix.resource.RLIM_INFINITY else min(TABLE_SIZE, limit // 4 * 4)
 
 
+def start_watcher(read_end: int, words: Sequence[str], descriptors: Collection[int] = ()) -> subprocess.Popen[bytes]:
+    """Start a shell that outlives this program, if it is killed, and notices this at the end of a pipe.
+
+    Args:
+        read_end: the end of the pipe that the shell reads.
+        words: the script, and its arguments from `$0` on.
+        descriptors: descriptors that the shell inherits.
+
+    """
+    environment = dict(posix.environb)
+    # Otherwise the guard of an enclosing run would kill the shell.
+    environment.pop(MARK_VARIABLE, None)
+    return subprocess.Popen(
+        ["/bin/sh", "-c", *words],
+        stdin=read_end,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env=environment,
+        cwd="/",
+        pass_fds=descriptors,
+        start_new_session=True,
+    )
+
+
 class Guard:
     """The controller's side of the guard of an outermost run: the process, the run's mark, and the sweep at the end."""
 
@@ -142,27 +166,12 @@ class Guard:
             resources.callback(_live_guards.discard, self)
             _live_guards.add(self)
             os.write(self.pipe_write_end, f"{self.mark}\n".encode())
+            words = (SHELL_SCRIPT, sys.executable or "python3", _guard_script.__file__, str(self.table.descriptor))
             try:
-                self._process: Final = self._start(read_end)
+                self._process: Final = start_watcher(read_end, words, (self.table.descriptor, *INHERITED_DESCRIPTORS))
             finally:
                 os.close(read_end)
             self._exit_stack: Final = resources.pop_all()
-
-    def _start(self, read_end: int) -> subprocess.Popen[bytes]:
-        environment = dict(posix.environb)
-        # So that the guard of an enclosing run does not kill this guard.
-        environment.pop(MARK_VARIABLE, None)
-        script = _guard_script.__file__
-        return subprocess.Popen(
-            ["/bin/sh", "-c", SHELL_SCRIPT, sys.executable or "python3", script, str(self.table.descriptor)],
-            stdin=read_end,
-            stdout=self.null_descriptor,
-            stderr=self.null_descriptor,
-            env=environment,
-            cwd="/",
-            pass_fds=(self.table.descriptor, *INHERITED_DESCRIPTORS),
-            start_new_session=True,
-        )
 
     def marked_environment(self, env: Mapping[bytes, bytes] | None) -> dict[bytes, bytes]:
         """Return the environment for a command: `env`, or the controller's if `env` is None, with the marks added."""

@@ -20,6 +20,7 @@ from ..._core.job._option_descriptors import Argument
 from .. import _sent_calls
 from .._sent_calls import MainRejectingPickler, make_picklable, unpicklable_error
 from ..posix import _cpus, _processes
+from ..posix._files import event_at_end
 from . import _worker_main
 from ._worker_pool import EXIT_TIMEOUT, WorkerDied, WorkerPool, WorkerProcess, is_main_imported
 
@@ -363,17 +364,13 @@ async def call_in_executor(executor: Executor, job: abc.FunctionJob[T]) -> T:
         RuntimeError: the executor is shut down, or other code has cancelled the future.
 
     """
-    run, started_event, ended_event = abc.run_of(job), abc.ThreadEvent(), abc.ThreadEvent()
+    run, started_event = abc.run_of(job), abc.ThreadEvent()
     try:
         future = _submit_call(executor, job, started_event)
     except BrokenExecutor as error:
         raise _add_advice(error, job, executor) from None
-
-    def mark_ended(_: object) -> None:
-        started_event.set()
-        ended_event.set()
-
-    future.add_done_callback(mark_ended)
+    future.add_done_callback(lambda _: started_event.set())
+    ended_event = event_at_end(future)
     try:
         await started_event.wait()
         with run.time_limit(job, cancels=True):
@@ -418,7 +415,9 @@ def _submit_call(executor: Executor, job: abc.FunctionJob[T], started_event: abc
     if (make_pickler := _executor_pickler(executor)) is not None:
         if not _uses_cloudpickle(executor):
             call = functools.partial(make_picklable(call.func), *call.args, **call.keywords)
-        _sent_calls.check_picklable(call, job, f"a worker of {type(executor).__name__}", make_pickler)
+        if (error := _sent_calls.pickling_error(call, make_pickler)) is not None:
+            destination = f"a worker of {type(executor).__name__}"
+            raise _sent_calls.unpicklable_error(call, job, destination, make_pickler, error)
     call = _with_propagated_context(call, executor)
     try:
         return executor.submit(call.func, *call.args, **call.keywords)

@@ -51,11 +51,9 @@ class WorkerDied(Exception):
     """The exception raised when a worker process has ended during a call, or could not import the program."""
 
 
-class ReportedFiles(set[str]):
-    """The files of which a run has reported that its workers have other texts."""
-
-    def __init__(self, run: RunHandle) -> None:
-        super().__init__()
+def _reported_files(_: RunHandle) -> set[str]:
+    """Return the files of which a run has reported that its workers have other texts, at first none."""
+    return set()
 
 
 class WorkerProcess:
@@ -137,7 +135,7 @@ class WorkerProcess:
             text = _loaded_files.text_of(file)
             if text is None or _worker_main.stamp_of_text(text) == stamp:
                 continue
-            if file not in (reported := self._run.shared(ReportedFiles)):
+            if file not in (reported := self._run.shared(_reported_files)):
                 reported.add(file)
                 self._run.report(
                     f"a worker process has imported {os.path.basename(file)}, which has changed since this program "

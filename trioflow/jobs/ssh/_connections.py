@@ -45,7 +45,7 @@ from ...abc import AbstractJob, RunHandle, declare_run_resource, run_of, set_run
 from ..command._command_job import CommandJob
 from ..command._output_sinks import MAX_TAIL_BYTES, file_tail
 from ..command._result import CommandError
-from ..posix._guard import MARK_VARIABLE, Guard
+from ..posix._guard import Guard, start_watcher
 from ..posix._processes import Process, end_group, spawn
 from . import _local_copier, _transport
 from ._nodes import LocalNode, Node, SshNode
@@ -497,20 +497,9 @@ class PrivateDirectory:
 
     def __init__(self) -> None:
         self.path: Final = _make_private_directory()
-        environment = dict(posix.environb)
-        # Otherwise the guard of an enclosing run would kill the shell.
-        environment.pop(MARK_VARIABLE, None)
         read_end, self._pipe = os.pipe()
         try:
-            self._remover: Final = subprocess.Popen(
-                ["/bin/sh", "-c", REMOVE_SCRIPT, "trioflow", self.path],
-                stdin=read_end,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                env=environment,
-                cwd="/",
-                start_new_session=True,
-            )
+            self._remover: Final = start_watcher(read_end, (REMOVE_SCRIPT, "trioflow", self.path))
         except BaseException:
             os.close(self._pipe)
             shutil.rmtree(self.path, ignore_errors=True)
