@@ -18,7 +18,7 @@ from .._core.base._text_forms import fit, plural, size_text
 from ..abc import duration_text, printable
 from ..jobs.posix._processes import describe_exit
 from ..journal import _fingerprint, _serialization
-from ..journal._journal import JobFacts
+from ..journal._journal import Outputs
 from ..journal._run_summary import FailedJob, parse_summary
 from ..journal._store import JournalStore, RunRecord, StoredJob, count_jobs, read_with_retry
 from ..view.text import _selection, _verdict
@@ -244,7 +244,7 @@ def short_result(record: StoredJob) -> str:
         return f"pickled, {len(record.result)} bytes" if isinstance(record.result, bytes) else "damaged"
     if record.result.startswith((COMMAND_RESULT_PREFIX, KEPT_FAILURE_PREFIX)):
         return _short_command_result(record.result)
-    if JobFacts.parse(record.outputs).redacted:
+    if Outputs.parse(record.outputs).redacted:
         return REDACTED_TEXT
     try:
         text = _readable(json.loads(record.result))
@@ -291,7 +291,7 @@ def _short_command_result(text: str) -> str:
 
 
 def record_facts(record: StoredJob, runs: list[RunRecord]) -> dict[str, Any]:
-    is_shown = (isinstance(record.result, str) or not record.saved) and not JobFacts.parse(record.outputs).redacted
+    is_shown = (isinstance(record.result, str) or not record.saved) and not Outputs.parse(record.outputs).redacted
     return {
         "path": record.path,
         "state": last_state(record, runs),

@@ -178,7 +178,7 @@ RUN_SINCE_REASON: Final = "it has run since in another run, without a result"
 
 
 @dataclasses.dataclass(frozen=True)
-class JobFacts:
+class Outputs:
     """The content of the column `outputs` of a job, as JSON."""
 
     stamps: dict[str, str] = dataclasses.field(default_factory=dict[str, str])
@@ -191,7 +191,7 @@ class JobFacts:
     """Whether its result is shown nowhere."""
 
     @classmethod
-    def parse(cls, text: str | None) -> JobFacts:
+    def parse(cls, text: str | None) -> Outputs:
         """Parse the JSON. Return no facts if it is missing, or another program has changed it."""
         try:
             return msgspec.json.decode(text or "{}", type=cls)
@@ -202,7 +202,7 @@ class JobFacts:
         return None if self == NO_FACTS else msgspec.json.encode(self).decode()
 
 
-NO_FACTS: Final = JobFacts()
+NO_FACTS: Final = Outputs()
 
 
 class RunningJob(NamedTuple):
@@ -581,9 +581,9 @@ class JournalSession:
             return ALWAYS_RUNS
         ran = NEVER
 
-        def find_facts(path: str) -> JobFacts:
+        def find_facts(path: str) -> Outputs:
             found = self._find_record(path)
-            return NO_FACTS if found is None else JobFacts.parse(found.outputs)
+            return NO_FACTS if found is None else Outputs.parse(found.outputs)
 
         def find_result(job: AbstractJob[Any], paths: RecordPaths) -> Any:
             nonlocal ran
@@ -639,7 +639,7 @@ class JournalSession:
             path = members.prefix[:-1]
             took = (winners[-1].finished_at or 0.0) - (first.started_at or 0.0)
             record = self._unstored(path, fingerprint, None, took)
-            outputs = JobFacts(winners=described, budgets=used).to_json()
+            outputs = Outputs(winners=described, budgets=used).to_json()
             self._pending_records[path] = record._replace(saved="json", result=dumps([*described]), outputs=outputs)
 
     def _find_record(self, path: str) -> StoredJob | None:
@@ -737,7 +737,7 @@ class JournalSession:
         if record.saved != _save_format(save):
             return NotStored(f"its result was stored as {record.saved}, but save= is now {_save_format(save)}")
         if work is not None:
-            stamps = JobFacts.parse(record.outputs).stamps
+            stamps = Outputs.parse(record.outputs).stamps
 
             def find_taker(path: str, stamp: str) -> str | None:
                 return self._find_taker(job, record, path, stamp, paths)
@@ -774,7 +774,7 @@ class JournalSession:
         if work is not None and work.rejects is not None and (why := work.rejects(value)) is not None:
             return NotStored(why)
         self._result_forms[job] = comparison_form(data) if record.large is None else f"~{record.large}"
-        used = tuple((name, amount) for name, amount in JobFacts.parse(record.outputs).budgets.items() if amount >= 0)
+        used = tuple((name, amount) for name, amount in Outputs.parse(record.outputs).budgets.items() if amount >= 0)
         return Restored(value, Restoration(record.settled, record.took, used))
 
     def _find_taker(
@@ -798,7 +798,7 @@ class JournalSession:
             place = paths.find(taker) if taker is not job and taker.scheduler is job.scheduler else None
             if place is not None and (found := self._find_record(place)) is not None:
                 records[taker] = found
-        last = [taker for taker in records if JobFacts.parse(records[taker].outputs).stamps.get(path) == stamp]
+        last = [taker for taker in records if Outputs.parse(records[taker].outputs).stamps.get(path) == stamp]
         if not last:
             return None
         restored: dict[AbstractJob[Any], Counted] = {}
@@ -827,7 +827,7 @@ class JournalSession:
         if record.fingerprint != with_requirements(own, required.part) or required.ran > (record.run, record.settled):
             # This is so with a key, too, since only a fingerprint without a key has requirements.
             return False
-        stamps = JobFacts.parse(record.outputs).stamps
+        stamps = Outputs.parse(record.outputs).stamps
         return not self._file_stamper.describe_changed_output(
             cast(Work, work), stamps, job.redact, lambda output, _: "" if output == path else None
         )
@@ -850,7 +850,7 @@ class JournalSession:
             stamps: dict[str, str] = {}
             with contextlib.suppress(DamagedRow):
                 # Otherwise, the stamps from the killed attempt are lost.
-                stamps = JobFacts.parse(self.store.find_stamps_before_start(running.path)).stamps
+                stamps = Outputs.parse(self.store.find_stamps_before_start(running.path)).stamps
             self._set_aside(job, running, stamps, "did not succeed in the run before")
             is_slow = self._file_stamper.is_slow(writes)
             taken = await call_in_thread(self._file_stamper.take, (), writes) if is_slow else {}
@@ -858,7 +858,7 @@ class JournalSession:
             with contextlib.suppress(NotSerializable), self._file_stamper.use(taken):
                 stamps = self._file_stamper.stamps_of_writes(writes, job.redact)
             self._begun[job] = running, stamps
-            self.store.record_start(running.path, JobFacts(stamps).to_json() or "{}")
+            self.store.record_start(running.path, Outputs(stamps).to_json() or "{}")
 
         return begin
 
@@ -963,7 +963,7 @@ class JournalSession:
                 with self._file_stamper.use(taken):
                     stamps = {} if work is None else self._file_stamper.output_stamps(work, job.redact)
                 if (used := _job_queries.budget_use(job)) or stamps or job.redact:
-                    facts = JobFacts(stamps, used, redacted=job.redact)
+                    facts = Outputs(stamps, used, redacted=job.redact)
                 data, large, self._result_forms[job] = prepared
                 saved = _save_format(save)
             except NotSerializable as error:

@@ -123,7 +123,7 @@ class StoredJob(NamedTuple):
     """The hash of a large result, and after spaces the hashes of the outputs in it that are stored apart, or None if
     the result is in `result`."""
     outputs: str | None
-    """The `JobFacts` of `_journal` as JSON: stamps of the files that the job wrote, and so on, or None without any."""
+    """The `Outputs` of `_journal` as JSON: stamps of the files that the job wrote, and so on, or None without any."""
     run: int
     """The number of the last run that ran the job."""
     restored: int | None

@@ -77,7 +77,7 @@ GROWING_FORMS: Final = [form for form in FORMS if not form[0].names_groups]
 """The forms for a run that drops its jobs: the jobs change each second, the families and groups seldom."""
 
 
-class Plan:
+class Layout:
     """The boxes, frames and edges of a run.
 
     Attributes:
@@ -148,7 +148,7 @@ class Picture:
         self._forms: Final = FORMS if run.answer["keeps_jobs"] else GROWING_FORMS
         counted = run.counted()[1]
         families = {key: family_from_label(job.span.label, job.has_own_label) for key, (_, job) in run.jobs.items()}
-        self._plans: Final = {placing: Plan(placing, run, counted, families) for placing in dict(self._forms)}
+        self._plans: Final = {placing: Layout(placing, run, counted, families) for placing in dict(self._forms)}
         self.plan = self._plans[FAMILIES]
 
     def take_layout(self, other: Picture) -> bool:
@@ -163,7 +163,7 @@ class Picture:
     def draw(self, number: int) -> Picture:
         """Let `dot` lay it out, in the first form that can be read. No other layout may have this number."""
         self.number = number
-        drawn = list[tuple[float, Plan, dict[Place, str], bool, str]]()
+        drawn = list[tuple[float, Layout, dict[Place, str], bool, str]]()
         try:
             for placing, has_labels in self._forms:
                 if (plan := self._plans[placing]).can_be_read(has_labels):
@@ -220,7 +220,7 @@ class Picture:
 class PictureWriter(_dot.DotWriter[Place]):
     """A writer of a plan. It uses the page's colors."""
 
-    def __init__(self, plan: Plan, names: Mapping[Place, str], has_labels: bool, direction: _dot.Direction) -> None:
+    def __init__(self, plan: Layout, names: Mapping[Place, str], has_labels: bool, direction: _dot.Direction) -> None:
         ratio = _dot.GRID_RATIO if has_labels else SQUARES_RATIO
         # Frames of groups stand side by side, so each is narrow.
         max_row = 4 if plan.placing.frame_depth == 1 else _dot.MAX_ROW

@@ -21,7 +21,7 @@ from ._process_record import Record
 MAX_LINES: Final = 200
 
 
-class Line(NamedTuple):
+class Entry(NamedTuple):
     """An event."""
 
     at: float
@@ -49,16 +49,16 @@ def log(run: WatchedRun, words: str, count: int = MAX_LINES) -> Record:
     return {"lines": [_row(run, name, lines) for name, lines in newest], "count": len(found)}
 
 
-def group_lines(run: WatchedRun, words: str) -> dict[str, list[Line]]:
+def group_lines(run: WatchedRun, words: str) -> dict[str, list[Entry]]:
     """Return the lines that contain all words, equal lines together, by a name for their common parts."""
-    groups: dict[str, list[Line]] = {}
+    groups: dict[str, list[Entry]] = {}
     for line in _lines(run):
         if not words or has_words(f"{run.names_of([line.key])} {line.text}", words):
             groups.setdefault(" ".join(map(str, line.subject)), []).append(line)
     return groups
 
 
-def _row(run: WatchedRun, name: str, lines: list[Line]) -> list[Any]:
+def _row(run: WatchedRun, name: str, lines: list[Entry]) -> list[Any]:
     last = max(lines, key=lambda line: line.at)
     keys = list(dict.fromkeys(line.key for line in lines))
     return [
@@ -72,7 +72,7 @@ def _row(run: WatchedRun, name: str, lines: list[Line]) -> list[Any]:
     ]
 
 
-def _lines(run: WatchedRun) -> Iterator[Line]:
+def _lines(run: WatchedRun) -> Iterator[Entry]:
     # Of the attempts of members, by the keys of their groups.
     errors = defaultdict[int | None, list[str]](list)
     for _, facts in run.jobs.values():
@@ -81,28 +81,28 @@ def _lines(run: WatchedRun) -> Iterator[Line]:
         if facts.failure is not None or facts.span.failed_attempts or facts.span.throttled or facts.span.moved_on:
             yield from _lines_of_job(facts, tuple(errors[facts.span.number]))
     for (key, _), (at, question) in run.questions.items():
-        yield Line(at, key, printable(f"asks: {' '.join(question.split())}"), ("asks", key, at))
+        yield Entry(at, key, printable(f"asks: {' '.join(question.split())}"), ("asks", key, at))
     for number, mark in enumerate(run.incidents):
         kind = "steered" if mark.is_steering else "incident"
         job = mark.job_number
-        yield Line(mark.occurred_at, job if job in run.jobs else None, printable(mark.message), (kind, number))
+        yield Entry(mark.occurred_at, job if job in run.jobs else None, printable(mark.message), (kind, number))
 
 
-def _lines_of_job(facts: JobFacts, told: tuple[str, ...]) -> Iterator[Line]:
+def _lines_of_job(facts: JobFacts, told: tuple[str, ...]) -> Iterator[Entry]:
     """Yield the lines of a job. A group has no lines for the failures of members, which have lines of their own."""
     span, failure = facts.span, facts.failure
     for number, ended, error in span.failed_attempts:
         if number and not error.startswith(told):
             # A job that was blocked has the number 0.
             text = f"attempt {number} failed: {error}" if error else f"attempt {number} succeeded"
-            yield Line(ended, span.number, printable(text), ("retried", number, error.partition(":")[0]))
+            yield Entry(ended, span.number, printable(text), ("retried", number, error.partition(":")[0]))
     for began, ended in span.throttled:
-        yield Line(ended, span.number, f"was throttled after {duration_text(ended - began)}", ("retried", "throttled"))
+        yield Entry(ended, span.number, f"was throttled after {duration_text(ended - began)}", ("retried", "throttled"))
     if span.finished_at is None:
         return
     if failure is not None:
         tolerated = ", which is tolerated" if span.critical is False else ""
         text = f"failed{tolerated}: {failure.headline}{clause(' · {}', failure.location)}"
-        yield Line(span.finished_at, span.number, printable(text), ("failed", failure.kind, span.critical))
+        yield Entry(span.finished_at, span.number, printable(text), ("failed", failure.kind, span.critical))
     elif span.moved_on:
-        yield Line(span.finished_at, span.number, "its timeout ended it, and the run goes on", ("moved-on",))
+        yield Entry(span.finished_at, span.number, "its timeout ended it, and the run goes on", ("moved-on",))
