@@ -7,11 +7,32 @@ about unknown options, attributes, names and arguments take their hints from thi
 from __future__ import annotations
 
 import functools
+import importlib
 from collections.abc import Callable, Iterable
 from contextvars import ContextVar
 from typing import Any, Final, Never, TypeVar, cast
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+
+def import_extra(package: str, user: str, extra: str, known_as: str = "") -> Any:
+    """Import a package that only an extra of trioflow installs.
+
+    Args:
+        package: the name to import.
+        user: what needs the package, for the error message.
+        extra: the extra.
+        known_as: the name of the package in the error message, if it is another.
+
+    Raises:
+        ModuleNotFoundError: the package is not installed. The error names the remedy.
+
+    """
+    try:
+        return importlib.import_module(package)
+    except ModuleNotFoundError as error:
+        message = f"{user} needs {known_as or package}, which is not installed: pip install 'trioflow[{extra}]'"
+        raise ModuleNotFoundError(message, name=error.name) from None
 
 
 def _by_word(hints: dict[str, str]) -> dict[str, str]:

@@ -20,7 +20,6 @@ import anyio.to_thread
 from . import ProcessJob, Scheduler, abc
 from ._core.base._text_forms import short_repr
 from .jobs import _sent_calls
-from .jobs.posix._files import event_at_end
 from .jobs.process._process_job import JobExecutor, RemoteValue, find_executor
 
 AnyJob = abc.AbstractJob[Any]
@@ -216,7 +215,7 @@ async def call_on_cluster(
         RuntimeError: the cluster was lost, or another client has cancelled the call.
 
     """
-    run = abc.run_of(job)
+    run, ended_event = abc.run_of(job), abc.ThreadEvent()
     address = scheduler_address(client)
     options = {**call_options, "priority": _get_priority(job, run)}
     if client.status != "running":
@@ -224,7 +223,7 @@ async def call_on_cluster(
 
     with run.time_limit(job, cancels=True):
         future = _submit_call(job, client, call, options)
-        ended_event = event_at_end(future)
+        future.add_done_callback(lambda _: ended_event.set())
         try:
             if client.status != "running":
                 # In this case, the future might never be done.
@@ -356,8 +355,8 @@ def _get_priority(job: AnyJob, run: abc.RunHandle) -> float:
 
 async def _fetch_value(client: Any, future: Any) -> Any:
     """Return the value of a finished future, which the event loop of the client fetches."""
-    value = Future[Any]()
-    fetched_event = event_at_end(value)
+    value, fetched_event = Future[Any](), abc.ThreadEvent()
+    value.add_done_callback(lambda _: fetched_event.set())
 
     async def fetch() -> None:
         try:

@@ -4,6 +4,7 @@ import functools
 import gc
 import io
 import json
+import sys
 import threading
 import time
 import weakref
@@ -13,7 +14,7 @@ from typing import Any
 import anyio
 import pytest
 from trioflow import CommandJob, Events, Job, Pool, Retry, Scheduler, Service, Throttled, current_job
-from trioflow.view.events import _events, _nonblocking_writer
+from trioflow.view.events import _nonblocking_writer
 from ...bodies import Flaw, fail, nap, nothing
 from ...conftest import Virtual
 from .lines import SCHEMA, checked, json_schema, run_with, validator
@@ -264,7 +265,7 @@ def test_an_events_object_ignores_a_second_concurrent_run(virtual: Virtual, capl
 
 
 def test_events_without_msgspec_raises_with_an_install_hint(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_events.importlib.util, "find_spec", lambda _: None)
+    monkeypatch.setitem(sys.modules, "msgspec", None)
     with pytest.raises(ModuleNotFoundError, match=r"pip install 'trioflow\[events\]'"):
         Events("x")
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import trioflow
+from trioflow._hints import import_extra
 from trioflow.abc import BackendName, reachable
 from trioflow.graph import topological_order
 
@@ -683,12 +684,7 @@ class PureScheduler:
 
 def _import_graphviz(caller: str) -> Any:
     """Return the package graphviz, or raise an error that names `caller` and the extra with it."""
-    try:
-        import graphviz
-    except ModuleNotFoundError as error:
-        message = f"{caller} needs the package graphviz, which is not installed: pip install 'trioflow[graph]'"
-        raise ModuleNotFoundError(message, name=error.name) from None
-    return graphviz
+    return import_extra("graphviz", caller, "graph", known_as="the package graphviz")
 
 
 def _positive_timeout(timeout: float | None) -> float | None:

@@ -5,7 +5,6 @@ Decided in docs/decisions: 31-events.
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import socket
 import time
@@ -24,6 +23,7 @@ from ..._core.run._instruments import Instrument
 from ..._core.scheduler._base_scheduler import BaseScheduler
 from ..._core.scheduler._members import collect_dropped
 from ..._core.words import _explain, _job_queries, _run_view
+from ..._hints import import_extra
 from .._outcome import outcome
 from ..text import _failure_text, _verdict
 from ._nonblocking_writer import NonBlockingWriter
@@ -92,10 +92,7 @@ class Events(Instrument):
     """
 
     def __init__(self, file: str | os.PathLike[str] | IO[str] | IO[bytes], /) -> None:
-        if importlib.util.find_spec("msgspec") is None:
-            raise ModuleNotFoundError(
-                "Events() needs msgspec, which is not installed: pip install 'trioflow[events]'", name="msgspec"
-            )
+        import_extra("msgspec", "Events()", "events")
         if not isinstance(file, (str, os.PathLike)) and not callable(getattr(file, "write", None)):
             raise TypeError(f"Events({short_repr(file)}): give a path, or a file that is open for writing")
         from . import _format

@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, Any, Final, Generic, Literal, NamedTuple, Type
 from xml.etree import ElementTree as Tree
 
 from ..._core.job._labels import printable
+from ..._hints import import_extra
 from .._state_styles import TEXT_COLOR
 
 if TYPE_CHECKING:
@@ -143,15 +144,9 @@ def digraph_of(statements: Iterable[Statement], direction: Direction, defaults: 
         ModuleNotFoundError: graphviz is not installed. `pip install 'trioflow[graph]'` installs it.
 
     """
-    try:
-        # Imported here, because most programs draw nothing.
-        from graphviz import Digraph
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            "graph() needs the package graphviz, which is not installed: pip install 'trioflow[graph]'", name=error.name
-        ) from None
+    graphviz = import_extra("graphviz", "graph()", "graph", known_as="the package graphviz")
     graph_attributes = {**defaults[0], "rankdir": direction}
-    graph = Digraph(graph_attr=graph_attributes, node_attr=defaults[1], edge_attr=defaults[2])
+    graph: Digraph = graphviz.Digraph(graph_attr=graph_attributes, node_attr=defaults[1], edge_attr=defaults[2])
     for statement in statements:
         match statement.kind:
             case "node":

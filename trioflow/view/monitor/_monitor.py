@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import importlib.util
 import os
 import sys
 from collections.abc import Callable, Collection
@@ -18,6 +17,7 @@ from ..._core.job._job_options import flag
 from ..._core.run._instruments import Instrument
 from ..._core.scheduler._base_scheduler import BaseScheduler
 from ..._core.words._run_view import run_times
+from ..._hints import import_extra
 from ..text import _symbols
 from ._log_display import LogDisplay
 from ._model import RunModel
@@ -95,10 +95,7 @@ class Monitor(Instrument):
     """
 
     def __init__(self, *, file: TextIO | None = None, tag: bool = False, child_output: bool = False) -> None:
-        if importlib.util.find_spec("rich") is None:
-            raise ModuleNotFoundError(
-                "Monitor() needs rich, which is not installed: pip install 'trioflow[monitor]'", name="rich"
-            )
+        import_extra("rich", "Monitor()", "monitor")
         if file is not None:
             _symbols.output_stream(file, "Monitor()")
         self._file: Final = file

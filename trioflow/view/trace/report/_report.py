@@ -26,6 +26,7 @@ from urllib.parse import quote
 from ...._core.base._states import MOVED_ON, STOP_REASON_TEXTS, JobState, StopReason
 from ...._core.base._text_forms import MAX_LISTED_NAMES, duration_text, fit, join_names, plural, size_text
 from ...._core.job._labels import printable, shorten
+from ...._hints import import_extra
 from ..._state_styles import STATE_STYLES, recorded_state, state_class
 from ...graph import _dot
 from ...text import _verdict
@@ -47,12 +48,7 @@ def require_jinja() -> None:
         ModuleNotFoundError: Jinja is not installed.
 
     """
-    try:
-        import jinja2  # noqa: F401  # pyright: ignore[reportUnusedImport]  # only reports need it
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            "a report needs Jinja, which is not installed: pip install 'trioflow[report]'", name=error.name
-        ) from None
+    import_extra("jinja2", "a report", "report", known_as="Jinja")
 
 
 def report_html(record: TraceRecord, folder: Path | None, *, lacks: str = "") -> str:
