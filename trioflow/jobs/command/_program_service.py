@@ -94,6 +94,10 @@ class ProgramService(Service[Any], keeps_time=True):
     # ---- the command and its result
 
     ready = Argument["Readiness | pathlib.Path"]()
+    env = Argument["Mapping[str, Any] | None"]("_job.env")
+    terminate_grace = Argument[float]("_job.terminate_grace")
+    tag = Argument["bool | str"]("_job.tag")
+    append = Argument[bool]("_job.append")
 
     @property
     def last_result(self) -> CommandResult | None:
@@ -334,17 +338,13 @@ class CommandService(ProgramService):
 
     shell = Argument[bool]("_job.shell")
     cwd = Argument["AnyPath | None"]("_job.cwd")
-    env = Argument["Mapping[str, Any] | None"]("_job.env")
     stdin = Argument["bytes | AnyPath | int | IO[Any] | AbstractJob[Any] | None"]("_job.stdin")
     stdout = Argument["AnyPath | int | IO[Any] | None"]("_job.stdout")
     stderr = Argument["AnyPath | int | IO[Any] | None"]("_job.stderr")
-    terminate_grace = Argument[float]("_job.terminate_grace")
     on_start = Argument["Callable[[CommandService], object] | None"]()
     on_line = Argument["Callable[[CommandService, str], object] | None"]()
-    tag = Argument["bool | str"]("_job.tag")
     nice = Argument["int | None"]("_job.nice")
     memory_limit = Argument["int | None"]("_job.memory_limit")
-    append = Argument[bool]("_job.append")
 
     @property
     def pid(self) -> int | None:

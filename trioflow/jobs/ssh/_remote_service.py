@@ -109,14 +109,10 @@ class SshService(_program_service.ProgramService):
     command = Argument["str | _argv.Template | tuple[Any, ...] | Program"]("_job.command")
     values = Argument["Mapping[str, Any]"]("_job.values")
     cwd = Argument["Path | None"]("_job.cwd")
-    env = Argument["Mapping[str, Any] | None"]("_job.env")
     stdin = Argument["bytes | Path | int | IO[Any] | AbstractJob[Any] | None"]("_job.stdin")
     stdout = Argument["Path | int | IO[Any] | None"]("_job.stdout")
     stderr = Argument["Path | int | IO[Any] | None"]("_job.stderr")
-    terminate_grace = Argument[float]("_job.terminate_grace")
     on_line = Argument["Callable[[SshService, str], object] | None"]()
-    tag = Argument["bool | str"]("_job.tag")
-    append = Argument[bool]("_job.append")
 
     def _skip_reason(self) -> str:
         return self._job._skip_reason()

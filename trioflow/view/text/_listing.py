@@ -19,7 +19,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Container, Iterable, Iterator, Sized
 from functools import partial
-from typing import Final, NamedTuple
+from typing import Final, Generic, NamedTuple, TypeVar
 
 from ..._core.base import _graph_algorithms, _states
 from ..._core.base._text_forms import clause, duration_text, percent_text, short_repr
@@ -38,37 +38,33 @@ MIN_SHOWN_DURATION: Final = 0.05
 """The shortest duration to show, in seconds. Shorter durations are mostly overhead, and vary between equal runs."""
 
 INDENT: Final = "  "
+RowJob = TypeVar("RowJob", bound=AnyJob)
 
 
-class PlainRow(NamedTuple):
+class _Row(NamedTuple, Generic[RowJob]):
+    """The row of a job, or of a scheduler, at a depth of nesting."""
+
+    job: RowJob
+    depth: int
+
+
+class PlainRow(_Row[AnyJob]):
     """The row of a job that is not a scheduler."""
 
-    job: AnyJob
-    depth: int
 
-
-class BeginRow(NamedTuple):
+class BeginRow(_Row[BaseScheduler]):
     """The first row of a nested scheduler, before the rows of its jobs."""
 
-    job: BaseScheduler
-    depth: int
 
-
-class EndRow(NamedTuple):
+class EndRow(_Row[BaseScheduler]):
     """The last row of a nested scheduler, after the rows of its jobs."""
 
-    job: BaseScheduler
-    depth: int
 
-
-class CycleRow(NamedTuple):
+class CycleRow(_Row[BaseScheduler]):
     """A row that shows a cycle of requirements in the scheduler `job`.
 
     The rows below it have the jobs that are in a cycle, or that wait for such jobs.
     """
-
-    job: BaseScheduler
-    depth: int
 
 
 ListingRow = PlainRow | BeginRow | EndRow | CycleRow

@@ -231,7 +231,6 @@ class LiveJob:
     outcome: Outcome = PLAIN_OUTCOME
     command: CommandRecord | None = None
     added_at: float = -math.inf
-    ready_at: float | None = None
     later_attempt_starts: tuple[float, ...] = ()
     # When and why it was BLOCKED. The number is 0.
     blocked_ends: tuple[tuple[int, float, str], ...] = ()
@@ -243,7 +242,7 @@ class LiveJob:
         if self.outcome.failure is not None and self.finished_at is not None and self.started_at is None:
             self.blocked_ends += ((0, self.finished_at, one_line_text(self.outcome.failure.exception)),)
         self.state = JobState.IDLE
-        self.started_at = self.finished_at = self.command = self.ready_at = None
+        self.started_at = self.finished_at = self.command = None
         self.outcome = PLAIN_OUTCOME
 
     @property
@@ -263,7 +262,6 @@ class LiveJob:
                 self.outcome, self.command = record_outcome(job)
             elif not is_plain_success:
                 self.outcome = outcome(job)
-            self.ready_at = self.outcome.ready_at
 
 
 @dataclass(slots=True, eq=False)
@@ -343,7 +341,6 @@ class LogReader:
             live = self._get_or_create(run, job)
             live.state, live.started_at, live.finished_at = kind, time, finished_at
             live.outcome, live.command = details or (PLAIN_OUTCOME, None)
-            live.ready_at = live.outcome.ready_at
         elif kind is EventKind.ATTEMPT_STARTED:
             self._get_or_create(run, job).later_attempt_starts += (time,)
         elif kind is EventKind.JOB_REOPENED:
@@ -582,7 +579,7 @@ def describe_job(run: LiveRun, live: LiveJob, path: str | None, position: int, o
         forever=job.forever,
         scheduled_at=None,
         started_at=next(iter(live.attempt_starts), None),
-        ready_at=live.ready_at,
+        ready_at=outcome.ready_at,
         finished_at=live.finished_at,
         attempts=live.attempt_starts[1:],
         lane=None,

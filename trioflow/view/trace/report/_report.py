@@ -14,7 +14,6 @@ import hashlib
 import itertools
 import json
 import re
-import signal
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -27,6 +26,7 @@ from ...._core.base._states import MOVED_ON, STOP_REASON_TEXTS, JobState, StopRe
 from ...._core.base._text_forms import MAX_LISTED_NAMES, duration_text, fit, join_names, plural, size_text
 from ...._core.job._labels import printable, shorten
 from ...._hints import import_extra
+from ....jobs.posix._processes import as_signal
 from ..._state_styles import STATE_STYLES, recorded_state, state_class
 from ...graph import _dot
 from ...text import _verdict
@@ -82,10 +82,8 @@ def report_html(record: TraceRecord, folder: Path | None, *, lacks: str = "") ->
         script=Markup(_read_all("js", is_live)),
         policy=Markup(content_policy(is_live)),
         verdict=_verdict_on_all_runs(record),
-        host=record.host.name,
-        start_time=record.start_time,
+        record=record,
         state_counts=_state_counts(record),
-        counts_text=record.tally.describe(),
         failures=shown_groups,
         group_count=len(groups),
         unfolded=MAX_UNFOLDED_GROUPS + (len(shown_groups) == MAX_UNFOLDED_GROUPS + 1),
@@ -405,10 +403,8 @@ def exit_text(returncode: int) -> str:
     """Return an exit code as text. If it is negative, return the name of the signal that ended the process."""
     if returncode >= 0:
         return str(returncode)
-    try:
-        return signal.Signals(-returncode).name
-    except ValueError:
-        return f"signal {-returncode}"
+    number = as_signal(-returncode)
+    return getattr(number, "name", f"signal {number}")
 
 
 def command_details(record: TraceRecord, folder: Path | None) -> dict[int, dict[str, Any]]:
