@@ -71,7 +71,6 @@ class NodeRun:
     def __init__(self, options: SshOptions, nodes: Sequence[Node]) -> None:
         self._options: Final = options
         self._nodes: Final = nodes
-        self._tag: Final = options.tag
         self._outcomes: Final[dict[Node, NodeOutcome]] = {}
 
     def run(self) -> int:
@@ -126,15 +125,16 @@ class NodeRun:
             if error is not None:
                 break
         self._outcomes[node] = outcome
-        if not self._tag:
+        if not self._options.tag:
             _print_output(node, outcome, result)
         if error is not None and not isinstance(error, JobTimeout):
             text = text_with_notes(error) if isinstance(error, SshError) else f"{node.name}: {error}"
             _outputs.echo(text, err=True)
 
     def _make_step_job(self, node: Node, step: Step, timeout: float | None) -> SshJob:
-        out = None if self._tag else subprocess.PIPE
-        return SshJob(node, step, stdout=out, stderr=out, tag=self._tag, check=False, timeout=timeout, label=node.name)
+        tag = self._options.tag
+        out = None if tag else subprocess.PIPE
+        return SshJob(node, step, stdout=out, stderr=out, tag=tag, check=False, timeout=timeout, label=node.name)
 
     def _print_table(self) -> None:
         rows: dict[tuple[bool, str], list[Node]] = {}

@@ -28,11 +28,11 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, cast, final, 
 from .._core.base import _loaded_files
 from .._core.base._logger import warn
 from .._core.base._states import RAN_TO_END
-from .._core.base._text_forms import is_among, join_names, plural, short_repr
+from .._core.base._text_forms import join_names, plural
 from .._core.job import _ancestors, _function
 from .._core.job._errors import DROPPED, JournalError
 from .._core.job._job import AbstractJob, Restoration, is_scheduler, with_members
-from .._core.job._job_options import SaveName, check_save, file_path, flag
+from .._core.job._job_options import SaveName, check_save, choice_of, file_path, flag
 from .._core.job._labels import escape_label, printable
 from .._core.job._work_spec import Work
 from .._core.run._journaling import NOT_IN_JOURNAL_REASON, NOT_SAVED_REASON, NotStored, Restored, RunJournal
@@ -120,12 +120,9 @@ class Journal:
         """Check the options, and that msgspec is installed. The file is opened by a run."""
         if not IS_INSTALLED:
             raise JournalError("a journal needs msgspec: pip install 'trioflow[journal]'")
-        if not is_among(durable, get_args(Durability)):
-            choices = " or ".join(map(repr, get_args(Durability)))
-            raise ValueError(f"durable={short_repr(durable)} of a Journal: choose {choices}")
         check_save(save, "save", "a Journal", get_args(SaveName))
         self.path: Final = Path(file_path(path, "path", "a Journal"))
-        self.durable: Final = durable
+        self.durable: Final[Durability] = choice_of(Durability)(durable, "durable", "a Journal")
         self.save: Final[Save] = save
         self.hash: Final = flag(hash, "hash", "a Journal")
 

@@ -58,11 +58,10 @@ class Story:
     def __init__(self, outcome: RunOutcome, stepped_jobs: Mapping[AnyJob, SteppedJob]) -> None:
         self.outcome: Final = outcome
         self.stepped_jobs: Final = stepped_jobs
-        self._lines: Final = outcome.event_lines
 
     def add_line(self, text: str, time: float | None = None) -> None:
         timestamp = anyio.current_time() if time is None else time
-        self._lines.append(f"{round(timestamp, 3):>8g}  {text}")
+        self.outcome.event_lines.append(f"{round(timestamp, 3):>8g}  {text}")
 
     def describe_holders(self, stepped: SteppedJob) -> str:
         holds: list[str] = []
@@ -83,12 +82,12 @@ class Story:
         waiting = [stepped.name for stepped in self.stepped_jobs.values() if stepped.job.state is JobState.SCHEDULED]
         for stepped in self.stepped_jobs.values():
             if stepped.waiting_coroutine is not None:
-                self._lines.append(
+                self.outcome.event_lines.append(
                     f"{'':12}{stepped.name!r} has waited since {round(stepped.wait_start, 3):g}, "
                     f"at {waiting_line(stepped.waiting_coroutine)}"
                 )
         if waiting:
-            self._lines.append(f"{'':12}{join_names([*map(repr, waiting)], 3)} wait for their turn")
+            self.outcome.event_lines.append(f"{'':12}{join_names([*map(repr, waiting)], 3)} wait for their turn")
 
 
 def describe_place(stepped: SteppedJob, place: int) -> str:

@@ -65,7 +65,6 @@ class ProcessRun:
         self._error_stream: Final[Literal["stdout", "stderr"]] = "stdout" if is_merged else "stderr"
         self._run: Final = run
         self._clock: Final = run.clock
-        self._wait_readable: Final = run.wait_readable
         # Set if the timeout has ended the process or the rest of its group.
         self._job_timeout: JobTimeout | None = None
 
@@ -222,7 +221,7 @@ class ProcessRun:
                 return False
 
     async def _wait_for_exit(self, deadline: float) -> bool:
-        return await self._streams.pipes.forward_until_ended(self._wait_readable, deadline)
+        return await self._streams.pipes.forward_until_ended(self._run.wait_readable, deadline)
 
     async def _wait_for_group(self) -> bool:
         """Reap the exited process, wait for the rest of its group, and return False if the rest must be ended."""
@@ -286,7 +285,7 @@ class ProcessRun:
             raise self._failure(*REAPED) from ChildProcessError()
 
     async def _forward_output_until(self, deadline: float) -> None:
-        await self._streams.pipes.forward_remaining(self._wait_readable, deadline)
+        await self._streams.pipes.forward_remaining(self._run.wait_readable, deadline)
         # All pipes may have ended before the deadline.
         await self._run.sleep_until(deadline)
 

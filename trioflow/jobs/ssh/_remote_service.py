@@ -101,11 +101,7 @@ class SshService(_program_service.ProgramService):
 
         super().__init__(make_job, ready, ready._copy(), (stdout, stderr), on_line, tag, subject, **options)
 
-    @property
-    def node(self) -> _nodes.Node:
-        """The node that runs the program."""
-        return self._job.node
-
+    node = Argument["_nodes.Node"]("_job.node")
     command = Argument["str | _argv.Template | tuple[Any, ...] | Program"]("_job.command")
     values = Argument["Mapping[str, Any]"]("_job.values")
     cwd = Argument["Path | None"]("_job.cwd")

@@ -190,11 +190,7 @@ class SshJob(abc.JobKind[Any], box=abc.BoxStyle("ssh", "cylinder", ("[(", ")]"))
 
     # ---- views
 
-    @property
-    def node(self) -> Node:
-        """The node that runs the job."""
-        return self._node
-
+    node = Argument[Node]()
     command = Argument["str | Template | tuple[Any, ...] | Step | list[Any]"]("_given_command")
     cwd = Argument["Path | None"]("_command_options.cwd")
     env = Argument["Mapping[str, Any] | None"]("_command_options.given_env")
@@ -322,11 +318,10 @@ class _StepRunner:
 
     def __init__(self, job: SshJob, values: PlaceholderValues, stdin: object) -> None:
         job._command_options.check_files_open(repr(job.label))
-        self._options: Final = job._command_options
         self._job: Final = job
         self._values: Final = values
         subject = name_in_errors(repr(job.label), job.redact)
-        self._stdin: Final = _argv.check_stdin(self._options.stdin if stdin is None else stdin, subject)
+        self._stdin: Final = _argv.check_stdin(job._command_options.stdin if stdin is None else stdin, subject)
         # Whether the next command is the first. `append` and `on_start` are for the first command.
         self._is_first = True
 
@@ -367,7 +362,7 @@ class _StepRunner:
             return await self._run(words, description, enters_directory=False)
 
     def _directory(self) -> str | None:
-        cwd = self._options.cwd
+        cwd = self._job._command_options.cwd
         return None if cwd is None else self.session.connection.node_path(self._values.fill(os.fsdecode(cwd)))
 
     async def _run(
@@ -379,8 +374,7 @@ class _StepRunner:
         variables: Mapping[str, str] = MappingProxyType({}),
     ) -> CommandResult:
         """Run a command. If `enters_directory`, run it in the directory that the job's `cwd` names."""
-        options = self._options
-        job = self._job
+        job, options = self._job, self._job._command_options
         words = list(words)
         if (directory := self._directory()) is not None and enters_directory:
             words = ["/bin/sh", "-c", CHANGE_DIRECTORY_SCRIPT, "trioflow", directory, *words]

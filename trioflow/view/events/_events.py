@@ -98,7 +98,6 @@ class Events(Instrument):
         from . import _format
 
         self._format: Final = _format
-        self._encode: Final = _format.encode
         self._target: Final = (
             os.path.abspath(file_path(file, "file", "Events()")) if isinstance(file, (str, os.PathLike)) else file
         )
@@ -312,7 +311,7 @@ class Events(Instrument):
         event.lines, event.seconds = self._line_count, _verdict.run_seconds(scheduler)
         tally = _verdict.Tally.for_scheduler(scheduler)
         event.jobs, event.failures = tally.counts_by_state(), tally.failure_count
-        self._finish_run(self._encode(event))
+        self._finish_run(self._format.encode(event))
 
     # ---- lines
 
@@ -328,14 +327,14 @@ class Events(Instrument):
         self._line_count += 1
         # There is no writer if the file could not be opened.
         if self._writer is not None:
-            self._writer.write_line(self._encode(event))
+            self._writer.write_line(self._format.encode(event))
 
     def _scheduler_path(self, scheduler: BaseScheduler) -> str:
         enclosing = scheduler.scheduler
         return "" if scheduler is self._root or enclosing is None else self._path_caches[enclosing].path_of(scheduler)
 
     def _encode_dropped_count(self, number: int) -> bytes:
-        return self._encode(self._format.LinesDropped(*self._common_fields(""), number))
+        return self._format.encode(self._format.LinesDropped(*self._common_fields(""), number))
 
     def _poll_jobs(self) -> Iterator[bytes]:
         """Yield a line for each change of a job that no hook reports. The writer's thread calls this method."""
@@ -346,12 +345,12 @@ class Events(Instrument):
             if wait and wait.text and wait != polled.last_written_values and job in self._waiting_jobs:
                 polled.last_written_values = wait
                 event = self._format.JobWaiting(*self._common_fields(polled.path), wait.text, wait.cause, wait.resource)
-                yield self._encode(event)
+                yield self._format.encode(event)
         for job, polled in islice(self._running_jobs.copy().items(), MAX_POLLED_JOBS):
             progress = _job_queries.fraction_done(job), _explain.get_status_text(job)
             if progress != polled.last_written_values and job in self._running_jobs:
                 polled.last_written_values = progress
-                yield self._encode(self._format.JobProgress(*self._common_fields(polled.path), *progress))
+                yield self._format.encode(self._format.JobProgress(*self._common_fields(polled.path), *progress))
 
     def _finish_run(self, last_line: bytes = b"") -> None:
         """Write the last line of a run, and reset this object for the next run."""

@@ -276,9 +276,8 @@ class SchedulerRecord(JobRecord):
 
     def __init__(self, job: AnyJob, enclosing: SchedulerRecord | None, forever: bool = False) -> None:
         super().__init__(job, enclosing, forever)
-        self.belongs_to_forever_job: Final[bool] = forever or (
-            enclosing is not None and enclosing.belongs_to_forever_job
-        )
+        in_forever_job = enclosing is not None and enclosing.belongs_to_forever_job
+        self.belongs_to_forever_job: Final[bool] = forever or in_forever_job
         # These dicts are ordered sets: their keys are records.
         self.members: dict[JobRecord, None] = {}
         # The members that are schedulers.
