@@ -29,20 +29,11 @@ from typing import IO, TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
-from .. import AbstractJob, JournalError, Scheduler, Service, _scheduler
+from .. import AbstractJob, JournalError, Scheduler, Service, _scheduler, abc
 from .. import _posix as posix
 from .._core.base import _loaded_files
 from .._hints import nearest_name
-from ..abc import (
-    BackendName,
-    all_requirements,
-    check_scenario,
-    enclosing_schedulers,
-    inputs_of,
-    paths_of,
-    printable,
-    reachable,
-)
+from ..abc import printable
 from ..graph import keep_only, topological_order
 from ..view.text import _failure_text, _selection, _symbols
 from . import USAGE_ERROR_CODE, _outputs
@@ -342,7 +333,7 @@ def build_scheduler(path: Path, name: str | None, settings: tuple[str, ...] = ()
     return scheduler
 
 
-def loop_of_program() -> tuple[BackendName, str]:
+def loop_of_program() -> tuple[abc.BackendName, str]:
     """Return the event loop that the loaded program is written for, and the file that says so, or "".
 
     It is asyncio if a file of the program imports asyncio, and none imports trio.
@@ -511,13 +502,13 @@ def keep_selected_jobs(scheduler: Scheduler, patterns: Sequence[str]) -> None:
     """
     if not patterns:
         return
-    check_scenario(scheduler)
-    paths = paths_of(scheduler)
+    abc.check_scenario(scheduler)
+    paths = abc.paths_of(scheduler)
     selected = [job for pattern in patterns for job in match_jobs(paths, pattern)]
     kept = set(selected).union(*(job.iterate_jobs() for job in selected if isinstance(job, Scheduler)))
-    kept |= reachable(kept, _dependencies).keys()
+    kept |= abc.reachable(kept, _dependencies).keys()
     for job in [*kept]:
-        kept.update(itertools.takewhile(lambda enclosing: enclosing is not scheduler, enclosing_schedulers(job)))
+        kept.update(itertools.takewhile(lambda enclosing: enclosing is not scheduler, abc.enclosing_schedulers(job)))
     for level in [scheduler, *(job for job in kept if isinstance(job, Scheduler))]:
         _remove_unselected(level, kept)
 
@@ -538,7 +529,7 @@ def match_jobs(paths: dict[AnyMember, str], pattern: str) -> list[AnyMember]:
 
 
 def _dependencies(job: AnyMember) -> Iterator[AnyMember]:
-    yield from inputs_of(job)
+    yield from abc.inputs_of(job)
     yield from (requirement for requirement in job.required if isinstance(requirement, Service))
 
 
@@ -551,10 +542,10 @@ def _remove_unselected(level: Scheduler, kept: Collection[AnyMember]) -> None:
     substitutes: dict[AnyMember, dict[AnyMember, None]] = {}
     for job in topological_order(level):
         predecessors: dict[AnyMember, None] = {}
-        for predecessor in all_requirements(level, job):
+        for predecessor in abc.all_requirements(level, job):
             predecessors.update(substitutes.get(predecessor, {predecessor: None}))
         if job in kept:
-            job.requires([each for each in predecessors if each not in all_requirements(level, job)])
+            job.requires([each for each in predecessors if each not in abc.all_requirements(level, job)])
         else:
             substitutes[job] = predecessors
     keep_only(level, kept_members)

@@ -42,19 +42,12 @@ from ..jobs._thread import ThreadJob
 from ..jobs._user_files import HIDDEN_TEXT, claim
 from ..jobs.command._output_sinks import OutputSpool
 from ..jobs.posix._files import call_in_thread
-from . import _file_stamps, _run_summary
+from . import _file_stamps, _record_paths, _run_summary
 from ._code_digests import code_digest, executing_codes, is_other_code
 from ._fingerprint import FingerprintBuilder, describe_difference, path_in_directory, read_parts, with_requirements
 from ._judgement import Evidence, Finding, judge
 from ._questions import PublishedQuestion, Question, QuestionFiles, hash_of_text, make_question
-from ._record_paths import (
-    BudgetUse,
-    RecordPaths,
-    budgets_needed_around,
-    describe_winners,
-    name_of_added_job,
-    stored_result,
-)
+from ._record_paths import RecordPaths
 from ._requirement_forms import CUT_PART, NEVER, NOTHING, Counted, RequirementForms, first_cause
 from ._serialization import IS_INSTALLED, NotSerializable, Spools, comparison_form, dumps, hide_if, loads, msgspec
 from ._store import DAMAGED_TEXT, END_OF_FIRST, MAX_INLINE_RESULT, DamagedRow, JournalStore, StoredJob
@@ -295,7 +288,7 @@ class JournalSession:
         self._has_added_jobs = False
         # The paths of their members, and their own fingerprints.
         self._undecided_firsts: Final[dict[AbstractJob[Any], tuple[RecordPaths, str]]] = {}
-        self._budget_use: Final = BudgetUse()
+        self._budget_use: Final = _record_paths.BudgetUse()
         # The record of each ambiguous path that a running job has.
         self._ambiguous_records: Final[dict[str, StoredJob]] = {}
         self._reported_reasons: Final[set[str]] = set()
@@ -400,7 +393,7 @@ class JournalSession:
         path = paths.find(job)
         if path is None or paths.is_added:
             self._has_added_jobs = True
-        if path is None and (name := name_of_added_job(job, own, by_name_only)) is not None:
+        if path is None and (name := _record_paths.name_of_added_job(job, own, by_name_only)) is not None:
             path = paths.prefix + name
         elif job in paths.interchangeable:
             path = None
@@ -602,12 +595,14 @@ class JournalSession:
             self._result_forms[first] = comparison_form(dumps(value))
 
         try:
-            value = stored_result(first, members, lambda path: find_facts(path).winners, find_result, add_result)
+            value = _record_paths.stored_result(
+                first, members, lambda path: find_facts(path).winners, find_result, add_result
+            )
         except (LookupError, NotSerializable):
             return ALWAYS_RUNS
         counted.ran = ran
         counted.cause = None
-        needed = budgets_needed_around(first)
+        needed = _record_paths.budgets_needed_around(first)
         used = {name: amount for name, amount in find_facts(path).budgets.items() if name in needed and amount >= 0}
         self._budget_use.decide(first, used)
         self._complete(first, record, fingerprint)
@@ -632,7 +627,7 @@ class JournalSession:
         members, fingerprint = self._undecided_firsts.pop(first, (None, ""))
         self.requirement_forms.winners[first] = winners
         used = dict(self._budget_use.decide(first))
-        if members is not None and (described := describe_winners(winners, members)):
+        if members is not None and (described := _record_paths.describe_winners(winners, members)):
             path = members.prefix[:-1]
             took = (winners[-1].finished_at or 0.0) - (first.started_at or 0.0)
             record = self._unstored(path, fingerprint, None, took)
@@ -657,7 +652,12 @@ class JournalSession:
         return record is not None and self.run_number in (record.run, record.restored)
 
     def _is_ambiguous(
-        self, job: AbstractJob[Any], path: str, record: StoredJob | None, paths: RecordPaths, by_name_only: bool
+        self,
+        job: AbstractJob[Any],
+        path: str,
+        record: StoredJob | None,
+        paths: RecordPaths,
+        by_name_only: bool,
     ) -> bool:
         if record is not None and record.fingerprint.startswith(AMBIGUOUS_PREFIX):
             return True

@@ -582,12 +582,9 @@ class JournalStore:
 
     def outputs_of_other_jobs(self, path: str) -> list[str]:
         """Return the names of all files that other jobs than the job at `path` have recorded as outputs."""
-        rows: list[tuple[Any, Any]] = []
-        with self._explain_errors("read it"):
-            for table in ("jobs", "begun"):
-                rows += self._database.execute(f"SELECT path, outputs FROM {table} WHERE outputs IS NOT NULL")
+        selections = [f"SELECT path, outputs FROM {table} WHERE outputs IS NOT NULL" for table in ("jobs", "begun")]
         names: list[str] = []
-        for other_path, outputs in rows:
+        for other_path, outputs in self._fetch_rows(" UNION ALL ".join(selections)):
             if other_path != escape_row((path,))[0]:
                 with contextlib.suppress(Exception):
                     # Another program has changed the file.
@@ -596,8 +593,7 @@ class JournalStore:
 
     def job_records(self) -> list[StoredJob]:
         """Return the records of all jobs, in the order that they were first written."""
-        with self._explain_errors("read it"):
-            rows = self._database.execute(f"SELECT {RECORD_COLUMNS} FROM jobs ORDER BY id").fetchall()
+        rows = self._fetch_rows(f"SELECT {RECORD_COLUMNS} FROM jobs ORDER BY id")
         return [StoredJob(*_replace_wrong_types(StoredJob._fields, row)) for row in rows]
 
     def last_run(self, path: str) -> int:
@@ -607,16 +603,12 @@ class JournalStore:
 
     def count_kept_jobs(self) -> int:
         """Return the number of jobs that ran or were restored in the last run, and have a stored result."""
-        with self._explain_errors("read it"):
-            rows = self._database.execute(
-                "SELECT path, fingerprint FROM jobs, (SELECT max(id) AS last FROM runs)"
-                " WHERE saved IS NOT NULL AND (run = last OR restored = last)"
-            ).fetchall()
-        return count_jobs(rows)
+        last = "SELECT max(id) AS last FROM runs"
+        condition = "saved IS NOT NULL AND (run = last OR restored = last)"
+        return count_jobs(self._fetch_rows(f"SELECT path, fingerprint FROM jobs, ({last}) WHERE {condition}"))
 
     def run_records(self) -> list[RunRecord]:
-        with self._explain_errors("read it"):
-            rows = self._database.execute(f"SELECT {', '.join(RUN_COLUMNS)} FROM runs ORDER BY id").fetchall()
+        rows = self._fetch_rows(f"SELECT {', '.join(RUN_COLUMNS)} FROM runs ORDER BY id")
         records = [RunRecord(*_replace_wrong_types(RUN_COLUMNS, row)) for row in rows]
         if records and records[-1].outcome is None and find_holder(self.file) in (records[-1].process, ""):
             records[-1] = records[-1]._replace(is_running=True)
@@ -781,9 +773,8 @@ class JournalStore:
         Programs that read the journal keep their snapshot. The file itself shrinks when SQLite next checkpoints its
         log, at the latest when the last of them has closed it.
         """
-        with self._explain_errors("read it"):
-            names = self._database.execute("SELECT large FROM jobs WHERE large IS NOT NULL").fetchall()
-            stored = self._database.execute("SELECT DISTINCT hash FROM results").fetchall()
+        names = self._fetch_rows("SELECT large FROM jobs WHERE large IS NOT NULL")
+        stored = self._fetch_rows("SELECT DISTINCT hash FROM results")
         used = {name for (large,) in names for name in str(large).split(" ")}
         self._write("DELETE FROM results WHERE hash = ?", [row for row in stored if row[0] not in used])
         self.commit()
@@ -866,11 +857,14 @@ class JournalStore:
                 self._database.executemany(statement, [escape_row(row) for row in rows])
 
     def _fetch_row(self, statement: str, parameters: tuple[Any, ...] = ()) -> Any:
+        return next(iter(self._fetch_rows(statement, parameters)), None)
+
+    def _fetch_rows(self, statement: str, parameters: tuple[Any, ...] = ()) -> list[Any]:
         with self._explain_errors("read it"):
             try:
-                return self._database.execute(statement, parameters).fetchone()
+                return self._database.execute(statement, parameters).fetchall()
             except UnicodeEncodeError:
-                return self._database.execute(statement, escape_row(parameters)).fetchone()
+                return self._database.execute(statement, escape_row(parameters)).fetchall()
 
     @contextlib.contextmanager
     def _explain_errors(self, action: str) -> Generator[None]:

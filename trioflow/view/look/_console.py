@@ -233,20 +233,18 @@ def console(run: WatchedRun, problem: str, has_ended: bool) -> Record:
     steered = {span.number for span in running[:MAX_RUNNING]} | asking
     steered.update(one.span.number for group in groups[:MAX_FAILED] for one in group[:MAX_RETRIED])
     began = None if root is None else root.started_at
-    return head(tally, len(asking)) | {
+    facts = {name: answer[name] for name in ("seen", "phase", "mended", "left_is_least", "unexplained")}
+    facts |= head(tally, len(asking))
+    return facts | {
         "title": "" if root is None else name_of(root.label),
-        "seen": answer["seen"],
-        "phase": answer["phase"],
         "ended": has_ended,
         "verdict": "",
         "paused": answer["pause"],
-        "mended": answer["mended"],
         "steered": answer["may_steer"],
         "problem": problem,
         "lacks": run.lacks(tally, counted),
         "elapsed": "" if began is None else elapsed_text(now - began),
         "left": "" if answer["left"] is None else estimate_text(answer["left"], answer["left_is_least"]),
-        "left_is_least": answer["left_is_least"],
         "time": run.clock_time(now),
         "windows": [[key, run.names_of([key]), *slots] for key, *slots in answer["windows"]],
         "running": [
@@ -266,7 +264,6 @@ def console(run: WatchedRun, problem: str, has_ended: bool) -> Record:
         "failed": [_failure_row(run, group) for group in groups[:MAX_FAILED]],
         "failed_count": sum(map(len, groups)),
         "waiting": [[name, keys[0], len(keys), run.names_of(keys), text] for name, keys, text in waiting_rows(run)],
-        "unexplained": answer["unexplained"],
         "idle": tally.count(JobState.IDLE),
     }
 
