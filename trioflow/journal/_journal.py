@@ -202,8 +202,6 @@ class RunningJob(NamedTuple):
     why: str | None
     """The reason why the job was not restored, or None if it had no record."""
     work: Work | None
-    moves_on: bool
-    """Whether a timeout counts as success."""
     by_name_only: bool
     """Whether the fingerprint identifies the function by its name alone."""
     function: Any
@@ -410,8 +408,7 @@ class JournalSession:
             fingerprint = with_requirements(own, CUT_PART if has_cut_requirements(job) else required.part)
             identity = own
         counted = Counted(identity, 1, (required or NOTHING).ran, (required or NOTHING).cause)
-        moves_on = options.on_timeout == "move_on"
-        running = RunningJob(path, fingerprint, save, None, work, moves_on, by_name_only, function)
+        running = RunningJob(path, fingerprint, save, None, work, by_name_only, function)
         return AskedJob(own, required, counted, moved, running)
 
     def _find_evidence(self, job: AbstractJob[Any], asked: AskedJob, paths: RecordPaths) -> Evidence:
@@ -938,7 +935,7 @@ class JournalSession:
         if (running := self._take_running(job)) is None:
             # The job was restored, or it is never recorded.
             return
-        path, fingerprint, save, why, work, moves_on, _, function = running
+        path, fingerprint, save, why, work, _, function = running
         taken = self._stamps.pop(job, {})
         self._note_changed_arguments(job, fingerprint)
         code = self._code_of(job, function)
@@ -948,7 +945,7 @@ class JournalSession:
         large: str | None = None
         facts = NO_FACTS
         settled = self._now()
-        if moves_on and job.timed_out:
+        if job.timed_out and _job_queries.options_of(job).on_timeout == "move_on":
             why = CUT_SHORT_REASON
         elif _job_queries.has_skipped_itself(job):
             why = SKIPPED_REASON

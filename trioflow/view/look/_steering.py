@@ -17,7 +17,7 @@ from ..._core.job._labels import paths_of, printable, unescape_path
 from ..._core.words import _job_queries, _run_view
 from ..text._selection import suggest_paths
 from ._process_record import MAX_JOBS
-from ._reload import NothingChanged, reload
+from ._reload import MAX_NAMED, NothingChanged, reload
 
 STEER_TIMEOUT: Final = 2.0
 """How long, in seconds, to wait for the event loop, which a job may block."""
@@ -43,10 +43,6 @@ class CommandScheduler(Protocol):
     """A scheduler whose jobs are commands. It may have dropped a failed command, and knows what to run again."""
 
     def try_commands_again(self, wanted: Sequence[object]) -> list[str]: ...
-
-
-MAX_GROUPS: Final = 5
-"""The maximum number of nested schedulers that the answer to another window names."""
 
 
 def steer(
@@ -200,7 +196,7 @@ def _try_again(request: SteeringRequest) -> Done:
     if isinstance(commands, CommandScheduler) and value:
         # Commands, some of whose jobs may have been dropped.
         names: list[Any] = value if type(value) is list else [value, unescape_path(value)]  # pyright: ignore[reportUnknownVariableType]
-        return Done(join_names(commands.try_commands_again(names), MAX_GROUPS), job=request.job)
+        return Done(join_names(commands.try_commands_again(names), MAX_NAMED), job=request.job)
     wanted: list[Any] = value if type(value) is list else [value or scheduler]  # pyright: ignore[reportUnknownVariableType]
     jobs: list[AnyJob] = [each if is_job(each) else _find(scheduler, each, has_settled=True) for each in wanted]
     if value:
@@ -219,9 +215,9 @@ def _try_again(request: SteeringRequest) -> Done:
     names += [unescape_path(paths[each]) for each in settled if not each.is_settled()]
     if scheduler.keep_jobs and not names:
         raise ValueError(f"'{printable(scheduler.label)}': nothing has failed that can be tried again")
-    subject = join_names([unescape_path(paths.get(each) or scheduler.label) for each in jobs], MAX_GROUPS)
-    note = clause("; these wait or run again: {}", join_names(names, MAX_GROUPS))
-    mended = join_names([*map(os.path.basename, _loaded_files.changed_files())], MAX_GROUPS)
+    subject = join_names([unescape_path(paths.get(each) or scheduler.label) for each in jobs], MAX_NAMED)
+    note = clause("; these wait or run again: {}", join_names(names, MAX_NAMED))
+    mended = join_names([*map(os.path.basename, _loaded_files.changed_files())], MAX_NAMED)
     note += clause("; {} changed since it was loaded, which only a reload takes", mended)
     return Done(subject, note=note, job=request.job)
 
@@ -289,7 +285,7 @@ def _groups_text(scheduler: Any) -> str:
         if is_scheduler(job) and not (job.is_settled() or _job_queries.is_one_job(job)):
             window = "no limit" if job.jobs_window is None else short_repr(job.jobs_window)
             own.append(f"'{printable(path)}' ({window})")
-    names = join_names(own, MAX_GROUPS)
+    names = join_names(own, MAX_NAMED)
     return clause("; a group counts as one job there, and keeps a window of its own: {}", names)
 
 
