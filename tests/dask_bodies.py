@@ -1,5 +1,7 @@
 """Functions that run on the workers of a cluster."""
 
+from __future__ import annotations
+
 import os
 import random
 import time
@@ -47,3 +49,30 @@ def fail_once(flag: str, value: Any) -> Any:
         Path(flag).touch()
         raise OSError("the first time")
     return value
+
+
+def make_worker_only() -> Any:
+    return WorkerOnly(5)
+
+
+def size(value: Any) -> int:
+    return int(value.size)
+
+
+class WorkerOnly:
+    def __init__(self, size: int) -> None:
+        self.size = size
+
+    def __reduce__(self) -> Any:
+        return unpickle_on_worker, (self.size, os.getpid())
+
+
+def unpickle_on_worker(size: int, _: int) -> WorkerOnly:
+    assert is_worker(), "this was unpickled by the conductor"
+    return WorkerOnly(size)
+
+
+def is_worker() -> bool:
+    from distributed.worker import _global_workers  # type: ignore[attr-defined]
+
+    return bool(_global_workers)

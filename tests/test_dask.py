@@ -102,33 +102,6 @@ def test_jobs_on_a_cluster_pass(backend: Any, client: Client) -> None:
     )
 
 
-def _make_worker_only() -> Any:
-    return WorkerOnly(5)
-
-
-def _size(value: Any) -> int:
-    return int(value.size)
-
-
-class WorkerOnly:
-    def __init__(self, size: int) -> None:
-        self.size = size
-
-    def __reduce__(self) -> Any:
-        return _unpickle_on_worker, (self.size, os.getpid())
-
-
-def _unpickle_on_worker(size: int, _: int) -> WorkerOnly:
-    assert _is_worker(), "this was unpickled by the conductor"
-    return WorkerOnly(size)
-
-
-def _is_worker() -> bool:
-    from distributed.worker import _global_workers  # type: ignore[attr-defined]
-
-    return bool(_global_workers)
-
-
 def test_equal_calls_of_several_jobs_all_run(backend: str, client: Client, tmp_path: Path) -> None:
     """Dask caches calls by their arguments, but each job makes a separate call."""
     jobs = [ProcessJob(bodies.note, str(tmp_path / "notes"), "x", processes=Cluster(client)) for _ in range(3)]
@@ -298,9 +271,9 @@ def test_a_scenario_has_the_same_results_on_a_cluster_and_locally(backend: str, 
 
 def test_a_result_used_only_on_the_cluster_is_not_transferred(backend: str, client: Client) -> None:
     cluster = Cluster(client)
-    first = ProcessJob(_make_worker_only)
+    first = ProcessJob(bodies.make_worker_only)
     scheduler = Scheduler(first, processes=cluster)
-    scheduler.add(Scheduler(ProcessJob(_size, first, label="inner"), label="nested"))
+    scheduler.add(Scheduler(ProcessJob(bodies.size, first, label="inner"), label="nested"))
     there, both, here = ProcessJob(bodies.add, 1), ProcessJob(bodies.add, 2), ProcessJob(bodies.add, 3)
     of_both = ProcessJob(bodies.where, both)
     own = ProcessJob(bodies.add, there, processes=Cluster(client))

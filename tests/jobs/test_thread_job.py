@@ -111,7 +111,7 @@ def test_an_exception_in_the_thread_fails_the_job(backend: str) -> None:
     assert scheduler.run(backend=backend) is False
     assert scheduler.stop_reason is StopReason.CRITICAL
     assert job.raised_exception() is error
-    assert "fail" in [frame.name for frame in traceback.extract_tb(error.__traceback__)]
+    assert "refuse" in [frame.name for frame in traceback.extract_tb(error.__traceback__)]
 
 
 @pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit])
