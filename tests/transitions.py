@@ -25,7 +25,7 @@ LEGAL = {(id(old), id(new)) for old, edges in TRANSITIONS.items() for new in edg
 WRITERS = {
     ("_core.job._job", "AbstractJob.__init__"): {JobState.IDLE},
     RESET: {JobState.IDLE},
-    ("_core.job._job", "AbstractJob._wait_again"): {JobState.IDLE},
+    ("_core.run._steps", "wait_again"): {JobState.IDLE},
     ("_core.run._steps", "requeue"): {JobState.SCHEDULED},
     ("_core.run._steps", "ready"): {JobState.SCHEDULED},
     ("_core.run._steps", "settle"): {state for state in JobState if state.is_settled},

@@ -68,7 +68,7 @@ class Story:
 
     @contextmanager
     def recorded(self) -> Iterator[None]:
-        settle, reset, wait_again, story = Run.settle, AbstractJob._reset, AbstractJob._wait_again, self
+        settle, reset, wait_again, story = Run.settle, AbstractJob._reset, Run.wait_again, self
 
         def recorded_settle(run: Any, job: Any, state: JobState, outcome: Any, now: float) -> None:
             text = ""
@@ -84,14 +84,14 @@ class Story:
                 story.add(job, End(REOPENED))
             reset(job)
 
-        def recorded_wait_again(job: Any, now: float) -> None:
+        def recorded_wait_again(run: Any, job: Any) -> None:
             story.add(job, End(REOPENED))
-            wait_again(job, now)
+            wait_again(run, job)
 
         with (
             mock.patch.object(Run, "settle", recorded_settle),
             mock.patch.object(_steps, "settle", recorded_settle),
-            mock.patch.object(AbstractJob, "_wait_again", recorded_wait_again),
+            mock.patch.object(Run, "wait_again", recorded_wait_again),
             mock.patch.object(AbstractJob, "_reset", recorded_reset),
         ):
             yield

@@ -327,8 +327,8 @@ raised {one_line_error(error)}")
     Plant("tokens-last-ticket", f"{ADMISSION}/_line.py",
         "a job that is cancelled takes the oldest ticket of its run with it", "self._tickets.pop()[0] = None",
         "self._tickets.popleft()[0] = None"),
-    Plant("again-retries", f"{RUN}/_reopening.py", "a job that is tried again has no retries left",
-        "        extras.earlier_retries = extras.retry_count\n"),
+    Plant("again-retries", f"{JOB}/_job.py", "a job that is tried again has no retries left",
+        "        self.earlier_retries = self.retry_count\n"),
     Plant("again-cancelled", f"{RUN}/_reopening.py",
         "a cancelled job that was tried again still counts as one that a drain has cancelled", """\
         run.cancelled_count -= job._state is CANCELLED and not job._options.forever
@@ -436,9 +436,9 @@ raised {one_line_error(error)}")
     Plant("gives-up-early", f"{JOB}/_job.py",
         "the throttles before a failure count for the time in which a job has only been throttled",
         "        self.throttled_since = None\n", ""),
-    Plant("gives-up-again", f"{RUN}/_reopening.py",
+    Plant("gives-up-again", f"{JOB}/_job.py",
         "the throttles before `try_again()` count for the time in which a job has only been throttled",
-        "extras.restoration = extras.throttled_since = None", "extras.restoration = None"),
+        "self.backoff_until = self.throttled_since = None", "self.backoff_until = None"),
     Plant("order-added", f"{RUN}/_start_order.py",
         "the first duration comes with jobs that are added, and the policy stays fifo",
         "        if order is not None and not (known and order.policy is not self._policies[True]):",
@@ -620,9 +620,9 @@ raised {one_line_error(error)}")
 """),
     Plant("anew-journal", f"{RUN}/_reopening.py", "the next run restores a success that was taken back",
         "            self._run.journal_writer.discard(jobs)\n", "            pass\n"),
-    Plant("anew-kept-links", f"{RUN}/_reopening.py",
-        "a member that its group has kept is linked to nothing as it runs again", "            link(job, unlinked)\n",
-        "            pass\n"),
+    Plant("anew-kept-links", f"{RUN}/_requirement_counts.py",
+        "a member that its group has kept is linked to nothing as it runs again",
+        "                link(job, members.all_requirements(job))\n", "                pass\n"),
     plant("journal-adds-elsewhere", f"{RUN}/_journaling.py",
         "a job that adds jobs to a run of its own with a journal is not recorded", """
 -        if worker.run.outermost() is self._outermost._run:

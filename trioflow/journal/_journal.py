@@ -1085,7 +1085,7 @@ class JournalSession:
                     raise NotSerializable(f"the result of {job.label!r}, {error.shown(job.redact)}") from None
                 form = UNSTORED_FORM
             # For a job that is no member any more, `forget` has been called already.
-            if _job_queries.is_member(job):
+            if job.scheduler is not None and job in job.scheduler:
                 self._result_forms[job] = form
         return hide_if(job.redact and not form.startswith("~"), form)
 

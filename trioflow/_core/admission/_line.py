@@ -361,13 +361,10 @@ class Line:
         if self.places is not None:
             self.places.drop_settled()
 
-    def use_order(self, order: StartKeys | None, has_needs: bool) -> None:
-        """Order all waiting jobs by these keys from now on. `has_needs` is whether any job needs resources.
-
-        With None, they keep their order, and each now has a place in it.
-        """
+    def use_order(self, order: StartKeys, has_needs: bool) -> None:
+        """Order all waiting jobs by these keys from now on. `has_needs` is whether any job needs resources."""
         self.order = order
-        if self.tokens is not None and order is not None:
+        if self.tokens is not None:
             self.tokens.use_order()
         self._ordered_places(has_needs, is_new_order=True)
 

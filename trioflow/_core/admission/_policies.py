@@ -15,7 +15,7 @@ import itertools
 import math
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, NamedTuple
 
 from ..base._graph_algorithms import fill_longest_path_lengths, topological_order
 from ..job import _job_options
@@ -25,66 +25,44 @@ HeapEntry = tuple[Any, int, AbstractJob[Any]]
 Requirements = Callable[[AbstractJob[Any]], Iterable[AbstractJob[Any]]]
 
 
-class Policy:
+PolicyName = Literal["auto", "fifo", "critical-path", "depth-first"]
+check_policy: Final = _job_options.choice_of(PolicyName)
+
+
+class Policy(NamedTuple):
     """A start order for the ready jobs of a scheduler. Each name in `PolicyName` stands for policies of this kind.
 
     A job's `priority` takes precedence over the policy. Among jobs with the same key, the job that became ready first
     starts first.
     """
 
-    needs_ranks = False
+    key: Callable[[AbstractJob[Any], StartKeys], float]
+    """Returns the sort key of a ready job. The smallest starts first.
+
+    The run calls this when the job becomes ready, and again if added jobs change the order, or a pause or a smaller
+    window puts the job back.
+    """
+    reason: str
+    """Why other jobs start before a ready job, in a few words, for `Scheduler.explain`."""
+    needs_ranks: bool = False
     """Whether `key` uses the ranks of jobs, which cost a pass over all jobs and requirements."""
 
-    def key(self, job: AbstractJob[Any], keys: StartKeys) -> float:
-        """Return the sort key of a ready job. The smallest starts first.
 
-        The run calls this when the job becomes ready, and again if added jobs change the order, or a pause or a smaller
-        window puts the job back.
-        """
-        return 0.0
-
-    def reason(self, job: AbstractJob[Any], keys: StartKeys) -> str:
-        """Describe in a few words why other jobs start before a ready job, for `Scheduler.explain`."""
-        return ""
-
-
-PolicyName = Literal["auto", "fifo", "critical-path", "depth-first"]
-check_policy: Final = _job_options.choice_of(PolicyName)
-
-
-class CriticalPath(Policy):
-    """The policy "critical-path": the job with the longest expected path to an exit job starts first."""
-
-    needs_ranks = True
-
-    def key(self, job: AbstractJob[Any], keys: StartKeys) -> float:
-        return -keys.ranks[job]
-
-    def reason(self, job: AbstractJob[Any], keys: StartKeys) -> str:
-        return f"critical path: the longest path from {job.label!r} takes {keys.ranks[job]:.4g} s"
-
-
-class DepthFirst(Policy):
-    """The policy "depth-first": the job that became ready last starts first, so that chains end before others begin."""
-
-    def key(self, job: AbstractJob[Any], keys: StartKeys) -> float:
-        return -keys.starts
-
-    def reason(self, job: AbstractJob[Any], keys: StartKeys) -> str:
-        return "depth first: what became ready last"
-
-
-RunPolicies = tuple[Policy, Policy]
-"""The policy of a run without expected durations, and the policy of a run whose jobs have some."""
-FIFO_POLICY: Final = Policy()
+FIFO_POLICY: Final = Policy(lambda _, __: 0.0, "")
 """First in, first out: no line has to be ordered."""
-CRITICAL_PATH_POLICY: Final = CriticalPath()
-BUILTIN_POLICIES: Final[dict[PolicyName, RunPolicies]] = {
+CRITICAL_PATH_POLICY: Final = Policy(
+    lambda job, keys: -keys.ranks[job], "critical path: the longest path from {label!r} takes {rank:.4g} s", True
+)
+"""The job with the longest expected path to an exit job starts first."""
+DEPTH_FIRST_POLICY: Final = Policy(lambda _, keys: -keys.starts, "depth first: what became ready last")
+"""The job that became ready last starts first, so that chains end before others begin."""
+BUILTIN_POLICIES: Final[dict[PolicyName, tuple[Policy, Policy]]] = {
     "auto": (FIFO_POLICY, CRITICAL_PATH_POLICY),
     "fifo": (FIFO_POLICY, FIFO_POLICY),
     "critical-path": (CRITICAL_PATH_POLICY, CRITICAL_PATH_POLICY),
-    "depth-first": (DepthFirst(), DepthFirst()),
+    "depth-first": (DEPTH_FIRST_POLICY, DEPTH_FIRST_POLICY),
 }
+"""By name, the policy of a run without expected durations, and the policy of a run whose jobs have some."""
 
 ready_numbers: Final = itertools.count()
 """Ascending sequence numbers for jobs that become ready, shared by all runs."""
@@ -124,7 +102,7 @@ class StartKeys:
 
     def __init__(self, policy: Policy, known: dict[AbstractJob[Any], float], starts: int = 0) -> None:
         self.policy: Final = policy
-        self.starts = starts
+        self.starts: int = starts
         self._known: Final = known
         self._assumed_duration: Final = median_duration(known.values())
         # The rank of each job, or empty if the policy does not need ranks.

@@ -326,7 +326,7 @@ class CountedResource(Resource):
 
 
 class GatedResource(CountedResource):
-    """A resource of the run that a job takes only while its gate is open, such as the sessions of a connected node.
+    """A resource of the run. A job takes it only while its gate is open, if it has one, as a node that is connected.
 
     A job that could start but for the gate is parked here, and holds nothing. Then a worker without a job opens the
     gate, until no job is parked any more. All parked jobs compete again when the gate is open, or could not be opened.
@@ -347,7 +347,8 @@ class GatedResource(CountedResource):
         self._opening_text: Final = declared.opening
         self._run: Final = run
         self._gate: Any = None
-        self._has_gate = True  # whether `_gate` can be found: otherwise, the jobs fail with the error themselves
+        # Whether it has one that can be found: otherwise, the jobs fail with the error themselves.
+        self._has_gate = declared.find_gate is not None and run.scheduler._opens_gates
         self._opener: Worker | None = None  # the worker that opens the gate
         self.parked: Final[dict[WaitingGroup, None]] = {}  # the groups with jobs that are parked here
         self._early: Final[dict[AbstractJob[Any], None]] = {}  # those that have the resource, but not passed the gate

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Final, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 
 from ..base import _amounts
 from ..job import _job_options
 
 if TYPE_CHECKING:
     from ..backend import CapacityLimiter
-    from ..run._instruments import Part
-    from ..run._run import Run
 
     Window: TypeAlias = "int | VariableWindow | CapacityLimiter"
 
@@ -33,9 +31,8 @@ class VariableWindow:
         """The largest size."""
         return self._maximum
 
-    def _make_part(self, run: Run) -> Part:
-        """Return the part that sets the number of slots of a run."""
-        raise NotImplementedError
+    _make_part: Any
+    """A method of a subclass, which returns the part of a run that sets the number of slots."""
 
 
 def check_window(value: object, name: str, subject: _job_options.Subject) -> Window | None:

@@ -36,7 +36,7 @@ import anyio
 import anyio.lowlevel
 
 from ._interface import Backend, HostTask, Isolation, TaskSnapshot, WorkerGroup, WorkerTask
-from ._shared import IDLE_TASK_NAME, await_chain, matches_any, split_cancellations
+from ._shared import IDLE_TASK_NAME, await_chain, split_cancellations
 
 T = TypeVar("T")
 SHARED_OBJECTS: Final[weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, weakref.ref[Any]]] = (
@@ -130,6 +130,12 @@ class AsyncioLoop(Backend):
     name = "asyncio"
     cancellation_type = asyncio.CancelledError
     other_cancellation = "trio", "Cancelled"
+    foreign_errors = (
+        (RuntimeError, "must be called from async context"),
+        (RuntimeError, "Task got bad yield"),
+        # From open_nursery().
+        (AttributeError, "'RunContext' object has no attribute 'runner'"),
+    )
 
     @functools.cached_property
     def _scope_class(self) -> type[anyio.CancelScope]:
@@ -258,16 +264,6 @@ class AsyncioLoop(Backend):
             loop.remove_reader(descriptor)
             if timer is not None:
                 timer.cancel()
-
-    def needed_backend(self, exception: BaseException) -> str | None:
-        is_foreign = matches_any(
-            exception,
-            (RuntimeError, "must be called from async context"),
-            (RuntimeError, "Task got bad yield"),
-            # From open_nursery().
-            (AttributeError, "'RunContext' object has no attribute 'runner'"),
-        )
-        return "trio" if is_foreign else None
 
     def threadsafe_caller(self) -> Callable[[Callable[[], None]], None]:
         loop = asyncio.get_running_loop()

@@ -16,6 +16,7 @@ from __future__ import annotations
 import contextlib
 import contextvars
 import sys
+import threading
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from types import FrameType
@@ -296,6 +297,8 @@ class Backend(Protocol):
     cancellation_type: type[BaseException]
     # The module and the name of the other library's cancellation.
     other_cancellation: tuple[str, str]
+    # The errors that this loop raises for an awaitable of the other, with a part of their texts.
+    foreign_errors: tuple[tuple[type[BaseException], str], ...]
     isolation: Isolation
 
     # ---- the loop
@@ -488,7 +491,10 @@ class Backend(Protocol):
 
     def needed_backend(self, exception: BaseException) -> str | None:
         """Return the other backend if an exception shows that the job awaits objects of it, otherwise None."""
-        ...
+        # An error from another thread, as in a ThreadJob, does not count.
+        thread = threading.current_thread().name
+        patterns = [(kind, text.format(thread=thread)) for kind, text in self.foreign_errors]
+        return self.other_cancellation[0] if _shared.matches_any(exception, *patterns) else None
 
     # ---- limiters
 

@@ -122,6 +122,13 @@ class TrioLoop(Backend):
     name = "trio"
     cancellation_type = trio.Cancelled
     other_cancellation = "asyncio", "CancelledError"
+    foreign_errors = (
+        (RuntimeError, "no running event loop"),
+        (RuntimeError, "no current event loop in thread {thread!r}"),
+        (TypeError, "unrecognized yield message"),
+        # By asyncio's locks, events and queues: https://github.com/python/cpython/blob/v3.11.7/Lib/asyncio/mixins.py#L12.
+        (AttributeError, "'NoneType' object has no attribute 'create_future'"),
+    )
 
     def install_ctrl_c_handler(self) -> contextlib.AbstractContextManager[None]:
         is_main_thread = threading.current_thread() is threading.main_thread()
@@ -218,19 +225,6 @@ class TrioLoop(Backend):
             await trio.lowlevel.wait_readable(descriptor)
             return True
         return False
-
-    def needed_backend(self, exception: BaseException) -> str | None:
-        # The text contains this thread's name, because an error from another thread, as in a ThreadJob, does not count.
-        thread_name = threading.current_thread().name
-        is_foreign = _shared.matches_any(
-            exception,
-            (RuntimeError, "no running event loop"),
-            (RuntimeError, f"no current event loop in thread {thread_name!r}"),
-            (TypeError, "unrecognized yield message"),
-            # By asyncio's locks, events and queues: https://github.com/python/cpython/blob/v3.11.7/Lib/asyncio/mixins.py#L12.
-            (AttributeError, "'NoneType' object has no attribute 'create_future'"),
-        )
-        return "asyncio" if is_foreign else None
 
     def threadsafe_caller(self) -> Callable[[Callable[[], None]], None]:
         token = trio.lowlevel.current_trio_token()

@@ -13,7 +13,7 @@ import os
 import sys
 import sysconfig
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from types import FunctionType, TracebackType
 from typing import TYPE_CHECKING, Any, Final
 
@@ -125,15 +125,30 @@ def describe_line(file: str, number: int) -> str:
     return f"{os.path.basename(file)}:{number}" + clause(": {}", text)
 
 
+def entries(traceback: TracebackType | None) -> Iterator[TracebackType]:
+    """Yield the entries of a traceback, the outermost first."""
+    while traceback is not None:
+        yield traceback
+        traceback = traceback.tb_next
+
+
+def linked(kept: Iterable[TracebackType]) -> TracebackType | None:
+    """Return the traceback that has only these of its entries, the outermost first."""
+    first = None
+    for entry in reversed([*kept]):
+        entry.tb_next = first
+        first = entry
+    return first
+
+
 def own_entries(traceback: TracebackType | None) -> Iterator[TracebackType]:
     """Yield the entries of a traceback that are the user's own code.
 
     Code of the standard library and of installed packages is not the user's own, even if the user's code has called it.
     """
-    while traceback is not None:
-        if not traceback.tb_frame.f_code.co_filename.startswith(library_prefixes()):
-            yield traceback
-        traceback = traceback.tb_next
+    for entry in entries(traceback):
+        if not entry.tb_frame.f_code.co_filename.startswith(library_prefixes()):
+            yield entry
 
 
 def innermost_own(traceback: TracebackType | None) -> TracebackType | None:

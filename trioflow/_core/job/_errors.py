@@ -18,7 +18,6 @@ from ..base._text_forms import clause, fit, join_names, name_in_errors, short_re
 from . import _ancestors, _labels
 
 if TYPE_CHECKING:
-    from ..scheduler._base_scheduler import BaseScheduler
     from ._job import AbstractJob
 
 E = TypeVar("E", bound="TrioflowError")
@@ -109,7 +108,7 @@ class MissingRequirement(TrioflowError, ValueError):
 
     """
 
-    def __init__(self, job: AbstractJob[Any], requirement: AbstractJob[Any], scheduler: BaseScheduler | Any) -> None:
+    def __init__(self, job: AbstractJob[Any], requirement: AbstractJob[Any], scheduler: AbstractJob[Any]) -> None:
         self.job: AbstractJob[Any] = job
         self.requirement: AbstractJob[Any] = requirement
         home = requirement.scheduler
@@ -122,9 +121,7 @@ class MissingRequirement(TrioflowError, ValueError):
         )
 
 
-def _how_to_meet(
-    job: AbstractJob[Any], requirement: AbstractJob[Any], name: str, scheduler: BaseScheduler | Any
-) -> str:
+def _how_to_meet(job: AbstractJob[Any], requirement: AbstractJob[Any], name: str, scheduler: AbstractJob[Any]) -> str:
     """Return the advice for a job in `scheduler` whose requirement, called `name`, is not in the same scheduler."""
     if (common := _ancestors.find_common_scheduler(job, requirement)) is not None:
         _, waits, waited_for = common
@@ -333,21 +330,15 @@ def _strip_chain(exception: BaseException) -> None:
 
 def _without_engine_frames(traceback: TracebackType | None) -> TracebackType | None:
     """Return the traceback without the engine's frames, which would keep the whole run in memory."""
-    first = last = None
-    while traceback is not None:
-        if not traceback.tb_frame.f_globals.get("__name__", "").startswith(ENGINE_PREFIXES):
-            first = first or traceback
-            if last is not None:
-                last.tb_next = traceback
-            last = traceback
+    kept: list[TracebackType] = []
+    for entry in _user_code.entries(traceback):
+        if not entry.tb_frame.f_globals.get("__name__", "").startswith(ENGINE_PREFIXES):
+            kept.append(entry)
         else:
             # Since CPython 3.12, the user's frames may refer to their callers, which would keep the run in memory, too
             # (python/cpython#100964).
-            _clear_frame(traceback.tb_frame)
-        traceback = traceback.tb_next
-    if last is not None:
-        last.tb_next = None
-    return first
+            _clear_frame(entry.tb_frame)
+    return _user_code.linked(kept)
 
 
 def _clear_frame(frame: FrameType) -> None:

@@ -88,9 +88,7 @@ class RunExtras:
     """
 
     has_timed_out = False  # whether a timeout ended a call of the job
-    coming_state: JobState | None = (
-        None  # while its `on_succeeded` or `on_settled` runs, the state that the job will have
-    )
+    coming_state: JobState | None = None  # the state that the job will have, while `on_succeeded` or `on_settled` runs
     ready_at: float | None = None  # the time of the call of `started()`, which views read even after the run
     consumer_count = 0  # the number of jobs that have not started and need the result, counted with `keep_result=False`
     drops_results = False  # whether the job is counted as a consumer of inputs that have `keep_result=False`
@@ -139,6 +137,15 @@ class RunExtras:
         text = "" if error is None else _errors.one_line_error(error)
         attempt = FailedAttempt(self.retry_count, began, ended, text, ended + backoff, had_settled)
         self.failed_attempts = (*self.failed_attempts[1 - MAX_FAILED_ATTEMPTS :], attempt)
+
+    def begin_anew(self, now: float) -> None:
+        """Let the `retry` of a job begin anew, which waits for a requirement again or is tried again."""
+        if self.failed_attempts:
+            *earlier, last = self.failed_attempts
+            last = last._replace(backed_off_until=min(last.backed_off_until, now))
+            self.failed_attempts = (*earlier, last)
+        self.backoff_until = self.throttled_since = None
+        self.earlier_retries = self.retry_count
 
     def add_listener(self, listener: Callable[[AbstractJob[Any]], None]) -> None:
         """Add a function to call once, when the job has settled, or its run has ended without reaching it."""
@@ -949,10 +956,6 @@ class AbstractJob(Generic[T]):
         scheduler = self._scheduler
         return None if scheduler is None else scheduler._run
 
-    def _innermost_run(self) -> Run | None:
-        """Return the innermost run in progress that contains the job, or None if there is none."""
-        return None if self._scheduler is None else self._scheduler._innermost_run()
-
     def _use_options(self, options: _job_options.OptionRecord) -> None:
         self._options = options
         if not options.is_plain:
@@ -1005,17 +1008,6 @@ class AbstractJob(Generic[T]):
     def _has_run_state(self) -> bool:
         """Return whether a run has changed the job's attributes, so that `_reset` is needed."""
         return self._state is not IDLE or self._pending > 0 or self._successors is not None
-
-    def _wait_again(self, now: float) -> None:
-        """Put a SCHEDULED job back to IDLE, because it waits for a requirement again. Its `retry` begins anew."""
-        self._state = IDLE
-        if (extras := self._extras) is not None:
-            if extras.failed_attempts:
-                *earlier, last = extras.failed_attempts
-                last = last._replace(backed_off_until=min(last.backed_off_until, now))
-                extras.failed_attempts = (*earlier, last)
-            extras.backoff_until = extras.throttled_since = None
-            extras.earlier_retries = extras.retry_count
 
     def _reset(self) -> None:
         """Reset the attributes that a run has changed to their state before the first run."""

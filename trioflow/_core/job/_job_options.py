@@ -283,26 +283,20 @@ def seconds(value: float | None, name: str, subject: Subject) -> float | None:
     """Check a positive number of seconds. Return None for None and infinity, which mean no limit."""
     if value is None:
         return None
-    number = _to_float(value, name, subject)
-    if math.isnan(number) or number <= 0:
-        advice = "give a positive number of seconds, or None for no limit"
-        raise bad_value_error(ValueError, value, name, subject, advice)
+    advice = "give a positive number of seconds, or None for no limit"
+    number = _number(value, name, subject, lambda number: number > 0, advice)
     return None if number == math.inf else number
 
 
 def duration(value: float, name: str, subject: Subject) -> float:
     """Check that a value is a finite number of seconds, 0 or more."""
-    number = _to_float(value, name, subject)
-    if not (math.isfinite(number) and number >= 0):
-        raise bad_value_error(ValueError, value, name, subject, "give a finite number of seconds, 0 or more")
-    return number
+    advice = "give a finite number of seconds, 0 or more"
+    return _number(value, name, subject, lambda number: 0 <= number < math.inf, advice)
 
 
 def check_fraction(value: float, name: str, subject: Subject) -> float:
-    number = _to_float(value, name, subject, "a fraction from 0 to 1")
-    if not 0 <= number <= 1:
-        raise bad_value_error(ValueError, value, name, subject, "give a fraction from 0 to 1, such as 0.4 for 40 %")
-    return number
+    wanted, example = "a fraction from 0 to 1", ", such as 0.4 for 40 %"
+    return _number(value, name, subject, lambda number: 0 <= number <= 1, f"give {wanted}{example}", wanted)
 
 
 def whole_number(value: object, name: str, subject: Subject, otherwise: str = "or None for no limit") -> int | None:
@@ -397,18 +391,28 @@ def subject_text(subject: Subject) -> str:
     return subject if isinstance(subject, str) else subject()
 
 
-def _to_float(value: float, name: str, subject: Subject, wanted: str = "a number of seconds") -> float:
-    """Convert a value to a float. Return infinity if it is too large."""
+def _number(
+    value: float,
+    name: str,
+    subject: Subject,
+    fits: Callable[[float], bool],
+    advice: str,
+    wanted: str = "a number of seconds",
+) -> float:
+    """Return a value as a float that `fits`. A value that is too large is infinity."""
     try:
         if isinstance(value, (bool, str, bytes)):
             raise TypeError
         # Accepts fractions, decimals and numpy's numbers, too.
-        return float(value)
+        number = float(value)
     except OverflowError:
         # A whole number with hundreds of digits.
-        return math.inf if value > 0 else -math.inf
+        number = math.inf if value > 0 else -math.inf
     except (TypeError, ValueError):
         raise bad_value_error(TypeError, value, name, subject, f"give {wanted}") from None
+    if not fits(number):
+        raise bad_value_error(ValueError, value, name, subject, advice)
+    return number
 
 
 def _suggest_option(name: str, known: Iterable[str]) -> str | None:

@@ -32,7 +32,31 @@ else:
     SetType = TypeVar("SetType")
 
 
-class Option(Generic[GetType, SetType]):
+class Readable(Generic[GetType]):
+    """A descriptor of what jobs have, for `Option` and `Argument`. `getter` returns the value for a job."""
+
+    name: str
+    getter: Any
+
+    @overload
+    def __get__(self, job: None, kind: type[AbstractJob[Any]]) -> Self: ...
+    @overload
+    def __get__(self, job: AbstractJob[Any], kind: type[AbstractJob[Any]]) -> GetType: ...
+    def __get__(self, job: AbstractJob[Any] | None, kind: type[AbstractJob[Any]]) -> Any:
+        return self if job is None else self.getter(job)
+
+    def reject_change(self, job: AbstractJob[Any], remedy: str) -> Never:
+        """Reject a new value.
+
+        Raises:
+            AttributeError: always.
+
+        """
+        subject = job._name_for_errors()
+        raise AttributeError(f"{self.name} of {subject} cannot be set: {remedy}", name=self.name, obj=job)
+
+
+class Option(Readable[GetType], Generic[GetType, SetType]):
     """The descriptor of an option. `GetType` is the type on reading, and `SetType` the type on setting.
 
     Args:
@@ -44,7 +68,6 @@ class Option(Generic[GetType, SetType]):
 
     """
 
-    name: str
     default: SetType
     attribute: str = ""
     """The attribute of a job that stores the value, or the record with the value."""
@@ -54,7 +77,7 @@ class Option(Generic[GetType, SetType]):
     ) -> None:
         self.default = default
         self.check = check
-        self.getter: Any = getter
+        self.getter = getter
         self.settable_in_run = settable_in_run
 
     def __set_name__(self, kind: type[AbstractJob[Any]], name: str) -> None:
@@ -63,13 +86,6 @@ class Option(Generic[GetType, SetType]):
         # implemented in C, so that reading takes a single call
         self.getter = self.getter or operator.attrgetter(self.attribute)
         kind._declared_options = {**getattr(kind, "_declared_options", {}), name: self}
-
-    @overload
-    def __get__(self, job: None, kind: type[AbstractJob[Any]]) -> Self: ...
-    @overload
-    def __get__(self, job: AbstractJob[Any], kind: type[AbstractJob[Any]]) -> GetType: ...
-    def __get__(self, job: AbstractJob[Any] | None, kind: type[AbstractJob[Any]]) -> Any:
-        return self if job is None else self.getter(job)
 
     def __set__(self, job: AbstractJob[Any], value: SetType) -> None:
         """Check and set the value.
@@ -162,11 +178,10 @@ class ReadOnlyOption(Option[GetType, SetType]):
         self.method = method
 
     def __set__(self, job: AbstractJob[Any], value: Never) -> None:  # type: ignore[override]  # so that type checkers reject it
-        subject = job._name_for_errors()
-        raise AttributeError(f"{self.name} of {subject} cannot be set: call {self.method}", name=self.name, obj=job)
+        self.reject_change(job, f"call {self.method}")
 
 
-class Argument(Generic[GetType]):
+class Argument(Readable[GetType]):
     """An argument of the constructor of a kind, which can be read but not set. The options of every job can be set.
 
     Args:
@@ -178,19 +193,11 @@ class Argument(Generic[GetType]):
         self._attribute = attribute
 
     def __set_name__(self, kind: type[AbstractJob[Any]], name: str) -> None:
-        self._name = name
-        self._getter: Any = operator.attrgetter(self._attribute or f"_{name}")
-
-    @overload
-    def __get__(self, job: None, kind: type[AbstractJob[Any]]) -> Self: ...
-    @overload
-    def __get__(self, job: AbstractJob[Any], kind: type[AbstractJob[Any]]) -> GetType: ...
-    def __get__(self, job: AbstractJob[Any] | None, kind: type[AbstractJob[Any]]) -> Any:
-        return self if job is None else self._getter(job)
+        self.name = name
+        self.getter = operator.attrgetter(self._attribute or f"_{name}")
 
     def __set__(self, job: AbstractJob[Any], value: Never) -> None:
-        subject = job._name_for_errors()
-        raise AttributeError(f"{self._name} of {subject} cannot be set: make another job", name=self._name, obj=job)
+        self.reject_change(job, "make another job")
 
 
 def set_docs_and_signature(kind: type[AbstractJob[Any]], constructor: Callable[..., None]) -> None:

@@ -27,10 +27,10 @@ if TYPE_CHECKING:
     from ..._scheduler import Scheduler
     from ..base._states import RunPhase
     from ..job._job import AbstractJob
-    from ..scheduler._base_scheduler import BaseScheduler
     from ._run import Run
 
-Hook = Callable[["BaseScheduler", "AbstractJob[Any]"], None]
+Hook = Callable[["AbstractJob[Any]", "AbstractJob[Any]"], None]
+"""The call of a hook with a scheduler and a job."""
 
 
 class Instrument:
@@ -193,17 +193,14 @@ class InstrumentSet:
         engine in the middle of a step.
         """
         if isinstance(error, Exception):
-            self._remove(method, hook, error)
+            instrument = getattr(method, "__self__", method)
+            _logger.warn(f"instrument {short_repr(instrument)} raised in {hook} and is removed from this run", error)
+            self._removed.add(id(instrument))
         elif hook in START_HOOK_NAMES or self.interrupt is None:
             return False
         else:
             self.interrupt(error)
         return True
-
-    def _remove(self, method: Callable[..., None], hook: str, error: Exception) -> None:
-        instrument = getattr(method, "__self__", method)
-        _logger.warn(f"instrument {short_repr(instrument)} raised in {hook} and is removed from this run", error)
-        self._removed.add(id(instrument))
 
 
 def _overrides(instrument: Instrument, hook: str) -> bool:
@@ -281,7 +278,7 @@ def with_parts(parts: tuple[Part, ...], notify_end: Hook | None) -> Hook | None:
     if not (calls := [part.settled for part in parts if overrides(part, "settled")]):
         return notify_end
 
-    def notify_all(scheduler: BaseScheduler, job: AbstractJob[Any]) -> None:
+    def notify_all(scheduler: AbstractJob[Any], job: AbstractJob[Any]) -> None:
         for settled in calls:
             settled(job)
         if notify_end is not None:

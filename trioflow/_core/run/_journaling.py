@@ -182,6 +182,11 @@ class RunJournal(Protocol):
 
 T = TypeVar("T")
 
+
+def _nothing(job: AbstractJob[Any]) -> Any:
+    """Take the place of a method that a journal lacks."""
+
+
 LOOKUPS_PER_CLOCK_READING: Final = 8
 """The number of jobs to look up between two readings of the clock. A reading takes a tenth of the time of a look-up."""
 
@@ -204,10 +209,11 @@ class JournalWriter:
         self.restored_by_add: Final[list[AbstractJob[Any]]] = []
         # The first error of the journal, only in the outermost run's writer.
         self.fault: Exception | None = None
-        # What reads the files of the job that is looked up next, and the job whose files have been read.
-        self._reading: tuple[AbstractJob[Any], Callable[[], Awaitable[None]]] | None = None
+        # The job that is looked up next, and what reads its files before; and the job whose files have been read.
+        self.reading: tuple[AbstractJob[Any], Callable[[], Awaitable[None]]] | None = None
         self._job_with_files: AbstractJob[Any] | None = None
-        methods = (getattr(journal, name, None) for name in ("read_files", "begin_attempt", "end_attempt"))
+        # A journal may lack them.
+        methods = (getattr(journal, name, _nothing) for name in ("read_files", "begin_attempt", "end_attempt"))
         self._read_files, self._begin_attempt, self._end_attempt = methods
 
     def nested(self, run: Run) -> JournalWriter:
@@ -229,12 +235,11 @@ class JournalWriter:
 
     async def begin_attempt(self, job: AbstractJob[Any]) -> None:
         """Record that an attempt of a job begins, before the clock of the job."""
-        if self._begin_attempt is not None:
-            await self._wait_for(self._ask(self._begin_attempt, job))
+        await self._wait_for(self._ask(self._begin_attempt, job))
 
     async def read_outputs(self, job: AbstractJob[Any]) -> None:
         """Read the files of a job that is about to be recorded."""
-        if self._read_files is not None and self.records_results:
+        if self.records_results:
             await self._wait_for(self._ask(self._read_files, job))
 
     async def _wait_for(self, read: Callable[[], Awaitable[None]] | None) -> None:
@@ -247,7 +252,7 @@ class JournalWriter:
 
     def end_attempt(self, job: AbstractJob[Any]) -> None:
         """Record that an attempt of a job has ended, whatever its outcome."""
-        if self._end_attempt is not None and self._ask(self._end_attempt, job):
+        if self._ask(self._end_attempt, job):
             self._commit_soon()
 
     def record(self, job: AbstractJob[Any], value: object) -> None:
@@ -309,20 +314,14 @@ class JournalWriter:
         self.defer_lookups()
         return True
 
-    def is_reading(self) -> bool:
-        """Return whether look-ups are deferred until the files of a job have been read."""
-        return self._reading is not None
-
     def defer_lookups_for_files(self, job: AbstractJob[Any]) -> bool:
         """Defer the look-ups from this job on if its files have to be read first. Return whether they are deferred."""
         if self._job_with_files is job:
             self._job_with_files = None
             return False
-        if self._read_files is None or job._state is not JobState.IDLE:
+        if job._state is not JobState.IDLE or (read := self._ask(self._read_files, job)) is None:
             return False
-        if (read := self._ask(self._read_files, job)) is None:
-            return False
-        self._reading = job, read
+        self.reading = job, read
         self.defer_lookups()
         return True
 
@@ -343,10 +342,10 @@ class JournalWriter:
             run.stop_cancelled()
         run.time_slice.begin(number, run.clock())
         self.restored_by_add.clear()
-        if self._reading is not None:
-            job, read = self._reading
+        if self.reading is not None:
+            job, read = self.reading
             await self._wait_for(read)
-            self._reading, self._job_with_files = None, job
+            self.reading, self._job_with_files = None, job
             run.time_slice.begin(run.time_slice.turn_number, run.clock())
         if self._is_deferred:
             self._is_deferred = False

@@ -45,7 +45,7 @@ from ..job._ancestors import enclosing_schedulers
 from ..job._errors import DROPPED, BudgetSpent, Failure, no_result_error, one_line_error, remedy_of
 from ..job._job import AbstractJob, is_scheduler, with_members
 from ._instruments import Part
-from ._requirement_counts import count_consumer, count_open, link, successors_of
+from ._requirement_counts import count_consumer, count_open, successors_of
 from ._worker import TURN_SECONDS
 
 if TYPE_CHECKING:
@@ -172,11 +172,9 @@ def put_back(job: AbstractJob[Any], now: float) -> None:
         # Between two attempts, too, a scheduler has run.
         extras.runs_anew |= is_scheduler(job) and extras.wanted is job
         extras.keeps_succeeded = is_scheduler(job) and job.attempts > 0 and not extras.runs_anew
-        extras.wanted = None
-        extras.earlier_retries = extras.retry_count
+        extras.begin_anew(now)
         extras.is_untold = False
-        extras.ready_at = extras.fraction = extras.grant = extras.time_limit = extras.backoff_until = None
-        extras.restoration = extras.throttled_since = None
+        extras.wanted = extras.ready_at = extras.fraction = extras.grant = extras.time_limit = extras.restoration = None
     job._reset()
     job._extras = extras or job._extras
 
@@ -218,8 +216,6 @@ class Reopening(Part):
         self.anew: Final[dict[AbstractJob[Any], None]] = {}
         # The jobs among those asked for whose successors have not been counted down.
         self._uncounted: Final[set[AbstractJob[Any]]] = set()
-        # The successors of each requirement of a job that was put back, if a group keeps what has succeeded.
-        self._linked: Final[dict[AbstractJob[Any], set[AbstractJob[Any]]]] = {}
         self._is_working = False
         self._clear_report()
 
@@ -321,7 +317,6 @@ class Reopening(Part):
         if not self.is_busy():
             todo.clear()
             self._to_mark.clear()
-            self._linked.clear()
             self._report()
         for job in reopened:
             if not job._pending:
@@ -374,7 +369,7 @@ class Reopening(Part):
                 self._following_count += each is not job
         for each in leaving:
             run.line.refund(each)
-            each._wait_again(run.clock())
+            run.wait_again(each)
         if leaving:
             run.line.drop_settled()
         for each in {user for users in asked.following.values() for user in users or () if user._state is IDLE}:
@@ -402,11 +397,6 @@ class Reopening(Part):
         members.reopened_count += 1
         job._successors = successors
         job._pending = count_open(run, job)
-        if run.keeps_succeeded:
-            # What had succeeded as the run began was linked to nothing.
-            unlinked = [each for each in members.all_requirements(job) if not self._is_linked(each, job)]
-            job._pending -= sum(each._holds_back() for each in unlinked)
-            link(job, unlinked)
         run.add_unsettled(not job._options.forever, job._options.forever)
         count_consumer(job)
         for user in () if runs_anew else successors_of(job):
@@ -417,12 +407,6 @@ class Reopening(Part):
             elif user._state is SCHEDULED or user.attempts:
                 self._ran[user] = None
         run.notify("job_reopened", job)
-
-    def _is_linked(self, requirement: AbstractJob[Any], job: AbstractJob[Any]) -> bool:
-        """Return whether a requirement knows a job that is put back. A set, because it may have 100,000 successors."""
-        if requirement not in self._linked:
-            self._linked[requirement] = {*successors_of(requirement)}
-        return job in self._linked[requirement]
 
     def _report(self) -> None:
         if not self._errors:

@@ -91,6 +91,9 @@ class RequirementCounts:
             settled, jobs = [job for job in jobs if job._state is not IDLE], [job for job in jobs if job._state is IDLE]
             # Their ends were told when they settled.
             run.had_ordinary_jobs |= bool(settled)
+            for job in settled:
+                # It may be tried again.
+                link(job, members.all_requirements(job))
         requires_members_only = not members.implied_requirements and not members.has_outside_requirements
         self.is_undecided |= run.journal_writer is not None
         is_undecided = self.is_undecided
@@ -163,7 +166,9 @@ class RequirementCounts:
     def make_ready(self, job: AbstractJob[Any]) -> None:
         """Make a job ready, or queue it if the journal first reads its files, or those of an earlier job."""
         writer = self._run.journal_writer
-        if writer is not None and (writer.is_reading() or (not self.queued and writer.defer_lookups_for_files(job))):
+        if writer is not None and (
+            writer.reading is not None or (not self.queued and writer.defer_lookups_for_files(job))
+        ):
             self.queued.append(job)
             self.counting_down = True
         else:

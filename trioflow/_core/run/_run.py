@@ -553,6 +553,7 @@ class Run:
     block = _steps.block
     drop = _steps.drop
     reset = _steps.reset
+    wait_again = _steps.wait_again
     record_progress = _steps.record_progress
     on_service_ready = _steps.on_service_ready
 
@@ -736,19 +737,10 @@ class Run:
             GrowingError: this is not possible now.
 
         """
-        found = self.next_try(job, wanted, cancels)
-        if found.problem:
-            raise _errors.GrowingError(found.problem)
-
-        def act() -> None:
-            again = found
-            if threading.get_ident() != asking_thread:
-                # The loop is in a later turn now.
-                again = examine(self, job, wanted, cancels)
-            reopen(self, [again])
-
-        asking_thread = threading.get_ident()
-        self.steering.call(self, act)
+        if problem := self.next_try(job, wanted, cancels).problem:
+            raise _errors.GrowingError(problem)
+        # Examined again, because the loop may be in a later turn by then.
+        self.steering.call(self, lambda: reopen(self, [examine(self, job, wanted, cancels)]))
 
     def try_all_again(self) -> None:
         """Try again all that has failed, at any depth. Any thread may call this.

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from ... import _hints
 from ..admission._pools import BudgetResource
 from ..admission._rates import RateResource
-from ..admission._resource import CountedResource, GatedResource, PoolEntry, Resource
+from ..admission._resource import GatedResource, PoolEntry, Resource
 from ..base import _amounts, _text_forms
 from ..job._errors import Throttled, add_note
 from ..job._job_options import RUN_RESOURCES
@@ -54,10 +54,7 @@ class RunPools:
                 # `RUN_RESOURCES` has it, because unknown names were rejected before the run.
                 declared = RUN_RESOURCES[name]
                 total = declared.total() if total is None else total
-                if declared.find_gate is not None and run.scheduler._opens_gates:
-                    run.pools._resources[name] = GatedResource(name, declared, total, run)
-                else:
-                    run.pools._resources[name] = CountedResource(name, total)
+                run.pools._resources[name] = GatedResource(name, declared, total, run)
         return run.pools._resources[name]
 
     def resolve(self, job: AbstractJob[Any]) -> dict[str, Resource]:

@@ -21,7 +21,6 @@ from ..job._errors import GrowingError
 
 if TYPE_CHECKING:
     from ..job._job import AbstractJob
-    from ..scheduler._base_scheduler import BaseScheduler
     from ._run import Run
 
 MAX_RECORDED: Final = 1000
@@ -67,9 +66,9 @@ class Steering:
 
     def __init__(self) -> None:
         # The pauses of all schedulers in the run, whatever their phase.
-        self.pauses: Final[dict[BaseScheduler, Pause]] = {}
+        self.pauses: Final[dict[AbstractJob[Any], Pause]] = {}
         # By scheduler, the jobs that were cancelled before its run began: the run begins with that.
-        self.cancelled_early: Final[dict[BaseScheduler, list[AbstractJob[Any]]]] = {}
+        self.cancelled_early: Final[dict[AbstractJob[Any], list[AbstractJob[Any]]]] = {}
         # The time since when the outermost run is held, because failures count: see `Hold`.
         self.hold: Pause | None = None
 
@@ -119,7 +118,7 @@ class Steering:
 
     # ---- pauses
 
-    def set_pause(self, run: Run, scheduler: BaseScheduler, is_paused: bool, by: str = "") -> None:
+    def set_pause(self, run: Run, scheduler: AbstractJob[Any], is_paused: bool, by: str = "") -> None:
         """Let no jobs of a scheduler start, nor of the schedulers in it, or let them start again. Running jobs go on.
 
         Each run of the scheduler takes the pause: the run in progress, and runs that have not begun. A run that is

@@ -209,6 +209,13 @@ def reset(run: Run, job: AbstractJob[Any], watchers: InstrumentSet | None, is_tr
         watchers.notify("job_reopened", job._scheduler, job)
 
 
+def wait_again(run: Run, job: AbstractJob[Any]) -> None:
+    """Put a SCHEDULED job back to IDLE, because it waits for a requirement again. Its `retry` begins anew."""
+    job._state = IDLE
+    if job._extras is not None:
+        job._extras.begin_anew(run.clock())
+
+
 def outcome_of(run: Run, job: AbstractJob[Any], verdict: Verdict, cause: CancelCause | None) -> Any:
     """Return the outcome of a job that settles with a verdict. A service that was ready keeps its value."""
     if verdict.failure is not None and verdict.state is JobState.FAILED:

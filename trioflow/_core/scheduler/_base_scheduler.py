@@ -19,7 +19,7 @@ from ..base._states import CHECKING, COMPLETED, REOPENABLE, JobState, ReportedSt
 from ..base._text_forms import is_among, plural, short_repr
 from ..job import _argument_types as types
 from ..job import _errors, _job_options, _labels, _option_descriptors
-from ..job._ancestors import enclosing_schedulers, is_inside
+from ..job._ancestors import is_inside
 from ..job._decorator import JobFunction, Kind, KindFunction
 from ..job._function import ACCEPTED_ARGUMENTS, FunctionJob, Job, check_function, check_kind
 from ..job._job import AbstractJob, RunExtras, is_job, is_scheduler
@@ -36,7 +36,7 @@ from ..words import _explain, _failures
 from ..words._job_queries import is_one_job, jobs_of_run, reported_state
 from . import _async_with, _awaiting, _checks, _life, _sync_run
 from ._awaiting import SettledJobs
-from ._life import ENDED, NEW, RUNNING, WAITING, Stage
+from ._life import Stage
 from ._members import Members, Sequence, iterate_schedulers
 
 if TYPE_CHECKING:
@@ -188,7 +188,7 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
         """Check the options, which `trioflow.Scheduler` documents, and add the jobs."""
         self._members = Members(self)
         self._run = self._open_block = self._run_thread = None
-        self._stage = NEW
+        self._stage = Stage.NEW
         self._is_closed = self._was_awaited = False
         self._early_calls = []
         self._reset_outcome()
@@ -802,11 +802,9 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
                 _failures.raise_unless_completed(run, run.fate.reason, check == "first")
             return run.fate.reason is COMPLETED
         finally:
-            if claim is not None:
-                was_refused = _life.CLAIMS.get(self) is claim
-            else:
-                was_refused = self._run is None and self._stage is not ENDED
-            if was_refused:
+            # A nested scheduler has no claim, and an outermost one has it until its run begins.
+            if _life.CLAIMS.get(self) is claim and self._stage is not Stage.ENDED:
+                # It was refused.
                 _life.record_end(self)
 
     def _begin_run(
@@ -968,7 +966,7 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
                 yield
 
     def _reset_outcome(self) -> None:
-        if self._stage is ENDED:
+        if self._stage is Stage.ENDED:
             _life.forget_end(self)
         self._run_error = self._run_times = None
         self._fate = NO_FATE
@@ -996,9 +994,8 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
         run = self._ask("cancel" if self._scheduler is None else "cancel, nested", call_text, self.cancel)
         if run is None:
             return
-        if run.scheduler is not self or run.outer_worker is not None:
-            around = run if run.outer_worker is None else run.outermost()
-            around.steering.call(around, functools.partial(around.cancel_job, self))
+        if (outermost := run.outermost()).scheduler is not self:
+            outermost.steering.call(outermost, functools.partial(outermost.cancel_job, self))
             return
         run.steering.call(run, functools.partial(run.stop_once, StopReason.CANCELLED))
         if self._open_block is not None:
@@ -1100,7 +1097,7 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
     def _run_around(self) -> Run | None:
         """Return the run in progress, or the innermost run around this scheduler, which may begin in it, or None."""
         stage, level = _life.stage_of(self)
-        return level._run if stage in (RUNNING, WAITING) else None
+        return level._run if stage in (Stage.RUNNING, Stage.WAITING) else None
 
     def _reject_during_run(self, action: str) -> None:
         self._ask("change", f"{action} of {self.label!r}")
@@ -1283,6 +1280,7 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
             _requirement_counts.link(job, requirements)
 
     def _innermost_run(self) -> Run | None:
+        """Return the run in progress, or else the innermost run in progress around this scheduler, or None."""
         scheduler: BaseScheduler | None = self
         # Not `enclosing_schedulers`, which would take 1 µs more in each `add`.
         while scheduler is not None:
@@ -1362,8 +1360,7 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
 
     async def co_shutdown(self) -> None:
         """Shut down the jobs of a nested scheduler that has not run. Otherwise, its own run has shut them down."""
-        run = next((enclosing._run for enclosing in enclosing_schedulers(self) if enclosing._run is not None), None)
-        if self._fate.reason is None and run is not None:
+        if self._fate.reason is None and (run := self._innermost_run()) is not None:
             await _ending.shut_down_nested(run, self)
 
     def __repr__(self) -> str:

@@ -17,7 +17,7 @@ from ..admission._resource import CountedResource, PoolEntry
 from ..base import _amounts, _graph_algorithms, _text_forms
 from ..base._states import CHECKING, JobState
 from ..job import _errors, _job_options, _labels
-from ..job._ancestors import ancestors_with_members, enclosing_schedulers, find_common_scheduler
+from ..job._ancestors import ancestors_with_members, find_common_scheduler
 from ..job._job import DEFAULT_OPTIONS, AbstractJob, is_scheduler, with_members
 from ..parts._first_rule import too_few_jobs_error
 from ..run import _requirement_counts
@@ -391,7 +391,7 @@ def store_implied_requirements(scheduler: BaseScheduler) -> list[tuple[AbstractJ
         The inputs that are outside of `scheduler`, each after the job that uses it. A run could not wait for them.
 
     """
-    if any(level._run is not None for level in (scheduler, *enclosing_schedulers(scheduler))):
+    if scheduler._innermost_run() is not None:
         return []
     levels = [scheduler]
     for level in levels:

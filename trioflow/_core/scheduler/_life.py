@@ -79,16 +79,6 @@ class Stage(enum.IntEnum):
     CLOSED = 7
 
 
-NEW: Final = Stage.NEW
-BEGINNING: Final = Stage.BEGINNING
-RUNNING: Final = Stage.RUNNING
-WAITING: Final = Stage.WAITING
-SETTLED: Final = Stage.SETTLED
-ENDED: Final = Stage.ENDED
-BODY: Final = Stage.BODY
-CLOSED: Final = Stage.CLOSED
-
-
 class Answer(enum.Enum):
     """The answer to a word.
 
@@ -134,19 +124,20 @@ class Word(NamedTuple):
 IS_CLOSED: Final = "{name} is closed; make a new Scheduler"
 IN_RUN: Final = "{name} is in {level}, which is running, and will run it"
 NOT_IN_RUN: Final = "{call}: not allowed while {level} is running"
-NOT_AS_IT_BEGINS: Final = {BEGINNING: "{call}: not allowed while a run of {level} begins"}
+NOT_AS_IT_BEGINS: Final = {Stage.BEGINNING: "{call}: not allowed while a run of {level} begins"}
 STEERED: Final = "{call}: it is not running"
 # fmt: off
 WORDS: Final[dict[str, Word]] = {
     # word                     NEW      BEGINNING RUNNING  WAITING  SETTLED  ENDED    BODY     CLOSED
     "run": Word(              (ACTS,    HERE,    REFUSES, REFUSES, REFUSES, ACTS,    ACTS,    REFUSES),
         "{name} is already running; wait for that run to end",
-        {BEGINNING: "another call runs {level}; wait for that run to end", WAITING: IN_RUN, SETTLED: IN_RUN,
-         CLOSED: IS_CLOSED}),
+        {Stage.BEGINNING: "another call runs {level}; wait for that run to end",
+         Stage.WAITING: IN_RUN, Stage.SETTLED: IN_RUN, Stage.CLOSED: IS_CLOSED}),
     "add": Word(              (ACTS,    HERE,    HERE,    HERE,    REFUSES, ACTS,    REFUSES, REFUSES),
         "{call}: {name} has settled in the run of {level}{why}",
-        {BEGINNING: "{call}: a run of {level} begins in another thread; add jobs before it, or in its thread",
-         BODY: "{call}: the run of {outermost} has ended{why}, and accepts no jobs", CLOSED: "{call}: " + IS_CLOSED},
+        {Stage.BEGINNING: "{call}: a run of {level} begins in another thread; add jobs before it, or in its thread",
+         Stage.BODY: "{call}: the run of {outermost} has ended{why}, and accepts no jobs",
+         Stage.CLOSED: "{call}: " + IS_CLOSED},
         GrowingError),
     "change": Word(           (ACTS,    REFUSES, REFUSES, REFUSES, REFUSES, ACTS,    ACTS,    SAME),
         NOT_IN_RUN, NOT_AS_IT_BEGINS),
@@ -160,7 +151,7 @@ WORDS: Final[dict[str, Word]] = {
     "resume": Word(           (REFUSES, KEEPS,   ACTS,    ACTS,    LATE,    LATE,    LATE,    SAME), STEERED),
     "try_again": Word(        (REFUSES, REFUSES, ACTS,    NEVER,   NEVER,   LATE,    LATE,    SAME)),
     "try_again of a job": Word((REFUSES, REFUSES, ACTS,   REFUSES, NEVER,   LATE,    LATE,    SAME),
-        at={WAITING: "{call}: {name} has not begun in the run of {level}, or waits for another attempt"}),
+        at={Stage.WAITING: "{call}: {name} has not begun in the run of {level}, or waits for another attempt"}),
     "as_settled": Word(       (ACTS,    ACTS,    ACTS,    ACTS,    IGNORES, IGNORES, IGNORES, IGNORES)),
     "wait_settled": Word(     (REFUSES, REFUSES, HERE,    NEVER,   NEVER,   IGNORES, IGNORES, SAME),
         "{name} is idle: it has no run to wait for", error=JobNotDone),
@@ -190,16 +181,16 @@ def expect_run(scheduler: BaseScheduler) -> Claim:
         if scheduler._is_closed or WORDS["run"].cells[stage] is not ACTS:
             del CLAIMS[scheduler]
             raise refusal("run", scheduler, stage, level, "run()")
-        scheduler._run_thread, scheduler._stage = None, BEGINNING
+        scheduler._run_thread, scheduler._stage = None, Stage.BEGINNING
     elif claim != own:
-        raise refusal("run", scheduler, BEGINNING, scheduler, "run()")
+        raise refusal("run", scheduler, Stage.BEGINNING, scheduler, "run()")
     return claim
 
 
 def start_run(scheduler: BaseScheduler, run: Run) -> None:
     """Let a run be the run in progress, and make the calls that were kept for it, in their order."""
     scheduler._run = run
-    scheduler._run_thread, scheduler._stage = None, RUNNING
+    scheduler._run_thread, scheduler._stage = None, Stage.RUNNING
     CLAIMS.pop(scheduler, None)
     calls = scheduler._early_calls
     while calls:
@@ -211,7 +202,7 @@ def record_end(scheduler: BaseScheduler) -> None:
 
     From now on, steering from another thread comes too late.
     """
-    scheduler._run_thread, scheduler._stage = threading.current_thread(), ENDED
+    scheduler._run_thread, scheduler._stage = threading.current_thread(), Stage.ENDED
     CLAIMS.pop(scheduler, None)
     scheduler._early_calls.clear()
     # Last, because another thread may then begin the next run.
@@ -227,7 +218,7 @@ def record_end(scheduler: BaseScheduler) -> None:
 
 def forget_end(scheduler: BaseScheduler) -> None:
     """Let a nested scheduler be NEW, because a run around it begins."""
-    scheduler._run_thread, scheduler._stage = None, NEW
+    scheduler._run_thread, scheduler._stage = None, Stage.NEW
 
 
 def stage_of(scheduler: BaseScheduler) -> tuple[Stage, BaseScheduler]:
@@ -235,32 +226,32 @@ def stage_of(scheduler: BaseScheduler) -> tuple[Stage, BaseScheduler]:
     level, below, ended = scheduler, scheduler, None
     while True:
         stage = level._stage
-        if stage is BEGINNING or (stage is RUNNING and level is scheduler):
+        if stage is Stage.BEGINNING or (stage is Stage.RUNNING and level is scheduler):
             return stage, level
-        if stage is RUNNING:
+        if stage is Stage.RUNNING:
             # The run resets the states while it is CHECKING.
             is_reset = (run := level._run) is None or run.phase is not CHECKING
-            return (SETTLED if below._state.is_settled and is_reset else WAITING), level
-        if stage is ENDED:
+            return (Stage.SETTLED if below._state.is_settled and is_reset else Stage.WAITING), level
+        if stage is Stage.ENDED:
             ended = ended or level
         if level._scheduler is None:
             break
         below, level = level, level._scheduler
     if ended is None:
-        return NEW, scheduler
-    return (ENDED if level._open_block is None else BODY), ended
+        return Stage.NEW, scheduler
+    return (Stage.ENDED if level._open_block is None else Stage.BODY), ended
 
 
 def _cell(word: str, scheduler: BaseScheduler, stage: Stage) -> Cell:
     cells = WORDS[word].cells
-    return (cells[CLOSED] if scheduler._is_closed else SAME) or cells[stage] or REFUSES
+    return (cells[Stage.CLOSED] if scheduler._is_closed else SAME) or cells[stage] or REFUSES
 
 
 def _is_elsewhere(stage: Stage, level: BaseScheduler) -> bool:
     """Return whether the run that decides is in another thread, or has ended there, so that the caller knows less."""
     if (run := level._run) is not None:
         return threading.get_ident() != run.thread_id
-    if stage is BEGINNING:
+    if stage is Stage.BEGINNING:
         return CLAIMS.get(level) != [threading.get_ident()]
     return level._run_thread not in (None, threading.current_thread())
 
@@ -268,8 +259,8 @@ def _is_elsewhere(stage: Stage, level: BaseScheduler) -> bool:
 def refusal(word: str, scheduler: BaseScheduler, stage: Stage, level: BaseScheduler, call_text: str) -> RuntimeError:
     """Return the error of a word that is refused."""
     row, outermost = WORDS[word], outermost_scheduler(scheduler)
-    if scheduler._is_closed and row.cells[CLOSED] is not SAME:
-        stage = CLOSED
+    if scheduler._is_closed and row.cells[Stage.CLOSED] is not SAME:
+        stage = Stage.CLOSED
     text = row.at.get(stage, row.refusal)
     name, level_name, outermost_name = map(repr, (scheduler.label, level.label, outermost.label))
     why = clause(" ({.value})", outermost.stop_reason)

@@ -108,17 +108,8 @@ class Members:
             again.add(job)
             extras = job._ensure_extras()
             extras.wanted = extras.wanted or job
-        users: dict[AbstractJob[Any], list[AbstractJob[Any]]] = {}
-        todo: list[AbstractJob[Any]] = []
-        if any(job._options.run_if == "failed" for job in self.jobs):
-            for job in self.jobs:
-                for requirement in self.all_requirements(job):
-                    users.setdefault(requirement, []).append(job)
-                    if job._state is SUCCEEDED and job._options.run_if == "failed" and requirement in again:
-                        todo.append(job)
-        for job in todo:
-            again.add(job)
-            todo += users.pop(job, ())
+        clean_up = [job for job in self.jobs if job._state is SUCCEEDED and job._options.run_if == "failed"]
+        again.update(self.followers([job for job in clean_up if not again.isdisjoint(self.all_requirements(job))]))
         return {*self.with_makers(again)}
 
     def followers(self, jobs: Iterable[AbstractJob[Any]]) -> dict[AbstractJob[Any], list[AbstractJob[Any]] | None]:
@@ -434,18 +425,8 @@ def first_options(scheduler: BaseScheduler) -> tuple[int | None, float | None]:
 def _with_inputs(jobs: Iterable[AbstractJob[Any]]) -> dict[AbstractJob[Any], None]:
     """Return the jobs, each preceded by its direct and indirect inputs that belong to no scheduler."""
     ordered: dict[AbstractJob[Any], None] = {}
-    for job in jobs:
-        for input_job in job._inputs:
-            if input_job._scheduler is None and input_job not in ordered:
-                _append_inputs_first(job, ordered)
-        ordered[job] = None
-    return ordered
-
-
-def _append_inputs_first(job: AbstractJob[Any], ordered: dict[AbstractJob[Any], None]) -> None:
-    """Append a job to `ordered`, preceded by its direct and indirect inputs that belong to no scheduler."""
     entered: set[AbstractJob[Any]] = set()
-    stack = [job]
+    stack = [*jobs][::-1]
     while stack:
         job = stack[-1]
         if job in ordered or job in entered or not job._inputs:
@@ -453,6 +434,7 @@ def _append_inputs_first(job: AbstractJob[Any], ordered: dict[AbstractJob[Any], 
             continue
         entered.add(job)
         stack += [other for other in reversed(job._inputs) if other._scheduler is None and other not in ordered]
+    return ordered
 
 
 def insert_members(scheduler: BaseScheduler, jobs: Iterable[AnyJob]) -> None:

@@ -40,7 +40,7 @@ from ..backend import SIGNALS, is_in_job_body
 from ..base import _logger
 from ..base._states import CHECKING, STOPPING
 from ..base._text_forms import short_repr
-from ..base._user_code import own_entries, signature_of
+from ..base._user_code import linked, own_entries, signature_of
 from ..job._ancestors import enclosing_schedulers
 from ..run import _ending
 
@@ -302,11 +302,7 @@ class OwnFrames:
     ) -> None:
         # A second Ctrl-C has the first one as its context.
         while isinstance(error, KeyboardInterrupt):
-            entries = [*own_entries(error.__traceback__)]
-            error.__traceback__ = None
-            for entry in reversed(entries):
-                entry.tb_next = error.__traceback__
-                error.__traceback__ = entry
+            error.__traceback__ = linked(own_entries(error.__traceback__))
             error = error.__context__
 
 

@@ -360,7 +360,7 @@ def _earlier_jobs_text(run: Run, job: AbstractJob[Any], queued_jobs: list[Abstra
     earlier_jobs = list(itertools.takewhile(lambda other: other is not job, scheduled_jobs))
     reasons = ["priority"] if any(other.priority > job.priority for other in earlier_jobs) else []
     if order.policy is not FIFO_POLICY and any(other.priority == job.priority for other in earlier_jobs):
-        reasons.append(order.policy.reason(job, order))
+        reasons.append(order.policy.reason.format(label=job.label, rank=order.ranks.get(job)))
     if not reasons:
         return ""
     verb = "come" if len(earlier_jobs) > 1 else "comes"

@@ -60,11 +60,8 @@ def failure_kind(job: AbstractJob[Any], failure: _errors.Failure) -> tuple[objec
     except Exception:
         # From the code of the exception's class.
         code = None
-    positions: list[tuple[str, int]] = []
-    tb = failure.traceback
-    while tb is not None:
-        positions.append((tb.tb_frame.f_code.co_filename, tb.tb_lineno))
-        tb = tb.tb_next
+    entries = _user_code.entries(failure.traceback)
+    positions = [(entry.tb_frame.f_code.co_filename, entry.tb_lineno) for entry in entries]
     exit_code = code if type(code) is int else None
     return job._failure_kind(), job._criticality(), types, exit_code, tuple(positions[-MAX_COMPARED_FRAMES:])
 
@@ -338,6 +335,14 @@ def log_drain(scheduler: BaseScheduler) -> None:
         )
 
 
+ENDS: Final = {
+    StopReason.TIMEOUT: "stopped after its timeout of {timeout:g} s",
+    StopReason.DRAINED: f"{STOP_REASON_TEXTS[StopReason.DRAINED]}: no more jobs were started",
+    StopReason.INTERRUPTED: f"{STOP_REASON_TEXTS[StopReason.INTERRUPTED]}: a signal ended it cleanly",
+}
+"""The ends of a run that are logged whatever failed, in words."""
+
+
 def log_run_end(run: Run) -> None:
     """Log how many jobs failed in an outermost run, and whether a timeout, a drain or a signal stopped the run.
 
@@ -362,18 +367,10 @@ def log_run_end(run: Run) -> None:
     if tolerated_count:
         verb = "was" if tolerated_count == 1 else "were"
         failures_text += f", {tolerated_count} more {verb} tolerated"
-    if run.fate.reason in (StopReason.TIMEOUT, StopReason.DRAINED, StopReason.INTERRUPTED):
+    if run.fate.reason in ENDS:
+        how = ENDS[run.fate.reason].format(timeout=run.timeout)
         if has_idled(run):
             how = f"stopped after {scheduler.idle_timeout:g} s without {_handle.JOB_EVENTS_NOUN}"
-        elif run.fate.reason is StopReason.TIMEOUT:
-            how = f"stopped after its timeout of {run.timeout:g} s"
-        else:
-            ends: dict[Any, str] = {
-                StopReason.DRAINED: "no more jobs were started",
-                StopReason.INTERRUPTED: "a signal ended it cleanly",
-            }
-            reason: Any = run.fate.reason
-            how = f"{STOP_REASON_TEXTS[reason]}: {ends[reason]}"
         texts = filter(None, (f"the run of {shorten(scheduler.label)!r} {how}", failures_text))
         _logger.warn("; ".join(texts), advice=LISTING_ADVICE, about="end", kind=run.fate.reason, is_shown=is_shown)
     elif count > (run.fate.reason is StopReason.CRITICAL):

@@ -582,11 +582,6 @@ def is_known_by_call(job: AnyJob) -> bool:
     return job._label is None or (job._extras or RunExtras).is_known_by_call
 
 
-def is_member(job: AnyJob) -> bool:
-    """Return whether a job is still in its scheduler, which has not dropped it because of `keep_jobs=False`."""
-    return job._scheduler is not None and job in job._scheduler._members.jobs
-
-
 def budget_use(job: AnyJob) -> dict[str, float]:
     """Return the amounts of budgets that a job, or its record, has used in all attempts that have begun, by name."""
     extras = job._extras or RunExtras
