@@ -223,9 +223,8 @@ raised {one_line_error(error)}")
 +            if job._state is SCHEDULED:
 """),
     plant("rate-started", f"{ADMISSION}/_rates.py", "a wake-up forgotten: amounts that accrue again after a start", """
--        if self.admission is not None:
--            # A need may have waited for this.
--            self.admission.is_current = False
+             self.buckets[key].let_accrue(amount, now)
+-        self.on_change()
 """),
     plant("rate-unstarted", f"{ADMISSION}/_rates.py", ">= for > in a bucket", """
 -        if self.unstarted_amount and self.unstarted_amount + amount > self.burst:
@@ -236,10 +235,8 @@ raised {one_line_error(error)}")
     Plant("budget-share", f"{ADMISSION}/_pools.py", "a refunded amount is given back twice", """\
             share.amount = 0
 """),
-    Plant("budget-scheduler", f"{ADMISSION}/_pools.py", "a scheduler does not return the rest of its budget", """\
-        if share.members is not None:
-            self.correct(share, share.used)
-"""),
+    Plant("budget-scheduler", f"{ADMISSION}/_pools.py", "a scheduler does not return the rest of its budget",
+        "        self.correct(share, share.used)\n"),
     plant("key-unstarted", f"{ADMISSION}/_keys.py", "a pause after a job that has not started", """
      def refund(self, job: AbstractJob[Any], share: Any) -> None:
 -        self.unused_by = job
