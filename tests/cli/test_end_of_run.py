@@ -114,9 +114,21 @@ def test_slowest_chain_lists_the_longest_jobs_of_the_critical_path_in_its_order(
     assert sum(int(share) for _, share in found) <= 101
 
 
+def test_end_of_a_run_whose_jobs_waited_most_of_the_time_has_no_slowest_chain(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The jobs of the chain are no explanation of such a run. They were named, with 15 % of the time together."""
+    monkeypatch.setattr(_end_of_run, "MIN_SECONDS_FOR_CHAIN", 0.0)
+    monkeypatch.setattr(_end_of_run, "SEARCH_SECONDS_PER_JOB", 0.0)
+    code = "x = Scheduler(Job(work, needs={'api': 1}), Job(work, needs={'api': 1}), pool=trioflow.Pool(api=RATE))"
+    file = written(tmp_path, f"import trioflow\nRATE = trioflow.Rate(requests=1, per=0.5)\n{code}")
+    assert "chain" not in run(file).stdout
+
+
 def test_end_of_a_run_of_many_short_jobs_has_no_slowest_chain(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_end_of_run, "MIN_SECONDS_FOR_CHAIN", 0.0)
     monkeypatch.setattr(_end_of_run, "SEARCH_SECONDS_PER_JOB", 0.0)
+    monkeypatch.setattr(_end_of_run, "MIN_CHAIN_SHARE", 0.0)
     file = written(tmp_path, f"x = Scheduler(Job(work, label='{'x' * 200}'), Job(work))")
     (line,) = [line for line in run(file).stdout.splitlines() if "chain" in line]
     assert len(line) < _end_of_run.DEFAULT_WIDTH
@@ -132,6 +144,7 @@ def test_paths_at_the_end_of_a_run_are_shortened_to_the_width_of_the_line(
     """In a narrow terminal, paths of jobs are shortened to fit the line, in the slowest chain and after a timeout."""
     monkeypatch.setattr(_end_of_run, "MIN_SECONDS_FOR_CHAIN", 0.0)
     monkeypatch.setattr(_end_of_run, "SEARCH_SECONDS_PER_JOB", 0.0)
+    monkeypatch.setattr(_end_of_run, "MIN_CHAIN_SHARE", 0.0)
     monkeypatch.setattr(_end_of_run, "line_width", lambda: 60)
     code = "long = 'region 1 / datacentre 2 / migrate host '\n"
     options = ["--timeout", unit] if end == "timeout" else []

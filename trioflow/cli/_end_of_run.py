@@ -33,6 +33,8 @@ SEARCH_SECONDS_PER_JOB: Final = 50e-6
 """An estimate of the time, in seconds per job, to find the slowest chain of a run that was not traced."""
 MAX_SEARCH_SHARE: Final = 0.02
 """The maximum time to spend on finding the slowest chain of an untraced run, as a fraction of the run's duration."""
+# The jobs of a chain that takes a smaller share of the run explain little of it.
+MIN_CHAIN_SHARE: Final = 1 / 3
 CHAIN_HEADING: Final = "slowest chain"
 """The longest heading of a line."""
 MAX_NAMED_JOBS: Final = 3
@@ -101,7 +103,8 @@ class RunSummaryText:
     def slowest_chain(self) -> str:
         """Return the slowest jobs on the critical path, in the order of the path, with their shares of the duration.
 
-        Return "" if the run was short, or if the search for the critical path would take too long.
+        Return "" if the run was short, if these jobs took little of it, because they waited for most of it, or if the
+        search for the critical path would take too long.
         """
         job_count = self._tally.job_count
         elapsed = _verdict.run_seconds(self._scheduler) or 0.0
@@ -111,13 +114,13 @@ class RunSummaryText:
         # Imported here, because most runs are shorter.
         from ..view.trace._trace import find_critical_path_parts
 
+        parts = [part for part in find_critical_path_parts(self._scheduler, self._trace) if not part.is_wait]
+        if sum(part.seconds for part in parts) < elapsed * MIN_CHAIN_SHARE:
+            return ""
         shown: list[tuple[float, str]] = []
-        for part in find_critical_path_parts(self._scheduler, self._trace):
-            if not part.is_wait:
-                name = self._short_path(part.label)
-                share = 100 * part.seconds / elapsed
-                text = f"{name} {duration_text(part.seconds, in_column=True)} ({share:.0f} %)"
-                shown.append((part.start, text))
+        for part in parts:
+            duration = f"{duration_text(part.seconds, in_column=True)} ({100 * part.seconds / elapsed:.0f} %)"
+            shown.append((part.start, f"{self._short_path(part.label)} {duration}"))
         return self._fit_items(shown)
 
     def running_at_timeout(self) -> str:
@@ -144,11 +147,10 @@ class RunSummaryText:
             items: the place of each item in the line, and its text.
 
         """
-        separator = self._symbols.separator
         columns = line_width() - len(CHAIN_HEADING) - 2
         for count in range(min(MAX_NAMED_JOBS, len(items)), 0, -1):
             omitted = [f"{len(items) - count} more"] if len(items) > count else []
-            line = separator.join([*(text for _, text in sorted(items[:count])), *omitted])
+            line = self._symbols.separator.join([*(text for _, text in sorted(items[:count])), *omitted])
             if count == 1 or _symbols.display_width(line) <= columns:
                 return line
         return ""
