@@ -123,6 +123,15 @@ def test_a_bar_has_its_details_in_a_tooltip(virtual: Virtual, tmp_path: Path) ->
     ]
 
 
+def test_a_tooltip_sums_the_waits_of_each_cause(virtual: Virtual, tmp_path: Path) -> None:
+    """It had a line for each: of a job with many attempts, dozens."""
+    job = Job(fail, 1, label="b", retry=Retry(3, first=2, factor=1, jitter=False))
+    picture = draw_timeline(traced(virtual, Scheduler(Job(nap, 1), job, jobs_window=1)), tmp_path / "t.svg")
+    titles = [group.findtext(f"{SVG}title") or "" for group in find_by_class(picture, "job")]
+    waits = [line for line in titles[1].splitlines() if line.startswith("waited")]
+    assert waits == ["waited 1 s for a slot, until nap(1) released it", "waited 6 s for a retry"]
+
+
 def test_any_label_is_shown_as_text(virtual: Virtual, tmp_path: Path) -> None:
     """The timeline is well-formed for any label; unprintable characters are escaped."""
     trace = traced(virtual, Scheduler(*(Job(nap, label=label) for label in NASTY), label=NASTY[0]))

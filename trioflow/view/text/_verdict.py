@@ -245,12 +245,12 @@ def failures_text(tally: Tally, is_over: bool = True) -> str:
 class Verdict(NamedTuple):
     """The verdict on a run or a batch, in a sentence."""
 
+    # Whether the run completed, so that no failure counts.
     is_good: bool
-    """Whether the run completed, so that no failure counts."""
+    # Whether the timeout of a job ended it, and the run went on without its result.
     has_moved_on: bool
-    """Whether the timeout of a job ended it, and the run went on without its result."""
+    # The verdict in words, such as "1 failed, 2 blocked of 14, 9.0 s".
     sentence: str
-    """The verdict in words, such as "1 failed, 2 blocked of 14, 9.0 s"."""
 
     def symbol(self, symbols: Symbols) -> str:
         """Return the symbol of SUCCEEDED if the verdict is good, or MOVED_ON if also jobs moved on, or else FAILED."""

@@ -290,10 +290,15 @@ RELEASES: Final = {
 """For each cause of a wait that another job may have ended, the act of that job."""
 
 
-def wait_text(spans: Sequence[Span], wait: Wait) -> str:
-    """Return how long and for which cause a job waited, and the part of another job in it, if known."""
-    release = "" if wait.released_by is None else RELEASES.get(wait.cause, "").format(spans[wait.released_by].name)
-    return f"waited {duration_text(wait.seconds)} for {wait.words}{release}"
+def wait_texts(spans: Sequence[Span], waits: Iterable[Wait]) -> Iterator[str]:
+    """Yield how long a job waited for each cause. For a single wait, also yield the part of another job, if known."""
+    waits_by_words: dict[str, list[Wait]] = {}
+    for wait in waits:
+        waits_by_words.setdefault(wait.words, []).append(wait)
+    for words, (wait, *others) in waits_by_words.items():
+        is_known = not others and wait.released_by is not None
+        release = RELEASES.get(wait.cause, "").format(spans[wait.released_by or 0].name) if is_known else ""
+        yield f"waited {duration_text(sum((each.seconds for each in others), wait.seconds))} for {words}{release}"
 
 
 # ---- rows

@@ -21,7 +21,7 @@ from ..._core.base._text_forms import duration_text, fit
 from ..._core.job._labels import printable, shorten
 from .._state_styles import NEVER_STARTED_STATES, STATE_STYLES, recorded_state, state_class
 from ..text import _symbols, _verdict
-from ._spans import Span, assign_lanes, or_infinity, wait_text
+from ._spans import Span, assign_lanes, or_infinity, wait_texts
 from ._time_spent import FamilyTime, SlotBar, SlotUse, compute_family_times, compute_slot_use
 from ._trace_record import TraceRecord
 
@@ -173,8 +173,7 @@ def tooltip_lines(record: TraceRecord, span: Span) -> Iterator[str]:
         duration = "still running" if span.took is None else f"took {duration_text(span.took)}"
         yield f"started at {duration_text(span.started_at - record.start_time)}, {duration}"
     # Waits for jobs come last.
-    for wait in sorted(span.waits, key=lambda wait: wait.cause is WaitCause.JOBS):
-        yield wait_text(record.spans, wait)
+    yield from wait_texts(record.spans, sorted(span.waits, key=lambda wait: wait.cause is WaitCause.JOBS))
     if len(span.attempts) > 1:
         yield f"{len(span.attempts)} attempts"
     if span.throttled:

@@ -33,7 +33,7 @@ from ...text import _verdict
 from ...text._failure_text import FAILURE_ORDER, FailureText, common_headline, group_failures
 from ...text._symbols import Symbols, durations_in_column
 from .. import _time_spent, _timeline
-from .._spans import CommandRecord, RunSpan, Span, or_infinity, wait_text
+from .._spans import CommandRecord, RunSpan, Span, or_infinity, wait_texts
 from .._trace_record import TOO_MANY_NOTE, GraphDescription, TraceRecord
 
 MAX_SENTENCE_LENGTH: Final = 500
@@ -484,9 +484,7 @@ def _table_json(record: TraceRecord, commands: dict[int, dict[str, Any]], *, has
         "units": units,
         "required": {span.number: span.required for span in record.spans if span.required},
         "waits": {
-            span.number: [wait_text(record.spans, wait) for wait in span.waits]
-            for span in record.spans
-            if span.waits and has_waits
+            span.number: list(wait_texts(record.spans, span.waits)) for span in record.spans if span.waits and has_waits
         },
         "states": [[state, count] for state, _, count in _state_counts(record)],
         "rows": list(map(partial(_table_row, record), record.spans, ranks, zip(*cells, strict=True))),
