@@ -19,8 +19,10 @@ from ..bodies import Flaw, nap
 from ..conftest import Virtual
 
 ENDS = ["completed", "failed", "critical", "timeout", "drained", "steered"]
-ABOUT_MORE = {"pool", "scheduler", "required", "instruments", "graph", "last_run", "progress", "close"}
-"""What is asked of other objects, or differs from run to run: what a pool has left, and objects by their identity."""
+ABOUT_MORE = {
+    "pool", "scheduler", "required", "instruments", "graph", "last_run", "progress", "close", "reopened_count",
+}  # fmt: skip
+"""What is asked of other objects, counts in all runs, or differs from run to run: what a pool has left, and identities."""
 
 
 class World:
