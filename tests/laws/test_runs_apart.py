@@ -22,7 +22,7 @@ ENDS = ["completed", "failed", "critical", "timeout", "drained", "steered"]
 ABOUT_MORE = {
     "pool", "scheduler", "required", "instruments", "graph", "last_run", "progress", "close", "reopened_count",
 }  # fmt: skip
-"""What is asked of other objects, counts in all runs, or differs from run to run: what a pool has left, and identities."""
+"""What is asked of other objects, counts all runs, or differs from run to run: what a pool has left, and identities."""
 
 
 class World:
