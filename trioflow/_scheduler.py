@@ -142,8 +142,7 @@ def unended_iterations() -> weakref.WeakSet[EndsOfJobs]:
 
     # `concurrent.futures` waits in the same way (https://github.com/python/cpython/blob/v3.11.7/Lib/threading.py#L1531),
     # and the last function comes first.
-    register = getattr(threading, "_register_atexit", atexit.register)
-    register(end)
+    getattr(threading, "_register_atexit", atexit.register)(end)
     return iterations
 
 
@@ -224,11 +223,8 @@ class Scheduler(BaseScheduler):
             label, jobs_window, pool, policy, durations, timeout, critical_jobs, instruments, journal,
             on_job_settled, hold, keep_jobs, processes, shutdown_timeout, cleanup_timeout,
         )  # fmt: skip
-        changed: dict[str, Any] = {
-            name: value
-            for (name, default), value in zip(SETTING_DEFAULTS, settings, strict=True)
-            if value is not default
-        }
+        given = zip(SETTING_DEFAULTS, settings, strict=True)
+        changed: dict[str, Any] = {name: value for (name, default), value in given if value is not default}
         super().__init__(*jobs_or_sequences, **options, **changed)
 
     def _run_resource_totals(self) -> Mapping[str, int]:
@@ -268,11 +264,13 @@ class Scheduler(BaseScheduler):
         if not _answers.answer_thread.is_running():
             return super()._hold_advice()
         steer = f"trioflow steer {os.getpid()}"
-        reload = " --reload" if self._changed_files() else ""
+        reload = " --reload" if _loaded_files.changed_files() else ""
         return f"try_again() or `{steer} try-again{reload}` tries them again, resume() or `{steer} resume` ends it"
 
-    def _changed_files(self) -> list[str]:
-        return [*map(os.path.basename, _loaded_files.changed_files())]
+    def _changes_text(self) -> str:
+        from .view.look import _reload
+
+        return "".join(f"; {text}" for text in (_reload.changed_text(), _reload.older_code_text(self)) if text)
 
     def _store_outcome(self, run: Run) -> None:
         super()._store_outcome(run)

@@ -194,3 +194,35 @@ def test_what_code_has_made_before_it_was_mended_in_the_live_run_is_named() -> N
     restored, said = run_steps(mended, ("return n * 100", "return n * 1000"))
     assert restored == "10 20 300 2 4"
     assert "the code of 4 restored jobs has changed since" in said
+
+
+HELD = """
+from trioflow import Scheduler, ThreadJob
+from trioflow.abc import Instrument
+
+def load(n):
+    return n + 1
+
+def use(n):
+    return 1 / n
+
+class Answers(Instrument):
+    def incident(self, scheduler, job, message, exception):
+        if message.endswith("is held"):
+            (loaded.try_again if loaded.restored else scheduler.resume)()
+
+loaded, other = ThreadJob(load, -1, label="load"), ThreadJob(load, 3, label="other")
+used = ThreadJob(use, loaded, label="use")
+print(Scheduler(loaded, used, other, label="night", hold=True, instruments=[Answers()]).run(journal="run.db"))
+"""
+
+
+def test_a_held_run_names_the_restored_jobs_whose_code_has_changed() -> None:
+    """The line at the end does not name those that have run again meanwhile."""
+    assert run_steps(HELD)[0] == "False"
+    succeeded, said = run_steps(HELD, ("n + 1", "n + 2"))
+    assert succeeded == "True"
+    [held] = [line for line in said.splitlines() if "is held" in line]
+    assert "; 'load', 'other' succeeded with older code: `trioflow steer " in held
+    assert held.endswith(" try-again load` runs it again")
+    assert "the code of 1 restored job has changed since, 'other': that counts only with" in said

@@ -295,8 +295,8 @@ class JournalSession:
         self._unstorable_reasons_by_label: Final[dict[str, str]] = {}
         # For each job that ran as mended code was taken: the number of its attempt, and the digest of its code.
         self._codes_before_reload: Final[dict[AbstractJob[Any], tuple[int, str | None]]] = {}
-        # Labels of restored jobs whose functions have changed since.
-        self._changed_code: Final[dict[str, None]] = {}
+        # Labels of restored jobs whose functions have changed since, by path.
+        self._changed_code: Final[dict[str, str]] = {}
         # Labels of the first jobs that have changed theirs.
         self._changed_arguments: Final[dict[str, None]] = {}
         self._tally: Final = _run_summary.JobTally()
@@ -440,7 +440,8 @@ class JournalSession:
         """Note that a job is restored from its record."""
         function = asked.running.function
         if function is not None and is_other_code(record.code, code_digest(function.__code__)):
-            self._changed_code[job.label] = None
+            self._changed_code[asked.running.path] = job.label
+            _job_queries.note_older_code([job], [function.__code__])
         asked.counted.ran = record.run, record.settled
         asked.counted.cause = None
         self._complete(job, record, asked.running.fingerprint)
@@ -1113,6 +1114,7 @@ class JournalSession:
             self._result_forms.pop(job, None)
             self._pending_records.pop(path, None)
             self._pending_restored.pop(path, None)
+            self._changed_code.pop(path, None)
         self.store.discard(paths)
 
     def _tally_outcome(self, job: AbstractJob[Any]) -> RunningJob | None:
@@ -1173,7 +1175,7 @@ class JournalSession:
                 f"the jobs after them; let each return what is new instead"
             )
         if self._changed_code:
-            changed = join_names([*map(repr, self._changed_code)], MAX_NAMED_JOBS)
+            changed = join_names([*map(repr, self._changed_code.values())], MAX_NAMED_JOBS)
             warn(
                 f"the code of {plural(len(self._changed_code), 'restored job')} has changed since, {changed}: that "
                 f"counts only with version=, or after trioflow journal {self.store.path} forget NAME"

@@ -488,6 +488,36 @@ if __name__ == "__main__":
 """
 
 
+def test_what_has_succeeded_with_the_code_of_before_is_named(backend: str, tmp_path: Path) -> None:
+    """The answer to a reload names it, and so do the log and a look, until it runs again."""
+    text = WRONG.replace(", watching, user", "").replace(", watching.attempts, user.attempts", "")
+    file = tmp_path / "night.py"
+    file.write_text(text)
+    with subprocess.Popen(
+        [sys.executable, file, backend], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as program:
+        assert program.stdout is not None
+        assert program.stderr is not None
+        held = [next(line for line in program.stderr if "is held" in line)]
+        file.write_text(text.replace("41", "42"))
+        answers = [command("steer", program.pid, "try-again", "--reload").output]
+        for line in program.stderr:
+            held += [line] * ("succeeded with" in line)
+            if "is held" in line:
+                break
+        answers += [command("look", program.pid).output]
+        answers += [command("steer", program.pid, "try-again", "collect").output]
+        ended = program.stdout.read()
+        log = program.stderr.read()
+    older = f"'collect' succeeded with older code: `trioflow steer {program.pid} try-again collect` runs it again"
+    assert answers[0].endswith(f"; these wait or run again: upload; {older}\n")
+    assert f"or end as failed; {older}\n" in answers[1]
+    assert "older" not in answers[2]
+    assert [line.partition(older)[1] for line in held] == ["", older, older]
+    assert "older" not in log
+    assert ended == "True 42\n"
+
+
 def test_a_step_that_has_succeeded_is_mended_and_all_that_used_it_runs_again(backend: str, tmp_path: Path) -> None:
     """What runs with the wrong result refuses the word, which then cancels it, too."""
     file = tmp_path / "night.py"

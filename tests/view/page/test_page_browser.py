@@ -246,6 +246,35 @@ def test_a_button_takes_mended_code(browser: Browser, tmp_path: Path, monkeypatc
     assert job.result() == 42
 
 
+def test_a_button_runs_a_success_again_with_mended_code(
+    browser: Browser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "mended_success.py"
+    file.write_text("async def collect():\n    return 41\n")
+    os.utime(file, (1, 1))  # before this program has started
+    monkeypatch.syspath_prepend(str(tmp_path))
+    collected = Job(importlib.import_module("mended_success").collect, label="collect")
+
+    async def upload(number: int) -> None:
+        if number != 42:
+            raise ValueError(number)
+
+    with watched(collected, Job(upload, collected, label="upload"), hold=True) as server:
+        browser.driver.get(server.url)
+        until(browser, lambda: browser.first("#find").send_keys("collect") or True)
+        click(browser, "#found .pick")
+        until(browser, lambda: text(browser, "#job .retry") == "Run again")
+        file.write_text("async def collect():\n    return 42\n")
+        until(browser, lambda: text(browser, "#job .retry") == "Run again with the mended code")
+        click(browser, "#job .retry")
+        until(browser, lambda: text(browser, "#job .retry") == "Run it again, and 1 job that used it?")
+        time.sleep(0.7)
+        click(browser, "#job .retry")
+        until(browser, lambda: status(browser).startswith("ended"))
+    sys.modules.pop("mended_success")
+    assert collected.result() == 42
+
+
 UNDER_POINTER = """(() => {
   const row = document.elementFromPoint(arguments[0], arguments[1])?.closest("li");
   return row?.querySelector("bdi").textContent ?? "";

@@ -113,8 +113,8 @@ class Hold(Part):
         run.steering.set_hold(run, not self._is_holding())
         if self._is_holding():
             message = f"the run of {run.scheduler.label!r} has failures, and is held"
-            unkept = "; no journal keeps what has succeeded" * (run.journal_writer is None)
-            run.report(None, message, advice=f": {run.scheduler._hold_advice()}{unkept}", is_steering=True)
+            note = run.scheduler._changes_text() + "; no journal keeps what has succeeded" * (not run.journal_writer)
+            run.report(None, message, advice=f": {run.scheduler._hold_advice()}{note}", is_steering=True)
 
     def on_added(self) -> None:
         self.act()

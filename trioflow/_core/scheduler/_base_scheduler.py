@@ -897,9 +897,9 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
         """Say how a held run goes on. `trioflow.Scheduler` overrides this method."""
         return "try_again() tries them again, resume() ends it"
 
-    def _changed_files(self) -> list[str]:
-        """Return the files of the program that have been mended. `trioflow.Scheduler` overrides this method."""
-        return []
+    def _changes_text(self) -> str:
+        """Say what of the program was mended, for a held run. `trioflow.Scheduler` overrides this method."""
+        return ""
 
     def _open_journal(self, journal: object) -> RunJournal:
         """Open the journal of a run. `trioflow.Scheduler` overrides this method."""

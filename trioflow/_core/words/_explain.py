@@ -28,14 +28,7 @@ from ..parts._first_rule import FirstRule
 from ..run._ending import may_clean_up
 from ..run._instruments import Part
 from ..run._run import RUNS_IN_PROGRESS, Run
-from ._job_queries import (
-    failed_attempts,
-    failure_count,
-    fraction_done,
-    question_of,
-    reason_not_restored,
-    throttled_attempts,
-)
+from . import _job_queries
 
 if TYPE_CHECKING:
     from ..admission._admission import WaitingGroup
@@ -50,7 +43,7 @@ def explain(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
     if job._state is JobState.SCHEDULED:
         # The reason for a wait has nothing to do with the journal.
         return text
-    return text + clause("; it was not restored: {}", reason_not_restored(job))
+    return text + clause("; it was not restored: {}", _job_queries.reason_not_restored(job))
 
 
 def _without_keys(text: str, job: AbstractJob[Any]) -> str:
@@ -127,7 +120,7 @@ def _attempt_text(job: AbstractJob[Any], has_limit: bool = True) -> str:
     limit = ""
     if has_limit and job.retry is not None and job.retry.times is not None:
         limit = f" of {(job._extras or RunExtras).earlier_retries + job.retry.times + 1}"
-    errors = [f", after {attempt.error}" for attempt in failed_attempts(job)[-1:]]
+    errors = [f", after {attempt.error}" for attempt in _job_queries.failed_attempts(job)[-1:]]
     return f"attempt {job.attempts + 1}{limit}{''.join(errors)}"
 
 
@@ -217,10 +210,9 @@ def waiting_since(job: AbstractJob[Any]) -> float | None:
     """
     if (scheduler := job._scheduler) is None or job._state is not JobState.SCHEDULED:
         return None
-    ends = [throttling.ended for throttling in throttled_attempts(job)[-1:]]
-    ends += [attempt.ended for attempt in failed_attempts(job)[-1:]]
-    if ends:
-        return max(ends)
+    last: list[Any] = [*_job_queries.throttled_attempts(job)[-1:], *_job_queries.failed_attempts(job)[-1:]]
+    if last:
+        return float(max(attempt.ended for attempt in last))
     times = [other._finished_at for other in scheduler._members.all_requirements(job)]
     return None if None in times else max((time for time in times if time is not None), default=None)
 
@@ -232,8 +224,7 @@ def get_status_text(job: AbstractJob[Any]) -> str:
     if (cancellation := _cancellation_text(job)) is not None:
         return f"{cancellation}, still running"
     # A question is no secret, even if its answer is.
-    is_hidden = job.redact and question_of(job) is None
-    if not job._has_status_text or is_hidden:
+    if not job._has_status_text or (job.redact and _job_queries.question_of(job) is None):
         return (waiting(job) or NO_WAIT).text
     # Only kinds with a status define `status_text`.
     kind: Any = job
@@ -264,7 +255,8 @@ def _find_wait(run: Run, job: AbstractJob[Any]) -> Waiting:
         return Waiting(WaitCause.PAUSE, text=paused)
     if until is not None:
         seconds = duration_text(max(0.0, until - run.clock()))
-        for name in (key for each in throttled_attempts(job)[-1:] for key, end in each.closed_until if end == until):
+        last = _job_queries.throttled_attempts(job)[-1:]
+        for name in (key for each in last for key, end in each.closed_until if end == until):
             return Waiting(WaitCause.THROTTLED, name, f"{name}, throttled for {seconds}")
         return Waiting(WaitCause.RETRY, text=f"retried in {seconds}, {_attempt_text(job)}")
     if line.tokens is not None and job in line.tokens.waiting:
@@ -339,9 +331,8 @@ def pause_text(run: Run) -> str:
     if (pause := run.steering.current_pause(run)) is None:
         return ""
     if pause is run.steering.hold:
-        files = join_names(run.scheduler._changed_files(), MAX_NAMED_JOBS)
-        mended = files and f"; {files} changed since it was loaded"
-        return f"held: {failure_count(run.outermost().scheduler)} failed; try again, or end as failed{mended}"
+        root = run.outermost().scheduler
+        return f"held: {_job_queries.failure_count(root)} failed; try again, or end as failed{root._changes_text()}"
     return f"paused {duration_text(age(pause.since, run.clock))} ago{clause(' by {}', pause.by)}"
 
 
@@ -387,7 +378,7 @@ def _explain_running(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
     else:
         if job.attempts > 1:
             parts.append(f"in attempt {job.attempts}")
-        if (fraction := fraction_done(job)) is not None:
+        if (fraction := _job_queries.fraction_done(job)) is not None:
             parts.append(f"and is {percent_text(fraction)} done")
         if status and not job._takes_slot:
             parts.append(f"and {status}")

@@ -19,7 +19,7 @@ from ..base._states import MOVED_ON, JobState, ReportedState, WaitCause
 from ..job import _requirements
 from ..job._ancestors import enclosing_schedulers
 from ..job._errors import BudgetSpent, Failure, RequirementFailed
-from ..job._function import FunctionJob
+from ..job._function import FunctionJob, unwrap_partial
 from ..job._job import AnyJob, FailedAttempt, Restoration, RunExtras, Throttling, has_moved_on, is_scheduler
 from ..job._job_options import RUN_RESOURCES, BoxStyle, OptionRecord
 from ..run._requirement_counts import successors_of
@@ -297,6 +297,22 @@ def retry_waits(job: AnyJob) -> list[tuple[float, float]]:
 def is_about_to_run_anew(job: AnyJob) -> bool:
     """Return whether a job, which has settled or is being cancelled, will be IDLE again in a later turn."""
     return (job._extras or RunExtras).wanted is not None
+
+
+def note_older_code(jobs: Iterable[AnyJob], codes: Collection[object]) -> None:
+    """Note the jobs whose functions have these codes now, and had others when the jobs ran. Another try forgets it."""
+    import inspect
+
+    for job in jobs:
+        function = inspect.unwrap(unwrap_partial(getattr(job, "_function", None)))
+        if getattr(function, "__code__", None) in codes:
+            job._ensure_extras().has_older_code = True
+
+
+def has_older_code(job: AnyJob) -> bool:
+    """Return whether a job has succeeded with another code than its function has now, and is not about to run anew."""
+    is_older = job._state is JobState.SUCCEEDED and (job._extras or RunExtras).has_older_code
+    return is_older and not is_about_to_run_anew(job)
 
 
 def end_times(job: AnyJob) -> list[float]:

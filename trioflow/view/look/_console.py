@@ -329,20 +329,20 @@ def stopwatch_text(seconds: float) -> str:
 # ---- the job that was chosen
 
 
-def _retry_button(state: JobState, told: Record) -> list[str]:
-    """Return the word, the text and the question of the button that tries a job again.
+def _retry_button(state: JobState, told: Record, is_mended: bool) -> list[str]:
+    """Return the word, the text and the question of the button that tries a job again, with the mended code if any is.
 
     It asks if a success is taken back, with how many others, and what is cancelled for it.
     """
     others, running = told.get("following", 0), list(map(printable, told.get("running", ())))
+    word = "reload and " * is_mended + "try-again"
+    code = " with the mended code" * is_mended
     if not (state is JobState.SUCCEEDED or others):
-        return ["try-again", "Try again", ""]
-    question = "Run it again?"
-    if others:
-        question = f"Run it again, and {plural(others, 'job')} that used it?"
+        return [word, f"Try again{code}", ""]
+    question = f"Run it again{clause(', and {} that used it', others and plural(others, 'job'))}?"
     if running:
-        return ["try-again --cancel", "Run again", f"Cancel {join_names(running, MAX_NAMED)}? {question}"]
-    return ["try-again", "Run again", question]
+        return [f"{word} --cancel", f"Run again{code}", f"Cancel {join_names(running, MAX_NAMED)}? {question}"]
+    return [word, f"Run again{code}", question]
 
 
 def describe_job(run: WatchedRun, key: int, told: Record) -> Record:
@@ -378,7 +378,7 @@ def describe_job(run: WatchedRun, key: int, told: Record) -> Record:
         "mark": run.attempt_mark(key),
         "can_cancel": not span.state.is_settled,
         "can_retry": told.get("again", span.state is JobState.FAILED),
-        "retry": _retry_button(span.state, told),
+        "retry": _retry_button(span.state, told, run.answer["mended"]),
         "facts": [[name, printable(text)] for name, text in _job_facts(run, facts)],
         "why": printable(str(told.get("explanation", ""))),
         "status": printable(" · ".join(filter(None, (str(told.get("status", "")), line_text(told.get("line")))))),

@@ -14,6 +14,7 @@ import functools
 import gc
 import inspect
 import os
+import shlex
 import sys
 import threading
 from collections.abc import Iterator
@@ -21,7 +22,9 @@ from types import AsyncGeneratorType, CellType, CoroutineType, FrameType, Functi
 from typing import Any, Final
 
 from ..._core.base import _loaded_files, _user_code
-from ..._core.base._text_forms import join_names
+from ..._core.base._text_forms import clause, join_names
+from ..._core.job._labels import printable, unescape_path
+from ..._core.words import _job_queries
 from ..._core.words._run_view import runs_in_progress
 from ._file_changes import FileChange, title_of
 
@@ -65,17 +68,33 @@ def reload(by: str = "") -> str:
 
     """
     with _lock:
-        done, remarks = _take_changes()
+        done, remarks, mended = _take_changes()
     message = f"{done} by {by}{remarks}" if by else done + remarks
     for run in runs_in_progress():
         with contextlib.suppress(RuntimeError):
             # Its loop has ended. A run in this thread logs it before what follows, such as another try.
+            settled = (job for job in run.scheduler.iterate_jobs() if job.is_settled())
+            run.call(functools.partial(_job_queries.note_older_code, settled, mended))
             run.call(functools.partial(run.report, None, message, is_steering=True))
     return done + remarks
 
 
-def _take_changes() -> tuple[str, str]:
-    """Take all changes, or none. Return the changes made, and the parts that stay as they were."""
+def changed_text() -> str:
+    """Name the files that have changed since they were loaded, or return ""."""
+    files = join_names([*map(os.path.basename, _loaded_files.changed_files())], MAX_NAMED)
+    return clause("{} changed since it was loaded", files)
+
+
+def older_code_text(scheduler: Any) -> str:
+    """Name the jobs that have succeeded with older code than their functions have now, or return ""."""
+    paths = [printable(job.path) for job in filter(_job_queries.has_older_code, scheduler.iterate_jobs())]
+    calls = [f"`trioflow steer {os.getpid()} try-again {shlex.quote(path)}` runs it again" for path in paths[:1]]
+    names = join_names([f"'{unescape_path(path)}'" for path in paths], MAX_NAMED)
+    return "".join(f"{names} succeeded with older code: {call}" for call in calls)
+
+
+def _take_changes() -> tuple[str, str, set[Any]]:
+    """Take all changes, or none. Return the changes made, the parts that stay as they were, and the new codes."""
     loaded = _loaded_files.loaded
     if not (known := {*loaded}):
         raise RuntimeError(NOTHING_KNOWN)
@@ -108,7 +127,8 @@ def _take_changes() -> tuple[str, str]:
     _user_code.reload_count += 1
     done = join_names([*dict.fromkeys(names)], MAX_NAMED) or "nothing but lines has changed"
     files_text = join_names([*map(os.path.basename, changed)], MAX_NAMED)
-    return f"reloaded {files_text}: {done}", "".join(f"; {remark}" for remark in remarks)
+    mended = {code for change in changes.values() for code in change.mended}
+    return f"reloaded {files_text}: {done}", "".join(f"; {remark}" for remark in remarks), mended
 
 
 def _refuse(reasons: list[str]) -> None:

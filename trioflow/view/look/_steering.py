@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import itertools
-import os
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import Any, Final, NamedTuple, Protocol, runtime_checkable
 
-from ..._core.base import _loaded_files
 from ..._core.base._states import RunPhase
 from ..._core.base._text_forms import clause, join_names, short_repr
 from ..._core.job._job import AnyJob, is_job, is_scheduler
@@ -17,7 +15,7 @@ from ..._core.job._labels import paths_of, printable, unescape_path
 from ..._core.words import _job_queries, _run_view
 from ..text._selection import suggest_paths
 from ._process_record import MAX_JOBS
-from ._reload import MAX_NAMED, NothingChanged, reload
+from ._reload import MAX_NAMED, NothingChanged, changed_text, older_code_text, reload
 
 STEER_TIMEOUT: Final = 2.0
 """How long, in seconds, to wait for the event loop, which a job may block."""
@@ -33,8 +31,6 @@ DONE_WORDS: Final = {
 """How the log says what was done."""
 NOTHING_TO_DO: Final = {"pause": "was paused already", "resume": "is not paused"}
 """The answers to actions that change nothing."""
-CANCELS: Final = " --cancel"
-HOW_TO_CANCEL: Final = "; try-again --cancel does both"
 WINDOW_ADVICE: Final = "give a whole number from 1 up"
 
 
@@ -89,6 +85,9 @@ def steer(
                     if not left:
                         raise
                     done.append(str(error))
+            if action.startswith("reload") and (older := older_code_text(run.scheduler)):
+                run.report(None, older, is_steering=True)
+                done.append(older)
             answer.set_result("; ".join(done))
         except (TypeError, ValueError, RuntimeError) as error:
             undone = [f"nothing was {DONE_WORDS.get(word, word)}" for word in left]
@@ -202,14 +201,14 @@ def _try_again(request: SteeringRequest) -> Done:
     if value:
         request.check_seen(jobs)
     settled = [each for each in scheduler.iterate_jobs() if each.is_settled()]
-    cancels = request.action.endswith(CANCELS)
+    cancels = request.action.endswith(" --cancel")
     if jobs[1:] and (problems := [problem for each in jobs if (problem := _run_view.why_not_again(each))]):
         raise ValueError(problems[0])
     try:
         jobs = _run_view.try_again(jobs, cancels)
     except RuntimeError as error:
         is_in_the_way = any((found := _run_view.next_try(each)) is not None and found.running for each in jobs)
-        raise ValueError(f"{error}{clause(HOW_TO_CANCEL, is_in_the_way and not cancels)}") from None
+        raise ValueError(f"{error}{clause('; try-again --cancel does both', is_in_the_way and not cancels)}") from None
     paths = paths_of(scheduler)
     names = [unescape_path(path) for each, path in paths.items() if _job_queries.is_about_to_run_anew(each)]
     names += [unescape_path(paths[each]) for each in settled if not each.is_settled()]
@@ -217,8 +216,7 @@ def _try_again(request: SteeringRequest) -> Done:
         raise ValueError(f"'{printable(scheduler.label)}': nothing has failed that can be tried again")
     subject = join_names([unescape_path(paths.get(each) or scheduler.label) for each in jobs], MAX_NAMED)
     note = clause("; these wait or run again: {}", join_names(names, MAX_NAMED))
-    mended = join_names([*map(os.path.basename, _loaded_files.changed_files())], MAX_NAMED)
-    note += clause("; {} changed since it was loaded, which only a reload takes", mended)
+    note += clause("; {}, which only a reload takes", changed_text())
     return Done(subject, note=note, job=request.job)
 
 

@@ -121,8 +121,7 @@ class InputProxy(StreamProxy):
 
     def read(self, size: int | None = -1, /) -> str:
         """Read until the end of the file. If `size` is neither negative nor None, read at most `size` characters."""
-        max_size = -1 if size is None else size
-        return self._read(lambda: self._real_stream.read(max_size))
+        return self._read(lambda: self._real_stream.read(-1 if size is None else size))
 
     def _read(self, read: Callable[[], str]) -> str:
         if not self._should_hide_picture:

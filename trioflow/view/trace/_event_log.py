@@ -610,10 +610,7 @@ def describe_job(run: LiveRun, live: LiveJob, path: str | None, position: int, o
         },
         tuple(_run_needs(run, job, owners)),
         tuple((name, attempt.ended, until) for attempt in throttled for name, until in attempt.closed_until),
-        (
-            *outcome.inner_waits,
-            *_waits_between_attempts(run, job, outcome),
-        ),
+        (*outcome.inner_waits, *_waits_between_attempts(run, job, outcome)),
         describe_failure(job, failure) if failure is not None and is_own_failure else None,
         command,
         end_of_prints(job, live.started_at) if live.state.is_settled else "",

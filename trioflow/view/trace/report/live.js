@@ -537,7 +537,7 @@
     const marks = owner?.dataset.marks?.split(",") ?? (action === "resume" ? [state.paused.split(/[ :]/)[0]] : []);
     const request = { do: action, seen: armed?.seen ?? owner?.dataset.seen ?? seen, job: key, marks };
     disarm();
-    if (action.startsWith("try-again") && owner) request.value = (owner.dataset.keys || owner.dataset.key).split(",").map(Number);
+    if (action.includes("try-again") && owner) request.value = (owner.dataset.keys || owner.dataset.key).split(",").map(Number);
     if (action === "answer") request.value = button.dataset.value ?? owner.querySelector("input").value;
     if (action === "window") {
       request.value = Number(owner.querySelector("input").value);
