@@ -373,7 +373,9 @@ def test_a_label_stands_for_a_path_if_the_run_has_it_once(
     assert inner.result(default=None) == ("no" if is_sole else None)
 
 
-def test_an_answer_to_what_was_asked_before_is_refused(virtual: Virtual, file: Path, no_wait: None) -> None:
+def test_an_answer_to_what_was_asked_before_is_refused(
+    virtual: Virtual, file: Path, no_wait: None, caplog: pytest.LogCaptureFixture
+) -> None:
     told: list[str] = []
     wait_for_nothing(virtual, approval(file, "Pay 100?"))
     ran(virtual, approval(file, "Pay 100?"), lambda: give(file, "approve", "yes"))
@@ -386,6 +388,8 @@ def test_an_answer_to_what_was_asked_before_is_refused(virtual: Virtual, file: P
         lambda: told.append(asked(file, "approve", "yes", "--asked", "2")),
     )
     assert "Pay 900?; --asked 2" in told[0]
+    calls = [record.message.rpartition(" approve ")[2] for record in caplog.records if "to answer" in record.message]
+    assert calls == ["VALUE", "VALUE", "VALUE --asked 2"]
     refusal = "'approve' asks something else now: Pay 900?; if that is what you answer, add --asked 2"
     assert [refusal in words(text) for text in told] == [False, True, True, False]
     assert result(scheduler) == ("yes", False)

@@ -1013,11 +1013,13 @@ class JournalSession:
             # Of jobs that come later, nobody knows the labels.
             is_sole = not self._has_added_jobs and self._label_counts[job.label] == 1
             question = make_question(path, job.label, running.fingerprint, facts, is_sole)
+            published = PublishedQuestion(files, question, warn, lambda its: self._open_questions.update({path: its}))
             if job.log and files.read("answer", path) is None:
                 call = shlex.join(["trioflow", "answer", str(self.journal.path), path])
+                call += " VALUE" + f" --asked {published.number}" * (published.number > 1)
                 end = "\n  to answer" if "\n" in question.question else "; to answer"
-                warn(f"'{printable(path)}' asks: {question.described('  ')}{end}: {call} VALUE", about="question")
-            return PublishedQuestion(files, question, warn, lambda asked: self._open_questions.update({path: asked}))
+                warn(f"'{printable(path)}' asks: {question.described('  ')}{end}: {call}", about="question")
+            return published
         except JournalError as error:
             warn(f"{error}; so {job.label!r} can only be answered by its method answer()")
             return None
