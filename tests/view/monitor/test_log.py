@@ -54,6 +54,22 @@ def test_an_attempt_has_one_line(virtual: Virtual) -> None:
     assert [line for line in lines if "slow" in line][:3] == ["start slow"] * 3
 
 
+def test_a_job_that_runs_again_after_a_success_is_no_retry(virtual: Virtual) -> None:
+    """A retry has a reason, and a job whose success was taken back has none: "retry, after" ended in nothing."""
+
+    async def take_back() -> None:
+        await anyio.sleep(3)
+        made.try_again()
+        await anyio.sleep(3)
+
+    log = io.StringIO()
+    made = Job(nap, 1, label="made")
+    used = Job(nap, 1, label="used", required=made)
+    virtual(Scheduler(made, used, Job(take_back), instruments=[Monitor(file=log)]).co_run)
+    lines = [" ".join(line.split()) for line in lines_of(log)]
+    assert [line for line in lines if "attempt" in line] == ["again made attempt 2", "again used attempt 2"]
+
+
 def test_streams_that_lack_the_symbols_get_ascii(virtual: Virtual) -> None:
     """On a stream that cannot encode the symbols, the monitor writes ASCII symbols and escaped labels."""
     terminal = Terminal(encoding="latin-1")

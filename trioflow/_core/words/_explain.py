@@ -120,8 +120,7 @@ def _attempt_text(job: AbstractJob[Any], has_limit: bool = True) -> str:
     limit = ""
     if has_limit and job.retry is not None and job.retry.times is not None:
         limit = f" of {(job._extras or RunExtras).earlier_retries + job.retry.times + 1}"
-    errors = [f", after {attempt.error}" for attempt in _job_queries.failed_attempts(job)[-1:]]
-    return f"attempt {job.attempts + 1}{limit}{''.join(errors)}"
+    return f"attempt {job.attempts + 1}{limit}{_job_queries.last_failure(job)}"
 
 
 def waiting(job: AbstractJob[Any]) -> Waiting | None:

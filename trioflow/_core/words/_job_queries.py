@@ -181,6 +181,11 @@ def failed_attempts(job: AnyJob) -> tuple[FailedAttempt, ...]:
     return (job._extras or RunExtras).failed_attempts
 
 
+def last_failure(job: AnyJob) -> str:
+    """Return the error of the last attempt, ", after OSError: broken", or "" if it did not fail: the job runs again."""
+    return "".join(f", after {attempt.error}" for attempt in failed_attempts(job)[-1:] if attempt.error)
+
+
 def throttled_attempts(job: AnyJob) -> tuple[Throttling, ...]:
     """Return the attempts that raised `Throttled`, each with the keys of the resources that it throttled."""
     return (job._extras or RunExtras).throttlings

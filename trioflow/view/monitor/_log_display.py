@@ -119,9 +119,9 @@ class LogDisplay(Display):
     def job_retried(self, job: JobRecord) -> None:
         """Write a line for a retry of a job, if there are few jobs."""
         if self._model.root.counts.job_count <= MAX_LISTED_JOBS:
-            reason = [f", after {attempt.error}" for attempt in _job_queries.failed_attempts(job.job)[-1:]]
-            text = self._symbols.escape("".join(reason))
-            self._write_line(f"{'retry':<9} {full_name(job, self._symbols)}  {attempt_text(job)}{text}")
+            reason = self._symbols.escape(_job_queries.last_failure(job.job))
+            word = "retry" if reason else "again"
+            self._write_line(f"{word:<9} {full_name(job, self._symbols)}  {attempt_text(job)}{reason}")
 
     def service_ready(self, job: JobRecord) -> None:
         """Write a line for a service that is ready, if there are few jobs."""
