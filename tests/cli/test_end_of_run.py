@@ -169,6 +169,21 @@ def test_end_of_a_run_lists_each_written_file(tmp_path: Path, monkeypatch: pytes
     assert (tmp_path / "sub" / "a b.json").exists()
 
 
+def test_end_of_a_run_has_a_line_for_the_outputs_that_it_has_not_touched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A good run whose step wrote another file than it said ended with the verdict alone. A bad one says it once."""
+    monkeypatch.chdir(tmp_path)
+    Path("tree").write_text("old")
+    untouched = "'tree' was there before, and 'cat' has not touched it"
+    inner = "Scheduler(Job(work, writes='tree', label='cat'), label='inner')"
+    good = trioflow("run", "--no-monitor", written(tmp_path, f"x = Scheduler({inner}, label='x')"))
+    assert good.stdout.splitlines()[-1] == f"incidents  {untouched}"
+    bad = trioflow("run", "--no-monitor", written(tmp_path, f"x = Scheduler({inner}, Job(fail), label='x')"))
+    assert untouched not in bad.stdout
+    assert bad.stderr.count(f"incident at inner/cat: {untouched}") == 1
+
+
 def test_on_a_terminal_paths_are_plain_and_lines_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     file = written(tmp_path, "x = Scheduler(Job(fail, label='a'))")  # one job has no slowest chain, however slow

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from .. import JobState, JournalError, Scheduler, StopReason
-from .._core.base._text_forms import fit
+from .._core.base._text_forms import fit, headline
 from ..abc import duration_text, is_scheduler, printable
 from ..view.monitor._monitor import can_move_cursor, has_colors
 from ..view.text import _debrief, _symbols, _verdict
@@ -86,17 +86,26 @@ class RunSummaryText:
             yield self._tally.describe()
 
     def footer_lines(self, written: Sequence[tuple[str, Path]], journal: Path | None) -> Iterator[str]:
-        """Yield lines about the jobs that a timeout cancelled, the slowest chain, and each written file.
+        """Yield lines about the jobs that a timeout cancelled, the incidents, the slowest chain, and each written file.
 
         Then yield the command to run again. Lines that do not apply are left out.
         """
-        facts = [("was running", self.running_at_timeout()), (CHAIN_HEADING, self.slowest_chain())]
+        facts = [("was running", self.running_at_timeout()), ("incidents", self.incidents())]
+        facts.append((CHAIN_HEADING, self.slowest_chain()))
         facts += [(name, shown_path(path)) for name, path in written]
         facts.append(("run again", "" if self._is_fine else self.rerun_hint(journal)))
         shown = [(name, text) for name, text in facts if text]
         width = max((len(name) for name, _ in shown), default=0)
         for name, text in shown:
             yield f"{name:{width}}  {text}".replace("\n", f"\n{'':{width}}  ")
+
+    def incidents(self) -> str:
+        """Return the first lines of the incidents of a run that was fine. Otherwise the details have them."""
+        if not self._is_fine:
+            return ""
+        found = [each.message for each in _debrief.all_incidents(self._scheduler) if not each.is_steering]
+        texts = [self._symbols.escape(printable(headline(message))) for message in found]
+        return self._fit_items([*enumerate(texts)])
 
     # ---- the slowest jobs
 

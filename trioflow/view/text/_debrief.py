@@ -37,6 +37,12 @@ def details_text(scheduler: BaseScheduler, symbols: Symbols) -> str:
     return "\n\n".join(filter(None, Debrief(scheduler, symbols).detail_paragraphs()))
 
 
+def all_incidents(scheduler: BaseScheduler) -> list[_run.Incident]:
+    """Return the incidents of the last run of a scheduler, and of those nested in it."""
+    schedulers = filter(is_scheduler, (scheduler, *scheduler.iterate_jobs()))
+    return [incident for each in schedulers for incident in _job_queries.incidents_of(each)]
+
+
 class Debrief:
     """The debrief of a scheduler's last run, in parts. The texts identify jobs by their paths."""
 
@@ -113,8 +119,7 @@ class Debrief:
 
     def incident_paragraphs(self) -> Iterator[str]:
         """Yield a paragraph on the steering, and one on each of the first incidents, e.g. in `co_shutdown`."""
-        schedulers = filter(is_scheduler, (self._scheduler, *self._jobs))
-        found = [incident for scheduler in schedulers for incident in _job_queries.incidents_of(scheduler)]
+        found = all_incidents(self._scheduler)
         incidents = [incident for incident in found if not incident.is_steering]
         if len(incidents) < len(found):
             steering = [self._symbols.escape(each.message) for each in found if each.is_steering]
