@@ -368,9 +368,10 @@ def log_run_end(run: Run) -> None:
         verb = "was" if tolerated_count == 1 else "were"
         failures_text += f", {tolerated_count} more {verb} tolerated"
     if run.fate.reason in ENDS:
-        how = ENDS[run.fate.reason].format(timeout=run.timeout)
         if has_idled(run):
             how = f"stopped after {scheduler.idle_timeout:g} s without {_handle.JOB_EVENTS_NOUN}"
+        else:
+            how = ENDS[run.fate.reason].format(timeout=run.timeout)
         texts = filter(None, (f"the run of {shorten(scheduler.label)!r} {how}", failures_text))
         _logger.warn("; ".join(texts), advice=LISTING_ADVICE, about="end", kind=run.fate.reason, is_shown=is_shown)
     elif count > (run.fate.reason is StopReason.CRITICAL):
