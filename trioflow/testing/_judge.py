@@ -107,7 +107,7 @@ def describe_error(error: BaseException) -> str:
     while traceback is not None and traceback.tb_next is not None:
         traceback = traceback.tb_next
     text = " ".join(str(error).split())
-    line = "" if traceback is None else describe_line(traceback.tb_frame.f_code.co_filename, traceback.tb_lineno)
+    line = "" if traceback is None else describe_line(traceback.tb_frame.f_code, traceback.tb_lineno)
     if text:
         line = line.partition(": ")[0]
     return type(error).__name__ + clause(": {}", text) + clause(" ({})", line)
@@ -426,7 +426,7 @@ def waiting_line(coroutine: object) -> str:
             innermost = frame
     if innermost is None:
         return "a line outside your Python code"
-    return describe_line(innermost.f_code.co_filename, innermost.f_lineno)
+    return describe_line(innermost.f_code, innermost.f_lineno)
 
 
 def is_sleeping(coroutine: object, *, endless: bool = False) -> bool:

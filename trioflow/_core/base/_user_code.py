@@ -14,7 +14,7 @@ import sys
 import sysconfig
 import time
 from collections.abc import Callable, Iterable, Iterator
-from types import FunctionType, TracebackType
+from types import CodeType, FunctionType, TracebackType
 from typing import TYPE_CHECKING, Any, Final
 
 from ..._hints import WRONG_BACKEND_REMEDY
@@ -105,6 +105,8 @@ STARTED_AT: Final = time.time()
 """The time of the import of trioflow. The program may not have loaded the contents of a file that was saved later."""
 reload_count = 0
 """How many times mended code was taken. A process that imported the program before the last time has old code."""
+replaced_lines: Final[dict[CodeType, list[str]]] = {}
+"""For code that mended code was taken in place of, and that may still run, the lines of its text."""
 PACKAGE_PREFIX: Final = f"{os.path.dirname(os.path.dirname(os.path.dirname(__file__)))}{os.sep}"
 """The prefix of the file names of trioflow's own modules."""
 
@@ -119,10 +121,15 @@ def library_prefixes() -> tuple[str, ...]:
     return (PACKAGE_PREFIX, *(os.path.join(folder, "") for folder in folders), "<")
 
 
-def describe_line(file: str, number: int) -> str:
+def describe_line(code: CodeType, number: int) -> str:
     """Return the text "file.py:12: code" for a line of code, or "file.py:12" if its source cannot be read."""
-    text = linecache.getline(file, number).strip()
-    return f"{os.path.basename(file)}:{number}" + clause(": {}", text)
+    text = line_before_reload(code, number) or linecache.getline(code.co_filename, number).strip()
+    return f"{os.path.basename(code.co_filename)}:{number}" + clause(": {}", text)
+
+
+def line_before_reload(code: CodeType, number: int) -> str:
+    """Return a line of code that mended code was taken in place of, in the text that was loaded, otherwise ""."""
+    return "".join(replaced_lines.get(code, [])[number - 1 : number]).strip()
 
 
 def entries(traceback: TracebackType | None) -> Iterator[TracebackType]:
@@ -164,7 +171,7 @@ def innermost_line(traceback: TracebackType | None) -> str | None:
     if (innermost := innermost_own(traceback)) is None:
         return None
     code = innermost.tb_frame.f_code
-    place, _, text = describe_line(code.co_filename, innermost.tb_lineno).partition(": ")
+    place, _, text = describe_line(code, innermost.tb_lineno).partition(": ")
     return f"in {code.co_name} at {place}" + clause(" ({})", text)
 
 

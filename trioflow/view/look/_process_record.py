@@ -189,7 +189,7 @@ def _describe_line(frames: Iterable[tuple[FrameType, int]]) -> Record | None:
         "file": frame.f_code.co_filename,
         "number": number,
         "function": frame.f_code.co_qualname,
-        "text": describe_line(frame.f_code.co_filename, number),
+        "text": describe_line(frame.f_code, number),
     }
 
 

@@ -121,6 +121,10 @@ def _take_changes() -> tuple[str, str, set[Any]]:
         undoing.pop_all()
     for file, change in changes.items():
         codes = {old: new["__code__"] for old, new in change.successors.items() if isinstance(new, dict)}
+        lines = _loaded_files.source_lines(loaded[file].text)
+        for old in change.successors.keys() - codes.values():
+            # Calls that have begun go on with it. It may be of a text before the last.
+            _user_code.replaced_lines.setdefault(old, lines)
         _loaded_files.keep(file, files[file]._replace(is_certain=True, successors=codes))
     # The files that the new imports have loaded.
     _loaded_files.remember()

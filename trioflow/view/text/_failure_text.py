@@ -19,6 +19,7 @@ from types import TracebackType
 from typing import Any, Final, TypeVar, cast
 
 from ..._core.backend import LOOP_PACKAGES
+from ..._core.base import _user_code
 from ..._core.base._text_forms import headline, truncate
 from ..._core.base._user_code import PACKAGE_PREFIX, get_traceback, innermost_own, shown_exception
 from ..._core.job import _errors, _job
@@ -84,22 +85,24 @@ def format_traceback(error: BaseException, tb: TracebackType | None = None) -> s
         return _format_with_related(error, tb, libraries)
     except Exception:
         # From the code of the exception's class, or of the class of a related exception.
-        lines = traceback.format_list(_user_frames(traceback.extract_tb(tb), libraries))
+        lines = traceback.format_list(_user_frames(tb, libraries))
         heading = ["Traceback (most recent call last):\n"] if lines else []
         return "".join([*heading, *lines, one_line_text(error), "\n"])
 
 
 def _format_with_related(error: BaseException, tb: TracebackType | None, libraries: tuple[str, ...]) -> str:
-    root = traceback.TracebackException(type(error), error, tb, compact=True)
-    todo = [root]
+    # Without frames, which come from the texts that were loaded.
+    root = traceback.TracebackException(type(error), error, tb, limit=0, compact=True)
+    todo: list[tuple[traceback.TracebackException, Any, TracebackType | None]] = [(root, error, tb)]
     while todo:
-        exception = todo.pop()
-        frames = _user_frames(exception.stack, libraries)
+        exception, found, tb = todo.pop()
+        frames = _user_frames(tb, libraries)
         # If the stack is None, `format` also omits the line "Traceback (most recent call last):":
         # https://github.com/python/cpython/blob/v3.11.7/Lib/traceback.py#L952.
         exception.stack = traceback.StackSummary.from_list(frames) if frames else cast(Any, None)
-        todo += [related for related in (exception.__cause__, exception.__context__) if related is not None]
-        todo += exception.exceptions or ()
+        related = [(exception.__cause__, found.__cause__), (exception.__context__, found.__context__)]
+        related += zip(exception.exceptions or (), getattr(found, "exceptions", ()), strict=False)
+        todo += [(text, each, get_traceback(each)) for text, each in related if text is not None]
     return "".join(root.format())
 
 
@@ -112,18 +115,30 @@ def placeholder_exception(text: str) -> BaseException:
     return exception_type(*([message] if message else []))  # type: ignore[no-any-return]
 
 
-def _user_frames(stack: traceback.StackSummary, libraries: tuple[str, ...]) -> list[traceback.FrameSummary]:
+def _user_frames(tb: TracebackType | None, libraries: tuple[str, ...]) -> list[traceback.FrameSummary]:
     """Return the frames of the user's code, and of the libraries that the user's code has called.
 
     Consecutive frames in `libraries` are omitted if any of them belongs to trioflow. Otherwise they are kept, because
     the user's code has called these libraries.
     """
     user_frames: list[traceback.FrameSummary] = []
-    for is_library, group in itertools.groupby(stack, lambda frame: frame.filename.startswith(libraries)):
+    for is_library, group in itertools.groupby(_extract_frames(tb), lambda frame: frame.filename.startswith(libraries)):
         frames = list(group)
         if not (is_library and any(frame.filename.startswith(PACKAGE_PREFIX) for frame in frames)):
             user_frames += frames
     return user_frames
+
+
+def _extract_frames(tb: TracebackType | None, limit: int | None = None) -> list[traceback.FrameSummary]:
+    """Return the frames of a traceback, the outermost first, with the lines of the texts that were loaded.
+
+    After a reload, `linecache` has the new lines alone.
+    """
+    frames = traceback.extract_tb(tb, limit)
+    for number, (frame, entry) in enumerate(zip(frames, _user_code.entries(tb), strict=False)):
+        if line := _user_code.line_before_reload(entry.tb_frame.f_code, entry.tb_lineno):
+            frames[number] = traceback.FrameSummary(frame.filename, frame.lineno, frame.name, line=line)
+    return frames
 
 
 # ---- failures
@@ -162,7 +177,7 @@ class FailureText:
 def describe_failure(job: _job.AnyJob, failure: _errors.Failure) -> FailureText:
     error = failure.exception
     innermost = innermost_own(failure.traceback or get_traceback(error))
-    frame = None if innermost is None else traceback.extract_tb(innermost, limit=1)[0]
+    frame = None if innermost is None else _extract_frames(innermost, limit=1)[0]
     return FailureText(
         failure.number,
         kind_text(job, failure),
