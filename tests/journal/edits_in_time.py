@@ -58,7 +58,8 @@ async def between() -> None:
 class Draw(logging.Handler):
     def __init__(self, seed: str, backend: Any, folder: Path) -> None:
         super().__init__()
-        self.dice, self.backend, self.file = random.Random(seed), backend, folder / "edited_steps.py"
+        self.seed, self.backend, self.file = seed, backend, folder / "edited_steps.py"
+        self.dice = random.Random(seed)
         self.name = self.file.stem
         self.versions = [self.dice.randrange(1, 5) for _ in range(FUNCTIONS)]
         self.reloads = self.dice.random() < 0.6
@@ -102,7 +103,7 @@ class Draw(logging.Handler):
         importlib.invalidate_caches()
         steps: Any = importlib.import_module(self.name)
         kinds: list[Any] = [Job, Job, ThreadJob] + [ProcessJob] * has_processes
-        dice, jobs, members = random.Random(f"{self.file}"), list[Any](), list[Any]()
+        dice, jobs, members = random.Random(f"jobs of {self.seed}"), list[Any](), list[Any]()
         for number in range(6):
             kind = dice.choice(kinds)
             group = dice.choice([None, None, First, Scheduler])
