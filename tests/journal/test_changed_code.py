@@ -196,6 +196,40 @@ def test_what_code_has_made_before_it_was_mended_in_the_live_run_is_named() -> N
     assert "the code of 4 restored jobs has changed since" in said
 
 
+MENDED_BEFORE_ITS_WORKER = """
+import pathlib
+import anyio
+import made
+import trioflow.look
+from trioflow import Job, ProcessJob, Scheduler
+
+async def mend():
+    for number in (22, 333):
+        pathlib.Path("made.py").write_text(f"def make(): return {number}")
+        print(trioflow.look.reload())
+        # The worker that it had claimed ends, because it has older code.
+        while not called.attempts:
+            await anyio.sleep(0)
+
+called = ProcessJob(made.make, label="called")
+if __name__ == "__main__":
+    assert Scheduler(Job(mend, label="mend"), called).run(journal="run.db")
+    print(called.result(), called.restored)
+"""
+
+
+def test_code_that_was_mended_before_its_worker_was_there_is_the_code_that_ran() -> None:
+    """What mended code had made was named as made by older code: its attempt had begun before, without a worker."""
+    Path("made.py").write_text("def make(): return 1")
+    os.utime("made.py", (1, 1))
+    assert run_steps(MENDED_BEFORE_ITS_WORKER)[0] == "reloaded made.py: make\nreloaded made.py: make\n333 False"
+    os.utime("made.py", (2, 2))
+    assert run_steps(MENDED_BEFORE_ITS_WORKER) == ("333 True", "")
+    Path("made.py").write_text("def make(): return 4444")
+    os.utime("made.py", (3, 3))
+    assert "the code of 1 restored job has changed since, 'called'" in run_steps(MENDED_BEFORE_ITS_WORKER)[1]
+
+
 HELD = """
 from trioflow import Scheduler, ThreadJob
 from trioflow.abc import Instrument

@@ -42,6 +42,7 @@ from ..jobs._thread import ThreadJob
 from ..jobs._user_files import HIDDEN_TEXT, claim
 from ..jobs.command._output_sinks import OutputSpool
 from ..jobs.posix._files import call_in_thread
+from ..jobs.process._process_job import ProcessJob, find_executor
 from . import _file_stamps, _record_paths, _run_summary
 from ._code_digests import code_digest, executing_codes, is_other_code
 from ._fingerprint import FingerprintBuilder, describe_difference, path_in_directory, read_parts, with_requirements
@@ -972,11 +973,13 @@ class JournalSession:
     def _note_codes(self) -> None:
         """Note the code of the jobs that run, before mended code is taken. Any thread may call this.
 
-        Of a `ThreadJob` whose thread does not execute the function, it is not known whether it has, or is about to.
+        Of a `ThreadJob` whose thread does not execute the function, it is not known whether it has, or is about to. A
+        `ProcessJob` that waits for its worker gets one with the mended code.
         """
         executing = executing_codes()
         for job, running in self._running_jobs.copy().items():
-            if running.function is not None and self._codes_before_reload.get(job, (0, ""))[0] != job.attempts:
+            waits = isinstance(job, ProcessJob) and job.pid is None and find_executor(job) is None
+            if not (running.function is None or waits or self._codes_before_reload.get(job, (0,))[0] == job.attempts):
                 code = running.function.__code__
                 is_known = not isinstance(job, ThreadJob) or code in executing
                 self._codes_before_reload[job] = job.attempts, code_digest(code) if is_known else None

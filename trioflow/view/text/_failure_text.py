@@ -21,7 +21,6 @@ from typing import Any, Final, TypeVar, cast
 from ..._core.backend import LOOP_PACKAGES
 from ..._core.base import _user_code
 from ..._core.base._text_forms import headline, truncate
-from ..._core.base._user_code import PACKAGE_PREFIX, get_traceback, innermost_own, shown_exception
 from ..._core.job import _errors, _job
 from ..._core.words._failures import failure_kind
 
@@ -43,13 +42,13 @@ def one_line_text(error: BaseException | None, max_length: int = DEFAULT_MAX_LEN
     """Return the type and the message of `error` on one line, truncated to `max_length` characters; "" for None."""
     if error is None:
         return ""
-    error, before, after = shown_exception(error)
+    error, before, after = _user_code.shown_exception(error)
     return _prepend_type(error, before + safe_message(error) + after, max_length)
 
 
 def first_line_text(error: BaseException) -> str:
     """Return the type of `error`, and the first line of its message without trailing punctuation, truncated."""
-    error, before, after = shown_exception(error)
+    error, before, after = _user_code.shown_exception(error)
     return _prepend_type(error, before + headline(safe_message(error)) + after, MAX_HEADLINE_LENGTH)
 
 
@@ -79,8 +78,8 @@ def format_traceback(error: BaseException, tb: TracebackType | None = None) -> s
 
     """
     files = [sys.modules[name].__file__ for name in INTERMEDIATE_LIBRARIES if name in sys.modules]
-    libraries = (PACKAGE_PREFIX, *(f"{os.path.dirname(file)}/" for file in files if file is not None))
-    tb = tb or get_traceback(error)
+    libraries = (_user_code.PACKAGE_PREFIX, *(f"{os.path.dirname(file)}/" for file in files if file is not None))
+    tb = tb or _user_code.get_traceback(error)
     try:
         return _format_with_related(error, tb, libraries)
     except Exception:
@@ -102,7 +101,7 @@ def _format_with_related(error: BaseException, tb: TracebackType | None, librari
         exception.stack = traceback.StackSummary.from_list(frames) if frames else cast(Any, None)
         related = [(exception.__cause__, found.__cause__), (exception.__context__, found.__context__)]
         related += zip(exception.exceptions or (), getattr(found, "exceptions", ()), strict=False)
-        todo += [(text, each, get_traceback(each)) for text, each in related if text is not None]
+        todo += [(text, each, _user_code.get_traceback(each)) for text, each in related if text is not None]
     return "".join(root.format())
 
 
@@ -124,7 +123,7 @@ def _user_frames(tb: TracebackType | None, libraries: tuple[str, ...]) -> list[t
     user_frames: list[traceback.FrameSummary] = []
     for is_library, group in itertools.groupby(_extract_frames(tb), lambda frame: frame.filename.startswith(libraries)):
         frames = list(group)
-        if not (is_library and any(frame.filename.startswith(PACKAGE_PREFIX) for frame in frames)):
+        if not (is_library and any(frame.filename.startswith(_user_code.PACKAGE_PREFIX) for frame in frames)):
             user_frames += frames
     return user_frames
 
@@ -176,7 +175,7 @@ class FailureText:
 
 def describe_failure(job: _job.AnyJob, failure: _errors.Failure) -> FailureText:
     error = failure.exception
-    innermost = innermost_own(failure.traceback or get_traceback(error))
+    innermost = _user_code.innermost_own(failure.traceback or _user_code.get_traceback(error))
     frame = None if innermost is None else _extract_frames(innermost, limit=1)[0]
     return FailureText(
         failure.number,
