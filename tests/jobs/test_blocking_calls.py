@@ -56,9 +56,13 @@ KERNEL = "what the kernel makes up in /proc or /sys, which is in memory"
 ONE_NAME = "one call for each name that the user wrote, before or after the work"
 JOURNAL = "the journal's own file, on a local disk: SQLite itself is called in this thread"
 OWN_CODE = "once for each file of the program's own code in the whole process, as its import has read it"
-STAMP = "the journal decides in one step what runs; Journal(hash=True) and large folders cost the time of the walk"
+FEW_NAMES = "one call for each name in reads=, before the run, and for 1,000 names at most"
+STAMP = (
+    "one call for each name of a job, since a thread walks folders and hashes; but all the walk, in one step, for the "
+    "jobs of a First that is looked up as a whole, and for other jobs that write an output that has changed"
+)
 ALLOWED: Final = {
-    "_check.py:FileUses.missing_inputs": ONE_NAME,
+    "_check.py:FileUses.missing_inputs": FEW_NAMES,
     "_core/base/_loaded_files.py:remember": OWN_CODE,
     "_posix.py:open_regular": ONE_NAME,
     "jobs/command/_output_sinks.py:OutputSpool": OWN_FILE,
