@@ -746,8 +746,8 @@ raised {one_line_error(error)}")
         errors = []
 """),
     Plant("traceback-of-members", "trioflow/view/text/_failure_text.py",
-        "the members of an exception group keep the frames of trioflow", """\
-        todo += exception.exceptions or ()
+        "the members of an exception group have no frames", """\
+        related += zip(exception.exceptions or (), getattr(found, "exceptions", ()), strict=False)
 """),
     plant("events-backoff", "trioflow/view/events/_events.py", "a job in its backoff counts as one that runs, too", """
          self._waiting_jobs[job] = _PolledJob(path, None)
