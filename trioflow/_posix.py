@@ -25,7 +25,7 @@ NO_FOLLOW: Final[int] = O_BINARY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O
 """The flags of `os.open` for a file that others may have replaced: no link is followed, and no pipe is waited for."""
 SIGINFO_SIZE: Final = 128
 """The size of a `siginfo_t` on Linux, in bytes. On macOS, it is 104."""
-POSIX_MODULES: Final = ("fcntl", "resource")
+POSIX_MODULES: Final = ("fcntl", "resource", "termios")
 
 COMMAND_HINT: Final = "use ThreadJob(subprocess.run, [...], check=True)"
 WORKER_PROCESSES_HINT: Final = "give the scheduler processes=ProcessPoolExecutor(), of concurrent.futures"

@@ -149,9 +149,6 @@ class NodeRun:
 
 def _has_unread_input() -> bool:
     """Return whether standard input is a file that nobody has begun to read, or a pipe with data. Nothing is read."""
-    # Windows has none.
-    import termios
-
     with contextlib.suppress(OSError, AttributeError, ValueError):
         descriptor = sys.stdin.fileno()
         status = os.fstat(descriptor)
@@ -160,7 +157,7 @@ def _has_unread_input() -> bool:
             return status.st_size > 0 and os.lseek(descriptor, 0, os.SEEK_CUR) == 0
         if stat.S_ISFIFO(status.st_mode):
             count = array.array("i", [0])
-            posix.fcntl.ioctl(descriptor, termios.FIONREAD, count)
+            posix.fcntl.ioctl(descriptor, posix.termios.FIONREAD, count)
             return count[0] > 0
     return False
 

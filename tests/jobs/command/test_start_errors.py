@@ -232,15 +232,15 @@ def test_commands_wait_while_no_more_processes_are_allowed(backend: str) -> None
 def test_guard_that_cannot_start_fails_a_command_and_is_retried(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
     from trioflow.jobs.posix import _guard
 
-    real, calls = _guard.Guard._start, []
+    real, calls = _guard.start_watcher, []
 
-    def broken(self: Any, read_end: int) -> Any:
+    def broken(read_end: int, *words: Any) -> Any:
         calls.append(read_end)
         if len(calls) == 1:
             raise BlockingIOError(11, "Resource temporarily unavailable")
-        return real(self, read_end)
+        return real(read_end, *words)
 
-    monkeypatch.setattr(_guard.Guard, "_start", broken)
+    monkeypatch.setattr(_guard, "start_watcher", broken)
     before = len(os.listdir("/proc/self/fd"))
     first, second = CommandJob(["true"]), CommandJob(["true"])
     run(backend, first, second, jobs_window=1)

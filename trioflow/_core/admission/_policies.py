@@ -48,13 +48,25 @@ class Policy(NamedTuple):
     """Whether `key` uses the ranks of jobs, which cost a pass over all jobs and requirements."""
 
 
-FIFO_POLICY: Final = Policy(lambda _, __: 0.0, "")
+def _by_rank(job: AbstractJob[Any], keys: StartKeys) -> float:
+    return -keys.ranks[job]
+
+
+def _by_latest(job: AbstractJob[Any], keys: StartKeys) -> float:
+    return -keys.starts
+
+
+def _by_nothing(job: AbstractJob[Any], keys: StartKeys) -> float:
+    return 0.0
+
+
+FIFO_POLICY: Final = Policy(_by_nothing, "")
 """First in, first out: no line has to be ordered."""
 CRITICAL_PATH_POLICY: Final = Policy(
-    lambda job, keys: -keys.ranks[job], "critical path: the longest path from {label!r} takes {rank:.4g} s", True
+    _by_rank, "critical path: the longest path from {label!r} takes {rank:.4g} s", True
 )
 """The job with the longest expected path to an exit job starts first."""
-DEPTH_FIRST_POLICY: Final = Policy(lambda _, keys: -keys.starts, "depth first: what became ready last")
+DEPTH_FIRST_POLICY: Final = Policy(_by_latest, "depth first: what became ready last")
 """The job that became ready last starts first, so that chains end before others begin."""
 BUILTIN_POLICIES: Final[dict[PolicyName, tuple[Policy, Policy]]] = {
     "auto": (FIFO_POLICY, CRITICAL_PATH_POLICY),

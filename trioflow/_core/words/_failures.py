@@ -335,7 +335,7 @@ def log_drain(scheduler: BaseScheduler) -> None:
         )
 
 
-ENDS: Final = {
+ENDS: Final[dict[Any, str]] = {
     StopReason.TIMEOUT: "stopped after its timeout of {timeout:g} s",
     StopReason.DRAINED: f"{STOP_REASON_TEXTS[StopReason.DRAINED]}: no more jobs were started",
     StopReason.INTERRUPTED: f"{STOP_REASON_TEXTS[StopReason.INTERRUPTED]}: a signal ended it cleanly",

@@ -17,7 +17,7 @@ from ...abc import ThreadEvent
 T = TypeVar("T")
 
 
-def event_at_end(future: Any) -> ThreadEvent:
+def event_at_end(future: Future[Any]) -> ThreadEvent:
     """Return an event that is set when a future is done, in whatever thread."""
     event = ThreadEvent()
     future.add_done_callback(lambda _: event.set())
