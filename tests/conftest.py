@@ -27,7 +27,7 @@ import pytest
 import sniffio
 import trio
 from _pytest.runner import runtestprotocol  # public for plugins that repeat tests
-from trioflow._core.base import _graph_algorithms
+from trioflow._core.base import _graph_algorithms, _loaded_files
 from trioflow._core.run import _instruments, _worker
 from trioflow._core.words import _failures
 from trioflow.abc import BackendName
@@ -482,7 +482,8 @@ def checked_states() -> Iterator[transitions.CheckedState]:
 def nothing_left_behind(checked_states: transitions.CheckedState) -> Iterator[None]:
     """Check after each test that all coroutines were awaited, and that only idle workers of the libraries are left.
     States of jobs must have changed only as the table of transitions allows, and no job must have failed by an
-    assertion, which only an inspection of the run would show. One fixture for all costs a third of three."""
+    assertion, which only an inspection of the run would show. A program that a test has written in a directory of its
+    own is no program of the next one. One fixture for all costs a third of three."""
     checked_states.illegal.clear()
     checked_states.assertions.clear()
     before = _threads()
@@ -492,6 +493,9 @@ def nothing_left_behind(checked_states: transitions.CheckedState) -> Iterator[No
     yield
     if (look := sys.modules.get("trioflow.view.look._answers")) is not None and before_look is None:
         look.answer_thread.stop()  # a run that was held has started it, until the program ends
+    for file in [*_loaded_files.loaded]:
+        if not file.startswith(str(TESTS.parent)):
+            del _loaded_files.loaded[file]
     gc.collect()
     left = sorted(name for thread, name in _threads() - before if not _is_harmless(thread))
     assert not left, f"threads left running: {left}"

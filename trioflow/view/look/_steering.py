@@ -271,7 +271,7 @@ def _seen_now(run: _run_view.RunInProgress, action: str, value: Any) -> list[str
     """Return what a word from a shell means by the paths `value`, or by "resume": the attempts or the pause of now."""
     if action == "resume":
         return ["held" if run.view.pause_text.startswith("held") else "paused"]
-    paths: list[Any] = [value] if isinstance(value, str) else value
+    paths: list[Any] = value if type(value) in (list,) else [value]
     found = {name: job for job, path in paths_of(run.scheduler).items() for name in (path, printable(path))}
     return [_job_queries.attempt_mark(found[path]) for path in paths if path in found]
 
