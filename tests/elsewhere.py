@@ -60,10 +60,7 @@ NO_FILES: Final = {"win32": ("/proc", "/dev/tty", "/bin/sh"), "darwin": ("/proc"
 
 PATHS: Final = {
     "win32": [
-        *(
-            f"tests/run/test_{name}.py"
-            for name in ("backend", "cancelling", "ending", "first_run", "isolation", "throttled")
-        ),
+        *(f"tests/run/test_{name}.py" for name in ("backend", "cancelling", "ending", "isolation", "throttled")),
         "tests/testing",
         "tests/journal",
         "tests/simulation",

@@ -36,7 +36,7 @@ EXPLANATIONS = {
     JobState.FAILED: "' failed",
     JobState.BLOCKED: "' is blocked",
     JobState.SKIPPED: "' was skipped",
-    JobState.CANCELLED: "' was (cancelled|drained)",
+    JobState.CANCELLED: "' (was (cancelled|drained)|ran alongside)",
 }
 """How `explain()` begins, for each state."""
 MONITOR_LINE = re.compile(rf"\d\d:\d\d:\d\d ({'|'.join(STATE_WORDS)})\s+(\S+)", re.IGNORECASE)

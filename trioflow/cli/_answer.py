@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import os
 import shlex
 import sys
@@ -254,7 +255,8 @@ def give(
 
     """
     path = name if question is None else question.path
-    by = f"trioflow answer, user {user_name(posix.geteuid())}"
+    user = user_name(posix.geteuid()) if posix.IS_POSIX else getpass.getuser()
+    by = f"trioflow answer, user {user}"
     answer = make_answer(path, question, value, is_secret, by)
     is_awaited = question is not None and is_running
     with _outputs.errors_as(CliError, JournalError):
