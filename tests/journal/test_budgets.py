@@ -160,17 +160,15 @@ def test_a_restored_first_uses_as_much_as_the_run_that_decided_it(
 
 
 @pytest.mark.parametrize(
-    "rule",
-    [{"run_if": "settled"}, {"run_if": "failed"}, {"tolerated": True}],
+    ("critical", "rule"),
+    [(None, {"run_if": "settled"}), (None, {"run_if": "failed"}), (False, {})],
     ids=["settled", "alarm", "after a tolerated job"],
 )
 def test_what_follows_a_job_that_its_budget_ends_in_a_backoff_starts(
-    virtual: Virtual, tmp_path: Path, rule: dict[str, Any]
+    virtual: Virtual, tmp_path: Path, critical: bool | None, rule: dict[str, Any]
 ) -> None:
     """The end of the one that was blocked made it ready, when nobody looked for jobs any more: the run stood still."""
-    rule = {**rule}
-    options = {"critical": False} if rule.pop("tolerated", None) else {}
-    spends = Job(pay, 1, 9, needs={"usd": 1}, retry=Retry(2, first=1), label="spends", **options)
+    spends = Job(pay, 1, 9, needs={"usd": 1}, retry=Retry(2, first=1), critical=critical, label="spends")
     follows = Job(nap, 1, required=spends, label="follows", **rule)
     virtual(lambda: Scheduler(spends, follows, pool=Pool(usd=Budget(1)), journal=tmp_path / "run.db").co_run())
     assert isinstance(spends.raised_exception(), BudgetSpent)
