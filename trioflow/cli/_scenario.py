@@ -20,6 +20,7 @@ import inspect
 import itertools
 import linecache
 import os
+import re
 import sys
 import traceback
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
@@ -341,8 +342,10 @@ def loop_of_program() -> tuple[abc.BackendName, str]:
     _loaded_files.remember()
     first_imports: dict[str, str] = {}
     for file, loaded in _loaded_files.loaded.items():
-        for module in _imported_modules(loaded.text):
-            first_imports.setdefault(module, file)
+        # trio decides. Few files of a large program have these words, and parsing one takes milliseconds.
+        if "trio" not in first_imports and re.search(rb"\b(?:asyncio|trio)\b", loaded.text):
+            for module in _imported_modules(loaded.text):
+                first_imports.setdefault(module, file)
     if "asyncio" not in first_imports or "trio" in first_imports:
         return "trio", ""
     return "asyncio", os.path.basename(first_imports["asyncio"])
