@@ -135,7 +135,7 @@ def small(results: Results) -> Iterator[Figure]:
 
 
 def running(results: Results) -> Iterator[Figure]:
-    """Yield ratios of CPU time for each shape: to run, to build and run, in a window, and beside asynciojobs."""
+    """Yield, for each shape, ratios of CPU time: to run, built before or not, in a window; and what a no-op costs."""
 
     def figure(row: str, shape: str, rivals: Iterable[str], metric: str = "run", **setting: Any) -> Figure:
         value, against = results.against_best(
@@ -149,6 +149,8 @@ def running(results: Results) -> Iterator[Figure]:
             for body in ("no-op", "checkpoint", "nap"):
                 yield figure(f"{body}, {backend}", shape, rivals, backend=backend, body=body)
             yield figure(f"built and run, {backend}", shape, rivals, "together", backend=backend)
+            cost = results.best("running", "run", OURS, backend=backend, shape=shape, body="no-op", window=None)
+            yield Figure("running", f"no-op, {backend}, in µs", shape, cost, "µs")
         for body in ("no-op", "checkpoint"):
             for shape in ("wide", "layered"):
                 row = f"window 16, {body}, {backend}"

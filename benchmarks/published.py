@@ -119,7 +119,7 @@ TABLES: Final = {
                 (RUNNING[:4], FIGURE_SHAPES),
                 (RUNNING[4:], ("wide", "tree")),
                 (IN_A_WINDOW, ("wide", "layered")),
-                (["no-op, asynciojobs"], FIGURE_SHAPES),
+                (["no-op, asynciojobs", *(f"no-op, {loop}, in µs" for loop in LOOPS)], FIGURE_SHAPES),
             )
             for row in rows
         },

@@ -30,7 +30,7 @@ def test_each_figure_of_a_table_was_measured() -> None:
 
 
 def test_the_readme_sums_up_what_a_job_costs() -> None:
-    """Its sentence has the least and the greatest figure of jobs that wait, and the greatest of small graphs."""
+    """It has the least and the greatest figure of jobs that do nothing or wait, and the greatest of small graphs."""
     figures = {key: value for key, (value, _) in Results.load().figures.items()}
     waiting = [
         value
@@ -38,7 +38,9 @@ def test_the_readme_sums_up_what_a_job_costs() -> None:
         if (group == "running" and row.startswith(("checkpoint", "nap"))) or row.startswith("all sleep")
     ]
     built = [value for (group, row, _), value in figures.items() if group == "small" and row.endswith(", built")]
+    cost = [value for (group, row, _), value in figures.items() if group == "running" and row.endswith("in µs")]
     sentence = (
+        f"A job that does nothing costs {min(cost):.0f} to {max(cost):.0f} µs. "
         f"A job that waits costs {min(waiting):.1f} to {max(waiting):.1f} times the CPU time of the best code by hand, "
         f"and a job of a small graph that is built for each run up to {max(built):.1f} times."
     )
