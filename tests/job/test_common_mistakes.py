@@ -12,23 +12,8 @@ from typing import Any, cast
 import anyio
 import anyio.lowlevel
 import pytest
-from trioflow import (
-    Budget,
-    CommandJob,
-    First,
-    Job,
-    JobCancelled,
-    JobNotDone,
-    JournalError,
-    MissingRequirement,
-    Pool,
-    Scheduler,
-    Sequence,
-    SshNode,
-    ThreadJob,
-    Throttled,
-    current_job,
-)
+import trioflow
+from trioflow import Budget, First, Job, JobNotDone, MissingRequirement, Pool, Scheduler, Sequence, SshNode, ThreadJob
 from trioflow.abc import AbstractJob
 from ..bodies import FAILED, fail, nap
 from ..conftest import Virtual
@@ -103,10 +88,10 @@ def test_a_need_that_a_job_does_not_have_is_told_with_the_name_that_was_meant(vi
     """An unknown name in `used()` and in `Throttled` comes with the need that is most like it, if there is one."""
 
     async def uses() -> None:
-        current_job().used(**{name: 1})
+        trioflow.current_job().used(**{name: 1})
 
     async def throttles() -> None:
-        raise Throttled(name)
+        raise trioflow.Throttled(name)
 
     jobs = [Job(body, needs={"usd": 1}, log=False) for body in (uses, throttles)]
     virtual(Scheduler(*jobs, pool=Pool(usd=Budget(3)), log=False).co_run)
@@ -116,13 +101,13 @@ def test_a_need_that_a_job_does_not_have_is_told_with_the_name_that_was_meant(vi
 
 def test_a_word_for_a_shell_is_named_if_its_command_fails(backend: str) -> None:
     """A program gets the word as it is, which may be meant: the advice comes with a failure alone."""
-    job = CommandJob(["ls", "|", "wc"], stderr=subprocess.DEVNULL, log=False)
+    job = trioflow.CommandJob(["ls", "|", "wc"], stderr=subprocess.DEVNULL, log=False)
     Scheduler(job, log=False).run(backend=backend)
     assert "'|' is an argument here; for a shell, give one string and shell=True" in text_with_notes(job)
 
 
 def test_a_journal_in_a_directory_that_is_not_there_names_it(backend: str, tmp_path: Path) -> None:
-    with pytest.raises(JournalError, match=r"create the directory '.*missing' first"):
+    with pytest.raises(trioflow.JournalError, match=r"create the directory '.*missing' first"):
         Scheduler(Job(nap, 1), journal=tmp_path / "missing" / "run.db").run(backend=backend)
 
 
@@ -246,7 +231,7 @@ def test_awaiting_a_failed_or_cancelled_job_raises(virtual: Virtual) -> None:
         with pytest.raises(OSError, match="broken"):
             await failing
         cancelled.cancel()
-        with pytest.raises(JobCancelled):
+        with pytest.raises(trioflow.JobCancelled):
             await cancelled
 
     asking = Job(asks)

@@ -7,25 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import trioflow
-from trioflow import (
-    Budget,
-    BudgetSpent,
-    CommandError,
-    CommandJob,
-    CommandService,
-    Job,
-    JobCancelled,
-    JobNotDone,
-    JobSkipped,
-    JobTimeout,
-    OutputLine,
-    Pool,
-    RequirementFailed,
-    Scheduler,
-    SshError,
-    SshNode,
-    Throttled,
-)
+from trioflow import Job, JobCancelled, JobSkipped, JobTimeout, Scheduler, SshError, SshNode, Throttled
 from trioflow.jobs.ssh._transport import OpenSsh
 from ..bodies import add, fail, later, nap
 
@@ -52,15 +34,15 @@ SSH_SAYS = {
 
 def jobs_without_result() -> Iterator[tuple[type[BaseException], Any]]:
     bad, skipped, cancelled = Job(fail), Job(nap, run_if="failed"), Job(nap, 9, label="long")
-    yield RequirementFailed, Job(add, bad, 1)
-    yield RequirementFailed, Job(nap, required=bad)
+    yield trioflow.RequirementFailed, Job(add, bad, 1)
+    yield trioflow.RequirementFailed, Job(nap, required=bad)
     yield JobTimeout, Job(nap, 9, timeout=1)
     yield JobTimeout, Job(nap, 9, idle_timeout=1, on_timeout="fail")
     yield JobTimeout, Scheduler(Job(nap, 9), timeout=1, label="group")
-    yield BudgetSpent, Job(nap, needs={"usd": 2})
+    yield trioflow.BudgetSpent, Job(nap, needs={"usd": 2})
     yield JobSkipped, skipped
     yield JobCancelled, cancelled
-    yield JobNotDone, Job(add, 1, 2, keep_result=False, label="dropped")
+    yield trioflow.JobNotDone, Job(add, 1, 2, keep_result=False, label="dropped")
 
 
 def test_the_text_of_what_a_job_raises_has_no_advice(virtual: Virtual) -> None:
@@ -73,7 +55,7 @@ def test_the_text_of_what_a_job_raises_has_no_advice(virtual: Virtual) -> None:
     for job in jobs:
         if isinstance(job, Job) and job.needs:
             job.requires(spender)
-    assert not virtual(Scheduler(spender, *jobs, canceller, user, pool=Pool(usd=Budget(3))).co_run)
+    assert not virtual(Scheduler(spender, *jobs, canceller, user, pool=trioflow.Pool(usd=trioflow.Budget(3))).co_run)
     for kind, job in wanted:
         with pytest.raises(kind) as caught:
             job.result()
@@ -85,9 +67,11 @@ def test_the_text_of_what_a_job_raises_has_no_advice(virtual: Virtual) -> None:
 def test_the_text_of_what_a_command_raises_has_no_advice(tmp_path: Path) -> None:
     """What to do about a program that cannot be started, or a node, is a note, too; the command line is a fact."""
     (tmp_path / "program").touch()
-    background = CommandService(["sh", "-c", "sleep 9 &"], ready=OutputLine("ready"), terminate_grace=0.1)
+    background = trioflow.CommandService(
+        ["sh", "-c", "sleep 9 &"], ready=trioflow.OutputLine("ready"), terminate_grace=0.1
+    )
     commands = ["no-such-program"], [tmp_path / "program"], ["true", "x" * (1 << 20)]
-    jobs = *map(CommandJob, commands), background
+    jobs = *map(trioflow.CommandJob, commands), background
     Scheduler(*jobs, Job(nap, required=background)).run()
     errors: dict[Any, bool] = {job.raised_exception(): True for job in jobs}
     for said, has_advice in SSH_SAYS.items():
@@ -96,7 +80,7 @@ def test_the_text_of_what_a_command_raises_has_no_advice(tmp_path: Path) -> None
     for error, has_advice in errors.items():
         assert not COMMAND_ADVICE.search(str(error).partition(". The command: ")[0]), error
         assert bool(COMMAND_ADVICE.search("".join(getattr(error, "__notes__", [])))) is has_advice, error
-    assert {type(error) for error in errors} == {CommandError, SshError}
+    assert {type(error) for error in errors} == {trioflow.CommandError, SshError}
 
 
 def test_each_public_exception_is_looked_at() -> None:

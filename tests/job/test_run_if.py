@@ -7,18 +7,8 @@ from typing import Any
 
 import anyio
 import pytest
-from trioflow import (
-    Job,
-    JobCancelled,
-    JobNotDone,
-    JobSkipped,
-    JobState,
-    RequirementFailed,
-    Scheduler,
-    Sequence,
-    StopReason,
-    ref,
-)
+import trioflow
+from trioflow import Job, JobCancelled, JobSkipped, JobState, RequirementFailed, Scheduler, Sequence, StopReason, ref
 from trioflow._core.words._job_queries import settled_only_for
 from ..bodies import BLOCKED, CANCELLED, FAILED, SKIPPED, SUCCEEDED, give_now, later, nap, take
 from ..conftest import Virtual
@@ -283,7 +273,7 @@ def test_result_of_a_job_without_a_value_raises_the_error_of_its_state(virtual: 
     idle = Job(give_now, required=scheduler.add(Job(fail, 5, critical=True)), label="idle")
     scheduler.add(idle)
     virtual(scheduler.co_run)
-    wanted = [RequirementFailed, JobSkipped, JobCancelled, JobNotDone]
+    wanted = [RequirementFailed, JobSkipped, JobCancelled, trioflow.JobNotDone]
     for job, kind in zip([*jobs, idle], wanted, strict=True):
         for _ in range(2):
             with pytest.raises(kind):

@@ -10,22 +10,9 @@ from typing import Any
 import anyio
 import pytest
 import trio
+import trioflow.abc
 from trioflow import AbstractJob, Job, JobCancelled, JobState, JobTimeout, Pool, Rate, Retry, Scheduler, Throttled
-from trioflow.abc import (
-    BoxStyle,
-    FunctionJob,
-    JobKind,
-    RunHandle,
-    ThreadEvent,
-    Work,
-    arguments_of,
-    call_of,
-    file_path,
-    label_inside,
-    original_arguments_of,
-    run_of,
-    users_of,
-)
+from trioflow.abc import BoxStyle, JobKind, RunHandle, ThreadEvent, Work, arguments_of, original_arguments_of, run_of
 from trioflow.view import listing
 from ..bodies import task_now
 from ..conftest import Virtual
@@ -46,7 +33,9 @@ class Echo(JobKind[Any]):
 
     def default_label(self, depth: int) -> str:
         given = original_arguments_of(self)
-        return f"echo {' '.join(label_inside(one, depth) if isinstance(one, Echo) else one for one in given)}"
+        return (
+            f"echo {' '.join(trioflow.abc.label_inside(one, depth) if isinstance(one, Echo) else one for one in given)}"
+        )
 
 
 class Owner(AbstractJob[None]):
@@ -111,7 +100,7 @@ def test_work_stores_each_field_as_a_tuple(field: str) -> None:
 def test_file_path_rejects_empty_paths_and_nul_characters(path: str, advice: str) -> None:
     """`file_path` rejects paths with a NUL, and empty ones, which mostly come from a variable that is not set."""
     with pytest.raises(ValueError, match=f"target=.* of Compress: {advice}"):
-        file_path(path, "target", "Compress")
+        trioflow.abc.file_path(path, "target", "Compress")
 
 
 def test_check_before_run_of_a_subclass_of_job_is_called() -> None:
@@ -500,7 +489,7 @@ class Forgets(JobKind[None]):
     users: tuple[Any, ...] = ()
 
     async def co_run(self) -> None:
-        self.users = tuple(users_of(self))
+        self.users = tuple(trioflow.abc.users_of(self))
 
     def forget_run(self) -> None:
         self.forgotten += 1
@@ -527,12 +516,12 @@ def test_run_of_a_job_outside_a_run_raises() -> None:
 
 
 def test_a_function_job_for_plain_functions_rejects_async_ones() -> None:
-    class MoonJob(FunctionJob[Any], calls_in="the moon"):
+    class MoonJob(trioflow.abc.FunctionJob[Any], calls_in="the moon"):
         def __init__(self, function: Any, *args: Any, **options: Any) -> None:
             super().__init__(function, args, None, options)  # type: ignore[arg-type]
 
         async def co_run(self) -> Any:
-            return call_of(self)()
+            return trioflow.abc.call_of(self)()
 
     with pytest.raises(TypeError, match=r"MoonJob\(sleep\): an async function cannot run in the moon"):
         MoonJob(anyio.sleep)

@@ -20,23 +20,7 @@ from typing import Any, Final
 
 import pytest
 import trioflow
-from trioflow import (
-    AbstractJob,
-    CommandJob,
-    CommandService,
-    CommandSucceeds,
-    First,
-    Job,
-    LocalNode,
-    ProcessJob,
-    Pull,
-    Push,
-    Scheduler,
-    Script,
-    Service,
-    SshJob,
-    ThreadJob,
-)
+from trioflow import CommandJob, First, Job, LocalNode, Pull, Push, Scheduler, Script, Service, SshJob, ThreadJob
 from ..bodies import nothing, serve
 
 PACKAGE: Final = f"{Path(trioflow.__file__).parent}{os.sep}"
@@ -136,7 +120,7 @@ def calls_in_loop() -> Iterator[collections.Counter[tuple[str, str]]]:
         yield counts
 
 
-def jobs_of_each_kind(files: int) -> list[AbstractJob[Any]]:
+def jobs_of_each_kind(files: int) -> list[trioflow.AbstractJob[Any]]:
     """Return a job of each kind, with its streams and files; directories have this many files."""
     for directory in ("tree", "old/tree", "old.partial"):
         os.makedirs(directory)
@@ -150,9 +134,9 @@ def jobs_of_each_kind(files: int) -> list[AbstractJob[Any]]:
         Job(nothing),
         Service(serve),
         ThreadJob(int),
-        ProcessJob(int, label="process"),
+        trioflow.ProcessJob(int, label="process"),
         First(CommandJob(["true"]), CommandJob(["true"]), label="first"),
-        CommandService(["sleep", 100], ready=CommandSucceeds(["true"])),
+        trioflow.CommandService(["sleep", 100], ready=trioflow.CommandSucceeds(["true"])),
         CommandJob(["cat"], stdin="in", stdout="out", stderr="err", label="streams"),
         CommandJob(["cat"], stdin=bytes(3_000_000), stdout=subprocess.PIPE, reads=["tree"], writes=["tree"]),
         CommandJob(fails, shell=True, writes=["old"], critical=False, log=False, label="fails", idle_timeout=60),

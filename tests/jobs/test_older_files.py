@@ -16,19 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from trioflow import (
-    CommandJob,
-    CommandService,
-    LocalNode,
-    OutputLine,
-    ProcessJob,
-    Pull,
-    Push,
-    Retry,
-    Scheduler,
-    SshJob,
-    ThreadJob,
-)
+import trioflow
+from trioflow import CommandJob, LocalNode, OutputLine, ProcessJob, Pull, Push, Retry, Scheduler, SshJob, ThreadJob
 from ..places import ROOT
 from ..pythons import python
 
@@ -237,7 +226,7 @@ def test_a_service_that_the_run_ends_keeps_its_files(
     """A service SUCCEEDED when the run ended it, and yet its log was taken for half-written."""
     monkeypatch.chdir(tmp_path)
     line = "echo x > log; echo ready; exec sleep 100"
-    service = CommandService(
+    service = trioflow.CommandService(
         line, shell=True, ready=OutputLine("ready"), stdout=subprocess.PIPE, writes="log", terminate_grace=0.1
     )
     with caplog.at_level(logging.WARNING, "trioflow"):

@@ -9,35 +9,13 @@ from typing import Any
 
 import pytest
 import trioflow
-from trioflow import (
-    AbstractJob,
-    Answer,
-    CommandJob,
-    CommandService,
-    CommandSucceeds,
-    Events,
-    First,
-    Job,
-    JUnit,
-    LocalNode,
-    OutputLine,
-    ProcessJob,
-    Pull,
-    Push,
-    Scheduler,
-    Script,
-    ScriptText,
-    Service,
-    SshJob,
-    SshService,
-    ThreadJob,
-)
+from trioflow import Answer, CommandJob, CommandService, Job, OutputLine, Pull, Push, Script, SshJob, SshService
 from ..bodies import Unpicklable, at_once
 
 SECRET = "SEKRET-7f3a9"
 WRONG: Any = {"token": SECRET}
 NUL: Any = f"{SECRET}\0"
-NODE = LocalNode()
+NODE = trioflow.LocalNode()
 Make = Callable[[], Any]
 
 CREATIONS: dict[str, Make] = {
@@ -71,7 +49,7 @@ CREATIONS: dict[str, Make] = {
     "Script": lambda: Script(WRONG),
     "Script argument": lambda: Script("x", WRONG),
     "Script includes": lambda: Script("x", includes=[WRONG]),
-    "ScriptText": lambda: ScriptText(WRONG),
+    "ScriptText": lambda: trioflow.ScriptText(WRONG),
     "Push": lambda: Push(WRONG, to="x"),
     "Pull": lambda: Pull("x", to=WRONG),
     "question": lambda: Answer(WRONG, redact=True),
@@ -99,7 +77,7 @@ def value_job(value: Any) -> Job[Any]:
     return Job(at_once, lambda: value, redact=True)
 
 
-RUNS: dict[str, Callable[[Path], AbstractJob[Any]]] = {
+RUNS: dict[str, Callable[[Path], trioflow.AbstractJob[Any]]] = {
     "argument": lambda here: CommandJob(["echo", value_job(WRONG)], redact=True),
     "argument NUL": lambda here: CommandJob(["echo", value_job(NUL)], redact=True),
     "stdin": lambda here: CommandJob(["cat"], stdin=value_job(WRONG), redact=True),
@@ -109,8 +87,8 @@ RUNS: dict[str, Callable[[Path], AbstractJob[Any]]] = {
     "program": lambda here: CommandJob([str(here / "x" / SECRET)], redact=True),
     "writes": lambda here: CommandJob(["true"], writes=[str(here / "x" / SECRET)], redact=True),
     "returned value": lambda here: Job(lambda: WRONG, redact=True),
-    "pickled argument": lambda here: ProcessJob(print, lambda: SECRET, Unpicklable(SECRET), redact=True),
-    "argument of an executor": lambda here: ProcessJob(
+    "pickled argument": lambda here: trioflow.ProcessJob(print, lambda: SECRET, Unpicklable(SECRET), redact=True),
+    "argument of an executor": lambda here: trioflow.ProcessJob(
         print, Unpicklable(SECRET), processes=concurrent.futures.ProcessPoolExecutor(1), redact=True
     ),
     "ready": lambda here: CommandService(["sleep", "9"], ready=OutputLine(SECRET), timeout=0.05, redact=True),
@@ -118,7 +96,7 @@ RUNS: dict[str, Callable[[Path], AbstractJob[Any]]] = {
         ["sh", "-c", f"echo {SECRET}; sleep 9"], ready=OutputLine("x"), timeout=0.3, redact=True
     ),
     "ready command": lambda here: CommandService(
-        ["sleep", "9"], ready=CommandSucceeds([f"/no/{SECRET}"]), timeout=9, redact=True
+        ["sleep", "9"], ready=trioflow.CommandSucceeds([f"/no/{SECRET}"]), timeout=9, redact=True
     ),
     "early end": lambda here: CommandService(["true"], ready=OutputLine(SECRET), redact=True),
     "word": lambda here: SshJob(NODE, ("echo", value_job(WRONG)), redact=True),
@@ -139,8 +117,8 @@ RUNS: dict[str, Callable[[Path], AbstractJob[Any]]] = {
         NODE, Push(here / "a" / SECRET, here / "b" / SECRET, to=f"{here}/c/"), redact=True
     ),
     "Pull": lambda here: SshJob(NODE, Pull(str(here / SECRET), to=f"{here}/"), redact=True),
-    "thread": lambda here: ThreadJob(str, NUL, b"", redact=True),
-    "service": lambda here: Service(returns_early, WRONG, redact=True),
+    "thread": lambda here: trioflow.ThreadJob(str, NUL, b"", redact=True),
+    "service": lambda here: trioflow.Service(returns_early, WRONG, redact=True),
     "question": lambda here: Answer(value_job(WRONG), redact=True),
     "Pull to": lambda here: SshJob(NODE, Pull(here / "x", to=f"{here}/x/{SECRET}/"), redact=True),
 }
@@ -157,9 +135,9 @@ def test_error_of_a_run_does_not_show_a_secret(place: str, tmp_path: Path, caplo
         (tmp_path / name).mkdir()
         (tmp_path / name / SECRET).touch()
     (tmp_path / "x").write_text("true\n")
-    scheduler = Scheduler(job := RUNS[place](tmp_path))
+    scheduler = trioflow.Scheduler(job := RUNS[place](tmp_path))
     files = [tmp_path / "events.ndjson", tmp_path / "junit.xml"]
-    scheduler.run(instruments=[Events(files[0]), JUnit(files[1])])
+    scheduler.run(instruments=[trioflow.Events(files[0]), trioflow.JUnit(files[1])])
     scheduler.debrief(debrief := io.StringIO())
     error = job.raised_exception()
     assert error is not None
@@ -170,11 +148,11 @@ def test_error_of_a_run_does_not_show_a_secret(place: str, tmp_path: Path, caplo
 
 def test_each_kind_of_job_is_among_those_whose_errors_are_checked(tmp_path: Path) -> None:
     public = [getattr(trioflow, name) for name in trioflow.__all__]
-    kinds = {kind for kind in public if isinstance(kind, type) and issubclass(kind, AbstractJob)}
-    without_values = {AbstractJob, Scheduler, First}
+    kinds = {kind for kind in public if isinstance(kind, type) and issubclass(kind, trioflow.AbstractJob)}
+    without_values = {trioflow.AbstractJob, trioflow.Scheduler, trioflow.First}
     assert {type(make(tmp_path)) for make in RUNS.values()} == kinds - without_values
 
 
 def test_the_error_of_a_redacted_command_has_no_command() -> None:
-    Scheduler(job := CommandJob(["false", SECRET], redact=True)).run()
+    trioflow.Scheduler(job := CommandJob(["false", SECRET], redact=True)).run()
     assert job.raised_exception().command == "command …"  # type: ignore[union-attr]

@@ -19,21 +19,8 @@ import anyio.lowlevel
 import anyio.to_thread
 import pytest
 import trio
-from trioflow import (
-    CommandJob,
-    Job,
-    JobCancelled,
-    JobState,
-    JobTimeout,
-    LocalNode,
-    ProcessJob,
-    Retry,
-    Scheduler,
-    SshJob,
-    StopReason,
-    ThreadJob,
-    current_job,
-)
+import trioflow
+from trioflow import Job, JobCancelled, JobState, JobTimeout, Retry, Scheduler, StopReason, ThreadJob, current_job
 from trioflow.abc import fraction_done, incidents_of
 from ..bodies import raising, turns
 from ..conftest import Virtual
@@ -632,9 +619,9 @@ def test_signs_of_life_while_the_loop_is_blocked_prevent_the_timeout(backend: st
     pipe = subprocess.PIPE
     jobs = [
         ThreadJob(give_signs, tmp_path, "thread", idle_timeout=unit),
-        ProcessJob(give_signs, tmp_path, "process", idle_timeout=unit),
-        CommandJob(SIGNS.format(tmp_path, "command"), shell=True, stdout=pipe, idle_timeout=unit),
-        SshJob(LocalNode(), SIGNS.format(tmp_path, "node"), stdout=pipe, idle_timeout=unit),
+        trioflow.ProcessJob(give_signs, tmp_path, "process", idle_timeout=unit),
+        trioflow.CommandJob(SIGNS.format(tmp_path, "command"), shell=True, stdout=pipe, idle_timeout=unit),
+        trioflow.SshJob(trioflow.LocalNode(), SIGNS.format(tmp_path, "node"), stdout=pipe, idle_timeout=unit),
     ]
     names = ["thread", "process", "command", "node"]
     holder = Job(hold)

@@ -14,21 +14,7 @@ from typing import Any
 import anyio
 import pytest
 import trioflow
-from trioflow import (
-    Adaptive,
-    CommandJob,
-    CommandService,
-    First,
-    Job,
-    OutputLine,
-    PerKey,
-    Pool,
-    Rate,
-    Retry,
-    Scheduler,
-    Service,
-    Trace,
-)
+from trioflow import CommandJob, CommandService, First, Job, PerKey, Pool, Rate, Retry, Scheduler, Service, Trace
 from trioflow._core.job._labels import job_in
 from trioflow.view import save
 from trioflow.view._junit import xml_lines
@@ -173,7 +159,7 @@ PARTS: dict[str, Callable[[int], Scheduler]] = {
     "backoffs": lambda n: Scheduler([Job(fail, 1, retry=Retry(1, first=1)) for _ in range(n)]),
     "failures": lambda n: Scheduler([Job(fail, 1) for _ in range(n)]),
     "failures that are not kept": lambda n: Scheduler([Job(fail, 1) for _ in range(n)], keep_jobs=False),
-    "Adaptive": lambda n: Scheduler(jobs(n), jobs_window=Adaptive(1, n)),
+    "Adaptive": lambda n: Scheduler(jobs(n), jobs_window=trioflow.Adaptive(1, n)),
     "groups under a limiter": lambda n: Scheduler(limited(n)),
 }
 
@@ -199,7 +185,7 @@ def test_twice_as_much_output_takes_twice_the_steps(backend: Any, kind: Any, use
     def run(n: int) -> None:
         options: dict[str, Any] = {"on_line": lambda *_: None} if use == "passed on" else {"tag": kind is CommandJob}
         if kind is CommandService:
-            options["ready"] = OutputLine(f"{n}")
+            options["ready"] = trioflow.OutputLine(f"{n}")
         job = kind(f"seq {n}; {'exec sleep 99' * (kind is CommandService)}", shell=True, **options)
         bad = Job(fail, 0, critical=False)
         if behind:

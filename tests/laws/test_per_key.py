@@ -8,24 +8,8 @@ from typing import Any
 
 import anyio
 import pytest
-from trioflow import (
-    Budget,
-    BudgetSpent,
-    First,
-    Job,
-    JobState,
-    Monitor,
-    PerKey,
-    Pool,
-    Rate,
-    Scheduler,
-    Service,
-    StopReason,
-    Throttled,
-    Trace,
-    current_job,
-    current_scheduler,
-)
+import trioflow
+from trioflow import Budget, BudgetSpent, Job, PerKey, Pool, Rate, Scheduler, StopReason, Throttled, current_job
 from trioflow._core.admission import _admission, _pools
 from trioflow._core.admission._pools import resource_views
 from trioflow.abc import WaitCause, Waiting, waiting
@@ -98,7 +82,7 @@ def test_a_cancelled_job_waits_for_no_key(virtual: Virtual) -> None:
     left: list[int] = []
 
     async def cancel() -> None:
-        queue: Any = current_scheduler()._run.line
+        queue: Any = trioflow.current_scheduler()._run.line
         await nap(1)
         left.append(len(queue.places.groups_by_needs))
         cancelled.cancel()
@@ -159,7 +143,7 @@ def test_members_of_a_scheduler_with_a_key_have_that_key(virtual: Virtual) -> No
 def test_wrong_needs_are_rejected_before_the_run(virtual: Virtual, needs: dict[str, Any], text: str) -> None:
     pool = Pool(host=PerKey(1), user=PerKey(1), ram="2 GiB", api=Rate(requests=1, per=1))
     forever = Job(nap, 100, needs={"host": "s"}, forever=True)
-    service = Service(serve, needs={"host": "s"})
+    service = trioflow.Service(serve, needs={"host": "s"})
     with pytest.raises(ValueError, match=re.escape(text)):
         virtual(Scheduler(Job(nap, 1, label="x", needs=needs), service, forever, pool=pool).co_run)
 
@@ -272,7 +256,7 @@ def test_a_throttled_key_stays_closed_although_no_job_refers_to_it(virtual: Virt
     async def add() -> None:
         await nap(2)
         gc.collect()
-        current_scheduler().add(late)
+        trioflow.current_scheduler().add(late)
 
     late = on("a")
     once = Job(throttle(), needs={"host": "a"})  # a coroutine object, which cannot run again
@@ -296,7 +280,7 @@ def test_a_job_that_is_cancelled_while_its_key_is_free_wakes_those_behind_it(vir
     second, third = (Job(nap, needs={"host": "a", "cpu": 1}) for _ in range(2))
     cancels = Job(later, 3, second.cancel)
     assert virtual(Scheduler(*jobs, second, third, cancels, pool=Pool(cpu=1, host=PerKey(1))).co_run)
-    assert (second.state, third.started_at) == (JobState.CANCELLED, 9)
+    assert (second.state, third.started_at) == (trioflow.JobState.CANCELLED, 9)
 
 
 @pytest.mark.parametrize("limit", [PerKey(1, gap=50), PerKey(Rate(requests=1, per=50))])
@@ -610,7 +594,8 @@ def test_a_first_without_money_lacks_the_budget(virtual: Virtual, caplog: pytest
     """If a budget is spent for each job of a `First`, it fails with a `BudgetSpent`, not with a group of them. The log
     has one line for all jobs, whatever they would have done, and the end of the run says what it means."""
     calls = [
-        First(*(Job(pay, 1, needs={"usd": 1}, label=name) for name in ("ask", "hedge")), stagger=9) for _ in range(5)
+        trioflow.First(*(Job(pay, 1, needs={"usd": 1}, label=name) for name in ("ask", "hedge")), stagger=9)
+        for _ in range(5)
     ]
     other = Job(nap, 1, needs={"usd": 1}).requires(calls, settled=True)
     scheduler = Scheduler(*calls, other, pool=Pool(usd=Budget(2)), jobs_window=1)
@@ -630,8 +615,8 @@ def test_all_views_count_a_group_without_money_alike(virtual: Virtual, caplog: p
     group = Scheduler(Job(nap, 1), Job(nap, 1), needs={"usd": 2})
     tolerated = Scheduler(Job(nap, 1), needs={"usd": 2}, critical=False)
     scheduler = Scheduler(Job(pay, needs={"usd": 2}), group, tolerated, pool=Pool(usd=Budget(3)), label="s")
-    trace, shown = Trace(), io.StringIO()
-    virtual(lambda: scheduler.co_run(instruments=[trace, Monitor(file=shown)]))
+    trace, shown = trioflow.Trace(), io.StringIO()
+    virtual(lambda: scheduler.co_run(instruments=[trace, trioflow.Monitor(file=shown)]))
     verdict = run_verdict(scheduler, scheduler.stop_reason).sentence
     assert verdict == "1 of 4 jobs succeeded, 3 never started, 1 group failed"
     record = trace._get_record()

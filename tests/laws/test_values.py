@@ -7,20 +7,7 @@ from typing import Any
 
 import pytest
 import trioflow
-from trioflow import (
-    Adaptive,
-    Budget,
-    CommandSucceeds,
-    LocalNode,
-    OutputLine,
-    PerKey,
-    PortOpen,
-    Rate,
-    Retry,
-    SshNode,
-    Throttled,
-    granted,
-)
+from trioflow import Adaptive, Budget, LocalNode, OutputLine, PerKey, PortOpen, Rate, Retry, SshNode, Throttled, granted
 
 
 def is_busy(error: Exception) -> bool:
@@ -42,7 +29,7 @@ MADE: list[tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any], dict[str, 
     (Budget, (1e9 / 3,), {}, {}),
     (PortOpen, (5432,), {}, {"host": "db"}),
     (OutputLine, ("ready",), {}, {}),
-    (CommandSucceeds, (["pg_isready", "-q"],), {}, {"cwd": "/tmp", "env": {"A": "1"}}),
+    (trioflow.CommandSucceeds, (["pg_isready", "-q"],), {}, {"cwd": "/tmp", "env": {"A": "1"}}),
     (SshNode, ("db",), {}, {"username": "ann", "port": 23, "identity": "key", "gateway": SshNode("gate")}),
     (LocalNode, (), {}, {"directory": "x"}),
     (granted, ("gpu",), {}, {}),

@@ -16,25 +16,8 @@ from unittest import mock
 
 import anyio
 import trio
-from trioflow import (
-    Adaptive,
-    Answer,
-    Budget,
-    First,
-    Job,
-    JobCancelled,
-    JobTimeout,
-    PerKey,
-    Pool,
-    Rate,
-    RequirementFailed,
-    Retry,
-    Scheduler,
-    Service,
-    StopReason,
-    Throttled,
-    current_job,
-)
+import trioflow
+from trioflow import Answer, Job, JobTimeout, PerKey, Pool, Rate, Retry, Scheduler, Service, Throttled, current_job
 from trioflow._core.admission import _admission
 from trioflow._core.backend import current_backend
 from trioflow.abc import AbstractJob, Instrument
@@ -218,10 +201,10 @@ class RealRun:
             for inner in plan.jobs:
                 members[inner.name] = self.make(inner, members)
             jobs = [members[inner.name] for inner in plan.jobs]
-            return First(*jobs, enough=plan.enough, stagger=plan.stagger, **options)
+            return trioflow.First(*jobs, enough=plan.enough, stagger=plan.stagger, **options)
         window: Any = plan.window if plan.limiter is None else self.limiters[plan.limiter]
         if plan.adaptive is not None:
-            window = Adaptive(*plan.adaptive, slower_on=(Slow, Throttled))
+            window = trioflow.Adaptive(*plan.adaptive, slower_on=(Slow, Throttled))
         scheduler = Scheduler(
             jobs_window=window,
             shutdown_timeout=plan.shutdown_timeout,
@@ -282,10 +265,10 @@ class RealRun:
         if self.scenario.keep_jobs:
             return await scheduler.co_run(instruments=instruments, journal=journal)  # type: ignore[no-any-return]
         scheduler.instruments, scheduler.journal = instruments, journal
-        with contextlib.suppress(ExceptionGroup, JobTimeout, JobCancelled):
+        with contextlib.suppress(ExceptionGroup, JobTimeout, trioflow.JobCancelled):
             async with scheduler:
                 pass
-        return bool(scheduler.stop_reason is StopReason.COMPLETED)
+        return bool(scheduler.stop_reason is trioflow.StopReason.COMPLETED)
 
     def check_end(self) -> None:
         """Record what a run has left behind, whatever has become of it."""
@@ -535,7 +518,7 @@ def make_resource(plan: Resource) -> Any:
         case "rate":
             return Rate(requests=plan.total, per=plan.per, burst=plan.burst or None, give_up=plan.give_up)
         case "budget":
-            return Budget(plan.total)
+            return trioflow.Budget(plan.total)
         case "keys":
             if plan.of_rates:
                 return PerKey(Rate(requests=plan.total, per=plan.per, burst=plan.burst or None, give_up=None))
@@ -545,7 +528,7 @@ def make_resource(plan: Resource) -> Any:
 
 def cause_of(error: BaseException | None) -> str | None:
     """Return an exception's class and its job; for RequirementFailed, those of the first failure; for a group, all."""
-    if isinstance(error, RequirementFailed):
+    if isinstance(error, trioflow.RequirementFailed):
         return cause_of(error.__cause__)
     if isinstance(error, ExceptionGroup):
         return f"ExceptionGroup {', '.join(cause_of(one) or '' for one in error.exceptions)}"

@@ -24,24 +24,8 @@ from typing import Any, Final, NamedTuple
 
 import anyio
 import anyio.to_thread
-from trioflow import (
-    Adaptive,
-    CommandJob,
-    Events,
-    First,
-    Job,
-    Journal,
-    LocalNode,
-    Pool,
-    ProcessJob,
-    Push,
-    Rate,
-    Retry,
-    Scheduler,
-    Service,
-    SshJob,
-    ThreadJob,
-)
+import trioflow
+from trioflow import CommandJob, Events, First, Job, Journal, Pool, Push, Rate, Retry, Scheduler, Service, SshJob
 from trioflow.abc import AbstractJob
 from ..bodies import add, fail_now, nap, nothing, serve
 
@@ -151,7 +135,7 @@ def needy(folder: str) -> Scheduler:
         Job(nap, 0.002, needs={"cpu": 1 + i % 5, "api": {"calls": 1}}, timeout=(0.001, 5)[i % 2], priority=i % 3)
         for i in range(300)
     ]
-    return Scheduler(*jobs, pool=pool, jobs_window=Adaptive(2, 16))
+    return Scheduler(*jobs, pool=pool, jobs_window=trioflow.Adaptive(2, 16))
 
 
 def waiting(folder: str) -> Scheduler:
@@ -175,7 +159,7 @@ def programs(folder: str) -> Scheduler:
 
 def node(folder: str) -> Scheduler:
     """Return commands and a copy on a node that is this machine, one with a large input."""
-    here, big = LocalNode(), Path(folder, "big")
+    here, big = trioflow.LocalNode(), Path(folder, "big")
     if not big.exists():
         big.write_bytes(bytes(50_000_000))
     jobs: list[AbstractJob[Any]] = [SshJob(here, ["true"]) for _ in range(5)]
@@ -186,8 +170,8 @@ def node(folder: str) -> Scheduler:
 
 def elsewhere(folder: str) -> Scheduler:
     """Return calls in threads and in processes."""
-    calls = [ThreadJob(time.sleep, 0.01) for _ in range(30)]
-    return Scheduler(*calls, *(ProcessJob(operator.add, i, i) for i in range(10)), processes=2)
+    calls = [trioflow.ThreadJob(time.sleep, 0.01) for _ in range(30)]
+    return Scheduler(*calls, *(trioflow.ProcessJob(operator.add, i, i) for i in range(10)), processes=2)
 
 
 numbers = itertools.count()

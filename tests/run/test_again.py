@@ -8,24 +8,8 @@ from typing import Any
 import anyio
 import anyio.lowlevel
 import pytest
-from trioflow import (
-    AbstractJob,
-    Budget,
-    CycleError,
-    Events,
-    First,
-    Job,
-    JobState,
-    JUnit,
-    Monitor,
-    PerKey,
-    Pool,
-    Retry,
-    Scheduler,
-    Service,
-    StopReason,
-    Trace,
-)
+import trioflow
+from trioflow import AbstractJob, Budget, First, Job, JobState, Pool, Retry, Scheduler, Service, StopReason, Trace
 from trioflow._core.run import _reopening
 from trioflow.abc import Instrument
 from ..bodies import at_once, hooked, later, running
@@ -55,7 +39,7 @@ def test_a_failed_job_is_tried_again_with_what_it_has_blocked(virtual: Virtual) 
 def waiting_options(kind: str) -> dict[str, Any]:
     if kind == "limiter":
         return {"jobs_window": anyio.CapacityLimiter(1)}
-    return {"pool": Pool(cpu=1, host=PerKey(1), usd=Budget(9))} if kind in NEEDS else {"jobs_window": 1}
+    return {"pool": Pool(cpu=1, host=trioflow.PerKey(1), usd=Budget(9))} if kind in NEEDS else {"jobs_window": 1}
 
 
 NEEDS: dict[str, dict[str, Any]] = {"needs": {"cpu": 1}, "key": {"host": "a"}, "both": {"cpu": 1, "usd": 1}}
@@ -327,7 +311,7 @@ def test_each_reader_of_a_group_that_is_tried_again_is_told_each_end_once(virtua
     group = Scheduler(inner, Job(nap, label="kept"), label="group")
     lines = io.StringIO()
     scheduler = Scheduler(group, Job(after, 5, group.try_again, label="again"), label="s")
-    assert virtual(lambda: scheduler.co_run(instruments=[Told(), Monitor(file=lines)]))
+    assert virtual(lambda: scheduler.co_run(instruments=[Told(), trioflow.Monitor(file=lines)]))
     twice = ["failed", "reopened", "succeeded"]
     assert story == {
         "group/inner/fine": ["succeeded"], "group/inner/broken": twice,
@@ -720,7 +704,7 @@ def test_a_cycle_through_a_job_that_has_failed_is_refused(virtual: Virtual) -> N
         await failed.wait_settled()
         root.try_again()
         assert (blocked.state, failed.state) == (JobState.IDLE, JobState.FAILED)
-        with pytest.raises(CycleError):
+        with pytest.raises(trioflow.CycleError):
             blocked.requires(failed)
         failed.try_again()
 
@@ -841,7 +825,12 @@ def test_views_of_an_inner_scheduler_bear_that_its_jobs_run_again(
     backend: BackendName, virtual: Virtual, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """An instrument that raised would be removed, and the log would say so."""
-    views = [Trace(), Monitor(file=io.StringIO()), Events(tmp_path / "events.jsonl"), JUnit(tmp_path / "junit.xml")]
+    views = [
+        Trace(),
+        trioflow.Monitor(file=io.StringIO()),
+        trioflow.Events(tmp_path / "events.jsonl"),
+        trioflow.JUnit(tmp_path / "junit.xml"),
+    ]
     inner = Scheduler(Job(nap, label="a"), label="inner", instruments=views)
     outer = Scheduler(inner, Job(Broken(1, 2)), critical_jobs=True, retry=1, label="outer")
     assert virtual(Scheduler(outer).co_run)

@@ -12,20 +12,8 @@ import anyio.lowlevel
 import anyio.to_thread
 import pytest
 import trio
-from trioflow import (
-    CycleError,
-    Job,
-    JobCancelled,
-    JobState,
-    MissingRequirement,
-    Retry,
-    Scheduler,
-    Sequence,
-    Service,
-    StopReason,
-    ThreadJob,
-    TrioflowError,
-)
+import trioflow
+from trioflow import CycleError, Job, JobCancelled, JobState, Scheduler, Sequence, Service, StopReason, ThreadJob
 from trioflow.abc import AbstractJob, Instrument, incidents_of, run_of
 from ..bodies import BLOCKED, FAILED, SUCCEEDED, Closing, cancelled_of, leaves, nap, own_nursery, states, stray, timed
 from ..conftest import Virtual
@@ -204,7 +192,7 @@ def test_each_attempt_sees_the_context_variables_of_the_run(virtual: Virtual, ki
         "job": [Job(attempt, retry=2)],
         "service": [served, Job(nap, 0, required=served)],
         "nested": [Scheduler(Job(attempt, critical=True), retry=2, log=False)],
-        "clean-up": [failing, Job(attempt, required=failing, run_if="failed", retry=Retry(2, first=1))],
+        "clean-up": [failing, Job(attempt, required=failing, run_if="failed", retry=trioflow.Retry(2, first=1))],
     }
     virtual(Scheduler(*members[kind]).co_run)
     assert seen == ["of the run"] * 3
@@ -227,10 +215,10 @@ def test_an_object_that_is_no_instrument_is_rejected_by_the_constructor(instrume
 
 
 def test_cycle_error_and_missing_requirement_are_trioflow_errors() -> None:
-    assert issubclass(CycleError, TrioflowError)
-    assert issubclass(MissingRequirement, TrioflowError)
+    assert issubclass(CycleError, trioflow.TrioflowError)
+    assert issubclass(trioflow.MissingRequirement, trioflow.TrioflowError)
     assert issubclass(CycleError, ValueError)
-    assert issubclass(MissingRequirement, ValueError)
+    assert issubclass(trioflow.MissingRequirement, ValueError)
 
 
 # --- exceptions are the user's objects: their code may raise

@@ -5,42 +5,17 @@ from typing import Any
 
 import anyio
 import pytest
-from trioflow import (
-    AbstractJob,
-    Adaptive,
-    Budget,
-    Job,
-    PerKey,
-    Pool,
-    Rate,
-    Scheduler,
-    Sequence,
-    Service,
-    StopReason,
-    Throttled,
-    current_job,
-    ref,
-)
+import trioflow
+from trioflow import AbstractJob, Adaptive, Budget, Job, PerKey, Pool, Rate, Scheduler, Sequence, Service, ref
 from trioflow._core.admission._pools import resource_views
 from trioflow._core.base._states import RunPhase
 from trioflow._core.job._ancestors import enclosing_schedulers, is_inside, outermost_scheduler
 from trioflow._core.job._errors import DROPPED
 from trioflow._core.scheduler._checks import check_may_run, check_scenario, store_implied_requirements
 from trioflow._core.scheduler._members import collect_dropped
+from trioflow._core.words import _job_queries
 from trioflow._core.words._explain import get_status_text, open_requirements, waiting_since
-from trioflow._core.words._job_queries import (
-    all_requirements,
-    command_line_of,
-    end_facts,
-    explicit_label,
-    failure_of,
-    inputs_of,
-    members_in_order,
-    nested_schedulers,
-    ranks_of,
-    runs_commands,
-    stored_result,
-)
+from trioflow._core.words._job_queries import all_requirements, end_facts, failure_of, ranks_of, runs_commands
 from trioflow._core.words._run_view import current_run, run_times
 from trioflow.abc import JobKind
 from ..bodies import fail, hooked, later, nap, nothing, running
@@ -92,7 +67,10 @@ def test_a_run_view_has_phase_window_and_stop_reason(virtual: Virtual) -> None:
     assert current_run(scheduler) is None
     virtual(scheduler.co_run)
     assert current_run(scheduler) is None
-    assert told == [(RunPhase.RUNNING, None, 1, False, True), (RunPhase.DRAINING, StopReason.DRAINED, 1, False, True)]
+    assert told == [
+        (RunPhase.RUNNING, None, 1, False, True),
+        (RunPhase.DRAINING, trioflow.StopReason.DRAINED, 1, False, True),
+    ]
 
 
 def test_a_run_view_has_the_maximum_of_an_adaptive_window(virtual: Virtual) -> None:
@@ -155,7 +133,7 @@ def test_what_is_spent_is_said_as_a_job_ends(virtual: Virtual) -> None:
 
     async def pay(seconds: float, used: float) -> None:
         await nap(seconds)
-        current_job().used(usd=used)
+        trioflow.current_job().used(usd=used)
 
     pool = Pool(usd=Budget(10))
     jobs = [Job(pay, 1, 3, needs={"usd": 2}), Job(pay, 2, 1, needs={"usd": 4})]
@@ -183,7 +161,7 @@ def test_status_text_of_a_running_job_is_empty_if_the_job_is_redacted(virtual: V
     assert (open_.result(), secret.result(), get_status_text(open_)) == ("telling", "", "")
     assert end_facts(open_)[3] is False
     assert runs_commands(open_)
-    assert [command_line_of(job) for job in (open_, secret)] == ["tell", secret.redacted_label()]
+    assert [_job_queries.command_line_of(job) for job in (open_, secret)] == ["tell", secret.redacted_label()]
     assert not runs_commands(Job(nap, 1))
 
 
@@ -203,7 +181,7 @@ def test_a_rank_is_the_longest_path_to_an_exit() -> None:
     first = Job(nap, 1, expected_duration=2, label="first")
     last = Job(nap, 1, required=first, expected_duration=3)
     assert ranks_of(Scheduler(first, last)) == {first: 5, last: 3}
-    assert [explicit_label(job) for job in (first, last)] == ["first", None]
+    assert [_job_queries.explicit_label(job) for job in (first, last)] == ["first", None]
 
 
 @pytest.mark.parametrize("keeps", [False, True])
@@ -231,8 +209,8 @@ def test_nested_scheduler_waits_for_the_inputs_of_its_members() -> None:
     assert all_requirements(outer, inner) == []
     store_implied_requirements(outer)
     assert all_requirements(outer, inner) == [given]
-    assert members_in_order(outer) == [given, inner]
-    assert nested_schedulers(outer) == [inner]
+    assert _job_queries.members_in_order(outer) == [given, inner]
+    assert _job_queries.nested_schedulers(outer) == [inner]
 
 
 def test_an_idle_job_still_waits_for_its_unsettled_requirements(virtual: Virtual) -> None:
@@ -267,7 +245,7 @@ def test_a_throttled_job_waits_since_it_was_throttled(virtual: Virtual) -> None:
         calls += 1
         await anyio.sleep(1)
         if calls == 1:
-            raise Throttled("api", after=10)
+            raise trioflow.Throttled("api", after=10)
 
     job, watcher = Job(ask, needs={"api": {"calls": 1}}), Job(later, 5, lambda: waiting_since(job))
     virtual(Scheduler(job, watcher, pool=Pool(api=Rate(calls=100, per=1))).co_run)
@@ -296,8 +274,8 @@ def test_a_dropped_result_differs_from_none(virtual: Virtual) -> None:
     dropped = Job(nap, 1, keep_result=False)
     user = Job(lambda _: nap(1), dropped)
     virtual(Scheduler(dropped, user).co_run)
-    assert [stored_result(job) is DROPPED for job in (dropped, user)] == [True, False]
-    assert inputs_of(user) == (dropped,)
+    assert [_job_queries.stored_result(job) is DROPPED for job in (dropped, user)] == [True, False]
+    assert _job_queries.inputs_of(user) == (dropped,)
 
 
 def test_a_scheduler_that_is_closed_may_not_run() -> None:

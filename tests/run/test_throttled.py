@@ -6,23 +6,8 @@ from typing import Any
 
 import anyio
 import pytest
-from trioflow import (
-    Budget,
-    CommandJob,
-    Job,
-    JobState,
-    PerKey,
-    Pool,
-    ProcessJob,
-    Rate,
-    Retry,
-    Scheduler,
-    Service,
-    ThreadJob,
-    Throttled,
-    Trace,
-    current_job,
-)
+import trioflow
+from trioflow import Budget, Job, JobState, PerKey, Pool, Rate, Retry, Scheduler, ThreadJob, Throttled, current_job
 from trioflow.abc import AbstractJob, Instrument
 from ..bodies import at_once, fail, fail_now, hooked, raising, running
 from ..conftest import Virtual
@@ -130,7 +115,7 @@ def test_a_throttled_forever_job_waits_and_a_throttled_ready_service_fails(virtu
     assert virtual(Scheduler(forever, Job(anyio.sleep, 5), pool=Pool(api=1)).co_run)
     assert (calls, forever.state) == ([0, 3], JobState.CANCELLED)
     calls.clear()
-    service = Service(serve, needs={"api": 1})
+    service = trioflow.Service(serve, needs={"api": 1})
     first = Job(watch, needs={"db": 1})
     user = Job(anyio.sleep, 3, required=service)
     assert not virtual(Scheduler(service, Job(anyio.sleep, 0.5), first, user, pool=Pool(api=1, db=1)).co_run)
@@ -250,7 +235,9 @@ def test_a_throttled_attempt_uses_nothing_of_a_budget(virtual: Virtual, used: in
     assert (job.is_succeeded(), pool.free["usd"]) == (bool(again), 8 - used - again)
 
 
-@pytest.mark.parametrize(("backend", "kind"), [("trio", ThreadJob), ("asyncio", ThreadJob), ("asyncio", ProcessJob)])
+@pytest.mark.parametrize(
+    ("backend", "kind"), [("trio", ThreadJob), ("asyncio", ThreadJob), ("asyncio", trioflow.ProcessJob)]
+)
 def test_throttled_may_be_raised_in_threads_and_processes(backend: str, kind: Any) -> None:
     """`Throttled` may be raised in a thread or a worker process, and arrives unchanged, by way of a pickle."""
 
@@ -285,7 +272,7 @@ def test_instruments_and_trace_see_a_throttle(virtual: Virtual) -> None:
 
     said: list[str] = []
     events: list[str] = []
-    trace = Trace()
+    trace = trioflow.Trace()
     job = ask(Server(1), "a")
     looking = Scheduler(Job(look))
     scheduler = Scheduler(job, pool=Pool(api=1), instruments=[Watch(), trace])
@@ -353,7 +340,7 @@ def test_a_job_that_has_only_been_throttled_for_long_fails(virtual: Virtual, lim
 
 def test_a_command_that_gives_up_calls_on_settled(backend: str) -> None:
     settled: list[Any] = []
-    job = CommandJob(
+    job = trioflow.CommandJob(
         ["true"], needs={"api": 1}, on_start=raising(Throttled("api", after=0.001)), on_settled=settled.append
     )
     Scheduler(job, pool=Pool(api=Rate(requests=10_000, per=1, give_up=0.01))).run(backend=backend)

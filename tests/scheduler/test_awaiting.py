@@ -8,23 +8,8 @@ from typing import Any
 import anyio
 import anyio.to_thread
 import pytest
-from trioflow import (
-    Budget,
-    First,
-    Job,
-    JobNotDone,
-    Monitor,
-    PerKey,
-    Pool,
-    Rate,
-    Retry,
-    Scheduler,
-    Service,
-    StopReason,
-    current_job,
-    current_scheduler,
-    ref,
-)
+import trioflow
+from trioflow import Budget, First, Job, JobNotDone, PerKey, Pool, Rate, Retry, Scheduler, Service, StopReason, ref
 from trioflow._core.admission import _admission
 from trioflow.abc import AbstractJob, WaitCause, incidents_of, waiting
 from trioflow.view import listing
@@ -215,7 +200,7 @@ def test_waits_that_form_no_cycle_are_allowed(virtual: Virtual, kind: str) -> No
     jobs: Jobs = {"b": Job(nap, 2, "value", label="b")}
 
     async def late() -> Any:
-        scheduler: Any = current_job().scheduler
+        scheduler: Any = trioflow.current_job().scheduler
         first = scheduler.add(Job(nap, 1))
         return await scheduler.add(Job(nap, 1, "value", required=first))
 
@@ -254,7 +239,7 @@ def test_waits_that_form_no_cycle_are_allowed(virtual: Virtual, kind: str) -> No
 def test_explain_and_views_show_that_a_job_awaits_another(virtual: Virtual) -> None:
     jobs: Jobs = {"b": Job(nap, 9, label="b")}
     me = awaiting(jobs, "b", "me")
-    monitor = Monitor(file=Terminal())
+    monitor = trioflow.Monitor(file=Terminal())
     scheduler = Scheduler(me, jobs["b"], instruments=[monitor])
     seen: list[Any] = []
 
@@ -476,7 +461,7 @@ def test_waits_for_forever_jobs_that_end_log_nothing(virtual: Virtual, kind: str
 
 
 async def iterate(jobs: Jobs, name: str = "") -> list[str]:
-    scheduler = current_scheduler()
+    scheduler = trioflow.current_scheduler()
     chosen = [jobs[name]] if name else scheduler
     return [job.label async for job in (scheduler.as_settled(chosen) if name else scheduler.as_settled())]
 

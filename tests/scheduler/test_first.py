@@ -8,25 +8,8 @@ from typing import Any
 
 import anyio
 import pytest
-from trioflow import (
-    CommandJob,
-    First,
-    Job,
-    JobCancelled,
-    JobNotDone,
-    JobTimeout,
-    Pool,
-    ProcessJob,
-    Retry,
-    Scheduler,
-    Sequence,
-    Service,
-    StopReason,
-    ThreadJob,
-    Throttled,
-    current_job,
-    simulate,
-)
+import trioflow
+from trioflow import First, Job, Pool, Retry, Scheduler, Sequence, Service, ThreadJob, Throttled, current_job, simulate
 from ..bodies import CANCELLED, FAILED, IDLE, SKIPPED, SUCCEEDED, fail, fail_now, later, nap, nothing
 from ..conftest import Virtual
 
@@ -59,7 +42,7 @@ def test_a_critical_first_that_fails_ends_its_scheduler(virtual: Virtual) -> Non
     with pytest.raises(ExceptionGroup) as raised:
         virtual(lambda: scheduler.co_run(check=True))
     assert [type(error) for error in raised.value.exceptions] == [ExceptionGroup]
-    assert (scheduler.stop_reason, scheduler.culprit, other.state) == (StopReason.CRITICAL, first, CANCELLED)
+    assert (scheduler.stop_reason, scheduler.culprit, other.state) == (trioflow.StopReason.CRITICAL, first, CANCELLED)
 
 
 def test_a_critical_member_ends_a_first(virtual: Virtual) -> None:
@@ -99,7 +82,7 @@ def test_the_timeout_of_a_first_is_its_failure(virtual: Virtual) -> None:
     first = First(Job(nap, 9), Job(nap, 8), timeout=2, label="slow")
     assert not virtual(Scheduler(first).co_run)
     assert (first.timed_out, first.result(default="none")) == (True, "none")
-    assert isinstance(first.raised_exception(), JobTimeout)
+    assert isinstance(first.raised_exception(), trioflow.JobTimeout)
     moved_on = First(Job(nap, 9), Job(nap, 8), timeout=2, on_timeout="move_on")
     assert virtual(Scheduler(moved_on).co_run)
     assert (moved_on.state, moved_on.timed_out, moved_on.result()) == (SUCCEEDED, True, None)
@@ -223,7 +206,7 @@ def test_a_turn_comes_so_long_after_the_first_attempt_in_the_one_before(virtual:
 def test_infinity_is_none_only_where_none_means_no_limit() -> None:
     options = {
         name: option
-        for kind in (First, Job, Service, CommandJob, ProcessJob, ThreadJob)
+        for kind in (First, Job, Service, trioflow.CommandJob, trioflow.ProcessJob, ThreadJob)
         for name, option in kind._declared_options.items()
     }
     unlimited = set[str]()
@@ -275,7 +258,7 @@ def test_a_cancelled_first_has_no_result(virtual: Virtual) -> None:
 
     first = First(Job(nap, 9), Job(nap, 9))
     assert virtual(Scheduler(first, Job(cancel)).co_run)
-    with pytest.raises(JobCancelled):
+    with pytest.raises(trioflow.JobCancelled):
         first.result()
 
 
@@ -283,7 +266,7 @@ def test_an_outermost_first_runs_like_any_scheduler() -> None:
     """`run()` of a `First` returns whether it succeeded, and raises the group with `check=True`."""
     won = First(Job(fail_now), Job(nothing), label="won")
     assert won.run()
-    with pytest.raises(JobNotDone, match=r"'won' has run alone, (?s:.*)put it in a Scheduler, and run that"):
+    with pytest.raises(trioflow.JobNotDone, match=r"'won' has run alone, (?s:.*)put it in a Scheduler, and run that"):
         won.result()
     first = First(Job(fail_now, label="a"), label="only")
     assert not first.run()

@@ -16,18 +16,8 @@ from typing import Any
 import anyio
 import anyio.lowlevel
 import pytest
-from trioflow import (
-    CycleError,
-    Job,
-    JobState,
-    JobTimeout,
-    Scheduler,
-    Service,
-    StopReason,
-    ThreadJob,
-    current_scheduler,
-    job,
-)
+import trioflow
+from trioflow import CycleError, Job, JobState, JobTimeout, Scheduler, Service, StopReason, ThreadJob, job
 from trioflow.abc import Instrument
 from ..places import PATIENCE
 from ..pythons import python
@@ -106,7 +96,7 @@ def test_jobs_that_are_added_come_and_are_dropped(backend: Any) -> None:
     async def feed() -> None:
         added: deque[Any] = deque()
         for number in range(8):
-            added.append(current_scheduler().add(Job(give, number, label=f"job {number}")))
+            added.append(trioflow.current_scheduler().add(Job(give, number, label=f"job {number}")))
             if len(added) == 2:
                 await added.popleft().wait_settled()
 

@@ -9,19 +9,8 @@ from typing import Any
 import anyio
 import anyio.lowlevel
 import pytest
-from trioflow import (
-    First,
-    Job,
-    JobNotDone,
-    JobState,
-    Retry,
-    Scheduler,
-    Sequence,
-    Service,
-    StopReason,
-    current_scheduler,
-    ref,
-)
+import trioflow
+from trioflow import First, Job, JobState, Retry, Scheduler, Sequence, Service, StopReason, current_scheduler, ref
 from trioflow.abc import criticality
 from trioflow.graph import keep_only
 from ..bodies import BLOCKED, CANCELLED, FAILED, IDLE, SUCCEEDED, fail, later, nap, states, take, timed
@@ -275,7 +264,7 @@ def test_running_again_resets_jobs_that_are_not_reached(virtual: Virtual) -> Non
     assert inside.state is IDLE
     assert inner.state is IDLE
     assert inner.stop_reason is None
-    with pytest.raises(JobNotDone):
+    with pytest.raises(trioflow.JobNotDone):
         inside.result()
 
 

@@ -9,19 +9,8 @@ from typing import Any
 
 import anyio
 import pytest
-from trioflow import (
-    Answer,
-    Budget,
-    CycleError,
-    Job,
-    JobCancelled,
-    JobState,
-    Pool,
-    Rate,
-    Scheduler,
-    StopReason,
-    current_job,
-)
+import trioflow
+from trioflow import Answer, Budget, CycleError, Job, JobState, Pool, Rate, Scheduler, StopReason, current_job
 from trioflow._core.scheduler import _sync_run
 from trioflow.abc import fraction_done
 from ..bodies import nothing
@@ -133,7 +122,7 @@ def test_an_open_block_that_was_cancelled_before_it_began_has_no_body(virtual: V
 
     async def main() -> None:
         scheduler.cancel()
-        with pytest.raises(JobCancelled, match="'home' was cancelled"):
+        with pytest.raises(trioflow.JobCancelled, match="'home' was cancelled"):
             async with scheduler:
                 raise AssertionError
 

@@ -6,25 +6,10 @@ from typing import Any, get_args
 
 import anyio
 import pytest
+import trioflow
 from hypothesis import given
 from hypothesis import strategies as st
-from trioflow import (
-    Budget,
-    CycleError,
-    First,
-    Job,
-    JobState,
-    JobTimeout,
-    Pool,
-    Rate,
-    Retry,
-    Scheduler,
-    Sequence,
-    Service,
-    StopReason,
-    ThreadJob,
-    simulate,
-)
+from trioflow import First, Job, JobTimeout, Pool, Rate, Retry, Scheduler, Sequence, Service, StopReason, simulate
 from trioflow._core.admission import _admission
 from trioflow._core.job._job_options import RUN_RESOURCES, RunResource
 from trioflow.abc import AbstractJob, Instrument, PolicyName, set_run_need
@@ -66,7 +51,7 @@ def test_simulate_runs_no_code_of_the_user(caplog: pytest.LogCaptureFixture) -> 
 
     a = stand_in(1, retry=Retry(1, on=decide))
     jobs = [
-        a, Loud(), ThreadJob(fail_the_test), Service(never), Job(never, a),
+        a, Loud(), trioflow.ThreadJob(fail_the_test), Service(never), Job(never, a),
         Scheduler(Loud(label="inner"), label="nested"),
     ]  # fmt: skip
     scheduler = Scheduler(*jobs, instruments=[Loud()], timeout=1.5)
@@ -128,7 +113,7 @@ def test_no_order_beats_the_lower_bound_with_hedges_and_budgets(data: st.DataObj
             job = sleeper(draw(st.integers(1, 9)), *used, **options)
             inputs[job] = used
         jobs.append(job)
-    pool = Pool(usd=Budget(draw(st.integers(3, 9))))
+    pool = Pool(usd=trioflow.Budget(draw(st.integers(3, 9))))
     found = simulate(Scheduler(*jobs, jobs_window=draw(st.integers(0, 3)), pool=pool))
     assert found.lower_bound <= found.makespan
     for job, used in inputs.items():
@@ -381,7 +366,7 @@ def test_a_cycle_of_requirements_is_rejected() -> None:
     a = stand_in(1)
     b = stand_in(1, a)
     a.requires(b)
-    with pytest.raises(CycleError):
+    with pytest.raises(trioflow.CycleError):
         simulate(Scheduler(a, b))
 
 
@@ -460,7 +445,7 @@ def test_simulate_twice_gives_the_same_and_changes_nothing() -> None:
     scheduler = scenario()
     before = facts(scheduler)
     assert facts(scheduler) == before == facts(scenario())
-    assert {job.state for job in scheduler.iterate_jobs()} == {JobState.IDLE}
+    assert {job.state for job in scheduler.iterate_jobs()} == {trioflow.JobState.IDLE}
 
 
 def test_clean_up_jobs_take_no_share_of_the_slots() -> None:

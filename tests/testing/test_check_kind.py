@@ -11,21 +11,8 @@ from typing import Any
 
 import anyio
 import pytest
-from trioflow import (
-    AbstractJob,
-    Answer,
-    CommandJob,
-    CommandService,
-    First,
-    Job,
-    LocalNode,
-    OutputLine,
-    ProcessJob,
-    Scheduler,
-    Service,
-    SshService,
-    ThreadJob,
-)
+import trioflow
+from trioflow import Answer, First, Job, LocalNode, OutputLine, ProcessJob, Scheduler, Service, SshService, ThreadJob
 from trioflow.jobs.posix._guard_script import read_environment
 from ..jobs.posix.process_trees import TREE
 from .at_once import block, fail_at_once, forty_two_at_once
@@ -63,7 +50,7 @@ class Answered(Answer[str]):
         return await super().co_run()
 
 
-class Sleeper(AbstractJob[int]):
+class Sleeper(trioflow.AbstractJob[int]):
     def __init__(self, seconds: float = 0, error: Exception | None = None, **options: Any) -> None:
         super().__init__(**options)
         self.seconds = seconds
@@ -95,8 +82,8 @@ def nested(function: Any, **options: Any) -> Scheduler:
         (Service, serve, serve_late, serve_badly, True),
         (ThreadJob, forty_two_at_once, block, fail_at_once, True),
         (ProcessJob, forty_two_at_once, block, fail_at_once, True),
-        (partial(CommandJob, shell=True), "true", TREE, "false", True),
-        (partial(CommandService, **READY, shell=True), f"echo ready; {TREE}", TREE, "false", True),
+        (partial(trioflow.CommandJob, shell=True), "true", TREE, "false", True),
+        (partial(trioflow.CommandService, **READY, shell=True), f"echo ready; {TREE}", TREE, "false", True),
         (partial(SshService, LocalNode(), **READY), f"echo ready; {TREE}", TREE, "false", True),
         (first, forty_two, sleep_long, fail, False),  # a journal restores only their members
         (nested, forty_two, sleep_long, fail, False),

@@ -17,33 +17,11 @@ from typing import Any
 
 import anyio
 import pytest
+import trioflow
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-from trioflow import (
-    Answer,
-    CommandJob,
-    CommandService,
-    Events,
-    First,
-    Job,
-    JUnit,
-    LocalNode,
-    Monitor,
-    OutputLine,
-    Pool,
-    ProcessJob,
-    Rate,
-    Scheduler,
-    Service,
-    SshJob,
-    SshNode,
-    SshService,
-    ThreadJob,
-    Throttled,
-    Trace,
-    current_job,
-)
+from trioflow import Answer, CommandJob, CommandService, Job, OutputLine, Pool, Rate, Scheduler, SshJob, current_job
 from trioflow._core.words._run_view import runs_in_progress
 from trioflow.abc import AbstractJob
 from trioflow.jobs.ssh import _connections
@@ -82,7 +60,7 @@ def throttled_once() -> Callable[[], Any]:
 
     async def call() -> None:
         if next(calls) % 2 == 0:
-            raise Throttled("api", after=0.01)
+            raise trioflow.Throttled("api", after=0.01)
 
     return call
 
@@ -97,7 +75,7 @@ async def asks() -> str:
 
 
 def make_jobs() -> dict[str, AbstractJob[Any]]:
-    node, dead = LocalNode(), SshNode("127.0.0.1", port=1, **DEAD)
+    node, dead = trioflow.LocalNode(), trioflow.SshNode("127.0.0.1", port=1, **DEAD)
     pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     question: Job[str] = Job(asks)
     return {
@@ -107,18 +85,18 @@ def make_jobs() -> dict[str, AbstractJob[Any]]:
         "command on a node": SshJob(node, "echo out; exit 3", **pipes),
         "command on a node that prints": SshJob(node, "echo out", on_line=ignores_lines),
         "command on a node that is down": SshJob(dead, "true"),
-        "service": Service(serves),
+        "service": trioflow.Service(serves),
         "program that serves": CommandService("echo up; exec sleep 60", shell=True, ready=OutputLine("up")),
         "program that ends early": CommandService("exit 3", shell=True, ready=OutputLine("up")),
-        "program that serves on a node that is down": SshService(dead, "true", ready=OutputLine("up")),
+        "program that serves on a node that is down": trioflow.SshService(dead, "true", ready=OutputLine("up")),
         "question": question,
         "answer": Answer(question, choices=["a", "b"]),
-        "thread": ThreadJob(fails),
-        "process": ProcessJob(int, "x"),
+        "thread": trioflow.ThreadJob(fails),
+        "process": trioflow.ProcessJob(int, "x"),
         "prints": Job(prints_and_fails, retry=1),
         "throttled": Job(throttled_once(), needs={"api": 1}),
         "moves on": Job(anyio.sleep_forever, timeout=0.01, on_timeout="move_on"),
-        "first": First(Job(prints_and_fails), Job(asks)),
+        "first": trioflow.First(Job(prints_and_fails), Job(asks)),
         "group": Scheduler(Job(prints_and_fails, label="in"), Job(asks, label="beside"), retry=1),
         "secret": CommandJob("echo out; exit 3", shell=True, redact=True, **pipes),
     }
@@ -147,9 +125,10 @@ class Scene:
         self.folder, self.lines = folder, io.StringIO()
         self.spans, provider = InMemorySpanExporter(), TracerProvider()
         provider.add_span_processor(SimpleSpanProcessor(self.spans))
-        self.trace, self.junit = Trace(), JUnit(folder / "junit.xml")
+        self.trace, self.junit = trioflow.Trace(), trioflow.JUnit(folder / "junit.xml")
         self.instruments = [
-            self.trace, self.junit, Events(self.lines), Tracing(provider), Monitor(file=io.StringIO()), PrintKeeper(),
+            self.trace, self.junit, trioflow.Events(self.lines), Tracing(provider),
+            trioflow.Monitor(file=io.StringIO()), PrintKeeper(),
         ]  # fmt: skip
         self.scheduler = Scheduler(
             self.gate, *self.jobs.values(), label="scene", jobs_window=1, log=False,

@@ -16,21 +16,10 @@ from typing import Any
 
 import anyio.lowlevel
 import pytest
+import trioflow
 from hypothesis import given
 from hypothesis import strategies as st
-from trioflow import (
-    AbstractJob,
-    Events,
-    Job,
-    JobState,
-    JUnit,
-    Monitor,
-    Pool,
-    RequirementFailed,
-    Scheduler,
-    StopReason,
-    Trace,
-)
+from trioflow import AbstractJob, Events, Job, JobState, JUnit, Monitor, Pool, Scheduler, StopReason, Trace
 from trioflow._check import findings
 from trioflow._core.base._states import MOVED_ON, STOP_REASON_TEXTS, TRANSITIONS, ReportedState
 from trioflow._core.job._errors import CancelledOutcome, Failure
@@ -143,7 +132,7 @@ def in_state(state: ReportedState) -> Any:
     if state is JobState.FAILED:
         job._outcome = Failure(OSError("broken"))
     if state is JobState.BLOCKED:
-        job._outcome = Failure(RequirementFailed(job, idle("other")))
+        job._outcome = Failure(trioflow.RequirementFailed(job, idle("other")))
     if state is JobState.CANCELLED:
         job._outcome = CancelledOutcome()
     return job

@@ -14,22 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from trioflow import (
-    CommandError,
-    CommandJob,
-    CommandResult,
-    Job,
-    JobState,
-    JobTimeout,
-    LocalNode,
-    Pool,
-    Retry,
-    Scheduler,
-    Sequence,
-    SshJob,
-    ThreadJob,
-    granted,
-)
+import trioflow
+from trioflow import CommandError, CommandJob, CommandResult, Job, Pool, Scheduler, Sequence, SshJob, ThreadJob, granted
 from ...bodies import nothing, raising, run
 from ...places import patiently
 from ..posix.process_trees import Watched
@@ -401,18 +387,18 @@ def test_a_process_reaped_elsewhere_fails_the_job(backend: str) -> None:
 
 # --- retries
 def test_a_retry_repeats_only_after_the_given_exit_codes(backend: str, tmp_path: Path) -> None:
-    retry = Retry(5, first=0, on=lambda error: isinstance(error, CommandError) and error.returncode == 75)
+    retry = trioflow.Retry(5, first=0, on=lambda error: isinstance(error, CommandError) and error.returncode == 75)
     count = f"echo >> {tmp_path}/n; test $(wc -l < {tmp_path}/n) -ge 2 && exit 1; exit 75"
     job = CommandJob(count, shell=True, retry=retry)
     assert (failure_of(backend, job).returncode, job.attempts) == (1, 2)
     late = CommandJob(["sleep", 100], timeout=0.02, retry=retry)
     run(backend, late)
-    assert isinstance(late.raised_exception(), JobTimeout)
+    assert isinstance(late.raised_exception(), trioflow.JobTimeout)
     assert late.attempts == 1
 
 
 @pytest.mark.parametrize("limit", ["timeout", "idle_timeout"])
-@pytest.mark.parametrize("kind", [CommandJob, functools.partial(SshJob, LocalNode())])
+@pytest.mark.parametrize("kind", [CommandJob, functools.partial(SshJob, trioflow.LocalNode())])
 @patiently(0.4, 4, 40)
 def test_a_timeout_says_what_the_command_had_written(backend: str, kind: Any, limit: str, unit: float) -> None:
     """What a hung command had written, and how it ended, was on the job alone: its error named neither."""
@@ -544,7 +530,7 @@ def test_memory_limit_applies_from_the_start_of_the_program(backend: str) -> Non
     error = limited.raised_exception()
     assert isinstance(error, CommandError)
     assert b"MemoryError" in (error.stderr or b"")
-    assert free.state is JobState.SUCCEEDED
+    assert free.state is trioflow.JobState.SUCCEEDED
     assert enough.result().stdout == f"({1 << 30}, {1 << 30})\n".encode()
 
 

@@ -10,19 +10,8 @@ from typing import Any
 
 import anyio
 import pytest
-from trioflow import (
-    CommandError,
-    CommandJob,
-    CommandService,
-    CommandSucceeds,
-    Job,
-    JobState,
-    JobTimeout,
-    OutputLine,
-    PortOpen,
-    Scheduler,
-    Trace,
-)
+import trioflow
+from trioflow import CommandJob, CommandService, CommandSucceeds, Job, JobState, OutputLine, PortOpen, Scheduler, Trace
 from ...bodies import take
 from ...places import PATIENCE, patiently
 from ..posix.process_trees import until_there
@@ -136,7 +125,7 @@ def test_a_service_that_never_gets_ready_fails_with_its_condition(backend: Any, 
     line = f"echo hel''lo; touch {begun}; exec sleep 60"
     service = shell(line, ready=OutputLine("never"), timeout=0.1, on_start=lambda service: until_there(begun))
     error = failed(service, backend)
-    assert isinstance(error, JobTimeout)
+    assert isinstance(error, trioflow.JobTimeout)
     assert re.search("was not ready within its timeout of 0.1 s(?!.*move_on)", str(error))
     assert (
         "It was waiting for a line with 'never' in its output. Maybe the program holds its output back"
@@ -179,7 +168,7 @@ def test_a_port_in_use_fails_the_service_before_its_start(backend: Any) -> None:
 # --- an early end
 def test_a_service_that_ends_before_it_is_ready_fails(backend: Any) -> None:
     error = failed(shell("echo 'no'' space'; exit 3", ready=OutputLine("ready")), backend)
-    assert isinstance(error, CommandError)
+    assert isinstance(error, trioflow.CommandError)
     assert error.returncode == 3
     assert "before it was ready" in str(error)
     assert "no space" in str(error)

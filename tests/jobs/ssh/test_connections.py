@@ -15,24 +15,8 @@ from typing import Any
 
 import anyio
 import pytest
-from trioflow import (
-    Job,
-    JobState,
-    LocalNode,
-    OutputLine,
-    Push,
-    Retry,
-    Scheduler,
-    SshError,
-    SshJob,
-    SshNode,
-    SshNodes,
-    SshService,
-    StopReason,
-    Trace,
-    Unreachable,
-    _posix,
-)
+import trioflow
+from trioflow import Job, JobState, Push, Scheduler, SshJob, SshNode, SshService, StopReason, Unreachable, _posix
 from trioflow.abc import incidents_of, reported_state, waiting
 from trioflow.jobs.ssh import _connections
 from trioflow.jobs.ssh._transport import READY, Gateway, OpenSsh
@@ -115,7 +99,7 @@ def test_many_commands_on_many_nodes_use_one_connection_per_node(
 ) -> None:
     """Many commands on many nodes use one connection per node, and each runs once, on its own node."""
     site.alias(f"many-{backend}-*", server)
-    names = SshNodes(f"many-{backend}-[1-200]", config=site.config)
+    names = trioflow.SshNodes(f"many-{backend}-[1-200]", config=site.config)
     before = server.accepted
     line = "echo {node} >> {file}; echo {node}"
     jobs = [SshJob(names[one % 200], line, values={"file": tmp_path / str(one)}, stdout=PIPE) for one in range(2000)]
@@ -128,7 +112,7 @@ def test_many_commands_on_many_nodes_use_one_connection_per_node(
 
 def test_all_jobs_of_a_node_share_one_connection(backend: str, server: Server) -> None:
     before = server.accepted
-    service = SshService(server.node(), "echo up; exec sleep 1000", ready=OutputLine("up"))
+    service = SshService(server.node(), "echo up; exec sleep 1000", ready=trioflow.OutputLine("up"))
     jobs = [SshJob(server.node(), f"echo {number}", stdout=PIPE) for number in range(4)]
     run(backend, service, *jobs[:2], Scheduler(jobs[2], Scheduler(jobs[3]), required=service))
     assert [job.result().stdout for job in jobs] == [f"{number}\n".encode() for number in range(4)]
@@ -202,7 +186,7 @@ def test_a_job_for_which_services_leave_no_session_is_refused(
     """If services hold all sessions of a node until the run ends, a job that needs one could never start."""
     monkeypatch.setattr(_connections, "MAX_SESSIONS", 1)
     node = server.node()
-    service = SshService(node, "echo up; exec sleep 60", ready=OutputLine("up"))
+    service = SshService(node, "echo up; exec sleep 60", ready=trioflow.OutputLine("up"))
     with pytest.raises(ValueError, match=r"services reserve 1 of 1 until the run ends .*: it could never start"):
         Scheduler(service, SshJob(node, "true")).run(backend=backend)
 
@@ -215,7 +199,7 @@ def test_the_time_to_connect_is_no_part_of_a_timeout(backend: str, server: Serve
         node = proxy.node()
         job: SshJob | SshService = SshJob(node, "true", timeout=1.2 * unit)
         if kind == "service":
-            job = SshService(node, "echo up; exec sleep 60", ready=OutputLine("up"), timeout=1.2 * unit)
+            job = SshService(node, "echo up; exec sleep 60", ready=trioflow.OutputLine("up"), timeout=1.2 * unit)
         assert Scheduler(job, Job(anyio.sleep, 0, required=job)).run(backend=backend)
 
 
@@ -295,7 +279,7 @@ def test_connections_dropped_by_max_startups_are_retried(backend: str, site: Sit
     """Connections that a server drops because of its MaxStartups are retried until each node is connected."""
     server = site.serve(2, MaxStartups="1:100:1")
     site.alias(f"crowd-{backend}-*", server)
-    nodes = SshNodes(f"crowd-{backend}-[1-3]", config=site.config)
+    nodes = trioflow.SshNodes(f"crowd-{backend}-[1-3]", config=site.config)
     jobs = [SshJob(node, "echo {node}", stdout=PIPE) for node in nodes]
     run(backend, *jobs)
     assert [job.result().stdout.decode() for job in jobs] == [f"{node.hostname}\n" for node in nodes]
@@ -436,7 +420,7 @@ def test_settings_of_ssh_are_queried_once_for_each_node(
     real = OpenSsh.settings
     monkeypatch.setattr(OpenSsh, "settings", lambda self, node: [asked.append(node), real(self, node)][1])
     site.alias(f"few-{backend}-*", server)
-    nodes = SshNodes(f"few-{backend}-[1-3]", config=site.config)
+    nodes = trioflow.SshNodes(f"few-{backend}-[1-3]", config=site.config)
     run(backend, *(SshJob(node, "true") for node in nodes for _ in range(2)))
     assert sorted(node.hostname for node in asked) == [node.hostname for node in nodes]
 
@@ -456,7 +440,7 @@ def test_a_broken_connection_ends_the_command_with_an_error(
 
     run(backend, job, after, Job(cut))
     error = job.raised_exception()
-    assert isinstance(error, SshError)
+    assert isinstance(error, trioflow.SshError)
     assert error.started
     assert "the connection was lost, which ends the command on the node: echo x" in str(error)
     assert (tmp_path / "begun").read_text() == "x\n"
@@ -527,7 +511,7 @@ def test_jobs_of_a_skipped_node_are_skipped_and_run_in_the_next_run(backend: str
     node = SshNode("127.0.0.1", port=free_port("127.0.0.1"), config=site.config, on_unreachable="skip")
     for _ in range(2):
         job, other = SshJob(node, "true", label="try"), SshJob(node, "true", label="other")
-        scheduler, trace = Scheduler(job, other, SshJob(LocalNode(), "true", label="here")), Trace()
+        scheduler, trace = Scheduler(job, other, SshJob(trioflow.LocalNode(), "true", label="here")), trioflow.Trace()
         assert scheduler.run(backend=backend, instruments=[trace], journal=str(tmp_path / "run.db"))
         assert not job.restored
         assert (job.result(), reported_state(job)) == (None, JobState.SKIPPED)
@@ -552,7 +536,7 @@ def test_a_retry_of_a_job_connects_to_an_unreachable_node_again(backend: str, si
         server.start()
         return True
 
-    job = SshJob(node, "echo up", stdout=PIPE, retry=Retry(1, first=0, on=start))
+    job = SshJob(node, "echo up", stdout=PIPE, retry=trioflow.Retry(1, first=0, on=start))
     run(backend, job)
     assert job.result().stdout == b"up\n"
     server.stop()
@@ -606,7 +590,7 @@ def test_an_unknown_host_key_is_rejected(backend: str, site: Site, server: Serve
     run(backend, *jobs)
     for job, file in zip(jobs, (known, f"{tmp_path}/other"), strict=True):
         error = job.raised_exception()
-        assert isinstance(error, SshError)
+        assert isinstance(error, trioflow.SshError)
         assert not isinstance(error, Unreachable)
         assert f"its host key is unknown: {file} has no entry for it" in str(error)
         assert str(error).startswith("127.0.0.2")
@@ -630,7 +614,7 @@ def test_a_changed_host_key_is_rejected_even_with_accept_new(backend: str, site:
     run(backend, *jobs)
     for job in jobs:
         error = job.raised_exception()
-        assert isinstance(error, SshError)
+        assert isinstance(error, trioflow.SshError)
         assert not isinstance(error, Unreachable)
         assert f"its host key has changed: it does not match the one in {site.known_hosts}, line {line}" in str(error)
     server.stop()

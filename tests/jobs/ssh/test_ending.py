@@ -16,20 +16,8 @@ from typing import Any
 
 import anyio
 import pytest
-from trioflow import (
-    Job,
-    JobCancelled,
-    JobState,
-    JobTimeout,
-    Push,
-    Scheduler,
-    ScriptText,
-    Sequence,
-    SshError,
-    SshJob,
-    SshNode,
-    StopReason,
-)
+import trioflow
+from trioflow import Job, JobState, Push, Scheduler, ScriptText, Sequence, SshError, SshJob, SshNode, StopReason
 from ...bodies import at_once
 from ...places import PATIENCE
 from ...pythons import Python
@@ -67,7 +55,7 @@ def test_a_timeout_ends_the_command_on_the_node(
     while not (tmp_path / "begun").exists():  # a busy machine may take longer to connect
         job = long(place, tmp_path, mark, body, timeout=timeout)
         Scheduler(job, Job(at_once, lambda: left.extend(sleepers(watched)), required=job)).run(backend=backend)
-        assert isinstance(job.raised_exception(), JobTimeout)
+        assert isinstance(job.raised_exception(), trioflow.JobTimeout)
         timeout *= 2
     assert job.last_result is not None
     assert job.last_result.signal in (signal.SIGTERM, signal.SIGKILL)
@@ -91,7 +79,7 @@ def test_a_cancellation_ends_the_command_on_the_node(
             await Scheduler(job, Job(cancel, scope)).co_run()
 
     anyio.run(main, backend=backend)
-    with pytest.raises(JobCancelled):
+    with pytest.raises(trioflow.JobCancelled):
         job.result()
     assert sleepers(watched) == []
     assert watched.gone_in_time(), watched.alive()

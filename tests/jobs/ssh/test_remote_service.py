@@ -12,22 +12,8 @@ from typing import Any
 
 import anyio
 import pytest
-from trioflow import (
-    CommandError,
-    Job,
-    JobState,
-    JobTimeout,
-    OutputLine,
-    PortOpen,
-    Push,
-    Scheduler,
-    Script,
-    SshError,
-    SshJob,
-    SshNode,
-    SshService,
-    StopReason,
-)
+import trioflow
+from trioflow import Job, JobState, OutputLine, PortOpen, Push, Scheduler, Script, SshError, SshJob, SshNode, SshService
 from trioflow.view import listing
 from ...places import PATIENCE, patiently
 from ...pythons import Python
@@ -96,7 +82,7 @@ def test_line_of_a_service_may_go_to_a_file_for_each_node(backend: str, local: L
 def test_a_service_that_ends_early_fails_with_its_output(backend: str, local: LocalConnection) -> None:
     """If the program ends before it is ready, the error has the exit code and the end of its output."""
     error = failed(sniffer(local, "echo no such device >&2; exit 3", ready=OutputLine("ready")), backend)
-    assert isinstance(error, CommandError)
+    assert isinstance(error, trioflow.CommandError)
     assert "exit code 3 before it was ready (it was waiting for a line with 'ready'" in str(error)
     assert "no such device" in str(error)
 
@@ -108,7 +94,7 @@ def test_a_service_on_a_node_that_is_not_ready_in_time_fails(
     """After its timeout a service has failed with the condition and the end of the output."""
     service = sniffer(server, f"echo waits; {TREE}", ready=OutputLine("ready"), timeout=unit, env=mark)
     error = failed(service, backend)
-    assert isinstance(error, JobTimeout)
+    assert isinstance(error, trioflow.JobTimeout)
     notes = "\n".join(error.__notes__)
     assert "It was waiting for a line with 'ready'" in notes
     assert "waits" in notes
@@ -176,7 +162,7 @@ def test_nothing_of_a_service_is_left_when_the_run_ends(
     scheduler = Scheduler(service, Job(act))
     scheduler.run(backend=backend, timeout=1 if end == "timeout" else None)
     if end == "timeout":
-        assert scheduler.stop_reason is StopReason.TIMEOUT
+        assert scheduler.stop_reason is trioflow.StopReason.TIMEOUT
     elif end == "cut":
         assert isinstance(service.raised_exception(), SshError)
     assert watched.gone_in_time(), watched.alive()

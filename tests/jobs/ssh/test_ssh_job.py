@@ -13,24 +13,8 @@ from typing import Any
 import anyio
 import anyio.lowlevel
 import pytest
-from trioflow import (
-    CommandError,
-    CommandJob,
-    Job,
-    JobState,
-    JobTimeout,
-    LocalNode,
-    Pool,
-    Pull,
-    Push,
-    Scheduler,
-    Script,
-    ScriptText,
-    SshError,
-    SshJob,
-    SshNode,
-    granted,
-)
+import trioflow
+from trioflow import CommandError, CommandJob, Pull, Push, Scheduler, Script, ScriptText, SshJob, SshNode, granted
 from trioflow.abc import propagate_env
 from trioflow.jobs.ssh import _connections, _sftp_transfers
 from ...bodies import hooked, run
@@ -42,7 +26,7 @@ from .servers import SSH_ON_TRIO, LocalConnection, Place, Server, Site, free_por
 PIPE = subprocess.PIPE
 
 
-def captured(backend: str, node: SshNode | LocalNode, command: Any, **options: Any) -> Any:
+def captured(backend: str, node: SshNode | trioflow.LocalNode, command: Any, **options: Any) -> Any:
     job = SshJob(node, command, **{"stdout": PIPE, "stderr": PIPE, **options})
     run(backend, job)
     return job.result()
@@ -137,7 +121,7 @@ def test_values_of_env_are_in_no_command_line(backend: str, server: Server, tmp_
                 (tmp_path / "seen").touch()
             await anyio.lowlevel.checkpoint()
 
-    run(backend, job, Job(look))
+    run(backend, job, trioflow.Job(look))
     assert job.result().stdout.decode() == f"{secret}\n"
     assert [line for line in seen if secret.encode() in line] == []
 
@@ -189,7 +173,7 @@ def test_the_error_quotes_a_bad_login_shell(backend: str, site: Site, shell: str
     run(backend, job)
     server.stop()
     error = job.raised_exception()
-    assert isinstance(error, SshError)
+    assert isinstance(error, trioflow.SshError)
     assert not error.started
     assert "lost" not in str(error)
     assert said in str(error)
@@ -418,7 +402,7 @@ def test_output_files_are_closed_after_error(backend: str, local: LocalConnectio
     stderr = None if wrong == "node" else wrong
     job = SshJob(node, "echo x >&2", stdout=tmp_path / "file", stderr=stderr)
     Scheduler(job).run(backend=backend)
-    assert job.state is JobState.FAILED
+    assert job.state is trioflow.JobState.FAILED
     assert str(tmp_path / "file") not in map(os.path.realpath, Path("/proc/self/fd").iterdir())
 
 
@@ -450,7 +434,7 @@ def test_on_start_is_called_at_each_attempt_as_its_first_command_starts(backend:
     job = SshJob(local.node(), steps, retry=1, on_start=note)
     bad = SshJob(local.node(), "sleep 1000", on_start=refuse, label="bad")
     run(backend, job, bad)
-    assert heard == [(1, JobState.RUNNING), (2, JobState.RUNNING)]
+    assert heard == [(1, trioflow.JobState.RUNNING), (2, trioflow.JobState.RUNNING)]
     assert repr(bad.raised_exception()) == "LookupError('bad')"
 
 
@@ -578,7 +562,7 @@ def test_granted_resources_are_filled_into_words_values_and_env(backend: str, lo
         )
         for number in (1, 2)
     ]  # fmt: skip
-    assert Scheduler(*jobs, pool=Pool(gpu=["a", "b", "c"])).run(backend=backend)
+    assert Scheduler(*jobs, pool=trioflow.Pool(gpu=["a", "b", "c"])).run(backend=backend)
     said = [[result.stdout for result in job.result()] for job in jobs]
     assert said == [[b"a\n", b"a a\n"], [b"b,c\n", b"b,c b,c\n"]]
     for options in ({"values": {"x": granted("gpu")}}, {"env": {"X": granted("gpu")}}):
@@ -595,5 +579,5 @@ def test_output_of_a_command_on_a_node_resets_idle_timeout(backend: str, local: 
     run(backend, Scheduler(steady, silent))
     assert [result.stdout for result in steady.result()] == [b"1\n2\n3\n4\n"] * 2
     error = silent.raised_exception()
-    assert isinstance(error, JobTimeout)
+    assert isinstance(error, trioflow.JobTimeout)
     assert error.missing == "output"
