@@ -25,7 +25,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from trioflow import Budget, CommandJob, Job, LocalNode, Pool, ProcessJob, Rate, Scheduler, SshJob, ThreadJob, Throttled
 from trioflow.abc import AbstractJob
 from trioflow.otel import Tracing, remote_context
-from .bodies import fail_now, nap
+from .bodies import at_once, fail_now, nap
 from .otel_bodies import variable
 from .places import PATIENCE
 
@@ -277,9 +277,6 @@ def test_each_try_of_a_job_that_is_tried_again_has_its_own_span(spans: Spans, ba
 def test_jobs_behind_a_throttle_are_counted_as_throttled(spans: Spans, backend: str) -> None:
     tracing = Tracing(spans.provider)
 
-    async def body() -> None:
-        raise Throttled("api", after=60)
-
     async def look() -> dict[str, int]:
         while len(tracing._waiting) < 2:
             await anyio.lowlevel.checkpoint()
@@ -288,7 +285,7 @@ def test_jobs_behind_a_throttle_are_counted_as_throttled(spans: Spans, backend: 
         return found
 
     looking = Job(look, label="look")
-    jobs = [Job(body, label=f"call {number}", needs={"api": 1}) for number in range(2)]
+    jobs = [Job(fail_now, Throttled("api", after=60), label=f"call {number}", needs={"api": 1}) for number in range(2)]
     scheduler = Scheduler(*jobs, looking, pool=Pool(api=Rate(requests=1, per=0.001)), instruments=[tracing])
     assert not scheduler.run(backend=backend)
     assert looking.result() == {"throttled": 2}
@@ -316,10 +313,7 @@ def test_the_metrics_have_running_and_waiting_jobs_failures_and_durations() -> N
             for metric in scope.metrics
         }
 
-    async def look() -> Any:
-        return read()
-
-    looking = Job(look, label="look")
+    looking = Job(at_once, read, label="look")
     jobs = [looking, *(Job(nap, 0.0) for _ in range(3)), Job(fail_now), Job(fail_now)]
     Scheduler(*jobs, jobs_window=1, instruments=[Tracing(meter_provider=provider)]).run(backend="trio")
     during, after = looking.result(), read()

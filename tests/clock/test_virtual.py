@@ -236,11 +236,8 @@ def test_loop_waits_for_the_result_of_a_thread(virtual: Virtual) -> None:
 
 
 def test_thread_may_call_into_the_loop(virtual: Virtual) -> None:
-    def work() -> float:
-        return anyio.from_thread.run(now_after, 60.0)
-
     async def main() -> float:
-        return await anyio.to_thread.run_sync(work)
+        return await anyio.to_thread.run_sync(lambda: anyio.from_thread.run(now_after, 60.0))
 
     assert virtual(main) == 60.0
 

@@ -15,7 +15,7 @@ import pytest
 import trioflow
 from trioflow import Budget, First, Job, JobNotDone, MissingRequirement, Pool, Scheduler, Sequence, SshNode, ThreadJob
 from trioflow.abc import AbstractJob
-from ..bodies import FAILED, fail, nap
+from ..bodies import FAILED, fail, give_now, nap
 from ..conftest import Virtual
 
 
@@ -186,11 +186,7 @@ def test_an_awaitable_that_is_no_coroutine_is_a_valid_result(virtual: Virtual) -
             return iter(())
 
     results: list[object] = [Later(), Job(fetch), anyio.Event]
-
-    async def give(value: object) -> object:
-        return value
-
-    jobs = [Job(give, _wrapped(result)) for result in results]
+    jobs = [Job(give_now, _wrapped(result)) for result in results]
     assert virtual(Scheduler(*jobs).co_run)
     assert all(job.is_succeeded() for job in jobs)
 

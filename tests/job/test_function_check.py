@@ -272,10 +272,11 @@ def test_coroutine_is_closed_when_its_job_is_garbage_collected(no_warnings: None
     assert inspect.getcoroutinestate(coroutine) == inspect.CORO_CLOSED
 
 
-def test_coroutines_in_reference_cycles_leave_no_warning() -> None:
-    async def refers(thing: object) -> None:
-        await anyio.sleep(1)
+async def refers(thing: object) -> None:
+    await anyio.sleep(1)
 
+
+def test_coroutines_in_reference_cycles_leave_no_warning() -> None:
     def build() -> None:
         box: list[Any] = []
         scheduler = Scheduler(Job(refers(box)), Job(nap()))
@@ -296,9 +297,6 @@ def test_coroutines_in_reference_cycles_leave_no_warning() -> None:
 def test_coroutine_that_refers_to_its_own_scheduler_is_freed_by_close(no_warnings: None, close: str) -> None:
     """A coroutine that has not run may keep its own scheduler alive until `close()` frees both."""
 
-    async def refers(thing: object) -> None:
-        await anyio.sleep(1)
-
     def build() -> tuple[weakref.ref[Any], weakref.ref[Any]]:
         scheduler = Scheduler()
         job = scheduler.add(Job(refers(scheduler)))
@@ -313,9 +311,6 @@ def test_coroutine_that_refers_to_its_own_scheduler_is_freed_by_close(no_warning
 
 
 def test_coroutine_that_refers_to_its_own_scheduler_is_freed_when_it_has_run(virtual: Virtual) -> None:
-    async def refers(thing: object) -> None:
-        await anyio.sleep(1)
-
     def run() -> weakref.ref[Any]:
         scheduler = Scheduler()
         scheduler.add(Job(refers(scheduler)))

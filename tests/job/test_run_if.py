@@ -10,7 +10,7 @@ import pytest
 import trioflow
 from trioflow import Job, JobCancelled, JobSkipped, JobState, RequirementFailed, Scheduler, Sequence, StopReason, ref
 from trioflow._core.words._job_queries import settled_only_for
-from ..bodies import BLOCKED, CANCELLED, FAILED, SKIPPED, SUCCEEDED, give_now, later, nap, take
+from ..bodies import BLOCKED, CANCELLED, FAILED, SKIPPED, SUCCEEDED, at_once, fail_now, give_now, later, nap, take
 from ..conftest import Virtual
 from ..places import DOCS
 
@@ -125,11 +125,10 @@ def test_settled_can_be_added_to_a_requirement_and_removed_with_it(virtual: Virt
     job = Job(nap, label="job", required=[bad, worse]).requires(bad, worse, settled=True)
     job.requires(worse, remove=True).requires(worse)
     late = Job(nap, required=bad)
-
-    async def require() -> None:
-        late.requires(bad, settled=True)
-
-    assert virtual(Scheduler(Job(require, label="require"), bad, worse, job, late).co_run) is False
+    assert (
+        virtual(Scheduler(Job(at_once, lambda: late.requires(bad, settled=True)), bad, worse, job, late).co_run)
+        is False
+    )
     assert list(job.required) == [bad, worse]
     error = job.raised_exception()
     assert isinstance(error, RequirementFailed)
@@ -220,14 +219,10 @@ def test_a_cancellation_before_a_failure_is_the_cause(virtual: Virtual) -> None:
 def test_a_requirement_failed_raised_by_a_job_has_the_right_root_cause(virtual: Virtual) -> None:
     bad = Job(fail)
     blocked = Job(take, bad)
-
-    async def read() -> None:
-        blocked.result()
-
-    async def invent() -> None:
-        raise RequirementFailed(blocked, bad)
-
-    reading, inventing = Job(read, required=blocked, run_if="settled"), Job(invent, required=blocked, run_if="settled")
+    reading, inventing = (
+        Job(at_once, blocked.result, required=blocked, run_if="settled"),
+        Job(fail_now, RequirementFailed(blocked, bad), required=blocked, run_if="settled"),
+    )
     behind, behind_invented = Job(take, reading), Job(take, inventing)
     virtual(Scheduler(behind, behind_invented, blocked).co_run)
     assert behind.raised_exception().__cause__ is bad.raised_exception()  # type: ignore[union-attr]

@@ -9,7 +9,7 @@ import anyio
 import pytest
 from trioflow import Job, JournalError, Scheduler
 from trioflow.journal._store import JournalStore
-from ..bodies import fail_now, nothing
+from ..bodies import fail_now, nothing, raising
 
 
 @pytest.mark.both_backends
@@ -19,14 +19,11 @@ def test_a_journal_that_cannot_be_closed_hides_no_failure(
 ) -> None:
     """The failure of a job is raised, and that of the journal logged. Without the first, the second is raised."""
 
-    def end_run(*_: object) -> None:
-        raise JournalError("the disk is full")
-
     async def main() -> None:
         async with Scheduler(journal=tmp_path / "run.db") as scheduler:
             scheduler.add(Job(fail_now if fails else nothing, label="works"))
 
-    monkeypatch.setattr(JournalStore, "end_run", end_run)
+    monkeypatch.setattr(JournalStore, "end_run", raising(JournalError("the disk is full")))
     with pytest.raises(ExceptionGroup if fails else JournalError):
         anyio.run(main, backend=backend)
     assert not Scheduler(Job(fail_now if fails else nothing), journal=tmp_path / "run.db").run(backend=backend)

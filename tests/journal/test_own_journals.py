@@ -152,10 +152,7 @@ async def serve(*, task_status: Any) -> None:
 
 
 def summary_of(virtual: Virtual, file: Path, scheduler: Scheduler) -> _run_summary.RunSummary:
-    async def run() -> None:
-        await scheduler.co_run(journal=file)
-
-    virtual(run)
+    virtual(lambda: scheduler.co_run(journal=file))
     store = JournalStore(file, writes=False)
     ending = _run_summary.parse_summary(store.run_records()[-1].ending)
     store.close()

@@ -36,7 +36,7 @@ from trioflow.abc import Instrument, JobKind, incidents_of, run_of
 from trioflow.journal._journal import JournalSession
 from trioflow.journal._store import JournalStore, checksum
 from trioflow.view import listing
-from ..bodies import co_run_drained, fail, ticking
+from ..bodies import co_run_drained, fail, raising, ticking
 from ..cli.command_line import trioflow
 from ..conftest import Virtual
 
@@ -288,12 +288,8 @@ def test_a_changed_input_runs_a_job_again_even_inside_a_container(virtual: Virtu
 
 def test_a_journal_is_closed_if_recording_fails(virtual: Virtual, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """If recording a new run fails, the journal is closed, so that the next run can open it."""
-
-    def fail_to_begin(self: JournalStore, label: str) -> int:
-        raise JournalError("no run can begin")
-
     with monkeypatch.context() as patch:
-        patch.setattr(JournalStore, "add_run", fail_to_begin)
+        patch.setattr(JournalStore, "add_run", raising(JournalError("no run can begin")))
         with pytest.raises(JournalError, match="no run can begin"):
             again(virtual, file, diamond)
     assert set(states(again(virtual, file, diamond)).values()) == {"succeeded"}
@@ -931,11 +927,7 @@ def test_nothing_starts_in_a_forever_scheduler_after_its_journal_has_failed(
     virtual: Virtual, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A failing journal stops the run that it failed in, too, if that is nested in a forever job."""
-
-    def refuse(self: object, *_: object) -> None:
-        raise JournalError("the disk is full")
-
-    monkeypatch.setattr(JournalSession, "record", refuse)
+    monkeypatch.setattr(JournalSession, "record", raising(JournalError("the disk is full")))
     first = Job(double, 1, label="first")
     behind = Job(double, 2, label="behind", required=first)
     scheduler = Scheduler(

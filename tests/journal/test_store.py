@@ -23,6 +23,7 @@ import pytest
 from trioflow import JournalError
 from trioflow.journal import _lock, _store
 from trioflow.journal._store import MAX_INLINE_RESULT, JournalStore, read_with_retry
+from ..bodies import raising
 from ..pythons import Python, python
 from .stage import found, made, record
 
@@ -59,10 +60,7 @@ def test_a_second_writer_in_the_same_process_is_rejected(file: Path) -> None:
 
 
 def test_a_file_system_without_locks_is_rejected(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def no_lock(*_: object) -> None:
-        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
-
-    monkeypatch.setattr(_lock, "set_lock", no_lock)
+    monkeypatch.setattr(_lock, "set_lock", raising(OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))))
     with pytest.raises(JournalError, match=r"cannot lock files \(No locks available\).*local disk"):
         JournalStore(file, writes=True)
 
@@ -447,11 +445,7 @@ def test_opening_waits_for_the_second_lock_of_a_killed_process(file: Path, monke
     file.with_name("run.db-lock").write_text(re.sub(r"\d+", "4194304", _lock.describe_this_process(), count=1))
     database = os.open(file, os.O_RDWR | os.O_CREAT)
     _lock.set_lock(database, _lock.WRITER_BYTE, 1)
-
-    def sleep(seconds: float) -> None:
-        os.close(database)
-
-    monkeypatch.setattr(_lock.time, "sleep", sleep)
+    monkeypatch.setattr(_lock.time, "sleep", lambda _: os.close(database))
     made(file, "a")
     assert found(file) == ["a"]
 
@@ -555,11 +549,7 @@ def test_a_journal_is_read_again_if_a_run_has_changed_it_meanwhile(
 def test_an_error_is_not_blamed_on_a_run_if_there_was_none(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A reader that meets an error raises it at once, unless a run has changed the journal."""
     made(file, "a")
-
-    def fail(store: JournalStore) -> Any:
-        raise JournalError("broken")
-
-    monkeypatch.setattr(JournalStore, "job_records", fail)
+    monkeypatch.setattr(JournalStore, "job_records", raising(JournalError("broken")))
     with pytest.raises(JournalError, match=r"^broken$"):
         found(file)
 

@@ -95,10 +95,9 @@ def test_an_end_that_is_asked_for_early_ends_the_run_as_it_begins(backend: Any, 
 
 @pytest.mark.parametrize("word", ["cancel", "drain"])
 def test_a_member_that_is_cancelled_early_does_not_start(backend: Any, word: str) -> None:
-    def say(run: Run) -> None:
-        (run.group.drain if word == "drain" else run.job.cancel)()
-
-    for run, result in drawn_runs(backend, say, f"{word} of a member"):
+    for run, result in drawn_runs(
+        backend, lambda run: getattr(run.group if word == "drain" else run.job, word)(), f"{word} of a member"
+    ):
         assert result
         cancelled = run.group if word == "drain" else run.job
         assert {job: job.state for job in run.scheduler if job.state is not JobState.SUCCEEDED} == {

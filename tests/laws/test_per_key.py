@@ -250,16 +250,13 @@ def test_a_job_that_waits_for_time_alone_starts_after_an_earlier_one_of_another_
 
 @pytest.mark.parametrize("limit", [PerKey(1), PerKey(Rate(requests=9, per=1))], ids=["amount", "rate"])
 def test_a_throttled_key_stays_closed_although_no_job_refers_to_it(virtual: Virtual, limit: PerKey) -> None:
-    async def throttle() -> None:
-        raise Throttled("host", after=10)
-
     async def add() -> None:
         await nap(2)
         gc.collect()
         trioflow.current_scheduler().add(late)
 
     late = on("a")
-    once = Job(throttle(), needs={"host": "a"})  # a coroutine object, which cannot run again
+    once = Job(fail_now(Throttled("host", after=10)), needs={"host": "a"})  # a coroutine object, which cannot run again
     assert starts(virtual, [once, Job(add)], Pool(host=limit)) == [0, 0]
     assert late.started_at == 10
 

@@ -16,15 +16,12 @@ def test_a_function_decides_on_the_pause(virtual: Virtual) -> None:
     class Busy(Exception):
         pass
 
-    async def ask(error: BaseException) -> None:
-        raise error
-
     def retry_after(error: Exception) -> Any:
         return error.args[0] if isinstance(error, Busy) else False
 
     expected = [(7, 14), (0, 0), (False, 0), (None, 0), ("later", 0)]
     for value, elapsed in expected:
-        job = Job(ask, Busy(value), retry=Retry(2, first=60, on=retry_after), label="job")
+        job = Job(fail_now, Busy(value), retry=Retry(2, first=60, on=retry_after), label="job")
         assert not virtual(Scheduler(job).co_run)
         assert (job.elapsed, job.attempts) == (elapsed, 3 if type(value) is int else 1)
     assert isinstance(job.raised_exception(), TypeError)

@@ -15,7 +15,21 @@ import trio
 import trioflow
 from trioflow import CycleError, Job, JobCancelled, JobState, Scheduler, Sequence, Service, StopReason, ThreadJob
 from trioflow.abc import AbstractJob, Instrument, incidents_of, run_of
-from ..bodies import BLOCKED, FAILED, SUCCEEDED, Closing, cancelled_of, leaves, nap, own_nursery, states, stray, timed
+from ..bodies import (
+    BLOCKED,
+    FAILED,
+    SUCCEEDED,
+    Closing,
+    cancelled_of,
+    fail_now,
+    leaves,
+    nap,
+    own_nursery,
+    raising,
+    states,
+    stray,
+    timed,
+)
 from ..conftest import Virtual
 from ..odd_errors import MAKERS, Faceless, Mute, OddBaseGroup, Silent, refuse
 
@@ -55,11 +69,7 @@ def test_job_that_raises_a_group_with_a_cancellation_and_an_error_fails(virtual:
     mine = OSError("while unwinding")
     job, other = Job(own_nursery, mine), Job(nap, 100)
     scheduler = Scheduler(job, other)
-
-    async def timed() -> tuple[bool, float]:
-        return await scheduler.co_run(timeout=1), anyio.current_time()
-
-    assert virtual(timed) == (False, 1)
+    assert virtual(lambda: timed(scheduler, timeout=1)) == (False, 1)
     assert scheduler.stop_reason is StopReason.TIMEOUT
     assert job.state is JobState.FAILED
     assert leaves(job.raised_exception()) == [mine]
@@ -99,10 +109,7 @@ def test_a_cancellation_of_another_library_is_one_failure(backend: str, kind: An
 
 
 def test_job_that_raises_cancelled_error_itself_is_a_failure() -> None:
-    async def pretend() -> None:
-        raise asyncio.CancelledError
-
-    job, other = Job(pretend, label="pretender", critical=True), Job(nap, 5)
+    job, other = Job(fail_now, asyncio.CancelledError(), label="pretender", critical=True), Job(nap, 5)
     scheduler = Scheduler(job, other)
     assert scheduler.run(backend="asyncio") is False
     assert scheduler.stop_reason is StopReason.CRITICAL
@@ -318,10 +325,7 @@ def test_errors_without_text_in_a_shutdown_or_an_instrument_are_reported(virtual
         def job_started(self, scheduler: Any, job: Any) -> None:
             raise Mute
 
-    async def shutdown() -> None:
-        raise Mute
-
-    scheduler = Scheduler(Closing(shutdown), Job(nap, 1), instruments=[Odd()])
+    scheduler = Scheduler(Closing(raising(Mute())), Job(nap, 1), instruments=[Odd()])
     assert virtual(timed, scheduler) == (True, 1)
     assert states(scheduler) == [SUCCEEDED] * 2
     assert [type(one.exception) for one in incidents_of(scheduler)] == [Mute]
@@ -373,17 +377,10 @@ def test_interruption_in_any_hook_is_raised_by_the_run_without_a_group(
         async def co_shutdown(self) -> None:
             raise OSError("an incident")
 
-    async def fail() -> None:
-        raise OSError("broken")
-
-    broken = Job(fail)
+    broken = Job(fail_now)
     inside = Scheduler(Watched(), Job(nap, 2), Service(serve), Job(nap, 1, required=None), broken)
     scheduler = Scheduler(inside) if nested else inside
-
-    async def main() -> None:
-        await scheduler.co_run(instruments=[odd()])
-
     with pytest.raises(interruption, match="from a hook"):
-        virtual(main)
+        virtual(lambda: scheduler.co_run(instruments=[odd()]))
     assert raised
     assert not any(job.state in (JobState.RUNNING, JobState.SCHEDULED) for job in scheduler.iterate_jobs())

@@ -384,11 +384,8 @@ def test_thread_of_a_job_sees_its_cancellation(backend: Any, function: Callable[
     started = anyio.Event()
 
     async def begin() -> None:
-        def call() -> None:
-            told.append(function(started))
-
         with anyio.CancelScope() if within else contextlib.nullcontext():
-            await anyio.to_thread.run_sync(call)
+            await anyio.to_thread.run_sync(lambda: told.append(function(started)))
             await anyio.sleep(10)
 
     async def cancel() -> None:

@@ -101,11 +101,10 @@ def test_what_cancel_had_blocked_before_the_stop_is_no_failure_in_the_clean_up(v
     group = Scheduler(blocked, long, required=cancelled, run_if="failed")
     critical = bad()
     group.requires(critical)
-
-    async def cancel() -> None:
-        cancelled.cancel()
-
-    assert virtual(timed, Scheduler(cancelled, Job(cancel), critical, group)) == (False, max(1, seconds) + 4)
+    assert virtual(timed, Scheduler(cancelled, Job(at_once, cancelled.cancel), critical, group)) == (
+        False,
+        max(1, seconds) + 4,
+    )
     assert (group.stop_reason, long.state) == (StopReason.COMPLETED, SUCCEEDED)
 
 

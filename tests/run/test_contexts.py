@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextvars
 from collections.abc import AsyncIterator, Generator
 from typing import Any
 
 import anyio
 import pytest
-import trio
 from trioflow import AbstractJob, Job, JobState, Scheduler, Service, ThreadJob, current_job
 from trioflow.abc import Instrument
-from ..bodies import fail, hooked
+from ..bodies import at_once, fail, fail_now, hooked, raising, task_now
 from ..conftest import Virtual
 
 # --- jobs added to an open scheduler have those of the code that adds them
@@ -143,12 +141,9 @@ def test_a_job_that_is_tried_again_keeps_the_variables_of_the_adding_code(virtua
 
 @pytest.mark.fast_way("asyncio")
 def test_jobs_that_are_added_with_the_same_variables_share_a_task(virtual: Virtual) -> None:
-    async def task() -> int:
-        return id(trio.lowlevel.current_task() if virtual.backend == "trio" else asyncio.current_task())
-
     async def main() -> int:
         async with Scheduler(jobs_window=1) as scheduler:
-            jobs = [scheduler.add(Job(task)) for _ in range(5)]
+            jobs = [scheduler.add(Job(at_once, lambda: id(task_now()))) for _ in range(5)]
         return len({job.result() for job in jobs})
 
     assert virtual(main) == 1
@@ -230,16 +225,13 @@ def test_services_forever_jobs_and_clean_up_jobs_have_their_own_context(virtual:
         task_status.started(seen.get())
         await anyio.sleep_forever()
 
-    async def now() -> str:
-        return seen.get()
-
     async def fails() -> None:
         raise OSError(seen.get())
 
     service, forever = Service(serve, label="service"), Job(anyio.sleep_forever, label="forever", forever=True)
     failing = Job(fails, label="failing", critical=True, required=service)
     slow = Job(anyio.sleep_forever, label="slow", timeout=1, required=service)
-    cleaning = Job(now, label="cleaning", run_if="failed", required=failing)
+    cleaning = Job(at_once, seen.get, label="cleaning", run_if="failed", required=failing)
     watch = Names()
     wait = Job(anyio.sleep, 2, label="wait")
     failing.requires(wait)
@@ -251,15 +243,9 @@ def test_services_forever_jobs_and_clean_up_jobs_have_their_own_context(virtual:
 
 
 def test_a_variable_set_at_the_end_of_a_blocked_job_is_seen_by_no_job(virtual: Virtual) -> None:
-    async def fails() -> None:
-        raise OSError
-
-    async def after() -> str:
-        return seen.get()
-
-    failing = Job(fails)
-    blocked = Job(after, required=failing)
-    last = Job(after, required=blocked, run_if="settled")
+    failing = Job(fail_now)
+    blocked = Job(at_once, seen.get, label="after", required=failing)
+    last = Job(at_once, seen.get, label="after", required=blocked, run_if="settled")
     watch = Names()
     assert not virtual(Scheduler(failing, blocked, last, instruments=[watch]).co_run)
     assert blocked.state is JobState.BLOCKED
@@ -267,12 +253,9 @@ def test_a_variable_set_at_the_end_of_a_blocked_job_is_seen_by_no_job(virtual: V
 
 
 def test_an_instrument_that_raises_does_not_affect_variables_of_another(virtual: Virtual) -> None:
-    def job_started(scheduler: Any, job: Any) -> None:
-        raise OSError("broken")
-
     job, other = Job(look_at_names, label="job"), Job(look_at_names, label="other")
     watch = Names()
-    assert virtual(Scheduler(job, other, instruments=[hooked(job_started=job_started), watch]).co_run)
+    assert virtual(Scheduler(job, other, instruments=[hooked(job_started=raising(OSError("broken"))), watch]).co_run)
     assert (job.result(), other.result()) == ("job job job", "other other other")
 
 

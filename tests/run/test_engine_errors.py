@@ -18,7 +18,7 @@ from trioflow._core.run._run import Run
 from trioflow._core.run._worker import Lane
 from trioflow._core.words._failures import FailureLog
 from trioflow.abc import incidents_of, run_of
-from ..bodies import CANCELLED, FAILED, IDLE, SUCCEEDED, Flaw, bad, fail, hooked, nap, serve, timed
+from ..bodies import CANCELLED, FAILED, IDLE, SUCCEEDED, Flaw, bad, crash, fail, hooked, nap, serve, timed
 from ..conftest import Virtual
 
 
@@ -87,11 +87,8 @@ def test_error_in_a_stop_leaves_no_scheduled(virtual: Virtual, monkeypatch: pyte
 
 @pytest.mark.parametrize("sign", ["progress", "used"])
 def test_an_error_in_a_threads_call_ends_the_run(backend: str, monkeypatch: pytest.MonkeyPatch, sign: str) -> None:
-    def break_call(*_: object) -> None:
-        raise Flaw
-
-    monkeypatch.setattr(TimeLimit, "_renew", break_call)
-    monkeypatch.setattr(RateResource, "correct", break_call)
+    monkeypatch.setattr(TimeLimit, "_renew", crash)
+    monkeypatch.setattr(RateResource, "correct", crash)
     call: Any = (lambda: current_job().progress()) if sign == "progress" else (lambda: current_job().used(api=2))
     job = ThreadJob(call, needs={"api": 1}, idle_timeout=60)
     long = Job(anyio.sleep_forever, required=job)

@@ -14,10 +14,10 @@ import anyio
 import pytest
 import trio
 from trioflow import Budget, CommandJob, First, Job, Monitor, Pool, Retry, Scheduler, Trace, current_job
-from trioflow.abc import AbstractJob, Instrument
+from trioflow.abc import Instrument
 from trioflow.view import save
 from trioflow.view.text._verdict import run_verdict
-from ..bodies import at_once, hooked, nap
+from ..bodies import at_once, fail_now, hooked, nap, raising
 from ..pythons import python
 
 if TYPE_CHECKING:
@@ -130,11 +130,10 @@ def test_failures_of_jobs_with_log_false_are_not_logged(
 
 
 def test_a_run_with_log_false_logs_incidents_alone(virtual: Virtual, logged_lines: list[tuple[float, str]]) -> None:
-    def job_started(scheduler: Scheduler, job: AbstractJob[Any]) -> None:
-        raise OSError("no space left")
-
     critical, slow = Job(fail_after, 1, critical=True), Job(nap, 9)
-    assert not virtual(Scheduler(critical, slow, log=False, instruments=[hooked(job_started=job_started)]).co_run)
+    assert not virtual(
+        Scheduler(critical, slow, log=False, instruments=[hooked(job_started=raising(OSError("no space left")))]).co_run
+    )
     assert not virtual(Scheduler(Job(nap, 9), log=False, timeout=1).co_run)
     assert ["raised in job_started" in line for _, line in logged_lines] == [True]
 
@@ -252,10 +251,7 @@ def test_repeated_failure_is_logged_again_in_a_minute(virtual: Virtual, logged_l
 
 
 def test_failures_of_another_kind_are_logged_at_once(virtual: Virtual, logged_lines: list[tuple[float, str]]) -> None:
-    async def other() -> None:
-        raise OSError("broken")
-
-    jobs = [Job(fail_after, 0, label="a"), Job(fail_after, 0, KeyError, label="b"), Job(other, label="c")]
+    jobs = [Job(fail_after, 0, label="a"), Job(fail_after, 0, KeyError, label="b"), Job(fail_now, None, label="c")]
     virtual(Scheduler(jobs).co_run)
     assert sorted(line[:3] for _, line in logged_lines[:-1]) == ["'a'", "'b'", "'c'"]
 

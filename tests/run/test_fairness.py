@@ -58,12 +58,11 @@ def test_concurrent_runs_in_one_loop_share_a_millisecond_per_turn(virtual: Virtu
     once had a millisecond of its own, and they kept everything else waiting for 40."""
     times: list[float] = []
 
-    async def work() -> None:
-        pass_time(virtual.backend, 0.0001)
-
     async def request() -> None:
         for _ in range(1 + again):
-            assert await Scheduler([Job(work) for _ in range(15)]).co_run()
+            assert await Scheduler(
+                [Job(at_once, lambda: pass_time(virtual.backend, 0.0001)) for _ in range(15)]
+            ).co_run()
 
     async def main() -> None:
         async with anyio.create_task_group() as requests:
@@ -119,11 +118,9 @@ def test_few_workers_wake_in_a_turn_that_one_job_uses_up(virtual: Virtual, monke
     """Of 100 groups of jobs that compute for longer than a turn, few look for a job in each: the rest are queued. The
     workers of all groups once woke in each turn, and one started a job: quadratic in the number of groups."""
     waits = waits_for_a_turn(monkeypatch)
-
-    async def work() -> None:
-        pass_time(virtual.backend, 0.002)
-
-    groups = [Scheduler(Job(work), Job(work)) for _ in range(100)]
+    groups = [
+        Scheduler([Job(at_once, lambda: pass_time(virtual.backend, 0.002)) for _ in range(2)]) for _ in range(100)
+    ]
     assert virtual(Scheduler(groups).co_run)
     assert len(waits) < 8 * 2 * len(groups)
 
@@ -157,11 +154,8 @@ def test_runs_whose_workers_queue_for_a_turn_may_be_stopped(virtual: Virtual, en
 def test_ended_run_does_not_wait_for_its_workers_in_the_queue_for_a_turn(virtual: Virtual) -> None:
     late: list[float] = []
 
-    async def work() -> None:
-        pass_time(virtual.backend, 0.002)
-
     async def group() -> None:
-        scheduler = Scheduler(Job(work), Job(work))
+        scheduler = Scheduler([Job(at_once, lambda: pass_time(virtual.backend, 0.002)) for _ in range(2)])
         await scheduler.co_run()
         late.append(anyio.current_time() - max(job.finished_at or 0.0 for job in scheduler))
 

@@ -17,6 +17,7 @@ from ..bodies import (
     CANCELLED,
     SUCCEEDED,
     Flaw,
+    at_once,
     fail,
     later,
     nap,
@@ -289,11 +290,9 @@ def test_many_jobs_that_become_ready_together_start_in_few_turns(virtual: Virtua
 @pytest.mark.parametrize("options", [{}, {"timeout": 9}, {"keep_result": False}])
 def test_few_tasks_run_many_jobs(virtual: Virtual, options: Any) -> None:
     workers: set[Any] = set()
-
-    async def note() -> None:
-        workers.add(current_worker_var.get())
-
-    assert virtual(Scheduler([Job(note, **options) for _ in range(600)]).co_run)
+    assert virtual(
+        Scheduler([Job(at_once, lambda: workers.add(current_worker_var.get()), **options) for _ in range(600)]).co_run
+    )
     assert len(workers) < 60
 
 

@@ -191,10 +191,7 @@ def test_a_thread_that_reports_is_not_idle(backend: str, unit: float) -> None:
             time.sleep(unit / 4)
             current_job().progress()
 
-    def sleep() -> None:
-        time.sleep(2 * unit)
-
-    job, silent = ThreadJob(work, idle_timeout=unit), ThreadJob(sleep, idle_timeout=unit)
+    job, silent = ThreadJob(work, idle_timeout=unit), ThreadJob(time.sleep, 2 * unit, idle_timeout=unit)
     assert not Scheduler(job, silent).run(backend=backend)
     assert (job.state, silent.state) == (SUCCEEDED, FAILED)
 

@@ -314,15 +314,14 @@ def test_a_run_asks_its_parts_in_order(virtual: Virtual, monkeypatch: pytest.Mon
     made: list[Seen] = []
     held = Job(nothing, label="held")
 
-    async def add() -> None:
-        scheduler.add(Job(nothing, label="added"))
-
     def make_parts(run: Run, window: Any) -> tuple[Part, ...]:
         made.append(Seen(run, held, 3.0))
         return tuple(made)
 
     monkeypatch.setattr("trioflow._core.scheduler._base_scheduler.make_parts", make_parts)
-    scheduler = Scheduler(held, adder := Job(add, label="adder"))
+    scheduler = Scheduler(
+        held, adder := Job(at_once, lambda: scheduler.add(Job(nothing, label="added")), label="adder")
+    )
     assert virtual(scheduler.co_run)
     jobs = [f"{label} {what}" for label in ("adder", "added", "held") for what in ("settled", "finished")]
     assert made[0].told == ["LINKING", "RUNNING", "added", *jobs, "STOPPING"]

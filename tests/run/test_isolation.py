@@ -111,24 +111,18 @@ HAS_CONTEXTS = [name for name in ("trio", "asyncio") if name == "trio" or hasatt
 def test_a_child_in_the_context_of_a_job_changes_no_variable_of_the_next(backend: Any) -> None:
     """A task that a job leaves in its own context sets variables there alone; the next job once saw them."""
 
-    async def first() -> None:
-        child_in_own_context()
-
     async def second() -> None:
         await anyio.sleep(2)
         seen.append(plain.get("of the run"))
 
     seen: list[str] = []
-    assert run_virtual(Scheduler(Sequence(Job(first), Job(second))).co_run, backend=backend)
+    assert run_virtual(Scheduler(Sequence(Job(at_once, child_in_own_context), Job(second))).co_run, backend=backend)
     kept.clear()
     assert seen == ["of the run"]
 
 
 def test_context_reaches_nested_schedulers_and_added_jobs(virtual: Virtual) -> None:
-    async def look() -> Any:
-        return plain.get()
-
-    added, inside = Job(look), Job(look)
+    added, inside = Job(at_once, plain.get), Job(at_once, plain.get)
 
     async def grow() -> None:
         plain.set("changed")
@@ -490,11 +484,12 @@ def test_values_stored_by_task_are_separate_for_each_job(backend: Any, held: Cal
 
 def test_a_task_with_both_a_strong_and_a_weak_reference_is_not_reused(backend: Any) -> None:
     kept: list[Any] = []
-
-    async def work() -> None:
-        kept.append((task_now(), weakref.ref(task_now())))
-
-    assert Scheduler(Sequence(Job(work) for _ in range(3))).run(backend=backend) is True
+    assert (
+        Scheduler(
+            Sequence(Job(at_once, lambda: kept.append((task_now(), weakref.ref(task_now())))) for _ in range(3))
+        ).run(backend=backend)
+        is True
+    )
     assert len({id(task) for task, _ in kept}) == 3
     kept.clear()
 

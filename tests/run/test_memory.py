@@ -13,7 +13,7 @@ import anyio.lowlevel
 import pytest
 from trioflow import Adaptive, Job, JobState, Pool, Rate, Scheduler, Service, StopReason, current_job
 from trioflow.abc import Instrument
-from ..bodies import Closing, nap, serve, turns
+from ..bodies import Closing, fail_now, nap, serve, turns
 from ..conftest import Virtual
 
 
@@ -152,9 +152,6 @@ def test_job_that_may_run_again_keeps_its_arguments(virtual: Virtual, kind: str)
 def test_scheduler_that_keeps_no_jobs_drops_jobs_as_they_settle(virtual: Virtual) -> None:
     """With `keep_jobs=False`, settled jobs are freed; one that the caller refers to keeps its state and result."""
 
-    async def fail() -> None:
-        raise OSError("broken")
-
     async def main() -> None:
         dropped: list[weakref.ref[Any]] = []
         async with Scheduler(keep_jobs=False, label="open") as s:
@@ -162,7 +159,7 @@ def test_scheduler_that_keeps_no_jobs_drops_jobs_as_they_settle(virtual: Virtual
             for number in range(50):
                 last = s.add(Job(use, number, required=last))
                 dropped.append(weakref.ref(last))
-            bad = s.add(Job(fail, critical=False))
+            bad = s.add(Job(fail_now, critical=False))
             waiting = s.add(Job(anyio.sleep, 9))
             seen = [job async for job in first(s, 51)]
             assert len(seen) == 51
@@ -250,16 +247,13 @@ def test_scheduler_that_keeps_no_jobs_drops_jobs_added_by_a_job(
     counts, because the exception at the end has these."""
     alive: list[int] = []
 
-    async def fail() -> None:
-        raise OSError("broken")
-
     async def feed() -> None:
         scheduler = current_job().scheduler
         assert scheduler is not None
         added: list[weakref.ref[Any]] = []
         for number in range(25):
             added.append(weakref.ref(scheduler.add(Job(use, number))))
-            added.append(weakref.ref(scheduler.add(Job(fail, label=f"bad{number}"))))
+            added.append(weakref.ref(scheduler.add(Job(fail_now, label=f"bad{number}"))))
             await turns()
         gc.collect()
         alive.append(sum(one() is not None for one in added))
@@ -383,12 +377,9 @@ def test_jobs_are_dropped_under_any_policy(virtual: Virtual, policy: Any, durati
 def test_a_run_counts_its_own_failures_of_dropped_jobs(virtual: Virtual, caplog: pytest.LogCaptureFixture) -> None:
     """A second run with `keep_jobs=False` once reported the failures of the first run again."""
 
-    async def fail() -> None:
-        raise OSError("broken")
-
     async def feed() -> None:
         for _ in range(3):
-            current_job().scheduler.add(Job(fail))  # type: ignore[union-attr]
+            current_job().scheduler.add(Job(fail_now))  # type: ignore[union-attr]
 
     scheduler = Scheduler(Job(feed), keep_jobs=False, label="grows")
     for _ in range(2):

@@ -208,14 +208,16 @@ def test_a_run_that_is_still_being_prepared_is_not_woken(virtual: Virtual, monke
 def test_explain_names_the_resource_that_a_job_waits_for(virtual: Virtual, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_admission.OrderedPlaces, "max_overtakes", 0)
     said: list[str] = []
-
-    async def look() -> None:
-        said.extend(scheduler.explain(job) for job in (waiting, behind))
-
     running = [Job(anyio.sleep, 1, label=label, needs={"gpu": 1}) for label in "abefgh"]
     waiting = Job(anyio.sleep, 1, label="c", needs={"gpu": 2})
     behind = Job(anyio.sleep, 1, label="d", needs={"gpu": 1})
-    scheduler = Scheduler(running, waiting, behind, Job(look), pool=Pool(gpu=7))
+    scheduler = Scheduler(
+        running,
+        waiting,
+        behind,
+        Job(at_once, lambda: said.extend(map(scheduler.explain, (waiting, behind)))),
+        pool=Pool(gpu=7),
+    )
     assert virtual(scheduler.co_run)
     assert said == [
         "'c' waits for gpu: 6 of 7 taken by 'a', 'b', 'e', 'f', 'g' and 1 more",

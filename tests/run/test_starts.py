@@ -8,7 +8,7 @@ import pytest
 from trioflow import First, Job, Pool, Scheduler
 from trioflow._core.run import _worker
 from trioflow.abc import AbstractJob, Instrument
-from ..bodies import fail, nap, pass_time
+from ..bodies import at_once, fail, nap, pass_time
 from ..conftest import Virtual
 
 
@@ -80,13 +80,12 @@ def test_a_job_with_own_task_keeps_its_place_in_the_order(virtual: Virtual, prio
 def test_first_jobs_of_siblings_start_in_the_order_of_groups(virtual: Virtual, make_group: Any, seconds: float) -> None:
     """The first jobs of groups that start together start in order, however the loop resumes the tasks of a turn. trio
     resumes new tasks in order or in reverse, by chance, so there are several rounds."""
-
-    async def work(name: str) -> None:
-        pass_time(virtual.backend, seconds)
-
     for _ in range(10):
         names = "abcdefgh"
-        groups = [make_group(Job(work, name, label=name), label=name.upper()) for name in names]
+        groups = [
+            make_group(Job(at_once, lambda: pass_time(virtual.backend, seconds), label=name), label=name.upper())
+            for name in names
+        ]
         started = order_of(virtual, lambda groups=groups: Scheduler(groups))  # type: ignore[misc]
         assert "".join(name for name in started if name.islower()) == names
 

@@ -52,12 +52,9 @@ def test_timeout_error_raised_by_the_body_is_an_ordinary_failure(virtual: Virtua
         with anyio.fail_after(0.5):
             await anyio.sleep(10)
 
-    async def run_another() -> None:
-        await Scheduler(Job(nap, 5)).co_run(timeout=1, check=True)
-
     jobs = [
         Job(inside, timeout=2, retry=Retry(None, first=0, on=JobTimeout)),
-        Job(run_another, timeout=2, on_timeout="move_on"),
+        Job(lambda: Scheduler(Job(nap, 5)).co_run(timeout=1, check=True), timeout=2, on_timeout="move_on"),
     ]
     assert virtual(timed, Scheduler(*jobs)) == (False, 1)
     assert [type(job.raised_exception()) for job in jobs] == [TimeoutError, JobTimeout]
@@ -211,11 +208,7 @@ def test_the_timeout_error_of_a_job_without_user_code_names_no_line(virtual: Vir
 @pytest.mark.parametrize("number", [1, 2])
 def test_timed_out_tells_of_each_attempt_of_the_run(virtual: Virtual, kind: str, number: int) -> None:
     seconds = [9.0] * number + [1.0]
-
-    async def work() -> None:
-        await anyio.sleep(seconds.pop(0))
-
-    job: Any = Job(work, **({"timeout": 2, "retry": number} if kind == "job" else {}))
+    job: Any = Job(lambda: anyio.sleep(seconds.pop(0)), **({"timeout": 2, "retry": number} if kind == "job" else {}))
     if kind != "job":
         job = Scheduler(Scheduler(job) if kind == "group of a group" else job, timeout=2, retry=number)
     scheduler = Scheduler(job, log=False)

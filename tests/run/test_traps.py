@@ -15,7 +15,20 @@ import anyio.to_thread
 import pytest
 import trio
 from trioflow import Job, JobCancelled, JobTimeout, Scheduler, Sequence, ThreadJob
-from ..bodies import CANCELLED, FAILED, SUCCEEDED, cancelled_of, fail, nap, nothing, own_nursery, states, stray, timed
+from ..bodies import (
+    CANCELLED,
+    FAILED,
+    SUCCEEDED,
+    at_once,
+    cancelled_of,
+    fail,
+    nap,
+    nothing,
+    own_nursery,
+    states,
+    stray,
+    timed,
+)
 from ..conftest import Virtual
 
 variable: contextvars.ContextVar[Any] = contextvars.ContextVar("variable")
@@ -78,18 +91,11 @@ def test_10_virtual_time_does_not_wait_for_threads(virtual: Virtual) -> None:
 
 def test_13_contexts_are_compared_by_identity(virtual: Virtual) -> None:
     """Contexts compare by `==` of values: a new list, equal to the old one, passed unseen and was shared."""
-
-    async def dirty() -> None:
-        variable.set([])
-
-    async def look() -> Any:
-        return variable.get()
-
-    job = Job(look)
+    job = Job(at_once, variable.get)
 
     async def main() -> bool:
         variable.set(callers := [])
-        assert await timed(Scheduler(Sequence(Job(dirty), job))) == (True, 0)
+        assert await timed(Scheduler(Sequence(Job(at_once, lambda: variable.set([])), job))) == (True, 0)
         return job.result() is callers
 
     assert virtual(main)

@@ -56,11 +56,7 @@ def test_run_overrides_the_window(virtual: Virtual) -> None:
     scheduler = Scheduler(naps(6), jobs_window=1)
     for window, seconds in [(2, 3), (None, 1), (0, 1), (6, 1), (..., 6)]:
         assert virtual(functools.partial(timed, scheduler, jobs_window=window)) == (True, seconds)
-
-    async def by_limiter() -> tuple[bool, float]:
-        return await timed(scheduler, jobs_window=anyio.CapacityLimiter(3))
-
-    assert virtual(by_limiter) == (True, 2)
+    assert virtual(lambda: timed(scheduler, jobs_window=anyio.CapacityLimiter(3))) == (True, 2)
 
 
 # --- limiters

@@ -528,14 +528,10 @@ def test_awaiting_a_job_that_needs_what_others_hold_logs_nothing_under_a_limiter
     virtual: Virtual, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The holders of a limiter's tokens are not those of a resource: a token of the awaiting job is in nobody's way."""
-
-    async def main() -> bool:
-        return await Scheduler(*members, jobs_window=anyio.CapacityLimiter(3), pool=Pool(cpu=1)).co_run()
-
     jobs: Jobs = {"b": Job(nap, needs={"cpu": 1}, label="b")}
     me = awaiting(jobs, "b", "me", 1)
     members = [Job(nap, 9, needs={"cpu": 1}), jobs["b"], me]
-    assert virtual(main)
+    assert virtual(Scheduler(*members, jobs_window=anyio.CapacityLimiter(3), pool=Pool(cpu=1)).co_run)
     assert me.state is SUCCEEDED
     assert caplog.text == ""
 

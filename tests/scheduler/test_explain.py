@@ -245,11 +245,7 @@ def test_explain_gives_the_duration_of_a_success(virtual: Virtual, running: bool
 
 def test_explain_reports_no_timeout_if_a_later_attempt_succeeded(virtual: Virtual) -> None:
     lasts = iter([9, 1])
-
-    async def work() -> None:
-        await anyio.sleep(next(lasts))
-
-    job = Job(work, label="job", timeout=2, retry=Retry(None, first=0, on=JobTimeout))
+    job = Job(lambda: anyio.sleep(next(lasts)), label="job", timeout=2, retry=Retry(None, first=0, on=JobTimeout))
     scheduler = Scheduler(job)
     assert virtual(scheduler.co_run)
     assert job.timed_out

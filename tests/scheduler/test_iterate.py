@@ -19,6 +19,7 @@ import pytest
 import trioflow
 from trioflow import CycleError, Job, JobState, JobTimeout, Scheduler, Service, StopReason, ThreadJob, job
 from trioflow.abc import Instrument
+from ..bodies import at_once
 from ..places import PATIENCE
 from ..pythons import python
 
@@ -115,15 +116,18 @@ def test_what_is_tried_again_comes_when_it_has_ended_again(backend: Any) -> None
             raise OSError
         return len(attempts)
 
-    async def hold() -> None:
-        await anyio.to_thread.run_sync(seen.wait, PATIENCE)
-
     def try_again(settled: Any) -> None:
         if settled.state is JobState.FAILED:
             settled.try_again()
 
     again, first = Job(flaky, label="flaky"), Job(give, 1, label="first")
-    scheduler = Scheduler(first, again, Job(hold, label="hold"), on_job_settled=try_again, log=False)
+    scheduler = Scheduler(
+        first,
+        again,
+        Job(anyio.to_thread.run_sync, seen.wait, PATIENCE, label="hold"),
+        on_job_settled=try_again,
+        log=False,
+    )
     ends = []
     for each in scheduler.run_as_settled(backend=backend):
         ends.append((each.label, each.state))
@@ -148,12 +152,9 @@ def test_jobs_that_a_journal_has_restored_come_too(backend: Any, tmp_path: Path)
 def test_jobs_have_the_context_of_the_consumer(backend: Any) -> None:
     """A synchronous library may set variables for what it calls, also inside of a running loop."""
 
-    async def read() -> str:
-        return variable.get()
-
     def consume() -> list[str]:
         variable.set("mine")
-        return [each.result() for each in Scheduler(Job(read)).run_as_settled(backend=backend)]
+        return [each.result() for each in Scheduler(Job(at_once, variable.get)).run_as_settled(backend=backend)]
 
     async def handler() -> list[str]:
         return consume()

@@ -443,13 +443,13 @@ def test_handle_signals_in_another_thread_does_nothing(backend: Any) -> None:
     """Python handles signals in the main thread only. Elsewhere `handle_signals=` sets no handler."""
     before = [signal.getsignal(number) for number in HANDLED]
     during: list[Any] = []
-
-    async def look() -> None:
-        during.extend(signal.getsignal(number) for number in HANDLED)
-
     with concurrent.futures.ThreadPoolExecutor(1) as threads:
         for setting in (True, lambda number: None, {signal.SIGTERM: lambda number: None}):
-            run = threads.submit(Scheduler(Job(look)).run, backend=backend, handle_signals=setting)
+            run = threads.submit(
+                Scheduler(Job(later, 0, lambda: during.extend(map(signal.getsignal, HANDLED)))).run,
+                backend=backend,
+                handle_signals=setting,
+            )
             assert run.result() is True
     assert during == before * 3
 
@@ -898,12 +898,8 @@ def test_an_interruption_in_a_job_cancels_the_others_once(backend: Any) -> None:
 def test_second_ctrl_c_soon_after_the_first_is_not_raised(backend: Any) -> None:
     """A second Ctrl-C, pressed in a hurry, is not raised unless the loop has stood still for a quarter of a second."""
     seen: list[str] = []
-
-    async def body() -> None:
-        seen.append(ctrl_c_twice())
-
     with pytest.raises(KeyboardInterrupt):
-        Scheduler(Job(body)).run(backend=backend)
+        Scheduler(Job(later, 0, lambda: seen.append(ctrl_c_twice()))).run(backend=backend)
     assert seen == ["not raised"]
 
 
@@ -1076,12 +1072,10 @@ def test_function_that_takes_no_signal_number_is_refused_before_the_run(backend:
 
 def test_exception_of_the_handle_signals_function_ends_the_run_cleanly(backend: Any) -> None:
     job = Job(anyio.sleep, 60)
-
-    async def send() -> None:
-        signal.raise_signal(signal.SIGTERM)
-
     with pytest.raises(ValueError, match="no"):
-        Scheduler(Job(send), job).run(backend=backend, handle_signals=raising(ValueError("no")))
+        Scheduler(Job(later, 0, lambda: signal.raise_signal(signal.SIGTERM)), job).run(
+            backend=backend, handle_signals=raising(ValueError("no"))
+        )
     assert job.state is JobState.CANCELLED
 
 
@@ -1091,10 +1085,7 @@ def test_exception_of_what_handle_signals_returned_is_logged(backend: Any, caplo
         while not caplog.records:  # noqa: ASYNC110 - a signal handler sets no event
             await anyio.sleep(0.001)
 
-    def wrong() -> None:
-        raise ValueError("no")
-
-    assert Scheduler(Job(send), label="night").run(backend=backend, handle_signals=lambda number: wrong)
+    assert Scheduler(Job(send), label="night").run(backend=backend, handle_signals=lambda _: raising(ValueError("no")))
     (record,) = caplog.records
     assert "which handle_signals= of 'night' returned, raised" in record.getMessage()
 
@@ -1171,13 +1162,9 @@ def test_ctrl_c_during_the_checks_is_not_lost(backend: Any, number: int, wrong: 
 
 def test_run_does_not_replace_a_sigint_handler_of_the_program(backend: Any) -> None:
     seen: list[int] = []
-
-    async def send() -> None:
-        signal.raise_signal(signal.SIGINT)
-
     before = signal.signal(signal.SIGINT, lambda number, frame: seen.append(number))
     try:
-        assert Scheduler(Job(send)).run(backend=backend) is True
+        assert Scheduler(Job(later, 0, lambda: signal.raise_signal(signal.SIGINT))).run(backend=backend) is True
     finally:
         signal.signal(signal.SIGINT, before)
     assert seen == [signal.SIGINT]

@@ -13,7 +13,7 @@ import trioflow
 from trioflow import Answer, Budget, CycleError, Job, JobState, Pool, Rate, Scheduler, StopReason, current_job
 from trioflow._core.scheduler import _sync_run
 from trioflow.abc import fraction_done
-from ..bodies import nothing
+from ..bodies import at_once, nothing
 from ..conftest import Virtual
 
 Call = Callable[[Any, Any], object]
@@ -35,13 +35,17 @@ async def nap() -> None:
 
 def run_with_call(virtual: Virtual, call: Call, **options: Any) -> tuple[Scheduler, Any, Any, BaseException | None]:
     raised: list[BaseException | None] = []
-
-    async def meddle() -> None:
-        raised.append(in_thread(lambda: call(scheduler, other)))
-
     first, other = Job(nap, label="first"), Job(nap, label="other")
     last = Job(nap, label="last", required=(first, other))
-    scheduler = Scheduler(first, other, Job(meddle), last, label="home", log=False, **options)
+    scheduler = Scheduler(
+        first,
+        other,
+        Job(at_once, lambda: raised.append(in_thread(lambda: call(scheduler, other)))),
+        last,
+        label="home",
+        log=False,
+        **options,
+    )
     virtual(scheduler.co_run)
     return scheduler, other, last, raised[0]
 

@@ -16,6 +16,7 @@ from trioflow.abc import AbstractJob, Instrument, PolicyName, set_run_need
 from trioflow.simulation import _scenario_copy
 from trioflow.testing import run_virtual
 from trioflow.view import listing
+from ..bodies import at_once
 from ..conftest import Virtual
 
 
@@ -43,13 +44,10 @@ class Loud(AbstractJob[None], Instrument):
 def test_simulate_runs_no_code_of_the_user(caplog: pytest.LogCaptureFixture) -> None:
     """`simulate` calls no body, shutdown, condition of a retry, callback or instrument, and changes no scheduler."""
 
-    def decide(error: object) -> Any:
-        raise AssertionError("this must not run")
-
     def fail_the_test() -> None:
         raise AssertionError("this must not run")
 
-    a = stand_in(1, retry=Retry(1, on=decide))
+    a = stand_in(1, retry=Retry(1, on=fail_the_test))
     jobs = [
         a, Loud(), trioflow.ThreadJob(fail_the_test), Service(never), Job(never, a),
         Scheduler(Loud(label="inner"), label="nested"),
@@ -312,10 +310,10 @@ def test_a_simulation_opens_no_gate_and_takes_what_the_run_takes(monkeypatch: py
 
 
 def test_simulate_works_inside_a_running_loop() -> None:
-    async def main() -> float:
-        return simulate(Scheduler(stand_in(5))).makespan
-
-    assert {anyio.run(main, backend=backend) for backend in ("trio", "asyncio")} == {5}
+    assert {
+        anyio.run(at_once, lambda: simulate(Scheduler(stand_in(5))).makespan, backend=backend)
+        for backend in ("trio", "asyncio")
+    } == {5}
 
 
 @pytest.mark.parametrize(

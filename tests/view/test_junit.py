@@ -105,10 +105,11 @@ def test_each_outcome_maps_to_a_junit_result(virtual: Virtual, tmp_path: Path) -
 
 
 def test_dropped_jobs_are_in_the_junit_file(virtual: Virtual, tmp_path: Path) -> None:
-    async def grow() -> None:
-        scheduler.update([Job(nap, 1, label="a"), Job(fail, 1, label="b")])
-
-    scheduler = Scheduler(Job(grow, label="grow"), label="s", keep_jobs=False)
+    scheduler = Scheduler(
+        Job(at_once, lambda: scheduler.update([Job(nap, 1, label="a"), Job(fail, 1, label="b")]), label="grow"),
+        label="s",
+        keep_jobs=False,
+    )
     virtual(run_and_report, scheduler, JUnit(tmp_path / "junit.xml"))
     assert len(scheduler) == 2  # the failed one is kept for the exception at the end
     assert {name: kinds(case) for name, case in cases_in(tmp_path / "junit.xml").items()} == {

@@ -298,10 +298,7 @@ def scheduler() -> Scheduler:
 
 
 def run_virtually(virtual: Virtual, scheduler: Scheduler, *instruments: Any) -> Scheduler:
-    async def main() -> None:
-        await scheduler.co_run(instruments=instruments)
-
-    virtual(main)
+    virtual(lambda: scheduler.co_run(instruments=instruments))
     return scheduler
 
 

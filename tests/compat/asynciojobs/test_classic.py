@@ -14,6 +14,7 @@ from trioflow.compat.asynciojobs_classic import Engine, PrintJob, Scheduler, Sch
 from trioflow.compat.asynciojobs_classic.engine import AbstractJob, Job
 from trioflow.compat.asynciojobs_classic.engine import Engine as EngineOfModule
 from trioflow.testing import run_virtual
+from ...bodies import at_once
 from .bodies import give
 
 BUS = '''
@@ -206,11 +207,7 @@ def test_a_critical_nested_scheduler_job_ends_the_outer_run() -> None:
 
 def test_coshutdown_and_exports_work_by_their_early_names(tmp_path: Path) -> None:
     notes: list[str] = []
-
-    async def down() -> None:
-        notes.append("down")
-
-    scheduler = Scheduler(Job(give(1), down()))
+    scheduler = Scheduler(Job(give(1), at_once(lambda: notes.append("down"))))
     scheduler.save_as_dotfile(tmp_path / "a.dot")
     scheduler.export_as_dotfile(tmp_path / "b.dot")
     assert (tmp_path / "a.dot").read_text() == (tmp_path / "b.dot").read_text()

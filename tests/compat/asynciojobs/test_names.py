@@ -16,7 +16,7 @@ from trioflow import Monitor
 from trioflow.compat import asynciojobs
 from trioflow.compat.asynciojobs import AbstractJob, Job, PrintJob, PureScheduler, Scheduler, Sequence, Watch, set_debug
 from trioflow.testing import run_virtual
-from ...bodies import hooked, running
+from ...bodies import at_once, hooked, running
 from ...conftest import Virtual
 from ...pythons import python
 from . import bodies
@@ -382,12 +382,8 @@ def test_forever_jobs_may_be_required() -> None:
 
 def test_system_exit_of_a_job_ends_the_run_cleanly() -> None:
     notes: list[str] = []
-
-    async def leave() -> None:
-        sys.exit(3)
-
     with pytest.raises(SystemExit, match="3"):
-        PureScheduler(Job(leave()), Note("other", notes, delay=9.0)).run()
+        PureScheduler(Job(at_once(lambda: sys.exit(3))), Note("other", notes, delay=9.0)).run()
     assert notes == ["run other", "shutdown other"]
 
 

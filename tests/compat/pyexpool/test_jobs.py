@@ -159,13 +159,10 @@ def test_exception_of_ondone_or_onfinish_is_only_logged(what: str, caplog: pytes
 
 
 def test_system_exit_in_a_callback_is_raised_by_join() -> None:
-    def leave(job: Job) -> None:
-        sys.exit(3)
-
     pool = ExecPool(2)
     late = Job("late", args=["sleep", "1000"])
     pool.execute(late)
-    pool.execute(Job("j", args=["true"], ondone=leave))
+    pool.execute(Job("j", args=["true"], ondone=lambda job: sys.exit(3)))
     with pytest.raises(SystemExit, match="3"):
         pool.join()
     assert late.proc is not None

@@ -239,11 +239,7 @@ def test_an_input_of_two_jobs_is_added_to_one_scheduler_only() -> None:
 
 def test_inputs_added_during_a_run_are_dropped_without_keep_jobs(virtual: Virtual) -> None:
     scheduler = Scheduler(keep_jobs=False)
-
-    def add() -> None:
-        scheduler.add(Job(take, Job(give, label="a")))
-
-    scheduler.add(Job(later, 1, add))
+    scheduler.add(Job(later, 1, lambda: scheduler.add(Job(take, Job(give, label="a")))))
     virtual(checked_result(scheduler))
     assert len(scheduler) == 1
 

@@ -191,12 +191,9 @@ def test_a_command_has_the_given_directory_and_environment(backend: str, tmp_pat
 
 
 def test_a_command_inherits_the_environment_at_its_start(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    def change() -> None:
-        monkeypatch.setenv("TRIOFLOW_NEW", "here")
-
     before = CommandJob("echo $TRIOFLOW_NEW", shell=True, stdout=PIPE)
     after = CommandJob("echo $TRIOFLOW_NEW", shell=True, stdout=PIPE)
-    run(backend, Sequence(before, ThreadJob(change), after))
+    run(backend, Sequence(before, ThreadJob(monkeypatch.setenv, "TRIOFLOW_NEW", "here"), after))
     assert (before.result().stdout, after.result().stdout) == (b"\n", b"here\n")
 
 

@@ -130,12 +130,12 @@ def test_a_process_of_another_user_does_not_delay_the_timeout(
     backend: str, watched: Watched, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, line: str
 ) -> None:
     """A command run by sudo, which cannot be signalled, must not delay the end of the run."""
-
-    def refuse(group: int, number: int) -> None:
-        raise PermissionError(1, "Operation not permitted")
-
     options: dict[str, Any] = {"timeout": 0.1, "terminate_grace": 0.3, "label": "foreign"}
-    job = sh(line, **options, on_start=lambda job: monkeypatch.setattr(os, "killpg", refuse))
+    job = sh(
+        line,
+        **options,
+        on_start=lambda job: monkeypatch.setattr(os, "killpg", raising(PermissionError(1, "Operation not permitted"))),
+    )
     run(backend, job)
     assert isinstance(job.raised_exception(), JobTimeout)
     assert "'foreign': process group" in caplog.text

@@ -523,10 +523,7 @@ def test_captured_output_that_cannot_be_kept_fails_with_the_place_and_what_to_do
 ) -> None:
     """A full disk was once reported as "[Errno 28]" alone, without the folder for temporary files, or what to do."""
     number = errno.ENOSPC if fault == "full" else errno.EACCES
-
-    def fail(*_: object, **__: object) -> None:
-        raise OSError(number, "bare")
-
+    fail = raising(OSError(number, "bare"))
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     module = "trioflow.jobs.command._output_sinks"
     monkeypatch.setattr(*((f"{module}.write_all", fail) if fault == "full" else ("tempfile.TemporaryFile", fail)))
@@ -543,10 +540,7 @@ def test_what_a_command_needs_before_its_start_is_not_mistaken_for_its_program(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, backend: str, kept: str
 ) -> None:
     """Without memfd, a folder for temporary files that cannot be written once came out as "'cat' is not executable"."""
-
-    def fail(*_: object, **__: object) -> None:
-        raise OSError(errno.EACCES, "bare")
-
+    fail = raising(OSError(errno.EACCES, "bare"))
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     if kept == "standard input":
         monkeypatch.setattr(_streams, "write_all", fail)

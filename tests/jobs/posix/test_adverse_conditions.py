@@ -161,12 +161,12 @@ def forked(ends: object) -> int:
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 def test_a_fork_inside_a_job_does_not_affect_other_commands(backend: str, watched: Watched) -> None:
     """A job may fork, in the thread of the loop or another one; the child has no guard and affects no command."""
-
-    def leave() -> None:
-        os._exit(len(_guard._live_guards))
-
     beside = CommandJob(["sleep", 0.3])
-    jobs = [Job(at_once, lambda: forked(int)), ThreadJob(forked, int), ThreadJob(forked, leave)]
+    jobs = [
+        Job(at_once, lambda: forked(int)),
+        ThreadJob(forked, int),
+        ThreadJob(forked, lambda: os._exit(len(_guard._live_guards))),
+    ]
     after = CommandJob("setsid sleep 1000 &", shell=True, required=jobs)
     assert Scheduler(beside, *jobs, after).run(backend=backend, check=True)
     assert [job.result() for job in jobs] == [7, 7, 0]

@@ -101,11 +101,7 @@ def test_a_process_of_another_session_ends(backend: str, watched: Watched, monke
         for line in ("sleep 1000", "sh -c 'trap \"\" TERM; sleep 1000; sleep 1000'")
     ]
     alive: list[list[str]] = []
-
-    def look(job: CommandJob) -> None:
-        alive.append(watched.commands())
-
-    jobs.append(CommandJob(["true"], required=jobs, on_succeeded=look))
+    jobs.append(CommandJob(["true"], required=jobs, on_succeeded=lambda _: alive.append(watched.commands())))
     assert Scheduler(*jobs).run(backend=backend)
     assert len(alive[0]) >= 2
     assert watched.alive() == []
@@ -138,14 +134,12 @@ def test_one_guard_serves_a_run_and_ends_too(backend: str, watched: Watched, mon
     monkeypatch.setenv("TRIOFLOW_RUN", "1-0123456789abcdef")
     seen: list[list[int]] = []
 
-    def look(job: CommandJob) -> None:
-        seen.append(guards())
-
     def look_at_table(job: CommandJob) -> None:
         (guard,) = _guard._live_guards
         assert _guard_script.read_table(guard.table.descriptor)[0] == [job.pid]
 
-    first, *others, last = (CommandJob(["true"], on_start=look_at_table, on_succeeded=look) for _ in range(4))
+    notes = {"on_start": look_at_table, "on_succeeded": lambda _: seen.append(guards())}
+    first, *others, last = (CommandJob(["true"], **notes) for _ in range(4))
     run(backend, first, Scheduler(others, jobs_window=1), last, jobs_window=1)
     assert len(seen) == 4
     assert len({tuple(one) for one in seen}) == 1
@@ -195,20 +189,15 @@ def test_without_commands_there_is_no_guard(backend: str) -> None:
 def test_the_guard_is_run_by_the_same_python(backend: str, executable: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.executable", executable)
     found: list[str] = []
-
-    def look(_: CommandJob) -> None:
-        found.extend(Path(f"/proc/{the_guard()}/cmdline").read_text().split("\0"))
-
-    run(backend, CommandJob(["true"], on_start=look))
-    shell, option, _, python, *_ = found  # the shell becomes Python when the run has died
+    run(
+        backend, CommandJob(["true"], on_start=lambda _: found.append(Path(f"/proc/{the_guard()}/cmdline").read_text()))
+    )
+    shell, option, _, python, *_ = found[0].split("\0")  # the shell becomes Python when the run has died
     assert (shell, option, python) == ("/bin/sh", "-c", executable or "python3")
 
 
 def test_a_run_continues_after_its_guard_was_killed(backend: str, watched: Watched) -> None:
-    def kill(job: CommandJob) -> None:
-        os.kill(the_guard(), signal.SIGKILL)
-
-    job = CommandJob(["sleep", 0.05], on_start=kill)
+    job = CommandJob(["sleep", 0.05], on_start=lambda _: os.kill(the_guard(), signal.SIGKILL))
     assert Scheduler(job, CommandJob("setsid sleep 1000 &", shell=True)).run(backend=backend, check=True)
     assert watched.alive() == []
 
@@ -275,11 +264,11 @@ def test_a_forked_child_of_the_program_does_not_delay_the_guard(backend: str, wa
 
 def test_the_guard_does_its_work_although_another_process_holds_its_pipe_open(backend: str, watched: Watched) -> None:
     copies: list[int] = []
-
-    def copy(job: CommandJob) -> None:
-        copies.extend(os.dup(guard.pipe_write_end) for guard in _guard._live_guards)
-
-    job = CommandJob('trap "" TERM; setsid sleep 1000 & sleep 0.1', shell=True, on_start=copy)
+    job = CommandJob(
+        'trap "" TERM; setsid sleep 1000 & sleep 0.1',
+        shell=True,
+        on_start=lambda _: copies.extend(os.dup(guard.pipe_write_end) for guard in _guard._live_guards),
+    )
     Scheduler(job, shutdown_timeout=0.01).run(backend=backend)
     assert watched.alive() == []
     assert len(copies) == 1

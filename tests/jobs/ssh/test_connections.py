@@ -170,11 +170,7 @@ def test_a_job_that_waits_for_a_session_holds_nothing_and_has_time(
     """Jobs once waited for a session RUNNING, in a slot, and "did not end" within timeouts before they had begun."""
     monkeypatch.setattr(_connections, "MAX_SESSIONS", 1)
     node, states = server.node(), list[list[JobState]]()
-
-    def note_states(_: object) -> None:
-        states.append([job.state for job in jobs])
-
-    options: dict[str, Any] = {"timeout": 2.5 * unit, "on_start": note_states}
+    options: dict[str, Any] = {"timeout": 2.5 * unit, "on_start": lambda _: states.append([job.state for job in jobs])}
     jobs = [SshJob(node, f"sleep {unit}", label=str(number), **options) for number in range(4)]
     assert Scheduler(*jobs, Job(nothing), jobs_window=2).run(backend=backend)
     assert states[0] == [JobState.RUNNING, *[JobState.SCHEDULED] * 3]

@@ -424,14 +424,11 @@ def test_on_start_is_called_at_each_attempt_as_its_first_command_starts(backend:
     """`on_start` gets the running SshJob once at each attempt; if it raises, the job fails with that exception."""
     heard: list[Any] = []
 
-    def note(job: SshJob) -> None:
-        heard.append((job.attempts, job.state))
-
     def refuse(job: SshJob) -> None:
         raise LookupError(job.label)
 
     steps = ["echo one", "exit 3"]
-    job = SshJob(local.node(), steps, retry=1, on_start=note)
+    job = SshJob(local.node(), steps, retry=1, on_start=lambda job: heard.append((job.attempts, job.state)))
     bad = SshJob(local.node(), "sleep 1000", on_start=refuse, label="bad")
     run(backend, job, bad)
     assert heard == [(1, trioflow.JobState.RUNNING), (2, trioflow.JobState.RUNNING)]

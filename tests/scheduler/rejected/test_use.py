@@ -67,11 +67,7 @@ def test_second_concurrent_run_raises_and_does_not_disturb_the_first(virtual: Vi
 
 def test_job_cannot_run_its_own_scheduler(virtual: Virtual) -> None:
     """A job that runs its own scheduler fails with a RuntimeError, because that scheduler is running already."""
-
-    async def recurse() -> None:
-        await scheduler.co_run()
-
-    job = Job(recurse)
+    job = Job(lambda: scheduler.co_run())
     scheduler = Scheduler(job, label="home")
     assert virtual(scheduler.co_run) is False
     with pytest.raises(RuntimeError, match="'home' is already running"):

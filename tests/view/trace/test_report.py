@@ -70,11 +70,7 @@ def data(text: str) -> Any:
 
 def test_a_scheduler_that_timed_out_after_a_failed_attempt_is_a_failure(virtual: Virtual, tmp_path: Path) -> None:
     bodies = iter([fail, functools.partial(nap, 99)])
-
-    async def body() -> None:
-        await next(bodies)()
-
-    inner = Scheduler(Job(body, label="step", critical=True), label="inner", timeout=5, retry=1)
+    inner = Scheduler(Job(lambda: next(bodies)(), label="step", critical=True), label="inner", timeout=5, retry=1)
     page = Page(report(virtual, Scheduler(inner), tmp_path / "r.html"))
     names, told = page.texts["bdi"][2:][::2], page.texts["bdi"][2:][1::2]  # after title and verdict
     assert names[0] == "inner"
@@ -378,11 +374,11 @@ def test_the_report_shows_forty_levels_of_nesting(virtual: Virtual, tmp_path: Pa
 def test_the_report_of_an_unfinished_run_is_marked_as_such(virtual: Virtual, tmp_path: Path) -> None:
     """A report made during a run states that the run has not ended; a later one has the result."""
     trace, seen = Trace(), list[str]()
-
-    async def look() -> None:
-        seen.append(write_report(trace, tmp_path / "r.html"))
-
-    virtual(Scheduler(Job(look), instruments=[trace]).co_run)
+    virtual(
+        Scheduler(
+            Job(at_once, lambda: seen.append(write_report(trace, tmp_path / "r.html"))), instruments=[trace]
+        ).co_run
+    )
     assert "has not ended" in seen[0]
     assert ">1 job succeeded, " in write_report(trace, tmp_path / "r.html")
 
@@ -404,11 +400,7 @@ def test_graph_has_the_traces_critical_path(virtual: Virtual, tmp_path: Path, mo
     """The graph of a report marks the critical path of the run in the trace, although the jobs have run once more."""
     monkeypatch.undo()  # so that `dot` draws it
     seconds = {"left": 5.0, "right": 1.0}
-
-    async def step(name: str) -> None:
-        await anyio.sleep(seconds[name])
-
-    scheduler, trace = Scheduler(*(Job(step, name, label=name) for name in seconds)), Trace()
+    scheduler, trace = Scheduler(*(Job(lambda name=name: nap(seconds[name]), label=name) for name in seconds)), Trace()
     virtual(functools.partial(scheduler.co_run, instruments=[trace]))
     seconds["right"] = 9.0
     virtual(scheduler.co_run)
@@ -420,11 +412,7 @@ def test_graph_has_the_traces_critical_path(virtual: Virtual, tmp_path: Path, mo
 def test_each_run_of_a_job_has_a_link_of_its_own(virtual: Virtual, tmp_path: Path) -> None:
     """If a nested scheduler ran twice, the critical path links the job of each run to its own row of the table."""
     tries = iter([fail, nap])
-
-    async def step() -> None:
-        await next(tries)(2)
-
-    inner = Scheduler(Job(step, label="step", critical=True), label="inner", retry=1)
+    inner = Scheduler(Job(lambda: next(tries)(2), label="step", critical=True), label="inner", retry=1)
     text = report(virtual, Scheduler(inner), tmp_path / "r.html")
     links = {unquote(link) for link in re.findall('<a href="#job=(.*?)">', text.partition("<nav>")[0])}
     assert links == {"inner/step", "inner/step (run 2)"}

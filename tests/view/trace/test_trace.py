@@ -238,11 +238,7 @@ def test_jobs_added_during_a_run_are_in_the_trace(virtual: Virtual) -> None:
 def test_a_trace_shows_the_last_run(virtual: Virtual) -> None:
     """A trace shows only the last run, because each run clears it."""
     trace, naps = Trace(), iter([1, 5])
-
-    async def longer() -> None:
-        await anyio.sleep(next(naps))
-
-    scheduler = Scheduler(Job(longer, label="a"), instruments=[trace])
+    scheduler = Scheduler(Job(lambda: anyio.sleep(next(naps)), label="a"), instruments=[trace])
     virtual(scheduler.co_run)
     assert [span.elapsed for span in trace.spans] == [1]
     virtual(scheduler.co_run)

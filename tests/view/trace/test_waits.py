@@ -14,7 +14,7 @@ from trioflow.abc import WaitCause
 from trioflow.view.trace import _waits
 from trioflow.view.trace._spans import settled_at
 from trioflow.view.trace._trace_record import CriticalPathLink
-from ...bodies import fail, later, nap, running, serve, unwind
+from ...bodies import at_once, fail, later, nap, running, serve, unwind
 from ...conftest import Virtual
 from .scenarios import traced
 
@@ -245,10 +245,7 @@ def test_a_job_waits_for_a_rate_only_while_the_rate_is_used_up(
 
 
 def test_a_job_that_the_loop_kept_waiting_did_not_wait_for_its_rate(backend: Any) -> None:
-    async def block() -> None:
-        time.sleep(0.01)  # noqa: ASYNC251 - it is to block the loop
-
-    trace, jobs = Trace(), [Job(block, label=label, needs={"api": 1}) for label in "abc"]
+    trace, jobs = Trace(), [Job(at_once, lambda: time.sleep(0.01), label=label, needs={"api": 1}) for label in "abc"]
     Scheduler(*jobs, pool=Pool(api=Rate(requests=20, per=1))).run(backend=backend, instruments=[trace])
     assert {wait.cause for span in trace.spans for wait in span.waits} == {"loop"}
 
