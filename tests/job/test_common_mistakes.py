@@ -1,5 +1,7 @@
 """Common mistakes of beginners, and the advice in their errors."""
 
+from __future__ import annotations
+
 import enum
 import functools
 import inspect
@@ -7,15 +9,16 @@ import re
 import subprocess
 from collections.abc import Callable, Coroutine, Generator
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import anyio
 import anyio.lowlevel
 import pytest
 import trioflow
-from trioflow import Budget, First, Job, JobNotDone, MissingRequirement, Pool, Scheduler, Sequence, SshNode, ThreadJob
+from trioflow import Job, JobNotDone, JobTimeout, MissingRequirement, Scheduler, Sequence, SshError, SshNode, Throttled
 from trioflow.abc import AbstractJob
-from ..bodies import FAILED, fail, give_now, nap
+from trioflow.jobs.ssh._transport import OpenSsh
+from ..bodies import FAILED, add, fail, give_now, later, nap
 from ..conftest import Virtual
 
 
@@ -50,11 +53,11 @@ class Shop:
         (lambda: Job(nap, kwargs={"sceonds": 1}), "'sceonds'"),
         (lambda: Job(Shop().pay), "missing a required argument: 'amount': it is pay(self, amount, at)"),
         (lambda: Job(Shop().pay, 1, "here"), "too many"),
-        (lambda: ThreadJob(plain), "ThreadJob(plain, ...): missing"),
+        (lambda: trioflow.ThreadJob(plain), "ThreadJob(plain, ...): missing"),
         (lambda: Job(nap, Job(nap, 1, label="wait").result), "wait.result is an argument of 'nap': give the job"),
         (lambda: Job(nap, kwargs={"seconds": [Job(nap, 1, label="wait").result]}), "give the job itself"),
         (lambda: Job(nap, 1, required="a"), "pass the job itself, not its label"),
-        (lambda: First(), "First(): give the jobs that compete"),
+        (lambda: trioflow.First(), "First(): give the jobs that compete"),
         (lambda: SshNode("root@"), "give a host after the '@'"),
     ],
 )
@@ -70,7 +73,7 @@ def test_arguments_that_cannot_be_right_are_rejected_where_they_are_written(buil
         lambda: Job(Shop.pay, Shop(), 1, kwargs={"at": "here"}),
         lambda: Job(anything, 1, 2, kwargs={"c": 3}),
         lambda: Job(functools.wraps(plain)(anything)),
-        lambda: ThreadJob(print, Job(nap, 1).cancel),
+        lambda: trioflow.ThreadJob(print, Job(nap, 1).cancel),
     ],
 )
 def test_arguments_that_a_function_takes_are_accepted(build: Any) -> None:
@@ -94,7 +97,7 @@ def test_a_need_that_a_job_does_not_have_is_told_with_the_name_that_was_meant(vi
         raise trioflow.Throttled(name)
 
     jobs = [Job(body, needs={"usd": 1}, log=False) for body in (uses, throttles)]
-    virtual(Scheduler(*jobs, pool=Pool(usd=Budget(3)), log=False).co_run)
+    virtual(Scheduler(*jobs, pool=trioflow.Pool(usd=trioflow.Budget(3)), log=False).co_run)
     advice = "did you mean 'usd'?" if name == "ud" else "add it to needs="
     assert all(advice in str(job.raised_exception()) for job in jobs)
 
@@ -372,3 +375,88 @@ def test_the_error_on_a_requirement_in_another_scenario_advises_to_remove_it_the
 def test_the_error_on_a_synonym_of_an_option_suggests_the_right_name(make: Callable[[], object], meant: str) -> None:
     with pytest.raises(TypeError, match=f"did you mean {meant}\\?"):
         make()
+
+
+# --- The texts of exceptions: what a job or a run raises is facts, and advice for developers is a note
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from ..conftest import Virtual
+
+OF_THE_PROGRAM = {"CycleError", "JournalError", "MissingRequirement", "TrioflowError"}
+"""What is wrong with a program or a file before its jobs run: the message says what to write."""
+ADVICE = re.compile(r"\b(give|write|enlarge|reduce|leave out|put it|require it|ask for|await its|pass|call|choose)\b")
+COMMAND_ADVICE = re.compile(r"\b(run|check|try|verify|remove|must|pass|if)\b")
+SSH_SAYS = {
+    "Permission denied (publickey).": True,
+    "Host key verification failed.": True,
+    "Offending key in /known:3\nhost key for node has changed and you have requested strict checking.": True,
+    "Bad owner or permissions on /config": False,
+    "ssh: connect to host node port 22: Connection refused": False,
+    "Stdio forwarding request failed": False,
+}
+"""Messages of ssh, and whether there is advice."""
+
+
+def jobs_without_result() -> Iterator[tuple[type[BaseException], Any]]:
+    bad, skipped, cancelled = Job(fail), Job(nap, run_if="failed"), Job(nap, 9, label="long")
+    yield trioflow.RequirementFailed, Job(add, bad, 1)
+    yield trioflow.RequirementFailed, Job(nap, required=bad)
+    yield JobTimeout, Job(nap, 9, timeout=1)
+    yield JobTimeout, Job(nap, 9, idle_timeout=1, on_timeout="fail")
+    yield JobTimeout, Scheduler(Job(nap, 9), timeout=1, label="group")
+    yield trioflow.BudgetSpent, Job(nap, needs={"usd": 2})
+    yield trioflow.JobSkipped, skipped
+    yield trioflow.JobCancelled, cancelled
+    yield trioflow.JobNotDone, Job(add, 1, 2, keep_result=False, label="dropped")
+
+
+def test_the_text_of_what_a_job_raises_has_no_advice(virtual: Virtual) -> None:
+    """A server once sent its client "give it more time with timeout=": such advice is a note, which tracebacks show."""
+    wanted = [*jobs_without_result()]
+    jobs = [job for _, job in wanted]
+    spender = Job(nap, needs={"usd": 2}, label="spender")
+    canceller = Job(later, 0.5, lambda: jobs[-2].cancel())
+    user = Job(add, jobs[-1], 1)
+    for job in jobs:
+        if isinstance(job, Job) and job.needs:
+            job.requires(spender)
+    assert not virtual(Scheduler(spender, *jobs, canceller, user, pool=trioflow.Pool(usd=trioflow.Budget(3))).co_run)
+    for kind, job in wanted:
+        with pytest.raises(kind) as caught:
+            job.result()
+        assert not ADVICE.search(str(caught.value)), caught.value
+        has_advice = kind not in (trioflow.JobSkipped, trioflow.JobCancelled)
+        assert bool(ADVICE.search("".join(getattr(caught.value, "__notes__", [])))) is has_advice, caught.value
+
+
+def test_the_text_of_what_a_command_raises_has_no_advice(tmp_path: Path) -> None:
+    """What to do about a program that cannot be started, or a node, is a note, too; the command line is a fact."""
+    (tmp_path / "program").touch()
+    background = trioflow.CommandService(
+        ["sh", "-c", "sleep 9 &"], ready=trioflow.OutputLine("ready"), terminate_grace=0.1
+    )
+    commands = ["no-such-program"], [tmp_path / "program"], ["true", "x" * (1 << 20)]
+    jobs = *map(trioflow.CommandJob, commands), background
+    Scheduler(*jobs, Job(nap, required=background)).run()
+    errors: dict[Any, bool] = {job.raised_exception(): True for job in jobs}
+    for said, has_advice in SSH_SAYS.items():
+        found = OpenSsh().diagnose(SshNode("node"), said)
+        errors[SshError(SshNode("node"), found.problem, found.advice)] = has_advice
+    for error, has_advice in errors.items():
+        assert not COMMAND_ADVICE.search(str(error).partition(". The command: ")[0]), error
+        assert bool(COMMAND_ADVICE.search("".join(getattr(error, "__notes__", [])))) is has_advice, error
+    assert {type(error) for error in errors} == {trioflow.CommandError, SshError}
+
+
+def test_each_public_exception_is_looked_at() -> None:
+    """Each public class of exceptions is among those that the test above raises, or has its reason not to be."""
+    found = {
+        name
+        for name in dir(trioflow)
+        if isinstance(kind := getattr(trioflow, name), type) and issubclass(kind, BaseException)
+    }
+    raised = {kind.__name__ for kind, _ in jobs_without_result()} | {Throttled.__name__}
+    assert found == raised | OF_THE_PROGRAM | {"CommandError", "SshError", "TrioflowDeprecationWarning", "Unreachable"}
+    assert not ADVICE.search(str(Throttled("api", after=2)))

@@ -11,24 +11,11 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
-from trioflow import (
-    AbstractJob,
-    CommandError,
-    CommandJob,
-    Job,
-    JobTimeout,
-    Journal,
-    LocalNode,
-    Pull,
-    Push,
-    Retry,
-    Scheduler,
-    Script,
-    SshJob,
-)
+import trioflow
+from trioflow import AbstractJob, CommandError, CommandJob, Job, Journal, LocalNode, Retry, Scheduler, Script, SshJob
 from trioflow.abc import HashOnly, Work
 from trioflow.journal._store import JournalStore, StoredJob, checksum
-from ..cli.command_line import trioflow
+from ..cli import command_line
 from ..pythons import python
 
 
@@ -143,7 +130,7 @@ def test_a_half_written_output_of_a_failed_command_is_moved_aside(place: Path, b
 def test_a_command_that_succeeds_after_a_timeout_is_restored_with_its_output(place: Path, backend: str) -> None:
     code = "test -e once || { touch once; sleep 100; }; cat in > out"
     for restored in (False, True):
-        job = copy(place, code, timeout=1, retry=Retry(None, first=0, on=JobTimeout), terminate_grace=0)
+        job = copy(place, code, timeout=1, retry=Retry(None, first=0, on=trioflow.JobTimeout), terminate_grace=0)
         assert (run(job, backend, place / "run.db") == "") is restored
         assert job.result().returncode == 0
     assert (place / "out").read_text() == "in"
@@ -217,14 +204,14 @@ def test_the_name_of_a_command_stands_for_it_in_all_directories(tmp_path: Path, 
         place.mkdir()
         jobs = [CommandJob(["true"], cwd=place, label=label) for label in labels]
         assert Scheduler(*jobs).run(backend=backend, journal=file)
-    assert len(trioflow("journal", file).stdout.splitlines()) == 7
+    assert len(command_line.trioflow("journal", file).stdout.splitlines()) == 7
     for pattern, number in (
         ("job (in b)", "1 job"),
         ("job", "2 jobs"),
         ("job (in d) (in c)", "1 job"),
         ("j*", "2 jobs"),
     ):
-        assert trioflow("journal", file, "forget", pattern).stdout == f"forgotten: {number}\n"
+        assert command_line.trioflow("journal", file, "forget", pattern).stdout == f"forgotten: {number}\n"
 
 
 def test_file_names_may_be_invalid_unicode(place: Path, backend: str) -> None:
@@ -616,7 +603,11 @@ def test_an_ssh_job_is_identified_by_its_node_and_steps() -> None:
 
 def test_scripts_and_files_sent_to_a_node_count_as_files_an_ssh_job_reads(place: Path) -> None:
     *_, reads, appends, anew = identity(
-        "node1", [Script("run.sh", 1), Push("a", "{node}.txt", to="b")], stdin=place / "in", stdout="log", append=False
+        "node1",
+        [Script("run.sh", 1), trioflow.Push("a", "{node}.txt", to="b")],
+        stdin=place / "in",
+        stdout="log",
+        append=False,
     )
     assert (list(reads), list(appends), list(anew)) == ([place / "in", "run.sh", "a", "{node}.txt"], [], ["log"])
     assert identity("node1", "ls", env={"A": "b"}) != identity("node1", "ls", env={"A": "c"})
@@ -626,7 +617,7 @@ def test_scripts_and_files_sent_to_a_node_count_as_files_an_ssh_job_reads(place:
 def test_a_pull_alone_always_runs(place: Path, backend: str, with_command: bool) -> None:
     """An SshJob of Pulls alone is never restored; once, a resumed experiment kept the files of an earlier round."""
     node = LocalNode("node1", directory=place)
-    pull = Pull("in", to=place / "there")
+    pull = trioflow.Pull("in", to=place / "there")
     for text in ("first", "second"):
         (place / "in").write_text(text)
         job = SshJob(node, ["true", pull] if with_command else [pull], label="pull")
@@ -755,5 +746,5 @@ def test_a_tuple_is_listed_as_one(tmp_path: Path) -> None:
 
     file = tmp_path / "run.db"
     assert Scheduler(Job(pair, label="pair"), journal=file).run()
-    assert trioflow("journal", file).stdout.splitlines()[0].endswith('pair  (7,"x")')
-    assert '{"$":"tuple","v":[7,"x"]}' in trioflow("journal", file, "show", "pair").stdout
+    assert command_line.trioflow("journal", file).stdout.splitlines()[0].endswith('pair  (7,"x")')
+    assert '{"$":"tuple","v":[7,"x"]}' in command_line.trioflow("journal", file, "show", "pair").stdout

@@ -17,27 +17,14 @@ from typing import Any
 import anyio
 import anyio.lowlevel
 import pytest
-from trioflow import (
-    AbstractJob,
-    CommandJob,
-    Job,
-    JobState,
-    JobTimeout,
-    Journal,
-    JournalError,
-    Retry,
-    Scheduler,
-    Service,
-    StopReason,
-    current_job,
-    ref,
-)
+import trioflow
+from trioflow import AbstractJob, Job, JobState, Journal, JournalError, Retry, Scheduler, StopReason, current_job, ref
 from trioflow.abc import Instrument, JobKind, incidents_of, run_of
 from trioflow.journal._journal import JournalSession
 from trioflow.journal._store import JournalStore, checksum
 from trioflow.view import listing
 from ..bodies import co_run_drained, fail, raising, ticking
-from ..cli.command_line import trioflow
+from ..cli import command_line
 from ..conftest import Virtual
 
 calls: list[Any] = []
@@ -219,7 +206,7 @@ def test_services_always_run(virtual: Virtual, file: Path) -> None:
         return 1
 
     def build() -> Scheduler:
-        return Scheduler(Job(use, Service(serve, label="service"), label="use"))
+        return Scheduler(Job(use, trioflow.Service(serve, label="service"), label="use"))
 
     again(virtual, file, build)
     assert calls == ["serve", "use"]
@@ -247,7 +234,7 @@ def test_a_job_cut_short_by_its_timeout_runs_again(virtual: Virtual, file: Path)
         assert states(again(virtual, file, build)) == {"nap": "succeeded", "in time": state}
 
 
-@pytest.mark.parametrize("options", [{"retry": Retry(None, first=0, on=JobTimeout)}, {"retry": 1}])
+@pytest.mark.parametrize("options", [{"retry": Retry(None, first=0, on=trioflow.JobTimeout)}, {"retry": 1}])
 def test_a_job_that_succeeded_after_a_timeout_is_restored(virtual: Virtual, file: Path, options: Any) -> None:
     """A job is restored if a timeout cut an earlier attempt, and not the last; `explain` does not mention it."""
 
@@ -600,7 +587,7 @@ def test_neither_inputs_nor_results_of_a_redacted_job_are_shown(virtual: Virtual
     """The names of its `reads=` stood in the journal as they are, and its result in the listing with details."""
     (file.parent / "SEKRET-in").touch()
     for restored in (False, True):
-        job = CommandJob(["true"], reads=[file.parent / "SEKRET-in"], redact=True, label="hush")
+        job = trioflow.CommandJob(["true"], reads=[file.parent / "SEKRET-in"], redact=True, label="hush")
         token = Job(double, "SEKRET-out", label="token", redact=True)
         scheduler = again(virtual, file, lambda job=job, token=token: Scheduler(job, token))  # type: ignore[misc]
         assert job.restored is restored
@@ -694,7 +681,7 @@ def test_a_run_survives_any_content_in_any_column_of_the_journal(virtual: Virtua
     db.commit()
     db.close()
     for words in ([], ["show", "*"], ["why"]):
-        assert trioflow("journal", file, *words).exit_code == 0
+        assert command_line.trioflow("journal", file, *words).exit_code == 0
     scheduler = again(virtual, file, build)
     assert scheduler.stop_reason is StopReason.COMPLETED
     for number, job in enumerate(scheduler):
@@ -753,7 +740,7 @@ def test_invalid_unicode_and_huge_numbers_do_not_stop_a_run(virtual: Virtual, fi
     for _ in range(2):
         scheduler = again(virtual, file, build)
         assert scheduler.stop_reason is StopReason.COMPLETED
-        assert trioflow("journal", file).exit_code == 0
+        assert command_line.trioflow("journal", file).exit_code == 0
     assert [job.restored for job in scheduler] == [is_restored for _, is_restored in STRANGE_OPTIONS]
 
 

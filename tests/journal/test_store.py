@@ -1,5 +1,7 @@
 """The journal file: which processes may use it, and which files are rejected and left unchanged."""
 
+from __future__ import annotations
+
 import contextlib
 import errno
 import fcntl
@@ -19,11 +21,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
-from trioflow import JournalError
+from trioflow import Job, JournalError, Scheduler
 from trioflow.journal import _lock, _store
 from trioflow.journal._store import MAX_INLINE_RESULT, JournalStore, read_with_retry
-from ..bodies import raising
+from ..bodies import fail_now, nothing, raising
 from ..pythons import Python, python
 from .stage import found, made, record
 
@@ -663,3 +666,23 @@ def test_a_new_journal_is_synced_with_its_directory(file: Path, monkeypatch: pyt
     monkeypatch.setattr(os, "fsync", note)
     JournalStore(file, writes=True, syncs=syncs).close()
     assert synced == [file.parent.name] * syncs
+
+
+# --- A journal that cannot be closed at the end of a run that has failed: both are told
+@pytest.mark.both_backends
+@pytest.mark.parametrize("fails", [True, False])
+def test_a_journal_that_cannot_be_closed_hides_no_failure(
+    tmp_path: Path, backend: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, fails: bool
+) -> None:
+    """The failure of a job is raised, and that of the journal logged. Without the first, the second is raised."""
+
+    async def main() -> None:
+        async with Scheduler(journal=tmp_path / "run.db") as scheduler:
+            scheduler.add(Job(fail_now if fails else nothing, label="works"))
+
+    monkeypatch.setattr(JournalStore, "end_run", raising(JournalError("the disk is full")))
+    with pytest.raises(ExceptionGroup if fails else JournalError):
+        anyio.run(main, backend=backend)
+    assert not Scheduler(Job(fail_now if fails else nothing), journal=tmp_path / "run.db").run(backend=backend)
+    assert caplog.text.count("the disk is full") == 2
+    assert caplog.text.count("failed: OSError: broken") == 2 * fails

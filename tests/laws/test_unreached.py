@@ -20,13 +20,13 @@ UNREACHED: dict[str, Callable[[Job[Any]], Any]] = {
 WAYS: dict[str, Callable[[Job[Any]], Any]] = {"await": lambda job: job, "wait_settled": lambda job: job.wait_settled()}
 
 
-WORDS = ["drain", "cancel", "critical", "timeout"]
+ENDS = ["drain", "cancel", "critical", "timeout"]
 CLEANED_UP = {"critical", "timeout"}
 
 
 @pytest.mark.parametrize("depth", [0, 2])
 @pytest.mark.parametrize(
-    ("word", "what"), [each for each in product(WORDS, UNREACHED) if not ("clean" in each[1] and each[0] in CLEANED_UP)]
+    ("word", "what"), [each for each in product(ENDS, UNREACHED) if not ("clean" in each[1] and each[0] in CLEANED_UP)]
 )
 def test_who_waits_for_an_unreached_job_is_told_at_the_word(virtual: Virtual, word: str, what: str, depth: int) -> None:
     """A drain and `cancel()` do without clean-up jobs, and a drain without further attempts of a group."""

@@ -1,16 +1,26 @@
 """What changes no outcome: other labels, watchers, another run, a job that does nothing, a scheduler around it all."""
 
 import functools
+import io
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from io import StringIO
 from typing import Any
 
+import anyio
 import pytest
-from trioflow import Monitor, Trace
+from trioflow import CycleError, Job, MissingRequirement, Monitor, Pool, Scheduler, Service, Trace, simulate
+from trioflow.abc import Instrument
+from trioflow.graph import entry_jobs, exit_jobs, predecessors, successors, topological_order
+from trioflow.view import listing
+from ..bodies import nap, serve
+from ..conftest import Virtual
+from .acting import faults_in
 from .generator import scenario_of
 from .model import Fate, predict
 from .real import observe
 from .scenario import Group, Leaf, Scenario
+from .shrink import found_in
 from .steps import Nap
 
 SEEDS = range(8)
@@ -86,3 +96,209 @@ def test_more_around_it_changes_nothing(change: str, backend: str) -> None:
             changed = Group(name="around", jobs=(replace(root, name="root"),))
         one, other = fates(scenario, backend), fates(replace(scenario, root=changed), backend)
         assert {name: other[name] for name in one} == one
+
+
+# --- Hooks of instruments may do what they like: the run ends, and nothing is left behind
+PARTS = 4
+
+
+@pytest.mark.parametrize("part", range(PARTS))
+def test_hooks_that_act_leave_nothing_behind(part: int, backend: str) -> None:
+    """Hooks cancel, drain, add and raise at random: each job settles, limits are free, and no run stands still."""
+    for number in range(part, 24, PARTS):
+        scenario = scenario_of(("acting", number), varied=number % 2 == 0)
+        assert ([*faults_in(scenario, backend, number)], number) == ([], number)
+
+
+@pytest.mark.soak
+def test_hooks_that_act_leave_nothing_behind_in_many_scenarios(backend: str) -> None:
+    for number in range(1000):
+        scenario = scenario_of(("many acting", number), varied=number % 2 == 0)
+        assert ([*faults_in(scenario, backend, number)], number) == ([], number)
+
+
+# --- To look at a scenario or a run changes nothing, and what a check has found, it finds again
+LOOKS: dict[str, Callable[[Scheduler], Any]] = {
+    "is_runnable": Scheduler.is_runnable,
+    "topological_order": topological_order,
+    "entry_jobs": entry_jobs,
+    "exit_jobs": exit_jobs,
+    "predecessors": lambda scheduler: [list(predecessors(scheduler, job)) for job in scheduler],
+    "successors": lambda scheduler: [list(successors(scheduler, job)) for job in scheduler],
+    "listing": lambda scheduler: listing(scheduler, details=True),
+    "graph": lambda scheduler: scheduler.graph().source,
+    "explain": lambda scheduler: [scheduler.explain(job) for job in scheduler.iterate_jobs()],
+    "results": Scheduler.results,
+    "failures": Scheduler.failures,
+    "window_size": lambda scheduler: scheduler.window_size,
+    "debrief": lambda scheduler: debriefed(scheduler),
+    "simulate": lambda scheduler: simulate(scheduler).makespan,
+    "paths": lambda scheduler: [job.path for job in scheduler.iterate_jobs()],
+    "repr": lambda scheduler: [repr(scheduler), *map(repr, scheduler.iterate_jobs())],
+}
+"""All that looks at a scheduler, by name."""
+
+
+def debriefed(scheduler: Scheduler) -> str:
+    text = io.StringIO()
+    scheduler.debrief(file=text, listing=True)
+    return text.getvalue()
+
+
+def look(scheduler: Scheduler, name: str) -> Any:
+    """Return what one look shows, or the error that it raises."""
+    try:
+        return LOOKS[name](scheduler)
+    except Exception as error:
+        return type(error), str(error)
+
+
+def look_twice(scheduler: Scheduler) -> None:
+    """Look at a scheduler in each way, twice in a row; the second look shows the same."""
+    for name in LOOKS:
+        look_twice_at(scheduler, name)
+
+
+class Looker(Instrument):
+    """Looks at the running scheduler, once in each way, and at its end twice in all ways."""
+
+    def __init__(self) -> None:
+        self.root: Any = None
+        self.names: Iterator[str] = iter(LOOKS)
+
+    def look(self, scheduler: Scheduler, *_: Any) -> None:
+        self.root = self.root or scheduler
+        name = next(self.names, None)
+        if name is None:
+            self.names = iter(LOOKS)
+        else:
+            look_twice_at(self.root, name)
+
+    before_run = job_scheduled = job_started = service_ready = job_settled = job_added = look
+
+    def after_run(self, scheduler: Scheduler) -> None:
+        if scheduler is self.root:
+            look_twice(scheduler)
+
+
+def look_twice_at(scheduler: Scheduler, name: str) -> None:
+    assert look(scheduler, name) == look(scheduler, name), name
+
+
+def test_looking_at_a_scenario_or_a_run_changes_nothing(backend: str) -> None:
+    """A random scenario runs as predicted if it is looked at in every way, twice in a row, again and again."""
+    for seed in range(5):
+        scenario = scenario_of(("looked at", seed))
+        assert (found_in(scenario, backend, Looker())[1], seed) == ([], seed), scenario
+
+
+# ---- scenarios that cannot run
+def cycle() -> tuple[Scheduler, Callable[[], Any]]:
+    a, b = Job(nap, label="a"), Job(nap, label="b")
+    a.requires(b)
+    b.requires(a)
+    return Scheduler(a, b), lambda: b.requires(a, remove=True)
+
+
+def nested_cycle() -> tuple[Scheduler, Callable[[], Any]]:
+    inner, repair = cycle()
+    return Scheduler(Job(nap), Scheduler(inner), Scheduler(Job(nap))), repair
+
+
+def cycle_through_inputs() -> tuple[Scheduler, Callable[[], Any]]:
+    first, second = Job(nap, label="first"), Job(nap, label="second")
+    right = Scheduler(second, label="right")
+    left = Scheduler(first, Job(nap, 0, second), label="left")
+    scheduler = Scheduler(left, right)
+    right.requires(left)
+    return scheduler, lambda: right.requires(left, remove=True)
+
+
+def missing_requirement() -> tuple[Scheduler, Callable[[], Any]]:
+    scheduler = Scheduler(Job(nap, required=Job(nap, label="elsewhere")), Job(nap))
+    return scheduler, scheduler.sanitize
+
+
+def forever_requirement() -> tuple[Scheduler, Callable[[], Any]]:
+    endless = Job(anyio.sleep_forever, forever=True, label="endless")
+    user = Job(nap, required=endless)
+    return Scheduler(user, endless), lambda: user.requires(endless, remove=True)
+
+
+def requirement_that_becomes_forever() -> tuple[Scheduler, Callable[[], Any]]:
+    first = Job(nap, label="first")
+    scheduler = Scheduler(first, Job(nap, required=first))
+    assert scheduler.is_runnable()
+    first.forever = True
+    return scheduler, lambda: setattr(first, "forever", False)
+
+
+def need_without_a_pool() -> tuple[Scheduler, Callable[[], Any]]:
+    job = Job(nap, needs={"gpu": 1})
+    return Scheduler(job), lambda: setattr(job, "needs", None)
+
+
+def need_that_services_leave_too_little_for() -> tuple[Scheduler, Callable[[], Any]]:
+    job, service = Job(nap, needs={"gpu": 2}), Service(serve, needs={"gpu": 1})
+    return Scheduler(job, service, pool=Pool(gpu=2)), lambda: setattr(job, "needs", {"gpu": 1})
+
+
+def spent_coroutine() -> tuple[Scheduler, Callable[[], Any]]:
+    spent = Job(nap(0), label="spent")
+    Scheduler(spent).run()
+    assert spent.scheduler is not None
+    spent.scheduler.remove(spent)
+    scheduler = Scheduler(spent, Job(nap))
+    return scheduler, lambda: scheduler.remove(spent)
+
+
+DEFECTS = (
+    cycle, nested_cycle, cycle_through_inputs, missing_requirement, forever_requirement,
+    requirement_that_becomes_forever, need_without_a_pool, need_that_services_leave_too_little_for, spent_coroutine,
+)  # fmt: skip
+
+
+@pytest.mark.sampled
+@pytest.mark.parametrize("defect", DEFECTS, ids=lambda defect: defect.__name__)
+def test_check_finds_same_again(virtual: Virtual, defect: Callable[[], tuple[Scheduler, Callable[[], Any]]]) -> None:
+    """A scenario that cannot run never starts, whatever is asked before and however often, and runs once repaired. Once
+    a cycle was found only by the first check; the next run started, and stood still for ever."""
+    for name in ("run", *LOOKS):
+        scheduler, repair = defect()
+        scheduler.timeout = 1000
+        for _ in range(2):
+            if name == "run":
+                with pytest.raises((CycleError, MissingRequirement, ValueError)):
+                    virtual(scheduler.co_run)
+            else:
+                look(scheduler, name)
+        assert not scheduler.is_runnable()
+        with pytest.raises((CycleError, MissingRequirement, ValueError)):
+            virtual(scheduler.co_run)
+        assert scheduler.stop_reason is None
+        repair()
+        assert virtual(scheduler.co_run)
+
+
+@pytest.mark.parametrize("depth", [0, 2])
+def test_a_running_scheduler_is_neither_checked_nor_simulated(virtual: Virtual, depth: int) -> None:
+    """A check or a simulation of a running scheduler raises; once it overwrote counts, and the run stood still."""
+    seen: list[Any] = []
+
+    async def looks() -> None:
+        await anyio.sleep(1)
+        root: Any = last.scheduler
+        for scheduler in (root, *(job for job in root.iterate_jobs() if isinstance(job, Scheduler))):
+            seen.append(scheduler.is_runnable())
+            with pytest.raises(RuntimeError, match="is running"):
+                simulate(scheduler)
+
+    first = Job(looks)
+    inner: Any = first
+    for _ in range(depth):
+        inner = Scheduler(inner, Job(nap, required=inner))
+    last = Job(nap, required=[inner, second := Job(nap, 3)])
+    scheduler = Scheduler(inner, second, last, timeout=100)
+    assert virtual(scheduler.co_run)
+    assert first.raised_exception() is None
+    assert seen == [False] * (depth + 1)

@@ -12,20 +12,8 @@ from typing import Any
 import anyio
 import pytest
 import trio
-from trioflow import (
-    Adaptive,
-    Budget,
-    First,
-    Job,
-    Pool,
-    Retry,
-    Scheduler,
-    Sequence,
-    Service,
-    Throttled,
-    Trace,
-    current_job,
-)
+import trioflow
+from trioflow import Adaptive, Budget, First, Job, Pool, Retry, Scheduler, Sequence, Service, Throttled, Trace
 from trioflow._core.words._run_view import current_run, runs_in_progress
 from trioflow.abc import Instrument
 from trioflow.view import listing
@@ -41,9 +29,11 @@ from trioflow.view.trace._time_spent import WORK, activity_intervals, compute_sl
 from trioflow.view.trace._trace import find_critical_path
 from trioflow.view.trace.report._report import report_html
 from ..bodies import fail, later, nap, serve
-from ..cli.command_line import trioflow
+from ..cli import command_line
 from ..conftest import BACKENDS, Virtual
+from ..model.generator import scenario_of
 from .agreement import FAILURES, INTERRUPTED, STOPPED, SUCCESS, Views, in_virtual_time
+from .all_views import strange_in_views
 from .graph.pictures import mermaid
 from .monitor.monitors import drawn, watched
 from .trace.scenarios import everything, stop
@@ -71,7 +61,7 @@ def blocked_group() -> Scheduler:
 
 async def interrupt() -> None:
     await anyio.sleep(1)
-    current_job().scheduler._interrupt(None)
+    trioflow.current_job().scheduler._interrupt(None)
 
 
 def cancelled_jobs() -> Scheduler:
@@ -272,7 +262,7 @@ def test_all_views_of_a_run_with_restored_jobs_agree(tmp_path: Path) -> None:
 
 def test_the_exit_code_the_job_log_and_the_results_of_a_batch_agree_with_its_verdict(tmp_path: Path) -> None:
     log, results = tmp_path / "log", tmp_path / "results.jsonl"
-    done = trioflow("batch", "--joblog", log, "--results", results, "exit {}", ":::", 0, 1, 0, 3, 0)
+    done = command_line.trioflow("batch", "--joblog", log, "--results", results, "exit {}", ":::", 0, 1, 0, 3, 0)
     assert done.exit_code == 2
     assert re.match(r"batch  ✗ 2 failed of 5, [\d.]+ m?s\n", done.stderr)
     assert sum(line.split("\t")[6] != "0" for line in log.read_text().splitlines()[1:]) == 2
@@ -354,7 +344,7 @@ def test_a_first_that_was_restored_counts_as_restored(tmp_path: Path) -> None:
         views.check(SUCCESS)
     assert Tally.for_scheduler(views.scheduler).describe() == "4 jobs: 4 succeeded (3 restored)"
     assert "✓ all 4 jobs succeeded (3 restored from " in views.verdicts()["own"]
-    assert "✓ all 4 jobs succeeded (3 restored from " in trioflow("journal", tmp_path / "run.db").stdout
+    assert "✓ all 4 jobs succeeded (3 restored from " in command_line.trioflow("journal", tmp_path / "run.db").stdout
 
 
 def test_all_views_show_failures_that_count_before_tolerated_ones(virtual: Virtual, tmp_path: Path) -> None:
@@ -429,3 +419,28 @@ def test_a_run_and_its_trace_have_the_same_slots_taken_and_seconds_of_work(virtu
             work = [until - since for since, until in activity_intervals(record, span)[WORK]]
             throttled = [until - since for since, until in throttled_before_start(span)]
             assert job.took == pytest.approx(sum(work) - sum(throttled)), job
+
+
+# --- Every view, export and verdict of every scenario can be written and read back, and what they say can be true
+SEEDS = (0, 20, 27, 32, 34, 74, 87, 100, 109, 387, 465, 574, 1393, 1844)
+"""Scenarios of which a view once was missing, or had a number that none of the others had."""
+
+
+@pytest.mark.sampled
+@pytest.mark.parametrize("seed", SEEDS)
+def test_all_views_of_a_scenario_can_be_written_and_agree(seed: int) -> None:
+    """No view raises, counts are equal, nothing is negative, no share is above 1, at the end and in between."""
+    assert strange_in_views(scenario_of(("views", seed)), BACKENDS[seed % 2]) == []
+
+
+@pytest.mark.parametrize("seed", [1, 4, 23])
+def test_all_views_of_a_scenario_that_is_paused_can_be_written_and_agree(seed: int, backend: str) -> None:
+    assert strange_in_views(scenario_of(("views", seed)), backend, is_paused=True) == []
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("is_paused", [False, True])
+@pytest.mark.parametrize("part", range(8))
+def test_all_views_of_many_scenarios_can_be_written_and_agree(part: int, is_paused: bool, backend: str) -> None:
+    for seed in range(part, 2000, 8):
+        assert (strange_in_views(scenario_of(("views", seed)), backend, is_paused=is_paused), seed) == ([], seed)

@@ -17,35 +17,11 @@ from typing import Any
 
 import anyio
 import pytest
+import trioflow
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-from trioflow import (
-    Answer,
-    CommandJob,
-    CommandService,
-    Events,
-    First,
-    Job,
-    JUnit,
-    LocalNode,
-    Monitor,
-    OutputLine,
-    PerKey,
-    Pool,
-    ProcessJob,
-    Pull,
-    Push,
-    Scheduler,
-    Script,
-    ScriptText,
-    Service,
-    SshJob,
-    SshNode,
-    SshService,
-    ThreadJob,
-    Trace,
-)
+from trioflow import Answer, CommandJob, Job, OutputLine, PerKey, Pool, ProcessJob, Push, Scheduler, Script, SshJob
 from trioflow._core.words._explain import waiting
 from trioflow._core.words._run_view import runs_in_progress
 from trioflow.abc import AbstractJob, BackendName, is_scheduler
@@ -55,7 +31,7 @@ from trioflow.view.look._process_record import describe_process
 from trioflow.view.look._steering import steer
 from trioflow.view.look._watch import Watch
 from ..bodies import Unpicklable
-from ..cli.command_line import trioflow
+from ..cli import command_line
 from ..conftest import Virtual
 from .monitor.monitors import drawn, watched
 
@@ -64,8 +40,8 @@ HIDDEN = f"{SECRET}-hidden"
 """A secret in a place that other users do not even see among the arguments of running commands."""
 RESULT = "RESULT7f3a9"
 """A secret that the results of jobs have, and so a journal."""
-NODE = LocalNode()
-DEAD_NODE = SshNode("127.0.0.1", port=1)
+NODE = trioflow.LocalNode()
+DEAD_NODE = trioflow.SshNode("127.0.0.1", port=1)
 PIPES: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
 TELLS_AND_FAILS = f"echo {SECRET}; echo {SECRET} >&2; exit 3"
 
@@ -127,12 +103,12 @@ def make_jobs(here: Path) -> dict[str, AbstractJob[Any]]:
         "output": CommandJob(["cat", str(file)], **PIPES, **any_job),
         "key": Job(takes, key=SECRET, **any_job),
         "version": Job(takes, version=SECRET, **any_job),
-        "in a thread": ThreadJob(takes_in_process, HIDDEN, **any_job),
+        "in a thread": trioflow.ThreadJob(takes_in_process, HIDDEN, **any_job),
         "in a process": ProcessJob(fails_in_process, HIDDEN, **any_job),
         "argument that cannot be pickled": ProcessJob(takes_in_process, Unpicklable(SECRET), **any_job),
         "attribute of a kind": Own(SECRET, **any_job),
-        "service": Service(serves, SECRET, **any_job),
-        "in a First": First(Job(fails, SECRET, **any_job), Job(takes, SECRET, **any_job)),
+        "service": trioflow.Service(serves, SECRET, **any_job),
+        "in a First": trioflow.First(Job(fails, SECRET, **any_job), Job(takes, SECRET, **any_job)),
         "in a scheduler": Scheduler(Job(fails, SECRET, **any_job), **any_job),
         "command": CommandJob(["sh", "-c", TELLS_AND_FAILS], retry=1, **PIPES, **any_job),
         "shell": CommandJob(TELLS_AND_FAILS, shell=True, **PIPES, **any_job),
@@ -148,7 +124,7 @@ def make_jobs(here: Path) -> dict[str, AbstractJob[Any]]:
         "files that it reads": CommandJob(["true"], reads=[file, f"{path}/*"], **any_job),
         "a file that it writes": CommandJob(["touch", f"{path}.new"], writes=[f"{path}.new"], **any_job),
         "a file that it does not write": CommandJob(["true"], writes=[f"{path}/no"], **any_job),
-        "program that serves": CommandService(
+        "program that serves": trioflow.CommandService(
             ["sh", "-c", f"exit 3 # {SECRET}"], ready=OutputLine(f"{SECRET}x"), **any_job
         ),
         "command on a node": SshJob(NODE, TELLS_AND_FAILS, **PIPES, **any_job),
@@ -159,11 +135,11 @@ def make_jobs(here: Path) -> dict[str, AbstractJob[Any]]:
         "standard input on a node": SshJob(NODE, "cat; sleep .3; exit 3", stdin=HIDDEN.encode(), **PIPES, **any_job),
         "script": SshJob(NODE, Script(script), **PIPES, **any_job),
         "name of a script": SshJob(NODE, Script(f"{path}/x"), **any_job),
-        "text of a script": SshJob(NODE, ScriptText(text), **PIPES, **any_job),
+        "text of a script": SshJob(NODE, trioflow.ScriptText(text), **PIPES, **any_job),
         "file to push": SshJob(NODE, Push(f"{path}/x", to=f"{here}/x/"), **any_job),
-        "file to pull": SshJob(NODE, Pull(f"{path}/x", to=f"{here}/x/"), **any_job),
+        "file to pull": SshJob(NODE, trioflow.Pull(f"{path}/x", to=f"{here}/x/"), **any_job),
         "command on a node that is down": SshJob(DEAD_NODE, f"echo {SECRET}", **any_job),
-        "program that serves on a node": SshService(
+        "program that serves on a node": trioflow.SshService(
             NODE, f"exit 3 # {SECRET}", ready=OutputLine(f"{SECRET}x"), **any_job
         ),
         "choice": Answer("is it?", choices=[SECRET, "no"], timeout=0.2, **any_job),  # whose question is shown
@@ -182,11 +158,11 @@ class Watchers:
         self.monitor = io.StringIO()
         self.found: dict[str, str] = {}
         """What stands around a secret, by where it was found."""
-        self.trace, self._spans, self._provider = Trace(), InMemorySpanExporter(), TracerProvider()
+        self.trace, self._spans, self._provider = trioflow.Trace(), InMemorySpanExporter(), TracerProvider()
         self._provider.add_span_processor(SimpleSpanProcessor(self._spans))
         self.instruments = [
-            self.trace, Events(here / "events"), JUnit(here / "junit.xml"), Tracing(self._provider),
-            Monitor(file=self.monitor),
+            self.trace, trioflow.Events(here / "events"), trioflow.JUnit(here / "junit.xml"), Tracing(self._provider),
+            trioflow.Monitor(file=self.monitor),
         ]  # fmt: skip
 
     def note(self, name: str, text: str) -> None:
@@ -220,7 +196,7 @@ class Watchers:
             save(scheduler, self.here / f"graph.{suffix}")
         journal = str(self.here / "run.db")
         for command in (["journal", journal], ["journal", journal, "why"], ["journal", journal, "show", "*"]):
-            self.note(" ".join(command[2:]) or "trioflow journal", trioflow(*command).output)
+            self.note(" ".join(command[2:]) or "trioflow journal", command_line.trioflow(*command).output)
 
     def watch(self, stop: threading.Event) -> None:
         """Look at the program until `stop`, and at the arguments of all processes."""
@@ -244,7 +220,7 @@ def give_answers(jobs: dict[str, AbstractJob[Any]], journal: Path, watchers: Wat
     run = next(run for run in runs_in_progress() if run.scheduler is one.scheduler)
     watchers.note("steer answer", steer(run, "answer", ["elsewhere", RESULT, None], "who looks"))
     one.answer(RESULT)
-    watchers.note("trioflow answer", trioflow("answer", journal, "there", "-", stdin=RESULT).output)
+    watchers.note("trioflow answer", command_line.trioflow("answer", journal, "there", "-", stdin=RESULT).output)
 
 
 class Run:

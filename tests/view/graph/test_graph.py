@@ -18,6 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from trioflow import CommandJob, Job, JobState, Pool, ProcessJob, Scheduler, Service, SshJob, SshNode, ThreadJob
 from trioflow.abc import AbstractJob, BoxStyle
+from trioflow.compat.asynciojobs import Scheduler as OlderScheduler
 from trioflow.graph import topological_order
 from trioflow.view import listing, save
 from trioflow.view._state_styles import STATE_STYLES
@@ -25,7 +26,7 @@ from trioflow.view.graph import _dot, _drawing
 from trioflow.view.graph._drawing import Drawing
 from trioflow.view.trace._trace_record import TOO_MANY_NOTE, GraphDescription, describe_graph
 from trioflow.view.trace.report import _report
-from ...bodies import Counting, fail, fail_now, idle, nap, serve, take
+from ...bodies import Counting, fail, fail_now, give_now, idle, nap, serve, take
 from ...conftest import Virtual
 from ...transitions import lead_to
 from .pictures import dot, escape, mermaid, seen, texts
@@ -617,3 +618,31 @@ def test_a_forever_job_that_ended_with_a_completed_run_has_no_failure_symbol(vir
         scheduler = Scheduler(forever, job)
         virtual(scheduler.co_run)
         assert _drawing.caption(forever)[0] == f"{symbol} watch".lstrip()
+
+
+# --- Graphs where the package graphviz, which an extra installs, is missing
+@pytest.fixture(autouse=True)
+def without_graphviz(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make `import graphviz` fail, as in an environment without it."""
+    monkeypatch.setitem(sys.modules, "graphviz", None)
+
+
+def test_the_error_names_the_extra_that_installs_graphviz(tmp_path: Path) -> None:
+    scheduler = Scheduler(Job(give_now, 1))
+    message = r"needs the package graphviz, .*: pip install 'trioflow\[graph\]'"
+    for draw in (
+        scheduler.graph,
+        lambda: save(scheduler, tmp_path / "a.dot"),
+        lambda: save(scheduler, tmp_path / "a.svg"),
+        OlderScheduler().graph,
+        lambda: OlderScheduler().export_as_svgfile(tmp_path / "b"),
+    ):
+        with pytest.raises(ModuleNotFoundError, match=message):
+            draw()
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_notebook_shows_the_graph_as_mermaid() -> None:
+    bundle = Scheduler(Job(give_now, 1, label="one"))._repr_mimebundle_()
+    assert set(bundle) == {"text/plain", "text/vnd.mermaid"}
+    assert "one" in bundle["text/vnd.mermaid"]
