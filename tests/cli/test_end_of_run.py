@@ -169,9 +169,7 @@ def test_end_of_a_run_lists_each_written_file(tmp_path: Path, monkeypatch: pytes
     assert (tmp_path / "sub" / "a b.json").exists()
 
 
-def test_end_of_a_run_has_a_line_for_the_outputs_that_it_has_not_touched(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_end_of_a_run_has_a_line_for_the_outputs_not_touched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A good run whose step wrote another file than it said ended with the verdict alone. A bad one says it once."""
     monkeypatch.chdir(tmp_path)
     Path("tree").write_text("old")

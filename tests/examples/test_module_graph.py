@@ -376,9 +376,7 @@ FORMS: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_workflows_of_all_versions_of_the_format_can_be_read(
-    form: str, wfcommons: ModuleType, tmp_path: Path, virtual: Virtual
-) -> None:
+def test_workflows_of_all_versions_are_read(form: str, wfcommons: ModuleType, tmp_path: Path, virtual: Virtual) -> None:
     """Names, requirements and times of workflows are read; a run takes the recorded time, divided by the speed."""
     (tmp_path / "w.json").write_text(json.dumps(FORMS[form]))
     scheduler = wfcommons.scenario(tmp_path / "w.json", speed=1.5)

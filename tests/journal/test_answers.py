@@ -583,9 +583,7 @@ def test_an_answer_of_the_program_is_for_one_run(virtual: Virtual, file: Path, w
 
 
 @pytest.mark.parametrize("groups", ["a", "aa", "ab"])
-def test_an_answer_by_label_needs_exactly_one_question(
-    virtual: Virtual, file: Path, no_wait: None, groups: str
-) -> None:
+def test_an_answer_by_label_needs_one_question(virtual: Virtual, file: Path, no_wait: None, groups: str) -> None:
     """A question that an earlier run has left, of a job with this label in another group, is a second one."""
 
     def build() -> Scheduler:

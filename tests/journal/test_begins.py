@@ -129,9 +129,7 @@ FAILS_AT_LAST: list[tuple[str, dict[str, Any]]] = [
 
 
 @pytest.mark.parametrize(("end", "options"), FAILS_AT_LAST, ids=[end for end, _ in FAILS_AT_LAST])
-def test_what_has_begun_otherwise_runs_again_with_what_follows(
-    tmp_path: Path, backend: Any, end: str, options: dict[str, Any]
-) -> None:
+def test_what_has_begun_otherwise_runs_again(tmp_path: Path, backend: Any, end: str, options: dict[str, Any]) -> None:
     """A failed attempt had left half a table: once its arguments were the first again, both jobs were restored."""
     table = tmp_path / "table"
 

@@ -139,9 +139,7 @@ def nested_first(draw: random.Random) -> First:
 
 
 @pytest.mark.parametrize("seeds", [range(12), pytest.param(range(12, 200), marks=pytest.mark.soak)])
-def test_a_restored_first_uses_as_much_as_the_run_that_decided_it(
-    virtual: Virtual, tmp_path: Path, seeds: range
-) -> None:
+def test_a_restored_first_uses_as_much_as_its_first_run(virtual: Virtual, tmp_path: Path, seeds: range) -> None:
     """Each loser counts once, however `First`s are nested, and wherever an earlier run has stopped."""
     compared = 0
     for seed in seeds:

@@ -215,9 +215,7 @@ def test_a_run_that_is_killed_as_it_brings_a_journal_up_to_date_loses_nothing(fi
 
 
 @pytest.mark.parametrize("fault", ["no copy", "a copy is there"])
-def test_no_journal_is_brought_up_to_date_without_a_new_copy(
-    file: Path, monkeypatch: pytest.MonkeyPatch, fault: str
-) -> None:
+def test_no_journal_is_brought_up_to_date_without_copy(file: Path, monkeypatch: pytest.MonkeyPatch, fault: str) -> None:
     """If the copy cannot be made, the journal stays as it is. A copy that is there is not overwritten."""
     before = files(file.parent)
     if fault == "no copy":

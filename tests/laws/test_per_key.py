@@ -107,9 +107,7 @@ def test_a_key_may_have_a_limit_of_its_own(virtual: Virtual) -> None:
     assert (view.key_total("slow"), view.key_total("other")) == (1, 2)
 
 
-def test_keys_of_one_job_start_in_order_and_hold_back_no_others(
-    virtual: Virtual, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_keys_of_a_job_start_in_order_and_hold_back_none(virtual: Virtual, monkeypatch: pytest.MonkeyPatch) -> None:
     """A long line before one key delays no other key; within the line, jobs start in the order of the policy."""
     jobs = [*[on("a") for _ in range(100)], on("a", priority=1), on("b")]
     monkeypatch.setattr(_admission.OrderedPlaces, "max_overtakes", 0)
@@ -229,9 +227,7 @@ def test_texts_name_the_key(virtual: Virtual) -> None:
 
 
 @pytest.mark.parametrize("ends", ["the run", "the job"])
-def test_a_job_that_waits_for_time_alone_starts_after_an_earlier_one_of_another_run_has_left(
-    virtual: Virtual, ends: str
-) -> None:
+def test_a_job_that_waits_for_time_alone_starts_after_one_of_another_run_has_left(virtual: Virtual, ends: str) -> None:
     """The timer of a run that leaves is no obstacle: the next one that is due has a timer of its own."""
     pool = Pool(host=PerKey(1, gap=10))
     leaving, staying = ([on(key, seconds), on(key)] for key, seconds in (("a", 1), ("b", 2)))
@@ -371,9 +367,7 @@ def test_a_keys_gap_follows_each_job_that_has_run_even_if_put_back(virtual: Virt
 
 @pytest.mark.parametrize("limit", [PerKey(Rate(requests=1, per=10)), PerKey(1, gap=9)])
 @pytest.mark.parametrize("is_throttled", [False, True])
-def test_a_key_for_which_nothing_waits_any_more_is_awaited_again(
-    virtual: Virtual, limit: PerKey, is_throttled: bool
-) -> None:
+def test_a_key_that_nothing_waits_for_is_awaited_again(virtual: Virtual, limit: PerKey, is_throttled: bool) -> None:
     """A job that comes when the only job that waited has been cancelled starts when that one would have started."""
 
     async def call() -> None:

@@ -46,9 +46,7 @@ def test_job_that_raises_a_group_of_cancellations_is_cancelled(virtual: Virtual)
 
 @pytest.mark.both_backends
 @pytest.mark.parametrize("critical", [True, False])
-def test_an_interruption_that_leaves_a_run_names_the_other_exceptions_of_its_group(
-    backend: Any, critical: bool
-) -> None:
+def test_an_interruption_that_leaves_a_run_names_the_others_of_its_group(backend: Any, critical: bool) -> None:
     interruption = KeyboardInterrupt()
 
     async def fail() -> None:

@@ -117,9 +117,7 @@ def test_a_run_that_is_ending_does_not_go_on(virtual: Virtual, logged_lines: lis
     assert fates == {"the run is ending", "it is tolerated, and the run is ending"}
 
 
-def test_failures_of_jobs_with_log_false_are_not_logged(
-    virtual: Virtual, logged_lines: list[tuple[float, str]]
-) -> None:
+def test_failures_of_jobs_with_log_false_are_silent(virtual: Virtual, logged_lines: list[tuple[float, str]]) -> None:
     """A job with `log=False`, and all jobs below a scheduler with it, fail without a line; the others are counted."""
     silent = Scheduler(Scheduler(Job(fail_after, 1)), Job(fail_after, 1), log=False)
     virtual(Scheduler(silent, Job(fail_after, 2, log=False), Job(fail_after, 3, label="loud"), label="home").co_run)

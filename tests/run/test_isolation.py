@@ -162,9 +162,7 @@ kept: list[Any] = []
 @pytest.mark.parametrize("leave", [by_enter, by_generator])
 @pytest.mark.parametrize("raises", [False, True])
 @pytest.mark.parametrize("timeout", [None, 50])
-def test_scope_left_open_affects_only_its_job(
-    virtual: Virtual, leave: Any, raises: bool, timeout: float | None
-) -> None:
+def test_an_open_scope_affects_only_its_job(virtual: Virtual, leave: Any, raises: bool, timeout: float | None) -> None:
     """A job that leaves a scope open fails, with its own exception if any, and the scope never hits a later job."""
 
     async def sloppy() -> None:

@@ -129,9 +129,7 @@ def test_a_run_that_has_ended_takes_no_part_when_its_pool_is_joined_to_another(v
     assert waiting.started_at == 10
 
 
-def test_a_new_order_of_waiting_jobs_keeps_their_counts_and_their_places(
-    virtual: Virtual, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_new_order_of_waiting_jobs_keeps_counts_and_places(virtual: Virtual, monkeypatch: pytest.MonkeyPatch) -> None:
     """When a job with an expected duration changes the policy, no job may overtake again, in its run or another."""
     monkeypatch.setattr(_admission.OrderedPlaces, "max_overtakes", 1)
     big = Job(anyio.sleep, 1, needs={"cpu": 2})
@@ -147,9 +145,7 @@ def test_a_new_order_of_waiting_jobs_keeps_their_counts_and_their_places(
     assert [job.started_at for job in (*small, big, other)] == [0, 11, 11, 10, 12]
 
 
-def test_a_job_behind_a_reservation_is_overtaken_no_more_often(
-    virtual: Virtual, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_job_behind_a_reservation_is_overtaken_no_more(virtual: Virtual, monkeypatch: pytest.MonkeyPatch) -> None:
     """A job for which enough is free, but reserved, counts as well who overtakes it."""
     monkeypatch.setattr(_admission.OrderedPlaces, "max_overtakes", 0)
     big, behind, late = (Job(nap, 1, needs=needs) for needs in ({"a": 2}, {"a": 1, "b": 1}, {"b": 1}))

@@ -124,9 +124,7 @@ def test_results_that_were_dropped_are_made_again(virtual: Virtual) -> None:
 
 
 @pytest.mark.parametrize("is_needed", [False, True])
-def test_a_group_that_is_tried_again_makes_a_dropped_result_again_if_it_is_needed(
-    virtual: Virtual, is_needed: bool
-) -> None:
+def test_a_group_that_is_tried_again_makes_a_dropped_result_that_is_needed(virtual: Virtual, is_needed: bool) -> None:
     """A result that was dropped made its job run again in any case, though the group keeps what has succeeded."""
     base = Job(Counting(), label="base", keep_result=False)
     load = Job(Counting(), base, label="load", keep_result=False)

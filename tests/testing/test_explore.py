@@ -557,9 +557,7 @@ def with_command() -> Scheduler:
         (lambda: run_virtual(in_loop), RuntimeError, "starts an event loop, but one is already running"),
     ],
 )
-def test_invalid_arguments_of_explore_are_rejected(
-    call: Callable[[], object], error: type[Exception], says: str
-) -> None:
+def test_bad_arguments_of_explore_are_rejected(call: Callable[[], object], error: type[Exception], says: str) -> None:
     """An invalid argument of `explore` raises an error that says what was found and what to do."""
     with pytest.raises(error, match=re.escape(says)):
         call()

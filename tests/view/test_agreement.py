@@ -290,9 +290,7 @@ async def fails_in_two_places(number: int) -> None:
     raise ValueError(f"even: {number}")
 
 
-def test_all_views_group_failures_by_one_rule(
-    virtual: Virtual, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_views_group_failures_by_one_rule(virtual: Virtual, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """The log, too, has a line for each kind: the function, the exception's type and the place, not the message."""
     jobs = [
         *(Job(fails_in_two_places, number, label=f"row {number}") for number in range(20)),

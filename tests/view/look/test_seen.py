@@ -353,9 +353,7 @@ def test_a_word_does_what_was_seen_or_is_refused(
         check(tmp_path / f"{seed}.db", seed, backend)
 
 
-def test_a_word_of_a_shell_means_the_attempt_that_is_there_as_it_is_said(
-    backend: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_word_of_a_shell_means_the_attempt_that_is_there_then(backend: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """It comes while the attempt blocks the loop. When that lets the word act, it is another attempt's turn."""
     monkeypatch.setattr(_steering, "STEER_TIMEOUT", 0.05)
     has_begun, was_said, outputs = threading.Event(), threading.Event(), list[str]()

@@ -322,9 +322,7 @@ def test_a_list_of_a_debrief_has_ten_items_and_a_count(virtual: Virtual, what: s
 
 
 @pytest.mark.parametrize("keep_jobs", [True, False])
-def test_jobs_that_were_dropped_are_counted(
-    virtual: Virtual, caplog: pytest.LogCaptureFixture, keep_jobs: bool
-) -> None:
+def test_jobs_that_are_dropped_are_counted(virtual: Virtual, caplog: pytest.LogCaptureFixture, keep_jobs: bool) -> None:
     """Verdict, counts and log say the same of jobs that are kept and that are not, also of those in groups."""
     events = io.StringIO()
     scheduler = Scheduler(label="s", keep_jobs=keep_jobs, instruments=[Events(events)])
