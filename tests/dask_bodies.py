@@ -1,7 +1,5 @@
 """Functions that run on the workers of a cluster."""
 
-from __future__ import annotations
-
 import os
 import random
 import time

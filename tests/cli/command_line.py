@@ -14,7 +14,6 @@ from trioflow.cli._commands import command
 from ..pythons import python
 
 PROLOGUE = """
-from __future__ import annotations
 import anyio
 from trioflow import *
 

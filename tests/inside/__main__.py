@@ -6,8 +6,6 @@ versions: trio brings its own; that of anyio is in its source distribution, whic
 asyncio, on uvloop, and on Python 3.12 and later with eager tasks.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import os

@@ -1,7 +1,5 @@
 """Tests that pass plainly and fail in a job, each with the reason why that is right."""
 
-from __future__ import annotations
-
 import sys
 from typing import Final
 

@@ -7,8 +7,6 @@ It is configured by the environment, because it runs in a process of its own:
 - `TRIOFLOW_OUTCOMES`: the file for the outcomes, JSON: the name of each test with "passed", "failed" or "skipped".
 """
 
-from __future__ import annotations
-
 import functools
 import gc
 import inspect

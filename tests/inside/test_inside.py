@@ -1,7 +1,5 @@
 """A part of trio's own tests passes in jobs as it does plainly; `python -m tests.inside` runs all, and anyio's."""
 
-from __future__ import annotations
-
 import subprocess
 from pathlib import Path
 

@@ -4,8 +4,6 @@ Each draw fills the places that a job writes with files of others, lets the job 
 retry, in further runs, or killed with its conductor, in place and anew, through links and on another file system.
 """
 
-from __future__ import annotations
-
 import logging
 import os
 import random

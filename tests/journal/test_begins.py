@@ -4,8 +4,6 @@ The record once stayed after a failure, and after a success whose result was not
 a kill, and a database that a person had mended, or that the job had extended, was renamed under it.
 """
 
-from __future__ import annotations
-
 import itertools
 import random
 import threading

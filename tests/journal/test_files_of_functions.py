@@ -1,7 +1,5 @@
 """`reads=` and `writes=` of jobs that call functions: as those of commands."""
 
-from __future__ import annotations
-
 import hashlib
 import os
 import threading

@@ -1,7 +1,5 @@
 """Instruments: which hooks are called, with what, in which order, for whom, if one raises; and the parts of a run."""
 
-from __future__ import annotations
-
 import dataclasses
 import functools
 import math

@@ -1,7 +1,5 @@
 """Which of several ready jobs starts first: policies, priorities, ranks that follow a scenario, order of starts."""
 
-from __future__ import annotations
-
 import itertools
 import random
 from collections.abc import Awaitable, Callable, Iterator
