@@ -142,7 +142,6 @@ def test_calls_on_a_busy_worker_are_ordered_by_expected_durations(backend: str, 
 
 
 def test_cancelled_or_timed_out_job_on_a_cluster_settles_at_once(backend: str, client: Client, tmp_path: Path) -> None:
-    """A cancelled or timed-out job settles immediately, although its call continues on the worker."""
     running = ProcessJob(bodies.until_told, str(tmp_path), processes=Cluster(client))
     late = ProcessJob(bodies.until_told, str(tmp_path), processes=Cluster(client), timeout=0.5)
 
@@ -483,7 +482,6 @@ def test_a_cluster_rejects_asynchronous_clients_and_wrong_arguments(client: Clie
 
 
 def test_a_call_on_a_cluster_gets_the_otel_span_of_its_job(client: Client) -> None:
-    """During a call on a cluster, an environment variable has the OpenTelemetry span of the job."""
     spans = InMemorySpanExporter()
     provider = TracerProvider(shutdown_on_exit=False)
     provider.add_span_processor(SimpleSpanProcessor(spans))
@@ -497,7 +495,6 @@ def test_a_call_on_a_cluster_gets_the_otel_span_of_its_job(client: Client) -> No
 
 
 def test_all_views_of_a_run_on_a_cluster_agree(client: Client, tmp_path: Path) -> None:
-    """The views of a run on a cluster agree on its verdict, counts, failures and duration."""
     jobs = [
         ProcessJob(bodies.add, 1, processes=Cluster(client)),
         ProcessJob(bodies.fail, processes=Cluster(client), label="bad"),

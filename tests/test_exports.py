@@ -153,7 +153,6 @@ def test_all_own_errors_are_exported() -> None:
 
 
 def test_unknown_option_of_a_scheduler_gets_a_hint() -> None:
-    """The error on an unknown option of a scheduler suggests a similar one, or lists all options."""
     unknown: typing.Any = {"job_window": 3}
     with pytest.raises(TypeError, match="'home': a scheduler has no option 'job_window'; did you mean jobs_window"):
         trioflow.Scheduler(label="home", **unknown)

@@ -130,7 +130,6 @@ def test_bytes_that_are_not_utf8_pass_through() -> None:
 
 
 def test_commands_get_an_empty_standard_input() -> None:
-    """Commands get an empty standard input, because the batch reads its arguments from its own."""
     assert batch("cat; echo", ":::", "/dev/null").stdout == "/dev/null\n"
 
 
@@ -187,7 +186,6 @@ def test_retries_option_repeats_a_failed_command() -> None:
 
 @patiently(0.3, 3, 30)
 def test_retries_option_repeats_a_command_that_timed_out(unit: float) -> None:
-    """With `--retries 2`, a command that times out runs twice, and then counts as failed."""
     done = batch("--retries", 2, "--timeout", unit, f"echo {{}} >> tries{unit}; exec sleep 1000", ":::", "a")
     assert (Path(f"tries{unit}").read_text(), done.exit_code) == ("a\na\n", 1)
 
@@ -517,7 +515,6 @@ def test_batch_that_a_success_rule_ended_prints_no_summary() -> None:
 
 
 def test_summary_of_an_interrupted_batch_advises_how_to_continue(tmp_path: Path) -> None:
-    """The summary of an interrupted batch once advised to call a Python function."""
     here = tmp_path / "here"
     with running("-j1", ":::", "true", "exit 3", f"touch {here}; sleep 1000", "true", cwd=tmp_path) as process:
         until_there(here)

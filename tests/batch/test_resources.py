@@ -107,7 +107,6 @@ def test_a_placeholder_for_grants_does_not_replace_the_argument() -> None:
 
 
 def test_job_log_and_dry_run_do_not_contain_granted_units() -> None:
-    """The job log has `{gpu}` instead of the granted unit, and so has --dry-run, which grants nothing."""
     words = ["--needs", "gpu=1", "--pool", "gpu=7,", "--joblog", "log", "echo", "{gpu}", ":::", "a"]
     assert batch(*words).stdout == "7 a\n"
     assert Path("log").read_text().splitlines()[1].endswith("echo {gpu} a")

@@ -408,7 +408,6 @@ def test_pattern_matches_control_characters_in_their_escaped_form() -> None:
 
 
 def test_selecting_from_twenty_thousand_jobs_takes_linear_time() -> None:
-    """Selecting half of a chain of 20,000 jobs takes linear time; quadratic time would be hours."""
     jobs = [idle(f"{'ab'[n % 2]}{n}") for n in range(20_000)]
     for before, after in itertools.pairwise(jobs):
         after.requires(before)

@@ -200,7 +200,6 @@ def test_invalid_set_values_are_rejected(tmp_path: Path, parameters: str, settin
 
 
 def test_set_is_rejected_for_a_global_scheduler(tmp_path: Path) -> None:
-    """`--set` is rejected if the scenario is a global scheduler, because only a function has parameters."""
     done = trioflow("list", written(tmp_path, "x = Scheduler(label='s')"), "--set", "a=1")
     assert done.exit_code == 2
     assert "'s' is a Scheduler" in done.stderr

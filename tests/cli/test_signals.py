@@ -121,7 +121,6 @@ def test_ctrl_c_while_the_file_is_loaded_ends_the_command_without_a_traceback(tm
 
 
 def test_second_signal_makes_the_cursor_visible_again(tmp_path: Path) -> None:
-    """A second signal makes the cursor visible, because a monitor may have hidden it."""
     ours, theirs = pty.openpty()
     words = [*WORDS, "run", "--no-monitor", written(tmp_path, ACTOR.format(shutdown=60))]
     with Python(words, stdin=theirs, stdout=theirs, stderr=theirs, env=ENVIRONMENT) as process:

@@ -221,7 +221,6 @@ def test_node_runs_as_many_commands_at_once_as_it_has_cpus(server: Server, tmp_p
 
 
 def test_commands_of_an_unreachable_node_run_on_another(server: Server) -> None:
-    """If a node of a batch is unreachable, its commands run once on another, and an error names the node."""
     done = batch(server, "-S", "dead1,node1,dead2", "-j", 1, "-k", "echo {}", ":::", *range(4))
     assert done.stdout == "0\n1\n2\n3\n"
     assert done.exit_code == 0

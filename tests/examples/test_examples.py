@@ -101,7 +101,6 @@ def test_pack_stdlib_runs_by_the_trioflow_command(backend: str, tmp_path: Path, 
 
 
 def test_pack_stdlib_with_a_journal_runs_its_steps_again(tmp_path: Path, library: Path) -> None:
-    """`pack_stdlib` with a journal packs the same files in a second run, because its steps run again."""
     output = tmp_path / "output"
     arguments = ("--set", f"output={output}", "--set", "limit=2", "--journal", str(tmp_path / "run.db"))
     manifests: list[dict[str, Any]] = []
@@ -259,7 +258,6 @@ def test_packed_files_can_be_unpacked(tmp_path: Path, stdlib_copy: Path) -> None
 
 
 def test_a_command_that_takes_too_long_is_reported(tmp_path: Path) -> None:
-    """The report names each command that takes too long, with its timeout, and the exit code is 1."""
     done = run_example("compress", "--files", 3, "--timeout", 0.001, "--output", tmp_path)
     assert done.returncode == 1
     assert "0 of 3 files packed and proved" in done.stdout

@@ -138,7 +138,6 @@ def test_job_rejects_plain_functions_and_suggests_thread_job(function: Any) -> N
     "function", [plain, AsyncCall().plain_method, print, PlainCall], ids=["function", "method", "builtin", "class"]
 )
 def test_service_rejects_plain_functions(function: Any) -> None:
-    """Service rejects plain functions, and suggests no other kind of job, because none is a service."""
     text = rejection(Service, function)
     assert "is not an async function; define it with async def" in text
     assert "ThreadJob" not in text

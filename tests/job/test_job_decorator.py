@@ -327,7 +327,6 @@ def test_arguments_that_the_function_does_not_take_are_rejected() -> None:
     ("options", "error"), [({"labl": "x"}, TypeError), ({"timeout": -1}, ValueError), ({"run_if": "maybe"}, ValueError)]
 )
 def test_options_method_raises_at_once_on_wrong_options(options: Any, error: type[Exception]) -> None:
-    """The method `options()` of a decorated function rejects wrong options at once, before any job is built."""
     with pytest.raises(error, match=next(iter(options))):
         fetch.options(**options)
 

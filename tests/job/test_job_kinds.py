@@ -118,7 +118,6 @@ def test_subclass_of_scheduler_overrides_co_run(virtual: Virtual) -> None:
 
 
 def test_jobs_compare_by_identity() -> None:
-    """Jobs compare by identity: two jobs that look alike are not equal."""
     a, b = Job(nap, label="x"), Job(nap, label="x")
     assert a != b
     assert len({a, b}) == 2

@@ -108,7 +108,6 @@ def test_result_is_dropped_when_its_service_can_no_longer_be_retried(virtual: Vi
 
 @pytest.mark.parametrize("retry", [None, 2])
 def test_result_is_kept_while_a_job_that_uses_it_waits_for_a_slot(virtual: Virtual, retry: Any) -> None:
-    """A result is kept while the job that uses it is only SCHEDULED, because that job still needs its arguments."""
     maker = Maker()
     a = made(maker)
     jobs = [a, Job(nap, 3), Job(use, a, 5, retry=retry)]
@@ -357,7 +356,6 @@ def test_reading_a_dropped_result_raises_job_not_done(virtual: Virtual) -> None:
 
 
 def test_views_show_a_job_whose_result_was_dropped(virtual: Virtual) -> None:
-    """`listing()`, `debrief()` and `explain()` show a job whose result was dropped like any other that succeeded."""
     a = Job(nap, 0, keep_result=False, label="big")
     scheduler = Scheduler(Job(use, a))
     virtual(lambda: scheduler.co_run(check=True))

@@ -145,8 +145,6 @@ def test_wait_settled_works_in_another_job(virtual: Virtual) -> None:
 
 
 def test_wait_settled_of_a_settled_job_returns_at_once(virtual: Virtual) -> None:
-    """`wait_settled()` of a settled job returns at once, even in a later event loop."""
-
     async def wait() -> tuple[float, float]:
         start = anyio.current_time()
         await job.wait_settled()

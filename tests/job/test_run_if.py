@@ -262,7 +262,6 @@ def test_a_skipped_job_is_no_failure(virtual: Virtual) -> None:
 
 
 def test_result_of_a_job_without_a_value_raises_the_error_of_its_state(virtual: Virtual) -> None:
-    """`result()` of a BLOCKED, SKIPPED, CANCELLED or IDLE job raises the error of that state at each call."""
     scheduler = Scheduler()
     jobs = [scheduler.add(with_outcome(outcome, scheduler)) for outcome in (BLOCKED, SKIPPED, CANCELLED)]
     idle = Job(give_now, required=scheduler.add(Job(fail, 5, critical=True)), label="idle")

@@ -115,7 +115,6 @@ def test_check_before_run_of_a_subclass_of_job_is_called() -> None:
 
 
 def test_label_of_a_redacted_job_has_only_the_name_of_its_kind() -> None:
-    """The label of a job with `redact=True` shows the name of its kind, and none of its arguments."""
     assert Echo("password", redact=True).label == "Echo …"
 
 

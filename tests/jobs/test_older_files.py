@@ -301,7 +301,6 @@ def test_what_others_did_to_what_was_set_aside_stays(
 def test_older_bytes_survive_failures_in_two_thousand_draws(
     tmp_path: Path, elsewhere: Path, backend: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The law holds in two thousand draws on each backend."""
     assert compare(range(2000), backend, tmp_path, elsewhere, caplog) == []
 
 

@@ -309,7 +309,6 @@ def test_cancel_waits_for_the_thread(backend: str, then: Exception | None) -> No
 
 @patiently(SOON, 20)
 def test_a_run_that_timed_out_waits_for_its_threads(backend: str, unit: float) -> None:
-    """A run that has timed out waits for its threads, so that nothing of it continues afterwards."""
     held = Held()
     job = ThreadJob(held)
     inner = Scheduler(job, timeout=unit)

@@ -70,7 +70,6 @@ CHANGES: list[tuple[str, str, Callable[[Path], object], bool]] = [
 
 @pytest.mark.parametrize("hashes", [False, True])
 def test_a_command_runs_again_when_a_file_has_changed(tmp_path: Path, backend: str, hashes: bool) -> None:
-    """A command runs again when a file that it reads or wrote has changed, with `hash=True` only in its contents."""
     journal = Journal(tmp_path / "run.db", hash=hashes)
     places = [tmp_path / str(number) for number in range(len(CHANGES))]
     for place in places:
@@ -138,7 +137,6 @@ def test_a_command_that_succeeds_after_a_timeout_is_restored_with_its_output(pla
 
 
 def test_an_output_untouched_by_a_failed_command_is_not_moved(place: Path, backend: str) -> None:
-    """An output that a failed command has not touched is not moved, since another program wrote it."""
     (place / "out").write_text("mine")
     for _ in range(2):
         assert "failed" in run(copy(place, "exit 3"), backend, place / "run.db")
@@ -311,7 +309,6 @@ def test_a_command_fails_if_it_has_not_written_a_declared_output(tmp_path: Path,
 
 # ---- files of standard streams, and files that a killed run leaves
 def test_a_changed_stdin_file_runs_a_command_again(place: Path, backend: str) -> None:
-    """When the file of `stdin=` has new content, the old result is stale, and the command runs again."""
     for content, restored in (("one", False), ("one", True), ("two", False)):
         if not restored:
             (place / "words").write_text(content)

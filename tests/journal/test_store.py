@@ -382,7 +382,6 @@ def test_a_running_run_is_distinguished_from_a_killed_one(file: Path) -> None:
 
 
 def test_a_holder_on_another_machine_counts_as_alive() -> None:
-    """A holder on another machine counts as alive, since only processes of this machine can be checked."""
     with Python(["-c", "pass"]) as ended:
         ended.wait()
     here = _lock.describe_this_process()
@@ -396,7 +395,6 @@ HOLD = "import sys, trioflow.journal._store as s, pathlib\ns.JournalStore(pathli
 
 
 def test_a_rejected_process_does_not_wait_and_leaves_no_files(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A rejected process does not wait for a live holder, which may take hours, and leaves no file open."""
     made(file, "a")
     with Python(["-c", HOLD, file], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
         assert holder.stdout is not None

@@ -207,7 +207,6 @@ def test_a_time_keeps_its_zone() -> None:
     | st.timedeltas() | st.decimals(allow_nan=False) | st.dates() | st.uuids()
 )  # fmt: skip
 def test_any_time_and_number_is_equal_after_storing_and_loading(value: Any) -> None:
-    """Any date, time, duration, decimal number and UUID is equal after storing and loading."""
     found = loads(dumps(value))
     assert (found, repr(found)) == (value, repr(value))
 
@@ -354,13 +353,11 @@ def test_invalid_text_is_rejected_without_imports_or_calls() -> None:
 
 
 def test_the_error_names_a_removed_enumeration_member() -> None:
-    """A stored member of an enumeration that no longer exists is rejected, and the error names it."""
     with pytest.raises(NotSerializable, match=r"a member of .* that no longer exists: 'GONE'"):
         loads(dumps(socket.AddressFamily.AF_UNIX).replace("AF_UNIX", "GONE"))
 
 
 def test_a_stored_dataclass_whose_fields_have_changed_is_rejected() -> None:
-    """A stored dataclass whose fields have changed is rejected, rather than filled in halfway."""
     with pytest.raises(NotSerializable, match="fields have changed"):
         loads(dumps(Point(1.0)).replace('"inner"', '"other"'))
 

@@ -30,6 +30,5 @@ def dsn(postgres_server: str) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def redis_socket() -> Iterator[str]:
-    """Return the socket of a Redis server."""
     with folder_of_server() as folder, serving(redis(folder)):
         yield str(folder / "redis.sock")

@@ -236,7 +236,6 @@ class Generator:
         return with_jobs(group, [long, unreached, fails, waits], [])
 
     def throttles_with_a_budget(self, group: Group) -> Group:
-        """A job that has reserved from a budget is throttled."""
         budget, rate = self.resource("budget", 4.0), self.resource("rate", 2.0)
         needs = ((budget.name, 2.0), (rate.name, 1.0))
         one = self.actor(Throttle(rate.name, self.duration(2)), needs=needs)

@@ -1233,7 +1233,6 @@ class ModelScheduler(ModelJob):
             self.timers.append(self.world.after(self.plan.shutdown_timeout, self.end_all_services))
 
     def end_next_services(self) -> None:
-        """End the services whose users have all ended."""
         self.doubt_awaits()
         self.phase = "telling"
         while unused := [job for job in self.running if not job.told and not self.users(job)]:
@@ -1242,7 +1241,6 @@ class ModelScheduler(ModelJob):
         self.phase = "unwinding services"
 
     def end_all_services(self) -> None:
-        """End all services that are left, because their time is up."""
         self.phase = "telling"
         for job in list(self.running):
             job.at_each_wait = True
@@ -1602,7 +1600,6 @@ def next_job(world: World, only: ModelScheduler | None = None) -> ModelJob | Non
 
 
 def make_model_job(world: World, plan: Plan, parent: ModelScheduler | None) -> ModelJob:
-    """Make the model of a job, or of a scheduler, for a plan."""
     kind: Any = ModelScheduler if isinstance(plan, Group) else ModelLeaf
     model: ModelJob = kind(world, plan, parent)
     return model

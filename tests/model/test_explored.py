@@ -40,7 +40,6 @@ def explore_scenario(scenario: Scenario, seed: int, runs: int) -> None:
 
 
 def test_random_scenarios_leave_nothing_behind_under_injected_faults() -> None:
-    """Scenarios leave nothing behind, while injected faults delay, fail, hang, cancel or interrupt their jobs."""
     for seed in range(3):
         explore_scenario(
             replace(scenario_of(("explored", seed), ("endless", "answer")), keep_jobs=True, apart=False), seed, 20

@@ -27,7 +27,6 @@ async def take_back(_: object, succeeded: AbstractJob[None]) -> None:
 
 
 def test_only_listed_functions_write_job_states(virtual: Virtual, backend: str, checked_states: CheckedState) -> None:
-    """In random runs, only the functions in `WRITERS` write job states, and each of them does."""
     checked_states.writers.clear()
     for seed in range(8):
         assert observe(replace(scenario_of(("writers", seed)), keep_jobs=True), backend, 2)

@@ -331,7 +331,6 @@ def test_job_cancelled_in_the_hook_before_run_does_not_start(virtual: Virtual) -
 # --- every task that there is
 @pytest.mark.parametrize("phase", PHASES)
 def test_run_ends_in_any_phase_if_all_asyncio_tasks_are_cancelled(phase: str) -> None:
-    """When all asyncio tasks are cancelled, the run ends: all jobs settle, and each co_shutdown begins once."""
     told, scheduler = natively_cancelled_scenario()
 
     async def main() -> None:

@@ -79,8 +79,6 @@ def test_jobs_end_alike_on_and_off_the_hot_path(virtual: Virtual, kind: str) -> 
 # --- arguments
 @pytest.mark.parametrize("how", [nap, fail, None])
 def test_result_is_filled_in_alike_as_argument_in_a_list_and_by_keyword(virtual: Virtual, how: Any) -> None:
-    """A result reaches the function alike as an argument, in a list and by keyword; a failure blocks all three."""
-
     async def by_name(*, value: Any) -> tuple[Any, ...]:
         return (value,)
 

@@ -231,7 +231,6 @@ def test_keeping_no_jobs_the_critical_failure_is_raised_after_many(virtual: Virt
 
 
 def test_scheduler_that_keeps_no_jobs_keeps_jobs_that_may_run_again(virtual: Virtual) -> None:
-    """Even with `keep_jobs=False`, an ordinary run keeps all its jobs, since they may run again."""
     scheduler = Scheduler(Job(use), Job(use), keep_jobs=False)
     for _ in range(2):
         assert virtual(scheduler.co_run) is True

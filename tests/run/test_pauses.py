@@ -198,8 +198,6 @@ def test_after_a_pause_a_job_without_a_token_passes_none_that_gets_one(virtual: 
     [("drain", StopReason.DRAINED), ("cancel", StopReason.CANCELLED), ("timeout", StopReason.TIMEOUT)],
 )
 def test_a_paused_run_ends_as_any(virtual: Virtual, end: str, reason: StopReason) -> None:
-    """`drain()`, `cancel()` and the timeout end a paused run; services end with it."""
-
     async def serve(*, task_status: Any) -> None:
         task_status.started()
         await anyio.sleep_forever()

@@ -588,8 +588,6 @@ def test_block_raises_the_stop_reason_even_if_its_body_swallows_the_cancellation
 # --- cancelled from outside
 @pytest.mark.parametrize("where", ["in the body", "after the body"])
 def test_outer_cancellation_of_a_block_cancels_body_and_jobs(virtual: Virtual, where: str) -> None:
-    """Cancelling a scope around a block cancels its body and jobs cleanly, and the scope catches the cancellation."""
-
     async def main() -> None:
         job, actor = Job(nap, 9), Job(nap, 9)
         with anyio.move_on_after(2) as scope:

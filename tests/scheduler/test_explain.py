@@ -444,7 +444,6 @@ def test_explain_names_the_cancellation_that_blocked_a_job(virtual: Virtual) -> 
 
 
 def test_explain_names_the_cause_of_a_skipped_job(virtual: Virtual) -> None:
-    """`explain` says that a job was skipped because no requirement failed, or because an input was skipped."""
     good, bad = Job(nap, label="good"), Job(fail, label="bad")
     alarm = Job(nap, label="alarm", run_if="failed", required=good)
     job = Job(nap, alarm, label="job")

@@ -91,7 +91,6 @@ def test_raise_for_failures_can_raise_the_first_one(stops: bool, virtual: Virtua
 
 
 def test_check_raises_the_failures_of_a_run_that_failed(virtual: Virtual) -> None:
-    """With `check=True`, a run that failed raises the group of the failures that count, without what they blocked."""
     error = OSError()
     bad, tolerated = Job(fail, 1, error), Job(fail, critical=False)
     scheduler = Scheduler(bad, tolerated, Job(nap, 2), Job(nap, required=bad))

@@ -109,7 +109,6 @@ def test_map_rejects_a_value_that_is_not_iterable(wrong: Any) -> None:
 
 
 def test_map_without_iterables_raises() -> None:
-    """`map` without iterables raises, because it would make jobs without end."""
     with pytest.raises(TypeError, match="at least one iterable"):
         Scheduler().map(add)
 

@@ -70,7 +70,6 @@ def test_second_concurrent_run_raises_and_does_not_disturb_the_first(virtual: Vi
 
 
 def test_job_cannot_run_its_own_scheduler(virtual: Virtual) -> None:
-    """A job that runs its own scheduler fails with a RuntimeError, because that scheduler is running already."""
     job = Job(lambda: scheduler.co_run())
     scheduler = Scheduler(job, label="home")
     assert virtual(scheduler.co_run) is False
@@ -247,7 +246,6 @@ def test_cycle_error_has_the_jobs_of_the_cycle_alone() -> None:
 
 
 def test_errors_name_jobs_with_the_same_label_by_their_paths() -> None:
-    """Errors name jobs with equal labels by their paths, because labels alone would be ambiguous."""
     a, b = Job(nap, 1), Job(nap, 1)
     b.requires(a)
     a.requires(b)

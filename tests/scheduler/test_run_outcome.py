@@ -19,7 +19,6 @@ from ..conftest import Virtual
 
 # --- the result
 def test_run_of_jobs_that_succeed_returns_true(virtual: Virtual) -> None:
-    """A run whose jobs succeed returns True, is COMPLETED without a culprit, and takes as long as its longest job."""
     scheduler = Scheduler(Job(nap, 1), Job(nap, 3), Job(nap, 2))
     assert virtual(timed, scheduler) == (True, 3)
     assert scheduler.stop_reason is StopReason.COMPLETED
@@ -42,7 +41,6 @@ def test_run_passes_backend_options_to_the_event_loop(backend: Any) -> None:
 
 
 def test_run_of_an_empty_scheduler_returns_true(virtual: Virtual) -> None:
-    """A run of an empty scheduler, or of empty schedulers inside each other, returns True at once."""
     assert virtual(timed, Scheduler()) == (True, 0)
     assert virtual(timed, Scheduler(Scheduler(), Scheduler(Scheduler()))) == (True, 0)
 

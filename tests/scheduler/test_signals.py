@@ -179,7 +179,6 @@ def test_ctrl_c_ends_the_run_cleanly(backend: str) -> None:
 
 
 def test_handled_signals_end_the_run_cleanly(backend: str) -> None:
-    """With `handle_signals=True`, a signal such as SIGTERM ends the run cleanly, and `run()` returns False."""
     code = f"scheduler = Scheduler(Actor()); watched(lambda: scheduler.run(backend={backend!r}, handle_signals=True))"
     assert child(code, ("runs", signal.SIGTERM)) == ["runs", *ENDING, "returned False interrupted"]
 
@@ -350,7 +349,6 @@ def test_two_ctrl_c_within_a_turn_end_the_run_cleanly(backend: str) -> None:
 
 @pytest.mark.soak
 def test_two_ctrl_c_within_a_turn_end_thousands_of_runs_cleanly(backend: str) -> None:
-    """Two Ctrl-C at once end each of 4,000 runs cleanly, at whatever moment they come."""
     for first in range(1000, 5000, 250):
         assert twice(backend, first, 250) == []
 

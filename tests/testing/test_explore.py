@@ -354,8 +354,6 @@ def test_the_same_seed_repeats_an_exploration() -> None:
 
 
 def test_jobs_without_an_injected_fault_behave_as_in_an_ordinary_run(backend: str) -> None:
-    """Jobs without an injected fault have the labels, classes, results, times and attempts of an ordinary run."""
-
     class Double(Job[Any]):
         async def co_run(self) -> int:
             return 2 * await super().co_run()

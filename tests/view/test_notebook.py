@@ -68,7 +68,6 @@ def test_importing_and_defining_jobs_in_a_cell_prints_nothing(outputs: dict[str,
 
 
 def test_run_works_in_a_cell_on_both_backends(outputs: dict[str, Any]) -> None:
-    """`run()` works in a cell of a notebook on both backends, although the kernel's event loop is running."""
     assert data(outputs, "run")["text/plain"] == "(True, '42')"
     assert data(outputs, "run on asyncio")["text/plain"] == "True"
 
@@ -135,7 +134,6 @@ def test_the_scheduler_class_is_not_displayed_as_a_graph(outputs: dict[str, Any]
 
 
 def test_a_scheduler_is_displayed_as_mermaid_without_dot(outputs: dict[str, Any]) -> None:
-    """Without `dot`, a scheduler is displayed as Mermaid text, which JupyterLab renders, and as a listing."""
     shown = data(outputs, "without dot")
     assert set(shown) == {"text/plain", "text/vnd.mermaid"}
     assert shown["text/vnd.mermaid"].startswith("flowchart TB\n")

@@ -59,7 +59,6 @@ def test_longest_time_decides_the_unit_of_a_column(seconds: list[float | None], 
     ("seconds", "said"), [(-0.1, "0 s"), (0.9, "0 s"), (9.9, "9 s"), (59.9, "59 s"), (60, "1 min"), (61, "1 min 01 s")]
 )
 def test_the_elapsed_time_of_a_run_is_in_whole_seconds(seconds: float, said: str) -> None:
-    """The elapsed time of a run is rounded down to whole seconds, so that the figure changes once a second."""
     assert elapsed_text(seconds) == said
 
 

@@ -160,7 +160,6 @@ def test_add_returns_the_argument_and_update_and_remove_the_scheduler() -> None:
 
 
 def test_jobs_start_in_the_order_in_which_they_were_created() -> None:
-    """Jobs start in the order in which they were created, although a set has no order."""
     notes: list[str] = []
     jobs = [Note(f"{number}", notes) for number in range(20)]
     scheduler = PureScheduler(*reversed(jobs), jobs_window=1)

@@ -111,7 +111,6 @@ def test_a_finalizer_called_by_name_terminates_all_jobs(watched: Watched, finali
 
 
 def test_deleting_a_pool_terminates_all_jobs(watched: Watched) -> None:
-    """Deleting a pool terminates all jobs, because the pool's thread holds no reference to it."""
     notes = Notes()
     pool, jobs = busy(notes)
     del pool

@@ -28,7 +28,6 @@ RUN_JOB = ["tstart", "tstop", "proc"]
 
 
 def test_positions_of_arguments_are_those_of_version_1() -> None:
-    """Arguments have the positions of PyExPool's version 1, so programs that pass them by position still work."""
     assert list(inspect.signature(Job).parameters)[: len(V1_JOB)] == V1_JOB
     assert list(inspect.signature(Task).parameters)[: len(V1_TASK)] == V1_TASK
     assert next(iter(inspect.signature(ExecPool).parameters)) == "workers"
@@ -249,7 +248,6 @@ def test_output_goes_to_sys_stdout_and_stderr_by_default(capsys: pytest.CaptureF
 
 # ---- time limits
 def test_a_timeout_terminates_the_process_group_of_the_job() -> None:
-    """At its timeout, the process group of a job gets SIGTERM, and the job is among the pool's failures."""
     notes, pool = Notes(), ExecPool(1)
     job = notes.job("j", "sleep 1000 & sleep 1000", timeout=0.1)
     pool.execute(job)

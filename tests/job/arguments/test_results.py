@@ -202,7 +202,6 @@ def test_results_flow_through_a_chain_of_jobs(virtual: Virtual) -> None:
 
 # --- what is passed unchanged
 def test_ref_passes_the_job_itself(virtual: Virtual) -> None:
-    """`ref(job)` passes the job itself, at any place among the arguments, and adds no requirement."""
     a, b = Job(give), Job(give, "b")
     job = Job(take, ref(a), [ref(a), b], kwargs={"x": {"y": ref(a)}})
     assert list(job.required) == [b]

@@ -97,7 +97,6 @@ def test_on_settled_is_called_for_a_cancelled_command(backend: str) -> None:
 
 
 def test_on_settled_is_called_once_after_the_last_attempt(backend: str) -> None:
-    """With `retry=2`, `on_start` is called at each attempt, and `on_settled` once after the last."""
     told = Told()
     job = CommandJob(["false"], retry=2, **told.all())
     run(backend, job)

@@ -269,7 +269,6 @@ def test_on_line_gets_each_line_as_text(backend: str) -> None:
 
 
 def test_on_line_is_called_while_the_command_runs(backend: str) -> None:
-    """`on_line` is called while the command runs, so that it can cancel an endless one."""
     job = sh("echo ready; exec sleep 1000", on_line=lambda job, line: job.cancel())
     run(backend, job)
     assert job.state is JobState.CANCELLED

@@ -480,7 +480,6 @@ def test_the_guard_script_kills_groups_and_marked_processes(table: _guard.Proces
 def test_the_guard_script_gives_up_on_a_process_that_cannot_be_killed(
     table: _guard.ProcessGroupTable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The guard script gives up on a process that cannot be killed, such as one that waits for a dead disk."""
     clock = itertools.count()
     killed: list[tuple[int, ...]] = []
     monkeypatch.setattr(_guard_script, "time", SimpleNamespace(monotonic=lambda: next(clock), sleep=lambda _: None))
@@ -570,7 +569,6 @@ def test_the_guard_works_without_proc(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_commands_run_with_a_small_limit_of_file_sizes() -> None:
-    """Commands run even if the limit of file sizes leaves little room for the guard's table, which is a file."""
     code = """
 import resource
 from trioflow import CommandJob, Scheduler

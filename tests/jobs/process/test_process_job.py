@@ -482,7 +482,6 @@ def test_zero_worker_processes_raise() -> None:
 
 
 def test_a_pool_with_the_resource_worker_processes_raises() -> None:
-    """A Pool with a resource named "worker processes" raises an error, since each run has one of its own."""
     with pytest.raises(ValueError, match="'worker processes' is the name of a built-in resource"):
         Pool(**{_process_job.WORKER_PROCESSES_RESOURCE: 3})
 

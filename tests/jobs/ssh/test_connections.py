@@ -97,7 +97,6 @@ def test_sockets_are_in_a_private_runtime_directory(tmp_path: Path) -> None:
 def test_many_commands_on_many_nodes_use_one_connection_per_node(
     backend: str, site: Site, server: Server, tmp_path: Path
 ) -> None:
-    """Many commands on many nodes use one connection per node, and each runs once, on its own node."""
     site.alias(f"many-{backend}-*", server)
     names = trioflow.SshNodes(f"many-{backend}-[1-200]", config=site.config)
     before = server.accepted
@@ -411,7 +410,6 @@ def test_cancelled_query_of_settings_is_repeated(backend: str, server: Server, m
 def test_settings_of_ssh_are_queried_once_for_each_node(
     backend: str, site: Site, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """ssh's settings, which say which server a node leads to, are queried once for each node, not for each job."""
     asked: list[SshNode] = []
     real = OpenSsh.settings
     monkeypatch.setattr(OpenSsh, "settings", lambda self, node: [asked.append(node), real(self, node)][1])

@@ -186,7 +186,6 @@ def test_a_read_only_directory_may_be_pulled_twice(server: Server, tmp_path: Pat
 def test_a_tilde_in_a_destination_means_the_home_directory(
     backend: str, place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A tilde in a destination means the home directory on either side; once, it was taken as a literal name."""
     name = f".test-of-trioflow-{os.getpid()}"
     (tmp_path / name).write_text("x")
     monkeypatch.chdir(tmp_path)
@@ -205,7 +204,6 @@ def test_a_tilde_in_a_destination_means_the_home_directory(
 def test_a_tilde_in_a_local_source_means_the_home_directory(
     backend: str, local: LocalConnection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A tilde in a local source means the home directory; once, it was taken as a literal name, and not found."""
     (tmp_path / "file").write_text("x")
     monkeypatch.setenv("HOME", str(tmp_path))
     copied(backend, local, Push("~/file", to=f"{tmp_path}/there/"))
@@ -433,7 +431,6 @@ def test_the_error_on_a_server_without_sftp_names_the_setting(site: Any, tmp_pat
 
 
 def test_the_error_of_a_failed_sftp_write_mentions_a_full_disk() -> None:
-    """The error of a failed write mentions a full disk, since sftp itself reports only that the write failed."""
     _, advice = filter_errors(b'write remote "/full/copy": Failure\n')
     assert advice.endswith("disk of the node is full (df), or a quota is exceeded")
 

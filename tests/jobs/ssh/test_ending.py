@@ -169,7 +169,6 @@ def test_nothing_is_left_when_this_program_is_killed(
 def test_ctrl_c_ends_the_command_on_the_node(
     backend: str, server: Server, tmp_path: Path, mark: dict[str, str], watched: Watched
 ) -> None:
-    """Ctrl-C ends the run as INTERRUPTED, and leaves no process on the node."""
     job = long(server, tmp_path, mark)
     scheduler = Scheduler(job)
 

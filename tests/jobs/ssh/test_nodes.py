@@ -276,7 +276,6 @@ def test_local_processes_end_with_the_run(backend: str, tmp_path: Path, mark: di
 
 
 def test_a_local_node_does_not_limit_the_commands_at_once(backend: str, tmp_path: Path) -> None:
-    """Only the window of the scheduler limits how many commands run at once on a local node."""
     all_begun = f"until set -- {tmp_path}/*; test $# -eq 12; do sleep 0.05; done"
     jobs = [SshJob(LocalNode(), f"touch {tmp_path}/{number}; {all_begun}", timeout=PATIENCE) for number in range(12)]
     run(backend, *jobs)

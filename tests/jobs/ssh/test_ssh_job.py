@@ -216,7 +216,6 @@ def test_cpu_time_is_measured_on_the_node(server: Server) -> None:
 
 
 def test_large_output_on_both_streams_arrives_complete(backend: str, server: Server) -> None:
-    """Output larger than what pipes hold, and than what is kept in memory, arrives complete on both streams."""
     code = "head -c 3000000 /dev/zero; head -c 300000 /dev/zero >&2"
     result = captured(backend, server.node(), code)
     assert result.stdout == bytes(3_000_000)
@@ -387,7 +386,6 @@ def test_stderr_may_go_to_a_file_while_stdout_is_captured(backend: str, local: L
 def test_an_output_file_is_opened_only_when_its_command_starts(
     backend: str, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Output files are opened only when their commands start, since a process can open only so many."""
     monkeypatch.setattr(_connections, "MAX_SESSIONS", 1)
     node = server.node()
     jobs = [SshJob(node, f"ls {tmp_path} | wc -l", stdout=tmp_path / str(number)) for number in range(3)]

@@ -69,7 +69,6 @@ def test_nested_runs_have_the_path_of_their_scheduler(virtual: Virtual) -> None:
 
 
 def test_events_have_attempts_grants_and_readiness(virtual: Virtual) -> None:
-    """Events have the number of each further attempt, the readiness of a service, and the grants of resources."""
     tries: list[int] = []
 
     async def flaky() -> None:

@@ -129,7 +129,6 @@ def test_a_disk_that_becomes_full_leaves_whole_lines(
 
 
 def test_the_reader_of_a_fifo_may_open_it_during_the_run(tmp_path: Path) -> None:
-    """Events are buffered until a reader opens the FIFO, even if it does so during the run."""
     path = tmp_path / "fifo"
     os.mkfifo(path)
     read: list[str] = []
@@ -167,7 +166,6 @@ def test_a_folder_that_is_missing_does_not_stop_the_run(tmp_path: Path, caplog: 
 
 
 def test_a_file_gets_every_line_of_a_fast_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A regular file gets every event of a fast run, since it has no slow reader."""
     monkeypatch.setattr(_nonblocking_writer, "MAX_BUFFERED_BYTES", 1 << 12)
     path = tmp_path / "events"
     assert many(1000).run(instruments=[Events(path)])

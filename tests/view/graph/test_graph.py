@@ -164,7 +164,6 @@ LABELS = (
 
 
 def test_labels_with_syntax_of_dot_or_html_are_shown_literally() -> None:
-    """Syntax of `dot` or HTML in a label is shown as text: in boxes, above frames and in tooltips."""
     jobs = {label: idle(label) for label in LABELS}
     others = [(idle(label, run_if="failed"), Scheduler(idle("in"), label=label)) for label in LABELS]
     svg = dot(Scheduler(jobs.values(), others).graph().source, "svg")

@@ -141,7 +141,6 @@ def test_the_debrief_groups_equal_failures(virtual: Virtual) -> None:
 
 
 def test_the_debrief_prints_equal_messages_once(virtual: Virtual) -> None:
-    """If all messages of a group of failures are equal, the debrief has the message once, in the traceback."""
     text = after_run(virtual, Scheduler([Job(fail, label="a"), Job(fail, 2, label="b")]))
     assert "\n\n2 failures of one kind:\n  a\n  b\nthe first one:\n" in text
     assert text.count("OSError: broken") == 1
@@ -172,7 +171,6 @@ def test_the_debrief_before_the_first_run_has_no_verdict() -> None:
 
 
 def test_the_debrief_of_an_empty_scheduler_has_no_counts() -> None:
-    """The debrief of an empty scheduler states that there is nothing to do, instead of counts."""
     assert debrief_text(Scheduler()) == "no run has ended\n0 jobs: nothing to do\n"
 
 

@@ -134,7 +134,6 @@ def test_small_changes_are_summed_up_in_one_line(tmp_path: Path) -> None:
 
 
 def test_compare_lists_jobs_that_ended_in_another_state(tmp_path: Path) -> None:
-    """`trioflow compare` lists jobs that ended in another state: a run may be shorter because a job failed."""
     before = traced(tmp_path / "a.json", Job(nap, 3, label="a"))
     after = traced(tmp_path / "b.json", Job(fail, 1, OSError("x"), label="a"))
     told = trioflow("compare", before, after).stdout

@@ -155,7 +155,6 @@ def test_the_parts_of_the_critical_path_add_up_to_the_time_of_the_run(virtual: V
 
 
 def test_parts_of_the_critical_path_below_half_a_percent_are_left_out(virtual: Virtual, tmp_path: Path) -> None:
-    """Parts of the critical path of less than half a percent are left out, because they explain nothing."""
     long = Job(nap, 100, label="long")
     short = Job(nap, 0.4, label="short", required=long)
     text = report(virtual, Scheduler(long, short), tmp_path / "r.html")
@@ -447,7 +446,6 @@ def test_the_report_explains_why_the_run_was_stopped(virtual: Virtual, tmp_path:
 
 # ---- restored jobs
 def test_restored_jobs_are_marked_in_report_and_timeline(backend: str, tmp_path: Path) -> None:
-    """Report and timeline mark restored jobs, which have no bar because they did not run again."""
     for _ in range(2):
         trace = Trace()
         first = Job(nap, label="first")

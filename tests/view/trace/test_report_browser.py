@@ -240,7 +240,6 @@ def test_a_reloaded_page_keeps_its_scroll_position(browser: Browser, pages: Path
 
 
 def test_the_fragment_of_an_address_opens_a_job(browser: Browser, pages: Path) -> None:
-    """The fragment of the report's address opens the details of a job, so that a link to them can be shared."""
     browser.open(pages / "everything.html", "#job=build%2Ftests%2Ftest%201")
     assert browser.first("#detail h3").text == "build/tests/test 1"
     assert browser.first("tr.chosen").text.startswith("build/tests/test 1")
@@ -266,7 +265,6 @@ def test_a_click_on_a_box_of_the_graph_shows_its_job(browser: Browser, pages: Pa
 
 
 def test_the_timeline_dims_bars_without_a_match_and_can_be_zoomed(browser: Browser, pages: Path) -> None:
-    """A search dims the bars that do not match, and buttons zoom the timeline around its middle."""
     browser.open(pages / "everything.html")
     type_into_search(browser, "parse 1")
     numbers = ".map((one) => Number(one.dataset.number))"

@@ -29,7 +29,6 @@ def five(virtual: Virtual) -> TimeSpent:
 
 
 def test_work_and_waits_of_jobs_add_up_to_their_time(virtual: Virtual) -> None:
-    """Until its end, a job either works or waits: both add up to the time since the beginning of the run."""
     spent = five(virtual)
     assert (spent.seconds, spent.work, dict(spent.waits)) == (16, 26, {"gpu": 15, "jobs": 15})
     assert spent.work + sum(spent.waits.values()) == 3 + 4 + 8 + 10 + 15 + 16
@@ -122,7 +121,6 @@ def test_labels_and_resource_names_are_escaped(virtual: Virtual, tmp_path: Path)
 
 
 def test_failures_and_commands_count_like_other_jobs(backend: Any) -> None:
-    """In real time, failed jobs and commands count like other jobs, each with a duration above 0."""
     trace = Trace()
     jobs = [Job(fail, 0.01, label="bad"), CommandJob(["true"]), Job(nap, 0.01, needs={"api": 1})]
     rate = Rate(requests=100, per=1)
@@ -133,7 +131,6 @@ def test_failures_and_commands_count_like_other_jobs(backend: Any) -> None:
 
 
 def test_time_spent_during_a_run_counts_until_now(virtual: Virtual) -> None:
-    """During a run, an unfinished job has worked, or waited, until now."""
     trace = Trace()
     told: list[str] = []
 

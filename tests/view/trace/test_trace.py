@@ -248,7 +248,6 @@ def test_jobs_added_during_a_run_are_in_the_trace(virtual: Virtual) -> None:
 
 
 def test_a_trace_shows_the_last_run(virtual: Virtual) -> None:
-    """A trace shows only the last run, because each run clears it."""
     trace, naps = Trace(), iter([1, 5])
     scheduler = Scheduler(Job(lambda: anyio.sleep(next(naps)), label="a"), instruments=[trace])
     virtual(scheduler.co_run)
@@ -391,7 +390,6 @@ def test_incidents_have_marks(virtual: Virtual, tmp_path: Path) -> None:
 
 
 def test_the_export_of_an_unfinished_run_is_valid(virtual: Virtual, tmp_path: Path) -> None:
-    """The JSON export of an unfinished run is valid; unfinished slices last until the time of the export."""
     trace, seen = Trace(), list[event_format.Event]()
 
     async def look() -> None:

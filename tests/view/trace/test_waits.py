@@ -154,7 +154,6 @@ def test_a_job_that_never_started_waited_for_a_slot_and_then_for_a_resource(virt
 
 
 def test_jobs_wait_for_a_service_until_it_is_ready(virtual: Virtual) -> None:
-    """Jobs wait for a service until it is ready, and for a resource that a forever job holds until the run ends."""
     service: Service[Any] = Service(serve, 3, label="db")
     forever = Job(nap, 99, forever=True, needs={"port": 1})
     jobs = [
@@ -165,7 +164,6 @@ def test_jobs_wait_for_a_service_until_it_is_ready(virtual: Virtual) -> None:
 
 
 def test_unfinished_waits_last_until_now(virtual: Virtual) -> None:
-    """In a trace that is read during the run, unfinished waits last until now."""
     trace = Trace()
     watcher = Job(later, 2, lambda: waits_by_path(trace), label="watcher")
     jobs = [watcher, *trainings(5, 6), Job(nap, 1, label="then", required=watcher)]

@@ -75,7 +75,6 @@ def test_golden_lines_are_complete() -> None:
 
 
 def test_symbols_are_one_column_wide() -> None:
-    """Every symbol is one column wide, so that the columns of the listing stay straight."""
     assert {wcswidth(symbol) for symbol in UNICODE_SYMBOLS.all_symbols() + ASCII_SYMBOLS.all_symbols()} == {1}
 
 
@@ -97,7 +96,6 @@ def test_a_forever_job_that_ended_with_its_run_has_the_forever_symbol_alone(virt
 
 # --- order, numbers and requirements
 def test_a_job_is_listed_after_its_requirements() -> None:
-    """A job is listed after its requirements, and shows their numbers in ascending order."""
     a, b, c = idle("a"), idle("b"), idle("c")
     a.requires(c, b)
     b.requires(c)
