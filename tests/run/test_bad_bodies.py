@@ -15,21 +15,8 @@ import trio
 import trioflow
 from trioflow import CycleError, Job, JobCancelled, JobState, Scheduler, Sequence, Service, StopReason, ThreadJob
 from trioflow.abc import AbstractJob, Instrument, incidents_of, run_of
-from ..bodies import (
-    BLOCKED,
-    FAILED,
-    SUCCEEDED,
-    Closing,
-    cancelled_of,
-    fail_now,
-    leaves,
-    nap,
-    own_nursery,
-    raising,
-    states,
-    stray,
-    timed,
-)
+from .. import bodies
+from ..bodies import FAILED, SUCCEEDED, Closing, fail_now, leaves, nap, own_nursery, raising, states, stray, timed
 from ..conftest import Virtual
 from ..odd_errors import MAKERS, Faceless, Mute, OddBaseGroup, Silent, refuse
 
@@ -79,7 +66,7 @@ def test_a_stray_cancellation_is_a_failure(virtual: Virtual) -> None:
     job, after = Job(stray, kept, label="stray"), Job(nap, 1, "fine")
     after.requires(job, settled=True)
     assert virtual(Scheduler(job, after).co_run) is False
-    assert isinstance(kept[0], cancelled_of(virtual.backend))
+    assert isinstance(kept[0], bodies.cancelled_of(virtual.backend))
     assert job.state is JobState.FAILED
     assert after.result() == "fine"
     for _ in range(2):
@@ -246,7 +233,7 @@ def test_exception_whose_code_raises_fails_only_its_job(virtual: Virtual, maker:
     scheduler = Scheduler(Scheduler(bad, needs), other)
     assert virtual(timed, scheduler) == (False, 3)
     assert scheduler.stop_reason is StopReason.FAILED
-    assert [job.state for job in (*bad, needs, other)] == [FAILED, FAILED, BLOCKED, SUCCEEDED]
+    assert [job.state for job in (*bad, needs, other)] == [FAILED, FAILED, bodies.BLOCKED, SUCCEEDED]
     assert all(job.raised_exception() is error for job, error in zip(bad, made, strict=True))
 
     critical = Job(raise_it, make, 1, critical=True, retry=1)

@@ -15,24 +15,8 @@ import trio
 import trio.testing
 from trioflow import AbstractJob, CycleError, Job, Scheduler, StopReason, current_job, ref
 from trioflow.abc import Instrument, incidents_of
-from ..bodies import (
-    CANCELLED,
-    FAILED,
-    IDLE,
-    SUCCEEDED,
-    Actor,
-    Closing,
-    alarm,
-    at_once,
-    bad,
-    fail,
-    fail_now,
-    hooked,
-    later,
-    nap,
-    shut_down,
-    timed,
-)
+from .. import bodies
+from ..bodies import FAILED, IDLE, SUCCEEDED, Actor, alarm, at_once, bad, fail, fail_now, nap, shut_down, timed
 from ..conftest import Virtual
 
 
@@ -74,7 +58,7 @@ def test_a_run_ends_in_the_same_order_for_every_stop_reason(virtual: Virtual, ho
                     await run()
                 assert scope.cancelled_caught
             case "cancelled":
-                scheduler.add(Job(later, 1, scheduler.cancel))
+                scheduler.add(Job(bodies.later, 1, scheduler.cancel))
                 assert await run() is False
             case _:
                 assert await run() is True
@@ -280,17 +264,17 @@ def test_co_shutdown_may_take_any_time_if_shutdown_timeout_is_none(virtual: Virt
 
 def test_shutdown_of_a_scheduler_outside_of_a_run_does_nothing(virtual: Virtual) -> None:
     calls: list[int] = []
-    virtual(Scheduler(Closing(lambda: calls.append(1))).co_shutdown)
+    virtual(Scheduler(bodies.Closing(lambda: calls.append(1))).co_shutdown)
     assert not calls
 
 
 def test_ctrl_c_in_the_task_that_awaits_a_run_ends_it_in_order() -> None:
     """trio delivers Ctrl-C to the task that awaits the run: the run ends in order, then raises KeyboardInterrupt."""
     job = Job(anyio.sleep_forever)
-    scheduler = Scheduler(job, instruments=[hooked(job_started=lambda *_: signal.raise_signal(signal.SIGINT))])
+    scheduler = Scheduler(job, instruments=[bodies.hooked(job_started=lambda *_: signal.raise_signal(signal.SIGINT))])
     with pytest.raises(KeyboardInterrupt):
         trio.run(scheduler.co_run)
-    assert (job.state, scheduler.stop_reason) == (CANCELLED, StopReason.INTERRUPTED)
+    assert (job.state, scheduler.stop_reason) == (bodies.CANCELLED, StopReason.INTERRUPTED)
 
 
 def test_a_timer_whose_time_comes_in_the_last_turn_of_trio_does_nothing() -> None:
@@ -566,7 +550,7 @@ def test_a_clean_up_job_that_ends_as_its_time_is_up_is_cancelled(virtual: Virtua
     fails = bad()
     other, clean = (Job(nap, seconds, required=fails, run_if="failed") for seconds in (1, 2))
     assert not virtual(Scheduler(fails, other, clean, cleanup_timeout=2).co_run)
-    assert clean.state is CANCELLED
+    assert clean.state is bodies.CANCELLED
 
 
 def test_cleanup_timeout_is_five_seconds_by_default_and_none_is_no_limit(virtual: Virtual) -> None:

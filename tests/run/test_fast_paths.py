@@ -13,23 +13,8 @@ from trioflow import AbstractJob, Job, Retry, Scheduler, Sequence, StopReason
 from trioflow._core.backend import _fast_asyncio
 from trioflow._core.run import _worker
 from trioflow._core.run._current import current_worker_var
-from ..bodies import (
-    CANCELLED,
-    SUCCEEDED,
-    Flaw,
-    at_once,
-    fail,
-    later,
-    nap,
-    naps,
-    nothing,
-    pass_time,
-    take,
-    task_now,
-    ticking,
-    timed,
-    turns,
-)
+from .. import bodies
+from ..bodies import CANCELLED, SUCCEEDED, Flaw, at_once, fail, later, nap, naps, nothing, take, ticking, timed, turns
 from ..conftest import Virtual
 
 plain: contextvars.ContextVar[Any] = contextvars.ContextVar("plain", default="untouched")
@@ -225,7 +210,7 @@ def test_jobs_that_share_a_task_are_isolated_as_in_separate_tasks(virtual: Virtu
         anyio.move_on_after(1).__enter__()
 
     async def cancel_itself() -> None:
-        task = task_now()
+        task = bodies.task_now()
         if native and isinstance(task, asyncio.Task):
             task.cancel()
 
@@ -234,8 +219,8 @@ def test_jobs_that_share_a_task_are_isolated_as_in_separate_tasks(virtual: Virtu
         return plain.get(), anyio.current_effective_deadline(), len(contextvars.copy_context())
 
     def scenario(**options: Any) -> Scheduler:
-        bodies: list[Any] = [look, change, look, leave_open, look, cancel_itself, look, fail, look]
-        return Scheduler(Sequence([Job(body, **options) for body in bodies]))
+        in_turn: list[Any] = [look, change, look, leave_open, look, cancel_itself, look, fail, look]
+        return Scheduler(Sequence([Job(body, **options) for body in in_turn]))
 
     short, long = scenario(), scenario(own_task=True)
     assert virtual(timed, short) == virtual(timed, long)
@@ -250,7 +235,7 @@ def test_job_that_awaits_once_takes_one_turn_of_the_loop(virtual: Virtual) -> No
 
     async def work() -> None:
         await anyio.lowlevel.checkpoint()
-        pass_time(virtual.backend, 0.002)
+        bodies.pass_time(virtual.backend, 0.002)
 
     scheduler = Scheduler([Job(work) for _ in range(100)], jobs_window=2)
     virtual(ticking, lambda: turns.append(anyio.current_time()), scheduler.co_run)

@@ -18,20 +18,8 @@ import pytest
 import trio
 import trioflow
 from trioflow import AbstractJob, CycleError, Job, JobTimeout, Scheduler, Sequence, StopReason, ThreadJob, current_job
-from ..bodies import (
-    CANCELLED,
-    FAILED,
-    SUCCEEDED,
-    at_once,
-    cancelled_of,
-    fail,
-    nap,
-    nothing,
-    own_nursery,
-    states,
-    stray,
-    timed,
-)
+from .. import bodies
+from ..bodies import CANCELLED, FAILED, SUCCEEDED, at_once, fail, nap, nothing, own_nursery, states, stray, timed
 from ..conftest import Virtual
 
 variable: contextvars.ContextVar[Any] = contextvars.ContextVar("variable")
@@ -69,7 +57,7 @@ def test_07_no_job_starts_after_a_cancellation(virtual: Virtual) -> None:
         started.append(number)
         try:
             await anyio.sleep(100)
-        except cancelled_of(virtual.backend):
+        except bodies.cancelled_of(virtual.backend):
             return
 
     scheduler = Scheduler([Job(stubborn, number) for number in range(3)], jobs_window=1, timeout=1)

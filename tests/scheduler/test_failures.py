@@ -7,21 +7,8 @@ from typing import Any
 import anyio
 import pytest
 from trioflow import Job, JobCancelled, JobTimeout, RequirementFailed, Scheduler, StopReason
-from ..bodies import (
-    BLOCKED,
-    CANCELLED,
-    FAILED,
-    IDLE,
-    SKIPPED,
-    SUCCEEDED,
-    alarm,
-    at_once,
-    fail,
-    later,
-    nap,
-    nothing,
-    unwind,
-)
+from .. import bodies
+from ..bodies import BLOCKED, CANCELLED, FAILED, IDLE, SKIPPED, alarm, at_once, fail, later, nap, nothing, unwind
 from ..conftest import Virtual
 
 pytestmark = pytest.mark.usefixtures("keep_jobs")
@@ -385,7 +372,7 @@ def test_a_group_that_was_cancelled_has_not_completed_although_its_job_returned(
 
     group = Scheduler(job := Job(returns), label="group")
     virtual(Scheduler(group, Job(later, 1, group.cancel)).co_run)
-    assert (job.state, group.state, group.stop_reason) == (SUCCEEDED, CANCELLED, StopReason.CANCELLED)
+    assert (job.state, group.state, group.stop_reason) == (bodies.SUCCEEDED, CANCELLED, StopReason.CANCELLED)
 
 
 def test_a_critical_job_that_was_blocked_is_the_culprit(virtual: Virtual) -> None:

@@ -13,22 +13,8 @@ import pytest
 from trioflow import Job, JobCancelled, JobNotDone, JobState, JobTimeout, Scheduler, Service, StopReason, current_job
 from trioflow.abc import AbstractJob
 from trioflow.testing import run_virtual
-from ...bodies import (
-    BLOCKED,
-    CANCELLED,
-    FAILED,
-    IDLE,
-    RUNNING,
-    SKIPPED,
-    SUCCEEDED,
-    Flaw,
-    give_now,
-    interrupt,
-    later,
-    nap,
-    serve,
-    timed,
-)
+from ... import bodies
+from ...bodies import CANCELLED, FAILED, IDLE, RUNNING, SKIPPED, SUCCEEDED, Flaw, give_now, later, nap, serve, timed
 from ...conftest import Virtual
 
 
@@ -119,7 +105,7 @@ def test_a_service_that_returns_before_it_is_ready_fails(virtual: Virtual) -> No
     service = Service(hasty, label="hasty")
     client, other = Job(give_now, service), Job(nap).requires(service, settled=True)
     assert virtual(Scheduler(service, client, other).co_run) is False
-    assert [job.state for job in (service, client, other)] == [FAILED, BLOCKED, SUCCEEDED]
+    assert [job.state for job in (service, client, other)] == [FAILED, bodies.BLOCKED, SUCCEEDED]
     with pytest.raises(RuntimeError, match=r"'hasty' returned without .*started\(\)"):
         service.result()
 
@@ -314,7 +300,7 @@ def test_jobs_and_services_end_in_order_after_a_native_cancellation(how: str) ->
 
 def test_jobs_and_services_end_in_order_after_an_interruption(virtual: Virtual) -> None:
     """A KeyboardInterrupt that a job raises leaves the run, without a group around it, when everything has ended."""
-    plant = Plant(interrupt)
+    plant = Plant(bodies.interrupt)
     with pytest.raises(KeyboardInterrupt):
         virtual(plant.scheduler.co_run)
     assert plant.scheduler.stop_reason is StopReason.INTERRUPTED
