@@ -5,8 +5,7 @@ in the time that the tests leave, which often wait for programs: what they found
 ``.ci/run types`` has pyright, which takes longer than all of them.
 
 While you work, ``pytest`` alone is enough: it runs the fast tests. Name a folder or a file to run all tests in it.
-``tests/conftest.py`` says which tests are slow.
-"""
+``tests/conftest.py`` says which tests are slow."""
 
 import argparse
 import concurrent.futures

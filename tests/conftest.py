@@ -1,8 +1,7 @@
 """Which tests are slow, and fixtures for every test: both backends, virtual time, a check that nothing is left behind.
 
 Coroutines that were never awaited are errors, by ``filterwarnings = ["error"]``. The check makes sure that the error
-appears in the test that left them.
-"""
+appears in the test that left them."""
 
 import asyncio
 import contextlib

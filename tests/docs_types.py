@@ -2,8 +2,7 @@
 
 The Python blocks of a page make one module, in which lines keep their numbers; on a page with sessions each block is a
 program that a reader saves. Sessions with `>>>` and assertions at the top are there for the tests: no program has them.
-What a page redefines from block to block, and what is not installed or has no types, is no fault of a program.
-"""
+What a page redefines from block to block, and what is not installed or has no types, is no fault of a program."""
 
 import ast
 import json

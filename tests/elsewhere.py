@@ -4,8 +4,7 @@ Windows and macOS are not available. So their missing functions are hidden, from
 standard library and others need them here. Each module of trioflow is executed with stand-ins for `os`, `signal` and so
 on, which lack names, and in which `sys.platform` is another one.
 
-A test that needs a hidden function is skipped; the summary counts these functions.
-"""
+A test that needs a hidden function is skipped; the summary counts these functions."""
 
 import builtins
 import collections

@@ -1,7 +1,6 @@
 """Write the table of the files of tests that take longest, from the JUnit report of a run.
 
-python -m tests -- --junitxml report.xml && python -m tests.longest report.xml
-"""
+python -m tests -- --junitxml report.xml && python -m tests.longest report.xml"""
 
 import collections
 import re

@@ -2,8 +2,7 @@
 columns, fields, keys and files, as lines of text.
 
 All is found in the code. `python -m tests.public_names` brings `public_names.txt` up to date, which a test compares: a
-change of these lines is a change for users.
-"""
+change of these lines is a change for users."""
 
 import ast
 import contextlib

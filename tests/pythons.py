@@ -6,8 +6,7 @@ they get here takes a tenth of that, and is a process like any other: a fork of 
 a text, and ends as Python does. The server tells the test when it has ended, and how. It serves all workers of pytest.
 
 A test about what is imported, about encodings, or about variables that Python reads when it starts, needs a real start;
-so does one that finds its processes by their environment, which for a fork is that of the server.
-"""
+so does one that finds its processes by their environment, which for a fork is that of the server."""
 
 from __future__ import annotations
 

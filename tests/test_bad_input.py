@@ -1,7 +1,6 @@
 """Bad input: each public parameter rejects each bad value with an error that names the parameter.
 
-Each call below is complete and right. Then one of its parameters at a time gets each of the values.
-"""
+Each call below is complete and right. Then one of its parameters at a time gets each of the values."""
 
 import contextlib
 import dataclasses

@@ -1,7 +1,6 @@
 """A program works in the same way however it is started: a table of doors and kinds of jobs, with its exceptions.
 
-docs/platforms.md names the exceptions for users.
-"""
+docs/platforms.md names the exceptions for users."""
 
 import os
 import shutil

@@ -1,7 +1,6 @@
 """The structure of the repository: places of files, imports, access to private parts, and unique test helpers.
 
-Import-linter checks the order of the rooms; this file checks the rest. The code is parsed, not imported.
-"""
+Import-linter checks the order of the rooms; this file checks the rest. The code is parsed, not imported."""
 
 from __future__ import annotations
 

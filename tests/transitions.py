@@ -1,7 +1,6 @@
 """Each write of a job's state, in any test, is checked against the table of transitions; its function is recorded.
 
-An assertion that fails in a job is recorded too: a job's failure alone fails no test.
-"""
+An assertion that fails in a job is recorded too: a job's failure alone fails no test."""
 
 import sys
 import traceback

@@ -4,8 +4,7 @@
 `--show differs`, say, the lines of one count. Each line runs in a shell of its own, in a folder with the files that it
 names, with `parallel` replaced by this file. That keeps the arguments and the input of each call, and what GNU parallel
 prints for a dry run with `-k`; what trioflow prints for the same is compared, with the exit code. Nothing that the
-lines would do is done. It takes some minutes.
-"""
+lines would do is done. It takes some minutes."""
 
 import collections
 import html

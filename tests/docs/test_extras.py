@@ -1,6 +1,5 @@
 """Extras and dependency groups named in the README, pages and messages are those of pyproject.toml; each extra is
-explained and tested.
-"""
+explained and tested."""
 
 import json
 import os

@@ -20,5 +20,4 @@ tries again what fails in them. Each of `readers` compares what it was told with
 | OpenTelemetry | a span for each end, with its state; the duration metric is the seconds of the attempts, by state |
 | `failures()`, `list()`, `debrief()`, learned durations, `job.took` | the last end; the seconds in which the body ran |
 
-The table of a batch, whose commands are processes, is asked by `tests/batch/test_steering.py`.
-"""
+The table of a batch, whose commands are processes, is asked by `tests/batch/test_steering.py`."""

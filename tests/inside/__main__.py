@@ -3,8 +3,7 @@
 A test that passes plainly and fails in a job is a difference, unless it is explained in `_explained.py`. The exit code
 is 0 if there is no other difference, and each of the explained ones is there. The suites are those of the installed
 versions: trio brings its own; that of anyio is in its source distribution, which is downloaded. It runs on trio, on
-asyncio, on uvloop, and on Python 3.12 and later with eager tasks.
-"""
+asyncio, on uvloop, and on Python 3.12 and later with eager tasks."""
 
 import argparse
 import json

@@ -4,8 +4,7 @@ It is configured by the environment, because it runs in a process of its own:
 
 - `TRIOFLOW_INSIDE`: whether tests run in jobs; without it they run plainly, to compare.
 - `TRIOFLOW_ONLY`: the names of tests, JSON; no others run. Without it all do.
-- `TRIOFLOW_OUTCOMES`: the file for the outcomes, JSON: the name of each test with "passed", "failed" or "skipped".
-"""
+- `TRIOFLOW_OUTCOMES`: the file for the outcomes, JSON: the name of each test with "passed", "failed" or "skipped"."""
 
 import functools
 import gc

@@ -10,7 +10,7 @@ import pytest
 import trioflow
 from trioflow import Job, JobCancelled, JobSkipped, JobState, RequirementFailed, Scheduler, Sequence, StopReason, ref
 from trioflow._core.words._job_queries import settled_only_for
-from ..bodies import BLOCKED, CANCELLED, FAILED, SKIPPED, SUCCEEDED, at_once, fail_now, give_now, later, nap, take
+from ..bodies import BLOCKED, CANCELLED, FAILED, SKIPPED, SUCCEEDED, at_once, give_now, later, nap, take
 from ..conftest import Virtual
 from ..places import DOCS
 
@@ -219,10 +219,14 @@ def test_a_cancellation_before_a_failure_is_the_cause(virtual: Virtual) -> None:
 def test_a_requirement_failed_raised_by_a_job_has_the_right_root_cause(virtual: Virtual) -> None:
     bad = Job(fail)
     blocked = Job(take, bad)
-    reading, inventing = (
-        Job(at_once, blocked.result, required=blocked, run_if="settled"),
-        Job(fail_now, RequirementFailed(blocked, bad), required=blocked, run_if="settled"),
-    )
+
+    async def read() -> None:
+        blocked.result()
+
+    async def invent() -> None:
+        raise RequirementFailed(blocked, bad)
+
+    reading, inventing = Job(read, required=blocked, run_if="settled"), Job(invent, required=blocked, run_if="settled")
     behind, behind_invented = Job(take, reading), Job(take, inventing)
     virtual(Scheduler(behind, behind_invented, blocked).co_run)
     assert behind.raised_exception().__cause__ is bad.raised_exception()  # type: ignore[union-attr]

@@ -1,8 +1,7 @@
 """No call of the package in the thread of the event loop can block it for long: each that could is listed here.
 
 A file may be on a network that does not answer, and a named pipe has nobody at its other end. What waits for these is
-done in a thread, or in a process that can be ended.
-"""
+done in a thread, or in a process that can be ended."""
 
 import builtins
 import collections

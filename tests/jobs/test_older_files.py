@@ -1,8 +1,7 @@
 """No byte that was there before an attempt is lost to a failure, whatever becomes of the attempt, and of the next ones.
 
 Each draw fills the places that a job writes with files of others, lets the job fail once, twice and three times, by a
-retry, in further runs, or killed with its conductor, in place and anew, through links and on another file system.
-"""
+retry, in further runs, or killed with its conductor, in place and anew, through links and on another file system."""
 
 import logging
 import os

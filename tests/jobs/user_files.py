@@ -1,8 +1,7 @@
 """Draws of jobs that write, fail, are retried, time out, are killed and are resumed, in trees with files of others.
 
 A law says that nothing of others is lost: what was there before, and what other jobs and programs have written
-meanwhile, is there afterwards, byte for byte. `python -m tests.jobs.user_files --count 2000` compares more draws.
-"""
+meanwhile, is there afterwards, byte for byte. `python -m tests.jobs.user_files --count 2000` compares more draws."""
 
 import argparse
 import os

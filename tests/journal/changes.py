@@ -5,8 +5,7 @@ journal gives, in a copy of the same directory. Some changes are not seen by des
 then each thing that can be seen of the run is right, or as if this change, and nothing else, had not been made, here
 or in what it was made of.
 
-Run: python -m tests.journal.changes [--count N] [--first SEED].
-"""
+Run: python -m tests.journal.changes [--count N] [--first SEED]."""
 
 import argparse
 import contextlib

@@ -5,8 +5,7 @@
 A draw writes functions, each of which returns its version or raises it, and runs jobs of each kind that call them. At
 random instants, a function gets another version, with a reload or without. The laws: a traceback quotes the version
 that was raised; and the next run, which loads the file as it is by then, names exactly the restored jobs whose results
-have another version than the file.
-"""
+have another version than the file."""
 
 from __future__ import annotations
 

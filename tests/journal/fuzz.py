@@ -1,8 +1,7 @@
 """Mutated journals, as somebody may send them, and a check that reading them does no harm.
 
 A seed decides how a journal is mutated: values in its rows, its schema, bytes of its files, and files beside it. Each
-command is then called in a process that the system ends if one mutation takes more than a second of processor time.
-"""
+command is then called in a process that the system ends if one mutation takes more than a second of processor time."""
 
 import contextlib
 import os

@@ -1,8 +1,7 @@
 """Accidents of the journal file: what other programs, and jobs of the run itself, do to a journal during a run.
 
 SQLite's locks belong to a process and a file: they vanish when the process closes any descriptor of the file. So a job
-that copied its directory once let another program remove the journal's log under the running program.
-"""
+that copied its directory once let another program remove the journal's log under the running program."""
 
 import ctypes
 import os

@@ -1,8 +1,7 @@
 """The record that an attempt has begun is for what was killed alone: each end takes it away, whatever its outcome.
 
 The record once stayed after a failure, and after a success whose result was not stored. The next attempt took that for
-a kill, and a database that a person had mended, or that the job had extended, was renamed under it.
-"""
+a kill, and a database that a person had mended, or that the job had extended, was renamed under it."""
 
 import itertools
 import random

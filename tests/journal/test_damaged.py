@@ -137,7 +137,7 @@ if __name__ == "__main__":
 
 
 @pytest.fixture
-def file(tmp_path: Path) -> Path:
+def old(tmp_path: Path) -> Path:
     shutil.copy(DATA / "flow.py", tmp_path)
     for name, text in {"in": "input\n", "out": "input\n", "copy": "input\n", "late.sh": "echo whole > late"}.items():
         (tmp_path / name).write_text(text)
@@ -146,8 +146,8 @@ def file(tmp_path: Path) -> Path:
     return file
 
 
-def contents(file: Path) -> list[Any]:
-    with contextlib.closing(sqlite3.connect(file)) as db:
+def contents(old: Path) -> list[Any]:
+    with contextlib.closing(sqlite3.connect(old)) as db:
         tables = [db.execute(f"SELECT * FROM {table}").fetchall() for table in ("runs", "jobs", "results", "begun")]
         return [db.execute("PRAGMA user_version").fetchone()[0], *tables]
 
@@ -156,16 +156,16 @@ def files(directory: Path) -> dict[str, bytes]:
     return {each.name: each.read_bytes() for each in directory.iterdir() if each.is_file()}
 
 
-def found(file: Path) -> list[str]:
-    return read_with_retry(file, lambda store: [record.path for record in store.job_records()])
+def found(old: Path) -> list[str]:
+    return read_with_retry(old, lambda store: [record.path for record in store.job_records()])
 
 
-def test_each_job_of_a_journal_of_the_format_before_is_restored(backend: str, file: Path) -> None:
+def test_each_job_of_a_journal_of_the_format_before_is_restored(backend: str, old: Path) -> None:
     """What it has of paid calls and of answers is the user's. The next run restores them, too."""
-    before = contents(file)
+    before = contents(old)
     assert before[0] == EARLIER_VERSION
     for number in range(2):
-        done = python("-c", RUNS, backend, cwd=file.parent, text=True)
+        done = python("-c", RUNS, backend, cwd=old.parent, text=True)
         assert ("'run.db-format-5' beside it is a copy of it as it was" in done.stderr) is (number == 0), done.stderr
         jobs, values = json.loads(done.stdout)
         assert {path for path, (restored, *_) in jobs.items() if not restored} - {"late"} == {
@@ -177,37 +177,37 @@ def test_each_job_of_a_journal_of_the_format_before_is_restored(backend: str, fi
             "failed", "succeeded", "idle", "succeeded", "succeeded"
         ]  # fmt: skip
         assert jobs["deploy"][2] > 1
-    assert contents(file.with_name("run.db-format-5")) == before
-    assert not file.with_name("run.db-format-5-2").exists()
-    version, _, jobs, *_ = contents(file)
+    assert contents(old.with_name("run.db-format-5")) == before
+    assert not old.with_name("run.db-format-5-2").exists()
+    version, _, jobs, *_ = contents(old)
     assert version == FORMAT_VERSION
     assert [row[1] for row in jobs][: len(before[2])] == [row[1] for row in before[2]]
 
 
-def test_a_command_that_reads_leaves_a_journal_of_the_format_before_alone(file: Path) -> None:
+def test_a_command_that_reads_leaves_a_journal_of_the_format_before_alone(old: Path) -> None:
     """It reads a temporary copy: whoever looks may not be the one who runs."""
-    before = files(file.parent)
-    assert len(trioflow("journal", file).stdout.splitlines()) == 30
-    assert "deploy" in trioflow("journal", file, "show", "deploy").stdout
-    assert files(file.parent) == before
+    before = files(old.parent)
+    assert len(trioflow("journal", old).stdout.splitlines()) == 30
+    assert "deploy" in trioflow("journal", old, "show", "deploy").stdout
+    assert files(old.parent) == before
 
 
-def test_a_run_that_is_killed_as_it_brings_a_journal_up_to_date_loses_nothing(file: Path) -> None:
-    data, names = file.read_bytes(), found(file)
+def test_a_run_that_is_killed_as_it_brings_a_journal_up_to_date_loses_nothing(old: Path) -> None:
+    data, names = old.read_bytes(), found(old)
     for after in (False, True):
         for at in range(99):
-            for each in file.parent.glob("run.db*"):
+            for each in old.parent.glob("run.db*"):
                 each.unlink()
-            file.write_bytes(data)
+            old.write_bytes(data)
             if not (child := fork()):
                 Fault(at, after).install()
-                JournalStore(file, writes=True).close()
+                JournalStore(old, writes=True).close()
                 os._exit(0)
             code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-            assert found(file) == names
-            JournalStore(file, writes=True).close()
-            assert found(file) == names
-            assert [contents(each)[0] for each in (file, file.with_name("run.db-format-5"))] == VERSIONS
+            assert found(old) == names
+            JournalStore(old, writes=True).close()
+            assert found(old) == names
+            assert [contents(each)[0] for each in (old, old.with_name("run.db-format-5"))] == VERSIONS
             if code == 0:
                 break
             assert code == -signal.SIGKILL
@@ -215,28 +215,30 @@ def test_a_run_that_is_killed_as_it_brings_a_journal_up_to_date_loses_nothing(fi
 
 
 @pytest.mark.parametrize("fault", ["no copy", "a copy is there"])
-def test_no_journal_is_brought_up_to_date_without_copy(file: Path, monkeypatch: pytest.MonkeyPatch, fault: str) -> None:
+def test_no_journal_is_brought_up_to_date_without_copy(old: Path, monkeypatch: pytest.MonkeyPatch, fault: str) -> None:
     """If the copy cannot be made, the journal stays as it is. A copy that is there is not overwritten."""
-    before = files(file.parent)
+    before = files(old.parent)
     if fault == "no copy":
         monkeypatch.setattr(os, "link", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
         with pytest.raises(JournalError, match=r"cannot copy it to '.*run.db-format-5': .*No space left"):
-            JournalStore(file, writes=True)
-        assert files(file.parent) == before
+            JournalStore(old, writes=True)
+        assert files(old.parent) == before
         return
-    file.with_name("run.db-format-5").write_bytes(b"mine")
-    JournalStore(file, writes=True).close()
-    assert file.with_name("run.db-format-5").read_bytes() == b"mine"
-    assert contents(file.with_name("run.db-format-5-2"))[0] == EARLIER_VERSION
+    old.with_name("run.db-format-5").write_bytes(b"mine")
+    JournalStore(old, writes=True).close()
+    assert old.with_name("run.db-format-5").read_bytes() == b"mine"
+    assert contents(old.with_name("run.db-format-5-2"))[0] == EARLIER_VERSION
 
 
-def test_a_first_run_of_the_format_before_that_was_killed_before_its_tables_leaves_an_empty_journal(file: Path) -> None:
+def test_a_first_run_of_the_format_before_that_was_killed_before_its_tables_leaves_an_empty_journal(
+    old: Path,
+) -> None:
     """It has a version and no tables. There is nothing to copy."""
-    file.unlink()
-    with contextlib.closing(sqlite3.connect(file)) as db:
+    old.unlink()
+    with contextlib.closing(sqlite3.connect(old)) as db:
         db.execute(f"PRAGMA application_id = {_store.APPLICATION_ID}")
         db.execute(f"PRAGMA user_version = {EARLIER_VERSION}")
         db.execute("PRAGMA journal_mode = WAL")
-    JournalStore(file, writes=True).close()
-    assert contents(file) == [FORMAT_VERSION, [], [], [], []]
-    assert not [*file.parent.glob("run.db-format*")]
+    JournalStore(old, writes=True).close()
+    assert contents(old) == [FORMAT_VERSION, [], [], [], []]
+    assert not [*old.parent.glob("run.db-format*")]

@@ -1,7 +1,6 @@
 """Runs that are killed, at each write and at random instants, and continue from what they had committed.
 
-Each run is a forked process. Its jobs write their names to a log, so that the test knows what has run.
-"""
+Each run is a forked process. Its jobs write their names to a log, so that the test knows what has run."""
 
 import itertools
 import os

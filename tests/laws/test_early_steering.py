@@ -1,8 +1,7 @@
 """From the first instruction of `run()` on, each word of steering is the run's, whichever thread says it.
 
 The instant is drawn: the word is said in another thread as the thread of the run calls its n-th function, on the way
-from `run()` to the run. What is said later takes effect in the next turn of the loop.
-"""
+from `run()` to the run. What is said later takes effect in the next turn of the loop."""
 
 import random
 import sys

@@ -1,8 +1,7 @@
 """The exception of a job is the job's: whoever asks for it gets one object, as the job has raised it.
 
 Cause, context and notes are those that the job has given it, but for one note that names the job, and the traceback
-ends in the line that has raised it, whoever has asked before.
-"""
+ends in the line that has raised it, whoever has asked before."""
 
 import contextvars
 import functools

@@ -1,7 +1,6 @@
 """The grammar of hooks: what each instrument is told of each job of any kind, in which state it is, and after what.
 
-An instrument of its own group, of the scheduler around it and of the run is told the same.
-"""
+An instrument of its own group, of the scheduler around it and of the run is told the same."""
 
 import contextlib
 import re

@@ -1,7 +1,6 @@
 """A run knows nothing of the run before: all that can be asked after it is as after the only run of a new scheduler.
 
-The runs of one scheduler end in each way after each other way, and all questions about it and its jobs are compared.
-"""
+The runs of one scheduler end in each way after each other way, and all questions about it and its jobs are compared."""
 
 import contextlib
 import functools

@@ -1,8 +1,7 @@
 """A second call for the same reason changes nothing of how a run ends: jobs that clean up are left to it.
 
 What is cancelled as a job, such as a nested scheduler, is another matter: on asyncio each cause cancels it once more.
-Each scenario runs with one call, and with more of them, at drawn times; what its jobs have lived is compared.
-"""
+Each scenario runs with one call, and with more of them, at drawn times; what its jobs have lived is compared."""
 
 from __future__ import annotations
 

@@ -1,7 +1,6 @@
 """Each word of steering in each phase of a run, and of a group that is tried again: what it does, or why it is refused.
 
-What is set during a run is the scheduler's, until the outermost run ends: each of its runs and attempts takes it.
-"""
+What is set during a run is the scheduler's, until the outermost run ends: each of its runs and attempts takes it."""
 
 from collections.abc import Callable
 from itertools import product

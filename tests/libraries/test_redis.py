@@ -1,7 +1,6 @@
 """Redis by redis-py: a job that is cut off leaves no lock, and no connection in use.
 
-While it connects, redis-py may lose a cancellation, by hand as well. So timeouts here hit connected clients.
-"""
+While it connects, redis-py may lose a cancellation, by hand as well. So timeouts here hit connected clients."""
 
 from __future__ import annotations
 

@@ -1,8 +1,7 @@
 """SQLite by aiosqlite and SQLAlchemy: a job that is cut off leaves no thread, no transaction, no connection in use.
 
 SQLite works in a thread, where no cancellation reaches a query: its connection can be closed or used again only after
-its end, which the test decides.
-"""
+its end, which the test decides."""
 
 import asyncio
 import random

@@ -6,5 +6,4 @@ effect in one run.
 ``python -m tests.model --count 1000 --seed 7 --table`` is a soak; with `TRIOFLOW_ISOLATION=direct` on the direct
 isolation.
 
-Where two causes meet in one instant, the model has doubts, and the outcome is not compared.
-"""
+Where two causes meet in one instant, the model has doubts, and the outcome is not compared."""

@@ -2,8 +2,7 @@
 
 Each scenario has a focus: a few mechanisms that it uses often. All others are rare in it. So each pair of mechanisms
 comes together in many scenarios, however many mechanisms there are. What chance seldom brings about is a scene: a few
-jobs, and what they need, that let one mechanism take effect beside all else.
-"""
+jobs, and what they need, that let one mechanism take effect beside all else."""
 
 import itertools
 import math

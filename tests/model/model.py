@@ -2,8 +2,7 @@
 
 It knows nothing of the engine, and it is not fast: events are in a heap, and after each event the rules of the contract
 are applied until nothing changes. All that happens at one instant has one cause. Where that is not so, the outcome may
-depend on turns of the event loop, and the prediction has `doubts`, which say why.
-"""
+depend on turns of the event loop, and the prediction has `doubts`, which say why."""
 
 from collections import Counter
 from collections.abc import Mapping

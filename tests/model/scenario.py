@@ -2,8 +2,7 @@
 
 Two things are made of it independently: real jobs for the engine (`real`), and a prediction (`model`). Names are
 unique. All durations are whole numbers of seconds plus a fraction of their own, so their sums do not coincide: what
-happens at one instant has one cause.
-"""
+happens at one instant has one cause."""
 
 from __future__ import annotations
 

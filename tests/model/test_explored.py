@@ -1,8 +1,7 @@
 """Random scenarios under exploration: their tasks continue in any order, and faults are injected into their jobs.
 
 trio reverses the order of tasks in a turn at random, and asyncio always has the same one; here any order may come, on
-both.
-"""
+both."""
 
 from dataclasses import replace
 from typing import Any

@@ -9,8 +9,7 @@ most promising ones first; if none does, those that start processes, in which co
 killed if a test fails, or does not end in time. One that survives needs a test, unless it only costs time or memory;
 or the code there may be simpler. Each run draws a fresh sample, and prints its seed.
 
-Everything happens in copies of the tree and, for root, among processes of its own.
-"""
+Everything happens in copies of the tree and, for root, among processes of its own."""
 
 from __future__ import annotations
 

@@ -4,8 +4,7 @@
     python -m tests.plants run-refund key-keep    # these
 
 The random faults of `tests.mutation` show which lines no test holds; these show which laws none holds. Each is planted
-in a copy of the tree.
-"""
+in a copy of the tree."""
 
 import argparse
 import concurrent.futures

@@ -1,8 +1,7 @@
 """The plants: faults that a tired developer may put into the engine, and that tests must notice.
 
 Each is a mistake about a rule, in the words of its author: a line forgotten, two lines in the other order, `>` for
-`>=`. Plants that made no difference to any user are not here: what a fault cannot break may go.
-"""
+`>=`. Plants that made no difference to any user are not here: what a fault cannot break may go."""
 
 from dataclasses import dataclass
 from pathlib import Path

@@ -3,8 +3,7 @@
     python -m tests.run.each_line HOW BACKEND SCENARIO [STEP]
 
 HOW is "interrupt", for Ctrl-C under `trio.run`, "twice", for a second one thirty lines later, or "error", for a
-MemoryError. Each STEP-th line gets one. The run ends, and the books agree; otherwise a line says where they do not.
-"""
+MemoryError. Each STEP-th line gets one. The run ends, and the books agree; otherwise a line says where they do not."""
 
 import asyncio
 import collections

@@ -3,8 +3,7 @@
     python -m tests.run.heartbeat SECONDS [BACKEND]
 
 The heart beats each `INTERVAL` seconds in the loop. One with nothing beside it beats in a process of its own: it shows
-how late a busy machine makes it. A thread notes where the loop's own thread is while a beat is late.
-"""
+how late a busy machine makes it. A thread notes where the loop's own thread is while a beat is late."""
 
 import contextlib
 import itertools

@@ -2,8 +2,7 @@
 
     python -m tests.run.test_causes_first 10000
 
-draws so many runs, on the real clock, in which no two ends have the same time.
-"""
+draws so many runs, on the real clock, in which no two ends have the same time."""
 
 import io
 import itertools

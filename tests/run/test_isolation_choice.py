@@ -1,7 +1,6 @@
 """Direct isolation, without private parts of trio and anyio: when it is used, its log lines, and its limits.
 
-With `TRIOFLOW_ISOLATION=direct` nearly all tests of the engine run on it.
-"""
+With `TRIOFLOW_ISOLATION=direct` nearly all tests of the engine run on it."""
 
 import ast
 import json

@@ -1,7 +1,6 @@
 """No run keeps its event loop, or a program that runs a scheduler for each request would keep one for each.
 
-A value of a weak dictionary had a reference to its own key, so each run on asyncio left its loop behind.
-"""
+A value of a weak dictionary had a reference to its own key, so each run on asyncio left its loop behind."""
 
 import asyncio
 import gc

@@ -385,8 +385,7 @@ def test_what_ends_at_once_gives_back_before_starts(virtual: Virtual, names: Any
 def random_nest(seed: int, has_crowds: bool) -> tuple[Scheduler, list[Job[Any]]]:
     """Return a nest of jobs that share a pool, and these jobs. In crowds, each scheduler has jobs without needs, too.
 
-    Nested schedulers come first: a crowd before them would delay when their jobs become ready.
-    """
+    Nested schedulers come first: a crowd before them would delay when their jobs become ready."""
     dice, asked = random.Random(seed), list[Job[Any]]()
 
     def fill(depth: int, prefix: str) -> list[AbstractJob[Any]]:

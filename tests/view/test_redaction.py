@@ -1,8 +1,7 @@
 """A secret in any place of a job with `redact=True` is in nothing that trioflow writes: files, views, errors, `ps`.
 
 One run has a job for each place into which a user may put a secret, and everything watches it. What a job prints, or
-puts into its exception, is its own affair, and a journal holds what it returns; but no view shows that.
-"""
+puts into its exception, is its own affair, and a journal holds what it returns; but no view shows that."""
 
 import contextlib
 import io

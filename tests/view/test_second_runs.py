@@ -1,8 +1,7 @@
 """A second run of a scheduler begins as the first has: no job, view or instrument has anything of the run before.
 
 The jobs are of all kinds, and end in the ways that leave the most behind. While the first of them runs, and the others
-wait for it, everything that is said of each job is noted; at the end, what is said of the run.
-"""
+wait for it, everything that is said of each job is noted; at the end, what is said of the run."""
 
 import io
 import itertools

@@ -8,8 +8,7 @@ It takes an hour, most of which is waiting: `close_ssh_in_scheduler()` of apssh 
 than that of the run, and gives each hop its 30 seconds.
 
 A test that passes over asynciojobs and fails over our names is a difference. One that fails over both is told of, with
-the reason, which is in `_explained.py`. The exit code is 0 if there is no difference and nothing is unexplained.
-"""
+the reason, which is in `_explained.py`. The exit code is 0 if there is no difference and nothing is unexplained."""
 
 import argparse
 import os

@@ -1,7 +1,6 @@
 """Make a machine with an sshd at port 22 and two users that may log in, and run a command on it.
 
-It is called as root in a network, a mount and a process namespace of its own: DIRECTORY COMMAND...
-"""
+It is called as root in a network, a mount and a process namespace of its own: DIRECTORY COMMAND..."""
 
 import os
 import socket

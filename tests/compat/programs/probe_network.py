@@ -1,7 +1,6 @@
 """A program as users of asynciojobs write them: it visits the nodes of a network and reports as JSON.
 
-It runs with asynciojobs and with the module that stands in for it; both must report the same.
-"""
+It runs with asynciojobs and with the module that stands in for it; both must report the same."""
 
 import asyncio
 import json

@@ -1,8 +1,7 @@
 """A program that observes how ProcessJobs fare on an engine: `python -m tests.jobs.process.engines ENGINE FOLDER UNIT`
 
 It prints "ready", and waits for Ctrl-C with a call in progress. Then it prints what the page says, as one line of
-JSON. UNIT is a number of seconds in which what happens at once has happened.
-"""
+JSON. UNIT is a number of seconds in which what happens at once has happened."""
 
 import contextlib
 import importlib

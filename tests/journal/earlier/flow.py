@@ -1,7 +1,6 @@
 """The scenario whose journal `run.db.gz` a program of format 5 has written, in the directory of the journal.
 
-The first run timed out, the second was answered, and killed while "late" was writing: `late.sh` slept in the middle.
-"""
+The first run timed out, the second was answered, and killed while "late" was writing: `late.sh` slept in the middle."""
 
 import dataclasses
 import datetime

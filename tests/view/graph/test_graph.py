@@ -620,12 +620,13 @@ def test_a_forever_job_that_ended_with_a_completed_run_has_no_failure_symbol(vir
 
 
 # --- Graphs where the package graphviz, which an extra installs, is missing
-@pytest.fixture(autouse=True)
+@pytest.fixture
 def without_graphviz(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make `import graphviz` fail, as in an environment without it."""
     monkeypatch.setitem(sys.modules, "graphviz", None)
 
 
+@pytest.mark.usefixtures("without_graphviz")
 def test_the_error_names_the_extra_that_installs_graphviz(tmp_path: Path) -> None:
     scheduler = Scheduler(Job(give_now, 1))
     message = r"needs the package graphviz, .*: pip install 'trioflow\[graph\]'"
@@ -641,6 +642,7 @@ def test_the_error_names_the_extra_that_installs_graphviz(tmp_path: Path) -> Non
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.usefixtures("without_graphviz")
 def test_a_notebook_shows_the_graph_as_mermaid() -> None:
     bundle = Scheduler(Job(give_now, 1, label="one"))._repr_mimebundle_()
     assert set(bundle) == {"text/plain", "text/vnd.mermaid"}

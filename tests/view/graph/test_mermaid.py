@@ -1,8 +1,7 @@
 """`mermaid`: the text of a flowchart, in the grammar that Mermaid publishes.
 
 Each statement that trioflow writes has one form, listed below; Mermaid's own parser (11.17) accepted all of them, with
-the labels of these tests, when the forms were chosen.
-"""
+the labels of these tests, when the forms were chosen."""
 
 import re
 from typing import Any

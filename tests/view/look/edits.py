@@ -5,8 +5,7 @@
 A module has units: functions of all kinds, with a function that calls each of them, and that other units may call. The
 law: a reload takes all of an edit, or nothing. If it takes it, each call returns what it returns in a module that has
 the new text, and each function has the same line; otherwise each call returns what it returned before. An edit that
-only changes bodies, lines, literal defaults and new names is taken.
-"""
+only changes bodies, lines, literal defaults and new names is taken."""
 
 import argparse
 import copy

@@ -149,8 +149,7 @@ LOOKS = [number / 2 + 0.0625 for number in range(14)]
 def test_after_any_two_looks_the_ends_on_a_page_are_those_of_the_jobs(virtual: Virtual) -> None:
     """Between two looks a job may fail again, begin or succeed, and a group, too: each page has what is so now.
 
-    The third look, after the run, found a job as FAILED that had been tried again since the second.
-    """
+    The third look, after the run, found a job as FAILED that had been tried again since the second."""
 
     async def flaky() -> None:
         await nap(1)

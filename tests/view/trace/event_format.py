@@ -2,8 +2,7 @@
 
 "Trace Event Format" (docs.google.com/document/d/1CvAClvFfyA5R-PhYUmn5OOQtYMH4h6I0nSsKchNAySU) defines the phases, and
 the fields of each with their types. Perfetto's importer (src/trace_processor/importers/json) sorts events by time,
-keeping the order of those at the same time, and drops slices that overlap without nesting.
-"""
+keeping the order of those at the same time, and drops slices that overlap without nesting."""
 
 import json
 import math
@@ -42,8 +41,7 @@ def _reject_constant(constant: str) -> None:
 
 def check_event(event: Event) -> None:
     """Check that an event has exactly the fields of its phase, of the right types, and finite times of
-    at least zero.
-    """
+    at least zero."""
     fields = FIELDS[event["ph"]]
     assert set(fields) <= set(event), event
     assert set(event) <= {"ph", *fields, *OPTIONAL}, event
