@@ -234,26 +234,26 @@ def test_a_failed_command_that_is_to_run_again_has_failed_until_it_does(tmp_path
     assert (process.returncode, "✗ 1 failed of 2" in stderr.decode()) == (1, True)
 
 
-def test_one_failed_command_runs_again_and_each_end_is_told_once(tmp_path: Path) -> None:
+def test_a_failed_command_runs_again_and_again_and_its_last_end_is_told(tmp_path: Path) -> None:
     """The batch had reported the command, and a KeyError ended it when `try-again PATH` made the same job run again."""
-    go, log, table = tmp_path / "go", tmp_path / "log", tmp_path / "table.csv"
-    mended, last = "test -e disk && echo mended", ends_with("here", "go")
-    options = ["-j2", "--joblog", str(log), "--results", str(table)]
-    with running(*options, ":::", mended, "false", last, cwd=tmp_path) as process:
+    log, table, line = tmp_path / "log", tmp_path / "table.csv", "echo try >> tries; test `wc -l < tries` = 3"
+    options, last = ["-j2", "--joblog", str(log), "--results", str(table)], ends_with("here", "go")
+    with running(*options, ":::", line, "false", last, cwd=tmp_path) as process:
         until_there(tmp_path / "here")
-        while log.read_text().count("\n") < 3:
-            time.sleep(0.001)
-        (tmp_path / "disk").touch()
-        assert steer(process.pid, "try-again", mended)["done"].startswith(f"'{mended}': tried again")
-        while log.read_text().count("\n") < 4:
-            time.sleep(0.001)
-        go.touch()
+        for number in (3, 4, 5):
+            while log.read_text().count("\n") < number:
+                time.sleep(0.001)
+            if number < 5:
+                assert steer(process.pid, "try-again", line)["done"].startswith(f"'{line}': tried again")
+        with pytest.raises(_client.NoAnswer, match="no such command has failed"):
+            steer(process.pid, "try-again", line)
+        (tmp_path / "go").touch()
         _, stderr = process.communicate(timeout=PATIENCE)
     assert process.returncode == 1
     assert "batch  ✗ 1 failed of 3" in stderr.decode()
-    assert sorted(joblog_of(log)) == [["0", "0", mended], ["0", "0", last], ["1", "0", "false"]]
-    rows = [row.split(",")[:2] for row in table.read_text().splitlines() if row[:1].isdigit()]
-    assert sorted(number for number, _ in rows) == ["1", "2", "3"]
+    assert sorted(joblog_of(log)) == [["0", "0", line], ["0", "0", last], ["1", "0", "false"]]
+    rows = [row.split(",")[0] for row in table.read_text().splitlines() if row[:1].isdigit()]
+    assert sorted(rows) == ["1", "2", "3"]
 
 
 def test_each_failed_command_is_tried_again_by_its_path(tmp_path: Path) -> None:

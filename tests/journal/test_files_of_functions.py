@@ -145,6 +145,42 @@ Scheduler(Job(write, name, writes="out", label=name)).run(journal="run.db", back
     assert Path("out.partial").exists() == (found == "nothing")
 
 
+@pytest.mark.parametrize(
+    "instant", ["before set_aside_partial_files", "after set_aside_partial_files", "after record_start"]
+)
+def test_a_second_kill_while_a_killed_attempt_is_cleared_up_loses_nothing(backend: str, instant: str) -> None:
+    """Half a file is set aside, once, whatever had been done of that as the next program was killed, too."""
+    Path("program.py").write_text("""
+import os, sys
+from pathlib import Path
+from trioflow import Job, Scheduler
+from trioflow.journal._file_stamps import FileStamper
+from trioflow.journal._store import JournalStore
+
+def kill(*args):
+    if when == "after":
+        method(*args)
+    os.kill(os.getpid(), 9)
+
+async def write():
+    print(Path("out").exists(), flush=True)
+    Path("out").write_text(sys.argv[2])
+    if sys.argv[2] == "half":
+        os.kill(os.getpid(), 9)
+
+if len(sys.argv) > 3:
+    when, name = sys.argv[3:]
+    owner = JournalStore if "start" in name else FileStamper
+    method = getattr(owner, name)
+    setattr(owner, name, kill)
+Scheduler(Job(write, writes="out", label="job")).run(journal="run.db", backend=sys.argv[1])
+""")
+    for text, words in (("half", ""), ("never", instant), ("whole", "")):
+        done = python("program.py", backend, text, *words.split(), text=True)
+        assert done.stdout == ("" if words else "False\n"), done.stderr
+    assert {path.name: path.read_text() for path in Path().glob("out*")} == {"out": "whole", "out.partial": "half"}
+
+
 # --- What reads users' files is called in a thread: no turn of the loop, and no clock of a job, waits for it
 class SlowFiles:
     """Hashing a file and listing a directory end only when a job in the loop has ticked twice since they began."""

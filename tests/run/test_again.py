@@ -462,6 +462,31 @@ def test_what_is_tried_again_as_the_hold_ends_may_hold_the_run_once_more(virtual
     assert (seen, scheduler.stop_reason) == ([("FAILED", True)], StopReason.FAILED)
 
 
+def test_each_halt_of_a_run_is_told_and_each_failure_in_it(virtual: Virtual) -> None:
+    """A job that is tried again while another lies failed, and fails again, holds the run again, for both."""
+    one, two = Job(Broken(3), label="one"), Job(Broken(1), label="two")
+    scheduler, story = Scheduler(one, two, hold=True), list[Any]()
+    told = hooked(
+        job_settled=lambda _, job: story.append(f"{job.label} {job.state.name}"),
+        incident=lambda _, __, message, ___: story.extend(["is held"] * message.endswith("is held")),
+    )
+
+    async def main() -> None:
+        async with running(scheduler, instruments=[told]):
+            for call in (one.try_again, scheduler.try_again, one.try_again):
+                await anyio.sleep(5)
+                story.append((scheduler.is_paused(), names(scheduler), len({*scheduler.failures().values()})))
+                call()
+
+    virtual(main)
+    assert story == [
+        *("one FAILED", "two FAILED", "is held", (True, "FF", 2)),
+        *("one FAILED", "is held", (True, "FF", 2)),
+        *("one FAILED", "two SUCCEEDED", "is held", (True, "FS", 1)),
+        "one SUCCEEDED",
+    ]
+
+
 def test_an_open_block_is_held_only_at_its_end(virtual: Virtual) -> None:
     seen: list[Any] = []
 

@@ -487,24 +487,28 @@ def test_looking_at_a_run_changes_nothing(backend: Any) -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the name belongs to the user")
 def test_a_program_runs_where_another_one_has_taken_the_name_of_its_socket() -> None:
-    """TRIOFLOW_LOOK=1 never lets a run fail: a program that cannot answer says so in the log, once, and goes on."""
+    """TRIOFLOW_LOOK=1 never lets a run fail: a program that cannot answer says so in the log, once, and goes on.
+
+    It answers from the next run on, once the name is free.
+    """
     code = """
 import os, socket
 from trioflow import Job, Scheduler
-from trioflow.view.look._answers import socket_address
+from trioflow.view.look._answers import answer_thread, socket_address
 taken = socket.socket(socket.AF_UNIX)
 taken.bind(socket_address(os.getpid()))
 async def work():
-    print("works")
+    print("answers" if answer_thread.is_running() else "works")
 for _ in range(2):
     Scheduler(Job(work)).run()
 taken.close()
+Scheduler(Job(work)).run()
 """
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "TRIOFLOW_LOOK": "1"}
     done = subprocess.run(
         [sys.executable, "-W", "default", "-c", code], env=environment, capture_output=True, text=True
     )
-    assert done.stdout == "works\nworks\n", done.stderr
+    assert done.stdout == "works\nworks\nanswers\n", done.stderr
     assert done.stderr.count("`trioflow look` cannot look into this program") == 1
     assert "ResourceWarning" not in done.stderr
 
