@@ -21,12 +21,27 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 
 DEBIAN: dict[str, str] = {
-    "/usr/lib/chromium/chromium-headless-shell": "chromium-headless-shell", "/usr/sbin/sshd": "openssh-server",
-    "busybox": "busybox", "bwrap": "bubblewrap", "chromedriver": "chromium-driver", "dot": "graphviz",
-    "faketime": "faketime", "fish": "fish", "gzip": "gzip", "mksh": "mksh", "parallel": "parallel",
-    "pg_ctlcluster": "postgresql", "ps": "procps", "redis-server": "redis-server", "rsvg-convert": "librsvg2-bin",
-    "setsid": "util-linux", "ssh-keygen": "openssh-client", "tcsh": "tcsh", "xz": "xz-utils", "zsh": "zsh",
-}  # fmt: skip
+    "/usr/lib/chromium/chromium-headless-shell": "chromium-headless-shell",
+    "/usr/sbin/sshd": "openssh-server",
+    "busybox": "busybox",
+    "bwrap": "bubblewrap",
+    "chromedriver": "chromium-driver",
+    "dot": "graphviz",
+    "faketime": "faketime",
+    "fish": "fish",
+    "gzip": "gzip",
+    "mksh": "mksh",
+    "parallel": "parallel",
+    "pg_ctlcluster": "postgresql",
+    "ps": "procps",
+    "redis-server": "redis-server",
+    "rsvg-convert": "librsvg2-bin",
+    "setsid": "util-linux",
+    "ssh-keygen": "openssh-client",
+    "tcsh": "tcsh",
+    "xz": "xz-utils",
+    "zsh": "zsh",
+}
 """Commands, and files, that the tests use and pip cannot bring, each with the Debian package that does."""
 
 STATIC_CHECKS = ("ruff check", "ruff format --check", "mypy", "lint-imports --no-logo", "python .ci/code_size.py")

@@ -70,12 +70,33 @@ PATIENCE = 60.0  # seconds that a thread may take to end after its test, on a bu
 
 
 SLOW = (
-    "batch", "cli/test_bad_input.py", "cli/test_end_of_run.py", "cli/test_signals.py",
-    "cli/test_machine_readable_output.py", "compat", "docs/test_explore.py", "docs/test_sessions.py",
-    "docs/test_site.py", "ends", "examples", "inside", "job/service/test_signals.py", "jobs", "laws", "libraries",
-    "mutation", "plants", "pytest_trio", "run/test_soak.py", "scheduler/test_signals.py", "testing/test_fixture.py",
-    "view/graph", "view/monitor/test_child_output.py", "view/monitor/test_real_programs.py", "view/test_jupyter.py",
-)  # fmt: skip
+    "batch",
+    "cli/test_bad_input.py",
+    "cli/test_end_of_run.py",
+    "cli/test_signals.py",
+    "cli/test_machine_readable_output.py",
+    "compat",
+    "docs/test_explore.py",
+    "docs/test_sessions.py",
+    "docs/test_site.py",
+    "ends",
+    "examples",
+    "inside",
+    "job/service/test_signals.py",
+    "jobs",
+    "laws",
+    "libraries",
+    "mutation",
+    "plants",
+    "pytest_trio",
+    "run/test_soak.py",
+    "scheduler/test_signals.py",
+    "testing/test_fixture.py",
+    "view/graph",
+    "view/monitor/test_child_output.py",
+    "view/monitor/test_real_programs.py",
+    "view/test_jupyter.py",
+)
 """Folders and files of tests that start processes, or take long: all others are fast.
 
 Plain `pytest` runs the fast ones; `python -m tests` runs all.
@@ -83,18 +104,33 @@ Plain `pytest` runs the fast ones; `python -m tests` runs all.
 
 
 CI_ALONE = (
-    "docs/test_extras.py", "ends/test_many_ends.py", "examples/test_killed.py", "inside",
-    "jobs/process/test_engines.py", "libraries", "mutation", "plants", "view/page/test_page_browser.py",
-    "view/test_notebook.py", "view/trace/test_report_browser.py",
-)  # fmt: skip
+    "docs/test_extras.py",
+    "ends/test_many_ends.py",
+    "examples/test_killed.py",
+    "inside",
+    "jobs/process/test_engines.py",
+    "libraries",
+    "mutation",
+    "plants",
+    "view/page/test_page_browser.py",
+    "view/test_notebook.py",
+    "view/trace/test_report_browser.py",
+)
 """Folders and files that take a sixth of the time of all tests, and seldom find what the others do not.
 
 CI runs them; the test command of the README leaves them out.
 """
 SAMPLED = (
-    "cli/test_ssh.py", "jobs/command/test_shell_places.py", "jobs/ssh", "laws/test_clocks.py", "laws/test_growth.py",
-    "model/test_ties.py", "test_dask.py", "test_doors.py", "view/test_cost_of_reading.py",
-)  # fmt: skip
+    "cli/test_ssh.py",
+    "jobs/command/test_shell_places.py",
+    "jobs/ssh",
+    "laws/test_clocks.py",
+    "laws/test_growth.py",
+    "model/test_ties.py",
+    "test_dask.py",
+    "test_doors.py",
+    "view/test_cost_of_reading.py",
+)
 """Files of many slow tests about one thing: the test command has every seventh, CI a fifth of the others each day.
 
 Seven is odd, so that both backends are among them. What is about nodes and clusters is here, because it takes a tenth

@@ -124,13 +124,20 @@ def in_notebook(folder: Path, backend: str) -> str:
 
 
 DOORS: dict[str, tuple[Callable[[Path, str], str], str]] = {
-    "file": (plain("flow.py"), ""), "no suffix": (plain("flow", name="flow"), ""), "-m": (plain("-m", "flow"), ""),
-    "-m package": (as_package, NOT_SENT), "-c": (as_text, NOT_SENT), "zip": (in_zip, ""), "link": (by_link, ""),
-    "pdb": (in_debugger, ""), "trioflow run": (by_command, ""), "notebook": (in_notebook, NOT_SENT),
+    "file": (plain("flow.py"), ""),
+    "no suffix": (plain("flow", name="flow"), ""),
+    "-m": (plain("-m", "flow"), ""),
+    "-m package": (as_package, NOT_SENT),
+    "-c": (as_text, NOT_SENT),
+    "zip": (in_zip, ""),
+    "link": (by_link, ""),
+    "pdb": (in_debugger, ""),
+    "trioflow run": (by_command, ""),
+    "notebook": (in_notebook, NOT_SENT),
     "pytest": (in_pytest, ""),
     "frozen": (plain("flow.py", program="import sys\nsys.frozen = True\n" + PROGRAM + START), "set_executable"),
     "embedded": (plain("flow.py", program="import sys\nsys.executable = None\n" + PROGRAM + START), "set_executable"),
-}  # fmt: skip
+}
 """How a program is started, and what the error of a ProcessJob says there; "" if it works."""
 
 

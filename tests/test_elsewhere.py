@@ -67,9 +67,13 @@ None False
 """
 COMMANDS = {
     "run s.py --report r.html --journal j.db --trace t.json": "all 2 jobs succeeded",
-    "run s.py --journal j.db": "2 restored", "list s.py": "requires={1}", "check s.py": "2 jobs",
-    "graph s.py -o g.dot": "", "journal j.db": "2 jobs kept, 2 runs", "report t.json -o again.html": "",
-}  # fmt: skip
+    "run s.py --journal j.db": "2 restored",
+    "list s.py": "requires={1}",
+    "check s.py": "2 jobs",
+    "graph s.py -o g.dot": "",
+    "journal j.db": "2 jobs kept, 2 runs",
+    "report t.json -o again.html": "",
+}
 SCENARIO = """
 import anyio
 from trioflow import Job, Scheduler, ThreadJob

@@ -61,17 +61,20 @@ def test_a_forked_program_sees_the_same_as_a_started_one(tmp_path: Path, kind: s
 @pytest.mark.parametrize(
     "code",
     [
-        "import sys; sys.exit(3)", "import sys; sys.exit('so')",
+        "import sys; sys.exit(3)",
+        "import sys; sys.exit('so')",
         "import os, signal; os.kill(os.getpid(), signal.SIGKILL)",
         "import atexit; atexit.register(print, 'at exit'); raise KeyboardInterrupt",
         "import threading, time; threading.Thread(target=lambda: print(time.sleep(0.01))).start()",
-        "def f():\n    raise OSError('broken')\nf()", "import sys; sys.exit(sys.excepthook is not sys.__excepthook__)",
+        "def f():\n    raise OSError('broken')\nf()",
+        "import sys; sys.exit(sys.excepthook is not sys.__excepthook__)",
         "import atexit, logging; atexit.register(print, 'at exit'); logging.basicConfig(); logging.warning('a')",
-        "class A:\n    def __del__(self):\n        print('gone')\na = A()\na.a = a", "import sys; sys.exit(-1)",
+        "class A:\n    def __del__(self):\n        print('gone')\na = A()\na.a = a",
+        "import sys; sys.exit(-1)",
         "import sys; print('lost'); sys.stdout = open('/dev/full', 'w'); print('a')",
         "import trioflow.cli; trioflow.cli.main()",
     ],
-)  # fmt: skip
+)
 def test_a_forked_program_ends_in_the_same_way_as_a_started_one(tmp_path: Path, code: str) -> None:
     """Exit codes, signals and exceptions of forked and started programs are the same, and exit handlers run."""
     (file := tmp_path / "program.py").write_text(code)

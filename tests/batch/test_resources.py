@@ -133,8 +133,10 @@ INVALID = [
     (["--needs", "gpu=1", "--needs", "gpu=2"], "gpu is given twice: give each name once"),
     (["--needs", "mem=9P"], "--needs mem=9 PiB: the total is "),
     (["--needs", "mem=2G", "--pool", "mem=1.5G"], "--needs mem=2 GiB: the total is 1.5 GiB"),
-    (["--needs", "2=1"], "write each name once"), (["--needs", "gpu=0"], "gpu=0: give more than 0"),
-    (["--needs", "gpu=-1"], "write a number and a unit"), (["--needs", "gpu=nan"], "write a number and a unit"),
+    (["--needs", "2=1"], "write each name once"),
+    (["--needs", "gpu=0"], "gpu=0: give more than 0"),
+    (["--needs", "gpu=-1"], "write a number and a unit"),
+    (["--needs", "gpu=nan"], "write a number and a unit"),
     (["--needs", "gpu=3", "--pool", "gpu=0,1"], "--needs gpu=3: the total is 2"),
     (["--needs", "gpu=1", "--pool", "gpu=0"], "gpu=0 is an amount of 0; for one unit named 0, write gpu=0,"),
     (["--needs", "mem=1G", "--pool", "mem=0"], "--needs mem=1 GiB: the total is 0"),
@@ -142,13 +144,14 @@ INVALID = [
     (["--needs", "licence=1"], "the total amount is unknown; give it with --pool licence=..."),
     (["--needs", "gpu=1", "--pool", "0,1"], "write NAME=AMOUNT, or NAME=UNIT,UNIT"),
     (["--needs", "gpu=1", "--pool", "gpu=1,gpu=2"], "write each name once"),
-    (["--needs", "gpu=1", "--pool", "gpu=0,0"], "duplicate unit"), (["--pool", "gpu=1"], "--pool needs --needs"),
+    (["--needs", "gpu=1", "--pool", "gpu=0,0"], "duplicate unit"),
+    (["--pool", "gpu=1"], "--pool needs --needs"),
     (["--memory-limit", "much"], "'--memory-limit': 'much': write a number and a unit"),
     (["--memory-limit", "0"], "'--memory-limit': '0': give a positive size, such as 2G"),
     (["-j", str(CPU_COUNT + 1), "--pin"], f"{CPU_COUNT + 1} slots are more than the {CPU_COUNT} CPU"),
     (["-j0", "--pin", "--joblog", "ran"], f"that may be used: give -j{CPU_COUNT}, or leave --pin out"),
     (["-S", "host", "--pin", "--memory-limit", "2G"], "--memory-limit and --pin apply to this machine"),
-]  # fmt: skip
+]
 
 
 def test_invalid_resource_options_of_a_batch_are_rejected() -> None:

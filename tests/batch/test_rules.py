@@ -189,8 +189,14 @@ def fill(line: str, *arguments: str) -> str:
 
 
 PARTS = [
-    ("{}", "d.e/b.c"), ("{.}", "d.e/b"), ("{/}", "b.c"), ("{//}", "d.e"), ("{/.}", "b"), ("{#}", "7"), ("{%}", "3"),
-]  # fmt: skip
+    ("{}", "d.e/b.c"),
+    ("{.}", "d.e/b"),
+    ("{/}", "b.c"),
+    ("{//}", "d.e"),
+    ("{/.}", "b"),
+    ("{#}", "7"),
+    ("{%}", "3"),
+]
 
 
 def test_replacement_string_is_filled_in_as_by_gnu_parallel() -> None:

@@ -15,11 +15,15 @@ CODE = "scenario = Scheduler(Job(work, label='a'), Job(fail, label='broken'))"
 COLOUR = re.compile(r"\x1b\[[0-9;]*[34][0-8][0-9;]*m")
 """An escape sequence that sets a colour: 30 to 38, and 40 to 48."""
 SHOWING = {
-    "run": ["run", "FILE"], "run without a monitor": ["run", "--no-monitor", "FILE"], "list": ["list", "FILE"],
-    "check": ["check", "FILE"], "graph": ["graph", "FILE"], "journal": ["journal", "JOURNAL"],
+    "run": ["run", "FILE"],
+    "run without a monitor": ["run", "--no-monitor", "FILE"],
+    "list": ["list", "FILE"],
+    "check": ["check", "FILE"],
+    "graph": ["graph", "FILE"],
+    "journal": ["journal", "JOURNAL"],
     "ssh": ["ssh", "--connect-timeout", "0.2s", "-H", "nobody@127.0.0.1:1", "true"],
     "batch": ["batch", "--bar", "false", ":::", "1", "2"],
-}  # fmt: skip
+}
 
 
 WATCHED = ["run", "run without a monitor", "batch"]

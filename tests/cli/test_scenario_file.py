@@ -139,19 +139,27 @@ def scenario({parameters}):
 """
 
 CONVERTED = [
-    ("n: int", ["n=5"], {"n": 5}), ("n: float = 1", ["n=2"], {"n": 2.0}), ("n=1", ["n=5"], {"n": 5}),
-    ("n=1.5", [], {"n": 1.5}), ("flag: bool", ["flag=true"], {"flag": True}),
-    ("flag=True", ["flag=False"], {"flag": False}), ("name", ["name=a=b"], {"name": "a=b"}),
-    ("name=None", ["name=5"], {"name": "5"}), ("name: str", ["name=[1]"], {"name": "[1]"}),
-    ("n: Optional[int] = 3", ["n=5"], {"n": 5}), ("n: int | None = 3", ["n=null"], {"n": None}),
+    ("n: int", ["n=5"], {"n": 5}),
+    ("n: float = 1", ["n=2"], {"n": 2.0}),
+    ("n=1", ["n=5"], {"n": 5}),
+    ("n=1.5", [], {"n": 1.5}),
+    ("flag: bool", ["flag=true"], {"flag": True}),
+    ("flag=True", ["flag=False"], {"flag": False}),
+    ("name", ["name=a=b"], {"name": "a=b"}),
+    ("name=None", ["name=5"], {"name": "5"}),
+    ("name: str", ["name=[1]"], {"name": "[1]"}),
+    ("n: Optional[int] = 3", ["n=5"], {"n": 5}),
+    ("n: int | None = 3", ["n=null"], {"n": None}),
     ("day: datetime.date", ["day=2026-01-02"], {"day": datetime.date(2026, 1, 2)}),
     ("hosts: list[str]", ['hosts=["a", "b,c"]'], {"hosts": ["a", "b,c"]}),
-    ("ns: tuple[int, ...] = ()", ["ns=[1, 2]"], {"ns": (1, 2)}), ("ns=[]", ["ns=[1]"], {"ns": [1]}),
+    ("ns: tuple[int, ...] = ()", ["ns=[1, 2]"], {"ns": (1, 2)}),
+    ("ns=[]", ["ns=[1]"], {"ns": [1]}),
     ("table: dict[str, float]", ['table={"a": 1}'], {"table": {"a": 1.0}}),
     ("a, /, b=2, *, c: int = 3", ["a=1", "c=4"], {"a": "1", "b": 2, "c": 4}),
-    ("a=1, **more", ["b=2"], {"a": 1, "more": {"b": "2"}}), ("a=1, *rest", [], {"a": 1, "rest": ()}),
+    ("a=1, **more", ["b=2"], {"a": 1, "more": {"b": "2"}}),
+    ("a=1, *rest", [], {"a": 1, "rest": ()}),
     ("n: Unknown = 3", ["n=4"], {"n": 4}),
-]  # fmt: skip
+]
 
 
 @pytest.mark.sampled

@@ -30,11 +30,14 @@ POLLED = ("job_waiting", "job_progress")
 STATE_WORDS = ("succeeded", "failed", "blocked", "cancelled", "skipped", "restored", "ended")
 EXPLANATIONS = {
     JobState.IDLE: "' (waits |was not reached|will not be reached|is about|has no open)",
-    JobState.SCHEDULED: "' (waits |is ready|will be retried)", JobState.RUNNING: "' has been running",
-    JobState.SUCCEEDED: "' (succeeded|moved on|was restored)", JobState.FAILED: "' failed",
-    JobState.BLOCKED: "' is blocked", JobState.SKIPPED: "' was skipped",
+    JobState.SCHEDULED: "' (waits |is ready|will be retried)",
+    JobState.RUNNING: "' has been running",
+    JobState.SUCCEEDED: "' (succeeded|moved on|was restored)",
+    JobState.FAILED: "' failed",
+    JobState.BLOCKED: "' is blocked",
+    JobState.SKIPPED: "' was skipped",
     JobState.CANCELLED: "' (was (cancelled|drained)|ran alongside)",
-}  # fmt: skip
+}
 """How `explain()` begins, for each state."""
 MONITOR_LINE = re.compile(rf"\d\d:\d\d:\d\d ({'|'.join(STATE_WORDS)})\s+(\S+)", re.IGNORECASE)
 

@@ -31,13 +31,16 @@ from .scripts import load_example, run_example
 MODULE_GRAPH = EXAMPLES / "module_graph.py"
 
 SMALL = {
-    "a.py": "import b, sys\nfrom pkg import name, inner", "b.py": "def late():\n    import c",
-    "c.py": "import a.nothing\nimport a", "alone.py": "import alone, pkg.inner.deep",
+    "a.py": "import b, sys\nfrom pkg import name, inner",
+    "b.py": "def late():\n    import c",
+    "c.py": "import a.nothing\nimport a",
+    "alone.py": "import alone, pkg.inner.deep",
     "pkg/__init__.py": "from . import inner",
     "pkg/inner/__init__.py": "from .. import __doc__\nfrom ...beyond import it",
     "pkg/inner/deep.py": "from .missing import it\nfrom ..inner import deep\nfrom . import deep",
-    "test/test_a.py": "def (", "site-packages/other.py": "def (",
-}  # fmt: skip
+    "test/test_a.py": "def (",
+    "site-packages/other.py": "def (",
+}
 IMPORTS = {
     "a": ["b", "pkg", "pkg.inner"], "b": ["c"], "c": ["a"], "alone": ["pkg.inner.deep"], "pkg": ["pkg.inner"],
     "pkg.inner": ["pkg"], "pkg.inner.deep": ["pkg.inner"],

@@ -37,11 +37,14 @@ def test_some_of_trios_tests_pass_in_jobs(
         ("good", "", "good", True, "  differs by chance, not when its file runs again: test_it::good"),
         ("good odd", "good odd", "", False, "  differs no more: test_it::odd (a reason)"),
         (
-            "good", "good", "", False,
+            "good",
+            "good",
+            "",
+            False,
             "  is explained, but does not pass plainly, or is no more: test_it::odd (a reason)",
         ),
     ],
-)  # fmt: skip
+)
 def test_differences_are_explained_one_by_one(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],

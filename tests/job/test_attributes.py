@@ -251,21 +251,30 @@ three = Job(fetch, 3)
 @pytest.mark.parametrize(
     ("args", "label"),
     [
-        ((), "fetch()"), ((3,), "fetch(3)"), ((None, True, 2.5, "a"), "fetch(None, True, 2.5, 'a')"),
+        ((), "fetch()"),
+        ((3,), "fetch(3)"),
+        ((None, True, 2.5, "a"), "fetch(None, True, 2.5, 'a')"),
         (("https://example.org/a/long/path/page/17",), "fetch('https://exam…ath/page/17')"),
         (("0123456789abcdefghijklmn",), "fetch('0123456789abcdefghijklmn')"),
         ((b"0123456789abcdefghijklmn",), "fetch(b'0123456789abcdefghijklmn')"),
         ((1.2345678912,), "fetch(1.2345678912)"),
         ((0.1 + 0.2, 1 / 3, -2e-300 / 3, float("nan")), "fetch(0.3, 0.333333, -6.66667e-301, nan)"),
-        ((10**5000,), "fetch(<int>)"), ((b"x" * 100,), f"fetch({b'x' * 24!r}…)"), ((three,), "fetch(fetch(3))"),
-        ((ref(three),), "fetch(fetch(3))"), (([three, 2],), "fetch([fetch(3), 2])"),
-        ((AbstractJob(label="mine"),), "fetch(mine)"), (({"a": 1},), "fetch({'a': 1})"),
-        ((list(range(100)),), "fetch([…])"), (([[1]],), "fetch([…])"),
-        ((Colour.RED, Path("/a/b")), "fetch(Colour.RED, '/a/b')"), ((fetch, int), "fetch(fetch, int)"),
-        ((Hostile(),), "fetch(<Hostile>)"), (([Hostile()],), "fetch([<Hostile>])"),
+        ((10**5000,), "fetch(<int>)"),
+        ((b"x" * 100,), f"fetch({b'x' * 24!r}…)"),
+        ((three,), "fetch(fetch(3))"),
+        ((ref(three),), "fetch(fetch(3))"),
+        (([three, 2],), "fetch([fetch(3), 2])"),
+        ((AbstractJob(label="mine"),), "fetch(mine)"),
+        (({"a": 1},), "fetch({'a': 1})"),
+        ((list(range(100)),), "fetch([…])"),
+        (([[1]],), "fetch([…])"),
+        ((Colour.RED, Path("/a/b")), "fetch(Colour.RED, '/a/b')"),
+        ((fetch, int), "fetch(fetch, int)"),
+        ((Hostile(),), "fetch(<Hostile>)"),
+        (([Hostile()],), "fetch([<Hostile>])"),
         (tuple(range(60)), "fetch(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, …)"),
     ],
-)  # fmt: skip
+)
 def test_default_label_shows_the_call(args: tuple[Any, ...], label: str) -> None:
     """A default label shows the arguments, shortened; objects that only user code could show appear as their types."""
     assert Job(fetch, *args).label == label

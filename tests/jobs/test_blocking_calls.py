@@ -25,8 +25,11 @@ from ..bodies import nothing, serve
 PACKAGE: Final = f"{Path(trioflow.__file__).parent}{os.sep}"
 BLOCKING: Final[dict[Any, str]] = {
     os: "open read write stat lstat fsync replace rename scandir listdir unlink rmdir mkdir chmod utime truncate link",
-    builtins: "open", socket: "getaddrinfo", fcntl: "flock lockf", time: "sleep",
-}  # fmt: skip
+    builtins: "open",
+    socket: "getaddrinfo",
+    fcntl: "flock lockf",
+    time: "sleep",
+}
 """The functions that may block, by module."""
 
 ONE_STREAM = "opens or tests a file of a stream, once for each; what is no regular file goes to a child"
@@ -42,23 +45,39 @@ STAMP = (
     "jobs of a First that is looked up as a whole, and for other jobs that write an output that has changed"
 )
 ALLOWED: Final = {
-    "_check.py:FileUses.missing_inputs": FEW_NAMES, "_core/base/_loaded_files.py:remember": OWN_CODE,
-    "_posix.py:open_regular": ONE_NAME, "jobs/command/_output_sinks.py:OutputSpool": OWN_FILE,
-    "jobs/_user_files.py:describe_missing_output": ONE_NAME, "jobs/_user_files.py:claim": ONE_STREAM,
-    "jobs/command/_shell_places.py": ONE_NAME, "jobs/command/_start_errors.py:reason_for_failed_start": ONE_STREAM,
-    "jobs/command/_output_sinks.py:_open_at_once": ONE_STREAM, "jobs/command/_output_sinks.py:file_size": ONE_STREAM,
-    "jobs/command/_output_sinks.py:file_tail": ONE_STREAM, "jobs/command/_streams.py:PipeReader.read": OWN_PIPE,
+    "_check.py:FileUses.missing_inputs": FEW_NAMES,
+    "_core/base/_loaded_files.py:remember": OWN_CODE,
+    "_posix.py:open_regular": ONE_NAME,
+    "jobs/command/_output_sinks.py:OutputSpool": OWN_FILE,
+    "jobs/_user_files.py:describe_missing_output": ONE_NAME,
+    "jobs/_user_files.py:claim": ONE_STREAM,
+    "jobs/command/_shell_places.py": ONE_NAME,
+    "jobs/command/_start_errors.py:reason_for_failed_start": ONE_STREAM,
+    "jobs/command/_output_sinks.py:_open_at_once": ONE_STREAM,
+    "jobs/command/_output_sinks.py:file_size": ONE_STREAM,
+    "jobs/command/_output_sinks.py:file_tail": ONE_STREAM,
+    "jobs/command/_streams.py:PipeReader.read": OWN_PIPE,
     "jobs/command/_streams.py:ProcessStreams._open_input": ONE_STREAM,
-    "jobs/command/_streams.py:_create_unnamed_file": OWN_FILE, "jobs/_user_files.py:open_output_file": ONE_STREAM,
-    "jobs/posix/_cpus.py": KERNEL, "jobs/posix/_files.py:is_named_pipe": ONE_STREAM,
-    "jobs/posix/_files.py:may_wait_for_writer": ONE_STREAM, "jobs/posix/_files.py:open_temporary_file": OWN_FILE,
-    "jobs/posix/_files.py:write_all": OWN_FILE, "jobs/posix/_guard.py": OWN_PIPE, "jobs/posix/_guard_script.py": KERNEL,
-    "jobs/posix/_guard.py:LivenessScan": KERNEL, "jobs/posix/_guard.py:living_groups": KERNEL,
-    "jobs/posix/_processes.py": KERNEL, "jobs/process/_worker_pool.py": ONE_NAME,
-    "jobs/ssh/_sftp_transfers.py:_local_temporary_file": OWN_FILE, "jobs/ssh/_sftp_transfers.py:_plan_copies": ONE_NAME,
-    "jobs/ssh/_sftp_transfers.py:pull": ONE_NAME, "jobs/ssh/_sftp_transfers.py:read_script": ONE_NAME,
-    "journal/_file_stamps.py": STAMP, "journal/": JOURNAL,
-}  # fmt: skip
+    "jobs/command/_streams.py:_create_unnamed_file": OWN_FILE,
+    "jobs/_user_files.py:open_output_file": ONE_STREAM,
+    "jobs/posix/_cpus.py": KERNEL,
+    "jobs/posix/_files.py:is_named_pipe": ONE_STREAM,
+    "jobs/posix/_files.py:may_wait_for_writer": ONE_STREAM,
+    "jobs/posix/_files.py:open_temporary_file": OWN_FILE,
+    "jobs/posix/_files.py:write_all": OWN_FILE,
+    "jobs/posix/_guard.py": OWN_PIPE,
+    "jobs/posix/_guard_script.py": KERNEL,
+    "jobs/posix/_guard.py:LivenessScan": KERNEL,
+    "jobs/posix/_guard.py:living_groups": KERNEL,
+    "jobs/posix/_processes.py": KERNEL,
+    "jobs/process/_worker_pool.py": ONE_NAME,
+    "jobs/ssh/_sftp_transfers.py:_local_temporary_file": OWN_FILE,
+    "jobs/ssh/_sftp_transfers.py:_plan_copies": ONE_NAME,
+    "jobs/ssh/_sftp_transfers.py:pull": ONE_NAME,
+    "jobs/ssh/_sftp_transfers.py:read_script": ONE_NAME,
+    "journal/_file_stamps.py": STAMP,
+    "journal/": JOURNAL,
+}
 """Why what stands in these places may call such a function in the thread of the loop."""
 READS_FOR_ITS_CALLER: Final = "_posix.py", "read_named"
 """A function that reads a file of any kind of caller, which is the place that counts."""

@@ -332,11 +332,14 @@ def logged(caplog: pytest.LogCaptureFixture, words: str) -> list[str]:
 @pytest.mark.parametrize(
     ("function", "name", "writes", "is_named"),
     [
-        (write, "reports.txt", "report.txt", True), (write, "report.txt", "report.txt", False),
-        (replace, "report.txt", "report.txt", False), (write, "new.txt", "new.txt", False),
-        (write, "folder/new", "folder", False), (write, "new.txt", "folder", True),
+        (write, "reports.txt", "report.txt", True),
+        (write, "report.txt", "report.txt", False),
+        (replace, "report.txt", "report.txt", False),
+        (write, "new.txt", "new.txt", False),
+        (write, "folder/new", "folder", False),
+        (write, "new.txt", "folder", True),
     ],
-)  # fmt: skip
+)
 def test_an_output_that_was_there_and_is_not_touched_is_named(
     backend: Any, function: Any, name: str, writes: str, is_named: bool, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -173,13 +173,19 @@ def mutate_files(dice: random.Random, directory: Path, victim: Path, samples: Sa
         path.unlink(missing_ok=True)
     others = [other for other in samples.killed.iterdir() if other.is_file()]
     puts: list[Callable[[], object]] = [
-        lambda: path.symlink_to(victim), lambda: path.hardlink_to(victim), lambda: path.symlink_to("/dev/zero"),
-        lambda: path.symlink_to(directory), lambda: path.symlink_to(path), lambda: path.symlink_to("nowhere"),
-        lambda: os.mkfifo(path), lambda: path.mkdir(),
+        lambda: path.symlink_to(victim),
+        lambda: path.hardlink_to(victim),
+        lambda: path.symlink_to("/dev/zero"),
+        lambda: path.symlink_to(directory),
+        lambda: path.symlink_to(path),
+        lambda: path.symlink_to("nowhere"),
+        lambda: os.mkfifo(path),
+        lambda: path.mkdir(),
         lambda: path.write_bytes(dice.randbytes(dice.choice([0, 1, 100, 5000]))),
-        lambda: path.write_text("process 1 on \x1b[2J, since today"), lambda: shutil.copy(dice.choice(others), path),
+        lambda: path.write_text("process 1 on \x1b[2J, since today"),
+        lambda: shutil.copy(dice.choice(others), path),
         lambda: (path.write_bytes(dice.choice(others).read_bytes()[:100]), os.truncate(path, 1 << 40)),
-    ]  # fmt: skip
+    ]
     dice.choice(puts)()
 
 

@@ -133,12 +133,18 @@ CASES: dict[str, Callable[[int], Any]] = {
     "method of an inherited class": lambda number: (One, Two)[number - 1]().of_object,
     "wraps": lambda number: multiplied(number)(one),
     "partial of wraps": lambda number: functools.partial(multiplied(number)(one)),
-    "partial": lambda number: functools.partial(give, number), "lambda": lambda number: lambda: give(number),
-    "closure": closure, "default": with_default, "nested function": nested,
-    "method of a dataclass": lambda number: Adder(number).add, "object that can be stored": Adder,
-    "method of another object": lambda number: Caller(number).method, "another object": Caller,
-    "local class of jobs": local_class, "named function": lambda number: (one, two)[number - 1],
-}  # fmt: skip
+    "partial": lambda number: functools.partial(give, number),
+    "lambda": lambda number: lambda: give(number),
+    "closure": closure,
+    "default": with_default,
+    "nested function": nested,
+    "method of a dataclass": lambda number: Adder(number).add,
+    "object that can be stored": Adder,
+    "method of another object": lambda number: Caller(number).method,
+    "another object": Caller,
+    "local class of jobs": local_class,
+    "named function": lambda number: (one, two)[number - 1],
+}
 
 
 def make(case: str, number: int) -> AbstractJob[Any]:

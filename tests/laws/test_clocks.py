@@ -176,10 +176,13 @@ def own_gate(site: Site) -> Generator[Make]:
 
 
 KINDS = [
-    worker_process, thread_of_an_executor, token_of_a_limiter, command_in_line,
+    worker_process,
+    thread_of_an_executor,
+    token_of_a_limiter,
+    command_in_line,
     pytest.param(node, marks=pytest.mark.skipif(not have_sshd(), reason="needs openssh-server and openssh-client")),
     own_gate,
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -125,18 +125,23 @@ def is_busy(error: Exception) -> bool:
 MADE: list[tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any], dict[str, Any]]] = [
     (Retry, (3,), {}, {"first": 2.0, "factor": 3.0, "cap": 9.0, "jitter": False, "on": OSError}),
     (Retry, (None,), {}, {"first": 0.0, "factor": 1.0, "cap": 1.0, "on": (OSError, ValueError)}),
-    (Retry, (None,), {}, {"first": 1 / 3, "on": is_busy}), (Adaptive, (1, 4), {}, {"slower_on": (trioflow.Throttled,)}),
+    (Retry, (None,), {}, {"first": 1 / 3, "on": is_busy}),
+    (Adaptive, (1, 4), {}, {"slower_on": (trioflow.Throttled,)}),
     (Rate, (), {"requests": 5, "per": 1e7 / 3}, {"tokens": 1e9 / 3}),
     (Rate, (), {"requests": 5, "per": 60}, {"burst": 2, "give_up": 5.0, "tokens": 9.0}),
     (Rate, (), {"requests": 5, "per": 60}, {"give_up": None}),
     (PerKey, (2,), {}, {"gap": 1.5, "sizes": {"slow.org": 1}}),
     (PerKey, (Rate(requests=1, per=2),), {}, {"sizes": {"slow.org": Rate(requests=1, per=9)}}),
-    (Budget, (5.0,), {}, {}), (Budget, (0.25,), {}, {}), (Budget, (1e9 / 3,), {}, {}),
-    (PortOpen, (5432,), {}, {"host": "db"}), (trioflow.OutputLine, ("ready",), {}, {}),
+    (Budget, (5.0,), {}, {}),
+    (Budget, (0.25,), {}, {}),
+    (Budget, (1e9 / 3,), {}, {}),
+    (PortOpen, (5432,), {}, {"host": "db"}),
+    (trioflow.OutputLine, ("ready",), {}, {}),
     (trioflow.CommandSucceeds, (["pg_isready", "-q"],), {}, {"cwd": "/tmp", "env": {"A": "1"}}),
     (SshNode, ("db",), {}, {"username": "ann", "port": 23, "identity": "key", "gateway": SshNode("gate")}),
-    (trioflow.LocalNode, (), {}, {"directory": "x"}), (granted, ("gpu",), {}, {}),
-]  # fmt: skip
+    (trioflow.LocalNode, (), {}, {"directory": "x"}),
+    (granted, ("gpu",), {}, {}),
+]
 """Each kind, with the arguments that it needs, and others, each of which makes another value."""
 
 

@@ -177,10 +177,13 @@ def calls_of_a_run(backend: str, words: tuple[Word, ...], number: int, body: Any
 @pytest.mark.parametrize(
     ("words", "options"),
     [
-        ((pause_and_resume,), {}), ((pause_and_resume,), {"jobs_window": 3}), ((shrink_and_grow,), {"jobs_window": 3}),
-        ((set_often,), {"jobs_window": 3}), ((pause_and_resume, shrink_and_grow, pause_and_resume), {"jobs_window": 3}),
+        ((pause_and_resume,), {}),
+        ((pause_and_resume,), {"jobs_window": 3}),
+        ((shrink_and_grow,), {"jobs_window": 3}),
+        ((set_often,), {"jobs_window": 3}),
+        ((pause_and_resume, shrink_and_grow, pause_and_resume), {"jobs_window": 3}),
     ],
-)  # fmt: skip
+)
 def test_after_a_word_and_its_opposite_a_job_costs_what_it_costs_in_a_fresh_run(
     backend: str, words: tuple[Word, ...], options: dict[str, Any], body: Any
 ) -> None:

@@ -815,17 +815,25 @@ SCENES = (
 
 
 MEETINGS = {
-    "merges pools": Generator.merges_pools, "throttles again": Generator.throttles_again, "is late": Generator.is_late,
-    "cleans up forever": Generator.cleans_up_forever, "learns a duration": Generator.learns_a_duration,
-    "drops failures": Generator.drops_failures, "goes deep": Generator.goes_deep,
+    "merges pools": Generator.merges_pools,
+    "throttles again": Generator.throttles_again,
+    "is late": Generator.is_late,
+    "cleans up forever": Generator.cleans_up_forever,
+    "learns a duration": Generator.learns_a_duration,
+    "drops failures": Generator.drops_failures,
+    "goes deep": Generator.goes_deep,
     "retries after trying again": Generator.retries_after_trying_again,
     "tries services again": Generator.tries_services_again,
-    "tries what was cancelled": Generator.tries_what_was_cancelled, "holds": Generator.holds,
-    "pauses as jobs start": Generator.pauses_as_jobs_start, "staggers in full": Generator.staggers_in_full,
-    "shows life inside": Generator.shows_life_inside, "reports late": Generator.reports_late,
-    "loses its turn": Generator.loses_its_turn, "retries as it ends": Generator.retries_as_it_ends,
+    "tries what was cancelled": Generator.tries_what_was_cancelled,
+    "holds": Generator.holds,
+    "pauses as jobs start": Generator.pauses_as_jobs_start,
+    "staggers in full": Generator.staggers_in_full,
+    "shows life inside": Generator.shows_life_inside,
+    "reports late": Generator.reports_late,
+    "loses its turn": Generator.loses_its_turn,
+    "retries as it ends": Generator.retries_as_it_ends,
     "grows forever": Generator.grows_forever,
-}  # fmt: skip
+}
 
 
 class Variation(Generator):

@@ -148,13 +148,21 @@ class RealRun:
     def make(self, plan: Plan, siblings: dict[str, AbstractJob[Any]]) -> Any:
         """Build the job, or the scheduler with all its jobs."""
         options: dict[str, Any] = {
-            "label": self.options.get("labels", "{}").format(plan.name), "critical": plan.critical,
-            "forever": plan.forever, "required": [siblings[name] for name in plan.requires], "timeout": plan.timeout,
-            "on_timeout": plan.on_timeout, "idle_timeout": plan.idle_timeout, "own_task": plan.own_task,
-            "retry": None if plan.retry is None else self.make_retry(plan), "run_if": plan.run_if,
-            "needs": dict(plan.needs) or None, "priority": plan.priority, "expected_duration": plan.expected,
+            "label": self.options.get("labels", "{}").format(plan.name),
+            "critical": plan.critical,
+            "forever": plan.forever,
+            "required": [siblings[name] for name in plan.requires],
+            "timeout": plan.timeout,
+            "on_timeout": plan.on_timeout,
+            "idle_timeout": plan.idle_timeout,
+            "own_task": plan.own_task,
+            "retry": None if plan.retry is None else self.make_retry(plan),
+            "run_if": plan.run_if,
+            "needs": dict(plan.needs) or None,
+            "priority": plan.priority,
+            "expected_duration": plan.expected,
             "key": plan.name if isinstance(plan, Leaf) else None,
-        }  # fmt: skip
+        }
         if isinstance(plan, Group):
             job = self.make_scheduler(plan, options)
         else:

@@ -119,17 +119,23 @@ def test_hooks_that_act_leave_nothing_behind_in_many_scenarios(backend: str) -> 
 
 # --- To look at a scenario or a run changes nothing, and what a check has found, it finds again
 LOOKS: dict[str, Callable[[Scheduler], Any]] = {
-    "is_runnable": Scheduler.is_runnable, "topological_order": topological_order, "entry_jobs": entry_jobs,
-    "exit_jobs": exit_jobs, "predecessors": lambda scheduler: [list(predecessors(scheduler, job)) for job in scheduler],
+    "is_runnable": Scheduler.is_runnable,
+    "topological_order": topological_order,
+    "entry_jobs": entry_jobs,
+    "exit_jobs": exit_jobs,
+    "predecessors": lambda scheduler: [list(predecessors(scheduler, job)) for job in scheduler],
     "successors": lambda scheduler: [list(successors(scheduler, job)) for job in scheduler],
-    "listing": lambda scheduler: listing(scheduler, details=True), "graph": lambda scheduler: scheduler.graph().source,
+    "listing": lambda scheduler: listing(scheduler, details=True),
+    "graph": lambda scheduler: scheduler.graph().source,
     "explain": lambda scheduler: [scheduler.explain(job) for job in scheduler.iterate_jobs()],
-    "results": Scheduler.results, "failures": Scheduler.failures,
-    "window_size": lambda scheduler: scheduler.window_size, "debrief": lambda scheduler: debriefed(scheduler),
+    "results": Scheduler.results,
+    "failures": Scheduler.failures,
+    "window_size": lambda scheduler: scheduler.window_size,
+    "debrief": lambda scheduler: debriefed(scheduler),
     "simulate": lambda scheduler: simulate(scheduler).makespan,
     "paths": lambda scheduler: [job.path for job in scheduler.iterate_jobs()],
     "repr": lambda scheduler: [repr(scheduler), *map(repr, scheduler.iterate_jobs())],
-}  # fmt: skip
+}
 """All that looks at a scheduler, by name."""
 
 

@@ -29,15 +29,18 @@ from ..bodies import nap, nothing, serve
 ENGINE: Final = str(Path(trioflow.__file__).parent / "_core")
 PATIENCE: Final = 10  # seconds for one run, which takes a hundredth of one on a quiet machine
 UNHARMED: Final = {
-    "Timer.__init__": "trio's own list of deadlines", "Timer._cancel": "the loop of trio calls it",
-    "Run.execute": "the end of its last steps", "FastTrioGroup._run_in_nursery": "steps of trio's own end of a nursery",
-    "BaseScheduler.co_run": "the end of its last steps", "CtrlC.__exit__": "the end of its last steps",
+    "Timer.__init__": "trio's own list of deadlines",
+    "Timer._cancel": "the loop of trio calls it",
+    "Run.execute": "the end of its last steps",
+    "FastTrioGroup._run_in_nursery": "steps of trio's own end of a nursery",
+    "BaseScheduler.co_run": "the end of its last steps",
+    "CtrlC.__exit__": "the end of its last steps",
     "async with trio.open_nursery() as nursery:": "the call of trio's own end of a nursery",
     "limiter.release_on_behalf_of(self)": "what gives a token back",
     "self._unused.append(borrower)": "the place of a token that the limiter has just lent",
     "self._end_event.set()": "the last step of a part",
     "worker.lane.leave(worker)": "the call of the last step of a worker, whose lines may raise",
-}  # fmt: skip
+}
 """Functions at whose lines no error is raised, and such lines, and why."""
 
 

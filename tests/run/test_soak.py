@@ -45,12 +45,15 @@ def has_grown(before: Footprint, after: Footprint) -> bool:
 def batch(label: str) -> list[AbstractJob[Any]]:
     tree = "sleep 1000 & (trap '' TERM; sleep 1000) & exec sleep 1000"  # one of the children does not heed SIGTERM
     kinds: list[Callable[[], AbstractJob[Any]]] = [
-        lambda: Job(nothing, label=label), lambda: Job(anyio.sleep, 0.001, needs={"slots": 1}, label=label),
-        lambda: Job(fail_now, retry=1, label=label), lambda: Job(anyio.sleep, 10, timeout=0.002, label=label),
-        lambda: ThreadJob(int, label=label), lambda: Job(nothing, needs={"calls": 1}, own_task=True, label=label),
+        lambda: Job(nothing, label=label),
+        lambda: Job(anyio.sleep, 0.001, needs={"slots": 1}, label=label),
+        lambda: Job(fail_now, retry=1, label=label),
+        lambda: Job(anyio.sleep, 10, timeout=0.002, label=label),
+        lambda: ThreadJob(int, label=label),
+        lambda: Job(nothing, needs={"calls": 1}, own_task=True, label=label),
         lambda: Scheduler(Job(nothing), Job(fail_now), Scheduler(Job(anyio.sleep, 0.001)), jobs_window=1, label=label),
         lambda: Scheduler(Job(fail_now, critical=True), Job(anyio.sleep, 10), label=label),
-    ]  # fmt: skip
+    ]
     programs = [
         CommandJob(["true"], label=label),
         CommandJob(["false"], label=label),

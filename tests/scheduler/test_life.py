@@ -15,13 +15,17 @@ from trioflow._core.scheduler._life import Answer, Stage
 from ..bodies import at_once, hooked, nothing
 
 SYNC_WORDS: dict[str, Callable[[Any], object]] = {
-    "add": lambda scene: scene.subject.add(scene.added), "change": lambda scene: scene.subject.remove(scene.spare),
+    "add": lambda scene: scene.subject.add(scene.added),
+    "change": lambda scene: scene.subject.remove(scene.spare),
     "jobs_window=": lambda scene: setattr(scene.subject, "jobs_window", 7),
-    "cancel": lambda scene: scene.subject.cancel(), "cancel of a job": lambda scene: scene.late.cancel(),
-    "drain": lambda scene: scene.subject.drain(), "pause": lambda scene: scene.subject.pause(),
-    "resume": lambda scene: scene.subject.resume(), "try_again": lambda scene: scene.subject.try_again(),
+    "cancel": lambda scene: scene.subject.cancel(),
+    "cancel of a job": lambda scene: scene.late.cancel(),
+    "drain": lambda scene: scene.subject.drain(),
+    "pause": lambda scene: scene.subject.pause(),
+    "resume": lambda scene: scene.subject.resume(),
+    "try_again": lambda scene: scene.subject.try_again(),
     "try_again of a job": lambda scene: scene.flaky.try_again(),
-}  # fmt: skip
+}
 
 
 class Scene:

@@ -416,9 +416,12 @@ def strange_in_texts(scheduler: Any) -> Iterator[str]:
         "list": lambda: listing(scheduler, details=True),
         "debrief": lambda: scheduler.debrief(file=io.StringIO(), listing=True),
         "explain": lambda: [scheduler.explain(job) for job in scheduler.iterate_jobs()],
-        "graph": lambda: scheduler.graph().source, "Mermaid": lambda: _drawing.mermaid(scheduler, {}, False),
-        "results": scheduler.results, "failures": scheduler.failures, "repr": lambda: repr(scheduler),
-    }  # fmt: skip
+        "graph": lambda: scheduler.graph().source,
+        "Mermaid": lambda: _drawing.mermaid(scheduler, {}, False),
+        "results": scheduler.results,
+        "failures": scheduler.failures,
+        "repr": lambda: repr(scheduler),
+    }
     for name, write in texts.items():
         try:
             write()

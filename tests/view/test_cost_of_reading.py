@@ -135,9 +135,12 @@ def varied_record(size: int) -> TraceRecord:
 def test_a_record_with_many_different_values_is_read_in_linear_time(tmp_path: Path, name: str) -> None:
     """A report once took minutes if its jobs had waited for 12,800 names, as the hosts of a crawler are."""
     readers: dict[str, Callable[[TraceRecord], object]] = {
-        "slots": compute_slot_use, "report": lambda record: report_html(record, tmp_path),
-        "comparison": lambda record: compare(run_times(record), run_times(record)), "table": csv_text,
-        "trace": json_text, "record": lambda record: varied_record(len(record.runs) - 1),
-    }  # fmt: skip
+        "slots": compute_slot_use,
+        "report": lambda record: report_html(record, tmp_path),
+        "comparison": lambda record: compare(run_times(record), run_times(record)),
+        "table": csv_text,
+        "trace": json_text,
+        "record": lambda record: varied_record(len(record.runs) - 1),
+    }
     steps = [executed_lines(functools.partial(readers[name], varied_record(size))) for size in (16, 80, 320)]
     assert steps[2] < 4.5 * steps[1]

@@ -370,19 +370,25 @@ class MyDict(dict[Any, Any]):
 @pytest.mark.parametrize(
     ("hide", "where"),
     [
-        (lambda job: {job}, "a set"), (lambda job: frozenset([job]), "a frozenset"),
-        (lambda job: {job: 1}, "a key of a dict"), (lambda job: {(1, (job,)): 1}, "a key of a dict"),
-        (lambda job: Pair(1, job), "a Pair"), (lambda job: Pair(1, [{"x": job}]), "a Pair"),
-        (lambda job: MyList([job]), "a MyList"), (lambda job: {(1, job)}, "a set"),
-        (lambda job: MyDict(x=job), "a MyDict"), (lambda job: {job: 1}.keys(), "a dict_keys"),
-        (lambda job: {job: 1}.items(), "a key of a dict"), (lambda job: iter([job]), "a list_iterator"),
+        (lambda job: {job}, "a set"),
+        (lambda job: frozenset([job]), "a frozenset"),
+        (lambda job: {job: 1}, "a key of a dict"),
+        (lambda job: {(1, (job,)): 1}, "a key of a dict"),
+        (lambda job: Pair(1, job), "a Pair"),
+        (lambda job: Pair(1, [{"x": job}]), "a Pair"),
+        (lambda job: MyList([job]), "a MyList"),
+        (lambda job: {(1, job)}, "a set"),
+        (lambda job: MyDict(x=job), "a MyDict"),
+        (lambda job: {job: 1}.keys(), "a dict_keys"),
+        (lambda job: {job: 1}.items(), "a key of a dict"),
+        (lambda job: iter([job]), "a list_iterator"),
         (lambda job: zip([1], itertools.chain([[job]]), strict=True), "a zip"),
     ],
     ids=[
         *("set", "frozenset", "key", "in a key", "namedtuple", "deep", "list subclass", "in a set", "dict subclass"),
         *("keys", "items", "iterator", "in an iterator"),
     ],
-)  # fmt: skip
+)
 @pytest.mark.parametrize("wrap", [lambda job: job, ref], ids=["job", "ref"])
 @pytest.mark.parametrize("depth", [0, 1])
 def test_a_job_inside_an_unsupported_container_raises(hide: Any, where: str, wrap: Any, depth: int) -> None:

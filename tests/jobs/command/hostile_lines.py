@@ -20,8 +20,24 @@ from trioflow.jobs.command._shell_places import COMMENT, VALUE, UnsafePlaceError
 from .hostile_values import HOSTILE, SHELLS
 
 HARMLESS = [
-    "4194305", "-4194306", "a b", "if", "a=b", "-n", "~", "*", "y", "'", "", "x\\", "{a,b}", "é", "#", "!", "$HOME",
-]  # fmt: skip
+    "4194305",
+    "-4194306",
+    "a b",
+    "if",
+    "a=b",
+    "-n",
+    "~",
+    "*",
+    "y",
+    "'",
+    "",
+    "x\\",
+    "{a,b}",
+    "é",
+    "#",
+    "!",
+    "$HOME",
+]
 """Values that a shell could change."""
 NAMES = [
     *"""
@@ -39,14 +55,45 @@ a{=/}b|./{=x}|{=x}/y|x-{=y}|{=x}.sh|python3.{=1}|{=5}|{=x}5|{=x}-y
 PLACE = re.compile(r"\{(?:=([^{}]*))?\}")
 # `@` is a place whose argument is known to arrive; `{}` another one.
 WORDS = [
-    "{}", "a{}", "{}.x", "p-{}/q", '"b c"{}', "{}'d'", "${{x}}{}", "$x{}", "~{}", "={}", "x#{}", "*{}", "{}$(true)",
-    "\\{}", "${}",
-]  # fmt: skip
+    "{}",
+    "a{}",
+    "{}.x",
+    "p-{}/q",
+    '"b c"{}',
+    "{}'d'",
+    "${{x}}{}",
+    "$x{}",
+    "~{}",
+    "={}",
+    "x#{}",
+    "*{}",
+    "{}$(true)",
+    "\\{}",
+    "${}",
+]
 QUOTED = [
-    '"{}"', "'{}'", '"a {} b"', "$'{}'", '$"{}"', '"$(show : {})"', "`show : {}`", "$(({}+1))", "$[{}]", "${{x:-{}}}",
-    "${{x:{}}}", "$(show : {})", "$(echo {})", "<(echo {})", "a[{}]", '"`echo {}`"', '"$(echo "{}")"', "$((1+2))",
-    "$((x))", "$((x+1))", "${{#x}}",
-]  # fmt: skip
+    '"{}"',
+    "'{}'",
+    '"a {} b"',
+    "$'{}'",
+    '$"{}"',
+    '"$(show : {})"',
+    "`show : {}`",
+    "$(({}+1))",
+    "$[{}]",
+    "${{x:-{}}}",
+    "${{x:{}}}",
+    "$(show : {})",
+    "$(echo {})",
+    "<(echo {})",
+    "a[{}]",
+    '"`echo {}`"',
+    '"$(echo "{}")"',
+    "$((1+2))",
+    "$((x))",
+    "$((x+1))",
+    "${{#x}}",
+]
 COMMANDS = """
 echo {w}|printf '%s\\n' {w}|printf '%d\\n' {w}|printf {w} {w}|printf -v {w} {w}|[ {w} -gt 5 ]|[ 5 -lt {w} ]|test {w} -eq 1|[ {w} = b ]|[ -f {w} ]
 [ -n {w} ]|[ {w} ]|[ {w} {w} {w} ]|[ $x -gt 1 ]|[ "$x" -gt 1 ]|[ $x ]|[ "$x" = a ]|test -v $x|test -v {w}|[[ {w} -gt 5 ]]|[[ {w} = b ]]|[[ -v {w} ]]

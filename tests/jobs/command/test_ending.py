@@ -384,10 +384,13 @@ def test_output_is_a_sign_of_life(backend: str, tmp_path: Path, capfd: pytest.Ca
     files = {name: tmp_path / "made" / name for name in ("path", "stderr")} | {"file": tmp_path / "opened"}
     with open(files["file"], "w") as file:
         options: dict[str, dict[str, Any]] = {
-            "pipe": {"stdout": PIPE}, "nothing": {"stdout": subprocess.DEVNULL}, "path": {"stdout": files["path"]},
-            "file": {"stdout": file}, "stderr": {"stdout": files["stderr"], "stderr": subprocess.STDOUT},
+            "pipe": {"stdout": PIPE},
+            "nothing": {"stdout": subprocess.DEVNULL},
+            "path": {"stdout": files["path"]},
+            "file": {"stdout": file},
+            "stderr": {"stdout": files["stderr"], "stderr": subprocess.STDOUT},
             "inherited": {},
-        }  # fmt: skip
+        }
         jobs = {}
         for where, given in options.items():
             says = tick(unit).replace("$n", "$n >&2") if where == "stderr" else tick(unit)

@@ -37,16 +37,20 @@ def ended() -> dict[str, ProcessJob[Any]]:
     first = ProcessJob(bodies.add, 1, 2)
     jobs: dict[str, ProcessJob[Any]] = {
         "jobs as arguments": ProcessJob(bodies.add, first, kwargs={"b": 10, "c": first}),
-        "large": ProcessJob(bodies.large, DATA), "fails": ProcessJob(bodies.fail, "no luck"),
+        "large": ProcessJob(bodies.large, DATA),
+        "fails": ProcessJob(bodies.fail, "no luck"),
         "exits": ProcessJob(bodies.interrupt, "SystemExit(3)"),
         "is interrupted": ProcessJob(bodies.interrupt, "KeyboardInterrupt()"),
-        "returns nonsense": ProcessJob(bodies.returns_nonsense), "is fragile": ProcessJob(bodies.add, bodies.Fragile()),
+        "returns nonsense": ProcessJob(bodies.returns_nonsense),
+        "is fragile": ProcessJob(bodies.add, bodies.Fragile()),
         "reports": ProcessJob(bodies.report, [0.2, 0.6], 0.02),
-        "reports often": ProcessJob(bodies.report_often, 10_000), "is silent": ProcessJob(bodies.add, 1),
+        "reports often": ProcessJob(bodies.report_often, 10_000),
+        "is silent": ProcessJob(bodies.add, 1),
         "reports too much": ProcessJob(bodies.report, [1.5], 0),
-        "reports words": ProcessJob(bodies.report, ["half"], 0), "is used": ProcessJob(bodies.use),
+        "reports words": ProcessJob(bodies.report, ["half"], 0),
+        "is used": ProcessJob(bodies.use),
         "is last": ProcessJob(bodies.add, 1),
-    }  # fmt: skip
+    }
     run("trio", first, *jobs.values(), jobs_window=1)
     return jobs
 

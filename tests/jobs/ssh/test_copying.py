@@ -17,8 +17,20 @@ from ...places import PATIENCE
 from .servers import SSH_ON_TRIO, WITHOUT_ROOT_ACCESS, LocalConnection, Place, Server, Site
 
 NAMES = [
-    "plain", "two words", "it's", 'quo"te', "back\\slash", "st*r", "[x]", "q?", "#hash", "-dash", "ümlaut", "$x", "~",
-]  # fmt: skip
+    "plain",
+    "two words",
+    "it's",
+    'quo"te',
+    "back\\slash",
+    "st*r",
+    "[x]",
+    "q?",
+    "#hash",
+    "-dash",
+    "ümlaut",
+    "$x",
+    "~",
+]
 
 
 def copied(backend: str, place: Place, *steps: Any) -> Any:

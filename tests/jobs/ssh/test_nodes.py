@@ -138,16 +138,20 @@ def test_a_gateway_may_be_given_by_name() -> None:
 @pytest.mark.parametrize(
     ("hostname", "options", "error", "what"),
     [
-        ("-oProxyCommand=evil", {}, ValueError, "a leading '-'"), ("a b", {}, ValueError, "without spaces"),
-        ("a;b", {}, ValueError, "without spaces"), ("", {}, ValueError, "give a name"),
-        (5, {}, TypeError, "give a string"), ("a", {"username": "-x"}, ValueError, "username"),
-        ("a", {"port": 0}, ValueError, "1 to 65535"), ("a", {"port": 70000}, ValueError, "1 to 65535"),
+        ("-oProxyCommand=evil", {}, ValueError, "a leading '-'"),
+        ("a b", {}, ValueError, "without spaces"),
+        ("a;b", {}, ValueError, "without spaces"),
+        ("", {}, ValueError, "give a name"),
+        (5, {}, TypeError, "give a string"),
+        ("a", {"username": "-x"}, ValueError, "username"),
+        ("a", {"port": 0}, ValueError, "1 to 65535"),
+        ("a", {"port": 70000}, ValueError, "1 to 65535"),
         ("a", {"connect_timeout": 0}, ValueError, "positive"),
         ("a", {"connect_timeout": float("inf")}, ValueError, "finite"),
         ("a", {"on_unreachable": "ignore"}, ValueError, "choose 'fail' or 'skip'"),
         ("a", {"gateway": 3}, TypeError, "give an SshNode"),
     ],
-)  # fmt: skip
+)
 def test_invalid_arguments_of_node_are_rejected(hostname: Any, options: Any, error: type[Exception], what: str) -> None:
     with pytest.raises(error, match=what):
         SshNode(hostname, **options)

@@ -18,11 +18,16 @@ TEXT = r'"(?:[\w (),/:=.\-]|[^\x00-\x7f]|#\d+;|<br/>)+"'
 BOX = rf"(\w+)(?:\({TEXT}\)|\[{TEXT}\]|\{{\{{{TEXT}\}}\}}|\[\[{TEXT}\]\]|\[/{TEXT}/\]|\(\({TEXT}\)\))(?::::\w+)?"
 COLOURS = r"fill:#\w{6},stroke:#\w{6},color:#\w{6}"
 STATEMENTS = {
-    "begin": r"flowchart (?:TB|LR)", "class definition": rf"  classDef \w+ {COLOURS}", "box": rf" +{BOX}",
-    "frame": rf" +subgraph (\w+)\[{TEXT}\]", "direction": r" +direction (?:TB|LR)", "end of frame": r" +end",
-    "line": r"  (\w+) (?:-->|==>|-\.->|---|===|-\.-) (\w+)", "class": r"  class (\w+) \w+",
+    "begin": r"flowchart (?:TB|LR)",
+    "class definition": rf"  classDef \w+ {COLOURS}",
+    "box": rf" +{BOX}",
+    "frame": rf" +subgraph (\w+)\[{TEXT}\]",
+    "direction": r" +direction (?:TB|LR)",
+    "end of frame": r" +end",
+    "line": r"  (\w+) (?:-->|==>|-\.->|---|===|-\.-) (\w+)",
+    "class": r"  class (\w+) \w+",
     "style": r"  style (\w+) [\w:#, -]+",
-}  # fmt: skip
+}
 
 
 def statements(text: str) -> list[tuple[str, re.Match[str]]]:

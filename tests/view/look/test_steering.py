@@ -161,9 +161,23 @@ def test_a_job_or_the_run_is_cancelled(backend: Any) -> None:
 def test_a_path_steers_exactly_its_job(backend: Any, spelling: Callable[[str], str]) -> None:
     """Whatever the labels, `cancel PATH` cancels the job with this path, as it is or as it is printed."""
     labels = [
-        "db", "eu/db", r"eu\/db", "a", "a", "a#2", "a\n", r"a\n", r"a\\n", "é ", "é\u2003", "/", "\\", "", "-x",
+        "db",
+        "eu/db",
+        r"eu\/db",
+        "a",
+        "a",
+        "a#2",
+        "a\n",
+        r"a\n",
+        r"a\\n",
+        "é ",
+        "é\u2003",
+        "/",
+        "\\",
+        "",
+        "-x",
         "--web",
-    ]  # fmt: skip
+    ]
     jobs: list[Any] = [Job(anyio.sleep_forever, label=label) for label in (*labels, "db", "/")]
     members = *jobs[:-2], Scheduler(jobs[-2], label="eu"), Scheduler(jobs[-1], label="\\")
     words = (("cancel", "--", spelling(job.path)) for job in jobs)  # read in the run, when the jobs have their places

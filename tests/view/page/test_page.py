@@ -76,8 +76,10 @@ def test_a_page_is_given_to_who_knows_its_address_alone(backend: Any) -> None:
         path, steer = f"/{server.token}/", {"do": "cancel"}
         other = {"Origin": "http://127.0.0.1:1"}
         tries: dict[str, tuple[Any, ...]] = {
-            "no token": ("GET", "/"), "another token": ("GET", f"/{server.token[::-1]}/"),
-            "another name": ("GET", f"{path}secret"), "another host": ("GET", path, None, {"Host": "evil.example"}),
+            "no token": ("GET", "/"),
+            "another token": ("GET", f"/{server.token[::-1]}/"),
+            "another name": ("GET", f"{path}secret"),
+            "another host": ("GET", path, None, {"Host": "evil.example"}),
             "a name that begins so": ("GET", path, None, {"Host": "localhost.evil.example:1"}),
             "a name with a user": ("GET", path, None, {"Host": "127.0.0.1:1@evil.example"}),
             "no host": ("GET", path, None, {"Host": " "}),
@@ -85,10 +87,11 @@ def test_a_page_is_given_to_who_knows_its_address_alone(backend: Any) -> None:
             "another origin": ("POST", f"{path}steer", steer, other),
             "no origin": ("POST", f"{path}steer", steer, {"Origin": ""}),
             "a form of another page": ("POST", f"{path}steer", steer, {"Content_Type": "text/plain"}),
-            "no token to steer": ("POST", "/steer", steer), "no words": ("POST", f"{path}steer", ["cancel"]),
+            "no token to steer": ("POST", "/steer", steer),
+            "no words": ("POST", f"{path}steer", ["cancel"]),
             "no word": ("POST", f"{path}steer", {}),
             "too much": ("POST", f"{path}steer", {"do": "cancel", "value": 5000 * "x"}),
-        }  # fmt: skip
+        }
         for name, (method, address, *rest) in tries.items():
             headers = rest[1] if len(rest) > 1 else {}
             refused[name] = request(server, method, address, rest[0] if rest else None, **headers)[0].status
@@ -163,13 +166,19 @@ DEEP = json.dumps({"do": "answer", "value": "x"}).replace('"x"', 1500 * "[" + 15
 @pytest.mark.parametrize(
     ("size", "body", "status"),
     [
-        ("", b"{}", 403), ("Content-Length: -1\n", b"{}", 403), ("Content-Length: two\n", b"{}", 403),
-        (f"Content-Length: {5000 * '9'}\n", b"{}", 403), ("Content-Length: 0\n", b"", 403),
-        ("Content-Length: 1000000\n", 1_000_000 * b" ", 403), ("Content-Length: 1000000000\n", b"{}", 403),
-        ("Transfer-Encoding: chunked\n", b"2\r\n{}\r\n0\r\n\r\n", 403), (f"Content-Length: {len(DEEP)}\n", DEEP, 403),
-        ("Content-Length: 12\n", b'{"do": "fly"', 403), ("Content-Length: 13\n", b'{"do": "fly"}', 200),
+        ("", b"{}", 403),
+        ("Content-Length: -1\n", b"{}", 403),
+        ("Content-Length: two\n", b"{}", 403),
+        (f"Content-Length: {5000 * '9'}\n", b"{}", 403),
+        ("Content-Length: 0\n", b"", 403),
+        ("Content-Length: 1000000\n", 1_000_000 * b" ", 403),
+        ("Content-Length: 1000000000\n", b"{}", 403),
+        ("Transfer-Encoding: chunked\n", b"2\r\n{}\r\n0\r\n\r\n", 403),
+        (f"Content-Length: {len(DEEP)}\n", DEEP, 403),
+        ("Content-Length: 12\n", b'{"do": "fly"', 403),
+        ("Content-Length: 13\n", b'{"do": "fly"}', 200),
     ],
-)  # fmt: skip
+)
 def test_each_request_that_steers_has_answer(impatient_server: PageServer, size: str, body: bytes, status: int) -> None:
     """Whatever its size, as announced and as sent: a client that was cut off while it sent 1 MB had no answer."""
     host = f"127.0.0.1:{impatient_server.server_address[1]}"

@@ -151,9 +151,12 @@ def test_a_hedge_that_started_is_no_change_of_state(tmp_path: Path) -> None:
 
 
 NOT_TRACES = {
-    "": "is not a trace: it is not JSON", '{"schema":1}\n{"schema":1}\n': "is not a trace: it is not JSON",
-    "[" * 100_000: "is not a trace: it is not JSON", "[]": "is not a trace of trioflow",
-    "17": "is not a trace of trioflow", '{"traceEvents":[]}': "is not a trace of trioflow",
+    "": "is not a trace: it is not JSON",
+    '{"schema":1}\n{"schema":1}\n': "is not a trace: it is not JSON",
+    "[" * 100_000: "is not a trace: it is not JSON",
+    "[]": "is not a trace of trioflow",
+    "17": "is not a trace of trioflow",
+    '{"traceEvents":[]}': "is not a trace of trioflow",
     '{"traceEvents":[],"otherData":{"program":"other"}}': "is not a trace of trioflow",
     '{"otherData":{"program":"trioflow","version":5}}': "written by another version of trioflow: its format is 5",
     '{"otherData":{"program":"trioflow","version":"x"}}': "written by another version of trioflow",
@@ -163,7 +166,7 @@ NOT_TRACES = {
     '{"record":{"end_time":"1"},"otherData":{"program":"trioflow","version":4}}': "got `str` - at `$.end_time`",
     '{"record":{"failures":{"7":{}}},"otherData":{"program":"trioflow","version":4}}': "at `$.failures[...]`",
     '{"record":{"families":["a"]},"otherData":{"program":"trioflow","version":4}}': "is a damaged trace: ",
-}  # fmt: skip
+}
 
 
 NOT_TRACE_IDS = (

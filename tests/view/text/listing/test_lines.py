@@ -333,17 +333,22 @@ def outcome_of(*call: Any) -> str:
 @pytest.mark.parametrize(
     ("value", "shown"),
     [
-        (None, "None"), ("line\nbreak \x1b[31m", r"'line\nbreak \x1b[31m'"),
-        (Moody(), "<Moody: its repr() raised OSError>"), ([Moody()], "[<Moody: its repr() raised OSError>]"),
-        ({"b": 1, "a": [2]}, "{'b': 1, 'a': [2]}"), (list(range(10**4)), "[0, 1, 2, 3, 4, 5, 6, 7, 8, 9, ...]"),
+        (None, "None"),
+        ("line\nbreak \x1b[31m", r"'line\nbreak \x1b[31m'"),
+        (Moody(), "<Moody: its repr() raised OSError>"),
+        ([Moody()], "[<Moody: its repr() raised OSError>]"),
+        ({"b": 1, "a": [2]}, "{'b': 1, 'a': [2]}"),
+        (list(range(10**4)), "[0, 1, 2, 3, 4, 5, 6, 7, 8, 9, ...]"),
         (b"x" * 10**6, "b'" + "x" * 95 + "..."),
         (dict.fromkeys(range(10**4)), "{" + ", ".join(f"{n}: None" for n in range(10)) + ", ...}"),
-        (set(range(10**4)), "{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, ...}"), (frozenset("a"), "frozenset({'a'})"),
-        ({1: {2: {3: {4: 5}}}}, "{1: {2: {3: {...}}}}"), (10**9999, "<a whole number of about 10000 digits>"),
+        (set(range(10**4)), "{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, ...}"),
+        (frozenset("a"), "frozenset({'a'})"),
+        ({1: {2: {3: {4: 5}}}}, "{1: {2: {3: {...}}}}"),
+        (10**9999, "<a whole number of about 10000 digits>"),
         (type("list", (), {"__repr__": lambda self: "mine"})(), "mine"),
     ],
     ids=lambda case: type(case).__name__,
-)  # fmt: skip
+)
 def test_any_result_takes_one_short_line(value: object, shown: str) -> None:
     assert outcome_of(give_now, value) == f"-> {shown}"
 
