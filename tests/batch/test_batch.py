@@ -330,10 +330,12 @@ INVALID = [
     (["echo {= 1 =}", ":::", "1"], "Perl expressions"),
     (["true", "::::", "/no/such"], "cannot read the arguments from '/no/such'"),
     (["--joblog", "/dev/full", "touch", ":::", "a"], "cannot write the job log '/dev/full': No space left on device"),
-    (["--results", "x.tsv", "true", ":::", "a"],
-     "--results x.tsv: give FILE.csv or FILE.jsonl for a table, or a directory"),
+    (
+        ["--results", "x.tsv", "true", ":::", "a"],
+        "--results x.tsv: give FILE.csv or FILE.jsonl for a table, or a directory",
+    ),
     (["--results", "/dev/null/x", "true", ":::", "a"], "cannot write the results in"),
-]  # fmt: skip
+]
 
 
 def test_batch_that_cannot_run_gives_exit_code_255() -> None:

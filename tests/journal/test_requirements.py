@@ -196,23 +196,39 @@ def test_what_a_group_has_dropped_counts(virtual: Virtual, file: Path, dropped: 
 
 CAUSES: list[tuple[Callable[[int], Iterable[Any]], str]] = [
     (lambda x: chain(Job(step, x, label="x")), "3 run again, because 'x' has changed"),
-    (lambda x: [g := group(*(Job(step, n, label=f"{n}") for n in range(x))), *behind(g)],
-     "3 run again, because 'group' has one job more (if only the order counts: order_only=True)"),
-    (lambda x: [g := group(*(Job(step, n, label=f"{n}") for n in range(9 - 2 * x))), *behind(g)],
-     "3 run again, because 'group' has 2 jobs fewer (if only the order counts: order_only=True)"),
-    (lambda x: [s := Job(step, x, label="x"), t := Job(step, x, label="y"), *behind(s), Job(step, t, label="z")],
-     "6 run again: 4 because 'x' has changed; 2 because 'y' has changed"),
-    (lambda x: [jobs := [Job(step, n, label=f"{n}") for n in range(4)], Job(step, label="a", required=jobs[:x])],
-     "1 run again, because 'a' requires one job more (if only the order counts: order_only=True)"),
-    (lambda x: [Job(step, x, label=f"{n}") for n in range(9)],
-     "9 run again: 1 because '0' has changed; 1 because '1' has changed; 7 for other reasons"),
-    (lambda x: [Job(anyio.sleep, 9 * x - n, label=f"{n}") for n in range(4)],
-     "4 run again: 1 because '0' has changed; 1 because '1' has changed; 2 for other reasons"),
-    (lambda x: [s := Job(step, x, label="x"), t := Job(anyio.sleep, x, label="y"), Job(step, required=[s, t])],
-     "3 run again: 2 because 'x' has changed; 1 because 'y' has changed"),
-    (lambda x: [s := Job(named, f"{x}", label="x"), t := Job(step, s, label="a"), t.requires(s, order_only=True)],
-     "2 run again: 1 because 'x' has changed; 1 because the result of 'x' has changed"),
-]  # fmt: skip
+    (
+        lambda x: [g := group(*(Job(step, n, label=f"{n}") for n in range(x))), *behind(g)],
+        "3 run again, because 'group' has one job more (if only the order counts: order_only=True)",
+    ),
+    (
+        lambda x: [g := group(*(Job(step, n, label=f"{n}") for n in range(9 - 2 * x))), *behind(g)],
+        "3 run again, because 'group' has 2 jobs fewer (if only the order counts: order_only=True)",
+    ),
+    (
+        lambda x: [s := Job(step, x, label="x"), t := Job(step, x, label="y"), *behind(s), Job(step, t, label="z")],
+        "6 run again: 4 because 'x' has changed; 2 because 'y' has changed",
+    ),
+    (
+        lambda x: [jobs := [Job(step, n, label=f"{n}") for n in range(4)], Job(step, label="a", required=jobs[:x])],
+        "1 run again, because 'a' requires one job more (if only the order counts: order_only=True)",
+    ),
+    (
+        lambda x: [Job(step, x, label=f"{n}") for n in range(9)],
+        "9 run again: 1 because '0' has changed; 1 because '1' has changed; 7 for other reasons",
+    ),
+    (
+        lambda x: [Job(anyio.sleep, 9 * x - n, label=f"{n}") for n in range(4)],
+        "4 run again: 1 because '0' has changed; 1 because '1' has changed; 2 for other reasons",
+    ),
+    (
+        lambda x: [s := Job(step, x, label="x"), t := Job(anyio.sleep, x, label="y"), Job(step, required=[s, t])],
+        "3 run again: 2 because 'x' has changed; 1 because 'y' has changed",
+    ),
+    (
+        lambda x: [s := Job(named, f"{x}", label="x"), t := Job(step, s, label="a"), t.requires(s, order_only=True)],
+        "2 run again: 1 because 'x' has changed; 1 because the result of 'x' has changed",
+    ),
+]
 
 
 def behind(required: AbstractJob[Any]) -> list[AbstractJob[Any]]:

@@ -247,11 +247,19 @@ PARTS_OF_ANYIO: list[tuple[Any, str, Any, str]] = [
     (anyio_asyncio, "CancelScope", changed(Scope, _shield=showing(*[False] * 9)), "a shield has no effect"),
     (_fast_asyncio.WorkerScope, "cancel_called", False, "ignores its cancellation"),
     (_fast_asyncio.WorkerScope, "_effectively_cancelled", False, "ignores its cancellation"),
-    (anyio_asyncio, "CancelScope", changed(Scope, _effectively_cancelled=True),
-     "a shield does not hide the cancellation of its parent"),
-    (anyio_asyncio, "CancelScope", changed(Scope, _restart_cancellation_in_parent=answering(None)),
-     "is not notified when a shield inside it is left"),
-]  # fmt: skip
+    (
+        anyio_asyncio,
+        "CancelScope",
+        changed(Scope, _effectively_cancelled=True),
+        "a shield does not hide the cancellation of its parent",
+    ),
+    (
+        anyio_asyncio,
+        "CancelScope",
+        changed(Scope, _restart_cancellation_in_parent=answering(None)),
+        "is not notified when a shield inside it is left",
+    ),
+]
 """For each part: its owner, its name, its replacement, and the text of the error."""
 DIFFERING = [*((_fast_trio, *part) for part in PARTS_OF_TRIO), *((_fast_asyncio, *part) for part in PARTS_OF_ANYIO)]
 

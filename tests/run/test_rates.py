@@ -140,8 +140,11 @@ def test_used_may_be_called_from_a_thread(backend: str) -> None:
         ({"apy": 1}, ValueError, r"used\(apy=1\) of 'x': the job has no such need; did you mean 'api'\?"),
         ({"cpu": 1}, ValueError, r"used\(cpu=1\) of 'x': it is not a Rate"),
         ({"api": {"token": 1}}, ValueError, r"has no key 'token': did you mean tokens\?"),
-        ({"api": {"tokens": 1e300}}, ValueError,
-         r"this amount of tokens takes more than a year to accrue; it is ignored"),
+        (
+            {"api": {"tokens": 1e300}},
+            ValueError,
+            r"this amount of tokens takes more than a year to accrue; it is ignored",
+        ),
         ({"api": {"tokens": 10**300}}, ValueError, r"this amount of tokens takes more than a year"),
         ({"api": {"tokens": 366 * 86_400 * 4 + 1}}, ValueError, r"this amount of tokens takes more than a year"),
         ({"api": {"tokens": -1}}, ValueError, r"give a finite number, 0 or more"),
@@ -149,7 +152,7 @@ def test_used_may_be_called_from_a_thread(backend: str) -> None:
         ({"api": {"tokens": True}}, TypeError, r"give a finite number, 0 or more"),
         ({"api": None}, TypeError, r"give a finite number, 0 or more"),
     ],
-)  # fmt: skip
+)
 def test_used_rejects_invalid_amounts(virtual: Virtual, amounts: Any, error: type[Exception], message: str) -> None:
     async def ask() -> None:
         with pytest.raises(error, match=message):

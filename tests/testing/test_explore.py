@@ -527,10 +527,16 @@ def with_command() -> Scheduler:
         (lambda: explore(plain, seed="trio late@1:a=nan"), ValueError, "seed='trio late@1:a=nan': give a number, or"),
         (lambda: explore(plain, seed="trio late@1:a=-1"), ValueError, "seed='trio late@1:a=-1': give a number, or"),
         (lambda: explore(plain, seed="trio fail@-1:a"), ValueError, "seed='trio fail@-1:a': give a number, or"),
-        (lambda: explore(plain, seed="trio fail@1:c"), ValueError,
-         "the scenario has no job 'c'; its jobs are 'a', 'b'"),
-        (lambda: explore(plain, seed="asyncio fail@3:a"), ValueError,
-         "could not be applied in this run, in which 'a' w"),
+        (
+            lambda: explore(plain, seed="trio fail@1:c"),
+            ValueError,
+            "the scenario has no job 'c'; its jobs are 'a', 'b'",
+        ),
+        (
+            lambda: explore(plain, seed="asyncio fail@3:a"),
+            ValueError,
+            "could not be applied in this run, in which 'a' w",
+        ),
         (lambda: explore(plain, seed="trio crash@1:a"), ValueError, "let it take the world, which outlives a crash"),
         (lambda: explore(plain, faults=[]), ValueError, "faults=(): choose at least one; for a plain run, give seed"),
         (lambda: explore(plain, faults="order"), TypeError, "faults='order': give a tuple of names"),
@@ -548,7 +554,7 @@ def with_command() -> Scheduler:
         (lambda: explore(with_command), TypeError, "'true' is a CommandJob, which works in real time"),
         (lambda: run_virtual(in_loop), RuntimeError, "starts an event loop, but one is already running"),
     ],
-)  # fmt: skip
+)
 def test_bad_arguments_of_explore_are_rejected(call: Callable[[], object], error: type[Exception], says: str) -> None:
     """An invalid argument of `explore` raises an error that says what was found and what to do."""
     with pytest.raises(error, match=re.escape(says)):

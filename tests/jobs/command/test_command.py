@@ -59,11 +59,13 @@ def test_peak_memory_is_that_of_the_command_or_none(backend: str) -> None:
         (["gzip", "-k", "a file"], "gzip -k 'a file'"),
         (["x"] * 100, "x " * 15 + "…" + "x " * 14 + "x"),
         (["echo", "y" * 10**7], "echo " + "y" * 25 + "…" + "y" * 29),
-        (["bench", "/a" * 20, "--repeat", 3, "--size", 200],
-         "bench /a/a/a/a/a/a/a/a/a/a/a/a…a/a/a/a --repeat 3 --size 200"),
+        (
+            ["bench", "/a" * 20, "--repeat", 3, "--size", 200],
+            "bench /a/a/a/a/a/a/a/a/a/a/a/a…a/a/a/a --repeat 3 --size 200",
+        ),
         ([Path("/bin/true"), b"bytes", 1.5], "/bin/true bytes 1.5"),
     ],
-)  # fmt: skip
+)
 def test_the_default_label_is_the_command_line_shortened(command: list[Any], expected: str) -> None:
     assert CommandJob(command).label == expected
 
@@ -125,8 +127,12 @@ def test_uncaptured_output_as_an_argument_or_input_fails_the_job(backend: str) -
 @pytest.mark.parametrize(
     ("command", "options", "error", "message"),
     [
-        ("ls | wc -l", {}, TypeError,
-         r"such as CommandJob\(\['sh', '-c', 'ls \| wc -l'\]\), or a string with shell=True"),
+        (
+            "ls | wc -l",
+            {},
+            TypeError,
+            r"such as CommandJob\(\['sh', '-c', 'ls \| wc -l'\]\), or a string with shell=True",
+        ),
         ("echo a", {}, TypeError, r"give a list, such as CommandJob\(\['echo', 'a'\]\), or a string with shell=True"),
         (["echo"], {"shell": True}, TypeError, "give one string"),
         ([], {}, ValueError, "the command is empty"),
@@ -155,7 +161,7 @@ def test_uncaptured_output_as_an_argument_or_input_fails_the_job(backend: str) -
         (["x"], {"timeout": 0}, ValueError, "timeout=0"),
         (["x"], {"unknown": 0}, TypeError, "unknown"),
     ],
-)  # fmt: skip
+)
 def test_invalid_arguments_of_a_command_raise_when_the_job_is_created(
     command: Any, options: dict[str, Any], error: type[Exception], message: str
 ) -> None:

@@ -260,11 +260,14 @@ def test_memory_limit_applies_to_the_call_and_its_child_processes(backend: str) 
         ({"nice": 1.5}, TypeError, "nice=1.5 of 'p': give a whole number"),
         ({"nice": True}, TypeError, "nice=True of 'p': give a whole number"),
         ({"memory_limit": 0}, ValueError, "memory_limit=0 of 'p': give a positive number of bytes"),
-        ({"memory_limit": 1 << 63}, ValueError,
-         f"memory_limit={1 << 63} of 'p': give a positive number of bytes, below"),
+        (
+            {"memory_limit": 1 << 63},
+            ValueError,
+            f"memory_limit={1 << 63} of 'p': give a positive number of bytes, below",
+        ),
         ({"memory_limit": "1G"}, TypeError, "memory_limit='1G' of 'p': give a whole number of bytes"),
     ],
-)  # fmt: skip
+)
 def test_an_invalid_nice_or_memory_limit_raises(option: Any, error: type[Exception], what: str) -> None:
     with pytest.raises(error, match=re.escape(what)):
         ProcessJob(bodies.add, 1, label="p", **option)

@@ -298,11 +298,15 @@ def test_a_list_of_nodes_may_contain_local_nodes() -> None:
     [
         (("a b",), {}, ValueError, "hostname='a b' of LocalNode('a b')"),
         ((3,), {}, TypeError, "hostname=3 of LocalNode(3): give a string"),
-        ((), {"directory": 3}, TypeError,
-         "directory=3 of LocalNode('localhost'): give a path, as text or a pathlib.Path"),
+        (
+            (),
+            {"directory": 3},
+            TypeError,
+            "directory=3 of LocalNode('localhost'): give a path, as text or a pathlib.Path",
+        ),
         ((), {"directory": ""}, ValueError, "directory='' of LocalNode('localhost')"),
     ],
-)  # fmt: skip
+)
 def test_bad_arguments_of_a_local_node_raise(arguments: Any, options: Any, error: type[Exception], what: str) -> None:
     with pytest.raises(error) as raised:
         LocalNode(*arguments, **options)

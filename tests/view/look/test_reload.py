@@ -201,8 +201,11 @@ def test_all_that_refers_to_a_function_calls_its_new_code(program: Program, back
     [
         ("LIMIT = 3", "LIMIT = 4", "steps.py:23: 'LIMIT = 4' has changed, and what has run does not run again"),
         ("class Store", "class Store(dict)", "steps.py:22: 'class Store(dict)' has changed, and"),
-        ("async def put(", "def more(self): ...\n\n    async def put(",
-         "'def more(self)' is new in its class, and what has run"),
+        (
+            "async def put(",
+            "def more(self): ...\n\n    async def put(",
+            "'def more(self)' is new in its class, and what has run",
+        ),
         ("class Store:\n", "class Store:\n    size: int\n\n", "'size: int' is new in its class"),
         ("store = Store()", "store = None", "steps.py:28: 'store = None' has changed"),
         ("store = Store()", "made(2)\nstore = Store()", "'made(2)' does more than bind a new name"),
@@ -213,22 +216,31 @@ def test_all_that_refers_to_a_function_calls_its_new_code(program: Program, back
         ("import os", "import os\nfrom os import *", "steps.py:4: 'from os import *' does more than bind a new name"),
         ("return 5", "yield 5", "steps.py: good() has become a generator, or is no generator any more"),
         ("more=0", "more=store", "the defaults of wrapped() have changed, and not all of them are literals"),
-        ("async def good():\n    return 5\n", "",
-         "steps.py: 'async def good()' is gone, and what has run cannot be undone"),
-        ("async def inner", "number += 1\n    async def inner",
-         "steps.py: made.<locals>.inner() was made by a function"),
+        (
+            "async def good():\n    return 5\n",
+            "",
+            "steps.py: 'async def good()' is gone, and what has run cannot be undone",
+        ),
+        (
+            "async def inner",
+            "number += 1\n    async def inner",
+            "steps.py: made.<locals>.inner() was made by a function",
+        ),
         ("return wrapper", "return [wrapper][0]", "wrapped() was made by a function that has itself changed"),
         ("import functools", "import functools, nowhere", "raised ModuleNotFoundError: No module named 'nowhere'"),
         ("yield 2\n", "yield 2\n\nlate = 1 / 0\n", "'late = 1 / 0' raised ZeroDivisionError: division by zero"),
         ("import functools", "import functools\nwrapped = 1", "steps.py:3: 'wrapped = 1' binds 'wrapped' again"),
         ("import os", "import functools as os", "'import functools as os' has changed"),
         ("return 5", "return (", "SyntaxError: '(' was never closed"),
-        ("return x + missing\n\nstore", "return super().put(x)\n\nstore",
-         "uses other variables of the functions around it"),
+        (
+            "return x + missing\n\nstore",
+            "return super().put(x)\n\nstore",
+            "uses other variables of the functions around it",
+        ),
         ("return number + missing", "return missing", "inner() uses other variables of the functions around it"),
         ("store = Store()\n", "", "steps.py: 'store = Store()' is gone"),
     ],
-)  # fmt: skip
+)
 def test_what_cannot_be_taken_is_named_and_nothing_is_taken(program: Program, old: str, new: str, reason: str) -> None:
     program.mend((old, new), ("value + missing", "value + NEW"), ("import helpers", "import helpers\nNEW = 1"))
     before = {**vars(program.steps)}, program.steps.has_local.__code__

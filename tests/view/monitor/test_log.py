@@ -268,10 +268,13 @@ def log(directory: Path, code: str, variable: str = "") -> str:
     ("variable", "begin", "end"),
     [
         ("GITHUB_ACTIONS", "::group::{}", "::endgroup::"),
-        ("GITLAB_CI", "\x1b[0Ksection_start:TIME:trioflow_NUMBER[collapsed=true]\r\x1b[0K{}",
-         "\x1b[0Ksection_end:TIME:trioflow_NUMBER\r\x1b[0K"),
+        (
+            "GITLAB_CI",
+            "\x1b[0Ksection_start:TIME:trioflow_NUMBER[collapsed=true]\r\x1b[0K{}",
+            "\x1b[0Ksection_end:TIME:trioflow_NUMBER\r\x1b[0K",
+        ),
     ],
-)  # fmt: skip
+)
 def test_the_lines_of_each_job_are_a_group(tmp_path: Path, variable: str, begin: str, end: str) -> None:
     """Groups cannot overlap, so each stands where its job ends; the lines of a job that fails are in none."""
     text = re.sub(r"\d{10}:trioflow_\d+", "TIME:trioflow_NUMBER", log(tmp_path, TALKERS, variable))
