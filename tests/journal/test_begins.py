@@ -13,7 +13,7 @@ from typing import Any
 import anyio
 import anyio.lowlevel
 import pytest
-from trioflow import AbstractJob, First, Job, JobState, Journal, Retry, Scheduler, current_scheduler
+from trioflow import AbstractJob, First, Job, JobState, Journal, Pool, Retry, Scheduler, Throttled, current_scheduler
 from trioflow.abc import Instrument
 from trioflow.journal._judgement import Evidence, Finding, judge
 from trioflow.journal._requirement_forms import NOTHING, Counted
@@ -121,6 +121,7 @@ FAILS_AT_LAST: list[tuple[str, dict[str, Any]]] = [
     ("succeeds", {}), ("fails", {}), ("is retried", {"retry": 1}), ("cannot be stored", {}),
     ("moves on", {"timeout": 0.05, "on_timeout": "move_on"}), ("times out", {"timeout": 0.05}), ("is cancelled", {}),
     ("stops the run", {}), ("is cancelled in a backoff", {"retry": Retry(1, first=99)}),
+    ("is cancelled while throttled", {"needs": {"api": 1}}),
     ("is not saved", {"save": None}), ("fails unsaved", {"save": None}),
 ]  # fmt: skip
 
@@ -138,6 +139,8 @@ def test_what_has_begun_otherwise_runs_again(tmp_path: Path, backend: Any, end: 
                     raise OSError(day)
                 case "is cancelled in a backoff":
                     raise OSError(day)
+                case "is cancelled while throttled":
+                    raise Throttled("api", after=99)
                 case "cannot be stored":
                     return object()
                 case "moves on" | "times out":
@@ -154,7 +157,7 @@ def test_what_has_begun_otherwise_runs_again(tmp_path: Path, backend: Any, end: 
         return table.read_text()
 
     async def cancel() -> None:
-        while jobs[0].state is not JobState.SCHEDULED or jobs[0].attempts == 0:
+        while jobs[0].state is not JobState.SCHEDULED or table.read_text() != "tue":
             await anyio.lowlevel.checkpoint()
         jobs[0].cancel()
 
@@ -162,8 +165,9 @@ def test_what_has_begun_otherwise_runs_again(tmp_path: Path, backend: Any, end: 
     for number, (day, restored) in enumerate([("mon", False), ("mon", True), ("tue", False), ("mon", False)]):
         loads = Job(load, day, label="load", log=False, **(options if day == "tue" else {}))
         jobs[:] = loads, Job(count, label="count", required=loads)
-        others = [Job(cancel, save=None)] if day == "tue" and end == "is cancelled in a backoff" else []
-        Scheduler(*jobs, *others, log=False).run(backend=backend, journal=tmp_path / "run.db")
+        others = [Job(cancel, save=None)] if day == "tue" and end.startswith("is cancelled ") else []
+        pool = Pool(api=1)
+        Scheduler(*jobs, *others, log=False, pool=pool).run(backend=backend, journal=tmp_path / "run.db")
         assert {job.restored for job in jobs} == {restored}, number
     assert jobs[1].result() == "mon"
 

@@ -864,7 +864,8 @@ class JournalSession:
         If it has no success, set aside the files that its kind writes, besides those of its option `writes`. If it
         began with another fingerprint than that of the record of an earlier run, that record counts no more.
         """
-        is_outdated = job.started_at is not None and job in self._outdating
+        # Only what has begun is queued again; of a throttled attempt, nothing else is left.
+        is_outdated = job in self._outdating and (job.started_at is not None or not job.is_settled())
         if is_outdated:
             path, fingerprint = self._outdating[job]
             self._pending_records[path] = self._unstored(path, fingerprint, RUN_SINCE_REASON, job.elapsed)
