@@ -95,8 +95,8 @@ def test_no_heavy_module_is_loaded_before_it_is_needed() -> None:
     """`import trioflow` imports nothing that only views, commands, or one backend need, and no rarely used name.
     `trioflow --help` needs no view, no drawing and no backend. A plain batch needs no trio, no view, no journal, no ssh
     and none of the slower modules of the library."""
-    imports = {"rich", "graphviz", "click", "html", "xml", "asyncio", "trio", "wcwidth", "subprocess", "anyio",
-               "multiprocessing", "inspect", "dataclasses", "logging", "traceback", "trioflow.view.trace"}  # fmt: skip
+    imports = {"rich", "inspect", "click", "html", "xml", "asyncio", "trio", "wcwidth", "subprocess", "anyio", "socket",
+               "multiprocessing", "graphviz", "dataclasses", "logging", "traceback", "trioflow.view.trace"}  # fmt: skip
     helps = {"rich", "graphviz", "html", "asyncio", "trio", "wcwidth", "subprocess", "anyio",
              "trioflow.view.monitor._monitor", "trioflow.cli._run", "trioflow.cli.batch._batch_command"}  # fmt: skip
     batch = {

@@ -11,7 +11,6 @@ import weakref
 from math import inf
 from typing import TYPE_CHECKING, Any, Final, Generic, Literal, TextIO, TypeVar, Unpack, cast, overload
 
-from ._core.base import _loaded_files
 from ._core.job import _ancestors, _function
 from ._core.job._job_options import JobOptions, NestedJobOptions, Subject, check_number, flag, seconds, subject_text
 from ._core.job._option_descriptors import Option, set_docs_and_signature
@@ -250,6 +249,7 @@ class Scheduler(BaseScheduler):
         return run
 
     def _begin_hold(self) -> None:
+        from ._core.base import _loaded_files
         from .view.look import _answers
 
         # Who is to mend something can look.
@@ -257,6 +257,7 @@ class Scheduler(BaseScheduler):
         _loaded_files.remember()
 
     def _hold_advice(self) -> str:
+        from ._core.base import _loaded_files
         from .view.look import _answers
 
         # The modules that jobs have imported.
@@ -406,8 +407,7 @@ class Scheduler(BaseScheduler):
         from .view.text._listing import Listing
 
         stream = _symbols.output_stream(file, f"list() of {self.label!r}")
-        symbols = _symbols.Symbols.for_stream(stream)
-        if text := Listing(self, symbols).text(details):
+        if text := Listing(self, _symbols.Symbols.for_stream(stream)).text(details):
             print(_symbols.terminal_text(text, stream), file=stream)
 
     def debrief(self, file: TextIO | None = None, *, listing: bool = False) -> None:

@@ -8,10 +8,8 @@ user-defined class may have an attribute of its own named like a part, such as `
 from __future__ import annotations
 
 import functools
-import linecache
 import os
 import sys
-import sysconfig
 import time
 from collections.abc import Callable, Iterable, Iterator
 from types import CodeType, FunctionType, TracebackType
@@ -114,6 +112,8 @@ PACKAGE_PREFIX: Final = f"{os.path.dirname(os.path.dirname(os.path.dirname(__fil
 @functools.cache
 def library_prefixes() -> tuple[str, ...]:
     """Return the prefixes of the file names of code that is not the user's."""
+    import sysconfig
+
     paths = sysconfig.get_paths()
     folders = [paths[name] for name in ("stdlib", "platstdlib", "purelib", "platlib")]
     # An environment may include the packages of the user, or of the system.
@@ -123,6 +123,9 @@ def library_prefixes() -> tuple[str, ...]:
 
 def describe_line(code: CodeType, number: int) -> str:
     """Return the text "file.py:12: code" for a line of code, or "file.py:12" if its source cannot be read."""
+    # Imported late, with `tokenize`: only a job that was ended while it ran needs it.
+    import linecache
+
     text = line_before_reload(code, number) or linecache.getline(code.co_filename, number).strip()
     return f"{os.path.basename(code.co_filename)}:{number}" + clause(": {}", text)
 
