@@ -25,6 +25,7 @@ SYNC_WORDS: dict[str, Callable[[Any], object]] = {
     "resume": lambda scene: scene.subject.resume(),
     "try_again": lambda scene: scene.subject.try_again(),
     "try_again of a job": lambda scene: scene.flaky.try_again(),
+    "as_settled": lambda scene: setattr(scene, "iterates", not scene.subject.as_settled()._has_run_ended),
 }
 
 
@@ -46,7 +47,7 @@ class Scene:
         elif stage is Stage.WAITING:
             self.subject.requires(self.gate)
         self.error: BaseException | None = None
-        self.was_paused = False
+        self.was_paused = self.iterates = False
 
     async def _wait(self) -> None:
         while not self.is_gate_open:  # noqa: ASYNC110 - a word may come from another thread
@@ -159,6 +160,8 @@ class Scene:
                 return self.was_paused
             case "resume":
                 return not self.was_paused
+            case "as_settled":
+                return self.iterates
             case _:
                 return self.flaky.attempts > 1
 
@@ -252,7 +255,7 @@ def test_a_scheduler_in_a_run_or_closed_is_refused_a_run(backend: Any, stage: St
 
 
 @pytest.mark.parametrize("stage", [Stage.NEW, Stage.RUNNING, Stage.ENDED, Stage.BODY])
-@pytest.mark.parametrize("word", ["as_settled", "wait_settled", "wait_settled of a job"])
+@pytest.mark.parametrize("word", ["wait_settled", "wait_settled of a job"])
 def test_a_wait_lasts_until_the_end_of_the_run_or_is_refused(backend: Any, word: str, stage: Stage) -> None:
     cell = _life.WORDS[word].cells[stage]
     assert cell is not None
@@ -260,9 +263,6 @@ def test_a_wait_lasts_until_the_end_of_the_run_or_is_refused(backend: Any, word:
     seen: list[Answer] = []
 
     async def wait() -> None:
-        if word == "as_settled":
-            seen.append(Answer.IGNORE if scene.subject.as_settled()._has_run_ended else Answer.ACT)
-            return
         waited: Any = scene.subject if word == "wait_settled" else scene.late
         if stage is Stage.ENDED:
             waited = scene.subject.add(scene.added) if waited is scene.late else waited
@@ -281,6 +281,33 @@ def test_a_wait_lasts_until_the_end_of_the_run_or_is_refused(backend: Any, word:
     if (word, stage) == ("wait_settled of a job", Stage.BODY):
         seen = [Answer.REFUSE] if scene.late.is_settled() else seen  # it has settled
     assert seen == [cell[0]]
+
+
+def test_waits_that_begin_before_a_run_in_another_thread_end_there(backend: Any) -> None:
+    """The listener of an iteration set an event of the other loop, and that of an await did as its group had begun."""
+    first, last = Job(anyio.sleep, 0.01), Job(anyio.sleep, 0.02)
+    group = Scheduler(first, last.requires(first))
+    scheduler = Scheduler(group)
+    seen: list[object] = []
+
+    async def iterate() -> None:
+        async for job in group.as_settled():
+            seen.append(job)
+
+    async def wait() -> None:
+        await last.wait_settled()
+        seen.append("awaited")
+
+    async def main() -> None:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(iterate)
+            tasks.start_soon(wait)
+            await anyio.wait_all_tasks_blocked()
+            assert await anyio.to_thread.run_sync(lambda: scheduler.run(backend=backend))
+
+    anyio.run(main, backend=backend)
+    assert seen[0] is first
+    assert set(seen) == {first, last, "awaited"}
 
 
 def test_wait_settled_of_an_outermost_scheduler_waits_for_the_end_of_its_run(virtual: Any) -> None:

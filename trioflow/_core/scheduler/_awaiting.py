@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import threading
 import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Generator, Iterable
@@ -106,8 +107,7 @@ async def _wait_for_change(waiter: AbstractJob[Any] | None, job: AbstractJob[Any
     # The job itself, if it is an outermost scheduler.
     outermost = _ancestors.outermost_scheduler(cast("BaseScheduler", job))
     event = backend.create_event()
-    # A run that has not begun may yet begin in another thread.
-    set_event = event.set if outermost._run is not None else partial(backend.threadsafe_caller(), event.set)
+    set_event = setter_of(event, backend, outermost)
 
     def listener(_: object) -> None:
         if takes_failure and type(job._outcome) is _errors.Failure:
@@ -130,6 +130,14 @@ async def _wait_for_change(waiter: AbstractJob[Any] | None, job: AbstractJob[Any
         for watched in watched_jobs:
             if (listeners := (watched._extras or RunExtras).listeners) and listener in listeners:
                 listeners.remove(listener)
+
+
+def setter_of(event: _backend.TaskEvent, backend: _backend.Backend, outermost: BaseScheduler) -> Callable[[], None]:
+    """Return what sets an event of the calling task: from any thread, unless a run in this one is there already."""
+    run = outermost._run
+    if run is not None and run.thread_id == threading.get_ident():
+        return event.set
+    return partial(backend.threadsafe_caller(), event.set)
 
 
 def watch_of(
@@ -183,6 +191,7 @@ class SettledJobs(Generic[J]):
         # The jobs that the iteration waits for.
         self._unsettled_jobs: set[J] = set()
         self._change_event: _backend.TaskEvent | None = None
+        self._set_event: Callable[[], None] | None = None
         self._has_run_ended = scheduler._will_not_reach()
         watched: Collection[Any] = [*scheduler] if jobs is None else jobs
         if jobs is None and scheduler._run is not None and (writer := scheduler._run.journal_writer) is not None:
@@ -229,8 +238,8 @@ class SettledJobs(Generic[J]):
         self._wake()
 
     def _wake(self) -> None:
-        if self._change_event is not None:
-            self._change_event.set()
+        if self._set_event is not None:
+            self._set_event()
 
     def __aiter__(self) -> Self:
         return self
@@ -241,17 +250,21 @@ class SettledJobs(Generic[J]):
         # Each call is a checkpoint. Where nothing can be yielded yet, the wait below is.
         if self._settled_jobs or self._is_exhausted():
             await backend.checkpoint()
-        while not self._settled_jobs:
-            if self._is_exhausted():
-                raise StopAsyncIteration
+        while True:
+            # First, because a run in another thread may change all that follows.
             if self._change_event is None or self._change_event.is_set():
                 self._change_event = backend.create_event()
+                outermost = _ancestors.outermost_scheduler(self._scheduler)
+                self._set_event = setter_of(self._change_event, backend, outermost)
+            if self._settled_jobs:
+                return self._settled_jobs.popitem(last=False)[0]
+            if self._is_exhausted():
+                raise StopAsyncIteration
             if not self._is_reported:
                 self._is_reported = await wait_or_report(
                     self._change_event, self._waiter, self._unsettled_jobs, _explain.ITERATES
                 )
             await self._change_event.wait()
-        return self._settled_jobs.popitem(last=False)[0]
 
     def _is_exhausted(self) -> bool:
         """Return whether no further jobs are awaited, because the run has ended or all awaited jobs have settled."""

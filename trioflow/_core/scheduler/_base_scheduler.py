@@ -545,6 +545,7 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
 
         Raises:
             ValueError: any of the `jobs` is not a member.
+            RuntimeError: the scheduler runs in another thread. (An iteration that has begun before may go on.)
 
         Returns:
             An async iterator over jobs.
@@ -560,6 +561,7 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
             True
 
         """
+        self._ask("as_settled", "as_settled()")
         if jobs is None:
             return SettledJobs(self)
         chosen = list(dict.fromkeys(jobs))

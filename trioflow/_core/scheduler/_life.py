@@ -152,7 +152,7 @@ WORDS: Final[dict[str, Word]] = {
     "try_again": Word(        (REFUSES, REFUSES, ACTS,    NEVER,   NEVER,   LATE,    LATE,    SAME)),
     "try_again of a job": Word((REFUSES, REFUSES, ACTS,   REFUSES, NEVER,   LATE,    LATE,    SAME),
         at={Stage.WAITING: "{call}: {name} has not begun in the run of {level}, or waits for another attempt"}),
-    "as_settled": Word(       (ACTS,    ACTS,    ACTS,    ACTS,    IGNORES, IGNORES, IGNORES, IGNORES)),
+    "as_settled": Word(       (ACTS,    ACTS,    HERE,    HERE,    IGNORES, IGNORES, IGNORES, IGNORES)),
     "wait_settled": Word(     (REFUSES, REFUSES, HERE,    NEVER,   NEVER,   IGNORES, IGNORES, SAME),
         "{name} is idle: it has no run to wait for", error=JobNotDone),
     "wait_settled of a job": Word(
@@ -322,7 +322,7 @@ def will_not_reach(scheduler: BaseScheduler, job: AbstractJob[Any] | None = None
     for level in (scheduler, *enclosing_schedulers(scheduler)):
         level._was_awaited = True
     if job is None:
-        return _cell("as_settled", scheduler, stage) is not ACTS
+        return _cell("as_settled", scheduler, stage) is IGNORES
     if (run := decisive._run) is not None and run.phase._is_ending:
         member = next(member for level, member in ancestors_with_members(job) if level is decisive)
         return _ending.will_not_start(run, job, member)
