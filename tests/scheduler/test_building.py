@@ -1,5 +1,6 @@
 """Building a scenario, changing it and asking about it; nothing runs."""
 
+import functools
 import re
 from collections.abc import Callable
 from typing import Any
@@ -420,3 +421,11 @@ def test_the_first_job_of_a_sequence_takes_what_was_said_while_there_was_none() 
     assert [*job.required] == [plain, settled, ordered]
     assert (settled_only_for(job), counted_requirements(job)) == ([settled], [plain, settled])
     assert [*other.required] == [job]
+
+
+def test_a_scheduler_is_closed_however_deep_its_groups_are() -> None:
+    group = Scheduler(Job(nap))
+    outermost = functools.reduce(lambda inner, _: Scheduler(inner), range(1200), group)
+    outermost.close()
+    with pytest.raises(RuntimeError, match="is closed"):
+        group.add(Job(nap))

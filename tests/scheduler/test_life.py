@@ -16,6 +16,7 @@ from ..bodies import at_once, hooked, nothing
 
 SYNC_WORDS: dict[str, Callable[[Any], object]] = {
     "add": lambda scene: scene.subject.add(scene.added),
+    "requires": lambda scene: scene.late.requires(scene.flaky),
     "change": lambda scene: scene.subject.remove(scene.spare),
     "jobs_window=": lambda scene: setattr(scene.subject, "jobs_window", 7),
     "cancel": lambda scene: scene.subject.cancel(),
@@ -145,6 +146,8 @@ class Scene:
         match word:
             case "add":
                 return self.added in self.subject
+            case "requires":
+                return self.flaky in self.late.required
             case "change":
                 return self.spare not in self.subject
             case "jobs_window=":
@@ -224,7 +227,7 @@ def test_a_closed_scheduler_takes_no_jobs_and_else_answers_as_before(backend: An
     assert (cell[0] is Answer.REFUSE) is (scene.error is not None)
 
 
-@pytest.mark.parametrize("stage", [Stage.RUNNING, Stage.WAITING, Stage.SETTLED, Stage.CLOSED])
+@pytest.mark.parametrize("stage", [Stage.RUNNING, Stage.WAITING, Stage.SETTLED, Stage.BODY, Stage.CLOSED])
 @pytest.mark.parametrize("is_elsewhere", [False, True])
 def test_a_scheduler_in_a_run_or_closed_is_refused_a_run(backend: Any, stage: Stage, is_elsewhere: bool) -> None:
     assert _life.WORDS["run"].cells[stage] is _life.REFUSES
@@ -248,7 +251,7 @@ def test_a_scheduler_in_a_run_or_closed_is_refused_a_run(backend: Any, stage: St
             scene.subject.close()
             say()
         else:
-            await scene.run(say)
+            await scene.at(stage, say)
 
     anyio.run(main, backend=backend)
     assert len(errors) == 1

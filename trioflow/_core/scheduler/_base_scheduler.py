@@ -325,15 +325,18 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
 
         """
         self._reject_during_run("close()")
-        self._is_closed = True
-        for job in self._members.jobs:
-            job.close()
-            if job._state in REOPENABLE:
-                # It might have been tried again.
-                job._release_call()
-                if job._extras is not None:
-                    job._extras.context = None
-        self._notify_unreached()
+        # A loop without recursion, because schedulers may be nested to any depth.
+        for scheduler in iterate_schedulers(self):
+            scheduler._is_closed = True
+            for job in scheduler._members.jobs:
+                if not is_scheduler(job):
+                    job.close()
+                if job._state in REOPENABLE:
+                    # It might have been tried again.
+                    job._release_call()
+                    if job._extras is not None:
+                        job._extras.context = None
+            scheduler._notify_unreached()
 
     # ---- the graph
 
@@ -1275,6 +1278,7 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
 
         `AbstractJob.requires` calls this method.
         """
+        self._ask("requires", f"requires() of {job.label!r}")
         self._members.is_unchecked = True
         if self._run is not None:
             self._run.steering.check_growing(self._run, f"requires() of {job.label!r}")
@@ -1344,8 +1348,10 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
         return self._run is not None
 
     def _release_call(self) -> None:
-        for job in self._members.jobs:
-            job._release_call()
+        for scheduler in iterate_schedulers(self):
+            for job in scheduler._members.jobs:
+                if not is_scheduler(job):
+                    job._release_call()
 
     def _needs_shutdown(self) -> bool:
         todo: list[AbstractJob[Any]] = [self]

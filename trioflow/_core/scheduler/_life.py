@@ -21,6 +21,7 @@ The words:
 
 - "run": `run`, `co_run`, `async with`. A nested scheduler that its worker runs is asked for its own stage alone.
 - "add": `add`, `update`, `map`. In a run, only while it begins its jobs, and in its phase RUNNING.
+- "requires": `requires` of a member, which may get requirements until it is about to run.
 - "change": `remove`, `sanitize`, `close`, and each option that may not be set during a run.
 - "cancel": of an outermost scheduler. "of a job": the stage is its scheduler's.
 - "as_settled": IGNORE yields the jobs that have settled, and ends.
@@ -129,16 +130,19 @@ STEERED: Final = "{call}: it is not running"
 # fmt: off
 WORDS: Final[dict[str, Word]] = {
     # word                     NEW      BEGINNING RUNNING  WAITING  SETTLED  ENDED    BODY     CLOSED
-    "run": Word(              (ACTS,    HERE,    REFUSES, REFUSES, REFUSES, ACTS,    ACTS,    REFUSES),
+    "run": Word(              (ACTS,    HERE,    REFUSES, REFUSES, REFUSES, ACTS,    REFUSES, REFUSES),
         "{name} is already running; wait for that run to end",
         {Stage.BEGINNING: "another call runs {level}; wait for that run to end",
-         Stage.WAITING: IN_RUN, Stage.SETTLED: IN_RUN, Stage.CLOSED: IS_CLOSED}),
+         Stage.WAITING: IN_RUN, Stage.SETTLED: IN_RUN, Stage.CLOSED: IS_CLOSED,
+         Stage.BODY: "the block of {outermost} has not ended, and ends with its run; run {name} after it"}),
     "add": Word(              (ACTS,    HERE,    HERE,    HERE,    REFUSES, ACTS,    REFUSES, REFUSES),
         "{call}: {name} has settled in the run of {level}{why}",
         {Stage.BEGINNING: "{call}: a run of {level} begins in another thread; add jobs before it, or in its thread",
          Stage.BODY: "{call}: the run of {outermost} has ended{why}, and accepts no jobs",
          Stage.CLOSED: "{call}: " + IS_CLOSED},
         GrowingError),
+    "requires": Word(         (ACTS,    HERE,    HERE,    HERE,    HERE,    ACTS,    ACTS,    SAME),
+        NOT_IN_RUN, NOT_AS_IT_BEGINS),
     "change": Word(           (ACTS,    REFUSES, REFUSES, REFUSES, REFUSES, ACTS,    ACTS,    SAME),
         NOT_IN_RUN, NOT_AS_IT_BEGINS),
     "jobs_window=": Word(     (ACTS,    REFUSES, HERE,    HERE,    REFUSES, ACTS,    ACTS,    SAME),
