@@ -98,6 +98,9 @@ def test_an_answer_is_given_while_a_run_waits(virtual: Virtual, file: Path, no_w
     assert "'approve' was answered 'yes' by trioflow answer, user" in asked(file, "approve", "no", code=1)
     assert result(ran(virtual, approval(file, choices=["yes", "no"]))) == ("yes", True)
     assert left(file) == []
+    shutil.rmtree(f"{file}-answers")
+    shown = trioflow("journal", file, "show", "approve").output
+    assert re.search(r"^answered:    'yes' by trioflow answer, user .*, at 20", shown, re.MULTILINE)
 
 
 def test_an_answer_is_given_while_nothing_runs(virtual: Virtual, file: Path) -> None:

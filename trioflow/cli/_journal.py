@@ -7,7 +7,6 @@ import datetime
 import json
 import math
 import sys
-from collections import Counter
 from pathlib import Path
 from typing import Any, Final, TypeVar, cast
 
@@ -198,7 +197,7 @@ def run_verdict_text(run: RunRecord, records: list[StoredJob]) -> str:
     for count in summary.counts:
         tally.add_jobs(*count)
     tally.failed_groups = summary.failed_groups
-    tally.reruns.update(last_reruns([run]))
+    tally.reruns.update({printable(cause): number for cause, number in summary.reruns})
     for record in records:
         if record.restored == run.id:
             tally.restored.add(record.settled, record.took)
@@ -217,13 +216,6 @@ def last_failures(runs: list[RunRecord]) -> dict[str, FailedJob]:
     if not runs or (summary := parse_summary(runs[-1].ending)) is None:
         return {}
     return {failure.path: failure for failure in summary.failures}
-
-
-def last_reruns(runs: list[RunRecord]) -> Counter[str]:
-    """Return the number of jobs that the last run has run again, by the first change that was the cause."""
-    if not runs or (summary := parse_summary(runs[-1].ending)) is None:
-        return Counter()
-    return Counter({printable(cause): number for cause, number in summary.reruns})
 
 
 def last_state(record: StoredJob, runs: list[RunRecord]) -> str:
@@ -291,7 +283,8 @@ def _short_command_result(text: str) -> str:
 
 
 def record_facts(record: StoredJob, runs: list[RunRecord]) -> dict[str, Any]:
-    is_shown = (isinstance(record.result, str) or not record.saved) and not Outputs.parse(record.outputs).redacted
+    outputs = Outputs.parse(record.outputs)
+    is_shown = (isinstance(record.result, str) or not record.saved) and not outputs.redacted
     return {
         "path": record.path,
         "state": last_state(record, runs),
@@ -301,6 +294,7 @@ def record_facts(record: StoredJob, runs: list[RunRecord]) -> dict[str, Any]:
         "why": record.why,
         "saved": record.saved,
         "result": record.result if is_shown else short_result(record),
+        "answered": outputs.answered,
         "fingerprint": record.fingerprint,
     }
 

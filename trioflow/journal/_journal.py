@@ -47,7 +47,7 @@ from . import _file_stamps, _record_paths, _run_summary
 from ._code_digests import code_digest, executing_codes, is_other_code
 from ._fingerprint import FingerprintBuilder, describe_difference, path_in_directory, read_parts, with_requirements
 from ._judgement import Evidence, Finding, judge
-from ._questions import PublishedQuestion, Question, QuestionFiles, hash_of_text, make_question
+from ._questions import PublishedQuestion, Question, QuestionFiles, hash_of_text
 from ._record_paths import RecordPaths
 from ._requirement_forms import CUT_PART, NEVER, NOTHING, Counted, RequirementForms, first_cause
 from ._serialization import IS_INSTALLED, NotSerializable, Spools, comparison_form, dumps, hide_if, loads, msgspec
@@ -180,6 +180,8 @@ class Outputs:
     """The winners of a `First`. See `_record_paths`."""
     redacted: bool = False
     """Whether its result is shown nowhere."""
+    answered: str | None = None
+    """How its question was answered, by whom and when."""
 
     @classmethod
     def parse(cls, text: str | None) -> Outputs:
@@ -959,8 +961,9 @@ class JournalSession:
                     prepared = self._store_result(save, value)
                 with self._file_stamper.use(taken):
                     stamps = {} if work is None else self._file_stamper.output_stamps(work, job.redact)
-                if (used := _job_queries.budget_use(job)) or stamps or job.redact:
-                    facts = Outputs(stamps, used, redacted=job.redact)
+                answered = getattr(self._open_questions.get(path), "answered", None)
+                if (used := _job_queries.budget_use(job)) or stamps or job.redact or answered:
+                    facts = Outputs(stamps, used, redacted=job.redact, answered=answered)
                 data, large, self._result_forms[job] = prepared
                 saved = _save_format(save)
             except NotSerializable as error:
@@ -1016,7 +1019,8 @@ class JournalSession:
             files.make()
             # Of jobs that come later, nobody knows the labels.
             is_sole = not self._has_added_jobs and self._label_counts[job.label] == 1
-            question = make_question(path, job.label, running.fingerprint, facts, is_sole)
+            work = hash_of_text(running.fingerprint)
+            question = Question(path, job.label, fingerprint=work, created_at=time.time(), is_sole=is_sole, **facts)
             published = PublishedQuestion(files, question, warn, lambda its: self._open_questions.update({path: its}))
             if job.log and files.read("answer", path) is None:
                 call = shlex.join(["trioflow", "answer", str(self.journal.path), path])

@@ -25,7 +25,7 @@ import os
 import secrets
 import stat
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final, NamedTuple, final
 
@@ -306,10 +306,3 @@ def hash_of_text(text: str) -> str:
 def make_answer(path: str, question: Question | None, text: str, is_secret: bool, by: str) -> GivenAnswer:
     fingerprint, number = (None, None) if question is None else (question.fingerprint, question.number)
     return GivenAnswer(secrets.token_hex(8), path, fingerprint, text, time.time(), is_secret, by, number)
-
-
-def make_question(path: str, label: str, fingerprint: str, facts: Mapping[str, Any], is_sole: bool) -> Question:
-    return Question(
-        path, label, facts["question"], facts["choices"], facts["parse"], hash_of_text(fingerprint), time.time(),
-        facts["redact"], is_sole=is_sole,
-    )  # fmt: skip
