@@ -230,6 +230,42 @@ def test_code_that_was_mended_before_its_worker_was_there_is_the_code_that_ran()
     assert "the code of 1 restored job has changed since, 'called'" in run_steps(MENDED_BEFORE_ITS_WORKER)[1]
 
 
+MENDED_BEFORE_THE_RECORD = """
+import os
+import pathlib
+import made
+import trioflow.look
+from trioflow import ProcessJob, Scheduler
+
+listdir = os.listdir
+
+def mend_and_list(path="."):
+    if path == "given" and called.is_running():
+        os.listdir = listdir
+        pathlib.Path("made.py").write_text("def make(): return 22")
+        print(trioflow.look.reload())
+    return listdir(path)
+
+called = ProcessJob(made.make, reads=["given"], label="called")
+if __name__ == "__main__":
+    os.listdir = mend_and_list
+    assert Scheduler(called).run(journal="run.db")
+    print(called.result(), called.restored)
+"""
+
+
+def test_code_that_was_mended_between_an_answer_and_its_record_has_not_run() -> None:
+    """What a worker had made was stored as made by the mended code, while its files were read for the record."""
+    Path("given").mkdir()
+    Path("made.py").write_text("def make(): return 1")
+    os.utime("made.py", (1, 1))
+    assert run_steps(MENDED_BEFORE_THE_RECORD)[0] == "reloaded made.py: make\n1 False"
+    os.utime("made.py", (2, 2))
+    restored, said = run_steps(MENDED_BEFORE_THE_RECORD)
+    assert restored == "1 True"
+    assert "the code of 1 restored job has changed since, 'called'" in said
+
+
 HELD = """
 from trioflow import Scheduler, ThreadJob
 from trioflow.abc import Instrument

@@ -342,3 +342,27 @@ def test_a_new_worker_that_imports_another_text_than_the_program_is_named_once(t
     os.utime(file, (1, 1))
     done = python(str(file), text=True)
     assert (done.stdout.strip(), "has changed since" in done.stderr) == ("True [3, 3]", False)
+
+
+EDITED_BY_THE_CALL = """
+import pathlib
+from trioflow import ProcessJob, Scheduler
+
+def work():
+    file = pathlib.Path(__file__)
+    file.write_text("# one\\n# two\\n" + file.read_text())
+    raise ValueError("quoted")
+
+if __name__ == "__main__":
+    scheduler = Scheduler(ProcessJob(work, log=False))
+    scheduler.run(journal=__file__ + ".db")
+    scheduler.debrief()
+"""
+
+
+def test_a_traceback_of_a_worker_quotes_the_text_that_it_has_imported(tmp_path: Path) -> None:
+    """A worker whose file was edited since quoted lines that never ran."""
+    file = tmp_path / "flow.py"
+    file.write_text(EDITED_BY_THE_CALL)
+    os.utime(file, (1, 1))
+    assert 'in work\n    raise ValueError("quoted")\nValueError: quoted' in python(str(file), text=True).stdout

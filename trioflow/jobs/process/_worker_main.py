@@ -13,6 +13,7 @@ from __future__ import annotations
 import binascii
 import contextlib
 import gc
+import linecache
 import os
 import pickle
 import struct
@@ -100,7 +101,10 @@ def stamp_of_text(text: bytes) -> tuple[int, int]:
 
 
 def stamps_of_new_files() -> bytes:
-    """Return a pickle of the stamps of the program's files that were imported since the last call, or no bytes."""
+    """Return a pickle of the stamps of the program's files that were imported since the last call, or no bytes.
+
+    From then on, tracebacks quote the texts that were imported, whatever the files say.
+    """
     global module_count
     if module_count == len(sys.modules) or not own_files:
         return b""
@@ -111,7 +115,10 @@ def stamps_of_new_files() -> bytes:
         if isinstance(file, str) and file in own_files:
             own_files.discard(file)
             with contextlib.suppress(OSError), open(file, "rb") as opened:
-                found[file] = stamp_of_text(opened.read())
+                text = opened.read()
+                found[file] = stamp_of_text(text)
+                # Without a time, `linecache.checkcache` leaves an entry alone.
+                linecache.cache[file] = len(text), None, linecache.getlines(file), file
     return pickle.dumps(found) if found else b""
 
 

@@ -133,9 +133,8 @@ class WorkerProcess:
         found: dict[str, tuple[int, int]] = pickle.loads(stamps) if stamps else {}
         for file, stamp in found.items():
             text = _loaded_files.text_of(file)
-            if text is None or _worker_main.stamp_of_text(text) == stamp:
-                continue
-            if file not in (reported := self._run.shared(_reported_files)):
+            is_other = text is not None and _worker_main.stamp_of_text(text) != stamp
+            if is_other and file not in (reported := self._run.shared(_reported_files)):
                 reported.add(file)
                 self._run.report(
                     f"a worker process has imported {os.path.basename(file)}, which has changed since this program "
