@@ -40,10 +40,7 @@ ONE_NAME = "one call for each name that the user wrote, before or after the work
 JOURNAL = "the journal's own file, on a local disk: SQLite itself is called in this thread"
 OWN_CODE = "once for each file of the program's own code in the whole process, as its import has read it"
 FEW_NAMES = "one call for each name in reads=, before the run, and for 1,000 names at most"
-STAMP = (
-    "one call for each name of a job, since a thread walks folders and hashes; but all the walk, in one step, for the "
-    "jobs of a First that is looked up as a whole, and for other jobs that write an output that has changed"
-)
+STAMP = "one call for each name of a job, since a thread walks folders and hashes"
 ALLOWED: Final = {
     "_check.py:FileUses.missing_inputs": FEW_NAMES,
     "_core/base/_loaded_files.py:remember": OWN_CODE,

@@ -12,7 +12,7 @@ from typing import Any
 import anyio
 import pytest
 import trioflow
-from trioflow import Answer, Job, JobState, Journal, ProcessJob, Scheduler, SshJob, ThreadJob, current_job, job
+from trioflow import Answer, First, Job, JobState, Journal, ProcessJob, Scheduler, SshJob, ThreadJob, current_job, job
 from ..places import PATIENCE, patiently
 from ..pythons import python
 
@@ -187,7 +187,8 @@ class SlowFiles:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
         self.folder = str(folder)
-        self.loop_thread = 0
+        self.loop_thread = threading.get_ident()
+        self.is_ticking = False
         self.ticks = 0
         self.ticked = threading.Condition()
         self.has_ticked: Any = None
@@ -212,13 +213,13 @@ class SlowFiles:
     def wait(self, what: str) -> None:
         if threading.get_ident() == self.loop_thread:
             self.in_loop.append(what)
-        elif self.loop_thread:
+        elif self.is_ticking:
             with self.ticked:
                 until = self.ticks + 2
                 assert self.ticked.wait_for(lambda: self.ticks >= until, PATIENCE), f"the loop stands still: {what}"
 
     async def tick(self) -> None:
-        self.loop_thread = threading.get_ident()
+        self.is_ticking = True
         if self.has_ticked is not None:
             self.has_ticked.set()
         while True:
@@ -233,11 +234,15 @@ class SlowFiles:
 def test_the_loop_turns_while_files_are_hashed_and_listed(
     backend: Any, by_contents: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Files were hashed in the loop, five times for two jobs, and directories in reads= were listed there."""
+    """Files were hashed in the loop, five times for two jobs, and directories in reads= were listed there.
+
+    Those of the jobs of a First were listed there longest, of a job that writes what another has written, and of a job
+    whose arguments are compared once it has ended.
+    """
     files = tmp_path / "files"
-    (files / "in").mkdir(parents=True)
-    (files / "in" / "one").write_text("1")
-    (files / "out").mkdir()
+    for name in ("in", "out", "changed", "theirs", "first"):
+        (files / name).mkdir(parents=True)
+        (files / name / "one").write_text("1")
     (files / "given").write_text("given")
     slow = SlowFiles(monkeypatch, files)
     order: list[str] = []
@@ -246,22 +251,30 @@ def test_the_loop_turns_while_files_are_hashed_and_listed(
         order.append(current_job().label)
         (files / "made").write_text("made" * 1000)
         (files / "out" / "two").write_text("2")
+        (files / "changed" / "one").write_text("made")
 
-    async def use() -> None:
+    async def change() -> None:
+        order.append(current_job().label)
+        (files / "changed" / "one").write_text("changed")
+
+    async def use(*_: object) -> None:
         order.append(current_job().label)
 
     def build() -> Scheduler:
-        made = Job(make, reads=[files / "given", files / "in"], writes=[files / "made", files / "out"], label="make")
+        writes = [files / "made", files / "out", files / "changed"]
+        made = Job(make, reads=[files / "given", files / "in"], writes=writes, label="make")
         others = [
             Job(use, label="b", required=made, reads=[files / "made", files / "out", files / "in" / "*"]),
             Job(use, label="c", required=made),
-            Job(use, label="d", required=made, reads=[files / "in"]),
+            Job(use, ["mutable"], label="d", required=made, reads=[files / "in"]),
+            Job(change, label="e", required=made, reads=[files / "theirs"], writes=[files / "changed"]),
+            First(Job(use, label="f", reads=[files / "first"], writes=[files / "first"]), required=made),
         ]
         return Scheduler(made, *others, Job(slow.tick, forever=True, label="ticks"))
 
-    for ran in (["make", "b", "c", "d"], []):
+    for ran in (["make", "b", "c", "d", "e", "f"], []):
         order.clear()
-        slow.loop_thread = 0
+        slow.is_ticking = False
         assert build().run(backend=backend, journal=Journal(tmp_path / "run.db", hash=by_contents))
         assert slow.in_loop == []
         # In the order in which they were added, though the files of one are read first.
@@ -328,7 +341,7 @@ def test_files_of_added_jobs_are_read_in_threads(backend: Any, tmp_path: Path, m
 
     for ran in (["a", "b", "c"], []):
         order.clear()
-        slow.loop_thread = 0
+        slow.is_ticking = False
         anyio.run(main, backend=backend)
         assert slow.in_loop == []
         assert order == ran

@@ -365,6 +365,19 @@ def test_jobs_that_change_their_arguments_in_place_are_named_once(
     assert "changed their arguments in place, 'first', 'second': a run that restores them" in message
 
 
+def test_a_job_whose_file_has_changed_since_has_not_changed_its_arguments(
+    virtual: Virtual, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "read").write_text("1")
+
+    async def write(rows: list[str]) -> None:
+        (tmp_path / "read").write_text("other")
+
+    scheduler = Scheduler(Job(write, ["a"], reads=[tmp_path / "read"]))
+    virtual(lambda: scheduler.co_run(journal=tmp_path / "run.db"))
+    assert "in place" not in caplog.text
+
+
 class Slotted(AbstractJob[str]):
     __slots__ = ("unit",)
 

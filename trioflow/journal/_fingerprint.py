@@ -31,7 +31,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterable
-from typing import Any, Final, NamedTuple, cast
+from typing import Any, Final, cast
 
 from .._core.base import _text_forms, _user_code
 from .._core.job._ancestors import enclosing_schedulers
@@ -346,20 +346,12 @@ def with_requirements(fingerprint: str, part: str) -> str:
     return f'{{"q":"{part}"{comma}{fingerprint[1:]}'
 
 
-class HeadParts(NamedTuple):
-    """The parts `q` and `w` of a fingerprint, or None for a missing part."""
-
-    q: str | None = None
-    w: str | None = None
-
-
-def read_parts(fingerprint: str) -> HeadParts:
+def read_parts(fingerprint: str) -> dict[str, Any]:
+    """Return the parts of a fingerprint, or none if another program has changed the file."""
     try:
-        parts = msgspec.json.decode(fingerprint)
-        return HeadParts(parts.get("q"), parts.get("w"))
+        return msgspec.json.decode(fingerprint, type=dict[str, Any])
     except Exception:
-        # Another program has changed the file.
-        return HeadParts()
+        return {}
 
 
 def path_in_directory(path: str, directory: str) -> str:
@@ -369,7 +361,7 @@ def path_in_directory(path: str, directory: str) -> str:
 
 def job_path(path: str, fingerprint: str) -> str:
     """Return the path of the job whose record has this path and fingerprint. See `path_in_directory`."""
-    directory = read_parts(fingerprint).w
+    directory = read_parts(fingerprint).get("w")
     return path if directory is None else path.removesuffix(path_in_directory("", directory))
 
 

@@ -54,7 +54,7 @@ from ._serialization import IS_INSTALLED, NotSerializable, Spools, comparison_fo
 from ._store import DAMAGED_TEXT, END_OF_FIRST, MAX_INLINE_RESULT, DamagedRow, JournalStore, StoredJob
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 
     from .._core.job._job_options import Save
     from .._core.run._journaling import JournalProtocol
@@ -265,8 +265,6 @@ class JournalSession:
         self.fingerprint_builder: Final = FingerprintBuilder(self._result_form, self._file_stamper, directory)
         self.requirement_forms: Final = RequirementForms()
         self._last_time = 0.0  # see `_now`
-        # The writers of each output, once an output has changed.
-        self._writers: dict[str, list[AbstractJob[Any]]] | None = None
         # For each job, the text that represents its result in the fingerprints of jobs that take the result as input.
         self._result_forms: Final[dict[AbstractJob[Any], str]] = {}
         # The result that `prefetch` has read: `StoredJob.large`, the result, and the outputs that are stored apart.
@@ -315,16 +313,11 @@ class JournalSession:
     def read_files(self, job: AbstractJob[Any]) -> Callable[[], Awaitable[None]] | None:
         """Return a function that reads the files of a job in a thread, or None if that takes no time."""
         self._stamps.pop(job, None)
-        work: Work | None = None
-        if (running := self._running_jobs.get(job)) is not None:
-            work = running.work
-        elif not _job_queries.always_runs(job) and self._save_of(job) is not None:
-            with contextlib.suppress(NotSerializable):
-                # `look_up` reports it.
-                work = _call_for_journal(job)
-        if work is None:
-            return None
-        inputs, outputs = work.reads, (*work.writes, *work.appends, *work.begins_anew)
+        inputs: list[Any] = []
+        outputs: list[Any] = []
+        for work in self._works_to_read(job):
+            inputs += work.reads
+            outputs += (*work.writes, *work.appends, *work.begins_anew)
         if not self._file_stamper.is_slow((*inputs, *outputs)):
             return None
 
@@ -332,6 +325,38 @@ class JournalSession:
             self._stamps[job] = await call_in_thread(self._file_stamper.take, inputs, outputs)
 
         return read
+
+    def _works_to_read(self, job: AbstractJob[Any]) -> Iterator[Work]:
+        """Yield the work of a job that is about to be recorded, or of all jobs whose files a look-up of the job judges.
+
+        These are the job, or all jobs of a `First`, and jobs that require one of these and write the same file.
+        """
+        if job.is_running():
+            if (running := self._running_jobs.get(job)) is not None and running.work is not None:
+                yield running.work
+            return
+        jobs = [job]
+        if is_scheduler(job) and is_one_job(job):
+            jobs += job.iterate_jobs()
+        for current in jobs:
+            if _job_queries.always_runs(current) or self._save_of(current) is None:
+                continue
+            with contextlib.suppress(NotSerializable):
+                # `look_up` reports it.
+                if (work := _call_for_journal(current)) is not None:
+                    yield work
+                    for path in (*work.writes, *work.appends, *work.begins_anew):
+                        writers = self._writers.get(_file_stamps.path_text(path, current.redact), ())
+                        jobs += [each for each in writers if current in each.required and each not in jobs]
+
+    @functools.cached_property
+    def _writers(self) -> dict[str, list[AbstractJob[Any]]]:
+        """The jobs that write each file that an option `writes` names."""
+        writers = defaultdict[str, list[AbstractJob[Any]]](list)
+        for job in self._scheduler.iterate_jobs():
+            for path in job.writes:
+                writers[_file_stamps.path_text(path, job.redact)].append(job)
+        return writers
 
     def look_up(self, job: AbstractJob[Any], paths: RecordPaths) -> Restored | NotStored:
         """Return the stored result of a job. If the job must run, prepare to record it, and return a `NotStored`.
@@ -404,7 +429,7 @@ class JournalSession:
         path, other_directory = self._path_in_directory(path, own)
         moved = NO_RECORD
         if other_directory is not None:
-            moved = NotStored(f"its directory has changed from {other_directory!r} to {read_parts(own).w!r}")
+            moved = NotStored(f"its directory has changed from {other_directory!r} to {read_parts(own).get('w')!r}")
         required, fingerprint, identity = None, own, f"{job.label} {own}"
         if options.key is None:
             required = self.requirement_forms.of_requirements(job)
@@ -418,11 +443,7 @@ class JournalSession:
         """Find the record of a job, and claim its path."""
         path, required = asked.running.path, asked.required or NOTHING
         evidence = Evidence(
-            record=None,
-            fingerprint=asked.running.fingerprint,
-            required=required,
-            is_cut=has_cut_requirements(job),
-            has_moved=asked.moved is not NO_RECORD,
+            None, asked.running.fingerprint, required, has_cut_requirements(job), has_moved=asked.moved is not NO_RECORD
         )
         if self._was_empty and not self._has_added_jobs and paths.used is None:
             # The journal is new, and each path is used once.
@@ -461,7 +482,7 @@ class JournalSession:
         # What was left out of this run is not compared.
         fingerprint = running.fingerprint
         if record is not None and has_cut_requirements(job):
-            fingerprint = with_requirements(asked.own, read_parts(record.fingerprint).q or "")
+            fingerprint = with_requirements(asked.own, read_parts(record.fingerprint).get("q") or "")
         self._note_outdated(job, running.path, fingerprint, record)
         self._running_jobs[job] = running
         self._running_paths[running.path] = job
@@ -499,7 +520,7 @@ class JournalSession:
         """
         if '"w":' not in own or (record := self._find_record(path)) is None:
             return path, None
-        stored, directory = (read_parts(text).w for text in (record.fingerprint, own))
+        stored, directory = (read_parts(text).get("w") for text in (record.fingerprint, own))
         if directory is None or stored in (None, directory):
             return path, None
         return path_in_directory(path, directory), stored
@@ -523,7 +544,7 @@ class JournalSession:
             return NotStored(changed, followed or first_cause(job, changed))
         if required is None:
             return None
-        old = CUT_PART if has_cut_requirements(job) else read_parts(record.fingerprint).q
+        old = CUT_PART if has_cut_requirements(job) else read_parts(record.fingerprint).get("q")
         cause = self._find_cut_run(job, record.run) or self.requirement_forms.describe_change(job, old, required, ran)
         return None if cause is None else NotStored(cause, cause)
 
@@ -653,12 +674,7 @@ class JournalSession:
         return record is not None and self.run_number in (record.run, record.restored)
 
     def _is_ambiguous(
-        self,
-        job: AbstractJob[Any],
-        path: str,
-        record: StoredJob | None,
-        paths: RecordPaths,
-        by_name_only: bool,
+        self, job: AbstractJob[Any], path: str, record: StoredJob | None, paths: RecordPaths, by_name_only: bool
     ) -> bool:
         if record is not None and record.fingerprint.startswith(AMBIGUOUS_PREFIX):
             return True
@@ -737,9 +753,7 @@ class JournalSession:
         if work is not None:
             stamps = Outputs.parse(record.outputs).stamps
 
-            def find_taker(path: str, stamp: str) -> str | None:
-                return self._find_taker(job, record, path, stamp, paths)
-
+            find_taker = functools.partial(self._find_taker, job, record, paths)
             changed = self._file_stamper.describe_changed_output(work, stamps, job.redact, find_taker)
             if changed is not None:
                 return NotStored(changed, first_cause(job, changed))
@@ -776,7 +790,7 @@ class JournalSession:
         return Restored(value, Restoration(record.settled, record.took, used))
 
     def _find_taker(
-        self, job: AbstractJob[Any], record: StoredJob, path: str, stamp: str, paths: RecordPaths
+        self, job: AbstractJob[Any], record: StoredJob, paths: RecordPaths, path: str, stamp: str
     ) -> str | None:
         """Find another job that has left an output of `job` as it is, such as a job that strips a program in place.
 
@@ -786,11 +800,6 @@ class JournalSession:
             or None if there is no such job.
 
         """
-        if self._writers is None:
-            self._writers = defaultdict(list)
-            for other in self._scheduler.iterate_jobs():
-                for written in other.writes:
-                    self._writers[_file_stamps.path_text(written, other.redact)].append(other)
         records: dict[AbstractJob[Any], StoredJob] = {}
         for taker in self._writers.get(path, ()):
             place = paths.find(taker) if taker is not job and taker.scheduler is job.scheduler else None
@@ -1003,8 +1012,9 @@ class JournalSession:
             and len(self._changed_arguments) < MAX_NAMED_JOBS
         ):
             with contextlib.suppress(Exception):
-                # Such as of attributes of a user's class.
-                if describe_difference(fingerprint, self._work_and_fingerprint(job)[1], job) is not None:
+                # Raised by an attribute of a user's class.
+                now = read_parts(self.fingerprint_builder.compute(job, None, _job_queries.options_of(job)))
+                if any(now.get(part) != value for part, value in read_parts(fingerprint).items() if part in "ak"):
                     self._changed_arguments[job.label] = None
 
     # ---- questions

@@ -215,10 +215,7 @@ class RequirementForms:
         return outer
 
     def _join(
-        self,
-        required: Iterable[AbstractJob[Any]],
-        outer: Counted,
-        restored: CountedJobs | None = None,
+        self, required: Iterable[AbstractJob[Any]], outer: Counted, restored: CountedJobs | None = None
     ) -> Counted:
         joined = Counted()
         joined.add(outer)

@@ -82,10 +82,7 @@ SCHEMAS: Final = {
             *(("index", f"sqlite_autoindex_{table}_1", table, None) for table in ("jobs", "results")),
         ]
     )
-    for version, statements in (
-        (FORMAT_VERSION, SCHEMA_STATEMENTS),
-        (EARLIER_VERSION, EARLIER_SCHEMA_STATEMENTS),
-    )
+    for version, statements in ((FORMAT_VERSION, SCHEMA_STATEMENTS), (EARLIER_VERSION, EARLIER_SCHEMA_STATEMENTS))
 }
 """The schema that SQLite stores for these statements, with its indexes, by the version of the format. Expressions in
 any other schema are code, which SQLite evaluates: for a CHECK or a generated column even if the file is only read."""
@@ -572,10 +569,9 @@ class JournalStore:
 
         """
         self._begin_transaction()
-        stored_row = self._fetch_row("SELECT path, outputs, checksum FROM begun WHERE path = ?", (path,))
-        if stored_row is None:
+        if (found := self._fetch_row("SELECT path, outputs, checksum FROM begun WHERE path = ?", (path,))) is None:
             return None
-        *row, stored_checksum = stored_row
+        *row, stored_checksum = found
         if checksum(row) != stored_checksum:
             raise DamagedRow
         return str(row[1])
