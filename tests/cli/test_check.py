@@ -169,7 +169,7 @@ def test_notes_are_printed_and_do_not_count(tmp_path: Path) -> None:
     """Notes come before the number of findings; they are none, and do not change the exit code."""
     done = trioflow("check", written(tmp_path, "x = Scheduler(Scheduler(Job(work), Job(work)), jobs_window=1)"))
     first, last = done.stdout.splitlines()
-    assert (done.exit_code, last) == (0, "2 jobs: nothing found")
+    assert (done.exit_code, last) == (0, "2 jobs: nothing else found")
     assert first.startswith("note: 2 may run at once")
 
 

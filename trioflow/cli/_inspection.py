@@ -109,9 +109,10 @@ def check(scheduler: Scheduler) -> int:
         if other_paths:
             number = plural(len(other_paths), "more job")
             _outputs.echo(symbols.escape(f"  the same for {number}: {join_names(other_paths, 5)}"))
-    for note in notes(scheduler, starts=not all_findings):
+    found_notes = [*notes(scheduler, starts=not all_findings)]
+    for note in found_notes:
         _outputs.echo(symbols.escape(f"note: {note}"))
-    number = plural(len(all_findings), "finding") if all_findings else "nothing found"
+    number = plural(len(all_findings), "finding") if all_findings else f"nothing {'else ' * bool(found_notes)}found"
     _outputs.echo(f"{plural(Tally.for_scheduler(scheduler).job_count, 'job')}: {number}")
     return STOPPED_CODE if all_findings else SUCCESS_CODE
 

@@ -33,7 +33,7 @@ def steering_advice(path: str) -> str:
     """Return how a person answers a job of this process from outside."""
     needs = "" if sys.version_info >= (3, 14) else ", which need TRIOFLOW_LOOK=1 or `trioflow run`"
     command = abc.printable(shlex.join(["trioflow", "steer", str(os.getpid()), "answer", path, "VALUE"]))
-    return f"`{command}` or --web{needs}"
+    return f"`{command}` or `trioflow look {os.getpid()} --web`{needs}"
 
 
 class Answer(abc.JobKind[T], box=abc.BoxStyle("question", "note", (">", "]")), takes_slot=False):
