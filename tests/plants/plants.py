@@ -310,7 +310,7 @@ raised {one_line_error(error)}")
 +                if prepared is None:
 """),
     Plant("journal-budget", f"{JOURNAL}/_journal.py", "what a job has used of budgets is not recorded",
-        "                if (used := _job_queries.budget_use(job)) or stamps or job.redact:\n",
+        "                if (used := _job_queries.budget_use(job)) or stamps or job.redact or answered:\n",
         "                if (used := {}) or stamps or job.redact:\n"),
     plant("journal-added", f"{RUN}/_journaling.py", "a job that has added others is recorded", """
 -            worker.job._ensure_extras().has_added_jobs = True
