@@ -991,7 +991,7 @@ class JournalSession:
         """
         executing = executing_codes()
         for job, running in self._running_jobs.copy().items():
-            waits = isinstance(job, ProcessJob) and job._called_at != job._started_at and find_executor(job) is None
+            waits = isinstance(job, ProcessJob) and job._called_attempt < job.attempts and find_executor(job) is None
             if not (running.function is None or waits or self._codes_before_reload.get(job, (0,))[0] == job.attempts):
                 code = running.function.__code__
                 is_known = not isinstance(job, ThreadJob) or code in executing

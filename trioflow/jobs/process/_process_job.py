@@ -114,7 +114,7 @@ class ProcessJob(
 
     """
 
-    __slots__ = ("_called_at", "_memory_limit", "_nice", "_pid", "_processes")
+    __slots__ = ("_called_attempt", "_memory_limit", "_nice", "_pid", "_processes")
     _has_status_text: ClassVar[bool] = True
 
     # With these overloads, type checkers compare up to three arguments with the function's parameters. Each argument is
@@ -199,8 +199,8 @@ class ProcessJob(
         self._memory_limit: Final = memory_limit
         self._nice: Final = nice
         self._pid: int | None = None
-        # The start of the last attempt for which a worker process was found.
-        self._called_at: float | None = None
+        # The number of the last attempt for which a worker process was found.
+        self._called_attempt = 0
         super().__init__(function, args, kwargs, options)
 
     @property
@@ -280,7 +280,7 @@ class ProcessJob(
             process = await pool.take_worker(self)
         except WorkerDied as error:
             raise RuntimeError(f"{self.label!r}: {error}") from None
-        self._called_at = self._started_at
+        self._called_attempt = self.attempts
         self._pid = process.pid
         process.assign_job(self)
         since = run.clock()
