@@ -11,7 +11,7 @@ import functools
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from types import CodeType, FunctionType, TracebackType
 from typing import TYPE_CHECKING, Any, Final
 
@@ -135,11 +135,13 @@ def line_before_reload(code: CodeType, number: int) -> str:
     return "".join(replaced_lines.get(code, [])[number - 1 : number]).strip()
 
 
-def entries(traceback: TracebackType | None) -> Iterator[TracebackType]:
-    """Yield the entries of a traceback, the outermost first."""
+def entries(traceback: TracebackType | None) -> list[TracebackType]:
+    """Return the entries of a traceback, the outermost first: a list, which costs each failure less."""
+    found: list[TracebackType] = []
     while traceback is not None:
-        yield traceback
+        found.append(traceback)
         traceback = traceback.tb_next
+    return found
 
 
 def linked(kept: Iterable[TracebackType]) -> TracebackType | None:
@@ -151,14 +153,12 @@ def linked(kept: Iterable[TracebackType]) -> TracebackType | None:
     return first
 
 
-def own_entries(traceback: TracebackType | None) -> Iterator[TracebackType]:
-    """Yield the entries of a traceback that are the user's own code.
+def own_entries(traceback: TracebackType | None) -> list[TracebackType]:
+    """Return the entries of a traceback that are the user's own code.
 
     Code of the standard library and of installed packages is not the user's own, even if the user's code has called it.
     """
-    for entry in entries(traceback):
-        if not entry.tb_frame.f_code.co_filename.startswith(library_prefixes()):
-            yield entry
+    return [each for each in entries(traceback) if not each.tb_frame.f_code.co_filename.startswith(library_prefixes())]
 
 
 def innermost_own(traceback: TracebackType | None) -> TracebackType | None:
