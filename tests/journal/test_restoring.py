@@ -504,6 +504,18 @@ def test_debrief_lists_why_jobs_were_not_restored(virtual: Virtual, file: Path) 
     assert "\n  and 2 more" in text
 
 
+def test_a_job_that_was_tried_again_ran_because_of_that(virtual: Virtual, file: Path) -> None:
+    """Its result had just been dropped, and `why` said that there was none in the journal."""
+    for _ in range(2):
+        job = Job(double, 1, label="double")
+        scheduler = Scheduler(job, on_job_settled=lambda job: job.try_again() if job.attempts < 2 else None)
+        virtual(lambda scheduler=scheduler: scheduler.co_run(journal=file))
+        assert (job.attempts, job.restored) == (2, False)
+        assert command_line.trioflow("journal", file, "why").stdout.endswith(
+            "it was tried again in this run\n1 ran, 0 restored\n"
+        )
+
+
 def test_warning_lists_jobs_known_by_name_only(virtual: Virtual, file: Path, caplog: pytest.LogCaptureFixture) -> None:
     """A warning lists jobs of closures, lambdas, methods and objects, be it one of several with the same function."""
 

@@ -256,8 +256,7 @@ def give(
     """
     path = name if question is None else question.path
     user = user_name(posix.geteuid()) if posix.IS_POSIX else getpass.getuser()
-    by = f"trioflow answer, user {user}"
-    answer = make_answer(path, question, value, is_secret, by)
+    answer = make_answer(path, question, value, is_secret, f"trioflow answer, user {user}")
     is_awaited = question is not None and is_running
     with _outputs.errors_as(CliError, JournalError):
         files.make()
@@ -278,8 +277,7 @@ def give(
 
 
 def answered_otherwise(files: QuestionFiles, path: str) -> str:
-    question: Question | None = files.read("question", path)
-    told = None if question is None else question.answered
+    told = getattr(files.read("question", path), "answered", None)
     return f"'{printable(path)}' has just been answered {printable(told or 'by another command')}"
 
 

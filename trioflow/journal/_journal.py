@@ -35,7 +35,8 @@ from .._core.job._job import AbstractJob, Restoration, is_scheduler, with_member
 from .._core.job._job_options import SaveName, check_save, choice_of, file_path, flag
 from .._core.job._labels import escape_label, printable
 from .._core.job._work_spec import Work
-from .._core.run._journaling import NOT_IN_JOURNAL_REASON, NOT_SAVED_REASON, NotStored, Restored, RunJournal
+from .._core.run import _journaling
+from .._core.run._journaling import NotStored, Restored, RunJournal
 from .._core.words import _job_queries, _run_view
 from .._core.words._job_queries import has_cut_requirements, is_in_first, is_one_job
 from ..jobs._thread import ThreadJob
@@ -149,9 +150,9 @@ def open_journal(journal: JournalProtocol | str, scheduler: BaseScheduler) -> Ru
 
 
 ALWAYS_RUNS: Final = NotStored()
-RESULT_NOT_SAVED: Final = NotStored(NOT_SAVED_REASON)
-NO_RECORD: Final = NotStored(NOT_IN_JOURNAL_REASON)
-RAN_BEFORE: Final = NotStored("it already ran in this run, in an earlier attempt of its scheduler")
+RESULT_NOT_SAVED: Final = NotStored(_journaling.NOT_SAVED_REASON)
+NO_RECORD: Final = NotStored(_journaling.NOT_IN_JOURNAL_REASON)
+RAN_BEFORE: Final = NotStored(_journaling.TRIED_AGAIN_REASON)
 REASONS: Final = {Finding.RAN_BEFORE: RAN_BEFORE, Finding.DAMAGED: NotStored(DAMAGED_TEXT)}
 MUTABLE_FORM: Final = re.compile(r'"(?:a":\[|k":\{).*"(?:\[|\{|~)')
 """The part of a fingerprint that says that an argument may be a container or an object."""
@@ -281,7 +282,7 @@ class JournalSession:
         self._outdating: Final[dict[AbstractJob[Any], tuple[str, str]]] = {}
         # The running jobs by path.
         self._running_paths: Final[dict[str, AbstractJob[Any]]] = {}
-        # The path of each job that was restored, or may have been recorded, in this run.
+        # The path of each job that was restored, or may have been recorded, in this run, or "" if it runs anew since.
         self._paths: Final[dict[AbstractJob[Any], str]] = {}
         # Whether paths may be used twice, because jobs were added during the run.
         self._has_added_jobs = False
@@ -443,8 +444,9 @@ class JournalSession:
         """Find the record of a job, and claim its path."""
         path, required = asked.running.path, asked.required or NOTHING
         evidence = Evidence(
-            None, asked.running.fingerprint, required, has_cut_requirements(job), has_moved=asked.moved is not NO_RECORD
-        )
+            None, asked.running.fingerprint, required, has_cut_requirements(job),
+            was_used=self._paths.get(job) == "", has_moved=asked.moved is not NO_RECORD,
+        )  # fmt: skip
         if self._was_empty and not self._has_added_jobs and paths.used is None:
             # The journal is new, and each path is used once.
             return evidence
@@ -457,7 +459,7 @@ class JournalSession:
             record=record,
             is_damaged=is_damaged,
             is_ambiguous=self._is_ambiguous(job, path, record, paths, asked.running.by_name_only),
-            was_used=self._was_used_in_run(path, record),
+            was_used=evidence.was_used or self._was_used_in_run(path, record),
         )
 
     def _accept_record(self, job: AbstractJob[Any], asked: AskedJob, record: StoredJob) -> None:
@@ -952,7 +954,6 @@ class JournalSession:
         path, fingerprint, save, why, work, _, function = running
         taken = self._stamps.pop(job, {})
         self._note_changed_arguments(job, fingerprint)
-        code = self._code_of(job, function)
         prepared_value, prepared = self._prepared.pop(job, (None, None))
         saved: str | None = None
         data: str | bytes | int | None = None
@@ -980,7 +981,7 @@ class JournalSession:
                 self._record_unstorable(job, f"its result, {why}")
         self._pending_records[path] = StoredJob(
             path, fingerprint, saved, data, large, facts.to_json(), self.run_number, None, settled,
-            job.took, why, code,
+            job.took, why, self._code_of(job, function),
         )  # fmt: skip
 
     def _note_codes(self) -> None:
@@ -1050,11 +1051,10 @@ class JournalSession:
     def _discard_answered_questions(self) -> None:
         """Remove the files of questions whose answers are in the journal: a killed run has left them."""
         for found in (*self._question_files.read_open(), *self._question_files.read_all("taken")):
-            with contextlib.suppress(DamagedRow):
-                if (record := self.store.find_job(found.path)) is None or record.settled < found.created_at:
-                    continue
-                if found.fingerprint in (None, hash_of_text(record.fingerprint)):
-                    self._question_files.remove(found.path, "question", "taken", "refused")
+            if (record := self._find_record(found.path)) is None or record.settled < found.created_at:
+                continue
+            if found.fingerprint in (None, hash_of_text(record.fingerprint)):
+                self._question_files.remove(found.path, "question", "taken", "refused")
         self.store.commit()
 
     def _close_questions(self, paths: Iterable[str]) -> None:
@@ -1122,19 +1122,19 @@ class JournalSession:
             self._result_forms.pop(dropped, None)
             self._undecided_firsts.pop(dropped, None)
             self._paths.pop(dropped, None)
-            if running is not None and running.why is None and running.by_name_only:
+            if running is not None and running.why in (None, RAN_BEFORE.reason) and running.by_name_only:
                 # It has failed, and had no record. A later job with this name could have the same fingerprint.
                 failed = self._unstored(running.path, running.fingerprint, "because it failed", dropped.took)
                 self._pending_records[running.path] = failed
 
     def discard(self, jobs: Sequence[AbstractJob[Any]]) -> None:
         """Remove the records of jobs that run anew, so that no later run restores what they have returned so far."""
-        paths = [self._paths.pop(job, "") for job in jobs]
+        paths = [self._paths.get(job, "") for job in jobs]
         for job, path in zip(jobs, paths, strict=True):
+            self._paths[job] = ""
             self._result_forms.pop(job, None)
-            self._pending_records.pop(path, None)
-            self._pending_restored.pop(path, None)
-            self._changed_code.pop(path, None)
+            for known in (self._pending_records, self._pending_restored, self._changed_code):
+                known.pop(path, None)
         self.store.discard(paths)
 
     def _tally_outcome(self, job: AbstractJob[Any]) -> RunningJob | None:

@@ -18,7 +18,7 @@ from ._failure_text import FAILURE_NOUNS, group_failures, kind_text
 from ._symbols import Symbols, listed_lines
 from ._verdict import Tally
 
-OBVIOUS_REASONS: Final = (None, _journaling.NOT_IN_JOURNAL_REASON, _journaling.NOT_SAVED_REASON)
+OBVIOUS_REASONS: Final = (None, *_journaling.OBVIOUS_REASONS)
 """The values of `reason_not_restored` that the debrief omits because users expect them."""
 
 
