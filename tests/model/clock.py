@@ -60,6 +60,7 @@ class World:
         self.never_stored: set[str] = set()  # jobs that a later run does not restore, although they SUCCEEDED
         self.shutdowns: Counter[str] = Counter()
         self.calls: Counter[str] = Counter()
+        self.tries: Counter[str] = Counter()  # how often each job was tried again
         self.started: list[str] = []
         self.settled: list[tuple[str, str]] = []  # scheduler and job, in the order of calls of on_job_settled
         self.hooks: list[tuple[float, str, str]] = []

@@ -34,6 +34,7 @@ class Generator:
         self.steering = random.Random(f"{seed!r} steering")
         self.meeting = random.Random(f"{seed!r} meeting")
         self.trying = random.Random(f"{seed!r} trying")
+        self.rare = random.Random(f"{seed!r} rare")
         self.focus = set(self.random.sample(TRAITS, self.random.randint(2, 9)))
         self.scenes = [] if any(without) else self.random.sample(SCENES, self.random.choice((0, 0, 1, 2, 2)))
         self.without = set(without)
@@ -121,6 +122,20 @@ class Generator:
         scenes = self.random.sample([*MEETINGS.values()], self.random.randint(1, 3))
         for scene in (scenes if name == "any" else [MEETINGS[name]]) if not self.apart else ():
             drawn = scene(self, drawn)
+        return drawn
+
+    def with_second_of_something(self, drawn: Scenario) -> Scenario:
+        """Add scenes in which something comes for the second time, each to more than a tenth of all scenarios."""
+        self.random = self.rare
+        for scene, share in SECONDS.items() if not any(self.without) else ():
+            if self.random.random() < share:
+                jobs = scene(self)
+                outer = drawn.root.jobs[-1] if self.apart else drawn.root
+                assert isinstance(outer, Group)
+                outer = with_jobs(outer, jobs, [])
+                drawn = replace(
+                    drawn, root=replace(drawn.root, jobs=(*drawn.root.jobs[:-1], outer)) if self.apart else outer
+                )
         return drawn
 
     def with_rare_options(self, root: Group) -> Group:
@@ -805,7 +820,75 @@ class Generator:
         group = Group(**self.common([]) | options, jobs=tuple(jobs))
         return replace(drawn, root=with_jobs(drawn.root, [group] if self.random.random() < 0.6 else jobs, []))
 
+    # ---- the second of something
 
+    def group_of(self, jobs: Sequence[Leaf | Group], **options: Any) -> Group:
+        """Draw a group that begins at once, and whose failure may count."""
+        plain = {"forever": False, "critical": None, "run_if": "succeeded", "requires": (), "settled": ()}
+        return Group(**self.common([]) | plain | options, jobs=tuple(jobs))
+
+    def drains_a_clean_up(self) -> list[Leaf | Group]:
+        """A job that cleans up in a group drains it, or is a group that is drained; another one waits behind it."""
+        name, inner = f"j{next(self.numbers)}", f"j{next(self.numbers)}"
+        bad = self.actor(Fail(), first=3, critical=True)
+        rule = {"requires": (bad.name,), "run_if": "failed", "settled": (), "forever": False, "critical": None}
+        tidy: Leaf | Group = self.actor(Drain(self.random.choice((name, inner))), first=2, **rule)
+        if self.random.random() < 0.5:
+            drains = self.actor(Drain(self.random.choice((name, inner))), first=2, critical=None)
+            tidy = self.group_of([drains, self.actor(first=4, requires=(drains.name,), settled=())], **rule, name=inner)
+        late = self.actor(first=2, **rule | {"requires": (bad.name, tidy.name)})
+        waits = [self.actor(Await(late.name), first=1, **rule)] * (self.random.random() < 0.5)
+        retry = {"retry": Retry(times=1)} if self.random.random() < 0.4 else {}
+        jobs = (bad, self.actor(first=9), tidy, late, *waits)
+        return [self.group_of(jobs, **retry, name=name, cleanup_timeout=6.0 + self.duration(9))]
+
+    def tries_thrice(self) -> list[Leaf | Group]:
+        """A job fails, and is tried again and again, alone or with its group."""
+        fails: tuple[Step, ...] = (Nap(self.duration(2)), Fail())
+        retry = Retry(times=1, first=self.duration(1)) if self.random.random() < 0.2 else None
+        job = self.actor(critical=None, retry=retry)
+        job = replace(job, bodies=(*[fails] * self.random.randint(2, 4), (Nap(self.duration(3)),)))
+        jobs: list[Leaf | Group] = [job, self.actor(requires=(job.name,), settled=(), critical=None)]
+        names = [job.name]
+        if self.random.random() < 0.5:
+            calls = {"on_job_settled": self.duration(2)} if self.random.random() < 0.3 else {}
+            jobs = [self.group_of(jobs, **calls)]
+            names.append(jobs[0].name)
+        body: list[Step] = []
+        for _ in range(self.random.randint(2, 4)):
+            body += [Nap(5.0 + self.duration(2)), Steer(self.random.choice(names), "try_again")]
+        tries = replace(self.actor(forever=False), bodies=((*body, Nap(self.duration(4))),))
+        return [*jobs, tries]
+
+    def serves_two(self) -> list[Leaf | Group]:
+        """Two jobs use one service, which ends after the last; one of them may fail, or be retried."""
+        started = {"service": True, "forever": True, "critical": None, "run_if": "succeeded"}
+        service = self.actor(**started, linger=self.duration(2) * (self.random.random() < 0.4))
+        service = replace(service, bodies=((*service.bodies[0], Started(), Nap(math.inf)),))
+        after = {"requires": (service.name,), "settled": (), "critical": None}
+        fails = [Fail()] * (self.random.random() < 0.3)
+        retry = Retry(times=1) if self.random.random() < 0.5 else None
+        users = [self.actor(first=6, **after), self.actor(*fails, first=3, **after, retry=retry)]
+        jobs = [service, *users]
+        return [self.group_of(jobs)] if self.random.random() < 0.5 else jobs
+
+    def asks_in_a_retry(self) -> list[Leaf | Group]:
+        """A question in a group is asked again in the next attempt of the group, and answered in both."""
+        answer = Leaf(**self.common([]) | {"forever": False, "run_if": "succeeded"}, answer=True)
+        gives = self.actor(Give(answer.name), first=4, critical=None)
+        uses = self.actor(first=2, requires=(answer.name,), settled=(), critical=None)
+        bad = self.actor(Fail(), first=6, critical=self.random.choice((True, None, None)))
+        retry = Retry(times=self.random.randint(1, 2), first=self.random.choice((0.0, self.duration(2))))
+        return [self.group_of([answer, gives, uses, bad], retry=retry)]
+
+
+SECONDS = {
+    Generator.drains_a_clean_up: 0.17,
+    Generator.tries_thrice: 0.22,
+    Generator.serves_two: 0.1,
+    Generator.asks_in_a_retry: 0.16,
+}
+"""How often each scene is drawn: it takes effect in each tenth scenario."""
 SCENES = (
     *(Generator.gives_up, Generator.reserves, Generator.does_not_reach, Generator.throttles_with_a_budget),
     *(Generator.shares_a_budget, Generator.cancels_all, Generator.cleans_up_with_needs),
@@ -900,5 +983,5 @@ def may_be_required(plan: Plan) -> bool:
 def scenario_of(seed: object, without: Sequence[str] = (), *, varied: bool = False, meeting: str = "") -> Scenario:
     """Return the scenario of a seed, with a scene of `MEETINGS` if one is named."""
     generator = (Variation if varied else Generator)(seed, without)
-    drawn = generator.tried(generator.steered(generator.scenario()))
+    drawn = generator.with_second_of_something(generator.tried(generator.steered(generator.scenario())))
     return generator.with_meeting(drawn, meeting) if meeting else drawn

@@ -62,6 +62,7 @@ class ModelJob:
         self.at_each_wait = False  # it is cancelled at each wait from now on, as its time is up
         self.ready = False  # a service
         self.calls = self.attempts = self.retries = 0
+        self.used_by: set[str] = set()  # those that have begun with this service
         self.backoff: Timer | None = None  # before the next attempt
         self.called_at = self.resumed_at = -1.0  # by a call, and by what it has awaited
         self.timers: list[Timer] = []
@@ -234,6 +235,12 @@ class ModelJob:
     def mark_start(self) -> None:
         """Record the mechanisms that take effect with the start."""
         plan, mark = self.plan, self.world.mark
+        for one in self.requires():
+            if one.is_service:
+                one.used_by.add(self.name)
+                mark(*["service of two"] * (len(one.used_by) > 1))
+        if self.world.tries[self.name] > 1:
+            mark("third try")
         if plan.forever:
             mark("service" if self.is_service else "forever")
         if plan.own_task:
@@ -393,6 +400,7 @@ class ModelJob:
     def reopen(self) -> None:
         """Be IDLE again, as if the job had not settled; only the attempts count on, and what it has used."""
         self.world.hook("reopened", self.name)
+        self.world.tries[self.name] += 1
         self.state, self.finished, self.problem, self.value, self.settled_as = "IDLE", None, None, None, math.inf
         self.only_cancelled = self.is_admitted = self.is_taken = self.is_raised = self.has_awaited_failure = (
             self.moved_on
@@ -551,7 +559,9 @@ class ModelLeaf(ModelJob):
                 assert isinstance(answer, ModelLeaf)
                 if answer.state in UNSETTLED:
                     answer.given = True
-                    world.mark("answer")
+                    world.mark(
+                        "answer", *["answer in a retry"] * (answer.parent is not None and answer.parent.retries > 0)
+                    )
                     if answer.state == "RUNNING":
                         world.soon.append(answer.go_on)
             case Cancel(who):

@@ -1000,6 +1000,8 @@ class ModelScheduler(ModelJob):
     def drain(self) -> None:
         """No more jobs start, and those that are running end by themselves. There is no other attempt."""
         self.is_last = True
+        if any(one.stopping and one.clean_up_jobs for one in self.around()):
+            self.world.mark("drain in a clean-up")
         if self.stopping or self.draining:
             return
         self.world.mark("drain")
@@ -1013,6 +1015,13 @@ class ModelScheduler(ModelJob):
             for job in [job for job in group.jobs if job.state == "IDLE"]:
                 group.tell_unreached(job)
         self.world.soon.append(lambda: [group.move() for group in groups if group.under_way and not group.stopping])
+
+    def around(self) -> Iterator[ModelScheduler]:
+        """Yield the scheduler, and those around it."""
+        level: ModelScheduler | None = self
+        while level is not None:
+            yield level
+            level = level.parent
 
     def begin_to_drain(self) -> Iterator[ModelScheduler]:
         """Drain, and so does each scheduler in it, before any job ends for that."""
