@@ -187,6 +187,30 @@ def test_what_has_not_begun_leaves_the_record_alone(tmp_path: Path, backend: Any
         assert loads.restored is restored, day
 
 
+@pytest.mark.parametrize("around", [None, "group"])
+def test_what_has_changed_is_still_the_reason_in_the_next_attempt(tmp_path: Path, backend: Any, around: Any) -> None:
+    """A changed job that failed, and was tried again, once was said to have run in an attempt of its scheduler."""
+
+    async def load(day: str) -> None:
+        reasons.append(current_scheduler().explain(jobs[0]))
+        if len(reasons) == 2:
+            raise OSError(day)
+
+    async def again() -> None:
+        await jobs[0].wait_settled()
+        if not jobs[0].is_succeeded():
+            jobs[0].try_again()
+
+    reasons: list[str] = []
+    for day in ("mon", "tue"):
+        jobs: list[AbstractJob[Any]] = [Job(load, day, label="load")]
+        if around is None:
+            jobs.append(Job(again, save=None))
+        top = jobs if around is None else [Scheduler(jobs, label="in", retry=Retry(1, first=0), critical=True)]
+        assert Scheduler(top, log=False).run(backend=backend, journal=tmp_path / "run.db")
+    assert ['has changed from "mon" to "tue"' in reason for reason in reasons] == [False, True, True]
+
+
 # --- the judgement of recorded work: each row of its table, and which row comes first
 RECORDED = StoredJob("a", "work", "json", "1", None, None, run=3, restored=None, settled=30.0, took=1.0, why=None)
 BEFORE, SINCE = Counted("b", 1, (2, 20.0), None), Counted("b", 1, (3, 31.0), "'b' has run since")

@@ -11,10 +11,10 @@ from typing import Any
 import anyio
 import anyio.lowlevel
 import pytest
-from trioflow import First, Job, JobState, JournalError, Scheduler, current_job
+from trioflow import First, Job, JobState, JournalError, Scheduler, current_job, current_scheduler
 from trioflow.abc import AbstractJob
 from trioflow.journal import _journal
-from trioflow.journal._store import JournalStore
+from trioflow.journal._store import AMBIGUOUS_PREFIX, JournalStore
 from ..bodies import fail
 from ..conftest import Virtual
 from .stage import found
@@ -447,3 +447,36 @@ def test_a_label_with_a_slash_is_not_taken_for_a_job_in_a_group(virtual: Virtual
 
     assert virtual(run, (0, 1)) == [("outer", False), ("inner", False)]
     assert virtual(run, (1, 0)) == [("outer", True), ("inner", True)]
+
+
+@pytest.mark.parametrize("old", [None, 3])
+@pytest.mark.parametrize(
+    ("steps", "fails"),
+    [("add 1, add 2, wait 1", 1), ("add 1, add 2, wait 1, again 1", 0), ("add 1, add 2, wait 1, again 1", 1),
+     ("add 1, wait 1, add 2, wait 2, again 1", 0), ("add 1, wait 1, add 2, wait 2, again 1", 1),
+     ("add 1, wait 1, add 2, wait 2, again 1", 2)],
+)  # fmt: skip
+def test_a_name_of_several_jobs_stays_marked(virtual: Virtual, file: Path, steps: str, fails: int, old: Any) -> None:
+    """The first of two, which failed or was tried again, once left a record of its own in place of the mark."""
+    left = [OSError("failed")] * fails
+
+    async def work(number: int) -> int:
+        await anyio.sleep(1)
+        if number == 1 and left:
+            raise left.pop()
+        return number
+
+    async def add(plan: str) -> None:
+        jobs: dict[str, AbstractJob[Any]] = {}
+        for action, name in map(str.split, plan.split(", ")):
+            if action == "add":
+                jobs[name] = current_scheduler().add(Job(work, int(name), label="same"))
+            elif action == "again":
+                jobs[name].try_again()
+            await (anyio.sleep(0.1) if action == "add" else jobs[name].wait_settled())
+
+    for plan in [f"add {old}, wait {old}"] * (old is not None) + [steps]:
+        virtual(functools.partial(Scheduler(Job(add, plan, label="add", save=None)).co_run, journal=file))
+    with contextlib.closing(JournalStore(file, writes=False)) as store:
+        (record,) = store.job_records()
+        assert record.fingerprint.startswith(AMBIGUOUS_PREFIX)

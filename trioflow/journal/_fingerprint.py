@@ -97,18 +97,21 @@ class FingerprintBuilder:
         self._hashes_all_values = False
         self._current_job: AbstractJob[Any] | None = None
         self._identities_by_function: Final[dict[Any, tuple[str, Any]]] = {}
-        self.is_by_name_only = False
-        """Whether the last fingerprint identifies a function by its name alone, such as a closure: another function may
-        have the same fingerprint."""
+        # Whether only its name identifies a function of the current job.
+        self._is_by_name_only = False
         # Whether the current job is named by a program that has no file of its own.
         self._is_without_file = False
-        self.function: Any = None
-        """The function of the last fingerprint, without its decorators, if its name alone identifies it."""
+        # The function of the current job, without its decorators, if looking up its name gives it.
+        self._function: Any = None
         self.identified_by_name_only: Final[dict[str, None]] = {}
         """The labels of the first such jobs."""
 
-    def compute(self, job: AbstractJob[Any], work: Work | None, options: OptionRecord) -> str:
+    def compute(self, job: AbstractJob[Any], work: Work | None, options: OptionRecord) -> tuple[str, bool, Any]:
         """Return the fingerprint of a job whose inputs have settled, without its requirements.
+
+        Also return whether it identifies a function by its name alone, such as a closure: another function may have
+        the same fingerprint. Last, return the function whose code is part of the work, without its decorators, or None
+        if there is none, or `version=` or `key=` stand for it.
 
         Args:
             job: the job.
@@ -120,15 +123,15 @@ class FingerprintBuilder:
 
         """
         parts: dict[str, Any] = {}
-        self.is_by_name_only = self._is_without_file = False
-        self.function = None
+        self._is_by_name_only = self._is_without_file = False
+        self._function = None
         self._hashes_all_values = options.redact
         self._current_job = job
         has_files = work is not None and (work.reads or work.writes or work.appends or work.begins_anew)
         if has_files and self._file_stamper.compares_contents:
             parts["h"] = True
         if options.key is not None:
-            return msgspec.json.encode({**parts, "key": self._value_form(options.key, "its key")}).decode()
+            return msgspec.json.encode({**parts, "key": self._value_form(options.key, "its key")}).decode(), False, None
         if isinstance(job, FunctionJob):
             self._add_call(job, parts)
         elif work is not None:
@@ -139,12 +142,13 @@ class FingerprintBuilder:
             self._add_class(job, parts)
         if options.version is not None:
             parts["v"] = self._value_form(options.version, "its version")
-            self.is_by_name_only = False
+            self._is_by_name_only = False
+            self._function = None
         elif self._is_without_file:
             raise NotSerializable(NO_FILE_REASON)
-        elif self.is_by_name_only and len(self.identified_by_name_only) < MAX_REPORTED_JOBS:
+        elif self._is_by_name_only and len(self.identified_by_name_only) < MAX_REPORTED_JOBS:
             self.identified_by_name_only[job.label] = None
-        return msgspec.json.encode(parts).decode()
+        return msgspec.json.encode(parts).decode(), self._is_by_name_only, self._function
 
     def find_ambiguous_identity(self, job: AbstractJob[Any]) -> tuple[str, object] | None:
         """Return a text that identifies a job beside its label, if other work may have the same text, otherwise None.
@@ -153,7 +157,7 @@ class FingerprintBuilder:
         The second item is the same for jobs that do the same work if their arguments are the same.
         """
         options, name, work = options_of(job), "", [id(job)]
-        self.is_by_name_only = options.key is not None
+        self._is_by_name_only = options.key is not None
         if options.key is None:
             name, work = self._class_identity(type(job)), [id(type(job))]
             if isinstance(job, FunctionJob):
@@ -163,7 +167,7 @@ class FingerprintBuilder:
                 name += self._function_identity(function)
                 work.append(id(function))
         try:
-            return (f"{name} {dumps([options.key, options.version])}", tuple(work)) if self.is_by_name_only else None
+            return (f"{name} {dumps([options.key, options.version])}", tuple(work)) if self._is_by_name_only else None
         except NotSerializable:
             return None
 
@@ -184,7 +188,7 @@ class FingerprintBuilder:
                 parts["k"] = dict(sorted((keywords | parts.get("k", {})).items()))
             function = partial.func
         try:
-            parts["f"], self.function = self._identities_by_function[function]
+            parts["f"], self._function = self._identities_by_function[function]
         except (KeyError, TypeError):
             parts["f"] = self._function_identity(function)
         if forms:
@@ -194,7 +198,7 @@ class FingerprintBuilder:
         return [self._value_form(value, f"argument {number}") for number, value in enumerate(values, 1)]
 
     def _function_identity(self, function: object) -> str:
-        """Return the text that identifies a function, and set `is_by_name_only` if others may have the same text.
+        """Return the text that identifies a function, and set `_is_by_name_only` if others may have the same text.
 
         The text has the name of the function, the object or class that a method is bound to, and the defaults of a
         function that is not found by its name.
@@ -209,7 +213,7 @@ class FingerprintBuilder:
             # A built-in method has none.
             function = getattr(function, "__func__", None)
         if function is not None and not is_found_by_name(function):
-            self.is_by_name_only = True
+            self._is_by_name_only = True
             # So that it never has the text of the function that the name gives.
             identity += " (by name)"
             defaults = getattr(function, "__defaults__", None), getattr(function, "__kwdefaults__", None)
@@ -217,8 +221,8 @@ class FingerprintBuilder:
                 identity += self._object_form(defaults)
         elif bound is None and not self._is_without_file and len(self._identities_by_function) < MAX_FUNCTIONS:
             original = inspect.unwrap(cast("Any", function))
-            self.function = original if inspect.isfunction(original) else None
-            self._identities_by_function[function] = identity, self.function
+            self._function = original if inspect.isfunction(original) else None
+            self._identities_by_function[function] = identity, self._function
         return identity
 
     def _object_form(self, value: object) -> str:
@@ -228,11 +232,11 @@ class FingerprintBuilder:
         try:
             return comparison_form(dumps(value, name_class=self._type_name))
         except NotSerializable:
-            self.is_by_name_only = True
+            self._is_by_name_only = True
             return ""
 
     def _class_identity(self, class_: type[Any]) -> str:
-        self.is_by_name_only = self.is_by_name_only or not is_found_by_name(class_)
+        self._is_by_name_only = self._is_by_name_only or not is_found_by_name(class_)
         return self._type_name(class_)
 
     def _type_name(self, class_: type[Any]) -> str:

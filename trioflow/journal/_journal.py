@@ -52,7 +52,7 @@ from ._questions import PublishedQuestion, Question, QuestionFiles, hash_of_text
 from ._record_paths import RecordPaths
 from ._requirement_forms import CUT_PART, NEVER, NOTHING, Counted, RequirementForms, first_cause
 from ._serialization import IS_INSTALLED, NotSerializable, Spools, comparison_form, dumps, hide_if, loads, msgspec
-from ._store import DAMAGED_TEXT, END_OF_FIRST, MAX_INLINE_RESULT, DamagedRow, JournalStore, StoredJob
+from ._store import AMBIGUOUS_PREFIX, DAMAGED_TEXT, END_OF_FIRST, MAX_INLINE_RESULT, DamagedRow, JournalStore, StoredJob
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
@@ -159,8 +159,6 @@ MUTABLE_FORM: Final = re.compile(r'"(?:a":\[|k":\{).*"(?:\[|\{|~)')
 UNIDENTIFIED: Final = "only the name of its function identifies it, and other functions may have the same name"
 AMBIGUOUS: Final = "several jobs have had this name"
 FIRST_FINGERPRINT: Final = "{" + END_OF_FIRST
-AMBIGUOUS_PREFIX: Final = '{"ambiguous":'
-"""The beginning of the fingerprint of the record of an ambiguous path. The fingerprint of any such job follows."""
 UNSTORED_FORM: Final = "unstored"
 """The form of a missing result, or of a result that cannot be stored and need not be, because of `save=None`."""
 CUT_SHORT_REASON: Final = "incomplete because of its timeout"
@@ -388,15 +386,18 @@ class JournalSession:
         evidence = self._find_evidence(job, asked, paths)
         finding, record = judge(evidence), evidence.record
         if finding is Finding.AMBIGUOUS:
+            # Of an earlier attempt, if it is tried again.
+            self._take_running(job)
             self._mark_ambiguous(asked.running.path, asked.running.fingerprint, record, asked.running.by_name_only)
             self._count_as_run(job, asked.own)
             return self._reject(job, AMBIGUOUS)
         self._paths[job] = asked.running.path
         found: Restored | NotStored = asked.moved if finding is Finding.MOVED else REASONS.get(finding, NO_RECORD)
+        if finding is Finding.RAN_BEFORE and (failed := self._running_jobs.get(job)) is not None:
+            # The change that made it run has not come to a result yet.
+            found = NotStored(failed.why, _job_queries.rerun_cause(job))
         if record is not None and finding in (Finding.MATCHES, Finding.DIFFERS):
-            changed = None
-            if finding is Finding.DIFFERS:
-                changed = self._find_change(job, record, asked.own, asked.required)
+            changed = finding is Finding.DIFFERS and self._find_change(job, record, asked.own, asked.required)
             found = changed or self._restore_from_record(job, record, save, asked.running.work, paths)
             if isinstance(found, Restored):
                 self._accept_record(job, asked, record)
@@ -409,14 +410,12 @@ class JournalSession:
         """Return the path and the work of a job that is looked up, or a `NotStored` if nothing identifies it."""
         options = _job_queries.options_of(job)
         try:
-            work, own = self._work_and_fingerprint(job)
+            work, own, by_name_only, function = self._work_and_fingerprint(job)
         except NotSerializable as error:
             reason = error.shown(job.redact)
             self._record_unstorable(job, reason)
             self._count_as_run(job, "")
             return NotStored(f"its fingerprint cannot be computed: {reason}")
-        by_name_only = self.fingerprint_builder.is_by_name_only
-        function = self.fingerprint_builder.function if options.version is None else None
         path = paths.find(job)
         if path is None or paths.is_added:
             self._has_added_jobs = True
@@ -500,9 +499,10 @@ class JournalSession:
         save = _job_queries.options_of(job).save
         return self.journal.save if save == "default" else save
 
-    def _work_and_fingerprint(self, job: AbstractJob[Any]) -> tuple[Work | None, str]:
+    def _work_and_fingerprint(self, job: AbstractJob[Any]) -> tuple[Work | None, str, bool, Any]:
+        """Return the work of a job, and what `FingerprintBuilder.compute` returns."""
         work = _call_for_journal(job)
-        return work, self.fingerprint_builder.compute(job, work, _job_queries.options_of(job))
+        return work, *self.fingerprint_builder.compute(job, work, _job_queries.options_of(job))
 
     def _now(self) -> float:
         """Return the time, in seconds since 1970. It never decreases, even if the clock was set back."""
@@ -604,7 +604,7 @@ class JournalSession:
             path, save = paths.find(job), self._save_of(job)
             if path is None or save is None:
                 raise LookupError
-            work, own = self._work_and_fingerprint(job)
+            work, own, *_ = self._work_and_fingerprint(job)
             found = self._find_record(self._path_in_directory(path, own)[0])
             if found is None or self._find_change(job, found, own, None) is not None:
                 raise LookupError
@@ -701,15 +701,14 @@ class JournalSession:
         first = fingerprint if record is None else record.fingerprint
         first = first[len(AMBIGUOUS_PREFIX) : -1] if is_marked else first
         was_restored = path in self._pending_restored or (record is not None and record.restored == self.run_number)
-        if path not in self._ambiguous_records and not (
-            is_marked and record is not None and record.run == self.run_number
-        ):
+        if record is None or not is_marked or record.run != self.run_number:
             self._pending_restored.pop(path, None)
             marked = self._unstored(path, f"{AMBIGUOUS_PREFIX}{first}}}", AMBIGUOUS)
             self._pending_records[path] = marked = marked._replace(restored=self.run_number if was_restored else None)
             self.commit()
-            if path in self._running_paths:
+            if (earlier := self._running_paths.get(path)) is not None:
                 self._ambiguous_records[path] = marked
+                self._outdating.pop(earlier, None)
         if was_restored and by_name_only and first == fingerprint:
             raise JournalError(
                 f"several jobs have the name '{printable(path)}'; one of them was restored, but the journal knows "
@@ -831,7 +830,7 @@ class JournalSession:
         """Return whether a job will be restored if those in `restored` are. Its output `path` counts as unchanged."""
         if record.saved is None or not all(item in restored or item.is_settled() for item in job.required):
             return False
-        work, own = self._work_and_fingerprint(job)
+        work, own, *_ = self._work_and_fingerprint(job)
         required = self.requirement_forms.of_requirements(job, restored)
         if record.fingerprint != with_requirements(own, required.part) or required.ran > (record.run, record.settled):
             # This is so with a key, too, since only a fingerprint without a key has requirements.
@@ -1014,7 +1013,7 @@ class JournalSession:
         ):
             with contextlib.suppress(Exception):
                 # Raised by an attribute of a user's class.
-                now = read_parts(self.fingerprint_builder.compute(job, None, _job_queries.options_of(job)))
+                now = read_parts(self.fingerprint_builder.compute(job, None, _job_queries.options_of(job))[0])
                 if any(now.get(part) != value for part, value in read_parts(fingerprint).items() if part in "ak"):
                     self._changed_arguments[job.label] = None
 
@@ -1169,9 +1168,9 @@ class JournalSession:
         """
         try:
             if outcome is not None:
-                self.commit()
                 for job in self._scheduler.iterate_jobs():
                     self._tally_outcome(job)
+                self.commit()
                 if outcome in {reason.name for reason in RAN_TO_END} and self._question_files.exists():
                     self._discard_unasked()
                 began, ended = _run_view.run_times(self._scheduler) or (0.0, None)

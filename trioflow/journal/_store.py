@@ -158,6 +158,8 @@ COLUMN_TYPES: Final[dict[str, tuple[type[Any], ...]]] = {
 JOB_COLUMN_TYPES: Final = tuple(COLUMN_TYPES[name] for name in StoredJob._fields)
 END_OF_FIRST: Final = '"f":"first"}'
 """The end of the fingerprint of a `First`."""
+AMBIGUOUS_PREFIX: Final = '{"ambiguous":'
+"""The beginning of the fingerprint of the record of an ambiguous path. The fingerprint of any such job follows."""
 RECORD_COLUMNS: Final = ", ".join(StoredJob._fields)
 NOT_LARGE_NO_OUTPUTS: Final = (None, None)
 SELECT_JOB_STATEMENT: Final = f"SELECT {RECORD_COLUMNS}, checksum FROM jobs WHERE path = ?"
@@ -753,8 +755,9 @@ class JournalStore:
             os.link(new_file, target)
 
     def discard(self, paths: Iterable[str]) -> None:
-        """Remove records, whose jobs run anew in this run. Their large results may be those of others."""
-        self._write("DELETE FROM jobs WHERE path = ?", [(path,) for path in paths])
+        """Remove records, whose jobs run anew in this run. Their large results may be those of others. Marks stay."""
+        statement = f"DELETE FROM jobs WHERE path = ? AND fingerprint NOT GLOB '{AMBIGUOUS_PREFIX}*'"
+        self._write(statement, [(path,) for path in paths])
         self.commit()
 
     def forget(self, paths: Iterable[str]) -> None:
