@@ -533,6 +533,23 @@ def test_hostile_labels_are_text_in_every_part_of_a_page(browser: Browser) -> No
         assert browser.console_messages() == []
 
 
+def test_what_the_graph_does_not_show_yet_is_not_drawn(browser: Browser) -> None:
+    """A box that has no state yet has the colour of its ground; a card without a graph is hidden."""
+    with watched(Job(anyio.sleep_forever, label="waits")) as server:
+        browser.driver.get(server.url)
+        until(browser, lambda: browser.all("#map .node.running"))
+        ground, new = browser.evaluate(
+            """(() => {
+                const [card, node] = ["#map .card", "#map .node.running"].map((css) => document.querySelector(css));
+                node.setAttribute("class", "node");
+                return [getComputedStyle(card).backgroundColor, getComputedStyle(node.querySelector("path")).fill];
+            })()"""
+        )
+        assert new == ground
+        browser.driver.execute_script("document.querySelector('#map .card').replaceChildren()")
+        assert not browser.first("#map .card").is_displayed()
+
+
 def test_the_page_of_a_killed_program_says_so_and_fits_every_window(browser: Browser) -> None:
     """At any width and in both colour schemes, the page fits; its last state stays when the program is killed."""
     with program() as (process, page), serving(page) as server:
