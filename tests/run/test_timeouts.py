@@ -4,6 +4,7 @@ import functools
 import gc
 import inspect
 import math
+import os
 import runpy
 import time
 import weakref
@@ -452,6 +453,7 @@ def test_each_wait_has_a_name(virtual: Virtual, caplog: pytest.LogCaptureFixture
     virtual(globals()[wait], look)
     log, explained, listed = WAITS[wait]
     before, after, explanation, (listing,) = told
+    assert wait != "question" or f" or `trioflow look {os.getpid()} --web`" in after[0]
     after = [message.partition("; it is in no journal: ")[0] for message in after]  # which names this process
     assert (before, after, explanation) == ([], [log] if log else [], [explained])
     assert listed in listing
