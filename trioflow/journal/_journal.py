@@ -893,8 +893,7 @@ class JournalSession:
         """Set aside the files that an attempt may have half written, and log it."""
         if stamps:
             others = {*map(os.path.realpath, self.store.outputs_of_other_jobs(running.path))}
-            work = cast("Work", running.work)
-            if moved := self._file_stamper.set_aside_partial_files(job, work, stamps, others):
+            if moved := self._file_stamper.set_aside_partial_files(job, cast("Work", running.work), stamps, others):
                 warn(f"{job.label!r} {how}: {HIDDEN_TEXT if job.redact else moved}")
 
     # ---- after a job

@@ -491,6 +491,10 @@ class Backend(Protocol):
 
     def needed_backend(self, exception: BaseException) -> str | None:
         """Return the other backend if an exception shows that the job awaits objects of it, otherwise None."""
+        kinds, _ = zip(*self.foreign_errors, strict=True)
+        if not isinstance(exception, kinds):
+            # As most failures, which need not pay for the rest.
+            return None
         # An error from another thread, as in a ThreadJob, does not count.
         thread = threading.current_thread().name
         patterns = [(kind, text.format(thread=thread)) for kind, text in self.foreign_errors]
@@ -506,8 +510,7 @@ class Backend(Protocol):
             return "give a positive whole number, None, or a CapacityLimiter of anyio or, on trio, of trio"
         other = self.other_cancellation[0]
         # It has the backend's name.
-        module = type(getattr(limiter, "_internal_limiter", None) or limiter).__module__
-        if module.endswith(f"_{other}"):
+        if type(getattr(limiter, "_internal_limiter", None) or limiter).__module__.endswith(f"_{other}"):
             return f"this CapacityLimiter was created or used on {other}; create a new one"
         return None
 

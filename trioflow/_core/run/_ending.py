@@ -314,8 +314,7 @@ async def _call_apart(run: Run, call: Callable[[], Awaitable[object]], job: Abst
 async def _close_shared(run: Run) -> None:
     """Close the objects that jobs share, the last first, within `shutdown_timeout`. Report exceptions and a timeout."""
     seconds = run.scheduler.shutdown_timeout
-    deadline = run.deadline_in(seconds)
-    if run.shared and not await run.backend.run_concurrently([partial(_close_each, run)], deadline):
+    if run.shared and not await run.backend.run_concurrently([partial(_close_each, run)], run.deadline_in(seconds)):
         run.report(None, f"a shared object of the jobs was not closed within shutdown_timeout={seconds} s")
 
 
