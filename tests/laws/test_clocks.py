@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
+import time
 from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -78,6 +81,7 @@ class Site:
     def __init__(self, unit: float, patch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
         self.unit, self.patch, self.request = unit, patch, request
         self.calls: list[Callable[[], object]] = []
+        self.journals: Path | None = None
 
 
 @contextlib.contextmanager
@@ -175,8 +179,24 @@ def own_gate(site: Site) -> Generator[Make]:
         del _job_options.RUN_RESOURCES["passes"]
 
 
+@contextlib.contextmanager
+def files_of_a_journal(site: Site) -> Generator[Make]:
+    """A directory that a journal lists before the job, and before its record."""
+    site.journals = site.request.getfixturevalue("tmp_path")
+    listdir = os.listdir
+
+    def list_late(path: Any = ".") -> list[str]:
+        if path == site.journals:
+            time.sleep(1.5 * site.unit)
+        return listdir(path)
+
+    site.patch.setattr(os, "listdir", list_late)
+    yield lambda **options: Job(anyio.lowlevel.checkpoint, reads=[site.journals], **options)
+
+
 KINDS = [
     worker_process,
+    files_of_a_journal,
     thread_of_an_executor,
     token_of_a_limiter,
     command_in_line,
@@ -193,7 +213,7 @@ def test_no_clock_of_a_job_runs_before_its_own_code_can(
     """With a timeout of one unit, each job succeeds in its first attempt, however it is run: all ways at once."""
     found: dict[str, list[AbstractJob[Any]]] = {}
 
-    async def play(way: Callable[[Make, float], Scheduler], make: Make) -> None:
+    async def play(site: Site, way: Callable[[Make, float], Scheduler], make: Make) -> None:
         made: list[AbstractJob[Any]] = []
 
         def make_one(**options: Any) -> AbstractJob[Any]:
@@ -201,13 +221,14 @@ def test_no_clock_of_a_job_runs_before_its_own_code_can(
             return made[0]
 
         scheduler = way(make_one, unit)
-        await scheduler.co_run()
+        journal = site.journals and site.journals / way.__name__
+        await scheduler.co_run(journal=journal)
         found[way.__name__] = [*scheduler, *made]
 
     async def main(site: Site, make: Make) -> None:
         async with anyio.create_task_group() as tasks:
             for way in WAYS:
-                tasks.start_soon(play, way, make)
+                tasks.start_soon(play, site, way, make)
             await anyio.sleep(3 * unit)
             for call in site.calls:
                 call()
