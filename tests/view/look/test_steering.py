@@ -15,14 +15,14 @@ from typing import Any
 import anyio
 import pytest
 import trioflow.look
-from trioflow import First, Job, Scheduler, ThreadJob
+from trioflow import Answer, First, Job, Scheduler, ThreadJob
 from trioflow._core.base import _loaded_files
 from trioflow._core.job._labels import unescape_path
 from trioflow._hints import STEERING_OPTIONS
 from trioflow.abc import incidents_of, printable
 from trioflow.view.look import _answers, _client, _steering
 from trioflow.view.look._reload import NOTHING_KNOWN
-from ...bodies import nap, nothing
+from ...bodies import fail_now, nap, nothing
 from ...cli.command_line import trioflow as command
 from ...places import PATIENCE
 
@@ -61,6 +61,22 @@ def test_a_paused_run_starts_nothing_until_it_is_resumed(backend: Any, caplog: p
     assert [record.getMessage() for record in caplog.records] == [one.message for one in incidents_of(scheduler)]
     assert all(record.levelno == logging.WARNING for record in caplog.records)
     assert all(job.is_settled() for job in waiting)
+
+
+def test_a_resume_of_the_run_resumes_each_paused_group(backend: Any) -> None:
+    """The answer was "resumed", and the group stayed as it was."""
+    outputs: list[str] = []
+
+    def steer() -> None:
+        group.pause()
+        outputs.append(output_of("resume").rstrip())
+
+    steering = ThreadJob(steer)
+    group = Scheduler(Scheduler(Job(nothing), label="below"), label="group")
+    scheduler = Scheduler(steering, Scheduler(group, label="outer", required=steering), label="night")
+    assert scheduler.run(backend=backend)
+    assert outputs == ["'night': resumed; and in it outer/group"]
+    assert [re.sub(BY, "BY", incident.message) for incident in incidents_of(scheduler)] == ["'night': resumed by BY"]
 
 
 def test_a_number_of_slots_replaces_another_one(backend: Any) -> None:
@@ -137,7 +153,21 @@ def test_the_debrief_tells_steering_from_incidents(backend: Any, capsys: pytest.
     assert text.count("incident") == 1, text
 
 
-def test_a_run_is_drained_and_then_only_cancelled(backend: Any) -> None:
+def test_a_path_without_a_letter_is_one_job(backend: Any) -> None:
+    nameless, other = Job(fail_now, label=""), Job(fail_now, label="other")
+    _, [output] = steered(backend, [("try-again", "")], nameless, other)
+    assert "tried again" in output
+    assert (nameless.attempts, other.attempts) == (2, 1)
+
+
+def test_a_draining_run_still_takes_the_answers_that_it_waits_for(backend: Any) -> None:
+    question = Answer("Go on?", label="ask")
+    _, outputs = steered(backend, [("drain",), ("answer", "ask", "yes")], question)
+    assert outputs == ["'night': drained", "'ask': answered 'yes'"]
+    assert question.result() == "yes"
+
+
+def test_a_run_is_drained_and_then_only_answered_or_cancelled(backend: Any) -> None:
     """`drain` lets running jobs end, so that nothing but `cancel` has an effect afterwards."""
     after = Job(nothing, label="after")
     scheduler, outputs = steered(backend, [("drain",), ("pause",)], after, jobs_window=1)

@@ -29,8 +29,6 @@ DONE_WORDS: Final = {
     "try-again --cancel": "tried again",
 }
 """How the log says what was done."""
-NOTHING_TO_DO: Final = {"pause": "was paused already", "resume": "is not paused"}
-"""The answers to actions that change nothing."""
 WINDOW_ADVICE: Final = "give a whole number from 1 up"
 
 
@@ -154,7 +152,7 @@ def _act(request: SteeringRequest) -> str:
         raise ValueError(f"{request.action!r} is none of {', '.join(ACTIONS)}")
     if run.has_ended():
         raise ValueError("the run has ended")
-    if run.view.phase in (RunPhase.DRAINING, RunPhase.STOPPING) and request.action != "cancel":
+    if run.view.phase in (RunPhase.DRAINING, RunPhase.STOPPING) and request.action not in ("cancel", "answer"):
         raise ValueError(f"'{subject}' {run.view.phase.value} already")
     if isinstance(done := act(request), str):
         # It logs by itself, or has done nothing.
@@ -165,16 +163,26 @@ def _act(request: SteeringRequest) -> str:
 
 
 def _pause(request: SteeringRequest) -> Done | str:
-    """Pause the run, or resume it and all groups in it that are paused."""
-    scheduler, is_pause = request.scheduler, request.action == "pause"
-    groups = filter(is_scheduler, paths_of(scheduler))
-    is_paused = scheduler.is_paused() or (not is_pause and any(group.is_paused() for group in groups))
-    if is_paused is is_pause:
-        return f"'{printable(scheduler.label)}': {NOTHING_TO_DO[request.action]}"
-    if not is_pause and request.seen != (now := _seen_now(request.run, request.action, None)):
+    if request.scheduler.is_paused():
+        return f"'{printable(request.scheduler.label)}': was paused already"
+    request.run.set_pause(True, request.by)
+    return Done(request.scheduler.label)
+
+
+def _resume(request: SteeringRequest) -> Done | str:
+    """Resume the run, and all groups in it that are paused."""
+    scheduler = request.scheduler
+    groups: dict[Any, str] = {job: path for job, path in paths_of(scheduler).items() if is_scheduler(job)}
+    if not any(each.is_paused() for each in (scheduler, *groups)):
+        return f"'{printable(scheduler.label)}': is not paused"
+    if request.seen != (now := _seen_now(request.run, request.action, None)):
         raise ValueError(f"'{printable(scheduler.label)}' is {now[0]} by now, and was not before; look again")
-    request.run.set_pause(is_pause, request.by)
-    return Done(scheduler.label)
+    request.run.set_pause(False, request.by)
+    still_paused = [group for group in groups if group.is_paused()]
+    for group in still_paused:
+        group.resume()
+    names = join_names([unescape_path(groups[group]) for group in still_paused], MAX_NAMED)
+    return Done(scheduler.label, note=clause("; and in it {}", names))
 
 
 def _resize(request: SteeringRequest) -> Done:
@@ -192,13 +200,13 @@ def _resize(request: SteeringRequest) -> Done:
 
 def _try_again(request: SteeringRequest) -> Done:
     scheduler, commands, value = request.scheduler, request.scheduler, request.value
-    if isinstance(commands, CommandScheduler) and value:
+    if isinstance(commands, CommandScheduler) and value is not None:
         # Commands, some of whose jobs may have been dropped.
         names: list[Any] = value if type(value) is list else [value, unescape_path(value)]  # pyright: ignore[reportUnknownVariableType]
         return Done(join_names(commands.try_commands_again(names), MAX_NAMED), job=request.job)
-    wanted: list[Any] = value if type(value) is list else [value or scheduler]  # pyright: ignore[reportUnknownVariableType]
+    wanted: list[Any] = value if type(value) is list else [scheduler if value is None else value]  # pyright: ignore[reportUnknownVariableType]
     jobs: list[AnyJob] = [each if is_job(each) else _find(scheduler, each, has_settled=True) for each in wanted]
-    if value:
+    if value is not None:
         request.check_seen(jobs)
     settled = [each for each in scheduler.iterate_jobs() if each.is_settled()]
     cancels = request.action.endswith(" --cancel")
@@ -260,7 +268,7 @@ def _cancel(request: SteeringRequest) -> Done:
 
 
 ACTIONS: Final[dict[str, Callable[[SteeringRequest], Done | str]]] = {
-    "pause": _pause, "resume": _pause, "window": _resize, "drain": _drain, "cancel": _cancel, "try-again": _try_again,
+    "pause": _pause, "resume": _resume, "window": _resize, "drain": _drain, "cancel": _cancel, "try-again": _try_again,
     "try-again --cancel": _try_again,
     "answer": _answer, "reload": lambda request: reload(request.by),
 }  # fmt: skip
