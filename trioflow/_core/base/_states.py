@@ -98,7 +98,7 @@ STOP_REASON_TEXTS: Final = {
 #
 # | call | CHECKING | LINKING, ENTERING | RUNNING | DRAINING | STOPPING |
 # |---|---|---|---|---|---|
-# | `add`, `update`, `requires` | refused | refused | links, makes ready | refused | refused |
+# | `add`, `update`, `requires` | refused | refused while LINKING | links, makes ready | refused | refused |
 # | `pause`, `resume` | holds from the first job on | the same | at once | for the next attempt | the same |
 # | `jobs_window = n` | is the first size | at once | at once | changes the setting | the same |
 # | `drain` | stops, DRAINED | stops, DRAINED | drains | nothing | nothing |

@@ -61,7 +61,7 @@ class Steering:
     """The pauses and the hold of an outermost run, which all runs in it share. Each of them has its own record.
 
     It is made with the run, not at first use, because another thread may be the first to use it. Any thread may use
-    `call` and `current_pause`. The others belong to the thread of the run.
+    `call`, `current_pause` and the checks. The others belong to the thread of the run.
     """
 
     def __init__(self) -> None:

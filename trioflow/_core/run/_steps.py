@@ -7,9 +7,9 @@
                                           └────── requeue ──────┘
 ```
 
-`settle` gives a state and an outcome to the job of a worker, `settle_apart` to jobs without a worker, and
-`settle_error` to a job that raised, as its verdict says. `_states` lists all functions that write a state. `Run` has
-these functions as methods, since a frame more would cost a twentieth of an empty job.
+`settle` gives a state and an outcome to one job, `settle_apart` to jobs without a worker, which another end settles,
+and `settle_error` to a job that raised, as its verdict says. `_states` lists all functions that write a state. `Run`
+has those of the hot path as methods, since a frame more would cost a twentieth of an empty job.
 
 Decided in docs/decisions: 19-admission, 24-open-schedulers.
 """
@@ -142,7 +142,7 @@ def _settle_each(run: Run, jobs: Iterable[AbstractJob[Any]], failure: Failure | 
 def settle(run: Run, job: AbstractJob[Any], state: JobState, outcome: object, now: float) -> None:
     """Give a job its final state and outcome, and make ready any jobs that were waiting only for it.
 
-    Workers call this. They pass on the job's slot and resources when they look for the next job, or leave.
+    Workers, which call this most often, pass on the job's slot and resources as they look for the next job, or leave.
 
     Hooks, parts and views rely on this order: the state and the journal, the hooks, the job's slot and resources,
     the jobs that wait for it, the counts, its successors, and the ends that it causes, which have waited. While hooks

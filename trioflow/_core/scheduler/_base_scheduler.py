@@ -127,7 +127,7 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
     # ---- independent of runs
     _members: Members
     _is_closed: bool
-    # ---- where it stands, which only the functions of `_life` write
+    # ---- where it stands, which only the functions of `_life` write (a signal of before the loop adds a call)
     _stage: Stage  # NEW, BEGINNING, RUNNING or ENDED
     # The run's thread, if it is ENDED. It is kept because another thread may get its number.
     _run_thread: threading.Thread | None

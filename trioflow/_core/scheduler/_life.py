@@ -7,15 +7,15 @@
     └── a run around it resets it ────────────────────────────────────────────────────────────┘
 ```
 
-A nested scheduler goes from NEW or ENDED to RUNNING, once for each attempt. Closing is no step: it takes runs and jobs
-away, and the other words answer as before.
+A nested scheduler goes from NEW or ENDED to RUNNING, once for each attempt. Closing is no step: where a row has
+SAME at CLOSED, the word is answered as before.
 
 `stage_of` looks from the scheduler outwards, and the first scheduler that begins or runs decides. So a scheduler that
 neither begins nor runs is WAITING or SETTLED while one around it runs.
 
-Only the thread of the run changes a stage. Any thread may ask. Three rules make that safe: a call of `run()` claims its
-scheduler in one step that no other thread can interrupt, the run is there before the stage is RUNNING, and the stage is
-RUNNING before the run takes the calls that were kept.
+Only the thread that calls `run` or `co_run` changes a stage. Any thread may ask. Three rules make that safe: a call of
+`run()` claims its scheduler in one step that no other thread can interrupt, the run is there before the stage is
+RUNNING, and the stage is RUNNING before the run takes the calls that were kept.
 
 The words:
 
@@ -158,12 +158,13 @@ WORDS: Final[dict[str, Word]] = {
         at={Stage.WAITING: "{call}: {name} has not begun in the run of {level}, or waits for another attempt"}),
     "as_settled": Word(       (ACTS,    ACTS,    HERE,    HERE,    IGNORES, IGNORES, IGNORES, IGNORES)),
     "wait_settled": Word(     (REFUSES, REFUSES, HERE,    NEVER,   NEVER,   IGNORES, IGNORES, SAME),
-        "{name} is idle: it has no run to wait for", error=JobNotDone),
+        "{name} is idle: it has no run to wait for",
+        {Stage.BEGINNING: "a run of {level} begins; wait when it is there"}, JobNotDone),
     "wait_settled of a job": Word(
                               (ACTS,    ACTS,    HERE,    HERE,    REFUSES, REFUSES, REFUSES, REFUSES)),
 }
 # fmt: on
-# The thread of a call of `run()`, by its number. Of two calls, each has its own.
+# The thread of a call of `run()`, by its number. `run()` and its own `co_run()` share one.
 Claim = list[int]
 # The schedulers that a call is about to run.
 CLAIMS: Final[dict[BaseScheduler, Claim]] = {}

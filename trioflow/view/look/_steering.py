@@ -1,4 +1,4 @@
-"""Steer a run from any thread: pause and resume it, change its window, drain or cancel it, cancel a job in it."""
+"""Steer a run from any thread: what `ACTIONS` has a word for, of the run, or of a job in it."""
 
 from __future__ import annotations
 
@@ -57,7 +57,8 @@ def steer(
         action: one of `ACTIONS`, or "reload and try-again": if the mended code is refused, nothing is tried again. With
             "try-again --cancel", what runs with a result that is taken back is cancelled, and does not refuse the word.
         value: the number of slots for "window". For "cancel" and "try-again", the path of a job, or None for the run.
-            For "try-again" also a list of paths, or of jobs. For "answer", the text, or the path and the text.
+            For "try-again" also a list of paths, or of jobs. For "answer", the text of `job`, or a path, the text, and
+            the number of the question, or None.
         by: who asks, for the log.
         target: the path of the nested scheduler that gets the window. None or the run's own label is the run.
         job: the job to cancel or to answer, or the nested scheduler that gets the window, in place of a path.
