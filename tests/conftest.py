@@ -18,7 +18,7 @@ import zlib
 from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Iterator
 from pathlib import Path
-from typing import TypeVar, TypeVarTuple, get_args
+from typing import Any, TypeVar, TypeVarTuple, get_args
 
 import anyio
 import hypothesis
@@ -165,9 +165,7 @@ def use_loop(kind: str) -> None:
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add options that choose the event loop of the tests on asyncio, and the backends that they run on."""
     parser.addoption("--loop", default="", choices=["uvloop", "eager"], help=use_loop.__doc__)
-    parser.addoption(
-        "--backends", default="both", choices=["both", "one", *BACKENDS], help=pytest_generate_tests.__doc__
-    )
+    parser.addoption("--backends", default="both", choices=["both", "one", *BACKENDS], help=choose_backends.__doc__)
     parser.addoption("--part", default="1/1", metavar="K/N", help=drop_other_parts.__doc__)
 
 
@@ -223,12 +221,43 @@ def has_one_backend(file: Path) -> bool:
 
 both_of_file: dict[Path, str] = {}
 """The test of each of these files that runs on both."""
-sampled: Counter[tuple[Path, str]] = Counter()
-"""How many tests of each file of `SAMPLED`, and how many rows of each test with this mark, have been collected."""
+sampled: Counter[Path] = Counter()
+"""How many tests of each file of `SAMPLED` have been collected."""
+MANY_CELLS = 3
+"""A test of a room of the engine with so many sets of parameters, or more, takes one backend for each set, in turn."""
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+@pytest.hookimpl(wrapper=True)
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> Iterator[None]:
+    """Make the rows of a test that the options ask for: a quarter of all tests would be made to be left out."""
+    choose_backends(metafunc)
+    yield
+    calls = metafunc._calls
+    if metafunc.definition.get_closest_marker("sampled"):
+        for call in (call for number, call in enumerate(calls) if number % SAMPLE != 0):
+            call.marks.append(pytest.mark.ci.mark)
+    drop_second_backends(metafunc)
+    terms = metafunc.config.option.markexpr.split(" and ")
+    left_out = {mark for mark in ("ci", "soak") if f"not {mark}" in terms}
+    asked = [call for call in calls if left_out.isdisjoint(mark.name for mark in call.marks)]
+    calls[:] = asked or calls  # without any, pytest would make the test without parameters
+
+
+def drop_second_backends(metafunc: pytest.Metafunc) -> None:
+    """Leave out one backend of each set of parameters of a test that has many, unless one is asked for by its name."""
+    sets: dict[str, list[Any]] = {}
+    for call in metafunc._calls:
+        if "backend" in call.params:
+            others = "-".join(part for part in call.id.split("-") if part != call.params["backend"])
+            sets.setdefault(others, []).append(call)
+    by_name = any("::" in argument for argument in metafunc.config.args)
+    if len(sets) >= MANY_CELLS and not by_name and not metafunc.definition.get_closest_marker("both_backends"):
+        for number, pair in enumerate(sets.values()):
+            if len(pair) == 2:
+                metafunc._calls.remove(pair[number % 2])
+
+
+def choose_backends(metafunc: pytest.Metafunc) -> None:
     """Choose the backends of a test: both, but one for most tests in `ONE_BACKEND`; "one": one for all tests."""
     test, file, asked = metafunc.definition, metafunc.definition.path, metafunc.config.option.backends
     if "backend" not in metafunc.fixturenames:
@@ -252,11 +281,9 @@ def pytest_itemcollected(item: pytest.Item) -> None:
     if is_slow(item.path):
         item.add_marker("slow")
     is_for_ci = is_among(item.path, CI_ALONE)
-    is_row = item.get_closest_marker("sampled") is not None
-    if is_row or is_among(item.path, SAMPLED):
-        key = (item.path, item.name.partition("[")[0] if is_row else "")
-        is_for_ci = is_for_ci or sampled[key] % SAMPLE != 0
-        sampled[key] += 1
+    if is_among(item.path, SAMPLED):
+        is_for_ci = is_for_ci or sampled[item.path] % SAMPLE != 0
+        sampled[item.path] += 1
     if is_for_ci:
         item.add_marker("ci")
     marker = item.get_closest_marker("fast_way") if isolations.ISOLATION == "direct" else None
@@ -315,30 +342,6 @@ def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> 
     return True
 
 
-MANY_CELLS = 3
-"""A test of a room of the engine with so many sets of parameters, or more, takes one backend for each set, in turn."""
-
-
-def drop_second_backends(config: pytest.Config, items: list[pytest.Item]) -> list[pytest.Item]:
-    """Leave out one backend of each set of parameters of a test that has many, unless one is asked for by its name."""
-    cells: dict[tuple[Path, str], dict[str, list[pytest.Item]]] = {}
-    for item in items:
-        if isinstance(item, pytest.Function) and "backend" in getattr(getattr(item, "callspec", None), "params", {}):
-            backend = item.callspec.params["backend"]
-            others = "-".join(part for part in item.callspec.id.split("-") if part != backend)
-            cells.setdefault((item.path, item.originalname), {}).setdefault(others, []).append(item)
-    by_name = any("::" in argument for argument in config.args)
-    left_out = {
-        pair[number % 2]
-        for sets in cells.values()
-        if len(sets) >= MANY_CELLS and not by_name
-        for number, pair in enumerate(sets.values())
-        if len(pair) == 2 and not pair[0].get_closest_marker("both_backends")
-    }
-    config.hook.pytest_deselected(items=left_out)
-    return [item for item in items if item not in left_out]
-
-
 def drop_other_parts(config: pytest.Config, items: list[pytest.Item]) -> list[pytest.Item]:
     """Run the tests of one part of N equal parts, into which their names divide them."""
     number, count = map(int, config.option.part.split("/"))
@@ -358,7 +361,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         usual = {item for item in items if "virtual" in getattr(item, "fixturenames", ())}
         config.hook.pytest_deselected(items=usual)
         items[:] = [item for item in items if item not in usual]
-    items[:] = drop_other_parts(config, drop_second_backends(config, items))
+    items[:] = drop_other_parts(config, items)
     places = {TESTS / file: number / len(LONGEST) / 4 for number, file in enumerate(LONGEST)}
     for slow, share in ((True, 0.75), (False, 1.0)):
         alike = [item.path for item in items if is_slow(item.path) is slow]
