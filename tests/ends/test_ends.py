@@ -11,7 +11,7 @@ from trioflow.testing import run_virtual
 from .law import broken_by, logged
 from .worlds import World
 
-SEEDS = 24
+SEEDS = 12
 PARTS = 4
 """Each has one of the loops, in turn."""
 

@@ -107,7 +107,7 @@ def run_held(scheduler: Scheduler, journal: Path, backend: str, hold: Callable[[
     scheduler.run(backend=backend, journal=Journal(journal), instruments=[hooked(incident=incident)])
 
 
-@pytest.mark.parametrize("first", range(0, 60, 20))
+@pytest.mark.parametrize("first", [0, *(pytest.param(first, marks=pytest.mark.ci) for first in (20, 40))])
 def test_an_attempt_finds_what_the_last_has_left_or_a_person_since(tmp_path: Path, backend: str, first: int) -> None:
     """Whatever became of an attempt, the next finds the file as it was left, byte for byte: none was killed."""
     for number in range(first, first + 20):

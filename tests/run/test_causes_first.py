@@ -198,8 +198,9 @@ class Draw:
                 reader.clear()
 
 
-def test_of_random_runs_no_reader_is_told_times_that_fall(backend: Any, tmp_path: Path) -> None:
-    for number in range(60):
+@pytest.mark.parametrize("draws", [range(20), pytest.param(range(20, 60), marks=pytest.mark.ci)], ids=["few", "more"])
+def test_of_random_runs_no_reader_is_told_times_that_fall(backend: Any, tmp_path: Path, draws: range) -> None:
+    for number in draws:
         (folder := tmp_path / f"{number}").mkdir()
         assert not [*Draw(f"{number} {backend}", backend).problems(folder)], number
 
