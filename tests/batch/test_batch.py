@@ -307,7 +307,6 @@ def test_a_dry_run_runs_nothing() -> None:
 def test_finished_commands_leave_no_jobs_behind(monkeypatch: pytest.MonkeyPatch) -> None:
     alive: list[int] = []
     ended = itertools.count(1)
-
     add = CommandTally.add
 
     def count_jobs(self: CommandTally, code: int) -> bool:

@@ -130,7 +130,6 @@ def test_pack_stdlib_finds_damage(backend: str, tmp_path: Path, library: Path) -
     manifest = tmp_path / "manifest.json"
     verify = ("--verify", manifest, "--backend", backend)
     assert pack(*verify).returncode == 0
-
     damaged = bytearray((tmp_path / "beta.zip").read_bytes())
     damaged[len(damaged) // 2] ^= 1
     (tmp_path / "beta.zip").write_bytes(damaged)
@@ -138,7 +137,6 @@ def test_pack_stdlib_finds_damage(backend: str, tmp_path: Path, library: Path) -
     described = json.loads(manifest.read_text())
     described["packs"]["alpha"]["files"]["alpha.py"]["size"] = 1
     manifest.write_text(json.dumps(described))
-
     done = pack(*verify)
     assert done.returncode == 1
     assert re.search(r"failed: verify beta: .*is not what was written", done.stdout)

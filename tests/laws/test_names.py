@@ -1,16 +1,25 @@
 """Whoever tells of a failure names the job that has failed itself, by its path: groups have members of equal labels."""
 
 import copy
+import csv
 import functools
+import io
+import json
 import pickle
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import anyio
 import pytest
 import trioflow
-from trioflow import Adaptive, Budget, First, Job, PerKey, PortOpen, Rate, Retry, Scheduler, Service, SshNode, granted
+from trioflow import Budget, Events, First, Job, PerKey, Rate, Retry, Scheduler, Service, SshNode, Trace, granted
+from trioflow.view import save
+from trioflow.view.look._process_record import describe_process
 from ..bodies import Flaw, nap
+from ..bodies import fail as fail_later
 from ..conftest import Virtual
 
 
@@ -126,7 +135,7 @@ MADE: list[tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any], dict[str, 
     (Retry, (3,), {}, {"first": 2.0, "factor": 3.0, "cap": 9.0, "jitter": False, "on": OSError}),
     (Retry, (None,), {}, {"first": 0.0, "factor": 1.0, "cap": 1.0, "on": (OSError, ValueError)}),
     (Retry, (None,), {}, {"first": 1 / 3, "on": is_busy}),
-    (Adaptive, (1, 4), {}, {"slower_on": (trioflow.Throttled,)}),
+    (trioflow.Adaptive, (1, 4), {}, {"slower_on": (trioflow.Throttled,)}),
     (Rate, (), {"requests": 5, "per": 1e7 / 3}, {"tokens": 1e9 / 3}),
     (Rate, (), {"requests": 5, "per": 60}, {"burst": 2, "give_up": 5.0, "tokens": 9.0}),
     (Rate, (), {"requests": 5, "per": 60}, {"give_up": None}),
@@ -135,7 +144,7 @@ MADE: list[tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any], dict[str, 
     (Budget, (5.0,), {}, {}),
     (Budget, (0.25,), {}, {}),
     (Budget, (1e9 / 3,), {}, {}),
-    (PortOpen, (5432,), {}, {"host": "db"}),
+    (trioflow.PortOpen, (5432,), {}, {"host": "db"}),
     (trioflow.OutputLine, ("ready",), {}, {}),
     (trioflow.CommandSucceeds, (["pg_isready", "-q"],), {}, {"cwd": "/tmp", "env": {"A": "1"}}),
     (SshNode, ("db",), {}, {"username": "ann", "port": 23, "identity": "key", "gateway": SshNode("gate")}),
@@ -169,3 +178,89 @@ def test_the_repr_of_a_value_makes_an_equal_one(
     assert len(set(map(repr, values))) == len({*others, "", *(["all"] if len(together) > 1 else [])})
     if kind is Retry:
         assert len(set(values)) == len(values)
+
+
+# --- A column, a field or a key has the name of the attribute whose value it is: one word, one number
+OTHER = {
+    "attempts": "a span has the start of each",
+    "critical": "what the option means for the job, which the scheduler's default decides",
+    "exception": "a text",
+    "required": "numbers or paths",
+    "settled": "the time, and not whether it is",
+}
+"""Columns whose values are told in another form than the attribute has."""
+
+
+@pytest.fixture
+def jobs(backend: str, tmp_path: Path) -> dict[str, Any]:
+    """Jobs of each end, and what each table says about them, by path: of a run, and of one that restores."""
+    tables: dict[str, Any] = {}
+
+    async def flaky() -> int:
+        await anyio.sleep(0.01)
+        if job.attempts < 3:
+            raise OSError
+        look()
+        return 1
+
+    def look(_: object = None) -> None:
+        tables.setdefault("look", []).extend(row for run in describe_process()["runs"] for row in run["running"])
+
+    job = Job(flaky, retry=Retry(5, first=0.02), label="flaky", expected_duration=2.0)
+    command = trioflow.CommandJob(["true"], label="command", on_start=look)
+    group = Scheduler(Job(fail_later, label="bad", critical=False), label="group", forever=False)
+    members: list[trioflow.AbstractJob[Any]] = [
+        job,
+        command,
+        group,
+        Job(fail_later, label="worse", critical=False, required=job),
+    ]
+    trace, lines, journal = Trace(), io.StringIO(), tmp_path / "run.db"
+    scheduler = Scheduler(members, log=False, label="run")
+    scheduler.run(backend=backend, instruments=[trace, Events(lines)], journal=journal)
+    save(trace, tmp_path / "trace.csv")
+    save(trace, tmp_path / "trace.json")
+    with (tmp_path / "trace.csv").open(newline="") as file:
+        tables["CSV"] = [*csv.DictReader(file)]
+    tables["trace"] = json.loads((tmp_path / "trace.json").read_text())["record"]["spans"]
+    tables["events"] = [json.loads(line) for line in lines.getvalue().splitlines()]
+    with closing(sqlite3.connect(journal)) as db:
+        db.row_factory = sqlite3.Row
+        tables["journal"] = [dict(row) for row in db.execute("SELECT * FROM jobs")]
+    tables["jobs"] = {each.path: each for each in scheduler.iterate_jobs()}
+    tables["spans"] = {span.path: span for span in trace.spans}
+    return tables
+
+
+def plain(value: Any) -> Any:
+    """Return a value as it can be compared: CSV has texts, and rounds."""
+    if isinstance(value, str):
+        value = {"True": True, "False": False}.get(value, value)
+        try:
+            value = float(value)
+        except ValueError:
+            return value
+    return pytest.approx(value, abs=1e-8) if isinstance(value, float) else value
+
+
+def test_a_column_has_the_name_of_the_attribute_whose_value_it_is(jobs: dict[str, Any]) -> None:
+    """The column `elapsed` of two tables was 3.0, where `job.elapsed` was 23.0 and `job.took` 3.0."""
+    wrong, compared = [], set()
+    for table in ("CSV", "trace", "events", "look", "journal"):
+        for row in jobs[table]:
+            known = [subjects[row["path"]] for subjects in (jobs["jobs"], jobs["spans"]) if row.get("path") in subjects]
+            told = [name for name, value in row.items() if isinstance(value, float | int | str) and value != ""]
+            for column in {*told} - OTHER.keys():
+                for subject in known:
+                    value = getattr(subject, column, known)
+                    if value is known or callable(value):
+                        continue
+                    compared.add(f"{table} {column}")
+                    if plain(row[column]) != plain(value) and [row[column]] != [value]:
+                        wrong.append((table, column, type(subject).__name__, row[column], value))
+    assert wrong == [], wrong
+    named = {"CSV took", "CSV waited", "journal took", "events state", "events expected_duration", "look forever"}
+    assert {*named, "trace label", "journal path"} <= compared, compared
+    job = jobs["jobs"]["flaky"]
+    assert job.took < job.elapsed
+    assert job.took == jobs["spans"]["flaky"].took

@@ -130,7 +130,6 @@ def test_views_show_the_size_of_the_adaptive_window(virtual: Virtual, tmp_path: 
     trace = Trace()
     scheduler = Scheduler(jobs_window=Adaptive(1, 3), instruments=[trace])
     scheduler.map(anyio.sleep, [1] * 6)
-
     shown: list[str] = []
 
     async def look() -> None:

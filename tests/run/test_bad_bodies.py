@@ -235,7 +235,6 @@ def test_exception_whose_code_raises_fails_only_its_job(virtual: Virtual, maker:
     assert scheduler.stop_reason is StopReason.FAILED
     assert [job.state for job in (*bad, needs, other)] == [FAILED, FAILED, bodies.BLOCKED, SUCCEEDED]
     assert all(job.raised_exception() is error for job, error in zip(bad, made, strict=True))
-
     critical = Job(raise_it, make, 1, critical=True, retry=1)
     scheduler = Scheduler(Scheduler(critical, critical=True), Job(nap, 3))
     seconds = 1 if maker == "base" else 2  # nobody retries what is not an Exception

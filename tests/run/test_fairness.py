@@ -187,7 +187,6 @@ def test_thousands_of_jobs_that_never_await_leave_turns_to_other_tasks(virtual: 
     """Beside 5,000 jobs that never await, another task still gets many turns of the loop."""
     seen: list[int] = []
     done: list[int] = []
-
     scheduler = Scheduler([Job(at_once, lambda: done.append(1)) for _ in range(5000)])
     assert virtual(ticking, lambda: seen.append(len(done)), scheduler.co_run)
     assert longest_gap(seen) <= 1000

@@ -210,7 +210,6 @@ async def live() -> None:
         async for chosen in scheduler.as_settled(numbers):
             assert_type(numbers[chosen], int)
             assert_type(chosen, Job[int])
-
     scheduler.map(double)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
     scheduler.map(len, ["a"])  # type: ignore[arg-type]  # pyright: ignore[reportCallIssue, reportArgumentType]
     scheduler.map(double, 5)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]

@@ -13,7 +13,6 @@ def main():
     parser.add_argument("--port", type=int, default=22)
     parser.add_argument("--key")
     options = parser.parse_args()
-
     keys = [import_private_key(options.key)] if options.key else None
     nodes = [
         SshNode(name, username=options.user, port=options.port, keys=keys, formatter=TimeHostFormatter(verbose=False))

@@ -77,7 +77,6 @@ def test_a_question_comes_first_and_is_answered_from_the_page(backend: Any) -> N
         assert steer(page, "answer", "abc", asks["secret"][0]) == {"done": "'secret': answered"}
         assert until(page, lambda state: not state["asks"])
         assert "asks nothing now" in steer(page, "answer", "yes", page.state()["running"][0][0])["error"]
-
         asked = page.log("asks")["lines"]
         assert [(kind, name, text) for _, kind, _, name, _, text in asked if name == "approve"] == [
             ("asks", "approve", "asks: publish?")
