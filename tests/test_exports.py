@@ -147,7 +147,6 @@ def test_all_own_errors_are_exported() -> None:
 
     classes = [value for value in vars(_errors).values() if isinstance(value, type) and issubclass(value, Exception)]
     own = {error for error in classes if error.__module__.startswith("trioflow")}
-    own.remove(_errors.GrowingError)  # to users it is a RuntimeError
     assert own <= set(public(trioflow).values())
     assert all(issubclass(error, (trioflow.TrioflowError, Warning)) for error in own)
 

@@ -158,7 +158,7 @@ PARALLEL_OPTION_HINTS: Final = _by_word(
 )
 """Options of GNU parallel, and of earlier versions, that `trioflow batch` lacks."""
 
-WRONG_BACKEND_REMEDY: Final = ContextVar("WRONG_BACKEND_REMEDY", default='run it with backend="{}"')
+WRONG_BACKEND_REMEDY: Final = ContextVar("REMEDY", default='run it with backend="{0}", or await co_run() on {0}')
 """How to run a scenario on another backend, in the words of a program. The command line sets its own."""
 
 

@@ -56,7 +56,7 @@ class Shop:
         (lambda: trioflow.ThreadJob(plain), "ThreadJob(plain, ...): missing"),
         (lambda: Job(nap, Job(nap, 1, label="wait").result), "wait.result is an argument of 'nap': give the job"),
         (lambda: Job(nap, kwargs={"seconds": [Job(nap, 1, label="wait").result]}), "give the job itself"),
-        (lambda: Job(nap, 1, required="a"), "pass the job itself, not its label"),
+        (lambda: Job(nap, 1, required="a"), "pass the job, not its label"),
         (lambda: trioflow.First(), "First(): give the jobs that compete"),
         (lambda: SshNode("root@"), "give a host after the '@'"),
     ],

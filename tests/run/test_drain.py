@@ -202,7 +202,7 @@ def test_a_drain_says_how_many_jobs_still_run(virtual: Virtual, caplog: pytest.L
     jobs = Job(nap, 9), Job(nap, 9, needs={"x": 1}), First(Job(nap, 3), Job(nap, 5)), group, waiting
     scheduler = Scheduler(jobs, label="run", pool=Pool(x=2))
     assert not virtual(co_run_drained, scheduler, 1)
-    assert caplog.messages[0] == "the run of 'run' drains: no more jobs start, and 5 jobs are still running"
+    assert caplog.messages[0] == "the run of 'run' drains: no more jobs start, with 5 jobs still running"
 
 
 def test_a_drained_run_leaves_the_line_for_a_token(virtual: Virtual) -> None:

@@ -274,7 +274,8 @@ def test_timeout_of_the_run_is_logged(virtual: Virtual, logged_lines: list[tuple
     virtual(Scheduler(Job(nap, 9), Job(fail_after, 0), timeout=3, label="home").co_run)
     time, line = logged_lines[-1]
     assert time == 3
-    assert line.startswith("the run of 'home' stopped after its timeout of 3 s; 1 job of 'home' failed; ")
+    ended = "the run of 'home' stopped after its timeout of 3 s; it was running 'nap(9)'; 1 job of 'home' failed; "
+    assert line.startswith(ended)
     assert line.endswith("debrief(listing=True) shows where each job was")
 
 
@@ -353,7 +354,7 @@ def test_failure_line_names_the_backend_that_the_job_needs(
     """A job that needs the other async library fails at once, without its retries, and the log names `backend=`."""
     job = Job(body, retry=Retry(3, first=60))
     Scheduler(job).run(backend=backend)
-    assert f'run it with backend="{other}" (' in caplog.messages[0]
+    assert f'run it with backend="{other}", or await co_run() on {other} (' in caplog.messages[0]
     assert job.attempts == 1
 
 
@@ -361,7 +362,7 @@ def test_jobs_that_need_the_other_backend_are_one_kind(caplog: pytest.LogCapture
     """If all jobs need the other backend, the log and the debrief say so once, and each view says it first."""
     scheduler = Scheduler(Job(gather, label="a"), Job(wait_for_item, label="b"), Job(asyncio.sleep, 1, label="c"))
     scheduler.run(instruments=[Monitor(file=(shown := io.StringIO())), trace := Trace()])
-    remedy = 'run it with backend="asyncio"'
+    remedy = 'run it with backend="asyncio", or await co_run() on asyncio'
     assert [remedy in line for line in caplog.messages] == [True, False, False]
     scheduler.debrief(file=(debrief := io.StringIO()))
     assert f"3 failures of one kind: {remedy}\n" in debrief.getvalue()

@@ -9,7 +9,7 @@ import trioflow
 from trioflow import AbstractJob, Adaptive, Budget, Job, PerKey, Pool, Rate, Scheduler, Sequence, Service, ref
 from trioflow._core.admission._pools import resource_views
 from trioflow._core.base._states import RunPhase
-from trioflow._core.job._ancestors import enclosing_schedulers, is_inside, outermost_scheduler
+from trioflow._core.job._ancestors import enclosing_schedulers, outermost_scheduler
 from trioflow._core.job._errors import DROPPED
 from trioflow._core.scheduler._checks import check_may_run, check_scenario, store_implied_requirements
 from trioflow._core.scheduler._members import collect_dropped
@@ -30,7 +30,6 @@ def test_enclosing_schedulers_are_listed_from_the_innermost_outwards() -> None:
     assert list(enclosing_schedulers(job)) == [inner, middle, outer]
     assert list(enclosing_schedulers(outer)) == []
     assert outermost_scheduler(inner) is outermost_scheduler(outer) is outer
-    assert [is_inside(one, middle) for one in (job, inner, middle, outer)] == [True, True, False, False]
 
 
 def test_a_run_that_is_being_checked_has_no_times_yet(virtual: Virtual) -> None:

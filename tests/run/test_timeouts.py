@@ -335,6 +335,19 @@ def test_a_timeout_names_the_waits(virtual: Virtual, options: Any, needs: Any, t
         assert ("waited" in str(error)) is bool(text)
 
 
+def test_a_timeout_names_the_jobs_that_ran(virtual: Virtual, caplog: pytest.LogCaptureFixture) -> None:
+    """Those of groups, too; a `First` is one job."""
+    first = trioflow.First(Job(nap, 9, label="near"), Job(nap, 9, label="far"), label="fast")
+    inner = Scheduler(Job(nap, 9, label="a"), Job(nap, 1, label="done"), label="group", timeout=2, critical=False)
+    forever = Job(nap, 9, forever=True, label="watch")
+    scheduler = Scheduler(inner, first, Job(nap, 9, label="b"), forever, label="page", timeout=3)
+    with pytest.raises(JobTimeout, match="'page' did not end within its timeout of 3 s; it was running 'fast', 'b'"):
+        virtual(lambda: scheduler.co_run(check=True))
+    assert str(inner.raised_exception()) == "'group' did not end within its timeout of 2 s; it was running 'a'"
+    ended = "the run of 'page' stopped after its timeout of 3 s; it was running 'fast', 'b'; "
+    assert caplog.messages[-1].startswith(ended)
+
+
 # --- each wait for something that may never come is named: by the log, after a second, and by `explain` and the views
 
 PAGE = Path(__file__).parents[2] / "docs" / "explained" / "time.md"

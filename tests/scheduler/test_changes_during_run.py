@@ -174,7 +174,7 @@ def test_nested_scheduler_is_checked_before_it_is_added(virtual: Virtual) -> Non
 
 
 def test_stopping_scheduler_rejects_jobs_and_requirements(virtual: Virtual) -> None:
-    """While a run unwinds, `add` and `requires` raise RuntimeErrors that name the scheduler."""
+    """While a run unwinds, `add` and `requires` raise plain RuntimeErrors that name the scheduler."""
     told: list[str] = []
 
     async def adds_when_cancelled() -> None:
@@ -184,6 +184,7 @@ def test_stopping_scheduler_rejects_jobs_and_requirements(virtual: Virtual) -> N
             for change in (lambda: scheduler.add(Job(nap)), lambda: idle.requires(running)):
                 with pytest.raises(RuntimeError, match="'home' is stopping") as caught:
                     change()
+                assert caught.type is RuntimeError
                 told.append(str(caught.value))
 
     running = Job(adds_when_cancelled)

@@ -57,7 +57,8 @@ def test_second_concurrent_run_raises_and_does_not_disturb_the_first(virtual: Vi
 
     async def second() -> None:
         await anyio.sleep(0.5)
-        with pytest.raises(RuntimeError, match="'home' is already running"):
+        advice = "wait for that run to end, or build one for each run, as for each request"
+        with pytest.raises(RuntimeError, match=f"'home' is already running; {advice}"):
             await scheduler.co_run()
 
     async def main() -> None:

@@ -56,10 +56,5 @@ def outermost_ended(job: AbstractJob[Any]) -> AbstractJob[Any]:
     return job
 
 
-def is_inside(job: AbstractJob[Any], scheduler: AbstractJob[Any]) -> bool:
-    """Return whether `scheduler` contains `job`, at any depth. No scheduler contains itself."""
-    return any(enclosing is scheduler for enclosing in enclosing_schedulers(job))
-
-
 def is_logged(job: AbstractJob[Any]) -> bool:
     return job._options.log and all(enclosing._options.log for enclosing in enclosing_schedulers(job))

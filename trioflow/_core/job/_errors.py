@@ -178,7 +178,7 @@ class JobTimeout(TrioflowError, TimeoutError):
         seconds: the timeout or idle timeout, in seconds.
         missing: the missing sign of life: "progress", "output", or "progress of its jobs". None after a `timeout`.
         place: the innermost line of the user's code that was running, as text: its function, file, number and code.
-            None if the line is not known, as for a command or a thread.
+            None if the line is not known, as for a command or a thread. Of a scheduler, its running jobs.
         waits: the waits of a scheduler's jobs, or of a command whose program had ended by itself, as text. "" if they
             waited for nothing.
 
@@ -195,9 +195,9 @@ class JobTimeout(TrioflowError, TimeoutError):
         self.job: AbstractJob[Any] = job
         self.seconds: float = seconds
         self.missing: str | None = missing
-        self.place: str | None = place
+        self.place: str | None = place or None
         self.waits: str = waits
-        where = clause("; {}", waits) or clause("; it was {}", place)
+        where = clause("; {}", waits) + clause("; it was {}", place)
         move_on = clause("on_timeout='move_on' or ", not job._is_service)
         otherwise = clause(f", or choose {move_on}retry=", job.scheduler is not None)
         if missing is None:
@@ -273,8 +273,11 @@ class JobCancelled(TrioflowError):
     """A job or a run was cancelled, so there is no result."""
 
 
-class GrowingError(RuntimeError):
-    """The refusal of a change, because the run does not grow. It gives way to the error that ended the run."""
+def growing_error(message: str) -> RuntimeError:
+    """Return the refusal of a change, because the run does not grow. It gives way to the error that ended the run."""
+    error = RuntimeError(message)
+    error._trioflow_gives_way = True  # type: ignore[attr-defined]
+    return error
 
 
 class JobSkipped(TrioflowError):

@@ -129,11 +129,10 @@ def _advice(value: object) -> str:
         return f"call it, {name}(...), to build a job"
     if issubclass(type(value), Coroutine):
         return f"write Job({name}(...))"
-    if issubclass(type(value), str):
-        return "give jobs, Sequences, None, or collections of these; for a job, pass the job itself, not its label"
     if callable(value) and name:
         return f"write Job({name}, ...) for an async function, and ThreadJob({name}, ...) for a plain one"
-    return "give jobs, Sequences, None, or collections of these"
+    label = "; pass the job, not its label" * isinstance(value, str)
+    return f"give jobs, Sequences, None, or collections of these{label}"
 
 
 def flagged(required: StoredRequirements, flag: int) -> list[AbstractJob[Any]]:

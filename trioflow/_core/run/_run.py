@@ -140,8 +140,8 @@ class Run:
     _stuck_jobs: StuckJobs | None
     # ---- its end
     fate: Final[Fate]  # why the run stops or drains, and whose fault it is
-    # The waits of the jobs when a timeout stopped the run, as text.
-    waits_at_timeout: str
+    # What the jobs did when a timeout stopped the run: the texts `waits` and `place` of its error.
+    jobs_at_timeout: dict[str, str]
     # The exception that `execute` raises: the first KeyboardInterrupt or the like, or error of the engine itself.
     interruption: BaseException | None
     # Whether the event loop has crashed, so that no task of the run will be resumed.
@@ -179,7 +179,7 @@ class Run:
         self.had_ordinary_jobs = self.is_settling = self.keeps_succeeded = False
         self.unsettled = self.forever_unsettled = self.added_count = self.cancelled_count = 0
         self.cancelled_before_linking = ()
-        self.waits_at_timeout = ""
+        self.jobs_at_timeout = {}
         self.changes = NOT_STEERED
         self.shared = {}
         self.outer_worker = scheduler._worker
@@ -619,7 +619,7 @@ class Run:
                 culprit = None
             self.fate.stop(reason, culprit)
             if reason is _states.TIMEOUT:
-                self.waits_at_timeout = self.scheduler._describe_waits()
+                self.jobs_at_timeout = self.scheduler._describe_timeout()
             self.phase, self.lane.is_closed = STOPPING, True
             self.wake()
             self.scheduler._notify_unreached()
@@ -734,11 +734,11 @@ class Run:
         """Try again a member, for the sake of those `wanted` in it. Any thread may call this.
 
         Raises:
-            GrowingError: this is not possible now.
+            RuntimeError: this is not possible now.
 
         """
         if problem := self.next_try(job, wanted, cancels).problem:
-            raise _errors.GrowingError(problem)
+            raise _errors.growing_error(problem)
         # Examined again, because the loop may be in a later turn by then.
         self.steering.call(self, lambda: reopen(self, [examine(self, job, wanted, cancels)]))
 
@@ -746,12 +746,12 @@ class Run:
         """Try again all that has failed, at any depth. Any thread may call this.
 
         Raises:
-            GrowingError: the run is draining or stopping.
+            RuntimeError: the run is draining or stopping.
 
         """
         if self.phase is not RunPhase.RUNNING:
             label = self.scheduler.label
-            raise _errors.GrowingError(f"try_again() of {label!r}: {label!r} {self.phase.value}")
+            raise _errors.growing_error(f"try_again() of {label!r}: {label!r} {self.phase.value}")
         self.steering.call(self, partial(reopen_all, self))
 
     # ---- growing

@@ -17,7 +17,7 @@ from ..admission import _line
 from ..base._states import CHECKING, DRAINING, RunPhase, StopReason
 from ..base._text_forms import clause
 from ..job._ancestors import enclosing_schedulers
-from ..job._errors import GrowingError
+from ..job._errors import growing_error
 
 if TYPE_CHECKING:
     from ..job._job import AbstractJob
@@ -104,7 +104,7 @@ class Steering:
             state = "has not started yet"
             if run.fate.reason is not None and run.phase._is_ending:
                 state = f"{run.phase.value} ({run.fate.reason.value}{clause(': {.label!r}', run.fate.culprit)})"
-            raise GrowingError(f"{call_text}: {run.scheduler.label!r} {state}; add jobs before a run or while it runs")
+            raise growing_error(f"{call_text}: {run.scheduler.label!r} {state}; add jobs before a run or while it runs")
 
     def call(self, run: Run, function: Callable[[], None]) -> None:
         """Call a function that ends, pauses or resumes a run, or ends a job, from any thread.

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from .. import backend as _backend
 from ..base._states import RAN_TO_END, RunPhase, StopReason
-from ..job._errors import GrowingError, JobCancelled, JobNotDone, find_interruption
+from ..job._errors import JobCancelled, JobNotDone, find_interruption
 from ..run._instruments import Part
 from ..words import _failures
 
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
 BLOCK: Final = "_open_block"
 """The name by which `co_run` gets the block, which its signature does not show."""
-REFUSALS: Final = (GrowingError, JobCancelled, JobNotDone)
-"""The errors of a body that adds a job to an ending run, or awaits a job of it."""
 
 
 class OpenBlock(Part):
@@ -155,7 +153,9 @@ class OpenBlock(Part):
                 the end.
 
         """
-        if self._run_error is not None or (was_ending and isinstance(failure, REFUSALS)):
+        gives_way = type(failure) is RuntimeError and hasattr(failure, "_trioflow_gives_way")
+        gives_way |= isinstance(failure, (JobCancelled, JobNotDone))
+        if self._run_error is not None or (was_ending and gives_way):
             self._raise_if_failed()
         if isinstance(failure, Exception):
             try:

@@ -19,7 +19,7 @@ from ..base._states import CHECKING, COMPLETED, REOPENABLE, JobState, ReportedSt
 from ..base._text_forms import is_among, plural, short_repr
 from ..job import _argument_types as types
 from ..job import _errors, _job_options, _labels, _option_descriptors
-from ..job._ancestors import is_inside
+from ..job._ancestors import enclosing_schedulers
 from ..job._decorator import JobFunction, Kind, KindFunction
 from ..job._function import ACCEPTED_ARGUMENTS, FunctionJob, Job, check_function, check_kind
 from ..job._job import AbstractJob, RunExtras, is_job, is_scheduler
@@ -595,7 +595,7 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
         """
         if not is_job(job):
             raise TypeError(f"explain() of {self.label!r}: {short_repr(job)} is not a job: give one of its jobs")
-        if not is_inside(job, self):
+        if self not in enclosing_schedulers(job):
             raise KeyError(f"explain(): {job.label!r} is not in {self.label!r}, at any depth")
         return _explain.explain(self, job)
 
@@ -1300,7 +1300,7 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
         return {}
 
     _wait_settled = _awaiting.wait_settled
-    _describe_waits = _explain.describe_waits
+    _describe_timeout = _explain.describe_timeout
     _describe_standstill = _explain.describe_standstill
     _describe_outside_wait = _explain.describe_outside_wait
     _create_failure_log = staticmethod(_failures.FailureLog)

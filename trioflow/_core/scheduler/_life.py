@@ -44,7 +44,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from ..base._states import CHECKING
 from ..base._text_forms import clause
 from ..job._ancestors import ancestors_with_members, enclosing_schedulers, outermost_scheduler
-from ..job._errors import GrowingError, JobNotDone
+from ..job._errors import JobNotDone, growing_error
 from ..run import _ending
 from ._sync_run import SignalHandler
 
@@ -119,7 +119,7 @@ class Word(NamedTuple):
     cells: tuple[Cell | None, ...]
     refusal: str = "{call}: its scheduler is not running"
     at: Mapping[Stage, str] = {}
-    error: type[RuntimeError] = RuntimeError
+    error: Callable[[str], RuntimeError] = RuntimeError
 
 
 IS_CLOSED: Final = "{name} is closed; make a new Scheduler"
@@ -131,8 +131,8 @@ STEERED: Final = "{call}: it is not running"
 WORDS: Final[dict[str, Word]] = {
     # word                     NEW      BEGINNING RUNNING  WAITING  SETTLED  ENDED    BODY     CLOSED
     "run": Word(              (ACTS,    HERE,    REFUSES, REFUSES, REFUSES, ACTS,    REFUSES, REFUSES),
-        "{name} is already running; wait for that run to end",
-        {Stage.BEGINNING: "another call runs {level}; wait for that run to end",
+        "{name} is already running; wait for that run to end, or build one for each run, as for each request",
+        {Stage.BEGINNING: "another call runs {level}; wait for that run to end, or build one for each call",
          Stage.WAITING: IN_RUN, Stage.SETTLED: IN_RUN, Stage.CLOSED: IS_CLOSED,
          Stage.BODY: "the block of {outermost} has not ended, and ends with its run; run {name} after it"}),
     "add": Word(              (ACTS,    HERE,    HERE,    HERE,    REFUSES, ACTS,    REFUSES, REFUSES),
@@ -140,7 +140,7 @@ WORDS: Final[dict[str, Word]] = {
         {Stage.BEGINNING: "{call}: a run of {level} begins in another thread; add jobs before it, or in its thread",
          Stage.BODY: "{call}: the run of {outermost} has ended{why}, and accepts no jobs",
          Stage.CLOSED: "{call}: " + IS_CLOSED},
-        GrowingError),
+        growing_error),
     "requires": Word(         (ACTS,    HERE,    HERE,    HERE,    HERE,    ACTS,    ACTS,    SAME),
         NOT_IN_RUN, NOT_AS_IT_BEGINS),
     "change": Word(           (ACTS,    REFUSES, REFUSES, REFUSES, REFUSES, ACTS,    ACTS,    SAME),

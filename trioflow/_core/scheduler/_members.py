@@ -17,7 +17,7 @@ from ..base import _graph_algorithms
 from ..base._states import SUCCEEDED
 from ..base._text_forms import clause, short_repr
 from ..job import _job_options
-from ..job._ancestors import enclosing_schedulers, is_inside, is_logged
+from ..job._ancestors import enclosing_schedulers, is_logged
 from ..job._errors import DROPPED
 from ..job._job import AbstractJob, AnyJob, RunExtras, is_job, is_scheduler, not_a_scheduler_error, state_of
 from ..job._requirements import ORDER_ONLY, SETTLED_ONLY, flagged, flatten, flatten_simple
@@ -370,7 +370,7 @@ class Members:
         for job in jobs:
             if (other_scheduler := job._scheduler) is None:
                 may_contain = is_scheduler(job) and job._members.nested_schedulers
-                if self.owner is job or (may_contain and is_inside(self.owner, job)):
+                if self.owner is job or (may_contain and any(job is each for each in enclosing_schedulers(self.owner))):
                     raise ValueError(f"{job.label!r} cannot be inside itself: it contains {self.owner.label!r}")
                 continue
             if other_scheduler not in users:

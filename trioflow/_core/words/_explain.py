@@ -149,10 +149,11 @@ def waiting(job: AbstractJob[Any]) -> Waiting | None:
     return wait._replace(text=_without_keys(wait.text, job)) if job.redact else wait
 
 
-def describe_waits(scheduler: BaseScheduler) -> str:
-    """Describe what the SCHEDULED members of a scheduler wait for, such as "2 of 3 jobs waited for the rate 'api'".
+def describe_timeout(scheduler: BaseScheduler) -> dict[str, str]:
+    """Describe what the jobs of a scheduler do when its time is over, for a `JobTimeout`.
 
-    Return "" if no member waits for anything.
+    Its `waits` say what SCHEDULED members wait for, such as "2 of 3 jobs waited for the rate 'api'", its `place` which
+    jobs run, at any depth. Each is "" if there are none.
     """
     members = [job for job in scheduler if not job._options.forever]
     waits = [waiting(job) for job in members if job._state is JobState.SCHEDULED]
@@ -161,7 +162,10 @@ def describe_waits(scheduler: BaseScheduler) -> str:
         f"{count} of {len(members)} jobs waited for {WAITED_FOR[cause].format(printable(resource))}"
         for (cause, resource), count in counts.most_common()
     ]
-    return ", ".join(texts)
+    running = [
+        job for job in _job_queries.ordinary_jobs(scheduler) if _job_queries.reported_state(job) is JobState.RUNNING
+    ]
+    return {"waits": ", ".join(texts), "place": clause("running {}", _job_names(running))}
 
 
 def describe_standstill(scheduler: BaseScheduler) -> str:
@@ -605,10 +609,8 @@ def _steps_back(
 
 
 def _path_text(waiter: AbstractJob[Any], verb: str, path: list[Step]) -> str:
-    (_, first), *others = path
-    return ", which ".join(
-        [f"{waiter.label!r} {verb} {first.label!r}", *(f"{verb} {job.label!r}" for verb, job in others)]
-    )
+    steps = [(verb, path[0][1]), *path[1:]]
+    return f"{waiter.label!r} " + ", which ".join(f"{words} {job.label!r}" for words, job in steps)
 
 
 def _jobs_that_settle_before(job: AbstractJob[Any]) -> Links:

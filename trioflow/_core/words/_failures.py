@@ -319,20 +319,13 @@ def failure_text(path: str, critical_path: str | None) -> str:
     return f"a failure of {shorten(path)}, because {shorten(critical_path)} is critical"
 
 
-def _ordinary_jobs(scheduler: BaseScheduler) -> list[AbstractJob[Any]]:
-    """Return the jobs that views count, without forever jobs."""
-    return [job for job in _job_queries.jobs_of_run(scheduler) if _job_queries.is_one_job(job) and not job.forever]
-
-
 def log_drain(scheduler: BaseScheduler) -> None:
     """Log how many jobs still run in a run that is about to drain. If none does, the end of the run says all."""
-    count = sum(_job_queries.reported_state(job) is JobState.RUNNING for job in _ordinary_jobs(scheduler))
+    jobs = _job_queries.ordinary_jobs(scheduler)
+    count = sum(_job_queries.reported_state(job) is JobState.RUNNING for job in jobs)
     if count and scheduler.log:
-        verb = "is" if count == 1 else "are"
-        running = f"{plural(count, 'job')} {verb} still running"
-        _logger.warn(
-            f"the run of {shorten(scheduler.label)!r} drains: no more jobs start, and {running}", about="drain"
-        )
+        running = f"with {plural(count, 'job')} still running"
+        _logger.warn(f"the run of {shorten(scheduler.label)!r} drains: no more jobs start, {running}", about="drain")
 
 
 ENDS: Final[dict[Any, str]] = {
@@ -372,7 +365,8 @@ def log_run_end(run: Run) -> None:
             how = f"stopped after {scheduler.idle_timeout:g} s without {_handle.JOB_EVENTS_NOUN}"
         else:
             how = ENDS[run.fate.reason].format(timeout=run.timeout)
-        texts = filter(None, (f"the run of {shorten(scheduler.label)!r} {how}", failures_text))
+        running = clause("it was {}", run.jobs_at_timeout.get("place"))
+        texts = filter(None, (f"the run of {shorten(scheduler.label)!r} {how}", running, failures_text))
         _logger.warn("; ".join(texts), advice=LISTING_ADVICE, about="end", kind=run.fate.reason, is_shown=is_shown)
     elif count > (run.fate.reason is StopReason.CRITICAL):
         # A single critical failure has been logged already.
@@ -391,7 +385,7 @@ def _failures_text(scheduler: BaseScheduler, jobs: int, groups: int, unpaid: lis
     texts = [f"{plural(number, noun)} {name} failed" for number, noun in ((jobs, "job"), (groups, "group")) if number]
     if unpaid:
         budgets = join_names(sorted({printable(cast(Any, job.raised_exception()).name) for job in unpaid}))
-        counted = _ordinary_jobs(scheduler)
+        counted = _job_queries.ordinary_jobs(scheduler)
         # Also the jobs in these and those that these have blocked, without those that the scheduler has dropped.
         families = ((job, *enclosing_schedulers(job)) for job in counted if job._state is not JobState.SUCCEEDED)
         not_run = sum(any(_job_queries.root_failure(each) in unpaid for each in family) for family in families)
@@ -479,8 +473,8 @@ def raise_unless_completed(run: Run, reason: StopReason | None, only_first: bool
     elif reason is StopReason.TIMEOUT:
         if has_idled(run):
             idle = cast(float, scheduler.idle_timeout)
-            raise _errors.JobTimeout(scheduler, idle, _handle.JOB_EVENTS_NOUN, waits=run.waits_at_timeout)
-        raise _errors.JobTimeout(scheduler, run.timeout or 0.0, waits=run.waits_at_timeout)
+            raise _errors.JobTimeout(scheduler, idle, _handle.JOB_EVENTS_NOUN, **run.jobs_at_timeout)
+        raise _errors.JobTimeout(scheduler, run.timeout or 0.0, **run.jobs_at_timeout)
     elif reason is not None and reason is not COMPLETED:
         raise _errors.JobCancelled(f"the run of {scheduler.label!r} {STOP_REASON_TEXTS[reason]}")
 

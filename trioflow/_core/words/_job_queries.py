@@ -88,6 +88,11 @@ def jobs_of_run(scheduler: BaseScheduler) -> Iterator[AnyJob]:
     return scheduler._members.iterate(lambda nested: not is_one_job(nested))
 
 
+def ordinary_jobs(scheduler: BaseScheduler) -> list[AnyJob]:
+    """Return the jobs that views count, without forever jobs."""
+    return [job for job in jobs_of_run(scheduler) if is_one_job(job) and not job.forever]
+
+
 def groups_of_run(scheduler: BaseScheduler) -> list[BaseScheduler]:
     """Return a scheduler, and those nested in it at any depth whose jobs count as jobs of its run."""
     return [scheduler, *(job for job in jobs_of_run(scheduler) if is_scheduler(job) and not is_one_job(job))]

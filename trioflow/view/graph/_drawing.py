@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Final
 
 from ..._core.base._states import JobState, ReportedState
 from ..._core.base._text_forms import duration_text, fit, plural
-from ..._core.job._ancestors import is_inside
+from ..._core.job._ancestors import enclosing_schedulers
 from ..._core.job._job import AnyJob, is_scheduler
 from ..._core.job._labels import paths_of, printable
 from ..._core.scheduler._base_scheduler import BaseScheduler
@@ -151,7 +151,7 @@ class Drawing:
 
 def _is_or_encloses(scheduler: AnyJob, job: AnyJob) -> bool:
     """Return whether `scheduler` is `job` or encloses it. If so, no edge can connect the two."""
-    return is_scheduler(scheduler) and (job is scheduler or is_inside(job, scheduler))
+    return is_scheduler(scheduler) and (job is scheduler or scheduler in enclosing_schedulers(job))
 
 
 INPUT_COLOR: Final = "#2f74c0"
