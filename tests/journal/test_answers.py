@@ -393,7 +393,7 @@ def test_an_answer_to_what_was_asked_before_is_refused(
     assert "Pay 900?; --asked 2" in told[0]
     calls = [record.message.rpartition(" approve ")[2] for record in caplog.records if "to answer" in record.message]
     assert calls == ["VALUE", "VALUE", "VALUE --asked 2"]
-    refusal = "'approve' asks something else now: Pay 900?; if that is what you answer, add --asked 2"
+    refusal = "'approve' asks anew: Pay 900?; if that is what you answer, add --asked 2"
     assert [refusal in words(text) for text in told] == [False, True, True, False]
     assert result(scheduler) == ("yes", False)
 

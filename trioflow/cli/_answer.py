@@ -142,7 +142,7 @@ def list_questions(files: QuestionFiles) -> int:
     if not questions:
         _outputs.echo("nothing is asked")
         return SUCCESS_CODE
-    rows = [("job", "asked since", "question")]
+    rows = [("job", "first asked", "question")]
     texts = [""]
     for question in sorted(questions, key=lambda question: question.created_at):
         given: GivenAnswer | None = files.read("answer", question.path)
@@ -189,7 +189,7 @@ def check_number(question: Question, asked: int | None) -> None:
     """
     if (asked or 1) != question.number:
         raise Refused(
-            f"'{printable(question.path)}' asks something else now: {question.described()}; "
+            f"'{printable(question.path)}' asks anew: {question.described()}; "
             f"if that is what you answer, add --asked {question.number}"
         )
 

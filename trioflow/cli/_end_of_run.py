@@ -21,6 +21,7 @@ from .._core.base._text_forms import fit, headline
 from ..abc import duration_text, is_scheduler, printable
 from ..view.monitor._monitor import can_move_cursor, has_colors
 from ..view.text import _debrief, _symbols, _verdict
+from ..view.text._selection import readable_path
 from ..view.text._verdict import Tally
 from . import SUCCESS_CODE, _outputs
 from ._commands import CommandLine
@@ -147,7 +148,8 @@ class RunSummaryText:
         return self._fit_items(list(enumerate(texts)))
 
     def _short_path(self, path: str) -> str:
-        return self._symbols.escape(fit(printable(path), min(MAX_PATH_LENGTH, line_width() // 2 - 12), keep="ends"))
+        shown = readable_path(path)
+        return self._symbols.escape(fit(shown, min(MAX_PATH_LENGTH, line_width() // 2 - 12), keep="ends"))
 
     def _fit_items(self, items: Sequence[tuple[float, str]]) -> str:
         """Join as many of the first items as fit into a line, up to `MAX_NAMED_JOBS`, and the number of the others.

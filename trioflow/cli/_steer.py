@@ -23,17 +23,15 @@ TAKES_NEGATIVE = {"ignore_unknown_options": True}
 """-5 is an answer, and a wrong number, not an option."""
 
 
-def parse_pid(value: str) -> int:
-    if not value.isdecimal() or not int(value):
-        raise click.BadParameter(f"found {value!r}; give the PID of the program, which trioflow look lists")
-    return int(value)
+def number_or(advice: str) -> Callable[[str], int]:
+    """Return a function that reads a number from 1 up, and otherwise gives advice."""
 
+    def parse(value: str) -> int:
+        if not value.isdecimal() or not int(value):
+            raise click.BadParameter(f"found {value!r}; give {advice}")
+        return int(value)
 
-def parse_slots(value: str) -> int:
-    """Return a number of slots. The page refuses a wrong number with the same advice."""
-    if not value.isdecimal() or not int(value):
-        raise click.BadParameter("give a whole number from 1 up")
-    return int(value)
+    return parse
 
 
 def steer(pid: int, word: str, label: str | None, value: object = None) -> int:
@@ -46,7 +44,7 @@ def steer(pid: int, word: str, label: str | None, value: object = None) -> int:
 
 
 @click.group(name="steer", cls=HelpfulGroup, epilog=EXAMPLES)
-@click.argument("pid", metavar="PID", type=parse_pid)
+@click.argument("pid", metavar="PID", type=number_or("the PID of the program, which trioflow look lists"))
 @click.pass_context
 def command(context: click.Context, pid: int) -> None:
     """Change the run of a program: pause it, end it, try its failed jobs again.
@@ -79,7 +77,7 @@ def resume(pid: int, label: str | None) -> int:
 
 
 @command.command(context_settings=TAKES_NEGATIVE)
-@click.argument("slots", metavar="N", type=parse_slots)
+@click.argument("slots", metavar="N", type=number_or("a whole number from 1 up"))
 @run_option
 @click.pass_obj
 def window(pid: int, slots: int, label: str | None) -> int:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final, TypeVar, Unpack, overload
 
 from .. import abc
-from .._core.base._text_forms import fit, is_among, name_in_errors, shown_value
+from .._core.base._text_forms import clause, fit, is_among, name_in_errors, shown_value
 from .._core.job._job import is_job
 from .._core.job._option_descriptors import Argument
 from .._hints import explain_form
@@ -253,13 +253,13 @@ class Answer(abc.JobKind[T], box=abc.BoxStyle("question", "note", (">", "]")), t
             self._told = ""
 
     def status_text(self) -> str:
-        """Return the question, with the choices."""
+        """Return the question, of several lines the first, with the choices."""
+        first, _, more = self._shown_question()[0].partition("\n")
+        return self._asking_text(first + " …" * bool(more))
+
+    def _asking_text(self, question: str) -> str:
         asks = "asks" if self._number < 2 else f"asks (--asked {self._number})"
-        if self.redact:
-            return f"{asks}: {self._shown_question()[0]}"
-        if not self._choices:
-            return f"{asks}: {self._question}"
-        return f"{asks}: {self._question} ({self._choices_text()})"
+        return f"{asks}: {question}" + clause(" ({})", self._shown_question()[1] and self._choices_text())
 
     def _shown_question(self) -> tuple[str, list[str] | None]:
         """Return the question and its choices as others may read them: a secret answer hides only the choices."""
@@ -338,7 +338,7 @@ class Answer(abc.JobKind[T], box=abc.BoxStyle("question", "note", (">", "]")), t
         is_unpublished = published is None and self._given is NOTHING
         if is_unpublished and not await event.wait(run.clock() + REPORT_SECONDS) and self.log:
             advice = f"it is in no journal: answer it by its method answer(), {steering_advice(self.path)}"
-            run.log_question(f"{self.label!r} {self.status_text()}; {advice}")
+            run.log_question(f"{self.label!r} {self._asking_text(self._shown_question()[0])}; {advice}")
         while self._given is NOTHING:
             if published is None:
                 await event.wait()

@@ -19,7 +19,7 @@ import anyio
 import anyio.lowlevel
 import anyio.to_thread
 import pytest
-from trioflow import CommandJob, Job, LocalNode, Pool, Rate, Scheduler, SshJob, ThreadJob
+from trioflow import Answer, CommandJob, Job, LocalNode, Pool, Rate, Scheduler, SshJob, ThreadJob
 from trioflow._core.base._text_forms import age
 from trioflow._core.words._job_queries import output_tails
 from trioflow.abc import AbstractJob
@@ -112,6 +112,22 @@ def test_a_program_whose_loop_is_idle_answers(backend: Any) -> None:
     [job] = looking.result()["runs"][0]["running"]
     assert job["line"]["text"].endswith("return _client.ask(os.getpid())")
     assert not job["blocks_loop"]
+
+
+def test_a_question_of_several_lines_stands_once(backend: Any) -> None:
+    """The row of the job has its first line and the choices; the whole, which was there with escapes, stands below."""
+    records = list[dict[str, Any]]()
+
+    async def look() -> None:
+        records.append(in_thread(_process_record.describe_process))
+        question.answer("yes")
+
+    question = Answer("Send this?\n\nDear reader", choices=["yes", "no"], label="approve")
+    Scheduler(question, Job(look)).run(backend=backend)
+    text = "\n".join(line.rstrip() for line in _client.text_lines(7, records[0]))
+    assert re.search(r"^  approve +[\d.]+  asks: Send this\? … \(yes or no\)$", text, re.MULTILINE)
+    assert "approve asks:\n    Send this?\n\n    Dear reader" in text
+    assert (text.count("Dear reader"), "\\n" in text) == (1, False)
 
 
 def test_a_command_is_at_its_command_line(backend: Any) -> None:

@@ -244,7 +244,7 @@ def _answer(request: SteeringRequest) -> str:
     if request.job is not None:
         request.check_seen([asking])
     elif (number or 1) != question[-1]:
-        now = f"'{subject}' asks something else now: {printable(question[0])}"
+        now = f"'{subject}' asks anew: {printable(question[0])}"
         raise ValueError(f"{now}; if that is what you answer, add --asked {question[-1]}")
     asking._give(text, request.by)
     return f"'{subject}': answered" + f" {short_repr(text)}" * (not asking.redact)

@@ -16,13 +16,12 @@ from typing import Final, TextIO
 
 from ..._core.base import _states, _text_forms
 from ..._core.job._job import AnyJob
-from ..._core.words import _job_queries
 from .._state_styles import STATE_STYLES, recorded_state
 from ..text import _failure_text, _symbols
 from ..text._verdict import FOREVER_KEY, TROUBLE_STATES, failures_text, forever_jobs_text
 from . import _model, _run_header
 from ._output_buffer import Fold, FoldedOutput, LogOutput, replaceable_streams
-from ._picture_renderer import attempt_text, full_name, name_of
+from ._picture_renderer import full_name, name_of
 from ._records import Display, JobRecord, SchedulerRecord, Ticker
 
 MAX_LISTED_JOBS: Final = 200
@@ -99,13 +98,11 @@ class LogDisplay(Display):
             get_name = functools.partial(name_of, model=self._model, symbols=self._symbols)
             self._captured = [FoldedOutput(names, self._fold, get_name)]
 
-    def job_started(self, job: JobRecord) -> None:
-        """Write a line for the start of a job, if there are few jobs.
-
-        A job that is retried has a line for the retry instead.
-        """
-        if self._model.root.counts.job_count <= MAX_LISTED_JOBS and job.job.attempts < 2:
-            self._write_line(f"{'start':<9} {full_name(job, self._symbols)}")
+    def tell(self, word: str, job: JobRecord, note: str = "") -> None:
+        """Write a line for a job, if there are few jobs."""
+        if self._model.root.counts.job_count <= MAX_LISTED_JOBS:
+            details = [full_name(job, self._symbols), self._symbols.escape(note)]
+            self._write_line(f"{word:<9} {'  '.join(filter(None, details))}")
 
     def job_settled(self, job: JobRecord) -> None:
         """Write the outcome of a job, or, if there are many jobs, the progress whenever it is due."""
@@ -115,18 +112,6 @@ class LogDisplay(Display):
             self._write_outcome(job)
         elif self._current_progress_step() > self._progress_step:
             self._write_progress()
-
-    def job_retried(self, job: JobRecord) -> None:
-        """Write a line for a retry of a job, if there are few jobs."""
-        if self._model.root.counts.job_count <= MAX_LISTED_JOBS:
-            reason = self._symbols.escape(_job_queries.last_failure(job.job))
-            word = "retry" if reason else "again"
-            self._write_line(f"{word:<9} {full_name(job, self._symbols)}  {attempt_text(job)}{reason}")
-
-    def service_ready(self, job: JobRecord) -> None:
-        """Write a line for a service that is ready, if there are few jobs."""
-        if self._model.root.counts.job_count <= MAX_LISTED_JOBS:
-            self._write_line(f"{'ready':<9} {full_name(job, self._symbols)}")
 
     def stop(self) -> None:
         """Restore the standard streams, and write the verdict on the run."""

@@ -22,6 +22,7 @@ from typing import Final, cast
 from ..._core.admission._pools import resource_views
 from ..._core.base._graph_algorithms import topological_order
 from ..._core.base._states import RAN_TO_END, JobState, RunPhase
+from ..._core.base._text_forms import duration_text, join_names
 from ..._core.job._job import AnyJob, is_scheduler
 from ..._core.scheduler._base_scheduler import BaseScheduler
 from ..._core.scheduler._members import collect_dropped
@@ -150,6 +151,10 @@ class RunModel:
         job = self.records[scheduled_job]
         enclosing = job.enclosing
         assert enclosing is not None
+        for throttle in _job_queries.throttled_attempts(scheduled_job)[-1:]:
+            if throttle.began == job.started_at:
+                waits = [f"{key} for {duration_text(end - throttle.ended)}" for key, end in throttle.closed_until]
+                self.display.tell("throttled", job, join_names(waits))
         if job.state is JobState.RUNNING and not job.forever:
             if not job.is_scheduler:
                 enclosing.counts.move(JobState.RUNNING, JobState.IDLE)
@@ -174,7 +179,9 @@ class RunModel:
                 enclosing.counts.move(previous_state, JobState.RUNNING)
             if not enclosing.belongs_to_forever_job:
                 self.running_jobs[job] = None
-        self.display.job_started(job)
+        if started_job.attempts < 2:
+            # A retry is told as its attempt begins.
+            self.display.tell("start", job)
 
     def job_settled(self, scheduler: BaseScheduler, settled_job: AnyJob) -> None:
         """Record that a job has settled, and drop the records of those that their schedulers have dropped before."""

@@ -16,13 +16,14 @@ from ..._core.job._job import AnyJob
 from ..._core.job._job_options import flag
 from ..._core.run._instruments import Instrument
 from ..._core.scheduler._base_scheduler import BaseScheduler
+from ..._core.words import _job_queries
 from ..._core.words._run_view import run_times
 from ..._hints import import_extra
 from ..text import _symbols
 from ._log_display import LogDisplay
 from ._model import RunModel
 from ._output_buffer import FOLDS, PassedOutput, is_terminal, replaceable_streams
-from ._picture_renderer import PictureRenderer, name_of
+from ._picture_renderer import PictureRenderer, attempt_text, name_of
 from ._records import Display
 
 DUMB_TERMINALS: Final = ("dumb", "unknown")
@@ -153,13 +154,15 @@ class Monitor(Instrument):
     @_release_output_on_error
     def job_attempt(self, scheduler: BaseScheduler, job: AnyJob) -> None:
         """Show that a retry of a job has begun. Ignore the first attempt."""
-        if job.attempts > 1:
-            self._model.display.job_retried(self._model.records[job])  # type: ignore[union-attr]
+        if job.attempts > 1 and (model := self._model) is not None:
+            record = model.records[job]
+            reason = _job_queries.last_failure(job)
+            model.display.tell("retry" if reason else "again", record, f"{attempt_text(record)}{reason}")
 
     @_release_output_on_error
     def service_ready(self, scheduler: BaseScheduler, job: AnyJob) -> None:
         """Show that a service is ready."""
-        self._model.display.service_ready(self._model.records[job])  # type: ignore[union-attr]
+        self._model.display.tell("ready", self._model.records[job])  # type: ignore[union-attr]
 
     @_release_output_on_error
     def job_settled(self, scheduler: BaseScheduler, job: AnyJob) -> None:

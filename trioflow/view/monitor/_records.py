@@ -54,14 +54,8 @@ class Display:
     def wake(self) -> None:
         """Schedule an update after an event."""
 
-    def job_started(self, job: JobRecord) -> None:
-        self.wake()
-
-    def job_retried(self, job: JobRecord) -> None:
-        """Show that a retry of a job has begun."""
-        self.wake()
-
-    def service_ready(self, job: JobRecord) -> None:
+    def tell(self, word: str, job: JobRecord, note: str = "") -> None:
+        """Show what a job does: its "start", a "retry", or that it runs "again", is "ready" or "throttled"."""
         self.wake()
 
     def job_settled(self, job: JobRecord) -> None:

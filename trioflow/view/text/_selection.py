@@ -83,3 +83,8 @@ def suggest_paths(paths: Mapping[AnyJob, str], pattern: str) -> str:
 
     similar = difflib.get_close_matches(pattern, map(printable, paths.values()), n=3)
     return clause("; do you mean {}?", " or ".join(f"'{path}'" for path in similar))
+
+
+def readable_path(path: str) -> str:
+    """Return a path for a sentence that only people read: without escapes, but printable."""
+    return printable(unescape_path(path))
