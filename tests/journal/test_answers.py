@@ -91,7 +91,7 @@ def test_an_answer_is_given_while_a_run_waits(virtual: Virtual, file: Path, no_w
         lambda: give(file, "approve", "maybe", code=1), lambda: give(file, "approve", "yes"),
     )  # fmt: skip
     assert result(scheduler) == ("yes", False)
-    assert listed[0].splitlines()[0].split() == ["job", "asked", "since", "question"]
+    assert listed[0].splitlines()[0].split() == ["job", "first", "asked", "question"]
     assert listed[0].splitlines()[1].startswith("approve  2")
     assert listed[0].endswith("  deploy? (yes, no)\n")
     assert asked(file) == "nothing is asked\n"
