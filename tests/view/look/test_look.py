@@ -130,6 +130,26 @@ def test_a_question_of_several_lines_stands_once(backend: Any) -> None:
     assert (text.count("Dear reader"), "\\n" in text) == (1, False)
 
 
+def test_slots_of_groups_are_said_to_be_such(backend: Any) -> None:
+    """Two slots of three stood beside four jobs that ran."""
+    texts = list[str]()
+
+    async def look() -> None:
+        await begun.wait()
+        texts.extend(_client.text_lines(7, in_thread(_process_record.describe_process)))
+        scheduler.cancel()
+
+    async def begin() -> None:
+        begun.set()
+        await anyio.sleep_forever()
+
+    begun = anyio.Event()
+    group = Scheduler(Job(wait_for_line), Job(wait_for_line), Job(begin))
+    scheduler = Scheduler(group, Job(look), jobs_window=3)
+    scheduler.run(backend=backend)
+    assert "  window: 2 of 3 slots taken, a group is one" in texts
+
+
 def test_a_command_is_at_its_command_line(backend: Any) -> None:
     """A job that runs a command shows its command line, not a line of the loop that awaits its process."""
     records = list[dict[str, Any]]()

@@ -337,7 +337,8 @@ def _run_lines(run: Record, columns: int | None, limit: int) -> Iterator[str]:
     if run.get("pause"):
         yield f"  {run['pause']}"
     if run["window"] is not None:
-        yield f"  window: {run['slots_taken']} of {plural(run['window'], 'slot')} taken"
+        note = ", a group is one" * (sum(not job["forever"] for job in run["running"]) > run["slots_taken"])
+        yield f"  window: {run['slots_taken']} of {plural(run['window'], 'slot')} taken{note}"
     for resource in run["resources"][:limit]:
         yield f"  {printable(resource['text'])}"
     if more := len(run["resources"][limit:]):
