@@ -146,7 +146,8 @@ def test_outermost_scheduler_without_events_ends_after_its_idle_timeout(virtual:
     scheduler = Scheduler(Job(report, 3, 1), Job(nap, 99), idle_timeout=2, label="night")
     assert virtual(timed, scheduler) == (False, 5)
     assert (scheduler.stop_reason, scheduler.timed_out) == (StopReason.TIMEOUT, True)
-    with pytest.raises(JobTimeout, match="'night' was ended: no progress of its jobs for 2 s\ngive it more time"):
+    text = r"'night' was ended: no progress of its jobs for 2 s; it was running 'nap\(99\)'\ngive it more time"
+    with pytest.raises(JobTimeout, match=text):
         virtual(functools.partial(scheduler.co_run, check=True))
 
 
