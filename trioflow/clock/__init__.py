@@ -139,7 +139,7 @@ class VirtualTimeEventLoop(asyncio.SelectorEventLoop):
     def jump(self, seconds: float) -> None:
         """Move the clock ahead at once, as a function that keeps the loop busy for this time would.
 
-        Timers that come due meanwhile fire in the next iterations of the loop. On trio, call `trio.testing.MockClock.jump`.
+        Timers that come due meanwhile fire in the next iterations of the loop. On trio, call ``MockClock.jump``.
 
         Args:
             seconds: the seconds, 0 or more.
