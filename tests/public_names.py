@@ -171,7 +171,8 @@ def constructor(kind: type) -> str:
 
 
 def is_private(kind: type) -> bool:
-    return kind.__module__.startswith("trioflow.") and "._" in kind.__module__
+    home = kind.__module__
+    return home.startswith("trioflow") and ("._" in home or not hasattr(importlib.import_module(home), kind.__name__))
 
 
 def members(thing: type) -> dict[str, Any]:
@@ -221,7 +222,7 @@ def signature(thing: Any) -> str:
         return ""
     given = [one.replace(annotation=one.empty) for one in found.parameters.values()]
     text = str(found.replace(parameters=given, return_annotation=found.empty))
-    return re.sub(r"<object object at \w+>", "...", text)  # a default that is told apart by what it is
+    return text.replace("NO_DEFAULT", "...")  # a default that is told apart by what it is
 
 
 if __name__ == "__main__":

@@ -84,7 +84,7 @@ def _set_module(names: _typing.Mapping[str, object], home: str) -> None:
 _set_module(vars(abc), abc.__name__)
 _set_module(vars(graph), graph.__name__)
 # Second, because this also sets the module of `AbstractJob`, which is in both.
-_set_module(dict(globals()), __name__)
+_set_module({**globals(), "bases": Scheduler.__base__, "window": Adaptive.__base__}, __name__)
 
 _LAZY_NAMES = {
     name: module

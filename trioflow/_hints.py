@@ -170,6 +170,8 @@ class MissingAttribute:
 
     def __init__(self, name: str, hint: str) -> None:
         self._name, self._hint = name, hint
+        # `help()` lists the name, as it lists all that a class has.
+        self.__doc__ = f"Not an attribute of jobs: {hint}."
 
     def __get__(self, instance: object, kind: type) -> Never:
         message = f"{kind.__name__!r} object has no attribute {self._name!r}: {self._hint}"
@@ -186,7 +188,6 @@ def nearest_name(name: str, known: Iterable[str]) -> str | None:
 
 def explain_form(function: F) -> F:
     """Decorate a constructor or a method: a call whose arguments do not fit gets the form that was meant."""
-    name = function.__qualname__.removesuffix(".__init__")
 
     @functools.wraps(function)
     def call(*args: object, **kwargs: object) -> Any:
@@ -196,6 +197,6 @@ def explain_form(function: F) -> F:
             if error.__traceback__ is None or error.__traceback__.tb_next is not None:
                 # Raised inside of the call.
                 raise
-            raise TypeError(f"{error}; {CALL_HINTS[name]}") from None
+            raise TypeError(f"{error}; {CALL_HINTS[function.__qualname__.removesuffix('.__init__')]}") from None
 
     return cast(F, call)

@@ -128,7 +128,7 @@ class ExploredRun:
 
         """
         # The backoffs of retries are the same in each run of a plan.
-        _retry.jitter_source.seed(0)
+        _retry.jitter_source().seed(0)
         crashes = any(change.kind == "crash" for change in self.plan.changes)
         with tempfile.TemporaryDirectory() if crashes else contextlib.nullcontext() as directory:
             self._journal_directory = None if directory is None else os.path.join(directory, "0")

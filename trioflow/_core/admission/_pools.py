@@ -60,7 +60,7 @@ class Budget:
     __slots__ = ("_amount", "_is_size")
 
     @explain_form
-    def __init__(self, amount: _amounts.SingleNeed) -> None:
+    def __init__(self, amount: float | str | Amount) -> None:
         prefix = f"Budget({short_repr(amount)})"
         self._amount: Final = _amounts.amount_of(amount, prefix)
         self._is_size: Final = _amounts.is_size(amount)
@@ -253,7 +253,9 @@ class Pool:
     __slots__ = ("_clock", "_loop", "_resources", "_users")
 
     @explain_form
-    def __init__(self, **resources: _amounts.SingleNeed | Rate | Budget | PerKey | list[Any] | tuple[Any, ...]) -> None:
+    def __init__(
+        self, **resources: float | str | Amount | Rate | Budget | PerKey | list[Any] | tuple[Any, ...]
+    ) -> None:
         self._resources: Final = {name: _make_resource(name, value) for name, value in resources.items()}
         # The running schedulers that use the pool, each with its resource holder: see `register_user`.
         self._users: Final[dict[AbstractJob[Any], AbstractJob[Any] | None]] = {}
@@ -306,10 +308,8 @@ class Pool:
 
         """
         if self._users and self._loop is not loop:
-            raise RuntimeError(
-                f"the pool of {user.label!r} is in use by a scheduler in another event loop: schedulers can share a "
-                f"pool only within one loop; make a Pool for each loop"
-            )
+            rule = "schedulers can share a pool only within one loop; make a Pool for each loop"
+            raise RuntimeError(f"the pool of {user.label!r} is in use by a scheduler in another event loop: {rule}")
         if not self._users:
             self._change_clock(clock, 0.0 if self._loop is loop else clock() - self._clock())
         register_user(self._users, user, holder)

@@ -83,9 +83,9 @@ class Rate:
         self,
         *,
         per: float,
-        burst: _amounts.Need | None = None,
+        burst: float | str | Amount | Mapping[str, float | str | Amount] | None = None,
         give_up: float | None = DEFAULT_GIVE_UP,
-        **limits: _amounts.SingleNeed,
+        **limits: float | str | Amount,
     ) -> None:
         if not limits:
             raise TypeError(f"Rate(per={short_repr(per)}): {CALL_HINTS['Rate']}")

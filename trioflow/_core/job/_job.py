@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 D = TypeVar("D")
 
-NO_DEFAULT: Final = object()
+NO_DEFAULT: Final = type("NoDefault", (), {"__repr__": lambda _: "NO_DEFAULT"})()
 
 
 class Throttling(NamedTuple):

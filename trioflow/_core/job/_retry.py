@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 from typing import Any, Final, final
 
 from ..._hints import explain_form
@@ -14,11 +13,18 @@ from ._job_options import Subject, bad_value_error, duration, flag, subject_text
 
 RetryCondition = type[BaseException] | tuple[type[BaseException], ...] | Callable[[Any], object]
 
-jitter_source: Final = random.Random()
-"""The source of random backoffs, which `explore` seeds, so that a run can be repeated."""
 MIN_JITTER: Final = 0.5
 """The smallest fraction of a backoff that remains with `jitter=True`."""
 SUBJECT: Final = "a Retry"
+
+
+@cache
+def jitter_source() -> Any:
+    """Return the source of random backoffs, which `explore` seeds, so that a run can be repeated."""
+    # Few programs need it, and it brings five modules.
+    from random import Random
+
+    return Random()
 
 
 @final
@@ -148,7 +154,7 @@ class Retry:
             backoff = min(self.first * self.factor ** (number - 1), self.cap)
         except OverflowError:
             backoff = self.cap if self.first else 0.0
-        return backoff * jitter_source.uniform(MIN_JITTER, 1.0) if self.jitter and backoff else backoff
+        return backoff * jitter_source().uniform(MIN_JITTER, 1.0) if self.jitter and backoff else backoff
 
     def __repr__(self) -> str:
         """Return the call that makes an equal object."""

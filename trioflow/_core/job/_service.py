@@ -10,8 +10,9 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, Unpack, cast, overload
 
 from ..base._user_code import signature_of
-from . import _errors, _job_options
+from . import _errors
 from ._function import FunctionJob, call_of, check_function, name_of
+from ._job_options import BoxStyle, JobOptions
 
 if TYPE_CHECKING:
     import anyio.abc
@@ -54,7 +55,7 @@ class ServiceFunction3(Protocol[T_co]):
     def __call__(self, a: Any, b: Any, c: object, /, *, task_status: AnyTaskStatus[T_co]) -> Awaitable[Any]: ...
 
 
-class ServiceOptions(_job_options.JobOptions, total=False):
+class ServiceOptions(JobOptions, total=False):
     """The keyword options of a `Service`: the arguments of its function's call, and the options of every job."""
 
     kwargs: Mapping[str, Any] | None
@@ -91,7 +92,7 @@ class TaskStatus(Generic[T]):
         self._run.guard(self._run.on_service_ready, self._job, value)
 
 
-class Service(FunctionJob[T], box=_job_options.BoxStyle("service", "hexagon", ("{{", "}}"))):
+class Service(FunctionJob[T], box=BoxStyle("service", "hexagon", ("{{", "}}"))):
     """A forever job that other jobs may require, such as a server, a connection or a pool.
 
     Use it for a connection, a pool or a server in this program that several jobs share.
@@ -146,7 +147,7 @@ class Service(FunctionJob[T], box=_job_options.BoxStyle("service", "hexagon", ("
         /,
         *args: Any,
         kwargs: Mapping[str, Any] | None = None,
-        **options: Unpack[_job_options.JobOptions],
+        **options: Unpack[JobOptions],
     ) -> None:
         check_function(function, "Service", "an async function that takes task_status")
         _check_parameters(function)
@@ -177,10 +178,8 @@ class Service(FunctionJob[T], box=_job_options.BoxStyle("service", "hexagon", ("
         finally:
             status._call_has_ended = True
         if not self._is_ready():
-            raise RuntimeError(
-                f"{self.label!r} returned without calling task_status.started(): "
-                f"call it as soon as the service is ready"
-            )
+            advice = "call it as soon as the service is ready"
+            raise RuntimeError(f"{self.label!r} returned without calling task_status.started(): {advice}")
         return cast(T, self._outcome)
 
 
@@ -197,8 +196,6 @@ def _check_parameters(function: Callable[..., Any]) -> None:
         # The signature is unknown. The call will fail if it is wrong.
         return
     if "task_status" not in parameters and all(p.kind is not p.VAR_KEYWORD for p in parameters.values()):
-        raise TypeError(
-            f"Service({name_of(function)}): it takes no task_status; "
-            f"write async def {getattr(function, '__name__', 'server')}(..., *, task_status), "
-            f"and call task_status.started() when it is ready"
-        )
+        signature = f"{getattr(function, '__name__', 'server')}(..., *, task_status)"
+        advice = f"write async def {signature}, and call task_status.started() when it is ready"
+        raise TypeError(f"Service({name_of(function)}): it takes no task_status; {advice}")

@@ -38,6 +38,7 @@ from . import _async_with, _awaiting, _checks, _life, _sync_run
 from ._awaiting import SettledJobs
 from ._life import Stage
 from ._members import Members, Sequence, iterate_schedulers
+from ._sync_run import SignalSetting
 
 if TYPE_CHECKING:
     import os
@@ -626,7 +627,7 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
         jobs_window: Window | EllipsisType | None = OWN_SETTING,
         instruments: Iterable[Instrument] = (),
         check: CheckSetting = False,
-        handle_signals: _sync_run.SignalSetting = False,
+        handle_signals: SignalSetting = False,
         journal: JournalSetting | EllipsisType = OWN_SETTING,
         **unknown: Never,
     ) -> bool:
@@ -712,9 +713,8 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
         try:
             options = _job_options.check_keywords(backend_options, "backend_options", self._name_for_errors)
             if _backend.loop_running() and not _sync_run.is_in_notebook_cell():
-                raise RuntimeError(
-                    f"{self.label!r}.run(): an event loop runs in this thread; write: await scheduler.co_run()"
-                )
+                remedy = "write: await scheduler.co_run()"
+                raise RuntimeError(f"{self.label!r}.run(): an event loop runs in this thread; {remedy}")
             with _sync_run.SignalHandler(self, handle_signals) as signal_handler:
                 # A Ctrl-C during this import ends the run as it begins.
                 backend_object = _backend.get_backend(backend)
