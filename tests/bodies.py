@@ -7,7 +7,6 @@ import io
 import itertools
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from typing import Any
-
 import anyio
 import anyio.lowlevel
 import trio

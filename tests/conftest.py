@@ -19,7 +19,6 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any, TypeVar, TypeVarTuple, get_args
-
 import anyio
 import hypothesis
 import pytest

@@ -5,7 +5,6 @@ import random
 import time
 from pathlib import Path
 from typing import Any
-
 from .jobs.process.executor_bodies import add as add
 
 

@@ -23,7 +23,6 @@ import types
 from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import Any, Final
-
 import pytest
 
 VARIABLE: Final = "TRIOFLOW_TESTS_AS"

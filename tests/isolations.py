@@ -2,7 +2,6 @@
 
 import os
 from typing import Final
-
 from trioflow._core import backend
 
 ISOLATION: Final = os.environ.get("TRIOFLOW_ISOLATION") or "fast"

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from typing import Any
-
 from trioflow import RequirementFailed
 
 

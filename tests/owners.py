@@ -7,7 +7,6 @@ import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
-
 from .places import PACKAGE, ROOT
 
 FUNCTION = ast.FunctionDef | ast.AsyncFunctionDef

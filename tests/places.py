@@ -5,7 +5,6 @@ import inspect
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-
 import pytest
 import trioflow
 

@@ -18,7 +18,6 @@ import typing
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, is_typeddict
-
 import anyio
 import click
 import trioflow

@@ -32,7 +32,6 @@ import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
-
 import trioflow
 from . import isolations
 from .places import PATIENCE, ROOT

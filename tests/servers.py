@@ -8,7 +8,6 @@ import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
-
 import pytest
 from anyio.from_thread import start_blocking_portal
 from trioflow import CommandJob, CommandService, CommandSucceeds, Job, Scheduler

@@ -17,7 +17,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
 import trioflow
 from trioflow import Job, PortOpen, Scheduler, current_job
 from trioflow.abc import BoxStyle, JobKind

@@ -7,7 +7,6 @@ import pickle
 import resource
 from collections.abc import Callable
 from typing import Any
-
 import anyio
 import pytest
 import trioflow

@@ -15,7 +15,6 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
 import anyio
 import pytest
 from opentelemetry.sdk.trace import TracerProvider

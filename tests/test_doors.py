@@ -9,7 +9,6 @@ import sys
 import zipapp
 from collections.abc import Callable
 from pathlib import Path
-
 import pytest
 from .places import PATIENCE
 

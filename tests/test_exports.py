@@ -7,7 +7,6 @@ import sys
 import types
 import typing
 from typing import Any
-
 import anyio
 import click
 import pytest

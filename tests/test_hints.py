@@ -3,7 +3,6 @@
 import re
 from pathlib import Path
 from typing import Any
-
 import pytest
 import trioflow
 from trioflow import AbstractJob, CommandJob, Job, Pool, Rate, Scheduler, SshJob, SshNode, SshNodes, _hints

@@ -10,7 +10,6 @@ from collections import defaultdict
 from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any, Final
-
 import pytest
 import trioflow
 from trioflow.jobs.command import _shell_places

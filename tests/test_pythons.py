@@ -7,7 +7,6 @@ import subprocess
 import sys
 from pathlib import Path
 from typing import Any, Final
-
 import pytest
 from .mutation.__main__ import alone
 from .places import PATIENCE, ROOT

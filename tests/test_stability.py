@@ -2,7 +2,6 @@
 
 import re
 from pathlib import Path
-
 import pytest
 import trioflow
 import trioflow.abc

@@ -16,7 +16,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
-
 import pytest
 from . import conftest
 from .owners import FUNCTION, Reads, full_name, imported, inner_statements, modules, owner

@@ -5,7 +5,6 @@ import re
 import tokenize
 from collections.abc import Iterator
 from pathlib import Path
-
 import pytest
 
 ROOT = Path(__file__).parents[1]

@@ -5,7 +5,6 @@ import re
 import subprocess
 import tomllib
 from pathlib import Path
-
 import pytest
 from packaging.requirements import Requirement
 from .places import ROOT, patiently

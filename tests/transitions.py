@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import CodeType
 from typing import Any
-
 from trioflow import AbstractJob, JobState
 from trioflow._core.base._states import TRANSITIONS
 

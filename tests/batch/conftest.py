@@ -1,7 +1,6 @@
 """Fixtures for all tests of batches."""
 
 from pathlib import Path
-
 import pytest
 
 

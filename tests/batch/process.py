@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-
 from click.testing import Result
 from ..cli.command_line import ENVIRONMENT, WORDS, trioflow
 from ..places import PATIENCE

@@ -9,7 +9,6 @@ import os
 import re
 import signal
 from pathlib import Path
-
 import pytest
 from trioflow import CommandJob
 from trioflow.batch import _record_files

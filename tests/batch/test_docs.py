@@ -7,7 +7,6 @@ import re
 import subprocess
 import sys
 from pathlib import Path
-
 import pytest
 from ..places import PATIENCE, ROOT
 from ..pythons import make_program

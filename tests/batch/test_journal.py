@@ -10,7 +10,6 @@ import sys
 import time
 from pathlib import Path
 from typing import Any
-
 import pytest
 from click.testing import Result
 from trioflow.batch._command_job import OUTCOME_OPTIONS

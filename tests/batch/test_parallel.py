@@ -7,7 +7,6 @@ import random
 import re
 import time
 from pathlib import Path
-
 import pytest
 from trioflow._hints import PARALLEL_OPTION_HINTS
 from ..cli.command_line import trioflow

@@ -12,7 +12,6 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
-
 import pyte
 import pytest
 from trioflow.batch._batch import Batch

@@ -4,7 +4,6 @@ import itertools
 import os
 from collections.abc import Iterator
 from pathlib import Path
-
 import pytest
 from trioflow.batch import _batch, _resources
 from trioflow.batch._template import CommandTemplate

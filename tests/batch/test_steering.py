@@ -4,7 +4,6 @@ import contextlib
 import re
 import time
 from pathlib import Path
-
 import pytest
 from trioflow.view.look import _client
 from trioflow.view.look._page import Page

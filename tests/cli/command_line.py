@@ -8,7 +8,6 @@ import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-
 from click.testing import CliRunner, Result
 from trioflow.cli._commands import command
 from ..pythons import python

@@ -10,7 +10,6 @@ import termios
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
-
 import pytest
 from trioflow.cli import main
 from ..pythons import Python, python

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from concurrent import futures
 from pathlib import Path
 from typing import Any
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st

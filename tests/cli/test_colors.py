@@ -6,7 +6,6 @@ import pty
 import re
 import subprocess
 from pathlib import Path
-
 import pytest
 from ..pythons import Python, python
 from .command_line import ENVIRONMENT, WORDS, run, written

@@ -4,7 +4,6 @@ import re
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
-
 import pytest
 from trioflow.cli import EXIT_CODES_HELP
 from ..places import ROOT

@@ -5,7 +5,6 @@ import pty
 import re
 import termios
 from pathlib import Path
-
 import pyte
 import pytest
 from trioflow.cli import _end_of_run

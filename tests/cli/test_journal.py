@@ -5,7 +5,6 @@ import re
 import sqlite3
 from pathlib import Path
 from typing import Any
-
 import pytest
 from click.testing import Result
 from trioflow.view.text._symbols import display_width

@@ -4,7 +4,6 @@ import re
 import subprocess
 import sys
 from pathlib import Path
-
 import pytest
 from ..pythons import Python
 from ..view.events.lines import checked

@@ -7,7 +7,6 @@ import textwrap
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
-
 import click
 import pytest
 from click.testing import Result

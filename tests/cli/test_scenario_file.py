@@ -5,7 +5,6 @@ import pickle
 import re
 import sys
 from pathlib import Path
-
 import pytest
 from trioflow.cli import _scenario
 from ..places import ROOT

@@ -7,7 +7,6 @@ import signal
 import subprocess
 import threading
 from pathlib import Path
-
 import pytest
 from ..places import PATIENCE
 from ..pythons import Python

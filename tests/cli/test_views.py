@@ -6,7 +6,6 @@ import re
 import subprocess
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
-
 import pytest
 from click.shell_completion import ShellComplete
 from trioflow.cli._commands import COMMANDS, command

@@ -7,7 +7,6 @@ import socket
 import threading
 from collections.abc import Awaitable, Callable
 from functools import partial
-
 import anyio
 import anyio.from_thread
 import anyio.lowlevel

@@ -5,7 +5,6 @@ import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
-
 import pytest
 from ..places import ROOT
 from ..pythons import python

@@ -8,7 +8,6 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-
 import pytest
 from benchmarks.beside.imports import LIBRARIES, THREE_JOBS, packages
 from trioflow import JobState, StopReason

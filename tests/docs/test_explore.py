@@ -2,7 +2,6 @@
 
 import re
 import shlex
-
 import pytest
 from ..places import ROOT
 from ..pythons import run_pytest

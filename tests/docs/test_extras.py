@@ -8,7 +8,6 @@ import subprocess
 import sys
 import tomllib
 from pathlib import Path
-
 import pytest
 from ..places import PACKAGE, ROOT
 

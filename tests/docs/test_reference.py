@@ -7,7 +7,6 @@ import runpy
 import types
 from pathlib import Path
 from typing import Any, get_args
-
 import pytest
 import trioflow
 import trioflow.abc

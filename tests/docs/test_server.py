@@ -10,7 +10,6 @@ import types
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-
 import anyio
 import anyio.abc
 import pytest

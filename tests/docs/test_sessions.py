@@ -7,7 +7,6 @@ import sys
 from collections.abc import Iterator
 from doctest import ELLIPSIS, OutputChecker
 from pathlib import Path
-
 import pytest
 from ..places import PATIENCE, ROOT, SESSIONS
 from ..pythons import make_program

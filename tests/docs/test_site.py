@@ -7,7 +7,6 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-
 import pytest
 from ..places import DOCS, ROOT
 

@@ -4,7 +4,6 @@ import argparse
 import sys
 import time
 import traceback
-
 from .. import isolations
 from .law import broken_by
 

@@ -3,7 +3,6 @@
 from collections.abc import Awaitable, Callable
 from random import Random
 from typing import Any
-
 import anyio
 from trioflow import JobNotDone, JobState, Scheduler
 from trioflow._core.words._job_queries import attempt_mark

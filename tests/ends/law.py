@@ -5,7 +5,6 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-
 import anyio
 from trioflow.testing import run_virtual
 from ..model.real import IN_MEMORY

@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
-
 from trioflow import First, JobState, Scheduler
 from trioflow._core.words._run_view import runs_in_progress
 from trioflow.abc import Instrument, enclosing_schedulers, is_scheduler, reported_state

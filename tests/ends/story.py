@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 from unittest import mock
-
 from trioflow import JobState
 from trioflow._core.job._errors import Failure
 from trioflow._core.job._job import AbstractJob

@@ -4,7 +4,6 @@ import gc
 import weakref
 from pathlib import Path
 from typing import Any
-
 import anyio
 import pytest
 from trioflow.testing import run_virtual

@@ -7,7 +7,6 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from random import Random
 from typing import Any
-
 import anyio
 import anyio.lowlevel
 from trioflow import First, Job, JobState, Retry, Scheduler, Service, current_job

@@ -7,7 +7,6 @@ import sysconfig
 from pathlib import Path
 from types import ModuleType
 from typing import Any
-
 from .. import pythons
 from ..places import EXAMPLES, ROOT
 

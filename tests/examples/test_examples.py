@@ -14,7 +14,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
-
 import pytest
 from trioflow import BudgetSpent, First, JobState, RequirementFailed, Scheduler
 from trioflow.abc import Instrument

@@ -1,7 +1,6 @@
 """The examples that kill and resume a batch of calls, and sweep on a cluster, run as a newcomer runs them."""
 
 from pathlib import Path
-
 from ..places import EXAMPLES
 from .scripts import load_example, python, run_example
 

@@ -14,7 +14,6 @@ from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
-
 import anyio
 import pytest
 from anyio.abc import SocketAttribute, SocketStream, TaskStatus

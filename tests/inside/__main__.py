@@ -15,7 +15,6 @@ import tempfile
 from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
-
 import pytest
 from ._explained import EXPLAINED
 

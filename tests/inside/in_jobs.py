@@ -16,7 +16,6 @@ import warnings
 from collections.abc import Generator
 from pathlib import Path
 from typing import Any
-
 import pytest
 from trioflow import Job, Scheduler
 

@@ -2,7 +2,6 @@
 
 import subprocess
 from pathlib import Path
-
 import pytest
 from ..pythons import python
 from . import __main__ as inside

@@ -10,7 +10,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
-
 import anyio
 import anyio.lowlevel
 import pytest

@@ -10,7 +10,6 @@ import subprocess
 from collections.abc import Callable, Coroutine, Generator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
-
 import anyio
 import anyio.lowlevel
 import pytest
@@ -381,7 +380,6 @@ def test_the_error_on_a_synonym_of_an_option_suggests_the_right_name(make: Calla
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
-
     from ..conftest import Virtual
 
 OF_THE_PROGRAM = {"CycleError", "JournalError", "MissingRequirement", "TrioflowError"}

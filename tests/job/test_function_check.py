@@ -7,7 +7,6 @@ import warnings
 import weakref
 from collections.abc import Callable, Iterator
 from typing import Any, NoReturn, cast
-
 import anyio
 import pytest
 from trioflow import Job, MissingRequirement, ProcessJob, Scheduler, Service, StopReason, ThreadJob, job

@@ -7,7 +7,6 @@ import inspect
 import pickle
 import unittest.mock
 from typing import Any
-
 import anyio
 import pytest
 from trioflow import CommandJob, Job, JobState, JobTimeout, ProcessJob, Retry, Scheduler, ThreadJob, current_job, job

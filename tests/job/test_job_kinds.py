@@ -3,7 +3,6 @@
 import functools
 from collections.abc import Callable
 from typing import Any
-
 import anyio
 import pytest
 from trioflow import AbstractJob, Budget, Job, JobState, JobTimeout, Pool, Rate, Retry, Scheduler, StopReason, Throttled

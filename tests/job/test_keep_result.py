@@ -6,7 +6,6 @@ import threading
 import time
 import weakref
 from typing import Any
-
 import anyio
 import anyio.to_thread
 import pytest

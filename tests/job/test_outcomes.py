@@ -3,7 +3,6 @@
 import functools
 import traceback
 from typing import Any
-
 import anyio
 import anyio.lowlevel
 import pytest

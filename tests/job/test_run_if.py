@@ -4,7 +4,6 @@ import functools
 import itertools
 import re
 from typing import Any
-
 import anyio
 import pytest
 import trioflow

@@ -4,7 +4,6 @@ import re
 import threading
 from collections.abc import Callable
 from typing import Any
-
 import anyio
 import anyio.to_thread
 import pytest

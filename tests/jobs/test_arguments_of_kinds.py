@@ -6,7 +6,6 @@ import subprocess
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
-
 import anyio
 import pytest
 import trioflow

@@ -16,7 +16,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
-
 import pytest
 import trioflow
 from trioflow import CommandJob, First, Job, LocalNode, Pull, Push, Scheduler, Script, Service, SshJob, ThreadJob

@@ -13,7 +13,6 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-
 import pytest
 import trioflow
 from trioflow import CommandJob, Job, LocalNode, OutputLine, ProcessJob, Pull, Push, Retry, Scheduler, SshJob, ThreadJob

@@ -3,7 +3,6 @@
 import io
 from collections.abc import Callable
 from typing import Any
-
 import pytest
 from trioflow.jobs.command._output_sinks import FileSink
 from trioflow.jobs.process import _worker_main

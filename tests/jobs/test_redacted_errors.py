@@ -6,7 +6,6 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-
 import pytest
 import trioflow
 from trioflow import Answer, CommandJob, CommandService, Job, OutputLine, Pull, Push, Script, SshJob, SshService

@@ -12,7 +12,6 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-
 import anyio
 import anyio.from_thread
 import anyio.lowlevel

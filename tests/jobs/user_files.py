@@ -11,7 +11,6 @@ import tempfile
 from collections import Counter
 from pathlib import Path
 from typing import Any
-
 from trioflow import CommandJob, Journal, LocalNode, Pull, Push, Retry, Scheduler, SshJob
 from ..pythons import python
 

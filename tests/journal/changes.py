@@ -22,7 +22,6 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Final, NamedTuple, Protocol
 from unittest import mock
-
 import anyio
 from trioflow import CommandJob, First, Job, Scheduler
 from trioflow.journal._store import JournalStore, read_with_retry

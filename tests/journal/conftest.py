@@ -4,7 +4,6 @@ import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-
 import pytest
 from ..model.real import IN_MEMORY
 

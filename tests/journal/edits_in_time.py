@@ -22,7 +22,6 @@ import traceback
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-
 import anyio
 import anyio.lowlevel
 import trioflow.look

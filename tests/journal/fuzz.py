@@ -15,7 +15,6 @@ import traceback
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Final
-
 from click.testing import CliRunner
 from trioflow import Job, JournalError, Scheduler, ThreadJob
 from trioflow.cli._commands import command

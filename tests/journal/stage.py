@@ -11,7 +11,6 @@ import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-
 from trioflow import AbstractJob, JournalError, Scheduler
 from trioflow.journal._store import JournalStore, StoredJob, read_with_retry
 

@@ -9,7 +9,6 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-
 import anyio
 import anyio.lowlevel
 import pytest

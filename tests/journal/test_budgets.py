@@ -4,7 +4,6 @@ import itertools
 import random
 from pathlib import Path
 from typing import Any
-
 import pytest
 from trioflow import Budget, BudgetSpent, First, Job, Pool, Retry, Scheduler, Sequence, current_job
 from ..bodies import nap

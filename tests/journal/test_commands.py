@@ -9,7 +9,6 @@ import subprocess
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, cast
-
 import pytest
 import trioflow
 from trioflow import AbstractJob, CommandError, CommandJob, Job, Journal, LocalNode, Retry, Scheduler, Script, SshJob

@@ -11,7 +11,6 @@ import signal
 import sqlite3
 from pathlib import Path
 from typing import Any
-
 import pytest
 from trioflow import CommandJob, Job, JournalError, Scheduler
 from trioflow.journal import _store

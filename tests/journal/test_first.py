@@ -7,7 +7,6 @@ import random
 import shutil
 from pathlib import Path
 from typing import Any
-
 import anyio
 import pytest
 from trioflow import Budget, First, Job, Pool, Scheduler, Sequence, Service, StopReason

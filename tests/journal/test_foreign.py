@@ -12,7 +12,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from unittest.mock import ANY
-
 import pytest
 from trioflow import Job, JournalError, Scheduler
 from trioflow.journal import _lock

@@ -7,7 +7,6 @@ import random
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
-
 import anyio
 import anyio.lowlevel
 import pytest

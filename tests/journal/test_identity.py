@@ -8,7 +8,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
 import pytest
 from trioflow import AbstractJob, Job, Scheduler, ThreadJob, job
 from ..bodies import nap

@@ -13,7 +13,6 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
-
 import anyio
 import anyio.lowlevel
 import pytest

@@ -20,7 +20,6 @@ import unittest.mock
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-
 import anyio
 import pytest
 from trioflow import Job, JournalError, Scheduler

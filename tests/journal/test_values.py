@@ -18,7 +18,6 @@ import uuid
 import zoneinfo
 from functools import cached_property
 from typing import Any, Generic, NamedTuple, TypeVar
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st

@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-
 import anyio
 import pytest
 from trioflow import Job, JobState, Journal, JournalError, Scheduler, StopReason

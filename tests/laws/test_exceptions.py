@@ -10,7 +10,6 @@ import traceback
 import weakref
 from collections.abc import Callable
 from typing import Any, Literal
-
 import anyio
 import pytest
 from trioflow import Job, Scheduler, Service

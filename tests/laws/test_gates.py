@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from typing import Any
-
 import anyio
 import pytest
 from trioflow import AbstractJob, First, Job, Pool, Retry, Scheduler

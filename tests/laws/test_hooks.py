@@ -6,7 +6,6 @@ import contextlib
 import re
 from collections import defaultdict
 from typing import Any
-
 import anyio
 import pytest
 from trioflow import First, Job, JobState, Pool, Rate, Retry, Scheduler, Service, Throttled, current_job

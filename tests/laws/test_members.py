@@ -2,7 +2,6 @@
 
 import logging
 from typing import Any
-
 import anyio
 import pytest
 import trioflow

@@ -5,7 +5,6 @@ import io
 import math
 import re
 from typing import Any
-
 import anyio
 import pytest
 import trioflow

@@ -4,7 +4,6 @@ from collections import Counter
 from collections.abc import Callable
 from random import Random
 from typing import Any
-
 import anyio
 import pytest
 from trioflow import Budget, Job, JobState, Pool, Retry, Scheduler, current_job

@@ -10,7 +10,6 @@ import operator
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, cast
-
 import anyio
 from trioflow import AbstractJob, First, Job, Pool, Rate, Scheduler, Service, Throttled, current_job, current_scheduler
 from trioflow._core.words import _job_queries, _run_view

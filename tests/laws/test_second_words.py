@@ -11,7 +11,6 @@ import statistics
 import sys
 from collections.abc import Callable
 from typing import Any
-
 import anyio
 import pytest
 from anyio.lowlevel import checkpoint

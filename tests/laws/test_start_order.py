@@ -3,7 +3,6 @@
 import random
 from collections.abc import Mapping
 from typing import Any
-
 import anyio
 import pytest
 from trioflow import Budget, Job, JobState, PerKey, Pool, Scheduler, current_job

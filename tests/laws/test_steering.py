@@ -5,7 +5,6 @@ What is set during a run is the scheduler's, until the outermost run ends: each 
 from collections.abc import Callable
 from itertools import product
 from typing import Any
-
 import anyio
 import pytest
 from trioflow import AbstractJob, Job, JobNotDone, JobState, Retry, Scheduler, Service, StopReason, current_job

@@ -4,7 +4,6 @@ import inspect
 import threading
 from collections.abc import Callable
 from typing import Any
-
 import anyio
 import pytest
 from trioflow import First, Job, PerKey, Pool, Retry, Scheduler, Service, current_job, current_scheduler, ref

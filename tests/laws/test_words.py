@@ -5,7 +5,6 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-
 import anyio
 import pytest
 from trioflow import Answer, Job, JobState, Scheduler, StopReason

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Iterator
-
 import pytest
 from ..servers import folder_of_server, initdb, postgres, redis, serving
 

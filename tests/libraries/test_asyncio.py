@@ -4,7 +4,6 @@ import asyncio
 import selectors
 from collections.abc import Awaitable, Callable
 from typing import Any
-
 import pytest
 from .ways import DONE, TIMED_OUT, times, with_service
 

@@ -8,7 +8,6 @@ import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager
 from typing import Any
-
 import anyio
 import pytest
 from trioflow import Job, JobTimeout, Scheduler

@@ -7,7 +7,6 @@ import contextlib
 import signal
 from collections.abc import AsyncIterator, Callable
 from typing import TYPE_CHECKING, Any
-
 import asyncpg
 import pytest
 from trioflow import Job, Scheduler

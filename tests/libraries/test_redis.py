@@ -8,7 +8,6 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any
-
 import pytest
 from ..servers import needs_redis
 from .ways import DONE, TIMED_OUT, comes_to, few_or_many, times, with_service

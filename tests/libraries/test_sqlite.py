@@ -10,7 +10,6 @@ import threading
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
-
 import aiosqlite
 import pytest
 from ..places import PATIENCE

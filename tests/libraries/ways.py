@@ -6,7 +6,6 @@ import random
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
-
 import anyio
 import pytest
 from trioflow import Job, Scheduler, Service

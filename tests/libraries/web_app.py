@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
-
 from fastapi import FastAPI, Request, WebSocket
 from fastapi.responses import StreamingResponse
 from trioflow import Job, Scheduler

@@ -6,7 +6,6 @@ import sys
 import time
 from collections import Counter
 from functools import partial
-
 from .. import isolations
 from . import pairs
 from .generator import MEETINGS, scenario_of

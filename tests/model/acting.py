@@ -6,7 +6,6 @@ import random
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
-
 from trioflow import Job, Scheduler
 from trioflow.abc import Instrument
 from ..bodies import nap

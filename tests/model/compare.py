@@ -3,7 +3,6 @@
 from collections import defaultdict
 from collections.abc import Iterator
 from typing import Any
-
 from .model import Fate, Outcome
 from .scenario import LOOKS, Group, Leaf, Plan, Scenario, members, walk
 

@@ -10,7 +10,6 @@ import random
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
-
 from .scenario import LAST_CALL, Group, Leaf, Plan, Reaction, Resource, Retry, Scenario, walk
 from .steps import Add, Await, Bind, Cancel, Drain, Fail, Give, Nap, Progress, Started, Steer, Step, Throttle, Use
 

@@ -6,7 +6,6 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
-
 from .clock import SAME, Timer, World
 from .scenario import Group, Leaf, Plan, Reaction, endless, inputs_of
 from .steps import Add, Await, Bind, Cancel, Drain, Fail, Give, Nap, Progress, Started, Steer, Step, Throttle, Use

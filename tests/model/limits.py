@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 from typing import TYPE_CHECKING
-
 from .clock import SAME, World
 from .scenario import Resource
 

@@ -3,7 +3,6 @@
 import math
 from collections.abc import Iterator
 from typing import Any
-
 from .clock import World
 from .jobs import ModelJob, ModelLeaf
 from .schedulers import ModelScheduler, goes_on

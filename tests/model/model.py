@@ -10,7 +10,6 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from types import MappingProxyType
 from typing import Any
-
 from .clock import Stored, World
 from .jobs import cancel, drain, steer
 from .limits import ModelLimiter

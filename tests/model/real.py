@@ -13,7 +13,6 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 from unittest import mock
-
 import anyio
 import trio
 import trioflow

@@ -10,7 +10,6 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum, auto
-
 from trioflow.abc import PolicyName
 from .steps import Add, Nap, ShortRepr, Steer, Step
 

@@ -9,7 +9,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property, partial
 from itertools import combinations, permutations
 from typing import Any
-
 from .clock import SAME, World
 from .jobs import SETTLED, UNSETTLED, ModelJob, ModelLeaf, Problem, is_in, problem
 from .limits import ModelAdaptive, ModelLimiter, ModelResource

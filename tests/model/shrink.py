@@ -4,7 +4,6 @@ import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import MISSING, fields, replace
 from typing import Any
-
 from trioflow.abc import Instrument
 from .compare import differences
 from .model import Outcome, predict, predict_restart

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from io import StringIO
 from typing import Any
-
 import anyio
 import pytest
 from trioflow import CycleError, Job, MissingRequirement, Monitor, Pool, Scheduler, Service, Trace, simulate

@@ -5,7 +5,6 @@ both."""
 
 from dataclasses import replace
 from typing import Any
-
 from trioflow import Scheduler
 from trioflow.testing import explore
 from .generator import scenario_of

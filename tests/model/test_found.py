@@ -3,7 +3,6 @@
 import math
 from dataclasses import fields
 from typing import Any
-
 import pytest
 from .scenario import Group, Leaf, Resource, Retry, Scenario
 from .shrink import found_in

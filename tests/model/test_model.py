@@ -2,7 +2,6 @@
 
 import itertools
 from collections.abc import Collection, Sequence
-
 import pytest
 from .generator import MEETINGS, scenario_of
 from .model import predict, predict_restart

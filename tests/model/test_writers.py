@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 from typing import TYPE_CHECKING
-
 from trioflow import AbstractJob, Job, Pool, Scheduler, Throttled, current_job, ref
 from ..bodies import alarm, bad, nothing
 from ..transitions import WRITERS, CheckedState

@@ -7,7 +7,6 @@ event loop decides it. But on virtual time, it decides it in the same way each t
 import math
 from dataclasses import fields, is_dataclass, replace
 from typing import Any
-
 from .compare import differences
 from .model import Outcome
 from .real import observe, observe_restart

@@ -31,7 +31,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
-
 from .mutants import Mutant, mutants_of, write
 
 ROOT: Final = Path(__file__).resolve().parents[2]

@@ -4,7 +4,6 @@ import ast
 import itertools
 from collections.abc import Sequence
 from pathlib import Path
-
 import pytest
 from tests.mutation.__main__ import KILLED, ROOMS, ROOT, SURVIVED, UNREACHED, Reach, fate, files_in, noticed, sample
 from tests.mutation.mutants import Mutant, mutants_of

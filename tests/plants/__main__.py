@@ -17,7 +17,6 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
-
 from ..mutation.__main__ import ROOMS, copied, noticed
 from ..mutation.mutants import write
 from .plants import PLANTS, Plant

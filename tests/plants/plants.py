@@ -6,7 +6,6 @@ Each is a mistake about a rule, in the words of its author: a line forgotten, tw
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
-
 from ..mutation.mutants import Mutant
 
 

@@ -2,7 +2,6 @@
 
 import ast
 from pathlib import Path
-
 import pytest
 from ..mutation.__main__ import ROOT, copied
 from .__main__ import BY_MODEL, who_notices

@@ -1,7 +1,6 @@
 """Fixtures as users of pytest-trio write them: an open scheduler for the test, and a connection for its jobs."""
 
 from collections.abc import AsyncIterator, Iterator
-
 import pytest
 import trio
 from trioflow import Scheduler, Service

@@ -1,7 +1,6 @@
 """pytest-trio's fixtures with schedulers: its nursery, its clock, and async fixtures that hold an open scheduler."""
 
 from typing import Any
-
 import pytest
 import trio
 import trio.testing

@@ -8,7 +8,6 @@ import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
-
 import trioflow
 from .. import public_names
 from ..pythons import python

@@ -7,7 +7,6 @@ import shutil
 import xml.etree.ElementTree as Tree
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-
 import anyio
 import pytest
 from trioflow import Job, Scheduler, simulate

@@ -15,7 +15,6 @@ import signal
 import sys
 from pathlib import Path
 from typing import Any, Final
-
 import anyio
 import anyio.lowlevel
 import trio

@@ -20,7 +20,6 @@ import traceback
 from collections.abc import AsyncGenerator, Callable
 from pathlib import Path
 from typing import Any, Final, NamedTuple
-
 import anyio
 import anyio.to_thread
 import trioflow

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
-
 import anyio
 import pytest
 from trioflow import Adaptive, Job, JobTimeout, Pool, Retry, Scheduler, Service, Throttled, Trace, current_job, simulate

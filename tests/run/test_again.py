@@ -4,7 +4,6 @@ import io
 import threading
 from pathlib import Path
 from typing import Any
-
 import anyio
 import anyio.lowlevel
 import pytest

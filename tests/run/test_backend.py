@@ -11,7 +11,6 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-
 import anyio
 import pytest
 from trioflow._core import backend

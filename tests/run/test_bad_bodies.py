@@ -6,7 +6,6 @@ import functools
 import logging
 from collections.abc import Callable
 from typing import Any
-
 import anyio
 import anyio.lowlevel
 import anyio.to_thread

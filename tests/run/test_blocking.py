@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import Callable
 from typing import Any
-
 import anyio
 import anyio.lowlevel
 import pytest

@@ -9,7 +9,6 @@ import time
 import weakref
 from collections.abc import Awaitable, Callable
 from typing import Any
-
 import anyio
 import anyio.from_thread
 import anyio.lowlevel

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextvars
 from collections.abc import AsyncIterator, Generator
 from typing import Any
-
 import anyio
 import pytest
 from trioflow import AbstractJob, Job, JobState, Scheduler, Service, ThreadJob, current_job

@@ -2,7 +2,6 @@
 
 import contextlib
 from typing import Any
-
 import anyio
 import pytest
 from trioflow import First, Job, JobCancelled, JobState, Pool, Retry, Scheduler, Sequence, StopReason

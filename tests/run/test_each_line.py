@@ -5,7 +5,6 @@ import itertools
 import sys
 from pathlib import Path
 from typing import Any
-
 import anyio
 import pytest
 import trio

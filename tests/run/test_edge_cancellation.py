@@ -6,7 +6,6 @@ import threading
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any
-
 import anyio
 import anyio.lowlevel
 import anyio.to_thread

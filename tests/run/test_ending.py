@@ -7,7 +7,6 @@ import logging
 import signal
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from typing import Any
-
 import anyio
 import anyio.lowlevel
 import pytest

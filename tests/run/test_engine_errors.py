@@ -4,7 +4,6 @@ import contextlib
 import functools
 import itertools
 from typing import Any
-
 import anyio
 import pytest
 from trioflow import Job, Pool, Rate, Scheduler, Service, StopReason, ThreadJob, Throttled, current_job

@@ -9,7 +9,6 @@ import linecache
 import logging
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
-
 import anyio
 import pytest
 import trio
@@ -23,7 +22,6 @@ from ..pythons import python
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from pathlib import Path
-
     from ..conftest import Virtual
 
 

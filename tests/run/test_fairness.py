@@ -7,7 +7,6 @@ import weakref
 from collections.abc import Callable, Generator
 from types import SimpleNamespace
 from typing import Any
-
 import anyio
 import anyio.lowlevel
 import pytest

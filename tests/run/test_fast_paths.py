@@ -5,7 +5,6 @@ import contextvars
 import functools
 from collections.abc import Awaitable, Callable
 from typing import Any
-
 import anyio
 import anyio.lowlevel
 import pytest

@@ -4,7 +4,6 @@ import contextlib
 import itertools
 from collections.abc import Callable
 from typing import Any
-
 import anyio
 import anyio.lowlevel
 import pytest

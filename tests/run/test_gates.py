@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from typing import Any
-
 import anyio
 import pytest
 from trioflow import AbstractJob, First, Job, Pool, Retry, Scheduler, StopReason, Trace

@@ -6,7 +6,6 @@ import re
 import threading
 import time
 from typing import Any
-
 import anyio
 import pytest
 from trioflow import AbstractJob, Job, JobTimeout, Retry, Scheduler, StopReason, ThreadJob, current_job, ref

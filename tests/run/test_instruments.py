@@ -4,7 +4,6 @@ import dataclasses
 import functools
 import math
 from typing import Any
-
 import pytest
 from trioflow import AbstractJob, Job, JobState, Scheduler, Sequence, StopReason
 from trioflow._core.base._states import RunPhase

@@ -10,7 +10,6 @@ import threading
 import weakref
 from collections.abc import AsyncIterator, Callable
 from typing import Any, cast
-
 import anyio
 import anyio.from_thread
 import anyio.lowlevel

@@ -12,7 +12,6 @@ from importlib import metadata
 from pathlib import Path
 from textwrap import dedent
 from typing import Any, cast
-
 import anyio
 import pytest
 import trio

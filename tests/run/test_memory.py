@@ -7,7 +7,6 @@ import traceback
 import weakref
 from collections.abc import Callable
 from typing import Any
-
 import anyio
 import anyio.lowlevel
 import pytest

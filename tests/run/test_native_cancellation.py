@@ -8,7 +8,6 @@ import time
 import weakref
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from typing import Any
-
 import anyio
 import anyio.lowlevel
 import anyio.to_thread

@@ -9,7 +9,6 @@ import time
 import weakref
 from collections.abc import Callable
 from typing import Any, Final
-
 import anyio
 import anyio.lowlevel
 import pytest

@@ -3,7 +3,6 @@
 import ast
 from collections.abc import Callable
 from typing import Any
-
 import anyio
 import pytest
 from trioflow import Job, Pool, Rate, Retry, Scheduler, Throttled

@@ -4,7 +4,6 @@ import functools
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Literal
-
 import anyio
 import pytest
 from trioflow import Budget, First, Job, JobState, JobTimeout, Pool, Rate, Retry, Scheduler, Service, StopReason

@@ -4,7 +4,6 @@ import itertools
 import random
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any, get_args
-
 import anyio
 import pytest
 from trioflow import AbstractJob, First, Job, JobState, Pool, Scheduler, Sequence, current_job

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from fractions import Fraction
 from functools import partial
 from typing import Any
-
 import anyio
 import pytest
 from trioflow import Budget, Job, JobState, Pool, Rate, Scheduler, Service, StopReason, ThreadJob, current_job

@@ -2,7 +2,6 @@
 
 from collections import deque
 from typing import Any
-
 import anyio
 import pytest
 import trioflow

@@ -5,7 +5,6 @@ import random
 import threading
 from types import SimpleNamespace
 from typing import Any
-
 import anyio
 import pytest
 from trioflow import Job, JobState, Pool, Rate, Scheduler, ThreadJob, current_job

@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import Iterator
 from typing import Any
-
 import anyio
 import pytest
 from trioflow import Job, Pool, Scheduler, StopReason, Trace, current_job

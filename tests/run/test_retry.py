@@ -5,7 +5,6 @@ import gc
 import weakref
 from functools import partial
 from typing import Any
-
 import anyio
 import anyio.lowlevel
 import pytest

@@ -4,7 +4,6 @@ import asyncio
 import sys
 import types
 from collections.abc import Awaitable, Callable
-
 import anyio
 import pytest
 from trioflow import CycleError, Job, Scheduler, Sequence

@@ -6,7 +6,6 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
-
 import anyio
 import pytest
 from trioflow import CommandJob, Events, Job, Journal, Pool, Rate, Scheduler, ThreadJob, ref

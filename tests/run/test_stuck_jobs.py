@@ -3,7 +3,6 @@
 import re
 import time
 from typing import Any
-
 import anyio
 import pytest
 from trioflow import Job, Scheduler, Service, ThreadJob

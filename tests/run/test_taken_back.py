@@ -3,7 +3,6 @@
 import contextlib
 from pathlib import Path
 from typing import Any
-
 import anyio
 import pytest
 from trioflow import First, Job, JobState, Journal, Retry, Scheduler, Service

@@ -3,7 +3,6 @@
 import math
 from functools import partial
 from typing import Any
-
 import anyio
 import pytest
 import trioflow

@@ -12,7 +12,6 @@ from collections.abc import Awaitable, Callable
 from concurrent.futures import Executor, Future
 from pathlib import Path
 from typing import Any, NamedTuple
-
 import anyio
 import anyio.lowlevel
 import pytest

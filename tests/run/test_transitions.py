@@ -5,7 +5,6 @@ import re
 import types
 from collections.abc import Iterator
 from typing import Any
-
 import pytest
 from trioflow import AbstractJob, Job, JobState, Scheduler
 from trioflow._core.base import _states

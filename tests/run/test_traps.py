@@ -10,7 +10,6 @@ import threading
 import typing
 import warnings
 from typing import Any
-
 import anyio
 import anyio.lowlevel
 import anyio.to_thread

@@ -4,7 +4,6 @@ import functools
 import math
 import re
 from typing import Any
-
 import anyio
 import pytest
 import trio

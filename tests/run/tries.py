@@ -1,7 +1,6 @@
 """Bodies of jobs that fail or count, and calls in the middle of a run."""
 
 from typing import Any
-
 import anyio
 from trioflow import Scheduler
 

@@ -1,7 +1,6 @@
 """`keep_jobs`: each law of failures holds with both values of the option."""
 
 import functools
-
 import pytest
 from trioflow import Scheduler
 

@@ -1,7 +1,6 @@
 """A scheduler in its own process, which gets signals."""
 
 import signal
-
 from .. import pythons
 
 PROLOGUE = """

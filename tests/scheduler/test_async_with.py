@@ -8,7 +8,6 @@ import signal
 import traceback
 from collections.abc import Awaitable, Callable
 from typing import Any
-
 import anyio
 import anyio.lowlevel
 import pytest

@@ -4,7 +4,6 @@ import functools
 import logging
 from collections.abc import Callable
 from typing import Any
-
 import anyio
 import anyio.to_thread
 import pytest

@@ -4,7 +4,6 @@ import functools
 import re
 from collections.abc import Callable
 from typing import Any
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st

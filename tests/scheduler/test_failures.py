@@ -3,7 +3,6 @@
 import contextlib
 import functools
 from typing import Any
-
 import anyio
 import pytest
 from trioflow import Job, JobCancelled, JobTimeout, RequirementFailed, Scheduler, StopReason

@@ -7,7 +7,6 @@ import re
 import time
 from pathlib import Path
 from typing import Any, cast
-
 import pytest
 from trioflow import CommandJob, First, Job, LocalNode, Pull, Push, Scheduler, Script, ScriptText, SshJob
 from trioflow._check import FileUses, findings

@@ -5,7 +5,6 @@ import inspect
 import math
 import re
 from typing import Any
-
 import anyio
 import pytest
 import trioflow

@@ -12,7 +12,6 @@ from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-
 import anyio
 import anyio.lowlevel
 import pytest

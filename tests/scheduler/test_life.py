@@ -5,7 +5,6 @@ import sys
 import threading
 from collections.abc import Callable
 from typing import Any
-
 import anyio
 import anyio.lowlevel
 import pytest

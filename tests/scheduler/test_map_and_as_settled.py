@@ -1,7 +1,6 @@
 """`map` makes a job for each set of arguments; `as_settled` yields jobs in the order in which they settle."""
 
 from typing import Any
-
 import anyio
 import pytest
 from trioflow import Job, Scheduler, StopReason, ThreadJob, current_job, current_scheduler, ref

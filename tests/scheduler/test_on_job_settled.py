@@ -2,7 +2,6 @@
 
 from pathlib import Path
 from typing import Any
-
 import anyio
 import anyio.lowlevel
 import pytest

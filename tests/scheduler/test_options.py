@@ -5,7 +5,6 @@ import inspect
 import typing
 from collections.abc import Callable
 from typing import Any, NamedTuple
-
 import anyio
 import pytest
 from trioflow import AbstractJob, CommandJob, Job, Pool, Retry, Scheduler, Sequence, Service, StopReason, current_job

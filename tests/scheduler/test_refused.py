@@ -4,7 +4,6 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-
 import anyio
 import pytest
 from trioflow import Job, JobNotDone, JournalError, Pool, Scheduler

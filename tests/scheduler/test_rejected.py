@@ -8,7 +8,6 @@ import sys
 import types
 from collections.abc import Callable
 from typing import Any
-
 import anyio
 import anyio.lowlevel
 import anyio.to_thread

@@ -5,7 +5,6 @@ import itertools
 import logging
 from collections.abc import Callable
 from typing import Any
-
 import anyio
 import anyio.lowlevel
 import pytest

@@ -5,7 +5,6 @@ import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, get_args
-
 import anyio
 import pytest
 import trioflow

@@ -11,7 +11,6 @@ import tempfile
 from collections.abc import Callable, Coroutine, Generator, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
-
 import anyio
 from trioflow._core.admission._pools import Pool
 from trioflow._core.base._states import JobState, StopReason

@@ -11,7 +11,6 @@ import uuid
 from collections.abc import Generator
 from pathlib import Path
 from typing import Final
-
 from trioflow.jobs.posix._guard_script import list_pids, read_environment
 
 GRACE: Final = 0.2

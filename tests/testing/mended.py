@@ -1,7 +1,6 @@
 """The scenarios of examples/six_faults.py without their faults: no injected fault breaks them."""
 
 from typing import Any
-
 import anyio
 from trioflow import Job, Scheduler
 

@@ -8,7 +8,6 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
-
 import anyio
 import pytest
 import trioflow

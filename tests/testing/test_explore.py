@@ -8,7 +8,6 @@ import re
 import time
 from collections.abc import Callable
 from typing import Any
-
 import anyio
 import anyio.to_thread
 import pytest

@@ -1,7 +1,6 @@
 """The pytest fixture: its seeds, and the options that override them."""
 
 import re
-
 import pytest
 from ..pythons import run_pytest
 

@@ -3,7 +3,6 @@
 import functools
 from collections.abc import Callable
 from typing import Any, TypeVar, assert_type
-
 import anyio
 import anyio.abc
 import trio

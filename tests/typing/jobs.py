@@ -4,7 +4,6 @@ import functools
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, assert_type
-
 import trioflow
 from trioflow import AbstractJob, First, Job, JobState, ProcessJob, Scheduler, Sequence, StopReason, ThreadJob
 from trioflow.abc import Instrument

@@ -1,7 +1,6 @@
 """Checked by mypy and pyright, never run: the types of a trace."""
 
 from typing import assert_type
-
 from trioflow import JobState, Scheduler, Trace
 from trioflow.view import Span
 

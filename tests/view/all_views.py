@@ -15,7 +15,6 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
-
 import anyio
 from trioflow import JobState, Trace
 from trioflow.abc import Instrument, is_scheduler

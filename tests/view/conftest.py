@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from typing import Any
-
 import pytest
 from trioflow.view.look import _answers
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from typing import Any
-
 import anyio
 from trioflow import First, Job, Pool, Retry, Scheduler, current_job
 from ..bodies import fail, nap

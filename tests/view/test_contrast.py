@@ -2,7 +2,6 @@
 
 import re
 from importlib import resources
-
 import pytest
 from trioflow._core.base._states import ReportedState
 from trioflow.view import _state_styles

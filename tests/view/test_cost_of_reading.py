@@ -6,7 +6,6 @@ import io
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-
 import pytest
 from trioflow import Job, JobState, JUnit, Monitor, Scheduler, StopReason, Trace
 from trioflow.abc import WaitCause

@@ -6,7 +6,6 @@ import random
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-
 import anyio
 import pytest
 from trioflow import Job, Pool, Rate, Scheduler

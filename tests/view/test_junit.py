@@ -7,7 +7,6 @@ import sys
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
-
 import junitparser
 import pytest
 from trioflow import Budget, CommandJob, Job, JUnit, Pool, Scheduler, Trace, current_scheduler

@@ -2,7 +2,6 @@
 
 import re
 from typing import Any
-
 import anyio
 from trioflow import AbstractJob, Job, Scheduler
 from ..conftest import Virtual

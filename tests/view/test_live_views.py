@@ -5,7 +5,6 @@ import re
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
-
 import anyio
 import pytest
 from trioflow import Adaptive, Answer, First, Job, JobState, Pool, Retry, Scheduler

@@ -4,7 +4,6 @@ import base64
 import os
 import re
 from typing import Any
-
 import pytest
 from trioflow import Trace
 from ..places import PATIENCE, ROOT

@@ -13,7 +13,6 @@ import time
 import traceback
 from pathlib import Path
 from typing import Any
-
 import anyio
 import pytest
 import trioflow

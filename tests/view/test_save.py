@@ -7,7 +7,6 @@ import struct
 import sys
 from pathlib import Path
 from typing import Any
-
 import pytest
 from trioflow import AbstractJob, Job, Scheduler, SshNodes, Trace, simulate
 from trioflow.cli import _traces

@@ -13,7 +13,6 @@ from importlib import resources
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
-
 import anyio.lowlevel
 import pytest
 import trioflow

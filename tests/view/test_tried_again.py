@@ -6,7 +6,6 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
-
 import anyio
 import pytest
 from trioflow import Events, Job, JUnit, Monitor, Retry, Scheduler, Trace

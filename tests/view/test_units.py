@@ -4,7 +4,6 @@ import io
 import json
 import os
 from pathlib import Path
-
 import pytest
 from click.testing import CliRunner
 from trioflow import Job, Monitor, Scheduler, ThreadJob

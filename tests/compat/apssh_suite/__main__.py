@@ -18,7 +18,6 @@ import sys
 import tempfile
 from pathlib import Path
 from xml.etree import ElementTree
-
 from ...places import ROOT
 from ._explained import EXPLAINED
 

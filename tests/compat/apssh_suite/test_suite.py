@@ -1,7 +1,6 @@
 """The comparison of apssh's tests over asynciojobs and over trioflow reports every difference."""
 
 from pathlib import Path
-
 import pytest
 from . import __main__ as suite
 

@@ -1,7 +1,6 @@
 """Coroutines for the tests of asynciojobs' names."""
 
 from typing import Any
-
 import anyio
 
 

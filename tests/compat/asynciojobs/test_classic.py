@@ -6,7 +6,6 @@ from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
-
 import anyio
 import pytest
 from trioflow.compat import asynciojobs_classic

@@ -10,7 +10,6 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
-
 import pytest
 from ...places import PATIENCE
 from ...pythons import python

@@ -1,7 +1,6 @@
 """An experiment as users of apssh write it; docs/coming-from/apssh.md has the same with trioflow."""
 
 from argparse import ArgumentParser
-
 from apssh import LocalNode, Pull, Push, Run, RunScript, SshJob, SshNode, TimeHostFormatter, import_private_key
 from asynciojobs import Scheduler, Sequence
 

@@ -7,7 +7,6 @@ import json
 import sys
 import time
 from pathlib import Path
-
 from asynciojobs import AbstractJob, Job, PrintJob, PureScheduler, Scheduler, Sequence, Watch
 from asynciojobs.job import AbstractJob as SameAbstractJob
 from asynciojobs.scheduler import Scheduler as SameScheduler

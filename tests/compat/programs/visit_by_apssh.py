@@ -3,7 +3,6 @@
 import json
 import sys
 from pathlib import Path
-
 import asyncssh
 from apssh import CaptureFormatter, LocalNode, Pull, Push, Run, RunString, SshJob, SshNode
 from asynciojobs import Scheduler, Sequence

@@ -6,7 +6,6 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
-
 from trioflow.compat.pyexpool import Job, Task
 from ...jobs.posix.process_trees import until_there
 from ...pythons import Python

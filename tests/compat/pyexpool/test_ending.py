@@ -12,7 +12,6 @@ from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any
-
 import pytest
 from trioflow.compat.pyexpool import ExecPool, Job, Task
 from trioflow.compat.pyexpool._callbacks import Latch

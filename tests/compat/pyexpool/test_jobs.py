@@ -11,7 +11,6 @@ import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
-
 import pytest
 import trio
 from trioflow.compat import pyexpool

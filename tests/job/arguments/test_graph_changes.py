@@ -1,7 +1,6 @@
 """Changes of a graph whose jobs have inputs: removals, and jobs that are added during a run."""
 
 from typing import Any
-
 import pytest
 from trioflow import CycleError, Job, MissingRequirement, Scheduler, Sequence
 from trioflow._core.scheduler._checks import store_implied_requirements

@@ -8,7 +8,6 @@ import functools
 import itertools
 import types
 from typing import TYPE_CHECKING, Any, NamedTuple
-
 import anyio
 import hypothesis
 import hypothesis.strategies as st
@@ -19,7 +18,6 @@ from ...bodies import add, at_once, fail_now, give
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
     from ...conftest import Virtual
 
 

@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
-
 import anyio
 import pytest
 from trioflow import Answer, CommandJob, Job, ProcessJob, Scheduler, Service, SshJob, ThreadJob, job, ref
@@ -169,7 +168,6 @@ def test_journals_know_the_value(make: Any, backend: Any, tmp_path: Path) -> Non
 # --- A text that is made of a job is no input, so it is an error where it is given to another job
 if TYPE_CHECKING:
     from collections.abc import Callable
-
     from ...conftest import Virtual
 
 

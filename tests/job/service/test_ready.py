@@ -7,7 +7,6 @@ import functools
 import logging
 from collections.abc import Callable
 from typing import Any
-
 import anyio
 import pytest
 from trioflow import Job, JobCancelled, JobNotDone, JobState, JobTimeout, Scheduler, Service, StopReason, current_job

@@ -1,7 +1,6 @@
 """Ctrl-C at a run with services: a real signal to a real process."""
 
 import signal
-
 import pytest
 from ...scheduler.signalled import child
 

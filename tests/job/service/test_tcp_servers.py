@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from typing import Any
-
 import anyio
 import pytest
 from anyio.abc import SocketAttribute, SocketStream

@@ -3,7 +3,6 @@
 import subprocess
 import sys
 from typing import Any
-
 from trioflow import CommandError, CommandJob
 from ...bodies import run
 

@@ -15,7 +15,6 @@ import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-
 from trioflow.jobs.command._shell_places import COMMENT, VALUE, UnsafePlaceError, check_places, quote
 from .hostile_values import HOSTILE, SHELLS
 

@@ -4,7 +4,6 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-
 import pytest
 from trioflow import CommandError, CommandJob, Job, JobCancelled, JobState, JobTimeout, Retry, Scheduler, StopReason
 from ...bodies import fail, nothing, raising, run

@@ -12,7 +12,6 @@ import sys
 import tempfile
 from pathlib import Path
 from typing import Any
-
 import pytest
 import trioflow
 from trioflow import CommandError, CommandJob, CommandResult, Job, Pool, Scheduler, Sequence, SshJob, ThreadJob, granted

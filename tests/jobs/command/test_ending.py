@@ -10,7 +10,6 @@ import sys
 import time
 from pathlib import Path
 from typing import Any
-
 import anyio
 import pytest
 from trioflow import CommandJob, Job, JobState, JobTimeout, Retry, Scheduler, StopReason

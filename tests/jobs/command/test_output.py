@@ -15,7 +15,6 @@ import tracemalloc
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
-
 import anyio
 import pytest
 from hypothesis import given

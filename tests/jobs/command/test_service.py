@@ -7,7 +7,6 @@ import sys
 import time
 from pathlib import Path
 from typing import Any
-
 import anyio
 import pytest
 import trioflow

@@ -3,7 +3,6 @@
 import sys
 from pathlib import Path
 from typing import Any
-
 import pytest
 from trioflow import CommandJob, LocalNode, Pool, Scheduler, SshJob, granted
 from ...bodies import run

@@ -8,7 +8,6 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
-
 import pytest
 from trioflow import CommandJob, SshJob
 from trioflow.batch._template import CommandTemplate

@@ -5,7 +5,6 @@ import resource
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-
 import pytest
 from trioflow import CommandJob, JobState, Scheduler
 from trioflow.testing import run_virtual

@@ -7,7 +7,6 @@ import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
-
 import pytest
 from ...places import PATIENCE
 

@@ -9,7 +9,6 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-
 import pytest
 from trioflow import CommandJob, Job, JobState, JobTimeout, Scheduler, ThreadJob
 from trioflow.jobs.posix import _guard

@@ -2,7 +2,6 @@
 
 import os
 from pathlib import Path
-
 import pytest
 from trioflow._command_options import parse_slots
 from trioflow.batch import _resources

@@ -11,7 +11,6 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
-
 import pytest
 from trioflow import CommandJob, Scheduler
 from trioflow.jobs.posix import _guard, _guard_script, _processes

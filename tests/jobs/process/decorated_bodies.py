@@ -1,7 +1,6 @@
 """Functions for worker processes, decorated with `@job`."""
 
 import os
-
 from trioflow import ProcessJob, job
 
 

@@ -5,7 +5,6 @@ import signal
 import time
 from pathlib import Path
 from typing import Any
-
 from ...places import PATIENCE
 
 

@@ -17,7 +17,6 @@ from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
-
 import anyio
 from trioflow import Job, JobState, JobTimeout, ProcessJob, Scheduler
 from trioflow.dask import Cluster

@@ -9,7 +9,6 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-
 import pytest
 from ...places import PATIENCE, ROOT, patiently
 from .engines import COLUMNS, ENGINES, PAGE

@@ -10,7 +10,6 @@ from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExec
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
-
 import anyio
 import pytest
 from trioflow import Job, JobCancelled, JobState, JobTimeout, ProcessJob, Scheduler, StopReason, ThreadJob

@@ -9,7 +9,6 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
-
 import pytest
 from trioflow import Job, JobState, ProcessJob, Retry, Scheduler, StopReason
 from trioflow.jobs.process import _worker_main, _worker_pool

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from typing import cast
-
 import pytest
 from ..posix.process_trees import Watched
 from ..posix.process_trees import watched as watched

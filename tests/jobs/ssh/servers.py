@@ -15,7 +15,6 @@ import threading
 import time
 from pathlib import Path
 from typing import Any, Self
-
 import anyio
 import pytest
 from trioflow import LocalNode, SshNode

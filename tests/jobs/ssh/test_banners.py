@@ -3,7 +3,6 @@
 import subprocess
 import sys
 from pathlib import Path
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st

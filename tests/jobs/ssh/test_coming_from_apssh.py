@@ -8,7 +8,6 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-
 import pytest
 import trioflow
 from ...places import DOCS, ROOT

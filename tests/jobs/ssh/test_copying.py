@@ -9,7 +9,6 @@ import sys
 import tempfile
 from pathlib import Path
 from typing import Any
-
 import pytest
 from trioflow import CommandJob, LocalNode, Pull, Push, Scheduler, SshError, SshJob
 from trioflow.jobs.ssh._transport import filter_errors

@@ -7,7 +7,6 @@ import subprocess
 import sys
 from pathlib import Path
 from typing import Any
-
 import pytest
 from trioflow import CommandJob, JobTimeout, LocalNode, Pull, Push, Scheduler, Script, SshJob, SshNode, SshNodes
 from trioflow.jobs.ssh import _local_copier, _nodes

@@ -9,7 +9,6 @@ import subprocess
 from functools import partial
 from pathlib import Path
 from typing import Any
-
 import anyio
 import anyio.lowlevel
 import pytest

@@ -9,7 +9,6 @@ import sys
 import time
 from pathlib import Path
 from typing import Any
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st

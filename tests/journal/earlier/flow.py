@@ -7,7 +7,6 @@ import datetime
 import enum
 from pathlib import Path
 from typing import Any
-
 import trioflow as t
 from trioflow import Job
 

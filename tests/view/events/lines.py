@@ -5,7 +5,6 @@ import inspect
 import json
 from pathlib import Path
 from typing import Any, Union
-
 import msgspec
 from trioflow import Scheduler
 from trioflow.abc import Instrument

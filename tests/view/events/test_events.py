@@ -10,7 +10,6 @@ import time
 import weakref
 from pathlib import Path
 from typing import Any
-
 import anyio
 import pytest
 from trioflow import CommandJob, Events, Job, Pool, Retry, Scheduler, Service, Throttled, current_job

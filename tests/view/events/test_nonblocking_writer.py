@@ -6,7 +6,6 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-
 import pytest
 from trioflow import Events, Job, Scheduler
 from trioflow.view.events import _nonblocking_writer

@@ -5,7 +5,6 @@ import subprocess
 import xml.etree.ElementTree as ElementTree
 from dataclasses import dataclass, field
 from typing import Any
-
 from trioflow import Scheduler
 from trioflow.view import _save
 

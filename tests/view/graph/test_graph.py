@@ -12,7 +12,6 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
-
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st

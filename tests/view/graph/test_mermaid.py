@@ -5,7 +5,6 @@ the labels of these tests, when the forms were chosen."""
 
 import re
 from typing import Any
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st

@@ -14,7 +14,6 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
-
 import anyio
 import anyio.lowlevel
 import anyio.to_thread

@@ -14,7 +14,6 @@ import traceback
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
 import anyio
 import anyio.lowlevel
 import pytest
@@ -34,7 +33,6 @@ from . import edits
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-
     from ...conftest import BackendName
 
 HELPERS = """

@@ -11,7 +11,6 @@ import threading
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
-
 import anyio
 import pytest
 import trioflow.look

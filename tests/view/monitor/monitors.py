@@ -6,7 +6,6 @@ import math
 import threading
 from collections.abc import Iterator
 from typing import Any
-
 import anyio
 import pyte
 from trioflow import Job, Monitor, Scheduler

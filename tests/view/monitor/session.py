@@ -8,7 +8,6 @@ import termios
 import textwrap
 import time
 from collections.abc import Callable
-
 import pyte
 from ...places import PATIENCE
 from ...pythons import Python

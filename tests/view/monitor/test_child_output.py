@@ -5,7 +5,6 @@ import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
-
 import pytest
 from ...places import PATIENCE
 from .session import Session

@@ -12,7 +12,6 @@ import subprocess
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
-
 import anyio
 import pytest
 from trioflow import Budget, Job, Monitor, Pool, Rate, Retry, Scheduler, Service, Throttled, current_job
@@ -24,7 +23,6 @@ from .monitors import Terminal, serve, watched
 
 if TYPE_CHECKING:
     from pathlib import Path
-
     from ...conftest import Virtual
 
 

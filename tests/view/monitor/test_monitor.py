@@ -7,7 +7,6 @@ import itertools
 import math
 import random
 from typing import Any
-
 import anyio
 import pytest
 import trioflow

@@ -5,7 +5,6 @@ import sys
 import textwrap
 from collections.abc import Callable
 from pathlib import Path
-
 import pytest
 from ...jobs.posix.process_trees import until_there
 from ...pythons import Python, python

@@ -7,7 +7,6 @@ import sys
 import threading
 from collections.abc import Callable
 from typing import Any
-
 import anyio
 import pyte
 import pytest

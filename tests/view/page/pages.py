@@ -7,7 +7,6 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-
 from trioflow.view.look._page import Page, PageServer
 
 ROOT = Path(__file__).parents[3]

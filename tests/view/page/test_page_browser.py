@@ -14,7 +14,6 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
-
 import anyio
 import pytest
 from selenium.common.exceptions import StaleElementReferenceException

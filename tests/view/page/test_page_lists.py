@@ -7,7 +7,6 @@ import threading
 import time
 from collections.abc import Callable
 from typing import Any
-
 import anyio
 import pytest
 from trioflow import Answer, CommandJob, First, Job, Retry, Scheduler, ThreadJob

@@ -3,7 +3,6 @@
 import json
 from typing import Any
 from xml.etree import ElementTree as Tree
-
 import anyio
 import pytest
 from hypothesis import given, settings

@@ -7,7 +7,6 @@ import re
 import subprocess
 from pathlib import Path
 from typing import Any
-
 import anyio
 import pytest
 from trioflow import CommandJob, Job, JobState, Pool, Scheduler, Trace, current_job

@@ -8,7 +8,6 @@ import re
 import time
 from pathlib import Path
 from typing import Any
-
 import anyio
 import pytest
 from hypothesis import given

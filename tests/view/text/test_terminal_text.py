@@ -11,7 +11,6 @@ import sys
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-
 import pytest
 from trioflow import CommandJob, Events, Job, Pool, Rate, Scheduler
 from trioflow.view.text._symbols import terminal_text

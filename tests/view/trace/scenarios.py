@@ -4,7 +4,6 @@ import functools
 import itertools
 from typing import Any
 from xml.etree import ElementTree as Tree
-
 import anyio
 from trioflow import AbstractJob, Job, Scheduler, Service, Trace, current_job
 from ...bodies import fail, nap

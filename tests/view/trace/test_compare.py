@@ -3,7 +3,6 @@
 import random
 from pathlib import Path
 from typing import Any
-
 import pytest
 from trioflow import First, Job, Pool, Scheduler, Trace
 from trioflow.testing import run_virtual

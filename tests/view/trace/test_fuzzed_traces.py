@@ -9,7 +9,6 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
-
 import pytest
 from trioflow import CommandJob, Job, Scheduler, Trace
 from trioflow.testing import run_virtual

@@ -11,7 +11,6 @@ from subprocess import PIPE
 from typing import Any
 from urllib.parse import unquote
 from xml.etree import ElementTree
-
 import anyio
 import pytest
 from trioflow import Budget, CommandJob, Job, JUnit, Pool, Scheduler, Trace

@@ -7,7 +7,6 @@ import re
 import sys
 from pathlib import Path
 from typing import Final
-
 import pytest
 from trioflow import Job, Scheduler, Trace
 from trioflow.view import save

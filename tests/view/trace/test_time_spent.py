@@ -5,7 +5,6 @@ import functools
 import re
 from pathlib import Path
 from typing import Any
-
 import anyio
 import pytest
 from trioflow import Budget, CommandJob, Job, JobState, Pool, Rate, Retry, Scheduler, Throttled, Trace

@@ -8,7 +8,6 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree as Tree
-
 import anyio
 import pytest
 from hypothesis import given

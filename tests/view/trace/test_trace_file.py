@@ -9,7 +9,6 @@ import subprocess
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
 import pytest
 from trioflow import Adaptive, CommandJob, Job, Pool, Rate, Scheduler, Sequence, Throttled, Trace
 from trioflow.view import _junit, save

@@ -4,7 +4,6 @@ import functools
 import itertools
 import time
 from typing import Any
-
 import anyio
 import pytest
 from hypothesis import given

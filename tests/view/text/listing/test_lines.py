@@ -6,7 +6,6 @@ import itertools
 import math
 from collections.abc import Callable
 from typing import Any
-
 import anyio
 import pytest
 from hypothesis import given
