@@ -13,6 +13,7 @@ import pytest
 import trioflow
 from trioflow import AbstractJob, CommandError, CommandJob, Job, Journal, LocalNode, Retry, Scheduler, Script, SshJob
 from trioflow.abc import HashOnly, Work
+from trioflow.graph import keep_only
 from trioflow.journal._store import JournalStore, StoredJob, checksum
 from ..cli import command_line
 from ..pythons import python
@@ -732,6 +733,46 @@ def test_of_several_jobs_that_change_a_file_in_place_none_runs_again(place: Path
         assert outcome("g f c e", name)[1] == []
         (place / "also").unlink()
         assert outcome("g f c e", name) == ("g\nf\nc\ne\n", every)
+
+
+@pytest.mark.parametrize("order", ["build lint strip", "lint build strip"])
+@pytest.mark.parametrize(
+    "how", ["", "key of strip", "key of build", "input", "input of lint", "behind", "left out", "save"]
+)
+def test_a_job_that_changes_a_file_in_place_is_restored(place: Path, backend: Any, how: str, order: str) -> None:
+    """It ran again with a key, after a job that is looked up later, with an input, and if `--only` left one out.
+
+    With another `save=`, only the second of both ran, and changed twice what the first had made.
+    """
+
+    async def build() -> int:
+        (place / "out").write_text("built")
+        return 5
+
+    async def strip(*_: object) -> None:
+        with (place / "out").open("a") as file:
+            file.write(" stripped")
+
+    async def lint() -> int:
+        return 3
+
+    for number in range(3):
+        save = "pickle" if how == "save" and number else "json"
+        built: Job[Any] = Job(build, label="build", writes=[place / "out"], key="b" if how == "key of build" else None)
+        linted: Job[Any] = Job(lint, label="lint")
+        given = {"input": [built], "input of lint": [linted]}.get(how, [])
+        key = "s" if how == "key of strip" else None
+        stripped = Job(strip, *given, label="strip", writes=[place / "out"], save=save, key=key)
+        (linted if how == "behind" else stripped).requires(built)
+        stripped.requires(linted)
+        jobs: dict[str, Job[Any]] = {"build": built, "lint": linted, "strip": stripped}
+        scheduler = Scheduler([jobs[name] for name in order.split()], log=False)
+        if how == "left out" and number:
+            keep_only(scheduler, [built, stripped])
+        scheduler.run(backend=backend, journal=place / "run.db")
+        assert (place / "out").read_text() == "built stripped"
+        ran = {job.label for job in scheduler if not job.restored}
+        assert ran == ({*jobs} if not number else {"build", "strip"} if how == "save" and number == 1 else set())
 
 
 def test_a_tuple_is_listed_as_one(tmp_path: Path) -> None:

@@ -60,8 +60,12 @@ class FileStamper:
         self._taken: Stamps = {}
 
     def is_slow(self, paths: Iterable[Any]) -> bool:
-        """Return whether taking the stamps of these files may take long, so that a thread has to do it."""
-        return any(map(self._is_slow_to_stamp, paths))
+        """Return whether taking the stamps of these files may take long, so that a thread has to do it.
+
+        In the body of `use`, this is so for none of those that `take` has taken.
+        """
+        taken = {path for path, _ in self._taken}
+        return any(self._is_slow_to_stamp(path) for path in paths if os.fsdecode(path) not in taken)
 
     def _is_slow_to_stamp(self, path: Any) -> bool:
         try:

@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, cast, final, get_args
 
 from .._core.base import _loaded_files
+from .._core.base._graph_algorithms import reachable, topological_order
 from .._core.base._logger import warn
 from .._core.base._states import RAN_TO_END
 from .._core.base._text_forms import join_names, plural
@@ -595,10 +596,6 @@ class JournalSession:
             return ALWAYS_RUNS
         ran = NEVER
 
-        def find_facts(path: str) -> Outputs:
-            found = self._find_record(path)
-            return NO_FACTS if found is None else Outputs.parse(found.outputs)
-
         def find_result(job: AbstractJob[Any], paths: RecordPaths) -> Any:
             nonlocal ran
             path, save = paths.find(job), self._save_of(job)
@@ -620,14 +617,16 @@ class JournalSession:
 
         try:
             value = _record_paths.stored_result(
-                first, members, lambda path: find_facts(path).winners, find_result, add_result
+                first, members, lambda path: self._find_facts(path).winners, find_result, add_result
             )
         except (LookupError, NotSerializable):
             return ALWAYS_RUNS
         counted.ran = ran
         counted.cause = None
         needed = _record_paths.budgets_needed_around(first)
-        used = {name: amount for name, amount in find_facts(path).budgets.items() if name in needed and amount >= 0}
+        used = {
+            name: amount for name, amount in self._find_facts(path).budgets.items() if name in needed and amount >= 0
+        }
         self._budget_use.decide(first, used)
         self._complete(first, record, fingerprint)
         self._pending_restored[path] = None
@@ -663,6 +662,10 @@ class JournalSession:
             return self.store.find_job(path)
         except DamagedRow:
             return None
+
+    def _find_facts(self, path: str) -> Outputs:
+        record = self._find_record(path)
+        return NO_FACTS if record is None else Outputs.parse(record.outputs)
 
     # ---- paths
 
@@ -754,7 +757,7 @@ class JournalSession:
         if work is not None:
             stamps = Outputs.parse(record.outputs).stamps
 
-            find_taker = functools.partial(self._find_taker, job, record, paths)
+            find_taker = functools.partial(self._find_taker, job, paths)
             changed = self._file_stamper.describe_changed_output(work, stamps, job.redact, find_taker)
             if changed is not None:
                 return NotStored(changed, first_cause(job, changed))
@@ -790,55 +793,69 @@ class JournalSession:
         used = tuple((name, amount) for name, amount in Outputs.parse(record.outputs).budgets.items() if amount >= 0)
         return Restored(value, Restoration(record.settled, record.took, used))
 
-    def _find_taker(
-        self, job: AbstractJob[Any], record: StoredJob, paths: RecordPaths, path: str, stamp: str
-    ) -> str | None:
+    def _find_taker(self, job: AbstractJob[Any], paths: RecordPaths, path: str, stamp: str) -> str | None:
         """Find another job that has left an output of `job` as it is, such as a job that strips a program in place.
 
         Returns:
-            "" if that job requires `job`, or others between them do so and write the output, too, and all of these will
-            be restored if `job` is: then all is as it was. Otherwise its label, because it would change the file twice,
-            or None if there is no such job.
+            "" if that job waits for `job`, and will be restored, with all that it still waits for, if `job` is: then
+            all is as it was. Otherwise its label, because it would change the file twice, or None if there is no such
+            job.
 
         """
-        records: dict[AbstractJob[Any], StoredJob] = {}
-        for taker in self._writers.get(path, ()):
-            place = paths.find(taker) if taker is not job and taker.scheduler is job.scheduler else None
-            if place is not None and (found := self._find_record(place)) is not None:
-                records[taker] = found
-        last = [taker for taker in records if Outputs.parse(records[taker].outputs).stamps.get(path) == stamp]
-        if not last:
-            return None
+        takers = [each for each in self._writers.get(path, ()) if each is not job and each.scheduler is job.scheduler]
+        places = {taker: place for taker in takers if (place := paths.find(taker)) is not None}
+        last = [taker for taker, place in places.items() if self._find_facts(place).stamps.get(path) == stamp]
         restored: dict[AbstractJob[Any], Counted] = {}
-        todo = [(job, record)]
-        with contextlib.suppress(NotSerializable):
-            while todo:
-                job, record = todo.pop()
-                own = self._work_and_fingerprint(job)[1]
-                text = own if _job_queries.options_of(job).key is None else f"{job.label} {own}"
-                restored[job] = Counted(text, 1, (record.run, record.settled))
-                takers = [each for each in records if each not in restored and job in each.required]
-                takers = [each for each in takers if self._is_restored_after(each, records[each], restored, path)]
-                if not {*takers}.isdisjoint(last):
-                    return ""
-                todo += [(each, records[each]) for each in takers]
-        return last[0].label
+        is_as_it_was = False
+        with contextlib.suppress(NotSerializable, TypeError):
+            # Reported when the job is looked up.
+            for taker in last:
+                waits = topological_order(reachable([taker], _open_requirements), _open_requirements)
+                others = (each for each in waits if each not in restored)
+                is_as_it_was |= job in waits and all(self._foresee(each, job, restored, path, paths) for each in others)
+        for each in restored:
+            self._result_forms.pop(each, None)
+        if is_as_it_was:
+            return ""
+        return last[0].label if last else None
 
-    def _is_restored_after(
-        self, job: AbstractJob[Any], record: StoredJob, restored: Mapping[AbstractJob[Any], Counted], path: str
-    ) -> bool:
-        """Return whether a job will be restored if those in `restored` are. Its output `path` counts as unchanged."""
-        if record.saved is None or not all(item in restored or item.is_settled() for item in job.required):
+    def _foresee(
+        self, job: AbstractJob[Any], first: AbstractJob[Any], restored: dict[AbstractJob[Any], Counted], path: str,
+        paths: RecordPaths,
+    ) -> bool:  # fmt: skip
+        """Add a job to `restored` if it will be restored as these will be, and let the jobs after it find its result.
+
+        The outputs of `first`, whose record matches, count as unchanged, and so does the output `path` of all others.
+
+        Raises:
+            NotSerializable: its fingerprint cannot be computed.
+            TypeError: another program has changed its result.
+
+        """
+        save, place, options = self._save_of(job), paths.find(job), _job_queries.options_of(job)
+        if place is None or save is None or _job_queries.always_runs(job):
             return False
-        work, own, *_ = self._work_and_fingerprint(job)
-        required = self.requirement_forms.of_requirements(job, restored)
-        if record.fingerprint != with_requirements(own, required.part) or required.ran > (record.run, record.settled):
-            # This is so with a key, too, since only a fingerprint without a key has requirements.
+        work = _call_for_journal(job)
+        if work is not None and self._file_stamper.is_slow((*work.reads, *work.writes, *work.appends)):
+            # It must not be read in the event loop.
             return False
-        stamps = Outputs.parse(record.outputs).stamps
-        return not self._file_stamper.describe_changed_output(
-            cast(Work, work), stamps, job.redact, lambda output, _: "" if output == path else None
-        )
+        own = self.fingerprint_builder.compute(job, work, options)[0]
+        record = self._find_record(self._path_in_directory(place, own)[0])
+        if record is None or record.saved != _save_format(save):
+            return False
+        required = self.requirement_forms.of_requirements(job, restored) if options.key is None else None
+        if self._find_change(job, record, own, required) is not None:
+            return False
+        if work is not None and self._file_stamper.describe_changed_output(
+            work, Outputs.parse(record.outputs).stamps, job.redact,
+            lambda output, _: "" if job is first or output == path else None,
+        ):  # fmt: skip
+            return False
+        result = f"~{record.large}" if record.large is not None else comparison_form(self.store.read_result(record))
+        self._result_forms[job] = result
+        identity = own if options.key is None else f"{job.label} {own}"
+        restored[job] = Counted(identity, 1, (record.run, record.settled))
+        return True
 
     # ---- an attempt
 
@@ -1237,6 +1254,10 @@ class RunJournalView:
     def forget(self, job: AbstractJob[Any]) -> None:
         self._session.forget(job)
         self._paths.forget(job)
+
+
+def _open_requirements(job: AbstractJob[Any]) -> list[AbstractJob[Any]]:
+    return [each for each in job.required if not each.is_settled()]
 
 
 def _call_for_journal(job: AbstractJob[Any]) -> Work | None:

@@ -651,10 +651,8 @@ class JournalStore:
 
     def add_run(self, label: str) -> int:
         assert self._lock is not None, "the journal is open to be read"
-        self._write(
-            "INSERT INTO runs (label, started, process) VALUES (?, ?, ?)",
-            [(label, time.time(), self._lock.process_description)],
-        )
+        row = label, time.time(), self._lock.process_description
+        self._write("INSERT INTO runs (label, started, process) VALUES (?, ?, ?)", [row])
         (number,) = self._fetch_row("SELECT max(id) FROM runs")
         self.commit()
         return int(number)
@@ -677,12 +675,9 @@ class JournalStore:
 
         """
         with self._in_use:
-            if records:
-                self._write(UPSERT_JOB_STATEMENT, [(*row, checksum(row)) for row in records])
-            if restored:
-                self._write("UPDATE jobs SET restored = ? WHERE path = ?", restored)
-            if ended_writers:
-                self._write("DELETE FROM begun WHERE path = ?", ended_writers)
+            self._write(UPSERT_JOB_STATEMENT, [(*row, checksum(row)) for row in records])
+            self._write("UPDATE jobs SET restored = ? WHERE path = ?", restored)
+            self._write("DELETE FROM begun WHERE path = ?", ended_writers)
             self.commit()
 
     def record_start(self, path: str, outputs: str) -> None:
@@ -693,11 +688,7 @@ class JournalStore:
             outputs: the stamps of the files before the start, as JSON.
 
         """
-        self._write(
-            "INSERT INTO begun VALUES (?, ?, ?) ON CONFLICT (path) DO UPDATE SET outputs = excluded.outputs,"
-            " checksum = excluded.checksum",
-            [(path, outputs, checksum((path, outputs)))],
-        )
+        self._write("INSERT OR REPLACE INTO begun VALUES (?, ?, ?)", [(path, outputs, checksum((path, outputs)))])
         self.commit()
 
     def write_large(self, data: bytes | OutputSpool, *, in_thread: bool = False) -> str:
