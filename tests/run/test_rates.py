@@ -7,7 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 import anyio
 import pytest
-from trioflow import Job, JobState, Pool, Rate, Scheduler, ThreadJob, current_job
+from trioflow import Job, JobState, PerKey, Pool, Rate, Scheduler, ThreadJob, current_job
 from trioflow._core.admission import _pools
 from trioflow._core.admission._rates import SlidingWindow
 from trioflow._core.words._explain import waiting
@@ -183,6 +183,20 @@ def test_explain_has_the_time_until_a_rate_opens(virtual: Virtual) -> None:
         "'a' waits for api: 1 request and 16 tokens, in about 3 s",
         "'b' waits for api: 4 requests, in about 7 s",
     ]
+
+
+def test_a_shortage_is_recorded_by_the_round_that_leaves_a_job_waiting(virtual: Virtual) -> None:
+    """Each question for the time until a rate opens recorded one, also of a key, whose record nobody reads."""
+    recorded: list[int] = []
+
+    def look() -> None:
+        resources: Any = shared._resources
+        recorded.extend(len(each.shortages) for each in (resources["api"], *resources["host"].keys.values()))
+
+    shared = pool(host=PerKey(Rate(requests=1, per=8, burst=1)))
+    jobs = [Job(nap, needs=needs) for needs in ({"host": "a.org"}, {"api": 4}) for _ in range(2)]
+    assert virtual(Scheduler(*jobs, Job(later, 1, look), pool=shared).co_run)
+    assert recorded == [2, 1]
 
 
 def test_explain_counts_the_jobs_before_one_that_waits_for_a_rate(virtual: Virtual) -> None:

@@ -471,6 +471,18 @@ def test_each_wait_has_a_name(virtual: Virtual, caplog: pytest.LogCaptureFixture
     assert listed in listing
 
 
+def test_a_token_of_the_task_that_awaits_the_run_is_named(virtual: Virtual, caplog: pytest.LogCaptureFixture) -> None:
+    """The handler of a server took a token for itself, and its jobs waited for that for ever."""
+
+    async def handle() -> None:
+        window = anyio.CapacityLimiter(1)
+        async with window:
+            await Scheduler(Job(nap, label="j"), jobs_window=window, timeout=3).co_run()
+
+    virtual(handle)
+    assert "; one is of the task that awaits the run: let it call that after its `async with`" in caplog.messages[0]
+
+
 def test_a_question_is_no_incident(virtual: Virtual, capsys: pytest.CaptureFixture[str]) -> None:
     """A debrief had "incident at approve" of a run in which nothing went wrong."""
     approve = Answer("publish?", label="approve")

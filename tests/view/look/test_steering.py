@@ -290,6 +290,27 @@ def test_a_word_that_is_refused_too_late_is_in_the_log(backend: Any, monkeypatch
     ]
 
 
+@pytest.mark.parametrize("words", [(), ("pause",)])
+def test_who_asks_is_told_of_an_error_in_the_answer(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, words: tuple[str, ...]
+) -> None:
+    """The thread ended, or the loop broke, and who had asked waited. The log has the traceback once."""
+    outputs: list[str] = []
+
+    def fail(*_: Any, **__: Any) -> Any:
+        raise AttributeError("broken")
+
+    monkeypatch.setattr(_answers, "logged_kinds", set())
+    monkeypatch.setattr(_steering, "paths_of", fail)
+    monkeypatch.setattr(_answers, "_choose_run" if not words else "expect_page", fail)
+    asked = {"watch": "key", "number": 1} if not words else {"do": "pause"}
+    ask = ThreadJob(lambda: outputs.extend(str(_answers._handle(asked, None)) for _ in range(2)))
+    scheduler = Scheduler(ask, Job(nap, 0.01), label="night")
+    assert scheduler.run()
+    assert [output.partition("AttributeError")[1:] for output in outputs] == [("AttributeError", ": broken'}")] * 2
+    assert [record.exc_info is not None for record in caplog.records] == [True]
+
+
 WORKING = """
 import anyio, sys, trioflow.look
 from trioflow import Job, Scheduler

@@ -313,7 +313,8 @@ class OrderedPlaces:
         del self.overtaken[job]
         group.update()
         if group.kind and self.is_crowded():
-            self.line.holders.update([job] * group.needs_slot)
+            if group.needs_slot:
+                self.line.holders.add(job)
             self.insert(entry)
         else:
             self.line.admit_job(entry)
@@ -487,6 +488,10 @@ class Admission:
                         other.places.overtaken[other.heap[0][2]] += 1
                 group.places.admit_first(group)
                 served[group.places] = None
+        for group in self._passed:
+            for resource, need in group.needs:
+                if not resource.is_returnable:
+                    resource.note_shortage(need)
         for key in parked:
             # Wake a key when it will be free, or at once if it was only reserved. Open a gate.
             key.wake()

@@ -342,15 +342,16 @@ class RateResource(Resource):
         return amounts
 
     def free_at(self, need: RateNeed) -> float:
-        when = max((self.buckets[key].available_at(amount) for key, amount in need.items()), default=-math.inf)
-        now = self.clock()
+        return max((self.buckets[key].available_at(amount) for key, amount in need.items()), default=-math.inf)
+
+    def note_shortage(self, need: RateNeed) -> None:
+        now, when = self.clock(), self.free_at(need)
         if now < when < math.inf:
             since, until = self.shortages[-1]
             if since <= now <= until or len(self.shortages) == MAX_SHORTAGES:
                 self.shortages[-1] = since, max(until, when)
             else:
                 self.shortages.append((now, when))
-        return when
 
     def accrued_at(self, need: RateNeed) -> float:
         """Return the time by which this amount has accrued. It may exceed the burst, and be taken in several parts."""

@@ -126,6 +126,9 @@ class Resource(PoolEntry):
         # Shared with the resources that `make_member_resource` returns.
         self.cooldown: Cooldown = Cooldown()
 
+    def note_shortage(self, need: Any) -> None:
+        """Note, for traces, that a round has left a job with this need waiting, if too little is left for it."""
+
     @property
     def shown_name(self) -> str:
         return self.name

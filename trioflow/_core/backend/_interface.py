@@ -105,6 +105,7 @@ class HostTask(Protocol):
 
     __slots__ = ()
     _backend: Backend
+    task: Any
 
     def yield_to_loop(self) -> Awaitable[bool]:
         """Yield to the event loop once, and return True. If the task is cancelled, return False."""

@@ -49,6 +49,10 @@ class TrioHost(HostTask):
         # None until the outermost run opens it.
         self.nursery: Any = nursery
 
+    @property
+    def task(self) -> Any:
+        return self.nursery.parent_task
+
     def keep(self, cancellation: BaseException) -> None:
         """Do nothing: trio raises it again at the next checkpoint."""
 

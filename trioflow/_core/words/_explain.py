@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterator
 from typing import TYPE_CHECKING, Any, Final
 
-from ..admission._line import token_holders
+from ..admission._line import borrowers_of, token_holders
 from ..admission._policies import FIFO_POLICY
 from ..admission._resource import CountedResource, Needs, Resource
 from ..base._states import NO_WAIT, RAN_TO_END, JobState, RunPhase, StopReason, WaitCause, Waiting
@@ -316,9 +316,11 @@ def _explain_token_wait(run: Run, job: AbstractJob[Any]) -> str:
     named = [each for each in token_holders(run.outermost().with_nested(), tokens.limiter) if each._own_limiter is None]
     elsewhere = tokens.limiter.borrowed_tokens - len(named)
     holders = filter(None, [_job_names(named), clause("{} elsewhere", elsewhere)])
+    is_callers = borrowers_of(tokens.limiter, run.outermost().group.host.task) is not None
+    advice = clause("; one is of the task that awaits the run: let it call that after its `async with`", is_callers)
     return (
         f"waits for a token of the window of {owner.label!r}: its limiter is exhausted, with {', and '.join(holders)}"
-        f"{_earlier_jobs_text(run, job, tokens.in_order())}"
+        f"{advice}{_earlier_jobs_text(run, job, tokens.in_order())}"
     )
 
 

@@ -285,6 +285,12 @@ def _handle(received: object, pid: int | None) -> Record:
         return {"error": str(error)}
     except (LookupError, TypeError):
         pass
+    except Exception as error:
+        # A page asks again and again.
+        if (kind := type(error)) not in logged_kinds:
+            logged_kinds.add(kind)
+            warn("a question of `trioflow look` or `steer` has no answer", error)
+        return {"error": f"it has failed to answer, and its log says where: {type(error).__name__}: {error}"}
     return {"error": "it does not understand the request"}
 
 
@@ -355,6 +361,8 @@ expected: Final[dict[str, tuple[Any, float]]] = {}
 """The keys of pages that have come before their run, with its label, if they have named it, and when they asked."""
 announcements: Final[dict[str, Callable[[], None]]] = {}
 """Functions to call when the runs of expected pages begin, by the keys of the pages."""
+logged_kinds: Final[set[type[Exception]]] = set()
+"""The types of errors that are in the log, as they kept a question from its answer."""
 steered_count = 0
 is_ending = False
 

@@ -94,6 +94,10 @@ def steer(
             if is_late.is_set():
                 # Who asked does not wait any more.
                 run.report(job, f"{action} by {by} has no effect: {error}", is_steering=True)
+        except Exception as error:
+            answer.set_exception(error)
+            if is_late.is_set():
+                run.report(job, f"{action} by {by} has failed", error)
 
     try:
         run.call_in_loop(act)
