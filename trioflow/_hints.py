@@ -60,14 +60,12 @@ OPTION_HINTS: Final = {
     "n_workers": "jobs_window= limits jobs, and processes= the worker processes of ProcessJobs",
     "retry_delay_seconds": "give retry=Retry(5, first=SECONDS, factor=1)",
 }
-"""Options of others that no single option replaces."""
 OPTION_REPLACEMENTS: Final = {
     "jobs_window": "jobs_window of the Scheduler",
     "on_job_settled": "on_job_settled of the Scheduler",
     "on_succeeded": "on_succeeded of a command",
     "verbose": "run(instruments=[Monitor()])",
 }
-"""The replacement of an option that a class does not have."""
 
 ATTRIBUTE_HINTS: Final = {
     "cancelled": "compare state with JobState.CANCELLED",
@@ -76,7 +74,6 @@ ATTRIBUTE_HINTS: Final = {
     "iterate": "call run_as_settled() of the scheduler",
     "status": "read state, a JobState",
 }
-"""Attributes of others' tasks and futures, and of earlier versions, that jobs do not have."""
 HOOK_ALIASES: Final = {"job_finished": "job_settled", "job_ready": "service_ready"}
 """Hooks of earlier versions, each with its name now. An instrument with one of them would never be told."""
 MODULE_HINTS: Final = {

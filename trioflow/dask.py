@@ -70,7 +70,6 @@ class Cluster(JobExecutor):
     """
 
     client: Final[Any]
-    """The `distributed.Client` of the cluster."""
 
     def __init__(
         self, client: Any, *, resources: Mapping[str, float] | None = None, workers: str | Iterable[str] | None = None

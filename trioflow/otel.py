@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     AnyJob = AbstractJob[Any]
 
 PROPAGATION_FIELDS: Final = ("traceparent", "tracestate", "baggage")
-"""The fields that propagators write. The environment variables have the same names in capitals."""
 FAILURE_STATES: Final = frozenset({JobState.FAILED, JobState.BLOCKED, JobState.CANCELLED})
 
 

@@ -27,25 +27,20 @@ if TYPE_CHECKING:
     from ._batch import Batch, Node
 
 KILLED_EXIT_VALUE: Final = -1
-"""The exit value in a job log for a command that trioflow ended."""
 NOT_FOUND_CODE: Final = 127
 NOT_FOUND_PATTERN: Final = re.compile(rb": (command )?not found\b|\bcommand not found: ")
 """How a shell says that it has not found a command. The code alone could also mean that a shared library is missing."""
 NOT_STARTED_CODE: Final = 126
 SIGNAL_BASE_CODE: Final = 128
 KILLED_CODE: Final = 255
-"""Exit codes for commands that did not exit by themselves.
-
-As in shells, 126 means that the program could not be started, and 128 plus the number of a signal means that this
-signal ended it. 255 means that trioflow ended the command, or that the node was unreachable or lost.
-"""
+"""Exit codes for commands that did not exit by themselves. As in shells, 126 means that the program could not be
+started, and 128 plus the number of a signal means that this signal ended it. 255 means that trioflow ended the command,
+or that the node was unreachable or lost."""
 NOT_STARTED_CODES: Final = (NOT_STARTED_CODE, NOT_FOUND_CODE)
 """The exit codes of a shell for a program that cannot be executed, or is not found. The next batch tries again."""
 COMMAND_ERRORS: Final = (CommandError, SshError, JobTimeout, OSError, ValueError)
-"""Errors that make a single command fail. All other errors end the batch.
-
-An OSError is raised, for example, if the disk is full, and a ValueError if an argument contains a NUL.
-"""
+"""Errors that make a single command fail. All other errors end the batch. An OSError is raised, for example, if the
+disk is full, and a ValueError if an argument contains a NUL."""
 OUTCOME_OPTIONS: Final = {
     "retries": "1", "memory_limit": "None", "pin": "False", "needs": "{}", "nodes": "()", "ssh_config": "None",
 }  # fmt: skip
@@ -193,11 +188,9 @@ class KeptFailure:
 
     result: CommandResult
     limit: float | None
-    """After a timeout, the timeout or idle timeout in seconds."""
+    """After a timeout, its seconds, `is_idle` for an idle timeout, and `waits` as in `JobTimeout`."""
     is_idle: bool
-    """Whether it was the idle timeout."""
     waits: str = ""
-    """As in `JobTimeout`."""
     options: dict[str, str] = field(default_factory=dict[str, str])
     """The options of `OUTCOME_OPTIONS` whose values were not the defaults."""
 

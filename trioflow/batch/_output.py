@@ -188,10 +188,8 @@ class Backlog:
 # ---- printing
 
 PrintGuard = Callable[[], AbstractContextManager[bool]]
-"""A function that returns a context manager for each print, for example to hide the progress bar.
-
-The context manager yields True if the progress bar would overwrite a last line without a newline.
-"""
+"""A function that returns a context manager for each print, for example to hide the progress bar. The context manager
+yields True if the progress bar would overwrite a last line without a newline."""
 
 
 class Printer:

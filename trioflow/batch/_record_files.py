@@ -28,9 +28,8 @@ from . import BatchError, _output, _template
 from ._command_job import CommandOutcome, open_outputs
 
 MAX_WRITE_SIZE: Final = 1 << 20
-"""The size, in bytes, above which a row is written in several pieces."""
 BASE64_READ_SIZE: Final = 3 << 15
-"""The size of the pieces that are encoded separately, which the groups of base64 divide."""
+"""Larger rows are written in pieces. Base64 is encoded in pieces, which its groups divide."""
 
 
 class RecordFile:

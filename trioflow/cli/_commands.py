@@ -57,7 +57,7 @@ COMMANDS: Final = {
     "journal": ("._journal", "command", "Inspect or edit a journal."),
     "answer": ("._answer", "command", "List the questions of the jobs of a run, or answer one."),
 }
-"""Maps the name of each subcommand to its module, which is imported when it is called, its function, and its help."""
+"""The module, which is imported at the call, the function and the help of each subcommand."""
 
 
 class HelpfulGroup(click.Group):

@@ -37,7 +37,6 @@ MAX_SEARCH_SHARE: Final = 0.02
 # The jobs of a chain that takes a smaller share of the run explain little of it.
 MIN_CHAIN_SHARE: Final = 1 / 3
 CHAIN_HEADING: Final = "slowest chain"
-"""The longest heading of a line."""
 MAX_NAMED_JOBS: Final = 3
 MAX_PATH_LENGTH: Final = 40
 DEFAULT_WIDTH: Final = 120

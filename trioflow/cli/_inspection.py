@@ -49,7 +49,6 @@ Examples:
   trioflow graph flow.py -o flow.png --collapse "*"
 """
 VERY_WIDE: Final = 3
-"""The width of a picture whose width is named, in widths of a readable picture."""
 
 
 @click.command(name="graph", epilog=GRAPH_EXAMPLES)

@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 Step = str | Push | Pull | Script
 
 NODE_PLACEHOLDER: Final = "{node}"
-"""Stands for the name of the node in the command, and in names of files and directories."""
 MAX_EXIT_CODE: Final = 101
 """The maximum exit code, which stands for more than 100 failed nodes."""
 

@@ -45,7 +45,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 AnyMember = AbstractJob[Any]
 DEFAULT_NAME: Final = "scenario"
-"""The name of the scheduler or function to use if the command line gives none."""
 
 
 class CliError(click.ClickException):

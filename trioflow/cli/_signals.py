@@ -12,7 +12,6 @@ from typing import Final
 from . import INTERRUPTED_CODE
 
 SHOW_CURSOR: Final = b"\x1b[?25h\n"
-"""Shows the cursor that a live display has hidden, on every terminal since the VT220."""
 
 
 class ExitOnSecondSignal:

@@ -340,8 +340,6 @@ while [ $# -gt 0 ]; do
   shift 3
 done
 """
-"""A shell script that gives each of some complete copies, which have temporary names, a target, and own names.
-
-It refuses if a directory, pipe or device is in the place of a file, or a file in the place of a directory. Then it has
-moved nothing of that copy. A file whose target is a link replaces the file behind it, and the link stays.
-"""
+"""A shell script that gives each of some complete copies, which have temporary names, a target, and own names. It
+refuses if a directory, pipe or device is in the place of a file, or a file in the place of a directory. Then it has
+moved nothing of that copy. A file whose target is a link replaces the file behind it, and the link stays."""

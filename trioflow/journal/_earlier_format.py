@@ -26,7 +26,5 @@ UPDATE_STATEMENTS: Final = (
     # Digests of functions, by run: those of records are not known.
     "DELETE FROM results WHERE hash GLOB 'code *'",
 )
-"""What turns the tables of the earlier format, with their rows, into those of `_store`, text by text.
-
-A statement that changes one of the first six columns of `jobs`, or a row of `begun`, must mend its checksum, too.
-"""
+"""What turns the tables of the earlier format, with their rows, into those of `_store`, text by text. A statement that
+changes one of the first six columns of `jobs`, or a row of `begun`, must mend its checksum, too."""

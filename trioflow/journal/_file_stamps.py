@@ -27,11 +27,9 @@ ABSENT_STAMP: Final = "absent"
 DIRECTORY_PREFIX: Final = "directory "
 HASH_DIGITS: Final = 24
 MAX_SIZE_DIGITS: Final = 20
-"""The digits of the largest size. A forged stamp may have more."""
 END_BYTES: Final = 4096
-"""The number of bytes at the end of a file to hash if a job appends to the file."""
 MAX_HASHES: Final = 10_000
-"""The maximum number of hashes of files that are remembered."""
+"""How many bytes at the end of a file are hashed if a job appends to it, and how many hashes are remembered."""
 Stamps = dict[tuple[str, bool], str]
 """The stamps of files, by the path and whether it may be a pattern."""
 

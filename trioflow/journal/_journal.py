@@ -173,13 +173,10 @@ class Outputs:
     """The content of the column `outputs` of a job, as JSON."""
 
     stamps: dict[str, str] = dataclasses.field(default_factory=dict[str, str])
-    """The stamps of the files that the job wrote, by path."""
     budgets: dict[str, int | float] = dataclasses.field(default_factory=dict[str, int | float])
-    """The amounts of budgets that it used."""
     winners: dict[str, dict[str, bool]] = dataclasses.field(default_factory=dict[str, dict[str, bool]])
     """The winners of a `First`. See `_record_paths`."""
     redacted: bool = False
-    """Whether its result is shown nowhere."""
     answered: str | None = None
     """How its question was answered, by whom and when."""
 

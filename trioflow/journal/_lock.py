@@ -40,9 +40,9 @@ if sys.platform == "win32":
     import msvcrt
 
 RELEASE_TIMEOUT: Final = 10.0
-"""The maximum time, in seconds, to wait for the locks of a killed run. Its guard usually ends within half a second."""
 LOG_DELAY: Final = 0.5
-"""Such a wait is logged after this time, in seconds."""
+"""How many seconds to wait for the locks of a killed run, whose guard usually ends in half a second, and after how many
+this is logged."""
 NAME_TIMEOUT: Final = 0.5
 """The maximum time, in seconds, to wait for the name of a run that has just taken the lock."""
 SET_LOCK_COMMAND: Final[int | None] = getattr(posix.fcntl, "F_OFD_SETLK", None) if posix.IS_POSIX else None
@@ -107,7 +107,6 @@ class JournalLock:
         self._path: Final = path.with_name(path.name + "-lock")
         self._owner_pid: Final = os.getpid()
         self.process_description: Final = describe_this_process()
-        """The description of this process in the lock file and in the record of the run."""
         self._descriptors: Final[list[int]] = []
         self._read_locks: Final[list[tuple[int, tuple[int, int]]]] = []
         self._database_id: tuple[int, int] | None = None

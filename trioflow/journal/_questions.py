@@ -57,9 +57,7 @@ class Question(NamedTuple):
     fingerprint: str
     """A hash of the job's fingerprint: the answer to another question is not taken for an answer to this question."""
     created_at: float
-    """The time when it was first asked, in seconds since 1970."""
     redact: bool = False
-    """Whether the answer is secret."""
     number: int = 1
     """How many different questions the job has asked, in runs before, too."""
     is_sole: bool = False
@@ -83,11 +81,9 @@ class GivenAnswer(NamedTuple):
     """The question's, or None if the question had not been asked."""
     text: str
     created_at: float
-    """In seconds since 1970."""
     is_secret: bool = False
     """Whether the job must have `redact=True`, because the answer is to be shown nowhere."""
     by: str = "trioflow answer"
-    """Who has given it."""
     number: int | None = None
     """The question's, or None if the question had not been asked."""
 

@@ -40,7 +40,6 @@ class RunSummary(NamedTuple):
     reruns: tuple[tuple[str, int], ...] = ()
     """The number of jobs that ran again though the journal had them, by the first change that was the cause."""
     failed_groups: int = 0
-    """As in a `Tally` of the views."""
 
 
 class JobTally:

@@ -45,7 +45,6 @@ from ._serialization import NotSerializable, escape_row, msgspec
 T = TypeVar("T")
 
 APPLICATION_ID: Final = 0x74666A31
-"""The application id in the header of a journal, which distinguishes it from other SQLite files."""
 FORMAT_VERSION: Final = 6
 """The version of the format. The one before is in `_earlier_format`."""
 RETRY_DELAYS: Final = (0.01, 0.05, 0.2)
@@ -54,9 +53,8 @@ MAX_INLINE_RESULT: Final = 1 << 20
 """The maximum length of a result in the table `jobs`: of a pickle in bytes, of JSON in characters. A longer result is
 in the table `results`, so that reading the records of all jobs takes little memory."""
 MAX_RESULT: Final = 10**9 - 1000
-"""The maximum length of any result, and of an output of a command, in bytes."""
 CHUNK_SIZE: Final = 1 << 20
-"""Large results are written and read in pieces of this size, in bytes."""
+"""The maximum length, in bytes, of any result and of an output of a command, and of the pieces of large ones."""
 MIN_UNUSED_PAGES: Final = 64
 UNUSED_SHARE: Final = 0.25
 """A journal with at least this many unused pages (of 4 KiB) and this unused share is rewritten at the end of a run, so
@@ -100,9 +98,8 @@ DISK_FULL_CODES: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 MIN_FREE_BYTES: Final = 1 << 16
 """The number of bytes that a commit may need. If less space is left, an I/O error is blamed on the lack of space."""
 FILE_SUFFIXES: Final = ("", "-wal", "-shm", "-lock")
-"""The suffixes of the names of a journal's files, which are appended to the name of the database."""
 COMPANION_SUFFIXES: Final = (*FILE_SUFFIXES[1:], "-journal")
-"""The suffixes of the names of all files that SQLite or a run looks for beside a database."""
+"""The suffixes of the files of a journal, and of all that SQLite or a run looks for beside a database."""
 # See https://www.sqlite.org/fileformat2.html#file_format_version_numbers.
 WAL_MODE_BYTE: Final = b"\2"
 """The byte at offset 18 of the header of an SQLite file with a write-ahead log."""
@@ -128,7 +125,6 @@ class StoredJob(NamedTuple):
     settled: float
     """The time when the job settled, in seconds since 1970. It may be in the future if the clock was set back."""
     took: float | None
-    """The total duration of its attempts in seconds."""
     why: str | None
     """Why the job was not restored, or why its result could not be stored. None if it had no record before."""
     code: str | None = None
@@ -154,7 +150,7 @@ COLUMN_TYPES: Final[dict[str, tuple[type[Any], ...]]] = {
     for record in (StoredJob, RunRecord)
     for name, kind in get_type_hints(record).items()
 }
-"""The types of the values in each column. SQLite accepts any type in any column."""
+"""SQLite accepts any type in any column."""
 JOB_COLUMN_TYPES: Final = tuple(COLUMN_TYPES[name] for name in StoredJob._fields)
 END_OF_FIRST: Final = '"f":"first"}'
 """The end of the fingerprint of a `First`."""

@@ -27,9 +27,8 @@ class NeverSettles(BaseException):
 
 
 MAX_CALLS: Final = 10_000
-"""The maximum number of calls of a job in a simulation, which takes about a second to compute.
-
-Its expected duration never changes, so a job that exceeds its timeout does so in each call."""
+"""The maximum number of calls of a job in a simulation, which takes about a second to compute. Its expected duration
+never changes, so a job that exceeds its timeout does so in each call."""
 
 
 async def sleep_for_duration(add_call: Callable[[], None], seconds: float, *_: object) -> None:
@@ -80,7 +79,6 @@ OUTERMOST_OPTIONS: Final[dict[str, Any]] = {
 }
 """The options that replace the options of a scheduler whose copy is outermost, even if it is nested itself."""
 UNCHANGED_OPTIONS: Final = ("label", "forever", "run_if", "keep_result", "timeout", "on_timeout", "priority")
-"""The options that a copy has as the original has them."""
 
 
 class ScenarioCopy:

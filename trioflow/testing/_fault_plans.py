@@ -45,7 +45,6 @@ FAULT_OF_KIND: Final = {
     "ctrl-c": "ctrl-c",
     "crash": "crash",
 }
-"""Maps each kind of change to the kind of fault that users select it by."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,7 +183,7 @@ class RunOutcome:
 
 
 FAILURE_COUNTS: Final = (2.0, 3.0)
-"""The numbers of failures at the same place to try besides a single failure. They may exhaust a job's retries."""
+"""The numbers of failures at a place to try besides 1. They may exhaust the retries of a job."""
 
 
 class PlanGenerator:

@@ -31,14 +31,12 @@ from ._fault_plans import END_PLACE, SHORT_DELAY, EndlessRun, RunOutcome, Steppe
 from ._task_order import TaskOrder, timers_before
 
 STALL_LIMIT: Final = 1e9
-"""A run counts as stalled at this virtual time, in seconds. The clock reaches it only without other timers."""
 MAX_WAITS_AFTER_GIVING_UP: Final = 1_000
-"""The maximum number of waits in the last round of a run that was given up. Each further wait raises `EndlessRun`."""
+"""The virtual time at which a run has stalled, since no other timer is left, and how many waits a run has that was
+given up."""
 PLAIN_ROUND_WAITS: Final = 100_000
-"""The number of waits in a round of a plain or repeated run.
-
-A run counts as endless if no timer stays pending throughout a round, or if the clock stands still during a round.
-"""
+"""The number of waits in a round of a plain or repeated run. A run counts as endless if no timer stays pending
+throughout a round, or if the clock stands still during a round."""
 TIMEOUT_CHECK_LEAD: Final = 2.0**-10
 """The check of the other timers precedes the timeout of a scheduler by this time, in seconds."""
 MIN_ROUND_WAITS: Final = 5_000

@@ -23,7 +23,6 @@ from ..clock import VirtualTimeEventLoop
 from ._fault_plans import Change
 
 FIRST_TASK_NAME: Final = "trioflow explore: from outside"
-"""The name of tasks that resume before all others in the iteration that starts them."""
 
 
 class TaskOrder:

@@ -29,7 +29,6 @@ MAX_SUITE_NAME_LENGTH: Final = 200
 OUTPUT_NAMES: Final = {"stdout": "output", "stderr": "standard error"}
 ANSI_ESCAPE_PATTERN: Final = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])")
 INVALID_XML_CHARACTERS: Final = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-"""The characters that XML 1.0 forbids (section 2.2)."""
 
 
 @final

@@ -10,7 +10,7 @@ from .._core.job._job import AnyJob
 
 MAX_LENGTH: Final = 4000
 MAX_JOBS: Final = 10_000
-"""The number of jobs whose ends are kept: the last jobs that have begun to print."""
+"""The number of jobs whose ends are kept: the last that have begun to print."""
 _ends: Final[weakref.WeakKeyDictionary[AnyJob, list[Any]]] = weakref.WeakKeyDictionary()
 """The last attempt of a job that has printed, and its output, up to twice the end that is shown."""
 # Reentrant, because a signal handler may print while its thread holds the lock.

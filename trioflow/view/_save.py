@@ -148,10 +148,7 @@ MimeBundle = dict[str, str]
 """The representations of an object in a notebook, by MIME type."""
 
 MAX_GRAPH_ELEMENTS: Final = 400
-"""The maximum number of boxes and arrows in a picture: lines of a Mermaid flowchart.
-
-No larger picture is drawn: it would be slow and unreadable.
-"""
+"""The maximum number of boxes and arrows in a picture, as lines of Mermaid: a larger one is slow and unreadable."""
 MAX_LISTED_JOBS: Final = 100
 """The maximum number of jobs in a listing. For more jobs, the plain text is the repr of the scheduler."""
 

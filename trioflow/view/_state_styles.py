@@ -46,15 +46,11 @@ class StateStyle:
     ascii_symbol: str
     """The ASCII character that is shown instead of `symbol` if the stream's encoding cannot represent all symbols."""
     monitor_style: str
-    """The name of the style in a monitor: a key of `STYLES` in `monitor/_terminal`.
-
-    The progress bar shows states with the style "trouble" as failed.
-    """
+    """The name of the style in a monitor: a key of `STYLES` in `monitor/_terminal`. The progress bar shows states with
+    the style "trouble" as failed."""
     colors: BoxColors
-    """The colors in graphs. All text has a contrast ratio of 4.5 or more, on white and on black pages.
-
-    For color-blind users, states also differ in lightness or symbol.
-    """
+    """The colors in graphs. All text has a contrast ratio of 4.5 or more, on white and on black pages. For color-blind
+    users, states also differ in lightness or symbol."""
     unfinished_reason: str = ""
     """The reason, shown in reports for CI systems, why a job in this final state did not run to its end."""
     has_box_symbol: bool = True
@@ -172,4 +168,3 @@ CAUSE_WORDS: Final[Mapping[WaitCause, CauseWords]] = {
     # A job that waits for the event loop is about to get a slot.
     WaitCause.LOOP: CauseWords("the event loop", "the event loop was busy", "for a slot"),
 }
-"""The phrases of each cause."""

@@ -69,7 +69,6 @@ NO_TIMER: Final[Timer] = (math.inf, None, lambda: None)
 NEEDS_NOTHING: Final = (False,)
 """The key of the group of jobs without needs that take no slot, and of those that have what they need, and a slot."""
 LAST: Final = (math.inf,)
-"""A key that sorts after all entries."""
 
 
 class WaitingGroup:

@@ -37,11 +37,8 @@ class Policy(NamedTuple):
     """
 
     key: Callable[[AbstractJob[Any], StartKeys], float]
-    """Returns the sort key of a ready job. The smallest starts first.
-
-    The run calls this when the job becomes ready, and again if added jobs change the order, or a pause or a smaller
-    window puts the job back.
-    """
+    """Returns the sort key of a ready job. The smallest starts first. The run calls this when the job becomes ready,
+    and again if added jobs change the order, or a pause or a smaller window puts the job back."""
     reason: str
     """Why other jobs start before a ready job, in a few words, for `Scheduler.explain`."""
     needs_ranks: bool = False
@@ -61,11 +58,9 @@ def _by_nothing(job: AbstractJob[Any], keys: StartKeys) -> float:
 
 
 FIFO_POLICY: Final = Policy(_by_nothing, "")
-"""First in, first out: no line has to be ordered."""
 CRITICAL_PATH_POLICY: Final = Policy(
     _by_rank, "critical path: the longest path from {label!r} takes {rank:.4g} s", True
 )
-"""The job with the longest expected path to an exit job starts first."""
 DEPTH_FIRST_POLICY: Final = Policy(_by_latest, "depth first: what became ready last")
 """The job that became ready last starts first, so that chains end before others begin."""
 BUILTIN_POLICIES: Final[dict[PolicyName, tuple[Policy, Policy]]] = {

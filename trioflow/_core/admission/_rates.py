@@ -33,9 +33,8 @@ from ._resource import Resource
 MAX_CAUSED_WAIT: Final = 366 * 86_400
 """The maximum wait, in seconds, that the usage reported by a job may cause. A longer wait is probably a mistake."""
 DEFAULT_KEY: Final = "requests"
-"""The default key: a job takes 1 of it."""
 DEFAULT_GIVE_UP: Final = 900.0
-"""The default of `give_up`, in seconds: longer than most servers ask a client to wait, and shorter than a night."""
+"""In seconds: longer than most servers ask a client to wait, and shorter than a night."""
 MAX_SHORTAGES: Final = 10_000
 """The number of shortages that a rate keeps for traces. The last then becomes longer, with the time between."""
 

@@ -451,7 +451,6 @@ class GatedResource(CountedResource):
 
 
 Needs = list[tuple[Resource, Any]]
-"""The needs of a job, as pairs of a resource and the result of its method `need`."""
 
 
 class Grant:

@@ -42,11 +42,9 @@ T = TypeVar("T")
 SHARED_OBJECTS: Final[weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, weakref.ref[Any]]] = (
     weakref.WeakKeyDictionary()
 )
-"""For each event loop, the object that all runs in the loop share, and keep.
-
-The object refers to its loop. If this dictionary kept the object, no loop would ever be freed:
-https://docs.python.org/3/library/weakref.html#weakref.WeakKeyDictionary.
-"""
+"""For each event loop, the object that all runs in the loop share, and keep. The object refers to its loop. If this
+dictionary kept the object, no loop would ever be freed:
+https://docs.python.org/3/library/weakref.html#weakref.WeakKeyDictionary."""
 WAKE_DELAY: Final = 0.05
 """Seconds after which signals wake the loop of a run. Short runs end sooner, and save a fifth of their time."""
 # See https://docs.python.org/3/library/asyncio-graph.html#asyncio.future_add_to_awaited_by.

@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     CapacityLimiter: TypeAlias = trio.CapacityLimiter | anyio.CapacityLimiter
     Scope: TypeAlias = trio.CancelScope | anyio.CancelScope
     TaskEvent: TypeAlias = trio.Event | asyncio.Event
-    """A single-use event that tasks can wait for."""
 
 T = TypeVar("T")
 BackendName = Literal["trio", "asyncio"]
@@ -145,7 +144,6 @@ class WorkerGroup(Protocol):
     variables: _shared.ContextVariables
     """The initial context variables of each task in the group, except the variable that holds the task's worker."""
     host: HostTask
-    """The task that awaits the run."""
     ends_at_deadline: ClassVar[bool] = False
     """Whether the group cancels its tasks at its deadline."""
     _backend: Backend
@@ -228,7 +226,6 @@ class Isolation(Protocol):
     """The isolation of jobs that share tasks: each behaves as if it had a task of its own."""
 
     group_class: ClassVar[type[WorkerGroup]]
-    """The class of the groups of workers."""
     gives_own_tasks: ClassVar[bool] = False
     """Whether each job has a task of its own anyway, unless `renew_task` makes the task new."""
     _loop: Backend

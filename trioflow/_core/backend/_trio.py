@@ -33,11 +33,9 @@ SHARED_OBJECT: Final[trio.lowlevel.RunVar[Any]] = trio.lowlevel.RunVar("shared b
 # https://github.com/python-trio/trio/blob/v0.35.0/src/trio/_core/_run.py#L1926.
 NOT_RESCHEDULED: Final = "in the turn of trioflow's worker"
 CANCELLATION_REFERENCE_COUNT: Final = 3
-"""The number of references to a task that trio's own frames keep after a wait of the task was cancelled.
-
-Each `trio.sleep` ends so, and the frames exist until the next step of any task. If the references counted as left
-behind by the job, a worker would leave after each sleep. If trio keeps another number, only this speedup is lost.
-"""
+"""The number of references to a task that trio's own frames keep after a wait of the task was cancelled. Each
+`trio.sleep` ends so, and the frames exist until the next step of any task. If the references counted as left behind by
+the job, a worker would leave after each sleep. If trio keeps another number, only this speedup is lost."""
 
 
 class TrioHost(HostTask):

@@ -21,11 +21,9 @@ else:
     # `fractions` is slow to import, and few programs need it.
     Amount = int
 KeyedAmounts = tuple[tuple[str, Amount], ...]
-"""Pairs of a key of a `Rate` and the amount for this key."""
 ExactNeed = Amount | KeyedAmounts
-"""Exact numbers: an amount, or amounts by key."""
 CheckedNeed = ExactNeed | str
-"""The checked form of a `Need`. Text is a size or a key, depending on the resource."""
+"""The checked forms of a `Need`: an exact amount or, of a `Rate`, pairs of key and amount. Text is a size or a key."""
 
 SIZE_UNITS: Final = {"": 1, "B": 1}
 # "4G" is 4 GiB, as for ulimit and Slurm.

@@ -160,9 +160,7 @@ TRANSITIONS: Final[dict[JobState, dict[str, JobState]]] = {
     **{state: {"tried again": IDLE} for state in (SUCCEEDED, *REOPENABLE, SKIPPED)},
 }
 """The events that may follow each state within one run, and the states to which they lead. A new run resets each job.
-
-The figure of the states has these edges, with these labels.
-"""
+The figure of the states has these edges, with these labels."""
 SETTLED: Final = frozenset(state for state, edges in TRANSITIONS.items() if {*edges.values()} <= {IDLE})
 
 

@@ -41,10 +41,8 @@ class JobOf(Protocol[T_co]):
 
 
 JobContainer: TypeAlias = "Sequence[JobOf[Any]] | Mapping[Any, JobOf[Any]] | ValuesView[JobOf[Any]]"
-"""A sequence, mapping or view of jobs. Users annotate a mixed or nested container as `list[Any]`.
-
-A recursive type for nested containers would match each string, because a string is a sequence of strings.
-"""
+"""A sequence, mapping or view of jobs. Users annotate a mixed or nested container as `list[Any]`. A recursive type for
+nested containers would match each string, because a string is a sequence of strings."""
 ValueOrJob: TypeAlias = "A | JobOf[A] | JobContainer | tuple[Callable[[], A]]"
 """An argument for a parameter of the type `A`: a value, a job with such a result, or a container of jobs."""
 JobOr: TypeAlias = "A | JobOf[A] | JobContainer"

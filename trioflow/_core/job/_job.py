@@ -1083,7 +1083,7 @@ REDACTED_OPTIONS: Final = DEFAULT_OPTIONS.replace("redact", True, is_shared=True
 _option_descriptors.set_docs_and_signature(AbstractJob, AbstractJob.__init__)
 
 state_of: Final[Callable[[Any], JobState]] = AbstractJob.__dict__["_state"].__get__
-"""A function that returns the state of a job. It raises for other objects and for uninitialized jobs."""
+"""It raises for other objects and for uninitialized jobs."""
 
 
 def is_job(value: object) -> TypeIs[AbstractJob[Any]]:

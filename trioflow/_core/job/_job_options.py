@@ -175,7 +175,6 @@ NO_CONDITION: Final = (
     "; a condition of your own goes into the job, which may return at once, or into one before it that adds jobs "
     "by current_scheduler().add()"
 )
-"""The advice for a function as `run_if=`."""
 
 
 def choice_of(literal: object, instead_of_function: str = "") -> Callable[[Any, str, Subject], Any]:

@@ -28,11 +28,10 @@ if TYPE_CHECKING:
     from ._job import AbstractJob
 
 MAX_ARGUMENTS_LENGTH: Final = 60
-"""The maximum number of characters of all arguments together in a default label. An ellipsis replaces the rest."""
 MAX_STRING_LENGTH: Final = 24
-"""The maximum number of characters of a string in a default label. The middle of a longer string is left out."""
 MAX_FLOAT_LENGTH: Final = 12
-"""The maximum number of characters of a float in a default label. A longer float is rounded."""
+"""The lengths of all arguments together, of a string and of a float in a default label. What is longer loses its end,
+its middle, or digits."""
 MAX_LABEL_LENGTH: Final = 200
 """The maximum number of characters of a label or path in logs, listings and reports."""
 MAX_ITEMS: Final = 3
@@ -42,9 +41,7 @@ MAX_DEPTH: Final = 3
 MIN_HIDDEN_INT: Final = 10**18
 """Whole numbers of at least this magnitude are shown as `<int>`, because formatting large numbers is slow."""
 REPR_TYPES: Final = frozenset({bool, complex, type(None), type(...)})
-"""Types whose objects are shown by their `repr`, which is short."""
 BRACKETS: Final[dict[type, str]] = {list: "[]", tuple: "()", dict: "{}", set: "{}", frozenset: "{}"}
-"""Types of containers whose items may be shown, with their brackets."""
 SPECIAL_IN_PATHS: Final = re.compile(r"[\\/]|#(?=\d+\Z)")
 """Matches text that a path would take for the end of a label, as an escape, or as the ordinal of equal labels."""
 NAMED_TYPES: Final = (types.FunctionType, types.BuiltinFunctionType, types.MethodType)
@@ -305,7 +302,6 @@ _JOBS: Final[weakref.WeakValueDictionary[str, AbstractJob[Any]]] = weakref.WeakV
 TEXTS: Final[dict[str, Any]] = cast(Any, _JOBS).data
 """The texts of jobs, to see quickly whether there are any: the length of a weak dictionary takes ten times as long."""
 TEXT_END: Final = re.compile(r", (?:idle|scheduled|running)(?:, \d+ jobs?)?>")
-"""The end of the text of a job that has not settled."""
 HARMLESS: Final = {ord(character): f"\\x{ord(character):x}" for character in '`$"'}
 """Replacements of characters that end double quotes in a shell, or that it expands there."""
 MAX_TEXT_LENGTH: Final = 300

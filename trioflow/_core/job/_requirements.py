@@ -34,9 +34,9 @@ if TYPE_CHECKING:
     """The stored form of a job's requirements. A dict has the flags of each. In a tuple, no requirement has flags."""
 
 SETTLED_ONLY: Final = 1
-"""The flag of `requires(..., settled=True)`."""
 ORDER_ONLY: Final = 2
-"""The flag of `requires(..., order_only=True)`. Flags are plain integers, because an `IntFlag` is ten times as slow."""
+"""The flags of `requires(..., settled=True, order_only=True)`: plain integers, because an `IntFlag` is ten times as
+slow."""
 MANY_REQUIREMENTS: Final = 16
 """From this number on, a job's requirements are in a dict. A tuple takes less memory, but is slower to search."""
 SIMPLE: Final = (list, tuple)

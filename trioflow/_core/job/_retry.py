@@ -67,17 +67,11 @@ class Retry:
     __slots__ = ("cap", "factor", "first", "jitter", "on", "times")
 
     times: int | None
-    """The maximum number of retries, or None for no limit."""
     first: float
-    """The seconds before the first retry."""
     factor: float
-    """The ratio of a backoff to the backoff before."""
     cap: float
-    """The longest backoff in seconds."""
     jitter: bool
-    """Whether each backoff is shortened at random."""
     on: RetryCondition
-    """The exceptions to retry: a class, a tuple of classes, or a function of the exception."""
 
     @explain_form
     def __init__(

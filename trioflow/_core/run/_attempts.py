@@ -57,9 +57,7 @@ MIN_WAIT_SECONDS: Final = 0.01
 EndOutputs: TypeAlias = "Callable[[bool], Awaitable[str]]"
 LONG_CALL_SECONDS: Final = 0.05
 """After a timed call of this length, in seconds, its worker leaves, and with it the timer that the next call would use.
-
-On a virtual clock, such a timer would be an instant to go on to.
-"""
+On a virtual clock, such a timer would be an instant to go on to."""
 
 
 def call_job(worker: Worker, job: AbstractJob[Any], *, has_journal: bool = True) -> Awaitable[Any]:
@@ -235,7 +233,6 @@ class Verdict(NamedTuple):
     failure: BaseException | None = None
     """The exception of the attempt, without cancellations."""
     backoff: float = 0.0
-    """The seconds before another attempt."""
     throttles: tuple[_errors.Throttled, ...] = ()
     """The attempt's `Throttled` exceptions. Their keys are closed even if the job failed."""
 

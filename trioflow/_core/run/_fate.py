@@ -48,4 +48,3 @@ class Fate:
 
 
 NO_FATE: Final = Fate()
-"""What a scheduler has before its run has a fate: no word is given."""

@@ -48,11 +48,9 @@ PROGRESS_NOUN: Final = "progress"
 JOB_EVENTS_NOUN: Final = "progress of its jobs"
 
 GRACE_TURNS: Final = 4
-"""The number of turns of the loop between a deadline and the end of the call.
-
-A report from a thread arrives after one turn, and a message from a process after two. The output of a command on
-another machine passes through one or two more tasks.
-"""
+"""The number of turns of the loop between a deadline and the end of the call. A report from a thread arrives after one
+turn, and a message from a process after two. The output of a command on another machine passes through one or two more
+tasks."""
 TIMER_TOLERANCE: Final = 0.001
 """How early a timer may fire, in seconds. A timer of asyncio may be early by the resolution of its clock."""
 

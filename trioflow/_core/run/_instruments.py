@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from ._run import Run
 
 Hook = Callable[["AbstractJob[Any]", "AbstractJob[Any]"], None]
-"""The call of a hook with a scheduler and a job."""
 
 
 class Instrument:

@@ -46,7 +46,6 @@ if TYPE_CHECKING:
 NOT_IN_JOURNAL_REASON: Final = "it has no result in the journal"
 NOT_SAVED_REASON: Final = "save=None: its result is not stored"
 TRIED_AGAIN_REASON: Final = "it was tried again in this run"
-"""Reasons why a job was not restored. See `NotStored`."""
 OBVIOUS_REASONS: Final = (NOT_IN_JOURNAL_REASON, NOT_SAVED_REASON, TRIED_AGAIN_REASON)
 
 
@@ -85,7 +84,6 @@ class Restored(NamedTuple):
 
     value: Any
     restoration: Restoration = Restoration()
-    """The facts about the run that recorded the success of the job."""
 
 
 class OpenQuestion(Protocol):

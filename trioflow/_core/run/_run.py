@@ -58,7 +58,6 @@ QUIET_TURNS: Final = 2
 """Input counts as processed after this many turns of the loop without progress: a turn wakes a job, another runs it."""
 
 RUNS_IN_PROGRESS: Final[dict[Run, None]] = {}
-"""The outermost runs in progress, in all threads of the process."""
 BEGIN_HOOKS: Final[dict[Callable[[Run], None], None]] = {}
 """A function to call as an outermost run begins, in the thread of its loop. It must not raise."""
 if hasattr(os, "register_at_fork"):

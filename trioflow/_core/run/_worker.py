@@ -493,11 +493,9 @@ class Worker(WorkerTask):
 
 
 MAX_SEARCHERS: Final = 8
-"""The maximum number of workers of a run that search for jobs at the same time.
-
-More searchers would save turns of the loop. However, all jobs that they start resume in the same later turn, before any
-other task, and nested schedulers whose jobs do nothing would cost more.
-"""
+"""The maximum number of workers of a run that search for jobs at the same time. More searchers would save turns of the
+loop. However, all jobs that they start resume in the same later turn, before any other task, and nested schedulers
+whose jobs do nothing would cost more."""
 
 
 class Lane:

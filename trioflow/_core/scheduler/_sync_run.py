@@ -50,12 +50,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 SignalCallback = Callable[[int], Callable[[], object] | None]
-"""The type of a function that is passed as `handle_signals`."""
 SignalSetting = bool | SignalCallback | Mapping[int, SignalCallback | Literal[True]]
-"""The type of `handle_signals`."""
 
 UNCATCHABLE: Final = {getattr(signal, name) for name in ("SIGKILL", "SIGSTOP") if hasattr(signal, name)}
-"""The signals that no program can handle."""
 STALL_SECONDS: Final = 0.25
 """How long the loop must have stood still before a second Ctrl-C is raised in a job. A double press takes 0.2 s."""
 

@@ -201,7 +201,6 @@ WAITED_FOR: Final = {
     WaitCause.TOKEN: "a token",
     WaitCause.RETRY: "a retry",
 }
-"""The causes of waits that a timeout names, each with the text for the missing thing."""
 
 
 def waiting_since(job: AbstractJob[Any]) -> float | None:

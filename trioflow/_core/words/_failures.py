@@ -29,14 +29,12 @@ if TYPE_CHECKING:
     from ..scheduler._base_scheduler import BaseScheduler
 
 COUNT_REPORT_DELAY: Final = 1.0
-"""The time, in seconds, after which the number of counted failures is logged."""
 SIMILARITY_PERIOD: Final = 60.0
-"""The time, in seconds, after which a similar failure gets its own line again."""
+"""The seconds after which the number of counted failures is logged, and a similar failure gets its own line again."""
 MAX_NAMED_JOBS: Final = 5
 MAX_MESSAGE_LENGTH: Final = 60
 """The maximum number of characters of a message that differs from the logged failure's message."""
 FAILURE_SUBJECT: Final = "failure"
-"""The value of the attribute `about` of log records about failures."""
 MAX_COMPARED_FRAMES: Final = 50
 """The maximum number of innermost frames that are compared to decide whether two failures are alike."""
 
@@ -241,7 +239,6 @@ class CountedFailures(NamedTuple):
     jobs: tuple[AbstractJob[Any], ...] = ()
     """The jobs that failed by themselves, at any depth, in the order that they settled."""
     first_member: AbstractJob[Any] | None = None
-    """The first member of the scheduler whose failure counts."""
     rest: int = 0
     """How many further jobs failed, which a scheduler with `keep_jobs=False` has dropped."""
 

@@ -18,10 +18,8 @@ if TYPE_CHECKING:
     from .purescheduler import PureScheduler
 
 CHECKPOINTS_BEFORE_FAILURE: Final = 4
-"""The number of checkpoints that a failed job passes before it raises its exception, which may end the run.
-
-As in asynciojobs, all jobs that can start at the same time then start before any of them can end the run.
-"""
+"""The number of checkpoints that a failed job passes before it raises its exception, which may end the run. As in
+asynciojobs, all jobs that can start at the same time then start before any of them can end the run."""
 
 
 class JobAdapter(trioflow.AbstractJob[Any]):

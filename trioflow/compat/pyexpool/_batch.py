@@ -30,11 +30,9 @@ from ._jobs import Job, JobInfo, Process, Task, with_outer_tasks
 Ts = TypeVarTuple("Ts")
 
 END_TIMEOUT: Final = 8.0
-"""The maximum time, in seconds, to wait for commands to end when a pool is deleted or the program exits.
-
-It is longer than the commands' `terminate_grace`. After this time, the guard of the run kills the remaining processes.
-Without a limit, a callback that blocks would keep the program alive.
-"""
+"""The maximum time, in seconds, to wait for commands to end when a pool is deleted or the program exits. It is longer
+than the commands' `terminate_grace`. After this time, the guard of the run kills the remaining processes. Without a
+limit, a callback that blocks would keep the program alive."""
 
 
 # Cancelling it may take as long as the `terminate_grace`.

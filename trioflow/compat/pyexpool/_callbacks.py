@@ -18,13 +18,11 @@ logger: Final = logging.getLogger("trioflow.compat.pyexpool")
 ScheduledCall = Callable[[], object]
 
 SIGNAL_CHECK_INTERVAL: Final = 0.1
-"""The maximum duration, in seconds, of a single wait for the lock.
-
-Python checks for signals before it waits for a lock. A signal that arrives after that check, or that the system
-delivers to another thread, is not handled until the wait ends. Without a limit, this may be never: of 400 programs that
-received SIGTERM as they began to wait, 8 hung. The limit also helps a waiter that misses its wake-up because a handler
-raised in another waiter: it tests the latch again after this time.
-"""
+"""The maximum duration, in seconds, of a single wait for the lock. Python checks for signals before it waits for a
+lock. A signal that arrives after that check, or that the system delivers to another thread, is not handled until the
+wait ends. Without a limit, this may be never: of 400 programs that received SIGTERM as they began to wait, 8 hung. The
+limit also helps a waiter that misses its wake-up because a handler raised in another waiter: it tests the latch again
+after this time."""
 
 
 class Latch:

@@ -27,10 +27,8 @@ Callback = Callable[[Any], object]
 
 _warned_options: Final = set[str]()
 _counts_lock: Final = threading.RLock()
-"""Protects the counts of all tasks, because jobs are created in one thread and end in another.
-
-The lock is reentrant, because a signal handler may interrupt its holder and create jobs.
-"""
+"""Protects the counts of all tasks, because jobs are created in one thread and end in another. The lock is reentrant,
+because a signal handler may interrupt its holder and create jobs."""
 
 
 def check_name(value: object, kind: str) -> str:

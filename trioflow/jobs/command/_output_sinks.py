@@ -22,9 +22,8 @@ SPOOL_LIMIT_BYTES: Final = 1 << 20
 """The maximum size, in bytes, of captured output that is kept in memory. Larger output is kept on disk."""
 SPOOL_BUFFER_BYTES: Final = 1 << 16
 MAX_TAIL_BYTES: Final = 2000
-"""The maximum size, in bytes, of the end of standard error that a `CommandError` shows."""
 MAX_KEPT_TAIL_BYTES: Final = 4000
-"""The number of bytes at the end of an output that a `TailSink` keeps."""
+"""The bytes of the end of an output that a `CommandError` shows, and that a `TailSink` keeps."""
 MAX_LINE_BYTES: Final = 1 << 24
 """The size, in bytes, of the longest line that is not cut into pieces of this size."""
 
@@ -317,7 +316,6 @@ def make_tag_function(template: bool | str, name: str, values: Mapping[str, str]
 
 
 TIME_FORMAT: Final = "%H:%M:%S"
-"""The default format of `{time}` in a tag."""
 _PLACEHOLDER_PATTERN: Final = re.compile(r"\{(?P<name>\w+)(?::(?P<format>[^{}]+))?\}")
 
 

@@ -36,9 +36,7 @@ from ._result import CommandError, CommandResult
 from ._spawn_options import AnyPath, is_path
 
 MAX_KEPT_LINES: Final = 50
-"""How many of the latest lines of output are kept for error messages."""
 BUFFERED_OUTPUT_HINT: Final = " Maybe the program holds its output back in a buffer: try python -u, or stdbuf -oL."
-"""A sentence for a service whose line of output did not come."""
 
 
 class ProgramService(Service[Any], keeps_time=True):

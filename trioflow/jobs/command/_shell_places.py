@@ -337,10 +337,8 @@ _NAME: Final = re.compile(
     r"(?!-)(?:[-\w.:@%+,~ ]*|(?=[^/\5]*(?:[0-9]|\w[-.]|[-.]\w))[-\w.:@%+,~ \0\1]*)|\[\[?"
     r"|[-\w.:@%+,~ \0\1\4]*/[-\w./:@%+,~*? \0-\2\4]*"
 )
-"""Matches the name of a command that is a builtin only if it looks like a builtin.
-
-A value may only be beside what no name of a builtin has: a digit, `/`, or a letter with `-` or `.` beside it.
-"""
+"""Matches the name of a command that is a builtin only if it looks like a builtin. A value may only be beside what no
+name of a builtin has: a digit, `/`, or a letter with `-` or `.` beside it."""
 EVALUATED: Final = re.compile(
     r"(?:BASH|KSH|EPOCH)\w+|[RS]?PROMPT\w*|R?PS\d|(?:READ)?NULLCMD|E?[GU]ID|PPID|PGRP|USER_ID|ENV|HIST(?:CMD|SIZE)|SAVEHIST"
     r"|ARGC|FUNCNEST|LISTMAX|LOGCHECK|MAILCHECK|SHLVL|TRY_BLOCK_\w+|TTYIDLE|ZSH_SUBSHELL|status"

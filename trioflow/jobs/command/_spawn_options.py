@@ -18,7 +18,6 @@ PinOption = Literal["slot"]
 LeftoversOption = Literal["wait", "end"]
 AnyPath = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 SUBPROCESS_CONSTANTS: Final = (subprocess.PIPE, subprocess.DEVNULL, subprocess.STDOUT)
-"""The integers, all negative, that `subprocess` accepts as streams in place of descriptors."""
 DESCRIPTOR_LIMIT: Final = 1 << 31
 """The first number that is too large for a descriptor, which is a C `int`."""
 

@@ -229,7 +229,6 @@ def _create_unnamed_file(data: Any) -> int:
 # ---- the pipes, and the wait for the end of the command
 
 WaitReadableFunction = Callable[[int, float], Awaitable[bool]]
-"""The type of `RunHandle.wait_readable`, which returns True when a descriptor is readable, or False at the deadline."""
 MAX_READ_BYTES: Final = 1 << 16
 """The maximum size of a read, in bytes. This is also the default capacity of a pipe on Linux."""
 MAX_LINES_READ_BYTES: Final = 1 << 12

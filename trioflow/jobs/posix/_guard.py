@@ -43,9 +43,7 @@ MARK_VARIABLE: Final = b"TRIOFLOW_RUN"
 """The environment variable with the marks of the runs that a command belongs to, outermost first, joined by ":"."""
 TABLE_SIZE: Final = 1 << 22
 """The size of the table in bytes, four for each running command, after the two entries that `_guard_script` names.
-
-Pages of the table that are not used take no memory.
-"""
+Pages of the table that are not used take no memory."""
 TERMINATE_GRACE: Final = 0.5
 """The time from SIGTERM to SIGKILL, in seconds, for processes that have left their groups and outlived the run."""
 INHERITED_DESCRIPTORS: Final[set[int]] = set()

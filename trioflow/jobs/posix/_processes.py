@@ -325,7 +325,7 @@ KILL_INTERVAL: Final = 0.5
 """SIGKILL is repeated at this interval, in seconds, to see whether the remaining members can be signaled."""
 
 PauseFunction = Callable[[float], Awaitable[None]]
-"""A function that waits until the run's clock shows a given time, and may do other work, such as forwarding output."""
+"""A function that waits until the run's clock shows a time, and may forward output meanwhile."""
 
 
 async def end_process(run: RunHandle, process: Process, grace: float) -> None:

@@ -30,9 +30,9 @@ if sys.platform != "win32":
     import resource
 
 REQUEST_HEADER = struct.Struct("!QQ")
-"""The header of a message to a worker: the length of the pickle, and the memory limit of the call (0 for no limit)."""
 ANSWER_HEADER = struct.Struct("!?Q")
-"""The header of a message from a worker: whether it is an answer, and the length of the pickle."""
+"""The headers of a message to a worker and from it: the length of the pickle and the memory limit of the call, or 0;
+whether it is an answer, and the length."""
 REMOTE_JOB_MODULE = "trioflow: where a job is called elsewhere"
 """The key under which `current_job()` finds this module in `sys.modules`. A script is not listed there by its name."""
 MAX_JOINED_BYTES = 1 << 16
@@ -123,7 +123,6 @@ def stamps_of_new_files() -> bytes:
 
 
 current_call: WorkerCall | None = None
-"""The call that this process is making, or None between two calls."""
 
 
 def main() -> None:

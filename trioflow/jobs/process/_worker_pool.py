@@ -76,7 +76,6 @@ class WorkerProcess:
     nice: int = 0
     problem: Exception | None = None
     _is_loaded = False
-    """Whether the worker has loaded its current call."""
 
     def __init__(self, run: RunHandle, socket: socket.socket, process: Process, preparation: Any, output: Any) -> None:
         self._output: Final = output

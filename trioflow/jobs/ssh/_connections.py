@@ -53,17 +53,15 @@ from ._ssh_errors import SshError, Unreachable
 from ._transport import READY, Diagnostics, Gateway, OpenSsh, Operation
 
 MAX_ATTEMPTS: Final = 3
-"""The maximum number of attempts to connect. A crowded node is tried until `connect_timeout` has passed."""
 INITIAL_RETRY_DELAY: Final = 0.5
-"""The pause after the first attempt, in seconds. It doubles with each attempt, and varies randomly by up to half."""
+"""How often a connection is tried, a crowded node until `connect_timeout` has passed, and the first pause in seconds.
+It doubles, and varies by up to half."""
 MAX_RETRY_DELAY: Final = 8.0
 MAX_JITTER: Final = 0.02
 """The maximum random delay, in seconds, of a handshake that begins while others with its server are under way."""
 MAX_CONCURRENT_STARTS: Final = 32
-"""The maximum number of connections and queries of ssh's settings that start at the same time.
-
-Starting a connection takes about 30 ms of this machine's CPU, a query 7 ms.
-"""
+"""The maximum number of connections and queries of ssh's settings that start at the same time. Starting a connection
+takes about 30 ms of this machine's CPU, a query 7 ms."""
 MAX_HANDSHAKES: Final = 10
 """The maximum number of connections to a server that are opened at a time: an sshd drops more (its `MaxStartups`)."""
 MAX_START_SECONDS: Final = 1.0
@@ -76,18 +74,14 @@ REMOVE_SCRIPT: Final = (
     'trap "" HUP INT TERM; read line; n=0; [ "$line" = removed ] || '
     'while [ -e "$1" ] && [ $((n+=1)) -le 9 ]; do rm -rf -- "$1"; sleep 0.1 || sleep 1; done'
 )
-"""A shell script that removes a directory when its standard input closes, which happens when this program exits.
-
-It tries repeatedly, because a starting ssh may still create its socket in the directory. If it reads the line `removed`
-first, the program has removed the directory itself, and the script does nothing.
-"""
+"""A shell script that removes a directory when its standard input closes, which happens when this program exits. It
+tries repeatedly, because a starting ssh may still create its socket in the directory. If it reads the line `removed`
+first, the program has removed the directory itself, and the script does nothing."""
 # See `sun_path` in https://man7.org/linux/man-pages/man7/unix.7.html.
 MAX_DIRECTORY_BYTES: Final = 70
-"""The maximum length, in bytes, of the path of the directory for sockets.
-
-The path of a Unix socket is limited to 104 to 108 bytes, depending on the operating system. OpenSSH appends a temporary
-suffix of 18 bytes. The rest is left for the socket's name.
-"""
+"""The maximum length, in bytes, of the path of the directory for sockets. The path of a Unix socket is limited to 104
+to 108 bytes, depending on the operating system. OpenSSH appends a temporary suffix of 18 bytes. The rest is left for
+the socket's name."""
 MAX_LOG_SIZE: Final = 4 << 20
 """The maximum number of bytes that ssh may report on a connection. A server that says more has no connection."""
 

@@ -41,7 +41,6 @@ MAX_ATTEMPTS: Final = 3
 MAX_REFUSALS: Final = 20
 """The maximum number of retries after a refused request for a session. Their pauses take about 15 seconds in total."""
 REMOVAL_TIMEOUT: Final = 2.0
-"""The time limit, in seconds, for removing temporary files on a node."""
 
 
 class NodeSession:
@@ -525,10 +524,8 @@ class _SinkFile:
 
 
 MAX_EARLY_BYTES: Final = 16 << 20
-"""The maximum number of bytes of standard output to keep before the start of a command is reported.
-
-The report comes through another pipe, so these bytes may be the first output of the command. None of it is lost.
-"""
+"""The maximum number of bytes of standard output to keep before the start of a command is reported. The report comes
+through another pipe, so these bytes may be the first output of the command. None of it is lost."""
 
 
 class _StartBuffer:

@@ -222,9 +222,8 @@ class SshNodes(Sequence[Node]):
 
 MAX_NAMES_IN_REPR: Final = 3
 MAX_NODES: Final = 100_000
-"""The maximum number of nodes in all ranges. More are rejected as a mistake."""
 MAX_CHARACTERS: Final = 10_000_000
-"""The maximum length of all names in a range."""
+"""The maximum number of nodes, and of characters of their names, in all ranges. More are a mistake."""
 MAX_DIGITS: Final = 20
 _WORD_PATTERN: Final = re.compile(r"[^\s\x00-\x1f\x7f'\"`$\\;&<>|(){}]+")
 _FOREIGN_PATTERN: Final = re.compile(r".*=.*|\d+|\[[^\[\]:,-]*(:[^\[\]:]*)?\]")

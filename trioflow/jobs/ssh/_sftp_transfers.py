@@ -23,7 +23,6 @@ from ._node_session import NodeSession, Stdio
 from ._transport import Get, MakeDirectory, Operation, Put
 
 INCOMPLETE_PREFIX: Final = ".trioflow-"
-"""The prefix of the names of incomplete files."""
 COPIES_AT_ONCE: Final = 100
 """How many copies a command gives their names: a command line for a node may not be longer than 128 KiB."""
 

@@ -30,7 +30,6 @@ from ._ssh_errors import Unreachable
 from ._steps import Command, PlaceholderValues, Program, Pull, Push, Script, Step, fill_word, interpreter, parse_steps
 
 Path = str | os.PathLike[str]
-"""A path on this machine."""
 CHANGE_DIRECTORY_SCRIPT: Final = (
     'cd -- "$1" || exit; shift; if ! command -v "$1" >/dev/null; then echo "$1: command not found" >&2; exit 127; fi; '
     'exec "$@"'
@@ -41,19 +40,15 @@ INLINE_SCRIPT: Final = (
     'd=$(mktemp -d) || exit; trap \'rm -rf -- "$d"\' EXIT; trap "exit 143" TERM HUP INT; s=$d/script; '
     'printf %s "$TRIOFLOW_SCRIPT" >"$s" && chmod 700 "$s" || exit; unset TRIOFLOW_SCRIPT; '
 )
-"""The start of a shell script that writes a script to a temporary file and removes it at exit.
-
-The script is in a variable, since other users see the arguments of processes.
-"""
+"""The start of a shell script that writes a script to a temporary file and removes it at exit. The script is in a
+variable, since other users see the arguments of processes."""
 DIRECTORY_SCRIPT: Final = (
     'd=$1; case $d in /*) ;; *) d=$PWD/$d;; esac; trap \'rm -rf -- "${d%/*}"\' EXIT; trap "exit 143" TERM HUP INT; '
     'd=$d/$2; if [ -n "$3" ]; then cd -- "$3" || exit; fi; shift 3; '
 )
-"""The start of a shell script that runs a user-supplied script from a directory, and removes the directory at exit.
-
-The first three arguments are the directory, the name of the user's script in it, and the working directory or "". The
-others are the arguments of the user's script.
-"""
+"""The start of a shell script that runs a user-supplied script from a directory, and removes the directory at exit. The
+first three arguments are the directory, the name of the user's script in it, and the working directory or "". The
+others are the arguments of the user's script."""
 MAX_INLINE_BYTES: Final = 60_000
 """The maximum size of a script to send with the variables, in bytes. Larger scripts are sent as files."""
 

@@ -19,7 +19,6 @@ from ._nodes import Paths, SshNode, add_brackets
 READY: Final = "trioflow-ready"
 """The line that ssh prints as soon as the connection is open."""
 LOST_SESSION_CODE: Final = 255
-"""The exit code of an ssh whose connection was lost."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -70,10 +70,8 @@ _END_SCRIPT: Final = (
     'if [ "$n" -ge $((g+100)) ]; then break; fi; '
     "nap .1 1; done;"
 )
-"""Ends a command: sends SIGTERM and SIGCONT, waits for the grace period, then sends SIGKILL.
-
-It waits until the command has its process group, because a subshell of ksh loses a SIGTERM that comes before its exec.
-"""
+"""Ends a command: sends SIGTERM and SIGCONT, waits for the grace period, then sends SIGKILL. It waits until the command
+has its process group, because a subshell of ksh loses a SIGTERM that comes before its exec."""
 _WAIT_SCRIPT: Final = 'wait $p; c=$? n=0; if [ "$c" -gt 256 ]; then c=$((c-128)); fi;'
 """Waits for the command, and sets $c to its exit code. After a signal, this is its number plus 128, in ksh plus 256."""
 _LEFTOVERS_SCRIPT: Final = (

@@ -145,17 +145,12 @@ class RunEnded(Event, tag="run_ended"):
     stop_reason: StopReason | None = None
     culprit: str | None = None
     lines: int | None = None
-    """The number of earlier lines of the outermost run, except `job_waiting`, `job_progress` and `lines_dropped`.
-
-    None for nested runs.
-    """
+    """The number of earlier lines of the outermost run, except `job_waiting`, `job_progress` and `lines_dropped`. None
+    for nested runs."""
     jobs: dict[str, int] | None = None
-    """The number of jobs in each state, with "moved on" for those that their timeout ended, and "forever" for
-    forever jobs that neither failed nor were blocked.
-
-    Other schedulers are not counted. A `First` is one job, and the jobs in it are not counted.
-    None for nested runs.
-    """
+    """The number of jobs in each state, with "moved on" for those that their timeout ended, and "forever" for forever
+    jobs that neither failed nor were blocked. Other schedulers are not counted. A `First` is one job, and the jobs in
+    it are not counted. None for nested runs."""
     failures: int = 0
     """The number of failed jobs, including schedulers that failed for a reason other than a failed member."""
     seconds: float | None = None

@@ -38,11 +38,9 @@ DROPS_PER_POLL: Final = 64
 WRITE_DELAY: Final = 0.05
 """Seconds that the writer's own thread waits for further lines before it writes."""
 POLL_INTERVAL: Final = 0.5
-"""Seconds between two calls of `poll_jobs`."""
 STALL_TIMEOUT: Final = 2.0
-"""Seconds until `close` gives up if the reader accepts nothing."""
 CLOSE_TIMEOUT: Final = 10.0
-"""Seconds until `close` gives up even if the reader still accepts lines."""
+"""Seconds until `close` gives up if the reader accepts nothing, and even if it still accepts lines."""
 
 
 class NonBlockingWriter:

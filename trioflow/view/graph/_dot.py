@@ -204,14 +204,10 @@ Key = TypeVar("Key", bound=Hashable)
 """The key of a box or a frame."""
 Members = Mapping[Key, list[Key]]
 """The boxes and frames directly in each frame. The first key stands for the whole, and has all that are in no frame.
-
-Enclosing frames come first.
-"""
+Enclosing frames come first."""
 MAX_ANCHORS: Final = 4
-"""The maximum number of anchors at a border. If there are more boxes, a single point replaces them.
-
-Thus, an edge between two frames becomes at most 16 edges in dot, of which only one is visible.
-"""
+"""The maximum number of anchors at a border. If there are more boxes, a single point replaces them. Thus, an edge
+between two frames becomes at most 16 edges in dot, of which only one is visible."""
 MAX_ORDERED_BOXES: Final = 40
 """The maximum number of boxes in the first rank of a frame whose order is enforced. dot orders a larger rank."""
 MAX_ROW: Final = 8

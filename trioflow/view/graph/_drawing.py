@@ -39,10 +39,8 @@ if TYPE_CHECKING:
     from graphviz import Digraph
 
 MAX_READABLE_BOXES: Final = 40
-"""The maximum number of boxes in a readable picture.
-
-If there are more boxes, the direction is from left to right, because a picture from top to bottom would be too wide.
-"""
+"""The maximum number of boxes in a readable picture. If there are more boxes, the direction is from left to right,
+because a picture from top to bottom would be too wide."""
 
 
 class EdgeKind(enum.Enum):
@@ -302,10 +300,8 @@ OUTSIDE_BOX: Final[DotAttributes] = {
     "fontcolor": "#616e7c",
 }
 MAX_PATH_LENGTH: Final = 1000
-"""The maximum length of a path in a tooltip. A longer path loses its beginning.
-
-With a thousand levels of nesting, complete paths would make up most of the file.
-"""
+"""The maximum length of a path in a tooltip. A longer path loses its beginning. With a thousand levels of nesting,
+complete paths would make up most of the file."""
 
 
 def job_attributes(job: AnyJob) -> DotAttributes:
@@ -347,10 +343,8 @@ def tooltip_text(job: AnyJob, path: str) -> str:
 
 ARROWS: Final[Mapping[EdgeKind, str]] = {EdgeKind.ORDER: "-->", EdgeKind.DATA: "==>", EdgeKind.SETTLED: "-->"}
 UNSAFE_CHARACTERS: Final = re.compile(r"[!-'*+;-@\[-`{-~]|[-.)](?= )")
-"""The characters to escape: most ASCII punctuation, and a `-`, `.` or `)` before a space.
-
-With a space after it, any of these three may begin a Markdown list, e.g. `1. `, which Mermaid rejects in a label.
-"""
+"""The characters to escape: most ASCII punctuation, and a `-`, `.` or `)` before a space. With a space after it, any of
+these three may begin a Markdown list, e.g. `1. `, which Mermaid rejects in a label."""
 INDENT: Final = "  "
 
 

@@ -35,10 +35,8 @@ if TYPE_CHECKING:
     from ._process_record import Record
 
 SEND_TIMEOUT: Final = 10.0
-"""How long, in seconds, a client may take to read the answer."""
-
 REQUEST_TIMEOUT: Final = 1.0
-"""How long, in seconds, a client may take to send its request."""
+"""How long, in seconds, a client may take to read the answer, and to send its request."""
 RECEIVED: Final = b" "
 """The prefix of an answer in JSON: if the program then ends instead of answering, it has received the request."""
 BACKLOG: Final = 16
@@ -55,7 +53,6 @@ FIRST_INTERVAL: Final = 0.1
 ABANDONED_AFTER: Final = 10.0
 """How long, in seconds, a run is kept for a page that does not ask any more."""
 CLIENT_THREAD: Final = "trioflow look, client"
-"""The name of the threads that answer a client each."""
 
 
 def socket_address(pid: int) -> str:

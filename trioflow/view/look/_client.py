@@ -32,11 +32,10 @@ from ._answers import RECEIVED, peer_of, socket_address, user_name
 from ._process_record import Record, line_text
 
 ANSWER_TIMEOUT: Final = 10.0
-"""How long, in seconds, to wait for an answer."""
 REMOTE_TIMEOUT: Final = 5.0
-"""How long, in seconds, to wait until a process has run a script."""
 IDLE_TIMEOUT: Final = 0.1
-"""How long, in seconds, to wait for a script before the process is taken out of a wait for events."""
+"""How long, in seconds, to wait for an answer, until a process runs a script, and until it is taken out of a wait for
+that."""
 POLL_INTERVAL: Final = 0.01
 HOW_TO_ASK: Final = "start it with TRIOFLOW_LOOK=1 in its environment, or let it call trioflow.look.enable()"
 HOW_TO_SEE: Final = "`py-spy dump --pid {}` shows where"
@@ -285,11 +284,10 @@ def _interrupt_wait(pid: int) -> None:
 # ---- the record as text for a terminal
 
 MAX_LINES: Final = 20
-"""The maximum number of lines for running jobs, for waiting jobs and for failures of a run. JSON has more."""
 MIN_LINES: Final = 3
-"""The number of these lines that even a terminal too low for them shows."""
 MAX_NAMES: Final = 5
-"""The maximum number of jobs that a line names."""
+"""How many lines the running jobs, the waiting ones and the failures of a run have each, how many in a low terminal,
+and how many jobs a line names. JSON has more."""
 Rows = list[tuple[int, list[str]]]
 """For each line, the number of jobs that it is about, and its cells."""
 

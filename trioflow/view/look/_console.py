@@ -42,7 +42,6 @@ class WatchedRun:
 
     def __init__(self) -> None:
         self.answer: Record = NO_ANSWER
-        """The last answer."""
         self.runs: Final[dict[int, RunFacts]] = {}
         self.jobs: Final[dict[int, tuple[int, JobFacts]]] = {}
         """The facts about each job by its key, with the index of its run."""

@@ -251,10 +251,8 @@ LINGER_TIMEOUT: Final = 2.0
 REQUEST_TIMEOUT: Final = 10.0
 """How long, in seconds, a client may take to send a request, or keep a connection without one."""
 END_TIMEOUT: Final = 10.0
-"""How long, in seconds, a page may outlive its run, and how long ago a browser that shows it may have asked for it.
-
-A report of many jobs takes a while.
-"""
+"""How long, in seconds, a page may outlive its run, and how long ago a browser that shows it may have asked for it. A
+report of many jobs takes a while."""
 MAX_STRANGERS: Final = 128
 """How many connections without the token are kept: of more, which any user can open, the oldest is cut off."""
 CHUNK_SIZE: Final = 1 << 18
@@ -284,7 +282,6 @@ class PageServer(ThreadingHTTPServer):
         self.token: Final = secrets.token_urlsafe(24)
         self.url: Final = f"http://127.0.0.1:{self.server_address[1]}/{self.token}/"
         self.asked_at = -math.inf
-        """When a browser has asked for the page for the last time."""
         self.has_saved_end = threading.Event()
         """Whether a browser has got the report after the end of the run."""
         # And whether they have had the token.

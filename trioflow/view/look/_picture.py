@@ -44,10 +44,8 @@ SQUARES_RATIO: Final = 0.7
 """`GRID_RATIO` of squares, so that a grid has the form of its place."""
 
 Place = tuple[int | tuple[str, bool], ...]
-"""A box or a frame: the groups around it, the outermost first, and itself.
-
-For each of them, there is its key or, if a family is together, the family and whether it is a family of groups.
-"""
+"""A box or a frame: the groups around it, the outermost first, and itself. For each of them, there is its key or, if a
+family is together, the family and whether it is a family of groups."""
 
 
 class Placing(NamedTuple):

@@ -205,7 +205,6 @@ class WaitGroup(NamedTuple):
     cause: WaitCause
     jobs: list[AnyJob]
     since: float | None
-    """Since when the first of them waits, if that is known."""
     explanation: str
     """Why they wait, or why the first does if the others wait for something else, such as another attempt."""
 

@@ -25,9 +25,7 @@ class Entry(NamedTuple):
     """An event."""
 
     at: float
-    """The time on the clock of the run."""
     key: int | None
-    """The job that it leads to."""
     text: str
     subject: tuple[Any, ...]
     """The CSS class of its sign, and further values that are equal in lines to be merged."""

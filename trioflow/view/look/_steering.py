@@ -28,7 +28,6 @@ DONE_WORDS: Final = {
     "try-again": "tried again",
     "try-again --cancel": "tried again",
 }
-"""How the log says what was done."""
 WINDOW_ADVICE: Final = "give a whole number from 1 up"
 
 
@@ -277,7 +276,6 @@ ACTIONS: Final[dict[str, Callable[[SteeringRequest], Done | str]]] = {
     "try-again --cancel": _try_again,
     "answer": _answer, "reload": lambda request: reload(request.by),
 }  # fmt: skip
-"""The possible actions."""
 
 
 def _seen_now(run: _run_view.RunInProgress, action: str, value: Any) -> list[str]:

@@ -67,7 +67,6 @@ class Watch:
         self.has_more = False
         """Whether there is more to tell than the last answer has."""
         self.number = 0
-        """The number of answers."""
         self.is_over = False
         """Whether the last answer has told the end of the run."""
         self.asked_at = time.monotonic()

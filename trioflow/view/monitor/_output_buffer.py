@@ -372,10 +372,8 @@ def _stream_handlers() -> Iterator[logging.StreamHandler[Any]]:
 # ---- lines in a log, with tags or folded
 
 Fold = Callable[[str, str], str]
-"""A function that returns the lines of a job, between the lines that fold them in the log of a CI system.
-
-Its arguments are the name of the job and its lines, without a newline at the end.
-"""
+"""A function that returns the lines of a job, between the lines that fold them in the log of a CI system. Its arguments
+are the name of the job and its lines, without a newline at the end."""
 
 
 def github_group(name: str, lines: str) -> str:

@@ -35,13 +35,11 @@ from ._records import JobRecord, SchedulerRecord, StyledLine, line_width
 from ._run_header import MIN_TIME_WIDTH, RunHeader, elapsed_text
 
 FAILURE_DIVISOR: Final = 3
-"""A failure is shown in at most one of this many job lines."""
-
 FOREVER_DIVISOR: Final = 6
-"""A forever job is shown in at most one of this many job lines, while other jobs need the lines."""
+"""A failure is shown in at most one of so many job lines, and a forever job, while other jobs need the lines."""
 
 MAX_FAILURE_ROWS: Final = 100
-"""The maximum number of lines for failures in the last picture. `Scheduler.debrief` prints all failures."""
+"""The maximum number of lines for failures in the last picture. `Scheduler.debrief` prints all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +52,6 @@ class JobRow:
     failure_count: int = 1
     """The number of jobs with failures of the same kind, including this job."""
     has_other_messages: bool = False
-    """Whether the messages of these failures differ."""
 
 
 @dataclass(frozen=True, slots=True)

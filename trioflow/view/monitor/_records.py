@@ -29,9 +29,8 @@ def line_width(line: StyledLine) -> int:
 
 
 REDRAW_INTERVAL: Final = 0.1
-"""The minimum number of seconds between two pictures."""
 IDLE_INTERVAL: Final = 1.0
-"""Seconds until a picture is drawn again even if no event has occurred, because elapsed times have changed."""
+"""The seconds between two pictures, at least and, as elapsed times change, at most."""
 
 
 class Display:
@@ -190,7 +189,6 @@ class JobRecord:
     seconds: float | None = None
     """How long its attempts have run, once it has settled."""
     outcome = _outcome.PLAIN_OUTCOME
-    """The outcome of the job, once it has settled."""
     is_failed_group = False
     """Whether it counts as a failed group: the failure is in no member, and fails the enclosing scheduler."""
     ready_group: dict[JobRecord, None] | None = None

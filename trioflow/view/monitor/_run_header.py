@@ -19,10 +19,8 @@ from ._records import StyledLine, StyledText, line_width
 RARE_STATES: Final = tuple(
     state for state in STATE_PRECEDENCE if state.is_settled and state not in (JobState.SUCCEEDED, JobState.FAILED)
 )
-"""The final states that are shown only if there are jobs in them, in the order shown.
-
-They do not include FAILED, because the header shows the number of failures, which also counts failed schedulers.
-"""
+"""The final states that are shown only if there are jobs in them, in the order shown. They do not include FAILED,
+because the header shows the number of failures, which also counts failed schedulers."""
 
 MIN_TIME_WIDTH: Final = len("59.9 s")
 """The minimum number of columns for an elapsed time. The column grows when a longer time is shown."""
@@ -46,7 +44,6 @@ class RunProgress:
     phase_text: str = ""
     """The word "ending" or "draining" if the run is about to end, or since when it is paused."""
     verdict: Verdict | None = None
-    """The verdict on the run, or None if it has not ended."""
 
 
 class DisplayedCount(NamedTuple):

@@ -160,12 +160,10 @@ STYLES: Final = {
     "trouble": Style(color="color(166)"),
     "forever": Style(color="color(32)"),
 }
-"""The styles of symbols and bars. Words and numbers have the terminal's default color.
-
-Text needs a contrast of 4.5, which no color has on both white and dark backgrounds. Symbols need only a contrast of 3
-(WCAG 2.2, 1.4.3 and 1.4.11). These colors have a contrast of at least 3.5 on both backgrounds. They come from the
-256-color cube, which is the same in all palettes.
-"""
+"""The styles of symbols and bars. Words and numbers have the terminal's default color. Text needs a contrast of 4.5,
+which no color has on both white and dark backgrounds. Symbols need only a contrast of 3 (WCAG 2.2, 1.4.3 and 1.4.11).
+These colors have a contrast of at least 3.5 on both backgrounds. They come from the 256-color cube, which is the same
+in all palettes."""
 
 STYLES_WITHOUT_COLOR: Final = {name: style.without_color for name, style in STYLES.items()}
 

@@ -38,7 +38,6 @@ differ only at the end."""
 @dataclass(frozen=True, slots=True)
 class RunTimes:
     name: str
-    """The labels of the outermost schedulers."""
     seconds: float
     critical_path_seconds: dict[PartKey, float]
     """The seconds of each part of the critical path, in chronological order. If a job ran several times, their sum."""
@@ -107,11 +106,9 @@ class CriticalPathChange:
     path: str
     """The path of the job, or an empty string if the change concerns more than a single job."""
     description: str
-    """The change in words, such as "waited longer for gpu"."""
     seconds_before: float | None
-    """The duration of the part in the first run. None if the part is not on the critical path of that run."""
+    """The duration of the part in the two runs, or None if it is not on the critical path of that run."""
     seconds_after: float | None
-    """The duration of the part in the second run. None if the part is not on the critical path of that run."""
 
     @property
     def added_seconds(self) -> float:
@@ -131,7 +128,6 @@ class Comparison:
     first_run: RunTimes
     second_run: RunTimes
     changes: tuple[CriticalPathChange, ...]
-    """The changes along the critical paths, the largest first."""
     state_changes: tuple[tuple[str, str, str], ...]
     """The path, and the states in both runs, of each job that ended in a different state."""
 

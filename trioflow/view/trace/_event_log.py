@@ -81,11 +81,10 @@ class RunStart:
 
 
 MAX_OUTPUT_BYTES: Final = 1000
-"""The maximum number of bytes kept from the end of each output of a command that succeeded."""
 MAX_FAILED_OUTPUT_BYTES: Final = 1 << 16
-"""The maximum number of bytes kept from the end of each output of a failed command. CI systems reject large files."""
+"""How many bytes are kept from the end of each output of a command that succeeded, and that failed: CI systems reject
+large files."""
 PATH_TYPES: Final[Any] = (str, bytes, os.PathLike)
-"""The types of the options `stdout` and `stderr` of a command if the output goes to a file."""
 
 
 def record_command(job: Any, max_bytes: int) -> CommandRecord | None:
@@ -216,7 +215,6 @@ def record_of_last_run(scheduler: BaseScheduler) -> TraceRecord:
 
 
 NO_START: Final = RunStart(time.monotonic, 0.0, None)
-"""The start of a run that never began."""
 
 
 @dataclass(slots=True, eq=False)

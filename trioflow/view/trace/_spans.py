@@ -29,10 +29,8 @@ class Wait:
     """The time when the wait ended, because the next wait began, the job started, or it settled without starting."""
     released_by: int | None = None
     """The number of the span of the job that ended the wait. None if no job ended it, or if that job is unknown.
-
     Depending on the cause, this is the requirement that settled last, the job that released the slot or the resource,
-    the last job that took from the rate, or the job that raised `Throttled`.
-    """
+    the last job that took from the rate, or the job that raised `Throttled`."""
 
     @property
     def seconds(self) -> float:
@@ -83,9 +81,7 @@ class Span:
     """The start of each attempt, including the first."""
     lane: int | None
     """The row of the job in its scheduler, from 1. Jobs that had the same slot share a row. None if it never started.
-
-    Forever jobs have no slots, and get the last rows.
-    """
+    Forever jobs have no slots, and get the last rows."""
     timed_out: bool
     """Whether the job's timeout has expired at least once."""
     required: tuple[int, ...]

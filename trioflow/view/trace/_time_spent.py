@@ -137,7 +137,6 @@ def _percentile(sorted_values: Sequence[float], fraction: float) -> float | None
 # ---- the activities of jobs, and the use of the slots
 
 WORK: Final = "work", ""
-"""The `Activity` of a job that neither waits nor has ended."""
 Activity = tuple[WaitCause | Literal["work"], str]
 """A job's activity in an interval: `WORK`, or a wait, which is a pair of its cause and the name of the resource."""
 
@@ -178,10 +177,8 @@ def activity_intervals(record: TraceRecord, span: Span) -> dict[Activity, list[t
 
 
 EmptySlotReason = tuple[WaitCause, str]
-"""The reason why a slot was empty: the cause of a wait, and the name of the resource.
-
-The cause `WaitCause.JOBS` means that no job was ready.
-"""
+"""The reason why a slot was empty: the cause of a wait, and the name of the resource. The cause `WaitCause.JOBS` means
+that no job was ready."""
 
 HANDOVER_SECONDS: Final = 0.0001
 """How much earlier than the end of a job, at most, the start of the next job in its slot is recorded: once 20 µs."""
@@ -190,7 +187,6 @@ MIN_REASON_SHARE: Final = 0.005
 """A reason is left out of the sentence about the slots if it explains less than this share of the time of all slots."""
 
 CAUSE_ORDER: Final = tuple(WaitCause)
-"""The order that causes are taken in as the reasons for empty slots."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,7 +197,6 @@ class SlotBar:
     end: float
     span: Span
     is_failed_attempt: bool = False
-    """Whether an attempt failed in this interval, and another attempt followed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,15 +205,13 @@ class SlotUse:
 
     run_seconds: float
     slot_count: int
-    """The number of slots, as defined at the top of this module."""
     window_size: int | None
     """The number of slots of the window, or None if they are not counted by a window."""
     bars_by_slot: tuple[tuple[SlotBar, ...], ...]
-    """For each slot that was used, the jobs in it in chronological order."""
+    """The jobs in each slot that was used, in chronological order."""
     work_seconds: float
-    """The seconds that jobs worked, summed over all slots."""
     empty_seconds_by_reason: dict[EmptySlotReason, float]
-    """The seconds without work for each reason, summed over all slots."""
+    """The seconds that jobs worked, and those without work by reason, summed over all slots."""
 
     def __str__(self) -> str:
         """Return a sentence such as "4 slots for 18 s: 47 % working, 53 % empty because gpu ran short"."""

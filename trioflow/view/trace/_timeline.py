@@ -71,7 +71,6 @@ TICK_STEPS: Final = (
     *(HOUR * number for number in (1, 2, 3, 6, 12)),
     *(DAY * number for number in (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)),
 )
-"""The possible distances between two ticks: round numbers of seconds, in ascending order."""
 MIN_TICK_DISTANCE: Final = 110
 
 
@@ -140,7 +139,6 @@ def draw_incidents(svg: Tree.Element, geometry: SlotGeometry, axis_y: float) -> 
 
 FAILED_SYMBOL: Final = STATE_STYLES[JobState.FAILED].symbol
 FAILED_ATTEMPT: Final = "failed-attempt"
-"""The CSS class of the bar of an attempt that failed and was followed by another attempt."""
 SYMBOLS_BY_CLASS: Final = {
     FAILED_ATTEMPT: FAILED_SYMBOL,
     **{state_class(state): STATE_STYLES[state].symbol for state in (JobState.FAILED, MOVED_ON, JobState.SKIPPED)},
@@ -149,9 +147,8 @@ MIN_AXIS_SECONDS: Final = 1e-9
 """The minimum length of the axis in seconds. It is not 0, because a run on a virtual clock may take no time."""
 NAME_WIDTH: Final = 92.0
 MAX_COLORED_FAMILIES: Final = 6
-"""The maximum number of families of jobs that have their own color. Other families are gray."""
 MIN_BAR_WIDTH: Final = 30.0
-"""The minimum width in pixels of a bar of its own. Adjacent narrower jobs of a family share a bar."""
+"""How many families have their own color, and how narrow, in pixels, a bar of its own may be: others share a bar."""
 ROW_HEIGHTS: Final = ((24, 20.0), (40, 14.0), (100, 6.0), (400, 3.0))
 """Pairs of a maximum number of rows, and the height of a row in pixels. The first pair with room for all rows applies.
 If there is none, the height is 1.5."""
@@ -162,7 +159,6 @@ MAX_SIDE_LABEL_WIDTH: Final = 130.0
 MAX_LINKED_SPANS: Final = 20_000
 """The maximum number of spans in a record whose merged bars contain links to all their jobs."""
 LINE_HEIGHT: Final = 18.0
-"""The height of a line in the legend, in pixels."""
 
 
 def tooltip_lines(record: TraceRecord, span: Span) -> Iterator[str]:
@@ -474,12 +470,10 @@ def _jobs_without_bars(record: TraceRecord) -> Iterator[tuple[str, list[Span]]]:
 
 NARROW_CHARACTERS: Final = frozenset("iljtf.,:;'|!()[] -I1r/")
 MARGIN: Final = 16.0
-"""The width in pixels of the margins on the left and the right of a picture."""
 MAX_CHARACTERS: Final = 200
-"""The maximum number of characters in a text. A longer text is cut before it is measured, because no picture has room
-for more."""
+"""A longer text is cut before it is measured, because no picture has room for more characters."""
 MIN_CHARACTERS: Final = 4
-"""The minimum number of characters in a text that was cut. A shorter text would be useless, and is left out."""
+"""The minimum number of characters in a text that was cut: a shorter one would be useless."""
 
 
 def add_element(parent: Tree.Element, tag: str, text: str | None = None, /, **attributes: Any) -> Tree.Element:

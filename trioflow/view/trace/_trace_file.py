@@ -34,7 +34,6 @@ from ._trace_record import TraceRecord
 FORMAT_VERSION: Final = 4
 """The version of the file format, written to `otherData`. It is incremented on incompatible changes."""
 RECORD_KEY: Final = "record"
-"""The key of the record in a trace file. Perfetto ignores it."""
 LIVE_FIELDS: Final = frozenset({"live", "stored_graphs"})
 """The fields of a `TraceRecord` that are not written as they are."""
 LARGEST_NUMBER: Final = 1e18

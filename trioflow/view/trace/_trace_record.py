@@ -27,8 +27,7 @@ from ._spans import CommandRecord, HostFacts, IncidentMark, RunSpan, Span, or_in
 
 T = TypeVar("T")
 MAX_BOXES: Final = 300
-"""The maximum number of boxes in a picture. A larger picture would be unreadable, and with 1,000 boxes `dot` would take
-minutes."""
+"""The maximum number of boxes in a picture. With 1,000 boxes, `dot` would take minutes."""
 TOO_MANY_NOTE: Final = "There are too many jobs for a readable graph: draw parts of it with scheduler.graph()."
 
 
@@ -42,7 +41,6 @@ class GraphDescription:
     paths: dict[str, str] | None = None
     """The path of the job of each box or frame, by its name in the statements."""
     notes: tuple[str, ...] = ()
-    """Remarks on the picture or, without one, the reason."""
 
 
 def describe_graph(scheduler: BaseScheduler, critical_path: CriticalPath) -> GraphDescription:
@@ -104,14 +102,12 @@ class TraceRecord:
     failures: dict[int, FailureText] = field(default_factory=dict[int, FailureText])
     """The failures of jobs, and of schedulers that failed although none of their jobs failed."""
     commands: dict[int, CommandRecord] = field(default_factory=dict[int, CommandRecord])
-    """The last processes of the jobs that ran commands."""
     printed: dict[int, str] = field(default_factory=dict[int, str])
     """The ends of what jobs have printed, where a monitor has seen it."""
     host: HostFacts = field(default_factory=HostFacts)
     stored_graphs: tuple[GraphDescription, ...] = ()
     """The graphs of the outermost schedulers, if the record was read from a file."""
     live: LiveObjects = field(default_factory=LiveObjects, compare=False)
-    """Facts that exist only in the process of the run, and are not written to a file."""
 
     @property
     def root_runs(self) -> list[RunSpan]:

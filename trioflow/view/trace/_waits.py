@@ -131,7 +131,6 @@ MAX_STEPS: Final = 2_000_000
 Shortage = tuple[WaitCause, ResourceUse | None]
 """The cause of a wait, and the resource that was short, or None if the cause is not a resource."""
 ShortageInterval = tuple[float, float, WaitCause, ResourceUse | None]
-"""An interval of shortage: its start, its end, and the two items of the `Shortage`."""
 
 
 class WaitAnalysis:

@@ -38,7 +38,6 @@ from .._trace_record import TOO_MANY_NOTE, GraphDescription, TraceRecord
 
 MAX_SENTENCE_LENGTH: Final = 500
 MAX_NAME_LENGTH: Final = 48
-"""The maximum number of characters in a name in a list. A longer name loses its middle."""
 
 
 def require_jinja() -> None:
@@ -157,12 +156,9 @@ def _read_all(kind: str, is_live: bool) -> str:
 # ---- the head: the verdict, the counts by state, and the critical path
 
 MAX_CRITICAL_PATH_LINES: Final = 6
-"""The maximum number of parts of the critical path that have their own line."""
 MAX_PART_LENGTH: Final = 32
-"""The maximum number of characters in a name. A longer name loses its middle, because similar names often differ at
-their ends."""
 MIN_SHARE: Final = 0.005
-"""A part of the critical path that takes less than this share of the time has no line of its own."""
+"""How many parts of the critical path have a line, each with at least this share of the time."""
 GOOD_VERDICT, BAD_VERDICT, OPEN_VERDICT = "good", "bad", "open"
 """The CSS classes of verdicts. A verdict is open while the run is in progress and no job has failed."""
 VERDICT_STATES: Final = {BAD_VERDICT: JobState.FAILED, OPEN_VERDICT: JobState.RUNNING, GOOD_VERDICT: JobState.SUCCEEDED}
@@ -210,13 +206,11 @@ class PathRow:
 
     name: str
     style: str
-    """The CSS class of the bar: "work", "wait" or "more"."""
     count: int
     duration: str
     width: str
-    """The width of the bar in percent."""
     share: str
-    """The share of the time of the run, in percent."""
+    """The shares of the longest part, and of the time of the run, in percent."""
     short_name: str = ""
     """The name without its middle, if the line is about jobs."""
     address: str = ""
@@ -269,11 +263,8 @@ class FailureGroup:
 
     spans: list[Span]
     blocked: list[Span]
-    """The jobs that these failures kept from running."""
     cancelled: list[Span]
-    """The running jobs that were cancelled because of these failures."""
     failure: FailureText
-    """The first failure."""
     headline: str
     is_on_critical_path: bool
 
@@ -388,15 +379,12 @@ def _root_failure_number(record: TraceRecord, span: Span) -> int:
 # ---- commands: command lines, exit codes, resource use, ends of outputs, and output files
 
 MAX_LINE_LENGTH: Final = 2000
-"""The maximum number of characters in a command line. A longer text is cut off."""
 MAX_OUTPUT_CHARACTERS: Final = 1_000_000
-"""The maximum number of characters of command output in a report. Failed commands come first."""
+"""The maximum number of characters of output in a report. Failed commands come first."""
 printable_lines: Final = Symbols().escape_lines
 OUTPUT_NAMES: Final = {"stdout": "standard output", "stderr": "standard error"}
 PRINTED: Final = "printed"
-"""The name of the output of a job that prints."""
 MAX_OUTPUT_BYTES: Final = 1000
-"""The maximum number of bytes of an output that are shown."""
 
 
 def exit_text(returncode: int) -> str:
