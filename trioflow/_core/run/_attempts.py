@@ -32,7 +32,7 @@ from __future__ import annotations
 import heapq
 import itertools
 import math
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
@@ -46,8 +46,6 @@ from ._handle import TimeLimit
 from ._instruments import Part
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from ._journaling import JournalWriter
     from ._run import Run
     from ._worker import Worker

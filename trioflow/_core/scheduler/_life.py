@@ -39,7 +39,7 @@ from __future__ import annotations
 import enum
 import threading
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from ..base._states import CHECKING
 from ..base._text_forms import clause
@@ -49,8 +49,6 @@ from ..run import _ending
 from ._sync_run import SignalHandler
 
 if TYPE_CHECKING:
-    from typing import Any
-
     from ..job._job import AbstractJob
     from ..run._run import Run
     from ._base_scheduler import BaseScheduler

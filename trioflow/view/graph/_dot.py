@@ -119,7 +119,8 @@ class Statement:
             elif self.kind == "frame":
                 texts["label"] = _html_label(self.label, self.remarks, "b", '<br align="left"/>')
             else:
-                texts["label"] = _html_label(self.label, self.remarks) if self.remarks else plain_label(self.label)
+                plain = r"\n".join(map(escape_line, _wrap_label(self.label)))
+                texts["label"] = _html_label(self.label, self.remarks) if self.remarks else plain
         if self.tooltip:
             # dot unescapes tooltips twice, once as https://graphviz.org/docs/attr-types/escString/.
             texts["tooltip"] = escape_line(self.tooltip).replace("\\", "\\\\")
@@ -169,11 +170,6 @@ def digraph_of(statements: Iterable[Statement], direction: Direction, defaults: 
 MAX_LABEL_WIDTH: Final = 32
 MAX_LABEL_LINES: Final = 4
 """The maximum number of lines of a label. The rest of a longer label is shown only in the tooltip."""
-
-
-def plain_label(label: str) -> str:
-    """Wrap a printable label, and return it in the syntax of a plain dot label."""
-    return r"\n".join(map(escape_line, _wrap_label(label)))
 
 
 def _html_label(label: str, remarks: Sequence[str], tag: str = "", line_end: str = "<br/>") -> str:

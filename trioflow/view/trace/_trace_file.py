@@ -361,21 +361,20 @@ def _text_cell(text: str) -> str:
     return _symbols.escape_formula(printable(text))
 
 
-def _csv_row(record: TraceRecord, span: Span) -> Iterator[str]:
-    yield from map(_value_text, (span.number, span.parent, span.run))
+def _csv_row(record: TraceRecord, span: Span) -> Iterator[object]:
+    """Yield the cells. The writer leaves that of None empty."""
+    yield from (span.number, span.parent, span.run)
     yield from map(_text_cell, (span.path, span.label, span.kind, recorded_state(span).value))
-    yield from map(_value_text, (span.critical, span.forever))
+    yield from (span.critical, span.forever)
     for time in (span.scheduled_at, span.started_at, span.ready_at, span.finished_at):
-        yield _value_text(None if time is None or span.restored else round(time - record.start_time, 9))
+        yield None if time is None or span.restored else round(time - record.start_time, 9)
     for seconds in (span.waited, span.took):
-        yield _value_text(None if seconds is None else round(seconds, 9))
-    yield from map(
-        _value_text, (len(span.attempts), span.lane, span.timed_out, span.number in record.critical_path_numbers)
-    )
+        yield None if seconds is None else round(seconds, 9)
+    yield from (len(span.attempts), span.lane, span.timed_out, span.number in record.critical_path_numbers)
     yield " ".join(map(str, span.required))
     yield _text_cell(span.exception_text)
     yield _restored_start_time(span) if span.restored else iso_time(record, span.started_at)
-    yield from map(_value_text, (span.returncode, span.user_time, span.system_time, span.max_rss, span.restored))
+    yield from (span.returncode, span.user_time, span.system_time, span.max_rss, span.restored)
     waits = () if span.restored else span.waits
     yield _text_cell("; ".join(f"{wait.words} {round(wait.seconds, 9)}" for wait in waits))
 
@@ -389,10 +388,6 @@ def _restored_start_time(span: Span) -> str:
     except (OverflowError, ValueError, OSError):
         # The journal has been changed.
         return ""
-
-
-def _value_text(value: object) -> str:
-    return "" if value is None else str(value)
 
 
 def iso_time(record: TraceRecord, timestamp: float | None) -> str:
