@@ -25,13 +25,11 @@ NO_FOLLOW: Final[int] = O_BINARY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O
 """The flags of `os.open` for a file that others may have replaced: no link is followed, and no pipe is waited for."""
 SIGINFO_SIZE: Final = 128
 """The size of a `siginfo_t` on Linux, in bytes. On macOS, it is 104."""
-POSIX_MODULES: Final = ("fcntl", "resource", "termios")
 
-COMMAND_HINT: Final = "use ThreadJob(subprocess.run, [...], check=True)"
 WORKER_PROCESSES_HINT: Final = "give the scheduler processes=ProcessPoolExecutor(), of concurrent.futures"
 
 
-def require(feature: str, hint: str = COMMAND_HINT) -> None:
+def require(feature: str, hint: str = "use ThreadJob(subprocess.run, [...], check=True)") -> None:
     """Raise an error if this is not a POSIX system.
 
     Args:
@@ -183,7 +181,7 @@ def __getattr__(name: str) -> Any:
     """
     if name.startswith("__"):
         raise AttributeError(name)
-    if name in POSIX_MODULES:
+    if name in ("fcntl", "resource", "termios"):
         try:
             # Asked for before and after each command.
             return globals().setdefault(name, importlib.import_module(name))

@@ -26,8 +26,6 @@ AnyJob = abc.AbstractJob[Any]
 
 __all__ = ["Cluster"]
 
-CANCEL_TIMEOUT: Final = 2.0
-"""The maximum time, in seconds, to wait for the cluster to confirm the cancellation of a call."""
 NOT_FETCHED: Final = object()
 LOAD_ERROR_PREFIX: Final = "Error during deserialization of the task graph"
 """The start of Dask's error message if its scheduler cannot unpickle a call, e.g. because a module is missing."""
@@ -269,7 +267,7 @@ def _submit_call(job: abc.FunctionJob[Any], client: Any, call: partial[Any], opt
 
 async def _cancel_call(future: Any, run: abc.RunHandle) -> None:
     async def cancel() -> bool:
-        with anyio.move_on_after(CANCEL_TIMEOUT):
+        with anyio.move_on_after(2.0):
             await anyio.to_thread.run_sync(future.cancel, abandon_on_cancel=True)
         return True
 

@@ -31,7 +31,6 @@ NOT_FOUND_CODE: Final = 127
 NOT_FOUND_PATTERN: Final = re.compile(rb": (command )?not found\b|\bcommand not found: ")
 """How a shell says that it has not found a command. The code alone could also mean that a shared library is missing."""
 NOT_STARTED_CODE: Final = 126
-SIGNAL_BASE_CODE: Final = 128
 KILLED_CODE: Final = 255
 """Exit codes for commands that did not exit by themselves. As in shells, 126 means that the program could not be
 started, and 128 plus the number of a signal means that this signal ended it. 255 means that trioflow ended the command,
@@ -125,7 +124,7 @@ class CommandOutcome:
         """The exit code that a shell would report."""
         if self.joblog_exit_value == KILLED_EXIT_VALUE:
             return KILLED_CODE
-        return SIGNAL_BASE_CODE + self.signal if self.signal else self.joblog_exit_value
+        return 128 + self.signal if self.signal else self.joblog_exit_value
 
     @property
     def message(self) -> str:

@@ -27,7 +27,6 @@ from ._scenario import CliError
 
 REFUSED_CODE: Final = 1
 MAX_WAIT_SECONDS: Final = 10.0
-POLL_SECONDS: Final = 0.05
 PARSERS: Final[dict[str, Callable[[str], Any]]] = {"int": int, "float": float}
 """The functions that may read an answer, if this command can call them, too: it runs no code of the program."""
 
@@ -301,6 +300,6 @@ def wait_until_taken(files: QuestionFiles, answer: GivenAnswer, shown: str) -> i
                 raise Refused(answered_otherwise(files, answer.path))
             _outputs.echo(shown)
             return SUCCESS_CODE
-        time.sleep(POLL_SECONDS)
+        time.sleep(0.05)
     _outputs.echo(f"{shown}; the run has not taken it yet")
     return SUCCESS_CODE

@@ -48,7 +48,6 @@ Examples:
   trioflow graph flow.py -o flow.svg
   trioflow graph flow.py -o flow.png --collapse "*"
 """
-VERY_WIDE: Final = 3
 
 
 @click.command(name="graph", epilog=GRAPH_EXAMPLES)
@@ -76,7 +75,7 @@ def draw_graph(scheduler: Scheduler, output: Path | None, collapse: tuple[str, .
         return STOPPED_CODE
     is_svg = output.suffix.lower() == ".svg"
     width = _dot.size_in_points(output.read_text(encoding="utf-8"))[0] if is_svg else 0
-    if width > VERY_WIDE * _dot.MAX_WIDTH_POINTS:
+    if width > 3 * _dot.MAX_WIDTH_POINTS:
         smaller = '--collapse "*" draws nested schedulers as single boxes, --only PATH a part'
         _outputs.echo(f"{printable(output.name)} is {width:,.0f} pt wide: {smaller}", err=True)
     return SUCCESS_CODE

@@ -28,7 +28,6 @@ from ._scenario import CliError
 
 T = TypeVar("T")
 
-REDACTED_TEXT: Final = "(redacted)"
 NOT_IN_JOURNAL_TEXT: Final = "no result in the journal"
 MAX_RESULT_LENGTH: Final = 60
 BRACKETS: Final = {"tuple": "()", "set": "{}"}
@@ -237,7 +236,7 @@ def short_result(record: StoredJob) -> str:
     if record.result.startswith((COMMAND_RESULT_PREFIX, KEPT_FAILURE_PREFIX)):
         return _short_command_result(record.result)
     if Outputs.parse(record.outputs).redacted:
-        return REDACTED_TEXT
+        return "(redacted)"
     try:
         text = _readable(json.loads(record.result))
     except Exception:

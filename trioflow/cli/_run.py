@@ -75,7 +75,6 @@ def _redirect_stdout(ctx: click.Context) -> IO[bytes]:
     return events
 
 
-DASK_CONNECT_TIMEOUT: Final = "10s"
 EXAMPLES: Final = """\b
 Examples:
   trioflow run flow.py
@@ -412,7 +411,7 @@ def run_on_cluster(scheduler: Scheduler, address: str) -> Generator[None]:
     from ..dask import Cluster
 
     try:
-        client = distributed.Client(address, timeout=DASK_CONNECT_TIMEOUT)
+        client = distributed.Client(address, timeout="10s")
     except (OSError, ValueError, TypeError) as error:
         problem = f"no Dask scheduler answers at this address: {error}; `dask scheduler` prints the address"
         raise CliError(printable(f"--dask {address}: {problem}")) from None

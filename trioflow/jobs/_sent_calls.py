@@ -40,9 +40,6 @@ class NullFile:
         return len(data)  # type: ignore[arg-type]
 
 
-NULL_FILE: Final = NullFile()
-
-
 def pickling_error(call: functools.partial[Any], make_pickler: PicklerFactory) -> Exception | None:
     """Return why a call cannot be pickled, or None if it can, without copying the contents of large arrays."""
     return _pickling_error((call.func, call.args, call.keywords), make_pickler)
@@ -129,7 +126,7 @@ def _keep_apart(_: object) -> None:
 
 def _pickling_error(value: object, make_pickler: PicklerFactory) -> Exception | None:
     try:
-        make_pickler(NULL_FILE, pickle.HIGHEST_PROTOCOL, True, _keep_apart).dump(value)
+        make_pickler(NullFile(), pickle.HIGHEST_PROTOCOL, True, _keep_apart).dump(value)
     except Exception as error:
         return error
     return None

@@ -22,7 +22,6 @@ from .._core.base import _loaded_files
 from .._core.base._user_code import STARTED_AT
 from ._serialization import digest
 
-MAX_DIGESTS: Final = 1000
 PYTHON_VERSION: Final = f"{sys.version_info[0]}.{sys.version_info[1]}"
 
 
@@ -48,7 +47,7 @@ def executing_codes() -> set[Any]:
     return {frame.f_code for frame in frames}
 
 
-@functools.lru_cache(MAX_DIGESTS)
+@functools.lru_cache(1000)
 def _digest_of_text(code: Any, text: bytes | None) -> str:
     """Return the digest of code in the text that was loaded. Equal codes may be of functions with other defaults."""
     try:

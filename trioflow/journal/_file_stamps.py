@@ -24,8 +24,6 @@ from ..jobs._user_files import CLOCK_TICK, Snapshot, set_aside
 from ._serialization import NotSerializable, digest, escape_surrogates, hide_if
 
 ABSENT_STAMP: Final = "absent"
-DIRECTORY_PREFIX: Final = "directory "
-HASH_DIGITS: Final = 24
 MAX_SIZE_DIGITS: Final = 20
 END_BYTES: Final = 4096
 MAX_HASHES: Final = 10_000
@@ -172,7 +170,7 @@ class FileStamper:
 
         """
         if os.path.isdir(path):
-            return f"{DIRECTORY_PREFIX}{_digest(self._tree_entries(os.fsdecode(path)))}"
+            return f"directory {_digest(self._tree_entries(os.fsdecode(path)))}"
         try:
             status = os.stat(path)
         except (FileNotFoundError, NotADirectoryError):
@@ -193,7 +191,7 @@ class FileStamper:
             if is_young:
                 time.sleep(2 * CLOCK_TICK / 1e9)
             with open(path, "rb") as file:
-                found = hashlib.file_digest(file, "sha256").hexdigest()[:HASH_DIGITS]
+                found = hashlib.file_digest(file, "sha256").hexdigest()[:24]
             if len(self._hashes) >= MAX_HASHES:
                 # Of several threads, too.
                 self._hashes.clear()

@@ -43,15 +43,12 @@ from .._core.words._job_queries import inputs_of, options_of
 from ._file_stamps import FileStamper, describe_stamp_change
 from ._serialization import NotSerializable, comparison_form, dumps, escape_surrogates, hide_if, msgspec, own_slots
 
-GetResultForm = Callable[[AbstractJob[Any]], str]
-
 NO_FILE_PATTERN: Final = re.compile(r"<.*|/dev/(?:stdin|fd/.*)|/proc/.*/fd/.*|", re.DOTALL)
 """Matches the `__file__` of a program that was read from standard input or a descriptor, or that has none."""
 NO_FILE_REASON: Final = "its function, whose program has no file (-c, a pipe, a notebook): give key= or version="
 MAX_FUNCTIONS: Final = 1000
 """The maximum number of functions whose identities are cached: each job of an open scheduler may have its own."""
 MAX_REPORTED_JOBS: Final = 1000
-MAX_NAMED_OPTIONS: Final = 5
 PART_NAMES: Final = {
     "f": "its function",
     "v": "its version",
@@ -88,7 +85,7 @@ class FingerprintBuilder:
 
     """
 
-    def __init__(self, result_form: GetResultForm, files: FileStamper, directory: str) -> None:
+    def __init__(self, result_form: Callable[[AbstractJob[Any]], str], files: FileStamper, directory: str) -> None:
         self._result_form: Final = result_form
         self._file_stamper: Final = files
         self._directory: Final = directory
@@ -413,7 +410,7 @@ def _describe_changed_options(old: object, new: object, what: object) -> str:
     names = [name for name in names if name != "set of variables"] or names
     if len(names) == 1:
         return f"its {names[0]} has changed{_change_text(before.get(names[0]), after.get(names[0]))}"
-    return f"its {_text_forms.join_names(names, MAX_NAMED_OPTIONS)} have changed"
+    return f"its {_text_forms.join_names(names, 5)} have changed"
 
 
 def _describe_argument(number: int, job: AbstractJob[Any]) -> str:

@@ -151,7 +151,6 @@ def open_journal(journal: JournalProtocol | str, scheduler: BaseScheduler) -> Ru
 
 
 ALWAYS_RUNS: Final = NotStored()
-RESULT_NOT_SAVED: Final = NotStored(_journaling.NOT_SAVED_REASON)
 NO_RECORD: Final = NotStored(_journaling.NOT_IN_JOURNAL_REASON)
 RAN_BEFORE: Final = NotStored(_journaling.TRIED_AGAIN_REASON)
 REASONS: Final = {Finding.RAN_BEFORE: RAN_BEFORE, Finding.DAMAGED: NotStored(DAMAGED_TEXT)}
@@ -162,9 +161,6 @@ AMBIGUOUS: Final = "several jobs have had this name"
 FIRST_FINGERPRINT: Final = "{" + END_OF_FIRST
 UNSTORED_FORM: Final = "unstored"
 """The form of a missing result, or of a result that cannot be stored and need not be, because of `save=None`."""
-CUT_SHORT_REASON: Final = "incomplete because of its timeout"
-"""The reason recorded for the result of a job that `on_timeout="move_on"` cut short."""
-SKIPPED_REASON: Final = "its node was skipped"
 RUN_SINCE_REASON: Final = "it has run since in another run, without a result"
 
 
@@ -377,7 +373,7 @@ class JournalSession:
             if (path := paths.find(job)) is not None and job not in paths.interchangeable:
                 # Whatever its fingerprint, what it has done is not in the record.
                 self._note_outdated(job, path, "", self._find_record(path))
-            return RESULT_NOT_SAVED
+            return NotStored(_journaling.NOT_SAVED_REASON)
         if isinstance(asked := self._identify(job, save, paths), NotStored):
             return asked
         forms.add(job, asked.counted)
@@ -973,9 +969,9 @@ class JournalSession:
         facts = NO_FACTS
         settled = self._now()
         if job.timed_out and _job_queries.options_of(job).on_timeout == "move_on":
-            why = CUT_SHORT_REASON
+            why = "incomplete because of its timeout"
         elif _job_queries.has_skipped_itself(job):
-            why = SKIPPED_REASON
+            why = "its node was skipped"
         else:
             self.requirement_forms.set_ran(job, (self.run_number, settled))
             try:

@@ -38,9 +38,7 @@ RunTime = tuple[int, float]
 """The number of a run in the journal, and the time when a job settled in it."""
 CountedJobs = Mapping[AbstractJob[Any], "Counted"]
 
-SUM_MODULUS: Final = 2**96
 NEVER: Final = (0, 0.0)
-NOTHING_PART: Final = ":0"
 CUT_PART: Final = "cut"
 """The part `q` of a job that has run without its requirements, which `--only` left out."""
 WITHOUT_WORK: Final = (JobState.SKIPPED, JobState.BLOCKED, JobState.CANCELLED)
@@ -82,11 +80,11 @@ class Counted:
     @property
     def part(self) -> str:
         """The part `q` of the fingerprint of a job that requires these jobs."""
-        return f"{self.total:x}:{self.number}" if self.number else NOTHING_PART
+        return f"{self.total:x}:{self.number}" if self.number else ":0"
 
     def add(self, other: Counted, job: AbstractJob[Any] | None = None) -> None:
         """Add the count of another job, or a group."""
-        self._total = (self.total + other.total) % SUM_MODULUS
+        self._total = (self.total + other.total) % 2**96
         self.number += other.number
         self.note_run(other, job)
 

@@ -19,7 +19,6 @@ MAX_CAUSES: Final = 1000
 ALWAYS_RUNS_REASON: Final = ""
 """The reason recorded for a job that is never restored: a scheduler, a service, a job with `save=None`, or a job whose
 fingerprint cannot be computed."""
-MAX_ERROR_LENGTH: Final = 300
 
 
 class FailedJob(NamedTuple):
@@ -106,7 +105,7 @@ def parse_summary(text: str | None) -> RunSummary | None:
 def _error_text(job: AbstractJob[Any]) -> str:
     error = job.raised_exception()
     try:
-        return truncate(f"{type(error).__name__}: {headline(str(error))}", MAX_ERROR_LENGTH)
+        return truncate(f"{type(error).__name__}: {headline(str(error))}", 300)
     except Exception:
         # Raised by a user-defined exception class.
         return type(error).__name__

@@ -89,7 +89,6 @@ MAX_SCHEMA_TEXT: Final = 1 << 16
 """The maximum length, in bytes, of a row of the schema while it is compared."""
 MAX_SCHEMA_STEPS: Final = 10_000
 DAMAGED_TEXT: Final = "its record in the journal is damaged"
-CHANGED_RESULT_TEXT: Final = "its contents have changed"
 ROW_ERROR_PATTERN: Final = re.compile(r"[\w-]+ value in (runs|jobs|results|begun)\.")
 """The start of SQLite's messages about an invalid value in a row. They are ignored: checksums detect damage to the rows
 that decide whether a job is restored."""
@@ -641,7 +640,7 @@ class JournalStore:
         except (sqlite3.Error, UnicodeEncodeError) as error:
             raise ValueError(f"it cannot be read: {error}") from None
         if found.hexdigest() != name:
-            raise ValueError(CHANGED_RESULT_TEXT)
+            raise ValueError("its contents have changed")
 
     # ---- writing
 

@@ -60,8 +60,6 @@ MAX_ENDING_ITERATIONS: Final = 4
 """The number of iterations of asyncio's event loop that tasks may take to finish after the run."""
 EXTERNAL_FAULTS: Final = frozenset({"cancellation", "ctrl-c", "crash"})
 
-NO_CHANGES: Final[list[Change]] = []
-
 current_explored_run: Final[contextvars.ContextVar[ExploredRun]] = contextvars.ContextVar("trioflow exploration")
 
 
@@ -316,7 +314,7 @@ class ExploredRun:
 
     def _take_changes(self, stepped: SteppedJob, place: int) -> list[Change]:
         """Remove and return the changes at a place in a job, with the failures to repeat there."""
-        changes = self._changes_by_place.get(stepped.name, {}).pop(place, NO_CHANGES)
+        changes = self._changes_by_place.get(stepped.name, {}).pop(place, [])
         if stepped.pending_failures:
             changes = [*changes, *stepped.take_failures(_judge.describe_place(stepped, place))]
         return changes

@@ -24,8 +24,6 @@ from .trace._event_log import EventRecorder, build_record
 from .trace._spans import Span, or_infinity
 from .trace._trace_record import TraceRecord
 
-MAX_SUITE_NAME_LENGTH: Final = 200
-"""Longer paths of nested schedulers are cut, because each case repeats the path of its suite."""
 OUTPUT_NAMES: Final = {"stdout": "output", "stderr": "standard error"}
 ANSI_ESCAPE_PATTERN: Final = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])")
 INVALID_XML_CHARACTERS: Final = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
@@ -98,9 +96,9 @@ def xml_lines(record: TraceRecord) -> Iterator[str]:
     cases = sorted(record.counted_spans, key=lambda span: or_infinity(span.finished_at))
     root_label = record.root_runs[0].label
     names: dict[int | None, str] = {None: root_label}
-    # Enclosing ones first.
+    # Enclosing ones first. Long paths are cut, because each case repeats the path of its suite.
     for outer in (record.spans[run.parent] for run in record.runs if run.parent is not None):
-        names[outer.number] = _text_forms.fit(f"{root_label}/{outer.path}", MAX_SUITE_NAME_LENGTH, "ends")
+        names[outer.number] = _text_forms.fit(f"{root_label}/{outer.path}", 200, "ends")
     suites: dict[str, list[Span]] = {root_label: []}
     for span in cases:
         suites.setdefault(names[span.parent], []).append(span)

@@ -68,7 +68,6 @@ NOW: Final = -math.inf
 NO_TIMER: Final[Timer] = (math.inf, None, lambda: None)
 NEEDS_NOTHING: Final = (False,)
 """The key of the group of jobs without needs that take no slot, and of those that have what they need, and a slot."""
-LAST: Final = (math.inf,)
 
 
 class WaitingGroup:
@@ -607,7 +606,7 @@ class Admission:
         """
         # A heap of the next group of each run, with the priority and the number of its first job, and its index.
         heads: list[tuple[float, int, OrderedPlaces, int]] = []
-        entries: Iterable[Any] = itertools.chain(self.places_in_order, [LAST])
+        entries: Iterable[Any] = itertools.chain(self.places_in_order, [(math.inf,)])
         for entry, following in itertools.pairwise(entries):
             places: OrderedPlaces = entry[2]
             if places.has_room():

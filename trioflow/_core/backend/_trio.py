@@ -25,7 +25,6 @@ from ._interface import Backend, HostTask, Isolation, TaskSnapshot, WorkerGroup,
 from ._shared import IDLE_TASK_NAME, ContextVariables, getrefcount, getweakrefcount, has_values
 
 T = TypeVar("T")
-SignalFunction = Callable[[int, FrameType | None], Any]
 
 SHARED_OBJECT: Final[trio.lowlevel.RunVar[Any]] = trio.lowlevel.RunVar("shared by the runs of trioflow")
 """The object that all runs in an event loop share. trio keeps a separate value for each loop."""
@@ -84,7 +83,7 @@ class CtrlC:
     job.
     """
 
-    def __init__(self, trio_handler: SignalFunction) -> None:
+    def __init__(self, trio_handler: Callable[[int, FrameType | None], Any]) -> None:
         self.trio_handler: Final = trio_handler
         # How many runs in this loop use the handler.
         self.run_count = 0

@@ -20,8 +20,7 @@ if TYPE_CHECKING:
 else:
     # `fractions` is slow to import, and few programs need it.
     Amount = int
-KeyedAmounts = tuple[tuple[str, Amount], ...]
-ExactNeed = Amount | KeyedAmounts
+ExactNeed = Amount | tuple[tuple[str, Amount], ...]
 CheckedNeed = ExactNeed | str
 """The checked forms of a `Need`: an exact amount or, of a `Rate`, pairs of key and amount. Text is a size or a key."""
 

@@ -373,7 +373,6 @@ DROPPED: Final = object()
 # ---- errors about results, and texts of exceptions
 
 
-MAX_ERROR_LENGTH: Final = 200
 # In place of the return value of a function that was not called.
 UNCALLED: Final = object()
 
@@ -499,7 +498,7 @@ def one_line_error(error: BaseException) -> str:
     The cut is in the middle: the message of a failed command ends with the message of its program.
     """
     error, before, after = _user_code.shown_exception(error)
-    text = fit(" ".join((before + error_text(error) + after).split()), MAX_ERROR_LENGTH, keep="ends")
+    text = fit(" ".join((before + error_text(error) + after).split()), 200, keep="ends")
     return type(error).__name__ + clause(": {}", _labels.printable(text))
 
 

@@ -95,7 +95,8 @@ class Option(Readable[GetType], Generic[GetType, SetType]):
             TypeError, ValueError: the value is invalid.
 
         """
-        if not (self.settable_in_run or (self.name in NEXT_TRY and job._state.is_settled)):
+        # A settled job may get a timeout during a run, for its next try: each call reads it as it begins.
+        if not (self.settable_in_run or (self.name in ("timeout", "idle_timeout") and job._state.is_settled)):
             job._reject_during_run(self.name)
         previous = getattr(job, self.attribute)
         self.store(job, value)
@@ -135,15 +136,12 @@ class SharedOption(Option[GetType, SetType]):
         job._use_options(record.replace(self.name, self.check(value, self.name, job._name_for_errors)))
 
 
-# A settled job may get these during a run, for its next try: each call reads them as it begins.
-NEXT_TRY: Final = ("timeout", "idle_timeout")
 CACHEABLE_TYPES: Final = frozenset({float, int, bool, str, type(None)})
 """The types of values whose records are cached. Other values may be mutable, so that their equality may change."""
-CACHE_SIZE: Final = 256
 
 
 # Typed, because True == 1, and True is not a valid number.
-@functools.lru_cache(maxsize=CACHE_SIZE, typed=True)
+@functools.lru_cache(maxsize=256, typed=True)
 def _cached_record(record: OptionRecord, option: SharedOption[Any, Any], value: object) -> OptionRecord:
     return record.replace(option.name, option.check(value, option.name, ""), is_shared=True)
 

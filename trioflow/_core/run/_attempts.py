@@ -34,7 +34,7 @@ import itertools
 import math
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from ..admission._resource import TIME_TOLERANCE
 from ..base._states import CANCELLED, FAILED, SCHEDULED, SUCCEEDED, CancelCause, JobState, StopReason, WaitCause
@@ -52,7 +52,6 @@ if TYPE_CHECKING:
 
 MIN_WAIT_SECONDS: Final = 0.01
 """Shorter waits for files, in seconds, count as the time of their job."""
-EndOutputs: TypeAlias = "Callable[[bool], Awaitable[str]]"
 LONG_CALL_SECONDS: Final = 0.05
 """After a timed call of this length, in seconds, its worker leaves, and with it the timer that the next call would use.
 On a virtual clock, such a timer would be an instant to go on to."""
@@ -197,7 +196,9 @@ async def _call_with_timeouts(worker: Worker, job: AbstractJob[Any], options: _j
         traceback = None
 
 
-async def _call_with_outputs(worker: Worker, job: AbstractJob[Any], end_outputs: EndOutputs) -> Any:
+async def _call_with_outputs(
+    worker: Worker, job: AbstractJob[Any], end_outputs: Callable[[bool], Awaitable[str]]
+) -> Any:
     """Call a job once. If it does not succeed, set aside the files that it has begun to write."""
     try:
         value = await job._call_once()

@@ -106,7 +106,6 @@ class Instrument:
 
 
 HOOK_NAMES: Final = tuple(name for name, value in vars(Instrument).items() if name[0] != "_" and callable(value))
-START_HOOK_NAMES: Final = ("job_started", "job_attempt")
 MIN_BLOCKING_SECONDS: Final = 1.0
 """A job or an instrument that blocks the event loop for longer than this, in seconds, is named in the log."""
 
@@ -195,7 +194,7 @@ class InstrumentSet:
             instrument = getattr(method, "__self__", method)
             _logger.warn(f"instrument {short_repr(instrument)} raised in {hook} and is removed from this run", error)
             self._removed.add(id(instrument))
-        elif hook in START_HOOK_NAMES or self.interrupt is None:
+        elif hook in ("job_started", "job_attempt") or self.interrupt is None:
             return False
         else:
             self.interrupt(error)

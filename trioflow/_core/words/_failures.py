@@ -32,8 +32,6 @@ COUNT_REPORT_DELAY: Final = 1.0
 SIMILARITY_PERIOD: Final = 60.0
 """The seconds after which the number of counted failures is logged, and a similar failure gets its own line again."""
 MAX_NAMED_JOBS: Final = 5
-MAX_MESSAGE_LENGTH: Final = 60
-"""The maximum number of characters of a message that differs from the logged failure's message."""
 FAILURE_SUBJECT: Final = "failure"
 MAX_COMPARED_FRAMES: Final = 50
 """The maximum number of innermost frames that are compared to decide whether two failures are alike."""
@@ -82,7 +80,7 @@ class SimilarFailures:
         self.count_since_report += 1
         if len(self._first_failures) < MAX_NAMED_JOBS:
             message = _message(job, error)
-            shown = printable(fit(message, MAX_MESSAGE_LENGTH, keep="ends"))
+            shown = printable(fit(message, 60, keep="ends"))
             self._first_failures.append((_job_path(job), f" ({shown})" if message != self._message else ""))
 
     def report(self) -> str:

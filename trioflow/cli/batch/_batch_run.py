@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from ...batch._record_files import OutputDirectory, Record
     from ._progress_bar import ProgressBar
 
-DEFAULT_WIDTH: Final = 120
 MIN_COMMAND_LENGTH: Final = 20
 MAX_SHOWN_KINDS: Final = 10
 SIGPIPE_EXIT_CODE: Final = 141
@@ -193,7 +192,7 @@ def summary_lines(batch: _batch.Batch, options: Options) -> Iterator[str]:
     verdict = create_verdict(stopped, counts, run_seconds(batch.scheduler), noun="command")
     line = verdict.format_line("batch", symbols)
     yield click.style(line, fg="red", bold=True) if has_colors(sys.stderr) else line
-    columns = shutil.get_terminal_size().columns if sys.stderr.isatty() else DEFAULT_WIDTH
+    columns = shutil.get_terminal_size().columns if sys.stderr.isatty() else 120
     kinds = sorted(batch.reporter.failures.values(), key=lambda similar: not similar.is_crash)
     for similar in kinds[:MAX_SHOWN_KINDS]:
         yield symbols.escape(f"  {failure_line(similar, columns)}")

@@ -34,7 +34,6 @@ MAX_LABEL_LENGTH: Final = 60
 PATH_LIKE_TYPE: Final[Any] = os.PathLike
 BYTES_TYPES: Final[Any] = (bytes, bytearray, memoryview)
 JOB_TYPE: Final[Any] = abc.AbstractJob
-SHELL_PATH: Final = "/bin/sh"
 SHELL_SIGNS: Final = frozenset("|&;<>()$`*?[\"'\\")
 """Characters that have a meaning only in a shell."""
 SHELL_WORDS: Final = frozenset({"|", "||", "&&", "&", ";", "<", ">", ">>", "2>", "2>&1"})
@@ -57,7 +56,7 @@ def check_arguments(command: Any, shell: bool, subject: str) -> tuple[Any, ...]:
         parts = line_parts(command, subject)
         if len(parts) == 1 and isinstance(parts[0], (str, bytes)) and not parts[0].strip():
             raise ValueError(f"{subject}: the command is empty: give a command line")
-        command = SHELL_PATH, "-c", *parts
+        command = "/bin/sh", "-c", *parts
     elif isinstance(command, (str, bytes, PATH_LIKE_TYPE, JOB_TYPE, Template)) or not hasattr(command, "__iter__"):
         is_single = isinstance(command, (str, bytes, PATH_LIKE_TYPE, JOB_TYPE))
         example = ""

@@ -20,7 +20,6 @@ from ..posix._files import explain_temporary_file, may_wait_for_writer, open_tem
 
 SPOOL_LIMIT_BYTES: Final = 1 << 20
 """The maximum size, in bytes, of captured output that is kept in memory. Larger output is kept on disk."""
-SPOOL_BUFFER_BYTES: Final = 1 << 16
 MAX_TAIL_BYTES: Final = 2000
 MAX_KEPT_TAIL_BYTES: Final = 4000
 """The bytes of the end of an output that a `CommandError` shows, and that a `TailSink` keeps."""
@@ -66,7 +65,7 @@ class OutputSpool:
         return data
 
     def open(self) -> io.BufferedReader:
-        return io.BufferedReader(SpoolReader(self), SPOOL_BUFFER_BYTES)
+        return io.BufferedReader(SpoolReader(self), 1 << 16)
 
     def __len__(self) -> int:
         return self._size
@@ -307,7 +306,7 @@ def make_tag_function(template: bool | str, name: str, values: Mapping[str, str]
 
     def replacement(match: re.Match[str]) -> str:
         if match["name"] == "time" and "time" not in values:
-            return datetime.now().astimezone().strftime(match["format"] or TIME_FORMAT)
+            return datetime.now().astimezone().strftime(match["format"] or "%H:%M:%S")
         return match[0] if match["format"] or match["name"] not in values else printable(values[match["name"]])
 
     if not isinstance(template, str):
@@ -315,7 +314,6 @@ def make_tag_function(template: bool | str, name: str, values: Mapping[str, str]
     return (lambda: _PLACEHOLDER_PATTERN.sub(replacement, template)) if template else None
 
 
-TIME_FORMAT: Final = "%H:%M:%S"
 _PLACEHOLDER_PATTERN: Final = re.compile(r"\{(?P<name>\w+)(?::(?P<format>[^{}]+))?\}")
 
 

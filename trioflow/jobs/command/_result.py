@@ -123,7 +123,7 @@ class CommandResult:
             fields = [f"signal={getattr(self.signal, 'name', self.signal)}"]
         for name, output in (("stdout", self._stdout), ("stderr", self._stderr)):
             if output is not None:
-                fields.append(f"{name}={len(output)} bytes" if len(output) > MAX_SHOWN_BYTES else f"{name}={output!r}")
+                fields.append(f"{name}={len(output)} bytes" if len(output) > 60 else f"{name}={output!r}")
         return f"<CommandResult {', '.join(fields)}, {self.elapsed:.3f} s>"
 
 
@@ -134,9 +134,6 @@ def read_output(output: bytes | OutputSpool | None) -> bytes | None:
 
 def _not_captured_error(stream: str) -> ValueError:
     return ValueError(f"{stream!r} was not captured: give the job {stream}=subprocess.PIPE")
-
-
-MAX_SHOWN_BYTES: Final = 60
 
 
 class CommandError(TrioflowError):

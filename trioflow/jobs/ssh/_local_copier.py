@@ -15,8 +15,6 @@ import stat
 import sys
 from collections.abc import Callable
 
-COPY_SIZE = 1 << 20
-
 
 def make_directory(path: str) -> None:
     """Create a directory. Ignore errors, because copying into the directory will report them."""
@@ -38,7 +36,7 @@ def put(source: str, target: str) -> None:
     elif stat.S_ISREG(status.st_mode):
         descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, stat.S_IRUSR | stat.S_IWUSR)
         with open(descriptor, "wb") as target_file, open(source, "rb") as source_file:
-            while data := source_file.read(COPY_SIZE):
+            while data := source_file.read(1 << 20):
                 target_file.write(data)
     else:
         raise OSError(f"{source!r} is not a file or a directory")

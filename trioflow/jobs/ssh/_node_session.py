@@ -40,7 +40,6 @@ MAX_ATTEMPTS: Final = 3
 """The maximum number of attempts to start a command whose connection is lost before it starts."""
 MAX_REFUSALS: Final = 20
 """The maximum number of retries after a refused request for a session. Their pauses take about 15 seconds in total."""
-REMOVAL_TIMEOUT: Final = 2.0
 
 
 class NodeSession:
@@ -178,7 +177,7 @@ class NodeSession:
             check=False,
             terminate_grace=0.1,
         )
-        with anyio.move_on_after(REMOVAL_TIMEOUT, shield=True), contextlib.suppress(Exception):
+        with anyio.move_on_after(2.0, shield=True), contextlib.suppress(Exception):
             return (await removal.co_run()).returncode != LOST_SESSION_CODE
         return False
 

@@ -215,12 +215,11 @@ class SshNodes(Sequence[Node]):
 
     def __repr__(self) -> str:
         """Show the names of the nodes. If there are many, show only the first name, the last name, and the number."""
-        if len(self) <= MAX_NAMES_IN_REPR:
+        if len(self) <= 3:
             return f"<SshNodes {', '.join(node.name for node in self)}>"
         return f"<SshNodes {self[0].name} ... {self[-1].name}, {len(self)} nodes>"
 
 
-MAX_NAMES_IN_REPR: Final = 3
 MAX_NODES: Final = 100_000
 MAX_CHARACTERS: Final = 10_000_000
 """The maximum number of nodes, and of characters of their names, in all ranges. More are a mistake."""

@@ -31,8 +31,6 @@ from ._nonblocking_writer import NonBlockingWriter
 if TYPE_CHECKING:
     from ._format import Event
 
-MAX_EXCEPTION_LENGTH: Final = 1000
-"""The maximum number of characters of an exception's text in a line. `Scheduler.debrief` prints the whole text."""
 MAX_POLLED_JOBS: Final = 200
 """The maximum number of waiting jobs, and also of running jobs, that each poll checks for changes."""
 MAX_DROPPED: Final = 1000
@@ -364,4 +362,4 @@ class Events(Instrument):
 
 
 def _exception_line(error: BaseException | None) -> str | None:
-    return None if error is None else _failure_text.one_line_text(error, MAX_EXCEPTION_LENGTH)
+    return None if error is None else _failure_text.one_line_text(error, 1000)

@@ -12,7 +12,6 @@ from ..trace._spans import Span
 from . import _picture, _process_record, _run_log
 from ._console import WatchedRun, failure_groups, has_words, jobs_in, name_of, states_text, stopwatch_text, waiting_rows
 
-MAX_FOUND: Final = 200
 ORDER: Final[dict[Any, int]] = {state: number for number, state in enumerate(STATE_PRECEDENCE)}
 
 
@@ -36,7 +35,7 @@ def find_jobs(run: WatchedRun, picture: _picture.Picture, which: str, words: str
         "title": title,
         "count": len(spans),
         "counts": states_text(spans),
-        "jobs": [_row(run, span) for span in spans[:MAX_FOUND]],
+        "jobs": [_row(run, span) for span in spans[:200]],
     }
 
 

@@ -33,7 +33,6 @@ STALL_SECONDS: Final = 0.05
 """A job blocks the event loop if it is executing before and after this time, in seconds, and its line is shown so."""
 MAX_JOBS: Final = 1000
 """The maximum number of running jobs, of waiting jobs and of failures in a record. The others are only counted."""
-WAITING_STATES: Final = frozenset({JobState.IDLE, JobState.SCHEDULED})
 
 KINDS_PREFIX: Final = os.path.join(PACKAGE_PREFIX, "jobs", "")
 
@@ -237,7 +236,7 @@ def group_waits(
             text = f"is ready, but {blocker.label!r} blocks the event loop{ready}"
             explanation = explanation.replace(READY_TEXT, text)
         # The job may have started meanwhile.
-        if state is job.state and state in WAITING_STATES:
+        if state is job.state and state in (JobState.IDLE, JobState.SCHEDULED):
             yield WaitGroup(f"{cause.value} {resource} {line}", cause, members, since, explanation)
 
 

@@ -10,15 +10,13 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator
 from heapq import nlargest
-from typing import Any, Final, NamedTuple
+from typing import Any, NamedTuple
 
 from ..._core.base._text_forms import clause, duration_text
 from ..._core.job._labels import printable
 from ..trace._record_builder import JobFacts
 from ._console import WatchedRun, has_words
 from ._process_record import Record
-
-MAX_LINES: Final = 200
 
 
 class Entry(NamedTuple):
@@ -31,7 +29,7 @@ class Entry(NamedTuple):
     """The CSS class of its sign, and further values that are equal in lines to be merged."""
 
 
-def log(run: WatchedRun, words: str, count: int = MAX_LINES) -> Record:
+def log(run: WatchedRun, words: str, count: int = 200) -> Record:
     """Return the newest lines that contain all words, as data, and how many there are.
 
     A line of several jobs has a list of their keys.

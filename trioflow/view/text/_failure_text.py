@@ -33,12 +33,9 @@ INTERMEDIATE_LIBRARIES: Final = (
 )
 """Libraries whose frames may lie between trioflow's frames and the user's code."""
 MAX_STORED_LENGTH: Final = 1000
-MAX_HEADLINE_LENGTH: Final = 300
-DEFAULT_MAX_LENGTH: Final = 100
-"""The default maximum length of an exception's text. With a prefix, the text then fits in a line of a wide terminal."""
 
 
-def one_line_text(error: BaseException | None, max_length: int = DEFAULT_MAX_LENGTH) -> str:
+def one_line_text(error: BaseException | None, max_length: int = 100) -> str:
     """Return the type and the message of `error` on one line, truncated to `max_length` characters; "" for None."""
     if error is None:
         return ""
@@ -49,7 +46,7 @@ def one_line_text(error: BaseException | None, max_length: int = DEFAULT_MAX_LEN
 def first_line_text(error: BaseException) -> str:
     """Return the type of `error`, and the first line of its message without trailing punctuation, truncated."""
     error, before, after = _user_code.shown_exception(error)
-    return _prepend_type(error, before + headline(safe_message(error)) + after, MAX_HEADLINE_LENGTH)
+    return _prepend_type(error, before + headline(safe_message(error)) + after, 300)
 
 
 def safe_message(error: BaseException) -> str:

@@ -23,7 +23,6 @@ from ..._core.words import _failures, _job_queries, _run_view
 from .._state_styles import STATE_COUNT_ORDER
 from ._symbols import Symbols
 
-MAX_CAUSES: Final = 2
 FOREVER_KEY: Final = "forever"
 TOLERATED_KEY: Final = "tolerated"
 TALLY_KEYS: Final = (*STATE_COUNT_ORDER, FOREVER_KEY, TOLERATED_KEY)
@@ -201,7 +200,7 @@ class Tally:
 def reruns_text(reruns: collections.Counter[str]) -> str:
     """Return how many jobs ran again and why, e.g. `17 run again, because 'stage' has changed`."""
     # Causes of as many jobs are in the order of their texts, since the readers count the jobs in different orders.
-    total, causes = reruns.total(), sorted(reruns.items(), key=lambda item: (-item[1], item[0]))[:MAX_CAUSES]
+    total, causes = reruns.total(), sorted(reruns.items(), key=lambda item: (-item[1], item[0]))[:2]
     if len(reruns) == 1:
         return f"{total:,} run again, because {causes[0][0]}"
     shown = [f"{number:,} because {cause}" for cause, number in causes]

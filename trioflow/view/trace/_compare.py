@@ -29,10 +29,6 @@ MIN_CHANGE_SHARE: Final = 0.005
 """Changes of less than this share of the longer run's duration are combined in a single line."""
 ROUNDING_ERROR_SHARE: Final = 1e-5
 """If the small changes add up to less than this share of the longer run's duration, their sum is a rounding error."""
-MAX_LINES_PER_TITLE: Final = 10
-MAX_PATH_LENGTH: Final = 60
-"""The maximum number of characters in a path. A longer path loses its middle, because the paths of similar jobs often
-differ only at the end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,7 +216,7 @@ def comparison_lines(comparison: Comparison, symbols: _symbols.Symbols) -> Itera
         yield ""
         yield "Ended in another state:"
         texts = [f"{_short(path)}: {old}, now {new}" for path, old, new in comparison.state_changes]
-        yield from (f"  {symbols.escape(text)}" for text in listed_lines(texts, MAX_LINES_PER_TITLE))
+        yield from (f"  {symbols.escape(text)}" for text in listed_lines(texts, 10))
     if comparison.changes:
         yield ""
         yield "Along the critical paths:"
@@ -248,4 +244,4 @@ def _table_lines(comparison: Comparison, symbols: _symbols.Symbols) -> Iterator[
 
 
 def _short(path: str) -> str:
-    return fit(path, MAX_PATH_LENGTH, keep="ends")
+    return fit(path, 60, keep="ends")

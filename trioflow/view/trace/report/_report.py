@@ -36,9 +36,6 @@ from .. import _time_spent, _timeline
 from .._spans import CommandRecord, RunSpan, Span, or_infinity, wait_texts
 from .._trace_record import TOO_MANY_NOTE, GraphDescription, TraceRecord
 
-MAX_SENTENCE_LENGTH: Final = 500
-MAX_NAME_LENGTH: Final = 48
-
 
 def require_jinja() -> None:
     """Check that Jinja is installed, because reports need it.
@@ -129,7 +126,7 @@ def _template() -> Any:
         "file_name": lambda path: Path(path).name,
         "keep_percents": lambda text: escape(printable(text)).replace(" %", "\N{NO-BREAK SPACE}%"),
         "lines": lambda text: escape(printable_lines(text)),
-        "shorten_name": lambda name: fit(name, MAX_NAME_LENGTH, keep="ends"),
+        "shorten_name": lambda name: fit(name, 48, keep="ends"),
     }
     filters: Any = environment.filters
     filters |= {"duration": duration_text, "join_names": join_isolated, **text_filters}
@@ -156,7 +153,6 @@ def _read_all(kind: str, is_live: bool) -> str:
 # ---- the head: the verdict, the counts by state, and the critical path
 
 MAX_CRITICAL_PATH_LINES: Final = 6
-MAX_PART_LENGTH: Final = 32
 MIN_SHARE: Final = 0.005
 """How many parts of the critical path have a line, each with at least this share of the time."""
 GOOD_VERDICT, BAD_VERDICT, OPEN_VERDICT = "good", "bad", "open"
@@ -240,7 +236,7 @@ def _critical_path_rows(record: TraceRecord) -> Iterator[PathRow]:
         if part.is_wait:
             yield PathRow(f"waited for {part.name}", "wait", part.count, *numbers(part.seconds))
             continue
-        short_name = fit(part.name, MAX_PART_LENGTH, keep="ends")
+        short_name = fit(part.name, 32, keep="ends")
         address = quote(printable(record.spans[part.span_number].name), safe="") if part.count == 1 else ""
         yield PathRow(part.name, "work", part.count, *numbers(part.seconds), short_name, address)
     if (hidden_seconds := sum(part.seconds for part in hidden_parts)) >= MIN_SHARE * total_seconds:
@@ -378,7 +374,6 @@ def _root_failure_number(record: TraceRecord, span: Span) -> int:
 
 # ---- commands: command lines, exit codes, resource use, ends of outputs, and output files
 
-MAX_LINE_LENGTH: Final = 2000
 MAX_OUTPUT_CHARACTERS: Final = 1_000_000
 """The maximum number of characters of output in a report. Failed commands come first."""
 printable_lines: Final = Symbols().escape_lines
@@ -412,7 +407,7 @@ def command_details(record: TraceRecord, folder: Path | None) -> dict[int, dict[
         outputs = list[tuple[str, str]]()
         if (command := record.commands.get(number)) is not None:
             outputs += command_outputs(command)
-            shown["command"] = fit(printable(command.line), MAX_LINE_LENGTH)
+            shown["command"] = fit(printable(command.line), 2000)
             shown["facts"] = " · ".join(command_fact_texts(command))
             shown["files"] = list(file_links(command, folder))
         if number in record.printed:
@@ -550,7 +545,7 @@ def families_table(record: TraceRecord) -> dict[str, Any] | None:
 
 def slots_sentence(record: TraceRecord) -> str:
     sentence = str(_time_spent.compute_time_spent(record))
-    return fit(sentence[:1].upper() + sentence[1:], MAX_SENTENCE_LENGTH)
+    return fit(sentence[:1].upper() + sentence[1:], 500)
 
 
 # ---- the facts of the run
