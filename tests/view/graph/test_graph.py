@@ -137,7 +137,7 @@ def fitting(label: str) -> str:
     return next(start for end in range(len(label), -1, -1) if len(escape(start := label[:end])) <= FITS)
 
 
-@given(st.lists(st.text(max_size=40).map(fitting), min_size=1, max_size=30))
+@given(st.lists(st.text(max_size=40).map(fitting), min_size=1, max_size=10))
 def test_any_label_is_shown_literally(labels: list[str]) -> None:
     """A graph shows any label literally: quotes, backslashes, entities, HTML and control characters. The labels are
     short enough to be shown whole. With up to 40 characters, one in 25 seeds had so many unprintable ones that its
