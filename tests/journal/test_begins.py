@@ -233,10 +233,10 @@ def test_a_record_matches_with_the_same_fingerprint_and_no_requirement_that_has_
 def test_the_first_row_that_holds_decides() -> None:
     """An ambiguous path is never stored, whatever else is true; a record of this run restores nothing."""
     rows = (Finding.AMBIGUOUS, Finding.RAN_BEFORE, Finding.DAMAGED)
-    for *holds, has_moved in itertools.product((False, True), repeat=4):
+    for flags in itertools.product((False, True), repeat=len(Evidence._fields[4:])):
+        *holds, has_moved = flags
         for record in (None, RECORDED):
-            is_ambiguous, was_used, is_damaged = holds
-            found = judge(Evidence(record, "work", NOTHING, False, is_ambiguous, was_used, is_damaged, has_moved))
+            found = judge(Evidence(record, "work", NOTHING, False, *flags))
             missing = Finding.MOVED if has_moved else Finding.NO_RECORD
             last = missing if record is None else Finding.MATCHES
             assert found is next((row for row, is_so in zip(rows, holds, strict=True) if is_so), last)

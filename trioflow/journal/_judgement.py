@@ -5,11 +5,11 @@ The first row that holds:
 | the record | the work | finding | look-up |
 |---|---|---|---|
 | belongs to several jobs, or its path to another job of this run | any | AMBIGUOUS | NotStored: it is never stored |
-| is of this run | any | RAN_BEFORE | NotStored: an attempt of its scheduler runs all of it |
+| is of this run | any | RAN_BEFORE | NotStored: it is tried again, alone or with its scheduler |
 | cannot be read | any | DAMAGED | NotStored |
 | is missing | is that of a record in another directory | MOVED | NotStored: names both directories |
 | is missing | any | NO_RECORD | NotStored, with nothing to explain |
-| has its fingerprint | no requirement has run since, or was left out | MATCHES | Restored, if the result can be used |
+| has its fingerprint | no requirement has run since, and none was left out | MATCHES | Restored, if its result can be |
 | has another fingerprint, or is older than a requirement, or some are left out | any | DIFFERS | see below |
 
 `DIFFERS` is not yet a change: what changed is sought, part by part, as only a few jobs pay for that. A record without a
@@ -39,7 +39,7 @@ class Finding(enum.Enum):
 
 
 class Evidence(NamedTuple):
-    """The facts about a job and its record. No judgement needs more."""
+    """The facts about a job and its record. What has changed, `JournalSession._find_change` seeks."""
 
     record: StoredJob | None
     """The record of its path, or None if there is none, or it cannot be read."""

@@ -7,7 +7,8 @@ With `durable="each"`, it also survives a power cut, because each commit is sync
 run.db            the jobs that have settled, and the runs
 run.db-wal, -shm  SQLite's files, which it removes when a run ends cleanly
 run.db-lock       names the process that uses the journal, which removes the file when it finishes (see `_lock`)
-run.db-answers/   questions of jobs, and the answers of other processes (see `_questions`) ```
+run.db-answers/   questions of jobs, and the answers of other processes (see `_questions`)
+```
 
 A run writes only through `_write` and `commit` of `JournalStore`. Tests kill the process before and after their calls.
 """
@@ -70,7 +71,7 @@ SCHEMA_STATEMENTS: Final = (
     " took REAL, why TEXT, checksum INTEGER, code TEXT)",
     # Large results in pieces, and outputs, by the hash of their contents: see `StoredJob.large`.
     "CREATE TABLE results (hash TEXT, piece INTEGER, data BLOB NOT NULL, PRIMARY KEY (hash, piece))",
-    # Jobs that write files, and have started but not succeeded, with the stamps of the files before the start.
+    # Jobs that write files, and have started but not ended, with the stamps of the files before the start.
     "CREATE TABLE begun (path TEXT PRIMARY KEY, outputs TEXT NOT NULL, checksum INTEGER) WITHOUT ROWID",
 )
 SCHEMAS: Final = {
@@ -225,7 +226,7 @@ class JournalStore:
             self._check_file()
             with self._explain_errors("open it"):
                 # Checked through a connection that only reads: another connection would merge the log into a file that
-                # # is rejected.
+                # is rejected.
                 self._db = self._connect(self._choose_read_mode())
                 version = self._check_format(self._db)
                 is_earlier = version == EARLIER_VERSION
@@ -568,10 +569,9 @@ class JournalStore:
         self._begin_transaction()
         if (found := self._fetch_row("SELECT path, outputs, checksum FROM begun WHERE path = ?", (path,))) is None:
             return None
-        *row, stored_checksum = found
-        if checksum(row) != stored_checksum:
+        if checksum(found[:2]) != found[2]:
             raise DamagedRow
-        return str(row[1])
+        return str(found[1])
 
     def outputs_of_other_jobs(self, path: str) -> list[str]:
         """Return the names of all files that other jobs than the job at `path` have recorded as outputs."""
@@ -939,8 +939,9 @@ def _read_once(path: Path, read: Callable[[JournalStore], T]) -> T:
 def checksum(row: Sequence[Any]) -> int:
     """Return the checksum of a row, or of its stored form (see `escape_row`).
 
-    For `jobs`, it covers the first six columns, which decide whether the job is restored. The others are only for
-    reports. For `begun`, it covers the path and the outputs.
+    For `jobs`, it covers the first six columns: what is restored, and for which work. Of the others, `run`, `settled`
+    and `restored` decide whether the job is restored, too. Only their types are checked, since `restored` changes
+    alone, and the rest is for reports. For `begun`, it covers the path and the outputs.
     """
     if row[4:6] == NOT_LARGE_NO_OUTPUTS:
         try:
