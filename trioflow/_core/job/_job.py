@@ -39,7 +39,15 @@ if TYPE_CHECKING:
 
 D = TypeVar("D")
 
-NO_DEFAULT: Final = type("NoDefault", (), {"__repr__": lambda _: "NO_DEFAULT"})()
+
+class NoDefault:
+    """What `result()` takes for no default."""
+
+    def __repr__(self) -> str:
+        return "NO_DEFAULT"
+
+
+NO_DEFAULT: Final = NoDefault()
 
 
 class Throttling(NamedTuple):
