@@ -131,7 +131,7 @@ def _advice(value: object) -> str:
         return f"write Job({name}(...))"
     if callable(value) and name:
         return f"write Job({name}, ...) for an async function, and ThreadJob({name}, ...) for a plain one"
-    label = "; pass the job, not its label" * isinstance(value, str)
+    label = "; pass the job, not its label" * issubclass(type(value), str)
     return f"give jobs, Sequences, None, or collections of these{label}"
 
 
