@@ -324,6 +324,10 @@ INVALID = [
     (["--no-such", "x"], "No such option"),
     (["-j", "x", "true"], "'x' is not a number of jobs"),
     (["--halt", "x", "true"], "'x' is not a rule"),
+    (
+        ["--results", "d", "--results", "t.csv", "true"],
+        "several are given, and only one can be taken: leave the others",
+    ),
     (["--timeout", "200%", "true"], "'200%' is not a duration"),
     (["echo {= 1 =}", ":::", "1"], "Perl expressions"),
     (["true", "::::", "/no/such"], "cannot read the arguments from '/no/such'"),

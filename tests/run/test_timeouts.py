@@ -176,6 +176,8 @@ def test_the_timeout_error_names_the_line_where_the_job_was(
     assert error.place == f"in hang at test_timeouts.py:{number} (await anyio.sleep_forever()  # here)"
     where = f"it was {error.place}"
     assert str(error) == f"'slow' did not end within its timeout of 1 s; {where}"
+    choices = ["on_timeout='move_on'", *(["retry="] if "retry" not in options else [])]  # it advises what is not there
+    assert error.__notes__ == [f"give it more time with timeout=, or choose {' or '.join(choices)}"]
 
 
 @pytest.mark.parametrize("folder", ["site-packages", "dist-packages"])

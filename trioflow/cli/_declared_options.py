@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import functools
 from collections.abc import Callable, Sequence
@@ -46,9 +47,11 @@ def _click_option(field: dataclasses.Field[Any]) -> Callable[[Callable[..., T]],
         settings["type"] = option_type(parse)
         if settings.get("multiple"):
             settings["callback"] = merge_values
-    elif settings.get("metavar") == "FILE":
+    elif settings.get("metavar") in ("FILE", "DIR"):
         # For completions of the shell.
         settings.setdefault("type", click.Path())
+        if not settings.get("multiple"):
+            settings |= {"multiple": True, "callback": single_value}
     return click.option(*flags, field.name, **settings)
 
 
@@ -62,6 +65,20 @@ def option_type(parse: Callable[[str], T]) -> Callable[[str], T]:
     return convert
 
 
+def single_value(_: click.Context, __: click.Parameter, values: Sequence[T]) -> T | None:
+    """Return the only value of an option that names a place: of two, one would be read or written without a word.
+
+    The last of other options is taken, so that a command line can follow an alias with defaults.
+
+    Raises:
+        BadParameter: there are several values.
+
+    """
+    if len(values) > 1:
+        raise click.BadParameter("several are given, and only one can be taken: leave the others out")
+    return values[0] if values else None
+
+
 def merge_values(_: click.Context, option: click.Parameter, mappings: Sequence[dict[str, T]]) -> dict[str, T]:
     """Merge the values of a repeatable option, which are mappings, into a single mapping.
 
@@ -69,10 +86,7 @@ def merge_values(_: click.Context, option: click.Parameter, mappings: Sequence[d
         BadParameter: a name is in two of the mappings.
 
     """
-    merged: dict[str, T] = {}
-    for mapping in mappings:
-        for name in mapping:
-            if name in merged:
-                raise click.BadParameter(f"{name} is given twice: give each name once")
-        merged.update(mapping)
-    return merged
+    counts = collections.Counter(name for mapping in mappings for name in mapping)
+    if repeated := [name for name in counts if counts[name] > 1]:
+        raise click.BadParameter(f"{repeated[0]} is given twice: give each name once")
+    return dict(collections.ChainMap(*mappings[::-1]))

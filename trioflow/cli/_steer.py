@@ -113,8 +113,7 @@ def try_again(pid: int, path: str | None, reload: bool, cancel: bool, label: str
 
     If the job at PATH has succeeded, all that has used its result runs again, too. What runs with it has to end first.
     """
-    word = "try-again --cancel" if cancel else "try-again"
-    return steer(pid, f"{'reload and ' * reload}{word}", label, path)
+    return steer(pid, f"{'reload and ' * reload}try-again{' --cancel' * cancel}", label, path)
 
 
 @command.command()

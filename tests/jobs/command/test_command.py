@@ -32,6 +32,7 @@ def test_result_of_a_command_has_its_exit_code_output_and_usage(backend: str) ->
     assert (result.returncode, result.signal, result.stdout, result.stderr) == (0, None, b"hello\n", None)
     assert result.elapsed > 0
     assert result.user_time + result.system_time > 0
+    assert result.user_time == round(result.user_time, 6)
     assert result.max_rss is None  # less than this program's own
     assert isinstance(result._stdout, bytes)
 

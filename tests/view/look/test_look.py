@@ -77,7 +77,7 @@ def test_a_job_that_blocks_the_loop_is_shown_with_all_others(backend: Any) -> No
     assert suspended["line"]["text"].endswith("await anyio.sleep_forever()  # the line that is shown")
     assert shown["seconds"] > 0
     assert (shown["backend"], shown["thread"], shown["window"]) == (backend, "MainThread", 9)
-    assert "window: 2 of 9 slots taken" in text
+    assert "window: 9 slots, 2 taken" in text
     assert "blocks the event loop, test_look.py" in text
     assert "after  waits for 'inner': 'inner' has been running for" in text
     assert re.search(r"^  wrong  ValueError: no.* at bodies\.py:\d+$", text, re.MULTILINE)

@@ -198,8 +198,8 @@ class JobTimeout(TrioflowError, TimeoutError):
         self.place: str | None = place or None
         self.waits: str = waits
         where = clause("; {}", waits) + clause("; it was {}", place)
-        move_on = clause("on_timeout='move_on' or ", not job._is_service)
-        otherwise = clause(f", or choose {move_on}retry=", job.scheduler is not None)
+        choices = ["on_timeout='move_on'"] * (not job._is_service) + ["retry="] * (not job.retry)
+        otherwise = clause(", or choose {}", job.scheduler is not None and " or ".join(choices))
         if missing is None:
             missed = "was not ready" if job._is_service else "did not end"
             text = f"{missed} within its timeout of {seconds:g} s{where}"

@@ -58,8 +58,8 @@ class CommandResult:
         self.signal: Final = as_signal(-returncode) if returncode < 0 else None
         self.elapsed: Final = elapsed
         self.pid: Final = pid
-        self.user_time: Final = usage.ru_utime
-        self.system_time: Final = usage.ru_stime
+        self.user_time: Final = round(usage.ru_utime, 6)
+        self.system_time: Final = round(usage.ru_stime, 6)
         # Otherwise it may be the peak of the copy before exec.
         is_own = usage.ru_maxrss > rss_before_exec
         self.max_rss: Final = usage.ru_maxrss * RSS_UNIT_BYTES if is_own else None

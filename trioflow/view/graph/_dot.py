@@ -317,8 +317,7 @@ class DotWriter(ABC, Generic[Key]):
         yield self.frame(frame)
         if not self._members[frame]:
             # dot draws no frame without content.
-            point = InvisiblePoint(frame, "empty")
-            yield Statement("node", (self._anchor_name(point),), EMPTY_FRAME_TEXT, "(empty)")
+            yield Statement("node", (self._anchor_name(InvisiblePoint(frame, "empty")),), EMPTY_FRAME_TEXT, "(empty)")
         for borders, inner in ((self._tops, self._below_first_rank), (self._bottoms, self._above_last_rank)):
             point = InvisiblePoint(frame, borders.position)
             if boxes := borders.replaced_boxes.get(point):

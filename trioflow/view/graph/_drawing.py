@@ -309,11 +309,9 @@ def job_attributes(job: AnyJob) -> DotAttributes:
     box = box_of(job)
     shape = {"shape": box.shape, "style": NODE_DEFAULTS["style"] if box.rounded else "filled"}
     shape = {name: value for name, value in shape.items() if value != NODE_DEFAULTS[name]}
-    return {**color_attributes(box_colors(job)), **shape, **_mark_attributes(job, shape)}
-
-
-def color_attributes(colors: BoxColors) -> DotAttributes:
-    return {"fillcolor": colors.fill, "color": colors.outline, "fontcolor": colors.text}
+    colors = box_colors(job)
+    look = {"fillcolor": colors.fill, "color": colors.outline, "fontcolor": colors.text}
+    return {**look, **shape, **_mark_attributes(job, shape)}
 
 
 FRAME_DEFAULTS: Final[DotAttributes] = {

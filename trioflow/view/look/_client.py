@@ -336,7 +336,7 @@ def _run_lines(run: Record, columns: int | None, limit: int) -> Iterator[str]:
         yield f"  {run['pause']}"
     if run["window"] is not None:
         note = ", a group is one" * (sum(not job["forever"] for job in run["running"]) > run["slots_taken"])
-        yield f"  window: {run['slots_taken']} of {plural(run['window'], 'slot')} taken{note}"
+        yield f"  window: {plural(run['window'], 'slot')}, {run['slots_taken']} taken{note}"
     for resource in run["resources"][:limit]:
         yield f"  {printable(resource['text'])}"
     if more := len(run["resources"][limit:]):

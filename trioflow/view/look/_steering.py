@@ -294,8 +294,7 @@ def _groups_text(scheduler: Any) -> str:
         if is_scheduler(job) and not (job.is_settled() or _job_queries.is_one_job(job)):
             window = "no limit" if job.jobs_window is None else short_repr(job.jobs_window)
             own.append(f"'{printable(path)}' ({window})")
-    names = join_names(own, MAX_NAMED)
-    return clause("; a group counts as one job there, and keeps a window of its own: {}", names)
+    return clause("; a group counts as one job there, and keeps a window of its own: {}", join_names(own, MAX_NAMED))
 
 
 def _find(scheduler: Any, path: Any, has_settled: bool | None = False) -> AnyJob:

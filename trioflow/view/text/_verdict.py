@@ -372,8 +372,7 @@ def not_run_lines(jobs: Iterable[AnyJob], names: Mapping[AnyJob, str]) -> list[s
     causes = list(blocked_by.items())
     lines = [f"not run: {join_names(blocked)}, because {cause}" for cause, blocked in causes[:MAX_LISTED_NAMES]]
     if others := [blocked for _, blocked in causes[MAX_LISTED_NAMES:]]:
-        number = sum(map(len, others))
-        lines.append(f"not run: {number} more, because of {plural(len(others), 'other failure')}")
+        lines.append(f"not run: {sum(map(len, others))} more, because of {plural(len(others), 'other failure')}")
     if skipped_schedulers:
         lines.append(f"skipped: {join_names(skipped_schedulers)}")
     return lines
