@@ -476,7 +476,7 @@ def test_restored_timeouts_are_not_reported_as_new() -> None:
 def test_nothing_is_advised_when_nothing_is_left_to_do() -> None:
     """A batch whose failures are all kept once advised to run the same command again."""
     words = ["--journal", "run.db", "exit", ":::", 0, 3]
-    assert batch(*words).stderr.splitlines()[-1] == "  run again  the same command  (1 of 2 commands kept)"
+    assert batch(*words).stderr.splitlines()[-1] == "  to go on, run the same command again (1 of 2 commands kept)"
     assert batch("--keep", "all", *words).stderr.splitlines()[-1] == "  exit 3: exit code 3"
 
 
@@ -527,7 +527,7 @@ def test_summary_of_an_interrupted_batch_advises_how_to_continue(tmp_path: Path)
     assert summary_lines(stderr) == [
         "batch  ✗ interrupted, 1 failed, 1 cancelled, 1 never started of 4, 1 succeeded",
         "  exit 3: exit code 3",
-        "  run again  the same command  (--journal FILE keeps what succeeds)",
+        "  to go on, run the same command again (--journal FILE keeps what succeeds)",
     ]
 
 

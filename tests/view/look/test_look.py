@@ -146,7 +146,7 @@ def test_slots_of_groups_are_said_to_be_such(backend: Any) -> None:
     group = Scheduler(Job(wait_for_line), Job(wait_for_line), Job(begin))
     scheduler = Scheduler(group, Job(look), jobs_window=3)
     scheduler.run(backend=backend)
-    assert "  window: 2 of 3 slots taken, a group is one" in texts
+    assert "  window: 3 slots, 2 taken, a group is one" in texts
 
 
 def test_a_command_is_at_its_command_line(backend: Any) -> None:

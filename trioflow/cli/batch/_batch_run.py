@@ -202,7 +202,7 @@ def summary_lines(batch: _batch.Batch, options: Options) -> Iterator[str]:
     total = None if batch.expected_count is None else counts.job_count
     if batch.was_cut_short or (options.journal and kept != total):
         note = _outputs.kept_note(kept if options.journal else None, total, "command")
-        yield f"  run again  the same command  {note}"
+        yield f"  to go on, run the same command again {note}"
 
 
 def failure_line(similar: CommandFailures, columns: int) -> str:
