@@ -68,6 +68,16 @@ def test_a_batch_that_is_cancelled_has_failed(tmp_path: Path) -> None:
     assert "batch  ✗ cancelled, 0 of 2 commands succeeded, " in stderr.decode()
 
 
+def test_a_command_that_is_run_again_says_its_attempt(tmp_path: Path) -> None:
+    """`--retries` repeats it within its job, so that views see but one attempt of the engine."""
+    tries, here = tmp_path / "tries", tmp_path / "here"
+    line = f"echo >> {tries}; test $(grep -c ^ {tries}) = 2 || exit 1; touch {here}; sleep 1000"
+    with running("--retries", "3", ":::", line) as process:
+        until_there(here)
+        [run] = _client.ask(process.pid)["runs"]
+        assert [job["status"] for job in run["running"]] == ["attempt 2"]
+
+
 @pytest.mark.parametrize("part", ["feed", "report"])
 def test_a_part_of_a_batch_cannot_be_cancelled_alone(part: str, tmp_path: Path) -> None:
     here, go = tmp_path / "here", tmp_path / "go"

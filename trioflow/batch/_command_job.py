@@ -247,12 +247,19 @@ class BatchCommandJob(
         self.live_outputs: tuple[TaggedLineStream, TaggedLineStream] | None = None
         # The job of the latest attempt.
         self._attempt_job: CommandJob | SshJob | None = None
+        self._tries = 0
         self._start_timestamp, self._start_time = time.time(), time.monotonic()
         super().__init__(label=label or batch.unique_label(line), needs=batch.options.needs, save=(_dump, batch.load))
 
     def try_again(self) -> None:
         """Run the command again in this batch, as a new job, if it has failed. The last try counts."""
         self._batch.scheduler.try_commands_again([self.sequence])
+
+    _has_status_text = True
+
+    def status_text(self) -> str:
+        """Return which attempt runs, if it is not the first, as views say it of other jobs."""
+        return f"attempt {self._tries}" * (self._tries > 1)
 
     async def co_run(self) -> CommandResult | KeptFailure:
         """Run the command until it succeeds, as often as `--retries` says. With `--keep all`, return its failure.
@@ -263,16 +270,16 @@ class BatchCommandJob(
             ValueError: the command line contains a NUL.
 
         """
-        # From 0, it goes below 0: there is no limit.
-        batch, attempts_left = self._batch, self._batch.options.retries
+        batch = self._batch
         while True:
-            attempts_left -= 1
+            self._tries += 1
             try:
                 result = await self._run_once()
                 await self._store_large_output(result)
                 return result
             except COMMAND_ERRORS as error:
-                may_retry = attempts_left and not isinstance(error, Unreachable)
+                # There is no 0th: 0 is no limit.
+                may_retry = self._tries != batch.options.retries and not isinstance(error, Unreachable)
                 if may_retry:
                     await batch.wait_until_allowed()
                 if not may_retry or batch.is_stopped:

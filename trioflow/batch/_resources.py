@@ -170,8 +170,7 @@ def detect_resource(name: str) -> Any:
     # Imported late: few batches need it.
     import glob
 
-    numbers = (path.removeprefix("/dev/nvidia") for path in glob.glob("/dev/nvidia[0-9]*"))
-    return sorted(numbers, key=int) or None
+    return sorted((path.removeprefix("/dev/nvidia") for path in glob.glob("/dev/nvidia[0-9]*")), key=int) or None
 
 
 def make_pool(needs: Mapping[str, Amount], user_totals: Mapping[str, Any]) -> tuple[Pool | None, int | None]:

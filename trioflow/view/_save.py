@@ -176,8 +176,7 @@ def _picture_bundle(scheduler: BaseScheduler) -> MimeBundle:
     if mermaid.count("\n") > MAX_GRAPH_ELEMENTS:
         return {}
     try:
-        graph = _drawing.graph(scheduler, critical_path)
-        svg = _dot.render_svg(str(graph.source), "the picture of a scheduler")
+        svg = _dot.render_svg(str(_drawing.graph(scheduler, critical_path).source), "the picture of a scheduler")
     except (ModuleNotFoundError, RuntimeError):
         return {"text/vnd.mermaid": mermaid}
     return svg_bundle(svg, "the graph of a scheduler")

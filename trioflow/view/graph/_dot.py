@@ -537,8 +537,7 @@ def picture_for_page(svg: str) -> str:
     except Tree.ParseError as error:
         raise ValueError(f"its picture is damaged: {error}") from None
     for element in root.iter():
-        names = {name.rpartition("}")[2] for name in (element.tag, *element.attrib)}
-        if unknown := sorted(names - PICTURE_NAMES):
+        if unknown := sorted({name.rpartition("}")[2] for name in (element.tag, *element.attrib)} - PICTURE_NAMES):
             raise ValueError(f"its picture has {unknown[0]!r}")
     Tree.register_namespace("", "http://www.w3.org/2000/svg")
     Tree.register_namespace("xlink", "http://www.w3.org/1999/xlink")

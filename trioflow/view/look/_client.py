@@ -108,8 +108,7 @@ def answering_programs() -> Iterator[tuple[int, Record]]:
     """Yield the programs of this user that answer at a socket, with their records."""
     with contextlib.suppress(OSError):
         names = Path("/proc/net/unix").read_text() if sys.platform == "linux" else os.listdir(tempfile.gettempdir())
-        pids = {int(pid) for pid in re.findall(r"trioflow-look-(\d+)(?=\n|\.sock\b)", f"{names}\n")}
-        for pid in sorted(pids):
+        for pid in sorted({int(pid) for pid in re.findall(r"trioflow-look-(\d+)(?=\n|\.sock\b)", f"{names}\n")}):
             with contextlib.suppress(NoAnswer, ValueError):
                 # It may end meanwhile.
                 _check_process(pid)
