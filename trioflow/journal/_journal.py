@@ -460,7 +460,7 @@ class JournalSession:
         function = asked.running.function
         if function is not None and is_other_code(record.code, code_digest(function.__code__)):
             self._changed_code[asked.running.path] = job.label
-            _job_queries.note_older_code([job], [function.__code__])
+            _job_queries.note_older_code([job], {function.__code__: record.code})
         asked.counted.ran = record.run, record.settled
         asked.counted.cause = None
         self._complete(job, record, asked.running.fingerprint)

@@ -18,10 +18,11 @@ import anyio
 import anyio.lowlevel
 import pytest
 import trioflow.look
-from trioflow import Job, JobState, ProcessJob, Scheduler, ThreadJob
+from trioflow import Job, JobState, ProcessJob, Scheduler, ThreadJob, current_scheduler
 from trioflow._core.base import _loaded_files
 from trioflow._core.base._user_code import innermost_line
 from trioflow._core.job._errors import Failure
+from trioflow._core.words._job_queries import has_older_code
 from trioflow._core.words._run_view import runs_in_progress
 from trioflow.cli._scenario import load_file
 from trioflow.view.look._steering import steer
@@ -102,6 +103,10 @@ async def write():
 async def fails_late(wait):
     await wait()
     return late
+
+async def waits(wait):
+    await wait()
+    return 6
 
 def where():
     return os.getpid()
@@ -394,6 +399,35 @@ def test_a_call_that_a_reload_has_met_quotes_the_lines_that_ran(
     with pytest.raises(NameError) as raised:
         anyio.run(program.steps.fails_late, anyio.lowlevel.checkpoint)
     assert str(innermost_line(raised.value.__traceback__)).endswith("(return later)")
+
+
+@pytest.mark.both_backends
+def test_what_has_older_code_is_known_however_often_code_is_mended(backend: BackendName, program: Program) -> None:
+    """What a second reload had undone was older still, and what ran through a reload was not older afterwards."""
+    found = list[tuple[Any, ...]]()
+
+    async def mend() -> None:
+        jobs.append(current_scheduler().add(Job(program.steps.good)))
+        for mended in (("return 5", "return 7"), ("yield 2", "yield 3"), ("return 5", "return 8")):
+            await jobs[-1]
+            program.mend(mended, ("return 6", "return 7"))
+            answer_of_reload()
+            found.append(tuple(map(has_older_code, jobs)))
+            jobs.append(current_scheduler().add(Job(program.steps.good)))
+        is_mended.set()
+
+    async def main() -> None:
+        nonlocal is_mended
+        is_mended = anyio.Event()
+        jobs.append(Job(program.steps.waits, is_mended.wait))
+        await Scheduler(*jobs, Job(mend)).co_run()
+
+    is_mended: Any = None
+    jobs: list[Job[int]] = []
+    anyio.run(main, backend=backend)
+    assert found == [(False, True), (False, False, True), (False, True, True, True)]
+    assert [job.result() for job in jobs if has_older_code(job)] == [6, 5, 7, 5]
+    assert jobs[-1].result() == 8
 
 
 def test_a_file_that_is_gone_is_named(program: Program) -> None:

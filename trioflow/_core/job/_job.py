@@ -125,7 +125,8 @@ class RunExtras:
     instant_attempts = 0  # how many attempts in a row began and ended at one instant, before another
     has_added_jobs = False  # whether the job has added jobs, in a run with a journal
     restoration: Restoration | None = None  # set if the result comes from the run's journal
-    has_older_code = False  # whether its function has got other code since the call that has given the result
+    # The first attempt in which its function has got another code, and the code with which that attempt had begun.
+    first_code: tuple[int, object] = (-1, None)
     is_known_by_call = False  # whether `map` has added the job in a run with a journal, which the arguments identify
     not_restored_reason: str | None = None  # why the run's journal did not restore the job
     rerun_cause: str | None = None  # the first change that makes the job run again, though its journal has it

@@ -173,7 +173,7 @@ def put_back(job: AbstractJob[Any], now: float) -> None:
         extras.runs_anew |= is_scheduler(job) and extras.wanted is job
         extras.keeps_succeeded = is_scheduler(job) and job.attempts > 0 and not extras.runs_anew
         extras.begin_anew(now)
-        extras.is_untold = extras.has_older_code = False
+        extras.is_untold = False
         extras.wanted = extras.ready_at = extras.fraction = extras.grant = extras.time_limit = extras.restoration = None
     job._reset()
     job._extras = extras or job._extras

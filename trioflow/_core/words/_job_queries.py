@@ -309,19 +309,23 @@ def is_about_to_run_anew(job: AnyJob) -> bool:
     return (job._extras or RunExtras).wanted is not None
 
 
-def note_older_code(jobs: Iterable[AnyJob], codes: Collection[object]) -> None:
-    """Note the jobs whose functions have these codes now, and had others when the jobs ran. Another try forgets it."""
+def note_older_code(jobs: Iterable[AnyJob], codes: Mapping[object, object]) -> None:
+    """Note the first code of the attempts of jobs whose functions have got another: `codes` has the old by the new."""
+    for job in jobs:
+        if (code := _code_of(job)) in codes and (job._extras or RunExtras).first_code[0] != job.attempts:
+            job._ensure_extras().first_code = job.attempts, codes[code]
+
+
+def _code_of(job: AnyJob) -> object:
     import inspect
 
-    for job in jobs:
-        function = inspect.unwrap(unwrap_partial(getattr(job, "_function", None)))
-        if getattr(function, "__code__", None) in codes:
-            job._ensure_extras().has_older_code = True
+    return getattr(inspect.unwrap(unwrap_partial(getattr(job, "_function", None))), "__code__", None)
 
 
 def has_older_code(job: AnyJob) -> bool:
     """Return whether a job has succeeded with another code than its function has now, and is not about to run anew."""
-    is_older = job._state is JobState.SUCCEEDED and (job._extras or RunExtras).has_older_code
+    attempt, code = (job._extras or RunExtras).first_code
+    is_older = job._state is JobState.SUCCEEDED and attempt == job.attempts and code != _code_of(job)
     return is_older and not is_about_to_run_anew(job)
 
 
@@ -428,11 +432,6 @@ number: how many different questions the job has asked."""
 def question_of(job: object) -> Question | None:
     """Return the question of a job that waits for the answer, or None for other jobs. Any thread may call this."""
     return getattr(job, "_open_question", lambda: None)()
-
-
-def told_answer(job: object) -> str:
-    """Return what the last question of a job was answered, by whom and when, or "". Any thread may call this."""
-    return str(getattr(job, "_told", ""))
 
 
 def is_needed(job: AnyJob) -> bool:

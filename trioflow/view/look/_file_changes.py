@@ -105,7 +105,7 @@ class FileChange:
         name: the name of the file, without its folder.
         reasons: why the change cannot be taken.
         successors: the new attributes of functions, by their old code, or why they can have none.
-        mended: the new codes that differ from the old ones in more than their lines.
+        mended: the new codes that differ from the old ones in more than their lines, with these.
         additions: the new statements, with the name that each of them binds.
 
     """
@@ -115,7 +115,7 @@ class FileChange:
         self.namespaces: Final = now.namespaces
         self.reasons: Final[list[str]] = []
         self.successors: Final[dict[CodeType, dict[str, Any] | str]] = {}
-        self.mended: Final = set[CodeType]()
+        self.mended: Final[dict[CodeType, CodeType]] = {}
         self.additions: Final[list[tuple[ast.stmt, str, CodeType]]] = []
         if before.text != now.text and not before.is_certain:
             self._refuse(None, "it was saved after the program had started, so what was loaded is not known")
@@ -208,7 +208,7 @@ class FileChange:
             )
             defaults = self._new_defaults(before[0], after[0]) if is_mended and not problem else {}
             self.successors[code] = problem or {"__code__": successor, **defaults}
-            self.mended.update([successor] * is_mended)
+            self.mended.update([(successor, code)] * is_mended)
             is_same = [*map(_inner_outline, before)] == [*map(_inner_outline, after)]
             self._pair(code, successor, reason or OF_CHANGED_FUNCTION * (not is_same))
 

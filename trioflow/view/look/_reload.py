@@ -23,6 +23,7 @@ from typing import Any, Final
 
 from ..._core.base import _loaded_files, _user_code
 from ..._core.base._text_forms import clause, join_names
+from ..._core.job._function import Job
 from ..._core.job._labels import printable, unescape_path
 from ..._core.words import _job_queries
 from ..._core.words._run_view import runs_in_progress
@@ -73,8 +74,9 @@ def reload(by: str = "") -> str:
     for run in runs_in_progress():
         with contextlib.suppress(RuntimeError):
             # Its loop has ended. A run in this thread logs it before what follows, such as another try.
-            settled = (job for job in run.scheduler.iterate_jobs() if job.is_settled())
-            run.call(functools.partial(_job_queries.note_older_code, settled, mended))
+            # Of a function in a thread or in a worker, it is not known whether it has begun.
+            jobs = (job for job in run.scheduler.iterate_jobs() if job.is_settled() or isinstance(job, Job))
+            run.call(functools.partial(_job_queries.note_older_code, jobs, mended))
             run.call(functools.partial(run.report, None, message, is_steering=True))
     return done + remarks
 
@@ -93,8 +95,8 @@ def older_code_text(scheduler: Any) -> str:
     return "".join(f"{names} succeeded with older code: {call}" for call in calls)
 
 
-def _take_changes() -> tuple[str, str, set[Any]]:
-    """Take all changes, or none. Return the changes made, the parts that stay as they were, and the new codes."""
+def _take_changes() -> tuple[str, str, dict[Any, Any]]:
+    """Take all changes, or none. Return the changes made, what stays as it was, and the old codes by the new ones."""
     loaded = _loaded_files.loaded
     if not (known := {*loaded}):
         raise RuntimeError(NOTHING_KNOWN)
@@ -131,7 +133,7 @@ def _take_changes() -> tuple[str, str, set[Any]]:
     _user_code.reload_count += 1
     done = join_names([*dict.fromkeys(names)], MAX_NAMED) or "nothing but lines has changed"
     files_text = join_names([*map(os.path.basename, changed)], MAX_NAMED)
-    mended = {code for change in changes.values() for code in change.mended}
+    mended = {new: old for change in changes.values() for new, old in change.mended.items()}
     return f"reloaded {files_text}: {done}", "".join(f"; {remark}" for remark in remarks), mended
 
 
@@ -173,6 +175,8 @@ def _find_functions(changes: list[FileChange]) -> tuple[list[tuple[FunctionType,
         RuntimeError: not all of them can get new code.
 
     """
+    # Classes that calls have made, which have ended, refer to their own functions.
+    gc.collect()
     objects = gc.get_objects()
     change_of = {key: change for change in changes for key in change.namespaces}
     others = {*map(id, objects)}

@@ -240,7 +240,7 @@ def _answer(request: SteeringRequest) -> str:
     asking: Any = request.job or _find(request.scheduler, path, None)
     subject = printable(unescape_path(asking.path))
     if (question := _job_queries.question_of(asking)) is None:
-        told = clause(": it was answered {}", _job_queries.told_answer(asking))
+        told = clause(": it was answered {}", getattr(asking, "_told", ""))
         raise ValueError(f"'{subject}' asks nothing now{told}")
     if type(text) is not str:
         raise ValueError(f"the answer to '{subject}': give it as text")

@@ -120,8 +120,7 @@ def record_outcome(job: AnyJob) -> tuple[Outcome, CommandRecord | None]:
     facts = outcome(job)
     if not _job_queries.runs_commands(job) or not (job.started_at is not None or job.restored):
         return facts, None
-    max_bytes = MAX_OUTPUT_BYTES if facts.failure is None else MAX_FAILED_OUTPUT_BYTES
-    return facts, record_command(job, max_bytes)
+    return facts, record_command(job, MAX_OUTPUT_BYTES if facts.failure is None else MAX_FAILED_OUTPUT_BYTES)
 
 
 class EventRecorder(_instruments.Instrument):

@@ -171,8 +171,7 @@ def waits_before_start(span: Span) -> list[Wait]:
 
 def waits_after_start(span: Span) -> list[Wait]:
     """Return a job's waits between its start and its end: for the machine, and between two attempts."""
-    started = or_infinity(span.started_at)
-    return [wait for wait in span.waits if wait.since >= started]
+    return [wait for wait in span.waits if wait.since >= or_infinity(span.started_at)]
 
 
 def throttled_before_start(span: Span) -> list[tuple[float, float]]:
