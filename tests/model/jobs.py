@@ -733,8 +733,9 @@ def cancel(world: World, name: str, mechanism: str) -> None:
     """Call `cancel()` of a job, or of a scheduler, which cancels everything in it."""
     job = world.jobs.get(name)
     if job is None or (job.parent is not None and not (job.parent.under_way and job.state in UNSETTLED)):
-        if job is not None and job.parent is not None and job.parent.waits_to_begin():
-            world.cancelled_early.setdefault(job.parent.name, []).append(name)
+        group = None if job is None else job.parent
+        if group is not None and not group.under_way and group.waits_to_begin():
+            world.cancelled_early.setdefault(group.name, []).append(name)
         return
     world.mark(mechanism, *["cancel() of a scheduler"] * isinstance(job.plan, Group))
     job.alone = job.alone or not job.asked

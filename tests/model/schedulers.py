@@ -159,13 +159,16 @@ class ModelScheduler(ModelJob):
         self.show_life()
         self.open_due_turns()
         early = self.world.cancelled_early.pop(self.name, ())
-        for job in [job for name in early for job in self.jobs if job.name == name and job.state in UNSETTLED]:
-            is_decided = not (job.waits_for or self.world.has_journal or self.plan.enough is not None)
-            if is_decided and job.judge()[0] == "SCHEDULED":
-                self.world.hook("scheduled", job.name)
+        cancelled = [job for name in early for job in self.jobs if job.name == name and job.state in UNSETTLED]
+        reads = self.world.has_journal or self.plan.enough is not None
+        for job in [job for job in cancelled if reads or job.waits_for or job.judge()[0] != "SCHEDULED"]:
+            cancelled.remove(job)
             job.alone = True
             job.cancel()
         self.make_ready(sorted(self.jobs, key=lambda job: not job.waits_for and job.judge()[0] != "SCHEDULED"))
+        for job in [job for job in cancelled if job.state in UNSETTLED]:
+            job.alone = True
+            job.cancel()
         if self.plan.enough is not None and len(self.winners) >= self.plan.enough:
             # It was decided before it was tried again, and did not complete: a cancellation came while others unwound.
             self.decided, self.reason = True, "COMPLETED"
@@ -1037,9 +1040,9 @@ class ModelScheduler(ModelJob):
         may_come = self.why_stopped in ("CRITICAL", "TIMEOUT") and job.plan.run_if == "failed" and not job.plan.forever
         group: ModelScheduler | None = self
         while group is not None:
-            may_come = may_come or group.plan.retry is not None
+            may_come = may_come or (group.plan.retry is not None and not self.draining)
             group = group.parent
-        return self.draining or (self.stopping and not may_come)
+        return (self.draining or self.stopping) and not may_come
 
     def tell_unreached(self, job: ModelJob) -> None:
         """Waiting for a job raises `JobNotDone` if the run ends without reaching it."""

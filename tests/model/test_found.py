@@ -251,6 +251,16 @@ SCENARIOS = {
         ),
         pool=(Resource(name="budget", kind="budget", total=4.0),), apart=True,
     ),
+    "who cleans up after a drain awaits nothing that another attempt of the group would have reached": scenario(
+        group("group",
+            leaf("bad", Nap(4.5), Fail(), critical=True),
+            leaf("long", Nap(9.25)),
+            leaf("unreached", requires=("long",)),
+            leaf("clean-up", Nap(1.125), Await("unreached"), requires=("bad",), run_if="failed"),
+            retry=Retry(times=1),
+        ),
+        drains=((2.0625, "group"),),
+    ),
     "what followed a job that was cancelled runs again once the job fails": scenario(
         leaf("holds", Nap(4.4), Nap(3.5)),
         leaf("ends", Nap(3.8)),

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ..admission._line import Line
 from ..base._graph_algorithms import topological_order
-from ..base._states import COMPLETED, DRAINING, CancelCause, JobState, StopReason
+from ..base._states import COMPLETED, CancelCause, JobState, StopReason
 from ..job import _requirements
 from ..job._ancestors import enclosing_schedulers
 from ..job._errors import find_interruption, one_line_error
@@ -339,9 +339,9 @@ def needs_clean_up(run: Run) -> bool:
 
 def will_not_start(run: Run, job: AbstractJob[Any], member: AbstractJob[Any]) -> bool:
     """Return whether a run that drains or stops without another attempt will not reach a job in a member any more."""
-    around = (run.scheduler, *enclosing_schedulers(run.scheduler))
-    may_come = may_clean_up(run, member) or any(each._options.retry is not None for each in around)
-    return job._state is JobState.IDLE and (run.phase is DRAINING or not may_come)
+    retries = [each._options.retry for each in (run.scheduler, *enclosing_schedulers(run.scheduler))]
+    may_come = may_clean_up(run, member) or (run.fate.reason is not StopReason.DRAINED and any(retries))
+    return job._state is JobState.IDLE and not may_come
 
 
 class CleanUp(Lane):
