@@ -208,6 +208,6 @@ def test_all_answers_about_jobs_are_the_same_in_an_open_scheduler(virtual: Virtu
     for end in ("completed", "failed", "steered"):
         closed, opened = virtual(World(keep_jobs=True).run, end), virtual(run_open, end)
         # Whether more is kept about a job, and its call, which it has released.
-        freed = ("end_facts", "function of", "args of", "kwargs of")
+        freed = ("end_facts", "_code_of", "function of", "args of", "kwargs of")
         asked = [name for name in opened if not name.startswith(freed)]
         assert {name: opened[name] for name in asked} == {name: closed[name] for name in asked}, end
