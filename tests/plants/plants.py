@@ -640,7 +640,7 @@ raised {one_line_error(error)}")
         "_jobs_with_shutdown(nested), run.scheduler.shutdown_timeout)"),
     Plant("await-between-attempts", f"{RUN}/_ending.py",
         "a job that the next attempt of its group may reach is not waited for while the last one ends",
-        "member) or any(each._options.retry is not None for each in around)", "member)"),
+        "member) or (run.fate.reason is not StopReason.DRAINED and any(retries))", "member)"),
     Plant("failures-kept-critical", f"{RUN}/_failure_counts.py",
         "a critical failure after many others is dropped with keep_jobs=False",
         "and (job._criticality() or self._count_kept(is_blocked) < MAX_COUNTED_KEPT):",

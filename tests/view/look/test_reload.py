@@ -411,7 +411,7 @@ def test_what_has_older_code_is_known_however_often_code_is_mended(backend: Back
         for mended in (("return 5", "return 7"), ("yield 2", "yield 3"), ("return 5", "return 8")):
             await jobs[-1]
             program.mend(mended, ("return 6", "return 7"))
-            answer_of_reload()
+            trioflow.look.reload()
             found.append(tuple(map(has_older_code, jobs)))
             jobs.append(current_scheduler().add(Job(program.steps.good)))
         is_mended.set()
