@@ -112,7 +112,7 @@ def test_a_kept_failure_has_one_line_in_the_job_log(unit: float) -> None:
     """A resumed batch with `--keep all` once logged each failure and timeout again."""
     for _ in range(2):
         words = ["--journal", f"{unit}.db", "--joblog", f"log{unit}", "--timeout", unit]
-        batch("--keep", "all", *words, ":::", "exit 0", "exit 3", "sleep 900")
+        trioflow("batch", "--keep", "all", *words, ":::", "exit 0", "exit 3", "sleep 900")
     assert sorted(line.split("\t")[6] for line in Path(f"log{unit}").read_text().splitlines()[1:]) == ["-1", "0", "3"]
 
 
