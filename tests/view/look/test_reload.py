@@ -19,12 +19,13 @@ import anyio.lowlevel
 import pytest
 import trioflow.look
 from trioflow import Job, JobState, ProcessJob, Scheduler, ThreadJob, current_scheduler
-from trioflow._core.base import _loaded_files
+from trioflow._core.base import _loaded_files, _user_code
 from trioflow._core.base._user_code import innermost_line
 from trioflow._core.job._errors import Failure
 from trioflow._core.words._job_queries import has_older_code
 from trioflow._core.words._run_view import runs_in_progress
 from trioflow.cli._scenario import load_file
+from trioflow.view.look import _reload
 from trioflow.view.look._steering import steer
 from trioflow.view.text._failure_text import describe_failure
 from ...bodies import hooked
@@ -491,7 +492,7 @@ FROZEN = """
 import gc, pathlib, sys
 sys.path.insert(0, "")
 import steps, trioflow.look
-from trioflow._core.base import _loaded_files
+from trioflow._core.base import _loaded_files, _user_code
 _loaded_files.remember()
 pathlib.Path("steps.py").write_text("def plain(): return 10")
 for change in (gc.freeze, gc.unfreeze):
@@ -537,6 +538,20 @@ def test_lines_of_tracebacks_are_those_of_the_new_text(program: Program) -> None
     last = traceback.extract_tb(raised.value.__traceback__)[-1]
     assert (last.lineno, last.line) == (STEPS.splitlines().index("def plain(x):") + 5, "return x + missing")
     assert linecache.getline(path, last.lineno or 0) == "    return x + missing\n"
+
+
+def test_reloads_keep_the_latest_codes_alone(program: Program, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server whose code is mended each day grew by each reload."""
+    monkeypatch.setattr(_reload, "MAX_OLDER", 60)
+    _user_code.replaced_lines.clear()
+    sizes = set[tuple[int, int]]()
+    for number in range(12):
+        program.mend(("import functools", "import functools" + "\n" * number), ("+ missing", f"+ {number}"))
+        trioflow.look.reload()
+        if number > 8:
+            sizes.add((len(_user_code.replaced_lines), len(_loaded_files.loaded[program.steps.__file__].successors)))
+    assert sizes == {(60, 60)}
+    assert program.steps.plain(1) == 12
 
 
 def test_code_keeps_the_name_of_its_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

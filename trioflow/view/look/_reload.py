@@ -13,6 +13,7 @@ import contextlib
 import functools
 import gc
 import inspect
+import itertools
 import os
 import shlex
 import sys
@@ -30,6 +31,8 @@ from ..._core.words._run_view import runs_in_progress
 from ._file_changes import FileChange, title_of
 
 MAX_NAMED: Final = 5
+MAX_OLDER: Final = 10_000
+"""The number of codes that have been replaced, the latest, that are kept for calls that have begun before."""
 NOTHING_KNOWN: Final = (
     "what was loaded is not known: `trioflow run` remembers it, and a run with hold=True as it begins"
 )
@@ -127,7 +130,11 @@ def _take_changes() -> tuple[str, str, dict[Any, Any]]:
         for old in change.successors.keys() - codes.values():
             # Calls that have begun go on with it. It may be of a text before the last.
             _user_code.replaced_lines.setdefault(old, lines)
+        # The latest come first.
+        codes = dict(itertools.islice(codes.items(), MAX_OLDER))
         _loaded_files.keep(file, files[file]._replace(is_certain=True, successors=codes))
+    for old in [*_user_code.replaced_lines][:-MAX_OLDER]:
+        del _user_code.replaced_lines[old]
     # The files that the new imports have loaded.
     _loaded_files.remember()
     _user_code.reload_count += 1
