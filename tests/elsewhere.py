@@ -185,11 +185,12 @@ class Finder(importlib.abc.MetaPathFinder):
         def has(path: object) -> bool:
             return not str(path).startswith(NO_FILES[platform])
 
-        def files(real: Any) -> Any:
+        def files(module: types.ModuleType, name: str) -> Any:
             def call(path: Any, *args: Any, **options: Any) -> Any:
                 if not has(path):
                     raise FileNotFoundError(2, f"there is no such file on {platform}", path)
-                return real(path, *args, **options)
+                # A test may have replaced it.
+                return getattr(module, name)(path, *args, **options)
 
             return call
 
@@ -203,7 +204,7 @@ class Finder(importlib.abc.MetaPathFinder):
 
         path = StandIn(os.path, (), **{name: asks(getattr(os.path, name)) for name in ("isdir", "isfile", "exists")})
         instead: dict[types.ModuleType, dict[str, Any]] = {
-            os: {"path": path, **{name: files(getattr(os, name)) for name in ("open", "listdir", "readlink")}}
+            os: {"path": path, **{name: files(os, name) for name in ("open", "listdir", "readlink")}}
         }
         self._seen: dict[str, Any] = {
             real.__name__: StandIn(real, names.split(), **instead.get(real, {}))
@@ -215,7 +216,7 @@ class Finder(importlib.abc.MetaPathFinder):
         self._seen.update(dict.fromkeys(HIDDEN_MODULES[platform]))
         if platform == "win32":
             self._seen["msvcrt"] = Msvcrt("msvcrt")
-        self._opened = files(builtins.open)
+        self._opened = files(builtins, "open")
 
     def find_spec(self, name: str, path: Any, target: Any = None) -> Any:
         if name.partition(".")[0] != "trioflow":

@@ -218,9 +218,12 @@ async def call_on_cluster(
     if client.status != "running":
         raise lost_cluster_error(job, client, address)
 
+    def mark_ended(_: object) -> None:
+        ended_event.set()
+
     with run.time_limit(job, cancels=True):
         future = _submit_call(job, client, call, options)
-        future.add_done_callback(lambda _: ended_event.set())
+        future.add_done_callback(mark_ended)
         try:
             if client.status != "running":
                 # In this case, the future might never be done.

@@ -113,7 +113,7 @@ def what_is_said(run: Any, model: RunModel) -> dict[str, dict[str, Any]]:
             "page": None if window is None or window[1] is None else window,
             "monitor": None if progress.slots is None else [*progress.slots],
             "text": next(
-                ([*map(int, re.findall("[0-9]+", line))] for line in lines if line.startswith("  window: ")), None
+                ([*map(int, re.findall("[0-9]+", line))][::-1] for line in lines if line.startswith("  window: ")), None
             ),
         },
         "waits": {
