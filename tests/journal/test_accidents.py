@@ -246,11 +246,19 @@ def test_new_timestamps_of_the_journal_file_do_not_end_the_run(place: Path) -> N
     assert found(place) == {"a"}
 
 
-def test_journal_files_in_a_directory_that_a_command_reads_are_ignored(place: Path, backend: Any) -> None:
+@pytest.mark.parametrize("name", ["{}", "here", ".", "../here", "link", "./*"])
+def test_journal_files_in_a_directory_that_a_command_reads_are_ignored(
+    place: Path, backend: Any, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A command that reads the directory of the journal is restored, although the journal changes with each run."""
     (place.parent / "data").write_text("data")
+    for link in ("here", "link"):
+        (tmp_path / link).symlink_to(place.parent)
+    monkeypatch.chdir(place.parent if name[0] == "." else tmp_path)
+    if name == "../here":
+        name = f"../{place.parent.name}"
     for restored in (False, True, True):
-        job: Any = CommandJob(["true"], reads=[place.parent], label="reader")
+        job: Any = CommandJob(["true"], reads=[name.format(place.parent)], label="reader")
         Scheduler(job).run(journal=Journal(place, hash=True), backend=backend)
         assert job.restored is restored
 

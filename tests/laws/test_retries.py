@@ -1,12 +1,13 @@
 """Between two attempts a job holds nothing; another try is like any other, whoever has asked for it."""
 
+import itertools
 from collections import Counter
 from collections.abc import Callable
 from random import Random
 from typing import Any
 import anyio
 import pytest
-from trioflow import Budget, Job, JobState, Pool, Retry, Scheduler, current_job
+from trioflow import Budget, Job, JobState, Pool, Retry, Scheduler, Throttled, current_job
 from trioflow.abc import enclosing_schedulers, fraction_done, is_scheduler
 from ..bodies import fail_now, nap
 from ..conftest import Virtual
@@ -56,6 +57,35 @@ def test_backoffs_grow_by_their_factor_up_to_their_cap(virtual: Virtual) -> None
         job = Job(fail_now, retry=Retry(4, first=first, factor=3, cap=10, jitter=False))
         assert not virtual(Scheduler(job).co_run)
         assert (job.attempts, job.elapsed) == (5, elapsed)
+
+
+@pytest.mark.parametrize("delays", [*itertools.permutations((0, 1, 2))])
+@pytest.mark.parametrize("is_throttled", [False, True])
+def test_each_job_starts_at_the_end_of_its_own_backoff(
+    virtual: Virtual, delays: tuple[int, ...], is_throttled: bool
+) -> None:
+    """Whatever else is in one: with a longer backoff pending, the end of a shorter one did not wake the run."""
+    pauses = {"k0": 50, "k1": 7, "k2": 30}
+    starts: dict[str, float] = {}
+
+    async def body(key: str, delay: float) -> None:
+        if current_job().attempts == 1 and key not in starts:
+            starts[key] = 0
+            await nap(delay)
+            raise Throttled(key, after=pauses[key]) if is_throttled else OSError
+        starts[key] = anyio.current_time() - began[0]
+
+    async def main() -> bool:
+        began.append(anyio.current_time())
+        return await Scheduler(*jobs, Job(nap, 1000), pool=Pool(k0=1, k1=1, k2=1)).co_run()
+
+    began: list[float] = []
+    jobs = [
+        Job(body, key, delay, needs={key: 1}, retry=Retry(1, first=pauses[key], jitter=False), log=False)
+        for key, delay in zip(pauses, delays, strict=True)
+    ]
+    assert virtual(main)
+    assert starts == {key: delay + pauses[key] for key, delay in zip(pauses, delays, strict=True)}
 
 
 @pytest.mark.parametrize("policy", ["fifo", "critical-path"])

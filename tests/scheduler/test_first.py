@@ -311,9 +311,14 @@ def test_with_critical_jobs_a_first_hedges_against_lateness_alone(virtual: Virtu
     assert (late.state, late.elapsed) == (SUCCEEDED, 3)
 
 
-def test_the_critical_jobs_around_a_first_do_not_reach_into_it(virtual: Virtual) -> None:
+def test_the_critical_jobs_around_a_first_do_not_reach_into_it(
+    virtual: Virtual, capsys: pytest.CaptureFixture[str]
+) -> None:
     first = First(Job(fail, 1), Job(nap, 2, "two"))
-    assert virtual(Scheduler(Scheduler(first), critical_jobs=True).co_run)
+    scheduler = Scheduler(Scheduler(first), critical_jobs=True)
+    scheduler.list()
+    assert [line.split()[1] for line in capsys.readouterr().out.splitlines()] == ["!", "!", "·", "·", "end", "end"]
+    assert virtual(scheduler.co_run)
     assert first.result() == "two"
 
 

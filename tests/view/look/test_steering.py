@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -150,6 +151,28 @@ def test_the_debrief_tells_steering_from_incidents(backend: Any, capsys: pytest.
     text = re.sub(BY, "BY", capsys.readouterr().out)
     assert "\n\nsteered:\n  'night': paused by BY\n  'night': resumed by BY\n\n" in text
     assert text.count("incident") == 1, text
+
+
+def test_a_word_without_a_number_answers_the_first_question_alone(backend: Any) -> None:
+    """A "yes" that was typed for the first question paid the second."""
+    outputs: list[str] = []
+    amounts = iter((1, 2))
+
+    async def plan() -> str:
+        return f"Pay {next(amounts)} euros?"
+
+    def steer() -> None:
+        plain, numbered = ("answer", "ask", "yes"), ("answer", "ask", "no", "--asked", "2")
+        for begin, words in ("Pay 1", ("try-again", "plan", "--cancel")), ("Pay 2", plain), ("Pay 2", numbered):
+            while not (question.question or "").startswith(begin):
+                time.sleep(0.001)
+            outputs.append(" ".join(output_of(*words).split()))
+
+    planned = Job(plan, label="plan")
+    question = Answer(planned, label="ask")
+    Scheduler(planned, question, ThreadJob(steer), label="night").run(backend=backend)
+    assert "asks anew: Pay 2 euros?" in outputs[1], outputs
+    assert question.result() == "no"
 
 
 def test_a_path_without_a_letter_is_one_job(backend: Any) -> None:

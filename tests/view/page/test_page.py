@@ -21,7 +21,8 @@ from typing import Any
 import anyio
 import pytest
 import trioflow.look
-from trioflow import Answer, CommandJob, Job, Scheduler, ThreadJob, Trace
+from trioflow import Answer, CommandJob, Job, Pool, Retry, Scheduler, ThreadJob, Throttled, Trace
+from trioflow._core.base._text_forms import duration_text
 from trioflow._core.words._job_queries import question_of
 from trioflow.abc import incidents_of
 from trioflow.cli import _outputs
@@ -34,6 +35,7 @@ from trioflow.view.trace.report._report import report_html
 from ...batch.process import running
 from ...bodies import fail, hooked, nothing
 from ...cli.command_line import trioflow as trioflow_command
+from ...conftest import Virtual
 from ...jobs.posix.process_trees import until_there
 from ...places import PATIENCE
 from ...pythons import Python, python
@@ -671,6 +673,40 @@ def test_the_page_of_a_trace_has_the_panel_of_each_job(tmp_path: Path) -> None:
     assert [text for _, text in told["says"]["outputs"]] == ["words"]
     assert [link[1] for link in told["says"]["requires"]] == ["group"]
     assert [link[1] for link in told["group"]["required_by"]] == ["says"]
+
+
+def test_a_chosen_job_says_of_its_attempts_what_the_job_does(tmp_path: Path, virtual: Virtual) -> None:
+    """`took` is without backoffs and throttles, whose attempts are none, and so is the count."""
+    ends = {
+        "waits": [OSError("busy")],
+        "throttled": [OSError("busy"), Throttled("api", after=9)],
+        "again": [OSError("x")],
+    }
+
+    async def work(name: str) -> None:
+        await anyio.sleep(2)
+        if ends[name]:
+            raise ends[name].pop(0)
+
+    options: dict[str, Any] = {"needs": {"api": 1}, "retry": Retry(1, first=5, jitter=False), "log": False}
+    jobs = [Job(work, name, label=name, **(options if name != "again" else {"log": False})) for name in ends]
+
+    async def again() -> None:
+        await jobs[-1].wait_settled()
+        await anyio.sleep(40)
+        jobs[-1].try_again()
+
+    trace = Trace()
+    virtual(lambda: Scheduler(*jobs, Job(again), pool=Pool(api=2), label="night").co_run(instruments=[trace]))
+    save(trace, tmp_path / "night.json")
+    page = TracePage(read_record(tmp_path / "night.json"))
+    seen = page.state()["seen"]
+    told = {facts.span.path: dict(page.job(seen, key)["facts"]) for key, (_, facts) in page._run.jobs.items()}
+    for job in jobs:
+        assert told[job.path]["took"].startswith(f"{duration_text(job.took)}, until "), (job, told[job.path])
+        assert told[job.path]["attempts"] == str(job.attempts), (job, told[job.path])
+    assert [(job.attempts, job.took) for job in jobs] == [(2, 4)] * 3
+    assert [(len(span.attempts), span.took) for span in trace.spans[:3]] == [(2, 4)] * 3
 
 
 def test_a_trace_has_the_page_of_a_run_that_has_ended(tmp_path: Path) -> None:

@@ -458,11 +458,10 @@ def _links(run: WatchedRun, keys: list[int]) -> list[Any]:
 
 def _seconds_of(span: Span, now: float) -> float:
     """Return how long the current attempt of a job has run, or, once it has ended, all of its attempts have."""
-    started, ended = span.started_at or now, span.finished_at
-    if ended is None:
-        return now - (span.attempt_started_at or now)
+    if span.elapsed is None:
+        return 0.0 if span.attempt_started_at is None else now - span.attempt_started_at
     ends = {number: end for number, end, _ in span.failed_attempts}
-    return ended - started - sum(start - ends.get(number, start) for number, start in enumerate(span.attempts, 1))
+    return span.elapsed - sum(start - ends.get(number, start) for number, start in enumerate(span.attempts, 1))
 
 
 def _job_facts(run: WatchedRun, facts: JobFacts) -> Iterator[tuple[str, str]]:

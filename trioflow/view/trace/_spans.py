@@ -135,11 +135,12 @@ class Span:
     def took(self) -> float | None:
         """The seconds that the attempts of the job ran or, for a restored job, `restored_took`.
 
-        Unlike `elapsed`, it is without the waits between attempts, which are in `waits`.
+        Unlike `elapsed`, it is without the waits between attempts, which are in `waits`, and without `throttled`.
         """
         if self.restored or self.elapsed is None:
             return self.restored_took if self.restored else None
-        return self.elapsed - sum(wait.seconds for wait in waits_after_start(self))
+        throttled = sum(ended - began for began, ended in self.throttled)
+        return self.elapsed - throttled - sum(wait.seconds for wait in waits_after_start(self))
 
     @property
     def attempt_started_at(self) -> float | None:
