@@ -829,12 +829,14 @@ class JournalStore:
                 self._is_in_transaction = True
 
     def _write(self, statement: str, rows: Iterable[tuple[Any, ...]] | None = None) -> None:
+        if rows is not None and not (rows := list(rows)):
+            # Not even a transaction has to begin.
+            return
         with self._in_use, self._explain_errors("write to it"):
             self._begin_transaction()
             if rows is None:
                 self._database.execute(statement)
                 return
-            rows = list(rows)
             try:
                 self._database.executemany(statement, rows)
             except UnicodeEncodeError:
