@@ -130,7 +130,7 @@ SAMPLED = (
     "test_doors.py",
     "view/test_cost_of_reading.py",
 )
-"""Files of many slow tests about one thing: the test command has every seventh, CI a fifth of the others each day.
+"""Files of many slow tests about one thing: the test command has every seventh, CI a seventh of the others each day.
 
 Seven is odd, so that both backends are among them. What is about nodes and clusters is here, because it takes a tenth
 of all time, and hardly anything that changes elsewhere breaks one of its tests alone: if you change `jobs/ssh`, run its
