@@ -18,8 +18,10 @@ from ..conftest import Virtual
 
 # --- requires
 def test_requires_takes_jobs_sequences_none_and_collections() -> None:
+    """A requirement that is added twice is kept once."""
     a, b, c, d, e, f, job = jobs_named("abcdefj")
     assert job.requires(a, None, [b, [c, None]], Sequence(d, e), {f}) is job
+    job.requires(a, b, a).requires(a)
     assert list(job.required) == [a, b, c, e, f]
 
 
@@ -28,13 +30,8 @@ def test_required_option_accepts_the_same_arguments_as_requires() -> None:
     assert list(Job(nap, required=a).required) == [a]
     assert list(Job(nap, required=[a, None, (b, c)]).required) == [a, b, c]
     assert list(Job(nap, required=Sequence(a, b)).required) == [b]
+    assert list(Job(nap, required=Sequence()).required) == []
     assert list(Job(nap, required=None).required) == []
-
-
-def test_requirement_added_twice_is_kept_once() -> None:
-    a, b, job = jobs_named("abj")
-    job.requires(a, b, a).requires(a)
-    assert list(job.required) == [a, b]
 
 
 def test_requires_with_remove_removes_a_requirement() -> None:
@@ -72,10 +69,6 @@ def test_required_is_a_read_only_ordered_view(number: int) -> None:
     assert list(view)[-1] is others[1]
 
 
-def test_requiring_an_empty_sequence_adds_no_requirement() -> None:
-    assert list(Job(nap, required=Sequence()).required) == []
-
-
 # --- Sequence
 def test_sequence_chains_its_jobs() -> None:
     """Each job of a Sequence requires the one before; nested Sequences are flattened, and None is left out."""
@@ -85,23 +78,27 @@ def test_sequence_chains_its_jobs() -> None:
     assert list(scheduler) == [a, b, c, d]
 
 
-def test_scheduler_has_the_jobs_of_an_added_sequence_not_the_sequence() -> None:
-    a, b = jobs_named("ab")
-    scheduler = Scheduler()
-    sequence = Sequence(a, b)
+def test_update_accepts_the_same_arguments_as_the_constructor() -> None:
+    """Jobs, Sequences, None and collections of these, in their order. Of a Sequence the scheduler has the jobs."""
+    a, b, c, d, e, f = jobs_named("abcdef")
+    scheduler = Scheduler(None, [a], None)
+    scheduler.update([Sequence(b, c), None, [d], a])
+    sequence = Sequence(e, f)
     assert scheduler.add(sequence) is sequence
-    assert list(scheduler) == [a, b]
-    assert len(scheduler) == 2
+    assert list(scheduler) == [a, b, c, d, e, f]
+    assert len(scheduler) == 6
 
 
-def test_sequence_requires_through_its_first_job() -> None:
+def test_sequence_requires_through_its_first_job_and_is_required_by_its_last() -> None:
     a, b, c, d, e = jobs_named("abcde")
-    Sequence(a, b, required=c).requires(d)
+    sequence = Sequence(a, b, required=c).requires(d)
     assert list(a.required) == [c, d]
-    late = Sequence(required=[c])
+    sequence.requires(c, remove=True)
+    assert list(a.required) == [d]
+    late = Sequence(required=[c, sequence])
     late.requires(d)
     late.append(e)
-    assert list(e.required) == [c, d]
+    assert list(e.required) == [c, b, d]
 
 
 @pytest.mark.parametrize("is_empty", [True, False])
@@ -128,18 +125,6 @@ def test_flags_of_requires_are_bools(option: str, value: Any) -> None:
     assert list(b.required) == []
 
 
-def test_sequence_as_requirement_is_its_last_job() -> None:
-    a, b, c, d = jobs_named("abcd")
-    Sequence(c, d, required=Sequence(a, b))
-    assert list(c.required) == [b]
-
-
-def test_sequence_removes_requirements_of_its_first_job() -> None:
-    a, b, c = jobs_named("abc")
-    Sequence(a, b, required=c).requires(c, remove=True)
-    assert list(a.required) == []
-
-
 @pytest.mark.parametrize("filled", [False, True])
 def test_sequence_adds_to_its_scheduler(filled: bool) -> None:
     a, b, c, other = jobs_named("abco")
@@ -162,16 +147,9 @@ def test_add_returns_the_job_and_adds_it_once() -> None:
     scheduler = Scheduler()
     assert scheduler.add(job) is job
     assert scheduler.add(job) is job
-    assert list(scheduler) == [job]
+    by_option, inner = Job(nap, scheduler=scheduler), Scheduler(scheduler=scheduler)
+    assert list(scheduler) == [job, by_option, inner]
     assert job.scheduler is scheduler
-
-
-def test_update_accepts_the_same_arguments_as_the_constructor() -> None:
-    """`update()` adds jobs, Sequences, None and collections of these, in their order, as the constructor does."""
-    a, b, c, d = jobs_named("abcd")
-    scheduler = Scheduler(None, [a], None)
-    scheduler.update([Sequence(b, c), None, [d], a])
-    assert list(scheduler) == [a, b, c, d]
 
 
 def test_update_is_atomic() -> None:
@@ -205,13 +183,6 @@ def test_members_may_be_removed_during_iteration() -> None:
     for job in scheduler:
         scheduler.remove(job)
     assert list(scheduler) == []
-
-
-def test_scheduler_option_adds_the_job() -> None:
-    scheduler = Scheduler()
-    job = Job(nap, scheduler=scheduler)
-    inner = Scheduler(scheduler=scheduler)
-    assert list(scheduler) == [job, inner]
 
 
 def test_removed_job_can_be_added_to_another_scheduler() -> None:

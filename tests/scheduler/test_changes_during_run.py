@@ -59,29 +59,20 @@ def test_scheduler_option_adds_a_job_during_a_run(virtual: Virtual) -> None:
 
 
 # --- requires during a run
-@pytest.mark.parametrize("seconds", [1, 9])
-def test_requires_of_a_job_that_has_started_raises(virtual: Virtual, seconds: float) -> None:
+@pytest.mark.parametrize(("seconds", "state"), [(1, "succeeded"), (9, "running"), (0, "scheduled")])
+def test_requires_of_a_job_that_is_not_idle_raises(virtual: Virtual, seconds: float, state: str) -> None:
+    """It has started, or only waits for a slot."""
     job, other = Job(nap, seconds, label="late"), Job(nap, 20)
 
     def meddle() -> None:
-        with pytest.raises(RuntimeError, match=r"'late'.*(succeeded|running)"):
+        with pytest.raises(RuntimeError, match=rf"'late'.*{state}"):
             job.requires(other)
 
-    virtual(checked(Scheduler(job, other, Job(later, 2, meddle))))
+    meddler = Job(later, 2, meddle)
+    is_waiting = state == "scheduled"
+    jobs = [meddler, job, other] if is_waiting else [job, other, meddler]
+    virtual(checked(Scheduler(jobs, jobs_window=1 if is_waiting else None)))
     assert list(job.required) == []
-
-
-def test_requires_of_a_scheduled_job_raises(virtual: Virtual) -> None:
-    """`requires()` of a job that only waits for a slot raises, because such a job is not IDLE either."""
-    waiting = Job(nap, 1, label="late")
-
-    def meddle() -> None:
-        with pytest.raises(RuntimeError, match=r"'late'.*scheduled"):
-            waiting.requires(other)
-
-    meddler, other = Job(later, 1, meddle), Job(nap, 1)
-    virtual(checked(Scheduler(meddler, waiting, other, jobs_window=1)))
-    assert list(waiting.required) == []
 
 
 def test_requirement_that_closes_a_cycle_during_a_run_raises_at_the_call(virtual: Virtual) -> None:
@@ -100,8 +91,8 @@ def test_requirement_that_closes_a_cycle_during_a_run_raises_at_the_call(virtual
 
 def test_requirement_that_closes_a_cycle_through_a_cancelled_job_raises(virtual: Virtual) -> None:
     first = Job(nap, 1)
-    a, b = Job(nap, 1, label="a", required=first), Job(nap, 1, label="b")
-    b.requires(a)
+    a = Job(nap, 1, required=first)
+    b = Job(nap, 1, required=a)
 
     def meddle() -> None:
         b.cancel()
@@ -136,17 +127,14 @@ def test_added_job_that_requires_a_nonmember_is_rejected(virtual: Virtual) -> No
 
 
 def test_added_job_that_requires_a_forever_job_is_rejected(virtual: Virtual) -> None:
+    """As such, and not because that job is missing, if it comes in the same update."""
+    monitor = Job(nap, label="new monitor", forever=True)
+    user = Job(nap, label="new", required=monitor)
+    growing(virtual, ValueError, r"'new'.*'new monitor'.*ever", lambda scheduler: scheduler.update([monitor, user]))
     growing(
         virtual, ValueError, r"'new'.*'monitor'.*ever",
         lambda scheduler: scheduler.add(Job(nap, label="new", required=list(scheduler)[1])),
     )  # fmt: skip
-
-
-def test_update_with_a_requirement_on_a_forever_job_of_the_update_is_rejected(virtual: Virtual) -> None:
-    """A requirement on a forever job of the same update is rejected as such, not because that job is missing."""
-    monitor = Job(nap, label="new monitor", forever=True)
-    user = Job(nap, label="new", required=monitor)
-    growing(virtual, ValueError, r"'new'.*'new monitor'.*ever", lambda scheduler: scheduler.update([monitor, user]))
 
 
 def test_update_with_one_bad_job_adds_none_during_a_run(virtual: Virtual) -> None:
@@ -157,19 +145,14 @@ def test_update_with_one_bad_job_adds_none_during_a_run(virtual: Virtual) -> Non
     assert good.state is IDLE
 
 
-def test_update_with_a_cycle_raises(virtual: Virtual) -> None:
+@pytest.mark.parametrize("depth", [0, 2])
+def test_update_with_a_cycle_raises(virtual: Virtual, depth: int) -> None:
+    """Also in a nested scheduler, at any depth, which is checked before it is added."""
     a, b = Job(nap, label="a"), Job(nap, label="b")
-    Sequence(a, b)
-    a.requires(b)
-    growing(virtual, CycleError, "a requires b requires a", lambda scheduler: scheduler.update([a, b]))
-
-
-def test_nested_scheduler_is_checked_before_it_is_added(virtual: Virtual) -> None:
-    """A nested scheduler that is added during a run is rejected if it has a fault inside, at any depth."""
-    a, b = Job(nap, label="a"), Job(nap, label="b")
-    Sequence(a, b)
-    a.requires(b)
-    growing(virtual, CycleError, "a requires b", lambda scheduler: scheduler.add(Scheduler(Scheduler(a, b))))
+    added = [a, b.requires(a.requires(b))]
+    for _ in range(depth):
+        added = [Scheduler(added)]
+    growing(virtual, CycleError, "a requires b requires a", lambda scheduler: scheduler.update(added))
 
 
 def test_stopping_scheduler_rejects_jobs_and_requirements(virtual: Virtual) -> None:
@@ -299,21 +282,29 @@ def test_added_jobs_are_dropped_from_a_nested_scheduler_that_is_not_reached_agai
     assert (outer.state.name, len(inner)) == ("BLOCKED", 1)
 
 
-def test_job_added_to_a_nested_scheduler_before_its_start_is_dropped_in_the_next_run(virtual: Virtual) -> None:
+@pytest.mark.parametrize("is_nested", [False, True])
+def test_an_added_job_is_dropped_in_the_next_run_unless_it_is_added_again_between_them(
+    virtual: Virtual, is_nested: bool
+) -> None:
+    """Also from a nested scheduler that had not begun when it was added."""
     extra, runs = Job(nap, 1), []
 
     def grow() -> None:
         runs.append(1)
         if len(runs) == 1:
-            inner.add(extra)
+            home.add(extra)
 
     grower = Job(later, 1, grow)
     inner = Scheduler(Job(nap, 1), required=grower)
     scheduler = Scheduler(grower, inner)
+    home = inner if is_nested else scheduler
     virtual(checked(scheduler))
     assert extra.state is SUCCEEDED
+    if not is_nested:
+        scheduler.remove(extra)
+        scheduler.add(extra)
     virtual(checked(scheduler))
-    assert extra not in inner
+    assert (extra in home) is not is_nested
 
 
 def test_same_job_may_be_added_in_each_run(virtual: Virtual) -> None:
@@ -323,22 +314,6 @@ def test_same_job_may_be_added_in_each_run(virtual: Virtual) -> None:
     for _ in range(2):
         assert virtual(checked(scheduler)) == (True, 2)
         assert extra.state is SUCCEEDED
-
-
-def test_added_job_that_is_removed_and_added_again_between_runs_stays(virtual: Virtual) -> None:
-    extra, runs = Job(nap, 1), []
-
-    def grow() -> None:
-        runs.append(1)
-        if len(runs) == 1:
-            scheduler.add(extra)
-
-    scheduler = Scheduler(Job(later, 1, grow))
-    virtual(checked(scheduler))
-    scheduler.remove(extra)
-    scheduler.add(extra)
-    virtual(checked(scheduler))
-    assert extra in scheduler
 
 
 @pytest.mark.parametrize("while_running", [False, True])

@@ -1,7 +1,7 @@
 """`explain(job)` says in words why a job is where it is: for every state, and every cause."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 import anyio
 import anyio.lowlevel
@@ -13,12 +13,16 @@ from ..bodies import at_once, fail, later, nap, pass_time, running, serve
 from ..conftest import Virtual
 
 
-def explained_during(scheduler: Scheduler, job: Any, virtual: Virtual) -> str:
-    async def main() -> str:
+def all_explained_during(scheduler: Scheduler, jobs: Iterable[Any], virtual: Virtual) -> list[str]:
+    async def main() -> list[str]:
         async with running(scheduler, 2):
-            return scheduler.explain(job)
+            return [scheduler.explain(job) for job in jobs]
 
     return virtual(main)
+
+
+def explained_during(scheduler: Scheduler, job: Any, virtual: Virtual) -> str:
+    return all_explained_during(scheduler, [job], virtual)[0]
 
 
 def explained_after(scheduler: Scheduler, job: Any, virtual: Virtual) -> str:
@@ -34,26 +38,16 @@ def test_explain_names_the_scheduler_that_has_not_started() -> None:
 
 
 def test_explain_names_the_requirements_that_a_job_waits_for(virtual: Virtual) -> None:
-    a, b = Job(nap, 9, label="a"), Job(nap, 5, label="b")
-    job = Job(nap, label="job", required=[a, b, Job(nap, 1, label="done")])
-    scheduler = Scheduler(a, b, job, *job.required)
-    assert explained_during(scheduler, job, virtual) == (
-        "'job' waits for 'a', 'b': 'a' has been running for 2 s; 'b' has been running for 2 s"
-    )
-
-
-def test_explain_reports_that_a_requirement_has_not_started(virtual: Virtual) -> None:
-    a = Job(nap, 9, label="a")
-    b = Job(nap, label="b", required=a)
-    job = Job(nap, b, label="job")
-    assert explained_during(Scheduler(a, b, job), job, virtual) == "'job' waits for 'b': 'b' has not started"
-
-
-def test_explain_names_a_few_of_many_requirements(virtual: Virtual) -> None:
+    """A few of many, since when they run, and that one has not started."""
     many = [Job(nap, 9, label=f"n{number}") for number in range(12)]
-    job = Job(nap, label="job", required=many)
-    text = explained_during(Scheduler(many, job), job, virtual)
-    assert text.startswith("'job' waits for 'n0', 'n1', 'n2', 'n3', 'n4' and 7 more: 'n0' has been running")
+    job = Job(nap, label="job", required=[*many[:2], done := Job(nap, 1, label="done")])
+    behind, last = Job(nap, job, label="behind"), Job(nap, label="last", required=many)
+    of_job, of_behind, of_last = all_explained_during(
+        Scheduler(many, done, job, behind, last), [job, behind, last], virtual
+    )
+    assert of_job == "'job' waits for 'n0', 'n1': 'n0' has been running for 2 s; 'n1' has been running for 2 s"
+    assert of_behind == "'behind' waits for 'job': 'job' has not started"
+    assert of_last.startswith("'last' waits for 'n0', 'n1', 'n2', 'n3', 'n4' and 7 more: 'n0' has been running")
 
 
 @pytest.mark.parametrize("ready", [False, True])
@@ -65,25 +59,17 @@ def test_explain_names_a_required_service_until_it_is_ready(virtual: Virtual, re
     assert "'slow' has been running for 2 s" in text
 
 
-def test_explain_names_an_input_in_another_scheduler(virtual: Virtual) -> None:
-    source = Job(nap, 9, label="source")
-    scheduler = Scheduler(source)
-    job = Job(nap, source, label="job")
-    Scheduler(job, label="inner", scheduler=scheduler)
-    assert explained_during(scheduler, job, virtual) == (
-        "'job' waits for its scheduler 'inner', which waits for 'source': 'source' has been running for 2 s"
-    )
-
-
 def test_explain_follows_the_enclosing_schedulers_to_the_cause(virtual: Virtual) -> None:
-    before = Job(nap, 9, label="before")
-    job = Job(nap, label="job")
-    inner = Scheduler(job, label="inner")
-    middle = Scheduler(inner, label="middle", required=before)
-    assert explained_during(Scheduler(before, middle), job, virtual) == (
+    """It is what one of them requires, or an input of a job inside, which its scheduler waits for."""
+    source, job = Job(nap, 9, label="source"), Job(nap, label="job")
+    uses = Job(nap, source, label="uses")
+    middle = Scheduler(Scheduler(job, label="inner"), label="middle", required=source)
+    scheduler = Scheduler(source, middle, Scheduler(uses, label="user"))
+    assert all_explained_during(scheduler, [job, uses], virtual) == [
         "'job' waits for its scheduler 'inner', which waits for its scheduler 'middle', "
-        "which waits for 'before': 'before' has been running for 2 s"
-    )
+        "which waits for 'source': 'source' has been running for 2 s",
+        "'uses' waits for its scheduler 'user', which waits for 'source': 'source' has been running for 2 s",
+    ]
 
 
 @pytest.mark.usefixtures("many_pauses")
@@ -209,29 +195,24 @@ def test_explain_promises_no_slot_to_more_jobs_than_there_are_slots(virtual: Vir
 
 
 # --- running
-def test_explain_gives_the_running_time(virtual: Virtual) -> None:
-    job = Job(nap, 9, label="job")
-    assert explained_during(Scheduler(job), job, virtual) == "'job' has been running for 2 s"
-
-
-def test_explain_gives_the_number_of_the_attempt(virtual: Virtual) -> None:
-    job = Job(fail, 1.5, label="job", retry=5)
-    assert explained_during(Scheduler(job), job, virtual) == "'job' has been running for 500 ms, in attempt 2"
-
-
-@pytest.mark.parametrize(
-    ("seconds", "words"), [(1, "is ready for those that require it"), (9, "has not reported that it is ready")]
-)
-def test_explain_reports_whether_a_running_service_is_ready(virtual: Virtual, seconds: float, words: str) -> None:
-    job = Service(serve, seconds, label="job")
-    assert explained_during(Scheduler(job, Job(nap, 9)), job, virtual) == f"'job' has been running for 2 s, and {words}"
+def test_explain_gives_the_running_time_and_what_is_known_beside_it(virtual: Virtual) -> None:
+    """The number of the attempt, and whether a service is ready."""
+    running = {
+        Job(nap, 9, label="job"): "2 s",
+        Job(fail, 1.5, label="again", retry=5): "500 ms, in attempt 2",
+        Service(serve, 1, label="ready"): "2 s, and is ready for those that require it",
+        Service(serve, 9, label="late"): "2 s, and has not reported that it is ready",
+    }
+    texts = [f"'{job.label}' has been running for {words}" for job, words in running.items()]
+    assert all_explained_during(Scheduler(running), running, virtual) == texts
 
 
 def test_nested_job_is_explained_by_the_outer_scheduler(virtual: Virtual) -> None:
     inside, waiting = Job(nap, 9, label="inside"), Job(nap, label="waiting")
     outer = Scheduler(Scheduler(Scheduler(inside, waiting, jobs_window=1)))
-    assert explained_during(outer, inside, virtual) == "'inside' has been running for 2 s"
-    assert explained_during(outer, waiting, virtual) == "'waiting' waits for a slot: the window is full, with 'inside'"
+    assert all_explained_during(outer, [inside, waiting], virtual) == [
+        "'inside' has been running for 2 s", "'waiting' waits for a slot: the window is full, with 'inside'"
+    ]  # fmt: skip
 
 
 # --- settled
@@ -251,28 +232,21 @@ def test_explain_reports_no_timeout_if_a_later_attempt_succeeded(virtual: Virtua
     assert scheduler.explain(job) == "'job' succeeded after 3 s"
 
 
-def test_explain_reports_a_timeout_that_counts_as_a_success(virtual: Virtual) -> None:
-    job = Job(nap, 9, label="job", timeout=2, on_timeout="move_on")
-    assert explained_after(Scheduler(job), job, virtual) == (
-        "'job' succeeded after 2 s: its timeout cancelled it, which counts as success with on_timeout='move_on'"
-    )
-
-
 def test_explain_gives_duration_and_exception_of_a_failure(virtual: Virtual) -> None:
-    """`explain` gives the duration and the exception of a failure, and leaves out the middle of a long message."""
+    """It leaves out the middle of a long message, and says what a timeout or `critical=True` makes of the failure."""
     job, other = Job(fail, label="job"), Job(fail, 1, OSError(""), label="other")
-    long = Job(fail, 1, OSError("x" * 201))
-    scheduler = Scheduler(job, other, long)
+    long, late = Job(fail, 1, OSError("x" * 201)), Job(nap, 9, label="late", timeout=2, on_timeout="move_on")
+    critical = Job(fail, 3, label="critical", critical=True)
+    scheduler = Scheduler(job, other, long, late, critical)
     assert explained_after(scheduler, job, virtual) == "'job' failed after 1 s, with OSError: broken"
     assert scheduler.explain(other) == "'other' failed after 1 s, with OSError"
     beginning, end = scheduler.explain(long).partition("with OSError: ")[2].split("…")
     assert len(beginning) + len(end) == 199
-
-
-def test_explain_reports_that_a_critical_failure_ended_the_run(virtual: Virtual) -> None:
-    job = Job(fail, label="job", critical=True)
-    assert explained_after(Scheduler(job), job, virtual) == (
-        "'job' failed after 1 s, with OSError: broken; it was critical, and ended the run"
+    assert scheduler.explain(late) == (
+        "'late' succeeded after 2 s: its timeout cancelled it, which counts as success with on_timeout='move_on'"
+    )
+    assert scheduler.explain(critical) == (
+        "'critical' failed after 3 s, with OSError: broken; it was critical, and ended the run"
     )
 
 
@@ -425,21 +399,16 @@ def test_explain_knows_that_the_time_is_over_before_the_run_does() -> None:
 
 
 def test_explain_names_the_requirement_and_root_failure_of_a_blocked_job(virtual: Virtual) -> None:
-    root = Job(fail, label="root")
-    middle = Job(nap, root, label="middle")
-    job = Job(nap, middle, label="job")
-    assert explained_after(Scheduler(root, middle, job), job, virtual) == (
+    """The root may be a cancellation."""
+    root, middle = Job(fail, label="root"), Job(nap, label="middle")
+    job, cancelled = Job(nap, middle.requires(root), label="job"), Job(nap, 9, label="cancelled")
+    other = Job(nap, cancelled, label="other")
+    scheduler = Scheduler(root, middle, job, cancelled, Job(at_once, cancelled.cancel), other)
+    assert explained_after(scheduler, job, virtual) == (
         "'job' is blocked: 'middle' did not succeed; the original failure is OSError: broken"
     )
-
-
-def test_explain_names_the_cancellation_that_blocked_a_job(virtual: Virtual) -> None:
-    root = Job(nap, 9, label="root")
-    job = Job(nap, root, label="job")
-    text = explained_after(Scheduler(root, Job(at_once, root.cancel), job), job, virtual)
-    assert (
-        text == "'job' is blocked: 'root' did not succeed; the original failure is JobCancelled: 'root' was cancelled"
-    )
+    reason = "the original failure is JobCancelled: 'cancelled' was cancelled"
+    assert scheduler.explain(other) == f"'other' is blocked: 'cancelled' did not succeed; {reason}"
 
 
 def test_explain_names_the_cause_of_a_skipped_job(virtual: Virtual) -> None:
@@ -497,14 +466,7 @@ def test_a_cancelled_job_is_explained_by_the_run_in_progress(virtual: Virtual) -
 
 def test_a_job_whose_backoff_is_over_waits_for_what_any_job_waits_for(virtual: Virtual) -> None:
     """The time of its next attempt has come, so it waits for a slot, and not for a retry "in 0 s"."""
-
-    async def look() -> None:
-        await anyio.sleep(2.5)
-        told.append(scheduler.explain(job))
-
-    told: list[str] = []
-    job = Job(fail, 1, retry=Retry(1, first=1, jitter=False), label="again")
-    scheduler = Scheduler(job, Job(nap, 9, label="other"), Job(look, forever=True), jobs_window=1)
-    virtual(scheduler.co_run)
+    job = Job(fail, 1, retry=Retry(1, first=0.5, jitter=False), label="again")
+    scheduler = Scheduler(job, Job(nap, 9, label="other"), jobs_window=1)
     slot = "waits for a slot: the window is full, with 'other'"
-    assert told == [f"'again' {slot}; it is attempt 2 of 2, after OSError: broken"]
+    assert explained_during(scheduler, job, virtual) == f"'again' {slot}; it is attempt 2 of 2, after OSError: broken"

@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+from collections.abc import Callable
 from typing import Any
 import anyio
 import pytest
@@ -14,6 +15,22 @@ pytestmark = pytest.mark.usefixtures("keep_jobs")
 
 
 # --- check= and raise_for_failures
+def failures_of(scheduler: Scheduler) -> list[Any]:
+    try:
+        scheduler.raise_for_failures()
+    except ExceptionGroup as group:
+        return [*group.exceptions]
+    return []
+
+
+def raised_with(virtual: Virtual, run: Callable[..., Any], **options: Any) -> list[Any]:
+    """Return the exceptions in the group that a call raises."""
+    with pytest.raises(ExceptionGroup) as caught:
+        virtual(functools.partial(run, **options))
+    return [caught.value, *caught.value.exceptions]
+
+
+# --- check= and raise_for_failures
 def test_raise_for_failures_groups_in_settling_order(virtual: Virtual) -> None:
     errors = [OSError("one"), KeyError("two"), ValueError("three")]
     scheduler = Scheduler(
@@ -22,10 +39,7 @@ def test_raise_for_failures_groups_in_settling_order(virtual: Virtual) -> None:
         Job(nap),
     )
     assert virtual(scheduler.co_run) is False
-    for _ in range(2):
-        with pytest.raises(ExceptionGroup) as caught:
-            scheduler.raise_for_failures()
-        assert list(caught.value.exceptions) == errors
+    assert failures_of(scheduler) == failures_of(scheduler) == errors
     for error, label in zip(errors, ["first", "second", "third"], strict=True):
         assert len(error.__notes__) == 1
         assert label in error.__notes__[0]
@@ -34,7 +48,7 @@ def test_raise_for_failures_groups_in_settling_order(virtual: Virtual) -> None:
 def test_raise_for_failures_returns_without_failures(virtual: Virtual) -> None:
     scheduler = Scheduler(Job(nap))
     scheduler.raise_for_failures()
-    assert virtual(scheduler.co_run) is True
+    assert virtual(functools.partial(scheduler.co_run, check=True)) is True
     scheduler.raise_for_failures()
 
 
@@ -44,9 +58,7 @@ def test_raise_for_failures_lists_a_nested_failure_once(virtual: Virtual) -> Non
     slow = Scheduler(Job(nap, 5), timeout=2, label="slow")
     scheduler = Scheduler(through, slow)
     assert virtual(scheduler.co_run) is False
-    with pytest.raises(ExceptionGroup) as caught:
-        scheduler.raise_for_failures()
-    first, second = caught.value.exceptions
+    first, second = failures_of(scheduler)
     assert first is error
     assert isinstance(second, JobTimeout)
     assert "'slow'" in str(second)
@@ -80,31 +92,24 @@ def test_check_raises_the_failures_of_a_run_that_failed(virtual: Virtual) -> Non
     error = OSError()
     bad, tolerated = Job(fail, 1, error), Job(fail, critical=False)
     scheduler = Scheduler(bad, tolerated, Job(nap, 2), Job(nap, required=bad))
-    with pytest.raises(ExceptionGroup) as caught:
-        virtual(functools.partial(scheduler.co_run, check=True))
-    assert caught.value.exceptions == (error,)
+    assert raised_with(virtual, scheduler.co_run, check=True)[1:] == [error]
     assert scheduler.stop_reason is StopReason.FAILED
 
 
 def test_check_raises_all_failures_after_a_critical_one(virtual: Virtual) -> None:
-    """With `check=True`, a run stopped by a critical failure raises a group of all failures that count."""
     lenient, strict = OSError("lenient"), OSError("strict")
     scheduler = Scheduler(Job(fail, 1, lenient), Scheduler(Job(fail, 2, strict), critical_jobs=True, critical=True))
-    with pytest.raises(ExceptionGroup) as caught:
-        virtual(functools.partial(scheduler.co_run, check=True))
-    assert caught.value.exceptions == (lenient, strict)
+    assert raised_with(virtual, scheduler.co_run, check=True)[1:] == [lenient, strict]
 
 
-def test_check_raises_job_timeout(virtual: Virtual) -> None:
-    scheduler = Scheduler(Job(nap, 5), label="slow")
+@pytest.mark.parametrize("check", [True, "first"])
+def test_check_raises_the_reason_of_other_ends(virtual: Virtual, check: Any) -> None:
+    slow = Scheduler(Job(nap, 5), *[Job(fail, 1)] * (check == "first"), label="slow", log=False)
     with pytest.raises(JobTimeout, match=r"'slow'.*2 s"):
-        virtual(functools.partial(scheduler.co_run, timeout=2, check=True))
-
-
-def test_check_raises_job_cancelled(virtual: Virtual) -> None:
+        virtual(functools.partial(slow.co_run, timeout=2, check=check))
     scheduler = Scheduler(Job(at_once, lambda: scheduler.cancel()), Job(nap, 5), label="home")
     with pytest.raises(JobCancelled, match="'home'"):
-        virtual(functools.partial(scheduler.co_run, check=True))
+        virtual(functools.partial(scheduler.co_run, check=check))
 
 
 def test_check_first_stores_no_cancellation_in_the_exception(virtual: Virtual) -> None:
@@ -112,16 +117,13 @@ def test_check_first_stores_no_cancellation_in_the_exception(virtual: Virtual) -
     error = KeyError("first")
 
     async def main() -> None:
-        with pytest.raises(KeyError) as caught:
-            await Scheduler(Job(fail, 1, error), Job(nap, 9), log=False).co_run(check="first")
-        assert caught.value is error
-        assert error.__context__ is None
-
-    async def cancelled() -> None:
         with anyio.move_on_after(2):
-            await main()
+            with pytest.raises(KeyError) as caught:
+                await Scheduler(Job(fail, 1, error), Job(nap, 9), log=False).co_run(check="first")
+            assert caught.value is error
+            assert error.__context__ is None
 
-    virtual(cancelled)
+    virtual(main)
 
 
 @pytest.mark.parametrize("critical", [None, True])
@@ -137,16 +139,6 @@ def test_check_first_raises_the_first_failure_as_it_was_raised(virtual: Virtual,
     assert caught.value is error
     assert (error.__cause__, error.__context__) == (None, None)
     assert error.__notes__ == [f"raised by the job '{first.path}' of 'outer'"]
-
-
-def test_check_first_raises_the_reason_of_other_ends(virtual: Virtual) -> None:
-    scheduler = Scheduler(Job(nap, 5), Job(fail, 1), log=False)
-    with pytest.raises(JobTimeout):
-        virtual(functools.partial(scheduler.co_run, timeout=2, check="first"))
-
-
-def test_check_returns_true_without_failures(virtual: Virtual) -> None:
-    assert virtual(functools.partial(Scheduler(Job(nap)).co_run, check=True)) is True
 
 
 def test_run_with_check_raises_the_failures(backend: Any) -> None:
@@ -165,10 +157,9 @@ def test_the_number_of_the_rest_is_that_of_the_failures_that_count(virtual: Virt
             with pytest.raises(OSError, match="broken"):
                 await jobs[3]
 
-    with pytest.raises(ExceptionGroup) as caught:
-        virtual(main)
-    assert len(caught.value.exceptions) == 19 if keep_jobs else 16
-    assert ("and 3 more" in str(caught.value)) is not keep_jobs
+    group, *failures = raised_with(virtual, main)
+    assert len(failures) == 19 if keep_jobs else 16
+    assert ("and 3 more" in str(group)) is not keep_jobs
 
 
 @pytest.mark.parametrize("count", [1, 16, 17, 40])
@@ -198,9 +189,7 @@ def test_what_a_handled_failure_has_blocked_counts(virtual: Virtual) -> None:
             with pytest.raises(OSError, match="broken"):
                 await bad
 
-    with pytest.raises(ExceptionGroup) as caught:
-        virtual(main)
-    assert [type(error) for error in caught.value.exceptions] == [RequirementFailed]
+    assert [type(error) for error in raised_with(virtual, main)[1:]] == [RequirementFailed]
 
 
 def test_failures_that_were_dropped_are_raised_by_number(virtual: Virtual, keep_jobs: bool) -> None:
@@ -214,10 +203,8 @@ def test_failures_that_were_dropped_are_raised_by_number(virtual: Virtual, keep_
                 with pytest.raises(OSError, match="broken"):
                     await job
 
-    with pytest.raises(ExceptionGroup) as caught:
-        virtual(main)
     dropped = ["2 jobs of 'calls' failed, which keep_jobs=False has dropped"]
-    assert [str(error) for error in caught.value.exceptions] == (["broken"] * 2 if keep_jobs else dropped)
+    assert [*map(str, raised_with(virtual, main)[1:])] == (["broken"] * 2 if keep_jobs else dropped)
 
 
 def test_what_a_dropped_failure_has_blocked_is_no_further_failure(virtual: Virtual, keep_jobs: bool) -> None:
@@ -226,25 +213,18 @@ def test_what_a_dropped_failure_has_blocked_is_no_further_failure(virtual: Virtu
             bad = [scheduler.add(Job(fail, number)) for number in range(17)][-1]
             scheduler.add(Job(nap, required=bad))
 
-    with pytest.raises(ExceptionGroup) as caught:
-        virtual(main)
-    assert len(caught.value.exceptions) == (17 if keep_jobs else 16)
-    assert ("and 1 more" in str(caught.value)) is not keep_jobs
+    group, *failures = raised_with(virtual, main)
+    assert len(failures) == (17 if keep_jobs else 16)
+    assert ("and 1 more" in str(group)) is not keep_jobs
 
 
 def test_failures_of_groups_come_in_the_order_in_which_their_jobs_settled(virtual: Virtual) -> None:
     """Groups that fail side by side, at any depth, do not keep theirs together: `raise_for_failures` says when each."""
-
-    async def fail_after(seconds: float) -> None:
-        await anyio.sleep(seconds)
-        raise OSError(seconds)
-
-    deep = Scheduler(Scheduler(Job(fail_after, 6), Job(fail_after, 2)), Job(fail_after, 4))
-    scheduler = Scheduler(deep, Job(fail_after, 3), Scheduler(Job(fail_after, 5), Job(fail_after, 1)))
+    first, second, third, fourth, fifth, sixth = (Job(fail, number, OSError(number)) for number in range(1, 7))
+    deep = Scheduler(Scheduler(sixth, second), fourth)
+    scheduler = Scheduler(deep, third, Scheduler(fifth, first))
     assert not virtual(scheduler.co_run)
-    with pytest.raises(ExceptionGroup) as caught:
-        scheduler.raise_for_failures()
-    assert [error.args[0] for error in caught.value.exceptions] == [1, 2, 3, 4, 5, 6]
+    assert [error.args[0] for error in failures_of(scheduler)] == [1, 2, 3, 4, 5, 6]
     assert [error.args[0] for error in scheduler.failures().values()] == [1, 2, 3, 4, 5, 6]
     with pytest.raises(OSError, match="1"):
         scheduler.raise_for_failures(first=True)
@@ -258,9 +238,7 @@ def test_a_group_that_was_cancelled_alone_fails_nothing(virtual: Virtual, critic
     outer = Scheduler(inner, Job(later, 3, inner.cancel))
     assert virtual(outer.co_run) is True
     assert (inner.state, outer.stop_reason) == (CANCELLED, StopReason.COMPLETED)
-    outer.raise_for_failures()
-    with pytest.raises(ExceptionGroup):
-        inner.raise_for_failures()
+    assert (len(failures_of(outer)), len(failures_of(inner))) == (0, 1)
 
 
 @pytest.mark.parametrize("end", ["critical", "timeout", "cancelled"])
@@ -275,45 +253,26 @@ def test_a_group_that_was_cancelled_alone_fails_nothing_as_its_run_stops(virtual
     assert [str(error) for error in failures_of(outer)] == ["critical"] * (end == "critical")
 
 
-def failures_of(scheduler: Scheduler) -> list[Any]:
-    try:
-        scheduler.raise_for_failures()
-    except ExceptionGroup as group:
-        return [*group.exceptions]
-    return []
-
-
-def test_a_tolerated_group_that_was_cut_off_with_its_run_counts_for_nothing(virtual: Virtual) -> None:
-    """The whole run is cancelled after a job in a tolerated group has failed: nothing that counts is left."""
-    inner = Scheduler(Job(fail), Job(nap, 9), critical=False)
+@pytest.mark.parametrize("critical", [None, False])
+def test_a_group_that_was_cut_off_with_its_run_counts_by_its_jobs(virtual: Virtual, critical: bool | None) -> None:
+    """The run is cancelled after a job in a group has failed: it counts, as in a nursery, unless it is tolerated."""
+    inner = Scheduler(Job(fail), Job(nap, 9), critical=critical)
     outer: Scheduler = Scheduler(inner, Job(later, 3, lambda: outer.cancel()))
     assert virtual(outer.co_run) is False
     assert outer.stop_reason is StopReason.CANCELLED
-    outer.raise_for_failures()
-
-
-def test_a_group_that_was_cut_off_with_its_run_counts_by_its_jobs(virtual: Virtual) -> None:
-    """The whole run is cancelled after a job in a group has failed: the failure counts, as in a nursery."""
-    inner = Scheduler(Job(fail), Job(nap, 9))
-    outer: Scheduler = Scheduler(inner, Job(later, 3, lambda: outer.cancel()))
-    assert virtual(outer.co_run) is False
-    with pytest.raises(ExceptionGroup):
-        outer.raise_for_failures()
+    assert len(failures_of(outer)) == (critical is None)
 
 
 def test_what_a_failure_outside_of_a_group_blocks_counts_in_it(virtual: Virtual) -> None:
     """A group whose job is BLOCKED by an input from outside fails with that; it once said that it had dropped a job."""
     bad = Job(fail)
-    blocked = Job(nap, bad)
-    inner = Scheduler(Job(nap, 1), blocked)
+    inner = Scheduler(Job(nap, 1), Job(nap, bad))
     outer = Scheduler(bad, inner)
     assert virtual(outer.co_run) is False
     group = inner.raised_exception()
     assert isinstance(group, ExceptionGroup)
     assert [type(error) for error in group.exceptions] == [RequirementFailed]
-    with pytest.raises(ExceptionGroup) as caught:
-        outer.raise_for_failures()
-    assert [type(error) for error in caught.value.exceptions] == [OSError]
+    assert [type(error) for error in failures_of(outer)] == [OSError]
 
 
 def test_what_a_group_never_reached_blocks_jobs_outside_of_it(virtual: Virtual) -> None:
@@ -325,32 +284,21 @@ def test_what_a_group_never_reached_blocks_jobs_outside_of_it(virtual: Virtual) 
     outer = Scheduler(inner, follower)
     assert virtual(outer.co_run) is False
     assert (unreached.state, follower.state, outer.stop_reason) == (IDLE, BLOCKED, StopReason.FAILED)
-    with pytest.raises(ExceptionGroup) as caught:
-        outer.raise_for_failures()
-    assert [type(error) for error in caught.value.exceptions] == [JobTimeout, RequirementFailed]
-
-
-async def fail_in_the_end() -> None:
-    try:
-        await nap(9)
-    finally:
-        raise OSError("broken")
+    assert [type(error) for error in failures_of(outer)] == [JobTimeout, RequirementFailed]
 
 
 @pytest.mark.parametrize("on_timeout", ["fail", "move_on"])
 def test_what_fails_as_a_group_times_out_blocks_jobs_outside_of_it(virtual: Virtual, on_timeout: Any) -> None:
     """The group stands for its timeout alone, so what its jobs block outside of it counts by itself. The exception once
     said that `keep_jobs=False` had dropped a job."""
-    bad = Job(fail_in_the_end)
+    bad = Job(bodies.own_nursery, OSError("broken"))
     inner = Scheduler(bad, timeout=2, on_timeout=on_timeout)
     blocked = Job(nap, 1, bad)
     outer = Scheduler(inner, blocked)
     assert virtual(outer.co_run) is False
     assert (bad.state, blocked.state) == (FAILED, BLOCKED)
-    with pytest.raises(ExceptionGroup) as caught:
-        outer.raise_for_failures()
     timeouts = [] if on_timeout == "move_on" else [JobTimeout]
-    assert [type(error) for error in caught.value.exceptions] == [*timeouts, RequirementFailed]
+    assert [type(error) for error in failures_of(outer)] == [*timeouts, RequirementFailed]
 
 
 @pytest.mark.parametrize("settled", [(), (1,), (0, 1)])

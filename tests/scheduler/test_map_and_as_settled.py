@@ -1,11 +1,12 @@
 """`map` makes a job for each set of arguments; `as_settled` yields jobs in the order in which they settle."""
 
+from collections.abc import Callable
 from typing import Any
 import anyio
 import pytest
 from trioflow import Job, Scheduler, StopReason, ThreadJob, current_job, current_scheduler, ref
 from trioflow import job as decorate
-from ..bodies import CANCELLED, FAILED, IDLE, SUCCEEDED, add, at_once, fail, nap, running
+from ..bodies import CANCELLED, FAILED, IDLE, SUCCEEDED, add, at_once, fail, later, nap, running
 from ..conftest import Virtual
 
 
@@ -17,26 +18,29 @@ async def collect(scheduler: Scheduler, found: list[Any] | None = None) -> list[
     return found
 
 
+async def collected_beside(scheduler: Scheduler, *actions: Callable[[], Any]) -> list[Any]:
+    """Return what another task collects, while this one does something else, and then until there is no more."""
+    found: list[Any] = []
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(collect, scheduler, found)
+        for action in actions:
+            await action()
+    return found
+
+
 def sleeper(seconds: float, **options: Any) -> Job[Any]:
     return Job(nap, seconds, label=f"{seconds}", **options)
 
 
 # --- map
 def test_map_makes_a_job_for_each_argument(virtual: Virtual) -> None:
-    """`map` makes one job for each item, in order; the jobs are members of the scheduler at once."""
+    """In order, as members of the scheduler, until the shortest of several iterables is used up; huge ranges work."""
     scheduler = Scheduler()
     jobs = scheduler.map(add, [1, 2, 3])
     assert list(scheduler) == jobs
+    several = scheduler.map(add, range(10**9), (number for number in (10, 20, 30)), {100: "a", 200: "b"})
     assert virtual(scheduler.co_run) is True
-    assert [job.result() for job in jobs] == [1, 2, 3]
-
-
-def test_map_takes_several_iterables(virtual: Virtual) -> None:
-    """With several iterables, `map` makes jobs until the shortest is used up; generators and huge ranges work."""
-    scheduler = Scheduler()
-    jobs = scheduler.map(add, range(10**9), (number for number in (10, 20, 30)), {100: "a", 200: "b"})
-    virtual(scheduler.co_run)
-    assert [job.result() for job in jobs] == [110, 221]
+    assert [job.result() for job in (*jobs, *several)] == [1, 2, 3, 110, 221]
 
 
 def test_map_over_jobs_passes_on_their_results(virtual: Virtual) -> None:
@@ -71,12 +75,9 @@ def test_map_makes_the_key_of_each_job_from_its_arguments() -> None:
 def test_map_of_an_empty_iterable_makes_no_jobs() -> None:
     scheduler = Scheduler()
     assert scheduler.map(nap, []) == []
-    assert len(scheduler) == 0
-
-
-def test_map_of_a_plain_function_raises_even_without_items() -> None:
     with pytest.raises(TypeError, match="ThreadJob"):
-        Scheduler().map(len, [])  # type: ignore[arg-type]
+        scheduler.map(len, [])  # type: ignore[arg-type]
+    assert len(scheduler) == 0
 
 
 def test_map_of_a_decorated_function_overrides_its_options(virtual: Virtual) -> None:
@@ -99,27 +100,21 @@ def test_map_works_during_a_run(virtual: Virtual) -> None:
     assert [job.finished_at for job in found] == [1, 2]
 
 
-@pytest.mark.parametrize("wrong", [5, None, nap])
-def test_map_rejects_a_value_that_is_not_iterable(wrong: Any) -> None:
-    scheduler = Scheduler(label="mapping")
-    with pytest.raises(TypeError, match=r"map\(\) of 'mapping': .* is not iterable"):
-        scheduler.map(add, [1, 2], wrong)
-    assert len(scheduler) == 0
-
-
-def test_map_without_iterables_raises() -> None:
-    with pytest.raises(TypeError, match="at least one iterable"):
-        Scheduler().map(add)
-
-
 @pytest.mark.parametrize(
-    ("function", "items", "options"),
-    [(print, [1], {}), (nap, [1], {"colour": "red"}), (nap, [1], {"timeout": "soon"}), (nap, [1, {Job(nap)}], {})],
+    ("function", "items", "options", "error"),
+    [
+        (add, [], {}, "at least one iterable"),
+        *((add, [[1, 2], wrong], {}, r"map\(\) of 'mapping': .* is not iterable") for wrong in (5, None, nap)),
+        (print, [[1]], {}, None),
+        (nap, [[1]], {"colour": "red"}, None),
+        (nap, [[1]], {"timeout": "soon"}, None),
+        (nap, [[1, {Job(nap)}]], {}, None),
+    ],
 )
-def test_map_is_atomic(function: Any, items: Any, options: Any) -> None:
-    scheduler = Scheduler()
-    with pytest.raises(TypeError):
-        scheduler.map(function, items, **options)
+def test_map_of_something_wrong_adds_nothing(function: Any, items: Any, options: Any, error: str | None) -> None:
+    scheduler = Scheduler(label="mapping")
+    with pytest.raises(TypeError, match=error):
+        scheduler.map(function, *items, **options)
     assert len(scheduler) == 0
 
 
@@ -137,17 +132,9 @@ def test_map_is_atomic_during_a_run(virtual: Virtual) -> None:
 
 # --- as_settled
 def test_as_settled_yields_jobs_to_a_task_outside_the_run(virtual: Virtual) -> None:
-    """One task runs a scheduler while another gets jobs from `as_settled` as they settle, until none is left."""
-
-    async def main() -> list[Any]:
-        found: list[Any] = []
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(collect, scheduler, found)
-            await scheduler.co_run()
-        return found
-
     scheduler = Scheduler(sleeper(3), sleeper(1), Job(fail, 2, label="fails"))
-    assert virtual(main) == [("1", 1), ("fails", 2), ("3", 3), ("end", 3)]
+    found = virtual(collected_beside, scheduler, scheduler.co_run)
+    assert found == [("1", 1), ("fails", 2), ("3", 3), ("end", 3)]
 
 
 def test_as_settled_in_an_open_block_includes_jobs_added_meanwhile(virtual: Virtual) -> None:
@@ -252,23 +239,16 @@ def test_as_settled_waits_for_jobs_added_during_the_iteration(virtual: Virtual) 
 
 
 def test_as_settled_yields_a_job_that_settles_when_it_is_added(virtual: Virtual) -> None:
-    async def main() -> list[Any]:
-        found: list[Any] = []
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(collect, scheduler, found)
-            tasks.start_soon(scheduler.co_run)
-            await anyio.sleep(2)
-            scheduler.add(sleeper(1, required=failing, run_if="succeeded"))
-        return found
+    def add_late() -> None:
+        scheduler.add(sleeper(1, required=failing, run_if="succeeded"))
 
     failing = Job(fail, 1, label="failing")
-    scheduler = Scheduler(failing, sleeper(3))
-    assert virtual(main) == [("failing", 1), ("1", 2), ("3", 3), ("end", 3)]
+    scheduler = Scheduler(failing, sleeper(3), Job(later, 2, add_late, label="adds"))
+    found = virtual(collected_beside, scheduler, scheduler.co_run)
+    assert found == [("failing", 1), ("1", 2), ("adds", 2), ("3", 3), ("end", 3)]
 
 
 def test_as_settled_does_not_wait_for_forever_jobs(virtual: Virtual) -> None:
-    async def serve(*, task_status: Any) -> None: ...
-
     watcher = Job(lambda: collect(scheduler))
     short, endless = sleeper(1, forever=True), Job(anyio.sleep_forever, forever=True)
     scheduler = Scheduler(watcher, sleeper(2), short, endless)
@@ -303,15 +283,8 @@ def test_breaking_out_of_as_settled_allows_a_new_iteration(virtual: Virtual) -> 
 
 
 def test_as_settled_ends_when_the_run_stops(virtual: Virtual) -> None:
-    async def main() -> list[Any]:
-        found: list[Any] = []
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(collect, scheduler, found)
-            await scheduler.co_run(timeout=2)
-        return found
-
-    scheduler = Scheduler(sleeper(1), long := sleeper(9), never := sleeper(3, required=long))
-    assert virtual(main) == [("1", 1), ("9", 2), ("end", 2)]
+    scheduler = Scheduler(sleeper(1), long := sleeper(9), never := sleeper(3, required=long), timeout=2)
+    assert virtual(collected_beside, scheduler, scheduler.co_run) == [("1", 1), ("9", 2), ("end", 2)]
     assert (scheduler.stop_reason, never.state) == (StopReason.TIMEOUT, IDLE)
 
 
@@ -330,19 +303,9 @@ def test_as_settled_of_a_nested_scheduler_ends_when_the_outer_run_stops(virtual:
 
 
 def test_as_settled_ends_with_its_run_even_if_the_next_begins_at_once(virtual: Virtual) -> None:
-    """An `as_settled` iteration ends with its run, and yields no job of the next, even if that begins at once."""
-
-    async def main() -> list[Any]:
-        found: list[Any] = []
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(collect, scheduler, found)
-            await anyio.sleep(1)
-            await scheduler.co_run(timeout=2)
-            await scheduler.co_run(timeout=2)
-        return found
-
-    scheduler = Scheduler(sleeper(1), long := sleeper(9), sleeper(3, required=long))
-    assert virtual(main) == [("1", 2), ("9", 3), ("end", 3)]
+    scheduler = Scheduler(sleeper(1), long := sleeper(9), sleeper(3, required=long), timeout=2)
+    found = virtual(collected_beside, scheduler, nap, scheduler.co_run, scheduler.co_run)
+    assert found == [("1", 2), ("9", 3), ("end", 3)]
 
 
 def test_each_step_of_as_settled_is_a_checkpoint(virtual: Virtual) -> None:
@@ -439,14 +402,11 @@ def test_as_settled_of_chosen_jobs_ends_with_them(virtual: Virtual) -> None:
     chosen = scheduler.map(nap, [3, 2])
     found = []
 
-    async def collect_chosen() -> None:
-        async for job in scheduler.as_settled([*chosen, *chosen]):
-            scheduler.add(sleeper(0))
-            found.append((chosen.index(job), anyio.current_time()))
-
     async def main() -> float:
         async with running(scheduler):
-            await collect_chosen()
+            async for job in scheduler.as_settled([*chosen, *chosen]):
+                scheduler.add(sleeper(0))
+                found.append((chosen.index(job), anyio.current_time()))
             return anyio.current_time()
 
     assert virtual(main) == 3
