@@ -5,7 +5,7 @@ import contextlib
 import functools
 import io
 import itertools
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
 from typing import Any
 import anyio
 import anyio.lowlevel
@@ -86,6 +86,19 @@ async def fail(seconds: float = 1, error: BaseException | None = None) -> None:
 async def fail_now(error: BaseException | None = None) -> None:
     """Raise the error immediately, without a checkpoint."""
     raise error if error is not None else OSError("broken")
+
+
+def flaky(times: int = 1, seconds: float = 1, error: Exception | None = None) -> Callable[[], Coroutine[Any, Any, int]]:
+    """Return a function that sleeps, and fails in so many calls; then it returns the number of the call."""
+    calls = itertools.count(1)
+
+    async def body() -> int:
+        await anyio.sleep(seconds)
+        if (number := next(calls)) > times:
+            return number
+        raise error if error is not None else OSError("not yet")
+
+    return body
 
 
 async def refuse(*_: Any) -> None:

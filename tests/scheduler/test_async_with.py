@@ -15,7 +15,7 @@ import trio
 import trioflow
 from trioflow import CycleError, First, Job, JobNotDone, JobTimeout, Scheduler, Service, StopReason, current_job, ref
 from trioflow.testing import run_virtual
-from ..bodies import CANCELLED, IDLE, SUCCEEDED, Flaw, Odd, fail, nap, unwind
+from ..bodies import CANCELLED, IDLE, SUCCEEDED, Flaw, Odd, checked, fail, nap, serve, unwind
 from ..conftest import Virtual
 
 
@@ -48,32 +48,13 @@ def test_a_job_that_never_runs_again_keeps_its_options(virtual: Virtual) -> None
     virtual(main)
 
 
-def test_entry_of_a_block_returns_the_scheduler(virtual: Virtual) -> None:
-    """`async with scheduler as s` gives the scheduler itself, which accepts jobs at once."""
-
-    async def main() -> None:
-        scheduler = Scheduler()
-        async with scheduler as s:
-            assert s is scheduler
-            job = s.add(Job(nap, 1))
-        assert job.state is SUCCEEDED
-
-    virtual(main)
-
-
-def test_empty_block_ends_at_once(virtual: Virtual) -> None:
-    """An `async with` block without jobs is left at once, and its run is COMPLETED."""
-
-    async def main() -> None:
-        async with Scheduler() as scheduler:
-            pass
-        assert (anyio.current_time(), scheduler.stop_reason) == (0, StopReason.COMPLETED)
-
-    virtual(main)
-
-
 def test_block_stays_open_while_it_has_no_job_to_run(virtual: Virtual) -> None:
+    """Until it is left: without jobs, it ends at once. What is entered is the scheduler itself."""
+
     async def main() -> None:
+        async with (empty := Scheduler()) as scheduler:
+            assert scheduler is empty
+        assert (anyio.current_time(), scheduler.stop_reason) == (0, StopReason.COMPLETED)
         async with Scheduler(Job(nap)) as scheduler:
             await anyio.sleep(5)
             assert scheduler.stop_reason is None
@@ -101,12 +82,8 @@ def test_leaving_a_block_waits_for_jobs_added_by_jobs(virtual: Virtual) -> None:
 def test_options_and_kinds_of_jobs_work_in_a_block(virtual: Virtual) -> None:
     """Window, forever jobs, services and nested schedulers work in an `async with` block as in any run."""
 
-    async def serve(*, task_status: Any) -> None:
-        task_status.started("address")
-        await anyio.sleep_forever()
-
     async def main() -> None:
-        forever, service = Job(anyio.sleep_forever, forever=True), Service(serve)
+        forever, service = Job(anyio.sleep_forever, forever=True), Service(serve, 0, "address")
         async with Scheduler(forever, service, jobs_window=1) as scheduler:
             jobs = [scheduler.add(Job(nap, 1, service)) for _ in range(2)]
             inner = scheduler.add(Scheduler(Job(nap, 1), Job(nap, 1)))
@@ -153,16 +130,15 @@ def test_scenario_that_cannot_run_is_rejected_at_entry_of_a_block(virtual: Virtu
         a, b, c = Job(nap), Job(nap), Job(nap)
         scheduler = Scheduler(a.requires(b), b.requires(a))
         with pytest.raises(CycleError):
-            async with scheduler:
-                raise AssertionError("entered")
+            await block(scheduler, 9)
+        assert anyio.current_time() == 0
         a.requires(b, remove=True)
         a.requires(c)
         with pytest.raises(trioflow.MissingRequirement):
-            async with scheduler:
-                raise AssertionError("entered")
+            await block(scheduler, 9)
+        assert anyio.current_time() == 0
         scheduler.add(c)
-        async with scheduler:
-            pass
+        await block(scheduler)
         assert scheduler.stop_reason is StopReason.COMPLETED
 
     virtual(main)
@@ -171,20 +147,26 @@ def test_scenario_that_cannot_run_is_rejected_at_entry_of_a_block(virtual: Virtu
 def test_entering_a_running_scheduler_raises(virtual: Virtual) -> None:
     async def enter(which: Scheduler) -> None:
         with pytest.raises(RuntimeError, match="running"):
-            async with which:
-                raise AssertionError("entered")
-
-    async def main() -> None:
-        inner.add(Job(enter, ref(inner)))
-        outer.add(Job(enter, ref(outer)))
-        await outer.co_run(check=True)
+            await block(which, 9)
 
     inner = Scheduler()
     outer = Scheduler(inner)
-    virtual(main)
+    inner.add(Job(enter, ref(inner)))
+    outer.add(Job(enter, ref(outer)))
+    assert virtual(checked(outer)) == (True, 0)
 
 
 # --- contexts, and blocks among others
+
+
+async def block(scheduler: Scheduler, seconds: float = 0, error: BaseException | None = None) -> None:
+    """Enter a block, which sleeps if it is given a time, and raises if it is given an error."""
+    async with scheduler:
+        if seconds:
+            await anyio.sleep(seconds)
+        if error is not None:
+            raise error
+
 
 variable = contextvars.ContextVar("variable", default="unset")
 
@@ -232,8 +214,7 @@ def test_failure_in_one_block_does_not_affect_another(virtual: Virtual, nested: 
 
     async def broken() -> None:
         with pytest.raises(ExceptionGroup):
-            async with Scheduler(Job(fail, 1, Flaw(), critical=True)):
-                await anyio.sleep(9)
+            await block(Scheduler(Job(fail, 1, Flaw(), critical=True)), 9)
 
     async def main() -> float:
         if nested:
@@ -253,38 +234,24 @@ def test_failure_in_one_block_does_not_affect_another(virtual: Virtual, nested: 
 
 
 # --- Exceptions that leave an open block when the body or the run fails, or a cancellation comes from outside
-async def raised_by(function: Callable[[], Awaitable[Any]]) -> Exception:
+async def raised_by(function: Callable[..., Awaitable[Any]], *args: Any) -> Exception:
     try:
-        await function()
+        await function(*args)
     except Exception as error:
         return error
     raise AssertionError("nothing was raised")
 
 
 # --- the body fails
-def test_exception_of_the_block_body_propagates_unwrapped(virtual: Virtual) -> None:
-    async def main() -> None:
-        async with scheduler:
-            await anyio.sleep(1)
-            raise flaw
-
-    flaw, job = Flaw("body"), Job(nap, 9)
+@pytest.mark.parametrize("error", [Flaw, KeyboardInterrupt, SystemExit, Odd])
+def test_exception_of_the_block_body_propagates_unwrapped(virtual: Virtual, error: type[BaseException]) -> None:
+    """Also a KeyboardInterrupt, or the like: as it is, not in a group."""
+    raised, job = error(), Job(nap, 9)
     scheduler = Scheduler(job)
-    assert virtual(raised_by, main) is flaw
+    with pytest.raises(error) as caught:
+        virtual(block, scheduler, 1, raised)
+    assert caught.value is raised
     assert (job.state, job.finished_at, scheduler.stop_reason) == (CANCELLED, 1, StopReason.CANCELLED)
-
-
-@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit, Odd])
-def test_base_exception_of_the_block_body_propagates_unwrapped(virtual: Virtual, error: type[BaseException]) -> None:
-    """A KeyboardInterrupt, or the like, of the body leaves the block as it is, not in a group."""
-
-    async def main() -> None:
-        async with Scheduler(Job(nap, 9)):
-            await anyio.sleep(1)
-            raise error
-
-    with pytest.raises(error):
-        virtual(main)
 
 
 def test_return_break_and_caught_exceptions_leave_the_block_as_usual(virtual: Virtual) -> None:
@@ -316,13 +283,7 @@ def test_exception_of_the_block_body_is_the_last_of_a_group_with_failures_that_c
     """No failure that counts is lost behind the exception of the body, also not one of a job that unwinds."""
     flaw, job = Flaw("body"), Job(clumsy, critical=critical)
     scheduler = Scheduler(Scheduler(job, critical=True) if nested else job)
-
-    async def main() -> None:
-        async with scheduler:
-            await anyio.sleep(1)
-            raise flaw
-
-    error = virtual(raised_by, main)
+    error = virtual(raised_by, block, scheduler, 1, flaw)
     assert isinstance(error, ExceptionGroup)
     assert isinstance(job.raised_exception(), OSError)
     assert error.exceptions == (job.raised_exception(), flaw)
@@ -366,6 +327,8 @@ def test_exception_of_a_body_that_a_critical_failure_has_cancelled_follows_it(vi
     assert (scheduler.stop_reason, scheduler.culprit) == (StopReason.CRITICAL, job)
 
 
+SLEEPS = [pytest.param(9, id="in the body"), pytest.param(0, id="after the body")]
+"""How long a block sleeps that is ended in its body, or after it."""
 BODIES = ["ends", "raises", "adds", "awaits"]
 LEAVES = {
     ("ends", "nothing"): "nothing", ("ends", "failure"): "[failure]", ("ends", "critical"): "[critical]",
@@ -447,11 +410,10 @@ def test_add_to_a_block_that_is_stopping_raises(virtual: Virtual) -> None:
 
     async def main() -> None:
         async with scheduler:
-            scheduler.add(job)
             await anyio.sleep(1)
             scheduler.cancel()
 
-    job, scheduler = Job(late), Scheduler()
+    scheduler = Scheduler(job := Job(late))
     virtual(main)
     assert job.state is CANCELLED
 
@@ -463,9 +425,7 @@ def test_exception_of_the_block_body_survives_an_outer_cancellation(virtual: Vir
 
     async def main() -> None:
         with anyio.move_on_after(1.5):
-            async with Scheduler(job):
-                await anyio.sleep(1)
-                raise Flaw
+            await block(Scheduler(job), 1, Flaw())
 
     job = Job(unwind, 9, 0.75)
     assert isinstance(virtual(raised_by, main), Flaw)
@@ -474,37 +434,23 @@ def test_exception_of_the_block_body_survives_an_outer_cancellation(virtual: Vir
 
 # --- the run fails
 def test_critical_failure_cancels_the_block_body(virtual: Virtual) -> None:
-    reached: list[float] = []
-
-    async def block() -> None:
-        async with scheduler:
-            try:
-                await anyio.sleep(9)
-            finally:
-                reached.append(anyio.current_time())
-
-    async def main() -> None:
-        group = await raised_by(block)
+    async def main() -> float:
+        group = await raised_by(block, scheduler, 9)
         assert isinstance(group, ExceptionGroup)
         assert group.exceptions == (job.raised_exception(),)
         await anyio.lowlevel.checkpoint()
+        return anyio.current_time()
 
     job = Job(fail, 1, Flaw(), critical=True)
     scheduler = Scheduler(job)
-    virtual(main)
-    assert (reached, scheduler.stop_reason, scheduler.culprit) == ([1], StopReason.CRITICAL, job)
+    assert (virtual(main), scheduler.stop_reason, scheduler.culprit) == (1, StopReason.CRITICAL, job)
 
 
-@pytest.mark.parametrize("where", ["in the body", "after the body"])
-def test_timeout_of_a_block_raises_job_timeout(virtual: Virtual, where: str) -> None:
-    async def main() -> None:
-        async with scheduler:
-            if where == "in the body":
-                await anyio.sleep(9)
-
+@pytest.mark.parametrize("seconds", SLEEPS)
+def test_timeout_of_a_block_raises_job_timeout(virtual: Virtual, seconds: float) -> None:
     job = Job(nap, 9)
     scheduler = Scheduler(job, timeout=2)
-    error = virtual(raised_by, main)
+    error = virtual(raised_by, block, scheduler, seconds)
     assert isinstance(error, JobTimeout)
     assert (error.job, error.seconds) == (scheduler, 2)
     assert (job.state, job.finished_at, scheduler.timed_out) == (CANCELLED, 2, True)
@@ -558,20 +504,16 @@ def test_cancel_by_the_body_of_a_block_raises_nothing(virtual: Virtual, then: st
     assert (job.state, job.finished_at, scheduler.stop_reason) == (CANCELLED, 0.5, StopReason.CANCELLED)
 
 
-@pytest.mark.parametrize("where", ["in the body", "after the body"])
+@pytest.mark.parametrize("seconds", SLEEPS)
 @pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit, Odd])
-def test_base_exception_leaves_the_block_unwrapped(virtual: Virtual, error: type[BaseException], where: str) -> None:
+def test_base_exception_leaves_the_block_unwrapped(
+    virtual: Virtual, error: type[BaseException], seconds: float
+) -> None:
     """A KeyboardInterrupt, or the like, of a job leaves the block, not in a group, when all has ended."""
-
-    async def main() -> None:
-        async with scheduler:
-            if where == "in the body":
-                await anyio.sleep(9)
-
     job = Job(nap, 9)
     scheduler = Scheduler(Job(fail, 1, error), job)
     with pytest.raises(error):
-        virtual(main)
+        virtual(block, scheduler, seconds)
     assert (scheduler.stop_reason, job.state) == (StopReason.INTERRUPTED, CANCELLED)
 
 
@@ -585,44 +527,40 @@ def test_block_raises_the_stop_reason_even_if_its_body_swallows_the_cancellation
 
 
 # --- cancelled from outside
-@pytest.mark.parametrize("where", ["in the body", "after the body"])
-def test_outer_cancellation_of_a_block_cancels_body_and_jobs(virtual: Virtual, where: str) -> None:
+@pytest.mark.parametrize("seconds", SLEEPS)
+def test_outer_cancellation_of_a_block_cancels_body_and_jobs(virtual: Virtual, seconds: float) -> None:
     async def main() -> None:
-        job, actor = Job(nap, 9), Job(nap, 9)
         with anyio.move_on_after(2) as scope:
-            async with Scheduler(job, actor) as scheduler:
-                if where == "in the body":
-                    await anyio.sleep(9)
+            await block(scheduler, seconds)
         assert (scope.cancelled_caught, anyio.current_time()) == (True, 2)
-        assert [job.state, actor.state] == [CANCELLED] * 2
+        assert [job.state for job in scheduler] == [CANCELLED] * 2
         assert scheduler.stop_reason is StopReason.CANCELLED
         await anyio.lowlevel.checkpoint()
 
+    scheduler = Scheduler(Job(nap, 9), Job(nap, 9))
     virtual(main)
 
 
-@pytest.mark.parametrize("where", ["in the body", "after the body"])
+@pytest.mark.parametrize("seconds", SLEEPS)
 @pytest.mark.parametrize("is_critical", [True, False])
-def test_critical_failures_of_clean_up_replace_a_cancellation(virtual: Virtual, where: str, is_critical: bool) -> None:
+def test_critical_failures_of_clean_up_replace_a_cancellation(
+    virtual: Virtual, seconds: float, is_critical: bool
+) -> None:
     """What critical jobs raise when a scope around the block is cancelled leaves the block, as from a nursery. The
     scope once caught the cancellation, and the errors were only in the log."""
 
-    async def block() -> None:
+    async def main() -> None:
         with anyio.move_on_after(2) as scope:
-            async with Scheduler(job):
-                if where == "in the body":
-                    await anyio.sleep(9)
+            await block(Scheduler(job), seconds)
         assert scope.cancelled_caught
 
-    async def main() -> Exception | None:
-        if is_critical:
-            return await raised_by(block)
-        await block()
-        return None
-
     job = Job(clumsy, critical=is_critical)
-    error = virtual(main)
-    assert not is_critical or (isinstance(error, ExceptionGroup) and error.exceptions == (job.raised_exception(),))
+    if is_critical:
+        error = virtual(raised_by, main)
+        assert isinstance(error, ExceptionGroup)
+        assert error.exceptions == (job.raised_exception(),)
+    else:
+        virtual(main)
     assert isinstance(job.raised_exception(), OSError)
 
 

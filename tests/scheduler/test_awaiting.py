@@ -12,7 +12,7 @@ from trioflow import Budget, First, Job, JobNotDone, PerKey, Pool, Rate, Retry, 
 from trioflow._core.admission import _admission
 from trioflow.abc import AbstractJob, WaitCause, incidents_of, waiting
 from trioflow.view import listing
-from ..bodies import CANCELLED, SUCCEEDED, fail, hooked, later, nap, running
+from ..bodies import CANCELLED, SUCCEEDED, fail, flaky, hooked, later, nap, running, serve
 from ..conftest import Virtual
 from ..view.monitor.monitors import Terminal, drawn
 
@@ -163,26 +163,16 @@ def test_a_wait_that_is_given_up_leaves_nothing_behind(virtual: Virtual, way: st
     assert virtual(Scheduler(start, outer, Job(ask)).co_run)
 
 
-def test_a_requirement_that_closes_a_cycle_of_waits_raises(virtual: Virtual) -> None:
-    jobs: Jobs = {}
-    me = awaiting(jobs, "b", "me")
-    jobs["b"] = Job(nap, label="b", required=(slow := Job(nap, 3)))
-    late = Job(later, 1, lambda: jobs["b"].requires(me))
-    assert not virtual(Scheduler(me, slow, jobs["b"], late, timeout=60).co_run)
-    assert str(late.raised_exception()) == "'b' waits for itself: 'b' requires 'me', which awaits 'b'"
-    assert me.state is SUCCEEDED
-
-
-def test_a_requirement_of_a_scheduler_that_closes_a_cycle_of_waits_raises(virtual: Virtual) -> None:
+@pytest.mark.parametrize("of_group", [False, True])
+def test_a_requirement_that_closes_a_cycle_of_waits_raises(virtual: Virtual, of_group: bool) -> None:
     """A scheduler cannot require a job that awaits one of its members; once, that wait raised a ValueError."""
     jobs: Jobs = {"b": Job(nap, label="b")}
-    me = awaiting(jobs, "b", "me")
-    inner = Scheduler(jobs["b"], label="inner", required=(slow := Job(nap, 3)))
-    late = Job(later, 1, lambda: inner.requires(me))
-    assert not virtual(Scheduler(me, slow, inner, late, timeout=60).co_run)
-    assert str(late.raised_exception()) == (
-        "'inner' waits for itself: 'inner' requires 'me', which awaits 'b', which is in 'inner'"
-    )
+    me, slow = awaiting(jobs, "b", "me"), Job(nap, 3)
+    outer = Scheduler(jobs["b"], label="inner") if of_group else jobs["b"]
+    late = Job(later, 1, lambda: outer.requires(me))
+    assert not virtual(Scheduler(me, slow, outer.requires(slow), late, timeout=60).co_run)
+    requires, inside = f"'{outer.label}' requires 'me', which awaits 'b'", ", which is in 'inner'" if of_group else ""
+    assert str(late.raised_exception()) == f"'{outer.label}' waits for itself: {requires}{inside}"
     assert me.state is SUCCEEDED
 
 
@@ -389,11 +379,6 @@ def incidents(virtual: Virtual, scheduler: Scheduler) -> list[str]:
     ]
 
 
-async def serve_value(*, task_status: Any) -> None:
-    task_status.started("value")
-    await anyio.sleep_forever()
-
-
 LASTS = "may run until the end of 's', which waits for 'me': unless 'f' ends by itself, this wait does not end"
 
 
@@ -405,7 +390,7 @@ def test_awaiting_a_job_that_lasts_as_long_as_the_run_logs_a_warning(virtual: Vi
     members: list[Any] = [jobs["f"], me]
     expected = f"'me' awaits 'f', which {LASTS}"
     if kind == "service":
-        jobs["f"] = Service(serve_value, label="f")
+        jobs["f"] = Service(serve, label="f")
         members = [jobs["f"], me.requires(jobs["f"])]
         expected += "; to use a service when it is ready, require it"
     elif kind == "in a nested scheduler":
@@ -498,39 +483,29 @@ def test_an_iteration_that_goes_on_logs_nothing(virtual: Virtual, caplog: pytest
 def test_explain_says_that_the_awaited_job_is_a_forever_job(virtual: Virtual) -> None:
     jobs: Jobs = {"f": Job(anyio.sleep_forever, label="f", forever=True)}
     me = awaiting(jobs, "f", "me")
-    scheduler = Scheduler(jobs["f"], me)
-    texts: list[str] = []
-
-    async def look() -> None:
-        await anyio.sleep(2)
-        texts.append(scheduler.explain(me))
-        me.cancel()
-
-    scheduler.add(Job(look))
-    assert virtual(scheduler.co_run)
-    assert texts == ["'me' has been running for 2 s, and awaits the forever job 'f', which has been running for 2 s"]
+    scheduler = Scheduler(jobs["f"], me, look := Job(later, 2, lambda: scheduler.explain(me)), timeout=3)
+    virtual(scheduler.co_run)
+    assert look.result() == (
+        "'me' has been running for 2 s, and awaits the forever job 'f', which has been running for 2 s"
+    )
 
 
 # --- waits for what others hold
+@pytest.mark.parametrize("held", ["a slot", "an amount, under a limiter"])
 def test_awaiting_a_job_that_lacks_what_others_hold_logs_nothing(
-    virtual: Virtual, caplog: pytest.LogCaptureFixture
+    virtual: Virtual, caplog: pytest.LogCaptureFixture, held: str
 ) -> None:
-    """Awaiting a job that needs what others hold logs no warning, because the wait ends when they do."""
+    """The wait ends when they do. The holders of a limiter's tokens are not those of a resource: a token of the
+    awaiting job is in nobody's way."""
     jobs: Jobs = {"b": Job(nap, label="b")}
-    me = awaiting(jobs, "b", "me")
-    assert virtual(Scheduler(me, Scheduler(Job(nap, 9), jobs["b"], jobs_window=1)).co_run)
-    assert me.state is SUCCEEDED
-    assert caplog.text == ""
-
-
-def test_awaiting_a_job_that_needs_what_others_hold_logs_nothing_under_a_limiter(
-    virtual: Virtual, caplog: pytest.LogCaptureFixture
-) -> None:
-    """The holders of a limiter's tokens are not those of a resource: a token of the awaiting job is in nobody's way."""
-    jobs: Jobs = {"b": Job(nap, needs={"cpu": 1}, label="b")}
-    me = awaiting(jobs, "b", "me", 1)
-    members = [Job(nap, 9, needs={"cpu": 1}), jobs["b"], me]
-    assert virtual(Scheduler(*members, jobs_window=anyio.CapacityLimiter(3), pool=Pool(cpu=1)).co_run)
+    me, other, options = awaiting(jobs, "b", "me", 1), Job(nap, 9), dict[str, Any]()
+    members: list[Any] = [other, jobs["b"]]
+    if held == "a slot":
+        members = [Scheduler(members, jobs_window=1)]
+    else:
+        other.needs = jobs["b"].needs = {"cpu": 1}
+        options = {"jobs_window": anyio.CapacityLimiter(3), "pool": Pool(cpu=1)}
+    assert virtual(Scheduler(members, me, **options).co_run)
     assert me.state is SUCCEEDED
     assert caplog.text == ""
 
@@ -795,15 +770,7 @@ def test_a_failure_counts_if_the_await_for_it_was_cancelled(virtual: Virtual) ->
 @pytest.mark.parametrize("begins_after", [0, 3])
 def test_a_job_of_a_group_that_will_be_tried_again_is_awaited(virtual: Virtual, depth: int, begins_after: int) -> None:
     """The next attempt reaches it, however deep in the group it is: from before the failure, or from the backoff on."""
-    calls: list[None] = []
-
-    async def flaky() -> None:
-        calls.append(None)
-        await anyio.sleep(1)
-        if len(calls) == 1:
-            raise OSError("the first attempt")
-
-    first = Job(flaky, critical=True)
+    first = Job(flaky(), critical=True)
     jobs: Jobs = {"later": Job(nap, 0, required=first)}
     group = Scheduler(first, jobs["later"], critical=True)
     for _ in range(depth - 1):

@@ -18,7 +18,7 @@ import pytest
 import trioflow
 from trioflow import CycleError, Job, JobState, JobTimeout, Scheduler, Service, StopReason, ThreadJob, job
 from trioflow.abc import Instrument
-from ..bodies import at_once
+from ..bodies import at_once, flaky, serve
 from ..places import PATIENCE
 from ..pythons import python
 
@@ -32,15 +32,6 @@ async def give(value: Any) -> Any:
 
 async def fail(error: Exception) -> None:
     raise error
-
-
-async def forever() -> None:
-    await anyio.sleep_forever()
-
-
-async def serve(*, task_status: Any) -> None:
-    task_status.started("up")
-    await anyio.sleep_forever()
 
 
 def labels(jobs: Iterator[Any]) -> list[str]:
@@ -107,19 +98,13 @@ def test_jobs_that_are_added_come_and_are_dropped(backend: Any) -> None:
 
 
 def test_what_is_tried_again_comes_when_it_has_ended_again(backend: Any) -> None:
-    attempts, seen = [], threading.Event()
-
-    async def flaky() -> int:
-        attempts.append(1)
-        if len(attempts) < 3:
-            raise OSError
-        return len(attempts)
+    seen = threading.Event()
 
     def try_again(settled: Any) -> None:
         if settled.state is JobState.FAILED:
             settled.try_again()
 
-    again, first = Job(flaky, label="flaky"), Job(give, 1, label="first")
+    again, first = Job(flaky(2, 0), label="flaky"), Job(give, 1, label="first")
     scheduler = Scheduler(
         first,
         again,
@@ -206,7 +191,7 @@ def test_check_raises_after_the_last_job(backend: Any, check: Any) -> None:
             )
         ]
     assert caught.value is error or caught.value.exceptions == (error,)
-    slow = Scheduler(Job(forever, label="slow"))
+    slow = Scheduler(Job(anyio.sleep_forever, label="slow"))
     with pytest.raises(JobTimeout):
         list(slow.run_as_settled(backend=backend, timeout=0.01, check=check))
 

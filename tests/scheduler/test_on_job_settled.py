@@ -7,7 +7,7 @@ import anyio.lowlevel
 import pytest
 from trioflow import Job, JobTimeout, RequirementFailed, Scheduler, Service, StopReason
 from trioflow.abc import AbstractJob, incidents_of
-from ..bodies import CANCELLED, FAILED, Flaw, later, nap, nothing, raising, serve
+from ..bodies import CANCELLED, FAILED, Flaw, flaky, later, nap, nothing, raising, serve
 from ..conftest import Virtual
 
 
@@ -39,14 +39,6 @@ def test_what_it_adds_is_run(virtual: Virtual) -> None:
 def test_what_it_tries_again_is_told_each_time_as_it_was(virtual: Virtual, keeps: bool) -> None:
     """So is what the failure has blocked; with `keep_jobs=False`, what it tries again is not dropped."""
     told: list[tuple[str, str]] = []
-    tries: list[int] = []
-
-    async def flaky() -> str:
-        tries.append(1)
-        await anyio.sleep(1)
-        if len(tries) < 3:
-            raise Flaw
-        return "value"
 
     def mend(job: AbstractJob[Any]) -> None:
         told.append((job.label, job.state.name))
@@ -59,7 +51,7 @@ def test_what_it_tries_again_is_told_each_time_as_it_was(virtual: Virtual, keeps
 
     async def main() -> None:
         async with Scheduler(on_job_settled=mend, keep_jobs=keeps) as scheduler:
-            first = scheduler.add(Job(flaky, label="first"))
+            first = scheduler.add(Job(flaky(2, error=Flaw()), label="first"))
             if keeps:
                 scheduler.add(Job(nap, required=first, label="second"))
 
@@ -70,20 +62,14 @@ def test_what_it_tries_again_is_told_each_time_as_it_was(virtual: Virtual, keeps
 
 def test_what_a_group_keeps_is_not_told_again(virtual: Virtual) -> None:
     told: list[str] = []
-    tries: list[int] = []
-
-    async def flaky() -> None:
-        tries.append(1)
-        await anyio.sleep(2)
-        if len(tries) < 2:
-            raise Flaw
 
     def note(job: AbstractJob[Any]) -> None:
         told.append(f"{job.label} {job.state.value}")
         if told == ["fine succeeded", "bad failed", "raises succeeded"]:
             raise Flaw
 
-    jobs = Job(nap, 1, label="fine"), Job(flaky, label="bad"), Job(nap, 3, label="raises"), Job(nap, 3, label="late")
+    fine, bad = Job(nap, 1, label="fine"), Job(flaky(seconds=2), label="bad")
+    jobs = fine, bad, Job(nap, 3, label="raises"), Job(nap, 3, label="late")
     group = Scheduler(*jobs, label="group", on_job_settled=note)
     scheduler = Scheduler(group)
     scheduler.add(Job(later, 5, group.try_again))

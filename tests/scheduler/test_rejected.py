@@ -5,8 +5,10 @@ import functools
 import math
 import re
 import sys
+import threading
 import types
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 import anyio
 import anyio.lowlevel
@@ -14,10 +16,11 @@ import anyio.to_thread
 import pytest
 import trio
 import trioflow
-from trioflow import AbstractJob, CommandJob, CycleError, Job, JobTimeout, Retry, Scheduler, Sequence, StopReason, job
+from trioflow import AbstractJob, CycleError, Job, JobTimeout, Pool, Retry, Scheduler, Sequence, StopReason, job
 from trioflow._core.base._text_forms import short_repr
+from trioflow._core.scheduler import _awaiting, _checks
 from trioflow.graph import keep_only
-from ..bodies import fail_now, nap, notes, nothing
+from ..bodies import Flaw, at_once, crash, fail_now, nap, notes, nothing
 from ..conftest import Virtual
 
 
@@ -397,7 +400,7 @@ def test_object_meant_to_become_a_job_is_rejected_with_advice(thing: Any, advice
 
 
 @pytest.mark.parametrize(
-    "kind", [functools.partial(CommandJob, ["true"]), functools.partial(trioflow.SshJob, "node", "true")]
+    "kind", [functools.partial(trioflow.CommandJob, ["true"]), functools.partial(trioflow.SshJob, "node", "true")]
 )
 def test_misspelt_option_of_a_command_gets_a_suggestion(kind: Callable[..., Any]) -> None:
     with pytest.raises(TypeError, match=r"a job has no option 'stdot'; did you mean stdout\?$"):
@@ -409,9 +412,12 @@ def test_misspelt_option_of_a_command_gets_a_suggestion(kind: Callable[..., Any]
 
 
 def test_arguments_for_a_coroutine_object_are_rejected() -> None:
+    """It can be closed without a warning."""
     coroutine = nap()
     with pytest.raises(TypeError, match="argument"):
         Job(coroutine, 1)
+    with pytest.raises(ValueError, match="timeout"):
+        Job(coroutine, timeout=-1)
     assert coroutine.cr_frame is not None
     coroutine.close()
 
@@ -488,7 +494,7 @@ def test_kwargs_that_are_not_a_dict_of_names_are_rejected(kind: Callable[..., An
 def test_environment_that_is_not_a_dict_is_rejected(env: Any) -> None:
     """`env=` that is not a dict raises a TypeError at once, which says what was found and what to give."""
     with pytest.raises(TypeError, match=f"env of 'a': found {type(env).__name__}; give a dict"):
-        CommandJob(["true"], env=env, label="a")
+        trioflow.CommandJob(["true"], env=env, label="a")
 
 
 def test_update_with_an_object_that_is_not_a_job_adds_none() -> None:
@@ -528,33 +534,24 @@ def test_rejected_job_is_in_no_scheduler() -> None:
     assert list(scheduler) == []
 
 
-def test_coroutine_of_a_rejected_job_can_be_closed_without_a_warning() -> None:
-    coroutine = nap()
-    with pytest.raises(ValueError, match="timeout"):
-        Job(coroutine, timeout=-1)
-    coroutine.close()
-
-
 # --- numbers
 @pytest.mark.parametrize("timeout", [0, -1, -0.5, math.nan, -math.inf, 0.0])
 def test_timeout_that_is_not_a_positive_number_is_rejected(virtual: Virtual, timeout: float) -> None:
     """Wherever it is given, a zero, negative or NaN timeout raises a ValueError that names the job and the remedy."""
     scheduler = Scheduler(Job(nap), label="slow")
-    with pytest.raises(ValueError, match=r"timeout.*'slow'.*positive"):
-        Job(nap, label="slow", timeout=timeout)
-    with pytest.raises(ValueError, match=r"timeout.*'slow'.*positive"):
-        Scheduler(label="slow", timeout=timeout)
-    with pytest.raises(ValueError, match=r"timeout.*'slow'.*positive"):
-        virtual(functools.partial(scheduler.co_run, timeout=timeout))
-    with pytest.raises(ValueError, match=r"timeout.*'slow'.*positive"):
-        scheduler.run(backend=virtual.backend, timeout=timeout)  # type: ignore[arg-type]
+    ways: list[Callable[[], object]] = [
+        lambda: Job(nap, label="slow", timeout=timeout),
+        lambda: Scheduler(label="slow", timeout=timeout),
+        lambda: virtual(functools.partial(scheduler.co_run, timeout=timeout)),
+        lambda: scheduler.run(backend=virtual.backend, timeout=timeout),  # type: ignore[arg-type]
+    ]
+    for give in ways:
+        with pytest.raises(ValueError, match=r"timeout.*'slow'.*positive"):
+            give()
     assert scheduler.stop_reason is None
-
-
-@pytest.mark.parametrize("timeout", ["1", True, [1], 1j])
-def test_timeout_of_the_wrong_type_is_rejected(timeout: Any) -> None:
-    with pytest.raises(TypeError, match=r"timeout.*'slow'.*seconds"):
-        Job(nap, label="slow", timeout=timeout)
+    for wrong in ("1", True, [1], 1j):
+        with pytest.raises(TypeError, match=r"timeout.*'slow'.*seconds"):
+            Job(nap, label="slow", timeout=wrong)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("timeout", [None, math.inf, 5, 0.5])
@@ -642,3 +639,111 @@ def test_error_for_a_misspelt_option_of_a_scheduler_names_its_class() -> None:
 def test_unknown_backend_is_rejected() -> None:
     with pytest.raises(ValueError, match=r"'curio'.*trio.*asyncio"):
         Scheduler(Job(nap)).run(backend="curio")  # type: ignore[arg-type]
+
+
+# --- a run that is refused has closed what it had opened: its scheduler, pool and journal can be used at once
+def test_a_run_that_its_pool_refuses_closes_its_journal(backend: Any, tmp_path: Path) -> None:
+    pool = Pool(cpu=1)
+    refused = Scheduler(Job(nothing, needs={"cpu": 1}), pool=pool, journal=tmp_path / "journal.db")
+    errors: list[BaseException] = []
+
+    def run_elsewhere() -> None:
+        try:
+            refused.run(backend=backend)
+        except RuntimeError as error:
+            errors.append(error)  # which keeps the frames of the run alive
+
+    def body() -> None:
+        thread = threading.Thread(target=run_elsewhere)
+        thread.start()
+        thread.join()
+
+    assert Scheduler(Job(at_once, body, needs={"cpu": 1}), pool=pool).run(backend=backend)
+    assert "in another event loop" in str(errors[0])
+    assert refused.run(backend=backend)
+
+
+STEPS = [(Pool, "_enter"), (_awaiting, "watch_of"), (_checks, "check_members"), (Scheduler, "_open_journal")]
+
+
+@pytest.mark.parametrize("step", STEPS, ids=lambda step: step[1])
+def test_whichever_step_fails_before_a_run_its_means_are_free(
+    backend: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: tuple[object, str]
+) -> None:
+    """A run inside of a job fails in one of its first steps, and the next one has the journal, the pool, the jobs."""
+    pool, journal = Pool(cpu=1), tmp_path / "journal.db"
+    scheduler = Scheduler(Job(nap, 0, 5, needs={"cpu": 1}), pool=pool, journal=journal)
+
+    async def body() -> None:
+        with monkeypatch.context() as patch:
+            patch.setattr(*step, crash)
+            with pytest.raises(Flaw):
+                await scheduler.co_run()
+        assert await scheduler.co_run()
+
+    assert anyio.run(Scheduler(Job(body)).co_run, backend=backend)
+    assert pool.free == pool.total
+
+
+def cycle(jobs: list[Job[Any]], _: Path) -> dict[str, Any]:
+    jobs[0].requires(jobs[1])
+    jobs[1].requires(jobs[0])
+    return {}
+
+
+def no_journal(_: object, folder: Path) -> dict[str, Any]:
+    return {"journal": folder / "missing" / "journal.db"}
+
+
+def bad_option(*_: object) -> dict[str, Any]:
+    return {"timeout": -1}
+
+
+def unknown_option(*_: object) -> dict[str, Any]:
+    return {"windows": 2}
+
+
+async def wait_for(job: AbstractJob[Any], _: object) -> None:
+    with pytest.raises(trioflow.JobNotDone, match="no run will reach it"):
+        await job
+
+
+async def iterate(job: AbstractJob[Any], one: bool) -> None:
+    scheduler: Any = job._scheduler
+    async for settled in scheduler.as_settled([job]) if one else scheduler.as_settled():
+        raise AssertionError(settled)
+
+
+@pytest.mark.parametrize("is_late", [False, True])
+@pytest.mark.parametrize("again", [False, True])
+@pytest.mark.parametrize("refuse", [cycle, no_journal, bad_option, unknown_option])
+def test_whoever_waits_for_a_job_of_a_refused_run_gets_an_error_or_the_end(
+    virtual: Any, tmp_path: Path, refuse: Callable[..., dict[str, Any]], again: bool, is_late: bool
+) -> None:
+    """With its run in a task beside, an `async for` over `as_settled()` waited for ever when the run was refused."""
+
+    async def main() -> None:
+        jobs = [Job(nothing), Job(nothing), Job(nothing)]
+        scheduler = Scheduler(jobs[0], Scheduler(jobs[1]), jobs[2])
+        if again:
+            assert await scheduler.co_run()
+            jobs = [Job(nothing), Job(nothing), Job(nothing)]
+            scheduler.add([jobs[0], Scheduler(jobs[1]), jobs[2]])
+        options = refuse([jobs[0], jobs[2]], tmp_path)
+        async with anyio.create_task_group() as tasks:
+
+            def wait() -> None:
+                for job in jobs:
+                    tasks.start_soon(wait_for, job, False)
+                    tasks.start_soon(iterate, job, True)
+                tasks.start_soon(iterate, jobs[1], False)
+
+            if not is_late:
+                wait()
+                await anyio.sleep(0.001)
+            with pytest.raises((trioflow.JournalError, TypeError, ValueError)):
+                await scheduler.co_run(**options)
+            if is_late:
+                wait()
+
+    virtual(main)

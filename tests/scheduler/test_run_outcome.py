@@ -12,7 +12,7 @@ import trioflow
 from trioflow import First, Job, JobState, Retry, Scheduler, Sequence, Service, StopReason, current_scheduler, ref
 from trioflow.abc import criticality
 from trioflow.graph import keep_only
-from ..bodies import BLOCKED, CANCELLED, FAILED, IDLE, SUCCEEDED, fail, later, nap, states, take, timed
+from ..bodies import BLOCKED, CANCELLED, FAILED, IDLE, SUCCEEDED, fail, flaky, later, nap, states, take, timed
 from ..conftest import Virtual
 
 
@@ -221,15 +221,7 @@ def test_critical_is_inherited_from_the_nearest_value_that_is_not_none() -> None
 
 # --- running again
 def test_running_again_resets_every_job(virtual: Virtual) -> None:
-    calls: list[int] = []
-
-    async def flaky() -> int:
-        calls.append(1)
-        if len(calls) == 1:
-            raise OSError
-        return len(calls)
-
-    job = Job(flaky, critical=True)
+    job = Job(flaky(), critical=True)
     after = Job(nap, 1, "after", required=job)
     inside = Job(nap, 1, "inside")
     scheduler = Scheduler(job, after, Scheduler(inside, required=job))
