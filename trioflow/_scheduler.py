@@ -11,7 +11,7 @@ import weakref
 from math import inf
 from typing import TYPE_CHECKING, Any, Final, Generic, Literal, TextIO, TypeVar, Unpack, cast, overload
 
-from ._core.job import _ancestors, _function
+from ._core.job import _function
 from ._core.job._job_options import JobOptions, NestedJobOptions, Subject, check_number, flag, seconds, subject_text
 from ._core.job._option_descriptors import Option, set_docs_and_signature
 from ._core.parts import SettledFunction
@@ -82,7 +82,6 @@ LOOK_IS_ENABLED: Final = os.environ.get("TRIOFLOW_LOOK", "0") not in ("", "0")
 """Whether the first run lets `trioflow look` look into this program. See `trioflow.look`."""
 begin_refusal: Callable[[Scheduler], None] | None = None
 """Raises in place of each run that would begin. The command `trioflow` sets it while it loads a user's file."""
-NO_DURATIONS: Final[dict[AnyJob, float]] = {}
 """The empty mapping that all schedulers without the option `durations` share. Do not change it."""
 
 
@@ -215,8 +214,6 @@ class Scheduler(BaseScheduler):
         cleanup_timeout: float | None = 5.0,
         **options: Unpack[NestedJobOptions],
     ) -> None:
-        # From the option `durations`, during a run that this scheduler has begun.
-        self._resolved_durations: dict[AnyJob, float] = NO_DURATIONS
         self._durations = self._processes = None
         settings = (
             label, jobs_window, pool, policy, durations, timeout, critical_jobs, instruments, journal,
@@ -241,11 +238,10 @@ class Scheduler(BaseScheduler):
             from .view.look._answers import start_or_warn
 
             start_or_warn()
-        self._resolved_durations = NO_DURATIONS
         if self._durations is not None and run.outer_worker is None:
             from .simulation import _duration_sources
 
-            self._resolved_durations = _duration_sources.resolve_durations(self._durations, self)
+            run.durations = _duration_sources.resolve_durations(self._durations, self)
         return run
 
     def _begin_hold(self) -> None:
@@ -275,29 +271,11 @@ class Scheduler(BaseScheduler):
 
     def _store_outcome(self, run: Run) -> None:
         super()._store_outcome(run)
-        self._resolved_durations = NO_DURATIONS
         if self._durations is not None and run.outer_worker is None:
             from .simulation import _duration_sources
 
             if isinstance(self.durations, (str, os.PathLike)):
                 _duration_sources.record_durations(self.durations, self)
-
-    def _knows_durations(self) -> bool:
-        return bool(self._find_resolved_durations())
-
-    def _find_resolved_durations(self) -> dict[AnyJob, float]:
-        """Return the durations that the scheduler that began the run has as an option, or {} outside of a run."""
-        for level in (self, *_ancestors.enclosing_schedulers(self)):
-            if isinstance(level, Scheduler) and level._resolved_durations:
-                return level._resolved_durations
-        return NO_DURATIONS
-
-    def _expected_durations(self, jobs: Iterable[AnyJob] | None = None) -> dict[AnyJob, float]:
-        durations = super()._expected_durations(jobs)
-        if resolved := self._find_resolved_durations():
-            wanted = self if jobs is None else jobs
-            durations.update({job: resolved[job] for job in wanted if job in resolved})
-        return durations
 
     async def _begin_outputs(self, job: AnyJob) -> Callable[[bool], Awaitable[str]]:
         from .jobs._user_files import begin_outputs

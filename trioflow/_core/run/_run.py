@@ -16,7 +16,7 @@ import contextvars
 import math
 import os
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import takewhile
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
@@ -119,6 +119,7 @@ class Run:
     failures: Final[FailureCounts]
     # The criticality of members without a value of their own.
     members_critical: bool | None
+    durations: Mapping[AbstractJob[Any], float]  # by the option `durations`, of an outermost run alone
     # How many ordinary jobs have not settled.
     unsettled: int
     forever_unsettled: int
@@ -179,6 +180,7 @@ class Run:
         self.unsettled = self.forever_unsettled = self.added_count = self.cancelled_count = 0
         self.cancelled_before_linking = ()
         self.jobs_at_timeout = {}
+        self.durations = {}
         self.changes = NOT_STEERED
         self.shared = {}
         self.outer_worker = scheduler._worker
@@ -551,7 +553,6 @@ class Run:
     abandon = _steps.abandon
     block = _steps.block
     drop = _steps.drop
-    reset = _steps.reset
     wait_again = _steps.wait_again
     record_progress = _steps.record_progress
     on_service_ready = _steps.on_service_ready

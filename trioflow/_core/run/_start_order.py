@@ -22,7 +22,7 @@ def may_need_order(run: Run) -> bool:
 
     Most small runs do not, so they have no `StartOrder`.
     """
-    if run.members.jobs_with_scheduling_options or run.members.nested_schedulers or run.scheduler._knows_durations():
+    if run.members.jobs_with_scheduling_options or run.members.nested_schedulers or run.outermost().durations:
         return True
     return _policies.BUILTIN_POLICIES[run.scheduler._policy][False] is not _policies.FIFO_POLICY
 
@@ -110,7 +110,7 @@ class StartOrder:
             self._nested_durations = outer._nested_durations
             return
         self._nested_durations = {}
-        knows_durations = self._scheduler._knows_durations()
+        knows_durations = self._run.outermost().durations
         all_nested: list[BaseScheduler] = list(self._members.nested_schedulers)
         # Enclosing schedulers come first.
         for nested in all_nested:

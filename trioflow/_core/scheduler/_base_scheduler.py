@@ -27,7 +27,7 @@ from ..job._job_options import BoxStyle, OptionsExceptLabel
 from ..job._labels import text_of
 from ..job._option_descriptors import Option
 from ..parts import SettledFunction, check_on_job_settled, make_parts
-from ..run import _current, _ending, _journaling, _requirement_counts, _steering
+from ..run import _current, _ending, _journaling, _requirement_counts, _steering, _steps
 from ..run._fate import NO_FATE, Fate
 from ..run._instruments import Instrument, check_instruments
 from ..run._journaling import JournalProtocol, JournalWriter, RunJournal
@@ -722,9 +722,7 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
                     return _sync_run.run_in_thread(run_loop, signal_handler.interrupt)
                 return run_loop()
         finally:
-            if _life.CLAIMS.get(self) is claim:
-                # It was refused.
-                _life.record_end(self)
+            _life.drop_claim(self, claim)
 
     async def co_run(
         self,
@@ -807,10 +805,7 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
                 _failures.raise_unless_completed(run, run.fate.reason, check == "first")
             return run.fate.reason is COMPLETED
         finally:
-            # A nested scheduler has no claim, and an outermost one has it until its run begins.
-            if _life.CLAIMS.get(self) is claim and self._stage is not Stage.ENDED:
-                # It was refused.
-                _life.record_end(self)
+            _life.drop_claim(self, claim)
 
     def _begin_run(
         self, run: Run, journal: object, block: _async_with.OpenBlock | None, opened: list[Callable[[], object]]
@@ -966,7 +961,7 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
                 if again is not None and job._extras is not None:
                     job._extras.consumer_count = 0
                 if again is None or job in again:
-                    run.reset(job, watchers, again is not None)
+                    _steps.reset(run, job, watchers, again is not None)
             if pause_is_due:
                 yield
 
@@ -1254,24 +1249,20 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
         """
         return None
 
-    def _knows_durations(self) -> bool:
-        """Return whether durations are known from a source other than the members' `expected_duration`.
-
-        A subclass may override this method and `_expected_durations`.
-        """
-        return False
-
     def _expected_durations(self, jobs: Iterable[AbstractJob[Any]] | None = None) -> dict[AbstractJob[Any], float]:
-        """Return the known expected durations of members, in seconds. Policies use them.
+        """Return the known expected durations of members, in seconds. Those of a run in progress take precedence.
 
         Args:
             jobs: the members to look up, or None for all members.
 
         """
-        if jobs is None:
-            # No other member has an `expected_duration`.
-            jobs = self._members.jobs_with_scheduling_options
-        return {job: seconds for job in jobs if (seconds := job.expected_duration) is not None}
+        # No other member has an `expected_duration`.
+        own = self._members.jobs_with_scheduling_options if jobs is None else jobs
+        durations = {job: seconds for job in own if (seconds := job.expected_duration) is not None}
+        if (run := self._innermost_run()) is not None and (known := run.outermost().durations):
+            wanted = self._members.jobs if jobs is None else jobs
+            durations.update({job: known[job] for job in wanted if job in known})
+        return durations
 
     def _add_requirements(self, job: AbstractJob[Any], requirements: list[AbstractJob[Any]]) -> None:
         """Record that a member gets new requirements. During a run, check and count them, too.

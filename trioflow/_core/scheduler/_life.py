@@ -190,6 +190,15 @@ def expect_run(scheduler: BaseScheduler) -> Claim:
     return claim
 
 
+def drop_claim(scheduler: BaseScheduler, claim: Claim | None) -> None:
+    """Record that a run was refused, if its call still has its claim: it has it until the run begins.
+
+    A nested scheduler has no claim.
+    """
+    if CLAIMS.get(scheduler) is claim and scheduler._stage is not Stage.ENDED:
+        record_end(scheduler)
+
+
 def start_run(scheduler: BaseScheduler, run: Run) -> None:
     """Let a run be the run in progress, and make the calls that were kept for it, in their order."""
     scheduler._run = run
