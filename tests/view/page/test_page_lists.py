@@ -401,7 +401,7 @@ def test_jobs_are_found_by_state_group_row_and_name(backend: Any) -> None:
         assert names(f"failure {state['failed'][0][0]}") == [f"bad {number}" for number in range(5)]
         assert names(f"in {inner_key}") == [f"inner/step {number}" for number in range(9)]
         assert names(f"wait {state['waiting'][0][0]}") == [f"inner/step {number}" for number in range(2, 9)]
-        assert names("", "STEP 7 inner") == names("", "stép 7 scheduled") == ["inner/step 7"]
+        assert names("", "STEP 7 inner") == names("", "step 7 scheduled") == ["inner/step 7"]
         assert names("", "blocked") == ["blocked"]
         assert page.find_jobs(seen, "", "")["counts"] == "5 failed, 1 blocked, 3 running, 7 scheduled"
         assert names("box 99") == names("wait nothing") == names("failure 99") == []

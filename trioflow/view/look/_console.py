@@ -9,7 +9,6 @@ import dataclasses
 import json
 import math
 import time
-import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final
@@ -410,19 +409,9 @@ def jobs_in(run: WatchedRun, key: int | None) -> list[JobFacts]:
     return [facts for facts in members if facts.span.is_first or facts.span.number not in outer]
 
 
-LETTERS: Final = str.maketrans({"æ": "ae", "ð": "d", "ø": "o", "þ": "th", "đ": "d", "ħ": "h", "ł": "l", "œ": "oe"})
-"""Letters that Unicode does not decompose, each as a person without its key types it."""
-
-
-def plain_text(text: str) -> str:
-    """Return a text in lower case, without accents: "Tromsø" and "tromso" are found by either."""
-    letters = unicodedata.normalize("NFKD", text.casefold())
-    return "".join(letter for letter in letters if not unicodedata.combining(letter)).translate(LETTERS)
-
-
 def has_words(text: str, words: str) -> bool:
-    """Return whether a text contains all words, in any order."""
-    return not (wanted := plain_text(words).split()) or all(map(plain_text(text).__contains__, wanted))
+    """Return whether a text contains all words, in any order, in lower or upper case."""
+    return all(map(text.casefold().__contains__, words.casefold().split()))
 
 
 def _blocking(run: WatchedRun, span: Span) -> list[int]:
