@@ -620,9 +620,8 @@ raised {one_line_error(error)}")
         "                link(job, members.all_requirements(job))\n", "                pass\n"),
     plant("journal-adds-elsewhere", f"{RUN}/_journaling.py",
         "a job that adds jobs to a run of its own with a journal is not recorded", """
--        if worker.run.outermost() is self._outermost._run:
--            worker.job._ensure_extras().has_added_jobs = True
-+        worker.job._ensure_extras().has_added_jobs = True
+-        if worker is not None and worker.job is not None and worker.run.outermost() is self._outermost._run:
++        if worker is not None and worker.job is not None:
 """),
     Plant("tokens-throttled-order", f"{ADMISSION}/_line.py",
         "a throttled job that waits for a token is behind others in a new order",

@@ -128,8 +128,6 @@ class RunJournal(Protocol):
         """Return a function that reads the large result at this path, in a thread, for the next `look_up`, or None."""
         ...
 
-    # A journal may lack the next three methods, and `discard`.
-
     def read_files(self, job: AbstractJob[Any]) -> Callable[[], Awaitable[None]] | None:
         """Return a function that reads the files of a job, for the next `look_up` or `record`. None if it is quick."""
         ...
@@ -183,10 +181,6 @@ class RunJournal(Protocol):
 T = TypeVar("T")
 
 
-def _nothing(job: AbstractJob[Any]) -> Any:
-    """Take the place of a method that a journal lacks."""
-
-
 LOOKUPS_PER_CLOCK_READING: Final = 8
 """The number of jobs to look up between two readings of the clock. A reading takes a tenth of the time of a look-up."""
 
@@ -212,9 +206,6 @@ class JournalWriter:
         # The job that is looked up next, and what reads its files before; and the job whose files have been read.
         self.reading: tuple[AbstractJob[Any], Callable[[], Awaitable[None]]] | None = None
         self._job_with_files: AbstractJob[Any] | None = None
-        # A journal may lack them.
-        methods = (getattr(journal, name, _nothing) for name in ("read_files", "begin_attempt", "end_attempt"))
-        self._read_files, self._begin_attempt, self._end_attempt = methods
 
     def nested(self, run: Run) -> JournalWriter:
         """Return the writer for `run`, which is nested in this writer's run."""
@@ -235,12 +226,12 @@ class JournalWriter:
 
     async def begin_attempt(self, job: AbstractJob[Any]) -> None:
         """Record that an attempt of a job begins, before the clock of the job."""
-        await self._wait_for(self._ask(self._begin_attempt, job))
+        await self._wait_for(self._ask(self.journal.begin_attempt, job))
 
     async def read_outputs(self, job: AbstractJob[Any]) -> None:
         """Read the files of a job that is about to be recorded."""
         if self.records_results:
-            await self._wait_for(self._ask(self._read_files, job))
+            await self._wait_for(self._ask(self.journal.read_files, job))
 
     async def _wait_for(self, read: Callable[[], Awaitable[None]] | None) -> None:
         if read is None:
@@ -252,7 +243,7 @@ class JournalWriter:
 
     def end_attempt(self, job: AbstractJob[Any]) -> None:
         """Record that an attempt of a job has ended, whatever its outcome."""
-        if self._ask(self._end_attempt, job):
+        if self._ask(self.journal.end_attempt, job):
             self._commit_soon()
 
     def record(self, job: AbstractJob[Any], value: object) -> None:
@@ -283,16 +274,18 @@ class JournalWriter:
 
     def on_jobs_added(self) -> None:
         """Mark the current job, which has added jobs. It is not recorded, because it must run again to add them."""
-        if (worker := current_worker_var.get(None)) is None or worker.job is None:
-            return
+        worker = current_worker_var.get(None)
         # The current job may be one of another run, whose body runs this scheduler.
-        if worker.run.outermost() is self._outermost._run:
+        if worker is not None and worker.job is not None and worker.run.outermost() is self._outermost._run:
             worker.job._ensure_extras().has_added_jobs = True
 
     def discard(self, jobs: Sequence[AbstractJob[Any]]) -> None:
         """Let no later run restore these jobs, which run anew, unless they succeed again."""
         if jobs:
             self._ask(self.journal.discard, jobs)
+
+    def forget(self, job: AbstractJob[Any]) -> None:
+        self._ask(self.journal.forget, job)
 
     def open_question(self, job: AbstractJob[Any], facts: Mapping[str, Any]) -> OpenQuestion | None:
         return self._ask(self.journal.open_question, job, facts)
@@ -319,7 +312,7 @@ class JournalWriter:
         if self._job_with_files is job:
             self._job_with_files = None
             return False
-        if job._state is not JobState.IDLE or (read := self._ask(self._read_files, job)) is None:
+        if job._state is not JobState.IDLE or (read := self._ask(self.journal.read_files, job)) is None:
             return False
         self.reading = job, read
         self.defer_lookups()

@@ -8,8 +8,9 @@
 ```
 
 `settle` gives a state and an outcome to one job, `settle_apart` to jobs without a worker, which another end settles,
-and `settle_error` to a job that raised, as its verdict says. `_states` lists all functions that write a state. `Run`
-has those of the hot path as methods, since a frame more would cost a twentieth of an empty job.
+and `settle_error` to a job that raised, as its verdict says. `Run` has those of the hot path as methods, since a frame
+more would cost a twentieth of an empty job. For the same reason, one step is not here: `Worker.work` makes a job
+RUNNING in its own frame. `_states` lists all functions that write a state.
 
 Decided in docs/decisions: 19-admission, 24-open-schedulers.
 """
@@ -251,7 +252,7 @@ def drop(run: Run, job: AbstractJob[Any]) -> None:
     """Remove a settled job from the scheduler, which keeps no jobs, unless the job is still needed."""
     if run.members.can_be_dropped(job) and not _reopening.is_about_to_reopen(run, job):
         if run.journal_writer is not None:
-            run.journal_writer.journal.forget(job)
+            run.journal_writer.forget(job)
         if run._start_order is not None:
             run._start_order.forget(job)
         run.members.drop_settled(job)
