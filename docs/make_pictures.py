@@ -38,7 +38,6 @@ from trioflow.testing import virtual_options
 from trioflow.view import save
 from trioflow.view._state_styles import STATE_STYLES
 from trioflow.view.graph import _dot, _drawing
-from trioflow.view.text._symbols import UNICODE_SYMBOLS
 from trioflow.view.trace import _timeline
 
 DOCS = Path(__file__).resolve().parent
@@ -124,7 +123,7 @@ def draw_states() -> None:
     line = _dot.LINE_COLOR
     steps.attr("edge", color=line, fontcolor=line, fontname="Helvetica,Arial,sans-serif", fontsize="9")
     for old, edges in TRANSITIONS.items():
-        steps.node(old.name, f"{UNICODE_SYMBOLS.state_symbols[old]} {old.name}", penwidth="1" if edges else "2")
+        steps.node(old.name, f"{STATE_STYLES[old].symbol} {old.name}", penwidth="1" if edges else "2")
         for event, new in edges.items():
             steps.edge(old.name, new.name, f" {event} ")
     (PICTURES / "states.svg").write_bytes(_dot.render(steps.source, "svg", "the states"))

@@ -13,7 +13,7 @@ from benchmarks.beside.imports import LIBRARIES, THREE_JOBS, packages
 from trioflow import JobState, StopReason
 from trioflow._core.base import _states
 from trioflow._core.base._states import TRANSITIONS
-from trioflow.view.text._symbols import UNICODE_SYMBOLS
+from trioflow.view._state_styles import STATE_STYLES
 from ..places import DOCS, ROOT
 
 README = ROOT / "README.md"
@@ -129,7 +129,7 @@ def test_the_tables_of_states_and_stop_reasons_are_complete() -> None:
     """The reference has a row for each `JobState`, with its symbol in listings, and for each `StopReason`."""
     jobs = (REFERENCE / "jobs.md").read_text(encoding="utf-8")
     symbols = re.findall(r"^\| ([A-Z]+) \| `(.)` \|", jobs, re.MULTILINE)
-    assert symbols == [(state.name, UNICODE_SYMBOLS.state_symbols[state]) for state in JobState]
+    assert symbols == [(state.name, STATE_STYLES[state].symbol) for state in JobState]
     reasons = (REFERENCE / "scheduler.md").read_text(encoding="utf-8")
     assert re.findall(r"^\| ([A-Z]+) \|", reasons, re.MULTILINE) == [reason.name for reason in StopReason]
 

@@ -13,10 +13,10 @@ from trioflow import First, JobState, Scheduler
 from trioflow._core.words._run_view import runs_in_progress
 from trioflow.abc import Instrument, enclosing_schedulers, is_scheduler, reported_state
 from trioflow.view import listing
+from trioflow.view._state_styles import STATE_STYLES
 from trioflow.view.look import _process_record
 from trioflow.view.look._console import WatchedRun, console
 from trioflow.view.look._watch import Watch
-from trioflow.view.text._symbols import UNICODE_SYMBOLS
 from trioflow.view.trace.report._report import report_html
 from ..view.agreement import Recorded, disagreements
 from .doors import Loops
@@ -305,7 +305,7 @@ class Readers:
         rows = [line.split()[1:3] for line in listing(self.world.scheduler).splitlines()]
         ends = [story.last(job) for job in self.world.scheduler.iterate_jobs()]
         for state in (JobState.FAILED, JobState.BLOCKED, JobState.SKIPPED):
-            shown = sum(UNICODE_SYMBOLS.state_symbols[state] in row for row in rows)
+            shown = sum(STATE_STYLES[state].symbol in row for row in rows)
             if shown != sum(end is not None and end.state == state.name for end in ends):
                 yield f"the listing shows {shown} jobs as {state.value}, and the ends are {ends}"
 

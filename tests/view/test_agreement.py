@@ -24,7 +24,7 @@ from trioflow.view.text._debrief import Debrief
 from trioflow.view.text._symbols import Symbols
 from trioflow.view.text._verdict import Tally
 from trioflow.view.trace._spans import throttled_before_start
-from trioflow.view.trace._time_spent import WORK, activity_intervals, compute_slot_use
+from trioflow.view.trace._time_spent import compute_slot_use, work_seconds
 from trioflow.view.trace._trace import find_critical_path
 from trioflow.view.trace.report._report import report_html
 from ..bodies import fail, later, nap, serve
@@ -413,9 +413,8 @@ def test_a_run_and_its_trace_have_the_same_slots_taken_and_seconds_of_work(virtu
     assert max(found.values()) == 3
     for job, span in zip(record.live.jobs, record.spans, strict=True):
         if not job.forever:
-            work = [until - since for since, until in activity_intervals(record, span)[WORK]]
             throttled = [until - since for since, until in throttled_before_start(span)]
-            assert job.took == pytest.approx(sum(work) - sum(throttled)), job
+            assert job.took == pytest.approx(work_seconds(record, span) - sum(throttled)), job
 
 
 # --- Every view, export and verdict of every scenario can be written and read back, and what they say can be true

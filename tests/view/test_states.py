@@ -86,10 +86,10 @@ def test_every_state_has_a_unique_rank() -> None:
     assert set(_state_styles.STATE_PRECEDENCE) == set(REPORTED)
 
 
-@pytest.mark.parametrize("symbols", [_symbols.UNICODE_SYMBOLS, _symbols.ASCII_SYMBOLS], ids=["unicode", "ascii"])
-def test_no_symbol_has_two_meanings(symbols: _symbols.SymbolSet) -> None:
+@pytest.mark.parametrize("encoding", [None, "ascii"], ids=["unicode", "ascii"])
+def test_no_symbol_has_two_meanings(encoding: str | None) -> None:
     """No two states share a symbol, and none has that of critical or forever jobs."""
-    assert len(set(symbols.all_symbols())) == len(symbols.all_symbols()) == len(REPORTED) + 2
+    assert len({*map(_symbols.Symbols(encoding).of, _symbols.MARKS)}) == len(_symbols.MARKS) == len(REPORTED) + 2
 
 
 def test_every_style_name_of_a_monitor_has_a_terminal_style() -> None:
@@ -143,8 +143,8 @@ def test_every_view_of_a_scheduler_shows_each_state_of_a_job(state: ReportedStat
     """Listing, graph, Mermaid text, Jupyter and `explain` show a job in any state."""
     scheduler = Scheduler(in_state(state), in_state(state))
     assert "one" in listing(scheduler, details=True)
-    assert _symbols.UNICODE_SYMBOLS.state_symbols[state] in listing(scheduler)
-    assert _symbols.ASCII_SYMBOLS.state_symbols[state] in "".join(
+    assert _state_styles.STATE_STYLES[state].symbol in listing(scheduler)
+    assert _state_styles.STATE_STYLES[state].ascii_symbol in "".join(
         _symbols.Symbols("ascii").job_symbols(job) for job in scheduler
     )
     assert f"({state.value})" in scheduler.graph().source

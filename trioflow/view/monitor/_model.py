@@ -80,8 +80,6 @@ class RunModel:
         self.estimate: Final = _estimate.Estimate(scheduler)
         self.are_failures_shown_elsewhere: Final = are_failures_shown_elsewhere
         self._dropped_jobs: Final = deque[AnyJob](maxlen=MAX_DROPPED)
-        # Incremented when jobs are added or replaced.
-        self.graph_revision = 0
         # The following dicts are ordered sets: their keys are jobs.
         self.running_jobs: Final[dict[JobRecord, None]] = {}  # without forever jobs and the jobs nested in them
         # Omits forever jobs nested in another forever job.
@@ -106,7 +104,6 @@ class RunModel:
             self.root.job.label,
             tally,
             elapsed,
-            unreached_count=tally.unreached_count,
             slots=None if slot_count is None else (taken, slot_count),
             budget_texts=[text for resource in resources if (text := resource.budget_text)],
             phase_text=self._phase_text(),
@@ -143,7 +140,6 @@ class RunModel:
         job = self._add_record(cast(SchedulerRecord, self.records[scheduler]), added_job)
         if isinstance(job, SchedulerRecord):
             self._begin_records(job)
-        self.graph_revision += 1
         self.display.wake()
 
     def job_scheduled(self, scheduled_job: AnyJob) -> None:
@@ -188,7 +184,7 @@ class RunModel:
         self._drop_records_of_dropped_jobs()
         job = self.records[settled_job]
         previous_state = _counted_state(job)
-        state, job.started_at, job.finished_at, has_no_further_facts = _job_queries.end_facts(settled_job)
+        state, job.started_at, _, has_no_further_facts = _job_queries.end_facts(settled_job)
         job.seconds = settled_job.took
         if not has_no_further_facts:
             job.outcome = _outcome.outcome(settled_job)
@@ -265,7 +261,6 @@ class RunModel:
             for removed in old_members.keys() - record.members.keys():
                 self._drop_records(removed)
             todo += record.nested_schedulers
-        self.graph_revision += 1
 
     def _add_record(self, record: SchedulerRecord, job: AnyJob) -> JobRecord:
         """Create or reset the record of a job, add it to the record and the counts of its scheduler, and return it."""

@@ -22,7 +22,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
-from ..._core.base._states import MOVED_ON, NO_WAIT, JobState, ReportedState, WaitCause
+from ..._core.base._states import NO_WAIT, JobState, ReportedState, WaitCause
 from ..._core.base._text_forms import clause, duration_text, fit, percent_text
 from ..._core.job._job import AnyJob
 from ..._core.words._explain import get_status_text, waiting
@@ -70,8 +70,6 @@ class RowSelector:
 
     def __init__(self, model: RunModel) -> None:
         self._model: Final = model
-        # The rows of all jobs, which are valid if the integer equals the model's `graph_revision`.
-        self._cached_rows: tuple[int, list[JobRow]] = (-1, [])
         # The jobs that the latest picture has on the lines for running jobs. Some of them may have ended.
         self._jobs_on_running_lines: list[JobRecord] = []
 
@@ -79,7 +77,8 @@ class RowSelector:
         """Return the rows for a picture with at most `height` lines of jobs."""
         forever_jobs = list(self._model.forever_jobs)
         if self.all_jobs_fit(height):
-            return SelectedRows(self._all_rows(), forever_rows=[JobRow(job) for job in forever_jobs])
+            rows = [JobRow(*place) for place in self._model.iterate_in_listing_order()]
+            return SelectedRows(rows, forever_rows=[JobRow(job) for job in forever_jobs])
         if self._model.ended_at is not None:
             return self._select_last_picture_rows()
         return self._select_flat(height, forever_jobs)
@@ -89,14 +88,6 @@ class RowSelector:
         schedulers = self._model.root.iterate_schedulers()
         count = sum(scheduler.counts.row_count for scheduler in schedulers if not scheduler.belongs_to_forever_job)
         return count <= height - len(self._model.forever_jobs)
-
-    # ---- in listing order
-
-    def _all_rows(self) -> list[JobRow]:
-        """Return the rows of all jobs except forever jobs, in the order of `Scheduler.list`."""
-        if (revision := self._model.graph_revision) != self._cached_rows[0]:
-            self._cached_rows = revision, [JobRow(*place) for place in self._model.iterate_in_listing_order()]
-        return self._cached_rows[1]
 
     def _count_hidden_jobs(self, rows: Iterable[JobRow]) -> dict[str, int]:
         """Return the number of jobs without a row, by state."""
@@ -216,12 +207,6 @@ MAX_BAR_WIDTH: Final = 12
 MIN_LINES_FOR_CAUSES: Final = 8
 """If some jobs do not fit, and there are at least this many lines for jobs, a line shows the causes of waits."""
 
-COUNTED_STATES: Final = (
-    JobState.SUCCEEDED, MOVED_ON, JobState.FAILED, JobState.BLOCKED, JobState.CANCELLED, JobState.SKIPPED,
-    JobState.RUNNING, JobState.IDLE,
-)  # fmt: skip
-"""The states that the jobs of a scheduler are counted by, in the order shown. Waiting jobs are counted as IDLE."""
-
 MIN_COLUMNS_FOR_PATH: Final = 6
 """The minimum number of columns for the labels of a job's enclosing schedulers. If fewer are left, omit the labels."""
 
@@ -316,15 +301,15 @@ class PictureRenderer:
 
     def _job_line(self, row: JobRow, time: str, label: StyledLine, columns: int) -> StyledLine:
         job = row.job
-        symbols, state = self._symbols.symbol_set, recorded_state(job)
+        state = recorded_state(job)
         style = STATE_STYLES[state].monitor_style
-        symbol = symbols.state_symbols[state]
+        symbol = self._symbols.of(STATE_STYLES[state])
         # A CANCELLED forever job looks like a RUNNING job, because the end of a run normally cancels forever jobs.
         if job.forever and state in (JobState.RUNNING, JobState.CANCELLED):
-            symbol, style = symbols.forever_symbol, FOREVER_BADGE.monitor_style
+            symbol, style = self._symbols.of(FOREVER_BADGE), FOREVER_BADGE.monitor_style
         line: StyledLine = [(f" {symbol}", style), (f" {time:>{self._time_width}}  ", "figures")]
         if columns >= NARROW_WIDTH:
-            mark = symbols.critical_symbol if criticality(job.job) else " "
+            mark = self._symbols.of(CRITICAL_BADGE) if criticality(job.job) else " "
             line.insert(0, (f" {mark}", CRITICAL_BADGE.monitor_style))
         label = self._fit_label(label, self._label_width, should_pad=columns >= NARROW_WIDTH)
         line += [(text, style or "label") for text, style in label]
@@ -398,9 +383,8 @@ class PictureRenderer:
 
     def _counts_by_symbol(self, scheduler: SchedulerRecord) -> str:
         """Return the counts of a scheduler's jobs with the symbols of their states, e.g. `2 ✓  1 ✗  1 ▸  3 ·`."""
-        symbols = self._symbols.symbol_set.state_symbols
-        counts = dict(scheduler.counts.states())
-        return "  ".join(f"{counts[state]} {symbols[state]}" for state in COUNTED_STATES if state in counts)
+        counts = scheduler.counts.states()
+        return "  ".join(f"{number} {self._symbols.of(STATE_STYLES[state])}" for state, number in counts)
 
     # ---- cutting to the width
 

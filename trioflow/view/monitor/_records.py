@@ -123,8 +123,6 @@ class JobCounts(_verdict.Tally):
         self.is_running = False
         # The number of direct members, including schedulers, that are not forever jobs.
         self.row_count = 0
-        # Of the IDLE jobs, those that never start because their scheduler has ended.
-        self.unreached_count = 0
 
     @property
     def waiting_count(self) -> int:
@@ -185,7 +183,6 @@ class JobRecord:
     state = JobState.IDLE
     started_at: float | None = None
     """When the current attempt has started."""
-    finished_at: float | None = None
     seconds: float | None = None
     """How long its attempts have run, once it has settled."""
     outcome = _outcome.PLAIN_OUTCOME
@@ -221,7 +218,7 @@ class JobRecord:
 
     def reset_run_fields(self) -> None:
         """Reset the fields that describe the current run to their values before a run."""
-        for name in ("state", "started_at", "finished_at", "seconds", "outcome", "is_failed_group", "ready_group"):
+        for name in ("state", "started_at", "seconds", "outcome", "is_failed_group", "ready_group"):
             vars(self).pop(name, None)
 
     @property

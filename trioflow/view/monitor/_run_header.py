@@ -36,8 +36,6 @@ class RunProgress:
     tally: Tally
     elapsed: float
     """The seconds since the run began, or its duration if it has ended."""
-    unreached_count: int = 0
-    """The number of jobs that never start, because their scheduler has ended."""
     slots: tuple[int, int] | None = None
     """The number of slots in use, and of all slots, or None if there is no limit."""
     budget_texts: Sequence[str] = ()
@@ -185,7 +183,7 @@ class RunHeader:
         return line
 
     def _state_counts(self, progress: RunProgress) -> list[DisplayedCount]:
-        tally, symbols, unreached = progress.tally, self._symbols.symbol_set, progress.unreached_count
+        tally, idle = progress.tally, self._symbols.of(STATE_STYLES[JobState.IDLE])
         succeeded = self._state_count(JobState.SUCCEEDED, tally.count(JobState.SUCCEEDED))
         if tally.restored.number:
             # The succeeded jobs include the restored jobs.
@@ -193,8 +191,8 @@ class RunHeader:
         failed = self._state_count(JobState.FAILED, tally.count(JobState.FAILED))
         tolerated = self._state_count(JobState.FAILED, tally.count(TOLERATED_KEY))._replace(word="tolerated")
         groups = self._state_count(JobState.FAILED, tally.failed_groups)
-        waiting_count = tally.count(JobState.IDLE) + tally.count(JobState.SCHEDULED) - unreached
-        waiting = DisplayedCount(symbols.state_symbols[JobState.IDLE], waiting_count, "waiting", "")
+        waiting_count = tally.count(JobState.IDLE) + tally.count(JobState.SCHEDULED) - tally.unreached_count
+        waiting = DisplayedCount(idle, waiting_count, "waiting", "")
         common_counts = [
             succeeded,
             self._state_count(JobState.RUNNING, tally.count(JobState.RUNNING)),
@@ -205,17 +203,18 @@ class RunHeader:
         rare_counts = [
             groups._replace(word=f"group{'s' * (groups.number > 1)} failed"),
             *(self._state_count(state, tally.count(state)) for state in RARE_STATES),
-            DisplayedCount(symbols.state_symbols[JobState.IDLE], unreached, "never started", "trouble"),
-            DisplayedCount(symbols.forever_symbol, tally.count(FOREVER_KEY), "forever", FOREVER_BADGE.monitor_style),
+            DisplayedCount(idle, tally.unreached_count, "never started", "trouble"),
+            DisplayedCount(
+                self._symbols.of(FOREVER_BADGE), tally.count(FOREVER_KEY), "forever", FOREVER_BADGE.monitor_style
+            ),
         ]
         if progress.verdict is not None:
             common_counts = [count for count in common_counts if count.number or count is succeeded]
         return common_counts + [count for count in rare_counts if count.number]
 
     def _state_count(self, state: ReportedState, number: int) -> DisplayedCount:
-        return DisplayedCount(
-            self._symbols.symbol_set.state_symbols[state], number, state.value, STATE_STYLES[state].monitor_style
-        )
+        style = STATE_STYLES[state]
+        return DisplayedCount(self._symbols.of(style), number, state.value, style.monitor_style)
 
 
 def elapsed_text(seconds: float) -> str:

@@ -8,38 +8,16 @@ import re
 import secrets
 import sys
 import unicodedata
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Final, TextIO
 
-from ..._core.base._states import ReportedState
 from ..._core.base._text_forms import MAX_LISTED_NAMES, UNITS, short_repr
 from ..._core.job import _job, _labels
 from ..._core.words._job_queries import criticality, reported_state
-from .._state_styles import CRITICAL_BADGE, FOREVER_BADGE, STATE_STYLES, has_ended_normally
+from .._state_styles import CRITICAL_BADGE, FOREVER_BADGE, STATE_STYLES, Badge, StateStyle, has_ended_normally
 
-
-@dataclass(frozen=True, slots=True)
-class SymbolSet:
-    """A set of symbols for the states and properties of jobs. Each symbol is one column wide."""
-
-    critical_symbol: str
-    state_symbols: Mapping[ReportedState, str]
-    forever_symbol: str
-
-    def all_symbols(self) -> str:
-        """Return all symbols as a string, for testing whether an encoding can represent them."""
-        return "".join((self.critical_symbol, *self.state_symbols.values(), self.forever_symbol))
-
-
-UNICODE_SYMBOLS: Final = SymbolSet(
-    CRITICAL_BADGE.symbol, {state: style.symbol for state, style in STATE_STYLES.items()}, FOREVER_BADGE.symbol
-)
-ASCII_SYMBOLS: Final = SymbolSet(
-    CRITICAL_BADGE.ascii_symbol,
-    {state: style.ascii_symbol for state, style in STATE_STYLES.items()},
-    FOREVER_BADGE.ascii_symbol,
-)
+MARKS: Final[tuple[Badge | StateStyle, ...]] = (CRITICAL_BADGE, *STATE_STYLES.values(), FOREVER_BADGE)
+"""All that has a symbol, each of which is one column wide: the properties and the states of jobs."""
 
 
 class Symbols:
@@ -55,14 +33,16 @@ class Symbols:
     def __init__(self, encoding: str | None = None) -> None:
         """Choose the symbols for an encoding. None stands for all of Unicode. An unknown encoding counts as ASCII."""
         self._encoding: Final = encoding if encoding is None or _can_encode(encoding, "") else "ascii"
-        self.is_unicode: Final = encoding is None or _can_encode(encoding, UNICODE_SYMBOLS.all_symbols())
-        self.symbol_set: Final = UNICODE_SYMBOLS if self.is_unicode else ASCII_SYMBOLS
+        self.is_unicode: Final = encoding is None or _can_encode(encoding, "".join(mark.symbol for mark in MARKS))
         self.ellipsis: Final = self.choose("…", "...")
         self.about_sign: Final = self.choose("≈", "~")
         self.separator: Final = self.choose(" · ", ", ")
 
     def choose(self, symbol: str, ascii_symbol: str) -> str:
         return symbol if self.is_unicode else ascii_symbol
+
+    def of(self, mark: Badge | StateStyle) -> str:
+        return self.choose(mark.symbol, mark.ascii_symbol)
 
     @classmethod
     def for_stream(cls, stream: object) -> Symbols:
@@ -74,9 +54,9 @@ class Symbols:
         A blank replaces a symbol that does not apply. It also replaces the state of a forever job that ended normally,
         because the state is CANCELLED although nothing went wrong.
         """
-        critical = self.symbol_set.critical_symbol if criticality(job) else " "
-        forever = self.symbol_set.forever_symbol if job.forever else " "
-        state = " " if has_ended_normally(job) else self.symbol_set.state_symbols[reported_state(job)]
+        critical = self.of(CRITICAL_BADGE) if criticality(job) else " "
+        forever = self.of(FOREVER_BADGE) if job.forever else " "
+        state = " " if has_ended_normally(job) else self.of(STATE_STYLES[reported_state(job)])
         return f"{critical} {state} {forever}"
 
     def escape(self, text: str) -> str:

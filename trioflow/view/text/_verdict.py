@@ -20,7 +20,7 @@ from ..._core.job import _errors, _labels
 from ..._core.job._job import AnyJob, Restoration, is_scheduler
 from ..._core.scheduler._base_scheduler import BaseScheduler
 from ..._core.words import _failures, _job_queries, _run_view
-from .._state_styles import STATE_COUNT_ORDER
+from .._state_styles import STATE_COUNT_ORDER, STATE_STYLES
 from ._symbols import Symbols
 
 FOREVER_KEY: Final = "forever"
@@ -95,6 +95,8 @@ class Tally:
         """The number of jobs that ran again though a journal has them, by the first change that is the cause."""
         self.may_grow = False
         """Whether it is unknown how many jobs are to come."""
+        self.unreached_count = 0
+        """Of the IDLE jobs, those that never start because their scheduler has ended. A monitor counts them."""
         self.failed_groups = 0
         """The number of nested schedulers whose failure counts, and that no failed job in them shows."""
 
@@ -253,7 +255,7 @@ class Verdict(NamedTuple):
 
     def symbol(self, symbols: Symbols) -> str:
         """Return the symbol of SUCCEEDED if the verdict is good, or MOVED_ON if also jobs moved on, or else FAILED."""
-        return symbols.symbol_set.state_symbols[self.state]
+        return symbols.of(STATE_STYLES[self.state])
 
     @property
     def state(self) -> ReportedState:

@@ -242,10 +242,6 @@ class LiveJob:
         self.started_at = self.finished_at = self.command = None
         self.outcome = PLAIN_OUTCOME
 
-    @property
-    def attempt_starts(self) -> tuple[float, ...]:
-        return () if self.started_at is None else (self.started_at, *self.later_attempt_starts)
-
     def read(self) -> None:
         """Take over the current state of the job, and its facts about its end. Any thread may call this."""
         job = self.job
@@ -575,10 +571,10 @@ def describe_job(run: LiveRun, live: LiveJob, path: str | None, position: int, o
         critical=_job_queries.criticality(job),
         forever=job.forever,
         scheduled_at=None,
-        started_at=next(iter(live.attempt_starts), None),
+        started_at=live.started_at,
         ready_at=outcome.ready_at,
         finished_at=live.finished_at,
-        attempts=live.attempt_starts[1:],
+        attempts=live.later_attempt_starts * (live.started_at is not None),
         lane=None,
         timed_out=outcome.timed_out,
         required=tuple(requirement.key for requirement in required if requirement is not None),

@@ -15,7 +15,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Final, Literal, final
+from typing import Final, final
 
 from ..._core.base._states import WaitCause
 from ..._core.base._text_forms import duration_text, plural
@@ -111,13 +111,11 @@ def _compute_family_time(record: TraceRecord, family: str, spans: Sequence[Span]
     # Of the jobs that had a slot.
     work_by_job: dict[int, float] = {}
     for span in spans:
-        for (cause, name), intervals in activity_intervals(record, span).items():
-            seconds = sum(until - since for since, until in intervals)
-            if cause != "work":
-                words = CAUSE_WORDS[cause].awaited_phrase.format(name)
-                waits[words] = waits.get(words, 0.0) + seconds
-            elif span.started_at is not None or span.throttled:
-                work_by_job[span.number] = seconds
+        for wait in span.waits:
+            waits[wait.words] = waits.get(wait.words, 0.0) + wait.seconds
+        is_job = span.number not in record.scheduler_numbers
+        if is_job and (span.started_at is not None or span.throttled):
+            work_by_job[span.number] = work_seconds(record, span)
     if len(work_by_job or spans) == 1:
         family = record.spans[next(iter(work_by_job), spans[0].number)].label
     work = sorted(work_by_job.values())
@@ -134,11 +132,7 @@ def _percentile(sorted_values: Sequence[float], fraction: float) -> float | None
     return sorted_values[max(0, -int(-fraction * len(sorted_values) // 1) - 1)] if sorted_values else None
 
 
-# ---- the activities of jobs, and the use of the slots
-
-WORK: Final = "work", ""
-Activity = tuple[WaitCause | Literal["work"], str]
-"""A job's activity in an interval: `WORK`, or a wait, which is a pair of its cause and the name of the resource."""
+# ---- the use of the slots
 
 
 def measured_spans(record: TraceRecord) -> list[Span]:
@@ -162,18 +156,15 @@ def measured_spans(record: TraceRecord) -> list[Span]:
     ]
 
 
-def activity_intervals(record: TraceRecord, span: Span) -> dict[Activity, list[tuple[float, float]]]:
-    """Return, for each activity of a job, the intervals (start, end) when the job had this activity."""
-    intervals: dict[Activity, list[tuple[float, float]]] = {}
-    inner_waits = [(wait.since, wait.until) for wait in waits_after_start(span)]
-    if span.number not in record.scheduler_numbers:
-        work_intervals = _spans.throttled_before_start(span)
-        if span.started_at is not None:
-            work_intervals += without_intervals(span.started_at, record.end_of(span), inner_waits)
-        intervals[WORK] = [(since, until) for since, until in work_intervals if until > since]
-    for wait in span.waits:
-        intervals.setdefault((wait.cause, wait.resource), []).append((wait.since, wait.until))
-    return intervals
+def work_seconds(record: TraceRecord, span: Span) -> float:
+    """Return how long a job has worked, its throttled attempts included. The jobs of a scheduler work, and not it."""
+    if span.number in record.scheduler_numbers:
+        return 0.0
+    intervals = _spans.throttled_before_start(span)
+    if span.started_at is not None:
+        inner_waits = [(wait.since, wait.until) for wait in waits_after_start(span)]
+        intervals += without_intervals(span.started_at, record.end_of(span), inner_waits)
+    return sum(until - since for since, until in intervals)
 
 
 EmptySlotReason = tuple[WaitCause, str]
@@ -248,15 +239,13 @@ def compute_slot_use(record: TraceRecord) -> SlotUse:
     intervals = ((bar.start, max(bar.start, bar.end - HANDOVER_SECONDS)) for bar in bars)
     for bar, row in zip(bars, _spans.assign_lanes(intervals, ready_times), strict=True):
         rows.setdefault(row, []).append(bar)
-    activities_by_span = [activity_intervals(record, span) for span in spans]
     wait_intervals = [
-        ((cause, name), since, until)
-        for intervals in activities_by_span
-        for (cause, name), times in intervals.items()
-        if isinstance(cause, WaitCause) and cause is not WaitCause.JOBS
-        for since, until in times
+        ((wait.cause, wait.resource), wait.since, wait.until)
+        for span in spans
+        for wait in span.waits
+        if wait.cause is not WaitCause.JOBS
     ]
-    work_seconds = sum(until - since for intervals in activities_by_span for since, until in intervals.get(WORK, ()))
+    seconds_worked = sum(work_seconds(record, span) for span in spans)
     root_runs, slot_count = record.root_runs, len(rows)
     window_size = root_runs[0].window_size if len(root_runs) == 1 and not record.scheduler_numbers else None
     if window_size is None or slot_count > window_size:
@@ -270,8 +259,8 @@ def compute_slot_use(record: TraceRecord) -> SlotUse:
     for reason, since, until in wait_intervals:
         if reason[0] in WAITS_IN_ATTEMPT:
             empty_seconds[reason] = empty_seconds.get(reason, 0.0) + until - since
-    empty_seconds[NOTHING_READY] = max(0.0, slot_count * seconds - work_seconds - sum(empty_seconds.values()))
-    return SlotUse(seconds, slot_count, window_size, tuple(map(tuple, rows.values())), work_seconds, empty_seconds)
+    empty_seconds[NOTHING_READY] = max(0.0, slot_count * seconds - seconds_worked - sum(empty_seconds.values()))
+    return SlotUse(seconds, slot_count, window_size, tuple(map(tuple, rows.values())), seconds_worked, empty_seconds)
 
 
 def _slot_bars(record: TraceRecord, spans: Iterable[Span]) -> Iterator[SlotBar]:

@@ -14,7 +14,7 @@ from trioflow import AbstractJob, Job, JobState, Scheduler
 from trioflow._core.job._errors import Failure
 from trioflow.abc import Instrument
 from trioflow.view import listing
-from trioflow.view.text._symbols import ASCII_SYMBOLS, UNICODE_SYMBOLS
+from trioflow.view.text._symbols import MARKS
 from wcwidth import wcswidth
 from ....bodies import Counting, at_once, fail_now, give_now, idle, printed
 from ....conftest import Virtual
@@ -74,7 +74,7 @@ def test_golden_lines_are_complete() -> None:
 
 
 def test_symbols_are_one_column_wide() -> None:
-    assert {wcswidth(symbol) for symbol in UNICODE_SYMBOLS.all_symbols() + ASCII_SYMBOLS.all_symbols()} == {1}
+    assert {wcswidth(symbol) for mark in MARKS for symbol in (mark.symbol, mark.ascii_symbol)} == {1}
 
 
 def test_the_critical_symbol_shows_the_effective_value() -> None:
@@ -290,7 +290,7 @@ DURING = """
 """
 
 IN_ASCII = {
-    **dict(zip(UNICODE_SYMBOLS.all_symbols(), ASCII_SYMBOLS.all_symbols(), strict=True)),
+    **{mark.symbol: mark.ascii_symbol for mark in MARKS},
     "漢": r"\u6f22",
     "字": r"\u5b57",
     "値": r"\u5024",
