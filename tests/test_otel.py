@@ -13,6 +13,7 @@ from typing import Any
 import anyio
 import anyio.lowlevel
 import pytest
+import trioflow
 from opentelemetry import trace
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
@@ -273,6 +274,25 @@ def test_each_try_of_a_job_that_is_tried_again_has_its_own_span(spans: Spans, ba
     assert dict(spans["run"].attributes or {})["trioflow.failures"] == 0
 
 
+def test_a_job_that_is_taken_back_in_its_backoff_has_another_span(spans: Spans, backend: str) -> None:
+    outcomes = iter([OSError("first"), None])
+
+    async def use(_: None) -> None:
+        if (error := next(outcomes)) is not None:
+            raise error
+
+    async def again() -> None:
+        while user.state.value != "scheduled" or not user.attempts:
+            await anyio.lowlevel.checkpoint()
+        base.try_again()
+
+    base = Job(nap, 0.0, label="base")
+    user = Job(use, base, label="user", retry=trioflow.Retry(1, first=600))
+    assert run(spans, backend, base, user, Job(again, label="again"))
+    events = [[event.name for event in span.events] for span in spans.all() if span.name == "user"]
+    assert events == [["retry", "reopened"], ["attempt"]]
+
+
 def test_jobs_behind_a_throttle_are_counted_as_throttled(spans: Spans, backend: str) -> None:
     tracing = Tracing(spans.provider)
 
@@ -313,14 +333,15 @@ def test_the_metrics_have_running_and_waiting_jobs_failures_and_durations() -> N
         }
 
     looking = Job(at_once, read, label="look")
-    jobs = [looking, *(Job(nap, 0.0) for _ in range(3)), Job(fail_now), Job(fail_now)]
+    late = Job(fail_now, retry=trioflow.Retry(1, first=600))
+    jobs = [looking, *(Job(nap, 0.0) for _ in range(3)), Job(fail_now), Job(fail_now), late, Job(at_once, late.cancel)]
     Scheduler(*jobs, jobs_window=1, instruments=[Tracing(meter_provider=provider)]).run(backend="trio")
     during, after = looking.result(), read()
     assert during["trioflow.jobs.running"] == {"": 1}
-    assert during["trioflow.jobs.waiting"] == {"slot": 5}
+    assert during["trioflow.jobs.waiting"] == {"slot": 7}
     assert after["trioflow.jobs.running"] == {"": 0}
     assert sum(after["trioflow.jobs.failures"].values()) == 2
-    assert after["trioflow.job.duration"] == {"succeeded": 4, "failed": 2}
+    assert after["trioflow.job.duration"] == {"succeeded": 5, "failed": 2, "cancelled": 1}
     provider.shutdown()
 
 
@@ -329,10 +350,11 @@ def test_a_metric_has_what_is_left_of_each_budget() -> None:
     provider = MeterProvider([reader], shutdown_on_exit=False)
     pool = Pool(usd=Budget(5), cpu=1)
     tracing = Tracing(meter_provider=provider)
-    Scheduler(Job(nap, 0.0, needs={"usd": 2, "cpu": 1}), pool=pool, instruments=[tracing]).run()
+    inner = Scheduler(Job(nap, 0.0, needs={"eur": 1}), pool=Pool(eur=Budget(5)))
+    Scheduler(Job(nap, 0.0, needs={"usd": 2, "cpu": 1}), inner, pool=pool, instruments=[tracing]).run()
     data: Any = reader.get_metrics_data()
     (metric,) = [one for one in data.resource_metrics[0].scope_metrics[0].metrics if one.name == "trioflow.budget.left"]
-    assert [(point.attributes["budget"], point.value) for point in metric.data.data_points] == [("usd", 3)]
+    assert [(point.attributes["budget"], point.value) for point in metric.data.data_points] == [("usd", 3), ("eur", 4)]
 
 
 @pytest.fixture

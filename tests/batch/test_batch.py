@@ -381,6 +381,13 @@ def test_a_carriage_return_makes_no_row() -> None:
         assert len(list(csv.reader(file))) == 3
 
 
+def test_each_row_of_a_table_has_all_columns() -> None:
+    batch("-j1", "-N2", "--results", "r.csv", "echo", ":::", "a", "b", "c")
+    with open("r.csv", newline="") as file:
+        header, *rows = csv.reader(file)
+    assert [len(row) for row in rows] == 2 * [len(header)]
+
+
 FORMULA_STARTS = "=+-@\t\r\uff1d\uff0b\uff0d\uff20"
 
 

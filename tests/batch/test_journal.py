@@ -34,11 +34,11 @@ def runs(directory: Path = Path()) -> list[str]:
 def test_a_successful_command_is_not_run_again() -> None:
     """A second batch with the journal prints stored outputs again, and runs only the commands that failed."""
     command = "echo {} >> runs; echo out {}; echo err {} >&2; exit {}"
-    first = batch(command, ":::", 0, 3, 0)
-    assert (first.stdout, first.exit_code, runs()) == ("out 0\nout 3\nout 0\n", 1, ["0", "0", "3"])
-    again = batch(command, ":::", 0, 3, 0)
+    first = batch(command, ":::", 0, 3, 0, 0)
+    assert (first.stdout, first.exit_code, runs()) == ("out 0\nout 3\nout 0\nout 0\n", 1, ["0", "0", "0", "3"])
+    again = batch(command, ":::", 0, 3, 0, 0)
     assert (again.stdout, meanwhile(again.stderr), again.exit_code) == (first.stdout, meanwhile(first.stderr), 1)
-    assert runs() == ["0", "0", "3", "3"]
+    assert runs() == ["0", "0", "0", "3", "3"]
 
 
 def test_the_verdict_in_a_journal_counts_commands_only() -> None:

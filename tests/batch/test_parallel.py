@@ -113,12 +113,16 @@ def test_outputs_are_printed_as_by_gnu_parallel() -> None:
 
 
 def test_line_buffer_option_prints_lines_while_their_command_runs() -> None:
-    line = "if [ {} = 1 ]; then echo first; read x < go; else echo second; echo > go; fi"
-    os.mkfifo("go")
+    """The next one's early lines come as soon as it is its turn, and not with its next line."""
+    line = "if [ {} = 1 ]; then echo first; read x < go; else echo second; echo > go; read x < end; echo third; fi"
+    for name in ("go", "end"):
+        os.mkfifo(name)
     with running("-k", "-j2", "--line-buffer", line, ":::", "1", "2") as process:
         assert process.stdout is not None
         assert process.stdout.readline() == b"first\n"
-        assert process.stdout.read() == b"second\n"
+        assert process.stdout.readline() == b"second\n"
+        Path("end").write_text("\n")
+        assert process.stdout.read() == b"third\n"
         assert process.wait() == 0
 
 

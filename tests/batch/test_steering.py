@@ -287,6 +287,27 @@ def test_each_failed_command_is_tried_again_by_its_path(tmp_path: Path) -> None:
     assert process.returncode == 0
 
 
+def test_what_was_mended_is_in_no_summary_and_its_files_are_those_of_the_last_try(tmp_path: Path) -> None:
+    """A batch ended with an IndexError if the first of many commands that had failed alike were mended."""
+    log, lines = tmp_path / "log", [f"ls; test -e disk/{number}" for number in range(5)]
+    options = ["-j2", "--joblog", str(log), "--results", "out"]
+    with running(*options, ":::", ends_with("here", "go"), *lines, cwd=tmp_path) as process:
+        until_there(tmp_path / "here")
+        for count in (6, 10):
+            while not log.exists() or log.read_text().count("\n") < count:
+                time.sleep(0.001)
+            if count == 6:
+                (tmp_path / "disk").mkdir()
+                for number in range(4):
+                    (tmp_path / "disk" / str(number)).touch()
+                _client.ask(process.pid, {"do": "try-again", "value": lines[:4]})
+        (tmp_path / "go").touch()
+        _, stderr = process.communicate(timeout=PATIENCE)
+    assert stderr.decode().splitlines()[-1] == f"  {lines[-1]}: exit code 1"
+    names = [path.name for path in (tmp_path / "out").rglob("*") if path.is_file()]
+    assert sorted(names) == sorted(6 * ["seq", "stdout", "stderr"])
+
+
 @pytest.mark.parametrize("options", [[], ["--keep", "all"]])
 def test_a_batch_without_failures_that_could_end_otherwise_says_so(tmp_path: Path, options: list[str]) -> None:
     here, go = tmp_path / "here", tmp_path / "go"

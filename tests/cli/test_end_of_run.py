@@ -173,10 +173,12 @@ def test_end_of_a_run_has_a_line_for_the_outputs_not_touched(tmp_path: Path, mon
     monkeypatch.chdir(tmp_path)
     Path("tree").write_text("old")
     untouched = "'tree' was there before, and 'cat' has not touched it"
-    inner = "Scheduler(Job(work, writes='tree', label='cat'), label='inner')"
-    good = trioflow("run", "--no-monitor", written(tmp_path, f"x = Scheduler({inner}, label='x')"))
+    words = "run.report(None, 'paused', is_steering=True) for run in runs_in_progress()"
+    begin = f"from trioflow._core.words._run_view import runs_in_progress\nasync def steered(): [{words}]\n"
+    inner = "Scheduler(Job(work, writes='tree', label='cat'), label='inner'), Job(steered)"
+    good = trioflow("run", "--no-monitor", written(tmp_path, f"{begin}x = Scheduler({inner}, label='x')"))
     assert good.stdout.splitlines()[-1] == f"incidents  {untouched}"
-    bad = trioflow("run", "--no-monitor", written(tmp_path, f"x = Scheduler({inner}, Job(fail), label='x')"))
+    bad = trioflow("run", "--no-monitor", written(tmp_path, f"{begin}x = Scheduler({inner}, Job(fail), label='x')"))
     assert untouched not in bad.stdout
     assert bad.stderr.count(f"incident at inner/cat: {untouched}") == 1
 
@@ -232,9 +234,11 @@ def test_a_first_with_its_jobs_is_one_of_the_kept_jobs(tmp_path: Path, monkeypat
 def test_end_of_a_run_lists_the_jobs_that_a_timeout_cancelled(tmp_path: Path, unit: float) -> None:
     code = """
     async def nap(seconds): await anyio.sleep(seconds)
+    done = Job(nap, 0, label="done")
+    later = Job(nap, 60, label="later", required=done)
     x = Scheduler(
-        Job(nap, 0, label="done"), Job(nap, 60, label="long"), Scheduler(Job(nap, 60, label="late"), label="in"),
-        Job(nap, 60, label="eu/db"), Job(nap, 60, label="waits"), jobs_window=3,
+        done, later, Job(nap, 60, label="long"), Scheduler(Job(nap, 60, label="late"), label="in"),
+        Job(nap, 60, label="eu/db"), Job(nap, 60, label="waits", required=later), jobs_window=4,
     )
     """
     done = run(written(tmp_path, code), "--timeout", unit)
@@ -242,4 +246,4 @@ def test_end_of_a_run_lists_the_jobs_that_a_timeout_cancelled(tmp_path: Path, un
     words = line.split()
     assert words[:2] == ["was", "running"]
     assert {"long", "in/late", "eu/db"} <= set(words)
-    assert not {"done", "waits", "in"} & set(words)
+    assert not {"done", "waits", "in", "later"} & set(words)

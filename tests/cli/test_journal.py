@@ -63,6 +63,8 @@ def test_journal_list_shows_restored_jobs_and_why_others_ran(tmp_path: Path, fil
         r": ✓ all 3 jobs succeeded \(2 restored from [-\d]+\), 1 run again, because 'b' has changed, [\d.]+ [mµ]?s$"
     )
     assert re.search(verdict, last)
+    ran(tmp_path, file, CODE.replace('label="a"', 'label="other"'))
+    assert timeless(lines(file)[0]) == "earlier a 2"
 
 
 def test_journal_list_shortens_long_floats_but_no_text(tmp_path: Path, file: Path) -> None:

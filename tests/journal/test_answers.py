@@ -395,6 +395,15 @@ def test_an_answer_to_what_was_asked_before_is_refused(
     refusal = "'approve' asks anew: Pay 900?; if that is what you answer, add --asked 2"
     assert [refusal in words(text) for text in told] == [False, True, True, False]
     assert result(scheduler) == ("yes", False)
+    wait_for_nothing(virtual, approval(file, "Pay 10?"))
+    assert "Pay 10?; --asked 3" in asked(file)
+
+
+def test_an_answer_is_for_the_text_that_was_asked(virtual: Virtual, file: Path) -> None:
+    """With `key=`, nothing but their numbers tells two questions apart."""
+    wait_for_nothing(virtual, approval(file, "Pay 1?", key="pay"))
+    give(file, "approve", "yes")
+    wait_for_nothing(virtual, approval(file, "Pay 900?", key="pay"))
 
 
 def test_an_answer_that_comes_while_another_is_parsed_is_refused(backend: str, file: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -89,17 +90,19 @@ class CommandFailures:
     Attributes:
         reason: the reason of the first.
         is_crash: whether a signal ended the commands that trioflow did not send.
-        count: the number of all.
-        lines: the lines of the first few commands.
+        lines: the lines of the commands, by their numbers.
         was_reported: whether a message has reported any of them.
 
     """
 
     reason: str
     is_crash: bool
-    count: int = 0
-    lines: list[str] = dataclasses.field(default_factory=list[str])
+    lines: dict[int, str] = dataclasses.field(default_factory=dict[int, str])
     was_reported: bool = False
+
+    @property
+    def first_lines(self) -> list[str]:
+        return [*itertools.islice(self.lines.values(), MAX_NAMED_COMMANDS)]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -109,7 +112,6 @@ class FailedCommand:
     sequence: int
     arguments: _sources.Arguments
     label: str
-    outcome_line: str
     failure_kind: tuple[object, ...]
 
 
@@ -204,7 +206,7 @@ class Reporter:
             self.restored.add(outcome.start_timestamp + outcome.runtime, command.elapsed)
         elif outcome.has_failed and not outcome.is_kept:
             self.failed[command.sequence] = FailedCommand(
-                command.sequence, command.arguments, command.label, outcome.command, outcome.failure_kind
+                command.sequence, command.arguments, command.label, outcome.failure_kind
             )
         must_stop = self.tally.add(outcome.exit_code)
         self._on_progress()
@@ -214,18 +216,15 @@ class Reporter:
         """Count a command that has failed as not ended, because it is about to run again."""
         self.tally.failed_count -= 1
         similar = self.failures[failed.failure_kind]
-        similar.count -= 1
-        similar.lines = [line for line in similar.lines if line != failed.outcome_line]
-        if not similar.count:
+        del similar.lines[failed.sequence]
+        if not similar.lines:
             del self.failures[failed.failure_kind]
 
     async def _report_failure(self, outcome: CommandOutcome) -> None:
         """Count a failure for the summary. The first new failure of a kind has a message at once."""
         is_crash = outcome.signal > 0 and isinstance(outcome.error, CommandError)
         similar = self.failures.setdefault(outcome.failure_kind, CommandFailures(outcome.reason, is_crash))
-        similar.count += 1
-        if len(similar.lines) < MAX_NAMED_COMMANDS:
-            similar.lines.append(outcome.command)
+        similar.lines[outcome.sequence] = outcome.command
         if outcome.message and not similar.was_reported:
             similar.was_reported = True
             await self.printer.print_message(outcome.message)

@@ -243,6 +243,23 @@ def test_a_job_in_its_backoff_makes_no_progress(virtual: Virtual) -> None:
     )
 
 
+def test_each_other_wait_of_a_job_is_polled_once(virtual: Virtual) -> None:
+    polled, events = list[bytes](), Events(io.StringIO())
+
+    async def poll() -> None:
+        await anyio.sleep(1)
+        for change in (nothing_changes, scheduler.pause, nothing_changes, scheduler.resume):
+            change()
+            polled.extend(events._poll_jobs())
+
+    def nothing_changes() -> None: ...
+
+    scheduler = Scheduler(Job(poll, label="polls"), Job(nothing, label="waits"), jobs_window=1)
+    assert virtual(functools.partial(scheduler.co_run, instruments=[events]))
+    told = [each.get("cause") for each in map(json.loads, polled) if each["path"] == "waits"]
+    assert told == ["slot", "pause", "slot"]
+
+
 def test_the_second_run_of_an_events_object_is_appended_to_the_file(tmp_path: Path) -> None:
     path = tmp_path / "events"
     path.write_text("old")
@@ -250,7 +267,9 @@ def test_the_second_run_of_an_events_object_is_appended_to_the_file(tmp_path: Pa
     scheduler = Scheduler(Job(nothing))
     assert scheduler.run(instruments=[events])
     assert scheduler.run(instruments=[events])
-    assert [one["event"] for one in checked(path.read_text())].count("run_started") == 2
+    found = checked(path.read_text())
+    assert [one["event"] for one in found].count("run_started") == 2
+    assert [one["lines"] for one in found if one["event"] == "run_ended"] == 2 * [len(found) // 2 - 1]
 
 
 def test_an_events_object_ignores_a_second_concurrent_run(virtual: Virtual, caplog: pytest.LogCaptureFixture) -> None:

@@ -196,7 +196,7 @@ def summary_lines(batch: _batch.Batch, options: Options) -> Iterator[str]:
     kinds = sorted(batch.reporter.failures.values(), key=lambda similar: not similar.is_crash)
     for similar in kinds[:MAX_SHOWN_KINDS]:
         yield symbols.escape(f"  {failure_line(similar, columns)}")
-    if others := sum(similar.count for similar in kinds[MAX_SHOWN_KINDS:]):
+    if others := sum(len(similar.lines) for similar in kinds[MAX_SHOWN_KINDS:]):
         yield f"  and {others} more"
     kept = batch.reporter.kept_count if options.keep == "all" else tally.succeeded_count
     total = None if batch.expected_count is None else counts.job_count
@@ -207,10 +207,10 @@ def summary_lines(batch: _batch.Batch, options: Options) -> Iterator[str]:
 
 def failure_line(similar: CommandFailures, columns: int) -> str:
     """Return the line for the failures of a kind: as many commands as fit into the line, and the reason."""
-    lines = [printable(line) for line in similar.lines]
-    reason = similar.reason.removeprefix(f"{similar.lines[0]}: ")
+    lines = [printable(line) for line in similar.first_lines]
+    reason = similar.reason.removeprefix(f"{similar.first_lines[0]}: ")
     width = max(MIN_COMMAND_LENGTH, columns - len(reason) - 5)
-    candidates = [join_names(lines, number, similar.count) for number in range(len(lines), 0, -1)]
+    candidates = [join_names(lines, number, len(similar.lines)) for number in range(len(lines), 0, -1)]
     commands = next((text for text in candidates if len(text) <= width), candidates[-1])
     return f"{fit(commands, width, keep='ends')}: {reason}"
 
