@@ -37,8 +37,11 @@ def failed_groups() -> Scheduler:
     """Return a run in which a group times out, a tolerated one fails, and a `First` has lost a way."""
     late = Scheduler(Job(nap, 9, label="slow"), Job(nap, 9, label="next"), timeout=1, label="late")
     tolerated = Scheduler(Job(fail, 1, label="bad"), Job(nap, 3, label="good"), label="tolerated", critical_jobs=False)
-    first = First(Job(fail, 1, label="lost"), Job(nap, 9, label="won"), label="first")
-    return Scheduler(late, tolerated, first, Job(nap, 5, label="last", required=tolerated), label="night")
+    won = Scheduler(First(Job(nap, 9, label="won"), label="again"), label="way")
+    first = First(Job(fail, 1, label="lost"), won, label="first")
+    inner = Scheduler(Job(nap, 9, label="deep"), timeout=1, label="inner", critical=True)
+    retried = Scheduler(inner, label="retried", retry=Retry(1, first=1, jitter=False))
+    return Scheduler(late, tolerated, first, retried, Job(nap, 5, label="last", required=tolerated), label="night")
 
 
 def waiting_first() -> Scheduler:

@@ -9,6 +9,10 @@ from xml.etree import ElementTree
 import anyio
 import pytest
 from trioflow import Events, Job, JUnit, Monitor, Retry, Scheduler, Trace
+from trioflow._core.words._job_queries import attempt_mark
+from trioflow._core.words._run_view import runs_in_progress
+from trioflow.view.look._console import WatchedRun
+from trioflow.view.look._watch import Watch
 from ..conftest import Virtual
 
 pytestmark = pytest.mark.both_backends
@@ -53,6 +57,26 @@ def test_the_second_try_is_an_attempt_of_the_same_row(virtual: Virtual) -> None:
     assert [(number, when) for number, when, _ in spans["after"].failed_attempts] == [(0, 3), (0, 10)]
     assert "RequirementFailed" in spans["after"].failed_attempts[0][2]
     assert (spans["group/one"].attempts, spans["group/kept/deeper/deep"].finished_at) == ((0,), 1)
+
+
+def test_a_page_knows_the_attempt_of_each_job(virtual: Virtual) -> None:
+    """Each time that a job was blocked is kept, and is no attempt."""
+    scene, told = Scene(), list[tuple[str, str, str]]()
+
+    async def look() -> None:
+        for _ in range(5):
+            await anyio.sleep(4)
+            (run,) = runs_in_progress()
+            watch, watched = Watch(run), WatchedRun()
+            watched.update(json.loads(json.dumps(watch.answer(), default=str)))
+            told.extend(
+                (job.path, attempt_mark(job), watched.attempt_mark(live.key)) for job, live in watch._jobs.items()
+            )
+
+    scene.scheduler.add(Job(look, label="look", forever=True))
+    assert virtual(lambda: scene.scheduler.co_run())
+    assert ("after", "1", "1") in told
+    assert [each for each in told if each[1] != each[2]] == []
 
 
 def test_events_tell_each_end_of_a_job(virtual: Virtual, tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ import pytest
 from trioflow import Answer, CommandJob, Job, LocalNode, Pool, Rate, Scheduler, SshJob, ThreadJob
 from trioflow._core.base._text_forms import age
 from trioflow._core.words._job_queries import output_tails
+from trioflow._core.words._run_view import runs_in_progress
 from trioflow.abc import AbstractJob
 from trioflow.jobs.command import _output_sinks
 from trioflow.view.look import _answers, _client, _process_record
@@ -81,6 +82,16 @@ def test_a_job_that_blocks_the_loop_is_shown_with_all_others(backend: Any) -> No
     assert "blocks the event loop, test_look.py" in text
     assert "after  waits for 'inner': 'inner' has been running for" in text
     assert re.search(r"^  wrong  ValueError: no.* at bodies\.py:\d+$", text, re.MULTILINE)
+
+
+def test_a_job_that_blocks_a_loop_does_not_block_another(backend: Any) -> None:
+    async def look() -> None:
+        (run,) = runs_in_progress()
+        (found,) = _process_record._describe_run(run, {job: run.thread_id + 1})["running"]
+        assert not found["blocks_loop"]
+
+    job = Job(look)
+    assert Scheduler(job).run(backend=backend)
 
 
 def test_jobs_that_are_ready_while_the_loop_is_blocked_wait_for_it_or_for_their_rate(backend: Any) -> None:

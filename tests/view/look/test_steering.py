@@ -69,13 +69,15 @@ def test_a_resume_of_the_run_resumes_each_paused_group(backend: Any) -> None:
 
     def steer() -> None:
         group.pause()
+        beside.pause()
         outputs.append(output_of("resume").rstrip())
 
     steering = ThreadJob(steer)
     group = Scheduler(Scheduler(Job(nothing), label="below"), label="group")
-    scheduler = Scheduler(steering, Scheduler(group, label="outer", required=steering), label="night")
+    beside = Scheduler(Job(nothing), label="beside", required=steering)
+    scheduler = Scheduler(steering, Scheduler(group, label="outer", required=steering), beside, label="night")
     assert scheduler.run(backend=backend)
-    assert outputs == ["'night': resumed; and in it outer/group"]
+    assert outputs == ["'night': resumed; and in it beside, outer/group"]
     assert [re.sub(BY, "BY", incident.message) for incident in incidents_of(scheduler)] == ["'night': resumed by BY"]
 
 

@@ -483,6 +483,7 @@ def test_an_answer_that_was_lost_is_told_again(backend: Any) -> None:
         ask.answer("yes")
         while not ask.is_settled():
             time.sleep(0.01)
+        page.ask()
         _client.ask(os.getpid(), {"watch": page._key, "number": page._run.answer["number"]})  # nobody reads the answer
         for each in pages:
             each.ask()
@@ -633,14 +634,17 @@ def test_a_page_waits_for_a_run(backend: Any) -> None:
 @pytest.mark.parametrize("is_own", [False, True])
 def test_a_page_shows_a_run_that_has_ended_before_its_first_answer(backend: Any, is_own: bool) -> None:
     """Who has come before the run gets its end, however short it is; so does the page that a program starts itself."""
-    page = Page(os.getpid(), None, "key" * is_own)
+    page, other = Page(os.getpid(), None, "key" * is_own), Page(os.getpid(), None)
+    other.ask()
     if is_own:
         _answers.expect_page("key")
     else:
         page.ask()
     assert not Scheduler(Job(fail, 0, label="bad"), Job(nothing), label="short").run(backend=backend)
     page.ask()
+    other.ask()
     state = page.state()
+    assert other.state()["ended"]
     assert (state["ended"], state["title"], state["settled"], state["count"]) == (True, "short", 2, 2)
     assert state["verdict"].startswith("1 failed of 2")
     assert [row[2] for row in state["failed"]] == ["bad"]

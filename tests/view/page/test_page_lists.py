@@ -1,5 +1,6 @@
 """What a page lists beside what runs, has failed and waits: questions to a person, what has happened, some jobs."""
 
+import itertools
 import os
 import subprocess
 import sys
@@ -336,17 +337,32 @@ def test_a_row_of_several_says_whose_message_it_shows(backend: Any) -> None:
         raise OSError(f"broken {['left', 'right'][number // 2]}")
 
     jobs = [Job(bad, number, label=f"bad {number}") for number in range(4)]
+    for earlier, job in itertools.pairwise(jobs):
+        job.requires(earlier, settled=True)
 
     def use(page: Page) -> None:
         state = until(page, lambda state: state["settled"] == 4)
         [failure] = state["failed"]
         assert failure[3] == "the first: OSError: broken left"
+        assert (state["failed_count"], state["marks"].keys() >= {*failure[6]}) == (4, True)
         [line] = page.log("")["lines"]
-        assert line[5].startswith("the last: failed: OSError: broken ")
+        assert line[5].startswith("the last: failed: OSError: broken right")
         [line] = page.log("broken left")["lines"]
         assert line[5].startswith("failed: OSError: broken left")
 
-    paged(backend, use, jobs)
+    paged(backend, use, jobs[::-1])
+
+
+def test_a_part_of_the_facts_is_not_shown(backend: Any) -> None:
+    """Of many changes, an answer has some."""
+
+    def use(page: Page) -> None:
+        shown = page.state()
+        page._run.answer = {**page._run.answer, "more": True}
+        page.version += 1
+        assert page.state() is shown
+
+    paged(backend, use)
 
 
 def test_the_members_of_a_first_are_listed(backend: Any) -> None:

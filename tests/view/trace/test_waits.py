@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from trioflow import Budget, First, Job, Pool, Rate, Scheduler, Sequence, Service, Throttled, Trace, current_job
 from trioflow.abc import WaitCause
 from trioflow.view.trace import _waits
-from trioflow.view.trace._spans import settled_at
+from trioflow.view.trace._spans import Wait, settled_at, wait_texts
 from trioflow.view.trace._trace_record import CriticalPathLink
 from ...bodies import at_once, fail, later, nap, running, serve, unwind
 from ...conftest import Virtual
@@ -35,6 +35,11 @@ def trainings(*seconds: float, **options: Any) -> list[Job[Any]]:
 def path(trace: Trace) -> str:
     reasons = (f" [{link.wait_cause or 'start'}] " for link in trace._get_record().critical_path_links)
     return "".join(reason + span.path for reason, span in zip(reasons, trace.critical_path, strict=True))
+
+
+def test_of_several_waits_no_single_job_is_said_to_have_ended_all() -> None:
+    waits = [Wait(WaitCause.SLOT, "", 0, 1, 7), Wait(WaitCause.SLOT, "", 2, 4, 7)]
+    assert [*wait_texts((), waits)] == ["waited 3 s for a slot"]
 
 
 def test_a_wait_for_a_resource_ends_with_the_job_that_released_it(virtual: Virtual) -> None:

@@ -349,7 +349,8 @@ class WorkerPool:
 
     async def close(self) -> None:
         """Let idle workers exit as Python does, which calls `atexit`. Kill workers that take long, or still import."""
-        found = itertools.chain(*self._idle.values(), self._claimed.values())
+        # A job that has claimed a worker has ended before, and has given it back.
+        found = itertools.chain(*self._idle.values())
         idle = [worker for worker in found if isinstance(worker, WorkerProcess)]
         for worker in idle:
             worker.request_end()
