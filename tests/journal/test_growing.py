@@ -402,7 +402,7 @@ def test_an_open_scheduler_that_drops_its_jobs_keeps_nothing_of_them(
 
     def sizes() -> list[int]:
         (session,) = sessions
-        parts = [session, session.fingerprint_builder, session._file_stamper]
+        parts = [session, session.fingerprint_builder, session._file_stamper, session._questions]
         return [len(value) for part in parts for value in vars(part).values() if hasattr(value, "__len__")]
 
     async def body(scheduler: Scheduler) -> list[list[int]]:

@@ -753,10 +753,10 @@ raised {one_line_error(error)}")
     Plant("journal-in-pattern", f"{JOURNAL}/_file_stamps.py",
         "a pattern that matches the journal's files counts them",
         " for path in paths if os.path.realpath(path) not in self._journal_files\n", " for path in paths\n"),
-    plant("answer-refusal-left", f"{JOURNAL}/_journal.py",
+    plant("answer-refusal-left", f"{JOURNAL}/_questions.py",
         "the refusal of a question that has been answered stays", """
--                self._question_files.remove(path, "taken", "answer", "refused")
-+                self._question_files.remove(path, "taken", "answer")
+-                self._files.remove(path, "taken", "answer", "refused")
++                self._files.remove(path, "taken", "answer")
 """),
     Plant("answer-label", "trioflow/cli/_answer.py", "a label stands for the path of the only question that is left",
         "matches[0] if len(matches) == 1 and matches[0].is_sole else None",

@@ -19,7 +19,6 @@ import functools
 import os
 import pickle
 import re
-import shlex
 import time
 from collections import Counter, defaultdict
 from pathlib import Path
@@ -49,14 +48,14 @@ from . import _file_stamps, _record_paths, _run_summary
 from ._code_digests import code_digest, executing_codes, is_other_code
 from ._fingerprint import FingerprintBuilder, describe_difference, path_in_directory, read_parts, with_requirements
 from ._judgement import Evidence, Finding, judge
-from ._questions import PublishedQuestion, Question, QuestionFiles, hash_of_text
+from ._questions import PublishedQuestion, RunQuestions
 from ._record_paths import RecordPaths
 from ._requirement_forms import CUT_PART, NEVER, NOTHING, Counted, RequirementForms, first_cause
 from ._serialization import IS_INSTALLED, NotSerializable, Spools, comparison_form, dumps, hide_if, loads, msgspec
 from ._store import AMBIGUOUS_PREFIX, DAMAGED_TEXT, END_OF_FIRST, MAX_INLINE_RESULT, DamagedRow, JournalStore, StoredJob
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 
     from .._core.job._job_options import Save
     from .._core.run._journaling import JournalProtocol
@@ -129,8 +128,7 @@ class Journal:
             JournalError: the file cannot be used, or another run uses it.
 
         """
-        session = JournalSession(self, scheduler)
-        return RunJournalView(session, RecordPaths(scheduler, session.fingerprint_builder.find_ambiguous_identity))
+        return JournalSession(self, scheduler)
 
     def __repr__(self) -> str:
         return f"<Journal {os.fspath(self.path)!r}>"
@@ -191,7 +189,10 @@ class Outputs:
 NO_FACTS: Final = Outputs()
 
 
-class RunningJob(NamedTuple):
+@dataclasses.dataclass(slots=True)
+class RunningJob:
+    """A job that runs or is about to run, if its result will be recorded."""
+
     path: str
     fingerprint: str
     save: Save
@@ -202,6 +203,12 @@ class RunningJob(NamedTuple):
     """Whether the fingerprint identifies the function by its name alone."""
     function: Any
     """The function whose code is part of the work, or None if there is none, or `version=` or `key=` stand for it."""
+    stamps_before: dict[str, str] | None = None
+    """The stamps of its files before its attempt, while a record says that this has begun."""
+    prepared: tuple[Any, StoredResult] | None = None
+    """The result that `prepare` has stored, and its place."""
+    code_before: tuple[int, str | None] = (0, None)
+    """The number of the attempt that ran as mended code was taken, and the digest of its code, if that is known."""
 
 
 class AskedJob(NamedTuple):
@@ -237,17 +244,20 @@ class JournalSession:
         journal: the journal.
         store: the open file of the journal.
         run_number: the number of the run in the journal.
+        commits_each: whether each result is committed before any job that requires it starts.
 
     """
 
     def __init__(self, journal: Journal, scheduler: BaseScheduler) -> None:
         self.journal: Final = journal
         self._scheduler: Final = scheduler
-        self.store: Final = JournalStore(journal.path, writes=True, syncs=journal.durable == "each")
+        self.commits_each: Final = journal.durable == "each"
+        self.store: Final = JournalStore(journal.path, writes=True, syncs=self.commits_each)
         try:
             self._was_empty: Final = self.store.is_empty()
-            self._question_files: Final = QuestionFiles(self.store.file)
-            self._discard_answered_questions()
+            self._questions: Final = RunQuestions(journal.path, self.store.file, self._find_record)
+            self._questions.discard_answered()
+            self.store.commit()
             self.run_number: Final = self.store.add_run(scheduler.label)
         except BaseException:
             self.store.close()
@@ -257,19 +267,18 @@ class JournalSession:
         directory = str(self.store.file.parent)
         self.fingerprint_builder: Final = FingerprintBuilder(self._result_form, self._file_stamper, directory)
         self.requirement_forms: Final = RequirementForms()
+        # The paths of the jobs of each scheduler that runs.
+        find_identity = self.fingerprint_builder.find_ambiguous_identity
+        self._record_paths: Final[dict[object, RecordPaths]] = {scheduler: RecordPaths(scheduler, find_identity)}
         self._last_time = 0.0  # see `_now`
         # For each job, the text that represents its result in the fingerprints of jobs that take the result as input.
         self._result_forms: Final[dict[AbstractJob[Any], str]] = {}
         # The result that `prefetch` has read: `StoredJob.large`, the result, and the outputs that are stored apart.
         self._prefetched: tuple[str, str | bytes, list[OutputSpool]] = "", b"", []
-        # The results that `prepare` has stored for running jobs, and their places.
-        self._prepared: Final[dict[AbstractJob[Any], tuple[Any, StoredResult]]] = {}
         # The jobs that run or are about to run, if their results will be recorded.
         self._running_jobs: Final[dict[AbstractJob[Any], RunningJob]] = {}
         # The stamps of files that `read_files` has taken, until they are used.
         self._stamps: Final[dict[AbstractJob[Any], _file_stamps.Stamps]] = {}
-        # The jobs whose attempts are recorded to have begun, with the stamps of their files before.
-        self._begun: Final[dict[AbstractJob[Any], tuple[RunningJob, dict[str, str]]]] = {}
         # The path and fingerprint of each job whose record, if it has one, counts no more once an attempt has begun.
         self._outdating: Final[dict[AbstractJob[Any], tuple[str, str]]] = {}
         # The running jobs by path.
@@ -284,11 +293,7 @@ class JournalSession:
         # The record of each ambiguous path that a running job has.
         self._ambiguous_records: Final[dict[str, StoredJob]] = {}
         self._reported_reasons: Final[set[str]] = set()
-        # The questions that were asked and not withdrawn, by path. None until it has been answered.
-        self._open_questions: Final[dict[str, Question | None]] = {}
         self._unstorable_reasons_by_label: Final[dict[str, str]] = {}
-        # For each job that ran as mended code was taken: the number of its attempt, and the digest of its code.
-        self._codes_before_reload: Final[dict[AbstractJob[Any], tuple[int, str | None]]] = {}
         # Labels of restored jobs whose functions have changed since, by path.
         self._changed_code: Final[dict[str, str]] = {}
         # Labels of the first jobs that have changed theirs.
@@ -300,6 +305,11 @@ class JournalSession:
         self._pending_ended_writers: list[tuple[str]] = []
         _loaded_files.remember()
         _loaded_files.before_reload[self._note_codes] = None
+
+    def nested(self, scheduler: AbstractJob[Any]) -> JournalSession:
+        self.requirement_forms.begin(scheduler)
+        self._record_paths[scheduler] = self._record_paths[scheduler.scheduler].nested(cast("BaseScheduler", scheduler))
+        return self
 
     # ---- before a job
 
@@ -351,18 +361,18 @@ class JournalSession:
                 writers[_file_stamps.path_text(path, job.redact)].append(job)
         return writers
 
-    def look_up(self, job: AbstractJob[Any], paths: RecordPaths) -> Restored | NotStored:
+    def look_up(self, job: AbstractJob[Any]) -> Restored | NotStored:
         """Return the stored result of a job. If the job must run, prepare to record it, and return a `NotStored`.
 
         The `NotStored` has the reason, unless the job always runs.
         """
         if (stamps := self._stamps.pop(job, None)) is None:
-            return self._look_up(job, paths)
+            return self._look_up(job)
         with self._file_stamper.use(stamps):
-            return self._look_up(job, paths)
+            return self._look_up(job)
 
-    def _look_up(self, job: AbstractJob[Any], paths: RecordPaths) -> Restored | NotStored:
-        forms = self.requirement_forms
+    def _look_up(self, job: AbstractJob[Any]) -> Restored | NotStored:
+        forms, paths = self.requirement_forms, self._record_paths[job.scheduler]
         if _job_queries.always_runs(job):
             if is_scheduler(job):
                 return self._look_up_first(job, paths) if is_one_job(job) and not job.forever else ALWAYS_RUNS
@@ -473,7 +483,8 @@ class JournalSession:
     ) -> None:
         """Prepare to record the result of a job that runs."""
         asked.counted.cause = found.cause or f"{job.label!r} has run since"
-        running = asked.running._replace(why=None if found is NO_RECORD else found.reason)
+        running = asked.running
+        running.why = None if found is NO_RECORD else found.reason
         # What was left out of this run is not compared.
         fingerprint = running.fingerprint
         if record is not None and has_cut_requirements(job):
@@ -587,6 +598,23 @@ class JournalSession:
         if changed:
             counted.cause = changed.cause
             return ALWAYS_RUNS
+        try:
+            restored = self._restore_first(first, record, members, counted)
+        except (LookupError, NotSerializable):
+            return ALWAYS_RUNS
+        self._complete(first, record, fingerprint)
+        self._pending_restored[path] = None
+        return restored
+
+    def _restore_first(
+        self, first: AbstractJob[Any], record: StoredJob, members: RecordPaths, counted: Counted
+    ) -> Restored:
+        """Return the result of a `First` whose record matches, and let its share count as that of its winners.
+
+        Raises:
+            LookupError, NotSerializable: a job that it depends on has to run.
+
+        """
         ran = NEVER
 
         def find_result(job: AbstractJob[Any], paths: RecordPaths) -> Any:
@@ -608,21 +636,15 @@ class JournalSession:
         def add_result(first: AbstractJob[Any], value: object) -> None:
             self._result_forms[first] = comparison_form(dumps(value))
 
-        try:
-            value = _record_paths.stored_result(
-                first, members, lambda path: self._find_facts(path).winners, find_result, add_result
-            )
-        except (LookupError, NotSerializable):
-            return ALWAYS_RUNS
+        value = _record_paths.stored_result(
+            first, members, lambda path: self._find_facts(path).winners, find_result, add_result
+        )
         counted.ran = ran
         counted.cause = None
         needed = _record_paths.budgets_needed_around(first)
-        used = {
-            name: amount for name, amount in self._find_facts(path).budgets.items() if name in needed and amount >= 0
-        }
+        budgets = Outputs.parse(record.outputs).budgets
+        used = {name: amount for name, amount in budgets.items() if name in needed and amount >= 0}
         self._budget_use.decide(first, used)
-        self._complete(first, record, fingerprint)
-        self._pending_restored[path] = None
         return Restored(value, Restoration(record.settled, record.took, tuple(used.items())))
 
     def _count_first(self, first: AbstractJob[Any]) -> tuple[Counted, Counted]:
@@ -875,7 +897,7 @@ class JournalSession:
             stamps = {}
             with contextlib.suppress(NotSerializable), self._file_stamper.use(taken):
                 stamps = self._file_stamper.stamps_of_writes(writes, job.redact)
-            self._begun[job] = running, stamps
+            running.stamps_before = stamps
             self.store.record_start(running.path, Outputs(stamps).to_json() or "{}")
 
         return begin
@@ -891,9 +913,10 @@ class JournalSession:
         if is_outdated:
             path, fingerprint = self._outdating[job]
             self._pending_records[path] = self._unstored(path, fingerprint, RUN_SINCE_REASON, job.elapsed)
-        if (begun := self._begun.pop(job, None)) is None:
+        running = self._running_jobs.get(job)
+        if running is None or running.stamps_before is None:
             return is_outdated
-        running, stamps = begun
+        stamps, running.stamps_before = running.stamps_before, None
         if not job.is_succeeded() and len([*cast("Work", running.work).writes]) > len(job.writes):
             self._set_aside(job, running, stamps, "has not succeeded")
         self._pending_ended_writers.append((running.path,))
@@ -937,7 +960,7 @@ class JournalSession:
         if (running := self._running_jobs.get(job)) is not None:
             with contextlib.suppress(NotSerializable):
                 # `record` reports it.
-                self._prepared[job] = value, self._store_result(running.save, value, in_thread=True)
+                running.prepared = value, self._store_result(running.save, value, in_thread=True)
 
     def _store_result(self, save: Save, value: object, *, in_thread: bool = False) -> StoredResult:
         """Serialize a result, and write its large parts.
@@ -959,10 +982,10 @@ class JournalSession:
         if (running := self._take_running(job)) is None:
             # The job was restored, or it is never recorded.
             return
-        path, fingerprint, save, why, work, _, function = running
+        path, why, work = running.path, running.why, running.work
         taken = self._stamps.pop(job, {})
-        self._note_changed_arguments(job, fingerprint)
-        prepared_value, prepared = self._prepared.pop(job, (None, None))
+        self._note_changed_arguments(job, running.fingerprint)
+        prepared_value, prepared = running.prepared or (None, None)
         saved: str | None = None
         data: str | bytes | int | None = None
         large: str | None = None
@@ -976,20 +999,20 @@ class JournalSession:
             self.requirement_forms.set_ran(job, (self.run_number, settled))
             try:
                 if prepared is None or prepared_value is not value:
-                    prepared = self._store_result(save, value)
+                    prepared = self._store_result(running.save, value)
                 with self._file_stamper.use(taken):
                     stamps = {} if work is None else self._file_stamper.output_stamps(work, job.redact)
-                answered = getattr(self._open_questions.get(path), "answered", None)
+                answered = self._questions.told(path)
                 if (used := _job_queries.budget_use(job)) or stamps or job.redact or answered:
                     facts = Outputs(stamps, used, redacted=job.redact, answered=answered)
                 data, large, self._result_forms[job] = prepared
-                saved = _save_format(save)
+                saved = _save_format(running.save)
             except NotSerializable as error:
                 why = error.shown(job.redact)
                 self._record_unstorable(job, f"its result, {why}")
         self._pending_records[path] = StoredJob(
-            path, fingerprint, saved, data, large, facts.to_json(), self.run_number, None, settled,
-            job.took, why, self._code_of(job, function),
+            path, running.fingerprint, saved, data, large, facts.to_json(), self.run_number, None, settled,
+            job.took, why, _code_of(job, running),
         )  # fmt: skip
 
     def _note_codes(self) -> None:
@@ -1001,17 +1024,10 @@ class JournalSession:
         executing = executing_codes()
         for job, running in self._running_jobs.copy().items():
             waits = isinstance(job, ProcessJob) and job._called_attempt < job.attempts and find_executor(job) is None
-            if not (running.function is None or waits or self._codes_before_reload.get(job, (0,))[0] == job.attempts):
+            if not (running.function is None or waits or running.code_before[0] == job.attempts):
                 code = running.function.__code__
                 is_known = not isinstance(job, ThreadJob) or code in executing
-                self._codes_before_reload[job] = job.attempts, code_digest(code) if is_known else None
-
-    def _code_of(self, job: AbstractJob[Any], function: Any) -> str | None:
-        """Return the digest of the code with which the last attempt of a job began, or None if it is not known."""
-        attempts, found = self._codes_before_reload.pop(job, (0, None))
-        if function is None:
-            return None
-        return found if attempts == job.attempts else code_digest(function.__code__)
+                running.code_before = job.attempts, code_digest(code) if is_known else None
 
     def _note_changed_arguments(self, job: AbstractJob[Any], fingerprint: str) -> None:
         """Note a job that has changed its arguments in place: a resumed run, which restores it, does not do that."""
@@ -1031,22 +1047,10 @@ class JournalSession:
     def open_question(self, job: AbstractJob[Any], facts: Mapping[str, Any]) -> PublishedQuestion | None:
         if (running := self._running_jobs.get(job)) is None:
             return None
-        path = running.path
-        files = self._question_files
-        self._open_questions[path] = None
+        # Of jobs that come later, nobody knows the labels.
+        is_sole = not self._has_added_jobs and self._label_counts[job.label] == 1
         try:
-            files.make()
-            # Of jobs that come later, nobody knows the labels.
-            is_sole = not self._has_added_jobs and self._label_counts[job.label] == 1
-            work = hash_of_text(running.fingerprint)
-            question = Question(path, job.label, fingerprint=work, created_at=time.time(), is_sole=is_sole, **facts)
-            published = PublishedQuestion(files, question, warn, lambda its: self._open_questions.update({path: its}))
-            if job.log and files.read("answer", path) is None:
-                call = shlex.join(["trioflow", "answer", str(self.journal.path), path])
-                call += " VALUE" + f" --asked {published.number}" * (published.number > 1)
-                end = "\n  to answer" if "\n" in question.question else "; to answer"
-                warn(f"'{printable(path)}' asks: {question.described('  ')}{end}: {call}", about="question")
-            return published
+            return self._questions.publish(job, running.path, running.fingerprint, is_sole, facts)
         except JournalError as error:
             warn(f"{error}; so {job.label!r} can only be answered by its method answer()")
             return None
@@ -1055,37 +1059,6 @@ class JournalSession:
     def _label_counts(self) -> Counter[str]:
         """How many jobs of the whole scenario have each label."""
         return Counter(job.label for job in self._scheduler.iterate_jobs())
-
-    def _discard_answered_questions(self) -> None:
-        """Remove the files of questions whose answers are in the journal: a killed run has left them."""
-        for found in (*self._question_files.read_open(), *self._question_files.read_all("taken")):
-            if (record := self._find_record(found.path)) is None or record.settled < found.created_at:
-                continue
-            if found.fingerprint in (None, hash_of_text(record.fingerprint)):
-                self._question_files.remove(found.path, "question", "taken", "refused")
-        self.store.commit()
-
-    def _close_questions(self, paths: Iterable[str]) -> None:
-        """Withdraw the questions whose answers have been committed. An answer that came too late goes with them."""
-        for path in paths:
-            if (question := self._open_questions.get(path)) is not None:
-                del self._open_questions[path]
-                with contextlib.suppress(JournalError):
-                    self._question_files.write("question", path, question)
-                self._question_files.remove(path, "taken", "answer", "refused")
-
-    def _discard_unasked(self) -> None:
-        """At the end of a run that has completed, remove questions and answers that belong to none of its jobs."""
-        for kind in ("question", "taken", "refused", "answer"):
-            found_paths = {found.path for found in self._question_files.read_all(kind) if not self._is_answer(found)}
-            for path in sorted(found_paths - self._open_questions.keys()):
-                self._question_files.remove(path, kind)
-                if kind == "answer":
-                    warn(f"the answer to '{printable(path)}' was not used, and is removed: no job has asked that")
-
-    def _is_answer(self, found: Any) -> bool:
-        """Return whether a file is about a question whose answer is in the journal, and says how it was answered."""
-        return getattr(found, "answered", None) is not None and self._find_record(found.path) is not None
 
     def _record_unstorable(self, job: AbstractJob[Any], reason: str) -> None:
         """Record that a job cannot be stored, for the report at the end of the run."""
@@ -1125,11 +1098,13 @@ class JournalSession:
         """
         self.requirement_forms.forget(job)
         self._budget_use.drop(job)
+        self._record_paths[job.scheduler].forget(job)
         for dropped in with_members(job):
             running = self._tally_outcome(dropped)
             self._result_forms.pop(dropped, None)
             self._undecided_firsts.pop(dropped, None)
             self._paths.pop(dropped, None)
+            self._record_paths.pop(dropped, None)
             if running is not None and running.why in (None, RAN_BEFORE.reason) and running.by_name_only:
                 # It has failed, and had no record. A later job with this name could have the same fingerprint.
                 failed = self._unstored(running.path, running.fingerprint, "because it failed", dropped.took)
@@ -1161,8 +1136,7 @@ class JournalSession:
             restored, self._pending_restored = self._pending_restored, {}
             ended, self._pending_ended_writers = self._pending_ended_writers, []
             self.store.add_records(list(records.values()), [(self.run_number, path) for path in restored], ended)
-            if self._open_questions:
-                self._close_questions(records)
+            self._questions.close(records)
 
     def close(self, outcome: str | None, report: Callable[[str], object]) -> None:
         """Commit, record the end of the run, close the file, and report jobs whose results could not be stored.
@@ -1180,8 +1154,8 @@ class JournalSession:
                 for job in self._scheduler.iterate_jobs():
                     self._tally_outcome(job)
                 self.commit()
-                if outcome in {reason.name for reason in RAN_TO_END} and self._question_files.exists():
-                    self._discard_unasked()
+                if outcome in {reason.name for reason in RAN_TO_END}:
+                    self._questions.discard_unasked()
                 began, ended = _run_view.run_times(self._scheduler) or (0.0, None)
                 seconds = 0.0 if ended is None else ended - began
                 self.store.end_run(self.run_number, outcome, seconds, self._tally.to_json(self._scheduler))
@@ -1217,38 +1191,6 @@ class JournalSession:
             )
 
 
-class RunJournalView:
-    """A view of a run's journal for a scheduler of the run, which finds the paths of this scheduler's jobs."""
-
-    def __init__(self, session: JournalSession, paths: RecordPaths) -> None:
-        self._session: Final = session
-        self._paths: Final = paths
-        # These are bound methods, because wrappers would double the time of some calls.
-        self.read_files: Final = session.read_files
-        self.begin_attempt: Final = session.begin_attempt
-        self.end_attempt: Final = session.end_attempt
-        self.record: Final = session.record
-        self.prepare: Final = session.prepare
-        self.prefetch: Final = session.prefetch
-        self.record_winners: Final = session.record_winners
-        self.discard: Final = session.discard
-        self.open_question: Final = session.open_question
-        self.commit: Final = session.commit
-        self.close: Final = session.close
-        self.commits_each: Final = session.journal.durable == "each"
-
-    def nested(self, scheduler: AbstractJob[Any]) -> RunJournalView:
-        self._session.requirement_forms.begin(scheduler)
-        return RunJournalView(self._session, self._paths.nested(cast("BaseScheduler", scheduler)))
-
-    def look_up(self, job: AbstractJob[Any]) -> Restored | NotStored:
-        return self._session.look_up(job, self._paths)
-
-    def forget(self, job: AbstractJob[Any]) -> None:
-        self._session.forget(job)
-        self._paths.forget(job)
-
-
 def _open_requirements(job: AbstractJob[Any]) -> list[AbstractJob[Any]]:
     return [each for each in job.required if not each.is_settled()]
 
@@ -1271,6 +1213,14 @@ def _call_for_journal(job: AbstractJob[Any]) -> Work | None:
         return work
     work = work or Work(what="")
     return dataclasses.replace(work, reads=[*options.reads, *work.reads], writes=[*options.writes, *work.writes])
+
+
+def _code_of(job: AbstractJob[Any], running: RunningJob) -> str | None:
+    """Return the digest of the code with which the last attempt of a job began, or None if it is not known."""
+    attempts, found = running.code_before
+    if running.function is None:
+        return None
+    return found if attempts == job.attempts else code_digest(running.function.__code__)
 
 
 def _serialize_result(save: Save, value: object, spools: Spools) -> str | bytes:

@@ -23,17 +23,21 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+import shlex
 import stat
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final, NamedTuple, final
 
 from .. import _posix as posix
+from .._core.base._logger import warn
 from .._core.base._text_forms import clause
 from .._core.job._errors import JournalError
+from .._core.job._job import AbstractJob
 from .._core.job._labels import printable, printable_lines
 from ._serialization import digest, escape_row, msgspec
+from ._store import StoredJob
 
 MAX_FILE_SIZE: Final = 1 << 20
 """The maximum size, in bytes, of a file with a question or an answer. Larger ones are ignored."""
@@ -292,6 +296,79 @@ class PublishedQuestion:
         self._files.remove(path, "taken")
         self._taken = None
         self._report(f"the answer to '{printable(path)}' is refused: {reason}")
+
+
+class RunQuestions:
+    """The questions of a run with a journal, which another process may answer.
+
+    Args:
+        journal: the path of the journal, as the user has given it.
+        file: the file of the journal.
+        find_record: returns the record of a path, or None.
+
+    """
+
+    def __init__(self, journal: Path, file: Path, find_record: Callable[[str], StoredJob | None]) -> None:
+        self._journal: Final = journal
+        self._files: Final = QuestionFiles(file)
+        self._find_record: Final = find_record
+        # The questions that were asked and not withdrawn, by path. None until it has been answered.
+        self._open: Final[dict[str, Question | None]] = {}
+
+    def discard_answered(self) -> None:
+        """Remove the files of questions whose answers are in the journal: a killed run has left them."""
+        for found in (*self._files.read_open(), *self._files.read_all("taken")):
+            if (record := self._find_record(found.path)) is None or record.settled < found.created_at:
+                continue
+            if found.fingerprint in (None, hash_of_text(record.fingerprint)):
+                self._files.remove(found.path, "question", "taken", "refused")
+
+    def publish(
+        self, job: AbstractJob[Any], path: str, fingerprint: str, is_sole: bool, facts: Mapping[str, Any]
+    ) -> PublishedQuestion:
+        """Publish the question of a job that runs.
+
+        Raises:
+            JournalError: its file cannot be written.
+
+        """
+        self._open[path] = None
+        self._files.make()
+        work = hash_of_text(fingerprint)
+        question = Question(path, job.label, fingerprint=work, created_at=time.time(), is_sole=is_sole, **facts)
+        published = PublishedQuestion(self._files, question, warn, lambda its: self._open.update({path: its}))
+        if job.log and self._files.read("answer", path) is None:
+            call = shlex.join(["trioflow", "answer", str(self._journal), path])
+            call += " VALUE" + f" --asked {published.number}" * (published.number > 1)
+            end = "\n  to answer" if "\n" in question.question else "; to answer"
+            warn(f"'{printable(path)}' asks: {question.described('  ')}{end}: {call}", about="question")
+        return published
+
+    def told(self, path: str) -> str | None:
+        """Return what a question was answered, by whom and when, or None if it was not."""
+        return getattr(self._open.get(path), "answered", None)
+
+    def close(self, paths: Container[str]) -> None:
+        """Withdraw the questions whose answers have been committed. An answer that came too late goes with them."""
+        for path in [path for path in self._open if path in paths]:
+            if (question := self._open[path]) is not None:
+                del self._open[path]
+                with contextlib.suppress(JournalError):
+                    self._files.write("question", path, question)
+                self._files.remove(path, "taken", "answer", "refused")
+
+    def discard_unasked(self) -> None:
+        """At the end of a run that has completed, remove questions and answers that belong to none of its jobs."""
+        for kind in ("question", "taken", "refused", "answer"):
+            found_paths = {found.path for found in self._files.read_all(kind) if not self._is_answer(found)}
+            for path in sorted(found_paths - self._open.keys()):
+                self._files.remove(path, kind)
+                if kind == "answer":
+                    warn(f"the answer to '{printable(path)}' was not used, and is removed: no job has asked that")
+
+    def _is_answer(self, found: Any) -> bool:
+        """Return whether a file is about a question whose answer is in the journal, and says how it was answered."""
+        return getattr(found, "answered", None) is not None and self._find_record(found.path) is not None
 
 
 def hash_of_text(text: str) -> str:
