@@ -534,7 +534,8 @@ class LastEstimate(Instrument):
 
     def job_settled(self, scheduler: Any, job: Any) -> None:
         if self.seconds is None and sum(not other.is_settled() for other in scheduler) == 1:
-            self.seconds = Estimate(scheduler).seconds_left()
+            left = Estimate(scheduler).time_left()
+            self.seconds = None if left is None or left.is_least else left.seconds
 
 
 def test_whoever_learns_how_long_jobs_take_leaves_out_waits_between_attempts(virtual: Virtual, tmp_path: Path) -> None:

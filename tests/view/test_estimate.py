@@ -35,7 +35,8 @@ def said_of(virtual: Virtual, scheduler: Scheduler, interval: float = 1.0, **opt
     async def ask() -> None:
         while True:
             await anyio.sleep(interval)
-            said.append((anyio.current_time(), Estimate(scheduler).seconds_left()))
+            left = Estimate(scheduler).time_left()
+            said.append((anyio.current_time(), None if left is None or left.is_least else left.seconds))
 
     scheduler.add(Job(ask, forever=True, label="who asks"))
     virtual(lambda: scheduler.co_run(**options))

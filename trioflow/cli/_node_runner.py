@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import array
 import contextlib
+import itertools
 import os
 import stat
 import subprocess
@@ -199,13 +200,11 @@ def _format_hostlist(nodes: Sequence[Node]) -> str:
 
 
 def _format_range(stem: str, width: int, numbers: Sequence[int]) -> str:
-    spans: list[list[int]] = []
     if not width:
         return stem
-    for number in numbers:
-        if spans and spans[-1][1] + 1 == number:
-            spans[-1][1] = number
-        else:
-            spans.append([number, number])
-    parts = ["-".join(f"{number:0{width}}" for number in dict.fromkeys(span)) for span in spans]
+    parts: list[str] = []
+    # Adjacent numbers have the same distance to their positions.
+    for _, group in itertools.groupby(enumerate(numbers), lambda item: item[1] - item[0]):
+        texts = [f"{number:0{width}}" for _, number in group]
+        parts.append("-".join(dict.fromkeys([texts[0], texts[-1]])))
     return f"{stem}{parts[0]}" if len(numbers) == 1 else f"{stem}[{','.join(parts)}]"

@@ -155,7 +155,6 @@ class ExploredRun:
                 outcome.jobs_with_timeout.add(stepped.name)
             if any(level.retry for level in (stepped.job, *_ancestors.enclosing_schedulers(stepped.job))):
                 outcome.jobs_with_retries.add(stepped.name)
-        outcome.total_wait_count = sum(outcome.wait_counts.values())
 
     def _run_once(self) -> None:
         for stepped in self._stepped_jobs.values():

@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import random
 import weakref
 from collections.abc import Generator, Sequence
 from typing import Any, Final
@@ -59,8 +60,8 @@ class TaskOrder:
         seed = self._order_seed if self._order_seed is not None else self._seeds_by_iteration.get(iteration)
         if seed is not None:
             previous = list(tasks)
-            keys = {id(task): _mix_bits(seed, iteration, index) for index, task in enumerate(tasks)}
-            tasks.sort(key=lambda task: keys[id(task)])
+            numbers = random.Random(seed + (iteration << 32))
+            tasks.sort(key=lambda _: numbers.random())
             if tasks != previous:
                 self.chosen_orders[iteration] = [names.get(id(task)) for task in tasks]
         if self._ranks:
@@ -91,16 +92,6 @@ class TaskOrder:
 
 def _task_name(task: Any) -> str:
     return str(task.get_name() if isinstance(task, asyncio.Task) else task.name)
-
-
-def _mix_bits(seed: int, iteration: int, index: int) -> int:
-    """Hash the arguments to 64 bits, with the finalizer of SplitMix64 (Steele, Lea and Flood 2014)."""
-    mixed = (
-        seed * 0x9E3779B97F4A7C15 + iteration * 0xD1B54A32D192ED03 + index * 0x8CB92BA72F3D8DD7
-    ) & 0xFFFFFFFFFFFFFFFF
-    mixed = (mixed ^ (mixed >> 30)) * 0xBF58476D1CE4E5B9 & 0xFFFFFFFFFFFFFFFF
-    mixed = (mixed ^ (mixed >> 27)) * 0x94D049BB133111EB & 0xFFFFFFFFFFFFFFFF
-    return mixed ^ (mixed >> 31)
 
 
 @contextlib.contextmanager

@@ -59,11 +59,6 @@ class Estimate:
         self._last: tuple[TimeLeft | None, float] = None, 0.0
         """The last estimate, and when it was made on the clock of the run."""
 
-    def seconds_left(self) -> float | None:
-        """Return about how long the run goes on, or None if that is unknown, or if no further jobs may start."""
-        left = self.time_left()
-        return None if left is None or left.is_least else left.seconds
-
     def time_left(self) -> TimeLeft | None:
         """Return about or at least how long the run goes on, or None if it is unknown, or no further jobs may start."""
         run = _run_view.current_run(self._scheduler)

@@ -213,10 +213,8 @@ def _edge_end(job: Any, clip_attribute: str, is_head: bool) -> tuple[str, str]:
     inner = nested
     while inner is not None and inner.jobs:
         candidates = list(inner.entry_jobs() if is_head else inner.exit_jobs(discard_forever=False))
-        end_job = candidates[len(candidates) // 2]
-        inner = end_job._trioflow_as_scheduler()
-        if inner is None or not inner.jobs:
-            return end_job.repr_id(), f"{clip_attribute}={nested.dot_cluster_name()}"
+        job = candidates[len(candidates) // 2]
+        inner = job._trioflow_as_scheduler()
     return job.repr_id(), f"{clip_attribute}={nested.dot_cluster_name()}"
 
 
