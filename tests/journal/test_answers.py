@@ -242,6 +242,18 @@ def test_a_question_that_is_asked_again_has_no_refusal_yet(virtual: Virtual, fil
     assert since == since_again == since_then
 
 
+def test_a_question_that_was_answered_and_is_asked_anew_has_another_time(virtual: Virtual, file: Path) -> None:
+    files, times = _questions.QuestionFiles(file), list[float]()
+    for number in range(2):
+        wait_for_nothing(virtual, approval(file))
+        times.append(files.read("question", "approve").created_at)
+        if not number:
+            give(file, "approve", "yes")
+            assert result(ran(virtual, approval(file))) == ("yes", False)
+            assert trioflow("journal", file, "forget", "approve").exit_code == 0
+    assert times[0] < times[1]
+
+
 def test_the_command_waits_until_the_run_has_taken_or_refused_an_answer(backend: str, file: Path) -> None:
     scheduler = approval(file, parse={"1": "one"}.__getitem__)()
     said: list[str] = []

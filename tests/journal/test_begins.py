@@ -3,6 +3,7 @@
 The record once stayed after a failure, and after a success whose result was not stored. The next attempt took that for
 a kill, and a database that a person had mended, or that the job had extended, was renamed under it."""
 
+import contextlib
 import itertools
 import random
 import threading
@@ -16,7 +17,7 @@ from trioflow import AbstractJob, First, Job, JobState, Journal, Pool, Retry, Sc
 from trioflow.abc import Instrument
 from trioflow.journal._judgement import Evidence, Finding, judge
 from trioflow.journal._requirement_forms import NOTHING, Counted
-from trioflow.journal._store import StoredJob
+from trioflow.journal._store import JournalStore, StoredJob
 from ..bodies import hooked, nothing
 
 
@@ -113,6 +114,27 @@ def test_an_attempt_finds_what_the_last_has_left_or_a_person_since(tmp_path: Pat
         (place := tmp_path / f"{number}").mkdir()
         for left, found in run_draw(random.Random(f"{number} {backend}"), backend, place):
             assert found == left, number
+
+
+def test_what_is_restored_was_not_killed(tmp_path: Path, backend: str) -> None:
+    """A person has put the file of the run before in its place again."""
+    file, out = tmp_path / "run.db", tmp_path / "out"
+
+    def is_restored() -> bool:
+        job = Job(write, writes=[out], label="write")
+        assert Scheduler(job).run(backend=backend, journal=file)
+        return job.restored
+
+    async def write() -> None:
+        out.write_text("x")
+
+    assert not is_restored()
+    with contextlib.closing(JournalStore(file, writes=True)) as store:
+        (record,) = store.job_records()
+        store.record_start(record.path, "{}")
+    assert is_restored()
+    with contextlib.closing(JournalStore(file, writes=True)) as store:
+        assert store.find_stamps_before_start(record.path) is None
 
 
 # --- an attempt that began with another fingerprint than that of the record ends the validity of the record

@@ -358,7 +358,7 @@ def test_jobs_that_change_their_arguments_in_place_are_named_once(
     """A resumed run has other results than the first if jobs change their arguments, and once said nothing."""
     rows: list[str] = []
     first = Job(append, rows, "a", label="first")
-    second = Job(append, rows, "b", label="second", required=first)
+    second = Job(append, kwargs={"rows": rows, "name": "b"}, label="second", required=first)
     file = tmp_path / "read"
     scheduler = Scheduler(first, second, Job(count, rows, file, label="third", required=second, reads=[file]))
     virtual(lambda: scheduler.co_run(journal=tmp_path / "run.db"))

@@ -325,7 +325,7 @@ def mend(error):
 
 if __name__ == "__main__":
     jobs = [ProcessJob(work, number, retry=Retry(1, first=0, on=mend)) for number in range(2)]
-    print(Scheduler(*jobs, hold=True, processes=1).run(), [job.result() for job in jobs])
+    print(Scheduler(*jobs, hold=True, processes=2).run(), [job.result() for job in jobs])
 """
 
 

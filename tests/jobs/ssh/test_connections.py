@@ -269,8 +269,11 @@ def test_an_ssh_that_lacks_newer_settings_is_used_without_them(
     assert starts.read_text().splitlines()[:3] == ["ssh", "ssh", "sftp"]
 
 
-def test_connections_dropped_by_max_startups_are_retried(backend: str, site: Site) -> None:
+def test_connections_dropped_by_max_startups_are_retried(
+    backend: str, site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Connections that a server drops because of its MaxStartups are retried until each node is connected."""
+    monkeypatch.setattr(_connections, "MAX_ATTEMPTS", 1)
     server = site.serve(2, MaxStartups="1:100:1")
     site.alias(f"crowd-{backend}-*", server)
     nodes = trioflow.SshNodes(f"crowd-{backend}-[1-3]", config=site.config)
@@ -487,6 +490,28 @@ def test_all_jobs_of_an_unreachable_node_share_its_connection_attempts(backend: 
     assert len({id(job.raised_exception()) for job in jobs}) == 5
 
 
+def test_jobs_that_are_retried_share_each_further_attempt_to_connect(
+    backend: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tries, try_to_open = list[None](), _connections.Connection._try_to_open
+
+    async def counted(self: Any) -> None:
+        tries.append(None)
+        await try_to_open(self)
+
+    monkeypatch.setattr(_connections.Connection, "_try_to_open", counted)
+    node = SshNode("127.0.0.1", port=free_port("127.0.0.1"))
+    run(backend, *(SshJob(node, "true", retry=trioflow.Retry(2, first=0)) for _ in range(3)))
+    assert len(tries) == 3
+
+
+def test_nodes_of_one_name_have_sessions_of_their_own() -> None:
+    nodes = [SshNode("twice", username=name) for name in "abc"]
+    for node in nodes:
+        _connections.need_session(SshJob(node, "true"), node)
+    assert len({_connections._SESSION_RESOURCES[node] for node in nodes}) == 3
+
+
 def test_no_traceback_for_an_unreachable_node(backend: str, site: Site, capsys: pytest.CaptureFixture[str]) -> None:
     """For an unreachable node, `debrief` shows no traceback, since all its frames would belong to libraries."""
     node = SshNode("127.0.0.1", port=free_port("127.0.0.1"), config=site.config)
@@ -670,7 +695,14 @@ def test_the_error_names_a_missing_ssh_client(backend: str, server: Server, monk
 
 
 # ---- gateways
-def test_nodes_share_the_connection_to_their_gateway(backend: str, site: Site, tmp_path: Path) -> None:
+def test_nodes_share_the_connection_to_their_gateway(
+    backend: str, site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is closed last."""
+    closed, request_end = list[SshNode](), _connections.Connection.request_end
+    monkeypatch.setattr(
+        _connections.Connection, "request_end", lambda self: closed.append(self.node) or request_end(self)
+    )
     config = tmp_path / "100 %z 'a'"
     shutil.copy(site.config, config)
     gateway, *behind = (site.serve(number) for number in (3, 4, 5))
@@ -679,6 +711,7 @@ def test_nodes_share_the_connection_to_their_gateway(backend: str, site: Site, t
     run(backend, *jobs)
     assert [job.state for job in jobs] == [JobState.SUCCEEDED] * 3
     assert [one.accepted for one in (gateway, *behind)] == [1, 1, 1]
+    assert (len(closed), closed[-1]) == (3, to_gateway)
     for one in (gateway, *behind):
         one.stop()
 

@@ -414,3 +414,9 @@ def test_a_pull_drops_the_bits_that_let_others_act_as_the_owner(backend: str, tm
     (tmp_path / "a").chmod(0o6755)
     run(backend, SshJob(LocalNode(), Pull(tmp_path / "a", to=tmp_path / "b")))
     assert (tmp_path / "b").stat().st_mode & 0o7777 == 0o755
+
+
+def test_each_file_that_a_step_reads_or_writes_here_is_known() -> None:
+    assert [*Push("a", "b", to="c/")._files_read()] == ["a", "b"]
+    assert [*Script("s", "x", includes=["i", "j"])._files_read()] == ["s", "i", "j"]
+    assert [*Pull("d/a", "b", to="c")._files_written()] == ["c/a", "c/b"]

@@ -615,7 +615,7 @@ def test_those_who_ask_at_once_come_one_after_the_other(program: Program) -> Non
 def test_each_run_in_progress_logs_who_has_reloaded_what(
     program: Program, backend: BackendName, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It is one line of the log, and an incident."""
+    """It is one line of the log of each, and an incident."""
     told: list[tuple[Any, str]] = []
     watch = hooked(incident=lambda _, job, message, __: told.append((job, message)))
 
@@ -623,11 +623,12 @@ def test_each_run_in_progress_logs_who_has_reloaded_what(
         program.mend(("return 5", "return 6"))
         return trioflow.look.reload()
 
-    job = Job(mend)
-    Scheduler(job, instruments=[watch]).run(backend=backend)
-    assert job.result().startswith("reloaded steps.py: good")
-    assert told == [(None, job.result())]
-    assert [record.getMessage() for record in caplog.records] == [job.result()]
+    inner = Job(mend)
+    beside = Scheduler(inner, label="beside", instruments=[watch])
+    Scheduler(Job(beside.co_run), instruments=[watch]).run(backend=backend)
+    assert inner.result().startswith("reloaded steps.py: good")
+    assert told == 2 * [(None, inner.result())]
+    assert [record.getMessage() for record in caplog.records] == 2 * [inner.result()]
 
 
 @pytest.mark.sampled
