@@ -3,6 +3,7 @@
 import contextlib
 import re
 import time
+from collections import Counter
 from pathlib import Path
 import pytest
 from trioflow.view.look import _client
@@ -196,10 +197,11 @@ def test_failed_commands_run_again_and_the_last_try_counts(tmp_path: Path) -> No
 
 
 def test_who_looks_counts_each_command_once_however_often_it_has_run(tmp_path: Path) -> None:
-    """The page went on to count a failure after the next try had succeeded, and tried no more than 16 of them again."""
+    """The page went on to count a failure after the next try had succeeded, and tried no more than 16 of them again.
+    The summary ended with an IndexError once the first of many that had failed alike were mended."""
     last, count = ends_with("here", "go"), 18
-    lines = [last, *(f"until test -e begin; do sleep 0.01; done; test -e disk/{n}" for n in range(count))]
-    with running("-j2", ":::", *lines, cwd=tmp_path) as process:
+    lines = [last, *(f"until test -e begin; do sleep 0.01; done; ls; test -e disk/{n}" for n in range(count))]
+    with running("-j2", "--results", "out", ":::", *lines, cwd=tmp_path) as process:
         until_there(tmp_path / "here")
         page = Page(process.pid, None)
 
@@ -219,13 +221,16 @@ def test_who_looks_counts_each_command_once_however_often_it_has_run(tmp_path: P
         state = failed_until(1)
         found = page.find_jobs(state["seen"], "", "")
         first = page.job(state["seen"], row[-1][0])
-        lines = [(kind, len(keys)) for _, kind, keys, *_ in page.log("")["lines"] if kind != "steered"]
+        told = [(kind, len(keys)) for _, kind, keys, *_ in page.log("")["lines"] if kind != "steered"]
         (tmp_path / "go").touch()
-        process.communicate(timeout=PATIENCE)
+        _, stderr = process.communicate(timeout=PATIENCE)
     counts = {name: number for _, _, number, name in state["counts"]}
     assert (counts, state["count"]) == ({"succeeded": 17, "failed": 1, "running": 1}, 19)
     assert (state["failed_count"], found["count"], found["counts"]) == (1, 19, "1 failed, 1 running, 17 succeeded")
-    assert (first["state"], lines) == ("succeeded", [("failed", 18)])
+    assert (first["state"], told) == ("succeeded", [("failed", 18)])
+    assert stderr.decode().splitlines()[-1][2:] in {f"{line}: exit code 1" for line in lines}
+    names = Counter(path.name for path in (tmp_path / "out").rglob("*") if path.is_file())
+    assert names == dict.fromkeys(("seq", "stdout", "stderr"), len(lines))
 
 
 def test_a_failed_command_that_is_to_run_again_has_failed_until_it_does(tmp_path: Path) -> None:
@@ -285,27 +290,6 @@ def test_each_failed_command_is_tried_again_by_its_path(tmp_path: Path) -> None:
         (tmp_path / "go").touch()
         process.communicate(timeout=PATIENCE)
     assert process.returncode == 0
-
-
-def test_what_was_mended_is_in_no_summary_and_its_files_are_those_of_the_last_try(tmp_path: Path) -> None:
-    """A batch ended with an IndexError if the first of many commands that had failed alike were mended."""
-    log, lines = tmp_path / "log", [f"ls; test -e disk/{number}" for number in range(5)]
-    options = ["-j2", "--joblog", str(log), "--results", "out"]
-    with running(*options, ":::", ends_with("here", "go"), *lines, cwd=tmp_path) as process:
-        until_there(tmp_path / "here")
-        for count in (6, 10):
-            while not log.exists() or log.read_text().count("\n") < count:
-                time.sleep(0.001)
-            if count == 6:
-                (tmp_path / "disk").mkdir()
-                for number in range(4):
-                    (tmp_path / "disk" / str(number)).touch()
-                _client.ask(process.pid, {"do": "try-again", "value": lines[:4]})
-        (tmp_path / "go").touch()
-        _, stderr = process.communicate(timeout=PATIENCE)
-    assert stderr.decode().splitlines()[-1] == f"  {lines[-1]}: exit code 1"
-    names = [path.name for path in (tmp_path / "out").rglob("*") if path.is_file()]
-    assert sorted(names) == sorted(6 * ["seq", "stdout", "stderr"])
 
 
 @pytest.mark.parametrize("options", [[], ["--keep", "all"]])

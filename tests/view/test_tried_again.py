@@ -60,23 +60,26 @@ def test_the_second_try_is_an_attempt_of_the_same_row(virtual: Virtual) -> None:
 
 
 def test_a_page_knows_the_attempt_of_each_job(virtual: Virtual) -> None:
-    """Each time that a job was blocked is kept, and is no attempt."""
-    scene, told = Scene(), list[tuple[str, str, str]]()
+    """A job that was blocked in the run of its group before is in its first attempt."""
+    scene = Scene()
+    scene.calls = 1
+    bad = Job(scene.fail, label="bad")
+    user = Job(anyio.sleep, 9, required=bad, label="user")
+    scheduler = Scheduler(Scheduler(bad, user, label="group"), label="night")
 
     async def look() -> None:
-        for _ in range(5):
-            await anyio.sleep(4)
-            (run,) = runs_in_progress()
-            watch, watched = Watch(run), WatchedRun()
+        (run,) = runs_in_progress()
+        watch, watched = Watch(run), WatchedRun()
+        for _ in range(2):
+            await anyio.sleep(2)
             watched.update(json.loads(json.dumps(watch.answer(), default=str)))
-            told.extend(
-                (job.path, attempt_mark(job), watched.attempt_mark(live.key)) for job, live in watch._jobs.items()
-            )
+            scheduler.try_again()
+        marks = {job.path: (attempt_mark(job), watched.attempt_mark(live.key)) for job, live in watch._jobs.items()}
+        assert marks["group/user"] == ("1.2", "1.2")
+        assert marks["group/bad"] == ("2.2", "2.2")
 
-    scene.scheduler.add(Job(look, label="look", forever=True))
-    assert virtual(lambda: scene.scheduler.co_run())
-    assert ("after", "1", "1") in told
-    assert [each for each in told if each[1] != each[2]] == []
+    scheduler.add(Job(look, label="look"))
+    assert virtual(lambda: scheduler.co_run())
 
 
 def test_events_tell_each_end_of_a_job(virtual: Virtual, tmp_path: Path) -> None:

@@ -276,43 +276,29 @@ def test_a_program_can_refuse_to_be_steered(backend: Any) -> None:
     assert incidents_of(scheduler) == ()
 
 
-def test_a_run_whose_loop_is_blocked_is_steered_afterwards(backend: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("pause", "resume"), ["'night': paused by BY", "'night': resumed by BY"]),
+        (("drain", "pause"), ["'night': drained by BY", "pause by BY has no effect: 'night' is draining already"]),
+    ],
+)
+def test_a_run_whose_loop_is_blocked_is_steered_afterwards(
+    backend: Any, monkeypatch: pytest.MonkeyPatch, words: tuple[str, str], told: list[str]
+) -> None:
+    """Who asked is told that it takes effect then, and waits no more: what is refused by then is in the log."""
     monkeypatch.setattr(_steering, "STEER_TIMEOUT", 0.05)
     answers: list[str] = []
 
     async def block() -> None:
-        thread = threading.Thread(target=lambda: answers.extend((output_of("pause"), output_of("resume"))))
+        thread = threading.Thread(target=lambda: answers.extend(map(output_of, words)))
         thread.start()
         thread.join()
 
     scheduler = Scheduler(Job(block), Job(nap, 0.01), label="night")
-    assert scheduler.run(backend=backend)
-    assert [answer.split(":")[1].strip() for answer in answers] == [
-        "takes effect as soon as no job blocks the event loop"
-    ] * 2
-    assert [re.sub(BY, "BY", one.message) for one in incidents_of(scheduler)] == [
-        "'night': paused by BY",
-        "'night': resumed by BY",
-    ]
-
-
-def test_a_word_that_is_refused_too_late_is_in_the_log(backend: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who asked has been told that it takes effect when the loop goes on, and waits no more for the reason."""
-    monkeypatch.setattr(_steering, "STEER_TIMEOUT", 0.05)
-    answers: list[str] = []
-
-    async def block() -> None:
-        thread = threading.Thread(target=lambda: answers.extend((output_of("drain"), output_of("pause"))))
-        thread.start()
-        thread.join()
-
-    scheduler = Scheduler(Job(block), Job(nap, 0.01), label="night")
-    scheduler.run(backend=backend)
-    assert [answer.partition(":")[0] for answer in answers] == ["drain", "pause"]
-    assert [re.sub(BY, "BY", one.message) for one in incidents_of(scheduler)] == [
-        "'night': drained by BY",
-        "pause by BY has no effect: 'night' is draining already",
-    ]
+    assert scheduler.run(backend=backend) is (words[0] == "pause")
+    assert answers == [f"{word}: takes effect as soon as no job blocks the event loop\n" for word in words]
+    assert [re.sub(BY, "BY", one.message) for one in incidents_of(scheduler)] == told
 
 
 @pytest.mark.parametrize("words", [(), ("pause",)])

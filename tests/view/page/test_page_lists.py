@@ -13,7 +13,7 @@ import pytest
 from trioflow import Answer, CommandJob, First, Job, Retry, Scheduler, ThreadJob
 from trioflow._core.words._run_view import runs_in_progress
 from trioflow.abc import incidents_of
-from trioflow.view.look import _answers, _client
+from trioflow.view.look import _client
 from trioflow.view.look._page import Page
 from trioflow.view.monitor._output_buffer import LogOutput, PassedOutput
 from ...bodies import fail_now, nothing
@@ -238,17 +238,6 @@ def test_what_a_question_shows_is_printable_and_its_values_are_as_they_are(backe
 
     paged(backend, use, ask)
     assert ask.result() == "ye\u202es\x07"
-
-
-def test_a_program_that_is_not_to_be_steered_takes_no_answer(backend: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_answers.answer_thread, "may_steer", False)
-
-    def use(page: Page) -> None:
-        [row] = until(page, lambda state: state["asks"])["asks"]
-        assert "refuses to be steered" in steer(page, "answer", "yes", row[0])["error"]
-        monkeypatch.setattr(_answers.answer_thread, "may_steer", True)
-
-    paged(backend, use, Answer("publish?", label="approve"))
 
 
 def test_the_log_has_what_happened_and_not_what_went_well(backend: Any) -> None:
