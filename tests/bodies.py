@@ -88,7 +88,9 @@ async def fail_now(error: BaseException | None = None) -> None:
     raise error if error is not None else OSError("broken")
 
 
-def flaky(times: int = 1, seconds: float = 1, error: Exception | None = None) -> Callable[[], Coroutine[Any, Any, int]]:
+def flaky(
+    times: int = 1, seconds: float = 1, error: Callable[[], Exception] = OSError
+) -> Callable[[], Coroutine[Any, Any, int]]:
     """Return a function that sleeps, and fails in so many calls; then it returns the number of the call."""
     calls = itertools.count(1)
 
@@ -96,7 +98,7 @@ def flaky(times: int = 1, seconds: float = 1, error: Exception | None = None) ->
         await anyio.sleep(seconds)
         if (number := next(calls)) > times:
             return number
-        raise error if error is not None else OSError("not yet")
+        raise error()
 
     return body
 

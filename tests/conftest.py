@@ -94,7 +94,6 @@ SLOW = (
     "view/graph",
     "view/monitor/test_child_output.py",
     "view/monitor/test_real_programs.py",
-    "view/test_jupyter.py",
 )
 """Folders and files of tests that start processes, or take long: all others are fast.
 

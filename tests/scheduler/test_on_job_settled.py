@@ -51,7 +51,7 @@ def test_what_it_tries_again_is_told_each_time_as_it_was(virtual: Virtual, keeps
 
     async def main() -> None:
         async with Scheduler(on_job_settled=mend, keep_jobs=keeps) as scheduler:
-            first = scheduler.add(Job(flaky(2, error=Flaw()), label="first"))
+            first = scheduler.add(Job(flaky(2, error=Flaw), label="first"))
             if keeps:
                 scheduler.add(Job(nap, required=first, label="second"))
 

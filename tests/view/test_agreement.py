@@ -27,7 +27,7 @@ from trioflow.view.trace._spans import throttled_before_start
 from trioflow.view.trace._time_spent import compute_slot_use, work_seconds
 from trioflow.view.trace._trace import find_critical_path
 from trioflow.view.trace.report._report import report_html
-from ..bodies import fail, later, nap, serve
+from ..bodies import fail, flaky, later, nap, serve
 from ..cli import command_line
 from ..conftest import BACKENDS, Virtual
 from ..model.generator import scenario_of
@@ -35,21 +35,9 @@ from .agreement import FAILURES, INTERRUPTED, STOPPED, SUCCESS, Views, in_virtua
 from .all_views import strange_in_views
 from .graph.pictures import mermaid
 from .monitor.monitors import drawn, watched
-from .trace.scenarios import everything, stop
+from .trace.scenarios import everything, stop, traced
 
 pytestmark = pytest.mark.usefixtures("no_dot")
-
-
-def fails_once() -> Any:
-    tries: list[int] = []
-
-    async def body() -> None:
-        tries.append(1)
-        await anyio.sleep(1)
-        if len(tries) == 1:
-            raise OSError("first")
-
-    return body
 
 
 def blocked_group() -> Scheduler:
@@ -79,7 +67,7 @@ def many_jobs(number: int) -> Scheduler:
 
 
 def second_attempt() -> Scheduler:
-    inner = Scheduler(Job(fails_once(), label="step", critical=True), Job(nap, label="beside"), label="inner", retry=1)
+    inner = Scheduler(Job(flaky(), label="step", critical=True), Job(nap, label="beside"), label="inner", retry=1)
     return Scheduler(inner, Job(nap, label="last", required=inner))
 
 
@@ -362,8 +350,7 @@ def test_all_views_show_failures_that_count_before_tolerated_ones(virtual: Virtu
         shown["monitor"] = [line for line in drawn(monitor, 120, 12) if "Error: " in line]
 
     scheduler, monitor = watched(*optional, *loads, Job(ask, label="who asks"), Job(nap, 9))
-    trace = Trace()
-    virtual(functools.partial(scheduler.co_run, instruments=[trace]))
+    trace = traced(virtual, scheduler)
     shown["debrief"] = [text.partition(":")[0] for text in Debrief(scheduler, Symbols()).failure_paragraphs()]
     page = report_html(trace._get_record(), tmp_path)
     shown["report"] = re.findall(r'<article class="failure">.*', page)
@@ -374,8 +361,8 @@ def test_all_views_show_failures_that_count_before_tolerated_ones(virtual: Virtu
     assert len(shown["debrief"]) == len(shown["report"]) == len(shown["page"]) == len(shown["look"]) == 6
 
 
-def flaky(times: int) -> Callable[..., Any]:
-    """Return a function that fails so often, then is throttled once, and then succeeds."""
+def throttled_and_flaky(times: int) -> Callable[..., Any]:
+    """Return a function that is throttled once, fails so often, and then succeeds."""
     calls = itertools.count()
 
     async def call() -> None:
@@ -392,7 +379,7 @@ def flaky(times: int) -> Callable[..., Any]:
 def test_a_run_and_its_trace_have_the_same_slots_taken_and_seconds_of_work(virtual: Virtual) -> None:
     jobs: list[Any] = [
         *(Job(nap, 0.9 * number, label=f"job {number}") for number in range(1, 5)),
-        *(Job(flaky(n), retry=Retry(n, first=3), needs={"api": 1}, label=f"flaky {n}") for n in range(3)),
+        *(Job(throttled_and_flaky(n), retry=Retry(n, first=3), needs={"api": 1}, label=f"flaky {n}") for n in range(3)),
         Job(nap, 30, timeout=5, label="slow"),
     ]
     found: dict[float, int] = {}

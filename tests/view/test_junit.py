@@ -12,7 +12,7 @@ import pytest
 from trioflow import Budget, CommandJob, Job, JUnit, Pool, Scheduler, Trace, current_scheduler
 from trioflow.view import save
 from trioflow.view.trace import _event_log
-from ..bodies import at_once, fail, fail_now, nap, nothing
+from ..bodies import at_once, fail, fail_now, flaky, nap, nothing
 from ..conftest import Virtual
 from .kinds_of_runs import fails_twice
 
@@ -186,14 +186,7 @@ def test_the_junit_file_has_no_redacted_text(tmp_path: Path) -> None:
 
 
 def test_only_the_last_attempt_of_a_retried_scheduler_counts(virtual: Virtual, tmp_path: Path) -> None:
-    tries: list[int] = []
-
-    async def flaky() -> None:
-        tries.append(1)
-        if len(tries) == 1:
-            raise OSError
-
-    inner = Scheduler(Job(flaky, label="flaky", critical=True), label="inner", retry=1)
+    inner = Scheduler(Job(flaky(), label="flaky", critical=True), label="inner", retry=1)
     trace = Trace()
     instruments = JUnit(tmp_path / "junit.xml"), trace
     virtual(run_and_report, Scheduler(inner, label="all"), *instruments)

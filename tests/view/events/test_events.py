@@ -14,7 +14,7 @@ import anyio
 import pytest
 from trioflow import CommandJob, Events, Job, Pool, Retry, Scheduler, Service, Throttled, current_job
 from trioflow.view.events import _nonblocking_writer
-from ...bodies import Flaw, fail, nap, nothing
+from ...bodies import Closing, Flaw, fail, flaky, later, nap, nothing, refuse, serve
 from ...conftest import Virtual
 from .lines import SCHEMA, checked, json_schema, run_with, validator
 
@@ -68,20 +68,9 @@ def test_nested_runs_have_the_path_of_their_scheduler(virtual: Virtual) -> None:
 
 
 def test_events_have_attempts_grants_and_readiness(virtual: Virtual) -> None:
-    tries: list[int] = []
-
-    async def flaky() -> None:
-        tries.append(1)
-        if len(tries) < 3:
-            raise Flaw
-
-    async def serve(*, task_status: Any) -> None:
-        task_status.started()
-        await anyio.sleep_forever()
-
-    service = Service(serve, label="service")
+    service, tries = Service(serve, label="service"), Job(flaky(2, 0, Flaw), retry=2, label="flaky")
     needy = Job(nap, label="needy", needs={"gpu": 2}, required=service)
-    events = run_and_record(virtual, Scheduler(service, Job(flaky, retry=2, label="flaky"), needy, pool=Pool(gpu=2)))
+    events = run_and_record(virtual, Scheduler(service, tries, needy, pool=Pool(gpu=2)))
     assert [one for one in events_of_job(events, "flaky") if one["event"] == "job_retried"] == [
         {"event": "job_retried", "attempt": 2, "failed_at": 0.0, "exception": "Flaw"},
         {"event": "job_retried", "attempt": 3, "failed_at": 0.0, "exception": "Flaw"},
@@ -92,14 +81,8 @@ def test_events_have_attempts_grants_and_readiness(virtual: Virtual) -> None:
 
 
 def test_a_throttled_job_is_scheduled_again_in_the_events(virtual: Virtual) -> None:
-    tries: list[int] = []
-
-    async def busy() -> None:
-        tries.append(1)
-        if len(tries) == 1:
-            raise Throttled("api", after=3)
-
-    events = run_and_record(virtual, Scheduler(Job(busy, label="busy", needs={"api": 1}), pool=Pool(api=1)))
+    busy = Job(flaky(error=functools.partial(Throttled, "api", after=3)), label="busy", needs={"api": 1})
+    events = run_and_record(virtual, Scheduler(busy, pool=Pool(api=1)))
     assert [one for one in events_of_job(events, "busy") if one["event"] == "job_scheduled"] == [
         {"event": "job_scheduled"},
         {"event": "job_scheduled", "throttled": 1},
@@ -130,17 +113,11 @@ def test_the_last_event_names_the_culprit_of_a_run_that_drops_jobs(virtual: Virt
 
 def test_a_failed_job_that_is_kept_has_one_path(virtual: Virtual) -> None:
     """A scheduler that drops its jobs keeps the first failures. Such a job once got another path when tried again."""
-    tries: list[int] = []
-
-    async def fails_once() -> None:
-        tries.append(1)
-        if len(tries) == 1:
-            raise OSError("first")
 
     async def grow() -> None:
         for _ in range(3):
             await scheduler.add(Job(nap, label="same")).wait_settled()
-        scheduler.add(Job(fails_once, label="same"))
+        scheduler.add(Job(flaky(seconds=0), label="same"))
         await nap()
         scheduler.try_again()
 
@@ -175,14 +152,9 @@ def test_dropped_nested_schedulers_are_freed_when_the_next_job_settles(virtual: 
 
 def test_incidents_have_events(virtual: Virtual) -> None:
     """A problem that is not the outcome of a job, such as a failed shutdown, has an event of its own."""
-
-    class Closing(Job[None]):
-        async def co_shutdown(self) -> None:
-            raise Flaw("will not close")
-
-    events = run_and_record(virtual, Scheduler(Closing(nothing, label="odd")))
+    events = run_and_record(virtual, Scheduler(Closing(refuse, label="odd")))
     (incident,) = [one for one in events if one["event"] == "incident"]
-    assert (incident["path"], incident["exception"]) == ("odd", "Flaw: will not close")
+    assert (incident["path"], incident["exception"]) == ("odd", "OSError: broken")
 
 
 def test_no_event_has_redacted_text(virtual: Virtual) -> None:
@@ -222,7 +194,6 @@ def test_waits_and_progress_of_jobs_are_polled(backend: Any, monkeypatch: pytest
 
 
 def test_a_job_in_its_backoff_makes_no_progress(virtual: Virtual) -> None:
-    polled: list[bytes] = []
     events = Events(io.StringIO())
 
     async def fails_once() -> None:
@@ -231,16 +202,10 @@ def test_a_job_in_its_backoff_makes_no_progress(virtual: Virtual) -> None:
         if current_job().attempts == 1:
             raise OSError
 
-    async def poll() -> None:
-        await anyio.sleep(5)
-        polled.extend(events._poll_jobs())
-
-    jobs = Job(fails_once, retry=Retry(1, first=9, jitter=False), label="tries"), Job(poll)
-    assert virtual(functools.partial(Scheduler(*jobs).co_run, instruments=[events]))
-    assert [json.loads(line)["event"] for line in polled if json.loads(line)["path"] == "tries"] in (
-        [],
-        ["job_waiting"],
-    )
+    poll = Job(later, 5, lambda: [json.loads(line) for line in events._poll_jobs()])
+    tries = Job(fails_once, retry=Retry(1, first=9, jitter=False), label="tries")
+    assert virtual(Scheduler(tries, poll, instruments=[events]).co_run)
+    assert [event["event"] for event in poll.result() if event["path"] == "tries"] in ([], ["job_waiting"])
 
 
 def test_each_other_wait_of_a_job_is_polled_once(virtual: Virtual) -> None:

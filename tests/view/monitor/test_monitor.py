@@ -16,7 +16,7 @@ from trioflow.view import listing
 from trioflow.view.monitor._model import RunModel
 from trioflow.view.monitor._run_header import RunHeader
 from trioflow.view.text._symbols import Symbols, display_width
-from ...bodies import fail, nap, running
+from ...bodies import fail, flaky, nap, running
 from ...conftest import Virtual
 from .monitors import Terminal, drawn, jobs_only, look, pictured, serve, watched
 
@@ -753,13 +753,6 @@ def test_a_job_that_is_blocked_before_its_next_attempt_is_not_counted_as_running
 
 
 def test_a_group_that_a_spent_budget_blocks_in_each_try_counts_once(virtual: Virtual) -> None:
-    tries: list[None] = []
-
-    async def fail_twice() -> None:
-        tries.append(None)
-        await anyio.sleep(2)
-        if len(tries) < 3:
-            raise OSError("try again")
 
     async def try_again(job: Scheduler) -> None:
         for _ in range(2):
@@ -768,9 +761,10 @@ def test_a_group_that_a_spent_budget_blocks_in_each_try_counts_once(virtual: Vir
 
     spending = Job(anyio.sleep, 1, needs={"usd": 2})
     blocked = Scheduler(Job(anyio.sleep, 1), needs={"usd": 1}, required=spending)
-    group = Scheduler(spending, blocked, Job(fail_twice))
+    fails = Job(flaky(2, 2))
+    group = Scheduler(spending, blocked, fails)
     log = io.StringIO()
     outer = Scheduler(group, Job(try_again, ref(group)), pool=Pool(usd=Budget(2)), instruments=[Monitor(file=log)])
     virtual(outer.co_run)
-    assert len(tries) == 3
+    assert fails.attempts == 3
     assert "1 group failed" in log.getvalue().splitlines()[-1]

@@ -16,7 +16,7 @@ from trioflow.abc import incidents_of
 from trioflow.view.look import _client
 from trioflow.view.look._page import Page
 from trioflow.view.monitor._output_buffer import LogOutput, PassedOutput
-from ...bodies import fail_now, nothing
+from ...bodies import Flaw, fail_now, flaky, nothing, refuse
 from ...places import PATIENCE
 from ...pythons import Python, python
 
@@ -175,12 +175,8 @@ def test_what_was_cancelled_alone_can_be_tried_again_from_its_panel(backend: Any
 
 def test_what_has_succeeded_runs_again_from_its_panel_which_says_with_how_many(backend: Any) -> None:
     """The button has another name than after a failure, and asks with what else; what runs with it is cancelled."""
-
-    async def bad(_: None) -> None:
-        raise OSError
-
     collect, alone = Job(nothing, label="collect"), Job(nothing, label="alone")
-    upload = Job(bad, collect, label="upload")
+    upload = Job(refuse, collect, label="upload")
     base, goes_on = Job(nothing, label="base"), Job(anyio.sleep_forever, label="goes on")
     jobs = [collect, alone, upload, Job(nothing, required=upload), base, goes_on]
     goes_on.requires(base)
@@ -208,10 +204,7 @@ def test_what_has_succeeded_runs_again_from_its_panel_which_says_with_how_many(b
 
 
 def test_what_waits_for_different_things_is_not_said_to_wait_as_the_first(backend: Any) -> None:
-    async def bad(error: str) -> None:
-        raise OSError(error)
-
-    jobs = [Job(bad, error, label=error, retry=Retry(1, first=600)) for error in ("one", "two")]
+    jobs = [Job(fail_now, OSError(error), label=error, retry=Retry(1, first=600)) for error in ("one", "two")]
     users = [Job(nothing, required=job) for job in jobs]
 
     def use(page: Page) -> None:
@@ -242,17 +235,9 @@ def test_what_a_question_shows_is_printable_and_its_values_are_as_they_are(backe
 
 def test_the_log_has_what_happened_and_not_what_went_well(backend: Any) -> None:
     """Failed attempts, failures, jobs that moved on, who steered; the newest first, each leads to its job."""
-    tries = iter([True, False])
-
-    async def once() -> None:
-        if next(tries):
-            raise OSError("not yet")
-
-    async def bad() -> None:
-        raise ValueError("broken")
-
     late = Job(anyio.sleep_forever, timeout=0.01, on_timeout="move_on", label="late")
-    inner = Scheduler(Job(once, label="flaky", retry=Retry(1, first=0)), label="inner")
+    inner = Scheduler(Job(flaky(seconds=0, error=Flaw), label="flaky", retry=Retry(1, first=0)), label="inner")
+    bad = Job(fail_now, ValueError("broken"), critical=False, label="bad")
 
     def use(page: Page) -> None:
         assert until(page, lambda state: state["settled"] == 4)
@@ -260,28 +245,22 @@ def test_the_log_has_what_happened_and_not_what_went_well(backend: Any) -> None:
         assert until(page, lambda state: state["log"]["count"] == 4)
         lines = page.log("")["lines"]
         told = {(kind, name): text for _, kind, _, name, _, text in lines}
-        assert told["retried", "inner/flaky"] == "attempt 1 failed: OSError: not yet"
-        assert told["failed", "bad"].startswith("failed, which is tolerated: ValueError: broken · test_page_lists.py:")
+        assert told["retried", "inner/flaky"] == "attempt 1 failed: Flaw"
+        assert told["failed", "bad"].startswith("failed, which is tolerated: ValueError: broken · bodies.py:")
         assert told["moved-on", "late"] == "its timeout ended it, and the run goes on"
         assert told["steered", ""].startswith("'night': paused by trioflow look")
         assert lines[0][1] == "steered"
-        assert [line[3] for line in page.log("NOT yet")["lines"]] == ["inner/flaky"]
+        assert [line[3] for line in page.log("fLAW")["lines"]] == ["inner/flaky"]
         assert page.log("nowhere") == {"lines": [], "count": 0}
         key = page.log("moved timeout")["lines"] or page.log("timeout")["lines"]
         assert page.job(page._run.answer["seen"], key[0][2])["name"] == "late"
 
-    paged(backend, use, late, inner, Job(bad, critical=False, label="bad"), Job(nothing, label="fine"))
+    paged(backend, use, late, inner, bad, Job(nothing, label="fine"))
 
 
 def test_the_log_tells_the_failure_of_a_member_once(backend: Any) -> None:
     """A group that is tried again has failed through its member, which has the line; its own failures have theirs."""
-    tries = iter([True, False])
-
-    async def once() -> None:
-        if next(tries):
-            raise OSError("not yet")
-
-    inner = Scheduler(Job(once, label="flaky"), Job(nothing, label="fine"), label="inner")
+    inner = Scheduler(Job(flaky(seconds=0), label="flaky"), Job(nothing, label="fine"), label="inner")
     slow = Scheduler(Job(anyio.sleep_forever, label="asleep"), label="slow", timeout=0.01)
 
     def use(page: Page) -> None:
@@ -289,7 +268,7 @@ def test_the_log_tells_the_failure_of_a_member_once(backend: Any) -> None:
         page.steer({"do": "try-again", "seen": page._run.answer["seen"]})
         assert until(page, lambda state: len(retried(page)) > 1)
         told = retried(page)
-        assert told["inner/flaky"] == "attempt 1 failed: OSError: not yet"
+        assert told["inner/flaky"] == "attempt 1 failed: OSError"
         assert "inner" not in told
         assert told["slow"].startswith("attempt 1 failed: ")
 
@@ -321,11 +300,8 @@ def test_equal_lines_of_the_log_are_one_that_opens(backend: Any) -> None:
 
 def test_a_row_of_several_says_whose_message_it_shows(backend: Any) -> None:
     """The error of one job was once shown as that of three."""
-
-    async def bad(number: int) -> None:
-        raise OSError(f"broken {['left', 'right'][number // 2]}")
-
-    jobs = [Job(bad, number, label=f"bad {number}") for number in range(4)]
+    sides = ("left", "left", "right", "right")
+    jobs = [Job(fail_now, OSError(f"broken {side}"), label=f"bad {number}") for number, side in enumerate(sides)]
     for earlier, job in itertools.pairwise(jobs):
         job.requires(earlier, settled=True)
 

@@ -1,12 +1,11 @@
 """Scenarios and helpers shared by the tests of a trace's exports."""
 
 import functools
-import itertools
 from typing import Any
 from xml.etree import ElementTree as Tree
 import anyio
 from trioflow import AbstractJob, Job, Scheduler, Service, Trace, current_job
-from ...bodies import fail, nap
+from ...bodies import fail, flaky, nap, serve
 from ...conftest import Virtual
 
 NASTY = [
@@ -27,41 +26,25 @@ class Closing(AbstractJob[None]):
         raise OSError("no route")
 
 
-async def serve(*, task_status: anyio.abc.TaskStatus[str]) -> None:
-    """Be ready after three seconds."""
-    await anyio.sleep(3)
-    task_status.started("address")
-    await anyio.sleep_forever()
-
-
 async def stop(method: str) -> None:
     """Call this method of the scheduler after a second: `drain` or `cancel`."""
     await anyio.sleep(1)
     getattr(current_job().scheduler, method)()
 
 
-def flaky(times: int) -> Any:
-    calls = itertools.count()
-
-    async def body() -> None:
-        await anyio.sleep(1)
-        if next(calls) < times:
-            raise ConnectionError("reset")
-
-    return body
-
-
 def everything(**options: Any) -> Scheduler:
     """Return some 40 jobs: a window, retries, a service, nesting, and each outcome."""
     fetch: list[Job[Any]] = [Job(nap, 2 + 5 * number % 7, label=f"fetch {number}") for number in range(12)]
-    fetch[3] = Job(flaky(2), label="fetch 3", retry=3)
+    reset = functools.partial(ConnectionError, "reset")
+    fetch[3] = Job(flaky(2, error=reset), label="fetch 3", retry=3)
     fetch[5] = Job(fail, 4, label="fetch 5")
     parse = [Job(nap, 1 + number % 3, label=f"parse {number}", required=fetch[number]) for number in range(12)]
     parse[5].run_if = "settled"
-    database = Service(serve, label="database")
+    database = Service(serve, 3, "address", label="database")
     watch = Job(anyio.sleep_forever, label="watch", forever=True)
     tests = Scheduler(*(Job(nap, 2, label=f"test {number}") for number in range(4)), label="tests", jobs_window=2)
-    broken = Scheduler(Job(flaky(1), label="part", critical=True), Job(nap, 3, label="other"), label="broken", retry=1)
+    part = Job(flaky(error=reset), label="part", critical=True)
+    broken = Scheduler(part, Job(nap, 3, label="other"), label="broken", retry=1)
     build = Scheduler(compiled := Job(nap, 4, label="compile"), tests.requires(compiled), broken, label="build")
     blocked = Job(nap, 1, fetch[5], label="uses 5")
     load = Job(nap, 6, database, label="load", required=parse)

@@ -21,7 +21,7 @@ from trioflow.view.trace import _time_spent
 from trioflow.view.trace.report import _report
 from ...bodies import at_once, fail, later, nap
 from ...conftest import Virtual
-from .scenarios import NASTY, everything
+from .scenarios import NASTY, everything, traced
 
 pytestmark = pytest.mark.usefixtures("no_dot")
 
@@ -57,9 +57,7 @@ def write_report(trace: Trace, path: Path) -> str:
 
 
 def report(virtual: Virtual, scheduler: Any, path: Path, **options: Any) -> str:
-    trace = Trace()
-    virtual(functools.partial(scheduler.co_run, instruments=[trace], **options))
-    return write_report(trace, path)
+    return write_report(traced(virtual, scheduler, **options), path)
 
 
 def data(text: str) -> Any:
@@ -146,8 +144,7 @@ def test_the_failure_that_blocked_most_jobs_comes_first(virtual: Virtual, tmp_pa
 def test_the_parts_of_the_critical_path_add_up_to_the_time_of_the_run(virtual: Virtual) -> None:
     jobs = [Job(nap, 3 + n, label=f"train {n}", needs={"gpu": 1}) for n in range(3)]
     inner = Scheduler(Job(nap, 2, label="a"), Job(nap, 1, label="b"), label="inner", required=jobs, jobs_window=1)
-    trace = Trace()
-    virtual(functools.partial(Scheduler(inner, jobs, pool=Pool(gpu=1)).co_run, instruments=[trace]))
+    trace = traced(virtual, Scheduler(inner, jobs, pool=Pool(gpu=1)))
     parts = _time_spent.critical_path_parts(trace._get_record())
     assert sum(part.seconds for part in parts) == 15
     assert [(part.name, part.seconds) for part in parts[:2]] == [("train 2", 5), ("train 1", 4)]
@@ -172,11 +169,6 @@ def test_failures_have_their_tracebacks(virtual: Virtual, tmp_path: Path) -> Non
     assert section.count("raise error if error is not None") == 4, "and each has its line besides"
     assert "_core" not in section, "frames of the engine tell a reader nothing"
     assert section.count('<span class="badge bad">critical</span>') == 1
-
-
-def test_the_report_states_that_no_job_failed(virtual: Virtual, tmp_path: Path) -> None:
-    """The report states that no job failed, because an empty section would leave the reader wondering."""
-    assert "No job failed." in report(virtual, Scheduler(Job(nap)), tmp_path / "r.html")
 
 
 def test_the_report_says_what_blocked_jobs_without_a_failure(virtual: Virtual, tmp_path: Path) -> None:
@@ -371,18 +363,11 @@ def test_the_report_shows_forty_levels_of_nesting(virtual: Virtual, tmp_path: Pa
 
 def test_the_report_of_an_unfinished_run_is_marked_as_such(virtual: Virtual, tmp_path: Path) -> None:
     """A report made during a run states that the run has not ended; a later one has the result."""
-    trace, seen = Trace(), list[str]()
-    virtual(
-        Scheduler(
-            Job(at_once, lambda: seen.append(write_report(trace, tmp_path / "r.html"))), instruments=[trace]
-        ).co_run
-    )
-    assert "has not ended" in seen[0]
+    trace = Trace()
+    look = Job(at_once, lambda: write_report(trace, tmp_path / "r.html"))
+    virtual(Scheduler(look, instruments=[trace]).co_run)
+    assert "has not ended" in look.result()
     assert ">1 job succeeded, " in write_report(trace, tmp_path / "r.html")
-
-
-def test_the_report_of_a_trace_without_a_run_is_marked_as_such(tmp_path: Path) -> None:
-    assert "<title>nothing has run</title>" in write_report(Trace(), tmp_path / "r.html")
 
 
 def test_wide_graph_goes_from_left_to_right(virtual: Virtual, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -425,7 +410,11 @@ def test_each_section_of_the_report_has_a_link(virtual: Virtual, tmp_path: Path)
 
 
 def test_a_run_with_the_default_label_gets_a_title(virtual: Virtual, tmp_path: Path) -> None:
-    assert "<title>A run of 2 jobs</title>" in report(virtual, Scheduler(Job(nap), Job(nap)), tmp_path / "r.html")
+    """And a word about failures: an empty section would leave the reader wondering."""
+    text = report(virtual, Scheduler(Job(nap), Job(nap)), tmp_path / "r.html")
+    assert "<title>A run of 2 jobs</title>" in text
+    assert "No job failed." in text
+    assert "<title>nothing has run</title>" in write_report(Trace(), tmp_path / "r.html")
 
 
 @pytest.mark.parametrize(
@@ -433,13 +422,9 @@ def test_a_run_with_the_default_label_gets_a_title(virtual: Virtual, tmp_path: P
     [("drain", "no more jobs were started"), ("cancel", "The run was cancelled"), ("timeout", "The run timed out")],
 )
 def test_the_report_explains_why_the_run_was_stopped(virtual: Virtual, tmp_path: Path, reason: str, says: str) -> None:
-    scheduler = Scheduler()
-
-    async def end() -> None:
-        getattr(scheduler, reason, lambda: None)()
-        await anyio.sleep(5)
-
-    scheduler.update([Job(end), Job(nap, 99)])
+    scheduler = Scheduler(Job(nap, 5), Job(nap, 99))
+    if reason != "timeout":
+        scheduler.add(Job(at_once, getattr(scheduler, reason)))
     assert says in report(virtual, scheduler, tmp_path / "r.html", timeout=50 if reason == "timeout" else None)
 
 

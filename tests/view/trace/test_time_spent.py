@@ -12,9 +12,9 @@ from trioflow.view import TimeSpent, save
 from trioflow.view._families import family_from_label
 from trioflow.view.trace import _time_spent
 from trioflow.view.trace._time_spent import compute_slot_use
-from ...bodies import fail, nap, running
+from ...bodies import fail, flaky, later, nap, running
 from ...conftest import Virtual
-from .scenarios import NASTY, flaky, traced
+from .scenarios import NASTY, traced
 
 
 def trainings(*seconds: float) -> list[Job[Any]]:
@@ -84,14 +84,8 @@ def test_the_family_of_a_job_is_its_label_with_stars_for_numbers(label: str, is_
 
 
 def test_throttled_attempts_count_as_work(virtual: Virtual) -> None:
-    async def ask() -> None:
-        await nap(1)
-        if not refused:
-            refused.append(True)
-            raise Throttled("api", after=5)
-
-    refused: list[bool] = []
-    spent = traced(virtual, Scheduler(Job(ask, needs={"api": 1}), pool=Pool(api=2))).time_spent()
+    ask = Job(flaky(error=functools.partial(Throttled, "api", after=5)), needs={"api": 1})
+    spent = traced(virtual, Scheduler(ask, pool=Pool(api=2))).time_spent()
     assert (spent.work, dict(spent.waits)) == (2, {"the throttle of api": 5})
 
 
@@ -131,14 +125,9 @@ def test_failures_and_commands_count_like_other_jobs(backend: Any) -> None:
 
 def test_time_spent_during_a_run_counts_until_now(virtual: Virtual) -> None:
     trace = Trace()
-    told: list[str] = []
-
-    async def look() -> None:
-        await nap(2)
-        told.append(str(trace.time_spent()))
-
-    virtual(functools.partial(Scheduler(Job(look), Job(nap, 9), jobs_window=1).co_run, instruments=[trace]))
-    assert told == ["1 slot for 2 s: 100 % working"]
+    look = Job(later, 2, lambda: str(trace.time_spent()))
+    virtual(Scheduler(look, Job(nap, 9), jobs_window=1, instruments=[trace]).co_run)
+    assert look.result() == "1 slot for 2 s: 100 % working"
 
 
 def test_a_backoff_that_goes_on_counts_until_now(virtual: Virtual) -> None:
@@ -178,12 +167,6 @@ def test_a_slot_is_handed_over_although_the_clock_was_read_late(virtual: Virtual
 def test_a_critical_path_has_each_wait_of_a_job_before_its_start(virtual: Virtual) -> None:
     """Each wait before a job on the critical path has its own time there, which is the one that its family has, too.
     The last wait had the time of all, and a backoff between the attempts of a job that of its wait for a slot."""
-    failures = [ConnectionError()]
-
-    async def flaky() -> None:
-        await anyio.sleep(1)
-        if failures:
-            raise failures.pop()
 
     async def main() -> None:
         async with running(scheduler, 1.5, instruments=[trace]):
@@ -192,7 +175,8 @@ def test_a_critical_path_has_each_wait_of_a_job_before_its_start(virtual: Virtua
             scheduler.resume()
 
     first = Job(nap, 1, label="first", needs={"api": {"calls": 1}})
-    last = Job(flaky, retry=Retry(1, first=8, jitter=False), label="last", needs={"api": {"calls": 1}}, required=first)
+    retry, needs = Retry(1, first=8, jitter=False), {"api": {"calls": 1}}
+    last = Job(flaky(), retry=retry, label="last", needs=needs, required=first)
     trace, scheduler = Trace(), Scheduler(first, last, pool=Pool(api=Rate(calls=1, per=2)))
     virtual(main)
     parts = {part.name: part.seconds for part in _time_spent.critical_path_parts(trace._get_record()) if part.is_wait}

@@ -17,9 +17,9 @@ from trioflow.view import save
 from trioflow.view.trace import _timeline
 from trioflow.view.trace._spans import assign_lanes
 from trioflow.view.trace._timeline import TICK_STEPS, clip_text, compute_ticks, read_resource, text_width
-from ...bodies import fail, nap, nothing
+from ...bodies import fail, flaky, later, nap, nothing, serve
 from ...conftest import Virtual
-from .scenarios import NASTY, SVG, everything, find_by_class, serve, texts, traced
+from .scenarios import NASTY, SVG, everything, find_by_class, texts, traced
 
 
 def draw_timeline(trace: Trace, path: Path, *, width: int = 1200) -> Tree.Element:
@@ -182,16 +182,7 @@ def test_a_label_beside_a_failed_bar_stands_over_emptiness(
 
 def test_a_failed_attempt_has_a_color_of_its_own(virtual: Virtual, tmp_path: Path) -> None:
     """The bar of an attempt that failed and was repeated is not that of a success, with and without a pause."""
-    tries: Counter[str] = Counter()
-
-    async def flaky(name: str) -> None:
-        await nap(5)
-        tries[name] += 1
-        if tries[name] == 1:
-            raise ValueError
-
-    pauses = {"at once": 0.0, "later": 3.0}
-    jobs = [Job(flaky, name, retry=Retry(1, first=pause, jitter=False), label=name) for name, pause in pauses.items()]
+    jobs = [Job(flaky(seconds=5), retry=Retry(1, first=pause, jitter=False)) for pause in (0.0, 3.0)]
     picture = draw_timeline(traced(virtual, Scheduler(*jobs, Job(nap, 1, label="good"))), tmp_path / "t.svg")
     groups = [group for group in picture.iter(f"{SVG}g") if group.get("class") == "job"]
     shown = Counter(rect.get("class", "").split()[1] for group in groups for rect in group.iter(f"{SVG}rect"))
@@ -220,15 +211,11 @@ def test_forever_jobs_have_thin_rows_below_the_slots(virtual: Virtual, tmp_path:
 
 
 def test_an_unfinished_run_is_drawn(virtual: Virtual, tmp_path: Path) -> None:
-    trace, seen = Trace(), list[Tree.Element]()
-
-    async def look() -> None:
-        await anyio.sleep(2)
-        seen.append(draw_timeline(trace, tmp_path / "t.svg"))
-
-    virtual(Scheduler(Job(look, label="look"), Job(nap, 9, label="long"), instruments=[trace]).co_run)
-    assert len(find_by_class(seen[0], "bar running")) == 3  # two and the legend's
-    assert any("has not ended" in text for text in texts(seen[0])[:2])
+    trace = Trace()
+    look = Job(later, 2, lambda: draw_timeline(trace, tmp_path / "t.svg"), label="look")
+    virtual(Scheduler(look, Job(nap, 9, label="long"), instruments=[trace]).co_run)
+    assert len(find_by_class(look.result(), "bar running")) == 3  # two and the legend's
+    assert any("has not ended" in text for text in texts(look.result())[:2])
 
 
 def test_a_trace_without_a_run_is_drawn_as_an_empty_picture(tmp_path: Path) -> None:
@@ -329,16 +316,8 @@ def test_bars_on_the_critical_path_have_a_border(virtual: Virtual, tmp_path: Pat
 
 def test_a_job_with_several_attempts_is_one_job_in_the_legend_and_in_a_bar(virtual: Virtual, tmp_path: Path) -> None:
     """A job that had its slot three times, with pauses between its attempts, counts as one job of its family."""
-    calls: list[int] = []
-
-    async def flaky() -> None:
-        calls.append(1)
-        await anyio.sleep(1)
-        if len(calls) < 3:
-            raise OSError("not yet")
-
     retry = Retry(3, first=1, factor=1, jitter=False)
-    trace = traced(virtual, Scheduler(Job(flaky, label="flaky", retry=retry), Job(nap, 9, label="nap")))
+    trace = traced(virtual, Scheduler(Job(flaky(2), label="flaky", retry=retry), Job(nap, 9, label="nap")))
     found = texts(draw_timeline(trace, tmp_path / "t.svg", width=300))
     assert [text for text in found if text.startswith("flaky")] == ["flaky, 3 s"]
     assert [family.count for family in trace.time_spent().families] == [1, 1]
@@ -346,15 +325,7 @@ def test_a_job_with_several_attempts_is_one_job_in_the_legend_and_in_a_bar(virtu
 
 def test_merged_attempts_of_a_job_are_one_job(virtual: Virtual, tmp_path: Path) -> None:
     """Narrow bars of failed attempts of one job are merged to a bar with the tooltip of the job, not with a number."""
-    attempts: list[int] = []
-
-    async def busy() -> None:
-        attempts.append(1)
-        await anyio.sleep(1)
-        if len(attempts) < 3:
-            raise OSError("not yet")
-
-    job = Job(busy, label="busy", retry=Retry(3, first=0.01, factor=1, jitter=False))
+    job = Job(flaky(2), label="busy", retry=Retry(3, first=0.01, factor=1, jitter=False))
     picture = draw_timeline(traced(virtual, Scheduler(job, Job(nap, 900, label="nap"))), tmp_path / "t.svg")
     titles = [title.text or "" for title in picture.iter(f"{SVG}title")]
     assert [title.partition("\n")[0] for title in titles if "busy" in title] == ["busy", "busy"]

@@ -26,7 +26,7 @@ from trioflow.view.trace import _time_spent
 from trioflow.view.trace._event_log import record_of_last_run
 from trioflow.view.trace._trace_file import read_record
 from trioflow.view.trace._trace_record import TraceRecord
-from ...bodies import fail, later, nap, nothing, raising
+from ...bodies import Flaw, fail, flaky, later, nap, nothing, raising, serve
 from ...cli.command_line import trioflow as command
 from ...conftest import Virtual
 from ..steps import executed_lines
@@ -88,12 +88,12 @@ def test_waited_is_the_time_from_the_last_requirement_to_the_start(virtual: Virt
 def test_a_limiter_with_infinite_tokens_is_not_a_window(virtual: Virtual) -> None:
     """A limiter with infinitely many tokens is not a window, since it has no number of slots."""
 
-    async def main() -> Trace:
-        trace = Trace()
-        await Scheduler(Job(nap, label="a"), jobs_window=anyio.CapacityLimiter(math.inf), instruments=[trace]).co_run()
-        return trace
+    trace = Trace()
 
-    trace = virtual(main)
+    async def main() -> None:
+        await Scheduler(Job(nap), jobs_window=anyio.CapacityLimiter(math.inf), instruments=[trace]).co_run()
+
+    virtual(main)
     assert [run.window_size for run in trace._get_record().runs] == [None]
 
 
@@ -164,12 +164,7 @@ def test_a_span_shows_the_pauses_between_attempts(virtual: Virtual) -> None:
 def test_the_span_of_a_service_has_the_time_of_readiness(virtual: Virtual) -> None:
     """The span of a service has the time when the service became ready, at which its successors are scheduled."""
 
-    async def serve(*, task_status: anyio.abc.TaskStatus[str]) -> None:
-        await anyio.sleep(2)
-        task_status.started("address")
-        await anyio.sleep_forever()
-
-    service = Service(serve, label="service")
+    service = Service(serve, 2, label="service")
     spans = by_path(traced(virtual, Scheduler(service, Job(nap, 3, service, label="client"))))
     assert spans["service"].ready_at == 2
     assert times(spans["client"]) == (2, 2, 5)
@@ -195,15 +190,7 @@ def test_nested_jobs_have_paths_parents_and_lanes(virtual: Virtual) -> None:
 
 
 def test_jobs_of_a_retried_scheduler_have_a_span_for_each_run(virtual: Virtual) -> None:
-    made: list[float] = []
-
-    async def second_time() -> None:
-        made.append(anyio.current_time())
-        await anyio.sleep(1)
-        if len(made) == 1:
-            raise OSError("not yet")
-
-    job = Job(second_time, label="job", critical=True)
+    job = Job(flaky(), label="job", critical=True)
     inner = Scheduler(job, Job(nap, label="after", required=job), label="inner", retry=1)
     spans = by_path(traced(virtual, Scheduler(inner)))
     assert spans["inner"].attempts == (0, 1)
@@ -290,17 +277,14 @@ def test_wall_offset_converts_backend_times_to_the_time_of_day(backend: str) -> 
 
 
 def test_a_trace_does_not_keep_results_alive(virtual: Virtual) -> None:
-    class Value:
-        pass
+    made: list[weakref.ref[Flaw]] = []
 
-    made: list[weakref.ref[Value]] = []
-
-    async def make() -> Value:
-        value = Value()
+    async def make() -> Flaw:
+        value = Flaw()
         made.append(weakref.ref(value))
         return value
 
-    async def use(value: Value) -> None: ...
+    async def use(_: Flaw) -> None: ...
 
     trace = traced(virtual, Scheduler(Job(use, Job(make, keep_result=False))))
     gc.collect()
@@ -333,9 +317,11 @@ def exported(virtual: Virtual, tmp_path: Path) -> list[event_format.Event]:
     return export(virtual, everything(), tmp_path / "trace.json")
 
 
-def export(virtual: Virtual, scheduler: Scheduler, path: Path, **options: Any) -> list[event_format.Event]:
-    trace = Trace()
-    virtual(functools.partial(scheduler.co_run, instruments=[trace], **options))
+def export(virtual: Virtual, scheduler: Scheduler, path: Path) -> list[event_format.Event]:
+    return saved_events(traced(virtual, scheduler), path)
+
+
+def saved_events(trace: Trace, path: Path) -> list[event_format.Event]:
     save(trace, path)
     return event_format.events(path.read_text(encoding="utf-8"))
 
@@ -371,12 +357,7 @@ def test_schedulers_are_processes(virtual: Virtual, tmp_path: Path) -> None:
 
 
 def test_a_service_has_a_mark_where_it_becomes_ready(virtual: Virtual, tmp_path: Path) -> None:
-    async def serve(*, task_status: anyio.abc.TaskStatus[None]) -> None:
-        await anyio.sleep(2)
-        task_status.started()
-        await anyio.sleep_forever()
-
-    service = Service(serve, label="service")
+    service = Service(serve, 2, label="service")
     events = export(virtual, Scheduler(service, Job(nap, 3, label="c", required=service)), tmp_path / "t.json")
     assert [event["ts"] for event in select_events(events, "i", "ready")] == [2e6]
     lanes = [event["args"]["name"] for event in select_events(events, "M", "thread_name")]
@@ -389,20 +370,15 @@ def test_incidents_have_marks(virtual: Virtual, tmp_path: Path) -> None:
 
 
 def test_the_export_of_an_unfinished_run_is_valid(virtual: Virtual, tmp_path: Path) -> None:
-    trace, seen = Trace(), list[event_format.Event]()
-
-    async def look() -> None:
-        await anyio.sleep(2)
-        save(trace, tmp_path / "t.json")
-        seen.extend(event_format.events((tmp_path / "t.json").read_text(encoding="utf-8")))
-
-    virtual(Scheduler(Job(look, label="look"), Job(nap, 9, label="long"), instruments=[trace]).co_run)
-    assert [(event["name"], event["dur"]) for event in select_events(seen, "X")] == [("look", 2e6), ("long", 2e6)]
+    trace = Trace()
+    look = Job(later, 2, lambda: saved_events(trace, tmp_path / "t.json"), label="look")
+    virtual(Scheduler(look, Job(nap, 9, label="long"), instruments=[trace]).co_run)
+    slices = select_events(look.result(), "X")
+    assert [(event["name"], event["dur"]) for event in slices] == [("look", 2e6), ("long", 2e6)]
 
 
 def test_the_export_of_a_trace_without_a_run_is_valid(tmp_path: Path) -> None:
-    save(Trace(), tmp_path / "t.json")
-    assert event_format.events((tmp_path / "t.json").read_text(encoding="utf-8")) == []
+    assert saved_events(Trace(), tmp_path / "t.json") == []
 
 
 def test_the_export_of_a_real_time_run_is_valid(backend: str, tmp_path: Path) -> None:
@@ -412,9 +388,7 @@ def test_the_export_of_a_real_time_run_is_valid(backend: str, tmp_path: Path) ->
     for number in range(400):
         jobs.append(Job(nothing, label=str(number), required=jobs[number // 3 : number // 3 + 1] if number else []))
     Scheduler(*jobs, instruments=[trace], jobs_window=3).run(backend=backend)
-    save(trace, tmp_path / "t.json")
-    events = event_format.events((tmp_path / "t.json").read_text(encoding="utf-8"))
-    assert len(select_events(events, "X")) == 400
+    assert len(select_events(saved_events(trace, tmp_path / "t.json"), "X")) == 400
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
@@ -505,16 +479,9 @@ def tries_again() -> Job[None]:
 
 def test_what_was_held_has_waited_for_another_try(virtual: Any) -> None:
     """The time in which a failed job lay until somebody tried it again is neither work nor a backoff."""
-
-    async def work() -> None:
-        await anyio.sleep(1)
-        if job.attempts < 3:
-            raise OSError("not yet")
-
-    job = Job(work, label="work", retry=Retry(1, first=2, jitter=False))
+    job = Job(flaky(2), label="work", retry=Retry(1, first=2, jitter=False))
     scheduler = Scheduler(job, tries_again(), hold=True, log=False)
-    trace = Trace()
-    virtual(partial(scheduler.co_run, instruments=[trace]))
+    trace = traced(virtual, scheduler)
     span = next(span for span in trace.spans if span.label == "work")
     assert [(wait.cause, wait.seconds) for wait in span.waits] == [(WaitCause.RETRY, 2), (WaitCause.HELD, 16)]
     assert span.took == 3
@@ -530,9 +497,8 @@ def test_what_runs_again_with_its_requirement_has_waited_for_that_and_not_for_a_
     """Nor has what left the line, as its requirement was tried again: it had been scheduled, with no slot free."""
     collect = Job(nap, 1, label="collect")
     used, waits = Job(nap, 1, label="used", priority=1, required=collect), Job(nap, 1, label="waits", required=collect)
-    holder, trace = Job(nap, 5, label="holder"), Trace()
-    mend = Job(later, 3, collect.try_again, forever=True)
-    virtual(partial(Scheduler(collect, holder, used, waits, mend, jobs_window=1).co_run, instruments=[trace]))
+    holder, mend = Job(nap, 5, label="holder"), Job(later, 3, collect.try_again, forever=True)
+    trace = traced(virtual, Scheduler(collect, holder, used, waits, mend, jobs_window=1))
     found = {span.label: [(wait.cause.name, wait.since, wait.until) for wait in span.waits] for span in trace.spans}
     assert found["used"] == [("JOBS", 0, 1), ("HELD", 2, 3), ("JOBS", 3, 8)]
     assert found["waits"] == [("JOBS", 0, 8), ("SLOT", 8, 9)]
@@ -540,16 +506,9 @@ def test_what_runs_again_with_its_requirement_has_waited_for_that_and_not_for_a_
 
 def test_what_was_blocked_had_no_slot_before_it_started(virtual: Any, tmp_path: Path) -> None:
     """Two jobs in a row never fill two slots, though the second was blocked first; and a hold is no attempt."""
-
-    async def work() -> None:
-        await anyio.sleep(1)
-        if job.attempts < 2:
-            raise OSError("not yet")
-
-    job = Job(work, label="work")
+    job = Job(flaky(), label="work")
     scheduler = Scheduler(job, Job(nap, 3, label="last", required=job), tries_again(), hold=True, log=False)
-    trace = Trace()
-    virtual(partial(scheduler.co_run, instruments=[trace]))
+    trace = traced(virtual, scheduler)
     use = _time_spent.compute_slot_use(trace._get_record())
     assert (use.slot_count, use.work_seconds) == (1, 5)
     assert [[bar.end - bar.start for bar in bars] for bars in use.bars_by_slot] == [[1, 1, 3]]
@@ -577,14 +536,9 @@ def test_a_run_in_progress_does_not_wait_for_its_end(virtual: Any, is_paused: bo
 
 
 def test_the_numbers_of_slots_of_a_run_are_recorded(virtual: Any, tmp_path: Path) -> None:
-    async def widen() -> None:
-        await anyio.sleep(5)
-        scheduler.jobs_window = 4
-
     jobs = [Job(nap, 10, label=f"job {number}") for number in range(3)]
-    scheduler = Scheduler(Job(widen), *jobs, jobs_window=2)
-    trace = Trace()
-    virtual(partial(scheduler.co_run, instruments=[trace]))
+    scheduler = Scheduler(Job(later, 5, lambda: setattr(scheduler, "jobs_window", 4)), *jobs, jobs_window=2)
+    trace = traced(virtual, scheduler)
     save(trace, tmp_path / "trace.json")
     [run] = read_record(tmp_path / "trace.json").runs
     assert run.started_at is not None

@@ -14,9 +14,9 @@ from trioflow import Adaptive, CommandJob, Job, Pool, Rate, Scheduler, Sequence,
 from trioflow.view import _junit, save
 from trioflow.view.trace import _compare, _trace_file
 from trioflow.view.trace.report._report import report_html
-from ...bodies import fail, nap
+from ...bodies import fail, flaky, nap
 from ...conftest import BACKENDS
-from .scenarios import NASTY, everything, stop
+from .scenarios import NASTY, everything, stop, traced
 
 if TYPE_CHECKING:
     from trioflow.view.trace._trace_record import TraceRecord
@@ -24,17 +24,6 @@ if TYPE_CHECKING:
 
 
 pytestmark = pytest.mark.usefixtures("no_dot")
-
-
-def throttled_once() -> Any:
-    tries: list[int] = []
-
-    async def body() -> None:
-        tries.append(1)
-        if len(tries) == 1:
-            raise Throttled("api", after=2)
-
-    return body
 
 
 def blocked() -> Scheduler:
@@ -54,7 +43,7 @@ RUNS: dict[str, Any] = {
     "cancelled": lambda: Scheduler(Job(stop, "cancel"), Sequence(Job(nap, 2), Job(nap))),
     "resources": lambda: Scheduler(
         *(Job(nap, 2, label=f"train {n}", needs={"gpu": 1, "ram": "2 GiB"}) for n in range(4)),
-        Job(throttled_once(), label="ask", needs={"api": 1}),
+        Job(flaky(seconds=0, error=functools.partial(Throttled, "api", after=2)), label="ask", needs={"api": 1}),
         pool=Pool(gpu=["0", "1"], ram="8 GiB", api=Rate(requests=1, per=1)),
     ),
     "adaptive": lambda: Scheduler(*(Job(nap, 1) for _ in range(20)), jobs_window=Adaptive(1, 4)),
@@ -66,8 +55,7 @@ RUNS: dict[str, Any] = {
 
 
 def record_of(virtual: Virtual, name: str) -> tuple[Trace, TraceRecord]:
-    trace = Trace()
-    virtual(functools.partial(RUNS[name]().co_run, instruments=[trace]))
+    trace = traced(virtual, RUNS[name]())
     return trace, trace._get_record()
 
 

@@ -8,12 +8,12 @@ import anyio
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from trioflow import Budget, First, Job, Pool, Rate, Scheduler, Sequence, Service, Throttled, Trace, current_job
+from trioflow import Budget, First, Job, Pool, Rate, Scheduler, Sequence, Service, Throttled, Trace
 from trioflow.abc import WaitCause
 from trioflow.view.trace import _waits
 from trioflow.view.trace._spans import Wait, settled_at, wait_texts
 from trioflow.view.trace._trace_record import CriticalPathLink
-from ...bodies import at_once, fail, later, nap, running, serve, unwind
+from ...bodies import at_once, fail, flaky, later, nap, running, serve, unwind
 from ...conftest import Virtual
 from .scenarios import traced
 
@@ -94,13 +94,7 @@ def test_a_wait_for_a_rate_leads_to_the_last_job_that_made_a_request(virtual: Vi
 
 
 def test_a_throttled_job_waits_for_the_throttle_and_then_for_the_rate(virtual: Virtual) -> None:
-    async def ask() -> None:
-        await anyio.sleep(1)
-        if not refused:
-            refused.append(current_job())
-            raise Throttled("api", after=5)
-
-    refused: list[Any] = []
+    ask = flaky(error=functools.partial(Throttled, "api", after=5))
     jobs = [Job(ask, label=label, needs={"api": 1}) for label in "abc"]
     trace = traced(virtual, Scheduler(*jobs, pool=Pool(api=Rate(requests=1, per=8, burst=1))))
     assert waits_by_path(trace) == {
@@ -297,14 +291,15 @@ def test_the_path_goes_through_a_released_slot_in_real_time(backend: str) -> Non
 
 
 def test_the_path_goes_through_the_tokens_of_a_limiter(virtual: Virtual) -> None:
-    async def limited() -> str:
-        jobs = [Job(nap, seconds, label=label) for label, seconds in [("a", 5), ("b", 2), ("c", 4)]]
-        trace = Trace()
-        await Scheduler(*jobs).co_run(jobs_window=anyio.CapacityLimiter(2), instruments=[trace])
-        assert trace._get_record().runs[0].window_size == 2
-        return " ".join(span.path for span in trace.critical_path)
+    jobs = [Job(nap, seconds, label=label) for label, seconds in [("a", 5), ("b", 2), ("c", 4)]]
+    trace = Trace()
 
-    assert virtual(limited) == "b c"
+    async def main() -> None:
+        await Scheduler(*jobs).co_run(jobs_window=anyio.CapacityLimiter(2), instruments=[trace])
+
+    virtual(main)
+    assert trace._get_record().runs[0].window_size == 2
+    assert [span.path for span in trace.critical_path] == ["b", "c"]
 
 
 def test_a_job_that_starts_when_it_becomes_ready_did_not_wait_for_a_slot(virtual: Virtual) -> None:
@@ -313,13 +308,7 @@ def test_a_job_that_starts_when_it_becomes_ready_did_not_wait_for_a_slot(virtual
 
 def test_forever_jobs_are_not_on_the_path(virtual: Virtual) -> None:
     """The critical path has no forever jobs, which end because the run does, except services that are ready late."""
-
-    async def serve(*, task_status: anyio.abc.TaskStatus[None]) -> None:
-        await anyio.sleep(3)
-        task_status.started()
-        await anyio.sleep_forever()
-
-    service = Service(serve, label="service")
+    service = Service(serve, 3, label="service")
     watch = Job(anyio.sleep_forever, label="watch", forever=True)
     assert chain(virtual, Scheduler(watch, service, Job(nap, 2, service, label="client"))) == "|service>client"
 
