@@ -17,6 +17,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from trioflow.testing import VirtualTimeEventLoop, run_virtual, virtual_options
 from .. import conftest
+from ..bodies import fail_now, take, turns, unwind
 from ..conftest import Virtual
 
 pytest_plugins = ["pytester"]
@@ -40,14 +41,11 @@ async def in_thread(fn: Callable[[], object]) -> None:
 
 
 # --- the clock
-def test_clock_starts_at_zero(virtual: Virtual) -> None:
-    assert virtual(now_after) == 0.0
-
-
-@pytest.mark.parametrize("delay", [0.25, 1.0, DAY, 1000 * DAY])
-def test_sleep_jumps_exactly(virtual: Virtual, delay: float) -> None:
-    """A sleep ends exactly after its delay, even beyond the day to which asyncio shortens the timeout of select()."""
-    assert virtual(now_after, delay) == delay
+@pytest.mark.parametrize("delays", [(), (0.25,), (1.0,), (DAY,), (1000 * DAY,), (2.0**40, 1.0)])
+def test_sleep_jumps_exactly(virtual: Virtual, delays: tuple[float, ...]) -> None:
+    """From zero, even beyond the day to which asyncio shortens the timeout of select(), and at clock times so late that
+    adding 1e-9 changes nothing (python/cpython#116342)."""
+    assert virtual(now_after, *delays) == sum(delays)
 
 
 @given(ticks=st.lists(st.integers(0, 2**20), max_size=20))
@@ -95,62 +93,35 @@ def test_asyncio_timers_fire_exactly_at_their_time(whens: list[float]) -> None:
     assert fired == [(when, when) for when in sorted(whens)]
 
 
-def test_timers_fire_at_very_late_clock_times(virtual: Virtual) -> None:
-    """Timers fire even at clock times so late that adding 1e-9 changes nothing (python/cpython#116342)."""
-    assert virtual(now_after, 2.0**40, 1.0) == 2.0**40 + 1.0
-
-
 def test_the_clock_does_not_advance_while_tasks_are_runnable(virtual: Virtual) -> None:
     """The clock stands still while a task is runnable: a thousand turns of the loop beside a sleeper take no time."""
-    seen: list[float] = []
 
     async def main() -> None:
         async with anyio.create_task_group() as tg:
             tg.start_soon(anyio.sleep, 1)
-            for _ in range(1000):
-                await anyio.lowlevel.checkpoint()
-            seen.append(anyio.current_time())
+            await turns(1000)
+            assert anyio.current_time() == 0
 
     virtual(main)
-    assert seen == [0.0]
 
 
 # --- order
 def test_sleepers_wake_in_order_of_time(virtual: Virtual) -> None:
-    """Tasks with different delays wake in the order of their delays, whichever began to sleep first."""
+    """Whichever began to sleep first; those of one time at that time, before the clock goes on."""
     woken: list[tuple[float, float]] = []
 
     async def sleeper(delay: float) -> None:
         await anyio.sleep(delay)
+        await turns(10)
         woken.append((delay, anyio.current_time()))
 
     async def main() -> None:
         async with anyio.create_task_group() as tg:
-            for delay in (3, 1, 5, 2, 4):
+            for delay in (3, 1, 5, 2, 4, *[1] * 50):
                 tg.start_soon(sleeper, delay)
 
     virtual(main)
-    assert woken == [(delay, delay) for delay in (1, 2, 3, 4, 5)]
-
-
-def test_sleepers_of_the_same_time_wake_together(virtual: Virtual) -> None:
-    """All tasks that sleep until the same time wake at that time, before the clock goes on."""
-    woken: list[float] = []
-
-    async def sleeper() -> None:
-        await anyio.sleep(1)
-        for _ in range(10):
-            await anyio.lowlevel.checkpoint()
-        woken.append(anyio.current_time())
-
-    async def main() -> None:
-        async with anyio.create_task_group() as tg:
-            for _ in range(50):
-                tg.start_soon(sleeper)
-            tg.start_soon(anyio.sleep, 1.5)
-
-    virtual(main)
-    assert woken == [1.0] * 50
+    assert woken == [(delay, delay) for delay in (*[1] * 51, 2, 3, 4, 5)]
 
 
 @pytest.mark.parametrize("seconds", [(1,), (2, 1), (1, 1, 1)])
@@ -180,48 +151,39 @@ def test_sleepers_of_one_time_wake_in_the_order_they_went_to_sleep(virtual: Virt
 
 # --- deadlines and cancellation
 def test_move_on_after_ends_exactly_at_its_deadline(virtual: Virtual) -> None:
-    async def main() -> tuple[bool, float]:
+    """A clean-up in a shield takes its time; a deadline that is not reached does not move the clock afterwards."""
+
+    async def main() -> list[float]:
+        times = []
         with anyio.move_on_after(2.5) as scope:
             await anyio.sleep(3600)
-        return scope.cancelled_caught, anyio.current_time()
-
-    assert virtual(main) == (True, 2.5)
-
-
-def test_fail_after_does_not_raise_if_its_body_ends_in_time(virtual: Virtual) -> None:
-    """A timeout that is not reached raises nothing, and its deadline does not move the clock afterwards."""
-
-    async def main() -> float:
+        times.append(anyio.current_time())
+        assert scope.cancelled_caught
         with anyio.fail_after(3600):
             await anyio.sleep(0.5)
-        return await now_after(0.25)
+        times.append(await now_after(0.25))
+        with anyio.move_on_after(1):
+            await unwind(3600, 0.5)
+        return [*times, anyio.current_time()]
 
-    assert virtual(main) == 0.75
+    assert virtual(main) == [2.5, 3.25, 4.75]
 
 
-def test_cancellation_needs_no_time(virtual: Virtual) -> None:
+@pytest.mark.parametrize("seconds", [0, 2])
+def test_cancellation_needs_no_time_and_an_endless_sleep_has_no_deadline(virtual: Virtual, seconds: float) -> None:
+    """The clock stands still while the loop really waits for a thread."""
+
     async def main() -> float:
         async with anyio.create_task_group() as tg:
-            tg.start_soon(anyio.sleep, 3600)
+            tg.start_soon(anyio.sleep, 3600 if seconds else math.inf)
             tg.start_soon(anyio.sleep_forever)
-            await anyio.sleep(2)
+            await anyio.sleep(seconds)
+            if not seconds:
+                await in_thread(threading.get_ident)
             tg.cancel_scope.cancel()
         return anyio.current_time()
 
-    assert virtual(main) == 2.0
-
-
-def test_shielded_clean_up_takes_virtual_time(virtual: Virtual) -> None:
-    async def main() -> float:
-        with anyio.move_on_after(1):
-            try:
-                await anyio.sleep(3600)
-            finally:
-                with anyio.CancelScope(shield=True):
-                    await anyio.sleep(0.5)
-        return anyio.current_time()
-
-    assert virtual(main) == 1.5
+    assert virtual(main) == seconds
 
 
 # --- the real world beside it
@@ -255,42 +217,21 @@ def test_clock_does_not_wait_for_a_thread(virtual: Virtual) -> None:
     assert virtual(main) == 1000.0
 
 
-def test_endless_sleep_does_not_move_the_clock(virtual: Virtual) -> None:
-    """An endless sleep counts as no deadline: the clock stands still while the loop really waits for a thread."""
+@pytest.mark.parametrize("is_ready", [False, True])
+def test_loop_waits_for_data_from_a_socket(virtual: Virtual, is_ready: bool) -> None:
+    """What is ready comes before a jump of the clock."""
 
-    async def main() -> float:
-        async with anyio.create_task_group() as tg:
-            tg.start_soon(anyio.sleep_forever)
-            await anyio.lowlevel.checkpoint()
-            await in_thread(threading.get_ident)
-            tg.cancel_scope.cancel()
-        return anyio.current_time()
-
-    assert virtual(main) == 0.0
-
-
-def test_loop_waits_for_data_from_a_socket(virtual: Virtual) -> None:
     async def main() -> tuple[bytes, float]:
         here, there = socket.socketpair()
         with here, there:
             async with anyio.create_task_group() as tg:
-                tg.start_soon(in_thread, partial(there.send, b"x"))
-                await wait_readable(here)
+                send = partial(there.send, b"x")
+                _ = send() if is_ready else tg.start_soon(in_thread, send)
+                with anyio.fail_after(1 if is_ready else math.inf):
+                    await wait_readable(here)
             return here.recv(1), anyio.current_time()
 
     assert virtual(main) == (b"x", 0.0)
-
-
-def test_ready_io_comes_before_a_clock_jump(virtual: Virtual) -> None:
-    async def main() -> float:
-        here, there = socket.socketpair()
-        with here, there:
-            there.send(b"x")
-            with anyio.fail_after(1):
-                await wait_readable(here)
-            return anyio.current_time()
-
-    assert virtual(main) == 0.0
 
 
 @pytest.mark.skipif(os.name == "nt", reason="a selector loop runs no subprocesses on Windows")
@@ -346,19 +287,10 @@ def test_times_of_a_scenario_are_the_same_on_both_backends() -> None:
     assert run_virtual(main, backend="asyncio") == on_trio
 
 
-def test_run_virtual_returns_the_value(backend: str) -> None:
-    async def main(a: int, b: str) -> tuple[int, str]:
-        return a, b
-
-    assert run_virtual(main, 1, "x", backend=backend) == (1, "x")
-
-
-def test_run_virtual_raises_the_exception_of_the_function(backend: str) -> None:
-    async def main() -> None:
-        raise LookupError("mine")
-
+def test_run_virtual_returns_the_value_or_raises_the_exception_of_the_function(backend: str) -> None:
+    assert run_virtual(take, 1, "x", backend=backend) == (1, "x")
     with pytest.raises(LookupError, match=r"^mine$"):
-        run_virtual(main, backend=backend)
+        run_virtual(fail_now, LookupError("mine"), backend=backend)
 
 
 def test_virtual_options_for_trio_are_accepted_by_trio_run() -> None:
