@@ -292,6 +292,19 @@ def test_a_key_waits_as_long_in_another_loop(virtual: Virtual, clocks: tuple[int
     assert 0 < virtual(start, clocks[1], on("a", 0)) <= 50
 
 
+def test_a_pool_keeps_the_clock_of_the_loop_until_its_last_user_has_left(virtual: Virtual) -> None:
+    pool = Pool(api=Rate(requests=1, per=1000, burst=1))
+    takes, looks = Job(wait, 1, needs={"api": 1}), Job(later, 501, lambda: pool.free["api"])
+
+    async def main() -> None:
+        async with anyio.create_task_group() as tasks:
+            for job in (takes, looks):
+                tasks.start_soon(Scheduler(job, pool=pool).co_run)
+
+    virtual(main)
+    assert looks.result() == {"requests": pytest.approx(0.501)}
+
+
 def test_a_job_that_waits_for_a_token_keeps_no_other_from_its_key(virtual: Virtual) -> None:
     """What accrues of a key is for the next job at once, so that this one asks before a job of another group does."""
     order: list[str] = []
@@ -415,6 +428,33 @@ def test_a_throttled_key_stays_closed_while_others_are_used_and_forgotten(virtua
     cancels = Job(later, 4, refused.cancel)
     virtual(Scheduler(refused, cancels, *before, late, pool=Pool(host=limit)).co_run)
     assert late.started_at == 20
+
+
+def test_a_key_that_clean_up_has_taken_as_well_is_free_after_both(virtual: Virtual) -> None:
+    """The gap of the first that leaves frees nothing: the clean-up job has taken the key beyond its limit."""
+    failing, waits = Job(fail, 1, critical=True), on("a")
+    cleaning = on("a", 9, run_if="failed", required=failing)
+    group = Scheduler(failing, cleaning, cleanup_timeout=30)
+    virtual(Scheduler(on("a", 3), waits, group, pool=Pool(host=PerKey(1, gap=1)), log=False).co_run)
+    assert (cleaning.started_at, waits.started_at) == (1, 11)
+
+
+def test_a_key_of_which_a_job_puts_back_its_amount_is_kept_for_the_job_that_began_later(virtual: Virtual) -> None:
+    async def use_none() -> None:
+        await nap(40)
+        current_job().used(host=0)
+
+    async def forget() -> None:
+        gc.collect()
+
+    times = [Job(wait, seconds) for seconds in (30, 62, 70)]
+    second = on("a", required=times[0])
+    others = [on(key, required=times[1]) for key in "bcd"]
+    forgets = Job(forget, required=times[2])
+    late = [on("a", required=forgets) for _ in range(2)]
+    jobs = [Job(use_none, needs={"host": "a"}), *times, second, *others, forgets, *late]
+    begun = starts(virtual, jobs, Pool(host=PerKey(Rate(requests=2, per=60))))
+    assert (begun[4], begun[-2:]) == (30, [70, 90])
 
 
 # --- what a spent budget does to jobs, and what is said of it; `tests/model` predicts random scenarios

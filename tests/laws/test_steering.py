@@ -8,7 +8,7 @@ from typing import Any
 import anyio
 import pytest
 from trioflow import AbstractJob, Job, JobNotDone, JobState, Retry, Scheduler, Service, StopReason, current_job
-from ..bodies import Flaw, nap, nothing, running, serve
+from ..bodies import Flaw, later, nap, nothing, running, serve
 from ..conftest import Virtual
 
 
@@ -119,6 +119,18 @@ def test_each_word_in_each_phase_of_a_group(virtual: Virtual, word: str, phase: 
     why = f"{word}() of 'group': it is not running" if word != "window" else NOT_ALLOWED
     assert refusals == ([why] if expected is REFUSED else [])
     assert group.scheduler.jobs_window == (1 if word == "window" and not refusals else 3)
+
+
+@pytest.mark.parametrize(("phase", "starts"), [("not begun", ([5], [4])), ("between", ([], [1]))])
+def test_members_that_are_cancelled_before_a_run_of_their_group_are_so_in_that_run(
+    virtual: Virtual, phase: str, starts: tuple[list[int], list[int]]
+) -> None:
+    group = Group()
+    for member in group.scheduler:
+        if member.label in "bc":
+            group.outer.add(Job(later, PHASES[phase], member.cancel, forever=True))
+    assert virtual(group.outer.co_run)
+    assert tuple(group.starts.get(label, []) for label in "bc") == starts
 
 
 class Closing(AbstractJob[None]):

@@ -218,6 +218,13 @@ def test_the_adaptive_window_shrinks_by_the_mean_of_ten_latencies() -> None:
     assert after(10, 3.9375) == 6
 
 
+def test_a_window_grows_only_if_it_was_full_since_it_has_grown() -> None:
+    control = WindowController(Adaptive(1, 100))
+    for is_full in (True, False, False):
+        control.record_success(0, 1, is_full=is_full)
+        assert control.size == 2
+
+
 def test_a_burst_of_overload_shrinks_the_adaptive_window_once(virtual: Virtual) -> None:
     """After the window has shrunk, no job that started before shrinks it again, however late it fails."""
     sizes = Sizes()

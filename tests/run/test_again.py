@@ -71,7 +71,8 @@ def test_a_job_cancelled_in_its_wait_waits_anew(virtual: Virtual, kind: str, is_
 def test_a_backoff_that_was_cancelled_does_not_end_the_next_one(virtual: Virtual) -> None:
     """A job that was cancelled in its backoff, tried again, and has failed again, waits for its new backoff alone."""
     job = Job(Broken(2), retry=Retry(3, first=10, jitter=False))
-    assert virtual(Scheduler(job, Job(after, 3, job.cancel, job.try_again)).co_run)
+    other = Job(Broken(1), retry=Retry(1, first=7, jitter=False))
+    assert virtual(Scheduler(job, other, Job(after, 3, job.cancel, job.try_again)).co_run)
     assert (job.attempts, job.finished_at - job.started_at) == (3, 18)  # type: ignore[operator]
 
 
@@ -459,6 +460,19 @@ def test_what_is_tried_again_as_the_hold_ends_may_hold_the_run_once_more(virtual
 
     virtual(main)
     assert (seen, scheduler.stop_reason) == ([("FAILED", True)], StopReason.FAILED)
+
+
+def test_a_resume_before_a_hold_does_not_end_it(virtual: Virtual) -> None:
+    """Not even if a function says so that is told of the last failure: the run is held in the next turn."""
+    scheduler = Scheduler(Job(Broken(1)), hold=True, on_job_settled=lambda _: scheduler.resume())
+    seen: list[bool] = []
+
+    async def main() -> None:
+        async with running(scheduler):
+            await after(5, lambda: seen.append(scheduler.is_paused()), scheduler.drain)
+
+    virtual(main)
+    assert seen == [True]
 
 
 def test_each_halt_of_a_run_is_told_and_each_failure_in_it(virtual: Virtual) -> None:

@@ -401,6 +401,14 @@ def test_repeated_failures_of_a_retried_nested_scheduler_are_counted_in_one_line
     ]
 
 
+def test_a_job_that_fails_like_one_that_has_failed_again_is_named(
+    virtual: Virtual, logged_lines: list[tuple[float, str]]
+) -> None:
+    group = Scheduler(Job(fail_after, 0.25, label="x"), label="inner", retry=1)
+    virtual(Scheduler(group, Job(fail_after, 0.75, label="y")).co_run)
+    assert "2 more jobs failed with OSError like 'inner/x': 'inner/x', 'y'" in [line for _, line in logged_lines]
+
+
 def test_second_failed_attempt_of_a_group_is_once_more(virtual: Virtual, logged_lines: list[tuple[float, str]]) -> None:
     """If two attempts of a nested scheduler fail alike, and the third succeeds, each failure has a log line."""
     left = [1, 1]

@@ -13,7 +13,7 @@ from trioflow._core.run._handle import GRACE_TURNS
 from trioflow.abc import fraction_done
 from trioflow.view import listing
 from tests.conftest import Virtual
-from ..bodies import FAILED, SUCCEEDED, at_once, nap, pass_time, timed, turns
+from ..bodies import FAILED, SUCCEEDED, at_once, co_run_drained, nap, pass_time, timed, turns
 from ..places import PATIENCE, patiently
 
 
@@ -223,3 +223,12 @@ def test_each_deadline_has_its_own_turns_of_grace(virtual: Virtual) -> None:
 
     job = Job(late, idle_timeout=1)
     assert virtual(Scheduler(job).co_run)
+
+
+def test_a_drain_that_an_idle_timeout_cuts_off_is_told_as_a_drain(
+    virtual: Virtual, caplog: pytest.LogCaptureFixture
+) -> None:
+    scheduler = Scheduler(Job(nap, 99), idle_timeout=5)
+    assert not virtual(co_run_drained, scheduler, 1)
+    assert scheduler.stop_reason is StopReason.DRAINED
+    assert "no more jobs were started" in caplog.messages[-1]

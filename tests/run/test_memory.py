@@ -11,6 +11,7 @@ import anyio
 import anyio.lowlevel
 import pytest
 from trioflow import Adaptive, Job, JobState, Pool, Rate, Scheduler, Service, StopReason, current_job
+from trioflow._core.words._job_queries import dropped_counts
 from trioflow.abc import Instrument
 from ..bodies import Closing, fail_now, nap, serve, turns
 from ..conftest import Virtual
@@ -262,6 +263,7 @@ def test_scheduler_that_keeps_no_jobs_drops_jobs_added_by_a_job(
     for _ in range(2):
         assert virtual(scheduler.co_run) is (kept == 0)
         assert [job.label for job in inner] == ["feeder", *(f"bad{number}" for number in range(kept))]
+        assert sum(number for _, number in dropped_counts(inner)) == 50 - kept
     assert max(alive) <= 2 + kept
 
 

@@ -184,19 +184,20 @@ def test_a_rank_is_the_longest_path_to_an_exit() -> None:
 
 @pytest.mark.parametrize("keeps", [False, True])
 def test_jobs_that_a_scheduler_drops_are_collected_in_their_order(virtual: Virtual, keeps: bool) -> None:
-    collected = deque[Any]()
+    readers = [deque[Any](), deque[Any]()]
     added = [Job(nap, 1), Job(fail, 2, critical=False), Job(fail, 3), Job(nap, 4)]
     awaited = Job(fail, 5)
 
     async def grow() -> None:
-        collect_dropped(scheduler, collected)
+        for collected in readers:
+            collect_dropped(scheduler, collected)
         scheduler.update(added)
         with pytest.raises(OSError, match="broken"):
             await scheduler.add(awaited)
 
     scheduler = Scheduler(Job(grow), keep_jobs=keeps)
     virtual(scheduler.co_run)
-    assert [*collected] == ([] if keeps else [*added[:2], added[3], awaited])
+    assert [[*collected] for collected in readers] == [[] if keeps else [*added[:2], added[3], awaited]] * 2
 
 
 def test_nested_scheduler_waits_for_the_inputs_of_its_members() -> None:
@@ -235,21 +236,20 @@ def test_a_scheduled_job_waits_since_the_last_one_before_it_has_settled(virtual:
     assert waiting_since(last) is None
 
 
-def test_a_throttled_job_waits_since_it_was_throttled(virtual: Virtual) -> None:
-    calls = 0
+@pytest.mark.parametrize("is_throttled_first", [True, False])
+def test_a_job_waits_since_its_last_attempt_throttled_or_failed(virtual: Virtual, is_throttled_first: bool) -> None:
+    errors = [trioflow.Throttled("api", after=10), OSError()]
 
     async def ask() -> None:
-        nonlocal calls
-        calls += 1
         await anyio.sleep(1)
-        if calls == 1:
-            raise trioflow.Throttled("api", after=10)
+        if errors:
+            raise errors.pop(0 if is_throttled_first else -1)
 
-    job, watcher = Job(ask, needs={"api": {"calls": 1}}), Job(later, 5, lambda: waiting_since(job))
-    virtual(Scheduler(job, watcher, pool=Pool(api=Rate(calls=100, per=1))).co_run)
-    began = watcher.started_at
-    assert began is not None
-    assert watcher.result() == began + 1
+    retry = trioflow.Retry(1, first=10, jitter=False)
+    job = Job(ask, needs={"api": {"calls": 1}}, retry=retry)
+    watchers = [Job(later, seconds, lambda: waiting_since(job)) for seconds in (5, 16)]
+    assert virtual(Scheduler(job, *watchers, pool=Pool(api=Rate(calls=100, per=1))).co_run)
+    assert [watcher.result() for watcher in watchers] == [1, 12]
 
 
 def test_end_facts_show_whether_a_job_has_a_failure_or_further_attempts(virtual: Virtual) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import anyio
 import pytest
 from trioflow import Job, Scheduler, Service, ThreadJob
-from ..bodies import later, nap, printed, serve, timed, unwind
+from ..bodies import later, nap, printed, serve, timed, turns, unwind
 from ..conftest import Virtual
 
 WAYS: dict[str, dict[str, Any]] = {
@@ -30,8 +30,11 @@ def texts_about_stuck(caplog: pytest.LogCaptureFixture) -> list[str]:
 def test_deaf_job_is_named_once(virtual: Virtual, caplog: pytest.LogCaptureFixture, way: str, is_nested: bool) -> None:
     """The log names a job one second after its own cancellation, with its stack; views say how long ago that was."""
     told: list[tuple[int, str, str]] = []
-    stuck = Job(deaf, label="stuck", **WAYS[way])
-    scheduler = Scheduler(Scheduler(stuck) if is_nested else stuck, Job(nap, 9, label="meek"))
+    # Its worker has been watched before, for a later deadline.
+    before = Job(turns, 5, timeout=99)
+    stuck = Job(deaf, label="stuck", required=before, **WAYS[way])
+    members = before, stuck
+    scheduler = Scheduler(Scheduler(*members) if is_nested else members, Job(nap, 9, label="meek"))
 
     async def watch() -> None:
         await anyio.sleep(2)

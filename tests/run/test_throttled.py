@@ -252,7 +252,7 @@ def test_throttled_may_be_raised_in_threads_and_processes(backend: str, kind: An
 
 
 def test_instruments_and_trace_see_a_throttle(virtual: Virtual) -> None:
-    """Hooks report a throttled job as scheduled and started twice; the trace has one span, of the call that counts."""
+    """Hooks report each call of a throttled job; the trace has one span, of the call that counts."""
 
     class Watch(Instrument):
         def job_scheduled(self, scheduler: Scheduler, job: AbstractJob[Any]) -> None:
@@ -272,7 +272,7 @@ def test_instruments_and_trace_see_a_throttle(virtual: Virtual) -> None:
     said: list[str] = []
     events: list[str] = []
     trace = trioflow.Trace()
-    job = ask(Server(1), "a")
+    job = ask(Server(2), "a")
     looking = Scheduler(Job(look))
     scheduler = Scheduler(job, pool=Pool(api=1), instruments=[Watch(), trace])
 
@@ -281,10 +281,11 @@ def test_instruments_and_trace_see_a_throttle(virtual: Virtual) -> None:
             await looking.co_run()
 
     virtual(main)
-    assert events == ["scheduled", "started", "scheduled", "started", "finished"]
+    assert events == [*["scheduled", "started"] * 3, "finished"]
     assert said == ["'a' waits for api, throttled for 16 s"]
     (span,) = trace.spans
-    assert (span.started_at, span.finished_at, span.attempts, span.throttled) == (21, 22, (21,), ((0, 1),))
+    assert (span.started_at, span.finished_at, span.attempts) == (42, 43, (42,))
+    assert span.throttled == ((0, 1), (21, 22))
 
 
 @pytest.mark.parametrize(
@@ -337,14 +338,29 @@ def test_a_job_that_has_only_been_throttled_for_long_fails(virtual: Virtual, lim
     assert job.attempts == 1
 
 
-def test_a_command_that_gives_up_calls_on_settled(backend: str) -> None:
+def test_a_job_fails_if_one_of_two_rates_gives_up(virtual: Virtual) -> None:
+    calls: list[float] = []
+
+    async def ask() -> None:
+        calls.append(anyio.current_time())
+        raise ExceptionGroup("", [Throttled(key, after=25) for key in "ab"])
+
+    pool = Pool(a=Rate(requests=9, per=1, give_up=60), b=Rate(requests=9, per=1, give_up=None))
+    assert not virtual(Scheduler(Job(ask, needs={"a": 1, "b": 1}), pool=pool, timeout=999).co_run)
+    assert calls == [0, 25, 50, 75]
+
+
+@pytest.mark.parametrize(("after", "state"), [(0.001, JobState.FAILED), (99, JobState.CANCELLED)])
+def test_a_throttled_command_that_is_called_no_more_calls_on_settled(
+    backend: str, after: float, state: JobState
+) -> None:
+    """It gives up, or the run stops while it waits."""
     settled: list[Any] = []
-    job = trioflow.CommandJob(
-        ["true"], needs={"api": 1}, on_start=raising(Throttled("api", after=0.001)), on_settled=settled.append
-    )
-    Scheduler(job, pool=Pool(api=Rate(requests=10_000, per=1, give_up=0.01))).run(backend=backend)
-    assert settled == [job]
-    assert isinstance(job.raised_exception(), Throttled)
+    refuses = raising(Throttled("api", after=after))
+    job = trioflow.CommandJob(["true"], needs={"api": 1}, on_start=refuses, on_settled=settled.append)
+    stops = Job(fail, 0.3, critical=after > 1)
+    Scheduler(job, stops, pool=Pool(api=Rate(requests=10_000, per=1, give_up=0.01))).run(backend=backend)
+    assert (settled, job.state) == ([job], state)
 
 
 def test_the_time_to_give_up_is_no_limit_of_that_name() -> None:

@@ -12,7 +12,7 @@ from trioflow import Budget, First, Job, JobNotDone, PerKey, Pool, Rate, Retry, 
 from trioflow._core.admission import _admission
 from trioflow.abc import AbstractJob, WaitCause, incidents_of, waiting
 from trioflow.view import listing
-from ..bodies import CANCELLED, SUCCEEDED, fail, flaky, hooked, later, nap, running, serve
+from ..bodies import CANCELLED, SUCCEEDED, fail, flaky, give, hooked, later, nap, running, serve, turns
 from ..conftest import Virtual
 from ..view.monitor.monitors import Terminal, drawn
 
@@ -226,10 +226,16 @@ def test_waits_that_form_no_cycle_are_allowed(virtual: Virtual, kind: str) -> No
 
 # --- how a wait is shown
 def test_explain_and_views_show_that_a_job_awaits_another(virtual: Virtual) -> None:
-    jobs: Jobs = {"b": Job(nap, 9, label="b")}
-    me = awaiting(jobs, "b", "me")
+    jobs: Jobs = {name: Job(nap, 9, label=name) for name in "bc"}
+
+    async def await_both() -> None:
+        async with anyio.create_task_group() as tasks:
+            for job in jobs.values():
+                tasks.start_soon(job.wait_settled)
+
+    me, both = awaiting(jobs, "b", "me"), Job(await_both, label="both")
     monitor = trioflow.Monitor(file=Terminal())
-    scheduler = Scheduler(me, jobs["b"], instruments=[monitor])
+    scheduler = Scheduler(me, both, *jobs.values(), instruments=[monitor])
     seen: list[Any] = []
 
     async def look() -> None:
@@ -237,6 +243,8 @@ def test_explain_and_views_show_that_a_job_awaits_another(virtual: Virtual) -> N
         seen.extend(
             [scheduler.explain(me), waiting(me), waiting(jobs["b"]), listing(scheduler, details=True), drawn(monitor)]
         )
+        each = {f"awaits '{name}', which has been running for 2 s" for name in "bc"}
+        assert {*scheduler.explain(both).split(", and ")[1:]} == each
 
     scheduler.add(Job(look, label="look"))
     assert virtual(scheduler.co_run)
@@ -790,3 +798,24 @@ def test_an_await_of_a_job_ends_with_the_last_attempt_of_its_group(virtual: Virt
     virtual(Scheduler(group, waits).co_run)
     assert isinstance(waits.raised_exception(), JobNotDone)
     assert waits.finished_at == 7
+
+
+@pytest.mark.both_backends
+@pytest.mark.parametrize("number", range(5))
+def test_whoever_awaits_what_is_tried_again_gets_one_of_its_ends(virtual: Virtual, number: int) -> None:
+    """The job is cancelled, and tried again a number of turns later: while the cancellation is told, or after that."""
+
+    async def steer() -> None:
+        await anyio.sleep(1)
+        awaited.cancel()
+        while awaited.is_running():
+            await turns(1)
+        await turns(number)
+        awaited.try_again()
+
+    awaited: Job[Any] = Job(give, "anew", 3)
+    waits = Job(lambda: awaited.wait_settled())
+    ends = awaiting({"awaited": awaited}, "awaited", "ends", 0)
+    virtual(Scheduler(awaited, waits, ends, Job(steer), log=False).co_run)
+    assert isinstance(ends.raised_exception(), trioflow.JobCancelled | None)
+    assert (waits.state, awaited.result()) == (SUCCEEDED, "anew")

@@ -121,7 +121,7 @@ def test_a_reader_without_an_order_is_named_in_a_warning(
         path.parent.mkdir(parents=True, exist_ok=True)
         path.mkdir() if writes == "dir" else path.touch()
     make, use = command("make", writes=[writes, "other"]), command("use", reads=[reads])
-    scheduler = Scheduler(use, make)
+    scheduler = Scheduler(use, make, command("later", writes=[writes], required=make))
     (text,) = FileUses(scheduler).unordered_readers()
     assert text.startswith(f"'use' reads '{writes}', which 'make' writes, without an order")
     assert scheduler.run(backend=backend)

@@ -128,6 +128,18 @@ def test_a_first_with_an_infinite_stagger_starts_a_job_only_after_a_failure(virt
     assert explained[0].endswith("waits for its turn: until 'two' has failed")
 
 
+@pytest.mark.parametrize("stagger", [9, math.inf])
+def test_the_turns_of_jobs_that_were_cancelled_before_are_passed_over(virtual: Virtual, stagger: float) -> None:
+    def cancel() -> None:
+        for job in cancelled:
+            job.cancel()
+
+    cancelled, last = [Job(nap), Job(nap)], Job(nap, 1, "last")
+    first = First(Job(fail, 3), cancelled, last, stagger=stagger)
+    assert virtual(Scheduler(first, Job(later, 1, cancel)).co_run)
+    assert (first.result(), last.started_at) == ("last", 3)
+
+
 def test_a_first_with_an_infinite_stagger_that_needs_more_starts_a_job_after_a_success_too(virtual: Virtual) -> None:
     """With `stagger=inf` no time opens a turn, so what has succeeded, and is not enough, does."""
     jobs = [Job(nap, 2, "one", label="one"), Job(fail, 3), Job(nap, 1, "three"), Job(nap, 1, "four")]

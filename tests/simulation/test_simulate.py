@@ -194,14 +194,14 @@ def test_a_simulation_ends_and_orders_jobs_as_the_run_does(case: str, monkeypatc
 
 def test_makespan_bound_utilisation_critical_path_and_slack_are_correct() -> None:
     """The makespan, bound, utilisation, critical path and slack of a small scenario equal those calculated by hand."""
-    a, b = stand_in(1, label="a"), stand_in(2, label="b")
+    a, b = stand_in(1, label="a"), Scheduler(stand_in(2, label="in b"), label="b")
     c = stand_in(3, a, label="c")
     inner = Scheduler(Sequence(stand_in(2, label="x"), stand_in(2, label="y")), label="inner", required=c)
     scheduler = Scheduler(a, b, c, inner, jobs_window=2)
     found = simulate(scheduler)
     assert (found.makespan, found.lower_bound, found.utilisation) == (8, 8, 10 / 16)
     assert [job.label for job in found.critical_path] == ["a", "c", "x", "y"]
-    assert {job.label: slack for job, slack in found.slack.items() if slack} == {"b": 6}
+    assert {job.label: slack for job, slack in found.slack.items() if slack} == {"b": 6, "in b": 6}
     assert simulate(scheduler, jobs_window=1).makespan == simulate(scheduler, jobs_window=1).lower_bound == 10
     assert "<svg" in found.timeline._repr_mimebundle_()["image/svg+xml"]
 
@@ -212,6 +212,12 @@ def test_forever_jobs_and_groups_take_their_share_of_a_window(window: Any) -> No
     group = Scheduler(stand_in(1), stand_in(1), jobs_window=1)
     found = simulate(Scheduler(forever, group, stand_in(1), jobs_window=window))
     assert (found.makespan, found.utilisation) == (2, 3 / 4)
+
+
+def test_jobs_of_a_group_with_the_same_limiter_take_tokens_of_the_window() -> None:
+    limiter = anyio.CapacityLimiter(2)
+    group = Scheduler(stand_in(1), stand_in(1), jobs_window=limiter)
+    assert simulate(Scheduler(group, jobs_window=limiter)).utilisation == 1
 
 
 def test_a_forever_scheduler_does_not_count_in_the_lower_bound() -> None:
@@ -577,3 +583,10 @@ def test_a_file_that_has_no_valid_durations_is_rejected(tmp_path: Path, content:
     with pytest.raises(ValueError, match=words):
         Scheduler(Job(anyio.sleep, 0), durations=path)
     assert path.read_text() == content
+
+
+def test_a_result_is_kept_until_the_last_of_its_users_starts() -> None:
+    sources = [stand_in(1, keep_result=False) for _ in range(3)]
+    early = Job(never, *sources, expected_duration=1)
+    late = Job(never, *sources, expected_duration=1, required=stand_in(1, early))
+    assert simulate(Scheduler(early, *late.required, late)).peak_results == 4

@@ -1,7 +1,6 @@
 """Where the time went: sentence, table by family of job, and picture."""
 
 import dataclasses
-import functools
 import re
 from pathlib import Path
 from typing import Any
@@ -84,9 +83,15 @@ def test_the_family_of_a_job_is_its_label_with_stars_for_numbers(label: str, is_
 
 
 def test_throttled_attempts_count_as_work(virtual: Virtual) -> None:
-    ask = Job(flaky(error=functools.partial(Throttled, "api", after=5)), needs={"api": 1})
-    spent = traced(virtual, Scheduler(ask, pool=Pool(api=2))).time_spent()
-    assert (spent.work, dict(spent.waits)) == (2, {"the throttle of api": 5})
+    async def ask() -> None:
+        await nap(1)
+        if errors:
+            raise errors.pop()
+
+    errors = [OSError(), Throttled("api", after=5)]
+    job = Job(ask, needs={"api": 1}, retry=Retry(1, first=3, jitter=False))
+    spent = traced(virtual, Scheduler(job, pool=Pool(api=2))).time_spent()
+    assert (spent.work, dict(spent.waits)) == (3, {"the throttle of api": 5, "a retry": 3})
 
 
 def test_a_nested_scheduler_counts_its_waits_but_not_its_work(virtual: Virtual) -> None:
@@ -183,6 +188,18 @@ def test_a_critical_path_has_each_wait_of_a_job_before_its_start(virtual: Virtua
     [family] = [each for each in trace.time_spent().families if each.family == "last"]
     assert parts == {"rate of api": 0.5, "a resume": 4, "a retry": 8}
     assert family.waits == {"jobs": 1, **parts}
+
+
+def test_a_backoff_that_another_try_has_ended_is_over(virtual: Virtual) -> None:
+    def again() -> None:
+        job.cancel()
+        job.try_again()
+
+    job = Job(flaky(1), label="flaky", retry=Retry(1, first=9, jitter=False))
+    jobs = [job, Job(nap, 5), Job(later, 2, again, forever=True)]
+    spent = traced(virtual, Scheduler(*jobs), jobs_window=1).time_spent()
+    [family] = [each for each in spent.families if each.family == "flaky"]
+    assert dict(family.waits) == {"a retry": 1, "a slot": 4}
 
 
 @pytest.mark.parametrize("budget", [9, 2])
