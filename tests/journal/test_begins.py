@@ -18,6 +18,7 @@ from trioflow.abc import Instrument
 from trioflow.journal._judgement import Evidence, Finding, judge
 from trioflow.journal._requirement_forms import NOTHING, Counted
 from trioflow.journal._store import JournalStore, StoredJob
+from trioflow.view.text._verdict import run_verdict
 from ..bodies import hooked, nothing
 
 
@@ -228,7 +229,9 @@ def test_what_has_changed_is_still_the_reason_in_the_next_attempt(tmp_path: Path
         if around is None:
             jobs.append(Job(again, save=None))
         top = jobs if around is None else [Scheduler(jobs, label="in", retry=Retry(1, first=0), critical=True)]
-        assert Scheduler(top, log=False).run(backend=backend, journal=tmp_path / "run.db")
+        scheduler = Scheduler(top, log=False)
+        assert scheduler.run(backend=backend, journal=tmp_path / "run.db")
+    assert "1 run again, because 'load' has changed" in run_verdict(scheduler, scheduler.stop_reason).sentence
     assert ['has changed from "mon" to "tue"' in reason for reason in reasons] == [False, True, True]
 
 

@@ -40,7 +40,12 @@ def failed_groups() -> Scheduler:
     won = Scheduler(First(Job(nap, 9, label="won"), label="again"), label="way")
     first = First(Job(fail, 1, label="lost"), won, label="first")
     inner = Scheduler(Job(nap, 9, label="deep"), timeout=1, label="inner", critical=True)
-    retried = Scheduler(inner, label="retried", retry=Retry(1, first=1, jitter=False))
+
+    async def grow() -> None:
+        if len(retried) == 2:
+            retried.add(Scheduler(Job(nap, 9), timeout=0.5, label="added"))
+
+    retried = Scheduler(inner, Job(grow, label="grow"), label="retried", retry=Retry(1, first=1, jitter=False))
     return Scheduler(late, tolerated, first, retried, Job(nap, 5, label="last", required=tolerated), label="night")
 
 

@@ -196,8 +196,8 @@ class RunningJob:
     path: str
     fingerprint: str
     save: Save
-    why: str | None
-    """The reason why the job was not restored, or None if it had no record."""
+    why: NotStored
+    """Why the job was not restored, without a reason if it had no record."""
     work: Work | None
     by_name_only: bool
     """Whether the fingerprint identifies the function by its name alone."""
@@ -399,7 +399,7 @@ class JournalSession:
         found: Restored | NotStored = asked.moved if finding is Finding.MOVED else REASONS.get(finding, NO_RECORD)
         if finding is Finding.RAN_BEFORE and (failed := self._running_jobs.get(job)) is not None:
             # The change that made it run has not come to a result yet.
-            found = NotStored(failed.why, _job_queries.rerun_cause(job))
+            found = failed.why
         if record is not None and finding in (Finding.MATCHES, Finding.DIFFERS):
             changed = finding is Finding.DIFFERS and self._find_change(job, record, asked.own, asked.required)
             found = changed or self._restore_from_record(job, record, save, asked.running.work, paths)
@@ -440,7 +440,7 @@ class JournalSession:
             fingerprint = with_requirements(own, CUT_PART if has_cut_requirements(job) else required.part)
             identity = own
         counted = Counted(identity, 1, (required or NOTHING).ran, (required or NOTHING).cause)
-        running = RunningJob(path, fingerprint, save, None, work, by_name_only, function)
+        running = RunningJob(path, fingerprint, save, ALWAYS_RUNS, work, by_name_only, function)
         return AskedJob(own, required, counted, moved, running)
 
     def _find_evidence(self, job: AbstractJob[Any], asked: AskedJob, paths: RecordPaths) -> Evidence:
@@ -484,7 +484,7 @@ class JournalSession:
         """Prepare to record the result of a job that runs."""
         asked.counted.cause = found.cause or f"{job.label!r} has run since"
         running = asked.running
-        running.why = None if found is NO_RECORD else found.reason
+        running.why = ALWAYS_RUNS if found is NO_RECORD else found
         # What was left out of this run is not compared.
         fingerprint = running.fingerprint
         if record is not None and has_cut_requirements(job):
@@ -982,7 +982,7 @@ class JournalSession:
         if (running := self._take_running(job)) is None:
             # The job was restored, or it is never recorded.
             return
-        path, why, work = running.path, running.why, running.work
+        path, why, work = running.path, running.why.reason, running.work
         taken = self._stamps.pop(job, {})
         self._note_changed_arguments(job, running.fingerprint)
         prepared_value, prepared = running.prepared or (None, None)
@@ -1105,7 +1105,7 @@ class JournalSession:
             self._undecided_firsts.pop(dropped, None)
             self._paths.pop(dropped, None)
             self._record_paths.pop(dropped, None)
-            if running is not None and running.why in (None, RAN_BEFORE.reason) and running.by_name_only:
+            if running is not None and running.why.reason in (None, RAN_BEFORE.reason) and running.by_name_only:
                 # It has failed, and had no record. A later job with this name could have the same fingerprint.
                 failed = self._unstored(running.path, running.fingerprint, "because it failed", dropped.took)
                 self._pending_records[running.path] = failed
@@ -1122,11 +1122,11 @@ class JournalSession:
 
     def _tally_outcome(self, job: AbstractJob[Any]) -> RunningJob | None:
         """Add the outcome of a job to the summary of the run. Return the facts if its result was not recorded."""
-        running = self._take_running(job)
+        facts = self._take_running(job)
         state = None if is_in_first(job, self._scheduler) else _job_queries.counted_state(self._scheduler, job)
         if state is not None:
-            self._tally.add_outcome(job, state, _run_summary.ALWAYS_RUNS_REASON if running is None else running.why)
-        return running
+            self._tally.add_outcome(job, state, _run_summary.ALWAYS_RUNS_REASON if facts is None else facts.why.reason)
+        return facts
 
     # ---- the file
 
