@@ -82,7 +82,6 @@ LOOK_IS_ENABLED: Final = os.environ.get("TRIOFLOW_LOOK", "0") not in ("", "0")
 """Whether the first run lets `trioflow look` look into this program. See `trioflow.look`."""
 begin_refusal: Callable[[Scheduler], None] | None = None
 """Raises in place of each run that would begin. The command `trioflow` sets it while it loads a user's file."""
-"""The empty mapping that all schedulers without the option `durations` share. Do not change it."""
 
 
 class EndsOfJobs(Instrument):
@@ -187,7 +186,7 @@ class Scheduler(BaseScheduler):
 
     """
 
-    __slots__ = ("_durations", "_processes", "_resolved_durations")
+    __slots__ = ("_durations", "_processes")
 
     durations: Option[DurationSource | None] = Option(None, _check_durations)
     processes: Option[ProcessesOption] = Option(None, _check_processes)

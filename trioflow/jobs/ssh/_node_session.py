@@ -66,12 +66,7 @@ class NodeSession:
         self._user: Final = current_job()
 
     async def run(
-        self,
-        words: Sequence[str],
-        stdio: Stdio,
-        description: str,
-        *,
-        allowed: frozenset[int] | None = ZERO_ONLY,
+        self, words: Sequence[str], stdio: Stdio, description: str, *, allowed: frozenset[int] | None = ZERO_ONLY
     ) -> CommandResult:
         """Run a program on the node, and return its result.
 
