@@ -525,7 +525,7 @@ def test_ctrl_c_after_the_loop_has_ended_is_not_lost(backend: str) -> None:
     chosen = _backend.get_backend(backend)
 
     async def main() -> None:
-        watch.loop_started(chosen.threadsafe_caller())
+        watch.loop_started(chosen.threadsafe_caller(), lambda call: call())
 
     watch = SignalHandler(Scheduler(), False)
 

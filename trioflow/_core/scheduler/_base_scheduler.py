@@ -690,7 +690,7 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
         async def main() -> bool:
             nonlocal main_task
             main_task = backend_object.current_task()
-            signal_handler.loop_started(backend_object.threadsafe_caller())
+            signal_handler.loop_started(backend_object.threadsafe_caller(), self._early_calls.append)
             try:
                 with backend_object.woken_by_signals() if signal_handler.wakes_loop else contextlib.nullcontext():
                     return await self.co_run(

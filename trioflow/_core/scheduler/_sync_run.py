@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from ._base_scheduler import BaseScheduler
 
 T = TypeVar("T")
+Call = Callable[[], None]
 SignalCallback = Callable[[int], Callable[[], object] | None]
 SignalSetting = bool | SignalCallback | Mapping[int, SignalCallback | Literal[True]]
 
@@ -83,7 +84,7 @@ class SignalHandler:
         self._is_over = False
         # The handlers that `signal.signal` returned.
         self._previous_handlers: dict[int, Any] = {}
-        self._call_in_loop: Callable[[Callable[[], None]], None] | None = None
+        self._call_in_loop: Callable[[Call], None] | None = None
         # The time of the first signal that the event loop has not processed yet, or infinity if there is none.
         self._pending_since = math.inf
         self._should_end_run = False  # whether a signal that has not been processed yet is to end the run
@@ -91,12 +92,11 @@ class SignalHandler:
         self._interruption: BaseException | None = None  # the exception that `run()` is to raise
         # The calls that functions of the program have returned, or made to steer the run.
         self._pending_calls: deque[Callable[[], object]] = deque()
-        is_main_thread = threading.current_thread() is threading.main_thread()
         # The signals that end the run, or are passed to the user's callbacks. Ignored signals stay ignored, because
         # nohup and a shell's `&` rely on this.
         self._ending_signals: set[int] = set()
         self._handled_signals: list[int] = []
-        if is_main_thread:
+        if threading.current_thread() is threading.main_thread():
             self._ending_signals = {each for each in self._callbacks if signal.getsignal(each) is not signal.SIG_IGN}
             if SIGNALS.getsignal(signal.SIGINT) is signal.default_int_handler:
                 self._ending_signals.add(signal.SIGINT)
@@ -134,12 +134,17 @@ class SignalHandler:
         """Whether signals have to wake the loop that runs in this thread."""
         return bool(self._handled_signals) and threading.current_thread() is threading.main_thread()
 
-    def loop_started(self, call_in_loop: Callable[[Callable[[], None]], None]) -> None:
-        """Store a function that calls its argument in the event loop. If a signal has come already, process it."""
+    def loop_started(self, call_in_loop: Callable[[Call], None], keep: Callable[[Call], None]) -> None:
+        """Record that the event loop has started. If a signal has come already, process it.
+
+        Args:
+            call_in_loop: calls its argument in the event loop.
+            keep: lets the run begin with a call. A call in the loop might come after the first jobs.
+
+        """
         self._call_in_loop = call_in_loop
         if self._pending_since < math.inf:
-            # The run begins with it. A call in the loop might come after the first jobs.
-            self._scheduler._early_calls.append(self._process_signals)
+            keep(self._process_signals)
 
     def loop_ended(self) -> None:
         """Record that the event loop has ended, so that nothing can be called in it any more."""
