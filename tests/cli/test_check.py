@@ -61,12 +61,18 @@ def test_check_reports_all_faults_at_any_depth_together() -> None:
 
 
 def test_check_reports_one_cycle_for_each_strongly_connected_component() -> None:
-    jobs = [idle(str(n)) for n in range(6)]
+    jobs = [idle(str(n)) for n in range(10)]
     for n, requirement in ((0, 1), (1, 2), (2, 0), (1, 0), (3, 2), (4, 5), (5, 4), (4, 3)):
         jobs[n].requires(jobs[requirement])
+    for n, requirement in ((6, 7), (7, 6), (8, 9), (9, 8), (6, 8), (8, 6)):
+        jobs[n].requires(jobs[requirement])
     lines = found(Scheduler(jobs))
-    assert len(lines) == 2
-    assert [re.findall(r"\d", line.partition("none of")[0]) for line in lines] == [list("00120"), list("4454")]
+    assert len(lines) == 3
+    assert [re.findall(r"\d", line.partition("none of")[0]) for line in lines] == [
+        list("00120"),
+        list("4454"),
+        list("6676"),
+    ]
 
 
 def test_check_finds_a_cycle_through_inputs_of_nested_jobs() -> None:
@@ -166,10 +172,11 @@ def test_findings_are_printed_and_counted(tmp_path: Path) -> None:
 
 def test_notes_are_printed_and_do_not_count(tmp_path: Path) -> None:
     """Notes come before the number of findings; they are none, and do not change the exit code."""
-    done = trioflow("check", written(tmp_path, "x = Scheduler(Scheduler(Job(work), Job(work)), jobs_window=1)"))
+    text = "x = Scheduler(Job(work), Job(work), Scheduler(*(Job(work) for _ in range(5))), jobs_window=2)"
+    done = trioflow("check", written(tmp_path, text))
     first, last = done.stdout.splitlines()
-    assert (done.exit_code, last) == (0, "2 jobs: nothing else found")
-    assert first.startswith("note: 2 may run at once")
+    assert (done.exit_code, last) == (0, "7 jobs: nothing else found")
+    assert first.startswith("note: 6 may run at once")
 
 
 def test_twenty_thousand_jobs_are_checked() -> None:

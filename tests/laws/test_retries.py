@@ -11,7 +11,6 @@ from trioflow import Budget, Job, JobState, Pool, Retry, Scheduler, Throttled, c
 from trioflow.abc import enclosing_schedulers, fraction_done, is_scheduler
 from ..bodies import fail_now, nap
 from ..conftest import Virtual
-from ..run.tries import Broken
 
 
 def test_a_function_decides_on_the_pause(virtual: Virtual) -> None:
@@ -51,12 +50,6 @@ def test_no_backoff_stays_none_whatever_the_number_of_the_attempt(virtual: Virtu
     job = Job(poll, retry=retry, log=False)
     assert virtual(main)
     assert job.result() == 0
-
-
-def test_of_two_backoffs_that_end_together_the_higher_priority_starts_first(virtual: Virtual) -> None:
-    low, high = (Job(Broken(1), retry=Retry(1, first=5, jitter=False), priority=number) for number in (0, 9))
-    assert virtual(Scheduler(low, high, Job(nap, 99, priority=-1), jobs_window=2).co_run)
-    assert (high.finished_at, low.finished_at) == (7, 8)
 
 
 def test_backoffs_grow_by_their_factor_up_to_their_cap(virtual: Virtual) -> None:

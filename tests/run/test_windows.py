@@ -336,6 +336,21 @@ def test_run_ends_when_the_last_job_that_waits_for_a_token_is_cancelled(virtual:
     assert virtual(main) == 2
 
 
+@pytest.mark.parametrize("word", ["drain", "cancel"])
+def test_a_token_passes_over_a_group_that_has_asked_before_and_waits_no_longer(virtual: Virtual, word: str) -> None:
+    group, late = Scheduler(naps(2)), Job(nap, label="late")
+
+    async def steer() -> None:
+        await anyio.sleep(1)
+        scheduler.add(late)
+        await anyio.sleep(1)
+        getattr(group, word)()
+
+    scheduler = Scheduler(Job(nap, 5), group, Job(steer, forever=True), jobs_window=anyio.CapacityLimiter(1))
+    virtual(scheduler.co_run)
+    assert late.started_at == 5
+
+
 # --- a scheduler that a job runs itself
 def test_a_scheduler_run_by_a_body_with_the_limiter_of_its_job_is_rejected(virtual: Virtual) -> None:
     """A body may not run a scheduler with its job's limiter, whose token the job holds: the error advises nesting."""
