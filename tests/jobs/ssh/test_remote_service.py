@@ -2,8 +2,11 @@
 
 import contextlib
 import os
+import shlex
 import signal
+import socket
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -50,15 +53,35 @@ def test_a_sender_starts_when_the_sniffer_on_its_node_listens(
     assert watched.gone_in_time(), watched.alive()
 
 
-def test_a_shell_on_the_node_may_wait_for_a_service_that_writes_no_line(
-    backend: str, local: LocalConnection, tmp_path: Path, watched: Watched, mark: dict[str, str]
+def serving(port: int, before: str = "") -> str:
+    lines = "import socket; s = socket.create_server(('127.0.0.1', %d)); [s.accept() for _ in iter(int, 1)]"
+    return f"{before} exec {shlex.quote(sys.executable)} -c {shlex.quote(lines % port)}"
+
+
+def test_a_service_on_a_node_may_be_ready_when_its_port_is_open(
+    backend: str, place: Place, tmp_path: Path, watched: Watched, mark: dict[str, str]
 ) -> None:
-    """A shell that starts a program, waits for its file, port or socket, and writes a line makes a service of it."""
-    command = f"(sleep 0.2; touch up; {TREE}) & until test -e up; do sleep 0.05; done; echo ready; wait"
-    service = sniffer(local, command, ready=OutputLine("ready"), cwd=tmp_path, env=mark)
-    uses = SshJob(local.node(), "test -e up", cwd=tmp_path, required=service)
-    assert Scheduler(service, uses).run(backend=backend)
+    """A service whose `ready` is a `PortOpen` is ready when it listens, wherever its output goes, and adds none."""
+    port = free_port("127.0.0.1")
+    command = serving(port, f"sleep 0.2; echo up >&2; touch {tmp_path}/up;")
+    options: dict[str, Any] = {"stdout": tmp_path / "log", "stderr": subprocess.STDOUT, "env": mark}
+    service = sniffer(place, command, ready=PortOpen(port, "127.0.0.1"), **options)
+    sender = SshJob(place.node(), f"test -e {tmp_path}/up", required=service)
+    assert Scheduler(service, sender).run(backend=backend)
+    assert (service.result(), service.last_result and service.last_result.signal) == (port, signal.SIGTERM)
+    assert (tmp_path / "log").read_text() == "up\n"
     assert watched.gone_in_time(), watched.alive()
+
+
+def test_a_service_on_a_node_whose_port_is_in_use_does_not_start(
+    backend: str, local: LocalConnection, tmp_path: Path
+) -> None:
+    """Another server on the port of a service never passes for it: the service fails before its program starts."""
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        ready = PortOpen(other.getsockname()[1], "127.0.0.1")
+        service = sniffer(local, f"touch {tmp_path}/begun; exec sleep 1000", ready=ready)
+        assert "is in use before the service starts" in str(failed(service, backend))
+    assert not (tmp_path / "begun").exists()
 
 
 def test_a_service_on_a_node_may_be_a_script_with_files(backend: str, local: LocalConnection, tmp_path: Path) -> None:
@@ -115,8 +138,8 @@ def test_a_service_on_a_node_that_is_skipped_is_skipped(backend: str) -> None:
     [
         (lambda: SshService("n", ["a", "b"], ready=OutputLine("a")), "a service runs one program"),
         (lambda: SshService("n", Push("a", to="b"), ready=OutputLine("a")), "a service runs one program"),  # type: ignore[arg-type]
-        (lambda: SshService("n", "a", ready=PortOpen(1)), "let a shell wait"),  # type: ignore[arg-type]
-        (lambda: SshService("n", "a", ready="b"), "give OutputLine(...)"),  # type: ignore[arg-type]
+        (lambda: SshService("n", "a", ready=Path("b")), "give PortOpen(5432), or OutputLine(...)"),  # type: ignore[arg-type]
+        (lambda: SshService("n", "a", ready="b"), "give PortOpen(5432), or OutputLine(...)"),  # type: ignore[arg-type]
         (lambda: SshService("n", "a", ready=OutputLine("a"), env={"a b": 1}), "env of 'SshService'"),
     ],
 )

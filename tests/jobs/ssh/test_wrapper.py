@@ -4,6 +4,7 @@ import itertools
 import os
 import resource
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -19,6 +20,7 @@ from trioflow.jobs.ssh._node_session import _StartBuffer
 from trioflow.jobs.ssh._wrapper import ReportFilter, WrapperReport
 from ...places import PATIENCE
 from ..posix.process_trees import FORKING, STUBBORN, Watched
+from .servers import free_port
 
 TOKEN = "0123456789abcdef"
 SHELLS = ["dash", "bash --posix", "busybox sh", "ksh", "mksh"]
@@ -60,6 +62,19 @@ class Wrapped:
         kept = capture.output()
         assert isinstance(kept, bytes)
         return self.process.returncode, stdout, kept, reader.report
+
+
+@in_each_shell
+def test_the_wrapper_reports_when_the_port_of_a_service_is_open(shell: str) -> None:
+    """The report comes once the program listens, and what tries the port ends with the program."""
+    port = free_port("127.0.0.1")
+    code = f"import socket, time; s = socket.create_server(('127.0.0.1', {port})); time.sleep(1000)"
+    wrapped = Wrapped(shell, [sys.executable, "-c", code], port=_wrapper.port_script("127.0.0.1", port))
+    assert wrapped.process.stderr is not None
+    said = [wrapped.process.stderr.readline().decode() for _ in range(2)]
+    assert said == [f"{_wrapper.MARK}{TOKEN} {report}\n" for report in ("start", "ready")]
+    wrapped.close_lifeline()
+    assert wrapped.end()[3].returncode == 128 + signal.SIGTERM
 
 
 @in_each_shell

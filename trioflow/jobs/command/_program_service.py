@@ -276,11 +276,11 @@ class CommandService(ProgramService):
     Example:
         >>> import subprocess, sys
         >>> server = CommandService(
-        ...     "echo ready; exec sleep 60", shell=True, ready=OutputLine("ready"), timeout=10, stderr=subprocess.STDOUT
+        ...     "echo it is up; exec sleep 60", shell=True, ready=OutputLine("is up"), stderr=subprocess.STDOUT
         ... )
-        >>> client = CommandJob(["echo", "it is", server], stdout=subprocess.PIPE)
+        >>> client = CommandJob(["echo", "now", server], stdout=subprocess.PIPE)
         >>> Scheduler(server, client).run(), client.result().text
-        (True, 'it is ready\n')
+        (True, 'now it is up\n')
 
     """
 

@@ -288,6 +288,9 @@ class Stdio:
     # Empty the output files first.
     truncate: bool = False
     env: Mapping[str, str] = field(default_factory=dict[str, str])
+    # For a service that listens on a port: the script that looks at it, and what to call when it accepts connections.
+    port: str = ""
+    on_ready: Callable[[], object] = bool
 
     @property
     def is_merged(self) -> bool:
@@ -317,8 +320,9 @@ class RemoteCommand:
         token, job, connection = os.urandom(8).hex(), session.job, session.connection
         initial_input = _wrapper.export_variables(stdio.env, token) if stdio.env else b""
         command = _wrapper.login_shell_line(
-            words, token, grace=session.grace, stdin=stdio.stdin, merged=stdio.is_merged, size=len(initial_input)
-        )
+            words, token, grace=session.grace, stdin=stdio.stdin, merged=stdio.is_merged, size=len(initial_input),
+            port=stdio.port,
+        )  # fmt: skip
         self._check_size(
             "its command line, including the wrapper of trioflow, takes", len(os.fsencode(command)), MAX_LINE_BYTES
         )
@@ -339,6 +343,7 @@ class RemoteCommand:
         self._start_buffer: Final = _StartBuffer(self._stdout.sinks, connection.node)
         stderr_sinks = [self._tail, *self._stderr.sinks]
         report_filter = _wrapper.ReportFilter(token, stderr_sinks, self._login_tail, self._report_start)
+        report_filter.on_ready = stdio.on_ready
         self.report: Final = report_filter.report
         activity_sinks = [_output_sinks.ActivitySink(session.limit.heartbeat)] * session.limit.needs_signs
         self._process: Final = _LocalEnd(

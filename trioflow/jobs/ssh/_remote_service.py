@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import IO, Any, ClassVar, Unpack
+from typing import IO, Any, ClassVar, Final, Unpack
+
+import anyio
 
 from ..._core.base._text_forms import name_in_errors, shown_value
 from ..._core.job._option_descriptors import Argument
-from ...abc import AbstractJob, JobOptions, arguments_of
+from ...abc import AbstractJob, JobOptions, RunHandle, arguments_of
 from ..command import _argv, _program_service, _readiness
-from . import _connections, _nodes
+from . import _connections, _nodes, _wrapper
 from ._ssh_job import Path, SshJob
 from ._steps import Program, Pull, Push, parse_steps
 
@@ -33,8 +35,9 @@ class SshService(_program_service.ProgramService):
         node: an `SshNode`, the name of a node, or `LocalNode()` for this machine.
         command: a string or a t-string for the node's shell, a tuple of a program and its arguments, a `Script`, or a
             `ScriptText`, as for an `SshJob`.
-        ready: the line of output that shows that the program is ready, such as `OutputLine("listening on")`. It
-            is the result of the service.
+        ready: the sign of the program's readiness. With `OutputLine("listening on")`, it must write a line with this
+            text. With `PortOpen(5432)`, it must accept connections on this port of the node, which bash or nc tries
+            there. The result of the service is the line, or the number of the port.
         stdout: the destination of standard output, as for an `SshJob`. If `stdout` is None, and `stderr` is None,
             `PIPE` or `STDOUT`, the lines of both streams are printed to this program's standard error as they arrive.
         stderr: the destination of standard error, as for an `SshJob`.
@@ -45,7 +48,8 @@ class SshService(_program_service.ProgramService):
 
     Raises:
         TypeError, ValueError: the command or an option is invalid.
-        CommandError: when the service runs: the program could not be started, or ended by itself.
+        CommandError: when the service runs: the program could not be started, or ended by itself, or its port is in
+            use.
         JobTimeout: when the service runs: the program was not ready in time.
         SshError: when the service runs: the node cannot be reached, or the connection was lost.
 
@@ -68,7 +72,7 @@ class SshService(_program_service.ProgramService):
         command: str | _argv.Template | tuple[Any, ...] | Program,
         /,
         *,
-        ready: _readiness.OutputLine,
+        ready: _readiness.OutputLine | _readiness.PortOpen,
         values: Mapping[str, Any] | None = None,
         cwd: Path | None = None,
         env: Mapping[str, Any] | None = None,
@@ -85,12 +89,11 @@ class SshService(_program_service.ProgramService):
         step, *others = parse_steps(command, subject)
         if others or isinstance(step, (Push, Pull)):
             raise TypeError(f"{subject}: a service runs one program; copy files in an SshJob that it requires")
-        if not isinstance(ready, _readiness.OutputLine):  # pyright: ignore[reportUnnecessaryIsInstance]
+        if not isinstance(ready, (_readiness.OutputLine, _readiness.PortOpen)):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise TypeError(
-                f"ready={shown_value(ready, subject)} of {subject}: give OutputLine(...); if the program writes no "
-                f"line when it is ready, let a shell wait: 'program & until nc -z localhost 5432; do sleep 0.1; done; "
-                f"echo ready; wait'"
+                f"ready={shown_value(ready, subject)} of {subject}: give PortOpen(5432), or OutputLine(...)"
             )
+        readiness = _PortOfNode(ready) if isinstance(ready, _readiness.PortOpen) else ready._copy()
 
         def make_job(record_line: Callable[[object, str], None]) -> SshJob:
             return _ServedCommand(
@@ -99,7 +102,9 @@ class SshService(_program_service.ProgramService):
                 label=options.get("label"), redact=options.get("redact", False),
             )  # fmt: skip
 
-        super().__init__(make_job, ready, ready._copy(), (stdout, stderr), on_line, tag, subject, **options)
+        super().__init__(make_job, ready, readiness, (stdout, stderr), on_line, tag, subject, **options)
+        if isinstance(readiness, _PortOfNode):
+            self._job._service_stdio = {"port": readiness.script, "on_ready": lambda: readiness.opened.set()}
 
     node = Argument["_nodes.Node"]("_job.node")
     command = Argument["str | _argv.Template | tuple[Any, ...] | Program"]("_job.command")
@@ -127,3 +132,23 @@ class _ServedCommand(SshJob):
 
     _name_in_errors: ClassVar[str] = "SshService"
     __slots__ = ()
+
+
+class _PortOfNode(_readiness.Readiness):
+    """The condition that a program accepts connections on a port of its node, which the program's wrapper tests."""
+
+    opened: anyio.Event
+
+    def __init__(self, port: _readiness.PortOpen) -> None:
+        self._port: Final = port
+        self.script: Final = _wrapper.port_script(port.host, port.number)
+
+    def __str__(self) -> str:
+        return str(self._port)
+
+    def _check_before_start(self) -> None:
+        self.opened = anyio.Event()
+
+    async def _wait(self, run: RunHandle, output_files: object) -> int:
+        await self.opened.wait()
+        return self._port.number

@@ -123,9 +123,11 @@ class SshJob(abc.JobKind[Any], box=abc.BoxStyle("ssh", "cylinder", ("[(", ")]"))
 
     _name_in_errors: ClassVar[str] = "SshJob"
     __slots__ = (
-        "_command_options", "_env", "_given_command", "_is_list", "_last_result", "_node", "_open_streams", "_steps",
-        "_unreachable", "_values",
+        "_command_options", "_env", "_given_command", "_is_list", "_last_result", "_node", "_open_streams",
+        "_service_stdio", "_steps", "_unreachable", "_values",
     )  # fmt: skip
+    # For a service, more options of its `Stdio`.
+    _service_stdio: Mapping[str, Any]
     _last_result: CommandResult | None
     # The command that runs, for who looks at the end of its output.
     _open_streams: OutputEnds | None
@@ -174,6 +176,7 @@ class SshJob(abc.JobKind[Any], box=abc.BoxStyle("ssh", "cylinder", ("[(", ")]"))
             if isinstance(step, Command) and step.is_shell_line:
                 parts, names = placeholders.split(step.words)
                 check_line(parts, [shown_value(name, subject) for name in names], subject)
+        self._service_stdio = {}
         self._env: Final = _check_variables(env or {}, subject)
         _function.reject_text(self._env, f"env= of {subject}")
         self._last_result = self._unreachable = self._open_streams = None
@@ -383,6 +386,7 @@ class _StepRunner:
             tag=make_tag_function(options.tag, job._node.name, {"label": str(job.label), **self._values.by_name}),
             truncate=self._is_first and not options.append,
             env={**self._variables(), **variables},
+            **job._service_stdio,
         )
         self._is_first = False
         if self._stdin is None:

@@ -42,6 +42,7 @@ from ..command._output_sinks import OutputSink
 #   $t the mark of the report: a control character and the token;
 #   $g the grace period in tenths of a second; $i a file for the command's standard input, or empty;
 #   $m not empty if standard error is merged into standard output; $v the size of the variables in bytes;
+#   $w a script that looks at the port of a service (`port_script`), or empty;
 #   then the program and its arguments.
 # Descriptor 3 is the input from the controller, 4 the wrapper's standard error, 5 the command's standard input.
 #
@@ -82,12 +83,22 @@ _LEFTOVERS_SCRIPT: Final = (
     'if [ "$n" -eq 0 ]; then nap .02 1; else nap .1 1; fi; done;'
 )
 """Waits for processes left in the command's group. Sends SIGTERM after a grace period, and SIGKILL after two."""
+_PORT_SCRIPT: Final = (
+    """up() { if command -v bash; then bash -c ': <>"/dev/tcp/$0/$1"' "$h" "$q"; else nc -z "$h" "$q"; fi; }; """
+    'watch() { until up; do kill -0 $p || return; nap .1 1; done; kill -0 $p && echo "$t ready" >&4; }; '
+    "if ! command -v bash && ! command -v nc; then f=127 w='PortOpen needs bash or nc on the node'; "
+    'elif up; then f=1 w="port $q of $h is in use before the service starts"; else f=; fi; '
+    """if [ -n "$f" ]; then set -- sh -c 'echo "$0" >&2; exit "$1"' "$w" "$f"; w=; fi"""
+)
+"""Puts an error in the place of a service if its port, $q of $h, is in use, or otherwise defines `watch`, which reports
+when the port accepts connections, unless the service has ended."""
 _WRAPPER_LINES: Final = (
     'if [ -n "$1" ]; then eval "$(printf %b "$1")"; else shift; fi;',
-    "t=$1 g=$2 i=$3 m=$4 v=$5 e=; shift 5;",
+    "t=$1 g=$2 i=$3 m=$4 v=$5 w=$6 e=; shift 6;",
     "exec 3<&0 4>&2 2>/dev/null </dev/null;",
     'if [ -n "$i" ]; then exec 5<"$i"; rm -f -- "$i"; else exec 5</dev/null; fi;',
     'if [ "$v" -gt 0 ]; then e=$(dd ibs=1 count="$v" <&3); case $e in *"#$t") ;; *) exit 1;; esac; fi;',
+    'eval "$w" >/dev/null;',
     "s=/usr/bin/setsid; if [ -x $s ] || s=$(command -v setsid);",
     'then set -- "$1" "$s" "$@"; else set -- "$1" "$@"; set -m; fi;',
     _START_SCRIPT,
@@ -96,6 +107,7 @@ _WRAPPER_LINES: Final = (
     'echo "$t start" >&4;',
     'if [ -n "$m" ]; then start "$@" <&5 2>&1 3<&- 4>&- 5<&- & else start "$@" <&5 2>&4 3<&- 4>&- 5<&- & fi;',
     "p=$!;",
+    'if [ -n "$w" ]; then watch >/dev/null 3<&- 5<&- & fi;',
     "( read -r x <&3;",
     _END_SCRIPT,
     ") >/dev/null 4>&- 5<&- &",
@@ -111,7 +123,14 @@ MARK: Final = "\x1e"
 
 
 def login_shell_line(
-    words: Sequence[str], token: str, *, grace: float, stdin: str = "", merged: bool = False, size: int = 0
+    words: Sequence[str],
+    token: str,
+    *,
+    grace: float,
+    stdin: str = "",
+    merged: bool = False,
+    size: int = 0,
+    port: str = "",
 ) -> str:
     """Return the line for the login shell of a node.
 
@@ -122,9 +141,10 @@ def login_shell_line(
         stdin: a file on the node for the command to read, removed once it is open.
         merged: whether standard error is merged into standard output.
         size: the number of bytes from `export_variables`, which are sent to standard input first.
+        port: a script from `port_script`, for a service that listens on a port.
 
     """
-    parameters = (MARK + token, str(round(grace * 10)), stdin, "1" if merged else "", str(size))
+    parameters = (MARK + token, str(round(grace * 10)), stdin, "1" if merged else "", str(size), port)
     return f"exec /bin/sh -c '{WRAPPER_SCRIPT}' trioflow {_encode_words((*parameters, *words))}"
 
 
@@ -137,6 +157,11 @@ def export_variables(env: Mapping[str, str], token: str) -> bytes:
 
     """
     return os.fsencode(f"export {_quote_words(f'{name}={value}' for name, value in env.items())} #{MARK}{token}")
+
+
+def port_script(host: str, number: int) -> str:
+    """Return a script for the wrapper, which looks whether a port is free, and reports when it accepts connections."""
+    return f"h={_quote_words([host])} q={number}; {_PORT_SCRIPT}"
 
 
 def _quote_words(words: Iterable[str]) -> str:
@@ -163,7 +188,12 @@ class ReportFilter:
         login_sink: the destination of bytes before the start, which ssh and the login shell write.
         on_start: called when the start of the command is reported.
 
+    Attributes:
+        on_ready: called when it is reported that the port of a service accepts connections.
+
     """
+
+    on_ready: Callable[[], object]
 
     def __init__(
         self, token: str, sinks: Sequence[OutputSink], login_sink: OutputSink, on_start: Callable[[], object]
@@ -207,6 +237,9 @@ class ReportFilter:
             sink.finish()
 
     def _record(self, matched: re.Match[bytes]) -> None:
+        if matched[0] == b"ready\n":
+            self.on_ready()
+            return
         if matched["code"] is None:
             self.report.started = True
             self._current_sinks = self._sinks
@@ -242,7 +275,7 @@ _UNSAFE_PATTERN: Final = re.compile(r"[\\'!\n\r]")
 _TIME_PATTERN: Final = rb"\d{1,9}m\d{1,2}(?:[.,]\d{1,9})?s"
 # The shell's `times` prints two lines: first its own CPU times, then those of its children.
 _REPORT_PATTERN: Final = re.compile(
-    rb"(?:start\n|end (?P<code>\d{1,9}) %b %b\n(?P<user>%b) (?P<system>%b)\n)"
+    rb"(?:start\n|ready\n|end (?P<code>\d{1,9}) %b %b\n(?P<user>%b) (?P<system>%b)\n)"
     % (_TIME_PATTERN, _TIME_PATTERN, _TIME_PATTERN, _TIME_PATTERN)
 )
 
