@@ -16,7 +16,7 @@ import trioflow
 from trioflow import CommandJob, CommandService, First, Job, PerKey, Pool, Rate, Retry, Scheduler, Service, Trace
 from trioflow._core.job._labels import job_in
 from trioflow.view import save
-from trioflow.view._junit import xml_lines
+from trioflow.view._junit import xml_text
 from trioflow.view.trace._trace_file import read_record
 from trioflow.view.trace.report._report import report_html
 from ..bodies import fail, nap, serve
@@ -255,7 +255,7 @@ def test_report_of_twice_the_trace_takes_twice_steps(virtual: Virtual, tmp_path:
         def read_and_write() -> None:
             nonlocal text
             record = read_record(path)
-            text = report_html(record, tmp_path) if form == "report" else "".join(xml_lines(record))
+            text = report_html(record, tmp_path) if form == "report" else xml_text(record)
 
         return steps(read_and_write) + len(text)
 

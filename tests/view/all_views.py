@@ -210,7 +210,7 @@ def strange_in_record(trace: Trace, folder: Path) -> Iterator[str]:
         pages = [_report.report_html(record, folder) for record in (live, read)]
         pictures = [_timeline.timeline_svg(record, 1200) for record in (live, read)]
         tables = [_trace_file.csv_text(record) for record in (live, read)]
-        junit = ["".join(_junit_lines(record)) for record in (live, read)] if live.runs else ["", ""]
+        junit = [_junit_text(record) for record in (live, read)] if live.runs else ["", ""]
         for name, (one, other) in {"page": pages, "picture": pictures, "table": tables, "JUnit": junit}.items():
             if one != other:
                 yield f"the {name} of the file is another than that of the run: {first_difference(one, other)}"
@@ -230,10 +230,10 @@ def strange_in_record(trace: Trace, folder: Path) -> Iterator[str]:
     yield from strange_in_trace_events(live, json.loads(text)["traceEvents"])
 
 
-def _junit_lines(record: TraceRecord) -> Iterator[str]:
-    from trioflow.view._junit import xml_lines
+def _junit_text(record: TraceRecord) -> str:
+    from trioflow.view._junit import xml_text
 
-    return xml_lines(record)
+    return xml_text(record)
 
 
 def strange_in_junit(text: str) -> Iterator[str]:

@@ -59,7 +59,7 @@ def report_run(trace: Path, report: Sequence[Path], junit: Sequence[Path]) -> in
     if not record.root_runs and junit:
         raise CliError(f"nothing has run in {str(trace)!r}")
     texts = [(path, functools.partial(report_html, record, path.parent)) for path in report]
-    texts += [(path, functools.partial("".join, _junit.xml_lines(record))) for path in junit]
+    texts += [(path, functools.partial(_junit.xml_text, record)) for path in junit]
 
     def write(path: Path, make_text: Callable[[], str]) -> bool:
         return _outputs.write_output(lambda _: path.write_text(make_text(), "utf-8", "backslashreplace"), path)

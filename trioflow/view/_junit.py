@@ -6,13 +6,13 @@ read: a list of suites, each with its test cases. Suites are not nested, because
 
 from __future__ import annotations
 
-import html
 import os
 import re
 from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Final, final
+from xml.etree import ElementTree as Tree
 
 from .._core.base import _logger, _text_forms
 from .._core.base._states import JobState, StopReason
@@ -80,7 +80,7 @@ class JUnit(EventRecorder):
             return
         try:
             with open(self.path, "w", encoding="utf-8", newline="") as file:
-                file.writelines(xml_lines(build_record(self._log)))
+                file.write(xml_text(build_record(self._log)))
             self.is_written = True
         except OSError as error:
             _logger.warn(f"JUnit cannot be written to {self.path!r}: {error.strerror or error}")
@@ -88,8 +88,8 @@ class JUnit(EventRecorder):
             self._log.clear()
 
 
-def xml_lines(record: TraceRecord) -> Iterator[str]:
-    """Yield the lines of the file about a run.
+def xml_text(record: TraceRecord) -> str:
+    """Return the text of the file about a run.
 
     There is a case for each job, and for each nested scheduler that failed without a failed job.
     """
@@ -99,36 +99,35 @@ def xml_lines(record: TraceRecord) -> Iterator[str]:
     # Enclosing ones first. Long paths are cut, because each case repeats the path of its suite.
     for outer in (record.spans[run.parent] for run in record.runs if run.parent is not None):
         names[outer.number] = _text_forms.fit(f"{root_label}/{outer.path}", 200, "ends")
-    suites: dict[str, list[Span]] = {root_label: []}
+    spans_of_suites: dict[str, list[Span]] = {root_label: []}
     for span in cases:
-        suites.setdefault(names[span.parent], []).append(span)
-    yield '<?xml version="1.0" encoding="UTF-8"?>\n'
-    seconds = _format_time(record.end_time - record.start_time)
+        spans_of_suites.setdefault(names[span.parent], []).append(span)
     errors = [] if any(_element(record, span) == "failure" for span in cases) else list(_run_errors(record))
-    yield f"<testsuites name={_quote(root_label)} {_format_counts(record, cases, errors)} time={seconds}>\n"
+    seconds = _format_time(record.end_time - record.start_time)
     timestamp = datetime.fromtimestamp(record.start_time + record.wall_offset, UTC).isoformat(timespec="seconds")
-    for suite_name, spans in suites.items():
+    root = Tree.Element("testsuites")
+    root.attrib.update(_attributes(name=root_label, **_format_counts(record, cases, errors), time=seconds))
+    for suite_name, spans in spans_of_suites.items():
         total_time = _format_time(sum(span.took or 0.0 for span in spans))
-        attributes = f'timestamp="{timestamp}" hostname={_quote(record.host.name)}'
-        counts = _format_counts(record, spans, errors)
-        yield f"<testsuite name={_quote(suite_name)} {counts} time={total_time} {attributes}>\n"
+        facts = {**_format_counts(record, spans, errors), "time": total_time, "timestamp": timestamp}
+        suite = _add(root, "testsuite", name=suite_name, **facts, hostname=record.host.name)
         for span in spans:
-            yield from _case_lines(record, suite_name, span)
-        yield from errors
-        yield "</testsuite>\n"
+            _add_case(record, suite, span)
+        for label, kind, sentence in errors:
+            case = _add(suite, "testcase", classname=label, name=f"the run of {label}", time=_format_time(0.0))
+            _add(case, "error", type=kind, message=sentence)
         # The suite of the outermost scheduler comes first.
         errors = []
-    yield "</testsuites>\n"
+    Tree.indent(root, "")
+    return f'<?xml version="1.0" encoding="UTF-8"?>\n{Tree.tostring(root, "unicode")}\n'
 
 
-def _run_errors(record: TraceRecord) -> Iterator[str]:
-    """Yield a case with an error for each outermost run that went wrong by itself, such as by its timeout."""
+def _run_errors(record: TraceRecord) -> Iterator[tuple[str, str, str]]:
+    """Yield the label, the kind and the text of an error for each outermost run that went wrong by itself."""
     for run in record.root_runs:
         verdict = record.verdict(run, run.stop_reason)
         if not verdict.is_good:
-            kind = "" if run.stop_reason is None else run.stop_reason.name
-            case = f'<testcase classname={_quote(run.label)} name={_quote(f"the run of {run.label}")} time="0.000">'
-            yield f"{case}\n<error type={_quote(kind)} message={_quote(verdict.sentence)}/>\n</testcase>\n"
+            yield run.label, "" if run.stop_reason is None else run.stop_reason.name, verdict.sentence
 
 
 def _element(record: TraceRecord, span: Span) -> str:
@@ -146,29 +145,27 @@ def _pardon(record: TraceRecord, span: Span) -> str:
     return "awaited" if run.stop_reason is StopReason.COMPLETED else ""
 
 
-def _case_lines(record: TraceRecord, suite_name: str, span: Span) -> Iterator[str]:
-    time = _format_time(span.took or 0.0)
-    yield f"<testcase classname={_quote(suite_name)} name={_quote(span.label)} time={time}>"
+def _add_case(record: TraceRecord, suite: Tree.Element, span: Span) -> None:
+    case = _add(suite, "testcase", classname=suite.attrib["name"], name=span.label, time=_format_time(span.took or 0.0))
     if span.state is JobState.FAILED:
         # The output is part of the failure's text, because some programs show nothing else of a test case.
         outputs = _command_outputs(record, span)
         details = "\n".join([_traceback(record, span, outputs), *(f"Its {name}:\n{text}" for name, text in outputs)])
         message = "" if span.exception is None else _failure_text.first_line_text(span.exception)
-        kind, element = record.failures[span.number].type_name, _element(record, span)
         if pardon := _pardon(record, span):
             message = f"failed ({pardon}): {message}"
-        yield f"\n<{element} type={_quote(kind)} message={_quote(message)}>{_escape(details)}</{element}>\n"
+        kind = record.failures[span.number].type_name
+        _add(case, _element(record, span), details, type=kind, message=message)
     elif reason := _unfinished_reason(record, span):
-        yield f"\n<skipped message={_quote(reason)}/>\n"
+        _add(case, "skipped", message=reason)
     if span.state in (JobState.SUCCEEDED, JobState.FAILED):
         # The elements of Maven's Surefire for repeated tests.
         element = "flakyFailure" if span.state is JobState.SUCCEEDED else "rerunFailure"
         for error in (error for number, _, error in span.failed_attempts if number and error):
-            stack = f"<stackTrace>{_escape(error)}</stackTrace>"
-            yield f"\n<{element} type={_quote(error.partition(':')[0])} message={_quote(error)}>{stack}</{element}>\n"
+            repeated = _add(case, element, type=error.partition(":")[0], message=error)
+            _add(repeated, "stackTrace", error)
     if span.restored:
-        yield "\n<system-out>restored from the journal of an earlier run</system-out>\n"
-    yield "</testcase>\n"
+        _add(case, "system-out", "restored from the journal of an earlier run")
 
 
 def _traceback(record: TraceRecord, span: Span, outputs: list[tuple[str, str]]) -> str:
@@ -208,14 +205,24 @@ def _unfinished_reason(record: TraceRecord, span: Span) -> str:
     return f"{words}, because {_verdict.failure_words(root)}"
 
 
-def _format_counts(record: TraceRecord, spans: list[Span], errors: list[str]) -> str:
+def _format_counts(record: TraceRecord, spans: list[Span], errors: list[tuple[str, str, str]]) -> dict[str, str]:
     elements = Counter(_element(record, span) for span in spans)
-    counts = f'failures="{elements["failure"]}" errors="{len(errors)}" skipped="{elements["skipped"]}"'
-    return f'tests="{len(spans) + len(errors)}" {counts}'
+    counts = {"failures": elements["failure"], "errors": len(errors), "skipped": elements["skipped"]}
+    return {name: str(count) for name, count in {"tests": len(spans) + len(errors), **counts}.items()}
 
 
 def _format_time(seconds: float) -> str:
-    return f'"{max(0.0, seconds):.3f}"'
+    return f"{max(0.0, seconds):.3f}"
+
+
+def _add(parent: Tree.Element, tag: str, text: str = "", /, **attributes: str) -> Tree.Element:
+    element = Tree.SubElement(parent, tag, _attributes(**attributes))
+    element.text = escape_invalid_characters(text)
+    return element
+
+
+def _attributes(**attributes: str) -> dict[str, str]:
+    return {name: escape_invalid_characters(value) for name, value in attributes.items()}
 
 
 def escape_invalid_characters(text: str) -> str:
@@ -223,14 +230,3 @@ def escape_invalid_characters(text: str) -> str:
     return INVALID_XML_CHARACTERS.sub(
         lambda match: match[0].encode("unicode_escape", "surrogatepass").decode(), ANSI_ESCAPE_PATTERN.sub("", text)
     )
-
-
-def _escape(text: str) -> str:
-    return html.escape(escape_invalid_characters(text), quote=False)
-
-
-def _quote(text: str) -> str:
-    escaped = html.escape(escape_invalid_characters(text)).translate(
-        {ord(whitespace): f"&#{ord(whitespace)};" for whitespace in "\t\n\r"}
-    )
-    return f'"{escaped}"'
