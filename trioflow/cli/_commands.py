@@ -10,7 +10,7 @@ from typing import Any, Final, NamedTuple, NoReturn, cast
 import click
 
 from .. import _posix as posix
-from .._hints import COMMAND_LINE_HINTS, nearest_name
+from .._hints import COMMAND_LINE_HINTS, PARALLEL_OPTION_HINTS, STEERING_OPTIONS, nearest_name
 from ..abc import printable
 from . import EXIT_CODES_HELP, INTERRUPTED_CODE, SUCCESS_CODE
 from ._outputs import report_output_error, show_error
@@ -127,12 +127,15 @@ class CommandGroup(HelpfulGroup):
         sys.exit(code or SUCCESS_CODE)
 
 
-def option_error_text(error: click.NoSuchOption | click.BadParameter, hint: str | None = None) -> str:
-    """Return the message of an error about an option, with the option that was meant, as by `-timeout`, or a hint.
+STEERING_HINTS: Final = {option: f"write: trioflow steer PID {word}" for option, word in STEERING_OPTIONS.items()}
+OPTION_HINTS: Final = {"batch": PARALLEL_OPTION_HINTS, "look": STEERING_HINTS}
+"""The hints about options that a subcommand lacks, by its name."""
 
-    Without a hint about an unknown option, it is the subcommand's own option.
-    """
+
+def option_error_text(error: click.NoSuchOption | click.BadParameter) -> str:
+    """Return the message of an error about an option, with the option that was meant, as by `-timeout`, or a hint."""
     context = error.ctx
+    hint: str | None = None
     options = context.command.get_params(context) if context else []
     flags = {flag for option in options for flag in option.opts}
     words = {word.partition("=")[0] for word in getattr(context and context.find_root().obj, "arguments", ())}
@@ -143,6 +146,8 @@ def option_error_text(error: click.NoSuchOption | click.BadParameter, hint: str 
             hint = f"do you mean {flag}?"
     if isinstance(error, click.BadParameter):
         return "; ".join(filter(None, (error.format_message(), hint)))
+    if hint is None and context is not None:
+        hint = OPTION_HINTS.get(context.command.name or "", {}).get(error.option_name)
     known = COMMAND_LINE_HINTS.get(error.option_name, "")
     if hint is None and known.partition(" ")[0] in flags:
         hint = known

@@ -14,7 +14,6 @@ from typing import Any
 import click
 
 from .._core.base._text_forms import join_names
-from .._hints import STEERING_OPTIONS
 from ..abc import printable
 from . import SUCCESS_CODE, _outputs
 from ._scenario import CliError, InputFile
@@ -40,19 +39,7 @@ class ProgramOrTrace(InputFile):
         return super().convert(value, param, ctx)
 
 
-class LookCommand(click.Command):
-    """The command, which answers an option that steered with the word of `trioflow steer`."""
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        try:
-            return super().parse_args(ctx, args)
-        except click.NoSuchOption as error:
-            if (word := STEERING_OPTIONS.get(error.option_name)) is None:
-                raise
-            raise click.UsageError(f"no option {error.option_name}; write: trioflow steer PID {word}", ctx) from None
-
-
-@click.command(name="look", cls=LookCommand, epilog=EXAMPLES)
+@click.command(name="look", epilog=EXAMPLES)
 @click.argument("pid", required=False, type=ProgramOrTrace(dir_okay=False, path_type=Path))
 @click.option("--json", "is_json", is_flag=True, help="Write everything as JSON, for programs.")
 @click.option("--web", "has_page", is_flag=True, help="Serve a page that moves, with buttons that steer, until Ctrl-C.")

@@ -10,7 +10,6 @@ from typing import Any, Final
 
 import click
 
-from ..._hints import PARALLEL_OPTION_HINTS
 from ...abc import printable
 from ...batch import BatchError
 from ...batch._options import Options
@@ -59,8 +58,7 @@ def translate_usage_errors() -> Generator[None]:
     try:
         yield
     except (click.NoSuchOption, click.BadParameter) as error:
-        hint = PARALLEL_OPTION_HINTS.get(error.option_name) if isinstance(error, click.NoSuchOption) else None
-        raise InvalidUsage(option_error_text(error, hint), error.ctx) from None
+        raise InvalidUsage(option_error_text(error), error.ctx) from None
     except click.UsageError as error:
         raise InvalidUsage(error.format_message(), error.ctx) from None
     except BatchError as error:
