@@ -209,7 +209,6 @@ def test_nested_scheduler_waits_for_the_inputs_of_its_members() -> None:
     store_implied_requirements(outer)
     assert all_requirements(outer, inner) == [given]
     assert _job_queries.members_in_order(outer) == [given, inner]
-    assert _job_queries.nested_schedulers(outer) == [inner]
 
 
 def test_an_idle_job_still_waits_for_its_unsettled_requirements(virtual: Virtual) -> None:

@@ -131,8 +131,7 @@ def take_snapshot(place: str) -> Snapshot:
     """Return the file or folder at a path, without following links."""
     entries: Snapshot = {}
     todo = [place]
-    while todo:
-        entry = todo.pop()
+    for entry in todo:
         with contextlib.suppress(OSError):
             status = os.lstat(entry)
             entries[entry] = ()

@@ -485,10 +485,6 @@ def all_requirements(scheduler: BaseScheduler, job: AnyJob) -> list[AnyJob]:
     return scheduler._members.all_requirements(job)
 
 
-def nested_schedulers(scheduler: BaseScheduler) -> list[BaseScheduler]:
-    return list(scheduler._members.nested_schedulers)
-
-
 def dropped_counts(scheduler: BaseScheduler) -> Iterator[tuple[CountKey, int]]:
     """Yield how many jobs `keep_jobs=False` has removed, by their keys of `count_key`."""
     for group in groups_of_run(scheduler):

@@ -21,7 +21,7 @@ from ..._core.job._job_options import file_path
 from ..._core.job._labels import PathCache
 from ..._core.run._instruments import Instrument
 from ..._core.scheduler._base_scheduler import BaseScheduler
-from ..._core.scheduler._members import collect_dropped
+from ..._core.scheduler._members import collect_dropped, iterate_schedulers
 from ..._core.words import _explain, _job_queries, _run_view
 from ..._hints import import_extra
 from .._outcome import outcome
@@ -174,14 +174,11 @@ class Events(Instrument):
 
     def _write_added_jobs(self, top_scheduler: BaseScheduler) -> None:
         """Write a `JobAdded` event for each job of a scheduler, and of the schedulers nested in it."""
-        todo = [top_scheduler]
-        while todo:
-            scheduler = todo.pop()
+        for scheduler in iterate_schedulers(top_scheduler):
             durations = _job_queries.expected_durations(scheduler)
             for job in scheduler:
                 self._write_added_job(scheduler, job, durations.get(job))
             self._written_job_counts[scheduler] = len(scheduler)
-            todo += _job_queries.nested_schedulers(scheduler)
 
     def _write_added_job(self, scheduler: BaseScheduler, job: AnyJob, expected_duration: float | None) -> None:
         path_cache = self._path_caches[scheduler]
@@ -270,15 +267,13 @@ class Events(Instrument):
         self._write_event(event)
         # No later event needs the paths of these, and of the jobs nested in them.
         while self._dropped_jobs:
-            todo = [self._dropped_jobs.popleft()]
-            if (path_cache := self._path_caches.get(todo[0].scheduler)) is not None:  # type: ignore[arg-type]
-                path_cache.forget(todo[0])
-            while todo:
-                dropped = todo.pop()
-                if is_scheduler(dropped):
-                    self._path_caches.pop(dropped, None)
-                    self._written_job_counts.pop(dropped, None)
-                    todo += _job_queries.nested_schedulers(dropped)
+            dropped = self._dropped_jobs.popleft()
+            if (path_cache := self._path_caches.get(dropped.scheduler)) is not None:  # type: ignore[arg-type]
+                path_cache.forget(dropped)
+            if is_scheduler(dropped):
+                for nested in iterate_schedulers(dropped):
+                    self._path_caches.pop(nested, None)
+                    self._written_job_counts.pop(nested, None)
 
     def job_reopened(self, scheduler: BaseScheduler, job: AnyJob) -> None:
         """Write a `JobReopened` event, unless the run of the events is a nested run, and has ended."""

@@ -63,14 +63,9 @@ def _executing_jobs() -> Iterator[tuple[AnyJob, int]]:
 
 def _jobs_of(scheduler: BaseScheduler) -> Iterator[AnyJob]:
     """Yield the user's jobs of a scheduler, nested ones after their schedulers, while other threads may add jobs."""
-    # A loop without recursion, because schedulers may be nested to any depth.
-    todo = list(scheduler)[::-1]
-    while todo:
-        job = todo.pop()
+    for job in scheduler.iterate_jobs():
         if job.scheduler is None or _job_queries.counted_state(job.scheduler, job) is not None:
             yield job
-        if is_scheduler(job):
-            todo += list(job)[::-1]
 
 
 def _describe_run(in_progress: RunInProgress, blocking: dict[AnyJob, int]) -> Record:

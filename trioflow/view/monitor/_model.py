@@ -249,9 +249,8 @@ class RunModel:
 
     def _begin_records(self, top_record: SchedulerRecord) -> None:
         """Create or reset the records of all jobs in a scheduler, at any depth, when its run begins: all wait."""
-        todo = [top_record]
-        while todo:
-            record = todo.pop()
+        # Each has its nested schedulers when the loop goes on.
+        for record in top_record.iterate_schedulers():
             old_members = record.members
             collect_dropped(record.scheduler, self._dropped_jobs)
             record.members, record.nested_schedulers = {}, {}
@@ -260,7 +259,6 @@ class RunModel:
                 self._add_record(record, job)
             for removed in old_members.keys() - record.members.keys():
                 self._drop_records(removed)
-            todo += record.nested_schedulers
 
     def _add_record(self, record: SchedulerRecord, job: AnyJob) -> JobRecord:
         """Create or reset the record of a job, add it to the record and the counts of its scheduler, and return it."""

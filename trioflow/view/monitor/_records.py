@@ -301,8 +301,7 @@ class SchedulerRecord(JobRecord):
     def iterate_schedulers(self) -> Iterator[SchedulerRecord]:
         """Yield this record and the records of all nested schedulers, each after its enclosing scheduler's."""
         todo: list[SchedulerRecord] = [self]
-        while todo:
-            scheduler = todo.pop()
+        for scheduler in todo:
             yield scheduler
             todo += scheduler.nested_schedulers
 

@@ -90,8 +90,7 @@ def _format_with_related(error: BaseException, tb: TracebackType | None, librari
     # Without frames, which come from the texts that were loaded.
     root = traceback.TracebackException(type(error), error, tb, limit=0, compact=True)
     todo: list[tuple[traceback.TracebackException, Any, TracebackType | None]] = [(root, error, tb)]
-    while todo:
-        exception, found, tb = todo.pop()
+    for exception, found, tb in todo:
         frames = _user_frames(tb, libraries)
         # If the stack is None, `format` also omits the line "Traceback (most recent call last):":
         # https://github.com/python/cpython/blob/v3.11.7/Lib/traceback.py#L952.
