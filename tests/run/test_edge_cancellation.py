@@ -200,7 +200,6 @@ def test_the_children_of_a_cancelled_job_may_await_while_they_unwind(cause: Any)
 
 
 def test_a_job_that_has_not_ended_a_second_after_its_cancellation_is_named(caplog: pytest.LogCaptureFixture) -> None:
-    """A job that unwinds for more than a second is named in the log, once."""
     assert ended_at(Scheduler(Job(Careful(), label="careful"), timeout=1).co_run) == 9
     assert [record.message.partition(" and is")[0] for record in caplog.records if "1 s ago" in record.message] == [
         "'careful' was cancelled 1 s ago"
@@ -338,37 +337,26 @@ def test_a_nested_run_that_is_cancelled_in_its_ending_leaves_nothing_behind_in_i
     assert isinstance(after.raised_exception(), JobTimeout)
 
 
-@pytest.mark.parametrize("kind", [Service, Job])
+@pytest.mark.parametrize("kind", [Service, Job, Scheduler])
 def test_a_forever_job_is_cancelled_at_each_await_after_shutdown_timeout(kind: Any) -> None:
+    """A group only once more: a run ends in its own time. Once, its task was cancelled in each turn of the loop, which
+    never came to rest."""
     cancelled_at: list[float] = []
 
     async def stubborn(task_status: Any = None) -> None:
         if task_status is not None:
             task_status.started()
-        for _ in range(4):
+        for _ in range(2 if kind is Scheduler else 4):
             with contextlib.suppress(asyncio.CancelledError):
                 await asyncio.sleep(3600)
             cancelled_at.append(now())
+        if kind is Scheduler:
+            await asyncio.sleep(5)
 
-    job = Service(stubborn) if kind is Service else Job(stubborn, forever=True)
-    assert ended_at(Scheduler(job, Job(nap, 1), shutdown_timeout=2).co_run) == 3
-    assert cancelled_at == [1, 3, 3, 3]
-
-
-def test_a_forever_group_is_cancelled_once_more_after_shutdown_timeout() -> None:
-    """A run ends in its own time; once, its task was cancelled in each turn of the loop, which never came to rest."""
-    cancelled_at: list[float] = []
-
-    async def unwinds() -> None:
-        for _ in range(2):
-            with contextlib.suppress(asyncio.CancelledError):
-                await asyncio.sleep(3600)
-            cancelled_at.append(now())
-        await asyncio.sleep(5)
-
-    group = Scheduler(Job(unwinds), forever=True)
-    assert ended_at(Scheduler(group, Job(nap, 1), shutdown_timeout=2).co_run) == 8
-    assert cancelled_at == [1, 3]
+    job = Service(stubborn) if kind is Service else Job(stubborn, forever=kind is Job)
+    forever = Scheduler(job, forever=True) if kind is Scheduler else job
+    assert ended_at(Scheduler(forever, Job(nap, 1), shutdown_timeout=2).co_run) == (8 if kind is Scheduler else 3)
+    assert cancelled_at == ([1, 3] if kind is Scheduler else [1, 3, 3, 3])
 
 
 # --- shields
@@ -427,21 +415,16 @@ def test_a_job_that_opens_a_scheduler_when_it_leaves_its_shield_is_cancelled_the
 @pytest.mark.fast_way  # a shield of anyio does not hold with direct isolation
 def test_causes_that_come_while_a_job_is_in_a_shield_are_one() -> None:
     """A timeout and the end of the run, both while the job is in a shield, cancel it once, and it is CANCELLED."""
-    notes: list[float] = []
+    careful = Careful()
 
     async def body() -> None:
         with anyio.CancelScope(shield=True):
             await asyncio.sleep(10)
-        try:
-            await asyncio.sleep(3600)
-        finally:
-            notes.append(now())
-            await asyncio.sleep(5)
-            notes.append(now())
+        await careful()
 
     job = Job(body, timeout=1)
-    assert ended_at(Scheduler(job, timeout=2).co_run) == 15
-    assert notes == [10, 15]
+    assert ended_at(Scheduler(job, timeout=2).co_run) == 18
+    assert (careful.cancelled_at, careful.tidied_at) == ([10], [18])
     assert job.state is CANCELLED
 
 

@@ -8,7 +8,7 @@ import anyio
 import anyio.lowlevel
 import pytest
 from trioflow import Job, Scheduler, Service
-from ..bodies import CANCELLED, SUCCEEDED, at_once, fail, nap, nothing, timed, turns, unwind
+from ..bodies import CANCELLED, SUCCEEDED, at_once, fail, nap, nothing, serve, timed, turns, unwind
 from ..conftest import Virtual
 
 
@@ -19,23 +19,16 @@ def endless(**options: Any) -> Job[None]:
 # --- the last turns
 def test_forever_job_receives_messages_that_are_already_in_a_channel(virtual: Virtual) -> None:
     """When all other jobs have settled, a forever job has turns of the loop to receive what was sent."""
+    send, receive = anyio.create_memory_object_stream[int](99)
     got: list[int] = []
 
-    async def main() -> bool:
-        send, receive = anyio.create_memory_object_stream[int](99)
+    async def listen() -> None:
+        async for number in receive:
+            got.append(number)
 
-        async def tell() -> None:
-            for number in range(8):
-                send.send_nowait(number)
-
-        async def listen() -> None:
-            async for number in receive:
-                got.append(number)
-
-        with send, receive:
-            return await Scheduler(Job(tell), Job(listen, forever=True)).co_run()
-
-    assert virtual(main) is True
+    with send, receive:
+        tell = Job(at_once, lambda: [send.send_nowait(number) for number in range(8)])
+        assert virtual(Scheduler(tell, Job(listen, forever=True)).co_run) is True
     assert got == list(range(8))
 
 
@@ -58,44 +51,32 @@ def test_jobs_added_by_a_forever_job_in_its_last_turns_prolong_the_run(virtual: 
 def test_forever_jobs_end_with_the_body_of_a_block_that_has_added_nothing_else(virtual: Virtual) -> None:
     """A server had an end if there was a job of any request, and hung at its shutdown if there was none."""
 
-    async def serve() -> None:
+    async def main() -> None:
         async with scheduler:
-            scheduler.add(Service(serve_forever))
+            scheduler.add(Service(serve))
             scheduler.add(forever)
             await anyio.sleep(1)
 
-    async def serve_forever(*, task_status: Any) -> None:
-        task_status.started("ready")
-        await anyio.sleep_forever()
-
     scheduler, forever = Scheduler(timeout=99), endless()
-    virtual(serve)
+    virtual(main)
     assert (forever.state, forever.finished_at) == (CANCELLED, 1)
 
 
 def test_last_turns_of_a_forever_job_count_from_the_last_settled_job(virtual: Virtual) -> None:
     """If a job is added in the last turns of a forever job, its turns start again; once only 2 were left."""
+    send, receive = anyio.create_memory_object_stream[int](99)
     got: list[int] = []
 
-    async def main() -> bool:
-        send, receive = anyio.create_memory_object_stream[int](99)
+    async def listen() -> None:
+        await turns(12)
+        scheduler.add(Job(at_once, lambda: [send.send_nowait(number) for number in range(8)]))
+        async for number in receive:
+            got.append(number)
+            await anyio.lowlevel.checkpoint()
 
-        async def tell() -> None:
-            for number in range(8):
-                send.send_nowait(number)
-
-        async def listen() -> None:
-            await turns(12)
-            scheduler.add(Job(tell))
-            async for number in receive:
-                got.append(number)
-                await anyio.lowlevel.checkpoint()
-
-        with send, receive:
-            scheduler = Scheduler(Job(nothing), Job(listen, forever=True))
-            return await scheduler.co_run()
-
-    assert virtual(main) is True
+    with send, receive:
+        scheduler = Scheduler(Job(nothing), Job(listen, forever=True))
+        assert virtual(scheduler.co_run) is True
     assert got[:4] == [0, 1, 2, 3]
 
 

@@ -17,7 +17,7 @@ from trioflow._core.words._explain import get_status_text, open_requirements, wa
 from trioflow._core.words._job_queries import all_requirements, end_facts, failure_of, ranks_of, runs_commands
 from trioflow._core.words._run_view import current_run, run_times
 from trioflow.abc import JobKind
-from ..bodies import fail, hooked, later, nap, nothing, running
+from ..bodies import fail, flaky, hooked, later, nap, nothing, running, serve
 from ..conftest import Virtual
 
 
@@ -99,30 +99,24 @@ def test_a_run_view_has_the_tokens_of_a_limiter(virtual: Virtual) -> None:
     virtual(both)
 
 
-def test_start_delay_of_a_rate_adds_up_the_needs_of_all_given_jobs(virtual: Virtual) -> None:
-    """The delay until jobs can start on a rate adds up the needs of all of them; it is 0 without jobs."""
+@pytest.mark.parametrize(
+    ("rate", "taken", "delays"),
+    [(Rate(calls=1, per=1, burst=2), 1, [0, 0, 1, 2, 3, 4]), (Rate(calls=2, per=10), 2, [0, 10, 10, 20, 20, 30])],
+)
+def test_start_delay_of_a_rate_adds_up_the_needs_of_all_given_jobs(
+    virtual: Virtual, rate: Rate, taken: int, delays: list[int]
+) -> None:
+    """Without a burst it counts whole periods."""
+    pool, one, two = Pool(api=rate), *(Job(nap, 1, needs={"api": {"calls": number}}) for number in (1, 2))
 
     async def look() -> list[float]:
-        (rate,) = resource_views(pool)
-        return [round(rate.start_delay(jobs), 6) for jobs in ([], [one], [one, more], [one, one, more])]
+        (view,) = resource_views(pool)
+        assert view.start_delay([one, one]) == view.start_delay([two])
+        return [round(view.start_delay([one] * number), 6) for number in range(6)]
 
-    pool = Pool(api=Rate(calls=1, per=1, burst=2))
-    one, more = Job(nap, 1, needs={"api": {"calls": 1}}), Job(nap, 1, needs={"api": {"calls": 2}})
-    watcher = Job(look, needs={"api": {"calls": 1}})
-    virtual(Scheduler(Sequence(watcher, [one, more]), pool=pool).co_run)
-    assert watcher.result() == [0, 0, 2, 3]
-
-
-def test_start_delay_of_a_rate_without_a_burst_counts_whole_periods(virtual: Virtual) -> None:
-    async def look() -> list[float]:
-        (rate,) = resource_views(pool)
-        return [rate.start_delay([one] * number) for number in range(6)]
-
-    pool = Pool(api=Rate(calls=2, per=10))
-    one = Job(nap, 1, needs={"api": {"calls": 1}})
-    watcher = Job(look, needs={"api": {"calls": 2}})
-    virtual(Scheduler(Sequence(watcher, one), pool=pool).co_run)
-    assert watcher.result() == [0, 10, 10, 20, 20, 30]
+    watcher = Job(look, needs={"api": {"calls": taken}})
+    virtual(Scheduler(Sequence(watcher, [one, two]), pool=pool).co_run)
+    assert watcher.result() == delays
 
 
 def test_what_is_spent_is_said_as_a_job_ends(virtual: Virtual) -> None:
@@ -212,12 +206,7 @@ def test_nested_scheduler_waits_for_the_inputs_of_its_members() -> None:
 
 
 def test_an_idle_job_still_waits_for_its_unsettled_requirements(virtual: Virtual) -> None:
-    """An idle job waits for its requirements, except those that have settled and services that are ready."""
-
-    async def serve(*, task_status: Any) -> None:
-        task_status.started()
-        await anyio.sleep_forever()
-
+    """But not for services that are ready."""
     first, watcher, service = Job(nap, 1), Job(later, 2, lambda: open_requirements(last)), Service(serve)
     last = Job(nap, 1, required=[first, watcher, service])
     virtual(Scheduler(first, watcher, service, last).co_run)
@@ -252,11 +241,7 @@ def test_a_job_waits_since_its_last_attempt_throttled_or_failed(virtual: Virtual
 
 
 def test_end_facts_show_whether_a_job_has_a_failure_or_further_attempts(virtual: Virtual) -> None:
-    async def again() -> None:
-        if late.attempts == 1:
-            raise ValueError
-
-    plain, bad, late = Job(nap, 1), Job(fail), Job(again, retry=1)
+    plain, bad, late = Job(nap, 1), Job(fail), Job(flaky(), retry=1)
     virtual(Scheduler(plain, bad, late).co_run)
     assert [end_facts(job)[0] is job.state for job in (plain, bad, late)] == [True, True, True]
     assert [end_facts(job)[1:3] for job in (plain, bad)] == [(j.started_at, j.finished_at) for j in (plain, bad)]

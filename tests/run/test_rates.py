@@ -97,13 +97,12 @@ def test_a_change_of_the_policy_leaves_no_timer_behind(virtual: Virtual) -> None
     first, second = (Job(nothing, needs={"api": 4}) for _ in range(2))
     scheduler = Scheduler(first, second, pool=pool())
 
-    async def add() -> None:
-        await anyio.sleep(1)
+    def add() -> None:
         added = scheduler.add(Job(nothing, needs={"api": 1}, expected_duration=1))
         second.cancel()
         added.cancel()
 
-    scheduler.add(Job(add))
+    scheduler.add(Job(later, 1, add))
     assert virtual(timed, scheduler) == (True, 1)
 
 
@@ -167,22 +166,36 @@ def test_used_rejects_invalid_amounts(virtual: Virtual, amounts: Any, error: typ
 
 
 # ---- in words, and bad input
-def test_explain_has_the_time_until_a_rate_opens(virtual: Virtual) -> None:
-    """`explain` names the keys of a rate that lack an amount, and the time until there is enough."""
-    said: list[str] = []
-    first = Job(anyio.sleep, 0, needs={"api": {"tokens": 32, "requests": 4}})
-    waiting = [
-        Job(anyio.sleep, 0, label="a", needs={"api": {"tokens": 16}}),
-        Job(anyio.sleep, 0, label="b", needs={"api": 4}),
-    ]
-    scheduler = Scheduler(
-        first, *waiting, Job(later, 1, lambda: said.extend(scheduler.explain(job) for job in waiting)), pool=pool()
-    )
+@pytest.mark.parametrize(
+    ("needs", "after", "said"),
+    [
+        ([{"tokens": 32, "requests": 4}, {"tokens": 16}], 1, ["1 request and 16 tokens, in about 3 s"]),
+        ([{"tokens": 32, "requests": 4}, {"requests": 4}], 1, ["4 requests, in about 7 s"]),
+        ([{"tokens": 24}] * 3, 0, ["24 tokens, in about 4 s", "24 tokens, in about 10 s, behind 1 other"]),
+        (
+            [{"requests": 2}] * 5,
+            0,
+            [
+                "2 requests, in about 4 s",
+                "2 requests, in about 8 s, behind 1 other",
+                "2 requests, in about 12 s, behind 2 others",
+            ],
+        ),
+    ],
+)
+def test_explain_has_the_time_until_a_rate_opens(virtual: Virtual, needs: Any, after: float, said: list[str]) -> None:
+    """It names the keys that are short, the time until there is enough, and those that come before; so do views."""
+    jobs = [Job(nothing, label=str(number), needs={"api": need}) for number, need in enumerate(needs)]
+    late = jobs[-len(said) :]
+    look = Job(later, after, lambda: [(scheduler.explain(job), waiting(job)) for job in late])
+    scheduler = Scheduler(jobs, look, pool=pool())
     assert virtual(scheduler.co_run)
-    assert said == [
-        "'a' waits for api: 1 request and 16 tokens, in about 3 s",
-        "'b' waits for api: 4 requests, in about 7 s",
+    assert [text for text, _ in look.result()] == [
+        f"'{job.label}' waits for api: {words}" for job, words in zip(late, said, strict=True)
     ]
+    assert look.result()[0][1].text == f"api: {said[0]}"
+    if len(jobs) == 5:
+        assert starts(jobs) == [0, 0, 4, 8, 12]
 
 
 def test_a_shortage_is_recorded_by_the_round_that_leaves_a_job_waiting(virtual: Virtual) -> None:
@@ -197,20 +210,6 @@ def test_a_shortage_is_recorded_by_the_round_that_leaves_a_job_waiting(virtual: 
     jobs = [Job(nap, needs=needs) for needs in ({"host": "a.org"}, {"api": 4}) for _ in range(2)]
     assert virtual(Scheduler(*jobs, Job(later, 1, look), pool=shared).co_run)
     assert recorded == [2, 1]
-
-
-def test_explain_counts_the_jobs_before_one_that_waits_for_a_rate(virtual: Virtual) -> None:
-    """For a job that waits for a rate behind others, `explain` states their number, and a time that includes them."""
-    jobs = [Job(nothing, label=str(number), needs={"api": 2}) for number in range(5)]
-    looked = Job(at_once, lambda: [scheduler.explain(job) for job in jobs[2:]])
-    scheduler = Scheduler(*jobs, looked, pool=pool())
-    assert virtual(scheduler.co_run)
-    assert looked.result() == [
-        "'2' waits for api: 2 requests, in about 4 s",
-        "'3' waits for api: 2 requests, in about 8 s, behind 1 other",
-        "'4' waits for api: 2 requests, in about 12 s, behind 2 others",
-    ]
-    assert starts(jobs) == [0, 0, 4, 8, 12]
 
 
 def test_a_pool_shows_its_rates() -> None:
@@ -315,27 +314,6 @@ def test_a_stall_between_admission_and_start_brings_no_burst(virtual: Virtual, w
     for number, first in enumerate(started):
         for count, when in enumerate(started[number:], 1):
             assert count <= 8 + (when - first)
-
-
-def test_explain_names_only_the_key_that_is_short(virtual: Virtual) -> None:
-    said: list[str] = []
-    jobs = [Job(nothing, needs={"api": {"tokens": 24}}, label=label) for label in "abc"]
-    scheduler = Scheduler(
-        jobs, Job(at_once, lambda: said.extend(scheduler.explain(job) for job in jobs[1:])), pool=pool()
-    )
-    assert virtual(scheduler.co_run)
-    assert said == [
-        "'b' waits for api: 24 tokens, in about 4 s",
-        "'c' waits for api: 24 tokens, in about 10 s, behind 1 other",
-    ]
-
-
-def test_the_wait_for_a_rate_says_when_enough_has_accrued(virtual: Virtual) -> None:
-    """What a view shows of a job that waits for a rate is the time until then."""
-    said: list[Any] = []
-    jobs = [Job(nothing, needs={"api": {"tokens": 24}}) for _ in range(2)]
-    assert virtual(Scheduler(jobs, Job(at_once, lambda: said.append(waiting(jobs[1]))), pool=pool()).co_run)
-    assert [wait.text for wait in said] == ["api: 24 tokens, in about 4 s"]
 
 
 @pytest.mark.parametrize("limit", [Rate(requests=1, per=50), Rate(requests=1, per=50, burst=1)])

@@ -14,11 +14,24 @@ import anyio
 import anyio.lowlevel
 import anyio.to_thread
 import pytest
-import trio
 import trioflow
-from trioflow import AbstractJob, CycleError, Job, JobTimeout, Scheduler, Sequence, StopReason, ThreadJob, current_job
+from trioflow import AbstractJob, CycleError, Job, JobTimeout, Scheduler, Sequence, StopReason, ThreadJob
 from .. import bodies
-from ..bodies import CANCELLED, FAILED, SUCCEEDED, at_once, fail, nap, nothing, own_nursery, states, stray, timed
+from ..bodies import (
+    CANCELLED,
+    FAILED,
+    SUCCEEDED,
+    at_once,
+    fail,
+    later,
+    nap,
+    nothing,
+    own_nursery,
+    pass_time,
+    states,
+    stray,
+    timed,
+)
 from ..conftest import Virtual
 
 variable: contextvars.ContextVar[Any] = contextvars.ContextVar("variable")
@@ -68,13 +81,8 @@ def test_07_no_job_starts_after_a_cancellation(virtual: Virtual) -> None:
 def test_10_virtual_time_does_not_wait_for_threads(virtual: Virtual) -> None:
     """A virtual clock jumps while a real thread works: an hour beside it is over at once."""
     gate = threading.Event()
-
-    async def release() -> None:
-        await anyio.sleep(3600)
-        gate.set()
-
     job = ThreadJob(gate.wait, 30)
-    virtual(Scheduler(job, Job(release)).co_run)
+    virtual(Scheduler(job, Job(later, 3600, gate.set)).co_run)
     assert job.result() is True
     assert (job.elapsed or 0) >= 3600
 
@@ -95,12 +103,7 @@ def test_15_all_workers_share_one_turn_of_the_loop(virtual: Virtual) -> None:
     """Each of 74 workers had a millisecond of its own between two turns: a ticker stood still for 74 of them."""
     gaps: list[float] = []
 
-    async def work_hard() -> None:  # for a quarter of a millisecond
-        if virtual.backend == "trio":
-            typing.cast(Any, trio.lowlevel.current_clock()).jump(0.00025)
-        else:
-            loop: Any = asyncio.get_running_loop()
-            loop.jump(0.00025)
+    work_hard = functools.partial(pass_time, virtual.backend, 0.00025)
 
     async def tick() -> None:
         await anyio.sleep(1)
@@ -110,7 +113,7 @@ def test_15_all_workers_share_one_turn_of_the_loop(virtual: Virtual) -> None:
             before, gap = anyio.current_time(), anyio.current_time() - before
             gaps.append(gap)
 
-    chains = [Sequence(Job(nap), [Job(work_hard) for _ in range(10)]) for _ in range(74)]
+    chains = [Sequence(Job(nap), [Job(at_once, work_hard) for _ in range(10)]) for _ in range(74)]
     assert virtual(timed, Scheduler(chains, Job(tick, forever=True)))[0] is True
     assert sum(gaps) >= 74 * 10 * 0.00025 - 0.01
     assert max(gaps) < 0.003  # trio shuffles the tasks of a turn: first in one, last in the next
@@ -119,13 +122,8 @@ def test_15_all_workers_share_one_turn_of_the_loop(virtual: Virtual) -> None:
 def test_18_value_that_a_thread_returns_after_the_timeout_is_dropped(virtual: Virtual) -> None:
     """`move_on_after` around a thread that cannot be interrupted returns its value late, as if in time."""
     gate = threading.Event()
-
-    async def release() -> None:
-        await anyio.sleep(5)
-        gate.set()
-
     job = ThreadJob(gate.wait, 30, timeout=1)
-    virtual(Scheduler(job, Job(release)).co_run)
+    virtual(Scheduler(job, Job(later, 5, gate.set)).co_run)
     assert job.state is FAILED
     assert isinstance(job.raised_exception(), JobTimeout)
 
@@ -257,23 +255,12 @@ def test_job_that_unwinds_cannot_add_jobs_or_requirements(virtual: Virtual, ends
 
 
 def test_late_requirement_that_closes_a_cycle_through_an_input_is_rejected(virtual: Virtual) -> None:
-    refused: list[type[Exception]] = []
     gate = Job(nap)
     source = Job(nap, required=gate)
-    scheduler = Scheduler(gate, source)
     nested = Scheduler(Job(nap, 1, source), label="nested")
-
-    async def cancel_later() -> None:
-        try:
-            source.requires(nested)
-        except CycleError as error:
-            refused.append(type(error))
-
-    scheduler.update([nested, Job(cancel_later)])
-    with contextlib.suppress(CycleError):
-        virtual(functools.partial(scheduler.co_run, timeout=100))
-    assert refused == [CycleError]
-    assert scheduler.stop_reason is StopReason.COMPLETED
+    refused = Job(at_once, lambda: source.requires(nested), critical=False)
+    assert virtual(timed, Scheduler(gate, source, nested, refused)) == (True, 3)
+    assert isinstance(refused.raised_exception(), CycleError)
 
 
 def test_two_tasks_may_share_one_iterator_of_as_settled(virtual: Virtual) -> None:
@@ -299,11 +286,7 @@ def test_two_tasks_may_share_one_iterator_of_as_settled(virtual: Virtual) -> Non
 
 def test_job_that_waits_for_itself_is_rejected(virtual: Virtual) -> None:
     """A job that waits for its own end gets an error: otherwise it would wait forever, silently."""
-
-    async def wait() -> None:
-        await current_job().wait_settled()
-
-    job = Job(wait, label="me")
+    job: Job[None] = Job(lambda: job.wait_settled(), label="me")
     virtual(Scheduler(job).co_run)
     with pytest.raises(RuntimeError, match="'me' waits for itself"):
         job.result()
