@@ -78,6 +78,20 @@ async def unwind(seconds: float = 99, takes: float = 3) -> None:
             await anyio.sleep(takes)
 
 
+async def deaf(seconds: float = 10) -> None:
+    """Sleep in a shield, so that no cancellation is noticed."""
+    with anyio.CancelScope(shield=True):
+        await anyio.sleep(seconds)
+
+
+async def clumsy(seconds: float = 99) -> None:
+    """Sleep, and fail however that ends."""
+    try:
+        await anyio.sleep(seconds)
+    finally:
+        raise OSError("unwinding")
+
+
 async def fail(seconds: float = 1, error: BaseException | None = None) -> None:
     await anyio.sleep(seconds)
     raise error if error is not None else OSError("broken")

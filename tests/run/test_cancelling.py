@@ -15,8 +15,9 @@ import anyio.lowlevel
 import anyio.to_thread
 import pytest
 from trioflow import Job, Pool, Retry, Scheduler, StopReason, Throttled, current_job
-from trioflow.abc import AbstractJob, Instrument
-from ..bodies import CANCELLED, IDLE, SUCCEEDED, Actor, fail, later, nap, running, shut_down, task_now, timed
+from trioflow.abc import AbstractJob
+from .. import bodies
+from ..bodies import CANCELLED, IDLE, SUCCEEDED, Actor, fail, hooked, later, nap, naps, running, shut_down, timed
 from ..conftest import Virtual
 
 
@@ -42,12 +43,6 @@ def test_cancelled_outer_scope_ends_the_run_cleanly_in_any_phase(virtual: Virtua
 def test_failures_replace_an_outer_cancellation_of_a_run_with_check(virtual: Virtual, check: bool) -> None:
     """With `check=True`, what jobs raise when a scope around the run is cancelled is raised, as by a nursery."""
 
-    async def clumsy() -> None:
-        try:
-            await anyio.sleep(9)
-        finally:
-            raise OSError("unwinding")
-
     async def main() -> BaseException | None:
         try:
             with anyio.move_on_after(1) as scope:
@@ -57,7 +52,7 @@ def test_failures_replace_an_outer_cancellation_of_a_run_with_check(virtual: Vir
         assert scope.cancelled_caught
         return None
 
-    job = Job(clumsy)
+    job = Job(bodies.clumsy)
     error = virtual(main)
     assert check == isinstance(error, ExceptionGroup)
     assert error is None or error.exceptions == (job.raised_exception(),)
@@ -183,16 +178,10 @@ def test_run_that_a_hook_ends_between_two_attempts_makes_no_other(virtual: Virtu
 
     async def work() -> None:
         attempts.append(1)
-        if len(attempts) == 1:
-            raise error()
+        raise error()
 
-    def end_run(scheduler: Scheduler, job: Job[None]) -> None:
-        if attempts:
-            end(scheduler)
-
+    watch = hooked(job_scheduled=lambda scheduler, _: end(scheduler) if attempts else None)
     scheduler = Scheduler(job := Job(work, needs={"api": 1}, retry=Retry(1, first=0)), Job(nap, 1), pool=Pool(api=1))
-    watch: Any = Instrument()
-    watch.job_scheduled = end_run
     assert not virtual(functools.partial(timed, scheduler, instruments=[watch]))[0]
     assert (job.state, len(attempts)) == (CANCELLED, 1)
 
@@ -200,17 +189,9 @@ def test_run_that_a_hook_ends_between_two_attempts_makes_no_other(virtual: Virtu
 @pytest.mark.parametrize("hook", ["before_run", "job_scheduled", "job_started"])
 def test_run_cancelled_by_a_hook_at_its_start_starts_no_further_jobs(virtual: Virtual, hook: str) -> None:
     """A run that a hook cancels while jobs become ready starts no more of them, and leaves none SCHEDULED."""
-    jobs = [Job(nap, 1) for _ in range(3)]
-    scheduler = Scheduler(jobs)
-    calls: list[int] = []
-
-    def cancel(*_: Any) -> None:
-        calls.append(1)
-        if len(calls) == 1:
-            scheduler.cancel()
-
-    watch = Instrument()
-    setattr(watch, hook, cancel)
+    scheduler = Scheduler(jobs := naps(3))
+    calls = [scheduler.cancel]
+    watch = hooked(**{hook: lambda *_: [calls.pop()() for _ in calls[:1]]})
     assert virtual(functools.partial(timed, scheduler, instruments=[watch])) == (False, 0)
     assert scheduler.stop_reason is StopReason.CANCELLED
     assert {job.state for job in jobs} <= {IDLE, CANCELLED}
@@ -263,26 +244,20 @@ def test_run_cancelled_twice_in_preparation_starts_nothing(virtual: Virtual, tur
 
 
 @pytest.mark.usefixtures("many_pauses")
+@pytest.mark.parametrize("is_group", [False, True])
 @pytest.mark.parametrize("turns", [1, 2, 4])
-def test_job_cancelled_during_the_check_of_a_large_scenario_does_not_start(virtual: Virtual, turns: int) -> None:
+def test_what_is_cancelled_during_the_check_of_a_large_scenario_does_not_start(
+    virtual: Virtual, turns: int, is_group: bool
+) -> None:
     """A job cancelled before its requirements are counted does not start, and the jobs behind it do. It settled before
     its successors knew of it, and they waited for it forever."""
-    job = Job(nap, 1)
+    inner = large()
+    job: Any = inner if is_group else Job(nap, 1)
     after = Job(nap, 2, required=job, run_if="settled")
-    scheduler = Scheduler(job, after, large())
+    scheduler = Scheduler({job, inner}, after)
     assert virtual(beside, scheduler, job.cancel, turns) == (True, 2)
     assert (job.state, job.started_at, after.state) == (CANCELLED, None, SUCCEEDED)
-
-
-@pytest.mark.usefixtures("many_pauses")
-@pytest.mark.parametrize("turns", [1, 2, 4])
-def test_nested_scheduler_cancelled_during_its_check_does_not_start(virtual: Virtual, turns: int) -> None:
-    inner = large()
-    after = Job(nap, 2, required=inner, run_if="settled")
-    scheduler = Scheduler(inner, after)
-    assert virtual(beside, scheduler, inner.cancel, turns) == (True, 2)
-    assert (inner.state, inner.started_at, after.state) == (CANCELLED, None, SUCCEEDED)
-    assert {job.state for job in inner} == {IDLE}
+    assert not is_group or {job.state for job in inner} == {IDLE}
 
 
 @pytest.mark.usefixtures("many_pauses")
@@ -321,8 +296,7 @@ def test_job_cancelled_before_its_reset_in_a_second_run_settles_once(virtual: Vi
 def test_job_cancelled_in_the_hook_before_run_does_not_start(virtual: Virtual) -> None:
     job = Job(nap, 1)
     after = Job(nap, 2, required=job, run_if="settled")
-    watch = Instrument()
-    watch.before_run = lambda scheduler: job.cancel()  # type: ignore[method-assign]
+    watch = hooked(before_run=lambda _: job.cancel())
     assert virtual(functools.partial(timed, Scheduler(job, after), instruments=[watch], timeout=99)) == (True, 2)
     assert (job.state, after.state) == (CANCELLED, SUCCEEDED)
 
@@ -408,7 +382,7 @@ def test_tasks_that_had_their_own_cancel_scope_are_freed(virtual: Virtual, way: 
     tasks: list[weakref.ref[Any]] = []
 
     async def body() -> None:
-        tasks.append(weakref.ref(task_now()))
+        tasks.append(weakref.ref(bodies.task_now()))
         await sleep_in_scope()
         await anyio.sleep(1 if way == "in a scope" else 99)
 
@@ -428,7 +402,7 @@ def test_tasks_and_nested_runs_are_freed_without_the_garbage_collector(virtual: 
     freed: list[weakref.ref[Any]] = []
 
     async def body() -> None:
-        freed.append(weakref.ref(task_now()))
+        freed.append(weakref.ref(bodies.task_now()))
         freed.append(weakref.ref(current_job().scheduler._run))  # type: ignore[union-attr]
         await anyio.sleep(1)
 

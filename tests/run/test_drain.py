@@ -6,7 +6,7 @@ import anyio
 import pytest
 from trioflow import First, Job, JobCancelled, JobState, Pool, Retry, Scheduler, Sequence, StopReason
 from trioflow.abc import Instrument
-from tests.bodies import co_run_drained, fail, later, nap, unwind
+from tests.bodies import co_run_drained, fail, hooked, later, nap, unwind
 from tests.conftest import Virtual
 
 
@@ -29,47 +29,27 @@ def test_a_job_may_drain_its_own_run(virtual: Virtual) -> None:
 
 @pytest.mark.parametrize("hook", ["job_scheduled", "job_started", "job_settled", "before_run"])
 def test_a_hook_of_an_instrument_may_drain_the_run(virtual: Virtual, hook: str) -> None:
-    class Drainer(Instrument):
-        def __init__(self) -> None:
-            self.started: list[str] = []
-            self.at_drain = -1
+    started: list[str] = []
+    at_drain: list[int] = []
 
-        def job_started(self, scheduler: Scheduler, job: Job[None]) -> None:
-            self.started.append(job.label)
-
-    def drain(scheduler: Scheduler, *rest: Job[None]) -> None:
-        if rest and hook == "job_started":
-            drainer.job_started_really(scheduler, *rest)
-        if drainer.at_drain < 0 and (not rest or rest[0].label == "b"):
+    def drain(scheduler: Scheduler, *jobs: Job[None]) -> None:
+        if not at_drain and (not jobs or jobs[0].label == "b"):
             scheduler.drain()
-            drainer.at_drain = len(drainer.started)
+            at_drain.append(len(started))
 
-    class Tail(Drainer):
-        def job_started_really(self, scheduler: Scheduler, job: Job[None]) -> None:
-            self.started.append(job.label)
-
-    setattr(Tail, hook, lambda self, *given: drain(*given))
-    drainer = Tail()
+    # The first notes each start, and the second drains the run.
+    watches = hooked(job_started=lambda _, job: started.append(job.label)), hooked(**{hook: drain})
     a = Job(anyio.sleep, 0, label="a")
     scheduler = Scheduler(a, *(Job(anyio.sleep, 0, label=label, required=a) for label in "bcd"))
-    assert not virtual(lambda: scheduler.co_run(instruments=[drainer]))
-    assert len(drainer.started) == drainer.at_drain
+    assert not virtual(lambda: scheduler.co_run(instruments=watches))
+    assert [len(started)] == at_drain
     assert all(job.is_idle() or job.is_settled() for job in scheduler)
     assert scheduler.stop_reason is StopReason.DRAINED
 
 
 def test_a_drained_run_with_check_raises_job_cancelled(virtual: Virtual) -> None:
-    async def drain() -> None:
-        await anyio.sleep(1)
-        scheduler.drain()
-        await anyio.sleep(1)
-
-    async def main() -> None:
-        with pytest.raises(JobCancelled, match="was drained"):
-            await scheduler.co_run(check=True)
-
-    scheduler = Scheduler(Job(drain))
-    virtual(main)
+    with pytest.raises(JobCancelled, match="was drained"):
+        virtual(lambda: co_run_drained(Scheduler(Job(nap, 2)), 1, check=True))
 
 
 @pytest.mark.parametrize("nested", [False, True])
@@ -133,13 +113,8 @@ def test_a_nested_scheduler_that_fails_while_it_drains_has_failed(virtual: Virtu
                 await super().co_run(**options)
             raise OSError("broken")
 
-    async def drain_later() -> None:
-        await anyio.sleep(1)
-        broken.drain()
-        sound.drain()
-
     broken, sound = (kind(Sequence(Job(anyio.sleep, 2), Job(anyio.sleep, 2))) for kind in (Broken, Scheduler))
-    assert not virtual(Scheduler(broken, sound, Job(drain_later)).co_run)
+    assert not virtual(Scheduler(broken, sound, Job(later, 1, broken.drain), Job(later, 1, sound.drain)).co_run)
     assert (broken.state, sound.state) == (JobState.FAILED, JobState.CANCELLED)
 
 

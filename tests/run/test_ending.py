@@ -15,7 +15,7 @@ import trio.testing
 from trioflow import AbstractJob, CycleError, Job, Scheduler, StopReason, current_job, ref
 from trioflow.abc import Instrument, incidents_of
 from .. import bodies
-from ..bodies import FAILED, IDLE, SUCCEEDED, Actor, alarm, at_once, bad, fail, fail_now, nap, shut_down, timed
+from ..bodies import FAILED, IDLE, SUCCEEDED, Actor, alarm, at_once, bad, deaf, fail, fail_now, nap, shut_down, timed
 from ..conftest import Virtual
 
 
@@ -79,42 +79,32 @@ def test_a_run_ends_in_the_same_order_for_every_stop_reason(virtual: Virtual, ho
 @pytest.mark.parametrize("forever", [False, True])
 def test_a_job_deaf_to_cancels_is_logged(virtual: Virtual, caplog: pytest.LogCaptureFixture, forever: bool) -> None:
     """A job that still runs a second after its cancellation is named in the log, once, with its stack."""
-
-    async def disobedient() -> None:
-        with anyio.CancelScope(shield=True):
-            await anyio.sleep(10)
-
-    stubborn, meek = Job(disobedient, label="stubborn", forever=forever), Job(nap, 99, label="meek")
+    stubborn, meek = Job(deaf, label="stubborn", forever=forever), Job(nap, 99, label="meek")
     scheduler = Scheduler(stubborn, meek, timeout=1)
     assert virtual(timed, scheduler) == (False, 10)
     (record,) = [record for record in caplog.records if "is still running" in record.getMessage()]
     assert record.levelno >= logging.WARNING
     assert "'stubborn'" in record.getMessage()
-    assert "in disobedient" in record.getMessage()
+    assert "in deaf" in record.getMessage()
     assert "meek" not in record.getMessage()
     assert [incident.job for incident in incidents_of(scheduler)] == [stubborn]
-
-
-async def disobeys() -> None:
-    with anyio.CancelScope(shield=True):
-        await anyio.sleep(10)
 
 
 async def steps(at_the_end: bool = False) -> AsyncGenerator[int, None]:
     try:
         if not at_the_end:
-            await disobeys()
+            await deaf()
         yield 1
     finally:
         if at_the_end:
-            await disobeys()
+            await deaf()
 
 
 class Disobedience:
     """An awaitable that ignores its cancellation."""
 
     def __await__(self) -> Generator[Any, Any, None]:
-        return disobeys().__await__()
+        return deaf().__await__()
 
 
 async def goes_through() -> None:
@@ -146,7 +136,7 @@ def test_logged_stack_of_a_job_reaches_its_innermost_function(
     virtual(Scheduler(Job(body), timeout=1).co_run)
     (record,) = [record for record in caplog.records if "is still running" in record.getMessage()]
     assert f"in {body.__name__}" in record.getMessage()
-    assert "in disobeys" in record.getMessage()
+    assert "in deaf" in record.getMessage()
 
 
 # --- co_shutdown
@@ -169,17 +159,14 @@ def test_a_group_that_is_never_reached_shuts_down_in_its_own_time(
     """Its `shutdown_timeout` holds for its jobs, as if it had run, within that of the run around it."""
     ended: list[float] = []
 
-    class Slow(AbstractJob[None]):
-        async def co_run(self) -> None: ...
-
-        async def co_shutdown(self) -> None:
-            try:
-                await anyio.sleep(5)
-            finally:
-                ended.append(anyio.current_time())
+    async def slow() -> None:
+        try:
+            await anyio.sleep(5)
+        finally:
+            ended.append(anyio.current_time())
 
     failing = Job(fail, 1, critical=True)
-    group = Scheduler(Slow(), required=failing, shutdown_timeout=inside)
+    group = Scheduler(bodies.Closing(slow), required=failing, shutdown_timeout=inside)
     assert not virtual(Scheduler(failing, group, shutdown_timeout=outside, log=False).co_run)
     assert ended == [ends_at]
 
@@ -200,15 +187,13 @@ def test_co_shutdown_that_raises_is_an_incident(virtual: Virtual, caplog: pytest
 
 
 def test_the_error_of_a_co_shutdown_that_leaves_a_scope_open_is_its_own(virtual: Virtual) -> None:
-    class Untidy(AbstractJob[None]):
-        async def co_run(self) -> None: ...
+    async def untidy(error: Exception | None = None) -> None:
+        anyio.CancelScope().__enter__()
+        if error is not None:
+            raise error
 
-        async def co_shutdown(self) -> None:
-            anyio.CancelScope().__enter__()
-            if self.label == "raises":
-                raise OSError("no route")
-
-    scheduler = Scheduler(Untidy(label="raises"), Untidy(label="returns"))
+    raises = bodies.Closing(functools.partial(untidy, OSError("no route")), label="raises")
+    scheduler = Scheduler(raises, bodies.Closing(untidy, label="returns"))
     virtual(scheduler.co_run)
     told = {incident.job.label: str(incident.exception) for incident in incidents_of(scheduler) if incident.job}
     assert told == {"raises": "no route", "returns": "it has left a cancel scope open: close it with a with statement"}
@@ -235,22 +220,13 @@ def test_co_shutdown_that_exceeds_shutdown_timeout_is_cancelled(
 def test_co_shutdown_that_raises_if_cancelled_is_logged(virtual: Virtual, caplog: pytest.LogCaptureFixture) -> None:
     told: list[tuple[str, float]] = []
 
-    class Clumsy(AbstractJob[None]):
-        async def co_run(self) -> None: ...
+    async def shut_down_clumsily() -> None:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(bodies.clumsy)
+            await anyio.sleep(99)
 
-        async def co_shutdown(self) -> None:
-            async with anyio.create_task_group() as tasks:
-                tasks.start_soon(self.child)
-                await anyio.sleep(99)
-
-        async def child(self) -> None:
-            try:
-                await anyio.sleep(99)
-            finally:
-                raise OSError("while it was cut")
-
-    scheduler = Scheduler(Clumsy(label="clumsy"), Actor(told, 0, label="good"))
-    assert virtual(timed, scheduler) == (True, 1)
+    scheduler = Scheduler(bodies.Closing(shut_down_clumsily, label="clumsy"), Actor(told, 0, label="good"))
+    assert virtual(timed, scheduler) == (True, 2)
     assert shut_down(told) == ["good"]
     assert {incident.job.label for incident in incidents_of(scheduler) if incident.job} == {"clumsy"}
 

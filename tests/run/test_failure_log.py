@@ -16,7 +16,7 @@ from trioflow import Budget, CommandJob, First, Job, Monitor, Pool, Retry, Sched
 from trioflow.abc import Instrument
 from trioflow.view import save
 from trioflow.view.text._verdict import run_verdict
-from ..bodies import at_once, fail_now, hooked, nap, raising
+from ..bodies import at_once, clumsy, fail_now, hooked, nap, raising
 from ..pythons import python
 
 if TYPE_CHECKING:
@@ -103,13 +103,7 @@ def test_blocked_jobs_are_not_counted_as_failures(virtual: Virtual, logged_lines
 
 
 def test_a_run_that_is_ending_does_not_go_on(virtual: Virtual, logged_lines: list[tuple[float, str]]) -> None:
-    async def fail_at_end() -> None:
-        try:
-            await nap(9)
-        finally:
-            raise OSError("broken")
-
-    late = Job(fail_at_end, label="late", critical=True), Job(fail_at_end, label="more", critical=False)
+    late = Job(clumsy, label="late", critical=True), Job(clumsy, label="more", critical=False)
     assert not virtual(Scheduler(*late, timeout=1).co_run)
     fates = {line.split("; ")[1] for _, line in logged_lines[:2]}
     assert fates == {"the run is ending", "it is tolerated, and the run is ending"}
@@ -134,13 +128,17 @@ def test_a_run_with_log_false_logs_incidents_alone(virtual: Virtual, logged_line
     assert ["raised in job_started" in line for _, line in logged_lines] == [True]
 
 
-def test_dropped_jobs_with_log_false_are_not_counted(virtual: Virtual, logged_lines: list[tuple[float, str]]) -> None:
+def run_and_drop(virtual: Virtual, *jobs: Job[Any]) -> None:
     async def main() -> None:
         async with Scheduler(label="home", keep_jobs=False) as scheduler:
-            scheduler.update([Job(fail_after, 1, log=False), Job(fail_after, 2)])
+            scheduler.update(jobs)
 
     with pytest.raises(ExceptionGroup):
         virtual(main)
+
+
+def test_dropped_jobs_with_log_false_are_not_counted(virtual: Virtual, logged_lines: list[tuple[float, str]]) -> None:
+    run_and_drop(virtual, Job(fail_after, 1, log=False), Job(fail_after, 2))
     assert logged_lines[-1][1].startswith("1 job of 'home' failed")
 
 
@@ -252,20 +250,18 @@ def test_failures_of_another_kind_are_logged_at_once(virtual: Virtual, logged_li
     assert sorted(line[:3] for _, line in logged_lines[:-1]) == ["'a'", "'b'", "'c'"]
 
 
-def test_critical_failure_that_repeats_an_earlier_one_has_its_own_line(
-    virtual: Virtual, logged_lines: list[tuple[float, str]]
+@pytest.mark.parametrize("is_blocked", [False, True])
+def test_the_failure_that_stopped_the_run_has_its_own_line(
+    virtual: Virtual, logged_lines: list[tuple[float, str]], is_blocked: bool
 ) -> None:
-    """The log names the failure that stopped the run even if it repeats an earlier one."""
-    bad = Job(fail_after, 1, label="bad", critical=True)
-    virtual(Scheduler(Job(fail_after, 0, label="first"), bad, Job(nap, 9), label="home").co_run)
-    assert "'bad' failed: OSError: broken; it is critical, so the run of 'home' stops" in logged_lines[1][1]
-
-
-def test_blocked_critical_job_is_logged(virtual: Virtual, logged_lines: list[tuple[float, str]]) -> None:
-    bad = Job(fail_after, 0, label="bad")
-    virtual(Scheduler(Job(nap, bad, label="user", critical=True), label="home").co_run)
-    assert logged_lines[1][1].startswith("'user' failed: RequirementFailed: ")
-    assert "the run of 'home' stops" in logged_lines[1][1]
+    """Even if it repeats an earlier one, or is that of a job which is blocked."""
+    first = Job(fail_after, 0, label="first")
+    bad = Job(nap, first, critical=True, label="bad") if is_blocked else Job(fail_after, 1, label="bad", critical=True)
+    virtual(Scheduler(first, bad, Job(nap, 9), label="home").co_run)
+    assert logged_lines[1][1].startswith(
+        f"'bad' failed: {'RequirementFailed: ' if is_blocked else 'OSError: broken; '}"
+    )
+    assert "it is critical, so the run of 'home' stops" in logged_lines[1][1]
 
 
 def test_timeout_of_the_run_is_logged(virtual: Virtual, logged_lines: list[tuple[float, str]]) -> None:
@@ -289,13 +285,7 @@ def test_failures_of_commands_are_counted_separately_for_each_program(caplog: py
 
 def test_jobs_that_are_not_kept_need_no_debrief(virtual: Virtual, logged_lines: list[tuple[float, str]]) -> None:
     """With `keep_jobs=False`, the log has the line that failed in place of `debrief()`, which would show nothing."""
-
-    async def main() -> None:
-        async with Scheduler(keep_jobs=False, label="home") as scheduler:
-            scheduler.add(Job(fail_after, 1))
-
-    with pytest.raises(ExceptionGroup):
-        virtual(main)
+    run_and_drop(virtual, Job(fail_after, 1))
     line = fail_after.__code__.co_firstlineno + 2
     place = f"it was in fail_after at test_failure_log.py:{line} (raise error(text))"
     assert [line for _, line in logged_lines] == [

@@ -1,6 +1,7 @@
 """Resources of the run whose gate has to be opened before a job can take them, such as the sessions of a node."""
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 import anyio
 import pytest
@@ -8,7 +9,7 @@ from trioflow import AbstractJob, First, Job, Pool, Retry, Scheduler, StopReason
 from trioflow._core.job import _job_options
 from trioflow.abc import declare_run_resource, run_of, set_run_need
 from trioflow.abc import waiting as waiting_of
-from ..bodies import CANCELLED, FAILED, SCHEDULED, SUCCEEDED, Flaw, fail, later, nap, nothing, running, timed
+from ..bodies import CANCELLED, FAILED, SCHEDULED, SUCCEEDED, Flaw, at_once, fail, later, nap, nothing, running, timed
 from ..conftest import Virtual
 
 
@@ -219,12 +220,8 @@ def test_if_a_gate_cannot_be_opened_jobs_start_and_find_out_themselves(
 
 def test_a_gate_that_closes_is_opened_again_for_jobs_that_wait(virtual: Virtual, door: Door) -> None:
     """A connection may be lost while jobs wait for a session: those that have not started wait for it again."""
-
-    async def close() -> None:
-        await anyio.sleep(1)
-        door.is_open = False
-
-    rooms = [RoomJob(close), RoomJob(close), RoomJob(nap, 1, timeout=2)]
+    close = partial(setattr, door, "is_open", False)
+    rooms = [RoomJob(later, 1, close), RoomJob(later, 1, close), RoomJob(nap, 1, timeout=2)]
     assert timed_run(virtual, Scheduler(*rooms)) == pytest.approx(3 + 1 + 3 + 1)
     assert rooms[2].elapsed == pytest.approx(1)
     assert door.opened == 2
@@ -249,11 +246,9 @@ def test_a_job_at_a_gate_is_dropped_and_forgotten_as_any_other(virtual: Virtual,
 
 def test_jobs_at_a_gate_keep_their_order(virtual: Virtual, door: Door) -> None:
     order: list[int] = []
-
-    async def note(number: int) -> None:
-        order.append(number)
-
-    scheduler = Scheduler(*(RoomJob(note, number, priority=number % 3) for number in range(30)), jobs_window=1)
+    scheduler = Scheduler(
+        *(RoomJob(at_once, partial(order.append, number), priority=number % 3) for number in range(30)), jobs_window=1
+    )
     assert timed_run(virtual, scheduler) == pytest.approx(3)
     assert order == sorted(range(30), key=lambda number: (-(number % 3), number))
 

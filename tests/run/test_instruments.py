@@ -10,7 +10,7 @@ from trioflow._core.base._states import RunPhase
 from trioflow._core.run._instruments import Part, with_parts
 from trioflow._core.run._run import Run
 from trioflow.abc import Instrument
-from ..bodies import at_once, hooked, nap, nothing, raising
+from ..bodies import Closing, at_once, fail_now, hooked, nap, nothing, raising
 from ..conftest import Virtual
 
 HOOKS = [name for name, value in vars(Instrument).items() if not name.startswith("_") and callable(value)]
@@ -80,32 +80,23 @@ def test_instruments_of_the_constructor_and_of_run_are_both_called(virtual: Virt
 
 
 def test_same_instrument_given_twice_is_called_once(virtual: Virtual) -> None:
-    watch = Counter()
-    inner = Scheduler(Job(nap, label="a"), instruments=[watch], label="inner")
-    virtual(functools.partial(Scheduler(inner, instruments=[watch, watch]).co_run, instruments=[watch]))
-    assert watch.started == ["inner", "a"]
-
-
-def test_nested_instruments_see_their_own_scheduler_alone(virtual: Virtual) -> None:
-    watch = Counter()
-    inner = Scheduler(Job(nap, label="a"), instruments=[watch])
-    virtual(Scheduler(inner, Job(nap, label="b")).co_run)
-    assert watch.started == ["a"]
+    """Those of a nested scheduler see it alone."""
+    watch, own = Counter(), Counter()
+    inner = Scheduler(Job(nap, label="a"), instruments=[watch, own], label="inner")
+    outer = Scheduler(inner, Job(nap, label="b", required=inner), instruments=[watch, watch])
+    virtual(functools.partial(outer.co_run, instruments=[watch]))
+    assert (watch.started, own.started) == (["inner", "a", "b"], ["a"])
 
 
 def test_instruments_are_called_from_the_inside_out(virtual: Virtual) -> None:
     told: list[str] = []
 
-    class Named(Instrument):
-        def __init__(self, name: str) -> None:
-            self.name = name
+    def named(name: str) -> Instrument:
+        return hooked(job_settled=lambda _, job: told.append(f"{name} {job.label}"))
 
-        def job_settled(self, scheduler: Any, job: Any) -> None:
-            told.append(f"{self.name} {job.label}")
-
-    inner = Scheduler(Job(nap, label="a"), label="group", instruments=[Named("own"), Named("other")])
-    outer = Scheduler(inner, instruments=[Named("around")])
-    virtual(functools.partial(outer.co_run, instruments=[Named("run")]))
+    inner = Scheduler(Job(nap, label="a"), label="group", instruments=[named("own"), named("other")])
+    outer = Scheduler(inner, instruments=[named("around")])
+    virtual(functools.partial(outer.co_run, instruments=[named("run")]))
     assert told == ["own a", "other a", "around a", "run a", "around group", "run group"]
 
 
@@ -193,20 +184,10 @@ def test_an_async_hook_is_rejected() -> None:
 def test_the_incident_hook_gets_scheduler_job_message_and_exception(virtual: Virtual) -> None:
     error = OSError("no route")
     told: list[Any] = []
-
-    class Closing(AbstractJob[None]):
-        async def co_run(self) -> None: ...
-
-        async def co_shutdown(self) -> None:
-            raise error
-
-    class Incidents(Instrument):
-        def incident(self, scheduler: Any, job: Any, message: str, exception: Any) -> None:
-            told.append((scheduler, job, "'bad'" in message, exception))
-
-    job = Closing(label="bad")
+    watch = hooked(incident=lambda run, job, message, raised: told.append((run, job, "'bad'" in message, raised)))
+    job = Closing(functools.partial(fail_now, error), label="bad")
     inner = Scheduler(job)
-    virtual(Scheduler(inner, instruments=[Incidents()]).co_run)
+    virtual(Scheduler(inner, instruments=[watch]).co_run)
     assert told == [(inner, job, True, error)]
 
 
@@ -215,19 +196,12 @@ def test_the_incident_hook_gets_scheduler_job_message_and_exception(virtual: Vir
 def test_interruption_in_a_hook_leaves_no_job_running(virtual: Virtual, hook: str, removed: bool) -> None:
     """A SystemExit from a hook ends the run, and the job of that event has FAILED with it. Once the job stayed RUNNING
     forever; later, it went on running if another instrument had been removed before."""
-
-    class Raises(Instrument):
-        def before_run(self, scheduler: Scheduler) -> None:
-            raise OSError("broken")
-
-    class Exits(Instrument):
-        pass
-
-    setattr(Exits, hook, raising(SystemExit(3)))
+    instruments = [hooked(before_run=raising(OSError("broken")))] * removed
+    instruments.append(hooked(**{hook: raising(SystemExit(3))}))
     job = Job(nap)
-    scheduler = Scheduler(job)
+    scheduler = Scheduler(job, instruments=instruments)
     with pytest.raises(SystemExit):
-        virtual(functools.partial(scheduler.co_run, instruments=[*([Raises()] if removed else []), Exits()]))
+        virtual(scheduler.co_run)
     assert (job.state, scheduler.stop_reason) == (JobState.FAILED, StopReason.INTERRUPTED)
     assert isinstance(job.raised_exception(), SystemExit)
 
@@ -236,18 +210,13 @@ def test_interruption_in_a_hook_leaves_no_job_running(virtual: Virtual, hook: st
 def test_jobs_cancelled_before_the_run_has_linked_them_settle_once(virtual: Virtual, number: int) -> None:
     """Jobs that `before_run` cancels settle once each; once the second, an input's user, settled twice, and it hung."""
     settled: list[AbstractJob[Any]] = []
-
-    class Cancels(Instrument):
-        def before_run(self, scheduler: Scheduler) -> None:
-            for job in list(scheduler)[:number]:
-                job.cancel()
-
-        def job_settled(self, scheduler: Scheduler, job: AbstractJob[Any]) -> None:
-            settled.append(job)
-
+    watch = hooked(
+        before_run=lambda scheduler: [job.cancel() for job in list(scheduler)[:number]],
+        job_settled=lambda _, job: settled.append(job),
+    )
     first = Job(nap)
     second = Job(nap, 1, first)
-    assert virtual(functools.partial(Scheduler(first, second, timeout=9).co_run, instruments=[Cancels()]))
+    assert virtual(Scheduler(first, second, timeout=9, instruments=[watch]).co_run)
     assert (first.state, second.state) == (JobState.CANCELLED, JobState.BLOCKED)
     assert settled == [first, second]
 
@@ -257,12 +226,7 @@ def test_jobs_cancelled_before_the_run_has_linked_them_settle_once(virtual: Virt
 def test_nothing_starts_after_an_instrument_stops_the_run_at_an_end(virtual: Virtual, stop: str, fails: bool) -> None:
     """After `cancel()` or `drain()` in `job_settled`, no successor starts; once the next in the same turn did."""
     watch = hooked(job_settled=lambda scheduler, _: getattr(scheduler, stop)())
-
-    async def act() -> None:
-        if fails:
-            raise OSError("broken")
-
-    first = Job(act)
+    first = Job(fail_now if fails else nothing)
     blocked = Job(nap, 1, first)  # settles at once, if the first one fails
     others = [Job(nap, required=first), Job(nap, required=blocked)]
     scheduler = Scheduler(first, blocked, *others)

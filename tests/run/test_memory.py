@@ -13,7 +13,7 @@ import pytest
 from trioflow import Adaptive, Job, JobState, Pool, Rate, Scheduler, Service, StopReason, current_job
 from trioflow._core.words._job_queries import dropped_counts
 from trioflow.abc import Instrument
-from ..bodies import Closing, fail_now, nap, serve, turns
+from ..bodies import Closing, at_once, fail, fail_now, nap, nothing, serve, turns
 from ..conftest import Virtual
 
 
@@ -41,25 +41,21 @@ def test_an_exception_has_no_frames_of_the_engine(virtual: Virtual, make: Callab
 @pytest.mark.parametrize("nested", [False, True])
 def test_exception_that_is_kept_keeps_no_run_alive(virtual: Virtual, options: dict[str, Any], nested: bool) -> None:
     """An exception that a user keeps does not keep the run alive; a frame of the worker in it once did."""
-    kept: list[BaseException] = []
 
-    async def main() -> None:
+    async def run() -> tuple[BaseException | None, weakref.ref[Scheduler]]:
         job = Job(broken, critical=True, **options)
         scheduler = Scheduler(Scheduler(job) if nested else job)
         await scheduler.co_run()
-        kept.append(job.raised_exception())  # type: ignore[arg-type]
-        gone.append(weakref.ref(scheduler))
+        return job.raised_exception(), weakref.ref(scheduler)
 
-    gone: list[weakref.ref[Scheduler]] = []
-
-    async def look() -> None:
-        await main()
+    async def main() -> BaseException | None:
+        kept, gone = await run()
         await turns()
         gc.collect()
-        assert gone[0]() is None
+        assert gone() is None
+        return kept
 
-    virtual(look)
-    frames = traceback.extract_tb(kept[0].__traceback__)
+    frames = traceback.extract_tb(getattr(virtual(main), "__traceback__", None))
     assert frames[-1].name == "broken"
     assert not any("_core" in frame.filename for frame in frames)
 
@@ -139,11 +135,7 @@ def test_open_scheduler_drops_the_arguments_of_settled_jobs(virtual: Virtual, ki
 @pytest.mark.parametrize("kind", KINDS)
 def test_job_that_may_run_again_keeps_its_arguments(virtual: Virtual, kind: str) -> None:
     first, added = make(kind, Large()), make(kind, Large())
-
-    async def grow() -> None:
-        scheduler.add(added)
-
-    scheduler = Scheduler(first, Job(grow))
+    scheduler = Scheduler(first, Job(at_once, lambda: scheduler.add(added)))
     for _ in range(2):
         assert virtual(scheduler.co_run) is True
         assert (first.result(), added.result()) == ("used", "used")
@@ -190,18 +182,11 @@ def test_scheduler_that_keeps_no_jobs_drops_jobs_as_they_settle(virtual: Virtual
 
 def test_scheduler_that_keeps_no_jobs_keeps_critical_and_shutdown_jobs(virtual: Virtual) -> None:
     """Despite `keep_jobs=False`, jobs with a shutdown are shut down, and the critical failure is raised."""
-
-    async def fail() -> None:
-        await anyio.sleep(3)
-        raise OSError("broken")
-
-    async def close() -> None: ...
-
-    closing = Closing(close)
+    closing = Closing(nothing)
 
     async def main() -> None:
         async with Scheduler(closing, keep_jobs=False) as s:
-            s.add(Job(fail, critical=True))
+            s.add(Job(fail, 3, critical=True))
             await anyio.sleep(9)
 
     with pytest.raises(ExceptionGroup) as caught:
@@ -388,10 +373,6 @@ def test_a_run_counts_its_own_failures_of_dropped_jobs(virtual: Virtual, caplog:
         assert caplog.messages[-1] == "3 jobs of 'grows' failed; the run has failed"
 
 
-async def fail() -> None:
-    raise OSError("broken")
-
-
 def naps(number: int = 6, **options: Any) -> list[Job[None]]:
     return [Job(nap, 0.1, **options) for _ in range(number)]
 
@@ -415,15 +396,15 @@ FEATURES: dict[str, Callable[[], Scheduler]] = {
     "timeout of jobs": lambda: Scheduler(naps(timeout=0.05)),
     "timeout around": lambda: Scheduler(Scheduler(naps(), Scheduler(naps())), Service(serve), timeout=0.05),
     "timeout inside": lambda: Scheduler(Scheduler(naps(), Scheduler(naps()), timeout=0.05), naps()),
-    "clean-up": lambda: Scheduler(Scheduler(bad := Job(fail, critical=True), clean_up(bad)), naps()),
-    "retry": lambda: Scheduler(naps(retry=2), Job(fail, retry=1)),
+    "clean-up": lambda: Scheduler(Scheduler(bad := Job(fail_now, critical=True), clean_up(bad)), naps()),
+    "retry": lambda: Scheduler(naps(retry=2), Job(fail_now, retry=1)),
     "instrument": lambda: Scheduler(naps(), instruments=[Instrument()]),
     "forever": lambda: Scheduler(naps(), Job(anyio.sleep_forever, forever=True)),
-    "failure": lambda: Scheduler(naps(), Job(fail, critical=True)),
+    "failure": lambda: Scheduler(naps(), Job(fail_now, critical=True)),
     "policy": lambda: Scheduler(naps(expected_duration=1), policy="critical-path"),
     "priority": lambda: Scheduler(naps(priority=1)),
     "groups": lambda: Scheduler([Scheduler(naps(2)) for _ in range(3)]),
-    "on_job_settled": lambda: Scheduler(naps(), Job(fail), on_job_settled=lambda _: nap(0.1)),
+    "on_job_settled": lambda: Scheduler(naps(), Job(fail_now), on_job_settled=lambda _: nap(0.1)),
     "on_job_settled that fails": lambda: Scheduler(naps(), on_job_settled=lambda _: fail()),
 }
 

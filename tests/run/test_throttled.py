@@ -7,7 +7,7 @@ import anyio
 import pytest
 import trioflow
 from trioflow import Budget, Job, JobState, PerKey, Pool, Rate, Retry, Scheduler, ThreadJob, Throttled, current_job
-from trioflow.abc import AbstractJob, Instrument
+from trioflow.abc import AbstractJob
 from ..bodies import at_once, fail, fail_now, hooked, raising, running
 from ..conftest import Virtual
 from ..jobs.process.process_bodies import throttle
@@ -253,36 +253,19 @@ def test_throttled_may_be_raised_in_threads_and_processes(backend: str, kind: An
 
 def test_instruments_and_trace_see_a_throttle(virtual: Virtual) -> None:
     """Hooks report each call of a throttled job; the trace has one span, of the call that counts."""
-
-    class Watch(Instrument):
-        def job_scheduled(self, scheduler: Scheduler, job: AbstractJob[Any]) -> None:
-            events.append("scheduled")
-
-        def job_started(self, scheduler: Scheduler, job: AbstractJob[Any]) -> None:
-            events.append("started")
-
-        def job_settled(self, scheduler: Scheduler, job: AbstractJob[Any]) -> None:
-            events.append("finished")
-
-    async def look() -> None:
-        await anyio.sleep(5)
-        said.append(scheduler.explain(job))
-        assert (job.state, job.started_at, job.attempts) == (JobState.SCHEDULED, None, 0)
-
-    said: list[str] = []
     events: list[str] = []
-    trace = trioflow.Trace()
-    job = ask(Server(2), "a")
-    looking = Scheduler(Job(look))
-    scheduler = Scheduler(job, pool=Pool(api=1), instruments=[Watch(), trace])
+    hooks = ("job_scheduled", "job_started", "job_settled")
+    watch = hooked(**{hook: lambda *_, hook=hook: events.append(hook) for hook in hooks})
+    trace, job = trioflow.Trace(), ask(Server(2), "a")
+    scheduler = Scheduler(job, pool=Pool(api=1), instruments=[watch, trace])
 
-    async def main() -> None:
-        async with running(scheduler):
-            await looking.co_run()
+    async def main() -> str:
+        async with running(scheduler, 5):
+            assert (job.state, job.started_at, job.attempts) == (JobState.SCHEDULED, None, 0)
+            return scheduler.explain(job)
 
-    virtual(main)
-    assert events == [*["scheduled", "started"] * 3, "finished"]
-    assert said == ["'a' waits for api, throttled for 16 s"]
+    assert virtual(main) == "'a' waits for api, throttled for 16 s"
+    assert events == [*hooks[:2] * 3, hooks[2]]
     (span,) = trace.spans
     assert (span.started_at, span.finished_at, span.attempts) == (42, 43, (42,))
     assert span.throttled == ((0, 1), (21, 22))

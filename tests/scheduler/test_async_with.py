@@ -15,7 +15,7 @@ import trio
 import trioflow
 from trioflow import CycleError, First, Job, JobNotDone, JobTimeout, Scheduler, Service, StopReason, current_job, ref
 from trioflow.testing import run_virtual
-from ..bodies import CANCELLED, IDLE, SUCCEEDED, Flaw, Odd, checked, fail, nap, serve, unwind
+from ..bodies import CANCELLED, IDLE, SUCCEEDED, Flaw, Odd, checked, clumsy, fail, nap, serve, unwind
 from ..conftest import Virtual
 
 
@@ -266,13 +266,6 @@ def test_return_break_and_caught_exceptions_leave_the_block_as_usual(virtual: Vi
             return f"{job.result()} {anyio.current_time()}"
 
     assert virtual(main) == "value 2.0"
-
-
-async def clumsy() -> None:
-    try:
-        await anyio.sleep(99)
-    finally:
-        raise OSError("unwinding")
 
 
 @pytest.mark.parametrize("critical", [True, None])
