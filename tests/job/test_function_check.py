@@ -124,22 +124,15 @@ def test_services_thread_jobs_and_process_jobs_reject_coroutine_objects(kind: An
     assert ("use Job" in text) is (kind is not Service)
 
 
+@pytest.mark.parametrize("kind", ASYNC_KINDS)
 @pytest.mark.parametrize(
     "function", [plain, AsyncCall().plain_method, print, PlainCall], ids=["function", "method", "builtin", "class"]
 )
-def test_job_rejects_plain_functions_and_suggests_thread_job(function: Any) -> None:
-    text = rejection(Job, function)
+def test_jobs_and_services_reject_plain_functions(kind: Any, function: Any) -> None:
+    """A `Job` suggests a `ThreadJob`."""
+    text = rejection(kind, function)
     assert "is not an async function; define it with async def" in text
-    assert f"ThreadJob({function.__name__}, ...)" in text
-
-
-@pytest.mark.parametrize(
-    "function", [plain, AsyncCall().plain_method, print, PlainCall], ids=["function", "method", "builtin", "class"]
-)
-def test_service_rejects_plain_functions(function: Any) -> None:
-    text = rejection(Service, function)
-    assert "is not an async function; define it with async def" in text
-    assert "ThreadJob" not in text
+    assert (f"ThreadJob({function.__name__}, ...)" in text) is (kind is Job)
 
 
 @pytest.mark.parametrize("kind", PLAIN_KINDS)

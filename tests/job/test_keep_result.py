@@ -9,10 +9,10 @@ from typing import Any
 import anyio
 import anyio.to_thread
 import pytest
-from trioflow import Job, JobNotDone, JobState, Scheduler, Sequence, Service, StopReason, ThreadJob, current_job
+from trioflow import Job, JobNotDone, JobState, Scheduler, Sequence, Service, StopReason, ThreadJob
 from trioflow.graph import topological_order
 from trioflow.view import listing
-from ..bodies import fail_now, hooked, later, nap, refuse
+from ..bodies import at_once, fail_now, hooked, later, nap, refuse, take
 from ..conftest import Virtual
 from ..places import PATIENCE
 
@@ -79,30 +79,35 @@ def test_result_is_kept_by_default(virtual: Virtual) -> None:
     assert isinstance(a.result(), Big)
 
 
-def test_result_used_in_containers_and_keyword_arguments_is_dropped(virtual: Virtual) -> None:
-    maker = Maker()
-    a = made(maker)
+def test_result_is_dropped_at_the_start_of_a_job_that_is_called_once(virtual: Virtual) -> None:
+    """Also with a timeout, and if it is used in containers and keyword arguments."""
+    maker, other = Maker(), Maker()
 
     async def use_deep(*args: Any, **kwargs: Any) -> None:
         del args, kwargs
         await anyio.sleep(5)
 
-    assert looks(virtual, maker, Job(use_deep, [{"x": (a,)}, a], kwargs={"x": a}), at=(1,)) == [False]
+    a = made(maker)
+    jobs = Job(use_deep, [{"x": (a,)}, a], kwargs={"x": a}), Job(use, made(other), 5, timeout=9)
+    assert looks(virtual, maker, *jobs, look(other, 1), at=(1,)) == [False]
+    assert not other.is_alive
 
 
-@pytest.mark.parametrize("retry", [None, 2])
-def test_result_is_dropped_when_its_service_can_no_longer_be_retried(virtual: Virtual, retry: int | None) -> None:
+@pytest.mark.parametrize(("seconds", "retry"), [(0, None), (2, None), (2, 2)])
+def test_result_is_dropped_when_its_service_can_no_longer_be_retried(
+    virtual: Virtual, seconds: float, retry: int | None
+) -> None:
     """A service with `retry` may be called again until it is ready, so until then the results that it uses are kept."""
     maker = Maker()
-    a = made(maker)
 
     async def begin(big: Big, *, task_status: Any) -> None:
         del big
-        await anyio.sleep(2)
+        await anyio.sleep(seconds)
         task_status.started()
         await anyio.sleep_forever()
 
-    assert looks(virtual, maker, Service(begin, a, retry=retry), at=(1, 3)) == [retry is not None, False]
+    service = Service(begin, made(maker), retry=retry)
+    assert looks(virtual, maker, service, at=(1, 3)) == [retry is not None, False]
 
 
 @pytest.mark.parametrize("retry", [None, 2])
@@ -113,23 +118,6 @@ def test_result_is_kept_while_a_job_that_uses_it_waits_for_a_slot(virtual: Virtu
     watchers = [look(maker, seconds, forever=True) for seconds in (2, 4)]  # these take no slot
     virtual(lambda: Scheduler(*jobs, *watchers, jobs_window=1).co_run(check=True))
     assert [watcher.result() for watcher in watchers] == [True, retry is not None]
-
-
-def test_result_is_dropped_at_the_start_of_a_job_with_a_timeout(virtual: Virtual) -> None:
-    """A job without retries is called once, so the results it uses are dropped at its start."""
-    maker = Maker()
-    assert looks(virtual, maker, Job(use, made(maker), 5, timeout=9), at=(1,)) == [False]
-
-
-def test_result_is_dropped_at_the_start_of_a_service(virtual: Virtual) -> None:
-    maker = Maker()
-
-    async def serve(big: Any, *, task_status: Any) -> None:
-        del big
-        task_status.started()
-        await anyio.sleep_forever()
-
-    assert looks(virtual, maker, Service(serve, made(maker)), at=(1, 3)) == [False, False]
 
 
 def test_result_is_dropped_at_the_start_of_a_thread_job(backend: str) -> None:
@@ -227,16 +215,11 @@ def test_result_is_dropped_when_a_job_that_uses_it_will_never_start(virtual: Vir
 
 
 def test_a_failed_job_counts_once_among_the_jobs_that_use_a_result(virtual: Virtual) -> None:
-    maker = Maker()
-    a = made(maker)
-
-    async def see(big: Any) -> Any:
-        return type(big)
-
+    a = made(Maker())
     refusing = Job(refuse, a)
-    last = Job(see, a, required=[refusing, Job(nap, 2)], run_if="settled")
+    last = Job(take, a, required=[refusing, Job(nap, 2)], run_if="settled")
     virtual(Scheduler(*last.required, refusing, last).co_run)
-    assert last.result() is Big
+    assert [type(each) for each in last.result()] == [Big]
     with pytest.raises(JobNotDone):  # the traceback of the one that failed still holds it
         a.result()
 
@@ -263,16 +246,11 @@ def test_result_used_from_another_scheduler_is_kept(virtual: Virtual, listed: bo
     maker, beside = Maker(), Maker()
     a = made(maker)
 
-    async def look_at_order() -> None:
-        if listed:
-            scheduler = current_job().scheduler
-            assert scheduler is not None
-            topological_order(scheduler)
-
     async def use_both(*bigs: Any) -> None:
         assert len(bigs) == 2
 
-    inner = Scheduler(a, Job(look_at_order, required=a), Job(use, a))
+    inner = Scheduler(a, Job(use, a))
+    inner.add(Job(at_once, lambda: listed and topological_order(inner), required=a))
     virtual(lambda: Scheduler(inner, Job(use_both, a, made(beside))).co_run(check=True))
     assert isinstance(a.result(), Big)
     assert maker.is_alive

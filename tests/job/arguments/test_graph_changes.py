@@ -57,23 +57,15 @@ def test_groups_wait_for_each_other_only_while_one_has_an_input_in_the_other(vir
     assert other.started_at == 0
 
 
-def test_a_job_added_late_may_use_a_settled_job_of_a_nested_scheduler(virtual: Virtual) -> None:
-    a = Job(give, "inside")
+@pytest.mark.parametrize("seconds", [1, 5], ids=["settled", "running"])
+def test_a_job_added_late_waits_for_the_nested_scheduler_of_its_input(virtual: Virtual, seconds: float) -> None:
+    a = Job(give, "inside", seconds)
     job = Job(take, a)
     inner = Scheduler(a)
     scheduler = Scheduler(inner, Job(later, 2, lambda: scheduler.add(job)))
     virtual(checked_result(scheduler))
     assert job.result() == ("inside",)
-
-
-def test_a_job_added_late_waits_for_the_nested_scheduler_of_its_input(virtual: Virtual) -> None:
-    a = Job(give, "inside", 5)
-    job = Job(take, a)
-    inner = Scheduler(a)
-    scheduler = Scheduler(inner, Job(later, 2, lambda: scheduler.add(job)))
-    virtual(checked_result(scheduler))
-    assert job.result() == ("inside",)
-    assert job.started_at == inner.finished_at == 5
+    assert job.started_at == max(seconds, 2)
 
 
 def test_adding_a_job_late_with_an_unsettled_input_outside_raises(virtual: Virtual) -> None:
@@ -116,11 +108,17 @@ def test_adding_a_requirement_that_closes_a_cycle_of_implied_order_raises(virtua
     assert job.result() == ("value",)
 
 
-def test_adding_schedulers_whose_inputs_imply_a_cycle_raises(virtual: Virtual) -> None:
+def left_and_right() -> tuple[Scheduler, Scheduler]:
+    """Return two schedulers of which each uses what is in the other."""
     a, b = Job(give, label="a"), Job(give, label="b")
     left, right = Scheduler(a, label="left"), Scheduler(b, label="right")
     left.add(Job(take, b))
     right.add(Job(take, a))
+    return left, right
+
+
+def test_adding_schedulers_whose_inputs_imply_a_cycle_raises(virtual: Virtual) -> None:
+    left, right = left_and_right()
 
     def meddle() -> None:
         with pytest.raises(CycleError, match="left requires right requires left"):
@@ -159,9 +157,12 @@ def test_inputs_are_added_before_the_job_that_uses_them(how: str) -> None:
 
 
 def test_update_adds_the_inputs_of_each_job_directly_before_it() -> None:
-    a, b = Job(give), Job(give)
-    first, second, third = Job(take, a), Job(give), Job(take, b, a)
-    assert list(Scheduler().update([first, second, third])) == [a, first, second, b, third]
+    """But not its requirements."""
+    a, b, c = Job(give), Job(give), Job(give)
+    first, second, third = Job(take, a, required=c), Job(give), Job(take, b, a)
+    scheduler = Scheduler()
+    assert list(scheduler.update([first, second, third])) == [a, first, second, b, third]
+    assert scheduler.is_runnable() is False
 
 
 def test_adding_a_job_adds_a_long_chain_of_inputs(virtual: Virtual) -> None:
@@ -172,14 +173,6 @@ def test_adding_a_job_adds_a_long_chain_of_inputs(virtual: Virtual) -> None:
     assert len(scheduler) == 2001
     virtual(checked_result(scheduler))
     assert job.result() == 0
-
-
-def test_adding_a_job_does_not_add_its_requirements() -> None:
-    a, b = Job(give), Job(give, label="b")
-    scheduler = Scheduler(Job(take, a, required=b))
-    assert a in scheduler
-    assert b not in scheduler
-    assert scheduler.is_runnable() is False
 
 
 def test_adding_an_input_that_is_in_another_scheduler_raises() -> None:
@@ -281,15 +274,11 @@ def test_topological_order_respects_inputs_across_levels() -> None:
 
 
 def test_cycle_that_inputs_imply_raises_with_its_members() -> None:
-    a, b = Job(give, label="a"), Job(give, label="b")
-    left, right = Scheduler(a, label="left"), Scheduler(b, label="right")
-    left.add(Job(take, b))
-    right.add(Job(take, a))
-    outer = Scheduler(left, right)
+    outer = Scheduler(left_and_right())
     assert outer.is_runnable() is False
     with pytest.raises(CycleError, match="left requires right requires left") as caught:
         topological_order(outer)
-    assert set(caught.value.cycle) == {left, right}
+    assert set(caught.value.cycle) == set(outer)
 
 
 def test_cycle_of_an_input_and_a_requirement_raises_before_the_run(virtual: Virtual) -> None:

@@ -36,20 +36,13 @@ def taken(virtual: Virtual, job: Job[Any]) -> Any:
 
 
 # --- what is filled in
-def test_a_job_as_positional_argument_gives_its_result(virtual: Virtual) -> None:
-    a = Job(give, "value")
-    job = Job(take, 1, a)
-    assert list(job.required) == [a]
-    assert taken(virtual, job) == (1, "value")
+def test_a_job_as_argument_gives_its_result(virtual: Virtual) -> None:
+    """It becomes a requirement; other arguments reach the function as they are."""
+    a, b = Job(give, "value"), Job(give, "other")
+    job = Job(take, 1, a, kwargs={"x": b, "y": 2})
+    assert list(job.required) == [a, b]
+    assert taken(virtual, job) == ((1, "value"), {"x": "other", "y": 2})
     assert job.started_at == a.finished_at == 1
-
-
-def test_a_job_as_keyword_argument_gives_its_result(virtual: Virtual) -> None:
-    """Jobs among `kwargs` become requirements; other keyword arguments reach the function as they are."""
-    a = Job(give, "value")
-    job = Job(take, kwargs={"x": a, "y": 2})
-    assert list(job.required) == [a]
-    assert taken(virtual, job) == ((), {"x": "value", "y": 2})
 
 
 @hypothesis.settings(max_examples=30, derandomize=True)
