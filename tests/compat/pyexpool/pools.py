@@ -6,7 +6,7 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
-from trioflow.compat.pyexpool import Job, Task
+from trioflow.compat.pyexpool import ExecPool, Job, Task
 from ...jobs.posix.process_trees import until_there
 from ...pythons import Python
 
@@ -38,6 +38,15 @@ class Notes(list[tuple[str, str]]):
 
     def of(self, name: str) -> list[str]:
         return [what for what, whose in self if whose == name]
+
+
+def executed(*jobs: Job, workers: int = 1) -> ExecPool:
+    """Execute jobs in a new pool, which is returned when all have ended."""
+    pool = ExecPool(workers)
+    for job in jobs:
+        pool.execute(job)
+    assert pool.join() is True
+    return pool
 
 
 def boom(owner: Any) -> None:

@@ -18,7 +18,7 @@ from trioflow.compat.pyexpool import ExecPool, Job, Task, _batch, _pool
 from trioflow.compat.pyexpool._callbacks import CallbackThread
 from ...bodies import Flaw, raising
 from ...places import PATIENCE, patiently
-from .pools import Notes, boom
+from .pools import Notes, boom, executed
 
 V1_TASK = ["name", "timeout", "onstart", "ondone", "params", "stdout", "stderr"]
 V1_JOB = ["name", "workdir", "args", "timeout", "ontimeout", "task", "startdelay", *V1_TASK[2:]]
@@ -89,10 +89,9 @@ def test_times_are_those_of_time_time() -> None:
 
 def test_a_job_that_fails_is_not_done() -> None:
     """The `ondone` of a failed job is not called, and the pool's failures have its code, pid and duration."""
-    notes, pool = Notes(), ExecPool(2)
+    notes = Notes()
     job = notes.job("j", "exit 3")
-    pool.execute(job)
-    assert pool.join() is True
+    pool = executed(job, workers=2)
     assert notes.of("j") == ["start", "finish"]
     (info,) = pool.failures
     assert (info.name, info.code, info.pid) == ("j", 3, job.proc and job.proc.pid)
@@ -102,7 +101,7 @@ def test_a_job_that_fails_is_not_done() -> None:
 
 def test_callbacks_are_called_one_after_the_other_in_one_thread() -> None:
     """No two callbacks of a pool overlap, however many workers there are, and all run in one thread."""
-    notes, pool = Notes(), ExecPool(4)
+    notes = Notes()
     inside: list[int] = []
 
     def alone(job: Job) -> None:
@@ -114,9 +113,7 @@ def test_callbacks_are_called_one_after_the_other_in_one_thread() -> None:
     jobs = [
         Job(f"j{number}", args=["true"], onstart=alone, ondone=alone, onfinish=notes.on("f")) for number in range(8)
     ]
-    for job in jobs:
-        pool.execute(job)
-    pool.join()
+    executed(*jobs, workers=4)
     assert len(notes) == 8
     assert not inside
     assert len(notes.threads) == 1
@@ -128,10 +125,8 @@ def test_a_process_gets_the_arguments_and_outputs_that_onstart_has_set() -> None
     def change(job: Job) -> None:
         job.args, job.stdout = ["echo", job.params], subprocess.PIPE
 
-    pool = ExecPool(1)
     job = Job("j", args=["false"], onstart=change, params="changed")
-    pool.execute(job)
-    pool.join()
+    executed(job)
     assert (job.pipedout, job.pipederr) == ("changed\n", None)
 
 
@@ -210,47 +205,37 @@ def test_ondone_can_read_more_output_than_a_pipe_holds() -> None:
         assert job.proc.stderr is not None
         read.extend([job.proc.stdout.read(), job.proc.stderr.read()])
 
-    pool = ExecPool(1)
     line = "head -c 300000 /dev/zero; echo oh >&2"
     job = Job("j", args=["sh", "-c", line], stdout=subprocess.PIPE, stderr=subprocess.PIPE, ondone=done)
-    pool.execute(job)
-    pool.join()
+    executed(job)
     assert read == [b"\0" * 300000, b"oh\n"]
     assert job.pipederr == "oh\n"
 
 
 def test_both_outputs_can_go_to_one_pipe() -> None:
     """If both outputs go to one pipe, `communicate()` returns them in the order in which they were written."""
-    pool = ExecPool(1)
     job = Job("j", args=["sh", "-c", "echo one; echo two >&2"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-    pool.execute(job)
-    pool.join()
+    executed(job)
     assert job.proc is not None
     assert job.proc.communicate() == (b"one\ntwo\n", None)
 
 
 def test_output_is_appended_to_the_named_file(tmp_path: Path) -> None:
     out = tmp_path / "new" / "out"
-    pool = ExecPool(1)
-    for word in ("one", "two"):
-        pool.execute(Job(word, "/", ["sh", "-c", f"echo {word}; pwd"], stdout=str(out)))
-    pool.join()
+    executed(*(Job(word, "/", ["sh", "-c", f"echo {word}; pwd"], stdout=str(out)) for word in ("one", "two")))
     assert out.read_text() == "one\n/\ntwo\n/\n"
 
 
 def test_output_goes_to_sys_stdout_and_stderr_by_default(capsys: pytest.CaptureFixture[str]) -> None:
-    pool = ExecPool(1)
-    pool.execute(Job("j", args=["sh", "-c", "echo one; echo two >&2"]))
-    pool.join()
+    executed(Job("j", args=["sh", "-c", "echo one; echo two >&2"]))
     assert capsys.readouterr() == ("one\n", "two\n")
 
 
 # ---- time limits
 def test_a_timeout_terminates_the_process_group_of_the_job() -> None:
-    notes, pool = Notes(), ExecPool(1)
+    notes = Notes()
     job = notes.job("j", "sleep 1000 & sleep 1000", timeout=0.1)
-    pool.execute(job)
-    assert pool.join() is True
+    pool = executed(job)
     assert notes.of("j") == ["start", "finish"]
     assert job.proc is not None
     assert job.proc.returncode == -signal.SIGTERM
@@ -260,7 +245,7 @@ def test_a_timeout_terminates_the_process_group_of_the_job() -> None:
 @pytest.mark.parametrize("option", ["ontimeout", "rsrtonto"])
 def test_a_job_is_restarted_after_its_timeout(option: str) -> None:
     """For a restarted job, `onstart` and `onfinish` are called at each attempt, and `ondone` after the one in time."""
-    notes, pool = Notes(), ExecPool(1)
+    notes = Notes()
 
     def start(job: Job) -> None:
         notes.append(("start", job.name))
@@ -269,8 +254,7 @@ def test_a_job_is_restarted_after_its_timeout(option: str) -> None:
 
     job = Job("j", args=["sleep", "1000"], timeout=0.05, onstart=start, ondone=notes.on("done"), onfinish=notes.on("f"))
     setattr(job, option, True)
-    pool.execute(job)
-    assert pool.join() is True
+    pool = executed(job)
     *late, begun, done, finish = notes.of("j")
     assert late in (["start", "f"] * number for number in range(2, 100))  # on a busy machine `true` may be late too
     assert [begun, done, finish] == ["start", "done", "f"]
@@ -499,15 +483,13 @@ def no_sigchld() -> Any:
 
 
 def test_exit_codes_are_0_if_sigchld_is_ignored(no_sigchld: None) -> None:
-    notes, pool = Notes(), ExecPool(2)
+    notes = Notes()
     jobs = [
         notes.job("j", "exit 3"),
         notes.job("slow", "sleep 0.05; exit 3"),
         notes.job("late", "sleep 1000", timeout=0.2),
     ]
-    for job in jobs:
-        pool.execute(job)
-    assert pool.join() is True
+    executed(*jobs, workers=2)
     assert [job.proc and job.proc.returncode for job in jobs] == [0, 0, 0]
     assert notes.of("slow") == ["start", "done", "finish"]
     assert notes.of("late") == ["start", "finish"]
@@ -570,10 +552,7 @@ def test_a_pool_that_is_not_alive_rejects_jobs() -> None:
 def test_each_failure_has_one_line_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
     """Each failed job has one line in the log; the engine's own lines, which name other methods, are suppressed."""
     caplog.set_level(logging.WARNING)
-    pool = ExecPool(2)
-    pool.execute(Job("j", args=["sh", "-c", "exit 3"]))
-    pool.execute(Job("k", args=["sleep", "1000"], timeout=0.05))
-    pool.join()
+    executed(Job("j", args=["sh", "-c", "exit 3"]), Job("k", args=["sleep", "1000"], timeout=0.05), workers=2)
     assert "job 'j' has failed: exit code 3: sh -c 'exit 3'" in caplog.text
     assert "job 'k' did not end within its timeout of 0.05 s" in caplog.text
     assert len(caplog.records) == 2
@@ -596,12 +575,10 @@ def counts(task: Task) -> tuple[int, int, int]:
 
 def test_a_task_is_done_when_its_jobs_are() -> None:
     """A task's callbacks follow those of the last job, and its counts and times are set."""
-    notes, pool = Notes(), ExecPool(2)
+    notes = Notes()
     task = notes.task("t")
     assert (task.tstart, notes) == (None, [])
-    for name in "abc":
-        pool.execute(notes.job(name, task=task))
-    assert pool.join() is True
+    pool = executed(*(notes.job(name, task=task) for name in "abc"), workers=2)
     assert notes[0] == ("start", "t")
     assert notes[-2:] == [("done", "t"), ("finish", "t")]
     assert len(notes.of("t")) == 3
@@ -612,11 +589,9 @@ def test_a_task_is_done_when_its_jobs_are() -> None:
 
 
 def test_a_task_with_a_failed_job_is_not_done() -> None:
-    notes, pool = Notes(), ExecPool(2)
+    notes = Notes()
     task = notes.task("t")
-    for name, line in (("a", "exit 0"), ("b", "exit 1")):
-        pool.execute(notes.job(name, line, task=task))
-    assert pool.join() is True
+    pool = executed(notes.job("a", task=task), notes.job("b", "exit 1", task=task), workers=2)
     assert notes.of("t") == ["start", "finish"]
     assert counts(task) == (2, 1, 1)
     assert [info.task for info in pool.failures] == ["t"]
@@ -635,12 +610,11 @@ def test_a_task_is_started_by_its_first_job_or_subtask() -> None:
 
 def test_a_task_counts_only_its_direct_children() -> None:
     """In the counts of a task, a failed subtask is one failed child, however many of its jobs have failed."""
-    notes, pool = Notes(), ExecPool(3)
+    notes = Notes()
     outer = notes.task("outer")
     good, bad = notes.task("good", task=outer), notes.task("bad", task=outer)
-    for task, line in ((good, "exit 0"), (good, "exit 0"), (bad, "exit 1"), (bad, "exit 1"), (outer, "exit 0")):
-        pool.execute(notes.job("j", line, task=task))
-    assert pool.join() is True
+    lines = (good, "exit 0"), (good, "exit 0"), (bad, "exit 1"), (bad, "exit 1"), (outer, "exit 0")
+    executed(*(notes.job("j", line, task=task) for task, line in lines), workers=3)
     assert [counts(task) for task in (good, bad, outer)] == [(2, 2, 0), (2, 0, 2), (3, 2, 1)]
     assert notes.of("good") == ["start", "done", "finish"]
     assert notes.of("bad") == notes.of("outer") == ["start", "finish"]
@@ -668,10 +642,8 @@ def test_callbacks_of_a_task_may_execute_more_jobs() -> None:
 
 @pytest.mark.parametrize("what", ["onstart", "ondone", "onfinish"])
 def test_exception_of_a_task_callback_is_only_logged(what: str, caplog: pytest.LogCaptureFixture) -> None:
-    pool = ExecPool(1)
     task = Task("t", **{what: boom})  # type: ignore[arg-type]
-    pool.execute(Job("a", args=["true"], task=task))
-    assert pool.join() is True
+    executed(Job("a", args=["true"], task=task))
     assert counts(task) == (1, 1, 0)
     assert f"{what} of task 't' raised OSError('broken')" in caplog.text
 
@@ -712,22 +684,19 @@ def test_timeout_of_a_task_terminates_its_jobs_and_no_other(caplog: pytest.LogCa
 
 @patiently(0.2, 2, 20)
 def test_timeout_of_a_task_ends_with_its_last_job(unit: float) -> None:
-    notes, pool = Notes(), ExecPool(2)
+    notes = Notes()
     task = notes.task("t", timeout=unit)
-    pool.execute(notes.job("a", task=task))
-    pool.execute(notes.job("b", f"sleep {1.1 * unit}"))
-    assert pool.join() is True
+    executed(notes.job("a", task=task), notes.job("b", f"sleep {1.1 * unit}"), workers=2)
     assert notes.of("t") == ["start", "done", "finish"]
 
 
 def test_a_restarted_job_does_not_count_as_terminated() -> None:
-    notes, pool = Notes(), ExecPool(1)
+    notes = Notes()
     task = notes.task("t")
 
     def start(job: Job) -> None:
         job.args = ["true"] if notes.of("j") else ["sleep", "1000"]
 
-    pool.execute(Job("j", None, ["true"], 0.05, True, task, onstart=start, onfinish=notes.on("f")))
-    assert pool.join() is True
+    executed(Job("j", None, ["true"], 0.05, True, task, onstart=start, onfinish=notes.on("f")))
     assert counts(task) == (1, 1, 0)
     assert notes.of("t") == ["start", "done", "finish"]
