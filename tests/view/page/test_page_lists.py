@@ -191,6 +191,8 @@ def test_what_has_succeeded_runs_again_from_its_panel_which_says_with_how_many(b
             "upload": (True, "try-again", "Try again", ""),
             "base": (True, "try-again --cancel", "Run again", "Cancel goes on? Run it again, and 1 job that used it?"),
         }
+        assert "goes on" in steer(page, "try-again", [keys["upload"], keys["base"]], keys["base"])["error"]
+        assert upload.is_settled()
         assert steer(page, "try-again", [keys["collect"]], keys["collect"])["done"].startswith("'collect': tried again")
         assert until(page, lambda state: state["settled"] == 5 and collect.attempts == upload.attempts == 2)
         assert steer(page, "try-again", [keys["base"]], keys["base"])["error"] == (

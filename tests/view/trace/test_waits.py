@@ -37,6 +37,23 @@ def path(trace: Trace) -> str:
     return "".join(reason + span.path for reason, span in zip(reasons, trace.critical_path, strict=True))
 
 
+def test_a_job_that_throttles_two_resources_is_the_cause_of_waits_for_each(virtual: Virtual) -> None:
+    errors = [Throttled("api", after=5), Throttled("db", after=5)]
+
+    async def ask() -> None:
+        if errors:
+            raise errors.pop(0)
+
+    jobs = [Job(ask, label="ask", needs={"api": 1, "db": 1}), Job(nap, 1, label="api", needs={"api": 1})]
+    late = Job(nap, 1, label="db", needs={"db": 1}, required=Job(nap, 6, label="first"))
+    trace = traced(virtual, Scheduler(*jobs, late, late.required, pool=Pool(api=2, db=2)))
+    assert waits_by_path(trace) == {
+        "ask": ["5 s the throttle of api until ask", "5 s the throttle of db until ask"],
+        "api": ["5 s the throttle of api until ask"],
+        "db": ["6 s jobs until first", "4 s the throttle of db until ask"],
+    }
+
+
 def test_of_several_waits_no_single_job_is_said_to_have_ended_all() -> None:
     waits = [Wait(WaitCause.SLOT, "", 0, 1, 7), Wait(WaitCause.SLOT, "", 2, 4, 7)]
     assert [*wait_texts((), waits)] == ["waited 3 s for a slot"]
