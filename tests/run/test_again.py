@@ -128,6 +128,13 @@ def test_what_cannot_be_tried_again_is_refused(virtual: Virtual) -> None:
     assert refused[-1] == "its scheduler is not running"
 
 
+def test_the_log_names_all_that_one_word_tries_again(virtual: Virtual, caplog: pytest.LogCaptureFixture) -> None:
+    scheduler = Scheduler([Job(Broken(1), label=name) for name in "ab"])
+    scheduler.add(Job(after, 3, scheduler.try_again))
+    assert virtual(scheduler.co_run)
+    assert "tried again: 'a' (OSError: disk full), 'b' (OSError: disk full)" in caplog.messages
+
+
 def test_the_log_tells_of_each_try_what_is_its_own(virtual: Virtual, caplog: pytest.LogCaptureFixture) -> None:
     """What an earlier word has brought back, blocked jobs and what had run meanwhile, is not told once more."""
     a, b = Job(Broken(1), label="a"), Job(Broken(1), label="b")

@@ -252,6 +252,20 @@ def test_scheduler_that_keeps_no_jobs_drops_jobs_added_by_a_job(
     assert max(alive) <= 2 + kept
 
 
+def test_a_group_that_is_dropped_counts_with_what_it_has_dropped(virtual: Virtual) -> None:
+    async def grow() -> None:
+        for _ in range(3):
+            group.add(Job(nap, 1))
+
+    async def main() -> int:
+        async with Scheduler(keep_jobs=False) as scheduler:
+            scheduler.add(group)
+        return sum(number for _, number in dropped_counts(scheduler))
+
+    group = Scheduler(Job(grow), keep_jobs=False)
+    assert virtual(main) == 4
+
+
 def test_a_failed_job_that_is_kept_keeps_no_jobs_that_come_after_it(virtual: Virtual) -> None:
     """With `keep_jobs=False`, a failure that counts keeps its job, but none of the jobs that require it settled."""
 

@@ -225,3 +225,19 @@ def test_a_run_leaves_no_event_loop(backend: str, kind: str) -> None:
     """After each kind of run, a weak reference to its event loop is dead, in a program that has nothing else."""
     done = python("-c", f"from tests.run.test_nested_runs import check; check({kind!r}, {backend!r})", cwd=os.getcwd())
     assert done.returncode == 0, done.stderr.decode()
+
+
+@pytest.mark.both_backends
+def test_a_group_that_is_cancelled_starts_nothing_from_then_on(virtual: Virtual) -> None:
+    """Not even a job that comes in the same turn, before the loop has told the group."""
+
+    async def cancel() -> bool:
+        await anyio.sleep(1)
+        is_running = first.is_running()
+        group.cancel()
+        return is_running
+
+    first, second, word = Job(nap, 1), Job(nap, 1), Job(cancel)
+    group = Scheduler(first, second, jobs_window=1)
+    assert virtual(Scheduler(word, group).co_run)
+    assert second.started_at is None or not word.result()

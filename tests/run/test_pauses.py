@@ -94,6 +94,14 @@ def test_a_pause_holds_for_all_that_is_nested(virtual: Virtual) -> None:
     assert (first.finished_at, added.started_at, second.started_at) == (2, 5.5, 7.5)
 
 
+def test_all_groups_of_a_run_go_on_when_it_is_resumed(virtual: Virtual) -> None:
+    lasts = [Job(nap, 1) for _ in range(4)]
+    scheduler = Scheduler([Scheduler(Job(nap, 1), last, jobs_window=1) for last in lasts], Job(nap, 9))
+    scheduler.add(Job(at, 0.5, scheduler.pause, lambda: None, scheduler.resume))
+    assert virtual(scheduler.co_run)
+    assert [last.started_at for last in lasts] == [2.5] * 4
+
+
 def test_what_waits_in_a_pause_holds_nothing(virtual: Virtual) -> None:
     """Admitted jobs that have not begun give back slots, needs and amounts: another run takes them meanwhile."""
 
