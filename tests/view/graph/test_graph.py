@@ -597,19 +597,24 @@ def test_an_svg_has_no_background_and_no_tooltip_on_it(tmp_path: Path) -> None:
 
 
 def test_a_report_reduces_a_large_graph_to_a_readable_number_of_boxes(virtual: Virtual) -> None:
-    """A report collapses 20 groups into 20 boxes, shows a small graph whole, and none of more than 300 boxes."""
+    """A report collapses 20 groups into 20 boxes, and jobs alike, shows a small graph whole, and at most 300 boxes."""
     groups = [
         Scheduler(*[Job(nap, 1, label=f"{'abc'[n % 3] * (n + 1)} {g}") for n in range(25)], label=f"group {g}")
         for g in range(20)
     ]
     many = run_virtually(virtual, groups, Job(nap, 1, label="last", required=groups))
-    flat = run_virtually(virtual, [Job(nap, 1, label=f"j {n}") for n in range(301)])
+    flat = run_virtually(virtual, [Job(nap, 1, label="j" * n) for n in range(1, 302)])
+    alike = [Job(nap, 1 + n % 2, label=f"page {n}", critical=n == 7) for n in range(301)]
+    fan = run_virtually(virtual, alike, Job(nap, 1, label="merge", required=alike))
     few = run_virtually(virtual, Scheduler([Job(nap, 1, label=f"j {n}") for n in range(30)], label="inner"))
     assert describe_graph(flat, {}) == GraphDescription(notes=(TOO_MANY_NOTE,))
     assert sum(bool(statement.tooltip) for statement in describe_graph(few, {}).statements) == 31
     svg, notes = _report.draw_graph(describe_graph(many, {}))
-    assert notes[-1].endswith("Each group is one box.")
+    assert notes[-1].startswith("Each group is one box;")
     assert svg.count('class="node"') == 21
+    statements = describe_graph(fan, {}).statements
+    boxes = [(statement.label, statement.remarks) for statement in statements if statement.kind == "node"]
+    assert boxes == [("page *", ("300 jobs",)), ("! page 7", ("2 s",)), ("merge", ("1 s",))]
 
 
 def test_a_forever_job_that_ended_with_a_completed_run_has_no_failure_symbol(virtual: Virtual) -> None:

@@ -1,7 +1,7 @@
 """The drawing of a scheduler: the boxes, frames and edges of its graph, their captions and colors, for dot and Mermaid.
 
 Each job has a **stand-in**, which is the job that is drawn in its place. Usually, this is the job itself. Otherwise, it
-is the folded scheduler that encloses the job. Edges connect stand-ins:
+is the folded scheduler that encloses the job, or the first of the jobs that are alike. Edges connect stand-ins:
 
     jobs ──► rows of the listing ──► stand-ins ──► edges between them
 
@@ -20,8 +20,9 @@ from __future__ import annotations
 import enum
 import functools
 import re
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from ..._core.base._states import JobState, ReportedState
 from ..._core.base._text_forms import duration_text, fit, plural
@@ -29,7 +30,8 @@ from ..._core.job._ancestors import enclosing_schedulers
 from ..._core.job._job import AnyJob, is_scheduler
 from ..._core.job._labels import paths_of, printable
 from ..._core.scheduler._base_scheduler import BaseScheduler
-from ..._core.words._job_queries import box_of, criticality, inputs_of, reported_state, settled_only_for
+from ..._core.words._job_queries import box_of, criticality, explicit_label, inputs_of, reported_state, settled_only_for
+from .._families import family_from_label
 from .._state_styles import CRITICAL_BADGE, STATE_STYLES, TEXT_COLOR, BoxColors, has_ended_normally, state_class
 from ..text._listing import BeginRow, EndRow, PlainRow, listing_rows, number_jobs, shown_elapsed
 from ..text._selection import JobSelection, select_jobs
@@ -61,14 +63,20 @@ CriticalPath = Mapping[AnyJob, AnyJob | None]
 class Drawing:
     """The drawing of a scheduler: its jobs and frames in the order of the listing, and the edges between them."""
 
-    def __init__(self, scheduler: BaseScheduler, collapse: JobSelection | bool, critical_path: CriticalPath) -> None:
-        """Select the edges to draw. `collapse` is documented in `Scheduler.graph`."""
+    def __init__(
+        self, scheduler: BaseScheduler, collapse: JobSelection | bool, critical_path: CriticalPath, folds: bool = False
+    ) -> None:
+        """Select the edges to draw. `collapse` is documented in `Scheduler.graph`. `folds` draws jobs alike as one."""
         self._rows: Final = [row for row in listing_rows(scheduler) if isinstance(row, (PlainRow, BeginRow, EndRow))]
         self.job_numbers: Final = number_jobs(self._rows)
         self.scheduler: Final = scheduler
         chosen = self.job_numbers if isinstance(collapse, bool) else select_jobs(scheduler, collapse)
         self._folded: Final = {job for job in chosen if collapse is not False and is_scheduler(job)}
         self._stand_ins: Final = self._find_stand_ins()
+        # The family and the number of the jobs that a box stands for, if these are several.
+        self.families: Final[dict[AnyJob, tuple[str, int]]] = {}
+        if folds:
+            self._fold_alike()
         self.critical_path_jobs: Final = {self._stand_ins[job] for job in critical_path if job in self._stand_ins}
         self.critical_path_edges: Final = {
             (self._stand_ins.get(predecessor), self._stand_ins.get(job))
@@ -128,6 +136,23 @@ class Drawing:
                 folded = row.job
         return stand_ins
 
+    def _fold_alike(self) -> None:
+        """Let the first of the jobs that only a number in their labels tells apart stand in for the others."""
+        users, alike = defaultdict[AnyJob, list[AnyJob]](list), defaultdict[Any, list[AnyJob]](list)
+        for job in self.job_numbers:
+            for requirement in job.required:
+                users[requirement].append(job)
+        for job in self.job_numbers:
+            if self._stand_ins[job] is job and not is_scheduler(job):
+                family = family_from_label(job.label, explicit_label(job) is not None)
+                look = shown_state(job), criticality(job), job.forever, job.run_if
+                place = job.scheduler, tuple(job.required), tuple(users[job])
+                alike[family, type(job), look, place].append(job)
+        for (family, *_), jobs in alike.items():
+            if len(jobs) > 1:
+                self._stand_ins.update(dict.fromkeys(jobs, jobs[0]))
+                self.families[jobs[0]] = family, len(jobs)
+
     # ---- edges
 
     def _find_edges(self) -> DrawnEdges:
@@ -172,8 +197,8 @@ def shown_state(job: AnyJob) -> ReportedState:
     return JobState.SUCCEEDED if has_ended_normally(job) else reported_state(job)
 
 
-def caption(job: AnyJob, is_frame: bool = False) -> tuple[str, tuple[str, ...]]:
-    """Return the text in the box of a job: the label, and remarks in smaller print, in a frame without its size."""
+def caption(job: AnyJob, is_frame: bool = False, name: str = "") -> tuple[str, tuple[str, ...]]:
+    """Return the text in the box of a job: a name or its label, and smaller remarks, in a frame without its size."""
     remarks: list[str] = []
     if is_scheduler(job):
         counts = [(count_members_in_state(job, state), state.value) for state in TROUBLE_BORDER_COLORS]
@@ -186,7 +211,7 @@ def caption(job: AnyJob, is_frame: bool = False) -> tuple[str, tuple[str, ...]]:
     if (elapsed := shown_elapsed(job)) is not None and not job.forever:
         remarks.append(duration_text(elapsed))
     critical = CRITICAL_BADGE.symbol if criticality(job) else ""
-    label = f"{critical}{STATE_STYLES[shown_state(job)].box_symbol} {printable(job.label)}"
+    label = f"{critical}{STATE_STYLES[shown_state(job)].box_symbol} {printable(name or job.label)}"
     return label.lstrip(), tuple(filter(None, remarks))
 
 
@@ -263,9 +288,11 @@ class JobWriter(DotWriter[AnyJob]):
             if attributes.get("shape") == "cylinder":
                 # The upper edge of its inner border would cross the label.
                 attributes |= {"margin": "0.14,0.12", "labelloc": "b"}
+        path, number = self._drawing.families.get(key, (self._drawing.paths[key], 1))
         label, remarks = caption(key)
-        tooltip = tooltip_text(key, self._drawing.paths[key])
-        return Statement("node", (self.names[key],), attributes, label, remarks, tooltip)
+        if number > 1:
+            label, remarks = caption(key, name=path)[0], (plural(number, "job"),)
+        return Statement("node", (self.names[key],), attributes, label, remarks, tooltip_text(key, path))
 
     def frame(self, key: AnyJob) -> Statement:
         label, remarks = caption(key, is_frame=True)

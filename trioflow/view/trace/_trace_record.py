@@ -13,7 +13,7 @@ from functools import cached_property, wraps
 from typing import Any, Final, NamedTuple, TypeVar, cast
 
 from ..._core.base._states import JobState, StopReason, WaitCause
-from ..._core.job._job import AnyJob, Restoration, is_scheduler
+from ..._core.job._job import AnyJob, Restoration
 from ..._core.job._labels import printable, shorten
 from ..._core.scheduler._base_scheduler import BaseScheduler
 from ..._core.words._failures import failure_text
@@ -44,18 +44,19 @@ class GraphDescription:
 
 
 def describe_graph(scheduler: BaseScheduler, critical_path: CriticalPath) -> GraphDescription:
-    """Return the graph of a scheduler. With more boxes than can be read, each nested scheduler is a single box."""
+    """Return the graph of a scheduler. With more boxes than can be read, each group, and jobs alike, are one box."""
     drawing = Drawing(scheduler, False, critical_path)
-    collapse = drawing.box_count > MAX_READABLE_BOXES and any(map(is_scheduler, scheduler))
+    collapse = drawing.box_count > MAX_READABLE_BOXES
     if collapse:
-        drawing = Drawing(scheduler, True, critical_path)
+        drawing = Drawing(scheduler, True, critical_path, folds=True)
     if drawing.box_count > MAX_BOXES:
         return GraphDescription(notes=(TOO_MANY_NOTE,))
+    numbers = drawing.job_numbers
     return GraphDescription(
         describe(drawing),
         drawing.direction,
-        paths={str(number): printable(shorten(drawing.paths[job])) for job, number in drawing.job_numbers.items()},
-        notes=("Each group is one box.",) if collapse else (),
+        paths={str(numbers[job]): printable(shorten(drawing.paths[job])) for job, _ in drawing.drawn_rows()},
+        notes=("Each group is one box; jobs that are alike share one.",) if collapse else (),
     )
 
 
