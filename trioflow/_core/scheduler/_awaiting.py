@@ -202,8 +202,6 @@ class SettledJobs(Generic[J]):
             self.watch(job)
         if scheduler._settled_iterators is None:
             scheduler._settled_iterators = weakref.WeakSet()
-        for other in scheduler._settled_iterators:
-            other._wake()
         scheduler._settled_iterators.add(self)
 
     def watch(self, job: J) -> None:
