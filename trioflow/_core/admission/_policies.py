@@ -103,13 +103,13 @@ class StartKeys:
     Args:
         policy: the policy.
         known: the known expected durations, in seconds. All other jobs are assumed to take the `median_duration`.
-        starts: the number of job starts so far.
 
     """
 
-    def __init__(self, policy: Policy, known: dict[AbstractJob[Any], float], starts: int = 0) -> None:
+    def __init__(self, policy: Policy, known: dict[AbstractJob[Any], float]) -> None:
         self.policy: Final = policy
-        self.starts: int = starts
+        # The number of job starts so far: a policy that asks for it is never replaced.
+        self.starts = 0
         self._known: Final = known
         self._assumed_duration: Final = median_duration(known.values())
         # The rank of each job, or empty if the policy does not need ranks.

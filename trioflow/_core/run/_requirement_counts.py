@@ -185,10 +185,8 @@ class RequirementCounts:
                 writer.defer_lookups_if_late(number) or writer.defer_lookups_for_files(self.queued[0])
             ):
                 return
-            job = self.queued.popleft()
             # A job that has got a new requirement waits for it.
-            if not job._pending:
-                run.make_ready(job)
+            run.make_ready(self.queued.popleft())
         self.queued.clear()
         self.counting_down = False
         for part in run.parts:

@@ -81,12 +81,11 @@ class StartOrder:
         options = [job._options for job in members.jobs_with_scheduling_options]
         known = self._known_durations(self._scheduler) if self._policies[True] is not _policies.FIFO_POLICY else {}
         policy = self._policies[bool(known)]
-        earlier = self._line.order
         has_needs = self._line.admission is not None or any(own.needs for own in options)
         has_priorities = any(own.priority for own in options)
-        if earlier is None and not (has_needs or has_priorities or policy is not _policies.FIFO_POLICY):
+        if self._line.order is None and not (has_needs or has_priorities or policy is not _policies.FIFO_POLICY):
             return
-        order = _policies.StartKeys(policy, known, 0 if earlier is None else earlier.starts)
+        order = _policies.StartKeys(policy, known)
         if policy.needs_ranks:
             jobs = list(members.jobs) if in_order else _graph_algorithms.topological_order(members.jobs, requirements)
             yield from order.compute_ranks(jobs, requirements)
