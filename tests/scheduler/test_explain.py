@@ -97,7 +97,8 @@ def test_explain_names_the_jobs_that_fill_the_window(virtual: Virtual) -> None:
 
 def test_explain_names_and_counts_the_holders_of_a_limiter(virtual: Virtual) -> None:
     async def main() -> str:
-        limiter = anyio.CapacityLimiter(2)
+        limiter = anyio.CapacityLimiter(3)
+        limiter.acquire_on_behalf_of_nowait("another task")
         scheduler = Scheduler(Job(nap, 9, label="here"), job, jobs_window=limiter, label="s")
         async with limiter, anyio.create_task_group() as tasks:
             tasks.start_soon(scheduler.co_run)
@@ -108,7 +109,7 @@ def test_explain_names_and_counts_the_holders_of_a_limiter(virtual: Virtual) -> 
 
     job = Job(nap, label="job")
     assert virtual(main) == (
-        "'job' waits for a token of the window of 's': its limiter is exhausted, with 'here', and 1 elsewhere"
+        "'job' waits for a token of the window of 's': its limiter is exhausted, with 'here', and 2 elsewhere"
     )
 
 
