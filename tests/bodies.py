@@ -6,7 +6,7 @@ import functools
 import io
 import itertools
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
-from typing import Any
+from typing import Any, TypeVar
 import anyio
 import anyio.lowlevel
 import trio
@@ -18,6 +18,7 @@ IDLE, SCHEDULED, RUNNING = JobState.IDLE, JobState.SCHEDULED, JobState.RUNNING
 SUCCEEDED, FAILED, CANCELLED = JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED
 BLOCKED, SKIPPED = JobState.BLOCKED, JobState.SKIPPED
 
+AnyJob = TypeVar("AnyJob", bound=AbstractJob[Any])
 LIMIT = 1000
 """Seconds of virtual time after which a run counts as hanging."""
 
@@ -228,6 +229,12 @@ def run(backend: str, *jobs: Any, **options: Any) -> Scheduler:
     scheduler = Scheduler(*jobs, **options)
     scheduler.run(backend=backend)
     return scheduler
+
+
+def ran(backend: str, job: AnyJob) -> AnyJob:
+    """Run a job alone, and return it."""
+    run(backend, job)
+    return job
 
 
 def checked(scheduler: Scheduler) -> Callable[[], Any]:

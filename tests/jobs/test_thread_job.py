@@ -21,7 +21,7 @@ import trio
 import trioflow
 from trioflow import Job, JobCancelled, JobState, JobTimeout, Retry, Scheduler, StopReason, ThreadJob, current_job
 from trioflow.abc import fraction_done, incidents_of
-from ..bodies import raising, turns
+from ..bodies import raising, ran, turns
 from ..conftest import Virtual
 from ..places import PATIENCE, patiently
 from .posix.process_trees import until_there
@@ -85,8 +85,7 @@ def test_the_function_runs_in_another_thread(backend: str) -> None:
     job = ThreadJob(held)
     assert Scheduler(job, release_after(held, lambda: None)).run(backend=backend) is True
     assert job.result() == "late"
-    here = ThreadJob(threading.get_ident)
-    Scheduler(here).run(backend=backend)
+    here = ran(backend, ThreadJob(threading.get_ident))
     assert here.result() != threading.get_ident()
 
 

@@ -16,7 +16,7 @@ from trioflow import Budget, CommandJob, First, Job, Monitor, Pool, Retry, Sched
 from trioflow.abc import Instrument
 from trioflow.view import save
 from trioflow.view.text._verdict import run_verdict
-from ..bodies import at_once, clumsy, fail_now, hooked, nap, raising
+from ..bodies import at_once, clumsy, fail_now, hooked, nap, raising, ran
 from ..pythons import python
 
 if TYPE_CHECKING:
@@ -340,8 +340,7 @@ def test_failure_line_names_the_backend_that_the_job_needs(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """A job that needs the other async library fails at once, without its retries, and the log names `backend=`."""
-    job = Job(body, retry=Retry(3, first=60))
-    Scheduler(job).run(backend=backend)
+    job = ran(backend, Job(body, retry=Retry(3, first=60)))
     assert f'run it with backend="{other}", or await co_run() on {other} (' in caplog.messages[0]
     assert job.attempts == 1
 

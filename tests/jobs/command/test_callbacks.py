@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 import pytest
 from trioflow import CommandError, CommandJob, Job, JobCancelled, JobState, JobTimeout, Retry, Scheduler, StopReason
-from ...bodies import fail, nothing, raising, run
+from ...bodies import fail, nothing, raising, ran, run
 from .commands import PIPE
 
 
@@ -65,8 +65,7 @@ def test_callbacks_are_called_while_the_command_holds_its_slot(backend: str) -> 
 
 def test_pid_is_available_from_on_start_on(backend: str) -> None:
     pids: list[int | None] = []
-    job = CommandJob("echo $$", shell=True, stdout=PIPE, on_start=lambda job: pids.append(job.pid))
-    run(backend, job)
+    job = ran(backend, CommandJob("echo $$", shell=True, stdout=PIPE, on_start=lambda job: pids.append(job.pid)))
     assert pids == [int(job.result().stdout or b"")]
     assert job.pid is None
 
@@ -81,8 +80,7 @@ def test_pid_is_available_from_on_start_on(backend: str) -> None:
 )
 def test_after_a_failure_only_on_settled_is_called(backend: str, command: Any, timeout: Any, outcomes: Any) -> None:
     told = Told()
-    job = CommandJob(command, timeout=timeout, **told.all())
-    run(backend, job)
+    job = ran(backend, CommandJob(command, timeout=timeout, **told.all()))
     assert told.outcomes() == outcomes
     assert job.state is JobState.FAILED
 
@@ -97,8 +95,7 @@ def test_on_settled_is_called_for_a_cancelled_command(backend: str) -> None:
 
 def test_on_settled_is_called_once_after_the_last_attempt(backend: str) -> None:
     told = Told()
-    job = CommandJob(["false"], retry=2, **told.all())
-    run(backend, job)
+    job = ran(backend, CommandJob(["false"], retry=2, **told.all()))
     assert told.outcomes() == [NOT_YET, NOT_YET, NOT_YET, ("settled", CommandError)]
     assert (job.retry, job.attempts) == (Retry(2, first=0), 3)
 
@@ -242,8 +239,7 @@ def test_what_a_callback_raises_is_final(backend: str, command: str, name: str) 
         raise LookupError("broken")
 
     callbacks: dict[str, Any] = {name: broken}
-    job = CommandJob([command], retry=Retry(2, first=0, on=LookupError), **callbacks)
-    run(backend, job)
+    job = ran(backend, CommandJob([command], retry=Retry(2, first=0, on=LookupError), **callbacks))
     assert job.attempts == 1
     assert calls == ([] if (command, name) == ("false", "on_succeeded") else [job])
     assert isinstance(job.raised_exception(), LookupError if calls else CommandError)

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import trioflow
 from trioflow import CommandError, CommandJob, CommandResult, Job, Pool, Scheduler, Sequence, SshJob, ThreadJob, granted
-from ...bodies import nothing, raising, run
+from ...bodies import nothing, raising, ran, run
 from ...places import patiently
 from ..posix.process_trees import Watched
 from ..posix.process_trees import watched as watched
@@ -25,8 +25,7 @@ from .commands import PIPE, failure_of, python
 # --- result, label and arguments
 def test_result_of_a_command_has_its_exit_code_output_and_usage(backend: str) -> None:
     """A result has the exit code, the output and the times; a peak memory below that of this program is None."""
-    job = CommandJob(["echo", "hello"], stdout=PIPE)
-    run(backend, job)
+    job = ran(backend, CommandJob(["echo", "hello"], stdout=PIPE))
     result = job.result()
     assert isinstance(result, CommandResult)
     assert (result.returncode, result.signal, result.stdout, result.stderr) == (0, None, b"hello\n", None)
@@ -89,8 +88,7 @@ def test_the_label_of_a_shell_command_is_its_line() -> None:
 
 
 def test_arguments_may_be_strings_bytes_paths_and_numbers(backend: str) -> None:
-    job = CommandJob(["printf", "%s|", "a b", b"\xff", Path("p"), 3, 0.5], stdout=PIPE)
-    run(backend, job)
+    job = ran(backend, CommandJob(["printf", "%s|", "a b", b"\xff", Path("p"), 3, 0.5], stdout=PIPE))
     assert job.result().stdout == b"a b|\xff|p|3|0.5|"
     assert job.command[1:3] == ("%s|", "a b")
 
@@ -99,16 +97,14 @@ def test_jobs_among_the_arguments_are_filled_in(backend: str) -> None:
     """A job among the arguments becomes its result, and a command its output without the final line ending."""
     number = ThreadJob(lambda: 7)
     words = CommandJob(["echo", "two words"], stdout=PIPE)
-    job = CommandJob(["printf", "%s|", number, words], stdout=PIPE)
-    run(backend, job)
+    job = ran(backend, CommandJob(["printf", "%s|", number, words], stdout=PIPE))
     assert job.result().stdout == b"7|two words|"
     assert job.label == "printf '%s|' <<lambda>()> <echo 'two words'>"
 
 
 def test_a_result_that_cannot_be_an_argument_fails_the_job(backend: str) -> None:
     nobody = Job(nothing, label="nobody")
-    job = CommandJob(["echo", nobody])
-    run(backend, job)
+    job = ran(backend, CommandJob(["echo", nobody]))
     with pytest.raises(TypeError, match="argument 1 is None, a NoneType: give a string"):
         job.result()
 
@@ -182,8 +178,7 @@ def test_a_stream_file_that_is_closed_before_the_start_fails_the_job(backend: st
 
 def test_a_command_has_the_given_directory_and_environment(backend: str, tmp_path: Path) -> None:
     """A command runs in `cwd=` with the variables of `env=`, to which only the mark of the run is added."""
-    job = CommandJob("pwd; /usr/bin/env", shell=True, cwd=tmp_path, env={"A": "ä"}, stdout=PIPE)
-    run(backend, job)
+    job = ran(backend, CommandJob("pwd; /usr/bin/env", shell=True, cwd=tmp_path, env={"A": "ä"}, stdout=PIPE))
     directory, *variables = job.result().stdout.decode().splitlines()
     assert directory == str(tmp_path)
     assert "A=ä" in variables
@@ -200,8 +195,7 @@ def test_a_command_inherits_the_environment_at_its_start(backend: str, monkeypat
 def test_a_run_inside_a_command_keeps_the_mark_of_the_outer_run(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A run inside a command keeps the outer run's mark, so that the outer program still finds its processes."""
     monkeypatch.setenv("TRIOFLOW_RUN", "outer-mark")
-    job = CommandJob("echo $TRIOFLOW_RUN", shell=True, stdout=PIPE)
-    run(backend, job)
+    job = ran(backend, CommandJob("echo $TRIOFLOW_RUN", shell=True, stdout=PIPE))
     assert job.result().stdout.startswith(b"outer-mark:")
 
 
@@ -324,8 +318,7 @@ def test_command_error_shows_only_the_end_of_a_long_standard_error(backend: str)
 )  # fmt: skip
 def test_check_may_list_the_allowed_exit_codes_and_signals(backend: str, check: Any, line: str, is_fine: bool) -> None:
     """With a list as `check=`, only its exit codes and signals are successes; 128 + n is the same as signal n."""
-    job = CommandJob(["sh", "-c", line], check=check)
-    run(backend, job)
+    job = ran(backend, CommandJob(["sh", "-c", line], check=check))
     assert job.is_succeeded() is is_fine
     error = job.raised_exception()
     assert (error is None) is is_fine
@@ -364,8 +357,7 @@ def test_a_command_error_distinguishes_a_signal_from_an_exit_code(backend: str) 
 
 
 def test_a_signal_without_a_name_is_shown_by_its_number(backend: str) -> None:
-    job = CommandJob("kill -40 $$", shell=True, check=False)
-    run(backend, job)
+    job = ran(backend, CommandJob("kill -40 $$", shell=True, check=False))
     assert (job.result().signal, job.result().returncode) == (40, -40)
 
 
@@ -376,8 +368,7 @@ def test_a_process_reaped_elsewhere_fails_the_job(backend: str) -> None:
         assert job.pid is not None
         os.waitpid(job.pid, 0)
 
-    job = CommandJob(["true"], on_start=steal)
-    run(backend, job)
+    job = ran(backend, CommandJob(["true"], on_start=steal))
     with pytest.raises(CommandError, match="its exit code is unknown"):
         job.result()
 
@@ -388,8 +379,7 @@ def test_a_retry_repeats_only_after_the_given_exit_codes(backend: str, tmp_path:
     count = f"echo >> {tmp_path}/n; test $(wc -l < {tmp_path}/n) -ge 2 && exit 1; exit 75"
     job = CommandJob(count, shell=True, retry=retry)
     assert (failure_of(backend, job).returncode, job.attempts) == (1, 2)
-    late = CommandJob(["sleep", 100], timeout=0.02, retry=retry)
-    run(backend, late)
+    late = ran(backend, CommandJob(["sleep", 100], timeout=0.02, retry=retry))
     assert isinstance(late.raised_exception(), trioflow.JobTimeout)
     assert late.attempts == 1
 
@@ -501,8 +491,7 @@ def test_pinned_commands_that_share_a_cpu_are_reported_once(
 
 
 def test_a_command_without_pin_may_run_on_any_cpu(backend: str) -> None:
-    job = python(AFFINITY, stdout=PIPE)
-    run(backend, job)
+    job = ran(backend, python(AFFINITY, stdout=PIPE))
     assert job.result().stdout == f"{CPUS}\n".encode()
 
 
@@ -510,8 +499,7 @@ def test_nice_is_added_to_the_niceness_of_this_program(backend: str, tmp_path: P
     own = os.getpriority(os.PRIO_PROCESS, 0)
     started = tmp_path / "started"
     line = f"until test -e {started}; do sleep 0.01; done; nice; sh -c nice"
-    job = CommandJob(line, shell=True, nice=3, stdout=PIPE, on_start=lambda job: started.touch())
-    run(backend, job)
+    job = ran(backend, CommandJob(line, shell=True, nice=3, stdout=PIPE, on_start=lambda job: started.touch()))
     assert job.result().stdout == f"{own + 3}\n{own + 3}\n".encode()
     assert os.getpriority(os.PRIO_PROCESS, 0) == own
 

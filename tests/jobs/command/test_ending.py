@@ -15,7 +15,7 @@ import pytest
 from trioflow import CommandJob, Job, JobState, JobTimeout, Retry, Scheduler, StopReason
 from trioflow.abc import fraction_done
 from trioflow.jobs.posix import _processes
-from ...bodies import raising, run
+from ...bodies import raising, ran, run
 from ...places import patiently
 from ...pythons import Python
 from ..posix.process_trees import FORKING, STUBBORN, TREE, Watched, until_there
@@ -107,8 +107,7 @@ def test_two_hundred_process_trees_are_ended_at_once(backend: str, watched: Watc
 def test_a_program_may_clean_up_after_sigterm_during_its_grace(backend: str, tmp_path: Path) -> None:
     ready, cleaned = tmp_path / "ready", tmp_path / "cleaned"
     line = f"trap 'sleep 0.1; touch {cleaned}; exit 7' TERM; sleep 1000 & wait"
-    job = armed(line, ready, terminate_grace=20, timeout=0.1)
-    run(backend, job)
+    job = ran(backend, armed(line, ready, terminate_grace=20, timeout=0.1))
     assert isinstance(job.raised_exception(), JobTimeout)
     assert job.last_result is not None
     assert (job.last_result.returncode, cleaned.exists()) == (7, True)
@@ -117,8 +116,7 @@ def test_a_program_may_clean_up_after_sigterm_during_its_grace(backend: str, tmp
 def test_terminate_grace_of_zero_kills_at_once(backend: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """With `terminate_grace=0`, a command that ignores SIGTERM is killed, and no log message blames another user."""
     line = "trap '' TERM; while :; do sleep 1000; done"
-    job = armed(line, tmp_path / "armed", terminate_grace=0, timeout=0.1)
-    run(backend, job)
+    job = ran(backend, armed(line, tmp_path / "armed", terminate_grace=0, timeout=0.1))
     assert job.last_result is not None
     assert job.last_result.signal is signal.SIGKILL
     assert "another user" not in caplog.text
@@ -143,8 +141,7 @@ def test_a_process_of_another_user_does_not_delay_the_timeout(
 
 def test_a_stopped_command_is_continued_so_that_sigterm_ends_it(backend: str, watched: Watched) -> None:
     """A stopped process does not react to SIGTERM alone, so it is continued as well."""
-    job = sh("kill -STOP $$; sleep 1000", timeout=0.1, terminate_grace=20)
-    run(backend, job)
+    job = ran(backend, sh("kill -STOP $$; sleep 1000", timeout=0.1, terminate_grace=20))
     assert watched.alive() == []
     assert job.last_result is not None
     assert job.last_result.signal is signal.SIGTERM
@@ -172,8 +169,7 @@ def test_background_processes_of_a_successful_command_are_ended(backend: str, wa
 def test_leftovers_may_finish_their_work_before_the_job_settles(backend: str, tmp_path: Path) -> None:
     """A job waits for background processes of its command: a shell may exit before its `>(gzip)` has written all."""
     file = tmp_path / "x"
-    job = sh(f"(sleep 0.2; echo late > {file}; echo more) & exit 0", stdout=PIPE, terminate_grace=1000)
-    run(backend, job)
+    job = ran(backend, sh(f"(sleep 0.2; echo late > {file}; echo more) & exit 0", stdout=PIPE, terminate_grace=1000))
     assert job.result().stdout == b"more\n"
     assert file.read_text() == "late\n"
 
@@ -194,8 +190,7 @@ def test_leftovers_get_sigterm_when_their_grace_is_over(backend: str, tmp_path: 
 
 def test_a_timeout_ends_leftovers_and_fails_the_job(backend: str, watched: Watched) -> None:
     """A timeout fails a job whose background processes still run, although the command itself has succeeded."""
-    job = sh("sleep 1000 & exit 0", terminate_grace=1000, timeout=0.1, on_start=until_ended)
-    run(backend, job)
+    job = ran(backend, sh("sleep 1000 & exit 0", terminate_grace=1000, timeout=0.1, on_start=until_ended))
     assert isinstance(job.raised_exception(), JobTimeout)
     assert "its program had ended (exit code 0), but processes that it had started" in str(job.raised_exception())
     assert job.last_result is not None
@@ -217,8 +212,7 @@ def test_a_cancellation_ends_leftovers(backend: str, watched: Watched) -> None:
 
 def test_a_failed_command_settles_when_its_leftovers_have_ended(backend: str, tmp_path: Path) -> None:
     file = tmp_path / "x"
-    job = sh(f"(sleep 0.1; touch {file}) & exit 3", terminate_grace=20)
-    run(backend, job)
+    job = ran(backend, sh(f"(sleep 0.1; touch {file}) & exit 3", terminate_grace=20))
     assert (job.state, file.exists()) == (JobState.FAILED, True)
 
 
@@ -229,16 +223,14 @@ def be_busy(job: CommandJob) -> None:
 
 
 def test_timeout_ends_leftovers_of_a_command_that_ended_while_the_loop_was_busy(backend: str, watched: Watched) -> None:
-    job = sh("sleep 1000 & exit 0", terminate_grace=1000, timeout=0.05, on_start=be_busy)
-    run(backend, job)
+    job = ran(backend, sh("sleep 1000 & exit 0", terminate_grace=1000, timeout=0.05, on_start=be_busy))
     assert isinstance(job.raised_exception(), JobTimeout)
     assert watched.alive() == []
 
 
 def test_a_command_that_ended_just_before_its_timeout_has_not_timed_out(backend: str, watched: Watched) -> None:
     """A command that ends before its timeout has not timed out, even if the loop is busy until the timeout is over."""
-    job = sh("exit 0", timeout=0.05, on_start=be_busy)
-    run(backend, job)
+    job = ran(backend, sh("exit 0", timeout=0.05, on_start=be_busy))
     assert (job.state, job.timed_out) == (JobState.SUCCEEDED, False)
 
 
@@ -328,8 +320,7 @@ def test_without_pidfd_a_thread_waits_for_each_command(
 @pytest.mark.soak
 def test_a_command_of_15_seconds_survives_while_its_scheduler_is_idle(backend: str) -> None:
     """No parent-death signal is used: it would come when the spawning thread ends, as trio's do after 10 s."""
-    job = sh("sleep 15; echo lived", stdout=PIPE)
-    run(backend, job)
+    job = ran(backend, sh("sleep 15; echo lived", stdout=PIPE))
     assert job.result().stdout == b"lived\n"
 
 
@@ -417,8 +408,7 @@ def test_a_command_that_writes_to_its_end_succeeds(backend: str, unit: float) ->
 
 
 def test_timeout_ends_a_command_that_never_stops_writing(backend: str) -> None:
-    job = CommandJob(["yes"], stdout=subprocess.DEVNULL, idle_timeout=5, timeout=0.1)
-    Scheduler(job).run(backend=backend)
+    job = ran(backend, CommandJob(["yes"], stdout=subprocess.DEVNULL, idle_timeout=5, timeout=0.1))
     assert timeout_of(job).missing is None
 
 
@@ -445,8 +435,7 @@ def test_an_idle_command_is_retried(backend: str, tmp_path: Path, unit: float) -
 @patiently(0.4, 4, 30)
 def test_output_is_a_sign_of_life_of_the_enclosing_scheduler(backend: str, unit: float) -> None:
     writes = CommandJob(f"{tick(unit)}; sleep 99", shell=True, stdout=subprocess.DEVNULL)
-    inner = Scheduler(writes, idle_timeout=unit)
-    Scheduler(inner).run(backend=backend)
+    inner = ran(backend, Scheduler(writes, idle_timeout=unit))
     assert timeout_of(inner).missing == "progress of its jobs"
     assert inner.elapsed is not None
     assert inner.elapsed > (4 * PAUSE + 1) * unit - 0.01

@@ -24,7 +24,7 @@ from trioflow.jobs.command import _output_sinks, _streams
 from trioflow.jobs.command._output_sinks import LineSink, OutputSpool
 from trioflow.jobs.posix import _guard
 from ... import pythons
-from ...bodies import raising, run
+from ...bodies import raising, ran, run
 from ...places import PATIENCE
 from ..posix.process_trees import Watched, until_there
 from ..posix.process_trees import watched as watched
@@ -47,8 +47,7 @@ def test_text_is_the_output_decoded(backend: str) -> None:
 
 
 def test_text_of_uncaptured_output_raises_with_advice(backend: str) -> None:
-    job = sh("true", stdout=DEVNULL)
-    run(backend, job)
+    job = ran(backend, sh("true", stdout=DEVNULL))
     with pytest.raises(ValueError, match=r"'stdout' was not captured: give the job stdout=subprocess\.PIPE"):
         assert job.result().text
 
@@ -110,8 +109,7 @@ def test_append_false_truncates_the_file_at_each_attempt(backend: str, tmp_path:
     path = tmp_path / "log"
     path.write_text("of an earlier run, and longer than what comes now\n")
     line = f"echo a; echo b >&2; echo c; test -e {tmp_path}/second || {{ touch {tmp_path}/second; exit 1; }}"
-    job = sh(line, stdout=path, stderr=path, append=False, retry=1)
-    run(backend, job)
+    job = ran(backend, sh(line, stdout=path, stderr=path, append=False, retry=1))
     assert job.attempts == 2
     assert path.read_text() == "a\nb\nc\n"
 
@@ -182,8 +180,7 @@ def test_a_binary_file_object_gets_the_output_as_bytes(backend: str) -> None:
 
 def test_output_is_discarded_if_sys_stdout_is_none(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdout", None)
-    job = sh("exec 3>&1; readlink /proc/$$/fd/3 >&2", stderr=PIPE)
-    run(backend, job)
+    job = ran(backend, sh("exec 3>&1; readlink /proc/$$/fd/3 >&2", stderr=PIPE))
     assert job.result().stderr == b"/dev/null\n"
 
 
@@ -201,8 +198,7 @@ def test_both_streams_are_captured_apart_or_together(backend: str) -> None:
 
 def test_large_output_is_spooled_to_disk(backend: str) -> None:
     size = 8 << 20
-    job = sh(f"head -c {size} /dev/zero | tr '\\0' x; echo end >&2", stdout=PIPE, stderr=PIPE)
-    run(backend, job)
+    job = ran(backend, sh(f"head -c {size} /dev/zero | tr '\\0' x; echo end >&2", stdout=PIPE, stderr=PIPE))
     result = job.result()
     assert isinstance(result._stdout, OutputSpool)
     assert repr(result).startswith(f"<CommandResult returncode=0, stdout={size} bytes, stderr=b'end\\n',")
@@ -223,8 +219,7 @@ def test_a_gibibyte_is_captured_in_little_memory(backend: str) -> None:
     import resource
 
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    job = sh(f"head -c {1 << 30} /dev/zero", stdout=PIPE)
-    run(backend, job)
+    job = ran(backend, sh(f"head -c {1 << 30} /dev/zero", stdout=PIPE))
     with job.result().open() as file:
         assert file.seek(0, os.SEEK_END) == 1 << 30
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50_000  # KiB
@@ -240,8 +235,7 @@ def test_a_full_disk_fails_the_job_and_ends_the_command(backend: str, monkeypatc
 
 
 def test_output_that_a_grandchild_holds_open_is_not_waited_for(backend: str, watched: Watched) -> None:
-    job = sh("setsid sleep 1000 & printf x", stdout=PIPE, timeout=PATIENCE)
-    run(backend, job)
+    job = ran(backend, sh("setsid sleep 1000 & printf x", stdout=PIPE, timeout=PATIENCE))
     assert job.result().stdout == b"x"
 
 
@@ -249,8 +243,7 @@ def test_output_written_after_sigterm_is_captured(backend: str, tmp_path: Path) 
     """Pipes are read until their last writer closes them, so output written after SIGTERM is captured, too."""
     armed = tmp_path / "armed"
     line = f"trap 'head -c 200000 /dev/zero; exit 1' TERM; echo; touch '{armed}'; sleep 1000 & wait"
-    job = sh(line, stdout=PIPE, timeout=0.1, on_start=lambda job: until_there(armed))
-    run(backend, job)
+    job = ran(backend, sh(line, stdout=PIPE, timeout=0.1, on_start=lambda job: until_there(armed)))
     assert job.last_result is not None
     assert job.last_result.returncode == 1
     assert len(job.last_result.stdout or b"") == 200_001
@@ -268,15 +261,13 @@ def test_on_line_gets_each_line_as_text(backend: str) -> None:
 
 
 def test_on_line_is_called_while_the_command_runs(backend: str) -> None:
-    job = sh("echo ready; exec sleep 1000", on_line=lambda job, line: job.cancel())
-    run(backend, job)
+    job = ran(backend, sh("echo ready; exec sleep 1000", on_line=lambda job, line: job.cancel()))
     assert job.state is JobState.CANCELLED
 
 
 def test_on_line_and_capture_can_be_combined(backend: str) -> None:
     lines: list[str] = []
-    job = sh("echo a; echo b >&2", stdout=PIPE, stderr=PIPE, on_line=lambda job, line: lines.append(line))
-    run(backend, job)
+    job = ran(backend, sh("echo a; echo b >&2", stdout=PIPE, stderr=PIPE, on_line=lambda job, line: lines.append(line)))
     assert sorted(lines) == ["a", "b"]
     assert (job.result().stdout, job.result().stderr) == (b"a\n", b"b\n")
 
@@ -311,8 +302,7 @@ def test_an_on_line_callback_that_raises_fails_the_job_and_ends_the_command(back
     def refuse(job: CommandJob, line: str) -> None:
         raise LookupError(line)
 
-    job = sh("echo a; echo b; exec sleep 1000", on_line=refuse)
-    run(backend, job)
+    job = ran(backend, sh("echo a; echo b; exec sleep 1000", on_line=refuse))
     with pytest.raises(LookupError, match="a"):
         job.result()
 
@@ -372,16 +362,14 @@ def test_lines_of_many_commands_are_never_mixed(backend: str, capsys: pytest.Cap
 
 # --- input
 def test_standard_input_is_empty_by_default(backend: str) -> None:
-    job = sh("wc -c", stdout=PIPE)
-    run(backend, job)
+    job = ran(backend, sh("wc -c", stdout=PIPE))
     assert job.result().stdout == b"0\n"
 
 
 @pytest.mark.parametrize("size", [0, 3, 5_000_000])
 def test_standard_input_may_be_bytes(backend: str, size: int) -> None:
     """`stdin=` may be any number of bytes, from none to more than a pipe holds."""
-    job = CommandJob(["wc", "-c"], stdin=b"x" * size, stdout=PIPE)
-    run(backend, job)
+    job = ran(backend, CommandJob(["wc", "-c"], stdin=b"x" * size, stdout=PIPE))
     assert int(job.result().stdout or b"-1") == size
 
 
@@ -406,8 +394,7 @@ def test_standard_input_may_be_the_result_of_a_job(backend: str) -> None:
 
 def test_what_cannot_be_standard_input_is_refused(backend: str) -> None:
     """A result that cannot be standard input fails the command; a file in memory has no descriptor, and is refused."""
-    number = CommandJob(["cat"], stdin=ThreadJob(lambda: 1.5), label="one")
-    run(backend, number)
+    number = ran(backend, CommandJob(["cat"], stdin=ThreadJob(lambda: 1.5), label="one"))
     with pytest.raises(TypeError, match=r"stdin of 'one': 1.5, a float"):
         number.result()
     with pytest.raises(TypeError, match=r"stdin of 'two': <_io.BytesIO .*: give bytes, a path, an open file"):
@@ -428,8 +415,7 @@ def test_output_in_small_pieces_takes_no_more_memory() -> None:
 
 def test_a_spooled_result_can_be_copied_and_pickled(backend: str) -> None:
     """A copied or pickled result has its output in memory, since a descriptor is meaningless in another process."""
-    job = CommandJob(["head", "-c", _output_sinks.SPOOL_LIMIT_BYTES + 1, "/dev/zero"], stdout=PIPE)
-    run(backend, job)
+    job = ran(backend, CommandJob(["head", "-c", _output_sinks.SPOOL_LIMIT_BYTES + 1, "/dev/zero"], stdout=PIPE))
     assert isinstance(job.result()._stdout, OutputSpool)
     for made in (pickle.loads(pickle.dumps(job.result())), copy.deepcopy(job.result())):
         assert isinstance(made._stdout, bytes)
@@ -525,8 +511,7 @@ def test_captured_output_that_cannot_be_kept_fails_with_the_place_and_what_to_do
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     module = "trioflow.jobs.command._output_sinks"
     monkeypatch.setattr(*((f"{module}.write_all", fail) if fault == "full" else ("tempfile.TemporaryFile", fail)))
-    job = CommandJob(["head", "-c", "2000000", "/dev/zero"], stdout=subprocess.PIPE)
-    Scheduler(job).run(backend=backend)
+    job = ran(backend, CommandJob(["head", "-c", "2000000", "/dev/zero"], stdout=subprocess.PIPE))
     what = "captured output"
     if fault == "locked" and not hasattr(_guard.os, "memfd_create"):
         what = "the table of running commands"  # without memfd this is the first temporary file
@@ -545,8 +530,7 @@ def test_what_a_command_needs_before_its_start_is_not_mistaken_for_its_program(
     else:
         monkeypatch.setattr(tempfile, "TemporaryFile", fail)
         monkeypatch.delattr(_guard.os, "memfd_create", raising=False)
-    job = CommandJob(["cat"], stdin=b"input")
-    Scheduler(job).run(backend=backend)
+    job = ran(backend, CommandJob(["cat"], stdin=b"input"))
     message = str(job.raised_exception())
     assert message.startswith(f"not started: cannot keep {kept} in '{tmp_path}': Permission denied; free space there")
 

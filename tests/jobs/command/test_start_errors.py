@@ -15,7 +15,7 @@ from trioflow import CommandJob, Job, JobState, Scheduler, Trace
 from trioflow.jobs.command import _process_run
 from trioflow.jobs.posix import _processes
 from trioflow.view import listing, save
-from ...bodies import at_once, nap, raising, run
+from ...bodies import at_once, nap, raising, ran, run
 from ...pythons import child
 from ..posix.process_trees import Watched
 from ..posix.process_trees import watched as watched
@@ -72,8 +72,7 @@ def test_a_missing_working_directory_fails_the_job(backend: str, tmp_path: Path,
 
 
 def test_a_result_with_a_nul_as_an_argument_fails_the_command(backend: str) -> None:
-    job = CommandJob(["echo", Job(nap, 0, "a\0b")])
-    run(backend, job)
+    job = ran(backend, CommandJob(["echo", Job(nap, 0, "a\0b")]))
     with pytest.raises(ValueError, match="argument 1 contains a NUL"):
         job.result()
 

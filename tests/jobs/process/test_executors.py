@@ -15,7 +15,7 @@ import pytest
 from trioflow import Job, JobCancelled, JobState, JobTimeout, ProcessJob, Scheduler, StopReason, ThreadJob
 from trioflow.abc import AbstractJob, Instrument, incidents_of, propagate_env
 from ... import otel_bodies
-from ...bodies import at_once, later, run, take
+from ...bodies import at_once, later, ran, run, take
 from ...places import PATIENCE, patiently
 from . import decorated_bodies
 from . import executor_bodies as bodies
@@ -190,8 +190,7 @@ def test_a_job_of_an_executor_that_was_shut_down_fails_with_advice(backend: str)
     """A job whose executor was shut down fails with a note that the executor must stay open until the run ends."""
     pool = ThreadPoolExecutor(1)
     pool.shutdown()
-    job = ProcessJob(int, processes=pool)
-    run(backend, job)
+    job = ran(backend, ProcessJob(int, processes=pool))
     error = job.raised_exception()
     assert isinstance(error, RuntimeError)
     assert "keep its executor open until the run ends" in error.__notes__[0]
@@ -215,8 +214,7 @@ def test_a_future_that_others_cancel_fails_the_job(backend: str, threads: Thread
 
 
 def test_stop_iteration_in_the_executor_becomes_a_runtime_error(backend: str, threads: ThreadPoolExecutor) -> None:
-    job = ProcessJob(bodies.stop_iteration, processes=threads)
-    run(backend, job)
+    job = ran(backend, ProcessJob(bodies.stop_iteration, processes=threads))
     error = job.raised_exception()
     assert isinstance(error, RuntimeError)
     assert isinstance(error.__cause__, StopIteration)

@@ -18,7 +18,7 @@ from trioflow import CommandJob, Job, JobCancelled, JobState, JobTimeout, Pool, 
 from trioflow._core.job import _job_options
 from trioflow.abc import fraction_done
 from trioflow.jobs.process import _process_job, _worker_main
-from ...bodies import hooked, notes, raising, run
+from ...bodies import hooked, notes, raising, ran, run
 from ...places import patiently
 from ...pythons import Python, python
 from ..posix.process_trees import Watched, until_there
@@ -275,8 +275,7 @@ def test_an_invalid_nice_or_memory_limit_raises(option: Any, error: type[Excepti
 def test_a_priority_that_is_for_root_only_fails_its_job(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """If a negative `nice=` is not permitted, the job fails with an error that says that it requires root."""
     monkeypatch.setattr(os, "setpriority", raising(PermissionError()))
-    job = ProcessJob(bodies.add, 1, nice=-5)
-    run(backend, job)
+    job = ran(backend, ProcessJob(bodies.add, 1, nice=-5))
     with pytest.raises(PermissionError, match="nice=-5 requires root"):
         job.result()
 
@@ -371,16 +370,14 @@ def local() -> Any:
     ],
 )
 def test_an_unpicklable_call_fails(backend: str, arguments: Any, keywords: Any, message: str, watched: Watched) -> None:
-    job = ProcessJob(*arguments, kwargs=keywords)
-    run(backend, job)
+    job = ran(backend, ProcessJob(*arguments, kwargs=keywords))
     with pytest.raises(TypeError, match=message):
         job.result()
 
 
 def test_a_worker_has_no_input_and_prints_as_this_program(backend: str, capfd: pytest.CaptureFixture[str]) -> None:
     """A worker has no input, and prints to this program's output, so that no text gets into its answer."""
-    job = ProcessJob(bodies.read_and_print)
-    run(backend, job)
+    job = ran(backend, ProcessJob(bodies.read_and_print))
     assert job.result() == ""
     assert capfd.readouterr().out == "printed\n"
 

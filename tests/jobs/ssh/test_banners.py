@@ -10,7 +10,7 @@ from trioflow import CommandError, JobState, LocalNode, SshError, SshJob, SshNod
 from trioflow.jobs.command._output_sinks import MAX_TAIL_BYTES
 from trioflow.jobs.ssh._transport import OpenSsh
 from trioflow.jobs.ssh._wrapper import MAX_CPUS, parse_cpu_count
-from ...bodies import run
+from ...bodies import ran, run
 from .servers import Site
 
 CHANGED = "Host key for node has changed and you have requested strict checking.\nHost key verification failed.\n"
@@ -73,8 +73,7 @@ def test_only_the_end_of_what_a_node_says_is_in_error(backend: str, site: Site, 
     text.write_text("Offending in " * 100_000 + "the end\n")
     shell = {"ForceCommand": f"cat {text}; exit 1"}
     banner = {"Banner": str(text), "PubkeyAuthentication": "no"}
-    job = SshJob(site.serve(5, **(shell if option == "ForceCommand" else banner)).node(), "true")
-    run(backend, job)
+    job = ran(backend, SshJob(site.serve(5, **(shell if option == "ForceCommand" else banner)).node(), "true"))
     error = job.raised_exception()
     assert isinstance(error, SshError)
     assert len(str(error)) < MAX_TAIL_BYTES + 1000

@@ -20,7 +20,7 @@ from trioflow.abc import incidents_of, reported_state, waiting
 from trioflow.jobs.ssh import _connections
 from trioflow.jobs.ssh._transport import READY, Gateway, OpenSsh
 from trioflow.view.text._verdict import run_verdict
-from ...bodies import fail, nothing, run
+from ...bodies import fail, nothing, ran, run
 from ...places import PATIENCE, patiently
 from ..posix.process_trees import Watched, command_line
 from .servers import Impostor, Proxy, Server, Site, free_port, make_key, until_written
@@ -554,8 +554,7 @@ def test_a_retry_of_a_job_connects_to_an_unreachable_node_again(backend: str, si
         server.start()
         return True
 
-    job = SshJob(node, "echo up", stdout=PIPE, retry=trioflow.Retry(1, first=0, on=start))
-    run(backend, job)
+    job = ran(backend, SshJob(node, "echo up", stdout=PIPE, retry=trioflow.Retry(1, first=0, on=start)))
     assert job.result().stdout == b"up\n"
     server.stop()
 
@@ -590,8 +589,7 @@ def test_a_server_that_does_not_speak_ssh_is_unreachable(backend: str, site: Sit
 
 
 def test_an_unknown_host_name_fails_with_the_message_of_the_resolver(backend: str) -> None:
-    job = SshJob("no-such-host.invalid", "true")
-    run(backend, job)
+    job = ran(backend, SshJob("no-such-host.invalid", "true"))
     error = job.raised_exception()
     assert isinstance(error, Unreachable)
     assert "Could not resolve hostname" in str(error)
@@ -619,8 +617,7 @@ def test_accept_new_accepts_and_records_an_unknown_host_key(backend: str, server
     node = server.node(known_hosts=known, accept_new=True)
     assert run(backend, SshJob(node, "true")).stop_reason is StopReason.COMPLETED
     assert f"[127.0.0.2]:{server.port}" in known.read_text()
-    again = SshJob(server.node(known_hosts=known), "true")
-    run(backend, again)
+    again = ran(backend, SshJob(server.node(known_hosts=known), "true"))
     assert again.state is JobState.SUCCEEDED
 
 
@@ -674,23 +671,20 @@ def test_paths_of_keys_may_contain_any_characters(backend: str, site: Site, serv
     config = tmp_path / "config"
     config.write_text("IdentityAgent none\nUserKnownHostsFile /dev/null\nGlobalKnownHostsFile /dev/null\n")
     node = server.node(config=config, identity=directory / "key %u", known_hosts=directory / "known")
-    job = SshJob(node, "true")
-    run(backend, job)
+    job = ran(backend, SshJob(node, "true"))
     assert job.state is JobState.SUCCEEDED, job.raised_exception()
 
 
 def test_the_error_blames_a_configuration_that_ssh_rejects(backend: str, tmp_path: Path) -> None:
     config = tmp_path / "config"
     config.write_text("Nonsense yes\n")
-    job = SshJob(SshNode("node", config=config), "true")
-    run(backend, job)
+    job = ran(backend, SshJob(SshNode("node", config=config), "true"))
     assert "its ssh settings are invalid" in str(job.raised_exception())
 
 
 def test_the_error_names_a_missing_ssh_client(backend: str, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/no/where")
-    job = SshJob(server.node(), "true")
-    run(backend, job)
+    job = ran(backend, SshJob(server.node(), "true"))
     assert "ssh could not be started" in str(job.raised_exception())
 
 
@@ -728,8 +722,7 @@ def test_nodes_behind_an_unreachable_gateway_are_unreachable(backend: str, site:
 
 def test_the_error_blames_a_node_that_its_gateway_cannot_reach(backend: str, site: Site, server: Server) -> None:
     node = SshNode("127.0.0.1", port=free_port("127.0.0.1"), config=site.config, gateway=server.node())
-    job = SshJob(node, "true")
-    run(backend, job)
+    job = ran(backend, SshJob(node, "true"))
     assert isinstance(job.raised_exception(), Unreachable)
     assert "(tried 3 times): its gateway cannot reach it" in str(job.raised_exception())
 

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from trioflow import CommandJob, LocalNode, Pull, Push, Scheduler, SshError, SshJob
 from trioflow.jobs.ssh._transport import filter_errors
+from ...bodies import ran
 from ...places import PATIENCE
 from .servers import SSH_ON_TRIO, WITHOUT_ROOT_ACCESS, LocalConnection, Place, Server, Site
 
@@ -33,8 +34,7 @@ NAMES = [
 
 
 def copied(backend: str, place: Place, *steps: Any) -> Any:
-    job = SshJob(place.node(), list(steps))
-    Scheduler(job).run(backend=backend)
+    job = ran(backend, SshJob(place.node(), list(steps)))
     return job.result()
 
 
@@ -294,8 +294,7 @@ REJECTED = [
 def test_a_failed_copy_raises_and_leaves_no_file(
     backend: str, place: Place, step: Any, error: type[Exception], what: str, tmp_path: Path
 ) -> None:
-    job = SshJob(place.node(), step(tmp_path))
-    Scheduler(job).run(backend=backend)
+    job = ran(backend, SshJob(place.node(), step(tmp_path)))
     with pytest.raises(error, match=what):
         job.result()
     assert list(tmp_path.iterdir()) == []
@@ -364,8 +363,7 @@ def test_neither_a_file_nor_a_directory_takes_the_place_of_the_other(
         path.write_text(path.name)
     if new != "t":
         (tmp_path / "from" / "t" / "a").write_text("new")
-    job = SshJob(place.node(), step(f"{tmp_path}/from/t", to=f"{tmp_path}/to/t"))
-    Scheduler(job).run(backend=backend)
+    job = ran(backend, SshJob(place.node(), step(f"{tmp_path}/from/t", to=f"{tmp_path}/to/t")))
     with pytest.raises(Exception, match=r"is in the place of a .*, which never replaces it: remove it,"):
         job.result()
     assert [path for path in (tmp_path / "to").rglob("*") if path.is_file()] == [tmp_path / "to" / old]
@@ -379,8 +377,7 @@ def test_a_copy_replaces_no_pipe(backend: str, place: Place, tmp_path: Path, ste
     (tmp_path / "file").write_text("x")
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "link").symlink_to("pipe")
-    job = SshJob(place.node(), step(f"{tmp_path}/file", to=f"{tmp_path}/{target}"))
-    Scheduler(job).run(backend=backend)
+    job = ran(backend, SshJob(place.node(), step(f"{tmp_path}/file", to=f"{tmp_path}/{target}")))
     with pytest.raises(Exception, match=r"a pipe or a device is in the place of a file, which never replaces it"):
         job.result()
     assert stat.S_ISFIFO((tmp_path / target).stat().st_mode)

@@ -17,7 +17,7 @@ import anyio
 import pytest
 import trioflow
 from trioflow import Job, JobState, Push, Scheduler, ScriptText, Sequence, SshError, SshJob, SshNode, StopReason
-from ...bodies import at_once
+from ...bodies import at_once, ran
 from ...places import PATIENCE
 from ...pythons import Python
 from ..posix.process_trees import FORKING, STUBBORN, TREE, Watched, until_there
@@ -191,8 +191,7 @@ def test_a_daemon_survives_its_job(backend: str, server: Server, tmp_path: Path,
         "log", f"{tmp_path}/log"
     )
     steps = [command, f"while ! test -s {tmp_path}/pid; do sleep 0.01; done"]
-    job = SshJob(server.node(), steps, env=mark, timeout=PATIENCE)
-    Scheduler(job).run(backend=backend)
+    job = ran(backend, SshJob(server.node(), steps, env=mark, timeout=PATIENCE))
     pid = int((tmp_path / "pid").read_text())
     assert job.state is JobState.SUCCEEDED
     assert Path(f"/proc/{pid}").exists()

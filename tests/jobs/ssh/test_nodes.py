@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from trioflow import CommandJob, JobTimeout, LocalNode, Pull, Push, Scheduler, Script, SshJob, SshNode, SshNodes
 from trioflow.jobs.ssh import _local_copier, _nodes
-from ...bodies import run
+from ...bodies import ran, run
 from ...places import PATIENCE
 from ..posix.process_trees import Watched
 
@@ -259,16 +259,14 @@ def test_a_local_node_may_have_its_directory(backend: str, tmp_path: Path, monke
 def test_commands_on_a_local_node_inherit_the_environment(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """On a local node, variables of `env=` are added to those of this program."""
     monkeypatch.setenv("OURS", "1")
-    job = SshJob(LocalNode(), 'echo "$OURS $OWN"', env={"OWN": "2"}, stdout=PIPE)
-    run(backend, job)
+    job = ran(backend, SshJob(LocalNode(), 'echo "$OURS $OWN"', env={"OWN": "2"}, stdout=PIPE))
     assert job.result().text == "1 2\n"
 
 
 def test_local_processes_end_with_the_run(backend: str, tmp_path: Path, mark: dict[str, str], watched: Watched) -> None:
     line = f"setsid sh -c 'echo $$ > {tmp_path}/pid; exec sleep 1000' & "
     wait = f"while ! test -s {tmp_path}/pid; do sleep 0.01; done"
-    job = SshJob(LocalNode(), line + wait, env=mark, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    run(backend, job)
+    job = ran(backend, SshJob(LocalNode(), line + wait, env=mark, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
     assert job.is_succeeded()
     assert (tmp_path / "pid").exists()
     assert watched.gone_in_time(), watched.alive()
@@ -313,8 +311,7 @@ def test_bad_arguments_of_a_local_node_raise(arguments: Any, options: Any, error
 
 
 def test_a_directory_that_cannot_be_created_fails_the_job(backend: str) -> None:
-    job = SshJob(LocalNode(directory="/proc/none"), "true")
-    run(backend, job)
+    job = ran(backend, SshJob(LocalNode(directory="/proc/none"), "true"))
     with pytest.raises(FileNotFoundError, match="/proc/none"):
         job.result()
 
@@ -402,8 +399,7 @@ def test_no_argument_of_a_process_has_the_text_of_a_script(backend: str, tmp_pat
     """Other users see the arguments of processes, in which a script once stood."""
     text = "#!/bin/sh\ncat /proc/[0-9]*/cmdline 2>/dev/null\n: SEKRET-in-script\n"
     (tmp_path / "script").write_text(text + "#" * (0 if small else 70_000))
-    job = SshJob(LocalNode(), Script(tmp_path / "script"), stdout=PIPE, check=False)
-    run(backend, job)
+    job = ran(backend, SshJob(LocalNode(), Script(tmp_path / "script"), stdout=PIPE, check=False))
     assert b"/bin/sh" in job.result().stdout
     assert b"SEKRET-in-script" not in job.result().stdout
 

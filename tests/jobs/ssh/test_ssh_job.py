@@ -16,7 +16,7 @@ import trioflow
 from trioflow import CommandError, CommandJob, Pull, Push, Scheduler, Script, ScriptText, SshJob, SshNode, granted
 from trioflow.abc import propagate_env
 from trioflow.jobs.ssh import _connections, _sftp_transfers
-from ...bodies import hooked, run
+from ...bodies import hooked, ran, run
 from ...places import patiently
 from ...pythons import python
 from ...testing.kinds import check_kind
@@ -26,8 +26,7 @@ PIPE = subprocess.PIPE
 
 
 def captured(backend: str, node: SshNode | trioflow.LocalNode, command: Any, **options: Any) -> Any:
-    job = SshJob(node, command, **{"stdout": PIPE, "stderr": PIPE, **options})
-    run(backend, job)
+    job = ran(backend, SshJob(node, command, **{"stdout": PIPE, "stderr": PIPE, **options}))
     return job.result()
 
 
@@ -168,8 +167,7 @@ def test_messages_of_ssh_about_sessions_are_not_in_the_output(
 def test_the_error_quotes_a_bad_login_shell(backend: str, site: Site, shell: str, said: str, tmp_path: Path) -> None:
     """If a login shell runs no commands, the error quotes it, and says that the command had not started."""
     server = site.serve(2, ForceCommand=shell)
-    job = SshJob(server.node(), "true", stdout=tmp_path / "log", stderr=tmp_path / "log")
-    run(backend, job)
+    job = ran(backend, SshJob(server.node(), "true", stdout=tmp_path / "log", stderr=tmp_path / "log"))
     server.stop()
     error = job.raised_exception()
     assert isinstance(error, trioflow.SshError)
@@ -232,8 +230,7 @@ def test_results_of_jobs_may_be_words_and_values_of_a_command(backend: str, loca
         values={"here": here, "there": first},
         stdout=PIPE,
     )
-    third = SshJob(local.node(), ("echo", second), stdout=PIPE)
-    run(backend, third)
+    third = ran(backend, SshJob(local.node(), ("echo", second), stdout=PIPE))
     expected = b"127.0.0.2 from here from there home {unknown}\n"
     assert (second.result().stdout, third.result().stdout) == (expected, expected)
 
@@ -360,8 +357,7 @@ def test_the_steps_of_a_list_are_done_in_order(backend: str, server: Server, tmp
 
 
 def test_steps_after_a_failed_step_do_not_run(backend: str, local: LocalConnection, tmp_path: Path) -> None:
-    job = SshJob(local.node(), [f"touch {tmp_path}/a", "exit 3", f"touch {tmp_path}/b"])
-    run(backend, job)
+    job = ran(backend, SshJob(local.node(), [f"touch {tmp_path}/a", "exit 3", f"touch {tmp_path}/b"]))
     assert isinstance(job.raised_exception(), CommandError)
     assert (tmp_path / "a").exists()
     assert not (tmp_path / "b").exists()
@@ -397,8 +393,7 @@ def test_output_files_are_closed_after_error(backend: str, local: LocalConnectio
     """Output files are closed if the node is unreachable, or if the other file cannot be opened or written."""
     node = SshNode("127.0.0.1", port=free_port("127.0.0.1")) if wrong == "node" else local.node()
     stderr = None if wrong == "node" else wrong
-    job = SshJob(node, "echo x >&2", stdout=tmp_path / "file", stderr=stderr)
-    Scheduler(job).run(backend=backend)
+    job = ran(backend, SshJob(node, "echo x >&2", stdout=tmp_path / "file", stderr=stderr))
     assert job.state is trioflow.JobState.FAILED
     assert str(tmp_path / "file") not in map(os.path.realpath, Path("/proc/self/fd").iterdir())
 
@@ -458,8 +453,7 @@ def test_a_callback_that_raises_fails_the_job_and_ends_the_command(
     def broken(job: SshJob, line: str) -> None:
         raise ValueError(job, line)
 
-    job = SshJob(server.node(), "echo 5; sleep 1000", on_line=broken, env=mark)
-    run(backend, job)
+    job = ran(backend, SshJob(server.node(), "echo 5; sleep 1000", on_line=broken, env=mark))
     assert repr(job.raised_exception()) == repr(ValueError(job, "5"))
     assert watched.gone_in_time(), watched.alive()
 
@@ -501,8 +495,7 @@ def test_invalid_arguments_of_a_job_are_rejected(command: Any, options: Any, err
 
 def test_the_error_names_a_value_that_cannot_be_text(backend: str) -> None:
     """If a value cannot be text, the error has its name; once, it had a number, as for an argument."""
-    job = SshJob("node", "echo {b}", values={"a": 1, "b": None}, label="j")
-    Scheduler(job).run(backend=backend)
+    job = ran(backend, SshJob("node", "echo {b}", values={"a": 1, "b": None}, label="j"))
     with pytest.raises(TypeError, match="'j': argument 'b' is None"):
         job.result()
 
