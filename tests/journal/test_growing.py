@@ -10,7 +10,7 @@ from typing import Any
 import anyio
 import anyio.lowlevel
 import pytest
-from trioflow import First, Job, JobState, JournalError, Scheduler, current_job, current_scheduler
+from trioflow import First, Job, JobState, JournalError, Scheduler, current_scheduler
 from trioflow.abc import AbstractJob
 from trioflow.journal import _journal
 from trioflow.journal._store import AMBIGUOUS_PREFIX, JournalStore
@@ -60,8 +60,7 @@ def test_jobs_added_in_another_order_are_restored(virtual: Virtual, file: Path) 
     """Whatever the order of adding is, jobs are restored by label, by key, by their arguments, and inside of others."""
 
     async def grow() -> None:
-        scheduler = current_job().scheduler
-        assert scheduler is not None
+        scheduler = current_scheduler()
         scheduler.add(Job(double, 4, label="grown"))
 
     def steps(scheduler: Scheduler) -> list[Callable[[], list[AbstractJob[Any]]]]:
@@ -273,8 +272,7 @@ def test_a_retried_scheduler_stores_no_job_whose_name_it_uses_twice(virtual: Vir
     attempts: list[int] = []
 
     async def grow() -> None:
-        scheduler = current_job().scheduler
-        assert scheduler is not None
+        scheduler = current_scheduler()
         attempts.append(1)
         if len(attempts) % 2:
             raise ValueError("the first attempt")
@@ -304,8 +302,7 @@ def test_jobs_that_a_retried_scheduler_adds_again_are_stored(virtual: Virtual, f
     attempts: list[int] = []
 
     async def grow() -> None:
-        scheduler = current_job().scheduler
-        assert scheduler is not None
+        scheduler = current_scheduler()
         await scheduler.add(Job(double, 1, label="grown"))
         attempts.append(1)
         if len(attempts) % 2:

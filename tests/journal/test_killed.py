@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 import anyio
 import pytest
-from trioflow import CommandJob, Job, Scheduler, current_job
+from trioflow import CommandJob, Job, Scheduler, current_scheduler
 from trioflow.journal import _journal
 from trioflow.journal._store import JournalStore
 from ..conftest import BACKENDS
@@ -31,8 +31,7 @@ def functions(stage: Stage) -> Scheduler:
         return 1 + sum(numbers)
 
     async def grow() -> None:
-        scheduler = current_job().scheduler
-        assert scheduler is not None
+        scheduler = current_scheduler()
         for number in range(3):
             scheduler.add(Job(work, f"grown{number}", label=f"grown{number}"))
 

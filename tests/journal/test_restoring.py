@@ -17,7 +17,7 @@ import anyio
 import anyio.lowlevel
 import pytest
 import trioflow
-from trioflow import AbstractJob, Job, JobState, Journal, JournalError, Retry, Scheduler, StopReason, current_job, ref
+from trioflow import AbstractJob, Job, Journal, Scheduler, StopReason, current_job, current_scheduler, ref
 from trioflow.abc import Instrument, JobKind, incidents_of, run_of
 from trioflow.journal._journal import JournalSession
 from trioflow.journal._store import JournalStore, checksum
@@ -100,8 +100,7 @@ def test_jobs_dropped_by_keep_jobs_false_are_restored_and_not_kept_in_memory(vir
     found: list[tuple[Any, bool]] = []
 
     async def feed() -> None:
-        scheduler = current_job().scheduler
-        assert scheduler is not None
+        scheduler = current_scheduler()
         added: list[weakref.ref[Any]] = []
         for number in range(20):
             name = f"number {number}" if number % 2 else None
@@ -179,8 +178,7 @@ def test_jobs_added_during_a_run_are_restored(virtual: Virtual, file: Path) -> N
     """A job that adds others runs again: once it was restored, and the jobs that it adds were missing."""
 
     async def grow() -> None:
-        scheduler = current_job().scheduler
-        assert scheduler is not None
+        scheduler = current_scheduler()
         for number in range(3):
             scheduler.add(Job(double, number, label=f"grown {number}"))
 
@@ -233,7 +231,7 @@ def test_a_job_cut_short_by_its_timeout_runs_again(virtual: Virtual, file: Path)
         assert states(again(virtual, file, build)) == {"nap": "succeeded", "in time": state}
 
 
-@pytest.mark.parametrize("options", [{"retry": Retry(None, first=0, on=trioflow.JobTimeout)}, {"retry": 1}])
+@pytest.mark.parametrize("options", [{"retry": trioflow.Retry(None, first=0, on=trioflow.JobTimeout)}, {"retry": 1}])
 def test_a_job_that_succeeded_after_a_timeout_is_restored(virtual: Virtual, file: Path, options: Any) -> None:
     """A job is restored if a timeout cut an earlier attempt, and not the last; `explain` does not mention it."""
 
@@ -275,8 +273,8 @@ def test_a_changed_input_runs_a_job_again_even_inside_a_container(virtual: Virtu
 def test_a_journal_is_closed_if_recording_fails(virtual: Virtual, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """If recording a new run fails, the journal is closed, so that the next run can open it."""
     with monkeypatch.context() as patch:
-        patch.setattr(JournalStore, "add_run", raising(JournalError("no run can begin")))
-        with pytest.raises(JournalError, match="no run can begin"):
+        patch.setattr(JournalStore, "add_run", raising(trioflow.JournalError("no run can begin")))
+        with pytest.raises(trioflow.JournalError, match="no run can begin"):
             again(virtual, file, diamond)
     assert set(states(again(virtual, file, diamond)).values()) == {"succeeded"}
 
@@ -292,7 +290,7 @@ def test_a_retry_of_a_nested_scheduler_runs_its_restored_jobs_again(virtual: Vir
     assert calls == [1, 1]
     again(virtual, file, build)
     assert calls == [1]
-    assert good.state is JobState.IDLE
+    assert good.state is trioflow.JobState.IDLE
 
 
 # ---- why a job runs again
@@ -803,7 +801,7 @@ def test_a_failed_write_to_the_journal_ends_the_run(
         nonlocal commits
         commits += 1
         if commits > 1:
-            raise JournalError("journal 'run.db': the disk is full")
+            raise trioflow.JournalError("journal 'run.db': the disk is full")
         add(store, *rows)
 
     def build() -> Scheduler:
@@ -821,7 +819,7 @@ def test_a_failed_write_to_the_journal_ends_the_run(
     assert any("the disk is full" in one for one in caplog.messages)
     assert len(calls) < 4
     commits = 0
-    with pytest.raises(JournalError, match="the disk is full"):
+    with pytest.raises(trioflow.JournalError, match="the disk is full"):
         virtual(partial(build().co_run, journal=Journal(file, durable=durable), check=True))
     monkeypatch.undo()
     scheduler = again(virtual, file, build)
@@ -925,7 +923,7 @@ def test_nothing_starts_in_a_forever_scheduler_after_its_journal_has_failed(
     virtual: Virtual, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A failing journal stops the run that it failed in, too, if that is nested in a forever job."""
-    monkeypatch.setattr(JournalSession, "record", raising(JournalError("the disk is full")))
+    monkeypatch.setattr(JournalSession, "record", raising(trioflow.JournalError("the disk is full")))
     first = Job(double, 1, label="first")
     behind = Job(double, 2, label="behind", required=first)
     scheduler = Scheduler(
@@ -941,7 +939,7 @@ def test_a_failed_job_is_not_stored(virtual: Virtual, tmp_path: Path) -> None:
         jobs = [Job(fail, save="json", label="json"), Job(fail, save="pickle", label="pickle")]
         scheduler = Scheduler(*jobs, journal=tmp_path / "run.db")
         assert not virtual(scheduler.co_run)
-        assert [(job.state, job.restored) for job in jobs] == [(JobState.FAILED, False)] * 2
+        assert [(job.state, job.restored) for job in jobs] == [(trioflow.JobState.FAILED, False)] * 2
         assert list(incidents_of(scheduler)) == []
 
 
