@@ -10,7 +10,7 @@ from typing import Any
 import anyio
 import anyio.lowlevel
 import pytest
-from trioflow import Adaptive, Job, JobState, Pool, Rate, Scheduler, Service, StopReason, current_job
+from trioflow import Adaptive, Job, JobState, Pool, Rate, Scheduler, Service, StopReason, current_job, current_scheduler
 from trioflow._core.words._job_queries import dropped_counts
 from trioflow.abc import Instrument
 from ..bodies import Closing, at_once, fail, fail_now, nap, nothing, serve, turns
@@ -232,8 +232,7 @@ def test_scheduler_that_keeps_no_jobs_drops_jobs_added_by_a_job(
     alive: list[int] = []
 
     async def feed() -> None:
-        scheduler = current_job().scheduler
-        assert scheduler is not None
+        scheduler = current_scheduler()
         added: list[weakref.ref[Any]] = []
         for number in range(25):
             added.append(weakref.ref(scheduler.add(Job(use, number))))
@@ -329,8 +328,7 @@ def test_a_run_that_keeps_no_jobs_ends_although_a_job_waits_for_one_that_was_dro
     services: list[Service[Any]] = []
 
     async def feed() -> None:
-        scheduler = current_job().scheduler
-        assert scheduler is not None
+        scheduler = current_scheduler()
         services.append(scheduler.add(Service(serve)))
         scheduler.add(Job(nap, required=scheduler.add(Job(nap, 30))))
         await anyio.sleep(1)
