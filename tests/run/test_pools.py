@@ -14,21 +14,34 @@ from trioflow._core.admission._admission import Admission
 from trioflow._core.admission._resource import CountedResource
 from trioflow._core.base import _graph_algorithms
 from trioflow.abc import run_of
-from ..bodies import LIMIT, at_once, fail, nap, nothing, running, serve, turns
+from ..bodies import LIMIT, at_once, fail, later, nap, nothing, running, serve, turns
 from ..conftest import Virtual
+
+
+def using(seen: list[Any], seconds: float = 1, **options: Any) -> Job[None]:
+    """Return a job that records which units of the gpu it has."""
+
+    async def use() -> None:
+        seen.append(current_job().granted["gpu"])
+        await anyio.sleep(seconds)
+
+    return Job(use, **options)
 
 
 def test_named_resources_are_granted_to_one_job_at_a_time(virtual: Virtual) -> None:
     seen: list[list[str]] = []
-
-    async def use() -> None:
-        seen.append(current_job().granted["gpu"])
-        await anyio.sleep(1)
-
-    jobs = [Job(use, needs={"gpu": number}) for number in (1, 2, 3, 1)]
+    jobs = [using(seen, needs={"gpu": number}) for number in (1, 2, 3, 1)]
     assert virtual(Scheduler(*jobs, pool=Pool(gpu=["x", "y", "z"])).co_run)
     assert seen == [["x"], ["y", "z"], ["x", "y", "z"], ["x"]] or seen == [["x"], ["y", "z"], ["x"], ["x", "y", "z"]]
     assert jobs[0].granted == {}
+
+
+def test_named_resources_that_come_back_in_another_order_are_granted_from_the_first(virtual: Virtual) -> None:
+    granted: list[list[str]] = []
+    first, *others = [using(granted, seconds, needs={"gpu": 1}) for seconds in (3, 2, 1)]
+    last = [using(granted, needs={"gpu": 1}, required=first) for _ in range(3)]
+    assert virtual(Scheduler(first, *others, *last, pool=Pool(gpu=["x", "y", "z"])).co_run)
+    assert granted == [["x"], ["y"], ["z"]] * 2
 
 
 def test_a_spent_budget_blocks_jobs_although_its_run_shares_another_resource(virtual: Virtual) -> None:
@@ -36,19 +49,6 @@ def test_a_spent_budget_blocks_jobs_although_its_run_shares_another_resource(vir
     inner = Scheduler(spends, shares, waits, pool=Pool(usd=Budget(3)))
     assert virtual(Scheduler(Job(nap, 5, needs={"cpu": 1}), inner, pool=Pool(cpu=1)).co_run) is False
     assert (waits.state, waits.finished_at, shares.started_at) == (JobState.BLOCKED, 1, 5)
-
-
-def test_named_resources_that_come_back_in_another_order_are_granted_from_the_first(virtual: Virtual) -> None:
-    granted: list[list[str]] = []
-
-    async def use(seconds: float) -> None:
-        granted.append(current_job().granted["gpu"])
-        await nap(seconds)
-
-    first, *others = [Job(use, seconds, needs={"gpu": 1}) for seconds in (3, 2, 1)]
-    last = [Job(use, 1, needs={"gpu": 1}, required=first) for _ in range(3)]
-    assert virtual(Scheduler(first, *others, *last, pool=Pool(gpu=["x", "y", "z"])).co_run)
-    assert granted == [["x"], ["y"], ["z"]] * 2
 
 
 @pytest.mark.parametrize("is_first", [True, False])
@@ -133,12 +133,8 @@ def test_a_new_order_of_waiting_jobs_keeps_counts_and_places(virtual: Virtual, m
     monkeypatch.setattr(_admission.OrderedPlaces, "max_overtakes", 1)
     big = Job(anyio.sleep, 1, needs={"cpu": 2})
     small, other = [Job(anyio.sleep, 1, needs={"cpu": 1}) for _ in range(3)], Job(anyio.sleep, 1, needs={"cpu": 2})
-
-    async def add() -> None:
-        await anyio.sleep(0.5)
-        first.add(Job(anyio.sleep, 1, expected_duration=1.0))
-
-    first = Scheduler(Job(anyio.sleep, 10, needs={"cpu": 1}), big, small, Job(add))
+    add = Job(later, 0.5, lambda: first.add(Job(anyio.sleep, 1, expected_duration=1.0)))
+    first = Scheduler(Job(anyio.sleep, 10, needs={"cpu": 1}), big, small, add)
     second = Scheduler(Scheduler(other))
     assert virtual(Scheduler(first, second, pool=Pool(cpu=2)).co_run)
     assert [job.started_at for job in (*small, big, other)] == [0, 11, 11, 10, 12]
@@ -202,19 +198,13 @@ def test_a_run_that_is_still_being_prepared_is_not_woken(virtual: Virtual, monke
 
 def test_explain_names_the_resource_that_a_job_waits_for(virtual: Virtual, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_admission.OrderedPlaces, "max_overtakes", 0)
-    said: list[str] = []
     running = [Job(anyio.sleep, 1, label=label, needs={"gpu": 1}) for label in "abefgh"]
     waiting = Job(anyio.sleep, 1, label="c", needs={"gpu": 2})
     behind = Job(anyio.sleep, 1, label="d", needs={"gpu": 1})
-    scheduler = Scheduler(
-        running,
-        waiting,
-        behind,
-        Job(at_once, lambda: said.extend(map(scheduler.explain, (waiting, behind)))),
-        pool=Pool(gpu=7),
-    )
+    look = Job(at_once, lambda: [scheduler.explain(job) for job in (waiting, behind)])
+    scheduler = Scheduler(running, waiting, behind, look, pool=Pool(gpu=7))
     assert virtual(scheduler.co_run)
-    assert said == [
+    assert look.result() == [
         "'c' waits for gpu: 6 of 7 taken by 'a', 'b', 'e', 'f', 'g' and 1 more",
         "'d' waits for gpu, although enough is free, behind 'c', which no more jobs may overtake",
     ]
@@ -348,18 +338,17 @@ def test_the_end_of_a_job_wakes_only_runs_whose_jobs_are_first(
 
 def test_needs_without_waiting_jobs_are_removed_from_the_admission_queue(virtual: Virtual) -> None:
     """Needs for which no job waits any more are forgotten, so a stream of jobs may have ever different ones."""
-    asked: list[int] = []
 
-    async def body() -> None:
+    def look() -> int:
         run: Any = scheduler._run
-        asked.append(len(run.line.places.group_entries))
+        return len(run.line.places.group_entries)
 
     jobs: list[Any] = []
     for number in range(20):
-        jobs.append(Job(body, needs={"cpu": number}, required=jobs[-1:]))
+        jobs.append(Job(at_once, look, needs={"cpu": number}, required=jobs[-1:]))
     scheduler = Scheduler(*jobs, pool=Pool(cpu=20))
     assert virtual(scheduler.co_run)
-    assert asked == [0] * 20
+    assert {job.result() for job in jobs} == {0}
 
 
 def kinds(number: int) -> Scheduler:

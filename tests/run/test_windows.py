@@ -44,10 +44,12 @@ def test_window_is_never_exceeded_and_always_full(virtual: Virtual, window: int)
     assert starts(scheduler) == [number // window for number in range(8)]
 
 
-@pytest.mark.parametrize("window", [0, None])
-def test_a_window_of_0_or_none_is_no_limit(virtual: Virtual, window: int | None) -> None:
-    """With a window of 0 or None, all ready jobs run at once."""
-    assert virtual(timed, Scheduler(naps(50), jobs_window=window)) == (True, 1)
+@pytest.mark.parametrize("window", [0, None, math.inf])
+def test_a_window_of_0_or_none_is_no_limit(virtual: Virtual, window: float | None) -> None:
+    """All ready jobs run at once, and views show no limit. So it is with a limiter of infinitely many tokens."""
+    limit: Any = anyio.CapacityLimiter(math.inf) if window else window
+    assert not max_slots(limit)
+    assert virtual(timed, Scheduler(naps(50), jobs_window=limit)) == (True, 1)
 
 
 def test_run_overrides_the_window(virtual: Virtual) -> None:
@@ -128,13 +130,6 @@ def test_the_last_job_leaves_the_limiters_queue_empty(virtual: Virtual, jobs: in
     assert virtual(main) == [1] * (jobs - 1) + [0]
 
 
-def test_a_limiter_without_a_limit_is_no_limit(virtual: Virtual) -> None:
-    """A limiter with infinitely many tokens lets all jobs run at once, and views show no limit."""
-    limiter = anyio.CapacityLimiter(math.inf)
-    assert max_slots(limiter) is None
-    assert virtual(timed, Scheduler(naps(9), jobs_window=limiter)) == (True, 1)
-
-
 # --- limiters: schedulers hold no token, and jobs that wait hold none
 def waiter(limiter: Any) -> Scheduler:
     """Return a scheduler that has a token while a job inside a nested one waits for the gpu."""
@@ -167,26 +162,8 @@ def test_explain_names_the_holder_of_the_token(virtual: Virtual) -> None:
     virtual(main)
 
 
-class Watch(Instrument):
-    """An instrument that records the jobs that work, by label, as they start and end, and the most of them at once."""
-
-    def __init__(self) -> None:
-        self.order: list[str] = []
-        self.working: set[AbstractJob[Any]] = set()
-        self.most = 0
-
-    def job_started(self, scheduler: Any, job: AbstractJob[Any]) -> None:
-        self.order.append(job.label)
-        if not isinstance(job, Scheduler):
-            self.working.add(job)
-            self.most = max(self.most, len(self.working))
-
-    def job_settled(self, scheduler: Any, job: AbstractJob[Any]) -> None:
-        self.working.discard(job)
-
-
-async def watched(scheduler: Scheduler, **options: Any) -> Watch:
-    watch = Watch()
+async def watched(scheduler: Scheduler, **options: Any) -> Peak:
+    watch = Peak()
     with anyio.fail_after(LIMIT):
         assert await scheduler.co_run(instruments=[watch], **options)
     return watch
@@ -308,18 +285,16 @@ def test_priority_decides_who_gets_next_token(virtual: Virtual, early: dict[str,
 
 def test_a_limiter_counts_each_run_that_waits_once(virtual: Virtual) -> None:
     """The statistics of a limiter tell a server how many requests wait, whatever the number of their jobs."""
-    waiting_tasks: list[int] = []
 
-    async def count_waiting() -> None:
+    async def count_waiting() -> int:
         limiter = anyio.CapacityLimiter(1)
         async with anyio.create_task_group() as group:
             for _ in range(3):
-                group.start_soon(Scheduler([Job(nap, 1) for _ in range(5)], jobs_window=limiter).co_run)
+                group.start_soon(Scheduler(naps(5), jobs_window=limiter).co_run)
             await anyio.sleep(0.5)
-            waiting_tasks.append(limiter.statistics().tasks_waiting)
+            return limiter.statistics().tasks_waiting
 
-    virtual(count_waiting)
-    assert waiting_tasks == [3]
+    assert virtual(count_waiting) == 3
 
 
 def test_run_ends_when_the_last_job_that_waits_for_a_token_is_cancelled(virtual: Virtual) -> None:
@@ -352,36 +327,27 @@ def test_a_token_passes_over_a_group_that_has_asked_before_and_waits_no_longer(v
 
 
 # --- a scheduler that a job runs itself
-def test_a_scheduler_run_by_a_body_with_the_limiter_of_its_job_is_rejected(virtual: Virtual) -> None:
-    """A body may not run a scheduler with its job's limiter, whose token the job holds: the error advises nesting."""
+@pytest.mark.parametrize("is_nested", [False, True])
+def test_a_scheduler_run_by_a_body_with_the_limiter_of_its_job_is_rejected(virtual: Virtual, is_nested: bool) -> None:
+    """A body may not run a scheduler with its job's limiter, whose token the job holds: the error advises nesting. One
+    that is inside of what the body runs fails instead of waiting forever."""
 
     async def main() -> None:
         limiter = anyio.CapacityLimiter(1)
         inner = Scheduler(naps(1), jobs_window=limiter, label="inner")
-        job = Job(inner.co_run, label="job")
+        job = Job((Scheduler(inner, label="between") if is_nested else inner).co_run, label="job")
         scheduler = Scheduler(job, jobs_window=limiter, label="outer")
-        assert not await scheduler.co_run()
-        error = job.raised_exception()
-        assert isinstance(error, RuntimeError)
-        assert re.search(r"'inner'.*by the body of 'job'.*nest it: add 'inner' to 'outer'", str(error))
-        assert inner.stop_reason is None
-        inner.jobs_window = anyio.CapacityLimiter(1)
-        assert await scheduler.co_run(check=True)
-
-    virtual(main)
-
-
-def test_a_scheduler_nested_in_one_run_by_a_body_fails_with_its_jobs_limiter(virtual: Virtual) -> None:
-    """A scheduler that a body runs indirectly, with the limiter of the body's job, fails instead of waiting forever."""
-
-    async def main() -> None:
-        limiter = anyio.CapacityLimiter(1)
-        inner = Scheduler(naps(1), jobs_window=limiter, label="inner")
-        between = Scheduler(inner, label="between")
         with anyio.fail_after(LIMIT):
-            assert await Scheduler(Job(between.co_run, label="job"), jobs_window=limiter, label="outer").co_run()
-        with pytest.raises(RuntimeError, match=r"'inner'.*'job'.*nest it"):
-            inner.result()
+            assert await scheduler.co_run() is is_nested
+        error = (inner if is_nested else job).raised_exception()
+        assert isinstance(error, RuntimeError)
+        assert re.search(r"'inner'.*'job'.*nest it", str(error))
+        if not is_nested:
+            assert "by the body of 'job'" in str(error)
+            assert "nest it: add 'inner' to 'outer'" in str(error)
+            assert inner.stop_reason is None
+            inner.jobs_window = anyio.CapacityLimiter(1)
+            assert await scheduler.co_run(check=True)
 
     virtual(main)
 
