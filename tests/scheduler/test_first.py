@@ -9,7 +9,7 @@ import anyio
 import pytest
 import trioflow
 from trioflow import First, Job, Pool, Retry, Scheduler, Sequence, Service, ThreadJob, Throttled, current_job, simulate
-from ..bodies import CANCELLED, FAILED, IDLE, SKIPPED, SUCCEEDED, fail, fail_now, later, nap, nothing
+from ..bodies import CANCELLED, FAILED, IDLE, SKIPPED, SUCCEEDED, fail, fail_now, flaky, later, nap, nothing
 from ..conftest import Virtual
 
 
@@ -91,16 +91,10 @@ def test_the_timeout_of_a_first_is_its_failure(virtual: Virtual) -> None:
 def test_a_job_that_requires_all_leaves_a_first_without_enough(virtual: Virtual, stagger: float | None) -> None:
     """A `First` to which a job was added that all others precede fails with the number, and gives back what it has."""
     one, two = Job(nap, 2), Job(nap, 3)
-
-    async def adding() -> None:
-        await nap(1)
-        late = Job(nap, 1, needs={"cpu": 1})
-        late.requires(one, two)
-        first.add(late)
-
     first = First(one, two, enough=2, stagger=stagger)
+    adding = Job(later, 1, lambda: first.add(Job(nap, 1, needs={"cpu": 1}, required=(one, two))))
     user = Job(nothing, needs={"cpu": 1}, required=first)
-    scheduler = Scheduler(first, Job(adding), user, pool=Pool(cpu=1))
+    scheduler = Scheduler(first, adding, user, pool=Pool(cpu=1))
     virtual(scheduler.co_run)
     assert "has 1 job that no other one requires, and could never succeed" in str(first.raised_exception())
     assert one.is_succeeded()
@@ -183,20 +177,14 @@ def test_a_job_that_is_added_to_a_first_has_its_turn_in_time(virtual: Virtual, a
 
 @pytest.mark.parametrize("word", ["of the job", "of the First"])
 def test_a_first_tried_again_has_its_results_in_the_order_they_came(virtual: Virtual, word: str) -> None:
-    async def flaky() -> str:
-        await nap(3)
-        if current_job().attempts == 1:
-            raise OSError
-        return "mended"
-
     async def mend() -> None:
         await first.wait_settled()
         (first if word == "of the First" else mended).try_again()
 
-    mended = Job(flaky)
+    mended = Job(flaky(seconds=3))
     first = First(mended, Job(nap, 2, "late"), Job(nap, 1, "early"), enough=3)
     assert virtual(Scheduler(first, Job(mend)).co_run)
-    assert first.result() == ["early", "late", "mended"]
+    assert first.result() == ["early", "late", 2]
 
 
 @pytest.mark.parametrize("again", ["a retry", "a throttle"])
@@ -229,17 +217,10 @@ def test_infinity_is_none_only_where_none_means_no_limit() -> None:
 
 
 def test_what_a_first_says_about_its_jobs(virtual: Virtual) -> None:
-    explained: list[str] = []
-
-    async def ask() -> None:
-        await nap(1)
-        explained.append(scheduler.explain(second))
-
-    opening, second = Job(ask, label="one"), Job(nap, label="two")
-    first = First(opening, second, stagger=3, label="both")
-    scheduler = Scheduler(first)
+    opening, second = Job(later, 1, lambda: scheduler.explain(second), label="one"), Job(nap, label="two")
+    scheduler = Scheduler(First(opening, second, stagger=3, label="both"))
     assert virtual(scheduler.co_run)
-    assert explained == ["'two' waits for its turn: until 'one' has failed, or 3 s after its start"]
+    assert opening.result() == "'two' waits for its turn: until 'one' has failed, or 3 s after its start"
     late = First(Job(nap, 1), Job(nap, 2, label="loser"), label="race")
     scheduler = Scheduler(late)
     assert virtual(scheduler.co_run)
@@ -263,12 +244,8 @@ def test_an_impossible_first_is_rejected(virtual: Virtual, jobs: int, options: d
 
 
 def test_a_cancelled_first_has_no_result(virtual: Virtual) -> None:
-    async def cancel() -> None:
-        await nap(1)
-        first.cancel()
-
     first = First(Job(nap, 9), Job(nap, 9))
-    assert virtual(Scheduler(first, Job(cancel)).co_run)
+    assert virtual(Scheduler(first, Job(later, 1, first.cancel)).co_run)
     with pytest.raises(trioflow.JobCancelled):
         first.result()
 

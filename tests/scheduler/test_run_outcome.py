@@ -3,7 +3,6 @@
 import functools
 import itertools
 import logging
-from collections.abc import Callable
 from typing import Any
 import anyio
 import anyio.lowlevel
@@ -12,7 +11,23 @@ import trioflow
 from trioflow import First, Job, JobState, Retry, Scheduler, Sequence, Service, StopReason, current_scheduler, ref
 from trioflow.abc import criticality
 from trioflow.graph import keep_only
-from ..bodies import BLOCKED, CANCELLED, FAILED, IDLE, SUCCEEDED, fail, flaky, later, nap, states, take, timed
+from ..bodies import (
+    BLOCKED,
+    CANCELLED,
+    FAILED,
+    IDLE,
+    SUCCEEDED,
+    clumsy,
+    fail,
+    flaky,
+    give_now,
+    later,
+    nap,
+    serve,
+    states,
+    take,
+    timed,
+)
 from ..conftest import Virtual
 
 
@@ -25,18 +40,12 @@ def test_run_of_jobs_that_succeed_returns_true(virtual: Virtual) -> None:
     assert states(scheduler) == [SUCCEEDED] * 3
 
 
-def test_run_gives_the_same_result_as_co_run(backend: Any) -> None:
-    job = Job(nap, 0, "value")
-    assert Scheduler(job).run(backend=backend) is True
-    assert job.result() == "value"
-
-
 def test_run_passes_backend_options_to_the_event_loop(backend: Any) -> None:
     from trioflow.testing import virtual_options
 
-    job = Job(nap, 3600)
+    job = Job(nap, 3600, "value")
     assert Scheduler(job).run(backend=backend, backend_options=virtual_options(backend)) is True
-    assert job.elapsed == 3600
+    assert (job.elapsed, job.result()) == (3600, "value")
 
 
 def test_run_of_an_empty_scheduler_returns_true(virtual: Virtual) -> None:
@@ -56,12 +65,13 @@ def test_what_cancel_has_ended_does_not_count(virtual: Virtual) -> None:
     assert virtual(scheduler.co_run) is False
 
 
+async def handle(job: Any) -> None:
+    with pytest.raises(OSError, match="broken"):
+        await job
+
+
 @pytest.mark.parametrize("keep_jobs", [True, False])
 def test_a_failure_that_an_await_raises_belongs_to_whoever_awaits(virtual: Virtual, keep_jobs: bool) -> None:
-    async def handle(job: Any) -> None:
-        with pytest.raises(OSError, match="broken"):
-            await job
-
     async def main(cut: bool) -> bool:
         async with Scheduler(keep_jobs=keep_jobs) as scheduler:
             for _ in range(40):
@@ -81,13 +91,8 @@ def test_a_failure_that_an_await_raises_belongs_to_whoever_awaits(virtual: Virtu
 
 
 def test_a_job_of_a_nested_scheduler_that_is_awaited_does_not_fail_it(virtual: Virtual) -> None:
-    async def handle() -> None:
-        with pytest.raises(OSError, match="broken"):
-            await bad
-
-    bad = Job(fail, 1)
-    nested = Scheduler(bad)
-    assert virtual(Scheduler(nested, Job(handle)).co_run) is True
+    nested = Scheduler(bad := Job(fail, 1))
+    assert virtual(Scheduler(nested, Job(handle, ref(bad))).co_run) is True
     assert nested.state is SUCCEEDED
 
 
@@ -108,15 +113,11 @@ def test_without_kept_jobs_the_group_has_the_first_16(virtual: Virtual, depth: i
 
 @pytest.mark.parametrize("late", ["forever job", "service"])
 def test_a_failure_during_the_ending_counts(virtual: Virtual, late: str) -> None:
-    async def fail_when_ended(**status: Any) -> None:
-        if status:
-            status["task_status"].started()
-        try:
-            await anyio.sleep(99)
-        finally:
-            raise OSError("broken")
+    async def serve_clumsily(*, task_status: Any) -> None:
+        task_status.started()
+        await clumsy()
 
-    job = Service(fail_when_ended) if late == "service" else Job(fail_when_ended, forever=True)
+    job = Service(serve_clumsily) if late == "service" else Job(clumsy, forever=True)
     scheduler = Scheduler(job, Job(nap, 1))
     assert virtual(scheduler.co_run) is False
     assert (scheduler.stop_reason, scheduler.culprit) == (StopReason.FAILED, job)
@@ -203,9 +204,8 @@ def test_run_with_a_critical_failure_returns_false_and_cancels_at_once(virtual: 
 
 def test_stop_reason_is_none_before_the_first_run() -> None:
     scheduler = Scheduler(Job(nap))
-    assert scheduler.stop_reason is None
-    assert scheduler.culprit is None
-    assert scheduler.timed_out is False
+    assert (scheduler.stop_reason, scheduler.culprit, scheduler.timed_out) == (None, None, False)
+    assert scheduler.results() == scheduler.failures() == {}
 
 
 # --- critical and its inheritance
@@ -236,23 +236,15 @@ def test_running_again_resets_every_job(virtual: Virtual) -> None:
 
 
 def test_running_again_resets_jobs_that_are_not_reached(virtual: Virtual) -> None:
-    switch = [False]
-
-    async def sometimes() -> None:
-        if switch[0]:
-            raise OSError
-
-    first = Job(sometimes, critical=True)
+    bodies = iter([nap, fail])
+    first = Job(lambda: next(bodies)(), critical=True)
     inside = Job(nap, 1, "old")
     inner = Scheduler(Scheduler(inside), required=first)
     scheduler = Scheduler(first, inner)
     assert virtual(scheduler.co_run) is True
     assert inside.result() == "old"
-    switch[0] = True
     assert virtual(scheduler.co_run) is False
-    assert inside.state is IDLE
-    assert inner.state is IDLE
-    assert inner.stop_reason is None
+    assert (inside.state, inner.state, inner.stop_reason) == (IDLE, IDLE, None)
     with pytest.raises(trioflow.JobNotDone):
         inside.result()
 
@@ -286,61 +278,40 @@ def test_scheduler_can_run_on_both_backends_in_turn() -> None:
     assert scheduler.run(backend="trio") is True
 
 
-@pytest.mark.parametrize(
-    "make", [lambda: Scheduler(label="home"), lambda: Job(nap, label="home")], ids=["scheduler", "job"]
-)
-def test_repr_shows_label_and_state(make: Callable[[], Any]) -> None:
-    assert "home" in repr(make())
-    assert "idle" in repr(make())
-
-
-def test_repr_after_a_run_shows_the_outcome(virtual: Virtual) -> None:
-    job = Job(fail, critical=True)
-    scheduler = Scheduler(job)
+def test_repr_shows_label_and_state(virtual: Virtual) -> None:
+    """After a run, it shows the outcome."""
+    job = Job(fail, critical=True, label="job")
+    scheduler = Scheduler(job, label="home")
+    for each in (job, scheduler):
+        assert each.label in repr(each)
+        assert "idle" in repr(each)
     virtual(scheduler.co_run)
     assert "failed" in repr(job)
     assert "critical, 1 job>" in repr(scheduler)
 
 
 # --- the outcomes of all jobs at once: `results`, `failures`, `rows`; and results without traps
-async def give(value: object) -> object:
-    return value
-
-
-async def serve(*, task_status: Any) -> None:
-    task_status.started("address")
-    await nap(99)
 
 
 @pytest.fixture
 def mixed(virtual: Virtual) -> dict[str, Any]:
-    jobs: dict[str, Any] = {"fine": Job(give, 1, label="fine"), "wrong": Job(fail, label="wrong")}
-    jobs["blocked"] = Job(give, jobs["wrong"], label="blocked")
-    jobs["skipped"] = Job(give, 0, label="skipped", run_if="failed", required=jobs["fine"])
+    jobs: dict[str, Any] = {"fine": Job(give_now, 1, label="fine"), "wrong": Job(fail, label="wrong")}
+    jobs["blocked"] = Job(give_now, jobs["wrong"], label="blocked")
+    jobs["skipped"] = Job(give_now, 0, label="skipped", run_if="failed", required=jobs["fine"])
     jobs["late"] = Job(nap, 50, label="late")
-    jobs["unreached"] = Job(give, 0, label="unreached", required=jobs["late"])
-    jobs["deep"] = Job(give, 2, label="deep")
+    jobs["unreached"] = Job(give_now, 0, label="unreached", required=jobs["late"])
+    jobs["deep"] = Job(give_now, 2, label="deep")
     jobs["inner"] = Scheduler(jobs["deep"], label="inner")
-    jobs["service"] = Service(serve, label="service")
+    jobs["service"] = Service(serve, 0, "address", label="service")
     members = [job for name, job in jobs.items() if name != "deep"]
     jobs["all"] = Scheduler(members, timeout=5, label="all")
     virtual(jobs["all"].co_run)
     return jobs
 
 
-def test_results_are_those_of_the_jobs_that_succeeded(mixed: dict[str, Any]) -> None:
+def test_results_and_failures_are_those_of_the_jobs_that_have_ended(mixed: dict[str, Any]) -> None:
     assert mixed["all"].results() == {mixed["fine"]: 1, mixed["deep"]: 2, mixed["service"]: "address"}
-
-
-def test_failures_are_the_exceptions_that_jobs_raised(mixed: dict[str, Any]) -> None:
-    ((job, error),) = mixed["all"].failures().items()
-    assert job is mixed["wrong"]
-    assert error is job.raised_exception()
-
-
-def test_results_and_failures_are_empty_before_the_first_run() -> None:
-    scheduler = Scheduler(Job(give, 1))
-    assert scheduler.results() == scheduler.failures() == {}
+    assert mixed["all"].failures() == {mixed["wrong"]: mixed["wrong"].raised_exception()}
 
 
 def test_result_with_a_default_never_raises(mixed: dict[str, Any]) -> None:
@@ -357,8 +328,8 @@ def test_is_succeeded_is_true_of_one_state_only(mixed: dict[str, Any]) -> None:
 
 def test_results_leaves_out_dropped_results(virtual: Virtual) -> None:
     """`results()` leaves out a result dropped by `keep_result=False`, and `result(default=7)` returns 7."""
-    first = Job(give, 1, keep_result=False)
-    second = Job(give, first)
+    first = Job(give_now, 1, keep_result=False)
+    second = Job(give_now, first)
     scheduler = Scheduler(first, second)
     virtual(scheduler.co_run)
     assert scheduler.results() == {second: 1}
