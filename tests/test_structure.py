@@ -393,7 +393,7 @@ REMOVERS = {
         jobs._user_files jobs._user_files._rename_aside jobs._user_files.open_output_file jobs._user_files.remove_own
         """,
     "files of its own making, which have a temporary name, or are in a directory of its own": """
-        batch._output.Backlog.take jobs.posix._guard.ProcessGroupTable.__init__ jobs.ssh._connections
+        jobs.posix._guard.ProcessGroupTable.__init__ jobs.ssh._connections
         jobs.ssh._connections.Connection._start jobs.ssh._connections.PrivateDirectory.__init__
         jobs.ssh._connections.PrivateDirectory.remove jobs.ssh._local_copier.put
         jobs.ssh._node_session.NodeSession._remove jobs.ssh._ssh_job jobs.ssh._wrapper

@@ -12,7 +12,6 @@ import os
 import stat
 import sys
 import time
-import weakref
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from typing import Any, BinaryIO, Final
@@ -21,7 +20,8 @@ import anyio
 import anyio.lowlevel
 
 from .. import _posix as posix
-from ..jobs.posix._files import explain_temporary_file, open_temporary_file, write_all
+from ..jobs.command._output_sinks import OutputSpool
+from ..jobs.posix._files import write_all
 from ._sources import is_descriptor_ready
 
 MAX_BYTES_IN_MEMORY: Final = 16 << 20
@@ -137,8 +137,7 @@ class Backlog:
         self._max_bytes_in_memory: Final = max_bytes_in_memory
         self._bytes_in_memory = 0
         self._disk_output_count = 0
-        self._descriptor: int | None = None
-        self._file_size = 0
+        self._spool: OutputSpool | None = None
 
     def store(self, output: BinaryIO) -> BacklogItem:
         """Store the contents of a file from its current position to its end, and return the item for `take`.
@@ -151,22 +150,14 @@ class Backlog:
         if self._bytes_in_memory + len(data) <= self._max_bytes_in_memory:
             self._bytes_in_memory += len(data)
             return data
-        start = self._file_size
+        if self._spool is None:
+            self._spool = OutputSpool("waiting output")
+        start = len(self._spool)
         while data:
-            self._append(data)
+            self._spool.write(data)
             data = output.read(READ_SIZE)
         self._disk_output_count += 1
-        return range(start, self._file_size)
-
-    def _append(self, data: bytes) -> None:
-        if self._descriptor is None:
-            self._descriptor = open_temporary_file("waiting output")
-            weakref.finalize(self, os.close, self._descriptor)
-        with explain_temporary_file("waiting output"):
-            while data:
-                written_count = posix.pwrite(self._descriptor, data, self._file_size)
-                self._file_size += written_count
-                data = data[written_count:]
+        return range(start, len(self._spool))
 
     def take(self, item: BacklogItem) -> Iterator[bytes]:
         """Yield a stored output in chunks, then free its space. Space on disk is freed when no output is left there."""
@@ -176,13 +167,12 @@ class Backlog:
                 # `tag_lines` would put a tag before an empty chunk.
                 yield item
             return
-        assert self._descriptor is not None
+        assert self._spool is not None
         for start in item[::READ_SIZE]:
-            yield posix.pread(self._descriptor, min(READ_SIZE, item.stop - start), start)
+            yield self._spool.read_at(min(READ_SIZE, item.stop - start), start)
         self._disk_output_count -= 1
         if not self._disk_output_count:
-            os.truncate(self._descriptor, 0)
-            self._file_size = 0
+            self._spool = None
 
 
 # ---- printing

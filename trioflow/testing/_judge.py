@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import functools
 import inspect
+import traceback
 from collections.abc import Callable, Iterable, Mapping
 from types import CodeType, FrameType
 from typing import Any, Final
@@ -101,11 +102,9 @@ def describe_error(error: BaseException) -> str:
     """
     while len(members := get_group_members(error)) == 1:
         (error,) = members
-    traceback = error.__traceback__
-    while traceback is not None and traceback.tb_next is not None:
-        traceback = traceback.tb_next
+    frames = [*traceback.walk_tb(error.__traceback__)]
     text = " ".join(str(error).split())
-    line = "" if traceback is None else describe_line(traceback.tb_frame.f_code, traceback.tb_lineno)
+    line = describe_line(frames[-1][0].f_code, frames[-1][1]) if frames else ""
     if text:
         line = line.partition(": ")[0]
     return type(error).__name__ + clause(": {}", text) + clause(" ({})", line)

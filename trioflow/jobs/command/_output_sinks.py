@@ -49,6 +49,8 @@ class OutputSpool:
 
     def write(self, data: bytes | bytearray) -> None:
         with explain_temporary_file(self._contents):
+            # Over the part of an earlier write that has failed, as on a full disk.
+            os.lseek(self._descriptor, self._size, os.SEEK_SET)
             write_all(self._descriptor, data)
         self._size += len(data)
 

@@ -10,6 +10,7 @@ import os
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterable, Iterator
 from types import FrameType
 from typing import Any, Final, NamedTuple
@@ -154,14 +155,12 @@ def describe_place(job: AnyJob) -> Record:
 
 def _frames_in_thread(job: AnyJob) -> list[tuple[FrameType, int]] | None:
     """Return the frames of a job in a worker thread, the outermost first, none of a function in C, or None."""
-    for frame in sys._current_frames().values():
+    for innermost in sys._current_frames().values():
         frames: list[tuple[FrameType, int]] = []
-        inner: FrameType | None = frame
-        while inner is not None:
-            if inner.f_code.co_name == "_call_in_thread" and inner.f_locals.get("self") is job:
+        for frame, number in traceback.walk_stack(innermost):
+            if frame.f_code.co_name == "_call_in_thread" and frame.f_locals.get("self") is job:
                 return frames[::-1]
-            frames.append((inner, inner.f_lineno))
-            inner = inner.f_back
+            frames.append((frame, number))
     return None
 
 
