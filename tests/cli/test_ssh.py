@@ -140,6 +140,7 @@ def test_options_after_the_command_belong_to_the_command(server: Server) -> None
         (["-H", "node1", "--include", "x", "true"], "--include needs --script"),
         (["-H", "node1", "--script", "none"], "there is no file 'none'"),
         (["-H", "node1", "--push", "none"], "there is no file 'none'"),
+        (["-H", "node[1-2]", "--pull", "{node}/x", "--into", "y"], "the copies of '{node}/x' would replace each other"),
     ],
 )
 def test_invalid_command_line_of_ssh_is_rejected(server: Server, words: list[str], what: str) -> None:

@@ -97,4 +97,8 @@ def command(options: SshOptions) -> int:
     for file in [*script, *options.include, *options.push]:
         if _node_runner.NODE_PLACEHOLDER not in file and not os.path.exists(file):
             raise click.UsageError(f"there is no file {file!r}")
+    for file in options.pull if len(nodes) > 1 and _node_runner.NODE_PLACEHOLDER not in options.into else ():
+        # What matches a pattern may have another name on each node.
+        if not set(os.path.basename(file.rstrip("/"))) & set("*?[{"):
+            raise click.UsageError(f"the copies of {file!r} would replace each other: put {{node}} into --into")
     return _node_runner.NodeRun(options, nodes).run()

@@ -324,6 +324,25 @@ def test_two_files_of_one_name_need_two_destinations(backend: str, local: LocalC
     assert twice.result() == [f"{tmp_path}/once/log"]
 
 
+@pytest.mark.parametrize("is_ordered", [False, True])
+def test_a_file_that_another_job_has_pulled_is_replaced_only_after_it(
+    backend: str, local: LocalConnection, tmp_path: Path, is_ordered: bool
+) -> None:
+    """A copy takes the place of another job's in the same run only if its job requires that one."""
+    for name in "ab":
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "log").write_text(name)
+    pulls = [Pull(f"{tmp_path}/{name}/l*", to=f"{tmp_path}/same/") for name in "ab"]
+    jobs: list[Any] = [SshJob(local.node(), pull, label=label) for label, pull in zip("ab", pulls, strict=True)]
+    if is_ordered:
+        # In a scheduler of its own, it requires the other all the same.
+        jobs[1] = Scheduler(jobs[1], required=jobs[0], label="later")
+    assert Scheduler(*jobs, jobs_window=1).run(backend=backend) is is_ordered
+    assert (tmp_path / "same" / "log").read_text() == ("b" if is_ordered else "a")
+    if not is_ordered:
+        assert "'a' and 'b' both pull" in str(jobs[1].raised_exception())
+
+
 def test_files_in_a_copied_directory_do_not_collide(backend: str, local: LocalConnection, tmp_path: Path) -> None:
     for path in ("one tree/log", "logs/log"):
         (tmp_path / path).parent.mkdir()

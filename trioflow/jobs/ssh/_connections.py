@@ -35,7 +35,7 @@ from collections import defaultdict
 from collections.abc import Hashable, Sequence
 from math import inf
 from typing import Any, Final
-from weakref import WeakSet
+from weakref import WeakSet, WeakValueDictionary
 
 import anyio
 
@@ -100,6 +100,8 @@ class Connections:
         self.handshakes: Final = defaultdict[Any, anyio.CapacityLimiter](lambda: anyio.CapacityLimiter(MAX_HANDSHAKES))
         """For each server, the limiter of connections that are being opened. Several nodes may share a server."""
         self._directory: PrivateDirectory | None = None
+        self.pulled: Final = WeakValueDictionary[str, AbstractJob[Any]]()
+        """For each file or directory that the run has pulled to this machine, the job that did so."""
 
     def for_node(self, node: Node) -> Connection | LocalConnection:
         """Return the connection to a node, which may not be open yet. For a `LocalNode`, return a `LocalConnection`."""

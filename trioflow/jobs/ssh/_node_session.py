@@ -63,7 +63,7 @@ class NodeSession:
         self.connection: Final = connection
         self.grace: Final = grace
         # The job, or the service that it runs for.
-        self._user: Final = current_job()
+        self.user: Final = current_job()
 
     async def run(
         self, words: Sequence[str], stdio: Stdio, description: str, *, allowed: frozenset[int] | None = ZERO_ONLY
@@ -82,9 +82,9 @@ class NodeSession:
 
         """
         description = self.redact(description)
-        retries = _RetryPolicy(self.connection, description, redact=self.job.redact)
+        retries = _RetryPolicy(self, description)
         while True:
-            await self.connection.ensure(self._user)
+            await self.connection.ensure(self.user)
             async with self._session_slot() as others:
                 attempt = await self._attempt(words, stdio, description)
             result = self.latest_result
@@ -130,7 +130,7 @@ class NodeSession:
 
         """
         connection = self.connection
-        retries = _RetryPolicy(connection, self.redact(description), redact=self.job.redact)
+        retries = _RetryPolicy(self, self.redact(description))
         while True:
             with self.hidden_paths():
                 command, text = connection.copy_command(operations)
@@ -144,7 +144,7 @@ class NodeSession:
                 terminate_grace=1.0,
                 label=f"transfer of {self.job.label}",
             )
-            await connection.ensure(self._user)
+            await connection.ensure(self.user)
             async with self._session_slot() as others:
                 result = await job.co_run()
             if not result.returncode:
@@ -206,7 +206,7 @@ class NodeSession:
         connection = self.connection
         async with connection.sessions:
             # It may have been lost while waiting.
-            await connection.ensure(self._user)
+            await connection.ensure(self.user)
             paths, connection.leftover_files = connection.leftover_files, []
             await self.remove_files(paths)
             yield connection.sessions.borrowed_tokens - 1
@@ -223,9 +223,8 @@ class NodeSession:
 class _RetryPolicy:
     """The policy for retrying a command or a transfer: only if it certainly has not started."""
 
-    def __init__(self, connection: Connection | LocalConnection, description: str, *, redact: bool) -> None:
-        self._connection: Final = connection
-        self._redact: Final = redact
+    def __init__(self, session: NodeSession, description: str) -> None:
+        self._session: Final = session
         self._description: Final = description
         # Attempts that failed for another reason than a refused session.
         self._lost_count = 0
@@ -243,7 +242,7 @@ class _RetryPolicy:
             SshError: another attempt is not allowed.
 
         """
-        connection = self._connection
+        connection = self._session.connection
         text = message.decode(errors="backslashreplace")
         # A local command never fails because of a connection, and there may be any number of local commands.
         text_of_ssh = text if isinstance(connection, Connection) else ""
@@ -258,7 +257,7 @@ class _RetryPolicy:
         never_started = _transport.never_started(text_of_ssh)
         if not never_started or self._lost_count >= MAX_ATTEMPTS:
             what = text.strip() or "the connection was lost"
-            if text.strip() and self._redact:
+            if text.strip() and self._session.job.redact:
                 what = "it failed with an error message that may name files"
             raise SshError(connection.node, f"{self._description}: {what}", advice, started=not never_started)
 

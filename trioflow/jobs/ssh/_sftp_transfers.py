@@ -15,10 +15,12 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from ... import _posix as posix
+from ...abc import all_requirements, enclosing_schedulers, reachable, run_of
 from .._user_files import PLACE_SCRIPT, remove_own
 from ..command import _argv, _command_job, _output_sinks, _spawn_options
 from ..posix._files import call_in_thread, may_wait_for_writer
 from . import _ssh_errors, _steps
+from ._connections import Connections
 from ._node_session import NodeSession, Stdio
 from ._transport import Get, MakeDirectory, Operation, Put
 
@@ -59,7 +61,7 @@ async def pull(session: NodeSession, sources: Sequence[str], to: str, descriptio
     Raises:
         OSError: a file cannot be written here.
         CommandError: a copy cannot have its name, as because a directory is in the place of a file.
-        ValueError: two sources, or two matches of a pattern, have the same name.
+        ValueError: two sources, or two matches of a pattern, have the same name, or another job has pulled the copy.
         SshError: the transfer failed.
 
     """
@@ -82,6 +84,8 @@ async def pull(session: NodeSession, sources: Sequence[str], to: str, descriptio
                 raise _ssh_errors.SshError(session.connection.node, what, "end to= with a '/'")
         placed = [(f"{incoming}/{name}", os.path.join(to, name) if to_directory else to, name) for name in names]
         places = await call_in_thread(lambda: [_place_of(*each) for each in placed])
+        with session.hidden_paths():
+            _claim_places(places, session)
         for command in _placing_commands(placed):
             await session.run_here(command, description)
         return places
@@ -91,6 +95,26 @@ async def pull(session: NodeSession, sources: Sequence[str], to: str, descriptio
 
 def _place_of(copy: str, target: str, name: str) -> str:
     return os.path.join(target, name) if os.path.isdir(target) and not os.path.isdir(copy) else target
+
+
+def _claim_places(places: Sequence[str], session: NodeSession) -> None:
+    """Note that the copies are from this job.
+
+    Raises:
+        ValueError: another job has pulled a copy that this one would replace, and neither waits for the other.
+
+    """
+    pulled, user = run_of(session.job).shared(Connections).pulled, session.user
+    own = [user, *enclosing_schedulers(user)]
+    for place in map(os.path.abspath, places):
+        other = pulled.get(place, user)
+        # A job that has been dropped is in no scheduler, and its order is not known.
+        if other is not user and other.scheduler is not None:
+            awaited = reachable(own, lambda job: all_requirements(job.scheduler, job) if job.scheduler else ())
+            if (awaited.keys() - own).isdisjoint([other, *enclosing_schedulers(other)]):
+                both = f"{other.label!r} and {user.label!r} both pull {os.path.relpath(place)!r}"
+                raise ValueError(f"{both}, and neither requires the other: put {{node}} into its target (to=, --into)")
+        pulled[place] = user
 
 
 def _placing_commands(copies: Sequence[tuple[str, str, str]]) -> Iterator[list[str]]:

@@ -76,8 +76,8 @@ class Command(Step):
         super().__init__(line_parts(value, subject) if isinstance(value, (str, Template)) else value, subject)
 
     def _journal_key(self, words: Sequence[Any]) -> list[Any]:
-        is_template = self.is_shell_line and len(self.words) > 1
-        return [*super()._journal_key(words), *([{"template": True}] if is_template else [])]
+        more = [{"template": True}] if self.is_shell_line and len(self.words) > 1 else []
+        return [*super()._journal_key(words), *more]
 
     def _describe(self, depth: int | None = None) -> str:
         if self.is_shell_line:
@@ -237,9 +237,10 @@ class Pull(CopyStep):
 
     Permissions and modification times are kept. A copy gets its name only when it is complete. A file then replaces a
     file, or goes into a directory that has its name. A directory is merged into a directory that has its name, where
-    all else stays. Symbolic links in directories are skipped. The result of the step is the list of the local paths of
-    the copies. A journal cannot tell whether the files on the node have changed, so an `SshJob` of Pulls alone always
-    runs: its `save` is None, unless you set it.
+    all else stays. A copy that another job of the run has pulled is replaced only by a job that requires that one.
+    Symbolic links in directories are skipped. The result of the step is the list of the local paths of the copies. A
+    journal cannot tell whether the files on the node have changed, so an `SshJob` of Pulls alone always runs: its
+    `save` is None, unless you set it.
 
     Args:
         sources: files and directories on the node, relative to the home directory. `*`, `?` and `[...]` are wildcards,
@@ -251,6 +252,7 @@ class Pull(CopyStep):
 
     Raises:
         TypeError, ValueError: an argument is not a path, or there is no source.
+        ValueError: when the job runs: a job that it does not require has pulled the same copy.
 
     Example:
         >>> Pull("experiment/*.log", to="logs/{node}/")

@@ -259,8 +259,7 @@ def _cause_line(text: str) -> str:
     the server, but no server has answered if a ProxyCommand could not be started.
     """
     lines = [line.strip() for line in text.splitlines()]
-    noise = ("Warning: Permanently added", "Killed by signal")
-    relevant = [line for line in lines if line and not line.startswith(noise)]
+    relevant = [line for line in lines if line and not line.startswith(("Warning: Permanently", "Killed by signal"))]
     if not any(mark in line for line in relevant for mark in CONSEQUENCES):
         return relevant[-1] if relevant else ""
     later = (*CONSEQUENCES, "kex_exchange_identification: Connection closed")
