@@ -11,7 +11,7 @@ import trioflow
 from trioflow import AbstractJob, Budget, First, Job, JobState, Pool, Retry, Scheduler, Service, StopReason, Trace
 from trioflow._core.run import _reopening
 from trioflow.abc import Instrument
-from ..bodies import at_once, hooked, later, running
+from ..bodies import at_once, fail_now, hooked, later, running, take
 from ..conftest import BackendName, Virtual
 from .tries import Broken, after, names, nap
 
@@ -91,18 +91,15 @@ def test_the_log_names_what_has_run_meanwhile(virtual: Virtual, caplog: pytest.L
 def test_what_cannot_be_tried_again_is_refused(virtual: Virtual) -> None:
     refused: list[str] = []
 
-    async def fail() -> None:
-        raise OSError("broken")
-
     def refuse(*jobs: AbstractJob[Any]) -> None:
         for job in jobs:
             with pytest.raises(RuntimeError) as info:
                 job.try_again()
             refused.append(str(info.value).partition("': ")[2])
 
-    once, poor = Job(fail(), label="once"), Job(nap, needs={"usd": 2}, label="poor")
+    once, poor = Job(fail_now(), label="once"), Job(nap, needs={"usd": 2}, label="poor")
     blocked, value = Job(nap, required=once, label="blocked"), Job(nap, keep_result=False)
-    user, inner = Job(Broken(1), value), Job(fail)
+    user, inner = Job(Broken(1), value), Job(fail_now)
     first = First(inner, Job(anyio.sleep, 99))
     fine, unneeded = Job(nap, label="fine"), Job(nap, label="unneeded", run_if="failed")
     unneeded.requires(fine)
@@ -305,20 +302,16 @@ def test_what_cleans_up_in_a_group_does_so_in_each_try(virtual: Virtual) -> None
 def test_each_reader_of_a_group_that_is_tried_again_is_told_each_end_once(virtual: Virtual) -> None:
     """Ends and reopenings of each job alternate, and views tell how long its attempts ran."""
     story: dict[str, list[str]] = {}
-
-    class Told(Instrument):
-        def job_settled(self, scheduler: Any, job: AbstractJob[Any]) -> None:
-            story.setdefault(job.path, []).append(job.state.value)
-
-        def job_reopened(self, scheduler: Any, job: AbstractJob[Any]) -> None:
-            story[job.path].append("reopened")
-
+    told = hooked(
+        job_settled=lambda _, job: story.setdefault(job.path, []).append(job.state.value),
+        job_reopened=lambda _, job: story[job.path].append("reopened"),
+    )
     broken = Job(Broken(1), label="broken")
     inner = Scheduler(Job(nap, label="fine"), broken, Job(nap, required=broken, label="next"), label="inner")
     group = Scheduler(inner, Job(nap, label="kept"), label="group")
     lines = io.StringIO()
     scheduler = Scheduler(group, Job(after, 5, group.try_again, label="again"), label="s")
-    assert virtual(lambda: scheduler.co_run(instruments=[Told(), trioflow.Monitor(file=lines)]))
+    assert virtual(lambda: scheduler.co_run(instruments=[told, trioflow.Monitor(file=lines)]))
     twice = ["failed", "reopened", "succeeded"]
     assert story == {
         "group/inner/fine": ["succeeded"], "group/inner/broken": twice,
@@ -539,17 +532,15 @@ def test_a_held_run_ends_as_any_other(virtual: Virtual, end: str) -> None:
             await after(5, lambda: scheduler.add(added), getattr(scheduler, end))
 
     virtual(main)
-    assert (added.state.name, scheduler.stop_reason.name) == (
-        "SUCCEEDED",
-        {"drain": "DRAINED", "cancel": "CANCELLED"}[end],
-    )  # type: ignore[union-attr]
+    assert added.is_succeeded()
+    assert scheduler.stop_reason is {"drain": StopReason.DRAINED, "cancel": StopReason.CANCELLED}[end]
 
 
 @pytest.mark.parametrize("stores", [False, True])
 def test_a_group_that_has_ended_keeps_what_has_succeeded(virtual: Virtual, tmp_path: Path, stores: bool) -> None:
     """So does a group in it. With a journal, too, and the next run restores all."""
     fine, body = [Broken(0) for _ in range(4)], Broken(2)
-    journal, finished = tmp_path / "run.db" if stores else None, Finished()
+    journal, finished = tmp_path / "run.db" if stores else None, list[str]()
 
     def build() -> tuple[Scheduler, Scheduler]:
         one, three = Job(fine[0], label="one"), Job(fine[2], label="three")
@@ -559,9 +550,10 @@ def test_a_group_that_has_ended_keeps_what_has_succeeded(virtual: Virtual, tmp_p
 
     group, scheduler = build()
     scheduler.add(Job(after, 9, group.try_again, scheduler.try_again, label="mend", save=None))
-    assert virtual(lambda: scheduler.co_run(journal=journal, instruments=[finished, Trace()]))
+    watch = hooked(job_settled=lambda _, job: finished.append(job.path))
+    assert virtual(lambda: scheduler.co_run(journal=journal, instruments=[watch, Trace()]))
     assert (body.calls, [each.calls for each in fine], group.attempts) == (3, [1, 1, 1, 1], 3)
-    assert finished.paths.count("group/one") == finished.paths.count("group/inner/two") == 1  # what is kept is not told
+    assert finished.count("group/one") == finished.count("group/inner/two") == 1  # what is kept is not told
     if stores:
         assert virtual(lambda: build()[1].co_run(journal=journal))
         assert (body.calls, [each.calls for each in fine]) == (3, [1, 1, 1, 1])
@@ -580,16 +572,6 @@ def test_a_group_of_which_only_a_forever_job_failed_ends_when_tried_again(virtua
     group = Scheduler(Job(anyio.sleep, 2), Job(tick, forever=True), label="group")
     assert virtual(lambda: Scheduler(group, Job(after, 5, group.try_again), timeout=60).co_run())
     assert (group.state, group.stop_reason, len(tries)) == (JobState.SUCCEEDED, StopReason.COMPLETED, 2)
-
-
-class Finished(Instrument):
-    """The paths of the jobs that have settled, as often as they have."""
-
-    def __init__(self) -> None:
-        self.paths: list[str] = []
-
-    def job_settled(self, scheduler: Any, job: AbstractJob[Any]) -> None:
-        self.paths.append(job.path)
 
 
 def test_a_group_runs_again_whole_if_it_had_grown(virtual: Virtual) -> None:
@@ -684,13 +666,10 @@ def test_a_waiting_job_waits_for_a_service_tried_again(virtual: Virtual, keep_jo
 def test_a_result_that_is_not_kept_waits_for_what_may_run_again(virtual: Virtual) -> None:
     """It is dropped when the last of its users has started, those included that were blocked."""
 
-    async def take(value: str) -> str:
-        return value
-
     value, broken, slow = Job(at_once, lambda: "value", keep_result=False), Job(Broken(1, 4)), Job(anyio.sleep, 5)
     blocked, other = Job(take, value, required=broken), Job(take, value, required=slow)
     assert virtual(Scheduler(value, broken, slow, blocked, other, Job(after, 4.5, broken.try_again)).co_run)
-    assert (blocked.result(), blocked.started_at, value.result(default="dropped")) == ("value", 8.5, "dropped")
+    assert (blocked.result(), blocked.started_at, value.result(default="dropped")) == (("value",), 8.5, "dropped")
 
 
 def test_in_a_block_and_from_another_thread() -> None:

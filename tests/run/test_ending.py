@@ -412,14 +412,7 @@ def test_clean_up_counts_blocked_as_failed(virtual: Virtual, is_critical: bool, 
 @pytest.mark.fast_way("asyncio")  # with direct isolation, a shield of anyio does not hold
 @pytest.mark.parametrize("seconds", [0, 3])
 def test_what_cancel_had_blocked_before_the_stop_is_no_failure_in_the_clean_up(virtual: Virtual, seconds: int) -> None:
-    async def unwinds() -> None:
-        try:
-            await anyio.sleep(9)
-        finally:
-            with anyio.CancelScope(shield=True):
-                await anyio.sleep(seconds)
-
-    cancelled = Job(unwinds)
+    cancelled = Job(bodies.unwind, 9, seconds)
     blocked, long = Job(nap, cancelled, critical=True), Job(nap, 4)
     group = Scheduler(blocked, long, required=cancelled, run_if="failed")
     critical = bad()

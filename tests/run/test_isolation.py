@@ -20,7 +20,7 @@ from trioflow import AbstractJob, Adaptive, Job, JobCancelled, JobTimeout, Sched
 from trioflow._core.backend import get_backend
 from trioflow._core.run._current import current_worker_var
 from trioflow.testing import run_virtual, virtual_options
-from ..bodies import FAILED, SUCCEEDED, at_once, fail, later, nap, task_now, timed
+from ..bodies import FAILED, SUCCEEDED, at_once, fail, later, nap, task_now, timed, unwind
 from ..conftest import Virtual
 
 
@@ -36,35 +36,22 @@ VALUE = [1, 2, 3]
 plain: contextvars.ContextVar[Any] = contextvars.ContextVar("plain")
 
 
-def set_other() -> None:
-    plain.set("other")
+CHANGES: dict[str, Callable[[], object]] = {
+    "other": lambda: plain.set("other"),
+    "equal": lambda: plain.set(list(VALUE)),
+    "touchy": lambda: plain.set(Touchy()),
+    "reset": lambda: (plain.reset(plain.set("other")), plain.set("third")),
+    "new": lambda: (contextvars.ContextVar[int]("new").set(1), plain.set(None)),
+}
 
 
-def set_equal() -> None:
-    plain.set(list(VALUE))
-
-
-def set_touchy() -> None:
-    plain.set(Touchy())
-
-
-def set_and_reset() -> None:
-    plain.reset(plain.set("other"))
-    plain.set("third")
-
-
-def set_new() -> None:
-    contextvars.ContextVar[int]("new").set(1)
-    plain.set(None)
-
-
-@pytest.mark.parametrize("change", [set_other, set_equal, set_touchy, set_and_reset, set_new])
+@pytest.mark.parametrize("change", CHANGES)
 @pytest.mark.parametrize("raises", [False, True])
-def test_each_job_has_a_copy_of_the_callers_context(virtual: Virtual, change: Callable[[], None], raises: bool) -> None:
+def test_each_job_has_a_copy_of_the_callers_context(virtual: Virtual, change: str, raises: bool) -> None:
     """Each job starts in the context of the caller of the run, whatever earlier jobs set and however they ended."""
 
     async def dirty() -> None:
-        change()
+        CHANGES[change]()
         if raises:
             raise OSError
 
@@ -154,9 +141,6 @@ async def by_generator(seconds: float) -> None:
     await kept[-1].__anext__()
 
 
-kept: list[Any] = []
-
-
 @pytest.mark.fast_way  # with direct isolation, what is left open is not closed
 @pytest.mark.parametrize("leave", [by_enter, by_generator])
 @pytest.mark.parametrize("raises", [False, True])
@@ -195,10 +179,8 @@ def test_an_open_nursery_is_closed_with_children(virtual: Virtual, scope: str | 
 
     async def child() -> None:
         try:
-            await anyio.sleep(100)
+            await unwind(100, 1)
         finally:
-            with anyio.CancelScope(shield=True):
-                await anyio.sleep(1)
             ended.append(anyio.current_time())
 
     async def sloppy() -> None:
@@ -231,10 +213,8 @@ def test_nursery_left_open_by_a_job_that_raises_is_closed(virtual: Virtual, brea
 
     async def child() -> None:
         try:
-            await anyio.sleep(100)
+            await unwind(100, 1)
         finally:
-            with anyio.CancelScope(shield=True):
-                await anyio.sleep(1)
             ended.append(anyio.current_time())
             if breaks:
                 raise ValueError("the child's")
@@ -290,9 +270,6 @@ def test_native_cancellation_affects_only_its_job(awaits: bool, gated: bool) -> 
 def test_cancelling_the_stored_own_task_later_harms_no_other_job() -> None:
     stored: list[Any] = []
 
-    async def store() -> None:
-        stored.append(task_now())
-
     async def use() -> str:
         for task in stored:
             task.cancel()
@@ -300,7 +277,8 @@ def test_cancelling_the_stored_own_task_later_harms_no_other_job() -> None:
         return "unharmed"
 
     users = [Job(use) for _ in range(3)]
-    scheduler = Scheduler(Sequence(Job(store, own_task=True), users[0], Job(store, own_task=True), users[1:]))
+    first, second = (Job(at_once, lambda: stored.append(task_now()), own_task=True) for _ in range(2))
+    scheduler = Scheduler(Sequence(first, users[0], second, users[1:]))
     assert scheduler.run(backend="asyncio") is True
     assert [job.result() for job in users] == ["unharmed"] * 3
 
@@ -481,12 +459,8 @@ def test_values_stored_by_task_are_separate_for_each_job(backend: Any, held: Cal
 
 def test_a_task_with_both_a_strong_and_a_weak_reference_is_not_reused(backend: Any) -> None:
     kept: list[Any] = []
-    assert (
-        Scheduler(
-            Sequence(Job(at_once, lambda: kept.append((task_now(), weakref.ref(task_now())))) for _ in range(3))
-        ).run(backend=backend)
-        is True
-    )
+    jobs = [Job(at_once, lambda: kept.append((task_now(), weakref.ref(task_now())))) for _ in range(3)]
+    assert Scheduler(Sequence(jobs)).run(backend=backend) is True
     assert len({id(task) for task, _ in kept}) == 3
     kept.clear()
 

@@ -13,7 +13,7 @@ import pytest
 from trioflow import Adaptive, Job, JobState, Pool, Rate, Scheduler, Service, StopReason, current_job, current_scheduler
 from trioflow._core.words._job_queries import dropped_counts
 from trioflow.abc import Instrument
-from ..bodies import Closing, at_once, fail, fail_now, nap, nothing, serve, turns
+from ..bodies import Closing, at_once, fail, fail_now, nap, nothing, serve, turns, unwind
 from ..conftest import Virtual
 
 
@@ -306,10 +306,8 @@ def test_a_later_service_ends_before_what_it_uses_by_a_dropped_job(virtual: Virt
     async def note(name: str, *, task_status: anyio.abc.TaskStatus[None]) -> None:
         task_status.started()
         try:
-            await anyio.sleep_forever()
+            await unwind(takes=1)
         finally:
-            with anyio.CancelScope(shield=True):
-                await anyio.sleep(1)
             ended.append(name)
 
     async def main() -> None:

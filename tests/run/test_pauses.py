@@ -205,12 +205,7 @@ def test_after_a_pause_a_job_without_a_token_passes_none_that_gets_one(virtual: 
     [("drain", StopReason.DRAINED), ("cancel", StopReason.CANCELLED), ("timeout", StopReason.TIMEOUT)],
 )
 def test_a_paused_run_ends_as_any(virtual: Virtual, end: str, reason: StopReason) -> None:
-    async def serve(*, task_status: Any) -> None:
-        task_status.started()
-        await anyio.sleep_forever()
-
-    service = Service(serve)
-    first = Job(nap, 1)
+    service, first = Service(serve), Job(nap, 1)
     late = Job(nap, 1, required=first)
     scheduler = Scheduler(service, Job(nap, 3, required=service), first, late, timeout=9, log=False)
     steered(virtual, scheduler, pause=0.5, **({} if end == "timeout" else {end: 2}))
@@ -334,20 +329,14 @@ def test_of_two_pauses_the_inner_one_is_named(virtual: Virtual) -> None:
 
     async def steer() -> None:
         await anyio.sleep(0.25)
-        for steps in (
-            [group.pause],
-            [scheduler.pause],
-            [group.resume, group.pause],
-            [group.resume],
-            [scheduler.resume],
-        ):
-            for step in steps:
-                step()
+        for steps in ("group.pause", "scheduler.pause", "group.resume group.pause", "group.resume", "scheduler.resume"):
+            for step in steps.split():
+                home, word = step.split(".")
+                getattr(group if home == "group" else scheduler, word)()
             await anyio.sleep(1)
             said.append(" | ".join(wait.text if (wait := waiting(job)) else "" for job in (inside, outside)))
 
-    scheduler.add(Job(steer, forever=True))
-    scheduler.add(Job(nap, 6))
+    scheduler.update([Job(steer, forever=True), Job(nap, 6)])
     virtual(scheduler.co_run)
     assert said == [
         "paused 1 s ago | ", "paused 2 s ago | paused 1 s ago", "paused 1 s ago | paused 2 s ago",
@@ -390,15 +379,10 @@ def test_a_pause_from_another_thread(virtual: Virtual) -> None:
     job = Job(nap, 1, required=Job(nap, 1))
     scheduler = Scheduler(job, job.required)
 
-    def from_thread(call: Callable[[], None]) -> Callable[[], None]:
-        def make() -> None:
-            with ThreadPoolExecutor(1) as threads:
-                threads.submit(call).result()
-
-        return make
-
-    scheduler.add(Job(at, 0.5, from_thread(scheduler.pause), nothing_now, nothing_now, from_thread(scheduler.resume)))
-    assert virtual(scheduler.co_run)
+    with ThreadPoolExecutor(1) as threads:
+        words = [lambda call=call: threads.submit(call).result() for call in (scheduler.pause, scheduler.resume)]  # type: ignore[misc]
+        scheduler.add(Job(at, 0.5, words[0], nothing_now, nothing_now, words[1]))
+        assert virtual(scheduler.co_run)
     assert job.started_at == 3.5
 
 
@@ -434,14 +418,11 @@ def test_a_new_window_takes_effect_at_once(virtual: Virtual, kind: str) -> None:
     jobs = [Job(nap, 2, needs=needs, expected_duration=1 if kind == "policy" else None) for _ in range(9)]
     scheduler = Scheduler(jobs, jobs_window=2, pool=Pool(cpu=9))
 
-    def resize(size: int) -> Callable[[], None]:
-        def set_window() -> None:
-            scheduler.jobs_window = size
-            assert scheduler.window_size == size
+    def resize(size: int) -> None:
+        scheduler.jobs_window = size
+        assert scheduler.window_size == size
 
-        return set_window
-
-    scheduler.add(Job(at, 1, resize(4), nothing_now, resize(1), forever=True))
+    scheduler.add(Job(at, 1, lambda: resize(4), nothing_now, lambda: resize(1), forever=True))
     assert virtual(scheduler.co_run)
     # at 1 two more start, at 2 the first two are replaced, at 3 the window is 1, so one starts when all have ended
     assert [job.started_at for job in jobs] == [0, 0, 1, 1, 2, 2, 4, 6, 8]
@@ -466,10 +447,7 @@ def test_a_new_window_is_that_of_a_run_which_is_still_being_checked(virtual: Vir
 def test_a_smaller_window_takes_back_what_has_not_begun(virtual: Virtual) -> None:
     """Jobs that were admitted and have not begun return to the line, in their order."""
 
-    async def shrink() -> None:
-        scheduler.jobs_window = 1
-
-    jobs = [Job(shrink), *[Job(nap, 1) for _ in range(4)]]
+    jobs = [Job(at_once, lambda: setattr(scheduler, "jobs_window", 1)), *[Job(nap, 1) for _ in range(4)]]
     scheduler = Scheduler(jobs, jobs_window=5)
     assert virtual(scheduler.co_run)
     assert [job.started_at for job in jobs] == [0, 0, 1, 2, 3]
@@ -506,10 +484,7 @@ def test_only_a_number_may_replace_a_number(virtual: Virtual, value: Any) -> Non
 def test_a_group_that_has_not_begun_takes_a_new_window(virtual: Virtual) -> None:
     """During the run around it, the window of a group is a setting, of any kind, until the group begins."""
 
-    async def change() -> None:
-        inner.jobs_window = 1
-
-    first = Job(change)
+    first = Job(at_once, lambda: setattr(inner, "jobs_window", 1))
     inner = Scheduler(Job(nap, 1), Job(nap, 1), required=first)
     assert virtual(Scheduler(first, inner).co_run)
     assert [job.started_at for job in inner] == [0, 1]
@@ -599,11 +574,7 @@ def test_steering_that_was_undone_leaves_nothing_behind(
     assert virtual(main)
     starts = [job.started_at for job in jobs]
     assert starts == sorted(starts)
-    assert (
-        kinds == [[]]
-        if window is None
-        else [jobs[number].label for number in range(4 if steering != "window" else 3, 6)]
-    )
+    assert kinds == [[str(number) for number in range(6 if window is None else 2, 6)]]
 
 
 def test_a_smaller_window_returns_what_has_not_begun_to_cheap_places(virtual: Virtual) -> None:

@@ -2,7 +2,7 @@
 
 import itertools
 import random
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, get_args
 import anyio
 import pytest
@@ -10,9 +10,9 @@ from trioflow import AbstractJob, First, Job, JobState, Pool, Scheduler, Sequenc
 from trioflow._core.admission._policies import BUILTIN_POLICIES, median_duration
 from trioflow._core.base._graph_algorithms import chunks_with_pauses, fill_longest_path_lengths
 from trioflow._core.run import _worker
-from trioflow.abc import Instrument, PolicyName
+from trioflow.abc import PolicyName
 from trioflow.testing import run_virtual
-from ..bodies import at_once, fail, nap, pass_time, running, take
+from ..bodies import at_once, fail, hooked, nap, pass_time, running, take
 from ..conftest import Virtual
 
 
@@ -169,10 +169,7 @@ def test_an_unknown_policy_is_rejected() -> None:
 def test_changing_a_priority_during_a_run_raises() -> None:
     """The priority of a job cannot change during a run, because a job that is queued already would not move."""
 
-    async def change() -> None:
-        current_job().priority = 3
-
-    job = Job(change, label="x")
+    job = Job(at_once, lambda: setattr(current_job(), "priority", 3), label="x")
     assert not Scheduler(job).run()
     assert "priority of 'x': not allowed while 'Scheduler' is running" in str(job.raised_exception())
 
@@ -248,28 +245,16 @@ def test_explain_names_priorities(virtual: Virtual) -> None:
     assert found.endswith("'a'; before it come 'c', 'late' (priority, depth first: what became ready last)")
 
 
-# --- The order in which jobs start
-class Watch(Instrument):
-    def __init__(self) -> None:
-        self.order: list[str] = []
-
-    def job_started(self, scheduler: Any, job: AbstractJob[Any]) -> None:
-        self.order.append(job.label)
-
-
 # --- the order of starts
 def labelled(names: str, **options: Any) -> Iterator[Job[Any]]:
     return (Job(nap, 1, label=name, **options) for name in names)
 
 
 def order_of(virtual: Virtual, make: Callable[[], Scheduler]) -> str:
-    async def main() -> str:
-        watch = Watch()
-        await make().co_run(instruments=[watch], timeout=99)
-        return "".join(watch.order)
-
-    run: Callable[[], Awaitable[str]] = main
-    return virtual(run)
+    order: list[str] = []
+    watch = hooked(job_started=lambda _, job: order.append(job.label))
+    virtual(lambda: make().co_run(instruments=[watch], timeout=99))
+    return "".join(order)
 
 
 @pytest.mark.parametrize("total", [None, 99])
@@ -342,16 +327,6 @@ def test_a_worker_starts_its_first_job_in_its_turn(make_group: Any, monkeypatch:
         assert "".join(started) == names
 
 
-class TakesTime(Instrument):
-    """Spends a third of the time of a turn as each run begins."""
-
-    def __init__(self, backend: str) -> None:
-        self.backend = backend
-
-    def before_run(self, scheduler: Scheduler) -> None:
-        pass_time(self.backend, _worker.TURN_SECONDS * 0.3)
-
-
 @pytest.mark.parametrize("make_group", [Scheduler, First])
 def test_a_worker_that_finds_the_time_used_up_is_not_passed_by_later_ones(virtual: Virtual, make_group: Any) -> None:
     """The groups start in order also if starting them takes several turns; workers of later groups came first."""
@@ -362,7 +337,7 @@ def test_a_worker_that_finds_the_time_used_up_is_not_passed_by_later_ones(virtua
         started.append(name)
 
     scheduler = Scheduler([make_group(Job(work, name)) for name in names])
-    takes_time = TakesTime(virtual.backend)
+    takes_time = hooked(before_run=lambda _: pass_time(virtual.backend, _worker.TURN_SECONDS * 0.3))
     assert virtual(lambda: scheduler.co_run(instruments=[takes_time]))
     assert "".join(started) == names
 

@@ -9,7 +9,7 @@ from trioflow import First, Job, JobState, Journal, Retry, Scheduler, Service
 from trioflow._core.run import _reopening
 from trioflow._core.words import _run_view
 from trioflow.abc import Instrument
-from ..bodies import hooked, serve
+from ..bodies import hooked, running, serve
 from ..conftest import BackendName, Virtual
 from .tries import Broken, after, names, nap
 
@@ -26,6 +26,14 @@ class Counting:
         self.calls += 1
         await anyio.sleep(self.seconds)
         return self.calls
+
+
+def told_ends(told: list[tuple[str, str]]) -> Instrument:
+    """Return an instrument that writes down each end of a job, and that it was reopened."""
+    return hooked(
+        job_settled=lambda _, job: told.append((job.label, job.state.name)),
+        job_reopened=lambda _, job: told.append((job.label, "reopened")),
+    )
 
 
 async def positive(number: int) -> int:
@@ -68,15 +76,11 @@ def test_what_waits_leaves_the_line_until_its_requirement_has_ended_again(virtua
     waits = Job(work, "waits", required=collect, label="waits")
     mend = Job(after, 1, lambda: started.append(waits.state.name), collect.try_again, label="mend", forever=True)
     told: list[str] = []
-
-    class Told(Instrument):
-        def job_scheduled(self, scheduler: Any, job: Any) -> None:
-            told.extend([f"scheduled at {anyio.current_time():.0f}"] * (job is waits))
-
-        def job_reopened(self, scheduler: Any, job: Any) -> None:
-            told.extend([f"reopened, {job.state.value}"] * (job is waits))
-
-    assert virtual(lambda: Scheduler(collect, holder, waits, mend, jobs_window=1).co_run(instruments=[Told()]))
+    watch = hooked(
+        job_scheduled=lambda _, job: told.extend([f"scheduled at {anyio.current_time():.0f}"] * (job is waits)),
+        job_reopened=lambda _, job: told.extend([f"reopened, {job.state.value}"] * (job is waits)),
+    )
+    assert virtual(lambda: Scheduler(collect, holder, waits, mend, jobs_window=1).co_run(instruments=[watch]))
     assert started == ["SCHEDULED", "waits"]
     assert told == ["scheduled at 1", "reopened, idle", "scheduled at 7"]
     assert (collect.attempts, waits.attempts, waits.started_at) == (2, 1, 7)
@@ -200,24 +204,13 @@ def test_each_reader_is_told_each_end(virtual: Virtual) -> None:
     scheduler = Scheduler(collect, upload, Job(after, 3, collect.try_again, label="m"))
     yielded: list[tuple[str, str]] = []
 
-    async def run() -> bool:
-        async with anyio.create_task_group() as tasks:
+    async def run() -> None:
+        async with running(scheduler, instruments=[told_ends(told)]):
+            async for job in scheduler.as_settled():
+                yielded.append((job.label, job.state.name))
 
-            async def iterate() -> None:
-                async for job in scheduler.as_settled():
-                    yielded.append((job.label, job.state.name))
-
-            tasks.start_soon(iterate)
-            return await scheduler.co_run(
-                instruments=[
-                    hooked(
-                        job_settled=lambda scheduler, job: told.append((job.label, job.state.name)),
-                        job_reopened=lambda scheduler, job: told.append((job.label, "reopened")),
-                    )
-                ]
-            )
-
-    assert virtual(run)
+    virtual(run)
+    assert not scheduler.failures()
     ends = [("c", "SUCCEEDED"), ("u", "FAILED"), ("c", "reopened"), ("u", "reopened"), ("m", "SUCCEEDED")]
     ends += [("c", "SUCCEEDED"), ("u", "SUCCEEDED")]
     assert told == ends
@@ -345,12 +338,8 @@ def test_many_go_back_in_chunks_and_none_starts_with_the_old_result(
     alarm = Job(use, required=[users[-1], passes], run_if="failed")
     scheduler = Scheduler(collect, *users, passes, late, alarm, Job(mend))
     told: list[JobState] = []
-
-    def job_settled(scheduler: Any, job: Any) -> None:
-        if job is alarm:
-            told.append(collect.state)
-
-    assert scheduler.run(backend=backend, instruments=[hooked(job_settled=job_settled)]) is not bool(end)
+    watch = hooked(job_settled=lambda _, job: told.extend([collect.state] * (job is alarm)))
+    assert scheduler.run(backend=backend, instruments=[watch]) is not bool(end)
     assert used == [1] * 500 + [2] * 502 * (not end)
     assert told == [JobState.SUCCEEDED] * (not end)
     assert all(job.attempts == 2 or not job.is_succeeded() for job in (collect, *users))
@@ -367,15 +356,7 @@ def test_what_runs_with_the_old_result_is_cancelled_for_it_in_one_step(virtual: 
     group = Scheduler(member, label="group", required=service)
     last, alone = Job(nap, required=[upload, group, stubborn], label="last"), Job(Counting(9), collect, label="alone")
     told: list[tuple[str, str]] = []
-
-    class Told(Instrument):
-        def job_settled(self, scheduler: Any, job: Any) -> None:
-            told.append((job.label, job.state.name))
-
-        def job_reopened(self, scheduler: Any, job: Any) -> None:
-            told.append((job.label, "reopened"))
-
-    scheduler = Scheduler(collect, upload, stubborn, service, group, last, alone, instruments=[Told()])
+    scheduler = Scheduler(collect, upload, stubborn, service, group, last, alone, instruments=[told_ends(told)])
     scheduler.add(Job(after, 4, lambda: _run_view.try_again([collect], cancels=True), label="mend"))
     assert virtual(scheduler.co_run)
     attempts = [job.attempts for job in (collect, upload, stubborn, service, group, alone, last)]

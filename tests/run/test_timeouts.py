@@ -20,6 +20,7 @@ import trioflow
 from trioflow import AbstractJob, Answer, Job, JobTimeout, Pool, Rate, Retry, Scheduler, Service, StopReason, Trace
 from trioflow._core.base._user_code import library_prefixes
 from trioflow.abc import Instrument, incidents_of, run_of
+from .. import bodies
 from ..bodies import FAILED, SUCCEEDED, at_once, fail_now, later, nap, pass_time, printed, running, serve, timed
 from ..conftest import Virtual
 
@@ -40,12 +41,7 @@ def test_job_timeout_fails_the_job(virtual: Virtual) -> None:
 
 
 def test_job_cut_inside_its_own_nursery_fails_with_job_timeout(virtual: Virtual) -> None:
-    async def nursery() -> None:
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(anyio.sleep, 10)
-            await anyio.sleep(10)
-
-    job = Job(nursery, timeout=1)
+    job = Job(bodies.own_nursery, timeout=1)
     assert virtual(timed, Scheduler(job)) == (False, 1)
     assert isinstance(job.raised_exception(), JobTimeout)
 
@@ -85,21 +81,10 @@ def test_timeout_just_after_the_end_does_not_affect_the_run(virtual: Virtual) ->
 
 
 @pytest.mark.fast_way("asyncio")  # with direct isolation, jobs do not see it there
-def test_effective_deadline_in_a_job_is_that_of_its_run(virtual: Virtual) -> None:
-    job = Job(at_once, lambda: anyio.current_effective_deadline())
-    virtual(Scheduler(job, timeout=20).co_run)
-    assert job.result() == 20
-
-
-async def asks() -> float:
-    return anyio.current_effective_deadline()
-
-
-@pytest.mark.fast_way("asyncio")  # with direct isolation, jobs do not see it there
-def test_effective_deadline_in_a_job_is_its_own_if_that_is_earlier(virtual: Virtual) -> None:
-    first = Job(asks, timeout=5)
-    second = Job(asks, required=first)  # in the same task
-    third = Job(asks, timeout=30, required=second)
+def test_effective_deadline_in_a_job_is_that_of_its_run_or_its_own_if_that_is_earlier(virtual: Virtual) -> None:
+    first = Job(at_once, anyio.current_effective_deadline, timeout=5)
+    second = Job(at_once, anyio.current_effective_deadline, required=first)  # in the same task
+    third = Job(at_once, anyio.current_effective_deadline, timeout=30, required=second)
     virtual(Scheduler(first, second, third, timeout=20).co_run)
     assert (first.result(), second.result(), third.result()) == (5, 20, 20)
 
@@ -127,19 +112,13 @@ def test_unused_deadlines_do_not_keep_a_run_alive(virtual: Virtual) -> None:
 
 
 def test_timeouts_of_jobs_that_have_ended_are_forgotten(virtual: Virtual) -> None:
-    class Held:
-        pass
-
-    async def hold(held: Held) -> None:
-        await anyio.lowlevel.checkpoint()
-
-    left = weakref.WeakSet[Held]()
+    left = weakref.WeakSet[Lost]()
 
     async def main() -> None:
         async with Scheduler(keep_jobs=False, jobs_window=3) as scheduler:
             for _ in range(300):
-                left.add(held := Held())
-                job = scheduler.add(Job(hold, held, timeout=1000))
+                left.add(held := Lost())
+                job = scheduler.add(Job(nap, 0, held, timeout=1000))
                 del held
                 await job.wait_settled()
                 del job
