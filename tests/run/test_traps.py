@@ -17,21 +17,7 @@ import pytest
 import trioflow
 from trioflow import AbstractJob, CycleError, Job, JobTimeout, Scheduler, Sequence, StopReason, ThreadJob
 from .. import bodies
-from ..bodies import (
-    CANCELLED,
-    FAILED,
-    SUCCEEDED,
-    at_once,
-    fail,
-    later,
-    nap,
-    nothing,
-    own_nursery,
-    pass_time,
-    states,
-    stray,
-    timed,
-)
+from ..bodies import CANCELLED, FAILED, SUCCEEDED, at_once, fail, later, nap, nothing, pass_time, states, timed
 from ..conftest import Virtual
 
 variable: contextvars.ContextVar[Any] = contextvars.ContextVar("variable")
@@ -177,7 +163,7 @@ def test_20_coroutine_in_a_reference_cycle_is_closed() -> None:
 
 def test_21_cancellations_have_no_place_in_groups_of_failures(virtual: Virtual) -> None:
     """`ExceptionGroup([CancelledError()])` is a TypeError, which was raised instead of the failures themselves."""
-    scheduler = Scheduler(Job(stray, []), Job(fail), Job(own_nursery), timeout=2)
+    scheduler = Scheduler(Job(bodies.stray, []), Job(fail), Job(bodies.own_nursery), timeout=2)
     assert virtual(timed, scheduler) == (False, 2)
     with pytest.raises(ExceptionGroup) as caught:
         scheduler.raise_for_failures()
