@@ -9,7 +9,7 @@ import pytest
 import trio.testing
 from trioflow import First, Job, JobState, JobTimeout, Pool, Retry, Scheduler, Sequence, Service
 from trioflow.abc import AbstractJob, WaitCause, Waiting, waiting
-from ..bodies import at_once, fail, later, nap, pass_time, running, serve
+from ..bodies import at_once, fail, later, nap, pass_time, running, serve, unwind
 from ..conftest import Virtual
 
 
@@ -444,14 +444,7 @@ def test_a_job_that_has_a_slot_is_not_said_to_wait_for_one(virtual: Virtual) -> 
 
 
 def test_a_cancelled_job_is_explained_by_the_run_in_progress(virtual: Virtual) -> None:
-    async def linger() -> None:
-        try:
-            await anyio.sleep_forever()
-        finally:
-            with anyio.CancelScope(shield=True):
-                await nap(5)
-
-    lingers, quick = Job(linger), Job(nap, 9)
+    lingers, quick = Job(unwind, 99, 5), Job(nap, 9)
     scheduler = Scheduler(lingers, quick, timeout=1)
     assert explained_after(scheduler, quick, virtual) == "'nap(9)' was cancelled after 1 s; the run stopped: timeout"
     scheduler.timeout = None

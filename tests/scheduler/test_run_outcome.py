@@ -11,23 +11,8 @@ import trioflow
 from trioflow import First, Job, JobState, Retry, Scheduler, Sequence, Service, StopReason, current_scheduler, ref
 from trioflow.abc import criticality
 from trioflow.graph import keep_only
-from ..bodies import (
-    BLOCKED,
-    CANCELLED,
-    FAILED,
-    IDLE,
-    SUCCEEDED,
-    clumsy,
-    fail,
-    flaky,
-    give_now,
-    later,
-    nap,
-    serve,
-    states,
-    take,
-    timed,
-)
+from .. import bodies
+from ..bodies import BLOCKED, CANCELLED, FAILED, IDLE, SUCCEEDED, fail, flaky, later, nap, serve, states, take, timed
 from ..conftest import Virtual
 
 
@@ -115,9 +100,9 @@ def test_without_kept_jobs_the_group_has_the_first_16(virtual: Virtual, depth: i
 def test_a_failure_during_the_ending_counts(virtual: Virtual, late: str) -> None:
     async def serve_clumsily(*, task_status: Any) -> None:
         task_status.started()
-        await clumsy()
+        await bodies.clumsy()
 
-    job = Service(serve_clumsily) if late == "service" else Job(clumsy, forever=True)
+    job = Service(serve_clumsily) if late == "service" else Job(bodies.clumsy, forever=True)
     scheduler = Scheduler(job, Job(nap, 1))
     assert virtual(scheduler.co_run) is False
     assert (scheduler.stop_reason, scheduler.culprit) == (StopReason.FAILED, job)
@@ -295,12 +280,12 @@ def test_repr_shows_label_and_state(virtual: Virtual) -> None:
 
 @pytest.fixture
 def mixed(virtual: Virtual) -> dict[str, Any]:
-    jobs: dict[str, Any] = {"fine": Job(give_now, 1, label="fine"), "wrong": Job(fail, label="wrong")}
-    jobs["blocked"] = Job(give_now, jobs["wrong"], label="blocked")
-    jobs["skipped"] = Job(give_now, 0, label="skipped", run_if="failed", required=jobs["fine"])
+    jobs: dict[str, Any] = {"fine": Job(bodies.give_now, 1, label="fine"), "wrong": Job(fail, label="wrong")}
+    jobs["blocked"] = Job(bodies.give_now, jobs["wrong"], label="blocked")
+    jobs["skipped"] = Job(bodies.give_now, 0, label="skipped", run_if="failed", required=jobs["fine"])
     jobs["late"] = Job(nap, 50, label="late")
-    jobs["unreached"] = Job(give_now, 0, label="unreached", required=jobs["late"])
-    jobs["deep"] = Job(give_now, 2, label="deep")
+    jobs["unreached"] = Job(bodies.give_now, 0, label="unreached", required=jobs["late"])
+    jobs["deep"] = Job(bodies.give_now, 2, label="deep")
     jobs["inner"] = Scheduler(jobs["deep"], label="inner")
     jobs["service"] = Service(serve, 0, "address", label="service")
     members = [job for name, job in jobs.items() if name != "deep"]
@@ -328,8 +313,8 @@ def test_is_succeeded_is_true_of_one_state_only(mixed: dict[str, Any]) -> None:
 
 def test_results_leaves_out_dropped_results(virtual: Virtual) -> None:
     """`results()` leaves out a result dropped by `keep_result=False`, and `result(default=7)` returns 7."""
-    first = Job(give_now, 1, keep_result=False)
-    second = Job(give_now, first)
+    first = Job(bodies.give_now, 1, keep_result=False)
+    second = Job(bodies.give_now, first)
     scheduler = Scheduler(first, second)
     virtual(scheduler.co_run)
     assert scheduler.results() == {second: 1}
