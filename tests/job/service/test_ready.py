@@ -214,10 +214,8 @@ class Plant:
 
     async def act(self) -> None:
         try:
-            await anyio.sleep_forever()
+            await bodies.unwind(takes=UNWINDING)
         finally:
-            with anyio.CancelScope(shield=True):
-                await anyio.sleep(UNWINDING)
             await self.note()
 
     async def serve(self, *, task_status: Any) -> None:
@@ -361,10 +359,8 @@ def test_a_service_outlasts_those_that_use_it_through_jobs(virtual: Virtual, bet
     async def server(name: str, *, task_status: Any) -> None:
         task_status.started()
         try:
-            await anyio.sleep(100)
+            await bodies.unwind(takes=0.3 if name == "user" else 0.1)
         finally:
-            with anyio.CancelScope(shield=True):
-                await anyio.sleep(0.3 if name == "user" else 0.1)
             ended.append(name)
 
     jobs: list[AbstractJob[Any]] = [Service(server, "used")]
