@@ -47,6 +47,15 @@ def nothing_left(watched: Watched, monkeypatch: pytest.MonkeyPatch) -> Iterator[
     sockets.rmdir()
 
 
+def unreachable(backend: str, *jobs: SshJob) -> Iterator[Unreachable]:
+    """Run the jobs, and yield their errors, each of which says that a node is unreachable."""
+    run(backend, *jobs)
+    for job in jobs:
+        error = job.raised_exception()
+        assert isinstance(error, Unreachable)
+        yield error
+
+
 def peak(server: Server, since: int) -> int:
     """Return how many sessions there were at once, by the server's log from a position on."""
     now = most = 0
@@ -480,10 +489,7 @@ def test_all_jobs_of_an_unreachable_node_share_its_connection_attempts(backend: 
     """All jobs of an unreachable node fail after the same three attempts, each with a separate error object."""
     node = SshNode("127.0.0.1", port=free_port("127.0.0.1"), config=site.config)
     jobs = [SshJob(node, "true") for _ in range(5)]
-    run(backend, *jobs)
-    for job in jobs:
-        error = job.raised_exception()
-        assert isinstance(error, Unreachable)
+    for error in unreachable(backend, *jobs):
         assert (error.node, error.started) == (node, False)
         assert "it cannot be reached (tried 3 times)" in str(error)
         assert "Connection refused" in str(error)
@@ -563,11 +569,8 @@ def test_connect_timeout_ends_the_connection_to_a_node_that_hangs(backend: str, 
     """`connect_timeout` ends the attempt to connect to a node that is silent, or hangs after sending its version."""
     with Impostor() as silent, Impostor(b"SSH-2.0-hangs\r\n") as handshake:
         jobs = [SshJob(one.node(site, connect_timeout=1.2), "true") for one in (silent, handshake)]
-        run(backend, *jobs)
-    for job in jobs:
-        error = job.raised_exception()
-        assert isinstance(error, Unreachable)
-        assert re.search("no answer in 1.2 s|timed out", str(error))
+        for error in unreachable(backend, *jobs):
+            assert re.search("no answer in 1.2 s|timed out", str(error))
 
 
 def test_a_server_that_does_not_speak_ssh_is_unreachable(backend: str, site: Site) -> None:
@@ -581,17 +584,11 @@ def test_a_server_that_does_not_speak_ssh_is_unreachable(backend: str, site: Sit
     with contextlib.ExitStack() as stack:
         impostors = [stack.enter_context(Impostor(says, closes=True)) for says in noises]
         jobs = [SshJob(one.node(site, connect_timeout=3), "true") for one in impostors]
-        run(backend, *jobs)
-    for job in jobs:
-        error = job.raised_exception()
-        assert isinstance(error, Unreachable)
-        assert "\x1b" not in str(error)
+        assert not [error for error in unreachable(backend, *jobs) if "\x1b" in str(error)]
 
 
 def test_an_unknown_host_name_fails_with_the_message_of_the_resolver(backend: str) -> None:
-    job = ran(backend, SshJob("no-such-host.invalid", "true"))
-    error = job.raised_exception()
-    assert isinstance(error, Unreachable)
+    (error,) = unreachable(backend, SshJob("no-such-host.invalid", "true"))
     assert "Could not resolve hostname" in str(error)
 
 
@@ -713,18 +710,14 @@ def test_nodes_share_the_connection_to_their_gateway(
 def test_nodes_behind_an_unreachable_gateway_are_unreachable(backend: str, site: Site, server: Server) -> None:
     gateway = SshNode("127.0.0.1", port=free_port("127.0.0.1"), config=site.config)
     jobs = [SshJob(server.node(gateway=gateway, connect_timeout=30 + number), "true") for number in (1, 2)]
-    run(backend, *jobs)
-    for job in jobs:
-        error = job.raised_exception()
-        assert isinstance(error, Unreachable)
+    for error in unreachable(backend, *jobs):
         assert f"cannot connect to its gateway: 127.0.0.1:{gateway.port}: it cannot be reached" in str(error)
 
 
 def test_the_error_blames_a_node_that_its_gateway_cannot_reach(backend: str, site: Site, server: Server) -> None:
     node = SshNode("127.0.0.1", port=free_port("127.0.0.1"), config=site.config, gateway=server.node())
-    job = ran(backend, SshJob(node, "true"))
-    assert isinstance(job.raised_exception(), Unreachable)
-    assert "(tried 3 times): its gateway cannot reach it" in str(job.raised_exception())
+    (error,) = unreachable(backend, SshJob(node, "true"))
+    assert "(tried 3 times): its gateway cannot reach it" in str(error)
 
 
 @pytest.mark.skipif(shutil.which("faketime") is None, reason="needs faketime")
