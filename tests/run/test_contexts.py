@@ -9,7 +9,7 @@ import anyio
 import pytest
 from trioflow import AbstractJob, Job, JobState, Scheduler, Service, ThreadJob, current_job
 from trioflow.abc import Instrument
-from ..bodies import at_once, fail, fail_now, hooked, raising, task_now
+from ..bodies import at_once, fail, fail_now, hooked, later, raising, task_now, unwind
 from ..conftest import Virtual
 
 # --- jobs added to an open scheduler have those of the code that adds them
@@ -210,11 +210,7 @@ def test_a_variable_set_in_job_started_is_seen_by_this_job_alone(virtual: Virtua
 def test_jobs_of_a_nested_scheduler_inherit_its_variables(virtual: Virtual) -> None:
     watch = hooked(job_started=lambda _, job: seen.set(f"{seen.get()}/{job.label}"))
 
-    async def where() -> str:
-        await anyio.sleep(1)
-        return seen.get()
-
-    deep = [Job(where, label=label) for label in "xy"]
+    deep = [Job(later, 1, seen.get, label=label) for label in "xy"]
     assert virtual(Scheduler(Scheduler(Scheduler(*deep, label="b"), label="a"), instruments=[watch]).co_run)
     assert [job.result() for job in deep] == ["nothing/a/b/x", "nothing/a/b/y"]
 
@@ -291,16 +287,9 @@ def test_any_awaitable_that_a_function_returns_sees_the_variables_of_its_job(vir
 
 
 def test_a_job_that_hangs_is_logged_with_its_stack(virtual: Virtual, caplog: pytest.LogCaptureFixture) -> None:
-    async def hangs() -> None:
-        try:
-            await anyio.sleep_forever()
-        finally:
-            with anyio.CancelScope(shield=True):
-                await anyio.sleep(3)
-
-    job = Job(hangs, label="hangs")
+    job = Job(unwind, label="hangs")
     assert not virtual(Scheduler(job, timeout=1, instruments=[Names()]).co_run)
-    assert "in hangs" in caplog.text
+    assert "in unwind" in caplog.text
 
 
 def test_a_generator_is_closed_in_the_context_where_it_was_begun(virtual: Virtual) -> None:

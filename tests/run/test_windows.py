@@ -10,7 +10,7 @@ import trio
 from trioflow import Job, Pool, Rate, Scheduler, ThreadJob
 from trioflow._core.admission._window import max_slots
 from trioflow.abc import AbstractJob, BackendName, Instrument, WaitCause, waiting
-from ..bodies import LIMIT, RUNNING, SCHEDULED, at_once, fail, later, nap, naps, running, starts, timed
+from ..bodies import LIMIT, RUNNING, SCHEDULED, at_once, fail, later, nap, naps, running, starts, timed, unwind
 from ..conftest import Virtual
 
 
@@ -497,20 +497,13 @@ def test_jobs_in_what_goes_on_after_a_stop_get_tokens(virtual: Virtual, kind: st
     limiter = anyio.CapacityLimiter(1)
     jobs = [Job(nap, 1), Job(nap, 1)]
 
-    async def unwind() -> None:
-        try:
-            await nap(9)
-        finally:
-            with anyio.CancelScope(shield=True):
-                await nap(9)
-
     async def main() -> None:
         options: Any = {"forever": True} if kind == "forever" else {"run_if": "failed"}
         bad = Job(fail, 1)
         group = Scheduler(jobs, jobs_window=limiter, **options)
         if kind == "clean-up":
             group.requires(bad)
-        others = [Job(unwind)] if kind == "forever" else []
+        others = [Job(unwind, 9, 9)] if kind == "forever" else []
         run = Scheduler(bad, others, group, critical_jobs=True, cleanup_timeout=99)
         async with running(run), limiter:
             await nap(3)
