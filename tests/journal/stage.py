@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+import pytest
 from trioflow import AbstractJob, JournalError, Scheduler
 from trioflow.journal._store import JournalStore, StoredJob, read_with_retry
 
@@ -148,6 +149,20 @@ def made(path: Path, *jobs: str) -> None:
     with contextlib.closing(JournalStore(path, writes=True)) as store:
         store.add_run("test")
         store.add_records([record(job) for job in jobs], [], [])
+
+
+def refused(file: Path, said: str, *writes: bool) -> None:
+    """Check that a journal is not opened to be written, or in the ways that are given, and is left as it is."""
+    for each in writes or (True,):
+        before = _contents(file)
+        with pytest.raises(JournalError, match=said):
+            JournalStore(file, writes=each)
+        assert _contents(file) == before
+
+
+def _contents(file: Path) -> list[bytes | None]:
+    """Return what is in a journal and in its log."""
+    return [Path(each).read_bytes() if os.path.isfile(each) else None for each in (file, f"{file}-wal")]
 
 
 def found(path: Path) -> list[str]:

@@ -20,7 +20,7 @@ from trioflow.abc import incidents_of
 from trioflow.journal._store import JournalStore, read_with_retry
 from ..pythons import Python, make_program, python
 from .fuzz import Samples, read_mutated
-from .stage import record
+from .stage import record, refused
 
 KILLED = """
 import os, shutil, signal, subprocess, sys
@@ -131,8 +131,7 @@ def test_a_second_holder_in_the_same_process_is_rejected_by_any_path(place: Path
     store = JournalStore(place, writes=True)
     other = place.parent.with_name("other.db")
     other.symlink_to(place)
-    with pytest.raises(JournalError, match="another run in this process"):
-        JournalStore(other, writes=True)
+    refused(other, "another run in this process")
     store.close()
 
 
@@ -270,8 +269,7 @@ def test_a_journal_with_several_hard_links_is_rejected(place: Path, writes: bool
     other = place.parent.with_name("other.db")
     other.hardlink_to(place)
     for name in (place, other):
-        with pytest.raises(JournalError, match=r"it is a file with 2 hard links; .* one name"):
-            JournalStore(name, writes=writes)
+        refused(name, r"it is a file with 2 hard links; .* one name", writes)
     other.unlink()
     JournalStore(place, writes=writes).close()
 

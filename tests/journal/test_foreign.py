@@ -17,7 +17,7 @@ from trioflow import Job, JournalError, Scheduler
 from trioflow.journal import _lock
 from trioflow.journal._store import JournalStore, read_with_retry
 from ..cli.command_line import trioflow
-from .stage import fork, found, made, record
+from .stage import fork, found, made, record, refused
 
 
 @pytest.fixture
@@ -60,8 +60,7 @@ def test_a_lock_file_put_there_while_a_run_starts_is_rejected(
         return False
 
     monkeypatch.setattr(_lock, "is_own_journal", put_there)
-    with pytest.raises(JournalError, match=kind):
-        JournalStore(file, writes=True)
+    refused(file, kind)
     assert victim.read_text() == "mine"
 
 
@@ -105,8 +104,7 @@ def test_a_journal_with_a_rollback_journal_deletes_no_file(file: Path, victim: P
         result = trioflow("journal", file, *words)
         assert result.exit_code == 2
         assert "'run.db-journal' next to it is a rollback journal" in result.output
-    with pytest.raises(JournalError, match=r"'run.db-journal' next to it is a rollback journal"):
-        JournalStore(file, writes=True)
+    refused(file, r"'run.db-journal' next to it is a rollback journal")
     assert {path.name: path.read_bytes() for path in file.parent.iterdir()} == before
 
 
@@ -181,8 +179,7 @@ def test_a_file_beside_a_journal_that_no_run_would_create_is_rejected(file: Path
     for suffix, (make_trap, kind) in itertools.product(["-wal", "-shm", "-lock"], TRAPS):
         make_trap(trap := Path(f"{file}{suffix}"), victim)
         for writes in (True, False):
-            with pytest.raises(JournalError, match=rf"'run.db{suffix}' next to it is {kind}; remove it"):
-                JournalStore(file, writes=writes)
+            refused(file, rf"'run.db{suffix}' next to it is {kind}; remove it", writes)
             assert victim.read_text() == "mine"
         trap.unlink()
 
@@ -194,9 +191,7 @@ def test_a_journal_that_is_no_regular_file_is_rejected(tmp_path: Path) -> None:
     (tmp_path / "device").symlink_to("/dev/zero")
     before = sorted(os.listdir(tmp_path))
     for name, kind in (("pipe", "a named pipe"), ("directory", "a directory"), ("device", "a device")):
-        for writes in (True, False):
-            with pytest.raises(JournalError, match=rf"it is {kind}; give the path of a regular file"):
-                JournalStore(tmp_path / name, writes=writes)
+        refused(tmp_path / name, rf"it is {kind}; give the path of a regular file", True, False)
     assert sorted(os.listdir(tmp_path)) == before
 
 
@@ -213,10 +208,7 @@ def test_a_journal_behind_a_link_keeps_its_files_beside_the_target(file: Path) -
 def test_a_link_to_a_missing_file_is_rejected(file: Path) -> None:
     """A run creates no file at the end of a link, because another user may have chosen its place."""
     file.symlink_to(file.with_name("nowhere"))
-    with pytest.raises(
-        JournalError, match=r"a symbolic link to a file that does not exist; create an empty file there"
-    ):
-        JournalStore(file, writes=True)
+    refused(file, "a symbolic link to a file that does not exist; create an empty file there")
     assert os.listdir(file.parent) == ["run.db"]
 
 
@@ -291,11 +283,7 @@ def test_a_journal_with_another_schema_is_rejected_without_evaluating_it(file: P
             db.commit()
             db.execute("PRAGMA writable_schema = ON")
             db.executescript(statement)
-        before = file.read_bytes()
-        for writes in (False, True):
-            with pytest.raises(JournalError, match=r"its tables are not those of a journal|the file is damaged"):
-                JournalStore(file, writes=writes)
-            assert file.read_bytes() == before
+        refused(file, r"its tables are not those of a journal|the file is damaged", False, True)
         assert os.listdir(file.parent) == ["run.db"]
 
 
@@ -322,11 +310,7 @@ def test_a_log_from_elsewhere_is_not_merged_into_a_journal_that_is_rejected(file
     with contextlib.closing(sqlite3.connect(other)) as db:
         db.execute("CREATE TRIGGER t AFTER INSERT ON runs BEGIN DELETE FROM jobs; END")
         file.with_name("run.db-wal").write_bytes(other.with_name("other.db-wal").read_bytes())
-    before = [file.read_bytes(), file.with_name("run.db-wal").read_bytes()]
-    for writes in (False, True, False):
-        with pytest.raises(JournalError, match="its tables are not those of a journal"):
-            JournalStore(file, writes=writes)
-        assert [file.read_bytes(), file.with_name("run.db-wal").read_bytes()] == before
+    refused(file, "its tables are not those of a journal", False, True, False)
     file.with_name("run.db-wal").unlink()
     assert found(file) == ["a"]
 
@@ -351,9 +335,7 @@ def test_a_tree_of_pages_with_more_paths_than_atoms_is_not_walked(file: Path) ->
     pages[root - 1] = interior(len(pages))
     pages[0] = pages[0][:28] + struct.pack(">I", len(pages)) + pages[0][32:]
     file.write_bytes(b"".join(pages))
-    for writes in (False, True):
-        with pytest.raises(JournalError, match="2nd reference to page"):
-            JournalStore(file, writes=writes)
+    refused(file, "2nd reference to page", False, True)
 
 
 def test_the_log_of_an_empty_file_is_not_removed(file: Path) -> None:
@@ -361,11 +343,7 @@ def test_the_log_of_an_empty_file_is_not_removed(file: Path) -> None:
     made(file, "a")
     leave_log(file)
     file.write_bytes(b"")
-    before = file.with_name("run.db-wal").read_bytes()
-    for writes in (False, True):
-        with pytest.raises(JournalError, match="it is empty, but has a log 'run"):
-            JournalStore(file, writes=writes)
-        assert file.with_name("run.db-wal").read_bytes() == before
+    refused(file, "it is empty, but has a log 'run", False, True)
 
 
 def test_a_log_without_its_file_is_left_until_it_is_removed(file: Path) -> None:
@@ -374,8 +352,7 @@ def test_a_log_without_its_file_is_left_until_it_is_removed(file: Path) -> None:
     file.unlink()
     before = {path: path.read_bytes() for path in file.parent.iterdir()}
     for writes in (False, True):
-        with pytest.raises(JournalError, match=r"the file is missing, but its log 'run\.db-wal' is there; restore the"):
-            JournalStore(file, writes=writes)
+        refused(file, r"the file is missing, but its log 'run\.db-wal' is there; restore the", writes)
         assert {path: path.read_bytes() for path in file.parent.iterdir()} == before
     for suffix in ("-wal", "-shm"):
         file.with_name(f"run.db{suffix}").unlink(missing_ok=True)
