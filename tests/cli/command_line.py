@@ -47,6 +47,14 @@ def run(*arguments: Any) -> Result:
     return trioflow("run", "--no-monitor", *arguments)
 
 
+def refused(*arguments: Any) -> str:
+    """Run a command that is to be refused, with nothing run, and return its standard error."""
+    done = trioflow(*arguments)
+    assert done.exit_code == 2
+    assert "works" not in done.stdout
+    return done.stderr
+
+
 def process(*arguments: Any, **options: Any) -> subprocess.CompletedProcess[str]:
     return python(*WORDS, *arguments, **{"env": ENVIRONMENT, "text": True, **options})
 

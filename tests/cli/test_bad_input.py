@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from trioflow.cli import main
 from ..pythons import Python, python
-from .command_line import ENVIRONMENT, WORDS, process, run, trioflow, written
+from .command_line import ENVIRONMENT, WORDS, process, refused, run, trioflow, written
 
 FINE = "scenario = Scheduler(Job(work, label='a'))"
 MANY = "scenario = Scheduler(Job(work, label=f'{n}' * 20) for n in range(1000))"
@@ -22,53 +22,42 @@ MANY = "scenario = Scheduler(Job(work, label=f'{n}' * 20) for n in range(1000))"
 # --- files and names
 @pytest.mark.parametrize("command", ["run", "list", "graph", "check"])
 def test_missing_file_is_a_usage_error(tmp_path: Path, command: str) -> None:
-    done = trioflow(command, tmp_path / "nowhere.py")
-    assert done.exit_code == 2
-    assert re.search("there is no file .*nowhere.py", done.stderr)
+    assert re.search("there is no file .*nowhere.py", refused(command, tmp_path / "nowhere.py"))
 
 
 @pytest.mark.parametrize("words", [["compare", "none", "none"], ["report", "none"]])
 def test_missing_input_file_is_a_usage_error(tmp_path: Path, words: list[str]) -> None:
     file = written(tmp_path, FINE)
-    done = trioflow(*(word.format(file=file) for word in words))
-    assert done.exit_code == 2
-    assert "there is no file 'none'" in done.stderr
+    assert "there is no file 'none'" in refused(*(word.format(file=file) for word in words))
 
 
 def test_directory_in_place_of_a_file_is_a_usage_error(tmp_path: Path) -> None:
-    done = trioflow("list", tmp_path)
-    assert done.exit_code == 2
-    assert "is a directory" in done.stderr
+    assert "is a directory" in refused("list", tmp_path)
 
 
 def test_unknown_scheduler_name_gets_a_suggestion(tmp_path: Path) -> None:
-    done = trioflow("list", written(tmp_path, FINE) + ":scenaro")
-    assert done.exit_code == 2
-    assert "has no 'scenaro'; do you mean 'scenario'?" in done.stderr
+    assert "has no 'scenaro'; do you mean 'scenario'?" in refused("list", written(tmp_path, FINE) + ":scenaro")
 
 
 def test_unknown_scheduler_name_without_a_similar_one_lists_all_names(tmp_path: Path) -> None:
     code = "def make(size=1):\n    return Scheduler()\ndef _part(): ...\nother = Scheduler()"
-    done = trioflow("list", written(tmp_path, code) + ":x")
-    assert done.exit_code == 2
-    assert "has no 'x'; its schedulers and functions: other, work, fail, make" in done.stderr
+    said = refused("list", written(tmp_path, code) + ":x")
+    assert "has no 'x'; its schedulers and functions: other, work, fail, make" in said
 
 
 def test_invalid_name_after_the_colon_is_rejected(tmp_path: Path) -> None:
     """After `FILE:`, only a Python name is accepted; a control character in the rejected text is not printed."""
     for name in ("", "a.b", "\x1b"):
-        done = trioflow("list", f"{written(tmp_path, FINE)}:{name}")
-        assert done.exit_code == 2
-        assert "is not a Python name" in done.stderr
-        assert "\x1b" not in done.stderr
+        said = refused("list", f"{written(tmp_path, FINE)}:{name}")
+        assert "is not a Python name" in said
+        assert "\x1b" not in said
 
 
 @pytest.mark.parametrize("text", ["", "def other():\n    return Scheduler()"])
 def test_file_without_a_scheduler_is_a_usage_error_with_a_remedy(tmp_path: Path, text: str) -> None:
-    done = trioflow("list", written(tmp_path, text))
-    assert done.exit_code == 2
-    assert "has no global Scheduler" in done.stderr
-    assert "flow.py:NAME" in done.stderr
+    said = refused("list", written(tmp_path, text))
+    assert "has no global Scheduler" in said
+    assert "flow.py:NAME" in said
 
 
 OBJECTS = {
@@ -83,9 +72,8 @@ OBJECTS = {
 @pytest.mark.parametrize("text", OBJECTS)
 def test_object_that_neither_is_nor_returns_a_scheduler_is_rejected(tmp_path: Path, text: str) -> None:
     """If a named object neither is nor returns a scheduler, the usage error says what it is or returns instead."""
-    done = trioflow("list", written(tmp_path, text) + ":x")
-    assert done.exit_code == 2
-    assert re.search(OBJECTS[text], done.stderr), done.stderr
+    said = refused("list", written(tmp_path, text) + ":x")
+    assert re.search(OBJECTS[text], said), said
 
 
 RAISING = {
@@ -111,11 +99,10 @@ def test_exception_in_users_file_is_shown_without_frames_of_trioflow(tmp_path: P
     """An exception in the user's file gives exit code 2 and a traceback that has only the user's frames."""
     text, functions, message = RAISING[case]
     file = written(tmp_path, text)
-    done = trioflow(command, file)
-    assert done.exit_code == 2
-    assert message in done.stderr
-    assert re.search(rf"Error: .*{re.escape(file)} raised", done.stderr)
-    frames = re.findall(r'^ +File "(.*)", line \d+, in (.*)$', done.stderr, re.MULTILINE)
+    said = refused(command, file)
+    assert message in said
+    assert re.search(rf"Error: .*{re.escape(file)} raised", said)
+    frames = re.findall(r'^ +File "(.*)", line \d+, in (.*)$', said, re.MULTILINE)
     assert {name for name, _ in frames} <= {file}
     assert functions is None or [function for _, function in frames] == functions
 
@@ -123,9 +110,7 @@ def test_exception_in_users_file_is_shown_without_frames_of_trioflow(tmp_path: P
 def test_existing_file_that_cannot_be_read_is_a_usage_error(tmp_path: Path) -> None:
     loop = tmp_path / "memory"
     loop.symlink_to("/proc/self/mem")
-    done = trioflow("list", loop)
-    assert done.exit_code == 2
-    assert "cannot read" in done.stderr
+    assert "cannot read" in refused("list", loop)
 
 
 def test_control_characters_of_a_label_are_escaped(tmp_path: Path) -> None:
@@ -179,9 +164,7 @@ def test_output_that_cannot_be_written_is_rejected_before_loading(tmp_path: Path
 
 
 def test_graph_output_with_an_unknown_suffix_is_a_usage_error(tmp_path: Path) -> None:
-    done = trioflow("graph", written(tmp_path, FINE), "-o", tmp_path / "x.pdf")
-    assert done.exit_code == 2
-    assert ".svg, .png, .dot or .mmd" in done.stderr
+    assert ".svg, .png, .dot or .mmd" in refused("graph", written(tmp_path, FINE), "-o", tmp_path / "x.pdf")
 
 
 @pytest.mark.parametrize("command", [["--help"], ["list"], ["run", "--no-monitor"]])
@@ -291,9 +274,8 @@ def test_commands_work_on_a_terminal_of_twenty_columns(tmp_path: Path, command: 
 @pytest.mark.parametrize("number", ["x", "-1", "1.5", "50%", ""])
 def test_invalid_value_of_the_jobs_option_is_rejected(tmp_path: Path, number: str) -> None:
     """The error for an invalid `-j` lists the accepted values; click's default message mentions an integer range."""
-    done = trioflow("run", "--no-monitor", written(tmp_path, FINE), "-j", number)
-    assert done.exit_code == 2
-    assert "is not a number: give a whole number, 0 or more" in done.stderr
+    said = refused("run", "--no-monitor", written(tmp_path, FINE), "-j", number)
+    assert "is not a number: give a whole number, 0 or more" in said
 
 
 def test_help_is_readable_on_a_terminal_of_twenty_columns() -> None:

@@ -13,7 +13,7 @@ from click.testing import Result
 from trioflow import AbstractJob, CycleError, Job, Scheduler, Service
 from trioflow.cli._scenario import keep_selected_jobs
 from ..bodies import edges, give, grid, idle, nothing, serve
-from .command_line import labels, process, run, trioflow, written
+from .command_line import labels, process, refused, run, trioflow, written
 
 FINE = "scenario = Scheduler(Job(work, label='a'), Job(work, label='b'))"
 FAILS = "scenario = Scheduler(Job(work, label='a'), Job(fail, label='b'), label='all')"
@@ -288,12 +288,9 @@ def test_output_of_a_process_job_into_a_pipe_is_complete(tmp_path: Path) -> None
 
 
 def test_tag_option_without_the_monitor_of_the_command_is_rejected(tmp_path: Path) -> None:
-    done = trioflow("run", "--tag", "--no-monitor", written(tmp_path, SCENARIO))
-    assert done.exit_code == 2
-    assert "leave out --no-monitor" in done.stderr
-    done = trioflow("run", "--tag", written(tmp_path, "x = Scheduler(instruments=[Monitor()])"))
-    assert done.exit_code == 2
-    assert "--tag does not change the scheduler's own Monitor" in done.stderr
+    assert "leave out --no-monitor" in refused("run", "--tag", "--no-monitor", written(tmp_path, SCENARIO))
+    said = refused("run", "--tag", written(tmp_path, "x = Scheduler(instruments=[Monitor()])"))
+    assert "--tag does not change the scheduler's own Monitor" in said
 
 
 # --- `--only`
@@ -442,7 +439,6 @@ def test_a_pattern_may_be_written_as_labels_are(tmp_path: Path) -> None:
 
 
 def test_pattern_without_a_match_is_a_usage_error(tmp_path: Path) -> None:
-    done = run(written(tmp_path, CODE), "--only", "fetchb")
-    assert done.exit_code == 2
-    assert "'fetchb'; do you mean 'fetch b'?" in done.stderr
-    assert "list --paths" in done.stderr
+    said = refused("run", "--no-monitor", written(tmp_path, CODE), "--only", "fetchb")
+    assert "'fetchb'; do you mean 'fetch b'?" in said
+    assert "list --paths" in said
