@@ -372,21 +372,21 @@ class JournalSession:
             return self._look_up(job)
 
     def _look_up(self, job: AbstractJob[Any]) -> Restored | NotStored:
-        forms, paths = self.requirement_forms, self._record_paths[job.scheduler]
+        paths = self._record_paths[job.scheduler]
         if _job_queries.always_runs(job):
             if is_scheduler(job):
                 return self._look_up_first(job, paths) if is_one_job(job) and not job.forever else ALWAYS_RUNS
-            forms.pass_on(job)
+            self.requirement_forms.pass_on(job)
             return ALWAYS_RUNS
         if (save := self._save_of(job)) is None:
-            forms.pass_on(job)
+            self.requirement_forms.pass_on(job)
             if (path := paths.find(job)) is not None and job not in paths.interchangeable:
                 # Whatever its fingerprint, what it has done is not in the record.
                 self._note_outdated(job, path, "", self._find_record(path))
             return NotStored(_journaling.NOT_SAVED_REASON)
         if isinstance(asked := self._identify(job, save, paths), NotStored):
             return asked
-        forms.add(job, asked.counted)
+        self.requirement_forms.add(job, asked.counted)
         evidence = self._find_evidence(job, asked, paths)
         finding, record = judge(evidence), evidence.record
         if finding is Finding.AMBIGUOUS:
@@ -916,9 +916,9 @@ class JournalSession:
         running = self._running_jobs.get(job)
         if running is None or running.stamps_before is None:
             return is_outdated
-        stamps, running.stamps_before = running.stamps_before, None
         if not job.is_succeeded() and len([*cast("Work", running.work).writes]) > len(job.writes):
-            self._set_aside(job, running, stamps, "has not succeeded")
+            self._set_aside(job, running, running.stamps_before, "has not succeeded")
+        running.stamps_before = None
         self._pending_ended_writers.append((running.path,))
         return True
 

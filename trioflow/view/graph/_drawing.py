@@ -138,16 +138,16 @@ class Drawing:
 
     def _fold_alike(self) -> None:
         """Let the first of the jobs that only a number in their labels tells apart stand in for the others."""
-        users, alike = defaultdict[AnyJob, list[AnyJob]](list), defaultdict[Any, list[AnyJob]](list)
+        users = defaultdict[AnyJob, list[AnyJob]](list)
+        alike = defaultdict[Any, list[AnyJob]](list)
         for job in self.job_numbers:
             for requirement in job.required:
                 users[requirement].append(job)
         for job in self.job_numbers:
             if self._stand_ins[job] is job and not is_scheduler(job):
                 family = family_from_label(job.label, explicit_label(job) is not None)
-                look = shown_state(job), criticality(job), job.forever, job.run_if
-                place = job.scheduler, tuple(job.required), tuple(users[job])
-                alike[family, type(job), look, place].append(job)
+                look = job.scheduler, type(job), shown_state(job), criticality(job), job.forever, job.run_if
+                alike[family, look, tuple(job.required), tuple(users[job])].append(job)
         for (family, *_), jobs in alike.items():
             if len(jobs) > 1:
                 self._stand_ins.update(dict.fromkeys(jobs, jobs[0]))
@@ -291,7 +291,8 @@ class JobWriter(DotWriter[AnyJob]):
         path, number = self._drawing.families.get(key, (self._drawing.paths[key], 1))
         label, remarks = caption(key)
         if number > 1:
-            label, remarks = caption(key, name=path)[0], (plural(number, "job"),)
+            label, _ = caption(key, name=path)
+            remarks = (plural(number, "job"),)
         return Statement("node", (self.names[key],), attributes, label, remarks, tooltip_text(key, path))
 
     def frame(self, key: AnyJob) -> Statement:

@@ -248,18 +248,15 @@ class TraceRecord:
 
         If no other job blocked it, as far as the record knows, return its own span.
         """
+        # The results so far, by the number of the span, so that no part of a chain is walked twice.
+        roots: dict[int, Span] = self.derived.setdefault(TraceRecord.find_root_failure, {})
         passed: dict[int, None] = {}
-        while span.state is JobState.BLOCKED and span.blocked_by is not None and span.number not in self._roots:
+        while span.state is JobState.BLOCKED and span.blocked_by is not None and span.number not in roots:
             passed[span.number] = None
             span = self.spans[span.blocked_by]
-        root = self._roots.get(span.number, span)
-        self._roots.update(dict.fromkeys(passed, root))
+        root = roots.get(span.number, span)
+        roots.update(dict.fromkeys(passed, root))
         return root
-
-    @cached_property
-    def _roots(self) -> dict[int, Span]:
-        """The results of `find_root_failure`, by the number of the span, so that no part of a chain is walked twice."""
-        return {}
 
     @cached_property
     def derived(self) -> dict[Any, Any]:
