@@ -2,7 +2,7 @@
 
 ```
 write_line ──► buffer ──► written by the thread of the run, if another 32 KiB are buffered and the reader accepts them
-                 │   └──► otherwise written by the writer's own thread, 50 ms after a line was buffered
+                 │   └──► otherwise written by the writer's own thread, at most 50 ms after a line was buffered
                  └─ 1 MiB is already buffered: the line is dropped and counted
 ```
 
@@ -28,6 +28,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 from ... import _posix as posix
+from ..monitor._records import Ticker
 
 MAX_BUFFERED_BYTES: Final = 1 << 20
 """The maximum number of bytes buffered for a slow reader. Further lines are dropped."""
@@ -36,7 +37,7 @@ FLUSH_BYTES: Final = 1 << 15
 DROPS_PER_POLL: Final = 64
 """The number of lines to drop before polling the reader again, because a poll takes as long as handling a line."""
 WRITE_DELAY: Final = 0.05
-"""Seconds that the writer's own thread waits for further lines before it writes."""
+"""Seconds that the writer's own thread waits for further lines between two writes."""
 POLL_INTERVAL: Final = 0.5
 STALL_TIMEOUT: Final = 2.0
 CLOSE_TIMEOUT: Final = 10.0
@@ -73,8 +74,6 @@ class NonBlockingWriter:
         self.has_failed = False
         # Why writing has failed, or None if the reader has closed the pipe.
         self.error: Exception | None = None
-        self._wake_event: Final = threading.Event()
-        self._close_event: Final = threading.Event()
         # The lock guards the fields below.
         self._lock: Final = threading.Lock()
         self._lines: list[bytes] = []
@@ -87,8 +86,9 @@ class NonBlockingWriter:
         self._new_bytes = 0
         self._dropped_line_count = 0
         self._target: Final = _open_target(target, truncate)
-        self._thread: Final = threading.Thread(target=self._run_thread, name="trioflow events", daemon=True)
-        self._thread.start()
+        self._last_poll = time.monotonic()
+        self._ticker: Final = Ticker(self._write_and_poll, WRITE_DELAY, POLL_INTERVAL, "trioflow events")
+        self._ticker.start()
 
     # ---- in the thread of the run
 
@@ -109,8 +109,7 @@ class NonBlockingWriter:
             if self._new_bytes >= FLUSH_BYTES:
                 self._new_bytes = 0
                 self._write_accepted_bytes()
-        if not self._wake_event.is_set():
-            self._wake_event.set()
+        self._ticker.wake()
 
     def close(self, last_line: bytes = b"") -> None:
         """End the thread, write the buffered lines and `last_line`, and close the target.
@@ -118,9 +117,7 @@ class NonBlockingWriter:
         Give up if the reader accepts nothing for too long. `last_line` is buffered even if the buffer is full, because
         it reports how the run ended.
         """
-        self._close_event.set()
-        self._wake_event.set()
-        self._thread.join()
+        self._ticker.stop()
         self._append(last_line)
         start = last_progress = time.monotonic()
         remaining = self._buffered_bytes
@@ -176,24 +173,21 @@ class NonBlockingWriter:
 
     # ---- in the writer's own thread
 
-    def _run_thread(self) -> None:
-        """Write the buffered lines, and poll the jobs, until the writer is closed."""
-        last_poll = time.monotonic()
-        while not self._close_event.is_set() and not self.has_failed:
-            if self._wake_event.wait(POLL_INTERVAL):
-                self._close_event.wait(WRITE_DELAY)
-            self._wake_event.clear()
-            polled_lines: list[bytes] = []
-            if time.monotonic() >= last_poll + POLL_INTERVAL:
-                last_poll, polled_lines = time.monotonic(), list(self._poll_jobs())
-            with self._lock:
-                if self._buffered_bytes < MAX_BUFFERED_BYTES // 2:
-                    for line in polled_lines:
-                        self._append(line)
-                is_done = self._write_accepted_bytes()
-            if not is_done:
-                self._wake_event.set()
-                self._target.wait(WRITE_DELAY)
+    def _write_and_poll(self) -> None:
+        """Write the buffered lines, and poll the jobs."""
+        if self.has_failed:
+            return
+        polled_lines: list[bytes] = []
+        if time.monotonic() >= self._last_poll + POLL_INTERVAL:
+            self._last_poll, polled_lines = time.monotonic(), list(self._poll_jobs())
+        with self._lock:
+            if self._buffered_bytes < MAX_BUFFERED_BYTES // 2:
+                for line in polled_lines:
+                    self._append(line)
+            is_done = self._write_accepted_bytes()
+        if not is_done:
+            self._ticker.wake()
+            self._target.wait(WRITE_DELAY)
 
 
 class _DescriptorTarget:

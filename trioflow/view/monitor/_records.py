@@ -68,10 +68,13 @@ class Ticker(threading.Thread):
         callback: the function to call. It must not raise.
         interval: the minimum number of seconds between two calls of the function.
         idle_interval: the function is called after this many seconds even if `wake` is not.
+        name: the name of the thread.
 
     """
 
-    def __init__(self, callback: Callable[[], None], interval: float, idle_interval: float) -> None:
+    def __init__(
+        self, callback: Callable[[], None], interval: float, idle_interval: float, name: str = "trioflow monitor"
+    ) -> None:
         self._callback: Final = callback
         self._interval: Final = interval
         self._idle_interval: Final = idle_interval
@@ -79,7 +82,7 @@ class Ticker(threading.Thread):
         self._stop_event: Final = threading.Event()
         # A notebook finds the cell that an output belongs to by a context variable of the caller.
         run_in_context = contextvars.copy_context().run
-        super().__init__(target=run_in_context, args=(self._run_thread,), name="trioflow monitor", daemon=True)
+        super().__init__(target=run_in_context, args=(self._run_thread,), name=name, daemon=True)
 
     def wake(self) -> None:
         """Schedule a call of the function. This method is cheap, and any thread may call it."""
