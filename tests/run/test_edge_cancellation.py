@@ -73,67 +73,20 @@ def ended_at(main: Callable[[], Awaitable[Any]]) -> float:
     return run_virtual(timed, backend="asyncio")
 
 
+Cause = Callable[[Careful], Callable[[], Awaitable[Any]]]
+
+
 # --- one cause
-def timeout(body: Careful) -> Callable[[], Awaitable[Any]]:
-    return Scheduler(Job(body, timeout=1)).co_run
-
-
-def timeout_of_an_attempt(body: Careful) -> Callable[[], Awaitable[Any]]:
-    return Scheduler(Job(body, timeout=1, retry=OTHER_ERRORS)).co_run
-
-
-def idle_timeout(body: Careful) -> Callable[[], Awaitable[Any]]:
-    return Scheduler(Job(body, idle_timeout=1)).co_run
-
-
-def cancel(body: Careful) -> Callable[[], Awaitable[Any]]:
-    job = Job(body)
-    return Scheduler(job, Job(later, 1, job.cancel)).co_run
-
-
 def cancel_of_the_run(body: Careful) -> Callable[[], Awaitable[Any]]:
     scheduler = Scheduler(Job(body))
     scheduler.add(Job(later, 1, scheduler.cancel))
     return scheduler.co_run
 
 
-def timeout_of_the_run(body: Careful) -> Callable[[], Awaitable[Any]]:
-    return Scheduler(Job(body), timeout=1).co_run
-
-
-def critical_failure(body: Careful) -> Callable[[], Awaitable[Any]]:
-    return Scheduler(Job(body), Job(fail_at, 1, critical=True)).co_run
-
-
 def interruption(body: Careful) -> Callable[[], Awaitable[Any]]:
     scheduler = Scheduler(Job(body))
     scheduler.add(Job(later, 1, lambda: scheduler._run.interrupt(None)))  # type: ignore[union-attr]  # as a signal does
     return scheduler.co_run
-
-
-def timeout_of_a_nested_run(body: Careful) -> Callable[[], Awaitable[Any]]:
-    return Scheduler(Scheduler(Scheduler(Job(body)), timeout=1)).co_run
-
-
-def timeout_of_an_outer_run(body: Careful) -> Callable[[], Awaitable[Any]]:
-    return Scheduler(Scheduler(Scheduler(Job(body)), timeout=100), timeout=1).co_run
-
-
-def end_of_a_forever_job(body: Careful) -> Callable[[], Awaitable[Any]]:
-    return Scheduler(Job(body, forever=True), Job(nap, 1), shutdown_timeout=None).co_run
-
-
-def end_of_a_service(body: Careful) -> Callable[[], Awaitable[Any]]:
-    return Scheduler(Service(body), Job(nap, 1), shutdown_timeout=None).co_run
-
-
-def cleanup_timeout(body: Careful) -> Callable[[], Awaitable[Any]]:
-    bad = Job(fail_at, 0.25, critical=True)
-    return Scheduler(bad, Job(body, required=bad, run_if="failed"), cleanup_timeout=0.75).co_run
-
-
-def wait_for(body: Careful) -> Callable[[], Awaitable[Any]]:
-    return lambda: asyncio.wait_for(Scheduler(Job(body)).co_run(), 1)
 
 
 def timeout_around(body: Careful) -> Callable[[], Awaitable[Any]]:
@@ -161,26 +114,43 @@ def scope_around(body: Careful) -> Callable[[], Awaitable[Any]]:
     return main
 
 
-def scope_in_a_job(body: Careful) -> Callable[[], Awaitable[Any]]:
-    return Scheduler(Job(scope_around(body))).co_run
-
-
-CAUSES = [
-    timeout, timeout_of_an_attempt, idle_timeout, cancel, cancel_of_the_run, timeout_of_the_run, critical_failure,
-    interruption, timeout_of_a_nested_run, timeout_of_an_outer_run, end_of_a_forever_job, end_of_a_service,
-    cleanup_timeout, wait_for, timeout_around, task_group_around, scope_around, scope_in_a_job,
-]  # fmt: skip
+CAUSES: dict[str, Cause] = {
+    "timeout": lambda body: Scheduler(Job(body, timeout=1)).co_run,
+    "timeout_of_an_attempt": lambda body: Scheduler(Job(body, timeout=1, retry=OTHER_ERRORS)).co_run,
+    "idle_timeout": lambda body: Scheduler(Job(body, idle_timeout=1)).co_run,
+    "cancel": lambda body: Scheduler(job := Job(body), Job(later, 1, job.cancel)).co_run,
+    "cancel_of_the_run": cancel_of_the_run,
+    "timeout_of_the_run": lambda body: Scheduler(Job(body), timeout=1).co_run,
+    "critical_failure": lambda body: Scheduler(Job(body), Job(fail_at, 1, critical=True)).co_run,
+    "interruption": interruption,
+    "timeout_of_a_nested_run": lambda body: Scheduler(Scheduler(Scheduler(Job(body)), timeout=1)).co_run,
+    "timeout_of_an_outer_run": lambda body: Scheduler(Scheduler(Scheduler(Job(body)), timeout=100), timeout=1).co_run,
+    "end_of_a_forever_job": lambda body: Scheduler(Job(body, forever=True), Job(nap, 1), shutdown_timeout=None).co_run,
+    "end_of_a_service": lambda body: Scheduler(Service(body), Job(nap, 1), shutdown_timeout=None).co_run,
+    "cleanup_timeout": lambda body: (
+        Scheduler(
+            bad := Job(fail_at, 0.25, critical=True), Job(body, required=bad, run_if="failed"), cleanup_timeout=0.75
+        ).co_run
+    ),
+    "wait_for": lambda body: lambda: asyncio.wait_for(Scheduler(Job(body)).co_run(), 1),
+    "timeout_around": timeout_around,
+    "task_group_around": task_group_around,
+    "scope_around": scope_around,
+    "scope_in_a_job": lambda body: Scheduler(Job(scope_around(body))).co_run,
+}
 
 
 @pytest.mark.parametrize("cause", CAUSES)
-def test_a_job_is_cancelled_once_and_may_await_while_it_unwinds(cause: Any) -> None:
+def test_a_job_is_cancelled_once_and_may_await_while_it_unwinds(cause: str) -> None:
     body = Careful()
-    assert ended_at(cause(body)) == 9
+    assert ended_at(CAUSES[cause](body)) == 9
     assert (body.cancelled_at, body.tidied_at) == ([1], [9])
 
 
-@pytest.mark.parametrize("cause", [timeout, idle_timeout, cancel, timeout_of_the_run, end_of_a_service, scope_around])
-def test_the_children_of_a_cancelled_job_may_await_while_they_unwind(cause: Any) -> None:
+@pytest.mark.parametrize(
+    "cause", ["timeout", "idle_timeout", "cancel", "timeout_of_the_run", "end_of_a_service", "scope_around"]
+)
+def test_the_children_of_a_cancelled_job_may_await_while_they_unwind(cause: str) -> None:
     """Tasks that a cancelled job awaits, by `gather` or in a TaskGroup, are cancelled once, too."""
     children = [Careful(), Careful()]
 
@@ -194,7 +164,7 @@ def test_the_children_of_a_cancelled_job_may_await_while_they_unwind(cause: Any)
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(child())
 
-    assert ended_at(cause(Parent())) == 9
+    assert ended_at(CAUSES[cause](Parent())) == 9
     assert [child.cancelled_at for child in children] == [[1], [1]]
     assert [child.tidied_at for child in children] == [[9], [9]]
 
@@ -207,25 +177,6 @@ def test_a_job_that_has_not_ended_a_second_after_its_cancellation_is_named(caplo
 
 
 # --- further causes
-def timeout_then_end_of_the_run(body: Careful) -> Callable[[], Awaitable[Any]]:
-    return Scheduler(Job(body, timeout=1), timeout=3).co_run
-
-
-def timeout_then_cancel(body: Careful) -> Callable[[], Awaitable[Any]]:
-    job = Job(body, timeout=1)
-    return Scheduler(job, Job(later, 3, job.cancel)).co_run
-
-
-def cancel_twice(body: Careful) -> Callable[[], Awaitable[Any]]:
-    job = Job(body)
-    return Scheduler(job, Job(later, 1, job.cancel), Job(later, 3, job.cancel)).co_run
-
-
-def cancel_then_end_of_the_run(body: Careful) -> Callable[[], Awaitable[Any]]:
-    job = Job(body)
-    return Scheduler(job, Job(later, 1, job.cancel), Job(fail_at, 3, critical=True)).co_run
-
-
 def outside(scheduler: Scheduler, first: Callable[[], Any], second: Callable[[], Any]) -> Callable[[], Awaitable[Any]]:
     async def main() -> None:
         asyncio.get_running_loop().call_later(1, first)
@@ -245,27 +196,6 @@ def two_signals(body: Careful) -> Callable[[], Awaitable[Any]]:
     return outside(scheduler, lambda: scheduler._run.interrupt(None), lambda: scheduler._run.interrupt(None))
 
 
-def timeouts_on_both_levels(body: Careful) -> Callable[[], Awaitable[Any]]:
-    return Scheduler(Scheduler(Job(body), timeout=1), timeout=3).co_run
-
-
-def timeouts_on_outer_levels(body: Careful) -> Callable[[], Awaitable[Any]]:
-    return Scheduler(Scheduler(Scheduler(Job(body)), timeout=1), timeout=3).co_run
-
-
-def timeout_of_a_run_in_a_job(body: Careful) -> Callable[[], Awaitable[Any]]:
-    return Scheduler(Job(Scheduler(Job(body), timeout=1).co_run, timeout=3)).co_run
-
-
-def cancel_of_a_job_that_awaits_a_run(body: Careful) -> Callable[[], Awaitable[Any]]:
-    job = Job(Scheduler(Job(body), timeout=1).co_run)
-    return Scheduler(job, Job(later, 3, job.cancel)).co_run
-
-
-def timeout_around_a_job_that_awaits_a_run(body: Careful) -> Callable[[], Awaitable[Any]]:
-    return Scheduler(Scheduler(Job(Scheduler(Job(body), timeout=1).co_run)), timeout=3).co_run
-
-
 def native_cancellations(body: Careful) -> Callable[[], Awaitable[Any]]:
     async def main() -> None:
         task = asyncio.create_task(Scheduler(Job(body)).co_run())
@@ -276,19 +206,35 @@ def native_cancellations(body: Careful) -> Callable[[], Awaitable[Any]]:
     return main
 
 
-@pytest.mark.parametrize(
-    "causes",
-    [
-        timeout_then_end_of_the_run, timeout_then_cancel, cancel_twice, cancel_then_end_of_the_run,
-        stop_of_the_run_twice, two_signals, timeouts_on_both_levels, timeouts_on_outer_levels,
-        timeout_of_a_run_in_a_job, cancel_of_a_job_that_awaits_a_run, timeout_around_a_job_that_awaits_a_run,
-        native_cancellations,
-    ],
-)  # fmt: skip
-def test_a_further_cause_cancels_a_job_once_more(causes: Any) -> None:
+FURTHER_CAUSES: dict[str, Cause] = {
+    "timeout_then_end_of_the_run": lambda body: Scheduler(Job(body, timeout=1), timeout=3).co_run,
+    "timeout_then_cancel": lambda body: Scheduler(job := Job(body, timeout=1), Job(later, 3, job.cancel)).co_run,
+    "cancel_twice": lambda body: (
+        Scheduler(job := Job(body), Job(later, 1, job.cancel), Job(later, 3, job.cancel)).co_run
+    ),
+    "cancel_then_end_of_the_run": lambda body: (
+        Scheduler(job := Job(body), Job(later, 1, job.cancel), Job(fail_at, 3, critical=True)).co_run
+    ),
+    "stop_of_the_run_twice": stop_of_the_run_twice,
+    "two_signals": two_signals,
+    "timeouts_on_both_levels": lambda body: Scheduler(Scheduler(Job(body), timeout=1), timeout=3).co_run,
+    "timeouts_on_outer_levels": lambda body: Scheduler(Scheduler(Scheduler(Job(body)), timeout=1), timeout=3).co_run,
+    "timeout_of_a_run_in_a_job": lambda body: Scheduler(Job(Scheduler(Job(body), timeout=1).co_run, timeout=3)).co_run,
+    "cancel_of_a_job_that_awaits_a_run": lambda body: (
+        Scheduler(job := Job(Scheduler(Job(body), timeout=1).co_run), Job(later, 3, job.cancel)).co_run
+    ),
+    "timeout_around_a_job_that_awaits_a_run": lambda body: (
+        Scheduler(Scheduler(Job(Scheduler(Job(body), timeout=1).co_run)), timeout=3).co_run
+    ),
+    "native_cancellations": native_cancellations,
+}
+
+
+@pytest.mark.parametrize("causes", FURTHER_CAUSES)
+def test_a_further_cause_cancels_a_job_once_more(causes: str) -> None:
     """A job that unwinds is cancelled once more by a further cause, and not again after that."""
     body = Careful()
-    assert ended_at(causes(body)) == 3
+    assert ended_at(FURTHER_CAUSES[causes](body)) == 3
     assert (body.cancelled_at, body.tidied_at) == ([1, 3], [])
 
 
