@@ -37,12 +37,12 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from ..admission._resource import TIME_TOLERANCE
-from ..base._states import CANCELLED, FAILED, SCHEDULED, SUCCEEDED, CancelCause, JobState, StopReason, WaitCause
+from ..base._states import CANCELLED, FAILED, SCHEDULED, SUCCEEDED, CancelCause, JobState, StopReason
 from ..base._user_code import get_traceback, innermost_line, leaf_exceptions
 from ..job import _errors, _job_options
 from ..job._errors import find_interruption
 from ..job._job import AbstractJob, RunExtras, is_scheduler
-from ._handle import TimeLimit
+from ._handle import RunHandle, TimeLimit
 from ._instruments import Part
 
 if TYPE_CHECKING:
@@ -90,9 +90,8 @@ async def _call_with_journal(worker: Worker, job: AbstractJob[Any], writer: Jour
 
 def _record_wait(worker: Worker, job: AbstractJob[Any], since: float) -> None:
     """Record that a job has waited for files until now, if that was long."""
-    now = worker.run.clock()
-    if now - since > MIN_WAIT_SECONDS:
-        job._ensure_extras().inner_waits += ((WaitCause.LOADING, since, now),)
+    if worker.run.clock() - since > MIN_WAIT_SECONDS:
+        RunHandle(worker.run).record_loading(job, since)
 
 
 async def _call_with_callbacks(worker: Worker, job: Any, options: _job_options.OptionRecord) -> Any:
