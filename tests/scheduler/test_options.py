@@ -60,8 +60,20 @@ def took(seconds: float) -> float:
     return seconds
 
 
-def for_job(job: AbstractJob[Any], value: Any, before: Any, after: Any, *others: Any) -> Effect:
-    return Effect(Scheduler(job, *others), job, value, lambda _: job.state, before, after)
+def for_job(
+    job: Job[Any],
+    value: Any,
+    before: Any,
+    after: Any,
+    *others: Any,
+    look: Callable[[Job[Any]], Any] = lambda job: job.state,
+) -> Effect:
+    return Effect(Scheduler(job, *others), job, value, lambda _: look(job), before, after)
+
+
+def for_scheduler(value: Any, before: Any, after: Any, look: Callable[[Scheduler], Any]) -> Effect:
+    scheduler = Scheduler(Job(nothing, label="a"))
+    return Effect(scheduler, scheduler, value, lambda _: look(scheduler), before, after)
 
 
 def in_order(name: str, value: Any, before: str, after: str, *jobs: AbstractJob[Any], **options: Any) -> Effect:
@@ -101,13 +113,6 @@ def sharing_tasks() -> Effect:
     return Effect(Scheduler(Sequence(jobs)), jobs[2], True, is_shared, True, False)
 
 
-def dropping() -> Effect:
-    """A result that is not kept is gone after the last job that uses it; both jobs were made before."""
-    first = Job(nap, 1, "value")
-    last = Job(nap, 1, first)
-    return Effect(Scheduler(last), first, False, lambda _: first.result(default="none"), "value", "none")
-
-
 def ended(name: str, value: Any, after: StopReason, *jobs: AbstractJob[Any], job: AbstractJob[Any]) -> Effect:
     """Check an option by the stop reason of the run."""
     scheduler = Scheduler(job, *jobs)
@@ -128,47 +133,12 @@ def needing() -> Effect:
 
 def watching() -> Effect:
     starts = Starts()
-    scheduler = Scheduler(Job(nothing, label="a"))
-    return Effect(scheduler, scheduler, (starts,), starts.order, "", "a")
+    return for_scheduler((starts,), "", "a", lambda _: starts.order(0))
 
 
 def settling() -> Effect:
     told: list[str] = []
-    scheduler = Scheduler(Job(nothing, label="a"))
-    return Effect(scheduler, scheduler, lambda job: told.append(job.label), lambda _: "".join(told), "", "a")
-
-
-def keeping() -> Effect:
-    """Only an open block drops jobs: see `test_keep_jobs_takes_effect_in_the_next_block`."""
-    scheduler = Scheduler(Job(nothing))
-    return Effect(scheduler, scheduler, False, lambda _: scheduler.keep_jobs, True, False)
-
-
-def holding() -> Effect:
-    """A run with a failure is held until its timeout."""
-    return lasting(True, 1, 9, Job(fail), timeout=9)
-
-
-def placing() -> Effect:
-    """Processes do not run in virtual time: the effect is tested in `tests/jobs/process`."""
-    scheduler = Scheduler(Job(nothing))
-    return Effect(scheduler, scheduler, "local", lambda _: scheduler.processes, None, "local")
-
-
-def relabelled() -> Effect:
-    job = Job(nothing, label="old")
-    scheduler = Scheduler(job)
-    return Effect(scheduler, job, "new", lambda _: job.path, "old", "new")
-
-
-def redacting() -> Effect:
-    job = Job(nap, 1)
-    return Effect(Scheduler(job), job, True, lambda _: job.label, "nap(1)", "nap(…)")
-
-
-def logging_failures() -> Effect:
-    job = Job(fail_now)
-    return Effect(Scheduler(job), job, False, lambda _: job.log, True, False)
+    return for_scheduler(lambda job: told.append(job.label), "", "a", lambda _: "".join(told))
 
 
 def named(*labels: str, **options: Any) -> list[Job[Any]]:
@@ -176,7 +146,7 @@ def named(*labels: str, **options: Any) -> list[Job[Any]]:
 
 
 EFFECTS: dict[str, Callable[[], Effect]] = {
-    "label": relabelled,
+    "label": lambda: for_job(Job(nothing, label="old"), "new", "old", "new", look=lambda job: job.path),
     "critical": lambda: ended("critical", True, StopReason.CRITICAL, job=Job(fail_now)),
     "forever": lambda: for_job(Job(nap, 9), True, SUCCEEDED, CANCELLED, Job(nap, 1)),
     "timeout": lambda: for_job(Job(nap, 9), 1.0, SUCCEEDED, FAILED),
@@ -185,9 +155,12 @@ EFFECTS: dict[str, Callable[[], Effect]] = {
     "own_task": sharing_tasks,
     "retry": counting,
     "run_if": lambda: for_job(Job(nap, 1, required=(bad := Job(fail, 1))), "settled", BLOCKED, SUCCEEDED, bad),
-    "keep_result": dropping,
-    "redact": redacting,
-    "log": logging_failures,
+    "keep_result": lambda: for_job(  # a result that is not kept is gone after the last job that uses it
+        first := Job(nap, 1, "value"), False, "value", "none", Job(nap, 1, first),
+        look=lambda job: job.result(default="none"),
+    ),
+    "redact": lambda: for_job(Job(nap, 1), True, "nap(1)", "nap(…)", look=lambda job: job.label),
+    "log": lambda: for_job(Job(fail_now), False, True, False, look=lambda job: job.log),
     "priority": lambda: in_order("priority", 1, "ab", "ba", *named("a", "b"), jobs_window=1),
     "expected_duration": lambda: in_order(
         "expected_duration", 5.0, "ab", "ba", *named("a", "b", expected_duration=1), jobs_window=1
@@ -205,11 +178,13 @@ EFFECTS: dict[str, Callable[[], Effect]] = {
     ),
     "pool": lambda: lasting(Pool(cpu=1), 1, 2, *named("a", "b", needs={"cpu": 1}), pool=Pool(cpu=2)),
     "instruments": watching,
-    "keep_jobs": keeping,
-    "hold": holding,
+    # only an open block drops jobs: see `test_keep_jobs_takes_effect_in_the_next_block`
+    "keep_jobs": lambda: for_scheduler(False, True, False, lambda scheduler: scheduler.keep_jobs),
+    "hold": lambda: lasting(True, 1, 9, Job(fail), timeout=9),  # it is held until its timeout
     "on_job_settled": lambda: settling(),
     "durations": lambda: in_order("durations", {"a": 1, "b": 5}, "ab", "ba", *named("a", "b"), jobs_window=1),
-    "processes": placing,
+    # processes do not run in virtual time: the effect is tested in `tests/jobs/process`
+    "processes": lambda: for_scheduler("local", None, "local", lambda scheduler: scheduler.processes),
 }  # fmt: skip
 """How to see that an option is in effect. Options of journals are tested in tests/journal."""
 IN_JOURNALS = {"save": "json", "key": "what it does", "version": 2, "reads": "in", "writes": "out", "journal": "run.db"}
