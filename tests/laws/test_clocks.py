@@ -31,33 +31,9 @@ if TYPE_CHECKING:
 
 
 # ---- the ways to run a job: each returns a scheduler
-def alone(make: Make, _: float) -> Scheduler:
-    return Scheduler(make())
-
-
-def called(make: Make, _: float) -> Scheduler:
-    return Scheduler(Job(make().co_run))
-
-
 def in_clean_up(make: Make, _: float) -> Scheduler:
     failing = Job(fail_now, critical=True)
     return Scheduler(failing, make(run_if="failed", required=failing), cleanup_timeout=PATIENCE)
-
-
-def forever(make: Make, unit: float) -> Scheduler:
-    return Scheduler(make(forever=True), Job(anyio.sleep, 6 * unit))
-
-
-def after_a_token(make: Make, unit: float) -> Scheduler:
-    return Scheduler(Job(anyio.sleep, unit / 2), make(), jobs_window=anyio.CapacityLimiter(1))
-
-
-def nested(make: Make, _: float) -> Scheduler:
-    return Scheduler(Scheduler(make()))
-
-
-def in_a_first(make: Make, _: float) -> Scheduler:
-    return Scheduler(First(make()))
 
 
 def tried_again(make: Make, unit: float) -> Scheduler:
@@ -72,7 +48,18 @@ def tried_again(make: Make, unit: float) -> Scheduler:
     return Scheduler(job, Job(cancel_and_try_again))
 
 
-WAYS = [alone, called, in_clean_up, forever, after_a_token, nested, in_a_first, tried_again]
+WAYS: dict[str, Callable[[Make, float], Scheduler]] = {
+    "alone": lambda make, _: Scheduler(make()),
+    "called": lambda make, _: Scheduler(Job(make().co_run)),
+    "in_clean_up": in_clean_up,
+    "forever": lambda make, unit: Scheduler(make(forever=True), Job(anyio.sleep, 6 * unit)),
+    "after_a_token": lambda make, unit: Scheduler(
+        Job(anyio.sleep, unit / 2), make(), jobs_window=anyio.CapacityLimiter(1)
+    ),
+    "nested": lambda make, _: Scheduler(Scheduler(make())),
+    "in_a_first": lambda make, _: Scheduler(First(make())),
+    "tried_again": tried_again,
+}
 
 
 # ---- the kinds: each yields a function that makes a job, whose own code can run only after three units
@@ -212,17 +199,17 @@ def test_no_clock_of_a_job_runs_before_its_own_code_can(
     """With a timeout of one unit, each job succeeds in its first attempt, however it is run: all ways at once."""
     found: dict[str, list[AbstractJob[Any]]] = {}
 
-    async def play(site: Site, way: Callable[[Make, float], Scheduler], make: Make) -> None:
+    async def play(site: Site, way: str, make: Make) -> None:
         made: list[AbstractJob[Any]] = []
 
         def make_one(**options: Any) -> AbstractJob[Any]:
-            made.append(make(timeout=unit, retry=2, label=way.__name__, **options))
+            made.append(make(timeout=unit, retry=2, label=way, **options))
             return made[0]
 
-        scheduler = way(make_one, unit)
-        journal = site.journals and site.journals / way.__name__
+        scheduler = WAYS[way](make_one, unit)
+        journal = site.journals and site.journals / way
         await scheduler.co_run(journal=journal)
-        found[way.__name__] = [*scheduler, *made]
+        found[way] = [*scheduler, *made]
 
     async def main(site: Site, make: Make) -> None:
         async with anyio.create_task_group() as tasks:
