@@ -6,7 +6,6 @@ import contextlib
 import os
 import stat
 import tempfile
-import threading
 from collections.abc import Callable, Generator
 from concurrent.futures import Future
 from typing import Any, TypeVar, cast
@@ -26,22 +25,18 @@ def event_at_end(future: Future[Any]) -> ThreadEvent:
 
 async def call_in_thread(function: Callable[..., T], *arguments: object) -> T:
     """Call a function that would block the event loop in a thread, and wait for its end, despite a cancellation."""
-    outcome = Future[T]()
-    ended_event = event_at_end(outcome)
-    threading.Thread(target=_call, args=(outcome, function, arguments), name="trioflow files").start()
-    await ended_event.outlast()
+    # Imported here, because few programs need it.
+    from concurrent.futures import ThreadPoolExecutor
+
+    executor = ThreadPoolExecutor(1, "trioflow files")
+    outcome = executor.submit(function, *arguments)
+    executor.shutdown(wait=False)
+    await event_at_end(outcome).outlast()
     try:
         return outcome.result()
     finally:
         # Breaks a reference cycle: it refers to the exception, whose traceback refers to this frame.
         del outcome
-
-
-def _call(outcome: Future[T], function: Callable[..., T], arguments: tuple[Any, ...]) -> None:
-    try:
-        outcome.set_result(function(*arguments))
-    except BaseException as error:
-        outcome.set_exception(error)
 
 
 def may_wait_for_writer(file: Any) -> bool:
