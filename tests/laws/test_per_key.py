@@ -13,7 +13,7 @@ from trioflow._core.admission import _admission, _pools
 from trioflow._core.admission._pools import resource_views
 from trioflow.abc import WaitCause, Waiting, waiting
 from trioflow.view.text._verdict import run_verdict
-from ..bodies import BLOCKED, FAILED, SUCCEEDED, fail, fail_now, later, nap, running, timed
+from ..bodies import BLOCKED, FAILED, SUCCEEDED, fail, fail_now, later, nap, running, serve, timed
 from ..conftest import Virtual
 
 
@@ -152,11 +152,6 @@ def test_what_is_neither_an_amount_nor_a_key_is_rejected(value: Any) -> None:
         Job(nap, 1, label="x", needs={"host": value})
     assert str(caught.value).startswith(f"needs={{'host': {value!r}}} of 'x': give a finite number, 0 or more, ")
     assert "the key of a PerKey as text" in str(caught.value)
-
-
-async def serve(*, task_status: Any) -> None:
-    task_status.started()
-    await anyio.sleep_forever()
 
 
 @pytest.mark.parametrize(
