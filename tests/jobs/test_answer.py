@@ -10,12 +10,8 @@ import pytest
 from trioflow import Answer, Job, JobState, JobTimeout, Scheduler, Trace
 from trioflow.abc import incidents_of
 from trioflow.view import listing
-from ..bodies import at_once, running
+from ..bodies import at_once, nap, running
 from ..conftest import Virtual
-
-
-async def nap(seconds: float) -> None:
-    await anyio.sleep(seconds)
 
 
 @pytest.mark.parametrize("make_window", [lambda: 1, lambda: anyio.CapacityLimiter(1)])
