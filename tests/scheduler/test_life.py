@@ -11,7 +11,7 @@ import pytest
 from trioflow import Job, JobNotDone, JobState, Scheduler, StopReason
 from trioflow._core.scheduler import _life
 from trioflow._core.scheduler._life import Answer, Stage
-from ..bodies import at_once, hooked, nothing
+from ..bodies import at_once, fail_now, hooked, nothing
 
 SYNC_WORDS = [word for word in _life.WORDS if not word.startswith(("run", "wait_settled", "cancel, nested"))]
 """The words that no other test of this file says. `cells_of` knows the one of a nested scheduler."""
@@ -342,14 +342,10 @@ def test_wait_settled_of_an_outermost_scheduler_waits_for_the_end_of_its_run(vir
     virtual(main)
 
 
-async def fail() -> None:
-    raise OSError
-
-
 @pytest.mark.parametrize("word", ["drain", "pause", "resume", "cancel"])
 def test_steering_of_a_group_that_a_run_elsewhere_has_not_reached_comes_too_late(backend: Any, word: str) -> None:
     """Only a group that had begun knew the thread of its run: for another, three of these words were errors."""
-    group = Scheduler(Job(nothing), label="group", required=(failing := Job(fail, log=False)))
+    group = Scheduler(Job(nothing), label="group", required=(failing := Job(fail_now, log=False)))
     thread = threading.Thread(target=Scheduler(failing, group).run, kwargs={"backend": backend})
     thread.start()
     thread.join()

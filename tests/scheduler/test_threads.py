@@ -12,7 +12,7 @@ import trioflow
 from trioflow import Answer, Budget, CycleError, Job, JobState, Pool, Rate, Scheduler, StopReason, current_job
 from trioflow._core.scheduler import _sync_run
 from trioflow.abc import fraction_done
-from ..bodies import at_once, nothing
+from ..bodies import at_once, nap, nothing
 from ..conftest import Virtual
 
 Call = Callable[[Any, Any], object]
@@ -26,10 +26,6 @@ ENDING: dict[str, Call] = {
 def in_thread(call: Callable[[], object]) -> BaseException | None:
     with ThreadPoolExecutor(1) as threads:
         return threads.submit(call).exception()
-
-
-async def nap() -> None:
-    await anyio.sleep(1)
 
 
 def run_with_call(virtual: Virtual, call: Call, **options: Any) -> tuple[Scheduler, Any, Any, BaseException | None]:
