@@ -2,15 +2,17 @@
 
 import contextlib
 import os
+import pty
 import subprocess
 import sys
+import termios
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from click.testing import CliRunner, Result
 from trioflow.cli._commands import command
-from ..pythons import python
+from ..pythons import Python, python
 
 PROLOGUE = """
 import anyio
@@ -57,6 +59,22 @@ def refused(*arguments: Any) -> str:
 
 def process(*arguments: Any, **options: Any) -> subprocess.CompletedProcess[str]:
     return python(*WORDS, *arguments, **{"env": ENVIRONMENT, "text": True, **options})
+
+
+def on_a_terminal(*arguments: Any, columns: int = 80, lines: int = 24, **variables: str) -> tuple[int, str]:
+    """Run the command on a new terminal, and return its exit code, and all that it writes there."""
+    ours, theirs = pty.openpty()
+    termios.tcsetwinsize(theirs, (lines, columns))
+    environment = {name: value for name, value in ENVIRONMENT.items() if name not in ("COLUMNS", "LINES")}
+    streams: dict[str, Any] = dict.fromkeys(("stdin", "stdout", "stderr"), theirs)
+    with Python([*WORDS, *arguments], env={**environment, **variables}, **streams) as started:
+        os.close(theirs)
+        said = b""
+        with contextlib.suppress(OSError):  # Linux raises it when the other end is closed
+            while piece := os.read(ours, 65536):
+                said += piece
+    os.close(ours)
+    return started.returncode, said.decode(errors="surrogateescape")
 
 
 def labels(listing: str) -> list[str]:

@@ -1,19 +1,17 @@
 """Bad files, names, outputs and terminals: each has its message and its exit code."""
 
 import os
-import pty
 import re
 import shlex
 import subprocess
 import sys
-import termios
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 import pytest
 from trioflow.cli import main
-from ..pythons import Python, python
-from .command_line import ENVIRONMENT, WORDS, process, refused, run, trioflow, written
+from ..pythons import python
+from .command_line import ENVIRONMENT, on_a_terminal, process, refused, run, trioflow, written
 
 FINE = "scenario = Scheduler(Job(work, label='a'))"
 MANY = "scenario = Scheduler(Job(work, label=f'{n}' * 20) for n in range(1000))"
@@ -247,26 +245,9 @@ for words in (["list"], ["list", "--paths"], ["check"], ["run", "--no-monitor"])
 
 
 # --- terminals
-def on_a_terminal(columns: int, *arguments: Any) -> tuple[int, str]:
-    """Run the command on a terminal of the given width, and return its exit code and its output."""
-    ours, theirs = pty.openpty()
-    termios.tcsetwinsize(theirs, (24, columns))
-    environment = {name: value for name, value in ENVIRONMENT.items() if name not in ("COLUMNS", "LINES")}
-    with Python([*WORDS, *arguments], stdin=theirs, stdout=theirs, stderr=theirs, env=environment) as started:
-        os.close(theirs)
-        written = b""
-        try:
-            while chunk := os.read(ours, 65536):
-                written += chunk
-        except OSError:  # Linux raises it when the other end is closed
-            pass
-    os.close(ours)
-    return started.returncode, written.decode()
-
-
 @pytest.mark.parametrize("command", ["list", "check", "run --no-monitor", "run"])
 def test_commands_work_on_a_terminal_of_twenty_columns(tmp_path: Path, command: str) -> None:
-    code, text = on_a_terminal(20, *command.split(), written(tmp_path, FINE))
+    code, text = on_a_terminal(*command.split(), written(tmp_path, FINE), columns=20)
     assert code == 0, text
     assert {"list": "<Job a>", "check": "nothing found"}.get(command, "1 job succeeded") in text
 
@@ -280,7 +261,7 @@ def test_invalid_value_of_the_jobs_option_is_rejected(tmp_path: Path, number: st
 
 def test_help_is_readable_on_a_terminal_of_twenty_columns() -> None:
     """On a terminal of 20 columns, `run --help` does not break the names of options into pieces."""
-    code, text = on_a_terminal(20, "run", "--help")
+    code, text = on_a_terminal("run", "--help", columns=20)
     assert code == 0
     assert "--jobs" in text
 

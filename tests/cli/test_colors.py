@@ -1,14 +1,11 @@
 """Colours and escape sequences of commands, on terminals and in pipes, with NO_COLOR, FORCE_COLOR and TERM=dumb."""
 
-import contextlib
-import os
-import pty
 import re
 import subprocess
 from pathlib import Path
 import pytest
-from ..pythons import Python, python
-from .command_line import ENVIRONMENT, WORDS, run, written
+from ..pythons import python
+from .command_line import ENVIRONMENT, WORDS, on_a_terminal, run, written
 
 CODE = "scenario = Scheduler(Job(work, label='a'), Job(fail, label='broken'))"
 COLOUR = re.compile(r"\x1b\[[0-9;]*[34][0-8][0-9;]*m")
@@ -36,20 +33,17 @@ def shown(tmp_path: Path, name: str, on_terminal: bool, **variables: str) -> str
         run(file, "--journal", tmp_path / "run.db")
     given = {"FILE": file, "JOURNAL": str(tmp_path / "run.db")}
     words = [given.get(word, word) for word in SHOWING[name]]
-    names = ENVIRONMENT.keys() - {"NO_COLOR", "FORCE_COLOR", "COLORTERM"}
-    environment = {**{name: ENVIRONMENT[name] for name in names}, "TERM": "xterm-256color", **variables}
-    if not on_terminal:
-        done = python(*WORDS, *words, env=environment, stdin=subprocess.DEVNULL)
-        return (done.stdout + done.stderr).decode()
-    ours, theirs = pty.openpty()
-    with Python([*WORDS, *words], env=environment, stdin=theirs, stdout=theirs, stderr=theirs):
-        os.close(theirs)
-        said = b""
-        with contextlib.suppress(OSError):  # the other end is closed
-            while piece := os.read(ours, 10_000):
-                said += piece
-    os.close(ours)
-    return said.decode()
+    variables = {"TERM": "xterm-256color", **variables}
+    if on_terminal:
+        return on_a_terminal(*words, **variables)[1]
+    done = python(*WORDS, *words, env={**ENVIRONMENT, **variables}, stdin=subprocess.DEVNULL)
+    return (done.stdout + done.stderr).decode()
+
+
+@pytest.fixture(autouse=True)
+def without_colour_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("NO_COLOR", "FORCE_COLOR", "COLORTERM"):
+        monkeypatch.delitem(ENVIRONMENT, name, raising=False)
 
 
 @pytest.mark.parametrize("name", sorted(SHOWING.keys() - {*WATCHED}))

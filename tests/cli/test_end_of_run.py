@@ -1,16 +1,12 @@
 """The end of `trioflow run`: a verdict, the counts, each kind of failure once, the slowest jobs, and the next step."""
 
-import os
-import pty
 import re
-import termios
 from pathlib import Path
 import pyte
 import pytest
 from trioflow.cli import _end_of_run
 from ..places import patiently
-from ..pythons import Python
-from .command_line import ENVIRONMENT, WORDS, process, run, trioflow, written
+from .command_line import on_a_terminal, process, run, trioflow, written
 
 CODE = """
 def broken(name):
@@ -23,29 +19,18 @@ x = Scheduler(build, tests, nodes, ProcessJob(broken, "x", label="process"), lab
 """
 
 
-def on_a_terminal(*arguments: str, lines: int = 24) -> list[str]:
+def left_on_a_terminal(*arguments: str, lines: int = 24) -> list[str]:
     """Run the command on a new terminal, and return the lines left on it."""
-    ours, theirs = pty.openpty()
-    termios.tcsetwinsize(theirs, (lines, 80))
     screen = pyte.HistoryScreen(100, 80)
-    stream = pyte.ByteStream(screen)
-    environment = {name: value for name, value in ENVIRONMENT.items() if name not in ("COLUMNS", "LINES")}
-    with Python([*WORDS, *arguments], stdin=theirs, stdout=theirs, stderr=theirs, env=environment) as running:
-        os.close(theirs)
-        while True:
-            try:
-                data = os.read(ours, 65536)
-            except OSError:  # Linux raises it when the other end is closed
-                break
-            stream.feed(data)
-        assert running.wait() == 3
-    os.close(ours)
+    code, said = on_a_terminal(*arguments, lines=lines)
+    assert code == 3
+    pyte.Stream(screen).feed(said)
     return "\n".join(line.rstrip() for line in screen.display).rstrip().splitlines()
 
 
 def test_on_a_terminal_each_failure_is_printed_once(tmp_path: Path) -> None:
     """The end of a run has a verdict and jobs, and then each kind of failure once, with the user's frames."""
-    shown = on_a_terminal("run", written(tmp_path, CODE))
+    shown = left_on_a_terminal("run", written(tmp_path, CODE))
     text = "\n".join(shown)
     assert shown[0].startswith(" release  ✗ 9 failed, 3 never started of 12, ")
     assert text.count("OSError: broken") == 1
@@ -63,7 +48,7 @@ def test_the_verdict_stands_once_on_a_terminal(tmp_path: Path) -> None:
     code = written(
         tmp_path, "x = Scheduler(*[Job(fail if n == 3 else work, label=f'j{n}') for n in range(16)], label='s')"
     )
-    assert sum("1 failed of 16" in line for line in on_a_terminal("run", code)) == 1
+    assert sum("1 failed of 16" in line for line in left_on_a_terminal("run", code)) == 1
 
 
 def test_log_without_a_terminal_has_a_line_for_each_kind_of_failure(tmp_path: Path) -> None:
@@ -186,7 +171,7 @@ def test_end_of_a_run_has_a_line_for_the_outputs_not_touched(tmp_path: Path, mon
 def test_on_a_terminal_paths_are_plain_and_lines_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     file = written(tmp_path, "x = Scheduler(Job(fail, label='a'))")  # one job has no slowest chain, however slow
-    shown = on_a_terminal("run", Path(file).name, "--trace", "run.json")
+    shown = left_on_a_terminal("run", Path(file).name, "--trace", "run.json")
     end = next(number for number, line in enumerate(shown) if line.startswith("trace "))
     assert shown[end:] == [
         "trace      run.json",
