@@ -15,7 +15,7 @@ from typing import Any, Final
 from .._core.base._user_code import find_by_name
 from ..abc import AbstractJob, name_of
 
-PicklerFactory = Callable[..., Any]
+PicklerFactory = Callable[[Any, int, bool, Callable[[object], object]], Any]
 """A pickler class, or a function with its arguments `file`, `protocol`, `fix_imports` and `buffer_callback`."""
 LOCAL_FUNCTION_ADVICE: Final = "define it at the top level of a module"
 
