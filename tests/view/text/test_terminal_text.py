@@ -4,9 +4,7 @@ import ast
 import io
 import json
 import os
-import pty
 import re
-import subprocess
 import sys
 import traceback
 from collections.abc import Callable
@@ -15,8 +13,8 @@ import pytest
 from trioflow import CommandJob, Events, Job, Pool, Rate, Scheduler
 from trioflow.view.text._symbols import terminal_text
 from ...bodies import fail, fail_now, nothing
+from ...cli.command_line import on_a_terminal
 from ...places import PACKAGE
-from ...pythons import python
 
 HOSTILE = "\x1b]0;PWNED\x07\x1b[2J\x9b2J\u202e\x7f"
 """A name that sets the title of a terminal, clears it, and turns the direction of its text."""
@@ -102,7 +100,7 @@ BATCHES = [
 @pytest.mark.parametrize("words", BATCHES, ids=lambda words: words[0])
 def test_a_batch_on_a_terminal_prints_names_as_text(words: list[str]) -> None:
     """Names of files reach a terminal by dry runs, command lines, tags, messages and errors of a batch: as text."""
-    assert OBEYED.search(on_a_terminal("batch", *words, ":::", HOSTILE)) is None
+    assert OBEYED.search(printed("batch", *words, ":::", HOSTILE)) is None
 
 
 def test_a_run_on_a_terminal_prints_a_foreign_lock_as_text(tmp_path: Path) -> None:
@@ -115,35 +113,18 @@ def test_a_run_on_a_terminal_prints_a_foreign_lock_as_text(tmp_path: Path) -> No
     try:
         _lock.set_lock(file, 0, 1)
         os.write(file, f"process 1 on {HOSTILE}".encode())
-        printed = on_a_terminal("run", "--no-monitor", "--journal", str(tmp_path / "run.db"), str(program))
+        said = printed("run", "--no-monitor", "--journal", str(tmp_path / "run.db"), str(program))
     finally:
         os.close(file)
-    assert "another run is using it" in printed
-    assert OBEYED.search(printed) is None
+    assert "another run is using it" in said
+    assert OBEYED.search(said) is None
 
 
-def on_a_terminal(*words: str) -> str:
+def printed(*words: str) -> str:
     """Return what the command prints to a terminal, without colors and carriage returns."""
-    parent, child = pty.openpty()
-    try:
-        python("-m", "trioflow", *words, stdin=subprocess.DEVNULL, stdout=child, stderr=child)
-        os.close(child)
-        printed = b""
-        while chunk := read(parent):
-            printed += chunk
-    finally:
-        os.close(parent)
-    assert printed
-    text = printed.decode(errors="surrogateescape").replace("\r\n", "\n")
-    return re.sub(r"\x1b\[(0|1|31)m", "", text)
-
-
-def read(descriptor: int) -> bytes:
-    """Read from a terminal; b"" if nobody has the other side any more."""
-    try:
-        return os.read(descriptor, 9999)
-    except OSError:
-        return b""
+    _, text = on_a_terminal(*words)
+    assert text
+    return re.sub(r"\x1b\[(0|1|31)m", "", text.replace("\r\n", "\n"))
 
 
 ALLOWED = {
