@@ -392,7 +392,7 @@ def test_a_holder_that_has_just_taken_the_lock_is_named(file: Path) -> None:
     lock.write_text("")
     holder = os.open(lock, os.O_RDWR)
     _lock.set_lock(holder, _lock.LOCK_FILE_BYTE, 1)
-    writer = threading.Timer(0.05, os.write, (holder, name.encode()))
+    writer = threading.Timer(0.05, os.pwrite, (holder, name.encode(), 0))
     writer.start()
     refused(file, "another run is using it: process 1 on ")
     writer.join()
