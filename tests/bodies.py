@@ -158,6 +158,12 @@ async def later(seconds: float, call: Callable[[], Any]) -> Any:
     return call()
 
 
+async def noted(notes: list[Any], value: Any, seconds: float = 1) -> None:
+    """Write a value down, and sleep."""
+    notes.append(value)
+    await anyio.sleep(seconds)
+
+
 async def at_once(call: Callable[[], Any]) -> Any:
     """Call a function in the thread of the run, without a checkpoint."""
     return call()

@@ -11,7 +11,7 @@ import trioflow
 from trioflow import AbstractJob, Budget, First, Job, JobState, Pool, Retry, Scheduler, Service, StopReason, Trace
 from trioflow._core.run import _reopening
 from trioflow.abc import Instrument
-from ..bodies import at_once, fail_now, hooked, later, running, take
+from ..bodies import at_once, fail_now, hooked, later, noted, running, take
 from ..conftest import BackendName, Virtual
 from .tries import Broken, after, names, nap
 
@@ -52,12 +52,8 @@ def test_a_job_cancelled_in_its_wait_waits_anew(virtual: Virtual, kind: str, is_
     """It has lost its place, wherever that was: it starts once, after those that were ready before."""
     started: list[str] = []
 
-    async def work(name: str) -> None:
-        started.append(name)
-        await anyio.sleep(2)
-
     needs = NEEDS.get(kind, {})
-    jobs = {name: Job(work, name, needs=needs, priority=int(kind == "priority")) for name in "abcd"}
+    jobs = {name: Job(noted, started, name, 2, needs=needs, priority=int(kind == "priority")) for name in "abcd"}
     scheduler = Scheduler(*jobs.values(), **waiting_options(kind))
     calls = [*(jobs[name].cancel for name in again), *(jobs[name].try_again for name in again)]
     if is_paused:

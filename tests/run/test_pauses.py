@@ -10,7 +10,7 @@ from trioflow import Budget, First, Job, JobState, JobTimeout, Pool, Rate, Retry
 from trioflow._core.run._steering import MAX_RECORDED
 from trioflow._core.words._run_view import run_steering
 from trioflow.abc import WaitCause, current_run, waiting
-from ..bodies import at_once, fail, later, nap, nothing, running, serve
+from ..bodies import at_once, fail, later, nap, noted, nothing, running, serve
 from ..conftest import Virtual
 
 
@@ -185,14 +185,10 @@ def test_after_a_pause_the_token_goes_to_the_higher_priority(virtual: Virtual, p
 def test_after_a_pause_a_job_without_a_token_passes_none_that_gets_one(virtual: Virtual) -> None:
     started: list[int] = []
 
-    async def work(number: int) -> None:
-        started.append(number)
-        await anyio.sleep(1)
-
     async def add() -> None:
         scheduler.pause()
         for number in range(3):
-            scheduler.add(Job(work, number, forever=number == 1))
+            scheduler.add(Job(noted, started, number, forever=number == 1))
         scheduler.resume()
 
     scheduler = Scheduler(Job(add, forever=True), jobs_window=anyio.CapacityLimiter(2))
@@ -510,15 +506,11 @@ def test_a_job_put_back_keeps_its_place_among_equals_alone(virtual: Virtual, kin
         window = 2 if kind == "window" else anyio.CapacityLimiter(2)
         async with Scheduler(jobs_window=window) as scheduler:
             for name in ("first", "second", "third"):
-                scheduler.add(Job(note, name))
+                scheduler.add(Job(noted, order, name))
             put_back(scheduler, steering)
             scheduler.pause()
-            scheduler.add(Job(note, "urgent", priority=10))
+            scheduler.add(Job(noted, order, "urgent", priority=10))
             scheduler.resume()
-
-    async def note(name: str) -> None:
-        order.append(name)
-        await anyio.sleep(1)
 
     virtual(main)
     assert order == ["urgent", "first", "second", "third"]

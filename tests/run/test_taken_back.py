@@ -10,7 +10,7 @@ from trioflow import First, Job, JobState, Journal, Retry, Scheduler, Service
 from trioflow._core.run import _reopening
 from trioflow._core.words import _run_view
 from trioflow.abc import Instrument
-from ..bodies import hooked, running, serve
+from ..bodies import hooked, noted, running, serve
 from ..conftest import BackendName, Virtual
 from .tries import Broken, after, names, nap
 
@@ -61,12 +61,8 @@ def test_what_has_used_a_wrong_result_runs_anew(virtual: Virtual, caplog: pytest
 def test_what_waits_leaves_the_line_until_its_requirement_has_ended_again(virtual: Virtual) -> None:
     started: list[str] = []
 
-    async def work(name: str) -> None:
-        started.append(name)
-        await anyio.sleep(2)
-
     collect, holder = Job(Counting(), label="collect"), Job(anyio.sleep, 5, label="holder")
-    waits = Job(work, "waits", required=collect, label="waits")
+    waits = Job(noted, started, "waits", 2, required=collect, label="waits")
     mend = Job(after, 1, lambda: started.append(waits.state.name), collect.try_again, label="mend", forever=True)
     told: list[str] = []
     watch = hooked(

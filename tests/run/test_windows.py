@@ -10,7 +10,7 @@ import trio
 from trioflow import Job, Pool, Rate, Scheduler, ThreadJob
 from trioflow._core.admission._window import max_slots
 from trioflow.abc import AbstractJob, BackendName, Instrument, WaitCause, waiting
-from ..bodies import LIMIT, RUNNING, SCHEDULED, at_once, fail, later, nap, naps, running, starts, timed, unwind
+from ..bodies import LIMIT, RUNNING, SCHEDULED, at_once, fail, later, nap, naps, noted, running, starts, timed, unwind
 from ..conftest import Virtual
 
 
@@ -415,11 +415,7 @@ def test_a_job_asks_after_those_of_a_nested_run_that_have_waited(virtual: Virtua
 def test_a_job_that_waits_no_longer_takes_its_turn_with_it(virtual: Virtual) -> None:
     order: list[str] = []
 
-    async def work(name: str) -> None:
-        order.append(name)
-        await nap(1)
-
-    jobs = {name: Job(work, name) for name in ("first", "a", "b", "c", "x", "y")}
+    jobs = {name: Job(noted, order, name) for name in ("first", "a", "b", "c", "x", "y")}
     one = Scheduler(*[jobs[name] for name in ("a", "b", "c")])
     other = Scheduler(jobs["x"], jobs["y"])
     limited = Scheduler(jobs["first"], one, other, jobs_window=anyio.CapacityLimiter(1))
@@ -431,14 +427,10 @@ def test_an_outside_task_comes_before_those_that_ask_after_it(virtual: Virtual) 
     """A token goes back to the limiter if a task of the program waits, and then round among the runs again."""
     order: list[str] = []
 
-    async def work(name: str) -> None:
-        order.append(name)
-        await nap(1)
-
     async def main() -> None:
         limiter = anyio.CapacityLimiter(1)
-        nested = Scheduler(Job(work, "nested 1"), Job(work, "nested 2"))
-        scheduler = Scheduler(Job(work, "own"), nested, jobs_window=limiter)
+        nested = Scheduler(Job(noted, order, "nested 1"), Job(noted, order, "nested 2"))
+        scheduler = Scheduler(Job(noted, order, "own"), nested, jobs_window=limiter)
         async with running(scheduler, 0.5), limiter:
             order.append("program")
             await nap(1)
@@ -461,20 +453,16 @@ def test_a_run_with_many_jobs_takes_turns_with_what_asks_later(virtual: Virtual,
     """Each outermost run stands in the limiter's queue once, whatever the number and the groups of its jobs."""
     order: list[str] = []
 
-    async def work(name: str) -> None:
-        order.append(name)
-        await nap(1)
-
     async def main() -> None:
         limiter = anyio.CapacityLimiter(1)
-        groups = [Scheduler([Job(work, "many") for _ in range(3)]) for _ in range(2)]
+        groups = [Scheduler([Job(noted, order, "many") for _ in range(3)]) for _ in range(2)]
         async with running(Scheduler(groups, jobs_window=limiter), 0.5):
             if where == "run":
-                await Scheduler(Job(work, "late"), Job(work, "late"), jobs_window=limiter).co_run()
+                await Scheduler(Job(noted, order, "late"), Job(noted, order, "late"), jobs_window=limiter).co_run()
             else:
                 for _ in range(2):
                     async with limiter:
-                        await work("late")
+                        await noted(order, "late")
 
     virtual(main)
     assert order == ["many", "many", "late", "many", "late", "many", "many", "many"]
