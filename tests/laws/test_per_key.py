@@ -13,7 +13,7 @@ from trioflow._core.admission import _admission, _pools
 from trioflow._core.admission._pools import resource_views
 from trioflow.abc import WaitCause, Waiting, waiting
 from trioflow.view.text._verdict import run_verdict
-from ..bodies import BLOCKED, FAILED, SUCCEEDED, fail, fail_now, later, nap, running, serve, timed
+from ..bodies import BLOCKED, FAILED, SUCCEEDED, fail, fail_now, later, nap, noted, running, serve, timed
 from ..conftest import Virtual
 
 
@@ -304,17 +304,13 @@ def test_a_job_that_waits_for_a_token_keeps_no_other_from_its_key(virtual: Virtu
     """What accrues of a key is for the next job at once, so that this one asks before a job of another group does."""
     order: list[str] = []
 
-    async def note(name: str) -> None:
-        order.append(name)
-        await anyio.sleep(1)
-
     async def main() -> None:
         pool = Pool(host=PerKey(Rate(requests=2, per=10, burst=2)))
         async with Scheduler(jobs_window=anyio.CapacityLimiter(2), pool=pool) as scheduler:
             scheduler.add([on("a", 30), on("a", 40)])
-            scheduler.add([Job(note, name, needs={"host": "a"}) for name in ("at 5 s", "at 10 s")])
+            scheduler.add([Job(noted, order, name, needs={"host": "a"}) for name in ("at 5 s", "at 10 s")])
             await anyio.sleep(15)
-            scheduler.add(Scheduler(Job(note, "later")))
+            scheduler.add(Scheduler(Job(noted, order, "later")))
 
     virtual(main)
     assert order == ["at 5 s", "at 10 s", "later"]

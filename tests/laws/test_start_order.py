@@ -7,7 +7,7 @@ import anyio
 import pytest
 from trioflow import Budget, Job, JobState, PerKey, Pool, Scheduler, current_job
 from trioflow.abc import BackendName
-from ..bodies import nap, running
+from ..bodies import nap, noted, running
 from ..conftest import Ordered, Virtual
 
 ORDERS = 4  # in which tasks continue
@@ -85,18 +85,14 @@ def test_what_a_job_returns_as_it_works_passes_over_nobody(backend: BackendName,
     starts: list[str] = []
     seen: list[JobState] = []
 
-    async def note(name: str) -> None:
-        starts.append(name)
-        await anyio.sleep(1)
-
     async def use() -> None:
         await anyio.sleep(1)
         seen.append(high.state)
         current_job().used(usd=1)
         await anyio.sleep(3)
 
-    before, low = Job(nap, 1), Job(note, "low", needs={"usd": 5})
-    high = Job(note, "high", needs={"usd": 4.5}, priority=10, required=before)
+    before, low = Job(nap, 1), Job(noted, starts, "low", needs={"usd": 5})
+    high = Job(noted, starts, "high", needs={"usd": 4.5}, priority=10, required=before)
     scheduler = Scheduler(before, Job(use, needs={"usd": 8}), low, high, pool=Pool(usd=Budget(10)))
     Ordered(backend, order)(scheduler.co_run)
     assert starts == ["high" if seen == [JobState.SCHEDULED] else "low"]
