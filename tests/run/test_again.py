@@ -282,14 +282,9 @@ def test_a_job_in_a_group_that_has_ended_is_tried_again_with_the_group(virtual: 
 def test_what_cleans_up_in_a_group_does_so_in_each_try(virtual: Virtual) -> None:
     """So does what follows it; what has run in spite of the failure does not run again."""
     calls: list[str] = []
-
-    async def note(name: str) -> None:
-        calls.append(name)
-        await anyio.lowlevel.checkpoint()
-
     deploy = Job(Broken(9), label="deploy", critical=True)
-    back = Job(note, "back", required=deploy, run_if="failed")
-    told = Job(note, "told", required=back, run_if="settled")
+    back = Job(noted, calls, "back", 0, required=deploy, run_if="failed")
+    told = Job(noted, calls, "told", 0, required=back, run_if="settled")
     group = Scheduler(deploy, back, told)
     assert not virtual(Scheduler(group, Job(after, 5, group.try_again)).co_run)
     assert calls.count("back") == 2

@@ -663,11 +663,7 @@ def test_a_done_callback_that_a_job_adds_to_its_task_is_called_after_the_job(fac
         task_now().add_done_callback(lambda _: called.append(name))
         await asyncio.sleep(0)
 
-    async def look() -> list[str]:
-        await asyncio.sleep(1)
-        return [*called]
-
-    jobs = [Job(add, "a"), Job(look), Job(add, "b"), Job(look)]
+    jobs = [Job(add, "a"), Job(later, 1, called.copy), Job(add, "b"), Job(later, 1, called.copy)]
 
     async def main() -> None:
         if factory:

@@ -9,6 +9,7 @@ from trioflow import AbstractJob, First, Job, Pool, Retry, Scheduler, StopReason
 from trioflow._core.job import _job_options
 from trioflow.abc import declare_run_resource, run_of, set_run_need
 from trioflow.abc import waiting as waiting_of
+from .. import bodies
 from ..bodies import CANCELLED, FAILED, SCHEDULED, SUCCEEDED, Flaw, at_once, fail, later, nap, nothing, running, timed
 from ..conftest import Virtual
 
@@ -329,12 +330,7 @@ def test_a_gate_is_opened_for_as_many_jobs_as_could_start_together(
 
 def test_jobs_at_a_gate_take_in_order_what_one_gives_back(virtual: Virtual, counters: Counters) -> None:
     order: list[int] = []
-
-    async def note(number: int) -> None:
-        order.append(number)
-        await anyio.sleep(0.1)
-
     counters.idle = 1
-    scheduler = Scheduler(RoomJob(note, number) for number in range(8))
+    scheduler = Scheduler(RoomJob(bodies.noted, order, number, 0.1) for number in range(8))
     assert timed_run(virtual, scheduler) == pytest.approx(0.8)
     assert order == list(range(8))

@@ -97,14 +97,10 @@ HAS_CONTEXTS = [name for name in ("trio", "asyncio") if name == "trio" or hasatt
 def test_a_child_in_the_context_of_a_job_changes_no_variable_of_the_next(backend: Any) -> None:
     """A task that a job leaves in its own context sets variables there alone; the next job once saw them."""
 
-    async def second() -> None:
-        await anyio.sleep(2)
-        seen.append(plain.get("of the run"))
-
-    seen: list[str] = []
-    assert run_virtual(Scheduler(Sequence(Job(at_once, child_in_own_context), Job(second))).co_run, backend=backend)
+    first, second = Job(at_once, child_in_own_context), Job(later, 2, lambda: plain.get("of the run"))
+    assert run_virtual(Scheduler(Sequence(first, second)).co_run, backend=backend)
     kept.clear()
-    assert seen == ["of the run"]
+    assert second.result() == "of the run"
 
 
 def test_context_reaches_nested_schedulers_and_added_jobs(virtual: Virtual) -> None:
@@ -651,12 +647,8 @@ def test_current_job_is_known_while_other_threads_run_loops() -> None:
 
 # --- tasks of their own for all jobs of a scheduler
 def test_own_task_of_a_scheduler_holds_for_all_its_jobs(virtual: Virtual) -> None:
-    async def who(seconds: float) -> Any:
-        await anyio.sleep(seconds)
-        return task_now()
-
-    jobs = [Job(who, number % 3) for number in range(12)]
-    inside = [Job(who, 0) for _ in range(5)]
+    jobs = [Job(later, number % 3, task_now) for number in range(12)]
+    inside = [Job(later, 0, task_now) for _ in range(5)]
     scheduler = Scheduler(Sequence(jobs[:6]), *jobs[6:], Scheduler(Sequence(inside)), own_task=True, jobs_window=4)
     assert virtual(timed, scheduler)[0] is True
     tasks = [job.result() for job in (*jobs, *inside)]
@@ -664,13 +656,10 @@ def test_own_task_of_a_scheduler_holds_for_all_its_jobs(virtual: Virtual) -> Non
 
 
 def test_tasks_of_a_scheduler_with_own_task_run_no_jobs_outside_of_it(virtual: Virtual) -> None:
-    async def who() -> Any:
-        await anyio.sleep(1)
-        return current_worker_var.get()  # not its task: a reference to that would end the worker
-
-    short, long, first = Job(who), Job(nap, 5), Job(nap, 2)
+    who = current_worker_var.get  # not its task: a reference to that would end the worker
+    short, long, first = Job(later, 1, who), Job(nap, 5), Job(nap, 2)
     inside = Scheduler(short, long, Job(nap, required=[short, long]), own_task=True)
-    outside = [Job(who, required=first) for _ in range(3)]
+    outside = [Job(later, 1, who, required=first) for _ in range(3)]
     assert virtual(timed, Scheduler(inside, first, outside))[0] is True
     assert short.result() not in [job.result() for job in outside]
 
