@@ -172,11 +172,12 @@ def test_the_journal_list_has_failures_with_their_errors(tmp_path: Path, file: P
     table = [re.split("  +", line) for line in lines(file, "why")]
     # `slow` may not start in time.
     assert {row[0]: row[-1].partition("; it was running")[0] for row in table[1:-1]} == {
-        "f": "no result in the journal; CommandError: exit code 3: echo broken >&2; exit 3",
+        "f": "it failed in the run before; CommandError: exit code 3: echo broken >&2; exit 3",
         "late": "JobTimeout: 'late' did not end within its timeout of 0.001 s",
         "once": "its function has changed from flow.py:work to flow.py:fail; OSError: broken",
     }
     assert table[-1] == ["3 ran (3 of them failed), 1 restored"]
+    assert "error:       CommandError: exit code 3: echo broken >&2; exit 3" in lines(file, "show", "f")
     listed = lines(file)
     assert [line.split()[0] for line in listed[:-1]] == ["restored", "failed", "failed", "failed"]
     assert any(line.endswith("  CommandError: exit code 3: echo broken >&2; exit 3") for line in listed[1:4])
@@ -204,6 +205,14 @@ def test_columns_of_a_journal_are_aligned_for_wide_characters(tmp_path: Path, fi
     rows = [line for line in lines(file) if line.endswith("  1")]
     assert len(rows) == 2
     assert len({display_width(row) for row in rows}) == 1
+
+
+def test_paths_of_a_journal_are_listed_as_people_read_them(tmp_path: Path, file: Path) -> None:
+    """A slash in a label has no backslash in the list, and what is listed selects the job."""
+    ran(tmp_path, file, "async def one(): return 1\nscenario = Scheduler(Job(one, label='cat a/b'))")
+    assert "  cat a/b  1" in lines(file)[0]
+    assert lines(file, "why")[1].startswith("cat a/b  ")
+    assert "result:      1" in lines(file, "show", "cat a/b")
 
 
 def test_journal_list_shows_that_a_run_was_killed(tmp_path: Path, file: Path) -> None:

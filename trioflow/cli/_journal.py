@@ -7,6 +7,7 @@ import datetime
 import json
 import math
 import sys
+from collections import defaultdict
 from pathlib import Path
 from typing import Any, Final, TypeVar, cast
 
@@ -28,7 +29,7 @@ from ._scenario import CliError
 
 T = TypeVar("T")
 
-NOT_IN_JOURNAL_TEXT: Final = "no result in the journal"
+NO_RESULT: Final = "no result in the journal"
 MAX_RESULT_LENGTH: Final = 60
 BRACKETS: Final = {"tuple": "()", "set": "{}"}
 COMMAND_RESULT_PREFIX: Final = '{"$":"CommandResult",'
@@ -73,19 +74,21 @@ def command(context: click.Context, path: Path) -> int:
 def why(path: Path) -> int:
     """Print the jobs that the last run did not restore, and why.
 
-    For a run that was killed, the journal has only the jobs that succeeded. Forgotten jobs do not count.
+    For a run that was killed, the journal has only the jobs that succeeded. Forgotten jobs, and jobs that always run
+    and have succeeded, do not count.
     """
     runs, records = read_runs_and_jobs(path)
     failures = last_failures(runs)
     states = {record: last_state(record, runs) for record in records if record.path not in failures}
     ran = [record for record, state in states.items() if state in ("ran", "unstored")]
-    rows = [(record.path, duration_cell(record.took), record.why or NOT_IN_JOURNAL_TEXT) for record in ran]
+    absent = defaultdict(lambda: NO_RESULT, dict.fromkeys(last_failures(runs[:-1]), "it failed in the run before"))
+    rows = [(record.path, duration_cell(record.took), record.why or absent[record.path]) for record in ran]
     for failure in failures.values():
-        reason = NOT_IN_JOURNAL_TEXT if failure.why is None else failure.why
+        reason = absent[failure.path] if failure.why is None else failure.why
         text = f"{reason}; {failure.error}" if reason else failure.error
         rows.append((failure.path, duration_cell(failure.took), text))
-    shown = [[printable(cell) for cell in row] for row in (("job", "took", "why it ran"), *rows)]
-    for line in align_columns(shown, (0, 2)):
+    shown = [[_selection.readable_path(path), *map(printable, cells)] for path, *cells in rows]
+    for line in align_columns([["job", "took", "why it ran"], *shown], (0, 2)):
         _outputs.echo(line)
     failed = f" ({len(failures)} of them failed)" if failures else ""
     number = count_jobs((record.path, record.fingerprint) for record in ran) + len(failures)
@@ -99,9 +102,12 @@ def why(path: Path) -> int:
 def show(path: Path, pattern: str) -> int:
     """Print the results and all details of the jobs that match PATTERN."""
     runs, records = read_runs_and_jobs(path)
-    for record in match_records(records, pattern, path):
-        for name, value in record_facts(record, runs).items():
-            if value is not None:
+    failures = {failure: failure_path for failure_path, failure in last_failures(runs).items()}
+    failed = _selection.match_paths(failures, pattern)
+    kept = match_records([record for record in records if record.path not in failures.values()], pattern, path, failed)
+    for facts in [*(record_facts(record, runs) for record in kept), *map(FailedJob._asdict, failed)]:
+        for name, value in facts.items():
+            if not (value is None or value is False):
                 _outputs.echo(f"{name + ':':13}{printable(str(value))}")
         _outputs.echo()
     return SUCCESS_CODE
@@ -129,12 +135,17 @@ def read_runs_and_jobs(path: Path) -> tuple[list[RunRecord], list[StoredJob]]:
         return read_with_retry(path, lambda store: (store.run_records(), list(store.job_records())))
 
 
-def match_records(records: list[StoredJob], pattern: str, path: Path) -> list[StoredJob]:
-    """Return the records of the jobs that match a pattern. The records of a command count in all of its directories."""
+def match_records(records: list[StoredJob], pattern: str, path: Path, others: object = ()) -> list[StoredJob]:
+    """Return the records of the jobs that match a pattern. The records of a command count in all of its directories.
+
+    Raises:
+        CliError: no record matches, and there are no other matches.
+
+    """
     paths = {record: record.path for record in records}
     jobs = {record: _fingerprint.job_path(record.path, record.fingerprint) for record in records}
     matches = [*dict.fromkeys([*_selection.match_paths(paths, pattern), *_selection.match_paths(jobs, pattern)])]
-    if not matches:
+    if not (matches or others):
         raise CliError(f"no job in {printable(str(path))!r} matches {printable(pattern)!r}; * stands for any text")
     return matches
 
@@ -145,11 +156,11 @@ def match_records(records: list[StoredJob], pattern: str, path: Path) -> list[St
 def list_jobs(path: Path) -> int:
     runs, records = read_runs_and_jobs(path)
     failures = last_failures(runs)
-    paths = [printable(path_text) for path_text in (*failures, *(record.path for record in records))]
-    path_width = min(60, max(map(display_width, paths), default=0))
+    shown = {text: _selection.readable_path(text) for text in (*failures, *(record.path for record in records))}
+    path_width = min(60, max(map(display_width, shown.values()), default=0))
 
     def path_cell(text: str) -> str:
-        return printable(text) + " " * (path_width - display_width(printable(text)))
+        return shown[text] + " " * (path_width - display_width(shown[text]))
 
     for record in records:
         if record.path in failures:
@@ -157,8 +168,7 @@ def list_jobs(path: Path) -> int:
         state = last_state(record, runs)
         why = record.why if state == "ran" or record.saved is None else None
         times = f"{timestamp_text(record.settled)}  {duration_cell(record.took):>9}"
-        text = f"{state:9}{times}  {path_cell(record.path)}  {printable(why or short_result(record))}"
-        _outputs.echo(text.rstrip())
+        _outputs.echo(f"{state:9}{times}  {path_cell(record.path)}  {printable(why or short_result(record))}".rstrip())
     for failure in failures.values():
         times = f"{'':25}  {duration_cell(failure.took):>9}"
         state = "tolerated" if failure.tolerated else "failed"
