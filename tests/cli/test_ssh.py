@@ -99,6 +99,14 @@ def test_files_are_pushed_before_the_command_and_pulled_after_it(server: Server,
         assert (tmp_path / "back" / node / "result").read_text() == "y"
 
 
+@patiently(1, 10, 60)
+def test_files_are_pulled_after_a_command_that_took_too_long(server: Server, tmp_path: Path, unit: float) -> None:
+    line = f"echo half > {tmp_path}/result; sleep 1000"
+    done = ssh(server, "-H", "node1", "--timeout", unit, "--pull", f"{tmp_path}/result", "--into", tmp_path / "b", line)
+    assert done.stderr == "timeout  1  node1\n"
+    assert (tmp_path / "b").read_text() == "half\n"
+
+
 def test_files_can_be_copied_to_nodes_without_a_command(server: Server, tmp_path: Path) -> None:
     (tmp_path / "node1").write_text("x")
     place = ["--to", f"{tmp_path}/there/"]
@@ -140,6 +148,7 @@ def test_options_after_the_command_belong_to_the_command(server: Server) -> None
         (["-H", "node1", "--include", "x", "true"], "--include needs --script"),
         (["-H", "node1", "--script", "none"], "there is no file 'none'"),
         (["-H", "node1", "--push", "none"], "there is no file 'none'"),
+        (["-H", "./none", "true"], "there is no file './none'"),
         (["-H", "node[1-2]", "--pull", "{node}/x", "--into", "y"], "the copies of '{node}/x' would replace each other"),
     ],
 )
@@ -147,6 +156,13 @@ def test_invalid_command_line_of_ssh_is_rejected(server: Server, words: list[str
     """An invalid command line of `trioflow ssh` gives exit code 255 and an error with the reason."""
     done = ssh(server, *words)
     assert what in done.stderr
+    assert done.exit_code == 255
+
+
+@pytest.mark.parametrize("words", [["ssh", "-H", "node1", "true"], ["batch", "-S", "node1", "true", ":::", "1"]])
+def test_a_configuration_of_ssh_that_is_missing_is_a_usage_error(words: list[str]) -> None:
+    done = trioflow(words[0], "-F", "none/x", *words[1:])
+    assert "there is no file 'none/x'" in done.stderr
     assert done.exit_code == 255
 
 
@@ -160,6 +176,7 @@ def test_ctrl_c_ends_the_commands_on_all_nodes(server: Server, tmp_path: Path, w
     process.send_signal(signal.SIGINT)
     _, told = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130
+    assert "debrief" not in told.decode()
     assert told.decode().splitlines()[-2:] == ["interrupted  2  node[1-2]", "not run      1  node3"]
     assert watched.gone_in_time(), watched.alive()
 

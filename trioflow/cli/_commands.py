@@ -72,8 +72,7 @@ class HelpfulGroup(click.Group):
         if not (name in known or name.startswith("-") or ctx.resilient_parsing):
             near = nearest_name(name, known)
             guess = f"do you mean {near!r}?" if near else f"the commands are {', '.join(known)}"
-            meant = self.find_hint(ctx, name) or guess
-            raise click.UsageError(f"unknown command {printable(name)!r}; {meant}", ctx)
+            raise click.UsageError(f"unknown command {printable(name)!r}; {self.find_hint(ctx, name) or guess}", ctx)
         return super().resolve_command(ctx, args)
 
 

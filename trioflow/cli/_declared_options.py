@@ -25,8 +25,7 @@ def takes_options(declared: type[Any]) -> Callable[[Callable[..., T]], Callable[
     def decorate(function: Callable[..., T]) -> Callable[..., T]:
         @functools.wraps(function)
         def call_with_options(*arguments: object, **values: object) -> T:
-            options = declared(**{field.name: values.pop(field.name) for field in fields})
-            return function(*arguments, options, **values)
+            return function(*arguments, declared(**{field.name: values.pop(field.name) for field in fields}), **values)
 
         command: Callable[..., T] = call_with_options
         for field in reversed([field for field in fields if field.metadata]):

@@ -104,8 +104,7 @@ class RunSummaryText:
         if not self._is_fine:
             return ""
         found = [each.message for each in _debrief.all_incidents(self._scheduler) if not each.is_steering]
-        texts = [self._symbols.escape(printable(headline(message))) for message in found]
-        return self._fit_items([*enumerate(texts)])
+        return self._fit_items([*enumerate(self._symbols.escape(printable(headline(message))) for message in found)])
 
     # ---- the slowest jobs
 
@@ -147,8 +146,7 @@ class RunSummaryText:
         return self._fit_items(list(enumerate(texts)))
 
     def _short_path(self, path: str) -> str:
-        shown = readable_path(path)
-        return self._symbols.escape(fit(shown, min(MAX_PATH_LENGTH, line_width() // 2 - 12), keep="ends"))
+        return self._symbols.escape(fit(readable_path(path), min(MAX_PATH_LENGTH, line_width() // 2 - 12), keep="ends"))
 
     def _fit_items(self, items: Sequence[tuple[float, str]]) -> str:
         """Join as many of the first items as fit into a line, up to `MAX_NAMED_JOBS`, and the number of the others.

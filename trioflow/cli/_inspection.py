@@ -74,8 +74,7 @@ def draw_graph(scheduler: Scheduler, output: Path | None, collapse: tuple[str, .
     if not _outputs.write_output(lambda path: save(scheduler, path, collapse=folded), output):
         return STOPPED_CODE
     is_svg = output.suffix.lower() == ".svg"
-    width = _dot.size_in_points(output.read_text(encoding="utf-8"))[0] if is_svg else 0
-    if width > 3 * _dot.MAX_WIDTH_POINTS:
+    if is_svg and (width := _dot.size_in_points(output.read_text(encoding="utf-8"))[0]) > 3 * _dot.MAX_WIDTH_POINTS:
         smaller = '--collapse "*" draws nested schedulers as single boxes, --only PATH a part'
         _outputs.echo(f"{printable(output.name)} is {width:,.0f} pt wide: {smaller}", err=True)
     return SUCCESS_CODE

@@ -82,8 +82,9 @@ class NodeRun:
             return code
 
     def _run(self) -> int:
+        # The table says how each job has ended, and so does the error of a node.
         jobs = [Job(self._run_on_node, node, label=node.name, critical=True) for node in self._nodes]
-        scheduler = Scheduler(*jobs, jobs_window=self._options.jobs or None, label="ssh")
+        scheduler = Scheduler(*jobs, jobs_window=self._options.jobs or None, label="ssh", log=False)
         on_signal = ExitOnSecondSignal()
         try:
             scheduler.run(handle_signals=on_signal)
@@ -99,7 +100,7 @@ class NodeRun:
     async def _run_on_node(self, node: Node) -> None:
         """Run the steps on a node.
 
-        If a copy fails, it is the last step. If the command exits with an error, the files are still pulled.
+        If a copy fails, it is the last step. If the command fails or takes too long, the files are still pulled.
         """
         # Replaced at the end of the task.
         self._outcomes[node] = NodeOutcome("interrupted")
@@ -122,13 +123,13 @@ class NodeRun:
                 outcome = _make_outcome(result, error)
             elif error is not None and not outcome.is_failure:
                 outcome = NodeOutcome("unreachable" if isinstance(error, Unreachable) else "not copied")
-            if error is not None:
+            if error is not None and not isinstance(error, JobTimeout):
                 break
         self._outcomes[node] = outcome
         if not self._options.tag:
             _print_output(node, outcome, result)
         if error is not None and not isinstance(error, JobTimeout):
-            text = text_with_notes(error) if isinstance(error, SshError) else f"{node.name}: {error}"
+            text = text_with_notes(error) if isinstance(error, (SshError, OSError)) else f"{node.name}: {error}"
             _outputs.echo(text, err=True)
 
     def _make_step_job(self, node: Node, step: Step, timeout: float | None) -> SshJob:

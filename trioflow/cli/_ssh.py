@@ -45,17 +45,17 @@ class SshOptions:
     include: tuple[str, ...] = paths_option(help="Copy this along with the script; may be repeated.")
     push: tuple[str, ...] = paths_option(help="Copy this to the node first; may be repeated.")
     to: str = option(
-        default="~", metavar="PLACE", help="Directory on the node for --push; by default the home directory."
+        default="~", metavar="PLACE", help="Where --push goes; end a directory with /. Default: the home directory."
     )
     pull: tuple[str, ...] = paths_option(help="Copy this from the node afterwards; may be repeated.")
     into: str = option(
-        default="{node}/", metavar="PLACE", help="Directory on this machine for --pull; by default {node}/."
+        default="{node}/", metavar="PLACE", help="Where --pull goes; end a directory with /. Default: {node}/."
     )
     jobs: int = option(
-        "-j", "--jobs", type=click.IntRange(min=0), default=0, metavar="N", help="Maximum number of nodes at once."
+        "-j", "--jobs", type=click.IntRange(min=0), default=0, metavar="N", help="Most nodes that work at once."
     )
     username: str | None = option("-l", "--username", metavar="NAME", help="The user name on the node.")
-    identity: str | None = option("-i", "--identity", metavar="FILE", help="Private key file.")
+    identity: str | None = option("-i", "--identity", metavar="FILE", help="One more private key file.")
     config: str | None = option("-F", "--ssh-config", metavar="FILE", help="Configuration file of ssh.")
     gateway: str | None = option("-J", "--gateway", metavar="NODE", help="Reach the nodes through this jump host.")
     accept_new: bool = option(help="Accept the keys of unknown hosts.")

@@ -88,7 +88,6 @@ def compare_runs(before: Path, after: Path) -> int:
 
     with _outputs.errors_as(CliError, _trace_file.BadTrace):
         first, second = (_compare.run_times(_trace_file.read_record(path)) for path in (before, after))
-    compared = _compare.compare(first, second)
-    for line in _compare.comparison_lines(compared, _symbols.Symbols.for_stream(sys.stdout)):
+    for line in _compare.comparison_lines(_compare.compare(first, second), _symbols.Symbols.for_stream(sys.stdout)):
         _outputs.echo(line)
     return SUCCESS_CODE

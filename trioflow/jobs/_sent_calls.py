@@ -111,15 +111,22 @@ class PicklableFunctionProxy:
 def cloudpickle_pickler() -> PicklerFactory | None:
     """Return cloudpickle's pickler, which sends functions by value, or None if cloudpickle is not imported."""
     cloudpickle: Any = sys.modules.get("cloudpickle")
-    if cloudpickle is None:
-        return None
-    return lambda file, protocol, _, buffer_callback: cloudpickle.Pickler(file, protocol, buffer_callback)
+    return None if cloudpickle is None else functools.partial(_new_cloudpickle_pickler, cloudpickle)
+
+
+def _new_cloudpickle_pickler(
+    cloudpickle: Any, file: object, protocol: int, _fix_imports: bool, buffer_callback: object
+) -> Any:
+    return cloudpickle.Pickler(file, protocol, buffer_callback)
+
+
+def _keep_apart(_: object) -> None:
+    """Leave a large buffer out of the pickle, uncopied."""
 
 
 def _pickling_error(value: object, make_pickler: PicklerFactory) -> Exception | None:
     try:
-        # Large buffers stay out of the pickle, uncopied.
-        make_pickler(NullFile(), pickle.HIGHEST_PROTOCOL, True, lambda _: None).dump(value)
+        make_pickler(NullFile(), pickle.HIGHEST_PROTOCOL, True, _keep_apart).dump(value)
     except Exception as error:
         return error
     return None

@@ -15,7 +15,7 @@ from typing import Any
 import anyio
 import pytest
 import trioflow
-from trioflow import Job, JobState, Push, Scheduler, SshJob, SshNode, SshService, StopReason, Unreachable, _posix
+from trioflow import Job, JobState, Pull, Push, Scheduler, SshJob, SshNode, SshService, StopReason, Unreachable, _posix
 from trioflow.abc import incidents_of, reported_state, waiting
 from trioflow.jobs.ssh import _connections
 from trioflow.jobs.ssh._transport import READY, Gateway, OpenSsh
@@ -158,6 +158,22 @@ def test_master_that_misses_signal_gets_another(backend: str, tmp_path: Path, mo
     monkeypatch.setattr(_connections, "OpenSsh", lambda: MissesFirstSignal(tmp_path / "ended"))
     run(backend, SshJob(SshNode("node"), "true"))
     assert (tmp_path / "ended").read_text() == "ended\n"
+
+
+class LosesTransfers(MissesFirstSignal):
+    """A client whose transfers find that the connection is lost, in the words of ssh."""
+
+    def transfer(self, node: SshNode, socket: str) -> list[str]:
+        text = "mux_client_request_session: read from master failed: Broken pipe"
+        return ["sh", "-c", f"echo '{text}' >&2; echo 'Connection closed by UNKNOWN port 65535' >&2; exit 255"]
+
+
+def test_a_transfer_says_that_its_connection_was_lost(
+    backend: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_connections, "OpenSsh", lambda: LosesTransfers(tmp_path / "ended"))
+    job = ran(backend, SshJob(SshNode("node"), Pull("x", to=f"{tmp_path}/y")))
+    assert str(job.raised_exception()) == f"node: Pull(x, to={tmp_path}/y): the connection was lost"
 
 
 def test_the_sessions_of_a_node_are_limited(

@@ -279,7 +279,8 @@ REPORTED = [
 ]
 """Failures that sftp reports."""
 REJECTED = [
-    (lambda path: Push(path / "none", to="x"), FileNotFoundError, "none"),
+    (lambda path: Push(path / "none", to="x"), FileNotFoundError, r": Push\(.*none, to=x\): No such file .*none'"),
+    (lambda path: Pull("a", to="/proc/no/x"), FileNotFoundError, r": Pull\(a, to=/proc/no/x\): No such file"),
     (lambda path: Push("/etc/hosts", "/proc/self/root/etc/hosts", to="x/"), ValueError, "two of these are named"),
     (lambda path: Pull("a/x", "b/x/", to=path / "y/"), ValueError, "two of these are named 'x'"),
 ]

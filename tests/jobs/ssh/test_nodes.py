@@ -86,7 +86,12 @@ def test_what_a_file_of_nodes_says_to_another_tool_is_no_name(tmp_path: Path, di
 
 
 @pytest.mark.parametrize(
-    ("written", "fact"), [("nosuch.txt", "there is no file 'nosuch.txt'"), ("node 01", "'01' in 'node 01' is no name")]
+    ("written", "fact"),
+    [
+        ("nosuch.txt", "there is no file 'nosuch.txt'"),
+        ("./nosuch", "there is no file './nosuch'"),
+        ("node 01", "'01' in 'node 01' is no name"),
+    ],
 )
 def test_a_text_that_was_meant_as_a_file_or_as_one_name_is_told_so(written: str, fact: str) -> None:
     with pytest.raises(ValueError, match=fact):

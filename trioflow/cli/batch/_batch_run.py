@@ -110,12 +110,13 @@ def open_records(options: Options) -> tuple[list[Record], OutputDirectory | None
     return records, directory
 
 
-def make_nodes(nodes: Sequence[str], **options: object) -> list[SshNode | LocalNode]:
+def make_nodes(nodes: Sequence[str], *, config: str | None, **options: object) -> list[SshNode | LocalNode]:
     """Create the nodes that the user named, each once.
 
     Args:
         nodes: the values of `--sshlogin` or `--hosts`: names, ranges, or files of nodes.
-        **options: the options of `SshNodes`.
+        config: the file of ssh's configuration, or None for the user's.
+        **options: the other options of `SshNodes`.
 
     Raises:
         UsageError: a value is invalid, or a file cannot be read.
@@ -123,11 +124,13 @@ def make_nodes(nodes: Sequence[str], **options: object) -> list[SshNode | LocalN
     """
     if not nodes:
         return []
+    if config not in (None, "none") and not os.path.exists(config):
+        raise click.UsageError(f"there is no file {config!r}")
     # Imported here, because most batches have no nodes.
     from ... import SshNodes
 
     with _outputs.errors_as(click.UsageError, ValueError, OSError):
-        return list(dict.fromkeys(node for text in nodes for node in SshNodes(text, **options)))
+        return list(dict.fromkeys(node for text in nodes for node in SshNodes(text, config=config, **options)))
 
 
 def make_reading_rules(options: Options, template: CommandTemplate | None = None) -> _sources.ReadingRules:
@@ -140,8 +143,7 @@ def make_reading_rules(options: Options, template: CommandTemplate | None = None
 
         # The line goes to a node in quotes, which may make it longer.
         max_size = MAX_LINE_SIZE // 2 if options.nodes else MAX_LINE_SIZE
-        slots = options.jobs or parse_slots("100%")
-        filling = _sources.LineFilling(measure, max_size, slots)
+        filling = _sources.LineFilling(measure, max_size, options.jobs or parse_slots("100%"))
     return _sources.ReadingRules(
         delimiter=b"\0" if options.null else b"\n",
         column_pattern=options.colsep,

@@ -58,9 +58,8 @@ def check_arguments(command: Any, shell: bool, subject: str) -> tuple[Any, ...]:
             raise ValueError(f"{subject}: the command is empty: give a command line")
         command = "/bin/sh", "-c", *parts
     elif isinstance(command, (str, bytes, PATH_LIKE_TYPE, JOB_TYPE, Template)) or not hasattr(command, "__iter__"):
-        is_single = isinstance(command, (str, bytes, PATH_LIKE_TYPE, JOB_TYPE))
         example = ""
-        if is_single:
+        if isinstance(command, (str, bytes, PATH_LIKE_TYPE, JOB_TYPE)):
             text = display_text(command)
             words = ["sh", "-c", text] if SHELL_SIGNS.intersection(text) else text.split()
             example = f", such as CommandJob({shown_value(words, subject)})"

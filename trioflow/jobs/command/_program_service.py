@@ -220,9 +220,8 @@ class ProgramService(Service[Any], keeps_time=True):
         cause = f"exit code {result.returncode}" if result.signal is None else f"signal {result.signal}"
         phase = "while it was in use" if was_ready else f"before it was ready (it was waiting for {self._awaited_text})"
         advice = "" if result.returncode else "it must stay in the foreground: most programs have an option for that"
-        line = self._job.command_line()
         message = f"the service ended with {cause} {phase}"
-        return CommandError(self, line, message, result, output.encode(), "output", advice)
+        return CommandError(self, self._job.command_line(), message, result, output.encode(), "output", advice)
 
 
 async def _serve(*_: object, task_status: anyio.abc.TaskStatus[None]) -> None:

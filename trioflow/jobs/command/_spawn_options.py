@@ -154,8 +154,7 @@ class CommandOptions:
             raise ValueError(f"{name}={shown_value(value, subject)} of {subject}: invalid file descriptor")
         if name == "stdout" and isinstance(value, int) and value == subprocess.STDOUT:
             raise ValueError(f"stdout=STDOUT of {subject}: only stderr= can be STDOUT, which merges it into stdout")
-        is_line_by_line = self.on_line is not None or self.tag
-        if is_line_by_line and not (value is None or value in SUBPROCESS_CONSTANTS):
+        if (self.on_line is not None or self.tag) and not (value is None or value in SUBPROCESS_CONSTANTS):
             raise ValueError(
                 f"{name}={shown_value(value, subject)} of {subject}: with on_line or tag, output is passed on line "
                 f"by line; leave {name} out, or give PIPE to capture it as well"

@@ -356,10 +356,9 @@ def take_error_apart(error: BaseException) -> bytes | tuple[Any, ...]:
             for number, arg in enumerate(args, 1)
         )
         state: dict[str, Any] = reduced[2] if len(reduced) > 2 else {}
-        all_attributes = {**state, **attributes_of(error)}
         attributes = {
             name: value
-            for name, value in all_attributes.items()
+            for name, value in {**state, **attributes_of(error)}.items()
             if is_sendable(value, f"attribute {name!r}", omitted_parts)
         }
         parts = error_type, args, attributes, members and tuple(map(take_error_apart, members)), omitted_parts

@@ -350,8 +350,7 @@ class WorkerPool:
     async def close(self) -> None:
         """Let idle workers exit as Python does, which calls `atexit`. Kill workers that take long, or still import."""
         # A job that has claimed a worker has ended before, and has given it back.
-        found = itertools.chain(*self._idle.values())
-        idle = [worker for worker in found if isinstance(worker, WorkerProcess)]
+        idle = [worker for worker in itertools.chain(*self._idle.values()) if isinstance(worker, WorkerProcess)]
         for worker in idle:
             worker.request_end()
         deadline = self._run.clock() + EXIT_TIMEOUT
@@ -361,7 +360,6 @@ class WorkerPool:
             await worker.end(max(0.0, deadline - self._run.clock()))
 
     def _start_worker(self, nice: int) -> WorkerProcess:
-        preparation = _preparation_data()
         controller_end, worker_end = socket.socketpair()
         controller_end.setblocking(False)
         # A live monitor has a channel for the output, so that it can show which job has printed a line.
@@ -383,7 +381,7 @@ class WorkerPool:
             worker_end.close()
             if stdout is not None:
                 os.close(stdout)
-        worker = WorkerProcess(self._run, controller_end, process, preparation, output)
+        worker = WorkerProcess(self._run, controller_end, process, _preparation_data(), output)
         if nice:
             worker.renice(nice)
         return worker

@@ -208,8 +208,7 @@ class Connection:
             ValueError: a name contains a line break.
 
         """
-        lines = [operation.sftp_command() for operation in operations]
-        text = "\n".join([*lines, ""]).encode(errors="surrogateescape")
+        text = "\n".join([*[operation.sftp_command() for operation in operations], ""]).encode(errors="surrogateescape")
         return self.transport.transfer(self.node, self.socket), text
 
     parse_listing = staticmethod(_transport.parse_fetched)

@@ -256,7 +256,7 @@ class _RetryPolicy:
         self._lost_count += 1
         never_started = _transport.never_started(text_of_ssh)
         if not never_started or self._lost_count >= MAX_ATTEMPTS:
-            what = text.strip() or "the connection was lost"
+            what = (not _transport.is_loss(text_of_ssh) and text.strip()) or "the connection was lost"
             if text.strip() and self._session.job.redact:
                 what = "it failed with an error message that may name files"
             raise SshError(connection.node, f"{self._description}: {what}", advice, started=not never_started)
@@ -424,11 +424,10 @@ class RemoteCommand:
     def result(self) -> CommandResult:
         report = self.report
         assert report.returncode is not None
-        usage = ReportedUsage(report.user_time, report.system_time)
         return CommandResult(
             _to_subprocess_code(report.returncode),
             self._elapsed,
-            usage,
+            ReportedUsage(report.user_time, report.system_time),
             self._stdout.captured(),
             self._stderr.captured(),
         )

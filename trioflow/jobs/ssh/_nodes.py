@@ -34,7 +34,7 @@ class SshNode:
             no leading "-".
         username: the user to log in as, or None for the user in the configuration.
         port: the port of the server, 1 to 65535, or None for the port in the configuration.
-        identity: a file with a private key, which is tried before all others.
+        identity: a file with one more private key than those of the configuration and the agent.
         config: a configuration file to use instead of the user's and the system's.
         known_hosts: a file of host keys to use instead of the user's.
         accept_new: whether to accept and store the key of an unknown host. A changed key is always rejected.
@@ -227,8 +227,8 @@ MAX_DIGITS: Final = 20
 _WORD_PATTERN: Final = re.compile(r"[^\s\x00-\x1f\x7f'\"`$\\;&<>|(){}]+")
 _FOREIGN_PATTERN: Final = re.compile(r".*=.*|\d+|\[[^\[\]:,-]*(:[^\[\]:]*)?\]")
 """Matches the parts of files of nodes for MPI, Slurm or Ansible besides names: options, numbers of slots, headings."""
-_FILE_PATTERN: Final = re.compile(r"[^\s,\[\]@:]+\.(?:conf|csv|list|lst|txt)")
-"""Matches names that are meant as files: no top-level domain has such an ending."""
+_FILE_PATTERN: Final = re.compile(r"[^\s,\[\]@:]+\.(?:conf|csv|list|lst|txt)|[^\s,\[\]@:]*/[^\s,\[\]@:]*")
+"""Matches names that are meant as files: no top-level domain has such an ending, and no node a slash."""
 _BRACKETS_PATTERN: Final = re.compile(r"\[([^\[\]]*)\]")
 _NODE_PATTERN: Final = re.compile(
     r"(?:(?P<user>[^@]+)@)?(?P<host>\[[^\]]+\]|[^:]+|(?!\[)[^:]*:[^:]*:.*)(?::(?P<port>\d+))?"

@@ -331,7 +331,11 @@ class _StepRunner:
             return await self._script(step, words)
         copy: Any = _sftp_transfers.push if isinstance(step, Push) else _sftp_transfers.pull
         *sources, to = words
-        return await copy(self.session, sources, self._values.fill(to), repr(step))
+        try:
+            return await copy(self.session, sources, self._values.fill(to), repr(step))
+        except OSError as error:
+            what = f"{self._job._node.name}: {self.session.redact(repr(step))}: {error.strerror}"
+            raise OSError(error.errno, what, error.filename) from None
 
     async def _command(self, step: Command, words: list[str]) -> CommandResult:
         if not step.is_shell_line:

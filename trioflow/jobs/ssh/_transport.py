@@ -131,8 +131,8 @@ class OpenSsh:
         if "Host key verification failed" in text:
             return Diagnostics(
                 "its host key is unknown: {keys} has no entry for it",
-                "verify the key and add it (ssh-keyscan), or accept it on first use: accept_new=True, or trioflow ssh "
-                "--accept-new",
+                "verify the key and add it (ssh-keyscan), or accept it on first use: accept_new=True, or once "
+                f"`trioflow ssh --accept-new -H {node.name} true`",
                 is_final=True,
                 has_keys_placeholder=True,
             )
@@ -177,7 +177,6 @@ def _setting_options(**settings: str) -> list[str]:
 
 
 def _control_options(socket: str) -> list[str]:
-    path = _setting_options(ControlPath=_quote_setting(_escape_percent(socket)))
     settings = _setting_options(
         ControlMaster="no",
         ProxyCommand=FAILING_PROXY,
@@ -187,7 +186,7 @@ def _control_options(socket: str) -> list[str]:
         # The error messages are parsed, and sftp -q would suppress them.
         LogLevel="INFO",
     )
-    return [*path, *settings]
+    return [*_setting_options(ControlPath=_quote_setting(_escape_percent(socket))), *settings]
 
 
 def _node_options(node: SshNode) -> list[str]:
@@ -241,6 +240,11 @@ def never_started(text: str) -> bool:
     ProxyCommand, which always fails.
     """
     return is_session_limit_error(text) or ("UNKNOWN port 65535" in text and "mux_client" not in text)
+
+
+def is_loss(text: str) -> bool:
+    """Return whether an error message of `run` or `transfer` is about its way to the connection, which was lost."""
+    return "mux_client_request_session" in text or "UNKNOWN port 65535" in text
 
 
 def is_session_limit_error(text: str) -> bool:
